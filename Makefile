@@ -1,0 +1,50 @@
+# PGXS build of the extension. `make && make install`, PG_CONFIG chooses the server.
+EXTENSION = pg_redis_migrate
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_redis_migrate.control)
+MODULE_big = pg_redis_migrate
+SOURCES = $(wildcard src/*.cpp src/core/*.cpp src/redis/*.cpp src/rdb/*.cpp src/source/*.cpp src/pg/*.cpp src/migrate/*.cpp)
+OBJS = $(SOURCES:.cpp=.o)
+SQL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
+DATA_built = $(SQL_SCRIPT)
+EXTRA_CLEAN = $(SQL_SCRIPT) $(OBJS:.o=.d)
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+PKG_CONFIG ?= pkg-config
+LIBRARIES = hiredis libcares
+
+# PostgreSQL's headers are not ours to warn about: -isystem. Symbols are hidden and the version script names the few
+# that PostgreSQL must find.
+PRM_WARNINGS = -Wall -Wextra -Wshadow -Wnon-virtual-dtor $(if $(PRM_WERROR),-Werror)
+PRM_CXXFLAGS = -std=c++17 -O2 -fvisibility=hidden -fvisibility-inlines-hidden $(PRM_WARNINGS) \
+	-DPRM_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
+PRM_EXPORTS = src/exports.map
+SHLIB_LINK += $(shell $(PKG_CONFIG) --libs $(LIBRARIES)) -lstdc++ -Wl,--version-script=$(PRM_EXPORTS) -Wl,--exclude-libs,ALL
+
+# No bitcode: nothing here is worth inlining into a compiled expression, and it would double the build.
+override with_llvm = no
+
+include $(PGXS)
+
+# Before 16 PGDLLEXPORT is empty.
+ifeq ($(shell test $(MAJORVERSION) -lt 16 && echo yes),yes)
+PRM_CXXFLAGS += -DPGDLLEXPORT='__attribute__((visibility("default")))'
+endif
+
+PRM_INCLUDES = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server)
+PRM_COMPILE = $(PRM_CXXFLAGS) $(PRM_INCLUDES) -D_GNU_SOURCE
+
+%.o: %.cpp
+	$(CXX) $(PRM_COMPILE) -g -fPIC -MMD -MP -c -o $@ $<
+
+$(shlib): $(PRM_EXPORTS)
+
+-include $(OBJS:.o=.d)
+
+$(SQL_SCRIPT): $(sort $(wildcard extension/*.sql)) pg_redis_migrate.control
+	cat $(filter %.sql,$^) > $@
+
+print-compile:
+	@echo '$(PRM_COMPILE)'
+
+.PHONY: print-compile

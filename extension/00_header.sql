@@ -1,0 +1,2 @@
+\echo Use "CREATE EXTENSION pg_redis_migrate" to load this file. \quit
+

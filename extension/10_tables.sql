@@ -1,0 +1,192 @@
+-- What is stored. Tables are named in the singular and belong to the extension's owner; the views of
+-- 50_views.sql, in the plural, show each owner of a migration what is theirs.
+
+CREATE TABLE redis_migrate.migration (
+    migration   text PRIMARY KEY CHECK (migration OPERATOR(pg_catalog.<>) ''),
+    owner       regrole NOT NULL,
+    server      name NOT NULL,
+    source      text NOT NULL CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['scan', 'archive'])),
+    unmapped    text NOT NULL CHECK (unmapped OPERATOR(pg_catalog.=) ANY (ARRAY['archive', 'reject'])),
+    databases   integer[],
+    created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    changed_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE redis_migrate.migration IS
+    'Named jobs: a server, a source and mappings. changed_at moves with every change of the definition';
+
+CREATE TABLE redis_migrate.mapping (
+    mapping_id    bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    migration     text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    mapping       text NOT NULL CHECK (mapping OPERATOR(pg_catalog.<>) ''),
+    pattern       text NOT NULL,
+    target        text NOT NULL,
+    query         text NOT NULL,
+    key_columns   text[] NOT NULL,
+    priority      text NOT NULL,
+    on_conflict   text NOT NULL,
+    on_delete     text NOT NULL,
+    mode          text NOT NULL,
+    no_row        text NOT NULL,
+    atomic        text NOT NULL,
+    expand        text,
+    types         text[],
+    databases     integer[],
+    depends_on    text[],
+    exclusive     boolean NOT NULL,
+    ledger        boolean NOT NULL,
+    search_path   text NOT NULL,
+    timezone      text NOT NULL,
+    datestyle     text NOT NULL,
+    intervalstyle text NOT NULL,
+    PRIMARY KEY (migration, mapping)
+);
+COMMENT ON TABLE redis_migrate.mapping IS
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined';
+
+CREATE TABLE redis_migrate.mapping_check (
+    migration  text NOT NULL,
+    mapping    text NOT NULL,
+    check_name text NOT NULL CHECK (check_name OPERATOR(pg_catalog.<>) ''),
+    condition  text NOT NULL,
+    PRIMARY KEY (migration, mapping, check_name),
+    FOREIGN KEY (migration, mapping) REFERENCES redis_migrate.mapping ON DELETE CASCADE ON UPDATE CASCADE
+);
+COMMENT ON TABLE redis_migrate.mapping_check IS
+    'Conditions over the output rows of a mapping''s query; a row for which one is not true is rejected by its name';
+
+CREATE TABLE redis_migrate.skip_pattern (
+    migration text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    pattern   text NOT NULL,
+    PRIMARY KEY (migration, pattern)
+);
+COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are declared not to be migrated';
+
+CREATE TABLE redis_migrate.run (
+    run_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration      text NOT NULL,
+    owner          regrole NOT NULL,
+    source         text NOT NULL,
+    dry_run        boolean NOT NULL,
+    priority       text,
+    mapping        text,
+    on_error       text NOT NULL,
+    prune          boolean NOT NULL,
+    state          text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=)
+                       ANY (ARRAY['running', 'completed', 'stopped', 'failed', 'unbalanced', 'superseded'])),
+    started_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updated_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished_at    timestamptz,
+    pid            integer,
+    active_time    interval NOT NULL DEFAULT '0',
+    level          integer NOT NULL DEFAULT 0,
+    position       text NOT NULL DEFAULT '',
+    keys_estimated bigint,
+    bytes_read     bigint NOT NULL DEFAULT 0,
+    restarts       integer NOT NULL DEFAULT 0,
+    sqlstate       text,
+    message        text
+) WITH (fillfactor = 50);
+CREATE INDEX run_migration ON redis_migrate.run (migration, run_id);
+COMMENT ON TABLE redis_migrate.run IS
+    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows';
+
+CREATE TABLE redis_migrate.run_count (
+    run_id  bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    level   integer NOT NULL,
+    pattern text,
+    outcome text NOT NULL,
+    reason  text,
+    keys    bigint NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (run_id, level, pattern, outcome, reason)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE redis_migrate.run_count IS
+    'Keys per outcome, reason and pattern (NULL: unmapped); the outcome read counts the names that the source returned';
+
+CREATE TABLE redis_migrate.mapping_count (
+    run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    mapping   text NOT NULL,
+    inserted  bigint NOT NULL DEFAULT 0,
+    updated   bigint NOT NULL DEFAULT 0,
+    unchanged bigint NOT NULL DEFAULT 0,
+    folded    bigint NOT NULL DEFAULT 0,
+    deleted   bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (run_id, mapping)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping and what became of them';
+
+CREATE TABLE redis_migrate.reject (
+    reject_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    level      integer NOT NULL,
+    db         integer NOT NULL,
+    key_bytes  bytea NOT NULL,
+    type       text,
+    pattern    text,
+    mapping    text,
+    rule       text NOT NULL,
+    sqlstate   text,
+    message    text NOT NULL,
+    partial    boolean NOT NULL DEFAULT false,
+    payload    bytea,
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE INDEX reject_run ON redis_migrate.reject (run_id, level);
+COMMENT ON TABLE redis_migrate.reject IS 'Keys that were refused, why, and their payload, so that nothing is lost';
+
+CREATE TABLE redis_migrate.deferred (
+    run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    level      integer NOT NULL,
+    db         integer NOT NULL,
+    key_bytes  bytea NOT NULL,
+    payload    bytea NOT NULL,
+    expires_at timestamptz,
+    PRIMARY KEY (run_id, level, db, key_bytes)
+);
+COMMENT ON TABLE redis_migrate.deferred IS
+    'Keys that a foreign key refused, kept until the end of their level, when they are tried again';
+
+CREATE TABLE redis_migrate.archived_key (
+    migration  text NOT NULL,
+    db         integer NOT NULL,
+    key_bytes  bytea NOT NULL,
+    type       text NOT NULL,
+    payload    bytea NOT NULL,
+    expires_at timestamptz,
+    PRIMARY KEY (migration, db, key_bytes)
+);
+ALTER TABLE redis_migrate.archived_key ALTER payload SET STORAGE EXTERNAL;
+COMMENT ON TABLE redis_migrate.archived_key IS
+    'Keys without a mapping, as DUMP payloads: they can be mapped later or restored into a Redis';
+
+CREATE TABLE redis_migrate.ledger (
+    mapping_id bigint NOT NULL REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
+    row_key    text NOT NULL,
+    db         integer NOT NULL,
+    key_bytes  bytea NOT NULL,
+    PRIMARY KEY (mapping_id, row_key)
+);
+CREATE INDEX ledger_key ON redis_migrate.ledger (mapping_id, db, key_bytes);
+COMMENT ON TABLE redis_migrate.ledger IS
+    'Which key each target row came from, for mappings that are not exclusive: the right to change or delete the row';
+
+CREATE TABLE redis_migrate.seen_row (
+    run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    mapping_id bigint NOT NULL,
+    row_key    text NOT NULL
+);
+CREATE INDEX seen_row_run ON redis_migrate.seen_row (run_id, mapping_id);
+COMMENT ON TABLE redis_migrate.seen_row IS
+    'Rows that a run with prune => true has met; emptied when it ends. What is not here was not in Redis';
+
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['migration', 'mapping', 'mapping_check', 'skip_pattern', 'run', 'run_count',
+                                    'mapping_count', 'reject', 'deferred', 'archived_key', 'ledger', 'seen_row',
+                                    'mapping_mapping_id_seq', 'run_run_id_seq', 'reject_reject_id_seq'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
+    END LOOP;
+END
+$$;

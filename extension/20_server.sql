@@ -1,0 +1,9 @@
+-- Where a Redis is: servers and user mappings of this wrapper. It has no handler: foreign tables are refused.
+
+CREATE FUNCTION redis_migrate.fdw_validator(options text[], catalog oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_fdw_validator';
+COMMENT ON FUNCTION redis_migrate.fdw_validator(text[], oid) IS 'Checks the options of redis_migrate servers and user mappings';
+
+CREATE FOREIGN DATA WRAPPER redis_migrate VALIDATOR redis_migrate.fdw_validator;
+COMMENT ON FOREIGN DATA WRAPPER redis_migrate IS
+    'Redis servers that migrations read from. Options of a server: host, port, unix_socket, connect_timeout, command_timeout; of a user mapping: username, password, password_file';

@@ -1,0 +1,62 @@
+-- What to do: migrations, mappings, checks.
+
+CREATE FUNCTION redis_migrate.create_migration(migration text, server name, source text DEFAULT 'scan',
+        unmapped text DEFAULT 'archive', databases integer[] DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_migration';
+COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[]) IS
+    'Creates a migration from a server. source: scan, archive; unmapped: archive, reject; databases: NULL for all that have keys';
+
+CREATE FUNCTION redis_migrate.alter_migration(migration text, server name DEFAULT NULL, source text DEFAULT NULL,
+        unmapped text DEFAULT NULL, databases integer[] DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_migration';
+COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, integer[]) IS
+    'Changes a migration; NULL leaves a property as it is. An interrupted run begins again afterwards';
+
+CREATE FUNCTION redis_migrate.drop_migration(migration text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_migration';
+COMMENT ON FUNCTION redis_migrate.drop_migration(text) IS
+    'Drops a migration with its mappings, its archive and the history of its runs. Target tables stay';
+
+CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern text, target regclass, query text,
+        key_columns text[], priority text DEFAULT 'medium', on_conflict text DEFAULT 'update',
+        on_delete text DEFAULT 'delete', mode text DEFAULT 'upsert', no_row text DEFAULT 'reject',
+        atomic text DEFAULT 'key', expand text DEFAULT NULL, types text[] DEFAULT NULL,
+        databases integer[] DEFAULT NULL, depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT false,
+        source_timezone text DEFAULT 'UTC') RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_mapping';
+COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text) IS
+    'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. See docs/mappings.md';
+
+CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, pattern text DEFAULT NULL, target regclass DEFAULT NULL,
+        query text DEFAULT NULL, key_columns text[] DEFAULT NULL, priority text DEFAULT NULL, on_conflict text DEFAULT NULL,
+        on_delete text DEFAULT NULL, mode text DEFAULT NULL, no_row text DEFAULT NULL, atomic text DEFAULT NULL,
+        expand text DEFAULT NULL, types text[] DEFAULT NULL, databases integer[] DEFAULT NULL,
+        depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT NULL, source_timezone text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_mapping';
+COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text) IS
+    'Changes a mapping; NULL leaves a property as it is. Where the query is given, the session''s settings are stored anew';
+
+CREATE FUNCTION redis_migrate.drop_mapping(migration text, mapping text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_mapping';
+COMMENT ON FUNCTION redis_migrate.drop_mapping(text, text) IS 'Drops a mapping and its ledger; rows that it stored stay';
+
+CREATE FUNCTION redis_migrate.add_check(migration text, mapping text, check_name text, condition text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_check';
+COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text) IS
+    'Adds a condition over the output rows of a mapping''s query: a key with a row for which it is not true is rejected by the check''s name';
+
+CREATE FUNCTION redis_migrate.drop_check(migration text, mapping text, check_name text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_check';
+COMMENT ON FUNCTION redis_migrate.drop_check(text, text, text) IS 'Drops a check';
+
+CREATE FUNCTION redis_migrate.skip_keys(migration text, pattern text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_skip_keys';
+COMMENT ON FUNCTION redis_migrate.skip_keys(text, text) IS 'Declares that the keys of a pattern are not to be migrated; they are counted as skipped';
+
+CREATE FUNCTION redis_migrate.unskip_keys(migration text, pattern text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_unskip_keys';
+COMMENT ON FUNCTION redis_migrate.unskip_keys(text, text) IS 'Takes a declaration of skip_keys back';
+
+CREATE FUNCTION redis_migrate.migration_sql(migration text) RETURNS text
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'prm_migration_sql';
+COMMENT ON FUNCTION redis_migrate.migration_sql(text) IS 'The calls that recreate a migration, for version control';

@@ -1,0 +1,34 @@
+-- Do it.
+
+CREATE FUNCTION redis_migrate.preflight(server name)
+    RETURNS TABLE (check_name text, status text, detail text, hint text)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_preflight';
+COMMENT ON FUNCTION redis_migrate.preflight(name) IS
+    'Whether a server can be migrated from: reachable, rights, databases, eviction, clocks and so on; status is ok, warn or fail';
+
+CREATE FUNCTION redis_migrate.preview(migration text, mapping text DEFAULT NULL, max_keys integer DEFAULT 100)
+    RETURNS TABLE (db integer, key text, key_bytes bytea, outcome text, reason text, message text, mapping_name text, target_row jsonb)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_preview';
+COMMENT ON FUNCTION redis_migrate.preview(text, text, integer) IS
+    'What would happen to the first keys of the source, with the rows that would be stored; everything is tried and rolled back';
+
+CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false, priority text DEFAULT NULL,
+        mapping text DEFAULT NULL, source text DEFAULT NULL, on_error text DEFAULT 'continue',
+        prune boolean DEFAULT false, max_keys bigint DEFAULT 10000)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_run';
+COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint) IS
+    'Runs a migration, or goes on with an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone';
+
+CREATE FUNCTION redis_migrate.input_is_valid(value text, type regtype) RETURNS boolean
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'prm_input_is_valid';
+COMMENT ON FUNCTION redis_migrate.input_is_valid(text, regtype) IS 'Whether a text is a value of a type; for queries and checks';
+
+CREATE FUNCTION redis_migrate.field(payload bytea, name text) RETURNS text
+    LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_field';
+COMMENT ON FUNCTION redis_migrate.field(bytea, text) IS 'The value of a field of a hash, from its DUMP payload; NULL when there is no such field';
+
+CREATE FUNCTION redis_migrate.elements(payload bytea)
+    RETURNS TABLE ("position" bigint, field text, member text, score double precision, entry_id text, value text, value_bytes bytea, json jsonb)
+    LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE ROWS 100 AS 'MODULE_PATHNAME', 'prm_elements';
+COMMENT ON FUNCTION redis_migrate.elements(bytea) IS
+    'The elements of a list, set, hash, sorted set or stream, or the one value of a string, from a DUMP payload';

@@ -1,0 +1,99 @@
+-- See it. Each view shows the caller what belongs to roles whose rights the caller has.
+
+CREATE VIEW redis_migrate.migrations WITH (security_barrier) AS
+    SELECT migration, owner, server, source, unmapped, databases, created_at, changed_at
+    FROM redis_migrate.migration
+    WHERE pg_catalog.pg_has_role(owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.migrations IS 'Migrations of the caller';
+
+CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
+    SELECT m.migration, m.mapping, m.pattern, m.target, m.query, m.key_columns, m.priority, m.on_conflict, m.on_delete,
+           m.mode, m.no_row, m.atomic, m.expand, m.types, m.databases, m.depends_on, m.exclusive, m.ledger,
+           m.search_path, m.timezone, m.datestyle, m.intervalstyle
+    FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
+    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.mappings IS 'Mappings of the caller''s migrations';
+
+CREATE VIEW redis_migrate.checks WITH (security_barrier) AS
+    SELECT c.migration, c.mapping, c.check_name, c.condition
+    FROM redis_migrate.mapping_check AS c JOIN redis_migrate.migration AS g USING (migration)
+    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.checks IS 'Checks of the caller''s mappings';
+
+CREATE VIEW redis_migrate.skipped_patterns WITH (security_barrier) AS
+    SELECT s.migration, s.pattern
+    FROM redis_migrate.skip_pattern AS s JOIN redis_migrate.migration AS g USING (migration)
+    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.skipped_patterns IS 'Patterns that skip_keys declared';
+
+CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
+    SELECT r.run_id, r.migration, r.owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune,
+           CASE WHEN r.state OPERATOR(pg_catalog.=) 'running'
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid)
+                THEN 'interrupted' ELSE r.state END AS state,
+           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.bytes_read,
+           c.read, c.vanished, c.rejected, c.migrated, c.archived, c.skipped,
+           c.read OPERATOR(pg_catalog.=) (c.vanished OPERATOR(pg_catalog.+) c.rejected OPERATOR(pg_catalog.+) c.migrated
+                OPERATOR(pg_catalog.+) c.archived OPERATOR(pg_catalog.+) c.skipped) AS balanced,
+           r.sqlstate, r.message
+    FROM redis_migrate.run AS r
+    CROSS JOIN LATERAL (
+        SELECT coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'read'), 0)::bigint AS read,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'vanished'), 0)::bigint AS vanished,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'rejected'), 0)::bigint AS rejected,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'migrated'), 0)::bigint AS migrated,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'archived'), 0)::bigint AS archived,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'skipped'), 0)::bigint AS skipped
+        FROM redis_migrate.run_count AS k WHERE k.run_id OPERATOR(pg_catalog.=) r.run_id) AS c
+    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.runs IS
+    'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false';
+
+CREATE VIEW redis_migrate.run_counts WITH (security_barrier) AS
+    SELECT c.run_id, r.migration, c.pattern, c.outcome, c.reason, pg_catalog.sum(c.keys)::bigint AS keys
+    FROM redis_migrate.run_count AS c JOIN redis_migrate.run AS r USING (run_id)
+    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+    GROUP BY c.run_id, r.migration, c.pattern, c.outcome, c.reason;
+COMMENT ON VIEW redis_migrate.run_counts IS
+    'Keys per outcome, reason and pattern (NULL: keys that no pattern owns); the outcome read counts the names that the source returned';
+
+CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
+    SELECT c.run_id, r.migration, c.mapping, c.inserted, c.updated, c.unchanged, c.folded, c.deleted
+    FROM redis_migrate.mapping_count AS c JOIN redis_migrate.run AS r USING (run_id)
+    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.mapping_counts IS 'Rows per mapping and what became of them';
+
+CREATE FUNCTION redis_migrate.bytes_as_text(bytes bytea) RETURNS text
+    LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_bytes_as_text';
+COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes as text; NULL where they are not valid in the server''s encoding';
+
+CREATE VIEW redis_migrate.rejects WITH (security_barrier) AS
+    SELECT j.reject_id, j.run_id, r.migration, j.db, redis_migrate.bytes_as_text(j.key_bytes) AS key, j.key_bytes, j.type,
+           j.pattern, j.mapping, j.rule, j.sqlstate, j.message, j.partial, j.payload, j.expires_at, j.created_at
+    FROM redis_migrate.reject AS j JOIN redis_migrate.run AS r USING (run_id)
+    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.rejects IS 'Keys that were refused: rule is the name of a check, capture, column or constraint, or a built-in rule';
+
+CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
+    SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type, a.payload, a.expires_at
+    FROM redis_migrate.archived_key AS a JOIN redis_migrate.migration AS g USING (migration)
+    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.archive IS 'Keys without a mapping, as DUMP payloads that RESTORE takes';
+
+CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
+    SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read,
+           r.keys_estimated, s.bytes_read, s.active_time,
+           CASE WHEN s.active_time OPERATOR(pg_catalog.>) interval '0'
+                THEN pg_catalog.round((s.read OPERATOR(pg_catalog./) extract(epoch FROM s.active_time))::numeric, 1) END AS keys_per_second,
+           CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND r.keys_estimated OPERATOR(pg_catalog.>=) s.read
+                THEN r.updated_at OPERATOR(pg_catalog.+) (s.active_time OPERATOR(pg_catalog.*)
+                     ((r.keys_estimated OPERATOR(pg_catalog.-) s.read)::double precision OPERATOR(pg_catalog./) s.read::double precision))
+                END AS estimated_end
+    FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
+    WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
+COMMENT ON VIEW redis_migrate.progress IS 'Runs that are under way, as of their last commit';
+
+GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
+GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,
+    redis_migrate.runs, redis_migrate.run_counts, redis_migrate.mapping_counts, redis_migrate.rejects,
+    redis_migrate.archive, redis_migrate.progress TO PUBLIC;

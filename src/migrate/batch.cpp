@@ -1,0 +1,79 @@
+#include "migrate/batch.h"
+
+#include "pg/memory.h"
+
+namespace prm::migrate {
+
+using source::EntryState;
+using source::Interest;
+
+Interest PassFilter::Classify(int db, Bytes key) {
+  Route route = routing_.Find(db, key, match_);
+  if (level_ && routing_.LevelOf(route) != *level_) return Interest::kIgnore;
+  return route.kind == Route::kDeclared || route.kind == Route::kNotSelected ? Interest::kNameOnly : Interest::kRead;
+}
+
+Mapping ArchiveMapping(const std::string &migration) {
+  Mapping mapping;
+  mapping.name = "(archive)";
+  mapping.pattern = "*";
+  mapping.target = "redis_migrate.archived_key";
+  mapping.query = "SELECT " + pg::QuoteLiteral(migration) + "::text AS migration, db, key_bytes, type, payload, expires_at FROM redis_batch";
+  mapping.key_columns = {"migration", "db", "key_bytes"};
+  mapping.on_conflict = "update";
+  mapping.on_delete = "keep";
+  mapping.mode = "upsert";
+  mapping.no_row = "reject";
+  mapping.atomic = "key";
+  mapping.exclusive = true;
+  mapping.ledger = false;
+  mapping.search_path = "pg_catalog, pg_temp";
+  mapping.timezone = "UTC";
+  mapping.datestyle = "ISO, YMD";
+  mapping.intervalstyle = "postgres";
+  return mapping;
+}
+
+namespace {
+
+void RejectKey(const source::Entry *entry, const Tally::Pattern &pattern, const std::string &rule, const std::string &message, Tally &tally) {
+  tally.Count(entry, pattern, Outcome::kRejected, rule);
+  tally.rejects.push_back({entry, pattern, std::nullopt, rule, std::nullopt, message, false});
+}
+
+}  // namespace
+
+void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped, const std::vector<const source::Entry *> &entries,
+                    std::optional<int> level, bool recount, const PatternGroup::Options &options, Tally &tally) {
+  std::vector<std::vector<BatchEntry>> grouped(routing.group_count());
+  std::vector<BatchEntry> archived;
+  Match match;
+  for (const source::Entry *entry : entries) {
+    Route route = routing.Find(entry->db, entry->key, match);
+    if (level && routing.LevelOf(route) != *level) continue;
+    if (!recount) ++tally.read[route.pattern];
+    tally.bytes += entry->key.size() + entry->payload.size();
+    if (route.kind == Route::kDeclared || route.kind == Route::kNotSelected) {
+      tally.Count(entry, route.pattern, Outcome::kSkipped, route.kind == Route::kDeclared ? "declared" : "not_selected");
+    } else if (entry->state == EntryState::kVanished) {
+      tally.Count(entry, route.pattern, Outcome::kVanished);
+    } else if (entry->state == EntryState::kTooLarge) {
+      RejectKey(entry, route.pattern, "max_value_size",
+                "the value takes " + std::to_string(entry->size) + " bytes in Redis, more than pg_redis_migrate.max_value_size", tally);
+    } else if (route.kind == Route::kMisfit) {
+      RejectKey(entry, route.pattern, route.misfit,
+                "the text of capture \"" + route.misfit + "\" is not of the type that pattern " + *route.pattern + " gives it", tally);
+    } else if (route.kind == Route::kMapped) {
+      std::vector<std::string> captures(match.values.begin(), match.values.end());
+      grouped[route.group].push_back({entry, std::move(captures)});
+    } else if (unmapped.reject) {
+      RejectKey(entry, std::nullopt, "unmapped", "no pattern of the migration owns the key", tally);
+    } else {
+      archived.push_back({entry, {}});
+    }
+  }
+  for (size_t group = 0; group < grouped.size(); ++group) routing.group(group).Process(grouped[group], options, tally);
+  if (unmapped.archive != nullptr) unmapped.archive->Process(archived, options, tally);
+}
+
+}  // namespace prm::migrate

@@ -1,0 +1,74 @@
+// redis_batch: the entries of a batch as a relation that a mapping's query selects from.
+#pragma once
+
+#include "core/pattern.h"
+#include "pg/memory.h"
+#include "pg/tuplestore.h"
+#include "source/source.h"
+
+namespace prm::migrate {
+
+enum class Expand { kNone, kElements, kGroups, kPending };
+
+// From a mapping's option, which has been checked.
+Expand ExpandFromName(const std::optional<std::string> &name);
+
+// What stands in a column of redis_batch.
+enum class Content {
+  kEntry, kKey, kKeyBytes, kDb, kType, kExpiresAt, kValue, kValueBytes, kPayload, kJson, kCapture,
+  // with expand => 'elements'
+  kField, kFieldBytes, kMember, kMemberBytes, kScore, kPosition, kOrdinal, kEntryId,
+  // with expand => 'groups' and 'pending'
+  kGroupName, kLastDeliveredId, kEntriesRead, kConsumer, kDeliveredAt, kDeliveryCount,
+};
+
+struct BatchColumn {
+  std::string name;
+  Oid type;
+  Content content;
+  size_t capture = 0;  // kCapture: which
+};
+
+// One entry of a batch with what was found out about its name.
+struct BatchEntry {
+  const source::Entry *entry;
+  std::vector<std::string> captures;
+};
+
+// The shape of redis_batch for the keys of a pattern.
+class BatchShape {
+ public:
+  BatchShape(const KeyPattern &pattern, Expand expand);
+  const std::vector<BatchColumn> &columns() const { return columns_; }
+  Expand expand() const { return expand_; }
+  // In the current memory context.
+  TupleDesc MakeTupleDesc() const;
+
+ private:
+  std::vector<BatchColumn> columns_;
+  Expand expand_;
+};
+
+// Why an entry cannot be shown in the columns that the query names.
+struct EntryProblem {
+  int entry;
+  std::string rule;  // invalid_json, empty_value, key_encoding, value_encoding, wrong_type, corrupt_payload
+  std::string message;
+};
+
+// Thrown when a value was not JSON and the rows must be made again with checked = true (before PostgreSQL 16,
+// where the failed conversion has spoilt the subtransaction).
+struct UncheckedJsonFailed {};
+
+// Fills redis_batch with the entries in `which` (indexes into entries, which become the column entry).
+// Only columns with needed[i] are filled. Entries with a problem get no row. Types beyond `types`, if given,
+// are a problem. Errors: none for data, 53200.
+std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
+                                    const std::vector<BatchEntry> &entries, const std::vector<int> &which,
+                                    const std::optional<std::vector<std::string>> &types, bool checked, TupleDesc desc,
+                                    pg::Tuplestore &rows);
+
+// The SQL type of a capture's column: text, bigint, numeric, uuid, inet or date.
+Oid CaptureSqlType(CaptureType type);
+
+}  // namespace prm::migrate

@@ -1,0 +1,131 @@
+#include "migrate/ledger.h"
+
+#include "migrate/mapping_query.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+
+namespace prm::migrate {
+
+using pg::SqlParam;
+using pg::QuoteIdentifier;
+using pg::Spi;
+
+namespace {
+
+SqlParam ByteaArray(const std::vector<Bytes> &items) {
+  std::vector<Datum> elements;
+  for (Bytes item : items) elements.push_back(pg::ByteaDatum(item));
+  Datum *values = elements.data();
+  int count = static_cast<int>(elements.size());
+  Datum array = pg::Call([&] {
+    return PointerGetDatum(construct_array(values, count, BYTEAOID, -1, false, TYPALIGN_INT));
+  });
+  return {BYTEAARRAYOID, array, false};
+}
+
+}  // namespace
+
+Ledger::Ledger(const Mapping &mapping, const Target &target)
+    : mapping_id_(mapping.id), mapping_(mapping.name), target_(target.name), on_delete_(mapping.on_delete) {
+  for (const std::string &key : mapping.key_columns) keys_.push_back(*target.Find(key));
+}
+
+std::string Ledger::RowKeyExpression(const std::string &alias) const {
+  std::string list;
+  for (const TargetColumn &key : keys_)
+    list += (list.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(key.name) + "::pg_catalog.text";
+  return "(ARRAY[" + list + "])::pg_catalog.text";
+}
+
+std::string Ledger::DeleteStatement() const {
+  if (on_delete_ == "delete") return "DELETE FROM " + target_ + " AS target";
+  return "UPDATE " + target_ + " AS target SET " + on_delete_;
+}
+
+std::vector<IdentifiedRow> Ledger::Identify() const {
+  pg::Rows rows = Spi::Execute("SELECT excluded.redis_row, " + RowKeyExpression("excluded") + " FROM redis_rows AS excluded");
+  std::vector<IdentifiedRow> identified;
+  for (uint64 i = 0; i < rows.size(); ++i) identified.push_back({rows[i].Int4(0), rows[i].Text(1)});
+  return identified;
+}
+
+std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row) {
+  recorded_.clear();
+  std::vector<std::string> row_keys;
+  for (const IdentifiedRow &row : rows) row_keys.push_back(row.row_key);
+  pg::AsExtensionOwner as_owner;
+  pg::Rows owners = Spi::Execute(
+      "SELECT k.n, l.db, l.key_bytes FROM unnest($2) WITH ORDINALITY AS k (row_key, n) "
+      "JOIN redis_migrate.ledger AS l ON l.mapping_id = $1 AND l.row_key = k.row_key",
+      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys)});
+  std::vector<int> lost;
+  for (uint64 i = 0; i < owners.size(); ++i) {
+    const IdentifiedRow &row = rows[owners[i].Int8(0) - 1];
+    KeyName owner = {owners[i].Int4(1), pg::DatumBytes(owners[i].Value(2))};
+    KeyName key = key_of_row(row.row);
+    if (owner < key)
+      lost.push_back(row.row);
+    else if (!(key < owner))
+      recorded_[row.row_key] = true;
+  }
+  return lost;
+}
+
+void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row) {
+  std::vector<std::string> row_keys;
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  for (const IdentifiedRow &row : rows) {
+    if (recorded_.count(row.row_key)) continue;
+    KeyName key = key_of_row(row.row);
+    row_keys.push_back(row.row_key);
+    dbs.push_back(key.db);
+    keys.push_back(key.key);
+  }
+  if (row_keys.empty()) return;
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "INSERT INTO redis_migrate.ledger (mapping_id, row_key, db, key_bytes) "
+      "SELECT $1, k.row_key, k.db, k.key_bytes FROM unnest($2, $3, $4) AS k (row_key, db, key_bytes) "
+      "ON CONFLICT (mapping_id, row_key) DO UPDATE SET db = excluded.db, key_bytes = excluded.key_bytes",
+      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys), SqlParam::Int4Array(dbs), ByteaArray(keys)});
+}
+
+std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys, const std::vector<IdentifiedRow> &yielded) {
+  std::vector<int> dbs;
+  std::vector<Bytes> names;
+  for (const KeyName &key : keys) {
+    dbs.push_back(key.db);
+    names.push_back(key.key);
+  }
+  std::vector<std::string> row_keys;
+  for (const IdentifiedRow &row : yielded) row_keys.push_back(row.row_key);
+  pg::AsExtensionOwner as_owner;
+  pg::Rows gone = Spi::Execute(
+      "DELETE FROM redis_migrate.ledger AS l USING unnest($2, $3) AS k (db, key_bytes) "
+      "WHERE l.mapping_id = $1 AND l.db = k.db AND l.key_bytes = k.key_bytes "
+      "AND NOT EXISTS (SELECT FROM unnest($4) AS y (row_key) WHERE y.row_key = l.row_key) RETURNING l.row_key",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), ByteaArray(names), SqlParam::TextArray(row_keys)});
+  std::vector<std::string> result;
+  for (uint64 i = 0; i < gone.size(); ++i) result.push_back(gone[i].Text(0));
+  return result;
+}
+
+int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys) const {
+  if (row_keys.empty()) return 0;
+  std::string condition;
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    const TargetColumn &key = keys_[i];
+    const char *type = pg::Call([&] { return const_cast<const char *>(format_type_extended(key.type, -1, FORMAT_TYPE_FORCE_QUALIFY)); });
+    std::string value = "CAST(gone.row_key[" + std::to_string(i + 1) + "] AS " + type + ")";
+    std::string column = "target." + QuoteIdentifier(key.name);
+    condition += condition.empty() ? "" : " AND ";
+    condition += key.not_null ? column + " = " + value : "(" + column + " = " + value + " OR " + column + " IS NULL AND " + value + " IS NULL)";
+  }
+  return static_cast<int64>(Spi::Execute(DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
+                                             "(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest($1) AS k) AS gone WHERE " + condition,
+                                         {SqlParam::TextArray(row_keys)})
+                                .processed());
+}
+
+}  // namespace prm::migrate

@@ -1,0 +1,58 @@
+// Which key each row came from. A row belongs to the lowest (database, key) that yields it, so that every run
+// decides alike; the owner alone may change it, and what the owner no longer yields goes.
+#pragma once
+
+#include "core/bytes.h"
+#include "migrate/catalog.h"
+#include "migrate/target.h"
+#include "pg/tuplestore.h"
+
+namespace prm::migrate {
+
+// A row's identity: its key columns as the text of a text[].
+struct IdentifiedRow {
+  int row;
+  std::string row_key;
+};
+
+struct KeyName {
+  int db;
+  Bytes key;
+  bool operator<(const KeyName &other) const { return db != other.db ? db < other.db : key < other.key; }
+};
+
+class Ledger {
+ public:
+  Ledger(const Mapping &mapping, const Target &target);
+
+  // The identities of redis_rows, with the rights and settings of the caller.
+  std::vector<IdentifiedRow> Identify() const;
+
+  // The rows of `rows` that belong to a lower key than the one that yields them now. `key_of_row` is indexed by
+  // the row's number.
+  std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row);
+
+  // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
+  void Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row);
+
+  // The identities of rows that the keys own but no longer yield; strikes them off.
+  std::vector<std::string> TakeObsolete(const std::vector<KeyName> &keys, const std::vector<IdentifiedRow> &yielded);
+
+  // Deletes rows of the target by identity, or changes them as on_delete says. Returns how many there were.
+  int64 DeleteRows(const std::vector<std::string> &row_keys) const;
+
+  // "ARRAY[alias.a::text, …]::text"
+  std::string RowKeyExpression(const std::string &alias) const;
+  // "DELETE FROM target AS target" or "UPDATE target AS target SET …", as on_delete says.
+  std::string DeleteStatement() const;
+
+ private:
+  int64 mapping_id_;
+  std::string mapping_;
+  std::string target_;
+  std::string on_delete_;
+  std::vector<TargetColumn> keys_;
+  std::map<std::string, bool> recorded_;  // identities that FindLost saw with the same owner
+};
+
+}  // namespace prm::migrate

@@ -1,0 +1,21 @@
+// One run of a migration at a time.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm::migrate {
+
+// Held for a scope, across transactions, and released also by an error. Errors: 55006 when another session holds
+// it; the detail says which.
+class MigrationLock {
+ public:
+  explicit MigrationLock(const std::string &migration);
+  ~MigrationLock();
+  MigrationLock(const MigrationLock &) = delete;
+  MigrationLock &operator=(const MigrationLock &) = delete;
+
+ private:
+  LOCKTAG tag_;
+};
+
+}  // namespace prm::migrate

@@ -1,0 +1,101 @@
+#include "migrate/open_source.h"
+
+#include "migrate/archive_source.h"
+#include "pg/server.h"
+#include "pg/settings.h"
+
+namespace prm::migrate {
+
+namespace settings = pg::settings;
+
+namespace {
+
+constexpr long kFirstRetryMs = 200;
+constexpr long kLongestRetryMs = 3000;
+
+bool MayComeBack(ErrorCode code) {
+  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout || code == ErrorCode::kUnavailable;
+}
+
+bool MayComeBack(int sqlstate) {
+  return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION || sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
+}
+
+// The databases to read: those of the migration, or all that have keys.
+std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &info, int64 *estimate) {
+  std::vector<int> databases;
+  *estimate = 0;
+  for (const redis::KeyspaceInfo &keyspace : info.Keyspace()) {
+    if (migration.databases &&
+        std::find(migration.databases->begin(), migration.databases->end(), keyspace.db) == migration.databases->end())
+      continue;
+    databases.push_back(keyspace.db);
+    *estimate += static_cast<int64>(keyspace.keys);
+  }
+  if (databases.empty()) databases.push_back(migration.databases && !migration.databases->empty() ? (*migration.databases)[0] : 0);
+  return databases;
+}
+
+}  // namespace
+
+OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter, const std::string &position)
+    : migration_(migration), kind_(source), filter_(filter) {
+  Open(position);
+}
+
+void OpenSource::Open(const std::string &position) {
+  source_.reset();
+  if (kind_ == "archive") {
+    source_ = std::make_unique<ArchiveSource>(migration_.name, filter_, settings::batch_rows, position);
+    return;
+  }
+  connection_ = pg::OpenServer(migration_.server, GetUserId(), waiter_);
+  source::ScanOptions options;
+  auto info = redis::FetchInfo(*connection_);
+  if (info.ok()) {
+    options.databases = Databases(migration_, info.value(), &estimate_);
+  } else {
+    if (info.error().code != ErrorCode::kPermissionDenied) throw pg::Failure(info.error());
+    options.databases = migration_.databases.value_or(std::vector<int>{0});
+  }
+  options.batch_keys = static_cast<size_t>(settings::batch_rows);
+  options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
+  options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
+  options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
+  auto scan = pg::ValueOrThrow(source::ScanSource::Open(*connection_, options, filter_, position));
+  restarted_ = restarted_ || scan->restarted();
+  source_ = std::move(scan);
+}
+
+bool OpenSource::Next(source::Batch &batch, const std::string &position) {
+  TimestampTz lost_since = 0;
+  for (long pause = kFirstRetryMs;; pause = std::min(pause * 2, kLongestRetryMs)) {
+    std::optional<pg::Failure> failure;
+    try {
+      if (source_ == nullptr) Open(position);
+      // What comes after a restart belongs to counts that the caller has to clear first.
+      if (restarted_ && lost_since != 0) {
+        batch = source::Batch();
+        batch.position = "";
+        return true;
+      }
+      auto next = source_->Next(batch);
+      if (next.ok()) return next.value();
+      if (!MayComeBack(next.error().code)) throw pg::Failure(next.error());
+      failure.emplace(next.error());
+    } catch (const pg::Failure &error) {
+      if (source_ != nullptr || !MayComeBack(error.sqlstate())) throw;
+      failure.emplace(error);
+    }
+    source_.reset();
+    connection_.reset();
+    TimestampTz now = GetCurrentTimestamp();
+    if (lost_since == 0) lost_since = now;
+    if (TimestampDifferenceMilliseconds(lost_since, now) >= settings::reconnect_timeout_ms)
+      throw pg::Failure(failure->sqlstate(), failure->message(), failure->detail(),
+                        "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
+    pg::Sleep(pause);
+  }
+}
+
+}  // namespace prm::migrate

@@ -1,0 +1,38 @@
+// Opens the source of a migration, and opens it again when the connection was lost.
+#pragma once
+
+#include "migrate/catalog.h"
+#include "pg/wait.h"
+#include "redis/info.h"
+#include "source/scan.h"
+
+namespace prm::migrate {
+
+class OpenSource {
+ public:
+  // Errors: those of pg::OpenServer and of the source.
+  OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter, const std::string &position);
+
+  // The next batch; false at the end. Tries to get a lost connection back for pg_redis_migrate.reconnect_timeout,
+  // going on after `position`, the last one that was committed. Errors: those of the source.
+  bool Next(source::Batch &batch, const std::string &position);
+
+  // Whether the source began again because its position was worth nothing any more; true once.
+  bool TakeRestarted() { return std::exchange(restarted_, false); }
+  // Keys in the databases that are read, as the server says; -1 when it does not.
+  int64 estimate() const { return estimate_; }
+
+ private:
+  void Open(const std::string &position);
+
+  const Migration &migration_;
+  std::string kind_;
+  source::KeyFilter &filter_;
+  pg::LatchWaiter waiter_;
+  std::unique_ptr<redis::Connection> connection_;
+  std::unique_ptr<source::Source> source_;
+  bool restarted_ = false;
+  int64 estimate_ = -1;
+};
+
+}  // namespace prm::migrate

@@ -1,0 +1,89 @@
+#include "migrate/prune.h"
+
+#include "migrate/ledger.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+
+namespace prm::migrate {
+
+using pg::SqlParam;
+using pg::Spi;
+
+namespace {
+
+constexpr char kSeenName[] = "redis_seen";
+
+std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "DELETE FROM redis_migrate.ledger AS l WHERE l.mapping_id = $1 "
+      "AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key) "
+      "AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r WHERE r.run_id = $2 AND r.db = l.db AND r.key_bytes = l.key_bytes) "
+      "RETURNING l.row_key",
+      {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
+  std::vector<std::string> gone;
+  for (uint64 i = 0; i < rows.size(); ++i) gone.push_back(rows[i].Text(0));
+  return gone;
+}
+
+int64 RejectsOfPattern(const Mapping &mapping, int64 run_id) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute("SELECT count(*) FROM redis_migrate.reject WHERE run_id = $1 AND pattern = $2",
+                      {SqlParam::Int8(run_id), SqlParam::Text(mapping.pattern)})[0]
+      .Int8(0);
+}
+
+// The identities that the run met, as a relation that the owner of the migration can read.
+void FillSeen(const Mapping &mapping, int64 run_id, TupleDesc desc, pg::Tuplestore &seen) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute("SELECT DISTINCT row_key FROM redis_migrate.seen_row WHERE run_id = $1 AND mapping_id = $2",
+                           {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)});
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    Datum value = rows[i].Value(0);
+    bool null = false;
+    seen.Put(desc, &value, &null);
+  }
+}
+
+}  // namespace
+
+PruneResult Prune(const Mapping &mapping, int64 run_id) {
+  PruneResult result;
+  result.mapping = mapping.name;
+  if (mapping.on_delete == "keep") {
+    result.skipped = "its on_delete is 'keep'";
+    return result;
+  }
+  pg::Context context("redis_migrate prune");
+  pg::SwitchContext in_context(context.get());
+  pg::LocalSettings settings;
+  settings.Set("search_path", mapping.search_path);
+  settings.Set("timezone", mapping.timezone);
+  settings.Set("datestyle", mapping.datestyle);
+  settings.Set("intervalstyle", mapping.intervalstyle);
+  Target target = LoadTarget(mapping.target, mapping.name);
+  Ledger ledger(mapping, target);
+  if (mapping.ledger) {
+    result.deleted = ledger.DeleteRows(TakeGoneFromLedger(mapping, run_id));
+    return result;
+  }
+  if (int64 rejects = RejectsOfPattern(mapping, run_id); rejects > 0) {
+    result.skipped = std::to_string(rejects) + " keys of its pattern were rejected, and without a ledger nothing tells their rows from those of deleted keys";
+    return result;
+  }
+  TupleDesc desc = pg::Call([] {
+    TupleDesc columns = CreateTemplateTupleDesc(1);
+    TupleDescInitEntry(columns, 1, "row_key", TEXTOID, -1, 0);
+    return columns;
+  });
+  pg::Tuplestore seen;
+  FillSeen(mapping, run_id, desc, seen);
+  pg::NamedRows named(kSeenName, desc, seen.get());
+  result.deleted = static_cast<int64>(
+      Spi::Execute(ledger.DeleteStatement() + " WHERE NOT EXISTS (SELECT FROM redis_seen WHERE redis_seen.row_key = " +
+                   ledger.RowKeyExpression("target") + ")")
+          .processed());
+  return result;
+}
+
+}  // namespace prm::migrate

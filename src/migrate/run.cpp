@@ -1,0 +1,288 @@
+// CALL redis_migrate.run(…): executes a migration in the session that calls it.
+#include "migrate/migration_lock.h"
+#include "migrate/open_source.h"
+#include "migrate/prune.h"
+#include "migrate/rehearsal.h"
+#include "migrate/run_record.h"
+#include "pg/settings.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+
+namespace prm::migrate {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+
+bool IsTransient(int sqlstate) {
+  return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+constexpr int kBatchRetries = 5;
+
+// Thrown after a batch with rejects has been committed and on_error is 'stop'.
+struct StoppedByReject {
+  std::string message;
+  std::string detail;
+};
+
+class Run {
+ public:
+  Run(const std::string &name, RunParameters parameters)
+      : lock_(name),
+        migration_(LoadMigration(name)),
+        parameters_(std::move(parameters)),
+        routing_(migration_, parameters_.priority, parameters_.mapping),
+        archive_mapping_(ArchiveMapping(name)),
+        archive_(pg::ValueOrThrow(KeyPattern::Parse("*")), {&archive_mapping_}, true),
+        record_(RunRecord::Begin(name, parameters_)) {
+    Spi::Commit();
+    if (record_.resumed())
+      pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name + "\" at level " + std::to_string(record_.level() + 1) +
+                             " of " + std::to_string(routing_.levels()));
+  }
+
+  int64 id() const { return record_.id(); }
+
+  void Execute() {
+    for (int level = record_.level(); level < routing_.levels(); ++level) {
+      Pass(level, level == record_.level() ? record_.position() : "");
+      RetryDeferred(level);
+    }
+    if (parameters_.prune) PruneMappings();
+    AdvanceSequences();
+    Conclude();
+  }
+
+  // After an error: what can still be said of the run is written down.
+  void Fail(const std::string &state, int sqlstate, const std::string &message) {
+    pg::Call([] { SPI_rollback(); });
+    record_.Finish(state, pg::SqlStateText(sqlstate), message);
+    Spi::Commit();
+  }
+
+ private:
+  void Pass(int level, std::string position) {
+    PassFilter filter(routing_, level);
+    OpenSource source(migration_, parameters_.source, filter, position);
+    if (source.estimate() >= 0) record_.SetEstimate(source.estimate());
+    if (source.TakeRestarted()) Restart(level);
+    Spi::Commit();
+    source::Batch batch;
+    while (source.Next(batch, position)) {
+      if (source.TakeRestarted()) {
+        Restart(level);
+        Spi::Commit();
+        position.clear();
+        continue;
+      }
+      position = batch.position;
+      std::vector<const source::Entry *> entries;
+      for (const source::Entry &entry : batch.entries) entries.push_back(&entry);
+      Store(entries, level, position, false, parameters_.source == "scan");
+      batch = source::Batch();
+    }
+  }
+
+  void Restart(int level) {
+    pg::Report(NOTICE, "the Redis server was restarted or replaced: level " + std::to_string(level + 1) + " is read again from its beginning");
+    record_.RestartLevel(level);
+  }
+
+  // Stores entries and the checkpoint in one transaction.
+  void Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position, bool recount, bool defer) {
+    UnmappedKeys unmapped{migration_.unmapped == "reject", migration_.unmapped == "reject" ? nullptr : &archive_};
+    PatternGroup::Options options;
+    options.defer_foreign_keys = defer;
+    if (parameters_.prune) options.seen_run = record_.id();
+    Tally tally;
+    for (int attempt = 1;; ++attempt) {
+      tally = Tally();
+      try {
+        pg::InSubtransaction([&] {
+          Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+          ProcessEntries(routing_, unmapped, entries, level, recount, options, tally);
+          record_.Save(tally, level, position);
+        });
+        break;
+      } catch (const pg::PgError &error) {
+        if (!IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
+      }
+    }
+    Spi::Commit();
+    pg::Call([] { pgstat_report_stat(false); });
+    if (parameters_.on_error == "stop" && !tally.rejects.empty()) {
+      const Reject &reject = tally.rejects.front();
+      throw StoppedByReject{"run " + std::to_string(record_.id()) + " stopped: " + std::to_string(tally.rejects.size()) + " keys were rejected",
+                            "The first is " + Printable(reject.entry->key) + ", rule " + reject.rule + ": " + reject.message};
+    }
+  }
+
+  static std::string Printable(const std::string &key) {
+    if (key.find('\0') == std::string::npos && pg::ValidInServerEncoding(key)) return "\"" + key.substr(0, 200) + "\"";
+    return "a key that is not text";
+  }
+
+  void RetryDeferred(int level) {
+    for (;;) {
+      std::vector<source::Entry> entries = record_.TakeDeferred(level, pg::settings::batch_rows);
+      if (entries.empty()) {
+        Spi::Commit();
+        return;
+      }
+      std::vector<const source::Entry *> pointers;
+      for (const source::Entry &entry : entries) pointers.push_back(&entry);
+      Store(pointers, level, record_.position(), true, false);
+    }
+  }
+
+  void PruneMappings() {
+    for (size_t group = 0; group < routing_.group_count(); ++group) {
+      for (const Mapping *mapping : routing_.group(group).mappings()) {
+        PruneResult result = Prune(*mapping, record_.id());
+        Tally tally;
+        tally.rows[mapping->name].deleted = result.deleted;
+        record_.Save(tally, record_.level(), record_.position());
+        Spi::Commit();
+        if (!result.skipped.empty()) pg::Report(NOTICE, "mapping \"" + mapping->name + "\" was not pruned: " + result.skipped);
+      }
+    }
+  }
+
+  // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
+  void AdvanceSequences() {
+    for (size_t group = 0; group < routing_.group_count(); ++group) {
+      for (const Mapping *mapping : routing_.group(group).mappings()) {
+        Target target = LoadTarget(mapping->target, mapping->name);
+        if (target.kind != TargetKind::kLocal) continue;
+        for (const TargetColumn &column : target.columns) {
+          if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
+          Spi::Execute(
+              "SELECT pg_catalog.setval(s.sequence, m.highest) FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS s, "
+              "LATERAL (SELECT pg_catalog.max(" + pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
+              " WHERE s.sequence IS NOT NULL) AS m WHERE s.sequence IS NOT NULL AND m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
+              "AND pg_catalog.has_sequence_privilege(s.sequence, 'UPDATE')",
+              {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
+        }
+      }
+    }
+    Spi::Commit();
+  }
+
+  void Conclude() {
+    RunRecord::Sums sums = record_.ReadSums();
+    if (!sums.unbalanced.empty()) {
+      record_.Finish("unbalanced", pg::SqlStateText(ERRCODE_DATA_CORRUPTED), "the sums differ: " + sums.unbalanced);
+      Spi::Commit();
+      throw Failure(ERRCODE_DATA_CORRUPTED, "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" does not add up",
+                    sums.unbalanced + ".", "SELECT * FROM redis_migrate.run_counts WHERE run_id = " + std::to_string(record_.id()) + ".");
+    }
+    record_.Finish("completed", std::nullopt, std::nullopt);
+    Spi::Commit();
+    Summarise("completed", sums);
+  }
+
+  void Summarise(const std::string &state, const RunRecord::Sums &sums) {
+    std::string equation;
+    for (const char *outcome : kOutcomeNames) {
+      auto found = sums.outcomes.find(outcome);
+      equation += (equation.empty() ? "" : " + ") + std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
+    }
+    std::string rate = sums.seconds > 0 ? ", " + std::to_string(static_cast<int64>(static_cast<double>(sums.read) / sums.seconds)) + " keys/s" : "";
+    pg::Report(NOTICE,
+               "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" " + state + ": " + std::to_string(sums.read) + " read = " + equation + rate,
+               sums.reject_summary.empty() ? "" : "Rejected: " + sums.reject_summary + ".",
+               sums.reject_summary.empty() ? "" : "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(record_.id()) + ".");
+  }
+
+  MigrationLock lock_;
+  Migration migration_;
+  RunParameters parameters_;
+  Routing routing_;
+  Mapping archive_mapping_;
+  PatternGroup archive_;
+  RunRecord record_;
+};
+
+// Runs, and writes down an error before it goes on to the caller.
+void ExecuteRun(const std::string &name, const RunParameters &parameters) {
+  Run run(name, parameters);
+  try {
+    run.Execute();
+  } catch (const StoppedByReject &stopped) {
+    run.Fail("stopped", ERRCODE_DATA_EXCEPTION, stopped.message);
+    throw Failure(ERRCODE_DATA_EXCEPTION, stopped.message, stopped.detail,
+                  "Mend the mapping, or CALL redis_migrate.run again to go on after the batch. SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(run.id()) + ".");
+  } catch (const pg::PgError &error) {
+    run.Fail("failed", error.sqlstate(), error.what());
+    throw;
+  } catch (const Failure &failure) {
+    if (failure.sqlstate() != ERRCODE_DATA_CORRUPTED) run.Fail("failed", failure.sqlstate(), failure.message());
+    throw;
+  }
+}
+
+// The same in one transaction that leaves nothing but its report.
+void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int64 max_keys) {
+  MigrationLock lock(name);
+  Migration migration = LoadMigration(name);
+  Spi::Commit();
+  Rehearsal rehearsal(migration, parameters.source, parameters.priority, parameters.mapping, max_keys);
+  rehearsal.Play();
+  RunRecord record = RunRecord::Begin(name, parameters);
+  Tally report = rehearsal.tally();
+  record.Save(report, 0, "");
+  record.Finish("completed", std::nullopt, std::nullopt);
+  RunRecord::Sums sums = record.ReadSums();
+  Spi::Commit();
+  std::string equation;
+  for (const char *outcome : kOutcomeNames) {
+    auto found = sums.outcomes.find(outcome);
+    equation += (equation.empty() ? "" : " + ") + std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
+  }
+  pg::Report(NOTICE, "dry run " + std::to_string(record.id()) + " of migration \"" + name + "\": " + std::to_string(sums.read) + " read = " + equation +
+                         "; nothing was kept",
+             sums.reject_summary.empty() ? "" : "Rejected: " + sums.reject_summary + ".",
+             sums.reject_summary.empty() ? "" : "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(record.id()) + ".");
+}
+
+void RequireNonAtomic(FunctionCallInfo fcinfo) {
+  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
+  if (context != nullptr && IsA(context, CallContext) && !context->atomic) return;
+  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION, "redis_migrate.run commits after each batch and cannot run inside a transaction block", "",
+                "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a function; with autocommit in a driver.");
+}
+
+}  // namespace
+}  // namespace prm::migrate
+
+// redis_migrate.run(migration text, dry_run boolean, priority text, mapping text, source text, on_error text,
+// prune boolean, max_keys bigint): see the SQL comment. Errors: 2D000 in a transaction block, 55006 already running,
+// 42501 not the owner, 08006 Redis is gone, XX001 sums differ, and those of the mappings.
+PRM_FUNCTION(run) {
+  using namespace prm;
+  using namespace prm::migrate;
+  RequireNonAtomic(fcinfo);
+  std::string name = pg::TextArgument(fcinfo, 0, "migration");
+  RunParameters parameters;
+  parameters.dry_run = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+  parameters.priority = pg::OptionalTextArgument(fcinfo, 2);
+  parameters.mapping = pg::OptionalTextArgument(fcinfo, 3);
+  std::optional<std::string> source = pg::OptionalTextArgument(fcinfo, 4);
+  parameters.on_error = pg::TextArgument(fcinfo, 5, "on_error");
+  parameters.prune = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
+  int64 max_keys = PG_ARGISNULL(7) ? 10000 : PG_GETARG_INT64(7);
+  pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
+  if (source) pg::CheckKeyword(*source, "source", {"scan", "archive"});
+  if (parameters.prune && source && *source == "archive")
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan'", "The archive does not say which keys are gone from Redis.");
+  pg::Spi spi(true);
+  parameters.source = source ? *source : LoadMigration(name).source;
+  if (parameters.dry_run)
+    ExecuteDryRun(name, parameters, max_keys);
+  else
+    ExecuteRun(name, parameters);
+  PG_RETURN_VOID();
+}

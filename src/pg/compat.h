@@ -1,0 +1,83 @@
+// Every difference between PostgreSQL 15, 16, 17 and 18 that this source meets, written so that the rest of the
+// source reads as if there were only the newest. No other file tests PG_VERSION_NUM.
+#pragma once
+
+#if PG_VERSION_NUM < 150000
+#error "pg_redis_migrate needs PostgreSQL 15 or newer"
+#endif
+
+extern "C" {
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#include "parser/parse_node.h"
+#else
+// From 16 on the core declares it, and PGDLLEXPORT makes a symbol visible.
+PGDLLEXPORT void _PG_init(void);
+#endif
+}
+
+#if PG_VERSION_NUM < 160000
+inline AclResult object_aclcheck([[maybe_unused]] Oid classid, Oid objectid, Oid roleid, AclMode mode) {
+  Assert(classid == ForeignServerRelationId);
+  return pg_foreign_server_aclcheck(objectid, roleid, mode);
+}
+#endif
+
+#if PG_VERSION_NUM < 160000
+// Tree walkers take a typed callback from 16 on.
+using tree_walker_callback = bool (*)(Node *, void *);
+inline bool (*UntypedWalker(tree_walker_callback walker))() {
+  return reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)(void)>(walker));
+}
+inline bool expression_tree_walker(Node *node, tree_walker_callback walker, void *context) {
+  return expression_tree_walker(node, UntypedWalker(walker), context);
+}
+inline bool query_tree_walker(Query *query, tree_walker_callback walker, void *context, int flags) {
+  return query_tree_walker(query, UntypedWalker(walker), context, flags);
+}
+#endif
+
+#if PG_VERSION_NUM < 170000
+// The first argument became a resource owner in 17; before, the set is memory only.
+inline WaitEventSet *CreateWaitEventSet(ResourceOwner, int nevents) {
+  return CreateWaitEventSet(CurrentMemoryContext, nevents);
+}
+inline uint32 WaitEventExtensionNew(const char *) { return PG_WAIT_EXTENSION; }
+#endif
+
+#if PG_VERSION_NUM < 180000
+inline void ExecutorRun(QueryDesc *query, ScanDirection direction, uint64 count) {
+  ExecutorRun(query, direction, count, true);
+}
+#define PG_MODULE_MAGIC_EXT(...) PG_MODULE_MAGIC
+#endif
+
+namespace prm::pg {
+
+// Calls a type's input function on data that may be bad. Returns false with the message in *error (palloc'd) for
+// a bad value. Before 16 there are no soft errors: the call needs a subtransaction of its own (pg/soft_input.cpp).
+#if PG_VERSION_NUM >= 160000
+constexpr bool kHasSoftErrors = true;
+inline bool InputSoftly(FmgrInfo *input, char *text, Oid ioparam, int32 typmod, Datum *value, char **error) {
+  ErrorSaveContext escontext = {T_ErrorSaveContext};
+  escontext.details_wanted = true;
+  if (InputFunctionCallSafe(input, text, ioparam, typmod, reinterpret_cast<Node *>(&escontext), value)) return true;
+  *error = escontext.error_data->message;
+  return false;
+}
+#else
+constexpr bool kHasSoftErrors = false;
+inline bool InputSoftly(FmgrInfo *, char *, Oid, int32, Datum *, char **) { return false; }
+#endif
+
+// The permission entries of a query built by hand: an empty list from 16 on, nothing before.
+inline void TakePermissions(Query *query, ParseState *pstate) {
+#if PG_VERSION_NUM >= 160000
+  query->rteperminfos = pstate->p_rteperminfos;
+#else
+  (void)query;
+  (void)pstate;
+#endif
+}
+
+}  // namespace prm::pg

@@ -1,0 +1,106 @@
+#include "pg/entry.h"
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "pg/guard.h"
+
+namespace prm::pg {
+namespace {
+
+MemoryContext entry_context = nullptr;
+
+// What is left of an exception once its C++ objects are gone. Fixed buffers: nothing to destroy, nothing to
+// allocate when memory is short.
+struct Caught {
+  ErrorData *data = nullptr;
+  int sqlstate = 0;
+  char message[2048];
+  char detail[4096];
+  char hint[2048];
+};
+
+void Copy(const std::string &from, char *to, size_t size) {
+  size_t length = std::min(from.size(), size - 1);
+  memcpy(to, from.data(), length);
+  to[length] = '\0';
+}
+
+[[noreturn]] void Raise(Caught *caught) {
+  if (caught->data != nullptr) ReThrowError(caught->data);
+  // A cut must not fall inside a character: the message goes through encoding conversion.
+  for (char *text : {caught->message, caught->detail, caught->hint}) {
+    int length = static_cast<int>(strlen(text));
+    text[pg_mbcliplen(text, length, length)] = '\0';
+  }
+  ereport(ERROR, (errcode(caught->sqlstate), errmsg_internal("%s", caught->message),
+                  caught->detail[0] ? errdetail_internal("%s", caught->detail) : 0,
+                  caught->hint[0] ? errhint("%s", caught->hint) : 0));
+  pg_unreachable();
+}
+
+// Runs `body` and reports whether it threw, with the exception's content in *caught.
+template <typename Body>
+bool Catch(Body body, Caught *caught) {
+  caught->message[0] = caught->detail[0] = caught->hint[0] = '\0';
+  try {
+    body();
+    return false;
+  } catch (PgError &error) {
+    caught->data = error.Release();
+  } catch (const Failure &failure) {
+    caught->sqlstate = failure.sqlstate();
+    Copy(failure.message(), caught->message, sizeof caught->message);
+    Copy(failure.detail(), caught->detail, sizeof caught->detail);
+    Copy(failure.hint(), caught->hint, sizeof caught->hint);
+  } catch (const std::bad_alloc &) {
+    caught->sqlstate = ERRCODE_OUT_OF_MEMORY;
+    strcpy(caught->message, "out of memory");
+  } catch (const std::exception &error) {
+    caught->sqlstate = ERRCODE_INTERNAL_ERROR;
+    snprintf(caught->message, sizeof caught->message, "unexpected C++ exception: %s", error.what());
+  } catch (...) {
+    caught->sqlstate = ERRCODE_INTERNAL_ERROR;
+    strcpy(caught->message, "unexpected C++ exception of unknown type");
+  }
+  return true;
+}
+
+template <typename Body>
+void Barrier(Body body) {
+  sigjmp_buf *const stack_at_entry = PG_exception_stack;
+  MemoryContext const outer_home = entry_context;
+  entry_context = CurrentMemoryContext;
+  Caught caught;
+  bool failed = Catch(body, &caught);
+  entry_context = outer_home;
+  if (PG_exception_stack != stack_at_entry) {
+    PG_exception_stack = stack_at_entry;
+    Assert(false);
+    ereport(WARNING, (errmsg_internal("pg_redis_migrate: exception stack was not restored")));
+  }
+  if (failed) Raise(&caught);
+}
+
+}  // namespace
+
+MemoryContext EntryContext() { return entry_context != nullptr ? entry_context : CurrentMemoryContext; }
+
+Datum Enter(Datum (*body)(FunctionCallInfo), FunctionCallInfo fcinfo) noexcept {
+  Datum result = 0;
+  Barrier([&] { result = body(fcinfo); });
+  return result;
+}
+
+void Enter(void (*body)()) noexcept { Barrier(body); }
+
+void ThrowPending() {
+  MemoryContext previous = MemoryContextSwitchTo(EntryContext());
+  ErrorData *data = CopyErrorData();
+  FlushErrorState();
+  MemoryContextSwitchTo(previous);
+  throw PgError(data);
+}
+
+}  // namespace prm::pg

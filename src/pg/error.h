@@ -1,0 +1,72 @@
+// Errors on their way between C++ and PostgreSQL.
+//
+//   PostgreSQL error --(Call, guard.h)--> PgError --(Guarded entry, entry.h)--> the same error again
+//   Failure, std::exception ------------------------(entry)------------------> ereport(ERROR)
+#pragma once
+
+#include "core/status.h"
+#include "pg/pg.h"
+
+namespace prm::pg {
+
+// An error that PostgreSQL raised, kept whole (SQLSTATE, detail, hint, position) while C++ frames unwind.
+class PgError : public std::exception {
+ public:
+  explicit PgError(ErrorData *data) : data_(std::make_shared<Holder>(data)) {}
+  const char *what() const noexcept override { return data()->message ? data()->message : "unknown error"; }
+  ErrorData *data() const noexcept { return data_->data; }
+  int sqlstate() const noexcept { return data()->sqlerrcode; }
+  // Hands the error over to the entry barrier, which raises it again.
+  ErrorData *Release() noexcept { return std::exchange(data_->data, nullptr); }
+
+ private:
+  struct Holder {
+    ErrorData *data;
+    explicit Holder(ErrorData *d) : data(d) {}
+    Holder(const Holder &) = delete;
+    Holder &operator=(const Holder &) = delete;
+    ~Holder() {
+      if (data != nullptr) FreeErrorData(data);
+    }
+  };
+  std::shared_ptr<Holder> data_;
+};
+
+// An error that this extension raises from C++ code.
+class Failure : public std::exception {
+ public:
+  Failure(int sqlstate, std::string message, std::string detail = {}, std::string hint = {})
+      : sqlstate_(sqlstate), message_(std::move(message)), detail_(std::move(detail)), hint_(std::move(hint)) {}
+  // The taxonomy: which SQLSTATE a failure of the PostgreSQL-free half gets.
+  explicit Failure(const Error &error)
+      : Failure(SqlState(error.code), error.message, error.detail, error.hint) {}
+  const char *what() const noexcept override { return message_.c_str(); }
+  int sqlstate() const noexcept { return sqlstate_; }
+  const std::string &message() const noexcept { return message_; }
+  const std::string &detail() const noexcept { return detail_; }
+  const std::string &hint() const noexcept { return hint_; }
+
+  static int SqlState(ErrorCode code) noexcept;
+
+ private:
+  int sqlstate_;
+  std::string message_;
+  std::string detail_;
+  std::string hint_;
+};
+
+// Throws the error of a Status or Result as a Failure.
+template <typename StatusOrResult>
+void ThrowIfError(const StatusOrResult &outcome) {
+  if (!outcome.ok()) throw Failure(outcome.error());
+}
+template <typename T>
+T ValueOrThrow(Result<T> result) {
+  if (!result.ok()) throw Failure(result.error());
+  return std::move(result.value());
+}
+
+// "22P02" for ERRCODE_INVALID_TEXT_REPRESENTATION.
+std::string SqlStateText(int sqlstate);
+
+}  // namespace prm::pg

@@ -1,0 +1,40 @@
+// Whose rights apply. The extension's own tables are written with the rights of the extension's owner, everything
+// that a user defined runs with the rights of the user.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm::pg {
+
+// For a scope: the extension's owner as current user, and a search_path that nobody can put operators into.
+// Never commit inside: a commit while switched leaves the session as the owner.
+class AsExtensionOwner {
+ public:
+  AsExtensionOwner();
+  ~AsExtensionOwner();
+  AsExtensionOwner(const AsExtensionOwner &) = delete;
+  AsExtensionOwner &operator=(const AsExtensionOwner &) = delete;
+
+ private:
+  Oid user_;
+  int security_context_;
+  int guc_nest_;
+  int exceptions_;
+};
+
+// Settings of the session for a scope, as SET LOCAL would make them.
+class LocalSettings {
+ public:
+  LocalSettings();
+  ~LocalSettings();
+  LocalSettings(const LocalSettings &) = delete;
+  LocalSettings &operator=(const LocalSettings &) = delete;
+  // Errors: those of SET.
+  void Set(const char *name, const std::string &value);
+
+ private:
+  int guc_nest_;
+  int exceptions_;
+};
+
+}  // namespace prm::pg

@@ -1,0 +1,182 @@
+#include "pg/server.h"
+
+#include <charconv>
+#include <cstdio>
+
+#include "pg/entry.h"
+#include "pg/memory.h"
+#include "pg/settings.h"
+
+namespace prm::pg {
+namespace {
+
+constexpr char kWrapper[] = "redis_migrate";
+
+enum class OptionKind { kText, kPort, kSeconds, kFile };
+
+struct OptionRule {
+  const char *name;
+  Oid catalog;  // where it may stand
+  OptionKind kind;
+};
+
+constexpr OptionRule kRules[] = {
+    {"host", ForeignServerRelationId, OptionKind::kText},
+    {"port", ForeignServerRelationId, OptionKind::kPort},
+    {"unix_socket", ForeignServerRelationId, OptionKind::kText},
+    {"connect_timeout", ForeignServerRelationId, OptionKind::kSeconds},
+    {"command_timeout", ForeignServerRelationId, OptionKind::kSeconds},
+    {"username", UserMappingRelationId, OptionKind::kText},
+    {"password", UserMappingRelationId, OptionKind::kText},
+    {"password_file", UserMappingRelationId, OptionKind::kFile},
+};
+
+const char *CatalogName(Oid catalog) {
+  switch (catalog) {
+    case ForeignServerRelationId: return "server";
+    case UserMappingRelationId: return "user mapping";
+    case ForeignDataWrapperRelationId: return "foreign-data wrapper";
+    default: return "foreign table";
+  }
+}
+
+std::string ValidOptions(Oid catalog) {
+  std::string names;
+  for (const OptionRule &rule : kRules)
+    if (rule.catalog == catalog) names += (names.empty() ? "" : ", ") + std::string(rule.name);
+  return names.empty() ? "There are no valid options here." : "Valid options here are: " + names + ".";
+}
+
+// A whole number from `least` to `most`, or nothing.
+std::optional<long> WholeNumber(const std::string &text, long least, long most) {
+  long number = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < least || number > most) return std::nullopt;
+  return number;
+}
+
+bool MayReadServerFiles(Oid user) {
+  return Call([&] { return has_privs_of_role(user, ROLE_PG_READ_SERVER_FILES); });
+}
+
+void CheckOption(const std::string &name, const std::string &value, Oid catalog) {
+  const OptionRule *rule = nullptr;
+  for (const OptionRule &candidate : kRules)
+    if (candidate.catalog == catalog && name == candidate.name) rule = &candidate;
+  if (rule == nullptr)
+    throw Failure(ERRCODE_FDW_INVALID_OPTION_NAME,
+                  "option \"" + name + "\" is not valid for a redis_migrate " + CatalogName(catalog), "",
+                  ValidOptions(catalog));
+  if (rule->kind == OptionKind::kPort && !WholeNumber(value, 1, 65535))
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "port \"" + value + "\" is not a number from 1 to 65535");
+  if (rule->kind == OptionKind::kSeconds && !WholeNumber(value, 1, 86400))
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  name + " \"" + value + "\" is not a whole number of seconds from 1 to 86400");
+  if (rule->kind == OptionKind::kFile && !MayReadServerFiles(GetUserId()))
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"" + name + "\"",
+                  "The option names a file on the server.",
+                  "Only roles with the privileges of pg_read_server_files may set it.");
+}
+
+using Options = std::map<std::string, std::string>;
+
+Options ReadOptions(List *definitions) {
+  Options options;
+  for (int i = 0; i < list_length(definitions); ++i) {
+    auto *element = static_cast<DefElem *>(list_nth(definitions, i));
+    options[element->defname] = Call([&] { return const_cast<const char *>(defGetString(element)); });
+  }
+  return options;
+}
+
+std::string Lookup(const Options &options, const char *name) {
+  auto found = options.find(name);
+  return found == options.end() ? std::string() : found->second;
+}
+
+// The first line of a file on the server. The user who set the option was checked; the user who uses it is, too.
+std::string ReadPasswordFile(const std::string &path, Oid user) {
+  if (!MayReadServerFiles(user))
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to read the password_file of the user mapping", "",
+                  "Only roles with the privileges of pg_read_server_files may use it.");
+  std::unique_ptr<FILE, int (*)(FILE *)> file(fopen(path.c_str(), "r"), fclose);
+  char line[1024];
+  if (file == nullptr || fgets(line, sizeof line, file.get()) == nullptr)
+    throw Failure(ERRCODE_UNDEFINED_FILE, "could not read password_file \"" + path + "\"");
+  std::string password(line);
+  while (!password.empty() && (password.back() == '\n' || password.back() == '\r')) password.pop_back();
+  return password;
+}
+
+// The options of the user's mapping, of PUBLIC's, or none.
+Options UserMappingOptions(Oid user, Oid server) {
+  List *definitions = Call([&] {
+    HeapTuple tuple =
+        SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user), ObjectIdGetDatum(server));
+    if (!HeapTupleIsValid(tuple))
+      tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid), ObjectIdGetDatum(server));
+    if (!HeapTupleIsValid(tuple)) return static_cast<List *>(NIL);
+    bool null;
+    Datum options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &null);
+    List *list = null ? NIL : untransformRelOptions(options);
+    ReleaseSysCache(tuple);
+    return list;
+  });
+  return ReadOptions(definitions);
+}
+
+}  // namespace
+
+redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user) {
+  ForeignServer *server = Call([&] { return GetForeignServerByName(server_name.c_str(), true); });
+  if (server == nullptr)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT, "server \"" + server_name + "\" does not exist", "",
+                  "Create it with CREATE SERVER " + server_name +
+                      " FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '…', port '6379').");
+  ForeignDataWrapper *wrapper = Call([&] { return GetForeignDataWrapper(server->fdwid); });
+  if (std::string(wrapper->fdwname) != kWrapper)
+    throw Failure(ERRCODE_WRONG_OBJECT_TYPE,
+                  "server \"" + server_name + "\" belongs to foreign-data wrapper \"" + wrapper->fdwname + "\"", "",
+                  "Use a server of foreign-data wrapper redis_migrate.");
+  AclResult right =
+      Call([&] { return object_aclcheck(ForeignServerRelationId, server->serverid, user, ACL_USAGE); });
+  if (right != ACLCHECK_OK)
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for foreign server " + server_name, "",
+                  "GRANT USAGE ON FOREIGN SERVER " + server_name + " TO the role.");
+
+  Options where = ReadOptions(server->options);
+  Options who = UserMappingOptions(user, server->serverid);
+  redis::ConnectionOptions options;
+  options.host = where.count("host") ? where["host"] : "localhost";
+  if (where.count("port")) options.port = static_cast<int>(*WholeNumber(where["port"], 1, 65535));
+  options.unix_path = Lookup(where, "unix_socket");
+  options.connect_timeout_ms =
+      where.count("connect_timeout") ? *WholeNumber(where["connect_timeout"], 1, 86400) * 1000 : settings::connect_timeout_ms;
+  options.command_timeout_ms =
+      where.count("command_timeout") ? *WholeNumber(where["command_timeout"], 1, 86400) * 1000 : settings::command_timeout_ms;
+  options.username = Lookup(who, "username");
+  options.password = Lookup(who, "password");
+  if (who.count("password_file")) options.password = ReadPasswordFile(who["password_file"], user);
+  return options;
+}
+
+std::unique_ptr<redis::Connection> OpenServer(const std::string &server, Oid user, redis::Waiter &waiter) {
+  redis::ConnectionOptions options = ServerOptions(server, user);
+  return ValueOrThrow(redis::Connection::Open(options, waiter));
+}
+
+}  // namespace prm::pg
+
+// redis_migrate.fdw_validator(text[], oid): checks the options of servers and user mappings.
+// Errors: HV00D unknown option (the hint lists the valid ones), 22023 bad value, 42501 file options, 0A000 foreign
+// tables.
+PRM_FUNCTION(fdw_validator) {
+  using namespace prm::pg;
+  Oid catalog = PG_GETARG_OID(1);
+  List *definitions = Call([&] { return untransformRelOptions(PG_GETARG_DATUM(0)); });
+  if (catalog == ForeignTableRelationId)
+    throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "foreign tables on a redis_migrate server are not supported", "",
+                  "Use redis_migrate.add_mapping to move keys into an ordinary table.");
+  for (const auto &[name, value] : ReadOptions(definitions)) CheckOption(name, value, catalog);
+  PG_RETURN_VOID();
+}

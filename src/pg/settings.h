@@ -1,0 +1,17 @@
+// The pg_redis_migrate.* settings.
+#pragma once
+
+namespace prm::pg::settings {
+
+extern int batch_rows;            // keys per batch and transaction
+extern int batch_size_kb;         // keys and payloads per batch, in kB
+extern int bytes_in_flight_kb;    // replies asked for and not yet read, in kB
+extern int max_value_size_kb;     // a larger value is rejected by name, in kB
+extern int connect_timeout_ms;    // for servers that do not say otherwise
+extern int command_timeout_ms;    // time without a byte from Redis before a command is given up
+extern int reconnect_timeout_ms;  // how long a run tries to get a lost connection back
+
+// Defines them; called once, from _PG_init.
+void Define();
+
+}  // namespace prm::pg::settings

@@ -1,0 +1,91 @@
+// SQL from C++: a connection to the executor, statements with typed parameters, results read by column.
+#pragma once
+
+#include "pg/guard.h"
+#include "pg/memory.h"
+#include "pg/pg.h"
+
+namespace prm::pg {
+
+// A parameter: its type, and its value unless NULL. Pointers must stay valid during the call.
+struct SqlParam {
+  Oid type;
+  Datum value;
+  bool null;
+
+  static SqlParam Text(Bytes text) { return {TEXTOID, TextDatum(text), false}; }
+  static SqlParam OptionalText(const std::optional<std::string> &text) {
+    return text ? Text(*text) : SqlParam{TEXTOID, 0, true};
+  }
+  static SqlParam Bytea(Bytes bytes) { return {BYTEAOID, ByteaDatum(bytes), false}; }
+  static SqlParam Int4(int32 value) { return {INT4OID, Int32GetDatum(value), false}; }
+  static SqlParam Int8(int64 value) { return {INT8OID, Int64GetDatum(value), false}; }
+  static SqlParam Bool(bool value) { return {BOOLOID, BoolGetDatum(value), false}; }
+  static SqlParam OidOf(Oid value) { return {OIDOID, ObjectIdGetDatum(value), false}; }
+  static SqlParam TextArray(const std::vector<std::string> &items);
+  static SqlParam OptionalTextArray(const std::optional<std::vector<std::string>> &items);
+  static SqlParam Int4Array(const std::optional<std::vector<int>> &items);
+};
+
+// One row of a result.
+class Row {
+ public:
+  Row(HeapTuple tuple, TupleDesc desc) : tuple_(tuple), desc_(desc) {}
+  bool IsNull(int column) const;  // columns count from 0
+  Datum Value(int column) const;
+  std::string Text(int column) const;  // a text-like column; "" for NULL
+  std::optional<std::string> OptionalText(int column) const;
+  int64 Int8(int column) const { return DatumGetInt64(Value(column)); }
+  int32 Int4(int column) const { return DatumGetInt32(Value(column)); }
+  bool Bool(int column) const { return DatumGetBool(Value(column)); }
+  std::vector<std::string> TextArray(int column) const;
+  std::optional<std::vector<int>> OptionalInt4Array(int column) const;
+
+ private:
+  HeapTuple tuple_;
+  TupleDesc desc_;
+};
+
+// The rows of one statement; frees them when it goes.
+class Rows {
+ public:
+  Rows(SPITupleTable *table, uint64 processed) : table_(table), processed_(processed) {}
+  ~Rows() {
+    if (table_ != nullptr) SPI_freetuptable(table_);
+  }
+  Rows(Rows &&other) noexcept : table_(std::exchange(other.table_, nullptr)), processed_(other.processed_) {}
+  Rows &operator=(Rows &&other) noexcept {
+    std::swap(table_, other.table_);
+    std::swap(processed_, other.processed_);
+    return *this;
+  }
+  Rows(const Rows &) = delete;
+  Rows &operator=(const Rows &) = delete;
+  uint64 processed() const { return processed_; }
+  uint64 size() const { return table_ != nullptr ? table_->numvals : 0; }
+  Row operator[](uint64 index) const { return Row(table_->vals[index], table_->tupdesc); }
+
+ private:
+  SPITupleTable *table_;
+  uint64 processed_;
+};
+
+// A connection to SPI for a scope; nonatomic allows Commit in a procedure. Left by an exception it is not
+// finished: the abort of the (sub)transaction cleans it up.
+class Spi {
+ public:
+  explicit Spi(bool nonatomic = false);
+  ~Spi();
+  Spi(const Spi &) = delete;
+  Spi &operator=(const Spi &) = delete;
+
+  // Runs one statement and returns its rows and the number of rows processed. Errors are those of the statement.
+  static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {}, bool read_only = false);
+  static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
+  static void Commit();
+
+ private:
+  int exceptions_;
+};
+
+}  // namespace prm::pg

@@ -1,0 +1,65 @@
+// Snapshots and subtransactions as scopes.
+#pragma once
+
+#include "pg/guard.h"
+#include "pg/pg.h"
+
+namespace prm::pg {
+
+// Pushes a fresh snapshot for a scope. After an error the (sub)transaction's abort pops it.
+class SnapshotScope {
+ public:
+  SnapshotScope() : exceptions_(std::uncaught_exceptions()) {
+    Call([] { PushActiveSnapshot(GetTransactionSnapshot()); });
+  }
+  ~SnapshotScope() {
+    if (std::uncaught_exceptions() == exceptions_) PopActiveSnapshot();
+  }
+  SnapshotScope(const SnapshotScope &) = delete;
+  SnapshotScope &operator=(const SnapshotScope &) = delete;
+
+ private:
+  int exceptions_;
+};
+
+// Runs `body` inside a subtransaction. If it throws, the subtransaction is rolled back and the exception goes on:
+// this is the only place after which a PgError may be swallowed by the caller.
+template <typename Body>
+void InSubtransaction(Body body) {
+  MemoryContext const context = CurrentMemoryContext;
+  ResourceOwner const owner = CurrentResourceOwner;
+  Call([&] {
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(context);
+  });
+  try {
+    body();
+  } catch (...) {
+    Call([&] {
+      RollbackAndReleaseCurrentSubTransaction();
+      MemoryContextSwitchTo(context);
+      CurrentResourceOwner = owner;
+    });
+    throw;
+  }
+  Call([&] {
+    ReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+  });
+}
+
+// Runs `body` inside a subtransaction that is always rolled back: nothing it wrote stays.
+template <typename Body>
+void InRolledBackSubtransaction(Body body) {
+  struct Done {};
+  try {
+    InSubtransaction([&] {
+      body();
+      throw Done{};
+    });
+  } catch (const Done &) {
+  }
+}
+
+}  // namespace prm::pg

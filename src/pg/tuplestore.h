@@ -1,0 +1,54 @@
+// Rows in memory or, past work_mem, in a temporary file.
+#pragma once
+
+#include "pg/guard.h"
+#include "pg/pg.h"
+
+namespace prm::pg {
+
+class Tuplestore {
+ public:
+  // Random access for reading again; the owner of its files is the current resource owner.
+  Tuplestore() {
+    store_ = Call([] { return tuplestore_begin_heap(true, false, work_mem); });
+  }
+  // Ended here also after an error: an aborted transaction would keep its memory and files until the session ends.
+  ~Tuplestore() { tuplestore_end(store_); }
+  Tuplestore(const Tuplestore &) = delete;
+  Tuplestore &operator=(const Tuplestore &) = delete;
+
+  Tuplestorestate *get() const { return store_; }
+  int64 size() const { return tuplestore_tuple_count(store_); }
+  void Clear() {
+    Call([&] { tuplestore_clear(store_); });
+  }
+  void Put(TupleDesc desc, Datum *values, bool *nulls) {
+    Call([&] { tuplestore_putvalues(store_, desc, values, nulls); });
+  }
+  void Put(TupleTableSlot *slot) {
+    Call([&] { tuplestore_puttupleslot(store_, slot); });
+  }
+
+ private:
+  Tuplestorestate *store_;
+};
+
+// The planner's estimate of the rows in a batch. 0 would make it choose nested loops, the true number of a large
+// batch a hash of the whole target.
+constexpr double kEstimatedBatchRows = 1000;
+
+// Makes a tuplestore visible to SQL under a name, as transition tables are, for a scope. Needs an SPI connection.
+class NamedRows {
+ public:
+  NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows);
+  ~NamedRows();
+  NamedRows(const NamedRows &) = delete;
+  NamedRows &operator=(const NamedRows &) = delete;
+  void Show(Tuplestorestate *rows) { relation_->reldata = rows; }
+
+ private:
+  EphemeralNamedRelation relation_;
+  int exceptions_;
+};
+
+}  // namespace prm::pg

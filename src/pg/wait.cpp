@@ -1,0 +1,64 @@
+#include "pg/wait.h"
+
+namespace prm::pg {
+namespace {
+
+uint32 WaitEventId() {
+  static uint32 id = 0;
+  if (id == 0) id = WaitEventExtensionNew("RedisMigrateNetwork");
+  return id;
+}
+
+uint32 ToLatchEvents(unsigned events) {
+  return ((events & redis::kWaitRead) ? WL_SOCKET_READABLE : 0) |
+         ((events & redis::kWaitWrite) ? WL_SOCKET_WRITEABLE : 0);
+}
+
+// Waits once; returns false when the time is over, true when a socket is ready or the latch was set.
+bool WaitOnce(redis::WaitSocket *sockets, size_t count, long timeout_ms) {
+  constexpr int kMaxEvents = 34;  // c-ares uses up to 16 sockets
+  WaitEvent events[kMaxEvents];
+  int wanted = static_cast<int>(Min(count, static_cast<size_t>(kMaxEvents - 2)));
+  WaitEventSet *set = CreateWaitEventSet(static_cast<ResourceOwner>(nullptr), wanted + 2);
+  AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
+  AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+  for (int i = 0; i < wanted; ++i)
+    AddWaitEventToSet(set, ToLatchEvents(sockets[i].events), sockets[i].fd, nullptr, &sockets[i]);
+  int happened = WaitEventSetWait(set, timeout_ms, events, kMaxEvents, WaitEventId());
+  FreeWaitEventSet(set);
+  for (int i = 0; i < happened; ++i) {
+    if (events[i].events & WL_LATCH_SET) ResetLatch(MyLatch);
+    auto *socket = static_cast<redis::WaitSocket *>(events[i].user_data);
+    if (socket == nullptr) continue;
+    if (events[i].events & WL_SOCKET_READABLE) socket->ready |= redis::kWaitRead;
+    if (events[i].events & WL_SOCKET_WRITEABLE) socket->ready |= redis::kWaitWrite;
+  }
+  return happened > 0;
+}
+
+}  // namespace
+
+int LatchWaiter::Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms) {
+  return Call([&] {
+    TimestampTz const start = GetCurrentTimestamp();
+    for (;;) {
+      for (size_t i = 0; i < count; ++i) sockets[i].ready = 0;
+      CHECK_FOR_INTERRUPTS();
+      // A catalog snapshot left by a cache miss would hold back vacuum for the whole wait.
+      InvalidateCatalogSnapshotConditionally();
+      long remaining = -1;
+      if (timeout_ms >= 0)
+        remaining = Max(0L, timeout_ms - TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
+      bool happened = WaitOnce(sockets, count, remaining);
+      int ready = 0;
+      for (size_t i = 0; i < count; ++i) ready += sockets[i].ready != 0;
+      if (ready > 0) return ready;
+      CHECK_FOR_INTERRUPTS();
+      if (!happened && timeout_ms >= 0) return 0;
+    }
+  });
+}
+
+void Sleep(long timeout_ms) { LatchWaiter().Wait(nullptr, 0, timeout_ms); }
+
+}  // namespace prm::pg

@@ -1,0 +1,81 @@
+#include "rdb/dump.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "rdb/byte_reader.h"
+#include "rdb/crc64.h"
+#include "rdb/endian.h"
+#include "rdb/object.h"
+
+namespace prm::rdb {
+
+namespace {
+
+constexpr size_t kTypeSize = 1;
+constexpr size_t kVersionSize = 2;
+constexpr size_t kChecksumSize = 8;
+constexpr size_t kFrameSize = kTypeSize + kVersionSize + kChecksumSize;
+constexpr unsigned kOldestVersion = 1;
+constexpr unsigned kNewestVersion = 12;  // Redis 7.4
+constexpr uint64_t kNotComputed = 0;     // the source runs with rdbchecksum no
+
+struct Frame {
+  uint8_t type = 0;
+  unsigned version = 0;
+  uint64_t checksum = 0;
+};
+
+Result<Frame> ParseFrame(Bytes payload) {
+  if (payload.size() < kFrameSize) {
+    return Error{ErrorCode::kCorruptData,
+                 "corrupt DUMP payload: " + std::to_string(payload.size()) + " bytes, at least " +
+                     std::to_string(kFrameSize) + " expected",
+                 {},
+                 {}};
+  }
+  const char* const trailer = payload.data() + payload.size() - kVersionSize - kChecksumSize;
+  return Frame{static_cast<uint8_t>(payload[0]), LoadLittleEndian<uint16_t>(trailer),
+               LoadLittleEndian<uint64_t>(trailer + kVersionSize)};
+}
+
+}  // namespace
+
+Result<ValueType> DumpType(Bytes payload) {
+  const Result<Frame> frame = ParseFrame(payload);
+  if (!frame.ok()) return frame.error();
+  return ObjectValueType(frame.value().type, frame.value().version);
+}
+
+Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
+  const Result<Frame> parsed = ParseFrame(payload);
+  if (!parsed.ok()) return parsed.error();
+  const Frame& frame = parsed.value();
+  // The version comes before the checksum: a newer version may sum differently.
+  if (frame.version < kOldestVersion || frame.version > kNewestVersion) {
+    return Error{ErrorCode::kUnsupported,
+                 "unsupported RDB version " + std::to_string(frame.version) + " of a DUMP payload",
+                 "Versions " + std::to_string(kOldestVersion) + " to " + std::to_string(kNewestVersion) +
+                     " are supported.",
+                 {}};
+  }
+  const size_t checksum_offset = payload.size() - kChecksumSize;
+  if (frame.checksum != kNotComputed && frame.checksum != Crc64(payload.substr(0, checksum_offset))) {
+    return Error{ErrorCode::kCorruptData,
+                 "corrupt DUMP payload: the checksum at byte " + std::to_string(checksum_offset) +
+                     " is not that of the bytes before it",
+                 {},
+                 {}};
+  }
+  ByteReader reader(payload.substr(0, checksum_offset - kVersionSize));
+  uint8_t type = 0;
+  PRM_RETURN_IF_ERROR(reader.ReadByte(type));
+  PRM_RETURN_IF_ERROR(DecodeObject(type, frame.version, reader, visitor));
+  if (!reader.AtEnd()) {
+    return reader.Corrupt(std::to_string(reader.remaining()) + " bytes are left after the value");
+  }
+  return {};
+}
+
+}  // namespace prm::rdb

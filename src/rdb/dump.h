@@ -1,0 +1,19 @@
+// DUMP payloads: a type byte, the value, the RDB version (2 bytes, little endian), CRC64 of all before it.
+// Format: redis 7.0 src/cluster.c, createDumpPayload and verifyDumpPayload.
+#pragma once
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "rdb/value.h"
+
+namespace prm::rdb {
+
+// The type of the value in a payload, from its first byte. kUnsupported with the number for an unknown type.
+Result<ValueType> DumpType(Bytes payload);
+
+// Checks version and checksum, then hands the value to the visitor element by element.
+// kCorruptData with the byte offset when the bytes contradict each other, kUnsupported for a type or version
+// that this release does not read. After an error the visitor may have seen some elements.
+Status DecodeDump(Bytes payload, ValueVisitor& visitor);
+
+}  // namespace prm::rdb

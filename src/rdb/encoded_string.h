@@ -1,0 +1,21 @@
+// Lengths and strings as RDB writes them: the elements of every encoding.
+// Format: redis 7.0 src/rdb.c, rdbLoadLenByRef and rdbGenericLoadStringObject.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "rdb/byte_reader.h"
+
+namespace prm::rdb {
+
+// Reads a count or length (6, 14, 32 or 64 bits, big endian). kCorruptData when a string stands there.
+Status ReadLength(ByteReader& reader, uint64_t& length);
+
+// Reads a string: plain, compressed, or an integer, which is rendered in decimal. `bytes` points into the
+// reader's data or into `scratch` and is valid as long as both. kCorruptData, kTooLarge.
+Status ReadString(ByteReader& reader, std::string& scratch, Bytes& bytes);
+
+}  // namespace prm::rdb

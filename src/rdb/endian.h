@@ -1,0 +1,32 @@
+// Integers of a given byte order, whatever the order of the machine.
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+namespace prm::rdb {
+
+// The unsigned integer that stands in the sizeof(T) bytes at `bytes`, least significant byte first.
+template <typename T>
+T LoadLittleEndian(const char* bytes) {
+  static_assert(std::is_unsigned_v<T>);
+  T value = 0;
+  for (size_t i = 0; i < sizeof(T); ++i) {
+    value |= static_cast<T>(static_cast<T>(static_cast<unsigned char>(bytes[i])) << (8 * i));
+  }
+  return value;
+}
+
+// The same, most significant byte first.
+template <typename T>
+T LoadBigEndian(const char* bytes) {
+  static_assert(std::is_unsigned_v<T>);
+  T value = 0;
+  for (size_t i = 0; i < sizeof(T); ++i) {
+    value |=
+        static_cast<T>(static_cast<T>(static_cast<unsigned char>(bytes[i])) << (8 * (sizeof(T) - 1 - i)));
+  }
+  return value;
+}
+
+}  // namespace prm::rdb

@@ -1,0 +1,93 @@
+#include "rdb/json.h"
+
+#include <charconv>
+#include <cmath>
+
+namespace prm::rdb {
+
+std::string FormatStreamId(StreamId id) { return std::to_string(id.ms) + "-" + std::to_string(id.seq); }
+
+std::string FormatScore(double score) {
+  if (std::isinf(score)) return score > 0 ? "inf" : "-inf";
+  char text[32];
+  auto [end, error] = std::to_chars(text, text + sizeof text, score);
+  (void)error;  // 32 bytes hold every double
+  return std::string(text, end);
+}
+
+void AppendJsonString(Bytes text, std::string& json) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  json += '"';
+  for (char c : text) {
+    auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      json += '\\';
+      json += c;
+    } else if (byte < 0x20) {
+      json += "\\u00";
+      json += kHex[byte >> 4];
+      json += kHex[byte & 15];
+    } else {
+      json += c;
+    }
+  }
+  json += '"';
+}
+
+std::string StreamFieldsJson(const StreamFields& fields) {
+  std::string json = "{";
+  for (const auto& [field, value] : fields) {
+    if (json.size() > 1) json += ", ";
+    AppendJsonString(field, json);
+    json += ": ";
+    AppendJsonString(value, json);
+  }
+  return json + "}";
+}
+
+JsonCollector::JsonCollector(ValueType type)
+    : closing_(type == ValueType::kHash ? '}' : ']'), json_(type == ValueType::kHash ? "{" : "[") {}
+
+void JsonCollector::Separate() {
+  if (!first_) json_ += ", ";
+  first_ = false;
+}
+
+void JsonCollector::OnListElement(Bytes value) {
+  Separate();
+  AppendJsonString(value, json_);
+}
+
+void JsonCollector::OnSetMember(Bytes member) { OnListElement(member); }
+
+void JsonCollector::OnHashField(Bytes field, Bytes value) {
+  OnListElement(field);
+  json_ += ": ";
+  AppendJsonString(value, json_);
+}
+
+void JsonCollector::OnZsetMember(Bytes member, double score) {
+  Separate();
+  json_ += "{\"member\": ";
+  AppendJsonString(member, json_);
+  json_ += ", \"score\": ";
+  if (std::isinf(score))
+    AppendJsonString(FormatScore(score), json_);
+  else
+    json_ += FormatScore(score);
+  json_ += "}";
+}
+
+void JsonCollector::OnStreamEntry(StreamId id, const StreamFields& fields) {
+  Separate();
+  json_ += "{\"id\": ";
+  AppendJsonString(FormatStreamId(id), json_);
+  json_ += ", \"fields\": " + StreamFieldsJson(fields) + "}";
+}
+
+std::string JsonCollector::Finish() {
+  json_ += closing_;
+  return std::move(json_);
+}
+
+}  // namespace prm::rdb

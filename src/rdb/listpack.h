@@ -1,0 +1,72 @@
+// Listpack: the compact sequence of strings and integers behind small hashes, sets and sorted sets, the nodes
+// of lists, and streams. Format: redis 7.0 src/listpack.c and its specification, antirez/listpack.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "rdb/byte_reader.h"
+
+namespace prm::rdb {
+
+// One element: a string, or an integer that is rendered in decimal when its bytes are asked for.
+class ListpackElement {
+ public:
+  bool is_integer() const { return is_integer_; }
+  int64_t integer() const { return integer_; }
+
+  // The string, which points into the listpack, or the decimal digits, which point into this object.
+  Bytes bytes() {
+    if (is_integer_) Render();
+    return text_;
+  }
+
+ private:
+  friend class ListpackReader;
+  void Render();
+
+  bool is_integer_ = false;
+  int64_t integer_ = 0;
+  Bytes text_;
+  std::array<char, 20> digits_{};  // "-9223372036854775808"
+};
+
+class ListpackReader {
+ public:
+  // Reads `blob`, which must outlive the reader and its elements. `place` is the offset where the blob
+  // stands, for error messages. Open comes first.
+  ListpackReader(Bytes blob, size_t place)
+      : reader_(blob.substr(0, blob.size() - EndMarkSize(blob)), "listpack", place), blob_(blob) {}
+
+  // Checks the header (size, number of elements) and the end mark. kCorruptData.
+  Status Open();
+
+  bool AtEnd() const { return reader_.AtEnd(); }
+
+  // The next element. kCorruptData when there is none, when it reaches over the end, when its back length
+  // is not its length, or when it is the last and the header's number of elements is another.
+  Status Next(ListpackElement& element);
+
+  // The next element where an integer is required.
+  Status NextInteger(int64_t& value);
+
+  // A kCorruptData error at the reader's offset.
+  Error Corrupt(std::string_view problem) const { return reader_.Corrupt(problem); }
+
+ private:
+  static size_t EndMarkSize(Bytes blob) { return blob.empty() ? 0 : 1; }
+
+  Status CheckCount() const;
+  Status ReadElement(ListpackElement& element);
+  Status ReadBackLength(size_t length);
+
+  ByteReader reader_;  // over all but the end mark
+  Bytes blob_;
+  uint16_t stated_count_ = 0;
+  uint64_t count_ = 0;
+};
+
+}  // namespace prm::rdb

@@ -1,0 +1,71 @@
+// What a decoded value looks like to its reader: one call per element, nothing is collected here.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "core/bytes.h"
+
+namespace prm::rdb {
+
+enum class ValueType { kString, kList, kSet, kZset, kHash, kStream };
+
+// The name that Redis' TYPE command prints: "string", "list", "set", "zset", "hash", "stream".
+const char* TypeName(ValueType type);
+
+struct StreamId {
+  uint64_t ms = 0;
+  uint64_t seq = 0;
+};
+
+struct StreamInfo {
+  uint64_t length = 0;
+  StreamId last_id;
+  StreamId first_id;
+  StreamId max_deleted_id;
+  uint64_t entries_added = 0;
+};
+
+struct StreamGroup {
+  Bytes name;
+  StreamId last_delivered_id;
+  int64_t entries_read = -1;  // -1: Redis does not know
+};
+
+struct StreamConsumer {
+  Bytes group;
+  Bytes name;
+  int64_t seen_time_ms = 0;  // Unix time
+  uint64_t pending = 0;
+};
+
+struct StreamPending {
+  Bytes group;
+  Bytes consumer;
+  StreamId id;
+  int64_t delivery_time_ms = 0;  // Unix time of the last delivery
+  uint64_t delivery_count = 0;
+};
+
+using StreamFields = std::vector<std::pair<Bytes, Bytes>>;
+
+// Receives a value element by element, in the order in which it is stored: lists from head to tail, sorted
+// sets either way round (by score ascending or descending), streams by id. Bytes are valid during the call
+// only.
+class ValueVisitor {
+ public:
+  virtual ~ValueVisitor() = default;
+  virtual void OnString(Bytes) {}
+  virtual void OnListElement(Bytes) {}
+  virtual void OnSetMember(Bytes) {}
+  virtual void OnHashField(Bytes /*field*/, Bytes /*value*/) {}
+  virtual void OnZsetMember(Bytes /*member*/, double /*score*/) {}
+  virtual void OnStreamEntry(StreamId, const StreamFields&) {}
+  virtual void OnStreamInfo(const StreamInfo&) {}
+  virtual void OnStreamGroup(const StreamGroup&) {}
+  virtual void OnStreamConsumer(const StreamConsumer&) {}
+  virtual void OnStreamPending(const StreamPending&) {}
+};
+
+}  // namespace prm::rdb

@@ -1,0 +1,250 @@
+#include "redis/connection.h"
+
+#include <algorithm>
+#include <cassert>
+#include <charconv>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "core/printable.h"
+
+namespace prm::redis {
+
+namespace {
+
+// How much is read at once. The reader moves the rest of its buffer down for every kilobyte of replies, so
+// with many small replies a larger piece costs more than the calls it saves; within one large reply it does
+// not.
+constexpr size_t kReadBytes = size_t{16} << 10;
+constexpr size_t kReadBytesInLargeReply = size_t{64} << 10;
+
+// Buffers that have grown beyond this are given back once they are empty.
+constexpr size_t kKeptBufferBytes = size_t{1} << 20;
+
+bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size()) == prefix; }
+
+ErrorCode CodeOf(Bytes words, Bytes command) {
+  const Bytes kind = words.substr(0, words.find(' '));
+  for (const Bytes unavailable : {"LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN"}) {
+    if (kind == unavailable) return ErrorCode::kUnavailable;
+  }
+  if (StartsWith(words, "ERR max number of clients")) return ErrorCode::kUnavailable;
+  if (kind == "NOPERM") return ErrorCode::kPermissionDenied;
+  if (kind == "NOAUTH" || kind == "WRONGPASS" || command == "AUTH") return ErrorCode::kAuthFailure;
+  return ErrorCode::kServerError;
+}
+
+// A length of RESP: "$11\r\n". Commands are arrays of bulk strings, redis.io/docs/reference/protocol-spec;
+// hiredis formats them with sprintf, which would be half of the work of a scan.
+void AppendLength(std::string& output, char type, size_t length) {
+  char text[24];
+  text[0] = type;
+  char* end = std::to_chars(text + 1, text + sizeof(text) - 2, length).ptr;
+  *end++ = '\r';
+  *end++ = '\n';
+  output.append(text, static_cast<size_t>(end - text));
+}
+
+// "ERR unknown command 'AUTH', with args beginning with: 'secret'": the arguments stay out of messages.
+Bytes WithoutArguments(Bytes words) { return words.substr(0, words.find(", with args")); }
+
+}  // namespace
+
+Connection::Connection(Socket socket, std::string address, long timeout_ms, Waiter& waiter)
+    : socket_(std::move(socket)),
+      address_(std::move(address)),
+      command_timeout_ms_(timeout_ms),
+      waiter_(waiter) {}
+
+Result<std::unique_ptr<Connection>> Connection::Open(const ConnectionOptions& options, Waiter& waiter) {
+  const Deadline deadline(options.connect_timeout_ms);
+  const bool is_unix = !options.unix_path.empty();
+  Result<Socket> socket = is_unix ? Socket::ConnectUnix(options.unix_path, deadline, waiter)
+                                  : Socket::ConnectTcp(options.host, options.port, deadline, waiter);
+  if (!socket.ok()) return socket.error();
+  std::string address = is_unix ? options.unix_path : HostAndPort(options.host, options.port);
+  std::unique_ptr<Connection> connection(
+      new Connection(std::move(socket.value()), std::move(address), options.command_timeout_ms, waiter));
+  PRM_RETURN_IF_ERROR(connection->Greet(options, deadline));
+  return connection;
+}
+
+Status Connection::Greet(const ConnectionOptions& options, const Deadline& deadline) {
+  if (!options.username.empty()) {
+    Append({"AUTH", options.username, options.password});
+  } else if (!options.password.empty()) {
+    Append({"AUTH", options.password});
+  }
+  if (options.database != 0) Append({"SELECT", std::to_string(options.database)});
+  Append({"CLIENT", "SETNAME", "pg_redis_migrate"});
+  while (pending() > 0) {
+    Result<Reply> reply = Receive(&deadline);
+    if (!reply.ok()) return reply.error();
+    if (!reply.value().IsError()) continue;
+    // Services may forbid CLIENT. Other errors are about the connection: NOAUTH, DENIED, too many clients ...
+    Error error = ToError(reply.value());
+    const bool is_forbidden = error.code == ErrorCode::kPermissionDenied ||
+                              (error.code == ErrorCode::kServerError && StartsWith(error.detail, "ERR "));
+    if (last_name_ != "CLIENT" || !is_forbidden) return error;
+  }
+  return {};
+}
+
+Result<Reply> Connection::Command(std::initializer_list<Bytes> arguments) {
+  assert(pending() == 0 || broken_);
+  Append(arguments);
+  Result<Reply> reply = Receive();
+  if (reply.ok() && reply.value().IsError()) return ToError(reply.value());
+  return reply;
+}
+
+void Connection::Append(const Bytes* arguments, size_t count) {
+  names_.emplace_back(arguments[0]);
+  if (broken_) return;
+  AppendLength(output_, '*', count);
+  for (size_t i = 0; i < count; ++i) {
+    AppendLength(output_, '$', arguments[i].size());
+    output_ += arguments[i];
+    output_ += "\r\n";
+  }
+}
+
+void Connection::Flush() {
+  if (!broken_) WriteSome();
+}
+
+Result<Reply> Connection::Receive() { return Receive(nullptr); }
+
+Result<Reply> Connection::Receive(const Deadline* deadline) {
+  assert(pending() > 0);
+  redisReply* reply = nullptr;
+  PRM_RETURN_IF_ERROR(ReadReply(reply));
+  std::optional<Deadline> progress;
+  while (reply == nullptr) {
+    const bool wrote = WriteSome();
+    Result<bool> read = ReadSome();
+    if (!read.ok()) return read.error();
+    if (read.value()) {
+      PRM_RETURN_IF_ERROR(ReadReply(reply));
+    } else if (!wrote) {
+      if (!progress) progress.emplace(command_timeout_ms_);
+      PRM_RETURN_IF_ERROR(WaitForProgress(deadline != nullptr ? *deadline : *progress));
+      continue;
+    }
+    progress.reset();
+  }
+  Reply owned(reply);
+  last_name_ = std::move(names_.front());
+  names_.pop_front();
+  return owned;
+}
+
+// The next whole reply of those read so far; none if there is none.
+Status Connection::ReadReply(redisReply*& reply) {
+  if (broken_) return *broken_;
+  if (!reader_) return {};
+  void* parsed = nullptr;
+  if (redisReaderGetReply(reader_.get(), &parsed) != REDIS_OK) {
+    if (reader_->err == REDIS_ERR_OOM) return OutOfMemory();
+    return Break({ErrorCode::kProtocol,
+                  "the server at " + address_ + " does not speak the Redis protocol",
+                  Printable(reader_->errstr) + ".",
+                  {}});
+  }
+  reply = static_cast<redisReply*>(parsed);
+  if (reply != nullptr && reader_->len == reader_->pos) {
+    if (reader_peak_ > kKeptBufferBytes) reader_.reset();
+    reader_peak_ = 0;
+  }
+  return {};
+}
+
+Status Connection::Feed(const char* bytes, size_t size) {
+  if (!reader_) {
+    reader_.reset(redisReaderCreate());
+    if (!reader_) throw std::bad_alloc();
+    reader_->maxbuf = 0;  // no giving back after every piece: see kKeptBufferBytes
+  }
+  if (redisReaderFeed(reader_.get(), bytes, size) != REDIS_OK) return OutOfMemory();
+  reader_peak_ = std::max(reader_peak_, reader_->len);
+  return {};
+}
+
+// True if bytes were read, false if there are none now.
+Result<bool> Connection::ReadSome() {
+  char buffer[kReadBytesInLargeReply];
+  const bool in_large_reply = reader_ && reader_->len - reader_->pos > kReadBytes;
+  const IoResult result = Read(buffer, in_large_reply ? sizeof(buffer) : kReadBytes);
+  switch (result.state) {
+    case IoState::kMoved:
+      PRM_RETURN_IF_ERROR(Feed(buffer, result.bytes));
+      return true;
+    case IoState::kBlocked:
+      return false;
+    case IoState::kClosed:
+      return Lost("The server closed the connection.");
+    case IoState::kFailed:
+      break;
+  }
+  return Lost(std::string(std::strerror(result.error)) + ".");
+}
+
+// True if bytes were sent. A failure is left to ReadSome: what the server said before it closed, such as
+// "max number of clients reached", explains more than a broken pipe does.
+bool Connection::WriteSome() {
+  if (output_failed_ || output_sent_ == output_.size()) return false;
+  const IoResult result = Write(output_.data() + output_sent_, output_.size() - output_sent_);
+  output_failed_ = result.state == IoState::kFailed || result.state == IoState::kClosed;
+  output_sent_ += result.bytes;
+  if (output_sent_ == output_.size()) {
+    output_.clear();
+    output_sent_ = 0;
+    if (output_.capacity() > kKeptBufferBytes) output_.shrink_to_fit();
+  }
+  return result.bytes > 0;
+}
+
+Status Connection::WaitForProgress(const Deadline& deadline) {
+  const long remaining_ms = deadline.RemainingMs();
+  if (remaining_ms == 0) {
+    return Break({ErrorCode::kTimeout,
+                  "Redis at " + address_ + " did not answer command \"" + Printable(names_.front()) +
+                      "\" within " + std::to_string(deadline.limit_ms()) + " ms",
+                  {},
+                  {}});
+  }
+  const bool want_write = !output_failed_ && output_sent_ < output_.size();
+  WaitSocket socket{socket_.fd(), want_write ? kWaitRead | kWaitWrite : unsigned{kWaitRead}, 0};
+  // If the waiter throws, the caller's notion of what is pending is gone.
+  broken_ =
+      Error{ErrorCode::kConnectionFailure, "connection to Redis at " + address_ + " was abandoned", {}, {}};
+  waiter_.Wait(&socket, 1, remaining_ms);
+  broken_.reset();
+  return {};
+}
+
+Error Connection::Break(Error error) {
+  broken_ = std::move(error);
+  return *broken_;
+}
+
+Error Connection::OutOfMemory() {
+  return Break({ErrorCode::kTooLarge, "not enough memory for a reply of Redis at " + address_, {}, {}});
+}
+
+Error Connection::Lost(const std::string& reason) {
+  return Break(
+      {ErrorCode::kConnectionFailure, "connection to Redis at " + address_ + " was lost", reason, {}});
+}
+
+Error Connection::ToError(const Reply& reply) const {
+  const Bytes words = WithoutArguments(reply.AsBytes());
+  const ErrorCode code = CodeOf(words, last_name_);
+  std::string message = code == ErrorCode::kAuthFailure
+                            ? "authentication with Redis at " + address_ + " failed"
+                            : "Redis at " + address_ + " refused command \"" + Printable(last_name_) + "\"";
+  return {code, std::move(message), Printable(words), {}};
+}
+
+}  // namespace prm::redis

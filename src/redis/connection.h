@@ -1,0 +1,112 @@
+// A connection to one Redis server: commands, one at a time or pipelined.
+#pragma once
+
+#include <hiredis/hiredis.h>
+
+#include <cstddef>
+#include <deque>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "redis/deadline.h"
+#include "redis/reply.h"
+#include "redis/socket.h"
+#include "redis/waiter.h"
+
+namespace prm::redis {
+
+struct ConnectionOptions {
+  std::string host;
+  int port = 6379;
+  std::string unix_path;  // when not empty, host and port are not used
+  std::string username;   // empty: Redis' default user
+  std::string password;   // no AUTH when user name and password are empty
+  int database = 0;
+  long connect_timeout_ms = 10000;  // for name, connection, AUTH and SELECT together
+  long command_timeout_ms = 60000;  // without any byte moved in either direction
+};
+
+class Connection {
+ public:
+  // Connects, then AUTH, SELECT and, as a courtesy to whoever reads CLIENT LIST, CLIENT SETNAME.
+  // The waiter must outlive the connection.
+  // Errors: those of Socket, kAuthFailure, and those of Command.
+  static Result<std::unique_ptr<Connection>> Open(const ConnectionOptions& options, Waiter& waiter);
+
+  // Closes the socket and waits for nothing.
+  ~Connection() = default;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // Sends a command and waits for its reply; nothing may be pending. An error reply becomes an error, see
+  // ToError. Errors otherwise: those of Receive.
+  Result<Reply> Command(std::initializer_list<Bytes> arguments);
+
+  // Pipelining. Append queues a command without sending it.
+  void Append(const Bytes* arguments, size_t count);
+  void Append(std::initializer_list<Bytes> arguments) { Append(arguments.begin(), arguments.size()); }
+
+  // Sends what the socket takes without waiting, so that Redis works while the caller does something else.
+  // A failure shows at the next Receive.
+  void Flush();
+
+  // The reply to the oldest command without one, waiting for it if need be; what is queued is sent meanwhile.
+  // An error reply is a Reply too, so that it does not end the pipeline. At least one must be pending.
+  // Errors: kTimeout (command_timeout_ms without progress), kConnectionFailure (lost), kProtocol, kTooLarge
+  // (no memory for it). After any of these, and after an exception of the waiter, the connection is broken
+  // and every call fails.
+  Result<Reply> Receive();
+
+  // The error that an error reply stands for, if it is the one that Receive returned last. In the message:
+  // the command's name and the address; in the detail: Redis' own words, without the arguments that Redis may
+  // quote. kAuthFailure: NOAUTH, WRONGPASS, refused AUTH. kPermissionDenied: NOPERM. kUnavailable: LOADING,
+  // MASTERDOWN, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. Anything else: kServerError.
+  Error ToError(const Reply& reply) const;
+
+  // Commands appended whose replies have not been received.
+  size_t pending() const { return names_.size(); }
+
+  // "10.0.0.5:6379", "[::1]:6379" or the path of the unix socket.
+  const std::string& address() const { return address_; }
+
+ private:
+  struct ReaderDeleter {
+    void operator()(redisReader* reader) const { redisReaderFree(reader); }
+  };
+
+  Connection(Socket socket, std::string address, long timeout_ms, Waiter& waiter);
+
+  Status Greet(const ConnectionOptions& options, const Deadline& deadline);
+  Result<Reply> Receive(const Deadline* deadline);
+  Status ReadReply(redisReply*& reply);
+  Status Feed(const char* bytes, size_t size);
+  Result<bool> ReadSome();
+  bool WriteSome();
+  Status WaitForProgress(const Deadline& deadline);
+  Error Break(Error error);
+  Error OutOfMemory();
+  Error Lost(const std::string& reason);
+
+  // The transport: TLS will stand between these two and the socket.
+  IoResult Read(char* buffer, size_t size) { return socket_.Read(buffer, size); }
+  IoResult Write(const char* bytes, size_t size) { return socket_.Write(bytes, size); }
+
+  Socket socket_;
+  std::string address_;
+  long command_timeout_ms_;
+  Waiter& waiter_;
+  std::unique_ptr<redisReader, ReaderDeleter> reader_;
+  size_t reader_peak_ = 0;  // the most bytes it held since it was last empty
+  std::string output_;      // commands, of which output_sent_ bytes are sent
+  size_t output_sent_ = 0;
+  bool output_failed_ = false;     // nothing can be sent any more, but replies may still be there to read
+  std::deque<std::string> names_;  // of the commands without a reply, oldest first
+  std::string last_name_;          // of the command whose reply was received last
+  std::optional<Error> broken_;    // why, when nothing works any more
+};
+
+}  // namespace prm::redis

@@ -1,0 +1,77 @@
+#include "redis/info.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace prm::redis {
+
+namespace {
+
+template <typename Number>
+std::optional<Number> ParseNumber(Bytes text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+// The part before the separator; `rest` keeps what follows it.
+Bytes Cut(Bytes& rest, char separator) {
+  const size_t at = std::min(rest.find(separator), rest.size());
+  const Bytes part = rest.substr(0, at);
+  rest.remove_prefix(std::min(at + 1, rest.size()));
+  return part;
+}
+
+}  // namespace
+
+ServerInfo::ServerInfo(Bytes text) {
+  while (!text.empty()) {
+    Bytes line = Cut(text, '\n');
+    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+    if (line.empty() || line.front() == '#') continue;
+    const Bytes field = Cut(line, ':');
+    fields_.insert_or_assign(std::string(field), std::string(line));
+  }
+}
+
+Bytes ServerInfo::Get(const std::string& field) const {
+  const auto found = fields_.find(field);
+  return found == fields_.end() ? Bytes() : Bytes(found->second);
+}
+
+std::optional<int64_t> ServerInfo::GetInteger(const std::string& field) const {
+  return ParseNumber<int64_t>(Get(field));
+}
+
+std::vector<KeyspaceInfo> ServerInfo::Keyspace() const {
+  std::vector<KeyspaceInfo> databases;
+  for (const auto& [field, value] : fields_) {  // "db0" -> "keys=3,expires=1,avg_ttl=99"
+    if (field.compare(0, 2, "db") != 0) continue;
+    const std::optional<int> db = ParseNumber<int>(Bytes(field).substr(2));
+    if (!db) continue;
+    KeyspaceInfo& info = databases.emplace_back(KeyspaceInfo{*db});
+    for (Bytes rest = value; !rest.empty();) {
+      Bytes item = Cut(rest, ',');
+      const Bytes name = Cut(item, '=');
+      if (name == "keys") info.keys = ParseNumber<uint64_t>(item).value_or(0);
+      if (name == "expires") info.expires = ParseNumber<uint64_t>(item).value_or(0);
+    }
+  }
+  std::sort(databases.begin(), databases.end(), [](const auto& a, const auto& b) { return a.db < b.db; });
+  return databases;
+}
+
+Result<ServerInfo> FetchInfo(Connection& connection) {
+  Result<Reply> reply = connection.Command({"INFO"});
+  if (!reply.ok()) return reply.error();
+  if (!reply.value().IsString()) {
+    return Error{ErrorCode::kProtocol,
+                 "Redis at " + connection.address() + " answered INFO in an unknown form",
+                 {},
+                 {}};
+  }
+  return ServerInfo(reply.value().AsBytes());
+}
+
+}  // namespace prm::redis

@@ -1,0 +1,48 @@
+// What a server says about itself.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "redis/connection.h"
+
+namespace prm::redis {
+
+struct KeyspaceInfo {
+  int db = 0;
+  uint64_t keys = 0;
+  uint64_t expires = 0;  // keys that have an expiry
+};
+
+// The reply of INFO. Services leave fields out, so every lookup may find nothing.
+class ServerInfo {
+ public:
+  // `text`: lines "field:value", separated by CRLF; "# Section" lines and empty ones between them.
+  explicit ServerInfo(Bytes text);
+
+  // The value of a field, valid as long as this object; empty when the server did not send it.
+  Bytes Get(const std::string& field) const;
+  std::optional<int64_t> GetInteger(const std::string& field) const;
+
+  Bytes run_id() const { return Get("run_id"); }  // 40 hex digits, new for each process
+  Bytes version() const { return Get("redis_version"); }
+  Bytes role() const { return Get("role"); }  // master or slave
+  bool loading() const { return Get("loading") == "1"; }
+  std::optional<int64_t> maxmemory() const { return GetInteger("maxmemory"); }  // bytes; 0: no limit
+
+  // The databases that have keys, in ascending order.
+  std::vector<KeyspaceInfo> Keyspace() const;
+
+ private:
+  std::map<std::string, std::string> fields_;
+};
+
+// Asks with INFO. Errors: those of Connection::Command, kProtocol.
+Result<ServerInfo> FetchInfo(Connection& connection);
+
+}  // namespace prm::redis

@@ -1,0 +1,59 @@
+// A connected stream socket that never blocks.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "core/status.h"
+#include "redis/deadline.h"
+#include "redis/waiter.h"
+
+namespace prm::redis {
+
+enum class IoState {
+  kMoved,    // `bytes` bytes, at least one
+  kBlocked,  // nothing can be moved now
+  kClosed,   // the other side has closed the connection
+  kFailed,   // `error` says why
+};
+
+struct IoResult {
+  IoState state;
+  size_t bytes = 0;
+  int error = 0;  // errno
+};
+
+class Socket {
+ public:
+  Socket() = default;
+  ~Socket();
+  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Socket& operator=(Socket&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+
+  // Connects to a host name or numeric address: resolves it and tries each address until one accepts.
+  // Errors: kTimeout, kConnectionFailure, both naming host and port.
+  static Result<Socket> ConnectTcp(const std::string& host, int port, const Deadline& deadline,
+                                   Waiter& waiter);
+
+  // Connects to a unix socket. Errors: kInvalidArgument (path too long), kTimeout, kConnectionFailure.
+  static Result<Socket> ConnectUnix(const std::string& path, const Deadline& deadline, Waiter& waiter);
+
+  IoResult Read(char* buffer, size_t size);
+  IoResult Write(const char* bytes, size_t size);
+
+  int fd() const { return fd_; }
+
+ private:
+  explicit Socket(int fd) : fd_(fd) {}
+
+  int fd_ = -1;
+};
+
+// "10.0.0.5:6379", "[::1]:6379".
+std::string HostAndPort(const std::string& host, int port);
+
+}  // namespace prm::redis

@@ -1,0 +1,27 @@
+// How the client waits. The server side waits on its latch as well and turns an interrupt into an exception;
+// unit tests use poll(2).
+#pragma once
+
+#include <cstddef>
+
+namespace prm::redis {
+
+enum WaitEvent : unsigned { kWaitRead = 1, kWaitWrite = 2 };
+
+struct WaitSocket {
+  int fd;
+  unsigned events;  // WaitEvent bits wanted
+  unsigned ready;   // out: WaitEvent bits that are ready
+};
+
+class Waiter {
+ public:
+  virtual ~Waiter() = default;
+
+  // Waits until a socket is ready or timeout_ms have passed (-1: no limit) and fills `ready` of each.
+  // Returns the number of ready sockets; 0 means the time is over. count may be 0: then it only sleeps.
+  // May throw when the session is interrupted: callers keep their state in objects with destructors.
+  virtual int Wait(WaitSocket* sockets, size_t count, long timeout_ms) = 0;
+};
+
+}  // namespace prm::redis

@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+"""Writes the seed corpora of the fuzzers to test/data/fuzz/{dump,listpack,lzf}.
+
+Starts its own redis-server in a temporary directory, writes values of every type and encoding, and keeps
+  dump      the payloads of DUMP without their last ten bytes (version and checksum),
+  listpack  the listpacks inside uncompressed payloads,
+  lzf       compressed strings: four bytes of size (little endian), then the compressed bytes.
+Needs redis-server 7.0 and python3-redis. Each file is named by a hash of its contents.
+"""
+
+import hashlib
+import pathlib
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+
+import redis
+
+TARGET = pathlib.Path(__file__).resolve().parent.parent / "data" / "fuzz"
+TRAILER = 10  # RDB version and checksum
+BLOB_TYPES = {16, 17, 20}  # hash, zset, set in one listpack
+
+
+def values(r):
+    """Writes one value after another under "k", yielding after each."""
+    integers = [0, -1, 127, 128, -129, 4095, -4096, 32768, -8388609, 2147483648, -(2**63), 2**63 - 1]
+    text = "".join(f"line {i} of a text that repeats itself\n" for i in range(12))
+    for value in [*integers, "", "abc", "007", bytes(range(256)), text, "z" * 300, b"\0" * 40]:
+        r.set("k", value)
+        yield
+    lists = [["a", "", 5, text], list(range(120)), ["x" * 70, "y" * 5000]]
+    for elements in lists:
+        r.delete("k")
+        r.rpush("k", *elements)
+        yield
+    r.execute_command("DEBUG", "QUICKLIST-PACKED-THRESHOLD", "100b")
+    r.delete("k")
+    r.rpush("k", text, "small", 7, "v" * 200)
+    yield
+    for members in [integers[:5], [1, 70000], [1, 2**40], ["a", "", 5, "b" * 80], []]:
+        r.delete("k")
+        if members:
+            r.sadd("k", *members)
+            yield
+    for mapping in [{"f": "v", "": "", "12": "-5"}, {"f": text, "g": "1", "h": ""}, {f"f{i}": i for i in range(60)}]:
+        r.delete("k")
+        r.hset("k", mapping=mapping)
+        yield
+    scores = {"a": 1, "b": 1.5, "c": float("inf"), "d": float("-inf"), "e": 5e-324, "f": -0.0, "12": 1e20}
+    for mapping in [scores, {**scores, "g" * 70: 0}]:
+        r.delete("k")
+        r.zadd("k", mapping)
+        yield
+    r.delete("k")
+    r.xadd("k", {"a": 1, "b": ""}, id="1-5")
+    yield
+    r.xadd("k", {"a": 2, "b": "x"}, id="2-0")
+    r.xadd("k", {"c": text}, id="3-0")
+    r.xdel("k", "2-0")
+    yield
+    r.xgroup_create("k", "g", id="0")
+    r.xgroup_createconsumer("k", "g", "idle")
+    r.xreadgroup("g", "c1", {"k": ">"}, count=1)
+    r.xreadgroup("g", "c2", {"k": ">"}, count=1)
+    yield
+    for i in range(4, 30):
+        r.xadd("k", {"n": i}, id=f"{i}-1")
+    yield
+
+
+def read_length(data, at):
+    kind = data[at] >> 6
+    if kind == 0:
+        return data[at] & 0x3F, at + 1
+    if kind == 1:
+        return (data[at] & 0x3F) << 8 | data[at + 1], at + 2
+    return struct.unpack(">I", data[at + 1 : at + 5])[0], at + 5
+
+
+def listpacks(body):
+    """The listpacks of an uncompressed payload."""
+    if body[0] in BLOB_TYPES:
+        length, at = read_length(body, 1)
+        yield body[at : at + length]
+    elif body[0] == 18:  # list: number of nodes, then container and string of each
+        count, at = read_length(body, 1)
+        for _ in range(count):
+            container = body[at]
+            length, at = read_length(body, at + 1)
+            if container == 2:
+                yield body[at : at + length]
+            at += length
+    elif body[0] == 19:  # stream: number of listpacks, then id (16 bytes) and string of each
+        count, at = read_length(body, 1)
+        for _ in range(count):
+            length, at = read_length(body, at + 17)
+            yield body[at : at + length]
+            at += length
+
+
+def compressed_strings(body):
+    if body[0] == 0 and body[1] == 0xC3:
+        length, at = read_length(body, 2)
+        size, at = read_length(body, at)
+        yield struct.pack("<I", size) + body[at : at + length]
+
+
+def keep(kind, data):
+    (TARGET / kind / hashlib.sha1(data).hexdigest()[:16]).write_bytes(data)
+
+
+def main():
+    for kind in ("dump", "listpack", "lzf"):
+        shutil.rmtree(TARGET / kind, ignore_errors=True)
+        (TARGET / kind).mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as directory:
+        socket = directory + "/redis.sock"
+        server = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", socket, "--dir", directory, "--save", "",
+             "--enable-debug-command", "yes"],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            while not pathlib.Path(socket).exists():
+                time.sleep(0.01)
+            r = redis.Redis(unix_socket_path=socket)
+            for compression in ("yes", "no"):
+                r.config_set("rdbcompression", compression)
+                r.execute_command("DEBUG", "QUICKLIST-PACKED-THRESHOLD", "1gb")
+                for _ in values(r):
+                    body = r.dump("k")[:-TRAILER]
+                    keep("dump", body)
+                    if compression == "no":
+                        for listpack in listpacks(body):
+                            keep("listpack", listpack)
+                    for string in compressed_strings(body):
+                        keep("lzf", string)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()

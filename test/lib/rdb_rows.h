@@ -1,0 +1,31 @@
+// A value as rows of text, once from the decoder and once from Redis' own commands, so that they can be
+// compared.
+//   string  {value}                      list  {element}, head to tail
+//   set     {member}, sorted             hash  {field, value}, sorted
+//   zset    {member, score}, sorted; the score exact, in hexadecimal
+//   stream  {"entry", id, field, value, ...} by id
+//           {"info", length, last id, first id, greatest deleted id, entries added}
+//           {"group", name, last delivered id, entries read}, then for each of its consumers
+//           {"consumer", group, name, seen time, pending} and for each entry pending for it
+//           {"pending", group, consumer, id, delivery time, delivery count}
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "lib/redis_client.h"
+
+namespace prm::test {
+
+using Row = std::vector<std::string>;
+using Rows = std::vector<Row>;
+
+// What DecodeDump says of a DUMP payload.
+Result<Rows> DecodedRows(Bytes payload);
+
+// What GET, LRANGE, SMEMBERS, HGETALL, ZRANGE, XRANGE and XINFO STREAM FULL (Redis 7) say of a key.
+Rows RedisRows(RedisClient& redis, const std::string& key);
+
+}  // namespace prm::test

@@ -1,0 +1,95 @@
+// What the tests of the scan share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lib/poll_waiter.h"
+#include "lib/redis_client.h"
+#include "lib/redis_server.h"
+#include "redis/connection.h"
+#include "source/scan.h"
+
+namespace prm::test {
+
+// Decides with a function; without one, everything is read.
+class FunctionFilter : public source::KeyFilter {
+ public:
+  source::Interest Classify(int db, Bytes key) override {
+    ++classified;
+    return decide ? decide(db, key) : source::Interest::kRead;
+  }
+  std::function<source::Interest(int, Bytes)> decide;
+  size_t classified = 0;
+};
+
+// Key by database and name.
+using Name = std::pair<int, std::string>;
+
+class ScanFixture : public testing::Test {
+ protected:
+  ScanFixture() : ScanFixture(std::vector<std::string>()) {}
+  explicit ScanFixture(std::vector<std::string> arguments)
+      : server_(std::move(arguments)), client_(server_.port()) {
+    connection_options_.host = "127.0.0.1";
+    connection_options_.port = server_.port();
+    connection_options_.command_timeout_ms = 20000;
+    options_.databases = {0};
+  }
+
+  std::unique_ptr<redis::Connection> Connect(redis::Waiter& waiter) {
+    auto connection = redis::Connection::Open(connection_options_, waiter);
+    if (!connection.ok()) throw std::runtime_error(connection.error().message);
+    return std::move(connection.value());
+  }
+  std::unique_ptr<redis::Connection> Connect() { return Connect(waiter_); }
+
+  std::unique_ptr<source::ScanSource> Open(redis::Connection& connection, const std::string& position = {}) {
+    auto source = source::ScanSource::Open(connection, options_, filter_, position);
+    if (!source.ok()) throw std::runtime_error(source.error().message + ": " + source.error().detail);
+    return std::move(source.value());
+  }
+
+  // Reads to the end. Every name must come once.
+  std::map<Name, source::Entry> ReadAll(source::Source& source) {
+    std::map<Name, source::Entry> entries;
+    for (source::Batch batch; Next(source, batch);) Take(batch, entries);
+    return entries;
+  }
+
+  static bool Next(source::Source& source, source::Batch& batch) {
+    auto next = source.Next(batch);
+    if (!next.ok()) throw std::runtime_error(next.error().message + ": " + next.error().detail);
+    return next.value();
+  }
+
+  static void Take(source::Batch& batch, std::map<Name, source::Entry>& entries) {
+    for (source::Entry& entry : batch.entries) {
+      const Name name(entry.db, entry.key);
+      EXPECT_TRUE(entries.emplace(name, std::move(entry)).second) << "twice: " << name.second;
+    }
+  }
+
+  // "key:0" to "key:<count - 1>" in the selected database, each with a value of `size` bytes.
+  void Populate(int count, int size = 10) {
+    client_.Command({"EVAL",
+                     "for i = 0, ARGV[1] - 1 do redis.call('SET', 'key:' .. i, string.rep('v', ARGV[2])) end",
+                     "0", std::to_string(count), std::to_string(size)});
+  }
+
+  RedisServer server_;
+  RedisClient client_;
+  PollWaiter waiter_;
+  FunctionFilter filter_;
+  redis::ConnectionOptions connection_options_;
+  source::ScanOptions options_;
+};
+
+}  // namespace prm::test

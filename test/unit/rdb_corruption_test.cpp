@@ -1,0 +1,87 @@
+// Damaged payloads give an error or another value, never a crash: most telling under PRM_SANITIZE.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "lib/rdb_payloads.h"
+#include "lib/rdb_rows.h"
+#include "lib/redis_client.h"
+#include "lib/redis_server.h"
+
+namespace prm::rdb {
+namespace {
+
+using test::DecodedRows;
+using test::Framed;
+
+// Flipping every bit of a long payload would only repeat itself: about this many are flipped.
+constexpr size_t kMaxFlips = 2000;
+
+class RdbCorruption : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    test::RedisServer server(test::SampleServerArguments());
+    test::RedisClient redis(server.port());
+    payloads_ = new std::vector<std::string>(test::FixturePayloads());
+    for (const test::Sample& sample : test::Samples()) payloads_->push_back(test::DumpSample(redis, sample));
+  }
+
+  static void TearDownTestSuite() { delete payloads_; }
+
+  static std::string WithFlippedBit(std::string bytes, size_t bit) {
+    bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
+    return bytes;
+  }
+
+  // An odd step, so that all eight bits of a byte have their turn.
+  static size_t Step(const std::string& payload) { return 8 * payload.size() / kMaxFlips | 1; }
+
+  static std::vector<std::string>* payloads_;
+};
+
+std::vector<std::string>* RdbCorruption::payloads_ = nullptr;
+
+TEST_F(RdbCorruption, EveryTruncatedValueIsAnError) {
+  for (const std::string& payload : *payloads_) {
+    const Bytes body = test::Body(payload);
+    // Long values repeat themselves too; their first and last kilobyte are cut at every byte.
+    for (size_t size = 0; size < body.size(); size += (size > 1024 && size + 1024 < body.size()) ? 61 : 1) {
+      ASSERT_FALSE(DecodedRows(Framed(body.substr(0, size))).ok())
+          << size << " of " << testing::PrintToString(std::string(body.substr(0, 100)));
+    }
+  }
+}
+
+TEST_F(RdbCorruption, EveryTruncatedPayloadIsHandled) {
+  for (const std::string& payload : *payloads_) {
+    for (size_t size = 0; size < payload.size(); ++size) {
+      ASSERT_FALSE(DecodedRows(Bytes(payload).substr(0, size)).ok()) << size;
+    }
+  }
+}
+
+TEST_F(RdbCorruption, ChecksumFindsEveryFlippedBit) {
+  for (const std::string& payload : *payloads_) {
+    for (size_t bit = 0; bit < 8 * payload.size(); bit += Step(payload)) {
+      ASSERT_FALSE(DecodedRows(WithFlippedBit(payload, bit)).ok()) << bit;
+    }
+  }
+}
+
+TEST_F(RdbCorruption, FlippedBitsWithoutChecksumAreHandled) {
+  size_t errors = 0;
+  size_t values = 0;
+  for (const std::string& payload : *payloads_) {
+    const std::string framed = Framed(test::Body(payload));
+    for (size_t bit = 0; bit < 8 * (framed.size() - 10); bit += Step(framed)) {
+      (DecodedRows(WithFlippedBit(framed, bit)).ok() ? values : errors) += 1;
+    }
+  }
+  // Both happen: flipped text is another text, a flipped length does not fit.
+  EXPECT_GT(errors, 1000u);
+  EXPECT_GT(values, 1000u);
+}
+
+}  // namespace
+}  // namespace prm::rdb
