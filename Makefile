@@ -16,7 +16,7 @@ LIBRARIES = hiredis libcares
 # PostgreSQL's headers are not ours to warn about: -isystem. Symbols are hidden and the version script names the few
 # that PostgreSQL must find.
 PRM_WARNINGS = -Wall -Wextra -Wshadow -Wnon-virtual-dtor $(if $(PRM_WERROR),-Werror)
-PRM_CXXFLAGS = -std=c++17 -O2 -fvisibility=hidden -fvisibility-inlines-hidden $(PRM_WARNINGS) \
+PRM_CXXFLAGS = -std=c++17 -O2 -fno-omit-frame-pointer -fvisibility=hidden -fvisibility-inlines-hidden $(PRM_WARNINGS) \
 	-DPRM_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 PRM_EXPORTS = src/exports.map
 SHLIB_LINK += $(shell $(PKG_CONFIG) --libs $(LIBRARIES)) -lstdc++ -Wl,--version-script=$(PRM_EXPORTS) -Wl,--exclude-libs,ALL

@@ -6,8 +6,8 @@
 
 namespace prm::migrate {
 
-using pg::SqlParam;
 using pg::Spi;
+using pg::SqlParam;
 
 namespace {
 
@@ -23,13 +23,15 @@ std::string ToHex(const std::string &bytes) {
 
 std::string FromHex(const std::string &hex) {
   std::string bytes;
-  for (size_t i = 0; i + 1 < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  for (size_t i = 0; i + 1 < hex.size(); i += 2)
+    bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return bytes;
 }
 
 }  // namespace
 
-ArchiveSource::ArchiveSource(std::string migration, source::KeyFilter &filter, size_t batch_keys, const std::string &position)
+ArchiveSource::ArchiveSource(std::string migration, source::KeyFilter &filter, size_t batch_keys,
+                             const std::string &position)
     : migration_(std::move(migration)), filter_(filter), batch_keys_(batch_keys) {
   size_t space = position.find(' ');
   if (space == std::string::npos) return;
@@ -42,10 +44,14 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
   uint64_t const most_bytes = static_cast<uint64_t>(pg::settings::batch_size_kb) * 1024;
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8 FROM (SELECT *, sum(octet_length(payload)) "
-      "OVER (ORDER BY db, key_bytes) - octet_length(payload) AS before FROM (SELECT * FROM redis_migrate.archived_key WHERE migration = $1 "
-      "AND (db, key_bytes) > ($2, $3) ORDER BY db, key_bytes LIMIT $4) AS a) AS b WHERE before < $5 ORDER BY db, key_bytes",
-      {SqlParam::Text(migration_), SqlParam::Int4(db_), SqlParam::Bytea(key_), SqlParam::Int8(static_cast<int64>(batch_keys_)), SqlParam::Int8(static_cast<int64>(most_bytes))});
+      "SELECT db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8 FROM (SELECT *, "
+      "sum(octet_length(payload)) "
+      "OVER (ORDER BY db, key_bytes) - octet_length(payload) AS before FROM (SELECT * FROM "
+      "redis_migrate.archived_key WHERE migration = $1 "
+      "AND (db, key_bytes) > ($2, $3) ORDER BY db, key_bytes LIMIT $4) AS a) AS b WHERE before < $5 ORDER BY "
+      "db, key_bytes",
+      {SqlParam::Text(migration_), SqlParam::Int4(db_), SqlParam::Bytea(key_),
+       SqlParam::Int8(static_cast<int64>(batch_keys_)), SqlParam::Int8(static_cast<int64>(most_bytes))});
   if (rows.size() == 0) return false;
   for (uint64 i = 0; i < rows.size(); ++i) {
     source::Entry entry;
@@ -53,7 +59,8 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
     entry.key = key_ = pg::DatumBytes(rows[i].Value(1));
     source::Interest interest = filter_.Classify(entry.db, entry.key);
     if (interest == source::Interest::kIgnore) continue;
-    entry.state = interest == source::Interest::kNameOnly ? source::EntryState::kNameOnly : source::EntryState::kRead;
+    entry.state =
+        interest == source::Interest::kNameOnly ? source::EntryState::kNameOnly : source::EntryState::kRead;
     entry.payload = pg::DatumBytes(rows[i].Value(2));
     if (!rows[i].IsNull(3)) entry.expires_at_ms = rows[i].Int8(3);
     batch.bytes += entry.key.size() + entry.payload.size();

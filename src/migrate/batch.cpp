@@ -10,7 +10,8 @@ using source::Interest;
 Interest PassFilter::Classify(int db, Bytes key) {
   Route route = routing_.Find(db, key, match_);
   if (level_ && routing_.LevelOf(route) != *level_) return Interest::kIgnore;
-  return route.kind == Route::kDeclared || route.kind == Route::kNotSelected ? Interest::kNameOnly : Interest::kRead;
+  return route.kind == Route::kDeclared || route.kind == Route::kNotSelected ? Interest::kNameOnly
+                                                                             : Interest::kRead;
 }
 
 Mapping ArchiveMapping(const std::string &migration) {
@@ -18,7 +19,8 @@ Mapping ArchiveMapping(const std::string &migration) {
   mapping.name = "(archive)";
   mapping.pattern = "*";
   mapping.target = "redis_migrate.archived_key";
-  mapping.query = "SELECT " + pg::QuoteLiteral(migration) + "::text AS migration, db, key_bytes, type, payload, expires_at FROM redis_batch";
+  mapping.query = "SELECT " + pg::QuoteLiteral(migration) +
+                  "::text AS migration, db, key_bytes, type, payload, expires_at FROM redis_batch";
   mapping.key_columns = {"migration", "db", "key_bytes"};
   mapping.on_conflict = "update";
   mapping.on_delete = "keep";
@@ -36,15 +38,17 @@ Mapping ArchiveMapping(const std::string &migration) {
 
 namespace {
 
-void RejectKey(const source::Entry *entry, const Tally::Pattern &pattern, const std::string &rule, const std::string &message, Tally &tally) {
+void RejectKey(const source::Entry *entry, const Tally::Pattern &pattern, const std::string &rule,
+               const std::string &message, Tally &tally) {
   tally.Count(entry, pattern, Outcome::kRejected, rule);
   tally.rejects.push_back({entry, pattern, std::nullopt, rule, std::nullopt, message, false});
 }
 
 }  // namespace
 
-void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped, const std::vector<const source::Entry *> &entries,
-                    std::optional<int> level, bool recount, const PatternGroup::Options &options, Tally &tally) {
+void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
+                    const std::vector<const source::Entry *> &entries, std::optional<int> level, bool recount,
+                    const PatternGroup::Options &options, Tally &tally) {
   std::vector<std::vector<BatchEntry>> grouped(routing.group_count());
   std::vector<BatchEntry> archived;
   Match match;
@@ -54,25 +58,30 @@ void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped, const std::v
     if (!recount) ++tally.read[route.pattern];
     tally.bytes += entry->key.size() + entry->payload.size();
     if (route.kind == Route::kDeclared || route.kind == Route::kNotSelected) {
-      tally.Count(entry, route.pattern, Outcome::kSkipped, route.kind == Route::kDeclared ? "declared" : "not_selected");
+      tally.Count(entry, route.pattern, Outcome::kSkipped,
+                  route.kind == Route::kDeclared ? "declared" : "not_selected");
     } else if (entry->state == EntryState::kVanished) {
       tally.Count(entry, route.pattern, Outcome::kVanished);
     } else if (entry->state == EntryState::kTooLarge) {
       RejectKey(entry, route.pattern, "max_value_size",
-                "the value takes " + std::to_string(entry->size) + " bytes in Redis, more than pg_redis_migrate.max_value_size", tally);
+                "the value takes " + std::to_string(entry->size) +
+                    " bytes in Redis, more than pg_redis_migrate.max_value_size",
+                tally);
     } else if (route.kind == Route::kMisfit) {
       RejectKey(entry, route.pattern, route.misfit,
-                "the text of capture \"" + route.misfit + "\" is not of the type that pattern " + *route.pattern + " gives it", tally);
+                "the text of capture \"" + route.misfit + "\" is not of the type that pattern " +
+                    *route.pattern + " gives it",
+                tally);
     } else if (route.kind == Route::kMapped) {
-      std::vector<std::string> captures(match.values.begin(), match.values.end());
-      grouped[route.group].push_back({entry, std::move(captures)});
+      grouped[route.group].push_back({entry, match.values});
     } else if (unmapped.reject) {
       RejectKey(entry, std::nullopt, "unmapped", "no pattern of the migration owns the key", tally);
     } else {
       archived.push_back({entry, {}});
     }
   }
-  for (size_t group = 0; group < grouped.size(); ++group) routing.group(group).Process(grouped[group], options, tally);
+  for (size_t group = 0; group < grouped.size(); ++group)
+    routing.group(group).Process(grouped[group], options, tally);
   if (unmapped.archive != nullptr) unmapped.archive->Process(archived, options, tally);
 }
 

@@ -29,7 +29,8 @@ Mapping ArchiveMapping(const std::string &migration);
 
 // Routes, maps and stores the entries of a batch that belong to the level (nothing: all), in the current
 // transaction. Errors: those of PatternGroup::Process.
-void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped, const std::vector<const source::Entry *> &entries,
-                    std::optional<int> level, bool recount, const PatternGroup::Options &options, Tally &tally);
+void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
+                    const std::vector<const source::Entry *> &entries, std::optional<int> level, bool recount,
+                    const PatternGroup::Options &options, Tally &tally);
 
 }  // namespace prm::migrate

@@ -22,7 +22,6 @@ struct Cell {
   Bytes bytes;
   int64_t integer = 0;
   double number = 0;
-  Oid type = InvalidOid;  // kInput: converted by this type's input function
 };
 
 }  // namespace
@@ -35,27 +34,31 @@ Expand ExpandFromName(const std::optional<std::string> &name) {
 
 Oid CaptureSqlType(CaptureType type) {
   switch (type) {
-    case CaptureType::kInt: return INT8OID;
-    case CaptureType::kNumber: return NUMERICOID;
-    case CaptureType::kUuid: return UUIDOID;
-    case CaptureType::kInet: return INETOID;
+    case CaptureType::kInt:
+      return INT8OID;
+    case CaptureType::kNumber:
+      return NUMERICOID;
+    case CaptureType::kUuid:
+      return UUIDOID;
+    case CaptureType::kInet:
+      return INETOID;
     case CaptureType::kDate:
-    case CaptureType::kMonth: return DATEOID;
+    case CaptureType::kMonth:
+      return DATEOID;
     case CaptureType::kText:
     case CaptureType::kHex:
-    case CaptureType::kEmail: return TEXTOID;
+    case CaptureType::kEmail:
+      return TEXTOID;
   }
   return TEXTOID;
 }
 
 BatchShape::BatchShape(const KeyPattern &pattern, Expand expand) : expand_(expand) {
-  columns_ = {{"entry", INT4OID, Content::kEntry},
-              {"key", TEXTOID, Content::kKey},
-              {"key_bytes", BYTEAOID, Content::kKeyBytes},
-              {"db", INT4OID, Content::kDb},
-              {"type", TEXTOID, Content::kType},
-              {"expires_at", TIMESTAMPTZOID, Content::kExpiresAt},
-              {"payload", BYTEAOID, Content::kPayload}};
+  columns_ = {
+      {"entry", INT4OID, Content::kEntry},         {"key", TEXTOID, Content::kKey},
+      {"key_bytes", BYTEAOID, Content::kKeyBytes}, {"db", INT4OID, Content::kDb},
+      {"type", TEXTOID, Content::kType},           {"expires_at", TIMESTAMPTZOID, Content::kExpiresAt},
+      {"payload", BYTEAOID, Content::kPayload}};
   auto add = [this](std::initializer_list<BatchColumn> more) { columns_.insert(columns_.end(), more); };
   switch (expand) {
     case Expand::kNone:
@@ -90,15 +93,16 @@ BatchShape::BatchShape(const KeyPattern &pattern, Expand expand) : expand_(expan
       break;
   }
   for (size_t i = 0; i < pattern.captures().size(); ++i)
-    columns_.push_back(
-        {pattern.captures()[i].name, CaptureSqlType(pattern.captures()[i].type), Content::kCapture, i});
+    columns_.push_back({pattern.captures()[i].name, CaptureSqlType(pattern.captures()[i].type),
+                        Content::kCapture, i, pattern.captures()[i].type == CaptureType::kMonth});
 }
 
 TupleDesc BatchShape::MakeTupleDesc() const {
   return pg::Call([&] {
     TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(columns_.size()));
     for (size_t i = 0; i < columns_.size(); ++i)
-      TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), columns_[i].name.c_str(), columns_[i].type, -1, 0);
+      TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), columns_[i].name.c_str(), columns_[i].type, -1,
+                         0);
     return desc;
   });
 }
@@ -108,8 +112,15 @@ namespace {
 // Makes the rows of one entry after another.
 class Filler : public rdb::ValueVisitor {
  public:
-  Filler(const BatchShape &shape, const std::vector<bool> &needed, bool checked, TupleDesc desc, pg::Tuplestore &rows)
-      : shape_(shape), needed_(needed), checked_(checked), desc_(desc), rows_(rows), context_("redis_batch row") {
+  Filler(const BatchShape &shape, const std::vector<bool> &needed, bool checked, TupleDesc desc,
+         pg::Tuplestore &rows)
+      : shape_(shape),
+        needed_(needed),
+        checked_(checked),
+        desc_(desc),
+        rows_(rows),
+        context_("redis_batch row"),
+        jsonb_(JSONBOID) {
     cells_.resize(shape.columns().size());
     values_.resize(cells_.size());
     nulls_ = std::make_unique<bool[]>(cells_.size());
@@ -132,7 +143,6 @@ class Filler : public rdb::ValueVisitor {
     problem.rule.clear();
     entry_ = &entry;
     position_ = 0;
-    held_.clear();
     Result<rdb::ValueType> type = rdb::DumpType(entry.entry->payload);
     if (!type.ok()) return Refuse("corrupt_payload", type.error().message);
     type_ = type.value();
@@ -145,7 +155,8 @@ class Filler : public rdb::ValueVisitor {
       return !Failed();
     }
     std::optional<rdb::JsonCollector> collector;
-    if (shape_.expand() == Expand::kNone && needs_json_ && type_ != rdb::ValueType::kString) collector.emplace(type_);
+    if (shape_.expand() == Expand::kNone && needs_json_ && type_ != rdb::ValueType::kString)
+      collector.emplace(type_);
     rdb::ValueVisitor &visitor = collector ? static_cast<rdb::ValueVisitor &>(*collector) : *this;
     Status decoded = rdb::DecodeDump(entry.entry->payload, visitor);
     if (Failed()) return false;
@@ -158,7 +169,6 @@ class Filler : public rdb::ValueVisitor {
       }
       Put();
     }
-    PutHeld();
     return !Failed();
   }
 
@@ -183,9 +193,12 @@ class Filler : public rdb::ValueVisitor {
     Set(Content::kFieldBytes, {Cell::kBytea, field});
     PutElement(value);
   }
-  // Sorted sets are stored either way round: they are held until their order is known.
   void OnZsetMember(Bytes member, double score) override {
-    if (shape_.expand() == Expand::kElements) held_.emplace_back(std::string(member), score);
+    if (shape_.expand() != Expand::kElements) return;
+    SetText(Content::kMember, member);
+    Set(Content::kMemberBytes, {Cell::kBytea, member});
+    Set(Content::kScore, {Cell::kFloat8, {}, 0, score});
+    PutElement(member);
   }
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields &fields) override {
     if (shape_.expand() != Expand::kElements || Failed()) return;
@@ -235,7 +248,8 @@ class Filler : public rdb::ValueVisitor {
     }
     if (shape_.expand() == Expand::kElements && type_ == rdb::ValueType::kString)
       return Refuse("wrong_type", "the key holds a string, which has no elements");
-    if ((shape_.expand() == Expand::kGroups || shape_.expand() == Expand::kPending) && type_ != rdb::ValueType::kStream)
+    if ((shape_.expand() == Expand::kGroups || shape_.expand() == Expand::kPending) &&
+        type_ != rdb::ValueType::kStream)
       return Refuse("wrong_type", "the key holds a " + name + ", only streams have consumer groups");
     return true;
   }
@@ -246,29 +260,40 @@ class Filler : public rdb::ValueVisitor {
       if (!needed_[i]) continue;
       const BatchColumn &column = shape_.columns()[i];
       switch (column.content) {
-        case Content::kEntry: cells_[i] = {Cell::kInt4, {}, number}; break;
-        case Content::kKey: cells_[i] = KeyText(entry.key); break;
-        case Content::kKeyBytes: cells_[i] = {Cell::kBytea, entry.key}; break;
-        case Content::kDb: cells_[i] = {Cell::kInt4, {}, entry.db}; break;
-        case Content::kType: cells_[i] = {Cell::kText, rdb::TypeName(type_)}; break;
-        case Content::kPayload: cells_[i] = {Cell::kBytea, entry.payload}; break;
+        case Content::kEntry:
+          cells_[i] = {Cell::kInt4, {}, number};
+          break;
+        case Content::kKey:
+          cells_[i] = KeyText(entry.key);
+          break;
+        case Content::kKeyBytes:
+          cells_[i] = {Cell::kBytea, entry.key};
+          break;
+        case Content::kDb:
+          cells_[i] = {Cell::kInt4, {}, entry.db};
+          break;
+        case Content::kType:
+          cells_[i] = {Cell::kText, rdb::TypeName(type_)};
+          break;
+        case Content::kPayload:
+          cells_[i] = {Cell::kBytea, entry.payload};
+          break;
         case Content::kExpiresAt:
           if (entry.expires_at_ms) cells_[i] = {Cell::kTimestamp, {}, ToTimestamp(*entry.expires_at_ms)};
           break;
         case Content::kCapture: {
           cells_[i] = KeyText(entry_->captures[column.capture]);
           if (column.type != TEXTOID && !Failed()) cells_[i].kind = Cell::kInput;
-          cells_[i].type = column.type;
           break;
         }
-        default: break;
+        default:
+          break;
       }
     }
   }
 
   Cell KeyText(Bytes text) {
-    if (!IsText(text))
-      Refuse("key_encoding", "the key is not text in the server's encoding");
+    if (!IsText(text)) Refuse("key_encoding", "the key is not text in the server's encoding");
     return {Cell::kText, text};
   }
 
@@ -323,16 +348,6 @@ class Filler : public rdb::ValueVisitor {
     Put();
   }
 
-  void PutHeld() {
-    if (held_.size() > 1 && held_.front().second > held_.back().second) std::reverse(held_.begin(), held_.end());
-    for (const auto &[member, score] : held_) {
-      SetText(Content::kMember, member);
-      Set(Content::kMemberBytes, {Cell::kBytea, member});
-      Set(Content::kScore, {Cell::kFloat8, {}, 0, score});
-      PutElement(member);
-    }
-  }
-
   void Put() {
     if (Failed()) return;
     pg::SwitchContext in_context(context_.get());
@@ -342,17 +357,29 @@ class Filler : public rdb::ValueVisitor {
         const Cell &cell = cells_[i];
         nulls_[i] = cell.kind == Cell::kNull;
         switch (cell.kind) {
-          case Cell::kNull: values_[i] = 0; break;
+          case Cell::kNull:
+            values_[i] = 0;
+            break;
           case Cell::kText:
           case Cell::kBytea:
-            values_[i] = PointerGetDatum(cstring_to_text_with_len(cell.bytes.data(), static_cast<int>(cell.bytes.size())));
+            values_[i] = PointerGetDatum(
+                cstring_to_text_with_len(cell.bytes.data(), static_cast<int>(cell.bytes.size())));
             break;
-          case Cell::kInt4: values_[i] = Int32GetDatum(static_cast<int32>(cell.integer)); break;
-          case Cell::kInt8: values_[i] = Int64GetDatum(cell.integer); break;
-          case Cell::kFloat8: values_[i] = Float8GetDatum(cell.number); break;
-          case Cell::kTimestamp: values_[i] = TimestampTzGetDatum(cell.integer); break;
+          case Cell::kInt4:
+            values_[i] = Int32GetDatum(static_cast<int32>(cell.integer));
+            break;
+          case Cell::kInt8:
+            values_[i] = Int64GetDatum(cell.integer);
+            break;
+          case Cell::kFloat8:
+            values_[i] = Float8GetDatum(cell.number);
+            break;
+          case Cell::kTimestamp:
+            values_[i] = TimestampTzGetDatum(cell.integer);
+            break;
           case Cell::kJson:
-          case Cell::kInput: break;  // converted already
+          case Cell::kInput:
+            break;  // converted already
         }
       }
       tuplestore_putvalues(rows_.get(), desc_, values_.data(), nulls_.get());
@@ -364,27 +391,36 @@ class Filler : public rdb::ValueVisitor {
   bool ConvertInputs() {
     for (size_t i = 0; i < cells_.size(); ++i) {
       const Cell &cell = cells_[i];
-      if (cell.kind != Cell::kJson && cell.kind != Cell::kInput) continue;
-      Oid type = cell.kind == Cell::kJson ? JSONBOID : cell.type;
-      std::string text(cell.bytes);
-      // A month's column is its first day.
-      if (type == DATEOID && text.find_first_not_of("0123456789-") == std::string::npos && (text.size() == 7 || text.size() == 6))
-        text += text.size() == 7 ? "-01" : "01";
-      std::string message;
-      if (pg::kHasSoftErrors || checked_ || type != JSONBOID) {
-        if (!pg::TryInput(type, text, &values_[i], &message))
-          return Refuse(cell.kind == Cell::kJson ? "invalid_json" : "key_encoding", message);
-      } else {
-        try {
-          values_[i] = pg::Input(type, text);
-        } catch (const pg::PgError &error) {
-          int category = ERRCODE_TO_CATEGORY(error.sqlstate());
-          if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED) throw UncheckedJsonFailed();
-          throw;
-        }
+      if (cell.kind == Cell::kJson) {
+        if (!ConvertJson(cell.bytes, &values_[i])) return false;
+      } else if (cell.kind == Cell::kInput) {
+        values_[i] = ConvertCapture(shape_.columns()[i], cell.bytes);
       }
     }
     return true;
+  }
+
+  bool ConvertJson(Bytes text, Datum *value) {
+    if (pg::kHasSoftErrors || checked_) {
+      std::string message;
+      return jsonb_.TryConvert(text, value, &message) || Refuse("invalid_json", message);
+    }
+    try {
+      *value = jsonb_.Convert(text);
+      return true;
+    } catch (const pg::PgError &error) {
+      int category = ERRCODE_TO_CATEGORY(error.sqlstate());
+      if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+        throw UncheckedJsonFailed();
+      throw;
+    }
+  }
+
+  // The text fits the capture's type (core/capture_type.h), so its input function takes it.
+  static Datum ConvertCapture(const BatchColumn &column, Bytes text) {
+    std::string value(text);
+    if (column.is_month) value += value.size() == 7 ? "-01" : "01";  // a month is its first day
+    return pg::InputFunction(column.type).Convert(value);
   }
 
   static constexpr size_t kContextLimit = 1024 * 1024;
@@ -395,6 +431,7 @@ class Filler : public rdb::ValueVisitor {
   TupleDesc desc_;
   pg::Tuplestore &rows_;
   pg::Context context_;
+  pg::InputFunction jsonb_;
   bool needs_value_ = false;
   bool needs_json_ = false;
 
@@ -402,7 +439,6 @@ class Filler : public rdb::ValueVisitor {
   EntryProblem *problem_ = nullptr;
   rdb::ValueType type_ = rdb::ValueType::kString;
   int64_t position_ = 0;
-  std::vector<std::pair<std::string, double>> held_;
   std::vector<Cell> cells_;
   std::vector<Datum> values_;
   std::unique_ptr<bool[]> nulls_;
@@ -412,8 +448,8 @@ class Filler : public rdb::ValueVisitor {
 
 std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
                                     const std::vector<BatchEntry> &entries, const std::vector<int> &which,
-                                    const std::optional<std::vector<std::string>> &types, bool checked, TupleDesc desc,
-                                    pg::Tuplestore &rows) {
+                                    const std::optional<std::vector<std::string>> &types, bool checked,
+                                    TupleDesc desc, pg::Tuplestore &rows) {
   std::vector<EntryProblem> problems;
   Filler filler(shape, needed, checked, desc, rows);
   EntryProblem problem;

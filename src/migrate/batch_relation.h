@@ -15,24 +15,47 @@ Expand ExpandFromName(const std::optional<std::string> &name);
 
 // What stands in a column of redis_batch.
 enum class Content {
-  kEntry, kKey, kKeyBytes, kDb, kType, kExpiresAt, kValue, kValueBytes, kPayload, kJson, kCapture,
+  kEntry,
+  kKey,
+  kKeyBytes,
+  kDb,
+  kType,
+  kExpiresAt,
+  kValue,
+  kValueBytes,
+  kPayload,
+  kJson,
+  kCapture,
   // with expand => 'elements'
-  kField, kFieldBytes, kMember, kMemberBytes, kScore, kPosition, kOrdinal, kEntryId,
+  kField,
+  kFieldBytes,
+  kMember,
+  kMemberBytes,
+  kScore,
+  kPosition,
+  kOrdinal,
+  kEntryId,
   // with expand => 'groups' and 'pending'
-  kGroupName, kLastDeliveredId, kEntriesRead, kConsumer, kDeliveredAt, kDeliveryCount,
+  kGroupName,
+  kLastDeliveredId,
+  kEntriesRead,
+  kConsumer,
+  kDeliveredAt,
+  kDeliveryCount,
 };
 
 struct BatchColumn {
   std::string name;
   Oid type;
   Content content;
-  size_t capture = 0;  // kCapture: which
+  size_t capture = 0;     // kCapture: which
+  bool is_month = false;  // kCapture: of type month
 };
 
 // One entry of a batch with what was found out about its name.
 struct BatchEntry {
   const source::Entry *entry;
-  std::vector<std::string> captures;
+  std::vector<Bytes> captures;  // views into the entry's key
 };
 
 // The shape of redis_batch for the keys of a pattern.
@@ -65,8 +88,8 @@ struct UncheckedJsonFailed {};
 // are a problem. Errors: none for data, 53200.
 std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
                                     const std::vector<BatchEntry> &entries, const std::vector<int> &which,
-                                    const std::optional<std::vector<std::string>> &types, bool checked, TupleDesc desc,
-                                    pg::Tuplestore &rows);
+                                    const std::optional<std::vector<std::string>> &types, bool checked,
+                                    TupleDesc desc, pg::Tuplestore &rows);
 
 // The SQL type of a capture's column: text, bigint, numeric, uuid, inet or date.
 Oid CaptureSqlType(CaptureType type);

@@ -6,8 +6,8 @@
 namespace prm::migrate {
 
 using pg::Failure;
-using pg::SqlParam;
 using pg::Spi;
+using pg::SqlParam;
 
 int PriorityRank(const std::string &name) {
   for (int rank = 0; rank < 4; ++rank)
@@ -20,7 +20,8 @@ namespace {
 
 void LoadMappings(Migration &migration) {
   auto rows = Spi::Execute(
-      "SELECT mapping_id, mapping, pattern, target, query, key_columns, priority, on_conflict, on_delete, mode, no_row, "
+      "SELECT mapping_id, mapping, pattern, target, query, key_columns, priority, on_conflict, on_delete, "
+      "mode, no_row, "
       "atomic, expand, types, databases, depends_on, exclusive, ledger, search_path, timezone, datestyle, "
       "intervalstyle FROM redis_migrate.mapping WHERE migration = $1 ORDER BY mapping_id",
       {SqlParam::Text(migration.name)}, true);
@@ -69,7 +70,8 @@ Migration LoadMigration(const std::string &name) {
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT owner::oid = $2, owner::text, server::text, source, unmapped, databases FROM redis_migrate.migration "
+      "SELECT owner::oid = $2, owner::text, server::text, source, unmapped, databases FROM "
+      "redis_migrate.migration "
       "WHERE migration = $1",
       {SqlParam::Text(name), SqlParam::OidOf(user)}, true);
   if (rows.size() == 0)

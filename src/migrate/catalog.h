@@ -21,12 +21,12 @@ struct Mapping {
   std::string query;
   std::vector<std::string> key_columns;
   std::string priority;
-  std::string on_conflict;             // update, nothing, fill, or a SET list
-  std::string on_delete;               // delete, keep, or a SET list
-  std::string mode;                    // upsert, update
-  std::string no_row;                  // reject, skip
-  std::string atomic;                  // key, element
-  std::optional<std::string> expand;   // elements, groups, pending
+  std::string on_conflict;            // update, nothing, fill, or a SET list
+  std::string on_delete;              // delete, keep, or a SET list
+  std::string mode;                   // upsert, update
+  std::string no_row;                 // reject, skip
+  std::string atomic;                 // key, element
+  std::optional<std::string> expand;  // elements, groups, pending
   std::optional<std::vector<std::string>> types;
   std::optional<std::vector<int>> databases;
   std::vector<std::string> depends_on;

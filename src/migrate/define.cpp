@@ -11,12 +11,13 @@ namespace prm::migrate {
 namespace {
 
 using pg::Failure;
-using pg::SqlParam;
 using pg::Spi;
+using pg::SqlParam;
 
 // A change of the definition: interrupted runs begin again rather than go on with other mappings.
 void Touch(const std::string &migration) {
-  Spi::Execute("UPDATE redis_migrate.migration SET changed_at = clock_timestamp() WHERE migration = $1", {SqlParam::Text(migration)});
+  Spi::Execute("UPDATE redis_migrate.migration SET changed_at = clock_timestamp() WHERE migration = $1",
+               {SqlParam::Text(migration)});
 }
 
 void CheckServer(const std::string &server) { pg::ServerOptions(server, GetUserId()); }
@@ -32,16 +33,21 @@ void ReportOverlaps(const Migration &migration, const KeyPattern &pattern) {
     KeyPattern other = ParsePattern(text);
     if (!pattern.Overlaps(other)) continue;
     bool first = KeyPattern::MoreSpecific(pattern, other);
-    pg::Report(NOTICE, "pattern " + pattern.text() + " overlaps with " + text,
-               "A key that fits both belongs to " + (first ? pattern.text() : text) + ", which is more specific.");
+    pg::Report(
+        NOTICE, "pattern " + pattern.text() + " overlaps with " + text,
+        "A key that fits both belongs to " + (first ? pattern.text() : text) + ", which is more specific.");
   }
 }
 
 void CheckDatabases(const std::optional<std::vector<int>> &databases) {
   if (!databases) return;
-  if (databases->empty()) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "databases must not be empty", "", "NULL stands for all databases.");
+  if (databases->empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "databases must not be empty", "",
+                  "NULL stands for all databases.");
   for (int database : *databases)
-    if (database < 0) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "database " + std::to_string(database) + " is not a database number");
+    if (database < 0)
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                    "database " + std::to_string(database) + " is not a database number");
 }
 
 void CheckOptions(const Mapping &mapping) {
@@ -51,14 +57,20 @@ void CheckOptions(const Mapping &mapping) {
   pg::CheckKeyword(mapping.atomic, "atomic", {"key", "element"});
   if (mapping.expand) pg::CheckKeyword(*mapping.expand, "expand", {"elements", "groups", "pending"});
   if (mapping.types) {
-    if (mapping.types->empty()) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "types must not be empty", "", "NULL stands for all types.");
-    for (const std::string &type : *mapping.types) pg::CheckKeyword(type, "type", {"string", "list", "set", "zset", "hash", "stream"});
+    if (mapping.types->empty())
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "types must not be empty", "",
+                    "NULL stands for all types.");
+    for (const std::string &type : *mapping.types)
+      pg::CheckKeyword(type, "type", {"string", "list", "set", "zset", "hash", "stream"});
   }
   CheckDatabases(mapping.databases);
   if (mapping.atomic == "element" && !mapping.expand)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "atomic 'element' needs expand", "Without it a key is one element.", "Add expand => 'elements'.");
-  if (mapping.on_conflict != "update" && mapping.on_conflict != "nothing" && mapping.on_conflict != "fill") ParseSetList(mapping.on_conflict, "on_conflict");
-  if (mapping.on_delete != "delete" && mapping.on_delete != "keep") ParseSetList(mapping.on_delete, "on_delete");
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "atomic 'element' needs expand",
+                  "Without it a key is one element.", "Add expand => 'elements'.");
+  if (mapping.on_conflict != "update" && mapping.on_conflict != "nothing" && mapping.on_conflict != "fill")
+    ParseSetList(mapping.on_conflict, "on_conflict");
+  if (mapping.on_delete != "delete" && mapping.on_delete != "keep")
+    ParseSetList(mapping.on_delete, "on_delete");
 }
 
 // Mappings of a pattern are fed together, so they agree on when and from where.
@@ -66,20 +78,22 @@ void CheckSiblings(const Migration &migration, const Mapping &mapping) {
   for (const Mapping &other : migration.mappings) {
     if (other.pattern != mapping.pattern || other.name == mapping.name) continue;
     if (other.priority != mapping.priority || other.databases != mapping.databases)
-      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
-                    "mapping \"" + mapping.name + "\" must have the priority and databases of mapping \"" + other.name + "\"",
-                    "Both have pattern " + mapping.pattern + ": a key is stored by all of its mappings or by none.",
-                    "Use priority '" + other.priority + "' and the same databases.");
+      throw Failure(
+          ERRCODE_INVALID_PARAMETER_VALUE,
+          "mapping \"" + mapping.name + "\" must have the priority and databases of mapping \"" + other.name +
+              "\"",
+          "Both have pattern " + mapping.pattern + ": a key is stored by all of its mappings or by none.",
+          "Use priority '" + other.priority + "' and the same databases.");
   }
 }
 
-// Whether two different keys never yield the same row: every capture that tells keys apart stands unchanged in a key
-// column, and so does what tells the elements of a key apart.
+// Whether two different keys never yield the same row: every capture that tells keys apart stands unchanged
+// in a key column, and so does what tells the elements of a key apart.
 bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
   auto in_key = [&](const char *column) {
     auto found = facts.copied.find(column);
-    return found != facts.copied.end() &&
-           std::find(mapping.key_columns.begin(), mapping.key_columns.end(), found->second) != mapping.key_columns.end();
+    return found != facts.copied.end() && std::find(mapping.key_columns.begin(), mapping.key_columns.end(),
+                                                    found->second) != mapping.key_columns.end();
   };
   bool one_database = mapping.databases && mapping.databases->size() == 1;
   if (!one_database && !in_key("db")) return false;
@@ -87,18 +101,23 @@ bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const 
   if (!key) {
     if (pattern.has_star()) return false;
     for (const Capture &capture : pattern.captures()) {
-      bool canonical = capture.type == CaptureType::kText || capture.type == CaptureType::kHex || capture.type == CaptureType::kEmail ||
-                       capture.type == CaptureType::kInt;
+      bool canonical = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
+                       capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
       if (!canonical || !in_key(capture.name.c_str())) return false;
     }
   }
   switch (ExpandFromName(mapping.expand)) {
-    case Expand::kNone: return true;
-    case Expand::kGroups: return in_key("group_name");
-    case Expand::kPending: return in_key("group_name") && in_key("entry_id");
-    case Expand::kElements: break;
+    case Expand::kNone:
+      return true;
+    case Expand::kGroups:
+      return in_key("group_name");
+    case Expand::kPending:
+      return in_key("group_name") && in_key("entry_id");
+    case Expand::kElements:
+      break;
   }
-  for (const char *column : {"field", "field_bytes", "member", "member_bytes", "position", "ordinal", "entry_id"})
+  for (const char *column :
+       {"field", "field_bytes", "member", "member_bytes", "position", "ordinal", "entry_id"})
     if (in_key(column)) return true;
   return false;
 }
@@ -107,26 +126,32 @@ bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const 
 void CheckMapping(const Migration &migration, Mapping &mapping) {
   CheckOptions(mapping);
   KeyPattern pattern = ParsePattern(mapping.pattern);
-  if (std::find(migration.skip_patterns.begin(), migration.skip_patterns.end(), mapping.pattern) != migration.skip_patterns.end())
-    throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + mapping.pattern + " is declared by skip_keys", "", "Use redis_migrate.unskip_keys first.");
+  if (std::find(migration.skip_patterns.begin(), migration.skip_patterns.end(), mapping.pattern) !=
+      migration.skip_patterns.end())
+    throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + mapping.pattern + " is declared by skip_keys", "",
+                  "Use redis_migrate.unskip_keys first.");
   CheckSiblings(migration, mapping);
   Target target = LoadTarget(mapping.target, mapping.name);
   CheckKeyColumns(target, mapping.key_columns);
   BatchShape shape(pattern, ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
   Writer writer(mapping, target, query.facts().columns);
-  for (const std::string &warning : query.facts().warnings) pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
+  for (const std::string &warning : query.facts().warnings)
+    pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
   bool apart = RowsTellKeysApart(mapping, pattern, query.facts());
   if (mapping.exclusive && !apart)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
-                  "Two keys could yield the same row: each capture (text, int, hex or email), the element and, unless databases names a single one, db must stand unchanged in key_columns.",
-                  "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a ledger then keeps which key owns which row.");
+                  "Two keys could yield the same row: each capture (text, int, hex or email), the element "
+                  "and, unless databases names a single one, db must stand unchanged in key_columns.",
+                  "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
+                  "ledger then keeps which key owns which row.");
   mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
 }
 
 // The definition as it will be, for checks that look at all mappings.
 Migration With(Migration migration, const Mapping &mapping) {
-  auto old = std::find_if(migration.mappings.begin(), migration.mappings.end(), [&](const Mapping &m) { return m.name == mapping.name; });
+  auto old = std::find_if(migration.mappings.begin(), migration.mappings.end(),
+                          [&](const Mapping &m) { return m.name == mapping.name; });
   if (old != migration.mappings.end())
     *old = mapping;
   else
@@ -157,22 +182,40 @@ void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
 }
 
 constexpr char kMappingColumns[] =
-    "pattern, target, query, key_columns, priority, on_conflict, on_delete, mode, no_row, atomic, expand, types, databases, depends_on, exclusive, ledger, "
+    "pattern, target, query, key_columns, priority, on_conflict, on_delete, mode, no_row, atomic, expand, "
+    "types, databases, depends_on, exclusive, ledger, "
     "search_path, timezone, datestyle, intervalstyle";
 
 std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping &mapping) {
-  return {SqlParam::Text(migration), SqlParam::Text(mapping.name), SqlParam::Text(mapping.pattern), SqlParam::Text(mapping.target), SqlParam::Text(mapping.query),
-          SqlParam::TextArray(mapping.key_columns), SqlParam::Text(mapping.priority), SqlParam::Text(mapping.on_conflict), SqlParam::Text(mapping.on_delete),
-          SqlParam::Text(mapping.mode), SqlParam::Text(mapping.no_row), SqlParam::Text(mapping.atomic), SqlParam::OptionalText(mapping.expand),
-          SqlParam::OptionalTextArray(mapping.types), SqlParam::Int4Array(mapping.databases), SqlParam::TextArray(mapping.depends_on), SqlParam::Bool(mapping.exclusive),
-          SqlParam::Bool(mapping.ledger), SqlParam::Text(mapping.search_path), SqlParam::Text(mapping.timezone), SqlParam::Text(mapping.datestyle),
+  return {SqlParam::Text(migration),
+          SqlParam::Text(mapping.name),
+          SqlParam::Text(mapping.pattern),
+          SqlParam::Text(mapping.target),
+          SqlParam::Text(mapping.query),
+          SqlParam::TextArray(mapping.key_columns),
+          SqlParam::Text(mapping.priority),
+          SqlParam::Text(mapping.on_conflict),
+          SqlParam::Text(mapping.on_delete),
+          SqlParam::Text(mapping.mode),
+          SqlParam::Text(mapping.no_row),
+          SqlParam::Text(mapping.atomic),
+          SqlParam::OptionalText(mapping.expand),
+          SqlParam::OptionalTextArray(mapping.types),
+          SqlParam::Int4Array(mapping.databases),
+          SqlParam::TextArray(mapping.depends_on),
+          SqlParam::Bool(mapping.exclusive),
+          SqlParam::Bool(mapping.ledger),
+          SqlParam::Text(mapping.search_path),
+          SqlParam::Text(mapping.timezone),
+          SqlParam::Text(mapping.datestyle),
           SqlParam::Text(mapping.intervalstyle)};
 }
 
 Mapping &FindMapping(Migration &migration, const std::string &name) {
   for (Mapping &mapping : migration.mappings)
     if (mapping.name == name) return mapping;
-  throw Failure(ERRCODE_UNDEFINED_OBJECT, "mapping \"" + name + "\" of migration \"" + migration.name + "\" does not exist");
+  throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                "mapping \"" + name + "\" of migration \"" + migration.name + "\" does not exist");
 }
 
 // The condition as PostgreSQL parses it over the target's columns. Errors: those of the condition.
@@ -201,15 +244,16 @@ using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;
 
-// redis_migrate.create_migration(migration text, server name, source text, unmapped text, databases integer[]).
-// Errors: 42710 it exists, 42704 no such server, 42501 no USAGE on it, 22023.
+// redis_migrate.create_migration(migration text, server name, source text, unmapped text, databases
+// integer[]). Errors: 42710 it exists, 42704 no such server, 42501 no USAGE on it, 22023.
 PRM_FUNCTION(create_migration) {
   std::string name = pg::TextArgument(fcinfo, 0, "migration");
   std::string server = NameArgument(fcinfo, 1);
   std::string source = pg::TextArgument(fcinfo, 2, "source");
   std::string unmapped = pg::TextArgument(fcinfo, 3, "unmapped");
   auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 4);
-  if (name.empty()) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a migration must not be empty");
+  if (name.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a migration must not be empty");
   pg::CheckKeyword(source, "source", {"scan", "archive"});
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
   CheckDatabases(databases);
@@ -217,16 +261,20 @@ PRM_FUNCTION(create_migration) {
   Oid owner = GetUserId();
   pg::Spi spi;
   pg::AsExtensionOwner as_owner;
-  if (Spi::Execute("SELECT FROM redis_migrate.migration WHERE migration = $1", {SqlParam::Text(name)}).size() > 0)
+  if (Spi::Execute("SELECT FROM redis_migrate.migration WHERE migration = $1", {SqlParam::Text(name)})
+          .size() > 0)
     throw Failure(ERRCODE_DUPLICATE_OBJECT, "migration \"" + name + "\" already exists", "",
                   "Choose another name; names are shared by all users of a database.");
-  Spi::Execute("INSERT INTO redis_migrate.migration (migration, owner, server, source, unmapped, databases) VALUES ($1, $2::regrole, $3::name, $4, $5, $6)",
-               {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(server), SqlParam::Text(source), SqlParam::Text(unmapped), SqlParam::Int4Array(databases)});
+  Spi::Execute(
+      "INSERT INTO redis_migrate.migration (migration, owner, server, source, unmapped, databases) VALUES "
+      "($1, $2::regrole, $3::name, $4, $5, $6)",
+      {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(server), SqlParam::Text(source),
+       SqlParam::Text(unmapped), SqlParam::Int4Array(databases)});
   PG_RETURN_VOID();
 }
 
-// redis_migrate.alter_migration(migration text, server name, source text, unmapped text, databases integer[]): NULL
-// leaves a property as it is. Errors: as create_migration; 42501 not the owner.
+// redis_migrate.alter_migration(migration text, server name, source text, unmapped text, databases
+// integer[]): NULL leaves a property as it is. Errors: as create_migration; 42501 not the owner.
 PRM_FUNCTION(alter_migration) {
   pg::Spi spi;
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
@@ -239,19 +287,23 @@ PRM_FUNCTION(alter_migration) {
   CheckDatabases(databases);
   CheckServer(server);
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("UPDATE redis_migrate.migration SET server = $2::name, source = $3, unmapped = $4, databases = $5, changed_at = clock_timestamp() WHERE migration = $1",
-               {SqlParam::Text(migration.name), SqlParam::Text(server), SqlParam::Text(source), SqlParam::Text(unmapped), SqlParam::Int4Array(databases)});
+  Spi::Execute(
+      "UPDATE redis_migrate.migration SET server = $2::name, source = $3, unmapped = $4, databases = $5, "
+      "changed_at = clock_timestamp() WHERE migration = $1",
+      {SqlParam::Text(migration.name), SqlParam::Text(server), SqlParam::Text(source),
+       SqlParam::Text(unmapped), SqlParam::Int4Array(databases)});
   PG_RETURN_VOID();
 }
 
-// redis_migrate.drop_migration(migration text): the definition, its archive and the history of its runs; target
-// tables stay. Errors: 42704, 42501.
+// redis_migrate.drop_migration(migration text): the definition, its archive and the history of its runs;
+// target tables stay. Errors: 42704, 42501.
 PRM_FUNCTION(drop_migration) {
   pg::Spi spi;
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run", "archived_key", "migration"})
-    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1", {SqlParam::Text(migration.name)});
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
+                 {SqlParam::Text(migration.name)});
   PG_RETURN_VOID();
 }
 
@@ -279,22 +331,25 @@ PRM_FUNCTION(add_mapping) {
   mapping.exclusive = !PG_ARGISNULL(16) && PG_GETARG_BOOL(16);
   for (const Mapping &other : migration.mappings)
     if (other.name == mapping.name)
-      throw Failure(ERRCODE_DUPLICATE_OBJECT, "mapping \"" + mapping.name + "\" of migration \"" + migration.name + "\" already exists", "",
-                    "Use redis_migrate.alter_mapping to change it.");
-  if (mapping.name.empty()) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a mapping must not be empty");
+      throw Failure(ERRCODE_DUPLICATE_OBJECT,
+                    "mapping \"" + mapping.name + "\" of migration \"" + migration.name + "\" already exists",
+                    "", "Use redis_migrate.alter_mapping to change it.");
+  if (mapping.name.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a mapping must not be empty");
   UseSessionSettings(mapping, pg::TextArgument(fcinfo, 17, "source_timezone"));
   ReportOverlaps(migration, ParsePattern(mapping.pattern));
   CheckUnderSettings(migration, mapping);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
-                   ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+                   ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, "
+                   "$18, $19, $20, $21, $22)",
                MappingParams(migration.name, mapping));
   Touch(migration.name);
   PG_RETURN_VOID();
 }
 
-// redis_migrate.alter_mapping(…): NULL leaves a property as it is; the session's settings are taken anew when the
-// query is given. Errors: as add_mapping.
+// redis_migrate.alter_mapping(…): NULL leaves a property as it is; the session's settings are taken anew when
+// the query is given. Errors: as add_mapping.
 PRM_FUNCTION(alter_mapping) {
   pg::Spi spi;
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
@@ -328,7 +383,8 @@ PRM_FUNCTION(alter_mapping) {
   for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
-                   ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) WHERE migration = $1 AND mapping = $2",
+                   ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
+                   "$21, $22) WHERE migration = $1 AND mapping = $2",
                MappingParams(migration.name, mapping));
   Touch(migration.name);
   PG_RETURN_VOID();
@@ -341,7 +397,8 @@ PRM_FUNCTION(drop_mapping) {
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
   for (const Mapping &other : migration.mappings)
     if (std::find(other.depends_on.begin(), other.depends_on.end(), mapping.name) != other.depends_on.end())
-      throw Failure(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST, "mapping \"" + other.name + "\" depends on mapping \"" + mapping.name + "\"", "",
+      throw Failure(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                    "mapping \"" + other.name + "\" depends on mapping \"" + mapping.name + "\"", "",
                     "Drop \"" + other.name + "\" first, or change its depends_on.");
   pg::AsExtensionOwner as_owner;
   Spi::Execute("DELETE FROM redis_migrate.mapping WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
@@ -349,8 +406,8 @@ PRM_FUNCTION(drop_mapping) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.add_check(migration text, mapping text, check_name text, condition text). Errors: 42710, and those of
-// the condition.
+// redis_migrate.add_check(migration text, mapping text, check_name text, condition text). Errors: 42710, and
+// those of the condition.
 PRM_FUNCTION(add_check) {
   pg::Spi spi;
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
@@ -358,12 +415,15 @@ PRM_FUNCTION(add_check) {
   std::string check = pg::TextArgument(fcinfo, 2, "check_name");
   std::string condition = pg::TextArgument(fcinfo, 3, "condition");
   for (const Check &other : mapping.checks)
-    if (other.name == check) throw Failure(ERRCODE_DUPLICATE_OBJECT, "check \"" + check + "\" of mapping \"" + mapping.name + "\" already exists");
+    if (other.name == check)
+      throw Failure(ERRCODE_DUPLICATE_OBJECT,
+                    "check \"" + check + "\" of mapping \"" + mapping.name + "\" already exists");
   if (check.empty()) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a check must not be empty");
   CheckCondition(mapping, condition);
   pg::AsExtensionOwner as_owner;
   Spi::Execute("INSERT INTO redis_migrate.mapping_check VALUES ($1, $2, $3, $4)",
-               {SqlParam::Text(migration.name), SqlParam::Text(mapping.name), SqlParam::Text(check), SqlParam::Text(condition)});
+               {SqlParam::Text(migration.name), SqlParam::Text(mapping.name), SqlParam::Text(check),
+                SqlParam::Text(condition)});
   Touch(migration.name);
   PG_RETURN_VOID();
 }
@@ -375,10 +435,12 @@ PRM_FUNCTION(drop_check) {
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
   std::string check = pg::TextArgument(fcinfo, 2, "check_name");
   pg::AsExtensionOwner as_owner;
-  if (Spi::Execute("DELETE FROM redis_migrate.mapping_check WHERE migration = $1 AND mapping = $2 AND check_name = $3",
-                   {SqlParam::Text(migration.name), SqlParam::Text(mapping.name), SqlParam::Text(check)})
+  if (Spi::Execute(
+          "DELETE FROM redis_migrate.mapping_check WHERE migration = $1 AND mapping = $2 AND check_name = $3",
+          {SqlParam::Text(migration.name), SqlParam::Text(mapping.name), SqlParam::Text(check)})
           .processed() == 0)
-    throw Failure(ERRCODE_UNDEFINED_OBJECT, "check \"" + check + "\" of mapping \"" + mapping.name + "\" does not exist");
+    throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                  "check \"" + check + "\" of mapping \"" + mapping.name + "\" does not exist");
   Touch(migration.name);
   PG_RETURN_VOID();
 }
@@ -389,13 +451,16 @@ PRM_FUNCTION(skip_keys) {
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
   KeyPattern pattern = ParsePattern(pg::TextArgument(fcinfo, 1, "pattern"));
   for (const std::string &other : migration.skip_patterns)
-    if (other == pattern.text()) throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + other + " is declared already");
+    if (other == pattern.text())
+      throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + other + " is declared already");
   for (const Mapping &mapping : migration.mappings)
     if (mapping.pattern == pattern.text())
-      throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + mapping.pattern + " is that of mapping \"" + mapping.name + "\"");
+      throw Failure(ERRCODE_DUPLICATE_OBJECT,
+                    "pattern " + mapping.pattern + " is that of mapping \"" + mapping.name + "\"");
   ReportOverlaps(migration, pattern);
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("INSERT INTO redis_migrate.skip_pattern VALUES ($1, $2)", {SqlParam::Text(migration.name), SqlParam::Text(pattern.text())});
+  Spi::Execute("INSERT INTO redis_migrate.skip_pattern VALUES ($1, $2)",
+               {SqlParam::Text(migration.name), SqlParam::Text(pattern.text())});
   Touch(migration.name);
   PG_RETURN_VOID();
 }
@@ -406,13 +471,16 @@ PRM_FUNCTION(unskip_keys) {
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
   std::string pattern = pg::TextArgument(fcinfo, 1, "pattern");
   pg::AsExtensionOwner as_owner;
-  if (Spi::Execute("DELETE FROM redis_migrate.skip_pattern WHERE migration = $1 AND pattern = $2", {SqlParam::Text(migration.name), SqlParam::Text(pattern)}).processed() == 0)
+  if (Spi::Execute("DELETE FROM redis_migrate.skip_pattern WHERE migration = $1 AND pattern = $2",
+                   {SqlParam::Text(migration.name), SqlParam::Text(pattern)})
+          .processed() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "pattern " + pattern + " is not declared by skip_keys");
   Touch(migration.name);
   PG_RETURN_VOID();
 }
 
-// redis_migrate.migration_sql(migration text) → text: the calls that recreate the migration. Errors: 42704, 42501.
+// redis_migrate.migration_sql(migration text) → text: the calls that recreate the migration. Errors: 42704,
+// 42501.
 PRM_FUNCTION(migration_sql) {
   pg::Spi spi;
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
@@ -428,15 +496,19 @@ PRM_FUNCTION(migration_sql) {
     return "'{" + list + "}'";
   };
   std::string name = literal(migration.name);
-  std::string sql = "SELECT redis_migrate.create_migration(" + name + ", " + literal(migration.server) + ", source => " + literal(migration.source) +
-                    ", unmapped => " + literal(migration.unmapped) + (migration.databases ? ", databases => " + numbers(*migration.databases) : "") + ");\n";
+  std::string sql = "SELECT redis_migrate.create_migration(" + name + ", " + literal(migration.server) +
+                    ", source => " + literal(migration.source) + ", unmapped => " +
+                    literal(migration.unmapped) +
+                    (migration.databases ? ", databases => " + numbers(*migration.databases) : "") + ");\n";
   for (const Mapping *mapping : InDependencyOrder(migration)) {
     // The settings under which the query was defined are part of what it means.
-    sql += "SET search_path = " + mapping->search_path + ";\nSET datestyle = " + literal(mapping->datestyle) + ";\nSET intervalstyle = " +
-           literal(mapping->intervalstyle) + ";\n";
-    sql += "SELECT redis_migrate.add_mapping(" + name + ", " + literal(mapping->name) + ", " + literal(mapping->pattern) + ", " + literal(mapping->target) + ",\n  " +
-           literal(mapping->query) + ",\n  key_columns => " + texts(mapping->key_columns) + ", priority => " + literal(mapping->priority) +
-           ", on_conflict => " + literal(mapping->on_conflict) + ", on_delete => " + literal(mapping->on_delete) + ", mode => " + literal(mapping->mode) +
+    sql += "SET search_path = " + mapping->search_path + ";\nSET datestyle = " + literal(mapping->datestyle) +
+           ";\nSET intervalstyle = " + literal(mapping->intervalstyle) + ";\n";
+    sql += "SELECT redis_migrate.add_mapping(" + name + ", " + literal(mapping->name) + ", " +
+           literal(mapping->pattern) + ", " + literal(mapping->target) + ",\n  " + literal(mapping->query) +
+           ",\n  key_columns => " + texts(mapping->key_columns) + ", priority => " +
+           literal(mapping->priority) + ", on_conflict => " + literal(mapping->on_conflict) +
+           ", on_delete => " + literal(mapping->on_delete) + ", mode => " + literal(mapping->mode) +
            ", no_row => " + literal(mapping->no_row) + ", atomic => " + literal(mapping->atomic);
     if (mapping->expand) sql += ", expand => " + literal(*mapping->expand);
     if (mapping->types) sql += ", types => " + texts(*mapping->types);
@@ -445,9 +517,11 @@ PRM_FUNCTION(migration_sql) {
     if (mapping->exclusive) sql += ", exclusive => true";
     sql += ", source_timezone => " + literal(mapping->timezone) + ");\n";
     for (const Check &check : mapping->checks)
-      sql += "SELECT redis_migrate.add_check(" + name + ", " + literal(mapping->name) + ", " + literal(check.name) + ", " + literal(check.condition) + ");\n";
+      sql += "SELECT redis_migrate.add_check(" + name + ", " + literal(mapping->name) + ", " +
+             literal(check.name) + ", " + literal(check.condition) + ");\n";
   }
-  for (const std::string &pattern : migration.skip_patterns) sql += "SELECT redis_migrate.skip_keys(" + name + ", " + literal(pattern) + ");\n";
+  for (const std::string &pattern : migration.skip_patterns)
+    sql += "SELECT redis_migrate.skip_keys(" + name + ", " + literal(pattern) + ");\n";
   pg::SwitchContext in_call(pg::EntryContext());  // SPI's memory goes with its connection
   return pg::TextDatum(sql);
 }

@@ -6,9 +6,9 @@
 
 namespace prm::migrate {
 
-using pg::SqlParam;
 using pg::QuoteIdentifier;
 using pg::Spi;
+using pg::SqlParam;
 
 namespace {
 
@@ -17,9 +17,8 @@ SqlParam ByteaArray(const std::vector<Bytes> &items) {
   for (Bytes item : items) elements.push_back(pg::ByteaDatum(item));
   Datum *values = elements.data();
   int count = static_cast<int>(elements.size());
-  Datum array = pg::Call([&] {
-    return PointerGetDatum(construct_array(values, count, BYTEAOID, -1, false, TYPALIGN_INT));
-  });
+  Datum array = pg::Call(
+      [&] { return PointerGetDatum(construct_array(values, count, BYTEAOID, -1, false, TYPALIGN_INT)); });
   return {BYTEAARRAYOID, array, false};
 }
 
@@ -43,13 +42,15 @@ std::string Ledger::DeleteStatement() const {
 }
 
 std::vector<IdentifiedRow> Ledger::Identify() const {
-  pg::Rows rows = Spi::Execute("SELECT excluded.redis_row, " + RowKeyExpression("excluded") + " FROM redis_rows AS excluded");
+  pg::Rows rows = Spi::Execute("SELECT excluded.redis_row, " + RowKeyExpression("excluded") +
+                               " FROM redis_rows AS excluded");
   std::vector<IdentifiedRow> identified;
   for (uint64 i = 0; i < rows.size(); ++i) identified.push_back({rows[i].Int4(0), rows[i].Text(1)});
   return identified;
 }
 
-std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row) {
+std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
+                                  const std::function<KeyName(int)> &key_of_row) {
   recorded_.clear();
   std::vector<std::string> row_keys;
   for (const IdentifiedRow &row : rows) row_keys.push_back(row.row_key);
@@ -88,10 +89,12 @@ void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<
       "INSERT INTO redis_migrate.ledger (mapping_id, row_key, db, key_bytes) "
       "SELECT $1, k.row_key, k.db, k.key_bytes FROM unnest($2, $3, $4) AS k (row_key, db, key_bytes) "
       "ON CONFLICT (mapping_id, row_key) DO UPDATE SET db = excluded.db, key_bytes = excluded.key_bytes",
-      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys), SqlParam::Int4Array(dbs), ByteaArray(keys)});
+      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys), SqlParam::Int4Array(dbs),
+       ByteaArray(keys)});
 }
 
-std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys, const std::vector<IdentifiedRow> &yielded) {
+std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
+                                              const std::vector<IdentifiedRow> &yielded) {
   std::vector<int> dbs;
   std::vector<Bytes> names;
   for (const KeyName &key : keys) {
@@ -104,8 +107,10 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys, 
   pg::Rows gone = Spi::Execute(
       "DELETE FROM redis_migrate.ledger AS l USING unnest($2, $3) AS k (db, key_bytes) "
       "WHERE l.mapping_id = $1 AND l.db = k.db AND l.key_bytes = k.key_bytes "
-      "AND NOT EXISTS (SELECT FROM unnest($4) AS y (row_key) WHERE y.row_key = l.row_key) RETURNING l.row_key",
-      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), ByteaArray(names), SqlParam::TextArray(row_keys)});
+      "AND NOT EXISTS (SELECT FROM unnest($4) AS y (row_key) WHERE y.row_key = l.row_key) RETURNING "
+      "l.row_key",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), ByteaArray(names),
+       SqlParam::TextArray(row_keys)});
   std::vector<std::string> result;
   for (uint64 i = 0; i < gone.size(); ++i) result.push_back(gone[i].Text(0));
   return result;
@@ -116,16 +121,23 @@ int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys) const {
   std::string condition;
   for (size_t i = 0; i < keys_.size(); ++i) {
     const TargetColumn &key = keys_[i];
-    const char *type = pg::Call([&] { return const_cast<const char *>(format_type_extended(key.type, -1, FORMAT_TYPE_FORCE_QUALIFY)); });
+    const char *type = pg::Call([&] {
+      return const_cast<const char *>(format_type_extended(key.type, -1, FORMAT_TYPE_FORCE_QUALIFY));
+    });
     std::string value = "CAST(gone.row_key[" + std::to_string(i + 1) + "] AS " + type + ")";
     std::string column = "target." + QuoteIdentifier(key.name);
     condition += condition.empty() ? "" : " AND ";
-    condition += key.not_null ? column + " = " + value : "(" + column + " = " + value + " OR " + column + " IS NULL AND " + value + " IS NULL)";
+    condition += key.not_null
+                     ? column + " = " + value
+                     : "(" + column + " = " + value + " OR " + column + " IS NULL AND " + value + " IS NULL)";
   }
-  return static_cast<int64>(Spi::Execute(DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
-                                             "(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest($1) AS k) AS gone WHERE " + condition,
-                                         {SqlParam::TextArray(row_keys)})
-                                .processed());
+  return static_cast<int64>(
+      Spi::Execute(
+          DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
+              "(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest($1) AS k) AS gone WHERE " +
+              condition,
+          {SqlParam::TextArray(row_keys)})
+          .processed());
 }
 
 }  // namespace prm::migrate

@@ -28,15 +28,17 @@ class Ledger {
   // The identities of redis_rows, with the rights and settings of the caller.
   std::vector<IdentifiedRow> Identify() const;
 
-  // The rows of `rows` that belong to a lower key than the one that yields them now. `key_of_row` is indexed by
-  // the row's number.
-  std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row);
+  // The rows of `rows` that belong to a lower key than the one that yields them now. `key_of_row` is indexed
+  // by the row's number.
+  std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows,
+                            const std::function<KeyName(int)> &key_of_row);
 
   // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
   void Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row);
 
   // The identities of rows that the keys own but no longer yield; strikes them off.
-  std::vector<std::string> TakeObsolete(const std::vector<KeyName> &keys, const std::vector<IdentifiedRow> &yielded);
+  std::vector<std::string> TakeObsolete(const std::vector<KeyName> &keys,
+                                        const std::vector<IdentifiedRow> &yielded);
 
   // Deletes rows of the target by identity, or changes them as on_delete says. Returns how many there were.
   int64 DeleteRows(const std::vector<std::string> &row_keys) const;

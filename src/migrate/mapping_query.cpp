@@ -14,8 +14,8 @@ namespace {
 
 constexpr char kEntryColumn[] = "redis_entry";
 
-[[noreturn]] void Refuse(int sqlstate, const std::string &mapping, const std::string &what, const std::string &hint = "",
-                         const std::string &detail = "") {
+[[noreturn]] void Refuse(int sqlstate, const std::string &mapping, const std::string &what,
+                         const std::string &hint = "", const std::string &detail = "") {
   throw Failure(sqlstate, "query of mapping \"" + mapping + "\" " + what, detail, hint);
 }
 
@@ -35,9 +35,10 @@ std::optional<std::string> BatchAlias(Node *from) {
   return std::nullopt;
 }
 
-// Writes "<alias>.entry AS redis_entry, " in front of the first column of every arm of the SELECT: rows must say
-// which entry they come from. Collects (offset, text) pairs.
-void PlaceEntry(SelectStmt *select, const std::string &mapping, std::vector<std::pair<int, std::string>> &insertions) {
+// Writes "<alias>.entry AS redis_entry, " in front of the first column of every arm of the SELECT: rows must
+// say which entry they come from. Collects (offset, text) pairs.
+void PlaceEntry(SelectStmt *select, const std::string &mapping,
+                std::vector<std::pair<int, std::string>> &insertions) {
   if (select->limitCount != nullptr || select->limitOffset != nullptr)
     Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must not have LIMIT or OFFSET",
            "The result would depend on where batches are cut. Use a window function PARTITION BY entry.");
@@ -88,12 +89,13 @@ bool WalkSurvey(Node *node, void *context) {
   auto *survey = static_cast<Survey *>(context);
   if (IsA(node, Query)) {
     survey->levels = lappend(survey->levels, node);
-    return query_tree_walker(reinterpret_cast<Query *>(node), WalkSurvey, context,
-                             QTW_IGNORE_JOINALIASES);
+    return query_tree_walker(reinterpret_cast<Query *>(node), WalkSurvey, context, QTW_IGNORE_JOINALIASES);
   }
   if (IsA(node, SQLValueFunction))
-    survey->uses_now = survey->uses_now || reinterpret_cast<SQLValueFunction *>(node)->op <= SVFOP_LOCALTIMESTAMP_N;
-  if (IsA(node, FuncExpr)) survey->uses_now = survey->uses_now || reinterpret_cast<FuncExpr *>(node)->funcid == F_NOW;
+    survey->uses_now =
+        survey->uses_now || reinterpret_cast<SQLValueFunction *>(node)->op <= SVFOP_LOCALTIMESTAMP_N;
+  if (IsA(node, FuncExpr))
+    survey->uses_now = survey->uses_now || reinterpret_cast<FuncExpr *>(node)->funcid == F_NOW;
   return expression_tree_walker(node, WalkSurvey, context);
 }
 
@@ -101,8 +103,8 @@ bool IsBatch(const RangeTblEntry *rte) {
   return rte->rtekind == RTE_NAMEDTUPLESTORE && strcmp(rte->enrname, kBatchName) == 0;
 }
 
-// Marks the columns of redis_batch that Vars refer to. Vars name their level relative to where they stand, so the
-// walk keeps the levels above it, outermost first.
+// Marks the columns of redis_batch that Vars refer to. Vars name their level relative to where they stand, so
+// the walk keeps the levels above it, outermost first.
 struct NeededWalk {
   List *levels;
   bool *needed;
@@ -114,8 +116,8 @@ bool WalkNeeded(Node *node, void *context) {
   auto *walk = static_cast<NeededWalk *>(context);
   if (IsA(node, Query)) {
     walk->levels = lappend(walk->levels, node);
-    bool result = query_tree_walker(reinterpret_cast<Query *>(node), WalkNeeded, context,
-                                    QTW_IGNORE_JOINALIASES);
+    bool result =
+        query_tree_walker(reinterpret_cast<Query *>(node), WalkNeeded, context, QTW_IGNORE_JOINALIASES);
     walk->levels = list_delete_last(walk->levels);
     return result;
   }
@@ -190,7 +192,8 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     state->p_target_relation = relation;
     return state;
   });
-  if (query_->hasModifyingCTE) Refuse(ERRCODE_FEATURE_NOT_SUPPORTED, mapping.name, "must not modify data in WITH");
+  if (query_->hasModifyingCTE)
+    Refuse(ERRCODE_FEATURE_NOT_SUPPORTED, mapping.name, "must not modify data in WITH");
   CheckPerEntry(query_);
 
   std::vector<TargetEntry *> outputs;
@@ -202,14 +205,18 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     std::string name = outputs[i]->resname != nullptr ? outputs[i]->resname : "";
     const TargetColumn *column = target.Find(name);
     if (column == nullptr)
-      throw Failure(ERRCODE_UNDEFINED_COLUMN, "column \"" + name + "\" of relation " + target.name + " does not exist",
-                    "Column " + std::to_string(i) + " of the query of mapping \"" + mapping.name + "\" has that name.",
-                    "Name each output column after the column of the target that it fills, with AS.");
+      throw Failure(
+          ERRCODE_UNDEFINED_COLUMN, "column \"" + name + "\" of relation " + target.name + " does not exist",
+          "Column " + std::to_string(i) + " of the query of mapping \"" + mapping.name + "\" has that name.",
+          "Name each output column after the column of the target that it fills, with AS.");
     if (column->generated)
-      throw Failure(ERRCODE_GENERATED_ALWAYS, "column \"" + name + "\" of relation " + target.name + " is generated",
-                    "The query of mapping \"" + mapping.name + "\" fills it.", "Leave the column out of the query.");
+      throw Failure(
+          ERRCODE_GENERATED_ALWAYS, "column \"" + name + "\" of relation " + target.name + " is generated",
+          "The query of mapping \"" + mapping.name + "\" fills it.", "Leave the column out of the query.");
     if (std::find(facts_.columns.begin(), facts_.columns.end(), column) != facts_.columns.end())
-      throw Failure(ERRCODE_DUPLICATE_COLUMN, "column \"" + name + "\" is filled twice by the query of mapping \"" + mapping.name + "\"");
+      throw Failure(
+          ERRCODE_DUPLICATE_COLUMN,
+          "column \"" + name + "\" is filled twice by the query of mapping \"" + mapping.name + "\"");
     facts_.columns.push_back(column);
     TargetEntry *output = outputs[i];
     Expr *expression = Call([&] {
@@ -217,19 +224,21 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
       Node *source = reinterpret_cast<Node *>(output->expr);
       bool literal = exprType(source) == UNKNOWNOID && IsA(source, Const);
       if (!literal)
-        source = reinterpret_cast<Node *>(makeVar(1, output->resno, exprType(source), exprTypmod(source), exprCollation(source), 0));
-      return transformAssignedExpr(pstate, reinterpret_cast<Expr *>(source), EXPR_KIND_INSERT_TARGET, column->name.c_str(),
-                                   column->number, NIL, -1);
+        source = reinterpret_cast<Node *>(
+            makeVar(1, output->resno, exprType(source), exprTypmod(source), exprCollation(source), 0));
+      return transformAssignedExpr(pstate, reinterpret_cast<Expr *>(source), EXPR_KIND_INSERT_TARGET,
+                                   column->name.c_str(), column->number, NIL, -1);
     });
     coerced_.push_back(expression);
   }
-  if (coerced_.empty()) Refuse(ERRCODE_SYNTAX_ERROR, mapping.name, "must fill at least one column of " + target.name);
+  if (coerced_.empty())
+    Refuse(ERRCODE_SYNTAX_ERROR, mapping.name, "must fill at least one column of " + target.name);
   for (const std::string &key : mapping.key_columns) {
     bool filled = false;
     for (const TargetColumn *column : facts_.columns) filled = filled || column->name == key;
     if (!filled)
-      Refuse(ERRCODE_INVALID_COLUMN_REFERENCE, mapping.name, "does not fill key column \"" + key + "\" of " + target.name,
-             "Add it to the query's columns.");
+      Refuse(ERRCODE_INVALID_COLUMN_REFERENCE, mapping.name,
+             "does not fill key column \"" + key + "\" of " + target.name, "Add it to the query's columns.");
   }
   row_desc_ = Call([&] {
     TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(facts_.columns.size()) + 2);
@@ -237,7 +246,8 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     TupleDescInitEntry(desc, 2, kEntryColumn, INT4OID, -1, 0);
     for (size_t i = 0; i < facts_.columns.size(); ++i) {
       const TargetColumn *column = facts_.columns[i];
-      TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 3), column->name.c_str(), column->type, column->typmod, 0);
+      TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 3), column->name.c_str(), column->type,
+                         column->typmod, 0);
     }
     return desc;
   });
@@ -250,7 +260,8 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
   FindCopied(shape);
 }
 
-// A query that groups, sorts out duplicates or numbers rows across entries would give other rows for other batches.
+// A query that groups, sorts out duplicates or numbers rows across entries would give other rows for other
+// batches.
 void MappingQuery::CheckPerEntry(Query *query) {
   Survey survey = {NIL, false};
   Call([&] { WalkSurvey(reinterpret_cast<Node *>(query), &survey); });
@@ -268,14 +279,16 @@ void MappingQuery::CheckPerEntry(Query *query) {
         if (node == nullptr || !IsA(node, Var)) continue;
         auto *var = reinterpret_cast<Var *>(node);
         // entry is the first column of redis_batch.
-        if (var->varlevelsup == 0 && var->varattno == 1 && IsBatch(rt_fetch(var->varno, level->rtable))) return true;
+        if (var->varlevelsup == 0 && var->varattno == 1 && IsBatch(rt_fetch(var->varno, level->rtable)))
+          return true;
       }
       return false;
     };
     const char *hint = "Otherwise the result would depend on where batches are cut.";
     if ((level->hasAggs || level->groupClause != NIL || level->groupingSets != NIL) &&
         (level->groupingSets != NIL || !by_entry(level->groupClause)))
-      Refuse(ERRCODE_GROUPING_ERROR, mapping_, "must GROUP BY entry wherever it aggregates redis_batch", hint);
+      Refuse(ERRCODE_GROUPING_ERROR, mapping_, "must GROUP BY entry wherever it aggregates redis_batch",
+             hint);
     if (level->distinctClause != NIL && !by_entry(level->distinctClause))
       Refuse(ERRCODE_GROUPING_ERROR, mapping_, "must include entry in DISTINCT", hint);
     for (int i = 0; level->hasWindowFuncs && i < list_length(level->windowClause); ++i)
@@ -286,7 +299,8 @@ void MappingQuery::CheckPerEntry(Query *query) {
   }
   if (Call([&] { return contain_volatile_functions(reinterpret_cast<Node *>(query)); }))
     facts_.warnings.push_back("The query calls a volatile function: a second run may change rows.");
-  if (survey.uses_now) facts_.warnings.push_back("The query uses the current time: a second run may change rows.");
+  if (survey.uses_now)
+    facts_.warnings.push_back("The query uses the current time: a second run may change rows.");
 }
 
 void MappingQuery::FindNeeded(Query *query, const BatchShape &shape) {
@@ -303,14 +317,18 @@ void MappingQuery::FindCopied(const BatchShape &shape) {
   if (query_->setOperations != nullptr) return;
   for (size_t i = 0; i < coerced_.size(); ++i) {
     Node *node = reinterpret_cast<Node *>(coerced_[i]);
-    while (node != nullptr && IsA(node, RelabelType)) node = reinterpret_cast<Node *>(reinterpret_cast<RelabelType *>(node)->arg);
+    while (node != nullptr && IsA(node, RelabelType))
+      node = reinterpret_cast<Node *>(reinterpret_cast<RelabelType *>(node)->arg);
     if (node == nullptr || !IsA(node, Var)) continue;
-    auto *output = static_cast<TargetEntry *>(list_nth(query_->targetList, reinterpret_cast<Var *>(node)->varattno - 1));
+    auto *output =
+        static_cast<TargetEntry *>(list_nth(query_->targetList, reinterpret_cast<Var *>(node)->varattno - 1));
     Node *source = ThroughJoins(query_, reinterpret_cast<Node *>(output->expr));
-    while (source != nullptr && IsA(source, RelabelType)) source = reinterpret_cast<Node *>(reinterpret_cast<RelabelType *>(source)->arg);
+    while (source != nullptr && IsA(source, RelabelType))
+      source = reinterpret_cast<Node *>(reinterpret_cast<RelabelType *>(source)->arg);
     if (source == nullptr || !IsA(source, Var)) continue;
     auto *var = reinterpret_cast<Var *>(source);
-    if (var->varlevelsup != 0 || var->varattno <= 0 || !IsBatch(rt_fetch(var->varno, query_->rtable))) continue;
+    if (var->varlevelsup != 0 || var->varattno <= 0 || !IsBatch(rt_fetch(var->varno, query_->rtable)))
+      continue;
     facts_.copied[shape.columns()[var->varattno - 1].name] = facts_.columns[i]->name;
   }
 }
@@ -334,7 +352,9 @@ PlannedStmt *MappingQuery::PlanFor(const std::vector<int> &columns) const {
     outer->targetList = list_make1(makeTargetEntry(entry, 1, pstrdup(kEntryColumn), false));
     for (size_t i = 0; i < columns.size(); ++i) {
       Expr *expression = static_cast<Expr *>(copyObjectImpl(coerced_[columns[i]]));
-      outer->targetList = lappend(outer->targetList, makeTargetEntry(expression, static_cast<AttrNumber>(i + 2), pstrdup("column"), false));
+      outer->targetList =
+          lappend(outer->targetList,
+                  makeTargetEntry(expression, static_cast<AttrNumber>(i + 2), pstrdup("column"), false));
       outer->hasSubLinks = outer->hasSubLinks || checkExprHasSubLink(reinterpret_cast<Node *>(expression));
     }
     List *rewritten = QueryRewrite(outer);
@@ -345,7 +365,8 @@ PlannedStmt *MappingQuery::PlanFor(const std::vector<int> &columns) const {
 void MappingQuery::RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver) {
   batch_.reldata = batch;
   Call([&] {
-    QueryDesc *query = CreateQueryDesc(plan, text_.c_str(), GetActiveSnapshot(), InvalidSnapshot, receiver, nullptr, environment_, 0);
+    QueryDesc *query = CreateQueryDesc(plan, text_.c_str(), GetActiveSnapshot(), InvalidSnapshot, receiver,
+                                       nullptr, environment_, 0);
     ExecutorStart(query, 0);
     ExecutorRun(query, ForwardScanDirection, 0);
     ExecutorFinish(query);
@@ -373,7 +394,8 @@ bool ReceiveRow(TupleTableSlot *slot, DestReceiver *self) {
   slot_getallattrs(slot);
   if (receiver->count == receiver->capacity) {
     receiver->capacity *= 2;
-    receiver->entries = static_cast<int *>(repalloc_huge(receiver->entries, sizeof(int) * receiver->capacity));
+    receiver->entries =
+        static_cast<int *>(repalloc_huge(receiver->entries, sizeof(int) * receiver->capacity));
   }
   receiver->values[0] = Int32GetDatum(receiver->count);
   for (int i = 1; i < receiver->desc->natts; ++i) {
@@ -435,19 +457,22 @@ std::vector<SetItem> ParseSetList(const std::string &text, const std::string &op
   int const start = static_cast<int>(statement.size() - text.size());
   List *statements = nullptr;
   try {
-    pg::InSubtransaction([&] { statements = Call([&] { return raw_parser(statement.c_str(), RAW_PARSE_DEFAULT); }); });
+    pg::InSubtransaction(
+        [&] { statements = Call([&] { return raw_parser(statement.c_str(), RAW_PARSE_DEFAULT); }); });
   } catch (const pg::PgError &error) {
     refuse(error.what());
   }
   if (list_length(statements) != 1) refuse("It holds more than one statement.");
   auto *update = reinterpret_cast<UpdateStmt *>(static_cast<RawStmt *>(linitial(statements))->stmt);
-  if (!IsA(update, UpdateStmt) || update->fromClause != NIL || update->whereClause != nullptr || update->returningList != NIL)
+  if (!IsA(update, UpdateStmt) || update->fromClause != NIL || update->whereClause != nullptr ||
+      update->returningList != NIL)
     refuse("FROM, WHERE and RETURNING have no place in it.");
   std::vector<SetItem> items;
   int count = list_length(update->targetList);
   for (int i = 0; i < count; ++i) {
     auto *item = static_cast<ResTarget *>(list_nth(update->targetList, i));
-    if (item->indirection != NIL || IsA(item->val, MultiAssignRef)) refuse("Only column = expression is supported.");
+    if (item->indirection != NIL || IsA(item->val, MultiAssignRef))
+      refuse("Only column = expression is supported.");
     int begin = item->location;
     int end = i + 1 < count ? static_cast<ResTarget *>(list_nth(update->targetList, i + 1))->location
                             : static_cast<int>(statement.size());
@@ -458,7 +483,8 @@ std::vector<SetItem> ParseSetList(const std::string &text, const std::string &op
     for (; equals < piece.size() && (quoted || piece[equals] != '='); ++equals)
       if (piece[equals] == '"') quoted = !quoted;
     std::string expression = piece.substr(equals + 1);
-    while (!expression.empty() && (isspace(static_cast<unsigned char>(expression.back())) || (i + 1 < count && expression.back() == ',')))
+    while (!expression.empty() && (isspace(static_cast<unsigned char>(expression.back())) ||
+                                   (i + 1 < count && expression.back() == ',')))
       expression.pop_back();
     items.push_back({item->name, expression});
   }

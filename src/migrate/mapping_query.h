@@ -10,8 +10,8 @@ namespace prm::migrate {
 
 constexpr char kBatchName[] = "redis_batch";
 
-// The rows that a query returned: (redis_row, redis_entry, the target's columns in the query's order), coerced to
-// the target's types as INSERT would, without constraints checked.
+// The rows that a query returned: (redis_row, redis_entry, the target's columns in the query's order),
+// coerced to the target's types as INSERT would, without constraints checked.
 struct QueryRows {
   pg::Tuplestore rows;
   std::vector<int> entry_of_row;  // indexed by redis_row
@@ -30,8 +30,8 @@ struct QueryFacts {
 class MappingQuery {
  public:
   // Errors, each naming column and table: 42601 not exactly one SELECT, LIMIT, 42703 a column that the target
-  // lacks, 42804 a type that does not fit, 428C9 a generated column, 42803 a query that does not work per entry,
-  // and those of PostgreSQL's own analysis. Locks as a SELECT takes them.
+  // lacks, 42804 a type that does not fit, 428C9 a generated column, 42803 a query that does not work per
+  // entry, and those of PostgreSQL's own analysis. Locks as a SELECT takes them.
   MappingQuery(const Mapping &mapping, const BatchShape &shape, const Target &target);
   ~MappingQuery();
   MappingQuery(const MappingQuery &) = delete;
@@ -64,8 +64,8 @@ class MappingQuery {
   QueryEnvironment *environment_ = nullptr;
   TupleDesc batch_desc_ = nullptr;
   TupleDesc row_desc_ = nullptr;
-  Query *query_ = nullptr;          // the user's, with the entry number as first column
-  std::vector<Expr *> coerced_;     // its columns, coerced to the target's types
+  Query *query_ = nullptr;       // the user's, with the entry number as first column
+  std::vector<Expr *> coerced_;  // its columns, coerced to the target's types
   PlannedStmt *plan_ = nullptr;
   std::map<int, PlannedStmt *> column_plans_;
   QueryFacts facts_;

@@ -5,8 +5,8 @@
 
 namespace prm::migrate {
 
-// Held for a scope, across transactions, and released also by an error. Errors: 55006 when another session holds
-// it; the detail says which.
+// Held for a scope, across transactions, and released also by an error. Errors: 55006 when another session
+// holds it; the detail says which.
 class MigrationLock {
  public:
   explicit MigrationLock(const std::string &migration);

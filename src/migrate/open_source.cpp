@@ -1,6 +1,7 @@
 #include "migrate/open_source.h"
 
 #include "migrate/archive_source.h"
+#include "pg/memory.h"
 #include "pg/server.h"
 #include "pg/settings.h"
 
@@ -10,15 +11,21 @@ namespace settings = pg::settings;
 
 namespace {
 
+// One page of names per batch keeps Redis busy without a round trip in between; SCAN of so many takes it
+// about a millisecond.
+constexpr int kLargestScanCount = 5000;
+
 constexpr long kFirstRetryMs = 200;
 constexpr long kLongestRetryMs = 3000;
 
 bool MayComeBack(ErrorCode code) {
-  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout || code == ErrorCode::kUnavailable;
+  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
+         code == ErrorCode::kUnavailable;
 }
 
 bool MayComeBack(int sqlstate) {
-  return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION || sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
+  return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION ||
+         sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
 }
 
 // The databases to read: those of the migration, or all that have keys.
@@ -26,21 +33,30 @@ std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &
   std::vector<int> databases;
   *estimate = 0;
   for (const redis::KeyspaceInfo &keyspace : info.Keyspace()) {
-    if (migration.databases &&
-        std::find(migration.databases->begin(), migration.databases->end(), keyspace.db) == migration.databases->end())
+    if (migration.databases && std::find(migration.databases->begin(), migration.databases->end(),
+                                         keyspace.db) == migration.databases->end())
       continue;
     databases.push_back(keyspace.db);
     *estimate += static_cast<int64>(keyspace.keys);
   }
-  if (databases.empty()) databases.push_back(migration.databases && !migration.databases->empty() ? (*migration.databases)[0] : 0);
+  if (databases.empty())
+    databases.push_back(migration.databases && !migration.databases->empty() ? (*migration.databases)[0] : 0);
   return databases;
 }
 
 }  // namespace
 
-OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter, const std::string &position)
+OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
+                       const std::string &position)
     : migration_(migration), kind_(source), filter_(filter) {
-  Open(position);
+  try {
+    Open(position);
+  } catch (const pg::Failure &failure) {
+    if (!MayComeBack(failure.sqlstate()) || !failure.hint().empty()) throw;
+    throw pg::Failure(failure.sqlstate(), failure.message(), failure.detail(),
+                      "SELECT * FROM redis_migrate.preflight(" + pg::QuoteLiteral(migration.server) +
+                          ") shows what Redis lacks.");
+  }
 }
 
 void OpenSource::Open(const std::string &position) {
@@ -53,12 +69,23 @@ void OpenSource::Open(const std::string &position) {
   source::ScanOptions options;
   auto info = redis::FetchInfo(*connection_);
   if (info.ok()) {
+    // Until everything is loaded, INFO lists only some of the databases.
+    if (info.value().loading())
+      throw pg::Failure(Error{ErrorCode::kUnavailable,
+                              "Redis at " + connection_->address() + " is loading its data", "",
+                              "Wait until INFO shows loading:0."});
     options.databases = Databases(migration_, info.value(), &estimate_);
+    // A database that is empty by now may still be the one that the position is in.
+    auto begun = source::ScanPosition::Parse(position);
+    if (begun.ok()) options.databases.push_back(begun.value().db);
   } else {
     if (info.error().code != ErrorCode::kPermissionDenied) throw pg::Failure(info.error());
     options.databases = migration_.databases.value_or(std::vector<int>{0});
   }
   options.batch_keys = static_cast<size_t>(settings::batch_rows);
+  // Positions are between pages of SCAN: a batch must have room for one.
+  options.scan_count = std::clamp(settings::batch_rows / 2, 1, static_cast<int>(options.scan_count));
+  options.scan_count = std::min(settings::batch_rows, kLargestScanCount);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;

@@ -11,10 +11,12 @@ namespace prm::migrate {
 class OpenSource {
  public:
   // Errors: those of pg::OpenServer and of the source.
-  OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter, const std::string &position);
+  OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
+             const std::string &position);
 
-  // The next batch; false at the end. Tries to get a lost connection back for pg_redis_migrate.reconnect_timeout,
-  // going on after `position`, the last one that was committed. Errors: those of the source.
+  // The next batch; false at the end. Tries to get a lost connection back for
+  // pg_redis_migrate.reconnect_timeout, going on after `position`, the last one that was committed. Errors:
+  // those of the source.
   bool Next(source::Batch &batch, const std::string &position);
 
   // Whether the source began again because its position was worth nothing any more; true once.

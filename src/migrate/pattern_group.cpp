@@ -16,6 +16,7 @@ namespace {
 bool IsDataError(int sqlstate) {
   int category = ERRCODE_TO_CATEGORY(sqlstate);
   return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+         category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||  // such as a key too long for a B-tree
          sqlstate == ERRCODE_CARDINALITY_VIOLATION || sqlstate == ERRCODE_RAISE_EXCEPTION;
 }
 
@@ -43,7 +44,8 @@ struct PatternGroup::State {
   bool target_seen = false;
   bool checked_json = false;
 
-  State(const Mapping *m, const KeyPattern &pattern) : mapping(m), shape(pattern, ExpandFromName(m->expand)) {}
+  State(const Mapping *m, const KeyPattern &pattern)
+      : mapping(m), shape(pattern, ExpandFromName(m->expand)) {}
 };
 
 // Settings that decide what a mapping's query returns, as they were when it was defined.
@@ -78,7 +80,8 @@ struct PatternGroup::Prepared {
     if (mapping.ledger) ledger.emplace(mapping, target);
     if (!s.target_seen) {
       s.target_seen = true;
-      s.expects_new_rows = target.kind == TargetKind::kLocal && !Spi::Execute("SELECT EXISTS (SELECT FROM " + target.name + ")")[0].Bool(0);
+      s.expects_new_rows = target.kind == TargetKind::kLocal &&
+                           !Spi::Execute("SELECT EXISTS (SELECT FROM " + target.name + ")")[0].Bool(0);
     }
     writer.set_expects_new_rows(s.expects_new_rows);
   }
@@ -128,13 +131,16 @@ class PatternGroup::Work {
         continue;
       } catch (const EntriesRefused &found) {
         for (const auto &[entry, refusal] : found.refusals) RejectEntry(entry, refusal);
-        which.erase(std::remove_if(which.begin(), which.end(), [&](int e) { return found.refusals.count(e) > 0; }), which.end());
+        which.erase(
+            std::remove_if(which.begin(), which.end(), [&](int e) { return found.refusals.count(e) > 0; }),
+            which.end());
         continue;
       } catch (const RowsNotStored &) {
         if (StopExpectingNewRows(blind) || conflicts++ < kConflictRetries) continue;
         if (which.size() == 1)
           return RejectEntry(which[0], {CurrentMapping(), "not_stored", std::nullopt,
-                                        "target " + prepared_[current_]->target.name + " did not store the row: a trigger or rule suppressed it"});
+                                        "target " + prepared_[current_]->target.name +
+                                            " did not store the row: a trigger or rule suppressed it"});
       } catch (const PgError &error) {
         bool conflict = error.sqlstate() == ERRCODE_UNIQUE_VIOLATION;
         if (conflict && (StopExpectingNewRows(blind) || conflicts++ < kConflictRetries)) continue;
@@ -176,9 +182,11 @@ class PatternGroup::Work {
       MappingSettings settings(mapping.mapping);
       pg::Tuplestore batch;
       in_query_ = true;
-      for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, which,
-                                             mapping.mapping.types, mapping.state.checked_json, mapping.query.batch_desc(), batch))
-        attempt.refused.emplace(problem.entry, Refusal{mapping.mapping.name, problem.rule, std::nullopt, problem.message});
+      for (EntryProblem &problem :
+           FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, which,
+                     mapping.mapping.types, mapping.state.checked_json, mapping.query.batch_desc(), batch))
+        attempt.refused.emplace(problem.entry,
+                                Refusal{mapping.mapping.name, problem.rule, std::nullopt, problem.message});
       Stage &stage = stages[current_];
       stage.rows = std::make_unique<QueryRows>();
       {
@@ -205,7 +213,8 @@ class PatternGroup::Work {
       if (mapping.mapping.no_row == "skip")
         attempt.marks[entry] = std::max(attempt.marks[entry], Mark::kFiltered);
       else
-        attempt.refused.emplace(entry, Refusal{mapping.mapping.name, "no_row", std::nullopt, "the query returned no row for the key"});
+        attempt.refused.emplace(entry, Refusal{mapping.mapping.name, "no_row", std::nullopt,
+                                               "the query returned no row for the key"});
     }
   }
 
@@ -229,10 +238,12 @@ class PatternGroup::Work {
       std::string message = "check \"" + checks[check].name + "\" failed: " + checks[check].condition;
       if (mapping.mapping.atomic == "element") {
         stage.dropped.insert(row);
-        attempt.partial.push_back({entries_[entry].entry, group_.pattern_.text(), mapping.mapping.name, checks[check].name, std::nullopt, message, true});
+        attempt.partial.push_back({entries_[entry].entry, group_.pattern_.text(), mapping.mapping.name,
+                                   checks[check].name, std::nullopt, message, true});
         attempt.partial_entries.insert(entry);
       } else {
-        attempt.refused.emplace(entry, Refusal{mapping.mapping.name, checks[check].name, std::nullopt, message});
+        attempt.refused.emplace(entry,
+                                Refusal{mapping.mapping.name, checks[check].name, std::nullopt, message});
       }
     }
   }
@@ -242,16 +253,19 @@ class PatternGroup::Work {
     std::vector<int> numbers;
     const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
     for (size_t row = 0; row < entry_of_row.size(); ++row)
-      if (!attempt.refused.count(entry_of_row[row]) && !stage.dropped.count(static_cast<int>(row))) numbers.push_back(static_cast<int>(row));
+      if (!attempt.refused.count(entry_of_row[row]) && !stage.dropped.count(static_cast<int>(row)))
+        numbers.push_back(static_cast<int>(row));
     if (numbers.size() == entry_of_row.size()) return numbers;
     auto kept = std::make_unique<QueryRows>();
-    CopyRows(mapping.query.row_desc(), stage.rows->rows, kept->rows, std::set<int>(numbers.begin(), numbers.end()));
+    CopyRows(mapping.query.row_desc(), stage.rows->rows, kept->rows,
+             std::set<int>(numbers.begin(), numbers.end()));
     kept->entry_of_row = entry_of_row;
     stage.rows = std::move(kept);
     return numbers;
   }
 
-  static void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to, const std::set<int> &numbers) {
+  static void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to,
+                       const std::set<int> &numbers) {
     TupleTableSlot *slot = pg::Call([&] {
       tuplestore_rescan(from.get());
       return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
@@ -292,16 +306,29 @@ class PatternGroup::Work {
       int entry = entry_of_row[row];
       Mark mark = Mark::kNone;
       switch (outcome) {
-        case RowOutcome::kInserted: ++counts.inserted; mark = Mark::kInserted; break;
-        case RowOutcome::kUpdated: ++counts.updated; mark = Mark::kUpdated; break;
-        case RowOutcome::kUnchanged: ++counts.unchanged; mark = Mark::kUnchanged; break;
-        case RowOutcome::kFolded: ++counts.folded; mark = Mark::kFolded; break;
+        case RowOutcome::kInserted:
+          ++counts.inserted;
+          mark = Mark::kInserted;
+          break;
+        case RowOutcome::kUpdated:
+          ++counts.updated;
+          mark = Mark::kUpdated;
+          break;
+        case RowOutcome::kUnchanged:
+          ++counts.unchanged;
+          mark = Mark::kUnchanged;
+          break;
+        case RowOutcome::kFolded:
+          ++counts.folded;
+          mark = Mark::kFolded;
+          break;
         case RowOutcome::kNoTargetRow:
           if (mapping.mapping.no_row == "skip")
             mark = Mark::kFiltered;
           else
-            without_target.emplace(entry, Refusal{mapping.mapping.name, "no_target_row", std::nullopt,
-                                                  mapping.target.name + " has no row for the key, and mode is 'update'"});
+            without_target.emplace(
+                entry, Refusal{mapping.mapping.name, "no_target_row", std::nullopt,
+                               mapping.target.name + " has no row for the key, and mode is 'update'"});
           break;
       }
       attempt.marks[entry] = std::max(attempt.marks[entry], mark);
@@ -313,18 +340,21 @@ class PatternGroup::Work {
 
   // Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order.
   void FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &lost) {
-    if (!mapping.mapping.ledger && mapping.state.shape.expand() == Expand::kNone) return;  // keys tell rows apart
+    if (!mapping.mapping.ledger && mapping.state.shape.expand() == Expand::kNone)
+      return;  // keys tell rows apart
     std::string keys;
-    for (const std::string &key : mapping.mapping.key_columns) keys += (keys.empty() ? "" : ", ") + pg::QuoteIdentifier(key);
+    for (const std::string &key : mapping.mapping.key_columns)
+      keys += (keys.empty() ? "" : ", ") + pg::QuoteIdentifier(key);
     pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
-    pg::Rows folded = Spi::Execute(
-        "SELECT redis_row FROM (SELECT redis_row, row_number() OVER (PARTITION BY " + keys +
-        " ORDER BY redis_entry, redis_row) AS n FROM redis_rows) AS ranked WHERE n > 1");
+    pg::Rows folded =
+        Spi::Execute("SELECT redis_row FROM (SELECT redis_row, row_number() OVER (PARTITION BY " + keys +
+                     " ORDER BY redis_entry, redis_row) AS n FROM redis_rows) AS ranked WHERE n > 1");
     for (uint64 i = 0; i < folded.size(); ++i) lost.push_back(folded[i].Int4(0));
   }
 
-  void KeepLedger(Prepared &mapping, const std::vector<int> &which, const Try &attempt, const std::vector<IdentifiedRow> &identified,
-                  const std::vector<int> &lost, const std::function<KeyName(int)> &key_of_row, RowCounts &counts) {
+  void KeepLedger(Prepared &mapping, const std::vector<int> &which, const Try &attempt,
+                  const std::vector<IdentifiedRow> &identified, const std::vector<int> &lost,
+                  const std::function<KeyName(int)> &key_of_row, RowCounts &counts) {
     std::set<int> lost_rows(lost.begin(), lost.end());
     std::vector<IdentifiedRow> owned;
     for (const IdentifiedRow &row : identified)
@@ -343,14 +373,18 @@ class PatternGroup::Work {
     std::vector<std::string> row_keys;
     for (const IdentifiedRow &row : identified) row_keys.push_back(row.row_key);
     pg::AsExtensionOwner as_owner;
-    Spi::Execute("INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key) SELECT $1, $2, k FROM unnest($3) AS k",
-                 {pg::SqlParam::Int8(*options_.seen_run), pg::SqlParam::Int8(mapping.id), pg::SqlParam::TextArray(row_keys)});
+    Spi::Execute(
+        "INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key) SELECT $1, $2, k FROM unnest($3) "
+        "AS k",
+        {pg::SqlParam::Int8(*options_.seen_run), pg::SqlParam::Int8(mapping.id),
+         pg::SqlParam::TextArray(row_keys)});
   }
 
   void CollectPreview(Prepared &mapping, Stage &stage, Try &attempt) {
     pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
     pg::Rows rows = Spi::Execute(
-        "SELECT redis_entry, (pg_catalog.to_jsonb(redis_rows) - 'redis_row' - 'redis_entry')::text FROM redis_rows ORDER BY redis_row");
+        "SELECT redis_entry, (pg_catalog.to_jsonb(redis_rows) - 'redis_row' - 'redis_entry')::text FROM "
+        "redis_rows ORDER BY redis_row");
     for (uint64 i = 0; i < rows.size(); ++i)
       attempt.preview.push_back({entries_[rows[i].Int4(0)].entry, mapping.mapping.name, rows[i].Text(1)});
   }
@@ -370,12 +404,22 @@ class PatternGroup::Work {
       }
       Outcome stored = group_.archive_ ? Outcome::kArchived : Outcome::kMigrated;
       switch (attempt.marks[entry]) {
-        case Mark::kInserted: Count(entry, stored, "inserted"); break;
-        case Mark::kUpdated: Count(entry, stored, "updated"); break;
-        case Mark::kUnchanged: Count(entry, stored, "unchanged"); break;
-        case Mark::kFolded: Count(entry, Outcome::kSkipped, "folded"); break;
+        case Mark::kInserted:
+          Count(entry, stored, "inserted");
+          break;
+        case Mark::kUpdated:
+          Count(entry, stored, "updated");
+          break;
+        case Mark::kUnchanged:
+          Count(entry, stored, "unchanged");
+          break;
+        case Mark::kFolded:
+          Count(entry, Outcome::kSkipped, "folded");
+          break;
         case Mark::kFiltered:
-        case Mark::kNone: Count(entry, Outcome::kSkipped, "filtered"); break;
+        case Mark::kNone:
+          Count(entry, Outcome::kSkipped, "filtered");
+          break;
       }
     }
   }
@@ -390,7 +434,8 @@ class PatternGroup::Work {
 
   void RejectEntry(int entry, const Refusal &refusal) {
     Count(entry, Outcome::kRejected, refusal.rule);
-    tally_.rejects.push_back({entries_[entry].entry, TallyPattern(), refusal.mapping, refusal.rule, refusal.sqlstate, refusal.message, false});
+    tally_.rejects.push_back({entries_[entry].entry, TallyPattern(), refusal.mapping, refusal.rule,
+                              refusal.sqlstate, refusal.message, false});
   }
 
   // One entry that cannot be stored because of `error`.
@@ -410,7 +455,8 @@ class PatternGroup::Work {
   // Names what refused the row: a constraint, a column, or the SQLSTATE where PostgreSQL says no more.
   Refusal Explain(int entry, Prepared &mapping, const PgError &error) {
     const ErrorData *data = error.data();
-    Refusal refusal{mapping.mapping.name, pg::SqlStateText(error.sqlstate()), pg::SqlStateText(error.sqlstate()), error.what()};
+    Refusal refusal{mapping.mapping.name, pg::SqlStateText(error.sqlstate()),
+                    pg::SqlStateText(error.sqlstate()), error.what()};
     if (data->constraint_name != nullptr)
       refusal.rule = data->constraint_name;
     else if (data->column_name != nullptr)
@@ -434,7 +480,8 @@ class PatternGroup::Work {
     pg::Tuplestore batch;
     FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, {entry}, mapping.mapping.types,
               mapping.state.checked_json, mapping.query.batch_desc(), batch);
-    TupleTableSlot *slot = pg::Call([&] { return MakeSingleTupleTableSlot(mapping.query.batch_desc(), &TTSOpsMinimalTuple); });
+    TupleTableSlot *slot =
+        pg::Call([&] { return MakeSingleTupleTableSlot(mapping.query.batch_desc(), &TTSOpsMinimalTuple); });
     int stored = 0;
     Try attempt;
     attempt.marks.assign(entries_.size(), Mark::kNone);
@@ -459,10 +506,13 @@ class PatternGroup::Work {
       } catch (const PgError &error) {
         if (!IsDataError(error.sqlstate())) throw;
         Refusal refusal = Explain(entry, mapping, error);
-        attempt.partial.push_back({entries_[entry].entry, TallyPattern(), mapping.mapping.name, refusal.rule, refusal.sqlstate, refusal.message, true});
+        attempt.partial.push_back({entries_[entry].entry, TallyPattern(), mapping.mapping.name, refusal.rule,
+                                   refusal.sqlstate, refusal.message, true});
       } catch (const RowsNotStored &) {
-        attempt.partial.push_back({entries_[entry].entry, TallyPattern(), mapping.mapping.name, "not_stored", std::nullopt,
-                                   "target " + mapping.target.name + " did not store the row: a trigger or rule suppressed it", true});
+        attempt.partial.push_back(
+            {entries_[entry].entry, TallyPattern(), mapping.mapping.name, "not_stored", std::nullopt,
+             "target " + mapping.target.name + " did not store the row: a trigger or rule suppressed it",
+             true});
       }
     }
     pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });

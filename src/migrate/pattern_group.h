@@ -1,7 +1,7 @@
 // All mappings of one pattern. A key is fed to all of them, and stored by all or by none.
 //
-// A batch is tried whole; when its data is bad it is halved until the bad keys are alone, so that a bad row never
-// costs its batch. Each try is a subtransaction.
+// A batch is tried whole; when its data is bad it is halved until the bad keys are alone, so that a bad row
+// never costs its batch. Each try is a subtransaction.
 #pragma once
 
 #include "migrate/ledger.h"
@@ -35,8 +35,8 @@ class PatternGroup {
 
   // Maps and stores entries that were read and belong to the pattern, and counts them. Sorts them first: the
   // lowest key wins a row that several yield. Runs in the current transaction; needs SPI.
-  // Errors: of the mapping, not of the data: classes 42, 53, 08, 40 and so on; everything written by this call is
-  // then to be rolled back.
+  // Errors: of the mapping, not of the data: classes 42, 53, 08, 40 and so on; everything written by this
+  // call is then to be rolled back.
   void Process(std::vector<BatchEntry> &entries, const Options &options, Tally &tally);
 
  private:

@@ -34,7 +34,8 @@ class Preflight {
  private:
   void Add(const char *check, CheckStatus status, const std::string &detail, const std::string &hint = "") {
     static constexpr const char *kNames[] = {"ok", "warn", "fail"};
-    Datum values[4] = {pg::TextDatum(check), pg::TextDatum(kNames[static_cast<int>(status)]), pg::TextDatum(detail), pg::TextDatum(hint)};
+    Datum values[4] = {pg::TextDatum(check), pg::TextDatum(kNames[static_cast<int>(status)]),
+                       pg::TextDatum(detail), pg::TextDatum(hint)};
     bool nulls[4] = {false, false, false, hint.empty()};
     pg::Call([&] { tuplestore_putvalues(result_->setResult, result_->setDesc, values, nulls); });
   }
@@ -46,7 +47,8 @@ class Preflight {
     auto connection = redis::Connection::Open(options, waiter_);
     if (!connection.ok()) {
       const Error &error = connection.error();
-      Add("reachable", CheckStatus::kFail, error.message + (error.detail.empty() ? "" : " (" + error.detail + ")"), error.hint);
+      Add("reachable", CheckStatus::kFail,
+          error.message + (error.detail.empty() ? "" : " (" + error.detail + ")"), error.hint);
       return false;
     }
     connection_ = std::move(connection.value());
@@ -58,7 +60,8 @@ class Preflight {
     auto info = redis::FetchInfo(*connection_);
     if (!info.ok()) {
       Add("right to INFO", CheckStatus::kWarn, info.error().message,
-          "ACL SETUSER " + username_ + " +info: without it databases, memory and restarts of Redis cannot be seen.");
+          "ACL SETUSER " + username_ +
+              " +info: without it databases, memory and restarts of Redis cannot be seen.");
       return false;
     }
     info_.emplace(std::move(info.value()));
@@ -69,25 +72,33 @@ class Preflight {
     Add("version", CheckStatus::kOk, "Redis " + std::string(info_->version()));
     bool is_replica = info_->role() == "slave";
     if (is_replica && info_->Get("master_link_status") != "up")
-      Add("role", CheckStatus::kFail, "a replica whose link to its master is " + std::string(info_->Get("master_link_status")), "Wait until the replica has caught up, or read from the master.");
+      Add("role", CheckStatus::kFail,
+          "a replica whose link to its master is " + std::string(info_->Get("master_link_status")),
+          "Wait until the replica has caught up, or read from the master.");
     else
-      Add("role", is_replica ? CheckStatus::kWarn : CheckStatus::kOk, is_replica ? "replica: it may lag behind its master" : "master");
+      Add("role", is_replica ? CheckStatus::kWarn : CheckStatus::kOk,
+          is_replica ? "replica: it may lag behind its master" : "master");
     if (info_->loading())
-      Add("loading", CheckStatus::kFail, "the server is still loading its data", "Run preflight again when INFO shows loading:0.");
+      Add("loading", CheckStatus::kFail, "the server is still loading its data",
+          "Run preflight again when INFO shows loading:0.");
     int64 keys = 0;
     std::string databases;
     for (const redis::KeyspaceInfo &keyspace : info_->Keyspace()) {
       keys += static_cast<int64>(keyspace.keys);
-      databases += (databases.empty() ? "" : ", ") + std::string("db") + std::to_string(keyspace.db) + ": " + std::to_string(keyspace.keys) + " keys, " +
-                   std::to_string(keyspace.expires) + " with an expiry";
+      databases += (databases.empty() ? "" : ", ") + std::string("db") + std::to_string(keyspace.db) + ": " +
+                   std::to_string(keyspace.keys) + " keys, " + std::to_string(keyspace.expires) +
+                   " with an expiry";
     }
     if (databases.empty())
-      Add("databases", CheckStatus::kWarn, "no database has a key", "Check that this is the server you mean.");
+      Add("databases", CheckStatus::kWarn, "no database has a key",
+          "Check that this is the server you mean.");
     else
       Add("databases", CheckStatus::kOk, databases);
-    int64 used = info_->GetInteger("used_memory_dataset").value_or(info_->GetInteger("used_memory").value_or(0));
+    int64 used =
+        info_->GetInteger("used_memory_dataset").value_or(info_->GetInteger("used_memory").value_or(0));
     Add("archive size", CheckStatus::kOk,
-        std::to_string(keys) + " keys, at most about " + std::to_string(used / (1024 * 1024) + 1) + " MB if all of them went to the archive");
+        std::to_string(keys) + " keys, at most about " + std::to_string(used / (1024 * 1024) + 1) +
+            " MB if all of them went to the archive");
   }
 
   void CheckMemory() {
@@ -100,11 +111,14 @@ class Preflight {
     }
     int64 headroom = limit - used;
     int64 in_flight = static_cast<int64>(pg::settings::bytes_in_flight_kb) * 1024;
-    std::string detail = std::to_string(headroom / 1024) + " kB below maxmemory, policy " + (policy.empty() ? "unknown" : policy);
+    std::string detail = std::to_string(headroom / 1024) + " kB below maxmemory, policy " +
+                         (policy.empty() ? "unknown" : policy);
     bool evicts = policy != "noeviction";
     if (headroom < 2 * in_flight)
       Add("memory", evicts ? CheckStatus::kFail : CheckStatus::kWarn, detail,
-          evicts ? "Unread replies count towards maxmemory: reading could evict keys. Raise maxmemory or lower pg_redis_migrate.bytes_in_flight." : "Raise maxmemory or lower pg_redis_migrate.bytes_in_flight.");
+          evicts ? "Unread replies count towards maxmemory: reading could evict keys. Raise maxmemory or "
+                   "lower pg_redis_migrate.bytes_in_flight."
+                 : "Raise maxmemory or lower pg_redis_migrate.bytes_in_flight.");
     else if (evicts && static_cast<double>(headroom) < kHeadroomWarnShare * static_cast<double>(limit))
       Add("memory", CheckStatus::kWarn, detail, "Keys may be evicted while the migration runs.");
     else
@@ -125,7 +139,10 @@ class Preflight {
         {"DUMP", {"DUMP", key}, true, ""},
         {"SELECT", {"SELECT", "0"}, true, ""},
         {"PEXPIRETIME", {"PEXPIRETIME", key}, true, ""},
-        {"MEMORY USAGE", {"MEMORY", "USAGE", key}, false, "sizes are unknown, so that keys of unknown size are read one at a time"},
+        {"MEMORY USAGE",
+         {"MEMORY", "USAGE", key},
+         false,
+         "sizes are unknown, so that keys of unknown size are read one at a time"},
         {"STRLEN", {"STRLEN", key}, false, "without MEMORY USAGE it tells the size of strings"},
         {"TIME", {"TIME"}, false, "the clocks cannot be compared"},
     };
@@ -133,16 +150,19 @@ class Preflight {
     for (const Right &right : rights) {
       auto reply = connection_->Command(right.arguments);
       if (reply.ok()) continue;
-      if (reply.error().code == ErrorCode::kConnectionFailure || reply.error().code == ErrorCode::kTimeout) throw pg::Failure(reply.error());
+      if (reply.error().code == ErrorCode::kConnectionFailure || reply.error().code == ErrorCode::kTimeout)
+        throw pg::Failure(reply.error());
       std::string command = right.command;
       bool old = command == "PEXPIRETIME" && reply.error().code == ErrorCode::kServerError;
       if (old) continue;  // before Redis 7.0: PTTL and TIME serve
       missing = true;
       std::string grant = command == "MEMORY USAGE" ? "+memory|usage" : "+" + Lower(command);
       Add(("right to " + command).c_str(), right.needed ? CheckStatus::kFail : CheckStatus::kWarn,
-          reply.error().message + (right.needed ? "" : std::string(": ") + right.without), "ACL SETUSER " + username_ + " ~* " + grant);
+          reply.error().message + (right.needed ? "" : std::string(": ") + right.without),
+          "ACL SETUSER " + username_ + " ~* " + grant);
     }
-    if (!missing) Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command that is needed");
+    if (!missing)
+      Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command that is needed");
   }
 
   static std::string Lower(std::string text) {
@@ -156,32 +176,47 @@ class Preflight {
     TimestampTz after = GetCurrentTimestamp();
     if (!reply.ok() || !reply.value().IsArray() || reply.value().size() != 2) return;
     auto number = [](Bytes text) { return std::stod(std::string(text)); };
-    constexpr double kEpochDifference = static_cast<double>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
-    double redis_time = number(reply.value().element(0).AsBytes()) + number(reply.value().element(1).AsBytes()) / 1e6 - kEpochDifference;
+    constexpr double kEpochDifference =
+        static_cast<double>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+    double redis_time = number(reply.value().element(0).AsBytes()) +
+                        number(reply.value().element(1).AsBytes()) / 1e6 - kEpochDifference;
     double here = static_cast<double>(before + (after - before) / 2) / 1e6;
     double skew = redis_time - here;
     char detail[96];
-    snprintf(detail, sizeof detail, "Redis' clock is %.3f s %s this server's", skew < 0 ? -skew : skew, skew < 0 ? "behind" : "ahead of");
+    snprintf(detail, sizeof detail, "Redis' clock is %.3f s %s this server's", skew < 0 ? -skew : skew,
+             skew < 0 ? "behind" : "ahead of");
     double size = skew < 0 ? -skew : skew;
-    CheckStatus status = size > kSkewFailSeconds ? CheckStatus::kFail : size > kSkewWarnSeconds ? CheckStatus::kWarn : CheckStatus::kOk;
-    Add("clock", status, detail, status == CheckStatus::kOk ? "" : "Expiries are absolute times: synchronise the clocks (NTP) before rows expire here.");
+    CheckStatus status = size > kSkewFailSeconds   ? CheckStatus::kFail
+                         : size > kSkewWarnSeconds ? CheckStatus::kWarn
+                                                   : CheckStatus::kOk;
+    Add("clock", status, detail,
+        status == CheckStatus::kOk
+            ? ""
+            : "Expiries are absolute times: synchronise the clocks (NTP) before rows expire here.");
   }
 
   void CheckSettings() {
-    auto setting = [](const char *name) { return std::string(pg::Call([&] { return GetConfigOption(name, false, false); })); };
+    auto setting = [](const char *name) {
+      return std::string(pg::Call([&] { return GetConfigOption(name, false, false); }));
+    };
     if (setting("server_encoding") != "UTF8")
-      Add("server encoding", CheckStatus::kWarn, "the database has encoding " + setting("server_encoding"), "Keys and values that are not valid in it are rejected; UTF8 takes most.");
+      Add("server encoding", CheckStatus::kWarn, "the database has encoding " + setting("server_encoding"),
+          "Keys and values that are not valid in it are rejected; UTF8 takes most.");
     else
       Add("server encoding", CheckStatus::kOk, "UTF8");
     if (setting("statement_timeout") != "0")
-      Add("statement_timeout", CheckStatus::kWarn, "it is " + setting("statement_timeout") + " in this session, and covers a whole CALL of run",
-          "SET statement_timeout = 0 in the session that runs the migration. A run that it ends goes on at the next CALL.");
+      Add("statement_timeout", CheckStatus::kWarn,
+          "it is " + setting("statement_timeout") + " in this session, and covers a whole CALL of run",
+          "SET statement_timeout = 0 in the session that runs the migration. A run that it ends goes on at "
+          "the next CALL.");
     else
       Add("statement_timeout", CheckStatus::kOk, "not set");
     if (setting("idle_in_transaction_session_timeout") != "0")
-      Add("idle_in_transaction_session_timeout", CheckStatus::kOk, "set; a run is never idle in a transaction");
+      Add("idle_in_transaction_session_timeout", CheckStatus::kOk,
+          "set; a run is never idle in a transaction");
     if (pg::Call([] { return RecoveryInProgress(); }))
-      Add("recovery", CheckStatus::kFail, "this server is a standby and cannot be written to", "Run the migration on the primary.");
+      Add("recovery", CheckStatus::kFail, "this server is a standby and cannot be written to",
+          "Run the migration on the primary.");
   }
 
   ReturnSetInfo *result_;
@@ -194,11 +229,13 @@ class Preflight {
 }  // namespace
 }  // namespace prm::migrate
 
-// redis_migrate.preflight(server name) → (check_name, status, detail, hint). Errors: 42704, 42501 for the server
-// object; what is wrong with Redis itself is a row. Waits for the network within the caller's snapshot.
+// redis_migrate.preflight(server name) → (check_name, status, detail, hint). Errors: 42704, 42501 for the
+// server object; what is wrong with Redis itself is a row. Waits for the network within the caller's
+// snapshot.
 PRM_FUNCTION(preflight) {
   if (PG_ARGISNULL(0)) throw prm::pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "server must not be NULL");
   prm::pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
-  prm::migrate::Preflight(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo)).Run(NameStr(*PG_GETARG_NAME(0)));
+  prm::migrate::Preflight(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo))
+      .Run(NameStr(*PG_GETARG_NAME(0)));
   return static_cast<Datum>(0);
 }

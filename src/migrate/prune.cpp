@@ -6,8 +6,8 @@
 
 namespace prm::migrate {
 
-using pg::SqlParam;
 using pg::Spi;
+using pg::SqlParam;
 
 namespace {
 
@@ -17,8 +17,10 @@ std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "DELETE FROM redis_migrate.ledger AS l WHERE l.mapping_id = $1 "
-      "AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key) "
-      "AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r WHERE r.run_id = $2 AND r.db = l.db AND r.key_bytes = l.key_bytes) "
+      "AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s WHERE s.run_id = $2 AND s.mapping_id = $1 AND "
+      "s.row_key = l.row_key) "
+      "AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r WHERE r.run_id = $2 AND r.db = l.db AND "
+      "r.key_bytes = l.key_bytes) "
       "RETURNING l.row_key",
       {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
   std::vector<std::string> gone;
@@ -36,8 +38,9 @@ int64 RejectsOfPattern(const Mapping &mapping, int64 run_id) {
 // The identities that the run met, as a relation that the owner of the migration can read.
 void FillSeen(const Mapping &mapping, int64 run_id, TupleDesc desc, pg::Tuplestore &seen) {
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute("SELECT DISTINCT row_key FROM redis_migrate.seen_row WHERE run_id = $1 AND mapping_id = $2",
-                           {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)});
+  auto rows = Spi::Execute(
+      "SELECT DISTINCT row_key FROM redis_migrate.seen_row WHERE run_id = $1 AND mapping_id = $2",
+      {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     Datum value = rows[i].Value(0);
     bool null = false;
@@ -68,7 +71,9 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
     return result;
   }
   if (int64 rejects = RejectsOfPattern(mapping, run_id); rejects > 0) {
-    result.skipped = std::to_string(rejects) + " keys of its pattern were rejected, and without a ledger nothing tells their rows from those of deleted keys";
+    result.skipped = std::to_string(rejects) +
+                     " keys of its pattern were rejected, and without a ledger nothing tells their rows from "
+                     "those of deleted keys";
     return result;
   }
   TupleDesc desc = pg::Call([] {
@@ -80,7 +85,8 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
   FillSeen(mapping, run_id, desc, seen);
   pg::NamedRows named(kSeenName, desc, seen.get());
   result.deleted = static_cast<int64>(
-      Spi::Execute(ledger.DeleteStatement() + " WHERE NOT EXISTS (SELECT FROM redis_seen WHERE redis_seen.row_key = " +
+      Spi::Execute(ledger.DeleteStatement() +
+                   " WHERE NOT EXISTS (SELECT FROM redis_seen WHERE redis_seen.row_key = " +
                    ledger.RowKeyExpression("target") + ")")
           .processed());
   return result;

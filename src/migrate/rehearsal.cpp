@@ -14,8 +14,9 @@ constexpr uint64 kMostBytes = 64 * 1024 * 1024;
 
 }  // namespace
 
-Rehearsal::Rehearsal(const Migration &migration, const std::string &source, const std::optional<std::string> &priority,
-                     const std::optional<std::string> &mapping, int64 max_keys)
+Rehearsal::Rehearsal(const Migration &migration, const std::string &source,
+                     const std::optional<std::string> &priority, const std::optional<std::string> &mapping,
+                     int64 max_keys)
     : migration_(migration), routing_(migration, priority, mapping) {
   PassFilter filter(routing_, std::nullopt);
   OpenSource opened(migration, source, filter, "");
@@ -30,7 +31,8 @@ Rehearsal::Rehearsal(const Migration &migration, const std::string &source, cons
       bytes = 0;
     }
     position = batch.position;
-    if (static_cast<int64>(batch.entries.size()) > max_keys - keys) batch.entries.resize(static_cast<size_t>(max_keys - keys));
+    if (static_cast<int64>(batch.entries.size()) > max_keys - keys)
+      batch.entries.resize(static_cast<size_t>(max_keys - keys));
     keys += static_cast<int64>(batch.entries.size());
     bytes += batch.bytes;
     batches_.push_back(std::move(batch));
@@ -42,7 +44,8 @@ Rehearsal::Rehearsal(const Migration &migration, const std::string &source, cons
 void Rehearsal::Play(std::vector<PreviewRow> *preview) {
   Mapping archive = ArchiveMapping(migration_.name);
   PatternGroup archive_group(pg::ValueOrThrow(KeyPattern::Parse("*")), {&archive}, true);
-  UnmappedKeys unmapped{migration_.unmapped == "reject", migration_.unmapped == "reject" ? nullptr : &archive_group};
+  UnmappedKeys unmapped{migration_.unmapped == "reject",
+                        migration_.unmapped == "reject" ? nullptr : &archive_group};
   PatternGroup::Options options;
   options.preview = preview;
   tally_.by_key = &outcomes_;
@@ -60,8 +63,8 @@ void Rehearsal::Play(std::vector<PreviewRow> *preview) {
 
 }  // namespace prm::migrate
 
-// redis_migrate.preview(migration text, mapping text, max_keys integer): what would happen to each key, and the rows.
-// Nothing is written. Errors: those of a run.
+// redis_migrate.preview(migration text, mapping text, max_keys integer): what would happen to each key, and
+// the rows. Nothing is written. Errors: those of a run.
 PRM_FUNCTION(preview) {
   using namespace prm;
   using namespace prm::migrate;
@@ -100,7 +103,8 @@ PRM_FUNCTION(preview) {
       if (!nulls[6]) values[6] = pg::TextDatum(row != nullptr ? row->mapping : *reject->second->mapping);
       nulls[7] = row == nullptr;
       if (row != nullptr)
-        values[7] = pg::Call([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(row->row.c_str())); });
+        values[7] =
+            pg::Call([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(row->row.c_str())); });
       pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
     };
     auto [begin, end] = rows_of_key.equal_range(entry);

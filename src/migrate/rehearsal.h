@@ -7,8 +7,8 @@ namespace prm::migrate {
 
 class Rehearsal {
  public:
-  // Reads at most max_keys keys (and at most 64 MB) from the source of the migration; no transaction id is held
-  // meanwhile. Errors: those of the source.
+  // Reads at most max_keys keys (and at most 64 MB) from the source of the migration; no transaction id is
+  // held meanwhile. Errors: those of the source.
   Rehearsal(const Migration &migration, const std::string &source, const std::optional<std::string> &priority,
             const std::optional<std::string> &mapping, int64 max_keys);
 
@@ -16,7 +16,9 @@ class Rehearsal {
   void Play(std::vector<PreviewRow> *preview = nullptr);
 
   const Tally &tally() const { return tally_; }
-  const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes() const { return outcomes_; }
+  const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes() const {
+    return outcomes_;
+  }
   const std::vector<const source::Entry *> &entries() const { return entries_; }
 
  private:

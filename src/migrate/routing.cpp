@@ -20,13 +20,15 @@ class DependencyOrder {
   void Visit(const Mapping &mapping) {
     if (depth.count(mapping.name)) return;
     if (!open_.insert(mapping.name).second)
-      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" depends on itself, directly or through others");
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                    "mapping \"" + mapping.name + "\" depends on itself, directly or through others");
     int deepest = 0;
     for (const std::string &name : mapping.depends_on) {
       const Mapping &other = Find(name, mapping);
       if (PriorityRank(other.priority) > PriorityRank(mapping.priority))
         throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
-                      "mapping \"" + mapping.name + "\" of priority " + mapping.priority + " depends on mapping \"" + name + "\" of lower priority " + other.priority,
+                      "mapping \"" + mapping.name + "\" of priority " + mapping.priority +
+                          " depends on mapping \"" + name + "\" of lower priority " + other.priority,
                       "", "Give \"" + name + "\" priority " + mapping.priority + " or higher.");
       Visit(other);
       deepest = std::max(deepest, depth[name] + (other.pattern == mapping.pattern ? 0 : 1));
@@ -39,8 +41,10 @@ class DependencyOrder {
   const Mapping &Find(const std::string &name, const Mapping &dependent) const {
     for (const Mapping &mapping : migration_.mappings)
       if (mapping.name == name) return mapping;
-    throw Failure(ERRCODE_UNDEFINED_OBJECT, "mapping \"" + dependent.name + "\" depends on mapping \"" + name + "\", which does not exist", "",
-                  "Add \"" + name + "\" first.");
+    throw Failure(
+        ERRCODE_UNDEFINED_OBJECT,
+        "mapping \"" + dependent.name + "\" depends on mapping \"" + name + "\", which does not exist", "",
+        "Add \"" + name + "\" first.");
   }
 
   const Migration &migration_;
@@ -49,9 +53,12 @@ class DependencyOrder {
 
 }  // namespace
 
-std::vector<const Mapping *> InDependencyOrder(const Migration &migration) { return DependencyOrder(migration).order; }
+std::vector<const Mapping *> InDependencyOrder(const Migration &migration) {
+  return DependencyOrder(migration).order;
+}
 
-Routing::Routing(const Migration &migration, const std::optional<std::string> &priority, const std::optional<std::string> &mapping) {
+Routing::Routing(const Migration &migration, const std::optional<std::string> &priority,
+                 const std::optional<std::string> &mapping) {
   if (priority) PriorityRank(*priority);
   DependencyOrder dependencies(migration);
   std::map<std::string, std::vector<const Mapping *>> by_pattern;
@@ -64,7 +71,9 @@ Routing::Routing(const Migration &migration, const std::optional<std::string> &p
     auto [known, fresh] = rank_of_pattern.emplace(candidate->pattern, rank);
     if (!fresh) known->second = std::max(known->second, rank);
   }
-  if (!found) throw Failure(ERRCODE_UNDEFINED_OBJECT, "mapping \"" + *mapping + "\" of migration \"" + migration.name + "\" does not exist");
+  if (!found)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                  "mapping \"" + *mapping + "\" of migration \"" + migration.name + "\" does not exist");
 
   std::vector<KeyPattern> patterns;
   std::set<std::pair<int, int>> ranks;
@@ -74,7 +83,8 @@ Routing::Routing(const Migration &migration, const std::optional<std::string> &p
     owner.databases = mappings[0]->databases;
     std::vector<const Mapping *> selected;
     for (const Mapping *candidate : mappings)
-      if ((!priority || candidate->priority == *priority) && (!mapping || candidate->name == *mapping)) selected.push_back(candidate);
+      if ((!priority || candidate->priority == *priority) && (!mapping || candidate->name == *mapping))
+        selected.push_back(candidate);
     owner.selected = !selected.empty();
     owner.group = groups_.size();
     KeyPattern pattern = pg::ValueOrThrow(KeyPattern::Parse(text));
@@ -94,7 +104,8 @@ Routing::Routing(const Migration &migration, const std::optional<std::string> &p
   }
   patterns_ = std::make_unique<PatternSet>(std::move(patterns));
   for (const auto &rank : ranks)
-    level_names_.push_back(std::string(kPriorityNames[rank.first]) + (rank.second > 0 ? ", dependents " + std::to_string(rank.second) : ""));
+    level_names_.push_back(std::string(kPriorityNames[rank.first]) +
+                           (rank.second > 0 ? ", dependents " + std::to_string(rank.second) : ""));
   for (const auto &rank : rank_of_group)
     level_of_group_.push_back(static_cast<int>(std::distance(ranks.begin(), ranks.find(rank))));
   levels_ = std::max(1, static_cast<int>(ranks.size()));
@@ -113,7 +124,9 @@ Route Routing::Find(int db, Bytes key, Match &match) const {
   route.pattern = pattern.text();
   if (owner.declared) {
     route.kind = Route::kDeclared;
-  } else if (!owner.selected || (owner.databases && std::find(owner.databases->begin(), owner.databases->end(), db) == owner.databases->end())) {
+  } else if (!owner.selected ||
+             (owner.databases &&
+              std::find(owner.databases->begin(), owner.databases->end(), db) == owner.databases->end())) {
     route.kind = Route::kNotSelected;
   } else {
     route.kind = found.fit == Fit::kFits ? Route::kMapped : Route::kMisfit;

@@ -13,17 +13,18 @@ struct Route {
     kNotSelected,  // by priority, mapping or database
     kUnmapped,
   } kind = kUnmapped;
-  size_t group = 0;             // kMapped, kMisfit
-  Tally::Pattern pattern;       // the owner, if any
-  std::string misfit;           // kMisfit: the capture
+  size_t group = 0;        // kMapped, kMisfit
+  Tally::Pattern pattern;  // the owner, if any
+  std::string misfit;      // kMisfit: the capture
 };
 
-// The passes of a run: one for each level of priority and dependency, in order. Keys without a group of their own
-// (unmapped, skipped) are counted in the last pass.
+// The passes of a run: one for each level of priority and dependency, in order. Keys without a group of their
+// own (unmapped, skipped) are counted in the last pass.
 class Routing {
  public:
   // priority, mapping: only these, if given. Errors: 42704 for a mapping that does not exist, 22023.
-  Routing(const Migration &migration, const std::optional<std::string> &priority, const std::optional<std::string> &mapping);
+  Routing(const Migration &migration, const std::optional<std::string> &priority,
+          const std::optional<std::string> &mapping);
 
   int levels() const { return levels_; }
   std::string LevelName(int level) const;
@@ -52,8 +53,8 @@ class Routing {
   int levels_ = 1;
 };
 
-// Mappings in an order in which each comes after those it depends on. Errors: 42704 for an unknown mapping, 22023
-// for a cycle or for a mapping that depends on one of lower priority; each names the mappings.
+// Mappings in an order in which each comes after those it depends on. Errors: 42704 for an unknown mapping,
+// 22023 for a cycle or for a mapping that depends on one of lower priority; each names the mappings.
 std::vector<const Mapping *> InDependencyOrder(const Migration &migration);
 
 }  // namespace prm::migrate

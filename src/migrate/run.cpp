@@ -4,9 +4,9 @@
 #include "migrate/prune.h"
 #include "migrate/rehearsal.h"
 #include "migrate/run_record.h"
-#include "pg/settings.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
 
@@ -17,7 +17,8 @@ using pg::Failure;
 using pg::Spi;
 
 bool IsTransient(int sqlstate) {
-  return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+  return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK ||
+         sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 constexpr int kBatchRetries = 5;
@@ -40,8 +41,9 @@ class Run {
         record_(RunRecord::Begin(name, parameters_)) {
     Spi::Commit();
     if (record_.resumed())
-      pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name + "\" at level " + std::to_string(record_.level() + 1) +
-                             " of " + std::to_string(routing_.levels()));
+      pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
+                             "\" at level " + std::to_string(record_.level() + 1) + " of " +
+                             std::to_string(routing_.levels()));
   }
 
   int64 id() const { return record_.id(); }
@@ -87,13 +89,16 @@ class Run {
   }
 
   void Restart(int level) {
-    pg::Report(NOTICE, "the Redis server was restarted or replaced: level " + std::to_string(level + 1) + " is read again from its beginning");
+    pg::Report(NOTICE, "the Redis server was restarted or replaced: level " + std::to_string(level + 1) +
+                           " is read again from its beginning");
     record_.RestartLevel(level);
   }
 
   // Stores entries and the checkpoint in one transaction.
-  void Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position, bool recount, bool defer) {
-    UnmappedKeys unmapped{migration_.unmapped == "reject", migration_.unmapped == "reject" ? nullptr : &archive_};
+  void Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
+             bool recount, bool defer) {
+    UnmappedKeys unmapped{migration_.unmapped == "reject",
+                          migration_.unmapped == "reject" ? nullptr : &archive_};
     PatternGroup::Options options;
     options.defer_foreign_keys = defer;
     if (parameters_.prune) options.seen_run = record_.id();
@@ -102,7 +107,10 @@ class Run {
       tally = Tally();
       try {
         pg::InSubtransaction([&] {
+          // Deferred constraints must be found per row. A commit that a crash loses takes its checkpoint with
+          // it, so that only the last one of a run has to reach the disk.
           Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+          Spi::Execute("SET LOCAL synchronous_commit = off");
           ProcessEntries(routing_, unmapped, entries, level, recount, options, tally);
           record_.Save(tally, level, position);
         });
@@ -115,13 +123,16 @@ class Run {
     pg::Call([] { pgstat_report_stat(false); });
     if (parameters_.on_error == "stop" && !tally.rejects.empty()) {
       const Reject &reject = tally.rejects.front();
-      throw StoppedByReject{"run " + std::to_string(record_.id()) + " stopped: " + std::to_string(tally.rejects.size()) + " keys were rejected",
-                            "The first is " + Printable(reject.entry->key) + ", rule " + reject.rule + ": " + reject.message};
+      throw StoppedByReject{
+          "run " + std::to_string(record_.id()) + " stopped: " + std::to_string(tally.rejects.size()) +
+              " keys were rejected",
+          "The first is " + Printable(reject.entry->key) + ", rule " + reject.rule + ": " + reject.message};
     }
   }
 
   static std::string Printable(const std::string &key) {
-    if (key.find('\0') == std::string::npos && pg::ValidInServerEncoding(key)) return "\"" + key.substr(0, 200) + "\"";
+    if (key.find('\0') == std::string::npos && pg::ValidInServerEncoding(key))
+      return "\"" + key.substr(0, 200) + "\"";
     return "a key that is not text";
   }
 
@@ -138,17 +149,42 @@ class Run {
     }
   }
 
+  // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
+  // gone.
   void PruneMappings() {
-    for (size_t group = 0; group < routing_.group_count(); ++group) {
-      for (const Mapping *mapping : routing_.group(group).mappings()) {
-        PruneResult result = Prune(*mapping, record_.id());
-        Tally tally;
-        tally.rows[mapping->name].deleted = result.deleted;
-        record_.Save(tally, record_.level(), record_.position());
-        Spi::Commit();
-        if (!result.skipped.empty()) pg::Report(NOTICE, "mapping \"" + mapping->name + "\" was not pruned: " + result.skipped);
+    std::set<const Mapping *> selected;
+    for (size_t group = 0; group < routing_.group_count(); ++group)
+      for (const Mapping *mapping : routing_.group(group).mappings()) selected.insert(mapping);
+    std::vector<const Mapping *> waiting;
+    for (const Mapping *mapping : InDependencyOrder(migration_))
+      if (selected.count(mapping)) waiting.insert(waiting.begin(), mapping);
+    while (!waiting.empty()) {
+      std::vector<const Mapping *> refused;
+      for (const Mapping *mapping : waiting) {
+        try {
+          PruneMapping(*mapping);
+        } catch (const pg::PgError &error) {
+          bool is_last_hope = refused.size() + 1 == waiting.size();
+          if (error.sqlstate() != ERRCODE_FOREIGN_KEY_VIOLATION || is_last_hope) throw;
+          refused.push_back(mapping);
+        }
       }
+      waiting = std::move(refused);
     }
+  }
+
+  void PruneMapping(const Mapping &mapping) {
+    PruneResult result;
+    pg::InSubtransaction([&] {
+      Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+      result = Prune(mapping, record_.id());
+    });
+    Tally tally;
+    tally.rows[mapping.name].deleted = result.deleted;
+    record_.Save(tally, record_.level(), record_.position());
+    Spi::Commit();
+    if (!result.skipped.empty())
+      pg::Report(NOTICE, "mapping \"" + mapping.name + "\" was not pruned: " + result.skipped);
   }
 
   // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
@@ -160,10 +196,15 @@ class Run {
         for (const TargetColumn &column : target.columns) {
           if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
           Spi::Execute(
-              "SELECT pg_catalog.setval(s.sequence, m.highest) FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS s, "
-              "LATERAL (SELECT pg_catalog.max(" + pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
-              " WHERE s.sequence IS NOT NULL) AS m WHERE s.sequence IS NOT NULL AND m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
-              "AND pg_catalog.has_sequence_privilege(s.sequence, 'UPDATE')",
+              "SELECT pg_catalog.setval(s.sequence, m.highest) FROM (SELECT "
+              "pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS s, "
+              "LATERAL (SELECT pg_catalog.max(" +
+                  pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
+                  " WHERE s.sequence IS NOT NULL) AS m WHERE s.sequence IS NOT NULL "
+                  // In this order: reading a sequence without the right to is an error.
+                  "AND CASE WHEN pg_catalog.has_sequence_privilege(s.sequence, 'UPDATE') AND "
+                  "pg_catalog.has_sequence_privilege(s.sequence, 'USAGE, SELECT') "
+                  "THEN m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) END",
               {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
         }
       }
@@ -174,10 +215,14 @@ class Run {
   void Conclude() {
     RunRecord::Sums sums = record_.ReadSums();
     if (!sums.unbalanced.empty()) {
-      record_.Finish("unbalanced", pg::SqlStateText(ERRCODE_DATA_CORRUPTED), "the sums differ: " + sums.unbalanced);
+      record_.Finish("unbalanced", pg::SqlStateText(ERRCODE_DATA_CORRUPTED),
+                     "the sums differ: " + sums.unbalanced);
       Spi::Commit();
-      throw Failure(ERRCODE_DATA_CORRUPTED, "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" does not add up",
-                    sums.unbalanced + ".", "SELECT * FROM redis_migrate.run_counts WHERE run_id = " + std::to_string(record_.id()) + ".");
+      throw Failure(
+          ERRCODE_DATA_CORRUPTED,
+          "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" does not add up",
+          sums.unbalanced + ".",
+          "SELECT * FROM redis_migrate.run_counts WHERE run_id = " + std::to_string(record_.id()) + ".");
     }
     record_.Finish("completed", std::nullopt, std::nullopt);
     Spi::Commit();
@@ -188,13 +233,22 @@ class Run {
     std::string equation;
     for (const char *outcome : kOutcomeNames) {
       auto found = sums.outcomes.find(outcome);
-      equation += (equation.empty() ? "" : " + ") + std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
+      equation += (equation.empty() ? "" : " + ") +
+                  std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
     }
-    std::string rate = sums.seconds > 0 ? ", " + std::to_string(static_cast<int64>(static_cast<double>(sums.read) / sums.seconds)) + " keys/s" : "";
-    pg::Report(NOTICE,
-               "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" " + state + ": " + std::to_string(sums.read) + " read = " + equation + rate,
-               sums.reject_summary.empty() ? "" : "Rejected: " + sums.reject_summary + ".",
-               sums.reject_summary.empty() ? "" : "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(record_.id()) + ".");
+    std::string rate =
+        sums.seconds > 0
+            ? ", " + std::to_string(static_cast<int64>(static_cast<double>(sums.read) / sums.seconds)) +
+                  " keys/s"
+            : "";
+    pg::Report(
+        NOTICE,
+        "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" " + state + ": " +
+            std::to_string(sums.read) + " read = " + equation + rate,
+        sums.reject_summary.empty() ? "" : "Rejected: " + sums.reject_summary + ".",
+        sums.reject_summary.empty()
+            ? ""
+            : "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(record_.id()) + ".");
   }
 
   MigrationLock lock_;
@@ -214,12 +268,15 @@ void ExecuteRun(const std::string &name, const RunParameters &parameters) {
   } catch (const StoppedByReject &stopped) {
     run.Fail("stopped", ERRCODE_DATA_EXCEPTION, stopped.message);
     throw Failure(ERRCODE_DATA_EXCEPTION, stopped.message, stopped.detail,
-                  "Mend the mapping, or CALL redis_migrate.run again to go on after the batch. SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(run.id()) + ".");
+                  "Mend the mapping, or CALL redis_migrate.run again to go on after the batch. SELECT * FROM "
+                  "redis_migrate.rejects WHERE run_id = " +
+                      std::to_string(run.id()) + ".");
   } catch (const pg::PgError &error) {
     run.Fail("failed", error.sqlstate(), error.what());
     throw;
   } catch (const Failure &failure) {
-    if (failure.sqlstate() != ERRCODE_DATA_CORRUPTED) run.Fail("failed", failure.sqlstate(), failure.message());
+    if (failure.sqlstate() != ERRCODE_DATA_CORRUPTED)
+      run.Fail("failed", failure.sqlstate(), failure.message());
     throw;
   }
 }
@@ -240,27 +297,33 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
   std::string equation;
   for (const char *outcome : kOutcomeNames) {
     auto found = sums.outcomes.find(outcome);
-    equation += (equation.empty() ? "" : " + ") + std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
+    equation += (equation.empty() ? "" : " + ") +
+                std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
   }
-  pg::Report(NOTICE, "dry run " + std::to_string(record.id()) + " of migration \"" + name + "\": " + std::to_string(sums.read) + " read = " + equation +
-                         "; nothing was kept",
+  pg::Report(NOTICE,
+             "dry run " + std::to_string(record.id()) + " of migration \"" + name +
+                 "\": " + std::to_string(sums.read) + " read = " + equation + "; nothing was kept",
              sums.reject_summary.empty() ? "" : "Rejected: " + sums.reject_summary + ".",
-             sums.reject_summary.empty() ? "" : "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(record.id()) + ".");
+             sums.reject_summary.empty()
+                 ? ""
+                 : "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(record.id()) + ".");
 }
 
 void RequireNonAtomic(FunctionCallInfo fcinfo) {
   auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
-  if (context != nullptr && IsA(context, CallContext) && !context->atomic) return;
-  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION, "redis_migrate.run commits after each batch and cannot run inside a transaction block", "",
-                "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a function; with autocommit in a driver.");
+  if (context != nullptr && IsA(context, CallContext) && !context->atomic && !IsSubTransaction()) return;
+  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
+                "redis_migrate.run commits after each batch and cannot run inside a transaction block", "",
+                "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a "
+                "function or a block with EXCEPTION; with autocommit in a driver.");
 }
 
 }  // namespace
 }  // namespace prm::migrate
 
 // redis_migrate.run(migration text, dry_run boolean, priority text, mapping text, source text, on_error text,
-// prune boolean, max_keys bigint): see the SQL comment. Errors: 2D000 in a transaction block, 55006 already running,
-// 42501 not the owner, 08006 Redis is gone, XX001 sums differ, and those of the mappings.
+// prune boolean, max_keys bigint): see the SQL comment. Errors: 2D000 in a transaction block, 55006 already
+// running, 42501 not the owner, 08006 Redis is gone, XX001 sums differ, and those of the mappings.
 PRM_FUNCTION(run) {
   using namespace prm;
   using namespace prm::migrate;
@@ -276,10 +339,11 @@ PRM_FUNCTION(run) {
   int64 max_keys = PG_ARGISNULL(7) ? 10000 : PG_GETARG_INT64(7);
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
   if (source) pg::CheckKeyword(*source, "source", {"scan", "archive"});
-  if (parameters.prune && source && *source == "archive")
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan'", "The archive does not say which keys are gone from Redis.");
   pg::Spi spi(true);
   parameters.source = source ? *source : LoadMigration(name).source;
+  if (parameters.prune && parameters.source == "archive")
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan'",
+                      "The archive does not say which keys are gone from Redis.");
   if (parameters.dry_run)
     ExecuteDryRun(name, parameters, max_keys);
   else

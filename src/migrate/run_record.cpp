@@ -6,8 +6,8 @@
 
 namespace prm::migrate {
 
-using pg::SqlParam;
 using pg::Spi;
+using pg::SqlParam;
 
 namespace {
 
@@ -17,7 +17,8 @@ std::string ExpiryExpression(const char *parameter) {
 }
 
 SqlParam Expiry(const source::Entry &entry) {
-  return entry.expires_at_ms ? SqlParam{INT8OID, Int64GetDatum(*entry.expires_at_ms), false} : SqlParam{INT8OID, 0, true};
+  return entry.expires_at_ms ? SqlParam{INT8OID, Int64GetDatum(*entry.expires_at_ms), false}
+                             : SqlParam{INT8OID, 0, true};
 }
 
 }  // namespace
@@ -27,33 +28,39 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   pg::AsExtensionOwner as_owner;
   RunRecord record;
   auto last = Spi::Execute(
-      "SELECT r.run_id, r.level, r.position, r.started_at > m.changed_at AND r.priority IS NOT DISTINCT FROM $2 "
+      "SELECT r.run_id, r.level, r.position, r.started_at > m.changed_at AND r.priority IS NOT DISTINCT FROM "
+      "$2 "
       "AND r.mapping IS NOT DISTINCT FROM $3 AND r.source = $4 AND r.prune = $5 "
       "FROM redis_migrate.run AS r JOIN redis_migrate.migration AS m USING (migration) "
       "WHERE r.migration = $1 AND NOT r.dry_run AND r.state IN ('running', 'stopped', 'failed') "
       "ORDER BY r.run_id DESC LIMIT 1",
-      {SqlParam::Text(migration), SqlParam::OptionalText(parameters.priority), SqlParam::OptionalText(parameters.mapping),
-       SqlParam::Text(parameters.source), SqlParam::Bool(parameters.prune)});
+      {SqlParam::Text(migration), SqlParam::OptionalText(parameters.priority),
+       SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.source),
+       SqlParam::Bool(parameters.prune)});
   if (!parameters.dry_run && last.size() == 1 && last[0].Bool(3)) {
     record.id_ = last[0].Int8(0);
     record.resumed_ = true;
     record.level_ = last[0].Int4(1);
     record.position_ = last[0].Text(2);
     Spi::Execute(
-        "UPDATE redis_migrate.run SET state = 'running', pid = pg_backend_pid(), on_error = $2, updated_at = clock_timestamp(), "
+        "UPDATE redis_migrate.run SET state = 'running', pid = pg_backend_pid(), on_error = $2, updated_at = "
+        "clock_timestamp(), "
         "finished_at = NULL, sqlstate = NULL, message = NULL WHERE run_id = $1",
         {SqlParam::Int8(record.id_), SqlParam::Text(parameters.on_error)});
     return record;
   }
   if (!parameters.dry_run)
-    Spi::Execute("UPDATE redis_migrate.run SET state = 'superseded' WHERE migration = $1 AND NOT dry_run "
-                 "AND state IN ('running', 'stopped', 'failed')",
-                 {SqlParam::Text(migration)});
+    Spi::Execute(
+        "UPDATE redis_migrate.run SET state = 'superseded' WHERE migration = $1 AND NOT dry_run "
+        "AND state IN ('running', 'stopped', 'failed')",
+        {SqlParam::Text(migration)});
   auto fresh = Spi::Execute(
-      "INSERT INTO redis_migrate.run (migration, owner, source, dry_run, priority, mapping, on_error, prune, pid) "
+      "INSERT INTO redis_migrate.run (migration, owner, source, dry_run, priority, mapping, on_error, prune, "
+      "pid) "
       "VALUES ($1, $2::regrole, $3, $4, $5, $6, $7, $8, pg_backend_pid()) RETURNING run_id",
-      {SqlParam::Text(migration), SqlParam::OidOf(user), SqlParam::Text(parameters.source), SqlParam::Bool(parameters.dry_run),
-       SqlParam::OptionalText(parameters.priority), SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.on_error),
+      {SqlParam::Text(migration), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
+       SqlParam::Bool(parameters.dry_run), SqlParam::OptionalText(parameters.priority),
+       SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.on_error),
        SqlParam::Bool(parameters.prune)});
   record.id_ = fresh[0].Int8(0);
   return record;
@@ -61,47 +68,62 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
 
 void RunRecord::SetEstimate(int64 keys) {
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("UPDATE redis_migrate.run SET keys_estimated = $2 WHERE run_id = $1", {SqlParam::Int8(id_), SqlParam::Int8(keys)});
+  Spi::Execute("UPDATE redis_migrate.run SET keys_estimated = $2 WHERE run_id = $1",
+               {SqlParam::Int8(id_), SqlParam::Int8(keys)});
 }
 
 void RunRecord::Save(const Tally &tally, int level, const std::string &position) {
   pg::AsExtensionOwner as_owner;
-  auto count = [&](const Tally::Pattern &pattern, const char *outcome, const std::string &reason, int64 keys) {
+  auto count = [&](const Tally::Pattern &pattern, const char *outcome, const std::string &reason,
+                   int64 keys) {
     Spi::Execute(
         "INSERT INTO redis_migrate.run_count AS c (run_id, level, pattern, outcome, reason, keys) "
         "VALUES ($1, $2, $3, $4, NULLIF($5, ''), $6) "
         "ON CONFLICT (run_id, level, pattern, outcome, reason) DO UPDATE SET keys = c.keys + excluded.keys",
-        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::OptionalText(pattern), SqlParam::Text(outcome), SqlParam::Text(reason), SqlParam::Int8(keys)});
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::OptionalText(pattern), SqlParam::Text(outcome),
+         SqlParam::Text(reason), SqlParam::Int8(keys)});
   };
   for (const auto &[pattern, keys] : tally.read) count(pattern, "read", "", keys);
   for (const auto &[what, keys] : tally.outcomes)
     count(std::get<0>(what), kOutcomeNames[static_cast<int>(std::get<1>(what))], std::get<2>(what), keys);
   for (const auto &[mapping, rows] : tally.rows)
     Spi::Execute(
-        "INSERT INTO redis_migrate.mapping_count AS c VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (run_id, mapping) "
+        "INSERT INTO redis_migrate.mapping_count AS c VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT "
+        "(run_id, mapping) "
         "DO UPDATE SET inserted = c.inserted + excluded.inserted, updated = c.updated + excluded.updated, "
-        "unchanged = c.unchanged + excluded.unchanged, folded = c.folded + excluded.folded, deleted = c.deleted + excluded.deleted",
-        {SqlParam::Int8(id_), SqlParam::Text(mapping), SqlParam::Int8(rows.inserted), SqlParam::Int8(rows.updated), SqlParam::Int8(rows.unchanged),
-         SqlParam::Int8(rows.folded), SqlParam::Int8(rows.deleted)});
+        "unchanged = c.unchanged + excluded.unchanged, folded = c.folded + excluded.folded, deleted = "
+        "c.deleted + excluded.deleted",
+        {SqlParam::Int8(id_), SqlParam::Text(mapping), SqlParam::Int8(rows.inserted),
+         SqlParam::Int8(rows.updated), SqlParam::Int8(rows.unchanged), SqlParam::Int8(rows.folded),
+         SqlParam::Int8(rows.deleted)});
   for (const Reject &reject : tally.rejects) {
     auto type = rdb::DumpType(reject.entry->payload);
     bool has_payload = reject.entry->state == source::EntryState::kRead;
     Spi::Execute(
-        "INSERT INTO redis_migrate.reject (run_id, level, db, key_bytes, type, pattern, mapping, rule, sqlstate, message, partial, payload, expires_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, " + ExpiryExpression("$13") + ")",
-        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(reject.entry->db), SqlParam::Bytea(reject.entry->key),
+        "INSERT INTO redis_migrate.reject (run_id, level, db, key_bytes, type, pattern, mapping, rule, "
+        "sqlstate, message, partial, payload, expires_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, " +
+            ExpiryExpression("$13") + ")",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(reject.entry->db),
+         SqlParam::Bytea(reject.entry->key),
          has_payload && type.ok() ? SqlParam::Text(rdb::TypeName(type.value())) : SqlParam{TEXTOID, 0, true},
-         SqlParam::OptionalText(reject.pattern), SqlParam::OptionalText(reject.mapping), SqlParam::Text(reject.rule),
-         SqlParam::OptionalText(reject.sqlstate), SqlParam::Text(reject.message), SqlParam::Bool(reject.partial),
-         has_payload ? SqlParam::Bytea(reject.entry->payload) : SqlParam{BYTEAOID, 0, true}, Expiry(*reject.entry)});
+         SqlParam::OptionalText(reject.pattern), SqlParam::OptionalText(reject.mapping),
+         SqlParam::Text(reject.rule), SqlParam::OptionalText(reject.sqlstate), SqlParam::Text(reject.message),
+         SqlParam::Bool(reject.partial),
+         has_payload ? SqlParam::Bytea(reject.entry->payload) : SqlParam{BYTEAOID, 0, true},
+         Expiry(*reject.entry)});
   }
   for (const source::Entry *entry : tally.deferred)
-    Spi::Execute("INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, $5, " + ExpiryExpression("$6") + ") ON CONFLICT DO NOTHING",
-                 {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry->db), SqlParam::Bytea(entry->key), SqlParam::Bytea(entry->payload), Expiry(*entry)});
+    Spi::Execute("INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, $5, " + ExpiryExpression("$6") +
+                     ") ON CONFLICT DO NOTHING",
+                 {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry->db),
+                  SqlParam::Bytea(entry->key), SqlParam::Bytea(entry->payload), Expiry(*entry)});
   Spi::Execute(
-      "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, updated_at = clock_timestamp(), "
+      "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, updated_at = "
+      "clock_timestamp(), "
       "active_time = active_time + (clock_timestamp() - updated_at) WHERE run_id = $1",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Text(position), SqlParam::Int8(static_cast<int64>(tally.bytes))});
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Text(position),
+       SqlParam::Int8(static_cast<int64>(tally.bytes))});
   level_ = level;
   position_ = position;
 }
@@ -109,15 +131,18 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
 void RunRecord::RestartLevel(int level) {
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run_count", "reject", "deferred"})
-    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2", {SqlParam::Int8(id_), SqlParam::Int4(level)});
-  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1, position = '' WHERE run_id = $1", {SqlParam::Int8(id_)});
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2",
+                 {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1, position = '' WHERE run_id = $1",
+               {SqlParam::Int8(id_)});
   position_.clear();
 }
 
 std::vector<source::Entry> RunRecord::TakeDeferred(int level, int limit) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "DELETE FROM redis_migrate.deferred WHERE (run_id, level, db, key_bytes) IN (SELECT run_id, level, db, key_bytes "
+      "DELETE FROM redis_migrate.deferred WHERE (run_id, level, db, key_bytes) IN (SELECT run_id, level, db, "
+      "key_bytes "
       "FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 ORDER BY db, key_bytes LIMIT $3) "
       "RETURNING db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(limit)});
@@ -133,19 +158,26 @@ std::vector<source::Entry> RunRecord::TakeDeferred(int level, int limit) {
   return entries;
 }
 
-void RunRecord::Finish(const std::string &state, const std::optional<std::string> &sqlstate, const std::optional<std::string> &message) {
+void RunRecord::Finish(const std::string &state, const std::optional<std::string> &sqlstate,
+                       const std::optional<std::string> &message) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run SET state = $2, finished_at = clock_timestamp(), updated_at = clock_timestamp(), "
-      "active_time = active_time + (clock_timestamp() - updated_at), sqlstate = $3, message = $4 WHERE run_id = $1",
-      {SqlParam::Int8(id_), SqlParam::Text(state), SqlParam::OptionalText(sqlstate), SqlParam::OptionalText(message)});
-  Spi::Execute("DELETE FROM redis_migrate.seen_row WHERE run_id = $1 AND $2 = 'completed'", {SqlParam::Int8(id_), SqlParam::Text(state)});
+      "UPDATE redis_migrate.run SET state = $2, finished_at = clock_timestamp(), updated_at = "
+      "clock_timestamp(), "
+      "active_time = active_time + (clock_timestamp() - updated_at), sqlstate = $3, message = $4 WHERE "
+      "run_id = $1",
+      {SqlParam::Int8(id_), SqlParam::Text(state), SqlParam::OptionalText(sqlstate),
+       SqlParam::OptionalText(message)});
+  Spi::Execute("DELETE FROM redis_migrate.seen_row WHERE run_id = $1 AND $2 = 'completed'",
+               {SqlParam::Int8(id_), SqlParam::Text(state)});
 }
 
 RunRecord::Sums RunRecord::ReadSums() const {
   pg::AsExtensionOwner as_owner;
   Sums sums;
-  auto rows = Spi::Execute("SELECT outcome, sum(keys)::int8 FROM redis_migrate.run_count WHERE run_id = $1 GROUP BY outcome", {SqlParam::Int8(id_)});
+  auto rows = Spi::Execute(
+      "SELECT outcome, sum(keys)::int8 FROM redis_migrate.run_count WHERE run_id = $1 GROUP BY outcome",
+      {SqlParam::Int8(id_)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     if (rows[i].Text(0) == "read")
       sums.read = rows[i].Int8(1);
@@ -153,17 +185,23 @@ RunRecord::Sums RunRecord::ReadSums() const {
       sums.outcomes[rows[i].Text(0)] = rows[i].Int8(1);
   }
   rows = Spi::Execute(
-      "SELECT format('%s: %s read, %s with an outcome', coalesce(pattern, 'unmapped keys'), coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0), "
-      "coalesce(sum(keys) FILTER (WHERE outcome <> 'read'), 0)) FROM redis_migrate.run_count WHERE run_id = $1 GROUP BY pattern "
-      "HAVING coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0) <> coalesce(sum(keys) FILTER (WHERE outcome <> 'read'), 0) ORDER BY pattern LIMIT 1",
+      "SELECT format('%s: %s read, %s with an outcome', coalesce(pattern, 'unmapped keys'), "
+      "coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0), "
+      "coalesce(sum(keys) FILTER (WHERE outcome <> 'read'), 0)) FROM redis_migrate.run_count WHERE run_id = "
+      "$1 GROUP BY pattern "
+      "HAVING coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0) <> coalesce(sum(keys) FILTER (WHERE "
+      "outcome <> 'read'), 0) ORDER BY pattern LIMIT 1",
       {SqlParam::Int8(id_)});
   if (rows.size() > 0) sums.unbalanced = rows[0].Text(0);
   rows = Spi::Execute(
-      "SELECT string_agg(format('%s %s', n, rule), ', ' ORDER BY n DESC, rule) FROM (SELECT rule, count(*) AS n FROM redis_migrate.reject "
+      "SELECT string_agg(format('%s %s', n, rule), ', ' ORDER BY n DESC, rule) FROM (SELECT rule, count(*) "
+      "AS n FROM redis_migrate.reject "
       "WHERE run_id = $1 GROUP BY rule) AS r",
       {SqlParam::Int8(id_)});
   sums.reject_summary = rows[0].Text(0);
-  rows = Spi::Execute("SELECT extract(epoch FROM active_time)::float8 FROM redis_migrate.run WHERE run_id = $1", {SqlParam::Int8(id_)});
+  rows =
+      Spi::Execute("SELECT extract(epoch FROM active_time)::float8 FROM redis_migrate.run WHERE run_id = $1",
+                   {SqlParam::Int8(id_)});
   sums.seconds = DatumGetFloat8(rows[0].Value(0));
   return sums;
 }

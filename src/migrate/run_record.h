@@ -17,8 +17,8 @@ struct RunParameters {
 
 class RunRecord {
  public:
-  // Goes on with the last run of the migration if it was interrupted, has the same parameters and the definition
-  // has not changed since; begins a new one otherwise.
+  // Goes on with the last run of the migration if it was interrupted, has the same parameters and the
+  // definition has not changed since; begins a new one otherwise.
   static RunRecord Begin(const std::string &migration, const RunParameters &parameters);
 
   int64 id() const { return id_; }
@@ -34,7 +34,8 @@ class RunRecord {
   // Entries of the level that wait for their foreign keys, at most `limit`; taken out of the table.
   std::vector<source::Entry> TakeDeferred(int level, int limit);
   // Ends the run: state, and the error if there was one.
-  void Finish(const std::string &state, const std::optional<std::string> &sqlstate, const std::optional<std::string> &message);
+  void Finish(const std::string &state, const std::optional<std::string> &sqlstate,
+              const std::optional<std::string> &message);
 
   struct Sums {
     int64 read = 0;

@@ -33,7 +33,8 @@ struct Tally {
   // Where somebody wants to know it: the outcome of each key.
   std::map<const source::Entry *, std::pair<Outcome, std::string>> *by_key = nullptr;
 
-  void Count(const source::Entry *entry, const Pattern &pattern, Outcome outcome, const std::string &reason = "") {
+  void Count(const source::Entry *entry, const Pattern &pattern, Outcome outcome,
+             const std::string &reason = "") {
     ++outcomes[{pattern, outcome, reason}];
     if (by_key != nullptr) (*by_key)[entry] = {outcome, reason};
   }

@@ -15,9 +15,16 @@ const TargetColumn *Target::Find(const std::string &column) const {
 }
 
 std::string QualifiedName(Oid relation) {
-  return Call([&] {
-    return const_cast<const char *>(quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation)));
+  const char *name = Call([&] {
+    char *own = get_rel_name(relation);
+    return own == nullptr ? nullptr
+                          : const_cast<const char *>(quote_qualified_identifier(
+                                get_namespace_name(get_rel_namespace(relation)), own));
   });
+  if (name == nullptr)
+    throw Failure(ERRCODE_UNDEFINED_TABLE,
+                  "relation with OID " + std::to_string(relation) + " does not exist");
+  return name;
 }
 
 Target LoadTarget(const std::string &name, const std::string &mapping) {
@@ -28,7 +35,8 @@ Target LoadTarget(const std::string &name, const std::string &mapping) {
     return RangeVarGetRelid(makeRangeVarFromNameList(parts), AccessShareLock, true);
   });
   if (!OidIsValid(target.oid))
-    throw Failure(ERRCODE_UNDEFINED_TABLE, "target " + name + " of mapping \"" + mapping + "\" does not exist", "",
+    throw Failure(ERRCODE_UNDEFINED_TABLE,
+                  "target " + name + " of mapping \"" + mapping + "\" does not exist", "",
                   "Create it, or change the mapping with redis_migrate.alter_mapping.");
   Relation relation = Call([&] { return relation_open(target.oid, AccessShareLock); });
   char kind = relation->rd_rel->relkind;
@@ -36,8 +44,8 @@ Target LoadTarget(const std::string &name, const std::string &mapping) {
   for (int i = 0; i < desc->natts; ++i) {
     Form_pg_attribute attribute = TupleDescAttr(desc, i);
     if (attribute->attisdropped) continue;
-    target.columns.push_back({NameStr(attribute->attname), attribute->attnum, attribute->atttypid, attribute->atttypmod,
-                              attribute->attnotnull, attribute->attgenerated != '\0',
+    target.columns.push_back({NameStr(attribute->attname), attribute->attnum, attribute->atttypid,
+                              attribute->atttypmod, attribute->attnotnull, attribute->attgenerated != '\0',
                               attribute->attidentity == ATTRIBUTE_IDENTITY_ALWAYS});
   }
   Call([&] { relation_close(relation, AccessShareLock); });
@@ -46,7 +54,8 @@ Target LoadTarget(const std::string &name, const std::string &mapping) {
   else if (kind == RELKIND_FOREIGN_TABLE || kind == RELKIND_VIEW)
     target.kind = TargetKind::kRemote;
   else
-    throw Failure(ERRCODE_WRONG_OBJECT_TYPE, name + " is not a table, partitioned table, foreign table or view");
+    throw Failure(ERRCODE_WRONG_OBJECT_TYPE,
+                  name + " is not a table, partitioned table, foreign table or view");
   return target;
 }
 
@@ -73,8 +82,10 @@ std::vector<IndexFacts> UniqueIndexes(Oid relation_oid) {
     Relation index = Call([&] { return index_open(oid, AccessShareLock); });
     Form_pg_index form = index->rd_index;
     IndexFacts facts;
-    facts.usable = form->indisunique && form->indisvalid && form->indimmediate &&
-                   Call([&] { return RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL; });
+    facts.usable =
+        form->indisunique && form->indisvalid && form->indimmediate && Call([&] {
+          return RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
+        });
     facts.nulls_not_distinct = form->indnullsnotdistinct;
     for (int k = 0; k < form->indnkeyatts; ++k) facts.columns.insert(form->indkey.values[k]);
     Call([&] { index_close(index, AccessShareLock); });
@@ -88,13 +99,15 @@ std::vector<IndexFacts> UniqueIndexes(Oid relation_oid) {
 
 void CheckKeyColumns(const Target &target, const std::vector<std::string> &key_columns) {
   if (key_columns.empty())
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "key_columns must name at least one column of " + target.name);
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  "key_columns must name at least one column of " + target.name);
   std::set<AttrNumber> wanted;
   std::string nullable;
   for (const std::string &name : key_columns) {
     const TargetColumn *column = target.Find(name);
     if (column == nullptr)
-      throw Failure(ERRCODE_UNDEFINED_COLUMN, "key column \"" + name + "\" of relation " + target.name + " does not exist");
+      throw Failure(ERRCODE_UNDEFINED_COLUMN,
+                    "key column \"" + name + "\" of relation " + target.name + " does not exist");
     if (!wanted.insert(column->number).second)
       throw Failure(ERRCODE_DUPLICATE_COLUMN, "key column \"" + name + "\" is named twice");
     if (!column->not_null && nullable.empty()) nullable = name;
@@ -109,10 +122,12 @@ void CheckKeyColumns(const Target &target, const std::vector<std::string> &key_c
   if (!covered)
     throw Failure(ERRCODE_INVALID_COLUMN_REFERENCE,
                   "no unique index of " + target.name + " matches key_columns (" + Join(key_columns) + ")",
-                  "Without it the same key could be stored twice. Partial, deferrable and expression indexes do not count.",
+                  "Without it the same key could be stored twice. Partial, deferrable and expression indexes "
+                  "do not count.",
                   "CREATE UNIQUE INDEX ON " + target.name + " (" + Join(key_columns) + ");");
   throw Failure(ERRCODE_INVALID_COLUMN_REFERENCE,
-                "key column \"" + nullable + "\" of " + target.name + " can be NULL, and its unique index takes any number of NULLs",
+                "key column \"" + nullable + "\" of " + target.name +
+                    " can be NULL, and its unique index takes any number of NULLs",
                 "Rows with NULL could be stored twice.",
                 "ALTER TABLE " + target.name + " ALTER " + pg::QuoteIdentifier(nullable) +
                     " SET NOT NULL, or make the index NULLS NOT DISTINCT.");

@@ -33,12 +33,12 @@ struct Target {
 // Errors: 42P01 when it is gone, naming the mapping; 42809 for what cannot be written to.
 Target LoadTarget(const std::string &name, const std::string &mapping);
 
-// The qualified, quoted name of a relation.
+// The qualified, quoted name of a relation. Errors: 42P01 no such relation.
 std::string QualifiedName(Oid relation);
 
-// Checks that key_columns can identify rows: they exist, and in a local target a valid, immediate unique index
-// without predicate or expressions covers exactly them, and no NULL can slip past it.
-// Errors: 42703, 42P10 with the statement that creates the index, 42P10 for NULL-able columns.
+// Checks that key_columns can identify rows: they exist, and in a local target a valid, immediate unique
+// index without predicate or expressions covers exactly them, and no NULL can slip past it. Errors: 42703,
+// 42P10 with the statement that creates the index, 42P10 for NULL-able columns.
 void CheckKeyColumns(const Target &target, const std::vector<std::string> &key_columns);
 
 }  // namespace prm::migrate

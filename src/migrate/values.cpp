@@ -25,11 +25,24 @@ class FieldFinder : public rdb::ValueVisitor {
 };
 
 // The columns of redis_migrate.elements.
-enum ElementColumn { kPosition, kField, kMember, kScore, kEntryId, kValue, kValueBytes, kJson, kElementColumns };
+enum ElementColumn {
+  kPosition,
+  kField,
+  kMember,
+  kScore,
+  kEntryId,
+  kValue,
+  kValueBytes,
+  kJson,
+  kElementColumns
+};
 
 class ElementWriter : public rdb::ValueVisitor {
  public:
-  explicit ElementWriter(ReturnSetInfo *result) : result_(result), context_("redis_migrate.elements") { Clear(); }
+  explicit ElementWriter(ReturnSetInfo *result)
+      : result_(result), context_("redis_migrate.elements"), jsonb_(JSONBOID) {
+    Clear();
+  }
 
   void OnString(Bytes value) override { PutValue(value); }
   void OnListElement(Bytes value) override { PutValue(value); }
@@ -41,20 +54,16 @@ class ElementWriter : public rdb::ValueVisitor {
     SetText(kField, field);
     PutValue(value);
   }
-  void OnZsetMember(Bytes member, double score) override { held_.emplace_back(std::string(member), score); }
+  void OnZsetMember(Bytes member, double score) override {
+    SetText(kMember, member);
+    values_[kScore] = Float8GetDatum(score);
+    nulls_[kScore] = false;
+    PutValue(member);
+  }
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields &fields) override {
     SetText(kEntryId, rdb::FormatStreamId(id));
     SetJson(rdb::StreamFieldsJson(fields));
     Put();
-  }
-  void Finish() {
-    if (held_.size() > 1 && held_.front().second > held_.back().second) std::reverse(held_.begin(), held_.end());
-    for (const auto &[member, score] : held_) {
-      SetText(kMember, member);
-      values_[kScore] = Float8GetDatum(score);
-      nulls_[kScore] = false;
-      PutValue(member);
-    }
   }
 
  private:
@@ -71,7 +80,7 @@ class ElementWriter : public rdb::ValueVisitor {
     if (!IsText(json)) return;
     pg::SwitchContext in_context(context_.get());
     std::string message;
-    nulls_[kJson] = !pg::TryInput(JSONBOID, json, &values_[kJson], &message);
+    nulls_[kJson] = !jsonb_.TryConvert(json, &values_[kJson], &message);
   }
 
   void PutValue(Bytes value) {
@@ -93,8 +102,8 @@ class ElementWriter : public rdb::ValueVisitor {
 
   ReturnSetInfo *result_;
   pg::Context context_;
+  pg::InputFunction jsonb_;
   int64 position_ = 0;
-  std::vector<std::pair<std::string, double>> held_;
   Datum values_[kElementColumns] = {};
   bool nulls_[kElementColumns] = {};
 };
@@ -105,27 +114,27 @@ class ElementWriter : public rdb::ValueVisitor {
 using namespace prm;
 using namespace prm::migrate;
 
-// redis_migrate.field(payload bytea, name text) → text. NULL when there is no such field or the value is not a hash.
-// Errors: XX001 damaged payload, 0A000 unknown type, 22021 the value is not text.
+// redis_migrate.field(payload bytea, name text) → text. NULL when there is no such field or the value is not
+// a hash. Errors: XX001 damaged payload, 0A000 unknown type, 22021 the value is not text.
 PRM_FUNCTION(field) {
   Bytes payload = pg::DatumBytes(PG_GETARG_DATUM(0));
   FieldFinder finder(pg::DatumBytes(PG_GETARG_DATUM(1)));
   pg::ThrowIfError(rdb::DecodeDump(payload, finder));
   if (!finder.value()) PG_RETURN_NULL();
   if (!IsText(*finder.value()))
-    throw pg::Failure(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, "the field's value is not text in the server's encoding", "",
+    throw pg::Failure(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+                      "the field's value is not text in the server's encoding", "",
                       "Use redis_migrate.elements(payload), which has value_bytes.");
   return pg::TextDatum(*finder.value());
 }
 
-// redis_migrate.elements(payload bytea) → rows. Texts that are not valid in the server's encoding are NULL; their
-// bytes are in value_bytes. json is NULL where the value is not JSON. Errors: XX001, 0A000.
+// redis_migrate.elements(payload bytea) → rows. Texts that are not valid in the server's encoding are NULL;
+// their bytes are in value_bytes. json is NULL where the value is not JSON. Errors: XX001, 0A000.
 PRM_FUNCTION(elements) {
   pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
   Bytes payload = pg::DatumBytes(PG_GETARG_DATUM(0));
   ElementWriter writer(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
   pg::ThrowIfError(rdb::DecodeDump(payload, writer));
-  writer.Finish();
   return static_cast<Datum>(0);
 }
 

@@ -21,11 +21,14 @@ std::string Record(const std::vector<std::string> &expressions) {
   return "ROW(" + Join(expressions, ", ") + ")::pg_catalog.record";
 }
 
-// A cast to the column's type. Without a length: an explicit cast would cut a text that is too long, and hide it.
+// A cast to the column's type. Without a length: an explicit cast would cut a text that is too long, and hide
+// it.
 std::string CastTo(const std::string &expression, const TargetColumn &column) {
-  bool has_length = column.type == VARCHAROID || column.type == BPCHAROID || column.type == BITOID || column.type == VARBITOID;
+  bool has_length = column.type == VARCHAROID || column.type == BPCHAROID || column.type == BITOID ||
+                    column.type == VARBITOID;
   const char *type = pg::Call([&] {
-    return const_cast<const char *>(format_type_extended(column.type, has_length ? -1 : column.typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+    return const_cast<const char *>(format_type_extended(
+        column.type, has_length ? -1 : column.typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
   });
   return "CAST((" + expression + ") AS " + type + ")";
 }
@@ -41,7 +44,10 @@ void RowCounts::Add(const RowCounts &other) {
 }
 
 Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns)
-    : name_(mapping.name), target_(target.name), kind_(target.kind), insert_missing_(mapping.mode != "update") {
+    : name_(mapping.name),
+      target_(target.name),
+      kind_(target.kind),
+      insert_missing_(mapping.mode != "update") {
   for (const std::string &key : mapping.key_columns) {
     keys_.push_back(QuoteIdentifier(key));
     nullable_.push_back(!target.Find(key)->not_null);
@@ -63,12 +69,14 @@ Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<c
       assignments.push_back(name + " = excluded." + name);
     }
   }
-  bool keyword = mapping.on_conflict == "update" || mapping.on_conflict == "nothing" || mapping.on_conflict == "fill";
+  bool keyword =
+      mapping.on_conflict == "update" || mapping.on_conflict == "nothing" || mapping.on_conflict == "fill";
   if (!keyword) {
     for (const SetItem &item : ParseSetList(mapping.on_conflict, "on_conflict")) {
       const TargetColumn *column = target.Find(item.column);
       if (column == nullptr)
-        throw Failure(ERRCODE_UNDEFINED_COLUMN, "column \"" + item.column + "\" of relation " + target.name + " does not exist",
+        throw Failure(ERRCODE_UNDEFINED_COLUMN,
+                      "column \"" + item.column + "\" of relation " + target.name + " does not exist",
                       "on_conflict of mapping \"" + mapping.name + "\" sets it.");
       std::string name = QuoteIdentifier(item.column);
       stored.push_back("target." + name);
@@ -83,15 +91,19 @@ Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<c
   std::string join = KeyJoin("target", "excluded");
   if (kind_ == TargetKind::kLocal)
     lookup_ = "SELECT excluded.redis_row, target.redis_found IS NOT NULL, " + unchanged +
-              " FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT true AS redis_found, stored.* FROM " + target_ +
-              " AS stored WHERE " + KeyJoin("stored", "excluded") + " LIMIT 1) AS target ON true";
+              " FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT true AS redis_found, stored.* FROM " +
+              target_ + " AS stored WHERE " + KeyJoin("stored", "excluded") + " LIMIT 1) AS target ON true";
   else
-    lookup_ = "WITH target AS MATERIALIZED (SELECT true AS redis_found, stored.* FROM " + target_ + " AS stored WHERE " +
-              KeysOfBatch("stored") + ") SELECT DISTINCT ON (excluded.redis_row) excluded.redis_row, "
-              "target.redis_found IS NOT NULL, " + unchanged + " FROM redis_rows AS excluded LEFT JOIN target ON " + join;
-  insert_ = "INSERT INTO " + target_ + " (" + Join(names, ", ") + ")" + (overriding ? " OVERRIDING SYSTEM VALUE" : "") +
-            " SELECT " + Join(inserted, ", ") + " FROM redis_rows AS excluded";
-  update_ = "UPDATE " + target_ + " AS target SET " + Join(assignments, ", ") + " FROM redis_rows AS excluded WHERE " + join +
+    lookup_ = "WITH target AS MATERIALIZED (SELECT true AS redis_found, stored.* FROM " + target_ +
+              " AS stored WHERE " + KeysOfBatch("stored") +
+              ") SELECT DISTINCT ON (excluded.redis_row) excluded.redis_row, "
+              "target.redis_found IS NOT NULL, " +
+              unchanged + " FROM redis_rows AS excluded LEFT JOIN target ON " + join;
+  insert_ = "INSERT INTO " + target_ + " (" + Join(names, ", ") + ")" +
+            (overriding ? " OVERRIDING SYSTEM VALUE" : "") + " SELECT " + Join(inserted, ", ") +
+            " FROM redis_rows AS excluded";
+  update_ = "UPDATE " + target_ + " AS target SET " + Join(assignments, ", ") +
+            " FROM redis_rows AS excluded WHERE " + join +
             (kind_ == TargetKind::kRemote ? " AND " + KeysOfBatch("target") : "");
 }
 
@@ -108,7 +120,8 @@ std::string Writer::KeyJoin(const std::string &left, const std::string &right) c
 // A condition that a foreign server can work on: the first key column is one of the batch's.
 std::string Writer::KeysOfBatch(const std::string &alias) const {
   if (nullable_[0]) return "true";
-  return alias + "." + keys_[0] + " = ANY (ARRAY(SELECT DISTINCT batch." + keys_[0] + " FROM redis_rows AS batch))";
+  return alias + "." + keys_[0] + " = ANY (ARRAY(SELECT DISTINCT batch." + keys_[0] +
+         " FROM redis_rows AS batch))";
 }
 
 std::vector<std::pair<int, RowOutcome>> Writer::LookUp(const std::vector<int> &lost) {
@@ -137,7 +150,8 @@ void Writer::UpdateRows(uint64 expected) {
 }
 
 std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, TupleDesc desc,
-                                                      const std::vector<int> &row_numbers, const std::vector<int> &lost) {
+                                                      const std::vector<int> &row_numbers,
+                                                      const std::vector<int> &lost) {
   std::vector<std::pair<int, RowOutcome>> outcomes;
   if (row_numbers.empty()) return outcomes;
   pg::NamedRows named(kRowsName, desc, rows.get());
@@ -158,9 +172,16 @@ std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, Tupl
       return DatumGetInt32(slot_getattr(slot, 1, &null));
     });
     switch (by_row[number]) {
-      case RowOutcome::kInserted: new_rows.Put(slot); ++inserts; break;
-      case RowOutcome::kUpdated: changed_rows.Put(slot); ++updates; break;
-      default: break;
+      case RowOutcome::kInserted:
+        new_rows.Put(slot);
+        ++inserts;
+        break;
+      case RowOutcome::kUpdated:
+        changed_rows.Put(slot);
+        ++updates;
+        break;
+      default:
+        break;
     }
   }
   pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });

@@ -1,7 +1,8 @@
 // Stores the rows of a mapping's query in its target and says what became of each.
 //
-// Rows are looked up first, so that equal rows are not written, and inserted blindly only where the target was seen
-// to hold none of them. Statements are planned for each batch: a kept plan would not see the target grow.
+// Rows are looked up first, so that equal rows are not written, and inserted blindly only where the target
+// was seen to hold none of them. Statements are planned for each batch: a kept plan would not see the target
+// grow.
 #pragma once
 
 #include "migrate/catalog.h"
@@ -30,14 +31,15 @@ class Writer {
   // Errors: 42601, 42703 for a SET list of on_conflict.
   Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns);
 
-  // Stores the rows, which have the descriptor `desc` of MappingQuery and need not be all of a query. Returns the
-  // outcome of each row, in the order of the rows. Needs SPI; works in the caller's subtransaction with a fresh
-  // snapshot per statement. Errors: those of the statements; RowsNotStored.
+  // Stores the rows, which have the descriptor `desc` of MappingQuery and need not be all of a query. Returns
+  // the outcome of each row, in the order of the rows. Needs SPI; works in the caller's subtransaction with a
+  // fresh snapshot per statement. Errors: those of the statements; RowsNotStored.
   std::vector<std::pair<int, RowOutcome>> Write(pg::Tuplestore &rows, TupleDesc desc,
-                                                const std::vector<int> &row_numbers, const std::vector<int> &lost);
+                                                const std::vector<int> &row_numbers,
+                                                const std::vector<int> &lost);
 
-  // Whether rows may be inserted without looking for them first. Set when a lookup found none of a batch's rows,
-  // or when the target is empty; cleared by the first conflict.
+  // Whether rows may be inserted without looking for them first. Set when a lookup found none of a batch's
+  // rows, or when the target is empty; cleared by the first conflict.
   bool expects_new_rows() const { return expects_new_rows_; }
   void set_expects_new_rows(bool expects) { expects_new_rows_ = expects; }
 

@@ -18,13 +18,15 @@ inline std::string TextArgument(FunctionCallInfo fcinfo, int n, const char *name
 }
 
 // A text that must be one of a few. Errors: 22023, listing them.
-inline void CheckKeyword(const std::string &value, const char *name, std::initializer_list<const char *> valid) {
+inline void CheckKeyword(const std::string &value, const char *name,
+                         std::initializer_list<const char *> valid) {
   std::string list;
   for (const char *word : valid) {
     if (value == word) return;
     list += (list.empty() ? "" : ", ") + std::string(word);
   }
-  throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "invalid " + std::string(name) + " \"" + value + "\"", "", "Valid values are " + list + ".");
+  throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "invalid " + std::string(name) + " \"" + value + "\"", "",
+                "Valid values are " + list + ".");
 }
 
 inline std::optional<std::vector<std::string>> OptionalTextArrayArgument(FunctionCallInfo fcinfo, int n) {
@@ -33,7 +35,9 @@ inline std::optional<std::vector<std::string>> OptionalTextArrayArgument(Functio
   bool *nulls = nullptr;
   int count = 0;
   Datum array = PG_GETARG_DATUM(n);
-  Call([&] { deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count); });
+  Call([&] {
+    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
+  });
   std::vector<std::string> items;
   for (int i = 0; i < count; ++i)
     if (!nulls[i]) items.emplace_back(DatumBytes(elements[i]));
@@ -46,7 +50,9 @@ inline std::optional<std::vector<int>> OptionalInt4ArrayArgument(FunctionCallInf
   bool *nulls = nullptr;
   int count = 0;
   Datum array = PG_GETARG_DATUM(n);
-  Call([&] { deconstruct_array(DatumGetArrayTypeP(array), INT4OID, 4, true, TYPALIGN_INT, &elements, &nulls, &count); });
+  Call([&] {
+    deconstruct_array(DatumGetArrayTypeP(array), INT4OID, 4, true, TYPALIGN_INT, &elements, &nulls, &count);
+  });
   std::vector<int> items;
   for (int i = 0; i < count; ++i)
     if (!nulls[i]) items.push_back(DatumGetInt32(elements[i]));
@@ -54,9 +60,11 @@ inline std::optional<std::vector<int>> OptionalInt4ArrayArgument(FunctionCallInf
 }
 
 // Sends a message to the client and the log. Level: NOTICE, WARNING, INFO.
-inline void Report(int level, const std::string &message, const std::string &detail = "", const std::string &hint = "") {
+inline void Report(int level, const std::string &message, const std::string &detail = "",
+                   const std::string &hint = "") {
   Call([&] {
-    ereport(level, (errmsg_internal("%s", message.c_str()), detail.empty() ? 0 : errdetail_internal("%s", detail.c_str()),
+    ereport(level, (errmsg_internal("%s", message.c_str()),
+                    detail.empty() ? 0 : errdetail_internal("%s", detail.c_str()),
                     hint.empty() ? 0 : errhint("%s", hint.c_str())));
   });
 }

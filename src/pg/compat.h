@@ -1,5 +1,5 @@
-// Every difference between PostgreSQL 15, 16, 17 and 18 that this source meets, written so that the rest of the
-// source reads as if there were only the newest. No other file tests PG_VERSION_NUM.
+// Every difference between PostgreSQL 15, 16, 17 and 18 that this source meets, written so that the rest of
+// the source reads as if there were only the newest. No other file tests PG_VERSION_NUM.
 #pragma once
 
 #if PG_VERSION_NUM < 150000
@@ -54,20 +54,22 @@ inline void ExecutorRun(QueryDesc *query, ScanDirection direction, uint64 count)
 
 namespace prm::pg {
 
-// Calls a type's input function on data that may be bad. Returns false with the message in *error (palloc'd) for
-// a bad value. Before 16 there are no soft errors: the call needs a subtransaction of its own (pg/soft_input.cpp).
+// Calls a type's input function on data that may be bad. Returns false with the error (palloc'd) for a bad
+// value. Before 16 there are no soft errors: the call needs a subtransaction of its own (pg/soft_input.cpp).
 #if PG_VERSION_NUM >= 160000
 constexpr bool kHasSoftErrors = true;
-inline bool InputSoftly(FmgrInfo *input, char *text, Oid ioparam, int32 typmod, Datum *value, char **error) {
+inline bool InputSoftly(FmgrInfo *input, char *text, Oid ioparam, int32 typmod, Datum *value,
+                        ErrorData **error) {
   ErrorSaveContext escontext = {T_ErrorSaveContext};
   escontext.details_wanted = true;
-  if (InputFunctionCallSafe(input, text, ioparam, typmod, reinterpret_cast<Node *>(&escontext), value)) return true;
-  *error = escontext.error_data->message;
+  if (InputFunctionCallSafe(input, text, ioparam, typmod, reinterpret_cast<Node *>(&escontext), value))
+    return true;
+  *error = escontext.error_data;
   return false;
 }
 #else
 constexpr bool kHasSoftErrors = false;
-inline bool InputSoftly(FmgrInfo *, char *, Oid, int32, Datum *, char **) { return false; }
+inline bool InputSoftly(FmgrInfo *, char *, Oid, int32, Datum *, ErrorData **) { return false; }
 #endif
 
 // The permission entries of a query built by hand: an empty list from 16 on, nothing before.

@@ -4,17 +4,28 @@ namespace prm::pg {
 
 int Failure::SqlState(ErrorCode code) noexcept {
   switch (code) {
-    case ErrorCode::kInvalidArgument: return ERRCODE_INVALID_PARAMETER_VALUE;
-    case ErrorCode::kConnectionFailure: return ERRCODE_CONNECTION_FAILURE;
-    case ErrorCode::kTimeout: return ERRCODE_CONNECTION_EXCEPTION;
-    case ErrorCode::kAuthFailure: return ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
-    case ErrorCode::kPermissionDenied: return ERRCODE_INSUFFICIENT_PRIVILEGE;
-    case ErrorCode::kUnavailable: return ERRCODE_CANNOT_CONNECT_NOW;
-    case ErrorCode::kProtocol: return ERRCODE_PROTOCOL_VIOLATION;
-    case ErrorCode::kServerError: return ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
-    case ErrorCode::kCorruptData: return ERRCODE_DATA_CORRUPTED;
-    case ErrorCode::kUnsupported: return ERRCODE_FEATURE_NOT_SUPPORTED;
-    case ErrorCode::kTooLarge: return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+    case ErrorCode::kInvalidArgument:
+      return ERRCODE_INVALID_PARAMETER_VALUE;
+    case ErrorCode::kConnectionFailure:
+      return ERRCODE_CONNECTION_FAILURE;
+    case ErrorCode::kTimeout:
+      return ERRCODE_CONNECTION_EXCEPTION;
+    case ErrorCode::kAuthFailure:
+      return ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+    case ErrorCode::kPermissionDenied:
+      return ERRCODE_INSUFFICIENT_PRIVILEGE;
+    case ErrorCode::kUnavailable:
+      return ERRCODE_CANNOT_CONNECT_NOW;
+    case ErrorCode::kProtocol:
+      return ERRCODE_PROTOCOL_VIOLATION;
+    case ErrorCode::kServerError:
+      return ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
+    case ErrorCode::kCorruptData:
+      return ERRCODE_DATA_CORRUPTED;
+    case ErrorCode::kUnsupported:
+      return ERRCODE_FEATURE_NOT_SUPPORTED;
+    case ErrorCode::kTooLarge:
+      return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
   }
   return ERRCODE_INTERNAL_ERROR;
 }

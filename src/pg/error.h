@@ -36,7 +36,10 @@ class PgError : public std::exception {
 class Failure : public std::exception {
  public:
   Failure(int sqlstate, std::string message, std::string detail = {}, std::string hint = {})
-      : sqlstate_(sqlstate), message_(std::move(message)), detail_(std::move(detail)), hint_(std::move(hint)) {}
+      : sqlstate_(sqlstate),
+        message_(std::move(message)),
+        detail_(std::move(detail)),
+        hint_(std::move(hint)) {}
   // The taxonomy: which SQLSTATE a failure of the PostgreSQL-free half gets.
   explicit Failure(const Error &error)
       : Failure(SqlState(error.code), error.message, error.detail, error.hint) {}

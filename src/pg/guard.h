@@ -10,11 +10,11 @@ namespace prm::pg {
 [[noreturn]] void ThrowPending();
 
 // Runs `body`, a closure of plain C calls, and turns a PostgreSQL error into a PgError exception, so that the
-// destructors between here and the entry barrier run. The guard must be the deepest frame: nothing inside `body`
-// may own resources, throw or return anything but plain data. What was caught may only be rethrown, unless the
-// work stood in a subtransaction (pg/transaction.h) that is then rolled back: locks and buffers are still held.
-// The pattern follows pgrx (ffi.rs) and the rule stated in pg_ducklake #248; setjmp's second argument is 0 as in
-// PG_TRY.
+// destructors between here and the entry barrier run. The guard must be the deepest frame: nothing inside
+// `body` may own resources, throw or return anything but plain data. What was caught may only be rethrown,
+// unless the work stood in a subtransaction (pg/transaction.h) that is then rolled back: locks and buffers
+// are still held. The pattern follows pgrx (ffi.rs) and the rule stated in pg_ducklake #248; setjmp's second
+// argument is 0 as in PG_TRY.
 template <typename Body>
 auto Call(Body body) -> decltype(body()) {
   using R = decltype(body());

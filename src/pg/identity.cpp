@@ -20,8 +20,8 @@ Oid ExtensionOwner() {
 
 void SetLocal(const char *name, const char *value) {
   Call([&] {
-    (void)set_config_option(name, value, superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-                            0, false);
+    (void)set_config_option(name, value, superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION,
+                            GUC_ACTION_SAVE, true, 0, false);
   });
 }
 

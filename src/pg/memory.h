@@ -7,13 +7,13 @@
 
 namespace prm::pg {
 
-// A memory context that lives as long as the object. Everything palloc'd for one batch goes into one of these.
+// A memory context that lives as long as the object. Everything palloc'd for one batch goes into one of
+// these.
 class Context {
  public:
   explicit Context(const char *name) {
-    context_ = Call([&] {
-      return AllocSetContextCreateInternal(CurrentMemoryContext, name, ALLOCSET_DEFAULT_SIZES);
-    });
+    context_ = Call(
+        [&] { return AllocSetContextCreateInternal(CurrentMemoryContext, name, ALLOCSET_DEFAULT_SIZES); });
   }
   ~Context() { MemoryContextDelete(context_); }
   Context(const Context &) = delete;
@@ -39,13 +39,15 @@ class SwitchContext {
 
 // Datums in the current memory context; 53200/54000 when they do not fit.
 inline Datum TextDatum(Bytes text) {
-  return Call([&] { return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size()))); });
+  return Call(
+      [&] { return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size()))); });
 }
 inline Datum ByteaDatum(Bytes bytes) { return TextDatum(bytes); }  // the same varlena layout
 
 // The bytes of a text or bytea datum. Detoasted copies stay in the current memory context.
 inline Bytes DatumBytes(Datum datum) {
-  auto *varlena_value = Call([&] { return pg_detoast_datum_packed(reinterpret_cast<struct varlena *>(DatumGetPointer(datum))); });
+  auto *varlena_value = Call(
+      [&] { return pg_detoast_datum_packed(reinterpret_cast<struct varlena *>(DatumGetPointer(datum))); });
   return Bytes(VARDATA_ANY(varlena_value), VARSIZE_ANY_EXHDR(varlena_value));
 }
 

@@ -1,5 +1,5 @@
-// The one place that includes PostgreSQL's headers. Standard C++ headers come first: some of PostgreSQL's macros
-// (Min, Max, Abs, gettext, _) would break them.
+// The one place that includes PostgreSQL's headers. Standard C++ headers come first: some of PostgreSQL's
+// macros (Min, Max, Abs, gettext, _) would break them.
 #pragma once
 
 #include <algorithm>
@@ -30,9 +30,9 @@ extern "C" {
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_foreign_data_wrapper.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_foreign_table.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
@@ -48,18 +48,18 @@ extern "C" {
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/tlist.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
 #include "parser/analyze.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_relation.h"
 #include "parser/parse_target.h"
 #include "parser/parser.h"
 #include "parser/parsetree.h"
-#include "rewrite/rewriteManip.h"
 #include "pgstat.h"
 #include "postmaster/postmaster.h"
 #include "rewrite/rewriteHandler.h"
+#include "rewrite/rewriteManip.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
@@ -70,8 +70,8 @@ extern "C" {
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"

@@ -23,7 +23,6 @@ struct OptionRule {
 constexpr OptionRule kRules[] = {
     {"host", ForeignServerRelationId, OptionKind::kText},
     {"port", ForeignServerRelationId, OptionKind::kPort},
-    {"unix_socket", ForeignServerRelationId, OptionKind::kText},
     {"connect_timeout", ForeignServerRelationId, OptionKind::kSeconds},
     {"command_timeout", ForeignServerRelationId, OptionKind::kSeconds},
     {"username", UserMappingRelationId, OptionKind::kText},
@@ -33,10 +32,14 @@ constexpr OptionRule kRules[] = {
 
 const char *CatalogName(Oid catalog) {
   switch (catalog) {
-    case ForeignServerRelationId: return "server";
-    case UserMappingRelationId: return "user mapping";
-    case ForeignDataWrapperRelationId: return "foreign-data wrapper";
-    default: return "foreign table";
+    case ForeignServerRelationId:
+      return "server";
+    case UserMappingRelationId:
+      return "user mapping";
+    case ForeignDataWrapperRelationId:
+      return "foreign-data wrapper";
+    default:
+      return "foreign table";
   }
 }
 
@@ -51,7 +54,8 @@ std::string ValidOptions(Oid catalog) {
 std::optional<long> WholeNumber(const std::string &text, long least, long most) {
   long number = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || number < least || number > most) return std::nullopt;
+  if (error != std::errc() || end != text.data() + text.size() || number < least || number > most)
+    return std::nullopt;
   return number;
 }
 
@@ -67,6 +71,8 @@ void CheckOption(const std::string &name, const std::string &value, Oid catalog)
     throw Failure(ERRCODE_FDW_INVALID_OPTION_NAME,
                   "option \"" + name + "\" is not valid for a redis_migrate " + CatalogName(catalog), "",
                   ValidOptions(catalog));
+  if (name == "host" && value.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "host must not be empty");
   if (rule->kind == OptionKind::kPort && !WholeNumber(value, 1, 65535))
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "port \"" + value + "\" is not a number from 1 to 65535");
   if (rule->kind == OptionKind::kSeconds && !WholeNumber(value, 1, 86400))
@@ -94,10 +100,12 @@ std::string Lookup(const Options &options, const char *name) {
   return found == options.end() ? std::string() : found->second;
 }
 
-// The first line of a file on the server. The user who set the option was checked; the user who uses it is, too.
+// The first line of a file on the server. The user who set the option was checked; the user who uses it is,
+// too.
 std::string ReadPasswordFile(const std::string &path, Oid user) {
   if (!MayReadServerFiles(user))
-    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to read the password_file of the user mapping", "",
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                  "permission denied to read the password_file of the user mapping", "",
                   "Only roles with the privileges of pg_read_server_files may use it.");
   std::unique_ptr<FILE, int (*)(FILE *)> file(fopen(path.c_str(), "r"), fclose);
   char line[1024];
@@ -135,9 +143,10 @@ redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user)
                       " FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '…', port '6379').");
   ForeignDataWrapper *wrapper = Call([&] { return GetForeignDataWrapper(server->fdwid); });
   if (std::string(wrapper->fdwname) != kWrapper)
-    throw Failure(ERRCODE_WRONG_OBJECT_TYPE,
-                  "server \"" + server_name + "\" belongs to foreign-data wrapper \"" + wrapper->fdwname + "\"", "",
-                  "Use a server of foreign-data wrapper redis_migrate.");
+    throw Failure(
+        ERRCODE_WRONG_OBJECT_TYPE,
+        "server \"" + server_name + "\" belongs to foreign-data wrapper \"" + wrapper->fdwname + "\"", "",
+        "Use a server of foreign-data wrapper redis_migrate.");
   AclResult right =
       Call([&] { return object_aclcheck(ForeignServerRelationId, server->serverid, user, ACL_USAGE); });
   if (right != ACLCHECK_OK)
@@ -149,11 +158,13 @@ redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user)
   redis::ConnectionOptions options;
   options.host = where.count("host") ? where["host"] : "localhost";
   if (where.count("port")) options.port = static_cast<int>(*WholeNumber(where["port"], 1, 65535));
-  options.unix_path = Lookup(where, "unix_socket");
-  options.connect_timeout_ms =
-      where.count("connect_timeout") ? *WholeNumber(where["connect_timeout"], 1, 86400) * 1000 : settings::connect_timeout_ms;
-  options.command_timeout_ms =
-      where.count("command_timeout") ? *WholeNumber(where["command_timeout"], 1, 86400) * 1000 : settings::command_timeout_ms;
+  if (options.host.front() == '/') options.unix_path = options.host;  // as libpq does
+  options.connect_timeout_ms = where.count("connect_timeout")
+                                   ? *WholeNumber(where["connect_timeout"], 1, 86400) * 1000
+                                   : settings::connect_timeout_ms;
+  options.command_timeout_ms = where.count("command_timeout")
+                                   ? *WholeNumber(where["command_timeout"], 1, 86400) * 1000
+                                   : settings::command_timeout_ms;
   options.username = Lookup(who, "username");
   options.password = Lookup(who, "password");
   if (who.count("password_file")) options.password = ReadPasswordFile(who["password_file"], user);
@@ -168,15 +179,15 @@ std::unique_ptr<redis::Connection> OpenServer(const std::string &server, Oid use
 }  // namespace prm::pg
 
 // redis_migrate.fdw_validator(text[], oid): checks the options of servers and user mappings.
-// Errors: HV00D unknown option (the hint lists the valid ones), 22023 bad value, 42501 file options, 0A000 foreign
-// tables.
+// Errors: HV00D unknown option (the hint lists the valid ones), 22023 bad value, 42501 file options, 0A000
+// foreign tables.
 PRM_FUNCTION(fdw_validator) {
   using namespace prm::pg;
   Oid catalog = PG_GETARG_OID(1);
   List *definitions = Call([&] { return untransformRelOptions(PG_GETARG_DATUM(0)); });
   if (catalog == ForeignTableRelationId)
-    throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "foreign tables on a redis_migrate server are not supported", "",
-                  "Use redis_migrate.add_mapping to move keys into an ordinary table.");
+    throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "foreign tables on a redis_migrate server are not supported",
+                  "", "Use redis_migrate.add_mapping to move keys into an ordinary table.");
   for (const auto &[name, value] : ReadOptions(definitions)) CheckOption(name, value, catalog);
   PG_RETURN_VOID();
 }

@@ -7,18 +7,6 @@
 namespace prm::pg {
 namespace {
 
-struct InputFunction {
-  FmgrInfo function;
-  Oid ioparam;
-};
-
-// Looked up at each call: the type cache of fmgr is a syscache hit away.
-void Lookup(Oid type, InputFunction *input) {
-  Oid function;
-  getTypeInputInfo(type, &function, &input->ioparam);
-  fmgr_info(function, &input->function);
-}
-
 bool IsDataError(int sqlstate) {
   int category = ERRCODE_TO_CATEGORY(sqlstate);
   return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
@@ -27,34 +15,42 @@ bool IsDataError(int sqlstate) {
 
 }  // namespace
 
-Datum Input(Oid type, Bytes text) {
+InputFunction::InputFunction(Oid type) {
+  Call([&] {
+    Oid function;
+    getTypeInputInfo(type, &function, &ioparam_);
+    fmgr_info(function, &function_);
+  });
+}
+
+Datum InputFunction::Convert(Bytes text) {
   return Call([&] {
-    InputFunction input;
-    Lookup(type, &input);
     char *copy = pnstrdup(text.data(), text.size());
-    Datum value = InputFunctionCall(&input.function, copy, input.ioparam, -1);
+    Datum value = InputFunctionCall(&function_, copy, ioparam_, -1);
     pfree(copy);
     return value;
   });
 }
 
-bool TryInput(Oid type, Bytes text, Datum *value, std::string *message) {
+bool InputFunction::TryConvert(Bytes text, Datum *value, std::string *message) {
   if constexpr (kHasSoftErrors) {
-    char *error = nullptr;
+    ErrorData *error = nullptr;
     bool good = Call([&] {
-      InputFunction input;
-      Lookup(type, &input);
-      return InputSoftly(&input.function, pnstrdup(text.data(), text.size()), input.ioparam, -1, value, &error);
+      return InputSoftly(&function_, pnstrdup(text.data(), text.size()), ioparam_, -1, value, &error);
     });
-    if (!good) *message = error;
+    if (!good) {
+      *message = error->message;
+      if (error->detail != nullptr) *message += std::string(": ") + error->detail;
+    }
     return good;
   } else {
     try {
-      InSubtransaction([&] { *value = Input(type, text); });
+      InSubtransaction([&] { *value = Convert(text); });
       return true;
     } catch (const PgError &error) {
       if (!IsDataError(error.sqlstate())) throw;
       *message = error.what();
+      if (error.data()->detail != nullptr) *message += std::string(": ") + error.data()->detail;
       return false;
     }
   }
@@ -62,10 +58,12 @@ bool TryInput(Oid type, Bytes text, Datum *value, std::string *message) {
 
 }  // namespace prm::pg
 
-// redis_migrate.input_is_valid(value text, type regtype): whether text is a value of the type. NULL gives NULL.
+// redis_migrate.input_is_valid(value text, type regtype): whether text is a value of the type. NULL gives
+// NULL.
 PRM_FUNCTION(input_is_valid) {
   using namespace prm::pg;
   Datum value;
   std::string message;
-  PG_RETURN_BOOL(TryInput(PG_GETARG_OID(1), std::string(DatumBytes(PG_GETARG_DATUM(0))), &value, &message));
+  InputFunction input(PG_GETARG_OID(1));
+  PG_RETURN_BOOL(input.TryConvert(DatumBytes(PG_GETARG_DATUM(0)), &value, &message));
 }

@@ -6,12 +6,22 @@
 
 namespace prm::pg {
 
-// Calls the input function of `type` on text without zero bytes, in the current memory context.
-// Errors: those of the type, usually class 22.
-Datum Input(Oid type, Bytes text);
+// The input function of a type, looked up once. Values come in the current memory context; text has no zero
+// bytes.
+class InputFunction {
+ public:
+  explicit InputFunction(Oid type);
 
-// The same for text that may be bad: false, with the type's message, for a bad value. Other errors are thrown.
-// Before PostgreSQL 16 it costs a subtransaction.
-bool TryInput(Oid type, Bytes text, Datum *value, std::string *message);
+  // Errors: those of the type, usually class 22.
+  Datum Convert(Bytes text);
+
+  // For text that may be bad: false, with the type's message, for a bad value. Other errors are thrown.
+  // Before PostgreSQL 16 it costs a subtransaction.
+  bool TryConvert(Bytes text, Datum *value, std::string *message);
+
+ private:
+  FmgrInfo function_;
+  Oid ioparam_;
+};
 
 }  // namespace prm::pg

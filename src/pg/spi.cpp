@@ -39,8 +39,9 @@ template <typename Params>
 Rows ExecuteWith(const std::string &sql, const Params &params, bool read_only) {
   Arguments arguments(params);
   int code = Call([&] {
-    return SPI_execute_with_args(sql.c_str(), static_cast<int>(arguments.types.size()), arguments.types.data(),
-                                 arguments.values.data(), arguments.nulls.c_str(), read_only, 0);
+    return SPI_execute_with_args(sql.c_str(), static_cast<int>(arguments.types.size()),
+                                 arguments.types.data(), arguments.values.data(), arguments.nulls.c_str(),
+                                 read_only, 0);
   });
   if (code < 0) ThrowSpiFailure(code);
   return Rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
@@ -93,7 +94,8 @@ std::vector<std::string> Row::TextArray(int column) const {
   int count = 0;
   Datum array = Value(column);
   Call([&] {
-    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, nullptr, &count);
+    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, nullptr,
+                      &count);
   });
   for (int i = 0; i < count; ++i) items.emplace_back(DatumBytes(elements[i]));
   return items;

@@ -79,8 +79,10 @@ class Spi {
   Spi(const Spi &) = delete;
   Spi &operator=(const Spi &) = delete;
 
-  // Runs one statement and returns its rows and the number of rows processed. Errors are those of the statement.
-  static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {}, bool read_only = false);
+  // Runs one statement and returns its rows and the number of rows processed. Errors are those of the
+  // statement.
+  static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {},
+                      bool read_only = false);
   static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
   static void Commit();
 

@@ -22,8 +22,8 @@ class SnapshotScope {
   int exceptions_;
 };
 
-// Runs `body` inside a subtransaction. If it throws, the subtransaction is rolled back and the exception goes on:
-// this is the only place after which a PgError may be swallowed by the caller.
+// Runs `body` inside a subtransaction. If it throws, the subtransaction is rolled back and the exception goes
+// on: this is the only place after which a PgError may be swallowed by the caller.
 template <typename Body>
 void InSubtransaction(Body body) {
   MemoryContext const context = CurrentMemoryContext;

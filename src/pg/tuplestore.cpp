@@ -4,11 +4,13 @@
 
 namespace prm::pg {
 // SPI keeps the pointer, and after an error the connection that holds it may not be reachable until the
-// subtransaction is rolled back: the registration lives in the memory of the SQL call, and the next one of the same
-// name replaces it.
-NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows) : exceptions_(std::uncaught_exceptions()) {
+// subtransaction is rolled back: the registration lives in the memory of the SQL call, and the next one of
+// the same name replaces it.
+NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows)
+    : exceptions_(std::uncaught_exceptions()) {
   int code = Call([&] {
-    relation_ = static_cast<EphemeralNamedRelation>(MemoryContextAllocZero(EntryContext(), sizeof *relation_));
+    relation_ =
+        static_cast<EphemeralNamedRelation>(MemoryContextAllocZero(EntryContext(), sizeof *relation_));
     relation_->md.name = const_cast<char *>(name);
     relation_->md.reliddesc = InvalidOid;
     relation_->md.tupdesc = desc;
@@ -22,7 +24,8 @@ NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows) : 
     return result;
   });
   if (code != SPI_OK_REL_REGISTER)
-    throw Failure(ERRCODE_INTERNAL_ERROR, std::string("could not register ") + name + ": " + SPI_result_code_string(code));
+    throw Failure(ERRCODE_INTERNAL_ERROR,
+                  std::string("could not register ") + name + ": " + SPI_result_code_string(code));
 }
 
 NamedRows::~NamedRows() {

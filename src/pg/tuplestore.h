@@ -12,7 +12,8 @@ class Tuplestore {
   Tuplestore() {
     store_ = Call([] { return tuplestore_begin_heap(true, false, work_mem); });
   }
-  // Ended here also after an error: an aborted transaction would keep its memory and files until the session ends.
+  // Ended here also after an error: an aborted transaction would keep its memory and files until the session
+  // ends.
   ~Tuplestore() { tuplestore_end(store_); }
   Tuplestore(const Tuplestore &) = delete;
   Tuplestore &operator=(const Tuplestore &) = delete;
@@ -33,11 +34,12 @@ class Tuplestore {
   Tuplestorestate *store_;
 };
 
-// The planner's estimate of the rows in a batch. 0 would make it choose nested loops, the true number of a large
-// batch a hash of the whole target.
+// The planner's estimate of the rows in a batch. 0 would make it choose nested loops, the true number of a
+// large batch a hash of the whole target.
 constexpr double kEstimatedBatchRows = 1000;
 
-// Makes a tuplestore visible to SQL under a name, as transition tables are, for a scope. Needs an SPI connection.
+// Makes a tuplestore visible to SQL under a name, as transition tables are, for a scope. Needs an SPI
+// connection.
 class NamedRows {
  public:
   NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows);

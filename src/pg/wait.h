@@ -1,5 +1,5 @@
-// How a PostgreSQL session waits for the network: on its latch as well, so that cancel, terminate, postmaster death
-// and barriers of other sessions' DROP DATABASE take effect at once.
+// How a PostgreSQL session waits for the network: on its latch as well, so that cancel, terminate, postmaster
+// death and barriers of other sessions' DROP DATABASE take effect at once.
 #pragma once
 
 #include "pg/guard.h"
@@ -7,7 +7,8 @@
 
 namespace prm::pg {
 
-// Throws PgError when the wait is cancelled. Holds no snapshot while it waits, unless the caller's query does.
+// Throws PgError when the wait is cancelled. Holds no snapshot while it waits, unless the caller's query
+// does.
 class LatchWaiter : public redis::Waiter {
  public:
   int Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms) override;

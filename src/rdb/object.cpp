@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstring>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "rdb/encoded_string.h"
 #include "rdb/intset.h"
@@ -185,9 +187,11 @@ Status DecodeHash(ByteReader& reader, ValueVisitor& visitor) {
   });
 }
 
+// Written from the highest score to the lowest, ties too (rdb.c, rdbSaveObject), where listpacks go upwards.
 Status DecodeZset2(ByteReader& reader, ValueVisitor& visitor) {
   std::string scratch;
-  return DecodeSequence(reader, [&]() -> Status {
+  std::vector<std::pair<std::string, double>> members;
+  Status decoded = DecodeSequence(reader, [&]() -> Status {
     Bytes member;
     uint64_t bits = 0;
     PRM_RETURN_IF_ERROR(ReadString(reader, scratch, member));
@@ -195,9 +199,11 @@ Status DecodeZset2(ByteReader& reader, ValueVisitor& visitor) {
     double score = 0;
     static_assert(sizeof(score) == sizeof(bits));
     std::memcpy(&score, &bits, sizeof(score));
-    visitor.OnZsetMember(member, score);
+    members.emplace_back(member, score);
     return {};
   });
+  for (auto entry = members.rbegin(); entry != members.rend(); ++entry) visitor.OnZsetMember(entry->first, entry->second);
+  return decoded;
 }
 
 }  // namespace

@@ -17,9 +17,8 @@ constexpr int kMaxReads = 3;
 // Before Redis 7.0 an expiry is computed from two clock readings; such a difference is no change.
 constexpr int64_t kExpiryToleranceMs = 1000;
 
-// How many batches of names are under way: sizes of one half are asked while the values of the other are
-// read.
-constexpr size_t kBatchesAhead = 2;
+// How many batches of names are under way, see WorkAhead.
+constexpr size_t kBatchesAhead = 3;
 
 // A batch ends after so many names even if the filter wants few of them, so that the position is stored now
 // and then.
@@ -157,22 +156,15 @@ Status ScanSource::Fill(Batch& batch) {
   return {};
 }
 
-// Leaves Redis with the reads of the next batch. Their names must be known for that, and each SCAN needs the
-// cursor of the one before: so names come first here, not queued behind values, and the reads are sent off
-// last.
+// Leaves Redis with work for as long as the caller is busy: the reads of the next batch, and behind them the
+// sizes of the one after it and the next page of names. Each of them needs the answers to the one before, so
+// three batches are under way. What is answered here was asked a batch ago.
 Status ScanSource::WorkAhead() {
-  const auto has_names = [this] {
-    return slots_.size() - sizing_ >= options_.batch_keys ||
-           bytes_in_flight_ + sized_bytes_ >= options_.bytes_in_flight ||
-           page_ends_.size() * static_cast<size_t>(options_.scan_count) >=
-               kBatchesAhead * options_.batch_keys;
-  };
-  PlanNames();
-  while (!has_names() && (scanning_ || sizing_ > 0)) {
+  while (!requests_.empty() && requests_.front().command != Command::kRead) {
     PRM_RETURN_IF_ERROR(Answer());
-    PlanNames();
   }
   PlanReads();
+  PlanNames();
   connection_.Flush();
   return {};
 }
@@ -202,7 +194,6 @@ void ScanSource::PlanReads() {
     if (slot.stage != Stage::kSized) continue;
     if (bytes_in_flight_ > 0 && bytes_in_flight_ + slot.size > options_.bytes_in_flight) return;
     slot.stage = Stage::kReading;
-    sized_bytes_ -= slot.size;
     bytes_in_flight_ += slot.size;
     AskValue(next_read_);
   }
@@ -300,7 +291,6 @@ Status ScanSource::TakePage(const redis::ReplyView& names) {
       continue;
     }
     ++unfinished_;
-    ++sizing_;
     AskSize(has_memory_usage_ ? Command::kMemoryUsage : Command::kStrlen, end_slot() - 1);
   }
   return {};
@@ -334,7 +324,6 @@ Status ScanSource::AnswerSize(const Request& request) {
   } else {
     return UnknownReply("MEMORY");
   }
-  --sizing_;
   Finish(slot);
   return {};
 }
@@ -342,8 +331,6 @@ Status ScanSource::AnswerSize(const Request& request) {
 void ScanSource::SetSize(Slot& slot, uint64_t size) {
   slot.size = size;
   slot.stage = Stage::kSized;
-  --sizing_;
-  sized_bytes_ += size;
 }
 
 void ScanSource::Finish(Slot& slot) {

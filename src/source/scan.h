@@ -140,8 +140,6 @@ class ScanSource : public Source {
   uint64_t first_slot_ = 0;
   uint64_t next_read_ = 0;    // the first slot whose value has not been asked for
   uint64_t unfinished_ = 0;   // slots that are not kDone
-  uint64_t sizing_ = 0;       // slots that are kSizing
-  uint64_t sized_bytes_ = 0;  // sizes of the slots that are kSized
   uint64_t name_bytes_ = 0;   // of slots_
   uint64_t bytes_in_flight_ = 0;
   std::deque<PageEnd> page_ends_;

@@ -54,8 +54,9 @@ bool SendAll(int fd, const char* bytes, size_t size) {
 
 }  // namespace
 
-RedisProxy::RedisProxy(int server_port, std::function<void(const std::vector<Arguments>&)> before)
-    : before_(std::move(before)), thread_([this, server_port] { Serve(server_port); }) {}
+RedisProxy::RedisProxy(int server_port, std::function<void(const std::vector<Arguments>&)> before,
+                       std::chrono::milliseconds delay)
+    : before_(std::move(before)), delay_(delay), thread_([this, server_port] { Serve(server_port); }) {}
 
 RedisProxy::~RedisProxy() {
   shutdown(listener_.fd(), SHUT_RDWR);
@@ -102,6 +103,7 @@ bool RedisProxy::Forward(const std::string& command) {
   for (;;) {
     char buffer[65536];
     const ssize_t count = recv(server_, buffer, sizeof(buffer), 0);
+    std::this_thread::sleep_for(delay_);
     if (count <= 0 || !SendAll(client_, buffer, static_cast<size_t>(count))) return false;
     void* reply = nullptr;
     if (redisReaderFeed(reader.get(), buffer, static_cast<size_t>(count)) != REDIS_OK ||

@@ -2,6 +2,7 @@
 // something between two commands of a pipeline, and see what the client has asked for ahead.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <thread>
@@ -18,7 +19,8 @@ class RedisProxy {
   // `before` is called on the proxy's thread for each command before it is handed over: the commands before
   // it have been carried out, and `queue` holds it and all that the client has sent after it. One client is
   // served.
-  RedisProxy(int server_port, std::function<void(const std::vector<Arguments>& queue)> before);
+  RedisProxy(int server_port, std::function<void(const std::vector<Arguments>& queue)> before,
+             std::chrono::milliseconds delay = {});
 
   // The client must have closed its connection.
   ~RedisProxy();
@@ -31,6 +33,7 @@ class RedisProxy {
 
   Listener listener_;
   std::function<void(const std::vector<Arguments>&)> before_;
+  std::chrono::milliseconds delay_;
   int client_ = -1;
   int server_ = -1;
   std::thread thread_;

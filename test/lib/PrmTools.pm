@@ -1,0 +1,241 @@
+# More for the TAP tests: statements that run beside the test, and a proxy that treats a Redis badly.
+#
+#   use PrmTools;
+#   my $call = start_sql($node, "CALL redis_migrate.run('shop')");
+#   wait_until('the first batch', sub { ... });
+#   my ($stdout, $stderr) = $call->finish;
+#   my $proxy = PrmTools::Proxy->new($redis->port);      # listens on $proxy->port
+#   $proxy->tell('hold');                                # nothing passes from now on
+
+package PrmTools;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use IPC::Run ();
+use PostgreSQL::Test::Utils;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(start_sql wait_until elapsed sql_error last_run);
+
+# Starts psql with the statements, each a transaction of its own. Ends it when the object goes.
+sub start_sql
+{
+    my ($node, $sql, %options) = @_;
+    my $self = bless { out => '', err => '' }, 'PrmTools::Sql';
+    my $input = "\\set VERBOSITY verbose\n$sql\n";
+    $self->{name} = $options{name} // 'prm';
+    local $ENV{PGAPPNAME} = $self->{name};
+    my @command = ('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-f', '-');
+    push @command, '-U', $options{user} if $options{user};
+    $self->{run} = IPC::Run::start(\@command, '<', \$input, '>', \$self->{out}, '2>', \$self->{err});
+    return $self;
+}
+
+# Polls until the condition holds; dies after a minute.
+sub wait_until
+{
+    my ($what, $condition) = @_;
+    my $end = time + 60;
+    while (time < $end)
+    {
+        return 1 if $condition->();
+        usleep(10_000);
+    }
+    die "waited in vain for: $what\n";
+}
+
+# Seconds that the code took.
+sub elapsed
+{
+    my ($code) = @_;
+    my $start = time;
+    $code->();
+    return time - $start;
+}
+
+# What psql prints to stderr for the statements, verbose: SQLSTATE, DETAIL, HINT. NOTICEs are not shown.
+sub sql_error
+{
+    my ($node, $sql, %options) = @_;
+    my $err = '';
+    $node->psql('postgres', "\\set VERBOSITY verbose\nSET client_min_messages = error;\n$sql",
+        stderr => \$err, on_error_stop => 0, %options);
+    return $err;
+}
+
+# Columns of the last run of a migration, as psql prints them.
+sub last_run
+{
+    my ($node, $migration, $columns) = @_;
+    return $node->safe_psql('postgres',
+        "SELECT $columns FROM redis_migrate.runs WHERE migration = '$migration' ORDER BY run_id DESC LIMIT 1");
+}
+
+package PrmTools::Sql;
+
+use strict;
+use warnings;
+
+# Whether psql still runs.
+sub running { my ($self) = @_; $self->{run}->pump_nb; return $self->{run}->pumpable; }
+
+# What psql wrote, when it has ended.
+sub finish
+{
+    my ($self) = @_;
+    my $run = delete $self->{run};
+    $run->finish;
+    return ($self->{out}, $self->{err});
+}
+
+sub DESTROY
+{
+    my ($self) = @_;
+    $self->{run}->kill_kill if $self->{run};
+    return;
+}
+
+package PrmTools::Proxy;
+
+use strict;
+use warnings;
+
+use IO::Select       ();
+use IO::Socket::INET ();
+use POSIX            ();
+use Socket           qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
+use Time::HiRes      ();
+
+my @proxies;
+
+# Forwards connections to 127.0.0.1:$port, in a process of its own. It obeys:
+#   pass            forward everything (as at first)
+#   hold            forward nothing
+#   hold_on TEXT    forward until a request contains TEXT; hold that and all that follows
+#   rate BYTES      forward so many bytes of replies per second
+#   drop            close all connections
+sub new
+{
+    my ($class, $port) = @_;
+    my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 16, ReuseAddr => 1) or die "listen: $!\n";
+    socketpair(my $ours, my $theirs, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die "socketpair: $!\n";
+    $ours->autoflush(1);
+    my $pid = fork() // die "fork: $!\n";
+    if ($pid == 0)
+    {
+        close $ours;
+        $SIG{TERM} = $SIG{INT} = 'DEFAULT';
+        eval { _serve($listener, $theirs, $port) };
+        POSIX::_exit(0);
+    }
+    close $theirs;
+    my $self = bless { pid => $pid, control => $ours, port => $listener->sockport, owner => $$ }, $class;
+    push @proxies, $self;
+    return $self;
+}
+
+sub port { my ($self) = @_; return $self->{port}; }
+sub host { return '127.0.0.1'; }
+
+# Gives an order and waits until it is in force.
+sub tell
+{
+    my ($self, $order) = @_;
+    syswrite $self->{control}, "$order\n" or die "the proxy is gone\n";
+    my $answer = readline $self->{control};
+    chomp $answer;
+    return $answer;
+}
+
+# Whether hold_on has met its text.
+sub holds { my ($self) = @_; return $self->tell('holds?') eq 'yes'; }
+
+sub _serve
+{
+    my ($listener, $control, $port) = @_;
+    my ($mode, $text, $rate, $holds) = ('pass', '', 0, 0);
+    my $select = IO::Select->new($listener, $control);
+    my (%peer, %is_client);
+    my $allowance = 0;
+    my $last = Time::HiRes::time();
+    my $close = sub {
+        my ($handle) = @_;
+        for my $end ($handle, delete $peer{$handle}) { $select->remove($end); close $end if $end; }
+        return;
+    };
+    for (;;)
+    {
+        my $now = Time::HiRes::time();
+        $allowance += ($now - $last) * $rate;
+        $allowance = $rate / 10 if $allowance > $rate / 10;
+        $last = $now;
+        for my $handle ($select->can_read(0.02))
+        {
+            if ($handle == $listener)
+            {
+                my $client = $listener->accept or next;
+                my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port);
+                if (!$server) { close $client; next; }
+                ($peer{$client}, $peer{$server}, $is_client{$client}) = ($server, $client, 1);
+                $select->add($client, $server);
+            }
+            elsif ($handle == $control)
+            {
+                sysread($control, my $order, 1000) or return;
+                chomp $order;
+                my $answer = 'ok';
+                if ($order eq 'holds?') { $answer = $holds ? 'yes' : 'no'; }
+                elsif ($order eq 'drop') { $close->($_) for grep { $peer{$_} && $is_client{$_} } $select->handles; }
+                else
+                {
+                    ($mode, my $argument) = split / /, $order, 2;
+                    ($holds, $text, $rate) = ($mode eq 'hold', '', 0);
+                    $text = $argument if $mode eq 'hold_on';
+                    $rate = $argument if $mode eq 'rate';
+                }
+                syswrite $control, "$answer\n";
+            }
+            elsif ($peer{$handle})
+            {
+                if ($holds) { Time::HiRes::usleep(1000); next; }
+                my $from_client = $is_client{$handle};
+                my $limit = 65536;
+                if ($rate && !$from_client)
+                {
+                    if ($allowance < 1) { Time::HiRes::usleep(1000); next; }
+                    $limit = int $allowance;
+                }
+                if ($text ne '' && $from_client)
+                {
+                    recv($handle, my $peek, 65536, Socket::MSG_PEEK());
+                    if (index($peek, $text) >= 0) { $holds = 1; next; }
+                }
+                my $bytes = sysread($handle, my $data, $limit);
+                if (!$bytes) { $close->($handle); next; }
+                $allowance -= $bytes if !$from_client;
+                my $to = $peer{$handle};
+                while (length $data)
+                {
+                    my $written = syswrite($to, $data) or last;
+                    substr($data, 0, $written) = '';
+                }
+            }
+        }
+    }
+}
+
+END
+{
+    my $status = $?;
+    for my $proxy (@proxies)
+    {
+        next if $proxy->{owner} != $$;
+        kill 'KILL', $proxy->{pid};
+        waitpid $proxy->{pid}, 0;
+    }
+    $? = $status;
+}
+
+1;

@@ -1,0 +1,93 @@
+// SQL functions that fail in every way in which C++ code inside the server can fail. test/t/010_bridge.pl
+// calls them.
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "pg/entry.h"
+#include "pg/memory.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+
+extern "C" {
+PG_MODULE_MAGIC;
+}
+
+namespace {
+
+int alive = 0;
+
+// Counts its instances; large, so that a skipped destructor shows in the size of the process as well.
+class Counted {
+ public:
+  Counted() : payload_(10000, 'x') { ++alive; }
+  ~Counted() { --alive; }
+  Counted(const Counted &) = delete;
+  Counted &operator=(const Counted &) = delete;
+
+ private:
+  std::string payload_;
+};
+
+std::string Text(FunctionCallInfo fcinfo, int n) {
+  return PG_ARGISNULL(n) ? std::string() : std::string(prm::pg::DatumBytes(PG_GETARG_DATUM(n)));
+}
+
+int SqlState(const std::string &text) { return MAKE_SQLSTATE(text[0], text[1], text[2], text[3], text[4]); }
+
+// Executes SQL below `depth` frames, each of which owns an object.
+void ExecuteBelow(int depth, const std::string &sql) {
+  Counted counted;
+  if (depth > 0) return ExecuteBelow(depth - 1, sql);
+  prm::pg::Spi spi;
+  prm::pg::Spi::Execute(sql);
+}
+
+}  // namespace
+
+// bridge_raise(kind, sqlstate, message, detail, hint): kind is failure, postgres, runtime_error, bad_alloc or
+// int.
+PRM_FUNCTION(bridge_raise) {
+  using namespace prm::pg;
+  Counted counted;
+  std::string kind = Text(fcinfo, 0), message = Text(fcinfo, 2), detail = Text(fcinfo, 3),
+              hint = Text(fcinfo, 4);
+  if (kind == "failure") throw Failure(SqlState(Text(fcinfo, 1)), message, detail, hint);
+  if (kind == "runtime_error") throw std::runtime_error(message);
+  if (kind == "bad_alloc") throw std::bad_alloc();
+  if (kind == "int") throw 42;
+  int sqlstate = SqlState(Text(fcinfo, 1));
+  Call([&] {
+    ereport(ERROR, (errcode(sqlstate), errmsg("%s", message.c_str()), errdetail("%s", detail.c_str()),
+                    errhint("%s", hint.c_str())));
+  });
+  PG_RETURN_VOID();
+}
+
+// bridge_execute(sql, depth): runs a statement under frames that own objects; its error goes on to the
+// caller.
+PRM_FUNCTION(bridge_execute) {
+  ExecuteBelow(PG_GETARG_INT32(1), Text(fcinfo, 0));
+  PG_RETURN_VOID();
+}
+
+// bridge_try(sql, depth) → text: the same in a subtransaction; returns the SQLSTATE of the error, '00000'
+// without one.
+PRM_FUNCTION(bridge_try) {
+  using namespace prm::pg;
+  std::string sqlstate = "00000";
+  try {
+    InSubtransaction([&] { ExecuteBelow(PG_GETARG_INT32(1), Text(fcinfo, 0)); });
+  } catch (const PgError &error) {
+    sqlstate = SqlStateText(error.sqlstate());
+  }
+  return TextDatum(sqlstate);
+}
+
+// bridge_alive() → integer: objects whose destructor has not run.
+PRM_FUNCTION(bridge_alive) { PG_RETURN_INT32(alive); }
+
+// bridge_is_clean() → boolean: no exception is being handled or thrown.
+PRM_FUNCTION(bridge_is_clean) {
+  PG_RETURN_BOOL(std::current_exception() == nullptr && std::uncaught_exceptions() == 0);
+}
