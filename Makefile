@@ -48,3 +48,8 @@ print-compile:
 	@echo '$(PRM_COMPILE)'
 
 .PHONY: print-compile
+
+# Medians beside COPY and a script, on servers of its own; not a test.
+bench:
+	test/bench/run $(BENCH_OPTIONS)
+.PHONY: bench

@@ -173,11 +173,12 @@ COMMENT ON TABLE redis_migrate.ledger IS
 CREATE TABLE redis_migrate.seen_row (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     mapping_id bigint NOT NULL,
-    row_key    text NOT NULL
+    row_key    text NOT NULL,
+    lost       boolean NOT NULL
 );
 CREATE INDEX seen_row_run ON redis_migrate.seen_row (run_id, mapping_id);
 COMMENT ON TABLE redis_migrate.seen_row IS
-    'Rows that a run with prune => true has met; emptied when it ends. What is not here was not in Redis';
+    'Rows that a run with prune => true has met; emptied when it ends. What is not here was not in Redis. lost: met by a key that does not own the row';
 
 DO $$
 DECLARE

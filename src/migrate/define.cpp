@@ -1,5 +1,7 @@
 // The SQL functions that define migrations. Everything is checked here, so that a run meets only bad data.
+#include "migrate/ledger.h"
 #include "migrate/mapping_query.h"
+#include "migrate/migration_lock.h"
 #include "migrate/routing.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -50,6 +52,10 @@ void CheckDatabases(const std::optional<std::vector<int>> &databases) {
                     "database " + std::to_string(database) + " is not a database number");
 }
 
+bool IsConflictKeyword(const std::string &on_conflict) {
+  return on_conflict == "update" || on_conflict == "nothing" || on_conflict == "fill";
+}
+
 void CheckOptions(const Mapping &mapping) {
   PriorityRank(mapping.priority);
   pg::CheckKeyword(mapping.mode, "mode", {"upsert", "update"});
@@ -67,8 +73,7 @@ void CheckOptions(const Mapping &mapping) {
   if (mapping.atomic == "element" && !mapping.expand)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "atomic 'element' needs expand",
                   "Without it a key is one element.", "Add expand => 'elements'.");
-  if (mapping.on_conflict != "update" && mapping.on_conflict != "nothing" && mapping.on_conflict != "fill")
-    ParseSetList(mapping.on_conflict, "on_conflict");
+  if (!IsConflictKeyword(mapping.on_conflict)) ParseSetList(mapping.on_conflict, "on_conflict");
   if (mapping.on_delete != "delete" && mapping.on_delete != "keep")
     ParseSetList(mapping.on_delete, "on_delete");
 }
@@ -135,7 +140,11 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
   CheckKeyColumns(target, mapping.key_columns);
   BatchShape shape(pattern, ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
+  // What inserts no rows deletes none.
+  if (mapping.mode == "update" && mapping.on_delete == "delete") mapping.on_delete = "keep";
   Writer writer(mapping, target, query.facts().columns);
+  if (!IsConflictKeyword(mapping.on_conflict)) writer.CheckStatements(query.row_desc());
+  Ledger(mapping, target).CheckDeleteStatement();
   for (const std::string &warning : query.facts().warnings)
     pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
   bool apart = RowsTellKeysApart(mapping, pattern, query.facts());
@@ -170,13 +179,17 @@ void UseSessionSettings(Mapping &mapping, const std::string &source_timezone) {
   mapping.intervalstyle = Setting("intervalstyle");
 }
 
-// Checks under the settings that the mapping will run with.
-void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
-  pg::LocalSettings settings;
+void UseMappingSettings(const Mapping &mapping, pg::LocalSettings &settings) {
   settings.Set("search_path", mapping.search_path);
   settings.Set("timezone", mapping.timezone);
   settings.Set("datestyle", mapping.datestyle);
   settings.Set("intervalstyle", mapping.intervalstyle);
+}
+
+// Checks under the settings that the mapping will run with.
+void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
+  pg::LocalSettings settings;
+  UseMappingSettings(mapping, settings);
   CheckMapping(migration, mapping);
   InDependencyOrder(With(migration, mapping));
 }
@@ -221,13 +234,13 @@ Mapping &FindMapping(Migration &migration, const std::string &name) {
 // The condition as PostgreSQL parses it over the target's columns. Errors: those of the condition.
 void CheckCondition(const Mapping &mapping, const std::string &condition) {
   pg::LocalSettings settings;
-  settings.Set("search_path", mapping.search_path);
+  UseMappingSettings(mapping, settings);
   Target target = LoadTarget(mapping.target, mapping.name);
   BatchShape shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
   pg::Tuplestore empty;
   pg::NamedRows named(kRowsName, query.row_desc(), empty.get());
-  Spi::Execute("SELECT (" + condition + ") IS NOT TRUE FROM redis_rows");
+  Spi::Execute("SELECT FROM redis_rows WHERE (" + condition + "\n) IS NOT TRUE");
 }
 
 std::string NameArgument(FunctionCallInfo fcinfo, int n) {
@@ -300,6 +313,7 @@ PRM_FUNCTION(alter_migration) {
 PRM_FUNCTION(drop_migration) {
   pg::Spi spi;
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  LockForChange(migration.name);
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run", "archived_key", "migration"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
@@ -354,7 +368,8 @@ PRM_FUNCTION(alter_mapping) {
   pg::Spi spi;
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
-  std::string const old_pattern = mapping.pattern;
+  LockForChange(migration.name);
+  Mapping const old = mapping;
   auto change = [&](int n, std::string &property) {
     if (auto given = pg::OptionalTextArgument(fcinfo, n)) property = *given;
   };
@@ -378,7 +393,7 @@ PRM_FUNCTION(alter_mapping) {
     UseSessionSettings(mapping, source_timezone);
   else
     mapping.timezone = source_timezone;
-  if (mapping.pattern != old_pattern) ReportOverlaps(migration, ParsePattern(mapping.pattern));
+  if (mapping.pattern != old.pattern) ReportOverlaps(migration, ParsePattern(mapping.pattern));
   CheckUnderSettings(migration, mapping);
   for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
   pg::AsExtensionOwner as_owner;
@@ -386,6 +401,9 @@ PRM_FUNCTION(alter_mapping) {
                    ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
                    "$21, $22) WHERE migration = $1 AND mapping = $2",
                MappingParams(migration.name, mapping));
+  // What the ledger says of rows elsewhere, or of rows by other columns, would be taken for rows of the target.
+  if (!mapping.ledger || mapping.target != old.target || mapping.key_columns != old.key_columns)
+    Spi::Execute("DELETE FROM redis_migrate.ledger WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
   Touch(migration.name);
   PG_RETURN_VOID();
 }
@@ -400,6 +418,7 @@ PRM_FUNCTION(drop_mapping) {
       throw Failure(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
                     "mapping \"" + other.name + "\" depends on mapping \"" + mapping.name + "\"", "",
                     "Drop \"" + other.name + "\" first, or change its depends_on.");
+  LockForChange(migration.name);
   pg::AsExtensionOwner as_owner;
   Spi::Execute("DELETE FROM redis_migrate.mapping WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
   Touch(migration.name);
@@ -502,7 +521,7 @@ PRM_FUNCTION(migration_sql) {
                     (migration.databases ? ", databases => " + numbers(*migration.databases) : "") + ");\n";
   for (const Mapping *mapping : InDependencyOrder(migration)) {
     // The settings under which the query was defined are part of what it means.
-    sql += "SET search_path = " + mapping->search_path + ";\nSET datestyle = " + literal(mapping->datestyle) +
+    sql += "SELECT pg_catalog.set_config('search_path', " + literal(mapping->search_path) + ", false);\nSET datestyle = " + literal(mapping->datestyle) +
            ";\nSET intervalstyle = " + literal(mapping->intervalstyle) + ";\n";
     sql += "SELECT redis_migrate.add_mapping(" + name + ", " + literal(mapping->name) + ", " +
            literal(mapping->pattern) + ", " + literal(mapping->target) + ",\n  " + literal(mapping->query) +

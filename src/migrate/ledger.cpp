@@ -38,10 +38,28 @@ std::string Ledger::RowKeyExpression(const std::string &alias) const {
 
 std::string Ledger::DeleteStatement() const {
   if (on_delete_ == "delete") return "DELETE FROM " + target_ + " AS target";
-  return "UPDATE " + target_ + " AS target SET " + on_delete_;
+  // A line of its own: a comment in the list must not swallow what follows.
+  return "UPDATE " + target_ + " AS target SET " + on_delete_ + "\n";
 }
 
+// The text of a row's identity must be the same in every session, or rows would look new and their old selves
+// obsolete.
+class CanonicalText {
+ public:
+  CanonicalText() {
+    settings_.Set("timezone", "UTC");
+    settings_.Set("datestyle", "ISO, YMD");
+    settings_.Set("intervalstyle", "postgres");
+    settings_.Set("bytea_output", "hex");
+    settings_.Set("extra_float_digits", "1");
+  }
+
+ private:
+  pg::LocalSettings settings_;
+};
+
 std::vector<IdentifiedRow> Ledger::Identify() const {
+  CanonicalText canonical;
   pg::Rows rows = Spi::Execute("SELECT excluded.redis_row, " + RowKeyExpression("excluded") +
                                " FROM redis_rows AS excluded");
   std::vector<IdentifiedRow> identified;
@@ -116,28 +134,43 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
   return result;
 }
 
-int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys) const {
-  if (row_keys.empty()) return 0;
+std::string Ledger::HasIdentity(const std::string &alias, const std::string &row_key) const {
   std::string condition;
   for (size_t i = 0; i < keys_.size(); ++i) {
     const TargetColumn &key = keys_[i];
+    // With the length left open: CAST AS character means character(1).
     const char *type = pg::Call([&] {
-      return const_cast<const char *>(format_type_extended(key.type, -1, FORMAT_TYPE_FORCE_QUALIFY));
+      return const_cast<const char *>(
+          format_type_extended(key.type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
     });
-    std::string value = "CAST(gone.row_key[" + std::to_string(i + 1) + "] AS " + type + ")";
-    std::string column = "target." + QuoteIdentifier(key.name);
+    std::string value = "CAST(" + row_key + "[" + std::to_string(i + 1) + "] AS " + type + ")";
+    std::string column = alias + "." + QuoteIdentifier(key.name);
     condition += condition.empty() ? "" : " AND ";
     condition += key.not_null
                      ? column + " = " + value
                      : "(" + column + " = " + value + " OR " + column + " IS NULL AND " + value + " IS NULL)";
   }
+  return condition;
+}
+
+int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys,
+                         const std::vector<std::string> &except) const {
+  if (row_keys.empty()) return 0;
   return static_cast<int64>(
       Spi::Execute(
           DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
               "(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest($1) AS k) AS gone WHERE " +
-              condition,
-          {SqlParam::TextArray(row_keys)})
+              HasIdentity("target", "gone.row_key") +
+              " AND NOT EXISTS (SELECT FROM (SELECT k::pg_catalog.text[] AS row_key FROM "
+              "pg_catalog.unnest($2) AS k) AS kept WHERE " +
+              HasIdentity("target", "kept.row_key") + ")",
+          {SqlParam::TextArray(row_keys), SqlParam::TextArray(except)})
           .processed());
+}
+
+void Ledger::CheckDeleteStatement() const {
+  if (on_delete_ == "delete" || on_delete_ == "keep") return;
+  Spi::Execute("EXPLAIN " + DeleteStatement() + " WHERE false");
 }
 
 }  // namespace prm::migrate

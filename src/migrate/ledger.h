@@ -40,11 +40,17 @@ class Ledger {
   std::vector<std::string> TakeObsolete(const std::vector<KeyName> &keys,
                                         const std::vector<IdentifiedRow> &yielded);
 
-  // Deletes rows of the target by identity, or changes them as on_delete says. Returns how many there were.
-  int64 DeleteRows(const std::vector<std::string> &row_keys) const;
+  // Deletes rows of the target by identity, or changes them as on_delete says; rows that are equal to one of
+  // `except` stay, though their text may differ, as that of 1.0 and 1.00. Returns how many there were.
+  int64 DeleteRows(const std::vector<std::string> &row_keys, const std::vector<std::string> &except = {}) const;
+
+  // Checks a SET list of on_delete against the target. Errors: those of its expressions.
+  void CheckDeleteStatement() const;
 
   // "ARRAY[alias.a::text, …]::text"
   std::string RowKeyExpression(const std::string &alias) const;
+  // "alias.a = CAST(row_key[1] AS type) AND …", where row_key is an expression of type text[].
+  std::string HasIdentity(const std::string &alias, const std::string &row_key) const;
   // "DELETE FROM target AS target" or "UPDATE target AS target SET …", as on_delete says.
   std::string DeleteStatement() const;
 

@@ -35,16 +35,15 @@ std::optional<std::string> BatchAlias(Node *from) {
   return std::nullopt;
 }
 
-// Writes "<alias>.entry AS redis_entry, " in front of the first column of every arm of the SELECT: rows must
-// say which entry they come from. Collects (offset, text) pairs.
-void PlaceEntry(SelectStmt *select, const std::string &mapping,
-                std::vector<std::pair<int, std::string>> &insertions) {
+// Adds "<alias>.entry AS redis_entry" behind the columns of every arm of the SELECT: rows must say which entry they
+// come from. Behind, so that ORDER BY 1 keeps its meaning.
+void PlaceEntry(SelectStmt *select, const std::string &mapping) {
   if (select->limitCount != nullptr || select->limitOffset != nullptr)
     Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must not have LIMIT or OFFSET",
            "The result would depend on where batches are cut. Use a window function PARTITION BY entry.");
   if (select->op != SETOP_NONE) {
-    PlaceEntry(select->larg, mapping, insertions);
-    PlaceEntry(select->rarg, mapping, insertions);
+    PlaceEntry(select->larg, mapping);
+    PlaceEntry(select->rarg, mapping);
     return;
   }
   if (select->valuesLists != NIL || select->targetList == NIL)
@@ -52,9 +51,17 @@ void PlaceEntry(SelectStmt *select, const std::string &mapping,
   std::string alias;
   for (int i = 0; i < list_length(select->fromClause) && alias.empty(); ++i)
     alias = BatchAlias(static_cast<Node *>(list_nth(select->fromClause, i))).value_or("");
-  int location = static_cast<ResTarget *>(linitial(select->targetList))->location;
-  std::string column = alias.empty() ? "entry" : pg::QuoteIdentifier(alias) + ".entry";
-  insertions.emplace_back(location, column + " AS " + kEntryColumn + ", ");
+  Call([&] {
+    ColumnRef *entry = makeNode(ColumnRef);
+    entry->fields = list_make1(makeString(pstrdup("entry")));
+    if (!alias.empty()) entry->fields = lcons(makeString(pstrdup(alias.c_str())), entry->fields);
+    entry->location = -1;
+    ResTarget *column = makeNode(ResTarget);
+    column->name = pstrdup(kEntryColumn);
+    column->val = reinterpret_cast<Node *>(entry);
+    column->location = -1;
+    select->targetList = lappend(select->targetList, column);
+  });
 }
 
 SelectStmt *ParseSelect(const std::string &text, const std::string &mapping) {
@@ -68,19 +75,10 @@ SelectStmt *ParseSelect(const std::string &text, const std::string &mapping) {
   return select;
 }
 
-std::string WithEntry(const std::string &text, const std::string &mapping) {
-  std::vector<std::pair<int, std::string>> insertions;
-  PlaceEntry(ParseSelect(text, mapping), mapping, insertions);
-  std::sort(insertions.begin(), insertions.end());
-  std::string result = text;
-  for (auto insertion = insertions.rbegin(); insertion != insertions.rend(); ++insertion)
-    result.insert(static_cast<size_t>(insertion->first), insertion->second);
-  return result;
-}
-
 // What one walk over a query finds. Plain data: the walk runs in C frames, below the guard.
 struct Survey {
-  List *levels;   // every Query, this one and those below
+  List *above;    // the levels that the walk is in, outermost first
+  List *chains;   // for every Query, this one and those below: the levels above it and itself
   bool uses_now;  // the current time stands somewhere
 };
 
@@ -88,14 +86,21 @@ bool WalkSurvey(Node *node, void *context) {
   if (node == nullptr) return false;
   auto *survey = static_cast<Survey *>(context);
   if (IsA(node, Query)) {
-    survey->levels = lappend(survey->levels, node);
-    return query_tree_walker(reinterpret_cast<Query *>(node), WalkSurvey, context, QTW_IGNORE_JOINALIASES);
+    survey->above = lappend(survey->above, node);
+    survey->chains = lappend(survey->chains, list_copy(survey->above));
+    bool result =
+        query_tree_walker(reinterpret_cast<Query *>(node), WalkSurvey, context, QTW_IGNORE_JOINALIASES);
+    survey->above = list_delete_last(survey->above);
+    return result;
   }
   if (IsA(node, SQLValueFunction))
     survey->uses_now =
         survey->uses_now || reinterpret_cast<SQLValueFunction *>(node)->op <= SVFOP_LOCALTIMESTAMP_N;
-  if (IsA(node, FuncExpr))
-    survey->uses_now = survey->uses_now || reinterpret_cast<FuncExpr *>(node)->funcid == F_NOW;
+  if (IsA(node, FuncExpr)) {
+    Oid function = reinterpret_cast<FuncExpr *>(node)->funcid;
+    survey->uses_now = survey->uses_now || function == F_NOW || function == F_TRANSACTION_TIMESTAMP ||
+                       function == F_STATEMENT_TIMESTAMP;
+  }
   return expression_tree_walker(node, WalkSurvey, context);
 }
 
@@ -142,16 +147,100 @@ bool WalkNeeded(Node *node, void *context) {
   return false;
 }
 
-// The expression behind a Var of a join: joins only rename the columns of what they join.
+// The expression behind a Var of a join or of GROUP BY: those only rename columns.
 Node *ThroughJoins(Query *query, Node *node) {
   while (node != nullptr && IsA(node, Var)) {
     auto *var = reinterpret_cast<Var *>(node);
     if (var->varlevelsup != 0 || var->varattno <= 0) break;
-    RangeTblEntry *rte = rt_fetch(var->varno, query->rtable);
-    if (rte->rtekind != RTE_JOIN) break;
-    node = static_cast<Node *>(list_nth(rte->joinaliasvars, var->varattno - 1));
+    Node *behind = pg::BehindColumn(rt_fetch(var->varno, query->rtable), var->varattno);
+    if (behind == nullptr) break;
+    node = behind;
   }
   return node;
+}
+
+// A query and those around it, outermost first: where an expression stands.
+using Levels = std::vector<Query *>;
+
+// The query that an entry of the innermost level's FROM reads, if that is a subquery or a WITH query; else none.
+Levels Below(const Levels &levels, const RangeTblEntry *rte) {
+  Levels below = levels;
+  if (rte->rtekind == RTE_SUBQUERY) {
+    below.push_back(rte->subquery);
+    return below;
+  }
+  if (rte->rtekind != RTE_CTE || rte->self_reference || rte->ctelevelsup >= levels.size()) return {};
+  below.resize(levels.size() - rte->ctelevelsup);
+  List *with = below.back()->cteList;
+  for (int i = 0; i < list_length(with); ++i) {
+    auto *cte = static_cast<CommonTableExpr *>(list_nth(with, i));
+    if (strcmp(cte->ctename, rte->ctename) != 0) continue;
+    below.push_back(reinterpret_cast<Query *>(cte->ctequery));
+    return below;
+  }
+  return {};
+}
+
+// Whether a FROM item shows redis_batch, directly or through subqueries.
+bool ReadsBatch(const Levels &levels, const RangeTblEntry *rte) {
+  if (IsBatch(rte)) return true;
+  Levels below = Below(levels, rte);
+  if (below.empty()) return false;
+  for (int i = 0; i < list_length(below.back()->rtable); ++i)
+    if (ReadsBatch(below, static_cast<RangeTblEntry *>(list_nth(below.back()->rtable, i)))) return true;
+  return false;
+}
+
+// Whether an outer join can put NULLs in place of the columns of a FROM item.
+bool IsOptional(Node *from, int item, bool optional) {
+  if (IsA(from, RangeTblRef)) return optional && reinterpret_cast<RangeTblRef *>(from)->rtindex == item;
+  if (IsA(from, JoinExpr)) {
+    auto *join = reinterpret_cast<JoinExpr *>(from);
+    return IsOptional(join->larg, item, optional || join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL) ||
+           IsOptional(join->rarg, item, optional || join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL);
+  }
+  if (!IsA(from, FromExpr)) return false;
+  List *items = reinterpret_cast<FromExpr *>(from)->fromlist;
+  for (int i = 0; i < list_length(items); ++i)
+    if (IsOptional(static_cast<Node *>(list_nth(items, i)), item, optional)) return true;
+  return false;
+}
+
+bool OutputIsEntry(const Levels &levels, int column);
+
+// Whether an expression is the column entry of redis_batch, handed on unchanged by joins, subqueries and WITH.
+bool IsEntry(Levels levels, Node *node) {
+  if (node == nullptr || !IsA(node, Var)) return false;
+  auto *var = reinterpret_cast<Var *>(node);
+  if (var->varattno <= 0 || var->varlevelsup >= levels.size()) return false;
+  levels.resize(levels.size() - var->varlevelsup);
+  RangeTblEntry *rte = rt_fetch(var->varno, levels.back()->rtable);
+  if (Node *behind = pg::BehindColumn(rte, var->varattno)) return IsEntry(levels, behind);
+  if (IsOptional(reinterpret_cast<Node *>(levels.back()->jointree), var->varno, false)) return false;
+  if (IsBatch(rte)) return var->varattno == 1;
+  if (rte->rtekind == RTE_CTE && rte->self_reference) return true;  // the first arm of the recursion decides
+  Levels below = Below(levels, rte);
+  return !below.empty() && OutputIsEntry(below, var->varattno);
+}
+
+bool ArmsAreEntry(const Levels &levels, Node *arms, int column) {
+  if (IsA(arms, SetOperationStmt)) {
+    auto *operation = reinterpret_cast<SetOperationStmt *>(arms);
+    return ArmsAreEntry(levels, operation->larg, column) && ArmsAreEntry(levels, operation->rarg, column);
+  }
+  Levels arm = Below(levels, rt_fetch(reinterpret_cast<RangeTblRef *>(arms)->rtindex, levels.back()->rtable));
+  return !arm.empty() && OutputIsEntry(arm, column);
+}
+
+// The same of an output column of a query.
+bool OutputIsEntry(const Levels &levels, int column) {
+  Query *query = levels.back();
+  if (query->setOperations != nullptr) return ArmsAreEntry(levels, query->setOperations, column);
+  for (int i = 0; i < list_length(query->targetList); ++i) {
+    auto *output = static_cast<TargetEntry *>(list_nth(query->targetList, i));
+    if (output->resno == column) return IsEntry(levels, reinterpret_cast<Node *>(output->expr));
+  }
+  return false;
 }
 
 }  // namespace
@@ -179,16 +268,17 @@ MappingQuery::MappingQuery(const Mapping &mapping, const BatchShape &shape, cons
 MappingQuery::~MappingQuery() = default;
 
 void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target) {
-  text_ = WithEntry(mapping.query, mapping.name);
+  text_ = mapping.query;
+  SelectStmt *select = ParseSelect(text_, mapping.name);
+  PlaceEntry(select, mapping.name);
   Relation relation = Call([&] { return table_open(target.oid, AccessShareLock); });
   ParseState *pstate = Call([&] {
-    List *statements = raw_parser(text_.c_str(), RAW_PARSE_DEFAULT);
     ParseState *state = make_parsestate(nullptr);
     state->p_sourcetext = text_.c_str();
     state->p_queryEnv = environment_;
     // 'active' stays an untyped literal until it meets its column, as in INSERT … SELECT.
     state->p_resolve_unknowns = false;
-    query_ = transformStmt(state, static_cast<RawStmt *>(linitial(statements))->stmt);
+    query_ = transformStmt(state, reinterpret_cast<Node *>(select));
     state->p_target_relation = relation;
     return state;
   });
@@ -201,13 +291,19 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     auto *output = static_cast<TargetEntry *>(list_nth(query_->targetList, i));
     if (!output->resjunk) outputs.push_back(output);
   }
-  for (size_t i = 1; i < outputs.size(); ++i) {
+  entry_ = outputs.back()->resno;
+  outputs.pop_back();
+  if (!OutputIsEntry({query_}, entry_))
+    Refuse(ERRCODE_INVALID_COLUMN_REFERENCE, mapping.name, "must take entry from redis_batch unchanged",
+           "Begin outer joins with redis_batch, and let subqueries and WITH hand its column entry on.",
+           "entry says which key a row comes from: it must be neither computed nor NULL.");
+  for (size_t i = 0; i < outputs.size(); ++i) {
     std::string name = outputs[i]->resname != nullptr ? outputs[i]->resname : "";
     const TargetColumn *column = target.Find(name);
     if (column == nullptr)
       throw Failure(
           ERRCODE_UNDEFINED_COLUMN, "column \"" + name + "\" of relation " + target.name + " does not exist",
-          "Column " + std::to_string(i) + " of the query of mapping \"" + mapping.name + "\" has that name.",
+          "Column " + std::to_string(i + 1) + " of the query of mapping \"" + mapping.name + "\" has that name.",
           "Name each output column after the column of the target that it fills, with AS.");
     if (column->generated)
       throw Failure(
@@ -263,24 +359,22 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
 // A query that groups, sorts out duplicates or numbers rows across entries would give other rows for other
 // batches.
 void MappingQuery::CheckPerEntry(Query *query) {
-  Survey survey = {NIL, false};
+  Survey survey = {NIL, NIL, false};
   Call([&] { WalkSurvey(reinterpret_cast<Node *>(query), &survey); });
-  for (int n = 0; n < list_length(survey.levels); ++n) {
-    auto *level = static_cast<Query *>(list_nth(survey.levels, n));
+  for (int n = 0; n < list_length(survey.chains); ++n) {
+    auto *chain = static_cast<List *>(list_nth(survey.chains, n));
+    Levels levels;
+    for (int i = 0; i < list_length(chain); ++i) levels.push_back(static_cast<Query *>(list_nth(chain, i)));
+    Query *level = levels.back();
     bool reads_batch = false;
     for (int i = 0; i < list_length(level->rtable); ++i)
-      reads_batch = reads_batch || IsBatch(static_cast<RangeTblEntry *>(list_nth(level->rtable, i)));
+      reads_batch = reads_batch || ReadsBatch(levels, static_cast<RangeTblEntry *>(list_nth(level->rtable, i)));
     if (!reads_batch) continue;
     auto by_entry = [&](List *clauses) {
       for (int i = 0; i < list_length(clauses); ++i) {
         auto *clause = static_cast<SortGroupClause *>(list_nth(clauses, i));
         TargetEntry *output = get_sortgroupclause_tle(clause, level->targetList);
-        Node *node = ThroughJoins(level, reinterpret_cast<Node *>(output->expr));
-        if (node == nullptr || !IsA(node, Var)) continue;
-        auto *var = reinterpret_cast<Var *>(node);
-        // entry is the first column of redis_batch.
-        if (var->varlevelsup == 0 && var->varattno == 1 && IsBatch(rt_fetch(var->varno, level->rtable)))
-          return true;
+        if (IsEntry(levels, reinterpret_cast<Node *>(output->expr))) return true;
       }
       return false;
     };
@@ -329,7 +423,11 @@ void MappingQuery::FindCopied(const BatchShape &shape) {
     auto *var = reinterpret_cast<Var *>(source);
     if (var->varlevelsup != 0 || var->varattno <= 0 || !IsBatch(rt_fetch(var->varno, query_->rtable)))
       continue;
-    facts_.copied[shape.columns()[var->varattno - 1].name] = facts_.columns[i]->name;
+    // Values that differ must differ for the target's type, too: citext or a collation may take them for equal.
+    const TargetColumn &column = *facts_.columns[i];
+    bool same_type = column.type == var->vartype || (column.type == VARCHAROID && var->vartype == TEXTOID);
+    if (same_type && Call([&] { return !OidIsValid(column.collation) || get_collation_isdeterministic(column.collation); }))
+      facts_.copied[shape.columns()[var->varattno - 1].name] = column.name;
   }
 }
 
@@ -348,7 +446,7 @@ PlannedStmt *MappingQuery::PlanFor(const std::vector<int> &columns) const {
     outer->rtable = pstate->p_rtable;
     pg::TakePermissions(outer, pstate);
     outer->jointree = makeFromExpr(list_make1(reference), nullptr);
-    Expr *entry = reinterpret_cast<Expr *>(makeVar(1, 1, INT4OID, -1, InvalidOid, 0));
+    Expr *entry = reinterpret_cast<Expr *>(makeVar(1, entry_, INT4OID, -1, InvalidOid, 0));
     outer->targetList = list_make1(makeTargetEntry(entry, 1, pstrdup(kEntryColumn), false));
     for (size_t i = 0; i < columns.size(); ++i) {
       Expr *expression = static_cast<Expr *>(copyObjectImpl(coerced_[columns[i]]));
@@ -486,7 +584,7 @@ std::vector<SetItem> ParseSetList(const std::string &text, const std::string &op
     while (!expression.empty() && (isspace(static_cast<unsigned char>(expression.back())) ||
                                    (i + 1 < count && expression.back() == ',')))
       expression.pop_back();
-    items.push_back({item->name, expression});
+    items.push_back({item->name, expression + "\n"});  // a comment must not swallow what follows
   }
   return items;
 }

@@ -31,7 +31,7 @@ class MappingQuery {
  public:
   // Errors, each naming column and table: 42601 not exactly one SELECT, LIMIT, 42703 a column that the target
   // lacks, 42804 a type that does not fit, 428C9 a generated column, 42803 a query that does not work per
-  // entry, and those of PostgreSQL's own analysis. Locks as a SELECT takes them.
+  // entry, 42P10 entry computed or made NULL, and those of PostgreSQL's own analysis. Locks as a SELECT takes them.
   MappingQuery(const Mapping &mapping, const BatchShape &shape, const Target &target);
   ~MappingQuery();
   MappingQuery(const MappingQuery &) = delete;
@@ -59,12 +59,13 @@ class MappingQuery {
 
   pg::Context context_;
   std::string mapping_;
-  std::string text_;  // the query with the entry number in front
+  std::string text_;
   EphemeralNamedRelationData batch_;
   QueryEnvironment *environment_ = nullptr;
   TupleDesc batch_desc_ = nullptr;
   TupleDesc row_desc_ = nullptr;
-  Query *query_ = nullptr;       // the user's, with the entry number as first column
+  Query *query_ = nullptr;       // the user's, with the entry number behind its columns
+  AttrNumber entry_ = 0;         // the column with the entry number
   std::vector<Expr *> coerced_;  // its columns, coerced to the target's types
   PlannedStmt *plan_ = nullptr;
   std::map<int, PlannedStmt *> column_plans_;

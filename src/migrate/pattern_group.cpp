@@ -225,7 +225,7 @@ class PatternGroup::Work {
     std::string sql = "SELECT redis_row";
     std::string any_failed;
     for (const Check &check : checks) {
-      std::string failed = "((" + check.condition + ") IS NOT TRUE)";
+      std::string failed = "((" + check.condition + "\n) IS NOT TRUE)";
       sql += ", " + failed;
       any_failed += (any_failed.empty() ? "" : " OR ") + failed;
     }
@@ -335,7 +335,7 @@ class PatternGroup::Work {
     }
     if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
     if (mapping.ledger) KeepLedger(mapping, which, attempt, identified, lost, key_of_row, counts);
-    if (options_.seen_run) NoteSeen(mapping.mapping, identified);
+    if (options_.seen_run) NoteSeen(mapping.mapping, identified, lost);
   }
 
   // Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order.
@@ -360,24 +360,32 @@ class PatternGroup::Work {
     for (const IdentifiedRow &row : identified)
       if (!lost_rows.count(row.row)) owned.push_back(row);
     if (mapping.mapping.on_delete != "keep") {
+      std::vector<std::string> kept;
+      for (const IdentifiedRow &row : identified) kept.push_back(row.row_key);
       std::vector<KeyName> keys;
       for (int entry : which)
         if (!attempt.refused.count(entry) && !attempt.partial_entries.count(entry))
           keys.push_back({entries_[entry].entry->db, entries_[entry].entry->key});
-      counts.deleted += mapping.ledger->DeleteRows(mapping.ledger->TakeObsolete(keys, owned));
+      counts.deleted += mapping.ledger->DeleteRows(mapping.ledger->TakeObsolete(keys, owned), kept);
     }
     mapping.ledger->Record(owned, key_of_row);
   }
 
-  void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified) {
+  void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
+                const std::vector<int> &lost) {
+    std::set<int> lost_rows(lost.begin(), lost.end());
     std::vector<std::string> row_keys;
-    for (const IdentifiedRow &row : identified) row_keys.push_back(row.row_key);
+    std::vector<int> is_lost;
+    for (const IdentifiedRow &row : identified) {
+      row_keys.push_back(row.row_key);
+      is_lost.push_back(lost_rows.count(row.row) > 0 ? 1 : 0);
+    }
     pg::AsExtensionOwner as_owner;
     Spi::Execute(
-        "INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key) SELECT $1, $2, k FROM unnest($3) "
-        "AS k",
+        "INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key, lost) "
+        "SELECT $1, $2, s.row_key, s.lost = 1 FROM unnest($3, $4) AS s (row_key, lost)",
         {pg::SqlParam::Int8(*options_.seen_run), pg::SqlParam::Int8(mapping.id),
-         pg::SqlParam::TextArray(row_keys)});
+         pg::SqlParam::TextArray(row_keys), pg::SqlParam::Int4Array(is_lost)});
   }
 
   void CollectPreview(Prepared &mapping, Stage &stage, Try &attempt) {

@@ -1,6 +1,7 @@
 #include "migrate/prune.h"
 
 #include "migrate/ledger.h"
+#include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 
@@ -13,18 +14,26 @@ namespace {
 
 constexpr char kSeenName[] = "redis_seen";
 
-std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id) {
+// Strikes off the rows whose owners are gone and returns those that nobody yields any more. A row that only another
+// key yields stays: the next run makes it that key's.
+std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id, int64 *left_to_others) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "DELETE FROM redis_migrate.ledger AS l WHERE l.mapping_id = $1 "
       "AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s WHERE s.run_id = $2 AND s.mapping_id = $1 AND "
-      "s.row_key = l.row_key) "
+      "s.row_key = l.row_key AND NOT s.lost) "
       "AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r WHERE r.run_id = $2 AND r.db = l.db AND "
       "r.key_bytes = l.key_bytes) "
-      "RETURNING l.row_key",
+      "RETURNING l.row_key, EXISTS (SELECT FROM redis_migrate.seen_row AS s WHERE s.run_id = $2 AND "
+      "s.mapping_id = $1 AND s.row_key = l.row_key)",
       {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
   std::vector<std::string> gone;
-  for (uint64 i = 0; i < rows.size(); ++i) gone.push_back(rows[i].Text(0));
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    if (rows[i].Bool(1))
+      ++*left_to_others;
+    else
+      gone.push_back(rows[i].Text(0));
+  }
   return gone;
 }
 
@@ -67,7 +76,12 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
   Target target = LoadTarget(mapping.target, mapping.name);
   Ledger ledger(mapping, target);
   if (mapping.ledger) {
-    result.deleted = ledger.DeleteRows(TakeGoneFromLedger(mapping, run_id));
+    int64 left_to_others = 0;
+    result.deleted = ledger.DeleteRows(TakeGoneFromLedger(mapping, run_id, &left_to_others));
+    if (left_to_others > 0)
+      pg::Report(NOTICE,
+                 std::to_string(left_to_others) + " rows of mapping \"" + mapping.name + "\" lost their keys",
+                 "Other keys yield the same rows. They take them at the next run.");
     return result;
   }
   if (int64 rejects = RejectsOfPattern(mapping, run_id); rejects > 0) {
@@ -86,8 +100,9 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
   pg::NamedRows named(kSeenName, desc, seen.get());
   result.deleted = static_cast<int64>(
       Spi::Execute(ledger.DeleteStatement() +
-                   " WHERE NOT EXISTS (SELECT FROM redis_seen WHERE redis_seen.row_key = " +
-                   ledger.RowKeyExpression("target") + ")")
+                   " WHERE NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM "
+                   "redis_seen) AS seen WHERE " +
+                   ledger.HasIdentity("target", "seen.row_key") + ")")
           .processed());
   return result;
 }

@@ -1,4 +1,5 @@
 // CALL redis_migrate.run(…): executes a migration in the session that calls it.
+#include "core/printable.h"
 #include "migrate/migration_lock.h"
 #include "migrate/open_source.h"
 #include "migrate/prune.h"
@@ -28,6 +29,25 @@ struct StoppedByReject {
   std::string message;
   std::string detail;
 };
+
+// Says what became of the keys, and where to look.
+void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sums) {
+  std::string equation;
+  for (const char *outcome : kOutcomeNames) {
+    auto found = sums.outcomes.find(outcome);
+    equation += (equation.empty() ? "" : " + ") +
+                std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
+  }
+  std::string rate;
+  if (sums.seconds > 0)
+    rate =
+        ", " + std::to_string(static_cast<int64>(static_cast<double>(sums.read) / sums.seconds)) + " keys/s";
+  bool rejects = !sums.reject_summary.empty();
+  pg::Report(
+      NOTICE, what + ": " + std::to_string(sums.read) + " read = " + equation + rate,
+      rejects ? "Rejected: " + sums.reject_summary + "." : "",
+      rejects ? "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(run_id) + "." : "");
+}
 
 class Run {
  public:
@@ -103,6 +123,8 @@ class Run {
     options.defer_foreign_keys = defer;
     if (parameters_.prune) options.seen_run = record_.id();
     Tally tally;
+    pg::Context context("redis_migrate transaction");
+    pg::SwitchContext in_context(context.get());
     for (int attempt = 1;; ++attempt) {
       tally = Tally();
       try {
@@ -120,20 +142,13 @@ class Run {
       }
     }
     Spi::Commit();
-    pg::Call([] { pgstat_report_stat(false); });
     if (parameters_.on_error == "stop" && !tally.rejects.empty()) {
       const Reject &reject = tally.rejects.front();
-      throw StoppedByReject{
-          "run " + std::to_string(record_.id()) + " stopped: " + std::to_string(tally.rejects.size()) +
-              " keys were rejected",
-          "The first is " + Printable(reject.entry->key) + ", rule " + reject.rule + ": " + reject.message};
+      throw StoppedByReject{"run " + std::to_string(record_.id()) +
+                                " stopped: " + std::to_string(tally.rejects.size()) + " keys were rejected",
+                            "The first is \"" + Printable(reject.entry->key) + "\", rule " + reject.rule +
+                                ": " + reject.message};
     }
-  }
-
-  static std::string Printable(const std::string &key) {
-    if (key.find('\0') == std::string::npos && pg::ValidInServerEncoding(key))
-      return "\"" + key.substr(0, 200) + "\"";
-    return "a key that is not text";
   }
 
   void RetryDeferred(int level) {
@@ -196,15 +211,15 @@ class Run {
         for (const TargetColumn &column : target.columns) {
           if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
           Spi::Execute(
-              "SELECT pg_catalog.setval(s.sequence, m.highest) FROM (SELECT "
-              "pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS s, "
-              "LATERAL (SELECT pg_catalog.max(" +
+              "SELECT CASE WHEN m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
+              "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT sequence FROM (SELECT "
+              "pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q WHERE "
+              "sequence IS NOT NULL "
+              "AND pg_catalog.has_sequence_privilege(sequence, 'UPDATE') "
+              "AND pg_catalog.has_sequence_privilege(sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
+              "pg_catalog.max(" +
                   pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
-                  " WHERE s.sequence IS NOT NULL) AS m WHERE s.sequence IS NOT NULL "
-                  // In this order: reading a sequence without the right to is an error.
-                  "AND CASE WHEN pg_catalog.has_sequence_privilege(s.sequence, 'UPDATE') AND "
-                  "pg_catalog.has_sequence_privilege(s.sequence, 'USAGE, SELECT') "
-                  "THEN m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) END",
+                  " WHERE s.sequence IS NOT NULL) AS m",
               {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
         }
       }
@@ -226,29 +241,8 @@ class Run {
     }
     record_.Finish("completed", std::nullopt, std::nullopt);
     Spi::Commit();
-    Summarise("completed", sums);
-  }
-
-  void Summarise(const std::string &state, const RunRecord::Sums &sums) {
-    std::string equation;
-    for (const char *outcome : kOutcomeNames) {
-      auto found = sums.outcomes.find(outcome);
-      equation += (equation.empty() ? "" : " + ") +
-                  std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
-    }
-    std::string rate =
-        sums.seconds > 0
-            ? ", " + std::to_string(static_cast<int64>(static_cast<double>(sums.read) / sums.seconds)) +
-                  " keys/s"
-            : "";
-    pg::Report(
-        NOTICE,
-        "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" " + state + ": " +
-            std::to_string(sums.read) + " read = " + equation + rate,
-        sums.reject_summary.empty() ? "" : "Rejected: " + sums.reject_summary + ".",
-        sums.reject_summary.empty()
-            ? ""
-            : "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(record_.id()) + ".");
+    Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
+              record_.id(), sums);
   }
 
   MigrationLock lock_;
@@ -294,19 +288,8 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
   record.Finish("completed", std::nullopt, std::nullopt);
   RunRecord::Sums sums = record.ReadSums();
   Spi::Commit();
-  std::string equation;
-  for (const char *outcome : kOutcomeNames) {
-    auto found = sums.outcomes.find(outcome);
-    equation += (equation.empty() ? "" : " + ") +
-                std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
-  }
-  pg::Report(NOTICE,
-             "dry run " + std::to_string(record.id()) + " of migration \"" + name +
-                 "\": " + std::to_string(sums.read) + " read = " + equation + "; nothing was kept",
-             sums.reject_summary.empty() ? "" : "Rejected: " + sums.reject_summary + ".",
-             sums.reject_summary.empty()
-                 ? ""
-                 : "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(record.id()) + ".");
+  Summarise("dry run " + std::to_string(record.id()) + " of migration \"" + name + "\", nothing was kept",
+            record.id(), sums);
 }
 
 void RequireNonAtomic(FunctionCallInfo fcinfo) {

@@ -31,7 +31,7 @@ Target LoadTarget(const std::string &name, const std::string &mapping) {
   Target target;
   target.name = name;
   target.oid = Call([&] {
-    List *parts = stringToQualifiedNameList(name.c_str());
+    List *parts = stringToQualifiedNameList(name.c_str(), nullptr);
     return RangeVarGetRelid(makeRangeVarFromNameList(parts), AccessShareLock, true);
   });
   if (!OidIsValid(target.oid))
@@ -45,7 +45,7 @@ Target LoadTarget(const std::string &name, const std::string &mapping) {
     Form_pg_attribute attribute = TupleDescAttr(desc, i);
     if (attribute->attisdropped) continue;
     target.columns.push_back({NameStr(attribute->attname), attribute->attnum, attribute->atttypid,
-                              attribute->atttypmod, attribute->attnotnull, attribute->attgenerated != '\0',
+                              attribute->atttypmod, attribute->attcollation, attribute->attnotnull, attribute->attgenerated != '\0',
                               attribute->attidentity == ATTRIBUTE_IDENTITY_ALWAYS});
   }
   Call([&] { relation_close(relation, AccessShareLock); });

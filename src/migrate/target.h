@@ -10,6 +10,7 @@ struct TargetColumn {
   AttrNumber number;
   Oid type;
   int32 typmod;
+  Oid collation;
   bool not_null;
   bool generated;        // GENERATED ALWAYS AS (…) STORED
   bool identity_always;  // GENERATED ALWAYS AS IDENTITY

@@ -102,9 +102,17 @@ Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<c
   insert_ = "INSERT INTO " + target_ + " (" + Join(names, ", ") + ")" +
             (overriding ? " OVERRIDING SYSTEM VALUE" : "") + " SELECT " + Join(inserted, ", ") +
             " FROM redis_rows AS excluded";
+  has_assignments_ = !assignments.empty();
   update_ = "UPDATE " + target_ + " AS target SET " + Join(assignments, ", ") +
             " FROM redis_rows AS excluded WHERE " + join +
             (kind_ == TargetKind::kRemote ? " AND " + KeysOfBatch("target") : "");
+}
+
+void Writer::CheckStatements(TupleDesc desc) const {
+  pg::Tuplestore empty;
+  pg::NamedRows named(kRowsName, desc, empty.get());
+  Spi::Execute("EXPLAIN " + lookup_);
+  if (has_assignments_) Spi::Execute("EXPLAIN " + update_);
 }
 
 std::string Writer::KeyJoin(const std::string &left, const std::string &right) const {

@@ -31,6 +31,9 @@ class Writer {
   // Errors: 42601, 42703 for a SET list of on_conflict.
   Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns);
 
+  // Has PostgreSQL analyse the statements over rows of this descriptor. Errors: those of a SET list's expressions.
+  void CheckStatements(TupleDesc desc) const;
+
   // Stores the rows, which have the descriptor `desc` of MappingQuery and need not be all of a query. Returns
   // the outcome of each row, in the order of the rows. Needs SPI; works in the caller's subtransaction with a
   // fresh snapshot per statement. Errors: those of the statements; RowsNotStored.
@@ -59,6 +62,7 @@ class Writer {
   std::string lookup_;
   std::string insert_;
   std::string update_;
+  bool has_assignments_ = false;
   bool expects_new_rows_ = false;
 };
 

@@ -7,6 +7,9 @@
 #endif
 
 extern "C" {
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
 #if PG_VERSION_NUM >= 160000
 #include "nodes/miscnodes.h"
 #include "parser/parse_node.h"
@@ -24,6 +27,9 @@ inline AclResult object_aclcheck([[maybe_unused]] Oid classid, Oid objectid, Oid
 #endif
 
 #if PG_VERSION_NUM < 160000
+// Soft errors came in 16; nullptr asks for hard ones.
+inline List *stringToQualifiedNameList(const char *name, Node *) { return stringToQualifiedNameList(name); }
+
 // Tree walkers take a typed callback from 16 on.
 using tree_walker_callback = bool (*)(Node *, void *);
 inline bool (*UntypedWalker(tree_walker_callback walker))() {
@@ -60,7 +66,8 @@ namespace prm::pg {
 constexpr bool kHasSoftErrors = true;
 inline bool InputSoftly(FmgrInfo *input, char *text, Oid ioparam, int32 typmod, Datum *value,
                         ErrorData **error) {
-  ErrorSaveContext escontext = {T_ErrorSaveContext};
+  ErrorSaveContext escontext = {};
+  escontext.type = T_ErrorSaveContext;
   escontext.details_wanted = true;
   if (InputFunctionCallSafe(input, text, ioparam, typmod, reinterpret_cast<Node *>(&escontext), value))
     return true;
@@ -80,6 +87,16 @@ inline void TakePermissions(Query *query, ParseState *pstate) {
   (void)query;
   (void)pstate;
 #endif
+}
+
+// What a column of a range table entry stands for, where the entry only renames what is beside it: joins and, from 18
+// on, GROUP BY. Otherwise nothing.
+inline Node *BehindColumn(const RangeTblEntry *rte, int column) {
+  if (rte->rtekind == RTE_JOIN) return static_cast<Node *>(list_nth(rte->joinaliasvars, column - 1));
+#if PG_VERSION_NUM >= 180000
+  if (rte->rtekind == RTE_GROUP) return static_cast<Node *>(list_nth(rte->groupexprs, column - 1));
+#endif
+  return nullptr;
 }
 
 }  // namespace prm::pg

@@ -51,7 +51,7 @@ struct StreamPending {
 using StreamFields = std::vector<std::pair<Bytes, Bytes>>;
 
 // Receives a value element by element, in the order in which it is stored: lists from head to tail, sorted
-// sets either way round (by score ascending or descending), streams by id. Bytes are valid during the call
+// sets from the lowest score to the highest, streams by id. Bytes are valid during the call
 // only.
 class ValueVisitor {
  public:

@@ -13,24 +13,30 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
-use IPC::Run ();
+use POSIX ();
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(start_sql wait_until elapsed sql_error last_run);
 
 # Starts psql with the statements, each a transaction of its own. Ends it when the object goes.
+my $started = 0;
+
 sub start_sql
 {
     my ($node, $sql, %options) = @_;
-    my $self = bless { out => '', err => '' }, 'PrmTools::Sql';
-    my $input = "\\set VERBOSITY verbose\n$sql\n";
-    $self->{name} = $options{name} // 'prm';
+    my $file = PostgreSQL::Test::Utils::tempdir() . '/sql' . ++$started;
+    append_to_file($file, "\\set VERBOSITY verbose\n$sql\n");
+    my $self = bless { file => $file, name => $options{name} // 'prm' }, 'PrmTools::Sql';
     local $ENV{PGAPPNAME} = $self->{name};
-    my @command = ('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-f', '-');
+    my @command = ('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-f', $file);
     push @command, '-U', $options{user} if $options{user};
-    $self->{run} = IPC::Run::start(\@command, '<', \$input, '>', \$self->{out}, '2>', \$self->{err});
-    return $self;
+    $self->{pid} = fork() // die "fork: $!\n";
+    return $self if $self->{pid};
+    # Files, not pipes: nobody has to read while it runs.
+    open STDOUT, '>', "$file.out" or POSIX::_exit(126);
+    open STDERR, '>', "$file.err" or POSIX::_exit(126);
+    exec(@command) or POSIX::_exit(127);
 }
 
 # Polls until the condition holds; dies after a minute.
@@ -79,21 +85,33 @@ use strict;
 use warnings;
 
 # Whether psql still runs.
-sub running { my ($self) = @_; $self->{run}->pump_nb; return $self->{run}->pumpable; }
+sub running
+{
+    my ($self) = @_;
+    delete $self->{pid} if $self->{pid} && waitpid($self->{pid}, POSIX::WNOHANG()) == $self->{pid};
+    return defined $self->{pid};
+}
 
-# What psql wrote, when it has ended.
+# What psql has written to stdout and stderr so far.
+sub output { my ($self) = @_; return map { PostgreSQL::Test::Utils::slurp_file("$self->{file}.$_") } 'out', 'err'; }
+
+# The same when it has ended.
 sub finish
 {
     my ($self) = @_;
-    my $run = delete $self->{run};
-    $run->finish;
-    return ($self->{out}, $self->{err});
+    my $pid = delete $self->{pid};
+    waitpid $pid, 0 if $pid;
+    return $self->output;
 }
 
 sub DESTROY
 {
     my ($self) = @_;
-    $self->{run}->kill_kill if $self->{run};
+    my $status = $?;
+    my $pid = delete $self->{pid} or return;
+    kill 'KILL', $pid;
+    waitpid $pid, 0;
+    $? = $status;
     return;
 }
 

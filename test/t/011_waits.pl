@@ -6,7 +6,6 @@ use warnings;
 
 use FindBin;
 use IO::Socket::INET;
-use PostgreSQL::Test::Utils;
 use PrmTest;
 use PrmTools;
 use Socket;
@@ -16,15 +15,13 @@ use constant KEYS => 20_000;
 
 # A name server that takes queries and answers none.
 my $name_server = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'udp') or die "udp: $!";
-my $resolv_conf = PostgreSQL::Test::Utils::tempdir() . '/resolv.conf';
-append_to_file($resolv_conf, 'nameserver [127.0.0.1]:' . $name_server->sockport . "\n");
-$ENV{PRM_RESOLV_CONF} = $resolv_conf;
-my $shim = "$FindBin::Bin/../modules/bridge/resolv_conf.so";
+$ENV{PRM_NAME_SERVER_PORT} = $name_server->sockport;
+my $shim = "$FindBin::Bin/../modules/bridge/name_server.so";
 die "make -C test/modules/bridge has to be run first\n" if !-e $shim;
 my $node;
 {
     local $ENV{LD_PRELOAD} = $shim;
-    $node = new_node('waits', conf => "pg_redis_migrate.connect_timeout = '1h'\npg_redis_migrate.command_timeout = '1h'");
+    $node = new_node('waits', conf => "pg_redis_migrate.connect_timeout = '1h'\npg_redis_migrate.command_timeout = '1h'\npg_redis_migrate.batch_rows = 100");
 }
 
 # An address that never answers: its queue of connections is full.
@@ -65,7 +62,7 @@ sub wait_for_wait
     my ($call) = @_;
     my $seen = 0;
     wait_until("$call->{name} waits", sub {
-        die "the call has ended: $call->{out}$call->{err}" if !$call->running;
+        die "the call has ended: " . join('', $call->output) if !$call->running;
         my $event = $node->safe_psql('postgres',
             "SELECT wait_event_type FROM pg_stat_activity WHERE application_name = '$call->{name}' AND query LIKE 'CALL%'");
         $seen = $event eq 'Extension' ? $seen + 1 : 0;
@@ -130,9 +127,6 @@ like($query, qr/\x05redis\x07example\x00/, 'for the name');
 check_wait('a server that does not answer from the start', 'stopped',
     before => sub { kill 'STOP', $redis->pid }, after => sub { kill 'CONT', $redis->pid });
 
-my $fast = 'pg_redis_migrate.batch_rows = 100';
-$node->safe_psql('postgres', "ALTER SYSTEM SET $fast");
-$node->reload;
 my $stopped_at = 0;
 check_wait(
     'a server that stops in the middle', 'paused',
