@@ -42,6 +42,7 @@ CREATE TABLE redis_migrate.mapping (
 );
 COMMENT ON TABLE redis_migrate.mapping IS
     'How the keys of a pattern become rows of a table, with the session settings under which the query was defined';
+COMMENT ON SEQUENCE redis_migrate.mapping_mapping_id_seq IS 'Numbers of mappings';
 
 CREATE TABLE redis_migrate.mapping_check (
     migration  text NOT NULL,
@@ -89,6 +90,7 @@ CREATE TABLE redis_migrate.run (
 CREATE INDEX run_migration ON redis_migrate.run (migration, run_id);
 COMMENT ON TABLE redis_migrate.run IS
     'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows';
+COMMENT ON SEQUENCE redis_migrate.run_run_id_seq IS 'Numbers of runs';
 
 CREATE TABLE redis_migrate.run_count (
     run_id  bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -133,6 +135,7 @@ CREATE TABLE redis_migrate.reject (
 );
 CREATE INDEX reject_run ON redis_migrate.reject (run_id, level);
 COMMENT ON TABLE redis_migrate.reject IS 'Keys that were refused, why, and their payload, so that nothing is lost';
+COMMENT ON SEQUENCE redis_migrate.reject_reject_id_seq IS 'Numbers of rejects';
 
 CREATE TABLE redis_migrate.deferred (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,

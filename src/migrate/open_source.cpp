@@ -2,7 +2,6 @@
 
 #include "migrate/archive_source.h"
 #include "pg/memory.h"
-#include "pg/server.h"
 #include "pg/settings.h"
 
 namespace prm::migrate {
@@ -65,14 +64,15 @@ void OpenSource::Open(const std::string &position) {
     source_ = std::make_unique<ArchiveSource>(migration_.name, filter_, settings::batch_rows, position);
     return;
   }
-  connection_ = pg::OpenServer(migration_.server, GetUserId(), waiter_);
+  connection_ = std::make_unique<pg::ServerConnection>(migration_.server, GetUserId());
+  redis::Connection &connection = **connection_;
   source::ScanOptions options;
-  auto info = redis::FetchInfo(*connection_);
+  auto info = redis::FetchInfo(connection);
   if (info.ok()) {
     // Until everything is loaded, INFO lists only some of the databases.
     if (info.value().loading())
       throw pg::Failure(Error{ErrorCode::kUnavailable,
-                              "Redis at " + connection_->address() + " is loading its data", "",
+                              "Redis at " + connection.address() + " is loading its data", "",
                               "Wait until INFO shows loading:0."});
     options.databases = Databases(migration_, info.value(), &estimate_);
     // A database that is empty by now may still be the one that the position is in.
@@ -82,14 +82,14 @@ void OpenSource::Open(const std::string &position) {
     if (info.error().code != ErrorCode::kPermissionDenied) throw pg::Failure(info.error());
     options.databases = migration_.databases.value_or(std::vector<int>{0});
   }
-  options.batch_keys = static_cast<size_t>(settings::batch_rows);
-  // Positions are between pages of SCAN: a batch must have room for one.
-  options.scan_count = std::clamp(settings::batch_rows / 2, 1, static_cast<int>(options.scan_count));
   options.scan_count = std::min(settings::batch_rows, kLargestScanCount);
+  // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
+  // have room for a page, or no position would be stored that goes beyond it.
+  options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
-  auto scan = pg::ValueOrThrow(source::ScanSource::Open(*connection_, options, filter_, position));
+  auto scan = pg::ValueOrThrow(source::ScanSource::Open(connection, options, filter_, position));
   restarted_ = restarted_ || scan->restarted();
   source_ = std::move(scan);
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "migrate/catalog.h"
-#include "pg/wait.h"
+#include "pg/server.h"
 #include "redis/info.h"
 #include "source/scan.h"
 
@@ -10,7 +10,7 @@ namespace prm::migrate {
 
 class OpenSource {
  public:
-  // Errors: those of pg::OpenServer and of the source.
+  // Errors: those of pg::ServerConnection and of the source.
   OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
              const std::string &position);
 
@@ -30,8 +30,7 @@ class OpenSource {
   const Migration &migration_;
   std::string kind_;
   source::KeyFilter &filter_;
-  pg::LatchWaiter waiter_;
-  std::unique_ptr<redis::Connection> connection_;
+  std::unique_ptr<pg::ServerConnection> connection_;
   std::unique_ptr<source::Source> source_;
   bool restarted_ = false;
   int64 estimate_ = -1;

@@ -220,6 +220,7 @@ class Preflight {
   }
 
   ReturnSetInfo *result_;
+  pg::ExternalDescriptor descriptor_;
   pg::LatchWaiter waiter_;
   std::string username_;
   std::unique_ptr<redis::Connection> connection_;

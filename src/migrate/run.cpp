@@ -287,6 +287,7 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
   record.Save(report, 0, "");
   record.Finish("completed", std::nullopt, std::nullopt);
   RunRecord::Sums sums = record.ReadSums();
+  sums.seconds = 0;  // that of the report; reading came before it
   Spi::Commit();
   Summarise("dry run " + std::to_string(record.id()) + " of migration \"" + name + "\", nothing was kept",
             record.id(), sums);

@@ -171,10 +171,8 @@ redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user)
   return options;
 }
 
-std::unique_ptr<redis::Connection> OpenServer(const std::string &server, Oid user, redis::Waiter &waiter) {
-  redis::ConnectionOptions options = ServerOptions(server, user);
-  return ValueOrThrow(redis::Connection::Open(options, waiter));
-}
+ServerConnection::ServerConnection(const std::string &server, Oid user)
+    : connection_(ValueOrThrow(redis::Connection::Open(ServerOptions(server, user), waiter_))) {}
 
 }  // namespace prm::pg
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pg/pg.h"
+#include "pg/wait.h"
 #include "redis/connection.h"
 
 namespace prm::pg {
@@ -13,6 +14,16 @@ redis::ConnectionOptions ServerOptions(const std::string &server, Oid user);
 
 // Opens a connection with the options of a server, waiting interruptibly. Errors: those of ServerOptions,
 // 08006, 08000 (timeout), 28000.
-std::unique_ptr<redis::Connection> OpenServer(const std::string &server, Oid user, redis::Waiter &waiter);
+class ServerConnection {
+ public:
+  ServerConnection(const std::string &server, Oid user);
+  redis::Connection &operator*() { return *connection_; }
+  redis::Connection *operator->() { return connection_.get(); }
+
+ private:
+  ExternalDescriptor descriptor_;
+  LatchWaiter waiter_;
+  std::unique_ptr<redis::Connection> connection_;
+};
 
 }  // namespace prm::pg

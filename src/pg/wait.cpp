@@ -59,6 +59,13 @@ int LatchWaiter::Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms)
   });
 }
 
+ExternalDescriptor::ExternalDescriptor() {
+  if (!Call([] { return AcquireExternalFD(); }))
+    throw Failure(ERRCODE_INSUFFICIENT_RESOURCES, "could not open a connection to Redis",
+                  "There are too many open files on the local server.",
+                  "Raise max_files_per_process and the server's limit of open files.");
+}
+
 void Sleep(long timeout_ms) { LatchWaiter().Wait(nullptr, 0, timeout_ms); }
 
 }  // namespace prm::pg

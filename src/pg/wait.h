@@ -14,6 +14,16 @@ class LatchWaiter : public redis::Waiter {
   int Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms) override;
 };
 
+// A socket that PostgreSQL's own files have to leave room for, as long as the object lives.
+class ExternalDescriptor {
+ public:
+  // Errors: 53000 when max_files_per_process leaves none.
+  ExternalDescriptor();
+  ~ExternalDescriptor() { ReleaseExternalFD(); }
+  ExternalDescriptor(const ExternalDescriptor &) = delete;
+  ExternalDescriptor &operator=(const ExternalDescriptor &) = delete;
+};
+
 // Sleeps, interruptibly.
 void Sleep(long timeout_ms);
 
