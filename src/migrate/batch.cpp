@@ -9,7 +9,7 @@ using source::Interest;
 
 Interest PassFilter::Classify(int db, Bytes key) {
   Route route = routing_.Find(db, key, match_);
-  if (level_ && routing_.LevelOf(route) != *level_) return Interest::kIgnore;
+  if (level_ ? routing_.LevelOf(route) != *level_ : route.kind == Route::kNotSelected) return Interest::kIgnore;
   return route.kind == Route::kDeclared || route.kind == Route::kNotSelected ? Interest::kNameOnly
                                                                              : Interest::kRead;
 }

@@ -8,7 +8,7 @@ namespace prm::migrate {
 // Decides by name what a pass has to read.
 class PassFilter : public source::KeyFilter {
  public:
-  // level: of the pass; nothing: everything in one pass.
+  // level: of the pass; nothing: everything in one pass, but for keys that are not selected.
   PassFilter(const Routing &routing, std::optional<int> level) : routing_(routing), level_(level) {}
   source::Interest Classify(int db, Bytes key) override;
 

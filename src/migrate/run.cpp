@@ -217,9 +217,9 @@ class Run {
               "sequence IS NOT NULL "
               "AND pg_catalog.has_sequence_privilege(sequence, 'UPDATE') "
               "AND pg_catalog.has_sequence_privilege(sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
-              "pg_catalog.max(" +
+              "pg_catalog.max(target." +
                   pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
-                  " WHERE s.sequence IS NOT NULL) AS m",
+                  " AS target WHERE s.sequence IS NOT NULL) AS m",
               {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
         }
       }
