@@ -77,12 +77,14 @@ RESET ROLE;
 ALTER USER MAPPING FOR regress_prm_alice SERVER shop OPTIONS (DROP password_file, ADD password 'secret');
 GRANT USAGE ON FOREIGN SERVER shop TO regress_prm_bob;
 SET ROLE regress_prm_bob;
-SELECT umoptions FROM pg_user_mappings WHERE srvname = 'shop' AND usename = 'regress_prm_alice';
+SELECT coalesce(umoptions::text, 'hidden') FROM pg_user_mappings WHERE srvname = 'shop' AND usename = 'regress_prm_alice';
 RESET ROLE;
 SET ROLE regress_prm_alice;
-SELECT umoptions FROM pg_user_mappings WHERE srvname = 'shop' AND usename = 'regress_prm_alice';
+SELECT coalesce(umoptions::text, 'hidden') FROM pg_user_mappings WHERE srvname = 'shop' AND usename = 'regress_prm_alice';
 -- A Redis without passwords refuses one: the message does not repeat it.
+\set VERBOSITY sqlstate
 CALL redis_migrate.run('alices');
+\set VERBOSITY default
 SELECT state, sqlstate, message LIKE '%secret%' AS leaks FROM redis_migrate.runs WHERE migration = 'alices' AND state <> 'completed';
 SELECT redis_migrate.drop_migration('alices');
 RESET ROLE;

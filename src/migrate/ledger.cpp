@@ -85,7 +85,7 @@ std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
     if (owner < key)
       lost.push_back(row.row);
     else if (!(key < owner))
-      recorded_[row.row_key] = true;
+      recorded_.insert(row.row);
   }
   return lost;
 }
@@ -95,7 +95,7 @@ void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<
   std::vector<int> dbs;
   std::vector<Bytes> keys;
   for (const IdentifiedRow &row : rows) {
-    if (recorded_.count(row.row_key)) continue;
+    if (recorded_.count(row.row)) continue;
     KeyName key = key_of_row(row.row);
     row_keys.push_back(row.row_key);
     dbs.push_back(key.db);

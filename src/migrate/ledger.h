@@ -60,7 +60,7 @@ class Ledger {
   std::string target_;
   std::string on_delete_;
   std::vector<TargetColumn> keys_;
-  std::map<std::string, bool> recorded_;  // identities that FindLost saw with the same owner
+  std::set<int> recorded_;  // rows that FindLost saw to belong to their key already
 };
 
 }  // namespace prm::migrate

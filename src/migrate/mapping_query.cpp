@@ -35,8 +35,8 @@ std::optional<std::string> BatchAlias(Node *from) {
   return std::nullopt;
 }
 
-// Adds "<alias>.entry AS redis_entry" behind the columns of every arm of the SELECT: rows must say which entry they
-// come from. Behind, so that ORDER BY 1 keeps its meaning.
+// Adds "<alias>.entry AS redis_entry" behind the columns of every arm of the SELECT: rows must say which
+// entry they come from. Behind, so that ORDER BY 1 keeps its meaning.
 void PlaceEntry(SelectStmt *select, const std::string &mapping) {
   if (select->limitCount != nullptr || select->limitOffset != nullptr)
     Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must not have LIMIT or OFFSET",
@@ -73,6 +73,30 @@ SelectStmt *ParseSelect(const std::string &text, const std::string &mapping) {
   if (select->intoClause != nullptr || select->lockingClause != NIL)
     Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must not have INTO or FOR UPDATE");
   return select;
+}
+
+// Raises an error of PostgreSQL's parser again so that the user understands it.
+[[noreturn]] void ExplainParseError(const pg::PgError &error, const std::string &mapping,
+                                    const std::string &text) {
+  ErrorData *data = error.data();
+  int position = data->cursorpos > 0 ? data->cursorpos : data->internalpos;
+  if (position > 0) {
+    // It is one in the mapping's query, not in the statement that defines the mapping.
+    data->cursorpos = 0;
+    data->internalpos = position;
+    data->internalquery = MemoryContextStrdup(GetMemoryChunkContext(data), text.c_str());
+  } else {
+    // Only the column that PlaceEntry added has no position.
+    if (error.sqlstate() == ERRCODE_UNDEFINED_COLUMN || error.sqlstate() == ERRCODE_AMBIGUOUS_COLUMN)
+      Refuse(error.sqlstate(), mapping, "does not say which key a row comes from",
+             "Select from redis_batch; let subqueries and WITH hand its column entry on, and join them USING "
+             "(entry).",
+             error.what());
+    if (error.sqlstate() == ERRCODE_GROUPING_ERROR)
+      Refuse(ERRCODE_GROUPING_ERROR, mapping, "must GROUP BY entry wherever it aggregates redis_batch",
+             "Otherwise the result would depend on where batches are cut.");
+  }
+  throw error;
 }
 
 // What one walk over a query finds. Plain data: the walk runs in C frames, below the guard.
@@ -162,7 +186,8 @@ Node *ThroughJoins(Query *query, Node *node) {
 // A query and those around it, outermost first: where an expression stands.
 using Levels = std::vector<Query *>;
 
-// The query that an entry of the innermost level's FROM reads, if that is a subquery or a WITH query; else none.
+// The query that an entry of the innermost level's FROM reads, if that is a subquery or a WITH query; else
+// none.
 Levels Below(const Levels &levels, const RangeTblEntry *rte) {
   Levels below = levels;
   if (rte->rtekind == RTE_SUBQUERY) {
@@ -196,8 +221,10 @@ bool IsOptional(Node *from, int item, bool optional) {
   if (IsA(from, RangeTblRef)) return optional && reinterpret_cast<RangeTblRef *>(from)->rtindex == item;
   if (IsA(from, JoinExpr)) {
     auto *join = reinterpret_cast<JoinExpr *>(from);
-    return IsOptional(join->larg, item, optional || join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL) ||
-           IsOptional(join->rarg, item, optional || join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL);
+    return IsOptional(join->larg, item,
+                      optional || join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL) ||
+           IsOptional(join->rarg, item,
+                      optional || join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL);
   }
   if (!IsA(from, FromExpr)) return false;
   List *items = reinterpret_cast<FromExpr *>(from)->fromlist;
@@ -208,7 +235,8 @@ bool IsOptional(Node *from, int item, bool optional) {
 
 bool OutputIsEntry(const Levels &levels, int column);
 
-// Whether an expression is the column entry of redis_batch, handed on unchanged by joins, subqueries and WITH.
+// Whether an expression is the column entry of redis_batch, handed on unchanged by joins, subqueries and
+// WITH.
 bool IsEntry(Levels levels, Node *node) {
   if (node == nullptr || !IsA(node, Var)) return false;
   auto *var = reinterpret_cast<Var *>(node);
@@ -243,6 +271,20 @@ bool OutputIsEntry(const Levels &levels, int column) {
   return false;
 }
 
+// An output column of the query as INSERT would store it in a column.
+Expr *Coerce(ParseState *pstate, TargetEntry *output, const TargetColumn &column) {
+  return Call([&] {
+    // A bare literal is coerced itself; anything else is a column of the subquery.
+    Node *source = reinterpret_cast<Node *>(output->expr);
+    bool literal = exprType(source) == UNKNOWNOID && IsA(source, Const);
+    if (!literal)
+      source = reinterpret_cast<Node *>(
+          makeVar(1, output->resno, exprType(source), exprTypmod(source), exprCollation(source), 0));
+    return transformAssignedExpr(pstate, reinterpret_cast<Expr *>(source), EXPR_KIND_INSERT_TARGET,
+                                 column.name.c_str(), column.number, NIL, -1);
+  });
+}
+
 }  // namespace
 
 MappingQuery::MappingQuery(const Mapping &mapping, const BatchShape &shape, const Target &target)
@@ -259,6 +301,7 @@ MappingQuery::MappingQuery(const Mapping &mapping, const BatchShape &shape, cons
     register_ENR(environment, &batch_);
     return environment;
   });
+  pg::SnapshotScope snapshot;  // constants are computed while they are analysed and planned
   Analyse(mapping, shape, target);
   std::vector<int> all(facts_.columns.size());
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
@@ -267,12 +310,12 @@ MappingQuery::MappingQuery(const Mapping &mapping, const BatchShape &shape, cons
 
 MappingQuery::~MappingQuery() = default;
 
-void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target) {
-  text_ = mapping.query;
-  SelectStmt *select = ParseSelect(text_, mapping.name);
-  PlaceEntry(select, mapping.name);
-  Relation relation = Call([&] { return table_open(target.oid, AccessShareLock); });
-  ParseState *pstate = Call([&] {
+// Parses and analyses the text into query_. The parse state is that of the target, for coercing columns to
+// its.
+ParseState *MappingQuery::Parse(Relation relation) {
+  SelectStmt *select = ParseSelect(text_, mapping_);
+  PlaceEntry(select, mapping_);
+  return Call([&] {
     ParseState *state = make_parsestate(nullptr);
     state->p_sourcetext = text_.c_str();
     state->p_queryEnv = environment_;
@@ -282,6 +325,17 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     state->p_target_relation = relation;
     return state;
   });
+}
+
+void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target) {
+  text_ = mapping.query;
+  Relation relation = Call([&] { return table_open(target.oid, AccessShareLock); });
+  ParseState *pstate = nullptr;
+  try {
+    pstate = Parse(relation);
+  } catch (const pg::PgError &error) {
+    ExplainParseError(error, mapping.name, text_);
+  }
   if (query_->hasModifyingCTE)
     Refuse(ERRCODE_FEATURE_NOT_SUPPORTED, mapping.name, "must not modify data in WITH");
   CheckPerEntry(query_);
@@ -301,10 +355,11 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     std::string name = outputs[i]->resname != nullptr ? outputs[i]->resname : "";
     const TargetColumn *column = target.Find(name);
     if (column == nullptr)
-      throw Failure(
-          ERRCODE_UNDEFINED_COLUMN, "column \"" + name + "\" of relation " + target.name + " does not exist",
-          "Column " + std::to_string(i + 1) + " of the query of mapping \"" + mapping.name + "\" has that name.",
-          "Name each output column after the column of the target that it fills, with AS.");
+      throw Failure(ERRCODE_UNDEFINED_COLUMN,
+                    "column \"" + name + "\" of relation " + target.name + " does not exist",
+                    "Column " + std::to_string(i + 1) + " of the query of mapping \"" + mapping.name +
+                        "\" has that name.",
+                    "Name each output column after the column of the target that it fills, with AS.");
     if (column->generated)
       throw Failure(
           ERRCODE_GENERATED_ALWAYS, "column \"" + name + "\" of relation " + target.name + " is generated",
@@ -314,18 +369,14 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
           ERRCODE_DUPLICATE_COLUMN,
           "column \"" + name + "\" is filled twice by the query of mapping \"" + mapping.name + "\"");
     facts_.columns.push_back(column);
-    TargetEntry *output = outputs[i];
-    Expr *expression = Call([&] {
-      // A bare literal is coerced itself; anything else is a column of the subquery.
-      Node *source = reinterpret_cast<Node *>(output->expr);
-      bool literal = exprType(source) == UNKNOWNOID && IsA(source, Const);
-      if (!literal)
-        source = reinterpret_cast<Node *>(
-            makeVar(1, output->resno, exprType(source), exprTypmod(source), exprCollation(source), 0));
-      return transformAssignedExpr(pstate, reinterpret_cast<Expr *>(source), EXPR_KIND_INSERT_TARGET,
-                                   column->name.c_str(), column->number, NIL, -1);
-    });
-    coerced_.push_back(expression);
+    try {
+      coerced_.push_back(Coerce(pstate, outputs[i], *column));
+    } catch (const pg::PgError &error) {
+      ErrorData *data = error.data();
+      throw Failure(error.sqlstate(), error.what(),
+                    "The query of mapping \"" + mapping.name + "\" fills it in " + target.name + ".",
+                    data->hint != nullptr ? data->hint : "");
+    }
   }
   if (coerced_.empty())
     Refuse(ERRCODE_SYNTAX_ERROR, mapping.name, "must fill at least one column of " + target.name);
@@ -368,7 +419,8 @@ void MappingQuery::CheckPerEntry(Query *query) {
     Query *level = levels.back();
     bool reads_batch = false;
     for (int i = 0; i < list_length(level->rtable); ++i)
-      reads_batch = reads_batch || ReadsBatch(levels, static_cast<RangeTblEntry *>(list_nth(level->rtable, i)));
+      reads_batch =
+          reads_batch || ReadsBatch(levels, static_cast<RangeTblEntry *>(list_nth(level->rtable, i)));
     if (!reads_batch) continue;
     auto by_entry = [&](List *clauses) {
       for (int i = 0; i < list_length(clauses); ++i) {
@@ -423,16 +475,20 @@ void MappingQuery::FindCopied(const BatchShape &shape) {
     auto *var = reinterpret_cast<Var *>(source);
     if (var->varlevelsup != 0 || var->varattno <= 0 || !IsBatch(rt_fetch(var->varno, query_->rtable)))
       continue;
-    // Values that differ must differ for the target's type, too: citext or a collation may take them for equal.
+    // Values that differ must differ for the target's type, too: citext or a collation may take them for
+    // equal.
     const TargetColumn &column = *facts_.columns[i];
     bool same_type = column.type == var->vartype || (column.type == VARCHAROID && var->vartype == TEXTOID);
-    if (same_type && Call([&] { return !OidIsValid(column.collation) || get_collation_isdeterministic(column.collation); }))
+    if (same_type && Call([&] {
+          return !OidIsValid(column.collation) || get_collation_isdeterministic(column.collation);
+        }))
       facts_.copied[shape.columns()[var->varattno - 1].name] = column.name;
   }
 }
 
 PlannedStmt *MappingQuery::PlanFor(const std::vector<int> &columns) const {
   pg::SwitchContext in_context(context_.get());
+  pg::SnapshotScope snapshot;
   return Call([&] {
     Query *outer = makeNode(Query);
     outer->commandType = CMD_SELECT;

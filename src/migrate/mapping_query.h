@@ -52,6 +52,7 @@ class MappingQuery {
   struct Analysed;
   PlannedStmt *PlanFor(const std::vector<int> &columns) const;
   void RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver);
+  ParseState *Parse(Relation relation);
   void Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target);
   void CheckPerEntry(Query *query);
   void FindNeeded(Query *query, const BatchShape &shape);

@@ -20,6 +20,9 @@ bool IsDataError(int sqlstate) {
          sqlstate == ERRCODE_CARDINALITY_VIOLATION || sqlstate == ERRCODE_RAISE_EXCEPTION;
 }
 
+// A longer key may not fit into the index of the table that keeps deferred keys.
+constexpr size_t kLongestDeferredKey = 2000;
+
 struct Refusal {
   std::string mapping;
   std::string rule;
@@ -137,10 +140,7 @@ class PatternGroup::Work {
         continue;
       } catch (const RowsNotStored &) {
         if (StopExpectingNewRows(blind) || conflicts++ < kConflictRetries) continue;
-        if (which.size() == 1)
-          return RejectEntry(which[0], {CurrentMapping(), "not_stored", std::nullopt,
-                                        "target " + prepared_[current_]->target.name +
-                                            " did not store the row: a trigger or rule suppressed it"});
+        if (which.size() == 1) return RejectOrDivide(which[0], NotStored(*prepared_[current_]));
       } catch (const PgError &error) {
         bool conflict = error.sqlstate() == ERRCODE_UNIQUE_VIOLATION;
         if (conflict && (StopExpectingNewRows(blind) || conflicts++ < kConflictRetries)) continue;
@@ -166,8 +166,6 @@ class PatternGroup::Work {
     return true;
   }
 
-  const std::string &CurrentMapping() const { return prepared_[current_]->mapping.name; }
-
   struct Stage {
     std::unique_ptr<QueryRows> rows;
     std::set<int> dropped;  // rows that a check refused, where the good elements are kept
@@ -187,6 +185,7 @@ class PatternGroup::Work {
                      mapping.mapping.types, mapping.state.checked_json, mapping.query.batch_desc(), batch))
         attempt.refused.emplace(problem.entry,
                                 Refusal{mapping.mapping.name, problem.rule, std::nullopt, problem.message});
+      Exclude(which, mapping, batch, attempt);
       Stage &stage = stages[current_];
       stage.rows = std::make_unique<QueryRows>();
       {
@@ -266,18 +265,13 @@ class PatternGroup::Work {
 
   static void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to,
                        const std::set<int> &numbers) {
-    TupleTableSlot *slot = pg::Call([&] {
-      tuplestore_rescan(from.get());
-      return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-    });
-    while (pg::Call([&] { return tuplestore_gettupleslot(from.get(), true, false, slot); })) {
+    ForEachTuple(desc, from, [&](TupleTableSlot *slot) {
       int number = pg::Call([&] {
         bool null;
         return DatumGetInt32(slot_getattr(slot, 1, &null));
       });
       if (numbers.count(number)) to.Put(slot);
-    }
-    pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+    });
   }
 
   void Store(Prepared &mapping, Stage &stage, const std::vector<int> &which, Try &attempt) {
@@ -448,13 +442,17 @@ class PatternGroup::Work {
 
   // One entry that cannot be stored because of `error`.
   void Single(int entry, const PgError &error) {
-    if (options_.defer_foreign_keys && error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
+    if (options_.defer_foreign_keys && error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION &&
+        entries_[entry].entry->key.size() <= kLongestDeferredKey) {
       tally_.deferred.push_back(entries_[entry].entry);
       return;
     }
     Prepared &mapping = *prepared_[current_];
-    Refusal refusal = Explain(entry, mapping, error);
-    if (mapping.mapping.atomic == "element")
+    RejectOrDivide(entry, Explain(entry, mapping, error));
+  }
+
+  void RejectOrDivide(int entry, const Refusal &refusal) {
+    if (prepared_[current_]->mapping.atomic == "element")
       ByElement(entry, refusal);
     else
       RejectEntry(entry, refusal);
@@ -480,54 +478,93 @@ class PatternGroup::Work {
     return refusal;
   }
 
-  // Stores the good elements of a key one by one; the others become partial rejects of the key.
+  // Finds the bad elements of a key by trying one after another, and stores the key without them.
   void ByElement(int entry, const Refusal &first) {
     size_t const failing = current_;
+    if (excluded_.count(failing) > 0) return RejectEntry(entry, first);
+    StopExpectingNewRows(true);
     Prepared &mapping = *prepared_[failing];
-    MappingSettings settings(mapping.mapping);
-    pg::Tuplestore batch;
-    FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, {entry}, mapping.mapping.types,
-              mapping.state.checked_json, mapping.query.batch_desc(), batch);
-    TupleTableSlot *slot =
-        pg::Call([&] { return MakeSingleTupleTableSlot(mapping.query.batch_desc(), &TTSOpsMinimalTuple); });
-    int stored = 0;
-    Try attempt;
-    attempt.marks.assign(entries_.size(), Mark::kNone);
-    while (pg::Call([&] { return tuplestore_gettupleslot(batch.get(), true, true, slot); })) {
-      pg::Tuplestore element;
-      element.Put(slot);
-      try {
-        pg::InSubtransaction([&] {
-          Stage stage;
-          stage.rows = std::make_unique<QueryRows>();
-          in_query_ = true;
-          {
-            pg::SnapshotScope snapshot;
-            mapping.query.Run(element.get(), *stage.rows);
-          }
-          in_query_ = false;
-          RunChecks(mapping, stage, attempt);
-          attempt.partial_entries.insert(entry);  // its other elements are not obsolete
-          Store(mapping, stage, {entry}, attempt);
-          ++stored;
+    std::map<int, Refusal> bad;
+    int count = 0;
+    {
+      MappingSettings settings(mapping.mapping);
+      pg::Tuplestore batch;
+      FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, {entry}, mapping.mapping.types,
+                mapping.state.checked_json, mapping.query.batch_desc(), batch);
+      pg::InRolledBackSubtransaction([&] {
+        ForEachTuple(mapping.query.batch_desc(), batch, [&](TupleTableSlot *slot) {
+          if (std::optional<Refusal> refusal = TryElement(entry, mapping, slot)) bad.emplace(count, *refusal);
+          ++count;
         });
-      } catch (const PgError &error) {
-        if (!IsDataError(error.sqlstate())) throw;
-        Refusal refusal = Explain(entry, mapping, error);
-        attempt.partial.push_back({entries_[entry].entry, TallyPattern(), mapping.mapping.name, refusal.rule,
-                                   refusal.sqlstate, refusal.message, true});
-      } catch (const RowsNotStored &) {
-        attempt.partial.push_back(
-            {entries_[entry].entry, TallyPattern(), mapping.mapping.name, "not_stored", std::nullopt,
-             "target " + mapping.target.name + " did not store the row: a trigger or rule suppressed it",
-             true});
-      }
+      });
     }
+    if (static_cast<int>(bad.size()) == count) return RejectEntry(entry, first);
+    excluded_[failing] = std::move(bad);
+    Divide({entry});
+    excluded_.erase(failing);
+  }
+
+  std::optional<Refusal> TryElement(int entry, Prepared &mapping, TupleTableSlot *slot) {
+    pg::Tuplestore element;
+    element.Put(slot);
+    try {
+      pg::InSubtransaction([&] {
+        Try attempt;
+        attempt.marks.assign(entries_.size(), Mark::kNone);
+        attempt.partial_entries.insert(entry);  // its other elements are not obsolete
+        Stage stage;
+        stage.rows = std::make_unique<QueryRows>();
+        in_query_ = true;
+        {
+          pg::SnapshotScope snapshot;
+          mapping.query.Run(element.get(), *stage.rows);
+        }
+        in_query_ = false;
+        RunChecks(mapping, stage, attempt);
+        Store(mapping, stage, {entry}, attempt);
+      });
+    } catch (const PgError &error) {
+      if (!IsDataError(error.sqlstate())) throw;
+      return Explain(entry, mapping, error);
+    } catch (const RowsNotStored &) {
+      return NotStored(mapping);
+    } catch (const EntriesRefused &found) {
+      return found.refusals.begin()->second;
+    }
+    return std::nullopt;
+  }
+
+  // Takes the elements that ByElement found to be bad out of the batch of its entry.
+  void Exclude(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch, Try &attempt) {
+    auto found = excluded_.find(current_);
+    if (found == excluded_.end()) return;
+    const source::Entry *entry = entries_[which.front()].entry;
+    pg::Tuplestore all;
+    ForEachTuple(mapping.query.batch_desc(), batch, [&](TupleTableSlot *slot) { all.Put(slot); });
+    batch.Clear();
+    int element = 0;
+    ForEachTuple(mapping.query.batch_desc(), all, [&](TupleTableSlot *slot) {
+      auto refusal = found->second.find(element++);
+      if (refusal == found->second.end()) return batch.Put(slot);
+      attempt.partial.push_back({entry, TallyPattern(), mapping.mapping.name, refusal->second.rule,
+                                 refusal->second.sqlstate, refusal->second.message, true});
+    });
+    attempt.partial_entries.insert(which.front());
+  }
+
+  template <typename Visit>
+  static void ForEachTuple(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
+    TupleTableSlot *slot = pg::Call([&] {
+      tuplestore_rescan(rows.get());
+      return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+    });
+    while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, true, slot); })) visit(slot);
     pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
-    if (stored == 0) return RejectEntry(entry, first);
-    for (Reject &reject : attempt.partial) tally_.rejects.push_back(std::move(reject));
-    for (const auto &[name, counts] : attempt.rows) tally_.rows[name].Add(counts);
-    Count(entry, Outcome::kRejected, "partial");
+  }
+
+  static Refusal NotStored(const Prepared &mapping) {
+    return {mapping.mapping.name, "not_stored", std::nullopt,
+            "target " + mapping.target.name + " did not store the row: a trigger or rule suppressed it"};
   }
 
   PatternGroup &group_;
@@ -538,6 +575,8 @@ class PatternGroup::Work {
   std::vector<std::unique_ptr<Prepared>> prepared_;
   size_t current_ = 0;     // the mapping that is being worked on
   bool in_query_ = false;  // in its query, rather than in its target
+  // While ByElement stores a key: for each mapping the elements to leave out, and why.
+  std::map<size_t, std::map<int, Refusal>> excluded_;
 };
 
 PatternGroup::PatternGroup(KeyPattern pattern, std::vector<const Mapping *> mappings, bool archive)

@@ -114,15 +114,16 @@ class Run {
     record_.RestartLevel(level);
   }
 
-  // Stores entries and the checkpoint in one transaction.
-  void Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
-             bool recount, bool defer) {
+  // Stores entries and the checkpoint in one transaction. Returns how many of them a foreign key refused.
+  size_t Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
+               bool recount, bool defer) {
     UnmappedKeys unmapped{migration_.unmapped == "reject",
                           migration_.unmapped == "reject" ? nullptr : &archive_};
     PatternGroup::Options options;
     options.defer_foreign_keys = defer;
     if (parameters_.prune) options.seen_run = record_.id();
     Tally tally;
+    std::vector<const Reject *> fresh;
     pg::Context context("redis_migrate transaction");
     pg::SwitchContext in_context(context.get());
     for (int attempt = 1;; ++attempt) {
@@ -134,6 +135,11 @@ class Run {
           Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
           Spi::Execute("SET LOCAL synchronous_commit = off");
           ProcessEntries(routing_, unmapped, entries, level, recount, options, tally);
+          // What a batch that is read again rejects again is no reason to stop again.
+          fresh.clear();
+          if (parameters_.on_error == "stop")
+            for (const Reject &reject : tally.rejects)
+              if (!record_.HasReject(level, *reject.entry)) fresh.push_back(&reject);
           record_.Save(tally, level, position);
         });
         break;
@@ -142,25 +148,33 @@ class Run {
       }
     }
     Spi::Commit();
-    if (parameters_.on_error == "stop" && !tally.rejects.empty()) {
-      const Reject &reject = tally.rejects.front();
+    if (!fresh.empty())
       throw StoppedByReject{"run " + std::to_string(record_.id()) +
-                                " stopped: " + std::to_string(tally.rejects.size()) + " keys were rejected",
-                            "The first is \"" + Printable(reject.entry->key) + "\", rule " + reject.rule +
-                                ": " + reject.message};
-    }
+                                " stopped: " + std::to_string(fresh.size()) + " keys were rejected",
+                            "The first is \"" + Printable(fresh.front()->entry->key) + "\", rule " +
+                                fresh.front()->rule + ": " + fresh.front()->message};
+    return tally.deferred.size();
   }
 
+  // Again and again, as rows may wait for one another, until none of them finds what it waits for.
   void RetryDeferred(int level) {
-    for (;;) {
-      std::vector<source::Entry> entries = record_.TakeDeferred(level, pg::settings::batch_rows);
-      if (entries.empty()) {
-        Spi::Commit();
-        return;
+    for (bool defer = true;;) {
+      size_t tried = 0, refused = 0;
+      int db = -1;
+      std::string key;
+      for (;;) {
+        std::vector<source::Entry> entries = record_.TakeDeferred(level, db, key, pg::settings::batch_rows);
+        if (entries.empty()) break;
+        db = entries.back().db;
+        key = entries.back().key;
+        std::vector<const source::Entry *> pointers;
+        for (const source::Entry &entry : entries) pointers.push_back(&entry);
+        tried += entries.size();
+        refused += Store(pointers, level, record_.position(), true, defer);
       }
-      std::vector<const source::Entry *> pointers;
-      for (const source::Entry &entry : entries) pointers.push_back(&entry);
-      Store(pointers, level, record_.position(), true, false);
+      Spi::Commit();
+      if (refused == 0) return;
+      defer = refused < tried;
     }
   }
 

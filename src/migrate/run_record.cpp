@@ -128,6 +128,16 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   position_ = position;
 }
 
+bool RunRecord::HasReject(int level, const source::Entry &entry) const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             "SELECT EXISTS (SELECT FROM redis_migrate.reject WHERE run_id = $1 AND level = $2 AND db = $3 "
+             "AND key_bytes = $4)",
+             {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry.db),
+              SqlParam::Bytea(entry.key)})[0]
+      .Bool(0);
+}
+
 void RunRecord::RestartLevel(int level) {
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run_count", "reject", "deferred"})
@@ -138,14 +148,15 @@ void RunRecord::RestartLevel(int level) {
   position_.clear();
 }
 
-std::vector<source::Entry> RunRecord::TakeDeferred(int level, int limit) {
+std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes key, int limit) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "DELETE FROM redis_migrate.deferred WHERE (run_id, level, db, key_bytes) IN (SELECT run_id, level, db, "
-      "key_bytes "
-      "FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 ORDER BY db, key_bytes LIMIT $3) "
+      "key_bytes FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND (db, key_bytes) > ($3, $4) "
+      "ORDER BY db, key_bytes LIMIT $5) "
       "RETURNING db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(limit)});
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(db), SqlParam::Bytea(key),
+       SqlParam::Int4(limit)});
   std::vector<source::Entry> entries;
   for (uint64 i = 0; i < rows.size(); ++i) {
     source::Entry entry;
@@ -155,6 +166,9 @@ std::vector<source::Entry> RunRecord::TakeDeferred(int level, int limit) {
     if (!rows[i].IsNull(3)) entry.expires_at_ms = rows[i].Int8(3);
     entries.push_back(std::move(entry));
   }
+  std::sort(entries.begin(), entries.end(), [](const source::Entry &a, const source::Entry &b) {
+    return a.db != b.db ? a.db < b.db : a.key < b.key;
+  });
   return entries;
 }
 

@@ -29,10 +29,13 @@ class RunRecord {
   void SetEstimate(int64 keys);
   // Writes counts, rejects and deferred keys of a batch, and the checkpoint, in the caller's transaction.
   void Save(const Tally &tally, int level, const std::string &position);
+  // Whether the run has a reject of that key at that level: a batch that is read again has it again.
+  bool HasReject(int level, const source::Entry &entry) const;
   // Forgets what was counted at a level, because the source begins it again.
   void RestartLevel(int level);
-  // Entries of the level that wait for their foreign keys, at most `limit`; taken out of the table.
-  std::vector<source::Entry> TakeDeferred(int level, int limit);
+  // Entries of the level that wait for their foreign keys, at most `limit` of those after (db, key) in the
+  // order of database and key; taken out of the table.
+  std::vector<source::Entry> TakeDeferred(int level, int db, Bytes key, int limit);
   // Ends the run: state, and the error if there was one.
   void Finish(const std::string &state, const std::optional<std::string> &sqlstate,
               const std::optional<std::string> &message);

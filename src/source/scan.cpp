@@ -116,12 +116,18 @@ bool ScanSource::Collect(Batch& batch) {
   for (;;) {
     while (!page_ends_.empty() && page_ends_.front().end == first_slot_) {
       const uint64_t names = page_ends_.front().names;
+      page_start_ = first_slot_;
       position_ = std::move(page_ends_.front().position);
       moved_ = true;
       page_ends_.pop_front();
       if (PageEndsBatch(batch, names)) return true;
     }
-    if (slots_.empty() || slots_.front().stage != Stage::kDone) return false;
+    if (slots_.empty()) return false;
+    // A page that is cut would be read again by whoever resumes.
+    const bool cuts_page =
+        batch.entries.size() + (page_ends_.front().end - first_slot_) > options_.batch_keys;
+    if (first_slot_ == page_start_ && cuts_page && !batch.entries.empty()) return true;
+    if (slots_.front().stage != Stage::kDone) return false;
     Entry& entry = slots_.front().entry;
     const uint64_t bytes = BytesOf(entry);
     const bool fits = batch.entries.empty() || (batch.entries.size() < options_.batch_keys &&

@@ -138,11 +138,12 @@ class ScanSource : public Source {
   // them.
   std::deque<Slot> slots_;
   uint64_t first_slot_ = 0;
-  uint64_t next_read_ = 0;    // the first slot whose value has not been asked for
-  uint64_t unfinished_ = 0;   // slots that are not kDone
-  uint64_t name_bytes_ = 0;   // of slots_
+  uint64_t next_read_ = 0;   // the first slot whose value has not been asked for
+  uint64_t unfinished_ = 0;  // slots that are not kDone
+  uint64_t name_bytes_ = 0;  // of slots_
   uint64_t bytes_in_flight_ = 0;
   std::deque<PageEnd> page_ends_;
+  uint64_t page_start_ = 0;       // number of the first slot of the page that is being returned
   std::deque<Request> requests_;  // without an answer, oldest first
 
   // Of the batch that is being filled.

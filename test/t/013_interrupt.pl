@@ -147,7 +147,7 @@ my $timeouts = 0;
 my $err;
 for (1 .. 50)
 {
-    $err = sql_error($node, q{SET statement_timeout = '400ms';
+    $err = sql_error($node, q{SET statement_timeout = '250ms';
         CALL redis_migrate.run('timeout');});
     last if $err eq '';
     like($err, qr/ERROR:  57014: canceling statement due to statement timeout/, 'statement_timeout is the only error') if $err !~ /57014/;
@@ -216,6 +216,23 @@ $call->finish;
 $proxy->tell('pass');
 is(sql_error($node, q{CALL redis_migrate.run('dropped')}), '', 'a session that ends lets others run');
 
+# Cancelled within a statement of the run's own, which waits for a row that another session has locked.
+$proxy->tell('hold');
+$call = start_sql($node, q{CALL redis_migrate.run('dropped');});
+$node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CALL%' AND wait_event_type = 'Extension')});
+my $locker = start_sql($node, q{BEGIN;
+    SELECT FROM redis_migrate.run WHERE run_id = (SELECT max(run_id) FROM redis_migrate.run) FOR UPDATE;
+    SELECT pg_sleep(1.5);
+    COMMIT;});
+$node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')});
+$proxy->tell('pass');
+$node->poll_query_until('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL%' AND wait_event_type = 'Lock'});
+(undef, $err) = $call->finish;
+$locker->finish;
+like($err, qr/ERROR:  57014: canceling statement due to user request/, 'cancelled within a statement of the run\'s own');
+is(last_run($node, 'dropped', 'state, sqlstate'), 'failed|57014', 'the run is written down all the same');
+is(sql_error($node, q{CALL redis_migrate.run('dropped')}), '', 'and goes on');
+
 # Where a run cannot commit.
 my $nowhere = qr/ERROR:  2D000: .*\n(?:DETAIL:.*\n)?HINT:  CALL it on its own/;
 like(sql_error($node, q{BEGIN; CALL redis_migrate.run('calm'); COMMIT;}), $nowhere, 'within BEGIN');
@@ -241,6 +258,27 @@ is($err, '', "each CALL goes on after the batch: $stops stops");
 ok($stops > 1 && $stops <= 20, 'there are as many stops as batches with bad keys');
 is(result('stop'), $calm, 'with the result of a run that does not stop');
 is(last_run($node, 'stop', 'state, read, rejected'), 'completed|' . KEYS . '|20', 'and its counts');
+
+# Values so large that a page of SCAN takes several batches.
+$redis->cli('FLUSHALL');
+$redis->cli('EVAL', q{local v = string.rep('0123456789abcdef', 640)
+    for i = 1, 200 do redis.call('SET', 'k:' .. i, i % 40 == 0 and 'bad' or i .. v) end}, 0);
+$redis->cli('CONFIG', 'SET', 'rdbcompression', 'no');
+$node->safe_psql(
+    'postgres', q{
+    CREATE TABLE texts (id bigint PRIMARY KEY, v text CHECK (v <> 'bad'));
+    SELECT redis_migrate.create_migration('texts', 'direct');
+    SELECT redis_migrate.add_mapping('texts', 'm', 'k:{id:int}', 'texts', 'SELECT id, value AS v FROM redis_batch',
+        key_columns => '{id}', databases => '{0}', exclusive => true);});
+for (1 .. 10)
+{
+    $err = sql_error($node, q{SET pg_redis_migrate.batch_size = '64kB'; SET pg_redis_migrate.batch_rows = 5000;
+        CALL redis_migrate.run('texts', on_error => 'stop')});
+    last if $err eq '';
+}
+is($err, '', 'a run that stops within a page gets past it');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM texts}), 195, 'and stores what is good');
+is($node->safe_psql('postgres', q{SELECT count(DISTINCT key) FROM redis_migrate.rejects WHERE migration = 'texts'}), 5, 'and rejects what is bad');
 
 # A batch of which every row is bad.
 $redis->cli('FLUSHALL');
