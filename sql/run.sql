@@ -291,6 +291,7 @@ SELECT * FROM shared ORDER BY id;
 SET pg_redis_migrate.batch_rows = 1;
 CALL redis_migrate.run('shared');
 SELECT * FROM shared ORDER BY id;
+SELECT deleted FROM last_rows('shared');
 RESET pg_redis_migrate.batch_rows;
 \! $R set k:1 same >/dev/null
 CALL redis_migrate.run('shared');

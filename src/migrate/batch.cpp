@@ -1,6 +1,7 @@
 #include "migrate/batch.h"
 
-#include "pg/memory.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
 
 namespace prm::migrate {
 
@@ -83,6 +84,24 @@ void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
   for (size_t group = 0; group < grouped.size(); ++group)
     routing.group(group).Process(grouped[group], options, tally);
   if (unmapped.archive != nullptr) unmapped.archive->Process(archived, options, tally);
+}
+
+void ForgetArchived(const std::string &migration, const Routing &routing,
+                    const std::vector<const source::Entry *> &entries) {
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  Match match;
+  for (const source::Entry *entry : entries) {
+    if (entry->state != EntryState::kRead || routing.Find(entry->db, entry->key, match).kind != Route::kMapped) continue;
+    dbs.push_back(entry->db);
+    keys.push_back(entry->key);
+  }
+  if (keys.empty()) return;
+  pg::AsExtensionOwner as_owner;
+  pg::Spi::Execute(
+      "DELETE FROM redis_migrate.archived_key AS a USING unnest($2, $3) AS k (db, key_bytes) "
+      "WHERE a.migration = $1 AND a.db = k.db AND a.key_bytes = k.key_bytes",
+      {pg::SqlParam::Text(migration), pg::SqlParam::Int4Array(dbs), pg::SqlParam::ByteaArray(keys)});
 }
 
 }  // namespace prm::migrate

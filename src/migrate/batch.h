@@ -33,4 +33,9 @@ void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
                     const std::vector<const source::Entry *> &entries, std::optional<int> level, bool recount,
                     const PatternGroup::Options &options, Tally &tally);
 
+// Takes those of the entries out of the archive that have a mapping by now: Redis has a newer value than the archive,
+// and a run from the archive must not bring the old one back.
+void ForgetArchived(const std::string &migration, const Routing &routing,
+                    const std::vector<const source::Entry *> &entries);
+
 }  // namespace prm::migrate

@@ -144,7 +144,7 @@ class Filler : public rdb::ValueVisitor {
     entry_ = &entry;
     position_ = 0;
     Result<rdb::ValueType> type = rdb::DumpType(entry.entry->payload);
-    if (!type.ok()) return Refuse("corrupt_payload", type.error().message);
+    if (!type.ok()) return RefusePayload(type.error());
     type_ = type.value();
     if (!TypeAllowed(types)) return false;
     std::fill(cells_.begin(), cells_.end(), Cell());
@@ -160,7 +160,7 @@ class Filler : public rdb::ValueVisitor {
     rdb::ValueVisitor &visitor = collector ? static_cast<rdb::ValueVisitor &>(*collector) : *this;
     Status decoded = rdb::DecodeDump(entry.entry->payload, visitor);
     if (Failed()) return false;
-    if (!decoded.ok()) return Refuse("corrupt_payload", decoded.error().message);
+    if (!decoded.ok()) return RefusePayload(decoded.error());
     if (shape_.expand() == Expand::kNone && type_ != rdb::ValueType::kString) {
       std::string json;
       if (collector) {
@@ -237,6 +237,10 @@ class Filler : public rdb::ValueVisitor {
     problem_->rule = rule;
     problem_->message = std::move(message);
     return false;
+  }
+
+  bool RefusePayload(const Error &error) {
+    return Refuse(error.code == ErrorCode::kUnsupported ? "unsupported_payload" : "corrupt_payload", error.message);
   }
 
   bool TypeAllowed(const std::optional<std::vector<std::string>> &types) {

@@ -10,20 +10,6 @@ using pg::QuoteIdentifier;
 using pg::Spi;
 using pg::SqlParam;
 
-namespace {
-
-SqlParam ByteaArray(const std::vector<Bytes> &items) {
-  std::vector<Datum> elements;
-  for (Bytes item : items) elements.push_back(pg::ByteaDatum(item));
-  Datum *values = elements.data();
-  int count = static_cast<int>(elements.size());
-  Datum array = pg::Call(
-      [&] { return PointerGetDatum(construct_array(values, count, BYTEAOID, -1, false, TYPALIGN_INT)); });
-  return {BYTEAARRAYOID, array, false};
-}
-
-}  // namespace
-
 Ledger::Ledger(const Mapping &mapping, const Target &target)
     : mapping_id_(mapping.id), mapping_(mapping.name), target_(target.name), on_delete_(mapping.on_delete) {
   for (const std::string &key : mapping.key_columns) keys_.push_back(*target.Find(key));
@@ -108,7 +94,7 @@ void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<
       "SELECT $1, k.row_key, k.db, k.key_bytes FROM unnest($2, $3, $4) AS k (row_key, db, key_bytes) "
       "ON CONFLICT (mapping_id, row_key) DO UPDATE SET db = excluded.db, key_bytes = excluded.key_bytes",
       {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys), SqlParam::Int4Array(dbs),
-       ByteaArray(keys)});
+       SqlParam::ByteaArray(keys)});
 }
 
 std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
@@ -127,7 +113,7 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
       "WHERE l.mapping_id = $1 AND l.db = k.db AND l.key_bytes = k.key_bytes "
       "AND NOT EXISTS (SELECT FROM unnest($4) AS y (row_key) WHERE y.row_key = l.row_key) RETURNING "
       "l.row_key",
-      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), ByteaArray(names),
+      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
        SqlParam::TextArray(row_keys)});
   std::vector<std::string> result;
   for (uint64 i = 0; i < gone.size(); ++i) result.push_back(gone[i].Text(0));

@@ -33,6 +33,9 @@ class Ledger {
   std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows,
                             const std::function<KeyName(int)> &key_of_row);
 
+  // Whether FindLost saw that the row belongs to its key already.
+  bool IsRecorded(int row) const { return recorded_.count(row) > 0; }
+
   // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
   void Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row);
 

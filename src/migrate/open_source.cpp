@@ -46,10 +46,10 @@ std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &
 }  // namespace
 
 OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
-                       const std::string &position)
+                       const std::string &position, bool first)
     : migration_(migration), kind_(source), filter_(filter) {
   try {
-    Open(position);
+    if (first) Open(position);
   } catch (const pg::Failure &failure) {
     if (!MayComeBack(failure.sqlstate()) || !failure.hint().empty()) throw;
     throw pg::Failure(failure.sqlstate(), failure.message(), failure.detail(),
@@ -80,7 +80,14 @@ void OpenSource::Open(const std::string &position) {
     if (begun.ok()) options.databases.push_back(begun.value().db);
   } else {
     if (info.error().code != ErrorCode::kPermissionDenied) throw pg::Failure(info.error());
-    options.databases = migration_.databases.value_or(std::vector<int>{0});
+    if (!migration_.databases)
+      throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                        "Redis at " + connection.address() + " does not say which databases have keys",
+                        "The user may not run INFO, and the migration names no databases.",
+                        "Grant the right with ACL SETUSER … +info, or name them: SELECT "
+                        "redis_migrate.alter_migration(" +
+                            pg::QuoteLiteral(migration_.name) + ", databases => '{0}').");
+    options.databases = *migration_.databases;
   }
   options.scan_count = std::min(settings::batch_rows, kLargestScanCount);
   // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must

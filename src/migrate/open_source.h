@@ -10,9 +10,10 @@ namespace prm::migrate {
 
 class OpenSource {
  public:
+  // first: what cannot be reached now is an error, rather than waited for as in Next.
   // Errors: those of pg::ServerConnection and of the source.
   OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
-             const std::string &position);
+             const std::string &position, bool first);
 
   // The next batch; false at the end. Tries to get a lost connection back for
   // pg_redis_migrate.reconnect_timeout, going on after `position`, the last one that was committed. Errors:

@@ -296,12 +296,14 @@ class PatternGroup::Work {
     mapping.state.expects_new_rows = mapping.writer.expects_new_rows();
     RowCounts &counts = attempt.rows[mapping.mapping.name];
     std::map<int, Refusal> without_target;
+    std::set<int> inserted;
     for (auto [row, outcome] : outcomes) {
       int entry = entry_of_row[row];
       Mark mark = Mark::kNone;
       switch (outcome) {
         case RowOutcome::kInserted:
           ++counts.inserted;
+          inserted.insert(row);
           mark = Mark::kInserted;
           break;
         case RowOutcome::kUpdated:
@@ -328,7 +330,7 @@ class PatternGroup::Work {
       attempt.marks[entry] = std::max(attempt.marks[entry], mark);
     }
     if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
-    if (mapping.ledger) KeepLedger(mapping, which, attempt, identified, lost, key_of_row, counts);
+    if (mapping.ledger) KeepLedger(mapping, which, attempt, identified, lost, inserted, key_of_row, counts);
     if (options_.seen_run) NoteSeen(mapping.mapping, identified, lost);
   }
 
@@ -348,11 +350,16 @@ class PatternGroup::Work {
 
   void KeepLedger(Prepared &mapping, const std::vector<int> &which, const Try &attempt,
                   const std::vector<IdentifiedRow> &identified, const std::vector<int> &lost,
-                  const std::function<KeyName(int)> &key_of_row, RowCounts &counts) {
+                  const std::set<int> &inserted, const std::function<KeyName(int)> &key_of_row,
+                  RowCounts &counts) {
     std::set<int> lost_rows(lost.begin(), lost.end());
+    // A row that was there before and whose values stay is nobody's to delete.
+    bool takes_over = mapping.mapping.on_conflict != "nothing" && mapping.mapping.on_conflict != "fill";
     std::vector<IdentifiedRow> owned;
     for (const IdentifiedRow &row : identified)
-      if (!lost_rows.count(row.row)) owned.push_back(row);
+      if (!lost_rows.count(row.row) &&
+          (takes_over || inserted.count(row.row) > 0 || mapping.ledger->IsRecorded(row.row)))
+        owned.push_back(row);
     if (mapping.mapping.on_delete != "keep") {
       std::vector<std::string> kept;
       for (const IdentifiedRow &row : identified) kept.push_back(row.row_key);

@@ -19,7 +19,7 @@ Rehearsal::Rehearsal(const Migration &migration, const std::string &source,
                      int64 max_keys)
     : migration_(migration), routing_(migration, priority, mapping) {
   PassFilter filter(routing_, std::nullopt);
-  OpenSource opened(migration, source, filter, "");
+  OpenSource opened(migration, source, filter, "", true);
   uint64 bytes = 0;
   int64 keys = 0;
   std::string position;

@@ -60,6 +60,7 @@ std::vector<const Mapping *> InDependencyOrder(const Migration &migration) {
 Routing::Routing(const Migration &migration, const std::optional<std::string> &priority,
                  const std::optional<std::string> &mapping) {
   if (priority) PriorityRank(*priority);
+  filtered_ = priority.has_value() || mapping.has_value();
   DependencyOrder dependencies(migration);
   std::map<std::string, std::vector<const Mapping *>> by_pattern;
   std::map<std::string, std::pair<int, int>> rank_of_pattern;  // (priority, depth)
@@ -118,7 +119,10 @@ std::string Routing::LevelName(int level) const {
 Route Routing::Find(int db, Bytes key, Match &match) const {
   Route route;
   PatternSet::Owner found = patterns_->FindOwner(key, match);
-  if (found.fit == Fit::kNone) return route;
+  if (found.fit == Fit::kNone) {
+    if (filtered_) route.kind = Route::kNotSelected;
+    return route;
+  }
   const Owner &owner = owners_[found.pattern];
   const KeyPattern &pattern = patterns_->patterns()[found.pattern];
   route.pattern = pattern.text();

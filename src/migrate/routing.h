@@ -51,6 +51,7 @@ class Routing {
   std::vector<Owner> owners_;  // of each pattern of the set
   std::unique_ptr<PatternSet> patterns_;
   int levels_ = 1;
+  bool filtered_ = false;  // keys that no pattern owns are not asked for
 };
 
 // Mappings in an order in which each comes after those it depends on. Errors: 42704 for an unknown mapping,

@@ -7,6 +7,7 @@
 #include "migrate/run_record.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
@@ -58,7 +59,15 @@ class Run {
         routing_(migration_, parameters_.priority, parameters_.mapping),
         archive_mapping_(ArchiveMapping(name)),
         archive_(pg::ValueOrThrow(KeyPattern::Parse("*")), {&archive_mapping_}, true),
-        record_(RunRecord::Begin(name, parameters_)) {
+        record_(RunRecord::Begin(name, parameters_)),
+        first_level_(record_.level()) {
+    if (parameters_.source == "scan") {
+      pg::AsExtensionOwner as_owner;
+      forgets_archived_ =
+          Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.archived_key WHERE migration = $1)",
+                       {pg::SqlParam::Text(name)})[0]
+              .Bool(0);
+    }
     Spi::Commit();
     if (record_.resumed())
       pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
@@ -80,7 +89,13 @@ class Run {
 
   // After an error: what can still be said of the run is written down.
   void Fail(const std::string &state, int sqlstate, const std::string &message) {
-    pg::Call([] { SPI_rollback(); });
+    pg::Call([] {
+      // The error may have come out of a statement or its planning, with the snapshot that they push still
+      // there; SPI_rollback expects those of portals alone.
+      Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
+      while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
+      SPI_rollback();
+    });
     record_.Finish(state, pg::SqlStateText(sqlstate), message);
     Spi::Commit();
   }
@@ -88,7 +103,7 @@ class Run {
  private:
   void Pass(int level, std::string position) {
     PassFilter filter(routing_, level);
-    OpenSource source(migration_, parameters_.source, filter, position);
+    OpenSource source(migration_, parameters_.source, filter, position, level == first_level_);
     if (source.estimate() >= 0) record_.SetEstimate(source.estimate());
     if (source.TakeRestarted()) Restart(level);
     Spi::Commit();
@@ -135,6 +150,7 @@ class Run {
           Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
           Spi::Execute("SET LOCAL synchronous_commit = off");
           ProcessEntries(routing_, unmapped, entries, level, recount, options, tally);
+          if (forgets_archived_) ForgetArchived(migration_.name, routing_, entries);
           // What a batch that is read again rejects again is no reason to stop again.
           fresh.clear();
           if (parameters_.on_error == "stop")
@@ -266,6 +282,8 @@ class Run {
   Mapping archive_mapping_;
   PatternGroup archive_;
   RunRecord record_;
+  int first_level_;                // of this CALL
+  bool forgets_archived_ = false;  // the archive has keys that may have a mapping by now
 };
 
 // Runs, and writes down an error before it goes on to the caller.

@@ -59,6 +59,12 @@ SqlParam SqlParam::OptionalTextArray(const std::optional<std::vector<std::string
   return items ? TextArray(*items) : SqlParam{TEXTARRAYOID, 0, true};
 }
 
+SqlParam SqlParam::ByteaArray(const std::vector<Bytes> &items) {
+  std::vector<Datum> elements;
+  for (Bytes item : items) elements.push_back(ByteaDatum(item));
+  return ArrayParam(BYTEAARRAYOID, BYTEAOID, elements);
+}
+
 SqlParam SqlParam::Int4Array(const std::optional<std::vector<int>> &items) {
   if (!items) return {INT4ARRAYOID, 0, true};
   std::vector<Datum> elements;
