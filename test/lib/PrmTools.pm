@@ -180,7 +180,9 @@ sub _serve
     my $last = Time::HiRes::time();
     my $close = sub {
         my ($handle) = @_;
-        for my $end ($handle, delete $peer{$handle}) { $select->remove($end); close $end if $end; }
+        my $other = delete $peer{$handle} or return;
+        delete $peer{$other};
+        for my $end ($handle, $other) { $select->remove($end); close $end; }
         return;
     };
     for (;;)
