@@ -191,6 +191,17 @@ CALL redis_migrate.run('conflict', prune => true);
 SELECT * FROM last_keys('conflict');
 SELECT * FROM hits ORDER BY page;
 SELECT redis_migrate.drop_migration('conflict');
+-- What a mapping neither inserted nor may change, it does not delete either.
+TRUNCATE hits;
+INSERT INTO hits VALUES ('a', 10);
+SELECT redis_migrate.create_migration('before', 'shop');
+\! $R flushall >/dev/null; $R mset hits:a 5 hits:b 7 hits:c 8 >/dev/null
+SELECT redis_migrate.add_mapping('before', 'hits', 'hits:{page}', 'hits', 'SELECT page, value::int AS n FROM redis_batch', '{page}', on_conflict => 'nothing');
+CALL redis_migrate.run('before');
+\! $R del hits:a hits:b >/dev/null
+CALL redis_migrate.run('before', prune => true);
+SELECT page, n FROM hits ORDER BY page;
+SELECT redis_migrate.drop_migration('before');
 
 \echo == no_row
 CREATE TABLE filtered (id int PRIMARY KEY, v text);
@@ -223,7 +234,19 @@ CALL redis_migrate.run('atomic');
 SELECT * FROM last_run('atomic');
 SELECT * FROM elements ORDER BY 1, 2;
 SELECT key, rule, sqlstate, partial, message FROM redis_migrate.rejects WHERE run_id = last_run_id('atomic') ORDER BY key, message;
+-- Other mappings of the key store theirs; elements that became bad or left lose their rows, or keep them.
+CREATE TABLE lists (list text PRIMARY KEY, length int);
+SELECT redis_migrate.add_mapping('atomic', 'lists', 'list:{list}', 'lists', 'SELECT list, jsonb_array_length(json) AS length FROM redis_batch', '{list}');
+\! $R lset list:good 0 bad >/dev/null; $R rpop list:bad >/dev/null
+CALL redis_migrate.run('atomic');
+SELECT * FROM lists ORDER BY 1;
+SELECT * FROM elements ORDER BY 1, 2;
+SELECT * FROM last_rows('atomic');
+\! $R lset list:good 0 7 >/dev/null; $R rpop list:good >/dev/null
+CALL redis_migrate.run('atomic');
+SELECT * FROM elements ORDER BY 1, 2;
 SELECT redis_migrate.drop_migration('atomic');
+DROP TABLE lists;
 
 \echo == prune, exclusive: every row of the table belongs to the mapping
 CREATE TABLE settings (name text PRIMARY KEY, v text);

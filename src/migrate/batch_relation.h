@@ -8,6 +8,8 @@
 
 namespace prm::migrate {
 
+constexpr char kBatchName[] = "redis_batch";
+
 enum class Expand { kNone, kElements, kGroups, kPending };
 
 // From a mapping's option, which has been checked.

@@ -2,6 +2,7 @@
 
 #include <climits>
 
+#include "migrate/entry_check.h"
 #include "pg/entry.h"
 #include "pg/transaction.h"
 
@@ -13,11 +14,6 @@ using pg::Failure;
 namespace {
 
 constexpr char kEntryColumn[] = "redis_entry";
-
-[[noreturn]] void Refuse(int sqlstate, const std::string &mapping, const std::string &what,
-                         const std::string &hint = "", const std::string &detail = "") {
-  throw Failure(sqlstate, "query of mapping \"" + mapping + "\" " + what, detail, hint);
-}
 
 // The name under which a FROM item shows redis_batch, if it is redis_batch.
 std::optional<std::string> BatchAlias(Node *from) {
@@ -39,15 +35,16 @@ std::optional<std::string> BatchAlias(Node *from) {
 // entry they come from. Behind, so that ORDER BY 1 keeps its meaning.
 void PlaceEntry(SelectStmt *select, const std::string &mapping) {
   if (select->limitCount != nullptr || select->limitOffset != nullptr)
-    Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must not have LIMIT or OFFSET",
-           "The result would depend on where batches are cut. Use a window function PARTITION BY entry.");
+    RefuseQuery(
+        ERRCODE_SYNTAX_ERROR, mapping, "must not have LIMIT or OFFSET",
+        "The result would depend on where batches are cut. Use a window function PARTITION BY entry.");
   if (select->op != SETOP_NONE) {
     PlaceEntry(select->larg, mapping);
     PlaceEntry(select->rarg, mapping);
     return;
   }
   if (select->valuesLists != NIL || select->targetList == NIL)
-    Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must select columns from redis_batch");
+    RefuseQuery(ERRCODE_SYNTAX_ERROR, mapping, "must select columns from redis_batch");
   std::string alias;
   for (int i = 0; i < list_length(select->fromClause) && alias.empty(); ++i)
     alias = BatchAlias(static_cast<Node *>(list_nth(select->fromClause, i))).value_or("");
@@ -66,12 +63,12 @@ void PlaceEntry(SelectStmt *select, const std::string &mapping) {
 
 SelectStmt *ParseSelect(const std::string &text, const std::string &mapping) {
   List *statements = Call([&] { return raw_parser(text.c_str(), RAW_PARSE_DEFAULT); });
-  if (list_length(statements) != 1) Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must be exactly one SELECT");
+  if (list_length(statements) != 1) RefuseQuery(ERRCODE_SYNTAX_ERROR, mapping, "must be exactly one SELECT");
   Node *statement = static_cast<RawStmt *>(linitial(statements))->stmt;
-  if (!IsA(statement, SelectStmt)) Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must be a SELECT");
+  if (!IsA(statement, SelectStmt)) RefuseQuery(ERRCODE_SYNTAX_ERROR, mapping, "must be a SELECT");
   auto *select = reinterpret_cast<SelectStmt *>(statement);
   if (select->intoClause != nullptr || select->lockingClause != NIL)
-    Refuse(ERRCODE_SYNTAX_ERROR, mapping, "must not have INTO or FOR UPDATE");
+    RefuseQuery(ERRCODE_SYNTAX_ERROR, mapping, "must not have INTO or FOR UPDATE");
   return select;
 }
 
@@ -88,48 +85,16 @@ SelectStmt *ParseSelect(const std::string &text, const std::string &mapping) {
   } else {
     // Only the column that PlaceEntry added has no position.
     if (error.sqlstate() == ERRCODE_UNDEFINED_COLUMN || error.sqlstate() == ERRCODE_AMBIGUOUS_COLUMN)
-      Refuse(error.sqlstate(), mapping, "does not say which key a row comes from",
-             "Select from redis_batch; let subqueries and WITH hand its column entry on, and join them USING "
-             "(entry).",
-             error.what());
+      RefuseQuery(
+          error.sqlstate(), mapping, "does not say which key a row comes from",
+          "Select from redis_batch; let subqueries and WITH hand its column entry on, and join them USING "
+          "(entry).",
+          error.what());
     if (error.sqlstate() == ERRCODE_GROUPING_ERROR)
-      Refuse(ERRCODE_GROUPING_ERROR, mapping, "must GROUP BY entry wherever it aggregates redis_batch",
-             "Otherwise the result would depend on where batches are cut.");
+      RefuseQuery(ERRCODE_GROUPING_ERROR, mapping, "must GROUP BY entry wherever it aggregates redis_batch",
+                  "Otherwise the result would depend on where batches are cut.");
   }
   throw error;
-}
-
-// What one walk over a query finds. Plain data: the walk runs in C frames, below the guard.
-struct Survey {
-  List *above;    // the levels that the walk is in, outermost first
-  List *chains;   // for every Query, this one and those below: the levels above it and itself
-  bool uses_now;  // the current time stands somewhere
-};
-
-bool WalkSurvey(Node *node, void *context) {
-  if (node == nullptr) return false;
-  auto *survey = static_cast<Survey *>(context);
-  if (IsA(node, Query)) {
-    survey->above = lappend(survey->above, node);
-    survey->chains = lappend(survey->chains, list_copy(survey->above));
-    bool result =
-        query_tree_walker(reinterpret_cast<Query *>(node), WalkSurvey, context, QTW_IGNORE_JOINALIASES);
-    survey->above = list_delete_last(survey->above);
-    return result;
-  }
-  if (IsA(node, SQLValueFunction))
-    survey->uses_now =
-        survey->uses_now || reinterpret_cast<SQLValueFunction *>(node)->op <= SVFOP_LOCALTIMESTAMP_N;
-  if (IsA(node, FuncExpr)) {
-    Oid function = reinterpret_cast<FuncExpr *>(node)->funcid;
-    survey->uses_now = survey->uses_now || function == F_NOW || function == F_TRANSACTION_TIMESTAMP ||
-                       function == F_STATEMENT_TIMESTAMP;
-  }
-  return expression_tree_walker(node, WalkSurvey, context);
-}
-
-bool IsBatch(const RangeTblEntry *rte) {
-  return rte->rtekind == RTE_NAMEDTUPLESTORE && strcmp(rte->enrname, kBatchName) == 0;
 }
 
 // Marks the columns of redis_batch that Vars refer to. Vars name their level relative to where they stand, so
@@ -181,94 +146,6 @@ Node *ThroughJoins(Query *query, Node *node) {
     node = behind;
   }
   return node;
-}
-
-// A query and those around it, outermost first: where an expression stands.
-using Levels = std::vector<Query *>;
-
-// The query that an entry of the innermost level's FROM reads, if that is a subquery or a WITH query; else
-// none.
-Levels Below(const Levels &levels, const RangeTblEntry *rte) {
-  Levels below = levels;
-  if (rte->rtekind == RTE_SUBQUERY) {
-    below.push_back(rte->subquery);
-    return below;
-  }
-  if (rte->rtekind != RTE_CTE || rte->self_reference || rte->ctelevelsup >= levels.size()) return {};
-  below.resize(levels.size() - rte->ctelevelsup);
-  List *with = below.back()->cteList;
-  for (int i = 0; i < list_length(with); ++i) {
-    auto *cte = static_cast<CommonTableExpr *>(list_nth(with, i));
-    if (strcmp(cte->ctename, rte->ctename) != 0) continue;
-    below.push_back(reinterpret_cast<Query *>(cte->ctequery));
-    return below;
-  }
-  return {};
-}
-
-// Whether a FROM item shows redis_batch, directly or through subqueries.
-bool ReadsBatch(const Levels &levels, const RangeTblEntry *rte) {
-  if (IsBatch(rte)) return true;
-  Levels below = Below(levels, rte);
-  if (below.empty()) return false;
-  for (int i = 0; i < list_length(below.back()->rtable); ++i)
-    if (ReadsBatch(below, static_cast<RangeTblEntry *>(list_nth(below.back()->rtable, i)))) return true;
-  return false;
-}
-
-// Whether an outer join can put NULLs in place of the columns of a FROM item.
-bool IsOptional(Node *from, int item, bool optional) {
-  if (IsA(from, RangeTblRef)) return optional && reinterpret_cast<RangeTblRef *>(from)->rtindex == item;
-  if (IsA(from, JoinExpr)) {
-    auto *join = reinterpret_cast<JoinExpr *>(from);
-    return IsOptional(join->larg, item,
-                      optional || join->jointype == JOIN_RIGHT || join->jointype == JOIN_FULL) ||
-           IsOptional(join->rarg, item,
-                      optional || join->jointype == JOIN_LEFT || join->jointype == JOIN_FULL);
-  }
-  if (!IsA(from, FromExpr)) return false;
-  List *items = reinterpret_cast<FromExpr *>(from)->fromlist;
-  for (int i = 0; i < list_length(items); ++i)
-    if (IsOptional(static_cast<Node *>(list_nth(items, i)), item, optional)) return true;
-  return false;
-}
-
-bool OutputIsEntry(const Levels &levels, int column);
-
-// Whether an expression is the column entry of redis_batch, handed on unchanged by joins, subqueries and
-// WITH.
-bool IsEntry(Levels levels, Node *node) {
-  if (node == nullptr || !IsA(node, Var)) return false;
-  auto *var = reinterpret_cast<Var *>(node);
-  if (var->varattno <= 0 || var->varlevelsup >= levels.size()) return false;
-  levels.resize(levels.size() - var->varlevelsup);
-  RangeTblEntry *rte = rt_fetch(var->varno, levels.back()->rtable);
-  if (Node *behind = pg::BehindColumn(rte, var->varattno)) return IsEntry(levels, behind);
-  if (IsOptional(reinterpret_cast<Node *>(levels.back()->jointree), var->varno, false)) return false;
-  if (IsBatch(rte)) return var->varattno == 1;
-  if (rte->rtekind == RTE_CTE && rte->self_reference) return true;  // the first arm of the recursion decides
-  Levels below = Below(levels, rte);
-  return !below.empty() && OutputIsEntry(below, var->varattno);
-}
-
-bool ArmsAreEntry(const Levels &levels, Node *arms, int column) {
-  if (IsA(arms, SetOperationStmt)) {
-    auto *operation = reinterpret_cast<SetOperationStmt *>(arms);
-    return ArmsAreEntry(levels, operation->larg, column) && ArmsAreEntry(levels, operation->rarg, column);
-  }
-  Levels arm = Below(levels, rt_fetch(reinterpret_cast<RangeTblRef *>(arms)->rtindex, levels.back()->rtable));
-  return !arm.empty() && OutputIsEntry(arm, column);
-}
-
-// The same of an output column of a query.
-bool OutputIsEntry(const Levels &levels, int column) {
-  Query *query = levels.back();
-  if (query->setOperations != nullptr) return ArmsAreEntry(levels, query->setOperations, column);
-  for (int i = 0; i < list_length(query->targetList); ++i) {
-    auto *output = static_cast<TargetEntry *>(list_nth(query->targetList, i));
-    if (output->resno == column) return IsEntry(levels, reinterpret_cast<Node *>(output->expr));
-  }
-  return false;
 }
 
 // An output column of the query as INSERT would store it in a column.
@@ -337,9 +214,7 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     ExplainParseError(error, mapping.name, text_);
   }
   if (query_->hasModifyingCTE)
-    Refuse(ERRCODE_FEATURE_NOT_SUPPORTED, mapping.name, "must not modify data in WITH");
-  CheckPerEntry(query_);
-
+    RefuseQuery(ERRCODE_FEATURE_NOT_SUPPORTED, mapping.name, "must not modify data in WITH");
   std::vector<TargetEntry *> outputs;
   for (int i = 0; i < list_length(query_->targetList); ++i) {
     auto *output = static_cast<TargetEntry *>(list_nth(query_->targetList, i));
@@ -347,10 +222,7 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
   }
   entry_ = outputs.back()->resno;
   outputs.pop_back();
-  if (!OutputIsEntry({query_}, entry_))
-    Refuse(ERRCODE_INVALID_COLUMN_REFERENCE, mapping.name, "must take entry from redis_batch unchanged",
-           "Begin outer joins with redis_batch, and let subqueries and WITH hand its column entry on.",
-           "entry says which key a row comes from: it must be neither computed nor NULL.");
+  facts_.warnings = CheckPerEntry(query_, entry_, mapping.name);
   for (size_t i = 0; i < outputs.size(); ++i) {
     std::string name = outputs[i]->resname != nullptr ? outputs[i]->resname : "";
     const TargetColumn *column = target.Find(name);
@@ -379,13 +251,14 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     }
   }
   if (coerced_.empty())
-    Refuse(ERRCODE_SYNTAX_ERROR, mapping.name, "must fill at least one column of " + target.name);
+    RefuseQuery(ERRCODE_SYNTAX_ERROR, mapping.name, "must fill at least one column of " + target.name);
   for (const std::string &key : mapping.key_columns) {
     bool filled = false;
     for (const TargetColumn *column : facts_.columns) filled = filled || column->name == key;
     if (!filled)
-      Refuse(ERRCODE_INVALID_COLUMN_REFERENCE, mapping.name,
-             "does not fill key column \"" + key + "\" of " + target.name, "Add it to the query's columns.");
+      RefuseQuery(ERRCODE_INVALID_COLUMN_REFERENCE, mapping.name,
+                  "does not fill key column \"" + key + "\" of " + target.name,
+                  "Add it to the query's columns.");
   }
   row_desc_ = Call([&] {
     TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(facts_.columns.size()) + 2);
@@ -405,48 +278,6 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
   });
   FindNeeded(query_, shape);
   FindCopied(shape);
-}
-
-// A query that groups, sorts out duplicates or numbers rows across entries would give other rows for other
-// batches.
-void MappingQuery::CheckPerEntry(Query *query) {
-  Survey survey = {NIL, NIL, false};
-  Call([&] { WalkSurvey(reinterpret_cast<Node *>(query), &survey); });
-  for (int n = 0; n < list_length(survey.chains); ++n) {
-    auto *chain = static_cast<List *>(list_nth(survey.chains, n));
-    Levels levels;
-    for (int i = 0; i < list_length(chain); ++i) levels.push_back(static_cast<Query *>(list_nth(chain, i)));
-    Query *level = levels.back();
-    bool reads_batch = false;
-    for (int i = 0; i < list_length(level->rtable); ++i)
-      reads_batch =
-          reads_batch || ReadsBatch(levels, static_cast<RangeTblEntry *>(list_nth(level->rtable, i)));
-    if (!reads_batch) continue;
-    auto by_entry = [&](List *clauses) {
-      for (int i = 0; i < list_length(clauses); ++i) {
-        auto *clause = static_cast<SortGroupClause *>(list_nth(clauses, i));
-        TargetEntry *output = get_sortgroupclause_tle(clause, level->targetList);
-        if (IsEntry(levels, reinterpret_cast<Node *>(output->expr))) return true;
-      }
-      return false;
-    };
-    const char *hint = "Otherwise the result would depend on where batches are cut.";
-    if ((level->hasAggs || level->groupClause != NIL || level->groupingSets != NIL) &&
-        (level->groupingSets != NIL || !by_entry(level->groupClause)))
-      Refuse(ERRCODE_GROUPING_ERROR, mapping_, "must GROUP BY entry wherever it aggregates redis_batch",
-             hint);
-    if (level->distinctClause != NIL && !by_entry(level->distinctClause))
-      Refuse(ERRCODE_GROUPING_ERROR, mapping_, "must include entry in DISTINCT", hint);
-    for (int i = 0; level->hasWindowFuncs && i < list_length(level->windowClause); ++i)
-      if (!by_entry(static_cast<WindowClause *>(list_nth(level->windowClause, i))->partitionClause))
-        Refuse(ERRCODE_WINDOWING_ERROR, mapping_, "must PARTITION BY entry in its window clauses", hint);
-    if (level->limitCount != nullptr || level->limitOffset != nullptr)
-      Refuse(ERRCODE_SYNTAX_ERROR, mapping_, "must not have LIMIT or OFFSET over redis_batch", hint);
-  }
-  if (Call([&] { return contain_volatile_functions(reinterpret_cast<Node *>(query)); }))
-    facts_.warnings.push_back("The query calls a volatile function: a second run may change rows.");
-  if (survey.uses_now)
-    facts_.warnings.push_back("The query uses the current time: a second run may change rows.");
 }
 
 void MappingQuery::FindNeeded(Query *query, const BatchShape &shape) {

@@ -8,8 +8,6 @@
 
 namespace prm::migrate {
 
-constexpr char kBatchName[] = "redis_batch";
-
 // The rows that a query returned: (redis_row, redis_entry, the target's columns in the query's order),
 // coerced to the target's types as INSERT would, without constraints checked.
 struct QueryRows {
@@ -31,7 +29,8 @@ class MappingQuery {
  public:
   // Errors, each naming column and table: 42601 not exactly one SELECT, LIMIT, 42703 a column that the target
   // lacks, 42804 a type that does not fit, 428C9 a generated column, 42803 a query that does not work per
-  // entry, 42P10 entry computed or made NULL, and those of PostgreSQL's own analysis. Locks as a SELECT takes them.
+  // entry, 42P10 entry computed or made NULL, and those of PostgreSQL's own analysis. Locks as a SELECT takes
+  // them.
   MappingQuery(const Mapping &mapping, const BatchShape &shape, const Target &target);
   ~MappingQuery();
   MappingQuery(const MappingQuery &) = delete;
@@ -49,12 +48,10 @@ class MappingQuery {
   std::string FindFailingColumn(Tuplestorestate *batch);
 
  private:
-  struct Analysed;
   PlannedStmt *PlanFor(const std::vector<int> &columns) const;
   void RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver);
   ParseState *Parse(Relation relation);
   void Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target);
-  void CheckPerEntry(Query *query);
   void FindNeeded(Query *query, const BatchShape &shape);
   void FindCopied(const BatchShape &shape);
 
