@@ -173,6 +173,15 @@ CREATE INDEX ledger_key ON redis_migrate.ledger (mapping_id, db, key_bytes);
 COMMENT ON TABLE redis_migrate.ledger IS
     'Which key each target row came from, for mappings that are not exclusive: the right to change or delete the row';
 
+CREATE TABLE redis_migrate.page_key (
+    run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    db        integer NOT NULL,
+    key_bytes bytea NOT NULL
+);
+CREATE INDEX page_key_run ON redis_migrate.page_key (run_id);
+COMMENT ON TABLE redis_migrate.page_key IS
+    'Keys that were stored although the position of the run does not cover them yet: going on from it must not count them again';
+
 CREATE TABLE redis_migrate.seen_row (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     mapping_id bigint NOT NULL,
@@ -188,7 +197,7 @@ DECLARE
     relation text;
 BEGIN
     FOREACH relation IN ARRAY ARRAY['migration', 'mapping', 'mapping_check', 'skip_pattern', 'run', 'run_count',
-                                    'mapping_count', 'reject', 'deferred', 'archived_key', 'ledger', 'seen_row',
+                                    'mapping_count', 'reject', 'deferred', 'archived_key', 'ledger', 'seen_row', 'page_key',
                                     'mapping_mapping_id_seq', 'run_run_id_seq', 'reject_reject_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;

@@ -168,6 +168,17 @@ SELECT add('SELECT DISTINCT ON (k) k AS id FROM redis_batch');
 SELECT add('SELECT DISTINCT ON (entry) k AS id FROM redis_batch');
 SELECT add('SELECT k AS id, (SELECT c.n FROM (SELECT count(*)::int AS n FROM t) AS c) AS n FROM redis_batch');
 
+\echo == redis_batch beside itself
+SELECT add('SELECT a.k AS id, b.value AS note FROM redis_batch AS a JOIN redis_batch AS b ON b.k > a.k');
+SELECT add('SELECT a.k AS id, b.value AS note FROM redis_batch AS a LEFT JOIN redis_batch AS b ON b.entry = b.entry');
+SELECT add('SELECT a.k AS id FROM redis_batch AS a, redis_batch AS b WHERE a.entry = b.entry OR a.k = b.k');
+SELECT add('SELECT a.k AS id, b.value AS note FROM redis_batch AS a LEFT JOIN redis_batch AS b ON b.entry = a.entry AND b.k > a.k');
+SELECT add('SELECT a.k AS id FROM redis_batch AS a, redis_batch AS b WHERE a.entry = b.entry AND b.value IS NOT NULL');
+SELECT add('SELECT id, n FROM (SELECT entry, k AS id FROM redis_batch) AS a LEFT JOIN (SELECT entry, count(*)::int AS n FROM redis_batch GROUP BY entry) AS b USING (entry)');
+SELECT add('SELECT k AS id FROM redis_batch WHERE k IN (SELECT c.value FROM redis_batch AS c)');
+SELECT add('SELECT b.k AS id FROM redis_batch AS b WHERE EXISTS (SELECT FROM redis_batch AS c WHERE c.entry = b.entry AND c.value = c.k)');
+SELECT add('SELECT k AS id FROM redis_batch WHERE k IN (SELECT id FROM t)');
+
 \echo == entry is handed on
 SELECT add('SELECT k AS id FROM (SELECT 1000000000 AS entry, k FROM redis_batch) AS b');
 SELECT add('SELECT k AS id FROM (SELECT entry + 1 AS entry, k FROM redis_batch) AS b');

@@ -3,6 +3,7 @@
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/transaction.h"
 
 namespace prm::migrate {
 
@@ -42,6 +43,9 @@ ArchiveSource::ArchiveSource(std::string migration, source::KeyFilter &filter, s
 Result<bool> ArchiveSource::Next(source::Batch &batch) {
   batch = source::Batch();
   uint64_t const most_bytes = static_cast<uint64_t>(pg::settings::batch_size_kb) * 1024;
+  pg::Context context("redis_migrate archive");
+  pg::SwitchContext in_context(context.get());
+  pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "SELECT db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8 FROM (SELECT *, "

@@ -9,8 +9,11 @@ using source::EntryState;
 using source::Interest;
 
 Interest PassFilter::Classify(int db, Bytes key) {
+  if (stored_ != nullptr && !stored_->empty() && stored_->count({db, std::string(key)}) > 0)
+    return Interest::kIgnore;
   Route route = routing_.Find(db, key, match_);
-  if (level_ ? routing_.LevelOf(route) != *level_ : route.kind == Route::kNotSelected) return Interest::kIgnore;
+  if (level_ ? routing_.LevelOf(route) != *level_ : route.kind == Route::kNotSelected)
+    return Interest::kIgnore;
   return route.kind == Route::kDeclared || route.kind == Route::kNotSelected ? Interest::kNameOnly
                                                                              : Interest::kRead;
 }
@@ -86,13 +89,12 @@ void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
   if (unmapped.archive != nullptr) unmapped.archive->Process(archived, options, tally);
 }
 
-void ForgetArchived(const std::string &migration, const Routing &routing,
-                    const std::vector<const source::Entry *> &entries) {
+void ForgetArchived(const std::string &migration,
+                    const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes) {
   std::vector<int> dbs;
   std::vector<Bytes> keys;
-  Match match;
-  for (const source::Entry *entry : entries) {
-    if (entry->state != EntryState::kRead || routing.Find(entry->db, entry->key, match).kind != Route::kMapped) continue;
+  for (const auto &[entry, outcome] : outcomes) {
+    if (outcome.first != Outcome::kMigrated) continue;
     dbs.push_back(entry->db);
     keys.push_back(entry->key);
   }

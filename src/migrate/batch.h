@@ -6,15 +6,20 @@
 namespace prm::migrate {
 
 // Decides by name what a pass has to read.
+using KeySet = std::set<std::pair<int, std::string>>;
+
 class PassFilter : public source::KeyFilter {
  public:
   // level: of the pass; nothing: everything in one pass, but for keys that are not selected.
-  PassFilter(const Routing &routing, std::optional<int> level) : routing_(routing), level_(level) {}
+  // stored: keys that are done already, though the source may return them again.
+  PassFilter(const Routing &routing, std::optional<int> level, const KeySet *stored = nullptr)
+      : routing_(routing), level_(level), stored_(stored) {}
   source::Interest Classify(int db, Bytes key) override;
 
  private:
   const Routing &routing_;
   std::optional<int> level_;
+  const KeySet *stored_;
   Match match_;
 };
 
@@ -33,9 +38,9 @@ void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
                     const std::vector<const source::Entry *> &entries, std::optional<int> level, bool recount,
                     const PatternGroup::Options &options, Tally &tally);
 
-// Takes those of the entries out of the archive that have a mapping by now: Redis has a newer value than the archive,
-// and a run from the archive must not bring the old one back.
-void ForgetArchived(const std::string &migration, const Routing &routing,
-                    const std::vector<const source::Entry *> &entries);
+// Takes keys that were migrated out of the archive: Redis has a newer value than the archive, and a run from
+// the archive must not bring the old one back.
+void ForgetArchived(const std::string &migration,
+                    const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes);
 
 }  // namespace prm::migrate

@@ -240,7 +240,8 @@ class Filler : public rdb::ValueVisitor {
   }
 
   bool RefusePayload(const Error &error) {
-    return Refuse(error.code == ErrorCode::kUnsupported ? "unsupported_payload" : "corrupt_payload", error.message);
+    return Refuse(error.code == ErrorCode::kUnsupported ? "unsupported_payload" : "corrupt_payload",
+                  error.message);
   }
 
   bool TypeAllowed(const std::optional<std::vector<std::string>> &types) {
@@ -413,9 +414,7 @@ class Filler : public rdb::ValueVisitor {
       *value = jsonb_.Convert(text);
       return true;
     } catch (const pg::PgError &error) {
-      int category = ERRCODE_TO_CATEGORY(error.sqlstate());
-      if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
-        throw UncheckedJsonFailed();
+      if (pg::IsDataError(error.sqlstate())) throw UncheckedJsonFailed();
       throw;
     }
   }

@@ -22,6 +22,14 @@ void Touch(const std::string &migration) {
                {SqlParam::Text(migration)});
 }
 
+// A migration that nobody runs or changes until this transaction ends: otherwise an interrupted run could go
+// on with a definition that was changed behind its back. Errors: those of LoadMigration, 55006.
+Migration LoadForChange(const std::string &name) {
+  LoadMigration(name);  // only its owner may take the lock
+  LockForChange(name);
+  return LoadMigration(name);
+}
+
 void CheckServer(const std::string &server) { pg::ServerOptions(server, GetUserId()); }
 
 KeyPattern ParsePattern(const std::string &text) { return pg::ValueOrThrow(KeyPattern::Parse(text)); }
@@ -127,6 +135,22 @@ bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const 
   return false;
 }
 
+// An exclusive mapping owns every row of its target, so no other mapping may have that target.
+void CheckExclusive(const std::string &migration, const Mapping &mapping) {
+  pg::AsExtensionOwner as_owner;
+  auto others = Spi::Execute(
+      "SELECT migration, mapping FROM redis_migrate.mapping WHERE target = $1 AND (exclusive OR $2) "
+      "AND (migration, mapping) <> ($3, $4) LIMIT 1",
+      {SqlParam::Text(mapping.target), SqlParam::Bool(mapping.exclusive), SqlParam::Text(migration),
+       SqlParam::Text(mapping.name)});
+  if (others.size() > 0)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  "mapping \"" + mapping.name + "\" cannot share target " + mapping.target,
+                  "Mapping \"" + others[0].Text(1) + "\" of migration \"" + others[0].Text(0) +
+                      "\" has it, and one of the two is exclusive: it owns all rows.",
+                  "Leave exclusive out of both: a ledger then keeps which key owns which row.");
+}
+
 // Checks a mapping whole against its siblings, its target and its query; decides whether it needs a ledger.
 void CheckMapping(const Migration &migration, Mapping &mapping) {
   CheckOptions(mapping);
@@ -154,6 +178,7 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
                   "and, unless databases names a single one, db must stand unchanged in key_columns.",
                   "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
                   "ledger then keeps which key owns which row.");
+  CheckExclusive(migration.name, mapping);
   mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
 }
 
@@ -290,7 +315,7 @@ PRM_FUNCTION(create_migration) {
 // integer[]): NULL leaves a property as it is. Errors: as create_migration; 42501 not the owner.
 PRM_FUNCTION(alter_migration) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   std::string server = PG_ARGISNULL(1) ? migration.server : NameArgument(fcinfo, 1);
   std::string source = pg::OptionalTextArgument(fcinfo, 2).value_or(migration.source);
   std::string unmapped = pg::OptionalTextArgument(fcinfo, 3).value_or(migration.unmapped);
@@ -312,8 +337,7 @@ PRM_FUNCTION(alter_migration) {
 // target tables stay. Errors: 42704, 42501.
 PRM_FUNCTION(drop_migration) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
-  LockForChange(migration.name);
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run", "archived_key", "migration"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
@@ -324,7 +348,7 @@ PRM_FUNCTION(drop_migration) {
 // redis_migrate.add_mapping(…): see the SQL comment. Errors: those of CheckMapping.
 PRM_FUNCTION(add_mapping) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping;
   mapping.name = pg::TextArgument(fcinfo, 1, "mapping");
   mapping.pattern = pg::TextArgument(fcinfo, 2, "pattern");
@@ -366,9 +390,8 @@ PRM_FUNCTION(add_mapping) {
 // the query is given. Errors: as add_mapping.
 PRM_FUNCTION(alter_mapping) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
-  LockForChange(migration.name);
   Mapping const old = mapping;
   auto change = [&](int n, std::string &property) {
     if (auto given = pg::OptionalTextArgument(fcinfo, n)) property = *given;
@@ -401,7 +424,8 @@ PRM_FUNCTION(alter_mapping) {
                    ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
                    "$21, $22) WHERE migration = $1 AND mapping = $2",
                MappingParams(migration.name, mapping));
-  // What the ledger says of rows elsewhere, or of rows by other columns, would be taken for rows of the target.
+  // What the ledger says of rows elsewhere, or of rows by other columns, would be taken for rows of the
+  // target.
   if (!mapping.ledger || mapping.target != old.target || mapping.key_columns != old.key_columns)
     Spi::Execute("DELETE FROM redis_migrate.ledger WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
   Touch(migration.name);
@@ -411,14 +435,13 @@ PRM_FUNCTION(alter_mapping) {
 // redis_migrate.drop_mapping(migration text, mapping text). Errors: 42704, 42501, 2BP01 others depend on it.
 PRM_FUNCTION(drop_mapping) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
   for (const Mapping &other : migration.mappings)
     if (std::find(other.depends_on.begin(), other.depends_on.end(), mapping.name) != other.depends_on.end())
       throw Failure(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
                     "mapping \"" + other.name + "\" depends on mapping \"" + mapping.name + "\"", "",
                     "Drop \"" + other.name + "\" first, or change its depends_on.");
-  LockForChange(migration.name);
   pg::AsExtensionOwner as_owner;
   Spi::Execute("DELETE FROM redis_migrate.mapping WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
   Touch(migration.name);
@@ -429,7 +452,7 @@ PRM_FUNCTION(drop_mapping) {
 // those of the condition.
 PRM_FUNCTION(add_check) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
   std::string check = pg::TextArgument(fcinfo, 2, "check_name");
   std::string condition = pg::TextArgument(fcinfo, 3, "condition");
@@ -450,7 +473,7 @@ PRM_FUNCTION(add_check) {
 // redis_migrate.drop_check(migration text, mapping text, check_name text). Errors: 42704.
 PRM_FUNCTION(drop_check) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
   std::string check = pg::TextArgument(fcinfo, 2, "check_name");
   pg::AsExtensionOwner as_owner;
@@ -467,7 +490,7 @@ PRM_FUNCTION(drop_check) {
 // redis_migrate.skip_keys(migration text, pattern text). Errors: 42710 declared already, or mapped.
 PRM_FUNCTION(skip_keys) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   KeyPattern pattern = ParsePattern(pg::TextArgument(fcinfo, 1, "pattern"));
   for (const std::string &other : migration.skip_patterns)
     if (other == pattern.text())
@@ -487,7 +510,7 @@ PRM_FUNCTION(skip_keys) {
 // redis_migrate.unskip_keys(migration text, pattern text). Errors: 42704.
 PRM_FUNCTION(unskip_keys) {
   pg::Spi spi;
-  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   std::string pattern = pg::TextArgument(fcinfo, 1, "pattern");
   pg::AsExtensionOwner as_owner;
   if (Spi::Execute("DELETE FROM redis_migrate.skip_pattern WHERE migration = $1 AND pattern = $2",
@@ -521,7 +544,8 @@ PRM_FUNCTION(migration_sql) {
                     (migration.databases ? ", databases => " + numbers(*migration.databases) : "") + ");\n";
   for (const Mapping *mapping : InDependencyOrder(migration)) {
     // The settings under which the query was defined are part of what it means.
-    sql += "SELECT pg_catalog.set_config('search_path', " + literal(mapping->search_path) + ", false);\nSET datestyle = " + literal(mapping->datestyle) +
+    sql += "SELECT pg_catalog.set_config('search_path', " + literal(mapping->search_path) +
+           ", false);\nSET datestyle = " + literal(mapping->datestyle) +
            ";\nSET intervalstyle = " + literal(mapping->intervalstyle) + ";\n";
     sql += "SELECT redis_migrate.add_mapping(" + name + ", " + literal(mapping->name) + ", " +
            literal(mapping->pattern) + ", " + literal(mapping->target) + ",\n  " + literal(mapping->query) +

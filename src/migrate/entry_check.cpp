@@ -101,15 +101,16 @@ bool IsOptional(Node *from, int item, bool optional) {
 bool OutputIsEntry(const Levels &levels, int column);
 
 // Whether an expression is the column entry of redis_batch, handed on unchanged by joins, subqueries and
-// WITH.
-bool IsEntry(Levels levels, Node *node) {
+// WITH; also where an outer join may have made it NULL, if `or_null`.
+bool IsEntry(Levels levels, Node *node, bool or_null = false) {
   if (node == nullptr || !IsA(node, Var)) return false;
   auto *var = reinterpret_cast<Var *>(node);
   if (var->varattno <= 0 || var->varlevelsup >= levels.size()) return false;
   levels.resize(levels.size() - var->varlevelsup);
   RangeTblEntry *rte = rt_fetch(var->varno, levels.back()->rtable);
-  if (Node *behind = pg::BehindColumn(rte, var->varattno)) return IsEntry(levels, behind);
-  if (IsOptional(reinterpret_cast<Node *>(levels.back()->jointree), var->varno, false)) return false;
+  if (Node *behind = pg::BehindColumn(rte, var->varattno)) return IsEntry(levels, behind, or_null);
+  if (!or_null && IsOptional(reinterpret_cast<Node *>(levels.back()->jointree), var->varno, false))
+    return false;
   if (IsBatch(rte)) return var->varattno == 1;
   if (rte->rtekind == RTE_CTE && rte->self_reference) return true;  // the first arm of the recursion decides
   Levels below = Below(levels, rte);
@@ -136,6 +137,64 @@ bool OutputIsEntry(const Levels &levels, int column) {
   return false;
 }
 
+// How many conditions "entry = entry" hold for every row of a FROM item.
+int CountEntryJoins(const Levels &levels, Node *node) {
+  if (node == nullptr) return 0;
+  int count = 0;
+  if (IsA(node, FromExpr)) {
+    auto *from = reinterpret_cast<FromExpr *>(node);
+    for (int i = 0; i < list_length(from->fromlist); ++i)
+      count += CountEntryJoins(levels, static_cast<Node *>(list_nth(from->fromlist, i)));
+    return count + CountEntryJoins(levels, from->quals);
+  }
+  if (IsA(node, JoinExpr)) {
+    auto *join = reinterpret_cast<JoinExpr *>(node);
+    return CountEntryJoins(levels, join->larg) + CountEntryJoins(levels, join->rarg) +
+           CountEntryJoins(levels, join->quals);
+  }
+  if (is_andclause(node)) {
+    List *conditions = reinterpret_cast<BoolExpr *>(node)->args;
+    for (int i = 0; i < list_length(conditions); ++i)
+      count += CountEntryJoins(levels, static_cast<Node *>(list_nth(conditions, i)));
+    return count;
+  }
+  if (!is_opclause(node) || reinterpret_cast<OpExpr *>(node)->opno != Int4EqualOperator) return 0;
+  auto *left = static_cast<Node *>(linitial(reinterpret_cast<OpExpr *>(node)->args));
+  auto *right = static_cast<Node *>(lsecond(reinterpret_cast<OpExpr *>(node)->args));
+  return IsEntry(levels, left, true) && IsEntry(levels, right, true) && !equal(left, right) ? 1 : 0;
+}
+
+int CountBatches(const Levels &levels) {
+  int count = 0;
+  List *items = levels.back()->rtable;
+  for (int i = 0; i < list_length(items); ++i)
+    if (ReadsBatch(levels, static_cast<RangeTblEntry *>(list_nth(items, i)))) ++count;
+  return count;
+}
+
+// Whether the innermost level stands in an expression of the level around it, rather than in its FROM or
+// WITH.
+bool IsSublink(const Levels &levels) {
+  if (levels.size() < 2) return false;
+  Query *around = levels[levels.size() - 2];
+  for (int i = 0; i < list_length(around->rtable); ++i)
+    if (static_cast<RangeTblEntry *>(list_nth(around->rtable, i))->subquery == levels.back()) return false;
+  for (int i = 0; i < list_length(around->cteList); ++i)
+    if (static_cast<CommonTableExpr *>(list_nth(around->cteList, i))->ctequery ==
+        reinterpret_cast<Node *>(levels.back()))
+      return false;
+  return true;
+}
+
+// Whether everything that shows redis_batch at this level, and around it if it is a sublink, goes by one
+// entry.
+bool JoinsByEntry(const Levels &levels) {
+  if (levels.back()->setOperations != nullptr) return true;
+  int others = CountBatches(levels) - 1;
+  if (IsSublink(levels) && CountBatches(Levels(levels.begin(), levels.end() - 1)) > 0) ++others;
+  return others == 0 || CountEntryJoins(levels, reinterpret_cast<Node *>(levels.back()->jointree)) >= others;
+}
+
 }  // namespace
 
 std::vector<std::string> CheckPerEntry(Query *query, AttrNumber entry, const std::string &mapping) {
@@ -146,11 +205,7 @@ std::vector<std::string> CheckPerEntry(Query *query, AttrNumber entry, const std
     Levels levels;
     for (int i = 0; i < list_length(chain); ++i) levels.push_back(static_cast<Query *>(list_nth(chain, i)));
     Query *level = levels.back();
-    bool reads_batch = false;
-    for (int i = 0; i < list_length(level->rtable); ++i)
-      reads_batch =
-          reads_batch || ReadsBatch(levels, static_cast<RangeTblEntry *>(list_nth(level->rtable, i)));
-    if (!reads_batch) continue;
+    if (CountBatches(levels) == 0) continue;
     auto by_entry = [&](List *clauses) {
       for (int i = 0; i < list_length(clauses); ++i) {
         auto *clause = static_cast<SortGroupClause *>(list_nth(clauses, i));
@@ -171,6 +226,9 @@ std::vector<std::string> CheckPerEntry(Query *query, AttrNumber entry, const std
         RefuseQuery(ERRCODE_WINDOWING_ERROR, mapping, "must PARTITION BY entry in its window clauses", hint);
     if (level->limitCount != nullptr || level->limitOffset != nullptr)
       RefuseQuery(ERRCODE_SYNTAX_ERROR, mapping, "must not have LIMIT or OFFSET over redis_batch", hint);
+    if (!JoinsByEntry(levels))
+      RefuseQuery(ERRCODE_INVALID_COLUMN_REFERENCE, mapping, "must join redis_batch with itself by entry",
+                  hint);
   }
   if (!OutputIsEntry({query}, entry))
     RefuseQuery(ERRCODE_INVALID_COLUMN_REFERENCE, mapping, "must take entry from redis_batch unchanged",

@@ -3,6 +3,7 @@
 #include "migrate/mapping_query.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/transaction.h"
 
 namespace prm::migrate {
 
@@ -58,6 +59,7 @@ std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
   recorded_.clear();
   std::vector<std::string> row_keys;
   for (const IdentifiedRow &row : rows) row_keys.push_back(row.row_key);
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   pg::Rows owners = Spi::Execute(
       "SELECT k.n, l.db, l.key_bytes FROM unnest($2) WITH ORDINALITY AS k (row_key, n) "
@@ -98,7 +100,8 @@ void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<
 }
 
 std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
-                                              const std::vector<IdentifiedRow> &yielded) {
+                                              const std::vector<IdentifiedRow> &yielded,
+                                              const std::function<KeyName(int)> &key_of_row) {
   std::vector<int> dbs;
   std::vector<Bytes> names;
   for (const KeyName &key : keys) {
@@ -106,15 +109,22 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
     names.push_back(key.key);
   }
   std::vector<std::string> row_keys;
-  for (const IdentifiedRow &row : yielded) row_keys.push_back(row.row_key);
+  std::vector<int> row_dbs;
+  std::vector<Bytes> row_names;
+  for (const IdentifiedRow &row : yielded) {
+    row_keys.push_back(row.row_key);
+    row_dbs.push_back(key_of_row(row.row).db);
+    row_names.push_back(key_of_row(row.row).key);
+  }
   pg::AsExtensionOwner as_owner;
   pg::Rows gone = Spi::Execute(
       "DELETE FROM redis_migrate.ledger AS l USING unnest($2, $3) AS k (db, key_bytes) "
       "WHERE l.mapping_id = $1 AND l.db = k.db AND l.key_bytes = k.key_bytes "
-      "AND NOT EXISTS (SELECT FROM unnest($4) AS y (row_key) WHERE y.row_key = l.row_key) RETURNING "
-      "l.row_key",
+      "AND NOT EXISTS (SELECT FROM unnest($4, $5, $6) AS y (row_key, db, key_bytes) WHERE y.row_key = "
+      "l.row_key "
+      "AND y.db = l.db AND y.key_bytes = l.key_bytes) RETURNING l.row_key",
       {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
-       SqlParam::TextArray(row_keys)});
+       SqlParam::TextArray(row_keys), SqlParam::Int4Array(row_dbs), SqlParam::ByteaArray(row_names)});
   std::vector<std::string> result;
   for (uint64 i = 0; i < gone.size(); ++i) result.push_back(gone[i].Text(0));
   return result;

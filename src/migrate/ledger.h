@@ -39,13 +39,15 @@ class Ledger {
   // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
   void Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row);
 
-  // The identities of rows that the keys own but no longer yield; strikes them off.
+  // The identities of rows that the keys own but no longer yield themselves; strikes them off.
   std::vector<std::string> TakeObsolete(const std::vector<KeyName> &keys,
-                                        const std::vector<IdentifiedRow> &yielded);
+                                        const std::vector<IdentifiedRow> &yielded,
+                                        const std::function<KeyName(int)> &key_of_row);
 
   // Deletes rows of the target by identity, or changes them as on_delete says; rows that are equal to one of
   // `except` stay, though their text may differ, as that of 1.0 and 1.00. Returns how many there were.
-  int64 DeleteRows(const std::vector<std::string> &row_keys, const std::vector<std::string> &except = {}) const;
+  int64 DeleteRows(const std::vector<std::string> &row_keys,
+                   const std::vector<std::string> &except = {}) const;
 
   // Checks a SET list of on_delete against the target. Errors: those of its expressions.
   void CheckDeleteStatement() const;

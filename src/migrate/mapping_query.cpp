@@ -289,27 +289,47 @@ void MappingQuery::FindNeeded(Query *query, const BatchShape &shape) {
   facts_.needed.assign(needed.get(), needed.get() + count);
 }
 
+// An expression without casts that keep different values different: relabelling, and bigint to a narrower
+// integer, which fails rather than folds.
+Node *WithoutCast(Node *node) {
+  for (;;) {
+    if (node != nullptr && IsA(node, RelabelType)) {
+      node = reinterpret_cast<Node *>(reinterpret_cast<RelabelType *>(node)->arg);
+    } else if (node != nullptr && IsA(node, FuncExpr) &&
+               (reinterpret_cast<FuncExpr *>(node)->funcid == F_INT4_INT8 ||
+                reinterpret_cast<FuncExpr *>(node)->funcid == F_INT2_INT8)) {
+      node = static_cast<Node *>(linitial(reinterpret_cast<FuncExpr *>(node)->args));
+    } else {
+      return node;
+    }
+  }
+}
+
 // Finds target columns that are plain copies of columns of redis_batch: they tell keys apart.
 void MappingQuery::FindCopied(const BatchShape &shape) {
   if (query_->setOperations != nullptr) return;
+  auto *entry_output = static_cast<TargetEntry *>(list_nth(query_->targetList, entry_ - 1));
+  Node *entry = ThroughJoins(query_, reinterpret_cast<Node *>(entry_output->expr));
+  if (entry == nullptr || !IsA(entry, Var)) return;
+  int const batch = reinterpret_cast<Var *>(entry)->varno;
   for (size_t i = 0; i < coerced_.size(); ++i) {
-    Node *node = reinterpret_cast<Node *>(coerced_[i]);
-    while (node != nullptr && IsA(node, RelabelType))
-      node = reinterpret_cast<Node *>(reinterpret_cast<RelabelType *>(node)->arg);
+    Node *node = WithoutCast(reinterpret_cast<Node *>(coerced_[i]));
     if (node == nullptr || !IsA(node, Var)) continue;
     auto *output =
         static_cast<TargetEntry *>(list_nth(query_->targetList, reinterpret_cast<Var *>(node)->varattno - 1));
-    Node *source = ThroughJoins(query_, reinterpret_cast<Node *>(output->expr));
-    while (source != nullptr && IsA(source, RelabelType))
-      source = reinterpret_cast<Node *>(reinterpret_cast<RelabelType *>(source)->arg);
+    Node *source = WithoutCast(ThroughJoins(query_, reinterpret_cast<Node *>(output->expr)));
     if (source == nullptr || !IsA(source, Var)) continue;
     auto *var = reinterpret_cast<Var *>(source);
-    if (var->varlevelsup != 0 || var->varattno <= 0 || !IsBatch(rt_fetch(var->varno, query_->rtable)))
+    // A second redis_batch beside it shows other keys.
+    if (var->varlevelsup != 0 || var->varattno <= 0 || var->varno != batch ||
+        !IsBatch(rt_fetch(var->varno, query_->rtable)))
       continue;
     // Values that differ must differ for the target's type, too: citext or a collation may take them for
     // equal.
     const TargetColumn &column = *facts_.columns[i];
-    bool same_type = column.type == var->vartype || (column.type == VARCHAROID && var->vartype == TEXTOID);
+    bool narrower = var->vartype == INT8OID && (column.type == INT4OID || column.type == INT2OID);
+    bool same_type =
+        column.type == var->vartype || narrower || (column.type == VARCHAROID && var->vartype == TEXTOID);
     if (same_type && Call([&] {
           return !OidIsValid(column.collation) || get_collation_isdeterministic(column.collation);
         }))
@@ -416,6 +436,8 @@ void MappingQuery::Run(Tuplestorestate *batch, QueryRows &result) {
 }
 
 std::string MappingQuery::FindFailingColumn(Tuplestorestate *batch) {
+  std::string first;
+  size_t failing = 0;
   for (size_t i = 0; i < facts_.columns.size(); ++i) {
     int column = static_cast<int>(i);
     PlannedStmt *&plan = column_plans_[column];
@@ -426,11 +448,12 @@ std::string MappingQuery::FindFailingColumn(Tuplestorestate *batch) {
         RunPlan(plan, batch, None_Receiver);
       });
     } catch (const pg::PgError &error) {
-      if (ERRCODE_TO_CATEGORY(error.sqlstate()) != ERRCODE_DATA_EXCEPTION) throw;
-      return facts_.columns[i]->name;
+      if (!pg::IsDataError(error.sqlstate())) throw;
+      if (++failing == 1) first = facts_.columns[i]->name;
     }
   }
-  return {};
+  // What fails whatever is asked for, such as a condition or a volatile function, is no column's fault.
+  return failing == facts_.columns.size() && failing > 1 ? "" : first;
 }
 
 std::vector<SetItem> ParseSetList(const std::string &text, const std::string &option) {
@@ -450,7 +473,7 @@ std::vector<SetItem> ParseSetList(const std::string &text, const std::string &op
   if (list_length(statements) != 1) refuse("It holds more than one statement.");
   auto *update = reinterpret_cast<UpdateStmt *>(static_cast<RawStmt *>(linitial(statements))->stmt);
   if (!IsA(update, UpdateStmt) || update->fromClause != NIL || update->whereClause != nullptr ||
-      update->returningList != NIL)
+      pg::HasReturning(update))
     refuse("FROM, WHERE and RETURNING have no place in it.");
   std::vector<SetItem> items;
   int count = list_length(update->targetList);

@@ -22,8 +22,10 @@ LOCKTAG TagOf(const std::string &migration) {
 [[noreturn]] void ThrowInUse(const std::string &migration) {
   pg::AsExtensionOwner as_owner;
   auto rows = pg::Spi::Execute(
-      "SELECT r.pid::text FROM redis_migrate.run AS r JOIN pg_locks AS l USING (pid) WHERE r.migration = $1 AND "
-      "r.state = 'running' AND l.locktype = 'advisory' AND l.objsubid = $2 AND l.granted ORDER BY r.run_id DESC "
+      "SELECT r.pid::text FROM redis_migrate.run AS r JOIN pg_locks AS l USING (pid) WHERE r.migration = $1 "
+      "AND "
+      "r.state = 'running' AND l.locktype = 'advisory' AND l.objsubid = $2 AND l.granted ORDER BY r.run_id "
+      "DESC "
       "LIMIT 1",
       {pg::SqlParam::Text(migration), pg::SqlParam::Int4(kLockSpace)});
   if (rows.size() > 0)

@@ -18,7 +18,8 @@ class MigrationLock {
   LOCKTAG tag_;
 };
 
-// For a change that a run must not meet half way: keeps runs away until the end of the transaction. Errors: 55006.
+// For a change that a run must not meet half way: keeps runs away until the end of the transaction. Errors:
+// 55006.
 void LockForChange(const std::string &migration);
 
 }  // namespace prm::migrate

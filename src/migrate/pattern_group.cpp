@@ -7,18 +7,11 @@
 namespace prm::migrate {
 
 using pg::Failure;
+using pg::IsDataError;
 using pg::PgError;
 using pg::Spi;
 
 namespace {
-
-// Whether the data is to blame: only then is a key rejected. Everything else concerns the mapping or the run.
-bool IsDataError(int sqlstate) {
-  int category = ERRCODE_TO_CATEGORY(sqlstate);
-  return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
-         category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||  // such as a key too long for a B-tree
-         sqlstate == ERRCODE_CARDINALITY_VIOLATION || sqlstate == ERRCODE_RAISE_EXCEPTION;
-}
 
 // A longer key may not fit into the index of the table that keeps deferred keys.
 constexpr size_t kLongestDeferredKey = 2000;
@@ -30,7 +23,12 @@ struct Refusal {
   std::string message;
 };
 
-// Thrown when a try finds out, after it has begun to write, that entries must be refused.
+// Thrown when a try finds out, after it has begun to write, that entries must wait.
+struct EntriesDeferred {
+  std::set<int> entries;
+};
+
+// The same, that entries must be refused.
 struct EntriesRefused {
   std::map<int, Refusal> refusals;
 };
@@ -138,6 +136,12 @@ class PatternGroup::Work {
             std::remove_if(which.begin(), which.end(), [&](int e) { return found.refusals.count(e) > 0; }),
             which.end());
         continue;
+      } catch (const EntriesDeferred &found) {
+        for (int entry : found.entries) tally_.deferred.push_back(entries_[entry].entry);
+        which.erase(
+            std::remove_if(which.begin(), which.end(), [&](int e) { return found.entries.count(e) > 0; }),
+            which.end());
+        continue;
       } catch (const RowsNotStored &) {
         if (StopExpectingNewRows(blind) || conflicts++ < kConflictRetries) continue;
         if (which.size() == 1) return RejectOrDivide(which[0], NotStored(*prepared_[current_]));
@@ -175,6 +179,8 @@ class PatternGroup::Work {
     attempt = Try();
     attempt.marks.assign(entries_.size(), Mark::kNone);
     std::vector<Stage> stages(prepared_.size());
+    // Held throughout: rows of the query may point at out-of-line values of the tables that it joins.
+    pg::SnapshotScope held;
     for (current_ = 0; current_ < prepared_.size(); ++current_) {
       Prepared &mapping = *prepared_[current_];
       MappingSettings settings(mapping.mapping);
@@ -289,7 +295,14 @@ class PatternGroup::Work {
       pg::NamedRows named(kRowsName, desc, stage.rows->rows.get());
       identified = Ledger(mapping.mapping, mapping.target).Identify();
     }
-    if (mapping.ledger) lost = mapping.ledger->FindLost(identified, key_of_row);
+    std::vector<std::string> obsolete;
+    if (mapping.ledger) {
+      // First what the keys of the batch have left, so that others can have it.
+      if (mapping.mapping.on_delete != "keep")
+        obsolete = TakeObsolete(mapping, which, attempt, identified, key_of_row);
+      lost = mapping.ledger->FindLost(identified, key_of_row);
+      DeferLosers(lost, entry_of_row);
+    }
     if (!mapping.writer.expects_new_rows() && !numbers.empty()) FindFolded(mapping, stage, lost);
 
     auto outcomes = mapping.writer.Write(stage.rows->rows, desc, numbers, lost);
@@ -330,7 +343,7 @@ class PatternGroup::Work {
       attempt.marks[entry] = std::max(attempt.marks[entry], mark);
     }
     if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
-    if (mapping.ledger) KeepLedger(mapping, which, attempt, identified, lost, inserted, key_of_row, counts);
+    if (mapping.ledger) KeepLedger(mapping, identified, lost, inserted, obsolete, key_of_row, counts);
     if (options_.seen_run) NoteSeen(mapping.mapping, identified, lost);
   }
 
@@ -348,9 +361,29 @@ class PatternGroup::Work {
     for (uint64 i = 0; i < folded.size(); ++i) lost.push_back(folded[i].Int4(0));
   }
 
-  void KeepLedger(Prepared &mapping, const std::vector<int> &which, const Try &attempt,
-                  const std::vector<IdentifiedRow> &identified, const std::vector<int> &lost,
-                  const std::set<int> &inserted, const std::function<KeyName(int)> &key_of_row,
+  std::vector<std::string> TakeObsolete(Prepared &mapping, const std::vector<int> &which, const Try &attempt,
+                                        const std::vector<IdentifiedRow> &identified,
+                                        const std::function<KeyName(int)> &key_of_row) {
+    std::vector<KeyName> keys;
+    for (int entry : which)
+      if (!attempt.refused.count(entry) && !attempt.partial_entries.count(entry))
+        keys.push_back({entries_[entry].entry->db, entries_[entry].entry->key});
+    return mapping.ledger->TakeObsolete(keys, identified, key_of_row);
+  }
+
+  // A lower key that has the row may leave it later in this level: who is right is decided at its end.
+  void DeferLosers(const std::vector<int> &lost, const std::vector<int> &entry_of_row) {
+    if (!options_.defer) return;
+    std::set<int> losers;
+    for (int row : lost)
+      if (entries_[entry_of_row[row]].entry->key.size() <= kLongestDeferredKey)
+        losers.insert(entry_of_row[row]);
+    if (!losers.empty()) throw EntriesDeferred{std::move(losers)};
+  }
+
+  void KeepLedger(Prepared &mapping, const std::vector<IdentifiedRow> &identified,
+                  const std::vector<int> &lost, const std::set<int> &inserted,
+                  const std::vector<std::string> &obsolete, const std::function<KeyName(int)> &key_of_row,
                   RowCounts &counts) {
     std::set<int> lost_rows(lost.begin(), lost.end());
     // A row that was there before and whose values stay is nobody's to delete.
@@ -360,15 +393,9 @@ class PatternGroup::Work {
       if (!lost_rows.count(row.row) &&
           (takes_over || inserted.count(row.row) > 0 || mapping.ledger->IsRecorded(row.row)))
         owned.push_back(row);
-    if (mapping.mapping.on_delete != "keep") {
-      std::vector<std::string> kept;
-      for (const IdentifiedRow &row : identified) kept.push_back(row.row_key);
-      std::vector<KeyName> keys;
-      for (int entry : which)
-        if (!attempt.refused.count(entry) && !attempt.partial_entries.count(entry))
-          keys.push_back({entries_[entry].entry->db, entries_[entry].entry->key});
-      counts.deleted += mapping.ledger->DeleteRows(mapping.ledger->TakeObsolete(keys, owned), kept);
-    }
+    std::vector<std::string> kept;
+    for (const IdentifiedRow &row : identified) kept.push_back(row.row_key);
+    counts.deleted += mapping.ledger->DeleteRows(obsolete, kept);
     mapping.ledger->Record(owned, key_of_row);
   }
 
@@ -449,7 +476,7 @@ class PatternGroup::Work {
 
   // One entry that cannot be stored because of `error`.
   void Single(int entry, const PgError &error) {
-    if (options_.defer_foreign_keys && error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION &&
+    if (options_.defer && error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION &&
         entries_[entry].entry->key.size() <= kLongestDeferredKey) {
       tally_.deferred.push_back(entries_[entry].entry);
       return;
@@ -474,15 +501,26 @@ class PatternGroup::Work {
       refusal.rule = data->constraint_name;
     else if (data->column_name != nullptr)
       refusal.rule = data->column_name;
-    else if (in_query_) {
-      MappingSettings settings(mapping.mapping);
-      pg::Tuplestore batch;
-      FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, {entry}, mapping.mapping.types,
-                mapping.state.checked_json, mapping.query.batch_desc(), batch);
-      std::string column = mapping.query.FindFailingColumn(batch.get());
-      if (!column.empty()) refusal.rule = column;
-    }
+    else if (in_query_)
+      refusal.rule = FailingColumn(entry, mapping).value_or(refusal.rule);
     return refusal;
+  }
+
+  // The column whose expression fails for an entry, if one does by itself.
+  std::optional<std::string> FailingColumn(int entry, Prepared &mapping) {
+    std::string column;
+    try {
+      pg::InSubtransaction([&] {
+        MappingSettings settings(mapping.mapping);
+        pg::Tuplestore batch;
+        FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, {entry}, mapping.mapping.types,
+                  mapping.state.checked_json, mapping.query.batch_desc(), batch);
+        column = mapping.query.FindFailingColumn(batch.get());
+      });
+    } catch (const PgError &error) {
+      if (!IsDataError(error.sqlstate())) throw;
+    }
+    return column.empty() ? std::nullopt : std::optional<std::string>(column);
   }
 
   // Finds the bad elements of a key by trying one after another, and stores the key without them.
@@ -535,6 +573,8 @@ class PatternGroup::Work {
       return Explain(entry, mapping, error);
     } catch (const RowsNotStored &) {
       return NotStored(mapping);
+    } catch (const EntriesDeferred &) {
+      // Good, but not now: the whole key waits.
     } catch (const EntriesRefused &found) {
       return found.refusals.begin()->second;
     }

@@ -28,8 +28,8 @@ class PatternGroup {
   const std::vector<const Mapping *> &mappings() const;
 
   struct Options {
-    bool defer_foreign_keys = false;             // keep what a foreign key refuses for the end of the level
-    std::optional<int64> seen_run;               // prune: note the rows met, for this run
+    bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
+    std::optional<int64> seen_run;  // prune: note the rows met, for this run
     std::vector<PreviewRow> *preview = nullptr;  // collect the rows that would be stored
   };
 

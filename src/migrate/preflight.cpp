@@ -197,7 +197,8 @@ class Preflight {
 
   void CheckSettings() {
     auto setting = [](const char *name) {
-      return std::string(pg::Call([&] { return const_cast<const char *>(GetConfigOptionByName(name, nullptr, false)); }));
+      return std::string(
+          pg::Call([&] { return const_cast<const char *>(GetConfigOptionByName(name, nullptr, false)); }));
     };
     if (setting("server_encoding") != "UTF8")
       Add("server encoding", CheckStatus::kWarn, "the database has encoding " + setting("server_encoding"),

@@ -14,8 +14,8 @@ namespace {
 
 constexpr char kSeenName[] = "redis_seen";
 
-// Strikes off the rows whose owners are gone and returns those that nobody yields any more. A row that only another
-// key yields stays: the next run makes it that key's.
+// Strikes off the rows whose owners are gone and returns those that nobody yields any more. A row that only
+// another key yields stays: the next run makes it that key's.
 std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id, int64 *left_to_others) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(

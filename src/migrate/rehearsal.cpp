@@ -52,9 +52,9 @@ void Rehearsal::Play(std::vector<PreviewRow> *preview) {
   pg::InRolledBackSubtransaction([&] {
     pg::Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
     for (int level = 0; level < routing_.levels(); ++level) {
-      options.defer_foreign_keys = true;
+      options.defer = true;
       ProcessEntries(routing_, unmapped, entries_, level, false, options, tally_);
-      options.defer_foreign_keys = false;
+      options.defer = false;
       std::vector<const source::Entry *> deferred = std::exchange(tally_.deferred, {});
       ProcessEntries(routing_, unmapped, deferred, level, true, options, tally_);
     }

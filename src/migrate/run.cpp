@@ -102,10 +102,14 @@ class Run {
 
  private:
   void Pass(int level, std::string position) {
-    PassFilter filter(routing_, level);
+    stored_ = record_.ReadPageKeys();
+    PassFilter filter(routing_, level, &stored_);
     OpenSource source(migration_, parameters_.source, filter, position, level == first_level_);
     if (source.estimate() >= 0) record_.SetEstimate(source.estimate());
-    if (source.TakeRestarted()) Restart(level);
+    if (source.TakeRestarted()) {
+      Restart(level);
+      position.clear();
+    }
     Spi::Commit();
     source::Batch batch;
     while (source.Next(batch, position)) {
@@ -118,7 +122,7 @@ class Run {
       position = batch.position;
       std::vector<const source::Entry *> entries;
       for (const source::Entry &entry : batch.entries) entries.push_back(&entry);
-      Store(entries, level, position, false, parameters_.source == "scan");
+      Store(entries, level, position, false, parameters_.source == "scan", batch.goes_beyond);
       batch = source::Batch();
     }
   }
@@ -127,15 +131,16 @@ class Run {
     pg::Report(NOTICE, "the Redis server was restarted or replaced: level " + std::to_string(level + 1) +
                            " is read again from its beginning");
     record_.RestartLevel(level);
+    stored_.clear();
   }
 
   // Stores entries and the checkpoint in one transaction. Returns how many of them a foreign key refused.
   size_t Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
-               bool recount, bool defer) {
+               bool recount, bool defer, bool goes_beyond = false) {
     UnmappedKeys unmapped{migration_.unmapped == "reject",
                           migration_.unmapped == "reject" ? nullptr : &archive_};
     PatternGroup::Options options;
-    options.defer_foreign_keys = defer;
+    options.defer = defer;
     if (parameters_.prune) options.seen_run = record_.id();
     Tally tally;
     std::vector<const Reject *> fresh;
@@ -143,6 +148,8 @@ class Run {
     pg::SwitchContext in_context(context.get());
     for (int attempt = 1;; ++attempt) {
       tally = Tally();
+      std::map<const source::Entry *, std::pair<Outcome, std::string>> by_key;
+      if (forgets_archived_) tally.by_key = &by_key;
       try {
         pg::InSubtransaction([&] {
           // Deferred constraints must be found per row. A commit that a crash loses takes its checkpoint with
@@ -150,13 +157,14 @@ class Run {
           Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
           Spi::Execute("SET LOCAL synchronous_commit = off");
           ProcessEntries(routing_, unmapped, entries, level, recount, options, tally);
-          if (forgets_archived_) ForgetArchived(migration_.name, routing_, entries);
+          if (forgets_archived_) ForgetArchived(migration_.name, by_key);
           // What a batch that is read again rejects again is no reason to stop again.
           fresh.clear();
           if (parameters_.on_error == "stop")
             for (const Reject &reject : tally.rejects)
               if (!record_.HasReject(level, *reject.entry)) fresh.push_back(&reject);
           record_.Save(tally, level, position);
+          if (goes_beyond || !stored_.empty()) record_.NotePageKeys(entries, goes_beyond);
         });
         break;
       } catch (const pg::PgError &error) {
@@ -164,6 +172,9 @@ class Run {
       }
     }
     Spi::Commit();
+    if (!goes_beyond) stored_.clear();
+    if (goes_beyond)
+      for (const source::Entry *entry : entries) stored_.emplace(entry->db, entry->key);
     if (!fresh.empty())
       throw StoppedByReject{"run " + std::to_string(record_.id()) +
                                 " stopped: " + std::to_string(fresh.size()) + " keys were rejected",
@@ -283,6 +294,7 @@ class Run {
   PatternGroup archive_;
   RunRecord record_;
   int first_level_;                // of this CALL
+  KeySet stored_;                  // keys that the position does not cover, though they are done
   bool forgets_archived_ = false;  // the archive has keys that may have a mapping by now
 };
 
@@ -299,6 +311,9 @@ void ExecuteRun(const std::string &name, const RunParameters &parameters) {
                       std::to_string(run.id()) + ".");
   } catch (const pg::PgError &error) {
     run.Fail("failed", error.sqlstate(), error.what());
+    throw;
+  } catch (const std::bad_alloc &) {
+    run.Fail("failed", ERRCODE_OUT_OF_MEMORY, "out of memory");
     throw;
   } catch (const Failure &failure) {
     if (failure.sqlstate() != ERRCODE_DATA_CORRUPTED)
@@ -356,7 +371,8 @@ PRM_FUNCTION(run) {
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
   if (source) pg::CheckKeyword(*source, "source", {"scan", "archive"});
   pg::Spi spi(true);
-  parameters.source = source ? *source : LoadMigration(name).source;
+  Migration const migration = LoadMigration(name);  // before its lock: only the owner may take it
+  parameters.source = source ? *source : migration.source;
   if (parameters.prune && parameters.source == "archive")
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan'",
                       "The archive does not say which keys are gone from Redis.");

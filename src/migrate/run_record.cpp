@@ -1,7 +1,9 @@
 #include "migrate/run_record.h"
 
 #include "pg/identity.h"
+#include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/transaction.h"
 #include "rdb/dump.h"
 
 namespace prm::migrate {
@@ -49,11 +51,16 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
         {SqlParam::Int8(record.id_), SqlParam::Text(parameters.on_error)});
     return record;
   }
-  if (!parameters.dry_run)
+  if (!parameters.dry_run) {
+    for (const char *table : {"seen_row", "deferred", "page_key"})
+      Spi::Execute(std::string("DELETE FROM redis_migrate.") + table +
+                       " AS x USING redis_migrate.run AS r WHERE r.run_id = x.run_id AND r.migration = $1",
+                   {SqlParam::Text(migration)});
     Spi::Execute(
         "UPDATE redis_migrate.run SET state = 'superseded' WHERE migration = $1 AND NOT dry_run "
         "AND state IN ('running', 'stopped', 'failed')",
         {SqlParam::Text(migration)});
+  }
   auto fresh = Spi::Execute(
       "INSERT INTO redis_migrate.run (migration, owner, source, dry_run, priority, mapping, on_error, prune, "
       "pid) "
@@ -143,20 +150,56 @@ void RunRecord::RestartLevel(int level) {
   for (const char *table : {"run_count", "reject", "deferred"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2",
                  {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  NotePageKeys({}, false);
   Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1, position = '' WHERE run_id = $1",
                {SqlParam::Int8(id_)});
   position_.clear();
 }
 
+void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond) {
+  pg::AsExtensionOwner as_owner;
+  if (!beyond) {
+    Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1", {SqlParam::Int8(id_)});
+    return;
+  }
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  for (const source::Entry *entry : entries) {
+    dbs.push_back(entry->db);
+    keys.push_back(entry->key);
+  }
+  Spi::Execute(
+      "INSERT INTO redis_migrate.page_key SELECT $1, k.db, k.key_bytes FROM unnest($2, $3) AS k (db, "
+      "key_bytes)",
+      {SqlParam::Int8(id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
+}
+
+std::set<std::pair<int, std::string>> RunRecord::ReadPageKeys() const {
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute("SELECT db, key_bytes FROM redis_migrate.page_key WHERE run_id = $1",
+                           {SqlParam::Int8(id_)});
+  std::set<std::pair<int, std::string>> keys;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
+  return keys;
+}
+
 std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes key, int limit) {
+  pg::Context context("redis_migrate deferred");
+  pg::SwitchContext in_context(context.get());
+  pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "DELETE FROM redis_migrate.deferred WHERE (run_id, level, db, key_bytes) IN (SELECT run_id, level, db, "
-      "key_bytes FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND (db, key_bytes) > ($3, $4) "
-      "ORDER BY db, key_bytes LIMIT $5) "
-      "RETURNING db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8",
+      "key_bytes FROM (SELECT *, sum(octet_length(payload)) OVER (ORDER BY db, key_bytes) - "
+      "octet_length(payload) "
+      "AS before FROM (SELECT * FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND (db, "
+      "key_bytes) "
+      "> ($3, $4) ORDER BY db, key_bytes LIMIT $5) AS d) AS s WHERE before < $6) RETURNING db, key_bytes, "
+      "payload, (extract(epoch FROM expires_at) * 1000)::int8",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(db), SqlParam::Bytea(key),
-       SqlParam::Int4(limit)});
+       SqlParam::Int4(limit), SqlParam::Int8(static_cast<int64>(pg::settings::batch_size_kb) * 1024)});
   std::vector<source::Entry> entries;
   for (uint64 i = 0; i < rows.size(); ++i) {
     source::Entry entry;

@@ -33,6 +33,11 @@ class RunRecord {
   bool HasReject(int level, const source::Entry &entry) const;
   // Forgets what was counted at a level, because the source begins it again.
   void RestartLevel(int level);
+  // Notes the keys of a batch that its position does not cover, for whoever goes on from it; or, when it
+  // does, forgets those of earlier batches.
+  void NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond);
+  // What NotePageKeys left.
+  std::set<std::pair<int, std::string>> ReadPageKeys() const;
   // Entries of the level that wait for their foreign keys, at most `limit` of those after (db, key) in the
   // order of database and key; taken out of the table.
   std::vector<source::Entry> TakeDeferred(int level, int db, Bytes key, int limit);

@@ -45,7 +45,8 @@ Target LoadTarget(const std::string &name, const std::string &mapping) {
     Form_pg_attribute attribute = TupleDescAttr(desc, i);
     if (attribute->attisdropped) continue;
     target.columns.push_back({NameStr(attribute->attname), attribute->attnum, attribute->atttypid,
-                              attribute->atttypmod, attribute->attcollation, attribute->attnotnull, attribute->attgenerated != '\0',
+                              attribute->atttypmod, attribute->attcollation, attribute->attnotnull,
+                              attribute->attgenerated != '\0',
                               attribute->attidentity == ATTRIBUTE_IDENTITY_ALWAYS});
   }
   Call([&] { relation_close(relation, AccessShareLock); });

@@ -31,7 +31,8 @@ class Writer {
   // Errors: 42601, 42703 for a SET list of on_conflict.
   Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns);
 
-  // Has PostgreSQL analyse the statements over rows of this descriptor. Errors: those of a SET list's expressions.
+  // Has PostgreSQL analyse the statements over rows of this descriptor. Errors: those of a SET list's
+  // expressions.
   void CheckStatements(TupleDesc desc) const;
 
   // Stores the rows, which have the descriptor `desc` of MappingQuery and need not be all of a query. Returns

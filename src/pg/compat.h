@@ -89,8 +89,17 @@ inline void TakePermissions(Query *query, ParseState *pstate) {
 #endif
 }
 
-// What a column of a range table entry stands for, where the entry only renames what is beside it: joins and, from 18
-// on, GROUP BY. Otherwise nothing.
+// Whether an UPDATE has RETURNING; its list became a clause in 18.
+inline bool HasReturning(const UpdateStmt *update) {
+#if PG_VERSION_NUM >= 180000
+  return update->returningClause != nullptr;
+#else
+  return update->returningList != NIL;
+#endif
+}
+
+// What a column of a range table entry stands for, where the entry only renames what is beside it: joins and,
+// from 18 on, GROUP BY. Otherwise nothing.
 inline Node *BehindColumn(const RangeTblEntry *rte, int column) {
   if (rte->rtekind == RTE_JOIN) return static_cast<Node *>(list_nth(rte->joinaliasvars, column - 1));
 #if PG_VERSION_NUM >= 180000

@@ -30,6 +30,13 @@ int Failure::SqlState(ErrorCode code) noexcept {
   return ERRCODE_INTERNAL_ERROR;
 }
 
+bool IsDataError(int sqlstate) {
+  int category = ERRCODE_TO_CATEGORY(sqlstate);
+  return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+         category == ERRCODE_PROGRAM_LIMIT_EXCEEDED || sqlstate == ERRCODE_CARDINALITY_VIOLATION ||
+         sqlstate == ERRCODE_RAISE_EXCEPTION;
+}
+
 std::string SqlStateText(int sqlstate) { return unpack_sql_state(sqlstate); }
 
 }  // namespace prm::pg

@@ -69,6 +69,10 @@ T ValueOrThrow(Result<T> result) {
   return std::move(result.value());
 }
 
+// Whether the data is to blame, rather than the mapping, the server or the session: classes 22, 23 and 54
+// (such as a key too long for an index), 21000 and P0001. Only such an error may cost a key and not the run.
+bool IsDataError(int sqlstate);
+
 // "22P02" for ERRCODE_INVALID_TEXT_REPRESENTATION.
 std::string SqlStateText(int sqlstate);
 

@@ -5,16 +5,6 @@
 #include "pg/transaction.h"
 
 namespace prm::pg {
-namespace {
-
-bool IsDataError(int sqlstate) {
-  int category = ERRCODE_TO_CATEGORY(sqlstate);
-  return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
-         category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
-}
-
-}  // namespace
-
 InputFunction::InputFunction(Oid type) {
   Call([&] {
     Oid function;

@@ -139,6 +139,8 @@ Rows Spi::Execute(const std::string &sql, const std::vector<SqlParam> &params, b
 
 void Spi::Commit() {
   Call([] { SPI_commit(); });
+  // What meets a concurrent writer is tried again, which needs a new snapshot for each statement.
+  XactIsoLevel = XACT_READ_COMMITTED;
 }
 
 }  // namespace prm::pg

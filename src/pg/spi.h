@@ -85,6 +85,7 @@ class Spi {
   static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {},
                       bool read_only = false);
   static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
+  // Commits; the transaction that begins is READ COMMITTED, whatever the session's default.
   static void Commit();
 
  private:

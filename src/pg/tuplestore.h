@@ -12,9 +12,14 @@ class Tuplestore {
   Tuplestore() {
     store_ = Call([] { return tuplestore_begin_heap(true, false, work_mem); });
   }
-  // Ended here also after an error: an aborted transaction would keep its memory and files until the session
-  // ends.
-  ~Tuplestore() { tuplestore_end(store_); }
+  // Ended here also after an error: an aborted transaction would keep its memory until the session ends.
+  // Closing its file can fail on a full disk; the resource owner closes it then.
+  ~Tuplestore() {
+    try {
+      Call([&] { tuplestore_end(store_); });
+    } catch (const PgError &) {
+    }
+  }
   Tuplestore(const Tuplestore &) = delete;
   Tuplestore &operator=(const Tuplestore &) = delete;
 

@@ -202,7 +202,8 @@ Status DecodeZset2(ByteReader& reader, ValueVisitor& visitor) {
     members.emplace_back(member, score);
     return {};
   });
-  for (auto entry = members.rbegin(); entry != members.rend(); ++entry) visitor.OnZsetMember(entry->first, entry->second);
+  for (auto entry = members.rbegin(); entry != members.rend(); ++entry)
+    visitor.OnZsetMember(entry->first, entry->second);
   return decoded;
 }
 

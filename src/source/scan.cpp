@@ -104,6 +104,7 @@ Result<bool> ScanSource::Next(Batch& batch) {
     return status.error();
   }
   batch.position = position_.ToString();
+  batch.goes_beyond = first_slot_ != page_start_;
   const bool advanced = std::exchange(moved_, false) || !batch.entries.empty();
   const Status status = WorkAhead();
   dead_.reset();

@@ -31,8 +31,9 @@ struct Entry {
 
 struct Batch {
   std::vector<Entry> entries;
-  uint64_t bytes = 0;    // of keys and payloads
-  std::string position;  // opaque to everyone but the source that wrote it
+  uint64_t bytes = 0;        // of keys and payloads
+  std::string position;      // opaque to everyone but the source that wrote it
+  bool goes_beyond = false;  // holds entries that whoever goes on from `position` gets again
 };
 
 enum class Interest { kIgnore, kNameOnly, kRead };
