@@ -309,7 +309,11 @@ CREATE TABLE loose (id text COLLATE ignore_case PRIMARY KEY);
 CREATE TABLE padded (id char(8) PRIMARY KEY);
 SELECT refused($$SELECT redis_migrate.add_mapping('m', 'e', 'e:{k}', 'loose', 'SELECT k AS id FROM redis_batch', '{id}', databases => '{0}', exclusive => true)$$);
 SELECT refused($$SELECT redis_migrate.add_mapping('m', 'e', 'e:{k}', 'padded', 'SELECT k AS id FROM redis_batch', '{id}', databases => '{0}', exclusive => true)$$);
-SELECT redis_migrate.add_mapping('m', 'e', 'e:{k}', 't', 'SELECT k AS id, 1 AS n FROM redis_batch', '{id}', databases => '{0}', exclusive => true);
+-- Nor may another mapping store rows there.
+SELECT refused($$SELECT redis_migrate.add_mapping('m', 'e', 'e:{k}', 't', 'SELECT k AS id FROM redis_batch', '{id}', databases => '{0}', exclusive => true)$$);
+CREATE TABLE alone (id text PRIMARY KEY, n integer);
+SELECT redis_migrate.add_mapping('m', 'e', 'e:{k}', 'alone', 'SELECT k AS id, 1 AS n FROM redis_batch', '{id}', databases => '{0}', exclusive => true);
+SELECT refused($$SELECT redis_migrate.add_mapping('m', 'f', 'f:{k}', 'alone', 'SELECT k AS id FROM redis_batch', '{id}')$$);
 SELECT redis_migrate.add_mapping('m', 'kept', 'kept:{k}', 't', 'SELECT k AS id, 1 AS n FROM redis_batch', '{id}', databases => '{0}', on_delete => 'keep');
 SELECT redis_migrate.add_mapping('m', 'owned', 'owned:{k}', 't', 'SELECT k AS id, 1 AS n FROM redis_batch', '{id}', databases => '{0}');
 SELECT mapping, exclusive, ledger FROM redis_migrate.mappings WHERE mapping IN ('e', 'kept', 'owned') ORDER BY 1;
@@ -365,7 +369,7 @@ SELECT redis_migrate.drop_migration('copy'), redis_migrate.drop_migration('it''s
 
 DROP VIEW a_view;
 DROP MATERIALIZED VIEW matview;
-DROP TABLE t, plain, captures, loose, padded;
+DROP TABLE t, plain, captures, loose, padded, alone;
 DROP COLLATION ignore_case;
 DROP TYPE mood;
 DROP FUNCTION add, recreate;

@@ -409,7 +409,7 @@ DROP SCHEMA app CASCADE;
 CREATE TABLE places (db int, key text, PRIMARY KEY (db, key));
 SELECT redis_migrate.create_migration('databases', 'shop', databases => '{0,3}');
 \! $R flushall >/dev/null; for db in 0 3 5; do $R -n $db set key:1 $db >/dev/null; $R -n $db set only:$db x >/dev/null; done
-SELECT redis_migrate.add_mapping('databases', 'keys', 'key:{n}', 'places', 'SELECT db, key FROM redis_batch', '{db,key}', exclusive => true);
+SELECT redis_migrate.add_mapping('databases', 'keys', 'key:{n}', 'places', 'SELECT db, key FROM redis_batch', '{db,key}');
 SELECT redis_migrate.add_mapping('databases', 'only', 'only:{n}', 'places', 'SELECT db, key FROM redis_batch', '{db,key}', databases => '{3}');
 CALL redis_migrate.run('databases');
 SELECT * FROM last_keys('databases');

@@ -103,6 +103,7 @@ class Run {
  private:
   void Pass(int level, std::string position) {
     stored_ = record_.ReadPageKeys();
+    Spi::Commit();  // nothing is held while the network is waited for
     PassFilter filter(routing_, level, &stored_);
     OpenSource source(migration_, parameters_.source, filter, position, level == first_level_);
     if (source.estimate() >= 0) record_.SetEstimate(source.estimate());
