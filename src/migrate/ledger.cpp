@@ -11,6 +11,16 @@ using pg::QuoteIdentifier;
 using pg::Spi;
 using pg::SqlParam;
 
+namespace {
+
+// Equality of two values of a key column.
+std::string Equal(const TargetColumn &key, const std::string &a, const std::string &b) {
+  std::string equal = a + " = " + b;
+  return key.not_null ? equal : "(" + equal + " OR " + a + " IS NULL AND " + b + " IS NULL)";
+}
+
+}  // namespace
+
 Ledger::Ledger(const Mapping &mapping, const Target &target)
     : mapping_id_(mapping.id), mapping_(mapping.name), target_(target.name), on_delete_(mapping.on_delete) {
   for (const std::string &key : mapping.key_columns) keys_.push_back(*target.Find(key));
@@ -61,9 +71,11 @@ std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
   for (const IdentifiedRow &row : rows) row_keys.push_back(row.row_key);
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
+  // LATERAL and OFFSET make it one look-up in the primary key for each row, whatever the planner makes of a
+  // ledger that grew since it was analysed.
   pg::Rows owners = Spi::Execute(
-      "SELECT k.n, l.db, l.key_bytes FROM unnest($2) WITH ORDINALITY AS k (row_key, n) "
-      "JOIN redis_migrate.ledger AS l ON l.mapping_id = $1 AND l.row_key = k.row_key",
+      "SELECT k.n, l.db, l.key_bytes FROM unnest($2) WITH ORDINALITY AS k (row_key, n), LATERAL (SELECT db, "
+      "key_bytes FROM redis_migrate.ledger WHERE mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS l",
       {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys)});
   std::vector<int> lost;
   for (uint64 i = 0; i < owners.size(); ++i) {
@@ -108,59 +120,63 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
     dbs.push_back(key.db);
     names.push_back(key.key);
   }
-  std::vector<std::string> row_keys;
-  std::vector<int> row_dbs;
-  std::vector<Bytes> row_names;
-  for (const IdentifiedRow &row : yielded) {
-    row_keys.push_back(row.row_key);
-    row_dbs.push_back(key_of_row(row.row).db);
-    row_names.push_back(key_of_row(row.row).key);
-  }
+  std::set<std::pair<KeyName, Bytes>> wanted;
+  for (const IdentifiedRow &row : yielded) wanted.emplace(key_of_row(row.row), row.row_key);
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
-  pg::Rows gone = Spi::Execute(
-      "DELETE FROM redis_migrate.ledger AS l USING unnest($2, $3) AS k (db, key_bytes) "
-      "WHERE l.mapping_id = $1 AND l.db = k.db AND l.key_bytes = k.key_bytes "
-      "AND NOT EXISTS (SELECT FROM unnest($4, $5, $6) AS y (row_key, db, key_bytes) WHERE y.row_key = "
-      "l.row_key "
-      "AND y.db = l.db AND y.key_bytes = l.key_bytes) RETURNING l.row_key",
-      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
-       SqlParam::TextArray(row_keys), SqlParam::Int4Array(row_dbs), SqlParam::ByteaArray(row_names)});
-  std::vector<std::string> result;
-  for (uint64 i = 0; i < gone.size(); ++i) result.push_back(gone[i].Text(0));
-  return result;
+  pg::Rows owned = Spi::Execute(
+      "SELECT k.db, k.key_bytes, l.row_key FROM unnest($2, $3) AS k (db, key_bytes), LATERAL (SELECT row_key "
+      "FROM "
+      "redis_migrate.ledger WHERE mapping_id = $1 AND db = k.db AND key_bytes = k.key_bytes OFFSET 0) AS l",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+  std::vector<std::string> obsolete;
+  for (uint64 i = 0; i < owned.size(); ++i) {
+    std::string row_key = owned[i].Text(2);
+    if (wanted.count({{owned[i].Int4(0), pg::DatumBytes(owned[i].Value(1))}, row_key}) == 0)
+      obsolete.push_back(std::move(row_key));
+  }
+  if (!obsolete.empty())
+    Spi::Execute("DELETE FROM redis_migrate.ledger WHERE mapping_id = $1 AND row_key = ANY ($2)",
+                 {SqlParam::Int8(mapping_id_), SqlParam::TextArray(obsolete)});
+  return obsolete;
 }
 
 std::string Ledger::HasIdentity(const std::string &alias, const std::string &row_key) const {
   std::string condition;
-  for (size_t i = 0; i < keys_.size(); ++i) {
-    const TargetColumn &key = keys_[i];
-    // With the length left open: CAST AS character means character(1).
-    const char *type = pg::Call([&] {
-      return const_cast<const char *>(
-          format_type_extended(key.type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-    });
-    std::string value = "CAST(" + row_key + "[" + std::to_string(i + 1) + "] AS " + type + ")";
-    std::string column = alias + "." + QuoteIdentifier(key.name);
-    condition += condition.empty() ? "" : " AND ";
-    condition += key.not_null
-                     ? column + " = " + value
-                     : "(" + column + " = " + value + " OR " + column + " IS NULL AND " + value + " IS NULL)";
-  }
+  for (size_t i = 0; i < keys_.size(); ++i)
+    condition += (i == 0 ? "" : " AND ") +
+                 Equal(keys_[i], alias + "." + QuoteIdentifier(keys_[i].name), KeyValue(i, row_key));
   return condition;
+}
+
+// The value of a key column in an identity.
+std::string Ledger::KeyValue(size_t i, const std::string &row_key) const {
+  // With the length left open: CAST AS character means character(1).
+  const char *type = pg::Call([&] {
+    return const_cast<const char *>(
+        format_type_extended(keys_[i].type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+  });
+  return "CAST(" + row_key + "[" + std::to_string(i + 1) + "] AS " + type + ")";
 }
 
 int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys,
                          const std::vector<std::string> &except) const {
   if (row_keys.empty()) return 0;
+  std::string is_kept;
+  for (size_t i = 0; i < keys_.size(); ++i)
+    is_kept += (i == 0 ? "" : " AND ") +
+               Equal(keys_[i], KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
+  // OFFSET 0: each text is parsed once, and the planner sees how many there are.
+  auto identities = [](const char *parameter) {
+    return std::string("(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest(") + parameter +
+           ") AS k OFFSET 0)";
+  };
   return static_cast<int64>(
-      Spi::Execute(
-          DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
-              "(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest($1) AS k) AS gone WHERE " +
-              HasIdentity("target", "gone.row_key") +
-              " AND NOT EXISTS (SELECT FROM (SELECT k::pg_catalog.text[] AS row_key FROM "
-              "pg_catalog.unnest($2) AS k) AS kept WHERE " +
-              HasIdentity("target", "kept.row_key") + ")",
-          {SqlParam::TextArray(row_keys), SqlParam::TextArray(except)})
+      Spi::Execute(DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
+                       "(SELECT obsolete.row_key FROM " + identities("$1") +
+                       " AS obsolete WHERE NOT EXISTS (SELECT FROM " + identities("$2") + " AS kept WHERE " +
+                       is_kept + ") OFFSET 0) AS gone WHERE " + HasIdentity("target", "gone.row_key"),
+                   {SqlParam::TextArray(row_keys), SqlParam::TextArray(except)})
           .processed());
 }
 

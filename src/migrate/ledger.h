@@ -60,6 +60,8 @@ class Ledger {
   std::string DeleteStatement() const;
 
  private:
+  std::string KeyValue(size_t i, const std::string &row_key) const;
+
   int64 mapping_id_;
   std::string mapping_;
   std::string target_;

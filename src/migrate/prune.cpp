@@ -73,6 +73,8 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
   settings.Set("timezone", mapping.timezone);
   settings.Set("datestyle", mapping.datestyle);
   settings.Set("intervalstyle", mapping.intervalstyle);
+  // Everything is read once, and the statistics of what the run has filled are old.
+  settings.Set("enable_nestloop", "off");
   Target target = LoadTarget(mapping.target, mapping.name);
   Ledger ledger(mapping, target);
   if (mapping.ledger) {
