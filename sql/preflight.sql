@@ -28,7 +28,7 @@ CREATE SERVER poor FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1',
 CREATE USER MAPPING FOR CURRENT_USER SERVER poor OPTIONS (username 'regress_prm', password 'secret');
 SELECT check_name, status, hint FROM redis_migrate.preflight('poor') WHERE status <> 'ok';
 -- The hints are commands.
-\! $R acl setuser regress_prm +info >/dev/null; $R acl setuser regress_prm '~*' '+memory|usage' >/dev/null; $R acl setuser regress_prm '~*' +pexpiretime >/dev/null; $R acl setuser regress_prm '~*' +strlen >/dev/null; $R acl setuser regress_prm '~*' +time >/dev/null
+\! $R acl setuser regress_prm +info >/dev/null; $R acl setuser regress_prm '~*' '+memory|usage' >/dev/null; $R acl setuser regress_prm '~*' +pexpiretime >/dev/null; $R acl setuser regress_prm '~*' +getrange >/dev/null; $R acl setuser regress_prm '~*' +strlen >/dev/null; $R acl setuser regress_prm '~*' +time >/dev/null
 SELECT check_name, status, hint FROM redis_migrate.preflight('poor') WHERE status <> 'ok' AND check_name <> 'databases';
 \! $R acl setuser regress_prm -dump -select >/dev/null
 SELECT check_name, status, hint FROM redis_migrate.preflight('poor') WHERE status <> 'ok' AND check_name <> 'databases';

@@ -1,7 +1,6 @@
 #include "migrate/batch_relation.h"
 
 #include "pg/soft_input.h"
-#include "rdb/dump.h"
 #include "rdb/json.h"
 
 namespace prm::migrate {
@@ -143,7 +142,7 @@ class Filler : public rdb::ValueVisitor {
     problem.rule.clear();
     entry_ = &entry;
     position_ = 0;
-    Result<rdb::ValueType> type = rdb::DumpType(entry.entry->payload);
+    Result<rdb::ValueType> type = source::TypeOf(*entry.entry);
     if (!type.ok()) return RefusePayload(type.error());
     type_ = type.value();
     if (!TypeAllowed(types)) return false;
@@ -158,7 +157,7 @@ class Filler : public rdb::ValueVisitor {
     if (shape_.expand() == Expand::kNone && needs_json_ && type_ != rdb::ValueType::kString)
       collector.emplace(type_);
     rdb::ValueVisitor &visitor = collector ? static_cast<rdb::ValueVisitor &>(*collector) : *this;
-    Status decoded = rdb::DecodeDump(entry.entry->payload, visitor);
+    Status decoded = source::Decode(*entry.entry, visitor);
     if (Failed()) return false;
     if (!decoded.ok()) return RefusePayload(decoded.error());
     if (shape_.expand() == Expand::kNone && type_ != rdb::ValueType::kString) {
@@ -281,7 +280,8 @@ class Filler : public rdb::ValueVisitor {
           cells_[i] = {Cell::kText, rdb::TypeName(type_)};
           break;
         case Content::kPayload:
-          cells_[i] = {Cell::kBytea, entry.payload};
+          dump_ = source::DumpOf(entry);
+          cells_[i] = {Cell::kBytea, dump_};
           break;
         case Content::kExpiresAt:
           if (entry.expires_at_ms) cells_[i] = {Cell::kTimestamp, {}, ToTimestamp(*entry.expires_at_ms)};
@@ -441,6 +441,7 @@ class Filler : public rdb::ValueVisitor {
   const BatchEntry *entry_ = nullptr;
   EntryProblem *problem_ = nullptr;
   rdb::ValueType type_ = rdb::ValueType::kString;
+  std::string dump_;
   int64_t position_ = 0;
   std::vector<Cell> cells_;
   std::vector<Datum> values_;

@@ -4,7 +4,6 @@
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
-#include "rdb/dump.h"
 
 namespace prm::migrate {
 
@@ -104,7 +103,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
          SqlParam::Int8(rows.updated), SqlParam::Int8(rows.unchanged), SqlParam::Int8(rows.folded),
          SqlParam::Int8(rows.deleted)});
   for (const Reject &reject : tally.rejects) {
-    auto type = rdb::DumpType(reject.entry->payload);
+    auto type = source::TypeOf(*reject.entry);
     bool has_payload = reject.entry->state == source::EntryState::kRead;
     Spi::Execute(
         "INSERT INTO redis_migrate.reject (run_id, level, db, key_bytes, type, pattern, mapping, rule, "
@@ -117,14 +116,14 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
          SqlParam::OptionalText(reject.pattern), SqlParam::OptionalText(reject.mapping),
          SqlParam::Text(reject.rule), SqlParam::OptionalText(reject.sqlstate), SqlParam::Text(reject.message),
          SqlParam::Bool(reject.partial),
-         has_payload ? SqlParam::Bytea(reject.entry->payload) : SqlParam{BYTEAOID, 0, true},
+         has_payload ? SqlParam::Bytea(source::DumpOf(*reject.entry)) : SqlParam{BYTEAOID, 0, true},
          Expiry(*reject.entry)});
   }
   for (const source::Entry *entry : tally.deferred)
     Spi::Execute("INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, $5, " + ExpiryExpression("$6") +
                      ") ON CONFLICT DO NOTHING",
                  {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry->db),
-                  SqlParam::Bytea(entry->key), SqlParam::Bytea(entry->payload), Expiry(*entry)});
+                  SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), Expiry(*entry)});
   Spi::Execute(
       "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, updated_at = "
       "clock_timestamp(), "

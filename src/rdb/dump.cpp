@@ -1,5 +1,6 @@
 #include "rdb/dump.h"
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -21,6 +22,15 @@ constexpr unsigned kOldestVersion = 1;
 constexpr unsigned kNewestVersion = 12;  // Redis 7.4
 constexpr uint64_t kNotComputed = 0;     // the source runs with rdbchecksum no
 
+constexpr char kStringType = 0;
+constexpr uint16_t kWrittenVersion = 6;
+
+// The first byte of a length: two bits of kind, and six bits of it or nothing.
+constexpr size_t k6BitLimit = size_t{1} << 6;
+constexpr size_t k14BitLimit = size_t{1} << 14;
+constexpr size_t k14Bits = 0x40;
+constexpr char k32Bits = '\x80';
+
 struct Frame {
   uint8_t type = 0;
   unsigned version = 0;
@@ -38,6 +48,26 @@ Result<Frame> ParseFrame(Bytes payload) {
   const char* const trailer = payload.data() + payload.size() - kVersionSize - kChecksumSize;
   return Frame{static_cast<uint8_t>(payload[0]), LoadLittleEndian<uint16_t>(trailer),
                LoadLittleEndian<uint64_t>(trailer + kVersionSize)};
+}
+
+void AppendBigEndian(std::string& bytes, uint64_t value, size_t size) {
+  for (size_t i = size; i-- > 0;) bytes.push_back(static_cast<char>(value >> (8 * i)));
+}
+
+void AppendLittleEndian(std::string& bytes, uint64_t value, size_t size) {
+  for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<char>(value >> (8 * i)));
+}
+
+void AppendLength(std::string& bytes, size_t length) {
+  if (length < k6BitLimit) {
+    AppendBigEndian(bytes, length, 1);
+  } else if (length < k14BitLimit) {
+    AppendBigEndian(bytes, k14Bits << 8 | length, 2);
+  } else {
+    assert(length <= UINT32_MAX);
+    bytes.push_back(k32Bits);
+    AppendBigEndian(bytes, length, 4);
+  }
 }
 
 }  // namespace
@@ -76,6 +106,18 @@ Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
     return reader.Corrupt(std::to_string(reader.remaining()) + " bytes are left after the value");
   }
   return {};
+}
+
+std::string EncodeStringDump(Bytes value) {
+  constexpr size_t kLongestLength = 5;
+  std::string payload;
+  payload.reserve(kFrameSize + kLongestLength + value.size());
+  payload.push_back(kStringType);
+  AppendLength(payload, value.size());
+  payload += value;
+  AppendLittleEndian(payload, kWrittenVersion, kVersionSize);
+  AppendLittleEndian(payload, Crc64(payload), kChecksumSize);
+  return payload;
 }
 
 }  // namespace prm::rdb

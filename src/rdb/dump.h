@@ -2,6 +2,8 @@
 // Format: redis 7.0 src/cluster.c, createDumpPayload and verifyDumpPayload.
 #pragma once
 
+#include <string>
+
 #include "core/bytes.h"
 #include "core/status.h"
 #include "rdb/value.h"
@@ -15,5 +17,9 @@ Result<ValueType> DumpType(Bytes payload);
 // kCorruptData with the byte offset when the bytes contradict each other, kUnsupported for a type or version
 // that this release does not read. After an error the visitor may have seen some elements.
 Status DecodeDump(Bytes payload, ValueVisitor& visitor);
+
+// The payload of a string value of fewer than 2^32 bytes: uncompressed, of RDB version 6, which RESTORE takes
+// since Redis 2.6. Lengths: redis 7.0 src/rdb.c, rdbSaveLen.
+std::string EncodeStringDump(Bytes value);
 
 }  // namespace prm::rdb

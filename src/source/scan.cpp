@@ -14,11 +14,24 @@ namespace {
 // A key that is written all the time is read so often; then the last reading stands.
 constexpr int kMaxReads = 3;
 
+// What GETRANGE asks for. Charged to bytes_in_flight, so that a longer piece leaves fewer keys under way:
+// with this one and the default 8 MB it is more than a batch.
+constexpr uint64_t kProbeBytes = kShortStringLimit;
+
+// Redis gives a string that grows by APPEND twice the memory it needs, and rounds up: a key and value of n
+// bytes take less than this many times n.
+constexpr uint64_t kMostMemoryPerByte = 4;
+
+// Where few keys are small strings, one in so many is asked by GETRANGE all the same. So many answers say
+// whether there are few.
+constexpr uint64_t kSampleEvery = 32;
+constexpr int kSampleSize = 128;
+
 // Before Redis 7.0 an expiry is computed from two clock readings; such a difference is no change.
 constexpr int64_t kExpiryToleranceMs = 1000;
 
 // How many batches of names are under way, see WorkAhead.
-constexpr size_t kBatchesAhead = 3;
+constexpr size_t kBatchesAhead = 4;
 
 // A batch ends after so many names even if the filter wants few of them, so that the position is stored now
 // and then.
@@ -62,13 +75,12 @@ Status ScanSource::Prepare(const std::string& position) {
   if (!info.ok() && !IsMissingCommand(info.error())) return info.error();
   if (info.ok() && IsRunId(info.value().run_id())) run_id_ = info.value().run_id();
 
-  // New in Redis 7.0. An error about the key is an answer, too: the command exists and may be used.
-  const Result<redis::Reply> expiry = connection_.Command({"PEXPIRETIME", ""});
-  if (!expiry.ok()) {
-    if (!IsMissingCommand(expiry.error())) return expiry.error();
-    has_pexpiretime_ = expiry.error().code == ErrorCode::kPermissionDenied &&
-                       expiry.error().detail.find(" key") != std::string::npos;
-  }
+  const Result<bool> pexpiretime = MayUse({"PEXPIRETIME", ""});  // new in Redis 7.0
+  if (!pexpiretime.ok()) return pexpiretime.error();
+  has_pexpiretime_ = pexpiretime.value();
+  const Result<bool> getrange = MayUse({"GETRANGE", "", "0", "0"});
+  if (!getrange.ok()) return getrange.error();
+  has_getrange_ = getrange.value();
   // New in Redis 7.2. Reading should not make keys look used to the eviction of the application's Redis.
   const Result<redis::Reply> no_touch = connection_.Command({"CLIENT", "NO-TOUCH", "ON"});
   if (!no_touch.ok() && !IsMissingCommand(no_touch.error())) return no_touch.error();
@@ -90,6 +102,14 @@ Status ScanSource::Prepare(const std::string& position) {
   db_index_ = static_cast<size_t>(db - databases.begin()) + (position_.db_done ? 1 : 0);
   cursor_ = position_.cursor;
   return {};
+}
+
+// Tries a command. An error about the key is an answer, too: the command exists and may be used.
+Result<bool> ScanSource::MayUse(std::initializer_list<Bytes> command) {
+  const Result<redis::Reply> reply = connection_.Command(command);
+  if (reply.ok()) return true;
+  if (!IsMissingCommand(reply.error())) return reply.error();
+  return reply.error().detail.find(" key") != std::string::npos;
 }
 
 Result<bool> ScanSource::Next(Batch& batch) {
@@ -134,12 +154,13 @@ bool ScanSource::Collect(Batch& batch) {
     const bool fits = batch.entries.empty() || (batch.entries.size() < options_.batch_keys &&
                                                 batch.bytes + bytes <= options_.batch_bytes);
     if (!fits) return true;
-    name_bytes_ -= entry.key.size();
+    held_bytes_ -= bytes;
     batch.bytes += bytes;
     batch.entries.push_back(std::move(entry));
     slots_.pop_front();
     ++first_slot_;
-    next_read_ = std::max(next_read_, first_slot_);
+    next_named_ = std::max(next_named_, first_slot_);
+    next_dump_ = std::max(next_dump_, first_slot_);
   }
 }
 
@@ -156,23 +177,26 @@ bool ScanSource::PageEndsBatch(const Batch& batch, uint64_t names) {
 Status ScanSource::Fill(Batch& batch) {
   while (!Collect(batch)) {
     PlanNames();
-    PlanReads();
+    PlanValues();
     if (requests_.empty()) break;
     PRM_RETURN_IF_ERROR(Answer());
   }
   return {};
 }
 
-// Leaves Redis with work for as long as the caller is busy: the reads of the next batch, and behind them the
-// sizes of the one after it and the next page of names. Each of them needs the answers to the one before, so
-// three batches are under way. What is answered here was asked a batch ago.
+// Leaves Redis with work for as long as the caller is busy. Names, GETRANGE, sizes and values each need the
+// answers to what goes before, so four batches are under way, and each is taken one step further here. What
+// is answered was asked a batch ago, so that nothing is waited for, unless Redis would have no values to
+// read.
 Status ScanSource::WorkAhead() {
-  while (!requests_.empty() && requests_.front().command != Command::kRead) {
+  while (!requests_.empty() && (asked_before_ > 0 || !IsForValue(requests_.front().command)) &&
+         held_bytes_ < options_.bytes_in_flight) {
     PRM_RETURN_IF_ERROR(Answer());
   }
-  PlanReads();
+  PlanValues();
   PlanNames();
   connection_.Flush();
+  asked_before_ = requests_.size();
   return {};
 }
 
@@ -186,7 +210,7 @@ void ScanSource::PlanNames() {
     requests_.push_back({Command::kSelect, 0});
     selected_ = true;
   } else if (slots_.size() >= kBatchesAhead * options_.batch_keys ||
-             name_bytes_ >= options_.bytes_in_flight) {
+             held_bytes_ >= options_.bytes_in_flight) {
     return;
   }
   connection_.Append({"SCAN", cursor_, "COUNT", std::to_string(options_.scan_count)});
@@ -194,35 +218,74 @@ void ScanSource::PlanNames() {
   scanning_ = true;
 }
 
-void ScanSource::PlanReads() {
-  for (; next_read_ < end_slot(); ++next_read_) {
-    Slot& slot = At(next_read_);
-    if (slot.stage == Stage::kSizing) return;
+// What is nearest to the caller goes first; nothing overtakes a value that waits for its turn.
+void ScanSource::PlanValues() {
+  if (PlanDumps()) PlanGetranges();
+}
+
+// False if bytes_in_flight allows no more.
+bool ScanSource::PlanDumps() {
+  for (; next_dump_ < end_slot(); ++next_dump_) {
+    Slot& slot = At(next_dump_);
+    if (slot.stage < Stage::kSized) return true;
     if (slot.stage != Stage::kSized) continue;
-    if (bytes_in_flight_ > 0 && bytes_in_flight_ + slot.size > options_.bytes_in_flight) return;
+    if (!Reserve(slot.size)) return false;
     slot.stage = Stage::kReading;
-    bytes_in_flight_ += slot.size;
-    AskValue(next_read_);
+    AskValue(Command::kDump, next_dump_);
+  }
+  return true;
+}
+
+void ScanSource::PlanGetranges() {
+  for (; next_named_ < end_slot(); ++next_named_) {
+    Slot& slot = At(next_named_);
+    if (slot.stage != Stage::kNamed) continue;
+    if (!ShouldGetrange(slot, next_named_)) {
+      AskSize(next_named_);
+    } else if (Reserve(kProbeBytes)) {
+      slot.size = kProbeBytes;
+      AskValue(Command::kGetrange, next_named_);
+    } else {
+      return;
+    }
+    slot.stage = Stage::kSizing;
   }
 }
 
-void ScanSource::AskSize(Command command, uint64_t slot) {
+// A value that GETRANGE settles must be within max_value_bytes for certain.
+bool ScanSource::ShouldGetrange(const Slot& slot, uint64_t number) const {
+  return has_getrange_ && (!few_strings_ || number % kSampleEvery == 0) &&
+         kMostMemoryPerByte * (slot.entry.key.size() + kProbeBytes) <= options_.max_value_bytes;
+}
+
+// Charges the bytes to those in flight. False if there is no room for them, and they are not alone.
+bool ScanSource::Reserve(uint64_t bytes) {
+  if (bytes_in_flight_ > 0 && bytes_in_flight_ + bytes > options_.bytes_in_flight) return false;
+  bytes_in_flight_ += bytes;
+  return true;
+}
+
+void ScanSource::AskSize(uint64_t slot) {
   const std::string& key = At(slot).entry.key;
-  if (command == Command::kMemoryUsage) {
+  if (has_memory_usage_) {
     connection_.Append({"MEMORY", "USAGE", key});
   } else {
     connection_.Append({"STRLEN", key});
   }
-  requests_.push_back({command, slot});
+  requests_.push_back({has_memory_usage_ ? Command::kMemoryUsage : Command::kStrlen, slot});
 }
 
-void ScanSource::AskValue(uint64_t slot) {
+void ScanSource::AskValue(Command command, uint64_t slot) {
   const std::string& key = At(slot).entry.key;
-  ++At(slot).reads;
   AskExpiry(key);
-  connection_.Append({"DUMP", key});
+  if (command == Command::kGetrange) {
+    connection_.Append({"GETRANGE", key, "0", std::to_string(kProbeBytes - 1)});
+  } else {
+    ++At(slot).reads;
+    connection_.Append({"DUMP", key});
+  }
   AskExpiry(key);
-  requests_.push_back({Command::kRead, slot});
+  requests_.push_back({command, slot});
 }
 
 void ScanSource::AskExpiry(Bytes key) {
@@ -238,6 +301,7 @@ void ScanSource::AskExpiry(Bytes key) {
 Status ScanSource::Answer() {
   const Request request = requests_.front();
   requests_.pop_front();
+  if (asked_before_ > 0) --asked_before_;
   switch (request.command) {
     case Command::kSelect: {
       const Result<redis::Reply> reply = connection_.Receive();
@@ -246,13 +310,15 @@ Status ScanSource::Answer() {
     }
     case Command::kScan:
       return AnswerScan();
+    case Command::kGetrange:
+      return AnswerGetrange(request.slot);
     case Command::kMemoryUsage:
     case Command::kStrlen:
       return AnswerSize(request);
-    case Command::kRead:
+    case Command::kDump:
       break;
   }
-  return AnswerRead(request.slot);
+  return AnswerDump(request.slot);
 }
 
 Status ScanSource::AnswerScan() {
@@ -291,14 +357,13 @@ Status ScanSource::TakePage(const redis::ReplyView& names) {
     Slot& slot = slots_.emplace_back();
     slot.entry.db = db;
     slot.entry.key = name;
-    name_bytes_ += name.size();
+    held_bytes_ += name.size();
     if (interest == Interest::kNameOnly) {
       slot.entry.state = EntryState::kNameOnly;
       slot.stage = Stage::kDone;
       continue;
     }
     ++unfinished_;
-    AskSize(has_memory_usage_ ? Command::kMemoryUsage : Command::kStrlen, end_slot() - 1);
   }
   return {};
 }
@@ -313,7 +378,7 @@ Status ScanSource::AnswerSize(const Request& request) {
     if (!IsMissingCommand(error)) return ForKey(error, slot.entry);
     if (request.command == Command::kMemoryUsage) {
       has_memory_usage_ = false;
-      AskSize(Command::kStrlen, request.slot);
+      AskSize(request.slot);
       return {};
     }
     SetSize(slot, options_.bytes_in_flight);  // not a string, so of any size: nothing else may be in flight
@@ -345,33 +410,84 @@ void ScanSource::Finish(Slot& slot) {
   --unfinished_;
 }
 
-Status ScanSource::AnswerRead(uint64_t number) {
-  Result<int64_t> before = ReceiveExpiry(number);
-  if (!before.ok()) return before.error();
-  Result<redis::Reply> dump = ReceiveFor(number);
-  if (!dump.ok()) return dump.error();
-  Result<int64_t> after = ReceiveExpiry(number);
-  if (!after.ok()) return after.error();
-  if (!dump.value().IsString() && !dump.value().IsNil()) return UnknownReply("DUMP");
+Status ScanSource::AnswerGetrange(uint64_t number) {
+  const Result<Reading> received = ReceiveReading(number);
+  if (!received.ok()) return received.error();
+  const Reading& reading = received.value();
+  const redis::Reply& value = reading.value;
+  if (value.IsError() && !IsMissingCommand(reading.value_status.error())) return reading.value_status;
 
   Slot& slot = At(number);
-  if (!SameExpiry(before.value(), after.value()) && slot.reads < kMaxReads) {
-    AskValue(number);
+  bytes_in_flight_ -= slot.size;
+  const Bytes bytes = value.IsString() ? value.AsBytes() : Bytes();
+  const bool same_expiry = SameExpiry(reading.expiry_before, reading.expiry_after);
+  const bool is_gone = bytes.empty() && same_expiry && reading.expiry_after == kNoKey;
+  const bool is_value =
+      !bytes.empty() && bytes.size() < kProbeBytes && same_expiry && reading.expiry_after != kNoKey;
+  CountGetrange(is_gone || is_value);
+  if (is_gone) {
+    slot.entry.state = EntryState::kVanished;
+    Finish(slot);
+  } else if (is_value) {
+    slot.entry.plain = true;
+    SetValue(slot, bytes, reading.expiry_after);
+    Finish(slot);
+  } else {
+    AskSize(number);
+  }
+  return {};
+}
+
+void ScanSource::CountGetrange(bool settled) {
+  if (settled) ++settled_;
+  if (++sampled_ < kSampleSize) return;
+  few_strings_ = 2 * settled_ < sampled_;
+  sampled_ = settled_ = 0;
+}
+
+Status ScanSource::AnswerDump(uint64_t number) {
+  const Result<Reading> received = ReceiveReading(number);
+  if (!received.ok()) return received.error();
+  const Reading& reading = received.value();
+  PRM_RETURN_IF_ERROR(reading.value_status);
+  const redis::Reply& dump = reading.value;
+  if (!dump.IsString() && !dump.IsNil()) return UnknownReply("DUMP");
+
+  Slot& slot = At(number);
+  if (!SameExpiry(reading.expiry_before, reading.expiry_after) && slot.reads < kMaxReads) {
+    AskValue(Command::kDump, number);
     return {};
   }
   Entry& entry = slot.entry;
-  if (dump.value().IsNil() || after.value() == kNoKey) {
+  if (dump.IsNil() || reading.expiry_after == kNoKey) {
     entry.state = EntryState::kVanished;
-  } else if (const Bytes payload = dump.value().AsBytes(); payload.size() > options_.max_value_bytes) {
+  } else if (dump.AsBytes().size() > options_.max_value_bytes) {
     entry.state = EntryState::kTooLarge;
-    entry.size = payload.size();
+    entry.size = dump.AsBytes().size();
   } else {
-    entry.payload = payload;
-    if (after.value() != kNoExpiry) entry.expires_at_ms = after.value();
+    SetValue(slot, dump.AsBytes(), reading.expiry_after);
   }
   bytes_in_flight_ -= slot.size;
   Finish(slot);
   return {};
+}
+
+void ScanSource::SetValue(Slot& slot, Bytes payload, int64_t expiry) {
+  slot.entry.payload = payload;
+  if (expiry != kNoExpiry) slot.entry.expires_at_ms = expiry;
+  held_bytes_ += payload.size();
+}
+
+Result<ScanSource::Reading> ScanSource::ReceiveReading(uint64_t slot) {
+  const Result<int64_t> before = ReceiveExpiry(slot);
+  if (!before.ok()) return before.error();
+  Result<redis::Reply> value = connection_.Receive();
+  if (!value.ok()) return value.error();
+  Status status;
+  if (value.value().IsError()) status = ForKey(connection_.ToError(value.value()), At(slot).entry);
+  const Result<int64_t> after = ReceiveExpiry(slot);
+  if (!after.ok()) return after.error();
+  return Reading{before.value(), std::move(value.value()), std::move(status), after.value()};
 }
 
 Result<redis::Reply> ScanSource::ReceiveFor(uint64_t slot) {

@@ -1,5 +1,5 @@
-// Reads the keys of a server with SCAN and DUMP, at the pace of the caller and without holding anything in
-// Redis.
+// Reads the keys of a server with SCAN, GETRANGE and DUMP, at the pace of the caller and without holding
+// anything in Redis.
 //
 // Every key that exists from the start of the scan to its end is returned. The name of a key that is created
 // or deleted meanwhile may be. What SCAN repeats is dropped: it does so only when a table has shrunk, and
@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,11 @@ struct ScanOptions {
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
 };
 
+// Most keys of most databases are small strings, and those cost Redis least by GETRANGE: of a key whose type
+// and size are unknown its first bytes are asked for. A reply that ends before them is the value; an empty
+// one may also stand for a key that is gone. Where most keys turn out to be something else, only a sample of
+// them is asked so. Whatever GETRANGE does not settle is read in the general way:
+//
 // Sizes are asked before values, because unread replies count towards Redis' maxmemory. MEMORY USAGE is an
 // estimate for collections. Where it is missing or forbidden, STRLEN tells the size of strings, and every key
 // whose size stays unknown is read with nothing else in flight.
@@ -60,12 +66,18 @@ class ScanSource : public Source {
   uint64_t duplicates() const { return duplicates_; }
 
  private:
-  enum class Stage { kSizing, kSized, kReading, kDone };
+  enum class Stage {
+    kNamed,   // nothing has been asked
+    kSizing,  // GETRANGE, then the size
+    kSized,
+    kReading,
+    kDone
+  };
 
   // One name between SCAN and batch.
   struct Slot {
-    Stage stage = Stage::kSizing;
-    int reads = 0;      // times that it was read
+    Stage stage = Stage::kNamed;
+    int reads = 0;      // times that it was read by DUMP
     uint64_t size = 0;  // as charged to bytes_in_flight_
     Entry entry;
   };
@@ -77,11 +89,19 @@ class ScanSource : public Source {
     ScanPosition position;
   };
 
-  enum class Command { kSelect, kScan, kMemoryUsage, kStrlen, kRead };
+  enum class Command { kSelect, kScan, kGetrange, kMemoryUsage, kStrlen, kDump };
 
   struct Request {
     Command command;
     uint64_t slot;
+  };
+
+  // The answers to AskValue.
+  struct Reading {
+    int64_t expiry_before;
+    redis::Reply value;
+    Status value_status;  // the error if the value is an error reply
+    int64_t expiry_after;
   };
 
   // An expiry as PEXPIRETIME tells it.
@@ -91,26 +111,38 @@ class ScanSource : public Source {
   ScanSource(redis::Connection& connection, const ScanOptions& options, KeyFilter& filter);
 
   Status Prepare(const std::string& position);
+  Result<bool> MayUse(std::initializer_list<Bytes> command);
   Status Fill(Batch& batch);
   Status WorkAhead();
   bool Collect(Batch& batch);
   bool PageEndsBatch(const Batch& batch, uint64_t names);
   void PlanNames();
-  void PlanReads();
-  void AskSize(Command command, uint64_t slot);
-  void AskValue(uint64_t slot);
+  void PlanValues();
+  bool PlanDumps();
+  void PlanGetranges();
+  bool ShouldGetrange(const Slot& slot, uint64_t number) const;
+  bool Reserve(uint64_t bytes);
+  void AskSize(uint64_t slot);
+  void AskValue(Command command, uint64_t slot);
   void AskExpiry(Bytes key);
 
   Status Answer();
   Status AnswerScan();
+  Status AnswerGetrange(uint64_t slot);
   Status AnswerSize(const Request& request);
-  Status AnswerRead(uint64_t slot);
+  Status AnswerDump(uint64_t slot);
+  void CountGetrange(bool settled);
   void SetSize(Slot& slot, uint64_t size);
+  void SetValue(Slot& slot, Bytes payload, int64_t expiry);
   void Finish(Slot& slot);
   Result<redis::Reply> ReceiveFor(uint64_t slot);
+  Result<Reading> ReceiveReading(uint64_t slot);
   Result<int64_t> ReceiveExpiry(uint64_t slot);
   Status TakePage(const redis::ReplyView& names);
 
+  static bool IsForValue(Command command) {
+    return command == Command::kGetrange || command == Command::kDump;
+  }
   Slot& At(uint64_t slot) { return slots_[slot - first_slot_]; }
   uint64_t end_slot() const { return first_slot_ + slots_.size(); }
   bool SameExpiry(int64_t before, int64_t after) const;
@@ -122,6 +154,10 @@ class ScanSource : public Source {
   KeyFilter& filter_;
   bool has_pexpiretime_ = true;
   bool has_memory_usage_ = true;
+  bool has_getrange_ = true;
+  bool few_strings_ = false;  // as the last sample says
+  int sampled_ = 0;           // keys of the sample that is being taken
+  int settled_ = 0;           // of them, those that GETRANGE settled
   bool restarted_ = false;
   uint64_t duplicates_ = 0;
   std::optional<Error> dead_;
@@ -138,13 +174,15 @@ class ScanSource : public Source {
   // them.
   std::deque<Slot> slots_;
   uint64_t first_slot_ = 0;
-  uint64_t next_read_ = 0;   // the first slot whose value has not been asked for
+  uint64_t next_named_ = 0;  // the first slot of which nothing has been asked
+  uint64_t next_dump_ = 0;   // the first slot that may need a DUMP
   uint64_t unfinished_ = 0;  // slots that are not kDone
-  uint64_t name_bytes_ = 0;  // of slots_
+  uint64_t held_bytes_ = 0;  // of keys and payloads in slots_
   uint64_t bytes_in_flight_ = 0;
   std::deque<PageEnd> page_ends_;
   uint64_t page_start_ = 0;       // number of the first slot of the page that is being returned
   std::deque<Request> requests_;  // without an answer, oldest first
+  size_t asked_before_ = 0;       // of them, those that the last WorkAhead left behind
 
   // Of the batch that is being filled.
   ScanPosition position_;

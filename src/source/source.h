@@ -3,31 +3,14 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/bytes.h"
 #include "core/status.h"
+#include "source/entry.h"
 
 namespace prm::source {
-
-enum class EntryState {
-  kRead,      // payload and expiry are filled
-  kVanished,  // the name was returned, the value was gone when read
-  kNameOnly,  // the filter asked for the name alone
-  kTooLarge,  // larger than max_value_bytes: size is filled, payload is not
-};
-
-// One key as read.
-struct Entry {
-  int db = 0;
-  std::string key;
-  EntryState state = EntryState::kRead;
-  std::string payload;                   // DUMP bytes
-  std::optional<int64_t> expires_at_ms;  // absolute, Unix time in milliseconds
-  uint64_t size = 0;                     // kTooLarge: bytes that Redis says the key occupies
-};
 
 struct Batch {
   std::vector<Entry> entries;

@@ -13,6 +13,7 @@
 
 #include "lib/poll_waiter.h"
 #include "lib/redis_client.h"
+#include "lib/redis_proxy.h"
 #include "lib/redis_server.h"
 #include "redis/connection.h"
 #include "source/scan.h"
@@ -35,6 +36,8 @@ using Name = std::pair<int, std::string>;
 
 class ScanFixture : public testing::Test {
  protected:
+  using Arguments = RedisProxy::Arguments;
+
   ScanFixture() : ScanFixture(std::vector<std::string>()) {}
   explicit ScanFixture(std::vector<std::string> arguments)
       : server_(std::move(arguments)), client_(server_.port()) {
@@ -82,6 +85,32 @@ class ScanFixture : public testing::Test {
     client_.Command({"EVAL",
                      "for i = 0, ARGV[1] - 1 do redis.call('SET', 'key:' .. i, string.rep('v', ARGV[2])) end",
                      "0", std::to_string(count), std::to_string(size)});
+  }
+
+  // Scans through a proxy that calls `before` for each command that reads a key.
+  std::map<Name, source::Entry> ScanWith(const std::function<void(const std::vector<Arguments>&)>& before) {
+    const RedisProxy proxy(server_.port(), before);
+    connection_options_.port = proxy.port();
+    const auto connection = Connect();
+    connection_options_.port = server_.port();
+    return ReadAll(*Open(*connection));
+  }
+
+  // Calls `action` before the n-th command of that kind for the key.
+  static std::function<void(const std::vector<Arguments>&)> Before(const std::string& command,
+                                                                   const std::string& key, int n,
+                                                                   const std::function<void()>& action) {
+    return [=, seen = 0](const std::vector<Arguments>& queue) mutable {
+      if (queue[0].size() > 1 && queue[0][0] == command && queue[0][1] == key && ++seen == n) action();
+    };
+  }
+
+  // How often the server has carried out a command, named in lower case, since it was started.
+  long Calls(const std::string& command) {
+    const std::string stats = client_.String({"INFO", "commandstats"});
+    const std::string prefix = "cmdstat_" + command + ":calls=";
+    const size_t at = stats.find(prefix);
+    return at == std::string::npos ? 0 : std::stol(stats.substr(at + prefix.size()));
   }
 
   RedisServer server_;

@@ -165,7 +165,7 @@ unlike("$err$views" . slurp_file($node->logfile), qr/\Q$wrong\E|\Q$secret\E/, 'n
 # A right that is missing.
 my $guarded = start_redis();
 fill($guarded, 10);
-$guarded->cli('ACL', 'SETUSER', 'mig', 'on', '>pw', '~*', '+@read', '+@connection', '+info', '-dump');
+$guarded->cli('ACL', 'SETUSER', 'mig', 'on', '>pw', '~*', '+@read', '+@connection', '+info', '-dump', '-getrange');
 migration('guarded', $guarded->port, user => "username 'mig', password 'pw'");
 is($node->safe_psql('postgres', q{SELECT status, hint FROM redis_migrate.preflight('guarded') WHERE check_name = 'right to DUMP'}),
     'fail|ACL SETUSER mig ~* +dump', 'preflight names the missing right and the command that grants it');
@@ -220,8 +220,9 @@ $replica->cli('REPLICAOF', 'NO', 'ONE');
 $node->safe_psql('postgres', q{CALL redis_migrate.run('replica')});
 is(missing('replica', 10), 0, 'promoted, it is read');
 
-# Keys that vanish or change their type between SCAN and DUMP: the proxy holds the first DUMP back.
-my $busy = start_redis();
+# Keys that vanish or change their type between SCAN and DUMP: the proxy holds the first DUMP back. Without GETRANGE
+# each of them is read by DUMP.
+my $busy = start_redis(args => [ '--rename-command', 'GETRANGE', 'UNUSED' ]);
 fill($busy, 40);
 my $hold = PrmTools::Proxy->new($busy->port);
 migration('busy', $hold->port);

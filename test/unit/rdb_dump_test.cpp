@@ -89,6 +89,26 @@ TEST(Dump, Checksum) {
   EXPECT_TRUE(DecodedRows(Framed("\x00\xc0\x7f"s)).ok()) << "a checksum of zero was not computed";
 }
 
+// The form of the lengths, and version 6; the checksums are Redis' business, see rdb_live_test.cpp.
+TEST(Dump, EncodesStrings) {
+  const std::pair<size_t, std::string> forms[] = {{0, "\x00"s},
+                                                  {63, "\x3f"s},
+                                                  {64, "\x40\x40"s},
+                                                  {16383, "\x7f\xff"s},
+                                                  {16384, "\x80\x00\x00\x40\x00"s},
+                                                  {70000, "\x80\x00\x01\x11\x70"s}};
+  for (const auto& [size, length] : forms) {
+    const std::string value(size, 'v');
+    const std::string payload = EncodeStringDump(value);
+    const std::string expected = "\x00"s + length + value + "\x06\x00"s;
+    ASSERT_EQ(payload.size(), expected.size() + 8) << size;
+    EXPECT_TRUE(payload.substr(0, expected.size()) == expected) << size;
+    const Result<Rows> rows = DecodedRows(payload);
+    ASSERT_TRUE(rows.ok()) << rows.error().message;
+    EXPECT_TRUE(rows.value() == Rows{{value}}) << size;
+  }
+}
+
 TEST(Dump, TooShort) {
   for (size_t size = 0; size < 11; ++size) {
     const std::string payload(size, '\0');

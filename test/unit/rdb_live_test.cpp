@@ -13,6 +13,7 @@
 #include "lib/rdb_rows.h"
 #include "lib/redis_client.h"
 #include "lib/redis_server.h"
+#include "rdb/dump.h"
 
 namespace prm::rdb {
 namespace {
@@ -228,6 +229,29 @@ TEST_F(RdbLive, RandomValuesOfEveryType) {
     ASSERT_NO_FATAL_FAILURE(ExpectSame(payload, kSampleKey));
   }
   EXPECT_GE(types.size(), 7u) << "the run met too few types to mean anything";
+}
+
+// The lengths of strings have three forms.
+TEST_F(RdbLive, RedisRestoresWhatIsEncoded) {
+  std::vector<size_t> sizes = {1000, 1023, 40000, 65535, 65536, 70000};
+  for (const size_t border : {size_t{0}, size_t{64}, size_t{16384}}) {
+    for (size_t size = border < 20 ? 0 : border - 20; size < border + 20; ++size) sizes.push_back(size);
+  }
+  for (const size_t size : sizes) {
+    std::string value;
+    for (size_t i = 0; i < size; ++i) value.push_back(static_cast<char>((i * 37 + i / 256 + size) % 256));
+    const std::string payload = EncodeStringDump(value);
+    redis_.Command({"RESTORE", kSampleKey, "0", payload, "REPLACE"});
+    ASSERT_TRUE(redis_.String({"GET", kSampleKey}) == value) << size;
+    ASSERT_NO_FATAL_FAILURE(ExpectSame(payload, kSampleKey));
+  }
+  for (const std::string value : {"0", "-1", "127", "9223372036854775807", "007", "1e3"}) {
+    redis_.Command({"RESTORE", kSampleKey, "0", EncodeStringDump(value), "REPLACE"});
+    EXPECT_EQ(redis_.String({"GET", kSampleKey}), value);
+  }
+  // Integers are stored as such again.
+  redis_.Command({"RESTORE", kSampleKey, "0", EncodeStringDump("41"), "REPLACE"});
+  EXPECT_EQ(redis_.String({"OBJECT", "ENCODING", kSampleKey}), "int");
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// A scan of keys that change meanwhile.
+// A scan of keys that change meanwhile, without GETRANGE: see source_scan_strings_test.cpp for what differs
+// with it.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -8,7 +9,6 @@
 #include <string>
 #include <thread>
 
-#include "lib/redis_proxy.h"
 #include "lib/scan_fixture.h"
 
 namespace prm::source {
@@ -18,26 +18,8 @@ using test::Name;
 
 class ScanChangesTest : public test::ScanFixture {
  protected:
-  using Arguments = test::RedisProxy::Arguments;
   using ScanFixture::ScanFixture;
-  ScanChangesTest() = default;
-
-  // Scans through a proxy that calls `before` for each command that reads a key.
-  std::map<Name, Entry> ScanWith(const std::function<void(const std::vector<Arguments>&)>& before) {
-    const test::RedisProxy proxy(server_.port(), before);
-    connection_options_.port = proxy.port();
-    const auto connection = Connect();
-    return ReadAll(*Open(*connection));
-  }
-
-  // Calls `action` before the n-th command of that kind for the key.
-  static std::function<void(const std::vector<Arguments>&)> Before(const std::string& command,
-                                                                   const std::string& key, int n,
-                                                                   const std::function<void()>& action) {
-    return [=, seen = 0](const std::vector<Arguments>& queue) mutable {
-      if (queue[0][0] == command && queue[0].back() == key && ++seen == n) action();
-    };
-  }
+  ScanChangesTest() : ScanFixture({"--rename-command", "GETRANGE", "UNUSED"}) {}
 };
 
 TEST_F(ScanChangesTest, AKeyThatIsDeletedByTheFilterHasVanished) {
@@ -166,6 +148,18 @@ TEST_F(ScanChangesTest, WithoutMemoryUsageCollectionsAreReadAlone) {
   EXPECT_EQ(entries.at({0, "hash:5"}).payload, client_.String({"DUMP", "hash:5"}));
   EXPECT_GT(most_strings, 1U);
   EXPECT_EQ(most_beside_a_hash, 1U);
+}
+
+// While the caller stores a batch, Redis prepares the next.
+TEST_F(ScanChangesTest, WorksAhead) {
+  Populate(20000);
+  options_.batch_keys = 2000;
+  const auto connection = Connect();
+  const auto source = Open(*connection);
+  Batch batch;
+  ASSERT_TRUE(Next(*source, batch));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_GE(Calls("dump"), static_cast<long>(batch.entries.size()) + 1500);
 }
 
 class ScanShrinkTest : public ScanChangesTest {

@@ -166,6 +166,7 @@ TEST_F(ScanResumeTest, AnInterruptEndsTheSourceAndNothingIsLost) {
   };
   Populate(20000);
   options_.batch_keys = 1000;
+  options_.bytes_in_flight = 65536;  // so that there are waits
   InterruptedWaiter waiter;
   std::map<Name, Entry> entries;
   std::string position;

@@ -1,0 +1,45 @@
+#include "source/entry.h"
+
+#include "rdb/dump.h"
+
+namespace prm::source {
+
+namespace {
+
+// More than DUMP adds to a string that it does not compress.
+constexpr size_t kMostDumpOverhead = 32;
+
+// Takes a short string.
+class ShortString : public rdb::ValueVisitor {
+ public:
+  void OnString(Bytes value) override {
+    if (!value.empty() && value.size() < kShortStringLimit) string = value;
+  }
+  std::optional<std::string> string;
+};
+
+}  // namespace
+
+Result<rdb::ValueType> TypeOf(const Entry& entry) {
+  if (entry.plain) return rdb::ValueType::kString;
+  return rdb::DumpType(entry.payload);
+}
+
+Status Decode(const Entry& entry, rdb::ValueVisitor& visitor) {
+  if (!entry.plain) return rdb::DecodeDump(entry.payload, visitor);
+  visitor.OnString(entry.payload);
+  return {};
+}
+
+std::string DumpOf(const Entry& entry) {
+  if (entry.plain) return rdb::EncodeStringDump(entry.payload);
+  const Result<rdb::ValueType> type = TypeOf(entry);
+  const bool may_be_short = type.ok() && type.value() == rdb::ValueType::kString &&
+                            entry.payload.size() < kShortStringLimit + kMostDumpOverhead;
+  if (!may_be_short) return entry.payload;
+  ShortString visitor;
+  const Status decoded = Decode(entry, visitor);
+  return decoded.ok() && visitor.string ? rdb::EncodeStringDump(*visitor.string) : entry.payload;
+}
+
+}  // namespace prm::source

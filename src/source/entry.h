@@ -1,0 +1,44 @@
+// One key as a source read it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/status.h"
+#include "rdb/value.h"
+
+namespace prm::source {
+
+enum class EntryState {
+  kRead,      // payload and expiry are filled
+  kVanished,  // the name was returned, the value was gone when read
+  kNameOnly,  // the filter asked for the name alone
+  kTooLarge,  // larger than max_value_bytes: size is filled, payload is not
+};
+
+// A string of fewer bytes, and of at least one, is short.
+constexpr size_t kShortStringLimit = 1024;
+
+struct Entry {
+  int db = 0;
+  std::string key;
+  EntryState state = EntryState::kRead;
+  bool plain = false;                    // a short string, read by GETRANGE
+  std::string payload;                   // DUMP bytes; the value's own bytes if plain
+  std::optional<int64_t> expires_at_ms;  // absolute, Unix time in milliseconds
+  uint64_t size = 0;                     // kTooLarge: bytes that Redis says the key occupies
+};
+
+// The type of the value. The entry must be kRead. Errors: those of rdb::DumpType.
+Result<rdb::ValueType> TypeOf(const Entry& entry);
+
+// Hands the value to the visitor. The entry must be kRead. Errors: those of rdb::DecodeDump.
+Status Decode(const Entry& entry, rdb::ValueVisitor& visitor);
+
+// The value in the form of DUMP, which RESTORE takes; for a short string the same, however it was read. The
+// entry must be kRead.
+std::string DumpOf(const Entry& entry);
+
+}  // namespace prm::source
