@@ -341,15 +341,6 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
             record.id(), sums);
 }
 
-void RequireNonAtomic(FunctionCallInfo fcinfo) {
-  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
-  if (context != nullptr && IsA(context, CallContext) && !context->atomic && !IsSubTransaction()) return;
-  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
-                "redis_migrate.run commits after each batch and cannot run inside a transaction block", "",
-                "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a "
-                "function or a block with EXCEPTION; with autocommit in a driver.");
-}
-
 }  // namespace
 }  // namespace prm::migrate
 
@@ -359,7 +350,7 @@ void RequireNonAtomic(FunctionCallInfo fcinfo) {
 PRM_FUNCTION(run) {
   using namespace prm;
   using namespace prm::migrate;
-  RequireNonAtomic(fcinfo);
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.run commits after each batch");
   std::string name = pg::TextArgument(fcinfo, 0, "migration");
   RunParameters parameters;
   parameters.dry_run = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);

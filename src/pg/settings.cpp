@@ -11,6 +11,8 @@ int max_value_size_kb = 256 * 1024;
 int connect_timeout_ms = 10 * 1000;
 int command_timeout_ms = 60 * 1000;
 int reconnect_timeout_ms = 30 * 1000;
+int max_workers = 8;
+char *databases = nullptr;
 
 void Define() {
   DefineCustomIntVariable("pg_redis_migrate.batch_rows", "Keys that are stored in one transaction.", nullptr,
@@ -39,6 +41,14 @@ void Define() {
                           "How long a run tries to get a lost connection back.", nullptr,
                           &reconnect_timeout_ms, reconnect_timeout_ms, 0, 86400 * 1000, PGC_USERSET,
                           GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("pg_redis_migrate.databases",
+                             "Databases whose background work is scheduled and resumed after a restart.",
+                             "Needs pg_redis_migrate in shared_preload_libraries.", &databases, "", PGC_SIGHUP,
+                             GUC_LIST_INPUT, nullptr, nullptr, nullptr);
+  if (process_shared_preload_libraries_in_progress)
+    DefineCustomIntVariable("pg_redis_migrate.max_workers", "Background workers that may run at a time.",
+                            "Each also needs one of max_worker_processes.", &max_workers, max_workers, 1, 1000,
+                            PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("pg_redis_migrate");
 }
 

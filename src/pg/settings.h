@@ -10,6 +10,8 @@ extern int max_value_size_kb;     // a larger value is rejected by name, in kB
 extern int connect_timeout_ms;    // for servers that do not say otherwise
 extern int command_timeout_ms;    // time without a byte from Redis before a command is given up
 extern int reconnect_timeout_ms;  // how long a run tries to get a lost connection back
+extern int max_workers;           // background workers at a time, launcher and schedulers aside
+extern char *databases;           // names of databases whose work is resumed and scheduled
 
 // Defines them; called once, from _PG_init.
 void Define();

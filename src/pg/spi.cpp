@@ -120,6 +120,15 @@ std::optional<std::vector<int>> Row::OptionalInt4Array(int column) const {
   return items;
 }
 
+void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why) {
+  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
+  if (context != nullptr && IsA(context, CallContext) && !context->atomic && !IsSubTransaction()) return;
+  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
+                std::string(why) + " and cannot run inside a transaction block", "",
+                "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a "
+                "function or a block with EXCEPTION; with autocommit in a driver.");
+}
+
 Spi::Spi(bool nonatomic) : exceptions_(std::uncaught_exceptions()) {
   int code = Call([&] { return SPI_connect_ext(nonatomic ? SPI_OPT_NONATOMIC : 0); });
   if (code != SPI_OK_CONNECT) ThrowSpiFailure(code);

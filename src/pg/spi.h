@@ -71,6 +71,10 @@ class Rows {
   uint64 processed_;
 };
 
+// For a procedure that commits. `why` begins the message: "redis_migrate.run commits after each batch".
+// Errors: 2D000 inside a transaction block, with how to call it instead.
+void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why);
+
 // A connection to SPI for a scope; nonatomic allows Commit in a procedure. Left by an exception it is not
 // finished: the abort of the (sub)transaction cleans it up.
 class Spi {
