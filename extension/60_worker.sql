@@ -1,7 +1,7 @@
 -- Background workers: what is wanted. What there is stands in shared memory; redis_migrate.workers shows both.
 
-CREATE TABLE redis_migrate.job (
-    job_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+CREATE TABLE redis_migrate.background_run (
+    background_run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration    text NOT NULL UNIQUE REFERENCES redis_migrate.migration ON DELETE CASCADE,
     owner        regrole NOT NULL,
     priority     text,
@@ -21,9 +21,9 @@ CREATE TABLE redis_migrate.job (
     sqlstate     text,
     message      text
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE redis_migrate.job IS
+COMMENT ON TABLE redis_migrate.background_run IS
     'Background runs that are wanted, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends in order: what is left of them after a restart tells a crash';
-COMMENT ON SEQUENCE redis_migrate.job_job_id_seq IS 'Numbers of jobs';
+COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of jobs';
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false) RETURNS void
@@ -41,7 +41,7 @@ CREATE PROCEDURE redis_migrate.wait_for(migration text, timeout interval DEFAULT
 COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
     'Waits until the background run of a migration has ended; raises its error if it failed';
 
-CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT job_id bigint,
+CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
         OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
         OUT sqlstate text, OUT message text) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
@@ -53,18 +53,18 @@ CREATE FUNCTION redis_migrate.wake_workers() RETURNS trigger
 COMMENT ON FUNCTION redis_migrate.wake_workers() IS
     'Trigger of tables that define background work: when the transaction commits, the scheduler looks at them';
 
-CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OR DELETE ON redis_migrate.job
+CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OR DELETE ON redis_migrate.background_run
     FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
-COMMENT ON TRIGGER wake_workers ON redis_migrate.job IS 'Wakes the scheduler';
+COMMENT ON TRIGGER wake_workers ON redis_migrate.background_run IS 'Wakes the scheduler';
 
-CREATE VIEW redis_migrate.jobs WITH (security_barrier) AS
-    SELECT j.job_id, j.migration, j.owner, j.priority, j.mapping, j.on_error, j.prune, j.wanted, j.state, j.since,
+CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
+    SELECT j.background_run_id, j.migration, j.owner, j.priority, j.mapping, j.on_error, j.prune, j.wanted, j.state, j.since,
            j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
-    FROM redis_migrate.job AS j
+    FROM redis_migrate.background_run AS j
     WHERE CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles AS o WHERE o.oid OPERATOR(pg_catalog.=) j.owner)
                THEN pg_catalog.pg_has_role(j.owner, 'USAGE') ELSE false END
        OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW redis_migrate.jobs IS
+COMMENT ON VIEW redis_migrate.background_runs IS
     'Background runs of the caller''s migrations, for members of pg_monitor all of them: what is wanted, how it ended, and the last error';
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
@@ -77,9 +77,9 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
            s.wakeups, s.runs, coalesce(s.sqlstate, j.sqlstate) AS sqlstate, coalesce(s.message, j.message) AS last_error
     FROM redis_migrate.worker_slots() AS s
     LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.database
-    FULL JOIN (SELECT * FROM redis_migrate.jobs
+    FULL JOIN (SELECT * FROM redis_migrate.background_runs
                WHERE wanted) AS j
-        ON s.kind OPERATOR(pg_catalog.=) 'migration' AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND s.job_id OPERATOR(pg_catalog.=) j.job_id
+        ON s.kind OPERATOR(pg_catalog.=) 'migration' AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND s.background_run_id OPERATOR(pg_catalog.=) j.background_run_id
     LEFT JOIN LATERAL (
         SELECT u.position, extract(epoch FROM u.active_time) AS seconds,
                (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
@@ -90,4 +90,4 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.workers IS
     'Background workers, also those that are still waited for (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit';
 
-GRANT SELECT ON redis_migrate.jobs, redis_migrate.workers TO PUBLIC;
+GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;

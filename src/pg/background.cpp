@@ -1,6 +1,11 @@
 #include "pg/background.h"
 
+#include "pg/work_signal.h"
+
 namespace prm::pg {
+
+void (*signal_work)() = nullptr;
+
 namespace {
 
 uint32 WaitEventId() {

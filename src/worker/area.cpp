@@ -4,6 +4,9 @@
 #include "worker/preload.h"
 
 namespace prm::worker {
+
+Area *area = nullptr;
+
 namespace {
 
 constexpr int kLateWorkers = 16;  // in a server that did not preload the library
@@ -39,6 +42,8 @@ void InitializePreloaded(void *memory) {
   fresh->after_crash =
       crc_is_good && control->state != DB_SHUTDOWNED && control->state != DB_SHUTDOWNED_IN_RECOVERY;
   pfree(control);
+  RegisterTranche(fresh);
+  area = fresh;  // every process of the server inherits it
 }
 
 void InitializeLate(void *memory) {
@@ -51,28 +56,25 @@ pg::SharedArea preloaded(
 
 }  // namespace
 
-Area *area = nullptr;
 pg::SharedArea *const shared_area = &preloaded;
 
 bool IsPreloaded() { return preloaded.memory() != nullptr; }
 
 void RequireSlots() {
   if (area != nullptr) return;
-  Area *memory = static_cast<Area *>(preloaded.memory());
-  if (memory == nullptr) {
-    try {
-      memory = static_cast<Area *>(pg::Call([] {
-        return pg::LateSharedMemory("pg_redis_migrate late workers", SizeFor(kLateWorkers), InitializeLate);
-      }));
-    } catch (const pg::PgError &error) {
-      if (error.sqlstate() != ERRCODE_OUT_OF_MEMORY) throw;
-      throw pg::Failure(ERRCODE_OUT_OF_MEMORY, "there is no shared memory left for background workers",
-                        std::string("PostgreSQL says: ") + error.what() + ".",
-                        "Add pg_redis_migrate to shared_preload_libraries and restart the server.");
-    }
+  try {
+    area = pg::Call([] {
+      auto *late = static_cast<Area *>(
+          pg::LateSharedMemory("pg_redis_migrate late workers", SizeFor(kLateWorkers), InitializeLate));
+      RegisterTranche(late);
+      return late;
+    });
+  } catch (const pg::PgError &error) {
+    if (error.sqlstate() != ERRCODE_OUT_OF_MEMORY) throw;
+    throw pg::Failure(ERRCODE_OUT_OF_MEMORY, "there is no shared memory left for background workers",
+                      std::string("PostgreSQL says: ") + error.what() + ".",
+                      "Add pg_redis_migrate to shared_preload_libraries and restart the server.");
   }
-  pg::Call([&] { RegisterTranche(memory); });
-  area = memory;
 }
 
 int64 Incarnation() { return area->incarnation; }

@@ -71,6 +71,12 @@ void WakeAtCommit() {
   woken_at_commit = MyDatabaseId;
 }
 
+void WakeNow() {
+  LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+  WakeManagersLocked(MyDatabaseId, true);
+  LWLockRelease(&area->lock);
+}
+
 void WakeAtEnd(Oid database) {
   WatchTransactions();
   woken_at_end = database;

@@ -11,6 +11,9 @@ namespace prm::worker {
 // library.
 void WakeAtCommit();
 
+// The same at once; what pg/work_signal.h stands for.
+void WakeNow();
+
 // The same for another database, also when the transaction is rolled back.
 void WakeAtEnd(Oid database);
 

@@ -1,4 +1,4 @@
-// Background runs as they are wanted: redis_migrate.job. All of it needs SPI and runs with the rights of the
+// Background runs as they are wanted: redis_migrate.background_run. All of it needs SPI and runs with the rights of the
 // extension's owner; states are those of the table's CHECK.
 #pragma once
 

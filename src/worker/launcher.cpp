@@ -2,6 +2,7 @@
 // connected to no database and keeps nothing but what databases.h says.
 #include "pg/arguments.h"
 #include "pg/settings.h"
+#include "pg/work_signal.h"
 #include "worker/databases.h"
 #include "worker/launch.h"
 #include "worker/preload.h"
@@ -103,6 +104,7 @@ void Preload() {
     RegisterBackgroundWorker(&launcher);
   });
   InstallDropDatabaseHook();
+  pg::signal_work = &WakeNow;
 }
 
 }  // namespace prm::worker

@@ -90,12 +90,13 @@ class MigrationWorker {
   }
 
   void Stop() {
+    // Before it was taken up, the row may be locked by the transaction of start, which may be that of stop.
+    if (!job_) return;
     WithoutCancel hold;
     SetState(State::kEnding);
     pg::InTransaction([&] {
       if (extension_.HasChanged()) return;
       worker::Conclude(slot_.job, "stopped", false);
-      if (!job_) return;
       MarkRunStopped(job_->migration);
       NoteMigrationRun(*job_, started_at_, "stopped", {});
     });
@@ -105,7 +106,7 @@ class MigrationWorker {
   void Release() {
     WithoutCancel hold;
     pg::InTransaction([&] {
-      if (extension_.exists()) ConcludeForNow(slot_.job, "starting", 0, 0, 0, "", "");
+      if (job_) ConcludeForNow(slot_.job, "starting", job_->crashes, 0, 0, "", "");
     });
   }
 

@@ -21,7 +21,7 @@ struct Task {
   Kind kind;
   Oid database = InvalidOid;
   Oid owner = InvalidOid;
-  int64 job = 0;  // of a migration: redis_migrate.job.job_id
+  int64 job = 0;  // of a migration: redis_migrate.background_run
 };
 bool operator==(const Task &a, const Task &b);
 

@@ -9,7 +9,6 @@ namespace {
 // What is due later than this is left to the scheduler, which starts another sweeper then.
 constexpr int64 kLingerMs = 60 * 1000;
 constexpr int64 kLeastPauseMs = 1000;
-constexpr int64 kAttemptPauseMs = 1000;
 
 // Calls `command` and sleeps as long as `next` says, until that is nullopt, the routine that `command` needs
 // is gone or somebody asks for the end.
@@ -58,11 +57,18 @@ void RunSweeper(const Slot &) {
 }
 
 void RunAttemptWriter(const Slot &) {
+  // The queue sets the latch of whoever writes it. After a minute without attempts the writer ends; the next
+  // one starts another, through pg/work_signal.h.
   CallAgainAndAgain("redis_migrate.write_login_attempts()", "CALL redis_migrate.write_login_attempts()",
                     []() -> std::optional<int64> {
-                      if (!pg::Spi::Execute("SELECT redis_migrate.attempts_wanted()")[0].Bool(0))
-                        return std::nullopt;
-                      return kAttemptPauseMs;
+                      static int64 last_attempt_ms = pg::MonotonicMs();
+                      int64 const now_ms = pg::MonotonicMs();
+                      if (pg::Spi::Execute("SELECT redis_migrate.attempts_wanted()")[0].Bool(0)) {
+                        last_attempt_ms = now_ms;
+                        return kLeastPauseMs;
+                      }
+                      if (now_ms - last_attempt_ms >= kLingerMs) return std::nullopt;
+                      return kLingerMs - (now_ms - last_attempt_ms);
                     });
 }
 

@@ -50,7 +50,7 @@ sub workers
 sub job
 {
     my ($node, $migration, $columns, $database) = @_;
-    return $node->safe_psql($database // 'postgres', "SELECT $columns FROM redis_migrate.jobs WHERE migration = '$migration'");
+    return $node->safe_psql($database // 'postgres', "SELECT $columns FROM redis_migrate.background_runs WHERE migration = '$migration'");
 }
 
 # What differs from the keys k:1 … k:N; empty when nothing does.

@@ -60,7 +60,7 @@ is($node->safe_psql('postgres', q{
 my $pid = workers($node, 'pid');
 is(as('owner', q{SELECT kind, database, owner, migration, state FROM redis_migrate.workers}), 'migration|postgres|owner|shop|running', 'its owner sees it');
 is(as('other', q{SELECT count(*) FROM redis_migrate.workers}), '0', 'others do not');
-is(as('other', q{SELECT count(*) FROM redis_migrate.jobs}), '0', 'nor the job');
+is(as('other', q{SELECT count(*) FROM redis_migrate.background_runs}), '0', 'nor the job');
 is(as('monitor', q{SELECT pid FROM redis_migrate.workers}), $pid, 'pg_monitor does');
 is(as('owner', q{SELECT pid, state, keys_read, batches FROM redis_migrate.progress}), "$pid|running|0|0", 'progress names the process');
 like(sql_error($node, q{SELECT redis_migrate.start('shop')}), qr/ERROR:  55006: migration "shop" has a background worker already\nDETAIL:  Its process is $pid/, 'it cannot be started twice');
@@ -149,7 +149,7 @@ for my $name (@others)
     $warnings .= $err;
 }
 like($warnings, qr/WARNING:  migration "hog\d" waits for a worker: the server has no free slot for a background worker\nDETAIL:  .*\nHINT:  Raise max_worker_processes/, 'a full max_worker_processes is a WARNING that names it');
-cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.jobs WHERE state = 'waiting for worker' AND wanted}), '>=', 1, 'what found no place waits for a worker');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.background_runs WHERE state = 'waiting for worker' AND wanted}), '>=', 1, 'what found no place waits for a worker');
 my $waiting = $node->safe_psql('postgres', q{SELECT migration FROM redis_migrate.workers WHERE state = 'waiting for worker' ORDER BY 1 LIMIT 1});
 $node->safe_psql('postgres', qq{SELECT redis_migrate.drop_migration(migration) FROM redis_migrate.migrations WHERE migration LIKE 'hog%' AND migration <> '$waiting'});
 is(workers($node, 'pid'), '', 'drop_migration ends the worker');
