@@ -96,6 +96,10 @@ class Run {
       while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
       SPI_rollback();
     });
+    if (!OidIsValid(pg::Call([] { return get_extension_oid("pg_redis_migrate", true); })))
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "extension pg_redis_migrate was dropped during the run",
+                    "What the run had stored stays. The last message was: " + message + ".");
     record_.Finish(state, pg::SqlStateText(sqlstate), message);
     Spi::Commit();
   }

@@ -15,6 +15,23 @@ namespace {
 constexpr int64 kNapMs = 60 * 1000;
 constexpr int kRestartSeconds = 10;
 
+// The number of a database, or InvalidOid. By a scan of the table: connected to no database, a process may
+// not have the index.
+Oid FindDatabase(const char *name) {
+  return pg::Call([&] {
+    Relation relation = table_open(DatabaseRelationId, AccessShareLock);
+    SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, nullptr, 0, nullptr);
+    Oid database = InvalidOid;
+    for (HeapTuple tuple; !OidIsValid(database) && HeapTupleIsValid(tuple = systable_getnext(scan));) {
+      auto *form = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+      if (form->datallowconn && strcmp(NameStr(form->datname), name) == 0) database = form->oid;
+    }
+    systable_endscan(scan);
+    table_close(relation, AccessShareLock);
+    return database;
+  });
+}
+
 // The names of the setting that are databases. Each other one is told once in `told`.
 std::vector<Oid> ListedDatabases(std::set<std::string> &told) {
   std::vector<std::string> names;
@@ -29,12 +46,12 @@ std::vector<Oid> ListedDatabases(std::set<std::string> &told) {
   ListCell *cell;
   foreach (cell, list) {
     auto *name = static_cast<const char *>(lfirst(cell));
-    Oid const database = pg::Call([&] { return get_database_oid(name, true); });
+    Oid const database = FindDatabase(name);
     if (OidIsValid(database)) {
       told.erase(name);
       databases.push_back(database);
     } else if (told.insert(name).second) {
-      pg::Report(WARNING, std::string("database \"") + name + "\" of pg_redis_migrate.databases does not exist");
+      pg::Report(WARNING, std::string("database \"") + name + "\" of pg_redis_migrate.databases does not exist or takes no connections");
     }
   }
   return databases;

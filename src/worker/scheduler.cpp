@@ -13,6 +13,7 @@ using pg::Spi;
 
 constexpr int64 kNapMs = 60 * 1000;
 constexpr int kMostCrashes = 5;
+constexpr int64 kMostWaitForRoomMs = 10 * 1000;
 
 std::string SqlState(int code) { return pg::SqlStateText(code); }
 
@@ -109,7 +110,7 @@ class Scheduler {
     LaunchOutcome const outcome = Launch(task);
     if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
     LaunchProblem const problem = Describe(outcome);
-    int64 const wait_ms = BackoffMs(job.failures + 1);
+    int64 const wait_ms = Min(BackoffMs(job.failures + 1), kMostWaitForRoomMs);
     pg::InTransaction([&] {
       ConcludeForNow(job.id, "waiting for worker", job.crashes, job.failures + 1, wait_ms,
                      SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);

@@ -9,10 +9,10 @@ use PrmTools;
 use PrmWorkers;
 use Test::More;
 
-use constant KEYS => 20_000;
+use constant KEYS => 4_000;
 
 my $node = new_node('scheduler', preload => 1,
-    conf => "pg_redis_migrate.databases = 'postgres, quiet, later'\npg_redis_migrate.batch_rows = 200\npg_redis_migrate.max_workers = 3\nmax_worker_processes = 8");
+    conf => "pg_redis_migrate.databases = 'postgres, quiet, later'\npg_redis_migrate.batch_rows = 100\npg_redis_migrate.max_workers = 3\nmax_worker_processes = 8");
 my $redis = start_redis();
 fill($redis, KEYS);
 my $proxy = PrmTools::Proxy->new($redis->port);
@@ -40,7 +40,13 @@ wait_until('the worker', sub { workers($node, 'state') eq 'running' });
 
 # While it has nothing to do it sleeps: what it counts stands still.
 wait_until('the scheduler sleeps', sub { $node->safe_psql('postgres', q{SELECT state FROM redis_migrate.workers WHERE kind = 'scheduler'}) eq 'sleeping' });
-my ($scheduler, $launcher) = (wakeups('scheduler'), wakeups('launcher'));
+my ($scheduler, $launcher) = (0, 0);
+wait_until('all is calm', sub {
+    my $before = "$scheduler $launcher";
+    sleep 1;
+    ($scheduler, $launcher) = (wakeups('scheduler'), wakeups('launcher'));
+    return $before eq "$scheduler $launcher";
+});
 my $seconds = elapsed(sub { sleep 5 });
 cmp_ok(wakeups('scheduler') - $scheduler, '<=', 1, "a scheduler with nothing due sleeps: at most one look in $seconds s");
 cmp_ok(wakeups('launcher') - $launcher, '<=', 1, 'so does the launcher');
@@ -63,7 +69,7 @@ for my $kind ('scheduler', 'launcher')
 
 # A restart: fast shutdown does not hang, the run goes on by itself.
 $proxy->tell('pass');
-$proxy->tell('rate 250000');
+$proxy->tell('rate 60000');
 wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 500 });
 my $run = last_run($node, 'shop', 'run_id');
 cmp_ok(elapsed(sub { $node->stop('fast') }), '<', 10, 'a fast shutdown does not hang');
