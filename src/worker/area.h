@@ -12,6 +12,7 @@ constexpr int kMaxDatabases = 64;
 struct DatabaseEntry {
   Oid database;        // InvalidOid: the entry is free
   bool wanted;         // something has changed since the scheduler looked last, or it ended without telling
+  bool is_told;        // somebody was signalled and has not looked yet
   bool has_due;        // whether there is something to do at `due`
   TimestampTz due;
   uint32 changes;      // counts what sets `wanted`

@@ -59,6 +59,8 @@ void WakeManagersLocked(Oid database, bool again) {
   if (DatabaseEntry *entry = EntryOf(database); entry != nullptr && again) {
     entry->wanted = true;
     ++entry->changes;
+    // Each commit of a busy application may come here.
+    if (std::exchange(entry->is_told, true)) return;
   }
   pid_t pid = PidOf(Kind::kScheduler, database);
   if (pid == 0 || pid == MyProcPid) pid = PidOf(Kind::kLauncher, InvalidOid);
@@ -119,6 +121,7 @@ std::vector<Oid> DatabasesInNeed(int64 *sleep_ms) {
       continue;
     }
     needy.push_back(entry.database);
+    entry.is_told = false;
     entry.wanted = true;
     entry.not_before_ms = now_ms + BackoffMs(++entry.failures);
   }
@@ -132,9 +135,11 @@ bool IsListed(Oid database) {
 }
 
 uint32 Changes(Oid database) {
-  Locked lock(LW_SHARED);
+  Locked lock(LW_EXCLUSIVE);
   DatabaseEntry *entry = EntryOf(database);
-  return entry != nullptr ? entry->changes : 0;
+  if (entry == nullptr) return 0;
+  entry->is_told = false;
+  return entry->changes;
 }
 
 void LookedAt(Oid database) {

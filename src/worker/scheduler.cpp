@@ -12,6 +12,7 @@ namespace {
 using pg::Spi;
 
 constexpr int64 kNapMs = 60 * 1000;
+constexpr int64 kLeastNapMs = 200;
 constexpr int kMostCrashes = 5;
 constexpr int64 kMostWaitForRoomMs = 10 * 1000;
 
@@ -46,9 +47,12 @@ class Scheduler {
       }
       if (changed) return Leave(changes);
       if (!is_needed_ && nap_ms_ >= kNapMs && Park(database_, changes, due_)) return;
-      if (Changes(database_) != changes) continue;
       SetState(State::kSleeping);
-      Try([&] { pg::WaitForLatch(nap_ms_); });
+      int64 const looked_ms = pg::MonotonicMs();
+      if (Changes(database_) == changes) Try([&] { pg::WaitForLatch(nap_ms_); });
+      // Changes that come close together are looked at together.
+      for (int64 rest; (rest = looked_ms + kLeastNapMs - pg::MonotonicMs()) > 0 && MyRequest() == Request::kNone;)
+        Try([&] { pg::WaitForLatch(rest); });
     }
   }
 
