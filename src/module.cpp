@@ -9,15 +9,14 @@ PG_MODULE_MAGIC_EXT(.name = "pg_redis_migrate", .version = PRM_VERSION);
 
 namespace {
 
-prm::pg::SharedArea *const shared_areas[] = {prm::worker::shared_area};
-
-void Init() {
-  prm::pg::settings::Define();
-  if (!process_shared_preload_libraries_in_progress) return;
-  prm::pg::RequestSharedAreas(shared_areas, lengthof(shared_areas));
-  prm::worker::Preload();
-}
+prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area};
 
 }  // namespace
 
-void _PG_init(void) { prm::pg::Enter(&Init); }
+void _PG_init(void) {
+  prm::pg::Enter(&prm::pg::settings::Define);
+  if (process_shared_preload_libraries_in_progress) {
+    prm::pg::RequestSharedAreas(kSharedAreas, std::size(kSharedAreas));
+    prm::pg::Enter(&prm::worker::Preload);
+  }
+}

@@ -51,14 +51,12 @@ void InitializeLate(void *memory) {
   Initialize(static_cast<Area *>(memory), kLateWorkers, kLateWorkers);
 }
 
-pg::SharedArea preloaded(
-    "pg_redis_migrate workers", [] { return SizeFor(PreloadedSlots()); }, [] { return 0; }, InitializePreloaded);
-
 }  // namespace
 
-pg::SharedArea *const shared_area = &preloaded;
+pg::SharedArea worker_area(
+    "pg_redis_migrate workers", [] { return SizeFor(PreloadedSlots()); }, [] { return 0; }, InitializePreloaded);
 
-bool IsPreloaded() { return preloaded.memory() != nullptr; }
+bool IsPreloaded() { return worker_area.memory() != nullptr; }
 
 void RequireSlots() {
   if (area != nullptr) return;

@@ -5,7 +5,7 @@
 
 namespace prm::worker {
 
-extern pg::SharedArea *const shared_area;
+extern pg::SharedArea worker_area;
 
 // Registers the launcher and the hook of drop_database.cpp; from _PG_init, while libraries are preloaded.
 void Preload();
