@@ -64,8 +64,9 @@ void AbortTransaction() {
 void RunCommand(const std::string &sql) {
   // The command's trees must outlive the transactions that it ends.
   MemoryContext const outer = CurrentMemoryContext;
-  MemoryContext const context =
-      Call([] { return AllocSetContextCreate(TopMemoryContext, "redis_migrate command", ALLOCSET_DEFAULT_SIZES); });
+  MemoryContext const context = Call([] {
+    return AllocSetContextCreate(TopMemoryContext, "redis_migrate command", ALLOCSET_DEFAULT_SIZES);
+  });
   try {
     Call([&] {
       SetCurrentStatementStartTimestamp();

@@ -65,8 +65,8 @@ inline void ExecutorRun(QueryDesc *query, ScanDirection direction, uint64 count)
   ExecutorRun(query, direction, count, true);
 }
 #define PG_MODULE_MAGIC_EXT(...) PG_MODULE_MAGIC
-inline bool PortalRun(Portal portal, long count, bool top_level, DestReceiver *dest, DestReceiver *alternative,
-                      QueryCompletion *completion) {
+inline bool PortalRun(Portal portal, long count, bool top_level, DestReceiver *dest,
+                      DestReceiver *alternative, QueryCompletion *completion) {
   return PortalRun(portal, count, top_level, true, dest, alternative, completion);
 }
 #endif

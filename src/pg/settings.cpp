@@ -43,12 +43,12 @@ void Define() {
                           GUC_UNIT_MS, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("pg_redis_migrate.databases",
                              "Databases whose background work is scheduled and resumed after a restart.",
-                             "Needs pg_redis_migrate in shared_preload_libraries.", &databases, "", PGC_SIGHUP,
-                             GUC_LIST_INPUT, nullptr, nullptr, nullptr);
+                             "Needs pg_redis_migrate in shared_preload_libraries.", &databases, "",
+                             PGC_SIGHUP, GUC_LIST_INPUT, nullptr, nullptr, nullptr);
   if (process_shared_preload_libraries_in_progress)
     DefineCustomIntVariable("pg_redis_migrate.max_workers", "Background workers that may run at a time.",
-                            "Each also needs one of max_worker_processes.", &max_workers, max_workers, 1, 1000,
-                            PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+                            "Each also needs one of max_worker_processes.", &max_workers, max_workers, 1,
+                            1000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("pg_redis_migrate");
 }
 

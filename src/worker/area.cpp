@@ -54,7 +54,8 @@ void InitializeLate(void *memory) {
 }  // namespace
 
 pg::SharedArea worker_area(
-    "pg_redis_migrate workers", [] { return SizeFor(PreloadedSlots()); }, [] { return 0; }, InitializePreloaded);
+    "pg_redis_migrate workers", [] { return SizeFor(PreloadedSlots()); }, [] { return 0; },
+    InitializePreloaded);
 
 bool IsPreloaded() { return worker_area.memory() != nullptr; }
 

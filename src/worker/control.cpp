@@ -135,11 +135,12 @@ PRM_FUNCTION(start) {
     PG_RETURN_VOID();
   }
   LaunchProblem const problem = Describe(outcome);
-  ConcludeForNow(wanted.id, "waiting for worker", 0, 1, BackoffMs(1), pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES),
-                 problem.message);
+  ConcludeForNow(wanted.id, "waiting for worker", 0, 1, BackoffMs(1),
+                 pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
   pg::Report(WARNING, "migration \"" + wanted.migration + "\" waits for a worker: " + problem.message,
-             scheduled ? "It is started when there is room."
-                       : "Nothing starts it later: this database has no scheduler. Call redis_migrate.start again.",
+             scheduled
+                 ? "It is started when there is room."
+                 : "Nothing starts it later: this database has no scheduler. Call redis_migrate.start again.",
              problem.hint);
   PG_RETURN_VOID();
 }
@@ -167,8 +168,8 @@ PRM_FUNCTION(drop_migration) {
 }
 
 // redis_migrate.wait_for(migration text, timeout interval): returns when the background run has completed or
-// was stopped (with a NOTICE). Errors: the run's own SQLSTATE and message if it failed, 57014 when the time is
-// over, 42704 without such a run, 42501, 2D000 in a transaction block. Between looks it holds nothing.
+// was stopped (with a NOTICE). Errors: the run's own SQLSTATE and message if it failed, 57014 when the time
+// is over, 42704 without such a run, 42501, 2D000 in a transaction block. Between looks it holds nothing.
 PRM_FUNCTION(wait_for) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each look");
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
@@ -185,8 +186,9 @@ PRM_FUNCTION(wait_for) {
                     "redis_migrate.start begins one.");
     if (job->state == "failed") {
       std::string const state = job->sqlstate.value_or("XX000");
-      throw Failure(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]),
-                    "the background run of migration \"" + migration + "\" failed: " + job->message.value_or(""));
+      throw Failure(
+          MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]),
+          "the background run of migration \"" + migration + "\" failed: " + job->message.value_or(""));
     }
     if (job->state == "stopped")
       pg::Report(NOTICE, "the background run of migration \"" + migration + "\" was stopped");
@@ -209,8 +211,8 @@ PRM_FUNCTION(worker_slots) {
   RequireSlots();
   bool const sees_all = pg::Call([] { return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR); });
   for (const Slot &slot : Slots()) {
-    if (!sees_all && !(OidIsValid(slot.owner) &&
-                       pg::Call([&] { return has_privs_of_role(GetUserId(), slot.owner); })))
+    if (!sees_all &&
+        !(OidIsValid(slot.owner) && pg::Call([&] { return has_privs_of_role(GetUserId(), slot.owner); })))
       continue;
     constexpr int kColumns = 12;
     Datum values[kColumns] = {};

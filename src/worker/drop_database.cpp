@@ -70,11 +70,12 @@ void SendWorkersAway() {
 }
 
 void OnUtility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtilityContext context,
-               ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion) {
+               ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
+               QueryCompletion *completion) {
   closing = DatabaseToClose(pstmt->utilityStmt);
   if (OidIsValid(closing)) pg::Enter(&SendWorkersAway);
-  (previous_hook != nullptr ? previous_hook : standard_ProcessUtility)(pstmt, query, read_only, context, params,
-                                                                       environment, dest, completion);
+  (previous_hook != nullptr ? previous_hook : standard_ProcessUtility)(pstmt, query, read_only, context,
+                                                                       params, environment, dest, completion);
 }
 
 }  // namespace

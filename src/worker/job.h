@@ -1,5 +1,5 @@
-// Background runs as they are wanted: redis_migrate.background_run. All of it needs SPI and runs with the rights of the
-// extension's owner; states are those of the table's CHECK.
+// Background runs as they are wanted: redis_migrate.background_run. All of it needs SPI and runs with the
+// rights of the extension's owner; states are those of the table's CHECK.
 #pragma once
 
 #include "pg/pg.h"
@@ -19,12 +19,12 @@ struct Job {
   std::optional<std::string> sqlstate;
   std::optional<std::string> message;
   // For the scheduler:
-  bool marked = false;      // a worker was launched and has not said that it ended
-  int64 incarnation = 0;    // of the shared memory, when it was marked
+  bool marked = false;    // a worker was launched and has not said that it ended
+  int64 incarnation = 0;  // of the shared memory, when it was marked
   int crashes = 0;
   int failures = 0;
-  int64 wait_ms = 0;        // until not_before; never more than a backoff can be, whatever the clock says
-  int64 healthy_ms = 0;     // how long the last worker is known to have run
+  int64 wait_ms = 0;     // until not_before; never more than a backoff can be, whatever the clock says
+  int64 healthy_ms = 0;  // how long the last worker is known to have run
 };
 
 // Writes down what start() was called with and marks the job as started. Returns its number.

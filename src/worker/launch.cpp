@@ -91,7 +91,8 @@ LaunchOutcome Launch(const Task &task, TransactionId starter) {
 
 std::optional<std::string> ConnectProblem(Oid role) {
   auto rows = pg::Spi::Execute(
-      "SELECT rolname::pg_catalog.text, rolcanlogin FROM pg_catalog.pg_roles WHERE oid OPERATOR(pg_catalog.=) $1",
+      "SELECT rolname::pg_catalog.text, rolcanlogin FROM pg_catalog.pg_roles WHERE oid "
+      "OPERATOR(pg_catalog.=) $1",
       {pg::SqlParam::OidOf(role)});
   if (rows.size() == 0) return "its owner, role " + std::to_string(role) + ", was dropped";
   if (!rows[0].Bool(1) && BGWORKER_BYPASS_ROLELOGINCHECK == 0)
@@ -102,7 +103,8 @@ std::optional<std::string> ConnectProblem(Oid role) {
 LaunchProblem Describe(LaunchOutcome outcome) {
   switch (outcome) {
     case LaunchOutcome::kNoSlot:
-      return {"all " + std::to_string(WorkerLimit()) + " workers that pg_redis_migrate.max_workers allows are in use",
+      return {"all " + std::to_string(WorkerLimit()) +
+                  " workers that pg_redis_migrate.max_workers allows are in use",
               "Raise pg_redis_migrate.max_workers and restart the server, or stop another worker."};
     case LaunchOutcome::kNoProcess:
       return {"the server has no free slot for a background worker",

@@ -4,9 +4,9 @@
 #include "pg/settings.h"
 #include "pg/work_signal.h"
 #include "worker/databases.h"
+#include "worker/drop_database.h"
 #include "worker/launch.h"
 #include "worker/preload.h"
-#include "worker/drop_database.h"
 #include "worker/worker_main.h"
 
 namespace prm::worker {
@@ -38,8 +38,7 @@ std::vector<Oid> ListedDatabases(std::set<std::string> &told) {
   char *text = pg::CString(pg::settings::databases != nullptr ? pg::settings::databases : "");
   List *list = nullptr;
   if (!pg::Call([&] { return SplitIdentifierString(text, ',', &list); })) {
-    if (told.insert(text).second)
-      pg::Report(WARNING, "pg_redis_migrate.databases is not a list of names");
+    if (told.insert(text).second) pg::Report(WARNING, "pg_redis_migrate.databases is not a list of names");
     return {};
   }
   std::vector<Oid> databases;
@@ -51,7 +50,8 @@ std::vector<Oid> ListedDatabases(std::set<std::string> &told) {
       told.erase(name);
       databases.push_back(database);
     } else if (told.insert(name).second) {
-      pg::Report(WARNING, std::string("database \"") + name + "\" of pg_redis_migrate.databases does not exist or takes no connections");
+      pg::Report(WARNING, std::string("database \"") + name +
+                              "\" of pg_redis_migrate.databases does not exist or takes no connections");
     }
   }
   return databases;

@@ -26,9 +26,9 @@ std::string CallOf(const Job &job) {
   auto literal = [](const std::optional<std::string> &text) {
     return text ? pg::QuoteLiteral(*text) : std::string("NULL");
   };
-  return "CALL redis_migrate.run(migration => " + pg::QuoteLiteral(job.migration) +
-         ", priority => " + literal(job.priority) + ", mapping => " + literal(job.mapping) +
-         ", on_error => " + pg::QuoteLiteral(job.on_error) + ", prune => " + (job.prune ? "true" : "false") + ")";
+  return "CALL redis_migrate.run(migration => " + pg::QuoteLiteral(job.migration) + ", priority => " +
+         literal(job.priority) + ", mapping => " + literal(job.mapping) + ", on_error => " +
+         pg::QuoteLiteral(job.on_error) + ", prune => " + (job.prune ? "true" : "false") + ")";
 }
 
 // Whether time may mend it: a lost connection, a full server, a lock, a server that loads or shuts down.
@@ -122,7 +122,8 @@ class MigrationWorker {
     std::string const what = "background run of migration \"" + job_->migration + "\"";
     SetError(problem.sqlstate.c_str(), problem.message);
     if (!MayPass(problem.sqlstate)) {
-      Log(WARNING, problem, what + " failed", "redis_migrate.start goes on with it when the cause is mended.");
+      Log(WARNING, problem, what + " failed",
+          "redis_migrate.start goes on with it when the cause is mended.");
       WithoutCancel hold;
       pg::InTransaction([&] {
         worker::Conclude(slot_.job, "failed", false, problem.sqlstate, problem.message);
@@ -133,8 +134,8 @@ class MigrationWorker {
     int64 const wait_ms = BackoffMs(++failures_);
     Log(WARNING, problem, what + " is tried again in " + std::to_string(wait_ms / 1000) + " s");
     pg::InTransaction([&] {
-      ConcludeForNow(slot_.job, "retrying", job_->crashes, static_cast<int>(failures_), wait_ms, problem.sqlstate,
-                     problem.message);
+      ConcludeForNow(slot_.job, "retrying", job_->crashes, static_cast<int>(failures_), wait_ms,
+                     problem.sqlstate, problem.message);
       NoteMigrationRun(*job_, started_at_, "retrying", problem);
     });
     SetState(State::kRetrying);

@@ -51,7 +51,8 @@ class Scheduler {
       int64 const looked_ms = pg::MonotonicMs();
       if (Changes(database_) == changes) Try([&] { pg::WaitForLatch(nap_ms_); });
       // Changes that come close together are looked at together.
-      for (int64 rest; (rest = looked_ms + kLeastNapMs - pg::MonotonicMs()) > 0 && MyRequest() == Request::kNone;)
+      for (int64 rest;
+           (rest = looked_ms + kLeastNapMs - pg::MonotonicMs()) > 0 && MyRequest() == Request::kNone;)
         Try([&] { pg::WaitForLatch(rest); });
     }
   }
@@ -83,7 +84,8 @@ class Scheduler {
 
   static std::vector<std::pair<Oid, TimestampTz>> MaintenanceOwners() {
     std::vector<std::pair<Oid, TimestampTz>> owners;
-    auto rows = Spi::Execute("SELECT owner::pg_catalog.oid, next_run FROM redis_migrate.maintenance_owners()");
+    auto rows =
+        Spi::Execute("SELECT owner::pg_catalog.oid, next_run FROM redis_migrate.maintenance_owners()");
     for (uint64 i = 0; i < rows.size(); ++i)
       if (!rows[i].IsNull(1))
         owners.emplace_back(DatumGetObjectId(rows[i].Value(0)), DatumGetTimestampTz(rows[i].Value(1)));
@@ -109,7 +111,8 @@ class Scheduler {
     });
     std::string const what = "background run of migration \"" + job.migration + "\"";
     if (unable)
-      return Log(WARNING, {SqlState(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION), *unable}, what + " is disabled");
+      return Log(WARNING, {SqlState(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION), *unable},
+                 what + " is disabled");
     if (!wanted) return;
     LaunchOutcome const outcome = Launch(task);
     if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;

@@ -10,8 +10,8 @@ enum class Kind : uint8 { kLauncher, kScheduler, kMigration, kSweeper, kAttempts
 constexpr const char *kKindNames[] = {"launcher", "scheduler", "migration", "sweeper", "attempt writer"};
 
 enum class State : uint8 { kStarting, kWaiting, kRunning, kSleeping, kRetrying, kEnding };
-constexpr const char *kStateNames[] = {"starting", "waiting for a transaction", "running", "sleeping",
-                                       "retrying", "ending"};
+constexpr const char *kStateNames[] = {
+    "starting", "waiting for a transaction", "running", "sleeping", "retrying", "ending"};
 
 // What somebody else asks of a worker. It obeys when it sees it; SIGINT makes it look.
 enum class Request : uint8 { kNone, kStop, kRestart };
@@ -80,10 +80,10 @@ bool Unclaim(Ticket ticket);
 // gone. The slot of this process is MySlot() afterwards.
 bool Attach(Ticket ticket);
 Ticket MyTicket();
-bool IsWorker();                  // whether this process has a slot
-Slot MySlot();                    // a copy
-void SetState(State state);       // also stamps since
-void CountWakeup();               // of this process' main loop
+bool IsWorker();             // whether this process has a slot
+Slot MySlot();               // a copy
+void SetState(State state);  // also stamps since
+void CountWakeup();          // of this process' main loop
 void CountRun();
 void SetError(const char *sqlstate, const std::string &message);  // "" clears it
 Request MyRequest();

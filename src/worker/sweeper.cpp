@@ -32,7 +32,8 @@ void CallAgainAndAgain(const char *routine, const char *command, std::optional<i
     if (problem) {
       SetError(problem->sqlstate.c_str(), problem->message);
       pause = BackoffMs(++failures);
-      Log(WARNING, *problem, std::string(command) + " is tried again in " + std::to_string(*pause / 1000) + " s");
+      Log(WARNING, *problem,
+          std::string(command) + " is tried again in " + std::to_string(*pause / 1000) + " s");
       SetState(State::kRetrying);
     } else {
       if (!exists || !pause) return;
@@ -47,13 +48,14 @@ void CallAgainAndAgain(const char *routine, const char *command, std::optional<i
 }  // namespace
 
 void RunSweeper(const Slot &) {
-  CallAgainAndAgain("redis_migrate.maintain()", "CALL redis_migrate.maintain()", []() -> std::optional<int64> {
-    auto rows = pg::Spi::Execute(
-        "SELECT (extract(epoch FROM redis_migrate.next_maintenance() OPERATOR(pg_catalog.-) "
-        "pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8");
-    if (rows[0].IsNull(0) || rows[0].Int8(0) > kLingerMs) return std::nullopt;
-    return Max(rows[0].Int8(0), kLeastPauseMs);
-  });
+  CallAgainAndAgain(
+      "redis_migrate.maintain()", "CALL redis_migrate.maintain()", []() -> std::optional<int64> {
+        auto rows = pg::Spi::Execute(
+            "SELECT (extract(epoch FROM redis_migrate.next_maintenance() OPERATOR(pg_catalog.-) "
+            "pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8");
+        if (rows[0].IsNull(0) || rows[0].Int8(0) > kLingerMs) return std::nullopt;
+        return Max(rows[0].Int8(0), kLeastPauseMs);
+      });
 }
 
 void RunAttemptWriter(const Slot &) {

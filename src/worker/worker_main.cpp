@@ -91,7 +91,8 @@ bool Extension::HasChanged() const {
 }
 
 bool HasRoutine(const char *signature) {
-  return !pg::Spi::Execute("SELECT pg_catalog.to_regprocedure($1)", {pg::SqlParam::Text(signature)})[0].IsNull(0);
+  return !pg::Spi::Execute("SELECT pg_catalog.to_regprocedure($1)", {pg::SqlParam::Text(signature)})[0]
+              .IsNull(0);
 }
 
 }  // namespace prm::worker
