@@ -11,6 +11,7 @@ int max_value_size_kb = 256 * 1024;
 int connect_timeout_ms = 10 * 1000;
 int command_timeout_ms = 60 * 1000;
 int reconnect_timeout_ms = 30 * 1000;
+int history_retention_s = 30 * 86400;
 
 void Define() {
   DefineCustomIntVariable("pg_redis_migrate.batch_rows", "Keys that are stored in one transaction.", nullptr,
@@ -39,6 +40,10 @@ void Define() {
                           "How long a run tries to get a lost connection back.", nullptr,
                           &reconnect_timeout_ms, reconnect_timeout_ms, 0, 86400 * 1000, PGC_USERSET,
                           GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.history_retention",
+                          "How long the history of sweeps and refreshes is kept.", nullptr,
+                          &history_retention_s, history_retention_s, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
+                          nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("pg_redis_migrate");
 }
 

@@ -10,6 +10,7 @@ extern int max_value_size_kb;     // a larger value is rejected by name, in kB
 extern int connect_timeout_ms;    // for servers that do not say otherwise
 extern int command_timeout_ms;    // time without a byte from Redis before a command is given up
 extern int reconnect_timeout_ms;  // how long a run tries to get a lost connection back
+extern int history_retention_s;   // how long the history of sweeps and refreshes is kept, in seconds
 
 // Defines them; called once, from _PG_init.
 void Define();
