@@ -35,11 +35,12 @@ void WarnWithoutIndex(const Policy &policy, const Target &target) {
       break;
     }
   }
-  bool const one_table = leaves.tables.size() == 1 && leaves.tables[0].second == target.relation;
+  bool const partitioned =
+      pg::Call([&] { return get_rel_relkind(target.relation); }) == RELKIND_PARTITIONED_TABLE;
   if (!without.empty())
     pg::Report(WARNING, "no index serves column \"" + policy.expires_column + "\" of table " + without,
                "Each sweep will read the whole table.",
-               std::string("CREATE INDEX ") + (one_table ? "CONCURRENTLY " : "") + "ON " + policy.name +
+               (partitioned ? "CREATE INDEX ON " + policy.name : "CREATE INDEX CONCURRENTLY ON " + without) +
                    " (" + pg::QuoteIdentifier(policy.expires_column) + ");");
   if (leaves.foreign > 0)
     pg::Report(WARNING,
@@ -97,7 +98,7 @@ void Check(int64 job_id) {
   Target const target = ResolveTarget(policy);
   char persistence = pg::Call([&] { return get_rel_persistence(target.relation); });
   if (persistence == RELPERSISTENCE_TEMP)
-    refuse("table " + policy.name + " is temporary", "No other session could sweep it.");
+    refuse("a temporary table cannot have an expiry policy", "No other session could sweep it.");
   if (!policy.keeps_history && target.relation < FirstNormalObjectId)
     refuse("table " + policy.name + " belongs to PostgreSQL");
   PolicySettings settings(policy);

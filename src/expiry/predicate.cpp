@@ -84,7 +84,8 @@ Statements::Statements(const Policy &policy, ColumnKind kind, std::string table)
     : policy_(policy),
       type_(TypeName(kind)),
       table_("ONLY " + std::move(table) + " AS target"),
-      column_("target." + pg::QuoteIdentifier(policy.expires_column)) {}
+      column_("target." + pg::QuoteIdentifier(policy.expires_column)),
+      returns_(!policy.soft_delete.empty() || !policy.notify_column.empty()) {}
 
 std::string Statements::Expired() const {
   std::string expired = column_ + " OPERATOR(pg_catalog.<) $1";
@@ -93,19 +94,20 @@ std::string Statements::Expired() const {
   return expired;
 }
 
-// What removes the rows that were locked, with the predicate once more: the lock was not waited for, but a
-// row that was changed just before it has a new version, which must not go. Columns: how many, whether one of
-// them is still to be removed, and their keys.
-std::string Statements::Remove(const std::string &rows) const {
-  std::string const where =
-      " WHERE target.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" + rows + ")) AND " + Expired();
+// Rows that must go, of those that `where` allows. The predicate stands here whatever chose the rows: one
+// that was changed meanwhile has a new version, for which it is evaluated again. RETURNING only for those who
+// read it: it makes PostgreSQL fetch each row once more.
+std::string Statements::Remove(const std::string &where) const {
+  std::string statement = policy_.soft_delete.empty()
+                              ? "DELETE FROM " + table_
+                              : "UPDATE " + table_ + " SET " + policy_.soft_delete + "\n";
+  statement += " WHERE " + where + " AND " + Expired();
+  if (!returns_) return statement;
   std::string const still = policy_.soft_delete.empty() ? "false" : "(" + Expired() + ") IS TRUE";
   std::string const key = policy_.notify_column.empty()
                               ? "NULL::pg_catalog.text"
                               : "target." + pg::QuoteIdentifier(policy_.notify_column) + "::pg_catalog.text";
-  return (policy_.soft_delete.empty() ? "DELETE FROM " + table_
-                                      : "UPDATE " + table_ + " SET " + policy_.soft_delete + "\n") +
-         where + " RETURNING " + still + " AS still, " + key + " AS key";
+  return statement + " RETURNING " + still + " AS still, " + key + " AS key";
 }
 
 namespace {
@@ -114,25 +116,32 @@ constexpr char kRemoved[] =
     "(SELECT pg_catalog.count(*) FROM gone), (SELECT pg_catalog.bool_or(still) FROM gone), "
     "ARRAY(SELECT key FROM gone WHERE key IS NOT NULL LIMIT 1000)";
 
+std::string CtidIn(const std::string &rows) {
+  return "target.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" + rows + "))";
+}
+
 }  // namespace
 
 std::string Statements::IndexBatch() const {
   return "WITH expired AS MATERIALIZED (SELECT target.ctid AS row, " + column_ + " AS expires FROM " +
          table_ + " WHERE " + Expired() + " AND " + column_ +
          " OPERATOR(pg_catalog.>=) $2 AND redis_migrate.meets_expired_row() ORDER BY " + column_ +
-         " LIMIT $3 FOR UPDATE OF target SKIP LOCKED), gone AS (" + Remove("SELECT row FROM expired") +
+         " LIMIT $3 FOR UPDATE OF target SKIP LOCKED), gone AS (" +
+         Remove(CtidIn("SELECT row FROM expired")) +
+         (returns_ ? "" : " RETURNING false AS still, NULL::pg_catalog.text AS key") +
          ") SELECT (SELECT pg_catalog.count(*) FROM expired), (SELECT pg_catalog.max(expires) FROM "
          "expired)::" +
          type_ + ", " + kRemoved;
 }
 
-std::string Statements::PageBatch() const {
-  return "WITH gone AS (" +
-         Remove(
-             "SELECT target.ctid FROM " + table_ +
-             " WHERE target.ctid OPERATOR(pg_catalog.>=) $2 AND target.ctid OPERATOR(pg_catalog.<) $3 AND " +
-             Expired() + " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED") +
-         ") SELECT " + kRemoved;
+std::string Statements::PageBatch(bool skip_locked) const {
+  std::string const pages =
+      "target.ctid OPERATOR(pg_catalog.>=) $2 AND target.ctid OPERATOR(pg_catalog.<) $3";
+  std::string const statement = Remove(
+      skip_locked ? CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " + Expired() +
+                           " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED")
+                  : pages);
+  return returns_ ? "WITH gone AS (" + statement + ") SELECT " + kRemoved : statement;
 }
 
 std::string Statements::Oldest() const {

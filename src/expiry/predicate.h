@@ -31,9 +31,12 @@ class Statements {
   // In the order of the expiry index: $2 lowest value, $3 number of rows. One row: how many were locked, the
   // highest value among them, and the columns of Removed.
   std::string IndexBatch() const;
-  // Within pages: $2 and $3 are the first tid and the one after the last. One row with the columns of
-  // Removed.
-  std::string PageBatch() const;
+  // Within pages: $2 and $3 are the first tid and the one after the last. `skip_locked` leaves out rows that
+  // others have locked; without it the statement waits for them, and costs half. With returns(): one row with
+  // the columns of Removed.
+  std::string PageBatch(bool skip_locked) const;
+  // Whether removed rows are looked at again: what became of a soft delete, or the keys of a notification.
+  bool returns() const { return returns_; }
   // The lowest value that has expired, or no row.
   std::string Oldest() const;
   // (all, expired) in a sample of $2 percent of the pages; the same in the whole table without $2.
@@ -44,12 +47,13 @@ class Statements {
 
  private:
   std::string Expired() const;
-  std::string Remove(const std::string &rows) const;
+  std::string Remove(const std::string &where) const;
 
   const Policy &policy_;
   std::string type_;
   std::string table_;
   std::string column_;
+  bool returns_;
 };
 
 // How many expired rows statements have met since the last call, whether or not they could lock them.

@@ -24,6 +24,8 @@ constexpr double kIndexRowCost = 4.0;
 constexpr double kPageCost = 10.0;
 constexpr double kPageRowCost = 0.1;
 
+// How many batches skip locked rows after one met a lock that lasted.
+constexpr int kCarefulBatches = 16;
 constexpr int64 kPauseCheckMs = 1000;
 
 bool IsTransient(int sqlstate) {
@@ -76,21 +78,27 @@ Step Sweep::Next() {
   // A batch that a crash loses takes its position with it, and is done again.
   Spi::Execute("SET LOCAL synchronous_commit = off");
   Step step = Step::kMore;
+  hasty_ = false;
   try {
     pg::InSubtransaction([&] { step = Batch(); });
   } catch (const pg::PgError &error) {
+    if (error.sqlstate() == ERRCODE_INSUFFICIENT_PRIVILEGE)
+      throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, error.what(),
+                    "The sweep of " + policy_.name + " runs with the rights of the policy's owner.",
+                    "It needs SELECT and UPDATE, and DELETE unless soft_delete is set.");
     if (!IsTransient(error.sqlstate())) throw;
-    // Whose lock it was does not matter to fewer rows.
-    state_.batch_rows = std::max(state_.batch_rows / 2, 1);
-    state_.batch_pages = std::max(state_.batch_pages / 2, 1);
-    {
+    if (hasty_) {
+      careful_batches_ = kCarefulBatches;
+    } else {
+      // Whose lock it was does not matter to fewer rows.
       pg::AsExtensionOwner as_owner;
       Spi::Execute(
-          "UPDATE redis_migrate.expiry_state SET batch_rows = $2, batch_pages = $3 WHERE job_id = $1",
-          {SqlParam::Int8(job_id_), SqlParam::Int4(state_.batch_rows), SqlParam::Int4(state_.batch_pages)});
+          "UPDATE redis_migrate.expiry_state SET batch_rows = greatest(batch_rows / 2, 1), batch_pages = "
+          "greatest(batch_pages / 2, 1) WHERE job_id = $1",
+          {SqlParam::Int8(job_id_)});
+      step = Step::kBlocked;
+      run_.message = error.what();
     }
-    step = Step::kBlocked;
-    run_.message = error.what();
   }
   Commit();
   return step;
@@ -164,7 +172,7 @@ Step Sweep::Batch() {
     if (state_.order == Order::kNone && !ChooseOrder(target, leaf, statements, cutoff)) continue;
     TakeExpiredRowsMet();
     Removed const removed =
-        state_.order == Order::kIndex ? IndexBatch(statements, cutoff) : PageBatch(statements, cutoff);
+        state_.order == Order::kIndex ? IndexBatch(statements, cutoff) : PageBatch(leaf, statements, cutoff);
     last_order_ = state_.order;
     state_.rows += removed.rows;
     ++state_.batches;
@@ -272,17 +280,27 @@ Sweep::Removed Sweep::IndexBatch(const Statements &statements, const Cutoff &cut
   return removed;
 }
 
-Sweep::Removed Sweep::PageBatch(const Statements &statements, const Cutoff &cutoff) {
+Sweep::Removed Sweep::PageBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
   pg::LocalSettings settings;
   ChoosePlan(settings, Order::kPages);
   int64 const end = std::min(state_.next_page + state_.batch_pages, state_.end_page);
-  auto rows = Spi::Execute(statements.PageBatch(), {cutoff.param(), TidOf(state_.next_page), TidOf(end)});
+  bool const careful = careful_batches_ > 0;
+  if (!careful) {
+    // The lock of the table may be waited for as long as any; that of a row, only so long that a short
+    // transaction can end.
+    pg::Call([&] { LockRelationOid(leaf, RowExclusiveLock); });
+    settings.Set("lock_timeout", "20ms");
+    hasty_ = true;
+  }
+  auto rows =
+      Spi::Execute(statements.PageBatch(careful), {cutoff.param(), TidOf(state_.next_page), TidOf(end)});
+  if (careful) --careful_batches_;
   Removed removed;
-  removed.rows = rows[0].Int8(0);
-  removed.met = TakeExpiredRowsMet();
+  removed.rows = statements.returns() ? rows[0].Int8(0) : static_cast<int64>(rows.processed());
+  removed.met = careful ? TakeExpiredRowsMet() : removed.rows;
   state_.next_page = end;
   removed.leaf_done = end >= state_.end_page;
-  NoteRemoved(rows[0], 0, removed.rows);
+  NoteRemoved(statements.returns() ? std::optional<pg::Row>(rows[0]) : std::nullopt, 0, removed.rows);
   double elapsed = ElapsedMs(begin_);
   // More than a second's worth of rows is too long a batch as well.
   if (policy_.max_rate > 0)
@@ -321,8 +339,8 @@ std::string Payload(const Policy &policy, int64 rows, const std::vector<std::str
 
 }  // namespace
 
-void Sweep::NoteRemoved(const pg::Row &row, int column, int64 rows) {
-  if (!row.IsNull(column + 1) && row.Bool(column + 1))
+void Sweep::NoteRemoved(const std::optional<pg::Row> &row, int column, int64 rows) {
+  if (row && !row->IsNull(column + 1) && row->Bool(column + 1))
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   "soft_delete leaves rows of table " + policy_.name + " as expired as before",
                   "The next sweep would update them again.",
@@ -330,7 +348,8 @@ void Sweep::NoteRemoved(const pg::Row &row, int column, int64 rows) {
   if (policy_.notify_channel.empty() || rows == 0) return;
   Spi::Execute("SELECT pg_catalog.pg_notify($1, $2)",
                {SqlParam::Text(policy_.notify_channel),
-                SqlParam::Text(Payload(policy_, rows, row.TextArray(column + 2)))});
+                SqlParam::Text(
+                    Payload(policy_, rows, row ? row->TextArray(column + 2) : std::vector<std::string>()))});
 }
 
 }  // namespace prm::expiry

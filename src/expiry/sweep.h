@@ -63,8 +63,8 @@ class Sweep {
   void ReadPages(Oid leaf);
   Estimated Estimate(Oid leaf, const Statements &statements, const Cutoff &cutoff);
   Removed IndexBatch(const Statements &statements, const Cutoff &cutoff);
-  Removed PageBatch(const Statements &statements, const Cutoff &cutoff);
-  void NoteRemoved(const pg::Row &row, int column, int64 rows);
+  Removed PageBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff);
+  void NoteRemoved(const std::optional<pg::Row> &row, int column, int64 rows);
   void Finish();
 
   JobLock lock_;
@@ -76,6 +76,8 @@ class Sweep {
   RateCeiling ceiling_;
   TimestampTz begin_ = 0;  // of the batch
   TimestampTz pause_checked_ = 0;
+  bool hasty_ = false;       // the batch under way waits for rows, briefly
+  int careful_batches_ = 0;  // that skip locked rows
   int64 skipped_ = 0;
   int64 partitions_dropped_ = 0;
   std::string sampled_leaf_;
