@@ -138,7 +138,7 @@ struct Marked {
 Marked last_marked;
 
 bool MarkOnce(Oid view) {
-  Marked const mark{MyProc->lxid, GetCurrentSubTransactionId(), view};
+  Marked const mark{pg::CurrentLocalTransaction(), GetCurrentSubTransactionId(), view};
   if (mark == last_marked) return true;
   if (!Mark(view)) return false;
   last_marked = mark;
