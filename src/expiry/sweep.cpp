@@ -156,6 +156,7 @@ Step Sweep::Batch() {
     if (name < state_.leaf || (name == state_.leaf && state_.order == Order::kNone)) continue;
     if (name != state_.leaf) {
       state_.leaf = name;
+      leaf_skipped_ = 0;
       state_.order = Order::kNone;  // with the name of a table: it is done
     }
     Statements const statements(policy_, target.kind, name);
@@ -180,8 +181,7 @@ Step Sweep::Batch() {
     ++run_.batches;
     if (removed.rows > 0) run_.worked = true;
     int64 const locked = std::max<int64>(removed.met - removed.rows, 0);
-    state_.skipped += locked;
-    skipped_ += locked;
+    NoteSkipped(locked);
     if (state_.backlog) state_.backlog = std::max<int64>(*state_.backlog - removed.rows, 0);
     ceiling_.Spend(removed.rows, policy_.max_rate, begin_);
     if (removed.leaf_done) {
@@ -229,12 +229,21 @@ bool Sweep::ChooseOrder(const Target &target, Oid leaf, const Statements &statem
     state_.watermark = rows[0].Int8(0);
     return true;
   }
-  Estimate(leaf, statements, cutoff);
-  ReadPages(leaf);
+  ReadPages(leaf, Estimate(leaf, statements, cutoff));
   return state_.end_page > 0;
 }
 
-void Sweep::ReadPages(Oid leaf) {
+void Sweep::NoteSkipped(int64 rows) {
+  state_.skipped += rows;
+  skipped_ += rows;
+  leaf_skipped_ += rows;
+}
+
+void Sweep::ReadPages(Oid leaf, const Estimated &estimated) {
+  NoteSkipped(-leaf_skipped_);  // they will be met again
+  if (policy_.max_rate > 0 && estimated.expired > 0)
+    state_.batch_pages = std::clamp(static_cast<int>(policy_.max_rate * estimated.pages / estimated.expired),
+                                    1, state_.batch_pages);
   state_.order = Order::kPages;
   state_.next_page = 0;
   state_.end_page = Pages(leaf);
@@ -259,7 +268,7 @@ void Sweep::PreferPages(Oid leaf, const Statements &statements, const Cutoff &cu
   if (sampled_leaf_ == state_.leaf) return;
   Estimated const estimated = Estimate(leaf, statements, cutoff);
   if (estimated.expired * kIndexRowCost > estimated.pages * kPageCost + estimated.rows * kPageRowCost)
-    ReadPages(leaf);
+    ReadPages(leaf, estimated);
 }
 
 Sweep::Removed Sweep::IndexBatch(const Statements &statements, const Cutoff &cutoff) {

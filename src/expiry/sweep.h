@@ -60,7 +60,8 @@ class Sweep {
   bool Pause();
   bool ChooseOrder(const Target &target, Oid leaf, const Statements &statements, const Cutoff &cutoff);
   void PreferPages(Oid leaf, const Statements &statements, const Cutoff &cutoff);
-  void ReadPages(Oid leaf);
+  void ReadPages(Oid leaf, const Estimated &estimated);
+  void NoteSkipped(int64 rows);
   Estimated Estimate(Oid leaf, const Statements &statements, const Cutoff &cutoff);
   Removed IndexBatch(const Statements &statements, const Cutoff &cutoff);
   Removed PageBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff);
@@ -78,7 +79,8 @@ class Sweep {
   TimestampTz pause_checked_ = 0;
   bool hasty_ = false;       // the batch under way waits for rows, briefly
   int careful_batches_ = 0;  // that skip locked rows
-  int64 skipped_ = 0;
+  int64 skipped_ = 0;        // expired rows that others had locked
+  int64 leaf_skipped_ = 0;
   int64 partitions_dropped_ = 0;
   std::string sampled_leaf_;
   Order last_order_ = Order::kNone;
