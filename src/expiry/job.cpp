@@ -233,7 +233,8 @@ void Postpone(int64 job_id, int64 milliseconds) {
   TimestampTz const now = GetCurrentTimestamp();
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.job SET scheduled_at = $2, next_run = $3 WHERE job_id = $1",
+      "UPDATE redis_migrate.job SET scheduled_at = $2, next_run = $3 WHERE job_id = (SELECT job_id FROM "
+      "redis_migrate.job WHERE job_id = $1 FOR UPDATE SKIP LOCKED)",
       {SqlParam::Int8(job_id), TimeParam(now), TimeParam(TimestampTzPlusMilliseconds(now, milliseconds))});
 }
 

@@ -77,7 +77,7 @@ struct JobRun {
 void RecordRun(int64 job_id, const JobRun &run);
 
 // Makes a job due after so many milliseconds although its run is not finished: it is paused or in somebody's
-// way.
+// way. Not while another transaction changes it.
 void Postpone(int64 job_id, int64 milliseconds);
 
 // Error 2D000 unless the procedure may commit; 25006 where nothing can be written.

@@ -29,18 +29,21 @@ std::string OrderName(Order order) { return order == Order::kIndex ? "index" : "
 
 void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
   pg::AsExtensionOwner as_owner;
+  // First the lock, then a snapshot: what a concurrent change has committed while it was waited for must be
+  // read.
+  if (lock)
+    Spi::Execute("SELECT FROM redis_migrate.job WHERE job_id = $1 FOR NO KEY UPDATE",
+                 {SqlParam::Int8(job_id)});
   auto rows = Spi::Execute(
-      std::string(
-          "SELECT j.name, j.relation, j.enabled AND (j.next_run <= clock_timestamp() OR j.scheduled_at > "
-          "clock_timestamp()), j.search_path, j.timezone, j.datestyle, j.intervalstyle, "
-          "p.expires_column, p.expires_attnum::int, p.unit, p.column_timezone, p.lifetime, p.grace, "
-          "p.condition, p.soft_delete, p.notify_channel, p.notify_column, p.drop_partitions, (1000 * "
-          "extract(epoch FROM p.batch_time))::float8, p.max_rate, extract(epoch FROM "
-          "p.max_replication_lag)::float8, p.max_xmin_age, s.started_at, s.leaf, s.sweep_order, s.watermark, "
-          "s.next_page, s.end_page, s.batch_rows, s.batch_pages, s.rows, s.batches, s.backlog, "
-          "s.oldest_expired_at, s.pause_reason FROM redis_migrate.job AS j JOIN redis_migrate.expiry_policy "
-          "AS p USING (job_id) JOIN redis_migrate.expiry_state AS s USING (job_id) WHERE j.job_id = $1") +
-          (lock ? " FOR NO KEY UPDATE OF j" : ""),
+      "SELECT j.name, j.relation, j.enabled AND (j.next_run <= clock_timestamp() OR j.scheduled_at > "
+      "clock_timestamp()), j.search_path, j.timezone, j.datestyle, j.intervalstyle, "
+      "p.expires_column, p.expires_attnum::int, p.unit, p.column_timezone, p.lifetime, p.grace, "
+      "p.condition, p.soft_delete, p.notify_channel, p.notify_column, p.drop_partitions, (1000 * "
+      "extract(epoch FROM p.batch_time))::float8, p.max_rate, extract(epoch FROM "
+      "p.max_replication_lag)::float8, p.max_xmin_age, s.started_at, s.leaf, s.sweep_order, s.watermark, "
+      "s.next_page, s.end_page, s.batch_rows, s.batch_pages, s.rows, s.batches, s.backlog, "
+      "s.oldest_expired_at, s.pause_reason FROM redis_migrate.job AS j JOIN redis_migrate.expiry_policy "
+      "AS p USING (job_id) JOIN redis_migrate.expiry_state AS s USING (job_id) WHERE j.job_id = $1",
       {SqlParam::Int8(job_id)});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "the expiry policy was dropped by another session");

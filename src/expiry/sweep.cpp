@@ -94,7 +94,8 @@ Step Sweep::Next() {
       pg::AsExtensionOwner as_owner;
       Spi::Execute(
           "UPDATE redis_migrate.expiry_state SET batch_rows = greatest(batch_rows / 2, 1), batch_pages = "
-          "greatest(batch_pages / 2, 1) WHERE job_id = $1",
+          "greatest(batch_pages / 2, 1) WHERE job_id = (SELECT job_id FROM redis_migrate.expiry_state WHERE "
+          "job_id = $1 FOR UPDATE SKIP LOCKED)",
           {SqlParam::Int8(job_id_)});
       step = Step::kBlocked;
       run_.message = error.what();
@@ -129,12 +130,14 @@ bool Sweep::Pause() {
 }
 
 Step Sweep::Batch() {
+  // Nobody's DDL waits long for a sweep, neither behind its batch nor behind its waiting; and no other table
+  // waits for a policy that an open transaction changes.
+  pg::LocalSettings patience;
+  patience.Set("lock_timeout", "200ms");
   LoadPolicy(job_id_, true, policy_, state_);
   if (scheduled_ && !policy_.due) return Step::kDone;
   if (Pause()) return Step::kPaused;
   PolicySettings settings(policy_);
-  // Nobody's DDL waits long for a sweep: neither behind its batch nor behind its waiting.
-  settings.Set("lock_timeout", "200ms");
   Target const target = ResolveTarget(policy_);
   if (target.relation != policy_.known_relation || target.attnum != policy_.known_attnum) {
     pg::AsExtensionOwner as_owner;
