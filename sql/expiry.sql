@@ -147,6 +147,16 @@ CALL redis_migrate.sweep('part');
 SELECT ids('part');
 SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'part'::regclass ORDER BY 1;
 SELECT * FROM stats('expiry.part');
+-- NULL never expires, though it may lie in a partition whose other rows all have.
+CREATE TABLE by_list (id int, until date) PARTITION BY LIST (until);
+CREATE TABLE by_list_old PARTITION OF by_list FOR VALUES IN ('2000-01-01', '2000-01-02');
+CREATE TABLE by_list_null PARTITION OF by_list FOR VALUES IN (NULL, '2000-01-03');
+CREATE INDEX ON by_list (until);
+INSERT INTO by_list VALUES (1, '2000-01-01'), (2, '2000-01-03'), (3, NULL);
+SELECT redis_migrate.add_expiry('by_list', 'until', column_timezone => 'UTC', drop_partitions => true);
+CALL redis_migrate.sweep('by_list');
+SELECT ids('by_list');
+SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'by_list'::regclass;
 -- Children of a table, too.
 CREATE TABLE parent (id int, expires_at timestamptz);
 CREATE TABLE child () INHERITS (parent);
@@ -156,6 +166,7 @@ INSERT INTO child VALUES (3, '2000-01-01'), (4, 'infinity');
 SELECT redis_migrate.add_expiry('parent', 'expires_at');
 CALL redis_migrate.sweep('parent');
 SELECT ids('parent');
+SELECT refused($$SELECT redis_migrate.alter_expiry('parent', drop_partitions => true)$$);
 
 \echo == what is refused
 SELECT refused($$SELECT redis_migrate.add_expiry('tz', 'expires_at')$$);

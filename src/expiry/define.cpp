@@ -96,6 +96,9 @@ void Check(int64 job_id) {
   if (!policy.condition.empty()) CheckCondition(policy.condition);
   if (!policy.soft_delete.empty()) CheckSetList(policy.soft_delete);
   Target const target = ResolveTarget(policy);
+  if (policy.drop_partitions &&
+      pg::Call([&] { return get_rel_relkind(target.relation); }) != RELKIND_PARTITIONED_TABLE)
+    refuse("drop_partitions is for partitioned tables");
   char persistence = pg::Call([&] { return get_rel_persistence(target.relation); });
   if (persistence == RELPERSISTENCE_TEMP)
     refuse("a temporary table cannot have an expiry policy", "No other session could sweep it.");

@@ -48,11 +48,13 @@ int AdaptSize(int size, double elapsed_ms, double target_ms, int most) {
 
 void RateCeiling::Spend(int64 rows, int max_rate, TimestampTz begin) {
   if (max_rate == 0 || rows == 0) return;
+  longest_ms_ = rows * 1000 / max_rate;
   ready_at_ = begin + rows * USECS_PER_SEC / max_rate;
 }
 
 int64 RateCeiling::WaitMs() const {
-  return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), ready_at_);
+  // No longer than that, if the clock is set back meanwhile.
+  return std::min<int64>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), ready_at_), longest_ms_);
 }
 
 }  // namespace prm::expiry

@@ -25,6 +25,7 @@ class RateCeiling {
 
  private:
   TimestampTz ready_at_ = 0;
+  int64 longest_ms_ = 0;
 };
 
 }  // namespace prm::expiry

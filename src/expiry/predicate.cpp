@@ -159,7 +159,8 @@ std::string Statements::Count() const {
 }
 
 std::string Statements::Unexpired() const {
-  return "SELECT FROM " + table_ + " WHERE " + column_ + " OPERATOR(pg_catalog.>=) $1";
+  return "SELECT FROM " + table_ + " WHERE " + column_ + " OPERATOR(pg_catalog.>=) $1 OR " + column_ +
+         " IS NULL";
 }
 
 namespace {

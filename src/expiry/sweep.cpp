@@ -77,6 +77,8 @@ Step Sweep::Next() {
   pg::SwitchContext in_context(context.get());
   // A batch that a crash loses takes its position with it, and is done again.
   Spi::Execute("SET LOCAL synchronous_commit = off");
+  // A deferred constraint is to fail with its batch, not with the commit.
+  Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
   Step step = Step::kMore;
   hasty_ = false;
   try {
@@ -112,7 +114,8 @@ void Sweep::Fail(int sqlstate, const std::string &message) {
   Commit();
 }
 
-// Whether something is in the way of this policy. Looked at once a second.
+// Whether something is in the way of this policy. Looked at once a second, and only where there is something
+// to remove: most sweeps find nothing.
 bool Sweep::Pause() {
   TimestampTz const now = GetCurrentTimestamp();
   if (pause_checked_ != 0 && now - pause_checked_ < kPauseCheckMs * 1000 && now >= pause_checked_ &&
@@ -136,7 +139,6 @@ Step Sweep::Batch() {
   patience.Set("lock_timeout", "200ms");
   LoadPolicy(job_id_, true, policy_, state_);
   if (scheduled_ && !policy_.due) return Step::kDone;
-  if (Pause()) return Step::kPaused;
   PolicySettings settings(policy_);
   Target const target = ResolveTarget(policy_);
   if (target.relation != policy_.known_relation || target.attnum != policy_.known_attnum) {
@@ -146,7 +148,9 @@ Step Sweep::Batch() {
         "redis_migrate.job SET relation = $2 WHERE job_id = $1",
         {SqlParam::Int8(job_id_), SqlParam::OidOf(target.relation), SqlParam::Int4(target.attnum)});
   }
+  bool stale = !state_.pause_reason.empty();
   if (state_.started == 0) {
+    stale = stale || state_.backlog.value_or(0) != 0 || state_.oldest;
     state_.started = begin_;
     state_.leaf.clear();
     state_.order = Order::kNone;
@@ -165,6 +169,7 @@ Step Sweep::Batch() {
     Statements const statements(policy_, target.kind, name);
     Cutoff const cutoff(policy_, target.kind, begin_);
     if (policy_.drop_partitions && leaf != target.relation && BoundsHaveExpired(statements, cutoff)) {
+      if (Pause()) return Step::kPaused;
       DropPartition(name);
       ++state_.partitions_dropped;
       ++partitions_dropped_;
@@ -174,6 +179,7 @@ Step Sweep::Batch() {
       return Step::kMore;
     }
     if (state_.order == Order::kNone && !ChooseOrder(target, leaf, statements, cutoff)) continue;
+    if (Pause()) return Step::kPaused;
     TakeExpiredRowsMet();
     Removed const removed =
         state_.order == Order::kIndex ? IndexBatch(statements, cutoff) : PageBatch(leaf, statements, cutoff);
@@ -200,9 +206,9 @@ Step Sweep::Batch() {
     SaveState(job_id_, state_, removed.rows, true);
     return Step::kMore;
   }
-  bool const saved = state_.batches > 0 || partitions_dropped_ > 0 || !state_.pause_reason.empty();
+  stale = stale || state_.batches > 0 || partitions_dropped_ > 0;
   Finish();
-  if (saved) SaveState(job_id_, state_, 0, false);
+  if (stale) SaveState(job_id_, state_, 0, false);
   return Step::kDone;
 }
 
@@ -213,6 +219,7 @@ void Sweep::Finish() {
   state_.order = Order::kNone;
   state_.backlog = skipped_;
   if (skipped_ == 0) state_.oldest.reset();
+  state_.pause_reason.clear();
   if (partitions_dropped_ > 0) run_.message = std::to_string(partitions_dropped_) + " partitions dropped";
   RecordRun(job_id_, run_);
 }
