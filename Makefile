@@ -54,3 +54,8 @@ print-compile:
 bench:
 	test/bench/run $(BENCH_OPTIONS)
 .PHONY: bench
+
+# Sweeps beside plain DELETE.
+bench-expiry:
+	test/bench/expiry $(BENCH_OPTIONS)
+.PHONY: bench-expiry

@@ -73,6 +73,15 @@ inline bool PortalRun(Portal portal, long count, bool top_level, DestReceiver *d
 
 namespace prm::pg {
 
+// The number of this session's transaction among those of the session; its field was moved in 17.
+inline LocalTransactionId CurrentLocalTransaction() {
+#if PG_VERSION_NUM >= 170000
+  return MyProc->vxid.lxid;
+#else
+  return MyProc->lxid;
+#endif
+}
+
 // Calls a type's input function on data that may be bad. Returns false with the error (palloc'd) for a bad
 // value. Before 16 there are no soft errors: the call needs a subtransaction of its own (pg/soft_input.cpp).
 #if PG_VERSION_NUM >= 160000

@@ -13,6 +13,7 @@ int command_timeout_ms = 60 * 1000;
 int reconnect_timeout_ms = 30 * 1000;
 int max_workers = 8;
 char *databases = nullptr;
+int history_retention_s = 30 * 86400;
 
 void Define() {
   DefineCustomIntVariable("pg_redis_migrate.batch_rows", "Keys that are stored in one transaction.", nullptr,
@@ -49,6 +50,10 @@ void Define() {
     DefineCustomIntVariable("pg_redis_migrate.max_workers", "Background workers that may run at a time.",
                             "Each also needs one of max_worker_processes.", &max_workers, max_workers, 1,
                             1000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.history_retention",
+                          "How long the history of sweeps and refreshes is kept.", nullptr,
+                          &history_retention_s, history_retention_s, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
+                          nullptr, nullptr, nullptr);
   MarkGUCPrefixReserved("pg_redis_migrate");
 }
 

@@ -12,6 +12,7 @@ extern int command_timeout_ms;    // time without a byte from Redis before a com
 extern int reconnect_timeout_ms;  // how long a run tries to get a lost connection back
 extern int max_workers;           // background workers at a time, launcher and schedulers aside
 extern char *databases;           // names of databases whose work is resumed and scheduled
+extern int history_retention_s;   // how long the history of sweeps and refreshes is kept, in seconds
 
 // Defines them; called once, from _PG_init.
 void Define();
