@@ -169,6 +169,7 @@ class SharedTable {
   void NoteChange() const {
     if (pg_atomic_read_u32(&header()->changed) == 0) pg_atomic_write_u32(&header()->changed, 1);
   }
+  bool changed() const { return pg_atomic_read_u32(&header()->changed) != 0; }
   // Whether there was one since the last save; forgets it.
   bool TakeChanged() const { return pg_atomic_exchange_u32(&header()->changed, 0) != 0; }
 
