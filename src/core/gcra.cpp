@@ -3,12 +3,18 @@
 #include <algorithm>
 
 namespace prm::gcra {
+namespace {
+
+// A clock that is set back by less keeps what was admitted ahead of it.
+constexpr int64_t kClockStep = 1000000000;
+
+}  // namespace
 
 RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
   const int64_t whole = limit.burst * limit.interval;  // the time in which an empty bucket fills
   RateDecision decision;
   // Further ahead than an empty bucket no history under this limit can be.
-  if (state->time > now + whole) {
+  if (state->time > now + whole + kClockStep) {
     state->time = now + whole;
     decision.store = true;
   }
@@ -24,7 +30,7 @@ RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64
   } else if (!decision.never) {
     decision.retry = cost * limit.interval - (whole - used);
   }
-  decision.remaining = (whole - used) / limit.interval;
+  decision.remaining = std::max<int64_t>(whole - used, 0) / limit.interval;
   decision.reset = used;
   return decision;
 }

@@ -17,12 +17,15 @@ constexpr int64 kSimulatedFor = 60 * kNanoseconds;
 struct Pending {
   const Request *request;
   const RateLimit *limit;
+  int64 now;
   Outcome outcome;
   bool settled = false;  // by a list, or because nobody could tell
   Hash128 fingerprint;   // memory
   std::string row_key;   // tables
   RateDecision decision;
 };
+
+int64 NowFor(const Request &request) { return request.at ? *request.at : ClockNow(); }
 
 // Where nobody can tell: the policy says what then.
 bool Available(const Policy &policy) {
@@ -62,9 +65,9 @@ void AskLists(Pending *pending) {
   if (rule->deny_until == 0) {
     Settle(pending, false, Reason::kDenylisted);
     pending->outcome.reset = -1;
-  } else if (rule->deny_until > request.now) {
+  } else if (rule->deny_until > pending->now) {
     Settle(pending, false, Reason::kBlocked);
-    pending->outcome.reset = pending->outcome.retry = rule->deny_until - request.now;
+    pending->outcome.reset = pending->outcome.retry = rule->deny_until - pending->now;
   }
 }
 
@@ -75,7 +78,7 @@ Pending Prepare(const Request &request) {
   if (request.cost < 0)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "cost must not be negative", "",
                   "Use redis_migrate.rate_limit_refund to give cost back.");
-  Pending pending{&request, &policy.limit, {}, false, {}, {}, {}};
+  Pending pending{&request, &policy.limit, 0, {}, false, {}, {}, {}};
   if (policy.storage != Storage::kMemory) {
     pending.row_key = StoredKey(key.text, key.is_address ? &key.address : nullptr);
   } else if (key.is_address) {
@@ -91,12 +94,16 @@ Pending Prepare(const Request &request) {
 // Settles what needs no state: keys on a list, policies that are not available.
 void SettleEarly(Pending *pending) {
   const Policy &policy = *pending->request->policy;
-  if (!policy.keys.empty() || !policy.networks.empty()) AskLists(pending);
+  if (!policy.keys.empty() || !policy.networks.empty()) {
+    pending->now = NowFor(*pending->request);
+    AskLists(pending);
+  }
   if (!pending->settled && !Available(policy)) Settle(pending, true, Reason::kUnavailable);
 }
 
 // Turns the arithmetic's answer into the caller's.
 void Conclude(Pending *pending) {
+  pending->outcome.now = pending->now;
   if (pending->settled) return;
   const RateDecision &decision = pending->decision;
   Outcome &outcome = pending->outcome;
@@ -121,24 +128,23 @@ bool Passes(const Pending &pending) {
   return pending.decision.allowed || pending.request->policy->shadow;
 }
 
-Seconds EntryExpiry(const Request &request, const RateLimit &limit, const RateState &state) {
-  const int64 forget_at = ForgetAt(limit, state);
-  if (!request.simulated) return SecondsUp(forget_at);
-  return SecondsUp(ClockNow() + std::max(forget_at - request.now, kSimulatedFor));
+Seconds EntryExpiry(const Pending &pending, const RateState &state) {
+  const int64 forget_at = ForgetAt(*pending.limit, state);
+  if (!pending.request->at) return SecondsUp(forget_at);
+  return SecondsUp(ClockNow() + std::max(forget_at - pending.now, kSimulatedFor));
 }
 
 // The entry that a request may work with. A simulation also sees what has expired by the clock.
-StateTable::Place FindEntry(const Request &request, const Hash128 &fingerprint) {
-  return state_table.Find(fingerprint, request.simulated ? 0 : SecondsDown(request.now));
+StateTable::Place FindEntry(const Pending &pending) {
+  return state_table.Find(pending.fingerprint, pending.request->at ? 0 : SecondsDown(pending.now));
 }
 
 // With the key's lock held.
 void StoreEntry(const Pending &pending, StateTable::Place place, const RateState &state, Slot *evicted) {
-  const Request &request = *pending.request;
-  const Seconds expires = EntryExpiry(request, *pending.limit, state);
+  const Seconds expires = EntryExpiry(pending, state);
   if (!place) {
-    const Seconds now = SecondsDown(request.simulated ? ClockNow() : request.now);
-    place = state_table.Insert(pending.fingerprint, request.policy->slot, now, expires, evicted);
+    const Seconds now = SecondsDown(pending.request->at ? ClockNow() : pending.now);
+    place = state_table.Insert(pending.fingerprint, pending.request->policy->slot, now, expires, evicted);
   }
   place.state() = state;
   place.set_expires(expires);
@@ -150,9 +156,10 @@ void DecideInMemory(Pending *pending) {
   Slot evicted = StateTable::kNobody;
   {
     StateTable::KeyLocks lock(state_table, &pending->fingerprint, 1);
-    StateTable::Place place = FindEntry(request, pending->fingerprint);
+    pending->now = NowFor(request);
+    StateTable::Place place = FindEntry(*pending);
     RateState state = place ? place.state() : RateState{};
-    pending->decision = prm::Decide(*pending->limit, &state, request.now, request.cost);
+    pending->decision = prm::Decide(*pending->limit, &state, pending->now, request.cost);
     if (pending->decision.store) StoreEntry(*pending, place, state, &evicted);
   }
   if (pending->decision.store) state_table.NoteChange();
@@ -173,15 +180,15 @@ bool DecideAllInMemory(std::vector<Pending *> &all, bool charge) {
   {
     StateTable::KeyLocks locks(state_table, fingerprints, count);
     for (int i = 0; i < count; i++) {
-      StateTable::Place place = FindEntry(*all[i]->request, fingerprints[i]);
+      all[i]->now = NowFor(*all[i]->request);
+      StateTable::Place place = FindEntry(*all[i]);
       states[i] = place ? place.state() : RateState{};
-      all[i]->decision = prm::Decide(*all[i]->limit, &states[i], all[i]->request->now, all[i]->request->cost);
+      all[i]->decision = prm::Decide(*all[i]->limit, &states[i], all[i]->now, all[i]->request->cost);
       charge = charge && Passes(*all[i]);
     }
     if (charge)
       for (int i = 0; i < count; i++)
-        if (all[i]->decision.store)
-          StoreEntry(*all[i], FindEntry(*all[i]->request, fingerprints[i]), states[i], &evicted[i]);
+        if (all[i]->decision.store) StoreEntry(*all[i], FindEntry(*all[i]), states[i], &evicted[i]);
   }
   if (charge && count > 0) state_table.NoteChange();
   for (int i = 0; i < count; i++)
@@ -191,7 +198,8 @@ bool DecideAllInMemory(std::vector<Pending *> &all, bool charge) {
 
 bool StepOf(void *context, RateState *state) {
   auto *pending = static_cast<Pending *>(context);
-  pending->decision = prm::Decide(*pending->limit, state, pending->request->now, pending->request->cost);
+  pending->now = NowFor(*pending->request);
+  pending->decision = prm::Decide(*pending->limit, state, pending->now, pending->request->cost);
   return pending->decision.store;
 }
 
@@ -229,7 +237,7 @@ void CountOutcome(const Pending &pending) {
   uint64 refused = 0;
   if (TimeToLogRefusals(policy.slot, ClockNow(), &refused))
     pg::Call([&] {
-      ereport(LOG, (errmsg("rate limit policy \"%s\" refused %llu requests since this was last reported",
+      ereport(LOG, (errmsg("requests refused by rate limit policy \"%s\" since this was last reported: %llu",
                            policy.name.c_str(), static_cast<unsigned long long>(refused)),
                     errhidestmt(true), errhidecontext(true)));
     });
@@ -340,15 +348,16 @@ int64 GiveBack(const Request &request) {
   SettleEarly(&pending);
   if (pending.settled) return pending.outcome.remaining;
   struct Context {
-    const Pending *pending;
+    Pending *pending;
     int64 remaining;
   } context{&pending, 0};
   Step step = [](void *opaque, RateState *state) {
     auto *with = static_cast<Context *>(opaque);
     const Request &asked = *with->pending->request;
-    const bool changed = Refund(*with->pending->limit, state, asked.now, asked.cost);
+    const int64 now = with->pending->now = NowFor(asked);
+    const bool changed = Refund(*with->pending->limit, state, now, asked.cost);
     RateState after = *state;
-    with->remaining = prm::Decide(*with->pending->limit, &after, asked.now, 0).remaining;
+    with->remaining = prm::Decide(*with->pending->limit, &after, now, 0).remaining;
     return changed;
   };
   if (InTable(pending)) {
@@ -360,7 +369,8 @@ int64 GiveBack(const Request &request) {
   }
   Slot evicted = StateTable::kNobody;
   StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
-  StateTable::Place place = FindEntry(request, pending.fingerprint);
+  pending.now = NowFor(request);
+  StateTable::Place place = FindEntry(pending);
   RateState state = place ? place.state() : RateState{};
   if (step(&context, &state) && place) {
     StoreEntry(pending, place, state, &evicted);
@@ -374,7 +384,8 @@ bool Forget(const Request &request) {
   if (!Available(*request.policy)) return false;
   if (InTable(pending)) return DeleteState({request.policy, pending.row_key});
   StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
-  StateTable::Place place = FindEntry(request, pending.fingerprint);
+  pending.now = NowFor(request);
+  StateTable::Place place = FindEntry(pending);
   if (!place) return false;
   place.Remove();
   state_table.NoteChange();

@@ -23,6 +23,7 @@ struct Outcome {
   int64 remaining = 0;
   int64 retry = -1;  // nanoseconds until the same request passes; -1 where that says nothing
   int64 reset = 0;   // nanoseconds until all of it remains; -1: never
+  int64 now = 0;     // when it was decided, in nanoseconds since 1970
 };
 
 // Whose request: one of the two. With an address the key is its fold, as the policy says.
@@ -36,8 +37,9 @@ struct Request {
   const Policy *policy = nullptr;
   Key key;
   int64 cost = 1;
-  int64 now = 0;           // nanoseconds since 1970
-  bool simulated = false;  // `now` is not the clock's
+  // When, in nanoseconds since 1970; nothing for now: the clock is then read with the key's lock held, so
+  // that among all who ask for a key it never runs backwards.
+  std::optional<int64> at = std::nullopt;
 };
 
 // A text key of a policy: an address where the policy says so. Errors: 22P02 for what is no address.

@@ -227,6 +227,10 @@ void AddToList(FunctionCallInfo fcinfo, const char *kind, bool address) {
     });
     expires_at.null = false;
   }
+  Spi::Execute(
+      "DELETE FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND expires_at < "
+      "clock_timestamp()",
+      {SqlParam::Int8(policy.id)});
   PutException(policy.id, kind, SubjectOf(fcinfo, address, policy.id), Definition{}, expires_at);
 }
 

@@ -37,27 +37,20 @@ const inet *AddressArgument(FunctionCallInfo fcinfo, int n) {
   return pg::Call([&] { return DatumGetInetPP(address); });
 }
 
-// What a request is answered, and when it was asked.
-struct Answer {
-  Outcome outcome;
-  int64 now;
-};
-
 // (policy, key text or inet, cost, …)
-Request RequestOf(FunctionCallInfo fcinfo, bool address, int64 now) {
+Request RequestOf(FunctionCallInfo fcinfo, bool address) {
   RefreshPolicies();
   Request request;
   request.policy = &PolicyNamed(TextBytes(fcinfo, 0, "policy"));
   request.key = address ? AddressKey(*request.policy, AddressArgument(fcinfo, 1))
                         : TextKey(*request.policy, TextBytes(fcinfo, 1, "key"));
-  request.now = now;
   return request;
 }
 
-Answer DecideArguments(FunctionCallInfo fcinfo, bool address) {
-  Request request = RequestOf(fcinfo, address, ClockNow());
+Outcome DecideArguments(FunctionCallInfo fcinfo, bool address) {
+  Request request = RequestOf(fcinfo, address);
   request.cost = CostArgument(fcinfo, 2);
-  return {Decide(request), request.now};
+  return Decide(request);
 }
 
 // A reason as a text datum, made once.
@@ -109,8 +102,7 @@ TupleDesc ResultDesc(FunctionCallInfo fcinfo, int columns) {
 }
 
 // (allowed, [policy,] quota, remaining, retry_after, reset_after, reset_at, reason)
-Datum RowOf(FunctionCallInfo fcinfo, const Answer &answer, const Datum *policy) {
-  const Outcome &outcome = answer.outcome;
+Datum RowOf(FunctionCallInfo fcinfo, const Outcome &outcome, const Datum *policy) {
   Interval retry = IntervalOf(outcome.retry), reset = IntervalOf(outcome.reset);
   Datum values[8];
   bool nulls[8] = {};
@@ -124,7 +116,7 @@ Datum RowOf(FunctionCallInfo fcinfo, const Answer &answer, const Datum *policy) 
   nulls[n] = outcome.reset < 0;
   values[n++] = IntervalPGetDatum(&reset);
   nulls[n] = outcome.reset < 0;
-  values[n++] = TimestampTzGetDatum(MicrosecondsUp(answer.now + outcome.reset) -
+  values[n++] = TimestampTzGetDatum(MicrosecondsUp(outcome.now + outcome.reset) -
                                     (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
   values[n++] = ReasonText(outcome.reason);
   TupleDesc desc = ResultDesc(fcinfo, n);
@@ -198,8 +190,8 @@ size_t MostTelling(const std::vector<Outcome> &outcomes) {
 // rate_limit_allowed(policy text, key text | inet, cost bigint) → boolean. Errors of all that decide: 42704
 // for an unknown policy, 22004 for NULL, 22023 for a negative cost, 22P02 for a key that is no address where
 // the policy wants one, 55000 and 25006 where the policy cannot be decided and does not fail open.
-PRM_FUNCTION(rate_limit_allowed) { PG_RETURN_BOOL(DecideArguments(fcinfo, false).outcome.allowed); }
-PRM_FUNCTION(rate_limit_allowed_inet) { PG_RETURN_BOOL(DecideArguments(fcinfo, true).outcome.allowed); }
+PRM_FUNCTION(rate_limit_allowed) { PG_RETURN_BOOL(DecideArguments(fcinfo, false).allowed); }
+PRM_FUNCTION(rate_limit_allowed_inet) { PG_RETURN_BOOL(DecideArguments(fcinfo, true).allowed); }
 
 // rate_limit(policy text, key text | inet, cost bigint) → redis_migrate.rate_limit_result
 PRM_FUNCTION(rate_limit) { return RowOf(fcinfo, DecideArguments(fcinfo, false), nullptr); }
@@ -213,11 +205,11 @@ PRM_FUNCTION(rate_limit_at) {
   const TimestampTz at = PG_GETARG_TIMESTAMPTZ(3);
   if (at < kEarliest / kMicrosecond - kEpoch || at >= kLatest / kMicrosecond - kEpoch)
     throw Failure(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "at must be between the years 1970 and 2099");
-  Request request = RequestOf(fcinfo, false, (at + kEpoch) * kMicrosecond);
+  Request request = RequestOf(fcinfo, false);
   CheckOwner(*request.policy);
   request.cost = CostArgument(fcinfo, 2);
-  request.simulated = true;
-  return RowOf(fcinfo, {Decide(request), request.now}, nullptr);
+  request.at = (at + kEpoch) * kMicrosecond;
+  return RowOf(fcinfo, Decide(request), nullptr);
 }
 
 // rate_limit_adhoc(name text, key text, limit text, cost bigint, burst bigint, algorithm text)
@@ -234,8 +226,7 @@ PRM_FUNCTION(rate_limit_adhoc) {
   request.policy = &AdHocPolicy(name, text, burst, algorithm);
   request.key.text = TextBytes(fcinfo, 1, "key");
   request.cost = CostArgument(fcinfo, 3);
-  request.now = ClockNow();
-  return RowOf(fcinfo, {Decide(request), request.now}, nullptr);
+  return RowOf(fcinfo, Decide(request), nullptr);
 }
 
 // rate_limits(policies text[], keys text[], cost bigint) → redis_migrate.rate_limits_result. One key is for
@@ -248,23 +239,22 @@ PRM_FUNCTION(rate_limits) {
     throw Failure(ERRCODE_ARRAY_SUBSCRIPT_ERROR, "there must be a key for each policy, or one for all",
                   std::to_string(policies->size()) + " policies and " + std::to_string(keys->size()) +
                       " keys that are not NULL were given.");
-  const int64 cost = CostArgument(fcinfo, 2), now = ClockNow();
+  const int64 cost = CostArgument(fcinfo, 2);
   RefreshPolicies();
   std::vector<Request> requests;
   for (size_t i = 0; i < policies->size(); i++) {
     const Policy &policy = PolicyNamed((*policies)[i]);
-    requests.push_back(
-        Request{&policy, TextKey(policy, (*keys)[keys->size() == 1 ? 0 : i]), cost, now, false});
+    requests.push_back(Request{&policy, TextKey(policy, (*keys)[keys->size() == 1 ? 0 : i]), cost});
   }
   const std::vector<Outcome> outcomes = DecideTogether(requests);
   const size_t chosen = MostTelling(outcomes);
   const Datum name = pg::TextDatum((*policies)[chosen]);
-  return RowOf(fcinfo, {outcomes[chosen], now}, &name);
+  return RowOf(fcinfo, outcomes[chosen], &name);
 }
 
 // rate_limit_refund(policy text, key text, cost bigint) → bigint: what remains then.
 PRM_FUNCTION(rate_limit_refund) {
-  Request request = RequestOf(fcinfo, false, ClockNow());
+  Request request = RequestOf(fcinfo, false);
   request.cost = CostArgument(fcinfo, 2);
   PG_RETURN_INT64(GiveBack(request));
 }
@@ -308,6 +298,6 @@ PRM_FUNCTION(rate_limit_headers) {
 }
 
 // reset_rate_limit(policy text, key text) → boolean: whether there was something to forget.
-PRM_FUNCTION(reset_rate_limit) { PG_RETURN_BOOL(Forget(RequestOf(fcinfo, false, ClockNow()))); }
+PRM_FUNCTION(reset_rate_limit) { PG_RETURN_BOOL(Forget(RequestOf(fcinfo, false))); }
 
 }  // namespace prm::ratelimit

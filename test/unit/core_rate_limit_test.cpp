@@ -128,6 +128,18 @@ TEST(RateLimit, AClockThatStepsBackOpensNoSecondWindow) {
   }
 }
 
+// Otherwise whoever read the clock a little before somebody else would give back what that one has used.
+TEST(RateLimit, ARefusalWithAClockSlightlyBehindGivesNothingBack) {
+  const RateLimit limit = Limit(RateAlgorithm::kGcra, 1000, kSecond, 500);
+  RateState state;
+  EXPECT_TRUE(Ask(limit, &state, kNow, 500).allowed);
+  const RateDecision behind = Ask(limit, &state, kNow - 900 * kSecond / 1000, 1);
+  EXPECT_FALSE(behind.allowed || behind.store);
+  EXPECT_EQ(behind.remaining, 0);
+  EXPECT_EQ(behind.retry, 901 * kSecond / 1000);
+  EXPECT_EQ(Ask(limit, &state, kNow, 0).remaining, 0);
+}
+
 TEST(RateLimit, AClockThatRanAheadIsForgivenAfterOneRefusal) {
   const int64_t day = 86400 * kSecond;
   for (auto algorithm : {RateAlgorithm::kGcra, RateAlgorithm::kFixedWindow,
