@@ -50,7 +50,9 @@ print-compile:
 
 .PHONY: print-compile
 
-# Medians beside COPY and a script, on servers of its own; not a test.
+# Medians beside what does the same elsewhere, on servers of their own; not tests.
 bench:
 	test/bench/run $(BENCH_OPTIONS)
-.PHONY: bench
+bench-ratelimit:
+	test/bench/ratelimit $(BENCH_OPTIONS)
+.PHONY: bench bench-ratelimit

@@ -90,7 +90,7 @@ like(sql_error($standby, q{SELECT redis_migrate.rate_limit('row', 'u')}), qr/250
 my $go = PostgreSQL::Test::Utils::tempdir() . '/go';
 my $ask = q{SELECT quota FROM redis_migrate.rate_limit('day', 'standby', 0);};
 my $session = start_sql($standby, "BEGIN; $ask\n\\! while [ ! -e $go ]; do sleep 0.02; done\n$ask COMMIT;");
-wait_until('the first answer', sub { ($session->output)[0] eq "10\n" });
+wait_until('the first answer', sub { (eval { ($session->output)[0] } // '') eq "10\n" });
 $node->safe_psql('postgres', q{SELECT redis_migrate.alter_rate_limit('day', quota => 20), redis_migrate.alter_rate_limit('row', fail_open => true)});
 $node->wait_for_catchup($standby);
 append_to_file($go, '');
