@@ -64,6 +64,7 @@ SELECT pg_catalog.pg_extension_config_dump('redis_migrate.rate_limit_policy', ''
 SELECT pg_catalog.pg_extension_config_dump('redis_migrate.rate_limit_policy_policy_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('redis_migrate.rate_limit_exception', '');
 SELECT pg_catalog.pg_extension_config_dump('redis_migrate.rate_limit_state', '');
+SELECT pg_catalog.pg_extension_config_dump('redis_migrate.rate_limit_unlogged_state', '');
 
 CREATE FUNCTION redis_migrate.rate_limit_changed() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_changed';
@@ -263,7 +264,7 @@ CREATE VIEW redis_migrate.rate_limit_exceptions WITH (security_barrier) AS
     WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW redis_migrate.rate_limit_exceptions IS 'Allow and deny lists and overrides of the caller''s rate limit policies';
 
-CREATE VIEW redis_migrate.rate_limit_stats AS
+CREATE VIEW redis_migrate.rate_limit_stats WITH (security_barrier) AS
     SELECT p.policy, c.allowed OPERATOR(pg_catalog.+) c.limited OPERATOR(pg_catalog.+) c.shadow OPERATOR(pg_catalog.+) c.blocked AS calls,
            c.allowed, c.limited, c.shadow, c.blocked, c.entries, c.evictions,
            c.entries OPERATOR(pg_catalog.*) 48 AS memory
@@ -291,6 +292,7 @@ REVOKE ALL ON FUNCTION
     redis_migrate.rate_limit_adhoc(text, text, text, bigint, bigint, text),
     redis_migrate.rate_limits(text[], text[], bigint),
     redis_migrate.rate_limit_refund(text, text, bigint), redis_migrate.reset_rate_limit(text, text),
+    redis_migrate.rate_limit_headers(text, redis_migrate.rate_limit_result), redis_migrate.rate_limit_changed(),
     redis_migrate.rate_limit_step(bigint, bigint, bigint), redis_migrate.rate_limit_stepped(integer),
     redis_migrate.rate_limit_counters(), redis_migrate.rate_limit_capacity(),
     redis_migrate.reset_rate_limit_stats(text), redis_migrate.save_rate_limits()

@@ -6,6 +6,7 @@
 \pset tuples_only
 SET TimeZone = 'UTC';
 SET IntervalStyle = 'postgres';
+SET DateStyle = 'ISO';
 
 \echo == vectors, asked through rate_limit_at
 CREATE TABLE vector (line int GENERATED ALWAYS AS IDENTITY, suite text, source text, algorithm text, quota bigint, period_ns bigint,
