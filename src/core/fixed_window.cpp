@@ -6,14 +6,14 @@ namespace prm::fixed_window {
 namespace {
 
 // The end of a window that has `now` in it, were it to begin now.
-int64_t EndOfNew(const RateLimit &limit, int64_t now) {
+int64_t EndOfNew(const RateLimit& limit, int64_t now) {
   if (limit.algorithm == RateAlgorithm::kFixedWindowFirstHit) return now + limit.period;
   return now - now % limit.period + limit.period;
 }
 
 // Brings the state to the window that `now` is in. A clock that steps back by less than a window stays in the
 // later one; a window of another length, or further ahead, is cut to what a new one would have.
-bool Advance(const RateLimit &limit, RateState *state, int64_t now) {
+bool Advance(const RateLimit& limit, RateState* state, int64_t now) {
   if (state->time <= now) {
     *state = RateState{EndOfNew(limit, now), 0, limit.period};
     return false;
@@ -27,7 +27,7 @@ bool Advance(const RateLimit &limit, RateState *state, int64_t now) {
 
 }  // namespace
 
-RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   RateDecision decision;
   decision.store = Advance(limit, state, now);
   decision.remaining = std::max<int64_t>(limit.quota - state->count, 0);
@@ -43,7 +43,7 @@ RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64
   return decision;
 }
 
-bool Refund(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   Advance(limit, state, now);
   if (cost == 0 || state->count == 0) return false;
   state->count = std::max<int64_t>(state->count - cost, 0);

@@ -6,7 +6,7 @@
 
 namespace prm::fixed_window {
 
-RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64_t cost);
-bool Refund(const RateLimit &limit, RateState *state, int64_t now, int64_t cost);
+RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost);
+bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost);
 
 }  // namespace prm::fixed_window

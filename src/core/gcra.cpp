@@ -10,7 +10,7 @@ constexpr int64_t kClockStep = 1000000000;
 
 }  // namespace
 
-RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   const int64_t whole = limit.burst * limit.interval;  // the time in which an empty bucket fills
   RateDecision decision;
   // Further ahead than an empty bucket no history under this limit can be.
@@ -35,7 +35,7 @@ RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64
   return decision;
 }
 
-bool Refund(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   if (cost == 0 || state->time <= now) return false;
   state->time = std::max(now, state->time - std::min(cost, limit.burst) * limit.interval);
   return true;

@@ -7,7 +7,7 @@
 
 namespace prm::gcra {
 
-RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64_t cost);
-bool Refund(const RateLimit &limit, RateState *state, int64_t now, int64_t cost);
+RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost);
+bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost);
 
 }  // namespace prm::gcra

@@ -7,7 +7,7 @@
 namespace prm {
 
 Result<RateLimit> MakeRateLimit(RateAlgorithm algorithm, int64_t quota, int64_t period, int64_t burst) {
-  auto refuse = [](const char *message, const char *detail) {
+  auto refuse = [](const char* message, const char* detail) {
     return Error{ErrorCode::kInvalidArgument, message, detail, ""};
   };
   if (quota < 1) return refuse("quota must be at least 1", "");
@@ -30,7 +30,7 @@ Result<RateLimit> MakeRateLimit(RateAlgorithm algorithm, int64_t quota, int64_t 
 
 namespace {
 
-RateDecision Dispatch(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+RateDecision Dispatch(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   switch (limit.algorithm) {
     case RateAlgorithm::kGcra:
       return gcra::Decide(limit, state, now, cost);
@@ -43,13 +43,13 @@ RateDecision Dispatch(const RateLimit &limit, RateState *state, int64_t now, int
 
 }  // namespace
 
-RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   RateDecision decision = Dispatch(limit, state, now, cost);
   if (cost == 0) decision.store = false;
   return decision;
 }
 
-bool Refund(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   switch (limit.algorithm) {
     case RateAlgorithm::kGcra:
       return gcra::Refund(limit, state, now, cost);
@@ -60,7 +60,7 @@ bool Refund(const RateLimit &limit, RateState *state, int64_t now, int64_t cost)
   }
 }
 
-int64_t ForgetAt(const RateLimit &limit, const RateState &state) {
+int64_t ForgetAt(const RateLimit& limit, const RateState& state) {
   // A sliding window weighs in the next one, too.
   return limit.algorithm == RateAlgorithm::kSlidingWindow ? state.time + limit.period : state.time;
 }

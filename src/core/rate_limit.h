@@ -50,12 +50,12 @@ Result<RateLimit> MakeRateLimit(RateAlgorithm algorithm, int64_t quota, int64_t 
 // brings the state up to date. The state is worth storing where decision.store says so; a refusal stores
 // nothing, unless a state that no history under this limit explains (the limit was changed, the clock ran
 // ahead and was set back) had to be clamped to what the limit allows at most.
-RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64_t cost);
+RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost);
 
 // Takes `cost` back, at most until all of it remains. Returns whether the state has changed.
-bool Refund(const RateLimit &limit, RateState *state, int64_t now, int64_t cost);
+bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost);
 
 // When a state says nothing any more: the key may be forgotten.
-int64_t ForgetAt(const RateLimit &limit, const RateState &state);
+int64_t ForgetAt(const RateLimit& limit, const RateState& state);
 
 }  // namespace prm

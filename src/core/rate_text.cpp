@@ -43,7 +43,7 @@ class Scanner {
   bool AtEnd() const { return text_.empty(); }
   bool AtDigit() const { return !text_.empty() && IsDigit(text_.front()); }
 
-  bool Number(int64_t *number) {
+  bool Number(int64_t* number) {
     const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), *number);
     if (error != std::errc() || !AtDigit()) return false;
     Advance(static_cast<size_t>(end - text_.data()));
@@ -85,7 +85,7 @@ int64_t UnitNamed(std::string_view word) {
   return 0;
 }
 
-bool ParseItem(std::string_view text, RateText *rate) {
+bool ParseItem(std::string_view text, RateText* rate) {
   Scanner scanner(text);
   int64_t count = 1;
   if (!scanner.Number(&rate->quota) || rate->quota < 1) return false;

@@ -11,7 +11,7 @@ namespace prm {
 struct RateText {
   int64_t quota;
   int64_t period;  // nanoseconds
-  bool operator==(const RateText &other) const { return quota == other.quota && period == other.period; }
+  bool operator==(const RateText& other) const { return quota == other.quota && period == other.period; }
 };
 
 // The grammar: items separated by ";" or ","; an item is a number, "/" or "per", an optional number, and a

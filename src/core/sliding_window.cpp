@@ -8,20 +8,20 @@ namespace {
 using int128 = __int128;
 
 // What `count` of a window weighs when `left` of the one after it is left: rounded down.
-int64_t Weight(const RateLimit &limit, int64_t count, int64_t left) {
+int64_t Weight(const RateLimit& limit, int64_t count, int64_t left) {
   if (count == 0) return 0;
   return static_cast<int64_t>(int128{count} * std::min(left, limit.period) / limit.period);
 }
 
 // The longest that may be left of the window after it, so that `count` weighs no more than `room`.
-int64_t LeftFor(const RateLimit &limit, int64_t count, int64_t room) {
+int64_t LeftFor(const RateLimit& limit, int64_t count, int64_t room) {
   const int128 left = (int128{room + 1} * limit.period + count - 1) / count - 1;
   return static_cast<int64_t>(std::min<int128>(left, limit.period));
 }
 
 // Brings the state to the window that `now` is in, and returns whether it had to be clamped. A clock that
 // steps back by at most a window stays at the start of the later one: *now is moved there.
-bool Advance(const RateLimit &limit, RateState *state, int64_t *now) {
+bool Advance(const RateLimit& limit, RateState* state, int64_t* now) {
   const int64_t start = *now - *now % limit.period;
   const int64_t end = start + limit.period;
   if (state->time > end) {
@@ -43,7 +43,7 @@ bool Advance(const RateLimit &limit, RateState *state, int64_t *now) {
 
 }  // namespace
 
-RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   RateDecision decision;
   const int64_t asked_at = now;
   decision.store = Advance(limit, state, &now);
@@ -71,7 +71,7 @@ RateDecision Decide(const RateLimit &limit, RateState *state, int64_t now, int64
   return decision;
 }
 
-bool Refund(const RateLimit &limit, RateState *state, int64_t now, int64_t cost) {
+bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   Advance(limit, state, &now);
   if (cost == 0 || (state->count == 0 && state->previous == 0)) return false;
   const int64_t from_current = std::min(cost, state->count);
