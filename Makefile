@@ -50,12 +50,11 @@ print-compile:
 
 .PHONY: print-compile
 
-# Medians beside COPY and a script, on servers of its own; not a test.
+# Medians beside what does the same elsewhere, on servers of their own; not tests.
 bench:
 	test/bench/run $(BENCH_OPTIONS)
-.PHONY: bench
-
-# Sweeps beside plain DELETE.
 bench-expiry:
 	test/bench/expiry $(BENCH_OPTIONS)
-.PHONY: bench-expiry
+bench-ratelimit:
+	test/bench/ratelimit $(BENCH_OPTIONS)
+.PHONY: bench bench-expiry bench-ratelimit

@@ -1,6 +1,9 @@
 #include "pg/entry.h"
 #include "pg/settings.h"
 #include "pg/shared_memory.h"
+#include "ratelimit/attempt_queue.h"
+#include "ratelimit/lockout_table.h"
+#include "ratelimit/memory.h"
 #include "worker/preload.h"
 
 extern "C" {
@@ -9,14 +12,16 @@ PG_MODULE_MAGIC_EXT(.name = "pg_redis_migrate", .version = PRM_VERSION);
 
 namespace {
 
-prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area};
+prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area, &prm::ratelimit::memory_area,
+                                             &prm::lockout::lockout_area, &prm::lockout::attempt_area};
+
+void Init() {
+  prm::pg::settings::Define();
+  if (!process_shared_preload_libraries_in_progress) return;
+  prm::pg::RequestSharedAreas(kSharedAreas, std::size(kSharedAreas));
+  prm::worker::Preload();
+}
 
 }  // namespace
 
-void _PG_init(void) {
-  prm::pg::Enter(&prm::pg::settings::Define);
-  if (process_shared_preload_libraries_in_progress) {
-    prm::pg::RequestSharedAreas(kSharedAreas, std::size(kSharedAreas));
-    prm::pg::Enter(&prm::worker::Preload);
-  }
-}
+void _PG_init(void) { prm::pg::Enter(&Init); }

@@ -13,6 +13,8 @@ extern int reconnect_timeout_ms;  // how long a run tries to get a lost connecti
 extern int max_workers;           // background workers at a time, launcher and schedulers aside
 extern char *databases;           // names of databases whose work is resumed and scheduled
 extern int history_retention_s;   // how long the history of sweeps and refreshes is kept, in seconds
+extern int rate_limit_memory_kb;         // shared memory for rate limits, in kB; fixed while the server runs
+extern int rate_limit_save_interval_ms;  // between saves of that memory; 0: only at shutdown
 
 // Defines them; called once, from _PG_init.
 void Define();
