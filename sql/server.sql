@@ -28,6 +28,18 @@ SELECT refused($$ALTER SERVER good OPTIONS (SET port '-1')$$);
 SELECT refused($$CREATE USER MAPPING FOR CURRENT_USER SERVER defaults OPTIONS (host 'x')$$);
 SELECT refused($$CREATE USER MAPPING FOR CURRENT_USER SERVER defaults OPTIONS (user 'x')$$);
 SELECT refused($$ALTER FOREIGN DATA WRAPPER redis_migrate OPTIONS (host 'x')$$);
+-- What would look like protection and is none.
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'yes')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (ca_file '/etc/ca.crt')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'require', ca_file '/etc/ca.crt')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'off', tls_server_name 'redis.example')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'on', host '/run/redis.sock')$$);
+SELECT refused($$CREATE USER MAPPING FOR CURRENT_USER SERVER defaults OPTIONS (tls_cert '/etc/client.crt')$$);
+CREATE SERVER secure FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'on', ca_file '/etc/ca.crt', tls_server_name 'redis.example');
+CREATE USER MAPPING FOR CURRENT_USER SERVER secure OPTIONS (tls_cert '/etc/client.pem', tls_key '/etc/client.pem');
+SELECT refused($$ALTER SERVER secure OPTIONS (SET tls 'require')$$);
+ALTER SERVER secure OPTIONS (SET tls 'verify-ca');
+DROP SERVER secure CASCADE;
 SELECT refused($$CREATE FOREIGN TABLE f (a int) SERVER good OPTIONS (key 'x')$$);
 SELECT refused($$CREATE FOREIGN TABLE f (a int) SERVER good$$);
 
@@ -63,6 +75,7 @@ GRANT USAGE ON FOREIGN SERVER shop TO regress_prm_alice;
 \echo == files of the server need pg_read_server_files, when the option is set and when it is used
 SET ROLE regress_prm_alice;
 SELECT refused($$CREATE USER MAPPING FOR regress_prm_alice SERVER shop OPTIONS (password_file '/etc/passwd')$$);
+SELECT refused($$CREATE USER MAPPING FOR regress_prm_alice SERVER shop OPTIONS (tls_cert '/etc/a.pem', tls_key '/etc/a.pem')$$);
 RESET ROLE;
 CREATE USER MAPPING FOR regress_prm_alice SERVER shop OPTIONS (password_file '/nonexistent/password');
 SET ROLE regress_prm_alice;

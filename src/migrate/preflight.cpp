@@ -52,7 +52,8 @@ class Preflight {
       return false;
     }
     connection_ = std::move(connection.value());
-    Add("reachable", CheckStatus::kOk, "connected to " + connection_->address());
+    Add("reachable", CheckStatus::kOk,
+        "connected to " + connection_->address() + ", " + connection_->encryption());
     return true;
   }
 

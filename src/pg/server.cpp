@@ -12,7 +12,7 @@ namespace {
 
 constexpr char kWrapper[] = "redis_migrate";
 
-enum class OptionKind { kText, kPort, kSeconds, kFile };
+enum class OptionKind { kText, kPort, kSeconds, kFile, kTls };
 
 struct OptionRule {
   const char *name;
@@ -23,11 +23,16 @@ struct OptionRule {
 constexpr OptionRule kRules[] = {
     {"host", ForeignServerRelationId, OptionKind::kText},
     {"port", ForeignServerRelationId, OptionKind::kPort},
+    {"tls", ForeignServerRelationId, OptionKind::kTls},
+    {"ca_file", ForeignServerRelationId, OptionKind::kFile},
+    {"tls_server_name", ForeignServerRelationId, OptionKind::kText},
     {"connect_timeout", ForeignServerRelationId, OptionKind::kSeconds},
     {"command_timeout", ForeignServerRelationId, OptionKind::kSeconds},
     {"username", UserMappingRelationId, OptionKind::kText},
     {"password", UserMappingRelationId, OptionKind::kText},
     {"password_file", UserMappingRelationId, OptionKind::kFile},
+    {"tls_cert", UserMappingRelationId, OptionKind::kFile},
+    {"tls_key", UserMappingRelationId, OptionKind::kFile},
 };
 
 const char *CatalogName(Oid catalog) {
@@ -59,6 +64,14 @@ std::optional<long> WholeNumber(const std::string &text, long least, long most) 
   return number;
 }
 
+std::optional<redis::TlsMode> ParseTlsMode(const std::string &text) {
+  if (text == "off") return redis::TlsMode::kOff;
+  if (text == "require") return redis::TlsMode::kRequire;
+  if (text == "verify-ca") return redis::TlsMode::kVerifyCa;
+  if (text == "verify-full" || text == "on") return redis::TlsMode::kVerifyFull;
+  return std::nullopt;
+}
+
 bool MayReadServerFiles(Oid user) {
   return Call([&] { return has_privs_of_role(user, ROLE_PG_READ_SERVER_FILES); });
 }
@@ -78,6 +91,9 @@ void CheckOption(const std::string &name, const std::string &value, Oid catalog)
   if (rule->kind == OptionKind::kSeconds && !WholeNumber(value, 1, 86400))
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   name + " \"" + value + "\" is not a whole number of seconds from 1 to 86400");
+  if (rule->kind == OptionKind::kTls && !ParseTlsMode(value))
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "tls \"" + value + "\" is not valid", "",
+                  "It is off, require, verify-ca, verify-full, or on, which is verify-full.");
   if (rule->kind == OptionKind::kFile && !MayReadServerFiles(GetUserId()))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"" + name + "\"",
                   "The option names a file on the server.",
@@ -100,13 +116,35 @@ std::string Lookup(const Options &options, const char *name) {
   return found == options.end() ? std::string() : found->second;
 }
 
-// The first line of a file on the server. The user who set the option was checked; the user who uses it is,
-// too.
-std::string ReadPasswordFile(const std::string &path, Oid user) {
+// What one option alone does not show. `options` are all of the object.
+void CheckTogether(const Options &options, Oid catalog) {
+  const auto refuse = [](const std::string &message, const std::string &hint) {
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, message, "", hint);
+  };
+  if (catalog == UserMappingRelationId && options.count("tls_cert") != options.count("tls_key"))
+    refuse("tls_cert and tls_key belong together", "Both may name the same file.");
+  if (catalog != ForeignServerRelationId) return;
+  const redis::TlsMode tls = options.count("tls") ? *ParseTlsMode(options.at("tls")) : redis::TlsMode::kOff;
+  // Options that would do nothing look like protection that is not there.
+  if (options.count("ca_file") && (tls == redis::TlsMode::kOff || tls == redis::TlsMode::kRequire))
+    refuse("ca_file needs tls 'verify-ca' or 'verify-full'", "Add tls 'on', or drop ca_file.");
+  if (options.count("tls_server_name") && tls == redis::TlsMode::kOff)
+    refuse("tls_server_name needs tls", "Add tls 'on', or drop tls_server_name.");
+  if (tls != redis::TlsMode::kOff && options.count("host") && options.at("host").front() == '/')
+    refuse("a unix socket has no tls", "Drop tls, or set host and port.");
+}
+
+// The user who set the option was checked; the user who uses it is, too.
+void CheckMayUseFile(const char *option, Oid user) {
   if (!MayReadServerFiles(user))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
-                  "permission denied to read the password_file of the user mapping", "",
+                  std::string("permission denied to read the ") + option + " of the user mapping", "",
                   "Only roles with the privileges of pg_read_server_files may use it.");
+}
+
+// The first line of a file on the server.
+std::string ReadPasswordFile(const std::string &path, Oid user) {
+  CheckMayUseFile("password_file", user);
   std::unique_ptr<FILE, int (*)(FILE *)> file(fopen(path.c_str(), "r"), fclose);
   char line[1024];
   if (file == nullptr || fgets(line, sizeof line, file.get()) == nullptr)
@@ -159,6 +197,9 @@ redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user)
   options.host = where.count("host") ? where["host"] : "localhost";
   if (where.count("port")) options.port = static_cast<int>(*WholeNumber(where["port"], 1, 65535));
   if (options.host.front() == '/') options.unix_path = options.host;  // as libpq does
+  if (where.count("tls")) options.tls.mode = *ParseTlsMode(where["tls"]);
+  options.tls.ca_file = Lookup(where, "ca_file");
+  options.tls.server_name = Lookup(where, "tls_server_name");
   options.connect_timeout_ms = where.count("connect_timeout")
                                    ? *WholeNumber(where["connect_timeout"], 1, 86400) * 1000
                                    : settings::connect_timeout_ms;
@@ -168,6 +209,11 @@ redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user)
   options.username = Lookup(who, "username");
   options.password = Lookup(who, "password");
   if (who.count("password_file")) options.password = ReadPasswordFile(who["password_file"], user);
+  if (who.count("tls_cert")) {
+    CheckMayUseFile("tls_cert", user);
+    options.tls.certificate_file = Lookup(who, "tls_cert");
+    options.tls.key_file = Lookup(who, "tls_key");
+  }
   return options;
 }
 
@@ -186,6 +232,8 @@ PRM_FUNCTION(fdw_validator) {
   if (catalog == ForeignTableRelationId)
     throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "foreign tables on a redis_migrate server are not supported",
                   "", "Use redis_migrate.add_mapping to move keys into an ordinary table.");
-  for (const auto &[name, value] : ReadOptions(definitions)) CheckOption(name, value, catalog);
+  const Options options = ReadOptions(definitions);
+  for (const auto &[name, value] : options) CheckOption(name, value, catalog);
+  CheckTogether(options, catalog);
   PG_RETURN_VOID();
 }

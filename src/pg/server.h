@@ -9,7 +9,7 @@ namespace prm::pg {
 
 // Resolves a server and the user mapping of `user` (or PUBLIC's) into connection options.
 // Errors: 42704 no such server, or one of another wrapper; 42501 no USAGE on it or no right to read
-// password_file; 42704 no user mapping is not an error: a Redis may ask for no credentials.
+// the files of the user mapping; 42704 no user mapping is not an error: a Redis may ask for no credentials.
 redis::ConnectionOptions ServerOptions(const std::string &server, Oid user);
 
 // Opens a connection with the options of a server, waiting interruptibly. Errors: those of ServerOptions,

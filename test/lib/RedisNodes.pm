@@ -1,0 +1,87 @@
+# Redis servers that are more than one process, or that are hard to reach: TLS.
+#
+#   use RedisNodes;
+#   my $certificates = make_certificates();
+#   $certificates->make('server', names => 'IP:127.0.0.1');          # $certificates->crt('server'), ->key('server')
+#   my $redis = start_tls_redis($certificates, 'server', clients => 'yes');    # $redis->tls_port
+
+package RedisNodes;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmTest;
+
+our @EXPORT = qw(make_certificates start_tls_redis);
+
+# An authority "ca" and its certificates, made by the openssl command.
+sub make_certificates { return RedisNodes::Certificates->new; }
+
+# A Redis with a port for TLS beside the plain one, with the certificate of that name. Options:
+#   clients => 'yes'  whether clients must show a certificate: yes, no, optional
+sub start_tls_redis
+{
+    my ($certificates, $name, %options) = @_;
+    my $port = PostgreSQL::Test::Cluster::get_free_port();
+    my $redis = start_redis(
+        args => [
+            '--tls-port', $port, '--tls-cert-file', $certificates->crt($name), '--tls-key-file', $certificates->key($name),
+            '--tls-ca-cert-file', $certificates->crt('ca'), '--tls-auth-clients', $options{clients} // 'no' ]);
+    $redis->{tls_port} = $port;
+    return $redis;
+}
+
+package RedisNodes::Certificates;
+
+use strict;
+use warnings;
+
+use IPC::Run ();
+
+sub new
+{
+    my ($class) = @_;
+    my $self = bless { directory => PostgreSQL::Test::Utils::tempdir_short() }, $class;
+    $self->make_authority('ca');
+    return $self;
+}
+
+sub crt { my ($self, $name) = @_; return "$self->{directory}/$name.crt"; }
+sub key { my ($self, $name) = @_; return "$self->{directory}/$name.key"; }
+
+sub make_authority
+{
+    my ($self, $name) = @_;
+    return $self->_openssl('req', '-x509', _new_key(), '-keyout', $self->key($name), '-out', $self->crt($name),
+        '-subj', "/CN=Authority $name", '-days', 2);
+}
+
+# Subject CN=$name. Options:
+#   names => 'DNS:localhost,IP:127.0.0.1'
+#   authority => 'ca'
+#   days => 2          how long it is valid; a negative number makes one that has expired
+sub make
+{
+    my ($self, $name, %options) = @_;
+    my $request = "$self->{directory}/$name.csr";
+    my $authority = $options{authority} // 'ca';
+    $self->_openssl('req', _new_key(), '-keyout', $self->key($name), '-out', $request, '-subj', "/CN=$name",
+        defined $options{names} ? ('-addext', "subjectAltName=$options{names}") : ());
+    return $self->_openssl('x509', '-req', '-in', $request, '-CA', $self->crt($authority), '-CAkey', $self->key($authority),
+        '-CAcreateserial', '-copy_extensions', 'copyall', '-days', $options{days} // 2, '-out', $self->crt($name));
+}
+
+sub _new_key { return ('-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'); }
+
+sub _openssl
+{
+    my ($self, @arguments) = @_;
+    my $out = '';
+    IPC::Run::run([ 'openssl', @arguments ], '<', \undef, '>&', \$out) or die "openssl @arguments: $out\n";
+    return;
+}
+
+1;
