@@ -79,7 +79,8 @@ void OpenSource::Open(const std::string &position) {
     auto begun = source::ScanPosition::Parse(position);
     if (begun.ok()) options.databases.push_back(begun.value().db);
   } else {
-    if (info.error().code != ErrorCode::kPermissionDenied) throw pg::Failure(info.error());
+    if (info.error().code != ErrorCode::kPermissionDenied && info.error().code != ErrorCode::kServerError)
+      throw pg::Failure(info.error());
     if (!migration_.databases)
       throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
                         "Redis at " + connection.address() + " does not say which databases have keys",
