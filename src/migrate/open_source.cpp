@@ -14,8 +14,16 @@ namespace {
 // about a millisecond.
 constexpr int kLargestScanCount = 5000;
 
+constexpr long kPagesPerSecond = 20;
+
 constexpr long kFirstRetryMs = 200;
 constexpr long kLongestRetryMs = 3000;
+
+// Between half of the pause and all of it, so that many sessions do not come back at the same moment.
+long WithJitter(long pause_ms) {
+  return pause_ms -
+         static_cast<long>(pg_prng_uint64_range(&pg_global_prng_state, 0, static_cast<uint64>(pause_ms / 2)));
+}
 
 bool MayComeBack(ErrorCode code) {
   return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
@@ -96,6 +104,13 @@ void OpenSource::Open(const std::string &position) {
   options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
+  // Under a ceiling pages are small, so that the load is even, and a batch is about a second's worth.
+  options.max_rate = connection_->deployment().max_rate;
+  if (options.max_rate > 0) {
+    options.scan_count = std::min(options.scan_count, std::max(options.max_rate / kPagesPerSecond, 1L));
+    options.batch_keys = std::min(
+        options.batch_keys, static_cast<size_t>(std::max(options.max_rate, 2 * options.scan_count + 16)));
+  }
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
   auto scan = pg::ValueOrThrow(source::ScanSource::Open(connection, options, filter_, position));
   restarted_ = restarted_ || scan->restarted();
@@ -129,7 +144,7 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
     if (TimestampDifferenceMilliseconds(lost_since, now) >= settings::reconnect_timeout_ms)
       throw pg::Failure(failure->sqlstate(), failure->message(), failure->detail(),
                         "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
-    pg::Sleep(pause);
+    pg::Sleep(WithJitter(pause));
   }
 }
 

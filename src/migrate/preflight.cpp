@@ -42,7 +42,7 @@ class Preflight {
 
   // An unreachable server is an answer here, not an error; a wrong server name is an error.
   bool Connect(const std::string &server) {
-    redis::ConnectionOptions options = pg::ServerOptions(server, GetUserId());
+    const redis::ConnectionOptions options = pg::ServerOptions(server, GetUserId()).connection;
     username_ = options.username.empty() ? "default" : options.username;
     auto connection = redis::Connection::Open(options, waiter_);
     if (!connection.ok()) {

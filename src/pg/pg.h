@@ -40,6 +40,7 @@ extern "C" {
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"

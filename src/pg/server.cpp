@@ -11,8 +11,9 @@ namespace prm::pg {
 namespace {
 
 constexpr char kWrapper[] = "redis_migrate";
+constexpr long kMostKeysPerSecond = 100000000;
 
-enum class OptionKind { kText, kPort, kSeconds, kFile, kTls };
+enum class OptionKind { kText, kPort, kSeconds, kFile, kTls, kRate };
 
 struct OptionRule {
   const char *name;
@@ -26,6 +27,7 @@ constexpr OptionRule kRules[] = {
     {"tls", ForeignServerRelationId, OptionKind::kTls},
     {"ca_file", ForeignServerRelationId, OptionKind::kFile},
     {"tls_server_name", ForeignServerRelationId, OptionKind::kText},
+    {"max_rate", ForeignServerRelationId, OptionKind::kRate},
     {"connect_timeout", ForeignServerRelationId, OptionKind::kSeconds},
     {"command_timeout", ForeignServerRelationId, OptionKind::kSeconds},
     {"username", UserMappingRelationId, OptionKind::kText},
@@ -91,10 +93,15 @@ void CheckOption(const std::string &name, const std::string &value, Oid catalog)
   if (rule->kind == OptionKind::kSeconds && !WholeNumber(value, 1, 86400))
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   name + " \"" + value + "\" is not a whole number of seconds from 1 to 86400");
+  if (rule->kind == OptionKind::kRate && !WholeNumber(value, 1, kMostKeysPerSecond))
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  name + " \"" + value + "\" is not a whole number of keys " + "per second from 1 to " +
+                      std::to_string(kMostKeysPerSecond));
   if (rule->kind == OptionKind::kTls && !ParseTlsMode(value))
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "tls \"" + value + "\" is not valid", "",
                   "It is off, require, verify-ca, verify-full, or on, which is verify-full.");
-  if (rule->kind == OptionKind::kFile && !MayReadServerFiles(GetUserId()))
+  const bool is_unix_socket = name == "host" && value.front() == '/';
+  if ((rule->kind == OptionKind::kFile || is_unix_socket) && !MayReadServerFiles(GetUserId()))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"" + name + "\"",
                   "The option names a file on the server.",
                   "Only roles with the privileges of pg_read_server_files may set it.");
@@ -173,7 +180,7 @@ Options UserMappingOptions(Oid user, Oid server) {
 
 }  // namespace
 
-redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user) {
+redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   ForeignServer *server = Call([&] { return GetForeignServerByName(server_name.c_str(), true); });
   if (server == nullptr)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "server \"" + server_name + "\" does not exist", "",
@@ -193,7 +200,9 @@ redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user)
 
   Options where = ReadOptions(server->options);
   Options who = UserMappingOptions(user, server->serverid);
-  redis::ConnectionOptions options;
+  redis::Deployment deployment;
+  if (where.count("max_rate")) deployment.max_rate = *WholeNumber(where["max_rate"], 1, kMostKeysPerSecond);
+  redis::ConnectionOptions &options = deployment.connection;
   options.host = where.count("host") ? where["host"] : "localhost";
   if (where.count("port")) options.port = static_cast<int>(*WholeNumber(where["port"], 1, 65535));
   if (options.host.front() == '/') options.unix_path = options.host;  // as libpq does
@@ -214,11 +223,12 @@ redis::ConnectionOptions ServerOptions(const std::string &server_name, Oid user)
     options.tls.certificate_file = Lookup(who, "tls_cert");
     options.tls.key_file = Lookup(who, "tls_key");
   }
-  return options;
+  return deployment;
 }
 
 ServerConnection::ServerConnection(const std::string &server, Oid user)
-    : connection_(ValueOrThrow(redis::Connection::Open(ServerOptions(server, user), waiter_))) {}
+    : deployment_(ServerOptions(server, user)),
+      connection_(ValueOrThrow(redis::Connection::Open(deployment_.connection, waiter_))) {}
 
 }  // namespace prm::pg
 

@@ -69,6 +69,9 @@ class Connection {
   // MASTERDOWN, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. Anything else: kServerError.
   Error ToError(const Reply& reply) const;
 
+  // What it waits with.
+  Waiter& waiter() const { return waiter_; }
+
   // Commands appended whose replies have not been received.
   size_t pending() const { return names_.size(); }
 
