@@ -130,9 +130,12 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
         return true;
       }
       auto next = source_->Next(batch);
-      if (next.ok()) return next.value();
-      if (!MayComeBack(next.error().code)) throw pg::Failure(next.error());
-      failure.emplace(next.error());
+      const bool at_end = next.ok() && !next.value();
+      const Status current = at_end && connection_ ? connection_->CheckStillCurrent() : Status();
+      if (next.ok() && current.ok()) return next.value();
+      const Error &error = next.ok() ? current.error() : next.error();
+      if (!MayComeBack(error.code)) throw pg::Failure(error);
+      failure.emplace(error);
     } catch (const pg::Failure &error) {
       if (source_ != nullptr || !MayComeBack(error.sqlstate())) throw;
       failure.emplace(error);

@@ -42,9 +42,9 @@ class Preflight {
 
   // An unreachable server is an answer here, not an error; a wrong server name is an error.
   bool Connect(const std::string &server) {
-    const redis::ConnectionOptions options = pg::ServerOptions(server, GetUserId()).connection;
-    username_ = options.username.empty() ? "default" : options.username;
-    auto connection = redis::Connection::Open(options, waiter_);
+    const redis::Deployment deployment = pg::ServerOptions(server, GetUserId());
+    username_ = deployment.connection.username.empty() ? "default" : deployment.connection.username;
+    auto connection = redis::OpenServer(deployment, waiter_);
     if (!connection.ok()) {
       const Error &error = connection.error();
       Add("reachable", CheckStatus::kFail,

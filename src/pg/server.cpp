@@ -12,8 +12,9 @@ namespace {
 
 constexpr char kWrapper[] = "redis_migrate";
 constexpr long kMostKeysPerSecond = 100000000;
+constexpr int kSentinelPort = 26379;
 
-enum class OptionKind { kText, kPort, kSeconds, kFile, kTls, kRate };
+enum class OptionKind { kText, kPort, kSeconds, kFile, kTls, kRate, kEndpoints, kSwitch, kReadFrom };
 
 struct OptionRule {
   const char *name;
@@ -27,12 +28,18 @@ constexpr OptionRule kRules[] = {
     {"tls", ForeignServerRelationId, OptionKind::kTls},
     {"ca_file", ForeignServerRelationId, OptionKind::kFile},
     {"tls_server_name", ForeignServerRelationId, OptionKind::kText},
+    {"sentinel_master", ForeignServerRelationId, OptionKind::kText},
+    {"sentinels", ForeignServerRelationId, OptionKind::kEndpoints},
+    {"read_from", ForeignServerRelationId, OptionKind::kReadFrom},
+    {"stale_replica", ForeignServerRelationId, OptionKind::kSwitch},
     {"max_rate", ForeignServerRelationId, OptionKind::kRate},
     {"connect_timeout", ForeignServerRelationId, OptionKind::kSeconds},
     {"command_timeout", ForeignServerRelationId, OptionKind::kSeconds},
     {"username", UserMappingRelationId, OptionKind::kText},
     {"password", UserMappingRelationId, OptionKind::kText},
     {"password_file", UserMappingRelationId, OptionKind::kFile},
+    {"sentinel_username", UserMappingRelationId, OptionKind::kText},
+    {"sentinel_password", UserMappingRelationId, OptionKind::kText},
     {"tls_cert", UserMappingRelationId, OptionKind::kFile},
     {"tls_key", UserMappingRelationId, OptionKind::kFile},
 };
@@ -93,6 +100,11 @@ void CheckOption(const std::string &name, const std::string &value, Oid catalog)
   if (rule->kind == OptionKind::kSeconds && !WholeNumber(value, 1, 86400))
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   name + " \"" + value + "\" is not a whole number of seconds from 1 to 86400");
+  if (rule->kind == OptionKind::kEndpoints) ValueOrThrow(redis::ParseEndpoints(value, kSentinelPort));
+  if (rule->kind == OptionKind::kSwitch && value != "on" && value != "off")
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, name + " \"" + value + "\" is not on or off");
+  if (rule->kind == OptionKind::kReadFrom && value != "master" && value != "replica")
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, name + " \"" + value + "\" is not master or replica");
   if (rule->kind == OptionKind::kRate && !WholeNumber(value, 1, kMostKeysPerSecond))
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   name + " \"" + value + "\" is not a whole number of keys " + "per second from 1 to " +
@@ -137,6 +149,12 @@ void CheckTogether(const Options &options, Oid catalog) {
     refuse("ca_file needs tls 'verify-ca' or 'verify-full'", "Add tls 'on', or drop ca_file.");
   if (options.count("tls_server_name") && tls == redis::TlsMode::kOff)
     refuse("tls_server_name needs tls", "Add tls 'on', or drop tls_server_name.");
+  if (options.count("sentinels") != options.count("sentinel_master"))
+    refuse(
+        "sentinels and sentinel_master belong together",
+        "sentinels: 'host:port, host:port'; sentinel_master: the name of the master in their configuration.");
+  if (options.count("sentinels") && (options.count("host") || options.count("port")))
+    refuse("the Sentinels say which host and port to read", "Drop host and port, or sentinels.");
   if (tls != redis::TlsMode::kOff && options.count("host") && options.at("host").front() == '/')
     refuse("a unix socket has no tls", "Drop tls, or set host and port.");
 }
@@ -201,6 +219,15 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   Options where = ReadOptions(server->options);
   Options who = UserMappingOptions(user, server->serverid);
   redis::Deployment deployment;
+  deployment.sentinel_master = Lookup(where, "sentinel_master");
+  if (where.count("sentinels"))
+    deployment.sentinels = ValueOrThrow(redis::ParseEndpoints(where["sentinels"], kSentinelPort));
+  deployment.sentinel_username = Lookup(who, "sentinel_username");
+  deployment.sentinel_password = Lookup(who, "sentinel_password");
+  if (where.count("read_from"))
+    deployment.read_from =
+        where["read_from"] == "replica" ? redis::ReadFrom::kReplica : redis::ReadFrom::kMaster;
+  deployment.stale_replica = Lookup(where, "stale_replica") == "on";
   if (where.count("max_rate")) deployment.max_rate = *WholeNumber(where["max_rate"], 1, kMostKeysPerSecond);
   redis::ConnectionOptions &options = deployment.connection;
   options.host = where.count("host") ? where["host"] : "localhost";
@@ -228,7 +255,7 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
 
 ServerConnection::ServerConnection(const std::string &server, Oid user)
     : deployment_(ServerOptions(server, user)),
-      connection_(ValueOrThrow(redis::Connection::Open(deployment_.connection, waiter_))) {}
+      connection_(ValueOrThrow(redis::OpenServer(deployment_, waiter_))) {}
 
 }  // namespace prm::pg
 

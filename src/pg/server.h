@@ -20,6 +20,8 @@ class ServerConnection {
   redis::Connection &operator*() { return *connection_; }
   redis::Connection *operator->() { return connection_.get(); }
   const redis::Deployment &deployment() const { return deployment_; }
+  // See redis::CheckStillCurrent.
+  Status CheckStillCurrent() { return redis::CheckStillCurrent(deployment_, *connection_, waiter_); }
 
  private:
   redis::Deployment deployment_;

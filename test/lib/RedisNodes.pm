@@ -3,7 +3,9 @@
 #   use RedisNodes;
 #   my $certificates = make_certificates();
 #   $certificates->make('server', names => 'IP:127.0.0.1');          # $certificates->crt('server'), ->key('server')
-#   my $redis = start_tls_redis($certificates, 'server', clients => 'yes');    # $redis->tls_port
+#   my $redis = start_tls_redis($certificates, 'server', clients => 'yes');    # $redis->{tls_port}
+#   my $replica = start_replica($redis);
+#   my @sentinels = start_sentinels($redis, 'shop', count => 3);               # ports
 
 package RedisNodes;
 
@@ -11,11 +13,14 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use POSIX ();
 use PrmTest;
+use PrmTools;
 
-our @EXPORT = qw(make_certificates start_tls_redis);
+our @EXPORT = qw(make_certificates start_tls_redis start_replica start_sentinels);
 
 # An authority "ca" and its certificates, made by the openssl command.
 sub make_certificates { return RedisNodes::Certificates->new; }
@@ -32,6 +37,67 @@ sub start_tls_redis
             '--tls-ca-cert-file', $certificates->crt('ca'), '--tls-auth-clients', $options{clients} // 'no' ]);
     $redis->{tls_port} = $port;
     return $redis;
+}
+
+# A replica of a server, in step with it.
+sub start_replica
+{
+    my ($master, %options) = @_;
+    my $replica = start_redis(args => [ '--replicaof', '127.0.0.1', $master->port, @{ $options{args} // [] } ]);
+    wait_until('the replica', sub { $replica->cli('INFO', 'replication') =~ /master_link_status:up/ });
+    return $replica;
+}
+
+# Sentinels that watch a master and know each other; returns their ports. Options:
+#   count => 3
+#   password => ''  that they ask for
+#   replicas => 2   how many replicas they must have found
+my @sentinels;
+
+sub start_sentinels
+{
+    my ($master, $name, %options) = @_;
+    my $count = $options{count} // 3;
+    my $quorum = int($count / 2) + 1;
+    my @ports;
+    for (1 .. $count)
+    {
+        my $port = PostgreSQL::Test::Cluster::get_free_port();
+        my $directory = PostgreSQL::Test::Utils::tempdir_short();
+        my $lines = "port $port\nbind 127.0.0.1\ndir $directory\nlogfile $directory/sentinel.log\n"
+          . "sentinel monitor $name 127.0.0.1 " . $master->port . " $quorum\n"
+          . "sentinel down-after-milliseconds $name 400\nsentinel failover-timeout $name 4000\n";
+        $lines .= "requirepass $options{password}\nsentinel sentinel-pass $options{password}\n" if defined $options{password};
+        append_to_file("$directory/sentinel.conf", $lines);
+        my $pid = fork() // die "fork: $!\n";
+        if ($pid == 0) { exec('redis-server', "$directory/sentinel.conf", '--sentinel') or POSIX::_exit(127); }
+        push @sentinels, { pid => $pid, owner => $$ };
+        push @ports, $port;
+    }
+    my @auth = defined $options{password} ? ('--no-auth-warning', '-a', $options{password}) : ();
+    for my $port (@ports)
+    {
+        wait_until("the Sentinel at $port", sub {
+            my $out = '';
+            IPC::Run::run([ 'redis-cli', '-p', $port, @auth, 'SENTINEL', 'MASTER', $name ], '<', \undef, '>', \$out, '2>&1');
+            my %fields = split /\n/, $out;
+            return ($fields{'num-other-sentinels'} // -1) == $count - 1
+              && ($fields{'num-slaves'} // -1) == ($options{replicas} // 2);
+        });
+    }
+    return @ports;
+}
+
+END
+{
+    my $status = $?;
+    for my $sentinel (@sentinels)
+    {
+        next if $sentinel->{owner} != $$;
+        kill 'KILL', $sentinel->{pid};
+        waitpid $sentinel->{pid}, 0;
+    }
+    $? = $status;
 }
 
 package RedisNodes::Certificates;
