@@ -12,6 +12,7 @@ namespace {
 
 constexpr char kWrapper[] = "redis_migrate";
 constexpr long kMostKeysPerSecond = 100000000;
+constexpr int kRedisPort = 6379;
 constexpr int kSentinelPort = 26379;
 
 enum class OptionKind { kText, kPort, kSeconds, kFile, kTls, kRate, kEndpoints, kSwitch, kReadFrom };
@@ -28,6 +29,7 @@ constexpr OptionRule kRules[] = {
     {"tls", ForeignServerRelationId, OptionKind::kTls},
     {"ca_file", ForeignServerRelationId, OptionKind::kFile},
     {"tls_server_name", ForeignServerRelationId, OptionKind::kText},
+    {"cluster", ForeignServerRelationId, OptionKind::kSwitch},
     {"sentinel_master", ForeignServerRelationId, OptionKind::kText},
     {"sentinels", ForeignServerRelationId, OptionKind::kEndpoints},
     {"read_from", ForeignServerRelationId, OptionKind::kReadFrom},
@@ -149,6 +151,13 @@ void CheckTogether(const Options &options, Oid catalog) {
     refuse("ca_file needs tls 'verify-ca' or 'verify-full'", "Add tls 'on', or drop ca_file.");
   if (options.count("tls_server_name") && tls == redis::TlsMode::kOff)
     refuse("tls_server_name needs tls", "Add tls 'on', or drop tls_server_name.");
+  const bool is_cluster = options.count("cluster") && options.at("cluster") == "on";
+  if (is_cluster && options.count("sentinels"))
+    refuse("a cluster has no Sentinels", "Drop cluster, or sentinels and sentinel_master.");
+  if (is_cluster && options.count("host"))
+    ValueOrThrow(redis::ParseEndpoints(options.at("host"), kRedisPort));
+  if (!is_cluster && options.count("host") && options.at("host").find(',') != std::string::npos)
+    refuse("host names several servers", "Only a cluster has several: add cluster 'on'.");
   if (options.count("sentinels") != options.count("sentinel_master"))
     refuse(
         "sentinels and sentinel_master belong together",
@@ -232,6 +241,8 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   redis::ConnectionOptions &options = deployment.connection;
   options.host = where.count("host") ? where["host"] : "localhost";
   if (where.count("port")) options.port = static_cast<int>(*WholeNumber(where["port"], 1, 65535));
+  if (Lookup(where, "cluster") == "on")
+    deployment.seeds = ValueOrThrow(redis::ParseEndpoints(options.host, options.port));
   if (options.host.front() == '/') options.unix_path = options.host;  // as libpq does
   if (where.count("tls")) options.tls.mode = *ParseTlsMode(where["tls"]);
   options.tls.ca_file = Lookup(where, "ca_file");

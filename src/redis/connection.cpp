@@ -30,6 +30,7 @@ ErrorCode CodeOf(Bytes words, Bytes command) {
     if (kind == unavailable) return ErrorCode::kUnavailable;
   }
   if (StartsWith(words, "ERR max number of clients")) return ErrorCode::kUnavailable;
+  if (kind == "MOVED" || kind == "ASK") return ErrorCode::kMoved;
   if (kind == "NOPERM") return ErrorCode::kPermissionDenied;
   if (kind == "NOAUTH" || kind == "WRONGPASS" || command == "AUTH") return ErrorCode::kAuthFailure;
   return ErrorCode::kServerError;

@@ -25,8 +25,8 @@ struct ConnectionOptions {
   int port = 6379;
   std::string unix_path;  // when not empty, host, port and tls are not used
   TlsOptions tls;
-  std::string username;   // empty: Redis' default user
-  std::string password;   // no AUTH when user name and password are empty
+  std::string username;  // empty: Redis' default user
+  std::string password;  // no AUTH when user name and password are empty
   int database = 0;
   long connect_timeout_ms = 10000;  // for name, connection, TLS, AUTH and SELECT together
   long command_timeout_ms = 60000;  // without any byte moved in either direction
@@ -34,9 +34,9 @@ struct ConnectionOptions {
 
 class Connection {
  public:
-  // Connects, shakes hands for TLS, then AUTH, SELECT and, as a courtesy to whoever reads CLIENT LIST, CLIENT SETNAME.
-  // The waiter must outlive the connection.
-  // Errors: those of Socket, TlsSession, kAuthFailure, and those of Command.
+  // Connects, shakes hands for TLS, then AUTH, SELECT and, as a courtesy to whoever reads CLIENT LIST, CLIENT
+  // SETNAME. The waiter must outlive the connection. Errors: those of Socket, TlsSession, kAuthFailure, and
+  // those of Command.
   static Result<std::unique_ptr<Connection>> Open(const ConnectionOptions& options, Waiter& waiter);
 
   // Closes the socket and waits for nothing.
@@ -66,7 +66,8 @@ class Connection {
   // The error that an error reply stands for, if it is the one that Receive returned last. In the message:
   // the command's name and the address; in the detail: Redis' own words, without the arguments that Redis may
   // quote. kAuthFailure: NOAUTH, WRONGPASS, refused AUTH. kPermissionDenied: NOPERM. kUnavailable: LOADING,
-  // MASTERDOWN, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. Anything else: kServerError.
+  // MASTERDOWN, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. kMoved: MOVED, ASK. Anything else:
+  // kServerError.
   Error ToError(const Reply& reply) const;
 
   // What it waits with.

@@ -13,10 +13,7 @@ SentinelOptions ForSentinels(const Deployment& deployment) {
 
 Result<std::unique_ptr<Connection>> OpenAt(const Deployment& deployment, const Endpoint& endpoint,
                                            ReadFrom role, Waiter& waiter) {
-  ConnectionOptions options = deployment.connection;
-  options.host = endpoint.host;
-  options.port = endpoint.port;
-  Result<std::unique_ptr<Connection>> connection = Connection::Open(options, waiter);
+  Result<std::unique_ptr<Connection>> connection = OpenNode(deployment, endpoint, waiter);
   if (!connection.ok()) return connection.error();
   PRM_RETURN_IF_ERROR(CheckRole(*connection.value(), role, deployment.stale_replica));
   return connection;
@@ -37,9 +34,45 @@ Result<std::unique_ptr<Connection>> OpenReplica(const Deployment& deployment, Wa
                "Wait for one, or set the server's option read_from 'master'."};
 }
 
+// Calls `use` with each seed until it succeeds; otherwise the last error, with the others in its detail.
+template <typename Value, typename Function>
+Result<Value> WithSeed(const Deployment& deployment, const Function& use) {
+  std::string others;
+  for (size_t i = 0;; ++i) {
+    Result<Value> result = use(deployment.seeds[i]);
+    if (result.ok()) return result;
+    if (i + 1 == deployment.seeds.size()) {
+      Error error = result.error();
+      if (!others.empty()) error.detail += (error.detail.empty() ? "" : " ") + ("Before it: " + others + ".");
+      return error;
+    }
+    others += (others.empty() ? "" : "; ") + result.error().message;
+  }
+}
+
 }  // namespace
 
+Result<std::unique_ptr<Connection>> OpenNode(const Deployment& deployment, const Endpoint& node,
+                                             Waiter& waiter) {
+  ConnectionOptions options = deployment.connection;
+  options.host = node.host;
+  options.port = node.port;
+  return Connection::Open(options, waiter);
+}
+
+Result<ClusterTopology> FindTopology(const Deployment& deployment, Waiter& waiter) {
+  return WithSeed<ClusterTopology>(deployment, [&](const Endpoint& seed) -> Result<ClusterTopology> {
+    auto connection = OpenNode(deployment, seed, waiter);
+    if (!connection.ok()) return connection.error();
+    return FetchTopology(*connection.value(), seed, deployment.connection.tls.mode != TlsMode::kOff);
+  });
+}
+
 Result<std::unique_ptr<Connection>> OpenServer(const Deployment& deployment, Waiter& waiter) {
+  if (!deployment.seeds.empty()) {
+    return WithSeed<std::unique_ptr<Connection>>(
+        deployment, [&](const Endpoint& seed) { return OpenNode(deployment, seed, waiter); });
+  }
   if (deployment.sentinel_master.empty()) {
     Result<std::unique_ptr<Connection>> connection = Connection::Open(deployment.connection, waiter);
     if (!connection.ok()) return connection.error();

@@ -112,6 +112,7 @@ Status ScanSource::Prepare(const std::string& position) {
 Result<bool> ScanSource::MayUse(std::initializer_list<Bytes> command) {
   const Result<redis::Reply> reply = connection_.Command(command);
   if (reply.ok()) return true;
+  if (reply.error().code == ErrorCode::kMoved) return true;
   if (!IsMissingCommand(reply.error())) return reply.error();
   return reply.error().detail.find(" key") != std::string::npos;
 }
