@@ -21,30 +21,82 @@ class Preflight {
   explicit Preflight(ReturnSetInfo *result) : result_(result) {}
 
   void Run(const std::string &server) {
-    if (!Connect(server)) return;
+    deployment_ = pg::ServerOptions(server, GetUserId());
+    username_ = deployment_.connection.username.empty() ? "default" : deployment_.connection.username;
+    if (!Connect(redis::OpenServer(deployment_, waiter_))) return;
+    if (deployment_.seeds.empty())
+      CheckServer();
+    else
+      CheckCluster();
+    CheckSettings();
+  }
+
+ private:
+  void CheckServer() {
+    info_.reset();
     if (CheckInfo()) {
       CheckServerState();
       CheckMemory();
     }
     CheckRights();
     CheckClock();
-    CheckSettings();
   }
 
- private:
+  // The nodes that a run would read, one after the other.
+  void CheckCluster() {
+    const auto topology = redis::FindTopology(deployment_, waiter_);
+    if (!topology.ok()) {
+      Add("cluster", CheckStatus::kFail, topology.error().message + ": " + topology.error().detail,
+          topology.error().hint);
+      return;
+    }
+    redis::Slots served;
+    size_t replicas = 0;
+    for (const redis::ClusterShard &shard : topology.value().shards) {
+      served |= shard.slots;
+      replicas += shard.replicas.size();
+    }
+    const std::string nodes = std::to_string(topology.value().shards.size()) + " masters and " +
+                              std::to_string(replicas) + " replicas";
+    if (served.all())
+      Add("cluster", CheckStatus::kOk, nodes);
+    else
+      Add("cluster", CheckStatus::kFail, nodes + "; no node serves slots " + redis::SlotsToText(~served));
+    for (const redis::ClusterShard &shard : topology.value().shards) {
+      CheckClusterNode(shard.master, false);
+      if (deployment_.read_from == redis::ReadFrom::kReplica)
+        for (const redis::ClusterNode &replica : shard.replicas) CheckClusterNode(replica, true);
+    }
+    where_.clear();
+  }
+
+  void CheckClusterNode(const redis::ClusterNode &node, bool is_replica) {
+    where_ = redis::HostAndPort(node.endpoint.host, node.endpoint.port) + ": ";
+    if (!Connect(redis::OpenNode(deployment_, node.endpoint, waiter_))) return;
+    CheckServer();
+    if (is_replica) {
+      CheckRight("READONLY", {"READONLY"}, "");
+      return;
+    }
+    const bool sees_moves = CheckRight("CLUSTER NODES", {"CLUSTER", "NODES"},
+                                       "slots that are being moved cannot be seen: move none during a run");
+    CheckRight("DBSIZE", {"DBSIZE"}, "the progress of a run is not estimated");
+    const auto moving = redis::FetchMovingSlots(*connection_);
+    if (sees_moves && moving.ok() && moving.value().any())
+      Add("slots", CheckStatus::kWarn, "slots " + redis::SlotsToText(moving.value()) + " are being moved",
+          "A run waits until the moves are complete, for pg_redis_migrate.reconnect_timeout.");
+  }
+
   void Add(const char *check, CheckStatus status, const std::string &detail, const std::string &hint = "") {
     static constexpr const char *kNames[] = {"ok", "warn", "fail"};
     Datum values[4] = {pg::TextDatum(check), pg::TextDatum(kNames[static_cast<int>(status)]),
-                       pg::TextDatum(detail), pg::TextDatum(hint)};
+                       pg::TextDatum(where_ + detail), pg::TextDatum(hint)};
     bool nulls[4] = {false, false, false, hint.empty()};
     pg::Call([&] { tuplestore_putvalues(result_->setResult, result_->setDesc, values, nulls); });
   }
 
   // An unreachable server is an answer here, not an error; a wrong server name is an error.
-  bool Connect(const std::string &server) {
-    const redis::Deployment deployment = pg::ServerOptions(server, GetUserId());
-    username_ = deployment.connection.username.empty() ? "default" : deployment.connection.username;
-    auto connection = redis::OpenServer(deployment, waiter_);
+  bool Connect(Result<std::unique_ptr<redis::Connection>> connection) {
     if (!connection.ok()) {
       const Error &error = connection.error();
       Add("reachable", CheckStatus::kFail,
@@ -52,6 +104,8 @@ class Preflight {
       return false;
     }
     connection_ = std::move(connection.value());
+    right_missing_ = keys_refused_ = false;
+    unavailable_.clear();
     const std::string encryption = connection_->encryption();
     Add("reachable", CheckStatus::kOk,
         "connected to " + connection_->address() + (encryption.empty() ? "" : ", " + encryption));
@@ -72,6 +126,9 @@ class Preflight {
 
   void CheckServerState() {
     Add("version", CheckStatus::kOk, "Redis " + std::string(info_->version()));
+    if (info_->Get("redis_mode") == "cluster" && deployment_.seeds.empty())
+      Add("cluster", CheckStatus::kFail, "the server is a node of a cluster and has only some of the keys",
+          "Set the server's option cluster 'on'.");
     bool is_replica = info_->role() == "slave";
     if (is_replica && info_->Get("master_link_status") != "up")
       Add("role", CheckStatus::kFail,
@@ -267,6 +324,8 @@ class Preflight {
   ReturnSetInfo *result_;
   pg::ExternalDescriptor descriptor_;
   pg::LatchWaiter waiter_;
+  redis::Deployment deployment_;
+  std::string where_;  // which node of a cluster, before each detail
   std::string username_;
   std::string refusal_;      // what the server said to the last command that it refused
   std::string unavailable_;  // why rights could not be checked
