@@ -40,6 +40,22 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER secure OPTIONS (tls_cert '/etc/clien
 SELECT refused($$ALTER SERVER secure OPTIONS (SET tls 'require')$$);
 ALTER SERVER secure OPTIONS (SET tls 'verify-ca');
 DROP SERVER secure CASCADE;
+-- Deployments.
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'yes')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (host 'a,b')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'on', host 'a:1,b:0')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a,b')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a:x', sentinel_master 'm')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a', sentinel_master 'm', host 'b')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a', sentinel_master 'm', cluster 'on')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (read_from 'slave')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (stale_replica 'true')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (max_rate '0')$$);
+CREATE SERVER many FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'on', host 'a.example:7000, [::1], b', port '7001', read_from 'replica', stale_replica 'off', max_rate '1000');
+CREATE SERVER watched FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a.example, [::1]:26380', sentinel_master 'm', tls 'on', read_from 'master');
+CREATE USER MAPPING FOR CURRENT_USER SERVER watched OPTIONS (sentinel_username 'u', sentinel_password 'p');
+DROP SERVER watched CASCADE;
+DROP SERVER many;
 SELECT refused($$CREATE FOREIGN TABLE f (a int) SERVER good OPTIONS (key 'x')$$);
 SELECT refused($$CREATE FOREIGN TABLE f (a int) SERVER good$$);
 
