@@ -12,7 +12,7 @@ EXTRA_CLEAN = $(SQL_SCRIPT) $(OBJS:.o=.d)
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 PKG_CONFIG ?= pkg-config
-LIBRARIES = hiredis libcares
+LIBRARIES = hiredis libcares libssl libcrypto
 
 # PostgreSQL's headers are not ours to warn about: -isystem. Symbols are hidden and the version script names the few
 # that PostgreSQL must find.

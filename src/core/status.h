@@ -18,6 +18,7 @@ enum class ErrorCode {
   kAuthFailure,        // user name or password refused
   kPermissionDenied,   // NOPERM: a right is missing
   kUnavailable,        // LOADING, MASTERDOWN, ...: the same request may succeed later
+  kMoved,              // MOVED, ASK: another node of the cluster serves the key
   kProtocol,           // the other side does not speak RESP
   kServerError,        // any other error reply of Redis
   kCorruptData,        // a payload whose bytes contradict each other

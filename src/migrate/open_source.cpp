@@ -14,8 +14,16 @@ namespace {
 // about a millisecond.
 constexpr int kLargestScanCount = 5000;
 
+constexpr long kPagesPerSecond = 20;
+
 constexpr long kFirstRetryMs = 200;
 constexpr long kLongestRetryMs = 3000;
+
+// Between half of the pause and all of it, so that many sessions do not come back at the same moment.
+long WithJitter(long pause_ms) {
+  return pause_ms -
+         static_cast<long>(pg_prng_uint64_range(&pg_global_prng_state, 0, static_cast<uint64>(pause_ms / 2)));
+}
 
 bool MayComeBack(ErrorCode code) {
   return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
@@ -43,6 +51,26 @@ std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &
   return databases;
 }
 
+// What the settings and the options of the server say.
+source::ScanOptions Options(const redis::Deployment &deployment) {
+  source::ScanOptions options;
+  options.scan_count = std::min(settings::batch_rows, kLargestScanCount);
+  // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
+  // have room for a page, or no position would be stored that goes beyond it.
+  options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
+  options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
+  options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
+  // Under a ceiling pages are small, so that the load is even, and a batch is about a second's worth.
+  options.max_rate = deployment.max_rate;
+  if (options.max_rate > 0) {
+    options.scan_count = std::min(options.scan_count, std::max(options.max_rate / kPagesPerSecond, 1L));
+    options.batch_keys = std::min(
+        options.batch_keys, static_cast<size_t>(std::max(options.max_rate, 2 * options.scan_count + 16)));
+  }
+  options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
+  return options;
+}
+
 }  // namespace
 
 OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
@@ -58,15 +86,31 @@ OpenSource::OpenSource(const Migration &migration, const std::string &source, so
   }
 }
 
-void OpenSource::Open(const std::string &position) {
+void OpenSource::Close() {
+  if (cluster_scan_ != nullptr) repeated_slots_ += cluster_scan_->repeated_slots();
+  cluster_scan_ = nullptr;
   source_.reset();
+  connection_.reset();
+  cluster_.reset();
+}
+
+void OpenSource::Open(const std::string &position) {
+  Close();
   if (kind_ == "archive") {
     source_ = std::make_unique<ArchiveSource>(migration_.name, filter_, settings::batch_rows, position);
     return;
   }
+  const redis::Deployment deployment = pg::ServerOptions(migration_.server, GetUserId());
+  if (!deployment.seeds.empty())
+    OpenCluster(deployment, position);
+  else
+    OpenServer(position);
+}
+
+void OpenSource::OpenServer(const std::string &position) {
   connection_ = std::make_unique<pg::ServerConnection>(migration_.server, GetUserId());
   redis::Connection &connection = **connection_;
-  source::ScanOptions options;
+  source::ScanOptions options = Options(connection_->deployment());
   auto info = redis::FetchInfo(connection);
   if (info.ok()) {
     // Until everything is loaded, INFO lists only some of the databases.
@@ -74,12 +118,18 @@ void OpenSource::Open(const std::string &position) {
       throw pg::Failure(Error{ErrorCode::kUnavailable,
                               "Redis at " + connection.address() + " is loading its data", "",
                               "Wait until INFO shows loading:0."});
+    if (info.value().Get("redis_mode") == "cluster")
+      throw pg::Failure(
+          ERRCODE_INVALID_PARAMETER_VALUE, "Redis at " + connection.address() + " is a node of a cluster",
+          "It has only some of the keys.",
+          "ALTER SERVER " + pg::QuoteIdentifier(migration_.server) + " OPTIONS (ADD cluster 'on').");
     options.databases = Databases(migration_, info.value(), &estimate_);
     // A database that is empty by now may still be the one that the position is in.
     auto begun = source::ScanPosition::Parse(position);
     if (begun.ok()) options.databases.push_back(begun.value().db);
   } else {
-    if (info.error().code != ErrorCode::kPermissionDenied) throw pg::Failure(info.error());
+    if (info.error().code != ErrorCode::kPermissionDenied && info.error().code != ErrorCode::kServerError)
+      throw pg::Failure(info.error());
     if (!migration_.databases)
       throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
                         "Redis at " + connection.address() + " does not say which databases have keys",
@@ -89,15 +139,22 @@ void OpenSource::Open(const std::string &position) {
                             pg::QuoteLiteral(migration_.name) + ", databases => '{0}').");
     options.databases = *migration_.databases;
   }
-  options.scan_count = std::min(settings::batch_rows, kLargestScanCount);
-  // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
-  // have room for a page, or no position would be stored that goes beyond it.
-  options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
-  options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
-  options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
-  options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
   auto scan = pg::ValueOrThrow(source::ScanSource::Open(connection, options, filter_, position));
   restarted_ = restarted_ || scan->restarted();
+  source_ = std::move(scan);
+}
+
+void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::string &position) {
+  if (migration_.databases &&
+      std::any_of(migration_.databases->begin(), migration_.databases->end(), [](int db) { return db != 0; }))
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a Redis Cluster has database 0 only",
+                      "Migration \"" + migration_.name + "\" names others.",
+                      "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration_.name) +
+                          ", databases => '{0}').");
+  auto scan = pg::ValueOrThrow(source::ClusterScan::Open(deployment, Options(deployment), filter_, position,
+                                                         cluster_.emplace().waiter));
+  if (scan->key_count()) estimate_ = static_cast<int64>(*scan->key_count());
+  cluster_scan_ = scan.get();
   source_ = std::move(scan);
 }
 
@@ -114,21 +171,23 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
         return true;
       }
       auto next = source_->Next(batch);
-      if (next.ok()) return next.value();
-      if (!MayComeBack(next.error().code)) throw pg::Failure(next.error());
-      failure.emplace(next.error());
+      const bool at_end = next.ok() && !next.value();
+      const Status current = at_end && connection_ ? connection_->CheckStillCurrent() : Status();
+      if (next.ok() && current.ok()) return next.value();
+      const Error &error = next.ok() ? current.error() : next.error();
+      if (!MayComeBack(error.code)) throw pg::Failure(error);
+      failure.emplace(error);
     } catch (const pg::Failure &error) {
       if (source_ != nullptr || !MayComeBack(error.sqlstate())) throw;
       failure.emplace(error);
     }
-    source_.reset();
-    connection_.reset();
+    Close();
     TimestampTz now = GetCurrentTimestamp();
     if (lost_since == 0) lost_since = now;
     if (TimestampDifferenceMilliseconds(lost_since, now) >= settings::reconnect_timeout_ms)
       throw pg::Failure(failure->sqlstate(), failure->message(), failure->detail(),
                         "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
-    pg::Sleep(pause);
+    pg::Sleep(WithJitter(pause));
   }
 }
 

@@ -4,6 +4,7 @@
 #include "migrate/catalog.h"
 #include "pg/server.h"
 #include "redis/info.h"
+#include "source/cluster_scan.h"
 #include "source/scan.h"
 
 namespace prm::migrate {
@@ -24,15 +25,31 @@ class OpenSource {
   bool TakeRestarted() { return std::exchange(restarted_, false); }
   // Keys in the databases that are read, as the server says; -1 when it does not.
   int64 estimate() const { return estimate_; }
+  // Slots of a cluster that were read more than once.
+  uint64 repeated_slots() const {
+    return repeated_slots_ + (cluster_scan_ != nullptr ? cluster_scan_->repeated_slots() : 0);
+  }
 
  private:
+  // What a ClusterScan needs beside itself: room for its two sockets.
+  struct ClusterResources {
+    pg::ExternalDescriptor node, other;
+    pg::LatchWaiter waiter;
+  };
+
   void Open(const std::string &position);
+  void OpenServer(const std::string &position);
+  void OpenCluster(const redis::Deployment &deployment, const std::string &position);
+  void Close();
 
   const Migration &migration_;
   std::string kind_;
   source::KeyFilter &filter_;
   std::unique_ptr<pg::ServerConnection> connection_;
+  std::optional<ClusterResources> cluster_;
   std::unique_ptr<source::Source> source_;
+  source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one
+  uint64 repeated_slots_ = 0;                    // by those before it
   bool restarted_ = false;
   int64 estimate_ = -1;
 };

@@ -130,6 +130,12 @@ class Run {
       Store(entries, level, position, false, parameters_.source == "scan", batch.goes_beyond);
       batch = source::Batch();
     }
+    if (source.repeated_slots() > 0)
+      pg::Report(NOTICE,
+                 std::to_string(source.repeated_slots()) +
+                     " slots of the cluster were read again, because they moved or their node was "
+                     "restarted or replaced",
+                 "Keys of these slots are counted each time that they were read.");
   }
 
   void Restart(int level) {

@@ -15,6 +15,7 @@ int Failure::SqlState(ErrorCode code) noexcept {
     case ErrorCode::kPermissionDenied:
       return ERRCODE_INSUFFICIENT_PRIVILEGE;
     case ErrorCode::kUnavailable:
+    case ErrorCode::kMoved:
       return ERRCODE_CANNOT_CONNECT_NOW;
     case ErrorCode::kProtocol:
       return ERRCODE_PROTOCOL_VIOLATION;

@@ -53,7 +53,11 @@ bool ParseInteger(const redis::ReplyView& reply, int64_t& number) {
 }  // namespace
 
 ScanSource::ScanSource(redis::Connection& connection, const ScanOptions& options, KeyFilter& filter)
-    : connection_(connection), options_(options), filter_(filter), recent_(RandomSipKey()) {}
+    : connection_(connection),
+      options_(options),
+      filter_(filter),
+      rate_(options.max_rate),
+      recent_(RandomSipKey()) {}
 
 Result<std::unique_ptr<ScanSource>> ScanSource::Open(redis::Connection& connection,
                                                      const ScanOptions& options, KeyFilter& filter,
@@ -108,6 +112,7 @@ Status ScanSource::Prepare(const std::string& position) {
 Result<bool> ScanSource::MayUse(std::initializer_list<Bytes> command) {
   const Result<redis::Reply> reply = connection_.Command(command);
   if (reply.ok()) return true;
+  if (reply.error().code == ErrorCode::kMoved) return true;
   if (!IsMissingCommand(reply.error())) return reply.error();
   return reply.error().detail.find(" key") != std::string::npos;
 }
@@ -178,8 +183,13 @@ Status ScanSource::Fill(Batch& batch) {
   while (!Collect(batch)) {
     PlanNames();
     PlanValues();
-    if (requests_.empty()) break;
-    PRM_RETURN_IF_ERROR(Answer());
+    if (!requests_.empty()) {
+      PRM_RETURN_IF_ERROR(Answer());
+    } else if (db_index_ < options_.databases.size()) {  // names are left, but the ceiling holds them back
+      connection_.waiter().Wait(nullptr, 0, rate_.WaitMs());
+    } else {
+      break;
+    }
   }
   return {};
 }
@@ -213,6 +223,7 @@ void ScanSource::PlanNames() {
              held_bytes_ >= options_.bytes_in_flight) {
     return;
   }
+  if (rate_.WaitMs() > 0) return;
   connection_.Append({"SCAN", cursor_, "COUNT", std::to_string(options_.scan_count)});
   requests_.push_back({Command::kScan, 0});
   scanning_ = true;
@@ -331,6 +342,7 @@ Status ScanSource::AnswerScan() {
     return UnknownReply("SCAN");
   }
   scanning_ = false;
+  rate_.Take(reply.element(1).size());
   PRM_RETURN_IF_ERROR(TakePage(reply.element(1)));
   cursor_ = reply.element(0).AsBytes();
   const bool db_done = cursor_ == "0";

@@ -21,6 +21,7 @@
 
 #include "core/recent_names.h"
 #include "redis/connection.h"
+#include "source/rate_ceiling.h"
 #include "source/scan_position.h"
 #include "source/source.h"
 
@@ -32,6 +33,7 @@ struct ScanOptions {
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
   uint64_t bytes_in_flight = 8 << 20;              // of values asked for and not yet received
   long scan_count = 1000;                          // COUNT of SCAN
+  long max_rate = 0;                               // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
 };
 
@@ -166,6 +168,7 @@ class ScanSource : public Source {
   size_t db_index_ = 0;
   std::string cursor_ = "0";
   bool selected_ = false;
+  RateCeiling rate_;
   bool scanning_ = false;  // a SCAN has not been answered
   std::string run_id_;
   RecentNames recent_;
