@@ -264,7 +264,7 @@ CREATE VIEW redis_migrate.rate_limit_exceptions WITH (security_barrier) AS
     WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
 COMMENT ON VIEW redis_migrate.rate_limit_exceptions IS 'Allow and deny lists and overrides of the caller''s rate limit policies';
 
-CREATE VIEW redis_migrate.rate_limit_stats WITH (security_barrier) AS
+CREATE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = true) AS
     SELECT p.policy, c.allowed OPERATOR(pg_catalog.+) c.limited OPERATOR(pg_catalog.+) c.shadow OPERATOR(pg_catalog.+) c.blocked AS calls,
            c.allowed, c.limited, c.shadow, c.blocked, c.entries, c.evictions,
            c.entries OPERATOR(pg_catalog.*) 48 AS memory
