@@ -115,7 +115,7 @@ class MigrationWorker {
     bool changed = false;
     pg::InTransaction([&] { changed = extension_.HasChanged(); });
     if (changed) {
-      EndWithExtension();
+      Release();
       return false;
     }
     if (!job_) throw pg::Failure(ERRCODE_INTERNAL_ERROR, problem.message);
@@ -147,13 +147,6 @@ class MigrationWorker {
     return true;
   }
 
-  // The command met tables that are gone or that are not those of this library.
-  void EndWithExtension() {
-    Extension now;
-    if (now.exists()) return Release();
-    pg::Report(LOG, "background worker ends: extension pg_redis_migrate was dropped");
-  }
-
   Slot const slot_;
   Extension extension_;
   std::optional<Job> job_;
@@ -163,6 +156,14 @@ class MigrationWorker {
 
 }  // namespace
 
-void RunMigrationWorker(const Slot &slot) { MigrationWorker(slot).Run(); }
+void RunMigrationWorker(const Slot &slot) {
+  std::optional<Problem> problem = Try([&] { MigrationWorker(slot).Run(); });
+  if (!problem) return;
+  // Without its tables it can write nothing down, and there is nothing to be written down.
+  if (!Extension().exists())
+    return pg::Report(LOG, "background worker ends: extension pg_redis_migrate was dropped");
+  throw pg::Failure(ERRCODE_INTERNAL_ERROR, "background run: " + problem->message,
+                    "SQLSTATE " + problem->sqlstate + ".");
+}
 
 }  // namespace prm::worker
