@@ -177,9 +177,10 @@ std::vector<DueJob> DueJobs(Oid owner) {
   TimestampTz const now = GetCurrentTimestamp();
   pg::AsExtensionOwner as_owner;
   auto rows =
-      Spi::Execute("SELECT d.job_id, d.kind FROM (" + DueTimes(" AND j.owner = $2") +
-                       ") AS d WHERE d.due <= $1 GROUP BY d.job_id, d.kind ORDER BY min(d.due) LIMIT 1000",
-                   {TimeParam(now), SqlParam::OidOf(owner)});
+      Spi::ExecuteKept("SELECT d.job_id, d.kind FROM (" + DueTimes(" AND j.owner = $2") +
+                           ") AS d WHERE d.due <= $1 GROUP BY d.job_id, d.kind ORDER BY min(d.due) LIMIT " +
+                           std::to_string(kMostDueJobs),
+                       {TimeParam(now), SqlParam::OidOf(owner)});
   std::vector<DueJob> jobs;
   for (uint64 i = 0; i < rows.size(); ++i)
     jobs.push_back({rows[i].Int8(0), rows[i].Text(1) == "expiry" ? JobKind::kExpiry : JobKind::kRefresh});
@@ -189,8 +190,8 @@ std::vector<DueJob> DueJobs(Oid owner) {
 bool IsDue(int64 job_id) {
   TimestampTz const now = GetCurrentTimestamp();
   pg::AsExtensionOwner as_owner;
-  return Spi::Execute("SELECT FROM (" + DueTimes(" AND j.job_id = $2") + ") AS d WHERE d.due <= $1",
-                      {TimeParam(now), SqlParam::Int8(job_id)})
+  return Spi::ExecuteKept("SELECT FROM (" + DueTimes(" AND j.job_id = $2") + ") AS d WHERE d.due <= $1",
+                          {TimeParam(now), SqlParam::Int8(job_id)})
              .size() > 0;
 }
 
@@ -198,7 +199,7 @@ void RecordRun(int64 job_id, const JobRun &run) {
   TimestampTz const now = GetCurrentTimestamp();
   bool const failed = run.sqlstate != 0;
   pg::AsExtensionOwner as_owner;
-  Spi::Execute(
+  Spi::ExecuteKept(
       "UPDATE redis_migrate.job SET runs = runs + 1, empty_runs = empty_runs + CASE WHEN $4 OR $5 THEN 0 "
       "ELSE 1 END, "
       "failed_runs = failed_runs + CASE WHEN $4 THEN 1 ELSE 0 END, failures = CASE WHEN $4 THEN failures + 1 "
@@ -217,7 +218,7 @@ void RecordRun(int64 job_id, const JobRun &run) {
        failed ? SqlParam::Text(pg::SqlStateText(run.sqlstate)) : SqlParam{TEXTOID, 0, true},
        failed ? SqlParam::Text(run.message) : SqlParam{TEXTOID, 0, true}});
   if (!failed && !run.worked) return;
-  Spi::Execute(
+  Spi::ExecuteKept(
       "INSERT INTO redis_migrate.job_history (job_id, kind, name, owner, started_at, finished_at, rows, "
       "batches, "
       "outcome, sqlstate, message) SELECT job_id, kind, name, owner, least($2, $3), $3, $4, $5, $6, $7, $8 "

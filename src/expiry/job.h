@@ -55,7 +55,8 @@ struct DueJob {
   JobKind kind;
 };
 
-// Jobs of a role that are due, the most overdue first, found by index; at most 1,000.
+// Jobs of a role that are due, the most overdue first, found by index.
+constexpr size_t kMostDueJobs = 1000;
 std::vector<DueJob> DueJobs(Oid owner);
 
 // Whether a job is enabled and due, now.

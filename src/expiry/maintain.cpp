@@ -129,7 +129,7 @@ class Maintenance {
         Begin(job);
         TakeTurn();  // between two that begin, one that goes on
       }
-      if (!found && sweeps_.empty()) return;
+      if (sweeps_.empty() && (!found || due.size() < kMostDueJobs)) return;
       for (size_t turns = sweeps_.size(); turns > 0; --turns) TakeTurn();
     }
   }

@@ -32,9 +32,9 @@ void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
   // First the lock, then a snapshot: what a concurrent change has committed while it was waited for must be
   // read.
   if (lock)
-    Spi::Execute("SELECT FROM redis_migrate.job WHERE job_id = $1 FOR NO KEY UPDATE",
-                 {SqlParam::Int8(job_id)});
-  auto rows = Spi::Execute(
+    Spi::ExecuteKept("SELECT FROM redis_migrate.job WHERE job_id = $1 FOR NO KEY UPDATE",
+                     {SqlParam::Int8(job_id)});
+  auto rows = Spi::ExecuteKept(
       "SELECT j.name, j.relation, j.enabled AND (j.next_run <= clock_timestamp() OR j.scheduled_at > "
       "clock_timestamp()), j.search_path, j.timezone, j.datestyle, j.intervalstyle, "
       "p.expires_column, p.expires_attnum::int, p.unit, p.column_timezone, p.lifetime, p.grace, "
@@ -98,7 +98,7 @@ void SaveState(int64 job_id, const State &state, int64 batch_rows, bool batch) {
   pg::AsExtensionOwner as_owner;
   bool const under_way = state.started != 0;
   bool const index = state.order == Order::kIndex, pages = state.order == Order::kPages;
-  Spi::Execute(
+  Spi::ExecuteKept(
       "UPDATE redis_migrate.expiry_state SET started_at = $2, leaf = $3, sweep_order = $4, watermark = $5, "
       "next_page = "
       "$6, end_page = $7, batch_rows = $8, batch_pages = $9, rows = $10, batches = $11, rows_total = "

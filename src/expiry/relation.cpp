@@ -55,7 +55,7 @@ Leaves FindLeaves(Oid relation) {
 
 bool HasIndexOn(Oid relation, int attnum) {
   pg::AsExtensionOwner as_owner;
-  return Spi::Execute(
+  return Spi::ExecuteKept(
              "SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid "
              "= c.relam "
              "JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = $2 WHERE i.indrelid = $1 AND "

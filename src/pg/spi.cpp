@@ -146,6 +146,26 @@ Rows Spi::Execute(const std::string &sql, const std::vector<SqlParam> &params, b
   return ExecuteWith(sql, params, read_only);
 }
 
+Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params) {
+  static auto &plans = *new std::unordered_map<std::string, SPIPlanPtr>();
+  Arguments arguments(params);
+  SPIPlanPtr &plan = plans[sql];
+  if (plan == nullptr) {
+    SPIPlanPtr prepared = Call([&] {
+      SPIPlanPtr made =
+          SPI_prepare(sql.c_str(), static_cast<int>(arguments.types.size()), arguments.types.data());
+      if (made != nullptr) SPI_keepplan(made);
+      return made;
+    });
+    if (prepared == nullptr) ThrowSpiFailure(SPI_result);
+    plan = prepared;
+  }
+  int code = Call(
+      [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), false, 0); });
+  if (code < 0) ThrowSpiFailure(code);
+  return Rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
+}
+
 void Spi::Commit() {
   Call([] { SPI_commit(); });
   // What meets a concurrent writer is tried again, which needs a new snapshot for each statement.

@@ -191,7 +191,8 @@ $call->finish;
 is(stats('horizon', 'rows_deleted, pause_reason IS NULL, paused_since IS NULL'), '100|t|t', 'it goes on by itself');
 sql('BEGIN', 'SELECT txid_current()', q{PREPARE TRANSACTION 'forgotten'});
 sql("SELECT txid_current()") for 1 .. 30;
-sql(q{UPDATE redis_migrate.job SET next_run = clock_timestamp() WHERE name = 'public.horizon'});
+sql(q{UPDATE redis_migrate.job SET next_run = clock_timestamp() WHERE name = 'public.horizon'},
+    q{INSERT INTO horizon VALUES (1, '2000-01-01')});
 sql('CALL redis_migrate.maintain()');
 like(stats('horizon', 'pause_reason'), qr/^prepared transaction forgotten holds back/, 'a forgotten prepared transaction is named');
 sql(q{ROLLBACK PREPARED 'forgotten'});
