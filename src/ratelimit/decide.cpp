@@ -203,18 +203,15 @@ bool StepOf(void *context, RateState *state) {
   return pending->decision.store;
 }
 
-// Looks first, without a lock: a refusal then writes nothing. Returns whether the row was there.
-bool LookInTable(Pending *pending) {
+void LookInTable(Pending *pending) {
   bool found = false;
   RateState state = ReadState({pending->request->policy, pending->row_key}, &found);
   StepOf(pending, &state);
-  return found;
 }
 
 void DecideInTable(Pending *pending) {
-  const bool known = LookInTable(pending);
-  if (pending->decision.store)
-    ChangeState({pending->request->policy, pending->row_key}, known, StepOf, pending);
+  if (pending->request->cost == 0) return LookInTable(pending);
+  ChangeState({pending->request->policy, pending->row_key}, StepOf, pending);
 }
 
 void CountOutcome(const Pending &pending) {
@@ -364,7 +361,7 @@ int64 GiveBack(const Request &request) {
     const TableKey key{request.policy, pending.row_key};
     bool found = false;
     RateState state = ReadState(key, &found);
-    if (step(&context, &state) && found) ChangeState(key, true, step, &context);
+    if (step(&context, &state) && found) ChangeState(key, step, &context);
     return context.remaining;
   }
   Slot evicted = StateTable::kNobody;

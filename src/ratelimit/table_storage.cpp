@@ -129,11 +129,11 @@ RateState ReadState(const TableKey &key, bool *found) {
   return RateState{row.Int8(0), row.Int8(1), row.Int8(2)};
 }
 
-bool ChangeState(const TableKey &key, bool known, Step step, void *context) {
+bool ChangeState(const TableKey &key, Step step, void *context) {
   pg::AsExtensionOwner as_owner;
   pg::Spi spi;
   Running inner{key.policy, step, context, {}, false, false};
-  for (;; known = !known) {
+  for (bool known = true;; known = !known) {
     pg::Call([] { CHECK_FOR_INTERRUPTS(); });
     if (known) {
       RunningScope scope(&inner);

@@ -22,11 +22,10 @@ RateState ReadState(const TableKey &key, bool *found);
 // *state, which it changes, is to be stored. Must not throw or call PostgreSQL.
 using Step = bool (*)(void *context, RateState *state);
 
-// Runs the step on the row of the key, which is inserted when it is missing. Rows that were refused by the
-// step may stay locked when they changed at the last moment. Returns the step's last answer. `known` says
-// whether the row was there a moment ago: a wrong guess costs a statement. Errors: those of INSERT and
-// UPDATE.
-bool ChangeState(const TableKey &key, bool known, Step step, void *context);
+// Runs the step on the row of the key, which is inserted when it is missing. Nothing is written and no row is
+// locked for a step that refuses, unless the row changed at the last moment. Returns the step's last answer.
+// Errors: those of INSERT and UPDATE.
+bool ChangeState(const TableKey &key, Step step, void *context);
 
 // Deletes the row; returns whether there was one.
 bool DeleteState(const TableKey &key);
