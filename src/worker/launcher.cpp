@@ -60,6 +60,7 @@ std::vector<Oid> ListedDatabases(std::set<std::string> &told) {
 class Launcher {
  public:
   void Look() {
+    SetState(State::kRunning);
     CountWakeup();
     std::vector<Oid> listed;
     pg::Call([] { StartTransactionCommand(); });

@@ -84,9 +84,10 @@ wait_until('the scheduler leaves', sub { schedulers() eq '' });
 ok(1, 'when all is done the scheduler ends');
 
 # SIGHUP: a database is taken out of the list, and into it.
+$launcher = wakeups('launcher');
 $node->append_conf('postgresql.conf', "pg_redis_migrate.databases = 'quiet'");
 $node->reload;
-$node->psql('postgres', q{SELECT pg_sleep(0.2)});
+wait_until('the launcher has looked', sub { $node->safe_psql('postgres', "SELECT wakeups > $launcher AND state = 'sleeping' FROM redis_migrate.workers WHERE kind = 'launcher'") eq 't' });
 $node->psql('postgres', q{SELECT redis_migrate.start('shop')}, stderr => \my $notice);
 like($notice, qr/NOTICE:  the run will not go on by itself after a restart/, 'out of the list, start says what that means');
 $node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
