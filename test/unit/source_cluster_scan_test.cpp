@@ -157,6 +157,21 @@ TEST_F(ClusterScanTest, FindsKeysThatMoveToANodeThatIsDone) {
   for (const auto& [name, times] : names_) EXPECT_EQ(times, 1) << name;
 }
 
+// What moves from the node that is being read, before its turn, to one that is done.
+TEST_F(ClusterScanTest, FindsKeysThatMoveFromTheNodeThatIsRead) {
+  const auto source = Open();
+  while (!Reads(1)) ASSERT_TRUE(Take(*source));
+  for (const size_t slot : SlotsOf(1)) {
+    if (slot % 10 != 0) continue;
+    cluster_.BeginMove(slot, 1, 0);
+    cluster_.MoveKeys(slot, 1, 0);
+    cluster_.FinishMove(slot, 1, 0);
+  }
+  while (Take(*source)) continue;
+  ExpectEveryKey();
+  EXPECT_GT(source->repeated_slots(), 0U);
+}
+
 // A name is returned by SCAN, and its key moves before the value is asked for: ASK, then MOVED.
 TEST_F(ClusterScanTest, LeavesSlotsWhoseKeysAnswerThatTheyMoved) {
   size_t slot = redis::kClusterSlots;
