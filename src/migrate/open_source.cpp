@@ -139,7 +139,11 @@ void OpenSource::OpenServer(const std::string &position) {
                             pg::QuoteLiteral(migration_.name) + ", databases => '{0}').");
     options.databases = *migration_.databases;
   }
-  auto scan = pg::ValueOrThrow(source::ScanSource::Open(connection, options, filter_, position));
+  // The server may have been a cluster when the run was interrupted.
+  const bool was_cluster = source::ClusterPosition::Parse(position).ok();
+  restarted_ = restarted_ || was_cluster;
+  auto scan = pg::ValueOrThrow(
+      source::ScanSource::Open(connection, options, filter_, was_cluster ? std::string() : position));
   restarted_ = restarted_ || scan->restarted();
   source_ = std::move(scan);
 }
@@ -153,6 +157,7 @@ void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::str
                           ", databases => '{0}').");
   auto scan = pg::ValueOrThrow(source::ClusterScan::Open(deployment, Options(deployment), filter_, position,
                                                          cluster_.emplace().waiter));
+  restarted_ = restarted_ || scan->restarted();
   if (scan->key_count()) estimate_ = static_cast<int64>(*scan->key_count());
   cluster_scan_ = scan.get();
   source_ = std::move(scan);

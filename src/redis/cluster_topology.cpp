@@ -60,7 +60,10 @@ class Fields {
 bool ParseShardNode(const ReplyView& reply, const Endpoint& asked, bool tls, ClusterNode& node,
                     bool& is_master) {
   const Fields fields(reply);
-  const auto port = fields.Get(tls ? "tls-port" : "port");
+  auto port = fields.Get(tls ? "tls-port" : "port");
+  // Without tls-cluster nodes do not tell each other; connecting to the wrong port explains more than no
+  // node.
+  if (!port) port = fields.Get(tls ? "port" : "tls-port");
   const auto endpoint = fields.Get("endpoint");
   if (!port || !port->IsInteger() || !endpoint) return false;
   node.id = fields.Text("id");

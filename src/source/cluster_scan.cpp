@@ -14,6 +14,9 @@ using redis::Slots;
 
 constexpr size_t kNodeIdDigits = 40;
 
+// So many nodes are noted. A cluster is not taken for another one unless all of them are gone.
+constexpr size_t kMostMembers = 8;
+
 bool TakePrefix(Bytes& text, Bytes prefix) {
   if (text.substr(0, prefix.size()) != prefix) return false;
   text.remove_prefix(prefix.size());
@@ -31,7 +34,9 @@ Bytes TakeWord(Bytes& text) {
 }  // namespace
 
 std::string ClusterPosition::ToString() const {
-  std::string text = "cluster done=" + redis::SlotsToText(done);
+  std::string text = "cluster of=";
+  for (size_t i = 0; i < members.size(); ++i) text += (i == 0 ? "" : ",") + members[i];
+  text += " done=" + redis::SlotsToText(done);
   if (!node.empty()) text += " node=" + node + " slots=" + redis::SlotsToText(slots);
   if (!scan.empty()) text += " " + scan;
   return text;
@@ -42,7 +47,13 @@ Result<ClusterPosition> ClusterPosition::Parse(Bytes text) {
       ErrorCode::kInvalidArgument, "invalid position in a cluster \"" + Printable(text) + "\"", {}, {}};
   ClusterPosition position;
   Bytes rest = text;
-  if (!TakePrefix(rest, "cluster done=")) return invalid;
+  if (!TakePrefix(rest, "cluster of=")) return invalid;
+  for (Bytes ids = TakeWord(rest); !ids.empty(); ids.remove_prefix(std::min(kNodeIdDigits + 1, ids.size()))) {
+    if (ids.size() < kNodeIdDigits || (ids.size() > kNodeIdDigits && ids[kNodeIdDigits] != ','))
+      return invalid;
+    position.members.emplace_back(ids.substr(0, kNodeIdDigits));
+  }
+  if (!TakePrefix(rest, " done=")) return invalid;
   const Result<Slots> done = redis::SlotsFromText(TakeWord(rest));
   if (!done.ok()) return invalid;
   position.done = done.value();
@@ -69,14 +80,36 @@ Result<std::unique_ptr<ClusterScan>> ClusterScan::Open(const redis::Deployment& 
   Result<redis::ClusterTopology> topology = redis::FindTopology(deployment, waiter);
   if (!topology.ok()) return topology.error();
   source->topology_ = std::move(topology.value());
-  if (position.empty()) {
-    PRM_RETURN_IF_ERROR(source->CountKeys());
-    return source;
-  }
-  Result<ClusterPosition> parsed = ClusterPosition::Parse(position);
-  if (!parsed.ok()) return parsed.error();
-  source->position_ = std::move(parsed.value());
+  PRM_RETURN_IF_ERROR(source->Start(position));
   return source;
+}
+
+Status ClusterScan::Start(const std::string& position) {
+  if (!position.empty()) {
+    Result<ClusterPosition> parsed = ClusterPosition::Parse(position);
+    const bool was_single_server = !parsed.ok() && ScanPosition::Parse(position).ok();
+    if (!parsed.ok() && !was_single_server) return parsed.error();
+    if (parsed.ok() && HasMember(parsed.value())) {
+      position_ = std::move(parsed.value());
+      NoteMembers();
+      return {};
+    }
+    restarted_ = true;
+  }
+  NoteMembers();
+  return CountKeys();
+}
+
+void ClusterScan::NoteMembers() {
+  position_.members.clear();
+  for (const redis::ClusterShard& shard : topology_.shards) {
+    if (position_.members.size() < kMostMembers) position_.members.push_back(shard.master.id);
+  }
+}
+
+bool ClusterScan::HasMember(const ClusterPosition& position) const {
+  return std::any_of(position.members.begin(), position.members.end(),
+                     [this](const std::string& id) { return topology_.ShardOf(id) != nullptr; });
 }
 
 // From every master, so that one that cannot be reached shows at once.

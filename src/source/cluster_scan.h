@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "redis/cluster_slots.h"
 #include "redis/cluster_topology.h"
@@ -23,12 +24,13 @@ namespace prm::source {
 
 // How far the scan of a cluster has come, as text that can be stored.
 struct ClusterPosition {
+  std::vector<std::string> members;  // ids of some nodes: a cluster that knows none of them is another one
   redis::Slots done;
   std::string node;    // id of the node that is being read; empty: none
   redis::Slots slots;  // that it is read for
   std::string scan;    // ScanPosition there; empty: from the start
 
-  // "cluster done=<ranges>" and, while a node is being read, " node=<id> slots=<ranges> <scan>".
+  // "cluster of=<id>,<id> done=<ranges>" and, while a node is being read, " node=<id> slots=<ranges> <scan>".
   std::string ToString() const;
 
   // The inverse. kInvalidArgument for anything that ToString does not write.
@@ -48,6 +50,9 @@ class ClusterScan : public Source {
   // Errors: those of ScanSource, except kMoved; kUnavailable while slots are served by nobody or are being
   // moved. After an error or an exception the source is dead, as a ScanSource is.
   Result<bool> Next(Batch& batch) override;
+
+  // The position that Open was given is not one of this cluster, so that the scan began at the start.
+  bool restarted() const { return restarted_; }
 
   // Keys in the masters when the scan was opened at its start, or nothing if they do not say.
   std::optional<uint64_t> key_count() const { return key_count_; }
@@ -73,6 +78,9 @@ class ClusterScan : public Source {
               redis::Waiter& waiter)
       : deployment_(deployment), options_(options), filter_(filter), waiter_(waiter) {}
 
+  Status Start(const std::string& position);
+  void NoteMembers();
+  bool HasMember(const ClusterPosition& position) const;
   Status CountKeys();
   Status BeginNode();
   Status OpenNode(const redis::ClusterNode& node);
@@ -95,6 +103,7 @@ class ClusterScan : public Source {
   std::unique_ptr<redis::Connection> connection_;
   std::unique_ptr<ScanSource> scan_;
   std::optional<uint64_t> key_count_;
+  bool restarted_ = false;
   uint64_t repeated_slots_ = 0;
 };
 

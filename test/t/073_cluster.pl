@@ -80,9 +80,20 @@ like(sql_error($node, q{CALL redis_migrate.run('plain')}), qr/22023: Redis at 12
 like(sql_error($node, q{CALL redis_migrate.run('one')}), qr/22023: Redis at 127\.0\.0\.1:$node_port is a node of a cluster\nDETAIL:  It has only some of the keys\.\nHINT:  ALTER SERVER one OPTIONS \(ADD cluster 'on'\)/, 'a node alone is refused: it has only some of the keys');
 like(sql_error($node, q{CALL redis_migrate.run('other_db')}), qr/22023: a Redis Cluster has database 0 only/, 'and there is only database 0');
 
+# A run that was interrupted in a cluster, and goes on where there is none, begins again.
+$plain->cli('SET', 'k:1', 'value 1');
+$node->safe_psql('postgres', q{ALTER SERVER shop OPTIONS (ADD max_rate '1500'); TRUNCATE item});
+my $moved = start_sql($node, q{CALL redis_migrate.run('shop');}, name => 'moved');
+wait_until('the first batches', sub { stored() > 0 });
+$node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'moved' AND query LIKE 'CALL%'});
+$moved->finish;
+$node->safe_psql('postgres', qq{ALTER SERVER shop OPTIONS (SET host '127.0.0.1', ADD port '$plain_port', SET cluster 'off')});
+$node->safe_psql('postgres', q{CALL redis_migrate.run('shop')});
+is(last_run($node, 'shop', 'state, restarts, read, balanced'), 'completed|1|1|t', 'a position in a cluster means nothing to a single server');
+$node->safe_psql('postgres', qq{ALTER SERVER shop OPTIONS (SET host '$seeds', DROP port, SET cluster 'on')});
+
 # Slots move while the run reads: from the third node, not yet read, to the first, which is done; and from the second, while
 # it is read, to the first. A scan of one node after the other would miss their keys.
-$node->safe_psql('postgres', q{ALTER SERVER shop OPTIONS (ADD max_rate '1500')});
 empty();
 my %seen;
 my @slots = grep { !$seen{$_}++ } map { RedisNodes::Cluster::slot("k:$_") } 1 .. 60;
@@ -106,7 +117,7 @@ my ($slot) = grep { $masters[2]{slots}{$_} } map { RedisNodes::Cluster::slot("k:
 $cluster->begin_move($slot, @masters[ 2, 0 ], half => 1);
 empty();
 $call = start_sql($node, q{CALL redis_migrate.run('shop');});
-wait_until('everything else', sub { position() =~ /^cluster done=(\S+)$/ && $1 eq "0-@{[$slot - 1]},@{[$slot + 1]}-16383" });
+wait_until('everything else', sub { position() =~ /^cluster of=\S+ done=(\S+)$/ && $1 eq "0-@{[$slot - 1]},@{[$slot + 1]}-16383" });
 ok($call->running, 'a slot whose move stands open is waited for');
 is($node->safe_psql('postgres', q{SELECT detail FROM redis_migrate.preflight('shop') WHERE check_name = 'slots'}) =~ s/.*: //sr, "slots $slot are being moved", 'preflight says so');
 $cluster->finish_move($slot, @masters[ 2, 0 ]);

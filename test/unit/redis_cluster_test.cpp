@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "lib/certificates.h"
 #include "lib/poll_waiter.h"
 #include "lib/redis_cluster.h"
 #include "redis/cluster_slots.h"
@@ -119,6 +120,33 @@ TEST_F(ClusterTest, TellsSlotsThatAreBeingMovedFromBothSides) {
   cluster.FinishMove(77, 0, 1);
   EXPECT_EQ(moving(0), "4000");
   EXPECT_TRUE(Fetch(cluster.server(1).port()).ShardOf(cluster.id(1))->slots[77]);
+}
+
+// A node has a port for TLS beside the plain one; whoever came by TLS is sent there.
+TEST_F(ClusterTest, NamesThePortsForTls) {
+  test::Certificates certificates;
+  certificates.Make("node", "IP:127.0.0.1");
+  const int tls_port = test::RedisServer::FreePort();
+  const test::RedisServer node(
+      {"--cluster-enabled", "yes", "--cluster-port", std::to_string(test::RedisServer::FreePort()),
+       "--tls-port", std::to_string(tls_port), "--tls-cert-file", certificates.certificate("node"),
+       "--tls-key-file", certificates.key("node"), "--tls-ca-cert-file", certificates.certificate("ca"),
+       "--tls-auth-clients", "no", "--tls-cluster", "yes"});
+  test::RedisClient client(node.port());
+  client.Command({"CLUSTER", "ADDSLOTSRANGE", "0", "16383"});
+  client.Command({"ACL", "SETUSER", "old", "on", "nopass", "~*", "+@all", "-cluster|shards"});
+  Deployment deployment;
+  deployment.seeds = {{"127.0.0.1", tls_port}};
+  deployment.connection.tls.mode = TlsMode::kVerifyFull;
+  deployment.connection.tls.ca_file = certificates.certificate("ca");
+  for (const char* user : {"", "old"}) {
+    deployment.connection.username = user;
+    const auto topology = FindTopology(deployment, waiter_);
+    ASSERT_TRUE(topology.ok()) << topology.error().message << topology.error().detail;
+    ASSERT_EQ(topology.value().shards.size(), 1U);
+    EXPECT_EQ(topology.value().shards[0].master.endpoint, (Endpoint{"127.0.0.1", tls_port}));
+    EXPECT_TRUE(OpenNode(deployment, topology.value().shards[0].master.endpoint, waiter_).ok());
+  }
 }
 
 TEST_F(ClusterTest, AServerThatIsNoClusterIsNamed) {

@@ -17,32 +17,40 @@
 namespace prm::source {
 namespace {
 
+// Its id, and the start of a position.
 const char kNode[] = "0123456789abcdef0123456789abcdef01234567";
+
+const std::string& Start() {
+  static const auto* const start =
+      new std::string(std::string("cluster of=") + kNode + "," + std::string(40, 'a') + " done=0-1 node=");
+  return *start;
+}
 
 TEST(ClusterPositionTest, ReadsWhatItWrites) {
   ClusterPosition position;
-  EXPECT_EQ(position.ToString(), "cluster done=-");
+  EXPECT_EQ(position.ToString(), "cluster of= done=-");
+  position.members = {kNode, std::string(40, 'a')};
   position.done.set(0).set(1);
   position.node = kNode;
   position.slots.set(5).set(6);
-  EXPECT_EQ(position.ToString(), std::string("cluster done=0-1 node=") + kNode + " slots=5-6");
+  EXPECT_EQ(position.ToString(), Start() + kNode + " slots=5-6");
   position.scan = "run_id=- db=0 cursor=12";
   const std::string text = position.ToString();
-  EXPECT_EQ(text, std::string("cluster done=0-1 node=") + kNode + " slots=5-6 run_id=- db=0 cursor=12");
+  EXPECT_EQ(text, Start() + kNode + " slots=5-6 run_id=- db=0 cursor=12");
   const auto read = ClusterPosition::Parse(text);
   ASSERT_TRUE(read.ok());
   EXPECT_EQ(read.value().ToString(), text);
 }
 
 TEST(ClusterPositionTest, RefusesAnythingElse) {
-  const std::string whole =
-      std::string("cluster done=0-1 node=") + kNode + " slots=5-6 run_id=- db=0 cursor=12";
+  const std::string whole = Start() + kNode + " slots=5-6 run_id=- db=0 cursor=12";
   for (size_t size = 0; size < whole.size(); ++size) {
     const auto parsed = ClusterPosition::Parse(whole.substr(0, size));
     if (parsed.ok()) EXPECT_EQ(parsed.value().ToString(), whole.substr(0, size));
   }
   for (const char* text :
-       {"", "run_id=- db=0 cursor=0", "cluster done=", "cluster done=1 ", "cluster done=1 node=x slots=1"}) {
+       {"", "run_id=- db=0 cursor=0", "cluster done=1", "cluster of= done=", "cluster of= done=1 ",
+        "cluster of=x done=1", "cluster of= done=1 node=x slots=1"}) {
     EXPECT_FALSE(ClusterPosition::Parse(text).ok()) << text;
   }
 }
@@ -107,7 +115,8 @@ TEST_F(ClusterScanTest, ReadsEveryNodeOnce) {
   ExpectEveryKey();
   for (const auto& [name, times] : names_) EXPECT_EQ(times, 1) << name;
   EXPECT_EQ(source->repeated_slots(), 0U);
-  EXPECT_EQ(position_, "cluster done=0-16383");
+  EXPECT_EQ(position_,
+            "cluster of=" + cluster_.id(0) + "," + cluster_.id(1) + "," + cluster_.id(2) + " done=0-16383");
   EXPECT_FALSE(Take(*Open(position_)));
 }
 
@@ -116,6 +125,20 @@ TEST_F(ClusterScanTest, GoesOnFromEachPosition) {
   for (auto source = Open(); Take(*source); source = Open(position_)) ++batches;
   EXPECT_GT(batches, 15U);
   ExpectEveryKey();
+}
+
+// Otherwise the slots that were done in the one would pass for done in the other.
+TEST_F(ClusterScanTest, APositionOfAnotherClusterOrServerIsWorthNothing) {
+  for (const std::string& position : {"cluster of=" + std::string(40, 'a') + " done=0-16383",
+                                      "run_id=" + std::string(40, 'a') + " db=0 cursor=end"}) {
+    const auto source = Open(position);
+    EXPECT_TRUE(source->restarted());
+    names_.clear();
+    while (Take(*source)) continue;
+    ExpectEveryKey();
+  }
+  EXPECT_FALSE(Open(position_)->restarted());
+  EXPECT_FALSE(ClusterScan::Open(deployment_, options_, filter_, "nonsense", waiter_).ok());
 }
 
 // What moves from a node that is not read yet to one that is done.
@@ -132,6 +155,21 @@ TEST_F(ClusterScanTest, FindsKeysThatMoveToANodeThatIsDone) {
   ExpectEveryKey();
   EXPECT_EQ(source->repeated_slots(), 0U) << "nothing was returned twice";
   for (const auto& [name, times] : names_) EXPECT_EQ(times, 1) << name;
+}
+
+// What moves from the node that is being read, before its turn, to one that is done.
+TEST_F(ClusterScanTest, FindsKeysThatMoveFromTheNodeThatIsRead) {
+  const auto source = Open();
+  while (!Reads(1)) ASSERT_TRUE(Take(*source));
+  for (const size_t slot : SlotsOf(1)) {
+    if (slot % 10 != 0) continue;
+    cluster_.BeginMove(slot, 1, 0);
+    cluster_.MoveKeys(slot, 1, 0);
+    cluster_.FinishMove(slot, 1, 0);
+  }
+  while (Take(*source)) continue;
+  ExpectEveryKey();
+  EXPECT_GT(source->repeated_slots(), 0U);
 }
 
 // A name is returned by SCAN, and its key moves before the value is asked for: ASK, then MOVED.
