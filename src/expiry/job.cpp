@@ -266,8 +266,8 @@ PRM_FUNCTION(next_maintenance) {
   {
     pg::Spi spi;
     pg::AsExtensionOwner as_owner;
-    auto rows = pg::Spi::Execute("SELECT min(d.due) FROM (" + DueTimes(" AND j.owner = $2") + ") AS d",
-                                 {TimeParam(now), pg::SqlParam::OidOf(user)});
+    auto rows = pg::Spi::ExecuteKept("SELECT min(d.due) FROM (" + DueTimes(" AND j.owner = $2") + ") AS d",
+                                     {TimeParam(now), pg::SqlParam::OidOf(user)});
     none = rows[0].IsNull(0);
     if (!none) due = DatumGetTimestampTz(rows[0].Value(0));
   }
@@ -284,11 +284,11 @@ PRM_FUNCTION(maintenance_owners) {
   TimestampTz const now = GetCurrentTimestamp();
   pg::Spi spi;
   pg::AsExtensionOwner as_owner;
-  auto rows =
-      pg::Spi::Execute("SELECT d.owner::oid, min(d.due) FROM (" + DueTimes("") +
-                           ") AS d WHERE EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = d.owner) GROUP BY "
-                           "d.owner ORDER BY 2",
-                       {TimeParam(now)});
+  auto rows = pg::Spi::ExecuteKept(
+      "SELECT d.owner::oid, min(d.due) FROM (" + DueTimes("") +
+          ") AS d WHERE EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = d.owner) GROUP BY "
+          "d.owner ORDER BY 2",
+      {TimeParam(now)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     Datum values[2] = {rows[i].Value(0), rows[i].Value(1)};
     bool nulls[2] = {false, false};
