@@ -97,20 +97,26 @@ int32_t Advance(const LockoutRule& rule, int64_t now, LockoutState* state) {
   return timed_out;
 }
 
-LockoutStatus Status(const LockoutRule& rule, const LockoutState& state) {
+WindowCount CountWithin(const LockoutRule& rule, const LockoutState& state, int64_t window,
+                        int32_t threshold) {
+  const int64_t length = StepLength(rule);
+  WindowCount count{0, 0};
+  // From the newest to the oldest: the step that completes the threshold is the one to wait for.
+  for (int i = 0; i <= LockoutState::kSteps; ++i) {
+    int64_t forgotten = StepForgottenAt(length, window, state.last, i);
+    if (state.clock >= forgotten) break;
+    count.failures += state.recent[i];
+    if (count.until == 0 && count.failures >= threshold) count.until = forgotten;
+  }
+  return count;
+}
+
+LockoutStatus StatusOf(const LockoutRule& rule, const LockoutState& state) {
   LockoutStatus status{};
   int32_t threshold = rule.threshold();
   if (state.failures >= threshold) {
-    if (rule.mode == CoolOffMode::kRolling) {
-      int64_t length = StepLength(rule);
-      int32_t left = state.failures;
-      for (int i = LockoutState::kSteps; i >= 0 && left >= threshold; --i) {
-        left -= state.recent[i];
-        status.until = StepForgottenAt(length, rule.window, state.last, i);
-      }
-    } else {
-      status.until = Later(state.last, CoolOff(rule, state.failures));
-    }
+    status.until = rule.mode == CoolOffMode::kRolling ? CountWithin(rule, state, rule.window, threshold).until
+                                                      : Later(state.last, CoolOff(rule, state.failures));
     status.locked = state.clock < status.until;
     if (status.locked) return status;
   }
@@ -144,7 +150,7 @@ bool Settle(const LockoutRule& rule, std::optional<int64_t> reserved_at, bool su
     // A younger one cannot have timed out: its reservation was lost, by a reset or to make room.
     counted = state->clock >= Later(*reserved_at, rule.pending_timeout);
   }
-  if (Status(rule, *state).locked) {
+  if (StatusOf(rule, *state).locked) {
     if (!success) Refuse(rule, state);
     return false;
   }
@@ -153,20 +159,12 @@ bool Settle(const LockoutRule& rule, std::optional<int64_t> reserved_at, bool su
     return false;
   }
   if (!counted) Add(rule, 1, state->clock, state);
-  return !counted && Status(rule, *state).locked;
+  return !counted && StatusOf(rule, *state).locked;
 }
 
 void ImportFailures(const LockoutRule& rule, int32_t failures, int64_t last, LockoutState* state) {
   if (failures > state->failures) Add(rule, failures - state->failures, last, state);
   Forget(rule, state->clock, state);
-}
-
-int32_t FailuresWithin(const LockoutRule& rule, const LockoutState& state, int64_t window) {
-  int64_t length = StepLength(rule);
-  int32_t failures = 0;
-  for (int i = 0; i <= LockoutState::kSteps; ++i)
-    if (state.clock < StepForgottenAt(length, window, state.last, i)) failures += state.recent[i];
-  return failures;
 }
 
 int64_t ForgottenAt(const LockoutRule& rule, const LockoutState& state) {

@@ -67,9 +67,9 @@ struct LockoutStatus {
 // become failures; returns how many. The other functions take the state as of its last Advance.
 int32_t Advance(const LockoutRule& rule, int64_t now, LockoutState* state);
 
-LockoutStatus Status(const LockoutRule& rule, const LockoutState& state);
+LockoutStatus StatusOf(const LockoutRule& rule, const LockoutState& state);
 
-// Reserves an attempt; Status must have room for it.
+// Reserves an attempt; StatusOf must have room for it.
 void Reserve(LockoutState* state);
 
 // An attempt was refused by the lock: extends it where the rule says so.
@@ -86,8 +86,13 @@ bool Settle(const LockoutRule& rule, std::optional<int64_t> reserved_at, bool su
 // `last` must not lie after the state's clock.
 void ImportFailures(const LockoutRule& rule, int32_t failures, int64_t last, LockoutState* state);
 
-// Failures within a window that ends now and is not longer than the rule's, which must be kRolling.
-int32_t FailuresWithin(const LockoutRule& rule, const LockoutState& state, int64_t window);
+// Failures within a window that ends now, of a rule that is kRolling and whose window is not shorter.
+struct WindowCount {
+  int32_t failures;
+  int64_t until;  // when fewer than the threshold will be left; 0 when there are fewer
+};
+WindowCount CountWithin(const LockoutRule& rule, const LockoutState& state, int64_t window,
+                        int32_t threshold);
 
 // When the state will be as good as empty, whatever is not attempted until then.
 int64_t ForgottenAt(const LockoutRule& rule, const LockoutState& state);

@@ -59,6 +59,18 @@ SqlParam SqlParam::OptionalTextArray(const std::optional<std::vector<std::string
   return items ? TextArray(*items) : SqlParam{TEXTARRAYOID, 0, true};
 }
 
+SqlParam SqlParam::Int8Array(const std::vector<int64> &items) {
+  std::vector<Datum> elements;
+  for (int64 item : items) elements.push_back(Int64GetDatum(item));
+  return ArrayParam(INT8ARRAYOID, INT8OID, elements);
+}
+
+SqlParam SqlParam::TimestampTzArray(const std::vector<int64> &items) {
+  std::vector<Datum> elements;
+  for (int64 item : items) elements.push_back(TimestampTzGetDatum(item));
+  return ArrayParam(TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, elements);
+}
+
 SqlParam SqlParam::ByteaArray(const std::vector<Bytes> &items) {
   std::vector<Datum> elements;
   for (Bytes item : items) elements.push_back(ByteaDatum(item));

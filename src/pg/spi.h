@@ -24,6 +24,8 @@ struct SqlParam {
   static SqlParam OidOf(Oid value) { return {OIDOID, ObjectIdGetDatum(value), false}; }
   static SqlParam TextArray(const std::vector<std::string> &items);
   static SqlParam OptionalTextArray(const std::optional<std::vector<std::string>> &items);
+  static SqlParam Int8Array(const std::vector<int64> &items);
+  static SqlParam TimestampTzArray(const std::vector<int64> &items);
   static SqlParam ByteaArray(const std::vector<Bytes> &items);
   static SqlParam Int4Array(const std::optional<std::vector<int>> &items);
 };

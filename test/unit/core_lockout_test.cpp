@@ -30,7 +30,7 @@ struct Login {
   // The reservation, or nothing where the attempt is refused.
   std::optional<int64_t> Check(int64_t now) {
     Advance(rule, now, &state);
-    LockoutStatus status = Status(rule, state);
+    LockoutStatus status = StatusOf(rule, state);
     if (status.locked) Refuse(rule, &state);
     if (status.room == 0) return std::nullopt;
     Reserve(&state);
@@ -48,9 +48,9 @@ struct Login {
   }
   bool Locked(int64_t now) {
     Advance(rule, now, &state);
-    return Status(rule, state).locked;
+    return StatusOf(rule, state).locked;
   }
-  int64_t Until() { return Status(rule, state).until; }
+  int64_t Until() { return StatusOf(rule, state).until; }
 };
 
 TEST(Lockout, TheThresholdLocks) {
@@ -108,8 +108,12 @@ TEST(Lockout, RollingWindowForgetsEachFailureByItself) {
   EXPECT_TRUE(login.Fail(start + 17 * kMinute));
   EXPECT_TRUE(login.Locked(start + 17 * kMinute));
   EXPECT_EQ(login.Until(), start + 26 * kMinute);
-  EXPECT_EQ(FailuresWithin(login.rule, login.state, 5 * kMinute), 2);
-  EXPECT_EQ(FailuresWithin(login.rule, login.state, 4 * kMinute), 1);
+  WindowCount count = CountWithin(login.rule, login.state, 5 * kMinute, 2);
+  EXPECT_EQ(count.failures, 2);
+  EXPECT_EQ(count.until, start + 18 * kMinute);
+  count = CountWithin(login.rule, login.state, 4 * kMinute, 2);
+  EXPECT_EQ(count.failures, 1);
+  EXPECT_EQ(count.until, 0);
   EXPECT_FALSE(login.Locked(start + 33 * kMinute));
   EXPECT_EQ(login.state.failures, 0);
 }
@@ -131,9 +135,9 @@ TEST(Lockout, Tiers) {
     }
     now += cool_off;
   }
-  EXPECT_EQ(Status(login.rule, login.state).room, 0);
+  EXPECT_EQ(StatusOf(login.rule, login.state).room, 0);
   Advance(login.rule, now, &login.state);
-  EXPECT_EQ(Status(login.rule, login.state).room, 1) << "one at a time between two locks";
+  EXPECT_EQ(StatusOf(login.rule, login.state).room, 1) << "one at a time between two locks";
   Advance(login.rule, now + 15 * kMinute - 1, &login.state);
   EXPECT_EQ(login.state.failures, 11);
   Advance(login.rule, now + 15 * kMinute, &login.state);
@@ -174,7 +178,7 @@ TEST(Lockout, ReservedAttemptsTakeTheRoomOfFailures) {
   std::vector<int64_t> reserved;
   for (int i = 0; i < 3; ++i) reserved.push_back(login.Check(kStart + i).value());
   EXPECT_FALSE(login.Check(kStart + 3));
-  EXPECT_FALSE(Status(login.rule, login.state).locked) << "pending is not locked";
+  EXPECT_FALSE(StatusOf(login.rule, login.state).locked) << "pending is not locked";
   EXPECT_EQ(login.Until(), kStart + 2 + kMinute);
   login.Result(kStart + 4, reserved[0], true, false);
   EXPECT_TRUE(login.Check(kStart + 5));
@@ -187,7 +191,7 @@ TEST(Lockout, AttemptsWithoutAResultBecomeFailures) {
   int64_t second = login.Check(kStart + kSecond).value();
   EXPECT_EQ(Advance(login.rule, kStart + kSecond + kMinute - 1, &login.state), 0);
   EXPECT_EQ(Advance(login.rule, kStart + kSecond + kMinute, &login.state), 2);
-  EXPECT_TRUE(Status(login.rule, login.state).locked);
+  EXPECT_TRUE(StatusOf(login.rule, login.state).locked);
   EXPECT_EQ(login.Until(), kStart + kSecond + kHour) << "from the last check on";
   // Results that come too late count nothing again and open nothing.
   EXPECT_FALSE(login.Result(kStart + 2 * kMinute, first, false));
@@ -244,7 +248,7 @@ TEST(Lockout, ChangedRulesApplyToWhatWasCounted) {
   for (int i = 0; i < 3; ++i) login.Fail(kStart);
   login.rule.tiers = {{5, kHour}};
   EXPECT_FALSE(login.Locked(kStart));
-  EXPECT_EQ(Status(login.rule, login.state).room, 2);
+  EXPECT_EQ(StatusOf(login.rule, login.state).room, 2);
   login.rule.mode = CoolOffMode::kRolling;
   Advance(login.rule, kStart, &login.state);
   EXPECT_EQ(login.state.failures, 3);
@@ -319,7 +323,7 @@ TEST(Lockout, RandomSequences) {
       }
       ASSERT_GE(login.state.failures, 0);
       ASSERT_GE(login.state.reserved, 0);
-      LockoutStatus status = Status(login.rule, login.state);
+      LockoutStatus status = StatusOf(login.rule, login.state);
       ASSERT_GE(status.room, 0);
       ASSERT_LE(status.room, login.rule.threshold());
       if (status.room == 0) {
