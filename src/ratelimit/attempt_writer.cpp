@@ -117,6 +117,8 @@ PRM_FUNCTION(write_login_attempts) {
   RequireNonAtomic(fcinfo);
   LockoutTable::Require();
   pg::Call([] { PreventCommandIfReadOnly("CALL redis_migrate.write_login_attempts()"); });
+  // A session comes and goes; a worker wants to know when there is work again.
+  if (IsBackgroundWorker) pg::Call([] { AttemptQueue::RegisterWriter(); });
   pg::Spi spi(true);
   WriterLock lock;
   if (!lock.held()) return 0;

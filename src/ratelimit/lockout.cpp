@@ -57,7 +57,8 @@ Datum RowDatum(FunctionCallInfo fcinfo, Datum *values, bool *nulls) {
   });
 }
 
-// (allowed, reason, blocked_by, retry_after, locked_until, remaining, token)
+// (allowed, reason, blocked_by, retry_after, locked_until, remaining, token). Called when the connection to SPI
+// has ended: the memory of the result must be the caller's.
 Datum AnswerDatum(FunctionCallInfo fcinfo, const Answer &answer, int64 now) {
   Datum values[7] = {};
   bool nulls[7] = {false, false, true, true, true, true, true};
@@ -82,10 +83,15 @@ Datum AnswerCheck(FunctionCallInfo fcinfo, std::optional<int> at) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   Login login = LoginArguments(fcinfo, 1, 2, 3);
   std::string type = TypeArgument(fcinfo, 4);
-  pg::Spi spi;
-  LoginCounters counters(policy, std::move(login));
-  int64 now = at ? TimeArgument(fcinfo, *at, counters.policy()) : GetCurrentTimestamp();
-  return AnswerDatum(fcinfo, counters.Check(now, type), now);
+  Answer answer;
+  int64 now;
+  {
+    pg::Spi spi;
+    LoginCounters counters(policy, std::move(login));
+    now = at ? TimeArgument(fcinfo, *at, counters.policy()) : GetCurrentTimestamp();
+    answer = counters.Check(now, type);
+  }
+  return AnswerDatum(fcinfo, answer, now);
 }
 
 Datum AnswerResult(FunctionCallInfo fcinfo, std::optional<int> at) {
@@ -96,10 +102,15 @@ Datum AnswerResult(FunctionCallInfo fcinfo, std::optional<int> at) {
   Login login = LoginArguments(fcinfo, 1, 2, 5);
   std::string reason = pg::OptionalTextArgument(fcinfo, 6).value_or("");
   std::string type = TypeArgument(fcinfo, 7);
-  pg::Spi spi;
-  LoginCounters counters(policy, std::move(login));
-  int64 now = at ? TimeArgument(fcinfo, *at, counters.policy()) : GetCurrentTimestamp();
-  return AnswerDatum(fcinfo, counters.Result(now, PG_GETARG_BOOL(3), token, type, reason), now);
+  Answer answer;
+  int64 now;
+  {
+    pg::Spi spi;
+    LoginCounters counters(policy, std::move(login));
+    now = at ? TimeArgument(fcinfo, *at, counters.policy()) : GetCurrentTimestamp();
+    answer = counters.Result(now, PG_GETARG_BOOL(3), token, type, reason);
+  }
+  return AnswerDatum(fcinfo, answer, now);
 }
 
 Datum ShowStatus(FunctionCallInfo fcinfo, std::optional<int> at) {
