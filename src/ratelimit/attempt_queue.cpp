@@ -3,8 +3,11 @@
 #include "pg/settings.h"
 #include "ratelimit/state_file.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 namespace {
+
+using ratelimit::StateFileReader;
+using ratelimit::StateFileWriter;
 
 constexpr char kFile[] = "pg_stat/pg_redis_migrate.attempts";
 constexpr uint64 kFileKind = (UINT64CONST(0x41545450) << 32) | sizeof(Attempt);  // "ATTP"
@@ -236,4 +239,4 @@ AttemptQueue::Counts AttemptQueue::GetCounts() {
   return counts;
 }
 
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout

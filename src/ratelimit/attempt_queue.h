@@ -3,11 +3,13 @@
 // dropped, and counted. An orderly shutdown saves it, a crash loses it.
 #pragma once
 
-#include "core/ip_address.h"
 #include "pg/pg.h"
 #include "pg/shared_memory.h"
+#include "ratelimit/address.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
+
+using ratelimit::Network;
 
 extern pg::SharedArea attempt_area;
 
@@ -37,9 +39,9 @@ struct Attempt {
   Oid owner;    // of the policy
   uint16 slot;  // of the policy's statistics
   bool success;
-  bool locks;         // a lock began
-  bool has_success;   // false for what is no attempt, such as a reset
-  IpAddress address;  // 0 bits: none
+  bool locks;        // a lock began
+  bool has_success;  // false for what is no attempt, such as a reset
+  Network address;   // family 0: none
   ShortText<128> policy;
   ShortText<NAMEDATALEN> notify_channel;
   ShortText<50> attempt_type;
@@ -79,4 +81,4 @@ class AttemptQueue {
   static Counts GetCounts();
 };
 
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout

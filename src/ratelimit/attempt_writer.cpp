@@ -8,7 +8,7 @@
 #include "pg/spi.h"
 #include "ratelimit/login.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 namespace {
 
 using pg::Failure;
@@ -37,10 +37,10 @@ class WriterLock {
   bool held_;
 };
 
-std::string AddressText(const IpAddress &address) {
-  if (address.bits == 0) return "";
+std::string AddressText(const Network &address) {
+  if (address.family == 0) return "";
   char text[INET6_ADDRSTRLEN];
-  return inet_ntop(address.bits == 128 ? AF_INET6 : AF_INET, address.bytes.data(), text, sizeof text);
+  return inet_ntop(address.family == 6 ? AF_INET6 : AF_INET, address.bytes, text, sizeof text);
 }
 
 // As columns, for unnest. An empty text stands for NULL, and so does the time 0.
@@ -105,10 +105,10 @@ void RequireNonAtomic(FunctionCallInfo fcinfo) {
 }
 
 }  // namespace
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout
 
 using namespace prm;
-using namespace prm::ratelimit;
+using namespace prm::lockout;
 
 // redis_migrate.write_login_attempts(): writes what waits in the queue of this database, a batch per
 // transaction; returns at once when another session is at it. Errors: 2D000 in a transaction block, 55000 not

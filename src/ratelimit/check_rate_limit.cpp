@@ -7,7 +7,7 @@
 #include "pg/spi.h"
 #include "ratelimit/login.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 namespace {
 
 using pg::Failure;
@@ -22,7 +22,7 @@ constexpr int kAddressFactor = 3;  // an address may fail so many times as often
 
 Login LoginOf(FunctionCallInfo fcinfo, int address, int user_name, int user_agent) {
   Login login;
-  if (!PG_ARGISNULL(address)) login.address = AddressOfInet(PG_GETARG_DATUM(address));
+  if (!PG_ARGISNULL(address)) login.address = HostOf(PG_GETARG_DATUM(address));
   login.user_name = pg::OptionalTextArgument(fcinfo, user_name).value_or("");
   if (user_agent >= 0) login.user_agent = pg::OptionalTextArgument(fcinfo, user_agent).value_or("");
   return login;
@@ -66,10 +66,10 @@ int64 Microseconds(FunctionCallInfo fcinfo, int n) {
 }
 
 }  // namespace
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout
 
 using namespace prm;
-using namespace prm::ratelimit;
+using namespace prm::lockout;
 using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;

@@ -4,7 +4,7 @@
 #include "pg/spi.h"
 #include "ratelimit/login.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 namespace {
 
 using pg::Failure;
@@ -14,7 +14,7 @@ constexpr int kLongestType = 50;
 Login LoginArguments(FunctionCallInfo fcinfo, int user_name, int address, int user_agent) {
   Login login;
   login.user_name = pg::OptionalTextArgument(fcinfo, user_name).value_or("");
-  if (!PG_ARGISNULL(address)) login.address = AddressOfInet(PG_GETARG_DATUM(address));
+  if (!PG_ARGISNULL(address)) login.address = HostOf(PG_GETARG_DATUM(address));
   if (user_agent >= 0) login.user_agent = pg::OptionalTextArgument(fcinfo, user_agent).value_or("");
   return login;
 }
@@ -57,8 +57,8 @@ Datum RowDatum(FunctionCallInfo fcinfo, Datum *values, bool *nulls) {
   });
 }
 
-// (allowed, reason, blocked_by, retry_after, locked_until, remaining, token). Called when the connection to SPI
-// has ended: the memory of the result must be the caller's.
+// (allowed, reason, blocked_by, retry_after, locked_until, remaining, token). Called when the connection to
+// SPI has ended: the memory of the result must be the caller's.
 Datum AnswerDatum(FunctionCallInfo fcinfo, const Answer &answer, int64 now) {
   Datum values[7] = {};
   bool nulls[7] = {false, false, true, true, true, true, true};
@@ -137,10 +137,10 @@ Datum ShowStatus(FunctionCallInfo fcinfo, std::optional<int> at) {
 }
 
 }  // namespace
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout
 
 using namespace prm;
-using namespace prm::ratelimit;
+using namespace prm::lockout;
 using pg::Failure;
 
 // redis_migrate.login_check(policy text, user_name text, address inet, user_agent text, attempt_type text):

@@ -5,7 +5,7 @@
 #include "pg/spi.h"
 #include "ratelimit/lockout_table.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 namespace {
 
 using pg::Failure;
@@ -103,10 +103,10 @@ void CheckArguments(FunctionCallInfo fcinfo) {
 }
 
 }  // namespace
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout
 
 using namespace prm;
-using namespace prm::ratelimit;
+using namespace prm::lockout;
 using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;

@@ -3,13 +3,24 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 
 using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;
 
 namespace {
+
+Datum InetDatum(const Network &host) {
+  return pg::Call([&] {
+    auto *value = static_cast<inet *>(palloc0(sizeof(inet)));
+    ip_family(value) = host.family == 4 ? PGSQL_AF_INET : PGSQL_AF_INET6;
+    ip_bits(value) = host.bits;
+    memcpy(ip_addr(value), host.bytes, ip_addrsize(value));
+    SET_INET_VARSIZE(value);
+    return InetPGetDatum(value);
+  });
+}
 
 constexpr struct {
   int component;
@@ -47,10 +58,10 @@ int ParseScope(const std::string &name) {
   return components;
 }
 
-LockoutPolicy LoadLockoutPolicy(const std::string &name, const IpAddress *address) {
+LockoutPolicy LoadLockoutPolicy(const std::string &name, const Network *address) {
   Oid const user = GetUserId();
   SqlParam inet{INETOID, 0, true};
-  if (address != nullptr) inet = {INETOID, InetDatum(*address, address->bits), false};
+  if (address != nullptr) inet = {INETOID, InetDatum(*address), false};
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "SELECT p.policy_id, pg_has_role($2, p.owner, 'USAGE'), p.owner::text, p.owner::oid, "
@@ -95,23 +106,10 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const IpAddress *addres
   return policy;
 }
 
-Datum InetDatum(const IpAddress &address, int prefix) {
-  return pg::Call([&] {
-    auto *value = static_cast<inet *>(palloc0(sizeof(inet)));
-    ip_family(value) = address.bits == 128 ? PGSQL_AF_INET6 : PGSQL_AF_INET;
-    ip_bits(value) = static_cast<unsigned char>(prefix);
-    memcpy(ip_addr(value), address.bytes.data(), address.bits / 8);
-    SET_INET_VARSIZE(value);
-    return InetPGetDatum(value);
-  });
+Network HostOf(Datum address) {
+  inet *host = pg::Call(
+      [&] { return DatumGetInetPP(DirectFunctionCall2(inet_set_masklen, address, Int32GetDatum(-1))); });
+  return ratelimit::NetworkOf(host);
 }
 
-IpAddress AddressOfInet(Datum datum) {
-  inet *value = pg::Call([&] { return DatumGetInetPP(datum); });
-  IpAddress address;
-  address.bits = ip_maxbits(value);
-  memcpy(address.bytes.data(), ip_addr(value), address.bits / 8);
-  return Unmapped(address);
-}
-
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout

@@ -1,11 +1,13 @@
 // Policies of login lockouts, as the tables lockout_policy and lockout_scope hold them.
 #pragma once
 
-#include "core/ip_address.h"
 #include "core/lockout.h"
 #include "pg/pg.h"
+#include "ratelimit/address.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
+
+using ratelimit::Network;
 
 // What tells logins apart; the bits of a scope. Failures are counted for each combination of their values.
 enum Component : int { kUserName = 1, kAddress = 2, kUserAgent = 4 };
@@ -35,11 +37,9 @@ struct LockoutPolicy {
 
 // Reads a policy, with an address to compare with its allowed_networks; needs an SPI connection. Errors:
 // 42704 no such policy, 42501 the current user has not the rights of its owner.
-LockoutPolicy LoadLockoutPolicy(const std::string &name, const IpAddress *address = nullptr);
+LockoutPolicy LoadLockoutPolicy(const std::string &name, const Network *address = nullptr);
 
-// An inet datum for an address, with the length of its prefix.
-Datum InetDatum(const IpAddress &address, int prefix);
-// The address of an inet datum, whatever its netmask; IPv4-mapped addresses as IPv4.
-IpAddress AddressOfInet(Datum datum);
+// The host of an inet datum, whatever its netmask.
+Network HostOf(Datum address);
 
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout

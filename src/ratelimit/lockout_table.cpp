@@ -3,8 +3,11 @@
 #include "pg/error.h"
 #include "pg/settings.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 namespace {
+
+using ratelimit::StateFileReader;
+using ratelimit::StateFileWriter;
 
 constexpr char kFile[] = "pg_stat/pg_redis_migrate.lockouts";
 constexpr uint64 kFileKind = UINT64CONST(0x4c4f434b00000001);  // "LOCK", version 1
@@ -83,8 +86,7 @@ void Initialize(void *memory) {
 
 }  // namespace
 
-pg::SharedArea lockout_area("pg_redis_migrate lockouts", AreaSize, AreaLocks, Initialize,
-                                      [] { Save(true); });
+pg::SharedArea lockout_area("pg_redis_migrate lockouts", AreaSize, AreaLocks, Initialize, [] { Save(true); });
 
 void LockoutTable::Require() {
   if (lockout_area.memory() != nullptr) return;
@@ -151,4 +153,4 @@ void LockoutTable::SaveNowAndThen() {
   LWLockRelease(lockout_area.lock(kSaveLock));
 }
 
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout

@@ -7,7 +7,10 @@
 #include "ratelimit/lockout_policy.h"
 #include "ratelimit/shared_table.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
+
+using ratelimit::kNever;
+using ratelimit::Seconds;
 
 extern pg::SharedArea lockout_area;
 
@@ -37,7 +40,7 @@ enum LockoutStatistic {
 
 class LockoutTable {
  public:
-  using Table = SharedTable<LockoutEntry>;
+  using Table = ratelimit::SharedTable<LockoutEntry>;
 
   // Errors: 55000 with a hint where the library is not preloaded.
   static void Require();
@@ -63,4 +66,4 @@ inline Seconds SecondsOf(int64 time) {
 }
 inline Seconds SecondsAfter(int64 time) { return SecondsOf(time > 0 ? time - 1 : 0) + 1; }
 
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout

@@ -2,7 +2,7 @@
 
 #include "pg/memory.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 namespace {
 
 std::string Folded(const std::string &name) {
@@ -23,11 +23,6 @@ void AppendText(std::string *bytes, std::string_view text) {
   bytes->append(text);
 }
 
-void AppendAddress(std::string *bytes, const IpAddress &address) {
-  Append(bytes, address.bits);
-  Append(bytes, address.bytes);
-}
-
 }  // namespace
 
 LoginCounters::LoginCounters(const std::string &policy, Login login)
@@ -42,10 +37,9 @@ LoginCounters::LoginCounters(const std::string &policy, Login login)
     user_name_hash_ = KeyOf(bytes).low;
   }
   if (login_.address) {
-    network_ = FoldedTo(policy_.ipv6_prefix, *login_.address);
-    std::string bytes = "a";
-    AppendAddress(&bytes, network_);
-    address_hash_ = KeyOf(bytes).low;
+    network_ = *login_.address;
+    if (network_.family == 6) network_.Fold(policy_.ipv6_prefix);
+    address_hash_ = KeyOf("a" + std::string(network_.AsKey())).low;
   }
   if (policy_.address_allowed) return;
   for (const LockoutScope &scope : policy_.scopes) {
@@ -72,7 +66,7 @@ LoginCounters::Scope LoginCounters::ScopeOf(const LockoutScope &scope) const {
   std::string bytes = "s";
   Append(&bytes, scope.components);
   if (scope.components & kUserName) AppendText(&bytes, login_.user_name);
-  if (scope.components & kAddress) AppendAddress(&bytes, network_);
+  if (scope.components & kAddress) bytes.append(network_.AsKey());
   if (scope.components & kUserAgent) AppendText(&bytes, login_.user_agent);
   return {&scope, KeyOf(bytes)};
 }
@@ -307,4 +301,4 @@ bool LoginCounters::Put(Attempt *attempt) const {
   return put;
 }
 
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout

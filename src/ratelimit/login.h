@@ -4,13 +4,13 @@
 #include "ratelimit/attempt_queue.h"
 #include "ratelimit/lockout_table.h"
 
-namespace prm::ratelimit {
+namespace prm::lockout {
 
 // Who logs in, as the application says. An empty user name is none: it has no counter, since everybody may
 // send it. A missing address has none either; a missing user agent is one of its own.
 struct Login {
   std::string user_name;
-  std::optional<IpAddress> address;
+  std::optional<Network> address;
   std::string user_agent;
 };
 
@@ -83,7 +83,7 @@ class LoginCounters {
 
   LockoutPolicy policy_;
   Login login_;
-  IpAddress network_;  // the address as it is counted
+  Network network_;  // the address as it is counted
   uint64 user_name_hash_ = 0;
   uint64 address_hash_ = 0;
   Table::Owner slot_;
@@ -92,4 +92,4 @@ class LoginCounters {
   Hash128 keys_[kMostScopes];  // the same keys, for KeyLocks
 };
 
-}  // namespace prm::ratelimit
+}  // namespace prm::lockout
