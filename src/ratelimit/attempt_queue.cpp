@@ -27,6 +27,7 @@ struct Header {
   int32 capacity;
   int32 waiting;
   int32 search_from;  // where the search for a free place begins
+  volatile bool changing;  // somebody is at it, or was killed while he was
   uint64 dropped;
   struct {
     Oid database;
@@ -64,6 +65,11 @@ bool PutInto(Header *queue, Attempt *attempt) {
 // In the postmaster, when nobody else runs any more.
 void Save() {
   Header *queue = header();
+  if (queue->changing) {
+    ereport(LOG, (errmsg("login attempts that were not written are lost"),
+                  errdetail("A process was killed while it changed their queue.")));
+    return;
+  }
   StateFileWriter file(kFile, kFileKind);
   file.Put(queue->last_id);
   file.Put(queue->waiting);
@@ -98,10 +104,19 @@ void Initialize(void *memory) {
 // A scope under the one lock of the queue.
 class Locked {
  public:
-  explicit Locked(LWLockMode mode) { LWLockAcquire(attempt_area.lock(0), mode); }
-  ~Locked() { LWLockRelease(attempt_area.lock(0)); }
+  explicit Locked(LWLockMode mode) : mode_(mode) {
+    LWLockAcquire(attempt_area.lock(0), mode);
+    if (mode_ == LW_EXCLUSIVE) header()->changing = true;
+  }
+  ~Locked() {
+    if (mode_ == LW_EXCLUSIVE) header()->changing = false;
+    LWLockRelease(attempt_area.lock(0));
+  }
   Locked(const Locked &) = delete;
   Locked &operator=(const Locked &) = delete;
+
+ private:
+  LWLockMode mode_;
 };
 
 void WakeWriter() {

@@ -376,6 +376,41 @@ int64 GiveBack(const Request &request) {
   return context.remaining;
 }
 
+int64 Import(const Request &request, const RateState &imported) {
+  Pending pending = Prepare(request);
+  Available(*request.policy);
+  struct Context {
+    const RateLimit *limit;
+    RateState imported;
+    int64 now;
+    RateDecision decision;
+  } context{pending.limit, imported, request.now, {}};
+  Step step = [](void *opaque, RateState *state) {
+    auto *with = static_cast<Context *>(opaque);
+    RateState ours = *state, theirs = with->imported;
+    const RateDecision of_ours = prm::Decide(*with->limit, &ours, with->now, 0);
+    const RateDecision of_theirs = prm::Decide(*with->limit, &theirs, with->now, 0);
+    const bool worse = std::make_pair(of_theirs.remaining, -of_theirs.reset) <
+                       std::make_pair(of_ours.remaining, -of_ours.reset);
+    with->decision = worse ? of_theirs : of_ours;
+    if (worse) *state = theirs;
+    return worse;
+  };
+  if (InTable(pending)) {
+    ChangeState({request.policy, pending.row_key}, false, step, &context);
+    return context.decision.remaining;
+  }
+  Slot evicted = StateTable::kNobody;
+  StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
+  StateTable::Place place = FindEntry(request, pending.fingerprint);
+  RateState state = place ? place.state() : RateState{};
+  if (step(&context, &state)) {
+    StoreEntry(pending, place, state, &evicted);
+    state_table.NoteChange();
+  }
+  return context.decision.remaining;
+}
+
 bool Forget(const Request &request) {
   Pending pending = Prepare(request);
   if (!Available(*request.policy)) return false;
