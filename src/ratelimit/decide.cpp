@@ -380,35 +380,37 @@ int64 Import(const Request &request, const RateState &imported) {
   Pending pending = Prepare(request);
   Available(*request.policy);
   struct Context {
-    const RateLimit *limit;
+    Pending *pending;
     RateState imported;
-    int64 now;
-    RateDecision decision;
-  } context{pending.limit, imported, request.now, {}};
+  } context{&pending, imported};
   Step step = [](void *opaque, RateState *state) {
     auto *with = static_cast<Context *>(opaque);
+    const RateLimit &limit = *with->pending->limit;
+    const int64 now = with->pending->now = NowFor(*with->pending->request);
     RateState ours = *state, theirs = with->imported;
-    const RateDecision of_ours = prm::Decide(*with->limit, &ours, with->now, 0);
-    const RateDecision of_theirs = prm::Decide(*with->limit, &theirs, with->now, 0);
+    const RateDecision of_ours = prm::Decide(limit, &ours, now, 0);
+    const RateDecision of_theirs = prm::Decide(limit, &theirs, now, 0);
     const bool worse = std::make_pair(of_theirs.remaining, -of_theirs.reset) <
                        std::make_pair(of_ours.remaining, -of_ours.reset);
-    with->decision = worse ? of_theirs : of_ours;
+    with->pending->decision = worse ? of_theirs : of_ours;
     if (worse) *state = theirs;
     return worse;
   };
   if (InTable(pending)) {
     ChangeState({request.policy, pending.row_key}, false, step, &context);
-    return context.decision.remaining;
+    return pending.decision.remaining;
   }
   Slot evicted = StateTable::kNobody;
-  StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
-  StateTable::Place place = FindEntry(request, pending.fingerprint);
-  RateState state = place ? place.state() : RateState{};
-  if (step(&context, &state)) {
-    StoreEntry(pending, place, state, &evicted);
-    state_table.NoteChange();
+  {
+    StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
+    pending.now = NowFor(request);
+    StateTable::Place place = FindEntry(pending);
+    RateState state = place ? place.state() : RateState{};
+    if (step(&context, &state)) StoreEntry(pending, place, state, &evicted);
   }
-  return context.decision.remaining;
+  state_table.NoteChange();
+  if (evicted != StateTable::kNobody) Count(evicted, kEvicted);
+  return pending.decision.remaining;
 }
 
 bool Forget(const Request &request) {

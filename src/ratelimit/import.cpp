@@ -62,10 +62,8 @@ PRM_FUNCTION(import_rate_limit) {
   request.policy = &PolicyNamed(pg::TextArgument(fcinfo, 0, "policy"));
   const std::string key = pg::TextArgument(fcinfo, 1, "key");
   request.key = TextKey(*request.policy, key);
-  request.now = ClockNow();
   const RateState state =
       StateOf(*request.policy, OptionalInt8Argument(fcinfo, 2), OptionalInt8Argument(fcinfo, 3),
               OptionalInt8Argument(fcinfo, 4), OptionalInt8Argument(fcinfo, 5));
-  // What is over says nothing: the key is as if it had never been seen.
-  PG_RETURN_INT64(Import(request, state.time > request.now ? state : RateState{}));
+  PG_RETURN_INT64(Import(request, state));
 }
