@@ -74,7 +74,7 @@ void Define() {
     DefineCustomIntVariable("pg_redis_migrate.attempt_queue_size",
                             "Login attempts that can wait in shared memory to be written to their table.",
                             "Each takes 1300 bytes. More are dropped, and counted.", &attempt_queue_size,
-                            attempt_queue_size, 1, 1000000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+                            attempt_queue_size, 1, 100000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
   }
   MarkGUCPrefixReserved("pg_redis_migrate");
 }

@@ -26,7 +26,7 @@ struct Header {
   int64 last_id;
   int32 capacity;
   int32 waiting;
-  int32 search_from;  // where the search for a free place begins
+  int32 search_from;       // where the search for a free place begins
   volatile bool changing;  // somebody is at it, or was killed while he was
   uint64 dropped;
   struct {
@@ -162,7 +162,9 @@ bool AttemptQueue::Settle(int64 token, uint64 who, const Attempt &result) {
   {
     Locked lock(LW_EXCLUSIVE);
     Header *queue = header();
-    for (int i = 0; i < queue->capacity && !found; i++) {
+    // From the youngest to the oldest, as long as places are taken in turn.
+    for (int n = 1; n <= queue->capacity && !found; n++) {
+      int i = (queue->search_from - n + queue->capacity) % queue->capacity;
       Place &place = queue->places[i];
       if (place.database != MyDatabaseId || place.result_by == 0) continue;
       Attempt &attempt = attempts(queue)[i];

@@ -12,7 +12,7 @@ use Time::HiRes qw(stat);
 my $node = new_node(
     'restart', preload => 1,
     init => { allows_streaming => 1 },
-    conf => "pg_redis_migrate.attempt_queue_size = 40\nrestart_after_crash = on\nlog_statement = none");
+    conf => "pg_redis_migrate.attempt_queue_size = 40\npg_redis_migrate.lockout_memory = '64kB'\nrestart_after_crash = on\nlog_statement = none");
 
 sub sql { my ($sql, $database) = @_; return $node->safe_psql($database // 'postgres', $sql); }
 sub fail_once { my ($user, $database) = @_; return sql("SELECT allowed FROM redis_migrate.login_result('login', '$user', NULL, false)", $database); }
@@ -91,6 +91,14 @@ is(sql('SELECT capacity, waiting, dropped FROM redis_migrate.login_attempt_queue
 is(sql('SELECT failures, dropped FROM redis_migrate.lockout_stats'), '60|' . (20 + $waiting), 'also by policy');
 fail_once('hal60');
 is(locked('hal60'), 't', 'what is not recorded still locks');
+
+# Full memory: counters that would disappear first go early, which is counted; those that were just made are there.
+sql(q{SELECT count(redis_migrate.login_result('login', 'name' || n, NULL, false)) FROM generate_series(1, 5000) AS n});
+fail_once('jay') for 1 .. 2;
+is(locked('jay'), 't', 'locks are made in full memory, too');
+my ($entries, $evicted) = split /\|/, sql('SELECT entries, evicted FROM redis_migrate.lockout_stats');
+cmp_ok($entries, '<=', 64 * 1024 / 120 + 32, 'memory is bounded');
+cmp_ok($entries + $evicted, '>=', 5000, "what had to go is counted: $evicted");
 
 # Each database has its own: attempts of another one wait for its writer.
 sql('CREATE DATABASE other');
