@@ -389,6 +389,7 @@ SELECT policy, checks, failures FROM redis_migrate.lockout_stats WHERE policy = 
 SELECT count(*) FROM redis_migrate.login_attempt_queue();
 RESET ROLE;
 SELECT redis_migrate.drop_lockout(policy) FROM redis_migrate.lockout_policies;
+SELECT redis_migrate.drop_expiry('redis_migrate.login_attempt');
 DROP TABLE t0, matrix;
 DROP VIEW blocked;
 DROP FUNCTION t, try, may, tiers, fill;

@@ -87,6 +87,19 @@ void InsertScopes(const std::string &policy, Datum scopes) {
   }
 }
 
+// The record of attempts is kept for a week unless a DBA says otherwise: with the first policy it gets an
+// expiry policy, which redis_migrate.alter_expiry changes. Runs as the extension's owner.
+void EnsureRetention() {
+  if (Spi::Execute("SELECT FROM redis_migrate.lockout_policy LIMIT 1").size() > 0) return;
+  if (Spi::Execute("SELECT FROM redis_migrate.expiry_policies WHERE target = $1",
+                   {SqlParam::Text("redis_migrate.login_attempt")})
+          .size() > 0)
+    return;
+  Spi::Execute(
+      "SELECT redis_migrate.add_expiry('redis_migrate.login_attempt', 'attempted_at', every => '1 hour', "
+      "lifetime => '7 days')");
+}
+
 SqlParam PropertyParam(FunctionCallInfo fcinfo, size_t property) {
   int n = static_cast<int>(property) + 2;
   return {kProperties[property].type, PG_ARGISNULL(n) ? 0 : PG_GETARG_DATUM(n),
@@ -129,6 +142,7 @@ PRM_FUNCTION(create_lockout) {
       throw Failure(
           ERRCODE_DUPLICATE_OBJECT, "lockout policy \"" + policy + "\" already exists", "",
           "Use redis_migrate.alter_lockout to change it; names are shared by all users of a database.");
+    EnsureRetention();
     std::string columns = "policy, owner", values = "$1, $2::regrole";
     std::vector<SqlParam> params = {SqlParam::Text(policy), SqlParam::OidOf(owner)};
     for (size_t i = 0; i < std::size(kProperties); ++i) {
