@@ -1,6 +1,8 @@
 #include "pg/entry.h"
 #include "pg/settings.h"
 #include "pg/shared_memory.h"
+#include "ratelimit/attempt_queue.h"
+#include "ratelimit/lockout_table.h"
 #include "ratelimit/memory.h"
 #include "worker/preload.h"
 
@@ -10,7 +12,8 @@ PG_MODULE_MAGIC_EXT(.name = "pg_redis_migrate", .version = PRM_VERSION);
 
 namespace {
 
-prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area, &prm::ratelimit::memory_area};
+prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area, &prm::ratelimit::memory_area,
+                                             &prm::lockout::lockout_area, &prm::lockout::attempt_area};
 
 void Init() {
   prm::pg::settings::Define();

@@ -16,6 +16,8 @@ char *databases = nullptr;
 int history_retention_s = 30 * 86400;
 int rate_limit_memory_kb = 32 * 1024;
 int rate_limit_save_interval_ms = 5 * 1000;
+int lockout_memory_kb = 8 * 1024;
+int attempt_queue_size = 4096;
 
 void Define() {
   DefineCustomIntVariable("pg_redis_migrate.batch_rows", "Keys that are stored in one transaction.", nullptr,
@@ -66,6 +68,13 @@ void Define() {
         "pg_redis_migrate.rate_limit_save_interval", "Time between saves of the states of rate limits.",
         "0 saves them only when the server is shut down.", &rate_limit_save_interval_ms,
         rate_limit_save_interval_ms, 0, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pg_redis_migrate.lockout_memory", "Shared memory for the counters of lockouts.",
+                            "A counter takes 120 bytes.", &lockout_memory_kb, lockout_memory_kb, 64,
+                            MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pg_redis_migrate.attempt_queue_size",
+                            "Login attempts that can wait in shared memory to be written to their table.",
+                            "Each takes 1300 bytes. More are dropped, and counted.", &attempt_queue_size,
+                            attempt_queue_size, 1, 100000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
   }
   MarkGUCPrefixReserved("pg_redis_migrate");
 }

@@ -59,6 +59,18 @@ SqlParam SqlParam::OptionalTextArray(const std::optional<std::vector<std::string
   return items ? TextArray(*items) : SqlParam{TEXTARRAYOID, 0, true};
 }
 
+SqlParam SqlParam::Int8Array(const std::vector<int64> &items) {
+  std::vector<Datum> elements;
+  for (int64 item : items) elements.push_back(Int64GetDatum(item));
+  return ArrayParam(INT8ARRAYOID, INT8OID, elements);
+}
+
+SqlParam SqlParam::TimestampTzArray(const std::vector<int64> &items) {
+  std::vector<Datum> elements;
+  for (int64 item : items) elements.push_back(TimestampTzGetDatum(item));
+  return ArrayParam(TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, elements);
+}
+
 SqlParam SqlParam::ByteaArray(const std::vector<Bytes> &items) {
   std::vector<Datum> elements;
   for (Bytes item : items) elements.push_back(ByteaDatum(item));
@@ -162,6 +174,17 @@ Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> pa
   }
   int code = Call(
       [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), false, 0); });
+Rows KeptStatement::Execute(std::initializer_list<SqlParam> params) {
+  Arguments arguments(params);
+  int code = Call([&] {
+    if (plan_ == nullptr) {
+      SPIPlanPtr made = SPI_prepare(sql_, static_cast<int>(arguments.types.size()), arguments.types.data());
+      if (made == nullptr) return SPI_result;
+      SPI_keepplan(made);
+      plan_ = made;
+    }
+    return SPI_execute_plan(plan_, arguments.values.data(), arguments.nulls.c_str(), false, 0);
+  });
   if (code < 0) ThrowSpiFailure(code);
   return Rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
 }

@@ -24,6 +24,8 @@ struct SqlParam {
   static SqlParam OidOf(Oid value) { return {OIDOID, ObjectIdGetDatum(value), false}; }
   static SqlParam TextArray(const std::vector<std::string> &items);
   static SqlParam OptionalTextArray(const std::optional<std::vector<std::string>> &items);
+  static SqlParam Int8Array(const std::vector<int64> &items);
+  static SqlParam TimestampTzArray(const std::vector<int64> &items);
   static SqlParam ByteaArray(const std::vector<Bytes> &items);
   static SqlParam Int4Array(const std::optional<std::vector<int>> &items);
 };
@@ -97,6 +99,19 @@ class Spi {
 
  private:
   int exceptions_;
+};
+
+// A statement that a session parses and plans once, and again when what it names has changed. A
+// constant-initialised static of the function that runs it.
+class KeptStatement {
+ public:
+  constexpr explicit KeptStatement(const char *sql) : sql_(sql) {}
+  // As Spi::Execute. The parameters have the same types each time.
+  Rows Execute(std::initializer_list<SqlParam> params);
+
+ private:
+  const char *sql_;
+  SPIPlanPtr plan_ = nullptr;
 };
 
 }  // namespace prm::pg

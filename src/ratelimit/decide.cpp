@@ -376,6 +376,43 @@ int64 GiveBack(const Request &request) {
   return context.remaining;
 }
 
+int64 Import(const Request &request, const RateState &imported) {
+  Pending pending = Prepare(request);
+  Available(*request.policy);
+  struct Context {
+    Pending *pending;
+    RateState imported;
+  } context{&pending, imported};
+  Step step = [](void *opaque, RateState *state) {
+    auto *with = static_cast<Context *>(opaque);
+    const RateLimit &limit = *with->pending->limit;
+    const int64 now = with->pending->now = NowFor(*with->pending->request);
+    RateState ours = *state, theirs = with->imported;
+    const RateDecision of_ours = prm::Decide(limit, &ours, now, 0);
+    const RateDecision of_theirs = prm::Decide(limit, &theirs, now, 0);
+    const bool worse = std::make_pair(of_theirs.remaining, -of_theirs.reset) <
+                       std::make_pair(of_ours.remaining, -of_ours.reset);
+    with->pending->decision = worse ? of_theirs : of_ours;
+    if (worse) *state = theirs;
+    return worse;
+  };
+  if (InTable(pending)) {
+    ChangeState({request.policy, pending.row_key}, false, step, &context);
+    return pending.decision.remaining;
+  }
+  Slot evicted = StateTable::kNobody;
+  {
+    StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
+    pending.now = NowFor(request);
+    StateTable::Place place = FindEntry(pending);
+    RateState state = place ? place.state() : RateState{};
+    if (step(&context, &state)) StoreEntry(pending, place, state, &evicted);
+  }
+  state_table.NoteChange();
+  if (evicted != StateTable::kNobody) Count(evicted, kEvicted);
+  return pending.decision.remaining;
+}
+
 bool Forget(const Request &request) {
   Pending pending = Prepare(request);
   if (!Available(*request.policy)) return false;

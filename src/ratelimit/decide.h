@@ -59,6 +59,9 @@ std::vector<Outcome> DecideTogether(const std::vector<Request> &requests);
 // Gives cost back, at most until all of it remains. Returns what remains.
 int64 GiveBack(const Request &request);
 
+// The key goes on from what another system remembers, unless its own state leaves less. Returns what remains.
+int64 Import(const Request &request, const RateState &imported);
+
 // Forgets the key's state. Returns whether there was one.
 bool Forget(const Request &request);
 

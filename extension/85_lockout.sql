@@ -1,0 +1,259 @@
+-- Login lockouts: who fails too often, by user name, address, user agent or combinations of them, has to wait.
+
+CREATE TABLE redis_migrate.lockout_policy (
+    policy            text PRIMARY KEY CHECK (policy OPERATOR(pg_catalog.<>) ''),
+    policy_id         uuid NOT NULL UNIQUE DEFAULT pg_catalog.gen_random_uuid(),
+    owner             regrole NOT NULL,
+    time_window       interval NOT NULL,
+    cool_off          interval,
+    cool_off_mode     text NOT NULL CHECK (cool_off_mode OPERATOR(pg_catalog.=) ANY (ARRAY['fixed', 'rolling', 'inactivity'])),
+    extend_on_attempt boolean NOT NULL,
+    reset_on_success  boolean NOT NULL,
+    fold_case         boolean NOT NULL,
+    ipv6_prefix       integer NOT NULL,
+    allowed_networks  cidr[] NOT NULL,
+    pending_timeout   interval NOT NULL,
+    notify_channel    text
+);
+COMMENT ON TABLE redis_migrate.lockout_policy IS
+    'Policies of login lockouts. policy_id is part of the keys of its counters: nobody inherits those of a dropped policy';
+
+CREATE TABLE redis_migrate.lockout_scope (
+    policy   text NOT NULL REFERENCES redis_migrate.lockout_policy ON DELETE CASCADE,
+    scope    text NOT NULL,
+    failures integer NOT NULL,
+    cool_off interval,
+    PRIMARY KEY (policy, scope, failures)
+);
+COMMENT ON TABLE redis_migrate.lockout_scope IS
+    'What a policy counts by, and how many failures lock for how long; cool_off NULL: that of the policy, otherwise its time_window';
+
+CREATE TABLE redis_migrate.login_attempt (
+    attempt_id   bigint PRIMARY KEY,
+    attempted_at timestamptz NOT NULL,
+    policy       text NOT NULL,
+    owner        regrole NOT NULL,
+    user_name    text,
+    address      inet,
+    user_agent   text,
+    attempt_type text NOT NULL,
+    success      boolean,
+    reason       text,
+    locks        boolean NOT NULL,
+    locked_by    text,
+    locked_until timestamptz
+);
+CREATE INDEX login_attempt_time ON redis_migrate.login_attempt (attempted_at);
+CREATE INDEX login_attempt_user_name ON redis_migrate.login_attempt (user_name, attempted_at);
+CREATE INDEX login_attempt_address ON redis_migrate.login_attempt (address, attempted_at);
+COMMENT ON TABLE redis_migrate.login_attempt IS
+    'Attempts to log in and resets of lockouts (success NULL), as write_login_attempts took them from the queue in shared memory';
+
+CREATE FUNCTION redis_migrate.create_lockout(policy text, scopes jsonb DEFAULT '{"user_name": 5, "address": 15}',
+        time_window interval DEFAULT '15 minutes', cool_off interval DEFAULT NULL, cool_off_mode text DEFAULT 'fixed',
+        extend_on_attempt boolean DEFAULT false, reset_on_success boolean DEFAULT true, fold_case boolean DEFAULT true,
+        ipv6_prefix integer DEFAULT 64, allowed_networks cidr[] DEFAULT '{}', pending_timeout interval DEFAULT '1 minute',
+        notify_channel text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_lockout';
+COMMENT ON FUNCTION redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text) IS
+    'Creates a policy of login lockouts. scopes: what to count by (user_name, address, user_agent, joined by +) and how many failures lock. See docs/lockouts.md';
+
+CREATE FUNCTION redis_migrate.alter_lockout(policy text, scopes jsonb DEFAULT NULL, time_window interval DEFAULT NULL,
+        cool_off interval DEFAULT NULL, cool_off_mode text DEFAULT NULL, extend_on_attempt boolean DEFAULT NULL,
+        reset_on_success boolean DEFAULT NULL, fold_case boolean DEFAULT NULL, ipv6_prefix integer DEFAULT NULL,
+        allowed_networks cidr[] DEFAULT NULL, pending_timeout interval DEFAULT NULL, notify_channel text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_lockout';
+COMMENT ON FUNCTION redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text) IS
+    'Changes a policy; NULL leaves a property as it is. What was counted is judged by the new rules at once';
+
+CREATE FUNCTION redis_migrate.drop_lockout(policy text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_lockout';
+COMMENT ON FUNCTION redis_migrate.drop_lockout(text) IS 'Drops a policy; recorded attempts stay';
+
+CREATE TYPE redis_migrate.login_answer AS (
+    allowed      boolean,
+    reason       text,
+    blocked_by   text,
+    retry_after  interval,
+    locked_until timestamptz,
+    remaining    integer,
+    token        bigint
+);
+COMMENT ON TYPE redis_migrate.login_answer IS
+    'What login_check and login_result answer. reason: ok, locked, pending (attempts in flight leave no room) or exempt (not counted)';
+
+CREATE FUNCTION redis_migrate.login_check(policy text, user_name text, address inet, user_agent text DEFAULT NULL,
+        attempt_type text DEFAULT 'login') RETURNS redis_migrate.login_answer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_login_check';
+COMMENT ON FUNCTION redis_migrate.login_check(text, text, inet, text, text) IS
+    'Whether a login may be tried; reserves the attempt until login_result. To be called before the password is looked at';
+
+CREATE FUNCTION redis_migrate.login_result(policy text, user_name text, address inet, success boolean, token bigint DEFAULT NULL,
+        user_agent text DEFAULT NULL, reason text DEFAULT NULL, attempt_type text DEFAULT 'login') RETURNS redis_migrate.login_answer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_login_result';
+COMMENT ON FUNCTION redis_migrate.login_result(text, text, inet, boolean, bigint, text, text, text) IS
+    'The result of an attempt that login_check has let in, by its token; or, without a token, of one that was not checked';
+
+CREATE FUNCTION redis_migrate.lockout_status(policy text, user_name text, address inet, user_agent text DEFAULT NULL)
+    RETURNS TABLE (scope text, failures integer, pending integer, remaining integer, locked boolean, locked_until timestamptz, retry_after interval)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 3 AS 'MODULE_PATHNAME', 'prm_lockout_status';
+COMMENT ON FUNCTION redis_migrate.lockout_status(text, text, inet, text) IS
+    'The counters of a login, without counting an attempt; none for one that is exempt';
+
+CREATE FUNCTION redis_migrate.login_check_at(policy text, user_name text, address inet, user_agent text, attempt_type text,
+        at timestamptz) RETURNS redis_migrate.login_answer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_login_check_at';
+COMMENT ON FUNCTION redis_migrate.login_check_at(text, text, inet, text, text, timestamptz) IS
+    'login_check at a given time, for tests and simulations; only for the owner of the policy';
+
+CREATE FUNCTION redis_migrate.login_result_at(policy text, user_name text, address inet, success boolean, token bigint,
+        user_agent text, reason text, attempt_type text, at timestamptz) RETURNS redis_migrate.login_answer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_login_result_at';
+COMMENT ON FUNCTION redis_migrate.login_result_at(text, text, inet, boolean, bigint, text, text, text, timestamptz) IS
+    'login_result at a given time, for tests and simulations; only for the owner of the policy';
+
+CREATE FUNCTION redis_migrate.lockout_status_at(policy text, user_name text, address inet, user_agent text, at timestamptz)
+    RETURNS TABLE (scope text, failures integer, pending integer, remaining integer, locked boolean, locked_until timestamptz, retry_after interval)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 3 AS 'MODULE_PATHNAME', 'prm_lockout_status_at';
+COMMENT ON FUNCTION redis_migrate.lockout_status_at(text, text, inet, text, timestamptz) IS
+    'lockout_status at a given time; only for the owner of the policy';
+
+CREATE FUNCTION redis_migrate.reset_lockout(policy text, user_name text DEFAULT NULL, address inet DEFAULT NULL,
+        everything boolean DEFAULT false) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_reset_lockout';
+COMMENT ON FUNCTION redis_migrate.reset_lockout(text, text, inet, boolean) IS
+    'Forgets the counters of a user name, an address, both, or everything, and so ends their locks; returns how many. Recorded in login_attempts';
+
+CREATE FUNCTION redis_migrate.import_lockout(policy text, user_name text, address inet, failures integer, last_failure timestamptz,
+        user_agent text DEFAULT NULL) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_import_lockout';
+COMMENT ON FUNCTION redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text) IS
+    'Makes the counter of exactly the columns that are not NULL at least as high as another system had it; doing it twice changes nothing';
+
+CREATE FUNCTION redis_migrate.reset_lockout_stats(policy text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_reset_lockout_stats';
+COMMENT ON FUNCTION redis_migrate.reset_lockout_stats(text) IS 'Sets the statistics of a policy to zero; its counters stay';
+
+CREATE PROCEDURE redis_migrate.write_login_attempts()
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_write_login_attempts';
+COMMENT ON PROCEDURE redis_migrate.write_login_attempts() IS
+    'Writes the attempts that wait in shared memory to their table, a batch per transaction, and notifies of locks; for the background worker or a session';
+
+CREATE FUNCTION redis_migrate.attempts_wanted() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_attempts_wanted';
+COMMENT ON FUNCTION redis_migrate.attempts_wanted() IS 'Whether attempts of this database wait for write_login_attempts';
+
+-- What is only for the views below.
+
+CREATE FUNCTION redis_migrate.lockout_counts()
+    RETURNS TABLE (policy_id uuid, checks bigint, allowed bigint, locked bigint, pending bigint, exempt bigint, successes bigint,
+                   failures bigint, timeouts bigint, locks bigint, evicted bigint, dropped bigint, entries bigint, stats_reset timestamptz)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_lockout_counts';
+COMMENT ON FUNCTION redis_migrate.lockout_counts() IS 'Statistics of the lockout policies of this database; see the view lockout_stats';
+
+CREATE FUNCTION redis_migrate.login_attempt_queue()
+    RETURNS TABLE (capacity bigint, waiting bigint, waiting_here bigint, dropped bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'prm_login_attempt_queue';
+COMMENT ON FUNCTION redis_migrate.login_attempt_queue() IS
+    'The queue of login attempts in shared memory: places, attempts that wait (of all databases; of this one), and those dropped since the server started because it was full';
+
+-- See it. Each view shows the caller what belongs to roles whose rights the caller has.
+
+CREATE VIEW redis_migrate.lockout_policies WITH (security_barrier) AS
+    SELECT p.policy, p.owner, s.scopes, p.time_window, p.cool_off, p.cool_off_mode, p.extend_on_attempt, p.reset_on_success, p.fold_case,
+           p.ipv6_prefix, p.allowed_networks, p.pending_timeout, p.notify_channel
+    FROM redis_migrate.lockout_policy AS p
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.jsonb_object_agg(t.scope, t.tiers) AS scopes
+        FROM (SELECT l.scope, CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.=) 1 AND pg_catalog.bool_and(l.cool_off IS NULL)
+                                   THEN pg_catalog.to_jsonb(pg_catalog.min(l.failures))
+                                   ELSE pg_catalog.jsonb_object_agg(l.failures, l.cool_off) END AS tiers
+              FROM redis_migrate.lockout_scope AS l WHERE l.policy OPERATOR(pg_catalog.=) p.policy GROUP BY l.scope) AS t) AS s
+    WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.lockout_policies IS 'Lockout policies that the caller may use; scopes as create_lockout takes them';
+
+CREATE VIEW redis_migrate.login_attempts WITH (security_barrier) AS
+    SELECT attempt_id, attempted_at, policy, user_name, address, user_agent, attempt_type, success, reason, locks, locked_by, locked_until
+    FROM redis_migrate.login_attempt
+    WHERE pg_catalog.pg_has_role(owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.login_attempts IS
+    'Attempts of the policies that the caller may use. reason: what the application gave, otherwise locked, pending, no result, or who made a reset';
+
+CREATE VIEW redis_migrate.login_attempts_by_address WITH (security_barrier) AS
+    SELECT policy, address, pg_catalog.count(*) AS attempts, pg_catalog.count(*) FILTER (WHERE success) AS successes,
+           pg_catalog.count(*) FILTER (WHERE NOT success) AS failures, pg_catalog.count(*) FILTER (WHERE locks) AS locks,
+           pg_catalog.count(DISTINCT user_name) AS user_names, pg_catalog.min(attempted_at) AS first_at, pg_catalog.max(attempted_at) AS last_at
+    FROM redis_migrate.login_attempts WHERE success IS NOT NULL GROUP BY policy, address;
+COMMENT ON VIEW redis_migrate.login_attempts_by_address IS 'Recorded attempts per policy and address';
+
+CREATE VIEW redis_migrate.login_attempts_by_user WITH (security_barrier) AS
+    SELECT policy, user_name, pg_catalog.count(*) AS attempts, pg_catalog.count(*) FILTER (WHERE success) AS successes,
+           pg_catalog.count(*) FILTER (WHERE NOT success) AS failures, pg_catalog.count(*) FILTER (WHERE locks) AS locks,
+           pg_catalog.count(DISTINCT address) AS addresses, pg_catalog.min(attempted_at) AS first_at, pg_catalog.max(attempted_at) AS last_at
+    FROM redis_migrate.login_attempts WHERE success IS NOT NULL GROUP BY policy, user_name;
+COMMENT ON VIEW redis_migrate.login_attempts_by_user IS 'Recorded attempts per policy and user name';
+
+CREATE VIEW redis_migrate.login_attempts_by_hour WITH (security_barrier) AS
+    SELECT policy, pg_catalog.date_trunc('hour', attempted_at) AS hour, pg_catalog.count(*) AS attempts,
+           pg_catalog.count(*) FILTER (WHERE success) AS successes, pg_catalog.count(*) FILTER (WHERE NOT success) AS failures,
+           pg_catalog.count(*) FILTER (WHERE locks) AS locks, pg_catalog.count(DISTINCT user_name) AS user_names,
+           pg_catalog.count(DISTINCT address) AS addresses
+    FROM redis_migrate.login_attempts WHERE success IS NOT NULL GROUP BY policy, pg_catalog.date_trunc('hour', attempted_at);
+COMMENT ON VIEW redis_migrate.login_attempts_by_hour IS 'Recorded attempts per policy and hour';
+
+CREATE VIEW redis_migrate.lockouts WITH (security_barrier) AS
+    SELECT DISTINCT a.policy, s.scope, CASE WHEN s.scope OPERATOR(pg_catalog.~) 'user_name' THEN a.user_name END AS user_name,
+           CASE WHEN s.scope OPERATOR(pg_catalog.~) 'address'
+                THEN CASE WHEN pg_catalog.family(a.address) OPERATOR(pg_catalog.=) 6
+                          THEN pg_catalog.network(pg_catalog.set_masklen(a.address, a.ipv6_prefix)) ELSE pg_catalog.network(a.address) END END AS network,
+           CASE WHEN s.scope OPERATOR(pg_catalog.~) 'user_agent' THEN a.user_agent END AS user_agent,
+           s.failures, s.locked_until, s.retry_after
+    FROM (SELECT DISTINCT l.policy, l.user_name, l.address, l.user_agent, p.ipv6_prefix
+          FROM redis_migrate.login_attempt AS l JOIN redis_migrate.lockout_policy AS p USING (policy)
+          WHERE l.locked_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() AND pg_catalog.pg_has_role(p.owner, 'USAGE') OFFSET 0) AS a
+    CROSS JOIN LATERAL redis_migrate.lockout_status(a.policy, a.user_name, a.address, a.user_agent) AS s
+    WHERE s.locked;
+COMMENT ON VIEW redis_migrate.lockouts IS
+    'Who is locked now: logins whose recorded attempts were refused by a lock, as far as their counters still say so';
+
+CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
+    SELECT p.policy, c.checks, c.allowed, c.locked, c.pending, c.exempt, c.successes, c.failures, c.timeouts, c.locks, c.entries,
+           c.evicted, c.dropped, c.stats_reset
+    FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_counts() AS c USING (policy_id);
+COMMENT ON VIEW redis_migrate.lockout_stats IS
+    'Per policy: answers of login_check, results, locks that began, counters in memory, counters that had to make room, attempts that the full queue dropped';
+
+REVOKE ALL ON FUNCTION redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue() TO pg_monitor;
+GRANT SELECT ON redis_migrate.lockout_stats TO pg_monitor;
+GRANT SELECT ON redis_migrate.lockout_policies, redis_migrate.login_attempts, redis_migrate.login_attempts_by_address,
+    redis_migrate.login_attempts_by_user, redis_migrate.login_attempts_by_hour, redis_migrate.lockouts TO PUBLIC;
+
+-- The interface of YOUTILITY3: the same names, arguments and results.
+
+CREATE FUNCTION redis_migrate.check_rate_limit(p_ip_address inet, p_username varchar DEFAULT NULL,
+        p_time_window interval DEFAULT '15 minutes', p_max_attempts integer DEFAULT 5) RETURNS json
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_check_rate_limit';
+COMMENT ON FUNCTION redis_migrate.check_rate_limit(inet, varchar, interval, integer) IS
+    'Whether a user name (at p_max_attempts) or an address (at three times as many) has failed too often, by the lockout policy auth_rate_limit';
+
+CREATE FUNCTION redis_migrate.log_rate_limit_attempt(p_ip_address inet, p_username varchar DEFAULT NULL, p_user_agent text DEFAULT NULL,
+        p_attempt_type varchar DEFAULT 'login', p_success boolean DEFAULT false, p_failure_reason varchar DEFAULT NULL) RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_log_rate_limit_attempt';
+COMMENT ON FUNCTION redis_migrate.log_rate_limit_attempt(inet, varchar, text, varchar, boolean, varchar) IS
+    'Counts and records an attempt for check_rate_limit; 1, or 0 where the full queue dropped the record';
+
+CREATE FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(p_keep_duration interval DEFAULT '7 days') RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_cleanup_old_rate_limit_attempts';
+COMMENT ON FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(interval) IS
+    'Deletes recorded attempts that are older, of the policies that the caller may use; how many';
+
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['lockout_policy', 'lockout_scope', 'login_attempt'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
+    END LOOP;
+END
+$$;
