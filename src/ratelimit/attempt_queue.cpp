@@ -1,6 +1,7 @@
 #include "ratelimit/attempt_queue.h"
 
 #include "pg/settings.h"
+#include "pg/work_signal.h"
 #include "ratelimit/state_file.h"
 
 namespace prm::lockout {
@@ -126,7 +127,10 @@ void WakeWriter() {
     for (const auto &writer : header()->writers)
       if (writer.pid != 0 && writer.database == MyDatabaseId) pid = writer.pid;
   }
-  if (pid == 0) return;
+  if (pid == 0) {
+    if (pg::signal_work != nullptr) pg::signal_work();
+    return;
+  }
   // The latch of a process that has just ended may be that of another by now, which wakes up for nothing.
   PGPROC *proc = BackendPidGetProc(pid);
   if (proc != nullptr) SetLatch(&proc->procLatch);

@@ -1,8 +1,10 @@
-// The launcher: starts a scheduler in each database of pg_redis_migrate.databases that needs one. It is
-// connected to no database and keeps nothing but what databases.h says.
+// The launcher: starts a scheduler in each database of pg_redis_migrate.databases that needs one, and saves
+// the states of rate limits now and then. It is connected to no database and keeps nothing but what
+// databases.h says.
 #include "pg/arguments.h"
 #include "pg/settings.h"
 #include "pg/work_signal.h"
+#include "ratelimit/memory.h"
 #include "worker/databases.h"
 #include "worker/drop_database.h"
 #include "worker/launch.h"
@@ -86,6 +88,7 @@ class Launcher {
       }
       nap = Min(nap, int64{1000});
     }
+    if (long save_due = ratelimit::SaveIfDue(); save_due >= 0) nap = Min(nap, int64{save_due});
     SetState(State::kSleeping);
     pg::WaitForLatch(nap);
   }
