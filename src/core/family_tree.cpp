@@ -106,7 +106,8 @@ std::string KindOf(const Node& node) {
 
 void AddPaths(const Node& node, uint64_t hash, std::vector<uint64_t>& paths) {
   if (paths.size() >= kMaxPaths) return;
-  if (node.stats) paths.push_back(Mix(hash, "end " + node.stats->Type()));
+  // Of an unknown type nothing is said.
+  if (node.stats && !node.stats->types.empty()) paths.push_back(Mix(hash, "end " + node.stats->Type()));
   for (const auto& [name, child] : node.children) AddPaths(*child, Mix(hash, KindOf(*child)), paths);
 }
 

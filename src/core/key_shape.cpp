@@ -228,12 +228,16 @@ class ShapeFinder {
     return digits >= 3 && DigitsAreSpread(at, i) ? length : 0;
   }
 
-  // Whether letters and digits change more often than in CamelCase words.
+  // Whether letters and digits change often, and not just at the end as in CamelCase12.
   bool CasesAlternate(size_t begin, size_t end) const {
     const auto kind = [](char c) { return IsLower(c) ? 0 : IsUpper(c) ? 1 : 2; };
     size_t changes = 0;
-    for (size_t i = begin + 1; i < end; ++i) changes += kind(key_[i]) != kind(key_[i - 1]) ? 1 : 0;
-    return changes * 10 >= (end - begin) * 4;
+    bool digit_inside = false;
+    for (size_t i = begin + 1; i < end; ++i) {
+      changes += kind(key_[i]) != kind(key_[i - 1]) ? 1 : 0;
+      digit_inside = digit_inside || (IsDigit(key_[i - 1]) && IsLetter(key_[i]));
+    }
+    return digit_inside && changes * 10 >= (end - begin) * 4;
   }
 
   bool DigitsAreSpread(size_t begin, size_t end) const {

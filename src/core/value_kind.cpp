@@ -321,10 +321,10 @@ ValueKind DetectValueKind(Bytes prefix, bool whole) {
   const bool text = IsText(prefix, whole);
   // Compressed bytes that are all text are rather a text that begins with x.
   if (!text && IsZlib(prefix)) return ValueKind::kZlib;
-  if (text && JsonChecker(prefix, whole).Check()) {
-    const char first = prefix[prefix.find_first_not_of(" \t\r\n")];
-    if (first == '{') return ValueKind::kJsonObject;
-    if (first == '[') return ValueKind::kJsonArray;
+  const size_t begin = prefix.find_first_not_of(" \t\r\n");
+  if (text && begin != Bytes::npos && JsonChecker(prefix, whole).Check()) {
+    if (prefix[begin] == '{') return ValueKind::kJsonObject;
+    if (prefix[begin] == '[') return ValueKind::kJsonArray;
     return ValueKind::kJsonScalar;
   }
   // Strings inside may hold any bytes.

@@ -144,7 +144,11 @@ class Audit {
       keys += static_cast<int64>(keyspace.keys);
     }
     policy_ = info.value().Get("maxmemory_policy");
-    record_.SetServer(std::string(info.value().version()), policy_, keys);
+    // Not while it evicts by when keys were used (redis 7.0 src/object.c).
+    bool const shares_integers =
+        info.value().maxmemory().value_or(0) == 0 ||
+        (policy_.find("lru") == std::string::npos && policy_.find("lfu") == std::string::npos);
+    record_.SetServer(std::string(info.value().version()), policy_, keys, shares_integers);
     if (databases.empty()) databases.push_back(0);
     return databases;
   }

@@ -88,7 +88,9 @@ AuditRecord::AuditRecord(const AuditParameters &parameters, Datum max_duration, 
   id_ = row[0].Int8(0);
 }
 
-void AuditRecord::SetServer(const std::string &version, const std::string &policy, int64 dbsize) {
+void AuditRecord::SetServer(const std::string &version, const std::string &policy, int64 dbsize,
+                            bool shares_integers) {
+  shares_integers_ = shares_integers;
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       "UPDATE redis_migrate.audit SET redis_version = NULLIF($2, ''), maxmemory_policy = NULLIF($3, ''), "
@@ -158,6 +160,10 @@ void AuditRecord::AddFamily(int db, bool several, const Family &family) {
     with_ttl = Scale(stats.with_expiry, told, stats.keys);
     without_ttl = Scale(stats.without_expiry, told, stats.keys);
   }
+  // Redis shares the objects of numbers below 10000.
+  bool const shared =
+      shares_integers_ && stats.Kind() == ValueKind::kInteger && stats.integer_digits.least < 5;
+  Range const idle = shared ? Range() : stats.idle_s;
   bytes_ += bytes.value_or(0);
   without_expiry_ += without_ttl.value_or(0);
   std::string const example = stats.examples.empty() ? "" : MaskKey(family.pattern, stats.examples[0]);
@@ -187,8 +193,8 @@ void AuditRecord::AddFamily(int db, bool several, const Family &family) {
        OptionalInt8(Least(stats.ttl_ms)),
        OptionalInt8(Greatest(stats.ttl_ms)),
        SqlParam::Text(TtlSpread(stats)),
-       OptionalInt8(Least(stats.idle_s)),
-       OptionalInt8(Greatest(stats.idle_s)),
+       OptionalInt8(Least(idle)),
+       OptionalInt8(Greatest(idle)),
        OptionalInt8(Least(stats.frequency)),
        OptionalInt8(Greatest(stats.frequency)),
        SqlParam::Text(JsonObject(kinds)),

@@ -42,7 +42,9 @@ class AuditRecord {
   int64 id() const { return id_; }
 
   // What the server says of itself.
-  void SetServer(const std::string &version, const std::string &policy, int64 dbsize);
+  // shares_integers: it keeps one object for all keys that hold the same small number, so that the idle time
+  // of such a key is not its own.
+  void SetServer(const std::string &version, const std::string &policy, int64 dbsize, bool shares_integers);
   // How far it has come.
   void Save(const AuditCounts &counts);
   // The families and largest keys of one database; several: there are others with keys.
@@ -64,6 +66,7 @@ class AuditRecord {
   int64 id_ = 0;
   std::string server_;
   std::set<std::string> tables_;  // names that suggestions have taken
+  bool shares_integers_ = true;
   int64 families_ = 0;
   int64 bytes_ = 0;
   int64 without_expiry_ = 0;

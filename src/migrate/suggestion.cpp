@@ -95,11 +95,12 @@ struct Column {
   bool in_key = false;
 };
 
-// The share of values of some kinds; 1 when none was read.
-bool AllOf(const FamilyStats &stats, std::initializer_list<ValueKind> kinds) {
+// Whether values are of some kinds, but for one in ten at most: those would be rejected. False when none was
+// read.
+bool AreMostly(const FamilyStats &stats, std::initializer_list<ValueKind> kinds) {
   uint64_t count = 0;
   for (ValueKind kind : kinds) count += stats.kinds[static_cast<size_t>(kind)];
-  return stats.values > 0 && count == stats.values;
+  return stats.values > 0 && count * 10 >= stats.values * 9;
 }
 
 bool IsText(const FamilyStats &stats) {
@@ -118,8 +119,8 @@ Column ValueColumn(const FamilyStats &stats, const char *name) {
 }
 
 std::vector<Column> StringColumns(const FamilyStats &stats) {
-  if (AllOf(stats, {ValueKind::kInteger})) return {{"value", "bigint", "value::bigint", false}};
-  if (AllOf(stats, {ValueKind::kJsonObject, ValueKind::kJsonArray}))
+  if (AreMostly(stats, {ValueKind::kInteger})) return {{"value", "bigint", "value::bigint", false}};
+  if (AreMostly(stats, {ValueKind::kJsonObject, ValueKind::kJsonArray}))
     return {{"value", "jsonb", "json", false}};
   return {ValueColumn(stats, "value")};
 }
