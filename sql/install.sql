@@ -30,9 +30,10 @@ FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
 WHERE pronamespace = 'redis_migrate'::regnamespace AND grantee = 0
 ORDER BY 1, 2;
 
--- No function runs with its owner's rights, and none is written in SQL, whose names could be hijacked.
+-- No function runs with its owner's rights, and none is written in SQL, whose names could be hijacked, unless it
+-- fixes the search_path.
 SELECT proname, prosecdef, lanname FROM pg_proc JOIN pg_language ON pg_language.oid = prolang
-WHERE pronamespace = 'redis_migrate'::regnamespace AND (prosecdef OR lanname <> 'c');
+WHERE pronamespace = 'redis_migrate'::regnamespace AND (prosecdef OR lanname <> 'c' AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false));
 
 -- Views that filter by owner must not let a function of the caller see the other rows.
 SELECT relname FROM pg_class

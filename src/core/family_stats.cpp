@@ -63,6 +63,9 @@ void FamilyStats::Merge(const FamilyStats& other) {
   for (size_t i = 0; i < kValueKinds; ++i) kinds[i] += other.kinds[i];
   values += other.values;
   integer_digits.Merge(other.integer_digits);
+  plan.names += other.plan.names;
+  plan.facts += other.plan.facts;
+  plan.values += other.plan.values;
   for (const std::string& field : other.fields) {
     if (fields.size() < kMaxFields && std::find(fields.begin(), fields.end(), field) == fields.end()) {
       fields.push_back(field);

@@ -66,6 +66,14 @@ class FamilyStats {
   std::vector<std::string> fields;    // some fields of hashes, each once
   std::vector<std::string> examples;  // some keys
 
+  // What was decided about keys before anything was known of them; kept by whoever decides.
+  struct Plan {
+    uint64_t names = 0;
+    uint64_t facts = 0;
+    uint64_t values = 0;
+  };
+  Plan plan;
+
   // The most frequent type; empty when none is known.
   std::string Type() const;
   // The most frequent kind of value; none when no value was read.

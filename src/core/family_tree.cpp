@@ -192,7 +192,7 @@ Node* FamilyTree::FindChild(Node& node, const Segment& segment) {
   return found == node.children.end() ? nullptr : found->second.get();
 }
 
-const FamilyStats* FamilyTree::Find(Bytes key) {
+FamilyStats* FamilyTree::Find(Bytes key) {
   FindShape(key, shape_);
   Node* node = root_.get();
   for (const Segment& segment : shape_.segments) {

@@ -50,7 +50,7 @@ class FamilyTree {
   FamilyTree() : root_(std::make_unique<Node>()) {}
 
   // The statistics that a key would be counted in; nullptr when it is the first of its kind.
-  const FamilyStats* Find(Bytes key);
+  FamilyStats* Find(Bytes key);
 
   // Counts a key; facts as in FamilyStats::Add.
   void Add(Bytes key, const KeyFacts* facts);

@@ -38,21 +38,23 @@ class Sampling : public source::Curiosity {
  public:
   Sampling(std::optional<double> sample, FamilyTree *const &tree) : sample_(sample), tree_(tree) {}
 
+  // Answers come a page later, so that what was asked for counts.
   Question Ask(int, Bytes key) override {
-    const FamilyStats *family = tree_->Find(key);
+    FamilyStats *family = tree_->Find(key);
     if (family == nullptr) return Question::kFactsAndValue;
-    if (!WantsFacts(*family)) return Question::kName;
-    return family->values < kValuesPerFamily ? Question::kFactsAndValue : Question::kFacts;
+    FamilyStats::Plan &plan = family->plan;
+    ++plan.names;
+    if (sample_) {
+      double const wanted = *sample_ < 1 ? *sample_ * static_cast<double>(plan.names) : *sample_;
+      if (static_cast<double>(std::max(plan.facts, family->asked)) >= wanted) return Question::kName;
+    }
+    ++plan.facts;
+    if (std::max(plan.values, family->values) >= kValuesPerFamily) return Question::kFacts;
+    ++plan.values;
+    return Question::kFactsAndValue;
   }
 
  private:
-  bool WantsFacts(const FamilyStats &family) const {
-    if (!sample_) return true;
-    auto asked = static_cast<double>(family.asked);
-    if (*sample_ < 1) return asked < *sample_ * static_cast<double>(family.keys + 1);
-    return asked < *sample_;
-  }
-
   std::optional<double> sample_;
   FamilyTree *const &tree_;
 };
@@ -168,6 +170,7 @@ class Audit {
       ++counts_.odd["name is not valid text"];
     tree_->Add(key.name, asked ? &key.facts : nullptr);
     if (key.facts.bytes) TakeLargest(key);
+    if (key.facts.kind) read_values_ = true;
   }
 
   void TakeLargest(const source::SurveyedKey &key) {
@@ -223,7 +226,7 @@ class Audit {
     if (policy_.find("lfu") != std::string::npos)
       record_.AddNote("under " + policy_ +
                       " Redis knows how often keys are used, not how long they were idle");
-    if (!survey.no_touch())
+    if (read_values_ && !survey.no_touch())
       record_.AddNote("up to " + std::to_string(kValuesPerFamily) +
                       " keys of each family were touched by reading their values");
     if (parameters_.sample) record_.AddNote("sampled: bytes and expiries are estimates");
@@ -257,6 +260,7 @@ class Audit {
   std::vector<LargeKey> largest_;  // a heap, the smallest first
   std::string policy_;
   bool several_ = false;
+  bool read_values_ = false;
   int db_ = 0;
   double start_;
   double saved_at_;

@@ -152,7 +152,8 @@ Suggestion Suggest(const Family &family, const std::string &migration, const std
   Suggestion suggestion{PriorityOf(words), std::nullopt, std::nullopt};
   std::string const type = family.stats.Type();
   std::vector<Column> const values = ValueColumns(type, family.stats);
-  if (values.empty()) return suggestion;
+  // * would take the keys of all others.
+  if (values.empty() || family.pattern.text() == "*") return suggestion;
 
   std::vector<Column> columns;
   for (const Capture &capture : family.pattern.captures())

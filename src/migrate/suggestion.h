@@ -11,7 +11,7 @@ namespace prm::migrate {
 
 struct Suggestion {
   std::string priority;  // critical, high, medium, low: by the words of the pattern
-  // Statements that can be run as they stand; none for types that no mapping takes.
+  // Statements that can be run as they stand; none for types that no mapping takes and for the pattern *.
   std::optional<std::string> create_table;
   std::optional<std::string> add_mapping;
 };

@@ -89,6 +89,7 @@ class Survey {
   RecentNames recent_;
   size_t db_index_ = 0;
   std::string cursor_ = "0";
+  long count_ = 0;        // COUNT of the next SCAN
   bool started_ = false;  // the database has been selected
   bool ahead_ = false;    // next_ has been asked about
   SurveyPage next_;
