@@ -20,6 +20,8 @@ constexpr uint64_t kOddFactor = 8;
 constexpr uint64_t kMostOdd = 3;
 // Families that odd keys are looked for in.
 constexpr size_t kMostHosts = 500;
+// Families that are compared with one another.
+constexpr size_t kMostCompared = 2000;
 constexpr size_t kMostLiteralBytes = 2000;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
@@ -219,6 +221,35 @@ std::string WhyOdd(const Family& small, const Family& host) {
   return why;
 }
 
+// A key belongs to the most specific pattern that fits. 2001:db8::1:60 is an address by itself; beside
+// {ip:inet}:{id:int} it is an address and a number.
+void MergeIntoOwners(std::vector<Family>& families) {
+  if (families.size() > kMostCompared) return;
+  std::vector<KeyPattern> patterns;
+  for (const Family& family : families) patterns.push_back(family.pattern);
+  const PatternSet set(std::move(patterns));
+  Match match;
+  std::vector<size_t> owners(families.size());
+  for (size_t i = 0; i < families.size(); ++i) {
+    owners[i] = i;
+    std::set<size_t> found;
+    for (const std::string& key : families[i].stats.examples) {
+      const PatternSet::Owner owner = set.FindOwner(key, match);
+      found.insert(owner.fit == Fit::kFits ? owner.pattern : i);
+    }
+    if (found.size() == 1 && SameKind(families[i].stats, families[*found.begin()].stats))
+      owners[i] = *found.begin();
+  }
+  for (size_t i = 0; i < families.size(); ++i) {
+    size_t owner = owners[i];
+    while (owners[owner] != owner) owner = owners[owner];  // always more specific, so that this ends
+    if (owner != i) families[owner].stats.Merge(std::exchange(families[i].stats, FamilyStats()));
+  }
+  families.erase(
+      std::remove_if(families.begin(), families.end(), [](const Family& f) { return f.stats.keys == 0; }),
+      families.end());
+}
+
 bool ByKeys(const Family& a, const Family& b) {
   return a.stats.keys != b.stats.keys ? a.stats.keys > b.stats.keys : a.pattern.text() < b.pattern.text();
 }
@@ -231,6 +262,7 @@ std::vector<Family> FindFamilies(const FamilyTree& tree) {
   Collect(path, by_pattern);
   std::vector<Family> families;
   for (auto& [text, family] : by_pattern) families.push_back(std::move(family));
+  MergeIntoOwners(families);
   std::sort(families.begin(), families.end(), ByKeys);
 
   const size_t hosts = std::min(families.size(), kMostHosts);
