@@ -15,7 +15,7 @@ using Note = FamilyTree::Note;
 // From so many keys on, a number that is the same in all of them belongs to the pattern, like a version.
 constexpr uint64_t kConstantFrom = 8;
 // A key is odd, rather than of a family of its own, when the family that it resembles has so many times the
-// keys, and there are few like it.
+// keys, and there are few like it; all odd keys together may be twice as many.
 constexpr uint64_t kOddFactor = 8;
 constexpr uint64_t kMostOdd = 3;
 // Families that odd keys are looked for in.
@@ -208,7 +208,10 @@ std::string WhyOdd(const Family& small, const Family& host) {
   const uint64_t keys = small.stats.keys;
   uint64_t odd = keys;
   for (const auto& [reason, count] : host.odd) odd += count;
-  if (odd * kOddFactor > host.stats.keys || (keys > kMostOdd && keys * 100 > host.stats.keys)) return "";
+  if (keys * kOddFactor > host.stats.keys || odd * kOddFactor > 2 * host.stats.keys ||
+      (keys > kMostOdd && keys * 100 > host.stats.keys)) {
+    return "";
+  }
   if (!SameKind(small.stats, host.stats)) return "";
   std::string why;
   Match match;
@@ -237,7 +240,10 @@ void MergeIntoOwners(std::vector<Family>& families) {
       const PatternSet::Owner owner = set.FindOwner(key, match);
       found.insert(owner.fit == Fit::kFits ? owner.pattern : i);
     }
-    if (found.size() == 1 && SameKind(families[i].stats, families[*found.begin()].stats))
+    if (found.size() != 1) continue;
+    // A handful of odd keys may have made a pattern that fits others by accident: 999.1.2.3 is three numbers.
+    const FamilyStats& owner = families[*found.begin()].stats;
+    if (owner.keys >= families[i].stats.keys && SameKind(families[i].stats, owner))
       owners[i] = *found.begin();
   }
   for (size_t i = 0; i < families.size(); ++i) {

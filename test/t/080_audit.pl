@@ -123,6 +123,8 @@ for my $users (40, 1000)
     cmp_ok($keys, '>=', $manifest->{keys}, 'damaged keys are counted');
     like($reasons, qr/"name is not valid text": 1/, 'a name that is no text is odd');
     like($reasons, qr/"capture day is not date": 1/, 'so is a day that is none');
+    is(sql("SELECT keys, odd_reasons FROM redis_migrate.audit_families WHERE server = 'bad' AND pattern = 'threadr:premium:ip:{ip:inet}'"),
+        ($manifest->{families}{premium_ip} + 1) . '|{"ip is not inet": 2}', 'an address that is none makes no family of its own');
     is(sql("SELECT pattern, bytes > 100000000 FROM redis_migrate.audit_largest_keys WHERE server = 'bad' AND rank = 1"), 'huge|t', 'the huge key is the largest');
     is(sql("SELECT encodings ? 'python pickle', encodings ? 'json object' FROM redis_migrate.audit_families WHERE server = 'bad' AND pattern ~ ':session:'"),
         't|t', 'a pickled session is told from the others');

@@ -184,6 +184,7 @@ TEST(Family, FewKeysThatMissATypeAreOdd) {
   for (int i = 1; i < 21; ++i)
     keys.push_back({"d:2026-11-" + std::to_string(i + 9), "string", ValueKind::kInteger});
   keys.push_back({"premium:ip:None", "string", ValueKind::kJsonObject});
+  keys.push_back({"premium:ip:999.1.2.3", "string", ValueKind::kJsonObject});
   keys.push_back({"premium:ip:all", "set"});                            // of another type: a family
   keys.push_back({"premium:ip:count", "string", ValueKind::kInteger});  // another kind of value, too
   keys.push_back({"d:2025-02-30", "string", ValueKind::kInteger});
@@ -191,11 +192,11 @@ TEST(Family, FewKeysThatMissATypeAreOdd) {
   std::map<std::string, std::map<std::string, uint64_t>> odd;
   for (const Family& family : families) odd[family.pattern.text()] = family.odd;
   EXPECT_EQ(odd, (std::map<std::string, std::map<std::string, uint64_t>>{
-                     {"premium:ip:{ip:inet}", {{"ip is not inet", 1}}},
+                     {"premium:ip:{ip:inet}", {{"ip is not inet", 2}}},
                      {"d:{day:date}", {{"day is not date", 1}}},
                      {"premium:ip:all", {}},
                      {"premium:ip:count", {}}}));
-  EXPECT_EQ(families[0].stats.keys, 21U);
+  EXPECT_EQ(families[0].stats.keys, 22U);
 }
 
 // As many families as keys: names are taken together, and memory stays within its limits.
