@@ -247,9 +247,11 @@ void MergeIntoOwners(std::vector<Family>& families) {
       owners[i] = *found.begin();
   }
   for (size_t i = 0; i < families.size(); ++i) {
-    size_t owner = owners[i];
-    while (owners[owner] != owner) owner = owners[owner];  // always more specific, so that this ends
-    if (owner != i) families[owner].stats.Merge(std::exchange(families[i].stats, FamilyStats()));
+    // What an owner gives away itself, another one fits, and need not fit these.
+    const size_t owner = owners[i];
+    if (owner != i && owners[owner] == owner) {
+      families[owner].stats.Merge(std::exchange(families[i].stats, FamilyStats()));
+    }
   }
   families.erase(
       std::remove_if(families.begin(), families.end(), [](const Family& f) { return f.stats.keys == 0; }),
