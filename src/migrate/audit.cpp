@@ -322,7 +322,16 @@ PRM_FUNCTION(audit) {
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_duration must be greater than 0");
   if (parameters.max_rate && *parameters.max_rate <= 0)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_rate must be greater than 0");
-  pg::ServerOptions(parameters.server, GetUserId());  // a wrong server is no audit
+  // A wrong server is no audit.
+  const redis::Deployment deployment = pg::ServerOptions(parameters.server, GetUserId());
+  if (!deployment.seeds.empty())
+    throw pg::Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
+                      "server \"" + parameters.server + "\" is a cluster, which cannot be audited as a whole",
+                      "",
+                      "Create a server for one of its masters, without the option that makes it a cluster.");
+  if (deployment.max_rate > 0)
+    parameters.max_rate = static_cast<int>(
+        std::min<long>(deployment.max_rate, parameters.max_rate.value_or(deployment.max_rate)));
   pg::Spi spi(true);
   ExecuteAudit(parameters, PG_ARGISNULL(2) ? 0 : PG_GETARG_DATUM(2));
   PG_RETURN_VOID();
