@@ -57,4 +57,7 @@ bench-expiry:
 	test/bench/expiry $(BENCH_OPTIONS)
 bench-ratelimit:
 	test/bench/ratelimit $(BENCH_OPTIONS)
-.PHONY: bench bench-expiry bench-ratelimit
+# An audit beside a bare SCAN.
+bench-audit:
+	test/bench/audit $(BENCH_OPTIONS)
+.PHONY: bench bench-audit bench-expiry bench-ratelimit

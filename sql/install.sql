@@ -30,9 +30,10 @@ FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))
 WHERE pronamespace = 'redis_migrate'::regnamespace AND grantee = 0
 ORDER BY 1, 2;
 
--- No function runs with its owner's rights, and none is written in SQL, whose names could be hijacked.
+-- No function runs with its owner's rights, and none is written in SQL, whose names could be hijacked, unless it
+-- fixes the search_path.
 SELECT proname, prosecdef, lanname FROM pg_proc JOIN pg_language ON pg_language.oid = prolang
-WHERE pronamespace = 'redis_migrate'::regnamespace AND (prosecdef OR lanname <> 'c');
+WHERE pronamespace = 'redis_migrate'::regnamespace AND (prosecdef OR lanname <> 'c' AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false));
 
 -- Views that filter by owner must not let a function of the caller see the other rows.
 SELECT relname FROM pg_class
@@ -49,7 +50,8 @@ WHERE r.ev_class IN (SELECT oid FROM pg_class WHERE relnamespace = 'redis_migrat
 -- pg_dump saves what users have defined and what runs have recorded; which background runs are wanted is of this server alone.
 SELECT relname FROM pg_class
 WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind IN ('r', 'S')
-  AND NOT oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_redis_migrate')::oid[]);
+  AND NOT oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_redis_migrate')::oid[])
+ORDER BY 1;
 
 -- A role without rights sees the views, empty, and no table.
 CREATE ROLE regress_prm_nobody;
