@@ -232,7 +232,7 @@ void CountOutcome(const Pending &pending) {
       Count(policy.slot, kLimited);
   }
   uint64 refused = 0;
-  if (TimeToLogRefusals(policy.slot, ClockNow(), &refused))
+  if (TimeToLogRefusals(policy.slot, pending.request->at ? ClockNow() : pending.now, &refused))
     pg::Call([&] {
       ereport(LOG, (errmsg("requests refused by rate limit policy \"%s\" since this was last reported: %llu",
                            policy.name.c_str(), static_cast<unsigned long long>(refused)),
