@@ -174,17 +174,6 @@ Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> pa
   }
   int code = Call(
       [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), false, 0); });
-Rows KeptStatement::Execute(std::initializer_list<SqlParam> params) {
-  Arguments arguments(params);
-  int code = Call([&] {
-    if (plan_ == nullptr) {
-      SPIPlanPtr made = SPI_prepare(sql_, static_cast<int>(arguments.types.size()), arguments.types.data());
-      if (made == nullptr) return SPI_result;
-      SPI_keepplan(made);
-      plan_ = made;
-    }
-    return SPI_execute_plan(plan_, arguments.values.data(), arguments.nulls.c_str(), false, 0);
-  });
   if (code < 0) ThrowSpiFailure(code);
   return Rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
 }

@@ -101,17 +101,4 @@ class Spi {
   int exceptions_;
 };
 
-// A statement that a session parses and plans once, and again when what it names has changed. A
-// constant-initialised static of the function that runs it.
-class KeptStatement {
- public:
-  constexpr explicit KeptStatement(const char *sql) : sql_(sql) {}
-  // As Spi::Execute. The parameters have the same types each time.
-  Rows Execute(std::initializer_list<SqlParam> params);
-
- private:
-  const char *sql_;
-  SPIPlanPtr plan_ = nullptr;
-};
-
 }  // namespace prm::pg

@@ -397,7 +397,7 @@ int64 Import(const Request &request, const RateState &imported) {
     return worse;
   };
   if (InTable(pending)) {
-    ChangeState({request.policy, pending.row_key}, false, step, &context);
+    ChangeState({request.policy, pending.row_key}, step, &context);
     return pending.decision.remaining;
   }
   Slot evicted = StateTable::kNobody;

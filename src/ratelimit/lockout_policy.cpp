@@ -63,7 +63,7 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const Network *address)
   SqlParam inet{INETOID, 0, true};
   if (address != nullptr) inet = {INETOID, InetDatum(*address), false};
   pg::AsExtensionOwner as_owner;
-  static pg::KeptStatement statement(
+  auto rows = Spi::ExecuteKept(
       "SELECT p.policy_id, pg_has_role($2, p.owner, 'USAGE'), p.owner::text, p.owner::oid, "
       "p.reset_on_success, p.fold_case, p.ipv6_prefix, p.notify_channel, "
       "coalesce($3 <<= ANY (p.allowed_networks), false), p.cool_off_mode, p.extend_on_attempt, "
@@ -71,8 +71,8 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const Network *address)
       "(extract(epoch FROM p.pending_timeout) * 1000000)::bigint, s.scope, s.failures, "
       "(extract(epoch FROM coalesce(s.cool_off, p.cool_off, p.time_window)) * 1000000)::bigint "
       "FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_scope AS s USING (policy) "
-      "WHERE p.policy = $1 ORDER BY s.scope, s.failures");
-  auto rows = statement.Execute({SqlParam::Text(name), SqlParam::OidOf(user), inet});
+      "WHERE p.policy = $1 ORDER BY s.scope, s.failures",
+      {SqlParam::Text(name), SqlParam::OidOf(user), inet});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "lockout policy \"" + name + "\" does not exist", "",
                   "SELECT policy FROM redis_migrate.lockout_policies lists those you may use; "
