@@ -49,7 +49,8 @@ WHERE r.ev_class IN (SELECT oid FROM pg_class WHERE relnamespace = 'redis_migrat
 -- pg_dump saves what users have defined and what runs have recorded; which background runs are wanted is of this server alone.
 SELECT relname FROM pg_class
 WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind IN ('r', 'S')
-  AND NOT oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_redis_migrate')::oid[]);
+  AND NOT oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_redis_migrate')::oid[])
+ORDER BY relname COLLATE "C";
 
 -- A role without rights sees the views, empty, and no table.
 CREATE ROLE regress_prm_nobody;
