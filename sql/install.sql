@@ -51,7 +51,7 @@ WHERE r.ev_class IN (SELECT oid FROM pg_class WHERE relnamespace = 'redis_migrat
 SELECT relname FROM pg_class
 WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind IN ('r', 'S')
   AND NOT oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_redis_migrate')::oid[])
-ORDER BY 1;
+ORDER BY relname COLLATE "C";
 
 -- A role without rights sees the views, empty, and no table.
 CREATE ROLE regress_prm_nobody;

@@ -63,7 +63,7 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const Network *address)
   SqlParam inet{INETOID, 0, true};
   if (address != nullptr) inet = {INETOID, InetDatum(*address), false};
   pg::AsExtensionOwner as_owner;
-  auto rows = pg::Spi::ExecuteKept(
+  auto rows = Spi::ExecuteKept(
       "SELECT p.policy_id, pg_has_role($2, p.owner, 'USAGE'), p.owner::text, p.owner::oid, "
       "p.reset_on_success, p.fold_case, p.ipv6_prefix, p.notify_channel, "
       "coalesce($3 <<= ANY (p.allowed_networks), false), p.cool_off_mode, p.extend_on_attempt, "
