@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "core/bytes.h"
 #include "core/status.h"
+#include "rdb/byte_stream.h"
 #include "rdb/endian.h"
 
 namespace prm::rdb {
@@ -15,15 +17,24 @@ class ByteReader {
  public:
   // Reads `data`, which must outlive the reader and what it returns. For data inside other data, `part` names
   // it ("listpack") and `place` is the offset where it stands: error messages then name both offsets.
-  explicit ByteReader(Bytes data, const char* part = nullptr, size_t place = 0)
+  explicit ByteReader(Bytes data, const char* part = nullptr, uint64_t place = 0)
       : data_(data), part_(part), place_(place) {}
 
-  size_t offset() const { return offset_; }
+  // Reads a stream, which must outlive the reader. Offsets are those of the stream's source. All functions
+  // may return the errors of the source, too.
+  explicit ByteReader(ByteStream& stream) : part_(nullptr), place_(0), stream_(&stream) {}
+
+  bool is_stream() const { return stream_ != nullptr; }
+  uint64_t offset() const { return (stream_ != nullptr ? stream_->position() : 0) + offset_; }
+
+  // Of data in memory.
   size_t remaining() const { return data_.size() - offset_; }
   bool AtEnd() const { return remaining() == 0; }
 
   // Each of these moves the cursor past what it read; kCorruptData, without moving, when too few bytes are
-  // left. count may be any number that the input claims.
+  // left.
+
+  // Of data in memory. count may be any number that the input claims.
   Status ReadBytes(uint64_t count, Bytes& bytes) {
     if (count > remaining()) return Truncated(count);
     bytes = data_.substr(offset_, static_cast<size_t>(count));
@@ -35,7 +46,7 @@ class ByteReader {
 
   template <typename T>
   Status ReadLittleEndian(T& value) {
-    if (sizeof(T) > remaining()) return Truncated(sizeof(T));
+    if (sizeof(T) > remaining()) PRM_RETURN_IF_ERROR(Fetch(sizeof(T)));
     value = LoadLittleEndian<T>(data_.data() + offset_);
     offset_ += sizeof(T);
     return {};
@@ -43,22 +54,35 @@ class ByteReader {
 
   template <typename T>
   Status ReadBigEndian(T& value) {
-    if (sizeof(T) > remaining()) return Truncated(sizeof(T));
+    if (sizeof(T) > remaining()) PRM_RETURN_IF_ERROR(Fetch(sizeof(T)));
     value = LoadBigEndian<T>(data_.data() + offset_);
     offset_ += sizeof(T);
     return {};
   }
 
+  // The same for any number of bytes of data and streams: they replace `bytes`, whose memory grows with what
+  // is there and not with what is claimed. After an error the cursor may have moved.
+  Status ReadInto(uint64_t count, std::string& bytes);
+  Status Skip(uint64_t count);
+
+  // Tells the stream how far the cursor has come, so that its position, checksum and copy end here.
+  Status Settle();
+
   // A kCorruptData error: the problem and the cursor's offset.
   Error Corrupt(std::string_view problem) const;
 
  private:
+  Status Fetch(size_t count);
+  Status Advance(size_t wanted);
   Error Truncated(uint64_t wanted) const;
+  template <typename Take>
+  Status TakePieces(uint64_t count, Take take);
 
-  Bytes data_;
+  Bytes data_;  // of a stream: its window
   const char* part_;
-  size_t place_;
+  uint64_t place_;
   size_t offset_ = 0;
+  ByteStream* stream_ = nullptr;
 };
 
 }  // namespace prm::rdb

@@ -9,6 +9,8 @@
 #include "rdb/crc64.h"
 #include "rdb/endian.h"
 #include "rdb/object.h"
+#include "rdb/object_type.h"
+#include "rdb/version.h"
 
 namespace prm::rdb {
 
@@ -17,10 +19,8 @@ namespace {
 constexpr size_t kTypeSize = 1;
 constexpr size_t kVersionSize = 2;
 constexpr size_t kChecksumSize = 8;
-constexpr size_t kFrameSize = kTypeSize + kVersionSize + kChecksumSize;
-constexpr unsigned kOldestVersion = 1;
-constexpr unsigned kNewestVersion = 12;  // Redis 7.4
-constexpr uint64_t kNotComputed = 0;     // the source runs with rdbchecksum no
+static_assert(kDumpFrameSize == kTypeSize + kVersionSize + kChecksumSize);
+constexpr uint64_t kNotComputed = 0;  // the source runs with rdbchecksum no
 
 constexpr char kStringType = 0;
 constexpr uint16_t kWrittenVersion = 6;
@@ -38,10 +38,10 @@ struct Frame {
 };
 
 Result<Frame> ParseFrame(Bytes payload) {
-  if (payload.size() < kFrameSize) {
+  if (payload.size() < kDumpFrameSize) {
     return Error{ErrorCode::kCorruptData,
                  "corrupt DUMP payload: " + std::to_string(payload.size()) + " bytes, at least " +
-                     std::to_string(kFrameSize) + " expected",
+                     std::to_string(kDumpFrameSize) + " expected",
                  {},
                  {}};
   }
@@ -75,7 +75,9 @@ void AppendLength(std::string& bytes, size_t length) {
 Result<ValueType> DumpType(Bytes payload) {
   const Result<Frame> frame = ParseFrame(payload);
   if (!frame.ok()) return frame.error();
-  return ObjectValueType(frame.value().type, frame.value().version);
+  const Result<ObjectType> type = FindObjectType(frame.value().type, frame.value().version);
+  if (!type.ok()) return type.error();
+  return type.value().value;
 }
 
 Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
@@ -83,11 +85,10 @@ Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
   if (!parsed.ok()) return parsed.error();
   const Frame& frame = parsed.value();
   // The version comes before the checksum: a newer version may sum differently.
-  if (frame.version < kOldestVersion || frame.version > kNewestVersion) {
+  if (!IsSupportedVersion(frame.version)) {
     return Error{ErrorCode::kUnsupported,
                  "unsupported RDB version " + std::to_string(frame.version) + " of a DUMP payload",
-                 "Versions " + std::to_string(kOldestVersion) + " to " + std::to_string(kNewestVersion) +
-                     " are supported.",
+                 kVersionsRead,
                  {}};
   }
   const size_t checksum_offset = payload.size() - kChecksumSize;
@@ -101,22 +102,28 @@ Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
   ByteReader reader(payload.substr(0, checksum_offset - kVersionSize));
   uint8_t type = 0;
   PRM_RETURN_IF_ERROR(reader.ReadByte(type));
-  PRM_RETURN_IF_ERROR(DecodeObject(type, frame.version, reader, visitor));
+  const Result<ObjectType> found = FindObjectType(type, frame.version);
+  if (!found.ok()) return found.error();
+  PRM_RETURN_IF_ERROR(DecodeObject(found.value().layout, reader, visitor));
   if (!reader.AtEnd()) {
     return reader.Corrupt(std::to_string(reader.remaining()) + " bytes are left after the value");
   }
   return {};
 }
 
+void AppendDumpTrailer(unsigned version, std::string& payload) {
+  AppendLittleEndian(payload, version, kVersionSize);
+  AppendLittleEndian(payload, Crc64(payload), kChecksumSize);
+}
+
 std::string EncodeStringDump(Bytes value) {
   constexpr size_t kLongestLength = 5;
   std::string payload;
-  payload.reserve(kFrameSize + kLongestLength + value.size());
+  payload.reserve(kDumpFrameSize + kLongestLength + value.size());
   payload.push_back(kStringType);
   AppendLength(payload, value.size());
   payload += value;
-  AppendLittleEndian(payload, kWrittenVersion, kVersionSize);
-  AppendLittleEndian(payload, Crc64(payload), kChecksumSize);
+  AppendDumpTrailer(kWrittenVersion, payload);
   return payload;
 }
 

@@ -2,6 +2,7 @@
 // Format: redis 7.0 src/cluster.c, createDumpPayload and verifyDumpPayload.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "core/bytes.h"
@@ -17,6 +18,12 @@ Result<ValueType> DumpType(Bytes payload);
 // kCorruptData with the byte offset when the bytes contradict each other, kUnsupported for a type or version
 // that this release does not read. After an error the visitor may have seen some elements.
 Status DecodeDump(Bytes payload, ValueVisitor& visitor);
+
+// The bytes around a value in a payload.
+constexpr size_t kDumpFrameSize = 11;
+
+// Appends version and checksum to type and value, which makes them a payload that RESTORE takes.
+void AppendDumpTrailer(unsigned version, std::string& payload);
 
 // The payload of a string value of fewer than 2^32 bytes: uncompressed, of RDB version 6, which RESTORE takes
 // since Redis 2.6. Lengths: redis 7.0 src/rdb.c, rdbSaveLen.

@@ -49,6 +49,10 @@ Status ReadPrefix(ByteReader& reader, Prefix& prefix) {
   return reader.Corrupt("unknown length encoding " + std::to_string(first));
 }
 
+Error UnknownEncoding(const ByteReader& reader, const Prefix& prefix) {
+  return reader.Corrupt("unknown string encoding " + std::to_string(prefix.value));
+}
+
 template <typename Unsigned, typename Signed>
 Status ReadInteger(ByteReader& reader, std::string& scratch, Bytes& bytes) {
   Unsigned value = 0;
@@ -60,14 +64,22 @@ Status ReadInteger(ByteReader& reader, std::string& scratch, Bytes& bytes) {
   return {};
 }
 
+Status ReadPlain(ByteReader& reader, uint64_t size, std::string& scratch, Bytes& bytes) {
+  if (!reader.is_stream()) return reader.ReadBytes(size, bytes);
+  PRM_RETURN_IF_ERROR(reader.ReadInto(size, scratch));
+  bytes = scratch;
+  return {};
+}
+
 Status ReadCompressed(ByteReader& reader, std::string& scratch, Bytes& bytes) {
   uint64_t compressed_size = 0;
   uint64_t size = 0;
   Bytes compressed;
   PRM_RETURN_IF_ERROR(ReadLength(reader, compressed_size));
   PRM_RETURN_IF_ERROR(ReadLength(reader, size));
-  const size_t place = reader.offset();
-  PRM_RETURN_IF_ERROR(reader.ReadBytes(compressed_size, compressed));
+  const uint64_t place = reader.offset();
+  std::string from_stream;
+  PRM_RETURN_IF_ERROR(ReadPlain(reader, compressed_size, from_stream, compressed));
   PRM_RETURN_IF_ERROR(LzfDecompress(compressed, size, scratch, place));
   bytes = scratch;
   return {};
@@ -86,7 +98,7 @@ Status ReadLength(ByteReader& reader, uint64_t& length) {
 Status ReadString(ByteReader& reader, std::string& scratch, Bytes& bytes) {
   Prefix prefix;
   PRM_RETURN_IF_ERROR(ReadPrefix(reader, prefix));
-  if (!prefix.is_special) return reader.ReadBytes(prefix.value, bytes);
+  if (!prefix.is_special) return ReadPlain(reader, prefix.value, scratch, bytes);
   switch (prefix.value) {
     case kInt8:
       return ReadInteger<uint8_t, int8_t>(reader, scratch, bytes);
@@ -97,7 +109,30 @@ Status ReadString(ByteReader& reader, std::string& scratch, Bytes& bytes) {
     case kLzf:
       return ReadCompressed(reader, scratch, bytes);
     default:
-      return reader.Corrupt("unknown string encoding " + std::to_string(prefix.value));
+      return UnknownEncoding(reader, prefix);
+  }
+}
+
+Status SkipString(ByteReader& reader) {
+  Prefix prefix;
+  PRM_RETURN_IF_ERROR(ReadPrefix(reader, prefix));
+  if (!prefix.is_special) return reader.Skip(prefix.value);
+  switch (prefix.value) {
+    case kInt8:
+      return reader.Skip(sizeof(int8_t));
+    case kInt16:
+      return reader.Skip(sizeof(int16_t));
+    case kInt32:
+      return reader.Skip(sizeof(int32_t));
+    case kLzf: {
+      uint64_t compressed_size = 0;
+      uint64_t size = 0;
+      PRM_RETURN_IF_ERROR(ReadLength(reader, compressed_size));
+      PRM_RETURN_IF_ERROR(ReadLength(reader, size));
+      return reader.Skip(compressed_size);
+    }
+    default:
+      return UnknownEncoding(reader, prefix);
   }
 }
 

@@ -15,7 +15,11 @@ namespace prm::rdb {
 Status ReadLength(ByteReader& reader, uint64_t& length);
 
 // Reads a string: plain, compressed, or an integer, which is rendered in decimal. `bytes` points into the
-// reader's data or into `scratch` and is valid as long as both. kCorruptData, kTooLarge.
+// reader's data (never into a stream's window) or into `scratch` and is valid as long as both. kCorruptData,
+// kTooLarge.
 Status ReadString(ByteReader& reader, std::string& scratch, Bytes& bytes);
+
+// Moves past a string without looking at it. kCorruptData.
+Status SkipString(ByteReader& reader);
 
 }  // namespace prm::rdb

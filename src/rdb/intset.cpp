@@ -26,7 +26,7 @@ Status DecodeMembers(ByteReader& reader, ValueVisitor& visitor) {
 
 }  // namespace
 
-Status DecodeIntset(Bytes blob, size_t place, ValueVisitor& visitor) {
+Status DecodeIntset(Bytes blob, uint64_t place, ValueVisitor& visitor) {
   ByteReader reader(blob, "intset", place);
   uint32_t width = 0;
   uint32_t count = 0;

@@ -12,6 +12,6 @@ namespace prm::rdb {
 // Hands every member, in decimal, to OnSetMember. `place` is the offset where the blob stands, for error
 // messages. kCorruptData when width, number of members and size do not fit together.
 // Format: redis 7.0 src/intset.h.
-Status DecodeIntset(Bytes blob, size_t place, ValueVisitor& visitor);
+Status DecodeIntset(Bytes blob, uint64_t place, ValueVisitor& visitor);
 
 }  // namespace prm::rdb

@@ -1,6 +1,5 @@
 #include "rdb/listpack.h"
 
-#include <charconv>
 #include <string>
 
 namespace prm::rdb {
@@ -21,12 +20,6 @@ constexpr uint8_t kInt24 = 0xf2;
 constexpr uint8_t kInt32 = 0xf3;
 constexpr uint8_t kInt64 = 0xf4;
 
-// Two's complement of `bits` bits.
-int64_t SignExtend(uint64_t value, int bits) {
-  const uint64_t sign = uint64_t{1} << (bits - 1);
-  return static_cast<int64_t>((value ^ sign) - sign);
-}
-
 // How many bytes the back length of an element of `length` bytes has. The bounds are those of Redis, which
 // leaves 16383 and its like to the next size.
 size_t BackLengthSize(size_t length) {
@@ -38,19 +31,14 @@ size_t BackLengthSize(size_t length) {
 }
 
 template <typename T>
-Status ReadInteger(ByteReader& reader, int64_t& integer) {
+Status ReadInteger(ByteReader& reader, PackedElement& element) {
   T value = 0;
   PRM_RETURN_IF_ERROR(reader.ReadLittleEndian(value));
-  integer = SignExtend(value, 8 * sizeof(T));
+  element.SetInteger(SignExtend(value, 8 * sizeof(T)));
   return {};
 }
 
 }  // namespace
-
-void ListpackElement::Render() {
-  const auto rendered = std::to_chars(digits_.data(), digits_.data() + digits_.size(), integer_);
-  text_ = Bytes(digits_.data(), static_cast<size_t>(rendered.ptr - digits_.data()));
-}
 
 Status ListpackReader::Open() {
   uint32_t size = 0;
@@ -64,7 +52,7 @@ Status ListpackReader::Open() {
   return CheckCount();
 }
 
-Status ListpackReader::Next(ListpackElement& element) {
+Status ListpackReader::Next(PackedElement& element) {
   if (AtEnd()) return Corrupt("it ends where an element is expected");
   const size_t start = reader_.offset();
   PRM_RETURN_IF_ERROR(ReadElement(element));
@@ -74,7 +62,7 @@ Status ListpackReader::Next(ListpackElement& element) {
 }
 
 Status ListpackReader::NextInteger(int64_t& value) {
-  ListpackElement element;
+  PackedElement element;
   PRM_RETURN_IF_ERROR(Next(element));
   if (!element.is_integer()) return Corrupt("a string stands where an integer is expected");
   value = element.integer();
@@ -87,19 +75,18 @@ Status ListpackReader::CheckCount() const {
                  std::to_string(count_));
 }
 
-Status ListpackReader::ReadElement(ListpackElement& element) {
+Status ListpackReader::ReadElement(PackedElement& element) {
   uint8_t first = 0;
   uint8_t second = 0;
   uint64_t length = 0;
   PRM_RETURN_IF_ERROR(reader_.ReadByte(first));
-  element.is_integer_ = true;
   if ((first & kUint7Mask) == kUint7) {
-    element.integer_ = first;
+    element.SetInteger(first);
     return {};
   }
   if ((first & kInt13Mask) == kInt13) {
     PRM_RETURN_IF_ERROR(reader_.ReadByte(second));
-    element.integer_ = SignExtend((first & 0x1fu) << 8 | second, 13);
+    element.SetInteger(SignExtend((first & 0x1fu) << 8 | second, 13));
     return {};
   }
   if ((first & kString6Mask) == kString6) {
@@ -110,18 +97,18 @@ Status ListpackReader::ReadElement(ListpackElement& element) {
   } else {
     switch (first) {
       case kInt16:
-        return ReadInteger<uint16_t>(reader_, element.integer_);
+        return ReadInteger<uint16_t>(reader_, element);
       case kInt24: {
         uint16_t low = 0;
         PRM_RETURN_IF_ERROR(reader_.ReadLittleEndian(low));
         PRM_RETURN_IF_ERROR(reader_.ReadByte(second));
-        element.integer_ = SignExtend(uint64_t{second} << 16 | low, 24);
+        element.SetInteger(SignExtend(uint64_t{second} << 16 | low, 24));
         return {};
       }
       case kInt32:
-        return ReadInteger<uint32_t>(reader_, element.integer_);
+        return ReadInteger<uint32_t>(reader_, element);
       case kInt64:
-        return ReadInteger<uint64_t>(reader_, element.integer_);
+        return ReadInteger<uint64_t>(reader_, element);
       case kString32: {
         uint32_t long_length = 0;
         PRM_RETURN_IF_ERROR(reader_.ReadLittleEndian(long_length));
@@ -132,8 +119,10 @@ Status ListpackReader::ReadElement(ListpackElement& element) {
         return Corrupt("unknown element encoding " + std::to_string(first));
     }
   }
-  element.is_integer_ = false;
-  return reader_.ReadBytes(length, element.text_);
+  Bytes text;
+  PRM_RETURN_IF_ERROR(reader_.ReadBytes(length, text));
+  element.SetText(text);
+  return {};
 }
 
 // After each element stands its length, seven bits per byte, most significant first, all bytes but the first

@@ -2,43 +2,21 @@
 // of lists, and streams. Format: redis 7.0 src/listpack.c and its specification, antirez/listpack.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "core/bytes.h"
 #include "core/status.h"
 #include "rdb/byte_reader.h"
+#include "rdb/packed_element.h"
 
 namespace prm::rdb {
-
-// One element: a string, or an integer that is rendered in decimal when its bytes are asked for.
-class ListpackElement {
- public:
-  bool is_integer() const { return is_integer_; }
-  int64_t integer() const { return integer_; }
-
-  // The string, which points into the listpack, or the decimal digits, which point into this object.
-  Bytes bytes() {
-    if (is_integer_) Render();
-    return text_;
-  }
-
- private:
-  friend class ListpackReader;
-  void Render();
-
-  bool is_integer_ = false;
-  int64_t integer_ = 0;
-  Bytes text_;
-  std::array<char, 20> digits_{};  // "-9223372036854775808"
-};
 
 class ListpackReader {
  public:
   // Reads `blob`, which must outlive the reader and its elements. `place` is the offset where the blob
   // stands, for error messages. Open comes first.
-  ListpackReader(Bytes blob, size_t place)
+  ListpackReader(Bytes blob, uint64_t place)
       : reader_(blob.substr(0, blob.size() - EndMarkSize(blob)), "listpack", place), blob_(blob) {}
 
   // Checks the header (size, number of elements) and the end mark. kCorruptData.
@@ -48,7 +26,7 @@ class ListpackReader {
 
   // The next element. kCorruptData when there is none, when it reaches over the end, when its back length
   // is not its length, or when it is the last and the header's number of elements is another.
-  Status Next(ListpackElement& element);
+  Status Next(PackedElement& element);
 
   // The next element where an integer is required.
   Status NextInteger(int64_t& value);
@@ -60,7 +38,7 @@ class ListpackReader {
   static size_t EndMarkSize(Bytes blob) { return blob.empty() ? 0 : 1; }
 
   Status CheckCount() const;
-  Status ReadElement(ListpackElement& element);
+  Status ReadElement(PackedElement& element);
   Status ReadBackLength(size_t length);
 
   ByteReader reader_;  // over all but the end mark

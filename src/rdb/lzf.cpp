@@ -31,7 +31,7 @@ void CopyRepetition(char* to, size_t distance, size_t length) {
 
 }  // namespace
 
-Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, size_t place) {
+Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, uint64_t place) {
   ByteReader reader(compressed, "compressed string", place);
   if (size / kMaxExpansion > compressed.size()) {
     return reader.Corrupt(std::to_string(compressed.size()) + " bytes cannot expand to " +

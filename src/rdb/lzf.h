@@ -15,6 +15,6 @@ namespace prm::rdb {
 // blob or a PostgreSQL value can have. `place` is the offset where `compressed` stands, for error messages.
 // kCorruptData, with both offsets, when the bytes do not expand to exactly `size`;
 // kTooLarge. Format: LibLZF 3.6 lzf_d.c, as in redis src/lzf_d.c.
-Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, size_t place = 0);
+Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, uint64_t place = 0);
 
 }  // namespace prm::rdb

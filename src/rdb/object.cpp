@@ -1,109 +1,89 @@
 #include "rdb/object.h"
 
-#include <charconv>
-#include <cstddef>
+#include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "rdb/encoded_string.h"
+#include "rdb/expiring_hash.h"
 #include "rdb/intset.h"
 #include "rdb/listpack.h"
+#include "rdb/module.h"
+#include "rdb/score.h"
 #include "rdb/stream.h"
+#include "rdb/ziplist.h"
+#include "rdb/zipmap.h"
 
 namespace prm::rdb {
 
 namespace {
 
-enum RdbType : uint8_t {
-  kString = 0,
-  kList = 1,
-  kSet = 2,
-  kHash = 4,
-  kZset2 = 5,
-  kSetIntset = 11,
-  kStreamListpacks = 15,
-  kHashListpack = 16,
-  kZsetListpack = 17,
-  kListQuicklist2 = 18,
-  kStreamListpacks2 = 19,
-  kSetListpack = 20,
-  kStreamListpacks3 = 21,
-};
-
 // How a node of a quicklist holds its elements.
 enum QuicklistContainer : uint64_t { kPlain = 1, kPacked = 2 };
 
-Error UnsupportedType(uint8_t rdb_type, unsigned rdb_version) {
-  return {
-      ErrorCode::kUnsupported,
-      "unsupported value type " + std::to_string(rdb_type) + " of RDB version " + std::to_string(rdb_version),
-      {},
-      {}};
-}
-
-// The score of a member in a listpack: an integer, or text as C's strtod reads it. from_chars does not depend
-// on the locale.
-Status ScoreOf(ListpackElement& element, const ListpackReader& listpack, double& score) {
+// The score of a member in a listpack or ziplist: an integer, or text.
+template <typename Reader>
+Status ScoreOf(PackedElement& element, const Reader& reader, double& score) {
   if (element.is_integer()) {
     score = static_cast<double>(element.integer());
     return {};
   }
-  const Bytes text = element.bytes();
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), score);
-  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
-    return listpack.Corrupt("a score is not a number");
-  }
+  return ParseScore(element.bytes(), score) ? Status() : Status(reader.Corrupt("a score is not a number"));
+}
+
+// Opens a listpack or ziplist that is stored as a string and calls decode_element(reader) until it is read.
+template <typename Reader, typename DecodeElement>
+Status DecodePacked(Bytes blob, uint64_t place, DecodeElement decode_element) {
+  Reader reader(blob, place);
+  PRM_RETURN_IF_ERROR(reader.Open());
+  while (!reader.AtEnd()) PRM_RETURN_IF_ERROR(decode_element(reader));
   return {};
 }
 
-// Opens a listpack that is stored as a string and calls decode_element(listpack) until it is read.
-template <typename DecodeElement>
-Status DecodeListpack(Bytes blob, size_t place, DecodeElement decode_element) {
-  ListpackReader listpack(blob, place);
-  PRM_RETURN_IF_ERROR(listpack.Open());
-  while (!listpack.AtEnd()) PRM_RETURN_IF_ERROR(decode_element(listpack));
-  return {};
-}
-
-Status DecodeListpackList(Bytes blob, size_t place, ValueVisitor& visitor) {
-  return DecodeListpack(blob, place, [&visitor](ListpackReader& listpack) -> Status {
-    ListpackElement element;
-    PRM_RETURN_IF_ERROR(listpack.Next(element));
+template <typename Reader>
+Status DecodePackedList(Bytes blob, uint64_t place, ValueVisitor& visitor) {
+  return DecodePacked<Reader>(blob, place, [&visitor](Reader& reader) -> Status {
+    PackedElement element;
+    PRM_RETURN_IF_ERROR(reader.Next(element));
     visitor.OnListElement(element.bytes());
     return {};
   });
 }
 
-Status DecodeListpackSet(Bytes blob, size_t place, ValueVisitor& visitor) {
-  return DecodeListpack(blob, place, [&visitor](ListpackReader& listpack) -> Status {
-    ListpackElement member;
-    PRM_RETURN_IF_ERROR(listpack.Next(member));
+Status DecodeListpackSet(Bytes blob, uint64_t place, ValueVisitor& visitor) {
+  return DecodePacked<ListpackReader>(blob, place, [&visitor](ListpackReader& reader) -> Status {
+    PackedElement member;
+    PRM_RETURN_IF_ERROR(reader.Next(member));
     visitor.OnSetMember(member.bytes());
     return {};
   });
 }
 
-Status DecodeListpackHash(Bytes blob, size_t place, ValueVisitor& visitor) {
-  return DecodeListpack(blob, place, [&visitor](ListpackReader& listpack) -> Status {
-    ListpackElement field;
-    ListpackElement value;
-    PRM_RETURN_IF_ERROR(listpack.Next(field));
-    PRM_RETURN_IF_ERROR(listpack.Next(value));
+template <typename Reader>
+Status DecodePackedHash(Bytes blob, uint64_t place, ValueVisitor& visitor) {
+  return DecodePacked<Reader>(blob, place, [&visitor](Reader& reader) -> Status {
+    PackedElement field;
+    PackedElement value;
+    PRM_RETURN_IF_ERROR(reader.Next(field));
+    PRM_RETURN_IF_ERROR(reader.Next(value));
     visitor.OnHashField(field.bytes(), value.bytes());
     return {};
   });
 }
 
-Status DecodeListpackZset(Bytes blob, size_t place, ValueVisitor& visitor) {
-  return DecodeListpack(blob, place, [&visitor](ListpackReader& listpack) -> Status {
-    ListpackElement member;
-    ListpackElement text;
+template <typename Reader>
+Status DecodePackedZset(Bytes blob, uint64_t place, ValueVisitor& visitor) {
+  return DecodePacked<Reader>(blob, place, [&visitor](Reader& reader) -> Status {
+    PackedElement member;
+    PackedElement text;
     double score = 0;
-    PRM_RETURN_IF_ERROR(listpack.Next(member));
-    PRM_RETURN_IF_ERROR(listpack.Next(text));
-    PRM_RETURN_IF_ERROR(ScoreOf(text, listpack, score));
+    PRM_RETURN_IF_ERROR(reader.Next(member));
+    PRM_RETURN_IF_ERROR(reader.Next(text));
+    PRM_RETURN_IF_ERROR(ScoreOf(text, reader, score));
     visitor.OnZsetMember(member.bytes(), score);
     return {};
   });
@@ -114,7 +94,7 @@ template <typename DecodeBlobFunction>
 Status DecodeBlob(ByteReader& reader, ValueVisitor& visitor, DecodeBlobFunction decode) {
   std::string scratch;
   Bytes blob;
-  const size_t place = reader.offset();
+  const uint64_t place = reader.offset();
   PRM_RETURN_IF_ERROR(ReadString(reader, scratch, blob));
   return decode(blob, place, visitor);
 }
@@ -147,7 +127,17 @@ Status DecodeList(ByteReader& reader, ValueVisitor& visitor) {
   });
 }
 
-Status DecodeQuicklist2(ByteReader& reader, ValueVisitor& visitor) {
+Status DecodeListOfZiplists(ByteReader& reader, ValueVisitor& visitor) {
+  std::string scratch;
+  return DecodeSequence(reader, [&]() -> Status {
+    Bytes node;
+    const uint64_t place = reader.offset();
+    PRM_RETURN_IF_ERROR(ReadString(reader, scratch, node));
+    return DecodePackedList<ZiplistReader>(node, place, visitor);
+  });
+}
+
+Status DecodeListOfNodes(ByteReader& reader, ValueVisitor& visitor) {
   std::string scratch;
   return DecodeSequence(reader, [&]() -> Status {
     uint64_t container = 0;
@@ -156,9 +146,9 @@ Status DecodeQuicklist2(ByteReader& reader, ValueVisitor& visitor) {
     if (container != kPlain && container != kPacked) {
       return reader.Corrupt("unknown container " + std::to_string(container) + " of a list node");
     }
-    const size_t place = reader.offset();
+    const uint64_t place = reader.offset();
     PRM_RETURN_IF_ERROR(ReadString(reader, scratch, node));
-    if (container == kPacked) return DecodeListpackList(node, place, visitor);
+    if (container == kPacked) return DecodePackedList<ListpackReader>(node, place, visitor);
     visitor.OnListElement(node);
     return {};
   });
@@ -187,19 +177,44 @@ Status DecodeHash(ByteReader& reader, ValueVisitor& visitor) {
   });
 }
 
+// A score in eight bytes.
+Status ReadBinaryScore(ByteReader& reader, double& score) {
+  uint64_t bits = 0;
+  PRM_RETURN_IF_ERROR(reader.ReadLittleEndian(bits));
+  static_assert(sizeof(score) == sizeof(bits));
+  std::memcpy(&score, &bits, sizeof(score));
+  return std::isnan(score) ? Status(reader.Corrupt("a score is not a number")) : Status();
+}
+
+// A score as text behind its length, which also stands for what has no digits: rdb.c, rdbLoadDoubleValue.
+Status ReadTextScore(ByteReader& reader, double& score) {
+  constexpr uint8_t kNan = 253, kInfinity = 254, kMinusInfinity = 255;
+  uint8_t length = 0;
+  PRM_RETURN_IF_ERROR(reader.ReadByte(length));
+  if (length == kInfinity) score = std::numeric_limits<double>::infinity();
+  if (length == kMinusInfinity) score = -std::numeric_limits<double>::infinity();
+  if (length == kNan) return reader.Corrupt("a score is not a number");
+  if (length > kNan) return {};
+  std::string text;
+  PRM_RETURN_IF_ERROR(reader.ReadInto(length, text));
+  return ParseScore(text, score) ? Status() : Status(reader.Corrupt("a score is not a number"));
+}
+
 // Written from the highest score to the lowest, ties too (rdb.c, rdbSaveObject), where listpacks go upwards.
-Status DecodeZset2(ByteReader& reader, ValueVisitor& visitor) {
+// Of a stream nothing is held back, so its members come as they stand.
+template <typename ReadScore>
+Status DecodeZset(ByteReader& reader, ReadScore read_score, ValueVisitor& visitor) {
   std::string scratch;
   std::vector<std::pair<std::string, double>> members;
   Status decoded = DecodeSequence(reader, [&]() -> Status {
     Bytes member;
-    uint64_t bits = 0;
-    PRM_RETURN_IF_ERROR(ReadString(reader, scratch, member));
-    PRM_RETURN_IF_ERROR(reader.ReadLittleEndian(bits));
     double score = 0;
-    static_assert(sizeof(score) == sizeof(bits));
-    std::memcpy(&score, &bits, sizeof(score));
-    members.emplace_back(member, score);
+    PRM_RETURN_IF_ERROR(ReadString(reader, scratch, member));
+    PRM_RETURN_IF_ERROR(read_score(reader, score));
+    if (reader.is_stream())
+      visitor.OnZsetMember(member, score);
+    else
+      members.emplace_back(member, score);
     return {};
   });
   for (auto entry = members.rbegin(); entry != members.rend(); ++entry)
@@ -207,65 +222,65 @@ Status DecodeZset2(ByteReader& reader, ValueVisitor& visitor) {
   return decoded;
 }
 
-}  // namespace
-
-Result<ValueType> ObjectValueType(uint8_t rdb_type, unsigned rdb_version) {
-  switch (rdb_type) {
-    case kString:
-      return ValueType::kString;
-    case kList:
-    case kListQuicklist2:
-      return ValueType::kList;
-    case kSet:
-    case kSetIntset:
-    case kSetListpack:
-      return ValueType::kSet;
-    case kZset2:
-    case kZsetListpack:
-      return ValueType::kZset;
-    case kHash:
-    case kHashListpack:
-      return ValueType::kHash;
-    case kStreamListpacks:
-    case kStreamListpacks2:
-    case kStreamListpacks3:
-      return ValueType::kStream;
-    default:
-      return UnsupportedType(rdb_type, rdb_version);
-  }
+Status DecodeModule(ByteReader& reader, ValueVisitor& visitor) {
+  uint64_t id = 0;
+  PRM_RETURN_IF_ERROR(ReadLength(reader, id));
+  visitor.OnModuleValue(ModuleTypeName(id));
+  return SkipModuleParts(reader);
 }
 
-Status DecodeObject(uint8_t rdb_type, unsigned rdb_version, ByteReader& reader, ValueVisitor& visitor) {
-  switch (rdb_type) {
-    case kString:
+}  // namespace
+
+Status DecodeObject(Layout layout, ByteReader& reader, ValueVisitor& visitor) {
+  switch (layout) {
+    case Layout::kString:
       return DecodeString(reader, visitor);
-    case kList:
+    case Layout::kList:
       return DecodeList(reader, visitor);
-    case kSet:
+    case Layout::kSet:
       return DecodeSet(reader, visitor);
-    case kHash:
+    case Layout::kHash:
       return DecodeHash(reader, visitor);
-    case kZset2:
-      return DecodeZset2(reader, visitor);
-    case kSetIntset:
+    case Layout::kZsetOfTexts:
+      return DecodeZset(reader, ReadTextScore, visitor);
+    case Layout::kZset:
+      return DecodeZset(reader, ReadBinaryScore, visitor);
+    case Layout::kModule:
+      return DecodeModule(reader, visitor);
+    case Layout::kHashZipmap:
+      return DecodeBlob(reader, visitor, DecodeZipmap);
+    case Layout::kListZiplist:
+      return DecodeBlob(reader, visitor, DecodePackedList<ZiplistReader>);
+    case Layout::kHashZiplist:
+      return DecodeBlob(reader, visitor, DecodePackedHash<ZiplistReader>);
+    case Layout::kZsetZiplist:
+      return DecodeBlob(reader, visitor, DecodePackedZset<ZiplistReader>);
+    case Layout::kSetIntset:
       return DecodeBlob(reader, visitor, DecodeIntset);
-    case kHashListpack:
-      return DecodeBlob(reader, visitor, DecodeListpackHash);
-    case kZsetListpack:
-      return DecodeBlob(reader, visitor, DecodeListpackZset);
-    case kSetListpack:
+    case Layout::kHashListpack:
+      return DecodeBlob(reader, visitor, DecodePackedHash<ListpackReader>);
+    case Layout::kZsetListpack:
+      return DecodeBlob(reader, visitor, DecodePackedZset<ListpackReader>);
+    case Layout::kSetListpack:
       return DecodeBlob(reader, visitor, DecodeListpackSet);
-    case kListQuicklist2:
-      return DecodeQuicklist2(reader, visitor);
-    case kStreamListpacks:
+    case Layout::kListOfZiplists:
+      return DecodeListOfZiplists(reader, visitor);
+    case Layout::kListOfNodes:
+      return DecodeListOfNodes(reader, visitor);
+    case Layout::kStream:
       return DecodeStream(StreamLayout::kListpacks, reader, visitor);
-    case kStreamListpacks2:
+    case Layout::kStream2:
       return DecodeStream(StreamLayout::kListpacks2, reader, visitor);
-    case kStreamListpacks3:
+    case Layout::kStream3:
       return DecodeStream(StreamLayout::kListpacks3, reader, visitor);
-    default:
-      return UnsupportedType(rdb_type, rdb_version);
+    case Layout::kExpiringHashDraft:
+    case Layout::kExpiringListpackDraft:
+    case Layout::kExpiringHash:
+    case Layout::kExpiringListpack:
+    case Layout::kValkeyExpiringHash:
+      return DecodeExpiringHash(layout, reader, visitor);
   }
+  return reader.Corrupt("unknown layout");
 }
 
 }  // namespace prm::rdb

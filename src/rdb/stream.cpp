@@ -41,7 +41,7 @@ Status ReadTime(ByteReader& reader, int64_t& time_ms) {
 // whose ids are differences to the master id and which may share the master's field names.
 class EntryDecoder {
  public:
-  EntryDecoder(StreamId master_id, Bytes blob, size_t place, ValueVisitor& visitor)
+  EntryDecoder(StreamId master_id, Bytes blob, uint64_t place, ValueVisitor& visitor)
       : master_id_(master_id), listpack_(blob, place), visitor_(visitor) {}
 
   // first_id: the id of the stream's first entry once one has been seen.
@@ -120,7 +120,7 @@ class EntryDecoder {
 
   // All of an entry's elements are kept, since integers are rendered inside them. The vector grows with what
   // is read, not with what is claimed.
-  Status ReadElements(int64_t count, std::vector<ListpackElement>& elements) {
+  Status ReadElements(int64_t count, std::vector<PackedElement>& elements) {
     elements.clear();
     if (count < 0) return listpack_.Corrupt("impossible number of fields");
     for (int64_t i = 0; i < count; ++i) {
@@ -136,8 +136,8 @@ class EntryDecoder {
   int64_t stated_deleted_ = 0;
   int64_t live_ = 0;
   int64_t deleted_ = 0;
-  std::vector<ListpackElement> master_fields_;
-  std::vector<ListpackElement> elements_;
+  std::vector<PackedElement> master_fields_;
+  std::vector<PackedElement> elements_;
   StreamFields fields_;
 };
 
@@ -154,7 +154,7 @@ Status DecodeEntries(ByteReader& reader, StreamInfo& info, ValueVisitor& visitor
     StreamId master_id;
     PRM_RETURN_IF_ERROR(ReadRawId(id_reader, master_id));
     Bytes blob;
-    const size_t place = reader.offset();
+    const uint64_t place = reader.offset();
     PRM_RETURN_IF_ERROR(ReadString(reader, scratch, blob));
     EntryDecoder entries(master_id, blob, place, visitor);
     PRM_RETURN_IF_ERROR(entries.Decode(info.first_id, any_entry));

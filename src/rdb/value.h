@@ -9,9 +9,10 @@
 
 namespace prm::rdb {
 
-enum class ValueType { kString, kList, kSet, kZset, kHash, kStream };
+enum class ValueType { kString, kList, kSet, kZset, kHash, kStream, kModule };
 
-// The name that Redis' TYPE command prints: "string", "list", "set", "zset", "hash", "stream".
+// The name that Redis' TYPE command prints: "string", "list", "set", "zset", "hash", "stream"; "module" for
+// what belongs to a module, which has a name of its own.
 const char* TypeName(ValueType type);
 
 struct StreamId {
@@ -51,8 +52,8 @@ struct StreamPending {
 using StreamFields = std::vector<std::pair<Bytes, Bytes>>;
 
 // Receives a value element by element, in the order in which it is stored: lists from head to tail, sorted
-// sets from the lowest score to the highest, streams by id. Bytes are valid during the call
-// only.
+// sets from the lowest score to the highest, streams by id. A sorted set that is read from a ByteStream may
+// come from the highest score to the lowest. Bytes are valid during the call only.
 class ValueVisitor {
  public:
   virtual ~ValueVisitor() = default;
@@ -60,12 +61,18 @@ class ValueVisitor {
   virtual void OnListElement(Bytes) {}
   virtual void OnSetMember(Bytes) {}
   virtual void OnHashField(Bytes /*field*/, Bytes /*value*/) {}
+  // A field with an expiry of its own, which may be past: absolute, Unix time.
+  virtual void OnExpiringHashField(Bytes field, Bytes value, int64_t /*expires_at_ms*/) {
+    OnHashField(field, value);
+  }
   virtual void OnZsetMember(Bytes /*member*/, double /*score*/) {}
   virtual void OnStreamEntry(StreamId, const StreamFields&) {}
   virtual void OnStreamInfo(const StreamInfo&) {}
   virtual void OnStreamGroup(const StreamGroup&) {}
   virtual void OnStreamConsumer(const StreamConsumer&) {}
   virtual void OnStreamPending(const StreamPending&) {}
+  // All there is of a module's value: the name of its type.
+  virtual void OnModuleValue(Bytes /*type_name*/) {}
 };
 
 }  // namespace prm::rdb

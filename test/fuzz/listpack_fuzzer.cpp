@@ -10,7 +10,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!listpack.Open().ok()) return 0;
   size_t count = 0;
   while (!listpack.AtEnd()) {
-    prm::rdb::ListpackElement element;
+    prm::rdb::PackedElement element;
     if (!listpack.Next(element).ok()) return 0;
     prm::fuzz::Touch(element.bytes());
     ++count;

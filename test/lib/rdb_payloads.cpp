@@ -327,9 +327,9 @@ std::string Framed(Bytes body, unsigned version) {
 Bytes Body(Bytes payload) { return payload.substr(0, payload.size() - 10); }
 
 std::vector<std::string> FixturePayloads() {
-  const char* const directory = std::getenv("PRM_SHARED_DIR");
-  const std::string shared = directory != nullptr ? directory : PRM_REPOSITORY_DIR "/../shared";
-  std::ifstream file(shared + "/fixtures/rdb/redis-7.0.15/all_types_v10.dump_payloads.json");
+  const char* const directory = std::getenv("PRM_RDB_FIXTURES");
+  if (directory == nullptr) return {};
+  std::ifstream file(std::string(directory) + "/redis-7.0.15/all_types_v10.dump_payloads.json");
   std::vector<std::string> payloads;
   // One line for each key: "name": "hexadecimal digits", with null for a key that has expired.
   for (std::string line; std::getline(file, line);) {

@@ -34,8 +34,8 @@ std::string Framed(Bytes body, unsigned version = 10);
 // A payload without version and checksum.
 Bytes Body(Bytes payload);
 
-// Payloads written by redis-server 7.0.15 that stand in the folder of shared fixtures, or nothing where there
-// is none: PRM_SHARED_DIR or ../shared beside the repository.
+// Payloads written by redis-server 7.0.15 in the folder that PRM_RDB_FIXTURES names; nothing where it is not
+// set.
 std::vector<std::string> FixturePayloads();
 
 }  // namespace prm::test

@@ -11,12 +11,6 @@ namespace prm::test {
 
 namespace {
 
-std::string Exact(double score) {
-  char text[40];
-  std::snprintf(text, sizeof(text), "%a", score);
-  return text;
-}
-
 std::string IdText(const rdb::StreamId& id) { return std::to_string(id.ms) + "-" + std::to_string(id.seq); }
 
 void SortUnlessOrdered(const std::string& type, Rows& rows) {
@@ -31,7 +25,11 @@ class RowCollector : public rdb::ValueVisitor {
   void OnListElement(Bytes element) override { Add({std::string(element)}); }
   void OnSetMember(Bytes member) override { Add({std::string(member)}); }
   void OnHashField(Bytes field, Bytes value) override { Add({std::string(field), std::string(value)}); }
-  void OnZsetMember(Bytes member, double score) override { Add({std::string(member), Exact(score)}); }
+  void OnExpiringHashField(Bytes field, Bytes value, int64_t expires_at_ms) override {
+    Add({std::string(field), std::string(value), std::to_string(expires_at_ms)});
+  }
+  void OnModuleValue(Bytes type_name) override { Add({std::string(type_name)}); }
+  void OnZsetMember(Bytes member, double score) override { Add({std::string(member), ExactScore(score)}); }
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields& fields) override {
     Row row = {"entry", IdText(id)};
     for (const auto& [field, value] : fields) {
@@ -119,13 +117,24 @@ Rows StreamRows(RedisClient& redis, const std::string& key) {
 
 }  // namespace
 
+std::string ExactScore(double score) {
+  char text[40];
+  std::snprintf(text, sizeof(text), "%a", score);
+  return text;
+}
+
+Result<Rows> CollectRows(rdb::ValueType type, const std::function<Status(rdb::ValueVisitor&)>& decode) {
+  RowCollector collector;
+  PRM_RETURN_IF_ERROR(decode(collector));
+  SortUnlessOrdered(rdb::TypeName(type), collector.rows);
+  return std::move(collector.rows);
+}
+
 Result<Rows> DecodedRows(Bytes payload) {
   const Result<rdb::ValueType> type = rdb::DumpType(payload);
   if (!type.ok()) return type.error();
-  RowCollector collector;
-  PRM_RETURN_IF_ERROR(rdb::DecodeDump(payload, collector));
-  SortUnlessOrdered(rdb::TypeName(type.value()), collector.rows);
-  return std::move(collector.rows);
+  return CollectRows(type.value(),
+                     [payload](rdb::ValueVisitor& visitor) { return rdb::DecodeDump(payload, visitor); });
 }
 
 Rows RedisRows(RedisClient& redis, const std::string& key) {
@@ -137,7 +146,7 @@ Rows RedisRows(RedisClient& redis, const std::string& key) {
   if (type == "hash") rows = Grouped(redis.Strings({"HGETALL", key}), 2);
   if (type == "zset") {
     rows = Grouped(redis.Strings({"ZRANGE", key, "0", "-1", "WITHSCORES"}), 2);
-    for (Row& row : rows) row[1] = Exact(std::strtod(row[1].c_str(), nullptr));
+    for (Row& row : rows) row[1] = ExactScore(std::strtod(row[1].c_str(), nullptr));
   }
   if (type == "stream") rows = StreamRows(redis, key);
   SortUnlessOrdered(type, rows);

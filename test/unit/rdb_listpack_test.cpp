@@ -26,7 +26,7 @@ std::vector<std::string> Elements(const std::string& blob) {
   ListpackReader reader(blob, 0);
   Status status = reader.Open();
   while (status.ok() && !reader.AtEnd()) {
-    ListpackElement element;
+    PackedElement element;
     status = reader.Next(element);
     if (status.ok()) elements.emplace_back(element.bytes());
   }
@@ -38,7 +38,7 @@ void ExpectInteger(const std::string& encoded, int64_t expected) {
   const std::string blob = Listpack(encoded + static_cast<char>(encoded.size()), 1);
   ListpackReader reader(blob, 0);
   ASSERT_TRUE(reader.Open().ok());
-  ListpackElement element;
+  PackedElement element;
   const Status status = reader.Next(element);
   ASSERT_TRUE(status.ok()) << status.error().message;
   EXPECT_TRUE(element.is_integer());
@@ -136,7 +136,7 @@ TEST(Listpack, RefusesContradictions) {
 TEST(Listpack, NoElementAfterTheLast) {
   const std::string blob = Listpack("\x05\x01"s, 1);
   ListpackReader reader(blob, 30);
-  ListpackElement element;
+  PackedElement element;
   ASSERT_TRUE(reader.Open().ok());
   ASSERT_TRUE(reader.Next(element).ok());
   const Status status = reader.Next(element);
@@ -156,7 +156,7 @@ TEST(Listpack, NextIntegerRefusesAString) {
 }
 
 TEST(Listpack, CopiesOfAnIntegerElementRenderThemselves) {
-  std::vector<ListpackElement> elements;
+  std::vector<PackedElement> elements;
   const std::string blob = Listpack("\x05\x01\x06\x01"s, 2);
   ListpackReader reader(blob, 0);
   ASSERT_TRUE(reader.Open().ok());

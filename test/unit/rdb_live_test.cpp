@@ -69,7 +69,7 @@ TEST_F(RdbLive, ListElementsOfTwoMegabytes) {
 
 TEST_F(RdbLive, FixturePayloads) {
   const std::vector<std::string> payloads = test::FixturePayloads();
-  if (payloads.empty()) GTEST_SKIP() << "no shared fixtures here";
+  if (payloads.empty()) GTEST_SKIP() << "PRM_RDB_FIXTURES is not set";
   std::set<char> types;
   for (const std::string& payload : payloads) {
     redis_.Command({"RESTORE", kSampleKey, "0", payload, "REPLACE"});

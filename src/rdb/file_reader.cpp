@@ -1,0 +1,294 @@
+#include "rdb/file_reader.h"
+
+#include <array>
+#include <charconv>
+#include <limits>
+#include <utility>
+
+#include "core/printable.h"
+#include "rdb/dump.h"
+#include "rdb/encoded_string.h"
+#include "rdb/module.h"
+#include "rdb/object.h"
+#include "rdb/version.h"
+
+namespace prm::rdb {
+
+namespace {
+
+// What stands where a type could: redis 7.4 and valkey 9.0 src/rdb.h, RDB_OPCODE_*.
+enum Code : uint8_t {
+  kRamLru = 107,      // Redis Enterprise
+  kSlotImport = 243,  // Valkey alone; Redis has another meaning for it from version 13 on
+  kSlotInfo = 244,
+  kFunction2 = 245,
+  kFunctionDraft = 246,
+  kModuleAux = 247,
+  kIdle = 248,
+  kFrequency = 249,
+  kAux = 250,
+  kResizeDb = 251,
+  kExpiryMs = 252,
+  kExpirySeconds = 253,
+  kSelectDb = 254,
+  kEnd = 255,
+};
+
+constexpr size_t kHeaderSize = 9;
+constexpr Bytes kRedisWord = "REDIS";
+constexpr Bytes kValkeyWord = "VALKEY";
+constexpr unsigned kFirstWithChecksum = 5;
+constexpr uint64_t kNotComputed = 0;
+constexpr size_t kAuxLimit = 200;
+constexpr uint64_t kUnsignedPart = 2;  // see module.cpp
+
+Error NotRdb(const std::string& detail) {
+  return {ErrorCode::kCorruptData, "not an RDB file", detail,
+          "The file must be what SAVE, BGSAVE or a backup writes."};
+}
+
+}  // namespace
+
+FileReader::FileReader(ByteSource& source, const FilePosition& position)
+    : source_(source),
+      position_(position),
+      stream_(source, position.offset, position.crc),
+      reader_(stream_),
+      db_(position.db) {}
+
+Status FileReader::Open() {
+  PRM_RETURN_IF_ERROR(ReadHeader());
+  if (position_.offset != 0) return {};
+  PRM_RETURN_IF_ERROR(reader_.Skip(kHeaderSize));
+  return reader_.Settle();
+}
+
+Status FileReader::ReadHeader() {
+  std::array<char, kHeaderSize> bytes{};
+  size_t size = 0;
+  while (size < bytes.size()) {
+    const Result<size_t> read = source_.Read(size, bytes.data() + size, bytes.size() - size);
+    if (!read.ok()) return read.error();
+    if (read.value() == 0) return NotRdb("It has " + std::to_string(size) + " bytes.");
+    size += read.value();
+  }
+  const Bytes header(bytes.data(), bytes.size());
+  Bytes digits;
+  for (const Bytes word : {kRedisWord, kValkeyWord}) {
+    if (header.substr(0, word.size()) == word) digits = header.substr(word.size());
+    if (header.substr(0, word.size()) == kValkeyWord) header_.valkey = true;
+  }
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), header_.version);
+  if (digits.empty() || parsed.ec != std::errc() || parsed.ptr != digits.data() + digits.size()) {
+    return NotRdb("It begins with \"" + Printable(header) + "\".");
+  }
+  if (!IsSupportedVersion(header_.version) || IsValkey(header_.version) != header_.valkey) {
+    return Error{ErrorCode::kUnsupported,
+                 "unsupported RDB version " + std::to_string(header_.version) + " of a file",
+                 "It begins with \"" + Printable(header) + "\". " + kVersionsRead,
+                 {}};
+  }
+  return {};
+}
+
+Result<bool> FileReader::Next() {
+  Result<bool> advanced = Advance();
+  if (!advanced.ok()) return WithContext(advanced.error());
+  return advanced;
+}
+
+Result<bool> FileReader::Advance() {
+  key_ = FileKey();
+  for (;;) {
+    uint8_t code = 0;
+    bool is_code = true;
+    PRM_RETURN_IF_ERROR(reader_.ReadByte(code));
+    if (code == kEnd) {
+      PRM_RETURN_IF_ERROR(ReadEnd());
+      return false;
+    }
+    PRM_RETURN_IF_ERROR(ReadCode(code, is_code));
+    if (is_code) continue;
+    PRM_RETURN_IF_ERROR(ReadKey(code));
+    return true;
+  }
+}
+
+// Reads what belongs to a code; is_code becomes false when the byte is none, and so a type.
+Status FileReader::ReadCode(uint8_t code, bool& is_code) {
+  uint64_t length = 0;
+  uint32_t seconds = 0;
+  uint64_t milliseconds = 0;
+  switch (code) {
+    case kSelectDb:
+      PRM_RETURN_IF_ERROR(ReadLength(reader_, length));
+      if (length > static_cast<uint64_t>(std::numeric_limits<int>::max())) {
+        return reader_.Corrupt("impossible number of a database");
+      }
+      db_ = static_cast<int>(length);
+      return {};
+    case kExpirySeconds:
+      PRM_RETURN_IF_ERROR(reader_.ReadLittleEndian(seconds));
+      key_.expires_at_ms = int64_t{static_cast<int32_t>(seconds)} * 1000;
+      return {};
+    case kExpiryMs:
+      PRM_RETURN_IF_ERROR(reader_.ReadLittleEndian(milliseconds));
+      key_.expires_at_ms = static_cast<int64_t>(milliseconds);
+      return {};
+    case kFrequency:
+      return reader_.ReadByte(key_.frequency.emplace());
+    case kIdle:
+      return ReadLength(reader_, key_.idle_seconds.emplace());
+    case kResizeDb:
+      PRM_RETURN_IF_ERROR(ReadLength(reader_, length));
+      return ReadLength(reader_, length);
+    case kSlotInfo:
+      for (int i = 0; i < 3; ++i) PRM_RETURN_IF_ERROR(ReadLength(reader_, length));
+      return {};
+    case kAux:
+      return ReadAux();
+    case kModuleAux:
+      return ReadModuleAux();
+    case kFunction2:
+      ++notes_.functions;
+      return SkipString(reader_);
+    case kFunctionDraft:
+      return Error{ErrorCode::kUnsupported,
+                   "unsupported code 246 of RDB version " + std::to_string(header_.version) + " at byte " +
+                       std::to_string(reader_.offset() - 1),
+                   "It begins a function in the form of Redis 7.0 release candidates.",
+                   {}};
+    case kRamLru:
+      if (!header_.valkey) return ReadLength(reader_, length);
+      break;
+    case kSlotImport:
+      if (header_.valkey) return ReadSlotImport();
+      break;
+    default:
+      break;
+  }
+  is_code = false;
+  return {};
+}
+
+Status FileReader::ReadAux() {
+  std::string name_scratch;
+  std::string value_scratch;
+  Bytes name;
+  Bytes value;
+  PRM_RETURN_IF_ERROR(ReadString(reader_, name_scratch, name));
+  PRM_RETURN_IF_ERROR(ReadString(reader_, value_scratch, value));
+  // Of the scripts that Redis before 7.0 keeps in "lua" there may be many.
+  notes_.aux[Printable(name, kAuxLimit)] = Printable(value, kAuxLimit);
+  return {};
+}
+
+Status FileReader::ReadModuleAux() {
+  uint64_t id = 0;
+  uint64_t part = 0;
+  uint64_t when = 0;
+  PRM_RETURN_IF_ERROR(ReadLength(reader_, id));
+  PRM_RETURN_IF_ERROR(ReadLength(reader_, part));
+  if (part != kUnsignedPart) return reader_.Corrupt("a module's part has no time");
+  PRM_RETURN_IF_ERROR(ReadLength(reader_, when));
+  ++notes_.modules[ModuleTypeName(id)];
+  return SkipModuleParts(reader_);
+}
+
+// Slots that were being moved here: a name, and pairs of first and last slot.
+Status FileReader::ReadSlotImport() {
+  uint64_t ranges = 0;
+  uint64_t slot = 0;
+  PRM_RETURN_IF_ERROR(SkipString(reader_));
+  PRM_RETURN_IF_ERROR(ReadLength(reader_, ranges));
+  for (uint64_t i = 0; i < ranges; ++i) {
+    PRM_RETURN_IF_ERROR(ReadLength(reader_, slot));
+    PRM_RETURN_IF_ERROR(ReadLength(reader_, slot));
+  }
+  return {};
+}
+
+Status FileReader::ReadKey(uint8_t type) {
+  // A type that this release does not know has a key behind it, if Redis keeps to its form: worth an attempt.
+  std::string scratch;
+  Bytes name;
+  const uint64_t offset = reader_.offset() - 1;
+  const Status named = ReadString(reader_, scratch, name);
+  if (named.ok()) {
+    key_.name = name;
+    key_.db = db_;
+    in_key_ = true;
+  }
+  const Result<ObjectType> found = FindObjectType(type, header_.version);
+  if (!found.ok()) {
+    Error error = found.error();
+    error.message += " at byte " + std::to_string(offset);
+    return error;
+  }
+  key_.type = found.value();
+  return named;
+}
+
+Status FileReader::ReadEnd() {
+  if (header_.version < kFirstWithChecksum) return {};
+  PRM_RETURN_IF_ERROR(reader_.Settle());
+  const uint64_t computed = stream_.crc();
+  const uint64_t offset = reader_.offset();
+  uint64_t stated = 0;
+  PRM_RETURN_IF_ERROR(reader_.ReadLittleEndian(stated));
+  if (stated == kNotComputed) return {};
+  notes_.checksum = stated == computed;
+  if (stated == computed) return {};
+  return Error{
+      ErrorCode::kCorruptData,
+      "corrupt RDB file: the checksum at byte " + std::to_string(offset) +
+          " is not that of the bytes before it",
+      {},
+      "redis-check-rdb may say more. Some value before it is damaged: take another copy of the file."};
+}
+
+Status FileReader::DecodeValue(ValueVisitor& visitor) {
+  return EndValue(DecodeObject(key_.type.layout, reader_, visitor));
+}
+
+Status FileReader::SkipValue() { return EndValue(SkipObject(key_.type.layout, reader_)); }
+
+Status FileReader::TakePayload(size_t limit, std::string& payload, uint64_t& size) {
+  payload.assign(1, static_cast<char>(key_.type.number));
+  PRM_RETURN_IF_ERROR(reader_.Settle());
+  const uint64_t begin = stream_.position();
+  stream_.CopyTo(&payload, limit);
+  const Status status = SkipValue();
+  stream_.CopyTo(nullptr, 0);
+  PRM_RETURN_IF_ERROR(status);
+  size = stream_.position() - begin + kDumpFrameSize;
+  if (size > limit) {
+    std::string().swap(payload);
+  } else {
+    AppendDumpTrailer(header_.version, payload);
+  }
+  return {};
+}
+
+Status FileReader::EndValue(Status status) {
+  if (status.ok()) status = reader_.Settle();
+  if (!status.ok()) return WithContext(status.error());
+  in_key_ = false;
+  position_ = {stream_.position(), stream_.crc(), db_};
+  return {};
+}
+
+Error FileReader::WithContext(Error error) const {
+  std::string where = "RDB version " + std::to_string(header_.version) +
+                      (header_.valkey ? " of Valkey" : "") + ", database " + std::to_string(db_);
+  if (in_key_) {
+    where += ", key \"" + Printable(key_.name) + "\"";
+    if (key_.type.name != nullptr) {
+      where += ", type " + std::to_string(key_.type.number) + " (" + key_.type.name + ")";
+    }
+  }
+  error.detail = where + "." + (error.detail.empty() ? "" : " ") + error.detail;
+  return error;
+}
+
+}  // namespace prm::rdb

@@ -1,0 +1,105 @@
+// RDB files: a header, keys with their values between codes that say more about them or about the file, an
+// end mark and a checksum. Format: redis 7.4 src/rdb.c, rdbSaveRio and rdbLoadRioWithLoadingCtx.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "core/byte_source.h"
+#include "core/status.h"
+#include "rdb/byte_reader.h"
+#include "rdb/byte_stream.h"
+#include "rdb/object_type.h"
+#include "rdb/value.h"
+
+namespace prm::rdb {
+
+// The header: "REDIS0011" or "VALKEY080".
+struct FileHeader {
+  unsigned version = 0;
+  bool valkey = false;  // by the word before the version
+};
+
+// A place between two keys, for whoever goes on later.
+struct FilePosition {
+  uint64_t offset = 0;  // 0: the beginning, before the header
+  uint64_t crc = 0;     // checksum of what is before it
+  int db = 0;           // that the keys behind it belong to, unless they say otherwise
+};
+
+// A key, without its value.
+struct FileKey {
+  int db = 0;
+  std::string name;
+  ObjectType type{};
+  std::optional<int64_t> expires_at_ms;  // absolute, Unix time
+  std::optional<uint64_t> idle_seconds;  // where the server evicts by LRU
+  std::optional<uint8_t> frequency;      // where it evicts by LFU: the logarithmic counter
+};
+
+// What a file says besides its keys, as far as it has been read.
+struct FileNotes {
+  std::map<std::string, std::string> aux;   // "redis-ver", "ctime" and so on; long texts are cut
+  uint64_t functions = 0;                   // libraries
+  std::map<std::string, uint64_t> modules;  // parts that modules keep beside keys, by the name of their type
+  std::optional<bool> checksum;             // at the end: whether it fits; nothing: the file has none
+};
+
+class FileReader {
+ public:
+  // The source must outlive the reader. Memory: a window of ByteStream::kWindow and the longest name of a
+  // key.
+  FileReader(ByteSource& source, const FilePosition& position);
+
+  // Reads the header. Comes first. kCorruptData when it is not that of an RDB file, kUnsupported for a
+  // version that this release does not read.
+  Status Open();
+  const FileHeader& header() const { return header_; }
+
+  // Moves to the next key; false at the end of the file, when the checksum has been compared. The value of
+  // each key must be taken by one of the functions below before the next one is asked for. Errors, after
+  // which the reader is dead: kCorruptData, kUnsupported, those of the source. They carry database, key, type
+  // and version in their detail, and the byte offset.
+  Result<bool> Next();
+  const FileKey& key() const { return key_; }
+
+  // Hands the value to the visitor, holding no more of it than DecodeObject says.
+  Status DecodeValue(ValueVisitor& visitor);
+
+  // Passes over the value and leaves the payload that DUMP would give of it, with the version of the file, in
+  // `payload`. `size` is that of the payload; if it is more than `limit`, `payload` is left empty.
+  Status TakePayload(size_t limit, std::string& payload, uint64_t& size);
+
+  Status SkipValue();
+
+  // Behind the last value that was taken; the place that the reader began at, before any was.
+  const FilePosition& position() const { return position_; }
+  const FileNotes& notes() const { return notes_; }
+
+ private:
+  Status ReadHeader();
+  Result<bool> Advance();
+  Status ReadCode(uint8_t code, bool& is_code);
+  Status ReadAux();
+  Status ReadModuleAux();
+  Status ReadSlotImport();
+  Status ReadKey(uint8_t type);
+  Status ReadEnd();
+  Status EndValue(Status status);
+  Error WithContext(Error error) const;
+
+  ByteSource& source_;
+  FilePosition position_;
+  ByteStream stream_;
+  ByteReader reader_;
+  FileHeader header_;
+  FileKey key_;
+  FileNotes notes_;
+  int db_ = 0;
+  bool in_key_ = false;  // its name has been read, its value is not behind us
+};
+
+}  // namespace prm::rdb

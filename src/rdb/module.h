@@ -1,0 +1,20 @@
+// What modules store, in values and beside them: parts that say what they are, so that whoever lacks the
+// module can pass over them. Format: redis 7.0 src/rdb.c, rdbLoadCheckModuleValue; src/module.c,
+// moduleTypeNameByID.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/status.h"
+#include "rdb/byte_reader.h"
+
+namespace prm::rdb {
+
+// The name of a module's type, nine characters, from the number that RDB has for it.
+std::string ModuleTypeName(uint64_t id);
+
+// Moves past the parts and the mark that ends them. kCorruptData for a part of unknown kind.
+Status SkipModuleParts(ByteReader& reader);
+
+}  // namespace prm::rdb

@@ -1,0 +1,16 @@
+// Zipmap: small hashes before Redis 2.6. Format: redis 6.2 src/zipmap.c, the comment at its beginning.
+#pragma once
+
+#include <cstdint>
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "rdb/value.h"
+
+namespace prm::rdb {
+
+// Hands every field to OnHashField. `place` is the offset where the blob stands, for error messages.
+// kCorruptData.
+Status DecodeZipmap(Bytes blob, uint64_t place, ValueVisitor& visitor);
+
+}  // namespace prm::rdb
