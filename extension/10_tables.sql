@@ -4,15 +4,17 @@
 CREATE TABLE redis_migrate.migration (
     migration   text PRIMARY KEY CHECK (migration OPERATOR(pg_catalog.<>) ''),
     owner       regrole NOT NULL,
-    server      name NOT NULL,
-    source      text NOT NULL CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['scan', 'archive'])),
+    server      name,
+    file        text,
+    source      text NOT NULL CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['scan', 'rdb', 'archive'])),
     unmapped    text NOT NULL CHECK (unmapped OPERATOR(pg_catalog.=) ANY (ARRAY['archive', 'reject'])),
     databases   integer[],
     created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    changed_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    changed_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CHECK (server IS NOT NULL OR file IS NOT NULL)
 );
 COMMENT ON TABLE redis_migrate.migration IS
-    'Named jobs: a server, a source and mappings. changed_at moves with every change of the definition';
+    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition';
 
 CREATE TABLE redis_migrate.mapping (
     mapping_id    bigint GENERATED ALWAYS AS IDENTITY UNIQUE,

@@ -1,7 +1,7 @@
 -- See it. Each view shows the caller what belongs to roles whose rights the caller has.
 
 CREATE VIEW redis_migrate.migrations WITH (security_barrier) AS
-    SELECT migration, owner, server, source, unmapped, databases, created_at, changed_at
+    SELECT migration, owner, server, file, source, unmapped, databases, created_at, changed_at
     FROM redis_migrate.migration
     WHERE pg_catalog.pg_has_role(owner, 'USAGE');
 COMMENT ON VIEW redis_migrate.migrations IS 'Migrations of the caller';
@@ -89,10 +89,19 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
            CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND r.keys_estimated OPERATOR(pg_catalog.>=) s.read
                 THEN r.updated_at OPERATOR(pg_catalog.+) (s.active_time OPERATOR(pg_catalog.*)
                      ((r.keys_estimated OPERATOR(pg_catalog.-) s.read)::double precision OPERATOR(pg_catalog./) s.read::double precision))
-                END AS estimated_end
+                WHEN s.source OPERATOR(pg_catalog.=) 'rdb' AND p.file_offset OPERATOR(pg_catalog.>) 0
+                     AND s.level OPERATOR(pg_catalog.=) 0
+                THEN r.updated_at OPERATOR(pg_catalog.+) (s.active_time OPERATOR(pg_catalog.*)
+                     ((p.file_size OPERATOR(pg_catalog.-) p.file_offset)::double precision OPERATOR(pg_catalog./) p.file_offset::double precision))
+                END AS estimated_end,
+           p.file_offset, p.file_size
     FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN s.source OPERATOR(pg_catalog.=) 'rdb' THEN pg_catalog.substring(s.position, ' offset=([0-9]+)$')::bigint END AS file_offset,
+               CASE WHEN s.source OPERATOR(pg_catalog.=) 'rdb' THEN pg_catalog.substring(s.position, ' size=([0-9]+) ')::bigint END AS file_size) AS p
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
-COMMENT ON VIEW redis_migrate.progress IS 'Runs that are under way, as of their last commit';
+COMMENT ON VIEW redis_migrate.progress IS
+    'Runs that are under way, as of their last commit; of a run from a file, how many of its bytes have been read in this pass';
 
 GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
 GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,

@@ -66,6 +66,8 @@ void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
                   route.kind == Route::kDeclared ? "declared" : "not_selected");
     } else if (entry->state == EntryState::kVanished) {
       tally.Count(entry, route.pattern, Outcome::kVanished);
+    } else if (entry->state == EntryState::kExpired) {
+      tally.Count(entry, route.pattern, Outcome::kSkipped, "expired");
     } else if (entry->state == EntryState::kTooLarge) {
       RejectKey(entry, route.pattern, "max_value_size",
                 "the value takes " + std::to_string(entry->size) +

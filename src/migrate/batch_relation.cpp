@@ -149,6 +149,9 @@ class Filler : public rdb::ValueVisitor {
     std::fill(cells_.begin(), cells_.end(), Cell());
     FillKeyCells(number);
     if (Failed()) return false;
+    if (needs_value_ && type_ == rdb::ValueType::kModule)
+      return Refuse("unsupported_payload",
+                    "the key holds a value of a module, which only the module can read");
     if (!needs_value_) {
       Put();
       return !Failed();

@@ -16,6 +16,16 @@ int PriorityRank(const std::string &name) {
                 "Valid priorities are critical, high, medium and low.");
 }
 
+void RequireSource(const Migration &migration, const std::string &source) {
+  const char *lacking = nullptr;
+  if (source == "scan" && migration.server.empty()) lacking = "server";
+  if (source == "rdb" && migration.file.empty()) lacking = "file";
+  if (lacking == nullptr) return;
+  throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source '" + source + "' needs a " + lacking, "",
+                "Give the migration one: SELECT redis_migrate.alter_migration(" +
+                    pg::QuoteLiteral(migration.name) + ", " + lacking + " => ...).");
+}
+
 namespace {
 
 void LoadMappings(Migration &migration) {
@@ -70,7 +80,7 @@ Migration LoadMigration(const std::string &name) {
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT owner::oid = $2, owner::text, server::text, source, unmapped, databases FROM "
+      "SELECT owner::oid = $2, owner::text, server::text, source, unmapped, databases, file FROM "
       "redis_migrate.migration "
       "WHERE migration = $1",
       {SqlParam::Text(name), SqlParam::OidOf(user)}, true);
@@ -86,6 +96,7 @@ Migration LoadMigration(const std::string &name) {
   migration.source = rows[0].Text(3);
   migration.unmapped = rows[0].Text(4);
   migration.databases = rows[0].OptionalInt4Array(5);
+  migration.file = rows[0].Text(6);
   LoadMappings(migration);
   LoadChecks(migration);
   rows = Spi::Execute("SELECT pattern FROM redis_migrate.skip_pattern WHERE migration = $1 ORDER BY pattern",

@@ -41,8 +41,9 @@ struct Mapping {
 
 struct Migration {
   std::string name;
-  std::string server;
-  std::string source;    // scan, archive
+  std::string server;    // empty: none
+  std::string file;      // absolute path on the database server; empty: none
+  std::string source;    // scan, rdb, archive
   std::string unmapped;  // archive, reject
   std::optional<std::vector<int>> databases;
   std::vector<Mapping> mappings;
@@ -52,6 +53,9 @@ struct Migration {
 // Reads a migration whole. Only its owner may: errors 42704 (no such migration), 42501.
 // Needs an SPI connection; runs one transaction's worth of catalog reads, takes ACCESS SHARE locks only.
 Migration LoadMigration(const std::string &name);
+
+// Error 22023 if the migration has not what reading from `source` needs: a server for scan, a file for rdb.
+void RequireSource(const Migration &migration, const std::string &source);
 
 // The position of a priority's name in kPriorityNames; error 22023 names the valid ones.
 int PriorityRank(const std::string &name);

@@ -8,6 +8,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/server.h"
+#include "pg/server_file.h"
 #include "pg/spi.h"
 
 namespace prm::migrate {
@@ -31,7 +32,19 @@ Migration LoadForChange(const std::string &name) {
   return LoadMigration(name);
 }
 
-void CheckServer(const std::string &server) { pg::ServerOptions(server, GetUserId()); }
+// Whether the user may read from where the migration reads, and whether that is enough for the source. The
+// archive needs neither server nor file, but the keys in it came from somewhere.
+void CheckPlaces(const Migration &migration, const std::string &source) {
+  if (!migration.server.empty()) pg::ServerOptions(migration.server, GetUserId());
+  if (!migration.file.empty()) pg::ServerFile::Check(migration.file, GetUserId());
+  if (source == "scan" && migration.server.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source 'scan' needs a server");
+  if (source == "rdb" && migration.file.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source 'rdb' needs a file", "",
+                  "Give the path of the dump file on the database server: file => '/path/dump.rdb'.");
+  if (migration.server.empty() && migration.file.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a migration needs a server or a file");
+}
 
 KeyPattern ParsePattern(const std::string &text) { return pg::ValueOrThrow(KeyPattern::Parse(text)); }
 
@@ -284,19 +297,23 @@ using pg::Spi;
 using pg::SqlParam;
 
 // redis_migrate.create_migration(migration text, server name, source text, unmapped text, databases
-// integer[]). Errors: 42710 it exists, 42704 no such server, 42501 no USAGE on it, 22023.
+// integer[], file text). Errors: 42710 it exists, 42704 no such server, 42501 no USAGE on it or no right to
+// read files of the server, 42602 a relative path, 22023.
 PRM_FUNCTION(create_migration) {
   std::string name = pg::TextArgument(fcinfo, 0, "migration");
-  std::string server = NameArgument(fcinfo, 1);
+  Migration migration;
+  migration.name = name;
+  if (!PG_ARGISNULL(1)) migration.server = NameArgument(fcinfo, 1);
+  migration.file = pg::OptionalTextArgument(fcinfo, 5).value_or("");
   std::string source = pg::TextArgument(fcinfo, 2, "source");
   std::string unmapped = pg::TextArgument(fcinfo, 3, "unmapped");
   auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 4);
   if (name.empty())
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a migration must not be empty");
-  pg::CheckKeyword(source, "source", {"scan", "archive"});
+  pg::CheckKeyword(source, "source", {"scan", "rdb", "archive"});
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
   CheckDatabases(databases);
-  CheckServer(server);
+  CheckPlaces(migration, source);
   Oid owner = GetUserId();
   pg::Spi spi;
   pg::AsExtensionOwner as_owner;
@@ -305,32 +322,35 @@ PRM_FUNCTION(create_migration) {
     throw Failure(ERRCODE_DUPLICATE_OBJECT, "migration \"" + name + "\" already exists", "",
                   "Choose another name; names are shared by all users of a database.");
   Spi::Execute(
-      "INSERT INTO redis_migrate.migration (migration, owner, server, source, unmapped, databases) VALUES "
-      "($1, $2::regrole, $3::name, $4, $5, $6)",
-      {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(server), SqlParam::Text(source),
-       SqlParam::Text(unmapped), SqlParam::Int4Array(databases)});
+      "INSERT INTO redis_migrate.migration (migration, owner, server, source, unmapped, databases, file) "
+      "VALUES "
+      "($1, $2::regrole, NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, ''))",
+      {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(migration.server), SqlParam::Text(source),
+       SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
   PG_RETURN_VOID();
 }
 
 // redis_migrate.alter_migration(migration text, server name, source text, unmapped text, databases
-// integer[]): NULL leaves a property as it is. Errors: as create_migration; 42501 not the owner.
+// integer[], file text): NULL leaves a property as it is. Errors: as create_migration; 42501 not the owner.
 PRM_FUNCTION(alter_migration) {
   pg::Spi spi;
   Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
-  std::string server = PG_ARGISNULL(1) ? migration.server : NameArgument(fcinfo, 1);
+  if (!PG_ARGISNULL(1)) migration.server = NameArgument(fcinfo, 1);
+  migration.file = pg::OptionalTextArgument(fcinfo, 5).value_or(migration.file);
   std::string source = pg::OptionalTextArgument(fcinfo, 2).value_or(migration.source);
   std::string unmapped = pg::OptionalTextArgument(fcinfo, 3).value_or(migration.unmapped);
   auto databases = PG_ARGISNULL(4) ? migration.databases : pg::OptionalInt4ArrayArgument(fcinfo, 4);
-  pg::CheckKeyword(source, "source", {"scan", "archive"});
+  pg::CheckKeyword(source, "source", {"scan", "rdb", "archive"});
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
   CheckDatabases(databases);
-  CheckServer(server);
+  CheckPlaces(migration, source);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.migration SET server = $2::name, source = $3, unmapped = $4, databases = $5, "
-      "changed_at = clock_timestamp() WHERE migration = $1",
-      {SqlParam::Text(migration.name), SqlParam::Text(server), SqlParam::Text(source),
-       SqlParam::Text(unmapped), SqlParam::Int4Array(databases)});
+      "UPDATE redis_migrate.migration SET server = NULLIF($2, '')::name, source = $3, unmapped = $4, "
+      "databases = $5, "
+      "file = NULLIF($6, ''), changed_at = clock_timestamp() WHERE migration = $1",
+      {SqlParam::Text(migration.name), SqlParam::Text(migration.server), SqlParam::Text(source),
+       SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
   PG_RETURN_VOID();
 }
 
@@ -527,10 +547,11 @@ PRM_FUNCTION(migration_sql) {
     return "'{" + list + "}'";
   };
   std::string name = literal(migration.name);
-  std::string sql = "SELECT redis_migrate.create_migration(" + name + ", " + literal(migration.server) +
-                    ", source => " + literal(migration.source) + ", unmapped => " +
-                    literal(migration.unmapped) +
-                    (migration.databases ? ", databases => " + numbers(*migration.databases) : "") + ");\n";
+  std::string sql = "SELECT redis_migrate.create_migration(" + name + ", " +
+                    (migration.server.empty() ? "NULL" : literal(migration.server)) + ", source => " +
+                    literal(migration.source) + ", unmapped => " + literal(migration.unmapped) +
+                    (migration.databases ? ", databases => " + numbers(*migration.databases) : "") +
+                    (migration.file.empty() ? "" : ", file => " + literal(migration.file)) + ");\n";
   for (const Mapping *mapping : InDependencyOrder(migration)) {
     // The settings under which the query was defined are part of what it means.
     sql += "SELECT pg_catalog.set_config('search_path', " + literal(mapping->search_path) +

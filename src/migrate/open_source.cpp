@@ -1,6 +1,7 @@
 #include "migrate/open_source.h"
 
 #include "migrate/archive_source.h"
+#include "pg/arguments.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
 
@@ -33,6 +34,12 @@ bool MayComeBack(ErrorCode code) {
 bool MayComeBack(int sqlstate) {
   return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION ||
          sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
+}
+
+int64_t UnixMilliseconds(TimestampTz time) {
+  constexpr int64_t kEpochMs =
+      static_cast<int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+  return time / 1000 + kEpochMs;
 }
 
 // The databases to read: those of the migration, or all that have keys.
@@ -75,7 +82,7 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
 
 OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
                        const std::string &position, bool first)
-    : migration_(migration), kind_(source), filter_(filter) {
+    : migration_(migration), kind_(source), first_(first), filter_(filter) {
   try {
     if (first) Open(position);
   } catch (const pg::Failure &failure) {
@@ -100,11 +107,47 @@ void OpenSource::Open(const std::string &position) {
     source_ = std::make_unique<ArchiveSource>(migration_.name, filter_, settings::batch_rows, position);
     return;
   }
+  if (kind_ == "rdb") {
+    OpenRdbFile(position);
+    return;
+  }
   const redis::Deployment deployment = pg::ServerOptions(migration_.server, GetUserId());
   if (!deployment.seeds.empty())
     OpenCluster(deployment, position);
   else
     OpenServer(position);
+}
+
+void OpenSource::OpenRdbFile(const std::string &position) {
+  file_ = std::make_unique<pg::ServerFile>(migration_.file, GetUserId());
+  source::RdbFileOptions options;
+  options.databases = migration_.databases;
+  options.batch_keys = static_cast<size_t>(settings::batch_rows);
+  options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
+  options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
+  options.now_ms = UnixMilliseconds(GetCurrentTimestamp());
+  auto source = source::RdbFileSource::Open(*file_, options, filter_, position);
+  if (!source.ok()) throw InFile(source.error());
+  source_ = std::move(source.value());
+}
+
+// What a file has and a migration has no place for.
+void OpenSource::ReportNotes() const {
+  auto *file = dynamic_cast<source::RdbFileSource *>(source_.get());
+  if (file == nullptr || !first_) return;
+  const rdb::FileNotes &notes = file->notes();
+  if (notes.functions > 0)
+    pg::Report(NOTICE, "the file has " + std::to_string(notes.functions) +
+                           " function libraries, which are not migrated");
+  for (const auto &[module, parts] : notes.modules)
+    pg::Report(NOTICE,
+               "the file has data of module " + module + " that belongs to no key, which are not migrated");
+}
+
+pg::Failure OpenSource::InFile(const Error &error) const {
+  return {pg::Failure::SqlState(error.code), error.message,
+          "File \"" + migration_.file + "\"" + (error.detail.empty() ? "." : ", " + error.detail),
+          error.hint};
 }
 
 void OpenSource::OpenServer(const std::string &position) {
@@ -178,8 +221,10 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
       auto next = source_->Next(batch);
       const bool at_end = next.ok() && !next.value();
       const Status current = at_end && connection_ ? connection_->CheckStillCurrent() : Status();
+      if (at_end && current.ok()) ReportNotes();
       if (next.ok() && current.ok()) return next.value();
       const Error &error = next.ok() ? current.error() : next.error();
+      if (kind_ == "rdb") throw InFile(error);
       if (!MayComeBack(error.code)) throw pg::Failure(error);
       failure.emplace(error);
     } catch (const pg::Failure &error) {

@@ -3,8 +3,10 @@
 
 #include "migrate/catalog.h"
 #include "pg/server.h"
+#include "pg/server_file.h"
 #include "redis/info.h"
 #include "source/cluster_scan.h"
+#include "source/rdb_file.h"
 #include "source/scan.h"
 
 namespace prm::migrate {
@@ -41,12 +43,17 @@ class OpenSource {
   void OpenServer(const std::string &position);
   void OpenCluster(const redis::Deployment &deployment, const std::string &position);
   void Close();
+  void OpenRdbFile(const std::string &position);
+  void ReportNotes() const;
+  pg::Failure InFile(const Error &error) const;
 
   const Migration &migration_;
-  std::string kind_;
+  std::string kind_;  // as run's argument source
+  bool first_;
   source::KeyFilter &filter_;
   std::unique_ptr<pg::ServerConnection> connection_;
   std::optional<ClusterResources> cluster_;
+  std::unique_ptr<pg::ServerFile> file_;
   std::unique_ptr<source::Source> source_;
   source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one
   uint64 repeated_slots_ = 0;                    // by those before it

@@ -61,7 +61,7 @@ class Run {
         archive_(pg::ValueOrThrow(KeyPattern::Parse("*")), {&archive_mapping_}, true),
         record_(RunRecord::Begin(name, parameters_)),
         first_level_(record_.level()) {
-    if (parameters_.source == "scan") {
+    if (parameters_.source != "archive") {
       pg::AsExtensionOwner as_owner;
       forgets_archived_ =
           Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.archived_key WHERE migration = $1)",
@@ -79,7 +79,8 @@ class Run {
 
   void Execute() {
     for (int level = record_.level(); level < routing_.levels(); ++level) {
-      Pass(level, level == record_.level() ? record_.position() : "");
+      Pass(level,
+           level == record_.level() && !record_.position().empty() ? record_.position() : parameters_.begin);
       RetryDeferred(level);
     }
     if (parameters_.prune) PruneMappings();
@@ -127,7 +128,7 @@ class Run {
       position = batch.position;
       std::vector<const source::Entry *> entries;
       for (const source::Entry &entry : batch.entries) entries.push_back(&entry);
-      Store(entries, level, position, false, parameters_.source == "scan", batch.goes_beyond);
+      Store(entries, level, position, false, parameters_.source != "archive", batch.goes_beyond);
       batch = source::Batch();
     }
     if (source.repeated_slots() > 0)
@@ -371,13 +372,17 @@ PRM_FUNCTION(run) {
   parameters.prune = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
   int64 max_keys = PG_ARGISNULL(7) ? 10000 : PG_GETARG_INT64(7);
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
-  if (source) pg::CheckKeyword(*source, "source", {"scan", "archive"});
+  if (source) pg::CheckKeyword(*source, "source", {"scan", "rdb", "archive"});
   pg::Spi spi(true);
   Migration const migration = LoadMigration(name);  // before its lock: only the owner may take it
   parameters.source = source ? *source : migration.source;
   if (parameters.prune && parameters.source == "archive")
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan'",
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan' or 'rdb'",
                       "The archive does not say which keys are gone from Redis.");
+  RequireSource(migration, parameters.source);
+  if (parameters.source == "rdb")
+    parameters.begin =
+        source::RdbFilePosition::StartOf(pg::ServerFile(migration.file, GetUserId())).ToString();
   if (parameters.dry_run)
     ExecuteDryRun(name, parameters, max_keys);
   else

@@ -32,12 +32,13 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
       "SELECT r.run_id, r.level, r.position, r.started_at > m.changed_at AND r.priority IS NOT DISTINCT FROM "
       "$2 "
       "AND r.mapping IS NOT DISTINCT FROM $3 AND r.source = $4 AND r.prune = $5 "
+      "AND (r.position = '' OR split_part($6, ' db=', 1) IN ('', split_part(r.position, ' db=', 1))) "
       "FROM redis_migrate.run AS r JOIN redis_migrate.migration AS m USING (migration) "
       "WHERE r.migration = $1 AND NOT r.dry_run AND r.state IN ('running', 'stopped', 'failed') "
       "ORDER BY r.run_id DESC LIMIT 1",
       {SqlParam::Text(migration), SqlParam::OptionalText(parameters.priority),
        SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.source),
-       SqlParam::Bool(parameters.prune)});
+       SqlParam::Bool(parameters.prune), SqlParam::Text(parameters.begin)});
   if (!parameters.dry_run && last.size() == 1 && last[0].Bool(3)) {
     record.id_ = last[0].Int8(0);
     record.resumed_ = true;

@@ -13,6 +13,7 @@ struct RunParameters {
   std::string source;
   std::string on_error = "continue";
   bool prune = false;
+  std::string begin;  // the position that passes begin at: of a file, which one; otherwise empty
 };
 
 class RunRecord {

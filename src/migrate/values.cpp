@@ -60,6 +60,10 @@ class ElementWriter : public rdb::ValueVisitor {
     nulls_[kScore] = false;
     PutValue(member);
   }
+  void OnModuleValue(Bytes type_name) override {
+    throw pg::Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "a value of module type " + std::string(type_name) +
+                                                         " can be read by its module alone");
+  }
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields &fields) override {
     SetText(kEntryId, rdb::FormatStreamId(id));
     SetJson(rdb::StreamFieldsJson(fields));

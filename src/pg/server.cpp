@@ -1,5 +1,7 @@
 #include "pg/server.h"
 
+#include "pg/server_file.h"
+
 #include <charconv>
 #include <cstdio>
 
@@ -81,10 +83,6 @@ std::optional<redis::TlsMode> ParseTlsMode(const std::string &text) {
   if (text == "verify-ca") return redis::TlsMode::kVerifyCa;
   if (text == "verify-full" || text == "on") return redis::TlsMode::kVerifyFull;
   return std::nullopt;
-}
-
-bool MayReadServerFiles(Oid user) {
-  return Call([&] { return has_privs_of_role(user, ROLE_PG_READ_SERVER_FILES); });
 }
 
 void CheckOption(const std::string &name, const std::string &value, Oid catalog) {

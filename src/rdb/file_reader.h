@@ -78,6 +78,8 @@ class FileReader {
   // Behind the last value that was taken; the place that the reader began at, before any was.
   const FilePosition& position() const { return position_; }
   const FileNotes& notes() const { return notes_; }
+  // Where the file ended, after Next has returned false.
+  uint64_t end() const { return reader_.offset(); }
 
  private:
   Status ReadHeader();

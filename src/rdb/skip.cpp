@@ -55,10 +55,11 @@ Status SkipStream(ByteReader& reader, bool has_counters, bool has_active_times) 
   return SkipItems(reader, [&]() -> Status {
     PRM_RETURN_IF_ERROR(SkipString(reader));
     PRM_RETURN_IF_ERROR(SkipLengths(reader, has_counters ? 3 : 2));
-    PRM_RETURN_IF_ERROR(SkipItems(reader, [&]() -> Status {
+    const Status deliveries = SkipItems(reader, [&]() -> Status {
       PRM_RETURN_IF_ERROR(reader.Skip(kIdSize + kTimeSize));
       return SkipLengths(reader, 1);
-    }));
+    });
+    if (!deliveries.ok()) return deliveries;
     return SkipItems(reader, [&]() -> Status {
       PRM_RETURN_IF_ERROR(SkipString(reader));
       PRM_RETURN_IF_ERROR(reader.Skip(has_active_times ? 2 * kTimeSize : kTimeSize));

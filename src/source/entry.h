@@ -15,6 +15,7 @@ enum class EntryState {
   kRead,      // payload and expiry are filled
   kVanished,  // the name was returned, the value was gone when read
   kNameOnly,  // the filter asked for the name alone
+  kExpired,   // its expiry was past when it was read; a server would not have returned it
   kTooLarge,  // larger than max_value_bytes: size is filled, payload is not
 };
 
@@ -28,7 +29,7 @@ struct Entry {
   bool plain = false;                    // a short string, read by GETRANGE
   std::string payload;                   // DUMP bytes; the value's own bytes if plain
   std::optional<int64_t> expires_at_ms;  // absolute, Unix time in milliseconds
-  uint64_t size = 0;                     // kTooLarge: bytes that Redis says the key occupies
+  uint64_t size = 0;                     // kTooLarge: bytes that it takes in Redis, or in a file
 };
 
 // The type of the value. The entry must be kRead. Errors: those of rdb::DumpType.

@@ -1,0 +1,149 @@
+#include "source/rdb_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <utility>
+
+#include "core/printable.h"
+
+namespace prm::source {
+
+namespace {
+
+// A batch ends after so many bytes of the file even if the filter wants little of them, so that the position
+// is stored now and then.
+constexpr uint64_t kMaxBytesOfFile = uint64_t{64} << 20;
+
+// Takes "name=value" from the front of the text, up to the next space or the end.
+bool TakeField(Bytes& text, Bytes name, Bytes& value) {
+  if (text.substr(0, name.size()) != name) return false;
+  text.remove_prefix(name.size());
+  const size_t end = std::min(text.find(' '), text.size());
+  value = text.substr(0, end);
+  text.remove_prefix(end);
+  return true;
+}
+
+template <typename Number>
+bool ParseNumber(Bytes text, Number& number, int base = 10) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+}  // namespace
+
+std::string RdbFilePosition::ToString() const {
+  char crc[17];
+  std::snprintf(crc, sizeof(crc), "%016llx", static_cast<unsigned long long>(place.crc));
+  return "file=" + file + " size=" + std::to_string(size) + " db=" + std::to_string(place.db) +
+         " crc=" + crc + " offset=" + std::to_string(place.offset);
+}
+
+Result<RdbFilePosition> RdbFilePosition::Parse(Bytes text) {
+  Bytes rest = text;
+  Bytes file, size, db, crc, offset;
+  RdbFilePosition position;
+  const bool valid =
+      TakeField(rest, "file=", file) && TakeField(rest, " size=", size) && TakeField(rest, " db=", db) &&
+      TakeField(rest, " crc=", crc) && TakeField(rest, " offset=", offset) && rest.empty() &&
+      ParseNumber(size, position.size) && ParseNumber(db, position.place.db) && position.place.db >= 0 &&
+      ParseNumber(crc, position.place.crc, 16) && ParseNumber(offset, position.place.offset);
+  if (!valid) {
+    return Error{
+        ErrorCode::kInvalidArgument, "invalid position in a file \"" + Printable(text) + "\"", {}, {}};
+  }
+  position.file = file;
+  return position;
+}
+
+RdbFileSource::RdbFileSource(ByteSource& file, const RdbFileOptions& options, KeyFilter& filter,
+                             const rdb::FilePosition& place)
+    : file_(file), options_(options), filter_(filter), reader_(file, place) {}
+
+Result<std::unique_ptr<RdbFileSource>> RdbFileSource::Open(ByteSource& file, const RdbFileOptions& options,
+                                                           KeyFilter& filter, const std::string& position) {
+  rdb::FilePosition place;
+  if (!position.empty()) {
+    const Result<RdbFilePosition> parsed = RdbFilePosition::Parse(position);
+    if (!parsed.ok()) return parsed.error();
+    if (parsed.value().file != file.identity() || parsed.value().size != file.size()) {
+      return Error{ErrorCode::kInvalidArgument, "the file has been replaced since reading it began", {}, {}};
+    }
+    place = parsed.value().place;
+  }
+  std::unique_ptr<RdbFileSource> source(new RdbFileSource(file, options, filter, place));
+  PRM_RETURN_IF_ERROR(source->reader_.Open());
+  return source;
+}
+
+Result<bool> RdbFileSource::Next(Batch& batch) {
+  if (dead_) return *dead_;
+  if (done_) return false;
+  // Holds if a read or the filter throws: the entries taken so far would be missing from the next batch.
+  dead_ = Error{ErrorCode::kServerError, "reading the file was interrupted", {}, {}};
+  batch.entries.clear();
+  batch.bytes = 0;
+  batch.goes_beyond = false;
+  const uint64_t begin = reader_.position().offset;
+  const Result<bool> filled = Fill(batch);
+  batch.position = RdbFilePosition{file_.identity(), file_.size(), reader_.position()}.ToString();
+  dead_.reset();
+  if (filled.ok()) return filled.value() || reader_.position().offset != begin;
+  dead_ = filled.error();
+  if (batch.entries.empty()) return filled.error();
+  return true;
+}
+
+// False when the end of the file has been reached and there is nothing more to return.
+Result<bool> RdbFileSource::Fill(Batch& batch) {
+  const uint64_t begin = reader_.position().offset;
+  while (batch.entries.size() < options_.batch_keys && batch.bytes < options_.batch_bytes &&
+         reader_.position().offset - begin < kMaxBytesOfFile) {
+    const Result<bool> next = reader_.Next();
+    if (!next.ok()) return next.error();
+    if (!next.value()) {
+      done_ = true;
+      const uint64_t left = file_.size() - std::min(file_.size(), reader_.end());
+      if (left > 0) {
+        return Error{
+            ErrorCode::kCorruptData,
+            std::to_string(left) + " bytes stand behind the end of the RDB file, at byte " +
+                std::to_string(reader_.end()),
+            "An append-only file of Redis 4 to 6 may begin with an RDB file; its commands are not read.",
+            "Use what SAVE or BGSAVE writes."};
+      }
+      return !batch.entries.empty();
+    }
+    const rdb::FileKey& key = reader_.key();
+    const Interest interest = IsWanted(key.db) ? filter_.Classify(key.db, key.name) : Interest::kIgnore;
+    if (interest == Interest::kIgnore) {
+      PRM_RETURN_IF_ERROR(reader_.SkipValue());
+      continue;
+    }
+    Entry entry;
+    entry.db = key.db;
+    entry.key = key.name;
+    entry.expires_at_ms = key.expires_at_ms;
+    if (interest == Interest::kNameOnly) {
+      entry.state = EntryState::kNameOnly;
+      PRM_RETURN_IF_ERROR(reader_.SkipValue());
+    } else if (key.expires_at_ms && *key.expires_at_ms <= options_.now_ms) {
+      entry.state = EntryState::kExpired;
+      PRM_RETURN_IF_ERROR(reader_.SkipValue());
+    } else {
+      PRM_RETURN_IF_ERROR(reader_.TakePayload(options_.max_value_bytes, entry.payload, entry.size));
+      if (entry.payload.empty()) entry.state = EntryState::kTooLarge;
+    }
+    batch.bytes += entry.key.size() + entry.payload.size();
+    batch.entries.push_back(std::move(entry));
+  }
+  return true;
+}
+
+bool RdbFileSource::IsWanted(int db) const {
+  return !options_.databases ||
+         std::find(options_.databases->begin(), options_.databases->end(), db) != options_.databases->end();
+}
+
+}  // namespace prm::source
