@@ -76,6 +76,8 @@ class Run {
   }
 
   int64 id() const { return record_.id(); }
+  // Whether what became of the run has been written down already.
+  bool concluded() const { return concluded_; }
 
   void Execute() {
     for (int level = record_.level(); level < routing_.levels(); ++level) {
@@ -286,6 +288,7 @@ class Run {
       record_.Finish("unbalanced", pg::SqlStateText(ERRCODE_DATA_CORRUPTED),
                      "the sums differ: " + sums.unbalanced);
       Spi::Commit();
+      concluded_ = true;
       throw Failure(
           ERRCODE_DATA_CORRUPTED,
           "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" does not add up",
@@ -305,6 +308,7 @@ class Run {
   Mapping archive_mapping_;
   PatternGroup archive_;
   RunRecord record_;
+  bool concluded_ = false;
   int first_level_;                // of this CALL
   KeySet stored_;                  // keys that the position does not cover, though they are done
   bool forgets_archived_ = false;  // the archive has keys that may have a mapping by now
@@ -328,8 +332,7 @@ void ExecuteRun(const std::string &name, const RunParameters &parameters) {
     run.Fail("failed", ERRCODE_OUT_OF_MEMORY, "out of memory");
     throw;
   } catch (const Failure &failure) {
-    if (failure.sqlstate() != ERRCODE_DATA_CORRUPTED)
-      run.Fail("failed", failure.sqlstate(), failure.message());
+    if (!run.concluded()) run.Fail("failed", failure.sqlstate(), failure.message());
     throw;
   }
 }

@@ -1,5 +1,7 @@
 #include "pg/server_file.h"
 
+#include <sys/stat.h>
+
 #include "pg/guard.h"
 
 namespace prm::pg {
