@@ -9,37 +9,9 @@
 namespace {
 
 using prm::Bytes;
-using prm::fuzz::Touch;
-
-class TouchingVisitor : public prm::rdb::ValueVisitor {
- public:
-  void OnString(Bytes value) override { Touch(value); }
-  void OnListElement(Bytes element) override { Touch(element); }
-  void OnSetMember(Bytes member) override { Touch(member); }
-  void OnHashField(Bytes field, Bytes value) override {
-    Touch(field);
-    Touch(value);
-  }
-  void OnZsetMember(Bytes member, double /*score*/) override { Touch(member); }
-  void OnStreamEntry(prm::rdb::StreamId, const prm::rdb::StreamFields& fields) override {
-    for (const auto& [field, value] : fields) {
-      Touch(field);
-      Touch(value);
-    }
-  }
-  void OnStreamGroup(const prm::rdb::StreamGroup& group) override { Touch(group.name); }
-  void OnStreamConsumer(const prm::rdb::StreamConsumer& consumer) override {
-    Touch(consumer.group);
-    Touch(consumer.name);
-  }
-  void OnStreamPending(const prm::rdb::StreamPending& pending) override {
-    Touch(pending.group);
-    Touch(pending.consumer);
-  }
-};
 
 void Decode(Bytes payload) {
-  TouchingVisitor visitor;
+  prm::fuzz::TouchingVisitor visitor;
   const bool known = prm::rdb::DumpType(payload).ok();
   const bool decoded = prm::rdb::DecodeDump(payload, visitor).ok();
   if (decoded && !known) __builtin_trap();
@@ -51,6 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Bytes input(reinterpret_cast<const char*>(data), size);
   Decode(input);
   using std::string_literals::operator""s;
-  Decode(std::string(input) + "\x0a\0\0\0\0\0\0\0\0\0"s);  // RDB version 10, checksum not computed
+  // Versions of Redis and of Valkey; the checksum was not computed.
+  for (const char version : {'\x0a', '\x50'}) Decode(std::string(input) + version + "\0\0\0\0\0\0\0\0\0"s);
   return 0;
 }

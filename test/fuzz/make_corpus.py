@@ -1,11 +1,14 @@
 #!/usr/bin/python3
-"""Writes the seed corpora of the fuzzers to test/data/fuzz/{dump,listpack,lzf}.
+"""Writes the seed corpora of the fuzzers to test/data/fuzz: all but that of the patterns.
 
 Starts its own redis-server in a temporary directory, writes values of every type and encoding, and keeps
   dump      the payloads of DUMP without their last ten bytes (version and checksum),
   listpack  the listpacks inside uncompressed payloads,
-  lzf       compressed strings: four bytes of size (little endian), then the compressed bytes.
-Needs redis-server 7.0 and python3-redis. Each file is named by a hash of its contents.
+  lzf       compressed strings: four bytes of size (little endian), then the compressed bytes,
+  intset, stream  those inside payloads,
+  rdb_file  what SAVE writes of some of the values, with and without a checksum.
+Encodings that this server does not write are built by hand: ziplist, zipmap, expiring_hash; object has a type and a
+value of each. Needs redis-server 7.0 and python3-redis. Each file is named by a hash of its contents.
 """
 
 import hashlib
@@ -19,6 +22,7 @@ import time
 import redis
 
 TARGET = pathlib.Path(__file__).resolve().parent.parent / "data" / "fuzz"
+KINDS = ["dump", "listpack", "lzf", "intset", "stream", "rdb_file", "ziplist", "zipmap", "expiring_hash", "object"]
 TRAILER = 10  # RDB version and checksum
 BLOB_TYPES = {16, 17, 20}  # hash, zset, set in one listpack
 
@@ -107,12 +111,61 @@ def compressed_strings(body):
         yield struct.pack("<I", size) + body[at : at + length]
 
 
+def length(n):
+    return bytes([n]) if n < 64 else struct.pack(">H", 0x4000 | n)
+
+
+def string(data):
+    return length(len(data)) + data
+
+
+def ziplist(elements):
+    """Elements are bytes: what follows the size of the element before."""
+    body, before, tail = b"", 0, 10
+    for element in elements:
+        tail = 10 + len(body)
+        element = (bytes([before]) if before < 254 else b"\xfe" + struct.pack("<I", before)) + element
+        before = len(element)
+        body += element
+    return struct.pack("<IIH", 10 + len(body) + 1, tail, len(elements)) + body + b"\xff"
+
+
+def listpack(elements):
+    body = b"".join(element + bytes([len(element)]) for element in elements)
+    return struct.pack("<IH", len(body) + 7, len(elements)) + body + b"\xff"
+
+
+def hand_made():
+    """Yields kind and bytes."""
+    integers = [b"\xf1", b"\xfd", b"\xfe\x80", b"\xc0\0\x80", b"\xf0\0\0\x80", b"\xd0\0\0\0\x80", b"\xe0" + b"\xff" * 7 + b"\x7f"]
+    long = [b"\x41\x2c" + b"x" * 300, b"\x80\0\0\x01\x2c" + b"y" * 300]
+    ziplists = [ziplist([]), ziplist([b"\x01a", b"\x011"]), ziplist(integers), ziplist([*long, b"\x03end"])]
+    for data in ziplists:
+        yield "ziplist", data
+    zipmaps = [b"\0\xff", b"\x02\x01a\x01\0v\x01b\x03\x02abc??\xff", b"\xfe\xfe\x2c\x01\0\0" + b"k" * 300 + b"\0\0\xff"]
+    for data in zipmaps:
+        yield "zipmap", data
+    now = struct.pack("<q", 1700000000000)
+    pairs = [(b"f", b"v", 0), (b"g", b"w", 9)]
+    triples = length(2) + b"".join(length(expiry) + string(f) + string(v) for f, v, expiry in pairs)
+    in_listpack = string(listpack([b"\x81f", b"\x81v", b"\x00", b"\x81g", b"\x05", b"\xf4" + now]))
+    valkey = length(2) + b"".join(string(f) + string(v) + struct.pack("<q", expiry or -1) for f, v, expiry in pairs)
+    hashes = {22: triples, 24: now + triples, 23: in_listpack, 25: now + in_listpack}
+    for data in [*hashes.values(), valkey]:
+        yield "expiring_hash", data
+    objects = {3: length(2) + b"\x01a\x031.5\x01b\xfe", 7: b"\x81" + b"\x01" * 8 + b"\x01\x07\x05\x01x\x03abcd\0",
+               9: string(zipmaps[1]), 10: string(ziplists[2]), 12: string(ziplists[1]), 13: string(ziplists[1]),
+               14: length(2) + string(ziplists[1]) + string(ziplists[2]), **hashes}  # fmt: skip
+    for number, data in [*objects.items(), (22, valkey)]:
+        yield "object", bytes([number]) + data
+
+
 def keep(kind, data):
     (TARGET / kind / hashlib.sha1(data).hexdigest()[:16]).write_bytes(data)
 
 
 def main():
-    for kind in ("dump", "listpack", "lzf"):
+    for kind in KINDS:
         shutil.rmtree(TARGET / kind, ignore_errors=True)
         (TARGET / kind).mkdir(parents=True)
     with tempfile.TemporaryDirectory() as directory:
@@ -133,10 +186,26 @@ def main():
                     body = r.dump("k")[:-TRAILER]
                     keep("dump", body)
                     if compression == "no":
-                        for listpack in listpacks(body):
-                            keep("listpack", listpack)
+                        for data in listpacks(body):
+                            keep("listpack", data)
+                        if body[0] == 11:
+                            keep("intset", body[read_length(body, 1)[1] :])
+                        if body[0] == 19:
+                            keep("stream", body[1:])
+                        keep("object", body)
                     for string in compressed_strings(body):
                         keep("lzf", string)
+            r.flushall()
+            for number, _ in enumerate(values(r)):
+                if number > 30 and len(r.dump("k")) < 500:
+                    r.rename("k", f"k{number}")
+            r.set("expires", 1, pxat=4102444800000)
+            r.save()
+            data = pathlib.Path(directory, "dump.rdb").read_bytes()
+            keep("rdb_file", data)
+            keep("rdb_file", data[:-8] + b"\0" * 8)  # not computed: every change gets past it
+            for kind, data in hand_made():
+                keep(kind, data)
         finally:
             server.terminate()
             server.wait()

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/bytes.h"
+#include "rdb/value.h"
 
 namespace prm::fuzz {
 
@@ -10,5 +11,36 @@ inline void Touch(Bytes bytes) {
   for (const char byte : bytes) sink = byte;
   (void)sink;
 }
+
+class TouchingVisitor : public rdb::ValueVisitor {
+ public:
+  void OnString(Bytes value) override { Touch(value); }
+  void OnListElement(Bytes element) override { Touch(element); }
+  void OnSetMember(Bytes member) override { Touch(member); }
+  void OnHashField(Bytes field, Bytes value) override {
+    Touch(field);
+    Touch(value);
+  }
+  void OnZsetMember(Bytes member, double score) override {
+    Touch(member);
+    if (score != score) __builtin_trap();
+  }
+  void OnStreamEntry(rdb::StreamId, const rdb::StreamFields& fields) override {
+    for (const auto& [field, value] : fields) {
+      Touch(field);
+      Touch(value);
+    }
+  }
+  void OnStreamGroup(const rdb::StreamGroup& group) override { Touch(group.name); }
+  void OnStreamConsumer(const rdb::StreamConsumer& consumer) override {
+    Touch(consumer.group);
+    Touch(consumer.name);
+  }
+  void OnStreamPending(const rdb::StreamPending& pending) override {
+    Touch(pending.group);
+    Touch(pending.consumer);
+  }
+  void OnModuleValue(Bytes type_name) override { Touch(type_name); }
+};
 
 }  // namespace prm::fuzz

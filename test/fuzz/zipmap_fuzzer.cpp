@@ -1,0 +1,12 @@
+// Any bytes as a zipmap.
+#include <cstddef>
+#include <cstdint>
+
+#include "fuzz/touch.h"
+#include "rdb/zipmap.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  prm::fuzz::TouchingVisitor visitor;
+  (void)prm::rdb::DecodeZipmap(prm::Bytes(reinterpret_cast<const char*>(data), size), 0, visitor).ok();
+  return 0;
+}
