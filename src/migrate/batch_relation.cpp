@@ -76,7 +76,8 @@ BatchShape::BatchShape(const KeyPattern &pattern, Expand expand) : expand_(expan
            {"entry_id", TEXTOID, Content::kEntryId},
            {"value", TEXTOID, Content::kValue},
            {"value_bytes", BYTEAOID, Content::kValueBytes},
-           {"json", JSONBOID, Content::kJson}});
+           {"json", JSONBOID, Content::kJson},
+           {"field_expires_at", TIMESTAMPTZOID, Content::kFieldExpiresAt}});
       break;
     case Expand::kGroups:
       add({{"group_name", TEXTOID, Content::kGroupName},
@@ -194,6 +195,11 @@ class Filler : public rdb::ValueVisitor {
     SetText(Content::kField, field);
     Set(Content::kFieldBytes, {Cell::kBytea, field});
     PutElement(value);
+  }
+  void OnExpiringHashField(Bytes field, Bytes value, int64_t expires_at_ms) override {
+    Set(Content::kFieldExpiresAt, {Cell::kTimestamp, {}, ToTimestamp(expires_at_ms)});
+    OnHashField(field, value);
+    Set(Content::kFieldExpiresAt, {});
   }
   void OnZsetMember(Bytes member, double score) override {
     if (shape_.expand() != Expand::kElements) return;

@@ -37,6 +37,7 @@ enum class Content {
   kPosition,
   kOrdinal,
   kEntryId,
+  kFieldExpiresAt,
   // with expand => 'groups' and 'pending'
   kGroupName,
   kLastDeliveredId,

@@ -1,6 +1,7 @@
 // A window that moves over bytes which are not all in memory, with the checksum of what it has passed.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -15,11 +16,16 @@ namespace prm::rdb {
 class ByteStream {
  public:
   static constexpr size_t kWindow = 256 * 1024;
+  static constexpr size_t kSmallestWindow = 16;  // no more is asked for at once
 
   // Begins at `position` of the source, which must outlive the stream. `crc`: the checksum of the bytes
   // before it.
   explicit ByteStream(ByteSource& source, uint64_t position = 0, uint64_t crc = 0, size_t window = kWindow)
-      : source_(source), position_(position), crc_(crc), window_size_(window) {}
+      : source_(source),
+        position_(position),
+        crc_(crc),
+        window_size_(
+            std::max(kSmallestWindow, static_cast<size_t>(std::min<uint64_t>(window, source.size())))) {}
   ByteStream(const ByteStream&) = delete;
   ByteStream& operator=(const ByteStream&) = delete;
 

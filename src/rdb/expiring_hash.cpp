@@ -1,5 +1,6 @@
 #include "rdb/expiring_hash.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -39,7 +40,7 @@ Status DecodeListpack(ByteReader& reader, ValueVisitor& visitor) {
   return {};
 }
 
-// Triples of expiry, field and value. An expiry of 0 is none, others count from `base`.
+// Triples of expiry, field and value. An expiry of 0 is none, others count from `base`, which may be -1.
 Status DecodeTriples(int64_t base, ByteReader& reader, ValueVisitor& visitor) {
   std::string field_scratch;
   std::string value_scratch;
@@ -50,7 +51,7 @@ Status DecodeTriples(int64_t base, ByteReader& reader, ValueVisitor& visitor) {
     Bytes field;
     Bytes value;
     PRM_RETURN_IF_ERROR(ReadLength(reader, expiry));
-    if (expiry > static_cast<uint64_t>(std::numeric_limits<int64_t>::max() - base)) {
+    if (expiry > static_cast<uint64_t>(std::numeric_limits<int64_t>::max() - std::max<int64_t>(base, 0))) {
       return reader.Corrupt("impossible expiry of a field");
     }
     PRM_RETURN_IF_ERROR(ReadString(reader, field_scratch, field));

@@ -28,12 +28,11 @@ class BytesSource : public ByteSource {
 // From memory and from a stream with a small window the same is accepted, up to the same byte; and what is
 // accepted can be passed over, too.
 inline void ReadEveryWay(rdb::Layout layout, Bytes input) {
-  constexpr size_t kSmallWindow = 16;
   TouchingVisitor visitor;
   rdb::ByteReader memory(input);
   const bool decoded = rdb::DecodeObject(layout, memory, visitor).ok();
   BytesSource source(input);
-  rdb::ByteStream stream(source, 0, 0, kSmallWindow);
+  rdb::ByteStream stream(source, 0, 0, rdb::ByteStream::kSmallestWindow);
   rdb::ByteReader streamed(stream);
   if (rdb::DecodeObject(layout, streamed, visitor).ok() != decoded) __builtin_trap();
   rdb::ByteReader skipped(input);

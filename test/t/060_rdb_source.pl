@@ -216,6 +216,21 @@ append_to_file("$dumps/appended.rdb", "*1\r\n");
 $node->safe_psql('postgres', "SELECT redis_migrate.alter_migration('file', file => '$dumps/appended.rdb')");
 like(sql_error($node, q{CALL redis_migrate.run('file')}), qr/4 bytes stand behind the end of the RDB file/, 'bytes behind the end are not passed over');
 
+# What only newer servers write: fields that expire, and a module's value, which goes to the archive as it is.
+append_to_file("$dumps/newer.rdb", "REDIS0012\xfe\x00"
+    . "\x18\x01h" . pack('q<', 4102444800000) . "\x02\x00\x01a\x011\x02\x01b\x012"
+    . "\x07\x01m\x81" . pack('Q>', 0x0123456789abcdef) . "\x02\x05\x00"
+    . "\xff" . "\0" x 8);
+$node->safe_psql('postgres', "CREATE TABLE fields (field text PRIMARY KEY, value int, until timestamptz);
+    SELECT redis_migrate.create_migration('newer', source => 'rdb', file => '$dumps/newer.rdb');
+    SELECT redis_migrate.add_mapping('newer', 'fields', 'h', 'fields',
+        'SELECT field, value::int, field_expires_at AS until FROM redis_batch', '{field}', expand => 'elements');
+    CALL redis_migrate.run('newer')");
+is($node->safe_psql('postgres', q{SELECT field, value, until AT TIME ZONE 'UTC' FROM fields ORDER BY 1}), "a|1|\nb|2|2100-01-01 00:00:00.001", 'fields come with their expiry');
+is($node->safe_psql('postgres', q{SELECT key, type, encode(payload, 'hex') ~ '^07810123456789abcdef0205000c00' FROM redis_migrate.archive WHERE migration = 'newer'}),
+    'm|module|t', 'a value of a module is kept whole');
+like(sql_error($node, q{SELECT redis_migrate.elements(payload) FROM redis_migrate.archive WHERE migration = 'newer'}), qr/ERROR:  0A000: a value of module type/, 'and not taken apart');
+
 # A larger file: progress, kill -9, resume, a file that is replaced, memory.
 $redis->cli('FLUSHALL');
 $redis->cli('CONFIG', 'SET', 'rdbcompression', 'no');
