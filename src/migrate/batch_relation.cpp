@@ -10,6 +10,8 @@ namespace {
 TimestampTz ToTimestamp(int64_t unix_ms) {
   constexpr int64_t kEpochDifferenceMs =
       static_cast<int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+  // Damaged data may say anything.
+  unix_ms = std::clamp<int64_t>(unix_ms, 0, source::kLatestExpiryMs);
   return (unix_ms - kEpochDifferenceMs) * 1000;
 }
 

@@ -18,8 +18,9 @@ std::string ExpiryExpression(const char *parameter) {
 }
 
 SqlParam Expiry(const source::Entry &entry) {
-  return entry.expires_at_ms ? SqlParam{INT8OID, Int64GetDatum(*entry.expires_at_ms), false}
-                             : SqlParam{INT8OID, 0, true};
+  return entry.expires_at_ms
+             ? SqlParam::Int8(std::min<int64_t>(*entry.expires_at_ms, source::kLatestExpiryMs))
+             : SqlParam{INT8OID, 0, true};
 }
 
 }  // namespace

@@ -22,6 +22,9 @@ enum class EntryState {
 // A string of fewer bytes, and of at least one, is short.
 constexpr size_t kShortStringLimit = 1024;
 
+// The last millisecond that PostgreSQL's timestamps have. Redis takes later expiries, which mean never.
+constexpr int64_t kLatestExpiryMs = 9224318015999999;
+
 struct Entry {
   int db = 0;
   std::string key;

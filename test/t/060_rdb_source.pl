@@ -150,6 +150,7 @@ $redis->cli('DEL', 'restored');
 
 # Keys that have expired since the file was written are counted; other expiries are absolute.
 $redis->cli('SET', 'string:soon', 'x', 'PX', 1500);
+$redis->cli('SET', 'string:never', 'x', 'PXAT', '9223372036854775807');
 my $soon = save('soon.rdb');
 $node->safe_psql('postgres', "SELECT redis_migrate.alter_migration('file', file => '$soon')");
 wait_until('the expiry', sub { $redis->cli('EXISTS', 'string:soon') eq '0' });
@@ -157,6 +158,9 @@ $node->safe_psql('postgres', q{CALL redis_migrate.run('file')});
 is($node->safe_psql('postgres', sprintf(q{SELECT keys FROM (%s) AS c WHERE reason = 'expired'}, sprintf $counts, 'file')), 1, 'the expired key is counted as skipped');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM strings WHERE key = 'string:soon'}), 0, 'and not stored');
 is($node->safe_psql('postgres', q{SELECT expires_at AT TIME ZONE 'UTC' FROM strings WHERE key = 'string:later'}), '2100-01-01 00:00:00.123', 'expiries are absolute');
+
+is($node->safe_psql('postgres', q{SELECT expires_at AT TIME ZONE 'UTC' FROM strings WHERE key = 'string:never'}), '294276-12-31 23:59:59.999',
+    'what PostgreSQL cannot hold is the last moment that it can');
 
 # Rights, and paths that are none.
 $node->safe_psql('postgres', 'CREATE ROLE owner LOGIN; CREATE TABLE t (key text PRIMARY KEY); ALTER TABLE t OWNER TO owner');
@@ -219,7 +223,7 @@ like(sql_error($node, q{CALL redis_migrate.run('file')}), qr/4 bytes stand behin
 # What only newer servers write: fields that expire, and a module's value, which goes to the archive as it is.
 append_to_file("$dumps/newer.rdb", "REDIS0012\xfe\x00"
     . "\x18\x01h" . pack('q<', 4102444800000) . "\x02\x00\x01a\x011\x02\x01b\x012"
-    . "\x07\x01m\x81" . pack('Q>', 0x0123456789abcdef) . "\x02\x05\x00"
+    . "\x07\x01m\x81" . pack('H*', '0123456789abcdef') . "\x02\x05\x00"
     . "\xff" . "\0" x 8);
 $node->safe_psql('postgres', "CREATE TABLE fields (field text PRIMARY KEY, value int, until timestamptz);
     SELECT redis_migrate.create_migration('newer', source => 'rdb', file => '$dumps/newer.rdb');

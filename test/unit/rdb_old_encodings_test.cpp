@@ -233,6 +233,13 @@ TEST(ExpiringHashes, EveryLayout) {
       rows("\x18" + test::LittleEndian(UINT64_MAX, 8) + test::Length(1) + triple(1, "f", "v"), 12)[0][0].find(
           "impossible expiry"),
       std::string::npos);
+  // From an earliest of 0, which no server writes, they would count from -1.
+  EXPECT_EQ(rows("\x18" + test::LittleEndian(0, 8) + test::Length(1) + triple(1, "f", "v"), 12),
+            (Rows{{"f", "v", "0"}}));
+  EXPECT_NE(
+      rows("\x18" + test::LittleEndian(0, 8) + test::Length(1) + triple(UINT64_MAX, "f", "v"), 12)[0][0].find(
+          "impossible expiry"),
+      std::string::npos);
 }
 
 TEST(Modules, ValuesAreOpaqueAndSkippedExactly) {
