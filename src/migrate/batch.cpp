@@ -71,6 +71,12 @@ void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
                 "the value takes " + std::to_string(entry->size) +
                     " bytes in Redis, more than pg_redis_migrate.max_value_size",
                 tally);
+    } else if (entry->state == EntryState::kChanging) {
+      RejectKey(entry, route.pattern, "changed_while_read",
+                "the key was written to each time that it was read in pieces", tally);
+    } else if (entry->state == EntryState::kUnsupported) {
+      RejectKey(entry, route.pattern, "unsupported_payload",
+                "only DUMP can read a value of type " + entry->type_name + ", and it may not be used", tally);
     } else if (route.kind == Route::kMisfit) {
       RejectKey(entry, route.pattern, route.misfit,
                 "the text of capture \"" + route.misfit + "\" is not of the type that pattern " +

@@ -2,8 +2,6 @@
 // Format: redis 7.0 src/cluster.c, createDumpPayload and verifyDumpPayload.
 #pragma once
 
-#include <string>
-
 #include "core/bytes.h"
 #include "core/status.h"
 #include "rdb/value.h"
@@ -18,8 +16,8 @@ Result<ValueType> DumpType(Bytes payload);
 // that this release does not read. After an error the visitor may have seen some elements.
 Status DecodeDump(Bytes payload, ValueVisitor& visitor);
 
-// The payload of a string value of fewer than 2^32 bytes: uncompressed, of RDB version 6, which RESTORE takes
-// since Redis 2.6. Lengths: redis 7.0 src/rdb.c, rdbSaveLen.
-std::string EncodeStringDump(Bytes value);
+// Whether this release reads the type and the version of a payload, by what stands at its ends. Says nothing
+// of what is between them.
+bool CanDecodeDump(Bytes payload);
 
 }  // namespace prm::rdb
