@@ -84,6 +84,7 @@ CREATE TABLE redis_migrate.run (
     keys_estimated bigint,
     bytes_read     bigint NOT NULL DEFAULT 0,
     restarts       integer NOT NULL DEFAULT 0,
+    evicted        bigint,
     sqlstate       text,
     message        text
 ) WITH (fillfactor = 50);

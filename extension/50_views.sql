@@ -31,7 +31,7 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
            CASE WHEN r.state OPERATOR(pg_catalog.=) 'running'
                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid)
                 THEN 'interrupted' ELSE r.state END AS state,
-           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.bytes_read,
+           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.evicted, r.bytes_read,
            c.read, c.vanished, c.rejected, c.migrated, c.archived, c.skipped,
            c.read OPERATOR(pg_catalog.=) (c.vanished OPERATOR(pg_catalog.+) c.rejected OPERATOR(pg_catalog.+) c.migrated
                 OPERATOR(pg_catalog.+) c.archived OPERATOR(pg_catalog.+) c.skipped) AS balanced,

@@ -14,6 +14,14 @@ namespace {
 // about a millisecond.
 constexpr int kLargestScanCount = 5000;
 
+// Where Redis evicts keys when its memory is full, replies must fit into what is left of it. So much of that
+// is asked for at a time: DUMP holds a value twice while it answers, and the application goes on writing.
+constexpr int64 kHeadroomShare = 8;
+// With less room even names could evict keys.
+constexpr int64 kLeastHeadroom = 1024 * 1024;
+// The reply to SCAN counts too: so many bytes for a name.
+constexpr int64 kBytesPerName = 128;
+
 constexpr long kFirstRetryMs = 200;
 constexpr long kLongestRetryMs = 3000;
 
@@ -75,6 +83,10 @@ void OpenSource::Open(const std::string &position) {
                               "Redis at " + connection.address() + " is loading its data", "",
                               "Wait until INFO shows loading:0."});
     options.databases = Databases(migration_, info.value(), &estimate_);
+    if (run_id_ != info.value().run_id()) {
+      run_id_ = info.value().run_id();
+      evicted_before_ = info.value().evicted_keys();
+    }
     // A database that is empty by now may still be the one that the position is in.
     auto begun = source::ScanPosition::Parse(position);
     if (begun.ok()) options.databases.push_back(begun.value().db);
@@ -89,16 +101,46 @@ void OpenSource::Open(const std::string &position) {
                             pg::QuoteLiteral(migration_.name) + ", databases => '{0}').");
     options.databases = *migration_.databases;
   }
+  SetLimits(info.ok() ? &info.value() : nullptr, options);
+  auto scan = pg::ValueOrThrow(source::ScanSource::Open(connection, options, filter_, position));
+  restarted_ = restarted_ || scan->restarted();
+  source_ = std::move(scan);
+}
+
+// How much is asked for at a time.
+void OpenSource::SetLimits(const redis::ServerInfo *info, source::ScanOptions &options) const {
   options.scan_count = std::min(settings::batch_rows, kLargestScanCount);
   // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
   // have room for a page, or no position would be stored that goes beyond it.
   options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
+  options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
-  auto scan = pg::ValueOrThrow(source::ScanSource::Open(connection, options, filter_, position));
-  restarted_ = restarted_ || scan->restarted();
-  source_ = std::move(scan);
+  std::optional<int64_t> headroom = info != nullptr ? info->headroom() : std::nullopt;
+  if (!headroom) return;
+  if (*headroom < kLeastHeadroom)
+    throw pg::Failure(
+        ERRCODE_INSUFFICIENT_RESOURCES,
+        "Redis at " + (*connection_)->address() + " has too little memory left to be read",
+        "It is " + std::to_string(*headroom / 1024) +
+            " kB below maxmemory and evicts keys when it is full. Replies count towards that, so "
+            "that reading would lose keys.",
+        "Raise it for the time of the run: CONFIG SET maxmemory " +
+            std::to_string(*info->maxmemory() - *headroom +
+                           kHeadroomShare * settings::bytes_in_flight_kb * 1024) +
+            ".");
+  auto share = static_cast<uint64_t>(*headroom / kHeadroomShare);
+  options.bytes_in_flight = std::min(options.bytes_in_flight, share);
+  options.max_reply_bytes = std::min(options.max_reply_bytes, share);
+  options.scan_count = std::min<long>(options.scan_count, static_cast<long>(share / kBytesPerName));
+}
+
+std::optional<int64> OpenSource::Evicted() {
+  if (!evicted_before_ || connection_ == nullptr) return {};
+  auto info = redis::FetchInfo(**connection_);
+  if (!info.ok() || info.value().run_id() != run_id_ || !info.value().evicted_keys()) return {};
+  return *info.value().evicted_keys() - *evicted_before_;
 }
 
 bool OpenSource::Next(source::Batch &batch, const std::string &position) {

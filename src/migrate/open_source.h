@@ -24,8 +24,11 @@ class OpenSource {
   bool TakeRestarted() { return std::exchange(restarted_, false); }
   // Keys in the databases that are read, as the server says; -1 when it does not.
   int64 estimate() const { return estimate_; }
+  // Keys that Redis has evicted since the source was opened; nothing when it does not say. Waits for Redis.
+  std::optional<int64> Evicted();
 
  private:
+  void SetLimits(const redis::ServerInfo *info, source::ScanOptions &options) const;
   void Open(const std::string &position);
 
   const Migration &migration_;
@@ -35,6 +38,8 @@ class OpenSource {
   std::unique_ptr<source::Source> source_;
   bool restarted_ = false;
   int64 estimate_ = -1;
+  std::string run_id_;  // of the server when evicted_before_ was asked
+  std::optional<int64> evicted_before_;
 };
 
 }  // namespace prm::migrate

@@ -125,6 +125,57 @@ class Preflight {
       Add("memory", CheckStatus::kOk, detail);
   }
 
+  // Whether the user may run a command: an error that is not about rights says so too.
+  bool MayRun(std::initializer_list<Bytes> command, std::string *refusal = nullptr) {
+    auto reply = connection_->Command(command);
+    if (reply.ok()) return true;
+    const Error &error = reply.error();
+    if (error.code == ErrorCode::kConnectionFailure || error.code == ErrorCode::kTimeout)
+      throw pg::Failure(error);
+    if (refusal != nullptr) *refusal = error.message;
+    return error.code == ErrorCode::kServerError && (error.detail.find(" key") != std::string::npos ||
+                                                     error.detail.find("without MULTI") != std::string::npos);
+  }
+
+  // Commands that read values in pieces, and those that say whether the pieces belong together.
+  bool CheckPieces(const std::string &key) {
+    struct Piece {
+      const char *right;
+      std::initializer_list<Bytes> command;
+    };
+    const Piece pieces[] = {
+        {"+type", {"TYPE", key}},
+        {"+strlen", {"STRLEN", key}},
+        {"+getrange", {"GETRANGE", key, "0", "0"}},
+        {"+llen", {"LLEN", key}},
+        {"+lrange", {"LRANGE", key, "0", "0"}},
+        {"+scard", {"SCARD", key}},
+        {"+sscan", {"SSCAN", key, "0"}},
+        {"+hlen", {"HLEN", key}},
+        {"+hscan", {"HSCAN", key, "0"}},
+        {"+zcard", {"ZCARD", key}},
+        {"+zrevrange", {"ZREVRANGE", key, "0", "0"}},
+        {"+xrange", {"XRANGE", key, "-", "+"}},
+        {"+xinfo", {"XINFO", "STREAM", key}},
+        {"+xpending", {"XPENDING", key, "g"}},
+    };
+    std::string missing;
+    for (const Piece &piece : pieces)
+      if (!MayRun(piece.command)) missing += std::string(missing.empty() ? "" : " ") + piece.right;
+    if (!missing.empty())
+      Add("right to read in pieces", CheckStatus::kWarn,
+          "values that are larger than pg_redis_migrate.max_reply_size are read by one DUMP, which Redis has "
+          "to "
+          "hold",
+          "ACL SETUSER " + username_ + " ~* " + missing);
+    // EXEC first: who may not use it could not leave a MULTI.
+    if (!MayRun({"EXEC"}) || !MayRun({"WATCH", key}) || !MayRun({"MULTI"}) || !MayRun({"EXEC"}))
+      Add("right to WATCH", CheckStatus::kWarn,
+          "without WATCH, MULTI and EXEC a value that is read in pieces is read until it is the same twice",
+          "ACL SETUSER " + username_ + " ~* +watch +multi +exec");
+    return missing.empty();
+  }
+
   // Tries each command on a key that does not exist: ACL DRYRUN would need a right of its own.
   void CheckRights() {
     struct Right {
@@ -134,9 +185,13 @@ class Preflight {
       const char *without;
     };
     const std::string key = "redis_migrate:preflight:no such key";
+    bool may_read_pieces = CheckPieces(key);
     const Right rights[] = {
         {"SCAN", {"SCAN", "0", "COUNT", "1"}, true, ""},
-        {"DUMP", {"DUMP", key}, true, ""},
+        {"DUMP",
+         {"DUMP", key},
+         !may_read_pieces,
+         "everything but short strings is read in pieces, which costs Redis more"},
         {"SELECT", {"SELECT", "0"}, true, ""},
         {"PEXPIRETIME", {"PEXPIRETIME", key}, true, ""},
         {"GETRANGE",
@@ -146,7 +201,7 @@ class Preflight {
         {"MEMORY USAGE",
          {"MEMORY", "USAGE", key},
          false,
-         "sizes are unknown, so that keys of unknown size are read one at a time"},
+         "sizes are unknown, so that everything but strings is read in pieces"},
         {"STRLEN", {"STRLEN", key}, false, "without MEMORY USAGE it tells the size of strings"},
         {"TIME", {"TIME"}, false, "the clocks cannot be compared"},
     };

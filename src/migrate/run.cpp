@@ -126,6 +126,10 @@ class Run {
       Store(entries, level, position, false, parameters_.source == "scan", batch.goes_beyond);
       batch = source::Batch();
     }
+    if (std::optional<int64> evicted = source.Evicted()) {
+      record_.AddEvicted(*evicted);
+      Spi::Commit();
+    }
   }
 
   void Restart(int level) {
@@ -285,6 +289,12 @@ class Run {
     Spi::Commit();
     Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
               record_.id(), sums);
+    if (sums.evicted > 0)
+      pg::Report(
+          WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
+          "Its memory was full. The application's writes may have done it, or replies that Redis had to "
+          "hold.",
+          "Raise maxmemory for the time of the run, or set its policy to noeviction.");
   }
 
   MigrationLock lock_;
