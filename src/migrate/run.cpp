@@ -57,17 +57,10 @@ class Run {
         migration_(LoadMigration(name)),
         parameters_(std::move(parameters)),
         routing_(migration_, parameters_.priority, parameters_.mapping),
-        archive_mapping_(ArchiveMapping(name)),
-        archive_(pg::ValueOrThrow(KeyPattern::Parse("*")), {&archive_mapping_}, true),
+        archive_(name),
         record_(RunRecord::Begin(name, parameters_)),
         first_level_(record_.level()) {
-    if (parameters_.source == "scan") {
-      pg::AsExtensionOwner as_owner;
-      forgets_archived_ =
-          Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.archived_key WHERE migration = $1)",
-                       {pg::SqlParam::Text(name)})[0]
-              .Bool(0);
-    }
+    forgets_archived_ = parameters_.source == "scan" && !archive_.IsEmpty();
     Spi::Commit();
     if (record_.resumed())
       pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
@@ -142,8 +135,7 @@ class Run {
   // Stores entries and the checkpoint in one transaction. Returns how many of them a foreign key refused.
   size_t Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
                bool recount, bool defer, bool goes_beyond = false) {
-    UnmappedKeys unmapped{migration_.unmapped == "reject",
-                          migration_.unmapped == "reject" ? nullptr : &archive_};
+    Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive_;
     PatternGroup::Options options;
     options.defer = defer;
     if (parameters_.prune) options.seen_run = record_.id();
@@ -162,7 +154,7 @@ class Run {
           Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
           Spi::Execute("SET LOCAL synchronous_commit = off");
           ProcessEntries(routing_, unmapped, entries, level, recount, options, tally);
-          if (forgets_archived_) ForgetArchived(migration_.name, by_key);
+          if (forgets_archived_) archive_.Forget(by_key);
           // What a batch that is read again rejects again is no reason to stop again.
           fresh.clear();
           if (parameters_.on_error == "stop")
@@ -301,8 +293,7 @@ class Run {
   Migration migration_;
   RunParameters parameters_;
   Routing routing_;
-  Mapping archive_mapping_;
-  PatternGroup archive_;
+  Archive archive_;
   RunRecord record_;
   int first_level_;                // of this CALL
   KeySet stored_;                  // keys that the position does not cover, though they are done
