@@ -331,6 +331,10 @@ class Filler : public rdb::ValueVisitor {
       Refuse("empty_value", "the value is empty");
       return {};
     }
+    if (json.size() >= MaxAllocSize) {  // a collection whose elements had to be escaped
+      Refuse("json_too_large", "the value as JSON has " + std::to_string(json.size()) + " bytes");
+      return {};
+    }
     if (!IsText(json)) {
       Refuse("invalid_json", "the value is not text in the server's encoding");
       return {};
@@ -354,7 +358,7 @@ class Filler : public rdb::ValueVisitor {
   }
 
   void Put() {
-    if (Failed()) return;
+    if (Failed() || !FitsIntoRow()) return;
     pg::SwitchContext in_context(context_.get());
     if (!ConvertInputs()) return;
     pg::Call([&] {
@@ -392,6 +396,15 @@ class Filler : public rdb::ValueVisitor {
     if (MemoryContextMemAllocated(context_.get(), false) > kContextLimit) context_.Reset();
   }
 
+  // PostgreSQL holds a row in one piece of memory.
+  bool FitsIntoRow() {
+    size_t bytes = 0;
+    for (const Cell &cell : cells_) bytes += cell.bytes.size();
+    return bytes < kLargestRow ||
+           Refuse("row_too_large",
+                  "the columns of redis_batch that the query names have " + std::to_string(bytes) + " bytes");
+  }
+
   // Runs the input functions: the only conversions that data can make fail.
   bool ConvertInputs() {
     for (size_t i = 0; i < cells_.size(); ++i) {
@@ -408,7 +421,9 @@ class Filler : public rdb::ValueVisitor {
   bool ConvertJson(Bytes text, Datum *value) {
     if (pg::kHasSoftErrors || checked_) {
       std::string message;
-      return jsonb_.TryConvert(text, value, &message) || Refuse("invalid_json", message);
+      int sqlstate = 0;
+      if (jsonb_.TryConvert(text, value, &message, &sqlstate)) return true;
+      return Refuse(sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED ? "json_too_large" : "invalid_json", message);
     }
     try {
       *value = jsonb_.Convert(text);
@@ -427,6 +442,7 @@ class Filler : public rdb::ValueVisitor {
   }
 
   static constexpr size_t kContextLimit = 1024 * 1024;
+  static constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 
   const BatchShape &shape_;
   const std::vector<bool> &needed_;

@@ -77,8 +77,8 @@ class BatchShape {
 // Why an entry cannot be shown in the columns that the query names.
 struct EntryProblem {
   int entry;
-  std::string rule;  // invalid_json, empty_value, key_encoding, value_encoding, wrong_type, corrupt_payload,
-                     // unsupported_payload
+  std::string rule;  // invalid_json, json_too_large, empty_value, key_encoding, value_encoding, wrong_type,
+                     // row_too_large, corrupt_payload, unsupported_payload
   std::string message;
 };
 

@@ -109,9 +109,11 @@ void OpenSource::Open(const std::string &position) {
 
 // How much is asked for at a time.
 void OpenSource::SetLimits(const redis::ServerInfo *info, source::ScanOptions &options) const {
-  options.scan_count = std::min(settings::batch_rows, kLargestScanCount);
   // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
-  // have room for a page, or no position would be stored that goes beyond it.
+  // have room for a page, or no position would be stored that goes beyond it, and a page that has to be cut
+  // leaves Redis without work. So the page is a little smaller than batch_rows, and the batch a little
+  // larger.
+  options.scan_count = std::clamp(settings::batch_rows * 9 / 10, 1, kLargestScanCount);
   options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;

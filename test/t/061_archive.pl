@@ -103,4 +103,23 @@ is($node->safe_psql('postgres', 'SET ROLE somebody; SELECT count(*) FROM redis_m
 $node->safe_psql('postgres', q{SELECT redis_migrate.drop_migration('shop')});
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.archive_chunk'), 0, 'drop_migration drops them');
 
+# What PostgreSQL cannot hold is rejected by name: a JSON string beyond 256 MB, a row beyond 1 GB.
+$redis->cli('FLUSHALL');
+$redis->cli('EVAL', q{redis.call('SET', 'huge', '"') for i = 1, 36 do redis.call('APPEND', 'huge', string.rep('x', 10485760)) end redis.call('APPEND', 'huge', '"')}, 0);
+$node->safe_psql('postgres', q{
+    CREATE TABLE as_json (key text PRIMARY KEY, j jsonb);
+    CREATE TABLE as_row (key text PRIMARY KEY, a int, b int, c int);
+    SELECT redis_migrate.create_migration('huge', 'shop');
+    SELECT redis_migrate.add_mapping('huge', 'm', 'huge', 'as_json', 'SELECT key, json AS j FROM redis_batch', key_columns => '{key}');
+    SET pg_redis_migrate.max_value_size = '1000MB';
+    CALL redis_migrate.run('huge');
+    SELECT redis_migrate.drop_mapping('huge', 'm');
+    SELECT redis_migrate.add_mapping('huge', 'm', 'huge', 'as_row',
+        'SELECT key, length(value) AS a, length(value_bytes) AS b, length(payload) AS c FROM redis_batch', key_columns => '{key}');
+    CALL redis_migrate.run('huge');
+    SET pg_redis_migrate.max_value_size = '100MB';
+    CALL redis_migrate.run('huge')});
+is($node->safe_psql('postgres', q{SELECT rule FROM redis_migrate.rejects WHERE migration = 'huge' ORDER BY run_id}), "json_too_large\nrow_too_large\nmax_value_size",
+    'what PostgreSQL cannot hold is rejected by name');
+
 done_testing();
