@@ -499,4 +499,10 @@ std::vector<SetItem> ParseSetList(const std::string &text, const std::string &op
   return items;
 }
 
+bool IsAmongKeyColumns(const char *column, const Mapping &mapping, const QueryFacts &facts) {
+  auto found = facts.copied.find(column);
+  return found != facts.copied.end() && std::find(mapping.key_columns.begin(), mapping.key_columns.end(),
+                                                  found->second) != mapping.key_columns.end();
+}
+
 }  // namespace prm::migrate

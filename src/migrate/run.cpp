@@ -241,6 +241,7 @@ class Run {
   }
 
   // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
+  // Values that the sequence itself cannot reach are no matter to it.
   void AdvanceSequences() {
     for (size_t group = 0; group < routing_.group_count(); ++group) {
       for (const Mapping *mapping : routing_.group(group).mappings()) {
@@ -250,14 +251,15 @@ class Run {
           if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
           Spi::Execute(
               "SELECT CASE WHEN m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
-              "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT sequence FROM (SELECT "
-              "pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q WHERE "
-              "sequence IS NOT NULL "
-              "AND pg_catalog.has_sequence_privilege(sequence, 'UPDATE') "
-              "AND pg_catalog.has_sequence_privilege(sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
+              "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
+              "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
+              "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid = q.sequence "
+              "WHERE d.seqincrement > 0 AND pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
+              "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
               "pg_catalog.max(target." +
                   pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
-                  " AS target WHERE s.sequence IS NOT NULL) AS m",
+                  " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
+                  " BETWEEN s.seqmin AND s.seqmax) AS m",
               {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
         }
       }
