@@ -102,16 +102,19 @@ void CheckSiblings(const Migration &migration, const Mapping &mapping) {
 }
 
 // Whether two different keys never yield the same row: every capture that tells keys apart stands unchanged
-// in a key column, and so does what tells the elements of a key apart.
+// in a key column, and so does what tells the elements of a key apart. Captures of some types have several
+// spellings of a value; in an exclusive mapping all but one are rejected when they come, see FillOptions.
 bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
   auto in_key = [&](const char *column) { return IsAmongKeyColumns(column, mapping, facts); };
   bool one_database = mapping.databases && mapping.databases->size() == 1;
   if (!one_database && !in_key("db")) return false;
   if (!HasKeyAmongKeyColumns(mapping, facts)) {
     if (pattern.has_star()) return false;
-    // Other spellings of the same value are rejected when they come, see FillOptions.
-    for (const Capture &capture : pattern.captures())
-      if (!in_key(capture.name.c_str())) return false;
+    for (const Capture &capture : pattern.captures()) {
+      bool has_one_spelling = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
+                              capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
+      if (!in_key(capture.name.c_str()) || !(has_one_spelling || mapping.exclusive)) return false;
+    }
   }
   switch (ExpandFromName(mapping.expand)) {
     case Expand::kNone:
@@ -167,11 +170,12 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
     pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
   bool apart = RowsTellKeysApart(mapping, pattern, query.facts());
   if (mapping.exclusive && !apart)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
-                  "Two keys could yield the same row: each capture (text, int, hex or email), the element "
-                  "and, unless databases names a single one, db must stand unchanged in key_columns.",
-                  "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
-                  "ledger then keeps which key owns which row.");
+    throw Failure(
+        ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
+        "Two keys could yield the same row: each capture, the element and, unless databases names a "
+        "single one, db must stand unchanged in key_columns.",
+        "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
+        "ledger then keeps which key owns which row.");
   CheckExclusive(migration.name, mapping);
   mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
 }
