@@ -109,6 +109,18 @@ is($node->safe_psql('postgres', q{SELECT status FROM redis_migrate.preflight('no
 $node->safe_psql('postgres', q{CALL redis_migrate.run('nodump')});
 is(last_run($node, 'nodump', 'state, read, archived, balanced'), 'completed|6|6|t', 'and so it is');
 
+# The rights that docs/security.md names are enough for everything.
+$redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>s3cret', 'resetkeys', '%R~*', 'resetchannels', split / /,
+    '-@all +select +scan +getrange +dump +pexpiretime +memory|usage +info +time '
+      . '+type +strlen +llen +lrange +scard +sscan +hlen +hscan +zcard +zrevrange +xrange +xinfo +xpending +watch +multi +exec');
+archive('least', $redis, "username 'migrator', password 's3cret'");
+is($node->safe_psql('postgres', q{SELECT * FROM redis_migrate.preflight('least') WHERE status <> 'ok'}), '', 'preflight is content with the least rights');
+my ($dumps, $watches) = (calls($redis, 'dump'), calls($redis, 'watch'));
+$node->safe_psql('postgres', q{SET pg_redis_migrate.max_reply_size = '100kB'; CALL redis_migrate.run('least')});
+is(last_run($node, 'least', 'state, read, archived, balanced'), 'completed|6|6|t', 'and a run reads everything with them');
+is(calls($redis, 'dump'), $dumps + 1, 'by pieces');  # preflight tried DUMP
+cmp_ok(calls($redis, 'watch'), '>', $watches, 'that are watched');
+
 # A nearly full cache. Replies that wait to be read count towards maxmemory.
 sub fill
 {
