@@ -24,6 +24,7 @@ bool IsTransient(int sqlstate) {
 }
 
 constexpr int kBatchRetries = 5;
+constexpr long kRetryPauseMs = 100;
 
 // Thrown after a batch with rejects has been committed and on_error is 'stop'.
 struct StoppedByReject {
@@ -166,6 +167,9 @@ class Run {
         break;
       } catch (const pg::PgError &error) {
         if (!IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
+        // So that whoever waited for this batch goes first: to take the same locks at once would be the same
+        // deadlock.
+        pg::Sleep(attempt * kRetryPauseMs);
       }
     }
     Spi::Commit();
