@@ -12,7 +12,7 @@ EXTRA_CLEAN = $(SQL_SCRIPT) $(OBJS:.o=.d)
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 PKG_CONFIG ?= pkg-config
-LIBRARIES = hiredis libcares
+LIBRARIES = hiredis libcares libssl libcrypto
 
 # PostgreSQL's headers are not ours to warn about: -isystem. Symbols are hidden and the version script names the few
 # that PostgreSQL must find.
@@ -50,7 +50,11 @@ print-compile:
 
 .PHONY: print-compile
 
-# Medians beside COPY and a script, on servers of its own; not a test.
+# Medians beside what does the same elsewhere, on servers of their own; not tests.
 bench:
 	test/bench/run $(BENCH_OPTIONS)
-.PHONY: bench
+bench-expiry:
+	test/bench/expiry $(BENCH_OPTIONS)
+bench-ratelimit:
+	test/bench/ratelimit $(BENCH_OPTIONS)
+.PHONY: bench bench-expiry bench-ratelimit

@@ -83,6 +83,7 @@ CREATE TABLE redis_migrate.run (
     position       text NOT NULL DEFAULT '',
     keys_estimated bigint,
     bytes_read     bigint NOT NULL DEFAULT 0,
+    batches        bigint NOT NULL DEFAULT 0,
     restarts       integer NOT NULL DEFAULT 0,
     evicted        bigint,
     sqlstate       text,

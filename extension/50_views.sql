@@ -29,9 +29,10 @@ COMMENT ON VIEW redis_migrate.skipped_patterns IS 'Patterns that skip_keys decla
 CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
     SELECT r.run_id, r.migration, r.owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune,
            CASE WHEN r.state OPERATOR(pg_catalog.=) 'running'
-                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid)
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid
+                                     AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) r.updated_at))
                 THEN 'interrupted' ELSE r.state END AS state,
-           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.evicted, r.bytes_read,
+           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.evicted, r.batches, r.bytes_read,
            c.read, c.vanished, c.rejected, c.migrated, c.archived, c.skipped,
            c.read OPERATOR(pg_catalog.=) (c.vanished OPERATOR(pg_catalog.+) c.rejected OPERATOR(pg_catalog.+) c.migrated
                 OPERATOR(pg_catalog.+) c.archived OPERATOR(pg_catalog.+) c.skipped) AS balanced,
@@ -95,7 +96,7 @@ COMMENT ON VIEW redis_migrate.archive_chunks IS
 
 CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read,
-           r.keys_estimated, s.bytes_read, s.active_time,
+           r.keys_estimated, s.bytes_read, s.batches, s.position, s.started_at, r.updated_at, s.active_time,
            CASE WHEN s.active_time OPERATOR(pg_catalog.>) interval '0'
                 THEN pg_catalog.round((s.read OPERATOR(pg_catalog./) extract(epoch FROM s.active_time))::numeric, 1) END AS keys_per_second,
            CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND r.keys_estimated OPERATOR(pg_catalog.>=) s.read

@@ -92,15 +92,15 @@ stop_postgres() {
   (cd "$PGHOST" && "${as_server[@]}" "$("$PG_CONFIG" --bindir)/pg_ctl" --pgdata=data --silent --mode=fast --wait stop)
 }
 
-# start_redis NAME: starts an empty redis-server on a free port of 127.0.0.1; sets redis_port and redis_pid. Its log
-# is $work_dir/NAME/log.
+# start_redis NAME [OPTION...]: starts an empty redis-server on a free port of 127.0.0.1; sets redis_port and redis_pid.
+# Its directory is $work_dir/NAME, with its log.
 start_redis() {
   local directory=$work_dir/$1
   mkdir -p "$directory"
   for _ in {1..20}; do
     redis_port=$((20000 + RANDOM % 10000))
     (cd "$directory" && exec redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$directory" --logfile log \
-      --save '' --appendonly no) </dev/null &
+      --save '' --appendonly no "${@:2}") </dev/null &
     redis_pid=$!
     # Whoever answers may be somebody else's server that had the port before.
     while kill -0 "$redis_pid" 2>/dev/null; do

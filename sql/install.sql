@@ -46,10 +46,11 @@ LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refob
 WHERE r.ev_class IN (SELECT oid FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace)
   AND coalesce(o.oprnamespace, p.pronamespace) NOT IN ('pg_catalog'::regnamespace, 'redis_migrate'::regnamespace);
 
--- pg_dump saves what users have defined and what runs have recorded.
+-- pg_dump saves what users have defined and what runs have recorded; which background runs are wanted is of this server alone.
 SELECT relname FROM pg_class
 WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind IN ('r', 'S')
-  AND NOT oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_redis_migrate')::oid[]);
+  AND NOT oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_redis_migrate')::oid[])
+ORDER BY 1;
 
 -- A role without rights sees the views, empty, and no table.
 CREATE ROLE regress_prm_nobody;

@@ -28,6 +28,34 @@ SELECT refused($$ALTER SERVER good OPTIONS (SET port '-1')$$);
 SELECT refused($$CREATE USER MAPPING FOR CURRENT_USER SERVER defaults OPTIONS (host 'x')$$);
 SELECT refused($$CREATE USER MAPPING FOR CURRENT_USER SERVER defaults OPTIONS (user 'x')$$);
 SELECT refused($$ALTER FOREIGN DATA WRAPPER redis_migrate OPTIONS (host 'x')$$);
+-- What would look like protection and is none.
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'yes')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (ca_file '/etc/ca.crt')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'require', ca_file '/etc/ca.crt')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'off', tls_server_name 'redis.example')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'on', host '/run/redis.sock')$$);
+SELECT refused($$CREATE USER MAPPING FOR CURRENT_USER SERVER defaults OPTIONS (tls_cert '/etc/client.crt')$$);
+CREATE SERVER secure FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'on', ca_file '/etc/ca.crt', tls_server_name 'redis.example');
+CREATE USER MAPPING FOR CURRENT_USER SERVER secure OPTIONS (tls_cert '/etc/client.pem', tls_key '/etc/client.pem');
+SELECT refused($$ALTER SERVER secure OPTIONS (SET tls 'require')$$);
+ALTER SERVER secure OPTIONS (SET tls 'verify-ca');
+DROP SERVER secure CASCADE;
+-- Deployments.
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'yes')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (host 'a,b')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'on', host 'a:1,b:0')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a,b')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a:x', sentinel_master 'm')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a', sentinel_master 'm', host 'b')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a', sentinel_master 'm', cluster 'on')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (read_from 'slave')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (stale_replica 'true')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (max_rate '0')$$);
+CREATE SERVER many FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'on', host 'a.example:7000, [::1], b', port '7001', read_from 'replica', stale_replica 'off', max_rate '1000');
+CREATE SERVER watched FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a.example, [::1]:26380', sentinel_master 'm', tls 'on', read_from 'master');
+CREATE USER MAPPING FOR CURRENT_USER SERVER watched OPTIONS (sentinel_username 'u', sentinel_password 'p');
+DROP SERVER watched CASCADE;
+DROP SERVER many;
 SELECT refused($$CREATE FOREIGN TABLE f (a int) SERVER good OPTIONS (key 'x')$$);
 SELECT refused($$CREATE FOREIGN TABLE f (a int) SERVER good$$);
 
@@ -63,6 +91,7 @@ GRANT USAGE ON FOREIGN SERVER shop TO regress_prm_alice;
 \echo == files of the server need pg_read_server_files, when the option is set and when it is used
 SET ROLE regress_prm_alice;
 SELECT refused($$CREATE USER MAPPING FOR regress_prm_alice SERVER shop OPTIONS (password_file '/etc/passwd')$$);
+SELECT refused($$CREATE USER MAPPING FOR regress_prm_alice SERVER shop OPTIONS (tls_cert '/etc/a.pem', tls_key '/etc/a.pem')$$);
 RESET ROLE;
 CREATE USER MAPPING FOR regress_prm_alice SERVER shop OPTIONS (password_file '/nonexistent/password');
 SET ROLE regress_prm_alice;

@@ -1,8 +1,24 @@
 #include "pg/entry.h"
 #include "pg/settings.h"
+#include "pg/shared_memory.h"
+#include "ratelimit/memory.h"
+#include "worker/preload.h"
 
 extern "C" {
 PG_MODULE_MAGIC_EXT(.name = "pg_redis_migrate", .version = PRM_VERSION);
 }
 
-void _PG_init(void) { prm::pg::Enter(&prm::pg::settings::Define); }
+namespace {
+
+prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area, &prm::ratelimit::memory_area};
+
+void Init() {
+  prm::pg::settings::Define();
+  if (!process_shared_preload_libraries_in_progress) return;
+  prm::pg::RequestSharedAreas(kSharedAreas, std::size(kSharedAreas));
+  prm::worker::Preload();
+}
+
+}  // namespace
+
+void _PG_init(void) { prm::pg::Enter(&Init); }

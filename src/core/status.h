@@ -18,11 +18,13 @@ enum class ErrorCode {
   kAuthFailure,        // user name or password refused
   kPermissionDenied,   // NOPERM: a right is missing
   kUnavailable,        // LOADING, MASTERDOWN, ...: the same request may succeed later
+  kMoved,              // MOVED, ASK: another node of the cluster serves the key
   kProtocol,           // the other side does not speak RESP
   kServerError,        // any other error reply of Redis
   kCorruptData,        // a payload whose bytes contradict each other
   kUnsupported,        // a type or version this release does not read
   kTooLarge,           // beyond a configured limit
+  kLowMemory,          // Redis has too little memory left
 };
 
 // A failure: message in the style of PostgreSQL (lower case, no full stop), detail and hint as sentences.

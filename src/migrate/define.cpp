@@ -1,4 +1,5 @@
 // The SQL functions that define migrations. Everything is checked here, so that a run meets only bad data.
+#include "migrate/define.h"
 #include "migrate/ledger.h"
 #include "migrate/mapping_query.h"
 #include "migrate/mapping_settings.h"
@@ -341,18 +342,6 @@ PRM_FUNCTION(alter_migration) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.drop_migration(migration text): the definition, its archive and the history of its runs;
-// target tables stay. Errors: 42704, 42501.
-PRM_FUNCTION(drop_migration) {
-  pg::Spi spi;
-  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
-  pg::AsExtensionOwner as_owner;
-  for (const char *table : {"run", "archived_key", "migration"})
-    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
-                 {SqlParam::Text(migration.name)});
-  PG_RETURN_VOID();
-}
-
 // redis_migrate.add_mapping(…): see the SQL comment. Errors: those of CheckMapping.
 PRM_FUNCTION(add_mapping) {
   pg::Spi spi;
@@ -582,4 +571,12 @@ PRM_FUNCTION(migration_sql) {
     sql += "SELECT redis_migrate.skip_keys(" + name + ", " + literal(pattern) + ");\n";
   pg::SwitchContext in_call(pg::EntryContext());  // SPI's memory goes with its connection
   return pg::TextDatum(sql);
+}
+
+void prm::migrate::DropMigration(const std::string &name) {
+  Migration migration = LoadForChange(name);
+  pg::AsExtensionOwner as_owner;
+  for (const char *table : {"run", "archived_key", "migration"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
+                 {SqlParam::Text(migration.name)});
 }

@@ -14,16 +14,16 @@ namespace {
 // about a millisecond.
 constexpr int kLargestScanCount = 5000;
 
-// Where Redis evicts keys when its memory is full, replies must fit into what is left of it. So much of that
-// is asked for at a time: DUMP holds a value twice while it answers, and the application goes on writing.
-constexpr int64 kHeadroomShare = 8;
-// With less room even names could evict keys.
-constexpr int64 kLeastHeadroom = 1024 * 1024;
-// The reply to SCAN counts too: so many bytes for a name.
-constexpr int64 kBytesPerName = 128;
+constexpr long kPagesPerSecond = 20;
 
 constexpr long kFirstRetryMs = 200;
 constexpr long kLongestRetryMs = 3000;
+
+// Between half of the pause and all of it, so that many sessions do not come back at the same moment.
+long WithJitter(long pause_ms) {
+  return pause_ms -
+         static_cast<long>(pg_prng_uint64_range(&pg_global_prng_state, 0, static_cast<uint64>(pause_ms / 2)));
+}
 
 bool MayComeBack(ErrorCode code) {
   return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
@@ -51,6 +51,29 @@ std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &
   return databases;
 }
 
+// What the settings and the options of the server say.
+source::ScanOptions Options(const redis::Deployment &deployment) {
+  source::ScanOptions options;
+  // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
+  // have room for a page, or no position would be stored that goes beyond it, and a page that has to be cut
+  // leaves Redis without work. So the page is a little smaller than batch_rows, and the batch a little
+  // larger.
+  options.scan_count = std::clamp(settings::batch_rows * 9 / 10, 1, kLargestScanCount);
+  options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
+  options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
+  options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
+  // Under a ceiling pages are small, so that the load is even, and a batch is about a second's worth.
+  options.max_rate = deployment.max_rate;
+  if (options.max_rate > 0) {
+    options.scan_count = std::min(options.scan_count, std::max(options.max_rate / kPagesPerSecond, 1L));
+    options.batch_keys = std::min(
+        options.batch_keys, static_cast<size_t>(std::max(options.max_rate, 2 * options.scan_count + 16)));
+  }
+  options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
+  options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
+  return options;
+}
+
 }  // namespace
 
 OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
@@ -66,15 +89,31 @@ OpenSource::OpenSource(const Migration &migration, const std::string &source, so
   }
 }
 
-void OpenSource::Open(const std::string &position) {
+void OpenSource::Close() {
+  if (cluster_scan_ != nullptr) repeated_slots_ += cluster_scan_->repeated_slots();
+  cluster_scan_ = nullptr;
   source_.reset();
+  connection_.reset();
+  cluster_.reset();
+}
+
+void OpenSource::Open(const std::string &position) {
+  Close();
   if (kind_ == "archive") {
     source_ = std::make_unique<ArchiveSource>(migration_.name, filter_, settings::batch_rows, position);
     return;
   }
+  const redis::Deployment deployment = pg::ServerOptions(migration_.server, GetUserId());
+  if (!deployment.seeds.empty())
+    OpenCluster(deployment, position);
+  else
+    OpenServer(position);
+}
+
+void OpenSource::OpenServer(const std::string &position) {
   connection_ = std::make_unique<pg::ServerConnection>(migration_.server, GetUserId());
   redis::Connection &connection = **connection_;
-  source::ScanOptions options;
+  source::ScanOptions options = Options(connection_->deployment());
   auto info = redis::FetchInfo(connection);
   if (info.ok()) {
     // Until everything is loaded, INFO lists only some of the databases.
@@ -82,6 +121,11 @@ void OpenSource::Open(const std::string &position) {
       throw pg::Failure(Error{ErrorCode::kUnavailable,
                               "Redis at " + connection.address() + " is loading its data", "",
                               "Wait until INFO shows loading:0."});
+    if (info.value().Get("redis_mode") == "cluster")
+      throw pg::Failure(
+          ERRCODE_INVALID_PARAMETER_VALUE, "Redis at " + connection.address() + " is a node of a cluster",
+          "It has only some of the keys.",
+          "ALTER SERVER " + pg::QuoteIdentifier(migration_.server) + " OPTIONS (ADD cluster 'on').");
     options.databases = Databases(migration_, info.value(), &estimate_);
     if (run_id_ != info.value().run_id()) {
       run_id_ = info.value().run_id();
@@ -91,7 +135,8 @@ void OpenSource::Open(const std::string &position) {
     auto begun = source::ScanPosition::Parse(position);
     if (begun.ok()) options.databases.push_back(begun.value().db);
   } else {
-    if (info.error().code != ErrorCode::kPermissionDenied) throw pg::Failure(info.error());
+    if (info.error().code != ErrorCode::kPermissionDenied && info.error().code != ErrorCode::kServerError)
+      throw pg::Failure(info.error());
     if (!migration_.databases)
       throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
                         "Redis at " + connection.address() + " does not say which databases have keys",
@@ -101,41 +146,23 @@ void OpenSource::Open(const std::string &position) {
                             pg::QuoteLiteral(migration_.name) + ", databases => '{0}').");
     options.databases = *migration_.databases;
   }
-  SetLimits(info.ok() ? &info.value() : nullptr, options);
   auto scan = pg::ValueOrThrow(source::ScanSource::Open(connection, options, filter_, position));
   restarted_ = restarted_ || scan->restarted();
   source_ = std::move(scan);
 }
 
-// How much is asked for at a time.
-void OpenSource::SetLimits(const redis::ServerInfo *info, source::ScanOptions &options) const {
-  // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
-  // have room for a page, or no position would be stored that goes beyond it, and a page that has to be cut
-  // leaves Redis without work. So the page is a little smaller than batch_rows, and the batch a little
-  // larger.
-  options.scan_count = std::clamp(settings::batch_rows * 9 / 10, 1, kLargestScanCount);
-  options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
-  options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
-  options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
-  options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
-  options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
-  std::optional<int64_t> headroom = info != nullptr ? info->headroom() : std::nullopt;
-  if (!headroom) return;
-  if (*headroom < kLeastHeadroom)
-    throw pg::Failure(
-        ERRCODE_INSUFFICIENT_RESOURCES,
-        "Redis at " + (*connection_)->address() + " has too little memory left to be read",
-        "It is " + std::to_string(*headroom / 1024) +
-            " kB below maxmemory and evicts keys when it is full. Replies count towards that, so "
-            "that reading would lose keys.",
-        "Raise it for the time of the run: CONFIG SET maxmemory " +
-            std::to_string(*info->maxmemory() - *headroom +
-                           kHeadroomShare * settings::bytes_in_flight_kb * 1024) +
-            ".");
-  auto share = static_cast<uint64_t>(*headroom / kHeadroomShare);
-  options.bytes_in_flight = std::min(options.bytes_in_flight, share);
-  options.max_reply_bytes = std::min(options.max_reply_bytes, share);
-  options.scan_count = std::min<long>(options.scan_count, static_cast<long>(share / kBytesPerName));
+void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::string &position) {
+  if (migration_.databases &&
+      std::any_of(migration_.databases->begin(), migration_.databases->end(), [](int db) { return db != 0; }))
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a Redis Cluster has database 0 only",
+                      "Migration \"" + migration_.name + "\" names others.",
+                      "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration_.name) +
+                          ", databases => '{0}').");
+  auto scan = pg::ValueOrThrow(source::ClusterScan::Open(deployment, Options(deployment), filter_, position,
+                                                         cluster_.emplace().waiter));
+  if (scan->key_count()) estimate_ = static_cast<int64>(*scan->key_count());
+  cluster_scan_ = scan.get();
+  source_ = std::move(scan);
 }
 
 std::optional<int64> OpenSource::Evicted() {
@@ -158,21 +185,23 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
         return true;
       }
       auto next = source_->Next(batch);
-      if (next.ok()) return next.value();
-      if (!MayComeBack(next.error().code)) throw pg::Failure(next.error());
-      failure.emplace(next.error());
+      const bool at_end = next.ok() && !next.value();
+      const Status current = at_end && connection_ ? connection_->CheckStillCurrent() : Status();
+      if (next.ok() && current.ok()) return next.value();
+      const Error &error = next.ok() ? current.error() : next.error();
+      if (!MayComeBack(error.code)) throw pg::Failure(error);
+      failure.emplace(error);
     } catch (const pg::Failure &error) {
       if (source_ != nullptr || !MayComeBack(error.sqlstate())) throw;
       failure.emplace(error);
     }
-    source_.reset();
-    connection_.reset();
+    Close();
     TimestampTz now = GetCurrentTimestamp();
     if (lost_since == 0) lost_since = now;
     if (TimestampDifferenceMilliseconds(lost_since, now) >= settings::reconnect_timeout_ms)
       throw pg::Failure(failure->sqlstate(), failure->message(), failure->detail(),
                         "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
-    pg::Sleep(pause);
+    pg::Sleep(WithJitter(pause));
   }
 }
 

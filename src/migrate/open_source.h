@@ -4,6 +4,7 @@
 #include "migrate/catalog.h"
 #include "pg/server.h"
 #include "redis/info.h"
+#include "source/cluster_scan.h"
 #include "source/scan.h"
 
 namespace prm::migrate {
@@ -24,18 +25,34 @@ class OpenSource {
   bool TakeRestarted() { return std::exchange(restarted_, false); }
   // Keys in the databases that are read, as the server says; -1 when it does not.
   int64 estimate() const { return estimate_; }
-  // Keys that Redis has evicted since the source was opened; nothing when it does not say. Waits for Redis.
+  // Keys that Redis has evicted since the source was opened; nothing when it does not say, and of a cluster.
+  // Waits for Redis.
   std::optional<int64> Evicted();
+  // Slots of a cluster that were read more than once.
+  uint64 repeated_slots() const {
+    return repeated_slots_ + (cluster_scan_ != nullptr ? cluster_scan_->repeated_slots() : 0);
+  }
 
  private:
-  void SetLimits(const redis::ServerInfo *info, source::ScanOptions &options) const;
+  // What a ClusterScan needs beside itself: room for its two sockets.
+  struct ClusterResources {
+    pg::ExternalDescriptor node, other;
+    pg::LatchWaiter waiter;
+  };
+
   void Open(const std::string &position);
+  void OpenServer(const std::string &position);
+  void OpenCluster(const redis::Deployment &deployment, const std::string &position);
+  void Close();
 
   const Migration &migration_;
   std::string kind_;
   source::KeyFilter &filter_;
   std::unique_ptr<pg::ServerConnection> connection_;
+  std::optional<ClusterResources> cluster_;
   std::unique_ptr<source::Source> source_;
+  source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one
+  uint64 repeated_slots_ = 0;                    // by those before it
   bool restarted_ = false;
   int64 estimate_ = -1;
   std::string run_id_;  // of the server when evicted_before_ was asked

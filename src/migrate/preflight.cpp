@@ -21,30 +21,82 @@ class Preflight {
   explicit Preflight(ReturnSetInfo *result) : result_(result) {}
 
   void Run(const std::string &server) {
-    if (!Connect(server)) return;
+    deployment_ = pg::ServerOptions(server, GetUserId());
+    username_ = deployment_.connection.username.empty() ? "default" : deployment_.connection.username;
+    if (!Connect(redis::OpenServer(deployment_, waiter_))) return;
+    if (deployment_.seeds.empty())
+      CheckServer();
+    else
+      CheckCluster();
+    CheckSettings();
+  }
+
+ private:
+  void CheckServer() {
+    info_.reset();
     if (CheckInfo()) {
       CheckServerState();
       CheckMemory();
     }
     CheckRights();
     CheckClock();
-    CheckSettings();
   }
 
- private:
+  // The nodes that a run would read, one after the other.
+  void CheckCluster() {
+    const auto topology = redis::FindTopology(deployment_, waiter_);
+    if (!topology.ok()) {
+      Add("cluster", CheckStatus::kFail, topology.error().message + ": " + topology.error().detail,
+          topology.error().hint);
+      return;
+    }
+    redis::Slots served;
+    size_t replicas = 0;
+    for (const redis::ClusterShard &shard : topology.value().shards) {
+      served |= shard.slots;
+      replicas += shard.replicas.size();
+    }
+    const std::string nodes = std::to_string(topology.value().shards.size()) + " masters and " +
+                              std::to_string(replicas) + " replicas";
+    if (served.all())
+      Add("cluster", CheckStatus::kOk, nodes);
+    else
+      Add("cluster", CheckStatus::kFail, nodes + "; no node serves slots " + redis::SlotsToText(~served));
+    for (const redis::ClusterShard &shard : topology.value().shards) {
+      CheckClusterNode(shard.master, false);
+      if (deployment_.read_from == redis::ReadFrom::kReplica)
+        for (const redis::ClusterNode &replica : shard.replicas) CheckClusterNode(replica, true);
+    }
+    where_.clear();
+  }
+
+  void CheckClusterNode(const redis::ClusterNode &node, bool is_replica) {
+    where_ = redis::HostAndPort(node.endpoint.host, node.endpoint.port) + ": ";
+    if (!Connect(redis::OpenNode(deployment_, node.endpoint, waiter_))) return;
+    CheckServer();
+    if (is_replica) {
+      CheckRight("READONLY", {"READONLY"}, "");
+      return;
+    }
+    const bool sees_moves = CheckRight("CLUSTER NODES", {"CLUSTER", "NODES"},
+                                       "slots that are being moved cannot be seen: move none during a run");
+    CheckRight("DBSIZE", {"DBSIZE"}, "the progress of a run is not estimated");
+    const auto moving = redis::FetchMovingSlots(*connection_);
+    if (sees_moves && moving.ok() && moving.value().any())
+      Add("slots", CheckStatus::kWarn, "slots " + redis::SlotsToText(moving.value()) + " are being moved",
+          "A run waits until the moves are complete, for pg_redis_migrate.reconnect_timeout.");
+  }
+
   void Add(const char *check, CheckStatus status, const std::string &detail, const std::string &hint = "") {
     static constexpr const char *kNames[] = {"ok", "warn", "fail"};
     Datum values[4] = {pg::TextDatum(check), pg::TextDatum(kNames[static_cast<int>(status)]),
-                       pg::TextDatum(detail), pg::TextDatum(hint)};
+                       pg::TextDatum(where_ + detail), pg::TextDatum(hint)};
     bool nulls[4] = {false, false, false, hint.empty()};
     pg::Call([&] { tuplestore_putvalues(result_->setResult, result_->setDesc, values, nulls); });
   }
 
   // An unreachable server is an answer here, not an error; a wrong server name is an error.
-  bool Connect(const std::string &server) {
-    redis::ConnectionOptions options = pg::ServerOptions(server, GetUserId());
-    username_ = options.username.empty() ? "default" : options.username;
-    auto connection = redis::Connection::Open(options, waiter_);
+  bool Connect(Result<std::unique_ptr<redis::Connection>> connection) {
     if (!connection.ok()) {
       const Error &error = connection.error();
       Add("reachable", CheckStatus::kFail,
@@ -52,7 +104,11 @@ class Preflight {
       return false;
     }
     connection_ = std::move(connection.value());
-    Add("reachable", CheckStatus::kOk, "connected to " + connection_->address());
+    right_missing_ = keys_refused_ = false;
+    unavailable_.clear();
+    const std::string encryption = connection_->encryption();
+    Add("reachable", CheckStatus::kOk,
+        "connected to " + connection_->address() + (encryption.empty() ? "" : ", " + encryption));
     return true;
   }
 
@@ -70,6 +126,9 @@ class Preflight {
 
   void CheckServerState() {
     Add("version", CheckStatus::kOk, "Redis " + std::string(info_->version()));
+    if (info_->Get("redis_mode") == "cluster" && deployment_.seeds.empty())
+      Add("cluster", CheckStatus::kFail, "the server is a node of a cluster and has only some of the keys",
+          "Set the server's option cluster 'on'.");
     bool is_replica = info_->role() == "slave";
     if (is_replica && info_->Get("master_link_status") != "up")
       Add("role", CheckStatus::kFail,
@@ -125,18 +184,6 @@ class Preflight {
       Add("memory", CheckStatus::kOk, detail);
   }
 
-  // Whether the user may run a command: an error that is not about rights says so too.
-  bool MayRun(std::initializer_list<Bytes> command, std::string *refusal = nullptr) {
-    auto reply = connection_->Command(command);
-    if (reply.ok()) return true;
-    const Error &error = reply.error();
-    if (error.code == ErrorCode::kConnectionFailure || error.code == ErrorCode::kTimeout)
-      throw pg::Failure(error);
-    if (refusal != nullptr) *refusal = error.message;
-    return error.code == ErrorCode::kServerError && (error.detail.find(" key") != std::string::npos ||
-                                                     error.detail.find("without MULTI") != std::string::npos);
-  }
-
   // Commands that read values in pieces, and those that say whether the pieces belong together.
   bool CheckPieces(const std::string &key) {
     struct Piece {
@@ -161,67 +208,113 @@ class Preflight {
     };
     std::string missing;
     for (const Piece &piece : pieces)
-      if (!MayRun(piece.command)) missing += std::string(missing.empty() ? "" : " ") + piece.right;
+      if (TryCommand(piece.command) != Right::kHeld)
+        missing += std::string(missing.empty() ? "" : " ") + piece.right;
     if (!missing.empty())
-      Add("right to read in pieces", CheckStatus::kWarn,
-          "values that are larger than pg_redis_migrate.max_reply_size are read by one DUMP, which Redis has "
-          "to "
-          "hold",
-          "ACL SETUSER " + username_ + " ~* " + missing);
+      AddRight("read in pieces", missing,
+               "values that are larger than pg_redis_migrate.max_reply_size are read by one DUMP, which "
+               "Redis has to hold");
     // EXEC first: who may not use it could not leave a MULTI.
-    if (!MayRun({"EXEC"}) || !MayRun({"WATCH", key}) || !MayRun({"MULTI"}) || !MayRun({"EXEC"}))
-      Add("right to WATCH", CheckStatus::kWarn,
-          "without WATCH, MULTI and EXEC a value that is read in pieces is read until it is the same twice",
-          "ACL SETUSER " + username_ + " ~* +watch +multi +exec");
+    const std::initializer_list<Bytes> watching[] = {{"EXEC"}, {"WATCH", key}, {"MULTI"}, {"EXEC"}};
+    if (!std::all_of(std::begin(watching), std::end(watching),
+                     [&](const auto &command) { return TryCommand(command) == Right::kHeld; }))
+      AddRight("WATCH", "+watch +multi +exec",
+               "without WATCH, MULTI and EXEC a value that is read in pieces is read until it is the same "
+               "twice");
     return missing.empty();
   }
 
   // Tries each command on a key that does not exist: ACL DRYRUN would need a right of its own.
   void CheckRights() {
-    struct Right {
-      const char *command;
-      std::initializer_list<Bytes> arguments;
-      bool needed;
-      const char *without;
-    };
     const std::string key = "redis_migrate:preflight:no such key";
-    bool may_read_pieces = CheckPieces(key);
-    const Right rights[] = {
-        {"SCAN", {"SCAN", "0", "COUNT", "1"}, true, ""},
-        {"DUMP",
-         {"DUMP", key},
-         !may_read_pieces,
-         "everything but short strings is read in pieces, which costs Redis more"},
-        {"SELECT", {"SELECT", "0"}, true, ""},
-        {"PEXPIRETIME", {"PEXPIRETIME", key}, true, ""},
-        {"GETRANGE",
-         {"GETRANGE", key, "0", "0"},
-         false,
-         "without it strings are read like other types, which costs Redis more"},
-        {"MEMORY USAGE",
-         {"MEMORY", "USAGE", key},
-         false,
-         "sizes are unknown, so that everything but strings is read in pieces"},
-        {"STRLEN", {"STRLEN", key}, false, "without MEMORY USAGE it tells the size of strings"},
-        {"TIME", {"TIME"}, false, "the clocks cannot be compared"},
-    };
-    bool missing = false;
-    for (const Right &right : rights) {
-      auto reply = connection_->Command(right.arguments);
-      if (reply.ok()) continue;
-      if (reply.error().code == ErrorCode::kConnectionFailure || reply.error().code == ErrorCode::kTimeout)
-        throw pg::Failure(reply.error());
-      std::string command = right.command;
-      bool old = command == "PEXPIRETIME" && reply.error().code == ErrorCode::kServerError;
-      if (old) continue;  // before Redis 7.0: PTTL and TIME serve
-      missing = true;
-      std::string grant = command == "MEMORY USAGE" ? "+memory|usage" : "+" + Lower(command);
-      Add(("right to " + command).c_str(), right.needed ? CheckStatus::kFail : CheckStatus::kWarn,
-          reply.error().message + (right.needed ? "" : std::string(": ") + right.without),
-          "ACL SETUSER " + username_ + " ~* " + grant);
+    const bool may_read_pieces = CheckPieces(key);
+    CheckRight("SCAN", {"SCAN", "0", "COUNT", "1"}, "");
+    CheckRight(
+        "DUMP", {"DUMP", key},
+        may_read_pieces ? "everything but short strings is read in pieces, which costs Redis more" : "");
+    CheckRight("SELECT", {"SELECT", "0"}, "");
+    CheckRight("TIME", {"TIME"},
+               NeedsTime(key) ? "" : "the clocks cannot be compared, nor streams with groups read in pieces");
+    CheckRight("GETRANGE", {"GETRANGE", key, "0", "0"},
+               "strings are read like other types, which costs Redis more");
+    if (!CheckRight("MEMORY USAGE", {"MEMORY", "USAGE", key},
+                    "sizes are unknown, so that everything but strings is read in pieces"))
+      CheckRight("STRLEN", {"STRLEN", key}, "without MEMORY USAGE it tells the size of strings");
+    CheckRight("CLIENT NO-TOUCH", {"CLIENT", "NO-TOUCH", "ON"},
+               "reading makes keys look used to the eviction of Redis", Absence::kIsOldRelease);
+    if (!unavailable_.empty()) {
+      Add("rights", CheckStatus::kWarn, "could not be checked: " + unavailable_,
+          "Run preflight again later.");
+      return;
     }
-    if (!missing)
+    if (keys_refused_)
+      Add("right to keys", CheckStatus::kWarn,
+          "the user may not read every key: a run ends at the first one that it may not read, unless "
+          "redis_migrate.skip_keys declares it",
+          "ACL SETUSER " + username_ + " ~*");
+    if (!right_missing_ && !keys_refused_)
       Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command that is needed");
+  }
+
+  // Whether expiries are read as relative times, which needs TIME.
+  bool NeedsTime(const std::string &key) {
+    const Right right = TryCommand({"PEXPIRETIME", key});
+    if (right == Right::kHeld) return false;
+    if (right == Right::kUnknown) {  // before Redis 7.0
+      CheckRight("PTTL", {"PTTL", key}, "");
+      return true;
+    }
+    const std::string refusal = refusal_;
+    const bool has_others = TryCommand({"PTTL", key}) == Right::kHeld && TryCommand({"TIME"}) == Right::kHeld;
+    refusal_ = refusal;
+    AddRight("PEXPIRETIME",
+             has_others ? "expiries are read by TIME and PTTL instead, which costs Redis more" : "");
+    return false;
+  }
+
+  // What the server says to a command.
+  enum class Right { kHeld, kRefused, kUnknown };
+  enum class Absence { kMatters, kIsOldRelease };
+
+  Right TryCommand(std::initializer_list<Bytes> command) {
+    auto reply = connection_->Command(command);
+    if (reply.ok()) return Right::kHeld;
+    const Error &error = reply.error();
+    if (error.code == ErrorCode::kConnectionFailure || error.code == ErrorCode::kTimeout)
+      throw pg::Failure(error);
+    refusal_ = error.message;
+    if (error.code == ErrorCode::kUnavailable) unavailable_ = error.message + " (" + error.detail + ")";
+    // Redis looks at the command first, then at its keys.
+    const bool is_about_keys = error.detail.find(" key") != std::string::npos;
+    // EXEC: "EXECABORT Transaction discarded because of: NOPERM …"
+    const bool is_refused =
+        error.code == ErrorCode::kPermissionDenied || error.detail.find(": NOPERM ") != std::string::npos;
+    if (is_refused && is_about_keys) keys_refused_ = true;
+    if (is_refused && !is_about_keys) return Right::kRefused;
+    return error.detail.compare(0, 11, "ERR unknown") == 0 ? Right::kUnknown : Right::kHeld;
+  }
+
+  // Reports a right that is missing; without: what is done instead, empty if nothing is.
+  bool CheckRight(const char *name, std::initializer_list<Bytes> command, const char *without,
+                  Absence absence = Absence::kMatters) {
+    const Right right = TryCommand(command);
+    if (right == Right::kHeld || (right == Right::kUnknown && absence == Absence::kIsOldRelease)) return true;
+    AddRight(name, without);
+    return false;
+  }
+
+  // After TryCommand was refused.
+  void AddRight(const std::string &name, const char *without) {
+    std::string right = "+" + Lower(name);
+    std::replace(right.begin(), right.end(), ' ', '|');
+    AddRight(name, right, without);
+  }
+
+  void AddRight(const std::string &name, const std::string &grants, const char *without) {
+    right_missing_ = true;
+    const bool needed = *without == '\0';
+    Add(("right to " + name).c_str(), needed ? CheckStatus::kFail : CheckStatus::kWarn,
+        refusal_ + (needed ? "" : std::string(": ") + without), "ACL SETUSER " + username_ + " ~* " + grants);
   }
 
   static std::string Lower(std::string text) {
@@ -282,7 +375,13 @@ class Preflight {
   ReturnSetInfo *result_;
   pg::ExternalDescriptor descriptor_;
   pg::LatchWaiter waiter_;
+  redis::Deployment deployment_;
+  std::string where_;  // which node of a cluster, before each detail
   std::string username_;
+  std::string refusal_;      // what the server said to the last command that it refused
+  std::string unavailable_;  // why rights could not be checked
+  bool right_missing_ = false;
+  bool keys_refused_ = false;  // some keys may not be read
   std::unique_ptr<redis::Connection> connection_;
   std::optional<redis::ServerInfo> info_;
 };

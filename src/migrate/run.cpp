@@ -90,6 +90,10 @@ class Run {
       while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
       SPI_rollback();
     });
+    if (!OidIsValid(pg::Call([] { return get_extension_oid("pg_redis_migrate", true); })))
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "extension pg_redis_migrate was dropped during the run",
+                    "What the run had stored stays. The last message was: " + message + ".");
     record_.Finish(state, pg::SqlStateText(sqlstate), message);
     Spi::Commit();
   }
@@ -124,6 +128,12 @@ class Run {
       record_.AddEvicted(*evicted);
       Spi::Commit();
     }
+    if (source.repeated_slots() > 0)
+      pg::Report(NOTICE,
+                 std::to_string(source.repeated_slots()) +
+                     " slots of the cluster were read again, because they moved or their node was "
+                     "restarted or replaced",
+                 "Keys of these slots are counted each time that they were read.");
   }
 
   void Restart(int level) {
@@ -348,15 +358,6 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
             record.id(), sums);
 }
 
-void RequireNonAtomic(FunctionCallInfo fcinfo) {
-  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
-  if (context != nullptr && IsA(context, CallContext) && !context->atomic && !IsSubTransaction()) return;
-  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
-                "redis_migrate.run commits after each batch and cannot run inside a transaction block", "",
-                "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a "
-                "function or a block with EXCEPTION; with autocommit in a driver.");
-}
-
 }  // namespace
 }  // namespace prm::migrate
 
@@ -366,7 +367,7 @@ void RequireNonAtomic(FunctionCallInfo fcinfo) {
 PRM_FUNCTION(run) {
   using namespace prm;
   using namespace prm::migrate;
-  RequireNonAtomic(fcinfo);
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.run commits after each batch");
   std::string name = pg::TextArgument(fcinfo, 0, "migration");
   RunParameters parameters;
   parameters.dry_run = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);

@@ -131,7 +131,8 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
                  {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry->db),
                   SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), Expiry(*entry)});
   Spi::Execute(
-      "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, updated_at = "
+      "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, "
+      "batches = batches + 1, updated_at = "
       "clock_timestamp(), "
       "active_time = active_time + (clock_timestamp() - updated_at) WHERE run_id = $1",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Text(position),

@@ -10,6 +10,9 @@ extern "C" {
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif
+#if PG_VERSION_NUM >= 170000
+#include "storage/dsm_registry.h"
+#endif
 #if PG_VERSION_NUM >= 160000
 #include "nodes/miscnodes.h"
 #include "parser/parse_node.h"
@@ -20,6 +23,10 @@ PGDLLEXPORT void _PG_init(void);
 }
 
 #if PG_VERSION_NUM < 160000
+inline bool object_ownercheck([[maybe_unused]] Oid classid, Oid objectid, Oid roleid) {
+  Assert(classid == DatabaseRelationId);
+  return pg_database_ownercheck(objectid, roleid);
+}
 inline AclResult object_aclcheck([[maybe_unused]] Oid classid, Oid objectid, Oid roleid, AclMode mode) {
   Assert(classid == ForeignServerRelationId);
   return pg_foreign_server_aclcheck(objectid, roleid, mode);
@@ -49,6 +56,8 @@ inline WaitEventSet *CreateWaitEventSet(ResourceOwner, int nevents) {
   return CreateWaitEventSet(CurrentMemoryContext, nevents);
 }
 inline uint32 WaitEventExtensionNew(const char *) { return PG_WAIT_EXTENSION; }
+// A background worker of a role without LOGIN is possible from 17 on.
+#define BGWORKER_BYPASS_ROLELOGINCHECK 0
 #endif
 
 #if PG_VERSION_NUM < 180000
@@ -56,9 +65,22 @@ inline void ExecutorRun(QueryDesc *query, ScanDirection direction, uint64 count)
   ExecutorRun(query, direction, count, true);
 }
 #define PG_MODULE_MAGIC_EXT(...) PG_MODULE_MAGIC
+inline bool PortalRun(Portal portal, long count, bool top_level, DestReceiver *dest,
+                      DestReceiver *alternative, QueryCompletion *completion) {
+  return PortalRun(portal, count, top_level, true, dest, alternative, completion);
+}
 #endif
 
 namespace prm::pg {
+
+// The number of this session's transaction among those of the session; its field was moved in 17.
+inline LocalTransactionId CurrentLocalTransaction() {
+#if PG_VERSION_NUM >= 170000
+  return MyProc->vxid.lxid;
+#else
+  return MyProc->lxid;
+#endif
+}
 
 // Calls a type's input function on data that may be bad. Returns false with the error (palloc'd) for a bad
 // value. Before 16 there are no soft errors: the call needs a subtransaction of its own (pg/soft_input.cpp).
@@ -78,6 +100,24 @@ inline bool InputSoftly(FmgrInfo *input, char *text, Oid ioparam, int32 typmod, 
 constexpr bool kHasSoftErrors = false;
 inline bool InputSoftly(FmgrInfo *, char *, Oid, int32, Datum *, ErrorData **) { return false; }
 #endif
+
+// Shared memory that is made when a process first asks for it, of a server that did not preload the library.
+// Before 17 it comes out of the little that the main segment has to spare: errors 53200 when there is none.
+inline void *LateSharedMemory(const char *name, size_t size, void (*initialize)(void *)) {
+  bool found = false;
+#if PG_VERSION_NUM >= 170000
+  return GetNamedDSMSegment(name, size, initialize, &found);
+#else
+  LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+  void *memory = ShmemInitStruct(name, size, &found);
+  if (!found) {
+    memset(memory, 0, size);
+    initialize(memory);
+  }
+  LWLockRelease(AddinShmemInitLock);
+  return memory;
+#endif
+}
 
 // The permission entries of a query built by hand: an empty list from 16 on, nothing before.
 inline void TakePermissions(Query *query, ParseState *pstate) {

@@ -15,6 +15,7 @@ int Failure::SqlState(ErrorCode code) noexcept {
     case ErrorCode::kPermissionDenied:
       return ERRCODE_INSUFFICIENT_PRIVILEGE;
     case ErrorCode::kUnavailable:
+    case ErrorCode::kMoved:
       return ERRCODE_CANNOT_CONNECT_NOW;
     case ErrorCode::kProtocol:
       return ERRCODE_PROTOCOL_VIOLATION;
@@ -26,6 +27,8 @@ int Failure::SqlState(ErrorCode code) noexcept {
       return ERRCODE_FEATURE_NOT_SUPPORTED;
     case ErrorCode::kTooLarge:
       return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+    case ErrorCode::kLowMemory:
+      return ERRCODE_INSUFFICIENT_RESOURCES;
   }
   return ERRCODE_INTERNAL_ERROR;
 }

@@ -3,14 +3,14 @@
 
 #include "pg/pg.h"
 #include "pg/wait.h"
-#include "redis/connection.h"
+#include "redis/deployment.h"
 
 namespace prm::pg {
 
-// Resolves a server and the user mapping of `user` (or PUBLIC's) into connection options.
+// What the options of a server and of the user mapping of `user` (or PUBLIC's) say.
 // Errors: 42704 no such server, or one of another wrapper; 42501 no USAGE on it or no right to read
-// password_file; 42704 no user mapping is not an error: a Redis may ask for no credentials.
-redis::ConnectionOptions ServerOptions(const std::string &server, Oid user);
+// the files of the user mapping; 42704 no user mapping is not an error: a Redis may ask for no credentials.
+redis::Deployment ServerOptions(const std::string &server, Oid user);
 
 // Opens a connection with the options of a server, waiting interruptibly. Errors: those of ServerOptions,
 // 08006, 08000 (timeout), 28000.
@@ -19,8 +19,12 @@ class ServerConnection {
   ServerConnection(const std::string &server, Oid user);
   redis::Connection &operator*() { return *connection_; }
   redis::Connection *operator->() { return connection_.get(); }
+  const redis::Deployment &deployment() const { return deployment_; }
+  // See redis::CheckStillCurrent.
+  Status CheckStillCurrent() { return redis::CheckStillCurrent(deployment_, *connection_, waiter_); }
 
  private:
+  redis::Deployment deployment_;
   ExternalDescriptor descriptor_;
   LatchWaiter waiter_;
   std::unique_ptr<redis::Connection> connection_;

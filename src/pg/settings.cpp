@@ -12,6 +12,11 @@ int max_value_size_kb = 256 * 1024;
 int connect_timeout_ms = 10 * 1000;
 int command_timeout_ms = 60 * 1000;
 int reconnect_timeout_ms = 30 * 1000;
+int max_workers = 8;
+char *databases = nullptr;
+int history_retention_s = 30 * 86400;
+int rate_limit_memory_kb = 32 * 1024;
+int rate_limit_save_interval_ms = 5 * 1000;
 
 void Define() {
   DefineCustomIntVariable("pg_redis_migrate.batch_rows", "Keys that are stored in one transaction.", nullptr,
@@ -44,6 +49,29 @@ void Define() {
                           "How long a run tries to get a lost connection back.", nullptr,
                           &reconnect_timeout_ms, reconnect_timeout_ms, 0, 86400 * 1000, PGC_USERSET,
                           GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomStringVariable("pg_redis_migrate.databases",
+                             "Databases whose background work is scheduled and resumed after a restart.",
+                             "Needs pg_redis_migrate in shared_preload_libraries.", &databases, "",
+                             PGC_SIGHUP, GUC_LIST_INPUT, nullptr, nullptr, nullptr);
+  if (process_shared_preload_libraries_in_progress)
+    DefineCustomIntVariable("pg_redis_migrate.max_workers", "Background workers that may run at a time.",
+                            "Each also needs one of max_worker_processes.", &max_workers, max_workers, 1,
+                            1000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.history_retention",
+                          "How long the history of sweeps and refreshes is kept.", nullptr,
+                          &history_retention_s, history_retention_s, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
+                          nullptr, nullptr, nullptr);
+  // A session that loads the library late cannot have shared memory.
+  if (process_shared_preload_libraries_in_progress) {
+    DefineCustomIntVariable(
+        "pg_redis_migrate.rate_limit_memory", "Shared memory for the states of rate limits.",
+        "A key takes 48 bytes while it is limited.", &rate_limit_memory_kb, rate_limit_memory_kb, 64,
+        MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "pg_redis_migrate.rate_limit_save_interval", "Time between saves of the states of rate limits.",
+        "0 saves them only when the server is shut down.", &rate_limit_save_interval_ms,
+        rate_limit_save_interval_ms, 0, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  }
   MarkGUCPrefixReserved("pg_redis_migrate");
 }
 

@@ -120,6 +120,15 @@ std::optional<std::vector<int>> Row::OptionalInt4Array(int column) const {
   return items;
 }
 
+void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why) {
+  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
+  if (context != nullptr && IsA(context, CallContext) && !context->atomic && !IsSubTransaction()) return;
+  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
+                std::string(why) + " and cannot run inside a transaction block", "",
+                "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a "
+                "function or a block with EXCEPTION; with autocommit in a driver.");
+}
+
 Spi::Spi(bool nonatomic) : exceptions_(std::uncaught_exceptions()) {
   int code = Call([&] { return SPI_connect_ext(nonatomic ? SPI_OPT_NONATOMIC : 0); });
   if (code != SPI_OK_CONNECT) ThrowSpiFailure(code);
@@ -135,6 +144,26 @@ Rows Spi::Execute(const std::string &sql, std::initializer_list<SqlParam> params
 
 Rows Spi::Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only) {
   return ExecuteWith(sql, params, read_only);
+}
+
+Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params) {
+  static auto &plans = *new std::unordered_map<std::string, SPIPlanPtr>();
+  Arguments arguments(params);
+  SPIPlanPtr &plan = plans[sql];
+  if (plan == nullptr) {
+    SPIPlanPtr prepared = Call([&] {
+      SPIPlanPtr made =
+          SPI_prepare(sql.c_str(), static_cast<int>(arguments.types.size()), arguments.types.data());
+      if (made != nullptr) SPI_keepplan(made);
+      return made;
+    });
+    if (prepared == nullptr) ThrowSpiFailure(SPI_result);
+    plan = prepared;
+  }
+  int code = Call(
+      [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), false, 0); });
+  if (code < 0) ThrowSpiFailure(code);
+  return Rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
 }
 
 void Spi::Commit() {

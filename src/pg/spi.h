@@ -71,6 +71,10 @@ class Rows {
   uint64 processed_;
 };
 
+// For a procedure that commits. `why` begins the message: "redis_migrate.run commits after each batch".
+// Errors: 2D000 inside a transaction block, with how to call it instead.
+void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why);
+
 // A connection to SPI for a scope; nonatomic allows Commit in a procedure. Left by an exception it is not
 // finished: the abort of the (sub)transaction cleans it up.
 class Spi {
@@ -85,6 +89,9 @@ class Spi {
   static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {},
                       bool read_only = false);
   static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
+  // The same for a statement that this session runs again and again: its plan is kept until the session ends.
+  // The text and the types of the parameters must be of a small fixed number.
+  static Rows ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params);
   // Commits; the transaction that begins is READ COMMITTED, whatever the session's default.
   static void Commit();
 

@@ -22,6 +22,22 @@ class SnapshotScope {
   int exceptions_;
 };
 
+// The same with what is committed at this moment, whatever snapshot the transaction works with.
+class LatestSnapshotScope {
+ public:
+  LatestSnapshotScope() : exceptions_(std::uncaught_exceptions()) {
+    Call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+  }
+  ~LatestSnapshotScope() {
+    if (std::uncaught_exceptions() == exceptions_) PopActiveSnapshot();
+  }
+  LatestSnapshotScope(const LatestSnapshotScope &) = delete;
+  LatestSnapshotScope &operator=(const LatestSnapshotScope &) = delete;
+
+ private:
+  int exceptions_;
+};
+
 // Runs `body` inside a subtransaction. If it throws, the subtransaction is rolled back and the exception goes
 // on: this is the only place after which a PgError may be swallowed by the caller.
 template <typename Body>

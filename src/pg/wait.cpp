@@ -44,6 +44,11 @@ int LatchWaiter::Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms)
     for (;;) {
       for (size_t i = 0; i < count; ++i) sockets[i].ready = 0;
       CHECK_FOR_INTERRUPTS();
+      if (MyBgworkerEntry != nullptr && ConfigReloadPending) {
+        // A session reads the files between commands; a worker's command may take days.
+        ConfigReloadPending = false;
+        ProcessConfigFile(PGC_SIGHUP);
+      }
       // A catalog snapshot left by a cache miss would hold back vacuum for the whole wait.
       InvalidateCatalogSnapshotConditionally();
       long remaining = -1;

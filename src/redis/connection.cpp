@@ -30,6 +30,7 @@ ErrorCode CodeOf(Bytes words, Bytes command) {
     if (kind == unavailable) return ErrorCode::kUnavailable;
   }
   if (StartsWith(words, "ERR max number of clients")) return ErrorCode::kUnavailable;
+  if (kind == "MOVED" || kind == "ASK") return ErrorCode::kMoved;
   if (kind == "NOPERM") return ErrorCode::kPermissionDenied;
   if (kind == "NOAUTH" || kind == "WRONGPASS" || command == "AUTH") return ErrorCode::kAuthFailure;
   return ErrorCode::kServerError;
@@ -49,6 +50,18 @@ void AppendLength(std::string& output, char type, size_t length) {
 // "ERR unknown command 'AUTH', with args beginning with: 'secret'": the arguments stay out of messages.
 Bytes WithoutArguments(Bytes words) { return words.substr(0, words.find(", with args")); }
 
+// What may be wrong when a server takes the connection and then does not answer as Redis does.
+std::string GreetingHint(ErrorCode code, const TlsOptions& tls) {
+  const bool was_cut = code == ErrorCode::kConnectionFailure;
+  if (tls.mode == TlsMode::kOff && (was_cut || code == ErrorCode::kProtocol)) {
+    return "If the port expects TLS, set the server's option tls 'on'.";
+  }
+  if (was_cut && tls.certificate_file.empty()) {
+    return "If the server asks for a certificate, set tls_cert and tls_key of the user mapping.";
+  }
+  return {};
+}
+
 }  // namespace
 
 Connection::Connection(Socket socket, std::string address, long timeout_ms, Waiter& waiter)
@@ -66,7 +79,18 @@ Result<std::unique_ptr<Connection>> Connection::Open(const ConnectionOptions& op
   std::string address = is_unix ? options.unix_path : HostAndPort(options.host, options.port);
   std::unique_ptr<Connection> connection(
       new Connection(std::move(socket.value()), std::move(address), options.command_timeout_ms, waiter));
-  PRM_RETURN_IF_ERROR(connection->Greet(options, deadline));
+  const bool is_tls = !is_unix && options.tls.mode != TlsMode::kOff;
+  if (is_tls) {
+    auto tls = TlsSession::Open(connection->socket_, options.tls, options.host, connection->address_,
+                                deadline, waiter);
+    if (!tls.ok()) return tls.error();
+    connection->tls_ = std::move(tls.value());
+  }
+  if (const Status greeted = connection->Greet(options, deadline); !greeted.ok()) {
+    Error error = greeted.error();
+    if (error.hint.empty() && !is_unix) error.hint = GreetingHint(error.code, options.tls);
+    return error;
+  }
   return connection;
 }
 
@@ -181,13 +205,14 @@ Result<bool> Connection::ReadSome() {
       PRM_RETURN_IF_ERROR(Feed(buffer, result.bytes));
       return true;
     case IoState::kBlocked:
+      read_waits_for_ = result.events;
       return false;
     case IoState::kClosed:
       return Lost("The server closed the connection.");
     case IoState::kFailed:
       break;
   }
-  return Lost(std::string(std::strerror(result.error)) + ".");
+  return Lost(result.reason);
 }
 
 // True if bytes were sent. A failure is left to ReadSome: what the server said before it closed, such as
@@ -196,6 +221,7 @@ bool Connection::WriteSome() {
   if (output_failed_ || output_sent_ == output_.size()) return false;
   const IoResult result = Write(output_.data() + output_sent_, output_.size() - output_sent_);
   output_failed_ = result.state == IoState::kFailed || result.state == IoState::kClosed;
+  if (result.state == IoState::kBlocked) write_waits_for_ = result.events;
   output_sent_ += result.bytes;
   if (output_sent_ == output_.size()) {
     output_.clear();
@@ -215,7 +241,7 @@ Status Connection::WaitForProgress(const Deadline& deadline) {
                   {}});
   }
   const bool want_write = !output_failed_ && output_sent_ < output_.size();
-  WaitSocket socket{socket_.fd(), want_write ? kWaitRead | kWaitWrite : unsigned{kWaitRead}, 0};
+  WaitSocket socket{socket_.fd(), read_waits_for_ | (want_write ? write_waits_for_ : 0), 0};
   // If the waiter throws, the caller's notion of what is pending is gone.
   broken_ =
       Error{ErrorCode::kConnectionFailure, "connection to Redis at " + address_ + " was abandoned", {}, {}};

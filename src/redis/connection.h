@@ -15,6 +15,7 @@
 #include "redis/deadline.h"
 #include "redis/reply.h"
 #include "redis/socket.h"
+#include "redis/tls.h"
 #include "redis/waiter.h"
 
 namespace prm::redis {
@@ -22,19 +23,20 @@ namespace prm::redis {
 struct ConnectionOptions {
   std::string host;
   int port = 6379;
-  std::string unix_path;  // when not empty, host and port are not used
-  std::string username;   // empty: Redis' default user
-  std::string password;   // no AUTH when user name and password are empty
+  std::string unix_path;  // when not empty, host, port and tls are not used
+  TlsOptions tls;
+  std::string username;  // empty: Redis' default user
+  std::string password;  // no AUTH when user name and password are empty
   int database = 0;
-  long connect_timeout_ms = 10000;  // for name, connection, AUTH and SELECT together
+  long connect_timeout_ms = 10000;  // for name, connection, TLS, AUTH and SELECT together
   long command_timeout_ms = 60000;  // without any byte moved in either direction
 };
 
 class Connection {
  public:
-  // Connects, then AUTH, SELECT and, as a courtesy to whoever reads CLIENT LIST, CLIENT SETNAME.
-  // The waiter must outlive the connection.
-  // Errors: those of Socket, kAuthFailure, and those of Command.
+  // Connects, shakes hands for TLS, then AUTH, SELECT and, as a courtesy to whoever reads CLIENT LIST, CLIENT
+  // SETNAME. The waiter must outlive the connection. Errors: those of Socket, TlsSession, kAuthFailure, and
+  // those of Command.
   static Result<std::unique_ptr<Connection>> Open(const ConnectionOptions& options, Waiter& waiter);
 
   // Closes the socket and waits for nothing.
@@ -64,14 +66,21 @@ class Connection {
   // The error that an error reply stands for, if it is the one that Receive returned last. In the message:
   // the command's name and the address; in the detail: Redis' own words, without the arguments that Redis may
   // quote. kAuthFailure: NOAUTH, WRONGPASS, refused AUTH. kPermissionDenied: NOPERM. kUnavailable: LOADING,
-  // MASTERDOWN, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. Anything else: kServerError.
+  // MASTERDOWN, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. kMoved: MOVED, ASK. Anything else:
+  // kServerError.
   Error ToError(const Reply& reply) const;
+
+  // What it waits with.
+  Waiter& waiter() const { return waiter_; }
 
   // Commands appended whose replies have not been received.
   size_t pending() const { return names_.size(); }
 
   // "10.0.0.5:6379", "[::1]:6379" or the path of the unix socket.
   const std::string& address() const { return address_; }
+
+  // "TLSv1.3 with TLS_AES_256_GCM_SHA384"; empty: plain text.
+  std::string encryption() const { return tls_ ? tls_->Description() : std::string(); }
 
  private:
   struct ReaderDeleter {
@@ -91,11 +100,17 @@ class Connection {
   Error OutOfMemory();
   Error Lost(const std::string& reason);
 
-  // The transport: TLS will stand between these two and the socket.
-  IoResult Read(char* buffer, size_t size) { return socket_.Read(buffer, size); }
-  IoResult Write(const char* bytes, size_t size) { return socket_.Write(bytes, size); }
+  IoResult Read(char* buffer, size_t size) {
+    return tls_ ? tls_->Read(buffer, size) : socket_.Read(buffer, size);
+  }
+  IoResult Write(const char* bytes, size_t size) {
+    return tls_ ? tls_->Write(bytes, size) : socket_.Write(bytes, size);
+  }
 
   Socket socket_;
+  std::unique_ptr<TlsSession> tls_;        // none: plain text
+  unsigned read_waits_for_ = kWaitRead;    // WaitEvent bits: TLS may have to write before it can read,
+  unsigned write_waits_for_ = kWaitWrite;  // and the other way round
   std::string address_;
   long command_timeout_ms_;
   Waiter& waiter_;

@@ -126,8 +126,8 @@ IoResult Socket::Read(char* buffer, size_t size) {
     const ssize_t count = recv(fd_, buffer, size, 0);
     if (count > 0) return {IoState::kMoved, static_cast<size_t>(count)};
     if (count == 0) return {IoState::kClosed};
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return {IoState::kBlocked};
-    if (errno != EINTR) return {IoState::kFailed, 0, errno};
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return {IoState::kBlocked, 0, kWaitRead};
+    if (errno != EINTR) return {IoState::kFailed, 0, 0, std::string(std::strerror(errno)) + "."};
   }
 }
 
@@ -135,8 +135,8 @@ IoResult Socket::Write(const char* bytes, size_t size) {
   for (;;) {
     const ssize_t count = send(fd_, bytes, size, MSG_NOSIGNAL);
     if (count >= 0) return {IoState::kMoved, static_cast<size_t>(count)};
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return {IoState::kBlocked};
-    if (errno != EINTR) return {IoState::kFailed, 0, errno};
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return {IoState::kBlocked, 0, kWaitWrite};
+    if (errno != EINTR) return {IoState::kFailed, 0, 0, std::string(std::strerror(errno)) + "."};
   }
 }
 

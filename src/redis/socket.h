@@ -15,13 +15,14 @@ enum class IoState {
   kMoved,    // `bytes` bytes, at least one
   kBlocked,  // nothing can be moved now
   kClosed,   // the other side has closed the connection
-  kFailed,   // `error` says why
+  kFailed,   // `reason` says why
 };
 
 struct IoResult {
   IoState state;
   size_t bytes = 0;
-  int error = 0;  // errno
+  unsigned events = 0;      // WaitEvent bits that kBlocked waits for
+  std::string reason = {};  // a sentence
 };
 
 class Socket {

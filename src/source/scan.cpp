@@ -5,7 +5,6 @@
 
 #include "core/printable.h"
 #include "rdb/dump.h"
-#include "redis/info.h"
 
 namespace prm::source {
 
@@ -38,12 +37,24 @@ constexpr uint64_t kMaxNamesInBatch = 100000;
 constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
 constexpr size_t kMostInPieces = 256;
 
+// Where Redis evicts keys when its memory is full, replies must fit into what is left of it. So much of that
+// is asked for at a time: DUMP holds a value twice while it answers, and the application goes on writing.
+constexpr int64_t kHeadroomShare = 8;
+// With less room even names could evict keys.
+constexpr int64_t kLeastHeadroom = 1024 * 1024;
+// The reply to SCAN counts too: so many bytes for a name.
+constexpr int64_t kBytesPerName = 128;
+
 uint64_t BytesOf(const Entry& entry) { return entry.key.size() + entry.payload.size(); }
 
 }  // namespace
 
 ScanSource::ScanSource(redis::Connection& connection, const ScanOptions& options, KeyFilter& filter)
-    : connection_(connection), options_(options), filter_(filter), recent_(RandomSipKey()) {}
+    : connection_(connection),
+      options_(options),
+      filter_(filter),
+      rate_(options.max_rate),
+      recent_(RandomSipKey()) {}
 
 Result<std::unique_ptr<ScanSource>> ScanSource::Open(redis::Connection& connection,
                                                      const ScanOptions& options, KeyFilter& filter,
@@ -64,6 +75,7 @@ Status ScanSource::Prepare(const std::string& position) {
   const Result<redis::ServerInfo> info = redis::FetchInfo(connection_);
   if (!info.ok() && !IsMissingCommand(info.error())) return info.error();
   if (info.ok() && IsRunId(info.value().run_id())) run_id_ = info.value().run_id();
+  if (info.ok()) PRM_RETURN_IF_ERROR(FitHeadroom(info.value()));
 
   const Result<bool> pexpiretime = MayUse({"PEXPIRETIME", ""});  // new in Redis 7.0
   if (!pexpiretime.ok()) return pexpiretime.error();
@@ -97,10 +109,32 @@ Status ScanSource::Prepare(const std::string& position) {
   return {};
 }
 
+// Lowers the limits to what the server can hold without evicting keys.
+Status ScanSource::FitHeadroom(const redis::ServerInfo& info) {
+  const std::optional<int64_t> headroom = info.headroom();
+  if (!headroom) return {};
+  if (*headroom < kLeastHeadroom) {
+    const int64_t needed = kHeadroomShare * static_cast<int64_t>(options_.bytes_in_flight);
+    return Error{ErrorCode::kLowMemory,
+                 "Redis at " + connection_.address() + " has too little memory left to be read",
+                 "It is " + std::to_string(*headroom / 1024) +
+                     " kB below maxmemory and evicts keys when it is full. Replies count towards that, so "
+                     "that reading would lose keys.",
+                 "Raise it for the time of the run: CONFIG SET maxmemory " +
+                     std::to_string(*info.maxmemory() - *headroom + needed) + "."};
+  }
+  const int64_t share = *headroom / kHeadroomShare;
+  options_.bytes_in_flight = std::min(options_.bytes_in_flight, static_cast<uint64_t>(share));
+  options_.max_reply_bytes = std::min(options_.max_reply_bytes, static_cast<uint64_t>(share));
+  options_.scan_count = std::min(options_.scan_count, static_cast<long>(share / kBytesPerName));
+  return {};
+}
+
 // Tries a command. An error about the key is an answer, too: the command exists and may be used.
 Result<bool> ScanSource::MayUse(std::initializer_list<Bytes> command) {
   const Result<redis::Reply> reply = connection_.Command(command);
   if (reply.ok()) return true;
+  if (reply.error().code == ErrorCode::kMoved) return true;
   if (!IsMissingCommand(reply.error())) return reply.error();
   return reply.error().detail.find(" key") != std::string::npos;
 }
@@ -171,9 +205,15 @@ Status ScanSource::Fill(Batch& batch) {
   while (!Collect(batch)) {
     PlanNames();
     PlanValues();
-    const bool in_pieces = !slots_.empty() && slots_.front().stage == Stage::kInPieces;
-    if (!in_pieces && requests_.empty()) break;
-    PRM_RETURN_IF_ERROR(in_pieces ? ReadInPieces() : Answer());
+    if (!slots_.empty() && slots_.front().stage == Stage::kInPieces) {
+      PRM_RETURN_IF_ERROR(ReadInPieces());
+    } else if (!requests_.empty()) {
+      PRM_RETURN_IF_ERROR(Answer());
+    } else if (db_index_ < options_.databases.size()) {  // names are left, but the ceiling holds them back
+      connection_.waiter().Wait(nullptr, 0, rate_.WaitMs());
+    } else {
+      break;
+    }
   }
   return {};
 }
@@ -207,6 +247,7 @@ void ScanSource::PlanNames() {
              held_bytes_ >= options_.bytes_in_flight) {
     return;
   }
+  if (rate_.WaitMs() > 0) return;
   connection_.Append({"SCAN", cursor_, "COUNT", std::to_string(options_.scan_count)});
   requests_.push_back({Command::kScan, 0});
   scanning_ = true;
@@ -320,6 +361,7 @@ Status ScanSource::AnswerScan() {
     return UnknownReply(connection_, "SCAN");
   }
   scanning_ = false;
+  rate_.Take(reply.element(1).size());
   PRM_RETURN_IF_ERROR(TakePage(reply.element(1)));
   cursor_ = reply.element(0).AsBytes();
   const bool db_done = cursor_ == "0";

@@ -21,6 +21,8 @@
 
 #include "core/recent_names.h"
 #include "redis/connection.h"
+#include "redis/info.h"
+#include "source/rate_ceiling.h"
 #include "source/scan_position.h"
 #include "source/source.h"
 #include "source/value_reader.h"
@@ -34,6 +36,7 @@ struct ScanOptions {
   uint64_t bytes_in_flight = 8 << 20;              // of values asked for and not yet received
   uint64_t max_reply_bytes = 16 << 20;             // larger values are read in pieces
   long scan_count = 1000;                          // COUNT of SCAN
+  long max_rate = 0;                               // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
 };
 
@@ -47,12 +50,16 @@ struct ScanOptions {
 // larger than max_reply_bytes or of unknown size, and everything where DUMP is refused or answers in an
 // unknown version or type, is read in pieces (ValueReader), with nothing else in flight. Where the commands
 // for that are refused too, DUMP has to do.
+//
+// Of a server that evicts keys when its memory is full no more than an eighth of what is left is asked for at
+// a time, whatever the options say.
 class ScanSource : public Source {
  public:
   // Prepares a scan of the databases in ascending order, from `position` (of an earlier Batch) or, if it is
   // empty, from the start. The connection must be used for nothing else until the source is gone; the
   // database that is selected in it changes. Connection and filter must outlive the source. Errors:
-  // kInvalidArgument (options, position), those of Connection.
+  // kInvalidArgument (options, position), kLowMemory (the server evicts keys, and even names could make it
+  // do so), those of Connection.
   static Result<std::unique_ptr<ScanSource>> Open(redis::Connection& connection, const ScanOptions& options,
                                                   KeyFilter& filter, const std::string& position);
 
@@ -114,6 +121,7 @@ class ScanSource : public Source {
   ScanSource(redis::Connection& connection, const ScanOptions& options, KeyFilter& filter);
 
   Status Prepare(const std::string& position);
+  Status FitHeadroom(const redis::ServerInfo& info);
   Result<bool> MayUse(std::initializer_list<Bytes> command);
   Status Fill(Batch& batch);
   Status WorkAhead();
@@ -169,6 +177,7 @@ class ScanSource : public Source {
   size_t db_index_ = 0;
   std::string cursor_ = "0";
   bool selected_ = false;
+  RateCeiling rate_;
   bool scanning_ = false;  // a SCAN has not been answered
   std::string run_id_;
   RecentNames recent_;

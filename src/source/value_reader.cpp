@@ -51,6 +51,9 @@ Status ValueReader::Probe(Bytes key) {
   for (const Step& step : steps) {
     const Result<redis::Reply> reply = connection_.Command(step.command);
     if (reply.ok()) continue;
+    // A replica in a cluster did not take WATCH for reading before Redis 6.2. If it is the key that has
+    // moved, reading it says so too.
+    if (reply.error().code == ErrorCode::kMoved) return {};
     if (!IsMissingCommand(reply.error())) return reply.error();
     const bool is_expected = !step.expected_refusal.empty() &&
                              reply.error().detail.find(step.expected_refusal) != std::string::npos;
@@ -98,12 +101,13 @@ void ValueReader::GiveUp(Entry& entry) {
 
 // Reads everything between WATCH and EXEC. False if a key was written to.
 Result<bool> ValueReader::ReadOnce(const std::vector<Wanted>& wanted) {
-  std::vector<Bytes> watch = {"WATCH"};
-  for (const Wanted& one : wanted) watch.push_back(one.entry->key);
-  connection_.Append(watch.data(), watch.size());
-  const Result<redis::Reply> watching = connection_.Receive();
-  if (!watching.ok()) return watching.error();
-  if (!watching.value().IsStatus()) return ToError(connection_, watching.value(), "WATCH");
+  // One by one: keys of one command must be in one slot of a cluster.
+  for (const Wanted& one : wanted) connection_.Append({"WATCH", one.entry->key});
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const Result<redis::Reply> watching = connection_.Receive();
+    if (!watching.ok()) return watching.error();
+    if (!watching.value().IsStatus()) return Abandon(ToError(connection_, watching.value(), "WATCH"));
+  }
   const Result<bool> unchanged = ReadPieces(wanted);
   if (!unchanged.ok()) return Abandon(unchanged.error());
   const Result<bool> unwatched = Unwatch();

@@ -1,0 +1,93 @@
+-- Background workers: what is wanted. What there is stands in shared memory; redis_migrate.workers shows both.
+
+CREATE TABLE redis_migrate.background_run (
+    background_run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration    text NOT NULL UNIQUE REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    owner        regrole NOT NULL,
+    priority     text,
+    mapping      text,
+    on_error     text NOT NULL,
+    prune        boolean NOT NULL,
+    wanted       boolean NOT NULL DEFAULT true,
+    state        text NOT NULL DEFAULT 'starting' CHECK (state OPERATOR(pg_catalog.=)
+                     ANY (ARRAY['starting', 'waiting for worker', 'running', 'retrying', 'completed', 'stopped', 'failed'])),
+    since        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    requested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    marked_at    timestamptz,
+    incarnation  bigint,
+    crashes      integer NOT NULL DEFAULT 0,
+    failures     integer NOT NULL DEFAULT 0,
+    not_before   timestamptz,
+    sqlstate     text,
+    message      text
+) WITH (fillfactor = 50);
+COMMENT ON TABLE redis_migrate.background_run IS
+    'Background runs that are wanted, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends in order: what is left of them after a restart tells a crash';
+COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of jobs';
+
+CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
+        on_error text DEFAULT 'continue', prune boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
+COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean) IS
+    'Runs a migration in a background worker, as its owner; it begins when the transaction commits. The options are those of redis_migrate.run';
+
+CREATE FUNCTION redis_migrate.stop(migration text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop';
+COMMENT ON FUNCTION redis_migrate.stop(text) IS
+    'Ends the background run of a migration, at once and also if the transaction is rolled back; redis_migrate.start goes on with it';
+
+CREATE PROCEDURE redis_migrate.wait_for(migration text, timeout interval DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_wait_for';
+COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
+    'Waits until the background run of a migration has ended; raises its error if it failed';
+
+CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
+        OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
+        OUT sqlstate text, OUT message text) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
+COMMENT ON FUNCTION redis_migrate.worker_slots() IS
+    'The background workers of all databases that the caller may see: its own, or all for members of pg_monitor';
+
+CREATE FUNCTION redis_migrate.wake_workers() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_wake_workers';
+COMMENT ON FUNCTION redis_migrate.wake_workers() IS
+    'Trigger of tables that define background work: when the transaction commits, the scheduler looks at them';
+
+CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OR DELETE ON redis_migrate.background_run
+    FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
+COMMENT ON TRIGGER wake_workers ON redis_migrate.background_run IS 'Wakes the scheduler';
+
+CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
+    SELECT j.background_run_id, j.migration, j.owner, j.priority, j.mapping, j.on_error, j.prune, j.wanted, j.state, j.since,
+           j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
+    FROM redis_migrate.background_run AS j
+    WHERE CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles AS o WHERE o.oid OPERATOR(pg_catalog.=) j.owner)
+               THEN pg_catalog.pg_has_role(j.owner, 'USAGE') ELSE false END
+       OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW redis_migrate.background_runs IS
+    'Background runs of the caller''s migrations, for members of pg_monitor all of them: what is wanted, how it ended, and the last error';
+
+CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
+    SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
+           coalesce(s.owner::regrole, j.owner) AS owner, j.migration,
+           CASE WHEN s.state IS NOT NULL THEN s.state
+                WHEN j.state OPERATOR(pg_catalog.=) 'waiting for worker' THEN j.state ELSE 'interrupted' END AS state,
+           coalesce(s.since, j.since) AS since, r.position, r.keys_read,
+           CASE WHEN r.seconds OPERATOR(pg_catalog.>) 0 THEN pg_catalog.round((r.keys_read OPERATOR(pg_catalog./) r.seconds)::numeric, 1) END AS keys_per_second,
+           s.wakeups, s.runs, coalesce(s.sqlstate, j.sqlstate) AS sqlstate, coalesce(s.message, j.message) AS last_error
+    FROM redis_migrate.worker_slots() AS s
+    LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.database
+    FULL JOIN (SELECT * FROM redis_migrate.background_runs
+               WHERE wanted) AS j
+        ON s.kind OPERATOR(pg_catalog.=) 'migration' AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND s.background_run_id OPERATOR(pg_catalog.=) j.background_run_id
+    LEFT JOIN LATERAL (
+        SELECT u.position, extract(epoch FROM u.active_time) AS seconds,
+               (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
+                WHERE c.run_id OPERATOR(pg_catalog.=) u.run_id AND c.outcome OPERATOR(pg_catalog.=) 'read') AS keys_read
+        FROM redis_migrate.run AS u
+        WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.pid OPERATOR(pg_catalog.=) s.pid AND u.state OPERATOR(pg_catalog.=) 'running'
+        ORDER BY u.run_id DESC LIMIT 1) AS r ON true;
+COMMENT ON VIEW redis_migrate.workers IS
+    'Background workers, also those that are still waited for (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit';
+
+GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;

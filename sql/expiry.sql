@@ -1,0 +1,302 @@
+-- Expiry policies: what expires, what is refused, what the user is told.
+\getenv start PG_ABS_SRCDIR
+\set start :start '/test/lib/regress.sql'
+\i :start
+\pset format unaligned
+\pset tuples_only
+\pset null NULL
+SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+CREATE SCHEMA expiry;
+SET search_path = expiry, public;
+-- What a sweep leaves, and what it said of itself.
+CREATE FUNCTION stats(text) RETURNS TABLE (deleted bigint, batches bigint, partitions bigint, runs bigint, empty bigint, failed bigint)
+    LANGUAGE sql AS $$SELECT rows_deleted, batches, partitions_dropped, runs, empty_runs, failed_runs
+                      FROM redis_migrate.expiry_stats WHERE target = $1$$;
+CREATE FUNCTION ids(regclass) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    result text;
+BEGIN
+    EXECUTE format('SELECT string_agg(id::text, '' '' ORDER BY id) FROM %s', $1) INTO result;
+    RETURN result;
+END
+$$;
+
+\echo == every kind of column; id 1 and 2 have expired, 3 and 4 have not, 5 never does
+CREATE TABLE tz (id int, expires_at timestamptz);
+INSERT INTO tz VALUES (1, '-infinity'), (2, now() - interval '1 s'), (3, now() + interval '1 h'), (4, 'infinity'), (5, NULL);
+CREATE INDEX ON tz (expires_at);
+SELECT redis_migrate.add_expiry('tz', 'expires_at');
+SELECT * FROM redis_migrate.sweep_preview('tz');
+CALL redis_migrate.sweep('tz', dry_run => true);
+SELECT ids('tz');
+CALL redis_migrate.sweep('tz');
+SELECT ids('tz');
+SELECT * FROM stats('expiry.tz');
+-- A second sweep finds nothing: it is counted, and no entry of the history.
+CALL redis_migrate.sweep('expiry.tz');
+SELECT * FROM stats('expiry.tz');
+SELECT kind, name, owner = current_user::regrole, rows, batches, outcome, sqlstate, message, duration = finished_at - started_at
+FROM redis_migrate.job_runs WHERE name = 'expiry.tz';
+
+-- A time without zone means what column_timezone says: where clocks are three hours ahead, the same digits are three
+-- hours earlier, and more has expired.
+CREATE TABLE ts (id int, expire timestamp(6));
+INSERT INTO ts SELECT i, (now() AT TIME ZONE 'UTC') + interval '1 hour' * o FROM (VALUES (1, -5), (2, -1), (3, 1), (4, 5)) AS v (i, o);
+INSERT INTO ts VALUES (5, NULL);
+CREATE INDEX ON ts (expire);
+SELECT refused($$SELECT redis_migrate.add_expiry('ts', 'expire')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('ts', 'expire', column_timezone => 'Nowhere/None')$$);
+SELECT redis_migrate.add_expiry('ts', 'expire', column_timezone => 'UTC');
+SELECT would_delete FROM redis_migrate.sweep_preview('ts');
+SELECT redis_migrate.alter_expiry('ts', column_timezone => 'Etc/GMT-3');
+SELECT would_delete FROM redis_migrate.sweep_preview('ts');
+SELECT redis_migrate.alter_expiry('ts', column_timezone => 'Etc/GMT+3');
+SELECT would_delete FROM redis_migrate.sweep_preview('ts');
+CALL redis_migrate.sweep('ts');
+SELECT ids('ts');
+
+CREATE TABLE days (id int, until date);
+INSERT INTO days VALUES (1, current_date - 1), (2, current_date - 1), (3, current_date + 2), (5, NULL);
+CREATE INDEX ON days (until);
+SELECT redis_migrate.add_expiry('days', 'until', column_timezone => 'UTC');
+CALL redis_migrate.sweep('days');
+SELECT ids('days');
+
+-- Seconds and milliseconds since 1970.
+CREATE DOMAIN epoch AS integer;
+CREATE TABLE seconds (id int, last_activity epoch);
+INSERT INTO seconds SELECT i, extract(epoch FROM now())::int + o FROM (VALUES (1, -100000), (2, -7300), (3, -7100), (4, 0)) AS v (i, o);
+INSERT INTO seconds VALUES (5, NULL);
+CREATE INDEX ON seconds (last_activity);
+SELECT refused($$SELECT redis_migrate.add_expiry('seconds', 'last_activity')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('seconds', 'last_activity', unit => 'minutes')$$);
+SELECT redis_migrate.add_expiry('seconds', 'last_activity', unit => 'seconds', lifetime => '2 hours');
+CALL redis_migrate.sweep('seconds');
+SELECT ids('seconds');
+CREATE TABLE millis (id int, expiry_time bigint);
+INSERT INTO millis SELECT i, (extract(epoch FROM now()) * 1000)::bigint + o FROM (VALUES (1, -100000), (2, -1000), (3, 60000), (4, 100000000)) AS v (i, o);
+INSERT INTO millis VALUES (1, -9223372036854775808), (4, 9223372036854775807), (5, NULL);
+CREATE INDEX ON millis (expiry_time);
+SELECT redis_migrate.add_expiry('millis', 'expiry_time', unit => 'milliseconds');
+CALL redis_migrate.sweep('millis');
+SELECT ids('millis');
+
+\echo == grace, condition
+CREATE TABLE cond (id int, expires_at timestamptz, keep boolean);
+INSERT INTO cond VALUES (1, now() - interval '2 h', false), (2, now() - interval '2 h', true), (3, now() - interval '30 min', false), (4, now() - interval '2 h', NULL);
+CREATE INDEX ON cond (expires_at);
+SELECT refused($$SELECT redis_migrate.add_expiry('cond', 'expires_at', condition => 'NOT keep) OR (true')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('cond', 'expires_at', condition => 'true; DROP TABLE cond')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('cond', 'expires_at', condition => 'true ORDER BY 1')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('cond', 'expires_at', condition => 'nosuch > 1')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('cond', 'expires_at', condition => 'id')$$);
+SELECT redis_migrate.add_expiry('cond', 'expires_at', grace => '1 hour', condition => 'NOT keep -- not these');
+CALL redis_migrate.sweep('cond');
+SELECT ids('cond');
+SELECT redis_migrate.alter_expiry('cond', condition => '', grace => '0');
+CALL redis_migrate.sweep('cond');
+SELECT ids('cond');
+
+\echo == soft delete
+CREATE TABLE soft (id int, expires_at timestamptz, deleted_at timestamptz);
+INSERT INTO soft SELECT g, now() - interval '1 h' FROM generate_series(1, 3) AS g;
+INSERT INTO soft VALUES (4, now() + interval '1 h');
+CREATE INDEX ON soft (expires_at);
+SELECT refused($$SELECT redis_migrate.add_expiry('soft', 'expires_at', soft_delete => 'deleted_at = now() WHERE true')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('soft', 'expires_at', soft_delete => 'nosuch = now()')$$);
+SELECT redis_migrate.add_expiry('soft', 'expires_at', soft_delete => 'deleted_at = now()');
+CALL redis_migrate.sweep('soft');
+SELECT count(deleted_at) FROM soft;
+SELECT redis_migrate.alter_expiry('soft', condition => 'deleted_at IS NULL');
+CALL redis_migrate.sweep('soft');
+SELECT id, deleted_at IS NOT NULL FROM soft ORDER BY id;
+CALL redis_migrate.sweep('soft');
+SELECT * FROM stats('expiry.soft');
+
+\echo == without an index a sweep reads all pages, and the user is told
+CREATE TABLE "No Index" (id int, "expires at" timestamptz);
+INSERT INTO "No Index" SELECT g, now() + (g - 500) * interval '1 h' FROM generate_series(1, 1000) AS g;
+SELECT redis_migrate.add_expiry('"No Index"', 'expires at');
+CALL redis_migrate.sweep('"No Index"');
+SELECT count(*), min(id) FROM "No Index";
+-- Only an index that leads with the column serves it, and one that leaves rows out does not.
+CREATE INDEX ON "No Index" (id, "expires at");
+CREATE INDEX ON "No Index" ("expires at") WHERE id > 0;
+SELECT redis_migrate.alter_expiry('"No Index"', every => '1 hour');
+CREATE INDEX ON "No Index" ("expires at", id) WHERE "expires at" IS NOT NULL;
+SELECT redis_migrate.alter_expiry('"No Index"', every => '1 hour');
+
+\echo == partitions: swept one by one, or dropped where their bounds prove it
+CREATE TABLE part (id int, expires_at timestamptz NOT NULL) PARTITION BY RANGE (expires_at);
+CREATE TABLE part_old PARTITION OF part FOR VALUES FROM ('2000-01-01') TO ('2001-01-01');
+CREATE TABLE part_mixed PARTITION OF part FOR VALUES FROM ('2001-01-01') TO ('2100-01-01') PARTITION BY LIST (id);
+CREATE TABLE part_odd PARTITION OF part_mixed FOR VALUES IN (1, 3, 5);
+CREATE TABLE part_even PARTITION OF part_mixed DEFAULT;
+CREATE TABLE part_future PARTITION OF part FOR VALUES FROM ('2100-01-01') TO ('2101-01-01');
+CREATE INDEX ON part (expires_at);
+INSERT INTO part VALUES (1, '2000-06-01'), (2, '2000-06-01'), (3, '2002-01-01'), (4, '2002-01-01'), (5, '2099-01-01'), (6, '2099-01-01'), (7, '2100-06-01');
+SELECT redis_migrate.add_expiry('part', 'expires_at');
+CALL redis_migrate.sweep('part');
+SELECT ids('part');
+SELECT * FROM stats('expiry.part');
+INSERT INTO part VALUES (1, '2000-06-01'), (3, '2002-01-01');
+SELECT refused($$SELECT redis_migrate.alter_expiry('part', drop_partitions => true, condition => 'id > 1')$$);
+SELECT redis_migrate.alter_expiry('part', drop_partitions => true);
+CALL redis_migrate.sweep('part');
+SELECT ids('part');
+SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'part'::regclass ORDER BY 1;
+SELECT * FROM stats('expiry.part');
+-- NULL never expires, though it may lie in a partition whose other rows all have.
+CREATE TABLE by_list (id int, until date) PARTITION BY LIST (until);
+CREATE TABLE by_list_old PARTITION OF by_list FOR VALUES IN ('2000-01-01', '2000-01-02');
+CREATE TABLE by_list_null PARTITION OF by_list FOR VALUES IN (NULL, '2000-01-03');
+CREATE INDEX ON by_list (until);
+INSERT INTO by_list VALUES (1, '2000-01-01'), (2, '2000-01-03'), (3, NULL);
+SELECT redis_migrate.add_expiry('by_list', 'until', column_timezone => 'UTC', drop_partitions => true);
+CALL redis_migrate.sweep('by_list');
+SELECT ids('by_list');
+SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'by_list'::regclass;
+-- Children of a table, too.
+CREATE TABLE parent (id int, expires_at timestamptz);
+CREATE TABLE child () INHERITS (parent);
+CREATE INDEX ON parent (expires_at);
+INSERT INTO parent VALUES (1, '2000-01-01'), (2, 'infinity');
+INSERT INTO child VALUES (3, '2000-01-01'), (4, 'infinity');
+SELECT redis_migrate.add_expiry('parent', 'expires_at');
+CALL redis_migrate.sweep('parent');
+SELECT ids('parent');
+SELECT refused($$SELECT redis_migrate.alter_expiry('parent', drop_partitions => true)$$);
+
+\echo == what is refused
+SELECT refused($$SELECT redis_migrate.add_expiry('tz', 'expires_at')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'nosuch')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', every => '0')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', unit => 'seconds')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', column_timezone => 'UTC')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', batch_time => '2 min')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', max_rate => -1)$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', notify_column => 'id')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', notify_channel => 'c', notify_column => 'nosuch')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry(NULL, 'expires_at')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', NULL)$$);
+CREATE TABLE textual (expires_at text);
+SELECT refused($$SELECT redis_migrate.add_expiry('textual', 'expires_at')$$);
+CREATE VIEW expiring AS SELECT * FROM tz;
+SELECT refused($$SELECT redis_migrate.add_expiry('expiring', 'expires_at')$$);
+CREATE TEMPORARY TABLE transient (expires_at timestamptz);
+SELECT refused($$SELECT redis_migrate.add_expiry('transient', 'expires_at')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('pg_class', 'relpages', unit => 'seconds')$$);
+SELECT refused($$SELECT redis_migrate.drop_expiry('nosuch')$$);
+SELECT refused($$SELECT redis_migrate.alter_expiry('textual')$$);
+SELECT refused($$SELECT * FROM redis_migrate.sweep_preview('textual')$$);
+BEGIN;
+CALL redis_migrate.sweep('tz');
+ROLLBACK;
+BEGIN;
+CALL redis_migrate.maintain();
+ROLLBACK;
+
+\echo == what changed since: tables and columns of other names
+CREATE TABLE moved (id int, expires_at timestamptz);
+CREATE INDEX ON moved (expires_at);
+INSERT INTO moved VALUES (1, '2000-01-01');
+SELECT redis_migrate.add_expiry('moved', 'expires_at');
+ALTER TABLE moved RENAME expires_at TO expiry;
+CALL redis_migrate.sweep('moved');
+SELECT redis_migrate.alter_expiry('moved', expires_column => 'expiry');
+ALTER TABLE moved RENAME TO elsewhere;
+CALL redis_migrate.sweep('expiry.moved');
+SELECT redis_migrate.alter_expiry('expiry.moved', new_target => 'elsewhere');
+CALL redis_migrate.sweep('elsewhere');
+SELECT ids('elsewhere');
+DROP TABLE elsewhere;
+CALL redis_migrate.sweep('expiry.elsewhere');
+SELECT target, failed_runs, consecutive_failures, last_sqlstate, last_message FROM redis_migrate.expiry_stats WHERE target = 'expiry.elsewhere';
+SELECT outcome, sqlstate, message FROM redis_migrate.job_runs WHERE name IN ('expiry.moved', 'expiry.elsewhere') ORDER BY history_id;
+SELECT redis_migrate.drop_expiry('expiry.elsewhere');
+
+\echo == owners
+CREATE ROLE regress_prm_owner;
+CREATE ROLE regress_prm_other;
+GRANT USAGE ON SCHEMA expiry TO regress_prm_owner, regress_prm_other;
+CREATE TABLE shared (id int, expires_at timestamptz);
+CREATE INDEX ON shared (expires_at);
+INSERT INTO shared VALUES (1, '2000-01-01'), (2, 'infinity');
+SET ROLE regress_prm_owner;
+SELECT refused($$SELECT redis_migrate.add_expiry('expiry.shared', 'expires_at')$$);
+RESET ROLE;
+GRANT SELECT, UPDATE, DELETE ON shared TO regress_prm_owner;
+SET ROLE regress_prm_owner;
+SELECT redis_migrate.add_expiry('expiry.shared', 'expires_at');
+SELECT target, owner, enabled FROM redis_migrate.expiry_policies;
+RESET ROLE;
+CALL redis_migrate.sweep('shared');
+SET ROLE regress_prm_other;
+CALL redis_migrate.sweep('expiry.shared');
+SELECT refused($$SELECT redis_migrate.pause_expiry('expiry.shared')$$);
+SELECT refused($$SELECT * FROM redis_migrate.sweep_preview('expiry.shared')$$);
+SELECT count(*) FROM redis_migrate.expiry_policies;
+SELECT count(*) FROM redis_migrate.expiry_stats;
+SELECT refused('SELECT * FROM redis_migrate.maintenance_owners()');
+RESET ROLE;
+GRANT pg_monitor TO regress_prm_other;
+SET ROLE regress_prm_other;
+SELECT count(*) FROM redis_migrate.expiry_policies;
+SELECT target FROM redis_migrate.expiry_stats WHERE owner = 'regress_prm_owner'::regrole;
+SET ROLE regress_prm_owner;
+CALL redis_migrate.sweep('expiry.shared');
+RESET ROLE;
+SELECT ids('shared');
+REVOKE DELETE ON shared FROM regress_prm_owner;
+INSERT INTO shared VALUES (1, '2000-01-01');
+SET ROLE regress_prm_owner;
+CALL redis_migrate.sweep('expiry.shared');
+-- The superuser may stop it, and put it back.
+RESET ROLE;
+SELECT redis_migrate.pause_expiry('shared');
+SELECT enabled FROM redis_migrate.expiry_policies WHERE target = 'expiry.shared';
+SELECT redis_migrate.resume_expiry('shared');
+SELECT enabled, next_run <= now() AS due FROM redis_migrate.expiry_policies WHERE target = 'expiry.shared';
+SELECT owner::regrole FROM redis_migrate.maintenance_owners() ORDER BY owner::regrole::text;
+SELECT redis_migrate.drop_expiry('shared');
+-- Triggers run with the rights of who sweeps.
+ALTER TABLE shared OWNER TO regress_prm_other;
+SELECT redis_migrate.add_expiry('shared', 'expires_at');
+SELECT redis_migrate.drop_expiry('shared');
+
+\echo == what is due
+CALL redis_migrate.maintain();
+SELECT redis_migrate.next_maintenance() > now();
+INSERT INTO tz VALUES (6, '2000-01-01');
+SELECT redis_migrate.pause_expiry('tz'), redis_migrate.resume_expiry('days');
+UPDATE redis_migrate.job SET next_run = '2000-01-01' WHERE name IN ('expiry.tz', 'expiry.days', 'expiry.cond');
+SELECT redis_migrate.next_maintenance();
+CALL redis_migrate.maintain();
+SELECT ids('tz');
+SELECT redis_migrate.resume_expiry('tz');
+CALL redis_migrate.maintain();
+SELECT ids('tz');
+-- The clock was set back by a year: what was scheduled in the future is due.
+INSERT INTO tz VALUES (6, '2000-01-01');
+UPDATE redis_migrate.job SET scheduled_at = now() + interval '1 year', next_run = now() + interval '1 year', last_started_at = now() + interval '1 year',
+    last_finished_at = now() + interval '1 year' WHERE name = 'expiry.tz';
+SELECT redis_migrate.next_maintenance() <= clock_timestamp();
+CALL redis_migrate.maintain();
+SELECT ids('tz');
+SELECT next_run < now() + interval '1 hour' FROM redis_migrate.expiry_policies WHERE target = 'expiry.tz';
+
+\echo == history, kept by the same engine
+UPDATE redis_migrate.job_history SET finished_at = finished_at - interval '31 days';
+INSERT INTO redis_migrate.job_history (job_id, kind, name, owner, started_at, finished_at, rows, batches, outcome)
+    VALUES (0, 'expiry', 'of yesterday', current_user::regrole, now() - interval '1 day', now() - interval '1 day', 1, 1, 'completed');
+SELECT redis_migrate.resume_expiry('redis_migrate.job_history');
+CALL redis_migrate.maintain();
+SELECT name, rows > 1 FROM redis_migrate.job_runs ORDER BY history_id;
+SELECT redis_migrate.reset_expiry_stats();
+SELECT sum(rows_deleted), sum(runs) FROM redis_migrate.expiry_stats;
+
+SET client_min_messages = error;
+DO $$ DECLARE t text; BEGIN FOR t IN SELECT target FROM redis_migrate.expiry_policies LOOP PERFORM redis_migrate.drop_expiry(t); END LOOP; END $$;
+DROP SCHEMA expiry CASCADE;
+DROP ROLE regress_prm_owner, regress_prm_other;

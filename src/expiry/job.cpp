@@ -1,0 +1,298 @@
+#include "expiry/job.h"
+
+#include "expiry/relation.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+
+namespace prm::expiry {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+// Advisory locks of SQL use 1 and 2 here, migrations 29.
+constexpr uint16 kLockSpace = 30;
+
+SqlParam TimeParam(TimestampTz time) { return {TIMESTAMPTZOID, TimestampTzGetDatum(time), false}; }
+
+// (owner, job_id, kind, due) of enabled jobs; $1 is now. A job that was scheduled in the future is due: the
+// clock was set back. A mark counts from the last refresh, so that marks without end do not make refreshes
+// without end.
+std::string DueTimes(const std::string &filter) {
+  return "SELECT j.owner, j.job_id, j.kind, j.next_run AS due FROM redis_migrate.job AS j "
+         "WHERE j.enabled AND j.next_run IS NOT NULL" +
+         filter +
+         " UNION ALL SELECT j.owner, j.job_id, j.kind, $1 FROM redis_migrate.job AS j "
+         "WHERE j.enabled AND j.scheduled_at > $1 AND j.next_run IS NOT NULL" +
+         filter +
+         " UNION ALL SELECT j.owner, j.job_id, j.kind, greatest(least(m.marked_at, $1), "
+         "least(j.last_finished_at, "
+         "$1)) + p.debounce FROM redis_migrate.refresh_policy AS p JOIN redis_migrate.job AS j USING "
+         "(job_id), "
+         "LATERAL (SELECT min(s.marked_at) AS marked_at FROM redis_migrate.stale_mark AS s WHERE s.job_id = "
+         "p.job_id) AS m WHERE j.enabled AND j.failures = 0 AND m.marked_at IS NOT NULL" +
+         filter;
+}
+
+}  // namespace
+
+const char *KindName(JobKind kind) { return kind == JobKind::kExpiry ? "expiry" : "refresh"; }
+
+JobLock::JobLock(int64 job_id) : tag_{} {
+  auto id = static_cast<uint64>(job_id);
+  SET_LOCKTAG_ADVISORY(tag_, MyDatabaseId, static_cast<uint32>(id >> 32), static_cast<uint32>(id),
+                       kLockSpace);
+  LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag_, ExclusiveLock, true, true); });
+  held_ = result == LOCKACQUIRE_OK;
+  // Held by this very session: a trigger of a swept table calls sweep.
+  if (result != LOCKACQUIRE_OK && result != LOCKACQUIRE_NOT_AVAIL)
+    pg::Call([&] { LockRelease(&tag_, ExclusiveLock, true); });
+}
+
+JobLock::~JobLock() {
+  if (held_) LockRelease(&tag_, ExclusiveLock, true);
+}
+
+JobName FindJob(JobKind kind, const std::string &target, bool manage) {
+  Oid const user = GetUserId();
+  // As the caller would find it: by the search_path of the session.
+  std::string resolved = QualifiedName(FindRelation(target));
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "SELECT job_id, name, CASE WHEN $5 THEN pg_has_role($4, owner, 'USAGE') ELSE owner = $4 END, "
+      "owner::text FROM "
+      "redis_migrate.job WHERE kind = $1 AND name = ANY (ARRAY[$2, $3]) ORDER BY name <> $2 LIMIT 1",
+      {SqlParam::Text(KindName(kind)), SqlParam::Text(target), SqlParam::Text(resolved),
+       SqlParam::OidOf(user), SqlParam::Bool(manage)});
+  bool const expiry = kind == JobKind::kExpiry;
+  if (rows.size() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                  (expiry ? "table \"" : "materialized view \"") + target + "\" has no " +
+                      (expiry ? "expiry policy" : "refresh"),
+                  "",
+                  expiry ? "SELECT redis_migrate.add_expiry('" + target +
+                               "', 'expires_at') adds one; redis_migrate.expiry_policies lists them."
+                         : "SELECT redis_migrate.add_refresh('" + target +
+                               "') adds one; redis_migrate.refreshes lists them.");
+  if (!rows[0].Bool(2))
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                  std::string("must be owner of the ") + (expiry ? "expiry policy" : "refresh") + " of " +
+                      rows[0].Text(1),
+                  "Its owner is " + rows[0].Text(3) + ".", "SET ROLE " + rows[0].Text(3) + ".");
+  return {rows[0].Int8(0), rows[0].Text(1)};
+}
+
+namespace {
+
+std::vector<SqlParam> SessionSettings() {
+  std::vector<SqlParam> values;
+  for (const char *name : {"search_path", "timezone", "datestyle", "intervalstyle"})
+    values.push_back(SqlParam::Text(pg::Call([&] { return GetConfigOption(name, false, false); })));
+  return values;
+}
+
+[[noreturn]] void ThrowDuplicate(JobKind kind, const std::string &name) {
+  bool const expiry = kind == JobKind::kExpiry;
+  throw Failure(ERRCODE_DUPLICATE_OBJECT,
+                (expiry ? "table " : "materialized view ") + name + " has " +
+                    (expiry ? "an expiry policy" : "a refresh") + " already",
+                "", std::string("Change it by redis_migrate.alter_") + KindName(kind) + ".");
+}
+
+}  // namespace
+
+int64 AddJob(JobKind kind, Oid relation, const std::string &name, const SqlParam &every) {
+  Oid const user = GetUserId();
+  std::vector<SqlParam> params = {SqlParam::Text(KindName(kind)), SqlParam::Text(name),
+                                  SqlParam::OidOf(relation), SqlParam::OidOf(user), every};
+  for (const SqlParam &setting : SessionSettings()) params.push_back(setting);
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "INSERT INTO redis_migrate.job (kind, name, relation, owner, every, next_run, search_path, timezone, "
+      "datestyle, "
+      "intervalstyle) VALUES ($1, $2, $3, $4, $5, CASE WHEN $5 IS NOT NULL THEN clock_timestamp() END, $6, "
+      "$7, $8, $9) "
+      "ON CONFLICT DO NOTHING RETURNING job_id",
+      params);
+  if (rows.size() == 0) ThrowDuplicate(kind, name);
+  return rows[0].Int8(0);
+}
+
+void AddHistoryPolicy() {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "WITH j AS (INSERT INTO redis_migrate.job (kind, name, relation, owner, every) VALUES ('expiry', "
+      "'redis_migrate.job_history', 'redis_migrate.job_history'::regclass, CURRENT_USER::regrole, '1 hour') "
+      "ON CONFLICT "
+      "DO NOTHING RETURNING job_id), s AS (INSERT INTO redis_migrate.expiry_state (job_id) SELECT job_id "
+      "FROM j) INSERT "
+      "INTO redis_migrate.expiry_policy (job_id, expires_column, lifetime, grace, drop_partitions, "
+      "batch_time, max_rate, "
+      "max_replication_lag, max_xmin_age) SELECT job_id, 'finished_at', '0', '0', false, '100 ms', 0, '30 "
+      "seconds', "
+      "10000000 FROM j");
+}
+
+void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const SqlParam &every, bool settings) {
+  std::string const name = relation ? QualifiedName(*relation) : "";
+  std::vector<SqlParam> params = {SqlParam::Int8(job_id),
+                                  relation ? SqlParam::Text(name) : SqlParam{TEXTOID, 0, true}, every};
+  std::string list;
+  if (settings) {
+    for (const SqlParam &setting : SessionSettings()) params.push_back(setting);
+    list = ", search_path = $4, timezone = $5, datestyle = $6, intervalstyle = $7";
+  }
+  pg::AsExtensionOwner as_owner;
+  if (relation && Spi::Execute("SELECT FROM redis_migrate.job WHERE kind = $1 AND name = $2 AND job_id <> $3",
+                               {SqlParam::Text(KindName(kind)), SqlParam::Text(name), SqlParam::Int8(job_id)})
+                          .size() > 0)
+    ThrowDuplicate(kind, name);
+  Spi::Execute(
+      "UPDATE redis_migrate.job SET name = coalesce($2, name), every = coalesce($3, every), failures = 0, "
+      "scheduled_at = clock_timestamp(), next_run = clock_timestamp()" +
+          list + " WHERE job_id = $1",
+      params);
+}
+
+void DropJob(int64 job_id) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("DELETE FROM redis_migrate.job WHERE job_id = $1", {SqlParam::Int8(job_id)});
+  Spi::Execute("DELETE FROM redis_migrate.stale_mark WHERE job_id = $1", {SqlParam::Int8(job_id)});
+}
+
+void EnableJob(int64 job_id, bool enabled) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.job SET enabled = $2, failures = CASE WHEN $2 THEN 0 ELSE failures END, "
+      "scheduled_at = clock_timestamp(), next_run = CASE WHEN $2 AND every IS NOT NULL THEN "
+      "clock_timestamp() ELSE next_run END WHERE job_id = $1",
+      {SqlParam::Int8(job_id), SqlParam::Bool(enabled)});
+}
+
+std::vector<DueJob> DueJobs(Oid owner) {
+  TimestampTz const now = GetCurrentTimestamp();
+  pg::AsExtensionOwner as_owner;
+  auto rows =
+      Spi::ExecuteKept("SELECT d.job_id, d.kind FROM (" + DueTimes(" AND j.owner = $2") +
+                           ") AS d WHERE d.due <= $1 GROUP BY d.job_id, d.kind ORDER BY min(d.due) LIMIT " +
+                           std::to_string(kMostDueJobs),
+                       {TimeParam(now), SqlParam::OidOf(owner)});
+  std::vector<DueJob> jobs;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    jobs.push_back({rows[i].Int8(0), rows[i].Text(1) == "expiry" ? JobKind::kExpiry : JobKind::kRefresh});
+  return jobs;
+}
+
+bool IsDue(int64 job_id) {
+  TimestampTz const now = GetCurrentTimestamp();
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept("SELECT FROM (" + DueTimes(" AND j.job_id = $2") + ") AS d WHERE d.due <= $1",
+                          {TimeParam(now), SqlParam::Int8(job_id)})
+             .size() > 0;
+}
+
+void RecordRun(int64 job_id, const JobRun &run) {
+  TimestampTz const now = GetCurrentTimestamp();
+  bool const failed = run.sqlstate != 0;
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      "UPDATE redis_migrate.job SET runs = runs + 1, empty_runs = empty_runs + CASE WHEN $4 OR $5 THEN 0 "
+      "ELSE 1 END, "
+      "failed_runs = failed_runs + CASE WHEN $4 THEN 1 ELSE 0 END, failures = CASE WHEN $4 THEN failures + 1 "
+      "ELSE 0 "
+      "END, last_started_at = least($2, $3), last_finished_at = $3, last_rows = $6, last_sqlstate = CASE "
+      "WHEN $4 THEN "
+      "$7 ELSE last_sqlstate END, last_message = CASE WHEN $4 THEN $8 ELSE last_message END, last_error_at = "
+      "CASE WHEN "
+      "$4 THEN $3 ELSE last_error_at END, scheduled_at = $3, next_run = CASE WHEN $4 THEN $3 + "
+      "least(interval '1 "
+      "hour', interval '10 seconds' * 2 ^ least(failures, 10)) ELSE greatest(least($2, $3) + every, $3 + "
+      "every / 10) "
+      "END WHERE job_id = $1",
+      {SqlParam::Int8(job_id), TimeParam(run.started), TimeParam(now), SqlParam::Bool(failed),
+       SqlParam::Bool(run.worked), SqlParam::Int8(run.rows),
+       failed ? SqlParam::Text(pg::SqlStateText(run.sqlstate)) : SqlParam{TEXTOID, 0, true},
+       failed ? SqlParam::Text(run.message) : SqlParam{TEXTOID, 0, true}});
+  if (!failed && !run.worked) return;
+  Spi::ExecuteKept(
+      "INSERT INTO redis_migrate.job_history (job_id, kind, name, owner, started_at, finished_at, rows, "
+      "batches, "
+      "outcome, sqlstate, message) SELECT job_id, kind, name, owner, least($2, $3), $3, $4, $5, $6, $7, $8 "
+      "FROM "
+      "redis_migrate.job WHERE job_id = $1",
+      {SqlParam::Int8(job_id), TimeParam(run.started), TimeParam(now), SqlParam::Int8(run.rows),
+       SqlParam::Int8(run.batches), SqlParam::Text(failed ? "failed" : "completed"),
+       failed ? SqlParam::Text(pg::SqlStateText(run.sqlstate)) : SqlParam{TEXTOID, 0, true},
+       run.message.empty() ? SqlParam{TEXTOID, 0, true} : SqlParam::Text(run.message)});
+}
+
+void Postpone(int64 job_id, int64 milliseconds) {
+  TimestampTz const now = GetCurrentTimestamp();
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.job SET scheduled_at = $2, next_run = $3 WHERE job_id = (SELECT job_id FROM "
+      "redis_migrate.job WHERE job_id = $1 FOR UPDATE SKIP LOCKED)",
+      {SqlParam::Int8(job_id), TimeParam(now), TimeParam(TimestampTzPlusMilliseconds(now, milliseconds))});
+}
+
+void RequireNonAtomic(FunctionCallInfo fcinfo, const char *procedure) {
+  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
+  if (context == nullptr || !IsA(context, CallContext) || context->atomic || IsSubTransaction())
+    throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
+                  std::string("redis_migrate.") + procedure +
+                      " commits after each batch and cannot run inside a transaction block",
+                  "",
+                  "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a "
+                  "function or a block with EXCEPTION; with autocommit in a driver.");
+  if (pg::Call([] { return RecoveryInProgress(); }))
+    throw Failure(ERRCODE_READ_ONLY_SQL_TRANSACTION,
+                  std::string("redis_migrate.") + procedure + " cannot run on a standby");
+}
+
+}  // namespace prm::expiry
+
+// redis_migrate.next_maintenance(): see the SQL comment. ACCESS SHARE locks on the extension's tables.
+PRM_FUNCTION(next_maintenance) {
+  using namespace prm;
+  using namespace prm::expiry;
+  Oid const user = GetUserId();
+  TimestampTz const now = GetCurrentTimestamp();
+  TimestampTz due = 0;
+  bool none = true;
+  {
+    pg::Spi spi;
+    pg::AsExtensionOwner as_owner;
+    auto rows = pg::Spi::Execute("SELECT min(d.due) FROM (" + DueTimes(" AND j.owner = $2") + ") AS d",
+                                 {TimeParam(now), pg::SqlParam::OidOf(user)});
+    none = rows[0].IsNull(0);
+    if (!none) due = DatumGetTimestampTz(rows[0].Value(0));
+  }
+  if (none) PG_RETURN_NULL();
+  PG_RETURN_TIMESTAMPTZ(due);
+}
+
+// redis_migrate.maintenance_owners(): see the SQL comment. A role that is gone is left out.
+PRM_FUNCTION(maintenance_owners) {
+  using namespace prm;
+  using namespace prm::expiry;
+  pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  TimestampTz const now = GetCurrentTimestamp();
+  pg::Spi spi;
+  pg::AsExtensionOwner as_owner;
+  auto rows =
+      pg::Spi::Execute("SELECT d.owner::oid, min(d.due) FROM (" + DueTimes("") +
+                           ") AS d WHERE EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = d.owner) GROUP BY "
+                           "d.owner ORDER BY 2",
+                       {TimeParam(now)});
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    Datum values[2] = {rows[i].Value(0), rows[i].Value(1)};
+    bool nulls[2] = {false, false};
+    pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
+  }
+  return Datum(0);
+}

@@ -1,0 +1,87 @@
+// What runs by itself: sweeps and refreshes, when they are due, and what became of them.
+#pragma once
+
+#include "pg/spi.h"
+
+namespace prm::expiry {
+
+enum class JobKind { kExpiry, kRefresh };
+
+// "expiry" or "refresh", as the column kind has it.
+const char *KindName(JobKind kind);
+
+// One session at a time works on a job. Held for a scope, across transactions, and released also by an error.
+class JobLock {
+ public:
+  // Does not wait; held() says whether it was free.
+  explicit JobLock(int64 job_id);
+  ~JobLock();
+  JobLock(const JobLock &) = delete;
+  JobLock &operator=(const JobLock &) = delete;
+  bool held() const { return held_; }
+
+ private:
+  LOCKTAG tag_;
+  bool held_;
+};
+
+struct JobName {
+  int64 id;
+  std::string name;  // schema-qualified and quoted
+};
+
+// The job for a table or materialized view, named as it was when the job was defined or as it is found now.
+// `manage`: any role with the privileges of the owner may, otherwise the owner alone. Errors: 42704, 42501.
+JobName FindJob(JobKind kind, const std::string &target, bool manage);
+
+// Adds a job of the caller's, due at once, with the settings of the session. NULL for `every`: it is due when
+// something makes it so. Errors: 42710 when there is one.
+int64 AddJob(JobKind kind, Oid relation, const std::string &name, const pg::SqlParam &every);
+
+// The history disappears by the same engine: a policy of the extension's owner, which comes with the first
+// job.
+void AddHistoryPolicy();
+
+// Changes what is not NULL; `settings` stores those of the session anew. The job is due at once, without the
+// failures of before. Errors: 42710.
+void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const pg::SqlParam &every,
+              bool settings);
+
+void DropJob(int64 job_id);
+void EnableJob(int64 job_id, bool enabled);
+
+struct DueJob {
+  int64 id;
+  JobKind kind;
+};
+
+// Jobs of a role that are due, the most overdue first, found by index.
+constexpr size_t kMostDueJobs = 1000;
+std::vector<DueJob> DueJobs(Oid owner);
+
+// Whether a job is enabled and due, now.
+bool IsDue(int64 job_id);
+
+// A run of a job as the history shows it.
+struct JobRun {
+  TimestampTz started = 0;
+  int64 rows = 0;
+  int64 batches = 0;
+  bool worked = false;  // something was found to do
+  int sqlstate = 0;     // 0: no error
+  std::string message;
+};
+
+// Records a run: counts it, says when the next one is due (after an error in 10 s, then twice as long each
+// time up to an hour), and adds it to the history if it did something or failed. In the caller's transaction,
+// as the extension's owner.
+void RecordRun(int64 job_id, const JobRun &run);
+
+// Makes a job due after so many milliseconds although its run is not finished: it is paused or in somebody's
+// way. Not while another transaction changes it.
+void Postpone(int64 job_id, int64 milliseconds);
+
+// Error 2D000 unless the procedure may commit; 25006 where nothing can be written.
+void RequireNonAtomic(FunctionCallInfo fcinfo, const char *procedure);
+
+}  // namespace prm::expiry

@@ -1,0 +1,60 @@
+#include "expiry/pace.h"
+
+#include "pg/spi.h"
+
+namespace prm::expiry {
+
+using pg::Spi;
+using pg::SqlParam;
+
+std::string PauseReason(const Policy &policy) {
+  pg::AsExtensionOwner as_owner;
+  if (policy.max_replication_lag_s > 0) {
+    auto rows = Spi::Execute(
+        "SELECT format('standby %s (process %s) is %s behind, more than max_replication_lag %s', "
+        "coalesce(nullif(application_name, ''), '?'), pid, date_trunc('milliseconds', replay_lag), "
+        "make_interval(secs => "
+        "$1)) FROM pg_stat_replication WHERE replay_lag > make_interval(secs => $1) ORDER BY replay_lag DESC "
+        "LIMIT 1",
+        {{FLOAT8OID, Float8GetDatum(policy.max_replication_lag_s), false}});
+    if (rows.size() > 0) return rows[0].Text(0);
+  }
+  if (policy.max_xmin_age > 0) {
+    // Vacuum ignores snapshots of other databases, except those of standbys, and those of vacuum itself.
+    auto rows = Spi::Execute(
+        "SELECT format('%s holds back the xmin horizon by %s transactions, more than max_xmin_age %s', "
+        "holder, age, $1) "
+        "FROM (SELECT greatest(age(backend_xmin), age(backend_xid)) AS age, format('process %s (%s)', pid, "
+        "coalesce(usename::text, backend_type)) AS holder FROM pg_stat_activity WHERE pid <> "
+        "pg_backend_pid() AND "
+        "(datname = current_database() OR backend_type = 'walsender') AND backend_type <> 'autovacuum "
+        "worker' "
+        "UNION ALL SELECT age(transaction), format('prepared transaction %s', gid) FROM pg_prepared_xacts "
+        "WHERE "
+        "database = current_database() "
+        "UNION ALL SELECT age(xmin), format('replication slot %s', slot_name) FROM pg_replication_slots) AS "
+        "h "
+        "WHERE age > $1 ORDER BY age DESC LIMIT 1",
+        {SqlParam::Int4(policy.max_xmin_age)});
+    if (rows.size() > 0) return rows[0].Text(0);
+  }
+  return "";
+}
+
+int AdaptSize(int size, double elapsed_ms, double target_ms, int most) {
+  double factor = std::clamp(target_ms / std::max(elapsed_ms, 0.1), 0.05, 2.0);
+  return std::clamp(static_cast<int>(size * factor), 1, most);
+}
+
+void RateCeiling::Spend(int64 rows, int max_rate, TimestampTz begin) {
+  if (max_rate == 0 || rows == 0) return;
+  longest_ms_ = rows * 1000 / max_rate;
+  ready_at_ = begin + rows * USECS_PER_SEC / max_rate;
+}
+
+int64 RateCeiling::WaitMs() const {
+  // No longer than that, if the clock is set back meanwhile.
+  return std::min<int64>(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), ready_at_), longest_ms_);
+}
+
+}  // namespace prm::expiry

@@ -1,0 +1,20 @@
+#include "expiry/partitions.h"
+
+#include "pg/identity.h"
+
+namespace prm::expiry {
+
+using pg::Spi;
+
+bool BoundsHaveExpired(const Statements &statements, const Cutoff &cutoff) {
+  pg::LocalSettings settings;
+  settings.Set("constraint_exclusion", "on");
+  auto plan = Spi::Execute("EXPLAIN (COSTS off) " + statements.Unexpired(), {cutoff.param()});
+  for (uint64 i = 0; i < plan.size(); ++i)
+    if (plan[i].Text(0).find("One-Time Filter: false") != std::string::npos) return true;
+  return false;
+}
+
+void DropPartition(const std::string &name) { Spi::Execute("DROP TABLE " + name); }
+
+}  // namespace prm::expiry

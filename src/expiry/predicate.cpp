@@ -1,0 +1,224 @@
+#include "expiry/predicate.h"
+
+#include "pg/entry.h"
+#include "pg/memory.h"
+#include "pg/transaction.h"
+
+namespace prm::expiry {
+
+using pg::Failure;
+
+namespace {
+
+constexpr int64 kUnixEpochUs =
+    static_cast<int64>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC;
+
+int64 CeilingDivide(int64 value, int64 divisor) {
+  int64 quotient = value / divisor;
+  return quotient * divisor < value ? quotient + 1 : quotient;
+}
+
+int64 Multiple(ColumnKind kind) { return kind == ColumnKind::kSeconds ? USECS_PER_SEC : 1000; }
+
+const char *TypeName(ColumnKind kind) {
+  switch (kind) {
+    case ColumnKind::kTimestamptz:
+      return "pg_catalog.timestamptz";
+    case ColumnKind::kTimestamp:
+      return "pg_catalog.timestamp";
+    default:
+      return "pg_catalog.int8";
+  }
+}
+
+}  // namespace
+
+Cutoff::Cutoff(const Policy &policy, ColumnKind kind, TimestampTz now) {
+  TimestampTz cutoff = pg::Call([&] {
+    Datum time = DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(now),
+                                     IntervalPGetDatum(&policy.lifetime));
+    return DatumGetTimestampTz(
+        DirectFunctionCall2(timestamptz_mi_interval, time, IntervalPGetDatum(&policy.grace)));
+  });
+  switch (kind) {
+    case ColumnKind::kTimestamptz:
+      type_ = TIMESTAMPTZOID;
+      value_ = cutoff;
+      break;
+    case ColumnKind::kTimestamp:
+      type_ = TIMESTAMPOID;
+      value_ = pg::Call([&] {
+        return DatumGetTimestamp(DirectFunctionCall2(timestamptz_zone,
+                                                     CStringGetTextDatum(policy.column_timezone.c_str()),
+                                                     TimestampTzGetDatum(cutoff)));
+      });
+      break;
+    default:
+      type_ = INT8OID;
+      value_ = CeilingDivide(cutoff + kUnixEpochUs, Multiple(kind));
+  }
+}
+
+TimestampTz ExpiresAt(const Policy &policy, ColumnKind kind, int64 value) {
+  TimestampTz time = value;
+  if (kind == ColumnKind::kTimestamp) {
+    time = pg::Call([&] {
+      return DatumGetTimestampTz(DirectFunctionCall2(
+          timestamp_zone, CStringGetTextDatum(policy.column_timezone.c_str()), TimestampGetDatum(value)));
+    });
+  } else if (kind != ColumnKind::kTimestamptz) {
+    int64 const limit = PG_INT64_MAX / USECS_PER_SEC / 2;  // of both units
+    time = std::clamp(value, -limit, limit) * Multiple(kind) - kUnixEpochUs;
+    time = std::clamp(time, MIN_TIMESTAMP, END_TIMESTAMP - 1);
+  }
+  return pg::Call([&] {
+    if (TIMESTAMP_NOT_FINITE(time)) return time;
+    Datum after = DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(time),
+                                      IntervalPGetDatum(&policy.lifetime));
+    return DatumGetTimestampTz(
+        DirectFunctionCall2(timestamptz_pl_interval, after, IntervalPGetDatum(&policy.grace)));
+  });
+}
+
+Statements::Statements(const Policy &policy, ColumnKind kind, std::string table)
+    : policy_(policy),
+      type_(TypeName(kind)),
+      table_("ONLY " + std::move(table) + " AS target"),
+      column_("target." + pg::QuoteIdentifier(policy.expires_column)),
+      returns_(!policy.soft_delete.empty() || !policy.notify_column.empty()) {}
+
+std::string Statements::Expired() const {
+  std::string expired = column_ + " OPERATOR(pg_catalog.<) $1";
+  // A line of its own: a comment in the condition must not swallow what follows.
+  if (!policy_.condition.empty()) expired += " AND (" + policy_.condition + "\n)";
+  return expired;
+}
+
+// Rows that must go, of those that `where` allows. The predicate stands here whatever chose the rows: one
+// that was changed meanwhile has a new version, for which it is evaluated again. RETURNING only for those who
+// read it: it makes PostgreSQL fetch each row once more.
+std::string Statements::Remove(const std::string &where) const {
+  std::string statement = policy_.soft_delete.empty()
+                              ? "DELETE FROM " + table_
+                              : "UPDATE " + table_ + " SET " + policy_.soft_delete + "\n";
+  statement += " WHERE " + where + " AND " + Expired();
+  if (!returns_) return statement;
+  std::string const still = policy_.soft_delete.empty() ? "false" : "(" + Expired() + ") IS TRUE";
+  std::string const key = policy_.notify_column.empty()
+                              ? "NULL::pg_catalog.text"
+                              : "target." + pg::QuoteIdentifier(policy_.notify_column) + "::pg_catalog.text";
+  return statement + " RETURNING " + still + " AS still, " + key + " AS key";
+}
+
+namespace {
+
+constexpr char kRemoved[] =
+    "(SELECT pg_catalog.count(*) FROM gone), (SELECT pg_catalog.bool_or(still) FROM gone), "
+    "ARRAY(SELECT key FROM gone WHERE key IS NOT NULL LIMIT 1000)";
+
+std::string CtidIn(const std::string &rows) {
+  return "target.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" + rows + "))";
+}
+
+}  // namespace
+
+std::string Statements::IndexBatch() const {
+  return "WITH expired AS MATERIALIZED (SELECT target.ctid AS row, " + column_ + " AS expires FROM " +
+         table_ + " WHERE " + Expired() + " AND " + column_ +
+         " OPERATOR(pg_catalog.>=) $2 AND redis_migrate.meets_expired_row() ORDER BY " + column_ +
+         " LIMIT $3 FOR UPDATE OF target SKIP LOCKED), gone AS (" +
+         Remove(CtidIn("SELECT row FROM expired")) +
+         (returns_ ? "" : " RETURNING false AS still, NULL::pg_catalog.text AS key") +
+         ") SELECT (SELECT pg_catalog.count(*) FROM expired), (SELECT pg_catalog.max(expires) FROM "
+         "expired)::" +
+         type_ + ", " + kRemoved;
+}
+
+std::string Statements::PageBatch(bool skip_locked) const {
+  std::string const pages =
+      "target.ctid OPERATOR(pg_catalog.>=) $2 AND target.ctid OPERATOR(pg_catalog.<) $3";
+  std::string const statement = Remove(
+      skip_locked ? CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " + Expired() +
+                           " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED")
+                  : pages);
+  return returns_ ? "WITH gone AS (" + statement + ") SELECT " + kRemoved : statement;
+}
+
+std::string Statements::Oldest() const {
+  return "SELECT " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " + Expired() + " ORDER BY " +
+         column_ + " LIMIT 1";
+}
+
+std::string Statements::Sample() const {
+  return "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE " + Expired() + ") FROM " + table_ +
+         " TABLESAMPLE pg_catalog.system ($2)";
+}
+
+std::string Statements::Count() const {
+  return "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE " + Expired() + ") FROM " + table_;
+}
+
+std::string Statements::Unexpired() const {
+  return "SELECT FROM " + table_ + " WHERE " + column_ + " OPERATOR(pg_catalog.>=) $1 OR " + column_ +
+         " IS NULL";
+}
+
+namespace {
+
+Node *ParseOne(const std::string &statement, const std::string &what) {
+  List *statements = nullptr;
+  try {
+    pg::InSubtransaction(
+        [&] { statements = pg::Call([&] { return raw_parser(statement.c_str(), RAW_PARSE_DEFAULT); }); });
+  } catch (const pg::PgError &error) {
+    throw Failure(ERRCODE_SYNTAX_ERROR, what + " is not valid", error.what());
+  }
+  if (list_length(statements) != 1)
+    throw Failure(ERRCODE_SYNTAX_ERROR, what + " is not valid", "It holds more than one statement.");
+  return static_cast<RawStmt *>(linitial(statements))->stmt;
+}
+
+}  // namespace
+
+void CheckCondition(const std::string &condition) {
+  std::string const what = "condition \"" + condition + "\"";
+  // Alone as well as in parentheses, so that it does not close ours.
+  for (const std::string &statement :
+       {"SELECT 1 WHERE " + condition, "SELECT 1 WHERE (" + condition + "\n)"}) {
+    auto *select = reinterpret_cast<SelectStmt *>(ParseOne(statement, what));
+    if (!IsA(select, SelectStmt) || select->op != SETOP_NONE || select->groupClause != NIL ||
+        select->havingClause != nullptr || select->windowClause != NIL || select->sortClause != NIL ||
+        select->limitCount != nullptr || select->limitOffset != nullptr || select->lockingClause != NIL)
+      throw Failure(ERRCODE_SYNTAX_ERROR, what + " is not valid", "It must be one expression.");
+  }
+}
+
+void CheckSetList(const std::string &list) {
+  std::string const what = "soft_delete \"" + list + "\"";
+  auto *update = reinterpret_cast<UpdateStmt *>(ParseOne("UPDATE t SET " + list, what));
+  if (!IsA(update, UpdateStmt) || update->fromClause != NIL || update->whereClause != nullptr ||
+      pg::HasReturning(update))
+    throw Failure(ERRCODE_SYNTAX_ERROR, what + " is not valid",
+                  "FROM, WHERE and RETURNING have no place in it.",
+                  "Write a SET list such as 'deleted_at = clock_timestamp()'.");
+}
+
+namespace {
+int64 expired_rows_met = 0;
+}
+
+int64 TakeExpiredRowsMet() { return std::exchange(expired_rows_met, 0); }
+
+extern "C" {
+PGDLLEXPORT Datum prm_meets_expired_row(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(prm_meets_expired_row);
+}
+
+// redis_migrate.meets_expired_row(): see the SQL comment. Once per expired row, and nothing that could fail:
+// without the barrier.
+Datum prm_meets_expired_row(FunctionCallInfo) {
+  ++expired_rows_met;
+  return BoolGetDatum(true);
+}
+
+}  // namespace prm::expiry

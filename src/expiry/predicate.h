@@ -1,0 +1,66 @@
+// When a row has expired, as SQL: the statements of a sweep.
+#pragma once
+
+#include "expiry/policy.h"
+#include "pg/spi.h"
+
+namespace prm::expiry {
+
+// The value of the expiry column below which a row has expired at `now`, and its place in statements.
+class Cutoff {
+ public:
+  // Uses the settings of the session: PolicySettings must be in force, as intervals of days depend on the
+  // time zone.
+  Cutoff(const Policy &policy, ColumnKind kind, TimestampTz now);
+  pg::SqlParam param() const { return {type_, Int64GetDatum(value_), false}; }
+  pg::SqlParam ParamOf(int64 value) const { return {type_, Int64GetDatum(value), false}; }
+
+ private:
+  Oid type_;
+  int64 value_;
+};
+
+// When a row with this value of its column expires, for reports. Lifetime and grace are included.
+TimestampTz ExpiresAt(const Policy &policy, ColumnKind kind, int64 value);
+
+// The texts of a policy's statements for one table. $1 is always the cutoff.
+class Statements {
+ public:
+  Statements(const Policy &policy, ColumnKind kind, std::string table);
+
+  // In the order of the expiry index: $2 lowest value, $3 number of rows. One row: how many were locked, the
+  // highest value among them, and the columns of Removed.
+  std::string IndexBatch() const;
+  // Within pages: $2 and $3 are the first tid and the one after the last. `skip_locked` leaves out rows that
+  // others have locked; without it the statement waits for them, and costs half. With returns(): one row with
+  // the columns of Removed.
+  std::string PageBatch(bool skip_locked) const;
+  // Whether removed rows are looked at again: what became of a soft delete, or the keys of a notification.
+  bool returns() const { return returns_; }
+  // The lowest value that has expired, or no row.
+  std::string Oldest() const;
+  // (all, expired) in a sample of $2 percent of the pages; the same in the whole table without $2.
+  std::string Sample() const;
+  std::string Count() const;
+  // The rows that have not expired, whatever the condition says; for EXPLAIN.
+  std::string Unexpired() const;
+
+ private:
+  std::string Expired() const;
+  std::string Remove(const std::string &where) const;
+
+  const Policy &policy_;
+  std::string type_;
+  std::string table_;
+  std::string column_;
+  bool returns_;
+};
+
+// How many expired rows statements have met since the last call, whether or not they could lock them.
+int64 TakeExpiredRowsMet();
+
+// Checks a condition and a SET list: one expression, one list, nothing beside it. Errors: 42601.
+void CheckCondition(const std::string &condition);
+void CheckSetList(const std::string &list);
+
+}  // namespace prm::expiry

@@ -1,0 +1,374 @@
+#include "expiry/sweep.h"
+
+#include "expiry/partitions.h"
+#include "expiry/predicate.h"
+#include "pg/memory.h"
+#include "pg/transaction.h"
+
+namespace prm::expiry {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+constexpr int kMostRows = 100000;
+// Of pages that hold nothing expired a batch can read many; the next page may be full of what has.
+constexpr int kMostPages = 2048;
+constexpr int kSamplePages = 64;
+
+// What a sweep in each order costs, in microseconds, from `make bench-expiry`: a row found through the index,
+// a page read in turn, and a row in such a page that has not expired.
+constexpr double kIndexRowCost = 4.0;
+constexpr double kPageCost = 10.0;
+constexpr double kPageRowCost = 0.1;
+
+// How many batches skip locked rows after one met a lock that lasted.
+constexpr int kCarefulBatches = 16;
+constexpr int64 kPauseCheckMs = 1000;
+
+bool IsTransient(int sqlstate) {
+  return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK ||
+         sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+BlockNumber Pages(Oid table) {
+  return pg::Call([&] {
+    Relation relation = relation_open(table, AccessShareLock);
+    BlockNumber pages = RelationGetNumberOfBlocks(relation);
+    relation_close(relation, NoLock);
+    return pages;
+  });
+}
+
+// The plans that the two orders are made for, whatever the statistics say, and no compilation: prohibitive
+// costs of other plans would ask for it.
+void ChoosePlan(pg::LocalSettings &settings, Order order) {
+  settings.Set("enable_seqscan", "off");
+  settings.Set("enable_bitmapscan", "off");
+  settings.Set("enable_sort", "off");
+  if (order == Order::kPages) {
+    settings.Set("enable_indexscan", "off");
+    settings.Set("enable_indexonlyscan", "off");
+  }
+  settings.Set("jit", "off");
+}
+
+SqlParam TidOf(int64 page) {
+  auto *tid = static_cast<ItemPointer>(pg::Call([] { return palloc(sizeof(ItemPointerData)); }));
+  ItemPointerSet(tid, static_cast<BlockNumber>(page), 0);
+  return {TIDOID, PointerGetDatum(tid), false};
+}
+
+double ElapsedMs(TimestampTz begin) { return static_cast<double>(GetCurrentTimestamp() - begin) / 1000.0; }
+
+void Commit() {
+  Spi::Commit();
+  pg::Call([] { CHECK_FOR_INTERRUPTS(); });
+}
+
+}  // namespace
+
+Step Sweep::Next() {
+  begin_ = GetCurrentTimestamp();
+  if (run_.started == 0) run_.started = begin_;
+  pg::Context context("redis_migrate sweep");
+  pg::SwitchContext in_context(context.get());
+  // A batch that a crash loses takes its position with it, and is done again.
+  Spi::Execute("SET LOCAL synchronous_commit = off");
+  // A deferred constraint is to fail with its batch, not with the commit.
+  Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+  Step step = Step::kMore;
+  hasty_ = false;
+  try {
+    pg::InSubtransaction([&] { step = Batch(); });
+  } catch (const pg::PgError &error) {
+    if (error.sqlstate() == ERRCODE_INSUFFICIENT_PRIVILEGE)
+      throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, error.what(),
+                    "The sweep of " + policy_.name + " runs with the rights of the policy's owner.",
+                    "It needs SELECT and UPDATE, and DELETE unless soft_delete is set.");
+    if (!IsTransient(error.sqlstate())) throw;
+    if (hasty_) {
+      careful_batches_ = kCarefulBatches;
+    } else {
+      // Whose lock it was does not matter to fewer rows.
+      pg::AsExtensionOwner as_owner;
+      Spi::Execute(
+          "UPDATE redis_migrate.expiry_state SET batch_rows = greatest(batch_rows / 2, 1), batch_pages = "
+          "greatest(batch_pages / 2, 1) WHERE job_id = (SELECT job_id FROM redis_migrate.expiry_state WHERE "
+          "job_id = $1 FOR UPDATE SKIP LOCKED)",
+          {SqlParam::Int8(job_id_)});
+      step = Step::kBlocked;
+      run_.message = error.what();
+    }
+  }
+  Commit();
+  return step;
+}
+
+void Sweep::Fail(int sqlstate, const std::string &message) {
+  run_.sqlstate = sqlstate;
+  run_.message = message;
+  RecordRun(job_id_, run_);
+  Commit();
+}
+
+// Whether something is in the way of this policy. Looked at once a second, and only where there is something
+// to remove: most sweeps find nothing.
+bool Sweep::Pause() {
+  TimestampTz const now = GetCurrentTimestamp();
+  if (pause_checked_ != 0 && now - pause_checked_ < kPauseCheckMs * 1000 && now >= pause_checked_ &&
+      state_.pause_reason.empty())
+    return false;
+  pause_checked_ = now;
+  std::string const before = state_.pause_reason;
+  state_.pause_reason = PauseReason(policy_);
+  if (state_.pause_reason.empty()) {
+    if (!before.empty()) SaveState(job_id_, state_, 0, false);
+    return false;
+  }
+  SaveState(job_id_, state_, 0, false);
+  return true;
+}
+
+Step Sweep::Batch() {
+  // Nobody's DDL waits long for a sweep, neither behind its batch nor behind its waiting; and no other table
+  // waits for a policy that an open transaction changes.
+  pg::LocalSettings patience;
+  patience.Set("lock_timeout", "200ms");
+  LoadPolicy(job_id_, true, policy_, state_);
+  if (scheduled_ && !policy_.due) return Step::kDone;
+  PolicySettings settings(policy_);
+  Target const target = ResolveTarget(policy_);
+  if (target.relation != policy_.known_relation || target.attnum != policy_.known_attnum) {
+    pg::AsExtensionOwner as_owner;
+    Spi::Execute(
+        "WITH p AS (UPDATE redis_migrate.expiry_policy SET expires_attnum = $3 WHERE job_id = $1) UPDATE "
+        "redis_migrate.job SET relation = $2 WHERE job_id = $1",
+        {SqlParam::Int8(job_id_), SqlParam::OidOf(target.relation), SqlParam::Int4(target.attnum)});
+  }
+  bool stale = !state_.pause_reason.empty();
+  if (state_.started == 0) {
+    stale = stale || state_.backlog.value_or(0) != 0 || state_.oldest;
+    state_.started = begin_;
+    state_.leaf.clear();
+    state_.order = Order::kNone;
+    state_.rows = state_.batches = 0;
+    state_.backlog.reset();
+    state_.oldest.reset();
+  }
+  Leaves const leaves = FindLeaves(target.relation);
+  for (const auto &[name, leaf] : leaves.tables) {
+    if (name < state_.leaf || (name == state_.leaf && state_.order == Order::kNone)) continue;
+    if (name != state_.leaf) {
+      state_.leaf = name;
+      leaf_skipped_ = 0;
+      state_.order = Order::kNone;  // with the name of a table: it is done
+    }
+    Statements const statements(policy_, target.kind, name);
+    Cutoff const cutoff(policy_, target.kind, begin_);
+    if (policy_.drop_partitions && leaf != target.relation && BoundsHaveExpired(statements, cutoff)) {
+      if (Pause()) return Step::kPaused;
+      DropPartition(name);
+      ++state_.partitions_dropped;
+      ++partitions_dropped_;
+      run_.worked = true;
+      state_.order = Order::kNone;
+      SaveState(job_id_, state_, 0, true);
+      return Step::kMore;
+    }
+    if (state_.order == Order::kNone && !ChooseOrder(target, leaf, statements, cutoff)) continue;
+    if (Pause()) return Step::kPaused;
+    TakeExpiredRowsMet();
+    Removed const removed =
+        state_.order == Order::kIndex ? IndexBatch(statements, cutoff) : PageBatch(leaf, statements, cutoff);
+    last_order_ = state_.order;
+    state_.rows += removed.rows;
+    ++state_.batches;
+    run_.rows += removed.rows;
+    ++run_.batches;
+    if (removed.rows > 0) run_.worked = true;
+    int64 const locked = std::max<int64>(removed.met - removed.rows, 0);
+    NoteSkipped(locked);
+    if (state_.backlog) state_.backlog = std::max<int64>(*state_.backlog - removed.rows, 0);
+    ceiling_.Spend(removed.rows, policy_.max_rate, begin_);
+    if (removed.leaf_done) {
+      state_.order = Order::kNone;
+      if (name == leaves.tables.back().first) {
+        Finish();
+        SaveState(job_id_, state_, removed.rows, true);
+        return Step::kDone;
+      }
+    } else if (state_.order == Order::kIndex) {
+      PreferPages(leaf, statements, cutoff);
+    }
+    SaveState(job_id_, state_, removed.rows, true);
+    return Step::kMore;
+  }
+  stale = stale || state_.batches > 0 || partitions_dropped_ > 0;
+  Finish();
+  if (stale) SaveState(job_id_, state_, 0, false);
+  return Step::kDone;
+}
+
+// What others had locked is what is left.
+void Sweep::Finish() {
+  state_.started = 0;
+  state_.leaf.clear();
+  state_.order = Order::kNone;
+  state_.backlog = skipped_;
+  if (skipped_ == 0) state_.oldest.reset();
+  state_.pause_reason.clear();
+  if (partitions_dropped_ > 0) run_.message = std::to_string(partitions_dropped_) + " partitions dropped";
+  RecordRun(job_id_, run_);
+}
+
+// The order in which a table is swept; false when nothing in it has expired.
+bool Sweep::ChooseOrder(const Target &target, Oid leaf, const Statements &statements, const Cutoff &cutoff) {
+  const std::string &column = policy_.expires_column;
+  int attnum = pg::Call([&] { return get_attnum(leaf, column.c_str()); });
+  if (HasIndexOn(leaf, attnum)) {
+    pg::LocalSettings settings;
+    ChoosePlan(settings, Order::kIndex);
+    auto rows = Spi::Execute(statements.Oldest(), {cutoff.param()});
+    if (rows.size() == 0) return false;
+    TimestampTz const oldest = ExpiresAt(policy_, target.kind, rows[0].Int8(0));
+    if (!state_.oldest || oldest < *state_.oldest) state_.oldest = oldest;
+    state_.order = Order::kIndex;
+    state_.watermark = rows[0].Int8(0);
+    return true;
+  }
+  ReadPages(leaf, Estimate(leaf, statements, cutoff));
+  return state_.end_page > 0;
+}
+
+void Sweep::NoteSkipped(int64 rows) {
+  state_.skipped += rows;
+  skipped_ += rows;
+  leaf_skipped_ += rows;
+}
+
+void Sweep::ReadPages(Oid leaf, const Estimated &estimated) {
+  NoteSkipped(-leaf_skipped_);  // they will be met again
+  if (policy_.max_rate > 0 && estimated.expired > 0)
+    state_.batch_pages = std::clamp(static_cast<int>(policy_.max_rate * estimated.pages / estimated.expired),
+                                    1, state_.batch_pages);
+  state_.order = Order::kPages;
+  state_.next_page = 0;
+  state_.end_page = Pages(leaf);
+}
+
+// What a sample of its pages says of a table.
+Sweep::Estimated Sweep::Estimate(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
+  sampled_leaf_ = state_.leaf;
+  Estimated estimated;
+  estimated.pages = Pages(leaf);
+  double const share = std::min(1.0, kSamplePages / std::max(estimated.pages, 1.0));
+  SqlParam const percent = {FLOAT4OID, Float4GetDatum(static_cast<float4>(100 * share)), false};
+  auto rows = Spi::Execute(statements.Sample(), {cutoff.param(), percent});
+  estimated.rows = static_cast<double>(rows[0].Int8(0)) / share;
+  estimated.expired = static_cast<double>(rows[0].Int8(1)) / share;
+  state_.backlog = static_cast<int64>(estimated.expired);
+  return estimated;
+}
+
+// After a full batch: whether reading every page is cheaper than finding each row through the index.
+void Sweep::PreferPages(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
+  if (sampled_leaf_ == state_.leaf) return;
+  Estimated const estimated = Estimate(leaf, statements, cutoff);
+  if (estimated.expired * kIndexRowCost > estimated.pages * kPageCost + estimated.rows * kPageRowCost)
+    ReadPages(leaf, estimated);
+}
+
+Sweep::Removed Sweep::IndexBatch(const Statements &statements, const Cutoff &cutoff) {
+  pg::LocalSettings settings;
+  ChoosePlan(settings, Order::kIndex);
+  int size = state_.batch_rows;
+  if (policy_.max_rate > 0) size = std::min(size, policy_.max_rate);
+  auto rows = Spi::Execute(statements.IndexBatch(),
+                           {cutoff.param(), cutoff.ParamOf(state_.watermark), SqlParam::Int4(size)});
+  Removed removed;
+  int64 const locked = rows[0].Int8(0);
+  if (!rows[0].IsNull(1)) state_.watermark = rows[0].Int8(1);
+  removed.rows = rows[0].Int8(2);
+  removed.met = removed.rows + std::max<int64>(TakeExpiredRowsMet() - locked, 0);
+  removed.leaf_done = locked < size;
+  NoteRemoved(rows[0], 2, removed.rows);
+  if (!removed.leaf_done) state_.batch_rows = AdaptSize(size, ElapsedMs(begin_), policy_.batch_ms, kMostRows);
+  return removed;
+}
+
+Sweep::Removed Sweep::PageBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
+  pg::LocalSettings settings;
+  ChoosePlan(settings, Order::kPages);
+  int64 const end = std::min(state_.next_page + state_.batch_pages, state_.end_page);
+  bool const careful = careful_batches_ > 0;
+  if (!careful) {
+    // The lock of the table may be waited for as long as any; that of a row, only so long that a short
+    // transaction can end.
+    pg::Call([&] { LockRelationOid(leaf, RowExclusiveLock); });
+    settings.Set("lock_timeout", "20ms");
+    hasty_ = true;
+  }
+  auto rows =
+      Spi::Execute(statements.PageBatch(careful), {cutoff.param(), TidOf(state_.next_page), TidOf(end)});
+  if (careful) --careful_batches_;
+  Removed removed;
+  removed.rows = statements.returns() ? rows[0].Int8(0) : static_cast<int64>(rows.processed());
+  removed.met = careful ? TakeExpiredRowsMet() : removed.rows;
+  state_.next_page = end;
+  removed.leaf_done = end >= state_.end_page;
+  NoteRemoved(statements.returns() ? std::optional<pg::Row>(rows[0]) : std::nullopt, 0, removed.rows);
+  double elapsed = ElapsedMs(begin_);
+  // More than a second's worth of rows is too long a batch as well.
+  if (policy_.max_rate > 0)
+    elapsed = std::max(elapsed, policy_.batch_ms * static_cast<double>(removed.rows) / policy_.max_rate);
+  state_.batch_pages = AdaptSize(state_.batch_pages, elapsed, policy_.batch_ms, kMostPages);
+  return removed;
+}
+
+namespace {
+
+// {"table": …, "rows": …, "keys": […]}, within what NOTIFY takes (less than 8000 bytes).
+std::string Payload(const Policy &policy, int64 rows, const std::vector<std::string> &keys) {
+  constexpr size_t kMost = 7500;
+  auto quoted = [](const std::string &text) {
+    return std::string(pg::Call([&] {
+      StringInfoData json;
+      initStringInfo(&json);
+      escape_json(&json, text.c_str());
+      return static_cast<const char *>(json.data);
+    }));
+  };
+  std::string payload = "{\"table\": " + quoted(policy.name) + ", \"rows\": " + std::to_string(rows);
+  if (!policy.notify_column.empty()) {
+    payload += ", \"keys\": [";
+    size_t written = 0;
+    for (const std::string &key : keys) {
+      std::string const item = (written > 0 ? ", " : "") + quoted(key);
+      if (payload.size() + item.size() > kMost) break;
+      payload += item;
+      ++written;
+    }
+    payload += std::string("]") + (static_cast<int64>(written) < rows ? ", \"more\": true" : "");
+  }
+  return payload + "}";
+}
+
+}  // namespace
+
+void Sweep::NoteRemoved(const std::optional<pg::Row> &row, int column, int64 rows) {
+  if (row && !row->IsNull(column + 1) && row->Bool(column + 1))
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  "soft_delete leaves rows of table " + policy_.name + " as expired as before",
+                  "The next sweep would update them again.",
+                  "Add a condition that they no longer meet, such as condition => 'deleted_at IS NULL'.");
+  if (policy_.notify_channel.empty() || rows == 0) return;
+  Spi::Execute("SELECT pg_catalog.pg_notify($1, $2)",
+               {SqlParam::Text(policy_.notify_channel),
+                SqlParam::Text(
+                    Payload(policy_, rows, row ? row->TextArray(column + 2) : std::vector<std::string>()))});
+}
+
+}  // namespace prm::expiry

@@ -1,0 +1,52 @@
+// What a background worker does that a session does not: transactions of its own, commands of its own, and
+// waits between them.
+#pragma once
+
+#include "pg/guard.h"
+#include "pg/pg.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+
+namespace prm::pg {
+
+// Milliseconds of a clock that nobody sets, the same in all processes of a server.
+int64 MonotonicMs();
+
+// Waits until the latch is set or the time is over, processes interrupts and a reload of the configuration.
+// For loops that look again at what they wait for: returns early at any signal.
+void WaitForLatch(int64 timeout_ms);
+
+// Reads the configuration files again if SIGHUP asked for it. Only for background workers: a session does it
+// between commands.
+void ReloadIfAsked();
+
+// Aborts whatever transaction there is. For after an exception, when every object that it left is gone.
+void AbortTransaction();
+
+// Runs `body` in a transaction of its own with a snapshot and SPI; commits, or aborts and goes on with the
+// exception.
+template <typename Body>
+void InTransaction(Body body) {
+  Call([] {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+  });
+  try {
+    SnapshotScope snapshot;
+    Spi spi;
+    body();
+  } catch (...) {
+    AbortTransaction();
+    throw;
+  }
+  Call([] {
+    CommitTransactionCommand();
+    pgstat_report_stat(false);
+  });
+}
+
+// Runs one command as a client's would run: through a portal, at top level, so that a procedure may commit.
+// pg_stat_activity shows it. No transaction may be open before; none is afterwards, also after an error.
+void RunCommand(const std::string &sql);
+
+}  // namespace prm::pg

@@ -1,0 +1,392 @@
+// The SQL functions that define policies and what they say about single keys. Triggers on the two tables tell
+// every session of a change (policy.cpp).
+#include "core/rate_text.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "ratelimit/memory.h"
+#include "ratelimit/policy.h"
+
+namespace prm::ratelimit {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+template <typename T>
+SqlParam Optional(const std::optional<T> &value, SqlParam (*make)(T), Oid type) {
+  return value ? make(*value) : SqlParam{type, 0, true};
+}
+
+std::optional<int64> OptionalInt8(FunctionCallInfo fcinfo, int n) {
+  if (PG_ARGISNULL(n)) return std::nullopt;
+  return PG_GETARG_INT64(n);
+}
+std::optional<int32> OptionalInt4(FunctionCallInfo fcinfo, int n) {
+  if (PG_ARGISNULL(n)) return std::nullopt;
+  return PG_GETARG_INT32(n);
+}
+std::optional<bool> OptionalBool(FunctionCallInfo fcinfo, int n) {
+  if (PG_ARGISNULL(n)) return std::nullopt;
+  return PG_GETARG_BOOL(n);
+}
+
+// What a definition is made or changed with; what is absent keeps its value.
+struct Definition {
+  std::optional<int64> quota;
+  SqlParam period{INTERVALOID, 0, true};
+  std::optional<int64> burst;
+  std::optional<std::string> algorithm, storage, key_type;
+  std::optional<int32> ipv6_prefix;
+  std::optional<bool> shadow, fail_open;
+};
+
+// The arguments from burst on: burst, algorithm, storage, key_type, ipv6_prefix, shadow, fail_open.
+void ReadOptions(FunctionCallInfo fcinfo, int n, Definition *definition) {
+  definition->burst = OptionalInt8(fcinfo, n);
+  definition->algorithm = pg::OptionalTextArgument(fcinfo, n + 1);
+  definition->storage = pg::OptionalTextArgument(fcinfo, n + 2);
+  definition->key_type = pg::OptionalTextArgument(fcinfo, n + 3);
+  definition->ipv6_prefix = OptionalInt4(fcinfo, n + 4);
+  definition->shadow = OptionalBool(fcinfo, n + 5);
+  definition->fail_open = OptionalBool(fcinfo, n + 6);
+}
+
+void SetPeriod(FunctionCallInfo fcinfo, int n, Definition *definition) {
+  if (!PG_ARGISNULL(n)) definition->period = {INTERVALOID, PG_GETARG_DATUM(n), false};
+}
+
+// A limit as text gives quota and period.
+void SetLimit(const std::string &text, Definition *definition) {
+  std::vector<RateText> rates = pg::ValueOrThrow(ParseRates(text));
+  if (rates.size() != 1)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "limit \"" + text + "\" is a list", "",
+                  "Create a policy for each, and ask for them together with redis_migrate.rate_limits.");
+  definition->quota = rates[0].quota;
+  Interval *period = pg::Call([] { return static_cast<Interval *>(palloc0(sizeof(Interval))); });
+  period->time = rates[0].period / 1000;
+  definition->period = {INTERVALOID, IntervalPGetDatum(period), false};
+}
+
+void CheckName(const std::string &name) {
+  bool printable = !name.empty() && name.size() <= 128 &&
+                   std::all_of(name.begin(), name.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  if (!printable)
+    throw Failure(ERRCODE_INVALID_NAME, "invalid name of a rate limit policy",
+                  "It goes into HTTP headers: 1 to 128 printable ASCII characters.");
+}
+
+struct Owned {
+  int64 id;
+};
+
+// The policy, locked against other definitions, when the caller has the rights of its owner. Run as the
+// extension's owner. Errors: 42704, 42501.
+Owned LockPolicy(const std::string &name, Oid user) {
+  auto rows = Spi::Execute(
+      "SELECT policy_id, owner::oid FROM redis_migrate.rate_limit_policy WHERE policy = $1 FOR UPDATE",
+      {SqlParam::Text(name)});
+  if (rows.size() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT, "rate limit policy \"" + name + "\" does not exist", "",
+                  "Create it with redis_migrate.create_rate_limit.");
+  Oid owner = DatumGetObjectId(rows[0].Value(1));
+  if (!pg::Call([&] { return has_privs_of_role(user, owner); }))
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of rate limit policy \"" + name + "\"");
+  return {rows[0].Int8(0)};
+}
+
+// Checks the policy as it stands in the table now. Errors: 22023, 55000.
+void CheckPolicy(const std::string &name) {
+  auto rows = Spi::Execute(
+      "SELECT algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, burst, storage, key_type, "
+      "ipv6_prefix FROM redis_migrate.rate_limit_policy WHERE policy = $1",
+      {SqlParam::Text(name)});
+  const pg::Row row = rows[0];
+  const int64 period = row.Int8(2);
+  if (period > kLongestDrain / 1000)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "period must not be longer than 73 years");
+  if (!row.IsNull(3) && row.Int8(3) < 1)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "burst must be at least 1");
+  pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(row.Text(0)), row.Int8(1), period * 1000,
+                                 row.IsNull(3) ? 0 : row.Int8(3)));
+  auto overrides = Spi::Execute(
+      "SELECT e.quota, (extract(epoch FROM e.period) * 1000000)::bigint, e.burst FROM "
+      "redis_migrate.rate_limit_exception AS e JOIN redis_migrate.rate_limit_policy USING (policy_id) "
+      "WHERE policy = $1 AND kind = 'override'",
+      {SqlParam::Text(name)});
+  for (uint64 i = 0; i < overrides.size(); i++)
+    pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(row.Text(0)), overrides[i].Int8(0),
+                                   overrides[i].Int8(1) * 1000,
+                                   overrides[i].IsNull(2) ? 0 : overrides[i].Int8(2)));
+  pg::CheckKeyword(row.Text(5), "key_type", {"text", "inet"});
+  if (row.Int4(6) < 1 || row.Int4(6) > 128)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "ipv6_prefix must be between 1 and 128");
+  if (StorageNamed(row.Text(4)) == Storage::kMemory && !MemoryAvailable())
+    throw Failure(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "storage memory is not available for rate limit policy \"" + name + "\"",
+        "It needs the library to be loaded when the server starts.",
+        "Add pg_redis_migrate to shared_preload_libraries and restart the server, or use storage => "
+        "'table'.");
+}
+
+// States of another algorithm mean nothing to a new one, and only GCRA has a burst.
+void BeginAnew(int64 policy_id, const std::string &algorithm) {
+  for (const char *table : {"rate_limit_state", "rate_limit_unlogged_state"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table +
+                     " AS s USING redis_migrate.rate_limit_policy AS p "
+                     "WHERE s.policy_id = $1 AND p.policy_id = $1 AND p.algorithm <> $2",
+                 {SqlParam::Int8(policy_id), SqlParam::Text(algorithm)});
+  if (algorithm != "gcra")
+    Spi::Execute("UPDATE redis_migrate.rate_limit_exception SET burst = NULL WHERE policy_id = $1",
+                 {SqlParam::Int8(policy_id)});
+}
+
+void Create(const std::string &name, const Definition &definition) {
+  CheckName(name);
+  if (!definition.quota) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "quota must not be NULL");
+  if (definition.period.null) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "period must not be NULL");
+  Oid user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  Spi spi;
+  auto inserted = Spi::Execute(
+      "INSERT INTO redis_migrate.rate_limit_policy (policy, owner, quota, period, burst, algorithm, storage, "
+      "key_type, ipv6_prefix, shadow, fail_open) VALUES ($1, $2::regrole, $3, $4, $5, coalesce($6, 'gcra'), "
+      "coalesce($7, 'memory'), coalesce($8, 'text'), coalesce($9, 64), coalesce($10, false), "
+      "coalesce($11, false)) ON CONFLICT DO NOTHING",
+      {SqlParam::Text(name), SqlParam::OidOf(user), SqlParam::Int8(*definition.quota), definition.period,
+       Optional(definition.burst, SqlParam::Int8, INT8OID), SqlParam::OptionalText(definition.algorithm),
+       SqlParam::OptionalText(definition.storage), SqlParam::OptionalText(definition.key_type),
+       Optional(definition.ipv6_prefix, SqlParam::Int4, INT4OID),
+       Optional(definition.shadow, SqlParam::Bool, BOOLOID),
+       Optional(definition.fail_open, SqlParam::Bool, BOOLOID)});
+  if (inserted.processed() == 0)
+    throw Failure(ERRCODE_DUPLICATE_OBJECT, "rate limit policy \"" + name + "\" already exists", "",
+                  "Change it with redis_migrate.alter_rate_limit.");
+  CheckPolicy(name);
+}
+
+// Where a list entry belongs: to a text key, or to a network.
+struct Subject {
+  SqlParam key{TEXTOID, 0, true};
+  SqlParam network{INETOID, 0, true};
+};
+
+// Argument 1, of type text or inet; text is an address where the policy's keys are. Run as the extension's
+// owner.
+Subject SubjectOf(FunctionCallInfo fcinfo, bool address, int64 policy_id) {
+  Subject subject;
+  if (PG_ARGISNULL(1)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "key must not be NULL");
+  if (address) {
+    subject.network = {INETOID, PG_GETARG_DATUM(1), false};
+    return subject;
+  }
+  const std::string key = pg::TextArgument(fcinfo, 1, "key");
+  auto rows =
+      Spi::Execute("SELECT key_type = 'inet' FROM redis_migrate.rate_limit_policy WHERE policy_id = $1",
+                   {SqlParam::Int8(policy_id)});
+  if (rows[0].Bool(0)) {
+    const char *text = pg::CString(key);
+    Datum network = pg::Call([&] { return DirectFunctionCall1(inet_in, CStringGetDatum(text)); });
+    subject.network = {INETOID, network, false};
+  } else {
+    subject.key = SqlParam::Text(key);
+  }
+  return subject;
+}
+
+// Adds or replaces what a policy says about one key. Run in SPI, as the extension's owner.
+void PutException(int64 policy_id, const char *kind, const Subject &subject, const Definition &definition,
+                  SqlParam expires_at) {
+  Spi::Execute(
+      "INSERT INTO redis_migrate.rate_limit_exception AS e (policy_id, kind, key, network, quota, period, "
+      "burst, "
+      "expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+      "ON CONFLICT (policy_id, kind, key, network) DO UPDATE SET quota = excluded.quota, period = "
+      "excluded.period, "
+      "burst = excluded.burst, expires_at = excluded.expires_at",
+      {SqlParam::Int8(policy_id), SqlParam::Text(kind), subject.key, subject.network,
+       Optional(definition.quota, SqlParam::Int8, INT8OID), definition.period,
+       Optional(definition.burst, SqlParam::Int8, INT8OID), expires_at});
+}
+
+void AddToList(FunctionCallInfo fcinfo, const char *kind, bool address) {
+  const std::string name = pg::TextArgument(fcinfo, 0, "policy");
+  Oid user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  Spi spi;
+  const Owned policy = LockPolicy(name, user);
+  SqlParam expires_at{TIMESTAMPTZOID, 0, true};
+  if (kind == std::string_view("deny") && !PG_ARGISNULL(2)) {
+    Datum for_time = PG_GETARG_DATUM(2);
+    expires_at.value = pg::Call([&] {
+      return DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
+                                 for_time);
+    });
+    expires_at.null = false;
+  }
+  Spi::Execute(
+      "DELETE FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND expires_at < "
+      "clock_timestamp()",
+      {SqlParam::Int8(policy.id)});
+  PutException(policy.id, kind, SubjectOf(fcinfo, address, policy.id), Definition{}, expires_at);
+}
+
+bool DropException(FunctionCallInfo fcinfo, const char *kind, bool address) {
+  const std::string name = pg::TextArgument(fcinfo, 0, "policy");
+  Oid user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  Spi spi;
+  const Owned policy = LockPolicy(name, user);
+  const Subject subject = SubjectOf(fcinfo, address, policy.id);
+  return Spi::Execute(
+             "DELETE FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND kind = $2 "
+             "AND key IS NOT DISTINCT FROM $3 AND network IS NOT DISTINCT FROM $4",
+             {SqlParam::Int8(policy.id), SqlParam::Text(kind), subject.key, subject.network})
+             .processed() > 0;
+}
+
+}  // namespace
+
+// create_rate_limit(policy, quota, period, burst, algorithm, storage, key_type, ipv6_prefix, shadow,
+// fail_open). Errors: 42602 for a bad name, 42710 for one that is there, 22023 for numbers and words that
+// make no sense, 55000 for storage memory without shared memory.
+PRM_FUNCTION(create_rate_limit) {
+  Definition definition;
+  definition.quota = OptionalInt8(fcinfo, 1);
+  SetPeriod(fcinfo, 2, &definition);
+  ReadOptions(fcinfo, 3, &definition);
+  Create(pg::TextArgument(fcinfo, 0, "policy"), definition);
+  PG_RETURN_VOID();
+}
+
+// The same with quota and period as text.
+PRM_FUNCTION(create_rate_limit_text) {
+  Definition definition;
+  SetLimit(pg::TextArgument(fcinfo, 1, "limit"), &definition);
+  ReadOptions(fcinfo, 2, &definition);
+  Create(pg::TextArgument(fcinfo, 0, "policy"), definition);
+  PG_RETURN_VOID();
+}
+
+// alter_rate_limit(policy, quota, period, burst, algorithm, storage, key_type, ipv6_prefix, shadow,
+// fail_open, limit): NULL leaves a property as it is. A new algorithm without burst drops the old burst.
+PRM_FUNCTION(alter_rate_limit) {
+  const std::string name = pg::TextArgument(fcinfo, 0, "policy");
+  Definition definition;
+  definition.quota = OptionalInt8(fcinfo, 1);
+  SetPeriod(fcinfo, 2, &definition);
+  ReadOptions(fcinfo, 3, &definition);
+  if (auto text = pg::OptionalTextArgument(fcinfo, 10)) {
+    if (definition.quota || !definition.period.null)
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a limit stands for quota and period", "",
+                    "Give either limit, or quota and period.");
+    SetLimit(*text, &definition);
+  }
+  Oid user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  Spi spi;
+  const Owned policy = LockPolicy(name, user);
+  if (definition.algorithm) BeginAnew(policy.id, *definition.algorithm);
+  Spi::Execute(
+      "UPDATE redis_migrate.rate_limit_policy SET quota = coalesce($2, quota), period = coalesce($3, "
+      "period), "
+      "burst = coalesce($4, CASE WHEN $5 IS NULL OR $5 = algorithm THEN burst END), algorithm = "
+      "coalesce($5, algorithm), storage = coalesce($6, storage), key_type = coalesce($7, key_type), "
+      "ipv6_prefix = "
+      "coalesce($8, ipv6_prefix), shadow = coalesce($9, shadow), fail_open = coalesce($10, fail_open), "
+      "changed_at "
+      "= clock_timestamp() WHERE policy = $1",
+      {SqlParam::Text(name), Optional(definition.quota, SqlParam::Int8, INT8OID), definition.period,
+       Optional(definition.burst, SqlParam::Int8, INT8OID), SqlParam::OptionalText(definition.algorithm),
+       SqlParam::OptionalText(definition.storage), SqlParam::OptionalText(definition.key_type),
+       Optional(definition.ipv6_prefix, SqlParam::Int4, INT4OID),
+       Optional(definition.shadow, SqlParam::Bool, BOOLOID),
+       Optional(definition.fail_open, SqlParam::Bool, BOOLOID)});
+  CheckPolicy(name);
+  PG_RETURN_VOID();
+}
+
+// drop_rate_limit(policy): with its lists, and its states in tables. States in memory are never asked for
+// again and expire.
+PRM_FUNCTION(drop_rate_limit) {
+  const std::string name = pg::TextArgument(fcinfo, 0, "policy");
+  Oid user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  Spi spi;
+  const Owned policy = LockPolicy(name, user);
+  for (const char *table :
+       {"rate_limit_state", "rate_limit_unlogged_state", "rate_limit_exception", "rate_limit_policy"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE policy_id = $1",
+                 {SqlParam::Int8(policy.id)});
+  PG_RETURN_VOID();
+}
+
+// set_rate_limit_override(policy, key text | inet, quota, period, burst): other numbers for one key, or for
+// each key of a network. Errors: those of create_rate_limit.
+static Datum SetOverride(FunctionCallInfo fcinfo, bool address) {
+  const std::string name = pg::TextArgument(fcinfo, 0, "policy");
+  Definition definition;
+  definition.quota = OptionalInt8(fcinfo, 2);
+  SetPeriod(fcinfo, 3, &definition);
+  definition.burst = OptionalInt8(fcinfo, 4);
+  if (!definition.quota) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "quota must not be NULL");
+  Oid user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  Spi spi;
+  const Owned policy = LockPolicy(name, user);
+  auto rows = Spi::Execute(
+      "SELECT algorithm, (extract(epoch FROM coalesce($2, period)) * 1000000)::bigint, coalesce($2, period) "
+      "FROM redis_migrate.rate_limit_policy WHERE policy_id = $1",
+      {SqlParam::Int8(policy.id), definition.period});
+  if (rows[0].Int8(1) > kLongestDrain / 1000 || (definition.burst && *definition.burst < 1))
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "burst must be at least 1 and period below 73 years");
+  pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(rows[0].Text(0)), *definition.quota, rows[0].Int8(1) * 1000,
+                                 definition.burst.value_or(0)));
+  definition.period = {INTERVALOID, rows[0].Value(2), false};
+  PutException(policy.id, "override", SubjectOf(fcinfo, address, policy.id), definition,
+               {TIMESTAMPTZOID, 0, true});
+  PG_RETURN_VOID();
+}
+PRM_FUNCTION(set_rate_limit_override) { return SetOverride(fcinfo, false); }
+PRM_FUNCTION(set_rate_limit_override_inet) { return SetOverride(fcinfo, true); }
+
+// add_rate_limit_allow(policy, key text | inet), add_rate_limit_deny(policy, key text | inet, for interval).
+PRM_FUNCTION(add_rate_limit_allow) {
+  AddToList(fcinfo, "allow", false);
+  PG_RETURN_VOID();
+}
+PRM_FUNCTION(add_rate_limit_allow_inet) {
+  AddToList(fcinfo, "allow", true);
+  PG_RETURN_VOID();
+}
+PRM_FUNCTION(add_rate_limit_deny) {
+  AddToList(fcinfo, "deny", false);
+  PG_RETURN_VOID();
+}
+PRM_FUNCTION(add_rate_limit_deny_inet) {
+  AddToList(fcinfo, "deny", true);
+  PG_RETURN_VOID();
+}
+
+// drop_rate_limit_override, _allow, _deny(policy, key text | inet) → boolean: whether there was one.
+PRM_FUNCTION(drop_rate_limit_override) { PG_RETURN_BOOL(DropException(fcinfo, "override", false)); }
+PRM_FUNCTION(drop_rate_limit_override_inet) { PG_RETURN_BOOL(DropException(fcinfo, "override", true)); }
+PRM_FUNCTION(drop_rate_limit_allow) { PG_RETURN_BOOL(DropException(fcinfo, "allow", false)); }
+PRM_FUNCTION(drop_rate_limit_allow_inet) { PG_RETURN_BOOL(DropException(fcinfo, "allow", true)); }
+PRM_FUNCTION(drop_rate_limit_deny) { PG_RETURN_BOOL(DropException(fcinfo, "deny", false)); }
+PRM_FUNCTION(drop_rate_limit_deny_inet) { PG_RETURN_BOOL(DropException(fcinfo, "deny", true)); }
+
+// Statement trigger of rate_limit_policy and rate_limit_exception: every session reads the policies anew when
+// this transaction has committed, those of standbys when they have replayed it.
+PRM_FUNCTION(rate_limit_changed) {
+  if (!CALLED_AS_TRIGGER(fcinfo))
+    throw Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "rate_limit_changed is a trigger function");
+  Relation relation = reinterpret_cast<TriggerData *>(fcinfo->context)->tg_relation;
+  pg::Call([&] { CacheInvalidateRelcache(relation); });
+  return PointerGetDatum(nullptr);
+}
+
+}  // namespace prm::ratelimit

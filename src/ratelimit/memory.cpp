@@ -1,0 +1,201 @@
+#include "ratelimit/memory.h"
+
+#include "pg/settings.h"
+
+namespace prm::ratelimit {
+namespace {
+
+constexpr char kFile[] = "pg_stat/pg_redis_migrate.rate_limits";
+constexpr uint64 kFileKind = (UINT64CONST(1) << 32) | StateTable::kEntryBytes;  // version, layout
+
+constexpr int kStripes = 4;
+
+// Counters that one process out of kStripes adds to.
+struct alignas(64) Stripe {
+  pg_atomic_uint64 counts[kCounters];
+};
+
+struct alignas(64) SlotCounters {
+  PolicyKey policy;  // database InvalidOid: free
+  pg_atomic_uint64 logged_minute;
+  pg_atomic_uint64 logged;  // refusals that log lines told of
+  Stripe stripes[kStripes];
+};
+
+struct Memory {
+  SlotCounters slots[kSlots];
+  pg_atomic_uint64 saved_at;  // nanoseconds since 1970
+};
+
+constexpr size_t kTableOffset = (sizeof(Memory) + 63) / 64 * 64;
+constexpr int kSlotLock = StateTable::kPartitions;
+constexpr int kSaveLock = kSlotLock + 1;
+
+size_t TableBytes() { return static_cast<size_t>(pg::settings::rate_limit_memory_kb) * 1024; }
+
+Memory *memory() { return static_cast<Memory *>(memory_area.memory()); }
+
+// What the file holds of a slot; a slot of InvalidOid ends the list.
+struct SavedSlot {
+  PolicyKey policy;
+  uint64 counts[kCounters];
+  Slot slot;
+};
+
+void LoadMemory(Memory *into) {
+  StateFileReader file(kFile, kFileKind);
+  if (!file.ok()) return;
+  for (;;) {
+    SavedSlot saved;
+    file.Get(&saved);
+    if (!file.ok() || !OidIsValid(saved.policy.database)) break;
+    if (saved.slot >= kSlots) continue;
+    into->slots[saved.slot].policy = saved.policy;
+    for (int i = 0; i < kCounters; i++)
+      pg_atomic_write_u64(&into->slots[saved.slot].stripes[0].counts[i], saved.counts[i]);
+  }
+  uint64 lost = state_table.Load(file, into, SecondsDown(ClockNow()),
+                                 [](Slot slot) { return slot < kSlots ? slot : kSharedSlot; });
+  if (lost > 0)
+    ereport(LOG, (errmsg("%llu saved rate limits did not fit into pg_redis_migrate.rate_limit_memory",
+                         static_cast<unsigned long long>(lost))));
+}
+
+void InitializeMemory(void *at) {
+  auto *fresh = static_cast<Memory *>(at);
+  for (SlotCounters &slot : fresh->slots) {
+    pg_atomic_init_u64(&slot.logged_minute, 0);
+    pg_atomic_init_u64(&slot.logged, 0);
+    for (Stripe &stripe : slot.stripes)
+      for (pg_atomic_uint64 &count : stripe.counts) pg_atomic_init_u64(&count, 0);
+  }
+  pg_atomic_init_u64(&fresh->saved_at, static_cast<uint64>(ClockNow()));
+  state_table.Initialize(at, TableBytes());
+  LoadMemory(fresh);
+}
+
+bool Save(bool alone) {
+  state_table.TakeChanged();
+  StateFileWriter file(kFile, kFileKind);
+  for (int i = 0; i < kSlots; i++) {
+    SavedSlot saved = {};
+    saved.slot = static_cast<Slot>(i);
+    if (!SlotPolicy(saved.slot, &saved.policy)) continue;
+    ReadCounters(saved.slot, saved.counts);
+    file.Put(saved);
+  }
+  file.Put(SavedSlot{});
+  state_table.Save(file, SecondsDown(ClockNow()), alone);
+  bool done = file.Finish();
+  if (!done) state_table.NoteChange();
+  return done;
+}
+
+// All other processes are gone.
+void SaveAtShutdown() { Save(true); }
+
+void TakeSlot(SlotCounters *slot, const PolicyKey &policy) {
+  slot->policy = policy;
+  pg_atomic_write_u64(&slot->logged_minute, 0);
+  pg_atomic_write_u64(&slot->logged, 0);
+  for (Stripe &stripe : slot->stripes)
+    for (pg_atomic_uint64 &count : stripe.counts) pg_atomic_write_u64(&count, 0);
+}
+
+bool Same(const PolicyKey &a, const PolicyKey &b) {
+  return a.database == b.database && a.policy_id == b.policy_id;
+}
+
+// With kSlotLock held.
+Slot FindOrTake(const PolicyKey &policy) {
+  Slot free = kSharedSlot;
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    if (Same(memory()->slots[slot].policy, policy)) return slot;
+    if (free == kSharedSlot && !OidIsValid(memory()->slots[slot].policy.database)) free = slot;
+  }
+  if (free != kSharedSlot) TakeSlot(&memory()->slots[free], policy);
+  return free;
+}
+
+}  // namespace
+
+pg::SharedArea memory_area(
+    "pg_redis_migrate_rate_limits", [] { return kTableOffset + StateTable::Bytes(TableBytes()); },
+    [] { return kSaveLock + 1; }, InitializeMemory, SaveAtShutdown);
+StateTable state_table(&memory_area, kTableOffset, 0);
+
+Slot SlotOf(const PolicyKey &policy, bool (*exists)(const PolicyKey &)) {
+  LWLock *lock = memory_area.lock(kSlotLock);
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  Slot found = FindOrTake(policy);
+  LWLockRelease(lock);
+  if (found != kSharedSlot || exists == nullptr) return found;
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    PolicyKey taken;
+    if (!SlotPolicy(slot, &taken) || exists(taken)) continue;
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    if (Same(memory()->slots[slot].policy, taken)) memory()->slots[slot].policy = PolicyKey{};
+    found = FindOrTake(policy);
+    LWLockRelease(lock);
+    return found;
+  }
+  return kSharedSlot;
+}
+
+bool SlotPolicy(Slot slot, PolicyKey *policy) {
+  *policy = memory()->slots[slot].policy;
+  return OidIsValid(policy->database);
+}
+
+void Count(Slot slot, Counter counter, uint64 by) {
+  pg_atomic_fetch_add_u64(&memory()->slots[slot].stripes[MyProcPid % kStripes].counts[counter], by);
+}
+
+void ReadCounters(Slot slot, uint64 (&counts)[kCounters]) {
+  for (int i = 0; i < kCounters; i++) {
+    counts[i] = 0;
+    for (Stripe &stripe : memory()->slots[slot].stripes) counts[i] += pg_atomic_read_u64(&stripe.counts[i]);
+  }
+}
+
+void ResetCounters(Slot slot) {
+  for (Stripe &stripe : memory()->slots[slot].stripes)
+    for (pg_atomic_uint64 &count : stripe.counts) pg_atomic_write_u64(&count, 0);
+  pg_atomic_write_u64(&memory()->slots[slot].logged, 0);
+}
+
+bool TimeToLogRefusals(Slot slot, int64 now, uint64 *refused) {
+  SlotCounters *counters = &memory()->slots[slot];
+  const uint64 minute = static_cast<uint64>(now / (60 * kNanoseconds));
+  uint64 logged_minute = pg_atomic_read_u64(&counters->logged_minute);
+  if (logged_minute >= minute ||
+      !pg_atomic_compare_exchange_u64(&counters->logged_minute, &logged_minute, minute))
+    return false;
+  uint64 counts[kCounters];
+  ReadCounters(slot, counts);
+  const uint64 all = counts[kLimited] + counts[kBlocked];
+  const uint64 logged = pg_atomic_exchange_u64(&counters->logged, all);
+  *refused = all > logged ? all - logged : all;
+  return true;
+}
+
+bool SaveShared() {
+  if (!MemoryAvailable()) return false;
+  LWLock *lock = memory_area.lock(kSaveLock);
+  LWLockAcquire(lock, LW_EXCLUSIVE);
+  bool done = Save(false);
+  pg_atomic_write_u64(&memory()->saved_at, static_cast<uint64>(ClockNow()));
+  LWLockRelease(lock);
+  return done;
+}
+
+long SaveIfDue() {
+  const int64 interval = pg::settings::rate_limit_save_interval_ms;
+  if (!MemoryAvailable() || interval == 0) return -1;
+  const int64 passed = (ClockNow() - static_cast<int64>(pg_atomic_read_u64(&memory()->saved_at))) / 1000000;
+  if (passed >= 0 && passed < interval) return static_cast<long>(interval - passed);
+  if (state_table.changed()) SaveShared();
+  return static_cast<long>(interval);
+}
+
+}  // namespace prm::ratelimit

@@ -1,0 +1,64 @@
+// The shared memory of rate limits: the states of keys, and counters per policy. It is there only where the
+// library was preloaded.
+#pragma once
+
+#include "core/rate_limit.h"
+#include "ratelimit/shared_table.h"
+
+namespace prm::ratelimit {
+
+extern pg::SharedArea memory_area;
+using StateTable = SharedTable<RateState>;
+extern StateTable state_table;
+
+inline bool MemoryAvailable() { return memory_area.memory() != nullptr; }
+
+// What is counted per policy.
+enum Counter { kAllowed, kLimited, kShadowed, kBlocked, kEvicted, kCounters };
+
+// Where a policy is counted. Several policies share the first slot when there are more than there are slots.
+using Slot = StateTable::Owner;
+constexpr int kSlots = 512;
+constexpr Slot kSharedSlot = 0;
+
+// A policy of a database; ad-hoc limits are counted as policy kAdHocPolicy of theirs.
+struct PolicyKey {
+  Oid database;
+  int64 policy_id;
+};
+constexpr int64 kAdHocPolicy = -1;
+
+// The slot of a policy, which is taken if it has none yet. When all are taken, those of policies for which
+// exists() is false are freed, if exists is given; kSharedSlot when none is. Takes a lock; exists() is called
+// without it.
+Slot SlotOf(const PolicyKey &policy, bool (*exists)(const PolicyKey &));
+
+// Adds to a counter. Cheap: the counters of a slot lie in several cache lines, of which each process uses
+// one.
+void Count(Slot slot, Counter counter, uint64 by = 1);
+// The sums of a slot's counters.
+void ReadCounters(Slot slot, uint64 (&counts)[kCounters]);
+void ResetCounters(Slot slot);
+// Whether the slot belongs to a policy, and to which.
+bool SlotPolicy(Slot slot, PolicyKey *policy);
+
+// True at most once per minute and slot: then *refused is the number of refusals since it was true last.
+bool TimeToLogRefusals(Slot slot, int64 now, uint64 *refused);
+
+// Writes what is remembered to pg_stat/ below the data directory; false, with a LOG line, when that fails.
+// One process at a time; nobody who decides waits for it.
+bool SaveShared();
+
+// To be called now and then by a background process: saves when something has changed and the interval of
+// pg_redis_migrate.rate_limit_save_interval has passed. Returns the milliseconds until it is due again, -1
+// for never. Raises no errors.
+long SaveIfDue();
+
+// Nanoseconds since 1970.
+inline int64 ClockNow() {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return now.tv_sec * kNanoseconds + now.tv_nsec;
+}
+
+}  // namespace prm::ratelimit

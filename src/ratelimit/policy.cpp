@@ -1,0 +1,187 @@
+#include "ratelimit/policy.h"
+
+#include "pg/arguments.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+#include "ratelimit/memory.h"
+
+namespace prm::ratelimit {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+// The session's policies. The map's keys are the names inside the policies.
+struct Cache {
+  std::unordered_map<std::string_view, std::unique_ptr<Policy>> policies;
+  const Policy *last = nullptr;
+  Oid policy_relation = InvalidOid;
+  Oid exception_relation = InvalidOid;
+  TimestampTz checked_in = 0;  // the statement that looked for changes last
+};
+Cache *cache = nullptr;
+bool changed = false;
+
+void OnRelationChange(Datum, Oid relation) {
+  if (!OidIsValid(relation) || relation == cache->policy_relation || relation == cache->exception_relation)
+    changed = true;
+}
+
+void MakeCache() {
+  cache = new Cache;
+  pg::Call([] { CacheRegisterRelcacheCallback(OnRelationChange, 0); });
+}
+
+// Nanoseconds since 1970 of a timestamptz; 0 for one that is infinitely late.
+int64 Nanoseconds(TimestampTz at) {
+  if (TIMESTAMP_NOT_FINITE(at)) return 0;
+  return (at + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) * 1000;
+}
+
+bool PolicyExists(const PolicyKey &policy) {
+  if (policy.database != MyDatabaseId)
+    return pg::Call([&] { return SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(policy.database)); });
+  return policy.policy_id == kAdHocPolicy ||
+         Spi::Execute("SELECT FROM redis_migrate.rate_limit_policy WHERE policy_id = $1",
+                      {SqlParam::Int8(policy.policy_id)}, true)
+                 .size() > 0;
+}
+
+void LoadExceptions(Policy *policy) {
+  auto rows = Spi::Execute(
+      "SELECT kind, key, network, quota, (extract(epoch FROM period) * 1000000)::bigint, burst, expires_at "
+      "FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND (expires_at > clock_timestamp()) IS "
+      "NOT FALSE",
+      {SqlParam::Int8(policy->id)}, true);
+  for (uint64 i = 0; i < rows.size(); i++) {
+    const pg::Row row = rows[i];
+    KeyRule *rule = nullptr;
+    if (!row.IsNull(1)) {
+      rule = &policy->keys[row.Text(1)];
+    } else {
+      Network network = NetworkOf(DatumGetInetPP(row.Value(2)));
+      auto known = std::find_if(policy->networks.begin(), policy->networks.end(), [&](const NetworkRule &n) {
+        return n.network.bits == network.bits && n.network.Contains(network);
+      });
+      if (known == policy->networks.end()) known = policy->networks.insert(known, NetworkRule{network, {}});
+      rule = &known->rule;
+    }
+    const std::string kind = row.Text(0);
+    if (kind == "allow") {
+      rule->allow = true;
+    } else if (kind == "deny") {
+      rule->deny = true;
+      rule->deny_until = row.IsNull(6) ? 0 : Nanoseconds(DatumGetTimestampTz(row.Value(6)));
+    } else {
+      rule->limit = pg::ValueOrThrow(MakeRateLimit(policy->limit.algorithm, row.Int8(3), row.Int8(4) * 1000,
+                                                   row.IsNull(5) ? 0 : row.Int8(5)));
+    }
+  }
+  std::stable_sort(
+      policy->networks.begin(), policy->networks.end(),
+      [](const NetworkRule &a, const NetworkRule &b) { return a.network.bits > b.network.bits; });
+}
+
+// Reads a policy as the latest committed state has it, whatever snapshot the transaction works with: what is
+// read stays in the cache until the next change.
+std::unique_ptr<Policy> Load(Bytes name) {
+  pg::AsExtensionOwner as_owner;
+  Spi spi;
+  pg::LatestSnapshotScope snapshot;
+  auto oids = Spi::Execute(
+      "SELECT 'redis_migrate.rate_limit_policy'::regclass::oid, "
+      "'redis_migrate.rate_limit_exception'::regclass::oid",
+      {}, true);
+  cache->policy_relation = DatumGetObjectId(oids[0].Value(0));
+  cache->exception_relation = DatumGetObjectId(oids[0].Value(1));
+  auto rows = Spi::Execute(
+      "SELECT policy_id, owner::oid, algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, "
+      "burst, "
+      "storage, key_type, ipv6_prefix, shadow, fail_open "
+      "FROM redis_migrate.rate_limit_policy WHERE policy = $1",
+      {SqlParam::Text(name)}, true);
+  if (rows.size() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT, "rate limit policy \"" + std::string(name) + "\" does not exist",
+                  "", "Create it with redis_migrate.create_rate_limit.");
+  const pg::Row row = rows[0];
+  auto policy = std::make_unique<Policy>();
+  policy->name = std::string(name);
+  policy->id = row.Int8(0);
+  policy->owner = DatumGetObjectId(row.Value(1));
+  policy->limit = pg::ValueOrThrow(MakeRateLimit(AlgorithmNamed(row.Text(2)), row.Int8(3), row.Int8(4) * 1000,
+                                                 row.IsNull(5) ? 0 : row.Int8(5)));
+  policy->storage = StorageNamed(row.Text(6));
+  policy->inet_keys = row.Text(7) == "inet";
+  policy->ipv6_prefix = row.Int4(8);
+  policy->shadow = row.Bool(9);
+  policy->fail_open = row.Bool(10);
+  LoadExceptions(policy.get());
+  if (MemoryAvailable()) {
+    policy->slot = SlotOf(PolicyKey{MyDatabaseId, policy->id}, PolicyExists);
+    // States of another algorithm mean nothing to this one.
+    policy->key_secret = KeySecret("policy " + std::to_string(MyDatabaseId) + " " +
+                                   std::to_string(policy->id) + " " + row.Text(2));
+  }
+  return policy;
+}
+
+}  // namespace
+
+const KeyRule *Policy::RuleFor(Bytes key, const Network *address) const {
+  if (address != nullptr) {
+    for (const NetworkRule &rule : networks)
+      if (rule.network.Contains(*address)) return &rule.rule;
+    return nullptr;
+  }
+  if (keys.empty()) return nullptr;
+  auto found = keys.find(std::string(key));
+  return found != keys.end() ? &found->second : nullptr;
+}
+
+void RefreshPolicies() {
+  if (cache == nullptr) MakeCache();
+  // Within a transaction changes made elsewhere are only noticed when a relation is locked.
+  if (TimestampTz statement = GetCurrentStatementStartTimestamp(); statement != cache->checked_in) {
+    pg::Call([] { AcceptInvalidationMessages(); });
+    cache->checked_in = statement;
+  }
+  if (!changed) return;
+  changed = false;
+  cache->last = nullptr;
+  cache->policies.clear();
+}
+
+const Policy &PolicyNamed(Bytes name) {
+  if (cache->last != nullptr && cache->last->name == name) return *cache->last;
+  auto found = cache->policies.find(name);
+  if (found == cache->policies.end()) {
+    std::unique_ptr<Policy> policy = Load(name);
+    std::string_view key = policy->name;
+    found = cache->policies.emplace(key, std::move(policy)).first;
+  }
+  cache->last = found->second.get();
+  return *cache->last;
+}
+
+SipKey KeySecret(Bytes identity) {
+  Hash128 hash = SipHash128(state_table.secret(), identity);
+  return SipKey{hash.low, hash.high};
+}
+
+RateAlgorithm AlgorithmNamed(const std::string &name) {
+  pg::CheckKeyword(name, "algorithm", {"gcra", "fixed_window", "fixed_window_first_hit", "sliding_window"});
+  if (name == "gcra") return RateAlgorithm::kGcra;
+  if (name == "fixed_window") return RateAlgorithm::kFixedWindow;
+  if (name == "fixed_window_first_hit") return RateAlgorithm::kFixedWindowFirstHit;
+  return RateAlgorithm::kSlidingWindow;
+}
+
+Storage StorageNamed(const std::string &name) {
+  pg::CheckKeyword(name, "storage", {"memory", "table", "unlogged table"});
+  if (name == "memory") return Storage::kMemory;
+  return name == "table" ? Storage::kTable : Storage::kUnloggedTable;
+}
+
+}  // namespace prm::ratelimit

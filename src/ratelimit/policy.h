@@ -1,0 +1,60 @@
+// Policies of rate limits as the deciding functions use them: read once per session, read anew after a
+// change.
+#pragma once
+
+#include "core/rate_limit.h"
+#include "core/siphash.h"
+#include "pg/pg.h"
+#include "ratelimit/address.h"
+
+namespace prm::ratelimit {
+
+enum class Storage { kMemory, kTable, kUnloggedTable };
+
+// What a policy says about some keys only.
+struct KeyRule {
+  bool allow = false;
+  bool deny = false;
+  int64 deny_until = 0;            // nanoseconds since 1970; 0: for ever
+  std::optional<RateLimit> limit;  // an override
+};
+
+struct NetworkRule {
+  Network network;
+  KeyRule rule;
+};
+
+struct Policy {
+  int64 id = 0;
+  std::string name;
+  Oid owner = InvalidOid;
+  RateLimit limit;
+  Storage storage = Storage::kMemory;
+  bool inet_keys = false;  // text keys are addresses
+  int ipv6_prefix = 64;
+  bool shadow = false;
+  bool fail_open = false;
+  uint16 slot = 0;      // where it is counted, if there is shared memory
+  SipKey key_secret{};  // for the fingerprints of its keys
+  std::unordered_map<std::string, KeyRule> keys;
+  std::vector<NetworkRule> networks;  // the longest prefix first
+
+  // What the policy says about a key of its own; nullptr for nothing.
+  const KeyRule *RuleFor(Bytes key, const Network *address) const;
+};
+
+// Takes notice of changes of policies, at most once per statement: policies found before are gone afterwards.
+void RefreshPolicies();
+
+// The policy of that name; valid until RefreshPolicies.
+// Errors: 42704 when there is none.
+const Policy &PolicyNamed(Bytes name);
+
+// The secret for fingerprints of keys under something with an identity: what it is, in which database.
+SipKey KeySecret(Bytes identity);
+
+// Errors: 22023 for an unknown name.
+RateAlgorithm AlgorithmNamed(const std::string &name);
+Storage StorageNamed(const std::string &name);
+
+}  // namespace prm::ratelimit

@@ -1,0 +1,186 @@
+#include "ratelimit/table_storage.h"
+
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+
+namespace prm::ratelimit {
+namespace {
+
+constexpr size_t kLongestStoredKey = 512;
+
+enum Statement { kRead, kUpdate, kInsert, kDelete, kStatements };
+
+// Prepared once per session and table; looked up rather than planned afterwards.
+SPIPlanPtr plans[kStatements][2];
+
+std::string StatementText(Statement statement, bool unlogged) {
+  const std::string table =
+      unlogged ? "redis_migrate.rate_limit_unlogged_state" : "redis_migrate.rate_limit_state";
+  switch (statement) {
+    case kRead:
+      return "SELECT time_ns, count, previous FROM " + table + " WHERE policy_id = $1 AND key = $2";
+    case kUpdate:
+      return "UPDATE " + table +
+             " SET time_ns = redis_migrate.rate_limit_stepped(0), count = "
+             "redis_migrate.rate_limit_stepped(1), "
+             "previous = redis_migrate.rate_limit_stepped(2), "
+             "expires_at = pg_catalog.to_timestamp(redis_migrate.rate_limit_stepped(3)) "
+             "WHERE policy_id = $1 AND key = $2 AND redis_migrate.rate_limit_step(time_ns, count, previous)";
+    case kInsert:
+      return "INSERT INTO " + table +
+             " (policy_id, key, time_ns, count, previous, expires_at) VALUES ($1, $2, $3, $4, $5, "
+             "pg_catalog.to_timestamp($6)) ON CONFLICT DO NOTHING";
+    default:
+      return "DELETE FROM " + table + " WHERE policy_id = $1 AND key = $2";
+  }
+}
+
+// Runs a statement of the extension's own with its first arguments being the key. Returns the rows processed.
+uint64 Run(Statement statement, const TableKey &key, const RateState *state, bool read_only) {
+  static constexpr Oid kTypes[] = {INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID, FLOAT8OID};
+  const bool unlogged = key.policy->storage == Storage::kUnloggedTable;
+  SPIPlanPtr &plan = plans[statement][unlogged];
+  const int count = statement == kInsert ? 6 : 2;
+  if (plan == nullptr) {
+    const std::string text = StatementText(statement, unlogged);
+    pg::Call([&] {
+      SPIPlanPtr made = SPI_prepare(text.c_str(), count, const_cast<Oid *>(kTypes));
+      if (made == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+      SPI_keepplan(made);
+      plan = made;
+    });
+  }
+  Datum values[6] = {Int64GetDatum(key.policy->id), pg::TextDatum(key.key)};
+  if (state != nullptr) {
+    values[2] = Int64GetDatum(state->time);
+    values[3] = Int64GetDatum(state->count);
+    values[4] = Int64GetDatum(state->previous);
+    values[5] = Float8GetDatum(static_cast<double>(ForgetAt(key.policy->limit, *state) / 1000000000 + 1));
+  }
+  return pg::Call([&] {
+    int code = SPI_execute_plan(plan, values, nullptr, read_only, 0);
+    if (code < 0) elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
+    return SPI_processed;
+  });
+}
+
+// The step that the running UPDATE asks for each version of the row that it meets, and what the last one
+// gave.
+struct Running {
+  const Policy *policy;
+  Step step;
+  void *context;
+  RateState state;
+  bool store;
+  bool asked;
+};
+Running *running = nullptr;
+
+class RunningScope {
+ public:
+  explicit RunningScope(Running *inner) : outer_(std::exchange(running, inner)) {}
+  ~RunningScope() { running = outer_; }
+  RunningScope(const RunningScope &) = delete;
+  RunningScope &operator=(const RunningScope &) = delete;
+
+ private:
+  Running *outer_;
+};
+
+}  // namespace
+
+std::string StoredKey(Bytes text, const Network *address) {
+  if (address != nullptr) {
+    char buffer[80];
+    const bool ipv4 = address->family == 4;
+    const char *printed = pg_inet_net_ntop(ipv4 ? PGSQL_AF_INET : PGSQL_AF_INET6, address->bytes,
+                                           address->bits, buffer, sizeof buffer);
+    return printed != nullptr ? printed : "";
+  }
+  if (text.size() <= kLongestStoredKey) return std::string(text);
+  uint8 digest[PG_SHA256_DIGEST_LENGTH];
+  pg::Call([&] {
+    pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+    bool done =
+        context != nullptr && pg_cryptohash_init(context) >= 0 &&
+        pg_cryptohash_update(context, reinterpret_cast<const uint8 *>(text.data()), text.size()) >= 0 &&
+        pg_cryptohash_final(context, digest, sizeof digest) >= 0;
+    if (context != nullptr) pg_cryptohash_free(context);
+    if (!done) elog(ERROR, "could not compute a SHA-256 digest");
+  });
+  std::string stored = "sha256:";
+  for (uint8 byte : digest) {
+    char hex[3];
+    snprintf(hex, sizeof hex, "%02x", byte);
+    stored += hex;
+  }
+  return stored;
+}
+
+RateState ReadState(const TableKey &key, bool *found) {
+  pg::AsExtensionOwner as_owner;
+  pg::Spi spi;
+  *found = Run(kRead, key, nullptr, false) > 0;
+  pg::Rows rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
+  if (!*found) return RateState{};
+  const pg::Row row = rows[0];
+  return RateState{row.Int8(0), row.Int8(1), row.Int8(2)};
+}
+
+bool ChangeState(const TableKey &key, Step step, void *context) {
+  pg::AsExtensionOwner as_owner;
+  pg::Spi spi;
+  Running inner{key.policy, step, context, {}, false, false};
+  for (bool known = true;; known = !known) {
+    pg::Call([] { CHECK_FOR_INTERRUPTS(); });
+    if (known) {
+      RunningScope scope(&inner);
+      inner.asked = false;
+      if (Run(kUpdate, key, nullptr, false) > 0) return true;
+      if (inner.asked && !inner.store) return false;
+      // Missing, or deleted while it was waited for.
+    } else {
+      inner.state = RateState{};
+      if (!step(context, &inner.state)) return false;
+      if (Run(kInsert, key, &inner.state, false) > 0) return true;
+    }
+  }
+}
+
+bool DeleteState(const TableKey &key) {
+  pg::AsExtensionOwner as_owner;
+  pg::Spi spi;
+  return Run(kDelete, key, nullptr, false) > 0;
+}
+
+// Asks the running step about a version of the row: rate_limit_step(time_ns, count, previous) → whether to
+// update it. Errors: 55000 outside of a decision.
+PRM_FUNCTION(rate_limit_step) {
+  if (running == nullptr)
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no rate limit is being decided");
+  running->state = RateState{PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT64(2)};
+  running->asked = true;
+  running->store = running->step(running->context, &running->state);
+  PG_RETURN_BOOL(running->store);
+}
+
+// What the step made of it: rate_limit_stepped(field): time_ns, count, previous, seconds since 1970 of the
+// expiry.
+PRM_FUNCTION(rate_limit_stepped) {
+  if (running == nullptr)
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no rate limit is being decided");
+  switch (PG_GETARG_INT32(0)) {
+    case 0:
+      PG_RETURN_INT64(running->state.time);
+    case 1:
+      PG_RETURN_INT64(running->state.count);
+    case 2:
+      PG_RETURN_INT64(running->state.previous);
+    default:
+      PG_RETURN_INT64(ForgetAt(running->policy->limit, running->state) / 1000000000 + 1);
+  }
+}
+
+}  // namespace prm::ratelimit

@@ -1,0 +1,33 @@
+// States of rate limits in tables: they are written in the caller's transaction, roll back with it, and a
+// changed row stays locked until it ends.
+#pragma once
+
+#include "ratelimit/policy.h"
+
+namespace prm::ratelimit {
+
+struct TableKey {
+  const Policy *policy;
+  std::string key;
+};
+
+// The key as it is stored: text up to 512 bytes as it is, longer ones as "sha256:" and a digest, addresses as
+// text.
+std::string StoredKey(Bytes text, const Network *address);
+
+// The committed state of a key, without a lock; zero when there is none. *found says which.
+RateState ReadState(const TableKey &key, bool *found);
+
+// What becomes of a key's state, asked with its row locked and its latest version at hand: returns whether
+// *state, which it changes, is to be stored. Must not throw or call PostgreSQL.
+using Step = bool (*)(void *context, RateState *state);
+
+// Runs the step on the row of the key, which is inserted when it is missing. Nothing is written and no row is
+// locked for a step that refuses, unless the row changed at the last moment. Returns the step's last answer.
+// Errors: those of INSERT and UPDATE.
+bool ChangeState(const TableKey &key, Step step, void *context);
+
+// Deletes the row; returns whether there was one.
+bool DeleteState(const TableKey &key);
+
+}  // namespace prm::ratelimit

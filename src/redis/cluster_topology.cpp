@@ -1,0 +1,184 @@
+#include "redis/cluster_topology.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+
+namespace prm::redis {
+
+namespace {
+
+bool IsRefusal(const Error& error) {
+  return error.code == ErrorCode::kPermissionDenied || error.code == ErrorCode::kServerError;
+}
+
+Error UnknownReply(const Connection& connection, const char* command) {
+  return {ErrorCode::kProtocol,
+          "Redis at " + connection.address() + " answered " + command + " in an unknown form",
+          {},
+          {}};
+}
+
+bool AddRange(const ReplyView& first, const ReplyView& last, Slots& slots) {
+  if (!first.IsInteger() || !last.IsInteger() || first.AsInteger() < 0 ||
+      last.AsInteger() >= static_cast<int64_t>(kClusterSlots)) {
+    return false;
+  }
+  for (int64_t slot = first.AsInteger(); slot <= last.AsInteger(); ++slot)
+    slots.set(static_cast<size_t>(slot));
+  return true;
+}
+
+// NULL, empty or "?": the node does not know, so it is reached as it was.
+std::string HostOf(const ReplyView& reply, const Endpoint& asked) {
+  if (!reply.IsString() || reply.AsBytes().empty() || reply.AsBytes() == "?") return asked.host;
+  return std::string(reply.AsBytes());
+}
+
+// A reply of names and values.
+class Fields {
+ public:
+  explicit Fields(const ReplyView& list) {
+    for (size_t i = 0; i + 1 < list.size(); i += 2) {
+      if (list.element(i).IsString()) fields_.emplace(list.element(i).AsBytes(), list.element(i + 1));
+    }
+  }
+  std::optional<ReplyView> Get(const char* name) const {
+    const auto found = fields_.find(name);
+    return found == fields_.end() ? std::nullopt : std::optional(found->second);
+  }
+  std::string Text(const char* name) const {
+    const auto value = Get(name);
+    return value && value->IsString() ? std::string(value->AsBytes()) : std::string();
+  }
+
+ private:
+  std::map<std::string, ReplyView> fields_;
+};
+
+bool ParseShardNode(const ReplyView& reply, const Endpoint& asked, bool tls, ClusterNode& node,
+                    bool& is_master) {
+  const Fields fields(reply);
+  const auto port = fields.Get(tls ? "tls-port" : "port");
+  const auto endpoint = fields.Get("endpoint");
+  if (!port || !port->IsInteger() || !endpoint) return false;
+  node.id = fields.Text("id");
+  node.endpoint = {HostOf(*endpoint, asked), static_cast<int>(port->AsInteger())};
+  const std::string health = fields.Text("health");
+  node.is_online = health.empty() || health == "online";
+  is_master = fields.Text("role") == "master";
+  return !node.id.empty();
+}
+
+// redis.io/commands/cluster-shards. After a fail-over the old master may still be listed as one; of several
+// the one that is online has the slots.
+bool ParseShards(const ReplyView& reply, const Endpoint& asked, bool tls, ClusterTopology& topology) {
+  for (size_t i = 0; i < reply.size(); ++i) {
+    const Fields fields(reply.element(i));
+    const auto ranges = fields.Get("slots");
+    const auto nodes = fields.Get("nodes");
+    if (!ranges || !nodes) return false;
+    ClusterShard shard;
+    for (size_t j = 0; j + 1 < ranges->size(); j += 2) {
+      if (!AddRange(ranges->element(j), ranges->element(j + 1), shard.slots)) return false;
+    }
+    for (size_t j = 0; j < nodes->size(); ++j) {
+      ClusterNode node;
+      bool is_master = false;
+      if (!ParseShardNode(nodes->element(j), asked, tls, node, is_master)) continue;
+      if (!is_master) {
+        shard.replicas.push_back(std::move(node));
+      } else if (shard.master.id.empty() || !shard.master.is_online) {
+        shard.master = std::move(node);
+      }
+    }
+    if (shard.slots.any() && !shard.master.id.empty()) topology.shards.push_back(std::move(shard));
+  }
+  return true;
+}
+
+// redis.io/commands/cluster-slots: start, end, then nodes (host, port, id, …), the master first.
+bool ParseSlots(const ReplyView& reply, const Endpoint& asked, ClusterTopology& topology) {
+  std::map<std::string, ClusterShard> by_master;
+  for (size_t i = 0; i < reply.size(); ++i) {
+    const ReplyView range = reply.element(i);
+    if (range.size() < 3) return false;
+    ClusterShard shard;
+    for (size_t j = 2; j < range.size(); ++j) {
+      const ReplyView node = range.element(j);
+      if (node.size() < 3 || !node.element(1).IsInteger() || !node.element(2).IsString()) return false;
+      ClusterNode parsed{std::string(node.element(2).AsBytes()),
+                         {HostOf(node.element(0), asked), static_cast<int>(node.element(1).AsInteger())}};
+      if (j == 2) {
+        shard.master = std::move(parsed);
+      } else {
+        shard.replicas.push_back(std::move(parsed));
+      }
+    }
+    ClusterShard& whole = by_master.emplace(shard.master.id, shard).first->second;
+    if (!AddRange(range.element(0), range.element(1), whole.slots)) return false;
+  }
+  for (auto& [id, shard] : by_master) topology.shards.push_back(std::move(shard));
+  return true;
+}
+
+size_t FirstSlot(const Slots& slots) {
+  size_t slot = 0;
+  while (slot < kClusterSlots && !slots[slot]) ++slot;
+  return slot;
+}
+
+}  // namespace
+
+const ClusterShard* ClusterTopology::ShardOf(const std::string& node_id) const {
+  for (const ClusterShard& shard : shards) {
+    if (shard.master.id == node_id) return &shard;
+    for (const ClusterNode& replica : shard.replicas) {
+      if (replica.id == node_id) return &shard;
+    }
+  }
+  return nullptr;
+}
+
+Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls) {
+  ClusterTopology topology;
+  const Result<Reply> shards = connection.Command({"CLUSTER", "SHARDS"});
+  if (shards.ok()) {
+    if (!ParseShards(shards.value(), asked, tls, topology)) return UnknownReply(connection, "CLUSTER SHARDS");
+  } else {
+    if (!IsRefusal(shards.error())) return shards.error();
+    const Result<Reply> slots = connection.Command({"CLUSTER", "SLOTS"});
+    if (!slots.ok() && slots.error().detail.find("cluster support disabled") != std::string::npos) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "Redis at " + connection.address() + " is not a node of a cluster",
+                   {},
+                   "Drop the server's option cluster."};
+    }
+    if (!slots.ok()) return slots.error();
+    if (!ParseSlots(slots.value(), asked, topology)) return UnknownReply(connection, "CLUSTER SLOTS");
+  }
+  std::sort(topology.shards.begin(), topology.shards.end(),
+            [](const auto& a, const auto& b) { return FirstSlot(a.slots) < FirstSlot(b.slots); });
+  return topology;
+}
+
+Result<Slots> FetchMovingSlots(Connection& connection) {
+  Slots moving;
+  const Result<Reply> reply = connection.Command({"CLUSTER", "NODES"});
+  if (!reply.ok() && IsRefusal(reply.error())) return moving;
+  if (!reply.ok()) return reply.error();
+  if (!reply.value().IsString()) return UnknownReply(connection, "CLUSTER NODES");
+  // redis.io/commands/cluster-nodes: the node's own line ends with "[77->-<id>]" for a slot that it hands
+  // over and "[78-<-<id>]" for one that it takes over.
+  const Bytes text = reply.value().AsBytes();
+  for (size_t at = text.find('['); at != Bytes::npos; at = text.find('[', at + 1)) {
+    size_t slot = 0;
+    const auto [end, error] = std::from_chars(text.data() + at + 1, text.data() + text.size(), slot);
+    const Bytes rest = text.substr(static_cast<size_t>(end - text.data()), 3);
+    if (error == std::errc() && slot < kClusterSlots && (rest == "->-" || rest == "-<-")) moving.set(slot);
+  }
+  return moving;
+}
+
+}  // namespace prm::redis

@@ -1,0 +1,41 @@
+// Which node of a Redis Cluster serves which slots.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "redis/cluster_slots.h"
+#include "redis/connection.h"
+#include "redis/endpoint.h"
+
+namespace prm::redis {
+
+struct ClusterNode {
+  std::string id;  // 40 hex digits
+  Endpoint endpoint;
+  bool is_online = true;
+};
+
+struct ClusterShard {
+  ClusterNode master;
+  std::vector<ClusterNode> replicas;
+  Slots slots;
+};
+
+struct ClusterTopology {
+  std::vector<ClusterShard> shards;  // those that have slots, in the order of their first
+
+  // The shard that a node is the master or a replica of, or nullptr.
+  const ClusterShard* ShardOf(const std::string& node_id) const;
+};
+
+// What the node at the other end knows: CLUSTER SHARDS (Redis 7.0) or, where that is missing or refused,
+// CLUSTER SLOTS. Nodes are named as they announce themselves; one that does not is `asked`. Errors:
+// kInvalidArgument (not a cluster), kProtocol, those of Connection::Command.
+Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls);
+
+// The slots that the node at the other end, a master, is handing over to or taking over from another one, as
+// CLUSTER NODES says; none where that is refused. Errors: those of Connection::Command.
+Result<Slots> FetchMovingSlots(Connection& connection);
+
+}  // namespace prm::redis

@@ -1,0 +1,21 @@
+// Host and port.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+
+namespace prm::redis {
+
+struct Endpoint {
+  std::string host;
+  int port = 0;
+  bool operator==(const Endpoint& other) const { return host == other.host && port == other.port; }
+};
+
+// "a.example:7000, [::1]:7001, 10.0.0.5": an entry without a port has default_port. Errors:
+// kInvalidArgument.
+Result<std::vector<Endpoint>> ParseEndpoints(const std::string& text, int default_port);
+
+}  // namespace prm::redis

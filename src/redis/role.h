@@ -1,0 +1,29 @@
+// Whether a server is a master or a replica.
+#pragma once
+
+#include <optional>
+
+#include "core/status.h"
+#include "redis/connection.h"
+
+namespace prm::redis {
+
+struct Role {
+  bool is_master = false;
+  bool has_link = true;  // of a replica: it is connected to its master and has all of its data
+};
+
+// Asks with ROLE or, where that is refused, INFO; nothing if both are. Errors: those of Connection::Command.
+Result<std::optional<Role>> FetchRole(Connection& connection);
+
+enum class ReadFrom {
+  kAny,  // whatever the server is
+  kMaster,
+  kReplica,
+};
+
+// Whether the server may be read from as wanted; a server that does not tell its role may. Errors:
+// kUnavailable (another role; with may_be_stale false, a replica without a link), those of FetchRole.
+Status CheckRole(Connection& connection, ReadFrom wanted, bool may_be_stale);
+
+}  // namespace prm::redis

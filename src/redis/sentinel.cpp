@@ -1,0 +1,97 @@
+#include "redis/sentinel.h"
+
+#include <charconv>
+#include <functional>
+#include <map>
+#include <optional>
+
+namespace prm::redis {
+
+namespace {
+
+std::optional<int> ParsePort(Bytes text) {
+  int port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (error != std::errc() || end != text.data() + text.size() || port <= 0 || port > 65535)
+    return std::nullopt;
+  return port;
+}
+
+// Sends a command to one Sentinel after the other until `accept` takes the reply. A Sentinel may be down, or
+// not know the master.
+Status Ask(const SentinelOptions& options, Waiter& waiter, Bytes subcommand,
+           const std::function<bool(const Reply&)>& accept) {
+  std::string reasons;
+  for (const Endpoint& sentinel : options.sentinels) {
+    ConnectionOptions to = options.connection;
+    to.host = sentinel.host;
+    to.port = sentinel.port;
+    std::string reason;
+    auto connection = Connection::Open(to, waiter);
+    if (!connection.ok()) {
+      reason = connection.error().message + (connection.error().detail.empty() ? "" : ": ") +
+               connection.error().detail;
+    } else {
+      const Result<Reply> reply = connection.value()->Command({"SENTINEL", subcommand, options.master});
+      if (reply.ok() && accept(reply.value())) return {};
+      reason = HostAndPort(sentinel.host, sentinel.port) + ": ";
+      reason += reply.ok() ? "it knows no such master" : reply.error().detail;
+    }
+    if (!reason.empty() && reason.back() != '.') reason += '.';
+    reasons += (reasons.empty() ? "" : " ") + reason;
+  }
+  return Error{ErrorCode::kConnectionFailure, "no Sentinel says where master \"" + options.master + "\" is",
+               reasons,
+               "Check the server's options sentinels and sentinel_master, and the user mapping's "
+               "sentinel_username and sentinel_password."};
+}
+
+// SENTINEL REPLICAS: a list of name and value for each.
+std::map<std::string, std::string> Fields(const ReplyView& list) {
+  std::map<std::string, std::string> fields;
+  for (size_t i = 0; i + 1 < list.size(); i += 2) {
+    if (list.element(i).IsString() && list.element(i + 1).IsString()) {
+      fields[std::string(list.element(i).AsBytes())] = list.element(i + 1).AsBytes();
+    }
+  }
+  return fields;
+}
+
+bool IsDown(const std::string& flags) {
+  for (const char* sign : {"s_down", "o_down", "disconnected"}) {
+    if (flags.find(sign) != std::string::npos) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<Endpoint> FindMaster(const SentinelOptions& options, Waiter& waiter) {
+  Endpoint master;
+  const Status status = Ask(options, waiter, "GET-MASTER-ADDR-BY-NAME", [&](const Reply& reply) {
+    if (reply.size() != 2 || !reply.element(0).IsString() || !reply.element(1).IsString()) return false;
+    const std::optional<int> port = ParsePort(reply.element(1).AsBytes());
+    if (port) master = {std::string(reply.element(0).AsBytes()), *port};
+    return port.has_value();
+  });
+  if (!status.ok()) return status.error();
+  return master;
+}
+
+Result<std::vector<Endpoint>> FindReplicas(const SentinelOptions& options, Waiter& waiter) {
+  std::vector<Endpoint> replicas;
+  const Status status = Ask(options, waiter, "REPLICAS", [&](const Reply& reply) {
+    if (!reply.IsArray()) return false;
+    for (size_t i = 0; i < reply.size(); ++i) {
+      auto fields = Fields(reply.element(i));
+      const std::optional<int> port = ParsePort(fields["port"]);
+      if (port && !fields["ip"].empty() && !IsDown(fields["flags"]))
+        replicas.push_back({fields["ip"], *port});
+    }
+    return true;
+  });
+  if (!status.ok()) return status.error();
+  return replicas;
+}
+
+}  // namespace prm::redis

@@ -1,0 +1,101 @@
+// Reads the keys of a Redis Cluster: one node after the other with a ScanSource.
+//
+// A slot is done when one node has served it from the start of a whole scan of that node to its end, as the
+// node itself says before and after, and it was not being moved at either time: then every key that existed
+// throughout was returned. Slots that moved meanwhile, or whose node failed, are scanned again where they are
+// served by then. So no key is missed, but keys of such slots may be returned more than once.
+//
+// A key that has moved answers MOVED or ASK. It is not read from elsewhere on its own: its slot is taken out
+// of the scan under way and read from the node that serves it, when the move is over.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "redis/cluster_slots.h"
+#include "redis/cluster_topology.h"
+#include "redis/deployment.h"
+#include "source/scan.h"
+#include "source/source.h"
+
+namespace prm::source {
+
+// How far the scan of a cluster has come, as text that can be stored.
+struct ClusterPosition {
+  redis::Slots done;
+  std::string node;    // id of the node that is being read; empty: none
+  redis::Slots slots;  // that it is read for
+  std::string scan;    // ScanPosition there; empty: from the start
+
+  // "cluster done=<ranges>" and, while a node is being read, " node=<id> slots=<ranges> <scan>".
+  std::string ToString() const;
+
+  // The inverse. kInvalidArgument for anything that ToString does not write.
+  static Result<ClusterPosition> Parse(Bytes text);
+};
+
+class ClusterScan : public Source {
+ public:
+  // Prepares a scan from `position` (of an earlier Batch) or, if it is empty, from the start. Of `options`,
+  // databases is not used: a cluster has database 0. Waiter and filter must outlive the source. Holds one
+  // connection, and for a moment another one. Errors: kInvalidArgument (position, not a cluster), those of
+  // redis::FindTopology.
+  static Result<std::unique_ptr<ClusterScan>> Open(const redis::Deployment& deployment,
+                                                   const ScanOptions& options, KeyFilter& filter,
+                                                   const std::string& position, redis::Waiter& waiter);
+
+  // Errors: those of ScanSource, except kMoved; kUnavailable while slots are served by nobody or are being
+  // moved. After an error or an exception the source is dead, as a ScanSource is.
+  Result<bool> Next(Batch& batch) override;
+
+  // Keys in the masters when the scan was opened at its start, or nothing if they do not say.
+  std::optional<uint64_t> key_count() const { return key_count_; }
+
+  // Slots that had to be scanned again, because they moved or their node was restarted or replaced.
+  uint64_t repeated_slots() const { return repeated_slots_; }
+
+ private:
+  // Lets through the names of the slots that are wanted: a node may hold others that are on their way.
+  class SlotFilter : public KeyFilter {
+   public:
+    explicit SlotFilter(KeyFilter& inner) : inner_(inner) {}
+    Interest Classify(int db, Bytes key) override {
+      return wanted[redis::KeySlot(key)] ? inner_.Classify(db, key) : Interest::kIgnore;
+    }
+    redis::Slots wanted;
+
+   private:
+    KeyFilter& inner_;
+  };
+
+  ClusterScan(const redis::Deployment& deployment, const ScanOptions& options, KeyFilter& filter,
+              redis::Waiter& waiter)
+      : deployment_(deployment), options_(options), filter_(filter), waiter_(waiter) {}
+
+  Status CountKeys();
+  Status BeginNode();
+  Status OpenNode(const redis::ClusterNode& node);
+  Status OpenScan();
+  Result<redis::Slots> StableSlots();
+  const redis::ClusterNode* NodeToRead(const redis::ClusterShard& shard) const;
+  Status LeaveSlot(const Error& moved);
+  Status FinishNode();
+  void CloseNode();
+
+  bool is_tls() const { return deployment_.connection.tls.mode != redis::TlsMode::kOff; }
+
+  redis::Deployment deployment_;
+  ScanOptions options_;
+  SlotFilter filter_;
+  redis::Waiter& waiter_;
+  redis::ClusterTopology topology_;  // as last seen
+  ClusterPosition position_;
+  redis::ClusterNode node_;  // that position_.node names
+  std::unique_ptr<redis::Connection> connection_;
+  std::unique_ptr<ScanSource> scan_;
+  std::optional<uint64_t> key_count_;
+  uint64_t repeated_slots_ = 0;
+};
+
+}  // namespace prm::source

@@ -1,0 +1,250 @@
+// The SQL functions of background runs.
+#include "migrate/catalog.h"
+#include "migrate/define.h"
+#include "migrate/migration_lock.h"
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/wait.h"
+#include "worker/backoff.h"
+#include "worker/databases.h"
+#include "worker/job.h"
+#include "worker/launch.h"
+
+namespace prm::worker {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+constexpr int64 kStopTimeoutMs = 30 * 1000;
+constexpr int64 kTerminateTimeoutMs = 10 * 1000;
+
+// The owner of a migration, whom the caller must be, or be a superuser. Errors: 42704, 42501.
+Oid ControlledOwner(const std::string &migration) {
+  Oid const user = GetUserId();
+  bool const is_superuser = pg::Call([] { return superuser(); });
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute("SELECT owner::oid, owner::text FROM redis_migrate.migration WHERE migration = $1",
+                           {SqlParam::Text(migration)});
+  if (rows.size() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + migration + "\" does not exist", "",
+                  "SELECT migration FROM redis_migrate.migrations lists those you own.");
+  Oid const owner = DatumGetObjectId(rows[0].Value(0));
+  if (owner != user && !is_superuser)
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of migration \"" + migration + "\"",
+                  "Its owner is " + rows[0].Text(1) + ".", "SET ROLE " + rows[0].Text(1) + ".");
+  return owner;
+}
+
+void RequireWritableServer() {
+  if (pg::Call([] { return RecoveryInProgress(); }))
+    throw Failure(ERRCODE_READ_ONLY_SQL_TRANSACTION, "background runs cannot be started on a standby", "",
+                  "Start it on the primary; it goes on here after a promotion.");
+  if (IsBinaryUpgrade)
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "background runs cannot be started during a binary upgrade");
+}
+
+void RequireMapping(const std::string &migration, const std::string &mapping) {
+  pg::AsExtensionOwner as_owner;
+  if (Spi::Execute("SELECT FROM redis_migrate.mapping WHERE migration = $1 AND mapping = $2",
+                   {SqlParam::Text(migration), SqlParam::Text(mapping)})
+          .processed() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                  "mapping \"" + mapping + "\" of migration \"" + migration + "\" does not exist");
+}
+
+void RequireNoWorker(const Job &job) {
+  std::optional<Slot> slot = FindSlot({Kind::kMigration, MyDatabaseId, job.owner, job.id});
+  if (!slot) return;
+  throw Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + job.migration + "\" has a background worker already",
+                "Its process is " + std::to_string(slot->pid) + ", its state \"" +
+                    kStateNames[static_cast<int>(slot->state)] + "\".",
+                "SELECT * FROM redis_migrate.workers shows it; redis_migrate.stop ends it.");
+}
+
+// Ends the background run of a migration, if there is one. Returns whether there was.
+bool StopJob(const std::string &migration) {
+  std::optional<Job> job = FindJob(migration);
+  if (!job) return false;
+  RequireSlots();
+  std::optional<Ticket> ticket = Ask({Kind::kMigration, MyDatabaseId, job->owner, job->id}, Request::kStop);
+  // The worker writes down itself that it was stopped: its row is not locked before it has ended.
+  if (ticket && !WaitForEnd(*ticket, kStopTimeoutMs)) {
+    Terminate(*ticket);
+    if (!WaitForEnd(*ticket, kTerminateTimeoutMs))
+      pg::Report(WARNING, "the worker of migration \"" + migration + "\" has not ended yet",
+                 "It was asked to stop, and then to terminate.",
+                 "SELECT * FROM redis_migrate.workers shows when it has.");
+  }
+  job = FindJob(migration);
+  if (job && job->wanted) {
+    Conclude(job->id, "stopped", false);
+    MarkRunStopped(migration);
+    return true;
+  }
+  return ticket.has_value();
+}
+
+int64 IntervalMs(const Interval *interval) {
+  return interval->time / 1000 + (interval->day + int64{30} * interval->month) * 86400 * 1000;
+}
+
+}  // namespace
+}  // namespace prm::worker
+
+using namespace prm;
+using namespace prm::worker;
+
+// redis_migrate.start(migration text, priority text, mapping text, on_error text, prune boolean): the worker
+// is registered at once and waits for the caller's transaction. Takes the migration's advisory lock until
+// then. Errors: 42704, 42501, 22023, 28000 (the owner must not log in), 55006 (it is being run), 25006 on a
+// standby, 53200. A server without room for a worker is a WARNING; the job waits.
+PRM_FUNCTION(start) {
+  Job wanted;
+  wanted.migration = pg::TextArgument(fcinfo, 0, "migration");
+  wanted.priority = pg::OptionalTextArgument(fcinfo, 1);
+  wanted.mapping = pg::OptionalTextArgument(fcinfo, 2);
+  wanted.on_error = pg::TextArgument(fcinfo, 3, "on_error");
+  wanted.prune = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
+  RequireWritableServer();
+  pg::CheckKeyword(wanted.on_error, "on_error", {"continue", "stop"});
+  if (wanted.priority) migrate::PriorityRank(*wanted.priority);
+  pg::Spi spi;
+  wanted.owner = ControlledOwner(wanted.migration);
+  if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
+  if (std::optional<std::string> problem = ConnectProblem(wanted.owner))
+    throw pg::Failure(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+                      "migration \"" + wanted.migration + "\" cannot be run in the background: " + *problem,
+                      "Its worker connects as the owner, which needs LOGIN before PostgreSQL 17.",
+                      "ALTER ROLE … LOGIN, or CALL redis_migrate.run as the owner.");
+  RequireSlots();
+  if (std::optional<Job> before = FindJob(wanted.migration)) RequireNoWorker(*before);
+  migrate::LockForChange(wanted.migration);
+  wanted.id = RequestJob(wanted);
+  TransactionId const starter = pg::Call([] { return GetTopTransactionId(); });
+  LaunchOutcome const outcome = Launch({Kind::kMigration, MyDatabaseId, wanted.owner, wanted.id}, starter);
+  bool const scheduled = IsListed(MyDatabaseId);
+  if (outcome == LaunchOutcome::kStarted) {
+    if (IsPreloaded() && !scheduled)
+      pg::Report(NOTICE, "the run will not go on by itself after a restart of the server",
+                 "This database is not in pg_redis_migrate.databases.");
+    PG_RETURN_VOID();
+  }
+  LaunchProblem const problem = Describe(outcome);
+  ConcludeForNow(wanted.id, "waiting for worker", 0, 1, BackoffMs(1),
+                 pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
+  pg::Report(WARNING, "migration \"" + wanted.migration + "\" waits for a worker: " + problem.message,
+             scheduled
+                 ? "It is started when there is room."
+                 : "Nothing starts it later: this database has no scheduler. Call redis_migrate.start again.",
+             problem.hint);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.stop(migration text): ends the worker in order, waits for that up to 40 s. Errors: 42704,
+// 42501.
+PRM_FUNCTION(stop) {
+  std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
+  pg::Spi spi;
+  ControlledOwner(migration);
+  if (!StopJob(migration))
+    pg::Report(NOTICE, "migration \"" + migration + "\" is not being run in the background");
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.drop_migration(migration text): stops its background run; drops the definition, its archive
+// and the history of its runs; target tables stay. Errors: 42704, 42501, 55006 while a session runs it.
+PRM_FUNCTION(drop_migration) {
+  std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
+  pg::Spi spi;
+  migrate::LoadMigration(migration);  // only its owner may stop it so
+  StopJob(migration);
+  migrate::DropMigration(migration);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.wait_for(migration text, timeout interval): returns when the background run has completed or
+// was stopped (with a NOTICE). Errors: the run's own SQLSTATE and message if it failed, 57014 when the time
+// is over, 42704 without such a run, 42501, 2D000 in a transaction block. Between looks it holds nothing.
+PRM_FUNCTION(wait_for) {
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each look");
+  std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
+  std::optional<int64> timeout;
+  if (!PG_ARGISNULL(1)) timeout = IntervalMs(PG_GETARG_INTERVAL_P(1));
+  int64 const began = pg::MonotonicMs();
+  pg::Spi spi(true);
+  ControlledOwner(migration);
+  for (int64 pause = 5;; pause = Min(pause * 2, int64{500})) {
+    std::optional<Job> job = FindJob(migration);
+    Spi::Commit();
+    if (!job)
+      throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + migration + "\" has no background run", "",
+                    "redis_migrate.start begins one.");
+    if (job->state == "failed") {
+      std::string const state = job->sqlstate.value_or("XX000");
+      throw Failure(
+          MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]),
+          "the background run of migration \"" + migration + "\" failed: " + job->message.value_or(""));
+    }
+    if (job->state == "stopped")
+      pg::Report(NOTICE, "the background run of migration \"" + migration + "\" was stopped");
+    if (!job->wanted) PG_RETURN_VOID();
+    if (timeout) {
+      int64 const rest = *timeout - (pg::MonotonicMs() - began);
+      if (rest <= 0)
+        throw Failure(ERRCODE_QUERY_CANCELED, "migration \"" + migration + "\" is still being run",
+                      "Its state is \"" + job->state + "\".", "SELECT * FROM redis_migrate.workers.");
+      pause = Min(pause, rest);
+    }
+    pg::Sleep(static_cast<long>(pause));
+  }
+}
+
+// redis_migrate.worker_slots() → the workers of all databases; those of others only for pg_monitor.
+PRM_FUNCTION(worker_slots) {
+  pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  RequireSlots();
+  bool const sees_all = pg::Call([] { return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR); });
+  for (const Slot &slot : Slots()) {
+    if (!sees_all &&
+        !(OidIsValid(slot.owner) && pg::Call([&] { return has_privs_of_role(GetUserId(), slot.owner); })))
+      continue;
+    constexpr int kColumns = 12;
+    Datum values[kColumns] = {};
+    bool nulls[kColumns] = {};
+    auto as_text = [](const char *s) { return pg::TextDatum(s); };
+    values[0] = Int32GetDatum(slot.pid);
+    nulls[0] = slot.pid == 0;
+    values[1] = as_text(kKindNames[static_cast<int>(slot.kind)]);
+    values[2] = ObjectIdGetDatum(slot.database);
+    nulls[2] = !OidIsValid(slot.database);
+    values[3] = ObjectIdGetDatum(slot.owner);
+    nulls[3] = !OidIsValid(slot.owner);
+    values[4] = Int64GetDatum(slot.job);
+    nulls[4] = slot.job == 0;
+    values[5] = as_text(kStateNames[static_cast<int>(slot.state)]);
+    values[6] = TimestampTzGetDatum(slot.launched_at);
+    values[7] = TimestampTzGetDatum(slot.since);
+    values[8] = Int64GetDatum(static_cast<int64>(slot.wakeups));
+    values[9] = Int64GetDatum(static_cast<int64>(slot.runs));
+    nulls[10] = slot.sqlstate[0] == '\0';
+    if (!nulls[10]) values[10] = as_text(slot.sqlstate);
+    nulls[11] = slot.message[0] == '\0';
+    if (!nulls[11]) values[11] = as_text(slot.message);
+    pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
+  }
+  return static_cast<Datum>(0);
+}
+
+// redis_migrate.wake_workers(), a trigger: see databases.h.
+PRM_FUNCTION(wake_workers) {
+  if (!CALLED_AS_TRIGGER(fcinfo))
+    throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "redis_migrate.wake_workers is a trigger");
+  WakeAtCommit();
+  return static_cast<Datum>(0);
+}

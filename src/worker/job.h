@@ -1,0 +1,49 @@
+// Background runs as they are wanted: redis_migrate.background_run. All of it needs SPI and runs with the
+// rights of the extension's owner; states are those of the table's CHECK.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm::worker {
+
+struct Job {
+  int64 id = 0;
+  std::string migration;
+  Oid owner = InvalidOid;
+  std::optional<std::string> priority;
+  std::optional<std::string> mapping;
+  std::string on_error;
+  bool prune = false;
+  bool wanted = false;
+  std::string state;
+  std::optional<std::string> sqlstate;
+  std::optional<std::string> message;
+  // For the scheduler:
+  bool marked = false;    // a worker was launched and has not said that it ended
+  int64 incarnation = 0;  // of the shared memory, when it was marked
+  int crashes = 0;
+  int failures = 0;
+  int64 wait_ms = 0;     // until not_before; never more than a backoff can be, whatever the clock says
+  int64 healthy_ms = 0;  // how long the last worker is known to have run
+};
+
+// Writes down what start() was called with and marks the job as started. Returns its number.
+int64 RequestJob(const Job &wanted);
+std::optional<Job> FindJob(const std::string &migration);
+std::vector<Job> WantedJobs();
+
+// Marks a launch; the transaction must be committed before it. False when the job is not wanted any more.
+bool MarkLaunch(int64 id);
+// For the worker: the job is running. nullopt: it is not wanted any more, or was never committed.
+std::optional<Job> TakeUp(int64 id);
+
+// The end of a worker or of a launch: the mark is cleared.
+void Conclude(int64 id, const std::string &state, bool wanted, const std::string &sqlstate = "",
+              const std::string &message = "");
+// The same for what is tried again after `wait_ms`.
+void ConcludeForNow(int64 id, const std::string &state, int crashes, int failures, int64 wait_ms,
+                    const std::string &sqlstate, const std::string &message);
+// The interrupted run of a job that was stopped says so.
+void MarkRunStopped(const std::string &migration);
+
+}  // namespace prm::worker

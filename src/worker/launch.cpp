@@ -1,0 +1,123 @@
+#include "worker/launch.h"
+
+#include "pg/guard.h"
+#include "pg/spi.h"
+#include "worker/start_data.h"
+
+namespace prm::worker {
+namespace {
+
+// Advisory locks of SQL use 1 and 2 here, migrations 29.
+constexpr uint16 kLockSpace = 30;
+
+LOCKTAG GateOf(Oid database) {
+  LOCKTAG tag = {};
+  SET_LOCKTAG_ADVISORY(tag, InvalidOid, database, 0, kLockSpace);
+  return tag;
+}
+
+// Who launches passes the gate of the database, for a scope.
+class DatabaseGate {
+ public:
+  explicit DatabaseGate(Oid database) : tag_(GateOf(database)) {
+    passed_ = pg::Call([&] { return LockAcquire(&tag_, ShareLock, true, true); }) != LOCKACQUIRE_NOT_AVAIL;
+  }
+  ~DatabaseGate() {
+    if (passed_) LockRelease(&tag_, ShareLock, true);
+  }
+  bool passed() const { return passed_; }
+  DatabaseGate(const DatabaseGate &) = delete;
+  DatabaseGate &operator=(const DatabaseGate &) = delete;
+
+ private:
+  LOCKTAG tag_;
+  bool passed_ = false;
+};
+
+BackgroundWorker Registration(const Task &task, Ticket ticket) {
+  BackgroundWorker worker = {};
+  worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+  worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+  worker.bgw_restart_time = BGW_NEVER_RESTART;
+  worker.bgw_notify_pid = MyProcPid;
+  worker.bgw_main_arg = Int32GetDatum(ticket.slot);
+  snprintf(worker.bgw_name, BGW_MAXLEN, "redis_migrate %s", kKindNames[static_cast<int>(task.kind)]);
+  strlcpy(worker.bgw_type, worker.bgw_name, BGW_MAXLEN);
+  strlcpy(worker.bgw_library_name, "pg_redis_migrate", sizeof worker.bgw_library_name);
+  strlcpy(worker.bgw_function_name, "prm_worker_main", BGW_MAXLEN);
+  StartData const data = {ticket.generation, Incarnation()};
+  static_assert(sizeof data <= BGW_EXTRALEN);
+  memcpy(worker.bgw_extra, &data, sizeof data);
+  return worker;
+}
+
+}  // namespace
+
+void CloseDatabase(Oid database) {
+  LOCKTAG const tag = GateOf(database);
+  pg::Call([&] { (void)LockAcquire(&tag, ExclusiveLock, false, false); });
+}
+
+LaunchOutcome Launch(const Task &task, TransactionId starter) {
+  std::optional<Ticket> ticket;
+  {
+    // Once claimed, whoever closes the database finds it.
+    DatabaseGate gate(task.database);
+    if (!gate.passed()) return LaunchOutcome::kClosed;
+    bool duplicate = false;
+    ticket = Claim(task, starter, &duplicate);
+    if (!ticket) return duplicate ? LaunchOutcome::kDuplicate : LaunchOutcome::kNoSlot;
+  }
+  BackgroundWorkerHandle *handle = nullptr;
+  BgwHandleStatus status = BGWH_STOPPED;
+  bool registered = false;
+  try {
+    BackgroundWorker worker = Registration(task, *ticket);
+    registered = pg::Call([&] { return RegisterDynamicBackgroundWorker(&worker, &handle); });
+    if (registered) {
+      pid_t pid = 0;
+      status = pg::Call([&] { return WaitForBackgroundWorkerStartup(handle, &pid); });
+    }
+  } catch (...) {
+    if (registered) TerminateBackgroundWorker(handle);
+    Unclaim(*ticket);
+    throw;
+  }
+  // A worker that was started takes the claim up by itself; should it die before, the claim expires.
+  if (registered && status == BGWH_STARTED) return LaunchOutcome::kStarted;
+  if (!Unclaim(*ticket)) return LaunchOutcome::kStarted;  // it has been there, and has ended
+  return registered ? LaunchOutcome::kNoFork : LaunchOutcome::kNoProcess;
+}
+
+std::optional<std::string> ConnectProblem(Oid role) {
+  auto rows = pg::Spi::Execute(
+      "SELECT rolname::pg_catalog.text, rolcanlogin FROM pg_catalog.pg_roles WHERE oid "
+      "OPERATOR(pg_catalog.=) $1",
+      {pg::SqlParam::OidOf(role)});
+  if (rows.size() == 0) return "its owner, role " + std::to_string(role) + ", was dropped";
+  if (!rows[0].Bool(1) && BGWORKER_BYPASS_ROLELOGINCHECK == 0)
+    return "its owner, role \"" + rows[0].Text(0) + "\", is not permitted to log in";
+  return std::nullopt;
+}
+
+LaunchProblem Describe(LaunchOutcome outcome) {
+  switch (outcome) {
+    case LaunchOutcome::kNoSlot:
+      return {"all " + std::to_string(WorkerLimit()) +
+                  " workers that pg_redis_migrate.max_workers allows are in use",
+              "Raise pg_redis_migrate.max_workers and restart the server, or stop another worker."};
+    case LaunchOutcome::kNoProcess:
+      return {"the server has no free slot for a background worker",
+              "Raise max_worker_processes and restart the server."};
+    case LaunchOutcome::kNoFork:
+      return {"the server could not start a worker process", "The server's log says why."};
+    case LaunchOutcome::kClosed:
+      return {"the database is about to be dropped, renamed, moved or copied", ""};
+    case LaunchOutcome::kStarted:
+    case LaunchOutcome::kDuplicate:
+      break;
+  }
+  return {"", ""};
+}
+
+}  // namespace prm::worker

@@ -1,0 +1,127 @@
+// The launcher: starts a scheduler in each database of pg_redis_migrate.databases that needs one. It is
+// connected to no database and keeps nothing but what databases.h says.
+#include "pg/arguments.h"
+#include "pg/settings.h"
+#include "pg/work_signal.h"
+#include "worker/databases.h"
+#include "worker/drop_database.h"
+#include "worker/launch.h"
+#include "worker/preload.h"
+#include "worker/worker_main.h"
+
+namespace prm::worker {
+namespace {
+
+constexpr int64 kNapMs = 60 * 1000;
+constexpr int kRestartSeconds = 10;
+
+// The number of a database, or InvalidOid. By a scan of the table: connected to no database, a process may
+// not have the index.
+Oid FindDatabase(const char *name) {
+  return pg::Call([&] {
+    Relation relation = table_open(DatabaseRelationId, AccessShareLock);
+    SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, nullptr, 0, nullptr);
+    Oid database = InvalidOid;
+    for (HeapTuple tuple; !OidIsValid(database) && HeapTupleIsValid(tuple = systable_getnext(scan));) {
+      auto *form = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+      if (form->datallowconn && strcmp(NameStr(form->datname), name) == 0) database = form->oid;
+    }
+    systable_endscan(scan);
+    table_close(relation, AccessShareLock);
+    return database;
+  });
+}
+
+// The names of the setting that are databases. Each other one is told once in `told`.
+std::vector<Oid> ListedDatabases(std::set<std::string> &told) {
+  std::vector<std::string> names;
+  char *text = pg::CString(pg::settings::databases != nullptr ? pg::settings::databases : "");
+  List *list = nullptr;
+  if (!pg::Call([&] { return SplitIdentifierString(text, ',', &list); })) {
+    if (told.insert(text).second) pg::Report(WARNING, "pg_redis_migrate.databases is not a list of names");
+    return {};
+  }
+  std::vector<Oid> databases;
+  ListCell *cell;
+  foreach (cell, list) {
+    auto *name = static_cast<const char *>(lfirst(cell));
+    Oid const database = FindDatabase(name);
+    if (OidIsValid(database)) {
+      told.erase(name);
+      databases.push_back(database);
+    } else if (told.insert(name).second) {
+      pg::Report(WARNING, std::string("database \"") + name +
+                              "\" of pg_redis_migrate.databases does not exist or takes no connections");
+    }
+  }
+  return databases;
+}
+
+class Launcher {
+ public:
+  void Look() {
+    CountWakeup();
+    std::vector<Oid> listed;
+    pg::Call([] { StartTransactionCommand(); });
+    {
+      pg::Context context("redis_migrate launcher");
+      pg::SwitchContext in_context(context.get());
+      listed = ListedDatabases(told_);
+    }
+    pg::Call([] { CommitTransactionCommand(); });
+    if (int left_out = ListDatabases(listed); left_out > 0 && told_.insert("").second)
+      pg::Report(WARNING, std::to_string(left_out) + " databases of pg_redis_migrate.databases are left out",
+                 "The first 64 are looked after.");
+    int64 nap = kNapMs;
+    for (Oid database : DatabasesInNeed(&nap)) {
+      LaunchOutcome const outcome = Launch({Kind::kScheduler, database});
+      if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) {
+        waits_ = false;
+        continue;
+      }
+      if (!std::exchange(waits_, true)) {
+        LaunchProblem const problem = Describe(outcome);
+        pg::Report(WARNING, "the scheduler of a database waits: " + problem.message, "", problem.hint);
+      }
+      nap = Min(nap, int64{1000});
+    }
+    SetState(State::kSleeping);
+    pg::WaitForLatch(nap);
+  }
+
+ private:
+  std::set<std::string> told_;
+  bool waits_ = false;  // that no scheduler can be started has been told
+};
+
+}  // namespace
+
+void RunLauncher() {
+  Launcher launcher;
+  for (;;) {
+    std::optional<Problem> problem = Try([&] { launcher.Look(); });
+    if (!problem) continue;
+    Log(WARNING, *problem, "launcher");
+    SetError(problem->sqlstate.c_str(), problem->message);
+    Try([] { pg::WaitForLatch(1000); });
+  }
+}
+
+void Preload() {
+  if (IsBinaryUpgrade) return;
+  pg::Call([] {
+    BackgroundWorker launcher = {};
+    launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    launcher.bgw_restart_time = kRestartSeconds;
+    strlcpy(launcher.bgw_name, "redis_migrate launcher", BGW_MAXLEN);
+    strlcpy(launcher.bgw_type, launcher.bgw_name, BGW_MAXLEN);
+    strlcpy(launcher.bgw_library_name, "pg_redis_migrate", sizeof launcher.bgw_library_name);
+    strlcpy(launcher.bgw_function_name, "prm_launcher_main", BGW_MAXLEN);
+    RegisterBackgroundWorker(&launcher);
+  });
+  InstallDropDatabaseHook();
+  pg::signal_work = &WakeNow;
+}
+
+}  // namespace prm::worker

@@ -1,0 +1,169 @@
+// The worker of a background run: CALLs redis_migrate.run as the owner of the migration, until it has
+// completed, failed for good or is stopped.
+#include "worker/backoff.h"
+#include "worker/history.h"
+#include "worker/job.h"
+#include "worker/worker_main.h"
+
+namespace prm::worker {
+namespace {
+
+// What says "stop" to a worker interrupts it; what it then writes down must not be interrupted again.
+class WithoutCancel {
+ public:
+  WithoutCancel() : exceptions_(std::uncaught_exceptions()) { HOLD_CANCEL_INTERRUPTS(); }
+  ~WithoutCancel() {
+    if (std::uncaught_exceptions() == exceptions_) RESUME_CANCEL_INTERRUPTS();  // an error has reset them
+  }
+  WithoutCancel(const WithoutCancel &) = delete;
+  WithoutCancel &operator=(const WithoutCancel &) = delete;
+
+ private:
+  int exceptions_;
+};
+
+std::string CallOf(const Job &job) {
+  auto literal = [](const std::optional<std::string> &text) {
+    return text ? pg::QuoteLiteral(*text) : std::string("NULL");
+  };
+  return "CALL redis_migrate.run(migration => " + pg::QuoteLiteral(job.migration) + ", priority => " +
+         literal(job.priority) + ", mapping => " + literal(job.mapping) + ", on_error => " +
+         pg::QuoteLiteral(job.on_error) + ", prune => " + (job.prune ? "true" : "false") + ")";
+}
+
+// Whether time may mend it: a lost connection, a full server, a lock, a server that loads or shuts down.
+bool MayPass(const std::string &sqlstate) {
+  std::string const category = sqlstate.substr(0, 2);
+  return category == "08" || category == "40" || category == "53" || category == "55" ||
+         (category == "57" && sqlstate != "57014");
+}
+
+void WaitForTransaction(TransactionId starter) {
+  SetState(State::kWaiting);
+  pg::Call([&] {
+    StartTransactionCommand();
+    XactLockTableWait(starter, nullptr, nullptr, XLTW_None);
+    CommitTransactionCommand();
+  });
+}
+
+class MigrationWorker {
+ public:
+  explicit MigrationWorker(const Slot &slot) : slot_(slot) {}
+
+  void Run() {
+    if (!extension_.exists()) return;
+    for (bool first = true; MyRequest() == Request::kNone; first = false) {
+      started_at_ = GetCurrentTimestamp();
+      int64 const began = pg::MonotonicMs();
+      std::optional<Problem> problem = Try([&] {
+        if (first && TransactionIdIsValid(slot_.starter)) WaitForTransaction(slot_.starter);
+        pg::InTransaction([&] { job_ = TakeUp(slot_.job); });
+        if (job_) Execute();
+      });
+      if (!problem || MyRequest() != Request::kNone) {
+        if (!problem && job_) Complete();
+        break;
+      }
+      if (pg::MonotonicMs() - began > kHealthyMs) failures_ = 0;
+      if (!Retry(*problem)) return;
+    }
+    if (MyRequest() == Request::kStop) Stop();
+    if (MyRequest() == Request::kRestart) Release();
+  }
+
+ private:
+  void Execute() {
+    SetState(State::kRunning);
+    CountWakeup();
+    CountRun();
+    pg::RunCommand(CallOf(*job_));
+  }
+
+  void Complete() {
+    WithoutCancel hold;
+    pg::InTransaction([&] {
+      worker::Conclude(slot_.job, "completed", false);
+      NoteMigrationRun(*job_, started_at_, "completed", {});
+    });
+    job_.reset();
+  }
+
+  void Stop() {
+    // Before it was taken up, the row may be locked by the transaction of start, which may be that of stop.
+    if (!job_) return;
+    WithoutCancel hold;
+    SetState(State::kEnding);
+    pg::InTransaction([&] {
+      if (extension_.HasChanged()) return;
+      worker::Conclude(slot_.job, "stopped", false);
+      MarkRunStopped(job_->migration);
+      NoteMigrationRun(*job_, started_at_, "stopped", {});
+    });
+  }
+
+  // Still wanted: whoever asked launches another one.
+  void Release() {
+    WithoutCancel hold;
+    pg::InTransaction([&] {
+      if (job_) ConcludeForNow(slot_.job, "starting", job_->crashes, 0, 0, "", "");
+    });
+  }
+
+  // Writes an error down. Returns whether to try again, after having waited.
+  bool Retry(const Problem &problem) {
+    bool changed = false;
+    pg::InTransaction([&] { changed = extension_.HasChanged(); });
+    if (changed) {
+      Release();
+      return false;
+    }
+    if (!job_) throw pg::Failure(ERRCODE_INTERNAL_ERROR, problem.message);
+    std::string const what = "background run of migration \"" + job_->migration + "\"";
+    SetError(problem.sqlstate.c_str(), problem.message);
+    if (!MayPass(problem.sqlstate)) {
+      Log(WARNING, problem, what + " failed",
+          "redis_migrate.start goes on with it when the cause is mended.");
+      WithoutCancel hold;
+      pg::InTransaction([&] {
+        worker::Conclude(slot_.job, "failed", false, problem.sqlstate, problem.message);
+        NoteMigrationRun(*job_, started_at_, "failed", problem);
+      });
+      return false;
+    }
+    int64 const wait_ms = BackoffMs(++failures_);
+    Log(WARNING, problem, what + " is tried again in " + std::to_string(wait_ms / 1000) + " s");
+    pg::InTransaction([&] {
+      ConcludeForNow(slot_.job, "retrying", job_->crashes, static_cast<int>(failures_), wait_ms,
+                     problem.sqlstate, problem.message);
+      NoteMigrationRun(*job_, started_at_, "retrying", problem);
+    });
+    SetState(State::kRetrying);
+    int64 const end = pg::MonotonicMs() + wait_ms;
+    std::optional<Problem> interrupted = Try([&] {
+      for (int64 rest; MyRequest() == Request::kNone && (rest = end - pg::MonotonicMs()) > 0;)
+        pg::WaitForLatch(rest);
+    });
+    return true;
+  }
+
+  Slot const slot_;
+  Extension extension_;
+  std::optional<Job> job_;
+  TimestampTz started_at_ = 0;
+  uint32 failures_ = 0;
+};
+
+}  // namespace
+
+void RunMigrationWorker(const Slot &slot) {
+  std::optional<Problem> problem = Try([&] { MigrationWorker(slot).Run(); });
+  if (!problem) return;
+  // Without its tables it can write nothing down, and there is nothing to be written down.
+  if (!Extension().exists())
+    return pg::Report(LOG, "background worker ends: extension pg_redis_migrate was dropped");
+  throw pg::Failure(ERRCODE_INTERNAL_ERROR, "background run: " + problem->message,
+                    "SQLSTATE " + problem->sqlstate + ".");
+}
+
+}  // namespace prm::worker

@@ -1,0 +1,13 @@
+// What the workers need of a server that preloads the library.
+#pragma once
+
+#include "pg/shared_memory.h"
+
+namespace prm::worker {
+
+extern pg::SharedArea worker_area;
+
+// Registers the launcher and the hook of drop_database.cpp; from _PG_init, while libraries are preloaded.
+void Preload();
+
+}  // namespace prm::worker

@@ -1,0 +1,207 @@
+// The scheduler of a database: compares what is wanted (tables) with what there is (slots), starts what is
+// missing, and ends when nothing is to be done soon.
+#include "worker/backoff.h"
+#include "worker/databases.h"
+#include "worker/job.h"
+#include "worker/launch.h"
+#include "worker/worker_main.h"
+
+namespace prm::worker {
+namespace {
+
+using pg::Spi;
+
+constexpr int64 kNapMs = 60 * 1000;
+constexpr int64 kLeastNapMs = 200;
+constexpr int kMostCrashes = 5;
+constexpr int64 kMostWaitForRoomMs = 10 * 1000;
+
+std::string SqlState(int code) { return pg::SqlStateText(code); }
+
+class Scheduler {
+ public:
+  explicit Scheduler(const Slot &slot) : database_(slot.database) {}
+
+  void Run() {
+    uint32 failures = 0;
+    while (MyRequest() == Request::kNone) {
+      CountWakeup();
+      uint32 const changes = Changes(database_);
+      nap_ms_ = kNapMs;
+      due_.reset();
+      is_needed_ = false;
+      bool changed = false;
+      SetState(State::kRunning);
+      std::optional<Problem> problem = Try([&] {
+        pg::InTransaction([&] { changed = !extension_.exists() || extension_.HasChanged(); });
+        if (!changed) Reconcile();
+      });
+      if (problem) {
+        SetError(problem->sqlstate.c_str(), problem->message);
+        nap_ms_ = BackoffMs(++failures);
+        is_needed_ = true;
+        Log(WARNING, *problem, "scheduler, tried again in " + std::to_string(nap_ms_ / 1000) + " s");
+      } else {
+        failures = 0;
+        LookedAt(database_);
+      }
+      if (changed) return Leave(changes);
+      if (!is_needed_ && nap_ms_ >= kNapMs && Park(database_, changes, due_)) return;
+      SetState(State::kSleeping);
+      int64 const looked_ms = pg::MonotonicMs();
+      if (Changes(database_) == changes) Try([&] { pg::WaitForLatch(nap_ms_); });
+      // Changes that come close together are looked at together.
+      for (int64 rest;
+           (rest = looked_ms + kLeastNapMs - pg::MonotonicMs()) > 0 && MyRequest() == Request::kNone;)
+        Try([&] { pg::WaitForLatch(rest); });
+    }
+  }
+
+ private:
+  // The extension is gone, or another version of it is there: workers of the old one end.
+  void Leave(uint32 changes) {
+    for (const Slot &slot : Slots())
+      if (slot.database == database_ && slot.kind != Kind::kScheduler) Ask(slot.task(), Request::kRestart);
+    if (Extension now; !now.exists()) Park(database_, changes, std::nullopt);
+  }
+
+  void Reconcile() {
+    std::vector<Job> jobs;
+    std::vector<std::pair<Oid, TimestampTz>> owners;
+    bool attempts = false;
+    pg::InTransaction([&] {
+      jobs = WantedJobs();
+      if (HasRoutine("redis_migrate.maintenance_owners()")) owners = MaintenanceOwners();
+      if (HasRoutine("redis_migrate.attempts_wanted()") && HasRoutine("redis_migrate.write_login_attempts()"))
+        attempts = Spi::Execute("SELECT redis_migrate.attempts_wanted()")[0].Bool(0);
+    });
+    for (const Job &job : jobs) ReconcileJob(job);
+    for (const auto &[owner, due] : owners) Repeat({Kind::kSweeper, database_, owner}, due);
+    if (attempts) Repeat({Kind::kAttempts, database_, extension_.owner()}, GetCurrentTimestamp());
+    for (const Slot &slot : Slots())
+      if (slot.database == database_ && slot.kind != Kind::kScheduler) is_needed_ = true;
+  }
+
+  static std::vector<std::pair<Oid, TimestampTz>> MaintenanceOwners() {
+    std::vector<std::pair<Oid, TimestampTz>> owners;
+    auto rows =
+        Spi::Execute("SELECT owner::pg_catalog.oid, next_run FROM redis_migrate.maintenance_owners()");
+    for (uint64 i = 0; i < rows.size(); ++i)
+      if (!rows[i].IsNull(1))
+        owners.emplace_back(DatumGetObjectId(rows[i].Value(0)), DatumGetTimestampTz(rows[i].Value(1)));
+    return owners;
+  }
+
+  void NapUntil(int64 wait_ms) { nap_ms_ = Min(nap_ms_, Max(wait_ms, int64{1})); }
+
+  void ReconcileJob(const Job &job) {
+    Task const task = {Kind::kMigration, database_, job.owner, job.id};
+    is_needed_ = true;
+    if (FindSlot(task)) return;
+    if (job.marked) return Account(job);
+    if (job.wait_ms > 0) return NapUntil(job.wait_ms);
+    std::optional<std::string> unable;
+    bool wanted = false;
+    pg::InTransaction([&] {
+      unable = ConnectProblem(job.owner);
+      if (unable)
+        Conclude(job.id, "failed", false, SqlState(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION), *unable);
+      else
+        wanted = MarkLaunch(job.id);
+    });
+    std::string const what = "background run of migration \"" + job.migration + "\"";
+    if (unable)
+      return Log(WARNING, {SqlState(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION), *unable},
+                 what + " is disabled");
+    if (!wanted) return;
+    LaunchOutcome const outcome = Launch(task);
+    if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
+    LaunchProblem const problem = Describe(outcome);
+    int64 const wait_ms = Min(BackoffMs(job.failures + 1), kMostWaitForRoomMs);
+    pg::InTransaction([&] {
+      ConcludeForNow(job.id, "waiting for worker", job.crashes, job.failures + 1, wait_ms,
+                     SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
+    });
+    NapUntil(wait_ms);
+    if (job.state != "waiting for worker")
+      Log(WARNING, {SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message}, what + " waits for a worker",
+          problem.hint);
+  }
+
+  // A worker was launched and has ended without a word.
+  void Account(const Job &job) {
+    bool const healthy = job.healthy_ms > kHealthyMs;
+    bool const in_this_life = job.incarnation == Incarnation();
+    int crashes = job.crashes, failures = healthy ? 0 : job.failures;
+    int64 wait_ms = 0;
+    Problem problem;
+    if (in_this_life) {
+      wait_ms = BackoffMs(++failures);
+      problem = {SqlState(ERRCODE_ADMIN_SHUTDOWN), "the worker was terminated; the server's log may say why"};
+    } else if (AfterCrash()) {
+      crashes = (healthy ? 0 : crashes) + 1;
+      wait_ms = BackoffMs(crashes);
+      problem = {SqlState(ERRCODE_CRASH_SHUTDOWN), "the server crashed while the migration was being run"};
+    }
+    bool const is_last = crashes >= kMostCrashes;
+    if (is_last) problem.message = "failed after " + std::to_string(crashes) + " crashes of the server";
+    pg::InTransaction([&] {
+      ConcludeForNow(job.id, is_last ? "failed" : "retrying", crashes, failures, wait_ms, problem.sqlstate,
+                     problem.message);
+      if (is_last) Conclude(job.id, "failed", false, problem.sqlstate, problem.message);
+    });
+    if (!problem.message.empty())
+      Log(WARNING, problem, "background run of migration \"" + job.migration + "\"");
+    NapUntil(wait_ms);
+  }
+
+  // A worker that calls a procedure when something is due and ends when nothing is soon.
+  void Repeat(const Task &task, TimestampTz due) {
+    int64 const wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
+    bool const alive = FindSlot(task).has_value();
+    if (wait_ms > 0) {
+      tries_.erase(task.owner);
+      if (!due_ || due < *due_) due_ = due;
+      if (!alive) NapUntil(wait_ms);
+      return;
+    }
+    is_needed_ = true;
+    if (alive) return Nudge(task);
+    Tries &tries = tries_[task.owner];
+    int64 const now_ms = pg::MonotonicMs();
+    if (now_ms < tries.not_before_ms) return NapUntil(tries.not_before_ms - now_ms);
+    int64 const backoff = BackoffMs(++tries.count);
+    tries.not_before_ms = now_ms + backoff;
+    NapUntil(backoff);
+    std::optional<std::string> unable;
+    pg::InTransaction([&] { unable = ConnectProblem(task.owner); });
+    LaunchProblem problem = {unable.value_or(""), ""};
+    if (!unable) {
+      LaunchOutcome const outcome = Launch(task);
+      if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
+      problem = Describe(outcome);
+    }
+    if (tries.count == 1)
+      Log(WARNING, {SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message},
+          std::string("the ") + kKindNames[static_cast<int>(task.kind)] + " of a role waits", problem.hint);
+    SetError(SqlState(ERRCODE_INSUFFICIENT_RESOURCES).c_str(), problem.message);
+  }
+
+  struct Tries {
+    uint32 count = 0;
+    int64 not_before_ms = 0;
+  };
+
+  Oid const database_;
+  Extension extension_;
+  int64 nap_ms_ = 0;
+  std::optional<TimestampTz> due_;  // what is due first, later than now
+  bool is_needed_ = false;          // something runs or is to be run
+  std::map<Oid, Tries> tries_;      // by owner, of what is due
+};
+
+}  // namespace
+
+void RunScheduler(const Slot &slot) { Scheduler(slot).Run(); }
+
+}  // namespace prm::worker

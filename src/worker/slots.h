@@ -1,0 +1,106 @@
+// Which workers there are: actual state, in shared memory. What is wanted stands in tables (job.h).
+// README.md says who may change what.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm::worker {
+
+enum class Kind : uint8 { kLauncher, kScheduler, kMigration, kSweeper, kAttempts };
+constexpr const char *kKindNames[] = {"launcher", "scheduler", "migration", "sweeper", "attempt writer"};
+
+enum class State : uint8 { kStarting, kWaiting, kRunning, kSleeping, kRetrying, kEnding };
+constexpr const char *kStateNames[] = {
+    "starting", "waiting for a transaction", "running", "sleeping", "retrying", "ending"};
+
+// What somebody else asks of a worker. It obeys when it sees it; SIGINT makes it look.
+enum class Request : uint8 { kNone, kStop, kRestart };
+
+// What a slot is claimed for. No two slots in use are for the same.
+struct Task {
+  Kind kind;
+  Oid database = InvalidOid;
+  Oid owner = InvalidOid;
+  int64 job = 0;  // of a migration: redis_migrate.background_run
+};
+bool operator==(const Task &a, const Task &b);
+
+// Names one claim of a slot. A later claim of the same slot has another generation.
+struct Ticket {
+  int slot = -1;
+  uint32 generation = 0;
+};
+
+constexpr int kMessageSize = 256;
+
+// Plain data, written under the area's lock only.
+struct Slot {
+  bool in_use;
+  Kind kind;
+  State state;
+  Request request;
+  uint32 generation;
+  Oid database;
+  Oid owner;
+  int64 job;
+  TransactionId starter;  // the worker waits for its end, if it is one
+  pid_t pid;              // 0: claimed, and no process yet
+  int64 claimed_ms;       // monotonic
+  TimestampTz launched_at;
+  TimestampTz since;  // of the state
+  uint64 wakeups;     // how often its main loop has looked for work
+  uint64 runs;        // how many commands it has run
+  char sqlstate[6];
+  char message[kMessageSize];  // the last error
+
+  Task task() const { return {kind, database, owner, job}; }
+};
+
+// Whether the server preloaded the library: only then are there launcher and schedulers.
+bool IsPreloaded();
+
+// Finds the slots, and makes them in a server that did not preload the library. Errors: 53200 when there is
+// no shared memory to make them in.
+void RequireSlots();
+
+// This life of the shared memory: it changes with every start of the server and every recovery from a crash.
+// `after_crash`: whether the life before ended in a crash.
+int64 Incarnation();
+bool AfterCrash();
+int WorkerLimit();  // launcher and schedulers do not count
+
+// Claims a slot. Errors: none. nullopt, with *duplicate telling why: somebody has claimed one for the same
+// task, or all are in use.
+std::optional<Ticket> Claim(const Task &task, TransactionId starter, bool *duplicate);
+
+// Gives a claim back that no process has taken up. False when one has, or had.
+bool Unclaim(Ticket ticket);
+
+// For the worker: takes the claim up and gives the slot back when the process ends. False when the claim is
+// gone. The slot of this process is MySlot() afterwards.
+bool Attach(Ticket ticket);
+Ticket MyTicket();
+bool IsWorker();             // whether this process has a slot
+Slot MySlot();               // a copy
+void SetState(State state);  // also stamps since
+void CountWakeup();          // of this process' main loop
+void CountRun();
+void SetError(const char *sqlstate, const std::string &message);  // "" clears it
+Request MyRequest();
+
+// Copies of all slots in use.
+std::vector<Slot> Slots();
+std::optional<Slot> FindSlot(const Task &task);
+bool IsAlive(Ticket ticket);
+
+// Asks the worker of a task to end, and interrupts what it does. nullopt: there is none.
+std::optional<Ticket> Ask(const Task &task, Request request);
+// Makes the worker of a task look at its work now, if it sleeps.
+void Nudge(const Task &task);
+// With SIGTERM: nothing of what it does is written down.
+void Terminate(Ticket ticket);
+void TerminateAll(Oid database);
+// Waits until the claim is given back. False when the time is over. Errors: those of a cancelled wait.
+bool WaitForEnd(Ticket ticket, int64 timeout_ms);
+
+}  // namespace prm::worker

@@ -1,0 +1,77 @@
+// Workers that call a procedure of the extension again and again: the sweeper, for the policies of its owner,
+// and the attempt writer.
+#include "worker/backoff.h"
+#include "worker/worker_main.h"
+
+namespace prm::worker {
+namespace {
+
+// What is due later than this is left to the scheduler, which starts another sweeper then.
+constexpr int64 kLingerMs = 60 * 1000;
+constexpr int64 kLeastPauseMs = 1000;
+
+// Calls `command` and sleeps as long as `next` says, until that is nullopt, the routine that `command` needs
+// is gone or somebody asks for the end.
+void CallAgainAndAgain(const char *routine, const char *command, std::optional<int64> (*next)()) {
+  Extension extension;
+  uint32 failures = 0;
+  if (!extension.exists()) return;
+  while (MyRequest() == Request::kNone) {
+    CountWakeup();
+    bool exists = false;
+    std::optional<int64> pause;
+    std::optional<Problem> problem = Try([&] {
+      pg::InTransaction([&] { exists = !extension.HasChanged() && HasRoutine(routine); });
+      if (!exists) return;
+      SetState(State::kRunning);
+      CountRun();
+      pg::RunCommand(command);
+      pg::InTransaction([&] { pause = next(); });
+    });
+    if (MyRequest() != Request::kNone) return;
+    if (problem) {
+      SetError(problem->sqlstate.c_str(), problem->message);
+      pause = BackoffMs(++failures);
+      Log(WARNING, *problem,
+          std::string(command) + " is tried again in " + std::to_string(*pause / 1000) + " s");
+      SetState(State::kRetrying);
+    } else {
+      if (!exists || !pause) return;
+      failures = 0;
+      SetError("", "");
+      SetState(State::kSleeping);
+    }
+    Try([&] { pg::WaitForLatch(*pause); });
+  }
+}
+
+}  // namespace
+
+void RunSweeper(const Slot &) {
+  CallAgainAndAgain(
+      "redis_migrate.maintain()", "CALL redis_migrate.maintain()", []() -> std::optional<int64> {
+        auto rows = pg::Spi::Execute(
+            "SELECT (extract(epoch FROM redis_migrate.next_maintenance() OPERATOR(pg_catalog.-) "
+            "pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8");
+        if (rows[0].IsNull(0) || rows[0].Int8(0) > kLingerMs) return std::nullopt;
+        return Max(rows[0].Int8(0), kLeastPauseMs);
+      });
+}
+
+void RunAttemptWriter(const Slot &) {
+  // The queue sets the latch of whoever writes it. After a minute without attempts the writer ends; the next
+  // one starts another, through pg/work_signal.h.
+  CallAgainAndAgain("redis_migrate.write_login_attempts()", "CALL redis_migrate.write_login_attempts()",
+                    []() -> std::optional<int64> {
+                      static int64 last_attempt_ms = pg::MonotonicMs();
+                      int64 const now_ms = pg::MonotonicMs();
+                      if (pg::Spi::Execute("SELECT redis_migrate.attempts_wanted()")[0].Bool(0)) {
+                        last_attempt_ms = now_ms;
+                        return kLeastPauseMs;
+                      }
+                      if (now_ms - last_attempt_ms >= kLingerMs) return std::nullopt;
+                      return kLingerMs - (now_ms - last_attempt_ms);
+                    });
+}
+
+}  // namespace prm::worker

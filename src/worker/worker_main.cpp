@@ -1,0 +1,110 @@
+#include "worker/worker_main.h"
+
+#include "pg/entry.h"
+#include "pg/settings.h"
+#include "worker/start_data.h"
+
+namespace prm::worker {
+namespace {
+
+int slot_number = -1;
+
+void TakeSignals() {
+  // die, not a flag: it ends every wait, also those inside PostgreSQL.
+  pqsignal(SIGTERM, die);
+  pqsignal(SIGHUP, SignalHandlerForConfigReload);
+  BackgroundWorkerUnblockSignals();
+}
+
+void ConnectTo(const Slot &slot) {
+  bool const as_superuser = slot.kind == Kind::kScheduler;
+  pg::Call([&] {
+    BackgroundWorkerInitializeConnectionByOid(slot.database, as_superuser ? InvalidOid : slot.owner,
+                                              as_superuser ? 0 : BGWORKER_BYPASS_ROLELOGINCHECK);
+    pgstat_report_appname("pg_redis_migrate");
+  });
+}
+
+void WorkerBody() {
+  pg::Call([] { TakeSignals(); });
+  RequireSlots();
+  StartData data;
+  memcpy(&data, MyBgworkerEntry->bgw_extra, sizeof data);
+  if (data.incarnation != Incarnation() || !Attach({slot_number, data.generation})) return;
+  Slot const slot = MySlot();
+  ConnectTo(slot);
+  switch (slot.kind) {
+    case Kind::kScheduler:
+      return RunScheduler(slot);
+    case Kind::kMigration:
+      return RunMigrationWorker(slot);
+    case Kind::kSweeper:
+      return RunSweeper(slot);
+    case Kind::kAttempts:
+      return RunAttemptWriter(slot);
+    case Kind::kLauncher:
+      break;
+  }
+}
+
+void LauncherBody() {
+  pg::Call([] {
+    TakeSignals();
+    BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
+  });
+  RequireSlots();
+  bool duplicate = false;
+  std::optional<Ticket> ticket = Claim({Kind::kLauncher}, InvalidTransactionId, &duplicate);
+  if (!ticket || !Attach(*ticket)) return;
+  RunLauncher();
+}
+
+}  // namespace
+
+void Log(int level, const Problem &problem, const std::string &what, const std::string &hint) {
+  pg::Call([&] {
+    const char *state = problem.sqlstate.c_str();
+    ereport(level, (problem.sqlstate.size() == 5
+                        ? errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]))
+                        : 0,
+                    errmsg_internal("%s: %s", what.c_str(), problem.message.c_str()),
+                    hint.empty() ? 0 : errhint("%s", hint.c_str())));
+  });
+}
+
+Extension::Extension() {
+  pg::InTransaction([&] {
+    auto rows = pg::Spi::Execute(
+        "SELECT extversion::pg_catalog.text, extowner FROM pg_catalog.pg_extension WHERE extname "
+        "OPERATOR(pg_catalog.=) 'pg_redis_migrate'");
+    if (rows.size() == 0) return;
+    version_ = rows[0].Text(0);
+    owner_ = DatumGetObjectId(rows[0].Value(1));
+  });
+}
+
+bool Extension::HasChanged() const {
+  auto rows = pg::Spi::Execute(
+      "SELECT extversion::pg_catalog.text FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) "
+      "'pg_redis_migrate'");
+  return rows.size() == 0 || rows[0].Text(0) != version_;
+}
+
+bool HasRoutine(const char *signature) {
+  return !pg::Spi::Execute("SELECT pg_catalog.to_regprocedure($1)", {pg::SqlParam::Text(signature)})[0]
+              .IsNull(0);
+}
+
+}  // namespace prm::worker
+
+extern "C" {
+PGDLLEXPORT void prm_worker_main(Datum slot);
+PGDLLEXPORT void prm_launcher_main(Datum unused);
+}
+
+// The main functions that background workers are registered with.
+void prm_worker_main(Datum slot) {
+  prm::worker::slot_number = DatumGetInt32(slot);
+  prm::pg::Enter(&prm::worker::WorkerBody);
+}
+void prm_launcher_main(Datum) { prm::pg::Enter(&prm::worker::LauncherBody); }

@@ -1,0 +1,70 @@
+// What the bodies of the workers share. Each runs in a process of its own, connected to its database.
+#pragma once
+
+#include "pg/arguments.h"
+#include "pg/error.h"
+#include "worker/slots.h"
+
+namespace prm::worker {
+
+void RunLauncher();
+void RunScheduler(const Slot &slot);
+void RunMigrationWorker(const Slot &slot);
+void RunSweeper(const Slot &slot);
+void RunAttemptWriter(const Slot &slot);
+
+// What a worker keeps of an error when the transaction is gone.
+struct Problem {
+  std::string sqlstate;
+  std::string message;
+};
+
+// Runs `body`; an error ends the transaction and is returned. Nothing of it is left then but the text.
+template <typename Body>
+std::optional<Problem> Try(Body body);
+
+// Writes one line to the server's log.
+void Log(int level, const Problem &problem, const std::string &what, const std::string &hint = "");
+
+// The extension as this process met it. The library in memory belongs to that version.
+class Extension {
+ public:
+  Extension();  // errors: none but those of the catalogs
+  bool exists() const { return !version_.empty(); }
+  Oid owner() const { return owner_; }
+  // Whether it is there no more, or ALTER EXTENSION UPDATE has changed it: the process has to end. Inside a
+  // transaction.
+  bool HasChanged() const;
+
+ private:
+  std::string version_;
+  Oid owner_ = InvalidOid;
+};
+
+// Inside a transaction: whether a function or procedure of the extension exists. Parts may not be installed.
+bool HasRoutine(const char *signature);
+
+}  // namespace prm::worker
+
+#include "pg/background.h"
+
+namespace prm::worker {
+
+template <typename Body>
+std::optional<Problem> Try(Body body) {
+  Problem problem;
+  try {
+    body();
+    return std::nullopt;
+  } catch (const pg::PgError &error) {
+    problem = {pg::SqlStateText(error.sqlstate()), error.what()};
+  } catch (const pg::Failure &failure) {
+    problem = {pg::SqlStateText(failure.sqlstate()), failure.message()};
+  } catch (const std::bad_alloc &) {
+    problem = {pg::SqlStateText(ERRCODE_OUT_OF_MEMORY), "out of memory"};
+  }
+  pg::AbortTransaction();
+  return problem;
+}
+
+}  // namespace prm::worker

@@ -1,0 +1,176 @@
+# Background runs in a server that did not preload the library: start, stop, wait_for, what the views show, and that
+# the run inside a worker behaves as in a session.
+
+use strict;
+use warnings;
+
+use PrmTest;
+use PrmTools;
+use PrmWorkers;
+use Test::More;
+
+use constant KEYS => 20_000;
+
+my $node = new_node('start', conf => "pg_redis_migrate.batch_rows = 500\nmax_worker_processes = 6");
+my $redis = start_redis();
+fill($redis, KEYS);
+my $proxy = PrmTools::Proxy->new($redis->port);
+$node->safe_psql('postgres', 'CREATE ROLE owner LOGIN; CREATE ROLE other LOGIN; CREATE ROLE monitor LOGIN; GRANT pg_monitor TO monitor');
+shop($node, 'shop', $proxy->port, owner => 'owner');
+sub as { my ($user, $sql) = @_; return $node->safe_psql('postgres', $sql, extra_params => [ '-U', $user ]); }
+
+# From start to end.
+as('owner', q{SELECT redis_migrate.start('shop')});
+as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(last_run($node, 'shop', 'state, read, migrated, owner, balanced'), 'completed|' . KEYS . '|' . KEYS . '|owner|t', 'a background run completes');
+is(compare($node, 'shop', KEYS), '', 'every key is there');
+is(job($node, 'shop', 'wanted, state, crashes, failures, message'), 'f|completed|0|0|', 'the job says so');
+wait_until('the worker leaves', sub { !workers($node) });
+
+# It begins when the transaction of start commits, and not at all when that is rolled back.
+$node->safe_psql('postgres', 'TRUNCATE shop');
+my $session = start_sql($node, q{BEGIN; SELECT redis_migrate.start('shop'); SELECT pg_sleep(1.5); ROLLBACK;}, user => 'owner');
+wait_until('the worker waits', sub { workers($node, 'state') eq 'waiting for a transaction' });
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted}), 1, 'the worker waits for the transaction of start');
+$session->finish;
+wait_until('the worker leaves', sub { !workers($node) });
+is($node->safe_psql('postgres', 'SELECT count(*) FROM shop'), 0, 'after a rollback nothing was run');
+is(job($node, 'shop', 'wanted, state'), 'f|completed', 'and nothing is wanted');
+$node->safe_psql('postgres', q{BEGIN; SELECT redis_migrate.start('shop'); SELECT redis_migrate.stop('shop'); COMMIT;});
+is(job($node, 'shop', 'wanted, state'), 'f|stopped', 'start and stop in one transaction');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM shop'), 0, 'run nothing');
+
+# While it waits for Redis it holds nothing; the views show it; nobody else may meddle.
+$proxy->tell('hold_on DUMP');
+$proxy->tell('hold_on GETRANGE');
+as('owner', q{SELECT redis_migrate.start('shop', on_error => 'stop')});
+wait_until('the worker is held', sub { $proxy->holds && workers($node, 'state') eq 'running' });
+my $seen = 0;
+wait_until('it waits for the network', sub {
+    my $event = $node->safe_psql('postgres', q{SELECT wait_event_type FROM pg_stat_activity WHERE backend_type = 'redis_migrate migration'});
+    $seen = $event eq 'Extension' ? $seen + 1 : 0;
+    return $seen == 5;
+});
+is($node->safe_psql('postgres', q{
+        SELECT usename, datname, backend_xid IS NULL, backend_xmin IS NULL,
+               (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'relation'), query
+        FROM pg_stat_activity AS a WHERE backend_type = 'redis_migrate migration'}),
+    q{owner|postgres|t|t|0|CALL redis_migrate.run(migration => 'shop', priority => NULL, mapping => NULL, on_error => 'stop', prune => false)},
+    'the worker is connected as the owner, shows its command and holds no xid, no snapshot, no relation lock');
+my $pid = workers($node, 'pid');
+is(as('owner', q{SELECT kind, database, owner, migration, state FROM redis_migrate.workers}), 'migration|postgres|owner|shop|running', 'its owner sees it');
+is(as('other', q{SELECT count(*) FROM redis_migrate.workers}), '0', 'others do not');
+is(as('other', q{SELECT count(*) FROM redis_migrate.background_runs}), '0', 'nor the job');
+is(as('monitor', q{SELECT pid FROM redis_migrate.workers}), $pid, 'pg_monitor does');
+is(as('owner', q{SELECT pid, state, keys_read, batches FROM redis_migrate.progress}), "$pid|running|0|0", 'progress names the process');
+like(sql_error($node, q{SELECT redis_migrate.start('shop')}), qr/ERROR:  55006: migration "shop" has a background worker already\nDETAIL:  Its process is $pid/, 'it cannot be started twice');
+like(sql_error($node, q{CALL redis_migrate.run('shop')}, extra_params => [ '-U', 'owner' ]), qr/ERROR:  55006: migration "shop" is being run already\nDETAIL:  The process that runs it is $pid/, 'nor run in a session');
+for my $call (q{redis_migrate.start('shop')}, q{redis_migrate.stop('shop')})
+{
+    like(sql_error($node, "SELECT $call", extra_params => [ '-U', 'other' ]), qr/ERROR:  42501: must be owner of migration "shop"/, "$call is for the owner");
+}
+like(sql_error($node, q{CALL redis_migrate.wait_for('shop', '50 ms')}), qr/ERROR:  57014: migration "shop" is still being run\nDETAIL:  Its state is "running"/, 'wait_for ends with its time');
+my $create = elapsed(sub { $node->safe_psql('postgres', 'CREATE DATABASE aside') });
+cmp_ok(elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE aside') }), '<', 5, 'DROP DATABASE of another database is not held up');
+
+# stop: in order, at once, and the run goes on later.
+$proxy->tell('pass');
+$proxy->tell('rate 300000');
+wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 0 });
+my $log = -s $node->logfile;
+cmp_ok(elapsed(sub { as('owner', q{SELECT redis_migrate.stop('shop')}) }), '<', 5, 'stop returns soon');
+is(workers($node), '', 'when the worker has left');
+is(last_run($node, 'shop', 'state, message'), 'stopped|stopped by redis_migrate.stop', 'the run is stopped');
+is(job($node, 'shop', 'wanted, state, message'), 'f|stopped|', 'so is the job');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile, $log), qr/FATAL|exited with exit code 1/, 'the worker ended in order');
+my ($run, $read) = split /\|/, last_run($node, 'shop', 'run_id, read');
+cmp_ok($read, '<', KEYS, 'before the end');
+$proxy->tell('pass');
+as('owner', q{SELECT redis_migrate.start('shop', on_error => 'stop')});
+as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(last_run($node, 'shop', 'run_id, state, read'), "$run|completed|" . KEYS, 'the same run goes on to its end');
+is(compare($node, 'shop', KEYS), '', 'every key is there');
+like(sql_error($node, q{SET client_min_messages = notice; SELECT redis_migrate.stop('shop')}), qr/NOTICE: .*is not being run in the background/, 'stop of nothing says so');
+
+# SIGHUP reaches a worker in the middle of a run.
+$node->safe_psql('postgres', 'TRUNCATE shop');
+$proxy->tell('rate 200000');
+as('owner', q{SELECT redis_migrate.start('shop')});
+wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 0 });
+$node->append_conf('postgresql.conf', 'pg_redis_migrate.batch_rows = 7');
+$node->reload;
+$pid = workers($node, 'pid');
+$proxy->tell('drop');  # the size of batches is looked up with each connection
+wait_until('smaller batches', sub {
+    $node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT xmin FROM shop GROUP BY xmin HAVING count(*) < 30) AS x}) > 5;
+});
+is(workers($node, 'pid'), $pid, 'a changed setting takes effect during a run');
+
+# pg_terminate_backend is no crash; nothing is lost.
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM redis_migrate.workers});
+wait_until('the worker leaves', sub { !workers($node, 'pid') });
+is($node->safe_psql('postgres', q{SELECT state FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1}), 'interrupted', 'its run is interrupted');
+is(workers($node, 'state, pid'), 'interrupted|', 'the job is still wanted; without scheduler nobody goes on');
+$node->append_conf('postgresql.conf', 'pg_redis_migrate.batch_rows = 5000');
+$node->reload;
+$proxy->tell('pass');
+as('owner', q{SELECT redis_migrate.start('shop')});
+as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(compare($node, 'shop', KEYS), '', 'start goes on with it');
+
+# Errors: those that time may mend are tried again by the worker itself, others end the job.
+$proxy->tell('drop');
+$node->safe_psql('postgres', q{ALTER SERVER shop OPTIONS (SET port '1'); TRUNCATE shop});
+$node->append_conf('postgresql.conf', "pg_redis_migrate.reconnect_timeout = 0");
+$node->reload;
+as('owner', q{SELECT redis_migrate.start('shop')});
+wait_until('it is tried again', sub { workers($node, 'state') eq 'retrying' });
+like(workers($node, 'sqlstate, last_error'), qr/^08006\|could not connect to Redis at 127\.0\.0\.1:1/, 'the view shows the last error');
+like(job($node, 'shop', 'sqlstate, state, failures > 0, wanted'), qr/^08006\|retrying\|t\|t$/, 'so does the job');
+$node->safe_psql('postgres', 'ALTER SERVER shop OPTIONS (SET port \'' . $redis->port . '\')');
+as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(compare($node, 'shop', KEYS), '', 'when Redis is back it goes on');
+$node->safe_psql('postgres', q{ALTER TABLE shop RENAME TO gone});
+as('owner', q{SELECT redis_migrate.start('shop')});
+like(sql_error($node, q{CALL redis_migrate.wait_for('shop', '1 minute')}), qr/ERROR:  42P01: the background run of migration "shop" failed: .*shop/, 'wait_for raises the error of the run');
+is(job($node, 'shop', 'wanted, state, sqlstate'), 'f|failed|42P01', 'a mapping without target fails for good');
+like(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/WARNING:  background run of migration "shop" failed: /, 'the log has it');
+$node->safe_psql('postgres', q{ALTER TABLE gone RENAME TO shop});
+
+# A full server: a WARNING that names the setting, and the job waits.
+my @others = map { "hog$_" } 1 .. 6;
+my $held = PrmTools::Proxy->new($redis->port);
+$held->tell('hold');
+shop($node, $_, $held->port) for @others;
+my $warnings = '';
+for my $name (@others)
+{
+    $node->psql('postgres', "SELECT redis_migrate.start('$name')", stderr => \my $err);
+    $warnings .= $err;
+}
+like($warnings, qr/WARNING:  migration "hog\d" waits for a worker: the server has no free slot for a background worker\nDETAIL:  .*\nHINT:  Raise max_worker_processes/, 'a full max_worker_processes is a WARNING that names it');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.background_runs WHERE state = 'waiting for worker' AND wanted}), '>=', 1, 'what found no place waits for a worker');
+my $waiting = $node->safe_psql('postgres', q{SELECT migration FROM redis_migrate.workers WHERE state = 'waiting for worker' ORDER BY 1 LIMIT 1});
+$node->safe_psql('postgres', qq{SELECT redis_migrate.drop_migration(migration) FROM redis_migrate.migrations WHERE migration LIKE 'hog%' AND migration <> '$waiting'});
+is(workers($node, 'pid'), '', 'drop_migration ends the worker');
+$held->tell('pass');
+$node->safe_psql('postgres', "SELECT redis_migrate.start('$waiting')");
+$node->safe_psql('postgres', "CALL redis_migrate.wait_for('$waiting', '1 minute')");
+is(compare($node, $waiting, KEYS), '', 'with room again start goes on');
+
+# Who cannot log in has no worker before PostgreSQL 17.
+SKIP_NONE: {
+    $node->safe_psql('postgres', 'ALTER ROLE owner NOLOGIN');
+    my $err = sql_error($node, q{SELECT redis_migrate.start('shop')});
+    if ($node->pg_version < 17) { like($err, qr/ERROR:  28000: .*role "owner", is not permitted to log in/, 'an owner without LOGIN is refused with the reason'); }
+    else { is($err, '', 'an owner without LOGIN runs'); $node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop')}); }
+    $node->safe_psql('postgres', 'ALTER ROLE owner LOGIN');
+}
+
+# Fast shutdown does not wait for Redis.
+$held->tell('hold');
+$node->safe_psql('postgres', "TRUNCATE $waiting; SELECT redis_migrate.start('$waiting')");
+wait_until('the worker runs', sub { workers($node, 'state') eq 'running' });
+cmp_ok(elapsed(sub { $node->stop('fast') }), '<', 10, 'a fast shutdown does not hang on a worker');
+
+done_testing();

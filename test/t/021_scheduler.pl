@@ -1,0 +1,141 @@
+# Launcher and schedulers of a server that preloads the library: what is wanted is gone on with by itself, also after a
+# restart; nothing runs where nothing is to be done.
+
+use strict;
+use warnings;
+
+use PrmTest;
+use PrmTools;
+use PrmWorkers;
+use Test::More;
+
+use constant KEYS => 4_000;
+
+my $node = new_node('scheduler', preload => 1,
+    conf => "pg_redis_migrate.databases = 'postgres, quiet, later'\npg_redis_migrate.batch_rows = 100\npg_redis_migrate.max_workers = 3\nmax_worker_processes = 8");
+my $redis = start_redis();
+fill($redis, KEYS);
+my $proxy = PrmTools::Proxy->new($redis->port);
+shop($node, 'shop', $proxy->port);
+$node->safe_psql('postgres', 'CREATE DATABASE quiet');
+$node->safe_psql('quiet', 'CREATE EXTENSION pg_redis_migrate');
+
+sub schedulers { return $node->safe_psql('postgres', q{SELECT string_agg(database::text, ' ' ORDER BY database) FROM redis_migrate.workers WHERE kind = 'scheduler'}); }
+sub wakeups { my ($kind) = @_; return $node->safe_psql('postgres', "SELECT wakeups FROM redis_migrate.workers WHERE kind = '$kind'"); }
+
+# Nothing is scheduled: no scheduler, and nothing is connected to a database.
+wait_until('the launcher', sub { pid_of($node, 'launcher') });
+wait_until('no scheduler', sub { schedulers() eq '' });
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'redis_migrate%' AND datname IS NOT NULL}), 0, 'an idle server has no worker in any database');
+is($node->safe_psql('postgres', q{SELECT state, database, owner FROM redis_migrate.workers}), 'sleeping||', 'only a launcher, in no database');
+like(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/WARNING:  database "later" of pg_redis_migrate.databases does not exist/, 'a database that does not exist is named once');
+$node->safe_psql('postgres', 'CREATE DATABASE scratch TEMPLATE quiet');
+ok(1, 'a database where nothing is scheduled is idle enough to be a template');
+
+# A commit that defines work makes the launcher start a scheduler there, and only there.
+$proxy->tell('hold');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
+wait_until('the scheduler', sub { schedulers() eq 'postgres' });
+wait_until('the worker', sub { workers($node, 'state') eq 'running' });
+
+# While it has nothing to do it sleeps: what it counts stands still.
+wait_until('the scheduler sleeps', sub { $node->safe_psql('postgres', q{SELECT state FROM redis_migrate.workers WHERE kind = 'scheduler'}) eq 'sleeping' });
+my ($scheduler, $launcher) = (0, 0);
+wait_until('all is calm', sub {
+    my $before = "$scheduler $launcher";
+    sleep 1;
+    ($scheduler, $launcher) = (wakeups('scheduler'), wakeups('launcher'));
+    return $before eq "$scheduler $launcher";
+});
+my $seconds = elapsed(sub { sleep 5 });
+cmp_ok(wakeups('scheduler') - $scheduler, '<=', 1, "a scheduler with nothing due sleeps: at most one look in $seconds s");
+cmp_ok(wakeups('launcher') - $launcher, '<=', 1, 'so does the launcher');
+
+# A worker that is terminated is replaced.
+my $old = workers($node, 'pid');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($old)");
+wait_until('another worker', sub { my $new = workers($node, 'pid'); return $new && $new ne $old; });
+like(job($node, 'shop', 'wanted, failures, crashes'), qr/^t\|1\|0$/, 'a terminated worker is replaced; it is no crash');
+
+# So are scheduler and launcher; the worker does not notice.
+$old = workers($node, 'pid');
+for my $kind ('scheduler', 'launcher')
+{
+    my $pid = pid_of($node, $kind);
+    $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+    wait_until("another $kind", sub { my $new = pid_of($node, $kind); return $new && $new ne $pid; });
+    is(workers($node, 'pid'), $old, "without $kind the worker goes on");
+}
+
+# A restart: fast shutdown does not hang, the run goes on by itself.
+$proxy->tell('pass');
+$proxy->tell('rate 60000');
+wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 500 });
+my $run = last_run($node, 'shop', 'run_id');
+cmp_ok(elapsed(sub { $node->stop('fast') }), '<', 10, 'a fast shutdown does not hang');
+$node->start;
+wait_until('the worker is back', sub { workers($node, 'state') eq 'running' });
+is(job($node, 'shop', 'crashes'), 0, 'a restart is no crash');
+$proxy->tell('pass');
+$node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(last_run($node, 'shop', 'run_id, state, read, balanced'), "$run|completed|" . KEYS . '|t', 'the run goes on by itself after a restart');
+is(compare($node, 'shop', KEYS), '', 'every key is there');
+wait_until('the scheduler leaves', sub { schedulers() eq '' });
+ok(1, 'when all is done the scheduler ends');
+
+# SIGHUP: a database is taken out of the list, and into it.
+$node->append_conf('postgresql.conf', "pg_redis_migrate.databases = 'quiet'");
+$node->reload;
+$node->psql('postgres', q{SELECT pg_sleep(0.2)});
+$node->psql('postgres', q{SELECT redis_migrate.start('shop')}, stderr => \my $notice);
+like($notice, qr/NOTICE:  the run will not go on by itself after a restart/, 'out of the list, start says what that means');
+$node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(schedulers(), '', 'and has no scheduler');
+$node->append_conf('postgresql.conf', "pg_redis_migrate.databases = 'quiet, postgres'");
+$node->reload;
+
+# No room: what waits is started as soon as there is room, other runs go on.
+$proxy->tell('hold');
+my $gate = PrmTools::Proxy->new($redis->port);
+my @names = map { "job$_" } 1 .. 5;
+shop($node, $_, $gate->port) for @names;
+$gate->tell('hold');
+my $warnings = '';
+my $log = -s $node->logfile;
+for my $name (@names) { $node->psql('postgres', "SELECT redis_migrate.start('$name')", stderr => \my $err); $warnings .= $err; }
+is(() = $warnings =~ /waits for a worker: all 3 workers that pg_redis_migrate\.max_workers allows are in use/g, 2, 'two of five find max_workers in use');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'migration' AND state = 'running'}), 3, 'three run');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'migration' AND state = 'waiting for worker' AND pid IS NULL}), 2, 'two wait');
+$gate->tell('pass');
+for my $name (@names)
+{
+    $node->safe_psql('postgres', "CALL redis_migrate.wait_for('$name', '1 minute')");
+    is(compare($node, $name, KEYS), '', "$name is done");
+}
+my @told = PostgreSQL::Test::Utils::slurp_file($node->logfile, $log) =~ /WARNING: .*waits for a worker/g;
+is(scalar @told, 2, 'one WARNING each');
+
+# The same with max_worker_processes, which other extensions share.
+$node->append_conf('postgresql.conf', "pg_redis_migrate.max_workers = 8\nmax_worker_processes = 5");
+$node->restart;
+wait_until('the launcher', sub { pid_of($node, 'launcher') });
+wait_until('no scheduler', sub { schedulers() eq '' });
+$gate->tell('hold');
+$warnings = '';
+for my $name (@names) { $node->psql('postgres', "SELECT redis_migrate.start('$name')", stderr => \my $err); $warnings .= $err; }
+like($warnings, qr/waits for a worker: the server has no free slot for a background worker\nDETAIL:  It is started when there is room\.\nHINT:  Raise max_worker_processes/, 'a full max_worker_processes is named');
+$gate->tell('pass');
+$node->safe_psql('postgres', "CALL redis_migrate.wait_for('$_', '1 minute')") for @names;
+is($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.background_runs WHERE migration LIKE 'job%' AND state = 'completed'}), 5, 'all are run in the end');
+
+# Postmaster death: nobody stays.
+$gate->tell('hold');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('job1')});
+wait_until('scheduler and worker', sub { schedulers() eq 'postgres' && workers($node, 'state') eq 'running' });
+my @pids = split /\n/, $node->safe_psql('postgres', q{SELECT pid FROM redis_migrate.workers});
+is(scalar @pids, 3, 'launcher, scheduler and worker run');
+$node->kill9;
+wait_until('all are gone', sub { !grep { kill 0, $_ } @pids });
+ok(1, 'after the death of the postmaster they exit');
+
+done_testing();

@@ -1,0 +1,84 @@
+# kill -9 of worker, scheduler and launcher, which restarts the whole cluster each time: the run goes on by itself and
+# no key is lost or doubled; a run that crashes the cluster again and again is given up.
+
+use strict;
+use warnings;
+
+use PrmTest;
+use PrmTools;
+use PrmWorkers;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+use constant KEYS => 8_000;
+
+my $node = new_node('crash', preload => 1,
+    conf => "pg_redis_migrate.databases = 'postgres'\npg_redis_migrate.batch_rows = 100\nrestart_after_crash = on");
+my $redis = start_redis();
+fill($redis, KEYS);
+my $proxy = PrmTools::Proxy->new($redis->port);
+shop($node, 'shop', $proxy->port);
+
+# Statements that may meet the server while it recovers.
+sub try_sql
+{
+    my ($sql) = @_;
+    my ($status, $out) = $node->psql('postgres', $sql);
+    return $status == 0 ? $out : undef;
+}
+sub pid_now { my ($kind) = @_; return try_sql("SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL") // ''; }
+
+$proxy->tell('rate 25000');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
+my ($run, $crashes, $before) = (undef, 0, 0);
+for my $kind ('migration', 'scheduler', 'migration', 'launcher')
+{
+    my $pid;
+    wait_until("a $kind", sub { ($pid) = split /\n/, pid_now($kind); return $pid && pid_now('migration'); });
+    # Somewhere between two commits, in one, or before the first.
+    usleep(rand 700_000);
+    kill 'KILL', $pid;
+    wait_until('the server recovers', sub { my $new = pid_now('launcher'); return $new && (try_sql('SELECT pg_is_in_recovery()') // '') eq 'f'; });
+    ++$crashes;
+    wait_until('the crash is noticed', sub { (try_sql(q{SELECT crashes FROM redis_migrate.background_runs}) // -1) == $crashes });
+    ok(1, "kill -9 of the $kind: crash $crashes is counted");
+    my $rows = $node->safe_psql('postgres', 'SELECT count(*) FROM shop');
+    cmp_ok($rows, '>=', $before, 'no committed row is lost');
+    $before = $rows;
+    $run //= last_run($node, 'shop', 'run_id');
+}
+like(job($node, 'shop', 'sqlstate, message'), qr/^57P02\|the server crashed while the migration was being run$/, 'the background run says why');
+$proxy->tell('pass');
+$node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(last_run($node, 'shop', 'state, balanced, run_id >= ' . ($run // 0)), 'completed|t|t', 'the run goes on by itself to its end');
+is(compare($node, 'shop', KEYS), '', 'every key is there, once');
+is(job($node, 'shop', 'state, wanted'), 'completed|f', 'nothing more is wanted');
+
+# Again and again: given up, the cluster stays up.
+$proxy->tell('hold');
+$node->safe_psql('postgres', q{TRUNCATE shop; SELECT redis_migrate.start('shop')});
+is(job($node, 'shop', 'crashes'), 0, 'start begins to count anew');
+wait_until('the worker', sub { workers($node, 'state') eq 'running' });
+$node->safe_psql('postgres', 'UPDATE redis_migrate.background_run SET crashes = 4');
+kill 'KILL', pid_now('migration');
+wait_until('it is given up', sub { (try_sql(q{SELECT state FROM redis_migrate.background_runs}) // '') eq 'failed' });
+is(job($node, 'shop', 'wanted, message'), 'f|failed after 5 crashes of the server', 'the fifth crash ends it');
+is(workers($node), '', 'no worker is started');
+like(sql_error($node, q{CALL redis_migrate.wait_for('shop')}), qr/ERROR:  57P02: .*failed after 5 crashes/, 'wait_for says so');
+$proxy->tell('pass');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
+$node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(compare($node, 'shop', KEYS), '', 'start goes on with it');
+
+# An immediate shutdown is no orderly end either, but the run survives it.
+$node->safe_psql('postgres', 'TRUNCATE shop');
+$proxy->tell('rate 60000');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
+wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 0 });
+$node->stop('immediate');
+$proxy->tell('pass');
+$node->start;
+$node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+is(compare($node, 'shop', KEYS), '', 'after an immediate shutdown the run goes on by itself');
+
+done_testing();

@@ -1,0 +1,137 @@
+# A Redis user with exactly the documented rights, and with each of them taken away: what preflight says and what a run does.
+# And a Redis that has none of the commands that services withhold.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmTest;
+use PrmTools;
+use Test::More;
+
+# docs/connections.md, "The least that Redis must allow".
+my @pieces = qw(+type +strlen +llen +lrange +scard +sscan +hlen +hscan +zcard +zrevrange +xrange +xinfo +xpending);
+my @watch = qw(+watch +multi +exec);
+my @documented = (qw(+select +scan +getrange +dump +pexpiretime +memory|usage +info +time), @pieces, @watch);
+
+my $node = new_node('acl');
+my $redis = start_redis();
+$redis->cli('SET', 'k:1', 'one', 'PXAT', '4102444800123');
+$redis->cli('HSET', 'k:2', 'field', 'two');
+$redis->cli('SET', 'k:3', 'x' x 5000);
+$redis->cli('SET', 'k:4', '');
+
+sub grant { my (@rights) = @_; return $redis->cli(qw(ACL SETUSER mig reset on >pw %R~* -@all), @rights); }
+
+my $port = $redis->port;
+$node->safe_psql('postgres', qq{
+    CREATE SERVER acl FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$port');
+    CREATE USER MAPPING FOR CURRENT_USER SERVER acl OPTIONS (username 'mig', password 'pw');
+    SELECT redis_migrate.create_migration('acl', 'acl');});
+
+# The rows of preflight that are not ok: name, status and hint.
+sub complaints
+{
+    my ($server) = @_;
+    return $node->safe_psql('postgres',
+        "SELECT check_name, status, hint FROM redis_migrate.preflight('$server') WHERE status <> 'ok' ORDER BY check_name");
+}
+
+# The error of a run and the state it is left in.
+sub run
+{
+    my ($migration) = @_;
+    $node->safe_psql('postgres', q{DELETE FROM redis_migrate.archived_key});
+    my $err = sql_error($node, "CALL redis_migrate.run('$migration')");
+    return ($err, last_run($node, $migration, 'state, read, archived, balanced'));
+}
+
+grant(@documented);
+is(complaints('acl'), '', 'preflight is content with the documented rights');
+my ($err, $state) = run('acl');
+is("$err$state", 'completed|4|4|t', 'and so is a run');
+is($node->safe_psql('postgres', q{SELECT extract(epoch FROM expires_at) FROM redis_migrate.archive WHERE key = 'k:1'}), '4102444800.123000', 'expiries are exact');
+
+# Each right that is taken away: what preflight says, and the command that a run stumbles over, if it does.
+my %without = (
+    '+select'       => { preflight => 'right to SELECT|fail|ACL SETUSER mig ~* +select', fails => 'SELECT' },
+    '+scan'         => { preflight => 'right to SCAN|fail|ACL SETUSER mig ~* +scan', fails => 'SCAN' },
+    '+dump'         => { preflight => 'right to DUMP|warn|ACL SETUSER mig ~* +dump' },
+    '+pexpiretime'  => { preflight => 'right to PEXPIRETIME|fail|ACL SETUSER mig ~* +pexpiretime', fails => 'PTTL' },
+    '+getrange'     => { preflight => "right to GETRANGE|warn|ACL SETUSER mig ~* +getrange\nright to read in pieces|warn|ACL SETUSER mig ~* +getrange" },
+    '+memory|usage' => { preflight => 'right to MEMORY USAGE|warn|ACL SETUSER mig ~* +memory|usage' },
+    '+time'         => { preflight => 'right to TIME|warn|ACL SETUSER mig ~* +time' },
+    '+info'         => { preflight => 'right to INFO|warn|ACL SETUSER mig +info: without it databases, memory and restarts of Redis cannot be seen.', fails => 'databases' },
+    (map { ($_ => { preflight => "right to read in pieces|warn|ACL SETUSER mig ~* $_" }) } @pieces),
+    (map { ($_ => { preflight => 'right to WATCH|warn|ACL SETUSER mig ~* +watch +multi +exec' }) } @watch));
+for my $right (@documented)
+{
+    my $expected = $without{$right};
+    grant(grep { $_ ne $right } @documented);
+    is(complaints('acl'), $expected->{preflight}, "preflight without $right");
+    ($err, $state) = run('acl');
+    if (!$expected->{fails}) { is("$err$state", 'completed|4|4|t', "a run does without $right"); }
+    elsif ($expected->{fails} eq 'databases') { like($err, qr/ERROR:  42501: .*does not say which databases.*\nDETAIL.*\nHINT:  .*\+info.*databases => '\{0\}'/, 'a run without +info asks for databases'); }
+    else { like($err, qr/ERROR:  42501: Redis at 127\.0\.0\.1:$port refused command "$expected->{fails}"\nDETAIL:  NOPERM/, "a run without $right ends with its name"); }
+    grant(@documented);
+    is(complaints('acl'), '', "with $right again");
+}
+
+# What is done instead.
+grant((grep { $_ ne '+pexpiretime' } @documented), '+pttl');
+is(complaints('acl'), 'right to PEXPIRETIME|warn|ACL SETUSER mig ~* +pexpiretime', 'PTTL and TIME serve as well as PEXPIRETIME');
+($err, $state) = run('acl');
+is("$err$state", 'completed|4|4|t', 'and a run reads them');
+cmp_ok(abs($node->safe_psql('postgres', q{SELECT extract(epoch FROM expires_at) FROM redis_migrate.archive WHERE key = 'k:1'}) - 4102444800.123), '<', 1, 'to within a second');
+grant(grep { $_ ne '+info' } @documented);
+$node->safe_psql('postgres', q{SELECT redis_migrate.alter_migration('acl', databases => '{0}')});
+($err, $state) = run('acl');
+is("$err$state", 'completed|4|4|t', 'a run that names its databases does without INFO');
+
+grant(grep { !/^\+(?:dump|lrange)$/ } @documented);
+is(complaints('acl'), "right to DUMP|fail|ACL SETUSER mig ~* +dump\nright to read in pieces|warn|ACL SETUSER mig ~* +lrange", 'without DUMP the commands for pieces are needed');
+
+# Some of the keys.
+grant(@documented, 'resetkeys', '%R~k:1');
+is(complaints('acl'), 'right to keys|warn|ACL SETUSER mig ~*', 'keys out of reach are one complaint, not one for each command');
+($err) = run('acl');
+like($err, qr/42501: .*\nDETAIL:  NOPERM .*one of the keys.*Database 0, key "k:\d"/, 'a run ends at the first of them');
+$node->safe_psql('postgres', qq{SELECT redis_migrate.skip_keys('acl', 'k:$_')}) for 2 .. 4;
+($err, $state) = run('acl');
+is("$err$state", 'completed|4|1|t', 'unless they are declared');
+
+# The user itself.
+$redis->cli('ACL', 'SETUSER', 'mig', 'off');
+like((run('acl'))[0], qr/ERROR:  28000: authentication with Redis at 127\.0\.0\.1:$port failed\nDETAIL:  WRONGPASS/, 'a user that is off');
+grant(@documented, 'resetpass', '>changed');
+like((run('acl'))[0], qr/28000: .*WRONGPASS/s, 'a password that has changed');
+$redis->cli('ACL', 'DELUSER', 'mig');
+is($node->safe_psql('postgres', q{SELECT check_name, status FROM redis_migrate.preflight('acl')}), 'reachable|fail', 'a user that is gone');
+unlike(slurp_file($node->logfile), qr/>pw|'pw'.*NOPERM/, 'no password in the log');
+
+# A service that withholds commands, from everybody.
+my @withheld = qw(COMMAND CONFIG CLIENT INFO MEMORY PEXPIRETIME DEBUG MONITOR OBJECT STRLEN ROLE ACL);
+my $service = start_redis(args => [ map { ('--rename-command', $_, '') } @withheld ]);
+my $service_port = $service->port;
+$service->cli('SET', "k:$_", "value $_") for 1 .. 50;
+$service->cli('RPUSH', 'list', 1, 2, 3);
+$node->safe_psql('postgres', qq{
+    CREATE SERVER service FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$service_port');
+    SELECT redis_migrate.create_migration('service', 'service', databases => '{0}');});
+like(complaints('service'), qr/\Aright to INFO\|warn\|.*\nright to MEMORY USAGE\|warn\|.*\nright to STRLEN\|warn\|.*\nright to read in pieces\|warn\|.* \+strlen\z/, 'preflight lists what a service withholds');
+($err, $state) = run('service');
+is("$err$state", 'completed|51|51|t', 'a run does without it');
+
+# A server that cannot answer now has no rights missing.
+my $replica = start_redis();
+$replica->cli('SET', 'k', 'v');
+$replica->cli('CONFIG', 'SET', 'replica-serve-stale-data', 'no');
+$replica->cli('REPLICAOF', '127.0.0.1', PostgreSQL::Test::Cluster::get_free_port());
+my $replica_port = $replica->port;
+$node->safe_psql('postgres', "CREATE SERVER stale FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$replica_port')");
+is($node->safe_psql('postgres', q{SELECT check_name, status FROM redis_migrate.preflight('stale') WHERE check_name LIKE 'right%'}),
+    'rights|warn', 'MASTERDOWN is no missing right');
+like($node->safe_psql('postgres', q{SELECT detail FROM redis_migrate.preflight('stale') WHERE check_name = 'rights'}), qr/could not be checked: .*MASTERDOWN/, 'but the reason why they are unknown');
+
+done_testing();

@@ -1,0 +1,151 @@
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "lib/poll_waiter.h"
+#include "lib/redis_cluster.h"
+#include "redis/cluster_slots.h"
+#include "redis/cluster_topology.h"
+#include "redis/deployment.h"
+
+namespace prm::redis {
+namespace {
+
+TEST(ClusterSlotsTest, AreWrittenAsRanges) {
+  Slots slots;
+  EXPECT_EQ(SlotsToText(slots), "-");
+  slots.set(0);
+  EXPECT_EQ(SlotsToText(slots), "0");
+  slots.set(1).set(2).set(7).set(16382).set(16383);
+  EXPECT_EQ(SlotsToText(slots), "0-2,7,16382-16383");
+  EXPECT_EQ(SlotsToText(Slots().set()), "0-16383");
+  for (const Slots& each : {Slots(), slots, Slots().set()}) {
+    const auto read = SlotsFromText(SlotsToText(each));
+    ASSERT_TRUE(read.ok());
+    EXPECT_EQ(read.value(), each);
+  }
+}
+
+TEST(ClusterSlotsTest, RefuseWhatIsNoRange) {
+  for (const char* text :
+       {"", "x", "16384", "5-4", "1,", ",1", "1-", "-1", "1--2", "1 2", "0-99999999999999999999"}) {
+    EXPECT_FALSE(SlotsFromText(text).ok()) << text;
+  }
+}
+
+// The same keys as the server itself sees them.
+TEST(ClusterSlotsTest, KeysBelongWhereRedisSaysTheyDo) {
+  const test::RedisServer server(
+      {"--cluster-enabled", "yes", "--cluster-port", std::to_string(test::RedisServer::FreePort())});
+  test::RedisClient client(server.port());
+  const std::string keys[] = {"",
+                              "a",
+                              "123456789",
+                              "{user}:1",
+                              "user",
+                              "a{}b",
+                              "{}{x}",
+                              "{{x}}",
+                              "{x}{y}",
+                              "a{b",
+                              "a}b{",
+                              "{x",
+                              "}{x}",
+                              std::string(1000, 'k'),
+                              std::string("\0{\xff}\n", 5)};
+  for (const std::string& key : keys) {
+    EXPECT_EQ(static_cast<long long>(KeySlot(key)), client.Integer({"CLUSTER", "KEYSLOT", key})) << key;
+  }
+}
+
+class ClusterTest : public testing::Test {
+ protected:
+  std::unique_ptr<Connection> Connect(int port, const std::string& user = {}) {
+    ConnectionOptions options;
+    options.host = "127.0.0.1";
+    options.port = port;
+    options.username = user;
+    auto connection = Connection::Open(options, waiter_);
+    if (!connection.ok()) throw std::runtime_error(connection.error().message);
+    return std::move(connection.value());
+  }
+
+  ClusterTopology Fetch(int port, const std::string& user = {}) {
+    auto topology = FetchTopology(*Connect(port, user), {"127.0.0.1", port}, false);
+    if (!topology.ok()) throw std::runtime_error(topology.error().message);
+    return topology.value();
+  }
+
+  test::PollWaiter waiter_;
+};
+
+TEST_F(ClusterTest, ShardsAndSlotsTellTheSame) {
+  test::RedisCluster cluster(3);
+  // CLUSTER SHARDS came with Redis 7.0, and may be forbidden.
+  cluster.client(1).Command({"ACL", "SETUSER", "old", "on", "nopass", "~*", "+@all", "-cluster|shards"});
+  const ClusterTopology by_shards = Fetch(cluster.server(1).port());
+  const ClusterTopology by_slots = Fetch(cluster.server(1).port(), "old");
+  for (const ClusterTopology& topology : {by_shards, by_slots}) {
+    ASSERT_EQ(topology.shards.size(), 3U);
+    Slots all;
+    for (size_t node = 0; node < 3; ++node) {
+      const ClusterShard& shard = topology.shards[node];
+      EXPECT_EQ(shard.master.id, cluster.id(node));
+      EXPECT_EQ(shard.master.endpoint.port, cluster.server(node).port());
+      EXPECT_EQ(shard.master.endpoint.host, "127.0.0.1");
+      EXPECT_TRUE(shard.replicas.empty());
+      EXPECT_TRUE((shard.slots & all).none());
+      EXPECT_EQ(topology.ShardOf(cluster.id(node)), &shard);
+      all |= shard.slots;
+    }
+    EXPECT_TRUE(all.all());
+    EXPECT_EQ(topology.ShardOf(std::string(40, '0')), nullptr);
+  }
+}
+
+TEST_F(ClusterTest, TellsSlotsThatAreBeingMovedFromBothSides) {
+  test::RedisCluster cluster(2);
+  const auto moving = [&](size_t node) {
+    const auto slots = FetchMovingSlots(*Connect(cluster.server(node).port()));
+    return slots.ok() ? SlotsToText(slots.value()) : slots.error().message;
+  };
+  EXPECT_EQ(moving(0), "-");
+  cluster.BeginMove(77, 0, 1);
+  cluster.BeginMove(4000, 0, 1);
+  EXPECT_EQ(moving(0), "77,4000");
+  EXPECT_EQ(moving(1), "77,4000");
+  cluster.FinishMove(77, 0, 1);
+  EXPECT_EQ(moving(0), "4000");
+  EXPECT_TRUE(Fetch(cluster.server(1).port()).ShardOf(cluster.id(1))->slots[77]);
+}
+
+TEST_F(ClusterTest, AServerThatIsNoClusterIsNamed) {
+  const test::RedisServer server;
+  const auto topology = FetchTopology(*Connect(server.port()), {"127.0.0.1", server.port()}, false);
+  ASSERT_FALSE(topology.ok());
+  EXPECT_EQ(topology.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(topology.error().message,
+            "Redis at 127.0.0.1:" + std::to_string(server.port()) + " is not a node of a cluster");
+}
+
+TEST_F(ClusterTest, TriesOneSeedAfterTheOther) {
+  test::RedisCluster cluster(1);
+  Deployment deployment;
+  const int nobody = test::RedisServer::FreePort();
+  deployment.seeds = {{"127.0.0.1", nobody}, {"127.0.0.1", cluster.server(0).port()}};
+  EXPECT_TRUE(FindTopology(deployment, waiter_).ok());
+  EXPECT_TRUE(OpenServer(deployment, waiter_).ok());
+  deployment.seeds.push_back({"127.0.0.1", nobody});
+  deployment.seeds.erase(deployment.seeds.begin() + 1);
+  const auto none = FindTopology(deployment, waiter_);
+  ASSERT_FALSE(none.ok());
+  EXPECT_NE(none.error().detail.find("Before it: could not connect to Redis at 127.0.0.1:" +
+                                     std::to_string(nobody)),
+            std::string::npos)
+      << none.error().detail;
+}
+
+}  // namespace
+}  // namespace prm::redis
