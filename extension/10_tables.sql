@@ -87,6 +87,7 @@ CREATE TABLE redis_migrate.run (
     bytes_read     bigint NOT NULL DEFAULT 0,
     batches        bigint NOT NULL DEFAULT 0,
     restarts       integer NOT NULL DEFAULT 0,
+    evicted        bigint,
     sqlstate       text,
     message        text
 ) WITH (fillfactor = 50);
@@ -157,13 +158,27 @@ CREATE TABLE redis_migrate.archived_key (
     db         integer NOT NULL,
     key_bytes  bytea NOT NULL,
     type       text NOT NULL,
-    payload    bytea NOT NULL,
+    payload    bytea,
+    payload_size bigint NOT NULL,
     expires_at timestamptz,
     PRIMARY KEY (migration, db, key_bytes)
 );
 ALTER TABLE redis_migrate.archived_key ALTER payload SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.archived_key IS
-    'Keys without a mapping, as DUMP payloads: they can be mapped later or restored into a Redis';
+    'Keys without a mapping, as DUMP payloads: they can be mapped later or restored into a Redis. payload is NULL where it is kept in chunks';
+
+CREATE TABLE redis_migrate.archive_chunk (
+    migration text NOT NULL,
+    db        integer NOT NULL,
+    key_bytes bytea NOT NULL,
+    chunk_no  integer NOT NULL,
+    bytes     bytea NOT NULL,
+    PRIMARY KEY (migration, db, key_bytes, chunk_no),
+    FOREIGN KEY (migration, db, key_bytes) REFERENCES redis_migrate.archived_key ON DELETE CASCADE
+);
+ALTER TABLE redis_migrate.archive_chunk ALTER bytes SET STORAGE EXTERNAL;
+COMMENT ON TABLE redis_migrate.archive_chunk IS
+    'Payloads of archived keys that are larger than 1 MB, in chunks of 1 MB counted from 0';
 
 CREATE TABLE redis_migrate.ledger (
     mapping_id bigint NOT NULL REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
@@ -200,7 +215,7 @@ DECLARE
     relation text;
 BEGIN
     FOREACH relation IN ARRAY ARRAY['migration', 'mapping', 'mapping_check', 'skip_pattern', 'run', 'run_count',
-                                    'mapping_count', 'reject', 'deferred', 'archived_key', 'ledger', 'seen_row', 'page_key',
+                                    'mapping_count', 'reject', 'deferred', 'archived_key', 'archive_chunk', 'ledger', 'seen_row', 'page_key',
                                     'mapping_mapping_id_seq', 'run_run_id_seq', 'reject_reject_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;

@@ -7,10 +7,11 @@ COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integ
     'Creates a migration from a server, or from a dump file on the database server. source: scan, rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys';
 
 CREATE FUNCTION redis_migrate.alter_migration(migration text, server name DEFAULT NULL, source text DEFAULT NULL,
-        unmapped text DEFAULT NULL, databases integer[] DEFAULT NULL, file text DEFAULT NULL) RETURNS void
+        unmapped text DEFAULT NULL, databases integer[] DEFAULT NULL, file text DEFAULT NULL,
+        reset text[] DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_migration';
-COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, integer[], text) IS
-    'Changes a migration; NULL leaves a property as it is. An interrupted run begins again afterwards';
+COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, integer[], text, text[]) IS
+    'Changes a migration; NULL leaves a property as it is, reset names those that become NULL. An interrupted run begins again afterwards';
 
 CREATE FUNCTION redis_migrate.drop_migration(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_migration';
@@ -31,10 +32,11 @@ CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, patter
         query text DEFAULT NULL, key_columns text[] DEFAULT NULL, priority text DEFAULT NULL, on_conflict text DEFAULT NULL,
         on_delete text DEFAULT NULL, mode text DEFAULT NULL, no_row text DEFAULT NULL, atomic text DEFAULT NULL,
         expand text DEFAULT NULL, types text[] DEFAULT NULL, databases integer[] DEFAULT NULL,
-        depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT NULL, source_timezone text DEFAULT NULL) RETURNS void
+        depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT NULL, source_timezone text DEFAULT NULL,
+        reset text[] DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_mapping';
-COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text) IS
-    'Changes a mapping; NULL leaves a property as it is. Where the query is given, the session''s settings are stored anew';
+COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]) IS
+    'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. Where the query is given, the session''s settings are stored anew';
 
 CREATE FUNCTION redis_migrate.drop_mapping(migration text, mapping text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_mapping';

@@ -32,7 +32,7 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid
                                      AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) r.updated_at))
                 THEN 'interrupted' ELSE r.state END AS state,
-           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.batches, r.bytes_read,
+           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.evicted, r.batches, r.bytes_read,
            c.read, c.vanished, c.rejected, c.migrated, c.archived, c.skipped,
            c.read OPERATOR(pg_catalog.=) (c.vanished OPERATOR(pg_catalog.+) c.rejected OPERATOR(pg_catalog.+) c.migrated
                 OPERATOR(pg_catalog.+) c.archived OPERATOR(pg_catalog.+) c.skipped) AS balanced,
@@ -76,10 +76,23 @@ CREATE VIEW redis_migrate.rejects WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.rejects IS 'Keys that were refused: rule is the name of a check, capture, column or constraint, or a built-in rule';
 
 CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
-    SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type, a.payload, a.expires_at
+    SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type,
+           coalesce(a.payload, (SELECT pg_catalog.string_agg(c.bytes, '\x' ORDER BY c.chunk_no)
+                                FROM redis_migrate.archive_chunk AS c
+                                WHERE c.migration OPERATOR(pg_catalog.=) a.migration AND c.db OPERATOR(pg_catalog.=) a.db
+                                      AND c.key_bytes OPERATOR(pg_catalog.=) a.key_bytes)) AS payload,
+           a.payload_size, a.expires_at
     FROM redis_migrate.archived_key AS a JOIN redis_migrate.migration AS g USING (migration)
     WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
-COMMENT ON VIEW redis_migrate.archive IS 'Keys without a mapping, as DUMP payloads that RESTORE takes';
+COMMENT ON VIEW redis_migrate.archive IS
+    'Keys without a mapping, as DUMP payloads that RESTORE takes. Leave payload out where values are large: it is put together when it is asked for';
+
+CREATE VIEW redis_migrate.archive_chunks WITH (security_barrier) AS
+    SELECT c.migration, c.db, c.key_bytes, c.chunk_no, c.bytes
+    FROM redis_migrate.archive_chunk AS c JOIN redis_migrate.migration AS g USING (migration)
+    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.archive_chunks IS
+    'The payloads of archived keys that are larger than 1 MB, piece by piece, for those too large to be sent whole';
 
 CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read,
@@ -106,4 +119,4 @@ COMMENT ON VIEW redis_migrate.progress IS
 GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
 GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,
     redis_migrate.runs, redis_migrate.run_counts, redis_migrate.mapping_counts, redis_migrate.rejects,
-    redis_migrate.archive, redis_migrate.progress TO PUBLIC;
+    redis_migrate.archive, redis_migrate.archive_chunks, redis_migrate.progress TO PUBLIC;

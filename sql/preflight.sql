@@ -29,6 +29,7 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER poor OPTIONS (username 'regress_prm'
 SELECT check_name, status, hint FROM redis_migrate.preflight('poor') WHERE status <> 'ok';
 -- The hints are commands.
 \! $R acl setuser regress_prm +info >/dev/null; $R acl setuser regress_prm '~*' '+memory|usage' >/dev/null; $R acl setuser regress_prm '~*' +pexpiretime >/dev/null; $R acl setuser regress_prm '~*' +getrange >/dev/null; $R acl setuser regress_prm '~*' +strlen >/dev/null; $R acl setuser regress_prm '~*' +time >/dev/null
+\! $R acl setuser regress_prm '~*' +type +llen +lrange +scard +sscan +hlen +hscan +zcard +zrevrange +xrange +xinfo +xpending >/dev/null; $R acl setuser regress_prm '~*' +watch +multi +exec >/dev/null
 SELECT check_name, status, hint FROM redis_migrate.preflight('poor') WHERE status <> 'ok' AND check_name <> 'databases';
 \! $R acl setuser regress_prm -dump -select >/dev/null
 SELECT check_name, status, hint FROM redis_migrate.preflight('poor') WHERE status <> 'ok' AND check_name <> 'databases';

@@ -1,5 +1,7 @@
 #include "core/capture_type.h"
 
+#include <arpa/inet.h>
+
 #include <limits>
 
 namespace prm {
@@ -183,6 +185,14 @@ void FindEmails(Bytes text, PrefixLengths& prefixes) {
   }
 }
 
+bool IsCanonicalIpv6(Bytes text) {
+  const std::string address(text);
+  in6_addr bytes = {};
+  char printed[INET6_ADDRSTRLEN];
+  return inet_pton(AF_INET6, address.c_str(), &bytes) == 1 &&
+         inet_ntop(AF_INET6, &bytes, printed, sizeof(printed)) != nullptr && address == printed;
+}
+
 }  // namespace
 
 const char* CaptureTypeName(CaptureType type) {
@@ -231,6 +241,26 @@ void FindPrefixes(CaptureType type, Bytes text, PrefixLengths& prefixes) {
     case CaptureType::kEmail:
       return FindEmails(text, prefixes);
   }
+}
+
+bool IsCanonical(CaptureType type, Bytes text) {
+  switch (type) {
+    case CaptureType::kNumber:
+      return text.find('.') == Bytes::npos || text.back() != '0';
+    case CaptureType::kUuid:
+      return text.find_first_of("ABCDEF") == Bytes::npos;
+    case CaptureType::kInet:
+      return text.find(':') == Bytes::npos || IsCanonicalIpv6(text);
+    case CaptureType::kDate:
+    case CaptureType::kMonth:
+      return text.find('-') != Bytes::npos;
+    case CaptureType::kText:
+    case CaptureType::kInt:
+    case CaptureType::kHex:
+    case CaptureType::kEmail:
+      break;
+  }
+  return true;
 }
 
 bool FitsType(CaptureType type, Bytes text) {

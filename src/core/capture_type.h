@@ -48,6 +48,11 @@ struct PrefixLengths {
 // Finds every prefix of `text` that is a value of `type` (not text), in one pass over at most kMaxTypedBytes.
 void FindPrefixes(CaptureType type, Bytes text, PrefixLengths& prefixes);
 
+// Whether a value of `type` is spelled in the one way that stands for it: numbers without trailing zeros of
+// the fraction, uuid in small letters, IPv6 addresses as RFC 5952 has them, dates and months with hyphens. No
+// two texts for which this holds mean the same value.
+bool IsCanonical(CaptureType type, Bytes text);
+
 // Whether the whole of `text` is a value of `type`. A value has at least one byte.
 bool FitsType(CaptureType type, Bytes text);
 

@@ -24,6 +24,7 @@ enum class ErrorCode {
   kCorruptData,        // a payload whose bytes contradict each other
   kUnsupported,        // a type or version this release does not read
   kTooLarge,           // beyond a configured limit
+  kLowMemory,          // Redis has too little memory left
 };
 
 // A failure: message in the style of PostgreSQL (lower case, no full stop), detail and hint as sentences.

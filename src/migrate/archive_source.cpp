@@ -1,5 +1,6 @@
 #include "migrate/archive_source.h"
 
+#include "core/printable.h"
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
@@ -48,9 +49,9 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
   pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8 FROM (SELECT *, "
-      "sum(octet_length(payload)) "
-      "OVER (ORDER BY db, key_bytes) - octet_length(payload) AS before FROM (SELECT * FROM "
+      "SELECT db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8, payload_size FROM "
+      "(SELECT *, sum(payload_size) OVER (ORDER BY db, key_bytes) - payload_size AS before FROM (SELECT * "
+      "FROM "
       "redis_migrate.archived_key WHERE migration = $1 "
       "AND (db, key_bytes) > ($2, $3) ORDER BY db, key_bytes LIMIT $4) AS a) AS b WHERE before < $5 ORDER BY "
       "db, key_bytes",
@@ -65,13 +66,38 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
     if (interest == source::Interest::kIgnore) continue;
     entry.state =
         interest == source::Interest::kNameOnly ? source::EntryState::kNameOnly : source::EntryState::kRead;
-    entry.payload = pg::DatumBytes(rows[i].Value(2));
+    if (interest == source::Interest::kRead)
+      entry.payload = rows[i].IsNull(2)
+                          ? ReadChunks(entry.db, entry.key, static_cast<size_t>(rows[i].Int8(4)))
+                          : std::string(pg::DatumBytes(rows[i].Value(2)));
     if (!rows[i].IsNull(3)) entry.expires_at_ms = rows[i].Int8(3);
     batch.bytes += entry.key.size() + entry.payload.size();
     batch.entries.push_back(std::move(entry));
   }
   batch.position = std::to_string(db_) + " " + ToHex(key_);
   return true;
+}
+
+// One chunk after another, each forgotten when it is copied.
+std::string ArchiveSource::ReadChunks(int db, Bytes key, size_t size) {
+  std::string payload;
+  payload.reserve(size);
+  pg::Context context("redis_migrate chunk");
+  for (int32 chunk = 0; payload.size() < size; ++chunk) {
+    pg::SwitchContext in_context(context.get());
+    auto rows = Spi::Execute(
+        "SELECT bytes FROM redis_migrate.archive_chunk WHERE migration = $1 AND db = $2 AND key_bytes = $3 "
+        "AND "
+        "chunk_no = $4",
+        {SqlParam::Text(migration_), SqlParam::Int4(db), SqlParam::Bytea(key), SqlParam::Int4(chunk)});
+    if (rows.size() == 0)
+      throw pg::Failure(ERRCODE_DATA_CORRUPTED,
+                        "chunk " + std::to_string(chunk) + " of an archived payload is missing",
+                        "Database " + std::to_string(db) + ", key \"" + Printable(key) + "\".");
+    payload += pg::DatumBytes(rows[0].Value(0));
+    context.Reset();
+  }
+  return payload;
 }
 
 }  // namespace prm::migrate

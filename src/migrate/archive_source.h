@@ -13,6 +13,8 @@ class ArchiveSource : public source::Source {
   Result<bool> Next(source::Batch &batch) override;
 
  private:
+  std::string ReadChunks(int db, Bytes key, size_t size);
+
   std::string migration_;
   source::KeyFilter &filter_;
   size_t batch_keys_;

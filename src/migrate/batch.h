@@ -1,6 +1,7 @@
 // Takes the entries of a batch to where they belong and counts every one of them.
 #pragma once
 
+#include "migrate/archive.h"
 #include "migrate/routing.h"
 
 namespace prm::migrate {
@@ -23,24 +24,11 @@ class PassFilter : public source::KeyFilter {
   Match match_;
 };
 
-// What is to be done with keys that no pattern owns.
-struct UnmappedKeys {
-  bool reject = false;
-  PatternGroup *archive = nullptr;
-};
-
-// The mapping that stores unmapped keys in the archive of a migration.
-Mapping ArchiveMapping(const std::string &migration);
-
 // Routes, maps and stores the entries of a batch that belong to the level (nothing: all), in the current
-// transaction. Errors: those of PatternGroup::Process.
-void ProcessEntries(Routing &routing, const UnmappedKeys &unmapped,
-                    const std::vector<const source::Entry *> &entries, std::optional<int> level, bool recount,
-                    const PatternGroup::Options &options, Tally &tally);
-
-// Takes keys that were migrated out of the archive: Redis has a newer value than the archive, and a run from
-// the archive must not bring the old one back.
-void ForgetArchived(const std::string &migration,
-                    const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes);
+// transaction. Keys that no pattern owns go to the archive, or are rejected where there is none. Errors:
+// those of PatternGroup::Process.
+void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const source::Entry *> &entries,
+                    std::optional<int> level, bool recount, const PatternGroup::Options &options,
+                    Tally &tally);
 
 }  // namespace prm::migrate

@@ -27,6 +27,8 @@ struct Cell {
 
 }  // namespace
 
+bool IsText(Bytes bytes) { return bytes.find('\0') == Bytes::npos && pg::ValidInServerEncoding(bytes); }
+
 Expand ExpandFromName(const std::optional<std::string> &name) {
   if (!name) return Expand::kNone;
   if (*name == "elements") return Expand::kElements;
@@ -96,7 +98,7 @@ BatchShape::BatchShape(const KeyPattern &pattern, Expand expand) : expand_(expan
   }
   for (size_t i = 0; i < pattern.captures().size(); ++i)
     columns_.push_back({pattern.captures()[i].name, CaptureSqlType(pattern.captures()[i].type),
-                        Content::kCapture, i, pattern.captures()[i].type == CaptureType::kMonth});
+                        Content::kCapture, i, pattern.captures()[i].type});
 }
 
 TupleDesc BatchShape::MakeTupleDesc() const {
@@ -114,11 +116,11 @@ namespace {
 // Makes the rows of one entry after another.
 class Filler : public rdb::ValueVisitor {
  public:
-  Filler(const BatchShape &shape, const std::vector<bool> &needed, bool checked, TupleDesc desc,
+  Filler(const BatchShape &shape, const std::vector<bool> &needed, const FillOptions &options, TupleDesc desc,
          pg::Tuplestore &rows)
       : shape_(shape),
         needed_(needed),
-        checked_(checked),
+        options_(options),
         desc_(desc),
         rows_(rows),
         context_("redis_batch row"),
@@ -137,18 +139,34 @@ class Filler : public rdb::ValueVisitor {
     if (shape.expand() != Expand::kNone) needs_value_ = true;
   }
 
-  // Makes the rows of an entry; false with `problem` when it cannot be shown.
-  bool Fill(int number, const BatchEntry &entry, const std::optional<std::vector<std::string>> &types,
-            EntryProblem &problem) {
+  // Makes the rows of an entry and notes its problems.
+  void Fill(int number, const BatchEntry &entry, std::vector<EntryProblem> &problems) {
+    EntryProblem problem;
     problem_ = &problem;
     problem.entry = number;
-    problem.rule.clear();
     entry_ = &entry;
     position_ = 0;
+    rows_put_ = 0;
+    bad_elements_.clear();
+    if (FillRows(number)) {
+      // Where no element is good the first bad one stands for the key.
+      if (rows_put_ == 0 && !bad_elements_.empty()) bad_elements_ = {bad_elements_.front()};
+      for (EntryProblem &element : bad_elements_) {
+        element.is_element = rows_put_ > 0;
+        problems.push_back(std::move(element));
+      }
+    } else {
+      problems.push_back(std::move(problem));
+    }
+  }
+
+ private:
+  bool FillRows(int number) {
+    const BatchEntry &entry = *entry_;
     Result<rdb::ValueType> type = source::TypeOf(*entry.entry);
     if (!type.ok()) return RefusePayload(type.error());
     type_ = type.value();
-    if (!TypeAllowed(types)) return false;
+    if (!TypeAllowed(options_.types)) return false;
     std::fill(cells_.begin(), cells_.end(), Cell());
     FillKeyCells(number);
     if (Failed()) return false;
@@ -177,6 +195,7 @@ class Filler : public rdb::ValueVisitor {
     return !Failed();
   }
 
+ public:
   void OnString(Bytes value) override {
     SetText(Content::kValue, value);
     Set(Content::kValueBytes, {Cell::kBytea, value});
@@ -243,7 +262,8 @@ class Filler : public rdb::ValueVisitor {
  private:
   bool Failed() const { return !problem_->rule.empty(); }
 
-  bool Refuse(const char *rule, std::string message) {
+  bool Refuse(const std::string &rule, std::string message) {
+    if (Failed()) return false;  // the first problem stands
     problem_->rule = rule;
     problem_->message = std::move(message);
     return false;
@@ -298,7 +318,12 @@ class Filler : public rdb::ValueVisitor {
           if (entry.expires_at_ms) cells_[i] = {Cell::kTimestamp, {}, ToTimestamp(*entry.expires_at_ms)};
           break;
         case Content::kCapture: {
-          cells_[i] = KeyText(entry_->captures[column.capture]);
+          Bytes text = entry_->captures[column.capture];
+          cells_[i] = KeyText(text);
+          if (options_.one_spelling && !Failed() && !IsCanonical(column.capture_type, text))
+            Refuse(column.name, "capture \"" + column.name +
+                                    "\" is not spelled as PostgreSQL prints it: another key could yield the "
+                                    "same row, and the mapping is exclusive");
           if (column.type != TEXTOID && !Failed()) cells_[i].kind = Cell::kInput;
           break;
         }
@@ -311,10 +336,6 @@ class Filler : public rdb::ValueVisitor {
   Cell KeyText(Bytes text) {
     if (!IsText(text)) Refuse("key_encoding", "the key is not text in the server's encoding");
     return {Cell::kText, text};
-  }
-
-  static bool IsText(Bytes bytes) {
-    return bytes.find('\0') == Bytes::npos && pg::ValidInServerEncoding(bytes);
   }
 
   void Set(Content content, Cell cell) {
@@ -342,6 +363,10 @@ class Filler : public rdb::ValueVisitor {
       Refuse("empty_value", "the value is empty");
       return {};
     }
+    if (json.size() >= MaxAllocSize) {  // a collection whose elements had to be escaped
+      Refuse("json_too_large", "the value as JSON has " + std::to_string(json.size()) + " bytes");
+      return {};
+    }
     if (!IsText(json)) {
       Refuse("invalid_json", "the value is not text in the server's encoding");
       return {};
@@ -356,7 +381,6 @@ class Filler : public rdb::ValueVisitor {
   }
 
   void PutElement(Bytes value) {
-    if (Failed()) return;
     SetText(Content::kValue, value);
     Set(Content::kValueBytes, {Cell::kBytea, value});
     SetPosition();
@@ -365,9 +389,20 @@ class Filler : public rdb::ValueVisitor {
   }
 
   void Put() {
-    if (Failed()) return;
+    if (TryPut()) {
+      ++rows_put_;
+    } else if (options_.by_element && shape_.expand() != Expand::kNone) {
+      bad_elements_.push_back(*problem_);
+      if (shape_.expand() == Expand::kElements)
+        bad_elements_.back().message += " (element " + std::to_string(position_ - 1) + ")";
+      problem_->rule.clear();
+    }
+  }
+
+  bool TryPut() {
+    if (Failed() || !FitsIntoRow()) return false;
     pg::SwitchContext in_context(context_.get());
-    if (!ConvertInputs()) return;
+    if (!ConvertInputs()) return false;
     pg::Call([&] {
       for (size_t i = 0; i < cells_.size(); ++i) {
         const Cell &cell = cells_[i];
@@ -401,6 +436,16 @@ class Filler : public rdb::ValueVisitor {
       tuplestore_putvalues(rows_.get(), desc_, values_.data(), nulls_.get());
     });
     if (MemoryContextMemAllocated(context_.get(), false) > kContextLimit) context_.Reset();
+    return true;
+  }
+
+  // PostgreSQL holds a row in one piece of memory.
+  bool FitsIntoRow() {
+    size_t bytes = 0;
+    for (const Cell &cell : cells_) bytes += cell.bytes.size();
+    return bytes < kLargestRow ||
+           Refuse("row_too_large",
+                  "the columns of redis_batch that the query names have " + std::to_string(bytes) + " bytes");
   }
 
   // Runs the input functions: the only conversions that data can make fail.
@@ -417,9 +462,11 @@ class Filler : public rdb::ValueVisitor {
   }
 
   bool ConvertJson(Bytes text, Datum *value) {
-    if (pg::kHasSoftErrors || checked_) {
+    if (pg::kHasSoftErrors || options_.checked) {
       std::string message;
-      return jsonb_.TryConvert(text, value, &message) || Refuse("invalid_json", message);
+      int sqlstate = 0;
+      if (jsonb_.TryConvert(text, value, &message, &sqlstate)) return true;
+      return Refuse(sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED ? "json_too_large" : "invalid_json", message);
     }
     try {
       *value = jsonb_.Convert(text);
@@ -433,15 +480,17 @@ class Filler : public rdb::ValueVisitor {
   // The text fits the capture's type (core/capture_type.h), so its input function takes it.
   static Datum ConvertCapture(const BatchColumn &column, Bytes text) {
     std::string value(text);
-    if (column.is_month) value += value.size() == 7 ? "-01" : "01";  // a month is its first day
+    if (column.capture_type == CaptureType::kMonth)
+      value += value.size() == 7 ? "-01" : "01";  // a month is its first day
     return pg::InputFunction(column.type).Convert(value);
   }
 
   static constexpr size_t kContextLimit = 1024 * 1024;
+  static constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 
   const BatchShape &shape_;
   const std::vector<bool> &needed_;
-  bool checked_;
+  const FillOptions &options_;
   TupleDesc desc_;
   pg::Tuplestore &rows_;
   pg::Context context_;
@@ -454,6 +503,8 @@ class Filler : public rdb::ValueVisitor {
   rdb::ValueType type_ = rdb::ValueType::kString;
   std::string dump_;
   int64_t position_ = 0;
+  int64_t rows_put_ = 0;
+  std::vector<EntryProblem> bad_elements_;
   std::vector<Cell> cells_;
   std::vector<Datum> values_;
   std::unique_ptr<bool[]> nulls_;
@@ -463,13 +514,10 @@ class Filler : public rdb::ValueVisitor {
 
 std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
                                     const std::vector<BatchEntry> &entries, const std::vector<int> &which,
-                                    const std::optional<std::vector<std::string>> &types, bool checked,
-                                    TupleDesc desc, pg::Tuplestore &rows) {
+                                    const FillOptions &options, TupleDesc desc, pg::Tuplestore &rows) {
   std::vector<EntryProblem> problems;
-  Filler filler(shape, needed, checked, desc, rows);
-  EntryProblem problem;
-  for (int number : which)
-    if (!filler.Fill(number, entries[number], types, problem)) problems.push_back(problem);
+  Filler filler(shape, needed, options, desc, rows);
+  for (int number : which) filler.Fill(number, entries[number], problems);
   return problems;
 }
 

@@ -51,8 +51,8 @@ struct BatchColumn {
   std::string name;
   Oid type;
   Content content;
-  size_t capture = 0;     // kCapture: which
-  bool is_month = false;  // kCapture: of type month
+  size_t capture = 0;  // kCapture: which
+  CaptureType capture_type = CaptureType::kText;
 };
 
 // One entry of a batch with what was found out about its name.
@@ -78,8 +78,9 @@ class BatchShape {
 // Why an entry cannot be shown in the columns that the query names.
 struct EntryProblem {
   int entry;
-  std::string rule;  // invalid_json, empty_value, key_encoding, value_encoding, wrong_type, corrupt_payload,
-                     // unsupported_payload
+  bool is_element = false;  // only this element: the others have their rows
+  std::string rule;  // invalid_json, json_too_large, empty_value, key_encoding, value_encoding, wrong_type,
+                     // row_too_large, corrupt_payload, unsupported_payload
   std::string message;
 };
 
@@ -87,13 +88,22 @@ struct EntryProblem {
 // where the failed conversion has spoilt the subtransaction).
 struct UncheckedJsonFailed {};
 
+struct FillOptions {
+  const std::optional<std::vector<std::string>> &types;  // others, if given, are a problem
+  bool checked = false;                                  // see UncheckedJsonFailed
+  bool by_element = false;    // with `expand`: a bad element is no problem of the others
+  bool one_spelling = false;  // a capture that is not spelled as PostgreSQL prints it is a problem
+};
+
 // Fills redis_batch with the entries in `which` (indexes into entries, which become the column entry).
-// Only columns with needed[i] are filled. Entries with a problem get no row. Types beyond `types`, if given,
-// are a problem. Errors: none for data, 53200.
+// Only columns with needed[i] are filled. Entries with a problem get no row, unless it is that of an element.
+// Errors: none for data, 53200.
 std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
                                     const std::vector<BatchEntry> &entries, const std::vector<int> &which,
-                                    const std::optional<std::vector<std::string>> &types, bool checked,
-                                    TupleDesc desc, pg::Tuplestore &rows);
+                                    const FillOptions &options, TupleDesc desc, pg::Tuplestore &rows);
+
+// Whether bytes are text in the server's encoding.
+bool IsText(Bytes bytes);
 
 // The SQL type of a capture's column: text, bigint, numeric, uuid, inet or date.
 Oid CaptureSqlType(CaptureType type);

@@ -2,6 +2,7 @@
 #include "migrate/define.h"
 #include "migrate/ledger.h"
 #include "migrate/mapping_query.h"
+#include "migrate/mapping_settings.h"
 #include "migrate/migration_lock.h"
 #include "migrate/routing.h"
 #include "pg/arguments.h"
@@ -115,22 +116,18 @@ void CheckSiblings(const Migration &migration, const Mapping &mapping) {
 }
 
 // Whether two different keys never yield the same row: every capture that tells keys apart stands unchanged
-// in a key column, and so does what tells the elements of a key apart.
+// in a key column, and so does what tells the elements of a key apart. Captures of some types have several
+// spellings of a value; in an exclusive mapping all but one are rejected when they come, see FillOptions.
 bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
-  auto in_key = [&](const char *column) {
-    auto found = facts.copied.find(column);
-    return found != facts.copied.end() && std::find(mapping.key_columns.begin(), mapping.key_columns.end(),
-                                                    found->second) != mapping.key_columns.end();
-  };
+  auto in_key = [&](const char *column) { return IsAmongKeyColumns(column, mapping, facts); };
   bool one_database = mapping.databases && mapping.databases->size() == 1;
   if (!one_database && !in_key("db")) return false;
-  bool key = in_key("key") || in_key("key_bytes");
-  if (!key) {
+  if (!HasKeyAmongKeyColumns(mapping, facts)) {
     if (pattern.has_star()) return false;
     for (const Capture &capture : pattern.captures()) {
-      bool canonical = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
-                       capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
-      if (!canonical || !in_key(capture.name.c_str())) return false;
+      bool has_one_spelling = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
+                              capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
+      if (!in_key(capture.name.c_str()) || !(has_one_spelling || mapping.exclusive)) return false;
     }
   }
   switch (ExpandFromName(mapping.expand)) {
@@ -187,11 +184,12 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
     pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
   bool apart = RowsTellKeysApart(mapping, pattern, query.facts());
   if (mapping.exclusive && !apart)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
-                  "Two keys could yield the same row: each capture (text, int, hex or email), the element "
-                  "and, unless databases names a single one, db must stand unchanged in key_columns.",
-                  "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
-                  "ledger then keeps which key owns which row.");
+    throw Failure(
+        ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
+        "Two keys could yield the same row: each capture, the element and, unless databases names a "
+        "single one, db must stand unchanged in key_columns.",
+        "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
+        "ledger then keeps which key owns which row.");
   CheckExclusive(migration.name, mapping);
   mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
 }
@@ -218,17 +216,9 @@ void UseSessionSettings(Mapping &mapping, const std::string &source_timezone) {
   mapping.intervalstyle = Setting("intervalstyle");
 }
 
-void UseMappingSettings(const Mapping &mapping, pg::LocalSettings &settings) {
-  settings.Set("search_path", mapping.search_path);
-  settings.Set("timezone", mapping.timezone);
-  settings.Set("datestyle", mapping.datestyle);
-  settings.Set("intervalstyle", mapping.intervalstyle);
-}
-
 // Checks under the settings that the mapping will run with.
 void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
-  pg::LocalSettings settings;
-  UseMappingSettings(mapping, settings);
+  MappingSettings settings(mapping);
   CheckMapping(migration, mapping);
   InDependencyOrder(With(migration, mapping));
 }
@@ -272,14 +262,31 @@ Mapping &FindMapping(Migration &migration, const std::string &name) {
 
 // The condition as PostgreSQL parses it over the target's columns. Errors: those of the condition.
 void CheckCondition(const Mapping &mapping, const std::string &condition) {
-  pg::LocalSettings settings;
-  UseMappingSettings(mapping, settings);
+  MappingSettings settings(mapping);
   Target target = LoadTarget(mapping.target, mapping.name);
   BatchShape shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
   pg::Tuplestore empty;
   pg::NamedRows named(kRowsName, query.row_desc(), empty.get());
   Spi::Execute("SELECT FROM redis_rows WHERE (" + condition + "\n) IS NOT TRUE");
+}
+
+// Calls reset(property) for each name in argument n, which are those of arguments that NULL leaves alone.
+// Errors: 22023 for others, and for one that is given as well.
+template <typename Reset>
+void ForEachReset(FunctionCallInfo fcinfo, int n, const std::map<std::string, int> &properties, Reset reset) {
+  for (const std::string &property :
+       pg::OptionalTextArrayArgument(fcinfo, n).value_or(std::vector<std::string>())) {
+    auto found = properties.find(property);
+    std::string names;
+    for (const auto &[name, argument] : properties) names += (names.empty() ? "" : ", ") + name;
+    if (found == properties.end())
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "property \"" + property + "\" cannot be reset", "",
+                    "These can: " + names + ".");
+    if (!PG_ARGISNULL(found->second))
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "property \"" + property + "\" is both given and reset");
+    reset(property);
+  }
 }
 
 std::string NameArgument(FunctionCallInfo fcinfo, int n) {
@@ -331,7 +338,8 @@ PRM_FUNCTION(create_migration) {
 }
 
 // redis_migrate.alter_migration(migration text, server name, source text, unmapped text, databases
-// integer[], file text): NULL leaves a property as it is. Errors: as create_migration; 42501 not the owner.
+// integer[], file text, reset text[]): NULL leaves a property as it is. Errors: as create_migration; 42501
+// not the owner.
 PRM_FUNCTION(alter_migration) {
   pg::Spi spi;
   Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
@@ -340,6 +348,7 @@ PRM_FUNCTION(alter_migration) {
   std::string source = pg::OptionalTextArgument(fcinfo, 2).value_or(migration.source);
   std::string unmapped = pg::OptionalTextArgument(fcinfo, 3).value_or(migration.unmapped);
   auto databases = PG_ARGISNULL(4) ? migration.databases : pg::OptionalInt4ArrayArgument(fcinfo, 4);
+  ForEachReset(fcinfo, 6, {{"databases", 4}}, [&](const std::string &) { databases.reset(); });
   pg::CheckKeyword(source, "source", {"scan", "rdb", "archive"});
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
   CheckDatabases(databases);
@@ -420,6 +429,13 @@ PRM_FUNCTION(alter_mapping) {
   if (auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 14)) mapping.databases = databases;
   if (auto depends_on = pg::OptionalTextArrayArgument(fcinfo, 15)) mapping.depends_on = *depends_on;
   if (!PG_ARGISNULL(16)) mapping.exclusive = PG_GETARG_BOOL(16);
+  ForEachReset(fcinfo, 18, {{"expand", 12}, {"types", 13}, {"databases", 14}, {"depends_on", 15}},
+               [&](const std::string &property) {
+                 if (property == "expand") mapping.expand.reset();
+                 if (property == "types") mapping.types.reset();
+                 if (property == "databases") mapping.databases.reset();
+                 if (property == "depends_on") mapping.depends_on.clear();
+               });
   std::string source_timezone = pg::OptionalTextArgument(fcinfo, 17).value_or(mapping.timezone);
   if (!PG_ARGISNULL(4))
     UseSessionSettings(mapping, source_timezone);

@@ -330,7 +330,8 @@ void MappingQuery::FindCopied(const BatchShape &shape) {
     bool narrower = var->vartype == INT8OID && (column.type == INT4OID || column.type == INT2OID);
     bool same_type =
         column.type == var->vartype || narrower || (column.type == VARCHAROID && var->vartype == TEXTOID);
-    if (same_type && Call([&] {
+    bool rounds = column.type == NUMERICOID && column.typmod >= 0;
+    if (same_type && !rounds && Call([&] {
           return !OidIsValid(column.collation) || get_collation_isdeterministic(column.collation);
         }))
       facts_.copied[shape.columns()[var->varattno - 1].name] = column.name;
@@ -497,6 +498,12 @@ std::vector<SetItem> ParseSetList(const std::string &text, const std::string &op
     items.push_back({item->name, expression + "\n"});  // a comment must not swallow what follows
   }
   return items;
+}
+
+bool IsAmongKeyColumns(const char *column, const Mapping &mapping, const QueryFacts &facts) {
+  auto found = facts.copied.find(column);
+  return found != facts.copied.end() && std::find(mapping.key_columns.begin(), mapping.key_columns.end(),
+                                                  found->second) != mapping.key_columns.end();
 }
 
 }  // namespace prm::migrate

@@ -78,4 +78,12 @@ struct SetItem {
 };
 std::vector<SetItem> ParseSetList(const std::string &text, const std::string &option);
 
+// Whether the query hands that column of redis_batch on unchanged to one of the key columns.
+bool IsAmongKeyColumns(const char *column, const Mapping &mapping, const QueryFacts &facts);
+
+// The same of the key itself, as text or bytes.
+inline bool HasKeyAmongKeyColumns(const Mapping &mapping, const QueryFacts &facts) {
+  return IsAmongKeyColumns("key", mapping, facts) || IsAmongKeyColumns("key_bytes", mapping, facts);
+}
+
 }  // namespace prm::migrate

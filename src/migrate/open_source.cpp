@@ -61,9 +61,11 @@ std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &
 // What the settings and the options of the server say.
 source::ScanOptions Options(const redis::Deployment &deployment) {
   source::ScanOptions options;
-  options.scan_count = std::min(settings::batch_rows, kLargestScanCount);
   // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
-  // have room for a page, or no position would be stored that goes beyond it.
+  // have room for a page, or no position would be stored that goes beyond it, and a page that has to be cut
+  // leaves Redis without work. So the page is a little smaller than batch_rows, and the batch a little
+  // larger.
+  options.scan_count = std::clamp(settings::batch_rows * 9 / 10, 1, kLargestScanCount);
   options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
@@ -74,6 +76,7 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
     options.batch_keys = std::min(
         options.batch_keys, static_cast<size_t>(std::max(options.max_rate, 2 * options.scan_count + 16)));
   }
+  options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
   return options;
 }
@@ -167,6 +170,10 @@ void OpenSource::OpenServer(const std::string &position) {
           "It has only some of the keys.",
           "ALTER SERVER " + pg::QuoteIdentifier(migration_.server) + " OPTIONS (ADD cluster 'on').");
     options.databases = Databases(migration_, info.value(), &estimate_);
+    if (run_id_ != info.value().run_id()) {
+      run_id_ = info.value().run_id();
+      evicted_before_ = info.value().evicted_keys();
+    }
     // A database that is empty by now may still be the one that the position is in.
     auto begun = source::ScanPosition::Parse(position);
     if (begun.ok()) options.databases.push_back(begun.value().db);
@@ -204,6 +211,13 @@ void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::str
   if (scan->key_count()) estimate_ = static_cast<int64>(*scan->key_count());
   cluster_scan_ = scan.get();
   source_ = std::move(scan);
+}
+
+std::optional<int64> OpenSource::Evicted() {
+  if (!evicted_before_ || connection_ == nullptr) return {};
+  auto info = redis::FetchInfo(**connection_);
+  if (!info.ok() || info.value().run_id() != run_id_ || !info.value().evicted_keys()) return {};
+  return *info.value().evicted_keys() - *evicted_before_;
 }
 
 bool OpenSource::Next(source::Batch &batch, const std::string &position) {

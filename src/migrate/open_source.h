@@ -27,6 +27,9 @@ class OpenSource {
   bool TakeRestarted() { return std::exchange(restarted_, false); }
   // Keys in the databases that are read, as the server says; -1 when it does not.
   int64 estimate() const { return estimate_; }
+  // Keys that Redis has evicted since the source was opened; nothing when it does not say, and of a cluster.
+  // Waits for Redis.
+  std::optional<int64> Evicted();
   // Slots of a cluster that were read more than once.
   uint64 repeated_slots() const {
     return repeated_slots_ + (cluster_scan_ != nullptr ? cluster_scan_->repeated_slots() : 0);
@@ -59,6 +62,8 @@ class OpenSource {
   uint64 repeated_slots_ = 0;                    // by those before it
   bool restarted_ = false;
   int64 estimate_ = -1;
+  std::string run_id_;  // of the server when evicted_before_ was asked
+  std::optional<int64> evicted_before_;
 };
 
 }  // namespace prm::migrate

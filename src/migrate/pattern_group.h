@@ -39,10 +39,10 @@ class PatternGroup {
   // call is then to be rolled back.
   void Process(std::vector<BatchEntry> &entries, const Options &options, Tally &tally);
 
+  struct State;  // of a mapping, kept from batch to batch
+
  private:
-  struct State;     // of a mapping, kept from batch to batch
-  struct Prepared;  // of a mapping, for one transaction
-  class Work;       // one call of Process
+  class Work;  // one call of Process
 
   KeyPattern pattern_;
   bool archive_;

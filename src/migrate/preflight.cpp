@@ -184,17 +184,61 @@ class Preflight {
       Add("memory", CheckStatus::kOk, detail);
   }
 
+  // Commands that read values in pieces, and those that say whether the pieces belong together.
+  bool CheckPieces(const std::string &key) {
+    struct Piece {
+      const char *right;
+      std::initializer_list<Bytes> command;
+    };
+    const Piece pieces[] = {
+        {"+type", {"TYPE", key}},
+        {"+strlen", {"STRLEN", key}},
+        {"+getrange", {"GETRANGE", key, "0", "0"}},
+        {"+llen", {"LLEN", key}},
+        {"+lrange", {"LRANGE", key, "0", "0"}},
+        {"+scard", {"SCARD", key}},
+        {"+sscan", {"SSCAN", key, "0"}},
+        {"+hlen", {"HLEN", key}},
+        {"+hscan", {"HSCAN", key, "0"}},
+        {"+zcard", {"ZCARD", key}},
+        {"+zrevrange", {"ZREVRANGE", key, "0", "0"}},
+        {"+xrange", {"XRANGE", key, "-", "+"}},
+        {"+xinfo", {"XINFO", "STREAM", key}},
+        {"+xpending", {"XPENDING", key, "g"}},
+    };
+    std::string missing;
+    for (const Piece &piece : pieces)
+      if (TryCommand(piece.command) != Right::kHeld)
+        missing += std::string(missing.empty() ? "" : " ") + piece.right;
+    if (!missing.empty())
+      AddRight("read in pieces", missing,
+               "values that are larger than pg_redis_migrate.max_reply_size are read by one DUMP, which "
+               "Redis has to hold");
+    // EXEC first: who may not use it could not leave a MULTI.
+    const std::initializer_list<Bytes> watching[] = {{"EXEC"}, {"WATCH", key}, {"MULTI"}, {"EXEC"}};
+    if (!std::all_of(std::begin(watching), std::end(watching),
+                     [&](const auto &command) { return TryCommand(command) == Right::kHeld; }))
+      AddRight("WATCH", "+watch +multi +exec",
+               "without WATCH, MULTI and EXEC a value that is read in pieces is read until it is the same "
+               "twice");
+    return missing.empty();
+  }
+
   // Tries each command on a key that does not exist: ACL DRYRUN would need a right of its own.
   void CheckRights() {
     const std::string key = "redis_migrate:preflight:no such key";
+    const bool may_read_pieces = CheckPieces(key);
     CheckRight("SCAN", {"SCAN", "0", "COUNT", "1"}, "");
-    CheckRight("DUMP", {"DUMP", key}, "");
+    CheckRight(
+        "DUMP", {"DUMP", key},
+        may_read_pieces ? "everything but short strings is read in pieces, which costs Redis more" : "");
     CheckRight("SELECT", {"SELECT", "0"}, "");
-    CheckRight("TIME", {"TIME"}, NeedsTime(key) ? "" : "the clocks cannot be compared");
+    CheckRight("TIME", {"TIME"},
+               NeedsTime(key) ? "" : "the clocks cannot be compared, nor streams with groups read in pieces");
     CheckRight("GETRANGE", {"GETRANGE", key, "0", "0"},
                "strings are read like other types, which costs Redis more");
     if (!CheckRight("MEMORY USAGE", {"MEMORY", "USAGE", key},
-                    "keys whose size is unknown are read one at a time"))
+                    "sizes are unknown, so that everything but strings is read in pieces"))
       CheckRight("STRLEN", {"STRLEN", key}, "without MEMORY USAGE it tells the size of strings");
     CheckRight("CLIENT NO-TOUCH", {"CLIENT", "NO-TOUCH", "ON"},
                "reading makes keys look used to the eviction of Redis", Absence::kIsOldRelease);
@@ -242,8 +286,11 @@ class Preflight {
     if (error.code == ErrorCode::kUnavailable) unavailable_ = error.message + " (" + error.detail + ")";
     // Redis looks at the command first, then at its keys.
     const bool is_about_keys = error.detail.find(" key") != std::string::npos;
-    if (error.code == ErrorCode::kPermissionDenied && is_about_keys) keys_refused_ = true;
-    if (error.code == ErrorCode::kPermissionDenied && !is_about_keys) return Right::kRefused;
+    // EXEC: "EXECABORT Transaction discarded because of: NOPERM …"
+    const bool is_refused =
+        error.code == ErrorCode::kPermissionDenied || error.detail.find(": NOPERM ") != std::string::npos;
+    if (is_refused && is_about_keys) keys_refused_ = true;
+    if (is_refused && !is_about_keys) return Right::kRefused;
     return error.detail.compare(0, 11, "ERR unknown") == 0 ? Right::kUnknown : Right::kHeld;
   }
 
@@ -258,12 +305,16 @@ class Preflight {
 
   // After TryCommand was refused.
   void AddRight(const std::string &name, const char *without) {
-    right_missing_ = true;
-    std::string right = Lower(name);
+    std::string right = "+" + Lower(name);
     std::replace(right.begin(), right.end(), ' ', '|');
+    AddRight(name, right, without);
+  }
+
+  void AddRight(const std::string &name, const std::string &grants, const char *without) {
+    right_missing_ = true;
     const bool needed = *without == '\0';
     Add(("right to " + name).c_str(), needed ? CheckStatus::kFail : CheckStatus::kWarn,
-        refusal_ + (needed ? "" : std::string(": ") + without), "ACL SETUSER " + username_ + " ~* +" + right);
+        refusal_ + (needed ? "" : std::string(": ") + without), "ACL SETUSER " + username_ + " ~* " + grants);
   }
 
   static std::string Lower(std::string text) {

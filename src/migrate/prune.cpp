@@ -1,6 +1,7 @@
 #include "migrate/prune.h"
 
 #include "migrate/ledger.h"
+#include "migrate/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -68,11 +69,7 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
   }
   pg::Context context("redis_migrate prune");
   pg::SwitchContext in_context(context.get());
-  pg::LocalSettings settings;
-  settings.Set("search_path", mapping.search_path);
-  settings.Set("timezone", mapping.timezone);
-  settings.Set("datestyle", mapping.datestyle);
-  settings.Set("intervalstyle", mapping.intervalstyle);
+  MappingSettings settings(mapping);
   // Everything is read once, and the statistics of what the run has filled are old.
   settings.Set("enable_nestloop", "off");
   Target target = LoadTarget(mapping.target, mapping.name);

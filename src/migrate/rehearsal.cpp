@@ -42,10 +42,8 @@ Rehearsal::Rehearsal(const Migration &migration, const std::string &source,
 }
 
 void Rehearsal::Play(std::vector<PreviewRow> *preview) {
-  Mapping archive = ArchiveMapping(migration_.name);
-  PatternGroup archive_group(pg::ValueOrThrow(KeyPattern::Parse("*")), {&archive}, true);
-  UnmappedKeys unmapped{migration_.unmapped == "reject",
-                        migration_.unmapped == "reject" ? nullptr : &archive_group};
+  Archive archive(migration_.name);
+  Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive;
   PatternGroup::Options options;
   options.preview = preview;
   tally_.by_key = &outcomes_;

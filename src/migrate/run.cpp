@@ -24,6 +24,7 @@ bool IsTransient(int sqlstate) {
 }
 
 constexpr int kBatchRetries = 5;
+constexpr long kRetryPauseMs = 100;
 
 // Thrown after a batch with rejects has been committed and on_error is 'stop'.
 struct StoppedByReject {
@@ -57,17 +58,10 @@ class Run {
         migration_(LoadMigration(name)),
         parameters_(std::move(parameters)),
         routing_(migration_, parameters_.priority, parameters_.mapping),
-        archive_mapping_(ArchiveMapping(name)),
-        archive_(pg::ValueOrThrow(KeyPattern::Parse("*")), {&archive_mapping_}, true),
+        archive_(name),
         record_(RunRecord::Begin(name, parameters_)),
         first_level_(record_.level()) {
-    if (parameters_.source != "archive") {
-      pg::AsExtensionOwner as_owner;
-      forgets_archived_ =
-          Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.archived_key WHERE migration = $1)",
-                       {pg::SqlParam::Text(name)})[0]
-              .Bool(0);
-    }
+    forgets_archived_ = parameters_.source != "archive" && !archive_.IsEmpty();
     Spi::Commit();
     if (record_.resumed())
       pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
@@ -133,6 +127,10 @@ class Run {
       Store(entries, level, position, false, parameters_.source != "archive", batch.goes_beyond);
       batch = source::Batch();
     }
+    if (std::optional<int64> evicted = source.Evicted()) {
+      record_.AddEvicted(*evicted);
+      Spi::Commit();
+    }
     if (source.repeated_slots() > 0)
       pg::Report(NOTICE,
                  std::to_string(source.repeated_slots()) +
@@ -151,8 +149,7 @@ class Run {
   // Stores entries and the checkpoint in one transaction. Returns how many of them a foreign key refused.
   size_t Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
                bool recount, bool defer, bool goes_beyond = false) {
-    UnmappedKeys unmapped{migration_.unmapped == "reject",
-                          migration_.unmapped == "reject" ? nullptr : &archive_};
+    Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive_;
     PatternGroup::Options options;
     options.defer = defer;
     if (parameters_.prune) options.seen_run = record_.id();
@@ -171,7 +168,7 @@ class Run {
           Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
           Spi::Execute("SET LOCAL synchronous_commit = off");
           ProcessEntries(routing_, unmapped, entries, level, recount, options, tally);
-          if (forgets_archived_) ForgetArchived(migration_.name, by_key);
+          if (forgets_archived_) archive_.Forget(by_key);
           // What a batch that is read again rejects again is no reason to stop again.
           fresh.clear();
           if (parameters_.on_error == "stop")
@@ -183,6 +180,9 @@ class Run {
         break;
       } catch (const pg::PgError &error) {
         if (!IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
+        // So that whoever waited for this batch goes first: to take the same locks at once would be the same
+        // deadlock.
+        pg::Sleep(attempt * kRetryPauseMs);
       }
     }
     Spi::Commit();
@@ -258,6 +258,7 @@ class Run {
   }
 
   // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
+  // Values that the sequence itself cannot reach are no matter to it.
   void AdvanceSequences() {
     for (size_t group = 0; group < routing_.group_count(); ++group) {
       for (const Mapping *mapping : routing_.group(group).mappings()) {
@@ -267,14 +268,15 @@ class Run {
           if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
           Spi::Execute(
               "SELECT CASE WHEN m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
-              "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT sequence FROM (SELECT "
-              "pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q WHERE "
-              "sequence IS NOT NULL "
-              "AND pg_catalog.has_sequence_privilege(sequence, 'UPDATE') "
-              "AND pg_catalog.has_sequence_privilege(sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
+              "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
+              "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
+              "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid = q.sequence "
+              "WHERE d.seqincrement > 0 AND pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
+              "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
               "pg_catalog.max(target." +
                   pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
-                  " AS target WHERE s.sequence IS NOT NULL) AS m",
+                  " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
+                  " BETWEEN s.seqmin AND s.seqmax) AS m",
               {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
         }
       }
@@ -299,14 +301,19 @@ class Run {
     Spi::Commit();
     Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
               record_.id(), sums);
+    if (sums.evicted > 0)
+      pg::Report(
+          WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
+          "Its memory was full. The application's writes may have done it, or replies that Redis had to "
+          "hold.",
+          "Raise maxmemory for the time of the run, or set its policy to noeviction.");
   }
 
   MigrationLock lock_;
   Migration migration_;
   RunParameters parameters_;
   Routing routing_;
-  Mapping archive_mapping_;
-  PatternGroup archive_;
+  Archive archive_;
   RunRecord record_;
   bool concluded_ = false;
   int first_level_;                // of this CALL

@@ -80,6 +80,12 @@ void RunRecord::SetEstimate(int64 keys) {
                {SqlParam::Int8(id_), SqlParam::Int8(keys)});
 }
 
+void RunRecord::AddEvicted(int64 keys) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("UPDATE redis_migrate.run SET evicted = coalesce(evicted, 0) + $2 WHERE run_id = $1",
+               {SqlParam::Int8(id_), SqlParam::Int8(keys)});
+}
+
 void RunRecord::Save(const Tally &tally, int level, const std::string &position) {
   pg::AsExtensionOwner as_owner;
   auto count = [&](const Tally::Pattern &pattern, const char *outcome, const std::string &reason,
@@ -258,10 +264,12 @@ RunRecord::Sums RunRecord::ReadSums() const {
       "WHERE run_id = $1 GROUP BY rule) AS r",
       {SqlParam::Int8(id_)});
   sums.reject_summary = rows[0].Text(0);
-  rows =
-      Spi::Execute("SELECT extract(epoch FROM active_time)::float8 FROM redis_migrate.run WHERE run_id = $1",
-                   {SqlParam::Int8(id_)});
+  rows = Spi::Execute(
+      "SELECT extract(epoch FROM active_time)::float8, coalesce(evicted, 0) FROM redis_migrate.run "
+      "WHERE run_id = $1",
+      {SqlParam::Int8(id_)});
   sums.seconds = DatumGetFloat8(rows[0].Value(0));
+  sums.evicted = rows[0].Int8(1);
   return sums;
 }
 

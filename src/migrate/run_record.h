@@ -28,6 +28,8 @@ class RunRecord {
   const std::string &position() const { return position_; }
 
   void SetEstimate(int64 keys);
+  // Adds to the keys that Redis evicted while it was read.
+  void AddEvicted(int64 keys);
   // Writes counts, rejects and deferred keys of a batch, and the checkpoint, in the caller's transaction.
   void Save(const Tally &tally, int level, const std::string &position);
   // Whether the run has a reject of that key at that level: a batch that is read again has it again.
@@ -52,6 +54,7 @@ class RunRecord {
     std::string unbalanced;  // the first pattern whose sums differ, with the numbers; empty: all agree
     std::string reject_summary;
     double seconds = 0;
+    int64 evicted = 0;  // keys that Redis evicted while it was read
   };
   Sums ReadSums() const;
 

@@ -9,8 +9,6 @@
 namespace prm::migrate {
 namespace {
 
-bool IsText(Bytes bytes) { return bytes.find('\0') == Bytes::npos && pg::ValidInServerEncoding(bytes); }
-
 class FieldFinder : public rdb::ValueVisitor {
  public:
   explicit FieldFinder(Bytes name) : name_(name) {}

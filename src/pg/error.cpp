@@ -27,6 +27,8 @@ int Failure::SqlState(ErrorCode code) noexcept {
       return ERRCODE_FEATURE_NOT_SUPPORTED;
     case ErrorCode::kTooLarge:
       return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+    case ErrorCode::kLowMemory:
+      return ERRCODE_INSUFFICIENT_RESOURCES;
   }
   return ERRCODE_INTERNAL_ERROR;
 }

@@ -5,15 +5,19 @@
 namespace prm::pg {
 namespace {
 
-// The owner of the schema that the extension created; a syscache lookup, no SQL.
+// Whose extension it is. pg_extension has no syscache.
 Oid ExtensionOwner() {
   return Call([] {
-    Oid schema = get_namespace_oid("redis_migrate", false);
-    HeapTuple tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for schema %u", schema);
-    bool null;
-    Oid owner = DatumGetObjectId(SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspowner, &null));
-    ReleaseSysCache(tuple);
+    Relation relation = table_open(ExtensionRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+                CStringGetDatum("pg_redis_migrate"));
+    SysScanDesc scan = systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "extension pg_redis_migrate does not exist");
+    Oid owner = reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple))->extowner;
+    systable_endscan(scan);
+    table_close(relation, AccessShareLock);
     return owner;
   });
 }

@@ -7,6 +7,7 @@ namespace prm::pg::settings {
 int batch_rows = 5000;
 int batch_size_kb = 8 * 1024;
 int bytes_in_flight_kb = 8 * 1024;
+int max_reply_size_kb = 16 * 1024;
 int max_value_size_kb = 256 * 1024;
 int connect_timeout_ms = 10 * 1000;
 int command_timeout_ms = 60 * 1000;
@@ -30,6 +31,10 @@ void Define() {
       "pg_redis_migrate.bytes_in_flight", "Bytes of replies that Redis may have to hold at a time.",
       "Unread replies count towards Redis' maxmemory.", &bytes_in_flight_kb, bytes_in_flight_kb, 64,
       1024 * 1024, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.max_reply_size",
+                          "Values that take more memory in Redis are read in pieces.", nullptr,
+                          &max_reply_size_kb, max_reply_size_kb, 1, 1000 * 1024, PGC_USERSET, GUC_UNIT_KB,
+                          nullptr, nullptr, nullptr);
   DefineCustomIntVariable("pg_redis_migrate.max_value_size",
                           "Values that take more memory in Redis are rejected by name.", nullptr,
                           &max_value_size_kb, max_value_size_kb, 1, 1000 * 1024, PGC_USERSET, GUC_UNIT_KB,

@@ -6,6 +6,7 @@ namespace prm::pg::settings {
 extern int batch_rows;                   // keys per batch and transaction
 extern int batch_size_kb;                // keys and payloads per batch, in kB
 extern int bytes_in_flight_kb;           // replies asked for and not yet read, in kB
+extern int max_reply_size_kb;            // a larger value is read in pieces, in kB
 extern int max_value_size_kb;            // a larger value is rejected by name, in kB
 extern int connect_timeout_ms;           // for servers that do not say otherwise
 extern int command_timeout_ms;           // time without a byte from Redis before a command is given up

@@ -22,7 +22,7 @@ Datum InputFunction::Convert(Bytes text) {
   });
 }
 
-bool InputFunction::TryConvert(Bytes text, Datum *value, std::string *message) {
+bool InputFunction::TryConvert(Bytes text, Datum *value, std::string *message, int *sqlstate) {
   if constexpr (kHasSoftErrors) {
     ErrorData *error = nullptr;
     bool good = Call([&] {
@@ -30,6 +30,7 @@ bool InputFunction::TryConvert(Bytes text, Datum *value, std::string *message) {
     });
     if (!good) {
       *message = error->message;
+      if (sqlstate != nullptr) *sqlstate = error->sqlerrcode;
       if (error->detail != nullptr) *message += std::string(": ") + error->detail;
     }
     return good;
@@ -40,6 +41,7 @@ bool InputFunction::TryConvert(Bytes text, Datum *value, std::string *message) {
     } catch (const PgError &error) {
       if (!IsDataError(error.sqlstate())) throw;
       *message = error.what();
+      if (sqlstate != nullptr) *sqlstate = error.sqlstate();
       if (error.data()->detail != nullptr) *message += std::string(": ") + error.data()->detail;
       return false;
     }

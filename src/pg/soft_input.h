@@ -15,9 +15,9 @@ class InputFunction {
   // Errors: those of the type, usually class 22.
   Datum Convert(Bytes text);
 
-  // For text that may be bad: false, with the type's message, for a bad value. Other errors are thrown.
-  // Before PostgreSQL 16 it costs a subtransaction.
-  bool TryConvert(Bytes text, Datum *value, std::string *message);
+  // For text that may be bad: false, with the type's message and SQLSTATE, for a bad value. Other errors are
+  // thrown. Before PostgreSQL 16 it costs a subtransaction.
+  bool TryConvert(Bytes text, Datum *value, std::string *message, int *sqlstate = nullptr);
 
  private:
   FmgrInfo function_;

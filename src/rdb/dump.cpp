@@ -1,6 +1,5 @@
 #include "rdb/dump.h"
 
-#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -22,15 +21,6 @@ constexpr size_t kChecksumSize = 8;
 static_assert(kDumpFrameSize == kTypeSize + kVersionSize + kChecksumSize);
 constexpr uint64_t kNotComputed = 0;  // the source runs with rdbchecksum no
 
-constexpr char kStringType = 0;
-constexpr uint16_t kWrittenVersion = 6;
-
-// The first byte of a length: two bits of kind, and six bits of it or nothing.
-constexpr size_t k6BitLimit = size_t{1} << 6;
-constexpr size_t k14BitLimit = size_t{1} << 14;
-constexpr size_t k14Bits = 0x40;
-constexpr char k32Bits = '\x80';
-
 struct Frame {
   uint8_t type = 0;
   unsigned version = 0;
@@ -50,26 +40,6 @@ Result<Frame> ParseFrame(Bytes payload) {
                LoadLittleEndian<uint64_t>(trailer + kVersionSize)};
 }
 
-void AppendBigEndian(std::string& bytes, uint64_t value, size_t size) {
-  for (size_t i = size; i-- > 0;) bytes.push_back(static_cast<char>(value >> (8 * i)));
-}
-
-void AppendLittleEndian(std::string& bytes, uint64_t value, size_t size) {
-  for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<char>(value >> (8 * i)));
-}
-
-void AppendLength(std::string& bytes, size_t length) {
-  if (length < k6BitLimit) {
-    AppendBigEndian(bytes, length, 1);
-  } else if (length < k14BitLimit) {
-    AppendBigEndian(bytes, k14Bits << 8 | length, 2);
-  } else {
-    assert(length <= UINT32_MAX);
-    bytes.push_back(k32Bits);
-    AppendBigEndian(bytes, length, 4);
-  }
-}
-
 }  // namespace
 
 Result<ValueType> DumpType(Bytes payload) {
@@ -78,6 +48,12 @@ Result<ValueType> DumpType(Bytes payload) {
   const Result<ObjectType> type = FindObjectType(frame.value().type, frame.value().version);
   if (!type.ok()) return type.error();
   return type.value().value;
+}
+
+bool CanDecodeDump(Bytes payload) {
+  const Result<Frame> frame = ParseFrame(payload);
+  return frame.ok() && IsSupportedVersion(frame.value().version) &&
+         FindObjectType(frame.value().type, frame.value().version).ok();
 }
 
 Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
@@ -114,17 +90,6 @@ Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
 void AppendDumpTrailer(unsigned version, std::string& payload) {
   AppendLittleEndian(payload, version, kVersionSize);
   AppendLittleEndian(payload, Crc64(payload), kChecksumSize);
-}
-
-std::string EncodeStringDump(Bytes value) {
-  constexpr size_t kLongestLength = 5;
-  std::string payload;
-  payload.reserve(kDumpFrameSize + kLongestLength + value.size());
-  payload.push_back(kStringType);
-  AppendLength(payload, value.size());
-  payload += value;
-  AppendDumpTrailer(kWrittenVersion, payload);
-  return payload;
 }
 
 }  // namespace prm::rdb

@@ -25,8 +25,8 @@ constexpr size_t kDumpFrameSize = 11;
 // Appends version and checksum to type and value, which makes them a payload that RESTORE takes.
 void AppendDumpTrailer(unsigned version, std::string& payload);
 
-// The payload of a string value of fewer than 2^32 bytes: uncompressed, of RDB version 6, which RESTORE takes
-// since Redis 2.6. Lengths: redis 7.0 src/rdb.c, rdbSaveLen.
-std::string EncodeStringDump(Bytes value);
+// Whether this release reads the type and the version of a payload, by what stands at its ends. Says nothing
+// of what is between them.
+bool CanDecodeDump(Bytes payload);
 
 }  // namespace prm::rdb

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <type_traits>
 
 namespace prm::rdb {
@@ -27,6 +29,16 @@ T LoadBigEndian(const char* bytes) {
         static_cast<T>(static_cast<T>(static_cast<unsigned char>(bytes[i])) << (8 * (sizeof(T) - 1 - i)));
   }
   return value;
+}
+
+// Appends the lowest `size` bytes of a value, least significant byte first.
+inline void AppendLittleEndian(std::string& bytes, uint64_t value, size_t size) {
+  for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<char>(value >> (8 * i)));
+}
+
+// The same, most significant byte first.
+inline void AppendBigEndian(std::string& bytes, uint64_t value, size_t size) {
+  for (size_t i = size; i-- > 0;) bytes.push_back(static_cast<char>(value >> (8 * i)));
 }
 
 }  // namespace prm::rdb

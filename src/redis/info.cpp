@@ -44,6 +44,15 @@ std::optional<int64_t> ServerInfo::GetInteger(const std::string& field) const {
   return ParseNumber<int64_t>(Get(field));
 }
 
+// redis 7.0 src/evict.c, getMaxmemoryState: what is compared with maxmemory are all bytes but the buffers of
+// replicas and of the append-only file.
+std::optional<int64_t> ServerInfo::headroom() const {
+  const std::optional<int64_t> limit = maxmemory();
+  const std::optional<int64_t> used = GetInteger("used_memory");
+  if (!limit || *limit == 0 || !used || Get("maxmemory_policy") == "noeviction") return {};
+  return *limit - (*used - GetInteger("mem_not_counted_for_evict").value_or(0));
+}
+
 std::vector<KeyspaceInfo> ServerInfo::Keyspace() const {
   std::vector<KeyspaceInfo> databases;
   for (const auto& [field, value] : fields_) {  // "db0" -> "keys=3,expires=1,avg_ttl=99"

@@ -34,6 +34,10 @@ class ServerInfo {
   Bytes role() const { return Get("role"); }  // master or slave
   bool loading() const { return Get("loading") == "1"; }
   std::optional<int64_t> maxmemory() const { return GetInteger("maxmemory"); }  // bytes; 0: no limit
+  // Bytes until Redis begins to evict keys; nothing when it never does, or does not tell.
+  std::optional<int64_t> headroom() const;
+  // Keys that it has evicted since it was started.
+  std::optional<int64_t> evicted_keys() const { return GetInteger("evicted_keys"); }
 
   // The databases that have keys, in ascending order.
   std::vector<KeyspaceInfo> Keyspace() const;

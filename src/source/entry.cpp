@@ -1,6 +1,7 @@
 #include "source/entry.h"
 
 #include "rdb/dump.h"
+#include "rdb/encoder.h"
 
 namespace prm::source {
 

@@ -12,11 +12,14 @@
 namespace prm::source {
 
 enum class EntryState {
-  kRead,      // payload and expiry are filled
-  kVanished,  // the name was returned, the value was gone when read
-  kNameOnly,  // the filter asked for the name alone
-  kExpired,   // its expiry was past when it was read; a server would not have returned it
-  kTooLarge,  // larger than max_value_bytes: size is filled, payload is not
+  kRead,         // payload and expiry are filled
+  kVanished,     // the name was returned, the value was gone when read
+  kNameOnly,     // the filter asked for the name alone
+  kExpired,      // its expiry was past when it was read; a server would not have returned it
+  kTooLarge,     // larger than max_value_bytes: size is filled, payload is not
+  kChanging,     // was written to whenever it was read, in pieces
+  kUnsupported,  // DUMP may not be used, and the type has no commands to read it in pieces: type_name is
+                 // filled
 };
 
 // A string of fewer bytes, and of at least one, is short.
@@ -29,10 +32,11 @@ struct Entry {
   int db = 0;
   std::string key;
   EntryState state = EntryState::kRead;
-  bool plain = false;                    // a short string, read by GETRANGE
+  bool plain = false;                    // a string that was read by GETRANGE
   std::string payload;                   // DUMP bytes; the value's own bytes if plain
   std::optional<int64_t> expires_at_ms;  // absolute, Unix time in milliseconds
   uint64_t size = 0;                     // kTooLarge: bytes that it takes in Redis, or in a file
+  std::string type_name;                 // kUnsupported: as TYPE says
 };
 
 // The type of the value. The entry must be kRead. Errors: those of rdb::DumpType.

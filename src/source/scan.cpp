@@ -1,11 +1,10 @@
 #include "source/scan.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "core/printable.h"
-#include "redis/info.h"
+#include "rdb/dump.h"
 
 namespace prm::source {
 
@@ -27,9 +26,6 @@ constexpr uint64_t kMostMemoryPerByte = 4;
 constexpr uint64_t kSampleEvery = 32;
 constexpr int kSampleSize = 128;
 
-// Before Redis 7.0 an expiry is computed from two clock readings; such a difference is no change.
-constexpr int64_t kExpiryToleranceMs = 1000;
-
 // How many batches of names are under way, see WorkAhead.
 constexpr size_t kBatchesAhead = 4;
 
@@ -37,18 +33,19 @@ constexpr size_t kBatchesAhead = 4;
 // and then.
 constexpr uint64_t kMaxNamesInBatch = 100000;
 
-bool IsMissingCommand(const Error& error) {
-  return error.code == ErrorCode::kPermissionDenied || error.code == ErrorCode::kServerError;
-}
+// What one reply brings of a value that is read in pieces, and so many values at a time.
+constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
+constexpr size_t kMostInPieces = 256;
+
+// Where Redis evicts keys when its memory is full, replies must fit into what is left of it. So much of that
+// is asked for at a time: DUMP holds a value twice while it answers, and the application goes on writing.
+constexpr int64_t kHeadroomShare = 8;
+// With less room even names could evict keys.
+constexpr int64_t kLeastHeadroom = 1024 * 1024;
+// The reply to SCAN counts too: so many bytes for a name.
+constexpr int64_t kBytesPerName = 128;
 
 uint64_t BytesOf(const Entry& entry) { return entry.key.size() + entry.payload.size(); }
-
-bool ParseInteger(const redis::ReplyView& reply, int64_t& number) {
-  if (!reply.IsString()) return false;
-  const Bytes text = reply.AsBytes();
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size();
-}
 
 }  // namespace
 
@@ -78,10 +75,14 @@ Status ScanSource::Prepare(const std::string& position) {
   const Result<redis::ServerInfo> info = redis::FetchInfo(connection_);
   if (!info.ok() && !IsMissingCommand(info.error())) return info.error();
   if (info.ok() && IsRunId(info.value().run_id())) run_id_ = info.value().run_id();
+  if (info.ok()) PRM_RETURN_IF_ERROR(FitHeadroom(info.value()));
 
   const Result<bool> pexpiretime = MayUse({"PEXPIRETIME", ""});  // new in Redis 7.0
   if (!pexpiretime.ok()) return pexpiretime.error();
-  has_pexpiretime_ = pexpiretime.value();
+  expiries_.emplace(connection_, pexpiretime.value());
+  values_.emplace(connection_, pexpiretime.value(),
+                  std::min({kPieceBytes, options_.bytes_in_flight, options_.max_reply_bytes}),
+                  options_.max_value_bytes);
   const Result<bool> getrange = MayUse({"GETRANGE", "", "0", "0"});
   if (!getrange.ok()) return getrange.error();
   has_getrange_ = getrange.value();
@@ -105,6 +106,27 @@ Status ScanSource::Prepare(const std::string& position) {
   position_ = std::move(parsed.value());
   db_index_ = static_cast<size_t>(db - databases.begin()) + (position_.db_done ? 1 : 0);
   cursor_ = position_.cursor;
+  return {};
+}
+
+// Lowers the limits to what the server can hold without evicting keys.
+Status ScanSource::FitHeadroom(const redis::ServerInfo& info) {
+  const std::optional<int64_t> headroom = info.headroom();
+  if (!headroom) return {};
+  if (*headroom < kLeastHeadroom) {
+    const int64_t needed = kHeadroomShare * static_cast<int64_t>(options_.bytes_in_flight);
+    return Error{ErrorCode::kLowMemory,
+                 "Redis at " + connection_.address() + " has too little memory left to be read",
+                 "It is " + std::to_string(*headroom / 1024) +
+                     " kB below maxmemory and evicts keys when it is full. Replies count towards that, so "
+                     "that reading would lose keys.",
+                 "Raise it for the time of the run: CONFIG SET maxmemory " +
+                     std::to_string(*info.maxmemory() - *headroom + needed) + "."};
+  }
+  const int64_t share = *headroom / kHeadroomShare;
+  options_.bytes_in_flight = std::min(options_.bytes_in_flight, static_cast<uint64_t>(share));
+  options_.max_reply_bytes = std::min(options_.max_reply_bytes, static_cast<uint64_t>(share));
+  options_.scan_count = std::min(options_.scan_count, static_cast<long>(share / kBytesPerName));
   return {};
 }
 
@@ -183,7 +205,9 @@ Status ScanSource::Fill(Batch& batch) {
   while (!Collect(batch)) {
     PlanNames();
     PlanValues();
-    if (!requests_.empty()) {
+    if (!slots_.empty() && slots_.front().stage == Stage::kInPieces) {
+      PRM_RETURN_IF_ERROR(ReadInPieces());
+    } else if (!requests_.empty()) {
       PRM_RETURN_IF_ERROR(Answer());
     } else if (db_index_ < options_.databases.size()) {  // names are left, but the ceiling holds them back
       connection_.waiter().Wait(nullptr, 0, rate_.WaitMs());
@@ -240,6 +264,10 @@ bool ScanSource::PlanDumps() {
     Slot& slot = At(next_dump_);
     if (slot.stage < Stage::kSized) return true;
     if (slot.stage != Stage::kSized) continue;
+    if (IsForPieces(slot)) {
+      slot.stage = Stage::kInPieces;
+      continue;
+    }
     if (!Reserve(slot.size)) return false;
     slot.stage = Stage::kReading;
     AskValue(Command::kDump, next_dump_);
@@ -288,24 +316,15 @@ void ScanSource::AskSize(uint64_t slot) {
 
 void ScanSource::AskValue(Command command, uint64_t slot) {
   const std::string& key = At(slot).entry.key;
-  AskExpiry(key);
+  expiries_->Ask(key);
   if (command == Command::kGetrange) {
     connection_.Append({"GETRANGE", key, "0", std::to_string(kProbeBytes - 1)});
   } else {
     ++At(slot).reads;
     connection_.Append({"DUMP", key});
   }
-  AskExpiry(key);
+  expiries_->Ask(key);
   requests_.push_back({command, slot});
-}
-
-void ScanSource::AskExpiry(Bytes key) {
-  if (has_pexpiretime_) {
-    connection_.Append({"PEXPIRETIME", key});
-  } else {
-    connection_.Append({"TIME"});
-    connection_.Append({"PTTL", key});
-  }
 }
 
 // Takes the answer to the oldest request.
@@ -339,7 +358,7 @@ Status ScanSource::AnswerScan() {
   if (reply.IsError()) return connection_.ToError(reply);
   if (reply.size() != 2 || !reply.element(0).IsString() || !IsCursor(reply.element(0).AsBytes()) ||
       !reply.element(1).IsArray()) {
-    return UnknownReply("SCAN");
+    return UnknownReply(connection_, "SCAN");
   }
   scanning_ = false;
   rate_.Take(reply.element(1).size());
@@ -358,7 +377,7 @@ Status ScanSource::AnswerScan() {
 Status ScanSource::TakePage(const redis::ReplyView& names) {
   const int db = options_.databases[db_index_];
   for (size_t i = 0; i < names.size(); ++i) {
-    if (!names.element(i).IsString()) return UnknownReply("SCAN");
+    if (!names.element(i).IsString()) return UnknownReply(connection_, "SCAN");
     const Bytes name = names.element(i).AsBytes();
     if (!recent_.Insert(name)) {
       ++duplicates_;
@@ -393,7 +412,9 @@ Status ScanSource::AnswerSize(const Request& request) {
       AskSize(request.slot);
       return {};
     }
-    SetSize(slot, options_.bytes_in_flight);  // not a string, so of any size: nothing else may be in flight
+    // Not a string, so of any size. If it cannot be read in pieces, nothing else may be in flight.
+    SetSize(slot, options_.bytes_in_flight);
+    slot.unknown_size = true;
     return {};
   }
   if (reply.IsInteger() && static_cast<uint64_t>(reply.AsInteger()) <= options_.max_value_bytes) {
@@ -406,7 +427,7 @@ Status ScanSource::AnswerSize(const Request& request) {
   } else if (reply.IsNil()) {
     slot.entry.state = EntryState::kVanished;
   } else {
-    return UnknownReply("MEMORY");
+    return UnknownReply(connection_, "MEMORY");
   }
   Finish(slot);
   return {};
@@ -432,7 +453,7 @@ Status ScanSource::AnswerGetrange(uint64_t number) {
   Slot& slot = At(number);
   bytes_in_flight_ -= slot.size;
   const Bytes bytes = value.IsString() ? value.AsBytes() : Bytes();
-  const bool same_expiry = SameExpiry(reading.expiry_before, reading.expiry_after);
+  const bool same_expiry = expiries_->IsSame(reading.expiry_before, reading.expiry_after);
   const bool is_gone = bytes.empty() && same_expiry && reading.expiry_after == kNoKey;
   const bool is_value =
       !bytes.empty() && bytes.size() < kProbeBytes && same_expiry && reading.expiry_after != kNoKey;
@@ -461,12 +482,18 @@ Status ScanSource::AnswerDump(uint64_t number) {
   const Result<Reading> received = ReceiveReading(number);
   if (!received.ok()) return received.error();
   const Reading& reading = received.value();
-  PRM_RETURN_IF_ERROR(reading.value_status);
   const redis::Reply& dump = reading.value;
-  if (!dump.IsString() && !dump.IsNil()) return UnknownReply("DUMP");
-
   Slot& slot = At(number);
-  if (!SameExpiry(reading.expiry_before, reading.expiry_after) && slot.reads < kMaxReads) {
+  if (dump.IsError()) {
+    if (!IsMissingCommand(reading.value_status.error())) return reading.value_status;
+    if (slot.no_pieces) return reading.value_status;
+    dump_refused_ = reading.value_status.error();
+    bytes_in_flight_ -= slot.size;
+    slot.stage = Stage::kInPieces;
+    return {};
+  }
+  if (!dump.IsString() && !dump.IsNil()) return UnknownReply(connection_, "DUMP");
+  if (!expiries_->IsSame(reading.expiry_before, reading.expiry_after) && slot.reads < kMaxReads) {
     AskValue(Command::kDump, number);
     return {};
   }
@@ -478,9 +505,67 @@ Status ScanSource::AnswerDump(uint64_t number) {
     entry.size = dump.AsBytes().size();
   } else {
     SetValue(slot, dump.AsBytes(), reading.expiry_after);
+    if (!rdb::CanDecodeDump(entry.payload) && !slot.no_pieces) {
+      bytes_in_flight_ -= slot.size;
+      slot.stage = Stage::kInPieces;
+      return {};
+    }
   }
   bytes_in_flight_ -= slot.size;
   Finish(slot);
+  return {};
+}
+
+// Whether DUMP will not do: it is refused, or its reply would be too large.
+bool ScanSource::IsForPieces(const Slot& slot) const {
+  return !slot.no_pieces && (dump_refused_ || slot.unknown_size || slot.size > options_.max_reply_bytes);
+}
+
+// Reads the value that the caller waits for, and others that need it too, in pieces; nothing else is under
+// way meanwhile.
+Status ScanSource::ReadInPieces() {
+  while (!requests_.empty()) PRM_RETURN_IF_ERROR(Answer());
+  std::vector<uint64_t> group;
+  uint64_t bytes = 0;
+  for (uint64_t number = first_slot_; number < end_slot() && group.size() < kMostInPieces; ++number) {
+    if (At(number).stage != Stage::kInPieces) continue;
+    bytes += At(number).unknown_size ? kPieceBytes : At(number).size;
+    if (!group.empty() && bytes > options_.bytes_in_flight) break;
+    group.push_back(number);
+  }
+  return ReadInPieces(group);
+}
+
+Status ScanSource::ReadInPieces(const std::vector<uint64_t>& group) {
+  std::vector<ValueReader::Wanted> wanted;
+  for (const uint64_t number : group) {
+    Slot& slot = At(number);
+    wanted.push_back({&slot.entry, slot.unknown_size ? 0 : slot.size});
+    held_bytes_ -= slot.entry.payload.size();
+  }
+  const Status status = values_->Read(wanted);
+  for (const uint64_t number : group) held_bytes_ += At(number).entry.payload.size();
+  if (!status.ok()) {
+    if (!IsMissingCommand(status.error())) return status;
+    if (group.size() == 1) return RefusePieces(group.front());
+    for (const uint64_t number : group) PRM_RETURN_IF_ERROR(ReadInPieces({number}));
+    return {};
+  }
+  for (const uint64_t number : group) Finish(At(number));
+  return {};
+}
+
+// A command for pieces may not be used: DUMP has to do, however large the value, if that may be.
+Status ScanSource::RefusePieces(uint64_t number) {
+  if (dump_refused_) return *dump_refused_;
+  Slot& slot = At(number);
+  slot.no_pieces = true;
+  if (!slot.entry.payload.empty()) {  // of an unknown type or version
+    Finish(slot);
+    return {};
+  }
+  slot.stage = Stage::kSized;
+  next_dump_ = std::min(next_dump_, number);
   return {};
 }
 
@@ -491,63 +576,15 @@ void ScanSource::SetValue(Slot& slot, Bytes payload, int64_t expiry) {
 }
 
 Result<ScanSource::Reading> ScanSource::ReceiveReading(uint64_t slot) {
-  const Result<int64_t> before = ReceiveExpiry(slot);
+  const Result<int64_t> before = expiries_->Receive(At(slot).entry);
   if (!before.ok()) return before.error();
   Result<redis::Reply> value = connection_.Receive();
   if (!value.ok()) return value.error();
   Status status;
   if (value.value().IsError()) status = ForKey(connection_.ToError(value.value()), At(slot).entry);
-  const Result<int64_t> after = ReceiveExpiry(slot);
+  const Result<int64_t> after = expiries_->Receive(At(slot).entry);
   if (!after.ok()) return after.error();
   return Reading{before.value(), std::move(value.value()), std::move(status), after.value()};
-}
-
-Result<redis::Reply> ScanSource::ReceiveFor(uint64_t slot) {
-  Result<redis::Reply> reply = connection_.Receive();
-  if (reply.ok() && reply.value().IsError()) {
-    return ForKey(connection_.ToError(reply.value()), At(slot).entry);
-  }
-  return reply;
-}
-
-// The answer to AskExpiry: absolute in milliseconds, kNoExpiry or kNoKey.
-Result<int64_t> ScanSource::ReceiveExpiry(uint64_t slot) {
-  int64_t now_ms = 0;
-  if (!has_pexpiretime_) {
-    Result<redis::Reply> time = ReceiveFor(slot);
-    if (!time.ok()) return time.error();
-    int64_t seconds = 0;
-    int64_t microseconds = 0;
-    if (time.value().size() != 2 || !ParseInteger(time.value().element(0), seconds) ||
-        !ParseInteger(time.value().element(1), microseconds)) {
-      return UnknownReply("TIME");
-    }
-    now_ms = seconds * 1000 + microseconds / 1000;
-  }
-  Result<redis::Reply> expiry = ReceiveFor(slot);
-  if (!expiry.ok()) return expiry.error();
-  if (!expiry.value().IsInteger()) return UnknownReply(has_pexpiretime_ ? "PEXPIRETIME" : "PTTL");
-  const int64_t value = expiry.value().AsInteger();
-  return value < 0 ? value : now_ms + value;
-}
-
-bool ScanSource::SameExpiry(int64_t before, int64_t after) const {
-  if (before == after) return true;
-  return !has_pexpiretime_ && before >= 0 && after >= 0 &&
-         std::max(before, after) - std::min(before, after) <= kExpiryToleranceMs;
-}
-
-Error ScanSource::ForKey(Error error, const Entry& entry) const {
-  error.detail += (error.detail.empty() ? "" : " ") + ("Database " + std::to_string(entry.db) + ", key \"") +
-                  Printable(entry.key) + "\".";
-  return error;
-}
-
-Error ScanSource::UnknownReply(const char* command) const {
-  return {ErrorCode::kProtocol,
-          "Redis at " + connection_.address() + " answered " + command + " in an unknown form",
-          {},
-          {}};
 }
 
 }  // namespace prm::source

@@ -1,5 +1,5 @@
-// Reads the keys of a server with SCAN, GETRANGE and DUMP, at the pace of the caller and without holding
-// anything in Redis.
+// Reads the keys of a server with SCAN, GETRANGE and DUMP, or values in pieces, at the pace of the caller and
+// without holding anything in Redis.
 //
 // Every key that exists from the start of the scan to its end is returned. The name of a key that is created
 // or deleted meanwhile may be. What SCAN repeats is dropped: it does so only when a table has shrunk, and
@@ -8,7 +8,7 @@
 // enough.
 //
 // Value and expiry belong together: the expiry is read before and after the value, and the key is read again
-// if they differ. No MULTI is needed, so a proxy that lacks it will do.
+// if they differ. That needs no MULTI, so a proxy that lacks it will do.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +21,11 @@
 
 #include "core/recent_names.h"
 #include "redis/connection.h"
+#include "redis/info.h"
 #include "source/rate_ceiling.h"
 #include "source/scan_position.h"
 #include "source/source.h"
+#include "source/value_reader.h"
 
 namespace prm::source {
 
@@ -32,6 +34,7 @@ struct ScanOptions {
   size_t batch_keys = 5000;                        // a batch has no more entries than this
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
   uint64_t bytes_in_flight = 8 << 20;              // of values asked for and not yet received
+  uint64_t max_reply_bytes = 16 << 20;             // larger values are read in pieces
   long scan_count = 1000;                          // COUNT of SCAN
   long max_rate = 0;                               // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
@@ -43,14 +46,20 @@ struct ScanOptions {
 // them is asked so. Whatever GETRANGE does not settle is read in the general way:
 //
 // Sizes are asked before values, because unread replies count towards Redis' maxmemory. MEMORY USAGE is an
-// estimate for collections. Where it is missing or forbidden, STRLEN tells the size of strings, and every key
-// whose size stays unknown is read with nothing else in flight.
+// estimate for collections. Where it is missing or forbidden, STRLEN tells the size of strings. What is
+// larger than max_reply_bytes or of unknown size, and everything where DUMP is refused or answers in an
+// unknown version or type, is read in pieces (ValueReader), with nothing else in flight. Where the commands
+// for that are refused too, DUMP has to do.
+//
+// Of a server that evicts keys when its memory is full no more than an eighth of what is left is asked for at
+// a time, whatever the options say.
 class ScanSource : public Source {
  public:
   // Prepares a scan of the databases in ascending order, from `position` (of an earlier Batch) or, if it is
   // empty, from the start. The connection must be used for nothing else until the source is gone; the
   // database that is selected in it changes. Connection and filter must outlive the source. Errors:
-  // kInvalidArgument (options, position), those of Connection.
+  // kInvalidArgument (options, position), kLowMemory (the server evicts keys, and even names could make it
+  // do so), those of Connection.
   static Result<std::unique_ptr<ScanSource>> Open(redis::Connection& connection, const ScanOptions& options,
                                                   KeyFilter& filter, const std::string& position);
 
@@ -73,6 +82,7 @@ class ScanSource : public Source {
     kSizing,  // GETRANGE, then the size
     kSized,
     kReading,
+    kInPieces,  // to be read by ValueReader
     kDone
   };
 
@@ -81,6 +91,8 @@ class ScanSource : public Source {
     Stage stage = Stage::kNamed;
     int reads = 0;      // times that it was read by DUMP
     uint64_t size = 0;  // as charged to bytes_in_flight_
+    bool unknown_size = false;
+    bool no_pieces = false;  // a command that would be needed is refused
     Entry entry;
   };
 
@@ -106,13 +118,10 @@ class ScanSource : public Source {
     int64_t expiry_after;
   };
 
-  // An expiry as PEXPIRETIME tells it.
-  static constexpr int64_t kNoExpiry = -1;
-  static constexpr int64_t kNoKey = -2;
-
   ScanSource(redis::Connection& connection, const ScanOptions& options, KeyFilter& filter);
 
   Status Prepare(const std::string& position);
+  Status FitHeadroom(const redis::ServerInfo& info);
   Result<bool> MayUse(std::initializer_list<Bytes> command);
   Status Fill(Batch& batch);
   Status WorkAhead();
@@ -126,20 +135,21 @@ class ScanSource : public Source {
   bool Reserve(uint64_t bytes);
   void AskSize(uint64_t slot);
   void AskValue(Command command, uint64_t slot);
-  void AskExpiry(Bytes key);
 
   Status Answer();
   Status AnswerScan();
   Status AnswerGetrange(uint64_t slot);
   Status AnswerSize(const Request& request);
   Status AnswerDump(uint64_t slot);
+  bool IsForPieces(const Slot& slot) const;
+  Status ReadInPieces();
+  Status ReadInPieces(const std::vector<uint64_t>& group);
+  Status RefusePieces(uint64_t slot);
   void CountGetrange(bool settled);
   void SetSize(Slot& slot, uint64_t size);
   void SetValue(Slot& slot, Bytes payload, int64_t expiry);
   void Finish(Slot& slot);
-  Result<redis::Reply> ReceiveFor(uint64_t slot);
   Result<Reading> ReceiveReading(uint64_t slot);
-  Result<int64_t> ReceiveExpiry(uint64_t slot);
   Status TakePage(const redis::ReplyView& names);
 
   static bool IsForValue(Command command) {
@@ -147,14 +157,13 @@ class ScanSource : public Source {
   }
   Slot& At(uint64_t slot) { return slots_[slot - first_slot_]; }
   uint64_t end_slot() const { return first_slot_ + slots_.size(); }
-  bool SameExpiry(int64_t before, int64_t after) const;
-  Error ForKey(Error error, const Entry& entry) const;
-  Error UnknownReply(const char* command) const;
 
   redis::Connection& connection_;
   ScanOptions options_;
   KeyFilter& filter_;
-  bool has_pexpiretime_ = true;
+  std::optional<ExpiryReader> expiries_;
+  std::optional<ValueReader> values_;
+  std::optional<Error> dump_refused_;  // DUMP may not be used, as it answered for some key
   bool has_memory_usage_ = true;
   bool has_getrange_ = true;
   bool few_strings_ = false;  // as the last sample says

@@ -11,7 +11,9 @@ use PrmTools;
 use Test::More;
 
 # docs/connections.md, "The least that Redis must allow".
-my @documented = qw(+select +scan +getrange +dump +pexpiretime +memory|usage +info +time);
+my @pieces = qw(+type +strlen +llen +lrange +scard +sscan +hlen +hscan +zcard +zrevrange +xrange +xinfo +xpending);
+my @watch = qw(+watch +multi +exec);
+my @documented = (qw(+select +scan +getrange +dump +pexpiretime +memory|usage +info +time), @pieces, @watch);
 
 my $node = new_node('acl');
 my $redis = start_redis();
@@ -55,12 +57,14 @@ is($node->safe_psql('postgres', q{SELECT extract(epoch FROM expires_at) FROM red
 my %without = (
     '+select'       => { preflight => 'right to SELECT|fail|ACL SETUSER mig ~* +select', fails => 'SELECT' },
     '+scan'         => { preflight => 'right to SCAN|fail|ACL SETUSER mig ~* +scan', fails => 'SCAN' },
-    '+dump'         => { preflight => 'right to DUMP|fail|ACL SETUSER mig ~* +dump', fails => 'DUMP' },
+    '+dump'         => { preflight => 'right to DUMP|warn|ACL SETUSER mig ~* +dump' },
     '+pexpiretime'  => { preflight => 'right to PEXPIRETIME|fail|ACL SETUSER mig ~* +pexpiretime', fails => 'PTTL' },
-    '+getrange'     => { preflight => 'right to GETRANGE|warn|ACL SETUSER mig ~* +getrange' },
-    '+memory|usage' => { preflight => "right to MEMORY USAGE|warn|ACL SETUSER mig ~* +memory|usage\nright to STRLEN|warn|ACL SETUSER mig ~* +strlen" },
+    '+getrange'     => { preflight => "right to GETRANGE|warn|ACL SETUSER mig ~* +getrange\nright to read in pieces|warn|ACL SETUSER mig ~* +getrange" },
+    '+memory|usage' => { preflight => 'right to MEMORY USAGE|warn|ACL SETUSER mig ~* +memory|usage' },
     '+time'         => { preflight => 'right to TIME|warn|ACL SETUSER mig ~* +time' },
-    '+info'         => { preflight => 'right to INFO|warn|ACL SETUSER mig +info: without it databases, memory and restarts of Redis cannot be seen.', fails => 'databases' });
+    '+info'         => { preflight => 'right to INFO|warn|ACL SETUSER mig +info: without it databases, memory and restarts of Redis cannot be seen.', fails => 'databases' },
+    (map { ($_ => { preflight => "right to read in pieces|warn|ACL SETUSER mig ~* $_" }) } @pieces),
+    (map { ($_ => { preflight => 'right to WATCH|warn|ACL SETUSER mig ~* +watch +multi +exec' }) } @watch));
 for my $right (@documented)
 {
     my $expected = $without{$right};
@@ -84,6 +88,9 @@ grant(grep { $_ ne '+info' } @documented);
 $node->safe_psql('postgres', q{SELECT redis_migrate.alter_migration('acl', databases => '{0}')});
 ($err, $state) = run('acl');
 is("$err$state", 'completed|4|4|t', 'a run that names its databases does without INFO');
+
+grant(grep { !/^\+(?:dump|lrange)$/ } @documented);
+is(complaints('acl'), "right to DUMP|fail|ACL SETUSER mig ~* +dump\nright to read in pieces|warn|ACL SETUSER mig ~* +lrange", 'without DUMP the commands for pieces are needed');
 
 # Some of the keys.
 grant(@documented, 'resetkeys', '%R~k:1');
@@ -112,7 +119,7 @@ $service->cli('RPUSH', 'list', 1, 2, 3);
 $node->safe_psql('postgres', qq{
     CREATE SERVER service FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$service_port');
     SELECT redis_migrate.create_migration('service', 'service', databases => '{0}');});
-like(complaints('service'), qr/\Aright to INFO\|warn\|.*\nright to MEMORY USAGE\|warn\|.*\nright to STRLEN\|warn\|.*\z/, 'preflight lists what a service withholds');
+like(complaints('service'), qr/\Aright to INFO\|warn\|.*\nright to MEMORY USAGE\|warn\|.*\nright to STRLEN\|warn\|.*\nright to read in pieces\|warn\|.* \+strlen\z/, 'preflight lists what a service withholds');
 ($err, $state) = run('service');
 is("$err$state", 'completed|51|51|t', 'a run does without it');
 

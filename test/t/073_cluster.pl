@@ -150,4 +150,36 @@ is(last_run($node, 'shop', 'state, read, balanced'), 'completed|' . KEYS . '|t',
 is(missing(), 0, 'has every key');
 is(scalar(grep { $_->{node}->cli('INFO', 'commandstats') =~ /cmdstat_scan:/ } @after), 0, 'and no master was scanned');
 
+# Large values in pieces: WATCH holds keys of many slots at a time.
+use constant LARGE => 60;
+$cluster->set(map { ("k:@{[KEYS + $_]}" => $_ x 4000) } 1 .. LARGE);
+$cluster->wait_until_agreed;
+for my $kind ('replica', 'master')
+{
+    my %is_master = map { $_->{node} => 1 } $cluster->masters;
+    my @readers = grep { $kind eq 'master' ? $is_master{$_} : !$is_master{$_} } $cluster->nodes;
+    wait_until('the replicas', sub { my $keys = 0; $keys += $_->cli('DBSIZE') for @readers; $keys == KEYS + LARGE });
+    $node->safe_psql('postgres', "ALTER SERVER shop OPTIONS (SET read_from '$kind')");
+    empty();
+    $_->cli('CONFIG', 'RESETSTAT') for @readers;
+    $node->safe_psql('postgres', q{SET pg_redis_migrate.max_reply_size = '1kB'; CALL redis_migrate.run('shop')});
+    is(last_run($node, 'shop', 'state, read, migrated, balanced, evicted IS NULL'), join('|', 'completed', (KEYS + LARGE) x 2, 't', 't'), "large values from each $kind");
+    is($node->safe_psql('postgres', 'SELECT count(*) FROM item WHERE id > ' . KEYS . q{ AND v = repeat((id - 9000)::text, 4000)}), LARGE, 'are whole');
+    my @stats = map { scalar $_->cli('INFO', 'commandstats') } @readers;
+    is(scalar(grep { /cmdstat_watch:/ } @stats), 3, 'were watched');
+    is(scalar(grep { /cmdstat_dump:|cmdstat_watch:.*(?:rejected|failed)_calls=[1-9]/ } @stats), 0, 'and read by nothing else');
+}
+
+# Each node has its own memory.
+@masters = $cluster->masters;
+my $full = $masters[2]{node};
+my ($used) = $full->cli('INFO', 'memory') =~ /^used_memory:(\d+)/m;
+$full->cli('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
+$full->cli('CONFIG', 'SET', 'maxmemory', $used + 500_000);
+my $full_port = $full->port;
+like(sql_error($node, q{CALL redis_migrate.run('shop')}), qr/53000: Redis at 127\.0\.0\.1:$full_port has too little memory left to be read/, 'a node that is nearly full is not read');
+$full->cli('CONFIG', 'SET', 'maxmemory', $used + 4_000_000);
+$node->safe_psql('postgres', q{CALL redis_migrate.run('shop')});
+is(last_run($node, 'shop', 'state, balanced'), 'completed|t', 'with room for small replies it is');
+
 done_testing();

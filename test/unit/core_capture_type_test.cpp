@@ -5,6 +5,7 @@
 
 #include <random>
 #include <string>
+#include <vector>
 
 namespace prm {
 namespace {
@@ -192,6 +193,36 @@ TEST(CaptureType, PrefixesAscendAndAreValues) {
     }
   }
   EXPECT_GT(found, 100000u);
+}
+
+// Of all spellings that fit, one; text and its like have no others.
+TEST(CaptureType, OneSpellingIsCanonical) {
+  const struct {
+    CaptureType type;
+    std::vector<Bytes> canonical;
+    std::vector<Bytes> others;
+  } cases[] = {
+      {CaptureType::kText, {"", "a", "A"}, {}},
+      {CaptureType::kInt, {"0", "-7", "9223372036854775807"}, {}},
+      {CaptureType::kHex, {"ff", "FF"}, {}},
+      {CaptureType::kEmail, {"a@b.c", "A@b.c"}, {}},
+      {CaptureType::kNumber, {"0", "-7", "10", "1.5", "0.05", "100.01"}, {"1.0", "1.50", "0.0", "10.10"}},
+      {CaptureType::kUuid,
+       {"123e4567-e89b-12d3-a456-426614174000"},
+       {"123E4567-e89b-12d3-a456-426614174000"}},
+      {CaptureType::kInet,
+       {"10.0.0.5", "::", "::1", "2001:db8::1", "fe80::a:0:0:1", "::ffff:10.0.0.5"},
+       {"0:0:0:0:0:0:0:1", "2001:DB8::1", "2001:db8:0::1", "2001:0db8::1", "::ffff:a00:5"}},
+      {CaptureType::kDate, {"2024-02-29"}, {"20240229"}},
+      {CaptureType::kMonth, {"2024-02"}, {"202402"}},
+  };
+  for (const auto& one : cases) {
+    for (const Bytes text : one.canonical) EXPECT_TRUE(IsCanonical(one.type, text)) << text;
+    for (const Bytes text : one.others) {
+      EXPECT_TRUE(FitsType(one.type, text)) << text;
+      EXPECT_FALSE(IsCanonical(one.type, text)) << text;
+    }
+  }
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include "rdb/dump.h"
+#include "rdb/encoder.h"
 
 #include <gtest/gtest.h>
 

@@ -14,6 +14,7 @@
 #include "lib/redis_client.h"
 #include "lib/redis_server.h"
 #include "rdb/dump.h"
+#include "rdb/encoder.h"
 
 namespace prm::rdb {
 namespace {

@@ -29,6 +29,18 @@ TEST(ServerInfo, ParsesFieldsAndKeyspace) {
   EXPECT_EQ(databases[1].keys, 7U);
 }
 
+TEST(ServerInfo, Headroom) {
+  const auto headroom = [](const std::string& policy, const std::string& more) {
+    return ServerInfo("maxmemory:1000\r\nmaxmemory_policy:" + policy + "\r\n" + more).headroom();
+  };
+  EXPECT_EQ(headroom("allkeys-lru", "used_memory:400\r\n"), 600);
+  EXPECT_EQ(headroom("volatile-ttl", "used_memory:1400\r\nmem_not_counted_for_evict:500\r\n"), 100);
+  EXPECT_EQ(headroom("allkeys-lru", "used_memory:1400\r\n"), -400);
+  EXPECT_EQ(headroom("noeviction", "used_memory:400\r\n"), std::nullopt);
+  EXPECT_EQ(headroom("allkeys-lru", ""), std::nullopt);
+  EXPECT_EQ(ServerInfo("maxmemory:0\r\nused_memory:7\r\n").headroom(), std::nullopt);
+}
+
 TEST(ServerInfo, ReadsALiveServer) {
   const test::RedisServer server({"--maxmemory", "77mb"});
   test::RedisClient client(server.port());

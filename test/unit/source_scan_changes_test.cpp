@@ -127,10 +127,10 @@ TEST_F(ScanChangesTest, BytesInFlightAreCapped) {
 }
 
 // Where MEMORY USAGE is forbidden, strings tell their length and everything else is read alone.
-TEST_F(ScanChangesTest, WithoutMemoryUsageCollectionsAreReadAlone) {
+TEST_F(ScanChangesTest, WithoutMemoryUsageAndPiecesCollectionsAreReadAlone) {
   Populate(200, 100);
   for (int i = 0; i < 100; ++i) client_.Command({"HSET", "hash:" + std::to_string(i), "field", "value"});
-  client_.Command({"ACL", "SETUSER", "reader", "on", ">s3cret", "~*", "+@all", "-memory"});
+  client_.Command({"ACL", "SETUSER", "reader", "on", ">s3cret", "~*", "+@all", "-memory", "-hscan"});
   connection_options_.username = "reader";
   connection_options_.password = "s3cret";
   size_t most_strings = 0;

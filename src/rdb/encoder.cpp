@@ -1,0 +1,277 @@
+#include "rdb/encoder.h"
+
+#include <cassert>
+#include <cstring>
+#include <map>
+
+#include "rdb/dump.h"
+#include "rdb/endian.h"
+
+namespace prm::rdb {
+
+namespace {
+
+enum RdbType : char { kString = 0, kList = 1, kSet = 2, kHash = 4, kZset2 = 5, kStream = 15, kStream2 = 19 };
+
+// The RDB versions that brought the types: Redis 2.6 (the first with RESTORE), 4.0, 5.0 and 7.0.
+constexpr uint16_t kStringVersion = 6, kZset2Version = 8, kStreamVersion = 9, kStream2Version = 10;
+
+constexpr size_t kLongestLength = 9;
+
+// The first byte of a length: two bits of kind, and six bits of it or nothing.
+constexpr uint64_t k6BitLimit = uint64_t{1} << 6;
+constexpr uint64_t k14BitLimit = uint64_t{1} << 14;
+constexpr uint64_t k14Bits = 0x40;
+constexpr char k32Bits = '\x80';
+constexpr char k64Bits = '\x81';
+
+// Where CollectionEncoder leaves room for the number of elements: behind the type, always of 64 bits.
+constexpr size_t kCountOffset = 2;
+constexpr size_t kCountSize = 8;
+
+// Redis' defaults for stream-node-max-entries and stream-node-max-bytes.
+constexpr int64_t kListpackEntries = 100;
+constexpr size_t kListpackBytes = 4096;
+
+constexpr size_t kRawIdSize = 16;
+
+constexpr int64_t kSameFields = 2;
+constexpr uint64_t kUnknownListpackCount = 0xffff;
+constexpr size_t kListpackHeaderSize = 6;
+constexpr char kListpackEnd = '\xff';
+
+void AppendLength(std::string& bytes, uint64_t length) {
+  if (length < k6BitLimit) {
+    AppendBigEndian(bytes, length, 1);
+  } else if (length < k14BitLimit) {
+    AppendBigEndian(bytes, k14Bits << 8 | length, 2);
+  } else if (length <= UINT32_MAX) {
+    bytes.push_back(k32Bits);
+    AppendBigEndian(bytes, length, 4);
+  } else {
+    bytes.push_back(k64Bits);
+    AppendBigEndian(bytes, length, 8);
+  }
+}
+
+void AppendString(std::string& bytes, Bytes value) {
+  AppendLength(bytes, value.size());
+  bytes += value;
+}
+
+void AppendRawId(std::string& bytes, StreamId id) {
+  AppendBigEndian(bytes, id.ms, 8);
+  AppendBigEndian(bytes, id.seq, 8);
+}
+
+void AppendLengthId(std::string& bytes, StreamId id) {
+  AppendLength(bytes, id.ms);
+  AppendLength(bytes, id.seq);
+}
+
+void AppendGroup(std::string& payload, const StreamGroupState& group, bool has_counters) {
+  AppendString(payload, group.name);
+  AppendLengthId(payload, group.last_delivered_id);
+  if (has_counters) AppendLength(payload, static_cast<uint64_t>(group.entries_read));
+  AppendLength(payload, group.pending.size());
+  std::map<Bytes, std::string> ids_of_consumer;
+  for (const StreamGroupState::Pending& pending : group.pending) {
+    AppendRawId(ids_of_consumer[pending.consumer], pending.id);
+    AppendRawId(payload, pending.id);
+    AppendLittleEndian(payload, static_cast<uint64_t>(pending.delivery_time_ms), 8);
+    AppendLength(payload, pending.delivery_count);
+  }
+  AppendLength(payload, group.consumers.size());
+  for (const StreamGroupState::Consumer& consumer : group.consumers) {
+    AppendString(payload, consumer.name);
+    AppendLittleEndian(payload, static_cast<uint64_t>(consumer.seen_time_ms), 8);
+    const std::string& ids = ids_of_consumer[consumer.name];
+    AppendLength(payload, ids.size() / kRawIdSize);
+    payload += ids;
+  }
+}
+
+}  // namespace
+
+std::string EncodeStringDump(Bytes value) {
+  std::string payload;
+  payload.reserve(kDumpFrameSize + kLongestLength + value.size());
+  payload.push_back(kString);
+  AppendString(payload, value);
+  AppendDumpTrailer(kStringVersion, payload);
+  return payload;
+}
+
+CollectionEncoder::CollectionEncoder(ValueType type) : type_(type) {
+  switch (type) {
+    case ValueType::kList:
+      payload_.push_back(kList);
+      break;
+    case ValueType::kSet:
+      payload_.push_back(kSet);
+      break;
+    case ValueType::kHash:
+      payload_.push_back(kHash);
+      break;
+    case ValueType::kZset:
+      payload_.push_back(kZset2);
+      break;
+    case ValueType::kString:
+    case ValueType::kStream:
+    case ValueType::kModule:
+      assert(false);
+      break;
+  }
+  payload_.push_back(k64Bits);
+  payload_.append(kCountSize, '\0');
+}
+
+void CollectionEncoder::Add(Bytes element) {
+  AppendString(payload_, element);
+  ++count_;
+}
+
+void CollectionEncoder::AddHashField(Bytes field, Bytes value) {
+  Add(field);
+  AppendString(payload_, value);
+}
+
+void CollectionEncoder::AddZsetMember(Bytes member, double score) {
+  Add(member);
+  uint64_t bits = 0;
+  static_assert(sizeof(score) == sizeof(bits));
+  std::memcpy(&bits, &score, sizeof(bits));
+  AppendLittleEndian(payload_, bits, sizeof(bits));
+}
+
+std::string CollectionEncoder::Finish() {
+  std::string count;
+  AppendBigEndian(count, count_, kCountSize);
+  payload_.replace(kCountOffset, kCountSize, count);
+  AppendDumpTrailer(type_ == ValueType::kZset ? kZset2Version : kStringVersion, payload_);
+  return std::move(payload_);
+}
+
+// A listpack begins with a master entry: how many entries it has, how many of them are deleted, and the names
+// of fields, which the entries need not repeat if theirs are the same.
+void StreamEncoder::AddEntry(StreamId id, const StreamFields& fields) {
+  if (listpack_entries_ == kListpackEntries || listpack_.size() >= kListpackBytes) EndListpack();
+  if (listpack_entries_ == 0) {
+    master_id_ = id;
+    master_fields_.clear();
+    for (const auto& [field, value] : fields) master_fields_.emplace_back(field);
+  }
+  bool same_fields = fields.size() == master_fields_.size();
+  for (size_t i = 0; same_fields && i < fields.size(); ++i)
+    same_fields = fields[i].first == master_fields_[i];
+  AddInteger(same_fields ? kSameFields : 0);
+  // Differences that wrap, as those of ids beyond 2^63 do, are added up again with the same wrap.
+  AddInteger(static_cast<int64_t>(id.ms - master_id_.ms));
+  AddInteger(static_cast<int64_t>(id.seq - master_id_.seq));
+  if (!same_fields) AddInteger(static_cast<int64_t>(fields.size()));
+  for (const auto& [field, value] : fields) {
+    if (!same_fields) AddString(field);
+    AddString(value);
+  }
+  // The number of elements of the entry, for reading from behind.
+  const size_t elements = same_fields ? 3 + fields.size() : 4 + 2 * fields.size();
+  AddInteger(static_cast<int64_t>(elements));
+  ++listpack_entries_;
+  ++count_;
+}
+
+void StreamEncoder::EndListpack() {
+  if (listpack_entries_ == 0) return;
+  const std::string body = std::exchange(listpack_, {});
+  const uint64_t body_elements = std::exchange(elements_, 0);
+  AddInteger(listpack_entries_);
+  AddInteger(0);
+  AddInteger(static_cast<int64_t>(master_fields_.size()));
+  for (const std::string& field : master_fields_) AddString(field);
+  AddInteger(0);
+  const std::string master = std::exchange(listpack_, {});
+  const uint64_t elements = std::exchange(elements_, 0) + body_elements;
+
+  std::string id;
+  AppendRawId(id, master_id_);
+  AppendString(entries_, id);
+  const size_t size = kListpackHeaderSize + master.size() + body.size() + 1;
+  AppendLength(entries_, size);
+  AppendLittleEndian(entries_, size, 4);
+  AppendLittleEndian(entries_, elements < kUnknownListpackCount ? elements : kUnknownListpackCount, 2);
+  entries_ += master;
+  entries_ += body;
+  entries_.push_back(kListpackEnd);
+  ++listpack_count_;
+  listpack_entries_ = 0;
+}
+
+void StreamEncoder::AddInteger(int64_t value) {
+  const size_t start = listpack_.size();
+  const auto add = [&](char encoding, size_t size) {
+    listpack_.push_back(encoding);
+    AppendLittleEndian(listpack_, static_cast<uint64_t>(value), size);
+  };
+  if (value >= 0 && value <= 127) {
+    listpack_.push_back(static_cast<char>(value));
+  } else if (value == static_cast<int16_t>(value)) {
+    add('\xf1', 2);
+  } else if (value == static_cast<int32_t>(value)) {
+    add('\xf3', 4);
+  } else {
+    add('\xf4', 8);
+  }
+  AddBackLength(listpack_.size() - start);
+}
+
+void StreamEncoder::AddString(Bytes value) {
+  const size_t start = listpack_.size();
+  if (value.size() < 64) {
+    listpack_.push_back(static_cast<char>(0x80 | value.size()));
+  } else if (value.size() < 4096) {
+    AppendBigEndian(listpack_, 0xe000 | value.size(), 2);
+  } else {
+    listpack_.push_back('\xf0');
+    AppendLittleEndian(listpack_, value.size(), 4);
+  }
+  listpack_ += value;
+  AddBackLength(listpack_.size() - start);
+}
+
+// Seven bits per byte, most significant first, all bytes but the first with the high bit set. The bounds are
+// those of Redis, which leaves 16383 and its like to the next size.
+void StreamEncoder::AddBackLength(size_t length) {
+  const size_t size = length <= 127        ? 1
+                      : length < 16383     ? 2
+                      : length < 2097151   ? 3
+                      : length < 268435455 ? 4
+                                           : 5;
+  for (size_t i = size; i-- > 0;) {
+    listpack_.push_back(static_cast<char>((length >> (7 * i) & 0x7f) | (i + 1 == size ? 0 : 0x80)));
+  }
+  ++elements_;
+}
+
+std::string StreamEncoder::Finish(const StreamInfo& info, const std::vector<StreamGroupState>& groups,
+                                  bool has_counters) {
+  EndListpack();
+  std::string payload;
+  payload.reserve(entries_.size() + 1024);
+  payload.push_back(has_counters ? kStream2 : kStream);
+  AppendLength(payload, listpack_count_);
+  payload += entries_;
+  entries_ = {};
+  AppendLength(payload, info.length);
+  AppendLengthId(payload, info.last_id);
+  if (has_counters) {
+    AppendLengthId(payload, info.first_id);
+    AppendLengthId(payload, info.max_deleted_id);
+    AppendLength(payload, info.entries_added);
+  }
+  AppendLength(payload, groups.size());
+  for (const StreamGroupState& group : groups) AppendGroup(payload, group, has_counters);
+  AppendDumpTrailer(has_counters ? kStream2Version : kStreamVersion, payload);
+  return payload;
+}
+
+}  // namespace prm::rdb

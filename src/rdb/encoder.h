@@ -1,0 +1,92 @@
+// Values as DUMP payloads, which DecodeDump reads and RESTORE takes: for what was read by other commands than
+// DUMP. Everything is written uncompressed, in the plain form of its type and with the oldest RDB version
+// that has it, so that every Redis that has the type can restore it. Format: redis 7.0 src/rdb.c, rdbSaveLen
+// and rdbSaveObject; src/listpack.c; src/t_stream.c, streamAppendItem.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/bytes.h"
+#include "rdb/value.h"
+
+namespace prm::rdb {
+
+// The payload of a string.
+std::string EncodeStringDump(Bytes value);
+
+// Collects the elements of a list, set, hash or sorted set.
+class CollectionEncoder {
+ public:
+  explicit CollectionEncoder(ValueType type);
+
+  void AddListElement(Bytes value) { Add(value); }  // from head to tail
+  void AddSetMember(Bytes member) { Add(member); }
+  void AddHashField(Bytes field, Bytes value);
+  void AddZsetMember(Bytes member, double score);  // from the highest score to the lowest, as RDB has them
+
+  uint64_t count() const { return count_; }
+  size_t size() const { return payload_.size(); }  // bytes so far
+
+  // Ends the value and returns its payload. Elements must be distinct where their type wants that.
+  std::string Finish();
+
+ private:
+  void Add(Bytes element);
+
+  ValueType type_;
+  uint64_t count_ = 0;
+  std::string payload_;
+};
+
+// A consumer group as Redis' commands describe it.
+struct StreamGroupState {
+  struct Pending {
+    StreamId id;
+    std::string consumer;
+    int64_t delivery_time_ms = 0;
+    uint64_t delivery_count = 0;
+  };
+  struct Consumer {
+    std::string name;
+    int64_t seen_time_ms = 0;
+  };
+  std::string name;
+  StreamId last_delivered_id;
+  int64_t entries_read = -1;
+  std::vector<Consumer> consumers;
+  std::vector<Pending> pending;  // in ascending order of id; each for one of the consumers
+};
+
+// Collects a stream.
+class StreamEncoder {
+ public:
+  void AddEntry(StreamId id, const StreamFields& fields);  // in ascending order of id
+
+  uint64_t count() const { return count_; }
+  size_t size() const { return entries_.size() + listpack_.size(); }
+
+  // Ends the value and returns its payload. has_counters: the source is of Redis 7.0 or later, which has
+  // first_id, max_deleted_id and entries_added in `info` and entries_read in the groups.
+  std::string Finish(const StreamInfo& info, const std::vector<StreamGroupState>& groups, bool has_counters);
+
+ private:
+  void EndListpack();
+  void AddInteger(int64_t value);
+  void AddString(Bytes value);
+  void AddBackLength(size_t length);
+
+  uint64_t count_ = 0;
+  uint64_t listpack_count_ = 0;
+  std::string entries_;   // whole listpacks, each behind its master id
+  std::string listpack_;  // elements of the one that is being filled, behind the master entry
+  uint64_t elements_ = 0;
+  int64_t listpack_entries_ = 0;
+  StreamId master_id_;
+  std::vector<std::string> master_fields_;
+};
+
+}  // namespace prm::rdb

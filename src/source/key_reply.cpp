@@ -1,0 +1,86 @@
+#include "source/key_reply.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/printable.h"
+
+namespace prm::source {
+
+namespace {
+
+// Before Redis 7.0 an expiry is computed from two clock readings; such a difference is no change.
+constexpr int64_t kExpiryToleranceMs = 1000;
+
+Result<redis::Reply> ReceiveFor(redis::Connection& connection, const Entry& entry) {
+  Result<redis::Reply> reply = connection.Receive();
+  if (reply.ok() && reply.value().IsError()) return ForKey(connection.ToError(reply.value()), entry);
+  return reply;
+}
+
+}  // namespace
+
+Error ForKey(Error error, const Entry& entry) {
+  error.detail += (error.detail.empty() ? "" : " ") + ("Database " + std::to_string(entry.db) + ", key \"") +
+                  Printable(entry.key) + "\".";
+  return error;
+}
+
+Error UnknownReply(const redis::Connection& connection, const char* command) {
+  return {ErrorCode::kProtocol,
+          "Redis at " + connection.address() + " answered " + command + " in an unknown form",
+          {},
+          {}};
+}
+
+bool ParseInteger(const redis::ReplyView& reply, int64_t& number) {
+  if (!reply.IsString()) return false;
+  const Bytes text = reply.AsBytes();
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+Result<int64_t> ParseTime(const redis::Connection& connection, const redis::ReplyView& reply) {
+  int64_t seconds = 0;
+  int64_t microseconds = 0;
+  if (reply.size() != 2 || !ParseInteger(reply.element(0), seconds) ||
+      !ParseInteger(reply.element(1), microseconds)) {
+    return UnknownReply(connection, "TIME");
+  }
+  return seconds * 1000 + microseconds / 1000;
+}
+
+void ExpiryReader::Ask(Bytes key) {
+  if (has_pexpiretime_) {
+    connection_.Append({"PEXPIRETIME", key});
+  } else {
+    connection_.Append({"TIME"});
+    connection_.Append({"PTTL", key});
+  }
+}
+
+Result<int64_t> ExpiryReader::Receive(const Entry& entry) {
+  int64_t now_ms = 0;
+  if (!has_pexpiretime_) {
+    const Result<redis::Reply> time = ReceiveFor(connection_, entry);
+    if (!time.ok()) return time.error();
+    const Result<int64_t> parsed = ParseTime(connection_, time.value());
+    if (!parsed.ok()) return parsed.error();
+    now_ms = parsed.value();
+  }
+  const Result<redis::Reply> expiry = ReceiveFor(connection_, entry);
+  if (!expiry.ok()) return expiry.error();
+  if (!expiry.value().IsInteger()) {
+    return UnknownReply(connection_, has_pexpiretime_ ? "PEXPIRETIME" : "PTTL");
+  }
+  const int64_t value = expiry.value().AsInteger();
+  return value < 0 ? value : now_ms + value;
+}
+
+bool ExpiryReader::IsSame(int64_t before, int64_t after) const {
+  if (before == after) return true;
+  return !has_pexpiretime_ && before >= 0 && after >= 0 &&
+         std::max(before, after) - std::min(before, after) <= kExpiryToleranceMs;
+}
+
+}  // namespace prm::source

@@ -1,0 +1,52 @@
+// What is asked of single keys, and errors that name them.
+#pragma once
+
+#include <cstdint>
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "redis/connection.h"
+#include "source/entry.h"
+
+namespace prm::source {
+
+// Whether the error says that a command is unknown or not permitted, or that the key does not suit it.
+inline bool IsMissingCommand(const Error& error) {
+  return error.code == ErrorCode::kPermissionDenied || error.code == ErrorCode::kServerError;
+}
+
+// The error with database and key in its detail.
+Error ForKey(Error error, const Entry& entry);
+
+// "Redis at … answered COMMAND in an unknown form"
+Error UnknownReply(const redis::Connection& connection, const char* command);
+
+// A bulk string that holds a decimal number.
+bool ParseInteger(const redis::ReplyView& reply, int64_t& number);
+
+// What TIME answered, in milliseconds. Errors: kProtocol.
+Result<int64_t> ParseTime(const redis::Connection& connection, const redis::ReplyView& reply);
+
+// An expiry as PEXPIRETIME tells it: absolute in milliseconds, or one of these.
+constexpr int64_t kNoExpiry = -1;
+constexpr int64_t kNoKey = -2;
+
+// Asks when keys expire: by PEXPIRETIME, or by TIME and PTTL before Redis 7.0.
+class ExpiryReader {
+ public:
+  ExpiryReader(redis::Connection& connection, bool has_pexpiretime)
+      : connection_(connection), has_pexpiretime_(has_pexpiretime) {}
+
+  // Appends the commands.
+  void Ask(Bytes key);
+  // Receives their answer. Errors: those of Connection, with the key.
+  Result<int64_t> Receive(const Entry& entry);
+  // Whether two answers mean the same: what is computed from two clock readings may differ by a little.
+  bool IsSame(int64_t before, int64_t after) const;
+
+ private:
+  redis::Connection& connection_;
+  bool has_pexpiretime_;
+};
+
+}  // namespace prm::source

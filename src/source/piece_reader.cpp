@@ -1,0 +1,283 @@
+#include "source/piece_reader.h"
+
+#include <algorithm>
+#include <charconv>
+#include <string>
+#include <utility>
+
+#include "core/recent_names.h"
+#include "rdb/encoder.h"
+#include "source/key_reply.h"
+#include "source/scan_position.h"
+
+namespace prm::source {
+
+namespace {
+
+using redis::Connection;
+using redis::ReplyView;
+
+// Where the size of elements is not known yet.
+constexpr uint64_t kFirstElements = 64;
+// More at once would keep Redis busy for long.
+constexpr uint64_t kMostElements = 65536;
+constexpr uint64_t kFastestGrowth = 16;
+// "$10\r\n…\r\n"
+constexpr uint64_t kReplyOverhead = 16;
+
+bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size()) == prefix; }
+
+// A string: STRLEN, then one GETRANGE after another.
+class StringReader : public PieceReader {
+ public:
+  StringReader(Entry& entry, const PieceLimits& limits) : PieceReader(entry, limits) {}
+
+  void AskPiece(Connection& connection) override {
+    if (value_.empty()) connection.Append({"STRLEN", entry_.key});
+    connection.Append({"GETRANGE", entry_.key, std::to_string(value_.size()),
+                       std::to_string(value_.size() + limits_.piece_bytes - 1)});
+  }
+
+  Status TakePiece(Connection& connection) override {
+    if (value_.empty()) {
+      const Result<redis::Reply> length = Receive(connection);
+      if (!length.ok()) return length.error();
+      if (state() == State::kChanged) return {};
+      if (!length.value().IsInteger()) return UnknownReply(connection, "STRLEN");
+      length_ = static_cast<uint64_t>(length.value().AsInteger());
+      if (length_ > limits_.max_value_bytes) {
+        SetState(State::kTooLarge);
+        return {};
+      }
+      value_.reserve(length_);
+    }
+    const Result<redis::Reply> piece = Receive(connection);
+    if (!piece.ok()) return piece.error();
+    if (state() == State::kChanged) return {};
+    if (!piece.value().IsString()) return UnknownReply(connection, "GETRANGE");
+    const Bytes bytes = piece.value().AsBytes();
+    if (bytes.size() != std::min<uint64_t>(limits_.piece_bytes, length_ - value_.size())) {
+      SetState(State::kChanged);
+      return {};
+    }
+    value_ += bytes;
+    if (value_.size() == length_) SetState(State::kDone);
+    return {};
+  }
+
+  void Finish() override {
+    entry_.plain = true;
+    entry_.payload = std::move(value_);
+  }
+
+  size_t size() const override { return value_.size(); }
+
+ private:
+  uint64_t length_ = 0;
+  std::string value_;
+};
+
+// A type with a count of elements: all others but streams.
+class CollectionReader : public PieceReader {
+ public:
+  CollectionReader(rdb::ValueType type, const char* length_command, Entry& entry, uint64_t memory,
+                   const PieceLimits& limits)
+      : PieceReader(entry, limits),
+        count_(limits.piece_bytes, memory),
+        encoder_(type),
+        length_command_(length_command) {}
+
+  void AskPiece(Connection& connection) final {
+    if (!has_length_) connection.Append({length_command_, entry_.key});
+    AskElements(connection);
+  }
+
+  Status TakePiece(Connection& connection) final {
+    if (!has_length_) {
+      const Result<redis::Reply> length = Receive(connection);
+      if (!length.ok()) return length.error();
+      if (state() == State::kChanged) return {};
+      if (!length.value().IsInteger()) return UnknownReply(connection, length_command_);
+      length_ = static_cast<uint64_t>(length.value().AsInteger());
+      has_length_ = true;
+    }
+    const Result<redis::Reply> piece = Receive(connection);
+    if (!piece.ok()) return piece.error();
+    if (state() == State::kChanged) return {};
+    const uint64_t count_before = encoder_.count();
+    const size_t size_before = encoder_.size();
+    bool at_end = false;
+    PRM_RETURN_IF_ERROR(TakeElements(connection, piece.value(), at_end));
+    count_.Note(encoder_.count() - count_before, encoder_.size() - size_before);
+    if (encoder_.size() > limits_.max_value_bytes) {
+      SetState(State::kTooLarge);
+    } else if (at_end) {
+      SetState(encoder_.count() == length_ ? State::kDone : State::kChanged);
+    }
+    return {};
+  }
+
+  void Finish() final { entry_.payload = encoder_.Finish(); }
+  size_t size() const final { return encoder_.size(); }
+
+ protected:
+  virtual void AskElements(Connection& connection) = 0;
+  virtual Status TakeElements(Connection& connection, const ReplyView& reply, bool& at_end) = 0;
+
+  // Views of the strings of a flat array, or an error.
+  static bool AreStrings(const ReplyView& array) {
+    if (!array.IsArray()) return false;
+    for (size_t i = 0; i < array.size(); ++i)
+      if (!array.element(i).IsString()) return false;
+    return true;
+  }
+
+  PieceCount count_;
+  rdb::CollectionEncoder encoder_;
+  uint64_t length_ = 0;
+
+ private:
+  const char* length_command_;
+  bool has_length_ = false;
+};
+
+// A list or sorted set, by position. ZREVRANGE rather than ZSCAN: nothing comes twice, and its order is the
+// one that RDB has, so that nothing need be sorted.
+class RangeReader : public CollectionReader {
+ public:
+  RangeReader(rdb::ValueType type, Entry& entry, uint64_t memory, const PieceLimits& limits)
+      : CollectionReader(type, type == rdb::ValueType::kList ? "LLEN" : "ZCARD", entry, memory, limits),
+        is_list_(type == rdb::ValueType::kList) {}
+
+  void AskElements(Connection& connection) override {
+    asked_ = count_.elements();
+    const std::string first = std::to_string(encoder_.count());
+    const std::string last = std::to_string(encoder_.count() + asked_ - 1);
+    if (is_list_) {
+      connection.Append({"LRANGE", entry_.key, first, last});
+    } else {
+      connection.Append({"ZREVRANGE", entry_.key, first, last, "WITHSCORES"});
+    }
+  }
+
+  Status TakeElements(Connection& connection, const ReplyView& reply, bool& at_end) override {
+    const char* const command = is_list_ ? "LRANGE" : "ZREVRANGE";
+    const size_t width = is_list_ ? 1 : 2;
+    if (!AreStrings(reply) || reply.size() % width != 0) return UnknownReply(connection, command);
+    at_end = reply.size() / width < asked_ || encoder_.count() + reply.size() / width >= length_;
+    for (size_t i = 0; i < reply.size(); i += width) {
+      const Bytes element = reply.element(i).AsBytes();
+      if (is_list_) {
+        encoder_.AddListElement(element);
+        continue;
+      }
+      // "%.17g" or shorter: the double that Redis holds, exactly.
+      double score = 0;
+      const Bytes text = reply.element(i + 1).AsBytes();
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), score);
+      if (error != std::errc() || end != text.data() + text.size()) return UnknownReply(connection, command);
+      encoder_.AddZsetMember(element, score);
+    }
+    return {};
+  }
+
+ private:
+  bool is_list_;
+  uint64_t asked_ = 0;
+};
+
+// A hash or set, by cursor. What a SCAN repeats it returned shortly before, see ScanSource; and the number of
+// elements tells.
+class CursorReader : public CollectionReader {
+ public:
+  CursorReader(rdb::ValueType type, Entry& entry, uint64_t memory, const PieceLimits& limits)
+      : CollectionReader(type, type == rdb::ValueType::kSet ? "SCARD" : "HLEN", entry, memory, limits),
+        is_set_(type == rdb::ValueType::kSet),
+        recent_(limits.key) {}
+
+  void AskElements(Connection& connection) override {
+    connection.Append({Command(), entry_.key, cursor_, "COUNT", std::to_string(count_.elements())});
+  }
+
+  Status TakeElements(Connection& connection, const ReplyView& reply, bool& at_end) override {
+    const size_t width = is_set_ ? 1 : 2;
+    if (reply.size() != 2 || !reply.element(0).IsString() || !IsCursor(reply.element(0).AsBytes()) ||
+        !AreStrings(reply.element(1)) || reply.element(1).size() % width != 0) {
+      return UnknownReply(connection, Command());
+    }
+    cursor_ = reply.element(0).AsBytes();
+    at_end = cursor_ == "0";
+    const ReplyView elements = reply.element(1);
+    for (size_t i = 0; i < elements.size(); i += width) {
+      const Bytes name = elements.element(i).AsBytes();
+      if (!recent_.Insert(name)) continue;
+      if (is_set_) {
+        encoder_.AddSetMember(name);
+      } else {
+        encoder_.AddHashField(name, elements.element(i + 1).AsBytes());
+      }
+    }
+    return {};
+  }
+
+ private:
+  const char* Command() const { return is_set_ ? "SSCAN" : "HSCAN"; }
+
+  bool is_set_;
+  std::string cursor_ = "0";
+  RecentNames recent_;
+};
+
+}  // namespace
+
+PieceCount::PieceCount(uint64_t piece_bytes, uint64_t memory)
+    : piece_bytes_(piece_bytes),
+      elements_(memory > 0 && memory <= piece_bytes ? kMostElements : kFirstElements) {}
+
+void PieceCount::Note(uint64_t elements, uint64_t bytes) {
+  if (elements == 0) return;
+  const uint64_t wanted = piece_bytes_ / (bytes / elements + kReplyOverhead);
+  elements_ = std::clamp<uint64_t>(wanted, 1, std::min(kMostElements, elements_ * kFastestGrowth));
+}
+
+std::unique_ptr<PieceReader> PieceReader::ForType(Bytes type, Entry& entry, uint64_t memory,
+                                                  const PieceLimits& limits) {
+  using rdb::ValueType;
+  if (type == "string") return std::make_unique<StringReader>(entry, limits);
+  if (type == "list") return std::make_unique<RangeReader>(ValueType::kList, entry, memory, limits);
+  if (type == "zset") return std::make_unique<RangeReader>(ValueType::kZset, entry, memory, limits);
+  if (type == "set") return std::make_unique<CursorReader>(ValueType::kSet, entry, memory, limits);
+  if (type == "hash") return std::make_unique<CursorReader>(ValueType::kHash, entry, memory, limits);
+  if (type == "stream") return MakeStreamReader(entry, memory, limits);
+  return nullptr;
+}
+
+void PieceReader::Ask(Connection& connection) {
+  const size_t before = connection.pending();
+  AskPiece(connection);
+  asked_ = connection.pending() - before;
+}
+
+Status PieceReader::Take(Connection& connection) {
+  PRM_RETURN_IF_ERROR(TakePiece(connection));
+  // What was asked before a change was noticed.
+  for (; asked_ > 0; --asked_) {
+    const Result<redis::Reply> rest = connection.Receive();
+    if (!rest.ok()) return rest.error();
+  }
+  return {};
+}
+
+Result<redis::Reply> PieceReader::Receive(Connection& connection) {
+  Result<redis::Reply> reply = connection.Receive();
+  --asked_;
+  if (!reply.ok() || !reply.value().IsError()) return reply;
+  const Bytes words = reply.value().AsBytes();
+  if (!StartsWith(words, "WRONGTYPE") && !StartsWith(words, "NOGROUP") && words != "ERR no such key") {
+    return ForKey(connection.ToError(reply.value()), entry_);
+  }
+  SetState(State::kChanged);
+  return reply;
+}
+
+}  // namespace prm::source

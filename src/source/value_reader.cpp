@@ -1,0 +1,231 @@
+#include "source/value_reader.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+namespace prm::source {
+
+namespace {
+
+// A key that is written to so often while it is read is given up.
+constexpr int kMaxAttempts = 5;
+
+Error ToError(redis::Connection& connection, const redis::Reply& reply, const char* command) {
+  return reply.IsError() ? connection.ToError(reply) : UnknownReply(connection, command);
+}
+
+}  // namespace
+
+struct ValueReader::Reading {
+  const Wanted* wanted;
+  int64_t expiry = kNoExpiry;
+  std::unique_ptr<PieceReader> reader;  // none: no value to read
+};
+
+ValueReader::ValueReader(redis::Connection& connection, bool has_pexpiretime, uint64_t piece_bytes,
+                         uint64_t max_value_bytes)
+    : connection_(connection),
+      expiries_(connection, has_pexpiretime),
+      limits_{piece_bytes, max_value_bytes, RandomSipKey()} {}
+
+Status ValueReader::Read(const std::vector<Wanted>& wanted) {
+  if (!probed_) PRM_RETURN_IF_ERROR(Probe(wanted.front().entry->key));
+  probed_ = true;
+  if (has_watch_ && wanted.size() > 1) {
+    const Result<bool> unchanged = ReadOnce(wanted);
+    if (!unchanged.ok()) return unchanged.error();
+    if (unchanged.value()) return {};
+  }
+  for (const Wanted& one : wanted) PRM_RETURN_IF_ERROR(has_watch_ ? ReadUntilUnchanged(one) : ReadTwice(one));
+  return {};
+}
+
+// Whether WATCH, MULTI and EXEC may be used. EXEC first: who may not use it could not leave a MULTI.
+Status ValueReader::Probe(Bytes key) {
+  struct Step {
+    std::initializer_list<Bytes> command;
+    Bytes expected_refusal;
+  };
+  const Step steps[] = {{{"EXEC"}, "without MULTI"}, {{"WATCH", key}, {}}, {{"MULTI"}, {}}, {{"EXEC"}, {}}};
+  for (const Step& step : steps) {
+    const Result<redis::Reply> reply = connection_.Command(step.command);
+    if (reply.ok()) continue;
+    // A replica in a cluster did not take WATCH for reading before Redis 6.2. If it is the key that has
+    // moved, reading it says so too.
+    if (reply.error().code == ErrorCode::kMoved) return {};
+    if (!IsMissingCommand(reply.error())) return reply.error();
+    const bool is_expected = !step.expected_refusal.empty() &&
+                             reply.error().detail.find(step.expected_refusal) != std::string::npos;
+    if (!is_expected) return {};
+  }
+  has_watch_ = true;
+  return {};
+}
+
+Status ValueReader::ReadUntilUnchanged(const Wanted& wanted) {
+  for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+    const Result<bool> unchanged = ReadOnce({wanted});
+    if (!unchanged.ok()) return unchanged.error();
+    if (unchanged.value()) return {};
+  }
+  GiveUp(*wanted.entry);
+  return {};
+}
+
+Status ValueReader::ReadTwice(const Wanted& wanted) {
+  Entry last;
+  bool has_last = false;
+  for (int attempt = 0; attempt <= kMaxAttempts; ++attempt) {
+    Entry now = *wanted.entry;
+    const Result<bool> unchanged = ReadPieces({{&now, wanted.memory}});
+    if (!unchanged.ok()) return Abandon(unchanged.error());
+    const bool is_same =
+        has_last && now.plain == last.plain && now.payload == last.payload &&
+        expiries_.IsSame(last.expires_at_ms.value_or(kNoExpiry), now.expires_at_ms.value_or(kNoExpiry));
+    if (unchanged.value() && (is_same || now.state != EntryState::kRead)) {
+      *wanted.entry = std::move(now);
+      return {};
+    }
+    has_last = unchanged.value();
+    last = std::move(now);
+  }
+  GiveUp(*wanted.entry);
+  return {};
+}
+
+void ValueReader::GiveUp(Entry& entry) {
+  entry.state = EntryState::kChanging;
+  entry.payload.clear();
+}
+
+// Reads everything between WATCH and EXEC. False if a key was written to.
+Result<bool> ValueReader::ReadOnce(const std::vector<Wanted>& wanted) {
+  // One by one: keys of one command must be in one slot of a cluster.
+  for (const Wanted& one : wanted) connection_.Append({"WATCH", one.entry->key});
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const Result<redis::Reply> watching = connection_.Receive();
+    if (!watching.ok()) return watching.error();
+    if (!watching.value().IsStatus()) return Abandon(ToError(connection_, watching.value(), "WATCH"));
+  }
+  const Result<bool> unchanged = ReadPieces(wanted);
+  if (!unchanged.ok()) return Abandon(unchanged.error());
+  const Result<bool> unwatched = Unwatch();
+  if (!unwatched.ok()) return unwatched.error();
+  return unchanged.value() && unwatched.value();
+}
+
+// Ends what WATCH began. False if a watched key was written to.
+Result<bool> ValueReader::Unwatch() {
+  connection_.Append({"MULTI"});
+  connection_.Append({"EXEC"});
+  const Result<redis::Reply> multi = connection_.Receive();
+  if (!multi.ok()) return multi.error();
+  if (!multi.value().IsStatus()) return ToError(connection_, multi.value(), "MULTI");
+  const Result<redis::Reply> exec = connection_.Receive();
+  if (!exec.ok()) return exec.error();
+  if (!exec.value().IsArray() && !exec.value().IsNil()) return ToError(connection_, exec.value(), "EXEC");
+  return exec.value().IsArray();
+}
+
+// After a refused command: leaves the connection as it was found, so that it can be used for something else.
+Error ValueReader::Abandon(const Error& error) {
+  if (!IsMissingCommand(error)) return error;
+  const Result<bool> ended = Drain();
+  if (!ended.ok()) return ended.error();
+  const Result<bool> unwatched = has_watch_ ? Unwatch() : true;
+  return unwatched.ok() ? error : unwatched.error();
+}
+
+// Reads everything once. False if it is already clear that a key was written to meanwhile.
+Result<bool> ValueReader::ReadPieces(const std::vector<Wanted>& wanted) {
+  std::vector<Reading> readings(wanted.size());
+  for (const Wanted& one : wanted) {
+    expiries_.Ask(one.entry->key);
+    connection_.Append({"TYPE", one.entry->key});
+  }
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    readings[i].wanted = &wanted[i];
+    PRM_RETURN_IF_ERROR(Begin(readings[i]));
+  }
+  const auto is_reading = [](const Reading& reading) {
+    return reading.reader && reading.reader->state() == PieceReader::State::kReading;
+  };
+  for (bool any = true; any;) {
+    any = false;
+    for (const Reading& reading : readings)
+      if (is_reading(reading)) reading.reader->Ask(connection_);
+    for (const Reading& reading : readings) {
+      if (!is_reading(reading)) continue;
+      PRM_RETURN_IF_ERROR(reading.reader->Take(connection_));
+      if (reading.reader->state() == PieceReader::State::kChanged) return Drain();
+      any = true;
+    }
+  }
+  return End(readings);
+}
+
+// Takes the answers to the expiry and to TYPE.
+Status ValueReader::Begin(Reading& reading) {
+  Entry& entry = *reading.wanted->entry;
+  const Result<int64_t> expiry = expiries_.Receive(entry);
+  if (!expiry.ok()) return expiry.error();
+  reading.expiry = expiry.value();
+  const Result<redis::Reply> type = connection_.Receive();
+  if (!type.ok()) return type.error();
+  if (!type.value().IsStatus()) return ForKey(ToError(connection_, type.value(), "TYPE"), entry);
+  const Bytes name = type.value().AsBytes();
+  if (name == "none" || reading.expiry == kNoKey) {
+    entry.state = EntryState::kVanished;
+    entry.payload.clear();
+    return {};
+  }
+  reading.reader = PieceReader::ForType(name, entry, reading.wanted->memory, limits_);
+  if (reading.reader || !entry.payload.empty()) return {};
+  entry.state = EntryState::kUnsupported;
+  entry.type_name = name;
+  return {};
+}
+
+// Takes the answers that are still under way. False.
+Result<bool> ValueReader::Drain() {
+  while (connection_.pending() > 0) {
+    const Result<redis::Reply> rest = connection_.Receive();
+    if (!rest.ok()) return rest.error();
+  }
+  return false;
+}
+
+// Fills the entries. Where nothing is watched the expiries must be the same as before.
+Result<bool> ValueReader::End(std::vector<Reading>& readings) {
+  bool unchanged = true;
+  if (!has_watch_) {
+    for (const Reading& reading : readings)
+      if (reading.reader) expiries_.Ask(reading.wanted->entry->key);
+    for (const Reading& reading : readings) {
+      if (!reading.reader) continue;
+      const Result<int64_t> expiry = expiries_.Receive(*reading.wanted->entry);
+      if (!expiry.ok()) return expiry.error();
+      unchanged = unchanged && expiries_.IsSame(reading.expiry, expiry.value());
+    }
+  }
+  if (!unchanged) return false;
+  for (Reading& reading : readings) {
+    if (!reading.reader) continue;
+    Entry& entry = *reading.wanted->entry;
+    if (reading.reader->state() == PieceReader::State::kTooLarge) {
+      entry.state = EntryState::kTooLarge;
+      entry.size = std::max<uint64_t>(reading.wanted->memory, reading.reader->size());
+      entry.payload.clear();
+      continue;
+    }
+    entry.state = EntryState::kRead;
+    reading.reader->Finish();
+    reading.reader.reset();
+    entry.expires_at_ms.reset();
+    if (reading.expiry != kNoExpiry) entry.expires_at_ms = reading.expiry;
+  }
+  return true;
+}
+
+}  // namespace prm::source
