@@ -268,7 +268,8 @@ my $none = 'threadr:premium:ip:None';
         'threadr:cache:text:0000000000000000'            => 'thread_data',
         $pickled                                         => 'decoder');
     is_deeply(rejects(), \%expected, 'the damaged keys that are refused, and by which rule');
-    is(sums(), join('|', 'completed|t', $manifest->{keys}, 1, 17, $manifest->{keys} - 19, 0, 1), 'damaged keys: the sums');
+    is(sums(), join('|', 'completed|t', $manifest->{keys}, 1, 17, $manifest->{keys} - 19, 0, 1), 'damaged keys: the sums')
+        or diag($call->output);
     is(sql(q{SELECT keys FROM redis_migrate.run_counts WHERE pattern = 'threadr:ratelimit:{ip}' AND outcome = 'vanished'}), 1,
         'the brief key vanished');
     is(sql(q{SELECT keys FROM redis_migrate.run_counts WHERE pattern = 'threadr:email:{email}' AND outcome = 'skipped' AND reason = 'folded'}),
