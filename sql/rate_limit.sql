@@ -227,6 +227,9 @@ SELECT redis_migrate.create_rate_limit('slide', 2, '1 minute', algorithm => 'sli
 SELECT redis_migrate.rate_limit_allowed('slide', 'year'), (redis_migrate.rate_limit_at('slide', 'old', 1, '2024-01-01')).allowed;
 SELECT key, expires_at > clock_timestamp() + interval '1 year' AS after_a_year, expires_at > clock_timestamp() AS later
 FROM redis_migrate.rate_limit_state WHERE key IN ('year', 'old') ORDER BY key;
+UPDATE redis_migrate.rate_limit_state SET expires_at = now() - interval '1 minute' WHERE key = 'old';
+CALL redis_migrate.sweep('redis_migrate.rate_limit_state');
+SELECT key FROM redis_migrate.rate_limit_state WHERE key IN ('year', 'old');
 SELECT redis_migrate.drop_rate_limit('slide');
 SELECT redis_migrate.drop_rate_limit('row'), redis_migrate.drop_rate_limit('unlogged');
 SELECT count(*) FROM redis_migrate.rate_limit_state;

@@ -158,7 +158,7 @@ void EnsureExpiry(const std::string &policy) {
           .size() > 0)
     return;
   Spi::Execute(
-      "SELECT redis_migrate.add_expiry($1::regclass, 'expires_at', every => '5 minutes') "
+      "SELECT redis_migrate.add_expiry($1::regclass, 'expires_at', every => '1 hour') "
       "WHERE NOT EXISTS (SELECT FROM redis_migrate.expiry_policies WHERE target = $1)",
       {table});
 }
