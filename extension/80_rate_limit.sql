@@ -13,7 +13,7 @@ CREATE TABLE redis_migrate.rate_limit_policy (
     ipv6_prefix integer NOT NULL,
     shadow      boolean NOT NULL,
     fail_open   boolean NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    created_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     changed_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE redis_migrate.rate_limit_policy IS

@@ -220,8 +220,29 @@ BEGIN READ ONLY;
 SELECT refused($$SELECT redis_migrate.rate_limit('row', 'readonly')$$);
 SELECT redis_migrate.rate_limit_allowed('hour', 'readonly');
 ROLLBACK;
+-- Rows that mean nothing any more are swept; one of an override or a simulation not before that one says so.
+SELECT target, expires_column FROM redis_migrate.expiry_policies WHERE target LIKE 'redis_migrate.rate_limit%' ORDER BY 1;
+SELECT redis_migrate.create_rate_limit('slide', 2, '1 minute', algorithm => 'sliding_window', storage => 'table'),
+       redis_migrate.set_rate_limit_override('slide', 'year', 2, '1 year');
+SELECT redis_migrate.rate_limit_allowed('slide', 'year'), (redis_migrate.rate_limit_at('slide', 'old', 1, '2024-01-01')).allowed;
+SELECT key, expires_at > clock_timestamp() + interval '1 year' AS after_a_year, expires_at > clock_timestamp() AS later
+FROM redis_migrate.rate_limit_state WHERE key IN ('year', 'old') ORDER BY key;
+UPDATE redis_migrate.rate_limit_state SET expires_at = now() - interval '1 minute' WHERE key = 'old';
+CALL redis_migrate.sweep('redis_migrate.rate_limit_state');
+SELECT key FROM redis_migrate.rate_limit_state WHERE key IN ('year', 'old');
+SELECT redis_migrate.drop_rate_limit('slide');
 SELECT redis_migrate.drop_rate_limit('row'), redis_migrate.drop_rate_limit('unlogged');
 SELECT count(*) FROM redis_migrate.rate_limit_state;
+
+\echo == imported numbers that are out of all bounds limit nobody who was not limited, and let nobody pass who was
+SELECT redis_migrate.create_rate_limit('bounds', 5, '1 minute'), redis_migrate.create_rate_limit('bounds slide', 5, '1 hour', algorithm => 'sliding_window'),
+       redis_migrate.set_rate_limit_override('bounds', 'slow', 1, '1 day');
+SELECT redis_migrate.import_rate_limit('bounds', 'u', tat => -9223372036854775808), redis_migrate.import_rate_limit('bounds', 'v', tat => 9223372036854775807),
+       redis_migrate.import_rate_limit('bounds slide', 'u', 9223372036854775807, now() + interval '1 minute', 9223372036854775807);
+SELECT redis_migrate.rate_limit_allowed('bounds', 'u'), redis_migrate.rate_limit_allowed('bounds', 'v'), redis_migrate.rate_limit_allowed('bounds slide', 'u');
+-- The numbers of an override are those that an import obeys.
+SELECT redis_migrate.import_rate_limit('bounds', 'slow', tat => (extract(epoch FROM now() + interval '12 hours') * 1000000000)::bigint);
+SELECT retry_after BETWEEN '11 hours 59 minutes' AND '12 hours' AS twelve_hours FROM redis_migrate.rate_limit('bounds', 'slow');
 
 \echo == headers
 SELECT redis_migrate.create_rate_limit('log"in\', 5, '1 minute');

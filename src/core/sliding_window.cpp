@@ -48,7 +48,9 @@ RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64
   const int64_t asked_at = now;
   decision.store = Advance(limit, state, &now);
   const int64_t left = state->time - now;
-  const int64_t used = state->count + Weight(limit, state->previous, left);
+  // A clock that was set back weighs the previous window anew: together they may be more than either.
+  const auto used = static_cast<int64_t>(
+      std::min<int128>(int128{state->count} + Weight(limit, state->previous, left), INT64_MAX));
   decision.remaining = std::max<int64_t>(limit.quota - used, 0);
   decision.never = cost > limit.quota;
   decision.allowed = cost == 0 || cost <= decision.remaining;

@@ -8,6 +8,14 @@ size_t area_count = 0;
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
 
+// Whether the postmaster, which is about to exit, leaves a server that was shut down in order. Its exit code does
+// not tell: an immediate shutdown has 0, too, and kills processes while they change the memory.
+bool WasShutDown() {
+  bool intact = false;
+  const ControlFileData *control = get_controlfile(DataDir, &intact);
+  return intact && (control->state == DB_SHUTDOWNED || control->state == DB_SHUTDOWNED_IN_RECOVERY);
+}
+
 }  // namespace
 
 void SharedArea::Request() const {
@@ -28,8 +36,8 @@ void SharedArea::Attach() {
   if (at_shutdown_ != nullptr && !IsUnderPostmaster)
     on_shmem_exit(
         [](int code, Datum function) {
-          // Any other code is a crash, after which the memory cannot be trusted.
-          if (code == 0) reinterpret_cast<void (*)()>(DatumGetPointer(function))();
+          // After a crash the memory cannot be trusted.
+          if (code == 0 && WasShutDown()) reinterpret_cast<void (*)()>(DatumGetPointer(function))();
         },
         PointerGetDatum(reinterpret_cast<void *>(at_shutdown_)));
 }

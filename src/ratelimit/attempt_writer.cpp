@@ -132,7 +132,6 @@ PRM_FUNCTION(write_login_attempts) {
     pg::Spi::Commit();
     AttemptQueue::Release(batch.data(), count);
   } while (count == AttemptQueue::kMostCopied);
-  LockoutTable::SaveNowAndThen();
   return 0;
 }
 

@@ -196,6 +196,10 @@ bool DecideAllInMemory(std::vector<Pending *> &all, bool charge) {
   return charge;
 }
 
+TableKey RowOf(const Pending &pending) {
+  return {pending.request->policy, pending.limit, pending.row_key, pending.request->at.has_value()};
+}
+
 bool StepOf(void *context, RateState *state) {
   auto *pending = static_cast<Pending *>(context);
   pending->now = NowFor(*pending->request);
@@ -205,13 +209,13 @@ bool StepOf(void *context, RateState *state) {
 
 void LookInTable(Pending *pending) {
   bool found = false;
-  RateState state = ReadState({pending->request->policy, pending->row_key}, &found);
+  RateState state = ReadState(RowOf(*pending), &found);
   StepOf(pending, &state);
 }
 
 void DecideInTable(Pending *pending) {
   if (pending->request->cost == 0) return LookInTable(pending);
-  ChangeState({pending->request->policy, pending->row_key}, StepOf, pending);
+  ChangeState(RowOf(*pending), StepOf, pending);
 }
 
 void CountOutcome(const Pending &pending) {
@@ -358,7 +362,7 @@ int64 GiveBack(const Request &request) {
     return changed;
   };
   if (InTable(pending)) {
-    const TableKey key{request.policy, pending.row_key};
+    const TableKey key = RowOf(pending);
     bool found = false;
     RateState state = ReadState(key, &found);
     if (step(&context, &state) && found) ChangeState(key, step, &context);
@@ -378,6 +382,8 @@ int64 GiveBack(const Request &request) {
 
 int64 Import(const Request &request, const RateState &imported) {
   Pending pending = Prepare(request);
+  pending.now = NowFor(request);
+  AskLists(&pending);  // for the numbers of an override
   Available(*request.policy);
   struct Context {
     Pending *pending;
@@ -397,7 +403,7 @@ int64 Import(const Request &request, const RateState &imported) {
     return worse;
   };
   if (InTable(pending)) {
-    ChangeState({request.policy, pending.row_key}, step, &context);
+    ChangeState(RowOf(pending), step, &context);
     return pending.decision.remaining;
   }
   Slot evicted = StateTable::kNobody;
@@ -416,7 +422,7 @@ int64 Import(const Request &request, const RateState &imported) {
 bool Forget(const Request &request) {
   Pending pending = Prepare(request);
   if (!Available(*request.policy)) return false;
-  if (InTable(pending)) return DeleteState({request.policy, pending.row_key});
+  if (InTable(pending)) return DeleteState(RowOf(pending));
   StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
   pending.now = NowFor(request);
   StateTable::Place place = FindEntry(pending);

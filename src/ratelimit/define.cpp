@@ -144,6 +144,25 @@ void BeginAnew(int64 policy_id, const std::string &algorithm) {
                  {SqlParam::Int8(policy_id)});
 }
 
+// Rows that mean nothing any more are deleted by an expiry policy, which the first policy with the storage gets
+// and redis_migrate.alter_expiry changes. Runs as the extension's owner.
+void EnsureExpiry(const std::string &policy) {
+  auto rows = Spi::Execute("SELECT storage FROM redis_migrate.rate_limit_policy WHERE policy = $1",
+                           {SqlParam::Text(policy)});
+  const Storage storage = StorageNamed(rows[0].Text(0));
+  if (storage == Storage::kMemory) return;
+  const SqlParam table = SqlParam::Text(storage == Storage::kTable ? "redis_migrate.rate_limit_state"
+                                                                    : "redis_migrate.rate_limit_unlogged_state");
+  if (Spi::Execute("SELECT FROM redis_migrate.rate_limit_policy WHERE storage = $1 AND policy <> $2 LIMIT 1",
+                   {SqlParam::Text(rows[0].Text(0)), SqlParam::Text(policy)})
+          .size() > 0)
+    return;
+  Spi::Execute(
+      "SELECT redis_migrate.add_expiry($1::regclass, 'expires_at', every => '1 hour') "
+      "WHERE NOT EXISTS (SELECT FROM redis_migrate.expiry_policies WHERE target = $1)",
+      {table});
+}
+
 void Create(const std::string &name, const Definition &definition) {
   CheckName(name);
   if (!definition.quota) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "quota must not be NULL");
@@ -166,6 +185,7 @@ void Create(const std::string &name, const Definition &definition) {
     throw Failure(ERRCODE_DUPLICATE_OBJECT, "rate limit policy \"" + name + "\" already exists", "",
                   "Change it with redis_migrate.alter_rate_limit.");
   CheckPolicy(name);
+  EnsureExpiry(name);
 }
 
 // Where a list entry belongs: to a text key, or to a network.
@@ -306,6 +326,7 @@ PRM_FUNCTION(alter_rate_limit) {
        Optional(definition.shadow, SqlParam::Bool, BOOLOID),
        Optional(definition.fail_open, SqlParam::Bool, BOOLOID)});
   CheckPolicy(name);
+  if (definition.storage) EnsureExpiry(name);
   PG_RETURN_VOID();
 }
 

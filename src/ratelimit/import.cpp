@@ -23,7 +23,7 @@ RateState StateOf(const Policy &policy, std::optional<int64> used, std::optional
   RateState state;
   if (policy.limit.algorithm == RateAlgorithm::kGcra) {
     if (!tat || used || reset_at || previous) RefuseArguments(policy, "tat alone");
-    state.time = *tat;
+    state.time = std::max<int64>(*tat, 0);  // one of the past says nothing, whatever it is
     return state;
   }
   if (!used || !reset_at || tat) RefuseArguments(policy, "used and reset_at");

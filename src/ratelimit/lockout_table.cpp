@@ -13,7 +13,7 @@ constexpr char kFile[] = "pg_stat/pg_redis_migrate.lockouts";
 constexpr uint64 kFileKind = UINT64CONST(0x4c4f434b00000001);  // "LOCK", version 1
 constexpr int64 kSaveEvery = 5 * USECS_PER_SEC;
 
-enum AreaLock { kSlotLock, kSaveLock, kFirstTableLock };
+enum AreaLock { kSlotLock, kFirstTableLock };
 
 struct Slot {
   Oid database;  // 0: free
@@ -23,7 +23,7 @@ struct Slot {
 };
 
 struct Header {
-  TimestampTz saved_at;
+  TimestampTz saved_at;  // the launcher's own
   Slot slots[LockoutTable::kSlots];
 };
 
@@ -54,6 +54,7 @@ struct SavedSlot {
 };
 
 void Save(bool alone) {
+  shared_table.TakeChanged();
   StateFileWriter file(kFile, kFileKind);
   for (Slot &slot : header()->slots) {
     SavedSlot saved{slot.database, slot.policy, slot.since, {}};
@@ -61,7 +62,7 @@ void Save(bool alone) {
     file.Put(saved);
   }
   shared_table.Save(file, SecondsOf(GetCurrentTimestamp()), alone);
-  file.Finish();
+  if (!file.Finish()) shared_table.NoteChange();
 }
 
 // Runs in the postmaster, also after a crash.
@@ -144,13 +145,16 @@ void LockoutTable::ResetCounts(Table::Owner slot) {
   header()->slots[slot].since = GetCurrentTimestamp();
 }
 
-void LockoutTable::SaveNowAndThen() {
+long LockoutTable::SaveIfDue() {
+  if (lockout_area.memory() == nullptr) return -1;
   TimestampTz now = GetCurrentTimestamp();
-  if (now - header()->saved_at < kSaveEvery && now >= header()->saved_at) return;
-  if (!LWLockConditionalAcquire(lockout_area.lock(kSaveLock), LW_EXCLUSIVE)) return;
-  header()->saved_at = now;
-  if (shared_table.TakeChanged()) Save(false);
-  LWLockRelease(lockout_area.lock(kSaveLock));
+  int64 passed = now - header()->saved_at;
+  if (passed >= 0 && passed < kSaveEvery) return static_cast<long>((kSaveEvery - passed) / 1000 + 1);
+  if (shared_table.changed()) {
+    Save(false);
+    header()->saved_at = GetCurrentTimestamp();
+  }
+  return static_cast<long>(kSaveEvery / 1000);
 }
 
 }  // namespace prm::lockout

@@ -1,5 +1,5 @@
 // The counters of lockouts in shared memory, so that they stay although the transaction of a login rolls
-// back. Saved by the postmaster at shutdown and beside the writing of attempts; a crash goes back to the last
+// back. Saved by the postmaster at shutdown and by the launcher every few seconds; a crash goes back to the last
 // save.
 #pragma once
 
@@ -56,8 +56,9 @@ class LockoutTable {
   static TimestampTz CountedSince(Table::Owner slot);
   static void ResetCounts(Table::Owner slot);
 
-  // Saves the counters, unless nothing changed or somebody saved them a moment ago.
-  static void SaveNowAndThen();
+  // To be called now and then by one background process: saves when something has changed and five seconds
+  // have passed. Returns the milliseconds until it is due again, -1 for never. Raises no errors.
+  static long SaveIfDue();
 };
 
 // Times are PostgreSQL's: microseconds since 2000.

@@ -89,17 +89,17 @@ void LoadExceptions(Policy *policy) {
 std::unique_ptr<Policy> Load(Bytes name) {
   pg::AsExtensionOwner as_owner;
   Spi spi;
-  pg::LatestSnapshotScope snapshot;
   auto oids = Spi::Execute(
       "SELECT 'redis_migrate.rate_limit_policy'::regclass::oid, "
-      "'redis_migrate.rate_limit_exception'::regclass::oid",
-      {}, true);
+      "'redis_migrate.rate_limit_exception'::regclass::oid");
   cache->policy_relation = DatumGetObjectId(oids[0].Value(0));
   cache->exception_relation = DatumGetObjectId(oids[0].Value(1));
+  // Only from here on a change that is told of is known to concern what is read.
+  pg::LatestSnapshotScope snapshot;
   auto rows = Spi::Execute(
       "SELECT policy_id, owner::oid, algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, "
       "burst, "
-      "storage, key_type, ipv6_prefix, shadow, fail_open "
+      "storage, key_type, ipv6_prefix, shadow, fail_open, (extract(epoch FROM created_at) * 1000000)::bigint "
       "FROM redis_migrate.rate_limit_policy WHERE policy = $1",
       {SqlParam::Text(name)}, true);
   if (rows.size() == 0)
@@ -120,9 +120,11 @@ std::unique_ptr<Policy> Load(Bytes name) {
   LoadExceptions(policy.get());
   if (MemoryAvailable()) {
     policy->slot = SlotOf(PolicyKey{MyDatabaseId, policy->id}, PolicyExists);
-    // States of another algorithm mean nothing to this one.
-    policy->key_secret = KeySecret("policy " + std::to_string(MyDatabaseId) + " " +
-                                   std::to_string(policy->id) + " " + row.Text(2));
+    // States of another algorithm mean nothing to this one, nor do those of a policy that had the same number
+    // before the extension was dropped and created again.
+    policy->key_secret =
+        KeySecret("policy " + std::to_string(MyDatabaseId) + " " + std::to_string(policy->id) + " " +
+                  std::to_string(row.Int8(11)) + " " + row.Text(2));
   }
   return policy;
 }

@@ -4,11 +4,13 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "ratelimit/memory.h"
 
 namespace prm::ratelimit {
 namespace {
 
 constexpr size_t kLongestStoredKey = 512;
+constexpr int64 kSimulatedSeconds = 60;
 
 enum Statement { kRead, kUpdate, kInsert, kDelete, kStatements };
 
@@ -37,6 +39,13 @@ std::string StatementText(Statement statement, bool unlogged) {
   }
 }
 
+// When the row may be deleted, in seconds since 1970. A simulation's state must outlive it, whatever its times
+// are.
+int64 ExpirySeconds(const TableKey &key, const RateState &state) {
+  const int64 seconds = ForgetAt(*key.limit, state) / kNanoseconds + 1;
+  return key.simulated ? std::max(seconds, ClockNow() / kNanoseconds + kSimulatedSeconds) : seconds;
+}
+
 // Runs a statement of the extension's own with its first arguments being the key. Returns the rows processed.
 uint64 Run(Statement statement, const TableKey &key, const RateState *state, bool read_only) {
   static constexpr Oid kTypes[] = {INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID, FLOAT8OID};
@@ -57,7 +66,7 @@ uint64 Run(Statement statement, const TableKey &key, const RateState *state, boo
     values[2] = Int64GetDatum(state->time);
     values[3] = Int64GetDatum(state->count);
     values[4] = Int64GetDatum(state->previous);
-    values[5] = Float8GetDatum(static_cast<double>(ForgetAt(key.policy->limit, *state) / 1000000000 + 1));
+    values[5] = Float8GetDatum(static_cast<double>(ExpirySeconds(key, *state)));
   }
   return pg::Call([&] {
     int code = SPI_execute_plan(plan, values, nullptr, read_only, 0);
@@ -69,7 +78,7 @@ uint64 Run(Statement statement, const TableKey &key, const RateState *state, boo
 // The step that the running UPDATE asks for each version of the row that it meets, and what the last one
 // gave.
 struct Running {
-  const Policy *policy;
+  const TableKey *key;
   Step step;
   void *context;
   RateState state;
@@ -132,7 +141,7 @@ RateState ReadState(const TableKey &key, bool *found) {
 bool ChangeState(const TableKey &key, Step step, void *context) {
   pg::AsExtensionOwner as_owner;
   pg::Spi spi;
-  Running inner{key.policy, step, context, {}, false, false};
+  Running inner{&key, step, context, {}, false, false};
   for (bool known = true;; known = !known) {
     pg::Call([] { CHECK_FOR_INTERRUPTS(); });
     if (known) {
@@ -179,7 +188,7 @@ PRM_FUNCTION(rate_limit_stepped) {
     case 2:
       PG_RETURN_INT64(running->state.previous);
     default:
-      PG_RETURN_INT64(ForgetAt(running->policy->limit, running->state) / 1000000000 + 1);
+      PG_RETURN_INT64(ExpirySeconds(*running->key, running->state));
   }
 }
 

@@ -8,7 +8,9 @@ namespace prm::ratelimit {
 
 struct TableKey {
   const Policy *policy;
+  const RateLimit *limit;  // the policy's, or an override of it
   std::string key;
+  bool simulated;  // asked at another time than the clock's
 };
 
 // The key as it is stored: text up to 512 bytes as it is, longer ones as "sha256:" and a digest, addresses as

@@ -1,9 +1,10 @@
 // The launcher: starts a scheduler in each database of pg_redis_migrate.databases that needs one, and saves
-// the states of rate limits now and then. It is connected to no database and keeps nothing but what
+// the states of rate limits and lockouts now and then. It is connected to no database and keeps nothing but what
 // databases.h says.
 #include "pg/arguments.h"
 #include "pg/settings.h"
 #include "pg/work_signal.h"
+#include "ratelimit/lockout_table.h"
 #include "ratelimit/memory.h"
 #include "worker/databases.h"
 #include "worker/drop_database.h"
@@ -64,6 +65,9 @@ class Launcher {
   void Look() {
     SetState(State::kRunning);
     CountWakeup();
+    int64 nap = kNapMs;
+    for (long due : {ratelimit::SaveIfDue(), lockout::LockoutTable::SaveIfDue()})
+      if (due >= 0) nap = Min(nap, int64{due});
     std::vector<Oid> listed;
     pg::Call([] { StartTransactionCommand(); });
     {
@@ -75,7 +79,6 @@ class Launcher {
     if (int left_out = ListDatabases(listed); left_out > 0 && told_.insert("").second)
       pg::Report(WARNING, std::to_string(left_out) + " databases of pg_redis_migrate.databases are left out",
                  "The first 64 are looked after.");
-    int64 nap = kNapMs;
     for (Oid database : DatabasesInNeed(&nap)) {
       LaunchOutcome const outcome = Launch({Kind::kScheduler, database});
       if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) {
@@ -88,7 +91,6 @@ class Launcher {
       }
       nap = Min(nap, int64{1000});
     }
-    if (long save_due = ratelimit::SaveIfDue(); save_due >= 0) nap = Min(nap, int64{save_due});
     SetState(State::kSleeping);
     pg::WaitForLatch(nap);
   }

@@ -13,8 +13,21 @@ use Test::More;
 sub allowed { my ($node, $policy, $key, $cost) = @_; return $node->safe_psql('postgres', "SELECT redis_migrate.rate_limit_allowed('$policy', '$key', $cost)"); }
 sub remaining { my ($node, $policy, $key) = @_; return $node->safe_psql('postgres', "SELECT remaining FROM redis_migrate.rate_limit('$policy', '$key', 0)"); }
 
+my $node;
+
+sub crash
+{
+    my $victim = start_sql($node, 'SELECT pg_sleep(100)');
+    my $pid;
+    wait_until('the session', sub { $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'}) });
+    my $before = -s $node->logfile;
+    kill 'KILL', $pid;
+    wait_until('the crash restart', sub { slurp_file($node->logfile, $before) =~ /database system is ready to accept connections/ });
+    return;
+}
+
 # Nothing saves but the test and the shutdown.
-my $node = new_node('main', preload => 1, init => { allows_streaming => 1 }, conf => "restart_after_crash = on\npg_redis_migrate.rate_limit_save_interval = 0\npg_redis_migrate.rate_limit_memory = '1MB'");
+$node = new_node('main', preload => 1, init => { allows_streaming => 1 }, conf => "restart_after_crash = on\npg_redis_migrate.rate_limit_save_interval = 0\npg_redis_migrate.rate_limit_memory = '1MB'");
 my $file = $node->data_dir . '/pg_stat/pg_redis_migrate.rate_limits';
 $node->safe_psql('postgres', q{
     SELECT redis_migrate.create_rate_limit('day', 10, '1 day');
@@ -35,19 +48,28 @@ $node->safe_psql('postgres', 'CHECKPOINT');
 allowed($node, $_, 'u', 1) for qw(day other row unlogged);
 is($node->safe_psql('postgres', 'SELECT redis_migrate.save_rate_limits()'), 't', 'saved');
 allowed($node, $_, 'u', 2) for qw(day other row unlogged);
-my $victim = start_sql($node, 'SELECT pg_sleep(100)');
-my $pid;
-wait_until('the session', sub { $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'}) });
-my $offset = -s $node->logfile;
-kill 'KILL', $pid;
-wait_until('the crash restart', sub { slurp_file($node->logfile, $offset) =~ /database system is ready to accept connections/ });
+crash();
 is(remaining($node, 'day', 'u'), 5, 'memory: as last saved');
 is(remaining($node, 'other', 'u'), 5, 'sliding window in memory: as last saved');
 is(remaining($node, 'row', 'u'), 3, 'table: as committed');
 is(remaining($node, 'unlogged', 'u'), 10, 'unlogged table: empty');
+allowed($node, 'day', 'immediate', 3);
 $node->stop('immediate');
 $node->start;
 is(remaining($node, 'day', 'u'), 5, 'an immediate shutdown is a crash');
+is(remaining($node, 'day', 'immediate'), 10, 'what was not saved is lost');
+
+# The launcher saves by itself: what was counted longer ago than the interval survives a crash.
+$node->adjust_conf('postgresql.conf', 'pg_redis_migrate.rate_limit_save_interval', "'200ms'");
+$node->restart;
+allowed($node, 'day', 'periodic', 3);
+my $counted = time;
+# Something changes all the time, so that a save begins after what was counted.
+wait_until('a periodic save', sub { $node->safe_psql('postgres', q{SELECT redis_migrate.reset_rate_limit('day', 'tick'), redis_migrate.rate_limit_allowed('day', 'tick')}); return (stat $file)[9] > $counted; });
+crash();
+is(remaining($node, 'day', 'periodic'), 7, 'what a periodic save holds survives a crash');
+$node->adjust_conf('postgresql.conf', 'pg_redis_migrate.rate_limit_save_interval', '0');
+$node->restart;
 
 # Files that are damaged, cut or of another version are refused with a line in the log; nothing crashes.
 sub try_file
@@ -75,6 +97,15 @@ try_file(substr($good, 0, length($good) - 60), 'it is damaged');
 try_file('short', 'it is cut short');
 try_file('', 'it is cut short');
 unlike(slurp_file($node->logfile), qr/PANIC|terminated by signal 11/, 'no crash but the one that was made');
+
+# Whoever gets the number of a policy that went with the extension does not inherit its states.
+my $create = q{CREATE EXTENSION pg_redis_migrate; SELECT redis_migrate.create_rate_limit('first', 10, '1 day'), redis_migrate.rate_limit_allowed('first', 'u', 4)};
+my $look = q{SELECT policy_id, (redis_migrate.rate_limit('first', 'u', 0)).remaining FROM redis_migrate.rate_limit_policy};
+$node->safe_psql('postgres', 'CREATE DATABASE again');
+$node->safe_psql('again', $create);
+is($node->safe_psql('again', $look), '1|6', 'a policy');
+$node->safe_psql('again', "DROP EXTENSION pg_redis_migrate; $create");
+is($node->safe_psql('again', $look), '1|6', 'its successor in a new extension counts for itself');
 
 # A standby decides in its own memory, cannot write tables, and goes on where it is when it is promoted.
 $node->backup('backup');
@@ -119,7 +150,7 @@ $node->stop;
 
 # With less memory what fits is loaded.
 $node->adjust_conf('postgresql.conf', 'pg_redis_migrate.rate_limit_memory', "'64kB'");
-$offset = -s $node->logfile;
+my $offset = -s $node->logfile;
 $node->start;
 like(slurp_file($node->logfile, $offset), qr/saved rate limits did not fit/, 'a smaller memory says what it could not hold');
 cmp_ok($node->safe_psql('postgres', 'SELECT keys FROM redis_migrate.rate_limit_capacity()'), '<', 1400, 'a smaller memory');

@@ -300,6 +300,15 @@ TEST(SlidingWindow, StaysWithinOneWindowOfTheExactLog) {
   }
 }
 
+// Counts that are as large as can be, as an import or a quota may bring them, do not wrap around.
+TEST(SlidingWindow, LargeCountsDoNotOverflow) {
+  const RateLimit limit = Limit(RateAlgorithm::kSlidingWindow, INT64_MAX, 1000);
+  RateState state{kNow - kNow % 1000 + 1000, INT64_MAX - 1, INT64_MAX - 1};
+  const RateDecision decision = Ask(limit, &state, kNow, 1);
+  EXPECT_FALSE(decision.allowed);
+  EXPECT_EQ(decision.remaining, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Algorithms, RateLimitProperties,
                          ::testing::Values(RateAlgorithm::kGcra, RateAlgorithm::kFixedWindow,
                                            RateAlgorithm::kFixedWindowFirstHit,
