@@ -144,15 +144,16 @@ void BeginAnew(int64 policy_id, const std::string &algorithm) {
                  {SqlParam::Int8(policy_id)});
 }
 
-// Rows that mean nothing any more are deleted by an expiry policy, which the first policy with the storage gets
-// and redis_migrate.alter_expiry changes. Runs as the extension's owner.
+// Rows that mean nothing any more are deleted by an expiry policy, which the first policy with the storage
+// gets and redis_migrate.alter_expiry changes. Runs as the extension's owner.
 void EnsureExpiry(const std::string &policy) {
   auto rows = Spi::Execute("SELECT storage FROM redis_migrate.rate_limit_policy WHERE policy = $1",
                            {SqlParam::Text(policy)});
   const Storage storage = StorageNamed(rows[0].Text(0));
   if (storage == Storage::kMemory) return;
-  const SqlParam table = SqlParam::Text(storage == Storage::kTable ? "redis_migrate.rate_limit_state"
-                                                                    : "redis_migrate.rate_limit_unlogged_state");
+  const SqlParam table =
+      SqlParam::Text(storage == Storage::kTable ? "redis_migrate.rate_limit_state"
+                                                : "redis_migrate.rate_limit_unlogged_state");
   if (Spi::Execute("SELECT FROM redis_migrate.rate_limit_policy WHERE storage = $1 AND policy <> $2 LIMIT 1",
                    {SqlParam::Text(rows[0].Text(0)), SqlParam::Text(policy)})
           .size() > 0)

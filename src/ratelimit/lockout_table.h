@@ -1,6 +1,6 @@
 // The counters of lockouts in shared memory, so that they stay although the transaction of a login rolls
-// back. Saved by the postmaster at shutdown and by the launcher every few seconds; a crash goes back to the last
-// save.
+// back. Saved by the postmaster at shutdown and by the launcher every few seconds; a crash goes back to the
+// last save.
 #pragma once
 
 #include "core/lockout.h"

@@ -39,8 +39,8 @@ std::string StatementText(Statement statement, bool unlogged) {
   }
 }
 
-// When the row may be deleted, in seconds since 1970. A simulation's state must outlive it, whatever its times
-// are.
+// When the row may be deleted, in seconds since 1970. A simulation's state must outlive it, whatever its
+// times are.
 int64 ExpirySeconds(const TableKey &key, const RateState &state) {
   const int64 seconds = ForgetAt(*key.limit, state) / kNanoseconds + 1;
   return key.simulated ? std::max(seconds, ClockNow() / kNanoseconds + kSimulatedSeconds) : seconds;

@@ -1,6 +1,6 @@
 // The launcher: starts a scheduler in each database of pg_redis_migrate.databases that needs one, and saves
-// the states of rate limits and lockouts now and then. It is connected to no database and keeps nothing but what
-// databases.h says.
+// the states of rate limits and lockouts now and then. It is connected to no database and keeps nothing but
+// what databases.h says.
 #include "pg/arguments.h"
 #include "pg/settings.h"
 #include "pg/work_signal.h"
