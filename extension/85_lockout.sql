@@ -139,9 +139,10 @@ CREATE PROCEDURE redis_migrate.write_login_attempts()
 COMMENT ON PROCEDURE redis_migrate.write_login_attempts() IS
     'Writes the attempts that wait in shared memory to their table, a batch per transaction, and notifies of locks; for the background worker or a session';
 
-CREATE FUNCTION redis_migrate.attempts_wanted() RETURNS boolean
-    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_attempts_wanted';
-COMMENT ON FUNCTION redis_migrate.attempts_wanted() IS 'Whether attempts of this database wait for write_login_attempts';
+CREATE FUNCTION redis_migrate.attempts_due() RETURNS timestamptz
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_attempts_due';
+COMMENT ON FUNCTION redis_migrate.attempts_due() IS
+    'When write_login_attempts has something to write, perhaps in the past; NULL when no attempt of this database waits';
 
 -- What is only for the views below.
 

@@ -56,6 +56,17 @@ SELECT would_delete FROM redis_migrate.sweep_preview('ts');
 CALL redis_migrate.sweep('ts');
 SELECT ids('ts');
 
+-- The hour that clocks show twice, in New York 2025-11-02 from 05:00 to 07:00 UTC. What expires at 01:30 may mean the second
+-- time: at 05:50 UTC it is kept, at 06:50 UTC, when 01:50 is shown again, it has expired either way.
+CREATE TABLE twice (id int, expire timestamp);
+INSERT INTO twice VALUES (1, '2025-11-02 00:30'), (2, '2025-11-02 01:30'), (3, '2025-11-02 02:30');
+SELECT redis_migrate.add_expiry('twice', 'expire', column_timezone => 'America/New_York', grace =>
+    make_interval(secs => extract(epoch FROM clock_timestamp() - '2025-11-02 05:50Z')::float8));
+SELECT would_delete FROM redis_migrate.sweep_preview('twice');
+SELECT redis_migrate.alter_expiry('twice', grace =>
+    make_interval(secs => extract(epoch FROM clock_timestamp() - '2025-11-02 06:50Z')::float8));
+SELECT would_delete FROM redis_migrate.sweep_preview('twice');
+
 CREATE TABLE days (id int, until date);
 INSERT INTO days VALUES (1, current_date - 1), (2, current_date - 1), (3, current_date + 2), (5, NULL);
 CREATE INDEX ON days (until);
@@ -157,6 +168,24 @@ SELECT redis_migrate.add_expiry('by_list', 'until', column_timezone => 'UTC', dr
 CALL redis_migrate.sweep('by_list');
 SELECT ids('by_list');
 SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'by_list'::regclass;
+-- What row security hides from the owner has not gone: no proof, and nothing is dropped.
+CREATE ROLE regress_prm_hidden;
+GRANT USAGE, CREATE ON SCHEMA expiry TO regress_prm_hidden;
+GRANT EXECUTE ON FUNCTION refused(text) TO regress_prm_hidden;
+SET ROLE regress_prm_hidden;
+CREATE TABLE hidden (id int, expires_at timestamptz) PARTITION BY RANGE (expires_at);
+CREATE TABLE hidden_live PARTITION OF hidden FOR VALUES FROM ('2100-01-01') TO ('2101-01-01');
+CREATE INDEX ON hidden (expires_at);
+INSERT INTO hidden VALUES (1, '2100-06-01');
+ALTER TABLE hidden_live ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SELECT redis_migrate.add_expiry('hidden', 'expires_at', drop_partitions => true);
+CALL redis_migrate.sweep('hidden');
+ALTER TABLE hidden_live NO FORCE ROW LEVEL SECURITY;
+SELECT ids('hidden');
+SELECT redis_migrate.drop_expiry('hidden');
+RESET ROLE;
+DROP OWNED BY regress_prm_hidden;
+DROP ROLE regress_prm_hidden;
 -- Children of a table, too.
 CREATE TABLE parent (id int, expires_at timestamptz);
 CREATE TABLE child () INHERITS (parent);
@@ -176,6 +205,8 @@ SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', unit 
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', column_timezone => 'UTC')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', batch_time => '2 min')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', max_rate => -1)$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', lifetime => '-1 hour')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', grace => '1 day -1 hour')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', notify_column => 'id')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', notify_channel => 'c', notify_column => 'nosuch')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry(NULL, 'expires_at')$$);

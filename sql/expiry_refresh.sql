@@ -137,6 +137,21 @@ SELECT view, consecutive_failures FROM redis_migrate.refreshes ORDER BY view;
 SELECT outcome, sqlstate FROM redis_migrate.job_runs WHERE kind = 'refresh' ORDER BY history_id DESC LIMIT 2;
 SELECT redis_migrate.drop_refresh('people'), redis_migrate.drop_refresh('empty');
 SELECT count(*) FROM redis_migrate.refreshes;
+\echo == refreshed only when stale, and never refreshed yet: due debounce after the mark
+CREATE MATERIALIZED VIEW rare AS SELECT count(*) FROM base;
+SELECT redis_migrate.add_refresh('rare', every => NULL, concurrently => false, debounce => '10 ms');
+SELECT redis_migrate.mark_stale('rare');
+SELECT pg_sleep(0.05);
+SELECT redis_migrate.next_maintenance() < clock_timestamp();
+CALL redis_migrate.maintain();
+SELECT runs, stale_since FROM redis_migrate.refreshes WHERE view = 'refresh.rare';
+-- The clock was set back: a mark and a refresh of the future keep nothing waiting.
+SELECT redis_migrate.mark_stale('rare');
+UPDATE redis_migrate.stale_mark SET marked_at = now() + interval '1 day';
+UPDATE redis_migrate.job SET last_finished_at = now() + interval '1 day' WHERE name = 'refresh.rare';
+CALL redis_migrate.maintain();
+SELECT runs, stale_since FROM redis_migrate.refreshes WHERE view = 'refresh.rare';
+SELECT redis_migrate.drop_refresh('rare');
 DROP TABLE base CASCADE;
 SET client_min_messages = error;
 DROP SCHEMA refresh CASCADE;

@@ -250,15 +250,15 @@ SELECT try('log', 'ada', '::ffff:192.0.2.1') FROM generate_series(1, 3);
 SELECT redis_migrate.login_result('log', 'bob', '2001:db8::1', false, NULL, repeat('é', 300), repeat('r', 200), 'api_access') IS NULL;
 SELECT redis_migrate.login_result('log', repeat('n', 300), NULL, false) IS NULL;
 SELECT redis_migrate.login_check('log', 'gone', NULL) IS NULL;
-SELECT redis_migrate.attempts_wanted();
+SELECT redis_migrate.attempts_due() <= clock_timestamp() IS TRUE;
 CALL redis_migrate.write_login_attempts();
-SELECT redis_migrate.attempts_wanted();
+SELECT redis_migrate.attempts_due() <= clock_timestamp() IS TRUE;
 SELECT user_name, address, user_agent, attempt_type, success, reason, locks, locked_by, locked_until > now() AS locked
 FROM redis_migrate.login_attempts WHERE policy = 'log' AND length(user_name) < 10 AND user_name <> 'bob' ORDER BY attempt_id;
 SELECT user_name IS NULL AS none, octet_length(user_name) AS name_bytes, address, octet_length(user_agent) AS agent_bytes, length(reason) AS reason_bytes, attempt_type
 FROM redis_migrate.login_attempts WHERE policy = 'log' AND (length(user_name) > 10 OR user_name = 'bob') ORDER BY attempt_id;
 -- An attempt without a result is written when its time is up.
-DO $$ BEGIN WHILE NOT redis_migrate.attempts_wanted() LOOP PERFORM pg_sleep(0.05); END LOOP; END $$;
+DO $$ BEGIN WHILE NOT redis_migrate.attempts_due() <= clock_timestamp() IS TRUE LOOP PERFORM pg_sleep(0.05); END LOOP; END $$;
 CALL redis_migrate.write_login_attempts();
 SELECT user_name, success, reason FROM redis_migrate.login_attempts WHERE policy = 'log' ORDER BY attempt_id DESC LIMIT 1;
 CALL redis_migrate.write_login_attempts();

@@ -89,6 +89,10 @@ void Check(int64 job_id) {
   };
   if (!policy.unit.empty()) pg::CheckKeyword(policy.unit, "unit", {"seconds", "milliseconds"});
   if (policy.batch_ms < 1 || policy.batch_ms > 60000) refuse("batch_time must be between 1 ms and 1 min");
+  // Field by field: days and hours of different signs could still make a cutoff that lies ahead.
+  for (const auto &[name, interval] : {std::pair{"lifetime", policy.lifetime}, {"grace", policy.grace}})
+    if (interval.month < 0 || interval.day < 0 || interval.time < 0)
+      refuse(std::string(name) + " must not be negative", "Rows that have not expired would be removed.");
   if (policy.max_rate < 0) refuse("max_rate must not be negative", "0 stands for no ceiling.");
   if (policy.max_xmin_age < 0) refuse("max_xmin_age must not be negative", "0 stands for no limit.");
   if (policy.max_replication_lag_s < 0)

@@ -21,7 +21,7 @@ SqlParam TimeParam(TimestampTz time) { return {TIMESTAMPTZOID, TimestampTzGetDat
 
 // (owner, job_id, kind, due) of enabled jobs; $1 is now. A job that was scheduled in the future is due: the
 // clock was set back. A mark counts from the last refresh, so that marks without end do not make refreshes
-// without end.
+// without end. Marks and refreshes of the future are due: NULL in greatest() counts for nothing.
 std::string DueTimes(const std::string &filter) {
   return "SELECT j.owner, j.job_id, j.kind, j.next_run AS due FROM redis_migrate.job AS j "
          "WHERE j.enabled AND j.next_run IS NOT NULL" +
@@ -29,9 +29,9 @@ std::string DueTimes(const std::string &filter) {
          " UNION ALL SELECT j.owner, j.job_id, j.kind, $1 FROM redis_migrate.job AS j "
          "WHERE j.enabled AND j.scheduled_at > $1 AND j.next_run IS NOT NULL" +
          filter +
-         " UNION ALL SELECT j.owner, j.job_id, j.kind, greatest(least(m.marked_at, $1), "
-         "least(j.last_finished_at, "
-         "$1)) + p.debounce FROM redis_migrate.refresh_policy AS p JOIN redis_migrate.job AS j USING "
+         " UNION ALL SELECT j.owner, j.job_id, j.kind, coalesce(greatest(CASE WHEN m.marked_at <= $1 THEN "
+         "m.marked_at END, CASE WHEN j.last_finished_at <= $1 THEN j.last_finished_at END) + p.debounce, $1) "
+         "FROM redis_migrate.refresh_policy AS p JOIN redis_migrate.job AS j USING "
          "(job_id), "
          "LATERAL (SELECT min(s.marked_at) AS marked_at FROM redis_migrate.stale_mark AS s WHERE s.job_id = "
          "p.job_id) AS m WHERE j.enabled AND j.failures = 0 AND m.marked_at IS NOT NULL" +
@@ -239,15 +239,9 @@ void Postpone(int64 job_id, int64 milliseconds) {
       {SqlParam::Int8(job_id), TimeParam(now), TimeParam(TimestampTzPlusMilliseconds(now, milliseconds))});
 }
 
-void RequireNonAtomic(FunctionCallInfo fcinfo, const char *procedure) {
-  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
-  if (context == nullptr || !IsA(context, CallContext) || context->atomic || IsSubTransaction())
-    throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
-                  std::string("redis_migrate.") + procedure +
-                      " commits after each batch and cannot run inside a transaction block",
-                  "",
-                  "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a "
-                  "function or a block with EXCEPTION; with autocommit in a driver.");
+void RequireProcedure(FunctionCallInfo fcinfo, const char *procedure) {
+  pg::RequireNonAtomic(fcinfo,
+                       (std::string("redis_migrate.") + procedure + " commits after each batch").c_str());
   if (pg::Call([] { return RecoveryInProgress(); }))
     throw Failure(ERRCODE_READ_ONLY_SQL_TRANSACTION,
                   std::string("redis_migrate.") + procedure + " cannot run on a standby");

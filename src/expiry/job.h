@@ -82,6 +82,6 @@ void RecordRun(int64 job_id, const JobRun &run);
 void Postpone(int64 job_id, int64 milliseconds);
 
 // Error 2D000 unless the procedure may commit; 25006 where nothing can be written.
-void RequireNonAtomic(FunctionCallInfo fcinfo, const char *procedure);
+void RequireProcedure(FunctionCallInfo fcinfo, const char *procedure);
 
 }  // namespace prm::expiry

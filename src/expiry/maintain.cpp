@@ -213,7 +213,7 @@ class Maintenance {
 PRM_FUNCTION(sweep) {
   using namespace prm;
   using namespace prm::expiry;
-  RequireNonAtomic(fcinfo, "sweep");
+  RequireProcedure(fcinfo, "sweep");
   std::string const target = pg::TextArgument(fcinfo, 0, "target");
   bool const dry_run = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
   pg::Spi spi(true);
@@ -249,7 +249,7 @@ PRM_FUNCTION(sweep_preview) {
 PRM_FUNCTION(maintain) {
   using namespace prm;
   using namespace prm::expiry;
-  RequireNonAtomic(fcinfo, "maintain");
+  RequireProcedure(fcinfo, "maintain");
   pg::Spi spi(true);
   Maintenance().Run();
   PG_RETURN_VOID();

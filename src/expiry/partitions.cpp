@@ -9,9 +9,11 @@ using pg::Spi;
 bool BoundsHaveExpired(const Statements &statements, const Cutoff &cutoff) {
   pg::LocalSettings settings;
   settings.Set("constraint_exclusion", "on");
+  // Rows that row security hides are rows nevertheless: an error rather than a proof.
+  settings.Set("row_security", "off");
   auto plan = Spi::Execute("EXPLAIN (COSTS off) " + statements.Unexpired(), {cutoff.param()});
   for (uint64 i = 0; i < plan.size(); ++i)
-    if (plan[i].Text(0).find("One-Time Filter: false") != std::string::npos) return true;
+    if (plan[i].Text(0) == "  One-Time Filter: false") return true;
   return false;
 }
 

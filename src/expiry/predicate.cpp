@@ -48,9 +48,15 @@ Cutoff::Cutoff(const Policy &policy, ColumnKind kind, TimestampTz now) {
     case ColumnKind::kTimestamp:
       type_ = TIMESTAMPOID;
       value_ = pg::Call([&] {
-        return DatumGetTimestamp(DirectFunctionCall2(timestamptz_zone,
-                                                     CStringGetTextDatum(policy.column_timezone.c_str()),
-                                                     TimestampTzGetDatum(cutoff)));
+        Datum zone = CStringGetTextDatum(policy.column_timezone.c_str());
+        Timestamp local =
+            DatumGetTimestamp(DirectFunctionCall2(timestamptz_zone, zone, TimestampTzGetDatum(cutoff)));
+        if (TIMESTAMP_NOT_FINITE(local)) return local;
+        // The hour that clocks show twice: while it passes for the first time, a row of it may mean the
+        // second.
+        TimestampTz second =
+            DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, zone, TimestampGetDatum(local)));
+        return local - Max(second - cutoff, INT64CONST(0));
       });
       break;
     default:

@@ -283,15 +283,6 @@ void ExecuteAudit(const AuditParameters &parameters, Datum max_duration) {
   }
 }
 
-void RequireNonAtomic(FunctionCallInfo fcinfo) {
-  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
-  if (context != nullptr && IsA(context, CallContext) && !context->atomic && !IsSubTransaction()) return;
-  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
-                "redis_migrate.audit commits as it goes and cannot run inside a transaction block", "",
-                "CALL it on its own: without BEGIN, not with other statements in one psql -c, not from a "
-                "function or a block with EXCEPTION; with autocommit in a driver.");
-}
-
 double Seconds(Datum interval) {
   auto *value = DatumGetIntervalP(interval);
   return static_cast<double>(value->time) / 1e6 + (value->day + 30.0 * value->month) * SECS_PER_DAY;
@@ -306,7 +297,7 @@ double Seconds(Datum interval) {
 PRM_FUNCTION(audit) {
   using namespace prm;
   using namespace prm::migrate;
-  RequireNonAtomic(fcinfo);
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.audit commits as it goes");
   if (PG_ARGISNULL(0)) throw pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "server must not be NULL");
   AuditParameters parameters;
   parameters.server = NameStr(*PG_GETARG_NAME(0));

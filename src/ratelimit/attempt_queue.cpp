@@ -120,7 +120,8 @@ class Locked {
   LWLockMode mode_;
 };
 
-void WakeWriter() {
+// `may_sleep`: a writer that is there will look in time by itself.
+void WakeWriter(bool may_sleep) {
   int pid = 0;
   {
     Locked lock(LW_SHARED);
@@ -131,6 +132,7 @@ void WakeWriter() {
     if (pg::signal_work != nullptr) pg::signal_work();
     return;
   }
+  if (may_sleep) return;
   // The latch of a process that has just ended may be that of another by now, which wakes up for nothing.
   PGPROC *proc = BackendPidGetProc(pid);
   if (proc != nullptr) SetLatch(&proc->procLatch);
@@ -157,7 +159,7 @@ bool AttemptQueue::Put(Attempt *attempt) {
     put = PutInto(queue, attempt);
     if (!put) queue->dropped++;
   }
-  if (put && attempt->result_by == 0) WakeWriter();
+  if (put) WakeWriter(attempt->result_by != 0);
   return put;
 }
 
@@ -182,18 +184,20 @@ bool AttemptQueue::Settle(int64 token, uint64 who, const Attempt &result) {
       attempt.locked_until = result.locked_until;
     }
   }
-  if (found) WakeWriter();
+  if (found) WakeWriter(false);
   return found;
 }
 
-bool AttemptQueue::Wanted() {
-  TimestampTz now = GetCurrentTimestamp();
+std::optional<TimestampTz> AttemptQueue::Due() {
+  std::optional<TimestampTz> due;
   Locked lock(LW_SHARED);
   Header *queue = header();
-  if (queue->waiting == 0) return false;
-  for (int i = 0; i < queue->capacity; i++)
-    if (queue->places[i].IsReady(now)) return true;
-  return false;
+  if (queue->waiting == 0) return due;
+  for (int i = 0; i < queue->capacity; i++) {
+    const Place &place = queue->places[i];
+    if (place.database == MyDatabaseId && (!due || place.result_by < *due)) due = place.result_by;
+  }
+  return due;
 }
 
 int AttemptQueue::Copy(Attempt *to) {

@@ -60,10 +60,11 @@ class AttemptQueue {
   // was dropped, or written without a result.
   static bool Settle(int64 token, uint64 who, const Attempt &result);
 
-  // Whether attempts of this database wait to be written: those that have their result, or will have none.
-  static bool Wanted();
-  // Copies the oldest of them, at most kMostCopied, into `attempts`; returns how many. They stay in the
-  // queue until they are released.
+  // When the first attempt of this database can be written: one that waits for its result, when it will have
+  // none; one that has it, at once, which is 0. nullopt when none waits.
+  static std::optional<TimestampTz> Due();
+  // Copies the oldest of those that can be written now, at most kMostCopied, into `attempts`; returns how
+  // many. They stay in the queue until they are released.
   static constexpr int kMostCopied = 500;
   static int Copy(Attempt *attempts);
   static void Release(const Attempt *attempts, int count);

@@ -96,14 +96,6 @@ void Write(const Attempt *attempts, int count) {
        SqlParam::TimestampTzArray(columns.locked_until), SqlParam::TextArray(columns.channels)});
 }
 
-void RequireNonAtomic(FunctionCallInfo fcinfo) {
-  auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
-  if (context != nullptr && IsA(context, CallContext) && !context->atomic && !IsSubTransaction()) return;
-  throw Failure(ERRCODE_INVALID_TRANSACTION_TERMINATION,
-                "redis_migrate.write_login_attempts commits and cannot run inside a transaction block", "",
-                "CALL it on its own: without BEGIN, not from a function or a block with EXCEPTION.");
-}
-
 }  // namespace
 }  // namespace prm::lockout
 
@@ -114,7 +106,7 @@ using namespace prm::lockout;
 // transaction; returns at once when another session is at it. Errors: 2D000 in a transaction block, 55000 not
 // preloaded, 25006 on a standby.
 PRM_FUNCTION(write_login_attempts) {
-  RequireNonAtomic(fcinfo);
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.write_login_attempts commits after each batch");
   LockoutTable::Require();
   pg::Call([] { PreventCommandIfReadOnly("CALL redis_migrate.write_login_attempts()"); });
   // A session comes and goes; a worker wants to know when there is work again.
@@ -135,9 +127,13 @@ PRM_FUNCTION(write_login_attempts) {
   return 0;
 }
 
-// redis_migrate.attempts_wanted(): whether attempts of this database wait to be written; false where the
-// library is not preloaded.
-PRM_FUNCTION(attempts_wanted) { PG_RETURN_BOOL(attempt_area.memory() != nullptr && AttemptQueue::Wanted()); }
+// redis_migrate.attempts_due(): see the SQL comment. NULL also where the library is not preloaded.
+PRM_FUNCTION(attempts_due) {
+  std::optional<TimestampTz> due;
+  if (attempt_area.memory() != nullptr) due = AttemptQueue::Due();
+  if (!due) PG_RETURN_NULL();
+  PG_RETURN_TIMESTAMPTZ(*due);
+}
 
 // redis_migrate.login_attempt_queue(): (capacity, waiting, waiting_here, dropped); no row where the library
 // is not preloaded.

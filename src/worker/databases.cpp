@@ -56,14 +56,18 @@ bool LooksAgain() {
 }  // namespace
 
 void WakeManagersLocked(Oid database, bool again) {
-  if (DatabaseEntry *entry = EntryOf(database); entry != nullptr && again) {
+  DatabaseEntry *entry = EntryOf(database);
+  if (entry != nullptr && again) {
     entry->wanted = true;
     ++entry->changes;
     // Each commit of a busy application may come here.
     if (std::exchange(entry->is_told, true)) return;
   }
   pid_t pid = PidOf(Kind::kScheduler, database);
-  if (pid == 0 || pid == MyProcPid) pid = PidOf(Kind::kLauncher, InvalidOid);
+  if (pid == 0 || pid == MyProcPid) {
+    if (again && entry == nullptr) return;  // the launcher does not look after this database
+    pid = PidOf(Kind::kLauncher, InvalidOid);
+  }
   if (pid != 0 && pid != MyProcPid) kill(pid, SIGUSR1);
 }
 

@@ -68,16 +68,18 @@ class Scheduler {
   void Reconcile() {
     std::vector<Job> jobs;
     std::vector<std::pair<Oid, TimestampTz>> owners;
-    bool attempts = false;
+    std::optional<TimestampTz> attempts_due;
     pg::InTransaction([&] {
       jobs = WantedJobs();
       if (HasRoutine("redis_migrate.maintenance_owners()")) owners = MaintenanceOwners();
-      if (HasRoutine("redis_migrate.attempts_wanted()") && HasRoutine("redis_migrate.write_login_attempts()"))
-        attempts = Spi::Execute("SELECT redis_migrate.attempts_wanted()")[0].Bool(0);
+      if (HasRoutine("redis_migrate.attempts_due()") && HasRoutine("redis_migrate.write_login_attempts()")) {
+        auto rows = Spi::Execute("SELECT redis_migrate.attempts_due()");
+        if (!rows[0].IsNull(0)) attempts_due = DatumGetTimestampTz(rows[0].Value(0));
+      }
     });
     for (const Job &job : jobs) ReconcileJob(job);
     for (const auto &[owner, due] : owners) Repeat({Kind::kSweeper, database_, owner}, due);
-    if (attempts) Repeat({Kind::kAttempts, database_, extension_.owner()}, GetCurrentTimestamp());
+    if (attempts_due) Repeat({Kind::kAttempts, database_, extension_.owner()}, *attempts_due);
     for (const Slot &slot : Slots())
       if (slot.database == database_ && slot.kind != Kind::kScheduler) is_needed_ = true;
   }
@@ -160,14 +162,14 @@ class Scheduler {
     int64 const wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
     bool const alive = FindSlot(task).has_value();
     if (wait_ms > 0) {
-      tries_.erase(task.owner);
+      tries_.erase({task.kind, task.owner});
       if (!due_ || due < *due_) due_ = due;
       if (!alive) NapUntil(wait_ms);
       return;
     }
     is_needed_ = true;
     if (alive) return Nudge(task);
-    Tries &tries = tries_[task.owner];
+    Tries &tries = tries_[{task.kind, task.owner}];
     int64 const now_ms = pg::MonotonicMs();
     if (now_ms < tries.not_before_ms) return NapUntil(tries.not_before_ms - now_ms);
     int64 const backoff = BackoffMs(++tries.count);
@@ -195,9 +197,9 @@ class Scheduler {
   Oid const database_;
   Extension extension_;
   int64 nap_ms_ = 0;
-  std::optional<TimestampTz> due_;  // what is due first, later than now
-  bool is_needed_ = false;          // something runs or is to be run
-  std::map<Oid, Tries> tries_;      // by owner, of what is due
+  std::optional<TimestampTz> due_;               // what is due first, later than now
+  bool is_needed_ = false;                       // something runs or is to be run
+  std::map<std::pair<Kind, Oid>, Tries> tries_;  // by kind and owner, of what is due
 };
 
 }  // namespace

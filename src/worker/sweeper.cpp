@@ -59,15 +59,18 @@ void RunSweeper(const Slot &) {
 }
 
 void RunAttemptWriter(const Slot &) {
-  // The queue sets the latch of whoever writes it. After a minute without attempts the writer ends; the next
-  // one starts another, through pg/work_signal.h.
+  // The queue sets the latch of whoever writes it, when an attempt has its result. After a minute without
+  // attempts the writer ends; the next one starts another, through pg/work_signal.h.
   CallAgainAndAgain("redis_migrate.write_login_attempts()", "CALL redis_migrate.write_login_attempts()",
                     []() -> std::optional<int64> {
                       static int64 last_attempt_ms = pg::MonotonicMs();
                       int64 const now_ms = pg::MonotonicMs();
-                      if (pg::Spi::Execute("SELECT redis_migrate.attempts_wanted()")[0].Bool(0)) {
+                      auto rows = pg::Spi::Execute("SELECT redis_migrate.attempts_due()");
+                      if (!rows[0].IsNull(0)) {
                         last_attempt_ms = now_ms;
-                        return kLeastPauseMs;
+                        int64 const wait_ms = TimestampDifferenceMilliseconds(
+                            GetCurrentTimestamp(), DatumGetTimestampTz(rows[0].Value(0)));
+                        return Max(Min(wait_ms, kLingerMs), kLeastPauseMs);
                       }
                       if (now_ms - last_attempt_ms >= kLingerMs) return std::nullopt;
                       return kLingerMs - (now_ms - last_attempt_ms);

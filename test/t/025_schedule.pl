@@ -49,7 +49,7 @@ $node->safe_psql(
             IF (SELECT broken FROM public.due WHERE owner = current_user::regrole) THEN RAISE EXCEPTION 'policy % is broken', session_user; END IF;
             UPDATE public.due SET next_run = clock_timestamp() + every WHERE owner = current_user::regrole;
         END $$;
-    CREATE OR REPLACE FUNCTION redis_migrate.attempts_wanted() RETURNS boolean LANGUAGE sql AS 'SELECT waiting FROM public.attempt';
+    CREATE OR REPLACE FUNCTION redis_migrate.attempts_due() RETURNS timestamptz LANGUAGE sql AS 'SELECT now() FROM public.attempt WHERE waiting';
     CREATE OR REPLACE PROCEDURE redis_migrate.write_login_attempts() LANGUAGE plpgsql AS $$
         BEGIN
             IF NOT (SELECT waiting FROM public.attempt) THEN RETURN; END IF;

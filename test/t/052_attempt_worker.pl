@@ -30,6 +30,18 @@ my $waited = elapsed(sub {
 });
 cmp_ok($waited, '<', 5, "the next attempt is written at once ($waited s)");
 
+# An attempt without a result is a failure after pending_timeout: it is written then, though no writer is there any more and
+# nobody makes another attempt.
+sql(q{SELECT redis_migrate.create_lockout('slow', '{"user_name": 2}', pending_timeout => '3 seconds')});
+my $writer = sql(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'attempt writer'});
+sql("SELECT pg_terminate_backend($writer)");
+wait_until('the writer has ended', sub { sql(q{SELECT count(*) = 0 FROM redis_migrate.workers WHERE kind = 'attempt writer'}) eq 't' });
+sql(q{SELECT token FROM redis_migrate.login_check('slow', 'cyd', NULL)});
+is(sql(q{SELECT count(*) FROM redis_migrate.login_attempts WHERE user_name = 'cyd'}), 0, 'an attempt waits for its result');
+wait_until('the attempt without a result', sub { sql(q{SELECT count(*) FROM redis_migrate.login_attempts WHERE user_name = 'cyd'}) });
+pass('one that never gets it is written without another attempt');
+sql(q{DELETE FROM redis_migrate.login_attempt WHERE user_name = 'cyd'});
+
 # Retention: a week, by the expiry policy that came with the first lockout policy.
 is(sql(q{SELECT expires_column, lifetime FROM redis_migrate.expiry_policies WHERE target = 'redis_migrate.login_attempt'}), 'attempted_at|7 days',
     'attempts have an expiry policy');
