@@ -5,6 +5,7 @@
 namespace prm::pg {
 
 void (*signal_work)() = nullptr;
+void (*signal_save)() = nullptr;
 
 namespace {
 

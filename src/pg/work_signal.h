@@ -7,4 +7,8 @@ namespace prm::pg {
 // the library was not preloaded. Raises no errors; takes the lock of the workers' shared memory.
 extern void (*signal_work)();
 
+// Makes the launcher look whether something in shared memory is to be saved. nullptr, errors and lock as
+// above.
+extern void (*signal_save)();
+
 }  // namespace prm::pg

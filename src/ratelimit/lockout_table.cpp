@@ -62,7 +62,7 @@ void Save(bool alone) {
     file.Put(saved);
   }
   shared_table.Save(file, SecondsOf(GetCurrentTimestamp()), alone);
-  if (!file.Finish()) shared_table.NoteChange();
+  if (!file.Finish()) shared_table.NoteUnsaved();
 }
 
 // Runs in the postmaster, also after a crash.
@@ -146,15 +146,13 @@ void LockoutTable::ResetCounts(Table::Owner slot) {
 }
 
 long LockoutTable::SaveIfDue() {
-  if (lockout_area.memory() == nullptr) return -1;
+  if (lockout_area.memory() == nullptr || !shared_table.changed()) return -1;
   TimestampTz now = GetCurrentTimestamp();
   int64 passed = now - header()->saved_at;
   if (passed >= 0 && passed < kSaveEvery) return static_cast<long>((kSaveEvery - passed) / 1000 + 1);
-  if (shared_table.changed()) {
-    Save(false);
-    header()->saved_at = GetCurrentTimestamp();
-  }
-  return static_cast<long>(kSaveEvery / 1000);
+  Save(false);
+  header()->saved_at = GetCurrentTimestamp();
+  return shared_table.changed() ? static_cast<long>(kSaveEvery / 1000) : -1;
 }
 
 }  // namespace prm::lockout

@@ -57,7 +57,8 @@ class LockoutTable {
   static void ResetCounts(Table::Owner slot);
 
   // To be called now and then by one background process: saves when something has changed and five seconds
-  // have passed. Returns the milliseconds until it is due again, -1 for never. Raises no errors.
+  // have passed. Returns the milliseconds until it is due, -1 while there is nothing to save: the first
+  // change calls pg::signal_save. Raises no errors.
   static long SaveIfDue();
 };
 

@@ -87,7 +87,7 @@ bool Save(bool alone) {
   file.Put(SavedSlot{});
   state_table.Save(file, SecondsDown(ClockNow()), alone);
   bool done = file.Finish();
-  if (!done) state_table.NoteChange();
+  if (!done) state_table.NoteUnsaved();
   return done;
 }
 
@@ -191,11 +191,10 @@ bool SaveShared() {
 
 long SaveIfDue() {
   const int64 interval = pg::settings::rate_limit_save_interval_ms;
-  if (!MemoryAvailable() || interval == 0) return -1;
+  if (!MemoryAvailable() || interval == 0 || !state_table.changed()) return -1;
   const int64 passed = (ClockNow() - static_cast<int64>(pg_atomic_read_u64(&memory()->saved_at))) / 1000000;
   if (passed >= 0 && passed < interval) return static_cast<long>(interval - passed);
-  if (state_table.changed()) SaveShared();
-  return static_cast<long>(interval);
+  return SaveShared() ? -1 : static_cast<long>(interval);
 }
 
 }  // namespace prm::ratelimit

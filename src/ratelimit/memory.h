@@ -50,8 +50,8 @@ bool TimeToLogRefusals(Slot slot, int64 now, uint64 *refused);
 bool SaveShared();
 
 // To be called now and then by a background process: saves when something has changed and the interval of
-// pg_redis_migrate.rate_limit_save_interval has passed. Returns the milliseconds until it is due again, -1
-// for never. Raises no errors.
+// pg_redis_migrate.rate_limit_save_interval has passed. Returns the milliseconds until it is due, -1 while
+// there is nothing to save: the first change calls pg::signal_save. Raises no errors.
 long SaveIfDue();
 
 // Nanoseconds since 1970.

@@ -14,6 +14,7 @@
 #include "core/siphash.h"
 #include "pg/pg.h"
 #include "pg/shared_memory.h"
+#include "pg/work_signal.h"
 #include "ratelimit/state_file.h"
 
 namespace prm::ratelimit {
@@ -167,10 +168,14 @@ class SharedTable {
     return place;
   }
 
-  // To be told of every change, so that an idle table is not saved again.
+  // To be told of every change: an idle table is not saved again, and the first change after a save wakes
+  // whoever saves.
   void NoteChange() const {
-    if (pg_atomic_read_u32(&header()->changed) == 0) pg_atomic_write_u32(&header()->changed, 1);
+    if (changed() || pg_atomic_exchange_u32(&header()->changed, 1) != 0) return;
+    if (pg::signal_save != nullptr) pg::signal_save();
   }
+  // After a save that failed.
+  void NoteUnsaved() const { pg_atomic_write_u32(&header()->changed, 1); }
   bool changed() const { return pg_atomic_read_u32(&header()->changed) != 0; }
   // Whether there was one since the last save; forgets it.
   bool TakeChanged() const { return pg_atomic_exchange_u32(&header()->changed, 0) != 0; }

@@ -83,6 +83,13 @@ void WakeNow() {
   LWLockRelease(&area->lock);
 }
 
+void WakeLauncher() {
+  LWLockAcquire(&area->lock, LW_SHARED);
+  pid_t const pid = PidOf(Kind::kLauncher, InvalidOid);
+  LWLockRelease(&area->lock);
+  if (pid != 0) kill(pid, SIGUSR1);
+}
+
 void WakeAtEnd(Oid database) {
   WatchTransactions();
   woken_at_end = database;

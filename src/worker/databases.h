@@ -17,6 +17,9 @@ void WakeNow();
 // The same for another database, also when the transaction is rolled back.
 void WakeAtEnd(Oid database);
 
+// Makes the launcher look at once; what pg::signal_save stands for.
+void WakeLauncher();
+
 // For the launcher: makes `listed` the databases that it looks after. Returns how many did not fit.
 int ListDatabases(const std::vector<Oid> &listed);
 // For the launcher: those that need a scheduler now. Each one counts as a launch that failed until its

@@ -128,6 +128,7 @@ void Preload() {
   });
   InstallDropDatabaseHook();
   pg::signal_work = &WakeNow;
+  pg::signal_save = &WakeLauncher;
 }
 
 }  // namespace prm::worker
