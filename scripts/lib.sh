@@ -8,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
 export LC_ALL=C.UTF-8
+export LANG=$LC_ALL  # clusters of the TAP programs are made without LC_ALL
 
 work_dir=$(mktemp -d "${TMPDIR:-/tmp}/prm.XXXXXX")
 chmod 755 "$work_dir"  # the servers' user passes through
