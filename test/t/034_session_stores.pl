@@ -56,10 +56,12 @@ copy("data/session_stores/$_", "$packages/$_") or die "$_: $!\n" for 'package.js
 copy('lib/connect_sessions.js', "$packages/connect_sessions.js") or die "$!\n";
 {
     local $ENV{HOME} = $packages;
+    # npm trusts whom the system trusts.
+    local $ENV{NODE_EXTRA_CA_CERTS} = $ENV{NODE_EXTRA_CA_CERTS} // '/etc/ssl/certs/ca-certificates.crt';
     my ($out, $err) = ('', '');
     my $installed = IPC::Run::run([ 'npm', 'ci', '--prefix', $packages, '--cache', "$packages/cache", '--no-audit', '--no-fund', '--ignore-scripts' ],
         '<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(180));
-    ok($installed, 'npm ci') or BAIL_OUT("npm ci: $out$err");
+    ok($installed, 'npm ci') or die "npm ci: $out$err";
 }
 sub connect_js { return client('node', "$packages/connect_sessions.js", $node->host, $node->port, @_); }
 
