@@ -17,7 +17,7 @@ use POSIX ();
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(start_sql wait_until elapsed sql_error last_run);
+our @EXPORT = qw(answers start_sql wait_until elapsed sql_error last_run);
 
 # Starts psql with the statements, each a transaction of its own. Ends it when the object goes.
 my $started = 0;
@@ -38,6 +38,10 @@ sub start_sql
     open STDERR, '>', "$file.err" or POSIX::_exit(126);
     exec(@command) or POSIX::_exit(127);
 }
+
+# Whether the server takes connections. A psql that is refused may be gone before it is given its input, which is an
+# exception of IPC::Run.
+sub answers { my ($node) = @_; return (eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0; }
 
 # Polls until the condition holds; dies after a minute.
 sub wait_until

@@ -14,7 +14,6 @@ my $node = new_node('crash', init => { allows_streaming => 1 }, conf => "restart
 
 sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
 sub stats { my ($table, $columns) = @_; return sql("SELECT $columns FROM redis_migrate.expiry_stats WHERE target = 'public.$table'"); }
-sub answers { return $node->psql('postgres', 'SELECT 1') == 0; }
 
 use constant { EXPIRED => 60_000, ALIVE => 60_000 };
 sql('CREATE TABLE by_pages (id int PRIMARY KEY, expires_at timestamptz NOT NULL, filler text)',
@@ -38,7 +37,7 @@ for my $table ('by_pages', 'by_index')
         my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'swept'});
         kill 'KILL', $pid;
         $call->finish;
-        wait_until('the server is back', \&answers);
+        wait_until('the server is back', sub { answers($node) });
         is($order, $table eq 'by_pages' ? 'pages' : 'index', "$table, crash $round: it was swept in the order of the $order");
         my ($deleted, $left) = split /\|/, sql("SELECT (SELECT rows_deleted FROM redis_migrate.expiry_stats WHERE target = 'public.$table'),
             (SELECT count(*) FROM $table WHERE expires_at < now())");

@@ -47,7 +47,7 @@ my $victim = start_sql($node, 'SELECT pg_sleep(3600);', name => 'victim');
 wait_until('there is a backend to kill', sub { sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim'}) });
 kill 'KILL', sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'});
 $victim->finish;
-wait_until('the server is back', sub { $node->psql('postgres', 'SELECT 1') == 0 });
+wait_until('the server is back', sub { answers($node) });
 is(locked('ada') . locked('cyd'), 'tt', 'locks that were saved survive a crash');
 is(sql('SELECT waiting FROM redis_migrate.login_attempt_queue()'), 0, 'the queue is empty after a crash');
 is(recorded(), 5, 'what was written stays, and nothing comes twice');
