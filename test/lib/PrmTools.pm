@@ -186,6 +186,8 @@ sub _serve
         my ($handle) = @_;
         my $other = delete $peer{$handle} or return;
         delete $peer{$other};
+        # A later socket may be given the address, and so the key, of one that is gone.
+        delete @is_client{ $handle, $other };
         for my $end ($handle, $other) { $select->remove($end); close $end; }
         return;
     };
