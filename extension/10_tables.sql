@@ -93,30 +93,51 @@ CREATE TABLE redis_migrate.run (
 ) WITH (fillfactor = 50);
 CREATE INDEX run_migration ON redis_migrate.run (migration, run_id);
 COMMENT ON TABLE redis_migrate.run IS
-    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows';
+    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; of a level in parts, run_part has one for each';
 COMMENT ON SEQUENCE redis_migrate.run_run_id_seq IS 'Numbers of runs';
+
+CREATE TABLE redis_migrate.run_part (
+    run_id         bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    level          integer NOT NULL,
+    part           integer NOT NULL CHECK (part OPERATOR(pg_catalog.>) 0),
+    slots          text NOT NULL,
+    position       text NOT NULL DEFAULT '',
+    done           boolean NOT NULL DEFAULT false,
+    pid            integer,
+    updated_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    bytes_read     bigint NOT NULL DEFAULT 0,
+    batches        bigint NOT NULL DEFAULT 0,
+    repeated_slots bigint NOT NULL DEFAULT 0,
+    sqlstate       text,
+    message        text,
+    PRIMARY KEY (run_id, level, part)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE redis_migrate.run_part IS
+    'Parts of a level that are read side by side, one for each master that a cluster had when the level began: which slots, and a checkpoint of its own';
 
 CREATE TABLE redis_migrate.run_count (
     run_id  bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     level   integer NOT NULL,
+    part    integer NOT NULL,
     pattern text,
     outcome text NOT NULL,
     reason  text,
     keys    bigint NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (run_id, level, pattern, outcome, reason)
+    UNIQUE NULLS NOT DISTINCT (run_id, level, part, pattern, outcome, reason)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.run_count IS
-    'Keys per outcome, reason and pattern (NULL: unmapped); the outcome read counts the names that the source returned';
+    'Keys per outcome, reason and pattern (NULL: unmapped), and by part of the level, 0 for what is not read in parts; the outcome read counts the names that the source returned';
 
 CREATE TABLE redis_migrate.mapping_count (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    part      integer NOT NULL,
     mapping   text NOT NULL,
     inserted  bigint NOT NULL DEFAULT 0,
     updated   bigint NOT NULL DEFAULT 0,
     unchanged bigint NOT NULL DEFAULT 0,
     folded    bigint NOT NULL DEFAULT 0,
     deleted   bigint NOT NULL DEFAULT 0,
-    PRIMARY KEY (run_id, mapping)
+    PRIMARY KEY (run_id, part, mapping)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping and what became of them';
 
@@ -124,6 +145,7 @@ CREATE TABLE redis_migrate.reject (
     reject_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     level      integer NOT NULL,
+    part       integer NOT NULL,
     db         integer NOT NULL,
     key_bytes  bytea NOT NULL,
     type       text,
@@ -144,6 +166,7 @@ COMMENT ON SEQUENCE redis_migrate.reject_reject_id_seq IS 'Numbers of rejects';
 CREATE TABLE redis_migrate.deferred (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     level      integer NOT NULL,
+    part       integer NOT NULL,
     db         integer NOT NULL,
     key_bytes  bytea NOT NULL,
     payload    bytea NOT NULL,
@@ -193,10 +216,11 @@ COMMENT ON TABLE redis_migrate.ledger IS
 
 CREATE TABLE redis_migrate.page_key (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    part      integer NOT NULL,
     db        integer NOT NULL,
     key_bytes bytea NOT NULL
 );
-CREATE INDEX page_key_run ON redis_migrate.page_key (run_id);
+CREATE INDEX page_key_run ON redis_migrate.page_key (run_id, part);
 COMMENT ON TABLE redis_migrate.page_key IS
     'Keys that were stored although the position of the run does not cover them yet: going on from it must not count them again';
 
@@ -214,7 +238,7 @@ DO $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['migration', 'mapping', 'mapping_check', 'skip_pattern', 'run', 'run_count',
+    FOREACH relation IN ARRAY ARRAY['migration', 'mapping', 'mapping_check', 'skip_pattern', 'run', 'run_part', 'run_count',
                                     'mapping_count', 'reject', 'deferred', 'archived_key', 'archive_chunk', 'ledger', 'seen_row', 'page_key',
                                     'mapping_mapping_id_seq', 'run_run_id_seq', 'reject_reject_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');

@@ -19,6 +19,11 @@ CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false
 COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint) IS
     'Runs a migration, or goes on with an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone';
 
+CREATE PROCEDURE redis_migrate.join_run(run_id bigint)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_run';
+COMMENT ON PROCEDURE redis_migrate.join_run(bigint) IS
+    'Reads those parts of a run that nobody else reads, beside the process that runs it, until there is none; background workers call it. Commits after each batch';
+
 CREATE FUNCTION redis_migrate.input_is_valid(value text, type regtype) RETURNS boolean
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'prm_input_is_valid';
 COMMENT ON FUNCTION redis_migrate.input_is_valid(text, regtype) IS 'Whether a text is a value of a type; for queries and checks';

@@ -32,7 +32,8 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid
                                      AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) r.updated_at))
                 THEN 'interrupted' ELSE r.state END AS state,
-           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.evicted, r.batches, r.bytes_read,
+           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.evicted,
+           (r.batches OPERATOR(pg_catalog.+) p.batches)::bigint AS batches, (r.bytes_read OPERATOR(pg_catalog.+) p.bytes_read)::bigint AS bytes_read,
            c.read, c.vanished, c.rejected, c.migrated, c.archived, c.skipped,
            c.read OPERATOR(pg_catalog.=) (c.vanished OPERATOR(pg_catalog.+) c.rejected OPERATOR(pg_catalog.+) c.migrated
                 OPERATOR(pg_catalog.+) c.archived OPERATOR(pg_catalog.+) c.skipped) AS balanced,
@@ -46,9 +47,23 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
                coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'archived'), 0)::bigint AS archived,
                coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'skipped'), 0)::bigint AS skipped
         FROM redis_migrate.run_count AS k WHERE k.run_id OPERATOR(pg_catalog.=) r.run_id) AS c
+    CROSS JOIN LATERAL (
+        SELECT coalesce(pg_catalog.sum(q.batches), 0) AS batches, coalesce(pg_catalog.sum(q.bytes_read), 0) AS bytes_read
+        FROM redis_migrate.run_part AS q WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS p
     WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
 COMMENT ON VIEW redis_migrate.runs IS
     'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false';
+
+CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
+    SELECT p.run_id, r.migration, p.level, p.part, p.slots, p.done, p.pid, p.position, p.updated_at,
+           (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
+            WHERE c.run_id OPERATOR(pg_catalog.=) p.run_id AND c.level OPERATOR(pg_catalog.=) p.level
+                  AND c.part OPERATOR(pg_catalog.=) p.part AND c.outcome OPERATOR(pg_catalog.=) 'read') AS read,
+           p.bytes_read, p.batches, p.repeated_slots, p.sqlstate, p.message
+    FROM redis_migrate.run_part AS p JOIN redis_migrate.run AS r USING (run_id)
+    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
+COMMENT ON VIEW redis_migrate.run_parts IS
+    'Parts of runs of a cluster that are read side by side: slots, the process that reads them or read them last, how far, and what was read';
 
 CREATE VIEW redis_migrate.run_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.pattern, c.outcome, c.reason, pg_catalog.sum(c.keys)::bigint AS keys
@@ -59,9 +74,11 @@ COMMENT ON VIEW redis_migrate.run_counts IS
     'Keys per outcome, reason and pattern (NULL: keys that no pattern owns); the outcome read counts the names that the source returned';
 
 CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
-    SELECT c.run_id, r.migration, c.mapping, c.inserted, c.updated, c.unchanged, c.folded, c.deleted
+    SELECT c.run_id, r.migration, c.mapping, pg_catalog.sum(c.inserted)::bigint AS inserted, pg_catalog.sum(c.updated)::bigint AS updated,
+           pg_catalog.sum(c.unchanged)::bigint AS unchanged, pg_catalog.sum(c.folded)::bigint AS folded, pg_catalog.sum(c.deleted)::bigint AS deleted
     FROM redis_migrate.mapping_count AS c JOIN redis_migrate.run AS r USING (run_id)
-    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
+    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+    GROUP BY c.run_id, r.migration, c.mapping;
 COMMENT ON VIEW redis_migrate.mapping_counts IS 'Rows per mapping and what became of them';
 
 CREATE FUNCTION redis_migrate.bytes_as_text(bytes bytea) RETURNS text
@@ -118,5 +135,5 @@ COMMENT ON VIEW redis_migrate.progress IS
 
 GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
 GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,
-    redis_migrate.runs, redis_migrate.run_counts, redis_migrate.mapping_counts, redis_migrate.rejects,
+    redis_migrate.runs, redis_migrate.run_parts, redis_migrate.run_counts, redis_migrate.mapping_counts, redis_migrate.rejects,
     redis_migrate.archive, redis_migrate.archive_chunks, redis_migrate.progress TO PUBLIC;

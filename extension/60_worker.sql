@@ -42,7 +42,7 @@ COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
     'Waits until the background run of a migration has ended; raises its error if it failed';
 
 CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
-        OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
+        OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
         OUT sqlstate text, OUT message text) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
@@ -69,11 +69,12 @@ COMMENT ON VIEW redis_migrate.background_runs IS
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
-           coalesce(s.owner::regrole, j.owner) AS owner, j.migration,
+           coalesce(s.owner::regrole, j.owner) AS owner, coalesce(j.migration, p.migration) AS migration,
            CASE WHEN s.state IS NOT NULL THEN s.state
                 WHEN j.state OPERATOR(pg_catalog.=) 'waiting for worker' THEN j.state ELSE 'interrupted' END AS state,
-           coalesce(s.since, j.since) AS since, r.position, r.keys_read,
-           CASE WHEN r.seconds OPERATOR(pg_catalog.>) 0 THEN pg_catalog.round((r.keys_read OPERATOR(pg_catalog./) r.seconds)::numeric, 1) END AS keys_per_second,
+           coalesce(s.since, j.since) AS since, coalesce(p.position, r.position) AS position, coalesce(r.keys_read, p.keys_read) AS keys_read,
+           CASE WHEN coalesce(r.seconds, p.seconds) OPERATOR(pg_catalog.>) 0
+                THEN pg_catalog.round((coalesce(r.keys_read, p.keys_read) OPERATOR(pg_catalog./) coalesce(r.seconds, p.seconds))::numeric, 1) END AS keys_per_second,
            s.wakeups, s.runs, coalesce(s.sqlstate, j.sqlstate) AS sqlstate, coalesce(s.message, j.message) AS last_error
     FROM redis_migrate.worker_slots() AS s
     LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.database
@@ -86,8 +87,17 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
                 WHERE c.run_id OPERATOR(pg_catalog.=) u.run_id AND c.outcome OPERATOR(pg_catalog.=) 'read') AS keys_read
         FROM redis_migrate.run AS u
         WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.pid OPERATOR(pg_catalog.=) s.pid AND u.state OPERATOR(pg_catalog.=) 'running'
-        ORDER BY u.run_id DESC LIMIT 1) AS r ON true;
+        ORDER BY u.run_id DESC LIMIT 1) AS r ON true
+    LEFT JOIN LATERAL (
+        SELECT u.migration, q.position, extract(epoch FROM q.updated_at OPERATOR(pg_catalog.-) s.launched_at) AS seconds,
+               (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
+                WHERE c.run_id OPERATOR(pg_catalog.=) q.run_id AND c.level OPERATOR(pg_catalog.=) q.level
+                      AND c.part OPERATOR(pg_catalog.=) q.part AND c.outcome OPERATOR(pg_catalog.=) 'read') AS keys_read
+        FROM redis_migrate.run_part AS q JOIN redis_migrate.run AS u USING (run_id)
+        WHERE q.pid OPERATOR(pg_catalog.=) s.pid AND NOT q.done AND u.state OPERATOR(pg_catalog.=) 'running'
+              AND (q.run_id OPERATOR(pg_catalog.=) s.run_id OR u.migration OPERATOR(pg_catalog.=) j.migration)
+        LIMIT 1) AS p ON true;
 COMMENT ON VIEW redis_migrate.workers IS
-    'Background workers, also those that are still waited for (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit';
+    'Background workers, also those that are still waited for (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; those of a migration part are of the part that it reads';
 
 GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;

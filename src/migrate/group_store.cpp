@@ -1,6 +1,7 @@
 #include "migrate/group_store.h"
 
 #include "migrate/mapping_settings.h"
+#include "migrate/migration_lock.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
@@ -44,6 +45,7 @@ GroupStore::GroupStore(Tally::Pattern pattern,
                        const std::vector<BatchEntry> &entries, const PatternGroup::Options &options)
     : pattern_(std::move(pattern)), entries_(entries), options_(options) {
   for (const auto &state : states) {
+    if (options.beside_others && state->mapping->ledger) LockMapping(state->mapping->id);
     MappingSettings settings(*state->mapping);
     prepared_.push_back(std::make_unique<Prepared>(*state));
   }

@@ -8,15 +8,33 @@ namespace prm::migrate {
 
 namespace {
 
-// Advisory locks of SQL use 1 and 2 here.
-constexpr uint16 kLockSpace = 29;
+// Advisory locks of SQL use 1 and 2 here, launches of workers 30.
+constexpr uint16 kMigrationSpace = 29;
+constexpr uint16 kPartSpace = 31;
+constexpr uint16 kMappingSpace = 32;
+
+// Whoever leads has kLeading, which one process can have beside any number of kTakingPart. A change needs
+// kChanging, and so does the beginning of a run: it meets neither.
+constexpr LOCKMODE kLeading = ShareUpdateExclusiveLock;
+constexpr LOCKMODE kTakingPart = RowExclusiveLock;
+constexpr LOCKMODE kChanging = ExclusiveLock;
+
+LOCKTAG TagOf(uint16 space, uint64 id) {
+  LOCKTAG tag = {};
+  SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(id >> 32), static_cast<uint32>(id), space);
+  return tag;
+}
 
 LOCKTAG TagOf(const std::string &migration) {
-  uint64 id = DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(migration.data()),
-                                               static_cast<int>(migration.size()), 0));
-  LOCKTAG tag = {};
-  SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(id >> 32), static_cast<uint32>(id), kLockSpace);
-  return tag;
+  return TagOf(kMigrationSpace,
+               DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(migration.data()),
+                                                static_cast<int>(migration.size()), 0)));
+}
+
+LOCKTAG TagOf(int64 run_id, int level, int part) {
+  const int64 name[] = {run_id, level, part};
+  return TagOf(kPartSpace, DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(name),
+                                                            sizeof name, 0)));
 }
 
 [[noreturn]] void ThrowInUse(const std::string &migration) {
@@ -27,7 +45,7 @@ LOCKTAG TagOf(const std::string &migration) {
       "r.state = 'running' AND l.locktype = 'advisory' AND l.objsubid = $2 AND l.granted ORDER BY r.run_id "
       "DESC "
       "LIMIT 1",
-      {pg::SqlParam::Text(migration), pg::SqlParam::Int4(kLockSpace)});
+      {pg::SqlParam::Text(migration), pg::SqlParam::Int4(kMigrationSpace)});
   if (rows.size() > 0)
     throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is being run already",
                       "The process that runs it is " + rows[0].Text(0) + ".",
@@ -36,21 +54,59 @@ LOCKTAG TagOf(const std::string &migration) {
                     "It is about to be run, or another transaction changes it.");
 }
 
+class ChangeLock : public RunLock {
+ public:
+  explicit ChangeLock(const std::string &migration) : RunLock(TagOf(migration), kChanging) {
+    if (!Take()) ThrowInUse(migration);
+  }
+};
+
 }  // namespace
 
-MigrationLock::MigrationLock(const std::string &migration) : tag_(TagOf(migration)) {
-  LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag_, ExclusiveLock, true, true); });
-  if (result == LOCKACQUIRE_OK) return;
-  if (result != LOCKACQUIRE_NOT_AVAIL) pg::Call([&] { LockRelease(&tag_, ExclusiveLock, true); });
-  ThrowInUse(migration);
+bool RunLock::Take() {
+  LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag_, mode_, true, true); });
+  held_ = result == LOCKACQUIRE_OK;
+  // A procedure that the session's own run has called.
+  if (result != LOCKACQUIRE_OK && result != LOCKACQUIRE_NOT_AVAIL)
+    pg::Call([&] { LockRelease(&tag_, mode_, true); });
+  return held_;
 }
 
-MigrationLock::~MigrationLock() { LockRelease(&tag_, ExclusiveLock, true); }
+RunLock::~RunLock() {
+  if (held_) LockRelease(&tag_, mode_, true);
+}
+
+MigrationLock::MigrationLock(const std::string &migration) : RunLock(TagOf(migration), kLeading) {
+  ChangeLock alone(migration);  // those that took part in an earlier run are gone
+  if (!Take()) ThrowInUse(migration);
+}
+
+MemberLock::MemberLock(const std::string &migration)
+    : RunLock(TagOf(migration), kTakingPart), migration_(migration) {
+  if (!Take()) ThrowInUse(migration);
+}
+
+bool MemberLock::HasLeader() const {
+  LOCKTAG tag = TagOf(migration_);
+  return pg::Call([&] {
+    if (LockAcquire(&tag, kLeading, true, true) == LOCKACQUIRE_NOT_AVAIL) return true;
+    LockRelease(&tag, kLeading, true);
+    return false;
+  });
+}
+
+PartLock::PartLock(int64 run_id, int level, int part)
+    : RunLock(TagOf(run_id, level, part), ExclusiveLock), taken_(Take()) {}
 
 void LockForChange(const std::string &migration) {
   LOCKTAG tag = TagOf(migration);
-  LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag, ExclusiveLock, false, true); });
+  LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag, kChanging, false, true); });
   if (result == LOCKACQUIRE_NOT_AVAIL) ThrowInUse(migration);
+}
+
+void LockMapping(int64 mapping_id) {
+  LOCKTAG tag = TagOf(kMappingSpace, static_cast<uint64>(mapping_id));
+  pg::Call([&] { (void)LockAcquire(&tag, ExclusiveLock, false, false); });
 }
 
 }  // namespace prm::migrate

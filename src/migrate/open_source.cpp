@@ -83,9 +83,27 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
 
 }  // namespace
 
+Masters FindMasters(const Migration &migration) {
+  Masters masters;
+  const redis::Deployment deployment = pg::ServerOptions(migration.server, GetUserId());
+  if (deployment.seeds.empty()) return masters;
+  ClusterResources resources;
+  const auto topology = pg::ValueOrThrow(redis::FindTopology(deployment, resources.waiter));
+  if (topology.shards.size() < 2) return masters;
+  redis::Slots served;
+  for (const redis::ClusterShard &shard : topology.shards) {
+    masters.slots.push_back(shard.slots & ~served);
+    served |= shard.slots;
+  }
+  masters.slots.back() |= ~served;  // a slot that nobody serves holds the run up, whoever reads
+  const auto keys = pg::ValueOrThrow(source::CountClusterKeys(deployment, topology, resources.waiter));
+  if (keys) masters.keys = static_cast<int64>(*keys);
+  return masters;
+}
+
 OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
-                       const std::string &position, bool first)
-    : migration_(migration), kind_(source), first_(first), filter_(filter) {
+                       const std::string &position, bool first, const std::optional<SourcePart> &part)
+    : migration_(migration), kind_(source), first_(first), part_(part), filter_(filter) {
   try {
     if (first) Open(position);
   } catch (const pg::Failure &failure) {
@@ -117,6 +135,11 @@ void OpenSource::Open(const std::string &position) {
   const redis::Deployment deployment = pg::ServerOptions(migration_.server, GetUserId());
   if (!deployment.seeds.empty())
     OpenCluster(deployment, position);
+  else if (part_)
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "server \"" + migration_.server + "\" is no longer a cluster",
+                      "The run reads it in parts, one for each master that it had.",
+                      "Run the migration again: it begins this level anew.");
   else
     OpenServer(position);
 }
@@ -205,8 +228,12 @@ void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::str
                       "Migration \"" + migration_.name + "\" names others.",
                       "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration_.name) +
                           ", databases => '{0}').");
-  auto scan = pg::ValueOrThrow(source::ClusterScan::Open(deployment, Options(deployment), filter_, position,
-                                                         cluster_.emplace().waiter));
+  redis::Deployment share = deployment;
+  // All parts together keep to the ceiling.
+  if (part_ && share.max_rate > 0) share.max_rate = std::max(share.max_rate / part_->of, 1L);
+  auto scan = pg::ValueOrThrow(source::ClusterScan::Open(share, Options(share), filter_, position,
+                                                         cluster_.emplace().waiter,
+                                                         part_ ? part_->slots : redis::Slots().set()));
   restarted_ = restarted_ || scan->restarted();
   if (scan->key_count()) estimate_ = static_cast<int64>(*scan->key_count());
   cluster_scan_ = scan.get();

@@ -1,4 +1,4 @@
-// Opens the source of a migration, and opens it again when the connection was lost.
+// Opens the source of a migration, or a part of it, and opens it again when the connection was lost.
 #pragma once
 
 #include "migrate/catalog.h"
@@ -11,12 +11,34 @@
 
 namespace prm::migrate {
 
+// What connections to a cluster need beside themselves: room for two sockets.
+struct ClusterResources {
+  pg::ExternalDescriptor node, other;
+  pg::LatchWaiter waiter;
+};
+
+// A part of a cluster, read beside its other parts.
+struct SourcePart {
+  redis::Slots slots;
+  int of = 1;  // so many parts there are
+};
+
+// What the masters of a migration's cluster serve, each in a part of its own, and the keys in them (-1 when
+// they do not say); nothing where there is only one, or no cluster. Waits for Redis. Errors: those of
+// pg::ServerOptions and redis::FindTopology.
+struct Masters {
+  std::vector<redis::Slots> slots;
+  int64 keys = -1;
+};
+Masters FindMasters(const Migration &migration);
+
 class OpenSource {
  public:
-  // first: what cannot be reached now is an error, rather than waited for as in Next.
-  // Errors: those of pg::ServerConnection and of the source.
+  // part: of a cluster; nothing: all of it. first: what cannot be reached now is an error, rather than waited
+  // for as in Next. Errors: those of pg::ServerConnection and of the source; 55000 when there is a part and
+  // no cluster.
   OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
-             const std::string &position, bool first);
+             const std::string &position, bool first, const std::optional<SourcePart> &part = {});
 
   // The next batch; false at the end. Tries to get a lost connection back for
   // pg_redis_migrate.reconnect_timeout, going on after `position`, the last one that was committed. Errors:
@@ -36,12 +58,6 @@ class OpenSource {
   }
 
  private:
-  // What a ClusterScan needs beside itself: room for its two sockets.
-  struct ClusterResources {
-    pg::ExternalDescriptor node, other;
-    pg::LatchWaiter waiter;
-  };
-
   void Open(const std::string &position);
   void OpenServer(const std::string &position);
   void OpenCluster(const redis::Deployment &deployment, const std::string &position);
@@ -53,6 +69,7 @@ class OpenSource {
   const Migration &migration_;
   std::string kind_;  // as run's argument source
   bool first_;
+  std::optional<SourcePart> part_;
   source::KeyFilter &filter_;
   std::unique_ptr<pg::ServerConnection> connection_;
   std::optional<ClusterResources> cluster_;

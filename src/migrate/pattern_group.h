@@ -29,6 +29,7 @@ class PatternGroup {
 
   struct Options {
     bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
+    bool beside_others = false;     // other processes store rows of the same mappings
     std::optional<int64> seen_run;  // prune: note the rows met, for this run
     std::vector<PreviewRow> *preview = nullptr;  // collect the rows that would be stored
   };

@@ -1,10 +1,9 @@
 // CALL redis_migrate.run(…): executes a migration in the session that calls it.
-#include "core/printable.h"
 #include "migrate/migration_lock.h"
-#include "migrate/open_source.h"
+#include "migrate/parts.h"
+#include "migrate/pass.h"
 #include "migrate/prune.h"
 #include "migrate/rehearsal.h"
-#include "migrate/run_record.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -17,20 +16,6 @@ namespace {
 
 using pg::Failure;
 using pg::Spi;
-
-bool IsTransient(int sqlstate) {
-  return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK ||
-         sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
-}
-
-constexpr int kBatchRetries = 5;
-constexpr long kRetryPauseMs = 100;
-
-// Thrown after a batch with rejects has been committed and on_error is 'stop'.
-struct StoppedByReject {
-  std::string message;
-  std::string detail;
-};
 
 // Says what became of the keys, and where to look.
 void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sums) {
@@ -58,10 +43,9 @@ class Run {
         migration_(LoadMigration(name)),
         parameters_(std::move(parameters)),
         routing_(migration_, parameters_.priority, parameters_.mapping),
-        archive_(name),
         record_(RunRecord::Begin(name, parameters_)),
+        pass_(migration_, parameters_, routing_, record_),
         first_level_(record_.level()) {
-    forgets_archived_ = parameters_.source != "archive" && !archive_.IsEmpty();
     Spi::Commit();
     if (record_.resumed())
       pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
@@ -75,9 +59,8 @@ class Run {
 
   void Execute() {
     for (int level = record_.level(); level < routing_.levels(); ++level) {
-      Pass(level,
-           level == record_.level() && !record_.position().empty() ? record_.position() : parameters_.begin);
-      RetryDeferred(level);
+      Read(level);
+      pass_.RetryDeferred(level);
     }
     if (parameters_.prune) PruneMappings();
     AdvanceSequences();
@@ -86,137 +69,44 @@ class Run {
 
   // After an error: what can still be said of the run is written down.
   void Fail(const std::string &state, int sqlstate, const std::string &message) {
-    pg::Call([] {
-      // The error may have come out of a statement or its planning, with the snapshot that they push still
-      // there; SPI_rollback expects those of portals alone.
-      Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
-      while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
-      SPI_rollback();
-    });
-    if (!OidIsValid(pg::Call([] { return get_extension_oid("pg_redis_migrate", true); })))
-      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                    "extension pg_redis_migrate was dropped during the run",
-                    "What the run had stored stays. The last message was: " + message + ".");
+    RollBackAfter(message);
     record_.Finish(state, pg::SqlStateText(sqlstate), message);
     Spi::Commit();
   }
 
  private:
-  void Pass(int level, std::string position) {
-    stored_ = record_.ReadPageKeys();
-    Spi::Commit();  // nothing is held while the network is waited for
-    PassFilter filter(routing_, level, &stored_);
-    OpenSource source(migration_, parameters_.source, filter, position, level == first_level_);
-    if (source.estimate() >= 0) record_.SetEstimate(source.estimate());
-    if (source.TakeRestarted()) {
-      Restart(level);
-      position.clear();
-    }
-    Spi::Commit();
-    source::Batch batch;
-    while (source.Next(batch, position)) {
-      if (source.TakeRestarted()) {
-        Restart(level);
-        Spi::Commit();
-        position.clear();
-        continue;
+  // Beside other processes, if this one can have them and the source has parts.
+  void Read(int level) {
+    bool const is_begun = level == record_.level() && !record_.position().empty();
+    std::vector<RunRecord::Part> parts = record_.ReadParts(level);
+    if (parameters_.source == "scan" && (!parts.empty() || (helpers != nullptr && !is_begun))) {
+      Spi::Commit();
+      Masters const masters = FindMasters(migration_);
+      if (masters.slots.empty() && !parts.empty()) {
+        record_.DropParts(level);
+        parts.clear();
       }
-      position = batch.position;
-      std::vector<const source::Entry *> entries;
-      for (const source::Entry &entry : batch.entries) entries.push_back(&entry);
-      Store(entries, level, position, false, parameters_.source != "archive", batch.goes_beyond);
-      batch = source::Batch();
-    }
-    if (std::optional<int64> evicted = source.Evicted()) {
-      record_.AddEvicted(*evicted);
+      if (!masters.slots.empty() && parts.empty()) {
+        std::vector<std::string> slots;
+        for (const redis::Slots &served : masters.slots) slots.push_back(redis::SlotsToText(served));
+        record_.Divide(level, slots);
+        parts = record_.ReadParts(level);
+      }
+      if (masters.keys >= 0) record_.SetEstimate(masters.keys);
       Spi::Commit();
     }
-    if (source.repeated_slots() > 0)
-      pg::Report(NOTICE,
-                 std::to_string(source.repeated_slots()) +
-                     " slots of the cluster were read again, because they moved or their node was "
-                     "restarted or replaced",
-                 "Keys of these slots are counted each time that they were read.");
-  }
-
-  void Restart(int level) {
-    pg::Report(NOTICE, "the Redis server was restarted or replaced: level " + std::to_string(level + 1) +
-                           " is read again from its beginning");
-    record_.RestartLevel(level);
-    stored_.clear();
-  }
-
-  // Stores entries and the checkpoint in one transaction. Returns how many of them a foreign key refused.
-  size_t Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
-               bool recount, bool defer, bool goes_beyond = false) {
-    Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive_;
-    PatternGroup::Options options;
-    options.defer = defer;
-    if (parameters_.prune) options.seen_run = record_.id();
-    Tally tally;
-    std::vector<const Reject *> fresh;
-    pg::Context context("redis_migrate transaction");
-    pg::SwitchContext in_context(context.get());
-    for (int attempt = 1;; ++attempt) {
-      tally = Tally();
-      std::map<const source::Entry *, std::pair<Outcome, std::string>> by_key;
-      if (forgets_archived_) tally.by_key = &by_key;
-      try {
-        pg::InSubtransaction([&] {
-          // Deferred constraints must be found per row. A commit that a crash loses takes its checkpoint with
-          // it, so that only the last one of a run has to reach the disk.
-          Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
-          Spi::Execute("SET LOCAL synchronous_commit = off");
-          ProcessEntries(routing_, unmapped, entries, level, recount, options, tally);
-          if (forgets_archived_) archive_.Forget(by_key);
-          // What a batch that is read again rejects again is no reason to stop again.
-          fresh.clear();
-          if (parameters_.on_error == "stop")
-            for (const Reject &reject : tally.rejects)
-              if (!record_.HasReject(level, *reject.entry)) fresh.push_back(&reject);
-          record_.Save(tally, level, position);
-          if (goes_beyond || !stored_.empty()) record_.NotePageKeys(entries, goes_beyond);
-        });
-        break;
-      } catch (const pg::PgError &error) {
-        if (!IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
-        // So that whoever waited for this batch goes first: to take the same locks at once would be the same
-        // deadlock.
-        pg::Sleep(attempt * kRetryPauseMs);
-      }
-    }
-    Spi::Commit();
-    if (!goes_beyond) stored_.clear();
-    if (goes_beyond)
-      for (const source::Entry *entry : entries) stored_.emplace(entry->db, entry->key);
-    if (!fresh.empty())
-      throw StoppedByReject{"run " + std::to_string(record_.id()) +
-                                " stopped: " + std::to_string(fresh.size()) + " keys were rejected",
-                            "The first is \"" + Printable(fresh.front()->entry->key) + "\", rule " +
-                                fresh.front()->rule + ": " + fresh.front()->message};
-    return tally.deferred.size();
-  }
-
-  // Again and again, as rows may wait for one another, until none of them finds what it waits for.
-  void RetryDeferred(int level) {
-    for (bool defer = true;;) {
-      size_t tried = 0, refused = 0;
-      int db = -1;
-      std::string key;
-      for (;;) {
-        std::vector<source::Entry> entries = record_.TakeDeferred(level, db, key, pg::settings::batch_rows);
-        if (entries.empty()) break;
-        db = entries.back().db;
-        key = entries.back().key;
-        std::vector<const source::Entry *> pointers;
-        for (const source::Entry &entry : entries) pointers.push_back(&entry);
-        tried += entries.size();
-        refused += Store(pointers, level, record_.position(), true, defer);
-      }
-      Spi::Commit();
-      if (refused == 0) return;
-      defer = refused < tried;
-    }
+    uint64 repeated = 0;
+    if (parts.empty())
+      repeated = pass_.Read(level, is_begun ? record_.position() : parameters_.begin, level == first_level_);
+    else
+      repeated = LeadParts(pass_, record_, level, parameters_.on_error == "stop");
+    if (repeated > 0)
+      pg::Report(
+          NOTICE,
+          std::to_string(repeated) +
+              " slots of the cluster were read again, because they moved or their node was restarted or "
+              "replaced",
+          "Keys of these slots are counted each time that they were read.");
   }
 
   // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
@@ -313,12 +203,10 @@ class Run {
   Migration migration_;
   RunParameters parameters_;
   Routing routing_;
-  Archive archive_;
   RunRecord record_;
+  Pass pass_;
   bool concluded_ = false;
-  int first_level_;                // of this CALL
-  KeySet stored_;                  // keys that the position does not cover, though they are done
-  bool forgets_archived_ = false;  // the archive has keys that may have a mapping by now
+  int first_level_;  // of this CALL
 };
 
 // Runs, and writes down an error before it goes on to the caller.

@@ -50,6 +50,10 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
         "clock_timestamp(), "
         "finished_at = NULL, sqlstate = NULL, message = NULL WHERE run_id = $1",
         {SqlParam::Int8(record.id_), SqlParam::Text(parameters.on_error)});
+    Spi::Execute(
+        "UPDATE redis_migrate.run_part SET sqlstate = NULL, message = NULL WHERE run_id = $1 AND sqlstate IS "
+        "NOT NULL",
+        {SqlParam::Int8(record.id_)});
     return record;
   }
   if (!parameters.dry_run) {
@@ -74,6 +78,109 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   return record;
 }
 
+RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *parameters) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "SELECT migration, priority, mapping, source, on_error, prune, level, state = 'running' FROM "
+      "redis_migrate.run WHERE run_id = $1 AND NOT dry_run",
+      {SqlParam::Int8(run_id)});
+  if (rows.size() == 0)
+    throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "run " + std::to_string(run_id) + " does not exist");
+  if (!rows[0].Bool(7))
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "run " + std::to_string(run_id) + " is not under way");
+  *migration = rows[0].Text(0);
+  parameters->priority = rows[0].OptionalText(1);
+  parameters->mapping = rows[0].OptionalText(2);
+  parameters->source = rows[0].Text(3);
+  parameters->on_error = rows[0].Text(4);
+  parameters->prune = rows[0].Bool(5);
+  RunRecord record;
+  record.id_ = run_id;
+  record.level_ = rows[0].Int4(6);
+  return record;
+}
+
+void RunRecord::Divide(int level, const std::vector<std::string> &slots) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "INSERT INTO redis_migrate.run_part (run_id, level, part, slots) "
+      "SELECT $1, $2, s.part, s.slots FROM unnest($3) WITH ORDINALITY AS s (slots, part)",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::TextArray(slots)});
+  BeginLevel(level);
+}
+
+void RunRecord::DropParts(int level) {
+  for (const Part &part : ReadParts(level)) {
+    part_ = part.number;
+    RestartLevel(level);
+  }
+  part_ = 0;
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("DELETE FROM redis_migrate.run_part WHERE run_id = $1 AND level = $2",
+               {SqlParam::Int8(id_), SqlParam::Int4(level)});
+}
+
+namespace {
+
+constexpr char kPartColumns[] = " part, slots, position, done, sqlstate, message, repeated_slots ";
+
+RunRecord::Part ReadPart(const pg::Row &row) {
+  return {row.Int4(0),         row.Text(1),         row.Text(2), row.Bool(3),
+          row.OptionalText(4), row.OptionalText(5), row.Int8(6)};
+}
+
+}  // namespace
+
+std::vector<RunRecord::Part> RunRecord::ReadParts(int level) const {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(std::string("SELECT") + kPartColumns +
+                               "FROM redis_migrate.run_part WHERE run_id = $1 AND level = $2 ORDER BY part",
+                           {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  std::vector<Part> parts;
+  for (uint64 i = 0; i < rows.size(); ++i) parts.push_back(ReadPart(rows[i]));
+  return parts;
+}
+
+std::optional<RunRecord::Part> RunRecord::TakePart(int level) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      std::string(
+          "UPDATE redis_migrate.run_part SET pid = pg_backend_pid(), updated_at = clock_timestamp() "
+          "WHERE run_id = $1 AND level = $2 AND part = $3 AND NOT done AND sqlstate IS NULL RETURNING") +
+          kPartColumns,
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
+  if (rows.size() == 0) return std::nullopt;
+  return ReadPart(rows[0]);
+}
+
+void RunRecord::FinishPart(int level, uint64 repeated_slots) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run_part SET done = true, updated_at = clock_timestamp(), "
+      "repeated_slots = repeated_slots + $4 WHERE run_id = $1 AND level = $2 AND part = $3",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_),
+       SqlParam::Int8(static_cast<int64>(repeated_slots))});
+}
+
+void RunRecord::FailPart(int level, const std::string &sqlstate, const std::string &message) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run_part SET updated_at = clock_timestamp(), sqlstate = $4, message "
+      "= $5 WHERE run_id = $1 AND level = $2 AND part = $3",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(sqlstate),
+       SqlParam::Text(message)});
+}
+
+void RunRecord::Touch() {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run SET active_time = active_time + (clock_timestamp() - updated_at), updated_at "
+      "= "
+      "clock_timestamp() WHERE run_id = $1",
+      {SqlParam::Int8(id_)});
+}
+
 void RunRecord::SetEstimate(int64 keys) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute("UPDATE redis_migrate.run SET keys_estimated = $2 WHERE run_id = $1",
@@ -91,34 +198,35 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   auto count = [&](const Tally::Pattern &pattern, const char *outcome, const std::string &reason,
                    int64 keys) {
     Spi::Execute(
-        "INSERT INTO redis_migrate.run_count AS c (run_id, level, pattern, outcome, reason, keys) "
-        "VALUES ($1, $2, $3, $4, NULLIF($5, ''), $6) "
-        "ON CONFLICT (run_id, level, pattern, outcome, reason) DO UPDATE SET keys = c.keys + excluded.keys",
-        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::OptionalText(pattern), SqlParam::Text(outcome),
-         SqlParam::Text(reason), SqlParam::Int8(keys)});
+        "INSERT INTO redis_migrate.run_count AS c (run_id, level, part, pattern, outcome, reason, keys) "
+        "VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7) "
+        "ON CONFLICT (run_id, level, part, pattern, outcome, reason) DO UPDATE SET keys = c.keys + "
+        "excluded.keys",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::OptionalText(pattern),
+         SqlParam::Text(outcome), SqlParam::Text(reason), SqlParam::Int8(keys)});
   };
   for (const auto &[pattern, keys] : tally.read) count(pattern, "read", "", keys);
   for (const auto &[what, keys] : tally.outcomes)
     count(std::get<0>(what), kOutcomeNames[static_cast<int>(std::get<1>(what))], std::get<2>(what), keys);
   for (const auto &[mapping, rows] : tally.rows)
     Spi::Execute(
-        "INSERT INTO redis_migrate.mapping_count AS c VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT "
-        "(run_id, mapping) "
+        "INSERT INTO redis_migrate.mapping_count AS c VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT "
+        "(run_id, part, mapping) "
         "DO UPDATE SET inserted = c.inserted + excluded.inserted, updated = c.updated + excluded.updated, "
         "unchanged = c.unchanged + excluded.unchanged, folded = c.folded + excluded.folded, deleted = "
         "c.deleted + excluded.deleted",
-        {SqlParam::Int8(id_), SqlParam::Text(mapping), SqlParam::Int8(rows.inserted),
+        {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Text(mapping), SqlParam::Int8(rows.inserted),
          SqlParam::Int8(rows.updated), SqlParam::Int8(rows.unchanged), SqlParam::Int8(rows.folded),
          SqlParam::Int8(rows.deleted)});
   for (const Reject &reject : tally.rejects) {
     auto type = source::TypeOf(*reject.entry);
     bool has_payload = reject.entry->state == source::EntryState::kRead;
     Spi::Execute(
-        "INSERT INTO redis_migrate.reject (run_id, level, db, key_bytes, type, pattern, mapping, rule, "
+        "INSERT INTO redis_migrate.reject (run_id, level, part, db, key_bytes, type, pattern, mapping, rule, "
         "sqlstate, message, partial, payload, expires_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, " +
-            ExpiryExpression("$13") + ")",
-        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(reject.entry->db),
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, " +
+            ExpiryExpression("$14") + ")",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(reject.entry->db),
          SqlParam::Bytea(reject.entry->key),
          has_payload && type.ok() ? SqlParam::Text(rdb::TypeName(type.value())) : SqlParam{TEXTOID, 0, true},
          SqlParam::OptionalText(reject.pattern), SqlParam::OptionalText(reject.mapping),
@@ -128,10 +236,20 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
          Expiry(*reject.entry)});
   }
   for (const source::Entry *entry : tally.deferred)
-    Spi::Execute("INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, $5, " + ExpiryExpression("$6") +
-                     ") ON CONFLICT DO NOTHING",
-                 {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry->db),
-                  SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), Expiry(*entry)});
+    Spi::Execute(
+        "INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, $5, $6, " + ExpiryExpression("$7") +
+            ") ON CONFLICT DO NOTHING",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
+         SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), Expiry(*entry)});
+  if (part_ != 0) {
+    Spi::Execute(
+        "UPDATE redis_migrate.run_part SET position = $4, bytes_read = bytes_read + $5, batches = batches + "
+        "1, "
+        "updated_at = clock_timestamp() WHERE run_id = $1 AND level = $2 AND part = $3",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(position),
+         SqlParam::Int8(static_cast<int64>(tally.bytes))});
+    return;
+  }
   Spi::Execute(
       "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, "
       "batches = batches + 1, updated_at = "
@@ -156,18 +274,34 @@ bool RunRecord::HasReject(int level, const source::Entry &entry) const {
 void RunRecord::RestartLevel(int level) {
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run_count", "reject", "deferred"})
-    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2",
-                 {SqlParam::Int8(id_), SqlParam::Int4(level)});
+    Spi::Execute(
+        std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2 AND part = $3",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
   NotePageKeys({}, false);
-  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1, position = '' WHERE run_id = $1",
+  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1 WHERE run_id = $1",
                {SqlParam::Int8(id_)});
+  if (part_ != 0) {
+    Spi::Execute(
+        "UPDATE redis_migrate.run_part SET position = '' WHERE run_id = $1 AND level = $2 AND part = $3",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
+    return;
+  }
+  BeginLevel(level);
+}
+
+// The last level that was saved may be the one before.
+void RunRecord::BeginLevel(int level) {
+  Spi::Execute("UPDATE redis_migrate.run SET level = $2, position = '' WHERE run_id = $1",
+               {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  level_ = level;
   position_.clear();
 }
 
 void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond) {
   pg::AsExtensionOwner as_owner;
   if (!beyond) {
-    Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1", {SqlParam::Int8(id_)});
+    Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1 AND part = $2",
+                 {SqlParam::Int8(id_), SqlParam::Int4(part_)});
     return;
   }
   std::vector<int> dbs;
@@ -177,16 +311,16 @@ void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, 
     keys.push_back(entry->key);
   }
   Spi::Execute(
-      "INSERT INTO redis_migrate.page_key SELECT $1, k.db, k.key_bytes FROM unnest($2, $3) AS k (db, "
+      "INSERT INTO redis_migrate.page_key SELECT $1, $2, k.db, k.key_bytes FROM unnest($3, $4) AS k (db, "
       "key_bytes)",
-      {SqlParam::Int8(id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
+      {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
 }
 
 std::set<std::pair<int, std::string>> RunRecord::ReadPageKeys() const {
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute("SELECT db, key_bytes FROM redis_migrate.page_key WHERE run_id = $1",
-                           {SqlParam::Int8(id_)});
+  auto rows = Spi::Execute("SELECT db, key_bytes FROM redis_migrate.page_key WHERE run_id = $1 AND part = $2",
+                           {SqlParam::Int8(id_), SqlParam::Int4(part_)});
   std::set<std::pair<int, std::string>> keys;
   for (uint64 i = 0; i < rows.size(); ++i)
     keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
@@ -271,6 +405,20 @@ RunRecord::Sums RunRecord::ReadSums() const {
   sums.seconds = DatumGetFloat8(rows[0].Value(0));
   sums.evicted = rows[0].Int8(1);
   return sums;
+}
+
+void RollBackAfter(const std::string &message) {
+  pg::Call([] {
+    // The error may have come out of a statement or its planning, with the snapshot that they push still
+    // there; SPI_rollback expects those of portals alone.
+    Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
+    while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
+    SPI_rollback();
+  });
+  if (!OidIsValid(pg::Call([] { return get_extension_oid("pg_redis_migrate", true); })))
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "extension pg_redis_migrate was dropped during the run",
+                      "What the run had stored stays. The last message was: " + message + ".");
 }
 
 }  // namespace prm::migrate

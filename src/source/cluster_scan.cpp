@@ -72,19 +72,35 @@ Result<ClusterPosition> ClusterPosition::Parse(Bytes text) {
   return position;
 }
 
+Result<std::optional<uint64_t>> CountClusterKeys(const redis::Deployment& deployment,
+                                                 const redis::ClusterTopology& topology,
+                                                 redis::Waiter& waiter) {
+  uint64_t keys = 0;
+  for (const redis::ClusterShard& shard : topology.shards) {
+    auto connection = redis::OpenNode(deployment, shard.master.endpoint, waiter);
+    if (!connection.ok()) return connection.error();
+    const Result<redis::Reply> size = connection.value()->Command({"DBSIZE"});
+    if (!size.ok() && size.error().code == ErrorCode::kPermissionDenied) return std::optional<uint64_t>();
+    if (!size.ok()) return size.error();
+    if (size.value().IsInteger()) keys += static_cast<uint64_t>(size.value().AsInteger());
+  }
+  return std::optional<uint64_t>(keys);
+}
+
 Result<std::unique_ptr<ClusterScan>> ClusterScan::Open(const redis::Deployment& deployment,
                                                        const ScanOptions& options, KeyFilter& filter,
-                                                       const std::string& position, redis::Waiter& waiter) {
+                                                       const std::string& position, redis::Waiter& waiter,
+                                                       const Slots& slots) {
   std::unique_ptr<ClusterScan> source(new ClusterScan(deployment, options, filter, waiter));
   source->options_.databases = {0};
   Result<redis::ClusterTopology> topology = redis::FindTopology(deployment, waiter);
   if (!topology.ok()) return topology.error();
   source->topology_ = std::move(topology.value());
-  PRM_RETURN_IF_ERROR(source->Start(position));
+  PRM_RETURN_IF_ERROR(source->Start(position, slots));
   return source;
 }
 
-Status ClusterScan::Start(const std::string& position) {
+Status ClusterScan::Start(const std::string& position, const Slots& slots) {
   if (!position.empty()) {
     Result<ClusterPosition> parsed = ClusterPosition::Parse(position);
     const bool was_single_server = !parsed.ok() && ScanPosition::Parse(position).ok();
@@ -97,7 +113,12 @@ Status ClusterScan::Start(const std::string& position) {
     restarted_ = true;
   }
   NoteMembers();
-  return CountKeys();
+  position_.done = ~slots;
+  if (!slots.all()) return {};
+  const Result<std::optional<uint64_t>> keys = CountClusterKeys(deployment_, topology_, waiter_);
+  if (!keys.ok()) return keys.error();
+  key_count_ = keys.value();
+  return {};
 }
 
 void ClusterScan::NoteMembers() {
@@ -110,23 +131,6 @@ void ClusterScan::NoteMembers() {
 bool ClusterScan::HasMember(const ClusterPosition& position) const {
   return std::any_of(position.members.begin(), position.members.end(),
                      [this](const std::string& id) { return topology_.ShardOf(id) != nullptr; });
-}
-
-// From every master, so that one that cannot be reached shows at once.
-Status ClusterScan::CountKeys() {
-  key_count_ = 0;
-  for (const redis::ClusterShard& shard : topology_.shards) {
-    auto connection = redis::OpenNode(deployment_, shard.master.endpoint, waiter_);
-    if (!connection.ok()) return connection.error();
-    const Result<redis::Reply> size = connection.value()->Command({"DBSIZE"});
-    if (!size.ok() && size.error().code == ErrorCode::kPermissionDenied) {
-      key_count_.reset();
-      return {};
-    }
-    if (!size.ok()) return size.error();
-    if (size.value().IsInteger()) *key_count_ += static_cast<uint64_t>(size.value().AsInteger());
-  }
-  return {};
 }
 
 Result<bool> ClusterScan::Next(Batch& batch) {

@@ -5,6 +5,9 @@
 // throughout was returned. Slots that moved meanwhile, or whose node failed, are scanned again where they are
 // served by then. So no key is missed, but keys of such slots may be returned more than once.
 //
+// A scan may be for some of the slots only, so that several processes read a cluster side by side: it follows
+// its slots wherever they go.
+//
 // A key that has moved answers MOVED or ASK. It is not read from elsewhere on its own: its slot is taken out
 // of the scan under way and read from the node that serves it, when the move is over.
 #pragma once
@@ -37,15 +40,22 @@ struct ClusterPosition {
   static Result<ClusterPosition> Parse(Bytes text);
 };
 
+// Keys in the masters of a cluster, or nothing if they do not say. Asks every master, so that one that cannot
+// be reached shows at once. Errors: those of the connections.
+Result<std::optional<uint64_t>> CountClusterKeys(const redis::Deployment& deployment,
+                                                 const redis::ClusterTopology& topology,
+                                                 redis::Waiter& waiter);
+
 class ClusterScan : public Source {
  public:
-  // Prepares a scan from `position` (of an earlier Batch) or, if it is empty, from the start. Of `options`,
-  // databases is not used: a cluster has database 0. Waiter and filter must outlive the source. Holds one
-  // connection, and for a moment another one. Errors: kInvalidArgument (position, not a cluster), those of
-  // redis::FindTopology.
+  // Prepares a scan from `position` (of an earlier Batch of a scan for the same slots) or, if it is empty,
+  // from the start. `slots`: that it is for. Of `options`, databases is not used: a cluster has database 0.
+  // Waiter and filter must outlive the source. Holds one connection, and for a moment another one. Errors:
+  // kInvalidArgument (position, not a cluster), those of redis::FindTopology.
   static Result<std::unique_ptr<ClusterScan>> Open(const redis::Deployment& deployment,
                                                    const ScanOptions& options, KeyFilter& filter,
-                                                   const std::string& position, redis::Waiter& waiter);
+                                                   const std::string& position, redis::Waiter& waiter,
+                                                   const redis::Slots& slots = redis::Slots().set());
 
   // Errors: those of ScanSource, except kMoved; kUnavailable while slots are served by nobody or are being
   // moved. After an error or an exception the source is dead, as a ScanSource is.
@@ -54,7 +64,8 @@ class ClusterScan : public Source {
   // The position that Open was given is not one of this cluster, so that the scan began at the start.
   bool restarted() const { return restarted_; }
 
-  // Keys in the masters when the scan was opened at its start, or nothing if they do not say.
+  // Keys in the masters when the scan was opened at its start, or nothing if they do not say, or if it is not
+  // for all slots.
   std::optional<uint64_t> key_count() const { return key_count_; }
 
   // Slots that had to be scanned again, because they moved or their node was restarted or replaced.
@@ -78,10 +89,9 @@ class ClusterScan : public Source {
               redis::Waiter& waiter)
       : deployment_(deployment), options_(options), filter_(filter), waiter_(waiter) {}
 
-  Status Start(const std::string& position);
+  Status Start(const std::string& position, const redis::Slots& slots);
   void NoteMembers();
   bool HasMember(const ClusterPosition& position) const;
-  Status CountKeys();
   Status BeginNode();
   Status OpenNode(const redis::ClusterNode& node);
   Status OpenScan();

@@ -214,7 +214,7 @@ PRM_FUNCTION(worker_slots) {
     if (!sees_all &&
         !(OidIsValid(slot.owner) && pg::Call([&] { return has_privs_of_role(GetUserId(), slot.owner); })))
       continue;
-    constexpr int kColumns = 12;
+    constexpr int kColumns = 13;
     Datum values[kColumns] = {};
     bool nulls[kColumns] = {};
     auto as_text = [](const char *s) { return pg::TextDatum(s); };
@@ -226,16 +226,18 @@ PRM_FUNCTION(worker_slots) {
     values[3] = ObjectIdGetDatum(slot.owner);
     nulls[3] = !OidIsValid(slot.owner);
     values[4] = Int64GetDatum(slot.job);
-    nulls[4] = slot.job == 0;
-    values[5] = as_text(kStateNames[static_cast<int>(slot.state)]);
-    values[6] = TimestampTzGetDatum(slot.launched_at);
-    values[7] = TimestampTzGetDatum(slot.since);
-    values[8] = Int64GetDatum(static_cast<int64>(slot.wakeups));
-    values[9] = Int64GetDatum(static_cast<int64>(slot.runs));
-    nulls[10] = slot.sqlstate[0] == '\0';
-    if (!nulls[10]) values[10] = as_text(slot.sqlstate);
-    nulls[11] = slot.message[0] == '\0';
-    if (!nulls[11]) values[11] = as_text(slot.message);
+    nulls[4] = slot.kind != Kind::kMigration;
+    values[5] = Int64GetDatum(slot.job);
+    nulls[5] = slot.kind != Kind::kPart;
+    values[6] = as_text(kStateNames[static_cast<int>(slot.state)]);
+    values[7] = TimestampTzGetDatum(slot.launched_at);
+    values[8] = TimestampTzGetDatum(slot.since);
+    values[9] = Int64GetDatum(static_cast<int64>(slot.wakeups));
+    values[10] = Int64GetDatum(static_cast<int64>(slot.runs));
+    nulls[11] = slot.sqlstate[0] == '\0';
+    if (!nulls[11]) values[11] = as_text(slot.sqlstate);
+    nulls[12] = slot.message[0] == '\0';
+    if (!nulls[12]) values[12] = as_text(slot.message);
     pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
   }
   return static_cast<Datum>(0);

@@ -1,8 +1,10 @@
 // The worker of a background run: CALLs redis_migrate.run as the owner of the migration, until it has
 // completed, failed for good or is stopped.
+#include "migrate/parts.h"
 #include "worker/backoff.h"
 #include "worker/history.h"
 #include "worker/job.h"
+#include "worker/launch.h"
 #include "worker/worker_main.h"
 
 namespace prm::worker {
@@ -47,9 +49,51 @@ void WaitForTransaction(TransactionId starter) {
   });
 }
 
+// Workers that read parts of the run beside this one.
+class PartWorkers : public migrate::Helpers {
+ public:
+  explicit PartWorkers(const Slot &leader) : leader_(leader) { migrate::helpers = this; }
+  ~PartWorkers() override { migrate::helpers = nullptr; }
+  PartWorkers(const PartWorkers &) = delete;
+  PartWorkers &operator=(const PartWorkers &) = delete;
+
+  void Start(int64 run_id, int count) override {
+    for (int started = 0; started < count; ++started) {
+      Task const task = {Kind::kPart, leader_.database, leader_.owner, run_id, ++last_number_};
+      LaunchOutcome const outcome = Launch(task);
+      if (outcome == LaunchOutcome::kStarted) {
+        tasks_.push_back(task);
+        continue;
+      }
+      LaunchProblem const problem = Describe(outcome);
+      return Log(WARNING, {pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message},
+                 "run " + std::to_string(run_id) + " is read by " + std::to_string(started + 1) +
+                     " processes instead of " + std::to_string(count + 1),
+                 problem.hint);
+    }
+  }
+
+  // Ends those that are still there: one after an error of this one, so that it may be tried again.
+  void Stop() {
+    std::vector<Ticket> alive;
+    for (const Task &task : tasks_)
+      if (std::optional<Ticket> ticket = Ask(task, Request::kStop)) alive.push_back(*ticket);
+    tasks_.clear();
+    for (Ticket ticket : alive)
+      if (!WaitForEnd(ticket, kStopTimeoutMs)) Terminate(ticket);
+  }
+
+ private:
+  static constexpr int64 kStopTimeoutMs = 5000;
+
+  Slot const leader_;
+  int32 last_number_ = 0;
+  std::vector<Task> tasks_;
+};
+
 class MigrationWorker {
  public:
-  explicit MigrationWorker(const Slot &slot) : slot_(slot) {}
+  explicit MigrationWorker(const Slot &slot) : slot_(slot), others_(slot) {}
 
   void Run() {
     if (!extension_.exists()) return;
@@ -61,6 +105,10 @@ class MigrationWorker {
         pg::InTransaction([&] { job_ = TakeUp(slot_.job); });
         if (job_) Execute();
       });
+      {
+        WithoutCancel hold;
+        others_.Stop();
+      }
       if (!problem || MyRequest() != Request::kNone) {
         if (!problem && job_) Complete();
         break;
@@ -148,6 +196,7 @@ class MigrationWorker {
   }
 
   Slot const slot_;
+  PartWorkers others_;
   Extension extension_;
   std::optional<Job> job_;
   TimestampTz started_at_ = 0;

@@ -47,7 +47,8 @@ void ChangeMine(Change change) {
 }  // namespace
 
 bool operator==(const Task &a, const Task &b) {
-  return a.kind == b.kind && a.database == b.database && a.owner == b.owner && a.job == b.job;
+  return a.kind == b.kind && a.database == b.database && a.owner == b.owner && a.job == b.job &&
+         a.number == b.number;
 }
 
 std::optional<Ticket> Claim(const Task &task, TransactionId starter, bool *duplicate) {
@@ -80,6 +81,7 @@ std::optional<Ticket> Claim(const Task &task, TransactionId starter, bool *dupli
   slot->database = task.database;
   slot->owner = task.owner;
   slot->job = task.job;
+  slot->number = task.number;
   slot->starter = starter;
   slot->claimed_ms = now_ms;
   slot->launched_at = slot->since = now;

@@ -6,8 +6,9 @@
 
 namespace prm::worker {
 
-enum class Kind : uint8 { kLauncher, kScheduler, kMigration, kSweeper, kAttempts };
-constexpr const char *kKindNames[] = {"launcher", "scheduler", "migration", "sweeper", "attempt writer"};
+enum class Kind : uint8 { kLauncher, kScheduler, kMigration, kPart, kSweeper, kAttempts };
+constexpr const char *kKindNames[] = {"launcher",       "scheduler", "migration",
+                                      "migration part", "sweeper",   "attempt writer"};
 
 enum class State : uint8 { kStarting, kWaiting, kRunning, kSleeping, kRetrying, kEnding };
 constexpr const char *kStateNames[] = {
@@ -21,7 +22,8 @@ struct Task {
   Kind kind;
   Oid database = InvalidOid;
   Oid owner = InvalidOid;
-  int64 job = 0;  // of a migration: redis_migrate.background_run
+  int64 job = 0;     // of a migration: redis_migrate.background_run; of a part: redis_migrate.run
+  int32 number = 0;  // of a part: tells those of a run apart
 };
 bool operator==(const Task &a, const Task &b);
 
@@ -43,6 +45,7 @@ struct Slot {
   Oid database;
   Oid owner;
   int64 job;
+  int32 number;
   TransactionId starter;  // the worker waits for its end, if it is one
   pid_t pid;              // 0: claimed, and no process yet
   int64 claimed_ms;       // monotonic
@@ -53,7 +56,7 @@ struct Slot {
   char sqlstate[6];
   char message[kMessageSize];  // the last error
 
-  Task task() const { return {kind, database, owner, job}; }
+  Task task() const { return {kind, database, owner, job, number}; }
 };
 
 // Whether the server preloaded the library: only then are there launcher and schedulers.

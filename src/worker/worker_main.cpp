@@ -38,6 +38,8 @@ void WorkerBody() {
       return RunScheduler(slot);
     case Kind::kMigration:
       return RunMigrationWorker(slot);
+    case Kind::kPart:
+      return RunPartWorker(slot);
     case Kind::kSweeper:
       return RunSweeper(slot);
     case Kind::kAttempts:

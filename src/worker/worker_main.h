@@ -10,6 +10,7 @@ namespace prm::worker {
 void RunLauncher();
 void RunScheduler(const Slot &slot);
 void RunMigrationWorker(const Slot &slot);
+void RunPartWorker(const Slot &slot);
 void RunSweeper(const Slot &slot);
 void RunAttemptWriter(const Slot &slot);
 
