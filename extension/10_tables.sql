@@ -208,9 +208,11 @@ CREATE TABLE redis_migrate.ledger (
     row_key    text NOT NULL,
     db         integer NOT NULL,
     key_bytes  bytea NOT NULL,
-    PRIMARY KEY (mapping_id, row_key)
+    PRIMARY KEY (row_key, mapping_id)
 );
-CREATE INDEX ledger_key ON redis_migrate.ledger (mapping_id, db, key_bytes);
+-- mapping_id comes last in both: statistics from before a mapping had rows say that it has none, and then an index
+-- that begins with it looks as good as the one that is meant, and all its rows are read for each key.
+CREATE INDEX ledger_key ON redis_migrate.ledger (key_bytes, db, mapping_id);
 COMMENT ON TABLE redis_migrate.ledger IS
     'Which key each target row came from, for mappings that are not exclusive: the right to change or delete the row';
 

@@ -8,7 +8,7 @@ use PrmTest;
 use PrmTools;
 use Test::More;
 
-my $node = new_node('ownership');
+my $node = new_node('ownership', conf => 'autovacuum = off');
 my $redis = start_redis();
 create_server($node, 'shop', $redis);
 
@@ -130,5 +130,24 @@ $call->finish;
 sql(q{CALL redis_migrate.run('hits')});
 is(last_run($node, 'hits', 'state, read, migrated, balanced'), 'completed|400|400|t', 'resumed: each key is counted once');
 is(sql('SELECT count(*), max(n) FROM hits'), '400|1', 'resumed: and stored once');
+
+# Whose a row is takes one look-up, also where the statistics are from before the mapping had rows.
+$redis->cli('FLUSHALL');
+sql(q{SELECT redis_migrate.drop_migration(migration) FROM redis_migrate.migrations}, 'CREATE TABLE later (id text PRIMARY KEY, v text)',
+    q{SELECT redis_migrate.create_migration('later', 'shop')},
+    q{SELECT redis_migrate.add_mapping('later', 'few', 'few:{id:int}', 'account', 'SELECT value AS email, id FROM redis_batch', '{email}')},
+    q{SELECT redis_migrate.add_mapping('later', 'many', 'm:{id:int}', 'later',
+        $$SELECT 'a row that is called ' || id AS id, value AS v FROM redis_batch$$, '{id}')});
+$redis->cli('EVAL', 'for i = 1, 100 do redis.call("SET", "few:" .. i, "few" .. i .. "@x") end', 0);
+sql(q{CALL redis_migrate.run('later')});
+sql('ANALYZE redis_migrate.ledger');
+$redis->cli('EVAL', 'for i = 1, 5000 do redis.call("SET", "m:" .. i, i) end', 0);
+sql(q{CALL redis_migrate.run('later')}) for 1 .. 2;
+my ($before, $after) = map { $node->safe_psql('postgres', qq{
+    $_;
+    SELECT pg_stat_force_next_flush() \\g /dev/null
+    SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relname = 'ledger'}) } '', q{CALL redis_migrate.run('later')};
+is(last_run($node, 'later', 'read, migrated, balanced'), '5100|5100|t', 'a further run');
+cmp_ok($after - $before, '<=', 4 * 5100, 'reads few entries of the ledger for each key');
 
 done_testing();
