@@ -14,7 +14,8 @@ Helpers *helpers = nullptr;
 
 namespace {
 
-constexpr long kLookAgainMs = 50;
+constexpr long kLookAgainMs = 100;
+constexpr int kTouchEveryMs = 1000;
 
 // Reads parts that nobody else reads until there are none. `between` as that of Pass::Read.
 void ReadFreeParts(Pass &pass, RunRecord &record, int level, const std::function<void()> &between) {
@@ -97,6 +98,7 @@ class Member {
 
 uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects) {
   int64 repeated_slots = 0;
+  TimestampTz touched_at = 0;
   // How many parts have not been read.
   auto look = [&] {
     int left = 0;
@@ -107,7 +109,11 @@ uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects
       if (!part.done) ++left;
       repeated_slots += part.repeated_slots;
     }
-    record.Touch();
+    TimestampTz const now = GetCurrentTimestamp();
+    if (left == 0 || TimestampDifferenceExceeds(touched_at, now, kTouchEveryMs)) {
+      record.Touch();
+      touched_at = now;
+    }
     return left;
   };
   int left = look();

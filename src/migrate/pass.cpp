@@ -73,7 +73,8 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
 }
 
 void Pass::Restart(int level) {
-  pg::Report(NOTICE, "the Redis server was restarted or replaced: level " + std::to_string(level + 1) +
+  pg::Report(NOTICE, std::string("the Redis server was restarted or replaced: ") +
+                         (beside_others_ ? "a part of level " : "level ") + std::to_string(level + 1) +
                          " is read again from its beginning");
   record_.RestartLevel(level);
   stored_.clear();
