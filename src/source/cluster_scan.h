@@ -1,9 +1,8 @@
 // Reads the keys of a Redis Cluster: one node after the other with a ScanSource.
 //
-// A slot is done when one node has served it from the start of a whole scan of that node to its end, as the
-// node itself says before and after, and it was not being moved at either time: then every key that existed
-// throughout was returned. Slots that moved meanwhile, or whose node failed, are scanned again where they are
-// served by then. So no key is missed, but keys of such slots may be returned more than once.
+// A slot is done when a scan has settled it (source/cluster_walk.h). Slots that moved meanwhile, or whose
+// node failed, are scanned again where they are served by then. So no key is missed, but keys of such slots
+// may be returned more than once.
 //
 // A key that has moved answers MOVED or ASK. It is not read from elsewhere on its own: its slot is taken out
 // of the scan under way and read from the node that serves it, when the move is over.
@@ -15,8 +14,8 @@
 #include <vector>
 
 #include "redis/cluster_slots.h"
-#include "redis/cluster_topology.h"
 #include "redis/deployment.h"
+#include "source/cluster_walk.h"
 #include "source/scan.h"
 #include "source/source.h"
 
@@ -76,31 +75,22 @@ class ClusterScan : public Source {
 
   ClusterScan(const redis::Deployment& deployment, const ScanOptions& options, KeyFilter& filter,
               redis::Waiter& waiter)
-      : deployment_(deployment), options_(options), filter_(filter), waiter_(waiter) {}
+      : walk_(deployment, waiter), options_(options), filter_(filter) {}
 
   Status Start(const std::string& position);
   void NoteMembers();
   bool HasMember(const ClusterPosition& position) const;
   Status CountKeys();
   Status BeginNode();
-  Status OpenNode(const redis::ClusterNode& node);
   Status OpenScan();
-  Result<redis::Slots> StableSlots();
-  const redis::ClusterNode* NodeToRead(const redis::ClusterShard& shard) const;
   Status LeaveSlot(const Error& moved);
   Status FinishNode();
   void CloseNode();
 
-  bool is_tls() const { return deployment_.connection.tls.mode != redis::TlsMode::kOff; }
-
-  redis::Deployment deployment_;
+  ClusterWalk walk_;
   ScanOptions options_;
   SlotFilter filter_;
-  redis::Waiter& waiter_;
-  redis::ClusterTopology topology_;  // as last seen
   ClusterPosition position_;
-  redis::ClusterNode node_;  // that position_.node names
-  std::unique_ptr<redis::Connection> connection_;
   std::unique_ptr<ScanSource> scan_;
   std::optional<uint64_t> key_count_;
   bool restarted_ = false;
