@@ -199,18 +199,21 @@ sub slot
 }
 
 # Sets keys where they belong.
-sub set
+sub set { my ($self, %values) = @_; return $self->lines(map { ($_ => qq{SET "$_" "$values{$_}"}) } keys %values); }
+
+# Sends lines as redis-cli reads them, by their keys, to where these belong.
+sub lines
 {
-    my ($self, %values) = @_;
+    my ($self, %commands) = @_;
     my @masters = $self->masters;
+    my %owners = map { my $i = $_; map { ($_ => $i) } keys %{ $masters[$i]{slots} } } 0 .. $#masters;
     my %lines;
-    for my $key (keys %values)
+    $lines{ $owners{ slot($_) } } .= "$commands{$_}\n" for sort keys %commands;
+    for my $owner (keys %lines)
     {
-        my $slot = slot($key);
-        my ($owner) = grep { $masters[$_]{slots}{$slot} } 0 .. $#masters;
-        $lines{$owner} .= qq{SET "$key" "$values{$key}"\n};
+        my $replies = $masters[$owner]{node}->cli_lines($lines{$owner});
+        die "redis-cli: $replies\n" if $replies =~ /^(ERR|MOVED|WRONGTYPE) /m;
     }
-    $masters[$_]{node}->cli_lines($lines{$_}) for keys %lines;
     return;
 }
 
