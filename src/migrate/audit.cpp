@@ -126,11 +126,13 @@ class Audit {
       db_ = page.db;
       names_ += static_cast<int64>(page.names);
       for (const source::SurveyedKey &key : page.keys) Take(key);
-      if (page.ends_db)
+      if (page.ends_db) {
+        settled_.reset();  // storing takes memory, too
         StoreFamilies();
-      else if (Now() - saved_at_ >= kSaveEverySeconds)
-        Save();
-      if (page.settled) settled_.emplace(found_);
+      } else {
+        if (page.settled) settled_.emplace(found_);
+        if (Now() - saved_at_ >= kSaveEverySeconds) Save();
+      }
       Pace();
     }
     Note();
