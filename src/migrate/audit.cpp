@@ -15,6 +15,7 @@
 #include "pg/spi.h"
 #include "redis/info.h"
 #include "source/cluster_survey.h"
+#include "source/rate_ceiling.h"
 #include "source/survey.h"
 
 namespace prm::migrate {
@@ -93,6 +94,7 @@ class Audit {
         deployment_(deployment),
         record_(parameters, max_duration, parameters.max_seconds.has_value()),
         sampling_(parameters.sample, found_.tree),
+        rate_(parameters.max_rate.value_or(0)),
         start_(Now()),
         saved_at_(start_) {
     Spi::Commit();
@@ -124,7 +126,7 @@ class Audit {
       }
       lost_since_.reset();
       db_ = page.db;
-      names_ += static_cast<int64>(page.names);
+      rate_.Take(page.names);
       for (const source::SurveyedKey &key : page.keys) Take(key);
       if (page.ends_db) {
         settled_.reset();  // storing takes memory, too
@@ -297,13 +299,12 @@ class Audit {
 
   bool OutOfTime() const { return parameters_.max_seconds && Now() - start_ >= *parameters_.max_seconds; }
 
-  // Waits until the ceiling allows what has been read, or the time is over.
+  // Waits until the ceiling allows more, or the time is over.
   void Pace() {
-    if (!parameters_.max_rate) return;
-    double due = start_ + static_cast<double>(names_) / *parameters_.max_rate;
-    if (parameters_.max_seconds) due = std::min(due, start_ + *parameters_.max_seconds);
-    double const wait = due - Now();
-    if (wait > 0) pg::Sleep(std::lround(wait * 1000));
+    long wait = rate_.WaitMs();
+    if (parameters_.max_seconds)
+      wait = std::min(wait, std::lround((start_ + *parameters_.max_seconds - Now()) * 1000));
+    if (wait > 0) pg::Sleep(wait);
   }
 
   void StoreFamilies() {
@@ -378,7 +379,7 @@ class Audit {
   bool several_ = false;
   bool read_values_ = false;
   int db_ = 0;
-  int64 names_ = 0;  // that Redis was asked for: what the ceiling is about
+  source::RateCeiling rate_;
   int64 repeats_ = 0;
   std::string last_repeat_;
   std::optional<double> lost_since_;  // the cluster

@@ -56,15 +56,19 @@ sub expect_whole
     return;
 }
 
-# Starts an audit that takes about ten seconds, and waits until it is in the middle of the second master.
-sub start_slow_audit
+# Starts an audit under a ceiling, and stops its backend in the middle of the second master. Returns what lets it go on and
+# waits for its end.
+sub hold_audit
 {
     my @masters = $cluster->masters;
-    my $first = $masters[0]{node}->cli('DBSIZE');
+    my ($first, $second) = map { $_->{node}->cli('DBSIZE') } @masters;
     my $call = start_sql($node, q{CALL redis_migrate.audit('shop', max_rate => 300);}, name => 'audit');
-    wait_until('the second master', sub { (audits("CASE WHEN state = 'running' THEN keys ELSE 0 END") || 0) > $first + 20 });
-    cmp_ok(audits('keys'), '<', $first + $masters[1]{node}->cli('DBSIZE'), 'the second master is being read');
-    return $call;
+    wait_until('the audit', sub { audits('state') eq 'running' });
+    my $pid = audits('pid');
+    wait_until('the second master', sub { audits('keys') > $first + 20 });
+    kill 'STOP', $pid;
+    cmp_ok(audits('keys'), '<', $first + $second - 300, 'the second master is being read, and will be for more than a second');
+    return sub { kill 'CONT', $pid; return $call->finish; };
 }
 
 # A quiet cluster.
@@ -126,14 +130,14 @@ sql(q{ALTER SERVER shop OPTIONS (DROP read_from)});
 # Slots move: from the master that is being read, and from the last one, to the first, which is done.
 my @slots = map { RedisNodes::Cluster::slot("user:$_") } 1 .. 200;
 my @masters = $cluster->masters;
-my $call = start_slow_audit();
+my $go_on = hold_audit();
 for my $from (1, 2)
 {
     my %seen;
     my @some = (grep { $masters[$from]{slots}{$_} && !$seen{$_}++ } @slots)[ 0 .. 9 ];
     $cluster->move($_, $masters[$from], $masters[0]) for @some;
 }
-my (undef, $err) = $call->finish;
+my (undef, $err) = $go_on->();
 expect_whole('slots that move');
 like($err, qr/DETAIL: .*parts of the cluster were read again, [1-9]\d* times, and each key counted once/, 'what was read again is told');
 like(audits('notes'), qr/the last time because (slots [\d,-]+ moved while Redis at|Redis at 127\.0\.0\.1:\d+ answered (MOVED|ASK))/, 'and why');
@@ -149,7 +153,7 @@ $err = sql_error($node, q{SET pg_redis_migrate.reconnect_timeout = '2s'; CALL re
 like($err, qr/ERROR:  57P03: slots $slot of the cluster are being moved\nHINT:  What was found until then is kept\. CALL redis_migrate\.audit again/, 'not for ever');
 is(audits('state, complete, sqlstate, keys'), 'failed|f|57P03|' . ($keys - $in_slot), 'what else there is was counted');
 is(sql('SELECT sum(keys) FROM redis_migrate.audit_families WHERE audit_id = (SELECT max(audit_id) FROM redis_migrate.audits)'), $keys - $in_slot, 'and is kept');
-$call = start_sql($node, q{CALL redis_migrate.audit('shop');});
+my $call = start_sql($node, q{CALL redis_migrate.audit('shop');});
 wait_until('everything else', sub { audits('state, keys') eq 'running|' . ($keys - $in_slot) });
 ok($call->running, 'it waits for the move');
 $cluster->finish_move($slot, @masters[ 2, 0 ]);
@@ -159,9 +163,9 @@ expect_whole('a move that is completed');
 # A master dies in the middle.
 $cluster->wait_until_agreed;
 @masters = $cluster->masters;
-$call = start_slow_audit();
+$go_on = hold_audit();
 $masters[1]{node}->kill9;
-$call->finish;
+$go_on->();
 expect_whole('a master that fails');
 like(audits('notes'), qr/parts of the cluster were read again/, 'it is told');
 is(scalar(grep { $_->{id} eq $masters[1]{id} } $cluster->masters), 0, 'its replica has taken over');
