@@ -90,7 +90,7 @@ CREATE PROCEDURE redis_migrate.audit(server name, sample double precision DEFAUL
         databases integer[] DEFAULT NULL, max_rate integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_audit';
 COMMENT ON PROCEDURE redis_migrate.audit(name, double precision, interval, integer[], integer) IS
-    'Finds the key families of a server and keeps what it found. sample: keys of each family that are asked about, below 1 a share, NULL all; max_rate: keys per second. Commits as it goes';
+    'Finds the key families of a server, or of all masters of a cluster, and keeps what it found. sample: keys of each family that are asked about, below 1 a share, NULL all; max_rate: keys per second. Commits as it goes';
 
 CREATE FUNCTION redis_migrate.drop_audit(audit_id bigint) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_audit';

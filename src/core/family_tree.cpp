@@ -162,6 +162,17 @@ bool IsOneLiteral(const Node& node) {
 
 }  // namespace
 
+FamilyTree::Node::Node(const Node& other)
+    : NodeFacts(other), stats(other.stats ? std::make_unique<FamilyStats>(*other.stats) : nullptr) {
+  for (const auto& [name, child] : other.children) children.emplace(name, std::make_unique<Node>(*child));
+}
+
+FamilyTree::FamilyTree(const FamilyTree& other)
+    : root_(std::make_unique<Node>(*other.root_)),
+      nodes_(other.nodes_),
+      shrink_at_(other.shrink_at_),
+      capped_(other.capped_) {}
+
 void FamilyTree::NameChild(const Segment& segment) {
   name_.clear();
   for (size_t i = 0; i < segment.pieces; ++i) {

@@ -33,7 +33,7 @@ class FamilyTree {
     bool varies = false;  // there were different values
   };
 
-  struct Node {
+  struct NodeFacts {
     std::vector<Note> notes;
     char separator = 0;
     bool has_separator = false;
@@ -43,11 +43,18 @@ class FamilyTree {
     uint64_t words = 0;      // of a text: how many it stands for
     size_t least_bytes = 0;  // of a text: the length of the shortest
     size_t word_children = 0;
+  };
+
+  struct Node : NodeFacts {
+    Node() = default;
+    Node(const Node& other);  // with all that is below it
+
     std::unordered_map<std::string, std::unique_ptr<Node>> children;
     std::unique_ptr<FamilyStats> stats;  // of the keys that end here
   };
 
   FamilyTree() : root_(std::make_unique<Node>()) {}
+  FamilyTree(const FamilyTree& other);
 
   // The statistics that a key would be counted in; nullptr when it is the first of its kind.
   FamilyStats* Find(Bytes key);

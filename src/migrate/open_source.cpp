@@ -88,15 +88,16 @@ Masters FindMasters(const Migration &migration) {
   const redis::Deployment deployment = pg::ServerOptions(migration.server, GetUserId());
   if (deployment.seeds.empty()) return masters;
   ClusterResources resources;
-  const auto topology = pg::ValueOrThrow(redis::FindTopology(deployment, resources.waiter));
-  if (topology.shards.size() < 2) return masters;
+  source::ClusterWalk walk(deployment, resources.waiter);
+  if (const Status found = walk.FindTopology(); !found.ok()) throw pg::Failure(found.error());
+  if (walk.topology().shards.size() < 2) return masters;
   redis::Slots served;
-  for (const redis::ClusterShard &shard : topology.shards) {
+  for (const redis::ClusterShard &shard : walk.topology().shards) {
     masters.slots.push_back(shard.slots & ~served);
     served |= shard.slots;
   }
   masters.slots.back() |= ~served;  // a slot that nobody serves holds the run up, whoever reads
-  const auto keys = pg::ValueOrThrow(source::CountClusterKeys(deployment, topology, resources.waiter));
+  const auto keys = pg::ValueOrThrow(walk.CountKeys());
   if (keys) masters.keys = static_cast<int64>(*keys);
   return masters;
 }

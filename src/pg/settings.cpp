@@ -48,8 +48,8 @@ void Define() {
       "The server option command_timeout goes first.", &command_timeout_ms, command_timeout_ms, 100,
       86400 * 1000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("pg_redis_migrate.reconnect_timeout",
-                          "How long a run tries to get a lost connection back.", nullptr,
-                          &reconnect_timeout_ms, reconnect_timeout_ms, 0, 86400 * 1000, PGC_USERSET,
+                          "How long a run, or an audit of a cluster, tries to get a lost connection back.",
+                          nullptr, &reconnect_timeout_ms, reconnect_timeout_ms, 0, 86400 * 1000, PGC_USERSET,
                           GUC_UNIT_MS, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("pg_redis_migrate.databases",
                              "Databases whose background work is scheduled and resumed after a restart.",

@@ -22,12 +22,15 @@ std::optional<int> ParsePort(Bytes text) {
 Status Ask(const SentinelOptions& options, Waiter& waiter, Bytes subcommand,
            const std::function<bool(const Reply&)>& accept) {
   std::string reasons;
+  std::optional<std::string> hint;  // that goes for every one of them, or empty
   for (const Endpoint& sentinel : options.sentinels) {
     ConnectionOptions to = options.connection;
     to.host = sentinel.host;
     to.port = sentinel.port;
     std::string reason;
     auto connection = Connection::Open(to, waiter);
+    const std::string own_hint = connection.ok() ? std::string() : connection.error().hint;
+    hint = !hint || *hint == own_hint ? own_hint : std::string();
     if (!connection.ok()) {
       reason = connection.error().message + (connection.error().detail.empty() ? "" : ": ") +
                connection.error().detail;
@@ -40,10 +43,13 @@ Status Ask(const SentinelOptions& options, Waiter& waiter, Bytes subcommand,
     if (!reason.empty() && reason.back() != '.') reason += '.';
     reasons += (reasons.empty() ? "" : " ") + reason;
   }
+  if (!hint || hint->empty()) {
+    hint =
+        "Check the server's options sentinels and sentinel_master, and the user mapping's sentinel_username "
+        "and sentinel_password.";
+  }
   return Error{ErrorCode::kConnectionFailure, "no Sentinel says where master \"" + options.master + "\" is",
-               reasons,
-               "Check the server's options sentinels and sentinel_master, and the user mapping's "
-               "sentinel_username and sentinel_password."};
+               reasons, *hint};
 }
 
 // SENTINEL REPLICAS: a list of name and value for each.

@@ -72,30 +72,13 @@ Result<ClusterPosition> ClusterPosition::Parse(Bytes text) {
   return position;
 }
 
-Result<std::optional<uint64_t>> CountClusterKeys(const redis::Deployment& deployment,
-                                                 const redis::ClusterTopology& topology,
-                                                 redis::Waiter& waiter) {
-  uint64_t keys = 0;
-  for (const redis::ClusterShard& shard : topology.shards) {
-    auto connection = redis::OpenNode(deployment, shard.master.endpoint, waiter);
-    if (!connection.ok()) return connection.error();
-    const Result<redis::Reply> size = connection.value()->Command({"DBSIZE"});
-    if (!size.ok() && size.error().code == ErrorCode::kPermissionDenied) return std::optional<uint64_t>();
-    if (!size.ok()) return size.error();
-    if (size.value().IsInteger()) keys += static_cast<uint64_t>(size.value().AsInteger());
-  }
-  return std::optional<uint64_t>(keys);
-}
-
 Result<std::unique_ptr<ClusterScan>> ClusterScan::Open(const redis::Deployment& deployment,
                                                        const ScanOptions& options, KeyFilter& filter,
                                                        const std::string& position, redis::Waiter& waiter,
                                                        const Slots& slots) {
   std::unique_ptr<ClusterScan> source(new ClusterScan(deployment, options, filter, waiter));
   source->options_.databases = {0};
-  Result<redis::ClusterTopology> topology = redis::FindTopology(deployment, waiter);
-  if (!topology.ok()) return topology.error();
-  source->topology_ = std::move(topology.value());
+  PRM_RETURN_IF_ERROR(source->walk_.FindTopology());
   PRM_RETURN_IF_ERROR(source->Start(position, slots));
   return source;
 }
@@ -115,7 +98,7 @@ Status ClusterScan::Start(const std::string& position, const Slots& slots) {
   NoteMembers();
   position_.done = ~slots;
   if (!slots.all()) return {};
-  const Result<std::optional<uint64_t>> keys = CountClusterKeys(deployment_, topology_, waiter_);
+  const Result<std::optional<uint64_t>> keys = walk_.CountKeys();
   if (!keys.ok()) return keys.error();
   key_count_ = keys.value();
   return {};
@@ -123,14 +106,14 @@ Status ClusterScan::Start(const std::string& position, const Slots& slots) {
 
 void ClusterScan::NoteMembers() {
   position_.members.clear();
-  for (const redis::ClusterShard& shard : topology_.shards) {
+  for (const redis::ClusterShard& shard : walk_.topology().shards) {
     if (position_.members.size() < kMostMembers) position_.members.push_back(shard.master.id);
   }
 }
 
 bool ClusterScan::HasMember(const ClusterPosition& position) const {
   return std::any_of(position.members.begin(), position.members.end(),
-                     [this](const std::string& id) { return topology_.ShardOf(id) != nullptr; });
+                     [this](const std::string& id) { return walk_.topology().ShardOf(id) != nullptr; });
 }
 
 Result<bool> ClusterScan::Next(Batch& batch) {
@@ -161,98 +144,26 @@ Result<bool> ClusterScan::Next(Batch& batch) {
 // Opens the node that was being read if it still serves all that it was read for; another one otherwise.
 Status ClusterScan::BeginNode() {
   if (!position_.node.empty()) {
-    const redis::ClusterShard* shard = topology_.ShardOf(position_.node);
-    const redis::ClusterNode* node = shard == nullptr ? nullptr : NodeToRead(*shard);
-    if (node != nullptr && node->id == position_.node) {
-      PRM_RETURN_IF_ERROR(OpenNode(*node));
-      const Result<Slots> stable = StableSlots();
-      if (!stable.ok()) return stable.error();
-      if ((position_.slots & ~stable.value()).none()) return OpenScan();
-    }
+    const Result<bool> entered = walk_.Enter(position_.node, position_.slots);
+    if (!entered.ok()) return entered.error();
+    if (entered.value()) return OpenScan();
     if (!position_.scan.empty()) repeated_slots_ += position_.slots.count();
     CloseNode();
   }
-  const redis::ClusterTopology topology = topology_;  // changes as nodes tell what they know
-  std::string unread;
-  Slots served;
-  for (const redis::ClusterShard& shard : topology.shards) {
-    served |= shard.slots;
-    if ((shard.slots & ~position_.done).none()) continue;
-    const redis::ClusterNode* node = NodeToRead(shard);
-    if (node == nullptr) {
-      return Error{
-          ErrorCode::kUnavailable,
-          "no node that could be read serves slots " + redis::SlotsToText(shard.slots) + " of the cluster",
-          {},
-          {}};
-    }
-    PRM_RETURN_IF_ERROR(OpenNode(*node));
-    const Result<Slots> stable = StableSlots();
-    if (!stable.ok()) return stable.error();
-    position_.slots = stable.value() & ~position_.done;
-    if (position_.slots.any()) return OpenScan();
-    CloseNode();
-  }
-  const bool all_served = (position_.done | served).all();
-  return Error{ErrorCode::kUnavailable,
-               "slots " + redis::SlotsToText(all_served ? ~position_.done : ~(position_.done | served)) +
-                   " of the cluster are " + (all_served ? "being moved" : "served by no node"),
-               {},
-               all_served ? "The run reads them when the move is complete." : ""};
-}
-
-Status ClusterScan::OpenNode(const redis::ClusterNode& node) {
-  node_ = node;
-  position_.node = node.id;
-  auto connection = redis::OpenNode(deployment_, node.endpoint, waiter_);
-  if (!connection.ok()) return connection.error();
-  connection_ = std::move(connection.value());
-  if (deployment_.read_from != redis::ReadFrom::kReplica) return {};
-  PRM_RETURN_IF_ERROR(redis::CheckRole(*connection_, redis::ReadFrom::kReplica, deployment_.stale_replica));
-  const Result<redis::Reply> readonly = connection_->Command({"READONLY"});
-  return readonly.ok() ? Status() : Status(readonly.error());
+  const Result<Slots> slots = walk_.EnterNext(position_.done);
+  if (!slots.ok()) return slots.error();
+  position_.node = walk_.node_id();
+  position_.slots = slots.value();
+  return OpenScan();
 }
 
 Status ClusterScan::OpenScan() {
   filter_.wanted = position_.slots;
-  auto scan = ScanSource::Open(*connection_, options_, filter_, position_.scan);
+  auto scan = ScanSource::Open(walk_.connection(), options_, filter_, position_.scan);
   if (!scan.ok()) return scan.error();
   scan_ = std::move(scan.value());
   if (scan_->restarted()) repeated_slots_ += position_.slots.count();
   return {};
-}
-
-// The slots that the node serves, as it says itself, and that are not being moved, as its master says.
-Result<Slots> ClusterScan::StableSlots() {
-  Result<redis::ClusterTopology> view = redis::FetchTopology(*connection_, node_.endpoint, is_tls());
-  if (!view.ok()) return view.error();
-  topology_ = std::move(view.value());
-  const redis::ClusterShard* shard = topology_.ShardOf(node_.id);
-  if (shard == nullptr) return Slots();
-  const bool is_master = shard->master.id == node_.id;
-  if (!is_master && deployment_.read_from != redis::ReadFrom::kReplica) return Slots();
-  std::unique_ptr<redis::Connection> to_master;
-  if (!is_master) {
-    auto opened = redis::OpenNode(deployment_, shard->master.endpoint, waiter_);
-    if (!opened.ok()) return opened.error();
-    to_master = std::move(opened.value());
-  }
-  const Slots served = shard->slots;
-  const Result<Slots> moving = redis::FetchMovingSlots(is_master ? *connection_ : *to_master);
-  if (!moving.ok()) return moving.error();
-  return served & ~moving.value();
-}
-
-const redis::ClusterNode* ClusterScan::NodeToRead(const redis::ClusterShard& shard) const {
-  if (deployment_.read_from != redis::ReadFrom::kReplica) {
-    return shard.master.is_online ? &shard.master : nullptr;
-  }
-  const redis::ClusterNode* chosen = nullptr;
-  for (const redis::ClusterNode& replica : shard.replicas) {
-    if (!replica.is_online) continue;
-    if (chosen == nullptr || replica.id == position_.node) chosen = &replica;
-  }
-  return chosen;
 }
 
 // Goes on without the slot that a key was moved with: "MOVED 3999 127.0.0.1:6381".
@@ -268,14 +179,13 @@ Status ClusterScan::LeaveSlot(const Error& moved) {
   position_.slots.reset(slot);
   ++repeated_slots_;
   scan_.reset();
-  // The connection has replies under way to what is not wanted any more.
-  PRM_RETURN_IF_ERROR(OpenNode(redis::ClusterNode(node_)));
+  PRM_RETURN_IF_ERROR(walk_.Reenter());
   return OpenScan();
 }
 
 // Notes what the node has served from the start of its scan to now. What is left is another node's.
 Status ClusterScan::FinishNode() {
-  const Result<Slots> stable = StableSlots();
+  const Result<Slots> stable = walk_.StableSlots();
   if (!stable.ok()) return stable.error();
   const Slots done = position_.slots & stable.value();
   repeated_slots_ += (position_.slots & ~done).count();
@@ -286,7 +196,7 @@ Status ClusterScan::FinishNode() {
 
 void ClusterScan::CloseNode() {
   scan_.reset();
-  connection_.reset();
+  walk_.Leave();
   position_.node.clear();
   position_.slots.reset();
   position_.scan.clear();

@@ -1,9 +1,8 @@
 // Reads the keys of a Redis Cluster: one node after the other with a ScanSource.
 //
-// A slot is done when one node has served it from the start of a whole scan of that node to its end, as the
-// node itself says before and after, and it was not being moved at either time: then every key that existed
-// throughout was returned. Slots that moved meanwhile, or whose node failed, are scanned again where they are
-// served by then. So no key is missed, but keys of such slots may be returned more than once.
+// A slot is done when a scan has settled it (source/cluster_walk.h). Slots that moved meanwhile, or whose
+// node failed, are scanned again where they are served by then. So no key is missed, but keys of such slots
+// may be returned more than once.
 //
 // A scan may be for some of the slots only, so that several processes read a cluster side by side: it follows
 // its slots wherever they go.
@@ -18,8 +17,8 @@
 #include <vector>
 
 #include "redis/cluster_slots.h"
-#include "redis/cluster_topology.h"
 #include "redis/deployment.h"
+#include "source/cluster_walk.h"
 #include "source/scan.h"
 #include "source/source.h"
 
@@ -39,12 +38,6 @@ struct ClusterPosition {
   // The inverse. kInvalidArgument for anything that ToString does not write.
   static Result<ClusterPosition> Parse(Bytes text);
 };
-
-// Keys in the masters of a cluster, or nothing if they do not say. Asks every master, so that one that cannot
-// be reached shows at once. Errors: those of the connections.
-Result<std::optional<uint64_t>> CountClusterKeys(const redis::Deployment& deployment,
-                                                 const redis::ClusterTopology& topology,
-                                                 redis::Waiter& waiter);
 
 class ClusterScan : public Source {
  public:
@@ -87,30 +80,21 @@ class ClusterScan : public Source {
 
   ClusterScan(const redis::Deployment& deployment, const ScanOptions& options, KeyFilter& filter,
               redis::Waiter& waiter)
-      : deployment_(deployment), options_(options), filter_(filter), waiter_(waiter) {}
+      : walk_(deployment, waiter), options_(options), filter_(filter) {}
 
   Status Start(const std::string& position, const redis::Slots& slots);
   void NoteMembers();
   bool HasMember(const ClusterPosition& position) const;
   Status BeginNode();
-  Status OpenNode(const redis::ClusterNode& node);
   Status OpenScan();
-  Result<redis::Slots> StableSlots();
-  const redis::ClusterNode* NodeToRead(const redis::ClusterShard& shard) const;
   Status LeaveSlot(const Error& moved);
   Status FinishNode();
   void CloseNode();
 
-  bool is_tls() const { return deployment_.connection.tls.mode != redis::TlsMode::kOff; }
-
-  redis::Deployment deployment_;
+  ClusterWalk walk_;
   ScanOptions options_;
   SlotFilter filter_;
-  redis::Waiter& waiter_;
-  redis::ClusterTopology topology_;  // as last seen
   ClusterPosition position_;
-  redis::ClusterNode node_;  // that position_.node names
-  std::unique_ptr<redis::Connection> connection_;
   std::unique_ptr<ScanSource> scan_;
   std::optional<uint64_t> key_count_;
   bool restarted_ = false;

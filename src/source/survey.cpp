@@ -34,20 +34,21 @@ bool LastString(const redis::ReplyView& reply, Bytes& text) {
 
 }  // namespace
 
-Survey::Survey(redis::Connection& connection, const SurveyOptions& options, Curiosity& curiosity)
+ServerSurvey::ServerSurvey(redis::Connection& connection, const SurveyOptions& options, Curiosity& curiosity)
     : connection_(connection), options_(options), curiosity_(curiosity), recent_(RandomSipKey()) {}
 
-Result<std::unique_ptr<Survey>> Survey::Open(redis::Connection& connection, const SurveyOptions& options,
-                                             Curiosity& curiosity) {
-  std::unique_ptr<Survey> survey(new Survey(connection, options, curiosity));
+Result<std::unique_ptr<ServerSurvey>> ServerSurvey::Open(redis::Connection& connection,
+                                                         const SurveyOptions& options, Curiosity& curiosity) {
+  std::unique_ptr<ServerSurvey> survey(new ServerSurvey(connection, options, curiosity));
   PRM_RETURN_IF_ERROR(survey->Prepare());
   return survey;
 }
 
-Result<bool> Survey::MayUse(std::initializer_list<Bytes> command, const char* name) {
+Result<bool> ServerSurvey::MayUse(std::initializer_list<Bytes> command, const char* name) {
   const Result<redis::Reply> reply = connection_.Command(command);
   if (reply.ok()) return true;
   const ErrorCode code = reply.error().code;
+  if (code == ErrorCode::kMoved) return true;  // it has judged the key and not the user
   if (code != ErrorCode::kPermissionDenied && code != ErrorCode::kServerError) return reply.error();
   // The user may not see this key, but may run the command: Redis has different words for that.
   if (reply.error().detail.find(" access ") != std::string::npos) return true;
@@ -55,7 +56,7 @@ Result<bool> Survey::MayUse(std::initializer_list<Bytes> command, const char* na
   return false;
 }
 
-Status Survey::Prepare() {
+Status ServerSurvey::Prepare() {
   struct Need {
     bool& has;
     std::initializer_list<Bytes> command;
@@ -86,7 +87,7 @@ Status Survey::Prepare() {
   return {};
 }
 
-Status Survey::AskNames() {
+Status ServerSurvey::AskNames() {
   if (!started_) {
     const Result<redis::Reply> selected =
         connection_.Command({"SELECT", std::to_string(options_.databases[db_index_])});
@@ -102,7 +103,7 @@ Status Survey::AskNames() {
   return {};
 }
 
-Status Survey::ReceiveNames() {
+Status ServerSurvey::ReceiveNames() {
   const Result<redis::Reply> reply = connection_.Receive();
   if (!reply.ok()) return reply.error();
   const redis::Reply& page = reply.value();
@@ -115,18 +116,21 @@ Status Survey::ReceiveNames() {
   next_.db = options_.databases[db_index_];
   cursor_ = page.element(0).AsBytes();
   next_.ends_db = cursor_ == "0";
+  next_.names = page.element(1).size();
   for (size_t i = 0; i < page.element(1).size(); ++i) {
     if (!page.element(1).element(i).IsString()) continue;
     const Bytes name = page.element(1).element(i).AsBytes();
     if (!recent_.Insert(name)) continue;
+    const Question question = curiosity_.Ask(next_.db, name);
+    if (question == Question::kIgnore) continue;
     SurveyedKey& key = next_.keys.emplace_back();
     key.name = name;
-    key.question = curiosity_.Ask(next_.db, name);
+    key.question = question;
   }
   return {};
 }
 
-void Survey::AskFacts() {
+void ServerSurvey::AskFacts() {
   for (const SurveyedKey& key : next_.keys) {
     if (key.question == Question::kName) continue;
     if (has_object_) connection_.Append({"OBJECT", by_frequency_ ? "FREQ" : "IDLETIME", key.name});
@@ -137,13 +141,13 @@ void Survey::AskFacts() {
   connection_.Flush();
 }
 
-Result<redis::Reply> Survey::ReceiveFor(SurveyedKey& key) {
+Result<redis::Reply> ServerSurvey::ReceiveFor(SurveyedKey& key) {
   Result<redis::Reply> reply = connection_.Receive();
   if (reply.ok() && reply.value().IsError()) key.refusal = FirstWord(reply.value().AsBytes());
   return reply;
 }
 
-Status Survey::ReceiveFacts(SurveyedKey& key) {
+Status ServerSurvey::ReceiveFacts(SurveyedKey& key) {
   KeyFacts& facts = key.facts;
   if (has_object_) {
     const Result<redis::Reply> reply = connection_.Receive();
@@ -176,7 +180,7 @@ Status Survey::ReceiveFacts(SurveyedKey& key) {
 }
 
 // False when nothing was asked.
-bool Survey::AskValue(const SurveyedKey& key) {
+bool ServerSurvey::AskValue(const SurveyedKey& key) {
   if (key.question != Question::kFactsAndValue || key.vanished || !key.refusal.empty()) return false;
   const std::string& type = key.facts.type;
   if (std::find(unreadable_types_.begin(), unreadable_types_.end(), type) != unreadable_types_.end()) {
@@ -203,7 +207,7 @@ bool Survey::AskValue(const SurveyedKey& key) {
   return true;
 }
 
-Status Survey::ReceiveValue(SurveyedKey& key) {
+Status ServerSurvey::ReceiveValue(SurveyedKey& key) {
   const Result<redis::Reply> reply = connection_.Receive();
   if (!reply.ok()) return reply.error();
   const redis::Reply& value = reply.value();
@@ -226,7 +230,7 @@ Status Survey::ReceiveValue(SurveyedKey& key) {
   return {};
 }
 
-Result<bool> Survey::Next(SurveyPage& page) {
+Result<bool> ServerSurvey::Next(SurveyPage& page) {
   if (!ahead_) {
     if (db_index_ == options_.databases.size()) return false;
     PRM_RETURN_IF_ERROR(AskNames());

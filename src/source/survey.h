@@ -17,8 +17,8 @@
 
 namespace prm::source {
 
-// How much is asked about a key.
-enum class Question { kName, kFacts, kFactsAndValue };
+// How much is asked about a key; kIgnore: it is not even returned.
+enum class Question { kIgnore, kName, kFacts, kFactsAndValue };
 
 class Curiosity {
  public:
@@ -37,6 +37,8 @@ struct SurveyedKey {
 struct SurveyPage {
   int db = 0;
   bool ends_db = false;  // there is nothing more in this database
+  bool settled = false;  // of a cluster: nothing that was returned so far is returned again after an error
+  size_t names = 0;      // that SCAN returned, repeated and ignored ones too
   std::vector<SurveyedKey> keys;
 };
 
@@ -47,23 +49,33 @@ struct SurveyOptions {
 
 class Survey {
  public:
-  // Finds out what the user may ask. The connection must be used for nothing else until the survey is gone;
-  // connection and curiosity must outlive it. Errors: those of Connection; SCAN itself must be allowed.
-  static Result<std::unique_ptr<Survey>> Open(redis::Connection& connection, const SurveyOptions& options,
-                                              Curiosity& curiosity);
+  virtual ~Survey() = default;
 
-  // The next page of keys; false at the end. While the caller deals with it, Redis answers about the next
-  // one. After an error the survey is dead. Errors: those of Connection.
-  Result<bool> Next(SurveyPage& page);
+  // The next page of keys; false at the end.
+  virtual Result<bool> Next(SurveyPage& page) = 0;
 
   // Commands that the user may not run, or the server does not know.
-  const std::vector<std::string>& missing() const { return missing_; }
+  virtual std::vector<std::string> missing() const = 0;
 
   // Whether reading values left idle times alone.
-  bool no_touch() const { return no_touch_; }
+  virtual bool no_touch() const = 0;
+};
+
+class ServerSurvey : public Survey {
+ public:
+  // Finds out what the user may ask. The connection must be used for nothing else until the survey is gone;
+  // connection and curiosity must outlive it. Errors: those of Connection; SCAN itself must be allowed.
+  static Result<std::unique_ptr<ServerSurvey>> Open(redis::Connection& connection,
+                                                    const SurveyOptions& options, Curiosity& curiosity);
+
+  // While the caller deals with a page, Redis answers about the next one. After an error the survey is dead.
+  // Errors: those of Connection.
+  Result<bool> Next(SurveyPage& page) override;
+  std::vector<std::string> missing() const override { return missing_; }
+  bool no_touch() const override { return no_touch_; }
 
  private:
-  Survey(redis::Connection& connection, const SurveyOptions& options, Curiosity& curiosity);
+  ServerSurvey(redis::Connection& connection, const SurveyOptions& options, Curiosity& curiosity);
 
   Status Prepare();
   Result<bool> MayUse(std::initializer_list<Bytes> command, const char* name);

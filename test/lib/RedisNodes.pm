@@ -5,6 +5,7 @@
 #   $certificates->make('server', names => 'IP:127.0.0.1');          # $certificates->crt('server'), ->key('server')
 #   my $redis = start_tls_redis($certificates, 'server', clients => 'yes');    # $redis->{tls_port}
 #   my $replica = start_replica($redis);
+#   my $second = start_tls_redis($certificates, 'server', replicaof => $redis);
 #   my @sentinels = start_sentinels($redis, 'shop', count => 3);               # ports
 #   my $cluster = start_cluster(masters => 3, replicas => 1);
 #   $cluster->set(map { ("k:$_" => "value $_") } 1 .. 1000);
@@ -28,25 +29,37 @@ our @EXPORT = qw(make_certificates start_tls_redis start_replica start_sentinels
 sub make_certificates { return RedisNodes::Certificates->new; }
 
 # A Redis with a port for TLS beside the plain one, with the certificate of that name. Options:
-#   clients => 'yes'  whether clients must show a certificate: yes, no, optional
+#   clients => 'yes'     whether clients must show a certificate: yes, no, optional
+#   replicaof => $redis  whose replica it is, over TLS
 sub start_tls_redis
 {
     my ($certificates, $name, %options) = @_;
     my $port = PostgreSQL::Test::Cluster::get_free_port();
-    my $redis = start_redis(
-        args => [
-            '--tls-port', $port, '--tls-cert-file', $certificates->crt($name), '--tls-key-file', $certificates->key($name),
-            '--tls-ca-cert-file', $certificates->crt('ca'), '--tls-auth-clients', $options{clients} // 'no' ]);
+    my %tls = _tls_settings($certificates, $name, %options);
+    my $master = $options{replicaof};
+    my $redis = start_redis(args => [ '--tls-port', $port, (map { ("--$_", $tls{$_}) } sort keys %tls),
+        $master ? ('--replicaof', '127.0.0.1', $master->{tls_port}) : () ]);
     $redis->{tls_port} = $port;
+    _wait_for_master($redis) if $master;
     return $redis;
 }
+
+# Settings that servers and Sentinels have in common.
+sub _tls_settings
+{
+    my ($certificates, $name, %options) = @_;
+    return ('tls-cert-file' => $certificates->crt($name), 'tls-key-file' => $certificates->key($name),
+        'tls-ca-cert-file' => $certificates->crt('ca'), 'tls-auth-clients' => $options{clients} // 'no', 'tls-replication' => 'yes');
+}
+
+sub _wait_for_master { my ($replica) = @_; return wait_until('the replica', sub { $replica->cli('INFO', 'replication') =~ /master_link_status:up/ }); }
 
 # A replica of a server, in step with it.
 sub start_replica
 {
     my ($master, %options) = @_;
     my $replica = start_redis(args => [ '--replicaof', '127.0.0.1', $master->port, @{ $options{args} // [] } ]);
-    wait_until('the replica', sub { $replica->cli('INFO', 'replication') =~ /master_link_status:up/ });
+    _wait_for_master($replica);
     return $replica;
 }
 
@@ -54,6 +67,7 @@ sub start_replica
 #   count => 3
 #   password => ''  that they ask for
 #   replicas => 2   how many replicas they must have found
+#   certificates => $certificates, certificate => 'name'   they speak TLS only, also with the servers; clients as above
 my @sentinels;
 
 sub start_sentinels
@@ -61,13 +75,16 @@ sub start_sentinels
     my ($master, $name, %options) = @_;
     my $count = $options{count} // 3;
     my $quorum = int($count / 2) + 1;
+    my $certificates = $options{certificates};
+    my %tls = $certificates ? _tls_settings($certificates, $options{certificate}, %options) : ();
     my @ports;
     for (1 .. $count)
     {
         my $port = PostgreSQL::Test::Cluster::get_free_port();
         my $directory = PostgreSQL::Test::Utils::tempdir_short();
-        my $lines = "port $port\nbind 127.0.0.1\ndir $directory\nlogfile $directory/sentinel.log\n"
-          . "sentinel monitor $name 127.0.0.1 " . $master->port . " $quorum\n"
+        my $lines = ($certificates ? "port 0\ntls-port $port\n" : "port $port\n") . (join '', map { "$_ $tls{$_}\n" } sort keys %tls)
+          . "bind 127.0.0.1\ndir $directory\nlogfile $directory/sentinel.log\n"
+          . "sentinel monitor $name 127.0.0.1 " . ($certificates ? $master->{tls_port} : $master->port) . " $quorum\n"
           . "sentinel down-after-milliseconds $name 400\nsentinel failover-timeout $name 4000\n";
         $lines .= "requirepass $options{password}\nsentinel sentinel-pass $options{password}\n" if defined $options{password};
         append_to_file("$directory/sentinel.conf", $lines);
@@ -77,6 +94,7 @@ sub start_sentinels
         push @ports, $port;
     }
     my @auth = defined $options{password} ? ('--no-auth-warning', '-a', $options{password}) : ();
+    push @auth, '--tls', '--cacert', $tls{'tls-ca-cert-file'}, '--cert', $tls{'tls-cert-file'}, '--key', $tls{'tls-key-file'} if $certificates;
     for my $port (@ports)
     {
         wait_until("the Sentinel at $port", sub {
@@ -181,18 +199,21 @@ sub slot
 }
 
 # Sets keys where they belong.
-sub set
+sub set { my ($self, %values) = @_; return $self->lines(map { ($_ => qq{SET "$_" "$values{$_}"}) } keys %values); }
+
+# Sends lines as redis-cli reads them, by their keys, to where these belong.
+sub lines
 {
-    my ($self, %values) = @_;
+    my ($self, %commands) = @_;
     my @masters = $self->masters;
+    my %owners = map { my $i = $_; map { ($_ => $i) } keys %{ $masters[$i]{slots} } } 0 .. $#masters;
     my %lines;
-    for my $key (keys %values)
+    $lines{ $owners{ slot($_) } } .= "$commands{$_}\n" for sort keys %commands;
+    for my $owner (keys %lines)
     {
-        my $slot = slot($key);
-        my ($owner) = grep { $masters[$_]{slots}{$slot} } 0 .. $#masters;
-        $lines{$owner} .= qq{SET "$key" "$values{$key}"\n};
+        my $replies = $masters[$owner]{node}->cli_lines($lines{$owner});
+        die "redis-cli: $replies\n" if $replies =~ /^(ERR|MOVED|WRONGTYPE) /m;
     }
-    $masters[$_]{node}->cli_lines($lines{$_}) for keys %lines;
     return;
 }
 

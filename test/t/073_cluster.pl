@@ -111,18 +111,23 @@ is(missing(), 0, 'misses no key');
 like($err, qr/NOTICE:.*\d+ slots of the cluster were read again.*\n.*DETAIL:  Keys of these slots are counted each time/, 'and says that it read some slots twice');
 cmp_ok(last_run($node, 'shop', 'read'), '>=', KEYS, 'which the counts show');
 
-# A move that stands open, with half of the keys on either side: the run waits for its end.
+# A move that stands open, with half of the keys on either side, so that those which have moved answer ASK: the run waits
+# for its end.
 @masters = $cluster->masters;
 my ($slot) = grep { $masters[2]{slots}{$_} } map { RedisNodes::Cluster::slot("k:$_") } 1 .. KEYS;
 $cluster->begin_move($slot, @masters[ 2, 0 ], half => 1);
 empty();
+$err = sql_error($node, q{SET pg_redis_migrate.reconnect_timeout = '2s'; CALL redis_migrate.run('shop')});
+like($err, qr/ERROR:  57P03: slots $slot of the cluster are being moved\nHINT:  The run keeps its position: CALL redis_migrate\.run again/, 'but not for ever');
+my $in_slot = grep { RedisNodes::Cluster::slot("k:$_") == $slot } 1 .. KEYS;
+is(last_run($node, 'shop', 'state, sqlstate, read'), 'failed|57P03|' . (KEYS - $in_slot), 'nothing of the slot was read, and the run does not pass for complete');
 $call = start_sql($node, q{CALL redis_migrate.run('shop');});
 wait_until('everything else', sub { position() =~ /^cluster of=\S+ done=(\S+)$/ && $1 eq "0-@{[$slot - 1]},@{[$slot + 1]}-16383" });
 ok($call->running, 'a slot whose move stands open is waited for');
 is($node->safe_psql('postgres', q{SELECT detail FROM redis_migrate.preflight('shop') WHERE check_name = 'slots'}) =~ s/.*: //sr, "slots $slot are being moved", 'preflight says so');
 $cluster->finish_move($slot, @masters[ 2, 0 ]);
 (undef, $err) = $call->finish;
-is(last_run($node, 'shop', 'state, balanced'), 'completed|t', 'and read when it is complete') or diag($err);
+is(last_run($node, 'shop', 'state, read, balanced'), 'completed|' . KEYS . '|t', 'and read when it is complete, each key once') or diag($err);
 is(missing(), 0, 'with every key');
 
 # A master dies while it is read; its replica takes over.

@@ -132,6 +132,33 @@ for my $users (40, 1000)
         qr/ada|example\.com/, 'examples are masked');
 }
 
+# How values are encoded, with what encodes them where that is at hand, otherwise as the specifications say.
+{
+    my $redis = start_redis();
+    create_server($node, 'encoded', $redis);
+    my $encode = q{
+import gzip, json, pickle, sys, zlib
+data = {"user": "ada", "n": [1, 2.5, None]}
+values = {
+    "json object": json.dumps(data).encode(), "json array": json.dumps([data]).encode(), "json scalar": b'"ada"', "integer": b"-17",
+    "python pickle": pickle.dumps(data), "gzip": gzip.compress(b"text" * 50), "zlib": zlib.compress(b"text" * 50),
+    "php": b'a:1:{s:4:"user";s:3:"ada";}', "java": b"\xac\xed\x00\x05t\x00\x03ada", "ruby marshal": b"\x04\x08\x7b\x06:\x09useri\x06",
+    "msgpack": b"\x81\xa4user\xa3ada", "zstd": b"\x28\xb5\x2f\xfd\x04\x58\x19\x00\x00ada", "text": "Ada \u2013 user".encode(), "binary": b"\xff\x00\xfe\x01"}
+for kind, value in values.items():
+    for command in ([b"SET", b"string:" + kind.encode(), value], [b"RPUSH", b"list:" + kind.encode(), value]):
+        sys.stdout.buffer.write(b"*%d\r\n" % len(command) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in command))
+};
+    my $out = '';
+    IPC::Run::run([ '/usr/bin/python3', '-c', $encode ], '|', [ 'redis-cli', '-s', $redis->socket, '--pipe' ], '>', \$out) or die "loading: $out";
+    sql("CALL redis_migrate.audit('encoded')");
+    my @kinds = sort 'json object', 'json array', 'json scalar', 'integer', 'python pickle', 'gzip', 'zlib', 'php', 'java', 'ruby marshal', 'msgpack', 'zstd', 'text', 'binary';
+    for my $type ('string', 'list')
+    {
+        is(sql(qq{SELECT string_agg(kind, ',' ORDER BY kind COLLATE "C") FROM redis_migrate.audit_families, jsonb_each(encodings) AS e (kind, keys)
+                  WHERE server = 'encoded' AND type = '$type' AND e.keys = '1'}), join(',', @kinds), "how values are encoded: $type");
+    }
+}
+
 # A hundred thousand names that nobody knows.
 {
     my $redis = start_redis();

@@ -236,6 +236,28 @@ TEST(Family, FindTellsWhereAKeyWouldBeCounted) {
   EXPECT_EQ(tree.Find("user:"), nullptr);
 }
 
+TEST(Family, ACopyGoesItsOwnWay) {
+  FamilyTree tree;
+  KeyFacts facts;
+  facts.bytes = 10;
+  for (int i = 0; i < 100; ++i) tree.Add("user:" + std::to_string(i) + ":name", &facts);
+  FamilyTree copy(tree);
+  EXPECT_EQ(copy.nodes(), tree.nodes());
+  for (int i = 100; i < 300; ++i) copy.Add("user:" + std::to_string(i) + ":name", &facts);
+  copy.Add("other", nullptr);
+  copy.Finish();
+  tree.Finish();
+  const auto families = FindFamilies(tree);
+  ASSERT_EQ(families.size(), 1U);
+  EXPECT_EQ(families[0].stats.keys, 100U);
+  EXPECT_EQ(families[0].stats.bytes, 1000U);
+  const auto more = FindFamilies(copy);
+  ASSERT_EQ(more.size(), 2U);
+  EXPECT_EQ(more[0].pattern.text(), families[0].pattern.text());
+  EXPECT_EQ(more[0].stats.keys, 300U);
+  EXPECT_EQ(more[0].stats.bytes, 3000U);
+}
+
 TEST(Family, StatisticsAddUp) {
   FamilyTree tree;
   for (int i = 1; i <= 12; ++i) {

@@ -1,0 +1,114 @@
+#include "source/cluster_walk.h"
+
+#include <utility>
+
+namespace prm::source {
+
+using redis::Slots;
+
+Status ClusterWalk::FindTopology() {
+  Result<redis::ClusterTopology> topology = redis::FindTopology(deployment_, waiter_);
+  if (!topology.ok()) return topology.error();
+  topology_ = std::move(topology.value());
+  return {};
+}
+
+Result<std::optional<uint64_t>> ClusterWalk::CountKeys() {
+  uint64_t keys = 0;
+  for (const redis::ClusterShard& shard : topology_.shards) {
+    auto connection = Connect(shard.master);
+    if (!connection.ok()) return connection.error();
+    const Result<redis::Reply> size = connection.value()->Command({"DBSIZE"});
+    if (!size.ok() && size.error().code == ErrorCode::kPermissionDenied) return std::optional<uint64_t>();
+    if (!size.ok()) return size.error();
+    if (size.value().IsInteger()) keys += static_cast<uint64_t>(size.value().AsInteger());
+  }
+  return std::optional<uint64_t>(keys);
+}
+
+Result<Slots> ClusterWalk::EnterNext(const Slots& done) {
+  const redis::ClusterTopology topology = topology_;  // changes as nodes tell what they know
+  Slots served;
+  for (const redis::ClusterShard& shard : topology.shards) {
+    served |= shard.slots;
+    if ((shard.slots & ~done).none()) continue;
+    const redis::ClusterNode* node = NodeToRead(shard, {});
+    if (node == nullptr) {
+      return Error{
+          ErrorCode::kUnavailable,
+          "no node that could be read serves slots " + redis::SlotsToText(shard.slots) + " of the cluster",
+          {},
+          {}};
+    }
+    PRM_RETURN_IF_ERROR(Enter(*node));
+    const Result<Slots> stable = StableSlots();
+    if (!stable.ok()) return stable.error();
+    const Slots wanted = stable.value() & ~done;
+    if (wanted.any()) return wanted;
+    Leave();
+  }
+  const bool all_served = (done | served).all();
+  return Error{ErrorCode::kUnavailable,
+               "slots " + redis::SlotsToText(all_served ? ~done : ~(done | served)) + " of the cluster are " +
+                   (all_served ? "being moved" : "served by no node"),
+               {},
+               all_served ? "They are read when the move is complete." : ""};
+}
+
+Result<bool> ClusterWalk::Enter(const std::string& id, const Slots& slots) {
+  const redis::ClusterShard* shard = topology_.ShardOf(id);
+  const redis::ClusterNode* node = shard == nullptr ? nullptr : NodeToRead(*shard, id);
+  if (node == nullptr || node->id != id) return false;
+  PRM_RETURN_IF_ERROR(Enter(redis::ClusterNode(*node)));
+  const Result<Slots> stable = StableSlots();
+  if (!stable.ok()) return stable.error();
+  return (slots & ~stable.value()).none();
+}
+
+Status ClusterWalk::Enter(const redis::ClusterNode& node) {
+  node_ = node;
+  auto connection = Connect(node);
+  if (!connection.ok()) return connection.error();
+  connection_ = std::move(connection.value());
+  if (!reads_replicas()) return {};
+  PRM_RETURN_IF_ERROR(redis::CheckRole(*connection_, redis::ReadFrom::kReplica, deployment_.stale_replica));
+  const Result<redis::Reply> readonly = connection_->Command({"READONLY"});
+  return readonly.ok() ? Status() : Status(readonly.error());
+}
+
+void ClusterWalk::Leave() {
+  connection_.reset();
+  node_ = {};
+}
+
+Result<Slots> ClusterWalk::StableSlots() {
+  Result<redis::ClusterTopology> view = redis::FetchTopology(*connection_, node_.endpoint, is_tls());
+  if (!view.ok()) return view.error();
+  topology_ = std::move(view.value());
+  const redis::ClusterShard* shard = topology_.ShardOf(node_.id);
+  if (shard == nullptr) return Slots();
+  const bool is_master = shard->master.id == node_.id;
+  if (!is_master && !reads_replicas()) return Slots();
+  std::unique_ptr<redis::Connection> to_master;
+  if (!is_master) {
+    auto opened = Connect(shard->master);
+    if (!opened.ok()) return opened.error();
+    to_master = std::move(opened.value());
+  }
+  const Result<Slots> moving = redis::FetchMovingSlots(is_master ? *connection_ : *to_master);
+  if (!moving.ok()) return moving.error();
+  return shard->slots & ~moving.value();
+}
+
+const redis::ClusterNode* ClusterWalk::NodeToRead(const redis::ClusterShard& shard,
+                                                  const std::string& preferred) const {
+  if (!reads_replicas()) return shard.master.is_online ? &shard.master : nullptr;
+  const redis::ClusterNode* chosen = nullptr;
+  for (const redis::ClusterNode& replica : shard.replicas) {
+    if (!replica.is_online) continue;
+    if (chosen == nullptr || replica.id == preferred) chosen = &replica;
+  }
+  return chosen;
+}
+
+}  // namespace prm::source
