@@ -200,20 +200,29 @@ SELECT redis_migrate.add_expiry('by_list', 'until', column_timezone => 'UTC', dr
 CALL redis_migrate.sweep('by_list');
 SELECT ids('by_list');
 SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'by_list'::regclass;
--- What row security hides from the owner has not gone: no proof, and nothing is dropped.
+-- What row security hides from the owner is not swept; a partition that may hold such rows is not dropped.
 CREATE ROLE regress_prm_hidden;
 GRANT USAGE, CREATE ON SCHEMA expiry TO regress_prm_hidden;
 GRANT EXECUTE ON FUNCTION refused(text) TO regress_prm_hidden;
 SET ROLE regress_prm_hidden;
 CREATE TABLE hidden (id int, expires_at timestamptz) PARTITION BY RANGE (expires_at);
+CREATE TABLE hidden_old PARTITION OF hidden FOR VALUES FROM ('2000-01-01') TO ('2001-01-01');
 CREATE TABLE hidden_live PARTITION OF hidden FOR VALUES FROM ('2100-01-01') TO ('2101-01-01');
 CREATE INDEX ON hidden (expires_at);
-INSERT INTO hidden VALUES (1, '2100-06-01');
-ALTER TABLE hidden_live ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-SELECT redis_migrate.add_expiry('hidden', 'expires_at', drop_partitions => true);
+INSERT INTO hidden VALUES (1, '2000-06-01'), (2, '2000-06-01'), (3, '2100-06-01');
+CREATE POLICY odd ON hidden_old USING (id % 2 = 1);
+ALTER TABLE hidden_old ENABLE ROW LEVEL SECURITY;
+SELECT redis_migrate.add_expiry('hidden', 'expires_at');
+ALTER TABLE hidden_old FORCE ROW LEVEL SECURITY;
+SELECT redis_migrate.alter_expiry('hidden', every => '1 hour');
+SELECT redis_migrate.alter_expiry('hidden', drop_partitions => true);
 CALL redis_migrate.sweep('hidden');
-ALTER TABLE hidden_live NO FORCE ROW LEVEL SECURITY;
+SELECT * FROM stats('expiry.hidden');
+ALTER TABLE hidden_old NO FORCE ROW LEVEL SECURITY;
 SELECT ids('hidden');
+CALL redis_migrate.sweep('hidden');
+SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'hidden'::regclass;
+SELECT * FROM stats('expiry.hidden');
 SELECT redis_migrate.drop_expiry('hidden');
 RESET ROLE;
 DROP OWNED BY regress_prm_hidden;

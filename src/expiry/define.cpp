@@ -65,6 +65,18 @@ void WarnOfOthersTable(const Policy &policy, const Target &target) {
              "SET ROLE " + pg::QuoteIdentifier(rows[0].Text(0)) + " before you add the policy.");
 }
 
+// A sweep passes over what it is not shown, without an error.
+void WarnOfRowSecurity(const Policy &policy, const Leaves &leaves) {
+  for (const auto &[name, leaf] : leaves.tables) {
+    if (!HidesRows(leaf)) continue;
+    std::string const kept = policy.drop_partitions ? ", and do not drop the partition." : ".";
+    pg::Report(WARNING, "row security of table " + name + " applies to sweeps",
+               "They remove only rows that it shows to the policy's owner" + kept,
+               "Roles with BYPASSRLS are shown all rows, and so is the table's owner unless it is forced.");
+    return;
+  }
+}
+
 constexpr TimestampTz FromUnix(int64 seconds) {
   return (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400)) * USECS_PER_SEC;
 }
@@ -181,6 +193,7 @@ void Warn(int64 job_id) {
   Leaves const leaves = FindLeaves(target.relation);
   WarnOfUnit(policy, target, leaves);
   WarnWithoutIndex(policy, target, leaves);
+  WarnOfRowSecurity(policy, leaves);
   WarnOfOthersTable(policy, target);
 }
 

@@ -81,4 +81,8 @@ SqlParam SamplePercent(double share) {
   return {FLOAT4OID, Float4GetDatum(static_cast<float4>(100 * share)), false};
 }
 
+bool HidesRows(Oid table) {
+  return Spi::ExecuteKept("SELECT pg_catalog.row_security_active($1)", {SqlParam::OidOf(table)})[0].Bool(0);
+}
+
 }  // namespace prm::expiry

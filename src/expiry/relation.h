@@ -31,4 +31,7 @@ double SampleShare(double pages);
 // As the argument of TABLESAMPLE.
 pg::SqlParam SamplePercent(double share);
 
+// Whether row security may hide rows of a table from the current user.
+bool HidesRows(Oid table);
+
 }  // namespace prm::expiry

@@ -158,7 +158,8 @@ Step Sweep::Batch() {
     }
     Statements const statements(policy_, target.kind, name);
     Cutoff const cutoff(policy_, target.kind, begin_);
-    if (policy_.drop_partitions && leaf != target.relation && BoundsHaveExpired(statements, cutoff)) {
+    if (policy_.drop_partitions && leaf != target.relation && !HidesRows(leaf) &&
+        BoundsHaveExpired(statements, cutoff)) {
       if (Pause()) return Step::kPaused;
       DropPartition(name);
       ++state_.partitions_dropped;
