@@ -79,7 +79,8 @@ class Launcher {
     if (int left_out = ListDatabases(listed); left_out > 0 && told_.insert("").second)
       pg::Report(WARNING, std::to_string(left_out) + " databases of pg_redis_migrate.databases are left out",
                  "The first 64 are looked after.");
-    for (Oid database : DatabasesInNeed(&nap)) {
+    std::vector<Oid> const needy = DatabasesInNeed(&nap);
+    for (Oid database : needy) {
       LaunchOutcome const outcome = Launch({Kind::kScheduler, database});
       if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) {
         waits_ = false;
@@ -89,8 +90,9 @@ class Launcher {
         LaunchProblem const problem = Describe(outcome);
         pg::Report(WARNING, "the scheduler of a database waits: " + problem.message, "", problem.hint);
       }
-      nap = Min(nap, int64{1000});
     }
+    // Waiting for a fork resets the latch: who else wanted something meanwhile must be looked for.
+    if (!needy.empty()) nap = 0;
     SetState(State::kSleeping);
     pg::WaitForLatch(nap);
   }
