@@ -17,6 +17,8 @@ namespace {
 
 constexpr int64 kNapMs = 60 * 1000;
 constexpr int kRestartSeconds = 10;
+// datconnlimit of a database whose DROP was interrupted; minor releases of 2023 introduced it.
+constexpr int32 kInvalidDatabase = -2;
 
 // The number of a database, or InvalidOid. By a scan of the table: connected to no database, a process may
 // not have the index.
@@ -27,7 +29,9 @@ Oid FindDatabase(const char *name) {
     Oid database = InvalidOid;
     for (HeapTuple tuple; !OidIsValid(database) && HeapTupleIsValid(tuple = systable_getnext(scan));) {
       auto *form = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
-      if (form->datallowconn && strcmp(NameStr(form->datname), name) == 0) database = form->oid;
+      if (form->datallowconn && form->datconnlimit != kInvalidDatabase &&
+          strcmp(NameStr(form->datname), name) == 0)
+        database = form->oid;
     }
     systable_endscan(scan);
     table_close(relation, AccessShareLock);

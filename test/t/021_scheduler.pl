@@ -32,6 +32,15 @@ like(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/WARNING:  database 
 $node->safe_psql('postgres', 'CREATE DATABASE scratch TEMPLATE quiet');
 ok(1, 'a database where nothing is scheduled is idle enough to be a template');
 
+# Nobody can connect to a database whose DROP was interrupted.
+$node->safe_psql('postgres', 'CREATE DATABASE broken');
+$node->safe_psql('postgres', q{UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'broken'});
+$node->append_conf('postgresql.conf', "pg_redis_migrate.databases = 'postgres, quiet, broken'");
+$node->reload;
+wait_until('the launcher has looked', sub {
+    PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /WARNING:  database "broken" of pg_redis_migrate.databases does not exist or takes no connections/ });
+ok(1, 'an invalid database is named, and nobody tries to connect to it');
+
 # A commit that defines work makes the launcher start a scheduler there, and only there.
 $proxy->tell('hold');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
