@@ -7,9 +7,9 @@
 #include "ratelimit/lockout_table.h"
 #include "ratelimit/memory.h"
 #include "worker/databases.h"
-#include "worker/drop_database.h"
 #include "worker/launch.h"
 #include "worker/preload.h"
+#include "worker/utility_hook.h"
 #include "worker/worker_main.h"
 
 namespace prm::worker {
@@ -132,7 +132,7 @@ void Preload() {
     strlcpy(launcher.bgw_function_name, "prm_launcher_main", BGW_MAXLEN);
     RegisterBackgroundWorker(&launcher);
   });
-  InstallDropDatabaseHook();
+  InstallUtilityHook();
   pg::signal_work = &WakeNow;
   pg::signal_save = &WakeLauncher;
 }

@@ -10,7 +10,7 @@ use PrmWorkers;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = new_node('maintenance', preload => 1, conf => "pg_redis_migrate.databases = 'postgres, second'\nmax_worker_processes = 12");
+my $node = new_node('maintenance', preload => 1, conf => "pg_redis_migrate.databases = 'postgres, second'\nmax_prepared_transactions = 5\nmax_worker_processes = 12");
 sub sql { return $node->safe_psql('postgres', join ';', @_); }
 sub as { my ($user, @sql) = @_; return $node->safe_psql('postgres', join(';', @sql), extra_params => [ '-U', $user ]); }
 sub connected { return sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'redis_migrate%' AND datname IS NOT NULL}); }
@@ -62,6 +62,16 @@ for my $round (1 .. 3)
     $node->safe_psql($_, q{SELECT redis_migrate.drop_expiry('public.session_alice')}) for 'postgres', 'second';
     wait_until('all leave', sub { connected() == 0 });
 }
+
+# What defines work in a prepared transaction counts from COMMIT PREPARED on.
+as('bob', q{UPDATE session_bob SET expires = now()}, 'BEGIN', q{SELECT redis_migrate.add_expiry('session_bob', 'expires')}, q{PREPARE TRANSACTION 'work'});
+sleep 1;
+is(connected(), 0, 'until then nobody comes');
+as('bob', q{COMMIT PREPARED 'work'});
+wait_until('it is swept', sub { sql('SELECT count(*) FROM session_bob') eq '0' });
+ok(1, 'COMMIT PREPARED wakes the schedule');
+as('bob', q{SELECT redis_migrate.drop_expiry('session_bob')});
+wait_until('all leave', sub { connected() == 0 });
 
 # A view that is marked stale by a trigger is refreshed after the commit.
 as('alice', 'CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS n FROM session_alice', 'CREATE UNIQUE INDEX ON counted (n)',
