@@ -175,6 +175,18 @@ my ($small, $large) = map { stats("sized_$_", 'batches') } 1, 1000;
 is(stats('sized_1', 'rows_deleted') + stats('sized_1000', 'rows_deleted'), 120_000, 'both tables are swept');
 cmp_ok($small, '>', 5 * $large, "short batches are many ($small), long ones few ($large)");
 
+# --- where little has expired little is read, and nothing of what has not
+sessions('few', 10, 100_000);
+my $blocks = q{SELECT heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit FROM pg_statio_user_tables WHERE relname = 'few'};
+sub counted { my ($what) = @_; return wait_until("statistics of $what", sub { sql("SELECT $what FROM pg_stat_user_tables WHERE relname = 'few'") eq 't' }); }
+counted('n_tup_ins = 100010');  # a session tells them as it ends
+my $blocks_before = sql($blocks);
+sql(q{CALL redis_migrate.sweep('few')});
+counted('n_tup_del = 10');
+my $read = sql($blocks) - $blocks_before;
+is(stats('few', 'rows_deleted'), '10', 'ten of many have expired');
+cmp_ok($read, '<', 100, "$read of " . sql(q{SELECT (pg_table_size('few') + pg_indexes_size('few')) / 8192}) . ' blocks are looked at');
+
 # --- NOTIFY: one per batch, bounded
 sessions('notified', 3000, 10, policy => q{notify_channel => 'expired', notify_column => 'expires_at'});
 my $out = $node->safe_psql('postgres', "LISTEN expired;\nCALL redis_migrate.sweep('notified');\nSELECT 1;");
