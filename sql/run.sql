@@ -455,6 +455,19 @@ CALL redis_migrate.run('targets');
 SELECT state, sqlstate, message FROM redis_migrate.runs WHERE run_id = last_run_id('targets');
 SELECT redis_migrate.drop_migration('targets');
 
+\echo == whose process is gone is interrupted, also when another one has been given its number
+BEGIN;
+UPDATE redis_migrate.run SET state = 'running', pid = pg_backend_pid(), updated_at = clock_timestamp() WHERE run_id = last_run_id('run');
+SELECT state FROM last_run('run');
+SELECT state, pid = pg_backend_pid() FROM redis_migrate.progress;
+UPDATE redis_migrate.run AS r SET updated_at = a.backend_start - interval '1 second' FROM pg_stat_activity AS a
+    WHERE a.pid = pg_backend_pid() AND r.run_id = last_run_id('run');
+SELECT state FROM last_run('run');
+SELECT state FROM redis_migrate.progress;
+UPDATE redis_migrate.run SET pid = 0, updated_at = clock_timestamp() WHERE run_id = last_run_id('run');
+SELECT state FROM last_run('run');
+ROLLBACK;
+
 SELECT redis_migrate.drop_migration('run');
 SELECT count(*) FROM redis_migrate.run;
 SELECT count(*) FROM redis_migrate.ledger;

@@ -29,9 +29,8 @@ bool IsOurs(Oid relation) {
 }
 
 // What an index would have to be.
-void WarnWithoutIndex(const Policy &policy, const Target &target) {
+void WarnWithoutIndex(const Policy &policy, const Target &target, const Leaves &leaves) {
   if (IsOurs(target.relation)) return;
-  Leaves const leaves = FindLeaves(target.relation);
   std::string without;
   for (const auto &[name, leaf] : leaves.tables) {
     Oid const table = leaf;
@@ -64,6 +63,58 @@ void WarnOfOthersTable(const Policy &policy, const Target &target) {
   pg::Report(WARNING, "a superuser will sweep table " + policy.name + " of role " + rows[0].Text(0),
              "Triggers of the table run with the rights of who sweeps it.",
              "SET ROLE " + pg::QuoteIdentifier(rows[0].Text(0)) + " before you add the policy.");
+}
+
+// A sweep passes over what it is not shown, without an error.
+void WarnOfRowSecurity(const Policy &policy, const Leaves &leaves) {
+  for (const auto &[name, leaf] : leaves.tables) {
+    if (!HidesRows(leaf)) continue;
+    std::string const kept = policy.drop_partitions ? ", and do not drop the partition." : ".";
+    pg::Report(WARNING, "row security of table " + name + " applies to sweeps",
+               "They remove only rows that it shows to the policy's owner" + kept,
+               "Roles with BYPASSRLS are shown all rows, and so is the table's owner unless it is forced.");
+    return;
+  }
+}
+
+constexpr TimestampTz FromUnix(int64 seconds) {
+  return (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400)) * USECS_PER_SEC;
+}
+constexpr TimestampTz kFirstPlausible = FromUnix(INT64CONST(31536000));    // 1971
+constexpr TimestampTz kLastPlausible = FromUnix(INT64CONST(32503680000));  // 3000
+constexpr int64 kEnoughValues = 1000;
+
+// Seconds read as milliseconds are of January 1970, and every row seems to have expired; milliseconds read as
+// seconds are of the year 50000 and later, and none ever will.
+void WarnOfUnit(const Policy &policy, const Target &target, const Leaves &leaves) {
+  if (policy.unit.empty()) return;
+  Policy column = policy;
+  column.lifetime = column.grace = Interval();
+  int64 values = 0;
+  std::optional<TimestampTz> first, last;
+  for (const auto &[name, leaf] : leaves.tables) {
+    auto rows = Spi::Execute(Statements(policy, target.kind, name).Range(),
+                             {SamplePercent(SampleShare(Pages(leaf)))});
+    if (rows[0].Int8(2) == 0) continue;
+    TimestampTz const lowest = ExpiresAt(column, target.kind, rows[0].Int8(0));
+    TimestampTz const highest = ExpiresAt(column, target.kind, rows[0].Int8(1));
+    first = std::min(first.value_or(lowest), lowest);
+    last = std::max(last.value_or(highest), highest);
+    values += rows[0].Int8(2);
+    if (*last >= kFirstPlausible && *first < kLastPlausible) return;
+    if (values >= kEnoughValues) break;
+  }
+  if (values == 0) return;
+  bool const early = *last < kFirstPlausible;
+  std::string const time = pg::Call([&] { return timestamptz_to_str(early ? *last : *first); });
+  pg::Report(
+      WARNING,
+      "column \"" + policy.expires_column + "\" of table " + policy.name + " does not seem to count " +
+          policy.unit,
+      (early ? "Every row seems to have expired: the latest of " : "No row will expire: the earliest of ") +
+          std::to_string(values) + " values would be of " + time + ".",
+      "SELECT redis_migrate.alter_expiry(" + pg::QuoteLiteral(policy.name) + ", unit => " +
+          (policy.unit == "seconds" ? "'milliseconds'" : "'seconds'") + ");");
 }
 
 void CheckRights(const Policy &policy, const std::string &table) {
@@ -139,7 +190,10 @@ void Warn(int64 job_id) {
   State state;
   LoadPolicy(job_id, false, policy, state);
   Target const target = ResolveTarget(policy);
-  WarnWithoutIndex(policy, target);
+  Leaves const leaves = FindLeaves(target.relation);
+  WarnOfUnit(policy, target, leaves);
+  WarnWithoutIndex(policy, target, leaves);
+  WarnOfRowSecurity(policy, leaves);
   WarnOfOthersTable(policy, target);
 }
 

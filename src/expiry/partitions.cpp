@@ -9,7 +9,7 @@ using pg::Spi;
 bool BoundsHaveExpired(const Statements &statements, const Cutoff &cutoff) {
   pg::LocalSettings settings;
   settings.Set("constraint_exclusion", "on");
-  // Rows that row security hides are rows nevertheless: an error rather than a proof.
+  // Row security that was switched on a moment ago: an error rather than a proof that it has falsified.
   settings.Set("row_security", "off");
   auto plan = Spi::Execute("EXPLAIN (COSTS off) " + statements.Unexpired(), {cutoff.param()});
   for (uint64 i = 0; i < plan.size(); ++i)

@@ -185,6 +185,11 @@ Target ResolveTarget(const Policy &policy) {
       throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                     "column \"" + column + "\" of table " + policy.name + " is a number without a unit", "",
                     "unit => 'seconds' or unit => 'milliseconds' says what it counts since 1970.");
+    if (type == INT4OID && target.kind == ColumnKind::kMilliseconds)
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                    "column \"" + column + "\" of table " + policy.name + " cannot count milliseconds",
+                    "The milliseconds since 1970 that an integer can hold end in January 1970.",
+                    "unit => 'seconds'");
   } else {
     throw Failure(ERRCODE_DATATYPE_MISMATCH,
                   "column \"" + column + "\" of table " + policy.name + " holds no time of expiry", "",

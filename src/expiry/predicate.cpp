@@ -73,7 +73,7 @@ TimestampTz ExpiresAt(const Policy &policy, ColumnKind kind, int64 value) {
           timestamp_zone, CStringGetTextDatum(policy.column_timezone.c_str()), TimestampGetDatum(value)));
     });
   } else if (kind != ColumnKind::kTimestamptz) {
-    int64 const limit = PG_INT64_MAX / USECS_PER_SEC / 2;  // of both units
+    int64 const limit = PG_INT64_MAX / Multiple(kind) / 2;
     time = std::clamp(value, -limit, limit) * Multiple(kind) - kUnixEpochUs;
     time = std::clamp(time, MIN_TIMESTAMP, END_TIMESTAMP - 1);
   }
@@ -162,6 +162,12 @@ std::string Statements::Sample() const {
 
 std::string Statements::Count() const {
   return "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE " + Expired() + ") FROM " + table_;
+}
+
+std::string Statements::Range() const {
+  return "SELECT pg_catalog.min(" + column_ + ")::pg_catalog.int8, pg_catalog.max(" + column_ +
+         ")::pg_catalog.int8, pg_catalog.count(" + column_ + ") FROM " + table_ +
+         " TABLESAMPLE pg_catalog.system ($1)";
 }
 
 std::string Statements::Unexpired() const {

@@ -23,7 +23,7 @@ class Cutoff {
 // When a row with this value of its column expires, for reports. Lifetime and grace are included.
 TimestampTz ExpiresAt(const Policy &policy, ColumnKind kind, int64 value);
 
-// The texts of a policy's statements for one table. $1 is always the cutoff.
+// The texts of a policy's statements for one table. $1 is the cutoff, except for Range.
 class Statements {
  public:
   Statements(const Policy &policy, ColumnKind kind, std::string table);
@@ -42,6 +42,9 @@ class Statements {
   // (all, expired) in a sample of $2 percent of the pages; the same in the whole table without $2.
   std::string Sample() const;
   std::string Count() const;
+  // (lowest value, highest value, values) of an integer column in a sample; $1 is the percentage of the
+  // pages.
+  std::string Range() const;
   // The rows that have not expired, whatever the condition says; for EXPLAIN.
   std::string Unexpired() const;
 

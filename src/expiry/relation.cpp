@@ -3,12 +3,13 @@
 #include "pg/guard.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
-#include "pg/spi.h"
 
 namespace prm::expiry {
 
 using pg::Spi;
 using pg::SqlParam;
+
+constexpr int kSamplePages = 64;
 
 Oid FindRelation(const std::string &name) {
   return pg::Call([&] {
@@ -63,6 +64,25 @@ bool HasIndexOn(Oid relation, int attnum) {
              "pg_get_expr(i.indpred, i.indrelid) = format('(%I IS NOT NULL)', a.attname)) LIMIT 1",
              {SqlParam::OidOf(relation), SqlParam::Int4(attnum)})
              .size() > 0;
+}
+
+BlockNumber Pages(Oid table) {
+  return pg::Call([&] {
+    Relation relation = relation_open(table, AccessShareLock);
+    BlockNumber pages = RelationGetNumberOfBlocks(relation);
+    relation_close(relation, NoLock);
+    return pages;
+  });
+}
+
+double SampleShare(double pages) { return std::min(1.0, kSamplePages / std::max(pages, 1.0)); }
+
+SqlParam SamplePercent(double share) {
+  return {FLOAT4OID, Float4GetDatum(static_cast<float4>(100 * share)), false};
+}
+
+bool HidesRows(Oid table) {
+  return Spi::ExecuteKept("SELECT pg_catalog.row_security_active($1)", {SqlParam::OidOf(table)})[0].Bool(0);
 }
 
 }  // namespace prm::expiry

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pg/pg.h"
+#include "pg/spi.h"
 
 namespace prm::expiry {
 
@@ -22,5 +23,15 @@ Leaves FindLeaves(Oid relation);
 
 // Whether a valid btree index leads with the column and holds every row with a value in it.
 bool HasIndexOn(Oid relation, int attnum);
+
+// How many pages a table has now. Takes ACCESS SHARE.
+BlockNumber Pages(Oid table);
+// The share of a table of so many pages that a sample reads: 64 of them, or all.
+double SampleShare(double pages);
+// As the argument of TABLESAMPLE.
+pg::SqlParam SamplePercent(double share);
+
+// Whether row security may hide rows of a table from the current user.
+bool HidesRows(Oid table);
 
 }  // namespace prm::expiry

@@ -16,7 +16,6 @@ namespace {
 constexpr int kMostRows = 100000;
 // Of pages that hold nothing expired a batch can read many; the next page may be full of what has.
 constexpr int kMostPages = 2048;
-constexpr int kSamplePages = 64;
 
 // What a sweep in each order costs, in microseconds, from `make bench-expiry`: a row found through the index,
 // a page read in turn, and a row in such a page that has not expired.
@@ -31,15 +30,6 @@ constexpr int64 kPauseCheckMs = 1000;
 bool IsTransient(int sqlstate) {
   return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK ||
          sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
-}
-
-BlockNumber Pages(Oid table) {
-  return pg::Call([&] {
-    Relation relation = relation_open(table, AccessShareLock);
-    BlockNumber pages = RelationGetNumberOfBlocks(relation);
-    relation_close(relation, NoLock);
-    return pages;
-  });
 }
 
 // The plans that the two orders are made for, whatever the statistics say, and no compilation: prohibitive
@@ -168,7 +158,8 @@ Step Sweep::Batch() {
     }
     Statements const statements(policy_, target.kind, name);
     Cutoff const cutoff(policy_, target.kind, begin_);
-    if (policy_.drop_partitions && leaf != target.relation && BoundsHaveExpired(statements, cutoff)) {
+    if (policy_.drop_partitions && leaf != target.relation && !HidesRows(leaf) &&
+        BoundsHaveExpired(statements, cutoff)) {
       if (Pause()) return Step::kPaused;
       DropPartition(name);
       ++state_.partitions_dropped;
@@ -264,9 +255,8 @@ Sweep::Estimated Sweep::Estimate(Oid leaf, const Statements &statements, const C
   sampled_leaf_ = state_.leaf;
   Estimated estimated;
   estimated.pages = Pages(leaf);
-  double const share = std::min(1.0, kSamplePages / std::max(estimated.pages, 1.0));
-  SqlParam const percent = {FLOAT4OID, Float4GetDatum(static_cast<float4>(100 * share)), false};
-  auto rows = Spi::Execute(statements.Sample(), {cutoff.param(), percent});
+  double const share = SampleShare(estimated.pages);
+  auto rows = Spi::Execute(statements.Sample(), {cutoff.param(), SamplePercent(share)});
   estimated.rows = static_cast<double>(rows[0].Int8(0)) / share;
   estimated.expired = static_cast<double>(rows[0].Int8(1)) / share;
   state_.backlog = static_cast<int64>(estimated.expired);

@@ -77,6 +77,10 @@ Status ScanSource::Prepare(const std::string& position) {
   if (info.ok() && IsRunId(info.value().run_id())) run_id_ = info.value().run_id();
   if (info.ok()) PRM_RETURN_IF_ERROR(FitHeadroom(info.value()));
 
+  // New in Redis 7.2. Reading should not make keys look used to the eviction of the application's Redis.
+  const Result<redis::Reply> no_touch = connection_.Command({"CLIENT", "NO-TOUCH", "ON"});
+  if (!no_touch.ok() && !IsMissingCommand(no_touch.error())) return no_touch.error();
+
   const Result<bool> pexpiretime = MayUse({"PEXPIRETIME", ""});  // new in Redis 7.0
   if (!pexpiretime.ok()) return pexpiretime.error();
   expiries_.emplace(connection_, pexpiretime.value());
@@ -86,9 +90,6 @@ Status ScanSource::Prepare(const std::string& position) {
   const Result<bool> getrange = MayUse({"GETRANGE", "", "0", "0"});
   if (!getrange.ok()) return getrange.error();
   has_getrange_ = getrange.value();
-  // New in Redis 7.2. Reading should not make keys look used to the eviction of the application's Redis.
-  const Result<redis::Reply> no_touch = connection_.Command({"CLIENT", "NO-TOUCH", "ON"});
-  if (!no_touch.ok() && !IsMissingCommand(no_touch.error())) return no_touch.error();
 
   position_ = {run_id_, databases.front(), "0", false};
   if (position.empty()) return {};

@@ -10,10 +10,11 @@ constexpr int kMaxDatabases = 64;
 
 // What the launcher knows of a database whose scheduler has ended.
 struct DatabaseEntry {
-  Oid database;  // InvalidOid: the entry is free
-  bool wanted;   // something has changed since the scheduler looked last, or it ended without telling
-  bool is_told;  // somebody was signalled and has not looked yet
-  bool has_due;  // whether there is something to do at `due`
+  Oid database;   // InvalidOid: the entry is free
+  bool wanted;    // something has changed since the scheduler looked last, or it ended without telling
+  bool is_told;   // somebody was signalled and has not looked yet
+  bool prepares;  // transactions that define work have been prepared there
+  bool has_due;   // whether there is something to do at `due`
   TimestampTz due;
   uint32 changes;       // counts what sets `wanted`
   uint32 failures;      // launches in a row that came to nothing

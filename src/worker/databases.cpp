@@ -21,14 +21,21 @@ pid_t PidOf(Kind kind, Oid database) {
   return 0;
 }
 
+// What is prepared commits without the callback: WakeIfPrepared stands for it.
+void NotePrepared(Oid database) {
+  LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+  if (DatabaseEntry *entry = EntryOf(database)) entry->prepares = true;
+  LWLockRelease(&area->lock);
+}
+
 Oid woken_at_commit = InvalidOid;
 Oid woken_at_end = InvalidOid;
 
 // Must not raise errors.
 void AtTransactionEnd(XactEvent event, void *) {
-  bool const commits = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
-  if (!commits && event != XACT_EVENT_ABORT) return;
-  Oid const databases[] = {commits ? woken_at_commit : InvalidOid, woken_at_end};
+  if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_ABORT) return;
+  if (event == XACT_EVENT_PREPARE && OidIsValid(woken_at_commit)) NotePrepared(woken_at_commit);
+  Oid const databases[] = {event == XACT_EVENT_COMMIT ? woken_at_commit : InvalidOid, woken_at_end};
   woken_at_commit = woken_at_end = InvalidOid;
   for (Oid database : databases) {
     if (!OidIsValid(database)) continue;
@@ -83,11 +90,18 @@ void WakeNow() {
   LWLockRelease(&area->lock);
 }
 
+void WakeIfPrepared() {
+  LWLockAcquire(&area->lock, LW_EXCLUSIVE);
+  const DatabaseEntry *entry = EntryOf(MyDatabaseId);
+  if (entry != nullptr && entry->prepares) WakeManagersLocked(MyDatabaseId, true);
+  LWLockRelease(&area->lock);
+}
+
 void WakeLauncher() {
   LWLockAcquire(&area->lock, LW_SHARED);
-  pid_t const pid = PidOf(Kind::kLauncher, InvalidOid);
+  // Under the lock: the process cannot have given its slot back, so the pid is its own.
+  if (pid_t const pid = PidOf(Kind::kLauncher, InvalidOid); pid != 0) kill(pid, SIGUSR1);
   LWLockRelease(&area->lock);
-  if (pid != 0) kill(pid, SIGUSR1);
 }
 
 void WakeAtEnd(Oid database) {

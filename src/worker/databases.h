@@ -14,6 +14,10 @@ void WakeAtCommit();
 // The same at once; what pg/work_signal.h stands for.
 void WakeNow();
 
+// The same after COMMIT PREPARED, where a transaction that called WakeAtCommit has been prepared in this life
+// of the shared memory: which one it was is not known.
+void WakeIfPrepared();
+
 // The same for another database, also when the transaction is rolled back.
 void WakeAtEnd(Oid database);
 

@@ -7,9 +7,9 @@
 #include "ratelimit/lockout_table.h"
 #include "ratelimit/memory.h"
 #include "worker/databases.h"
-#include "worker/drop_database.h"
 #include "worker/launch.h"
 #include "worker/preload.h"
+#include "worker/utility_hook.h"
 #include "worker/worker_main.h"
 
 namespace prm::worker {
@@ -17,6 +17,8 @@ namespace {
 
 constexpr int64 kNapMs = 60 * 1000;
 constexpr int kRestartSeconds = 10;
+// datconnlimit of a database whose DROP was interrupted; minor releases of 2023 introduced it.
+constexpr int32 kInvalidDatabase = -2;
 
 // The number of a database, or InvalidOid. By a scan of the table: connected to no database, a process may
 // not have the index.
@@ -27,7 +29,9 @@ Oid FindDatabase(const char *name) {
     Oid database = InvalidOid;
     for (HeapTuple tuple; !OidIsValid(database) && HeapTupleIsValid(tuple = systable_getnext(scan));) {
       auto *form = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
-      if (form->datallowconn && strcmp(NameStr(form->datname), name) == 0) database = form->oid;
+      if (form->datallowconn && form->datconnlimit != kInvalidDatabase &&
+          strcmp(NameStr(form->datname), name) == 0)
+        database = form->oid;
     }
     systable_endscan(scan);
     table_close(relation, AccessShareLock);
@@ -79,7 +83,8 @@ class Launcher {
     if (int left_out = ListDatabases(listed); left_out > 0 && told_.insert("").second)
       pg::Report(WARNING, std::to_string(left_out) + " databases of pg_redis_migrate.databases are left out",
                  "The first 64 are looked after.");
-    for (Oid database : DatabasesInNeed(&nap)) {
+    std::vector<Oid> const needy = DatabasesInNeed(&nap);
+    for (Oid database : needy) {
       LaunchOutcome const outcome = Launch({Kind::kScheduler, database});
       if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) {
         waits_ = false;
@@ -89,8 +94,9 @@ class Launcher {
         LaunchProblem const problem = Describe(outcome);
         pg::Report(WARNING, "the scheduler of a database waits: " + problem.message, "", problem.hint);
       }
-      nap = Min(nap, int64{1000});
     }
+    // Waiting for a fork resets the latch: who else wanted something meanwhile must be looked for.
+    if (!needy.empty()) nap = 0;
     SetState(State::kSleeping);
     pg::WaitForLatch(nap);
   }
@@ -126,7 +132,7 @@ void Preload() {
     strlcpy(launcher.bgw_function_name, "prm_launcher_main", BGW_MAXLEN);
     RegisterBackgroundWorker(&launcher);
   });
-  InstallDropDatabaseHook();
+  InstallUtilityHook();
   pg::signal_work = &WakeNow;
   pg::signal_save = &WakeLauncher;
 }

@@ -7,7 +7,7 @@ namespace prm::worker {
 
 extern pg::SharedArea worker_area;
 
-// Registers the launcher and the hook of drop_database.cpp; from _PG_init, while libraries are preloaded.
+// Registers the launcher and the hook of utility_hook.cpp; from _PG_init, while libraries are preloaded.
 void Preload();
 
 }  // namespace prm::worker

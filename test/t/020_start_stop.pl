@@ -77,6 +77,10 @@ cmp_ok(elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE aside') }), '<'
 $proxy->tell('pass');
 $proxy->tell('rate 300000');
 wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 0 });
+is(as('owner', q{SELECT position <> '', keys_read > 0, keys_per_second > 0, since <= clock_timestamp() FROM redis_migrate.workers}), 't|t|t|t',
+    'position and rate of a worker are seen');
+is(as('owner', q{SELECT position <> '', keys_read BETWEEN 1 AND keys_estimated, keys_per_second > 0, estimated_end > clock_timestamp() FROM redis_migrate.progress}),
+    't|t|t|t', 'so they are of a run, and when it may end');
 my $log = -s $node->logfile;
 cmp_ok(elapsed(sub { as('owner', q{SELECT redis_migrate.stop('shop')}) }), '<', 5, 'stop returns soon');
 is(workers($node), '', 'when the worker has left');

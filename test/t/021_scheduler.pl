@@ -32,6 +32,15 @@ like(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/WARNING:  database 
 $node->safe_psql('postgres', 'CREATE DATABASE scratch TEMPLATE quiet');
 ok(1, 'a database where nothing is scheduled is idle enough to be a template');
 
+# Nobody can connect to a database whose DROP was interrupted.
+$node->safe_psql('postgres', 'CREATE DATABASE broken');
+$node->safe_psql('postgres', q{UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'broken'});
+$node->append_conf('postgresql.conf', "pg_redis_migrate.databases = 'postgres, quiet, broken'");
+$node->reload;
+wait_until('the launcher has looked', sub {
+    PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /WARNING:  database "broken" of pg_redis_migrate.databases does not exist or takes no connections/ });
+ok(1, 'an invalid database is named, and nobody tries to connect to it');
+
 # A commit that defines work makes the launcher start a scheduler there, and only there.
 $proxy->tell('hold');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
@@ -123,8 +132,17 @@ wait_until('the launcher', sub { pid_of($node, 'launcher') });
 wait_until('no scheduler', sub { schedulers() eq '' });
 $gate->tell('hold');
 $warnings = '';
-for my $name (@names) { $node->psql('postgres', "SELECT redis_migrate.start('$name')", stderr => \my $err); $warnings .= $err; }
+$log = -s $node->logfile;
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('job1')});
+wait_until('a place for the scheduler', sub { schedulers() eq 'postgres' });
+for my $name (@names[ 1 .. 4 ]) { $node->psql('postgres', "SELECT redis_migrate.start('$name')", stderr => \my $err); $warnings .= $err; }
 like($warnings, qr/waits for a worker: the server has no free slot for a background worker\nDETAIL:  It is started when there is room\.\nHINT:  Raise max_worker_processes/, 'a full max_worker_processes is named');
+my $waiting = q{FROM redis_migrate.background_runs WHERE state = 'waiting for worker'};
+wait_until('it has been tried again', sub { $node->safe_psql('postgres', "SELECT count(*) > 0 AND bool_and(failures >= 3) $waiting") eq 't' });
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'migration' AND state = 'running'}), '>=', 1, 'others run');
+my %told;
+$told{$_}++ for PostgreSQL::Test::Utils::slurp_file($node->logfile, $log) =~ /WARNING: .*"(job\d)" waits for a worker: the server has no free slot/g;
+is_deeply(\%told, { map { ($_ => 1) } split /\n/, $node->safe_psql('postgres', "SELECT migration $waiting") }, 'each run that waits has told so once');
 $gate->tell('pass');
 $node->safe_psql('postgres', "CALL redis_migrate.wait_for('$_', '1 minute')") for @names;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.background_runs WHERE migration LIKE 'job%' AND state = 'completed'}), 5, 'all are run in the end');

@@ -1,5 +1,5 @@
-# kill -9 of worker, scheduler and launcher, which restarts the whole cluster each time: the run goes on by itself and
-# no key is lost or doubled; a run that crashes the cluster again and again is given up.
+# kill -9 of worker, scheduler, launcher and sweeper, which restarts the whole cluster each time: the run or the sweep
+# goes on by itself and no key is lost or doubled; a run that crashes the cluster again and again is given up.
 
 use strict;
 use warnings;
@@ -69,6 +69,19 @@ $proxy->tell('pass');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
 $node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(compare($node, 'shop', KEYS), '', 'start goes on with it');
+
+# A sweeper: the schedule goes on with its sweep.
+$node->safe_psql('postgres', q{CREATE TABLE session (id int PRIMARY KEY, expires timestamptz); CREATE INDEX ON session (expires);
+    INSERT INTO session SELECT n, CASE WHEN n <= 6000 THEN now() - interval '1 hour' ELSE 'infinity' END FROM generate_series(1, 6100) AS n;
+    SELECT redis_migrate.add_expiry('session', 'expires', every => '1 hour', max_rate => 1000)});
+my $deleted = q{SELECT rows_deleted, failed_runs FROM redis_migrate.expiry_stats WHERE target = 'public.session'};
+wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM session') < 6100 });
+my $left = $node->safe_psql('postgres', 'SELECT count(*) FROM session');
+kill 'KILL', pid_now('sweeper');
+wait_until('the rest is swept', sub { (try_sql('SELECT count(*) FROM session') // '') eq '100' });
+cmp_ok($left, '>', 100, 'kill -9 of a sweeper: it was in the middle, and another one goes on');
+is($node->safe_psql('postgres', $deleted), '6000|0', 'each row is counted once');
+$node->safe_psql('postgres', q{SELECT redis_migrate.drop_expiry('session')});
 
 # An immediate shutdown is no orderly end either, but the run survives it.
 $node->safe_psql('postgres', 'TRUNCATE shop');

@@ -13,15 +13,6 @@ my $node = new_node('faults', conf => "max_prepared_transactions = 5\nlog_min_me
 
 sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
 
-# What a CALL says.
-sub notices
-{
-    my ($call) = @_;
-    my $err = '';
-    $node->psql('postgres', $call, stderr => \$err);
-    return $err;
-}
-
 sub stats { my ($table, $columns) = @_; return sql("SELECT $columns FROM redis_migrate.expiry_stats WHERE target = 'public.$table'"); }
 
 # A table of sessions, the first $expired of them expired, with a policy.
@@ -56,6 +47,8 @@ for my $pages (0, 1)
     my $seconds = elapsed(sub { sql("CALL redis_migrate.sweep('$table')") });
     is(sql("SELECT string_agg(id::text, ' ' ORDER BY id) FROM $table WHERE id <= 900"), '7 899', "$order: what is locked stays");
     is(stats($table, 'rows_deleted, skipped_locked, backlog_estimate'), '898|2|2', "$order: and is counted");
+    is(stats($table, q{oldest_expired_at + interval '1 day' < clock_timestamp(), oldest_expired_age BETWEEN '1 day' AND '1 day 1 minute'}), 't|t', "$order: as old as it is")
+      if !$pages;  # which only an index tells
     cmp_ok($seconds, '<', 3, "$order: the sweep does not wait for it");
     $held->query_safe('COMMIT;');
     $held->quit;
@@ -67,15 +60,14 @@ for my $pages (0, 1)
 sessions('blocked', 10, 10);
 sessions('free', 10, 10);
 my $held = hold('LOCK TABLE blocked IN ACCESS EXCLUSIVE MODE');
-my $call = start_sql($node, q{CALL redis_migrate.sweep('blocked')});
 sql('CALL redis_migrate.maintain()');
 is(stats('free', 'rows_deleted'), '10', 'maintain goes on with other tables');
 is(stats('blocked', 'failed_runs, rows_deleted'), '0|0', 'a lock is no failure');
-my (undef, $err) = $call->finish;
-like($err, qr/ERROR:  55P03: another session keeps rows or the table public\.blocked locked/, 'in a session the sweep gives up after some seconds');
 is(sql(q{SELECT next_run BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 minute' FROM redis_migrate.expiry_policies WHERE target = 'public.blocked'}),
     't', 'and is due again soon');
-$call = start_sql($node, q{CALL redis_migrate.sweep('blocked')});
+like(sql_error($node, q{CALL redis_migrate.sweep('blocked')}), qr/ERROR:  55P03: another session keeps rows or the table public\.blocked locked/,
+    'in a session the sweep gives up after some seconds');
+my $call = start_sql($node, q{CALL redis_migrate.sweep('blocked')});
 wait_until('the sweep waits', sub { sql(q{SELECT count(*) FROM pg_locks WHERE relation = 'blocked'::regclass AND NOT granted}) });
 $held->query_safe('COMMIT;');
 $held->quit;
@@ -91,7 +83,8 @@ cmp_ok($alter, '<', 2, 'ALTER TABLE does not wait for the end of the sweep');
 ok($call->running, 'which is still under way');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'slow_sweep' AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL) AND wait_event_type = 'Extension'}),
     '0', 'between batches it holds no transaction id and no snapshot');
-cmp_ok(stats('slow', 'rows_deleted'), '<', 15_000, 'max_rate is kept');
+is(stats('slow', q{sweeping, sweeping_since <= clock_timestamp(), sweep_order, backlog_estimate BETWEEN 2000 AND 40000}), 'public.slow|t|pages|t',
+    'the view shows how far it is, and about how much is left');
 like(sql_error($node, q{CALL redis_migrate.sweep('slow')}), qr/ERROR:  55006: table public\.slow is being swept by another session/, 'one sweep of a table at a time');
 sql('CALL redis_migrate.maintain()');
 is(stats('slow', 'failed_runs'), '0', 'maintain leaves it to that session');
@@ -165,6 +158,35 @@ is(sql(q{SELECT string_agg(name, ' ' ORDER BY finished_at) FROM redis_migrate.jo
     'public.small public.large', 'the small table is done first though it was due later');
 is(stats('large', 'rows_deleted'), '200000', 'and the large one as well');
 
+# --- the ceiling: so many rows a second, in either order
+for my $pages (0, 1)
+{
+    sessions("rated_$pages", 4000, 10, pages => $pages, policy => 'max_rate => 2000');
+    my $seconds = elapsed(sub { sql("CALL redis_migrate.sweep('rated_$pages')") });
+    is(stats("rated_$pages", 'rows_deleted, batches > 1'), '4000|t', 'with a ceiling everything goes, in several batches');
+    # The last batch is not waited for.
+    cmp_ok($seconds, '>', 0.9, "4000 rows at 2000 rows per second took $seconds s");
+}
+
+# --- batches of about batch_time
+sessions("sized_$_", 60_000, 60_000, policy => "batch_time => '$_ ms'") for 1, 1000;
+sql("CALL redis_migrate.sweep('sized_$_')") for 1, 1000;
+my ($small, $large) = map { stats("sized_$_", 'batches') } 1, 1000;
+is(stats('sized_1', 'rows_deleted') + stats('sized_1000', 'rows_deleted'), 120_000, 'both tables are swept');
+cmp_ok($small, '>', 5 * $large, "short batches are many ($small), long ones few ($large)");
+
+# --- where little has expired little is read, and nothing of what has not
+sessions('few', 10, 100_000);
+my $blocks = q{SELECT heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit FROM pg_statio_user_tables WHERE relname = 'few'};
+sub counted { my ($what) = @_; return wait_until("statistics of $what", sub { sql("SELECT $what FROM pg_stat_user_tables WHERE relname = 'few'") eq 't' }); }
+counted('n_tup_ins = 100010');  # a session tells them as it ends
+my $blocks_before = sql($blocks);
+sql(q{CALL redis_migrate.sweep('few')});
+counted('n_tup_del = 10');
+my $read = sql($blocks) - $blocks_before;
+is(stats('few', 'rows_deleted'), '10', 'ten of many have expired');
+cmp_ok($read, '<', 100, "$read of " . sql(q{SELECT (pg_table_size('few') + pg_indexes_size('few')) / 8192}) . ' blocks are looked at');
+
 # --- NOTIFY: one per batch, bounded
 sessions('notified', 3000, 10, policy => q{notify_channel => 'expired', notify_column => 'expires_at'});
 my $out = $node->safe_psql('postgres', "LISTEN expired;\nCALL redis_migrate.sweep('notified');\nSELECT 1;");
@@ -172,6 +194,33 @@ my @payloads = $out =~ /payload "(\{.*\})"/g;
 cmp_ok(scalar(@payloads), '>=', 2, 'a notification for each batch');
 is(eval { my $sum = 0; $sum += /"rows": (\d+)/ ? $1 : 0 for @payloads; $sum }, 3000, 'they add up');
 like($payloads[0], qr/^\{"table": "public\.notified", "rows": \d+, "keys": \["\d\d\d\d-[^"]+"(, "[^"]+")*\], "more": true\}$/, 'with as many keys as fit');
+
+# The same without keys, by either order and of either kind.
+sub heard { my ($table) = @_; return join ' ', $node->safe_psql('postgres', "LISTEN $table;\nCALL redis_migrate.sweep('$table');\nSELECT 1;") =~ /"$table" with payload "(\{.*\})"/g; }
+sessions('told', 30, 10, policy => q{notify_channel => 'told'});
+is(heard('told'), '{"table": "public.told", "rows": 30}', 'without a column a notification has a number');
+sessions('told_pages', 30, 10, pages => 1, policy => q{notify_channel => 'told_pages'});
+is(heard('told_pages'), '{"table": "public.told_pages", "rows": 30}', 'in page order, too');
+for my $pages (0, 1)
+{
+    my $table = "told_softly_$pages";
+    sessions($table, 2, 10, pages => $pages);
+    sql("ALTER TABLE $table ADD COLUMN gone boolean NOT NULL DEFAULT false", 'SET client_min_messages = error',
+        "SELECT redis_migrate.alter_expiry('$table', soft_delete => 'gone = true', condition => 'NOT gone', notify_channel => '$table', notify_column => 'id')");
+    is(heard($table), qq({"table": "public.$table", "rows": 2, "keys": ["1", "2"]}), 'a soft delete is an expiry as well');
+    is(sql("SELECT count(*) FILTER (WHERE gone), count(*) FROM $table"), '2|12', 'after which the rows are there, marked');
+    is(heard($table), '', 'and what was marked is not told again');
+}
+
+# --- history is kept as long as the setting says
+$node->append_conf('postgresql.conf', "pg_redis_migrate.history_retention = '10min'");
+$node->reload;
+wait_until('the setting', sub { sql('SHOW pg_redis_migrate.history_retention') eq '10min' });
+sql(q{UPDATE redis_migrate.job_history SET finished_at = finished_at - interval '9 minutes' WHERE name = 'public.told'},
+    q{UPDATE redis_migrate.job_history SET finished_at = finished_at - interval '11 minutes' WHERE name = 'public.told_pages'},
+    q{SELECT redis_migrate.resume_expiry('redis_migrate.job_history')}, q{CALL redis_migrate.sweep('redis_migrate.job_history')});
+is(sql(q{SELECT string_agg(DISTINCT name, ' ') FROM redis_migrate.job_runs WHERE name IN ('public.told', 'public.told_pages')}), 'public.told',
+    'what is older than history_retention has gone from the history');
 
 # --- a horizon that is held back
 sessions('horizon', 100, 10, policy => 'max_xmin_age => 20');

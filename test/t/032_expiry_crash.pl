@@ -57,11 +57,12 @@ is(sql(q{SELECT md5(string_agg(id::text, ',' ORDER BY id)) FROM by_pages}), $ali
 is(sql('SELECT count(*) FROM by_index'), 117_000, 'from neither table');
 sql('UPDATE redis_migrate.expiry_policy SET max_rate = 0');
 
-# --- a standby that applies an hour late
+# --- a standby that applies an hour late, and wants its rows kept
+sql(q{SELECT pg_create_physical_replication_slot('kept')});
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "recovery_min_apply_delay = '1h'");
+$standby->append_conf('postgresql.conf', "recovery_min_apply_delay = '1h'\nprimary_slot_name = 'kept'\nhot_standby_feedback = on\nwal_receiver_status_interval = '1s'");
 $standby->start;
 sql('CREATE TABLE lagging (id int, expires_at timestamptz)', 'CREATE INDEX ON lagging (expires_at)',
     q{SELECT redis_migrate.add_expiry('lagging', 'expires_at', max_replication_lag => '100 ms')},
@@ -75,9 +76,15 @@ is(sql(q{SELECT next_run < clock_timestamp() + interval '15 seconds' FROM redis_
     'it is looked at again soon');
 like(sql_error($standby, q{CALL redis_migrate.maintain()}), qr/ERROR:  25006: redis_migrate\.maintain cannot run on a standby/, 'nothing is swept on a standby');
 is($standby->safe_psql('postgres', q{SELECT count(*) > 0 FROM redis_migrate.expiry_policies}), 't', 'but its views can be read');
+sql('SELECT txid_current()') for 1 .. 30;
+wait_until('the slot holds the horizon back', sub { sql(q{SELECT age(xmin) > 20 FROM pg_replication_slots}) eq 't' });
+sql(q{SELECT redis_migrate.alter_expiry('lagging', max_replication_lag => '0', max_xmin_age => 20)}, 'CALL redis_migrate.maintain()');
+like(stats('lagging', 'pause_reason'), qr/^replication slot kept holds back the xmin horizon by \d+ transactions, more than max_xmin_age 20$/,
+    'a slot that holds back the horizon pauses it, by name');
+is(sql('SELECT count(*) FROM lagging'), '1', 'nothing is deleted meanwhile');
 $standby->stop;
 wait_until('the standby is gone', sub { !sql('SELECT count(*) FROM pg_stat_replication') });
-sql(q{SELECT redis_migrate.resume_expiry('lagging')});
+sql(q{SELECT pg_drop_replication_slot('kept')}, q{SELECT redis_migrate.resume_expiry('lagging')});
 sql('CALL redis_migrate.maintain()');
 is(sql('SELECT count(*) FROM lagging'), '0', 'it goes on without the standby');
 

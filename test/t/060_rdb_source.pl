@@ -134,8 +134,10 @@ is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM strings WHERE key
 # Preview and dry run; databases.
 like($node->safe_psql('postgres', q{SELECT outcome, count(*) FROM redis_migrate.preview('file', max_keys => 50) GROUP BY 1 ORDER BY 1}),
     qr/migrated\|/, 'preview reads the file');
+my $rows_before = $node->safe_psql('postgres', sprintf $state, 'file');
 $node->safe_psql('postgres', q{CALL redis_migrate.run('file', dry_run => true, max_keys => 100)});
 is(last_run($node, 'file', 'dry_run, read, state'), 't|100|completed', 'a dry run reads so many keys of it');
+is($node->safe_psql('postgres', sprintf $state, 'file'), $rows_before, 'and changes nothing');
 $node->safe_psql('postgres', "SELECT redis_migrate.create_migration('third', source => 'rdb', file => '$all', databases => '{3,9}')");
 $node->safe_psql('postgres', q{CALL redis_migrate.run('third')});
 is($node->safe_psql('postgres', q{SELECT db, key FROM redis_migrate.archive WHERE migration = 'third' ORDER BY 1}), "3|string:3\n9|hash:9",
@@ -235,6 +237,29 @@ is($node->safe_psql('postgres', q{SELECT key, type, encode(payload, 'hex') ~ '^0
     'm|module|t', 'a value of a module is kept whole');
 like(sql_error($node, q{SELECT redis_migrate.elements(payload) FROM redis_migrate.archive WHERE migration = 'newer'}), qr/ERROR:  0A000: a value of module type/, 'and not taken apart');
 
+# What this release does not read stops at its place: a type of a later Redis, a later version.
+append_to_file("$dumps/type.rdb", "REDIS0012\xfe\x05" . "\x00\x04fine\x01v" . "\x1c\x05array" . "\xff" . "\0" x 8);
+append_to_file("$dumps/version.rdb", "REDIS0099\xff" . "\0" x 8);
+for my $case (
+    [ 'type',    qr/ERROR:  0A000: unsupported value type 28 of RDB version 12 at byte 19\nDETAIL:  File "\Q$dumps\E\/type.rdb", RDB version 12, database 5, key "array"/ ],
+    [ 'version', qr/ERROR:  0A000: unsupported RDB version 99 of a file\nDETAIL:  File "\Q$dumps\E\/version.rdb", It begins with "REDIS0099"/ ])
+{
+    my ($name, $expected) = @$case;
+    $node->safe_psql('postgres', "SELECT redis_migrate.create_migration('$name', source => 'rdb', file => '$dumps/$name.rdb')");
+    like(sql_error($node, "CALL redis_migrate.run('$name')"), $expected, "an unknown $name");
+}
+is(last_run($node, 'type', 'state, archived'), 'failed|1', 'what stands before it is kept');
+
+# Values above the limit are rejected, each by name: those whose payload is larger.
+my $large_keys = $redis->cli('EVAL', q{local t = {} for _, k in ipairs(redis.call('KEYS', '*')) do
+    if #redis.call('DUMP', k) > 1024 then t[#t + 1] = k end end table.sort(t) return t}, 0);
+like($large_keys, qr/^hash:large\nlist:large\n/, 'some values are large');
+$node->safe_psql('postgres', "SELECT redis_migrate.create_migration('limited', source => 'rdb', file => '$all', databases => '{0}');
+    SET pg_redis_migrate.max_value_size = '1kB'; CALL redis_migrate.run('limited')");
+is($node->safe_psql('postgres', q{SELECT string_agg(key, E'\n' ORDER BY key COLLATE "C") FROM redis_migrate.rejects
+    WHERE migration = 'limited' AND rule = 'max_value_size' AND payload IS NULL}), $large_keys, 'they are rejected by name');
+is(last_run($node, 'limited', 'state, balanced, rejected + archived = read'), 'completed|t|t', 'all others are kept');
+
 # A larger file: progress, kill -9, resume, a file that is replaced, memory.
 $redis->cli('FLUSHALL');
 $redis->cli('CONFIG', 'SET', 'rdbcompression', 'no');
@@ -252,6 +277,8 @@ wait_until('half of the file', sub {
 my ($offset, $file_size) = split /\|/, $node->safe_psql('postgres', q{SELECT file_offset, file_size FROM redis_migrate.progress WHERE migration = 'large'});
 is($file_size, -s $large, 'progress knows the size of the file');
 cmp_ok($offset, '<=', $file_size, 'and how far it is');
+is($node->safe_psql('postgres', q{SELECT keys_read > 0, keys_per_second > 0, estimated_end > updated_at FROM redis_migrate.progress WHERE migration = 'large'}),
+    't|t|t', 'how fast, and when it will have read it');
 my $pid = $node->safe_psql('postgres', q{SELECT pid FROM redis_migrate.progress WHERE migration = 'large'});
 my ($peak) = slurp_file("/proc/$pid/status") =~ /VmHWM:\s+([0-9]+) kB/;
 my ($shared) = slurp_file("/proc/$pid/status") =~ /RssShmem:\s+([0-9]+) kB/;

@@ -193,7 +193,15 @@ for my $key (qw(short list))
     $idle->cli('EVAL', q{redis.call('RESTORE', KEYS[2], 0, redis.call('DUMP', KEYS[1]), 'IDLETIME', 10000) redis.call('DEL', KEYS[1])}, 2, 'from', $key);
 }
 archive('idle', $idle);
-$node->safe_psql('postgres', q{CALL redis_migrate.run('idle')});
+$proxy = PrmTools::Proxy->new($idle->port);
+$node->safe_psql('postgres', 'ALTER SERVER idle OPTIONS (SET port \'' . $proxy->port . '\')');
+my $reads = calls($idle, 'dump') + calls($idle, 'getrange');
+$proxy->tell("hold_on NO-TOUCH\r\n\$2\r\nON");
+$call = start_sql($node, q{CALL redis_migrate.run('idle')});
+wait_until('a run asks for CLIENT NO-TOUCH', sub { $proxy->holds });
+is(calls($idle, 'dump') + calls($idle, 'getrange'), $reads, 'CLIENT NO-TOUCH is asked for before any key is read');
+$proxy->tell('pass');
+$call->finish;
 is(last_run($node, 'idle', 'read, archived'), '2|2', 'a server without CLIENT NO-TOUCH is read all the same');
 my $has_no_touch = $major > 7 || ($major == 7 && $minor >= 2);
 is($idle->cli('OBJECT', 'IDLETIME', $_) >= 10000 ? 1 : 0, $has_no_touch ? 1 : 0, "idle time of $_: kept from Redis 7.2 on, lost before") for qw(short list);

@@ -119,7 +119,7 @@ $node->safe_psql('postgres', q{
     CALL redis_migrate.run('huge');
     SET pg_redis_migrate.max_value_size = '100MB';
     CALL redis_migrate.run('huge')});
-is($node->safe_psql('postgres', q{SELECT rule FROM redis_migrate.rejects WHERE migration = 'huge' ORDER BY run_id}), "json_too_large\nrow_too_large\nmax_value_size",
+is($node->safe_psql('postgres', q{SELECT key, rule FROM redis_migrate.rejects WHERE migration = 'huge' ORDER BY run_id}), "huge|json_too_large\nhuge|row_too_large\nhuge|max_value_size",
     'what PostgreSQL cannot hold is rejected by name');
 
 done_testing();

@@ -1,4 +1,4 @@
-#include "worker/drop_database.h"
+#include "worker/utility_hook.h"
 
 #include "pg/background.h"
 #include "pg/entry.h"
@@ -49,6 +49,11 @@ Oid DatabaseToClose(Node *statement) {
   return object_ownercheck(DatabaseRelationId, database, GetUserId()) ? database : InvalidOid;
 }
 
+bool CommitsPrepared(Node *statement) {
+  return IsA(statement, TransactionStmt) &&
+         reinterpret_cast<TransactionStmt *>(statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+}
+
 bool HasWorkers(Oid database) {
   for (const Slot &slot : Slots())
     if (slot.database == database) return true;
@@ -72,15 +77,17 @@ void SendWorkersAway() {
 void OnUtility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtilityContext context,
                ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
                QueryCompletion *completion) {
+  bool const commits_prepared = CommitsPrepared(pstmt->utilityStmt);
   closing = DatabaseToClose(pstmt->utilityStmt);
   if (OidIsValid(closing)) pg::Enter(&SendWorkersAway);
   (previous_hook != nullptr ? previous_hook : standard_ProcessUtility)(pstmt, query, read_only, context,
                                                                        params, environment, dest, completion);
+  if (commits_prepared) WakeIfPrepared();
 }
 
 }  // namespace
 
-void InstallDropDatabaseHook() {
+void InstallUtilityHook() {
   previous_hook = ProcessUtility_hook;
   ProcessUtility_hook = OnUtility;
 }
