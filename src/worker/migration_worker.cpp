@@ -161,7 +161,10 @@ class MigrationWorker {
   // Writes an error down. Returns whether to try again, after having waited.
   bool Retry(const Problem &problem) {
     bool changed = false;
-    pg::InTransaction([&] { changed = extension_.HasChanged(); });
+    {
+      WithoutCancel hold;
+      pg::InTransaction([&] { changed = extension_.HasChanged(); });
+    }
     if (changed) {
       Release();
       return false;
@@ -181,11 +184,7 @@ class MigrationWorker {
     }
     int64 const wait_ms = BackoffMs(++failures_);
     Log(WARNING, problem, what + " is tried again in " + std::to_string(wait_ms / 1000) + " s");
-    pg::InTransaction([&] {
-      ConcludeForNow(slot_.job, "retrying", job_->crashes, static_cast<int>(failures_), wait_ms,
-                     problem.sqlstate, problem.message);
-      NoteMigrationRun(*job_, started_at_, "retrying", problem);
-    });
+    NoteRetry(problem, wait_ms);
     SetState(State::kRetrying);
     int64 const end = pg::MonotonicMs() + wait_ms;
     std::optional<Problem> interrupted = Try([&] {
@@ -193,6 +192,15 @@ class MigrationWorker {
         pg::WaitForLatch(rest);
     });
     return true;
+  }
+
+  void NoteRetry(const Problem &problem, int64 wait_ms) {
+    WithoutCancel hold;
+    pg::InTransaction([&] {
+      ConcludeForNow(slot_.job, "retrying", job_->crashes, static_cast<int>(failures_), wait_ms,
+                     problem.sqlstate, problem.message);
+      NoteMigrationRun(*job_, started_at_, "retrying", problem);
+    });
   }
 
   Slot const slot_;

@@ -100,7 +100,7 @@ class Scheduler {
     Task const task = {Kind::kMigration, database_, job.owner, job.id};
     is_needed_ = true;
     if (FindSlot(task)) return;
-    if (job.marked) return Account(job);
+    if (job.marked) return AccountFor(job.id);
     if (job.wait_ms > 0) return NapUntil(job.wait_ms);
     std::optional<std::string> unable;
     bool wanted = false;
@@ -128,6 +128,15 @@ class Scheduler {
     if (job.state != "waiting for worker")
       Log(WARNING, {SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message}, what + " waits for a worker",
           problem.hint);
+  }
+
+  // What a worker writes down is committed before it gives its slot back: what is still marked after the slot
+  // was found to be free was left so.
+  void AccountFor(int64 id) {
+    std::vector<Job> jobs;
+    pg::InTransaction([&] { jobs = WantedJobs(); });
+    for (const Job &job : jobs)
+      if (job.id == id && job.marked) return Account(job);
   }
 
   // A worker was launched and has ended without a word.

@@ -76,7 +76,7 @@ is(parts('count(*)'), 0, 'in a session: not in parts');
 
 # Workers end. -----------------------------------------------------------------------------------------------------------
 
-pace(1500);
+pace(900);
 start();
 wait_until_all_read();
 is(sql(q{SELECT count(pg_terminate_backend(pid)) FROM redis_migrate.workers WHERE kind = 'migration part'}), 2, 'two workers are terminated');
@@ -85,7 +85,7 @@ wait_for();
 is_whole('after workers were terminated');
 is(parts('bool_and(done)'), 't', 'after workers were terminated: the leader has read their parts');
 
-pace(1500);
+pace(900);
 start();
 wait_until_all_read();
 is(sql(q{SELECT count(pg_cancel_backend(pid)) FROM redis_migrate.workers WHERE kind = 'migration part'}), 2, 'two workers are cancelled');
@@ -93,7 +93,7 @@ pace(100000);
 wait_for();
 is_whole('after workers were cancelled');
 
-pace(1500);
+pace(900);
 start();
 wait_until_all_read();
 sql(q{SELECT redis_migrate.stop('shop')});
@@ -108,7 +108,7 @@ sql(q{CALL redis_migrate.run('shop')});
 is_whole('a session goes on with the parts');
 is(parts('count(*), bool_and(done)'), '3|t', 'a session goes on with the parts: all of them');
 
-pace(1500);
+pace(900);
 start();
 wait_until_all_read();
 my $lead = sql(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'migration'});
@@ -121,7 +121,7 @@ is_whole('after the leader was terminated');
 # kill -9 takes the whole server along; the scheduler starts the run again, and it goes on from three checkpoints.
 for my $kind ('migration part', 'migration')
 {
-    pace(1500);
+    pace(900);
     start();
     wait_until_all_read();
     my $pid = sql("SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' LIMIT 1");
@@ -148,14 +148,19 @@ $node->restart;
 
 # Slots move and a master dies while three processes read. ---------------------------------------------------------------
 
-pace(1500);
+pace(900);
 start();
 wait_until_all_read();
+my $hold = start_sql($node, 'BEGIN; LOCK TABLE item; SELECT pg_sleep(100);', name => 'hold');
+wait_until('the lock', sub { sql(q{SELECT count(*) FROM pg_locks WHERE relation = 'item'::regclass AND mode = 'AccessExclusiveLock' AND granted}) });
+is(parts('count(*)', 'NOT done'), 3, 'three readers are held');
 my %seen;
 my @slots = grep { !$seen{$_}++ } map { RedisNodes::Cluster::slot("k:$_") } 1 .. 60;
 $cluster->move($_, $masters[2], $masters[0]) for (grep { $masters[2]{slots}{$_} } @slots)[ 0 .. 3 ];
 $cluster->move($_, $masters[1], $masters[2]) for (grep { $masters[1]{slots}{$_} } @slots)[ 0 .. 3 ];
 pace(100000);
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hold'});
+$hold->finish;
 wait_for();
 is(last_run($node, 'shop', 'state, balanced'), 'completed|t', 'slots move between three readers');
 is(compare($node, 'item', KEYS), '', 'slots move between three readers: every key');
@@ -163,7 +168,7 @@ cmp_ok(parts('sum(repeated_slots)'), '>=', 8, 'slots move between three readers:
 
 @masters = $cluster->masters;
 $cluster->wait_until_agreed;
-pace(1500);
+pace(900);
 start();
 wait_until_all_read();
 $masters[1]{node}->kill9;
@@ -224,7 +229,7 @@ like(sql_error($node, "CALL redis_migrate.join_run($run)"), qr/55000: nobody lea
 sql("UPDATE redis_migrate.run SET state = 'completed' WHERE run_id = $run");
 
 # A server that is a cluster no longer: the level is read again, whole.
-pace(1500);
+pace(900);
 start();
 wait_until_all_read();
 sql(q{SELECT redis_migrate.stop('shop')});
