@@ -150,6 +150,11 @@ SELECT redis_migrate.reset_lockout('p', address => '192.0.2.3');
 SELECT may('p', NULL, '192.0.2.3', '71 s');
 SELECT redis_migrate.drop_lockout('p');
 
+\echo == rate-limiter-flexible: one point per second; who asks for more is blocked for two seconds, which asking again does not extend
+SELECT redis_migrate.create_lockout('p', '{"user_name": 2}', time_window => '1 s', cool_off => '2 s');
+SELECT at, try('p', 'ada', NULL, at) FROM unnest(ARRAY['0', '0', '1.201 s', '2.01 s']::interval[]) AS at;
+SELECT redis_migrate.drop_lockout('p');
+
 \echo == spelling: folded by default, as django-defender does; not if the policy says so
 SELECT redis_migrate.create_lockout('p', '{"user_name": 2}');
 SELECT try('p', u, NULL) FROM unnest(ARRAY['Ada', 'ADA', 'ada']) AS u;
