@@ -333,6 +333,21 @@ SELECT cleanup_old_rate_limit_attempts();
 SELECT count(*) FROM redis_migrate.login_attempts WHERE policy = 'auth_rate_limit';
 RESET search_path;
 
+\echo == dropped policies leave room: the last of more than there are places for has statistics of its own
+DO $$
+BEGIN
+    FOR i IN 1 .. 1030 LOOP
+        PERFORM redis_migrate.create_lockout('brief', '{"user_name": 3}');
+        PERFORM redis_migrate.login_result('brief', 'ada', NULL, false);
+        PERFORM redis_migrate.drop_lockout('brief');
+    END LOOP;
+END
+$$;
+SELECT redis_migrate.create_lockout('brief', '{"user_name": 3}');
+SELECT allowed, remaining FROM redis_migrate.login_result('brief', 'ada', NULL, false);
+SELECT failures, entries FROM redis_migrate.lockout_stats WHERE policy = 'brief';
+SELECT redis_migrate.drop_lockout('brief');
+
 \echo == arguments
 SELECT refused(s) FROM unnest(ARRAY[
     $$SELECT redis_migrate.create_lockout('log')$$,

@@ -93,6 +93,12 @@ INSERT INTO long_key VALUES (repeat('k', 65536));
 SELECT redis_migrate.rate_limit_allowed('api', repeat('k', 65536), 21), redis_migrate.rate_limit_allowed('api', repeat('k', 65535) || 'l', 21),
        (SELECT redis_migrate.rate_limit_allowed('api', key, 21) FROM long_key);
 
+\echo == the largest quota and cost do not overflow
+SELECT redis_migrate.create_rate_limit('largest ' || a, 9223372036854775807, '70 years', algorithm => a) FROM unnest('{fixed_window,fixed_window_first_hit,sliding_window}'::text[]) AS a;
+SELECT a, (first).allowed, (first).remaining, (second).allowed AS second, (second).reason, redis_migrate.rate_limit_refund('largest ' || a, 'u', 9223372036854775807)
+FROM (SELECT a, redis_migrate.rate_limit('largest ' || a, 'u', 9223372036854775807) AS first, redis_migrate.rate_limit('largest ' || a, 'u') AS second
+      FROM unnest('{fixed_window,fixed_window_first_hit,sliding_window}'::text[]) AS a OFFSET 0) AS asked;
+
 \echo == refunds end at full
 SELECT redis_migrate.create_rate_limit('refund', 10, '1 day');
 SELECT redis_migrate.rate_limit_refund('refund', 'u', 3);
@@ -216,6 +222,12 @@ SELECT refused($$SELECT redis_migrate.rate_limits('{hour,hour}', '{x,x}')$$);
 SELECT refused($$SELECT redis_migrate.rate_limits('{hour,row}', '{x,y,z}')$$);
 SELECT refused($$SELECT redis_migrate.rate_limits('{}', '{x}')$$);
 SELECT refused($$SELECT redis_migrate.rate_limits('{hour,nosuch}', '{x}')$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour,NULL}', '{x}')$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour,row}', '{NULL,x}')$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour}', NULL)$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour}', '{x}', NULL)$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour}', '{x}', -1)$$);
+SELECT allowed, policy, reason, retry_after FROM redis_migrate.rate_limits('{hour}', '{x}', 9223372036854775807);
 SELECT refused($$SELECT redis_migrate.rate_limits(array_fill('hour'::text, '{33}'), (SELECT array_agg(i::text) FROM generate_series(1, 33) AS i))$$);
 
 \echo == without a policy
@@ -225,6 +237,7 @@ SELECT allowed, quota, reason FROM redis_migrate.rate_limit_adhoc('signup', 'u',
 SELECT allowed, quota, remaining FROM redis_migrate.rate_limit_adhoc('signup', 'u', '3/h', algorithm => 'fixed_window');
 SELECT allowed, quota, remaining FROM redis_migrate.rate_limit_adhoc('signin', 'u', '2 per hour', burst => 5, cost => 4);
 SELECT refused($$SELECT redis_migrate.rate_limit_adhoc('signup', 'u', 'often')$$);
+SELECT refused($$SELECT redis_migrate.rate_limit_adhoc('signup', 'u', '2/h', -1)$$);
 SELECT refused($$SELECT redis_migrate.rate_limit_adhoc('signup', 'u', '1/s; 5/m')$$);
 
 \echo == memory keeps what was used when the caller rolls back, a table does not
@@ -280,6 +293,9 @@ SELECT redis_migrate.rate_limit_headers('log"in\', redis_migrate.rate_limit_at('
 SELECT redis_migrate.rate_limit_headers('log"in\', redis_migrate.rate_limit_at('log"in\', 'u', 1, '2024-01-01 00:00:00.5'));
 SELECT redis_migrate.rate_limit_headers('log"in\', redis_migrate.rate_limit_at('log"in\', 'u', 6, '2024-01-01'));
 SELECT refused($$SELECT redis_migrate.rate_limit_headers('nosuch', NULL)$$);
+
+\echo == what decides or changes is volatile and never runs in a parallel worker
+SELECT proname FROM pg_proc WHERE pronamespace = 'redis_migrate'::regnamespace AND proname ~ 'rate_limit|lockout|login' AND (provolatile <> 'v' OR proparallel <> 'u');
 
 \echo == statistics
 SELECT redis_migrate.create_rate_limit('stats', 2, '1 hour'), redis_migrate.add_rate_limit_deny('stats', 'bot');
