@@ -24,12 +24,15 @@ std::string StatementText(Statement statement, bool unlogged) {
     case kRead:
       return "SELECT time_ns, count, previous FROM " + table + " WHERE policy_id = $1 AND key = $2";
     case kUpdate:
+      // The step has effects. Where the plan is no index scan the executor may ask it about other rows before
+      // it compares their keys; CASE has an order.
       return "UPDATE " + table +
              " SET time_ns = redis_migrate.rate_limit_stepped(0), count = "
              "redis_migrate.rate_limit_stepped(1), "
              "previous = redis_migrate.rate_limit_stepped(2), "
              "expires_at = pg_catalog.to_timestamp(redis_migrate.rate_limit_stepped(3)) "
-             "WHERE policy_id = $1 AND key = $2 AND redis_migrate.rate_limit_step(time_ns, count, previous)";
+             "WHERE policy_id = $1 AND key = $2 AND CASE WHEN policy_id = $1 AND key = $2 "
+             "THEN redis_migrate.rate_limit_step(time_ns, count, previous) ELSE false END";
     case kInsert:
       return "INSERT INTO " + table +
              " (policy_id, key, time_ns, count, previous, expires_at) VALUES ($1, $2, $3, $4, $5, "
