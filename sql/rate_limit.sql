@@ -328,7 +328,7 @@ SELECT refused($$SELECT redis_migrate.create_rate_limit('bad', NULL::text)$$);
 SELECT refused($$SELECT redis_migrate.alter_rate_limit('nosuch', quota => 1)$$);
 SELECT refused($$SELECT redis_migrate.alter_rate_limit('api', quota => 1, "limit" => '1/s')$$);
 SELECT refused($$SELECT redis_migrate.drop_rate_limit('nosuch')$$);
-SELECT refused($$SELECT redis_migrate.rate_limit_step(1, 1, 1)$$);
+SELECT refused($$SELECT redis_migrate.rate_limit_step(1, 'u', 1, 1, 1)$$);
 
 \echo == rights
 CREATE ROLE regress_prm_limiter;
