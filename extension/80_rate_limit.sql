@@ -227,9 +227,9 @@ CREATE FUNCTION redis_migrate.rate_limit_headers(policy text, result redis_migra
 COMMENT ON FUNCTION redis_migrate.rate_limit_headers(text, redis_migrate.rate_limit_result) IS
     'The HTTP header fields RateLimit-Policy, RateLimit and, for a refusal, Retry-After, as a JSON object';
 
-CREATE FUNCTION redis_migrate.rate_limit_step(time_ns bigint, count bigint, previous bigint) RETURNS boolean
+CREATE FUNCTION redis_migrate.rate_limit_step(policy_id bigint, key text, time_ns bigint, count bigint, previous bigint) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_step';
-COMMENT ON FUNCTION redis_migrate.rate_limit_step(bigint, bigint, bigint) IS 'Internal: part of a decision in a table';
+COMMENT ON FUNCTION redis_migrate.rate_limit_step(bigint, text, bigint, bigint, bigint) IS 'Internal: part of a decision in a table';
 CREATE FUNCTION redis_migrate.rate_limit_stepped(field integer) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_stepped';
 COMMENT ON FUNCTION redis_migrate.rate_limit_stepped(integer) IS 'Internal: part of a decision in a table';
@@ -293,7 +293,7 @@ REVOKE ALL ON FUNCTION
     redis_migrate.rate_limits(text[], text[], bigint),
     redis_migrate.rate_limit_refund(text, text, bigint), redis_migrate.reset_rate_limit(text, text),
     redis_migrate.rate_limit_headers(text, redis_migrate.rate_limit_result), redis_migrate.rate_limit_changed(),
-    redis_migrate.rate_limit_step(bigint, bigint, bigint), redis_migrate.rate_limit_stepped(integer),
+    redis_migrate.rate_limit_step(bigint, text, bigint, bigint, bigint), redis_migrate.rate_limit_stepped(integer),
     redis_migrate.rate_limit_counters(), redis_migrate.rate_limit_capacity(),
     redis_migrate.reset_rate_limit_stats(text), redis_migrate.save_rate_limits()
     FROM PUBLIC;

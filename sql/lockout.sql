@@ -150,6 +150,11 @@ SELECT redis_migrate.reset_lockout('p', address => '192.0.2.3');
 SELECT may('p', NULL, '192.0.2.3', '71 s');
 SELECT redis_migrate.drop_lockout('p');
 
+\echo == rate-limiter-flexible: one point per second; who asks for more is blocked for two seconds, which asking again does not extend
+SELECT redis_migrate.create_lockout('p', '{"user_name": 2}', time_window => '1 s', cool_off => '2 s');
+SELECT at, try('p', 'ada', NULL, at) FROM unnest(ARRAY['0', '0', '1.201 s', '2.01 s']::interval[]) AS at;
+SELECT redis_migrate.drop_lockout('p');
+
 \echo == spelling: folded by default, as django-defender does; not if the policy says so
 SELECT redis_migrate.create_lockout('p', '{"user_name": 2}');
 SELECT try('p', u, NULL) FROM unnest(ARRAY['Ada', 'ADA', 'ada']) AS u;
@@ -327,6 +332,21 @@ SELECT cleanup_old_rate_limit_attempts();
 SELECT cleanup_old_rate_limit_attempts();
 SELECT count(*) FROM redis_migrate.login_attempts WHERE policy = 'auth_rate_limit';
 RESET search_path;
+
+\echo == dropped policies leave room: the last of more than there are places for has statistics of its own
+DO $$
+BEGIN
+    FOR i IN 1 .. 1030 LOOP
+        PERFORM redis_migrate.create_lockout('brief', '{"user_name": 3}');
+        PERFORM redis_migrate.login_result('brief', 'ada', NULL, false);
+        PERFORM redis_migrate.drop_lockout('brief');
+    END LOOP;
+END
+$$;
+SELECT redis_migrate.create_lockout('brief', '{"user_name": 3}');
+SELECT allowed, remaining FROM redis_migrate.login_result('brief', 'ada', NULL, false);
+SELECT failures, entries FROM redis_migrate.lockout_stats WHERE policy = 'brief';
+SELECT redis_migrate.drop_lockout('brief');
 
 \echo == arguments
 SELECT refused(s) FROM unnest(ARRAY[

@@ -13,14 +13,14 @@ CREATE TABLE vector (line int GENERATED ALWAYS AS IDENTITY, suite text, source t
                      burst bigint, t_ns bigint, cost bigint, allowed boolean, remaining bigint, reset_ns bigint, retry_ns bigint);
 \copy vector (suite, source, algorithm, quota, period_ns, burst, t_ns, cost, allowed, remaining, reset_ns, retry_ns) FROM PROGRAM 'tail -n +2 "$PG_ABS_SRCDIR/test/data/rate_limit_vectors.tsv"'
 -- SQL has microseconds: suites that need nanoseconds are run a thousand times as slowly, except the one whose
--- period would then have another remainder.
+-- period would then have another remainder. Those with refunds, which take no time as an argument, follow below.
 CREATE FUNCTION wrong_answers() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
     suite record; v record; r redis_migrate.rate_limit_result; answer text; expected text;
 BEGIN
     FOR suite IN SELECT vector.suite, min(line) AS line, CASE WHEN bool_or(t_ns % 1000 > 0 OR period_ns % 1000 > 0) THEN 1000 ELSE 1 END AS scale,
-                        bool_or(period_ns % quota > 0) AS remainder FROM vector GROUP BY 1 ORDER BY 2 LOOP
-        CONTINUE WHEN suite.scale > 1 AND suite.remainder;
+                        bool_or(period_ns % quota > 0) AS remainder, bool_or(vector.cost < 0) AS refund FROM vector GROUP BY 1 ORDER BY 2 LOOP
+        CONTINUE WHEN suite.refund OR suite.scale > 1 AND suite.remainder;
         FOR v IN SELECT * FROM vector WHERE vector.suite = suite.suite ORDER BY line LOOP
             IF v.line = suite.line THEN
                 PERFORM redis_migrate.create_rate_limit('vector ' || suite.line, v.quota, v.period_ns * suite.scale / 1000 * interval '1 microsecond',
@@ -93,11 +93,43 @@ INSERT INTO long_key VALUES (repeat('k', 65536));
 SELECT redis_migrate.rate_limit_allowed('api', repeat('k', 65536), 21), redis_migrate.rate_limit_allowed('api', repeat('k', 65535) || 'l', 21),
        (SELECT redis_migrate.rate_limit_allowed('api', key, 21) FROM long_key);
 
+\echo == the largest quota and cost do not overflow
+SELECT redis_migrate.create_rate_limit('largest ' || a, 9223372036854775807, '70 years', algorithm => a) FROM unnest('{fixed_window,fixed_window_first_hit,sliding_window}'::text[]) AS a;
+SELECT a, (first).allowed, (first).remaining, (second).allowed AS second, (second).reason, redis_migrate.rate_limit_refund('largest ' || a, 'u', 9223372036854775807)
+FROM (SELECT a, redis_migrate.rate_limit('largest ' || a, 'u', 9223372036854775807) AS first, redis_migrate.rate_limit('largest ' || a, 'u') AS second
+      FROM unnest('{fixed_window,fixed_window_first_hit,sliding_window}'::text[]) AS a OFFSET 0) AS asked;
+
 \echo == refunds end at full
 SELECT redis_migrate.create_rate_limit('refund', 10, '1 day');
 SELECT redis_migrate.rate_limit_refund('refund', 'u', 3);
 SELECT redis_migrate.rate_limit_allowed('refund', 'u', 4), redis_migrate.rate_limit_refund('refund', 'u', 2), redis_migrate.rate_limit_refund('refund', 'u', 9223372036854775807);
 SELECT refused($$SELECT redis_migrate.rate_limit_refund('refund', 'u', -1)$$);
+-- The vectors with refunds whose windows are long: a negative cost is given back.
+CREATE FUNCTION wrong_refunds() RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    v record; answer bigint;
+BEGIN
+    FOR v IN SELECT *, line = min(line) OVER (PARTITION BY suite) AS first FROM vector
+        WHERE suite LIKE 'upstash refund%' OR suite LIKE 'rate-limiter-flexible reward%' ORDER BY line LOOP
+        IF v.first THEN
+            PERFORM redis_migrate.create_rate_limit(v.suite, v.quota, greatest(v.period_ns / 1000000000, 3600) * interval '1 second', algorithm => v.algorithm);
+        END IF;
+        IF v.cost < 0 THEN
+            answer := redis_migrate.rate_limit_refund(v.suite, 'foo', -v.cost);
+        ELSE
+            SELECT remaining INTO answer FROM redis_migrate.rate_limit(v.suite, 'foo', v.cost) WHERE allowed = v.allowed;
+        END IF;
+        IF answer IS DISTINCT FROM v.remaining THEN
+            RETURN NEXT format('%s, line %s: %s, not %s', v.suite, v.line, answer, v.remaining);
+        END IF;
+    END LOOP;
+END
+$$;
+SELECT wrong_refunds();
+-- rate-limiter-flexible: set 12 of 10 points leaves none; of a key that nobody has used there is nothing to delete.
+SELECT redis_migrate.create_rate_limit('set', 10, '1 hour', algorithm => 'fixed_window_first_hit'),
+       redis_migrate.import_rate_limit('set', 'u', 12, clock_timestamp() + interval '1 hour'), redis_migrate.rate_limit_allowed('set', 'u'),
+       redis_migrate.reset_rate_limit('set', 'u'), redis_migrate.reset_rate_limit('set', 'u');
 
 \echo == a changed policy holds for live keys in the next statement, also inside a transaction
 SELECT redis_migrate.create_rate_limit('change', 1, '1 minute');
@@ -142,6 +174,10 @@ SELECT refused($$SELECT redis_migrate.set_rate_limit_override('lists', 'gold', 0
 SELECT redis_migrate.set_rate_limit_override('lists', 'gold', 3, '1 day', burst => 4);
 SELECT redis_migrate.alter_rate_limit('lists', algorithm => 'fixed_window');
 SELECT quota FROM redis_migrate.rate_limit('lists', 'gold', 0);
+-- upstash, dynamic limits: 10, for one key 3; five requests each.
+SELECT redis_migrate.create_rate_limit('dynamic', 10, '1 hour', algorithm => 'fixed_window_first_hit'), redis_migrate.set_rate_limit_override('dynamic', 'three', 3);
+SELECT key, (answer).quota, min((answer).remaining) AS remaining, count(*) FILTER (WHERE (answer).allowed) AS allowed
+FROM (SELECT key, redis_migrate.rate_limit('dynamic', key) AS answer FROM unnest('{three,other}'::text[]) AS key, generate_series(1, 5)) AS asked GROUP BY 1, 2 ORDER BY 2;
 
 \echo == addresses: IPv6 folded, IPv4 in IPv6 is IPv4; text stays text unless the policy says otherwise
 SELECT redis_migrate.create_rate_limit('address', 1, '1 hour', key_type => 'inet');
@@ -186,6 +222,12 @@ SELECT refused($$SELECT redis_migrate.rate_limits('{hour,hour}', '{x,x}')$$);
 SELECT refused($$SELECT redis_migrate.rate_limits('{hour,row}', '{x,y,z}')$$);
 SELECT refused($$SELECT redis_migrate.rate_limits('{}', '{x}')$$);
 SELECT refused($$SELECT redis_migrate.rate_limits('{hour,nosuch}', '{x}')$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour,NULL}', '{x}')$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour,row}', '{NULL,x}')$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour}', NULL)$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour}', '{x}', NULL)$$);
+SELECT refused($$SELECT redis_migrate.rate_limits('{hour}', '{x}', -1)$$);
+SELECT allowed, policy, reason, retry_after FROM redis_migrate.rate_limits('{hour}', '{x}', 9223372036854775807);
 SELECT refused($$SELECT redis_migrate.rate_limits(array_fill('hour'::text, '{33}'), (SELECT array_agg(i::text) FROM generate_series(1, 33) AS i))$$);
 
 \echo == without a policy
@@ -195,6 +237,7 @@ SELECT allowed, quota, reason FROM redis_migrate.rate_limit_adhoc('signup', 'u',
 SELECT allowed, quota, remaining FROM redis_migrate.rate_limit_adhoc('signup', 'u', '3/h', algorithm => 'fixed_window');
 SELECT allowed, quota, remaining FROM redis_migrate.rate_limit_adhoc('signin', 'u', '2 per hour', burst => 5, cost => 4);
 SELECT refused($$SELECT redis_migrate.rate_limit_adhoc('signup', 'u', 'often')$$);
+SELECT refused($$SELECT redis_migrate.rate_limit_adhoc('signup', 'u', '2/h', -1)$$);
 SELECT refused($$SELECT redis_migrate.rate_limit_adhoc('signup', 'u', '1/s; 5/m')$$);
 
 \echo == memory keeps what was used when the caller rolls back, a table does not
@@ -251,6 +294,9 @@ SELECT redis_migrate.rate_limit_headers('log"in\', redis_migrate.rate_limit_at('
 SELECT redis_migrate.rate_limit_headers('log"in\', redis_migrate.rate_limit_at('log"in\', 'u', 6, '2024-01-01'));
 SELECT refused($$SELECT redis_migrate.rate_limit_headers('nosuch', NULL)$$);
 
+\echo == what decides or changes is volatile and never runs in a parallel worker
+SELECT proname FROM pg_proc WHERE pronamespace = 'redis_migrate'::regnamespace AND proname ~ 'rate_limit|lockout|login' AND (provolatile <> 'v' OR proparallel <> 'u');
+
 \echo == statistics
 SELECT redis_migrate.create_rate_limit('stats', 2, '1 hour'), redis_migrate.add_rate_limit_deny('stats', 'bot');
 SELECT count(*) FROM generate_series(1, 5), redis_migrate.rate_limit_allowed('stats', 'a' || generate_series % 2);
@@ -282,7 +328,7 @@ SELECT refused($$SELECT redis_migrate.create_rate_limit('bad', NULL::text)$$);
 SELECT refused($$SELECT redis_migrate.alter_rate_limit('nosuch', quota => 1)$$);
 SELECT refused($$SELECT redis_migrate.alter_rate_limit('api', quota => 1, "limit" => '1/s')$$);
 SELECT refused($$SELECT redis_migrate.drop_rate_limit('nosuch')$$);
-SELECT refused($$SELECT redis_migrate.rate_limit_step(1, 1, 1)$$);
+SELECT refused($$SELECT redis_migrate.rate_limit_step(1, 'u', 1, 1, 1)$$);
 
 \echo == rights
 CREATE ROLE regress_prm_limiter;

@@ -11,7 +11,7 @@ using ratelimit::StateFileReader;
 using ratelimit::StateFileWriter;
 
 constexpr char kFile[] = "pg_stat/pg_redis_migrate.attempts";
-constexpr uint64 kFileKind = (UINT64CONST(0x41545450) << 32) | sizeof(Attempt);  // "ATTP"
+constexpr uint64 kFileKind = (UINT64CONST(0x41545432) << 32) | sizeof(Attempt);  // "ATT2"
 constexpr int kWriters = 64;
 
 // What is searched stands apart from the attempts.

@@ -36,8 +36,7 @@ struct Attempt {
   int64 token;               // of an attempt without a result, and whose it is
   uint64 who;
   Oid database;
-  Oid owner;    // of the policy
-  uint16 slot;  // of the policy's statistics
+  Oid owner;  // of the policy
   bool success;
   bool locks;        // a lock began
   bool has_success;  // false for what is no attempt, such as a reset

@@ -26,6 +26,15 @@ Bytes TextBytes(FunctionCallInfo fcinfo, int n, const char *name) {
   return pg::DatumBytes(PG_GETARG_DATUM(n));
 }
 
+// Nobody passes because his policy or key was lost on the way: a NULL element is as wrong as a NULL.
+std::vector<std::string> TextsArgument(FunctionCallInfo fcinfo, int n, const char *name) {
+  auto texts = pg::OptionalTextArrayArgument(fcinfo, n);
+  const bool has_null = texts && pg::Call([&] { return array_contains_nulls(PG_GETARG_ARRAYTYPE_P(n)); });
+  if (!texts || has_null)
+    throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(name) + " must not be NULL or contain NULL");
+  return std::move(*texts);
+}
+
 int64 CostArgument(FunctionCallInfo fcinfo, int n) {
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "cost must not be NULL");
   return PG_GETARG_INT64(n);
@@ -230,25 +239,23 @@ PRM_FUNCTION(rate_limit_adhoc) {
 }
 
 // rate_limits(policies text[], keys text[], cost bigint) → redis_migrate.rate_limits_result. One key is for
-// all policies. Errors: 2202E when the arrays do not go together.
+// all policies. Errors: 22004 for a NULL in them, 2202E when the arrays do not go together.
 PRM_FUNCTION(rate_limits) {
-  auto policies = pg::OptionalTextArrayArgument(fcinfo, 0);
-  auto keys = pg::OptionalTextArrayArgument(fcinfo, 1);
-  if (!policies || !keys) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "policies and keys must not be NULL");
-  if (policies->empty() || (keys->size() != policies->size() && keys->size() != 1))
+  const auto policies = TextsArgument(fcinfo, 0, "policies"), keys = TextsArgument(fcinfo, 1, "keys");
+  if (policies.empty() || (keys.size() != policies.size() && keys.size() != 1))
     throw Failure(ERRCODE_ARRAY_SUBSCRIPT_ERROR, "there must be a key for each policy, or one for all",
-                  std::to_string(policies->size()) + " policies and " + std::to_string(keys->size()) +
-                      " keys that are not NULL were given.");
+                  std::to_string(policies.size()) + " policies and " + std::to_string(keys.size()) +
+                      " keys were given.");
   const int64 cost = CostArgument(fcinfo, 2);
   RefreshPolicies();
   std::vector<Request> requests;
-  for (size_t i = 0; i < policies->size(); i++) {
-    const Policy &policy = PolicyNamed((*policies)[i]);
-    requests.push_back(Request{&policy, TextKey(policy, (*keys)[keys->size() == 1 ? 0 : i]), cost});
+  for (size_t i = 0; i < policies.size(); i++) {
+    const Policy &policy = PolicyNamed(policies[i]);
+    requests.push_back(Request{&policy, TextKey(policy, keys[keys.size() == 1 ? 0 : i]), cost});
   }
   const std::vector<Outcome> outcomes = DecideTogether(requests);
   const size_t chosen = MostTelling(outcomes);
-  const Datum name = pg::TextDatum((*policies)[chosen]);
+  const Datum name = pg::TextDatum(policies[chosen]);
   return RowOf(fcinfo, outcomes[chosen], &name);
 }
 

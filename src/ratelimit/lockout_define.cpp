@@ -3,6 +3,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/transaction.h"
 #include "ratelimit/lockout_table.h"
 
 namespace prm::lockout {
@@ -100,6 +101,21 @@ void EnsureRetention() {
       "lifetime => '7 days')");
 }
 
+bool PolicyExists(Oid database, const pg_uuid_t &policy) {
+  if (database != MyDatabaseId)
+    return pg::Call([&] { return SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)); });
+  return Spi::Execute("SELECT FROM redis_migrate.lockout_policy WHERE policy_id = $1",
+                      {SqlParam{UUIDOID, UUIDPGetDatum(&policy), false}}, true)
+             .size() > 0;
+}
+
+// What others have committed exists, whatever snapshot this transaction works with.
+void TakeSlot(const LockoutPolicy &policy) {
+  pg::AsExtensionOwner as_owner;
+  pg::LatestSnapshotScope snapshot;
+  LockoutTable::TakeSlot(policy.id, PolicyExists);
+}
+
 SqlParam PropertyParam(FunctionCallInfo fcinfo, size_t property) {
   int n = static_cast<int>(property) + 2;
   return {kProperties[property].type, PG_ARGISNULL(n) ? 0 : PG_GETARG_DATUM(n),
@@ -158,7 +174,9 @@ PRM_FUNCTION(create_lockout) {
                  params);
     InsertScopes(policy, PG_GETARG_DATUM(1));
   }
-  CheckPolicy(LoadLockoutPolicy(policy));
+  const LockoutPolicy created = LoadLockoutPolicy(policy);
+  CheckPolicy(created);
+  TakeSlot(created);
   PG_RETURN_VOID();
 }
 

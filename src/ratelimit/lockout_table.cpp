@@ -122,6 +122,28 @@ LockoutTable::Table::Owner LockoutTable::SlotOf(const pg_uuid_t &policy) {
   return static_cast<Table::Owner>(found);
 }
 
+void LockoutTable::TakeSlot(const pg_uuid_t &policy, bool (*exists)(Oid database, const pg_uuid_t &policy)) {
+  auto belongs = [](const Slot &slot, Oid database, const pg_uuid_t &to) {
+    return slot.database == database && memcmp(&slot.policy, &to, sizeof to) == 0;
+  };
+  if (belongs(header()->slots[SlotOf(policy)], MyDatabaseId, policy)) return;
+  for (int i = 0; i < kSlots; i++) {
+    Slot &slot = header()->slots[i];
+    LWLockAcquire(lockout_area.lock(kSlotLock), LW_SHARED);
+    const Oid database = slot.database;
+    const pg_uuid_t owner = slot.policy;
+    LWLockRelease(lockout_area.lock(kSlotLock));
+    if (exists(database, owner)) continue;
+    shared_table.RemoveIf(
+        0, [&](const Hash128 &, const LockoutEntry &, Table::Owner counted_for) { return counted_for == i; });
+    LWLockAcquire(lockout_area.lock(kSlotLock), LW_EXCLUSIVE);
+    const bool unchanged = belongs(slot, database, owner);
+    if (unchanged) InitializeSlot(&slot, MyDatabaseId, policy, GetCurrentTimestamp());
+    LWLockRelease(lockout_area.lock(kSlotLock));
+    if (unchanged) return;
+  }
+}
+
 std::optional<pg_uuid_t> LockoutTable::PolicyOf(int slot) {
   std::optional<pg_uuid_t> policy;
   LWLockAcquire(lockout_area.lock(kSlotLock), LW_SHARED);

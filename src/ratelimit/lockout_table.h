@@ -49,6 +49,9 @@ class LockoutTable {
   // Where a policy is counted: its slot among those of all databases. Policies beyond kSlots share the last.
   static constexpr int kSlots = 1024;
   static Table::Owner SlotOf(const pg_uuid_t &policy);
+  // For a new policy: when all slots are taken it gets that of one for which exists() is false, whose
+  // counters are forgotten. exists() is called without a lock and may raise errors.
+  static void TakeSlot(const pg_uuid_t &policy, bool (*exists)(Oid database, const pg_uuid_t &policy));
   // The policy of this database that is counted there.
   static std::optional<pg_uuid_t> PolicyOf(int slot);
   static void Count(Table::Owner slot, LockoutStatistic what, uint64 times = 1);

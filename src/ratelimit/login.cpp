@@ -278,7 +278,6 @@ Attempt LoginCounters::NewAttempt(int64 now, std::string_view attempt_type, std:
   attempt.at = now;
   attempt.has_success = true;
   attempt.owner = policy_.owner;
-  attempt.slot = slot_;
   if (login_.address) attempt.address = *login_.address;
   attempt.policy.Set(policy_.name);
   attempt.notify_channel.Set(policy_.notify_channel);

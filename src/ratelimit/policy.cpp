@@ -110,6 +110,7 @@ std::unique_ptr<Policy> Load(Bytes name) {
   policy->name = std::string(name);
   policy->id = row.Int8(0);
   policy->owner = DatumGetObjectId(row.Value(1));
+  policy->extension_owner = GetUserId();
   policy->limit = pg::ValueOrThrow(MakeRateLimit(AlgorithmNamed(row.Text(2)), row.Int8(3), row.Int8(4) * 1000,
                                                  row.IsNull(5) ? 0 : row.Int8(5)));
   policy->storage = StorageNamed(row.Text(6));

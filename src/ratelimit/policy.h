@@ -28,6 +28,7 @@ struct Policy {
   int64 id = 0;
   std::string name;
   Oid owner = InvalidOid;
+  Oid extension_owner = InvalidOid;  // who may write the states' tables
   RateLimit limit;
   Storage storage = Storage::kMemory;
   bool inet_keys = false;  // text keys are addresses

@@ -2,7 +2,6 @@
 
 #include "pg/arguments.h"
 #include "pg/entry.h"
-#include "pg/identity.h"
 #include "pg/spi.h"
 #include "ratelimit/memory.h"
 
@@ -17,25 +16,28 @@ enum Statement { kRead, kUpdate, kInsert, kDelete, kStatements };
 // Prepared once per session and table; looked up rather than planned afterwards.
 SPIPlanPtr plans[kStatements][2];
 
+// All names are qualified: the statements run with the caller's search_path and the rights of the extension's
+// owner.
 std::string StatementText(Statement statement, bool unlogged) {
   const std::string table =
       unlogged ? "redis_migrate.rate_limit_unlogged_state" : "redis_migrate.rate_limit_state";
+  const std::string is_key = "policy_id OPERATOR(pg_catalog.=) $1 AND key OPERATOR(pg_catalog.=) $2";
   switch (statement) {
     case kRead:
-      return "SELECT time_ns, count, previous FROM " + table + " WHERE policy_id = $1 AND key = $2";
+      return "SELECT time_ns, count, previous FROM " + table + " WHERE " + is_key;
     case kUpdate:
       return "UPDATE " + table +
              " SET time_ns = redis_migrate.rate_limit_stepped(0), count = "
              "redis_migrate.rate_limit_stepped(1), "
              "previous = redis_migrate.rate_limit_stepped(2), "
-             "expires_at = pg_catalog.to_timestamp(redis_migrate.rate_limit_stepped(3)) "
-             "WHERE policy_id = $1 AND key = $2 AND redis_migrate.rate_limit_step(time_ns, count, previous)";
+             "expires_at = pg_catalog.to_timestamp(redis_migrate.rate_limit_stepped(3)) WHERE " +
+             is_key + " AND redis_migrate.rate_limit_step(policy_id, key, time_ns, count, previous)";
     case kInsert:
       return "INSERT INTO " + table +
              " (policy_id, key, time_ns, count, previous, expires_at) VALUES ($1, $2, $3, $4, $5, "
              "pg_catalog.to_timestamp($6)) ON CONFLICT DO NOTHING";
     default:
-      return "DELETE FROM " + table + " WHERE policy_id = $1 AND key = $2";
+      return "DELETE FROM " + table + " WHERE " + is_key;
   }
 }
 
@@ -74,6 +76,23 @@ uint64 Run(Statement statement, const TableKey &key, const RateState *state, boo
     return SPI_processed;
   });
 }
+
+// Acts as the extension's owner for a scope. pg::AsExtensionOwner would look the owner up and set search_path
+// for each decision, which takes longer than the decision.
+class AsOwner {
+ public:
+  explicit AsOwner(const Policy &policy) {
+    GetUserIdAndSecContext(&user_, &security_context_);
+    SetUserIdAndSecContext(policy.extension_owner, security_context_ | SECURITY_LOCAL_USERID_CHANGE);
+  }
+  ~AsOwner() { SetUserIdAndSecContext(user_, security_context_); }
+  AsOwner(const AsOwner &) = delete;
+  AsOwner &operator=(const AsOwner &) = delete;
+
+ private:
+  Oid user_;
+  int security_context_;
+};
 
 // The step that the running UPDATE asks for each version of the row that it meets, and what the last one
 // gave.
@@ -129,7 +148,7 @@ std::string StoredKey(Bytes text, const Network *address) {
 }
 
 RateState ReadState(const TableKey &key, bool *found) {
-  pg::AsExtensionOwner as_owner;
+  AsOwner as_owner(*key.policy);
   pg::Spi spi;
   *found = Run(kRead, key, nullptr, false) > 0;
   pg::Rows rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
@@ -139,7 +158,7 @@ RateState ReadState(const TableKey &key, bool *found) {
 }
 
 bool ChangeState(const TableKey &key, Step step, void *context) {
-  pg::AsExtensionOwner as_owner;
+  AsOwner as_owner(*key.policy);
   pg::Spi spi;
   Running inner{&key, step, context, {}, false, false};
   for (bool known = true;; known = !known) {
@@ -159,17 +178,21 @@ bool ChangeState(const TableKey &key, Step step, void *context) {
 }
 
 bool DeleteState(const TableKey &key) {
-  pg::AsExtensionOwner as_owner;
+  AsOwner as_owner(*key.policy);
   pg::Spi spi;
   return Run(kDelete, key, nullptr, false) > 0;
 }
 
-// Asks the running step about a version of the row: rate_limit_step(time_ns, count, previous) → whether to
-// update it. Errors: 55000 outside of a decision.
+// Asks the running step about a version of the row: rate_limit_step(policy_id, key, time_ns, count, previous)
+// → whether to update it. Where the table is read from end to end, the executor asks about other rows, too,
+// before it compares their keys. Errors: 55000 outside of a decision.
 PRM_FUNCTION(rate_limit_step) {
   if (running == nullptr)
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no rate limit is being decided");
-  running->state = RateState{PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT64(2)};
+  const TableKey &key = *running->key;
+  if (PG_GETARG_INT64(0) != key.policy->id || pg::DatumBytes(PG_GETARG_DATUM(1)) != key.key)
+    PG_RETURN_BOOL(false);
+  running->state = RateState{PG_GETARG_INT64(2), PG_GETARG_INT64(3), PG_GETARG_INT64(4)};
   running->asked = true;
   running->store = running->step(running->context, &running->state);
   PG_RETURN_BOOL(running->store);

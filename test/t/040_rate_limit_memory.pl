@@ -43,6 +43,12 @@ $node->restart;
 is(remaining($node, $_, 'u'), 6, "$_: a restart keeps the count") for qw(day other row unlogged);
 is($node->safe_psql('postgres', q{SELECT * FROM redis_migrate.rate_limit_stats ORDER BY 1}), $stats, 'and the statistics');
 
+# Whatever the plan, only the key's own row decides: here the table is read from end to end, others behind it.
+is($node->safe_psql('postgres', q{
+    SET enable_indexscan = off; SET enable_bitmapscan = off; SET statement_timeout = '60s';
+    SELECT redis_migrate.rate_limit_allowed('row', 'full', 10), redis_migrate.rate_limit_allowed('row', 'behind it', 1);
+    SELECT allowed, remaining, reason FROM redis_migrate.rate_limit('row', 'full')}), "t|t\nf|0|limited", 'a sequential scan of a table');
+
 # A crash brings the last save back.
 $node->safe_psql('postgres', 'CHECKPOINT');
 allowed($node, $_, 'u', 1) for qw(day other row unlogged);
