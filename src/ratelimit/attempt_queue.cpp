@@ -165,6 +165,7 @@ bool AttemptQueue::Put(Attempt *attempt) {
 
 bool AttemptQueue::Settle(int64 token, uint64 who, const Attempt &result) {
   bool found = false;
+  TimestampTz const now = GetCurrentTimestamp();
   {
     Locked lock(LW_EXCLUSIVE);
     Header *queue = header();
@@ -172,7 +173,8 @@ bool AttemptQueue::Settle(int64 token, uint64 who, const Attempt &result) {
     for (int n = 1; n <= queue->capacity && !found; n++) {
       int i = (queue->search_from - n + queue->capacity) % queue->capacity;
       Place &place = queue->places[i];
-      if (place.database != MyDatabaseId || place.result_by == 0) continue;
+      // What has its result, or is due without one: the writer may have a copy of it already.
+      if (place.database != MyDatabaseId || place.result_by <= now) continue;
       Attempt &attempt = attempts(queue)[i];
       if (attempt.token != token || attempt.who != who) continue;
       found = true;
