@@ -108,6 +108,7 @@ CREATE TABLE redis_migrate.run_part (
     bytes_read     bigint NOT NULL DEFAULT 0,
     batches        bigint NOT NULL DEFAULT 0,
     repeated_slots bigint NOT NULL DEFAULT 0,
+    readers        integer NOT NULL DEFAULT 1,
     sqlstate       text,
     message        text,
     PRIMARY KEY (run_id, level, part)
@@ -174,7 +175,7 @@ CREATE TABLE redis_migrate.deferred (
     PRIMARY KEY (run_id, level, db, key_bytes)
 );
 COMMENT ON TABLE redis_migrate.deferred IS
-    'Keys that a foreign key refused, kept until the end of their level, when they are tried again';
+    'Keys that a foreign key refused, or whose row a lower key has, kept until the end of their level, when they are tried again';
 
 CREATE TABLE redis_migrate.archived_key (
     migration  text NOT NULL,

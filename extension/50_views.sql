@@ -59,7 +59,7 @@ CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
            (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
             WHERE c.run_id OPERATOR(pg_catalog.=) p.run_id AND c.level OPERATOR(pg_catalog.=) p.level
                   AND c.part OPERATOR(pg_catalog.=) p.part AND c.outcome OPERATOR(pg_catalog.=) 'read') AS read,
-           p.bytes_read, p.batches, p.repeated_slots, p.sqlstate, p.message
+           p.bytes_read, p.batches, p.repeated_slots, p.readers, p.sqlstate, p.message
     FROM redis_migrate.run_part AS p JOIN redis_migrate.run AS r USING (run_id)
     WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
 COMMENT ON VIEW redis_migrate.run_parts IS

@@ -69,7 +69,7 @@ COMMENT ON VIEW redis_migrate.background_runs IS
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
-           coalesce(s.owner::regrole, j.owner) AS owner, coalesce(j.migration, p.migration) AS migration,
+           coalesce(s.owner::regrole, j.owner) AS owner, coalesce(j.migration, t.migration) AS migration,
            CASE WHEN s.state IS NOT NULL THEN s.state
                 WHEN j.state OPERATOR(pg_catalog.=) 'waiting for worker' THEN j.state ELSE 'interrupted' END AS state,
            coalesce(s.since, j.since) AS since, coalesce(p.position, r.position) AS position, coalesce(r.keys_read, p.keys_read) AS keys_read,
@@ -89,14 +89,15 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
         WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.pid OPERATOR(pg_catalog.=) s.pid AND u.state OPERATOR(pg_catalog.=) 'running'
         ORDER BY u.run_id DESC LIMIT 1) AS r ON true
     LEFT JOIN LATERAL (
-        SELECT u.migration, q.position, extract(epoch FROM q.updated_at OPERATOR(pg_catalog.-) s.launched_at) AS seconds,
+        SELECT q.position, extract(epoch FROM q.updated_at OPERATOR(pg_catalog.-) s.launched_at) AS seconds,
                (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
                 WHERE c.run_id OPERATOR(pg_catalog.=) q.run_id AND c.level OPERATOR(pg_catalog.=) q.level
                       AND c.part OPERATOR(pg_catalog.=) q.part AND c.outcome OPERATOR(pg_catalog.=) 'read') AS keys_read
         FROM redis_migrate.run_part AS q JOIN redis_migrate.run AS u USING (run_id)
         WHERE q.pid OPERATOR(pg_catalog.=) s.pid AND NOT q.done AND u.state OPERATOR(pg_catalog.=) 'running'
               AND (q.run_id OPERATOR(pg_catalog.=) s.run_id OR u.migration OPERATOR(pg_catalog.=) j.migration)
-        LIMIT 1) AS p ON true;
+        ORDER BY q.updated_at DESC LIMIT 1) AS p ON true
+    LEFT JOIN redis_migrate.run AS t ON t.run_id OPERATOR(pg_catalog.=) s.run_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
 COMMENT ON VIEW redis_migrate.workers IS
     'Background workers, also those that are still waited for (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; those of a migration part are of the part that it reads';
 

@@ -4,6 +4,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/lock_spaces.h"
 #include "pg/spi.h"
 
 namespace prm::expiry {
@@ -13,9 +14,6 @@ using pg::Spi;
 using pg::SqlParam;
 
 namespace {
-
-// Advisory locks of SQL use 1 and 2 here, migrations 29.
-constexpr uint16 kLockSpace = 30;
 
 SqlParam TimeParam(TimestampTz time) { return {TIMESTAMPTZOID, TimestampTzGetDatum(time), false}; }
 
@@ -45,7 +43,7 @@ const char *KindName(JobKind kind) { return kind == JobKind::kExpiry ? "expiry" 
 JobLock::JobLock(int64 job_id) : tag_{} {
   auto id = static_cast<uint64>(job_id);
   SET_LOCKTAG_ADVISORY(tag_, MyDatabaseId, static_cast<uint32>(id >> 32), static_cast<uint32>(id),
-                       kLockSpace);
+                       pg::kJobLocks);
   LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag_, ExclusiveLock, true, true); });
   held_ = result == LOCKACQUIRE_OK;
   // Held by this very session: a trigger of a swept table calls sweep.

@@ -5,6 +5,12 @@ namespace prm::migrate {
 using source::EntryState;
 using source::Interest;
 
+KeySet KeysOf(const std::vector<const source::Entry *> &entries) {
+  KeySet keys;
+  for (const source::Entry *entry : entries) keys.emplace(entry->db, entry->key);
+  return keys;
+}
+
 Interest PassFilter::Classify(int db, Bytes key) {
   if (stored_ != nullptr && !stored_->empty() && stored_->count({db, std::string(key)}) > 0)
     return Interest::kIgnore;
@@ -26,7 +32,7 @@ void RejectKey(const source::Entry *entry, const Tally::Pattern &pattern, const 
 }  // namespace
 
 void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const source::Entry *> &entries,
-                    std::optional<int> level, bool recount, const PatternGroup::Options &options,
+                    std::optional<int> level, const KeySet &counted, const PatternGroup::Options &options,
                     Tally &tally) {
   std::vector<std::vector<BatchEntry>> grouped(routing.group_count());
   std::vector<const source::Entry *> archived;
@@ -34,7 +40,7 @@ void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const 
   for (const source::Entry *entry : entries) {
     Route route = routing.Find(entry->db, entry->key, match);
     if (level && routing.LevelOf(route) != *level) continue;
-    if (!recount) ++tally.read[route.pattern];
+    if (counted.empty() || counted.count({entry->db, entry->key}) == 0) ++tally.read[route.pattern];
     tally.bytes += entry->key.size() + entry->payload.size();
     if (route.kind == Route::kDeclared || route.kind == Route::kNotSelected) {
       tally.Count(entry, route.pattern, Outcome::kSkipped,

@@ -6,8 +6,11 @@
 
 namespace prm::migrate {
 
+using KeySet = std::set<std::pair<int, std::string>>;  // database and key
+
+KeySet KeysOf(const std::vector<const source::Entry *> &entries);
+
 // Decides by name what a pass has to read.
-using KeySet = std::set<std::pair<int, std::string>>;
 
 class PassFilter : public source::KeyFilter {
  public:
@@ -26,9 +29,10 @@ class PassFilter : public source::KeyFilter {
 
 // Routes, maps and stores the entries of a batch that belong to the level (nothing: all), in the current
 // transaction. Keys that no pattern owns go to the archive, or are rejected where there is none. Errors:
-// those of PatternGroup::Process.
+// those of PatternGroup::Process. counted: keys that have been counted as read before, and without an
+// outcome.
 void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const source::Entry *> &entries,
-                    std::optional<int> level, bool recount, const PatternGroup::Options &options,
+                    std::optional<int> level, const KeySet &counted, const PatternGroup::Options &options,
                     Tally &tally);
 
 }  // namespace prm::migrate

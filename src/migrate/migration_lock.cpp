@@ -2,16 +2,12 @@
 
 #include "pg/guard.h"
 #include "pg/identity.h"
+#include "pg/lock_spaces.h"
 #include "pg/spi.h"
 
 namespace prm::migrate {
 
 namespace {
-
-// Advisory locks of SQL use 1 and 2 here, launches of workers 30.
-constexpr uint16 kMigrationSpace = 29;
-constexpr uint16 kPartSpace = 31;
-constexpr uint16 kMappingSpace = 32;
 
 // Whoever leads has kLeading, which one process can have beside any number of kTakingPart. A change needs
 // kChanging, and so does the beginning of a run: it meets neither.
@@ -26,15 +22,15 @@ LOCKTAG TagOf(uint16 space, uint64 id) {
 }
 
 LOCKTAG TagOf(const std::string &migration) {
-  return TagOf(kMigrationSpace,
+  return TagOf(pg::kMigrationLocks,
                DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(migration.data()),
                                                 static_cast<int>(migration.size()), 0)));
 }
 
 LOCKTAG TagOf(int64 run_id, int level, int part) {
   const int64 name[] = {run_id, level, part};
-  return TagOf(kPartSpace, DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(name),
-                                                            sizeof name, 0)));
+  return TagOf(pg::kPartLocks, DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(name),
+                                                                sizeof name, 0)));
 }
 
 [[noreturn]] void ThrowInUse(const std::string &migration) {
@@ -45,11 +41,24 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
       "r.state = 'running' AND l.locktype = 'advisory' AND l.objsubid = $2 AND l.granted ORDER BY r.run_id "
       "DESC "
       "LIMIT 1",
-      {pg::SqlParam::Text(migration), pg::SqlParam::Int4(kMigrationSpace)});
+      {pg::SqlParam::Text(migration), pg::SqlParam::Int4(pg::kMigrationLocks)});
   if (rows.size() > 0)
     throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is being run already",
                       "The process that runs it is " + rows[0].Text(0) + ".",
                       "SELECT * FROM redis_migrate.progress shows how far it is.");
+  LOCKTAG const tag = TagOf(migration);
+  auto members = pg::Spi::Execute(
+      "SELECT pid::text FROM pg_locks WHERE locktype = 'advisory' AND database = $1 AND classid = $2 AND "
+      "objid = "
+      "$3 AND objsubid = $4 AND mode = 'RowExclusiveLock' AND granted LIMIT 1",
+      {pg::SqlParam::OidOf(MyDatabaseId), pg::SqlParam::OidOf(tag.locktag_field2),
+       pg::SqlParam::OidOf(tag.locktag_field3), pg::SqlParam::Int4(pg::kMigrationLocks)});
+  if (members.size() > 0)
+    throw pg::Failure(
+        ERRCODE_OBJECT_IN_USE, "a part of migration \"" + migration + "\" is still being read",
+        "The process that reads it is " + members[0].Text(0) + "; nobody leads the run any more.",
+        "It ends with its batch. SELECT redis_migrate.stop(" + pg::QuoteLiteral(migration) +
+            ") ends it at once.");
   throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is in use by another session",
                     "It is about to be run, or another transaction changes it.");
 }
@@ -105,7 +114,7 @@ void LockForChange(const std::string &migration) {
 }
 
 void LockMapping(int64 mapping_id) {
-  LOCKTAG tag = TagOf(kMappingSpace, static_cast<uint64>(mapping_id));
+  LOCKTAG tag = TagOf(pg::kMappingLocks, static_cast<uint64>(mapping_id));
   pg::Call([&] { (void)LockAcquire(&tag, ExclusiveLock, false, false); });
 }
 

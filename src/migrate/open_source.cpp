@@ -83,20 +83,20 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
 
 }  // namespace
 
-Masters FindMasters(const Migration &migration) {
+Masters FindMasters(const Migration &migration, bool count_keys) {
   Masters masters;
   const redis::Deployment deployment = pg::ServerOptions(migration.server, GetUserId());
   if (deployment.seeds.empty()) return masters;
   ClusterResources resources;
   source::ClusterWalk walk(deployment, resources.waiter);
   if (const Status found = walk.FindTopology(); !found.ok()) throw pg::Failure(found.error());
-  if (walk.topology().shards.size() < 2) return masters;
   redis::Slots served;
   for (const redis::ClusterShard &shard : walk.topology().shards) {
     masters.slots.push_back(shard.slots & ~served);
     served |= shard.slots;
   }
   masters.slots.back() |= ~served;  // a slot that nobody serves holds the run up, whoever reads
+  if (!count_keys) return masters;
   const auto keys = pg::ValueOrThrow(walk.CountKeys());
   if (keys) masters.keys = static_cast<int64>(*keys);
   return masters;
@@ -230,8 +230,8 @@ void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::str
                       "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration_.name) +
                           ", databases => '{0}').");
   redis::Deployment share = deployment;
-  // All parts together keep to the ceiling.
-  if (part_ && share.max_rate > 0) share.max_rate = std::max(share.max_rate / part_->of, 1L);
+  // All readers together keep to the ceiling.
+  if (part_ && share.max_rate > 0) share.max_rate = std::max(share.max_rate / part_->readers, 1L);
   auto scan = pg::ValueOrThrow(source::ClusterScan::Open(share, Options(share), filter_, position,
                                                          cluster_.emplace().waiter,
                                                          part_ ? part_->slots : redis::Slots().set()));
@@ -255,7 +255,7 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
     try {
       if (source_ == nullptr) Open(position);
       // What comes after a restart belongs to counts that the caller has to clear first.
-      if (restarted_ && lost_since != 0) {
+      if (restarted_) {
         batch = source::Batch();
         batch.position = "";
         return true;

@@ -20,17 +20,17 @@ struct ClusterResources {
 // A part of a cluster, read beside its other parts.
 struct SourcePart {
   redis::Slots slots;
-  int of = 1;  // so many parts there are
+  int readers = 1;  // so many processes share the ceiling of the server
 };
 
-// What the masters of a migration's cluster serve, each in a part of its own, and the keys in them (-1 when
-// they do not say); nothing where there is only one, or no cluster. Waits for Redis. Errors: those of
-// pg::ServerOptions and redis::FindTopology.
+// What the masters of a migration's cluster serve, each in a part of its own; nothing where there is no
+// cluster. count_keys: asks all of them how many keys they have (-1 when they do not say). Waits for Redis.
+// Errors: those of pg::ServerOptions and source::ClusterWalk.
 struct Masters {
   std::vector<redis::Slots> slots;
   int64 keys = -1;
 };
-Masters FindMasters(const Migration &migration);
+Masters FindMasters(const Migration &migration, bool count_keys);
 
 class OpenSource {
  public:

@@ -4,6 +4,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/spi.h"
+#include "pg/wait.h"
 
 namespace prm::migrate {
 
@@ -17,23 +18,26 @@ namespace {
 constexpr long kLookAgainMs = 100;
 constexpr int kTouchEveryMs = 1000;
 
-// Reads parts that nobody else reads until there are none. `between` as that of Pass::Read.
-void ReadFreeParts(Pass &pass, RunRecord &record, int level, const std::function<void()> &between) {
-  std::vector<RunRecord::Part> const parts = record.ReadParts(level);
-  for (const RunRecord::Part &seen : parts) {
+// Reads parts that nobody else reads until there are none. `between` as that of Pass::Read. The lock of a
+// part whose reading ends in an error is left to the caller.
+void ReadFreeParts(Pass &pass, RunRecord &record, int level, std::optional<PartLock> &lock,
+                   const std::function<void()> &between) {
+  for (const RunRecord::Part &seen : record.ReadParts(level)) {
     if (seen.done || seen.sqlstate) continue;
-    PartLock lock(record.id(), level, seen.number);
-    if (!lock.taken()) continue;
+    lock.emplace(record.id(), level, seen.number);
+    if (!lock->taken()) continue;
     record.SetPart(seen.number);
     std::optional<RunRecord::Part> const part = record.TakePart(level);
     Spi::Commit();
     if (!part) continue;
     SourcePart source;
     source.slots = pg::ValueOrThrow(redis::SlotsFromText(part->slots));
-    source.of = static_cast<int>(parts.size());
-    record.FinishPart(level, pass.Read(level, part->position, false, source, between));
+    source.readers = part->readers;
+    pass.Read(level, part->position, false, source, between);
+    record.FinishPart(level);
     Spi::Commit();
   }
+  lock.reset();
   record.SetPart(0);
 }
 
@@ -54,8 +58,8 @@ void ThrowFailureOf(const std::vector<RunRecord::Part> &parts, bool stops_at_rej
 class Member {
  public:
   explicit Member(int64 run_id) : record_(RunRecord::Join(run_id, &name_, &parameters_)) {
-    LoadMigration(name_);  // before its lock: only the owner may take it
     lock_.emplace(name_);
+    record_ = RunRecord::Join(run_id, &name_, &parameters_);  // it may have ended meanwhile
     migration_.emplace(LoadMigration(name_));
     routing_.emplace(*migration_, parameters_.priority, parameters_.mapping);
     pass_.emplace(*migration_, parameters_, *routing_, record_);
@@ -64,12 +68,13 @@ class Member {
 
   void Execute() {
     RequireLeader();
-    ReadFreeParts(*pass_, record_, record_.level(), [this] { RequireLeader(); });
+    ReadFreeParts(*pass_, record_, record_.level(), part_lock_, [this] { RequireLeader(); });
     Spi::Commit();
   }
 
   // Tells the leader, unless it was only this process that was to end.
   void Fail(int sqlstate, const std::string &message) {
+    pg::WithoutCancel hold;
     RollBackAfter(message);
     if (sqlstate == ERRCODE_QUERY_CANCELED) return;
     record_.FailPart(record_.level(), pg::SqlStateText(sqlstate), message);
@@ -92,6 +97,7 @@ class Member {
   std::optional<MemberLock> lock_;
   std::optional<Routing> routing_;
   std::optional<Pass> pass_;
+  std::optional<PartLock> part_lock_;
 };
 
 }  // namespace
@@ -117,10 +123,17 @@ uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects
     return left;
   };
   int left = look();
+  int const wanted = helpers != nullptr ? left : Min(left, 1);
+  record.SetReaders(level, Max(wanted, 1));
   Spi::Commit();
-  if (helpers != nullptr && left > 1) helpers->Start(record.id(), left - 1);
+  if (wanted > 1) {
+    int const started = helpers->Start(record.id(), wanted - 1);
+    if (started < wanted - 1) record.SetReaders(level, 1 + started);
+    Spi::Commit();
+  }
+  std::optional<PartLock> lock;
   while (left > 0) {
-    ReadFreeParts(pass, record, level, [&] { look(); });
+    ReadFreeParts(pass, record, level, lock, [&] { look(); });
     left = look();
     Spi::Commit();
     if (left > 0) pg::Sleep(kLookAgainMs);  // others read what is left

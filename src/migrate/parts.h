@@ -12,9 +12,8 @@ namespace prm::migrate {
 class Helpers {
  public:
   virtual ~Helpers() = default;
-  // Starts up to `count` processes that CALL redis_migrate.join_run(run_id). How many there can be is no
-  // error.
-  virtual void Start(int64 run_id, int count) = 0;
+  // Starts up to `count` processes that CALL redis_migrate.join_run(run_id), and returns how many.
+  virtual int Start(int64 run_id, int count) = 0;
 };
 
 // Of this process; nullptr: it reads all parts itself, one after the other.

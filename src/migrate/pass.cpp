@@ -34,6 +34,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
                   const std::function<void()> &between) {
   beside_others_ = part.has_value();
   stored_ = record_.ReadPageKeys();
+  has_deferred_ = record_.HasDeferred(level);
   Spi::Commit();  // nothing is held while the network is waited for
   PassFilter filter(routing_, level, &stored_);
   OpenSource source(migration_, parameters_.source, filter, position, first, part);
@@ -44,6 +45,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
   }
   Spi::Commit();
   source::Batch batch;
+  uint64 noted = 0;
   while (source.Next(batch, position)) {
     if (source.TakeRestarted()) {
       Restart(level);
@@ -59,10 +61,12 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     options.goes_beyond = batch.goes_beyond;
     Store(entries, level, position, options);
     batch = source::Batch();
-    if (between) {
-      between();
-      Spi::Commit();
+    if (part && source.repeated_slots() > noted) {
+      record_.AddRepeatedSlots(level, source.repeated_slots() - noted);
+      noted = source.repeated_slots();
     }
+    if (between) between();
+    Spi::Commit();
   }
   beside_others_ = false;
   if (std::optional<int64> evicted = source.Evicted()) {
@@ -102,7 +106,11 @@ size_t Pass::Store(const std::vector<const source::Entry *> &entries, int level,
         // it, so that only the last one of a run has to reach the disk.
         Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
         Spi::Execute("SET LOCAL synchronous_commit = off");
-        ProcessEntries(routing_, unmapped, entries, level, store.recount, options, tally);
+        // What is read again while it waits is not read twice, and its older value is worth nothing.
+        KeySet const counted = store.recount   ? KeysOf(entries)
+                               : has_deferred_ ? record_.ForgetDeferred(level, entries)
+                                               : KeySet();
+        ProcessEntries(routing_, unmapped, entries, level, counted, options, tally);
         if (forgets_archived_) archive_.Forget(by_key);
         // What a batch that is read again rejects again is no reason to stop again.
         fresh.clear();
@@ -121,6 +129,7 @@ size_t Pass::Store(const std::vector<const source::Entry *> &entries, int level,
     }
   }
   Spi::Commit();
+  has_deferred_ = has_deferred_ || !tally.deferred.empty();
   if (!store.goes_beyond) stored_.clear();
   if (store.goes_beyond)
     for (const source::Entry *entry : entries) stored_.emplace(entry->db, entry->key);

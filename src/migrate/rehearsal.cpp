@@ -51,10 +51,10 @@ void Rehearsal::Play(std::vector<PreviewRow> *preview) {
     pg::Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
     for (int level = 0; level < routing_.levels(); ++level) {
       options.defer = true;
-      ProcessEntries(routing_, unmapped, entries_, level, false, options, tally_);
+      ProcessEntries(routing_, unmapped, entries_, level, {}, options, tally_);
       options.defer = false;
       std::vector<const source::Entry *> deferred = std::exchange(tally_.deferred, {});
-      ProcessEntries(routing_, unmapped, deferred, level, true, options, tally_);
+      ProcessEntries(routing_, unmapped, deferred, level, KeysOf(deferred), options, tally_);
     }
   });
 }

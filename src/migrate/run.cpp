@@ -81,12 +81,12 @@ class Run {
     std::vector<RunRecord::Part> parts = record_.ReadParts(level);
     if (parameters_.source == "scan" && (!parts.empty() || (helpers != nullptr && !is_begun))) {
       Spi::Commit();
-      Masters const masters = FindMasters(migration_);
+      Masters const masters = FindMasters(migration_, parts.empty() && level == first_level_);
       if (masters.slots.empty() && !parts.empty()) {
         record_.DropParts(level);
         parts.clear();
       }
-      if (!masters.slots.empty() && parts.empty()) {
+      if (masters.slots.size() > 1 && parts.empty()) {
         std::vector<std::string> slots;
         for (const redis::Slots &served : masters.slots) slots.push_back(redis::SlotsToText(served));
         record_.Divide(level, slots);

@@ -79,11 +79,12 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
 }
 
 RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *parameters) {
+  Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "SELECT migration, priority, mapping, source, on_error, prune, level, state = 'running' FROM "
-      "redis_migrate.run WHERE run_id = $1 AND NOT dry_run",
-      {SqlParam::Int8(run_id)});
+      "redis_migrate.run WHERE run_id = $1 AND owner = $2::regrole AND NOT dry_run",
+      {SqlParam::Int8(run_id), SqlParam::OidOf(user)});
   if (rows.size() == 0)
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "run " + std::to_string(run_id) + " does not exist");
   if (!rows[0].Bool(7))
@@ -111,23 +112,23 @@ void RunRecord::Divide(int level, const std::vector<std::string> &slots) {
 }
 
 void RunRecord::DropParts(int level) {
-  for (const Part &part : ReadParts(level)) {
-    part_ = part.number;
-    RestartLevel(level);
-  }
-  part_ = 0;
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("DELETE FROM redis_migrate.run_part WHERE run_id = $1 AND level = $2",
-               {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  for (const char *table : {"run_count", "reject", "deferred", "run_part"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2",
+                 {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1", {SqlParam::Int8(id_)});
+  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1 WHERE run_id = $1",
+               {SqlParam::Int8(id_)});
+  BeginLevel(level);
 }
 
 namespace {
 
-constexpr char kPartColumns[] = " part, slots, position, done, sqlstate, message, repeated_slots ";
+constexpr char kPartColumns[] = " part, slots, position, done, sqlstate, message, repeated_slots, readers ";
 
 RunRecord::Part ReadPart(const pg::Row &row) {
   return {row.Int4(0),         row.Text(1),         row.Text(2), row.Bool(3),
-          row.OptionalText(4), row.OptionalText(5), row.Int8(6)};
+          row.OptionalText(4), row.OptionalText(5), row.Int8(6), row.Int4(7)};
 }
 
 }  // namespace
@@ -154,22 +155,37 @@ std::optional<RunRecord::Part> RunRecord::TakePart(int level) {
   return ReadPart(rows[0]);
 }
 
-void RunRecord::FinishPart(int level, uint64 repeated_slots) {
+void RunRecord::AddRepeatedSlots(int level, uint64 slots) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run_part SET done = true, updated_at = clock_timestamp(), "
-      "repeated_slots = repeated_slots + $4 WHERE run_id = $1 AND level = $2 AND part = $3",
+      "UPDATE redis_migrate.run_part SET repeated_slots = repeated_slots + $4 WHERE run_id = $1 AND level = "
+      "$2 "
+      "AND part = $3",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_),
-       SqlParam::Int8(static_cast<int64>(repeated_slots))});
+       SqlParam::Int8(static_cast<int64>(slots))});
+}
+
+void RunRecord::FinishPart(int level) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run_part SET done = true, updated_at = clock_timestamp() WHERE run_id = $1 AND "
+      "level = $2 AND part = $3",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
 }
 
 void RunRecord::FailPart(int level, const std::string &sqlstate, const std::string &message) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run_part SET updated_at = clock_timestamp(), sqlstate = $4, message "
-      "= $5 WHERE run_id = $1 AND level = $2 AND part = $3",
+      "UPDATE redis_migrate.run_part SET updated_at = clock_timestamp(), sqlstate = $4, message = $5 WHERE "
+      "run_id = $1 AND level = $2 AND part = $3 AND NOT done",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(sqlstate),
        SqlParam::Text(message)});
+}
+
+void RunRecord::SetReaders(int level, int readers) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("UPDATE redis_migrate.run_part SET readers = $3 WHERE run_id = $1 AND level = $2",
+               {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(readers)});
 }
 
 void RunRecord::Touch() {
@@ -325,6 +341,37 @@ std::set<std::pair<int, std::string>> RunRecord::ReadPageKeys() const {
   for (uint64 i = 0; i < rows.size(); ++i)
     keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
   return keys;
+}
+
+bool RunRecord::HasDeferred(int level) const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2)",
+                      {SqlParam::Int8(id_), SqlParam::Int4(level)})[0]
+      .Bool(0);
+}
+
+std::set<std::pair<int, std::string>> RunRecord::ForgetDeferred(
+    int level, const std::vector<const source::Entry *> &entries) {
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  for (const source::Entry *entry : entries) {
+    dbs.push_back(entry->db);
+    keys.push_back(entry->key);
+  }
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  // LATERAL and OFFSET make it one look-up in the primary key for each key.
+  auto rows = Spi::Execute(
+      "DELETE FROM redis_migrate.deferred AS d USING unnest($3, $4) AS k (db, key_bytes), LATERAL (SELECT "
+      "ctid "
+      "FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND db = k.db AND key_bytes = "
+      "k.key_bytes "
+      "OFFSET 0) AS found WHERE d.ctid = found.ctid RETURNING d.db, d.key_bytes",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
+  std::set<std::pair<int, std::string>> forgotten;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    forgotten.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
+  return forgotten;
 }
 
 std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes key, int limit) {

@@ -22,7 +22,7 @@ class RunRecord {
   // definition has not changed since; begins a new one otherwise.
   static RunRecord Begin(const std::string &migration, const RunParameters &parameters);
   // For a process that takes part in a run: the migration's name and the parameters are those of the run.
-  // Errors: 42704, 55000 when it is not under way.
+  // Errors: 42704 also for a run of somebody else, 55000 when it is not under way.
   static RunRecord Join(int64 run_id, std::string *migration, RunParameters *parameters);
 
   int64 id() const { return id_; }
@@ -39,6 +39,7 @@ class RunRecord {
     std::optional<std::string> sqlstate;  // of the error that ended its reading in another process
     std::optional<std::string> message;
     int64 repeated_slots = 0;
+    int readers = 1;
   };
   // Begins a level in parts with these slots.
   void Divide(int level, const std::vector<std::string> &slots);
@@ -50,8 +51,12 @@ class RunRecord {
   // Notes that this process reads the part; the caller has its lock. The part as whoever had it before left
   // it; nothing when it is done or its reading has failed.
   std::optional<Part> TakePart(int level);
-  void FinishPart(int level, uint64 repeated_slots);
+  void AddRepeatedSlots(int level, uint64 slots);
+  void FinishPart(int level);
+  // Unless somebody has finished it.
   void FailPart(int level, const std::string &sqlstate, const std::string &message);
+  // Among how many processes the ceiling of the server is shared.
+  void SetReaders(int level, int readers);
   // The process that leads the run is there.
   void Touch();
 
@@ -69,6 +74,10 @@ class RunRecord {
   void NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond);
   // What NotePageKeys left.
   std::set<std::pair<int, std::string>> ReadPageKeys() const;
+  bool HasDeferred(int level) const;
+  // Strikes off those of the entries that wait for the end of the level; returns their keys.
+  std::set<std::pair<int, std::string>> ForgetDeferred(int level,
+                                                       const std::vector<const source::Entry *> &entries);
   // Entries of the level that wait for their foreign keys, at most `limit` of those after (db, key) in the
   // order of database and key; taken out of the table.
   std::vector<source::Entry> TakeDeferred(int level, int db, Bytes key, int limit);

@@ -24,6 +24,20 @@ class ExternalDescriptor {
   ExternalDescriptor &operator=(const ExternalDescriptor &) = delete;
 };
 
+// For a scope: no wait is cancelled, for what must be written down once it is to end.
+class WithoutCancel {
+ public:
+  WithoutCancel() : exceptions_(std::uncaught_exceptions()) { HOLD_CANCEL_INTERRUPTS(); }
+  ~WithoutCancel() {
+    if (std::uncaught_exceptions() == exceptions_) RESUME_CANCEL_INTERRUPTS();  // an error has reset them
+  }
+  WithoutCancel(const WithoutCancel &) = delete;
+  WithoutCancel &operator=(const WithoutCancel &) = delete;
+
+ private:
+  int exceptions_;
+};
+
 // Sleeps, interruptibly.
 void Sleep(long timeout_ms);
 

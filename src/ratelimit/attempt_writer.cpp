@@ -5,6 +5,7 @@
 
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/lock_spaces.h"
 #include "pg/spi.h"
 #include "ratelimit/login.h"
 
@@ -16,13 +17,11 @@ using pg::Spi;
 using pg::SqlParam;
 
 // Migrations use 29 here, advisory locks of SQL 1 and 2.
-constexpr uint16 kLockSpace = 30;
-
 // One writer per database at a time, for a scope that commits.
 class WriterLock {
  public:
   WriterLock() {
-    SET_LOCKTAG_ADVISORY(tag_, MyDatabaseId, 0, 0, kLockSpace);
+    SET_LOCKTAG_ADVISORY(tag_, MyDatabaseId, 0, 0, pg::kAttemptLocks);
     held_ = pg::Call([&] { return LockAcquire(&tag_, ExclusiveLock, true, true); }) == LOCKACQUIRE_OK;
   }
   ~WriterLock() {

@@ -20,7 +20,6 @@ using pg::Spi;
 using pg::SqlParam;
 
 constexpr int64 kStopTimeoutMs = 30 * 1000;
-constexpr int64 kTerminateTimeoutMs = 10 * 1000;
 
 // The owner of a migration, whom the caller must be, or be a superuser. Errors: 42704, 42501.
 Oid ControlledOwner(const std::string &migration) {
@@ -66,6 +65,15 @@ void RequireNoWorker(const Job &job) {
                 "SELECT * FROM redis_migrate.workers shows it; redis_migrate.stop ends it.");
 }
 
+// The migration of a run; nothing when there is no such run.
+std::optional<std::string> MigrationOf(int64 run_id) {
+  pg::AsExtensionOwner as_owner;
+  auto rows =
+      Spi::Execute("SELECT migration FROM redis_migrate.run WHERE run_id = $1", {SqlParam::Int8(run_id)});
+  if (rows.size() == 0) return std::nullopt;
+  return rows[0].Text(0);
+}
+
 // Ends the background run of a migration, if there is one. Returns whether there was.
 bool StopJob(const std::string &migration) {
   std::optional<Job> job = FindJob(migration);
@@ -73,13 +81,18 @@ bool StopJob(const std::string &migration) {
   RequireSlots();
   std::optional<Ticket> ticket = Ask({Kind::kMigration, MyDatabaseId, job->owner, job->id}, Request::kStop);
   // The worker writes down itself that it was stopped: its row is not locked before it has ended.
-  if (ticket && !WaitForEnd(*ticket, kStopTimeoutMs)) {
-    Terminate(*ticket);
-    if (!WaitForEnd(*ticket, kTerminateTimeoutMs))
-      pg::Report(WARNING, "the worker of migration \"" + migration + "\" has not ended yet",
-                 "It was asked to stop, and then to terminate.",
-                 "SELECT * FROM redis_migrate.workers shows when it has.");
+  bool ended = !ticket || End(*ticket, kStopTimeoutMs);
+  // Those that read parts look for their leader only when Redis has answered.
+  for (const Slot &slot : Slots()) {
+    if (slot.kind != Kind::kPart || slot.database != MyDatabaseId || MigrationOf(slot.job) != migration)
+      continue;
+    if (std::optional<Ticket> part = Ask(slot.task(), Request::kStop))
+      ended = End(*part, kStopTimeoutMs) && ended;
   }
+  if (!ended)
+    pg::Report(WARNING, "a worker of migration \"" + migration + "\" has not ended yet",
+               "It was asked to stop, and then to terminate.",
+               "SELECT * FROM redis_migrate.workers shows when it has.");
   job = FindJob(migration);
   if (job && job->wanted) {
     Conclude(job->id, "stopped", false);

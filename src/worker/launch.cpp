@@ -1,18 +1,16 @@
 #include "worker/launch.h"
 
 #include "pg/guard.h"
+#include "pg/lock_spaces.h"
 #include "pg/spi.h"
 #include "worker/start_data.h"
 
 namespace prm::worker {
 namespace {
 
-// Advisory locks of SQL use 1 and 2 here, migrations 29.
-constexpr uint16 kLockSpace = 30;
-
 LOCKTAG GateOf(Oid database) {
   LOCKTAG tag = {};
-  SET_LOCKTAG_ADVISORY(tag, InvalidOid, database, 0, kLockSpace);
+  SET_LOCKTAG_ADVISORY(tag, InvalidOid, database, 0, pg::kDatabaseLocks);
   return tag;
 }
 

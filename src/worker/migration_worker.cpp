@@ -10,20 +10,6 @@
 namespace prm::worker {
 namespace {
 
-// What says "stop" to a worker interrupts it; what it then writes down must not be interrupted again.
-class WithoutCancel {
- public:
-  WithoutCancel() : exceptions_(std::uncaught_exceptions()) { HOLD_CANCEL_INTERRUPTS(); }
-  ~WithoutCancel() {
-    if (std::uncaught_exceptions() == exceptions_) RESUME_CANCEL_INTERRUPTS();  // an error has reset them
-  }
-  WithoutCancel(const WithoutCancel &) = delete;
-  WithoutCancel &operator=(const WithoutCancel &) = delete;
-
- private:
-  int exceptions_;
-};
-
 std::string CallOf(const Job &job) {
   auto literal = [](const std::optional<std::string> &text) {
     return text ? pg::QuoteLiteral(*text) : std::string("NULL");
@@ -57,30 +43,36 @@ class PartWorkers : public migrate::Helpers {
   PartWorkers(const PartWorkers &) = delete;
   PartWorkers &operator=(const PartWorkers &) = delete;
 
-  void Start(int64 run_id, int count) override {
-    for (int started = 0; started < count; ++started) {
+  int Start(int64 run_id, int count) override {
+    int started = 0;
+    while (started < count) {
       Task const task = {Kind::kPart, leader_.database, leader_.owner, run_id, ++last_number_};
       LaunchOutcome const outcome = Launch(task);
-      if (outcome == LaunchOutcome::kStarted) {
-        tasks_.push_back(task);
-        continue;
+      if (outcome == LaunchOutcome::kDuplicate) continue;  // of a leader before this one
+      if (outcome != LaunchOutcome::kStarted) {
+        LaunchProblem problem = Describe(outcome);
+        if (outcome == LaunchOutcome::kNoSlot)
+          problem.message = "pg_redis_migrate.max_workers, " + std::to_string(WorkerLimit()) +
+                            ", leaves no more: two are kept for other work";
+        Log(WARNING, {pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message},
+            "run " + std::to_string(run_id) + " is read by " + std::to_string(started + 1) +
+                " processes instead of " + std::to_string(count + 1),
+            problem.hint);
+        break;
       }
-      LaunchProblem const problem = Describe(outcome);
-      return Log(WARNING, {pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message},
-                 "run " + std::to_string(run_id) + " is read by " + std::to_string(started + 1) +
-                     " processes instead of " + std::to_string(count + 1),
-                 problem.hint);
+      tasks_.push_back(task);
+      ++started;
     }
+    return started;
   }
 
-  // Ends those that are still there: one after an error of this one, so that it may be tried again.
+  // Ends those that are still there, as after an error of the leader: the run may then be tried again.
   void Stop() {
     std::vector<Ticket> alive;
     for (const Task &task : tasks_)
       if (std::optional<Ticket> ticket = Ask(task, Request::kStop)) alive.push_back(*ticket);
     tasks_.clear();
-    for (Ticket ticket : alive)
-      if (!WaitForEnd(ticket, kStopTimeoutMs)) Terminate(ticket);
+    for (Ticket ticket : alive) End(ticket, kStopTimeoutMs);
   }
 
  private:
@@ -106,7 +98,7 @@ class MigrationWorker {
         if (job_) Execute();
       });
       {
-        WithoutCancel hold;
+        pg::WithoutCancel hold;
         others_.Stop();
       }
       if (!problem || MyRequest() != Request::kNone) {
@@ -129,7 +121,7 @@ class MigrationWorker {
   }
 
   void Complete() {
-    WithoutCancel hold;
+    pg::WithoutCancel hold;
     pg::InTransaction([&] {
       worker::Conclude(slot_.job, "completed", false);
       NoteMigrationRun(*job_, started_at_, "completed", {});
@@ -140,7 +132,7 @@ class MigrationWorker {
   void Stop() {
     // Before it was taken up, the row may be locked by the transaction of start, which may be that of stop.
     if (!job_) return;
-    WithoutCancel hold;
+    pg::WithoutCancel hold;
     SetState(State::kEnding);
     pg::InTransaction([&] {
       if (extension_.HasChanged()) return;
@@ -152,7 +144,7 @@ class MigrationWorker {
 
   // Still wanted: whoever asked launches another one.
   void Release() {
-    WithoutCancel hold;
+    pg::WithoutCancel hold;
     pg::InTransaction([&] {
       if (job_) ConcludeForNow(slot_.job, "starting", job_->crashes, 0, 0, "", "");
     });
@@ -162,7 +154,7 @@ class MigrationWorker {
   bool Retry(const Problem &problem) {
     bool changed = false;
     {
-      WithoutCancel hold;
+      pg::WithoutCancel hold;
       pg::InTransaction([&] { changed = extension_.HasChanged(); });
     }
     if (changed) {
@@ -175,7 +167,7 @@ class MigrationWorker {
     if (!MayPass(problem.sqlstate)) {
       Log(WARNING, problem, what + " failed",
           "redis_migrate.start goes on with it when the cause is mended.");
-      WithoutCancel hold;
+      pg::WithoutCancel hold;
       pg::InTransaction([&] {
         worker::Conclude(slot_.job, "failed", false, problem.sqlstate, problem.message);
         NoteMigrationRun(*job_, started_at_, "failed", problem);
@@ -195,7 +187,7 @@ class MigrationWorker {
   }
 
   void NoteRetry(const Problem &problem, int64 wait_ms) {
-    WithoutCancel hold;
+    pg::WithoutCancel hold;
     pg::InTransaction([&] {
       ConcludeForNow(slot_.job, "retrying", job_->crashes, static_cast<int>(failures_), wait_ms,
                      problem.sqlstate, problem.message);

@@ -5,14 +5,15 @@
 namespace prm::worker {
 
 void RunPartWorker(const Slot &slot) {
-  if (!Extension().exists()) return;
-  SetState(State::kRunning);
-  CountWakeup();
-  CountRun();
-  std::optional<Problem> problem =
-      Try([&] { pg::RunCommand("CALL redis_migrate.join_run(" + std::to_string(slot.job) + ")"); });
-  if (problem && MyRequest() == Request::kNone)
-    Log(WARNING, *problem, "part of run " + std::to_string(slot.job));
+  std::string const run_id = std::to_string(slot.job);
+  std::optional<Problem> problem = Try([&] {
+    if (MyRequest() != Request::kNone || !Extension().exists()) return;
+    SetState(State::kRunning);
+    CountWakeup();
+    CountRun();
+    pg::RunCommand("CALL redis_migrate.join_run(" + run_id + ")");
+  });
+  if (problem && MyRequest() == Request::kNone) Log(WARNING, *problem, "part of run " + run_id);
 }
 
 }  // namespace prm::worker

@@ -10,6 +10,11 @@ namespace {
 // A claim that no process took up is dead after this time: forking takes milliseconds.
 constexpr int64 kClaimTimeoutMs = 30 * 1000;
 
+constexpr int64 kTerminateTimeoutMs = 10 * 1000;
+
+// A run of a large cluster must not keep sweeps, attempts and other runs waiting for hours.
+constexpr int kLeftByParts = 2;
+
 Ticket my_ticket;
 
 // The slot of a ticket, if the claim still stands. Under the lock.
@@ -70,7 +75,8 @@ std::optional<Ticket> Claim(const Task &task, TransactionId starter, bool *dupli
     }
     if (CountsAgainstLimit(slot->kind)) ++used;
   }
-  if (free < 0 || (CountsAgainstLimit(task.kind) && used >= area->worker_limit)) return std::nullopt;
+  int const limit = area->worker_limit - (task.kind == Kind::kPart ? kLeftByParts : 0);
+  if (free < 0 || (CountsAgainstLimit(task.kind) && used >= limit)) return std::nullopt;
   Slot *slot = &area->slots[free];
   uint32 const generation = slot->generation + 1;
   memset(slot, 0, sizeof *slot);
@@ -199,6 +205,12 @@ void TerminateAll(Oid database) {
     Slot *slot = &area->slots[i];
     if (slot->in_use && slot->database == database && slot->pid != 0) kill(slot->pid, SIGTERM);
   }
+}
+
+bool End(Ticket ticket, int64 timeout_ms) {
+  if (WaitForEnd(ticket, timeout_ms)) return true;
+  Terminate(ticket);
+  return WaitForEnd(ticket, kTerminateTimeoutMs);
 }
 
 bool WaitForEnd(Ticket ticket, int64 timeout_ms) {

@@ -73,7 +73,7 @@ bool AfterCrash();
 int WorkerLimit();  // launcher and schedulers do not count
 
 // Claims a slot. Errors: none. nullopt, with *duplicate telling why: somebody has claimed one for the same
-// task, or all are in use.
+// task, or all are in use. Parts leave two slots to other work.
 std::optional<Ticket> Claim(const Task &task, TransactionId starter, bool *duplicate);
 
 // Gives a claim back that no process has taken up. False when one has, or had.
@@ -103,6 +103,9 @@ void Nudge(const Task &task);
 // With SIGTERM: nothing of what it does is written down.
 void Terminate(Ticket ticket);
 void TerminateAll(Oid database);
+// Waits for the end of a worker that was asked to; terminates it when the time is over, and waits again.
+// False when it is still there.
+bool End(Ticket ticket, int64 timeout_ms);
 // Waits until the claim is given back. False when the time is over. Errors: those of a cancelled wait.
 bool WaitForEnd(Ticket ticket, int64 timeout_ms);
 

@@ -217,6 +217,19 @@ sub lines
     return;
 }
 
+# Removes keys.
+sub remove
+{
+    my ($self, @keys) = @_;
+    my @masters = $self->masters;
+    for my $key (@keys)
+    {
+        my ($owner) = grep { $_->{slots}{ slot($key) } } @masters;
+        $owner->{node}->cli('DEL', $key);
+    }
+    return;
+}
+
 # Keys in all masters.
 sub dbsize { my ($self) = @_; my $sum = 0; $sum += $_->{node}->cli('DBSIZE') for $self->masters; return $sum; }
 

@@ -62,7 +62,7 @@ is(parts('bool_and(batches > 1 AND bytes_read > 0)'), 't', 'and numbers of their
 is(sql(q{SELECT (SELECT sum(batches) FROM redis_migrate.run_parts AS p WHERE p.run_id = r.run_id) = batches FROM redis_migrate.runs AS r ORDER BY run_id DESC LIMIT 1}), 't',
     'which the run adds up');
 is(sql(q{SELECT mapping, inserted, updated FROM redis_migrate.mapping_counts}), 'm|' . KEYS . '|0', 'rows are counted once');
-is(parts(q{string_agg(slots, ' ' ORDER BY part)}), '0-5460 5461-10922 10923-16383', 'the slots of each master');
+is(parts(q{string_agg(slots, ' ' ORDER BY part), min(readers)}), '0-5460 5461-10922 10923-16383|3', 'the slots of each master, and three share the ceiling');
 my ($seconds) = last_run($node, 'shop', 'extract(epoch FROM active_time)');
 cmp_ok($dbsize / $seconds, '<=', 3000 * 1.3, 'together they keep to the ceiling');
 
@@ -79,11 +79,12 @@ is(parts('count(*)'), 0, 'in a session: not in parts');
 pace(900);
 start();
 wait_until_all_read();
+my $leader = pid_of($node, 'migration');
 is(sql(q{SELECT count(pg_terminate_backend(pid)) FROM redis_migrate.workers WHERE kind = 'migration part'}), 2, 'two workers are terminated');
 pace(100000);
 wait_for();
 is_whole('after workers were terminated');
-is(parts('bool_and(done)'), 't', 'after workers were terminated: the leader has read their parts');
+is(parts('count(*)', "pid = $leader"), 3, 'after workers were terminated: the leader has read their parts');
 
 pace(900);
 start();
@@ -106,7 +107,7 @@ like(sql_error($node, "CALL redis_migrate.join_run($stopped)"), qr/ERROR:  55000
 pace(100000);
 sql(q{CALL redis_migrate.run('shop')});
 is_whole('a session goes on with the parts');
-is(parts('count(*), bool_and(done)'), '3|t', 'a session goes on with the parts: all of them');
+is(parts('count(*), count(DISTINCT pid), min(readers)'), '3|1|1', 'a session goes on with the parts: alone, with all of the ceiling');
 
 pace(900);
 start();
@@ -140,8 +141,8 @@ my $log = -s $node->logfile;
 start();
 wait_for();
 is_whole('without room for others');
-is(parts('count(*), count(DISTINCT pid)'), '3|1', 'without room for others: one process reads all parts');
-like(PostgreSQL::Test::Utils::slurp_file($node->logfile, $log), qr/WARNING:  run \d+ is read by 1 processes instead of 3: all 1 workers.*\n.*HINT:  Raise pg_redis_migrate\.max_workers/,
+is(parts('count(*), count(DISTINCT pid), min(readers)'), '3|1|1', 'without room for others: one process reads all parts');
+like(PostgreSQL::Test::Utils::slurp_file($node->logfile, $log), qr/WARNING:  run \d+ is read by 1 processes instead of 3: pg_redis_migrate\.max_workers, 1, leaves no more.*\n.*HINT:  Raise pg_redis_migrate\.max_workers/,
     'and the log says why');
 $node->append_conf('postgresql.conf', 'pg_redis_migrate.max_workers = 8');
 $node->restart;
@@ -153,7 +154,7 @@ start();
 wait_until_all_read();
 my $hold = start_sql($node, 'BEGIN; LOCK TABLE item; SELECT pg_sleep(100);', name => 'hold');
 wait_until('the lock', sub { sql(q{SELECT count(*) FROM pg_locks WHERE relation = 'item'::regclass AND mode = 'AccessExclusiveLock' AND granted}) });
-is(parts('count(*)', 'NOT done'), 3, 'three readers are held');
+wait_until('three readers that are held', sub { sql(q{SELECT count(*) FROM pg_locks WHERE relation = 'item'::regclass AND NOT granted}) == 3 });
 my %seen;
 my @slots = grep { !$seen{$_}++ } map { RedisNodes::Cluster::slot("k:$_") } 1 .. 60;
 $cluster->move($_, $masters[2], $masters[0]) for (grep { $masters[2]{slots}{$_} } @slots)[ 0 .. 3 ];
@@ -198,7 +199,7 @@ wait_for('names');
 is(sql(q{SELECT count(*), count(*) FILTER (WHERE v = 'row ' || row || ' of a') FROM named}), '500|500', 'the lowest key has the row');
 is(last_run($node, 'names', 'read, migrated + skipped, rejected, balanced'), join('|', (4000 + KEYS) x 2, 0, 't'), 'the others are counted');
 sql(q{CALL redis_migrate.run('order')});
-is(sql('TABLE named EXCEPT TABLE in_order'), '', 'as they are one after the other');
+is(sql('(TABLE named EXCEPT TABLE in_order) UNION ALL (TABLE in_order EXCEPT TABLE named)'), '', 'as they are one after the other');
 is(sql(q{SELECT count(*) FROM redis_migrate.ledger WHERE key_bytes::text LIKE '%3a61'}), 1000, 'and the ledger names it');
 my $versions = sql('SELECT md5(string_agg(xmin::text || ctid, $$,$$ ORDER BY row)) FROM named');
 sql(q{SELECT redis_migrate.start('names')});
@@ -224,9 +225,87 @@ my $run = sql('SELECT max(run_id) FROM redis_migrate.runs');
 like(sql_error($node, "BEGIN; CALL redis_migrate.join_run($run)"), qr/2D000/, 'not in a transaction block');
 like(sql_error($node, 'CALL redis_migrate.join_run(0)'), qr/42704: run 0 does not exist/, 'no such run');
 sql("UPDATE redis_migrate.run SET state = 'running' WHERE run_id = $run");
-like(sql_error($node, "CALL redis_migrate.join_run($run)", extra_params => [ '-U', 'guest' ]), qr/42501: must be owner of migration "shop"/, 'only the owner');
+like(sql_error($node, "CALL redis_migrate.join_run($run)", extra_params => [ '-U', 'guest' ]), qr/42704: run $run does not exist/, 'to others than the owner there is no such run');
 like(sql_error($node, "CALL redis_migrate.join_run($run)"), qr/55000: nobody leads run $run of migration "shop"\n.*\nHINT:  CALL redis_migrate\.run/, 'not without a leader');
 sql("UPDATE redis_migrate.run SET state = 'completed' WHERE run_id = $run");
+
+# Keys that wait for the end of their level. -----------------------------------------------------------------------------
+
+# All children wait for a parent. Of those that are read again, because their slots move, the later value counts, and once.
+$cluster->set(map { ("o:$_" => "old $_") } 1 .. 900);
+$cluster->set('last:1' => 'x');
+sql(q{
+    CREATE TABLE parent (id int PRIMARY KEY);
+    CREATE TABLE child (id int PRIMARY KEY REFERENCES parent, v text);
+    CREATE TABLE last (id int PRIMARY KEY, v text);
+    SELECT redis_migrate.create_migration('waiting', 'shop');
+    SELECT redis_migrate.add_mapping('waiting', 'm', 'o:{id:int}', 'child', 'SELECT id, value AS v FROM redis_batch', key_columns => '{id}',
+        priority => 'high');
+    SELECT redis_migrate.add_mapping('waiting', 'last', 'last:{id:int}', 'last', 'SELECT id, value AS v FROM redis_batch', key_columns => '{id}',
+        priority => 'low');
+    SELECT redis_migrate.skip_keys('waiting', 'k:*'), redis_migrate.skip_keys('waiting', 'n:*')});
+@masters = $cluster->masters;
+$cluster->wait_until_agreed;
+pace(900);
+sql(q{SELECT redis_migrate.start('waiting')});
+my $second = q{SELECT convert_from(key_bytes, 'UTF8') FROM redis_migrate.deferred WHERE part = 2};
+wait_until('children that wait', sub { sql("SELECT count(*) FROM ($second) AS d") >= 3 });
+$hold = start_sql($node, 'BEGIN; LOCK TABLE child; SELECT pg_sleep(100);', name => 'hold');
+wait_until('the lock', sub { sql(q{SELECT count(*) FROM pg_locks WHERE relation = 'child'::regclass AND mode = 'AccessExclusiveLock' AND granted}) });
+my @again = (split /\n/, sql($second))[ 0 .. 2 ];
+is(parts('count(*)', 'part = 2 AND NOT done'), 1, 'their part is still being read');
+%seen = ();
+$cluster->move($_, $masters[1], $masters[0]) for grep { !$seen{$_}++ } map { RedisNodes::Cluster::slot($_) } @again;
+$cluster->set(map { ($_ => "new $_") } @again);
+my @ids = map { /(\d+)/ } @again;
+sql("INSERT INTO parent VALUES ($_)") for @ids;
+pace(100000);
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hold'});
+$hold->finish;
+wait_for('waiting');
+is(last_run($node, 'waiting', 'state, balanced'), 'completed|t', 'children that were read twice: the sums');
+is(sql(q{SELECT string_agg(outcome || ' ' || keys, ', ' ORDER BY outcome) FROM redis_migrate.run_counts
+    WHERE run_id = (SELECT max(run_id) FROM redis_migrate.runs) AND pattern = 'o:{id:int}'}), 'migrated 3, read 900, rejected 897', 'each is counted once');
+is(sql('SELECT count(*) FROM child WHERE v = $$new o:$$ || id'), 3, 'and has its later value');
+is(sql('SELECT count(*) FROM redis_migrate.deferred'), 0, 'none is left waiting');
+is(parts('count(*), count(DISTINCT level), bool_and(done)'), '6|2|t', 'two levels in parts');
+is(sql('TABLE last'), '1|x', 'the second level');
+
+# Rows whose keys are gone, and keys that nobody owns. ---------------------------------------------------------------------
+
+$cluster->remove('last:1', map { "k:$_" } 1 .. 3, 'x1', 'x2', 'x3', 'x4');
+sql(q{SELECT redis_migrate.start('shop', prune => true)});
+wait_for();
+is(sql('SELECT min(id), count(*) FROM item'), '4|' . (KEYS - 3), 'prune removes what no reader has met, and nothing else');
+is(sql(q{SELECT count(*) FROM redis_migrate.archive WHERE migration = 'shop'}), 4000 + 900, 'what nobody owns is archived once');
+$cluster->set(map { ("k:$_" => "value $_") } 1 .. 3);
+
+# A node that says nothing holds up whoever reads it, though nobody leads the run any more.
+pace(900);
+start();
+wait_until_all_read();
+kill 'STOP', $masters[2]{node}->pid;
+my $gone = pid_of($node, 'migration');
+sql("SELECT pg_terminate_backend($gone)");
+sql(q{SELECT redis_migrate.stop('shop')});
+is(sql(q{SELECT count(*) FROM redis_migrate.workers WHERE kind LIKE 'migration%'}), 0, 'stop ends readers without a leader');
+is(sql_error($node, q{SELECT redis_migrate.alter_migration('shop', unmapped => 'archive')}), '', 'and the migration may be changed');
+kill 'CONT', $masters[2]{node}->pid;
+$cluster->wait_until_agreed;
+
+# Positions in a cluster mean nothing to another one: its parts begin anew, with nothing left out. -----------------------------
+
+my $other = start_cluster(masters => 3, replicas => 0);
+$other->set(map { ("k:$_" => "value $_") } 1 .. KEYS);
+pace(900);
+start();
+wait_until_all_read();
+sql(q{SELECT redis_migrate.stop('shop')});
+my $others = join ', ', map { '127.0.0.1:' . $_->{node}->port } $other->masters;
+sql(qq{ALTER SERVER shop OPTIONS (SET host '$others', SET max_rate '100000'); CALL redis_migrate.run('shop')});
+is(last_run($node, 'shop', 'state, restarts, read, balanced'), join('|', 'completed', 3, KEYS, 't'), 'another cluster: its keys are read from the start');
+is(compare($node, 'item', KEYS), '', 'another cluster: every key');
+sql(qq{ALTER SERVER shop OPTIONS (SET host '$seeds')});
 
 # A server that is a cluster no longer: the level is read again, whole.
 pace(900);

@@ -1,0 +1,17 @@
+// The fourth field of the tags of our advisory locks, so that no two uses meet. SQL's functions have 1 and 2.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm::pg {
+
+enum LockSpace : uint16 {
+  kMigrationLocks = 29,  // by the name of a migration
+  kDatabaseLocks = 30,   // by database
+  kPartLocks = 31,       // by run, level and part
+  kMappingLocks = 32,    // by mapping
+  kJobLocks = 33,        // by job of expiry
+  kAttemptLocks = 34,    // one for each database
+};
+
+}  // namespace prm::pg
