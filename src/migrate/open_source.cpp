@@ -19,6 +19,8 @@ constexpr long kPagesPerSecond = 20;
 
 constexpr long kFirstRetryMs = 200;
 constexpr long kLongestRetryMs = 3000;
+// What Redis gets over faster than that is not worth a warning.
+constexpr long kQuietMs = 1000;
 
 // Between half of the pause and all of it, so that many sessions do not come back at the same moment.
 long WithJitter(long pause_ms) {
@@ -250,6 +252,7 @@ std::optional<int64> OpenSource::Evicted() {
 
 bool OpenSource::Next(source::Batch &batch, const std::string &position) {
   TimestampTz lost_since = 0;
+  bool told = false;
   for (long pause = kFirstRetryMs;; pause = std::min(pause * 2, kLongestRetryMs)) {
     std::optional<pg::Failure> failure;
     try {
@@ -279,6 +282,12 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
     if (TimestampDifferenceMilliseconds(lost_since, now) >= settings::reconnect_timeout_ms)
       throw pg::Failure(failure->sqlstate(), failure->message(), failure->detail(),
                         "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
+    if (!told && TimestampDifferenceExceeds(lost_since, now, kQuietMs)) {
+      told = true;
+      pg::Report(WARNING, failure->message(), failure->detail(),
+                 "The run goes on by itself if that passes within pg_redis_migrate.reconnect_timeout, " +
+                     std::to_string(settings::reconnect_timeout_ms / 1000) + " s.");
+    }
     pg::Sleep(WithJitter(pause));
   }
 }

@@ -93,12 +93,13 @@ is(missing('restarted', KEYS), 0, 'no key is missed');
 # Killed and not started again.
 migration('later', $proxy->port);
 $proxy->tell('rate 300000');
-$call = start_sql($node, q{SET pg_redis_migrate.reconnect_timeout = '700ms';
+$call = start_sql($node, q{SET pg_redis_migrate.reconnect_timeout = '2s';
     CALL redis_migrate.run('later');});
 wait_until('the first batches', sub { read_keys('later') > 0 });
 $redis->kill9;
 (undef, $err) = $call->finish;
 like($err, qr/ERROR:  08006: .*Redis at 127\.0\.0\.1:\d+/, 'Redis gone during the run: an error after reconnect_timeout');
+like($err, qr/WARNING:  \w+: .*Redis at 127\.0\.0\.1:\d+.*HINT:  The run goes on by itself .*, 2 s\..*ERROR/s, 'which is told while it waits');
 like($err, qr/HINT:  The run keeps its position: CALL redis_migrate\.run again/, 'that says how to go on');
 is(last_run($node, 'later', 'state, sqlstate, balanced'), 'failed|08006|t', 'the run is failed, its sums agree');
 $at = read_keys('later');
