@@ -139,9 +139,16 @@ sub new
     my ($class, %options) = @_;
     my $masters = $options{masters} // 3;
     my $count = $masters * (1 + ($options{replicas} // 1));
-    my @nodes = map { start_redis(args => [ '--cluster-enabled', 'yes', '--cluster-node-timeout', '1500', '--cluster-replica-validity-factor', '0' ]) } 1 .. $count;
+    # The port of the cluster's bus is 10000 higher by default: there any client's connection may have its end.
+    my @addresses;
+    my @nodes = map {
+        my $bus = PostgreSQL::Test::Cluster::get_free_port();
+        my $node = start_redis(args => [ '--cluster-enabled', 'yes', '--cluster-port', $bus, '--cluster-node-timeout', '1500', '--cluster-replica-validity-factor', '0' ]);
+        push @addresses, '127.0.0.1:' . $node->port . "\@$bus";
+        $node
+    } 1 .. $count;
     my $out = '';
-    IPC::Run::run([ 'redis-cli', '--cluster', 'create', (map { '127.0.0.1:' . $_->port } @nodes),
+    IPC::Run::run([ 'redis-cli', '--cluster', 'create', @addresses,
             '--cluster-replicas', $options{replicas} // 1, '--cluster-yes' ], '<', \undef, '>&', \$out)
       or die "redis-cli --cluster create: $out\n";
     my $self = bless { nodes => \@nodes }, $class;
