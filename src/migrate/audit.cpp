@@ -6,6 +6,7 @@
 
 #include "core/family_tree.h"
 #include "migrate/audit_record.h"
+#include "migrate/open_source.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -155,12 +156,6 @@ class Audit {
   }
 
  private:
-  // What a cluster's survey needs beside itself: room for its two sockets.
-  struct ClusterResources {
-    pg::ExternalDescriptor node, other;
-    pg::LatchWaiter waiter;
-  };
-
   void OpenServer(source::SurveyOptions &options) {
     connection_.emplace(parameters_.server, GetUserId());
     Spi::Commit();
@@ -278,9 +273,7 @@ class Audit {
   // After an error that a cluster may get over: forgets what will be read again, and waits a moment. Other
   // errors, and those that last for too long, are thrown.
   void WaitForCluster(const Error &error) {
-    bool const may_pass = error.code == ErrorCode::kConnectionFailure || error.code == ErrorCode::kTimeout ||
-                          error.code == ErrorCode::kUnavailable;
-    if (!settled_ || !may_pass) throw Failure(error);
+    if (!settled_ || !MayComeBack(error.code)) throw Failure(error);
     if (found_.counts.keys != settled_->counts.keys) {
       ++repeats_;
       last_repeat_ = error.message;
@@ -373,7 +366,7 @@ class Audit {
   std::optional<Findings> settled_;  // of a cluster: without what may have to be read again
   Sampling sampling_;
   std::optional<pg::ServerConnection> connection_;  // to a single server
-  std::optional<ClusterResources> cluster_;
+  std::optional<pg::ClusterResources> cluster_;
   std::unique_ptr<source::Survey> survey_;
   std::string policy_;
   bool several_ = false;

@@ -28,11 +28,6 @@ long WithJitter(long pause_ms) {
          static_cast<long>(pg_prng_uint64_range(&pg_global_prng_state, 0, static_cast<uint64>(pause_ms / 2)));
 }
 
-bool MayComeBack(ErrorCode code) {
-  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
-         code == ErrorCode::kUnavailable;
-}
-
 bool MayComeBack(int sqlstate) {
   return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION ||
          sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
@@ -85,11 +80,16 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
 
 }  // namespace
 
+bool MayComeBack(ErrorCode code) {
+  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
+         code == ErrorCode::kUnavailable;
+}
+
 Masters FindMasters(const Migration &migration, bool count_keys) {
   Masters masters;
   const redis::Deployment deployment = pg::ServerOptions(migration.server, GetUserId());
   if (deployment.seeds.empty()) return masters;
-  ClusterResources resources;
+  pg::ClusterResources resources;
   source::ClusterWalk walk(deployment, resources.waiter);
   if (const Status found = walk.FindTopology(); !found.ok()) throw pg::Failure(found.error());
   redis::Slots served;

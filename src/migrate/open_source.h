@@ -11,12 +11,6 @@
 
 namespace prm::migrate {
 
-// What connections to a cluster need beside themselves: room for two sockets.
-struct ClusterResources {
-  pg::ExternalDescriptor node, other;
-  pg::LatchWaiter waiter;
-};
-
 // A part of a cluster, read beside its other parts.
 struct SourcePart {
   redis::Slots slots;
@@ -31,6 +25,9 @@ struct Masters {
   int64 keys = -1;
 };
 Masters FindMasters(const Migration &migration, bool count_keys);
+
+// Whether an error of a connection may pass by itself: what is read is then opened again.
+bool MayComeBack(ErrorCode code);
 
 class OpenSource {
  public:
@@ -72,7 +69,7 @@ class OpenSource {
   std::optional<SourcePart> part_;
   source::KeyFilter &filter_;
   std::unique_ptr<pg::ServerConnection> connection_;
-  std::optional<ClusterResources> cluster_;
+  std::optional<pg::ClusterResources> cluster_;
   std::unique_ptr<pg::ServerFile> file_;
   std::unique_ptr<source::Source> source_;
   source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one

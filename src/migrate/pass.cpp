@@ -61,11 +61,12 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     options.goes_beyond = batch.goes_beyond;
     Store(entries, level, position, options);
     batch = source::Batch();
-    if (part && source.repeated_slots() > noted) {
+    if (!part) continue;
+    if (source.repeated_slots() > noted) {
       record_.AddRepeatedSlots(level, source.repeated_slots() - noted);
       noted = source.repeated_slots();
     }
-    if (between) between();
+    between();
     Spi::Commit();
   }
   beside_others_ = false;

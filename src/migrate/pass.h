@@ -21,9 +21,9 @@ class Pass {
 
   // Reads the source from a position to its end and stores what belongs to the level. first: what cannot be
   // reached now is an error. part: of a cluster, beside other processes that read other parts; `between` is
-  // called after each batch, with a transaction open that is committed afterwards. Returns how many slots of
-  // a cluster were read more than once. Errors: those of OpenSource and of ProcessEntries; StoppedByReject;
-  // what `between` throws.
+  // then called after each batch, with a transaction open that is committed afterwards. Returns how many
+  // slots of a cluster were read more than once. Errors: those of OpenSource and of ProcessEntries;
+  // StoppedByReject; what `between` throws.
   uint64 Read(int level, std::string position, bool first, const std::optional<SourcePart> &part = {},
               const std::function<void()> &between = {});
 

@@ -12,6 +12,12 @@ namespace prm::pg {
 // the files of the user mapping; 42704 no user mapping is not an error: a Redis may ask for no credentials.
 redis::Deployment ServerOptions(const std::string &server, Oid user);
 
+// What connections to a cluster need beside themselves: room for two sockets.
+struct ClusterResources {
+  ExternalDescriptor node, other;
+  LatchWaiter waiter;
+};
+
 // Opens a connection with the options of a server, waiting interruptibly. Errors: those of ServerOptions,
 // 08006, 08000 (timeout), 28000.
 class ServerConnection {

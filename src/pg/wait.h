@@ -27,15 +27,12 @@ class ExternalDescriptor {
 // For a scope: no wait is cancelled, for what must be written down once it is to end.
 class WithoutCancel {
  public:
-  WithoutCancel() : exceptions_(std::uncaught_exceptions()) { HOLD_CANCEL_INTERRUPTS(); }
+  WithoutCancel() { HOLD_CANCEL_INTERRUPTS(); }
   ~WithoutCancel() {
-    if (std::uncaught_exceptions() == exceptions_) RESUME_CANCEL_INTERRUPTS();  // an error has reset them
+    if (QueryCancelHoldoffCount > 0) RESUME_CANCEL_INTERRUPTS();  // an error, caught or not, has reset it
   }
   WithoutCancel(const WithoutCancel &) = delete;
   WithoutCancel &operator=(const WithoutCancel &) = delete;
-
- private:
-  int exceptions_;
 };
 
 // Sleeps, interruptibly.
