@@ -166,7 +166,8 @@ Status ClusterScan::OpenScan() {
   return {};
 }
 
-// Goes on without the slot that a key was moved with: "MOVED 3999 127.0.0.1:6381".
+// Goes on without the slot that a key was moved with: "MOVED 3999 127.0.0.1:6381", and without what else the
+// node has lost by now: a master that a replica has taken over from has lost all.
 Status ClusterScan::LeaveSlot(const Error& moved) {
   const size_t at = moved.detail.find(' ');
   size_t slot = redis::kClusterSlots;
@@ -176,11 +177,17 @@ Status ClusterScan::LeaveSlot(const Error& moved) {
   if (slot >= redis::kClusterSlots || !position_.slots[slot]) {
     return Error{ErrorCode::kProtocol, moved.message, moved.detail, {}};
   }
-  position_.slots.reset(slot);
-  ++repeated_slots_;
   scan_.reset();
   PRM_RETURN_IF_ERROR(walk_.Reenter());
-  return OpenScan();
+  const Result<Slots> stable = walk_.StableSlots();
+  if (!stable.ok()) return stable.error();
+  Slots lost = position_.slots & ~stable.value();
+  lost.set(slot);
+  repeated_slots_ += lost.count();
+  position_.slots &= ~lost;
+  if (position_.slots.any()) return OpenScan();
+  CloseNode();
+  return {};
 }
 
 // Notes what the node has served from the start of its scan to now. What is left is another node's.

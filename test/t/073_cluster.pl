@@ -144,9 +144,24 @@ is(missing(), 0, 'loses no key');
 my @after = $cluster->masters;
 is(scalar(grep { $_->{id} eq $masters[1]{id} } @after), 0, 'its replica has taken over');
 
-# From replicas, on request.
+# A replica takes over in order, while its master is read: that stays, with its connections, and has no slots any more.
 $masters[1]{node}->start;
 $cluster->wait_until_agreed;
+@masters = $cluster->masters;
+my ($heir) = grep { $_->cli('CLUSTER', 'NODES') =~ /myself,slave $masters[1]{id} / } $cluster->nodes;
+empty();
+$call = start_sql($node, q{CALL redis_migrate.run('shop');});
+$go_on = hold_at($masters[1]{id});
+is($heir->cli('CLUSTER', 'FAILOVER'), 'OK', 'a replica is told to take over');
+wait_until('the new master', sub { $masters[1]{node}->cli('ROLE') =~ /^slave/ });
+my $takes = elapsed(sub { $go_on->(); (undef, $err) = $call->finish; });
+is(last_run($node, 'shop', 'state, balanced'), 'completed|t', 'a run while a replica takes over') or diag($err);
+is(missing(), 0, 'loses no key');
+is(($err =~ /NOTICE: .* (\d+) slots of the cluster were read again/)[0], keys %{ $masters[1]{slots} }, 'reads the slots of that master again');
+cmp_ok($takes, '<', 60, "all at once: in $takes s");
+
+# From replicas, on request.
+@after = $cluster->masters;
 $node->safe_psql('postgres', q{ALTER SERVER shop OPTIONS (DROP max_rate, ADD read_from 'replica')});
 empty();
 $_->{node}->cli('CONFIG', 'RESETSTAT') for @after;
