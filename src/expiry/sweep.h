@@ -63,6 +63,7 @@ class Sweep {
   void ReadPages(Oid leaf, const Estimated &estimated);
   void NoteSkipped(int64 rows);
   Estimated Estimate(Oid leaf, const Statements &statements, const Cutoff &cutoff);
+  double SpentMs() const;
   Removed IndexBatch(const Statements &statements, const Cutoff &cutoff);
   Removed PageBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff);
   void NoteRemoved(const std::optional<pg::Row> &row, int column, int64 rows);
@@ -76,6 +77,7 @@ class Sweep {
   JobRun run_;
   RateCeiling ceiling_;
   TimestampTz begin_ = 0;  // of the batch
+  uint64 wal_before_ = 0;
   TimestampTz pause_checked_ = 0;
   bool hasty_ = false;       // the batch under way waits for rows, briefly
   int careful_batches_ = 0;  // that skip locked rows

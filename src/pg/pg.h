@@ -52,6 +52,7 @@ extern "C" {
 #include "common/pg_prng.h"
 #include "common/sha2.h"
 #include "executor/executor.h"
+#include "executor/instrument.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
 #include "fmgr.h"
