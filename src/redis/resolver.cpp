@@ -85,8 +85,8 @@ void Step(ares_channel channel, long limit_ms, Waiter& waiter) {
   timeval limit{limit_ms / 1000, (limit_ms % 1000) * 1000};
   timeval next{};
   const timeval* wait = ares_timeout(channel, &limit, &next);
-  // Rounded up, so that a retry that is due in less than a millisecond is not polled for.
-  waiter.Wait(sockets, count, wait->tv_sec * 1000 + (wait->tv_usec + 999) / 1000);
+  // c-ares cuts off what is less than a millisecond: to wait no more would be to poll for the retry.
+  waiter.Wait(sockets, count, wait->tv_sec * 1000 + wait->tv_usec / 1000 + 1);
   ares_process_fd(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);  // retries that are due
   for (size_t i = 0; i < count; ++i) {
     const auto fd_if = [&](unsigned event) {
