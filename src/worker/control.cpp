@@ -147,6 +147,7 @@ PRM_FUNCTION(start) {
                  "This database is not in pg_redis_migrate.databases.");
     PG_RETURN_VOID();
   }
+  if (outcome == LaunchOutcome::kDuplicate) RequireNoWorker(wanted);  // the scheduler was faster
   LaunchProblem const problem = Describe(outcome);
   ConcludeForNow(wanted.id, "waiting for worker", 0, 1, BackoffMs(1),
                  pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
@@ -191,7 +192,7 @@ PRM_FUNCTION(wait_for) {
   int64 const began = pg::MonotonicMs();
   pg::Spi spi(true);
   ControlledOwner(migration);
-  for (int64 pause = 5;; pause = Min(pause * 2, int64{500})) {
+  for (int64 pause = 5;; pause = std::min(pause * 2, int64{500})) {
     std::optional<Job> job = FindJob(migration);
     Spi::Commit();
     if (!job)
@@ -211,7 +212,7 @@ PRM_FUNCTION(wait_for) {
       if (rest <= 0)
         throw Failure(ERRCODE_QUERY_CANCELED, "migration \"" + migration + "\" is still being run",
                       "Its state is \"" + job->state + "\".", "SELECT * FROM redis_migrate.workers.");
-      pause = Min(pause, rest);
+      pause = std::min(pause, rest);
     }
     pg::Sleep(static_cast<long>(pause));
   }

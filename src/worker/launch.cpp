@@ -111,8 +111,9 @@ LaunchProblem Describe(LaunchOutcome outcome) {
       return {"the server could not start a worker process", "The server's log says why."};
     case LaunchOutcome::kClosed:
       return {"the database is about to be dropped, renamed, moved or copied", ""};
-    case LaunchOutcome::kStarted:
     case LaunchOutcome::kDuplicate:
+      return {"a worker of it was about to end", ""};
+    case LaunchOutcome::kStarted:
       break;
   }
   return {"", ""};
