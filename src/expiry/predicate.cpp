@@ -56,7 +56,7 @@ Cutoff::Cutoff(const Policy &policy, ColumnKind kind, TimestampTz now) {
         // second.
         TimestampTz second =
             DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, zone, TimestampGetDatum(local)));
-        return local - Max(second - cutoff, INT64CONST(0));
+        return local - std::max(second - cutoff, int64{0});
       });
       break;
     default:

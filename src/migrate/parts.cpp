@@ -123,8 +123,8 @@ uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects
     return left;
   };
   int left = look();
-  int const wanted = helpers != nullptr ? left : Min(left, 1);
-  record.SetReaders(level, Max(wanted, 1));
+  int const wanted = helpers != nullptr ? left : std::min(left, 1);
+  record.SetReaders(level, std::max(wanted, 1));
   Spi::Commit();
   if (wanted > 1) {
     int const started = helpers->Start(record.id(), wanted - 1);

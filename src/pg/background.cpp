@@ -48,7 +48,7 @@ void WaitForLatch(int64 timeout_ms) {
   Call([&] {
     CHECK_FOR_INTERRUPTS();
     WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-              static_cast<long>(Max(timeout_ms, int64{0})), WaitEventId());
+              static_cast<long>(std::max(timeout_ms, int64{0})), WaitEventId());
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
   });

@@ -18,7 +18,7 @@ uint32 ToLatchEvents(unsigned events) {
 bool WaitOnce(redis::WaitSocket *sockets, size_t count, long timeout_ms) {
   constexpr int kMaxEvents = 34;  // c-ares uses up to 16 sockets
   WaitEvent events[kMaxEvents];
-  int wanted = static_cast<int>(Min(count, static_cast<size_t>(kMaxEvents - 2)));
+  int wanted = static_cast<int>(std::min(count, static_cast<size_t>(kMaxEvents - 2)));
   WaitEventSet *set = CreateWaitEventSet(static_cast<ResourceOwner>(nullptr), wanted + 2);
   AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
   AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
@@ -53,7 +53,7 @@ int LatchWaiter::Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms)
       InvalidateCatalogSnapshotConditionally();
       long remaining = -1;
       if (timeout_ms >= 0)
-        remaining = Max(0L, timeout_ms - TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
+        remaining = std::max(0L, timeout_ms - TimestampDifferenceMilliseconds(start, GetCurrentTimestamp()));
       bool happened = WaitOnce(sockets, count, remaining);
       int ready = 0;
       for (size_t i = 0; i < count; ++i) ready += sockets[i].ready != 0;

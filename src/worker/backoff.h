@@ -14,7 +14,7 @@ constexpr int64 kHealthyMs = 10 * 60 * 1000;
 // 1 s, 2 s, 4 s … 5 min for the 1st, 2nd, 3rd … failure in a row.
 constexpr int64 BackoffMs(uint32 failures) {
   if (failures == 0) return 0;
-  return failures > 9 ? kMostBackoffMs : Min(kLeastBackoffMs << (failures - 1), kMostBackoffMs);
+  return failures > 9 ? kMostBackoffMs : std::min(kLeastBackoffMs << (failures - 1), kMostBackoffMs);
 }
 
 }  // namespace prm::worker

@@ -138,11 +138,11 @@ std::vector<Oid> DatabasesInNeed(int64 *sleep_ms) {
     int64 wait = 0;
     if (!entry.wanted) {
       if (!entry.has_due) continue;
-      wait = Max(TimestampDifferenceMilliseconds(now, entry.due), 0L);
+      wait = std::max<int64>(TimestampDifferenceMilliseconds(now, entry.due), 0);
     }
-    wait = Max(wait, entry.not_before_ms - now_ms);
+    wait = std::max(wait, entry.not_before_ms - now_ms);
     if (wait > 0) {
-      *sleep_ms = Min(*sleep_ms, wait);
+      *sleep_ms = std::min(*sleep_ms, wait);
       continue;
     }
     needy.push_back(entry.database);

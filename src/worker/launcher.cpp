@@ -71,7 +71,7 @@ class Launcher {
     CountWakeup();
     int64 nap = kNapMs;
     for (long due : {ratelimit::SaveIfDue(), lockout::LockoutTable::SaveIfDue()})
-      if (due >= 0) nap = Min(nap, int64{due});
+      if (due >= 0) nap = std::min(nap, int64{due});
     std::vector<Oid> listed;
     pg::Call([] { StartTransactionCommand(); });
     {

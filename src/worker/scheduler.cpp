@@ -94,7 +94,7 @@ class Scheduler {
     return owners;
   }
 
-  void NapUntil(int64 wait_ms) { nap_ms_ = Min(nap_ms_, Max(wait_ms, int64{1})); }
+  void NapUntil(int64 wait_ms) { nap_ms_ = std::min(nap_ms_, std::max(wait_ms, int64{1})); }
 
   void ReconcileJob(const Job &job) {
     Task const task = {Kind::kMigration, database_, job.owner, job.id};
@@ -119,7 +119,7 @@ class Scheduler {
     LaunchOutcome const outcome = Launch(task);
     if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
     LaunchProblem const problem = Describe(outcome);
-    int64 const wait_ms = Min(BackoffMs(job.failures + 1), kMostWaitForRoomMs);
+    int64 const wait_ms = std::min(BackoffMs(job.failures + 1), kMostWaitForRoomMs);
     pg::InTransaction([&] {
       ConcludeForNow(job.id, "waiting for worker", job.crashes, job.failures + 1, wait_ms,
                      SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);

@@ -219,7 +219,7 @@ bool WaitForEnd(Ticket ticket, int64 timeout_ms) {
   while (IsAlive(ticket)) {
     if (pg::MonotonicMs() >= end) return false;
     pg::Sleep(pause);
-    pause = Min(pause * 2, 100L);
+    pause = std::min(pause * 2, 100L);
   }
   return true;
 }

@@ -54,7 +54,7 @@ void RunSweeper(const Slot &) {
             "SELECT (extract(epoch FROM redis_migrate.next_maintenance() OPERATOR(pg_catalog.-) "
             "pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8");
         if (rows[0].IsNull(0) || rows[0].Int8(0) > kLingerMs) return std::nullopt;
-        return Max(rows[0].Int8(0), kLeastPauseMs);
+        return std::max(rows[0].Int8(0), kLeastPauseMs);
       });
 }
 
@@ -70,7 +70,7 @@ void RunAttemptWriter(const Slot &) {
                         last_attempt_ms = now_ms;
                         int64 const wait_ms = TimestampDifferenceMilliseconds(
                             GetCurrentTimestamp(), DatumGetTimestampTz(rows[0].Value(0)));
-                        return Max(Min(wait_ms, kLingerMs), kLeastPauseMs);
+                        return std::clamp(wait_ms, kLeastPauseMs, kLingerMs);
                       }
                       if (now_ms - last_attempt_ms >= kLingerMs) return std::nullopt;
                       return kLingerMs - (now_ms - last_attempt_ms);

@@ -20,6 +20,7 @@ $node->safe_psql(
     CREATE FUNCTION execute(sql text, depth int) RETURNS void LANGUAGE c AS '$module', 'prm_bridge_execute';
     CREATE FUNCTION try(sql text, depth int) RETURNS text LANGUAGE c AS '$module', 'prm_bridge_try';
     CREATE FUNCTION alive() RETURNS int LANGUAGE c AS '$module', 'prm_bridge_alive';
+    CREATE FUNCTION sleep(timeout_ms int, times int) RETURNS void LANGUAGE c AS '$module', 'prm_bridge_sleep';
     CREATE FUNCTION is_clean() RETURNS boolean LANGUAGE c AS '$module', 'prm_bridge_is_clean';
     CREATE FUNCTION rss_kb() RETURNS int LANGUAGE sql AS
         \$\$ SELECT substring(pg_read_file('/proc/self/status') FROM 'VmRSS:\\s*(\\d+)')::int \$\$;
@@ -107,5 +108,8 @@ $err = sql_error($node, q{SELECT execute('SELECT nothing FROM parent', 3)});
 like($err, qr/ERROR:  42703: .*\n.*LINE 1: SELECT nothing FROM parent/s, 'the position in an inner statement stays');
 $err = sql_error($node, q{SELECT raise('failure', 'PR001', repeat('ä', 5000), repeat('ö', 5000), repeat('ü', 5000))});
 like($err, qr/ERROR:  PR001: (?:ä){1000,}\nDETAIL:  (?:ö){1000,}\nHINT:  (?:ü){1000,}\n/, 'what is too long is cut between characters');
+
+# A wait whose time is over as it begins, at whatever microsecond, is not one without an end.
+is(sql_error($node, q{SET statement_timeout = '1min'; SELECT sleep(0, 100000)}), '', 'no time to wait is none');
 
 done_testing();

@@ -6,6 +6,7 @@ use warnings;
 
 use FindBin;
 use IO::Socket::INET;
+use List::Util qw(min);
 use PrmTest;
 use PrmTools;
 use Socket;
@@ -74,11 +75,14 @@ sub wait_for_wait
 sub holds_nothing
 {
     my ($what, $call) = @_;
-    my $held = $node->safe_psql(
-        'postgres', qq{
+    my $held;
+    my $sample = sub {
+        $held = $node->safe_psql('postgres', qq{
         SELECT coalesce(a.backend_xid::text, 'no xid'), coalesce(a.backend_xmin::text, 'no xmin'),
                (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'relation'), a.wait_event_type
         FROM pg_stat_activity AS a WHERE application_name = '$call->{name}' AND query LIKE 'CALL%'});
+        return $held =~ /Extension$/; };
+    wait_until("$what: the wait", $sample);  # a slow reply ends it for microseconds, again and again
     is($held, 'no xid|no xmin|0|Extension', "$what: no transaction id, no snapshot, no relation lock; the wait is visible");
     return;
 }
@@ -94,25 +98,32 @@ sub check_wait
     my %codes = (pg_cancel_backend => '57014', pg_terminate_backend => '57P01');
     for my $function (sort keys %codes)
     {
-        ($hooks{before} // sub { })->();
-        my $call = start_sql($node, "CALL redis_migrate.run('$migration');", name => $migration);
-        ($hooks{during} // sub { })->();
-        wait_for_wait($call);
-        holds_nothing($what, $call);
-        if ($function eq 'pg_cancel_backend')
+        my ($err, $time);
+        for my $try (1 .. 3)  # a defect would make each of them slow, a machine that stands still only one
         {
-            my $time = elapsed($create) + elapsed($drop);
-            cmp_ok($time, '<', $baseline + 1, "$what: CREATE and DROP DATABASE are not held up");
+            ($hooks{before} // sub { })->();
+            my $call = start_sql($node, "CALL redis_migrate.run('$migration');", name => $migration);
+            ($hooks{during} // sub { })->();
+            wait_for_wait($call);
+            if ($try == 1)
+            {
+                holds_nothing($what, $call);
+                if ($function eq 'pg_cancel_backend')
+                {
+                    my @times = map { elapsed($create) + elapsed($drop) } 1 .. 3;
+                    cmp_ok(min(@times), '<', $baseline + 1, "$what: CREATE and DROP DATABASE are not held up");
+                }
+            }
+            $time = elapsed(sub {
+                $node->safe_psql('postgres',
+                    "SELECT $function(pid) FROM pg_stat_activity WHERE application_name = '$migration' AND query LIKE 'CALL%'");
+                (undef, $err) = $call->finish;
+            });
+            ($hooks{after} // sub { })->();
+            last if $time < 1;
         }
-        my $err;
-        my $time = elapsed(sub {
-            $node->safe_psql('postgres',
-                "SELECT $function(pid) FROM pg_stat_activity WHERE application_name = '$migration' AND query LIKE 'CALL%'");
-            (undef, $err) = $call->finish;
-        });
         like($err, qr/$codes{$function}/, "$what: $function ends the call");
         cmp_ok($time, '<', 1, "$what: $function takes effect within a second");
-        ($hooks{after} // sub { })->();
     }
     return;
 }
@@ -152,14 +163,15 @@ is($node->safe_psql('postgres', q{SELECT count(*), count(*) FILTER (WHERE v = 'v
 # statement_timeout is a cancel, too.
 kill 'STOP', $redis->pid;
 my $err;
-my $time = elapsed(sub { $err = sql_error($node, "SET statement_timeout = '300ms';\nCALL redis_migrate.run('stopped');") });
+my $time = min(map { elapsed(sub { $err = sql_error($node, "SET statement_timeout = '300ms';\nCALL redis_migrate.run('stopped');") }) } 1 .. 3);
 kill 'CONT', $redis->pid;
 like($err, qr/57014: canceling statement due to statement timeout/, 'statement_timeout ends a wait');
 cmp_ok($time, '<', 1.5, 'in time');
 
 # The message of a timeout names what was waited for.
-$err = sql_error($node, "SET pg_redis_migrate.connect_timeout = '300ms';\nCALL redis_migrate.run('deaf');\nCALL redis_migrate.run('nameless');");
+$time = elapsed(sub { $err = sql_error($node, "SET pg_redis_migrate.connect_timeout = '300ms';\nCALL redis_migrate.run('deaf');\nCALL redis_migrate.run('nameless');") });
 like($err, qr/08000: could not connect to Redis at 127\.0\.0\.1:\d+ within 300 ms/, 'connect_timeout names the address');
 like($err, qr/08000: could not resolve host name "redis\.example" within 300 ms/, 'or the name');
+cmp_ok($time, '<', 5, "and both are kept: $time s");
 
 done_testing();

@@ -8,6 +8,7 @@
 #include "pg/memory.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "pg/wait.h"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -90,4 +91,10 @@ PRM_FUNCTION(bridge_alive) { PG_RETURN_INT32(alive); }
 // bridge_is_clean() → boolean: no exception is being handled or thrown.
 PRM_FUNCTION(bridge_is_clean) {
   PG_RETURN_BOOL(std::current_exception() == nullptr && std::uncaught_exceptions() == 0);
+}
+
+// bridge_sleep(timeout_ms, times): sleeps so many times.
+PRM_FUNCTION(bridge_sleep) {
+  for (int i = 0; i < PG_GETARG_INT32(1); ++i) prm::pg::Sleep(PG_GETARG_INT32(0));
+  PG_RETURN_VOID();
 }
