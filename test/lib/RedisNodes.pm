@@ -143,7 +143,7 @@ sub new
     my @addresses;
     my @nodes = map {
         my $bus = PostgreSQL::Test::Cluster::get_free_port();
-        my $node = start_redis(args => [ '--cluster-enabled', 'yes', '--cluster-port', $bus, '--cluster-node-timeout', '1500', '--cluster-replica-validity-factor', '0' ]);
+        my $node = start_redis(args => [ '--cluster-enabled', 'yes', '--cluster-port', $bus, '--cluster-node-timeout', '3000', '--cluster-replica-validity-factor', '0' ]);
         push @addresses, '127.0.0.1:' . $node->port . "\@$bus";
         $node
     } 1 .. $count;

@@ -104,14 +104,14 @@ for i = 1, 400 do
 end
 LUA
 sql('CREATE TABLE hits (id text PRIMARY KEY, n int, length int)',
-    q{CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.003); RETURN new; END'},
+    q{CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.005); RETURN new; END'},
     'CREATE TRIGGER slow BEFORE INSERT ON hits FOR EACH ROW EXECUTE FUNCTION slow()',
     q{SELECT redis_migrate.create_migration('hits', 'shop')},
     q{SELECT redis_migrate.add_mapping('hits', 'hits', 'big:{id}', 'hits', 'SELECT id, 1 AS n, length(value) AS length FROM redis_batch',
         '{id}', on_conflict => 'n = target.n + excluded.n')});
 my $call = start_sql($node, "SET pg_redis_migrate.batch_size = '64kB';\nSET pg_redis_migrate.bytes_in_flight = '64kB';\nCALL redis_migrate.run('hits');");
 my $lost = 0;
-for my $rows (20, 120, 240)
+for my $rows (20, 60, 100)
 {
     wait_until("$rows rows", sub { sql('SELECT count(*) FROM hits') >= $rows });
     $lost += $redis->cli('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes') > 0;

@@ -29,9 +29,9 @@ wait_until('the worker leaves', sub { !workers($node) });
 
 # It begins when the transaction of start commits, and not at all when that is rolled back.
 $node->safe_psql('postgres', 'TRUNCATE shop');
-my $session = start_sql($node, q{BEGIN; SELECT redis_migrate.start('shop'); SELECT pg_sleep(1.5); ROLLBACK;}, user => 'owner');
+my $session = start_sql($node, q{BEGIN; SELECT redis_migrate.start('shop'); SELECT pg_sleep(4); ROLLBACK;}, user => 'owner');
 wait_until('the worker waits', sub { workers($node, 'state') eq 'waiting for a transaction' });
-is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted}), 1, 'the worker waits for the transaction of start');
+wait_until('the transaction of start is what it waits for', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted}) == 1 });
 $session->finish;
 wait_until('the worker leaves', sub { !workers($node) });
 is($node->safe_psql('postgres', 'SELECT count(*) FROM shop'), 0, 'after a rollback nothing was run');
@@ -113,7 +113,7 @@ is(workers($node, 'pid'), $pid, 'a changed setting takes effect during a run');
 # pg_terminate_backend is no crash; nothing is lost.
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM redis_migrate.workers});
 wait_until('the worker leaves', sub { !workers($node, 'pid') });
-is($node->safe_psql('postgres', q{SELECT state FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1}), 'interrupted', 'its run is interrupted');
+wait_until('its run to be interrupted', sub { $node->safe_psql('postgres', q{SELECT state FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1}) eq 'interrupted' });
 is(workers($node, 'state, pid'), 'interrupted|', 'the job is still wanted; without scheduler nobody goes on');
 $node->append_conf('postgresql.conf', 'pg_redis_migrate.batch_rows = 5000');
 $node->reload;
@@ -130,7 +130,7 @@ $node->reload;
 as('owner', q{SELECT redis_migrate.start('shop')});
 wait_until('it is tried again', sub { workers($node, 'state') eq 'retrying' });
 like(workers($node, 'sqlstate, last_error'), qr/^08006\|could not connect to Redis at 127\.0\.0\.1:1/, 'the view shows the last error');
-like(job($node, 'shop', 'sqlstate, state, failures > 0, wanted'), qr/^08006\|retrying\|t\|t$/, 'so does the job');
+wait_until('the job to say so', sub { job($node, 'shop', 'sqlstate, state, failures > 0, wanted') eq '08006|retrying|t|t' });
 $node->safe_psql('postgres', 'ALTER SERVER shop OPTIONS (SET port \'' . $redis->port . '\')');
 as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(compare($node, 'shop', KEYS), '', 'when Redis is back it goes on');

@@ -114,7 +114,8 @@ my $warnings = '';
 my $log = -s $node->logfile;
 for my $name (@names) { $node->psql('postgres', "SELECT redis_migrate.start('$name')", stderr => \my $err); $warnings .= $err; }
 is(() = $warnings =~ /waits for a worker: all 3 workers that pg_redis_migrate\.max_workers allows are in use/g, 2, 'two of five find max_workers in use');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'migration' AND state = 'running'}), 3, 'three run');
+my $running = q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'migration' AND state = 'running'};
+wait_until('three that run', sub { $node->safe_psql('postgres', $running) == 3 });
 is($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'migration' AND state = 'waiting for worker' AND pid IS NULL}), 2, 'two wait');
 $gate->tell('pass');
 for my $name (@names)

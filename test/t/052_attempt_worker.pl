@@ -32,7 +32,7 @@ cmp_ok($waited, '<', 5, "the next attempt is written at once ($waited s)");
 
 # An attempt without a result is a failure after pending_timeout: it is written then, though no writer is there any more and
 # nobody makes another attempt.
-sql(q{SELECT redis_migrate.create_lockout('slow', '{"user_name": 2}', pending_timeout => '3 seconds')});
+sql(q{SELECT redis_migrate.create_lockout('slow', '{"user_name": 2}', pending_timeout => '6 seconds')});
 my $writer = sql(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'attempt writer'});
 sql("SELECT pg_terminate_backend($writer)");
 wait_until('the writer has ended', sub { sql(q{SELECT count(*) = 0 FROM redis_migrate.workers WHERE kind = 'attempt writer'}) eq 't' });

@@ -9,7 +9,7 @@ use RedisNodes;
 use Test::More;
 
 my $node = new_node('replica', conf => "pg_redis_migrate.reconnect_timeout = '500ms'");
-my $master = start_redis();
+my $master = start_redis(args => [ '--enable-debug-command', 'yes' ]);
 my $replica = start_replica($master);
 my ($port, $master_port) = ($replica->port, $master->port);
 $master->cli('SET', "k:$_", "value $_") for 1 .. 20;
@@ -34,6 +34,7 @@ $node->safe_psql('postgres', qq{ALTER SERVER shop OPTIONS (SET port '$port')});
 # Keys whose time is over, while the master, stopped, does not say so: a replica holds on to them and shows them to nobody.
 # Their link stays up, because TCP does not notice.
 $replica->cli('CONFIG', 'SET', 'repl-timeout', '3600');
+$master->cli('DEBUG', 'SET-ACTIVE-EXPIRE', '0');  # nor does it before it is stopped
 $master->cli('SET', "e:$_", 'soon over', 'PX', 1500) for 1 .. 10;
 $master->cli('WAIT', 1, 5000);
 kill 'STOP', $master->pid;
