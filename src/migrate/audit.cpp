@@ -277,6 +277,10 @@ class Audit {
     if (found_.counts.keys != settled_->counts.keys) {
       ++repeats_;
       last_repeat_ = error.message;
+      // Ever more rarely: a cluster that does not come to rest would fill the log.
+      if ((repeats_ & (repeats_ - 1)) == 0)
+        pg::Report(WARNING, error.message, error.detail,
+                   "What was found since the last node was complete is read again.");
     }
     found_.tree.reset();  // so that there are never three
     found_ = Findings(*settled_);
@@ -301,7 +305,7 @@ class Audit {
   }
 
   void StoreFamilies() {
-    if (found_.tree->root().keys == 0) return;
+    if (!found_.tree || found_.tree->root().keys == 0) return;  // none: there was no memory for it
     found_.tree->Finish();
     std::vector<Family> const families = FindFamilies(*found_.tree);
     for (const Family &family : families)

@@ -33,6 +33,40 @@ bool MayComeBack(int sqlstate) {
          sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
 }
 
+// While what is read is out of reach: tells of it, and gives up after reconnect_timeout.
+class Outage {
+ public:
+  // Waits a moment before the next try. was_open: it was reached, and then the connection failed. Throws the
+  // failure when the time is over.
+  void Wait(const pg::Failure &failure, bool was_open) {
+    TimestampTz const now = GetCurrentTimestamp();
+    if (since_ == 0) since_ = now;
+    if (TimestampDifferenceMilliseconds(since_, now) >= settings::reconnect_timeout_ms)
+      throw pg::Failure(
+          failure.sqlstate(), failure.message(), failure.detail(),
+          was_open && failure.sqlstate() == ERRCODE_CONNECTION_FAILURE
+              ? "Redis can be reached, but the connection is closed again and again. If Redis does so "
+                "because of its client-output-buffer-limit or maxmemory-clients, lower "
+                "pg_redis_migrate.bytes_in_flight; the run keeps its position."
+              : "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
+    // Before a time limit is over it was waited for in silence already.
+    const bool was_waited_for = failure.sqlstate() == ERRCODE_CONNECTION_EXCEPTION;
+    if (!told_ && (was_waited_for || TimestampDifferenceExceeds(since_, now, kQuietMs))) {
+      told_ = true;
+      pg::Report(WARNING, failure.message(), failure.detail(),
+                 "The run goes on by itself if that passes within pg_redis_migrate.reconnect_timeout, " +
+                     std::to_string(settings::reconnect_timeout_ms / 1000) + " s.");
+    }
+    pg::Sleep(WithJitter(pause_ms_));
+    pause_ms_ = std::min(pause_ms_ * 2, kLongestRetryMs);
+  }
+
+ private:
+  TimestampTz since_ = 0;
+  long pause_ms_ = kFirstRetryMs;
+  bool told_ = false;
+};
+
 int64_t UnixMilliseconds(TimestampTz time) {
   constexpr int64_t kEpochMs =
       static_cast<int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
@@ -72,6 +106,9 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
     options.scan_count = std::min(options.scan_count, std::max(options.max_rate / kPagesPerSecond, 1L));
     options.batch_keys = std::min(
         options.batch_keys, static_cast<size_t>(std::max(options.max_rate, 2 * options.scan_count + 16)));
+    // However few of the names are wanted: what was read since a position was stored is lost with the
+    // connection.
+    options.batch_names = std::min(options.batch_names, static_cast<uint64_t>(options.max_rate));
   }
   options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
@@ -85,7 +122,9 @@ bool MayComeBack(ErrorCode code) {
          code == ErrorCode::kUnavailable;
 }
 
-Masters FindMasters(const Migration &migration, bool count_keys) {
+namespace {
+
+Masters AskForMasters(const Migration &migration, bool count_keys) {
   Masters masters;
   const redis::Deployment deployment = pg::ServerOptions(migration.server, GetUserId());
   if (deployment.seeds.empty()) return masters;
@@ -102,6 +141,21 @@ Masters FindMasters(const Migration &migration, bool count_keys) {
   const auto keys = pg::ValueOrThrow(walk.CountKeys());
   if (keys) masters.keys = static_cast<int64>(*keys);
   return masters;
+}
+
+}  // namespace
+
+Masters FindMasters(const Migration &migration, bool count_keys, bool first) {
+  for (Outage outage;;) {
+    std::optional<pg::Failure> failure;
+    try {
+      return AskForMasters(migration, count_keys);
+    } catch (const pg::Failure &error) {
+      if (first || !MayComeBack(error.sqlstate())) throw;
+      failure.emplace(error);
+    }
+    outage.Wait(*failure, false);
+  }
 }
 
 OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
@@ -251,9 +305,7 @@ std::optional<int64> OpenSource::Evicted() {
 }
 
 bool OpenSource::Next(source::Batch &batch, const std::string &position) {
-  TimestampTz lost_since = 0;
-  bool told = false;
-  for (long pause = kFirstRetryMs;; pause = std::min(pause * 2, kLongestRetryMs)) {
+  for (Outage outage;;) {
     std::optional<pg::Failure> failure;
     try {
       if (source_ == nullptr) Open(position);
@@ -276,19 +328,9 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
       if (source_ != nullptr || !MayComeBack(error.sqlstate())) throw;
       failure.emplace(error);
     }
+    const bool was_open = source_ != nullptr;
     Close();
-    TimestampTz now = GetCurrentTimestamp();
-    if (lost_since == 0) lost_since = now;
-    if (TimestampDifferenceMilliseconds(lost_since, now) >= settings::reconnect_timeout_ms)
-      throw pg::Failure(failure->sqlstate(), failure->message(), failure->detail(),
-                        "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
-    if (!told && TimestampDifferenceExceeds(lost_since, now, kQuietMs)) {
-      told = true;
-      pg::Report(WARNING, failure->message(), failure->detail(),
-                 "The run goes on by itself if that passes within pg_redis_migrate.reconnect_timeout, " +
-                     std::to_string(settings::reconnect_timeout_ms / 1000) + " s.");
-    }
-    pg::Sleep(WithJitter(pause));
+    outage.Wait(*failure, was_open);
   }
 }
 

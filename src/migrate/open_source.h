@@ -18,13 +18,14 @@ struct SourcePart {
 };
 
 // What the masters of a migration's cluster serve, each in a part of its own; nothing where there is no
-// cluster. count_keys: asks all of them how many keys they have (-1 when they do not say). Waits for Redis.
-// Errors: those of pg::ServerOptions and source::ClusterWalk.
+// cluster. count_keys: asks all of them how many keys they have (-1 when they do not say). first: what cannot
+// be reached now is an error, rather than waited for as in OpenSource::Next. Errors: those of
+// pg::ServerOptions and source::ClusterWalk.
 struct Masters {
   std::vector<redis::Slots> slots;
   int64 keys = -1;
 };
-Masters FindMasters(const Migration &migration, bool count_keys);
+Masters FindMasters(const Migration &migration, bool count_keys, bool first);
 
 // Whether an error of a connection may pass by itself: what is read is then opened again.
 bool MayComeBack(ErrorCode code);

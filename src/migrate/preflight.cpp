@@ -81,9 +81,10 @@ class Preflight {
     const bool sees_moves = CheckRight("CLUSTER NODES", {"CLUSTER", "NODES"},
                                        "slots that are being moved cannot be seen: move none during a run");
     CheckRight("DBSIZE", {"DBSIZE"}, "the progress of a run is not estimated");
-    const auto moving = redis::FetchMovingSlots(*connection_);
-    if (sees_moves && moving.ok() && moving.value().any())
-      Add("slots", CheckStatus::kWarn, "slots " + redis::SlotsToText(moving.value()) + " are being moved",
+    const auto moving = redis::FetchSlotMoves(*connection_);
+    if (sees_moves && moving.ok() && moving.value().under_way.any())
+      Add("slots", CheckStatus::kWarn,
+          "slots " + redis::SlotsToText(moving.value().under_way) + " are being moved",
           "A run waits until the moves are complete, for pg_redis_migrate.reconnect_timeout.");
   }
 

@@ -81,7 +81,8 @@ class Run {
     std::vector<RunRecord::Part> parts = record_.ReadParts(level);
     if (parameters_.source == "scan" && (!parts.empty() || (helpers != nullptr && !is_begun))) {
       Spi::Commit();
-      Masters const masters = FindMasters(migration_, parts.empty() && level == first_level_);
+      bool const first = level == first_level_;
+      Masters const masters = FindMasters(migration_, parts.empty() && first, first);
       if (masters.slots.empty() && !parts.empty()) {
         record_.DropParts(level);
         parts.clear();

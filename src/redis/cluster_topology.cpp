@@ -126,6 +126,16 @@ bool ParseSlots(const ReplyView& reply, const Endpoint& asked, ClusterTopology& 
   return true;
 }
 
+// Of the node that wrote the reply to CLUSTER NODES: "<id> <address> myself,master - <ping> <pong> <epoch>
+// …".
+uint64_t EpochOf(Bytes nodes) {
+  size_t at = nodes.find(" myself,");
+  for (int field = 0; field < 4 && at != Bytes::npos; ++field) at = nodes.find(' ', at + 1);
+  uint64_t epoch = 0;
+  if (at != Bytes::npos) std::from_chars(nodes.data() + at + 1, nodes.data() + nodes.size(), epoch);
+  return epoch;
+}
+
 size_t FirstSlot(const Slots& slots) {
   size_t slot = 0;
   while (slot < kClusterSlots && !slots[slot]) ++slot;
@@ -166,10 +176,10 @@ Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& as
   return topology;
 }
 
-Result<Slots> FetchMovingSlots(Connection& connection) {
-  Slots moving;
+Result<SlotMoves> FetchSlotMoves(Connection& connection) {
+  SlotMoves moves;
   const Result<Reply> reply = connection.Command({"CLUSTER", "NODES"});
-  if (!reply.ok() && IsRefusal(reply.error())) return moving;
+  if (!reply.ok() && IsRefusal(reply.error())) return moves;
   if (!reply.ok()) return reply.error();
   if (!reply.value().IsString()) return UnknownReply(connection, "CLUSTER NODES");
   // redis.io/commands/cluster-nodes: the node's own line ends with "[77->-<id>]" for a slot that it hands
@@ -179,9 +189,11 @@ Result<Slots> FetchMovingSlots(Connection& connection) {
     size_t slot = 0;
     const auto [end, error] = std::from_chars(text.data() + at + 1, text.data() + text.size(), slot);
     const Bytes rest = text.substr(static_cast<size_t>(end - text.data()), 3);
-    if (error == std::errc() && slot < kClusterSlots && (rest == "->-" || rest == "-<-")) moving.set(slot);
+    if (error == std::errc() && slot < kClusterSlots && (rest == "->-" || rest == "-<-"))
+      moves.under_way.set(slot);
   }
-  return moving;
+  moves.epoch = EpochOf(text);
+  return moves;
 }
 
 }  // namespace prm::redis

@@ -34,8 +34,13 @@ struct ClusterTopology {
 // kInvalidArgument (not a cluster), kProtocol, those of Connection::Command.
 Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls);
 
-// The slots that the node at the other end, a master, is handing over to or taking over from another one, as
-// CLUSTER NODES says; none where that is refused. Errors: those of Connection::Command.
-Result<Slots> FetchMovingSlots(Connection& connection);
+struct SlotMoves {
+  Slots under_way;     // to or from another node
+  uint64_t epoch = 0;  // greater after a slot has come, though it may have been the node's before; 0: unknown
+};
+
+// What the node at the other end, a master, hands over and takes over, as CLUSTER NODES says; nothing where
+// that is refused. Errors: those of Connection::Command.
+Result<SlotMoves> FetchSlotMoves(Connection& connection);
 
 }  // namespace prm::redis

@@ -64,7 +64,13 @@ Result<ClusterTopology> FindTopology(const Deployment& deployment, Waiter& waite
   return WithSeed<ClusterTopology>(deployment, [&](const Endpoint& seed) -> Result<ClusterTopology> {
     auto connection = OpenNode(deployment, seed, waiter);
     if (!connection.ok()) return connection.error();
-    return FetchTopology(*connection.value(), seed, deployment.connection.tls.mode != TlsMode::kOff);
+    const bool tls = deployment.connection.tls.mode != TlsMode::kOff;
+    Result<ClusterTopology> topology = FetchTopology(*connection.value(), seed, tls);
+    if (!topology.ok() || !topology.value().shards.empty()) return topology;
+    return Error{ErrorCode::kUnavailable,
+                 "Redis at " + connection.value()->address() + " knows no node that serves slots",
+                 {},
+                 "It has left its cluster, or has not joined one."};
   });
 }
 

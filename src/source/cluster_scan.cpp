@@ -37,7 +37,8 @@ std::string ClusterPosition::ToString() const {
   std::string text = "cluster of=";
   for (size_t i = 0; i < members.size(); ++i) text += (i == 0 ? "" : ",") + members[i];
   text += " done=" + redis::SlotsToText(done);
-  if (!node.empty()) text += " node=" + node + " slots=" + redis::SlotsToText(slots);
+  if (!node.empty())
+    text += " node=" + node + " epoch=" + std::to_string(epoch) + " slots=" + redis::SlotsToText(slots);
   if (!scan.empty()) text += " " + scan;
   return text;
 }
@@ -60,7 +61,11 @@ Result<ClusterPosition> ClusterPosition::Parse(Bytes text) {
   if (rest.empty()) return position;
   if (!TakePrefix(rest, " node=")) return invalid;
   position.node = TakeWord(rest);
-  if (position.node.size() != kNodeIdDigits || !TakePrefix(rest, " slots=")) return invalid;
+  if (position.node.size() != kNodeIdDigits || !TakePrefix(rest, " epoch=")) return invalid;
+  const Bytes epoch = TakeWord(rest);
+  const auto [end, error] = std::from_chars(epoch.data(), epoch.data() + epoch.size(), position.epoch);
+  if (error != std::errc() || end != epoch.data() + epoch.size()) return invalid;
+  if (!TakePrefix(rest, " slots=")) return invalid;
   const Result<Slots> slots = redis::SlotsFromText(TakeWord(rest));
   if (!slots.ok()) return invalid;
   position.slots = slots.value();
@@ -76,14 +81,17 @@ Result<std::unique_ptr<ClusterScan>> ClusterScan::Open(const redis::Deployment& 
                                                        const ScanOptions& options, KeyFilter& filter,
                                                        const std::string& position, redis::Waiter& waiter,
                                                        const Slots& slots) {
-  std::unique_ptr<ClusterScan> source(new ClusterScan(deployment, options, filter, waiter));
+  std::unique_ptr<ClusterScan> source(new ClusterScan(deployment, options, filter, waiter, slots));
   source->options_.databases = {0};
   PRM_RETURN_IF_ERROR(source->walk_.FindTopology());
-  PRM_RETURN_IF_ERROR(source->Start(position, slots));
+  const Result<Slots> imported = source->walk_.ImportedSlots();
+  if (!imported.ok()) return imported.error();
+  source->awaited_ = imported.value();
+  PRM_RETURN_IF_ERROR(source->Start(position));
   return source;
 }
 
-Status ClusterScan::Start(const std::string& position, const Slots& slots) {
+Status ClusterScan::Start(const std::string& position) {
   if (!position.empty()) {
     Result<ClusterPosition> parsed = ClusterPosition::Parse(position);
     const bool was_single_server = !parsed.ok() && ScanPosition::Parse(position).ok();
@@ -96,8 +104,8 @@ Status ClusterScan::Start(const std::string& position, const Slots& slots) {
     restarted_ = true;
   }
   NoteMembers();
-  position_.done = ~slots;
-  if (!slots.all()) return {};
+  position_.done = ~slots_;
+  if (!slots_.all()) return {};
   const Result<std::optional<uint64_t>> keys = walk_.CountKeys();
   if (!keys.ok()) return keys.error();
   key_count_ = keys.value();
@@ -119,7 +127,13 @@ bool ClusterScan::HasMember(const ClusterPosition& position) const {
 Result<bool> ClusterScan::Next(Batch& batch) {
   for (;;) {
     if (!scan_) {
-      if (position_.done.all()) return false;
+      if (position_.done.all()) {
+        PRM_RETURN_IF_ERROR(AwaitImported());
+        if (position_.done.all()) return false;
+        batch = Batch();
+        batch.position = position_.ToString();
+        return true;
+      }
       PRM_RETURN_IF_ERROR(BeginNode());
     }
     const Result<bool> next = scan_->Next(batch);
@@ -141,20 +155,32 @@ Result<bool> ClusterScan::Next(Batch& batch) {
   }
 }
 
-// Opens the node that was being read if it still serves all that it was read for; another one otherwise.
+// Opens the node that was being read for those slots that it still serves; if there are none, another one.
 Status ClusterScan::BeginNode() {
+  size_t lost = 0;
   if (!position_.node.empty()) {
-    const Result<bool> entered = walk_.Enter(position_.node, position_.slots);
-    if (!entered.ok()) return entered.error();
-    if (entered.value()) return OpenScan();
-    if (!position_.scan.empty()) repeated_slots_ += position_.slots.count();
-    CloseNode();
+    const Result<Slots> stable = walk_.Enter(position_.node);
+    if (!stable.ok()) return stable.error();
+    const Slots kept = Kept(stable.value());
+    if (!position_.scan.empty()) lost = (position_.slots & ~kept).count();
+    position_.slots = kept;
+    if (kept.none()) CloseNode();
   }
-  const Result<Slots> slots = walk_.EnterNext(position_.done);
-  if (!slots.ok()) return slots.error();
-  position_.node = walk_.node_id();
-  position_.slots = slots.value();
-  return OpenScan();
+  if (position_.node.empty()) {
+    const Result<Slots> slots = walk_.EnterNext(position_.done, awaited_);
+    if (!slots.ok()) return slots.error();
+    position_.node = walk_.node_id();
+    position_.slots = slots.value();
+    position_.epoch = walk_.epoch();
+  }
+  PRM_RETURN_IF_ERROR(OpenScan());
+  repeated_slots_ += lost;  // once, however often this was tried before
+  return {};
+}
+
+// Those of the slots that the node has served since its scan began.
+Slots ClusterScan::Kept(const Slots& stable) const {
+  return walk_.epoch() == position_.epoch ? position_.slots & stable : Slots();
 }
 
 Status ClusterScan::OpenScan() {
@@ -181,7 +207,7 @@ Status ClusterScan::LeaveSlot(const Error& moved) {
   PRM_RETURN_IF_ERROR(walk_.Reenter());
   const Result<Slots> stable = walk_.StableSlots();
   if (!stable.ok()) return stable.error();
-  Slots lost = position_.slots & ~stable.value();
+  Slots lost = position_.slots & ~Kept(stable.value());
   lost.set(slot);
   repeated_slots_ += lost.count();
   position_.slots &= ~lost;
@@ -190,11 +216,21 @@ Status ClusterScan::LeaveSlot(const Error& moved) {
   return {};
 }
 
+// At the end: what another node is taking over by now is not done.
+Status ClusterScan::AwaitImported() {
+  const Result<Slots> imported = walk_.ImportedSlots();
+  if (!imported.ok()) return imported.error();
+  awaited_ = imported.value() & slots_;
+  repeated_slots_ += awaited_.count();
+  position_.done &= ~awaited_;
+  return {};
+}
+
 // Notes what the node has served from the start of its scan to now. What is left is another node's.
 Status ClusterScan::FinishNode() {
   const Result<Slots> stable = walk_.StableSlots();
   if (!stable.ok()) return stable.error();
-  const Slots done = position_.slots & stable.value();
+  const Slots done = Kept(stable.value());
   repeated_slots_ += (position_.slots & ~done).count();
   position_.done |= done;
   CloseNode();
@@ -205,6 +241,7 @@ void ClusterScan::CloseNode() {
   scan_.reset();
   walk_.Leave();
   position_.node.clear();
+  position_.epoch = 0;
   position_.slots.reset();
   position_.scan.clear();
 }

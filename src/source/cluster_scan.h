@@ -29,10 +29,12 @@ struct ClusterPosition {
   std::vector<std::string> members;  // ids of some nodes: a cluster that knows none of them is another one
   redis::Slots done;
   std::string node;    // id of the node that is being read; empty: none
+  uint64_t epoch = 0;  // of ClusterWalk, when its scan began
   redis::Slots slots;  // that it is read for
   std::string scan;    // ScanPosition there; empty: from the start
 
-  // "cluster of=<id>,<id> done=<ranges>" and, while a node is being read, " node=<id> slots=<ranges> <scan>".
+  // "cluster of=<id>,<id> done=<ranges>" and, while a node is being read, " node=<id> epoch=<n>
+  // slots=<ranges> <scan>".
   std::string ToString() const;
 
   // The inverse. kInvalidArgument for anything that ToString does not write.
@@ -79,21 +81,25 @@ class ClusterScan : public Source {
   };
 
   ClusterScan(const redis::Deployment& deployment, const ScanOptions& options, KeyFilter& filter,
-              redis::Waiter& waiter)
-      : walk_(deployment, waiter), options_(options), filter_(filter) {}
+              redis::Waiter& waiter, const redis::Slots& slots)
+      : walk_(deployment, waiter), options_(options), filter_(filter), slots_(slots) {}
 
-  Status Start(const std::string& position, const redis::Slots& slots);
+  Status Start(const std::string& position);
   void NoteMembers();
   bool HasMember(const ClusterPosition& position) const;
   Status BeginNode();
+  redis::Slots Kept(const redis::Slots& stable) const;
   Status OpenScan();
   Status LeaveSlot(const Error& moved);
   Status FinishNode();
+  Status AwaitImported();
   void CloseNode();
 
   ClusterWalk walk_;
   ScanOptions options_;
   SlotFilter filter_;
+  redis::Slots slots_;
+  redis::Slots awaited_;  // that a node is taking over, whether or not its owner knows of it
   ClusterPosition position_;
   std::unique_ptr<ScanSource> scan_;
   std::optional<uint64_t> key_count_;

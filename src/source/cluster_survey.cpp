@@ -42,6 +42,7 @@ Status ClusterSurvey::BeginNode() {
   const Result<Slots> slots = walk_.EnterNext(done_);
   if (!slots.ok()) return slots.error();
   curiosity_.wanted = slots.value();
+  epoch_ = walk_.epoch();
   auto survey = ServerSurvey::Open(walk_.connection(), options_, curiosity_);
   if (!survey.ok()) return survey.error();
   survey_ = std::move(survey.value());
@@ -51,7 +52,7 @@ Status ClusterSurvey::BeginNode() {
 // A key that has gone elsewhere since SCAN returned it shows a move before the end of the scan does.
 Status ClusterSurvey::CheckServed(const SurveyPage& page) {
   for (const SurveyedKey& key : page.keys) {
-    for (const char* answer : {"MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN"}) {
+    for (const char* answer : {"MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "LOADING", "BUSY"}) {
       if (key.refusal != answer) continue;
       return Error{ErrorCode::kUnavailable,
                    "Redis at " + walk_.connection().address() + " answered " + answer +
@@ -66,7 +67,7 @@ Status ClusterSurvey::CheckServed(const SurveyPage& page) {
 Status ClusterSurvey::FinishNode() {
   const Result<Slots> stable = walk_.StableSlots();
   if (!stable.ok()) return stable.error();
-  const Slots left = curiosity_.wanted & ~stable.value();
+  const Slots left = walk_.epoch() == epoch_ ? curiosity_.wanted & ~stable.value() : curiosity_.wanted;
   if (left.any()) {
     return Error{ErrorCode::kUnavailable,
                  "slots " + redis::SlotsToText(left) + " moved while Redis at " +

@@ -56,6 +56,7 @@ class ClusterSurvey : public Survey {
   SurveyOptions options_;
   SlotCuriosity curiosity_;
   bool knows_topology_ = false;
+  uint64_t epoch_ = 0;  // of the walk, when the survey of the node began
   redis::Slots done_;
   std::unique_ptr<ServerSurvey> survey_;  // of the node that is being read
   std::set<std::string> missing_;         // from the nodes before it

@@ -26,24 +26,28 @@ Result<std::optional<uint64_t>> ClusterWalk::CountKeys() {
   return std::optional<uint64_t>(keys);
 }
 
-Result<Slots> ClusterWalk::EnterNext(const Slots& done) {
+Result<Slots> ClusterWalk::ImportedSlots() {
+  Slots imported;
+  for (const redis::ClusterShard& shard : topology_.shards) {
+    auto connection = Connect(shard.master);
+    if (!connection.ok()) return connection.error();
+    const Result<redis::SlotMoves> moves = redis::FetchSlotMoves(*connection.value());
+    if (!moves.ok()) return moves.error();
+    imported |= moves.value().under_way & ~shard.slots;
+  }
+  return imported;
+}
+
+Result<Slots> ClusterWalk::EnterNext(const Slots& done, const Slots& awaited) {
   const redis::ClusterTopology topology = topology_;  // changes as nodes tell what they know
   Slots served;
   for (const redis::ClusterShard& shard : topology.shards) {
     served |= shard.slots;
-    if ((shard.slots & ~done).none()) continue;
-    const redis::ClusterNode* node = NodeToRead(shard, {});
-    if (node == nullptr) {
-      return Error{
-          ErrorCode::kUnavailable,
-          "no node that could be read serves slots " + redis::SlotsToText(shard.slots) + " of the cluster",
-          {},
-          {}};
-    }
-    PRM_RETURN_IF_ERROR(Enter(*node));
+    if ((shard.slots & ~done & ~awaited).none()) continue;
+    PRM_RETURN_IF_ERROR(EnterShard(shard));
     const Result<Slots> stable = StableSlots();
     if (!stable.ok()) return stable.error();
-    const Slots wanted = stable.value() & ~done;
+    const Slots wanted = stable.value() & ~done & ~awaited;
     if (wanted.any()) return wanted;
     Leave();
   }
@@ -55,14 +59,34 @@ Result<Slots> ClusterWalk::EnterNext(const Slots& done) {
                all_served ? "They are read when the move is complete." : ""};
 }
 
-Result<bool> ClusterWalk::Enter(const std::string& id, const Slots& slots) {
+// Connects to the master, or to the first replica that can be read.
+Status ClusterWalk::EnterShard(const redis::ClusterShard& shard) {
+  Status entered(
+      Error{ErrorCode::kUnavailable,
+            "no node that could be read serves slots " + redis::SlotsToText(shard.slots) + " of the cluster",
+            {},
+            {}});
+  if (!reads_replicas()) return shard.master.is_online ? Enter(shard.master) : entered;
+  for (const redis::ClusterNode& replica : shard.replicas) {
+    if (!replica.is_online) continue;
+    entered = Enter(replica);
+    if (entered.ok()) break;
+  }
+  return entered;
+}
+
+Result<Slots> ClusterWalk::Enter(const std::string& id) {
   const redis::ClusterShard* shard = topology_.ShardOf(id);
   const redis::ClusterNode* node = shard == nullptr ? nullptr : NodeToRead(*shard, id);
-  if (node == nullptr || node->id != id) return false;
-  PRM_RETURN_IF_ERROR(Enter(redis::ClusterNode(*node)));
+  if (node == nullptr || node->id != id) return Slots();
+  if (const Status entered = Enter(redis::ClusterNode(*node)); !entered.ok()) {
+    // A replica without a link may be so for long, while others will do.
+    if (reads_replicas() && entered.error().code == ErrorCode::kUnavailable) return Slots();
+    return entered.error();
+  }
   const Result<Slots> stable = StableSlots();
   if (!stable.ok()) return stable.error();
-  return (slots & ~stable.value()).none();
+  return stable;
 }
 
 Status ClusterWalk::Enter(const redis::ClusterNode& node) {
@@ -95,9 +119,10 @@ Result<Slots> ClusterWalk::StableSlots() {
     if (!opened.ok()) return opened.error();
     to_master = std::move(opened.value());
   }
-  const Result<Slots> moving = redis::FetchMovingSlots(is_master ? *connection_ : *to_master);
-  if (!moving.ok()) return moving.error();
-  return shard->slots & ~moving.value();
+  const Result<redis::SlotMoves> moves = redis::FetchSlotMoves(is_master ? *connection_ : *to_master);
+  if (!moves.ok()) return moves.error();
+  epoch_ = moves.value().epoch;
+  return shard->slots & ~moves.value().under_way;
 }
 
 const redis::ClusterNode* ClusterWalk::NodeToRead(const redis::ClusterShard& shard,

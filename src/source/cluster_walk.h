@@ -2,8 +2,9 @@
 // slots a scan of it settles.
 //
 // A slot is settled when one node has served it from the start of a whole scan of that node to its end, as
-// the node itself says before and after, and it was not being moved at either time: then every key that
-// existed throughout was returned.
+// the node itself says before and after, and it was not being moved at either time, nor have slots come to
+// the node meanwhile: it may have been one that had gone. Then every key that existed throughout was
+// returned.
 #pragma once
 
 #include <memory>
@@ -37,13 +38,19 @@ class ClusterWalk {
     return redis::OpenNode(deployment_, node.endpoint, waiter_);
   }
 
-  // Connects to the first node that serves slots which are neither done nor being moved, and returns those.
-  // Errors: kUnavailable (what is not done is served by nobody, or is being moved), those of Connection.
-  Result<redis::Slots> EnterNext(const redis::Slots& done);
+  // The slots that a master is taking over from another one. Of a replica that has become a master in the
+  // middle of a move nobody else learns that some keys of its slots are elsewhere. Asks every master. Errors:
+  // those of the connections and of FetchSlotMoves.
+  Result<redis::Slots> ImportedSlots();
 
-  // Connects to the node with that id. False if it is not to be read any more, or some of the slots are not
-  // its own or are being moved. Errors: those of Connection.
-  Result<bool> Enter(const std::string& id, const redis::Slots& slots);
+  // Connects to the first node that serves slots which are neither done, awaited nor being moved, and returns
+  // those.
+  // Errors: kUnavailable (what is not done is served by nobody, or is being moved), those of Connection.
+  Result<redis::Slots> EnterNext(const redis::Slots& done, const redis::Slots& awaited = {});
+
+  // Connects to the node with that id, and returns its StableSlots; none if it is not to be read any more.
+  // Errors: those of Connection.
+  Result<redis::Slots> Enter(const std::string& id);
 
   // Connects to the same node again, for when replies are under way to what is not wanted any more.
   Status Reenter() { return Enter(redis::ClusterNode(node_)); }
@@ -56,11 +63,15 @@ class ClusterWalk {
   const std::string& node_id() const { return node_.id; }  // empty: none
 
   // The slots that the node serves, as it says itself, and that are not being moved, as its master says.
-  // Errors: those of FetchTopology and FetchMovingSlots.
+  // Errors: those of FetchTopology and FetchSlotMoves.
   Result<redis::Slots> StableSlots();
+
+  // As of the last StableSlots: another one when slots have come to the node, or to the master it belongs to.
+  uint64_t epoch() const { return epoch_; }
 
  private:
   Status Enter(const redis::ClusterNode& node);
+  Status EnterShard(const redis::ClusterShard& shard);
   const redis::ClusterNode* NodeToRead(const redis::ClusterShard& shard, const std::string& preferred) const;
 
   bool is_tls() const { return deployment_.connection.tls.mode != redis::TlsMode::kOff; }
@@ -70,6 +81,7 @@ class ClusterWalk {
   redis::Waiter& waiter_;
   redis::ClusterTopology topology_;
   redis::ClusterNode node_;
+  uint64_t epoch_ = 0;
   std::unique_ptr<redis::Connection> connection_;
 };
 

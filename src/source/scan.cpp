@@ -29,10 +29,6 @@ constexpr int kSampleSize = 128;
 // How many batches of names are under way, see WorkAhead.
 constexpr size_t kBatchesAhead = 4;
 
-// A batch ends after so many names even if the filter wants few of them, so that the position is stored now
-// and then.
-constexpr uint64_t kMaxNamesInBatch = 100000;
-
 // What one reply brings of a value that is read in pieces, and so many values at a time.
 constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
 constexpr size_t kMostInPieces = 256;
@@ -197,7 +193,8 @@ bool ScanSource::PageEndsBatch(const Batch& batch, uint64_t names) {
   const size_t page_entries = batch.entries.size() - std::exchange(page_start_entries_, batch.entries.size());
   const uint64_t page_bytes = batch.bytes - std::exchange(page_start_bytes_, batch.bytes);
   names_in_batch_ += names;
-  return names_in_batch_ >= kMaxNamesInBatch || batch.entries.size() + page_entries > options_.batch_keys ||
+  return names_in_batch_ >= options_.batch_names ||
+         batch.entries.size() + page_entries > options_.batch_keys ||
          batch.bytes + page_bytes > options_.batch_bytes;
 }
 

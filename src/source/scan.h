@@ -35,6 +35,7 @@ struct ScanOptions {
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
   uint64_t bytes_in_flight = 8 << 20;              // of values asked for and not yet received
   uint64_t max_reply_bytes = 16 << 20;             // larger values are read in pieces
+  uint64_t batch_names = 100000;                   // nor goes it over more names, wanted or not
   long scan_count = 1000;                          // COUNT of SCAN
   long max_rate = 0;                               // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge

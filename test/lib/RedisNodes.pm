@@ -139,21 +139,46 @@ sub new
     my ($class, %options) = @_;
     my $masters = $options{masters} // 3;
     my $count = $masters * (1 + ($options{replicas} // 1));
-    # The port of the cluster's bus is 10000 higher by default: there any client's connection may have its end.
-    my @addresses;
-    my @nodes = map {
-        my $bus = PostgreSQL::Test::Cluster::get_free_port();
-        my $node = start_redis(args => [ '--cluster-enabled', 'yes', '--cluster-port', $bus, '--cluster-node-timeout', '3000', '--cluster-replica-validity-factor', '0' ]);
-        push @addresses, '127.0.0.1:' . $node->port . "\@$bus";
-        $node
-    } 1 .. $count;
+    my @nodes = map { start_node() } 1 .. $count;
     my $out = '';
-    IPC::Run::run([ 'redis-cli', '--cluster', 'create', @addresses,
+    IPC::Run::run([ 'redis-cli', '--cluster', 'create', (map { _address($_) } @nodes),
             '--cluster-replicas', $options{replicas} // 1, '--cluster-yes' ], '<', \undef, '>&', \$out)
       or die "redis-cli --cluster create: $out\n";
     my $self = bless { nodes => \@nodes }, $class;
     $self->wait_until_agreed;
     return $self;
+}
+
+# A node that has not joined a cluster.
+sub start_node
+{
+    # The port of the cluster's bus is 10000 higher by default: there any client's connection may have its end.
+    my $bus = PostgreSQL::Test::Cluster::get_free_port();
+    my $node = start_redis(args => [ '--cluster-enabled', 'yes', '--cluster-port', $bus, '--cluster-node-timeout', '3000', '--cluster-replica-validity-factor', '0' ]);
+    $node->{bus} = $bus;
+    return $node;
+}
+
+sub _address { my ($node) = @_; return '127.0.0.1:' . $node->port . "\@$node->{bus}"; }
+
+# One more replica of a node of masters().
+sub add_replica
+{
+    my ($self, $master) = @_;
+    my $node = start_node();
+    $node->cli('CLUSTER', 'MEET', '127.0.0.1', $master->{node}->port, $master->{node}{bus});
+    wait_until('a node that joins', sub { $node->cli('CLUSTER', 'NODES') =~ /^$master->{id} /m });
+    $node->cli('CLUSTER', 'REPLICATE', $master->{id});
+    push @{ $self->{nodes} }, $node;
+    $self->wait_until_agreed;
+    return $node;
+}
+
+# Replicas of a node of masters().
+sub replicas
+{
+    my ($self, $master) = @_;
+    return grep { $_->pid && $_->cli('CLUSTER', 'NODES') =~ /myself,slave $master->{id} / } $self->nodes;
 }
 
 sub nodes { my ($self) = @_; return @{ $self->{nodes} }; }

@@ -148,7 +148,7 @@ is(scalar(grep { $_->{id} eq $masters[1]{id} } @after), 0, 'its replica has take
 $masters[1]{node}->start;
 $cluster->wait_until_agreed;
 @masters = $cluster->masters;
-my ($heir) = grep { $_->cli('CLUSTER', 'NODES') =~ /myself,slave $masters[1]{id} / } $cluster->nodes;
+my ($heir) = $cluster->replicas($masters[1]);
 empty();
 $call = start_sql($node, q{CALL redis_migrate.run('shop');});
 $go_on = hold_at($masters[1]{id});

@@ -109,8 +109,8 @@ TEST_F(ClusterTest, ShardsAndSlotsTellTheSame) {
 TEST_F(ClusterTest, TellsSlotsThatAreBeingMovedFromBothSides) {
   test::RedisCluster cluster(2);
   const auto moving = [&](size_t node) {
-    const auto slots = FetchMovingSlots(*Connect(cluster.server(node).port()));
-    return slots.ok() ? SlotsToText(slots.value()) : slots.error().message;
+    const auto slots = FetchSlotMoves(*Connect(cluster.server(node).port()));
+    return slots.ok() ? SlotsToText(slots.value().under_way) : slots.error().message;
   };
   EXPECT_EQ(moving(0), "-");
   cluster.BeginMove(77, 0, 1);

@@ -33,17 +33,17 @@ TEST(ClusterPositionTest, ReadsWhatItWrites) {
   position.done.set(0).set(1);
   position.node = kNode;
   position.slots.set(5).set(6);
-  EXPECT_EQ(position.ToString(), Start() + kNode + " slots=5-6");
+  EXPECT_EQ(position.ToString(), Start() + kNode + " epoch=0 slots=5-6");
   position.scan = "run_id=- db=0 cursor=12";
   const std::string text = position.ToString();
-  EXPECT_EQ(text, Start() + kNode + " slots=5-6 run_id=- db=0 cursor=12");
+  EXPECT_EQ(text, Start() + kNode + " epoch=0 slots=5-6 run_id=- db=0 cursor=12");
   const auto read = ClusterPosition::Parse(text);
   ASSERT_TRUE(read.ok());
   EXPECT_EQ(read.value().ToString(), text);
 }
 
 TEST(ClusterPositionTest, RefusesAnythingElse) {
-  const std::string whole = Start() + kNode + " slots=5-6 run_id=- db=0 cursor=12";
+  const std::string whole = Start() + kNode + " epoch=0 slots=5-6 run_id=- db=0 cursor=12";
   for (size_t size = 0; size < whole.size(); ++size) {
     const auto parsed = ClusterPosition::Parse(whole.substr(0, size));
     if (parsed.ok()) EXPECT_EQ(parsed.value().ToString(), whole.substr(0, size));
