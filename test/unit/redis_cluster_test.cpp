@@ -122,6 +122,23 @@ TEST_F(ClusterTest, TellsSlotsThatAreBeingMovedFromBothSides) {
   EXPECT_TRUE(Fetch(cluster.server(1).port()).ShardOf(cluster.id(1))->slots[77]);
 }
 
+TEST_F(ClusterTest, TellsThatASlotHasComeBack) {
+  test::RedisCluster cluster(2);
+  const auto epoch = [&](size_t node) {
+    return FetchSlotMoves(*Connect(cluster.server(node).port())).value().epoch;
+  };
+  const auto move = [&](size_t from, size_t to) {
+    cluster.BeginMove(77, from, to);
+    cluster.FinishMove(77, from, to);
+  };
+  const uint64_t before = epoch(0);
+  EXPECT_GT(before, 0u);
+  move(0, 1);
+  EXPECT_EQ(epoch(0), before);
+  move(1, 0);
+  EXPECT_GT(epoch(0), before);
+}
+
 // A node has a port for TLS beside the plain one; whoever came by TLS is sent there.
 TEST_F(ClusterTest, NamesThePortsForTls) {
   test::Certificates certificates;
