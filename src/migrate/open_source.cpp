@@ -55,7 +55,7 @@ class Outage {
       told_ = true;
       pg::Report(WARNING, failure.message(), failure.detail(),
                  "The run goes on by itself if that passes within pg_redis_migrate.reconnect_timeout, " +
-                     std::to_string(settings::reconnect_timeout_ms / 1000) + " s.");
+                     std::to_string((settings::reconnect_timeout_ms + 999) / 1000) + " s.");
     }
     pg::Sleep(WithJitter(pause_ms_));
     pause_ms_ = std::min(pause_ms_ * 2, kLongestRetryMs);
@@ -328,7 +328,7 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
       if (source_ != nullptr || !MayComeBack(error.sqlstate())) throw;
       failure.emplace(error);
     }
-    const bool was_open = source_ != nullptr;
+    const bool was_open = source_ != nullptr && cluster_scan_ == nullptr;  // which connects as it reads
     Close();
     outage.Wait(*failure, was_open);
   }

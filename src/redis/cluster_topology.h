@@ -36,7 +36,7 @@ Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& as
 
 struct SlotMoves {
   Slots under_way;     // to or from another node
-  uint64_t epoch = 0;  // greater after a slot has come, though it may have been the node's before; 0: unknown
+  uint64_t epoch = 0;  // greater after a slot has gone and come back; 0: unknown
 };
 
 // What the node at the other end, a master, hands over and takes over, as CLUSTER NODES says; nothing where

@@ -81,17 +81,14 @@ Result<std::unique_ptr<ClusterScan>> ClusterScan::Open(const redis::Deployment& 
                                                        const ScanOptions& options, KeyFilter& filter,
                                                        const std::string& position, redis::Waiter& waiter,
                                                        const Slots& slots) {
-  std::unique_ptr<ClusterScan> source(new ClusterScan(deployment, options, filter, waiter, slots));
+  std::unique_ptr<ClusterScan> source(new ClusterScan(deployment, options, filter, waiter));
   source->options_.databases = {0};
   PRM_RETURN_IF_ERROR(source->walk_.FindTopology());
-  const Result<Slots> imported = source->walk_.ImportedSlots();
-  if (!imported.ok()) return imported.error();
-  source->awaited_ = imported.value();
-  PRM_RETURN_IF_ERROR(source->Start(position));
+  PRM_RETURN_IF_ERROR(source->Start(position, slots));
   return source;
 }
 
-Status ClusterScan::Start(const std::string& position) {
+Status ClusterScan::Start(const std::string& position, const Slots& slots) {
   if (!position.empty()) {
     Result<ClusterPosition> parsed = ClusterPosition::Parse(position);
     const bool was_single_server = !parsed.ok() && ScanPosition::Parse(position).ok();
@@ -104,8 +101,8 @@ Status ClusterScan::Start(const std::string& position) {
     restarted_ = true;
   }
   NoteMembers();
-  position_.done = ~slots_;
-  if (!slots_.all()) return {};
+  position_.done = ~slots;
+  if (!slots.all()) return {};
   const Result<std::optional<uint64_t>> keys = walk_.CountKeys();
   if (!keys.ok()) return keys.error();
   key_count_ = keys.value();
@@ -127,13 +124,7 @@ bool ClusterScan::HasMember(const ClusterPosition& position) const {
 Result<bool> ClusterScan::Next(Batch& batch) {
   for (;;) {
     if (!scan_) {
-      if (position_.done.all()) {
-        PRM_RETURN_IF_ERROR(AwaitImported());
-        if (position_.done.all()) return false;
-        batch = Batch();
-        batch.position = position_.ToString();
-        return true;
-      }
+      if (position_.done.all()) return false;
       PRM_RETURN_IF_ERROR(BeginNode());
     }
     const Result<bool> next = scan_->Next(batch);
@@ -167,7 +158,9 @@ Status ClusterScan::BeginNode() {
     if (kept.none()) CloseNode();
   }
   if (position_.node.empty()) {
-    const Result<Slots> slots = walk_.EnterNext(position_.done, awaited_);
+    const Result<Slots> imported = walk_.ImportedSlots();
+    if (!imported.ok()) return imported.error();
+    const Result<Slots> slots = walk_.EnterNext(position_.done, imported.value());
     if (!slots.ok()) return slots.error();
     position_.node = walk_.node_id();
     position_.slots = slots.value();
@@ -216,21 +209,13 @@ Status ClusterScan::LeaveSlot(const Error& moved) {
   return {};
 }
 
-// At the end: what another node is taking over by now is not done.
-Status ClusterScan::AwaitImported() {
-  const Result<Slots> imported = walk_.ImportedSlots();
-  if (!imported.ok()) return imported.error();
-  awaited_ = imported.value() & slots_;
-  repeated_slots_ += awaited_.count();
-  position_.done &= ~awaited_;
-  return {};
-}
-
 // Notes what the node has served from the start of its scan to now. What is left is another node's.
 Status ClusterScan::FinishNode() {
   const Result<Slots> stable = walk_.StableSlots();
   if (!stable.ok()) return stable.error();
-  const Slots done = Kept(stable.value());
+  const Result<Slots> imported = walk_.ImportedSlots();
+  if (!imported.ok()) return imported.error();
+  const Slots done = Kept(stable.value()) & ~imported.value();
   repeated_slots_ += (position_.slots & ~done).count();
   position_.done |= done;
   CloseNode();

@@ -81,10 +81,10 @@ class ClusterScan : public Source {
   };
 
   ClusterScan(const redis::Deployment& deployment, const ScanOptions& options, KeyFilter& filter,
-              redis::Waiter& waiter, const redis::Slots& slots)
-      : walk_(deployment, waiter), options_(options), filter_(filter), slots_(slots) {}
+              redis::Waiter& waiter)
+      : walk_(deployment, waiter), options_(options), filter_(filter) {}
 
-  Status Start(const std::string& position);
+  Status Start(const std::string& position, const redis::Slots& slots);
   void NoteMembers();
   bool HasMember(const ClusterPosition& position) const;
   Status BeginNode();
@@ -92,14 +92,11 @@ class ClusterScan : public Source {
   Status OpenScan();
   Status LeaveSlot(const Error& moved);
   Status FinishNode();
-  Status AwaitImported();
   void CloseNode();
 
   ClusterWalk walk_;
   ScanOptions options_;
   SlotFilter filter_;
-  redis::Slots slots_;
-  redis::Slots awaited_;  // that a node is taking over, whether or not its owner knows of it
   ClusterPosition position_;
   std::unique_ptr<ScanSource> scan_;
   std::optional<uint64_t> key_count_;

@@ -38,16 +38,16 @@ Result<Slots> ClusterWalk::ImportedSlots() {
   return imported;
 }
 
-Result<Slots> ClusterWalk::EnterNext(const Slots& done, const Slots& awaited) {
+Result<Slots> ClusterWalk::EnterNext(const Slots& done, const Slots& imported) {
   const redis::ClusterTopology topology = topology_;  // changes as nodes tell what they know
   Slots served;
   for (const redis::ClusterShard& shard : topology.shards) {
     served |= shard.slots;
-    if ((shard.slots & ~done & ~awaited).none()) continue;
+    if ((shard.slots & ~done & ~imported).none()) continue;
     PRM_RETURN_IF_ERROR(EnterShard(shard));
     const Result<Slots> stable = StableSlots();
     if (!stable.ok()) return stable.error();
-    const Slots wanted = stable.value() & ~done & ~awaited;
+    const Slots wanted = stable.value() & ~done & ~imported;
     if (wanted.any()) return wanted;
     Leave();
   }

@@ -4,7 +4,7 @@
 // A slot is settled when one node has served it from the start of a whole scan of that node to its end, as
 // the node itself says before and after, and it was not being moved at either time, nor have slots come to
 // the node meanwhile: it may have been one that had gone. Then every key that existed throughout was
-// returned.
+// returned, unless a move was begun and taken back in between.
 #pragma once
 
 #include <memory>
@@ -43,10 +43,10 @@ class ClusterWalk {
   // those of the connections and of FetchSlotMoves.
   Result<redis::Slots> ImportedSlots();
 
-  // Connects to the first node that serves slots which are neither done, awaited nor being moved, and returns
-  // those.
+  // Connects to the first node that serves slots which are neither done, imported by another nor being moved,
+  // and returns those.
   // Errors: kUnavailable (what is not done is served by nobody, or is being moved), those of Connection.
-  Result<redis::Slots> EnterNext(const redis::Slots& done, const redis::Slots& awaited = {});
+  Result<redis::Slots> EnterNext(const redis::Slots& done, const redis::Slots& imported = {});
 
   // Connects to the node with that id, and returns its StableSlots; none if it is not to be read any more.
   // Errors: those of Connection.
@@ -66,7 +66,8 @@ class ClusterWalk {
   // Errors: those of FetchTopology and FetchSlotMoves.
   Result<redis::Slots> StableSlots();
 
-  // As of the last StableSlots: another one when slots have come to the node, or to the master it belongs to.
+  // As of the last StableSlots: another one when a slot of the node, or of its master, has gone and come
+  // back.
   uint64_t epoch() const { return epoch_; }
 
  private:

@@ -78,8 +78,8 @@ is(sql('SELECT count(*) FROM blocked'), '10', 'once the lock is gone the sweep g
 sessions('slow', 20_000, 10, policy => 'max_rate => 1000');
 $call = start_sql($node, q{CALL redis_migrate.sweep('slow')}, name => 'slow_sweep');
 wait_until('the first batch', sub { stats('slow', 'rows_deleted') > 0 });
-my $alter = elapsed(sub { sql(q{SET lock_timeout = '7s'}, 'ALTER TABLE slow ADD COLUMN note text') });
-cmp_ok($alter, '<', 8, 'ALTER TABLE does not wait for the end of the sweep');
+my ($alter) = sort { $a <=> $b } map { my $column = "note$_"; elapsed(sub { sql("ALTER TABLE slow ADD COLUMN $column text") }) } 1 .. 3;
+cmp_ok($alter, '<', 2, 'ALTER TABLE does not wait for the end of the sweep');
 ok($call->running, 'which is still under way');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'slow_sweep' AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL) AND wait_event_type = 'Extension'}),
     '0', 'between batches it holds no transaction id and no snapshot');
