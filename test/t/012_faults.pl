@@ -259,6 +259,18 @@ is(last_run($node, 'busy', 'balanced, rejected'), 't|0', 'sums agree while keys 
 is(last_run($node, 'busy', 'migrated'), $node->safe_psql('postgres', 'SELECT count(*) FROM busy'), 'each migrated key is a row');
 cmp_ok(last_run($node, 'busy', 'vanished'), '>', 0, 'some have vanished');
 
+# Under a ceiling the position is stored about once a second, though hardly a name is wanted.
+my $others = start_redis();
+$others->cli('EVAL', 'for i = 1, 9000 do redis.call("SET", "x:" .. i, "") end', 0);
+migration('others', $others->port);
+$node->safe_psql('postgres', q{SELECT redis_migrate.skip_keys('others', 'x:*')});
+$node->safe_psql('postgres', q{ALTER SERVER others OPTIONS (ADD max_rate '1500')});
+$call = start_sql($node, q{CALL redis_migrate.run('others');});
+wait_until('a position', sub { last_run($node, 'others', 'position') =~ / cursor=[1-9]/ });
+ok($call->running, 'a position is stored long before the end');
+$call->finish;
+is(last_run($node, 'others', 'state, balanced'), 'completed|t', 'of a run under a ceiling that wants nothing');
+
 # Names and values that are hard to take.
 my $odd = start_redis();
 my $long_key = 'b:' . join '', map { sprintf '%04x', ($_ * 40503) % 65536 } 1 .. 16384;  # 64 kB, not compressible
