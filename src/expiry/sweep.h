@@ -77,7 +77,7 @@ class Sweep {
   JobRun run_;
   RateCeiling ceiling_;
   TimestampTz begin_ = 0;  // of the batch
-  uint64 wal_before_ = 0;
+  uint64 wal_before_ = 0;  // bytes of WAL that this process had written then
   TimestampTz pause_checked_ = 0;
   bool hasty_ = false;       // the batch under way waits for rows, briefly
   int careful_batches_ = 0;  // that skip locked rows

@@ -115,15 +115,6 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
   return options;
 }
 
-}  // namespace
-
-bool MayComeBack(ErrorCode code) {
-  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
-         code == ErrorCode::kUnavailable;
-}
-
-namespace {
-
 Masters AskForMasters(const Migration &migration, bool count_keys) {
   Masters masters;
   const redis::Deployment deployment = pg::ServerOptions(migration.server, GetUserId());
@@ -144,6 +135,11 @@ Masters AskForMasters(const Migration &migration, bool count_keys) {
 }
 
 }  // namespace
+
+bool MayComeBack(ErrorCode code) {
+  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
+         code == ErrorCode::kUnavailable;
+}
 
 Masters FindMasters(const Migration &migration, bool count_keys, bool first) {
   for (Outage outage;;) {

@@ -1,5 +1,6 @@
 #include "source/cluster_walk.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace prm::source {
@@ -78,15 +79,13 @@ Status ClusterWalk::EnterShard(const redis::ClusterShard& shard) {
 Result<Slots> ClusterWalk::Enter(const std::string& id) {
   const redis::ClusterShard* shard = topology_.ShardOf(id);
   const redis::ClusterNode* node = shard == nullptr ? nullptr : NodeToRead(*shard, id);
-  if (node == nullptr || node->id != id) return Slots();
+  if (node == nullptr) return Slots();
   if (const Status entered = Enter(redis::ClusterNode(*node)); !entered.ok()) {
     // A replica without a link may be so for long, while others will do.
     if (reads_replicas() && entered.error().code == ErrorCode::kUnavailable) return Slots();
     return entered.error();
   }
-  const Result<Slots> stable = StableSlots();
-  if (!stable.ok()) return stable.error();
-  return stable;
+  return StableSlots();
 }
 
 Status ClusterWalk::Enter(const redis::ClusterNode& node) {
@@ -126,14 +125,11 @@ Result<Slots> ClusterWalk::StableSlots() {
 }
 
 const redis::ClusterNode* ClusterWalk::NodeToRead(const redis::ClusterShard& shard,
-                                                  const std::string& preferred) const {
-  if (!reads_replicas()) return shard.master.is_online ? &shard.master : nullptr;
-  const redis::ClusterNode* chosen = nullptr;
-  for (const redis::ClusterNode& replica : shard.replicas) {
-    if (!replica.is_online) continue;
-    if (chosen == nullptr || replica.id == preferred) chosen = &replica;
-  }
-  return chosen;
+                                                  const std::string& id) const {
+  const auto may_be_read = [&](const redis::ClusterNode& node) { return node.is_online && node.id == id; };
+  if (!reads_replicas()) return may_be_read(shard.master) ? &shard.master : nullptr;
+  const auto found = std::find_if(shard.replicas.begin(), shard.replicas.end(), may_be_read);
+  return found == shard.replicas.end() ? nullptr : &*found;
 }
 
 }  // namespace prm::source

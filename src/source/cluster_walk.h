@@ -73,7 +73,7 @@ class ClusterWalk {
  private:
   Status Enter(const redis::ClusterNode& node);
   Status EnterShard(const redis::ClusterShard& shard);
-  const redis::ClusterNode* NodeToRead(const redis::ClusterShard& shard, const std::string& preferred) const;
+  const redis::ClusterNode* NodeToRead(const redis::ClusterShard& shard, const std::string& id) const;
 
   bool is_tls() const { return deployment_.connection.tls.mode != redis::TlsMode::kOff; }
   bool reads_replicas() const { return deployment_.read_from == redis::ReadFrom::kReplica; }

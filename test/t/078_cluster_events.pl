@@ -1,5 +1,4 @@
-# What happens to a Redis Cluster in operation while it is read: no key is missed, nothing is read again that need not be, and
-# whatever is waited for is told.
+# What happens to a Redis Cluster in operation while it is read: no key is missed, and nothing is read again that need not be.
 
 use strict;
 use warnings;
