@@ -181,6 +181,11 @@ CREATE FUNCTION redis_migrate.meets_expired_row() RETURNS boolean
 COMMENT ON FUNCTION redis_migrate.meets_expired_row() IS
     'Always true. A sweep''s statement evaluates it for each expired row before it locks it, so that rows that others have locked are counted';
 
+CREATE FUNCTION redis_migrate.gives_way() RETURNS boolean
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'prm_gives_way';
+COMMENT ON FUNCTION redis_migrate.gives_way() IS
+    'Always true. A sweep''s statement evaluates it for each row that it looks at: every 0.1 ms it lets another process have the processor';
+
 CREATE FUNCTION redis_migrate.add_refresh(view regclass, every interval DEFAULT '5 minutes', concurrently boolean DEFAULT true,
         debounce interval DEFAULT '5 seconds') RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_refresh';

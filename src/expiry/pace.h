@@ -11,6 +11,14 @@ namespace prm::expiry {
 // extension's owner.
 std::string PauseReason(const Policy &policy);
 
+// Whether a client session is running a statement, or has run one within the last second. Read as the
+// extension's owner. Sessions of the whole server count: they share its WAL and its processors.
+bool OthersAtWork();
+
+// Lets another process that waits for this processor have it. A sweep calls it between its statements; within
+// them redis_migrate.gives_way() does. Not for a place that holds an LWLock.
+void GiveWay();
+
 // The next size of batches, after one of `size` took `elapsed_ms`. It at most doubles, and shrinks as far as
 // needed.
 int AdaptSize(int size, double elapsed_ms, double target_ms, int most);

@@ -100,6 +100,8 @@ std::string Statements::Expired() const {
   return expired;
 }
 
+std::string Statements::ToSweep() const { return "redis_migrate.gives_way() AND " + Expired(); }
+
 // Rows that must go, of those that `where` allows. The predicate stands here whatever chose the rows: one
 // that was changed meanwhile has a new version, for which it is evaluated again. RETURNING only for those who
 // read it: it makes PostgreSQL fetch each row once more.
@@ -107,7 +109,7 @@ std::string Statements::Remove(const std::string &where) const {
   std::string statement = policy_.soft_delete.empty()
                               ? "DELETE FROM " + table_
                               : "UPDATE " + table_ + " SET " + policy_.soft_delete + "\n";
-  statement += " WHERE " + where + " AND " + Expired();
+  statement += " WHERE " + where + " AND " + ToSweep();
   if (!returns_) return statement;
   std::string const still = policy_.soft_delete.empty() ? "false" : "(" + Expired() + ") IS TRUE";
   std::string const key = policy_.notify_column.empty()
@@ -130,7 +132,7 @@ std::string CtidIn(const std::string &rows) {
 
 std::string Statements::IndexBatch() const {
   return "WITH expired AS MATERIALIZED (SELECT target.ctid AS row, " + column_ + " AS expires FROM " +
-         table_ + " WHERE " + Expired() + " AND " + column_ +
+         table_ + " WHERE " + ToSweep() + " AND " + column_ +
          " OPERATOR(pg_catalog.>=) $2 AND redis_migrate.meets_expired_row() ORDER BY " + column_ +
          " LIMIT $3 FOR UPDATE OF target SKIP LOCKED), gone AS (" +
          Remove(CtidIn("SELECT row FROM expired")) +
@@ -144,7 +146,7 @@ std::string Statements::PageBatch(bool skip_locked) const {
   std::string const pages =
       "target.ctid OPERATOR(pg_catalog.>=) $2 AND target.ctid OPERATOR(pg_catalog.<) $3";
   std::string const statement = Remove(
-      skip_locked ? CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " + Expired() +
+      skip_locked ? CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " + ToSweep() +
                            " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED")
                   : pages);
   return returns_ ? "WITH gone AS (" + statement + ") SELECT " + kRemoved : statement;

@@ -50,6 +50,8 @@ class Statements {
 
  private:
   std::string Expired() const;
+  // The same, giving way to others while rows are looked at.
+  std::string ToSweep() const;
   std::string Remove(const std::string &where) const;
 
   const Policy &policy_;

@@ -58,6 +58,7 @@ class Sweep {
 
   Step Batch();
   bool Pause();
+  void LookForOthers();
   bool ChooseOrder(const Target &target, Oid leaf, const Statements &statements, const Cutoff &cutoff);
   void PreferPages(Oid leaf, const Statements &statements, const Cutoff &cutoff);
   void ReadPages(Oid leaf, const Estimated &estimated);
@@ -79,6 +80,8 @@ class Sweep {
   TimestampTz begin_ = 0;  // of the batch
   uint64 wal_before_ = 0;  // bytes of WAL that this process had written then
   TimestampTz pause_checked_ = 0;
+  TimestampTz others_checked_ = 0;
+  bool beside_others_ = false;
   bool hasty_ = false;       // the batch under way waits for rows, briefly
   int careful_batches_ = 0;  // that skip locked rows
   int64 skipped_ = 0;        // expired rows that others had locked

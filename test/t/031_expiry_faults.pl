@@ -246,4 +246,31 @@ sql('CALL redis_migrate.maintain()');
 like(stats('horizon', 'pause_reason'), qr/^prepared transaction forgotten holds back/, 'a forgotten prepared transaction is named');
 sql(q{ROLLBACK PREPARED 'forgotten'});
 
+# --- a batch writes as much WAL as makes nobody wait
+for my $beside (0, 1)
+{
+    my $table = $beside ? 'beside' : 'alone';
+    sessions($table, 60000, 10, pages => 1, policy => "batch_time => '1 minute'");
+    my $busy = $beside && start_sql($node, 'SELECT pg_sleep(600)');
+    my $others = q{EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query <> '')};
+    wait_until('the other session', sub { sql("SELECT $others") eq ($beside ? 't' : 'f') });
+    my $before = sql('CHECKPOINT', 'SELECT pg_current_wal_insert_lsn()');
+    # Those that have just disconnected may still be on their way out.
+    sql(q{DO $$ BEGIN FOR i IN 1 .. 1000 LOOP PERFORM pg_stat_clear_snapshot(); }
+          . "EXIT WHEN $beside = 1 OR NOT $others; PERFORM pg_sleep(0.01); END LOOP; END \$\$",
+        "CALL redis_migrate.sweep('$table')");
+    my $batches = stats($table, 'batches');
+    my $kilobytes = sql("SELECT round((pg_current_wal_insert_lsn() - '$before') / 1024 / $batches)");
+    if ($beside)
+    {
+        cmp_ok($kilobytes, '<', 256, 'beside another session that works: 128 kB');
+        sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'});
+        $busy->finish;
+    }
+    else
+    {
+        cmp_ok($kilobytes, '>', 512, 'alone: up to 2 MB');
+    }
+}
+
 done_testing();
