@@ -101,6 +101,8 @@ Step Sweep::Next() {
       run_.message = error.what();
     }
   }
+  // A crash may lose the record of a sweep that found nothing: it is due again then.
+  if (step == Step::kDone && !run_.worked) Spi::Execute("SET LOCAL synchronous_commit = off");
   Commit();
   return step;
 }
