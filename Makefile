@@ -2,8 +2,7 @@
 EXTENSION = pg_redis_migrate
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_redis_migrate.control)
 MODULE_big = pg_redis_migrate
-SOURCES = $(wildcard src/*.cpp src/core/*.cpp src/redis/*.cpp src/rdb/*.cpp src/source/*.cpp src/pg/*.cpp src/migrate/*.cpp \
-	src/ratelimit/*.cpp src/expiry/*.cpp src/worker/*.cpp)
+SOURCES = $(wildcard src/*.cpp src/*/*.cpp)
 OBJS = $(SOURCES:.cpp=.o)
 SQL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)

@@ -1,8 +1,8 @@
+#include "lockout/attempt_queue.h"
+#include "lockout/lockout_table.h"
 #include "pg/entry.h"
 #include "pg/settings.h"
 #include "pg/shared_memory.h"
-#include "ratelimit/attempt_queue.h"
-#include "ratelimit/lockout_table.h"
 #include "ratelimit/memory.h"
 #include "worker/preload.h"
 

@@ -11,7 +11,7 @@ namespace {
 using pg::Failure;
 
 // A state of a simulation must outlive the simulation, whatever its times are.
-constexpr int64 kSimulatedFor = 60 * kNanoseconds;
+constexpr int64 kSimulatedFor = 60 * pg::kNanoseconds;
 
 // A request on its way to an answer.
 struct Pending {
@@ -56,7 +56,7 @@ void Settle(Pending *pending, bool allowed, Reason reason) {
 void AskLists(Pending *pending) {
   const Request &request = *pending->request;
   const Policy &policy = *request.policy;
-  const Network *address = request.key.is_address ? &request.key.address : nullptr;
+  const pg::Network *address = request.key.is_address ? &request.key.address : nullptr;
   const KeyRule *rule = policy.RuleFor(request.key.text, address);
   if (rule == nullptr) return;
   if (rule->limit) pending->limit = &*rule->limit;
@@ -128,22 +128,22 @@ bool Passes(const Pending &pending) {
   return pending.decision.allowed || pending.request->policy->shadow;
 }
 
-Seconds EntryExpiry(const Pending &pending, const RateState &state) {
+pg::Seconds EntryExpiry(const Pending &pending, const RateState &state) {
   const int64 forget_at = ForgetAt(*pending.limit, state);
-  if (!pending.request->at) return SecondsUp(forget_at);
-  return SecondsUp(ClockNow() + std::max(forget_at - pending.now, kSimulatedFor));
+  if (!pending.request->at) return pg::SecondsUp(forget_at);
+  return pg::SecondsUp(ClockNow() + std::max(forget_at - pending.now, kSimulatedFor));
 }
 
 // The entry that a request may work with. A simulation also sees what has expired by the clock.
 StateTable::Place FindEntry(const Pending &pending) {
-  return state_table.Find(pending.fingerprint, pending.request->at ? 0 : SecondsDown(pending.now));
+  return state_table.Find(pending.fingerprint, pending.request->at ? 0 : pg::SecondsDown(pending.now));
 }
 
 // With the key's lock held.
 void StoreEntry(const Pending &pending, StateTable::Place place, const RateState &state, Slot *evicted) {
-  const Seconds expires = EntryExpiry(pending, state);
+  const pg::Seconds expires = EntryExpiry(pending, state);
   if (!place) {
-    const Seconds now = SecondsDown(pending.request->at ? ClockNow() : pending.now);
+    const pg::Seconds now = pg::SecondsDown(pending.request->at ? ClockNow() : pending.now);
     place = state_table.Insert(pending.fingerprint, pending.request->policy->slot, now, expires, evicted);
   }
   place.state() = state;
@@ -276,7 +276,7 @@ Key TextKey(const Policy &policy, Bytes text) {
 Key AddressKey(const Policy &policy, const inet *address) {
   Key key;
   key.is_address = true;
-  key.address = NetworkOf(address);
+  key.address = pg::NetworkOf(address);
   key.address.Fold(key.address.family == 4 ? 32 : policy.ipv6_prefix);
   return key;
 }

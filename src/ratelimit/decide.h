@@ -29,7 +29,7 @@ struct Outcome {
 // Whose request: one of the two. With an address the key is its fold, as the policy says.
 struct Key {
   Bytes text;
-  Network address;
+  pg::Network address;
   bool is_address = false;
 };
 

@@ -14,7 +14,7 @@ using pg::Failure;
 constexpr int64 kMicrosecond = 1000;
 // Of 1970 and 2100 in nanoseconds since 1970: sums with any limit's durations fit in between.
 constexpr int64 kEarliest = 0;
-constexpr int64 kLatest = INT64CONST(4102444800) * kNanoseconds;
+constexpr int64 kLatest = INT64CONST(4102444800) * pg::kNanoseconds;
 
 // The bytes of a text argument, which are only copied when they are compressed or out of line.
 Bytes TextBytes(FunctionCallInfo fcinfo, int n, const char *name) {
@@ -295,7 +295,8 @@ PRM_FUNCTION(rate_limit_headers) {
   }
   name += "\\\"";
   std::string json = "{\"RateLimit-Policy\": \"" + name + ";q=" + std::to_string(policy.limit.quota) +
-                     ";w=" + std::to_string((policy.limit.period + kNanoseconds - 1) / kNanoseconds) + "\"";
+                     ";w=" + std::to_string((policy.limit.period + pg::kNanoseconds - 1) / pg::kNanoseconds) +
+                     "\"";
   if (!remaining.null)
     json += ", \"RateLimit\": \"" + name + ";r=" + std::to_string(DatumGetInt64(remaining.value)) +
             (reset.null ? "" : ";t=" + seconds(reset)) + "\"";

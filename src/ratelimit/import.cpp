@@ -31,8 +31,9 @@ RateState StateOf(const Policy &policy, std::optional<int64> used, std::optional
     RefuseArguments(policy, "used and reset_at, and no previous");
   if (TIMESTAMP_NOT_FINITE(*reset_at) || *reset_at <= 0)
     throw Failure(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "reset_at must be a time after the year 2000");
-  state.time = std::min(*reset_at / USECS_PER_SEC, INT64CONST(4102444800) - kEpochSeconds) * kNanoseconds +
-               *reset_at % USECS_PER_SEC * 1000 + kEpochSeconds * kNanoseconds;
+  state.time =
+      std::min(*reset_at / USECS_PER_SEC, INT64CONST(4102444800) - pg::kEpochSeconds) * pg::kNanoseconds +
+      *reset_at % USECS_PER_SEC * 1000 + pg::kEpochSeconds * pg::kNanoseconds;
   state.count = std::max<int64>(*used, 0);
   if (policy.limit.algorithm == RateAlgorithm::kSlidingWindow)
     state.previous = std::max<int64>(previous.value_or(0), 0);

@@ -43,7 +43,7 @@ struct SavedSlot {
 };
 
 void LoadMemory(Memory *into) {
-  StateFileReader file(kFile, kFileKind);
+  pg::StateFileReader file(kFile, kFileKind);
   if (!file.ok()) return;
   for (;;) {
     SavedSlot saved;
@@ -54,7 +54,7 @@ void LoadMemory(Memory *into) {
     for (int i = 0; i < kCounters; i++)
       pg_atomic_write_u64(&into->slots[saved.slot].stripes[0].counts[i], saved.counts[i]);
   }
-  uint64 lost = state_table.Load(file, into, SecondsDown(ClockNow()),
+  uint64 lost = state_table.Load(file, into, pg::SecondsDown(ClockNow()),
                                  [](Slot slot) { return slot < kSlots ? slot : kSharedSlot; });
   if (lost > 0)
     ereport(LOG, (errmsg("%llu saved rate limits did not fit into pg_redis_migrate.rate_limit_memory",
@@ -76,7 +76,7 @@ void InitializeMemory(void *at) {
 
 bool Save(bool alone) {
   state_table.TakeChanged();
-  StateFileWriter file(kFile, kFileKind);
+  pg::StateFileWriter file(kFile, kFileKind);
   for (int i = 0; i < kSlots; i++) {
     SavedSlot saved = {};
     saved.slot = static_cast<Slot>(i);
@@ -85,7 +85,7 @@ bool Save(bool alone) {
     file.Put(saved);
   }
   file.Put(SavedSlot{});
-  state_table.Save(file, SecondsDown(ClockNow()), alone);
+  state_table.Save(file, pg::SecondsDown(ClockNow()), alone);
   bool done = file.Finish();
   if (!done) state_table.NoteUnsaved();
   return done;
@@ -166,7 +166,7 @@ void ResetCounters(Slot slot) {
 
 bool TimeToLogRefusals(Slot slot, int64 now, uint64 *refused) {
   SlotCounters *counters = &memory()->slots[slot];
-  const uint64 minute = static_cast<uint64>(now / (60 * kNanoseconds));
+  const uint64 minute = static_cast<uint64>(now / (60 * pg::kNanoseconds));
   uint64 logged_minute = pg_atomic_read_u64(&counters->logged_minute);
   if (logged_minute >= minute ||
       !pg_atomic_compare_exchange_u64(&counters->logged_minute, &logged_minute, minute))

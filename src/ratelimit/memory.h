@@ -3,12 +3,12 @@
 #pragma once
 
 #include "core/rate_limit.h"
-#include "ratelimit/shared_table.h"
+#include "pg/shared_table.h"
 
 namespace prm::ratelimit {
 
 extern pg::SharedArea memory_area;
-using StateTable = SharedTable<RateState>;
+using StateTable = pg::SharedTable<RateState>;
 extern StateTable state_table;
 
 inline bool MemoryAvailable() { return memory_area.memory() != nullptr; }
@@ -58,7 +58,7 @@ long SaveIfDue();
 inline int64 ClockNow() {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  return now.tv_sec * kNanoseconds + now.tv_nsec;
+  return now.tv_sec * pg::kNanoseconds + now.tv_nsec;
 }
 
 }  // namespace prm::ratelimit

@@ -61,7 +61,7 @@ void LoadExceptions(Policy *policy) {
     if (!row.IsNull(1)) {
       rule = &policy->keys[row.Text(1)];
     } else {
-      Network network = NetworkOf(DatumGetInetPP(row.Value(2)));
+      pg::Network network = pg::NetworkOf(DatumGetInetPP(row.Value(2)));
       auto known = std::find_if(policy->networks.begin(), policy->networks.end(), [&](const NetworkRule &n) {
         return n.network.bits == network.bits && n.network.Contains(network);
       });
@@ -132,7 +132,7 @@ std::unique_ptr<Policy> Load(Bytes name) {
 
 }  // namespace
 
-const KeyRule *Policy::RuleFor(Bytes key, const Network *address) const {
+const KeyRule *Policy::RuleFor(Bytes key, const pg::Network *address) const {
   if (address != nullptr) {
     for (const NetworkRule &rule : networks)
       if (rule.network.Contains(*address)) return &rule.rule;

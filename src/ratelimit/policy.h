@@ -4,8 +4,8 @@
 
 #include "core/rate_limit.h"
 #include "core/siphash.h"
+#include "pg/address.h"
 #include "pg/pg.h"
-#include "ratelimit/address.h"
 
 namespace prm::ratelimit {
 
@@ -20,7 +20,7 @@ struct KeyRule {
 };
 
 struct NetworkRule {
-  Network network;
+  pg::Network network;
   KeyRule rule;
 };
 
@@ -41,7 +41,7 @@ struct Policy {
   std::vector<NetworkRule> networks;  // the longest prefix first
 
   // What the policy says about a key of its own; nullptr for nothing.
-  const KeyRule *RuleFor(Bytes key, const Network *address) const;
+  const KeyRule *RuleFor(Bytes key, const pg::Network *address) const;
 };
 
 // Takes notice of changes of policies, at most once per statement: policies found before are gone afterwards.

@@ -18,9 +18,10 @@ PRM_FUNCTION(rate_limit_counters) {
   pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
   if (!MemoryAvailable()) PG_RETURN_NULL();
   std::vector<uint64> entries(kSlots);
-  state_table.ForEach(SecondsDown(ClockNow()), [&](const Hash128 &, const RateState &, Slot slot, Seconds) {
-    if (slot < kSlots) entries[slot]++;
-  });
+  state_table.ForEach(pg::SecondsDown(ClockNow()),
+                      [&](const Hash128 &, const RateState &, Slot slot, pg::Seconds) {
+                        if (slot < kSlots) entries[slot]++;
+                      });
   auto *info = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
   for (Slot slot = 0; slot < kSlots; slot++) {
     PolicyKey policy;

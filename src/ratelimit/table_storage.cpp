@@ -44,8 +44,8 @@ std::string StatementText(Statement statement, bool unlogged) {
 // When the row may be deleted, in seconds since 1970. A simulation's state must outlive it, whatever its
 // times are.
 int64 ExpirySeconds(const TableKey &key, const RateState &state) {
-  const int64 seconds = ForgetAt(*key.limit, state) / kNanoseconds + 1;
-  return key.simulated ? std::max(seconds, ClockNow() / kNanoseconds + kSimulatedSeconds) : seconds;
+  const int64 seconds = ForgetAt(*key.limit, state) / pg::kNanoseconds + 1;
+  return key.simulated ? std::max(seconds, ClockNow() / pg::kNanoseconds + kSimulatedSeconds) : seconds;
 }
 
 // Runs a statement of the extension's own with its first arguments being the key. Returns the rows processed.
@@ -119,7 +119,7 @@ class RunningScope {
 
 }  // namespace
 
-std::string StoredKey(Bytes text, const Network *address) {
+std::string StoredKey(Bytes text, const pg::Network *address) {
   if (address != nullptr) {
     char buffer[80];
     const bool ipv4 = address->family == 4;

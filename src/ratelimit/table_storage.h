@@ -15,7 +15,7 @@ struct TableKey {
 
 // The key as it is stored: text up to 512 bytes as it is, longer ones as "sha256:" and a digest, addresses as
 // text.
-std::string StoredKey(Bytes text, const Network *address);
+std::string StoredKey(Bytes text, const pg::Network *address);
 
 // The committed state of a key, without a lock; zero when there is none. *found says which.
 RateState ReadState(const TableKey &key, bool *found);

@@ -1,7 +1,7 @@
 // The SQL functions of background runs.
-#include "migrate/catalog.h"
-#include "migrate/define.h"
-#include "migrate/migration_lock.h"
+#include "mapping/catalog.h"
+#include "mapping/define.h"
+#include "mapping/migration_lock.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/entry.h"
@@ -125,7 +125,7 @@ PRM_FUNCTION(start) {
   wanted.prune = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
   RequireWritableServer();
   pg::CheckKeyword(wanted.on_error, "on_error", {"continue", "stop"});
-  if (wanted.priority) migrate::PriorityRank(*wanted.priority);
+  if (wanted.priority) PriorityRank(*wanted.priority);
   pg::Spi spi;
   wanted.owner = ControlledOwner(wanted.migration);
   if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
@@ -136,7 +136,7 @@ PRM_FUNCTION(start) {
                       "ALTER ROLE … LOGIN, or CALL redis_migrate.run as the owner.");
   RequireSlots();
   if (std::optional<Job> before = FindJob(wanted.migration)) RequireNoWorker(*before);
-  migrate::LockForChange(wanted.migration);
+  LockForChange(wanted.migration);
   wanted.id = RequestJob(wanted);
   TransactionId const starter = pg::Call([] { return GetTopTransactionId(); });
   LaunchOutcome const outcome = Launch({Kind::kMigration, MyDatabaseId, wanted.owner, wanted.id}, starter);
@@ -175,9 +175,9 @@ PRM_FUNCTION(stop) {
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
-  migrate::LoadMigration(migration);  // only its owner may stop it so
+  LoadMigration(migration);  // only its owner may stop it so
   StopJob(migration);
-  migrate::DropMigration(migration);
+  DropMigration(migration);
   PG_RETURN_VOID();
 }
 

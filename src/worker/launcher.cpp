@@ -1,10 +1,10 @@
 // The launcher: starts a scheduler in each database of pg_redis_migrate.databases that needs one, and saves
 // the states of rate limits and lockouts now and then. It is connected to no database and keeps nothing but
 // what databases.h says.
+#include "lockout/lockout_table.h"
 #include "pg/arguments.h"
 #include "pg/settings.h"
 #include "pg/work_signal.h"
-#include "ratelimit/lockout_table.h"
 #include "ratelimit/memory.h"
 #include "worker/databases.h"
 #include "worker/launch.h"

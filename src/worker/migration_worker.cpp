@@ -1,6 +1,6 @@
 // The worker of a background run: CALLs redis_migrate.run as the owner of the migration, until it has
 // completed, failed for good or is stopped.
-#include "migrate/parts.h"
+#include "run/parts.h"
 #include "worker/backoff.h"
 #include "worker/history.h"
 #include "worker/job.h"
@@ -36,10 +36,10 @@ void WaitForTransaction(TransactionId starter) {
 }
 
 // Workers that read parts of the run beside this one.
-class PartWorkers : public migrate::Helpers {
+class PartWorkers : public Helpers {
  public:
-  explicit PartWorkers(const Slot &leader) : leader_(leader) { migrate::helpers = this; }
-  ~PartWorkers() override { migrate::helpers = nullptr; }
+  explicit PartWorkers(const Slot &leader) : leader_(leader) { helpers = this; }
+  ~PartWorkers() override { helpers = nullptr; }
   PartWorkers(const PartWorkers &) = delete;
   PartWorkers &operator=(const PartWorkers &) = delete;
 

@@ -5,8 +5,8 @@
 #include <set>
 #include <string>
 
-#include "core/family.h"
-#include "core/framework_layout.h"
+#include "discover/family.h"
+#include "discover/framework_layout.h"
 
 namespace {
 

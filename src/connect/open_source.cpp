@@ -1,0 +1,333 @@
+#include "connect/open_source.h"
+
+#include "pg/arguments.h"
+#include "pg/memory.h"
+#include "pg/settings.h"
+#include "store/archive_source.h"
+
+namespace prm {
+
+namespace settings = pg::settings;
+
+namespace {
+
+// One page of names per batch keeps Redis busy without a round trip in between; SCAN of so many takes it
+// about a millisecond.
+constexpr int kLargestScanCount = 5000;
+
+constexpr long kPagesPerSecond = 20;
+
+constexpr long kFirstRetryMs = 200;
+constexpr long kLongestRetryMs = 3000;
+// What Redis gets over faster than that is not worth a warning.
+constexpr long kQuietMs = 1000;
+
+// Between half of the pause and all of it, so that many sessions do not come back at the same moment.
+long WithJitter(long pause_ms) {
+  return pause_ms -
+         static_cast<long>(pg_prng_uint64_range(&pg_global_prng_state, 0, static_cast<uint64>(pause_ms / 2)));
+}
+
+bool MayComeBack(int sqlstate) {
+  return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION ||
+         sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
+}
+
+// While what is read is out of reach: tells of it, and gives up after reconnect_timeout.
+class Outage {
+ public:
+  // Waits a moment before the next try. was_open: it was reached, and then the connection failed. Throws the
+  // failure when the time is over.
+  void Wait(const pg::Failure &failure, bool was_open) {
+    TimestampTz const now = GetCurrentTimestamp();
+    if (since_ == 0) since_ = now;
+    if (TimestampDifferenceMilliseconds(since_, now) >= settings::reconnect_timeout_ms)
+      throw pg::Failure(
+          failure.sqlstate(), failure.message(), failure.detail(),
+          was_open && failure.sqlstate() == ERRCODE_CONNECTION_FAILURE
+              ? "Redis can be reached, but the connection is closed again and again. If Redis does so "
+                "because of its client-output-buffer-limit or maxmemory-clients, lower "
+                "pg_redis_migrate.bytes_in_flight; the run keeps its position."
+              : "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
+    // Before a time limit is over it was waited for in silence already.
+    const bool was_waited_for = failure.sqlstate() == ERRCODE_CONNECTION_EXCEPTION;
+    if (!told_ && (was_waited_for || TimestampDifferenceExceeds(since_, now, kQuietMs))) {
+      told_ = true;
+      pg::Report(WARNING, failure.message(), failure.detail(),
+                 "The run goes on by itself if that passes within pg_redis_migrate.reconnect_timeout, " +
+                     std::to_string((settings::reconnect_timeout_ms + 999) / 1000) + " s.");
+    }
+    pg::Sleep(WithJitter(pause_ms_));
+    pause_ms_ = std::min(pause_ms_ * 2, kLongestRetryMs);
+  }
+
+ private:
+  TimestampTz since_ = 0;
+  long pause_ms_ = kFirstRetryMs;
+  bool told_ = false;
+};
+
+int64_t UnixMilliseconds(TimestampTz time) {
+  constexpr int64_t kEpochMs =
+      static_cast<int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+  return time / 1000 + kEpochMs;
+}
+
+// The databases to read: those of the migration, or all that have keys.
+std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &info, int64 *estimate) {
+  std::vector<int> databases;
+  *estimate = 0;
+  for (const redis::KeyspaceInfo &keyspace : info.Keyspace()) {
+    if (migration.databases && std::find(migration.databases->begin(), migration.databases->end(),
+                                         keyspace.db) == migration.databases->end())
+      continue;
+    databases.push_back(keyspace.db);
+    *estimate += static_cast<int64>(keyspace.keys);
+  }
+  if (databases.empty())
+    databases.push_back(migration.databases && !migration.databases->empty() ? (*migration.databases)[0] : 0);
+  return databases;
+}
+
+// What the settings and the options of the server say.
+source::ScanOptions Options(const redis::Deployment &deployment) {
+  source::ScanOptions options;
+  // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
+  // have room for a page, or no position would be stored that goes beyond it, and a page that has to be cut
+  // leaves Redis without work. So the page is a little smaller than batch_rows, and the batch a little
+  // larger.
+  options.scan_count = std::clamp(settings::batch_rows * 9 / 10, 1, kLargestScanCount);
+  options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
+  options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
+  options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
+  // Under a ceiling pages are small, so that the load is even, and a batch is about a second's worth.
+  options.max_rate = deployment.max_rate;
+  if (options.max_rate > 0) {
+    options.scan_count = std::min(options.scan_count, std::max(options.max_rate / kPagesPerSecond, 1L));
+    options.batch_keys = std::min(
+        options.batch_keys, static_cast<size_t>(std::max(options.max_rate, 2 * options.scan_count + 16)));
+    // However few of the names are wanted: what was read since a position was stored is lost with the
+    // connection.
+    options.batch_names = std::min(options.batch_names, static_cast<uint64_t>(options.max_rate));
+  }
+  options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
+  options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
+  return options;
+}
+
+Masters AskForMasters(const Migration &migration, bool count_keys) {
+  Masters masters;
+  const redis::Deployment deployment = ServerOptions(migration.server, GetUserId());
+  if (deployment.seeds.empty()) return masters;
+  ClusterResources resources;
+  source::ClusterWalk walk(deployment, resources.waiter);
+  if (const Status found = walk.FindTopology(); !found.ok()) throw pg::Failure(found.error());
+  redis::Slots served;
+  for (const redis::ClusterShard &shard : walk.topology().shards) {
+    masters.slots.push_back(shard.slots & ~served);
+    served |= shard.slots;
+  }
+  masters.slots.back() |= ~served;  // a slot that nobody serves holds the run up, whoever reads
+  if (!count_keys) return masters;
+  const auto keys = pg::ValueOrThrow(walk.CountKeys());
+  if (keys) masters.keys = static_cast<int64>(*keys);
+  return masters;
+}
+
+}  // namespace
+
+bool MayComeBack(ErrorCode code) {
+  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
+         code == ErrorCode::kUnavailable;
+}
+
+Masters FindMasters(const Migration &migration, bool count_keys, bool first) {
+  for (Outage outage;;) {
+    std::optional<pg::Failure> failure;
+    try {
+      return AskForMasters(migration, count_keys);
+    } catch (const pg::Failure &error) {
+      if (first || !MayComeBack(error.sqlstate())) throw;
+      failure.emplace(error);
+    }
+    outage.Wait(*failure, false);
+  }
+}
+
+OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
+                       const std::string &position, bool first, const std::optional<SourcePart> &part)
+    : migration_(migration), kind_(source), first_(first), part_(part), filter_(filter) {
+  try {
+    if (first) Open(position);
+  } catch (const pg::Failure &failure) {
+    if (!MayComeBack(failure.sqlstate()) || !failure.hint().empty()) throw;
+    throw pg::Failure(failure.sqlstate(), failure.message(), failure.detail(),
+                      "SELECT * FROM redis_migrate.preflight(" + pg::QuoteLiteral(migration.server) +
+                          ") shows what Redis lacks.");
+  }
+}
+
+void OpenSource::Close() {
+  if (cluster_scan_ != nullptr) repeated_slots_ += cluster_scan_->repeated_slots();
+  cluster_scan_ = nullptr;
+  source_.reset();
+  connection_.reset();
+  cluster_.reset();
+}
+
+void OpenSource::Open(const std::string &position) {
+  Close();
+  if (kind_ == "archive") {
+    source_ = std::make_unique<ArchiveSource>(migration_.name, filter_, settings::batch_rows, position);
+    return;
+  }
+  if (kind_ == "rdb") {
+    OpenRdbFile(position);
+    return;
+  }
+  const redis::Deployment deployment = ServerOptions(migration_.server, GetUserId());
+  if (!deployment.seeds.empty())
+    OpenCluster(deployment, position);
+  else if (part_)
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "server \"" + migration_.server + "\" is no longer a cluster",
+                      "The run reads it in parts, one for each master that it had.",
+                      "Run the migration again: it begins this level anew.");
+  else
+    OpenServer(position);
+}
+
+void OpenSource::OpenRdbFile(const std::string &position) {
+  file_ = std::make_unique<ServerFile>(migration_.file, GetUserId());
+  source::RdbFileOptions options;
+  options.databases = migration_.databases;
+  options.batch_keys = static_cast<size_t>(settings::batch_rows);
+  options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
+  options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
+  options.now_ms = UnixMilliseconds(GetCurrentTimestamp());
+  auto source = source::RdbFileSource::Open(*file_, options, filter_, position);
+  if (!source.ok()) throw InFile(source.error());
+  source_ = std::move(source.value());
+}
+
+// What a file has and a migration has no place for.
+void OpenSource::ReportNotes() const {
+  auto *file = dynamic_cast<source::RdbFileSource *>(source_.get());
+  if (file == nullptr || !first_) return;
+  const rdb::FileNotes &notes = file->notes();
+  if (notes.functions > 0)
+    pg::Report(NOTICE, "the file has " + std::to_string(notes.functions) +
+                           " function libraries, which are not migrated");
+  for (const auto &[module, parts] : notes.modules)
+    pg::Report(NOTICE,
+               "the file has data of module " + module + " that belongs to no key, which are not migrated");
+}
+
+pg::Failure OpenSource::InFile(const Error &error) const {
+  return {pg::Failure::SqlState(error.code), error.message,
+          "File \"" + migration_.file + "\"" + (error.detail.empty() ? "." : ", " + error.detail),
+          error.hint};
+}
+
+void OpenSource::OpenServer(const std::string &position) {
+  connection_ = std::make_unique<ServerConnection>(migration_.server, GetUserId());
+  redis::Connection &connection = **connection_;
+  source::ScanOptions options = Options(connection_->deployment());
+  auto info = redis::FetchInfo(connection);
+  if (info.ok()) {
+    // Until everything is loaded, INFO lists only some of the databases.
+    if (info.value().loading())
+      throw pg::Failure(Error{ErrorCode::kUnavailable,
+                              "Redis at " + connection.address() + " is loading its data", "",
+                              "Wait until INFO shows loading:0."});
+    if (info.value().Get("redis_mode") == "cluster")
+      throw pg::Failure(
+          ERRCODE_INVALID_PARAMETER_VALUE, "Redis at " + connection.address() + " is a node of a cluster",
+          "It has only some of the keys.",
+          "ALTER SERVER " + pg::QuoteIdentifier(migration_.server) + " OPTIONS (ADD cluster 'on').");
+    options.databases = Databases(migration_, info.value(), &estimate_);
+    if (run_id_ != info.value().run_id()) {
+      run_id_ = info.value().run_id();
+      evicted_before_ = info.value().evicted_keys();
+    }
+    // A database that is empty by now may still be the one that the position is in.
+    auto begun = source::ScanPosition::Parse(position);
+    if (begun.ok()) options.databases.push_back(begun.value().db);
+  } else {
+    if (info.error().code != ErrorCode::kPermissionDenied && info.error().code != ErrorCode::kServerError)
+      throw pg::Failure(info.error());
+    if (!migration_.databases)
+      throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                        "Redis at " + connection.address() + " does not say which databases have keys",
+                        "The user may not run INFO, and the migration names no databases.",
+                        "Grant the right with ACL SETUSER … +info, or name them: SELECT "
+                        "redis_migrate.alter_migration(" +
+                            pg::QuoteLiteral(migration_.name) + ", databases => '{0}').");
+    options.databases = *migration_.databases;
+  }
+  // The server may have been a cluster when the run was interrupted.
+  const bool was_cluster = source::ClusterPosition::Parse(position).ok();
+  restarted_ = restarted_ || was_cluster;
+  auto scan = pg::ValueOrThrow(
+      source::ScanSource::Open(connection, options, filter_, was_cluster ? std::string() : position));
+  restarted_ = restarted_ || scan->restarted();
+  source_ = std::move(scan);
+}
+
+void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::string &position) {
+  if (migration_.databases &&
+      std::any_of(migration_.databases->begin(), migration_.databases->end(), [](int db) { return db != 0; }))
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a Redis Cluster has database 0 only",
+                      "Migration \"" + migration_.name + "\" names others.",
+                      "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration_.name) +
+                          ", databases => '{0}').");
+  redis::Deployment share = deployment;
+  // All readers together keep to the ceiling.
+  if (part_ && share.max_rate > 0) share.max_rate = std::max(share.max_rate / part_->readers, 1L);
+  auto scan = pg::ValueOrThrow(source::ClusterScan::Open(share, Options(share), filter_, position,
+                                                         cluster_.emplace().waiter,
+                                                         part_ ? part_->slots : redis::Slots().set()));
+  restarted_ = restarted_ || scan->restarted();
+  if (scan->key_count()) estimate_ = static_cast<int64>(*scan->key_count());
+  cluster_scan_ = scan.get();
+  source_ = std::move(scan);
+}
+
+std::optional<int64> OpenSource::Evicted() {
+  if (!evicted_before_ || connection_ == nullptr) return {};
+  auto info = redis::FetchInfo(**connection_);
+  if (!info.ok() || info.value().run_id() != run_id_ || !info.value().evicted_keys()) return {};
+  return *info.value().evicted_keys() - *evicted_before_;
+}
+
+bool OpenSource::Next(source::Batch &batch, const std::string &position) {
+  for (Outage outage;;) {
+    std::optional<pg::Failure> failure;
+    try {
+      if (source_ == nullptr) Open(position);
+      // What comes after a restart belongs to counts that the caller has to clear first.
+      if (restarted_) {
+        batch = source::Batch();
+        batch.position = "";
+        return true;
+      }
+      auto next = source_->Next(batch);
+      const bool at_end = next.ok() && !next.value();
+      const Status current = at_end && connection_ ? connection_->CheckStillCurrent() : Status();
+      if (at_end && current.ok()) ReportNotes();
+      if (next.ok() && current.ok()) return next.value();
+      const Error &error = next.ok() ? current.error() : next.error();
+      if (kind_ == "rdb") throw InFile(error);
+      if (!MayComeBack(error.code)) throw pg::Failure(error);
+      failure.emplace(error);
+    } catch (const pg::Failure &error) {
+      if (source_ != nullptr || !MayComeBack(error.sqlstate())) throw;
+      failure.emplace(error);
+    }
+    const bool was_open = source_ != nullptr && cluster_scan_ == nullptr;  // which connects as it reads
+    Close();
+    outage.Wait(*failure, was_open);
+  }
+}
+
+}  // namespace prm

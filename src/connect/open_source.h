@@ -1,0 +1,84 @@
+// Opens the source of a migration, or a part of it, and opens it again when the connection was lost.
+#pragma once
+
+#include "connect/server.h"
+#include "connect/server_file.h"
+#include "mapping/catalog.h"
+#include "redis/info.h"
+#include "source/cluster_scan.h"
+#include "source/rdb_file.h"
+#include "source/scan.h"
+
+namespace prm {
+
+// A part of a cluster, read beside its other parts.
+struct SourcePart {
+  redis::Slots slots;
+  int readers = 1;  // so many processes share the ceiling of the server
+};
+
+// What the masters of a migration's cluster serve, each in a part of its own; nothing where there is no
+// cluster. count_keys: asks all of them how many keys they have (-1 when they do not say). first: what cannot
+// be reached now is an error, rather than waited for as in OpenSource::Next. Errors: those of
+// ServerOptions and source::ClusterWalk.
+struct Masters {
+  std::vector<redis::Slots> slots;
+  int64 keys = -1;
+};
+Masters FindMasters(const Migration &migration, bool count_keys, bool first);
+
+// Whether an error of a connection may pass by itself: what is read is then opened again.
+bool MayComeBack(ErrorCode code);
+
+class OpenSource {
+ public:
+  // part: of a cluster; nothing: all of it. first: what cannot be reached now is an error, rather than waited
+  // for as in Next. Errors: those of ServerConnection and of the source; 55000 when there is a part and
+  // no cluster.
+  OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
+             const std::string &position, bool first, const std::optional<SourcePart> &part = {});
+
+  // The next batch; false at the end. Tries to get a lost connection back for
+  // pg_redis_migrate.reconnect_timeout, going on after `position`, the last one that was committed. Errors:
+  // those of the source.
+  bool Next(source::Batch &batch, const std::string &position);
+
+  // Whether the source began again because its position was worth nothing any more; true once.
+  bool TakeRestarted() { return std::exchange(restarted_, false); }
+  // Keys in the databases that are read, as the server says; -1 when it does not.
+  int64 estimate() const { return estimate_; }
+  // Keys that Redis has evicted since the source was opened; nothing when it does not say, and of a cluster.
+  // Waits for Redis.
+  std::optional<int64> Evicted();
+  // Slots of a cluster that were read more than once.
+  uint64 repeated_slots() const {
+    return repeated_slots_ + (cluster_scan_ != nullptr ? cluster_scan_->repeated_slots() : 0);
+  }
+
+ private:
+  void Open(const std::string &position);
+  void OpenServer(const std::string &position);
+  void OpenCluster(const redis::Deployment &deployment, const std::string &position);
+  void Close();
+  void OpenRdbFile(const std::string &position);
+  void ReportNotes() const;
+  pg::Failure InFile(const Error &error) const;
+
+  const Migration &migration_;
+  std::string kind_;  // as run's argument source
+  bool first_;
+  std::optional<SourcePart> part_;
+  source::KeyFilter &filter_;
+  std::unique_ptr<ServerConnection> connection_;
+  std::optional<ClusterResources> cluster_;
+  std::unique_ptr<ServerFile> file_;
+  std::unique_ptr<source::Source> source_;
+  source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one
+  uint64 repeated_slots_ = 0;                    // by those before it
+  bool restarted_ = false;
+  int64 estimate_ = -1;
+  std::string run_id_;  // of the server when evicted_before_ was asked
+  std::optional<int64> evicted_before_;
+};
+
+}  // namespace prm

@@ -1,0 +1,401 @@
+// redis_migrate.preflight(server): whether a Redis can be migrated from, and what to mend first.
+#include "connect/server.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "pg/wait.h"
+#include "redis/info.h"
+
+namespace prm {
+namespace {
+
+constexpr double kSkewWarnSeconds = 1;
+constexpr double kSkewFailSeconds = 60;
+constexpr double kHeadroomWarnShare = 0.1;
+
+enum class CheckStatus { kOk, kWarn, kFail };
+
+class Preflight {
+ public:
+  explicit Preflight(ReturnSetInfo *result) : result_(result) {}
+
+  void Run(const std::string &server) {
+    deployment_ = ServerOptions(server, GetUserId());
+    username_ = deployment_.connection.username.empty() ? "default" : deployment_.connection.username;
+    if (!Connect(redis::OpenServer(deployment_, waiter_))) return;
+    if (deployment_.seeds.empty())
+      CheckServer();
+    else
+      CheckCluster();
+    CheckSettings();
+  }
+
+ private:
+  void CheckServer() {
+    info_.reset();
+    if (CheckInfo()) {
+      CheckServerState();
+      CheckMemory();
+    }
+    CheckRights();
+    CheckClock();
+  }
+
+  // The nodes that a run would read, one after the other.
+  void CheckCluster() {
+    const auto topology = redis::FindTopology(deployment_, waiter_);
+    if (!topology.ok()) {
+      Add("cluster", CheckStatus::kFail, topology.error().message + ": " + topology.error().detail,
+          topology.error().hint);
+      return;
+    }
+    redis::Slots served;
+    size_t replicas = 0;
+    for (const redis::ClusterShard &shard : topology.value().shards) {
+      served |= shard.slots;
+      replicas += shard.replicas.size();
+    }
+    const std::string nodes = std::to_string(topology.value().shards.size()) + " masters and " +
+                              std::to_string(replicas) + " replicas";
+    if (served.all())
+      Add("cluster", CheckStatus::kOk, nodes);
+    else
+      Add("cluster", CheckStatus::kFail, nodes + "; no node serves slots " + redis::SlotsToText(~served));
+    for (const redis::ClusterShard &shard : topology.value().shards) {
+      CheckClusterNode(shard.master, false);
+      if (deployment_.read_from == redis::ReadFrom::kReplica)
+        for (const redis::ClusterNode &replica : shard.replicas) CheckClusterNode(replica, true);
+    }
+    where_.clear();
+  }
+
+  void CheckClusterNode(const redis::ClusterNode &node, bool is_replica) {
+    where_ = redis::HostAndPort(node.endpoint.host, node.endpoint.port) + ": ";
+    if (!Connect(redis::OpenNode(deployment_, node.endpoint, waiter_))) return;
+    CheckServer();
+    if (is_replica) {
+      CheckRight("READONLY", {"READONLY"}, "");
+      return;
+    }
+    const bool sees_moves = CheckRight("CLUSTER NODES", {"CLUSTER", "NODES"},
+                                       "slots that are being moved cannot be seen: move none during a run");
+    CheckRight("DBSIZE", {"DBSIZE"}, "the progress of a run is not estimated");
+    const auto moving = redis::FetchSlotMoves(*connection_);
+    if (sees_moves && moving.ok() && moving.value().under_way.any())
+      Add("slots", CheckStatus::kWarn,
+          "slots " + redis::SlotsToText(moving.value().under_way) + " are being moved",
+          "A run waits until the moves are complete, for pg_redis_migrate.reconnect_timeout.");
+  }
+
+  void Add(const char *check, CheckStatus status, const std::string &detail, const std::string &hint = "") {
+    static constexpr const char *kNames[] = {"ok", "warn", "fail"};
+    Datum values[4] = {pg::TextDatum(check), pg::TextDatum(kNames[static_cast<int>(status)]),
+                       pg::TextDatum(where_ + detail), pg::TextDatum(hint)};
+    bool nulls[4] = {false, false, false, hint.empty()};
+    pg::Call([&] { tuplestore_putvalues(result_->setResult, result_->setDesc, values, nulls); });
+  }
+
+  // An unreachable server is an answer here, not an error; a wrong server name is an error.
+  bool Connect(Result<std::unique_ptr<redis::Connection>> connection) {
+    if (!connection.ok()) {
+      const Error &error = connection.error();
+      Add("reachable", CheckStatus::kFail,
+          error.message + (error.detail.empty() ? "" : " (" + error.detail + ")"), error.hint);
+      return false;
+    }
+    connection_ = std::move(connection.value());
+    right_missing_ = keys_refused_ = false;
+    unavailable_.clear();
+    const std::string encryption = connection_->encryption();
+    Add("reachable", CheckStatus::kOk,
+        "connected to " + connection_->address() + (encryption.empty() ? "" : ", " + encryption));
+    return true;
+  }
+
+  bool CheckInfo() {
+    auto info = redis::FetchInfo(*connection_);
+    if (!info.ok()) {
+      Add("right to INFO", CheckStatus::kWarn, info.error().message,
+          "ACL SETUSER " + username_ +
+              " +info: without it databases, memory and restarts of Redis cannot be seen.");
+      return false;
+    }
+    info_.emplace(std::move(info.value()));
+    return true;
+  }
+
+  void CheckServerState() {
+    Add("version", CheckStatus::kOk, "Redis " + std::string(info_->version()));
+    if (info_->Get("redis_mode") == "cluster" && deployment_.seeds.empty())
+      Add("cluster", CheckStatus::kFail, "the server is a node of a cluster and has only some of the keys",
+          "Set the server's option cluster 'on'.");
+    bool is_replica = info_->role() == "slave";
+    if (is_replica && info_->Get("master_link_status") != "up")
+      Add("role", CheckStatus::kFail,
+          "a replica whose link to its master is " + std::string(info_->Get("master_link_status")),
+          "Wait until the replica has caught up, or read from the master.");
+    else
+      Add("role", is_replica ? CheckStatus::kWarn : CheckStatus::kOk,
+          is_replica ? "replica: it may lag behind its master" : "master");
+    if (info_->loading())
+      Add("loading", CheckStatus::kFail, "the server is still loading its data",
+          "Run preflight again when INFO shows loading:0.");
+    int64 keys = 0;
+    std::string databases;
+    for (const redis::KeyspaceInfo &keyspace : info_->Keyspace()) {
+      keys += static_cast<int64>(keyspace.keys);
+      databases += (databases.empty() ? "" : ", ") + std::string("db") + std::to_string(keyspace.db) + ": " +
+                   std::to_string(keyspace.keys) + " keys, " + std::to_string(keyspace.expires) +
+                   " with an expiry";
+    }
+    if (databases.empty())
+      Add("databases", CheckStatus::kWarn, "no database has a key",
+          "Check that this is the server you mean.");
+    else
+      Add("databases", CheckStatus::kOk, databases);
+    int64 used =
+        info_->GetInteger("used_memory_dataset").value_or(info_->GetInteger("used_memory").value_or(0));
+    Add("archive size", CheckStatus::kOk,
+        std::to_string(keys) + " keys, at most about " + std::to_string(used / (1024 * 1024) + 1) +
+            " MB if all of them went to the archive");
+  }
+
+  void CheckMemory() {
+    std::string policy(info_->Get("maxmemory_policy"));
+    int64 limit = info_->maxmemory().value_or(0);
+    int64 used = info_->GetInteger("used_memory").value_or(0);
+    if (limit == 0) {
+      Add("memory", CheckStatus::kOk, "no maxmemory is set");
+      return;
+    }
+    int64 headroom = limit - used;
+    int64 in_flight = static_cast<int64>(pg::settings::bytes_in_flight_kb) * 1024;
+    std::string detail = std::to_string(headroom / 1024) + " kB below maxmemory, policy " +
+                         (policy.empty() ? "unknown" : policy);
+    bool evicts = policy != "noeviction";
+    if (headroom < 2 * in_flight)
+      Add("memory", evicts ? CheckStatus::kFail : CheckStatus::kWarn, detail,
+          evicts ? "Unread replies count towards maxmemory: reading could evict keys. Raise maxmemory or "
+                   "lower pg_redis_migrate.bytes_in_flight."
+                 : "Raise maxmemory or lower pg_redis_migrate.bytes_in_flight.");
+    else if (evicts && static_cast<double>(headroom) < kHeadroomWarnShare * static_cast<double>(limit))
+      Add("memory", CheckStatus::kWarn, detail, "Keys may be evicted while the migration runs.");
+    else
+      Add("memory", CheckStatus::kOk, detail);
+  }
+
+  // Commands that read values in pieces, and those that say whether the pieces belong together.
+  bool CheckPieces(const std::string &key) {
+    struct Piece {
+      const char *right;
+      std::initializer_list<Bytes> command;
+    };
+    const Piece pieces[] = {
+        {"+type", {"TYPE", key}},
+        {"+strlen", {"STRLEN", key}},
+        {"+getrange", {"GETRANGE", key, "0", "0"}},
+        {"+llen", {"LLEN", key}},
+        {"+lrange", {"LRANGE", key, "0", "0"}},
+        {"+scard", {"SCARD", key}},
+        {"+sscan", {"SSCAN", key, "0"}},
+        {"+hlen", {"HLEN", key}},
+        {"+hscan", {"HSCAN", key, "0"}},
+        {"+zcard", {"ZCARD", key}},
+        {"+zrevrange", {"ZREVRANGE", key, "0", "0"}},
+        {"+xrange", {"XRANGE", key, "-", "+"}},
+        {"+xinfo", {"XINFO", "STREAM", key}},
+        {"+xpending", {"XPENDING", key, "g"}},
+    };
+    std::string missing;
+    for (const Piece &piece : pieces)
+      if (TryCommand(piece.command) != Right::kHeld)
+        missing += std::string(missing.empty() ? "" : " ") + piece.right;
+    if (!missing.empty())
+      AddRight("read in pieces", missing,
+               "values that are larger than pg_redis_migrate.max_reply_size are read by one DUMP, which "
+               "Redis has to hold");
+    // EXEC first: who may not use it could not leave a MULTI.
+    const std::initializer_list<Bytes> watching[] = {{"EXEC"}, {"WATCH", key}, {"MULTI"}, {"EXEC"}};
+    if (!std::all_of(std::begin(watching), std::end(watching),
+                     [&](const auto &command) { return TryCommand(command) == Right::kHeld; }))
+      AddRight("WATCH", "+watch +multi +exec",
+               "without WATCH, MULTI and EXEC a value that is read in pieces is read until it is the same "
+               "twice");
+    return missing.empty();
+  }
+
+  // Tries each command on a key that does not exist: ACL DRYRUN would need a right of its own.
+  void CheckRights() {
+    const std::string key = "redis_migrate:preflight:no such key";
+    const bool may_read_pieces = CheckPieces(key);
+    CheckRight("SCAN", {"SCAN", "0", "COUNT", "1"}, "");
+    CheckRight(
+        "DUMP", {"DUMP", key},
+        may_read_pieces ? "everything but short strings is read in pieces, which costs Redis more" : "");
+    CheckRight("SELECT", {"SELECT", "0"}, "");
+    CheckRight("TIME", {"TIME"},
+               NeedsTime(key) ? "" : "the clocks cannot be compared, nor streams with groups read in pieces");
+    CheckRight("GETRANGE", {"GETRANGE", key, "0", "0"},
+               "strings are read like other types, which costs Redis more");
+    if (!CheckRight("MEMORY USAGE", {"MEMORY", "USAGE", key},
+                    "sizes are unknown, so that everything but strings is read in pieces"))
+      CheckRight("STRLEN", {"STRLEN", key}, "without MEMORY USAGE it tells the size of strings");
+    CheckRight("CLIENT NO-TOUCH", {"CLIENT", "NO-TOUCH", "ON"},
+               "reading makes keys look used to the eviction of Redis", Absence::kIsOldRelease);
+    if (!unavailable_.empty()) {
+      Add("rights", CheckStatus::kWarn, "could not be checked: " + unavailable_,
+          "Run preflight again later.");
+      return;
+    }
+    if (keys_refused_)
+      Add("right to keys", CheckStatus::kWarn,
+          "the user may not read every key: a run ends at the first one that it may not read, unless "
+          "redis_migrate.skip_keys declares it",
+          "ACL SETUSER " + username_ + " ~*");
+    if (!right_missing_ && !keys_refused_)
+      Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command that is needed");
+  }
+
+  // Whether expiries are read as relative times, which needs TIME.
+  bool NeedsTime(const std::string &key) {
+    const Right right = TryCommand({"PEXPIRETIME", key});
+    if (right == Right::kHeld) return false;
+    if (right == Right::kUnknown) {  // before Redis 7.0
+      CheckRight("PTTL", {"PTTL", key}, "");
+      return true;
+    }
+    const std::string refusal = refusal_;
+    const bool has_others = TryCommand({"PTTL", key}) == Right::kHeld && TryCommand({"TIME"}) == Right::kHeld;
+    refusal_ = refusal;
+    AddRight("PEXPIRETIME",
+             has_others ? "expiries are read by TIME and PTTL instead, which costs Redis more" : "");
+    return false;
+  }
+
+  // What the server says to a command.
+  enum class Right { kHeld, kRefused, kUnknown };
+  enum class Absence { kMatters, kIsOldRelease };
+
+  Right TryCommand(std::initializer_list<Bytes> command) {
+    auto reply = connection_->Command(command);
+    if (reply.ok()) return Right::kHeld;
+    const Error &error = reply.error();
+    if (error.code == ErrorCode::kConnectionFailure || error.code == ErrorCode::kTimeout)
+      throw pg::Failure(error);
+    refusal_ = error.message;
+    if (error.code == ErrorCode::kUnavailable) unavailable_ = error.message + " (" + error.detail + ")";
+    // Redis looks at the command first, then at its keys.
+    const bool is_about_keys = error.detail.find(" key") != std::string::npos;
+    // EXEC: "EXECABORT Transaction discarded because of: NOPERM …"
+    const bool is_refused =
+        error.code == ErrorCode::kPermissionDenied || error.detail.find(": NOPERM ") != std::string::npos;
+    if (is_refused && is_about_keys) keys_refused_ = true;
+    if (is_refused && !is_about_keys) return Right::kRefused;
+    return error.detail.compare(0, 11, "ERR unknown") == 0 ? Right::kUnknown : Right::kHeld;
+  }
+
+  // Reports a right that is missing; without: what is done instead, empty if nothing is.
+  bool CheckRight(const char *name, std::initializer_list<Bytes> command, const char *without,
+                  Absence absence = Absence::kMatters) {
+    const Right right = TryCommand(command);
+    if (right == Right::kHeld || (right == Right::kUnknown && absence == Absence::kIsOldRelease)) return true;
+    AddRight(name, without);
+    return false;
+  }
+
+  // After TryCommand was refused.
+  void AddRight(const std::string &name, const char *without) {
+    std::string right = "+" + Lower(name);
+    std::replace(right.begin(), right.end(), ' ', '|');
+    AddRight(name, right, without);
+  }
+
+  void AddRight(const std::string &name, const std::string &grants, const char *without) {
+    right_missing_ = true;
+    const bool needed = *without == '\0';
+    Add(("right to " + name).c_str(), needed ? CheckStatus::kFail : CheckStatus::kWarn,
+        refusal_ + (needed ? "" : std::string(": ") + without), "ACL SETUSER " + username_ + " ~* " + grants);
+  }
+
+  static std::string Lower(std::string text) {
+    for (char &c : text) c = static_cast<char>(pg_ascii_tolower(static_cast<unsigned char>(c)));
+    return text;
+  }
+
+  void CheckClock() {
+    TimestampTz before = GetCurrentTimestamp();
+    auto reply = connection_->Command({"TIME"});
+    TimestampTz after = GetCurrentTimestamp();
+    if (!reply.ok() || !reply.value().IsArray() || reply.value().size() != 2) return;
+    auto number = [](Bytes text) { return std::stod(std::string(text)); };
+    constexpr double kEpochDifference =
+        static_cast<double>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+    double redis_time = number(reply.value().element(0).AsBytes()) +
+                        number(reply.value().element(1).AsBytes()) / 1e6 - kEpochDifference;
+    double here = static_cast<double>(before + (after - before) / 2) / 1e6;
+    double skew = redis_time - here;
+    char detail[96];
+    snprintf(detail, sizeof detail, "Redis' clock is %.3f s %s this server's", skew < 0 ? -skew : skew,
+             skew < 0 ? "behind" : "ahead of");
+    double size = skew < 0 ? -skew : skew;
+    CheckStatus status = size > kSkewFailSeconds   ? CheckStatus::kFail
+                         : size > kSkewWarnSeconds ? CheckStatus::kWarn
+                                                   : CheckStatus::kOk;
+    Add("clock", status, detail,
+        status == CheckStatus::kOk
+            ? ""
+            : "Expiries are absolute times: synchronise the clocks (NTP) before rows expire here.");
+  }
+
+  void CheckSettings() {
+    auto setting = [](const char *name) {
+      return std::string(
+          pg::Call([&] { return const_cast<const char *>(GetConfigOptionByName(name, nullptr, false)); }));
+    };
+    if (setting("server_encoding") != "UTF8")
+      Add("server encoding", CheckStatus::kWarn, "the database has encoding " + setting("server_encoding"),
+          "Keys and values that are not valid in it are rejected; UTF8 takes most.");
+    else
+      Add("server encoding", CheckStatus::kOk, "UTF8");
+    if (setting("statement_timeout") != "0")
+      Add("statement_timeout", CheckStatus::kWarn,
+          "it is " + setting("statement_timeout") + " in this session, and covers a whole CALL of run",
+          "SET statement_timeout = 0 in the session that runs the migration. A run that it ends goes on at "
+          "the next CALL.");
+    else
+      Add("statement_timeout", CheckStatus::kOk, "not set");
+    if (setting("idle_in_transaction_session_timeout") != "0")
+      Add("idle_in_transaction_session_timeout", CheckStatus::kOk,
+          "set; a run is never idle in a transaction");
+    if (pg::Call([] { return RecoveryInProgress(); }))
+      Add("recovery", CheckStatus::kFail, "this server is a standby and cannot be written to",
+          "Run the migration on the primary.");
+  }
+
+  ReturnSetInfo *result_;
+  pg::ExternalDescriptor descriptor_;
+  pg::LatchWaiter waiter_;
+  redis::Deployment deployment_;
+  std::string where_;  // which node of a cluster, before each detail
+  std::string username_;
+  std::string refusal_;      // what the server said to the last command that it refused
+  std::string unavailable_;  // why rights could not be checked
+  bool right_missing_ = false;
+  bool keys_refused_ = false;  // some keys may not be read
+  std::unique_ptr<redis::Connection> connection_;
+  std::optional<redis::ServerInfo> info_;
+};
+
+}  // namespace
+}  // namespace prm
+
+// redis_migrate.preflight(server name) → (check_name, status, detail, hint). Errors: 42704, 42501 for the
+// server object; what is wrong with Redis itself is a row. Waits for the network within the caller's
+// snapshot.
+PRM_FUNCTION(preflight) {
+  if (PG_ARGISNULL(0)) throw prm::pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "server must not be NULL");
+  prm::pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
+  prm::Preflight(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo)).Run(NameStr(*PG_GETARG_NAME(0)));
+  return static_cast<Datum>(0);
+}

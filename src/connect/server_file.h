@@ -1,0 +1,40 @@
+// Files on the database server that a user names.
+#pragma once
+
+#include "core/byte_source.h"
+#include "pg/pg.h"
+
+namespace prm {
+
+// Whether the user has the privileges of pg_read_server_files.
+bool MayReadServerFiles(Oid user);
+
+// A regular file, open as long as the object lives, across transactions. Interrupts are handled at every
+// read.
+class ServerFile : public ByteSource {
+ public:
+  // Opens an absolute path with the rights of `user`. Errors: 42501 without pg_read_server_files or where the
+  // operating system forbids it, 42602 for a relative path, 58P01 no such file, 42809 not a regular file,
+  // 58030.
+  ServerFile(const std::string &path, Oid user);
+  ~ServerFile() override;
+  ServerFile(const ServerFile &) = delete;
+  ServerFile &operator=(const ServerFile &) = delete;
+
+  // What the constructor says of the user and of the form of the path, without looking at the file.
+  static void Check(const std::string &path, Oid user);
+
+  const std::string &path() const { return path_; }
+  Result<size_t> Read(uint64_t offset, char *to, size_t size) override;
+  uint64_t size() const override { return size_; }  // when it was opened
+  // Device, inode and time of the last change.
+  std::string identity() const override { return identity_; }
+
+ private:
+  std::string path_;
+  File file_;
+  uint64_t size_ = 0;
+  std::string identity_;
+};
+
+}  // namespace prm

@@ -1,0 +1,66 @@
+// Looks at the keys of a Redis Cluster: one node after the other with a ServerSurvey, each key once.
+//
+// What is counted of a key cannot be taken back by itself. So what a node returned is settled as a whole,
+// when a scan has settled all slots that it was read for (source/cluster_walk.h). Where it has not, because
+// slots moved or the node failed, the caller forgets what came since the last settled page, and the slots are
+// read again from the nodes that serve them by then.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "discover/survey.h"
+#include "redis/cluster_slots.h"
+#include "redis/deployment.h"
+#include "source/cluster_walk.h"
+
+namespace prm {
+
+class ClusterSurvey : public Survey {
+ public:
+  // Of `options`, databases is not used: a cluster has database 0. Waiter and curiosity must outlive the
+  // survey. Holds one connection, and for a moment another one. Waits for nothing.
+  ClusterSurvey(const redis::Deployment& deployment, const SurveyOptions& options, Curiosity& curiosity,
+                redis::Waiter& waiter);
+
+  // Errors: those of ServerSurvey and of redis::FindTopology; kUnavailable when slots have left the node that
+  // was being read, or are served by nobody or being moved. After kUnavailable, kConnectionFailure and
+  // kTimeout, when the caller has forgotten what was not settled, Next goes on.
+  Result<bool> Next(SurveyPage& page) override;
+  std::vector<std::string> missing() const override;
+  bool no_touch() const override;
+
+ private:
+  // Leaves out the keys of slots that are not wanted: a node may hold some that are on their way.
+  class SlotCuriosity : public Curiosity {
+   public:
+    explicit SlotCuriosity(Curiosity& inner) : inner_(inner) {}
+    Question Ask(int db, Bytes key) override {
+      return wanted[redis::KeySlot(key)] ? inner_.Ask(db, key) : Question::kIgnore;
+    }
+    redis::Slots wanted;
+
+   private:
+    Curiosity& inner_;
+  };
+
+  Result<bool> NextOfNode(SurveyPage& page);
+  Status BeginNode();
+  Status CheckServed(const SurveyPage& page);
+  Status FinishNode();
+  void LeaveNode();
+
+  source::ClusterWalk walk_;
+  SurveyOptions options_;
+  SlotCuriosity curiosity_;
+  bool knows_topology_ = false;
+  uint64_t epoch_ = 0;  // of the walk, when the survey of the node began
+  redis::Slots done_;
+  std::unique_ptr<ServerSurvey> survey_;  // of the node that is being read
+  std::set<std::string> missing_;         // from the nodes before it
+  bool no_touch_ = true;                  // of the nodes before it
+};
+
+}  // namespace prm

@@ -1,0 +1,115 @@
+#include "lockout/lockout_policy.h"
+
+#include "pg/identity.h"
+#include "pg/spi.h"
+
+namespace prm::lockout {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+Datum InetDatum(const pg::Network &host) {
+  return pg::Call([&] {
+    auto *value = static_cast<inet *>(palloc0(sizeof(inet)));
+    ip_family(value) = host.family == 4 ? PGSQL_AF_INET : PGSQL_AF_INET6;
+    ip_bits(value) = host.bits;
+    memcpy(ip_addr(value), host.bytes, ip_addrsize(value));
+    SET_INET_VARSIZE(value);
+    return InetPGetDatum(value);
+  });
+}
+
+constexpr struct {
+  int component;
+  const char *name;
+} kComponents[] = {{kUserName, "user_name"}, {kAddress, "address"}, {kUserAgent, "user_agent"}};
+
+CoolOffMode ParseMode(const std::string &name) {
+  if (name == "rolling") return CoolOffMode::kRolling;
+  return name == "inactivity" ? CoolOffMode::kInactivity : CoolOffMode::kFixed;
+}
+
+}  // namespace
+
+std::string ScopeName(int components) {
+  std::string name;
+  for (const auto &component : kComponents)
+    if (components & component.component) name += (name.empty() ? "" : "+") + std::string(component.name);
+  return name;
+}
+
+int ParseScope(const std::string &name) {
+  int components = 0;
+  for (size_t begin = 0; begin <= name.size();) {
+    size_t end = std::min(name.find('+', begin), name.size());
+    std::string word = name.substr(begin, end - begin);
+    int found = 0;
+    for (const auto &component : kComponents)
+      if (word == component.name) found = component.component;
+    if (found == 0 || (components & found))
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "invalid scope \"" + name + "\"", "",
+                    "A scope is user_name, address, user_agent, or several of them joined by +.");
+    components |= found;
+    begin = end + 1;
+  }
+  return components;
+}
+
+LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *address) {
+  Oid const user = GetUserId();
+  SqlParam inet{INETOID, 0, true};
+  if (address != nullptr) inet = {INETOID, InetDatum(*address), false};
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::ExecuteKept(
+      "SELECT p.policy_id, pg_has_role($2, p.owner, 'USAGE'), p.owner::text, p.owner::oid, "
+      "p.reset_on_success, p.fold_case, p.ipv6_prefix, p.notify_channel, "
+      "coalesce($3 <<= ANY (p.allowed_networks), false), p.cool_off_mode, p.extend_on_attempt, "
+      "(extract(epoch FROM p.time_window) * 1000000)::bigint, "
+      "(extract(epoch FROM p.pending_timeout) * 1000000)::bigint, s.scope, s.failures, "
+      "(extract(epoch FROM coalesce(s.cool_off, p.cool_off, p.time_window)) * 1000000)::bigint "
+      "FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_scope AS s USING (policy) "
+      "WHERE p.policy = $1 ORDER BY s.scope, s.failures",
+      {SqlParam::Text(name), SqlParam::OidOf(user), inet});
+  if (rows.size() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT, "lockout policy \"" + name + "\" does not exist", "",
+                  "SELECT policy FROM redis_migrate.lockout_policies lists those you may use; "
+                  "redis_migrate.create_lockout makes one.");
+  pg::Row first = rows[0];
+  if (!first.Bool(1))
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lockout policy \"" + name + "\"",
+                  "Its owner is " + first.Text(2) + ".",
+                  "GRANT " + first.Text(2) + " to the role that needs it.");
+  LockoutPolicy policy;
+  policy.name = name;
+  policy.id = *DatumGetUUIDP(first.Value(0));
+  policy.owner = DatumGetObjectId(first.Value(3));
+  policy.reset_on_success = first.Bool(4);
+  policy.fold_case = first.Bool(5);
+  policy.ipv6_prefix = first.Int4(6);
+  policy.notify_channel = first.Text(7);
+  policy.address_allowed = first.Bool(8);
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    int components = ParseScope(rows[i].Text(13));
+    if (policy.scopes.empty() || policy.scopes.back().components != components) {
+      LockoutScope &scope = policy.scopes.emplace_back();
+      scope.components = components;
+      scope.rule.mode = ParseMode(first.Text(9));
+      scope.rule.extend_on_attempt = first.Bool(10);
+      scope.rule.window = first.Int8(11);
+      scope.rule.pending_timeout = first.Int8(12);
+    }
+    policy.scopes.back().rule.tiers.push_back({rows[i].Int4(14), rows[i].Int8(15)});
+  }
+  return policy;
+}
+
+pg::Network HostOf(Datum address) {
+  inet *host = pg::Call(
+      [&] { return DatumGetInetPP(DirectFunctionCall2(inet_set_masklen, address, Int32GetDatum(-1))); });
+  return pg::NetworkOf(host);
+}
+
+}  // namespace prm::lockout

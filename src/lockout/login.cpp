@@ -1,0 +1,303 @@
+#include "lockout/login.h"
+
+#include "pg/memory.h"
+
+namespace prm::lockout {
+namespace {
+
+std::string Folded(const std::string &name) {
+  // In the database's collation: what one user may write in two ways is one counter.
+  return std::string(pg::DatumBytes(pg::Call([&] {
+    return DirectFunctionCall1Coll(lower, DEFAULT_COLLATION_OID,
+                                   PointerGetDatum(cstring_to_text_with_len(name.data(), name.size())));
+  })));
+}
+
+template <typename T>
+void Append(std::string *bytes, const T &value) {
+  bytes->append(reinterpret_cast<const char *>(&value), sizeof value);
+}
+
+void AppendText(std::string *bytes, std::string_view text) {
+  Append(bytes, text.size());
+  bytes->append(text);
+}
+
+}  // namespace
+
+LoginCounters::LoginCounters(const std::string &policy, Login login)
+    : policy_(LoadLockoutPolicy(policy, login.address ? &*login.address : nullptr)),
+      login_(std::move(login)) {
+  LockoutTable::Require();
+  if (policy_.fold_case) login_.user_name = Folded(login_.user_name);
+  slot_ = LockoutTable::SlotOf(policy_.id);
+  if (!login_.user_name.empty()) {
+    std::string bytes = "u";
+    AppendText(&bytes, login_.user_name);
+    user_name_hash_ = KeyOf(bytes).low;
+  }
+  if (login_.address) {
+    network_ = *login_.address;
+    if (network_.family == 6) network_.Fold(policy_.ipv6_prefix);
+    address_hash_ = KeyOf("a" + std::string(network_.AsKey())).low;
+  }
+  if (policy_.address_allowed) return;
+  for (const LockoutScope &scope : policy_.scopes) {
+    if (scope.components & ~Given()) continue;
+    scopes_[count_] = ScopeOf(scope);
+    keys_[count_] = scopes_[count_].key;
+    count_++;
+  }
+}
+
+int LoginCounters::Given() const {
+  return kUserAgent | (login_.user_name.empty() ? 0 : kUserName) | (login_.address ? kAddress : 0);
+}
+
+Hash128 LoginCounters::KeyOf(std::string_view text) const {
+  std::string bytes;
+  Append(&bytes, MyDatabaseId);
+  Append(&bytes, policy_.id);
+  bytes.append(text);
+  return SipHash128(LockoutTable::table().secret(), bytes);
+}
+
+LoginCounters::Scope LoginCounters::ScopeOf(const LockoutScope &scope) const {
+  std::string bytes = "s";
+  Append(&bytes, scope.components);
+  if (scope.components & kUserName) AppendText(&bytes, login_.user_name);
+  if (scope.components & kAddress) bytes.append(network_.AsKey());
+  if (scope.components & kUserAgent) AppendText(&bytes, login_.user_agent);
+  return {&scope, KeyOf(bytes)};
+}
+
+LockoutTable::Table::Place LoginCounters::FindOrInsert(const Scope &scope, int64 now) const {
+  const Table &table = LockoutTable::table();
+  Table::Place place = table.Find(scope.key, SecondsOf(now));
+  if (place) return place;
+  Table::Owner evicted;
+  place = table.Insert(scope.key, slot_, SecondsOf(now), SecondsAfter(now), &evicted);
+  if (evicted != Table::kNobody) LockoutTable::Count(evicted, kEvicted);
+  if (scope.scope->components & kUserName) place.state().user_name = user_name_hash_;
+  if (scope.scope->components & kAddress) place.state().address = address_hash_;
+  return place;
+}
+
+Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
+  Answer answer;
+  LockoutTable::Count(slot_, kChecks);
+  if (count_ == 0) {
+    answer.reason = "exempt";
+    LockoutTable::Count(slot_, kExempt);
+    return answer;
+  }
+  int32 timeouts = 0;
+  bool locked = false;
+  bool began = false;  // a lock, because results did not come
+  int64 pending_timeout = 0;
+  {
+    const Table &table = LockoutTable::table();
+    Table::KeyLocks locks(table, keys_, count_);
+    table.NoteChange();
+    int32 remaining = INT32_MAX;
+    for (int i = 0; i < count_; i++) {
+      const LockoutRule &rule = scopes_[i].scope->rule;
+      Table::Place place = table.Find(scopes_[i].key, SecondsOf(now));
+      LockoutState nothing{};
+      LockoutState *state = place ? &place.state().state : &nothing;
+      int32 timed_out = Advance(rule, now, state);
+      LockoutStatus status = StatusOf(rule, *state);
+      began = began || (timed_out > 0 && status.locked);
+      timeouts = std::max(timeouts, timed_out);
+      pending_timeout = rule.pending_timeout;
+      if (status.locked) {
+        Refuse(rule, state);
+        status = StatusOf(rule, *state);
+      }
+      if (place) place.set_expires(SecondsAfter(ForgottenAt(rule, *state)));
+      remaining = std::min(remaining, status.room - 1);
+      if (status.room > 0) continue;
+      // Of several that refuse, a lock rather than a wait, and then what lasts longest.
+      answer.allowed = false;
+      if (std::make_pair(status.locked, status.until) > std::make_pair(locked, answer.until)) {
+        answer.blocked_by = scopes_[i].scope->components;
+        answer.until = status.until;
+        locked = status.locked;
+      }
+    }
+    answer.remaining = answer.allowed ? remaining : 0;
+    if (answer.allowed) answer.token = ReserveAll(now);
+  }
+  if (!answer.allowed) answer.reason = locked ? "locked" : "pending";
+  LockoutTable::Count(slot_, answer.allowed ? kAllowed : locked ? kLocked : kPending);
+  LockoutTable::Count(slot_, kTimeouts, timeouts);
+  LockoutTable::Count(slot_, kLocks, began);
+  Attempt attempt = NewAttempt(now, attempt_type, answer.allowed ? "no result" : answer.reason);
+  if (answer.allowed) {
+    // Written when its result is there, or with this reason.
+    attempt.result_by = GetCurrentTimestamp() + pending_timeout;
+    attempt.token = *answer.token;
+    attempt.who = Who();
+  } else {
+    attempt.locks = began;
+    SetBlockedBy(answer, &attempt);
+  }
+  answer.recorded = Put(&attempt);
+  return answer;
+}
+
+int64 LoginCounters::ReserveAll(int64 now) const {
+  int64 token = now;
+  for (int i = 0; i < count_; i++) {
+    const LockoutRule &rule = scopes_[i].scope->rule;
+    Table::Place place = FindOrInsert(scopes_[i], now);
+    LockoutState *state = &place.state().state;
+    Advance(rule, now, state);
+    Reserve(state);
+    token = std::max(token, state->clock);
+    place.set_expires(SecondsAfter(ForgottenAt(rule, *state)));
+  }
+  return token;
+}
+
+Answer LoginCounters::Result(int64 now, bool success, std::optional<int64> token,
+                             std::string_view attempt_type, std::string_view reason) {
+  Answer answer;
+  if (count_ == 0) answer.reason = "exempt";
+  bool began = false;
+  {
+    const Table &table = LockoutTable::table();
+    Table::KeyLocks locks(table, keys_, count_);
+    table.NoteChange();
+    for (int i = 0; i < count_; i++) {
+      const LockoutScope &scope = *scopes_[i].scope;
+      Table::Place place =
+          success ? table.Find(scopes_[i].key, SecondsOf(now)) : FindOrInsert(scopes_[i], now);
+      if (!place) continue;
+      LockoutState *state = &place.state().state;
+      Advance(scope.rule, now, state);
+      // Only what is counted for this user name: an address has failures of other accounts, too.
+      bool reset = policy_.reset_on_success && (scope.components & kUserName);
+      bool began_here = Settle(scope.rule, token, success, reset, state);
+      LockoutStatus status = StatusOf(scope.rule, *state);
+      place.set_expires(SecondsAfter(ForgottenAt(scope.rule, *state)));
+      answer.remaining = std::min(answer.remaining.value_or(INT32_MAX), status.room);
+      // A login that was let in, and has succeeded in time, is not turned away by a lock that began
+      // meanwhile.
+      bool let_in = success && token && state->clock < *token + scope.rule.pending_timeout;
+      if (!status.locked || let_in) continue;
+      answer.allowed = false;
+      answer.reason = "locked";
+      if (std::make_pair(began_here, status.until) > std::make_pair(began, answer.until)) {
+        answer.blocked_by = scope.components;
+        answer.until = status.until;
+        began = began_here;
+      }
+    }
+  }
+  LockoutTable::Count(slot_, success ? kSuccesses : kFailures);
+  LockoutTable::Count(slot_, kLocks, began);
+  Attempt attempt = NewAttempt(now, attempt_type, reason);
+  attempt.success = success;
+  attempt.locks = began;
+  SetBlockedBy(answer, &attempt);
+  answer.recorded = (token && AttemptQueue::Settle(*token, Who(), attempt)) || Put(&attempt);
+  return answer;
+}
+
+std::vector<Counter> LoginCounters::Look(int64 now) const {
+  Counter counters[kMostScopes];
+  {
+    const Table &table = LockoutTable::table();
+    Table::KeyLocks locks(table, keys_, count_);
+    for (int i = 0; i < count_; i++) {
+      const LockoutRule &rule = scopes_[i].scope->rule;
+      Table::Place place = table.Find(scopes_[i].key, SecondsOf(now));
+      LockoutState state = place ? place.state().state : LockoutState{};
+      Advance(rule, now, &state);
+      counters[i] = {scopes_[i].scope->components, StatusOf(rule, state), state.failures, state.reserved,
+                     state.clock};
+    }
+  }
+  return std::vector<Counter>(counters, counters + count_);
+}
+
+std::optional<LoginCounters::Judged> LoginCounters::Judge(int components, int64 window, int32 threshold,
+                                                          int64 now) const {
+  std::optional<Judged> judged;
+  const Table &table = LockoutTable::table();
+  Table::KeyLocks locks(table, keys_, count_);
+  for (int i = 0; i < count_; i++) {
+    if (scopes_[i].scope->components != components) continue;
+    const LockoutRule &rule = scopes_[i].scope->rule;
+    Table::Place place = table.Find(scopes_[i].key, SecondsOf(now));
+    LockoutState state = place ? place.state().state : LockoutState{};
+    Advance(rule, now, &state);
+    judged = {CountWithin(rule, state, window, threshold), state.failures > 0 ? state.last : 0};
+  }
+  return judged;
+}
+
+void LoginCounters::Import(int components, int32 failures, int64 last, int64 now) {
+  auto scope = std::find_if(policy_.scopes.begin(), policy_.scopes.end(),
+                            [&](const LockoutScope &s) { return s.components == components; });
+  if (scope == policy_.scopes.end())
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                      "lockout policy \"" + policy_.name + "\" does not count by " + ScopeName(components),
+                      "",
+                      "Give exactly the columns of one of its scopes, or add the scope with "
+                      "redis_migrate.alter_lockout.");
+  if (failures <= 0) return;
+  Scope counter = ScopeOf(*scope);
+  const Table &table = LockoutTable::table();
+  Table::KeyLocks locks(table, &counter.key, 1);
+  Table::Place place = FindOrInsert(counter, now);
+  LockoutState *state = &place.state().state;
+  Advance(scope->rule, now, state);
+  ImportFailures(scope->rule, failures, std::min(last, state->clock), state);
+  place.set_expires(SecondsAfter(ForgottenAt(scope->rule, *state)));
+  table.NoteChange();
+}
+
+uint64 LoginCounters::Reset(bool everything, int64 now) const {
+  const Table &table = LockoutTable::table();
+  table.NoteChange();
+  return table.RemoveIf(SecondsOf(now), [&](const Hash128 &, const LockoutEntry &entry, Table::Owner owner) {
+    if (owner != slot_) return false;
+    if (everything) return true;
+    if (user_name_hash_ == 0 && address_hash_ == 0) return false;
+    bool user_name = entry.user_name == 0 || user_name_hash_ == 0 || entry.user_name == user_name_hash_;
+    bool address = entry.address == 0 || address_hash_ == 0 || entry.address == address_hash_;
+    bool named = (entry.user_name != 0 && user_name_hash_ != 0) || (entry.address != 0 && address_hash_ != 0);
+    return named && user_name && address;
+  });
+}
+
+Attempt LoginCounters::NewAttempt(int64 now, std::string_view attempt_type, std::string_view reason) const {
+  Attempt attempt{};
+  attempt.at = now;
+  attempt.has_success = true;
+  attempt.owner = policy_.owner;
+  if (login_.address) attempt.address = *login_.address;
+  attempt.policy.Set(policy_.name);
+  attempt.notify_channel.Set(policy_.notify_channel);
+  attempt.attempt_type.Set(attempt_type);
+  attempt.reason.Set(reason);
+  attempt.user_name.Set(login_.user_name);
+  attempt.user_agent.Set(login_.user_agent);
+  return attempt;
+}
+
+void LoginCounters::SetBlockedBy(const Answer &answer, Attempt *attempt) {
+  if (answer.blocked_by == 0) return;
+  attempt->locked_by.Set(ScopeName(answer.blocked_by));
+  if (answer.reason == std::string_view("locked")) attempt->locked_until = answer.until;
+}
+
+bool LoginCounters::Put(Attempt *attempt) const {
+  bool put = AttemptQueue::Put(attempt);
+  if (!put) LockoutTable::Count(slot_, kDropped);
+  return put;
+}
+
+}  // namespace prm::lockout

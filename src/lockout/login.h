@@ -1,0 +1,95 @@
+// One login as the counters of a policy see it: which counters it has, and what they say.
+#pragma once
+
+#include "lockout/attempt_queue.h"
+#include "lockout/lockout_table.h"
+
+namespace prm::lockout {
+
+// Who logs in, as the application says. An empty user name is none: it has no counter, since everybody may
+// send it. A missing address has none either; a missing user agent is one of its own.
+struct Login {
+  std::string user_name;
+  std::optional<pg::Network> address;
+  std::string user_agent;
+};
+
+// What is answered to the application.
+struct Answer {
+  bool allowed = true;
+  const char *reason = "ok";       // ok, locked, pending, exempt
+  int blocked_by = 0;              // the scope that refuses, or whose lock began
+  int64 until = 0;                 // of blocked_by: end of the lock, or of the wait for a result
+  std::optional<int32> remaining;  // failures that are left before a lock
+  std::optional<int64> token;      // of an attempt that was reserved
+  bool recorded = true;            // whether the queue has taken it
+};
+
+// One counter of a login.
+struct Counter {
+  int components;
+  LockoutStatus status;
+  int32 failures;
+  int32 reserved;
+  int64 clock;
+};
+
+class LoginCounters {
+ public:
+  // Errors: those of LoadLockoutPolicy; 55000 where the library is not preloaded. Needs an SPI connection.
+  LoginCounters(const std::string &policy, Login login);
+
+  const LockoutPolicy &policy() const { return policy_; }
+
+  // Reserves an attempt in all counters, or in none when one refuses. `now` in microseconds since 2000.
+  Answer Check(int64 now, std::string_view attempt_type);
+  // Settles it.
+  Answer Result(int64 now, bool success, std::optional<int64> token, std::string_view attempt_type,
+                std::string_view reason);
+  // What the counters say, without a change.
+  std::vector<Counter> Look(int64 now) const;
+  // The same of one counter, judged by another window and threshold; see prm::CountWithin. Nothing where the
+  // login has no such counter.
+  struct Judged {
+    WindowCount count;
+    int64 last_failure;  // 0: none
+  };
+  std::optional<Judged> Judge(int components, int64 window, int32 threshold, int64 now) const;
+  // Counts what another system counted for exactly these components. Errors: 22023 without such a scope.
+  void Import(int components, int32 failures, int64 last, int64 now);
+
+  // Forgets counters of the policy: all, or those of this login's user name and address as far as they are
+  // given. Returns how many.
+  uint64 Reset(bool everything, int64 now) const;
+
+  // An attempt for the queue, with who and when.
+  Attempt NewAttempt(int64 now, std::string_view attempt_type, std::string_view reason) const;
+  bool Put(Attempt *attempt) const;
+
+ private:
+  using Table = LockoutTable::Table;
+  struct Scope {
+    const LockoutScope *scope;
+    Hash128 key;
+  };
+
+  Hash128 KeyOf(std::string_view text) const;
+  int Given() const;
+  Scope ScopeOf(const LockoutScope &scope) const;
+  Table::Place FindOrInsert(const Scope &scope, int64 now) const;
+  int64 ReserveAll(int64 now) const;
+  uint64 Who() const { return user_name_hash_ ^ address_hash_; }
+  static void SetBlockedBy(const Answer &answer, Attempt *attempt);
+
+  LockoutPolicy policy_;
+  Login login_;
+  pg::Network network_;  // the address as it is counted
+  uint64 user_name_hash_ = 0;
+  uint64 address_hash_ = 0;
+  Table::Owner slot_;
+  int count_ = 0;  // scopes that have a counter for this login
+  Scope scopes_[kMostScopes];
+  Hash128 keys_[kMostScopes];  // the same keys, for KeyLocks
+};
+
+}  // namespace prm::lockout

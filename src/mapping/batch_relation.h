@@ -1,0 +1,111 @@
+// redis_batch: the entries of a batch as a relation that a mapping's query selects from.
+#pragma once
+
+#include "core/pattern.h"
+#include "pg/memory.h"
+#include "pg/tuplestore.h"
+#include "source/source.h"
+
+namespace prm {
+
+constexpr char kBatchName[] = "redis_batch";
+
+enum class Expand { kNone, kElements, kGroups, kPending };
+
+// From a mapping's option, which has been checked.
+Expand ExpandFromName(const std::optional<std::string> &name);
+
+// What stands in a column of redis_batch.
+enum class Content {
+  kEntry,
+  kKey,
+  kKeyBytes,
+  kDb,
+  kType,
+  kExpiresAt,
+  kValue,
+  kValueBytes,
+  kPayload,
+  kJson,
+  kCapture,
+  // with expand => 'elements'
+  kField,
+  kFieldBytes,
+  kMember,
+  kMemberBytes,
+  kScore,
+  kPosition,
+  kOrdinal,
+  kEntryId,
+  kFieldExpiresAt,
+  // with expand => 'groups' and 'pending'
+  kGroupName,
+  kLastDeliveredId,
+  kEntriesRead,
+  kConsumer,
+  kDeliveredAt,
+  kDeliveryCount,
+};
+
+struct BatchColumn {
+  std::string name;
+  Oid type;
+  Content content;
+  size_t capture = 0;  // kCapture: which
+  CaptureType capture_type = CaptureType::kText;
+};
+
+// One entry of a batch with what was found out about its name.
+struct BatchEntry {
+  const source::Entry *entry;
+  std::vector<Bytes> captures;  // views into the entry's key
+};
+
+// The shape of redis_batch for the keys of a pattern.
+class BatchShape {
+ public:
+  BatchShape(const KeyPattern &pattern, Expand expand);
+  const std::vector<BatchColumn> &columns() const { return columns_; }
+  Expand expand() const { return expand_; }
+  // In the current memory context.
+  TupleDesc MakeTupleDesc() const;
+
+ private:
+  std::vector<BatchColumn> columns_;
+  Expand expand_;
+};
+
+// Why an entry cannot be shown in the columns that the query names.
+struct EntryProblem {
+  int entry;
+  bool is_element = false;  // only this element: the others have their rows
+  std::string rule;  // invalid_json, json_too_large, empty_value, key_encoding, value_encoding, wrong_type,
+                     // row_too_large, corrupt_payload, unsupported_payload
+  std::string message;
+};
+
+// Thrown when a value was not JSON and the rows must be made again with checked = true (before PostgreSQL 16,
+// where the failed conversion has spoilt the subtransaction).
+struct UncheckedJsonFailed {};
+
+struct FillOptions {
+  const std::optional<std::vector<std::string>> &types;  // others, if given, are a problem
+  bool checked = false;                                  // see UncheckedJsonFailed
+  bool by_element = false;    // with `expand`: a bad element is no problem of the others
+  bool one_spelling = false;  // a capture that is not spelled as PostgreSQL prints it is a problem
+};
+
+// Fills redis_batch with the entries in `which` (indexes into entries, which become the column entry).
+// Only columns with needed[i] are filled. Entries with a problem get no row, unless it is that of an element.
+// Errors: none for data, 53200.
+std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
+                                    const std::vector<BatchEntry> &entries, const std::vector<int> &which,
+                                    const FillOptions &options, TupleDesc desc, pg::Tuplestore &rows);
+
+// Whether bytes are text in the server's encoding.
+bool IsText(Bytes bytes);
+
+// The SQL type of a capture's column: text, bigint, numeric, uuid, inet or date.
+Oid CaptureSqlType(CaptureType type);
+
+}  // namespace prm

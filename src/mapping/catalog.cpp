@@ -1,0 +1,108 @@
+#include "mapping/catalog.h"
+
+#include "pg/identity.h"
+#include "pg/spi.h"
+
+namespace prm {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+int PriorityRank(const std::string &name) {
+  for (int rank = 0; rank < 4; ++rank)
+    if (name == kPriorityNames[rank]) return rank;
+  throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "invalid priority \"" + name + "\"", "",
+                "Valid priorities are critical, high, medium and low.");
+}
+
+void RequireSource(const Migration &migration, const std::string &source) {
+  const char *lacking = nullptr;
+  if (source == "scan" && migration.server.empty()) lacking = "server";
+  if (source == "rdb" && migration.file.empty()) lacking = "file";
+  if (lacking == nullptr) return;
+  throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source '" + source + "' needs a " + lacking, "",
+                "Give the migration one: SELECT redis_migrate.alter_migration(" +
+                    pg::QuoteLiteral(migration.name) + ", " + lacking + " => ...).");
+}
+
+namespace {
+
+void LoadMappings(Migration &migration) {
+  auto rows = Spi::Execute(
+      "SELECT mapping_id, mapping, pattern, target, query, key_columns, priority, on_conflict, on_delete, "
+      "mode, no_row, "
+      "atomic, expand, types, databases, depends_on, exclusive, ledger, search_path, timezone, datestyle, "
+      "intervalstyle FROM redis_migrate.mapping WHERE migration = $1 ORDER BY mapping_id",
+      {SqlParam::Text(migration.name)}, true);
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    pg::Row row = rows[i];
+    Mapping mapping;
+    mapping.id = row.Int8(0);
+    mapping.name = row.Text(1);
+    mapping.pattern = row.Text(2);
+    mapping.target = row.Text(3);
+    mapping.query = row.Text(4);
+    mapping.key_columns = row.TextArray(5);
+    mapping.priority = row.Text(6);
+    mapping.on_conflict = row.Text(7);
+    mapping.on_delete = row.Text(8);
+    mapping.mode = row.Text(9);
+    mapping.no_row = row.Text(10);
+    mapping.atomic = row.Text(11);
+    mapping.expand = row.OptionalText(12);
+    if (!row.IsNull(13)) mapping.types = row.TextArray(13);
+    mapping.databases = row.OptionalInt4Array(14);
+    mapping.depends_on = row.TextArray(15);
+    mapping.exclusive = row.Bool(16);
+    mapping.ledger = row.Bool(17);
+    mapping.search_path = row.Text(18);
+    mapping.timezone = row.Text(19);
+    mapping.datestyle = row.Text(20);
+    mapping.intervalstyle = row.Text(21);
+    migration.mappings.push_back(std::move(mapping));
+  }
+}
+
+void LoadChecks(Migration &migration) {
+  auto rows = Spi::Execute(
+      "SELECT mapping, check_name, condition FROM redis_migrate.mapping_check WHERE migration = $1 "
+      "ORDER BY mapping, check_name",
+      {SqlParam::Text(migration.name)}, true);
+  for (uint64 i = 0; i < rows.size(); ++i)
+    for (Mapping &mapping : migration.mappings)
+      if (mapping.name == rows[i].Text(0)) mapping.checks.push_back({rows[i].Text(1), rows[i].Text(2)});
+}
+
+}  // namespace
+
+Migration LoadMigration(const std::string &name) {
+  Oid const user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "SELECT owner::oid = $2, owner::text, server::text, source, unmapped, databases, file FROM "
+      "redis_migrate.migration "
+      "WHERE migration = $1",
+      {SqlParam::Text(name), SqlParam::OidOf(user)}, true);
+  if (rows.size() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + name + "\" does not exist", "",
+                  "SELECT migration FROM redis_migrate.migrations lists those you own.");
+  if (!rows[0].Bool(0))
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of migration \"" + name + "\"",
+                  "Its owner is " + rows[0].Text(1) + ".", "SET ROLE " + rows[0].Text(1) + ".");
+  Migration migration;
+  migration.name = name;
+  migration.server = rows[0].Text(2);
+  migration.source = rows[0].Text(3);
+  migration.unmapped = rows[0].Text(4);
+  migration.databases = rows[0].OptionalInt4Array(5);
+  migration.file = rows[0].Text(6);
+  LoadMappings(migration);
+  LoadChecks(migration);
+  rows = Spi::Execute("SELECT pattern FROM redis_migrate.skip_pattern WHERE migration = $1 ORDER BY pattern",
+                      {SqlParam::Text(name)}, true);
+  for (uint64 i = 0; i < rows.size(); ++i) migration.skip_patterns.push_back(rows[i].Text(0));
+  return migration;
+}
+
+}  // namespace prm

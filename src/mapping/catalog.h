@@ -1,0 +1,63 @@
+// Migrations and mappings as they are defined, read from the extension's tables.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm {
+
+enum class Priority { kCritical, kHigh, kMedium, kLow };
+constexpr const char *kPriorityNames[] = {"critical", "high", "medium", "low"};
+
+struct Check {
+  std::string name;
+  std::string condition;
+};
+
+struct Mapping {
+  int64 id = 0;
+  std::string name;
+  std::string pattern;
+  std::string target;  // schema-qualified and quoted
+  std::string query;
+  std::vector<std::string> key_columns;
+  std::string priority;
+  std::string on_conflict;            // update, nothing, fill, or a SET list
+  std::string on_delete;              // delete, keep, or a SET list
+  std::string mode;                   // upsert, update
+  std::string no_row;                 // reject, skip
+  std::string atomic;                 // key, element
+  std::optional<std::string> expand;  // elements, groups, pending
+  std::optional<std::vector<std::string>> types;
+  std::optional<std::vector<int>> databases;
+  std::vector<std::string> depends_on;
+  bool exclusive = false;
+  bool ledger = true;
+  std::string search_path;
+  std::string timezone;
+  std::string datestyle;
+  std::string intervalstyle;
+  std::vector<Check> checks;
+};
+
+struct Migration {
+  std::string name;
+  std::string server;    // empty: none
+  std::string file;      // absolute path on the database server; empty: none
+  std::string source;    // scan, rdb, archive
+  std::string unmapped;  // archive, reject
+  std::optional<std::vector<int>> databases;
+  std::vector<Mapping> mappings;
+  std::vector<std::string> skip_patterns;
+};
+
+// Reads a migration whole. Only its owner may: errors 42704 (no such migration), 42501.
+// Needs an SPI connection; runs one transaction's worth of catalog reads, takes ACCESS SHARE locks only.
+Migration LoadMigration(const std::string &name);
+
+// Error 22023 if the migration has not what reading from `source` needs: a server for scan, a file for rdb.
+void RequireSource(const Migration &migration, const std::string &source);
+
+// The position of a priority's name in kPriorityNames; error 22023 names the valid ones.
+int PriorityRank(const std::string &name);
+
+}  // namespace prm

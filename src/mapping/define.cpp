@@ -1,0 +1,603 @@
+// The SQL functions that define migrations. Everything is checked here, so that a run meets only bad data.
+#include "mapping/define.h"
+#include "connect/server.h"
+#include "connect/server_file.h"
+#include "mapping/mapping_query.h"
+#include "mapping/mapping_settings.h"
+#include "mapping/migration_lock.h"
+#include "mapping/routing.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "store/ledger.h"
+
+namespace prm {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+// A change of the definition: interrupted runs begin again rather than go on with other mappings.
+void Touch(const std::string &migration) {
+  Spi::Execute("UPDATE redis_migrate.migration SET changed_at = clock_timestamp() WHERE migration = $1",
+               {SqlParam::Text(migration)});
+}
+
+// A migration that nobody runs or changes until this transaction ends: otherwise an interrupted run could go
+// on with a definition that was changed behind its back. Errors: those of LoadMigration, 55006.
+Migration LoadForChange(const std::string &name) {
+  LoadMigration(name);  // only its owner may take the lock
+  LockForChange(name);
+  return LoadMigration(name);
+}
+
+// Whether the user may read from where the migration reads, and whether that is enough for the source. The
+// archive needs neither server nor file, but the keys in it came from somewhere.
+void CheckPlaces(const Migration &migration, const std::string &source) {
+  if (!migration.server.empty()) ServerOptions(migration.server, GetUserId());
+  if (!migration.file.empty()) ServerFile::Check(migration.file, GetUserId());
+  if (source == "scan" && migration.server.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source 'scan' needs a server");
+  if (source == "rdb" && migration.file.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source 'rdb' needs a file", "",
+                  "Give the path of the dump file on the database server: file => '/path/dump.rdb'.");
+  if (migration.server.empty() && migration.file.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a migration needs a server or a file");
+}
+
+KeyPattern ParsePattern(const std::string &text) { return pg::ValueOrThrow(KeyPattern::Parse(text)); }
+
+// Notes the patterns that share keys with a new one, and which of them goes first.
+void ReportOverlaps(const Migration &migration, const KeyPattern &pattern) {
+  std::set<std::string> others(migration.skip_patterns.begin(), migration.skip_patterns.end());
+  for (const Mapping &mapping : migration.mappings) others.insert(mapping.pattern);
+  others.erase(pattern.text());
+  for (const std::string &text : others) {
+    KeyPattern other = ParsePattern(text);
+    if (!pattern.Overlaps(other)) continue;
+    bool first = KeyPattern::MoreSpecific(pattern, other);
+    pg::Report(
+        NOTICE, "pattern " + pattern.text() + " overlaps with " + text,
+        "A key that fits both belongs to " + (first ? pattern.text() : text) + ", which is more specific.");
+  }
+}
+
+void CheckDatabases(const std::optional<std::vector<int>> &databases) {
+  if (!databases) return;
+  if (databases->empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "databases must not be empty", "",
+                  "NULL stands for all databases.");
+  for (int database : *databases)
+    if (database < 0)
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                    "database " + std::to_string(database) + " is not a database number");
+}
+
+bool IsConflictKeyword(const std::string &on_conflict) {
+  return on_conflict == "update" || on_conflict == "nothing" || on_conflict == "fill";
+}
+
+void CheckOptions(const Mapping &mapping) {
+  PriorityRank(mapping.priority);
+  pg::CheckKeyword(mapping.mode, "mode", {"upsert", "update"});
+  pg::CheckKeyword(mapping.no_row, "no_row", {"reject", "skip"});
+  pg::CheckKeyword(mapping.atomic, "atomic", {"key", "element"});
+  if (mapping.expand) pg::CheckKeyword(*mapping.expand, "expand", {"elements", "groups", "pending"});
+  if (mapping.types) {
+    if (mapping.types->empty())
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "types must not be empty", "",
+                    "NULL stands for all types.");
+    for (const std::string &type : *mapping.types)
+      pg::CheckKeyword(type, "type", {"string", "list", "set", "zset", "hash", "stream"});
+  }
+  CheckDatabases(mapping.databases);
+  if (mapping.atomic == "element" && !mapping.expand)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "atomic 'element' needs expand",
+                  "Without it a key is one element.", "Add expand => 'elements'.");
+  if (!IsConflictKeyword(mapping.on_conflict)) ParseSetList(mapping.on_conflict, "on_conflict");
+  if (mapping.on_delete != "delete" && mapping.on_delete != "keep")
+    ParseSetList(mapping.on_delete, "on_delete");
+}
+
+// Mappings of a pattern are fed together, so they agree on when and from where.
+void CheckSiblings(const Migration &migration, const Mapping &mapping) {
+  for (const Mapping &other : migration.mappings) {
+    if (other.pattern != mapping.pattern || other.name == mapping.name) continue;
+    if (other.priority != mapping.priority || other.databases != mapping.databases)
+      throw Failure(
+          ERRCODE_INVALID_PARAMETER_VALUE,
+          "mapping \"" + mapping.name + "\" must have the priority and databases of mapping \"" + other.name +
+              "\"",
+          "Both have pattern " + mapping.pattern + ": a key is stored by all of its mappings or by none.",
+          "Use priority '" + other.priority + "' and the same databases.");
+  }
+}
+
+// Whether two different keys never yield the same row: every capture that tells keys apart stands unchanged
+// in a key column, and so does what tells the elements of a key apart. Captures of some types have several
+// spellings of a value; in an exclusive mapping all but one are rejected when they come, see FillOptions.
+bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
+  auto in_key = [&](const char *column) { return IsAmongKeyColumns(column, mapping, facts); };
+  bool one_database = mapping.databases && mapping.databases->size() == 1;
+  if (!one_database && !in_key("db")) return false;
+  if (!HasKeyAmongKeyColumns(mapping, facts)) {
+    if (pattern.has_star()) return false;
+    for (const Capture &capture : pattern.captures()) {
+      bool has_one_spelling = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
+                              capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
+      if (!in_key(capture.name.c_str()) || !(has_one_spelling || mapping.exclusive)) return false;
+    }
+  }
+  switch (ExpandFromName(mapping.expand)) {
+    case Expand::kNone:
+      return true;
+    case Expand::kGroups:
+      return in_key("group_name");
+    case Expand::kPending:
+      return in_key("group_name") && in_key("entry_id");
+    case Expand::kElements:
+      break;
+  }
+  for (const char *column :
+       {"field", "field_bytes", "member", "member_bytes", "position", "ordinal", "entry_id"})
+    if (in_key(column)) return true;
+  return false;
+}
+
+// An exclusive mapping owns every row of its target, so no other mapping may have that target.
+void CheckExclusive(const std::string &migration, const Mapping &mapping) {
+  pg::AsExtensionOwner as_owner;
+  auto others = Spi::Execute(
+      "SELECT migration, mapping FROM redis_migrate.mapping WHERE target = $1 AND (exclusive OR $2) "
+      "AND (migration, mapping) <> ($3, $4) LIMIT 1",
+      {SqlParam::Text(mapping.target), SqlParam::Bool(mapping.exclusive), SqlParam::Text(migration),
+       SqlParam::Text(mapping.name)});
+  if (others.size() > 0)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  "mapping \"" + mapping.name + "\" cannot share target " + mapping.target,
+                  "Mapping \"" + others[0].Text(1) + "\" of migration \"" + others[0].Text(0) +
+                      "\" has it, and one of the two is exclusive: it owns all rows.",
+                  "Leave exclusive out of both: a ledger then keeps which key owns which row.");
+}
+
+// Checks a mapping whole against its siblings, its target and its query; decides whether it needs a ledger.
+void CheckMapping(const Migration &migration, Mapping &mapping) {
+  CheckOptions(mapping);
+  KeyPattern pattern = ParsePattern(mapping.pattern);
+  if (std::find(migration.skip_patterns.begin(), migration.skip_patterns.end(), mapping.pattern) !=
+      migration.skip_patterns.end())
+    throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + mapping.pattern + " is declared by skip_keys", "",
+                  "Use redis_migrate.unskip_keys first.");
+  CheckSiblings(migration, mapping);
+  Target target = LoadTarget(mapping.target, mapping.name);
+  CheckKeyColumns(target, mapping.key_columns);
+  BatchShape shape(pattern, ExpandFromName(mapping.expand));
+  MappingQuery query(mapping, shape, target);
+  // What inserts no rows deletes none.
+  if (mapping.mode == "update" && mapping.on_delete == "delete") mapping.on_delete = "keep";
+  Writer writer(mapping, target, query.facts().columns);
+  if (!IsConflictKeyword(mapping.on_conflict)) writer.CheckStatements(query.row_desc());
+  Ledger(mapping, target).CheckDeleteStatement();
+  for (const std::string &warning : query.facts().warnings)
+    pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
+  bool apart = RowsTellKeysApart(mapping, pattern, query.facts());
+  if (mapping.exclusive && !apart)
+    throw Failure(
+        ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
+        "Two keys could yield the same row: each capture, the element and, unless databases names a "
+        "single one, db must stand unchanged in key_columns.",
+        "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
+        "ledger then keeps which key owns which row.");
+  CheckExclusive(migration.name, mapping);
+  mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
+}
+
+// The definition as it will be, for checks that look at all mappings.
+Migration With(Migration migration, const Mapping &mapping) {
+  auto old = std::find_if(migration.mappings.begin(), migration.mappings.end(),
+                          [&](const Mapping &m) { return m.name == mapping.name; });
+  if (old != migration.mappings.end())
+    *old = mapping;
+  else
+    migration.mappings.push_back(mapping);
+  return migration;
+}
+
+std::string Setting(const char *name) {
+  return pg::Call([&] { return GetConfigOption(name, false, false); });
+}
+
+void UseSessionSettings(Mapping &mapping, const std::string &source_timezone) {
+  mapping.search_path = Setting("search_path");
+  mapping.timezone = source_timezone;
+  mapping.datestyle = Setting("datestyle");
+  mapping.intervalstyle = Setting("intervalstyle");
+}
+
+// Checks under the settings that the mapping will run with.
+void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
+  MappingSettings settings(mapping);
+  CheckMapping(migration, mapping);
+  InDependencyOrder(With(migration, mapping));
+}
+
+constexpr char kMappingColumns[] =
+    "pattern, target, query, key_columns, priority, on_conflict, on_delete, mode, no_row, atomic, expand, "
+    "types, databases, depends_on, exclusive, ledger, "
+    "search_path, timezone, datestyle, intervalstyle";
+
+std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping &mapping) {
+  return {SqlParam::Text(migration),
+          SqlParam::Text(mapping.name),
+          SqlParam::Text(mapping.pattern),
+          SqlParam::Text(mapping.target),
+          SqlParam::Text(mapping.query),
+          SqlParam::TextArray(mapping.key_columns),
+          SqlParam::Text(mapping.priority),
+          SqlParam::Text(mapping.on_conflict),
+          SqlParam::Text(mapping.on_delete),
+          SqlParam::Text(mapping.mode),
+          SqlParam::Text(mapping.no_row),
+          SqlParam::Text(mapping.atomic),
+          SqlParam::OptionalText(mapping.expand),
+          SqlParam::OptionalTextArray(mapping.types),
+          SqlParam::Int4Array(mapping.databases),
+          SqlParam::TextArray(mapping.depends_on),
+          SqlParam::Bool(mapping.exclusive),
+          SqlParam::Bool(mapping.ledger),
+          SqlParam::Text(mapping.search_path),
+          SqlParam::Text(mapping.timezone),
+          SqlParam::Text(mapping.datestyle),
+          SqlParam::Text(mapping.intervalstyle)};
+}
+
+Mapping &FindMapping(Migration &migration, const std::string &name) {
+  for (Mapping &mapping : migration.mappings)
+    if (mapping.name == name) return mapping;
+  throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                "mapping \"" + name + "\" of migration \"" + migration.name + "\" does not exist");
+}
+
+// The condition as PostgreSQL parses it over the target's columns. Errors: those of the condition.
+void CheckCondition(const Mapping &mapping, const std::string &condition) {
+  MappingSettings settings(mapping);
+  Target target = LoadTarget(mapping.target, mapping.name);
+  BatchShape shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
+  MappingQuery query(mapping, shape, target);
+  pg::Tuplestore empty;
+  pg::NamedRows named(kRowsName, query.row_desc(), empty.get());
+  Spi::Execute("SELECT FROM redis_rows WHERE (" + condition + "\n) IS NOT TRUE");
+}
+
+// Calls reset(property) for each name in argument n, which are those of arguments that NULL leaves alone.
+// Errors: 22023 for others, and for one that is given as well.
+template <typename Reset>
+void ForEachReset(FunctionCallInfo fcinfo, int n, const std::map<std::string, int> &properties, Reset reset) {
+  for (const std::string &property :
+       pg::OptionalTextArrayArgument(fcinfo, n).value_or(std::vector<std::string>())) {
+    auto found = properties.find(property);
+    std::string names;
+    for (const auto &[name, argument] : properties) names += (names.empty() ? "" : ", ") + name;
+    if (found == properties.end())
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "property \"" + property + "\" cannot be reset", "",
+                    "These can: " + names + ".");
+    if (!PG_ARGISNULL(found->second))
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "property \"" + property + "\" is both given and reset");
+    reset(property);
+  }
+}
+
+std::string NameArgument(FunctionCallInfo fcinfo, int n) {
+  if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "server must not be NULL");
+  return NameStr(*PG_GETARG_NAME(n));
+}
+
+}  // namespace
+}  // namespace prm
+
+using namespace prm;
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+// redis_migrate.create_migration(migration text, server name, source text, unmapped text, databases
+// integer[], file text). Errors: 42710 it exists, 42704 no such server, 42501 no USAGE on it or no right to
+// read files of the server, 42602 a relative path, 22023.
+PRM_FUNCTION(create_migration) {
+  std::string name = pg::TextArgument(fcinfo, 0, "migration");
+  Migration migration;
+  migration.name = name;
+  if (!PG_ARGISNULL(1)) migration.server = NameArgument(fcinfo, 1);
+  migration.file = pg::OptionalTextArgument(fcinfo, 5).value_or("");
+  std::string source = pg::TextArgument(fcinfo, 2, "source");
+  std::string unmapped = pg::TextArgument(fcinfo, 3, "unmapped");
+  auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 4);
+  if (name.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a migration must not be empty");
+  pg::CheckKeyword(source, "source", {"scan", "rdb", "archive"});
+  pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
+  CheckDatabases(databases);
+  CheckPlaces(migration, source);
+  Oid owner = GetUserId();
+  pg::Spi spi;
+  pg::AsExtensionOwner as_owner;
+  if (Spi::Execute("SELECT FROM redis_migrate.migration WHERE migration = $1", {SqlParam::Text(name)})
+          .size() > 0)
+    throw Failure(ERRCODE_DUPLICATE_OBJECT, "migration \"" + name + "\" already exists", "",
+                  "Choose another name; names are shared by all users of a database.");
+  Spi::Execute(
+      "INSERT INTO redis_migrate.migration (migration, owner, server, source, unmapped, databases, file) "
+      "VALUES "
+      "($1, $2::regrole, NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, ''))",
+      {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(migration.server), SqlParam::Text(source),
+       SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.alter_migration(migration text, server name, source text, unmapped text, databases
+// integer[], file text, reset text[]): NULL leaves a property as it is. Errors: as create_migration; 42501
+// not the owner.
+PRM_FUNCTION(alter_migration) {
+  pg::Spi spi;
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  if (!PG_ARGISNULL(1)) migration.server = NameArgument(fcinfo, 1);
+  migration.file = pg::OptionalTextArgument(fcinfo, 5).value_or(migration.file);
+  std::string source = pg::OptionalTextArgument(fcinfo, 2).value_or(migration.source);
+  std::string unmapped = pg::OptionalTextArgument(fcinfo, 3).value_or(migration.unmapped);
+  auto databases = PG_ARGISNULL(4) ? migration.databases : pg::OptionalInt4ArrayArgument(fcinfo, 4);
+  ForEachReset(fcinfo, 6, {{"databases", 4}}, [&](const std::string &) { databases.reset(); });
+  pg::CheckKeyword(source, "source", {"scan", "rdb", "archive"});
+  pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
+  CheckDatabases(databases);
+  CheckPlaces(migration, source);
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.migration SET server = NULLIF($2, '')::name, source = $3, unmapped = $4, "
+      "databases = $5, "
+      "file = NULLIF($6, ''), changed_at = clock_timestamp() WHERE migration = $1",
+      {SqlParam::Text(migration.name), SqlParam::Text(migration.server), SqlParam::Text(source),
+       SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.add_mapping(…): see the SQL comment. Errors: those of CheckMapping.
+PRM_FUNCTION(add_mapping) {
+  pg::Spi spi;
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  Mapping mapping;
+  mapping.name = pg::TextArgument(fcinfo, 1, "mapping");
+  mapping.pattern = pg::TextArgument(fcinfo, 2, "pattern");
+  if (PG_ARGISNULL(3)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "target must not be NULL");
+  mapping.target = QualifiedName(PG_GETARG_OID(3));
+  mapping.query = pg::TextArgument(fcinfo, 4, "query");
+  mapping.key_columns = pg::OptionalTextArrayArgument(fcinfo, 5).value_or(std::vector<std::string>());
+  mapping.priority = pg::TextArgument(fcinfo, 6, "priority");
+  mapping.on_conflict = pg::TextArgument(fcinfo, 7, "on_conflict");
+  mapping.on_delete = pg::TextArgument(fcinfo, 8, "on_delete");
+  mapping.mode = pg::TextArgument(fcinfo, 9, "mode");
+  mapping.no_row = pg::TextArgument(fcinfo, 10, "no_row");
+  mapping.atomic = pg::TextArgument(fcinfo, 11, "atomic");
+  mapping.expand = pg::OptionalTextArgument(fcinfo, 12);
+  mapping.types = pg::OptionalTextArrayArgument(fcinfo, 13);
+  mapping.databases = pg::OptionalInt4ArrayArgument(fcinfo, 14);
+  mapping.depends_on = pg::OptionalTextArrayArgument(fcinfo, 15).value_or(std::vector<std::string>());
+  mapping.exclusive = !PG_ARGISNULL(16) && PG_GETARG_BOOL(16);
+  for (const Mapping &other : migration.mappings)
+    if (other.name == mapping.name)
+      throw Failure(ERRCODE_DUPLICATE_OBJECT,
+                    "mapping \"" + mapping.name + "\" of migration \"" + migration.name + "\" already exists",
+                    "", "Use redis_migrate.alter_mapping to change it.");
+  if (mapping.name.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a mapping must not be empty");
+  UseSessionSettings(mapping, pg::TextArgument(fcinfo, 17, "source_timezone"));
+  ReportOverlaps(migration, ParsePattern(mapping.pattern));
+  CheckUnderSettings(migration, mapping);
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
+                   ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, "
+                   "$18, $19, $20, $21, $22)",
+               MappingParams(migration.name, mapping));
+  Touch(migration.name);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.alter_mapping(…): NULL leaves a property as it is; the session's settings are taken anew when
+// the query is given. Errors: as add_mapping.
+PRM_FUNCTION(alter_mapping) {
+  pg::Spi spi;
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
+  Mapping const old = mapping;
+  auto change = [&](int n, std::string &property) {
+    if (auto given = pg::OptionalTextArgument(fcinfo, n)) property = *given;
+  };
+  change(2, mapping.pattern);
+  if (!PG_ARGISNULL(3)) mapping.target = QualifiedName(PG_GETARG_OID(3));
+  change(4, mapping.query);
+  if (auto columns = pg::OptionalTextArrayArgument(fcinfo, 5)) mapping.key_columns = *columns;
+  change(6, mapping.priority);
+  change(7, mapping.on_conflict);
+  change(8, mapping.on_delete);
+  change(9, mapping.mode);
+  change(10, mapping.no_row);
+  change(11, mapping.atomic);
+  if (auto expand = pg::OptionalTextArgument(fcinfo, 12)) mapping.expand = expand;
+  if (auto types = pg::OptionalTextArrayArgument(fcinfo, 13)) mapping.types = types;
+  if (auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 14)) mapping.databases = databases;
+  if (auto depends_on = pg::OptionalTextArrayArgument(fcinfo, 15)) mapping.depends_on = *depends_on;
+  if (!PG_ARGISNULL(16)) mapping.exclusive = PG_GETARG_BOOL(16);
+  ForEachReset(fcinfo, 18, {{"expand", 12}, {"types", 13}, {"databases", 14}, {"depends_on", 15}},
+               [&](const std::string &property) {
+                 if (property == "expand") mapping.expand.reset();
+                 if (property == "types") mapping.types.reset();
+                 if (property == "databases") mapping.databases.reset();
+                 if (property == "depends_on") mapping.depends_on.clear();
+               });
+  std::string source_timezone = pg::OptionalTextArgument(fcinfo, 17).value_or(mapping.timezone);
+  if (!PG_ARGISNULL(4))
+    UseSessionSettings(mapping, source_timezone);
+  else
+    mapping.timezone = source_timezone;
+  if (mapping.pattern != old.pattern) ReportOverlaps(migration, ParsePattern(mapping.pattern));
+  CheckUnderSettings(migration, mapping);
+  for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
+                   ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
+                   "$21, $22) WHERE migration = $1 AND mapping = $2",
+               MappingParams(migration.name, mapping));
+  // What the ledger says of rows elsewhere, or of rows by other columns, would be taken for rows of the
+  // target.
+  if (!mapping.ledger || mapping.target != old.target || mapping.key_columns != old.key_columns)
+    Spi::Execute("DELETE FROM redis_migrate.ledger WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
+  Touch(migration.name);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.drop_mapping(migration text, mapping text). Errors: 42704, 42501, 2BP01 others depend on it.
+PRM_FUNCTION(drop_mapping) {
+  pg::Spi spi;
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
+  for (const Mapping &other : migration.mappings)
+    if (std::find(other.depends_on.begin(), other.depends_on.end(), mapping.name) != other.depends_on.end())
+      throw Failure(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                    "mapping \"" + other.name + "\" depends on mapping \"" + mapping.name + "\"", "",
+                    "Drop \"" + other.name + "\" first, or change its depends_on.");
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("DELETE FROM redis_migrate.mapping WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
+  Touch(migration.name);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.add_check(migration text, mapping text, check_name text, condition text). Errors: 42710, and
+// those of the condition.
+PRM_FUNCTION(add_check) {
+  pg::Spi spi;
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
+  std::string check = pg::TextArgument(fcinfo, 2, "check_name");
+  std::string condition = pg::TextArgument(fcinfo, 3, "condition");
+  for (const Check &other : mapping.checks)
+    if (other.name == check)
+      throw Failure(ERRCODE_DUPLICATE_OBJECT,
+                    "check \"" + check + "\" of mapping \"" + mapping.name + "\" already exists");
+  if (check.empty()) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a check must not be empty");
+  CheckCondition(mapping, condition);
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("INSERT INTO redis_migrate.mapping_check VALUES ($1, $2, $3, $4)",
+               {SqlParam::Text(migration.name), SqlParam::Text(mapping.name), SqlParam::Text(check),
+                SqlParam::Text(condition)});
+  Touch(migration.name);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.drop_check(migration text, mapping text, check_name text). Errors: 42704.
+PRM_FUNCTION(drop_check) {
+  pg::Spi spi;
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
+  std::string check = pg::TextArgument(fcinfo, 2, "check_name");
+  pg::AsExtensionOwner as_owner;
+  if (Spi::Execute(
+          "DELETE FROM redis_migrate.mapping_check WHERE migration = $1 AND mapping = $2 AND check_name = $3",
+          {SqlParam::Text(migration.name), SqlParam::Text(mapping.name), SqlParam::Text(check)})
+          .processed() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                  "check \"" + check + "\" of mapping \"" + mapping.name + "\" does not exist");
+  Touch(migration.name);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.skip_keys(migration text, pattern text). Errors: 42710 declared already, or mapped.
+PRM_FUNCTION(skip_keys) {
+  pg::Spi spi;
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  KeyPattern pattern = ParsePattern(pg::TextArgument(fcinfo, 1, "pattern"));
+  for (const std::string &other : migration.skip_patterns)
+    if (other == pattern.text())
+      throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + other + " is declared already");
+  for (const Mapping &mapping : migration.mappings)
+    if (mapping.pattern == pattern.text())
+      throw Failure(ERRCODE_DUPLICATE_OBJECT,
+                    "pattern " + mapping.pattern + " is that of mapping \"" + mapping.name + "\"");
+  ReportOverlaps(migration, pattern);
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("INSERT INTO redis_migrate.skip_pattern VALUES ($1, $2)",
+               {SqlParam::Text(migration.name), SqlParam::Text(pattern.text())});
+  Touch(migration.name);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.unskip_keys(migration text, pattern text). Errors: 42704.
+PRM_FUNCTION(unskip_keys) {
+  pg::Spi spi;
+  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  std::string pattern = pg::TextArgument(fcinfo, 1, "pattern");
+  pg::AsExtensionOwner as_owner;
+  if (Spi::Execute("DELETE FROM redis_migrate.skip_pattern WHERE migration = $1 AND pattern = $2",
+                   {SqlParam::Text(migration.name), SqlParam::Text(pattern)})
+          .processed() == 0)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT, "pattern " + pattern + " is not declared by skip_keys");
+  Touch(migration.name);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.migration_sql(migration text) → text: the calls that recreate the migration. Errors: 42704,
+// 42501.
+PRM_FUNCTION(migration_sql) {
+  pg::Spi spi;
+  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  auto literal = [](const std::string &value) { return pg::QuoteLiteral(value); };
+  auto texts = [&](const std::vector<std::string> &items) {
+    std::string list;
+    for (const std::string &item : items) list += (list.empty() ? "" : ", ") + literal(item);
+    return "ARRAY[" + list + "]::text[]";
+  };
+  auto numbers = [](const std::vector<int> &items) {
+    std::string list;
+    for (int item : items) list += (list.empty() ? "" : ",") + std::to_string(item);
+    return "'{" + list + "}'";
+  };
+  std::string name = literal(migration.name);
+  std::string sql = "SELECT redis_migrate.create_migration(" + name + ", " +
+                    (migration.server.empty() ? "NULL" : literal(migration.server)) + ", source => " +
+                    literal(migration.source) + ", unmapped => " + literal(migration.unmapped) +
+                    (migration.databases ? ", databases => " + numbers(*migration.databases) : "") +
+                    (migration.file.empty() ? "" : ", file => " + literal(migration.file)) + ");\n";
+  for (const Mapping *mapping : InDependencyOrder(migration)) {
+    // The settings under which the query was defined are part of what it means.
+    sql += "SELECT pg_catalog.set_config('search_path', " + literal(mapping->search_path) +
+           ", false);\nSET datestyle = " + literal(mapping->datestyle) +
+           ";\nSET intervalstyle = " + literal(mapping->intervalstyle) + ";\n";
+    sql += "SELECT redis_migrate.add_mapping(" + name + ", " + literal(mapping->name) + ", " +
+           literal(mapping->pattern) + ", " + literal(mapping->target) + ",\n  " + literal(mapping->query) +
+           ",\n  key_columns => " + texts(mapping->key_columns) + ", priority => " +
+           literal(mapping->priority) + ", on_conflict => " + literal(mapping->on_conflict) +
+           ", on_delete => " + literal(mapping->on_delete) + ", mode => " + literal(mapping->mode) +
+           ", no_row => " + literal(mapping->no_row) + ", atomic => " + literal(mapping->atomic);
+    if (mapping->expand) sql += ", expand => " + literal(*mapping->expand);
+    if (mapping->types) sql += ", types => " + texts(*mapping->types);
+    if (mapping->databases) sql += ", databases => " + numbers(*mapping->databases);
+    if (!mapping->depends_on.empty()) sql += ", depends_on => " + texts(mapping->depends_on);
+    if (mapping->exclusive) sql += ", exclusive => true";
+    sql += ", source_timezone => " + literal(mapping->timezone) + ");\n";
+    for (const Check &check : mapping->checks)
+      sql += "SELECT redis_migrate.add_check(" + name + ", " + literal(mapping->name) + ", " +
+             literal(check.name) + ", " + literal(check.condition) + ");\n";
+  }
+  for (const std::string &pattern : migration.skip_patterns)
+    sql += "SELECT redis_migrate.skip_keys(" + name + ", " + literal(pattern) + ");\n";
+  pg::SwitchContext in_call(pg::EntryContext());  // SPI's memory goes with its connection
+  return pg::TextDatum(sql);
+}
+
+void prm::DropMigration(const std::string &name) {
+  Migration migration = LoadForChange(name);
+  pg::AsExtensionOwner as_owner;
+  for (const char *table : {"run", "archived_key", "migration"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
+                 {SqlParam::Text(migration.name)});
+}

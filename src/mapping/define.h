@@ -1,0 +1,12 @@
+// What the SQL functions of definitions share with the workers above.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm {
+
+// Drops a migration: its definition, its archive and the history of its runs; target tables stay. Needs SPI.
+// Errors: 42704, 42501, 55006 while it is being run.
+void DropMigration(const std::string &name);
+
+}  // namespace prm

@@ -1,0 +1,89 @@
+// A mapping's query: analysed against redis_batch and the target, planned, and run into a tuplestore.
+#pragma once
+
+#include "mapping/batch_relation.h"
+#include "mapping/catalog.h"
+#include "mapping/target.h"
+#include "pg/tuplestore.h"
+
+namespace prm {
+
+// The rows that a query returned: (redis_row, redis_entry, the target's columns in the query's order),
+// coerced to the target's types as INSERT would, without constraints checked.
+struct QueryRows {
+  pg::Tuplestore rows;
+  std::vector<int> entry_of_row;  // indexed by redis_row
+};
+
+// What the analysis of a query says, independently of any data.
+struct QueryFacts {
+  std::vector<const TargetColumn *> columns;  // that the query fills, in its order
+  std::vector<bool> needed;                   // columns of redis_batch that it reads
+  std::vector<std::string> warnings;          // volatile functions, now()
+  // Columns of redis_batch whose value stands unchanged in a target column, with the name of that column.
+  std::map<std::string, std::string> copied;
+};
+
+// Analysed and planned for the current transaction: it holds locks that end with it.
+class MappingQuery {
+ public:
+  // Errors, each naming column and table: 42601 not exactly one SELECT, LIMIT, 42703 a column that the target
+  // lacks, 42804 a type that does not fit, 428C9 a generated column, 42803 a query that does not work per
+  // entry, 42P10 entry computed or made NULL, and those of PostgreSQL's own analysis. Locks as a SELECT takes
+  // them.
+  MappingQuery(const Mapping &mapping, const BatchShape &shape, const Target &target);
+  ~MappingQuery();
+  MappingQuery(const MappingQuery &) = delete;
+  MappingQuery &operator=(const MappingQuery &) = delete;
+
+  const QueryFacts &facts() const { return facts_; }
+  TupleDesc batch_desc() const { return batch_desc_; }
+  TupleDesc row_desc() const { return row_desc_; }
+
+  // Runs the query over the batch. Needs a snapshot. Errors: those of its expressions.
+  void Run(Tuplestorestate *batch, QueryRows &result);
+
+  // Which column's expression fails over this batch; empty when none does by itself. Each attempt runs in a
+  // subtransaction of its own.
+  std::string FindFailingColumn(Tuplestorestate *batch);
+
+ private:
+  PlannedStmt *PlanFor(const std::vector<int> &columns) const;
+  void RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver);
+  ParseState *Parse(Relation relation);
+  void Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target);
+  void FindNeeded(Query *query, const BatchShape &shape);
+  void FindCopied(const BatchShape &shape);
+
+  pg::Context context_;
+  std::string mapping_;
+  std::string text_;
+  EphemeralNamedRelationData batch_;
+  QueryEnvironment *environment_ = nullptr;
+  TupleDesc batch_desc_ = nullptr;
+  TupleDesc row_desc_ = nullptr;
+  Query *query_ = nullptr;       // the user's, with the entry number behind its columns
+  AttrNumber entry_ = 0;         // the column with the entry number
+  std::vector<Expr *> coerced_;  // its columns, coerced to the target's types
+  PlannedStmt *plan_ = nullptr;
+  std::map<int, PlannedStmt *> column_plans_;
+  QueryFacts facts_;
+};
+
+// Checks that text is a SET list such as 'hits = target.hits + excluded.hits' and returns its items.
+// Errors: 42601.
+struct SetItem {
+  std::string column;
+  std::string expression;
+};
+std::vector<SetItem> ParseSetList(const std::string &text, const std::string &option);
+
+// Whether the query hands that column of redis_batch on unchanged to one of the key columns.
+bool IsAmongKeyColumns(const char *column, const Mapping &mapping, const QueryFacts &facts);
+
+// The same of the key itself, as text or bytes.
+inline bool HasKeyAmongKeyColumns(const Mapping &mapping, const QueryFacts &facts) {
+  return IsAmongKeyColumns("key", mapping, facts) || IsAmongKeyColumns("key_bytes", mapping, facts);
+}
+
+}  // namespace prm

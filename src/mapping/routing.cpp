@@ -1,0 +1,148 @@
+#include "mapping/routing.h"
+
+#include "pg/memory.h"
+
+namespace prm {
+
+using pg::Failure;
+
+namespace {
+
+class DependencyOrder {
+ public:
+  explicit DependencyOrder(const Migration &migration) : migration_(migration) {
+    for (const Mapping &mapping : migration.mappings) Visit(mapping);
+  }
+  std::vector<const Mapping *> order;
+  std::map<std::string, int> depth;  // the longest chain of other patterns' mappings before this one
+
+ private:
+  void Visit(const Mapping &mapping) {
+    if (depth.count(mapping.name)) return;
+    if (!open_.insert(mapping.name).second)
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                    "mapping \"" + mapping.name + "\" depends on itself, directly or through others");
+    int deepest = 0;
+    for (const std::string &name : mapping.depends_on) {
+      const Mapping &other = Find(name, mapping);
+      if (PriorityRank(other.priority) > PriorityRank(mapping.priority))
+        throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                      "mapping \"" + mapping.name + "\" of priority " + mapping.priority +
+                          " depends on mapping \"" + name + "\" of lower priority " + other.priority,
+                      "", "Give \"" + name + "\" priority " + mapping.priority + " or higher.");
+      Visit(other);
+      deepest = std::max(deepest, depth[name] + (other.pattern == mapping.pattern ? 0 : 1));
+    }
+    open_.erase(mapping.name);
+    depth[mapping.name] = deepest;
+    order.push_back(&mapping);
+  }
+
+  const Mapping &Find(const std::string &name, const Mapping &dependent) const {
+    for (const Mapping &mapping : migration_.mappings)
+      if (mapping.name == name) return mapping;
+    throw Failure(
+        ERRCODE_UNDEFINED_OBJECT,
+        "mapping \"" + dependent.name + "\" depends on mapping \"" + name + "\", which does not exist", "",
+        "Add \"" + name + "\" first.");
+  }
+
+  const Migration &migration_;
+  std::set<std::string> open_;
+};
+
+}  // namespace
+
+std::vector<const Mapping *> InDependencyOrder(const Migration &migration) {
+  return DependencyOrder(migration).order;
+}
+
+Routing::Routing(const Migration &migration, const std::optional<std::string> &priority,
+                 const std::optional<std::string> &mapping) {
+  if (priority) PriorityRank(*priority);
+  filtered_ = priority.has_value() || mapping.has_value();
+  DependencyOrder dependencies(migration);
+  std::map<std::string, std::vector<const Mapping *>> by_pattern;
+  std::map<std::string, std::pair<int, int>> rank_of_pattern;  // (priority, depth)
+  bool found = !mapping.has_value();
+  for (const Mapping *candidate : dependencies.order) {
+    found = found || candidate->name == *mapping;
+    by_pattern[candidate->pattern].push_back(candidate);
+    auto rank = std::make_pair(PriorityRank(candidate->priority), dependencies.depth[candidate->name]);
+    auto [known, fresh] = rank_of_pattern.emplace(candidate->pattern, rank);
+    if (!fresh) known->second = std::max(known->second, rank);
+  }
+  if (!found)
+    throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                  "mapping \"" + *mapping + "\" of migration \"" + migration.name + "\" does not exist");
+
+  std::vector<KeyPattern> patterns;
+  std::set<std::pair<int, int>> ranks;
+  std::vector<std::pair<int, int>> rank_of_group;
+  for (auto &[text, mappings] : by_pattern) {
+    Owner owner;
+    owner.databases = mappings[0]->databases;
+    std::vector<const Mapping *> selected;
+    for (const Mapping *candidate : mappings)
+      if ((!priority || candidate->priority == *priority) && (!mapping || candidate->name == *mapping))
+        selected.push_back(candidate);
+    owner.selected = !selected.empty();
+    owner.group = groups_.size();
+    KeyPattern pattern = pg::ValueOrThrow(KeyPattern::Parse(text));
+    if (owner.selected) {
+      groups_.emplace_back(pattern, selected, false);
+      rank_of_group.push_back(rank_of_pattern[text]);
+      ranks.insert(rank_of_pattern[text]);
+    }
+    patterns.push_back(std::move(pattern));
+    owners_.push_back(owner);
+  }
+  for (const std::string &text : migration.skip_patterns) {
+    patterns.push_back(pg::ValueOrThrow(KeyPattern::Parse(text)));
+    Owner owner;
+    owner.declared = true;
+    owners_.push_back(owner);
+  }
+  patterns_ = std::make_unique<PatternSet>(std::move(patterns));
+  for (const auto &rank : ranks)
+    level_names_.push_back(std::string(kPriorityNames[rank.first]) +
+                           (rank.second > 0 ? ", dependents " + std::to_string(rank.second) : ""));
+  for (const auto &rank : rank_of_group)
+    level_of_group_.push_back(static_cast<int>(std::distance(ranks.begin(), ranks.find(rank))));
+  levels_ = std::max(1, static_cast<int>(ranks.size()));
+}
+
+std::string Routing::LevelName(int level) const {
+  return static_cast<size_t>(level) < level_names_.size() ? level_names_[level] : "unmapped keys";
+}
+
+Route Routing::Find(int db, Bytes key, Match &match) const {
+  Route route;
+  PatternSet::Owner found = patterns_->FindOwner(key, match);
+  if (found.fit == Fit::kNone) {
+    if (filtered_) route.kind = Route::kNotSelected;
+    return route;
+  }
+  const Owner &owner = owners_[found.pattern];
+  const KeyPattern &pattern = patterns_->patterns()[found.pattern];
+  route.pattern = pattern.text();
+  if (owner.declared) {
+    route.kind = Route::kDeclared;
+  } else if (!owner.selected ||
+             (owner.databases &&
+              std::find(owner.databases->begin(), owner.databases->end(), db) == owner.databases->end())) {
+    route.kind = Route::kNotSelected;
+  } else {
+    route.kind = found.fit == Fit::kFits ? Route::kMapped : Route::kMisfit;
+    route.group = owner.group;
+    if (found.fit == Fit::kMisfit) route.misfit = pattern.captures()[match.misfit].name;
+  }
+  return route;
+}
+
+int Routing::LevelOf(const Route &route) const {
+  bool grouped = route.kind == Route::kMapped || route.kind == Route::kMisfit;
+  return grouped ? level_of_group_[route.group] : levels_ - 1;
+}
+
+}  // namespace prm

@@ -1,0 +1,316 @@
+// A hash table of fixed size in shared memory whose entries expire: an expired entry is free space.
+//
+// Keys of any length cost the same: only a fingerprint of 128 bits is stored, SipHash-2-4 under a secret made
+// when the table is first started and saved with it. Among n live keys two share a fingerprint with
+// probability n^2 / 2^129: 1e-25 for ten million. No text of a key is kept anywhere.
+//
+// The table is set-associative: a key belongs to one bucket of 32 ways. One of them is its home: where it is
+// put if that is free, and where it is looked for first. When all ways of a bucket are live, the entry that
+// expires first gives way, and the caller learns whose it was, so that it can be counted. With random keys
+// that begins at about 70 % of capacity.
+//
+// Nothing here allocates, waits for anything but an LWLock, or raises an error.
+#pragma once
+
+#include "core/siphash.h"
+#include "pg/pg.h"
+#include "pg/shared_memory.h"
+#include "pg/state_file.h"
+#include "pg/work_signal.h"
+
+namespace prm::pg {
+
+// Expiry in whole seconds since 2000-01-01 UTC, good until 2136. Rounded up, so that an entry is never free
+// too early; what exactly holds at a time is for the State to say.
+using Seconds = uint32;
+constexpr Seconds kNever = UINT32_MAX;
+constexpr int64 kNanoseconds = INT64CONST(1000000000);
+constexpr int64 kEpochSeconds = INT64CONST(946684800);  // 2000-01-01 in seconds since 1970
+
+// From nanoseconds since 1970.
+inline Seconds SecondsDown(int64 ns) {
+  int64 seconds = ns / kNanoseconds - kEpochSeconds;
+  return static_cast<Seconds>(std::clamp<int64>(seconds, 0, int64{kNever} - 1));
+}
+inline Seconds SecondsUp(int64 ns) {
+  int64 seconds = (ns - 1) / kNanoseconds + 1 - kEpochSeconds;
+  return static_cast<Seconds>(std::clamp<int64>(seconds, 1, int64{kNever} - 1));
+}
+
+// `State` is what is remembered per key: plain data, zero for a key that is not there. `Owner` numbers whom
+// an entry is counted for (a policy's slot).
+template <typename State>
+class SharedTable {
+  static_assert(std::is_trivially_copyable_v<State>, "it lives in shared memory and in a file");
+
+ public:
+  using Owner = uint16;
+  static constexpr Owner kNobody = UINT16_MAX;
+  static constexpr int kPartitions = 256;  // LWLocks, from first_lock on
+  static constexpr int kWays = 32;
+  // Per entry, all in all; 48 for a State of 24 bytes.
+  static constexpr size_t kEntryBytes =
+      sizeof(State) + sizeof(Hash128) + 2 * sizeof(uint16) + sizeof(Seconds);
+
+ private:
+  struct Entry {
+    Hash128 key;
+    State state;
+  };
+  // What is searched stands together: a look-up touches the line of the tags and those of one entry.
+  struct alignas(64) Bucket {
+    uint16 tags[kWays];
+    Seconds expires[kWays];  // 0: never used
+    Owner owners[kWays];
+    Entry entries[kWays];
+  };
+  struct Header {
+    SipKey secret;
+    uint64 buckets;
+    pg_atomic_uint32 changed;  // since the last save
+  };
+
+ public:
+  // The table stands `offset` bytes (a multiple of 64) behind the start of the area's memory.
+  constexpr SharedTable(const pg::SharedArea *area, size_t offset, int first_lock)
+      : area_(area), offset_(offset), first_lock_(first_lock) {}
+
+  // Bytes that a table needs which is to take about so many, at least one bucket.
+  static size_t Bytes(size_t about) { return sizeof(Bucket) + BucketsIn(about) * sizeof(Bucket); }
+
+  // Makes it empty, with a new secret. `memory` is the area's, zeroed: called while the area is initialised.
+  void Initialize(void *memory, size_t about) {
+    Header *header = HeaderIn(memory);
+    header->buckets = BucketsIn(about);
+    pg_atomic_init_u32(&header->changed, 0);
+    if (!pg_strong_random(header->secret.data(), sizeof header->secret)) header->secret = RandomSipKey();
+  }
+
+  const SipKey &secret() const { return header()->secret; }
+  uint64 capacity() const { return header()->buckets * kWays; }
+
+  // Holds the locks of one or several keys for a scope, taken in a fixed order. No call that may raise an
+  // error, wait or allocate may happen meanwhile.
+  class KeyLocks {
+   public:
+    static constexpr int kMostKeys = 32;
+    KeyLocks(const SharedTable &table, const Hash128 *keys, int count) : table_(table) {
+      Assert(count <= kMostKeys);
+      for (int i = 0; i < count; i++) {
+        const Bucket *bucket = table.BucketOf(keys[i]);
+        const int home = Home(keys[i]);
+        // What Find reads if the key is at home, all of it at once and while the lock is taken.
+        __builtin_prefetch(&bucket->tags[home]);
+        __builtin_prefetch(&bucket->expires[home]);
+        __builtin_prefetch(&bucket->entries[home].key);
+        __builtin_prefetch(&bucket->entries[home].state);
+        uint8 partition = table.Partition(bucket);
+        int at = std::lower_bound(partitions_, partitions_ + count_, partition) - partitions_;
+        if (at < count_ && partitions_[at] == partition) continue;
+        std::move_backward(partitions_ + at, partitions_ + count_, partitions_ + count_ + 1);
+        partitions_[at] = partition;
+        count_++;
+      }
+      for (int i = 0; i < count_; i++) LWLockAcquire(table_.lock(partitions_[i]), LW_EXCLUSIVE);
+    }
+    ~KeyLocks() {
+      for (int i = count_; i-- > 0;) LWLockRelease(table_.lock(partitions_[i]));
+    }
+    KeyLocks(const KeyLocks &) = delete;
+    KeyLocks &operator=(const KeyLocks &) = delete;
+
+   private:
+    const SharedTable &table_;
+    int count_ = 0;
+    uint8 partitions_[kMostKeys];
+  };
+
+  // A place in the table, valid while the lock of its key is held; false for none.
+  class Place {
+   public:
+    explicit operator bool() const { return bucket_ != nullptr; }
+    State &state() const { return bucket_->entries[way_].state; }
+    Owner owner() const { return bucket_->owners[way_]; }
+    Seconds expires() const { return bucket_->expires[way_]; }
+    void set_expires(Seconds expires) const { bucket_->expires[way_] = expires; }
+    // Makes it free space.
+    void Remove() const { bucket_->expires[way_] = 0; }
+
+   private:
+    friend class SharedTable;
+    Bucket *bucket_ = nullptr;
+    int way_ = 0;
+  };
+
+  // The entry of a key, unless it is absent or has expired.
+  Place Find(const Hash128 &key, Seconds now) const {
+    Place place;
+    Bucket *bucket = BucketOf(key);
+    const uint16 tag = Tag(key);
+    for (int i = 0, way = Home(key); i < kWays; i++, way = (way + 1) % kWays)
+      if (bucket->tags[way] == tag && bucket->expires[way] > now && bucket->entries[way].key == key) {
+        place.bucket_ = bucket;
+        place.way_ = way;
+        break;
+      }
+    return place;
+  }
+
+  // Makes an entry, its State zeroed, for a key that Find did not find. *evicted is the owner of a live entry
+  // that had to go, or kNobody.
+  Place Insert(const Hash128 &key, Owner owner, Seconds now, Seconds expires, Owner *evicted) const {
+    Place place;
+    Bucket *bucket = BucketOf(key);
+    int first = Home(key);
+    if (bucket->expires[first] > now)
+      for (int way = 0; way < kWays; way++)
+        if (bucket->expires[way] < bucket->expires[first]) first = way;
+    *evicted = bucket->expires[first] > now ? bucket->owners[first] : kNobody;
+    bucket->tags[first] = Tag(key);
+    bucket->expires[first] = expires;
+    bucket->owners[first] = owner;
+    bucket->entries[first] = Entry{key, State{}};
+    place.bucket_ = bucket;
+    place.way_ = first;
+    return place;
+  }
+
+  // To be told of every change: an idle table is not saved again, and the first change after a save wakes
+  // whoever saves.
+  void NoteChange() const {
+    if (changed() || pg_atomic_exchange_u32(&header()->changed, 1) != 0) return;
+    if (pg::signal_save != nullptr) pg::signal_save();
+  }
+  // After a save that failed.
+  void NoteUnsaved() const { pg_atomic_write_u32(&header()->changed, 1); }
+  bool changed() const { return pg_atomic_read_u32(&header()->changed) != 0; }
+  // Whether there was one since the last save; forgets it.
+  bool TakeChanged() const { return pg_atomic_exchange_u32(&header()->changed, 0) != 0; }
+
+  // Calls body(key, state, owner, expires) for each live entry, partition by partition with its lock held;
+  // body must not do what is forbidden under KeyLocks.
+  template <typename Body>
+  void ForEach(Seconds now, Body body) const {
+    for (int partition = 0; partition < kPartitions; partition++) {
+      LWLockAcquire(lock(partition), LW_SHARED);
+      ForEachIn(partition, now, body);
+      LWLockRelease(lock(partition));
+    }
+  }
+
+  // Frees the live entries for which body(key, state, owner) is true; returns how many.
+  template <typename Body>
+  uint64 RemoveIf(Seconds now, Body body) const {
+    uint64 removed = 0;
+    for (int partition = 0; partition < kPartitions; partition++) {
+      LWLockAcquire(lock(partition), LW_EXCLUSIVE);
+      for (uint64 b = partition; b < header()->buckets; b += kPartitions) {
+        Bucket &bucket = buckets()[b];
+        for (int way = 0; way < kWays; way++)
+          if (bucket.expires[way] > now &&
+              body(bucket.entries[way].key, bucket.entries[way].state, bucket.owners[way])) {
+            bucket.expires[way] = 0;
+            removed++;
+          }
+      }
+      LWLockRelease(lock(partition));
+    }
+    return removed;
+  }
+
+  // Writes the secret and the live entries. `alone`: nobody else runs any more (the postmaster at shutdown,
+  // which cannot take locks). Entries are copied out of a partition before its lock is given back and written
+  // after that: nobody waits for the disk.
+  void Save(StateFileWriter &file, Seconds now, bool alone) const {
+    file.Put(header()->secret);
+    for (int partition = 0; partition < kPartitions; partition++) {
+      const uint64 most = (header()->buckets + kPartitions - 1) / kPartitions * kWays;
+      auto *copies = static_cast<SavedEntry *>(file.Buffer(most * sizeof(SavedEntry)));
+      if (copies == nullptr) return;
+      uint64 count = 0;
+      if (!alone) LWLockAcquire(lock(partition), LW_SHARED);
+      ForEachIn(partition, now, [&](const Hash128 &key, const State &state, Owner owner, Seconds expires) {
+        copies[count++] = SavedEntry{key, state, expires, owner};
+      });
+      if (!alone) LWLockRelease(lock(partition));
+      file.Put(count);
+      file.Write(copies, count * sizeof(SavedEntry));
+    }
+  }
+
+  // Reads what Save wrote into the empty table while the area is initialised. The table may have another size
+  // than the one that was saved: what does not fit gives way as ever, and is returned as a number.
+  // `owner_of` maps an owner's number of then to one of now, kNobody for none.
+  template <typename OwnerOf>
+  uint64 Load(StateFileReader &file, void *memory, Seconds now, OwnerOf owner_of) {
+    Header *header_now = HeaderIn(memory);
+    SipKey secret_then;
+    file.Get(&secret_then);
+    if (!file.ok()) return 0;
+    header_now->secret = secret_then;
+    memory_ = memory;
+    uint64 lost = 0;
+    for (int partition = 0; partition < kPartitions; partition++) {
+      uint64 count = 0;
+      file.Get(&count);
+      for (uint64 i = 0; file.ok() && i < count; i++) {
+        SavedEntry saved;
+        file.Get(&saved);
+        if (!file.ok() || saved.expires <= now) continue;
+        Owner owner = owner_of(saved.owner), evicted = kNobody;
+        if (owner == kNobody) continue;
+        Insert(saved.key, owner, now, saved.expires, &evicted).state() = saved.state;
+        if (evicted != kNobody) lost++;
+      }
+    }
+    memory_ = nullptr;
+    return lost;
+  }
+
+ private:
+  struct SavedEntry {
+    Hash128 key;
+    State state;
+    Seconds expires;
+    Owner owner;
+  };
+
+  static uint64 BucketsIn(size_t about) { return std::max<uint64>(1, about / sizeof(Bucket)); }
+  // 0 is for ways that were never used; those have no expiry either, so any tag will do.
+  static uint16 Tag(const Hash128 &key) { return static_cast<uint16>(key.high); }
+  static int Home(const Hash128 &key) { return static_cast<int>((key.high >> 16) % kWays); }
+
+  Header *HeaderIn(void *memory) const {
+    return reinterpret_cast<Header *>(static_cast<char *>(memory) + offset_);
+  }
+  // While the area is initialised it does not know its memory yet.
+  Header *header() const { return HeaderIn(memory_ != nullptr ? memory_ : area_->memory()); }
+  Bucket *buckets() const {
+    return reinterpret_cast<Bucket *>(reinterpret_cast<char *>(header()) + sizeof(Bucket));
+  }
+  Bucket *BucketOf(const Hash128 &key) const {
+    return &buckets()[static_cast<uint64>((static_cast<unsigned __int128>(key.low) * header()->buckets) >>
+                                          64)];
+  }
+  uint8 Partition(const Bucket *bucket) const {
+    return static_cast<uint8>(static_cast<uint64>(bucket - buckets()) % kPartitions);
+  }
+  LWLock *lock(int partition) const { return area_->lock(first_lock_ + partition); }
+
+  template <typename Body>
+  void ForEachIn(int partition, Seconds now, Body body) const {
+    for (uint64 b = partition; b < header()->buckets; b += kPartitions) {
+      const Bucket &bucket = buckets()[b];
+      for (int way = 0; way < kWays; way++)
+        if (bucket.expires[way] > now)
+          body(bucket.entries[way].key, bucket.entries[way].state, bucket.owners[way], bucket.expires[way]);
+    }
+  }
+
+  const pg::SharedArea *area_;
+  size_t offset_;
+  int first_lock_;
+  void *memory_ = nullptr;
+};
+
+}  // namespace prm::pg

@@ -1,0 +1,172 @@
+#include "run/parts.h"
+
+#include "mapping/migration_lock.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/spi.h"
+#include "pg/wait.h"
+
+namespace prm {
+
+using pg::Failure;
+using pg::Spi;
+
+Helpers *helpers = nullptr;
+
+namespace {
+
+constexpr long kLookAgainMs = 100;
+constexpr int kTouchEveryMs = 1000;
+
+// Reads parts that nobody else reads until there are none. `between` as that of Pass::Read. The lock of a
+// part whose reading ends in an error is left to the caller.
+void ReadFreeParts(Pass &pass, RunRecord &record, int level, std::optional<PartLock> &lock,
+                   const std::function<void()> &between) {
+  for (const RunRecord::Part &seen : record.ReadParts(level)) {
+    if (seen.done || seen.sqlstate) continue;
+    lock.emplace(record.id(), level, seen.number);
+    if (!lock->taken()) continue;
+    record.SetPart(seen.number);
+    std::optional<RunRecord::Part> const part = record.TakePart(level);
+    Spi::Commit();
+    if (!part) continue;
+    SourcePart source;
+    source.slots = pg::ValueOrThrow(redis::SlotsFromText(part->slots));
+    source.readers = part->readers;
+    pass.Read(level, part->position, false, source, between);
+    record.FinishPart(level);
+    Spi::Commit();
+  }
+  lock.reset();
+  record.SetPart(0);
+}
+
+// The error that ended the reading of a part in another process.
+void ThrowFailureOf(const std::vector<RunRecord::Part> &parts, bool stops_at_rejects) {
+  for (const RunRecord::Part &part : parts) {
+    if (!part.sqlstate) continue;
+    const std::string &state = *part.sqlstate;
+    int const code = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+    if (stops_at_rejects && code == ERRCODE_DATA_EXCEPTION)
+      throw StoppedByReject{part.message.value_or(""), "It was in part " + std::to_string(part.number) + "."};
+    throw Failure(code, part.message.value_or(""),
+                  "Part " + std::to_string(part.number) + " was being read.");
+  }
+}
+
+// Takes part in a run that another process leads.
+class Member {
+ public:
+  explicit Member(int64 run_id) : record_(RunRecord::Join(run_id, &name_, &parameters_)) {
+    lock_.emplace(name_);
+    record_ = RunRecord::Join(run_id, &name_, &parameters_);  // it may have ended meanwhile
+    migration_.emplace(LoadMigration(name_));
+    routing_.emplace(*migration_, parameters_.priority, parameters_.mapping);
+    pass_.emplace(*migration_, parameters_, *routing_, record_);
+    Spi::Commit();
+  }
+
+  void Execute() {
+    RequireLeader();
+    ReadFreeParts(*pass_, record_, record_.level(), part_lock_, [this] { RequireLeader(); });
+    Spi::Commit();
+  }
+
+  // Tells the leader, unless it was only this process that was to end.
+  void Fail(int sqlstate, const std::string &message) {
+    pg::WithoutCancel hold;
+    RollBackAfter(message);
+    if (sqlstate == ERRCODE_QUERY_CANCELED) return;
+    record_.FailPart(record_.level(), pg::SqlStateText(sqlstate), message);
+    Spi::Commit();
+  }
+
+ private:
+  void RequireLeader() {
+    if (!lock_->HasLeader())
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "nobody leads run " + std::to_string(record_.id()) + " of migration \"" + name_ + "\"",
+                    "What was read is stored, with its checkpoint.",
+                    "CALL redis_migrate.run or redis_migrate.start goes on with it.");
+  }
+
+  std::string name_;
+  RunParameters parameters_;
+  RunRecord record_;
+  std::optional<Migration> migration_;
+  std::optional<MemberLock> lock_;
+  std::optional<Routing> routing_;
+  std::optional<Pass> pass_;
+  std::optional<PartLock> part_lock_;
+};
+
+}  // namespace
+
+uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects) {
+  int64 repeated_slots = 0;
+  TimestampTz touched_at = 0;
+  // How many parts have not been read.
+  auto look = [&] {
+    int left = 0;
+    std::vector<RunRecord::Part> const parts = record.ReadParts(level);
+    ThrowFailureOf(parts, stops_at_rejects);
+    repeated_slots = 0;
+    for (const RunRecord::Part &part : parts) {
+      if (!part.done) ++left;
+      repeated_slots += part.repeated_slots;
+    }
+    TimestampTz const now = GetCurrentTimestamp();
+    if (left == 0 || TimestampDifferenceExceeds(touched_at, now, kTouchEveryMs)) {
+      record.Touch();
+      touched_at = now;
+    }
+    return left;
+  };
+  int left = look();
+  int const wanted = helpers != nullptr ? left : std::min(left, 1);
+  record.SetReaders(level, std::max(wanted, 1));
+  Spi::Commit();
+  if (wanted > 1) {
+    int const started = helpers->Start(record.id(), wanted - 1);
+    if (started < wanted - 1) record.SetReaders(level, 1 + started);
+    Spi::Commit();
+  }
+  std::optional<PartLock> lock;
+  while (left > 0) {
+    ReadFreeParts(pass, record, level, lock, [&] { look(); });
+    left = look();
+    Spi::Commit();
+    if (left > 0) pg::Sleep(kLookAgainMs);  // others read what is left
+  }
+  return static_cast<uint64>(repeated_slots);
+}
+
+}  // namespace prm
+
+// redis_migrate.join_run(run_id bigint): see the SQL comment. Takes the lock of a member of the migration's
+// run and, one after the other, those of parts. Errors: 2D000 in a transaction block, 42704, 42501 not the
+// owner, 55000 when the run is not under way or nobody leads it, 55006, and those of redis_migrate.run, which
+// are noted for the leader.
+PRM_FUNCTION(join_run) {
+  using namespace prm;
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.join_run commits after each batch");
+  if (PG_ARGISNULL(0)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id must not be null");
+  pg::Spi spi(true);
+  Member member(PG_GETARG_INT64(0));
+  try {
+    member.Execute();
+  } catch (const StoppedByReject &stopped) {
+    member.Fail(ERRCODE_DATA_EXCEPTION, stopped.message);
+    throw Failure(ERRCODE_DATA_EXCEPTION, stopped.message, stopped.detail);
+  } catch (const pg::PgError &error) {
+    member.Fail(error.sqlstate(), error.what());
+    throw;
+  } catch (const std::bad_alloc &) {
+    member.Fail(ERRCODE_OUT_OF_MEMORY, "out of memory");
+    throw;
+  } catch (const Failure &failure) {
+    member.Fail(failure.sqlstate(), failure.message());
+    throw;
+  }
+  PG_RETURN_VOID();
+}

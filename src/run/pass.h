@@ -1,0 +1,56 @@
+// One pass of a run over its source, or over a part of it: each batch is stored with its checkpoint.
+#pragma once
+
+#include "connect/open_source.h"
+#include "run/run_record.h"
+#include "store/archive.h"
+#include "store/batch.h"
+
+namespace prm {
+
+// Thrown after a batch with rejects has been committed and on_error is 'stop'.
+struct StoppedByReject {
+  std::string message;
+  std::string detail;
+};
+
+class Pass {
+ public:
+  // What it is given must outlive it.
+  Pass(const Migration &migration, const RunParameters &parameters, Routing &routing, RunRecord &record);
+
+  // Reads the source from a position to its end and stores what belongs to the level. first: what cannot be
+  // reached now is an error. part: of a cluster, beside other processes that read other parts; `between` is
+  // then called after each batch, with a transaction open that is committed afterwards. Returns how many
+  // slots of a cluster were read more than once. Errors: those of OpenSource and of ProcessEntries;
+  // StoppedByReject; what `between` throws.
+  uint64 Read(int level, std::string position, bool first, const std::optional<SourcePart> &part = {},
+              const std::function<void()> &between = {});
+
+  // Stores entries that a foreign key or a lower key refused at this level, again and again, as rows may wait
+  // for one another, until none of them finds what it waits for.
+  void RetryDeferred(int level);
+
+ private:
+  struct StoreOptions {
+    bool recount = false;      // the entries were counted as read before
+    bool defer = false;        // keep what is refused for the end of the level
+    bool goes_beyond = false;  // as source::Batch
+  };
+
+  void Restart(int level);
+  size_t Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
+               const StoreOptions &options);
+
+  const Migration &migration_;
+  const RunParameters &parameters_;
+  Routing &routing_;
+  RunRecord &record_;
+  Archive archive_;
+  bool forgets_archived_;  // the archive has keys that may have a mapping by now
+  bool beside_others_ = false;
+  bool has_deferred_ = false;  // some keys of the level may wait for its end
+  KeySet stored_;              // keys that the position does not cover, though they are done
+};
+
+}  // namespace prm

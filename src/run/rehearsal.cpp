@@ -1,0 +1,112 @@
+#include "run/rehearsal.h"
+
+#include "connect/open_source.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+#include "rdb/dump.h"
+
+namespace prm {
+namespace {
+
+constexpr uint64 kMostBytes = 64 * 1024 * 1024;
+
+}  // namespace
+
+Rehearsal::Rehearsal(const Migration &migration, const std::string &source,
+                     const std::optional<std::string> &priority, const std::optional<std::string> &mapping,
+                     int64 max_keys)
+    : migration_(migration), routing_(migration, priority, mapping) {
+  PassFilter filter(routing_, std::nullopt);
+  OpenSource opened(migration, source, filter, "", true);
+  uint64 bytes = 0;
+  int64 keys = 0;
+  std::string position;
+  source::Batch batch;
+  while (keys < max_keys && bytes < kMostBytes && opened.Next(batch, position)) {
+    if (opened.TakeRestarted()) {
+      batches_.clear();
+      keys = 0;
+      bytes = 0;
+    }
+    position = batch.position;
+    if (static_cast<int64>(batch.entries.size()) > max_keys - keys)
+      batch.entries.resize(static_cast<size_t>(max_keys - keys));
+    keys += static_cast<int64>(batch.entries.size());
+    bytes += batch.bytes;
+    batches_.push_back(std::move(batch));
+  }
+  for (const source::Batch &read : batches_)
+    for (const source::Entry &entry : read.entries) entries_.push_back(&entry);
+}
+
+void Rehearsal::Play(std::vector<PreviewRow> *preview) {
+  Archive archive(migration_.name);
+  Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive;
+  PatternGroup::Options options;
+  options.preview = preview;
+  tally_.by_key = &outcomes_;
+  pg::InRolledBackSubtransaction([&] {
+    pg::Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+    for (int level = 0; level < routing_.levels(); ++level) {
+      options.defer = true;
+      ProcessEntries(routing_, unmapped, entries_, level, {}, options, tally_);
+      options.defer = false;
+      std::vector<const source::Entry *> deferred = std::exchange(tally_.deferred, {});
+      ProcessEntries(routing_, unmapped, deferred, level, KeysOf(deferred), options, tally_);
+    }
+  });
+}
+
+}  // namespace prm
+
+// redis_migrate.preview(migration text, mapping text, max_keys integer): what would happen to each key, and
+// the rows. Nothing is written. Errors: those of a run.
+PRM_FUNCTION(preview) {
+  using namespace prm;
+  pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
+  pg::Spi spi;
+  Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
+  std::optional<std::string> mapping = pg::OptionalTextArgument(fcinfo, 1);
+  int64 max_keys = PG_ARGISNULL(2) ? 100 : PG_GETARG_INT32(2);
+  Rehearsal rehearsal(migration, migration.source, std::nullopt, mapping, max_keys);
+  std::vector<PreviewRow> rows;
+  rehearsal.Play(&rows);
+
+  std::map<const source::Entry *, const Reject *> rejects;
+  for (const Reject &reject : rehearsal.tally().rejects) rejects.emplace(reject.entry, &reject);
+  std::multimap<const source::Entry *, const PreviewRow *> rows_of_key;
+  for (const PreviewRow &row : rows) rows_of_key.emplace(row.entry, &row);
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  for (const source::Entry *entry : rehearsal.entries()) {
+    Outcome const outcome = rehearsal.outcomes().at(entry).first;
+    const std::string &reason = rehearsal.outcomes().at(entry).second;
+    auto reject = rejects.find(entry);
+    auto emit = [&](const PreviewRow *row) {
+      Datum values[8] = {};
+      bool nulls[8] = {};
+      values[0] = Int32GetDatum(entry->db);
+      bool is_text = entry->key.find('\0') == std::string::npos && pg::ValidInServerEncoding(entry->key);
+      nulls[1] = !is_text;
+      if (is_text) values[1] = pg::TextDatum(entry->key);
+      values[2] = pg::ByteaDatum(entry->key);
+      values[3] = pg::TextDatum(kOutcomeNames[static_cast<int>(outcome)]);
+      nulls[4] = reason.empty();
+      values[4] = pg::TextDatum(reason);
+      nulls[5] = reject == rejects.end();
+      if (!nulls[5]) values[5] = pg::TextDatum(reject->second->message);
+      nulls[6] = row == nullptr && (nulls[5] || !reject->second->mapping);
+      if (!nulls[6]) values[6] = pg::TextDatum(row != nullptr ? row->mapping : *reject->second->mapping);
+      nulls[7] = row == nullptr;
+      if (row != nullptr)
+        values[7] =
+            pg::Call([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(row->row.c_str())); });
+      pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
+    };
+    auto [begin, end] = rows_of_key.equal_range(entry);
+    if (begin == end || outcome == Outcome::kRejected) emit(nullptr);
+    for (auto row = begin; row != end; ++row) emit(row->second);
+  }
+  return static_cast<Datum>(0);
+}

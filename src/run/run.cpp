@@ -1,0 +1,288 @@
+// CALL redis_migrate.run(…): executes a migration in the session that calls it.
+#include "mapping/migration_lock.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+#include "run/parts.h"
+#include "run/pass.h"
+#include "run/prune.h"
+#include "run/rehearsal.h"
+
+namespace prm {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+
+// Says what became of the keys, and where to look.
+void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sums) {
+  std::string equation;
+  for (const char *outcome : kOutcomeNames) {
+    auto found = sums.outcomes.find(outcome);
+    equation += (equation.empty() ? "" : " + ") +
+                std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
+  }
+  std::string rate;
+  if (sums.seconds > 0)
+    rate =
+        ", " + std::to_string(static_cast<int64>(static_cast<double>(sums.read) / sums.seconds)) + " keys/s";
+  bool rejects = !sums.reject_summary.empty();
+  pg::Report(
+      NOTICE, what + ": " + std::to_string(sums.read) + " read = " + equation + rate,
+      rejects ? "Rejected: " + sums.reject_summary + "." : "",
+      rejects ? "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(run_id) + "." : "");
+}
+
+class Run {
+ public:
+  Run(const std::string &name, RunParameters parameters)
+      : lock_(name),
+        migration_(LoadMigration(name)),
+        parameters_(std::move(parameters)),
+        routing_(migration_, parameters_.priority, parameters_.mapping),
+        record_(RunRecord::Begin(name, parameters_)),
+        pass_(migration_, parameters_, routing_, record_),
+        first_level_(record_.level()) {
+    Spi::Commit();
+    if (record_.resumed())
+      pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
+                             "\" at level " + std::to_string(record_.level() + 1) + " of " +
+                             std::to_string(routing_.levels()));
+  }
+
+  int64 id() const { return record_.id(); }
+  // Whether what became of the run has been written down already.
+  bool concluded() const { return concluded_; }
+
+  void Execute() {
+    for (int level = record_.level(); level < routing_.levels(); ++level) {
+      Read(level);
+      pass_.RetryDeferred(level);
+    }
+    if (parameters_.prune) PruneMappings();
+    AdvanceSequences();
+    Conclude();
+  }
+
+  // After an error: what can still be said of the run is written down.
+  void Fail(const std::string &state, int sqlstate, const std::string &message) {
+    RollBackAfter(message);
+    record_.Finish(state, pg::SqlStateText(sqlstate), message);
+    Spi::Commit();
+  }
+
+ private:
+  // Beside other processes, if this one can have them and the source has parts.
+  void Read(int level) {
+    bool const is_begun = level == record_.level() && !record_.position().empty();
+    std::vector<RunRecord::Part> parts = record_.ReadParts(level);
+    if (parameters_.source == "scan" && (!parts.empty() || (helpers != nullptr && !is_begun))) {
+      Spi::Commit();
+      bool const first = level == first_level_;
+      Masters const masters = FindMasters(migration_, parts.empty() && first, first);
+      if (masters.slots.empty() && !parts.empty()) {
+        record_.DropParts(level);
+        parts.clear();
+      }
+      if (masters.slots.size() > 1 && parts.empty()) {
+        std::vector<std::string> slots;
+        for (const redis::Slots &served : masters.slots) slots.push_back(redis::SlotsToText(served));
+        record_.Divide(level, slots);
+        parts = record_.ReadParts(level);
+      }
+      if (masters.keys >= 0) record_.SetEstimate(masters.keys);
+      Spi::Commit();
+    }
+    uint64 repeated = 0;
+    if (parts.empty())
+      repeated = pass_.Read(level, is_begun ? record_.position() : parameters_.begin, level == first_level_);
+    else
+      repeated = LeadParts(pass_, record_, level, parameters_.on_error == "stop");
+    if (repeated > 0)
+      pg::Report(
+          NOTICE,
+          std::to_string(repeated) +
+              " slots of the cluster were read again, because they moved or their node was restarted or "
+              "replaced",
+          "Keys of these slots are counted each time that they were read.");
+  }
+
+  // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
+  // gone.
+  void PruneMappings() {
+    std::set<const Mapping *> selected;
+    for (size_t group = 0; group < routing_.group_count(); ++group)
+      for (const Mapping *mapping : routing_.group(group).mappings()) selected.insert(mapping);
+    std::vector<const Mapping *> waiting;
+    for (const Mapping *mapping : InDependencyOrder(migration_))
+      if (selected.count(mapping)) waiting.insert(waiting.begin(), mapping);
+    while (!waiting.empty()) {
+      std::vector<const Mapping *> refused;
+      for (const Mapping *mapping : waiting) {
+        try {
+          PruneMapping(*mapping);
+        } catch (const pg::PgError &error) {
+          bool is_last_hope = refused.size() + 1 == waiting.size();
+          if (error.sqlstate() != ERRCODE_FOREIGN_KEY_VIOLATION || is_last_hope) throw;
+          refused.push_back(mapping);
+        }
+      }
+      waiting = std::move(refused);
+    }
+  }
+
+  void PruneMapping(const Mapping &mapping) {
+    PruneResult result;
+    pg::InSubtransaction([&] {
+      Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+      result = Prune(mapping, record_.id());
+    });
+    Tally tally;
+    tally.rows[mapping.name].deleted = result.deleted;
+    record_.Save(tally, record_.level(), record_.position());
+    Spi::Commit();
+    if (!result.skipped.empty())
+      pg::Report(NOTICE, "mapping \"" + mapping.name + "\" was not pruned: " + result.skipped);
+  }
+
+  // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
+  // Values that the sequence itself cannot reach are no matter to it.
+  void AdvanceSequences() {
+    for (size_t group = 0; group < routing_.group_count(); ++group) {
+      for (const Mapping *mapping : routing_.group(group).mappings()) {
+        Target target = LoadTarget(mapping->target, mapping->name);
+        if (target.kind != TargetKind::kLocal) continue;
+        for (const TargetColumn &column : target.columns) {
+          if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
+          Spi::Execute(
+              "SELECT CASE WHEN m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
+              "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
+              "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
+              "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid = q.sequence "
+              "WHERE d.seqincrement > 0 AND pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
+              "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
+              "pg_catalog.max(target." +
+                  pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
+                  " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
+                  " BETWEEN s.seqmin AND s.seqmax) AS m",
+              {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
+        }
+      }
+    }
+    Spi::Commit();
+  }
+
+  void Conclude() {
+    RunRecord::Sums sums = record_.ReadSums();
+    if (!sums.unbalanced.empty()) {
+      record_.Finish("unbalanced", pg::SqlStateText(ERRCODE_DATA_CORRUPTED),
+                     "the sums differ: " + sums.unbalanced);
+      Spi::Commit();
+      concluded_ = true;
+      throw Failure(
+          ERRCODE_DATA_CORRUPTED,
+          "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" does not add up",
+          sums.unbalanced + ".",
+          "SELECT * FROM redis_migrate.run_counts WHERE run_id = " + std::to_string(record_.id()) + ".");
+    }
+    record_.Finish("completed", std::nullopt, std::nullopt);
+    Spi::Commit();
+    Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
+              record_.id(), sums);
+    if (sums.evicted > 0)
+      pg::Report(
+          WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
+          "Its memory was full. The application's writes may have done it, or replies that Redis had to "
+          "hold.",
+          "Raise maxmemory for the time of the run, or set its policy to noeviction.");
+  }
+
+  MigrationLock lock_;
+  Migration migration_;
+  RunParameters parameters_;
+  Routing routing_;
+  RunRecord record_;
+  Pass pass_;
+  bool concluded_ = false;
+  int first_level_;  // of this CALL
+};
+
+// Runs, and writes down an error before it goes on to the caller.
+void ExecuteRun(const std::string &name, const RunParameters &parameters) {
+  Run run(name, parameters);
+  try {
+    run.Execute();
+  } catch (const StoppedByReject &stopped) {
+    run.Fail("stopped", ERRCODE_DATA_EXCEPTION, stopped.message);
+    throw Failure(ERRCODE_DATA_EXCEPTION, stopped.message, stopped.detail,
+                  "Mend the mapping, or CALL redis_migrate.run again to go on after the batch. SELECT * FROM "
+                  "redis_migrate.rejects WHERE run_id = " +
+                      std::to_string(run.id()) + ".");
+  } catch (const pg::PgError &error) {
+    run.Fail("failed", error.sqlstate(), error.what());
+    throw;
+  } catch (const std::bad_alloc &) {
+    run.Fail("failed", ERRCODE_OUT_OF_MEMORY, "out of memory");
+    throw;
+  } catch (const Failure &failure) {
+    if (!run.concluded()) run.Fail("failed", failure.sqlstate(), failure.message());
+    throw;
+  }
+}
+
+// The same in one transaction that leaves nothing but its report.
+void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int64 max_keys) {
+  MigrationLock lock(name);
+  Migration migration = LoadMigration(name);
+  Spi::Commit();
+  Rehearsal rehearsal(migration, parameters.source, parameters.priority, parameters.mapping, max_keys);
+  rehearsal.Play();
+  RunRecord record = RunRecord::Begin(name, parameters);
+  Tally report = rehearsal.tally();
+  record.Save(report, 0, "");
+  record.Finish("completed", std::nullopt, std::nullopt);
+  RunRecord::Sums sums = record.ReadSums();
+  sums.seconds = 0;  // that of the report; reading came before it
+  Spi::Commit();
+  Summarise("dry run " + std::to_string(record.id()) + " of migration \"" + name + "\", nothing was kept",
+            record.id(), sums);
+}
+
+}  // namespace
+}  // namespace prm
+
+// redis_migrate.run(migration text, dry_run boolean, priority text, mapping text, source text, on_error text,
+// prune boolean, max_keys bigint): see the SQL comment. Errors: 2D000 in a transaction block, 55006 already
+// running, 42501 not the owner, 08006 Redis is gone, XX001 sums differ, and those of the mappings.
+PRM_FUNCTION(run) {
+  using namespace prm;
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.run commits after each batch");
+  std::string name = pg::TextArgument(fcinfo, 0, "migration");
+  RunParameters parameters;
+  parameters.dry_run = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+  parameters.priority = pg::OptionalTextArgument(fcinfo, 2);
+  parameters.mapping = pg::OptionalTextArgument(fcinfo, 3);
+  std::optional<std::string> source = pg::OptionalTextArgument(fcinfo, 4);
+  parameters.on_error = pg::TextArgument(fcinfo, 5, "on_error");
+  parameters.prune = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
+  int64 max_keys = PG_ARGISNULL(7) ? 10000 : PG_GETARG_INT64(7);
+  pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
+  if (source) pg::CheckKeyword(*source, "source", {"scan", "rdb", "archive"});
+  pg::Spi spi(true);
+  Migration const migration = LoadMigration(name);  // before its lock: only the owner may take it
+  parameters.source = source ? *source : migration.source;
+  if (parameters.prune && parameters.source == "archive")
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan' or 'rdb'",
+                      "The archive does not say which keys are gone from Redis.");
+  RequireSource(migration, parameters.source);
+  if (parameters.source == "rdb")
+    parameters.begin = source::RdbFilePosition::StartOf(ServerFile(migration.file, GetUserId())).ToString();
+  if (parameters.dry_run)
+    ExecuteDryRun(name, parameters, max_keys);
+  else
+    ExecuteRun(name, parameters);
+  PG_RETURN_VOID();
+}

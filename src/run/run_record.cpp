@@ -1,0 +1,471 @@
+#include "run/run_record.h"
+
+#include "pg/identity.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+// Redis' milliseconds since 1970 as a timestamptz parameter.
+std::string ExpiryExpression(const char *parameter) {
+  return std::string("timestamptz 'epoch' + ") + parameter + " * interval '1 millisecond'";
+}
+
+SqlParam Expiry(const source::Entry &entry) {
+  return entry.expires_at_ms
+             ? SqlParam::Int8(std::min<int64_t>(*entry.expires_at_ms, source::kLatestExpiryMs))
+             : SqlParam{INT8OID, 0, true};
+}
+
+}  // namespace
+
+RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &parameters) {
+  Oid const user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  RunRecord record;
+  auto last = Spi::Execute(
+      "SELECT r.run_id, r.level, r.position, r.started_at > m.changed_at AND r.priority IS NOT DISTINCT FROM "
+      "$2 "
+      "AND r.mapping IS NOT DISTINCT FROM $3 AND r.source = $4 AND r.prune = $5 "
+      "AND (r.position = '' OR split_part($6, ' db=', 1) IN ('', split_part(r.position, ' db=', 1))) "
+      "FROM redis_migrate.run AS r JOIN redis_migrate.migration AS m USING (migration) "
+      "WHERE r.migration = $1 AND NOT r.dry_run AND r.state IN ('running', 'stopped', 'failed') "
+      "ORDER BY r.run_id DESC LIMIT 1",
+      {SqlParam::Text(migration), SqlParam::OptionalText(parameters.priority),
+       SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.source),
+       SqlParam::Bool(parameters.prune), SqlParam::Text(parameters.begin)});
+  if (!parameters.dry_run && last.size() == 1 && last[0].Bool(3)) {
+    record.id_ = last[0].Int8(0);
+    record.resumed_ = true;
+    record.level_ = last[0].Int4(1);
+    record.position_ = last[0].Text(2);
+    Spi::Execute(
+        "UPDATE redis_migrate.run SET state = 'running', pid = pg_backend_pid(), on_error = $2, updated_at = "
+        "clock_timestamp(), "
+        "finished_at = NULL, sqlstate = NULL, message = NULL WHERE run_id = $1",
+        {SqlParam::Int8(record.id_), SqlParam::Text(parameters.on_error)});
+    Spi::Execute(
+        "UPDATE redis_migrate.run_part SET sqlstate = NULL, message = NULL WHERE run_id = $1 AND sqlstate IS "
+        "NOT NULL",
+        {SqlParam::Int8(record.id_)});
+    return record;
+  }
+  if (!parameters.dry_run) {
+    for (const char *table : {"seen_row", "deferred", "page_key"})
+      Spi::Execute(std::string("DELETE FROM redis_migrate.") + table +
+                       " AS x USING redis_migrate.run AS r WHERE r.run_id = x.run_id AND r.migration = $1",
+                   {SqlParam::Text(migration)});
+    Spi::Execute(
+        "UPDATE redis_migrate.run SET state = 'superseded' WHERE migration = $1 AND NOT dry_run "
+        "AND state IN ('running', 'stopped', 'failed')",
+        {SqlParam::Text(migration)});
+  }
+  auto fresh = Spi::Execute(
+      "INSERT INTO redis_migrate.run (migration, owner, source, dry_run, priority, mapping, on_error, prune, "
+      "pid) "
+      "VALUES ($1, $2::regrole, $3, $4, $5, $6, $7, $8, pg_backend_pid()) RETURNING run_id",
+      {SqlParam::Text(migration), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
+       SqlParam::Bool(parameters.dry_run), SqlParam::OptionalText(parameters.priority),
+       SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.on_error),
+       SqlParam::Bool(parameters.prune)});
+  record.id_ = fresh[0].Int8(0);
+  return record;
+}
+
+RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *parameters) {
+  Oid const user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "SELECT migration, priority, mapping, source, on_error, prune, level, state = 'running' FROM "
+      "redis_migrate.run WHERE run_id = $1 AND owner = $2::regrole AND NOT dry_run",
+      {SqlParam::Int8(run_id), SqlParam::OidOf(user)});
+  if (rows.size() == 0)
+    throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "run " + std::to_string(run_id) + " does not exist");
+  if (!rows[0].Bool(7))
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "run " + std::to_string(run_id) + " is not under way");
+  *migration = rows[0].Text(0);
+  parameters->priority = rows[0].OptionalText(1);
+  parameters->mapping = rows[0].OptionalText(2);
+  parameters->source = rows[0].Text(3);
+  parameters->on_error = rows[0].Text(4);
+  parameters->prune = rows[0].Bool(5);
+  RunRecord record;
+  record.id_ = run_id;
+  record.level_ = rows[0].Int4(6);
+  return record;
+}
+
+void RunRecord::Divide(int level, const std::vector<std::string> &slots) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "INSERT INTO redis_migrate.run_part (run_id, level, part, slots) "
+      "SELECT $1, $2, s.part, s.slots FROM unnest($3) WITH ORDINALITY AS s (slots, part)",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::TextArray(slots)});
+  BeginLevel(level);
+}
+
+void RunRecord::DropParts(int level) {
+  pg::AsExtensionOwner as_owner;
+  for (const char *table : {"run_count", "reject", "deferred", "run_part"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2",
+                 {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1", {SqlParam::Int8(id_)});
+  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1 WHERE run_id = $1",
+               {SqlParam::Int8(id_)});
+  BeginLevel(level);
+}
+
+namespace {
+
+constexpr char kPartColumns[] = " part, slots, position, done, sqlstate, message, repeated_slots, readers ";
+
+RunRecord::Part ReadPart(const pg::Row &row) {
+  return {row.Int4(0),         row.Text(1),         row.Text(2), row.Bool(3),
+          row.OptionalText(4), row.OptionalText(5), row.Int8(6), row.Int4(7)};
+}
+
+}  // namespace
+
+std::vector<RunRecord::Part> RunRecord::ReadParts(int level) const {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(std::string("SELECT") + kPartColumns +
+                               "FROM redis_migrate.run_part WHERE run_id = $1 AND level = $2 ORDER BY part",
+                           {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  std::vector<Part> parts;
+  for (uint64 i = 0; i < rows.size(); ++i) parts.push_back(ReadPart(rows[i]));
+  return parts;
+}
+
+std::optional<RunRecord::Part> RunRecord::TakePart(int level) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      std::string(
+          "UPDATE redis_migrate.run_part SET pid = pg_backend_pid(), updated_at = clock_timestamp() "
+          "WHERE run_id = $1 AND level = $2 AND part = $3 AND NOT done AND sqlstate IS NULL RETURNING") +
+          kPartColumns,
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
+  if (rows.size() == 0) return std::nullopt;
+  return ReadPart(rows[0]);
+}
+
+void RunRecord::AddRepeatedSlots(int level, uint64 slots) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run_part SET repeated_slots = repeated_slots + $4 WHERE run_id = $1 AND level = "
+      "$2 "
+      "AND part = $3",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_),
+       SqlParam::Int8(static_cast<int64>(slots))});
+}
+
+void RunRecord::FinishPart(int level) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run_part SET done = true, updated_at = clock_timestamp() WHERE run_id = $1 AND "
+      "level = $2 AND part = $3",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
+}
+
+void RunRecord::FailPart(int level, const std::string &sqlstate, const std::string &message) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run_part SET updated_at = clock_timestamp(), sqlstate = $4, message = $5 WHERE "
+      "run_id = $1 AND level = $2 AND part = $3 AND NOT done",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(sqlstate),
+       SqlParam::Text(message)});
+}
+
+void RunRecord::SetReaders(int level, int readers) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("UPDATE redis_migrate.run_part SET readers = $3 WHERE run_id = $1 AND level = $2",
+               {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(readers)});
+}
+
+void RunRecord::Touch() {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run SET active_time = active_time + (clock_timestamp() - updated_at), updated_at "
+      "= "
+      "clock_timestamp() WHERE run_id = $1",
+      {SqlParam::Int8(id_)});
+}
+
+void RunRecord::SetEstimate(int64 keys) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("UPDATE redis_migrate.run SET keys_estimated = $2 WHERE run_id = $1",
+               {SqlParam::Int8(id_), SqlParam::Int8(keys)});
+}
+
+void RunRecord::AddEvicted(int64 keys) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("UPDATE redis_migrate.run SET evicted = coalesce(evicted, 0) + $2 WHERE run_id = $1",
+               {SqlParam::Int8(id_), SqlParam::Int8(keys)});
+}
+
+void RunRecord::Save(const Tally &tally, int level, const std::string &position) {
+  pg::AsExtensionOwner as_owner;
+  auto count = [&](const Tally::Pattern &pattern, const char *outcome, const std::string &reason,
+                   int64 keys) {
+    Spi::Execute(
+        "INSERT INTO redis_migrate.run_count AS c (run_id, level, part, pattern, outcome, reason, keys) "
+        "VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7) "
+        "ON CONFLICT (run_id, level, part, pattern, outcome, reason) DO UPDATE SET keys = c.keys + "
+        "excluded.keys",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::OptionalText(pattern),
+         SqlParam::Text(outcome), SqlParam::Text(reason), SqlParam::Int8(keys)});
+  };
+  for (const auto &[pattern, keys] : tally.read) count(pattern, "read", "", keys);
+  for (const auto &[what, keys] : tally.outcomes)
+    count(std::get<0>(what), kOutcomeNames[static_cast<int>(std::get<1>(what))], std::get<2>(what), keys);
+  for (const auto &[mapping, rows] : tally.rows)
+    Spi::Execute(
+        "INSERT INTO redis_migrate.mapping_count AS c VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT "
+        "(run_id, part, mapping) "
+        "DO UPDATE SET inserted = c.inserted + excluded.inserted, updated = c.updated + excluded.updated, "
+        "unchanged = c.unchanged + excluded.unchanged, folded = c.folded + excluded.folded, deleted = "
+        "c.deleted + excluded.deleted",
+        {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Text(mapping), SqlParam::Int8(rows.inserted),
+         SqlParam::Int8(rows.updated), SqlParam::Int8(rows.unchanged), SqlParam::Int8(rows.folded),
+         SqlParam::Int8(rows.deleted)});
+  for (const Reject &reject : tally.rejects) {
+    auto type = source::TypeOf(*reject.entry);
+    bool has_payload = reject.entry->state == source::EntryState::kRead;
+    Spi::Execute(
+        "INSERT INTO redis_migrate.reject (run_id, level, part, db, key_bytes, type, pattern, mapping, rule, "
+        "sqlstate, message, partial, payload, expires_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, " +
+            ExpiryExpression("$14") + ")",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(reject.entry->db),
+         SqlParam::Bytea(reject.entry->key),
+         has_payload && type.ok() ? SqlParam::Text(rdb::TypeName(type.value())) : SqlParam{TEXTOID, 0, true},
+         SqlParam::OptionalText(reject.pattern), SqlParam::OptionalText(reject.mapping),
+         SqlParam::Text(reject.rule), SqlParam::OptionalText(reject.sqlstate), SqlParam::Text(reject.message),
+         SqlParam::Bool(reject.partial),
+         has_payload ? SqlParam::Bytea(source::DumpOf(*reject.entry)) : SqlParam{BYTEAOID, 0, true},
+         Expiry(*reject.entry)});
+  }
+  for (const source::Entry *entry : tally.deferred)
+    Spi::Execute(
+        "INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, $5, $6, " + ExpiryExpression("$7") +
+            ") ON CONFLICT DO NOTHING",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
+         SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), Expiry(*entry)});
+  if (part_ != 0) {
+    Spi::Execute(
+        "UPDATE redis_migrate.run_part SET position = $4, bytes_read = bytes_read + $5, batches = batches + "
+        "1, "
+        "updated_at = clock_timestamp() WHERE run_id = $1 AND level = $2 AND part = $3",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(position),
+         SqlParam::Int8(static_cast<int64>(tally.bytes))});
+    return;
+  }
+  Spi::Execute(
+      "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, "
+      "batches = batches + 1, updated_at = "
+      "clock_timestamp(), "
+      "active_time = active_time + (clock_timestamp() - updated_at) WHERE run_id = $1",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Text(position),
+       SqlParam::Int8(static_cast<int64>(tally.bytes))});
+  level_ = level;
+  position_ = position;
+}
+
+bool RunRecord::HasReject(int level, const source::Entry &entry) const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             "SELECT EXISTS (SELECT FROM redis_migrate.reject WHERE run_id = $1 AND level = $2 AND db = $3 "
+             "AND key_bytes = $4)",
+             {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry.db),
+              SqlParam::Bytea(entry.key)})[0]
+      .Bool(0);
+}
+
+void RunRecord::RestartLevel(int level) {
+  pg::AsExtensionOwner as_owner;
+  for (const char *table : {"run_count", "reject", "deferred"})
+    Spi::Execute(
+        std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2 AND part = $3",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
+  NotePageKeys({}, false);
+  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1 WHERE run_id = $1",
+               {SqlParam::Int8(id_)});
+  if (part_ != 0) {
+    Spi::Execute(
+        "UPDATE redis_migrate.run_part SET position = '' WHERE run_id = $1 AND level = $2 AND part = $3",
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
+    return;
+  }
+  BeginLevel(level);
+}
+
+// The last level that was saved may be the one before.
+void RunRecord::BeginLevel(int level) {
+  Spi::Execute("UPDATE redis_migrate.run SET level = $2, position = '' WHERE run_id = $1",
+               {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  level_ = level;
+  position_.clear();
+}
+
+void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond) {
+  pg::AsExtensionOwner as_owner;
+  if (!beyond) {
+    Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1 AND part = $2",
+                 {SqlParam::Int8(id_), SqlParam::Int4(part_)});
+    return;
+  }
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  for (const source::Entry *entry : entries) {
+    dbs.push_back(entry->db);
+    keys.push_back(entry->key);
+  }
+  Spi::Execute(
+      "INSERT INTO redis_migrate.page_key SELECT $1, $2, k.db, k.key_bytes FROM unnest($3, $4) AS k (db, "
+      "key_bytes)",
+      {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
+}
+
+std::set<std::pair<int, std::string>> RunRecord::ReadPageKeys() const {
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute("SELECT db, key_bytes FROM redis_migrate.page_key WHERE run_id = $1 AND part = $2",
+                           {SqlParam::Int8(id_), SqlParam::Int4(part_)});
+  std::set<std::pair<int, std::string>> keys;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
+  return keys;
+}
+
+bool RunRecord::HasDeferred(int level) const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2)",
+                      {SqlParam::Int8(id_), SqlParam::Int4(level)})[0]
+      .Bool(0);
+}
+
+std::set<std::pair<int, std::string>> RunRecord::ForgetDeferred(
+    int level, const std::vector<const source::Entry *> &entries) {
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  for (const source::Entry *entry : entries) {
+    dbs.push_back(entry->db);
+    keys.push_back(entry->key);
+  }
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  // LATERAL and OFFSET make it one look-up in the primary key for each key.
+  auto rows = Spi::Execute(
+      "DELETE FROM redis_migrate.deferred AS d USING unnest($3, $4) AS k (db, key_bytes), LATERAL (SELECT "
+      "ctid "
+      "FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND db = k.db AND key_bytes = "
+      "k.key_bytes "
+      "OFFSET 0) AS found WHERE d.ctid = found.ctid RETURNING d.db, d.key_bytes",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
+  std::set<std::pair<int, std::string>> forgotten;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    forgotten.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
+  return forgotten;
+}
+
+std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes key, int limit) {
+  pg::Context context("redis_migrate deferred");
+  pg::SwitchContext in_context(context.get());
+  pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "DELETE FROM redis_migrate.deferred WHERE (run_id, level, db, key_bytes) IN (SELECT run_id, level, db, "
+      "key_bytes FROM (SELECT *, sum(octet_length(payload)) OVER (ORDER BY db, key_bytes) - "
+      "octet_length(payload) "
+      "AS before FROM (SELECT * FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND (db, "
+      "key_bytes) "
+      "> ($3, $4) ORDER BY db, key_bytes LIMIT $5) AS d) AS s WHERE before < $6) RETURNING db, key_bytes, "
+      "payload, (extract(epoch FROM expires_at) * 1000)::int8",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(db), SqlParam::Bytea(key),
+       SqlParam::Int4(limit), SqlParam::Int8(static_cast<int64>(pg::settings::batch_size_kb) * 1024)});
+  std::vector<source::Entry> entries;
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    source::Entry entry;
+    entry.db = rows[i].Int4(0);
+    entry.key = pg::DatumBytes(rows[i].Value(1));
+    entry.payload = pg::DatumBytes(rows[i].Value(2));
+    if (!rows[i].IsNull(3)) entry.expires_at_ms = rows[i].Int8(3);
+    entries.push_back(std::move(entry));
+  }
+  std::sort(entries.begin(), entries.end(), [](const source::Entry &a, const source::Entry &b) {
+    return a.db != b.db ? a.db < b.db : a.key < b.key;
+  });
+  return entries;
+}
+
+void RunRecord::Finish(const std::string &state, const std::optional<std::string> &sqlstate,
+                       const std::optional<std::string> &message) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.run SET state = $2, finished_at = clock_timestamp(), updated_at = "
+      "clock_timestamp(), "
+      "active_time = active_time + (clock_timestamp() - updated_at), sqlstate = $3, message = $4 WHERE "
+      "run_id = $1",
+      {SqlParam::Int8(id_), SqlParam::Text(state), SqlParam::OptionalText(sqlstate),
+       SqlParam::OptionalText(message)});
+  Spi::Execute("DELETE FROM redis_migrate.seen_row WHERE run_id = $1 AND $2 = 'completed'",
+               {SqlParam::Int8(id_), SqlParam::Text(state)});
+}
+
+RunRecord::Sums RunRecord::ReadSums() const {
+  pg::AsExtensionOwner as_owner;
+  Sums sums;
+  auto rows = Spi::Execute(
+      "SELECT outcome, sum(keys)::int8 FROM redis_migrate.run_count WHERE run_id = $1 GROUP BY outcome",
+      {SqlParam::Int8(id_)});
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    if (rows[i].Text(0) == "read")
+      sums.read = rows[i].Int8(1);
+    else
+      sums.outcomes[rows[i].Text(0)] = rows[i].Int8(1);
+  }
+  rows = Spi::Execute(
+      "SELECT format('%s: %s read, %s with an outcome', coalesce(pattern, 'unmapped keys'), "
+      "coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0), "
+      "coalesce(sum(keys) FILTER (WHERE outcome <> 'read'), 0)) FROM redis_migrate.run_count WHERE run_id = "
+      "$1 GROUP BY pattern "
+      "HAVING coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0) <> coalesce(sum(keys) FILTER (WHERE "
+      "outcome <> 'read'), 0) ORDER BY pattern LIMIT 1",
+      {SqlParam::Int8(id_)});
+  if (rows.size() > 0) sums.unbalanced = rows[0].Text(0);
+  rows = Spi::Execute(
+      "SELECT string_agg(format('%s %s', n, rule), ', ' ORDER BY n DESC, rule) FROM (SELECT rule, count(*) "
+      "AS n FROM redis_migrate.reject "
+      "WHERE run_id = $1 GROUP BY rule) AS r",
+      {SqlParam::Int8(id_)});
+  sums.reject_summary = rows[0].Text(0);
+  rows = Spi::Execute(
+      "SELECT extract(epoch FROM active_time)::float8, coalesce(evicted, 0) FROM redis_migrate.run "
+      "WHERE run_id = $1",
+      {SqlParam::Int8(id_)});
+  sums.seconds = DatumGetFloat8(rows[0].Value(0));
+  sums.evicted = rows[0].Int8(1);
+  return sums;
+}
+
+void RollBackAfter(const std::string &message) {
+  pg::Call([] {
+    // The error may have come out of a statement or its planning, with the snapshot that they push still
+    // there; SPI_rollback expects those of portals alone.
+    Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
+    while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
+    SPI_rollback();
+  });
+  if (!OidIsValid(pg::Call([] { return get_extension_oid("pg_redis_migrate", true); })))
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "extension pg_redis_migrate was dropped during the run",
+                      "What the run had stored stays. The last message was: " + message + ".");
+}
+
+}  // namespace prm

@@ -1,0 +1,112 @@
+// Runs as the extension's tables keep them: parameters, checkpoint, counts, rejects.
+#pragma once
+
+#include "mapping/catalog.h"
+#include "store/tally.h"
+
+namespace prm {
+
+struct RunParameters {
+  bool dry_run = false;
+  std::optional<std::string> priority;
+  std::optional<std::string> mapping;
+  std::string source;
+  std::string on_error = "continue";
+  bool prune = false;
+  std::string begin;  // the position that passes begin at: of a file, which one; otherwise empty
+};
+
+class RunRecord {
+ public:
+  // Goes on with the last run of the migration if it was interrupted, has the same parameters and the
+  // definition has not changed since; begins a new one otherwise.
+  static RunRecord Begin(const std::string &migration, const RunParameters &parameters);
+  // For a process that takes part in a run: the migration's name and the parameters are those of the run.
+  // Errors: 42704 also for a run of somebody else, 55000 when it is not under way.
+  static RunRecord Join(int64 run_id, std::string *migration, RunParameters *parameters);
+
+  int64 id() const { return id_; }
+  bool resumed() const { return resumed_; }
+  int level() const { return level_; }
+  const std::string &position() const { return position_; }
+
+  // A part of a level that is read in parts.
+  struct Part {
+    int number = 0;
+    std::string slots;
+    std::string position;
+    bool done = false;
+    std::optional<std::string> sqlstate;  // of the error that ended its reading in another process
+    std::optional<std::string> message;
+    int64 repeated_slots = 0;
+    int readers = 1;
+  };
+  // Begins a level in parts with these slots.
+  void Divide(int level, const std::vector<std::string> &slots);
+  std::vector<Part> ReadParts(int level) const;
+  // Forgets the parts of a level with all that was counted for them: the source has none any more.
+  void DropParts(int level);
+  // From now on what is saved belongs to a part of the level, the one with this number; 0: to all of it.
+  void SetPart(int number) { part_ = number; }
+  // Notes that this process reads the part; the caller has its lock. The part as whoever had it before left
+  // it; nothing when it is done or its reading has failed.
+  std::optional<Part> TakePart(int level);
+  void AddRepeatedSlots(int level, uint64 slots);
+  void FinishPart(int level);
+  // Unless somebody has finished it.
+  void FailPart(int level, const std::string &sqlstate, const std::string &message);
+  // Among how many processes the ceiling of the server is shared.
+  void SetReaders(int level, int readers);
+  // The process that leads the run is there.
+  void Touch();
+
+  void SetEstimate(int64 keys);
+  // Adds to the keys that Redis evicted while it was read.
+  void AddEvicted(int64 keys);
+  // Writes counts, rejects and deferred keys of a batch, and the checkpoint, in the caller's transaction.
+  void Save(const Tally &tally, int level, const std::string &position);
+  // Whether the run has a reject of that key at that level: a batch that is read again has it again.
+  bool HasReject(int level, const source::Entry &entry) const;
+  // Forgets what was counted at a level, or for the part of it, because the source begins it again.
+  void RestartLevel(int level);
+  // Notes the keys of a batch that its position does not cover, for whoever goes on from it; or, when it
+  // does, forgets those of earlier batches.
+  void NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond);
+  // What NotePageKeys left.
+  std::set<std::pair<int, std::string>> ReadPageKeys() const;
+  bool HasDeferred(int level) const;
+  // Strikes off those of the entries that wait for the end of the level; returns their keys.
+  std::set<std::pair<int, std::string>> ForgetDeferred(int level,
+                                                       const std::vector<const source::Entry *> &entries);
+  // Entries of the level that wait for their foreign keys, at most `limit` of those after (db, key) in the
+  // order of database and key; taken out of the table.
+  std::vector<source::Entry> TakeDeferred(int level, int db, Bytes key, int limit);
+  // Ends the run: state, and the error if there was one.
+  void Finish(const std::string &state, const std::optional<std::string> &sqlstate,
+              const std::optional<std::string> &message);
+
+  struct Sums {
+    int64 read = 0;
+    std::map<std::string, int64> outcomes;
+    std::string unbalanced;  // the first pattern whose sums differ, with the numbers; empty: all agree
+    std::string reject_summary;
+    double seconds = 0;
+    int64 evicted = 0;  // keys that Redis evicted while it was read
+  };
+  Sums ReadSums() const;
+
+ private:
+  void BeginLevel(int level);
+
+  int64 id_ = 0;
+  bool resumed_ = false;
+  int level_ = 0;
+  int part_ = 0;
+  std::string position_;
+};
+
+// After an error in a run, before anything is written down: rolls back what there is. Errors: 55000, with the
+// message that led here, when the extension is gone and nothing can be written down.
+void RollBackAfter(const std::string &message);
+
+}  // namespace prm

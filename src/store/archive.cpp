@@ -1,0 +1,189 @@
+#include "store/archive.h"
+
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+Mapping SmallPayloads(const std::string &migration) {
+  Mapping mapping;
+  mapping.name = "(archive)";
+  mapping.pattern = "*";
+  mapping.target = "redis_migrate.archived_key";
+  mapping.query = "SELECT " + pg::QuoteLiteral(migration) +
+                  "::text AS migration, db, key_bytes, type, payload, octet_length(payload)::bigint AS "
+                  "payload_size, expires_at FROM redis_batch";
+  mapping.key_columns = {"migration", "db", "key_bytes"};
+  mapping.on_conflict = "update";
+  mapping.on_delete = "keep";
+  mapping.mode = "upsert";
+  mapping.no_row = "reject";
+  mapping.atomic = "key";
+  mapping.exclusive = true;
+  mapping.ledger = false;
+  mapping.search_path = "pg_catalog, pg_temp";
+  mapping.timezone = "UTC";
+  mapping.datestyle = "ISO, YMD";
+  mapping.intervalstyle = "postgres";
+  return mapping;
+}
+
+// Whether a payload is kept in chunks. What cannot be decoded goes the way of small payloads, where it is
+// rejected.
+bool NeedsChunks(const source::Entry &entry) {
+  return entry.payload.size() > kArchiveChunkBytes && source::TypeOf(entry).ok();
+}
+
+}  // namespace
+
+Archive::Archive(const std::string &migration)
+    : migration_(migration),
+      mapping_(SmallPayloads(migration)),
+      group_(pg::ValueOrThrow(KeyPattern::Parse("*")), {&mapping_}, true) {}
+
+void Archive::Store(const std::vector<const source::Entry *> &entries, const PatternGroup::Options &options,
+                    Tally &tally) {
+  std::vector<BatchEntry> small;
+  for (const source::Entry *entry : entries) {
+    if (NeedsChunks(*entry))
+      StoreInChunks(*entry, options, tally);
+    else
+      small.push_back({entry, {}});
+  }
+  group_.Process(small, options, tally);
+  DropChunks(small);
+}
+
+// The row is small and the extension's own, so that only the key can be bad: too long for an index.
+void Archive::StoreInChunks(const source::Entry &entry, const PatternGroup::Options &options, Tally &tally) {
+  pg::AsExtensionOwner as_owner;
+  pg::Context context("redis_migrate archive");
+  pg::SwitchContext in_context(context.get());
+  std::string what;
+  try {
+    pg::InSubtransaction([&] { what = WriteChunks(entry); });
+  } catch (const pg::PgError &error) {
+    if (!pg::IsDataError(error.sqlstate())) throw;
+    std::string state = pg::SqlStateText(error.sqlstate());
+    tally.Count(&entry, std::nullopt, Outcome::kRejected, state);
+    tally.rejects.push_back({&entry, std::nullopt, mapping_.name, state, state, error.what(), false});
+    return;
+  }
+  RowCounts &counts = tally.rows[mapping_.name];
+  ++(what == "inserted" ? counts.inserted : what == "updated" ? counts.updated : counts.unchanged);
+  tally.Count(&entry, std::nullopt, Outcome::kArchived, what);
+  if (options.preview == nullptr) return;
+  pg::Rows row = Spi::Execute(
+      "SELECT to_jsonb(a)::text FROM redis_migrate.archived_key AS a WHERE migration = $1 AND db = $2 AND "
+      "key_bytes = $3",
+      {SqlParam::Text(migration_), SqlParam::Int4(entry.db), SqlParam::Bytea(entry.key)});
+  options.preview->push_back({&entry, mapping_.name, row[0].Text(0)});
+}
+
+// What became of the key: inserted, updated, unchanged.
+const char *Archive::WriteChunks(const source::Entry &entry) {
+  std::string encoded;
+  Bytes payload = entry.payload;
+  if (entry.plain) {
+    encoded = source::DumpOf(entry);
+    payload = encoded;
+  }
+  std::vector<SqlParam> row = {
+      SqlParam::Text(migration_),
+      SqlParam::Int4(entry.db),
+      SqlParam::Bytea(entry.key),
+      SqlParam::Text(rdb::TypeName(source::TypeOf(entry).value())),
+      SqlParam::Int8(static_cast<int64>(payload.size())),
+      entry.expires_at_ms ? SqlParam::Int8(*entry.expires_at_ms) : SqlParam{INT8OID, 0, true}};
+  bool is_new = Spi::Execute(
+                    "INSERT INTO redis_migrate.archived_key (migration, db, key_bytes, type, payload, "
+                    "payload_size, expires_at) VALUES ($1, $2, $3, $4, NULL, $5, "
+                    "timestamptz 'epoch' + $6 * interval '1 millisecond') ON CONFLICT DO NOTHING",
+                    row)
+                    .processed() > 0;
+  bool changed =
+      !is_new && Spi::Execute(
+                     "UPDATE redis_migrate.archived_key SET type = $4, payload = NULL, payload_size = $5, "
+                     "expires_at = timestamptz 'epoch' + $6 * interval '1 millisecond' WHERE migration = $1 "
+                     "AND db = $2 AND key_bytes = $3 AND (type <> $4 OR payload IS NOT NULL OR payload_size "
+                     "<> $5 OR expires_at IS DISTINCT FROM timestamptz 'epoch' + $6 * interval '1 "
+                     "millisecond')",
+                     row)
+                         .processed() > 0;
+  pg::Context context("redis_migrate chunk");
+  int32 chunks = 0;
+  for (size_t at = 0; at < payload.size(); at += kArchiveChunkBytes, ++chunks) {
+    pg::SwitchContext in_context(context.get());
+    changed = Spi::Execute(
+                  "INSERT INTO redis_migrate.archive_chunk AS c VALUES ($1, $2, $3, $4, $5) ON CONFLICT "
+                  "(migration, db, key_bytes, chunk_no) DO UPDATE SET bytes = excluded.bytes WHERE c.bytes "
+                  "<> excluded.bytes",
+                  {row[0], row[1], row[2], SqlParam::Int4(chunks),
+                   SqlParam::Bytea(payload.substr(at, kArchiveChunkBytes))})
+                      .processed() > 0 ||
+              changed;
+    context.Reset();
+  }
+  Spi::Execute(
+      "DELETE FROM redis_migrate.archive_chunk WHERE migration = $1 AND db = $2 AND key_bytes = $3 AND "
+      "chunk_no >= $4",
+      {row[0], row[1], row[2], SqlParam::Int4(chunks)});
+  return is_new ? "inserted" : changed ? "updated" : "unchanged";
+}
+
+// Of keys whose payloads were large and are small now.
+void Archive::DropChunks(const std::vector<BatchEntry> &entries) {
+  if (entries.empty()) return;
+  pg::AsExtensionOwner as_owner;
+  if (!Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.archive_chunk WHERE migration = $1)",
+                    {SqlParam::Text(migration_)})[0]
+           .Bool(0))
+    return;
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  for (const BatchEntry &entry : entries) {
+    dbs.push_back(entry.entry->db);
+    keys.push_back(entry.entry->key);
+  }
+  Spi::Execute(
+      "DELETE FROM redis_migrate.archive_chunk AS c USING unnest($2, $3) AS k (db, key_bytes), LATERAL "
+      "(SELECT FROM redis_migrate.archived_key WHERE migration = $1 AND db = k.db AND key_bytes = "
+      "k.key_bytes "
+      "AND payload IS NOT NULL OFFSET 0) AS small WHERE c.migration = $1 AND c.db = k.db AND c.key_bytes = "
+      "k.key_bytes",
+      {SqlParam::Text(migration_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
+}
+
+bool Archive::IsEmpty() const {
+  pg::AsExtensionOwner as_owner;
+  return !Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.archived_key WHERE migration = $1)",
+                       {SqlParam::Text(migration_)})[0]
+              .Bool(0);
+}
+
+void Archive::Forget(const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes) {
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  for (const auto &[entry, outcome] : outcomes) {
+    if (outcome.first != Outcome::kMigrated) continue;
+    dbs.push_back(entry->db);
+    keys.push_back(entry->key);
+  }
+  if (keys.empty()) return;
+  pg::AsExtensionOwner as_owner;
+  // LATERAL and OFFSET make it one look-up in the primary key for each key, where the planner would read the
+  // archive.
+  Spi::Execute(
+      "DELETE FROM redis_migrate.archived_key AS a USING unnest($2, $3) AS k (db, key_bytes), LATERAL "
+      "(SELECT ctid FROM redis_migrate.archived_key WHERE migration = $1 AND db = k.db AND key_bytes = "
+      "k.key_bytes OFFSET 0) AS found WHERE a.ctid = found.ctid",
+      {SqlParam::Text(migration_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
+}
+
+}  // namespace prm

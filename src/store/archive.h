@@ -1,0 +1,40 @@
+// The archive of a migration: keys that no pattern owns, with their payloads. A small payload stands in the
+// key's row; a large one in chunks, so that neither storing nor reading it needs more memory than the value
+// itself and a chunk.
+#pragma once
+
+#include "store/pattern_group.h"
+
+namespace prm {
+
+// The bytes of a chunk; a larger payload is kept in chunks.
+constexpr size_t kArchiveChunkBytes = 1024 * 1024;
+
+class Archive {
+ public:
+  explicit Archive(const std::string &migration);
+  Archive(const Archive &) = delete;
+  Archive &operator=(const Archive &) = delete;
+
+  // Stores entries that were read, and counts them. In the current transaction; needs SPI. Errors: those of
+  // PatternGroup::Process.
+  void Store(const std::vector<const source::Entry *> &entries, const PatternGroup::Options &options,
+             Tally &tally);
+
+  bool IsEmpty() const;
+
+  // Takes keys that were migrated out of the archive: Redis has a newer value than the archive, and a run
+  // from the archive must not bring the old one back.
+  void Forget(const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes);
+
+ private:
+  void StoreInChunks(const source::Entry &entry, const PatternGroup::Options &options, Tally &tally);
+  const char *WriteChunks(const source::Entry &entry);
+  void DropChunks(const std::vector<BatchEntry> &entries);
+
+  std::string migration_;
+  Mapping mapping_;     // that of small payloads
+  PatternGroup group_;  // of mapping_
+};
+
+}  // namespace prm

@@ -1,0 +1,25 @@
+// Reads entries that earlier runs kept in the archive.
+#pragma once
+
+#include "source/source.h"
+
+namespace prm {
+
+class ArchiveSource : public source::Source {
+ public:
+  // position: that of an earlier batch, or empty for the beginning. Needs SPI.
+  ArchiveSource(std::string migration, source::KeyFilter &filter, size_t batch_keys,
+                const std::string &position);
+  Result<bool> Next(source::Batch &batch) override;
+
+ private:
+  std::string ReadChunks(int db, Bytes key, size_t size);
+
+  std::string migration_;
+  source::KeyFilter &filter_;
+  size_t batch_keys_;
+  int db_ = -1;  // of the last key
+  std::string key_;
+};
+
+}  // namespace prm

@@ -1,0 +1,38 @@
+// Takes the entries of a batch to where they belong and counts every one of them.
+#pragma once
+
+#include "mapping/routing.h"
+#include "store/archive.h"
+
+namespace prm {
+
+using KeySet = std::set<std::pair<int, std::string>>;  // database and key
+
+KeySet KeysOf(const std::vector<const source::Entry *> &entries);
+
+// Decides by name what a pass has to read.
+
+class PassFilter : public source::KeyFilter {
+ public:
+  // level: of the pass; nothing: everything in one pass, but for keys that are not selected.
+  // stored: keys that are done already, though the source may return them again.
+  PassFilter(const Routing &routing, std::optional<int> level, const KeySet *stored = nullptr)
+      : routing_(routing), level_(level), stored_(stored) {}
+  source::Interest Classify(int db, Bytes key) override;
+
+ private:
+  const Routing &routing_;
+  std::optional<int> level_;
+  const KeySet *stored_;
+  Match match_;
+};
+
+// Routes, maps and stores the entries of a batch that belong to the level (nothing: all), in the current
+// transaction. Keys that no pattern owns go to the archive, or are rejected where there is none. Errors:
+// those of PatternGroup::Process. counted: keys that have been counted as read before, and without an
+// outcome.
+void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const source::Entry *> &entries,
+                    std::optional<int> level, const KeySet &counted, const PatternGroup::Options &options,
+                    Tally &tally);
+
+}  // namespace prm

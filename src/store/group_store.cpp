@@ -1,0 +1,362 @@
+#include "store/group_store.h"
+
+#include "mapping/mapping_settings.h"
+#include "mapping/migration_lock.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+
+namespace prm {
+
+using pg::Spi;
+
+namespace {
+
+void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to, const std::set<int> &numbers) {
+  GroupStore::ForEachTuple(desc, from, [&](TupleTableSlot *slot) {
+    int number = pg::Call([&] {
+      bool null;
+      return DatumGetInt32(slot_getattr(slot, 1, &null));
+    });
+    if (numbers.count(number)) to.Put(slot);
+  });
+}
+
+}  // namespace
+
+GroupStore::Prepared::Prepared(PatternGroup::State &s)
+    : state(s),
+      mapping(*s.mapping),
+      target(LoadTarget(mapping.target, mapping.name)),
+      query(mapping, s.shape, target),
+      writer(mapping, target, query.facts().columns) {
+  CheckKeyColumns(target, mapping.key_columns);
+  if (mapping.ledger) ledger.emplace(mapping, target);
+  if (!s.target_seen) {
+    s.target_seen = true;
+    s.expects_new_rows = target.kind == TargetKind::kLocal &&
+                         !Spi::Execute("SELECT EXISTS (SELECT FROM " + target.name + ")")[0].Bool(0);
+  }
+  writer.set_expects_new_rows(s.expects_new_rows);
+}
+
+GroupStore::GroupStore(Tally::Pattern pattern,
+                       const std::vector<std::unique_ptr<PatternGroup::State>> &states,
+                       const std::vector<BatchEntry> &entries, const PatternGroup::Options &options)
+    : pattern_(std::move(pattern)), entries_(entries), options_(options) {
+  for (const auto &state : states) {
+    if (options.beside_others && state->mapping->ledger) LockMapping(state->mapping->id);
+    MappingSettings settings(*state->mapping);
+    prepared_.push_back(std::make_unique<Prepared>(*state));
+  }
+}
+
+void GroupStore::StopExpectingNewRows() {
+  for (auto &prepared : prepared_) {
+    prepared->state.expects_new_rows = false;
+    prepared->writer.set_expects_new_rows(false);
+  }
+}
+
+void GroupStore::Attempt(const std::vector<int> &which, Findings &findings) {
+  blind_ = false;
+  findings = Findings();
+  findings.marks.assign(entries_.size(), Mark::kNone);
+  std::vector<Stage> stages(prepared_.size());
+  // Held throughout: rows of the query may point at out-of-line values of the tables that it joins.
+  pg::SnapshotScope held;
+  for (current_ = 0; current_ < prepared_.size(); ++current_) {
+    Prepared &mapping = *prepared_[current_];
+    MappingSettings settings(mapping.mapping);
+    pg::Tuplestore batch;
+    in_query_ = true;
+    Fill(which, mapping, batch, findings);
+    Stage &stage = stages[current_];
+    stage.rows = std::make_unique<QueryRows>();
+    {
+      pg::SnapshotScope snapshot;
+      mapping.query.Run(batch.get(), *stage.rows);
+    }
+    in_query_ = false;
+    FindMissing(which, mapping, *stage.rows, findings);
+    RunChecks(mapping, stage, findings);
+  }
+  for (current_ = 0; current_ < prepared_.size(); ++current_) {
+    blind_ = blind_ || prepared_[current_]->writer.expects_new_rows();
+    MappingSettings settings(prepared_[current_]->mapping);
+    Store(*prepared_[current_], stages[current_], which, findings);
+  }
+  current_ = 0;
+}
+
+void GroupStore::AttemptElement(int entry, size_t mapping, TupleTableSlot *element) {
+  current_ = mapping;
+  Prepared &prepared = *prepared_[mapping];
+  pg::Tuplestore batch;
+  batch.Put(element);
+  Findings findings;
+  findings.marks.assign(entries_.size(), Mark::kNone);
+  findings.partial_entries.insert(entry);  // its other elements are not obsolete
+  Stage stage;
+  stage.rows = std::make_unique<QueryRows>();
+  in_query_ = true;
+  {
+    pg::SnapshotScope snapshot;
+    prepared.query.Run(batch.get(), *stage.rows);
+  }
+  in_query_ = false;
+  RunChecks(prepared, stage, findings);
+  Store(prepared, stage, {entry}, findings);
+}
+
+FillOptions GroupStore::FillOptionsOf(const Prepared &mapping) const {
+  return {mapping.mapping.types, mapping.state.checked_json, mapping.mapping.atomic == "element",
+          mapping.mapping.exclusive && !HasKeyAmongKeyColumns(mapping.mapping, mapping.query.facts())};
+}
+
+void GroupStore::FillElements(int entry, Prepared &mapping, pg::Tuplestore &batch) {
+  FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, {entry}, FillOptionsOf(mapping),
+            mapping.query.batch_desc(), batch);
+}
+
+void GroupStore::Fill(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch,
+                      Findings &findings) {
+  for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, which,
+                                         FillOptionsOf(mapping), mapping.query.batch_desc(), batch)) {
+    if (problem.is_element) {
+      findings.partial.push_back({entries_[problem.entry].entry, pattern_, mapping.mapping.name, problem.rule,
+                                  std::nullopt, problem.message, true});
+      findings.partial_entries.insert(problem.entry);
+    } else {
+      findings.refused.emplace(problem.entry,
+                               Refusal{mapping.mapping.name, problem.rule, std::nullopt, problem.message});
+    }
+  }
+  LeaveOutExcluded(which, mapping, batch, findings);
+}
+
+void GroupStore::LeaveOutExcluded(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch,
+                                  Findings &findings) {
+  auto found = excluded_.find(current_);
+  if (found == excluded_.end()) return;
+  const source::Entry *entry = entries_[which.front()].entry;
+  pg::Tuplestore all;
+  ForEachTuple(mapping.query.batch_desc(), batch, [&](TupleTableSlot *slot) { all.Put(slot); });
+  batch.Clear();
+  int element = 0;
+  ForEachTuple(mapping.query.batch_desc(), all, [&](TupleTableSlot *slot) {
+    auto refusal = found->second.find(element++);
+    if (refusal == found->second.end()) return batch.Put(slot);
+    findings.partial.push_back({entry, pattern_, mapping.mapping.name, refusal->second.rule,
+                                refusal->second.sqlstate, refusal->second.message, true});
+  });
+  findings.partial_entries.insert(which.front());
+}
+
+void GroupStore::FindMissing(const std::vector<int> &which, Prepared &mapping, const QueryRows &rows,
+                             Findings &findings) {
+  std::vector<bool> yielded(entries_.size(), false);
+  for (int entry : rows.entry_of_row) yielded[entry] = true;
+  for (int entry : which) {
+    if (yielded[entry] || findings.refused.count(entry)) continue;
+    if (mapping.mapping.no_row == "skip")
+      findings.marks[entry] = std::max(findings.marks[entry], Mark::kFiltered);
+    else
+      findings.refused.emplace(entry, Refusal{mapping.mapping.name, "no_row", std::nullopt,
+                                              "the query returned no row for the key"});
+  }
+}
+
+void GroupStore::RunChecks(Prepared &mapping, Stage &stage, Findings &findings) {
+  const std::vector<Check> &checks = mapping.mapping.checks;
+  if (checks.empty() || stage.rows->entry_of_row.empty()) return;
+  pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
+  std::string sql = "SELECT redis_row";
+  std::string any_failed;
+  for (const Check &check : checks) {
+    std::string failed = "((" + check.condition + "\n) IS NOT TRUE)";
+    sql += ", " + failed;
+    any_failed += (any_failed.empty() ? "" : " OR ") + failed;
+  }
+  pg::Rows failed = Spi::Execute(sql + " FROM redis_rows WHERE " + any_failed);
+  for (uint64 i = 0; i < failed.size(); ++i) {
+    int row = failed[i].Int4(0);
+    int entry = stage.rows->entry_of_row[row];
+    size_t check = 0;
+    while (!failed[i].Bool(static_cast<int>(check) + 1)) ++check;
+    std::string message = "check \"" + checks[check].name + "\" failed: " + checks[check].condition;
+    if (mapping.mapping.atomic == "element") {
+      stage.dropped.insert(row);
+      findings.partial.push_back({entries_[entry].entry, pattern_, mapping.mapping.name, checks[check].name,
+                                  std::nullopt, message, true});
+      findings.partial_entries.insert(entry);
+    } else {
+      findings.refused.emplace(entry,
+                               Refusal{mapping.mapping.name, checks[check].name, std::nullopt, message});
+    }
+  }
+}
+
+// Copies the rows that are still to be stored; the usual case needs no copy.
+std::vector<int> GroupStore::Remaining(Prepared &mapping, Stage &stage, const Findings &findings) {
+  std::vector<int> numbers;
+  const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
+  for (size_t row = 0; row < entry_of_row.size(); ++row)
+    if (!findings.refused.count(entry_of_row[row]) && !stage.dropped.count(static_cast<int>(row)))
+      numbers.push_back(static_cast<int>(row));
+  if (numbers.size() == entry_of_row.size()) return numbers;
+  auto kept = std::make_unique<QueryRows>();
+  CopyRows(mapping.query.row_desc(), stage.rows->rows, kept->rows,
+           std::set<int>(numbers.begin(), numbers.end()));
+  kept->entry_of_row = entry_of_row;
+  stage.rows = std::move(kept);
+  return numbers;
+}
+
+void GroupStore::Store(Prepared &mapping, Stage &stage, const std::vector<int> &which, Findings &findings) {
+  std::vector<int> numbers = Remaining(mapping, stage, findings);
+  const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
+  auto key_of_row = [&](int row) {
+    const source::Entry &entry = *entries_[entry_of_row[row]].entry;
+    return KeyName{entry.db, entry.key};
+  };
+  TupleDesc desc = mapping.query.row_desc();
+  if (options_.preview != nullptr) CollectPreview(mapping, stage, findings);
+  std::vector<int> lost;
+  std::vector<IdentifiedRow> identified;
+  if (mapping.ledger || options_.seen_run) {
+    pg::NamedRows named(kRowsName, desc, stage.rows->rows.get());
+    identified = Ledger(mapping.mapping, mapping.target).Identify();
+  }
+  std::vector<std::string> obsolete;
+  if (mapping.ledger) {
+    // First what the keys of the batch have left, so that others can have it.
+    if (mapping.mapping.on_delete != "keep")
+      obsolete = TakeObsolete(mapping, which, findings, identified, key_of_row);
+    lost = mapping.ledger->FindLost(identified, key_of_row);
+    DeferLosers(lost, entry_of_row);
+  }
+  if (!mapping.writer.expects_new_rows() && !numbers.empty()) FindFolded(mapping, stage, lost);
+
+  auto outcomes = mapping.writer.Write(stage.rows->rows, desc, numbers, lost);
+  mapping.state.expects_new_rows = mapping.writer.expects_new_rows();
+  RowCounts &counts = findings.rows[mapping.mapping.name];
+  std::map<int, Refusal> without_target;
+  std::set<int> inserted;
+  for (auto [row, outcome] : outcomes) {
+    int entry = entry_of_row[row];
+    Mark mark = Mark::kNone;
+    switch (outcome) {
+      case RowOutcome::kInserted:
+        ++counts.inserted;
+        inserted.insert(row);
+        mark = Mark::kInserted;
+        break;
+      case RowOutcome::kUpdated:
+        ++counts.updated;
+        mark = Mark::kUpdated;
+        break;
+      case RowOutcome::kUnchanged:
+        ++counts.unchanged;
+        mark = Mark::kUnchanged;
+        break;
+      case RowOutcome::kFolded:
+        ++counts.folded;
+        mark = Mark::kFolded;
+        break;
+      case RowOutcome::kNoTargetRow:
+        if (mapping.mapping.no_row == "skip")
+          mark = Mark::kFiltered;
+        else
+          without_target.emplace(
+              entry, Refusal{mapping.mapping.name, "no_target_row", std::nullopt,
+                             mapping.target.name + " has no row for the key, and mode is 'update'"});
+        break;
+    }
+    findings.marks[entry] = std::max(findings.marks[entry], mark);
+  }
+  if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
+  if (mapping.ledger) KeepLedger(mapping, identified, lost, inserted, obsolete, key_of_row, counts);
+  if (options_.seen_run) NoteSeen(mapping.mapping, identified, lost);
+}
+
+// Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order.
+void GroupStore::FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &lost) {
+  if (!mapping.mapping.ledger && mapping.state.shape.expand() == Expand::kNone)
+    return;  // keys tell rows apart
+  std::string keys;
+  for (const std::string &key : mapping.mapping.key_columns)
+    keys += (keys.empty() ? "" : ", ") + pg::QuoteIdentifier(key);
+  pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
+  pg::Rows folded =
+      Spi::Execute("SELECT redis_row FROM (SELECT redis_row, row_number() OVER (PARTITION BY " + keys +
+                   " ORDER BY redis_entry, redis_row) AS n FROM redis_rows) AS ranked WHERE n > 1");
+  for (uint64 i = 0; i < folded.size(); ++i) lost.push_back(folded[i].Int4(0));
+}
+
+std::vector<std::string> GroupStore::TakeObsolete(Prepared &mapping, const std::vector<int> &which,
+                                                  const Findings &findings,
+                                                  const std::vector<IdentifiedRow> &identified,
+                                                  const KeyOfRow &key_of_row) {
+  std::vector<KeyName> keys;
+  for (int entry : which)
+    if (!findings.refused.count(entry) && !findings.partial_entries.count(entry))
+      keys.push_back({entries_[entry].entry->db, entries_[entry].entry->key});
+  return mapping.ledger->TakeObsolete(keys, identified, key_of_row);
+}
+
+// A lower key that has the row may leave it later in this level: who is right is decided at its end.
+void GroupStore::DeferLosers(const std::vector<int> &lost, const std::vector<int> &entry_of_row) {
+  if (!options_.defer) return;
+  std::set<int> losers;
+  for (int row : lost)
+    if (entries_[entry_of_row[row]].entry->key.size() <= kLongestDeferredKey)
+      losers.insert(entry_of_row[row]);
+  if (!losers.empty()) throw EntriesDeferred{std::move(losers)};
+}
+
+void GroupStore::KeepLedger(Prepared &mapping, const std::vector<IdentifiedRow> &identified,
+                            const std::vector<int> &lost, const std::set<int> &inserted,
+                            const std::vector<std::string> &obsolete, const KeyOfRow &key_of_row,
+                            RowCounts &counts) {
+  std::set<int> lost_rows(lost.begin(), lost.end());
+  // A row that was there before and whose values stay is nobody's to delete.
+  bool takes_over = mapping.mapping.on_conflict != "nothing" && mapping.mapping.on_conflict != "fill";
+  std::vector<IdentifiedRow> owned;
+  for (const IdentifiedRow &row : identified)
+    if (!lost_rows.count(row.row) &&
+        (takes_over || inserted.count(row.row) > 0 || mapping.ledger->IsRecorded(row.row)))
+      owned.push_back(row);
+  std::vector<std::string> kept;
+  for (const IdentifiedRow &row : identified) kept.push_back(row.row_key);
+  counts.deleted += mapping.ledger->DeleteRows(obsolete, kept);
+  mapping.ledger->Record(owned, key_of_row);
+}
+
+void GroupStore::NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
+                          const std::vector<int> &lost) {
+  std::set<int> lost_rows(lost.begin(), lost.end());
+  std::vector<std::string> row_keys;
+  std::vector<int> is_lost;
+  for (const IdentifiedRow &row : identified) {
+    row_keys.push_back(row.row_key);
+    is_lost.push_back(lost_rows.count(row.row) > 0 ? 1 : 0);
+  }
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key, lost) "
+      "SELECT $1, $2, s.row_key, s.lost = 1 FROM unnest($3, $4) AS s (row_key, lost)",
+      {pg::SqlParam::Int8(*options_.seen_run), pg::SqlParam::Int8(mapping.id),
+       pg::SqlParam::TextArray(row_keys), pg::SqlParam::Int4Array(is_lost)});
+}
+
+void GroupStore::CollectPreview(Prepared &mapping, Stage &stage, Findings &findings) {
+  pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
+  pg::Rows rows = Spi::Execute(
+      "SELECT redis_entry, (pg_catalog.to_jsonb(redis_rows) - 'redis_row' - 'redis_entry')::text FROM "
+      "redis_rows ORDER BY redis_row");
+  for (uint64 i = 0; i < rows.size(); ++i)
+    findings.preview.push_back({entries_[rows[i].Int4(0)].entry, mapping.mapping.name, rows[i].Text(1)});
+}
+
+}  // namespace prm

@@ -1,0 +1,150 @@
+// One try to store a batch by all mappings of a pattern: fill redis_batch, run the queries and checks, write.
+// What is bad is refused where that can be seen without an error; the errors of the rest are the caller's to
+// explain.
+#pragma once
+
+#include "mapping/mapping_query.h"
+#include "store/ledger.h"
+#include "store/pattern_group.h"
+
+namespace prm {
+
+// Why an entry was refused.
+struct Refusal {
+  std::string mapping;
+  std::string rule;
+  std::optional<std::string> sqlstate;
+  std::string message;
+};
+
+// Thrown when a try finds out, after it has begun to write, that entries must wait.
+struct EntriesDeferred {
+  std::set<int> entries;
+};
+
+// The same, that entries must be refused.
+struct EntriesRefused {
+  std::map<int, Refusal> refusals;
+};
+
+// What a mapping did with an entry, the weightiest last.
+enum class Mark : char { kNone, kFiltered, kFolded, kUnchanged, kUpdated, kInserted };
+
+// Of a mapping, kept from batch to batch.
+struct PatternGroup::State {
+  const Mapping *mapping;
+  BatchShape shape;
+  bool expects_new_rows = false;
+  bool target_seen = false;
+  bool checked_json = false;
+
+  State(const Mapping *m, const KeyPattern &pattern)
+      : mapping(m), shape(pattern, ExpandFromName(m->expand)) {}
+};
+
+class GroupStore {
+ public:
+  // What a try found, to be counted only if it holds.
+  struct Findings {
+    std::map<int, Refusal> refused;
+    std::vector<Reject> partial;
+    std::set<int> partial_entries;
+    std::vector<Mark> marks;
+    std::map<std::string, RowCounts> rows;
+    std::vector<PreviewRow> preview;
+  };
+
+  // Of a mapping, for one transaction.
+  struct Prepared {
+    PatternGroup::State &state;
+    const Mapping &mapping;
+    Target target;
+    MappingQuery query;
+    Writer writer;
+    std::optional<Ledger> ledger;
+
+    explicit Prepared(PatternGroup::State &s);
+  };
+
+  // pattern: what rejects are counted under. Entries are referred to by their number. Needs SPI; prepares the
+  // queries in the current memory context. Errors: those of MappingQuery and Writer.
+  GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<PatternGroup::State>> &states,
+             const std::vector<BatchEntry> &entries, const PatternGroup::Options &options);
+
+  // Stores the entries in `which`. Errors: those of queries and targets, RowsNotStored, UncheckedJsonFailed,
+  // EntriesDeferred, EntriesRefused; everything written is then to be rolled back.
+  void Attempt(const std::vector<int> &which, Findings &findings);
+
+  // Stores one element of an entry by one mapping: a row of redis_batch. Errors: as Attempt.
+  void AttemptElement(int entry, size_t mapping, TupleTableSlot *element);
+
+  // The rows of redis_batch of one entry. Errors: UncheckedJsonFailed.
+  void FillElements(int entry, Prepared &mapping, pg::Tuplestore &batch);
+
+  // Elements of the one entry that is tried next that a mapping has to leave out, and why.
+  void Exclude(size_t mapping, std::map<int, Refusal> elements) { excluded_[mapping] = std::move(elements); }
+  void Include(size_t mapping) { excluded_.erase(mapping); }
+  bool Excludes(size_t mapping) const { return excluded_.count(mapping) > 0; }
+
+  // Where the last try ended: the mapping that was worked on, whether in its query rather than in its target,
+  // and whether rows were inserted without looking.
+  size_t current() const { return current_; }
+  Prepared &prepared(size_t mapping) { return *prepared_[mapping]; }
+  bool in_query() const { return in_query_; }
+  bool was_blind() const { return blind_; }
+  void StopExpectingNewRows();
+
+  template <typename Visit>
+  static void ForEachTuple(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
+    TupleTableSlot *slot = pg::Call([&] {
+      tuplestore_rescan(rows.get());
+      return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+    });
+    while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, true, slot); })) visit(slot);
+    pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+  }
+
+ private:
+  struct Stage {
+    std::unique_ptr<QueryRows> rows;
+    std::set<int> dropped;  // rows that a check refused, where the good elements are kept
+  };
+  using KeyOfRow = std::function<KeyName(int)>;
+
+  FillOptions FillOptionsOf(const Prepared &mapping) const;
+  void Fill(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch, Findings &findings);
+  void LeaveOutExcluded(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch,
+                        Findings &findings);
+  void FindMissing(const std::vector<int> &which, Prepared &mapping, const QueryRows &rows,
+                   Findings &findings);
+  void RunChecks(Prepared &mapping, Stage &stage, Findings &findings);
+  static std::vector<int> Remaining(Prepared &mapping, Stage &stage, const Findings &findings);
+  void Store(Prepared &mapping, Stage &stage, const std::vector<int> &which, Findings &findings);
+  static void FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &lost);
+  std::vector<std::string> TakeObsolete(Prepared &mapping, const std::vector<int> &which,
+                                        const Findings &findings,
+                                        const std::vector<IdentifiedRow> &identified,
+                                        const KeyOfRow &key_of_row);
+  void DeferLosers(const std::vector<int> &lost, const std::vector<int> &entry_of_row);
+  static void KeepLedger(Prepared &mapping, const std::vector<IdentifiedRow> &identified,
+                         const std::vector<int> &lost, const std::set<int> &inserted,
+                         const std::vector<std::string> &obsolete, const KeyOfRow &key_of_row,
+                         RowCounts &counts);
+  void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
+                const std::vector<int> &lost);
+  void CollectPreview(Prepared &mapping, Stage &stage, Findings &findings);
+
+  Tally::Pattern pattern_;
+  const std::vector<BatchEntry> &entries_;
+  const PatternGroup::Options &options_;
+  std::vector<std::unique_ptr<Prepared>> prepared_;
+  size_t current_ = 0;
+  bool in_query_ = false;
+  bool blind_ = false;
+  std::map<size_t, std::map<int, Refusal>> excluded_;
+};
+
+// A longer key may not fit into the index of the table that keeps deferred keys.
+constexpr size_t kLongestDeferredKey = 2000;
+
+}  // namespace prm

@@ -1,0 +1,188 @@
+#include "store/ledger.h"
+
+#include "mapping/mapping_query.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+
+namespace prm {
+
+using pg::QuoteIdentifier;
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+// Equality of two values of a key column.
+std::string Equal(const TargetColumn &key, const std::string &a, const std::string &b) {
+  std::string equal = a + " = " + b;
+  return key.not_null ? equal : "(" + equal + " OR " + a + " IS NULL AND " + b + " IS NULL)";
+}
+
+}  // namespace
+
+Ledger::Ledger(const Mapping &mapping, const Target &target)
+    : mapping_id_(mapping.id), mapping_(mapping.name), target_(target.name), on_delete_(mapping.on_delete) {
+  for (const std::string &key : mapping.key_columns) keys_.push_back(*target.Find(key));
+}
+
+std::string Ledger::RowKeyExpression(const std::string &alias) const {
+  std::string list;
+  for (const TargetColumn &key : keys_)
+    list += (list.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(key.name) + "::pg_catalog.text";
+  return "(ARRAY[" + list + "])::pg_catalog.text";
+}
+
+std::string Ledger::DeleteStatement() const {
+  if (on_delete_ == "delete") return "DELETE FROM " + target_ + " AS target";
+  // A line of its own: a comment in the list must not swallow what follows.
+  return "UPDATE " + target_ + " AS target SET " + on_delete_ + "\n";
+}
+
+// The text of a row's identity must be the same in every session, or rows would look new and their old selves
+// obsolete.
+class CanonicalText {
+ public:
+  CanonicalText() {
+    settings_.Set("timezone", "UTC");
+    settings_.Set("datestyle", "ISO, YMD");
+    settings_.Set("intervalstyle", "postgres");
+    settings_.Set("bytea_output", "hex");
+    settings_.Set("extra_float_digits", "1");
+  }
+
+ private:
+  pg::LocalSettings settings_;
+};
+
+std::vector<IdentifiedRow> Ledger::Identify() const {
+  CanonicalText canonical;
+  pg::Rows rows = Spi::Execute("SELECT excluded.redis_row, " + RowKeyExpression("excluded") +
+                               " FROM redis_rows AS excluded");
+  std::vector<IdentifiedRow> identified;
+  for (uint64 i = 0; i < rows.size(); ++i) identified.push_back({rows[i].Int4(0), rows[i].Text(1)});
+  return identified;
+}
+
+std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
+                                  const std::function<KeyName(int)> &key_of_row) {
+  recorded_.clear();
+  std::vector<std::string> row_keys;
+  for (const IdentifiedRow &row : rows) row_keys.push_back(row.row_key);
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  // LATERAL and OFFSET make it one look-up in the primary key for each row, whatever the planner makes of a
+  // ledger that grew since it was analysed.
+  pg::Rows owners = Spi::Execute(
+      "SELECT k.n, l.db, l.key_bytes FROM unnest($2) WITH ORDINALITY AS k (row_key, n), LATERAL (SELECT db, "
+      "key_bytes FROM redis_migrate.ledger WHERE mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS l",
+      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys)});
+  std::vector<int> lost;
+  for (uint64 i = 0; i < owners.size(); ++i) {
+    const IdentifiedRow &row = rows[owners[i].Int8(0) - 1];
+    KeyName owner = {owners[i].Int4(1), pg::DatumBytes(owners[i].Value(2))};
+    KeyName key = key_of_row(row.row);
+    if (owner < key)
+      lost.push_back(row.row);
+    else if (!(key < owner))
+      recorded_.insert(row.row);
+  }
+  return lost;
+}
+
+void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row) {
+  std::vector<std::string> row_keys;
+  std::vector<int> dbs;
+  std::vector<Bytes> keys;
+  for (const IdentifiedRow &row : rows) {
+    if (recorded_.count(row.row)) continue;
+    KeyName key = key_of_row(row.row);
+    row_keys.push_back(row.row_key);
+    dbs.push_back(key.db);
+    keys.push_back(key.key);
+  }
+  if (row_keys.empty()) return;
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "INSERT INTO redis_migrate.ledger (mapping_id, row_key, db, key_bytes) "
+      "SELECT $1, k.row_key, k.db, k.key_bytes FROM unnest($2, $3, $4) AS k (row_key, db, key_bytes) "
+      "ON CONFLICT (mapping_id, row_key) DO UPDATE SET db = excluded.db, key_bytes = excluded.key_bytes",
+      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys), SqlParam::Int4Array(dbs),
+       SqlParam::ByteaArray(keys)});
+}
+
+std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
+                                              const std::vector<IdentifiedRow> &yielded,
+                                              const std::function<KeyName(int)> &key_of_row) {
+  std::vector<int> dbs;
+  std::vector<Bytes> names;
+  for (const KeyName &key : keys) {
+    dbs.push_back(key.db);
+    names.push_back(key.key);
+  }
+  std::set<std::pair<KeyName, Bytes>> wanted;
+  for (const IdentifiedRow &row : yielded) wanted.emplace(key_of_row(row.row), row.row_key);
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  pg::Rows owned = Spi::Execute(
+      "SELECT k.db, k.key_bytes, l.row_key FROM unnest($2, $3) AS k (db, key_bytes), LATERAL (SELECT row_key "
+      "FROM "
+      "redis_migrate.ledger WHERE mapping_id = $1 AND db = k.db AND key_bytes = k.key_bytes OFFSET 0) AS l",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+  std::vector<std::string> obsolete;
+  for (uint64 i = 0; i < owned.size(); ++i) {
+    std::string row_key = owned[i].Text(2);
+    if (wanted.count({{owned[i].Int4(0), pg::DatumBytes(owned[i].Value(1))}, row_key}) == 0)
+      obsolete.push_back(std::move(row_key));
+  }
+  if (!obsolete.empty())
+    Spi::Execute("DELETE FROM redis_migrate.ledger WHERE mapping_id = $1 AND row_key = ANY ($2)",
+                 {SqlParam::Int8(mapping_id_), SqlParam::TextArray(obsolete)});
+  return obsolete;
+}
+
+std::string Ledger::HasIdentity(const std::string &alias, const std::string &row_key) const {
+  std::string condition;
+  for (size_t i = 0; i < keys_.size(); ++i)
+    condition += (i == 0 ? "" : " AND ") +
+                 Equal(keys_[i], alias + "." + QuoteIdentifier(keys_[i].name), KeyValue(i, row_key));
+  return condition;
+}
+
+// The value of a key column in an identity.
+std::string Ledger::KeyValue(size_t i, const std::string &row_key) const {
+  // With the length left open: CAST AS character means character(1).
+  const char *type = pg::Call([&] {
+    return const_cast<const char *>(
+        format_type_extended(keys_[i].type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+  });
+  return "CAST(" + row_key + "[" + std::to_string(i + 1) + "] AS " + type + ")";
+}
+
+int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys,
+                         const std::vector<std::string> &except) const {
+  if (row_keys.empty()) return 0;
+  std::string is_kept;
+  for (size_t i = 0; i < keys_.size(); ++i)
+    is_kept += (i == 0 ? "" : " AND ") +
+               Equal(keys_[i], KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
+  // OFFSET 0: each text is parsed once, and the planner sees how many there are.
+  auto identities = [](const char *parameter) {
+    return std::string("(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest(") + parameter +
+           ") AS k OFFSET 0)";
+  };
+  return static_cast<int64>(
+      Spi::Execute(DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
+                       "(SELECT obsolete.row_key FROM " + identities("$1") +
+                       " AS obsolete WHERE NOT EXISTS (SELECT FROM " + identities("$2") + " AS kept WHERE " +
+                       is_kept + ") OFFSET 0) AS gone WHERE " + HasIdentity("target", "gone.row_key"),
+                   {SqlParam::TextArray(row_keys), SqlParam::TextArray(except)})
+          .processed());
+}
+
+void Ledger::CheckDeleteStatement() const {
+  if (on_delete_ == "delete" || on_delete_ == "keep") return;
+  Spi::Execute("EXPLAIN " + DeleteStatement() + " WHERE false");
+}
+
+}  // namespace prm

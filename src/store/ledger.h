@@ -1,0 +1,73 @@
+// Which key each row came from. A row belongs to the lowest (database, key) that yields it, so that every run
+// decides alike; the owner alone may change it, and what the owner no longer yields goes.
+#pragma once
+
+#include "core/bytes.h"
+#include "mapping/catalog.h"
+#include "mapping/target.h"
+#include "pg/tuplestore.h"
+
+namespace prm {
+
+// A row's identity: its key columns as the text of a text[].
+struct IdentifiedRow {
+  int row;
+  std::string row_key;
+};
+
+struct KeyName {
+  int db;
+  Bytes key;
+  bool operator<(const KeyName &other) const { return db != other.db ? db < other.db : key < other.key; }
+};
+
+class Ledger {
+ public:
+  Ledger(const Mapping &mapping, const Target &target);
+
+  // The identities of redis_rows, with the rights and settings of the caller.
+  std::vector<IdentifiedRow> Identify() const;
+
+  // The rows of `rows` that belong to a lower key than the one that yields them now. `key_of_row` is indexed
+  // by the row's number.
+  std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows,
+                            const std::function<KeyName(int)> &key_of_row);
+
+  // Whether FindLost saw that the row belongs to its key already.
+  bool IsRecorded(int row) const { return recorded_.count(row) > 0; }
+
+  // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
+  void Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row);
+
+  // The identities of rows that the keys own but no longer yield themselves; strikes them off.
+  std::vector<std::string> TakeObsolete(const std::vector<KeyName> &keys,
+                                        const std::vector<IdentifiedRow> &yielded,
+                                        const std::function<KeyName(int)> &key_of_row);
+
+  // Deletes rows of the target by identity, or changes them as on_delete says; rows that are equal to one of
+  // `except` stay, though their text may differ, as that of 1.0 and 1.00. Returns how many there were.
+  int64 DeleteRows(const std::vector<std::string> &row_keys,
+                   const std::vector<std::string> &except = {}) const;
+
+  // Checks a SET list of on_delete against the target. Errors: those of its expressions.
+  void CheckDeleteStatement() const;
+
+  // "ARRAY[alias.a::text, …]::text"
+  std::string RowKeyExpression(const std::string &alias) const;
+  // "alias.a = CAST(row_key[1] AS type) AND …", where row_key is an expression of type text[].
+  std::string HasIdentity(const std::string &alias, const std::string &row_key) const;
+  // "DELETE FROM target AS target" or "UPDATE target AS target SET …", as on_delete says.
+  std::string DeleteStatement() const;
+
+ private:
+  std::string KeyValue(size_t i, const std::string &row_key) const;
+
+  int64 mapping_id_;
+  std::string mapping_;
+  std::string target_;
+  std::string on_delete_;
+  std::vector<TargetColumn> keys_;
+  std::set<int> recorded_;  // rows that FindLost saw to belong to their key already
+};
+
+}  // namespace prm

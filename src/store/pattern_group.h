@@ -1,0 +1,54 @@
+// All mappings of one pattern. A key is fed to all of them, and stored by all or by none.
+//
+// A batch is tried whole; when its data is bad it is halved until the bad keys are alone, so that a bad row
+// never costs its batch. Each try is a subtransaction.
+#pragma once
+
+#include "mapping/mapping_query.h"
+#include "store/ledger.h"
+#include "store/tally.h"
+
+namespace prm {
+
+// What preview shows: a row that would be stored for a key.
+struct PreviewRow {
+  const source::Entry *entry;
+  std::string mapping;
+  std::string row;  // JSON
+};
+
+class PatternGroup {
+ public:
+  // `mappings` in the order in which they are fed; `archive` marks the group that keeps unmapped keys.
+  PatternGroup(KeyPattern pattern, std::vector<const Mapping *> mappings, bool archive);
+  ~PatternGroup();
+  PatternGroup(PatternGroup &&) noexcept;
+
+  const KeyPattern &pattern() const { return pattern_; }
+  const std::vector<const Mapping *> &mappings() const;
+
+  struct Options {
+    bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
+    bool beside_others = false;     // other processes store rows of the same mappings
+    std::optional<int64> seen_run;  // prune: note the rows met, for this run
+    std::vector<PreviewRow> *preview = nullptr;  // collect the rows that would be stored
+  };
+
+  // Maps and stores entries that were read and belong to the pattern, and counts them. Sorts them first: the
+  // lowest key wins a row that several yield. Runs in the current transaction; needs SPI.
+  // Errors: of the mapping, not of the data: classes 42, 53, 08, 40 and so on; everything written by this
+  // call is then to be rolled back.
+  void Process(std::vector<BatchEntry> &entries, const Options &options, Tally &tally);
+
+  struct State;  // of a mapping, kept from batch to batch
+
+ private:
+  class Work;  // one call of Process
+
+  KeyPattern pattern_;
+  bool archive_;
+  std::vector<std::unique_ptr<State>> states_;
+  std::vector<const Mapping *> mappings_;
+};
+
+}  // namespace prm

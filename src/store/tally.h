@@ -1,0 +1,43 @@
+// What became of keys and rows, on its way into the extension's tables.
+#pragma once
+
+#include "core/bytes.h"
+#include "source/source.h"
+#include "store/writer.h"
+
+namespace prm {
+
+enum class Outcome { kVanished, kRejected, kMigrated, kArchived, kSkipped };
+constexpr const char *kOutcomeNames[] = {"vanished", "rejected", "migrated", "archived", "skipped"};
+
+// A key that was refused, and why.
+struct Reject {
+  const source::Entry *entry;
+  std::optional<std::string> pattern;  // nothing: no pattern owns the key
+  std::optional<std::string> mapping;
+  std::string rule;
+  std::optional<std::string> sqlstate;
+  std::string message;
+  bool partial = false;  // the good elements of the key were stored
+};
+
+// The counts of one batch. A pattern of nothing stands for keys that no pattern owns.
+struct Tally {
+  using Pattern = std::optional<std::string>;
+  std::map<Pattern, int64> read;
+  std::map<std::tuple<Pattern, Outcome, std::string>, int64> outcomes;
+  std::map<std::string, RowCounts> rows;  // per mapping
+  std::vector<Reject> rejects;
+  std::vector<const source::Entry *> deferred;
+  uint64 bytes = 0;
+  // Where somebody wants to know it: the outcome of each key.
+  std::map<const source::Entry *, std::pair<Outcome, std::string>> *by_key = nullptr;
+
+  void Count(const source::Entry *entry, const Pattern &pattern, Outcome outcome,
+             const std::string &reason = "") {
+    ++outcomes[{pattern, outcome, reason}];
+    if (by_key != nullptr) (*by_key)[entry] = {outcome, reason};
+  }
+};
+
+}  // namespace prm

@@ -1,0 +1,72 @@
+// Stores the rows of a mapping's query in its target and says what became of each.
+//
+// Rows are looked up first, so that equal rows are not written, and inserted blindly only where the target
+// was seen to hold none of them. Statements are planned for each batch: a kept plan would not see the target
+// grow.
+#pragma once
+
+#include "mapping/catalog.h"
+#include "mapping/mapping_query.h"
+#include "mapping/target.h"
+
+namespace prm {
+
+enum class RowOutcome : char { kInserted, kUpdated, kUnchanged, kFolded, kNoTargetRow };
+
+struct RowCounts {
+  int64 inserted = 0;
+  int64 updated = 0;
+  int64 unchanged = 0;
+  int64 folded = 0;
+  int64 deleted = 0;
+  void Add(const RowCounts &other);
+};
+
+// Thrown when the target did not store what it was given: a trigger or rule dropped rows, or another session
+// changed them meanwhile. Handled like an error of the data.
+struct RowsNotStored {};
+
+class Writer {
+ public:
+  // Errors: 42601, 42703 for a SET list of on_conflict.
+  Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns);
+
+  // Has PostgreSQL analyse the statements over rows of this descriptor. Errors: those of a SET list's
+  // expressions.
+  void CheckStatements(TupleDesc desc) const;
+
+  // Stores the rows, which have the descriptor `desc` of MappingQuery and need not be all of a query. Returns
+  // the outcome of each row, in the order of the rows. Needs SPI; works in the caller's subtransaction with a
+  // fresh snapshot per statement. Errors: those of the statements; RowsNotStored.
+  std::vector<std::pair<int, RowOutcome>> Write(pg::Tuplestore &rows, TupleDesc desc,
+                                                const std::vector<int> &row_numbers,
+                                                const std::vector<int> &lost);
+
+  // Whether rows may be inserted without looking for them first. Set when a lookup found none of a batch's
+  // rows, or when the target is empty; cleared by the first conflict.
+  bool expects_new_rows() const { return expects_new_rows_; }
+  void set_expects_new_rows(bool expects) { expects_new_rows_ = expects; }
+
+ private:
+  std::string KeyJoin(const std::string &left, const std::string &right) const;
+  std::string KeysOfBatch(const std::string &alias) const;
+  std::vector<std::pair<int, RowOutcome>> LookUp(const std::vector<int> &lost);
+  void InsertRows(uint64 expected);
+  void UpdateRows(uint64 expected);
+
+  std::string name_;
+  std::string target_;
+  TargetKind kind_;
+  bool insert_missing_;
+  std::vector<std::string> keys_;  // quoted
+  std::vector<bool> nullable_;     // which of them can be NULL
+  std::string lookup_;
+  std::string insert_;
+  std::string update_;
+  bool has_assignments_ = false;
+  bool expects_new_rows_ = false;
+};
+
+constexpr char kRowsName[] = "redis_rows";
+
+}  // namespace prm
