@@ -1,0 +1,208 @@
+#include "mapping/mapping_check.h"
+
+#include "connect/server.h"
+#include "connect/server_file.h"
+#include "mapping/mapping_query.h"
+#include "mapping/mapping_settings.h"
+#include "mapping/routing.h"
+#include "pg/arguments.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "store/ledger.h"
+
+namespace prm {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+void CheckPlaces(const Migration &migration, const std::string &source) {
+  if (!migration.server.empty()) ServerOptions(migration.server, GetUserId());
+  if (!migration.file.empty()) ServerFile::Check(migration.file, GetUserId());
+  if (source == "scan" && migration.server.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source 'scan' needs a server");
+  if (source == "rdb" && migration.file.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source 'rdb' needs a file", "",
+                  "Give the path of the dump file on the database server: file => '/path/dump.rdb'.");
+  if (migration.server.empty() && migration.file.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a migration needs a server or a file");
+}
+
+KeyPattern ParsePattern(const std::string &text) { return pg::ValueOrThrow(KeyPattern::Parse(text)); }
+
+void ReportOverlaps(const Migration &migration, const KeyPattern &pattern) {
+  std::set<std::string> others(migration.skip_patterns.begin(), migration.skip_patterns.end());
+  for (const Mapping &mapping : migration.mappings) others.insert(mapping.pattern);
+  others.erase(pattern.text());
+  for (const std::string &text : others) {
+    KeyPattern other = ParsePattern(text);
+    if (!pattern.Overlaps(other)) continue;
+    bool first = KeyPattern::MoreSpecific(pattern, other);
+    pg::Report(
+        NOTICE, "pattern " + pattern.text() + " overlaps with " + text,
+        "A key that fits both belongs to " + (first ? pattern.text() : text) + ", which is more specific.");
+  }
+}
+
+void CheckDatabases(const std::optional<std::vector<int>> &databases) {
+  if (!databases) return;
+  if (databases->empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "databases must not be empty", "",
+                  "NULL stands for all databases.");
+  for (int database : *databases)
+    if (database < 0)
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                    "database " + std::to_string(database) + " is not a database number");
+}
+
+namespace {
+
+bool IsConflictKeyword(const std::string &on_conflict) {
+  return on_conflict == "update" || on_conflict == "nothing" || on_conflict == "fill";
+}
+
+void CheckOptions(const Mapping &mapping) {
+  PriorityRank(mapping.priority);
+  pg::CheckKeyword(mapping.mode, "mode", {"upsert", "update"});
+  pg::CheckKeyword(mapping.no_row, "no_row", {"reject", "skip"});
+  pg::CheckKeyword(mapping.atomic, "atomic", {"key", "element"});
+  if (mapping.expand) pg::CheckKeyword(*mapping.expand, "expand", {"elements", "groups", "pending"});
+  if (mapping.types) {
+    if (mapping.types->empty())
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "types must not be empty", "",
+                    "NULL stands for all types.");
+    for (const std::string &type : *mapping.types)
+      pg::CheckKeyword(type, "type", {"string", "list", "set", "zset", "hash", "stream"});
+  }
+  CheckDatabases(mapping.databases);
+  if (mapping.atomic == "element" && !mapping.expand)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "atomic 'element' needs expand",
+                  "Without it a key is one element.", "Add expand => 'elements'.");
+  if (!IsConflictKeyword(mapping.on_conflict)) ParseSetList(mapping.on_conflict, "on_conflict");
+  if (mapping.on_delete != "delete" && mapping.on_delete != "keep")
+    ParseSetList(mapping.on_delete, "on_delete");
+}
+
+// Mappings of a pattern are fed together, so they agree on when and from where.
+void CheckSiblings(const Migration &migration, const Mapping &mapping) {
+  for (const Mapping &other : migration.mappings) {
+    if (other.pattern != mapping.pattern || other.name == mapping.name) continue;
+    if (other.priority != mapping.priority || other.databases != mapping.databases)
+      throw Failure(
+          ERRCODE_INVALID_PARAMETER_VALUE,
+          "mapping \"" + mapping.name + "\" must have the priority and databases of mapping \"" + other.name +
+              "\"",
+          "Both have pattern " + mapping.pattern + ": a key is stored by all of its mappings or by none.",
+          "Use priority '" + other.priority + "' and the same databases.");
+  }
+}
+
+// Whether two different keys never yield the same row: every capture that tells keys apart stands unchanged
+// in a key column, and so does what tells the elements of a key apart. Captures of some types have several
+// spellings of a value; in an exclusive mapping all but one are rejected when they come, see FillOptions.
+bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
+  auto in_key = [&](const char *column) { return IsAmongKeyColumns(column, mapping, facts); };
+  bool one_database = mapping.databases && mapping.databases->size() == 1;
+  if (!one_database && !in_key("db")) return false;
+  if (!HasKeyAmongKeyColumns(mapping, facts)) {
+    if (pattern.has_star()) return false;
+    for (const Capture &capture : pattern.captures()) {
+      bool has_one_spelling = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
+                              capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
+      if (!in_key(capture.name.c_str()) || !(has_one_spelling || mapping.exclusive)) return false;
+    }
+  }
+  switch (ExpandFromName(mapping.expand)) {
+    case Expand::kNone:
+      return true;
+    case Expand::kGroups:
+      return in_key("group_name");
+    case Expand::kPending:
+      return in_key("group_name") && in_key("entry_id");
+    case Expand::kElements:
+      break;
+  }
+  for (const char *column :
+       {"field", "field_bytes", "member", "member_bytes", "position", "ordinal", "entry_id"})
+    if (in_key(column)) return true;
+  return false;
+}
+
+// An exclusive mapping owns every row of its target, so no other mapping may have that target.
+void CheckExclusive(const std::string &migration, const Mapping &mapping) {
+  pg::AsExtensionOwner as_owner;
+  auto others = Spi::Execute(
+      "SELECT migration, mapping FROM redis_migrate.mapping WHERE target = $1 AND (exclusive OR $2) "
+      "AND (migration, mapping) <> ($3, $4) LIMIT 1",
+      {SqlParam::Text(mapping.target), SqlParam::Bool(mapping.exclusive), SqlParam::Text(migration),
+       SqlParam::Text(mapping.name)});
+  if (others.size() > 0)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  "mapping \"" + mapping.name + "\" cannot share target " + mapping.target,
+                  "Mapping \"" + others[0].Text(1) + "\" of migration \"" + others[0].Text(0) +
+                      "\" has it, and one of the two is exclusive: it owns all rows.",
+                  "Leave exclusive out of both: a ledger then keeps which key owns which row.");
+}
+
+// Checks a mapping whole against its siblings, its target and its query; decides whether it needs a ledger.
+void CheckMapping(const Migration &migration, Mapping &mapping) {
+  CheckOptions(mapping);
+  KeyPattern pattern = ParsePattern(mapping.pattern);
+  if (std::find(migration.skip_patterns.begin(), migration.skip_patterns.end(), mapping.pattern) !=
+      migration.skip_patterns.end())
+    throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + mapping.pattern + " is declared by skip_keys", "",
+                  "Use redis_migrate.unskip_keys first.");
+  CheckSiblings(migration, mapping);
+  Target target = LoadTarget(mapping.target, mapping.name);
+  CheckKeyColumns(target, mapping.key_columns);
+  BatchShape shape(pattern, ExpandFromName(mapping.expand));
+  MappingQuery query(mapping, shape, target);
+  // What inserts no rows deletes none.
+  if (mapping.mode == "update" && mapping.on_delete == "delete") mapping.on_delete = "keep";
+  Writer writer(mapping, target, query.facts().columns);
+  if (!IsConflictKeyword(mapping.on_conflict)) writer.CheckStatements(query.row_desc());
+  Ledger(mapping, target).CheckDeleteStatement();
+  for (const std::string &warning : query.facts().warnings)
+    pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
+  bool apart = RowsTellKeysApart(mapping, pattern, query.facts());
+  if (mapping.exclusive && !apart)
+    throw Failure(
+        ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
+        "Two keys could yield the same row: each capture, the element and, unless databases names a "
+        "single one, db must stand unchanged in key_columns.",
+        "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
+        "ledger then keeps which key owns which row.");
+  CheckExclusive(migration.name, mapping);
+  mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
+}
+
+// The definition as it will be, for checks that look at all mappings.
+Migration With(Migration migration, const Mapping &mapping) {
+  auto old = std::find_if(migration.mappings.begin(), migration.mappings.end(),
+                          [&](const Mapping &m) { return m.name == mapping.name; });
+  if (old != migration.mappings.end())
+    *old = mapping;
+  else
+    migration.mappings.push_back(mapping);
+  return migration;
+}
+
+}  // namespace
+
+void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
+  MappingSettings settings(mapping);
+  CheckMapping(migration, mapping);
+  InDependencyOrder(With(migration, mapping));
+}
+
+void CheckCondition(const Mapping &mapping, const std::string &condition) {
+  MappingSettings settings(mapping);
+  Target target = LoadTarget(mapping.target, mapping.name);
+  BatchShape shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
+  MappingQuery query(mapping, shape, target);
+  pg::Tuplestore empty;
+  pg::NamedRows named(kRowsName, query.row_desc(), empty.get());
+  Spi::Execute("SELECT FROM redis_rows WHERE (" + condition + "\n) IS NOT TRUE");
+}
+
+}  // namespace prm

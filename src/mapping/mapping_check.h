@@ -1,0 +1,31 @@
+// The checks of a definition, so that a run meets only bad data.
+#pragma once
+
+#include "core/pattern.h"
+#include "mapping/catalog.h"
+
+namespace prm {
+
+// Errors: 22023, with what is wrong with the pattern.
+KeyPattern ParsePattern(const std::string &text);
+
+// Whether the user may read from where the migration reads, and whether that is enough for the source. The
+// archive needs neither server nor file, but the keys in it came from somewhere. Errors: 22023, 42704, 42501,
+// 42602.
+void CheckPlaces(const Migration &migration, const std::string &source);
+
+// Numbers of databases, for a migration or a mapping. Errors: 22023.
+void CheckDatabases(const std::optional<std::vector<int>> &databases);
+
+// Notes the patterns that share keys with a new one, and which of them goes first.
+void ReportOverlaps(const Migration &migration, const KeyPattern &pattern);
+
+// Checks a mapping whole against its siblings, its target and its query, under the settings that it will run
+// with; decides whether it needs a ledger. Errors, each naming what is wrong: 22023, 42710, and those of
+// LoadTarget, CheckKeyColumns, MappingQuery, Writer and InDependencyOrder. Takes ACCESS SHARE on the target.
+void CheckUnderSettings(const Migration &migration, Mapping &mapping);
+
+// The condition as PostgreSQL parses it over the target's columns. Errors: those of the condition.
+void CheckCondition(const Mapping &mapping, const std::string &condition);
+
+}  // namespace prm
