@@ -5,20 +5,46 @@
 namespace prm::pg {
 namespace {
 
-// Whose extension it is. pg_extension has no syscache.
-Oid ExtensionOwner() {
+struct InstalledExtension {
+  Oid id = InvalidOid;
+  Oid owner = InvalidOid;
+};
+
+// pg_extension has no syscache. C++-free: called inside a guard.
+InstalledExtension FindExtension() {
+  Relation relation = table_open(ExtensionRelationId, AccessShareLock);
+  ScanKeyData key;
+  ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+              CStringGetDatum("pg_redis_migrate"));
+  SysScanDesc scan = systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
+  HeapTuple tuple = systable_getnext(scan);
+  InstalledExtension found;
+  if (HeapTupleIsValid(tuple)) {
+    auto *row = reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple));
+    found = {row->oid, row->extowner};
+  }
+  systable_endscan(scan);
+  table_close(relation, AccessShareLock);
+  return found;
+}
+
+// The owner of the extension, which stays until the end of the transaction: DROP EXTENSION locks the
+// extension before any of its members, so that whoever has this lock before it touches a table of the
+// extension cannot deadlock with it.
+Oid LockExtension() {
   return Call([] {
-    Relation relation = table_open(ExtensionRelationId, AccessShareLock);
-    ScanKeyData key;
-    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-                CStringGetDatum("pg_redis_migrate"));
-    SysScanDesc scan = systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
-    HeapTuple tuple = systable_getnext(scan);
-    if (!HeapTupleIsValid(tuple)) elog(ERROR, "extension pg_redis_migrate does not exist");
-    Oid owner = reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple))->extowner;
-    systable_endscan(scan);
-    table_close(relation, AccessShareLock);
-    return owner;
+    InstalledExtension extension = FindExtension();
+    while (OidIsValid(extension.id)) {
+      uint64 const seen = SharedInvalidMessageCounter;
+      LockDatabaseObject(ExtensionRelationId, extension.id, 0, AccessShareLock);
+      if (seen == SharedInvalidMessageCounter) return extension.owner;
+      Oid const locked = extension.id;
+      extension = FindExtension();
+      if (extension.id == locked) return extension.owner;
+    }
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("extension pg_redis_migrate does not exist"),
+                    errhint("CREATE EXTENSION pg_redis_migrate makes it.")));
+    return InvalidOid;
   });
 }
 
@@ -32,7 +58,7 @@ void SetLocal(const char *name, const char *value) {
 }  // namespace
 
 AsExtensionOwner::AsExtensionOwner() : exceptions_(std::uncaught_exceptions()) {
-  Oid owner = ExtensionOwner();
+  Oid owner = LockExtension();
   GetUserIdAndSecContext(&user_, &security_context_);
   guc_nest_ = NewGUCNestLevel();
   SetLocal("search_path", "pg_catalog, pg_temp");

@@ -7,7 +7,9 @@
 namespace prm::pg {
 
 // For a scope: the extension's owner as current user, and a search_path that nobody can put operators into.
-// Never commit inside: a commit while switched leaves the session as the owner.
+// Never commit inside: a commit while switched leaves the session as the owner. Keeps the extension from
+// being dropped until the end of the transaction (ACCESS SHARE on it), and waits for a DROP EXTENSION under
+// way. Errors: 42704 when it has been dropped.
 class AsExtensionOwner {
  public:
   AsExtensionOwner();
