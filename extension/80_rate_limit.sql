@@ -81,6 +81,7 @@ CREATE TYPE redis_migrate.rate_limit_result AS (
     quota       bigint,
     remaining   bigint,
     retry_after interval,
+    retry_after_seconds double precision,
     reset_after interval,
     reset_at    timestamptz,
     reason      text
@@ -94,6 +95,7 @@ CREATE TYPE redis_migrate.rate_limits_result AS (
     quota       bigint,
     remaining   bigint,
     retry_after interval,
+    retry_after_seconds double precision,
     reset_after interval,
     reset_at    timestamptz,
     reason      text

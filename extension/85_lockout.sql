@@ -75,6 +75,7 @@ CREATE TYPE redis_migrate.login_answer AS (
     reason       text,
     blocked_by   text,
     retry_after  interval,
+    retry_after_seconds double precision,
     locked_until timestamptz,
     remaining    integer,
     token        bigint
@@ -95,7 +96,8 @@ COMMENT ON FUNCTION redis_migrate.login_result(text, text, inet, boolean, bigint
     'The result of an attempt that login_check has let in, by its token; or, without a token, of one that was not checked';
 
 CREATE FUNCTION redis_migrate.lockout_status(policy text, user_name text, address inet, user_agent text DEFAULT NULL)
-    RETURNS TABLE (scope text, failures integer, pending integer, remaining integer, locked boolean, locked_until timestamptz, retry_after interval)
+    RETURNS TABLE (scope text, failures integer, pending integer, remaining integer, locked boolean, locked_until timestamptz, retry_after interval,
+                   retry_after_seconds double precision)
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 3 AS 'MODULE_PATHNAME', 'prm_lockout_status';
 COMMENT ON FUNCTION redis_migrate.lockout_status(text, text, inet, text) IS
     'The counters of a login, without counting an attempt; none for one that is exempt';
@@ -113,7 +115,8 @@ COMMENT ON FUNCTION redis_migrate.login_result_at(text, text, inet, boolean, big
     'login_result at a given time, for tests and simulations; only for the owner of the policy';
 
 CREATE FUNCTION redis_migrate.lockout_status_at(policy text, user_name text, address inet, user_agent text, at timestamptz)
-    RETURNS TABLE (scope text, failures integer, pending integer, remaining integer, locked boolean, locked_until timestamptz, retry_after interval)
+    RETURNS TABLE (scope text, failures integer, pending integer, remaining integer, locked boolean, locked_until timestamptz, retry_after interval,
+                   retry_after_seconds double precision)
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 3 AS 'MODULE_PATHNAME', 'prm_lockout_status_at';
 COMMENT ON FUNCTION redis_migrate.lockout_status_at(text, text, inet, text, timestamptz) IS
     'lockout_status at a given time; only for the owner of the policy';
@@ -148,7 +151,8 @@ COMMENT ON FUNCTION redis_migrate.attempts_due() IS
 
 CREATE FUNCTION redis_migrate.lockout_counts()
     RETURNS TABLE (policy_id uuid, checks bigint, allowed bigint, locked bigint, pending bigint, exempt bigint, successes bigint,
-                   failures bigint, timeouts bigint, locks bigint, evicted bigint, dropped bigint, entries bigint, stats_reset timestamptz)
+                   failures bigint, timeouts bigint, locks bigint, evicted bigint, locks_evicted bigint, shared_counters bigint,
+                   dropped bigint, entries bigint, stats_reset timestamptz)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_lockout_counts';
 COMMENT ON FUNCTION redis_migrate.lockout_counts() IS 'Statistics of the lockout policies of this database; see the view lockout_stats';
 
@@ -208,7 +212,7 @@ CREATE VIEW redis_migrate.lockouts WITH (security_barrier) AS
                 THEN CASE WHEN pg_catalog.family(a.address) OPERATOR(pg_catalog.=) 6
                           THEN pg_catalog.network(pg_catalog.set_masklen(a.address, a.ipv6_prefix)) ELSE pg_catalog.network(a.address) END END AS network,
            CASE WHEN s.scope OPERATOR(pg_catalog.~) 'user_agent' THEN a.user_agent END AS user_agent,
-           s.failures, s.locked_until, s.retry_after
+           s.failures, s.locked_until, s.retry_after, s.retry_after_seconds
     FROM (SELECT DISTINCT l.policy, l.user_name, l.address, l.user_agent, p.ipv6_prefix
           FROM redis_migrate.login_attempt AS l JOIN redis_migrate.lockout_policy AS p USING (policy)
           WHERE l.locked_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() AND pg_catalog.pg_has_role(p.owner, 'USAGE') OFFSET 0) AS a
@@ -219,12 +223,11 @@ COMMENT ON VIEW redis_migrate.lockouts IS
 
 CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
     SELECT p.policy, c.checks, c.allowed, c.locked, c.pending, c.exempt, c.successes, c.failures, c.timeouts, c.locks, c.entries,
-           c.evicted, c.dropped, c.stats_reset
+           c.evicted, c.locks_evicted, c.shared_counters, c.dropped, c.stats_reset
     FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_counts() AS c USING (policy_id);
 COMMENT ON VIEW redis_migrate.lockout_stats IS
-    'Per policy: answers of login_check, results, locks that began, counters in memory, counters that had to make room, attempts that the full queue dropped';
+    'Per policy: answers of login_check, results, locks that began, counters in memory; evicted: counters that had to make room, locks_evicted: those of them that locked; shared_counters: counters of whole networks that began because memory was full of locks; dropped: attempts that the full queue did not keep';
 
-REVOKE ALL ON FUNCTION redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue() TO pg_monitor;
 GRANT SELECT ON redis_migrate.lockout_stats TO pg_monitor;
 GRANT SELECT ON redis_migrate.lockout_policies, redis_migrate.login_attempts, redis_migrate.login_attempts_by_address,
@@ -248,6 +251,25 @@ CREATE FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(p_keep_duration in
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_cleanup_old_rate_limit_attempts';
 COMMENT ON FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(interval) IS
     'Deletes recorded attempts that are older, of the policies that the caller may use; how many';
+
+-- Each policy takes shared memory, and each call tells of other people's logins: a DBA grants them.
+REVOKE ALL ON FUNCTION
+    redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
+    redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
+    redis_migrate.drop_lockout(text), redis_migrate.login_check(text, text, inet, text, text),
+    redis_migrate.login_result(text, text, inet, boolean, bigint, text, text, text),
+    redis_migrate.lockout_status(text, text, inet, text),
+    redis_migrate.login_check_at(text, text, inet, text, text, timestamptz),
+    redis_migrate.login_result_at(text, text, inet, boolean, bigint, text, text, text, timestamptz),
+    redis_migrate.lockout_status_at(text, text, inet, text, timestamptz),
+    redis_migrate.reset_lockout(text, text, inet, boolean),
+    redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text), redis_migrate.reset_lockout_stats(text),
+    redis_migrate.attempts_due(), redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue(),
+    redis_migrate.check_rate_limit(inet, varchar, interval, integer),
+    redis_migrate.log_rate_limit_attempt(inet, varchar, text, varchar, boolean, varchar),
+    redis_migrate.cleanup_old_rate_limit_attempts(interval)
+    FROM PUBLIC;
+REVOKE ALL ON PROCEDURE redis_migrate.write_login_attempts() FROM PUBLIC;
 
 DO $$
 DECLARE

@@ -290,7 +290,7 @@ SELECT redis_migrate.create_lockout('threadr', '{"user_name+address": 5}', time_
 SELECT redis_migrate.import_lockout('threadr', 'ada.0@example.com', '2001:db8::10', n, t('-10 min')) FROM unnest(ARRAY[4, 4, 2]) AS n;
 SELECT failures, remaining FROM redis_migrate.lockout_status_at('threadr', 'ada.0@example.com', '2001:db8::10', NULL, t());
 SELECT redis_migrate.import_lockout('threadr', 'bob@example.com', '192.0.2.1', 9, t('-10 min'));
-SELECT try('threadr', 'bob@example.com', '192.0.2.1'), try('threadr', 'bob@example.com', '192.0.2.1', '20 min');
+SELECT try('threadr', 'bob@example.com', '192.0.2.1', '10 min'), try('threadr', 'bob@example.com', '192.0.2.1', '20 min');
 SELECT redis_migrate.import_lockout('threadr', 'old@example.com', '192.0.2.1', 9, t('-31 min'));
 SELECT may('threadr', 'old@example.com', '192.0.2.1');
 SELECT refused($$SELECT redis_migrate.import_lockout('threadr', 'ada', NULL, 4, now())$$);
@@ -386,6 +386,14 @@ CREATE ROLE regress_prm_app IN ROLE regress_prm_guard;
 CREATE ROLE regress_prm_stranger;
 CREATE ROLE regress_prm_monitor IN ROLE pg_monitor;
 SET ROLE regress_prm_guard;
+SELECT refused($$SELECT redis_migrate.create_lockout('guard')$$);
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION redis_migrate.create_lockout, redis_migrate.login_check, redis_migrate.login_result,
+    redis_migrate.login_check_at, redis_migrate.lockout_status_at, redis_migrate.drop_lockout TO regress_prm_guard;
+GRANT EXECUTE ON FUNCTION redis_migrate.login_check, redis_migrate.drop_lockout, redis_migrate.cleanup_old_rate_limit_attempts
+    TO regress_prm_stranger;
+GRANT EXECUTE ON PROCEDURE redis_migrate.write_login_attempts TO regress_prm_guard;
+SET ROLE regress_prm_guard;
 SELECT redis_migrate.create_lockout('guard', '{"user_name": {"3": "1 minute", "4": "1 hour"}}');
 SELECT allowed FROM redis_migrate.login_check_at('guard', 'ada', NULL, NULL, 'login', now());
 SET ROLE regress_prm_app;
@@ -414,4 +422,5 @@ DROP TABLE t0, matrix;
 DROP VIEW blocked;
 DROP FUNCTION t, try, may, tiers, fill;
 DELETE FROM redis_migrate.login_attempt;
+DROP OWNED BY regress_prm_guard, regress_prm_stranger;
 DROP ROLE regress_prm_app, regress_prm_guard, regress_prm_stranger, regress_prm_monitor;

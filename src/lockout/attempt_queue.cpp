@@ -11,14 +11,17 @@ using pg::StateFileReader;
 using pg::StateFileWriter;
 
 constexpr char kFile[] = "pg_stat/pg_redis_migrate.attempts";
-constexpr uint64 kFileKind = (UINT64CONST(0x41545432) << 32) | sizeof(Attempt);  // "ATT2"
+constexpr uint64 kFileKind = (UINT64CONST(0x41545433) << 32) | sizeof(Attempt);  // "ATT3"
 constexpr int kWriters = 64;
+
+using Slot = LockoutTable::Table::Owner;
 
 // What is searched stands apart from the attempts.
 struct Place {
   Oid database;  // 0: free
   int64 id;
   TimestampTz result_by;
+  Slot slot;
 
   bool IsReady(TimestampTz now) const { return database == MyDatabaseId && result_by <= now; }
 };
@@ -30,6 +33,7 @@ struct Header {
   int32 search_from;       // where the search for a free place begins
   volatile bool changing;  // somebody is at it, or was killed while he was
   uint64 dropped;
+  uint32 waiting_of[LockoutTable::kSlots];
   struct {
     Oid database;
     int pid;
@@ -52,15 +56,34 @@ Attempt *attempts(Header *queue) {
   return reinterpret_cast<Attempt *>(reinterpret_cast<char *>(queue) + AttemptsOffset(queue->capacity));
 }
 
+void Free(Header *queue, int place) {
+  queue->places[place].database = InvalidOid;
+  queue->waiting_of[queue->places[place].slot]--;
+  queue->waiting--;
+}
+
 bool PutInto(Header *queue, Attempt *attempt) {
   if (queue->waiting == queue->capacity) return false;
   int place = queue->search_from;
   while (queue->places[place].database != InvalidOid) place = (place + 1) % queue->capacity;
   queue->search_from = (place + 1) % queue->capacity;
-  queue->places[place] = {attempt->database, attempt->id, attempt->result_by};
+  attempt->slot = std::min<Slot>(attempt->slot, LockoutTable::kSlots - 1);
+  queue->places[place] = {attempt->database, attempt->id, attempt->result_by, attempt->slot};
   attempts(queue)[place] = *attempt;
+  queue->waiting_of[attempt->slot]++;
   queue->waiting++;
   return true;
+}
+
+// Drops the newest attempt of a policy. One that a writer has just copied is written all the same.
+void DropNewest(Header *queue, Slot slot) {
+  int newest = -1;
+  for (int i = 0; i < queue->capacity; i++) {
+    const Place &place = queue->places[i];
+    if (place.database == InvalidOid || place.slot != slot) continue;
+    if (newest < 0 || place.id > queue->places[newest].id) newest = i;
+  }
+  if (newest >= 0) Free(queue, newest);
 }
 
 // In the postmaster, when nobody else runs any more.
@@ -149,15 +172,24 @@ void Unregister(int, Datum) {
 pg::SharedArea attempt_area(
     "pg_redis_migrate attempts", AreaSize, [] { return 1; }, Initialize, Save);
 
-bool AttemptQueue::Put(Attempt *attempt) {
+bool AttemptQueue::Put(Slot slot, Attempt *attempt) {
   attempt->database = MyDatabaseId;
+  attempt->slot = slot;
   bool put;
   {
     Locked lock(LW_EXCLUSIVE);
     Header *queue = header();
     attempt->id = queue->last_id = std::max<int64>(GetCurrentTimestamp(), queue->last_id + 1);
     put = PutInto(queue, attempt);
-    if (!put) queue->dropped++;
+    if (!put) {
+      const Slot loser = LockoutTable::LargestShare(queue->waiting_of, slot);
+      queue->dropped++;
+      LockoutTable::Count(loser, kDropped);
+      if (loser != slot) {
+        DropNewest(queue, loser);
+        put = PutInto(queue, attempt);
+      }
+    }
   }
   if (put) WakeWriter(attempt->result_by != 0);
   return put;
@@ -237,8 +269,7 @@ void AttemptQueue::Release(const Attempt *done, int count) {
     const Attempt *found = std::lower_bound(done, done + count, place.id,
                                             [](const Attempt &attempt, int64 id) { return attempt.id < id; });
     if (found == done + count || found->id != place.id) continue;
-    place.database = InvalidOid;
-    queue->waiting--;
+    Free(queue, i);
   }
 }
 

@@ -1,8 +1,10 @@
 // Attempts on their way from logins to the table redis_migrate.login_attempt: a bounded queue in shared
-// memory. What stands here stays although the transaction of the login rolls back; what finds it full is
-// dropped, and counted. An orderly shutdown saves it, a crash loses it.
+// memory. What stands here stays although the transaction of the login rolls back. An orderly shutdown saves
+// it, a crash loses it. When it is full, databases, the roles of a database and the policies of a role have
+// equal shares of it: whoever holds most of it loses its newest attempt, which is counted.
 #pragma once
 
+#include "lockout/lockout_table.h"
 #include "pg/address.h"
 #include "pg/pg.h"
 #include "pg/shared_memory.h"
@@ -36,7 +38,8 @@ struct Attempt {
   int64 token;               // of an attempt without a result, and whose it is
   uint64 who;
   Oid database;
-  Oid owner;  // of the policy
+  Oid owner;                        // of the policy
+  LockoutTable::Table::Owner slot;  // where the policy is counted
   bool success;
   bool locks;           // a lock began
   bool has_success;     // false for what is no attempt, such as a reset
@@ -52,9 +55,9 @@ struct Attempt {
 
 class AttemptQueue {
  public:
-  // Puts an attempt of this database into the queue, gives it its id, and wakes the writer. False when it is
-  // full: the attempt is dropped and counted.
-  static bool Put(Attempt *attempt);
+  // Puts an attempt of the policy of this slot, in this database, into the queue, gives it its id, and wakes
+  // the writer. False when it is full and this policy holds most of it: the attempt is dropped and counted.
+  static bool Put(LockoutTable::Table::Owner slot, Attempt *attempt);
   // Gives the result to the attempt of this token, in its place in the queue. False when it is not there: it
   // was dropped, or written without a result.
   static bool Settle(int64 token, uint64 who, const Attempt &result);

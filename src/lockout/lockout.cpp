@@ -30,7 +30,7 @@ std::string TypeArgument(FunctionCallInfo fcinfo, int n) {
 // The time of the functions that take one. Errors: 42501 for others than the owner of the policy, 22004,
 // 22008.
 int64 TimeArgument(FunctionCallInfo fcinfo, int n, const LockoutPolicy &policy) {
-  if (policy.owner != GetUserId() && !superuser())
+  if (policy.owner != GetUserId() && !pg::Call([] { return superuser(); }))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of lockout policy \"" + policy.name + "\"",
                   "Whoever sets the time can end a lock.");
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "at must not be NULL");
@@ -57,11 +57,15 @@ Datum RowDatum(FunctionCallInfo fcinfo, Datum *values, bool *nulls) {
   });
 }
 
-// (allowed, reason, blocked_by, retry_after, locked_until, remaining, token). Called when the connection to
-// SPI has ended: the memory of the result must be the caller's.
+Datum SecondsDatum(int64 microseconds) {
+  return Float8GetDatum(static_cast<double>(microseconds) / USECS_PER_SEC);
+}
+
+// (allowed, reason, blocked_by, retry_after, retry_after_seconds, locked_until, remaining, token). Called
+// when the connection to SPI has ended: the memory of the result must be the caller's.
 Datum AnswerDatum(FunctionCallInfo fcinfo, const Answer &answer, int64 now) {
-  Datum values[7] = {};
-  bool nulls[7] = {false, false, true, true, true, true, true};
+  Datum values[8] = {};
+  bool nulls[8] = {false, false, true, true, true, true, true, true};
   values[0] = BoolGetDatum(answer.allowed);
   values[1] = pg::TextDatum(answer.reason);
   auto set = [&](int column, Datum value) {
@@ -71,10 +75,11 @@ Datum AnswerDatum(FunctionCallInfo fcinfo, const Answer &answer, int64 now) {
   if (!answer.allowed) {
     set(2, pg::TextDatum(ScopeName(answer.blocked_by)));
     set(3, IntervalDatum(answer.until - now));
-    if (answer.reason == std::string_view("locked")) set(4, TimestampTzGetDatum(answer.until));
+    set(4, SecondsDatum(answer.until - now));
+    if (answer.reason == std::string_view("locked")) set(5, TimestampTzGetDatum(answer.until));
   }
-  if (answer.remaining) set(5, Int32GetDatum(*answer.remaining));
-  if (answer.token) set(6, Int64GetDatum(*answer.token));
+  if (answer.remaining) set(6, Int32GetDatum(*answer.remaining));
+  if (answer.token) set(7, Int64GetDatum(*answer.token));
   return RowDatum(fcinfo, values, nulls);
 }
 
@@ -129,8 +134,9 @@ Datum ShowStatus(FunctionCallInfo fcinfo, std::optional<int> at) {
                       Int32GetDatum(counter.status.room),
                       BoolGetDatum(counter.status.locked),
                       TimestampTzGetDatum(counter.status.until),
-                      refuses ? IntervalDatum(counter.status.until - now) : 0};
-    bool nulls[] = {false, false, false, false, false, !counter.status.locked, !refuses};
+                      refuses ? IntervalDatum(counter.status.until - now) : 0,
+                      SecondsDatum(counter.status.until - now)};
+    bool nulls[] = {false, false, false, false, false, !counter.status.locked, !refuses, !refuses};
     pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
   }
   return 0;
@@ -236,6 +242,6 @@ PRM_FUNCTION(reset_lockout_stats) {
   pg::Spi spi;
   LockoutPolicy policy = LoadLockoutPolicy(pg::TextArgument(fcinfo, 0, "policy"));
   LockoutTable::Require();
-  LockoutTable::ResetCounts(LockoutTable::SlotOf(policy.id));
+  LockoutTable::ResetCounts(LockoutTable::SlotOf(policy.id, policy.owner));
   PG_RETURN_VOID();
 }

@@ -111,9 +111,16 @@ bool PolicyExists(Oid database, const pg_uuid_t &policy) {
 
 // What others have committed exists, whatever snapshot this transaction works with.
 void TakeSlot(const LockoutPolicy &policy) {
-  pg::AsExtensionOwner as_owner;
-  pg::LatestSnapshotScope snapshot;
-  LockoutTable::TakeSlot(policy.id, PolicyExists);
+  {
+    pg::AsExtensionOwner as_owner;
+    pg::LatestSnapshotScope snapshot;
+    LockoutTable::TakeSlot(policy.id, policy.owner, PolicyExists);
+  }
+  if (LockoutTable::SlotOf(policy.id, policy.owner) < LockoutTable::kSlots - 1) return;
+  pg::Report(WARNING, "lockout policy \"" + policy.name + "\" has no statistics of its own",
+             "This database has as many policies as it may have statistics for. Those beyond are counted "
+             "together, and share the memory of one.",
+             "Drop lockout policies that are not used.");
 }
 
 SqlParam PropertyParam(FunctionCallInfo fcinfo, size_t property) {
@@ -206,12 +213,13 @@ PRM_FUNCTION(alter_lockout) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.drop_lockout(policy text): its counters mean nothing any more, whatever is created later
-// under its name; recorded attempts stay. Errors: 42704, 42501.
+// redis_migrate.drop_lockout(policy text): its counters go when the transaction commits; recorded attempts
+// stay. Errors: 42704, 42501.
 PRM_FUNCTION(drop_lockout) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   pg::Spi spi;
-  LoadLockoutPolicy(policy);
+  const pg_uuid_t id = LoadLockoutPolicy(policy).id;
+  LockoutTable::ForgetAtCommit(id);
   pg::AsExtensionOwner as_owner;
   Spi::Execute("DELETE FROM redis_migrate.lockout_policy WHERE policy = $1", {SqlParam::Text(policy)});
   PG_RETURN_VOID();

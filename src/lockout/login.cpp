@@ -23,6 +23,12 @@ void AppendText(std::string *bytes, std::string_view text) {
   bytes->append(text);
 }
 
+// Of the network whose new addresses share a counter when memory is full.
+int SharedPrefix(const pg::Network &network) {
+  if (network.family == 4) return 24;
+  return network.bits > 64 ? 64 : std::max(network.bits - 16, 1);
+}
+
 }  // namespace
 
 LoginCounters::LoginCounters(const std::string &policy, Login login)
@@ -30,7 +36,7 @@ LoginCounters::LoginCounters(const std::string &policy, Login login)
       login_(std::move(login)) {
   LockoutTable::Require();
   if (policy_.fold_case) login_.user_name = Folded(login_.user_name);
-  slot_ = LockoutTable::SlotOf(policy_.id);
+  slot_ = LockoutTable::SlotOf(policy_.id, policy_.owner);
   if (!login_.user_name.empty()) {
     std::string bytes = "u";
     AppendText(&bytes, login_.user_name);
@@ -39,14 +45,17 @@ LoginCounters::LoginCounters(const std::string &policy, Login login)
   if (login_.address) {
     network_ = *login_.address;
     if (network_.family == 6) network_.Fold(policy_.ipv6_prefix);
+    shared_network_ = network_;
+    shared_network_.Fold(SharedPrefix(network_));
     address_hash_ = KeyOf("a" + std::string(network_.AsKey())).low;
+    shared_network_hash_ = KeyOf("a" + std::string(shared_network_.AsKey())).low;
   }
   if (policy_.address_allowed) return;
   for (const LockoutScope &scope : policy_.scopes) {
     if (scope.components & ~Given()) continue;
-    scopes_[count_] = ScopeOf(scope);
-    keys_[count_] = scopes_[count_].key;
-    count_++;
+    const Scope &counted = scopes_[count_++] = ScopeOf(scope);
+    keys_[key_count_++] = counted.key;
+    if (counted.network_key) keys_[key_count_++] = *counted.network_key;
   }
 }
 
@@ -62,25 +71,52 @@ Hash128 LoginCounters::KeyOf(std::string_view text) const {
   return SipHash128(LockoutTable::table().secret(), bytes);
 }
 
-LoginCounters::Scope LoginCounters::ScopeOf(const LockoutScope &scope) const {
+Hash128 LoginCounters::ScopeKey(int components, const pg::Network &network) const {
   std::string bytes = "s";
-  Append(&bytes, scope.components);
-  if (scope.components & kUserName) AppendText(&bytes, login_.user_name);
-  if (scope.components & kAddress) bytes.append(network_.AsKey());
-  if (scope.components & kUserAgent) AppendText(&bytes, login_.user_agent);
-  return {&scope, KeyOf(bytes)};
+  Append(&bytes, components);
+  if (components & kUserName) AppendText(&bytes, login_.user_name);
+  if (components & kAddress) bytes.append(network.AsKey());
+  if (components & kUserAgent) AppendText(&bytes, login_.user_agent);
+  return KeyOf(bytes);
+}
+
+LoginCounters::Scope LoginCounters::ScopeOf(const LockoutScope &scope) const {
+  Scope counted{&scope, ScopeKey(scope.components, network_), std::nullopt};
+  if (scope.components & kAddress) counted.network_key = ScopeKey(scope.components, shared_network_);
+  return counted;
+}
+
+LockoutTable::Table::Place LoginCounters::Find(const Scope &scope, int64 now) {
+  const Table &table = LockoutTable::table();
+  Table::Place place = table.Find(scope.key, SecondsOf(now));
+  return place || !scope.network_key ? place : table.Find(*scope.network_key, SecondsOf(now));
 }
 
 LockoutTable::Table::Place LoginCounters::FindOrInsert(const Scope &scope, int64 now) const {
-  const Table &table = LockoutTable::table();
-  Table::Place place = table.Find(scope.key, SecondsOf(now));
+  Table::Place place = Find(scope, now);
   if (place) return place;
-  Table::Owner evicted;
-  place = table.Insert(scope.key, slot_, SecondsOf(now), SecondsAfter(now), &evicted);
-  if (evicted != Table::kNobody) LockoutTable::Count(evicted, kEvicted);
-  if (scope.scope->components & kUserName) place.state().user_name = user_name_hash_;
-  if (scope.scope->components & kAddress) place.state().address = address_hash_;
-  return place;
+  LockoutEntry entry{};
+  entry.policy = LockoutTable::PolicyHash(policy_.id);
+  if (scope.scope->components & kUserName) entry.user_name = user_name_hash_;
+  if (scope.scope->components & kAddress) entry.address = address_hash_;
+  auto insert = [&](const Hash128 &key, Table::Spare spare) {
+    return LockoutTable::Insert(key, slot_, entry, SecondsOf(now), SecondsAfter(now), spare);
+  };
+  if (!scope.network_key) return insert(scope.key, Table::Spare::kNewer);
+  place = insert(scope.key, Table::Spare::kAll);
+  if (place) return place;
+  // In a flood of addresses the newest locks are those of the flood.
+  entry.address = shared_network_hash_;
+  LockoutTable::Count(slot_, kSharedCounters);
+  return insert(*scope.network_key, Table::Spare::kOlder);
+}
+
+// When the entry will mean nothing any more, and when its lock ends.
+void LoginCounters::SetEnd(const Scope &scope, Table::Place place) {
+  LockoutEntry &entry = place.state();
+  const LockoutStatus status = StatusOf(scope.scope->rule, entry.state);
+  entry.locked_until = status.locked ? SecondsAfter(status.until) : 0;
+  place.set_expires(SecondsAfter(ForgottenAt(scope.scope->rule, entry.state)));
 }
 
 Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
@@ -96,13 +132,11 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
   bool began = false;  // a lock, because results did not come
   int64 pending_timeout = 0;
   {
-    const Table &table = LockoutTable::table();
-    Table::KeyLocks locks(table, keys_, count_);
-    table.NoteChange();
+    Table::KeyLocks locks(LockoutTable::table(), keys_, key_count_);
     int32 remaining = INT32_MAX;
     for (int i = 0; i < count_; i++) {
       const LockoutRule &rule = scopes_[i].scope->rule;
-      Table::Place place = table.Find(scopes_[i].key, SecondsOf(now));
+      Table::Place place = Find(scopes_[i], now);
       LockoutState nothing{};
       LockoutState *state = place ? &place.state().state : &nothing;
       int32 timed_out = Advance(rule, now, state);
@@ -114,7 +148,7 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
         Refuse(rule, state);
         status = StatusOf(rule, *state);
       }
-      if (place) place.set_expires(SecondsAfter(ForgottenAt(rule, *state)));
+      if (place) SetEnd(scopes_[i], place);
       remaining = std::min(remaining, status.room - 1);
       if (status.room > 0) continue;
       // Of several that refuse, a lock rather than a wait, and then what lasts longest.
@@ -128,6 +162,7 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
     answer.remaining = answer.allowed ? remaining : 0;
     if (answer.allowed) answer.token = ReserveAll(now);
   }
+  LockoutTable::table().NoteChange();
   if (!answer.allowed) answer.reason = locked ? "locked" : "pending";
   LockoutTable::Count(slot_, answer.allowed ? kAllowed : locked ? kLocked : kPending);
   LockoutTable::Count(slot_, kTimeouts, timeouts);
@@ -155,7 +190,7 @@ int64 LoginCounters::ReserveAll(int64 now) const {
     Advance(rule, now, state);
     Reserve(state);
     token = std::max(token, state->clock);
-    place.set_expires(SecondsAfter(ForgottenAt(rule, *state)));
+    SetEnd(scopes_[i], place);
   }
   return token;
 }
@@ -166,13 +201,10 @@ Answer LoginCounters::Result(int64 now, bool success, std::optional<int64> token
   if (count_ == 0) answer.reason = "exempt";
   bool began = false;
   {
-    const Table &table = LockoutTable::table();
-    Table::KeyLocks locks(table, keys_, count_);
-    table.NoteChange();
+    Table::KeyLocks locks(LockoutTable::table(), keys_, key_count_);
     for (int i = 0; i < count_; i++) {
       const LockoutScope &scope = *scopes_[i].scope;
-      Table::Place place =
-          success ? table.Find(scopes_[i].key, SecondsOf(now)) : FindOrInsert(scopes_[i], now);
+      Table::Place place = success ? Find(scopes_[i], now) : FindOrInsert(scopes_[i], now);
       if (!place) continue;
       LockoutState *state = &place.state().state;
       Advance(scope.rule, now, state);
@@ -180,7 +212,7 @@ Answer LoginCounters::Result(int64 now, bool success, std::optional<int64> token
       bool reset = policy_.reset_on_success && (scope.components & kUserName);
       bool began_here = Settle(scope.rule, token, success, reset, state);
       LockoutStatus status = StatusOf(scope.rule, *state);
-      place.set_expires(SecondsAfter(ForgottenAt(scope.rule, *state)));
+      SetEnd(scopes_[i], place);
       answer.remaining = std::min(answer.remaining.value_or(INT32_MAX), status.room);
       // A login that was let in, and has succeeded in time, is not turned away by a lock that began
       // meanwhile.
@@ -195,6 +227,7 @@ Answer LoginCounters::Result(int64 now, bool success, std::optional<int64> token
       }
     }
   }
+  LockoutTable::table().NoteChange();
   LockoutTable::Count(slot_, success ? kSuccesses : kFailures);
   LockoutTable::Count(slot_, kLocks, began);
   Attempt attempt = NewAttempt(now, attempt_type, reason);
@@ -208,11 +241,10 @@ Answer LoginCounters::Result(int64 now, bool success, std::optional<int64> token
 std::vector<Counter> LoginCounters::Look(int64 now) const {
   Counter counters[kMostScopes];
   {
-    const Table &table = LockoutTable::table();
-    Table::KeyLocks locks(table, keys_, count_);
+    Table::KeyLocks locks(LockoutTable::table(), keys_, key_count_);
     for (int i = 0; i < count_; i++) {
       const LockoutRule &rule = scopes_[i].scope->rule;
-      Table::Place place = table.Find(scopes_[i].key, SecondsOf(now));
+      Table::Place place = Find(scopes_[i], now);
       LockoutState state = place ? place.state().state : LockoutState{};
       Advance(rule, now, &state);
       counters[i] = {scopes_[i].scope->components, StatusOf(rule, state), state.failures, state.reserved,
@@ -225,12 +257,11 @@ std::vector<Counter> LoginCounters::Look(int64 now) const {
 std::optional<LoginCounters::Judged> LoginCounters::Judge(int components, int64 window, int32 threshold,
                                                           int64 now) const {
   std::optional<Judged> judged;
-  const Table &table = LockoutTable::table();
-  Table::KeyLocks locks(table, keys_, count_);
+  Table::KeyLocks locks(LockoutTable::table(), keys_, key_count_);
   for (int i = 0; i < count_; i++) {
     if (scopes_[i].scope->components != components) continue;
     const LockoutRule &rule = scopes_[i].scope->rule;
-    Table::Place place = table.Find(scopes_[i].key, SecondsOf(now));
+    Table::Place place = Find(scopes_[i], now);
     LockoutState state = place ? place.state().state : LockoutState{};
     Advance(rule, now, &state);
     judged = {CountWithin(rule, state, window, threshold), state.failures > 0 ? state.last : 0};
@@ -248,29 +279,35 @@ void LoginCounters::Import(int components, int32 failures, int64 last, int64 now
                       "Give exactly the columns of one of its scopes, or add the scope with "
                       "redis_migrate.alter_lockout.");
   if (failures <= 0) return;
-  Scope counter = ScopeOf(*scope);
-  const Table &table = LockoutTable::table();
-  Table::KeyLocks locks(table, &counter.key, 1);
-  Table::Place place = FindOrInsert(counter, now);
-  LockoutState *state = &place.state().state;
-  Advance(scope->rule, now, state);
-  ImportFailures(scope->rule, failures, std::min(last, state->clock), state);
-  place.set_expires(SecondsAfter(ForgottenAt(scope->rule, *state)));
-  table.NoteChange();
+  const Scope counter = ScopeOf(*scope);
+  const Hash128 keys[] = {counter.key, counter.network_key.value_or(counter.key)};
+  {
+    Table::KeyLocks locks(LockoutTable::table(), keys, 2);
+    Table::Place place = FindOrInsert(counter, now);
+    LockoutState *state = &place.state().state;
+    Advance(scope->rule, now, state);
+    ImportFailures(scope->rule, failures, std::min(last, state->clock), state);
+    SetEnd(counter, place);
+  }
+  LockoutTable::table().NoteChange();
 }
 
 uint64 LoginCounters::Reset(bool everything, int64 now) const {
   const Table &table = LockoutTable::table();
   table.NoteChange();
-  return table.RemoveIf(SecondsOf(now), [&](const Hash128 &, const LockoutEntry &entry, Table::Owner owner) {
-    if (owner != slot_) return false;
+  const uint32 policy = LockoutTable::PolicyHash(policy_.id);
+  auto forget = [&](const Hash128 &, const LockoutEntry &entry, Table::Owner) {
+    if (entry.policy != policy) return false;
     if (everything) return true;
     if (user_name_hash_ == 0 && address_hash_ == 0) return false;
-    bool user_name = entry.user_name == 0 || user_name_hash_ == 0 || entry.user_name == user_name_hash_;
-    bool address = entry.address == 0 || address_hash_ == 0 || entry.address == address_hash_;
+    const bool same_user = entry.user_name == user_name_hash_;
+    const bool same_address = entry.address == address_hash_ || entry.address == shared_network_hash_;
+    bool user_name = entry.user_name == 0 || user_name_hash_ == 0 || same_user;
+    bool address = entry.address == 0 || address_hash_ == 0 || same_address;
     bool named = (entry.user_name != 0 && user_name_hash_ != 0) || (entry.address != 0 && address_hash_ != 0);
     return named && user_name && address;
-  });
+  };
+  return table.RemoveIf(SecondsOf(now), forget);
 }
 
 Attempt LoginCounters::NewAttempt(int64 now, std::string_view attempt_type, std::string_view reason) const {
@@ -294,10 +331,6 @@ void LoginCounters::SetBlockedBy(const Answer &answer, Attempt *attempt) {
   if (answer.reason == std::string_view("locked")) attempt->locked_until = answer.until;
 }
 
-bool LoginCounters::Put(Attempt *attempt) const {
-  bool put = AttemptQueue::Put(attempt);
-  if (!put) LockoutTable::Count(slot_, kDropped);
-  return put;
-}
+bool LoginCounters::Put(Attempt *attempt) const { return AttemptQueue::Put(slot_, attempt); }
 
 }  // namespace prm::lockout

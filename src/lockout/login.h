@@ -68,15 +68,24 @@ class LoginCounters {
 
  private:
   using Table = LockoutTable::Table;
+  // One that counts this login. Where memory is full of locks, addresses that have no counter yet share one
+  // for their network.
   struct Scope {
     const LockoutScope *scope;
     Hash128 key;
+    std::optional<Hash128> network_key;
   };
+  static constexpr int kMostKeys = 2 * kMostScopes;
+  static_assert(kMostKeys <= Table::KeyLocks::kMostKeys);
 
   Hash128 KeyOf(std::string_view text) const;
   int Given() const;
+  Hash128 ScopeKey(int components, const pg::Network &network) const;
   Scope ScopeOf(const LockoutScope &scope) const;
+  // With the locks of its keys held.
+  static Table::Place Find(const Scope &scope, int64 now);
   Table::Place FindOrInsert(const Scope &scope, int64 now) const;
+  static void SetEnd(const Scope &scope, Table::Place place);
   int64 ReserveAll(int64 now) const;
   uint64 Who() const { return user_name_hash_ ^ address_hash_; }
   static void SetBlockedBy(const Answer &answer, Attempt *attempt);
@@ -85,11 +94,14 @@ class LoginCounters {
   Login login_;
   pg::Network network_;  // the address as it is counted
   uint64 user_name_hash_ = 0;
+  pg::Network shared_network_;  // what it shares a counter with when memory is full
   uint64 address_hash_ = 0;
+  uint64 shared_network_hash_ = 0;
   Table::Owner slot_;
   int count_ = 0;  // scopes that have a counter for this login
   Scope scopes_[kMostScopes];
-  Hash128 keys_[kMostScopes];  // the same keys, for KeyLocks
+  int key_count_ = 0;
+  Hash128 keys_[kMostKeys];  // those of the scopes, for KeyLocks
 };
 
 }  // namespace prm::lockout

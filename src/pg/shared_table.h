@@ -5,9 +5,13 @@
 // probability n^2 / 2^129: 1e-25 for ten million. No text of a key is kept anywhere.
 //
 // The table is set-associative: a key belongs to one bucket of 32 ways. One of them is its home: where it is
-// put if that is free, and where it is looked for first. When all ways of a bucket are live, the entry that
-// expires first gives way, and the caller learns whose it was, so that it can be counted. With random keys
-// that begins at about 70 % of capacity.
+// put if that is free, and where it is looked for first. When all ways of a bucket are live, one of its
+// entries gives way, and the caller learns whose it was, so that it can be counted. With random keys that
+// begins at about 70 % of capacity.
+//
+// Owners have equal shares of a full bucket: whoever holds most of it loses an entry, so that nobody can push
+// out those who stay within their share. Keys are random, so shares of a bucket are shares of the table, and
+// no counter of a whole table has to be kept.
 //
 // Nothing here allocates, waits for anything but an LWLock, or raises an error.
 #pragma once
@@ -37,9 +41,17 @@ inline Seconds SecondsUp(int64 ns) {
   return static_cast<Seconds>(std::clamp<int64>(seconds, 1, int64{kNever} - 1));
 }
 
-// `State` is what is remembered per key: plain data, zero for a key that is not there. `Owner` numbers whom
-// an entry is counted for (a policy's slot).
-template <typename State>
+// `State` is what is remembered per key: plain data. `Owner` numbers whom an entry is counted for (a policy's
+// slot).
+//
+// `Shares` says who shares a full bucket with whom, and what is lost with an entry:
+//   static constexpr int kLevels;
+//   uint64 Group(int level, Owner) const;  // level 0 is the widest: databases, for example. The groups of a
+//                                          // level lie within those of the level before
+//   static bool IsPrecious(const State &, Seconds now);  // goes after all others of its owner
+//   static int KindOf(const State &);     // kinds of precious entries have equal shares as well
+//   static uint32 Worth(const State &);   // among equals the lowest goes, then what expires first
+template <typename State, typename Shares>
 class SharedTable {
   static_assert(std::is_trivially_copyable_v<State>, "it lives in shared memory and in a file");
 
@@ -156,22 +168,37 @@ class SharedTable {
     return place;
   }
 
-  // Makes an entry, its State zeroed, for a key that Find did not find. *evicted is the owner of a live entry
-  // that had to go, or kNobody.
-  Place Insert(const Hash128 &key, Owner owner, Seconds now, Seconds expires, Owner *evicted) const {
+  // What a full bucket gave up for a new entry.
+  struct Evicted {
+    Owner owner = kNobody;  // kNobody: nothing
+    bool precious = false;
+  };
+
+  // Which precious entry of its own owner a new entry may take the place of.
+  enum class Spare { kNewer, kOlder, kAll };
+
+  // Makes an entry for a key that Find did not find. None, and no place, where all are spared and one would
+  // have to go.
+  Place Insert(const Hash128 &key, Owner owner, const State &state, Seconds now, Seconds expires,
+               const Shares &shares, Evicted *evicted, Spare spare = Spare::kNewer) const {
     Place place;
     Bucket *bucket = BucketOf(key);
-    int first = Home(key);
-    if (bucket->expires[first] > now)
-      for (int way = 0; way < kWays; way++)
-        if (bucket->expires[way] < bucket->expires[first]) first = way;
-    *evicted = bucket->expires[first] > now ? bucket->owners[first] : kNobody;
-    bucket->tags[first] = Tag(key);
-    bucket->expires[first] = expires;
-    bucket->owners[first] = owner;
-    bucket->entries[first] = Entry{key, State{}};
+    int way = Home(key);
+    if (bucket->expires[way] > now)
+      for (int other = 0; other < kWays; other++)
+        if (bucket->expires[other] < bucket->expires[way]) way = other;
+    if (bucket->expires[way] > now) {
+      way = Loser(*bucket, owner, state, now, shares, spare);
+      const bool precious = Shares::IsPrecious(bucket->entries[way].state, now);
+      if (spare == Spare::kAll && precious && bucket->owners[way] == owner) return place;
+      *evicted = {bucket->owners[way], precious};
+    }
+    bucket->tags[way] = Tag(key);
+    bucket->expires[way] = expires;
+    bucket->owners[way] = owner;
+    bucket->entries[way] = Entry{key, state};
     place.bucket_ = bucket;
-    place.way_ = first;
+    place.way_ = way;
     return place;
   }
 
@@ -242,7 +269,7 @@ class SharedTable {
   // than the one that was saved: what does not fit gives way as ever, and is returned as a number.
   // `owner_of` maps an owner's number of then to one of now, kNobody for none.
   template <typename OwnerOf>
-  uint64 Load(StateFileReader &file, void *memory, Seconds now, OwnerOf owner_of) {
+  uint64 Load(StateFileReader &file, void *memory, Seconds now, const Shares &shares, OwnerOf owner_of) {
     Header *header_now = HeaderIn(memory);
     SipKey secret_then;
     file.Get(&secret_then);
@@ -257,10 +284,11 @@ class SharedTable {
         SavedEntry saved;
         file.Get(&saved);
         if (!file.ok() || saved.expires <= now) continue;
-        Owner owner = owner_of(saved.owner), evicted = kNobody;
+        Owner owner = owner_of(saved.owner);
         if (owner == kNobody) continue;
-        Insert(saved.key, owner, now, saved.expires, &evicted).state() = saved.state;
-        if (evicted != kNobody) lost++;
+        Evicted evicted;
+        Insert(saved.key, owner, saved.state, now, saved.expires, shares, &evicted);
+        if (evicted.owner != kNobody) lost++;
       }
     }
     memory_ = nullptr;
@@ -279,6 +307,66 @@ class SharedTable {
   // 0 is for ways that were never used; those have no expiry either, so any tag will do.
   static uint16 Tag(const Hash128 &key) { return static_cast<uint16>(key.high); }
   static int Home(const Hash128 &key) { return static_cast<int>((key.high >> 16) % kWays); }
+
+  // The ways of a full bucket, as bits.
+  using Ways = uint32;
+  static_assert(kWays == 32);
+  static bool Has(Ways ways, int way) { return (ways >> way & 1) != 0; }
+
+  // Keeps of the ways those whose group has the most of them; the new entry counts for `own`, its group, and
+  // of equal groups its own loses.
+  template <typename Group>
+  static Ways Largest(Ways ways, const Group (&groups)[kWays], Group own) {
+    std::pair<int, bool> most{0, false};
+    Ways kept = 0;
+    for (int way = 0; way < kWays; way++) {
+      if (!Has(ways, way)) continue;
+      const bool is_own = groups[way] == own;
+      int count = is_own ? 1 : 0;
+      for (int other = 0; other < kWays; other++) count += Has(ways, other) && groups[other] == groups[way];
+      const std::pair<int, bool> size{count, is_own};
+      if (size > most) {
+        most = size;
+        kept = 0;
+      }
+      if (size == most) kept |= Ways{1} << way;
+    }
+    return kept;
+  }
+
+  // The way of a full bucket that a new entry of this owner gets.
+  static int Loser(const Bucket &bucket, Owner owner, const State &state, Seconds now, const Shares &shares,
+                   Spare spare) {
+    Ways ways = ~Ways{0};
+    if (!std::all_of(bucket.owners, bucket.owners + kWays, [&](Owner other) { return other == owner; }))
+      for (int level = 0; level < Shares::kLevels; level++) {
+        uint64 groups[kWays];
+        for (int way = 0; way < kWays; way++) groups[way] = shares.Group(level, bucket.owners[way]);
+        ways = Largest(ways, groups, shares.Group(level, owner));
+      }
+    Ways precious = 0;
+    for (int way = 0; way < kWays; way++)
+      if (Has(ways, way) && Shares::IsPrecious(bucket.entries[way].state, now)) precious |= Ways{1} << way;
+    const bool all_precious = precious == ways;
+    if (!all_precious) {
+      ways &= ~precious;
+    } else {
+      int kinds[kWays];
+      for (int way = 0; way < kWays; way++) kinds[way] = Shares::KindOf(bucket.entries[way].state);
+      ways = Largest(ways, kinds, Shares::KindOf(state));
+    }
+    int loser = -1;
+    for (int way = 0; way < kWays; way++) {
+      if (!Has(ways, way)) continue;
+      auto loss = [&](int of) {
+        const Seconds expires = bucket.expires[of];
+        const bool newest = all_precious && spare == Spare::kOlder;
+        return std::make_pair(Shares::Worth(bucket.entries[of].state), newest ? ~expires : expires);
+      };
+      if (loser < 0 || loss(way) < loss(loser)) loser = way;
+    }
+    return loser;
+  }
 
   Header *HeaderIn(void *memory) const {
     return reinterpret_cast<Header *>(static_cast<char *>(memory) + offset_);

@@ -103,6 +103,8 @@ void SettleEarly(Pending *pending) {
 
 // Turns the arithmetic's answer into the caller's.
 void Conclude(Pending *pending) {
+  // Where no list was asked and nobody could tell, nobody has looked at the clock either.
+  if (pending->now == 0) pending->now = NowFor(*pending->request);
   pending->outcome.now = pending->now;
   if (pending->settled) return;
   const RateDecision &decision = pending->decision;
@@ -140,30 +142,32 @@ StateTable::Place FindEntry(const Pending &pending) {
 }
 
 // With the key's lock held.
-void StoreEntry(const Pending &pending, StateTable::Place place, const RateState &state, Slot *evicted) {
+void StoreEntry(const Pending &pending, StateTable::Place place, const RateState &state) {
   const pg::Seconds expires = EntryExpiry(pending, state);
-  if (!place) {
-    const pg::Seconds now = pg::SecondsDown(pending.request->at ? ClockNow() : pending.now);
-    place = state_table.Insert(pending.fingerprint, pending.request->policy->slot, now, expires, evicted);
+  if (place) {
+    place.state() = state;
+    place.set_expires(expires);
+    return;
   }
-  place.state() = state;
-  place.set_expires(expires);
+  const pg::Seconds now = pg::SecondsDown(pending.request->at ? ClockNow() : pending.now);
+  StateTable::Evicted evicted;
+  state_table.Insert(pending.fingerprint, pending.request->policy->slot, state, now, expires, Shares(),
+                     &evicted);
+  if (evicted.owner != StateTable::kNobody) Count(evicted.owner, kEvicted);
 }
 
 // One request in memory: the path that has to be fast.
 void DecideInMemory(Pending *pending) {
   const Request &request = *pending->request;
-  Slot evicted = StateTable::kNobody;
   {
     StateTable::KeyLocks lock(state_table, &pending->fingerprint, 1);
     pending->now = NowFor(request);
     StateTable::Place place = FindEntry(*pending);
     RateState state = place ? place.state() : RateState{};
     pending->decision = prm::Decide(*pending->limit, &state, pending->now, request.cost);
-    if (pending->decision.store) StoreEntry(*pending, place, state, &evicted);
+    if (pending->decision.store) StoreEntry(*pending, place, state);
   }
   if (pending->decision.store) state_table.NoteChange();
-  if (evicted != StateTable::kNobody) Count(evicted, kEvicted);
 }
 
 // Several at once. Returns whether all of them pass; only then something is charged.
@@ -171,12 +175,8 @@ bool DecideAllInMemory(std::vector<Pending *> &all, bool charge) {
   constexpr int kMost = StateTable::KeyLocks::kMostKeys;
   Hash128 fingerprints[kMost];
   RateState states[kMost];
-  Slot evicted[kMost];
   const int count = static_cast<int>(all.size());
-  for (int i = 0; i < count; i++) {
-    fingerprints[i] = all[i]->fingerprint;
-    evicted[i] = StateTable::kNobody;
-  }
+  for (int i = 0; i < count; i++) fingerprints[i] = all[i]->fingerprint;
   {
     StateTable::KeyLocks locks(state_table, fingerprints, count);
     for (int i = 0; i < count; i++) {
@@ -188,11 +188,9 @@ bool DecideAllInMemory(std::vector<Pending *> &all, bool charge) {
     }
     if (charge)
       for (int i = 0; i < count; i++)
-        if (all[i]->decision.store) StoreEntry(*all[i], FindEntry(*all[i]), states[i], &evicted[i]);
+        if (all[i]->decision.store) StoreEntry(*all[i], FindEntry(*all[i]), states[i]);
   }
   if (charge && count > 0) state_table.NoteChange();
-  for (int i = 0; i < count; i++)
-    if (evicted[i] != StateTable::kNobody) Count(evicted[i], kEvicted);
   return charge;
 }
 
@@ -289,8 +287,8 @@ Outcome Decide(const Request &request) {
       DecideInTable(&pending);
     else
       DecideInMemory(&pending);
-    Conclude(&pending);
   }
+  Conclude(&pending);
   CountOutcome(pending);
   return pending.outcome;
 }
@@ -368,15 +366,14 @@ int64 GiveBack(const Request &request) {
     if (step(&context, &state) && found) ChangeState(key, step, &context);
     return context.remaining;
   }
-  Slot evicted = StateTable::kNobody;
-  StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
-  pending.now = NowFor(request);
-  StateTable::Place place = FindEntry(pending);
-  RateState state = place ? place.state() : RateState{};
-  if (step(&context, &state) && place) {
-    StoreEntry(pending, place, state, &evicted);
-    state_table.NoteChange();
+  {
+    StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
+    pending.now = NowFor(request);
+    StateTable::Place place = FindEntry(pending);
+    RateState state = place ? place.state() : RateState{};
+    if (step(&context, &state) && place) StoreEntry(pending, place, state);
   }
+  state_table.NoteChange();
   return context.remaining;
 }
 
@@ -406,16 +403,14 @@ int64 Import(const Request &request, const RateState &imported) {
     ChangeState(RowOf(pending), step, &context);
     return pending.decision.remaining;
   }
-  Slot evicted = StateTable::kNobody;
   {
     StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
     pending.now = NowFor(request);
     StateTable::Place place = FindEntry(pending);
     RateState state = place ? place.state() : RateState{};
-    if (step(&context, &state)) StoreEntry(pending, place, state, &evicted);
+    if (step(&context, &state)) StoreEntry(pending, place, state);
   }
   state_table.NoteChange();
-  if (evicted != StateTable::kNobody) Count(evicted, kEvicted);
   return pending.decision.remaining;
 }
 
@@ -423,11 +418,13 @@ bool Forget(const Request &request) {
   Pending pending = Prepare(request);
   if (!Available(*request.policy)) return false;
   if (InTable(pending)) return DeleteState(RowOf(pending));
-  StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
-  pending.now = NowFor(request);
-  StateTable::Place place = FindEntry(pending);
-  if (!place) return false;
-  place.Remove();
+  {
+    StateTable::KeyLocks lock(state_table, &pending.fingerprint, 1);
+    pending.now = NowFor(request);
+    StateTable::Place place = FindEntry(pending);
+    if (!place) return false;
+    place.Remove();
+  }
   state_table.NoteChange();
   return true;
 }

@@ -331,14 +331,14 @@ PRM_FUNCTION(alter_rate_limit) {
   PG_RETURN_VOID();
 }
 
-// drop_rate_limit(policy): with its lists, and its states in tables. States in memory are never asked for
-// again and expire.
+// drop_rate_limit(policy): with its lists and its states. Those in memory go when the transaction commits.
 PRM_FUNCTION(drop_rate_limit) {
   const std::string name = pg::TextArgument(fcinfo, 0, "policy");
   Oid user = GetUserId();
   pg::AsExtensionOwner as_owner;
   Spi spi;
   const Owned policy = LockPolicy(name, user);
+  ForgetAtCommit(policy.id);
   for (const char *table :
        {"rate_limit_state", "rate_limit_unlogged_state", "rate_limit_exception", "rate_limit_policy"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE policy_id = $1",

@@ -110,11 +110,11 @@ TupleDesc ResultDesc(FunctionCallInfo fcinfo, int columns) {
   return desc;
 }
 
-// (allowed, [policy,] quota, remaining, retry_after, reset_after, reset_at, reason)
+// (allowed, [policy,] quota, remaining, retry_after, retry_after_seconds, reset_after, reset_at, reason)
 Datum RowOf(FunctionCallInfo fcinfo, const Outcome &outcome, const Datum *policy) {
   Interval retry = IntervalOf(outcome.retry), reset = IntervalOf(outcome.reset);
-  Datum values[8];
-  bool nulls[8] = {};
+  Datum values[9];
+  bool nulls[9] = {};
   int n = 0;
   values[n++] = BoolGetDatum(outcome.allowed);
   if (policy != nullptr) values[n++] = *policy;
@@ -122,6 +122,8 @@ Datum RowOf(FunctionCallInfo fcinfo, const Outcome &outcome, const Datum *policy
   values[n++] = Int64GetDatum(outcome.remaining);
   nulls[n] = outcome.retry < 0;
   values[n++] = IntervalPGetDatum(&retry);
+  nulls[n] = outcome.retry < 0;
+  values[n++] = Float8GetDatum(static_cast<double>(retry.time) / USECS_PER_SEC);
   nulls[n] = outcome.reset < 0;
   values[n++] = IntervalPGetDatum(&reset);
   nulls[n] = outcome.reset < 0;
@@ -157,7 +159,7 @@ const Policy &AdHocPolicy(Bytes name, const std::string &text, std::optional<int
     if (burst && *burst < 1) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "burst must be at least 1");
     policy->limit = pg::ValueOrThrow(
         MakeRateLimit(AlgorithmNamed(algorithm), rates[0].quota, rates[0].period, burst.value_or(0)));
-    policy->slot = SlotOf(PolicyKey{MyDatabaseId, kAdHocPolicy}, nullptr);
+    policy->slot = SlotOf(PolicyKey{MyDatabaseId, kAdHocPolicy}, InvalidOid, nullptr);
     *last_text = text;
     *last_algorithm = algorithm;
     last_burst = burst;

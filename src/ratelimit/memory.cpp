@@ -1,12 +1,14 @@
 #include "ratelimit/memory.h"
 
+#include "pg/at_commit.h"
+#include "pg/guard.h"
 #include "pg/settings.h"
 
 namespace prm::ratelimit {
 namespace {
 
 constexpr char kFile[] = "pg_stat/pg_redis_migrate.rate_limits";
-constexpr uint64 kFileKind = (UINT64CONST(1) << 32) | StateTable::kEntryBytes;  // version, layout
+constexpr uint64 kFileKind = (UINT64CONST(2) << 32) | StateTable::kEntryBytes;  // version, layout
 
 constexpr int kStripes = 4;
 
@@ -17,6 +19,7 @@ struct alignas(64) Stripe {
 
 struct alignas(64) SlotCounters {
   PolicyKey policy;  // database InvalidOid: free
+  Oid role;
   pg_atomic_uint64 logged_minute;
   pg_atomic_uint64 logged;  // refusals that log lines told of
   Stripe stripes[kStripes];
@@ -39,8 +42,14 @@ Memory *memory() { return static_cast<Memory *>(memory_area.memory()); }
 struct SavedSlot {
   PolicyKey policy;
   uint64 counts[kCounters];
+  Oid role;
   Slot slot;
 };
+
+SlotOwner OwnerOf(const void *of_memory, Slot slot) {
+  const SlotCounters &counters = static_cast<const Memory *>(of_memory)->slots[slot < kSlots ? slot : 0];
+  return {counters.policy.database, counters.role};
+}
 
 void LoadMemory(Memory *into) {
   pg::StateFileReader file(kFile, kFileKind);
@@ -51,10 +60,11 @@ void LoadMemory(Memory *into) {
     if (!file.ok() || !OidIsValid(saved.policy.database)) break;
     if (saved.slot >= kSlots) continue;
     into->slots[saved.slot].policy = saved.policy;
+    into->slots[saved.slot].role = saved.role;
     for (int i = 0; i < kCounters; i++)
       pg_atomic_write_u64(&into->slots[saved.slot].stripes[0].counts[i], saved.counts[i]);
   }
-  uint64 lost = state_table.Load(file, into, pg::SecondsDown(ClockNow()),
+  uint64 lost = state_table.Load(file, into, pg::SecondsDown(ClockNow()), RateShares{OwnerOf, into},
                                  [](Slot slot) { return slot < kSlots ? slot : kSharedSlot; });
   if (lost > 0)
     ereport(LOG, (errmsg("%llu saved rate limits did not fit into pg_redis_migrate.rate_limit_memory",
@@ -81,6 +91,7 @@ bool Save(bool alone) {
     SavedSlot saved = {};
     saved.slot = static_cast<Slot>(i);
     if (!SlotPolicy(saved.slot, &saved.policy)) continue;
+    saved.role = memory()->slots[i].role;
     ReadCounters(saved.slot, saved.counts);
     file.Put(saved);
   }
@@ -107,14 +118,32 @@ bool Same(const PolicyKey &a, const PolicyKey &b) {
 }
 
 // With kSlotLock held.
-Slot FindOrTake(const PolicyKey &policy) {
-  Slot free = kSharedSlot;
+Slot FindSlot(const PolicyKey &policy, Slot *free, bool *may_take) {
+  int left = 0, taken = 0;
   for (Slot slot = 1; slot < kSlots; slot++) {
-    if (Same(memory()->slots[slot].policy, policy)) return slot;
-    if (free == kSharedSlot && !OidIsValid(memory()->slots[slot].policy.database)) free = slot;
+    const PolicyKey &known = memory()->slots[slot].policy;
+    if (Same(known, policy)) return slot;
+    if (!OidIsValid(known.database) && left++ == 0) *free = slot;
+    taken += known.database == policy.database;
   }
-  if (free != kSharedSlot) TakeSlot(&memory()->slots[free], policy);
-  return free;
+  *may_take = taken < left;
+  return kSharedSlot;
+}
+
+// With kSlotLock held.
+Slot FindOrTake(const PolicyKey &policy, Oid role) {
+  Slot free = kSharedSlot;
+  bool may_take = false;
+  Slot found = FindSlot(policy, &free, &may_take);
+  if (found == kSharedSlot && may_take) TakeSlot(&memory()->slots[found = free], policy);
+  if (found != kSharedSlot) memory()->slots[found].role = role;
+  return found;
+}
+
+// In the callback at the end of a transaction: no errors.
+void ForgetSlot(uint64 slot) {
+  state_table.RemoveIf(0, [&](const Hash128 &, const RateState &, Slot owner) { return owner == slot; });
+  state_table.NoteChange();
 }
 
 }  // namespace
@@ -124,22 +153,37 @@ pg::SharedArea memory_area(
     [] { return kSaveLock + 1; }, InitializeMemory, SaveAtShutdown);
 StateTable state_table(&memory_area, kTableOffset, 0);
 
-Slot SlotOf(const PolicyKey &policy, bool (*exists)(const PolicyKey &)) {
+RateShares Shares() { return {OwnerOf, memory()}; }
+
+Slot SlotOf(const PolicyKey &policy, Oid role, bool (*exists)(const PolicyKey &)) {
   LWLock *lock = memory_area.lock(kSlotLock);
-  LWLockAcquire(lock, LW_EXCLUSIVE);
-  Slot found = FindOrTake(policy);
-  LWLockRelease(lock);
-  if (found != kSharedSlot || exists == nullptr) return found;
-  for (Slot slot = 1; slot < kSlots; slot++) {
+  auto find_or_take = [&] {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    const Slot found = FindOrTake(policy, role);
+    LWLockRelease(lock);
+    return found;
+  };
+  Slot found = find_or_take();
+  for (Slot slot = 1; found == kSharedSlot && exists != nullptr && slot < kSlots; slot++) {
     PolicyKey taken;
     if (!SlotPolicy(slot, &taken) || exists(taken)) continue;
     LWLockAcquire(lock, LW_EXCLUSIVE);
     if (Same(memory()->slots[slot].policy, taken)) memory()->slots[slot].policy = PolicyKey{};
-    found = FindOrTake(policy);
     LWLockRelease(lock);
-    return found;
+    found = find_or_take();
   }
-  return kSharedSlot;
+  return found;
+}
+
+void ForgetAtCommit(int64 policy_id) {
+  if (!MemoryAvailable()) return;
+  LWLock *lock = memory_area.lock(kSlotLock);
+  Slot free;
+  bool may_take;
+  LWLockAcquire(lock, LW_SHARED);
+  const uint64 slot = FindSlot(PolicyKey{MyDatabaseId, policy_id}, &free, &may_take);
+  LWLockRelease(lock);
+  if (slot != kSharedSlot) pg::Call([&] { pg::AtCommit(ForgetSlot, slot); });
 }
 
 bool SlotPolicy(Slot slot, PolicyKey *policy) {

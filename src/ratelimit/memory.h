@@ -8,17 +8,45 @@
 namespace prm::ratelimit {
 
 extern pg::SharedArea memory_area;
-using StateTable = pg::SharedTable<RateState>;
+
+// Where a policy is counted.
+using Slot = uint16;
+
+// Whose policy is counted in a slot.
+struct SlotOwner {
+  Oid database;  // InvalidOid: nobody's
+  Oid role;      // of the policy; InvalidOid for the limits of a database that have no policy
+};
+
+// Databases share a full bucket, then the roles of a database, then the policies of a role. Within a policy
+// the key that will have recovered first goes first.
+struct RateShares {
+  SlotOwner (*owner)(const void *memory, Slot slot);
+  const void *memory;
+
+  static constexpr int kLevels = 3;
+  uint64 Group(int level, Slot slot) const {
+    const SlotOwner of = owner(memory, slot);
+    if (level == 0) return of.database;
+    if (level == 1) return uint64{of.database} << 32 | of.role;
+    return slot;
+  }
+  static constexpr bool IsPrecious(const RateState &, pg::Seconds) { return false; }
+  static constexpr int KindOf(const RateState &) { return 0; }
+  static constexpr uint32 Worth(const RateState &) { return 0; }
+};
+
+using StateTable = pg::SharedTable<RateState, RateShares>;
 extern StateTable state_table;
+RateShares Shares();
 
 inline bool MemoryAvailable() { return memory_area.memory() != nullptr; }
 
 // What is counted per policy.
 enum Counter { kAllowed, kLimited, kShadowed, kBlocked, kEvicted, kCounters };
 
-// Where a policy is counted. Several policies share the first slot when there are more than there are slots.
-using Slot = StateTable::Owner;
-constexpr int kSlots = 512;
+// Policies that have no slot share the first.
+constexpr int kSlots = 1024;
 constexpr Slot kSharedSlot = 0;
 
 // A policy of a database; ad-hoc limits are counted as policy kAdHocPolicy of theirs.
@@ -28,10 +56,15 @@ struct PolicyKey {
 };
 constexpr int64 kAdHocPolicy = -1;
 
-// The slot of a policy, which is taken if it has none yet. When all are taken, those of policies for which
-// exists() is false are freed, if exists is given; kSharedSlot when none is. Takes a lock; exists() is called
+// The slot of a policy, which is taken if it has none yet. A database may take as many as it leaves free, so
+// that there is always one for another database. Where there is none, those of policies for which exists() is
+// false are freed, if exists is given; kSharedSlot when that does not help. Takes a lock; exists() is called
 // without it.
-Slot SlotOf(const PolicyKey &policy, bool (*exists)(const PolicyKey &));
+Slot SlotOf(const PolicyKey &policy, Oid role, bool (*exists)(const PolicyKey &));
+
+// Forgets the states of a policy of this database when the current transaction has committed, unless it
+// shares its slot.
+void ForgetAtCommit(int64 policy_id);
 
 // Adds to a counter. Cheap: the counters of a slot lie in several cache lines, of which each process uses
 // one.

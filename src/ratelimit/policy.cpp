@@ -120,7 +120,7 @@ std::unique_ptr<Policy> Load(Bytes name) {
   policy->fail_open = row.Bool(10);
   LoadExceptions(policy.get());
   if (MemoryAvailable()) {
-    policy->slot = SlotOf(PolicyKey{MyDatabaseId, policy->id}, PolicyExists);
+    policy->slot = SlotOf(PolicyKey{MyDatabaseId, policy->id}, policy->owner, PolicyExists);
     // States of another algorithm mean nothing to this one, nor do those of a policy that had the same number
     // before the extension was dropped and created again.
     policy->key_secret =
