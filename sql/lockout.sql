@@ -182,6 +182,10 @@ SELECT redis_migrate.alter_lockout('p', allowed_networks => '{10.0.0.0/8,fd00::/
 SELECT DISTINCT try('p', 'ada', a::inet) FROM unnest(ARRAY['10.1.2.3', '::ffff:10.1.2.3', 'fd12::1']) AS a, generate_series(1, 3);
 SELECT * FROM redis_migrate.login_check('p', 'ada', '10.1.2.3');
 SELECT count(*) FROM redis_migrate.lockout_status('p', 'ada', '10.1.2.3');
+-- IPv4 inside IPv6, in the list or in the address, also as NAT64 makes it.
+SELECT redis_migrate.alter_lockout('p', allowed_networks => '{::ffff:10.0.0.0/104,64:ff9b::192.0.2.0/120,198.51.100.0/24}');
+SELECT a, reason FROM unnest('{10.1.2.3,::ffff:10.9.9.9,11.0.0.1,192.0.2.77,192.0.3.1,64:ff9b::198.51.100.1,64:ff9b::198.51.101.1,64:ff9b:1::198.51.100.1}'::inet[]) AS a,
+    LATERAL redis_migrate.login_check('p', NULL, a);
 SELECT redis_migrate.alter_lockout('p', allowed_networks => '{}');
 SELECT count(*) FROM redis_migrate.lockout_status('p', 'ada', '10.1.2.3');
 SELECT redis_migrate.drop_lockout('p');

@@ -164,6 +164,12 @@ SELECT allowed, quota, remaining, retry_after, reset_after, reason FROM redis_mi
 SELECT allowed, quota, remaining, retry_after, reset_after, reset_at, reason FROM redis_migrate.rate_limit('lists', 'bot');
 SELECT allowed, reason, retry_after BETWEEN '59 minutes' AND '1 hour' AS about_an_hour, retry_after = reset_after AS same FROM redis_migrate.rate_limit('lists', 'paused');
 SELECT allowed, reason FROM redis_migrate.rate_limit('lists', 'past');
+-- rate_limit and rate_limits answer alike; what lies in time lies between the two statements' clocks.
+SELECT key, a.reason, (a.allowed, a.quota, a.remaining, a.reason) = (b.allowed, b.quota, b.remaining, b.reason) AS same,
+       a.reset_at - clock_timestamp() BETWEEN '-1 minute' AND '1 hour' AS soon, a.retry_after - b.retry_after < '1 minute' AS retry,
+       b.reset_at - a.reset_at < '1 minute' AS reset, abs(extract(epoch FROM a.retry_after) - a.retry_after_seconds) < 1e-6 AS seconds
+FROM unnest('{monitor,bot,paused,past,free}'::text[]) AS key, redis_migrate.rate_limit('lists', key, 0) AS a,
+    redis_migrate.rate_limits('{lists}', ARRAY[key], 0) AS b;
 SELECT policy, kind, key, network, quota, period, burst, expires_at IS NULL FROM redis_migrate.rate_limit_exceptions ORDER BY kind, key;
 SELECT redis_migrate.drop_rate_limit_deny('lists', 'bot'), redis_migrate.drop_rate_limit_deny('lists', 'bot'),
        redis_migrate.drop_rate_limit_allow('lists', 'monitor'), redis_migrate.drop_rate_limit_override('lists', 'gold');
@@ -193,7 +199,7 @@ SELECT redis_migrate.rate_limit_allowed('api', '2001:db8::1', 21), redis_migrate
 SELECT redis_migrate.add_rate_limit_allow('address', '10.0.0.0/8'), redis_migrate.add_rate_limit_deny('address', inet '198.51.100.0/24'),
        redis_migrate.set_rate_limit_override('address', '10.9.0.0/16', 7), redis_migrate.set_rate_limit_override('address', inet '203.0.113.0/24', 9),
        redis_migrate.set_rate_limit_override('address', '203.0.113.5', 11), redis_migrate.add_rate_limit_deny('address', '2001:db8:bad::/48');
-SELECT a, reason, quota FROM unnest('{10.1.2.3,10.9.1.1,198.51.100.200,::ffff:198.51.100.200,203.0.113.4,203.0.113.5,2001:db8:bad:1::1}'::text[]) AS a,
+SELECT a, reason, quota FROM unnest('{10.1.2.3,10.9.1.1,198.51.100.200,::ffff:198.51.100.200,64:ff9b::198.51.100.200,64:ff9b::203.0.113.5,203.0.113.4,203.0.113.5,2001:db8:bad:1::1}'::text[]) AS a,
     redis_migrate.rate_limit('address', a, 0);
 
 \echo == shadow

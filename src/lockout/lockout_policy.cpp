@@ -11,14 +11,15 @@ using pg::SqlParam;
 
 namespace {
 
-Datum InetDatum(const pg::Network &host) {
-  return pg::Call([&] {
-    auto *value = static_cast<inet *>(palloc0(sizeof(inet)));
-    ip_family(value) = host.family == 4 ? PGSQL_AF_INET : PGSQL_AF_INET6;
-    ip_bits(value) = host.bits;
-    memcpy(ip_addr(value), host.bytes, ip_addrsize(value));
-    SET_INET_VARSIZE(value);
-    return InetPGetDatum(value);
+bool IsIn(Datum networks, const pg::Network &address) {
+  Datum *elements = nullptr;
+  int count = 0;
+  pg::Call([&] {
+    deconstruct_array(DatumGetArrayTypeP(networks), CIDROID, -1, false, TYPALIGN_INT, &elements, nullptr,
+                      &count);
+  });
+  return std::any_of(elements, elements + count, [&](Datum network) {
+    return pg::NetworkOf(pg::Call([&] { return DatumGetInetPP(network); })).Contains(address);
   });
 }
 
@@ -60,19 +61,17 @@ int ParseScope(const std::string &name) {
 
 LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *address) {
   Oid const user = GetUserId();
-  SqlParam inet{INETOID, 0, true};
-  if (address != nullptr) inet = {INETOID, InetDatum(*address), false};
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
       "SELECT p.policy_id, pg_has_role($2, p.owner, 'USAGE'), p.owner::text, p.owner::oid, "
       "p.reset_on_success, p.fold_case, p.ipv6_prefix, p.notify_channel, "
-      "coalesce($3 <<= ANY (p.allowed_networks), false), p.cool_off_mode, p.extend_on_attempt, "
+      "array_remove(p.allowed_networks, NULL), p.cool_off_mode, p.extend_on_attempt, "
       "(extract(epoch FROM p.time_window) * 1000000)::bigint, "
       "(extract(epoch FROM p.pending_timeout) * 1000000)::bigint, s.scope, s.failures, "
       "(extract(epoch FROM coalesce(s.cool_off, p.cool_off, p.time_window)) * 1000000)::bigint "
       "FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_scope AS s USING (policy) "
       "WHERE p.policy = $1 ORDER BY s.scope, s.failures",
-      {SqlParam::Text(name), SqlParam::OidOf(user), inet});
+      {SqlParam::Text(name), SqlParam::OidOf(user)});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "lockout policy \"" + name + "\" does not exist", "",
                   "SELECT policy FROM redis_migrate.lockout_policies lists those you may use; "
@@ -90,7 +89,7 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
   policy.fold_case = first.Bool(5);
   policy.ipv6_prefix = first.Int4(6);
   policy.notify_channel = first.Text(7);
-  policy.address_allowed = first.Bool(8);
+  policy.address_allowed = address != nullptr && IsIn(first.Value(8), *address);
   for (uint64 i = 0; i < rows.size(); ++i) {
     int components = ParseScope(rows[i].Text(13));
     if (policy.scopes.empty() || policy.scopes.back().components != components) {

@@ -18,14 +18,17 @@ bool Network::Contains(const Network &other) const {
 }
 
 Network NetworkOf(const inet *address) {
+  // ::ffff:0:0/96 and, where clients of an IPv6-only network come from, 64:ff9b::/96.
   static constexpr uint8 kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  static constexpr uint8 kNat64[12] = {0, 0x64, 0xff, 0x9b};
   const auto *value = reinterpret_cast<const inet_struct *>(VARDATA_ANY(address));
   Network network;
   network.bits = value->bits;
   if (value->family == PGSQL_AF_INET) {
     network.family = 4;
     memcpy(network.bytes, value->ipaddr, 4);
-  } else if (value->bits >= 96 && memcmp(value->ipaddr, kMapped, sizeof kMapped) == 0) {
+  } else if (value->bits >= 96 && (memcmp(value->ipaddr, kMapped, sizeof kMapped) == 0 ||
+                                   memcmp(value->ipaddr, kNat64, sizeof kNat64) == 0)) {
     network.family = 4;
     network.bits = static_cast<uint8>(value->bits - 96);
     memcpy(network.bytes, value->ipaddr + 12, 4);

@@ -6,7 +6,8 @@
 
 namespace prm::pg {
 
-// An address or network in one form: an IPv4 address mapped into IPv6 (::ffff:a.b.c.d) is that IPv4 address.
+// An address or network in one form: an IPv4 address inside IPv6 (::ffff:a.b.c.d, or 64:ff9b::a.b.c.d as NAT64
+// makes it, RFC 6052) is that IPv4 address.
 struct Network {
   uint8 family = 0;      // 4 or 6
   uint8 bits = 0;        // of the prefix
