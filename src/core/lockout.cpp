@@ -84,9 +84,24 @@ void Add(const LockoutRule& rule, int32_t count, int64_t time, LockoutState* sta
   state->last = std::max(state->last, time);
 }
 
+// A clock that is set back by less keeps what was counted ahead of it: processes read the clock before they
+// meet in a state.
+constexpr int64_t kClockStep = 1000000;
+
+// The clock was ahead and was set back: everything moves with it, so that nothing lasts longer than if it had
+// happened now. Rolling windows move by whole steps, since failures must not be forgotten early.
+void SetBack(const LockoutRule& rule, int64_t now, LockoutState* state) {
+  int64_t by = state->clock - now;
+  if (rule.mode == CoolOffMode::kRolling) by -= by % StepLength(rule);
+  for (int64_t* time : {&state->first, &state->last, &state->reserved_since, &state->last_check})
+    *time = std::max<int64_t>(*time - by, 0);
+  state->clock = now;
+}
+
 }  // namespace
 
 int32_t Advance(const LockoutRule& rule, int64_t now, LockoutState* state) {
+  if (state->clock > Later(now, kClockStep)) SetBack(rule, now, state);
   state->clock = std::max(state->clock, now);
   int32_t timed_out = 0;
   if (state->reserved > 0 && state->clock >= Later(state->last_check, rule.pending_timeout)) {
@@ -137,7 +152,7 @@ void Refuse(const LockoutRule& rule, LockoutState* state) {
     Add(rule, 1, state->clock, state);
   } else {
     MakeStep(StepLength(rule), state->clock, state);
-    state->last = state->clock;
+    state->last = std::max(state->last, state->clock);
   }
 }
 

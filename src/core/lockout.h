@@ -2,8 +2,9 @@
 //
 // An attempt is reserved when it is checked and settled by its result. Until then it takes the place of a
 // failure, so that parallel guesses cannot pass the threshold; what is never settled becomes one. Times are
-// microseconds of one clock, and never run backwards within a state. Whether a state is locked follows from
-// the state and the rule alone: a changed rule applies to what was counted before.
+// microseconds of one clock. Within a state they never run backwards, unless the clock was set back by more
+// than a second: then the state moves with it. Whether a state is locked follows from the state and the rule
+// alone: a changed rule applies to what was counted before.
 #pragma once
 
 #include <cstdint>

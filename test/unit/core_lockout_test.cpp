@@ -254,12 +254,38 @@ TEST(Lockout, ChangedRulesApplyToWhatWasCounted) {
   EXPECT_EQ(login.state.failures, 3);
 }
 
-TEST(Lockout, ClockNeverRunsBackwards) {
+TEST(Lockout, ASmallStepOfTheClockIsIgnored) {
   Login login{Rule(2)};
-  login.Fail(kStart + kHour);
+  login.Fail(kStart + kSecond);
   EXPECT_TRUE(login.Fail(kStart));
   EXPECT_TRUE(login.Locked(kStart));
-  EXPECT_EQ(login.Until(), kStart + 2 * kHour);
+  EXPECT_EQ(login.Until(), kStart + kSecond + kHour);
+}
+
+// A lock from a time when the clock was a day ahead lasts one cool-off, or one window, from now.
+TEST(Lockout, AClockThatWasAheadLocksNobodyForLonger) {
+  for (CoolOffMode mode : {CoolOffMode::kFixed, CoolOffMode::kInactivity, CoolOffMode::kRolling}) {
+    SCOPED_TRACE(static_cast<int>(mode));
+    const bool rolling = mode == CoolOffMode::kRolling;
+    const int64_t least = rolling ? 14 * kMinute : kHour, most = rolling ? 16 * kMinute : kHour;
+    Login login{Rule(2, mode)};
+    login.Fail(kStart + 24 * kHour - kMinute);
+    login.Fail(kStart + 24 * kHour);
+    EXPECT_TRUE(login.Locked(kStart));
+    EXPECT_GE(login.Until(), kStart + least);
+    EXPECT_LE(login.Until(), kStart + most);
+    EXPECT_LE(ForgottenAt(login.rule, login.state), kStart + most);
+    EXPECT_FALSE(login.Locked(kStart + most));
+
+    // The one attempt in flight still counts, and its result settles it.
+    Login pending{Rule(2, mode)};
+    const auto reserved_at = pending.Check(kStart + 24 * kHour);
+    Advance(pending.rule, kStart, &pending.state);
+    EXPECT_EQ(StatusOf(pending.rule, pending.state).room, 1);
+    pending.Result(kStart + kSecond, reserved_at, false);
+    EXPECT_EQ(pending.state.failures, 1);
+    EXPECT_EQ(pending.state.reserved, 0);
+  }
 }
 
 TEST(Lockout, ImportedFailuresGoOnWhereTheyStood) {
