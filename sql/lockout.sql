@@ -420,6 +420,46 @@ SET ROLE regress_prm_monitor;
 SELECT policy, checks, failures FROM redis_migrate.lockout_stats WHERE policy = 'guard';
 SELECT count(*) FROM redis_migrate.login_attempt_queue();
 RESET ROLE;
+SELECT redis_migrate.create_lockout('superuser');
+SET ROLE regress_prm_stranger;
+SELECT refused($$SELECT redis_migrate.login_check('superuser', 'ada', NULL)$$);
+RESET ROLE;
+
+\echo == whoever may not execute a function of rate limits or lockouts is told the GRANT, which works as it stands
+CREATE ROLE regress_prm_nobody;
+CREATE VIEW denied AS
+    SELECT proname, format('SELECT redis_migrate.%I(%s)', proname, (SELECT string_agg('NULL::' || format_type(t, NULL), ', ') FROM unnest(proargtypes) AS t)) AS call
+    FROM pg_proc WHERE pronamespace = 'redis_migrate'::regnamespace AND prokind = 'f' AND proname ~ 'rate_limit|lockout|login|attempts'
+        AND proname NOT IN ('rate_limit_changed', 'rate_limit_step', 'rate_limit_stepped') AND NOT has_function_privilege('regress_prm_nobody', oid, 'EXECUTE');
+GRANT SELECT ON denied TO regress_prm_nobody;
+CREATE FUNCTION hint_of(call text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    hint text;
+BEGIN
+    EXECUTE call;
+    RETURN 'not refused';
+EXCEPTION WHEN insufficient_privilege THEN
+    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    RETURN hint;
+END
+$$;
+SELECT count(*) > 40 FROM denied;
+SET ROLE regress_prm_nobody;
+SELECT proname FROM denied WHERE hint_of(call) NOT LIKE 'GRANT EXECUTE ON FUNCTION redis_migrate.' || proname || '%';
+SELECT refused('SELECT redis_migrate.login_check(NULL, NULL, NULL)');
+SELECT refused($$SELECT * FROM redis_migrate.rate_limit('api', 'u')$$);
+-- What PL/pgSQL evaluates by itself.
+CREATE FUNCTION pg_temp.allowed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN redis_migrate.rate_limit_allowed('api', 'u'); END $$;
+SELECT refused('SELECT pg_temp.allowed()');
+SELECT refused('SELECT redis_migrate.rate_limit_step(1, NULL, 1, 1, 1)');
+DO $$ BEGIN PERFORM set_config('prm.hints', (SELECT string_agg(DISTINCT hint_of(call), ' ') FROM denied), false); END $$;
+RESET ROLE;
+DO $$ BEGIN EXECUTE replace(current_setting('prm.hints'), 'the role that needs it.', 'regress_prm_nobody;'); END $$;
+SELECT * FROM denied;
+DROP VIEW denied;
+DROP FUNCTION hint_of, pg_temp.allowed;
+DROP OWNED BY regress_prm_nobody;
+DROP ROLE regress_prm_nobody;
 SELECT redis_migrate.drop_lockout(policy) FROM redis_migrate.lockout_policies;
 SELECT redis_migrate.drop_expiry('redis_migrate.login_attempt');
 DROP TABLE t0, matrix;

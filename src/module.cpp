@@ -1,8 +1,10 @@
 #include "lockout/attempt_queue.h"
+#include "lockout/granted_functions.h"
 #include "lockout/lockout_table.h"
 #include "pg/entry.h"
 #include "pg/settings.h"
 #include "pg/shared_memory.h"
+#include "ratelimit/granted_functions.h"
 #include "ratelimit/memory.h"
 #include "worker/preload.h"
 
@@ -17,6 +19,8 @@ prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area, &prm::ra
 
 void Init() {
   prm::pg::settings::Define();
+  prm::pg::HintGrants(prm::ratelimit::kGrantedFunctions);
+  prm::pg::HintGrants(prm::lockout::kGrantedFunctions);
   if (!process_shared_preload_libraries_in_progress) return;
   prm::pg::RequestSharedAreas(kSharedAreas, std::size(kSharedAreas));
   prm::worker::Preload();

@@ -77,10 +77,15 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
                   "SELECT policy FROM redis_migrate.lockout_policies lists those you may use; "
                   "redis_migrate.create_lockout makes one.");
   pg::Row first = rows[0];
-  if (!first.Bool(1))
+  if (!first.Bool(1)) {
+    const Oid owner = DatumGetObjectId(first.Value(3));
+    const bool of_superuser = pg::Call([&] { return superuser_arg(owner); });
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lockout policy \"" + name + "\"",
                   "Its owner is " + first.Text(2) + ".",
-                  "GRANT " + first.Text(2) + " to the role that needs it.");
+                  of_superuser ? "Drop it and have a role that is no superuser create it; GRANT that role to "
+                                 "the role that needs the policy."
+                               : "GRANT " + first.Text(2) + " TO the role that needs it.");
+  }
   LockoutPolicy policy;
   policy.name = name;
   policy.id = *DatumGetUUIDP(first.Value(0));

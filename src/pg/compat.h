@@ -149,3 +149,12 @@ inline Node *BehindColumn(const RangeTblEntry *rte, int column) {
 }
 
 }  // namespace prm::pg
+
+// The parameters of ExecutorRun, and how to pass them on. Up to 17 it is told whether it runs once.
+#if PG_VERSION_NUM < 180000
+#define PRM_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define PRM_EXECUTOR_RUN_ARGUMENTS query, direction, count, execute_once
+#else
+#define PRM_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define PRM_EXECUTOR_RUN_ARGUMENTS query, direction, count
+#endif

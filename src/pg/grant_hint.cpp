@@ -1,0 +1,85 @@
+#include "pg/grant_hint.h"
+
+#include "pg/compat.h"
+
+namespace prm::pg {
+namespace {
+
+const GrantedFunction *lists[4];
+size_t list_count = 0;
+
+ExecutorStart_hook_type next_start = nullptr;
+ExecutorRun_hook_type next_run = nullptr;
+
+// Whether a message, in whatever language, has this name in it.
+bool Names(const char *message, const char *name) {
+  auto is_part = [](char c) { return c == '_' || isalnum(static_cast<unsigned char>(c)); };
+  const size_t length = strlen(name);
+  for (const char *at = message; (at = strstr(at, name)) != nullptr; at += length)
+    if ((at == message || !is_part(at[-1])) && !is_part(at[length])) return true;
+  return false;
+}
+
+const GrantedFunction *FunctionIn(const char *message) {
+  for (size_t i = 0; i < list_count; i++)
+    for (const GrantedFunction *one = lists[i]; one->name != nullptr; one++)
+      if (Names(message, one->name)) return one;
+  return nullptr;
+}
+
+// Raises the error that was caught again. What PostgreSQL says of one of the functions gets a hint; one that
+// an inner statement has given it stays. `context` is where the statement allocates.
+[[noreturn]] void RaiseAgain(MemoryContext context) {
+  if (geterrcode() != ERRCODE_INSUFFICIENT_PRIVILEGE) PG_RE_THROW();
+  MemoryContextSwitchTo(context);
+  ErrorData *error = CopyErrorData();
+  const bool denied = error->message_id != nullptr && error->hint == nullptr &&
+                      strcmp(error->message_id, "permission denied for function %s") == 0;
+  const GrantedFunction *function = denied ? FunctionIn(error->message) : nullptr;
+  if (function == nullptr) PG_RE_THROW();
+  FlushErrorState();
+  error->hint = psprintf("GRANT EXECUTE ON FUNCTION %s TO the role that needs it.", function->signatures);
+  ReThrowError(error);
+}
+
+void Start(QueryDesc *query, int flags) {
+  MemoryContext const context = CurrentMemoryContext;
+  PG_TRY();
+  {
+    if (next_start != nullptr)
+      next_start(query, flags);
+    else
+      standard_ExecutorStart(query, flags);
+  }
+  PG_CATCH();
+  { RaiseAgain(context); }
+  PG_END_TRY();
+}
+
+// What a function in PL/pgSQL evaluates without a statement of its own is checked while its caller runs.
+void Run(PRM_EXECUTOR_RUN_PARAMETERS) {
+  MemoryContext const context = CurrentMemoryContext;
+  PG_TRY();
+  {
+    if (next_run != nullptr)
+      next_run(PRM_EXECUTOR_RUN_ARGUMENTS);
+    else
+      standard_ExecutorRun(PRM_EXECUTOR_RUN_ARGUMENTS);
+  }
+  PG_CATCH();
+  { RaiseAgain(context); }
+  PG_END_TRY();
+}
+
+}  // namespace
+
+void HintGrants(const GrantedFunction *functions) {
+  Assert(list_count < std::size(lists));
+  if (list_count == 0) {
+    next_start = std::exchange(ExecutorStart_hook, Start);
+    next_run = std::exchange(ExecutorRun_hook, Run);
+  }
+  lists[list_count++] = functions;
+}
+
+}  // namespace prm::pg
