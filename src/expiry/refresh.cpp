@@ -272,5 +272,5 @@ PRM_FUNCTION(mark_stale_trigger) {
   return TRIGGER_FIRED_BEFORE(data->tg_event)
              ? PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple
                                                                        : data->tg_trigtuple)
-             : PointerGetDatum(nullptr);
+             : Datum{0};
 }

@@ -109,7 +109,7 @@ PRM_FUNCTION(write_login_attempts) {
   LockoutTable::Require();
   pg::Call([] { PreventCommandIfReadOnly("CALL redis_migrate.write_login_attempts()"); });
   // A session comes and goes; a worker wants to know when there is work again.
-  if (IsBackgroundWorker) pg::Call([] { AttemptQueue::RegisterWriter(); });
+  if (MyBgworkerEntry != nullptr) pg::Call([] { AttemptQueue::RegisterWriter(); });
   pg::Spi spi(true);
   WriterLock lock;
   if (!lock.held()) return 0;

@@ -107,6 +107,7 @@ TupleDesc BatchShape::MakeTupleDesc() const {
     for (size_t i = 0; i < columns_.size(); ++i)
       TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), columns_[i].name.c_str(), columns_[i].type, -1,
                          0);
+    TupleDescFinalize(desc);
     return desc;
   });
 }

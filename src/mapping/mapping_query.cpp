@@ -269,6 +269,7 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
       TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 3), column->name.c_str(), column->type,
                          column->typmod, 0);
     }
+    TupleDescFinalize(desc);
     return desc;
   });
   Call([&] {
@@ -364,7 +365,7 @@ PlannedStmt *MappingQuery::PlanFor(const std::vector<int> &columns) const {
       outer->hasSubLinks = outer->hasSubLinks || checkExprHasSubLink(reinterpret_cast<Node *>(expression));
     }
     List *rewritten = QueryRewrite(outer);
-    return pg_plan_query(static_cast<Query *>(linitial(rewritten)), text_.c_str(), 0, nullptr);
+    return pg_plan_query(static_cast<Query *>(linitial(rewritten)), text_.c_str(), 0, nullptr, nullptr);
   });
 }
 

@@ -1,5 +1,5 @@
-// Every difference between PostgreSQL 15, 16, 17 and 18 that this source meets, written so that the rest of
-// the source reads as if there were only the newest. No other file tests PG_VERSION_NUM.
+// Every difference between PostgreSQL 15 and 20devel that this source meets, written so that the rest of the
+// source reads as if there were only the newest. No other file tests PG_VERSION_NUM.
 #pragma once
 
 #if PG_VERSION_NUM < 150000
@@ -71,7 +71,53 @@ inline bool PortalRun(Portal portal, long count, bool top_level, DestReceiver *d
 }
 #endif
 
+#if PG_VERSION_NUM < 190000
+// From 19 on a descriptor made by hand must be finalized before a slot uses it.
+inline void TupleDescFinalize(TupleDesc) {}
+struct ExplainState;
+inline PlannedStmt *pg_plan_query(Query *query, const char *source, int options, ParamListInfo params,
+                                  ExplainState *) {
+  return pg_plan_query(query, source, options, params);
+}
+#endif
+
 namespace prm::pg {
+
+// A tranche for locks in shared memory. Before 19 each process names it again (NameLockTranche).
+inline int NewLockTranche([[maybe_unused]] const char *name) {
+#if PG_VERSION_NUM >= 190000
+  return LWLockNewTrancheId(name);
+#else
+  return LWLockNewTrancheId();
+#endif
+}
+inline void NameLockTranche([[maybe_unused]] int tranche, [[maybe_unused]] const char *name) {
+#if PG_VERSION_NUM < 190000
+  LWLockRegisterTranche(tranche, name);
+#endif
+}
+
+// The context in which a tuplestore just made keeps its tuples; nullptr before 18, where it has none of its
+// own.
+inline MemoryContext TuplestoreContext() {
+#if PG_VERSION_NUM >= 180000
+  return CurrentMemoryContext->firstchild;
+#else
+  return nullptr;
+#endif
+}
+
+// From 18 on a tuplestore's context keeps the first block that becomes empty, however large it is: a value of
+// 100 MB that went to a file would stay in memory as long as the store. Gives the context a small block to
+// keep. Neither chunk fits the context's own block; the first one's block becomes the spare, the second one's
+// the current block.
+inline void SpareTuplestoreBlock(MemoryContext context) {
+  if (context == nullptr) return;
+  void *first = MemoryContextAlloc(context, ALLOCSET_DEFAULT_INITSIZE);
+  void *second = MemoryContextAlloc(context, ALLOCSET_DEFAULT_INITSIZE);
+  pfree(first);
+  pfree(second);
+}
 
 // The number of this session's transaction among those of the session; its field was moved in 17.
 inline LocalTransactionId CurrentLocalTransaction() {
@@ -106,7 +152,13 @@ inline bool InputSoftly(FmgrInfo *, char *, Oid, int32, Datum *, ErrorData **) {
 inline void *LateSharedMemory(const char *name, size_t size, void (*initialize)(void *)) {
   bool found = false;
 #if PG_VERSION_NUM >= 170000
+#if PG_VERSION_NUM >= 190000
+  return GetNamedDSMSegment(
+      name, size, [](void *memory, void *callback) { reinterpret_cast<void (*)(void *)>(callback)(memory); },
+      &found, reinterpret_cast<void *>(initialize));
+#else
   return GetNamedDSMSegment(name, size, initialize, &found);
+#endif
 #else
   LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
   void *memory = ShmemInitStruct(name, size, &found);

@@ -10,7 +10,11 @@ class Tuplestore {
  public:
   // Random access for reading again; the owner of its files is the current resource owner.
   Tuplestore() {
-    store_ = Call([] { return tuplestore_begin_heap(true, false, work_mem); });
+    Call([&] {
+      store_ = tuplestore_begin_heap(true, false, work_mem);
+      tuples_ = TuplestoreContext();
+      SpareTuplestoreBlock(tuples_);
+    });
   }
   // Ended here also after an error: an aborted transaction would keep its memory until the session ends.
   // Closing its file can fail on a full disk; the resource owner closes it then.
@@ -26,7 +30,10 @@ class Tuplestore {
   Tuplestorestate *get() const { return store_; }
   int64 size() const { return tuplestore_tuple_count(store_); }
   void Clear() {
-    Call([&] { tuplestore_clear(store_); });
+    Call([&] {
+      tuplestore_clear(store_);
+      SpareTuplestoreBlock(tuples_);
+    });
   }
   void Put(TupleDesc desc, Datum *values, bool *nulls) {
     Call([&] { tuplestore_putvalues(store_, desc, values, nulls); });
@@ -37,6 +44,7 @@ class Tuplestore {
 
  private:
   Tuplestorestate *store_;
+  MemoryContext tuples_;
 };
 
 // The planner's estimate of the rows in a batch. 0 would make it choose nested loops, the true number of a

@@ -408,7 +408,7 @@ PRM_FUNCTION(rate_limit_changed) {
     throw Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "rate_limit_changed is a trigger function");
   Relation relation = reinterpret_cast<TriggerData *>(fcinfo->context)->tg_relation;
   pg::Call([&] { CacheInvalidateRelcache(relation); });
-  return PointerGetDatum(nullptr);
+  return Datum{0};
 }
 
 }  // namespace prm::ratelimit

@@ -92,6 +92,7 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
   TupleDesc desc = pg::Call([] {
     TupleDesc columns = CreateTemplateTupleDesc(1);
     TupleDescInitEntry(columns, 1, "row_key", TEXTOID, -1, 0);
+    TupleDescFinalize(columns);
     return columns;
   });
   pg::Tuplestore seen;

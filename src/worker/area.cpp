@@ -16,17 +16,18 @@ size_t SizeFor(int slots) { return offsetof(Area, slots) + sizeof(Slot) * slots;
 // One slot for the launcher, and one for the scheduler of each database.
 int PreloadedSlots() { return pg::settings::max_workers + 1 + kMaxDatabases; }
 
+constexpr char kTrancheName[] = "pg_redis_migrate workers";
 int tranche_of_process = 0;
 
 void RegisterTranche(Area *memory) {
   if (tranche_of_process == memory->lock.tranche) return;
   tranche_of_process = memory->lock.tranche;
-  LWLockRegisterTranche(memory->lock.tranche, "pg_redis_migrate workers");
+  pg::NameLockTranche(memory->lock.tranche, kTrancheName);
 }
 
 // Must not raise errors. The memory is zeroed.
 void Initialize(Area *memory, int workers, int slots) {
-  LWLockInitialize(&memory->lock, LWLockNewTrancheId());
+  LWLockInitialize(&memory->lock, pg::NewLockTranche(kTrancheName));
   if (!pg_strong_random(&memory->incarnation, sizeof memory->incarnation))
     memory->incarnation = GetCurrentTimestamp();
   memory->worker_limit = workers;

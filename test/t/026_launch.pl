@@ -28,7 +28,7 @@ for my $preload (0, 1)
         SELECT 'claims: ' || count(*) FROM redis_migrate.worker_slots() WHERE kind = 'migration'; COMMIT; SELECT pg_sleep(1);}, name => 'starter');
     wait_until('the session', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'starter' AND query LIKE '%pg_sleep(2)%'}) == 1 });
     PostgreSQL::Test::Utils::system_or_bail('prlimit', '--pid', $postmaster, '--nproc=1:');
-    wait_until('the fork fails', sub { PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /could not fork worker process/ });
+    wait_until('the fork fails', sub { PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /could not fork (?:background )?worker process/ });
     my ($hard) = qx(prlimit --pid $postmaster --nproc --noheadings --output HARD) =~ /(\S+)/;
     PostgreSQL::Test::Utils::system_or_bail('prlimit', '--pid', $postmaster, "--nproc=$hard:");
     my ($out, $err) = $call->finish;
