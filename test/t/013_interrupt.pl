@@ -124,7 +124,7 @@ while ($kills < 10 && $rounds++ < 60)
         $kills++;
     }
     my (undef, $err) = $call->finish;
-    $node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'the server does not come back';
+    wait_until('the server is back', sub { answers($node) });
 }
 note "killed after @moments microseconds, read then: " . last_run($node, 'killed', 'read');
 is($kills, 10, 'the backend was killed ten times');

@@ -33,8 +33,12 @@ sub wait_for { my ($migration) = @_; return sql("CALL redis_migrate.wait_for('" 
 sub start { sql(q{TRUNCATE item}); return sql(q{SELECT redis_migrate.start('shop')}); }
 sub pace { my ($rate) = @_; return sql("ALTER SERVER shop OPTIONS (SET max_rate '$rate')"); }
 
-# Until each of three processes has stored something.
-sub wait_until_all_read { return wait_until('three readers', sub { parts('count(DISTINCT pid)', 'read > 0 AND NOT done') == 3 }); }
+# Until each of three processes has stored something. The rows of a run before this one name processes that are gone.
+sub wait_until_all_read
+{
+    return wait_until('three readers', sub {
+        parts('count(DISTINCT pid)', 'read > 0 AND NOT done AND pid IN (SELECT pid FROM redis_migrate.workers)') == 3 });
+}
 
 # What a run that is over must show.
 sub is_whole
