@@ -13,10 +13,11 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 PKG_CONFIG ?= pkg-config
 LIBRARIES = hiredis libcares libssl libcrypto
 
-# PostgreSQL's headers are not ours to warn about: -isystem. Symbols are hidden and the version script names the few
-# that PostgreSQL must find.
+# These stand behind PGXS's CXXFLAGS and CPPFLAGS, which bring the optimization and the hardening that PostgreSQL was
+# built with, or those of the command line. PostgreSQL's headers are not ours to warn about: -isystem. Symbols are
+# hidden and the version script names the few that PostgreSQL must find.
 PRM_WARNINGS = -Wall -Wextra -Wshadow -Wnon-virtual-dtor $(if $(PRM_WERROR),-Werror)
-PRM_CXXFLAGS = -std=c++17 -O2 -fno-omit-frame-pointer -fvisibility=hidden -fvisibility-inlines-hidden $(PRM_WARNINGS) \
+PRM_CXXFLAGS = -std=c++17 -DNDEBUG -fno-omit-frame-pointer -fvisibility=hidden -fvisibility-inlines-hidden $(PRM_WARNINGS) \
 	-DPRM_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 PRM_EXPORTS = src/exports.map
 SHLIB_LINK += $(shell $(PKG_CONFIG) --libs $(LIBRARIES)) -lstdc++ -Wl,--version-script=$(PRM_EXPORTS) -Wl,--exclude-libs,ALL
@@ -32,10 +33,9 @@ PRM_CXXFLAGS += -DPGDLLEXPORT='__attribute__((visibility("default")))'
 endif
 
 PRM_INCLUDES = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server)
-PRM_COMPILE = $(PRM_CXXFLAGS) $(PRM_INCLUDES) -D_GNU_SOURCE
 
 %.o: %.cpp
-	$(CXX) $(PRM_COMPILE) -g -fPIC -MMD -MP -c -o $@ $<
+	$(CXX) $(CXXFLAGS) $(PRM_CXXFLAGS) $(PRM_INCLUDES) $(CPPFLAGS) -g -MMD -MP -c -o $@ $<
 
 $(shlib): $(PRM_EXPORTS)
 
@@ -43,11 +43,6 @@ $(shlib): $(PRM_EXPORTS)
 
 $(SQL_SCRIPT): $(sort $(wildcard extension/*.sql)) pg_redis_migrate.control
 	cat $(filter %.sql,$^) > $@
-
-print-compile:
-	@echo '$(PRM_COMPILE)'
-
-.PHONY: print-compile
 
 # Medians beside what does the same elsewhere, on servers of their own; not tests.
 bench:
