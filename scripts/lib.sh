@@ -7,6 +7,7 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
+export REDIS_SERVER=${REDIS_SERVER:-redis-server}  # or another one's path, also of a valkey-server
 export LC_ALL=C.UTF-8
 export LANG=$LC_ALL  # clusters of the TAP programs are made without LC_ALL
 
@@ -93,14 +94,14 @@ stop_postgres() {
   (cd "$PGHOST" && "${as_server[@]}" "$("$PG_CONFIG" --bindir)/pg_ctl" --pgdata=data --silent --mode=fast --wait stop)
 }
 
-# start_redis NAME [OPTION...]: starts an empty redis-server on a free port of 127.0.0.1; sets redis_port and redis_pid.
+# start_redis NAME [OPTION...]: starts an empty $REDIS_SERVER on a free port of 127.0.0.1; sets redis_port and redis_pid.
 # Its directory is $work_dir/NAME, with its log.
 start_redis() {
   local directory=$work_dir/$1
   mkdir -p "$directory"
   for _ in {1..20}; do
     redis_port=$((20000 + RANDOM % 10000))
-    (cd "$directory" && exec redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$directory" --logfile log \
+    (cd "$directory" && exec "$REDIS_SERVER" --bind 127.0.0.1 --port "$redis_port" --dir "$directory" --logfile log \
       --save '' --appendonly no "${@:2}") </dev/null &
     redis_pid=$!
     # Whoever answers may be somebody else's server that had the port before.
@@ -109,7 +110,7 @@ start_redis() {
       sleep 0.05
     done
   done
-  echo "redis-server does not start" >&2
+  echo "$REDIS_SERVER does not start" >&2
   tail -n 20 "$directory/log" >&2
   return 1
 }

@@ -16,7 +16,7 @@ use Exporter qw(import);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(start_redis new_node create_server);
+our @EXPORT = qw(start_redis redis_server new_node create_server);
 
 # So that END blocks run.
 $SIG{TERM} = $SIG{INT} = $SIG{HUP} = sub { die "interrupted\n" };
@@ -30,6 +30,9 @@ sub start_redis
     my %options = @_;
     return PrmTest::Redis->new(%options);
 }
+
+# The program that tests start as Redis: redis-server, or what the environment names.
+sub redis_server { return $ENV{REDIS_SERVER} // 'redis-server'; }
 
 # A started node in whose database postgres the extension is created. Options:
 #   preload => 1  with shared_preload_libraries
@@ -102,7 +105,7 @@ sub start
     my ($self) = @_;
     die "redis-server runs already\n" if $self->{pid};
     my @command = (
-        'redis-server', '--bind', '127.0.0.1', '--port', $self->{port}, '--unixsocket', $self->{socket},
+        PrmTest::redis_server(), '--bind', '127.0.0.1', '--port', $self->{port}, '--unixsocket', $self->{socket},
         '--dir', $self->{directory}, '--logfile', $self->log_file, '--save', '', '--appendonly', 'no');
     push @command, '--requirepass', $self->{password} if defined $self->{password};
     my $pid = fork() // die "fork: $!\n";

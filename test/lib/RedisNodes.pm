@@ -89,7 +89,7 @@ sub start_sentinels
         $lines .= "requirepass $options{password}\nsentinel sentinel-pass $options{password}\n" if defined $options{password};
         append_to_file("$directory/sentinel.conf", $lines);
         my $pid = fork() // die "fork: $!\n";
-        if ($pid == 0) { exec('redis-server', "$directory/sentinel.conf", '--sentinel') or POSIX::_exit(127); }
+        if ($pid == 0) { exec(redis_server(), "$directory/sentinel.conf", '--sentinel') or POSIX::_exit(127); }
         push @sentinels, { pid => $pid, owner => $$ };
         push @ports, $port;
     }

@@ -113,7 +113,8 @@ int RedisServer::FreePort() {
 }
 
 void RedisServer::Launch() {
-  std::vector<std::string> arguments = {"redis-server",
+  const char* program = getenv("REDIS_SERVER");
+  std::vector<std::string> arguments = {program != nullptr ? program : "redis-server",
                                         "--port",
                                         std::to_string(port_),
                                         "--bind",

@@ -10,10 +10,10 @@ namespace prm::test {
 
 class RedisServer {
  public:
-  // Starts redis-server (found through PATH) on a free port of 127.0.0.1 and on the unix socket
-  // unix_socket(), in a new temporary directory, without snapshots or append-only file, and waits until it
-  // answers. extra_args are appended to the command line: {"--requirepass", "x", "--maxmemory", "10mb"}.
-  // Throws std::runtime_error with the end of the server's log when it does not start.
+  // Starts $REDIS_SERVER, or redis-server as found through PATH, on a free port of 127.0.0.1 and on the unix
+  // socket unix_socket(), in a new temporary directory, without snapshots or append-only file, and waits
+  // until it answers. extra_args are appended to the command line: {"--requirepass", "x", "--maxmemory",
+  // "10mb"}. Throws std::runtime_error with the end of the server's log when it does not start.
   explicit RedisServer(std::vector<std::string> extra_args = {});
 
   // Kills the process and removes the directory.
