@@ -14,6 +14,8 @@ use Test::More;
 my $node = new_node('main', conf => "max_wal_size = 4GB\nshared_buffers = 16MB");  # which count as memory of a session
 my $redis = start_redis();
 my $mb = 60;
+# With assertions PostgreSQL wipes what it frees, so that a copy more stays in memory.
+my $spare = $node->safe_psql('postgres', 'SHOW debug_assertions') eq 'on' ? $mb : 0;
 create_server($node, 'shop', $redis);
 $node->safe_psql('postgres', q{
     CREATE EXTENSION pgcrypto;
@@ -46,7 +48,7 @@ $redis->cli('SET', 'small', 'value');
 $redis->cli('EVAL', q{for i = 1, 60000 do redis.call('HSET', 'hash', 'field ' .. i, string.sub(tostring(math.random()), 3) .. i) end}, 0);
 $redis->cli('PEXPIREAT', 'hash', '4102444800123');
 my $cost = run_and_measure('');
-cmp_ok($cost, '<', 64 + 3 * $mb, "archiving $mb MB takes $cost MB of memory");
+cmp_ok($cost, '<', 64 + 3 * $mb + $spare, "archiving $mb MB takes $cost MB of memory");
 is(counts(), 'archived inserted 3', 'every key is archived');
 is(archived('key, type, payload_size = octet_length(payload), payload_size > 1048576'), "hash|hash|t|t\nlarge|string|t|t\nsmall|string|t|f", 'one row per key, with its size');
 like(chunks(), qr/^6\d\|2\|1048576$/, 'large payloads stand in chunks of 1 MB');
@@ -60,7 +62,7 @@ is(counts(), 'archived unchanged 3', 'what is the same is not written');
 $node->safe_psql('postgres', q{CREATE TABLE target (key text PRIMARY KEY, v bytea);
     SELECT redis_migrate.add_mapping('shop', 'large', 'large', 'target', 'SELECT key, value_bytes AS v FROM redis_batch', key_columns => '{key}')});
 $cost = run_and_measure(", source => 'archive'");
-cmp_ok($cost, '<', 64 + 4 * $mb, "mapping it from the archive takes $cost MB");
+cmp_ok($cost, '<', 64 + 4 * $mb + $spare, "mapping it from the archive takes $cost MB");
 my $digest = $redis->cli('EVAL', q{return redis.sha1hex(redis.call('GET', 'large'))}, 0);
 is($node->safe_psql('postgres', q{SELECT encode(digest(v, 'sha1'), 'hex') FROM target}), $digest, 'it is what Redis has');
 
