@@ -1,4 +1,4 @@
--- The examples of the mapping guide, as they stand there.
+-- Usual tasks for mappings: sessions, two tables from one hash, a queue, counters, a leaderboard, a stream.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start
