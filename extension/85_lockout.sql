@@ -128,10 +128,10 @@ COMMENT ON FUNCTION redis_migrate.reset_lockout(text, text, inet, boolean) IS
     'Forgets the counters of a user name, an address, both, or everything, and so ends their locks; returns how many. Recorded in login_attempts';
 
 CREATE FUNCTION redis_migrate.import_lockout(policy text, user_name text, address inet, failures integer, last_failure timestamptz,
-        user_agent text DEFAULT NULL) RETURNS void
+        user_agent text DEFAULT NULL, no_ttl text DEFAULT 'reject') RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_import_lockout';
-COMMENT ON FUNCTION redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text) IS
-    'Makes the counter of exactly the columns that are not NULL at least as high as another system had it; doing it twice changes nothing';
+COMMENT ON FUNCTION redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text, text) IS
+    'Makes the counter of exactly the columns that are not NULL at least as high as another system had it; doing it twice changes nothing. no_ttl says what becomes of failures without last_failure: reject them, forever, or full_window';
 
 CREATE FUNCTION redis_migrate.reset_lockout_stats(policy text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_reset_lockout_stats';
@@ -263,7 +263,7 @@ REVOKE ALL ON FUNCTION
     redis_migrate.login_result_at(text, text, inet, boolean, bigint, text, text, text, timestamptz),
     redis_migrate.lockout_status_at(text, text, inet, text, timestamptz),
     redis_migrate.reset_lockout(text, text, inet, boolean),
-    redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text), redis_migrate.reset_lockout_stats(text),
+    redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text, text), redis_migrate.reset_lockout_stats(text),
     redis_migrate.attempts_due(), redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue(),
     redis_migrate.check_rate_limit(inet, varchar, interval, integer),
     redis_migrate.log_rate_limit_attempt(inet, varchar, text, varchar, boolean, varchar),

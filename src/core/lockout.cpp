@@ -178,6 +178,10 @@ bool Settle(const LockoutRule& rule, std::optional<int64_t> reserved_at, bool su
 }
 
 void ImportFailures(const LockoutRule& rule, int32_t failures, int64_t last, LockoutState* state) {
+  if (last > state->clock) {
+    failures = std::max(failures, state->failures);
+    Clear(state);
+  }
   if (failures > state->failures) Add(rule, failures - state->failures, last, state);
   Forget(rule, state->clock, state);
 }

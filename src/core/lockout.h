@@ -84,7 +84,7 @@ bool Settle(const LockoutRule& rule, std::optional<int64_t> reserved_at, bool su
             LockoutState* state);
 
 // Makes the state at least as bad as `failures` whose last was at `last`, for what another system counted.
-// `last` must not lie after the state's clock.
+// `last` lies after the state's clock only for a lock that lasts until then and beyond, whatever was counted.
 void ImportFailures(const LockoutRule& rule, int32_t failures, int64_t last, LockoutState* state);
 
 // Failures within a window that ends now, of a rule that is kRolling and whose window is not shorter.

@@ -192,13 +192,23 @@ PRM_FUNCTION(reset_lockout) {
 }
 
 // redis_migrate.import_lockout(policy text, user_name text, address inet, failures integer, last_failure
-// timestamptz, user_agent text): the counter of exactly the columns that are given goes on from what another
-// system counted. Errors: as login_check; 22023 no such scope.
+// timestamptz, user_agent text, no_ttl text): the counter of exactly the columns that are given goes on from
+// what another system counted. last_failure NULL: it has no end, and no_ttl says what to do. Errors: as
+// login_check; 22023 no such scope, or a counter without an end is rejected.
 PRM_FUNCTION(import_lockout) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   Login login = LoginArguments(fcinfo, 1, 2, 5);
   if (PG_ARGISNULL(3)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "failures must not be NULL");
-  if (PG_ARGISNULL(4)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "last_failure must not be NULL");
+  const std::string no_ttl = pg::TextArgument(fcinfo, 6, "no_ttl");
+  pg::CheckKeyword(no_ttl, "no_ttl", {"reject", "forever", "full_window"});
+  const bool endless = PG_ARGISNULL(4);
+  if (endless && no_ttl == "reject")
+    throw Failure(
+        ERRCODE_INVALID_PARAMETER_VALUE, "a counter for lockout policy \"" + policy + "\" has no end",
+        "last_failure is NULL: a counter whose last failure follows from its expiry had none in Redis, "
+        "so it would lock for ever.",
+        "Give no_ttl => 'full_window' to count its failures as of now, or no_ttl => 'forever' to lock "
+        "for ever.");
   int components = (login.user_name.empty() ? 0 : kUserName) | (login.address ? kAddress : 0) |
                    (PG_ARGISNULL(5) ? 0 : kUserAgent);
   if (components == 0)
@@ -206,8 +216,9 @@ PRM_FUNCTION(import_lockout) {
                   "Give user_name, address, user_agent, or several of them.");
   pg::Spi spi;
   LoginCounters counters(policy, std::move(login));
-  counters.Import(components, PG_GETARG_INT32(3), std::max<int64>(PG_GETARG_TIMESTAMPTZ(4), 1),
-                  GetCurrentTimestamp());
+  const int64 now = GetCurrentTimestamp();
+  const int64 last = endless ? now : std::max<int64>(PG_GETARG_TIMESTAMPTZ(4), 1);
+  counters.Import(components, PG_GETARG_INT32(3), last, endless && no_ttl == "forever", now);
   PG_RETURN_VOID();
 }
 

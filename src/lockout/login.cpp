@@ -23,6 +23,8 @@ void AppendText(std::string *bytes, std::string_view text) {
   bytes->append(text);
 }
 
+constexpr int64 kForEver = INT64CONST(36525) * USECS_PER_DAY;
+
 // Of the network whose new addresses share a counter when memory is full.
 int SharedPrefix(const pg::Network &network) {
   if (network.family == 4) return 24;
@@ -269,7 +271,7 @@ std::optional<LoginCounters::Judged> LoginCounters::Judge(int components, int64 
   return judged;
 }
 
-void LoginCounters::Import(int components, int32 failures, int64 last, int64 now) {
+void LoginCounters::Import(int components, int32 failures, int64 last, bool for_ever, int64 now) {
   auto scope = std::find_if(policy_.scopes.begin(), policy_.scopes.end(),
                             [&](const LockoutScope &s) { return s.components == components; });
   if (scope == policy_.scopes.end())
@@ -286,7 +288,9 @@ void LoginCounters::Import(int components, int32 failures, int64 last, int64 now
     Table::Place place = FindOrInsert(counter, now);
     LockoutState *state = &place.state().state;
     Advance(scope->rule, now, state);
-    ImportFailures(scope->rule, failures, std::min(last, state->clock), state);
+    last = std::min(last, state->clock);
+    if (for_ever && failures >= scope->rule.threshold()) last = state->clock + kForEver;
+    ImportFailures(scope->rule, failures, last, state);
     SetEnd(counter, place);
   }
   LockoutTable::table().NoteChange();

@@ -55,8 +55,9 @@ class LoginCounters {
     int64 last_failure;  // 0: none
   };
   std::optional<Judged> Judge(int components, int64 window, int32 threshold, int64 now) const;
-  // Counts what another system counted for exactly these components. Errors: 22023 without such a scope.
-  void Import(int components, int32 failures, int64 last, int64 now);
+  // Counts what another system counted for exactly these components, up to now. With `for_ever` a lock by
+  // them does not end, or rather in a hundred years. Errors: 22023 without such a scope.
+  void Import(int components, int32 failures, int64 last, bool for_ever, int64 now);
 
   // Forgets counters of the policy: all, or those of this login's user name and address as far as they are
   // given. Returns how many.

@@ -233,13 +233,23 @@ void PutException(int64 policy_id, const char *kind, const Subject &subject, con
        Optional(definition.burst, SqlParam::Int8, INT8OID), expires_at});
 }
 
-void AddToList(FunctionCallInfo fcinfo, const char *kind, bool address) {
+constexpr SqlParam kForEver{TIMESTAMPTZOID, 0, true};
+
+void PutOnList(FunctionCallInfo fcinfo, const char *kind, bool address, SqlParam expires_at) {
   const std::string name = pg::TextArgument(fcinfo, 0, "policy");
   Oid user = GetUserId();
   pg::AsExtensionOwner as_owner;
   Spi spi;
   const Owned policy = LockPolicy(name, user);
-  SqlParam expires_at{TIMESTAMPTZOID, 0, true};
+  Spi::Execute(
+      "DELETE FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND expires_at < "
+      "clock_timestamp()",
+      {SqlParam::Int8(policy.id)});
+  PutException(policy.id, kind, SubjectOf(fcinfo, address, policy.id), Definition{}, expires_at);
+}
+
+void AddToList(FunctionCallInfo fcinfo, const char *kind, bool address) {
+  SqlParam expires_at = kForEver;
   if (kind == std::string_view("deny") && !PG_ARGISNULL(2)) {
     Datum for_time = PG_GETARG_DATUM(2);
     expires_at.value = pg::Call([&] {
@@ -248,11 +258,7 @@ void AddToList(FunctionCallInfo fcinfo, const char *kind, bool address) {
     });
     expires_at.null = false;
   }
-  Spi::Execute(
-      "DELETE FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND expires_at < "
-      "clock_timestamp()",
-      {SqlParam::Int8(policy.id)});
-  PutException(policy.id, kind, SubjectOf(fcinfo, address, policy.id), Definition{}, expires_at);
+  PutOnList(fcinfo, kind, address, expires_at);
 }
 
 bool DropException(FunctionCallInfo fcinfo, const char *kind, bool address) {
@@ -270,6 +276,8 @@ bool DropException(FunctionCallInfo fcinfo, const char *kind, bool address) {
 }
 
 }  // namespace
+
+void DenyForEver(FunctionCallInfo fcinfo) { PutOnList(fcinfo, "deny", false, kForEver); }
 
 // create_rate_limit(policy, quota, period, burst, algorithm, storage, key_type, ipv6_prefix, shadow,
 // fail_open). Errors: 42602 for a bad name, 42710 for one that is there, 22023 for numbers and words that

@@ -17,29 +17,51 @@ using pg::Failure;
                 "sliding_window, theoretical arrival times into gcra.");
 }
 
-// The state that the numbers describe, in the algorithm of the policy.
-RateState StateOf(const Policy &policy, std::optional<int64> used, std::optional<TimestampTz> reset_at,
-                  std::optional<int64> previous, std::optional<int64> tat) {
+// When a window ends of a counter that has no end: one window from now or, where windows are aligned and
+// count on in the next, with the current one.
+int64 FullWindowEnd(const RateLimit &limit) {
+  const int64 now = ClockNow();
+  if (limit.algorithm == RateAlgorithm::kSlidingWindow) return now - now % limit.period + limit.period;
+  return now + limit.period;
+}
+
+// The state that the numbers describe, in the algorithm of the policy, for a key of this limit. Without
+// reset_at it ends after a full window.
+RateState StateOf(const Policy &policy, const RateLimit &limit, std::optional<int64> used,
+                  std::optional<TimestampTz> reset_at, std::optional<int64> previous,
+                  std::optional<int64> tat) {
   RateState state;
   if (policy.limit.algorithm == RateAlgorithm::kGcra) {
     if (!tat || used || reset_at || previous) RefuseArguments(policy, "tat alone");
     state.time = std::max<int64>(*tat, 0);  // one of the past says nothing, whatever it is
     return state;
   }
-  if (!used || !reset_at || tat) RefuseArguments(policy, "used and reset_at");
+  if (!used || tat) RefuseArguments(policy, "used and reset_at");
   if (previous && policy.limit.algorithm != RateAlgorithm::kSlidingWindow)
     RefuseArguments(policy, "used and reset_at, and no previous");
-  if (TIMESTAMP_NOT_FINITE(*reset_at) || *reset_at <= 0)
-    throw Failure(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "reset_at must be a time after the year 2000");
-  state.time =
-      std::min(*reset_at / USECS_PER_SEC, INT64CONST(4102444800) - pg::kEpochSeconds) * pg::kNanoseconds +
-      *reset_at % USECS_PER_SEC * 1000 + pg::kEpochSeconds * pg::kNanoseconds;
+  if (reset_at) {
+    if (TIMESTAMP_NOT_FINITE(*reset_at) || *reset_at <= 0)
+      throw Failure(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "reset_at must be a time after the year 2000");
+    state.time =
+        std::min(*reset_at / USECS_PER_SEC, INT64CONST(4102444800) - pg::kEpochSeconds) * pg::kNanoseconds +
+        *reset_at % USECS_PER_SEC * 1000 + pg::kEpochSeconds * pg::kNanoseconds;
+  } else {
+    state.time = FullWindowEnd(limit);
+    // A window of this length may end so late, see fixed_window.cpp.
+    if (limit.algorithm == RateAlgorithm::kFixedWindow) state.previous = limit.period;
+  }
   state.count = std::max<int64>(*used, 0);
   if (policy.limit.algorithm == RateAlgorithm::kSlidingWindow)
     state.previous = std::max<int64>(previous.value_or(0), 0);
   else if (policy.limit.algorithm == RateAlgorithm::kFixedWindowFirstHit)
-    state.previous = policy.limit.period;
+    state.previous = limit.period;
   return state;
+}
+
+std::string NoTtlArgument(FunctionCallInfo fcinfo, int n) {
+  std::string no_ttl = pg::TextArgument(fcinfo, n, "no_ttl");
+  pg::CheckKeyword(no_ttl, "no_ttl", {"reject", "forever", "full_window"});
+  return no_ttl;
 }
 
 std::optional<int64> OptionalInt8Argument(FunctionCallInfo fcinfo, int n) {
@@ -54,17 +76,36 @@ using namespace prm;
 using namespace prm::ratelimit;
 
 // redis_migrate.import_rate_limit(policy text, key text, used bigint, reset_at timestamptz, previous bigint,
-// tat bigint) returns bigint: the key goes on from what another limiter counted, unless it has used more
-// here; what remains. tat: nanoseconds since 1970. Errors: 42704, 22004, 22023 where the numbers are not
-// those of the policy's algorithm, 22008, and those of rate_limit.
+// tat bigint, no_ttl text) returns bigint: the key goes on from what another limiter counted, unless it has
+// used more here; what remains. tat: nanoseconds since 1970. reset_at NULL: the counter has no end, and
+// no_ttl says what to do. Errors: 42704, 22004, 22023 where the numbers are not those of the policy's
+// algorithm or a counter without an end is rejected, 22008, 42501 for forever by others than the owner, and
+// those of rate_limit.
 PRM_FUNCTION(import_rate_limit) {
+  const std::string no_ttl = NoTtlArgument(fcinfo, 6);
   RefreshPolicies();
   Request request;
   request.policy = &PolicyNamed(pg::TextArgument(fcinfo, 0, "policy"));
+  const Policy &policy = *request.policy;
   const std::string key = pg::TextArgument(fcinfo, 1, "key");
-  request.key = TextKey(*request.policy, key);
-  const RateState state =
-      StateOf(*request.policy, OptionalInt8Argument(fcinfo, 2), OptionalInt8Argument(fcinfo, 3),
-              OptionalInt8Argument(fcinfo, 4), OptionalInt8Argument(fcinfo, 5));
+  request.key = TextKey(policy, key);
+  const KeyRule *rule =
+      policy.RuleFor(request.key.text, request.key.is_address ? &request.key.address : nullptr);
+  const RateLimit &limit = rule != nullptr && rule->limit ? *rule->limit : policy.limit;
+  const auto used = OptionalInt8Argument(fcinfo, 2), reset_at = OptionalInt8Argument(fcinfo, 3);
+  const RateState state = StateOf(policy, limit, used, reset_at, OptionalInt8Argument(fcinfo, 4),
+                                  OptionalInt8Argument(fcinfo, 5));
+  const bool endless = used && !reset_at;
+  if (endless && no_ttl == "reject")
+    throw Failure(
+        ERRCODE_INVALID_PARAMETER_VALUE, "a counter for rate limit policy \"" + policy.name + "\" has no end",
+        "It counts " + std::to_string(*used) +
+            " and reset_at is NULL: in Redis it had no expiry, so it would count for ever.",
+        "Give no_ttl => 'full_window' to let it end after a window, or no_ttl => 'forever' to put keys "
+        "that have used all of it on the deny list.");
+  if (endless && no_ttl == "forever" && *used >= limit.most()) {
+    DenyForEver(fcinfo);
+    PG_RETURN_INT64(0);
+  }
   PG_RETURN_INT64(Import(request, state));
 }

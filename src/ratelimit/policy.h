@@ -54,6 +54,10 @@ const Policy &PolicyNamed(Bytes name);
 // The secret for fingerprints of keys under something with an identity: what it is, in which database.
 SipKey KeySecret(Bytes identity);
 
+// Puts the key, argument 1, on the deny list of the policy, argument 0. Errors: 42501 unless the caller has
+// the rights of the policy's owner.
+void DenyForEver(FunctionCallInfo fcinfo);
+
 // Errors: 22023 for an unknown name.
 RateAlgorithm AlgorithmNamed(const std::string &name);
 Storage StorageNamed(const std::string &name);

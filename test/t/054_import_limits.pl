@@ -31,6 +31,11 @@ $set->('rlflx:over', 7, 400);
 $set->('rlflx:two', 2, 400);
 # Blocked for a day, which is longer than its window.
 $set->('rlflx:blocked', 6, 86400);
+# Counters that never got their expiry: a crash between INCR and EXPIRE, or PERSIST.
+$redis->cli('SET', 'rlflx:stuck', 7);
+$redis->cli('SET', 'rlflx:stuck two', 2);
+$redis->cli('SET', 'defender:failed:username:stuck', 5);
+$set->('defender:failed:username:ada', 5, 240);
 # rack-attack: 3 per day, aligned.
 $set->("rack::attack:$day:req/ip:192.0.2.1", 4, 86400);
 $set->("rack::attack:$day:req/ip:192.0.2.2", 1, 86400);
@@ -58,6 +63,7 @@ $failed->('old@example.com', '192.0.2.20', 9, 40);
 $node->safe_psql(
     'postgres', q{
     CREATE TABLE limit_counter (policy text, key text, used bigint, reset_at timestamptz, tat bigint, PRIMARY KEY (policy, key));
+    CREATE TABLE defender_user (name text PRIMARY KEY, failures int, expires_at timestamptz);
     CREATE TABLE failed_login (email text, ip inet, attempts int, last_attempt timestamptz, PRIMARY KEY (email, ip));
     SELECT redis_migrate.create_migration('limits', 'shop');
     SELECT redis_migrate.add_mapping('limits', 'cell', 'cell:{id}', 'limit_counter',
@@ -78,6 +84,8 @@ $node->safe_psql(
         $$SELECT 'ratelimit' AS policy, host(ip) AS key, value::bigint AS used, expires_at AS reset_at FROM redis_batch$$, '{policy,key}');
     SELECT redis_migrate.add_mapping('limits', 'failed_login', 'threadr:failed_login:{email:email}:{ip:inet}', 'failed_login',
         $$SELECT email, ip, (json->>'attempts')::int AS attempts, (json->>'last_attempt')::timestamptz AS last_attempt FROM redis_batch$$, '{email,ip}');
+    SELECT redis_migrate.add_mapping('limits', 'defender', 'defender:failed:username:{name}', 'defender_user',
+        $$SELECT name, value::int AS failures, expires_at FROM redis_batch$$, '{name}');
     CALL redis_migrate.run('limits');});
 is(last_run($node, 'limits', 'state, rejected, archived, balanced'), 'completed|0|0|t', 'every key is understood')
   or diag($node->safe_psql('postgres', 'SELECT key, rule, message FROM redis_migrate.rejects'));
@@ -156,9 +164,43 @@ is(locked('old@example.com', '192.0.2.20'), 'f|0|5|-1', 'threadr: what is older 
 # Into tables, too.
 $node->safe_psql('postgres', q{
     SELECT redis_migrate.create_rate_limit('stored', 5, '600 s', algorithm => 'fixed_window_first_hit', storage => 'table');
-    SELECT redis_migrate.import_rate_limit('stored', key, used, reset_at) FROM limit_counter WHERE policy = 'rlflx';});
+    SELECT redis_migrate.import_rate_limit('stored', key, used, reset_at) FROM limit_counter WHERE policy = 'rlflx' AND reset_at IS NOT NULL;});
 about(answer('stored', 'over'), 'false limited', 400, 'storage table: limited');
 is(remaining('stored', 'two'), 3, 'storage table: three points are left');
+
+# Counters without an expiry: nobody gets them back for nothing, and nothing is decided without being asked for.
+is($node->safe_psql('postgres', q{SELECT key, used, reset_at FROM limit_counter WHERE reset_at IS NULL AND tat IS NULL ORDER BY key}), "stuck|7|\nstuck two|2|",
+    'Redis has no expiry for them');
+my $stuck = q{FROM limit_counter WHERE policy = 'rlflx' AND reset_at IS NULL ORDER BY key};
+like(sql_error($node, "SELECT redis_migrate.import_rate_limit(policy, key, used, reset_at) $stuck"),
+    qr/ERROR:  22023: a counter for rate limit policy "rlflx" has no end\nDETAIL:  It counts 7 .*HINT:  Give no_ttl => 'full_window'/s, 'they are rejected');
+like(sql_error($node, "SELECT redis_migrate.import_rate_limit(policy, key, used, reset_at, no_ttl => 'never') $stuck"), qr/ERROR:  22023: invalid no_ttl "never"/, 'no_ttl is one of three words');
+is($node->safe_psql('postgres', "SELECT redis_migrate.import_rate_limit(policy, key, used, reset_at, no_ttl => 'full_window') $stuck"), "0\n3", 'full_window');
+my $soon = q{SELECT reason, retry_after BETWEEN '590 s' AND '600 s' FROM redis_migrate.rate_limit('rlflx', 'stuck')};
+is($node->safe_psql('postgres', $soon), 'limited|t', 'limited for one window');
+for (1, 2)
+{
+    is($node->safe_psql('postgres', "SELECT redis_migrate.import_rate_limit(policy, key, used, reset_at, no_ttl => 'forever') $stuck"), "0\n3", 'forever');
+    is($node->safe_psql('postgres', q{SELECT reason, retry_after, reset_at FROM redis_migrate.rate_limit('rlflx', 'stuck')}), 'denylisted||', 'denied for ever');
+}
+is(remaining('rlflx', 'stuck two'), 3, 'what is left of the others is left');
+for my $algorithm (qw(fixed_window sliding_window))
+{
+    is($node->safe_psql('postgres', qq{
+        SELECT redis_migrate.create_rate_limit('$algorithm', 5, '1 hour', algorithm => '$algorithm') \\g /dev/null
+        SELECT redis_migrate.import_rate_limit('$algorithm', 'stuck', 7, no_ttl => 'full_window') \\g /dev/null
+        SELECT reason, retry_after_seconds > 0 AND retry_after <= '2 hours' FROM redis_migrate.rate_limit('$algorithm', 'stuck')}), 'limited|t', "full_window into $algorithm");
+}
+$node->safe_psql('postgres', q{SELECT redis_migrate.create_lockout('defender', '{"user_name": 5}', time_window => '5 minutes')});
+my $defender = sub { my ($option) = @_; return "SELECT redis_migrate.import_lockout('defender', name, NULL, failures, expires_at - interval '5 minutes'$option) FROM defender_user ORDER BY name"; };
+my $locks = q{SELECT name, locked, CASE WHEN locked_until > now() + interval '99 years' THEN 'for ever' ELSE ceil(extract(epoch FROM locked_until - now()) / 60)::text END
+    FROM defender_user, LATERAL redis_migrate.lockout_status('defender', name, NULL) ORDER BY name};
+like(sql_error($node, $defender->('')), qr/ERROR:  22023: a counter for lockout policy "defender" has no end\n.*HINT:  Give no_ttl => 'full_window'/s, 'lockouts: rejected');
+$node->safe_psql('postgres', $defender->(q{, no_ttl => 'full_window'}));
+is($node->safe_psql('postgres', $locks), "ada|t|4\nstuck|t|5", 'lockouts: full_window');
+$node->safe_psql('postgres', $defender->(q{, no_ttl => 'forever'})) for 1, 2;
+is($node->safe_psql('postgres', $locks), "ada|t|4\nstuck|t|for ever", 'lockouts: forever');
+is($node->safe_psql('postgres', q{SELECT redis_migrate.reset_lockout('defender', 'stuck'), locked FROM redis_migrate.lockout_status('defender', 'stuck', NULL)}) =~ s/\|.*//r, 1, 'but for a reset');
 
 # What an import never does: give back what was used here; guess.
 is($node->safe_psql('postgres', q{

@@ -315,6 +315,25 @@ TEST(Lockout, ImportedFailuresGoOnWhereTheyStood) {
   }
 }
 
+TEST(Lockout, AnImportedLockMayLastForEver) {
+  constexpr int64_t kForEver = 100 * 365 * 24 * kHour;
+  for (CoolOffMode mode : {CoolOffMode::kFixed, CoolOffMode::kInactivity, CoolOffMode::kRolling}) {
+    SCOPED_TRACE(static_cast<int>(mode));
+    Login login{Rule(5, mode)};
+    login.rule.extend_on_attempt = true;
+    login.Fail(kStart);
+    login.Fail(kStart);
+    ImportFailures(login.rule, 7, kStart + kForEver, &login.state);
+    EXPECT_EQ(login.state.failures, 7);
+    ImportFailures(login.rule, 7, kStart + kForEver, &login.state);
+    EXPECT_EQ(login.state.failures, 7) << "twice is once";
+    for (int64_t now : {kStart, kStart + kForEver / 2, kStart + kForEver}) {
+      EXPECT_FALSE(login.Fail(now));
+      EXPECT_TRUE(login.Locked(now));
+    }
+  }
+}
+
 // Random checks, results and pauses. Not more failures than the threshold are let in within a window that
 // begins when nothing is known, and nothing is forgotten before ForgottenAt says so.
 TEST(Lockout, RandomSequences) {
