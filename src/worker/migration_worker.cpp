@@ -165,8 +165,7 @@ class MigrationWorker {
     std::string const what = "background run of migration \"" + job_->migration + "\"";
     SetError(problem.sqlstate.c_str(), problem.message);
     if (!MayPass(problem.sqlstate)) {
-      Log(WARNING, problem, what + " failed",
-          "redis_migrate.start goes on with it when the cause is mended.");
+      Log(WARNING, problem, what + " failed", "redis_migrate.start goes on with it when the cause is fixed.");
       pg::WithoutCancel hold;
       pg::InTransaction([&] {
         worker::Conclude(slot_.job, "failed", false, problem.sqlstate, problem.message);

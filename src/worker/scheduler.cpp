@@ -36,7 +36,9 @@ class Scheduler {
         pg::InTransaction([&] { changed = !extension_.exists() || extension_.HasChanged(); });
         if (!changed) Reconcile();
       });
-      if (problem) {
+      if (problem && extension_.WentAway()) {
+        changed = true;
+      } else if (problem) {
         SetError(problem->sqlstate.c_str(), problem->message);
         nap_ms_ = BackoffMs(++failures);
         is_needed_ = true;

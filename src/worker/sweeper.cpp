@@ -29,6 +29,7 @@ void CallAgainAndAgain(const char *routine, const char *command, std::optional<i
       pg::InTransaction([&] { pause = next(); });
     });
     if (MyRequest() != Request::kNone) return;
+    if (problem && extension.WentAway()) return;
     if (problem) {
       SetError(problem->sqlstate.c_str(), problem->message);
       pause = BackoffMs(++failures);

@@ -92,6 +92,12 @@ bool Extension::HasChanged() const {
   return rows.size() == 0 || rows[0].Text(0) != version_;
 }
 
+bool Extension::WentAway() const {
+  bool changed = false;
+  Try([&] { pg::InTransaction([&] { changed = HasChanged(); }); });
+  return changed;
+}
+
 bool HasRoutine(const char *signature) {
   return !pg::Spi::Execute("SELECT pg_catalog.to_regprocedure($1)", {pg::SqlParam::Text(signature)})[0]
               .IsNull(0);

@@ -36,6 +36,8 @@ class Extension {
   // Whether it is there no more, or ALTER EXTENSION UPDATE has changed it: the process has to end. Inside a
   // transaction.
   bool HasChanged() const;
+  // The same, in a transaction of its own and without errors: whether that is why something failed.
+  bool WentAway() const;
 
  private:
   std::string version_;
