@@ -1,6 +1,7 @@
 # PGXS build of the extension. `make && make install`, PG_CONFIG chooses the server.
 EXTENSION = pg_redis_migrate
 EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" pg_redis_migrate.control)
+DISTNAME = $(EXTENSION)-$(shell sed -n '1,/"version"/s/^ *"version": "\(.*\)",/\1/p' META.json)
 MODULE_big = pg_redis_migrate
 SOURCES = $(wildcard src/*.cpp src/*/*.cpp)
 OBJS = $(SOURCES:.cpp=.o)
@@ -21,6 +22,13 @@ PRM_CXXFLAGS = -std=c++17 -DNDEBUG -fno-omit-frame-pointer -fvisibility=hidden -
 	-DPRM_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 PRM_EXPORTS = src/exports.map
 SHLIB_LINK += $(shell $(PKG_CONFIG) --libs $(LIBRARIES)) -lstdc++ -Wl,--version-script=$(PRM_EXPORTS) -Wl,--exclude-libs,ALL
+
+# make installcheck PRM_REDIS_PORT=6400: the SQL and isolation tests against a running server that preloads the library,
+# and a Redis at that port of the same machine, which they empty again and again. See CONTRIBUTING.md.
+REGRESS = $(shell sed -n 's/^test: //p' sql/schedule)
+REGRESS_OPTS = --encoding=UTF8
+ISOLATION = $(shell sed -n 's/^test: //p' test/isolation/schedule)
+ISOLATION_OPTS = --encoding=UTF8 --inputdir=test/isolation --load-extension=$(EXTENSION)
 
 # No bitcode: nothing here is worth inlining into a compiled expression, and it would double the build.
 override with_llvm = no
@@ -43,6 +51,16 @@ $(shlib): $(PRM_EXPORTS)
 
 $(SQL_SCRIPT): $(sort $(wildcard extension/*.sql)) pg_redis_migrate.control
 	cat $(filter %.sql,$^) > $@
+
+installcheck: require-redis
+installcheck: export PGOPTIONS += -c regress.redis_port=$(PRM_REDIS_PORT)
+require-redis:
+	@test -n "$(PRM_REDIS_PORT)" || { echo 'PRM_REDIS_PORT must name the port of a Redis that may be emptied' >&2; exit 1; }
+
+# The archive that PGXN takes, of what is committed.
+dist:
+	git archive --format=zip --prefix=$(DISTNAME)/ --output=$(DISTNAME).zip HEAD
+.PHONY: dist require-redis
 
 # Medians beside what does the same elsewhere, on servers of their own; not tests.
 bench:
