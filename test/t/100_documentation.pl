@@ -1,0 +1,117 @@
+# The examples of README.md and docs/*.md run as written, in order. Each page has an empty database, an empty Redis and
+# no roles but those that it creates. What is run: blocks marked sql, by psql as a superuser, and blocks marked sh that
+# use redis-cli. A block marked text is the output of the sql block before it: errors and notices, and the results. An
+# error that no such block announces fails the page.
+
+use strict;
+use warnings;
+
+use File::Basename qw(basename);
+use FindBin;
+use IPC::Run ();
+use PostgreSQL::Test::Utils;
+use PrmTest;
+use Test::More;
+
+my $root = "$FindBin::RealBin/../..";
+my $node = new_node('docs', preload => 1, conf => "timezone = 'UTC'\npg_redis_migrate.databases = '*'");
+my $redis = start_redis();
+my $port = $redis->port;
+
+# A redis-cli that reaches the tests' Redis, before the real one.
+my $bin = PostgreSQL::Test::Utils::tempdir();
+my ($real) = grep { -x } map { "$_/redis-cli" } split /:/, $ENV{PATH};
+append_to_file("$bin/redis-cli", "#!/bin/sh\nexec $real -p $port \"\$@\"\n");
+chmod 0755, "$bin/redis-cli";
+
+# The blocks of a page: { kind, line, text }, with the port of the tests' Redis.
+sub blocks
+{
+    my ($file) = @_;
+    my (@blocks, $block);
+    my $line = 0;
+    for (split /\n/, slurp_file($file))
+    {
+        ++$line;
+        if ($block && /^```$/) { push @blocks, $block if $block->{kind}; undef $block; }
+        elsif ($block) { $block->{text} .= "$_\n"; }
+        elsif (/^```(\w*)$/) { $block = { kind => $1, line => $line, text => '' }; }
+    }
+    $_->{text} =~ s/\b6379\b/$port/g for @blocks;
+    return grep { $_->{kind} =~ /^(?:sql|text)$/ || ($_->{kind} eq 'sh' && $_->{text} =~ /^redis-cli/) } @blocks;
+}
+
+# Lines without what differs between two runs.
+sub comparable
+{
+    my ($text) = @_;
+    $text =~ s/\d+ keys\/s/N keys\/s/g;
+    $text =~ s/\d+\.\d+ s (?:ahead of|behind) this/N s from this/g;
+    $text =~ s/^psql:\S+:\d+: //mg;
+    $text =~ s/ +$//mg;
+    return grep { $_ ne '' } split /\n/, $text;
+}
+
+my $message = qr/^(?:ERROR|WARNING|NOTICE|DETAIL|HINT|CONTEXT):|^drop cascades to /;
+
+sub run_page
+{
+    my ($page, $file) = @_;
+    my @blocks = blocks($file);
+    return pass("$page has no examples") if !grep { $_->{kind} eq 'sql' } @blocks;
+    $redis->cli('FLUSHALL');
+    $node->safe_psql('postgres', 'CREATE DATABASE page');
+    $node->safe_psql('page', 'CREATE EXTENSION pg_redis_migrate') if $page !~ /^(?:README|quickstart|install)/;
+    my $script = "$bin/$page.sql";
+    my $sh = 0;
+    for my $block (@blocks)
+    {
+        next if $block->{kind} eq 'text';
+        my $mark = "== $block->{line}";
+        append_to_file($script, "\\echo $mark\n\\warn $mark\n");
+        if ($block->{kind} eq 'sql') { append_to_file($script, $block->{text}); next; }
+        my $commands = "$bin/$page." . ++$sh;
+        append_to_file($commands, "set -e\n$block->{text}");
+        append_to_file($script, "\\! bash $commands >/dev/null || echo 'ERROR:  the shell commands failed' >&2\n");
+    }
+    my ($out, $err) = ('', '');
+    local $ENV{PATH} = "$bin:$ENV{PATH}";
+    IPC::Run::run([ 'psql', '-Xq', '-d', $node->connstr('page'), '-f', $script ], '<', \undef, '>', \$out, '2>', \$err);
+    my (%out, %err);
+    for ([ \%out, $out ], [ \%err, $err ])
+    {
+        my ($of, $text) = @$_;
+        my $line = 0;
+        for (split /\n/, $text) { if (/^(?:psql:\S+ )?== (\d+)$/) { $line = $1; } else { $of->{$line} .= "$_\n"; } }
+    }
+    my $faults = '';
+    for my $i (0 .. $#blocks)
+    {
+        my $block = $blocks[$i];
+        next if $block->{kind} eq 'text';
+        my $next = $blocks[ $i + 1 ];
+        my @told = $next && $next->{kind} eq 'text' ? comparable($next->{text}) : ();
+        my @messages = grep { $_ =~ $message } comparable($err{ $block->{line} } // '');
+        my %announced = map { ($_ => 1) } @told;
+        my @bad = grep { /^ERROR:/ && !$announced{$_} } @messages;
+        $faults .= "line $block->{line}: " . join("\n", @bad) . "\n" if @bad;
+        next if !@told;
+        my %met = map { ($_ => 1) } @messages, comparable($out{ $block->{line} } // '');
+        my @missing = grep { !$met{$_} } @told;
+        $faults .= "line $next->{line}: does not come, but is shown:\n" . join("\n", @missing) . "\nwhat comes:\n" . join("\n", sort keys %met) . "\n" if @missing;
+    }
+    is($faults, '', "$page: examples run as written");
+    $node->safe_psql('postgres', 'DROP DATABASE page WITH (FORCE)');
+    my $roles = $node->safe_psql('postgres', q{SELECT string_agg(quote_ident(rolname), ', ') FROM pg_roles WHERE oid >= 16384});
+    $node->safe_psql('postgres', "DROP ROLE $roles") if $roles ne '';
+    return;
+}
+
+for my $file ("$root/README.md", sort glob "$root/docs/*.md")
+{
+    my $page = basename($file, '.md');
+    next if $ENV{PRM_PAGES} && $page !~ /^(?:$ENV{PRM_PAGES})$/;
+    run_page($page, $file);
+}
+
+done_testing();
