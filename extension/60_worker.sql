@@ -25,6 +25,34 @@ COMMENT ON TABLE redis_migrate.background_run IS
     'Background runs that are wanted, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends in order: what is left of them after a restart tells a crash';
 COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of jobs';
 
+CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, OUT message text, OUT hint text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH r AS (SELECT oid, rolname, pg_catalog.quote_ident(rolname) AS quoted, rolcanlogin FROM pg_catalog.pg_roles WHERE oid = $1),
+    d AS (SELECT oid, datname, pg_catalog.quote_ident(datname) AS quoted FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
+    -- The most specific setting wins: of the role here, of the role, of the database, of the server.
+    read_only AS (
+        SELECT coalesce((SELECT pg_catalog.split_part(c, '=', 2)::boolean
+                         FROM pg_catalog.pg_db_role_setting AS s, d, pg_catalog.unnest(s.setconfig) AS c
+                         WHERE c LIKE 'default\_transaction\_read\_only=%' AND s.setrole IN ($1, 0) AND s.setdatabase IN (d.oid, 0)
+                         ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1),
+                        (SELECT s.reset_val::boolean FROM pg_catalog.pg_settings AS s WHERE s.name = 'default_transaction_read_only')) AS is_on)
+    SELECT p.sqlstate, p.message, p.hint
+    FROM (VALUES (1)) AS one LEFT JOIN r ON true CROSS JOIN d CROSS JOIN read_only,
+         LATERAL (VALUES
+             (r.oid IS NULL, '28000', pg_catalog.format('its owner, role %s, was dropped', $1), NULL),
+             -- From PostgreSQL 17 on workers pass over NOLOGIN.
+             (NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000, '28000',
+              pg_catalog.format('its owner, role "%s", is not permitted to log in', r.rolname), pg_catalog.format('ALTER ROLE %s LOGIN;', r.quoted)),
+             (NOT pg_catalog.has_database_privilege(r.oid, d.oid, 'CONNECT'), '42501',
+              pg_catalog.format('its owner, role "%s", must not connect to database "%s"', r.rolname, d.datname),
+              pg_catalog.format('GRANT CONNECT ON DATABASE %s TO %s;', d.quoted, r.quoted)),
+             (read_only.is_on, '25006', pg_catalog.format('transactions of its owner, role "%s", are read-only by default', r.rolname),
+              pg_catalog.format('ALTER ROLE %s SET default_transaction_read_only = off;', r.quoted))) AS p (applies, sqlstate, message, hint)
+    WHERE p.applies
+    LIMIT 1 $$;
+COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
+    'Why no background worker can work as a role in this database: SQLSTATE, message and the command that fixes it; NULL where it can';
+
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';

@@ -236,6 +236,12 @@ COMMENT ON FUNCTION redis_migrate.maintenance_owners() IS
     'Roles with sweeps or refreshes, and when the next of each is due; for the scheduler';
 REVOKE ALL ON FUNCTION redis_migrate.maintenance_owners() FROM PUBLIC;
 
+CREATE FUNCTION redis_migrate.fail_maintenance(owner oid, sqlstate text, message text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_fail_maintenance';
+COMMENT ON FUNCTION redis_migrate.fail_maintenance(oid, text, text) IS
+    'Records that the due sweeps and refreshes of a role failed, because no worker can work as that role; for the scheduler';
+REVOKE ALL ON FUNCTION redis_migrate.fail_maintenance(oid, text, text) FROM PUBLIC;
+
 CREATE FUNCTION redis_migrate.reset_expiry_stats(target text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reset_expiry_stats';
 COMMENT ON FUNCTION redis_migrate.reset_expiry_stats(text) IS

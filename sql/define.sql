@@ -22,7 +22,7 @@ SELECT redis_migrate.alter_migration('m', unmapped => 'archive');
 SELECT migration, owner, server, source, unmapped, databases FROM redis_migrate.migrations;
 
 \echo == ownership
-CREATE ROLE regress_prm_alice;
+CREATE ROLE regress_prm_alice LOGIN;
 CREATE ROLE regress_prm_bob;
 GRANT USAGE ON FOREIGN SERVER shop TO regress_prm_alice, regress_prm_bob;
 GRANT CREATE ON SCHEMA public TO regress_prm_alice;

@@ -201,7 +201,7 @@ CALL redis_migrate.sweep('by_list');
 SELECT ids('by_list');
 SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'by_list'::regclass;
 -- What row security hides from the owner is not swept; a partition that may hold such rows is not dropped.
-CREATE ROLE regress_prm_hidden;
+CREATE ROLE regress_prm_hidden LOGIN;
 GRANT USAGE, CREATE ON SCHEMA expiry TO regress_prm_hidden;
 GRANT EXECUTE ON FUNCTION refused(text) TO regress_prm_hidden;
 SET ROLE regress_prm_hidden;
@@ -289,7 +289,7 @@ SELECT outcome, sqlstate, message FROM redis_migrate.job_runs WHERE name IN ('ex
 SELECT redis_migrate.drop_expiry('expiry.elsewhere');
 
 \echo == owners
-CREATE ROLE regress_prm_owner;
+CREATE ROLE regress_prm_owner LOGIN;
 CREATE ROLE regress_prm_other;
 GRANT USAGE ON SCHEMA expiry TO regress_prm_owner, regress_prm_other;
 CREATE TABLE shared (id int, expires_at timestamptz);

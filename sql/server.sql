@@ -60,7 +60,7 @@ SELECT refused($$CREATE FOREIGN TABLE f (a int) SERVER good OPTIONS (key 'x')$$)
 SELECT refused($$CREATE FOREIGN TABLE f (a int) SERVER good$$);
 
 \echo == who may use a server
-CREATE ROLE regress_prm_alice;
+CREATE ROLE regress_prm_alice LOGIN;
 CREATE ROLE regress_prm_bob;
 GRANT CREATE ON SCHEMA public TO regress_prm_alice;
 SET ROLE regress_prm_alice;

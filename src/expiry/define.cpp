@@ -7,6 +7,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
+#include "pg/worker_role.h"
 
 namespace prm::expiry {
 namespace {
@@ -316,6 +317,7 @@ PRM_FUNCTION(add_expiry) {
   RequireArgument(fcinfo, 0, "target");
   prm::pg::Spi spi;
   AddPolicy(PG_GETARG_OID(0), PropertyArguments(fcinfo, 1));
+  prm::pg::WarnOfRoleProblem(GetUserId(), "the expiry policy of " + QualifiedName(PG_GETARG_OID(0)));
   PG_RETURN_VOID();
 }
 

@@ -288,3 +288,18 @@ PRM_FUNCTION(maintenance_owners) {
   }
   return Datum(0);
 }
+
+// redis_migrate.fail_maintenance(owner oid, sqlstate text, message text): see the SQL comment. Each is tried
+// again as after any failed run. ROW EXCLUSIVE on the extension's tables.
+PRM_FUNCTION(fail_maintenance) {
+  using namespace prm;
+  using namespace prm::expiry;
+  Oid const owner = PG_GETARG_OID(0);
+  JobRun run;
+  run.started = GetCurrentTimestamp();
+  run.sqlstate = pg::SqlStateCode(pg::TextArgument(fcinfo, 1, "sqlstate"));
+  run.message = pg::TextArgument(fcinfo, 2, "message");
+  pg::Spi spi;
+  for (const DueJob &job : DueJobs(owner)) RecordRun(job.id, run);
+  PG_RETURN_VOID();
+}

@@ -6,6 +6,7 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "pg/worker_role.h"
 
 namespace prm::expiry {
 
@@ -163,6 +164,7 @@ PRM_FUNCTION(add_refresh) {
   CheckDebounce(debounce);
   int64 const job_id = AddJob(JobKind::kRefresh, view, QualifiedName(view), Every(fcinfo, 1));
   AddHistoryPolicy();
+  pg::WarnOfRoleProblem(GetUserId(), "the refresh of " + QualifiedName(view));
   pg::AsExtensionOwner as_owner;
   pg::Spi::Execute(
       "INSERT INTO redis_migrate.refresh_policy (job_id, \"concurrently\", debounce) VALUES ($1, $2, $3)",

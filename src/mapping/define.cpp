@@ -7,6 +7,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/worker_role.h"
 
 namespace prm {
 namespace {
@@ -139,6 +140,7 @@ PRM_FUNCTION(create_migration) {
       "($1, $2::regrole, NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, ''))",
       {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(migration.server), SqlParam::Text(source),
        SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
+  pg::WarnOfRoleProblem(owner, "migration \"" + name + "\"");
   PG_RETURN_VOID();
 }
 

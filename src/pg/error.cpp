@@ -42,4 +42,9 @@ bool IsDataError(int sqlstate) {
 
 std::string SqlStateText(int sqlstate) { return unpack_sql_state(sqlstate); }
 
+int SqlStateCode(const std::string &text) {
+  if (text.size() != 5) return ERRCODE_INTERNAL_ERROR;
+  return MAKE_SQLSTATE(text[0], text[1], text[2], text[3], text[4]);
+}
+
 }  // namespace prm::pg

@@ -75,5 +75,7 @@ bool IsDataError(int sqlstate);
 
 // "22P02" for ERRCODE_INVALID_TEXT_REPRESENTATION.
 std::string SqlStateText(int sqlstate);
+// The other way; XX000 for what is not an SQLSTATE.
+int SqlStateCode(const std::string &text);
 
 }  // namespace prm::pg

@@ -7,6 +7,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/wait.h"
+#include "pg/worker_role.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
 #include "worker/job.h"
@@ -129,11 +130,11 @@ PRM_FUNCTION(start) {
   pg::Spi spi;
   wanted.owner = ControlledOwner(wanted.migration);
   if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
-  if (std::optional<std::string> problem = ConnectProblem(wanted.owner))
-    throw pg::Failure(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-                      "migration \"" + wanted.migration + "\" cannot be run in the background: " + *problem,
-                      "Its worker connects as the owner, which needs LOGIN before PostgreSQL 17.",
-                      "ALTER ROLE … LOGIN, or CALL redis_migrate.run as the owner.");
+  if (std::optional<pg::RoleProblem> problem = pg::FindRoleProblem(wanted.owner))
+    throw pg::Failure(
+        pg::SqlStateCode(problem->sqlstate),
+        "migration \"" + wanted.migration + "\" cannot be run in the background: " + problem->message,
+        "Its worker connects as the owner.", problem->hint);
   RequireSlots();
   if (std::optional<Job> before = FindJob(wanted.migration)) RequireNoWorker(*before);
   LockForChange(wanted.migration);
@@ -199,9 +200,8 @@ PRM_FUNCTION(wait_for) {
       throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + migration + "\" has no background run", "",
                     "redis_migrate.start begins one.");
     if (job->state == "failed") {
-      std::string const state = job->sqlstate.value_or("XX000");
       throw Failure(
-          MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]),
+          pg::SqlStateCode(job->sqlstate.value_or("XX000")),
           "the background run of migration \"" + migration + "\" failed: " + job->message.value_or(""));
     }
     if (job->state == "stopped")

@@ -62,9 +62,16 @@ LaunchOutcome Launch(const Task &task, TransactionId starter) {
     // Once claimed, whoever closes the database finds it.
     DatabaseGate gate(task.database);
     if (!gate.passed()) return LaunchOutcome::kClosed;
-    bool duplicate = false;
-    ticket = Claim(task, starter, &duplicate);
-    if (!ticket) return duplicate ? LaunchOutcome::kDuplicate : LaunchOutcome::kNoSlot;
+    ClaimRefusal refusal;
+    ticket = Claim(task, starter, &refusal);
+    if (!ticket) switch (refusal) {
+        case ClaimRefusal::kDuplicate:
+          return LaunchOutcome::kDuplicate;
+        case ClaimRefusal::kShareUsed:
+          return LaunchOutcome::kNoShare;
+        case ClaimRefusal::kFull:
+          return LaunchOutcome::kNoSlot;
+      }
   }
   BackgroundWorkerHandle *handle = nullptr;
   BgwHandleStatus status = BGWH_STOPPED;
@@ -87,23 +94,18 @@ LaunchOutcome Launch(const Task &task, TransactionId starter) {
   return registered ? LaunchOutcome::kNoFork : LaunchOutcome::kNoProcess;
 }
 
-std::optional<std::string> ConnectProblem(Oid role) {
-  auto rows = pg::Spi::Execute(
-      "SELECT rolname::pg_catalog.text, rolcanlogin FROM pg_catalog.pg_roles WHERE oid "
-      "OPERATOR(pg_catalog.=) $1",
-      {pg::SqlParam::OidOf(role)});
-  if (rows.size() == 0) return "its owner, role " + std::to_string(role) + ", was dropped";
-  if (!rows[0].Bool(1) && BGWORKER_BYPASS_ROLELOGINCHECK == 0)
-    return "its owner, role \"" + rows[0].Text(0) + "\", is not permitted to log in";
-  return std::nullopt;
-}
-
 LaunchProblem Describe(LaunchOutcome outcome) {
   switch (outcome) {
     case LaunchOutcome::kNoSlot:
       return {"all " + std::to_string(WorkerLimit()) +
                   " workers that pg_redis_migrate.max_workers allows are in use",
               "Raise pg_redis_migrate.max_workers and restart the server, or stop another worker."};
+    case LaunchOutcome::kNoShare:
+      return {
+          "its owner has " + std::to_string(WorkerShare()) + " of the " + std::to_string(WorkerLimit()) +
+              " workers that pg_redis_migrate.max_workers allows, and the others are left for other roles",
+          "Raise pg_redis_migrate.max_workers and restart the server, or stop another migration of the "
+          "role."};
     case LaunchOutcome::kNoProcess:
       return {"the server has no free slot for a background worker",
               "Raise max_worker_processes and restart the server."};

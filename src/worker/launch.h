@@ -9,6 +9,7 @@ enum class LaunchOutcome {
   kStarted,
   kDuplicate,  // there is one for this task already
   kNoSlot,     // pg_redis_migrate.max_workers
+  kNoShare,    // the role has its share of them
   kNoProcess,  // max_worker_processes
   kNoFork,     // the postmaster could not start it, or it died before it did anything; see the server's log
   kClosed,     // the database is about to be dropped, renamed, moved or copied
@@ -25,9 +26,6 @@ struct LaunchProblem {
   std::string hint;
 };
 LaunchProblem Describe(LaunchOutcome outcome);
-
-// Why no worker can connect as a role; nullopt: it can, as far as the catalog says.
-std::optional<std::string> ConnectProblem(Oid role);
 
 // Keeps launches into a database away until the end of the transaction: those that come later fail with
 // kClosed, and who closes it finds the claims of those that came before. Errors: those of a cancelled wait.

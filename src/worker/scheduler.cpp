@@ -1,5 +1,6 @@
 // The scheduler of a database: compares what is wanted (tables) with what there is (slots), starts what is
 // missing, and ends when nothing is to be done soon.
+#include "pg/worker_role.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
 #include "worker/job.h"
@@ -14,6 +15,7 @@ using pg::Spi;
 constexpr int64 kNapMs = 60 * 1000;
 constexpr int64 kLeastNapMs = 200;
 constexpr int kMostCrashes = 5;
+constexpr int kMostFailedStarts = 5;
 constexpr int64 kMostWaitForRoomMs = 10 * 1000;
 
 std::string SqlState(int code) { return pg::SqlStateText(code); }
@@ -104,19 +106,17 @@ class Scheduler {
     if (FindSlot(task)) return;
     if (job.marked) return AccountFor(job.id);
     if (job.wait_ms > 0) return NapUntil(job.wait_ms);
-    std::optional<std::string> unable;
+    std::optional<pg::RoleProblem> unable;
     bool wanted = false;
     pg::InTransaction([&] {
-      unable = ConnectProblem(job.owner);
+      unable = pg::FindRoleProblem(job.owner);
       if (unable)
-        Conclude(job.id, "failed", false, SqlState(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION), *unable);
+        Conclude(job.id, "failed", false, unable->sqlstate, unable->message);
       else
         wanted = MarkLaunch(job.id);
     });
     std::string const what = "background run of migration \"" + job.migration + "\"";
-    if (unable)
-      return Log(WARNING, {SqlState(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION), *unable},
-                 what + " is disabled");
+    if (unable) return Log(WARNING, {unable->sqlstate, unable->message}, what + " failed", unable->hint);
     if (!wanted) return;
     LaunchOutcome const outcome = Launch(task);
     if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
@@ -147,17 +147,25 @@ class Scheduler {
     bool const in_this_life = job.incarnation == Incarnation();
     int crashes = job.crashes, failures = healthy ? 0 : job.failures;
     int64 wait_ms = 0;
+    bool never_begins = false;
     Problem problem;
     if (in_this_life) {
       wait_ms = BackoffMs(++failures);
       problem = {SqlState(ERRCODE_ADMIN_SHUTDOWN), "the worker was terminated; the server's log may say why"};
+      // It has never come so far as to take up its job: it cannot connect, for a reason that no catalog
+      // shows.
+      never_begins = job.state != "running" && failures >= kMostFailedStarts;
+      if (never_begins)
+        problem.message =
+            "no worker could begin in " + std::to_string(failures) + " tries; the server's log says why";
     } else if (AfterCrash()) {
       crashes = (healthy ? 0 : crashes) + 1;
       wait_ms = BackoffMs(crashes);
       problem = {SqlState(ERRCODE_CRASH_SHUTDOWN), "the server crashed while the migration was being run"};
     }
-    bool const is_last = crashes >= kMostCrashes;
-    if (is_last) problem.message = "failed after " + std::to_string(crashes) + " crashes of the server";
+    bool const is_last = never_begins || crashes >= kMostCrashes;
+    if (crashes >= kMostCrashes)
+      problem.message = "failed after " + std::to_string(crashes) + " crashes of the server";
     pg::InTransaction([&] {
       ConcludeForNow(job.id, is_last ? "failed" : "retrying", crashes, failures, wait_ms, problem.sqlstate,
                      problem.message);
@@ -186,18 +194,33 @@ class Scheduler {
     int64 const backoff = BackoffMs(++tries.count);
     tries.not_before_ms = now_ms + backoff;
     NapUntil(backoff);
-    std::optional<std::string> unable;
-    pg::InTransaction([&] { unable = ConnectProblem(task.owner); });
-    LaunchProblem problem = {unable.value_or(""), ""};
-    if (!unable) {
-      LaunchOutcome const outcome = Launch(task);
-      if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
-      problem = Describe(outcome);
-    }
+    if (RecordRoleProblem(task)) return;
+    LaunchOutcome const outcome = Launch(task);
+    if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
+    LaunchProblem const problem = Describe(outcome);
     if (tries.count == 1)
       Log(WARNING, {SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message},
           std::string("the ") + kKindNames[static_cast<int>(task.kind)] + " of a role waits", problem.hint);
     SetError(SqlState(ERRCODE_INSUFFICIENT_RESOURCES).c_str(), problem.message);
+  }
+
+  // Whether no worker can work as the owner of a task. What is due is then recorded as failed, and is due
+  // again later.
+  bool RecordRoleProblem(const Task &task) {
+    std::optional<pg::RoleProblem> problem;
+    pg::InTransaction([&] {
+      problem = pg::FindRoleProblem(task.owner);
+      if (problem && task.kind == Kind::kSweeper)
+        Spi::Execute("SELECT redis_migrate.fail_maintenance($1, $2, $3)",
+                     {pg::SqlParam::OidOf(task.owner), pg::SqlParam::Text(problem->sqlstate),
+                      pg::SqlParam::Text(problem->message)});
+    });
+    if (!problem) return false;
+    SetError(problem->sqlstate.c_str(), problem->message);
+    Log(WARNING, {problem->sqlstate, problem->message},
+        std::string("the ") + kKindNames[static_cast<int>(task.kind)] + " of a role cannot be started",
+        problem->hint);
+    return true;
   }
 
   struct Tries {

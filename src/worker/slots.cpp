@@ -15,6 +15,9 @@ constexpr int64 kTerminateTimeoutMs = 10 * 1000;
 // A run of a large cluster must not keep sweeps, attempts and other runs waiting for hours.
 constexpr int kLeftByParts = 2;
 
+// Nor may the migrations of one role keep those of others waiting.
+constexpr int kLeftToOtherRoles = 2;
+
 Ticket my_ticket;
 
 // The slot of a ticket, if the claim still stands. Under the lock.
@@ -29,6 +32,9 @@ bool IsDeadClaim(const Slot &slot, int64 now) {
 }
 
 bool CountsAgainstLimit(Kind kind) { return kind != Kind::kLauncher && kind != Kind::kScheduler; }
+
+// Roles are known by their number in all databases. A role has one sweeper in each.
+bool CountsAgainstShare(Kind kind) { return kind == Kind::kMigration || kind == Kind::kPart; }
 
 // Callback of a process that ends, after it has left its locks. Must not raise errors.
 void Detach(int, Datum) {
@@ -56,12 +62,13 @@ bool operator==(const Task &a, const Task &b) {
          a.number == b.number;
 }
 
-std::optional<Ticket> Claim(const Task &task, TransactionId starter, bool *duplicate) {
+int WorkerShare() { return std::max(area->worker_limit - kLeftToOtherRoles, (area->worker_limit + 1) / 2); }
+
+std::optional<Ticket> Claim(const Task &task, TransactionId starter, ClaimRefusal *refusal) {
   TimestampTz const now = GetCurrentTimestamp();
   int64 const now_ms = pg::MonotonicMs();
-  *duplicate = false;
   Locked lock(LW_EXCLUSIVE);
-  int used = 0, free = -1;
+  int used = 0, of_role = 0, free = -1;
   for (int i = 0; i < area->slot_count; ++i) {
     Slot *slot = &area->slots[i];
     if (IsDeadClaim(*slot, now_ms)) slot->in_use = false;
@@ -70,13 +77,21 @@ std::optional<Ticket> Claim(const Task &task, TransactionId starter, bool *dupli
       continue;
     }
     if (slot->task() == task) {
-      *duplicate = true;
+      *refusal = ClaimRefusal::kDuplicate;
       return std::nullopt;
     }
     if (CountsAgainstLimit(slot->kind)) ++used;
+    if (CountsAgainstShare(slot->kind) && slot->owner == task.owner) ++of_role;
   }
   int const limit = area->worker_limit - (task.kind == Kind::kPart ? kLeftByParts : 0);
-  if (free < 0 || (CountsAgainstLimit(task.kind) && used >= limit)) return std::nullopt;
+  if (free < 0 || (CountsAgainstLimit(task.kind) && used >= limit)) {
+    *refusal = ClaimRefusal::kFull;
+    return std::nullopt;
+  }
+  if (CountsAgainstShare(task.kind) && of_role >= WorkerShare()) {
+    *refusal = ClaimRefusal::kShareUsed;
+    return std::nullopt;
+  }
   Slot *slot = &area->slots[free];
   uint32 const generation = slot->generation + 1;
   memset(slot, 0, sizeof *slot);

@@ -71,10 +71,14 @@ void RequireSlots();
 int64 Incarnation();
 bool AfterCrash();
 int WorkerLimit();  // launcher and schedulers do not count
+int WorkerShare();  // of which the migrations of one role may use so many
 
-// Claims a slot. Errors: none. nullopt, with *duplicate telling why: somebody has claimed one for the same
-// task, or all are in use. Parts leave two slots to other work.
-std::optional<Ticket> Claim(const Task &task, TransactionId starter, bool *duplicate);
+// Why a claim was refused: somebody has claimed a slot for the same task, all are in use, or the role's
+// migrations have their share.
+enum class ClaimRefusal { kDuplicate, kFull, kShareUsed };
+
+// Claims a slot. Errors: none. nullopt: *refusal says why. Parts leave two slots to other work.
+std::optional<Ticket> Claim(const Task &task, TransactionId starter, ClaimRefusal *refusal);
 
 // Gives a claim back that no process has taken up. False when one has, or had.
 bool Unclaim(Ticket ticket);

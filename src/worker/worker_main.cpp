@@ -55,8 +55,8 @@ void LauncherBody() {
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
   });
   RequireSlots();
-  bool duplicate = false;
-  std::optional<Ticket> ticket = Claim({Kind::kLauncher}, InvalidTransactionId, &duplicate);
+  ClaimRefusal refusal;
+  std::optional<Ticket> ticket = Claim({Kind::kLauncher}, InvalidTransactionId, &refusal);
   if (!ticket || !Attach(*ticket)) return;
   RunLauncher();
 }
