@@ -1,4 +1,4 @@
-// What is counted about the logins of one user name, address or combination of them, and when it locks.
+// The counter of one user name, address or combination of them: how many logins failed, and when that locks.
 //
 // An attempt is reserved when it is checked and settled by its result. Until then it takes the place of a
 // failure, so that parallel guesses cannot pass the threshold; what is never settled becomes one. Times are

@@ -7,7 +7,7 @@ namespace {
 
 using int128 = __int128;
 
-// What `count` of a window weighs when `left` of the one after it is left: rounded down.
+// The weight of a window's `count` when `left` of the next window is left, rounded down.
 int64_t Weight(const RateLimit& limit, int64_t count, int64_t left) {
   if (count == 0) return 0;
   return static_cast<int64_t>(int128{count} * std::min(left, limit.period) / limit.period);

@@ -16,7 +16,7 @@ constexpr int kWriters = 64;
 
 using Slot = LockoutTable::Table::Owner;
 
-// What is searched stands apart from the attempts.
+// Searches read these alone, not the attempts.
 struct Place {
   Oid database;  // 0: free
   int64 id;
@@ -120,7 +120,7 @@ void Initialize(void *memory) {
   if (queue->dropped > 0)
     ereport(LOG, (errmsg("%llu login attempts were dropped", static_cast<unsigned long long>(queue->dropped)),
                   errhint("pg_redis_migrate.attempt_queue_size was larger when they were saved.")));
-  // What was written to the table since must not come back after a crash.
+  // A crash must not bring back attempts that have been written to the table since.
   if (unlink(kFile) != 0 && errno != ENOENT)
     ereport(LOG, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", kFile)));
 }
@@ -205,7 +205,7 @@ bool AttemptQueue::Settle(int64 token, uint64 who, const Attempt &result) {
     for (int n = 1; n <= queue->capacity && !found; n++) {
       int i = (queue->search_from - n + queue->capacity) % queue->capacity;
       Place &place = queue->places[i];
-      // What has its result, or is due without one: the writer may have a copy of it already.
+      // The writer may already have a copy of an attempt that has its result, or is due without one.
       if (place.database != MyDatabaseId || place.result_by <= now) continue;
       Attempt &attempt = attempts(queue)[i];
       if (attempt.token != token || attempt.who != who) continue;

@@ -16,8 +16,7 @@ using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;
 
-// Migrations use 29 here, advisory locks of SQL 1 and 2.
-// One writer per database at a time, for a scope that commits.
+// Keeps a database to one writer at a time, for a scope that commits.
 class WriterLock {
  public:
   WriterLock() {

@@ -154,7 +154,7 @@ using pg::Failure;
 // 55000 not preloaded, 22004, 22023.
 PRM_FUNCTION(login_check) { return AnswerCheck(fcinfo, std::nullopt); }
 
-// The same at a given time. Errors: also 42501 for others than the owner, 22008.
+// login_check at a given time, for the owner. Errors: also 42501 for others, 22008.
 PRM_FUNCTION(login_check_at) { return AnswerCheck(fcinfo, 5); }
 
 // redis_migrate.login_result(policy text, user_name text, address inet, success boolean, token bigint,

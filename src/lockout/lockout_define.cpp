@@ -109,7 +109,7 @@ bool PolicyExists(Oid database, const pg_uuid_t &policy) {
              .size() > 0;
 }
 
-// What others have committed exists, whatever snapshot this transaction works with.
+// Reads the latest snapshot, so that policies which others have committed exist.
 void TakeSlot(const LockoutPolicy &policy) {
   {
     pg::AsExtensionOwner as_owner;

@@ -9,7 +9,7 @@ namespace prm::lockout {
 
 using pg::Network;
 
-// What tells logins apart; the bits of a scope. Failures are counted for each combination of their values.
+// The parts of a login that a scope may count by, as bits. Each combination of their values has a counter.
 enum Component : int { kUserName = 1, kAddress = 2, kUserAgent = 4 };
 constexpr int kMostScopes = 7;  // combinations of three components
 

@@ -14,8 +14,8 @@ using pg::Seconds;
 
 extern pg::SharedArea lockout_area;
 
-// What is kept per counter: its state, and whose it is for resetting by one component. Hashes: no name and no
-// address stands here.
+// One counter: its state, and whose it is, so that a reset finds it by one component. Names and addresses are
+// kept as hashes only.
 struct LockoutEntry {
   LockoutState state;
   uint64 user_name;  // 0: the scope has no user name

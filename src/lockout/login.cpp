@@ -25,7 +25,7 @@ void AppendText(std::string *bytes, std::string_view text) {
 
 constexpr int64 kForEver = INT64CONST(36525) * USECS_PER_DAY;
 
-// Of the network whose new addresses share a counter when memory is full.
+// The prefix length of the network whose new addresses share a counter when memory is full.
 int SharedPrefix(const pg::Network &network) {
   if (network.family == 4) return 24;
   return network.bits > 64 ? 64 : std::max(network.bits - 16, 1);
@@ -153,7 +153,7 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
       if (place) SetEnd(scopes_[i], place);
       remaining = std::min(remaining, status.room - 1);
       if (status.room > 0) continue;
-      // Of several that refuse, a lock rather than a wait, and then what lasts longest.
+      // Of several that refuse, report a lock rather than a wait, and of these the longest.
       answer.allowed = false;
       if (std::make_pair(status.locked, status.until) > std::make_pair(locked, answer.until)) {
         answer.blocked_by = scopes_[i].scope->components;

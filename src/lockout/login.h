@@ -14,7 +14,7 @@ struct Login {
   std::string user_agent;
 };
 
-// What is answered to the application.
+// The answer to the application.
 struct Answer {
   bool allowed = true;
   const char *reason = "ok";       // ok, locked, pending, exempt
@@ -46,9 +46,9 @@ class LoginCounters {
   // Settles it.
   Answer Result(int64 now, bool success, std::optional<int64> token, std::string_view attempt_type,
                 std::string_view reason);
-  // What the counters say, without a change.
+  // Reads the counters without changing them.
   std::vector<Counter> Look(int64 now) const;
-  // The same of one counter, judged by another window and threshold; see prm::CountWithin. Nothing where the
+  // Reads one counter by another window and threshold; see prm::CountWithin. Nothing where the
   // login has no such counter.
   struct Judged {
     WindowCount count;

@@ -69,7 +69,7 @@ class SharedTable {
     Hash128 key;
     State state;
   };
-  // What is searched stands together: a look-up touches the line of the tags and those of one entry.
+  // Searched fields stand together: a look-up touches the line of the tags and those of one entry.
   struct alignas(64) Bucket {
     uint16 tags[kWays];
     Seconds expires[kWays];  // 0: never used
@@ -111,7 +111,7 @@ class SharedTable {
       for (int i = 0; i < count; i++) {
         const Bucket *bucket = table.BucketOf(keys[i]);
         const int home = Home(keys[i]);
-        // What Find reads if the key is at home, all of it at once and while the lock is taken.
+        // Fetch all that Find reads if the key is at home, while the lock is taken.
         __builtin_prefetch(&bucket->tags[home]);
         __builtin_prefetch(&bucket->expires[home]);
         __builtin_prefetch(&bucket->entries[home].key);
@@ -168,7 +168,7 @@ class SharedTable {
     return place;
   }
 
-  // What a full bucket gave up for a new entry.
+  // The entry that a full bucket gave up for a new one.
   struct Evicted {
     Owner owner = kNobody;  // kNobody: nothing
     bool precious = false;
@@ -211,7 +211,7 @@ class SharedTable {
   // After a save that failed.
   void NoteUnsaved() const { pg_atomic_write_u32(&header()->changed, 1); }
   bool changed() const { return pg_atomic_read_u32(&header()->changed) != 0; }
-  // Whether there was one since the last save; forgets it.
+  // Returns whether there was a change since the last save, and forgets it.
   bool TakeChanged() const { return pg_atomic_exchange_u32(&header()->changed, 0) != 0; }
 
   // Calls body(key, state, owner, expires) for each live entry, partition by partition with its lock held;

@@ -124,7 +124,7 @@ void Conclude(Pending *pending) {
   }
 }
 
-// Whether it lets the others pass: a shadowed refusal does.
+// Whether the requests asked together with it may pass: a shadowed refusal stops nobody.
 bool Passes(const Pending &pending) {
   if (pending.settled) return pending.outcome.allowed;
   return pending.decision.allowed || pending.request->policy->shadow;
@@ -244,7 +244,7 @@ void CountOutcome(const Pending &pending) {
 
 bool InTable(const Pending &pending) { return pending.request->policy->storage != Storage::kMemory; }
 
-// What tells two requests' states apart; also the order in which rows are locked.
+// Orders requests by their state. Rows are locked in this order.
 bool Before(const Pending *a, const Pending *b) {
   return std::tie(a->request->policy->id, a->row_key, a->fingerprint.low, a->fingerprint.high) <
          std::tie(b->request->policy->id, b->row_key, b->fingerprint.low, b->fingerprint.high);

@@ -26,7 +26,7 @@ struct Outcome {
   int64 now = 0;     // when it was decided, in nanoseconds since 1970
 };
 
-// Whose request: one of the two. With an address the key is its fold, as the policy says.
+// The key of a request: a text, or an address folded to the prefix of the policy.
 struct Key {
   Bytes text;
   pg::Network address;

@@ -33,7 +33,7 @@ std::optional<bool> OptionalBool(FunctionCallInfo fcinfo, int n) {
   return PG_GETARG_BOOL(n);
 }
 
-// What a definition is made or changed with; what is absent keeps its value.
+// The properties to set; those that are absent keep their value.
 struct Definition {
   std::optional<int64> quota;
   SqlParam period{INTERVALOID, 0, true};
@@ -291,7 +291,7 @@ PRM_FUNCTION(create_rate_limit) {
   PG_RETURN_VOID();
 }
 
-// The same with quota and period as text.
+// create_rate_limit with quota and period as text.
 PRM_FUNCTION(create_rate_limit_text) {
   Definition definition;
   SetLimit(pg::TextArgument(fcinfo, 1, "limit"), &definition);

@@ -12,7 +12,8 @@ namespace {
 using pg::Failure;
 
 constexpr int64 kMicrosecond = 1000;
-// Of 1970 and 2100 in nanoseconds since 1970: sums with any limit's durations fit in between.
+// The years 1970 and 2100 in nanoseconds since 1970. A time between them and the duration of any limit add up
+// without overflow.
 constexpr int64 kEarliest = 0;
 constexpr int64 kLatest = INT64CONST(4102444800) * pg::kNanoseconds;
 

@@ -38,7 +38,7 @@ size_t TableBytes() { return static_cast<size_t>(pg::settings::rate_limit_memory
 
 Memory *memory() { return static_cast<Memory *>(memory_area.memory()); }
 
-// What the file holds of a slot; a slot of InvalidOid ends the list.
+// A slot in the file; one of InvalidOid ends the list.
 struct SavedSlot {
   PolicyKey policy;
   uint64 counts[kCounters];

@@ -12,7 +12,7 @@ extern pg::SharedArea memory_area;
 // Where a policy is counted.
 using Slot = uint16;
 
-// Whose policy is counted in a slot.
+// The owner of the policy that a slot counts.
 struct SlotOwner {
   Oid database;  // InvalidOid: nobody's
   Oid role;      // of the policy; InvalidOid for the limits of a database that have no policy
@@ -42,7 +42,7 @@ RateShares Shares();
 
 inline bool MemoryAvailable() { return memory_area.memory() != nullptr; }
 
-// What is counted per policy.
+// The counters of a policy.
 enum Counter { kAllowed, kLimited, kShadowed, kBlocked, kEvicted, kCounters };
 
 // Policies that have no slot share the first.
@@ -72,7 +72,7 @@ void Count(Slot slot, Counter counter, uint64 by = 1);
 // The sums of a slot's counters.
 void ReadCounters(Slot slot, uint64 (&counts)[kCounters]);
 void ResetCounters(Slot slot);
-// Whether the slot belongs to a policy, and to which.
+// Reads the policy of a slot; false for a free one.
 bool SlotPolicy(Slot slot, PolicyKey *policy);
 
 // True at most once per minute and slot: then *refused is the number of refusals since it was true last.

@@ -11,7 +11,7 @@ namespace prm::ratelimit {
 
 enum class Storage { kMemory, kTable, kUnloggedTable };
 
-// What a policy says about some keys only.
+// A policy's rule for some keys: a list that they are on, or other numbers.
 struct KeyRule {
   bool allow = false;
   bool deny = false;
@@ -40,7 +40,7 @@ struct Policy {
   std::unordered_map<std::string, KeyRule> keys;
   std::vector<NetworkRule> networks;  // the longest prefix first
 
-  // What the policy says about a key of its own; nullptr for nothing.
+  // The rule for this key; nullptr where it has none of its own.
   const KeyRule *RuleFor(Bytes key, const pg::Network *address) const;
 };
 
