@@ -7,6 +7,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
+#include "pg/user_sql.h"
 #include "pg/worker_role.h"
 
 namespace prm::expiry {
@@ -155,8 +156,10 @@ void Check(int64 job_id) {
   if (policy.drop_partitions && !(policy.condition.empty() && policy.soft_delete.empty()))
     refuse("drop_partitions has no place beside condition and soft_delete",
            "A partition is dropped whole, whatever its rows say.");
-  if (!policy.condition.empty()) CheckCondition(policy.condition);
-  if (!policy.soft_delete.empty()) CheckSetList(policy.soft_delete);
+  if (!policy.condition.empty()) pg::CheckExpression(policy.condition, "condition");
+  if (!policy.soft_delete.empty())
+    pg::CheckSetList(policy.soft_delete, "soft_delete",
+                     "Write a SET list such as 'deleted_at = clock_timestamp()'.");
   Target const target = ResolveTarget(policy);
   if (policy.drop_partitions &&
       pg::Call([&] { return get_rel_relkind(target.relation); }) != RELKIND_PARTITIONED_TABLE)

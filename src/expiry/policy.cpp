@@ -206,6 +206,7 @@ Target ResolveTarget(const Policy &policy) {
 PolicySettings::PolicySettings(const Policy &policy) {
   const char *names[] = {"search_path", "timezone", "datestyle", "intervalstyle"};
   for (int i = 0; i < 4; ++i) settings_.Set(names[i], policy.settings[i]);
+  settings_.Set("standard_conforming_strings", "on");
 }
 
 }  // namespace prm::expiry

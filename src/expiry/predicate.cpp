@@ -178,46 +178,6 @@ std::string Statements::Unexpired() const {
 }
 
 namespace {
-
-Node *ParseOne(const std::string &statement, const std::string &what) {
-  List *statements = nullptr;
-  try {
-    pg::InSubtransaction(
-        [&] { statements = pg::Call([&] { return raw_parser(statement.c_str(), RAW_PARSE_DEFAULT); }); });
-  } catch (const pg::PgError &error) {
-    throw Failure(ERRCODE_SYNTAX_ERROR, what + " is not valid", error.what());
-  }
-  if (list_length(statements) != 1)
-    throw Failure(ERRCODE_SYNTAX_ERROR, what + " is not valid", "It holds more than one statement.");
-  return static_cast<RawStmt *>(linitial(statements))->stmt;
-}
-
-}  // namespace
-
-void CheckCondition(const std::string &condition) {
-  std::string const what = "condition \"" + condition + "\"";
-  // Alone as well as in parentheses, so that it does not close ours.
-  for (const std::string &statement :
-       {"SELECT 1 WHERE " + condition, "SELECT 1 WHERE (" + condition + "\n)"}) {
-    auto *select = reinterpret_cast<SelectStmt *>(ParseOne(statement, what));
-    if (!IsA(select, SelectStmt) || select->op != SETOP_NONE || select->groupClause != NIL ||
-        select->havingClause != nullptr || select->windowClause != NIL || select->sortClause != NIL ||
-        select->limitCount != nullptr || select->limitOffset != nullptr || select->lockingClause != NIL)
-      throw Failure(ERRCODE_SYNTAX_ERROR, what + " is not valid", "It must be one expression.");
-  }
-}
-
-void CheckSetList(const std::string &list) {
-  std::string const what = "soft_delete \"" + list + "\"";
-  auto *update = reinterpret_cast<UpdateStmt *>(ParseOne("UPDATE t SET " + list, what));
-  if (!IsA(update, UpdateStmt) || update->fromClause != NIL || update->whereClause != nullptr ||
-      pg::HasReturning(update))
-    throw Failure(ERRCODE_SYNTAX_ERROR, what + " is not valid",
-                  "FROM, WHERE and RETURNING have no place in it.",
-                  "Write a SET list such as 'deleted_at = clock_timestamp()'.");
-}
-
-namespace {
 int64 expired_rows_met = 0;
 }
 

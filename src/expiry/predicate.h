@@ -64,8 +64,4 @@ class Statements {
 // How many expired rows statements have met since the last call, whether or not they could lock them.
 int64 TakeExpiredRowsMet();
 
-// Checks a condition and a SET list: one expression, one list, nothing beside it. Errors: 42601.
-void CheckCondition(const std::string &condition);
-void CheckSetList(const std::string &list);
-
 }  // namespace prm::expiry

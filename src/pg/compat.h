@@ -45,6 +45,9 @@ inline bool (*UntypedWalker(tree_walker_callback walker))() {
 inline bool expression_tree_walker(Node *node, tree_walker_callback walker, void *context) {
   return expression_tree_walker(node, UntypedWalker(walker), context);
 }
+inline bool raw_expression_tree_walker(Node *node, tree_walker_callback walker, void *context) {
+  return raw_expression_tree_walker(node, UntypedWalker(walker), context);
+}
 inline bool query_tree_walker(Query *query, tree_walker_callback walker, void *context, int flags) {
   return query_tree_walker(query, UntypedWalker(walker), context, flags);
 }
