@@ -324,6 +324,16 @@ bool KeyPattern::Overlaps(const KeyPattern& other) const {
   return row[0];
 }
 
+bool KeyPattern::Covers(const KeyPattern& other) const {
+  if (prefix_ != other.prefix_ || wildcards_.size() != other.wildcards_.size()) return false;
+  const auto takes = [](const Wildcard& a, const Wildcard& b) {
+    if (a.literal != b.literal || (b.is_star && !a.is_star)) return false;
+    return a.type == b.type || a.type == CaptureType::kText ||
+           (a.type == CaptureType::kNumber && b.type == CaptureType::kInt);
+  };
+  return std::equal(wildcards_.begin(), wildcards_.end(), other.wildcards_.begin(), takes);
+}
+
 bool KeyPattern::MoreSpecific(const KeyPattern& a, const KeyPattern& b) {
   const auto typed = [](const KeyPattern& pattern) {
     return std::count_if(pattern.captures_.begin(), pattern.captures_.end(),
@@ -343,17 +353,6 @@ PatternSet::PatternSet(std::vector<KeyPattern> patterns)
   std::stable_sort(order_.begin(), order_.end(), [this](size_t a, size_t b) {
     return KeyPattern::MoreSpecific(patterns_[a], patterns_[b]);
   });
-}
-
-PatternSet::Owner PatternSet::FindOwner(Bytes key, Match& match) const {
-  Owner misfit;
-  for (const size_t index : order_) {
-    const Fit fit = patterns_[index].MatchKey(key, match);
-    if (fit == Fit::kFits) return {fit, index};
-    if (fit == Fit::kMisfit && misfit.fit == Fit::kNone) misfit = {fit, index};
-  }
-  if (misfit.fit == Fit::kMisfit) patterns_[misfit.pattern].MatchKey(key, match);
-  return misfit;
 }
 
 }  // namespace prm

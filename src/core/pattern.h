@@ -49,7 +49,7 @@ struct Match {
 class KeyPattern {
  public:
   // Limits: bytes of a pattern's text, and wildcards in it.
-  static constexpr size_t kMaxTextBytes = 4096;
+  static constexpr size_t kMaxTextBytes = 1024;
   static constexpr size_t kMaxWildcards = 64;
 
   // Reads a pattern in the syntax above. kInvalidArgument, with detail and hint, when it is not one, when
@@ -66,6 +66,10 @@ class KeyPattern {
 
   // Whether some key has the skeletons of both patterns.
   bool Overlaps(const KeyPattern& other) const;
+
+  // Whether every key that fits `other` fits this pattern, because both have the same literal text and each
+  // wildcard here takes what that of `other` takes. Patterns of different literal text are not compared.
+  bool Covers(const KeyPattern& other) const;
 
   // A total order of patterns with different texts: more literal bytes first, then more typed captures,
   // then fewer stars, then by text.
@@ -107,7 +111,23 @@ class PatternSet {
 
   // The most specific pattern that fits with its types; failing that, the most specific one whose skeleton
   // fits (kMisfit). `match` is that of the owner.
-  Owner FindOwner(Bytes key, Match& match) const;
+  Owner FindOwner(Bytes key, Match& match) const {
+    return FindOwner(key, match, [](size_t) { return true; });
+  }
+
+  // Of those patterns alone for whose index takes(index) holds.
+  template <typename Takes>
+  Owner FindOwner(Bytes key, Match& match, Takes takes) const {
+    Owner misfit;
+    for (const size_t index : order_) {
+      if (!takes(index)) continue;
+      const Fit fit = patterns_[index].MatchKey(key, match);
+      if (fit == Fit::kFits) return {fit, index};
+      if (fit == Fit::kMisfit && misfit.fit == Fit::kNone) misfit = {fit, index};
+    }
+    if (misfit.fit == Fit::kMisfit) patterns_[misfit.pattern].MatchKey(key, match);
+    return misfit;
+  }
 
  private:
   std::vector<KeyPattern> patterns_;

@@ -428,6 +428,22 @@ TEST(PatternOrder, MostSpecificFirst) {
   }
 }
 
+TEST(KeyPattern, CoversPatternsOfTheSameShape) {
+  const auto covers = [](std::string_view a, std::string_view b) { return Pattern(a).Covers(Pattern(b)); };
+  EXPECT_TRUE(covers("p{a}", "p{b}"));
+  EXPECT_TRUE(covers("p{a}", "p{b:int}"));
+  EXPECT_FALSE(covers("p{a:int}", "p{b}"));
+  EXPECT_TRUE(covers("p{a:number}", "p{b:int}"));
+  EXPECT_FALSE(covers("p{a:int}", "p{b:number}"));
+  EXPECT_FALSE(covers("p{a:hex}", "p{b:int}"));  // -1
+  EXPECT_TRUE(covers("p*:x", "p{b}:x"));
+  EXPECT_FALSE(covers("p{a}:x", "p*:x"));
+  EXPECT_FALSE(covers("p{a}:x", "p{a}:y"));
+  EXPECT_FALSE(covers("p{a}:x", "q{a}:x"));
+  EXPECT_FALSE(covers("p{a}:{b}", "p{a}:"));
+  EXPECT_TRUE(covers("p", "p"));
+}
+
 PatternSet Set(std::initializer_list<std::string_view> texts) {
   std::vector<KeyPattern> patterns;
   for (const std::string_view text : texts) patterns.push_back(Pattern(text));
@@ -456,6 +472,21 @@ TEST(PatternSet, AFittingPatternGoesBeforeAMisfit) {
   const PatternSet::Owner owner = set.FindOwner("user:None", match);
   EXPECT_EQ(owner.fit, Fit::kFits);
   EXPECT_EQ(owner.pattern, 0u);
+}
+
+TEST(PatternSet, OnlyPatternsThatTakeTheKeyAreAsked) {
+  const PatternSet set = Set({"p{id}", "p{name}", "p{n:int}"});
+  Match match;
+  const auto owner = [&](Bytes key, std::initializer_list<size_t> among) {
+    return set.FindOwner(key, match, [&](size_t index) {
+      return std::find(among.begin(), among.end(), index) != among.end();
+    });
+  };
+  EXPECT_EQ(owner("px", {0, 1}).pattern, 0u);
+  EXPECT_EQ(owner("px", {1, 2}).pattern, 1u);
+  EXPECT_EQ(owner("px", {2}).fit, Fit::kMisfit);
+  EXPECT_EQ(match.misfit, 0u);
+  EXPECT_EQ(owner("px", {}).fit, Fit::kNone);
 }
 
 TEST(PatternSet, TheMostSpecificMisfitIsReported) {
