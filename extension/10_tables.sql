@@ -1,6 +1,15 @@
 -- What is stored. Tables are named in the singular and belong to the extension's owner; the views of
 -- 50_views.sql, in the plural, show each owner of a migration what is theirs.
 
+CREATE FUNCTION redis_migrate.index_key(name bytea) RETURNS bytea
+    LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_index_key';
+COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
+    'A name as indexes hold it, whatever its length: itself up to 256 bytes, of a longer one the first 256 and the SHA-256 of all';
+
+CREATE FUNCTION redis_migrate.index_key(name text) RETURNS bytea
+    LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_index_key';
+COMMENT ON FUNCTION redis_migrate.index_key(text) IS 'The same of the bytes of a text';
+
 CREATE TABLE redis_migrate.migration (
     migration   text PRIMARY KEY CHECK (migration OPERATOR(pg_catalog.<>) ''),
     owner       regrole NOT NULL,
@@ -74,6 +83,7 @@ CREATE TABLE redis_migrate.run (
     mapping        text,
     on_error       text NOT NULL,
     prune          boolean NOT NULL,
+    force          boolean NOT NULL,
     state          text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=)
                        ANY (ARRAY['running', 'completed', 'stopped', 'failed', 'unbalanced', 'superseded'])),
     started_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -126,6 +136,7 @@ CREATE TABLE redis_migrate.run_count (
     keys    bigint NOT NULL,
     UNIQUE NULLS NOT DISTINCT (run_id, level, part, pattern, outcome, reason)
 ) WITH (fillfactor = 50);
+ALTER TABLE redis_migrate.run_count REPLICA IDENTITY FULL;
 COMMENT ON TABLE redis_migrate.run_count IS
     'Keys per outcome, reason and pattern (NULL: unmapped), and by part of the level, 0 for what is not read in parts; the outcome read counts the names that the source returned';
 
@@ -138,9 +149,11 @@ CREATE TABLE redis_migrate.mapping_count (
     unchanged bigint NOT NULL DEFAULT 0,
     folded    bigint NOT NULL DEFAULT 0,
     deleted   bigint NOT NULL DEFAULT 0,
+    prune     text CHECK (prune OPERATOR(pg_catalog.=) ANY (ARRAY['pruned', 'kept', 'refused'])),
+    prune_detail text,
     PRIMARY KEY (run_id, part, mapping)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping and what became of them';
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping and what became of them; prune: whether rows without a key were removed, prune_detail: why not';
 
 CREATE TABLE redis_migrate.reject (
     reject_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -169,10 +182,11 @@ CREATE TABLE redis_migrate.deferred (
     level      integer NOT NULL,
     part       integer NOT NULL,
     db         integer NOT NULL,
+    index_key  bytea NOT NULL,
     key_bytes  bytea NOT NULL,
     payload    bytea NOT NULL,
     expires_at timestamptz,
-    PRIMARY KEY (run_id, level, db, key_bytes)
+    PRIMARY KEY (run_id, level, db, index_key)
 );
 COMMENT ON TABLE redis_migrate.deferred IS
     'Keys that a foreign key refused, or whose row a lower key has, kept until the end of their level, when they are tried again';
@@ -180,12 +194,13 @@ COMMENT ON TABLE redis_migrate.deferred IS
 CREATE TABLE redis_migrate.archived_key (
     migration  text NOT NULL,
     db         integer NOT NULL,
+    index_key  bytea NOT NULL,
     key_bytes  bytea NOT NULL,
     type       text NOT NULL,
     payload    bytea,
     payload_size bigint NOT NULL,
     expires_at timestamptz,
-    PRIMARY KEY (migration, db, key_bytes)
+    PRIMARY KEY (migration, db, index_key)
 );
 ALTER TABLE redis_migrate.archived_key ALTER payload SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.archived_key IS
@@ -194,11 +209,11 @@ COMMENT ON TABLE redis_migrate.archived_key IS
 CREATE TABLE redis_migrate.archive_chunk (
     migration text NOT NULL,
     db        integer NOT NULL,
-    key_bytes bytea NOT NULL,
+    index_key bytea NOT NULL,
     chunk_no  integer NOT NULL,
     bytes     bytea NOT NULL,
-    PRIMARY KEY (migration, db, key_bytes, chunk_no),
-    FOREIGN KEY (migration, db, key_bytes) REFERENCES redis_migrate.archived_key ON DELETE CASCADE
+    PRIMARY KEY (migration, db, index_key, chunk_no),
+    FOREIGN KEY (migration, db, index_key) REFERENCES redis_migrate.archived_key ON DELETE CASCADE
 );
 ALTER TABLE redis_migrate.archive_chunk ALTER bytes SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.archive_chunk IS
@@ -208,12 +223,13 @@ CREATE TABLE redis_migrate.ledger (
     mapping_id bigint NOT NULL REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
     row_key    text NOT NULL,
     db         integer NOT NULL,
-    key_bytes  bytea NOT NULL,
-    PRIMARY KEY (row_key, mapping_id)
+    key_bytes  bytea NOT NULL
 );
+ALTER TABLE redis_migrate.ledger REPLICA IDENTITY FULL;
 -- mapping_id comes last in both: statistics from before a mapping had rows say that it has none, and then an index
 -- that begins with it looks as good as the one that is meant, and all its rows are read for each key.
-CREATE INDEX ledger_key ON redis_migrate.ledger (key_bytes, db, mapping_id);
+CREATE UNIQUE INDEX ledger_row ON redis_migrate.ledger (redis_migrate.index_key(row_key), mapping_id);
+CREATE INDEX ledger_key ON redis_migrate.ledger (redis_migrate.index_key(key_bytes), db, mapping_id);
 COMMENT ON TABLE redis_migrate.ledger IS
     'Which key each target row came from, for mappings that are not exclusive: the right to change or delete the row';
 
@@ -223,6 +239,7 @@ CREATE TABLE redis_migrate.page_key (
     db        integer NOT NULL,
     key_bytes bytea NOT NULL
 );
+ALTER TABLE redis_migrate.page_key REPLICA IDENTITY FULL;
 CREATE INDEX page_key_run ON redis_migrate.page_key (run_id, part);
 COMMENT ON TABLE redis_migrate.page_key IS
     'Keys that were stored although the position of the run does not cover them yet: going on from it must not count them again';
@@ -233,6 +250,7 @@ CREATE TABLE redis_migrate.seen_row (
     row_key    text NOT NULL,
     lost       boolean NOT NULL
 );
+ALTER TABLE redis_migrate.seen_row REPLICA IDENTITY FULL;
 CREATE INDEX seen_row_run ON redis_migrate.seen_row (run_id, mapping_id);
 COMMENT ON TABLE redis_migrate.seen_row IS
     'Rows that a run with prune => true has met; emptied when it ends. What is not here was not in Redis. lost: met by a key that does not own the row';

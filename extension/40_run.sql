@@ -6,18 +6,18 @@ CREATE FUNCTION redis_migrate.preflight(server name)
 COMMENT ON FUNCTION redis_migrate.preflight(name) IS
     'Whether a server can be migrated from: reachable, rights, databases, eviction, clocks and so on; status is ok, warn or fail';
 
-CREATE FUNCTION redis_migrate.preview(migration text, mapping text DEFAULT NULL, max_keys integer DEFAULT 100)
+CREATE FUNCTION redis_migrate.preview(migration text, mapping text DEFAULT NULL, max_keys integer DEFAULT 100, bytes boolean DEFAULT false)
     RETURNS TABLE (db integer, key text, key_bytes bytea, outcome text, reason text, message text, mapping_name text, target_row jsonb)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_preview';
-COMMENT ON FUNCTION redis_migrate.preview(text, text, integer) IS
-    'What would happen to the first keys of the source, with the rows that would be stored; everything is tried and rolled back';
+COMMENT ON FUNCTION redis_migrate.preview(text, text, integer, boolean) IS
+    'What would happen to the first keys of the source, with the rows that would be stored; everything is tried and rolled back. Only keys of the mapping count, if one is named. Columns of bytes are left out unless bytes is true; key_bytes is filled where the key is not text';
 
 CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false, priority text DEFAULT NULL,
         mapping text DEFAULT NULL, source text DEFAULT NULL, on_error text DEFAULT 'continue',
-        prune boolean DEFAULT false, max_keys bigint DEFAULT 10000)
+        prune boolean DEFAULT false, max_keys bigint DEFAULT 10000, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_run';
-COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint) IS
-    'Runs a migration, or goes on with an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone';
+COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean) IS
+    'Runs a migration, or goes on with an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone; force: also of mappings of which the run met no key';
 
 CREATE PROCEDURE redis_migrate.join_run(run_id bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_run';

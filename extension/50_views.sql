@@ -27,7 +27,7 @@ CREATE VIEW redis_migrate.skipped_patterns WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.skipped_patterns IS 'Patterns that skip_keys declared';
 
 CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
-    SELECT r.run_id, r.migration, r.owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune,
+    SELECT r.run_id, r.migration, r.owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune, r.force,
            CASE WHEN r.state OPERATOR(pg_catalog.=) 'running'
                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid
                                      AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) r.updated_at))
@@ -37,6 +37,8 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
            c.read, c.vanished, c.rejected, c.migrated, c.archived, c.skipped,
            c.read OPERATOR(pg_catalog.=) (c.vanished OPERATOR(pg_catalog.+) c.rejected OPERATOR(pg_catalog.+) c.migrated
                 OPERATOR(pg_catalog.+) c.archived OPERATOR(pg_catalog.+) c.skipped) AS balanced,
+           (SELECT coalesce(pg_catalog.sum(m.deleted), 0)::bigint FROM redis_migrate.mapping_count AS m
+            WHERE m.run_id OPERATOR(pg_catalog.=) r.run_id) AS rows_deleted,
            r.sqlstate, r.message
     FROM redis_migrate.run AS r
     CROSS JOIN LATERAL (
@@ -52,7 +54,7 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
         FROM redis_migrate.run_part AS q WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS p
     WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
 COMMENT ON VIEW redis_migrate.runs IS
-    'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false';
+    'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false. rows_deleted are rows, not keys';
 
 CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
     SELECT p.run_id, r.migration, p.level, p.part, p.slots, p.done, p.pid, p.position, p.updated_at,
@@ -69,17 +71,23 @@ CREATE VIEW redis_migrate.run_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.pattern, c.outcome, c.reason, pg_catalog.sum(c.keys)::bigint AS keys
     FROM redis_migrate.run_count AS c JOIN redis_migrate.run AS r USING (run_id)
     WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
-    GROUP BY c.run_id, r.migration, c.pattern, c.outcome, c.reason;
+    GROUP BY c.run_id, r.migration, c.pattern, c.outcome, c.reason
+    ORDER BY c.run_id, c.pattern COLLATE "C", pg_catalog.array_position(ARRAY['read', 'vanished', 'rejected', 'migrated', 'archived', 'skipped'], c.outcome), c.reason COLLATE "C";
 COMMENT ON VIEW redis_migrate.run_counts IS
     'Keys per outcome, reason and pattern (NULL: keys that no pattern owns); the outcome read counts the names that the source returned';
 
 CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.mapping, pg_catalog.sum(c.inserted)::bigint AS inserted, pg_catalog.sum(c.updated)::bigint AS updated,
-           pg_catalog.sum(c.unchanged)::bigint AS unchanged, pg_catalog.sum(c.folded)::bigint AS folded, pg_catalog.sum(c.deleted)::bigint AS deleted
+           pg_catalog.sum(c.unchanged)::bigint AS unchanged, pg_catalog.sum(c.folded)::bigint AS folded, pg_catalog.sum(c.deleted)::bigint AS deleted,
+           pg_catalog.max(c.prune) AS prune, pg_catalog.max(c.prune_detail) AS prune_detail
     FROM redis_migrate.mapping_count AS c JOIN redis_migrate.run AS r USING (run_id)
     WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
-    GROUP BY c.run_id, r.migration, c.mapping;
-COMMENT ON VIEW redis_migrate.mapping_counts IS 'Rows per mapping and what became of them';
+    GROUP BY c.run_id, r.migration, c.mapping
+    ORDER BY c.run_id, (SELECT m.mapping_id FROM redis_migrate.mapping AS m
+                        WHERE m.migration OPERATOR(pg_catalog.=) r.migration AND m.mapping OPERATOR(pg_catalog.=) c.mapping),
+             c.mapping COLLATE "C";
+COMMENT ON VIEW redis_migrate.mapping_counts IS
+    'Rows per mapping and what became of them; after a run with prune, whether it removed the rows without a key, and if not, why';
 
 CREATE FUNCTION redis_migrate.bytes_as_text(bytes bytea) RETURNS text
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_bytes_as_text';
@@ -97,7 +105,7 @@ CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
            coalesce(a.payload, (SELECT pg_catalog.string_agg(c.bytes, '\x' ORDER BY c.chunk_no)
                                 FROM redis_migrate.archive_chunk AS c
                                 WHERE c.migration OPERATOR(pg_catalog.=) a.migration AND c.db OPERATOR(pg_catalog.=) a.db
-                                      AND c.key_bytes OPERATOR(pg_catalog.=) a.key_bytes)) AS payload,
+                                      AND c.index_key OPERATOR(pg_catalog.=) a.index_key)) AS payload,
            a.payload_size, a.expires_at
     FROM redis_migrate.archived_key AS a JOIN redis_migrate.migration AS g USING (migration)
     WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
@@ -105,8 +113,9 @@ COMMENT ON VIEW redis_migrate.archive IS
     'Keys without a mapping, as DUMP payloads that RESTORE takes. Leave payload out where values are large: it is put together when it is asked for';
 
 CREATE VIEW redis_migrate.archive_chunks WITH (security_barrier) AS
-    SELECT c.migration, c.db, c.key_bytes, c.chunk_no, c.bytes
-    FROM redis_migrate.archive_chunk AS c JOIN redis_migrate.migration AS g USING (migration)
+    SELECT c.migration, c.db, a.key_bytes, c.chunk_no, c.bytes
+    FROM redis_migrate.archive_chunk AS c JOIN redis_migrate.archived_key AS a USING (migration, db, index_key)
+    JOIN redis_migrate.migration AS g USING (migration)
     WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
 COMMENT ON VIEW redis_migrate.archive_chunks IS
     'The payloads of archived keys that are larger than 1 MB, piece by piece, for those too large to be sent whole';

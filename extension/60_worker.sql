@@ -8,6 +8,7 @@ CREATE TABLE redis_migrate.background_run (
     mapping      text,
     on_error     text NOT NULL,
     prune        boolean NOT NULL,
+    force        boolean NOT NULL,
     wanted       boolean NOT NULL DEFAULT true,
     state        text NOT NULL DEFAULT 'starting' CHECK (state OPERATOR(pg_catalog.=)
                      ANY (ARRAY['starting', 'waiting for worker', 'running', 'retrying', 'completed', 'stopped', 'failed'])),
@@ -54,9 +55,9 @@ COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
     'Why no background worker can work as a role in this database: SQLSTATE, message and the command that fixes it; NULL where it can';
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
-        on_error text DEFAULT 'continue', prune boolean DEFAULT false) RETURNS void
+        on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
-COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean) IS
+COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean) IS
     'Runs a migration in a background worker, as its owner; it begins when the transaction commits. The options are those of redis_migrate.run';
 
 CREATE FUNCTION redis_migrate.stop(migration text) RETURNS void
@@ -86,7 +87,7 @@ CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OR DELETE ON redis_migrate.ba
 COMMENT ON TRIGGER wake_workers ON redis_migrate.background_run IS 'Wakes the scheduler';
 
 CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
-    SELECT j.background_run_id, j.migration, j.owner, j.priority, j.mapping, j.on_error, j.prune, j.wanted, j.state, j.since,
+    SELECT j.background_run_id, j.migration, j.owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.wanted, j.state, j.since,
            j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
     FROM redis_migrate.background_run AS j
     WHERE CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles AS o WHERE o.oid OPERATOR(pg_catalog.=) j.owner)

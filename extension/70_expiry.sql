@@ -90,6 +90,7 @@ CREATE TABLE redis_migrate.stale_mark (
     job_id    bigint NOT NULL,
     marked_at timestamptz NOT NULL
 );
+ALTER TABLE redis_migrate.stale_mark REPLICA IDENTITY FULL;
 CREATE INDEX stale_mark_job ON redis_migrate.stale_mark (job_id, marked_at);
 COMMENT ON TABLE redis_migrate.stale_mark IS
     'One row per transaction that made a materialized view stale: writers only insert, so that none waits for another; the refresh deletes those that it has seen';

@@ -33,6 +33,7 @@ CREATE TABLE redis_migrate.rate_limit_exception (
     CHECK ((key IS NULL) OPERATOR(pg_catalog.<>) (network IS NULL)),
     CHECK ((kind OPERATOR(pg_catalog.=) 'override') OPERATOR(pg_catalog.=) (quota IS NOT NULL AND period IS NOT NULL))
 );
+ALTER TABLE redis_migrate.rate_limit_exception REPLICA IDENTITY FULL;
 COMMENT ON TABLE redis_migrate.rate_limit_exception IS
     'What a rate limit policy says about some keys only: allowed, denied (until expires_at), other numbers';
 

@@ -70,7 +70,7 @@ SELECT redis_migrate.add_mapping('guide', 'monthly', 'usage:{account}:month', 'u
 CALL redis_migrate.run('guide');
 SELECT * FROM usage ORDER BY account;
 \! $R del usage:ada:day >/dev/null
-CALL redis_migrate.run('guide', prune => true);
+CALL redis_migrate.run('guide', prune => true, force => true);
 SELECT * FROM usage ORDER BY account;
 
 \echo == a leaderboard

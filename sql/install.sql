@@ -53,6 +53,12 @@ WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind IN ('r', 'S')
   AND NOT oid = ANY ((SELECT extconfig FROM pg_extension WHERE extname = 'pg_redis_migrate')::oid[])
 ORDER BY relname COLLATE "C";
 
+-- A publication FOR ALL TABLES takes in these tables: each can tell its rows apart, or updates and deletes would fail.
+SELECT relname, relreplident FROM pg_class AS c
+WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind = 'r' AND relpersistence = 'p'
+  AND relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND relreplident = 'd')
+ORDER BY relname COLLATE "C";
+
 -- A role without rights sees the views, empty, and no table.
 CREATE ROLE regress_prm_nobody;
 SELECT redis_migrate.create_migration('install', 'shop');

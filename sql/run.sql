@@ -292,6 +292,34 @@ CALL redis_migrate.run('ledger', prune => true);
 SELECT * FROM settings ORDER BY name;
 SELECT redis_migrate.drop_migration('ledger');
 
+\echo == an emptied Redis does not empty the targets, unless forced
+CREATE TABLE owned (name text PRIMARY KEY, v text);
+CREATE TABLE alone (name text PRIMARY KEY, v text);
+CREATE TABLE stays (name text PRIMARY KEY);
+SELECT redis_migrate.create_migration('emptied', 'shop');
+\! $R flushall >/dev/null; $R mset o:1 1 o:2 2 a:1 1 a:2 2 a:3 3 s:1 1 >/dev/null
+SELECT redis_migrate.add_mapping('emptied', 'owned', 'o:{name}', 'owned', 'SELECT name, value AS v FROM redis_batch', '{name}');
+SELECT redis_migrate.add_mapping('emptied', 'alone', 'a:{name}', 'alone', 'SELECT name, value AS v FROM redis_batch', '{name}', databases => '{0}', exclusive => true);
+SELECT redis_migrate.add_mapping('emptied', 'stays', 's:{name}', 'stays', 'SELECT name FROM redis_batch', '{name}', on_delete => 'keep');
+SELECT redis_migrate.add_mapping('emptied', 'never', 'n:{name}', 'stays', 'SELECT name FROM redis_batch', '{name}');
+CALL redis_migrate.run('emptied');
+\! $R flushall >/dev/null; $R set o:1 1 >/dev/null
+CALL redis_migrate.run('emptied', prune => true);
+SELECT state, read, prune, force, rows_deleted FROM redis_migrate.runs WHERE run_id = last_run_id('emptied');
+SELECT mapping, deleted, prune, prune_detail FROM redis_migrate.mapping_counts WHERE run_id = last_run_id('emptied');
+SELECT (SELECT count(*) FROM owned) AS owned, (SELECT count(*) FROM alone) AS alone, (SELECT count(*) FROM stays) AS stays;
+\! $R flushall >/dev/null
+CALL redis_migrate.run('emptied', mapping => 'owned', prune => true);
+CALL redis_migrate.run('emptied', force => true);
+CALL redis_migrate.run('emptied', dry_run => true, prune => true);
+SELECT refused($$SELECT redis_migrate.start('emptied', force => true)$$);
+\! psql -Xqc "CALL redis_migrate.run('emptied', prune => true, force => true)" 2>&1 | sed 's|, [0-9]* keys/s||; s/run [0-9]* of/run N of/'
+SELECT mapping, deleted, prune, prune_detail FROM redis_migrate.mapping_counts WHERE run_id = last_run_id('emptied');
+SELECT prune, force, rows_deleted FROM redis_migrate.runs WHERE run_id = last_run_id('emptied');
+SELECT (SELECT count(*) FROM owned) AS owned, (SELECT count(*) FROM alone) AS alone, (SELECT count(*) FROM stays) AS stays;
+SELECT redis_migrate.drop_migration('emptied');
+DROP TABLE owned, alone, stays;
+
 \echo == two keys, one row: the lowest key has it, until it goes
 CREATE TABLE shared (id text PRIMARY KEY, key text);
 SELECT redis_migrate.create_migration('shared', 'shop');
@@ -445,7 +473,7 @@ INSERT INTO numbered (v) VALUES (1) RETURNING id;
 SELECT * FROM simple;
 SELECT * FROM stubborn;
 \! $R set v:1 Augusta >/dev/null; $R set n:7 22 >/dev/null; $R del p:1:eu >/dev/null
-CALL redis_migrate.run('targets', prune => true);
+CALL redis_migrate.run('targets', prune => true, force => true);
 SELECT * FROM last_rows('targets');
 SELECT * FROM numbered ORDER BY id;
 SELECT * FROM simple;

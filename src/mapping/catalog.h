@@ -39,6 +39,13 @@ struct Mapping {
   std::vector<Check> checks;
 };
 
+// The numbers of databases; nothing: all.
+using DatabaseNumbers = std::optional<std::vector<int>>;
+
+inline bool Takes(const DatabaseNumbers &databases, int db) {
+  return !databases || std::find(databases->begin(), databases->end(), db) != databases->end();
+}
+
 struct Migration {
   std::string name;
   std::string server;    // empty: none

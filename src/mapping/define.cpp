@@ -96,6 +96,17 @@ void ForEachReset(FunctionCallInfo fcinfo, int n, const std::map<std::string, in
   }
 }
 
+// Names stand in indexes together with others.
+void CheckName(const std::string &name, const std::string &of) {
+  constexpr size_t kMostBytes = 200;
+  if (name.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a " + of + " must not be empty");
+  if (name.size() > kMostBytes)
+    throw Failure(ERRCODE_NAME_TOO_LONG, "the name of a " + of + " is too long",
+                  "It has " + std::to_string(name.size()) + " bytes, at most " + std::to_string(kMostBytes) +
+                      " are possible.");
+}
+
 std::string NameArgument(FunctionCallInfo fcinfo, int n) {
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "server must not be NULL");
   return NameStr(*PG_GETARG_NAME(n));
@@ -121,8 +132,7 @@ PRM_FUNCTION(create_migration) {
   std::string source = pg::TextArgument(fcinfo, 2, "source");
   std::string unmapped = pg::TextArgument(fcinfo, 3, "unmapped");
   auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 4);
-  if (name.empty())
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a migration must not be empty");
+  CheckName(name, "migration");
   pg::CheckKeyword(source, "source", {"scan", "rdb", "archive"});
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
   CheckDatabases(databases);
@@ -160,6 +170,9 @@ PRM_FUNCTION(alter_migration) {
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
   CheckDatabases(databases);
   CheckPlaces(migration, source);
+  Migration changed = migration;
+  changed.databases = databases;
+  WarnOfKeylessMappings(migration, changed);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       "UPDATE redis_migrate.migration SET server = NULLIF($2, '')::name, source = $3, unmapped = $4, "
@@ -197,11 +210,11 @@ PRM_FUNCTION(add_mapping) {
       throw Failure(ERRCODE_DUPLICATE_OBJECT,
                     "mapping \"" + mapping.name + "\" of migration \"" + migration.name + "\" already exists",
                     "", "Use redis_migrate.alter_mapping to change it.");
-  if (mapping.name.empty())
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a mapping must not be empty");
+  CheckName(mapping.name, "mapping");
   UseSessionSettings(mapping, pg::TextArgument(fcinfo, 17, "source_timezone"));
-  ReportOverlaps(migration, ParsePattern(mapping.pattern));
+  ReportOverlaps(migration, ParsePattern(mapping.pattern), mapping.databases);
   CheckUnderSettings(migration, mapping);
+  WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
                    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, "
@@ -248,8 +261,11 @@ PRM_FUNCTION(alter_mapping) {
     UseSessionSettings(mapping, source_timezone);
   else
     mapping.timezone = source_timezone;
-  if (mapping.pattern != old.pattern) ReportOverlaps(migration, ParsePattern(mapping.pattern));
+  if (mapping.pattern != old.pattern || mapping.databases != old.databases)
+    ReportOverlaps(With(migration, mapping), ParsePattern(mapping.pattern), mapping.databases);
   CheckUnderSettings(migration, mapping);
+  if (mapping.pattern != old.pattern || mapping.databases != old.databases)
+    WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
   for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
@@ -292,7 +308,7 @@ PRM_FUNCTION(add_check) {
     if (other.name == check)
       throw Failure(ERRCODE_DUPLICATE_OBJECT,
                     "check \"" + check + "\" of mapping \"" + mapping.name + "\" already exists");
-  if (check.empty()) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "the name of a check must not be empty");
+  CheckName(check, "check");
   CheckCondition(mapping, condition);
   pg::AsExtensionOwner as_owner;
   Spi::Execute("INSERT INTO redis_migrate.mapping_check VALUES ($1, $2, $3, $4)",
@@ -331,7 +347,10 @@ PRM_FUNCTION(skip_keys) {
     if (mapping.pattern == pattern.text())
       throw Failure(ERRCODE_DUPLICATE_OBJECT,
                     "pattern " + mapping.pattern + " is that of mapping \"" + mapping.name + "\"");
-  ReportOverlaps(migration, pattern);
+  ReportOverlaps(migration, pattern, std::nullopt);
+  Migration changed = migration;
+  changed.skip_patterns.push_back(pattern.text());
+  WarnOfKeylessMappings(migration, changed);
   pg::AsExtensionOwner as_owner;
   Spi::Execute("INSERT INTO redis_migrate.skip_pattern VALUES ($1, $2)",
                {SqlParam::Text(migration.name), SqlParam::Text(pattern.text())});

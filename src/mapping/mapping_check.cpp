@@ -8,6 +8,7 @@
 #include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/user_sql.h"
 #include "store/ledger.h"
 
 namespace prm {
@@ -30,17 +31,92 @@ void CheckPlaces(const Migration &migration, const std::string &source) {
 
 KeyPattern ParsePattern(const std::string &text) { return pg::ValueOrThrow(KeyPattern::Parse(text)); }
 
-void ReportOverlaps(const Migration &migration, const KeyPattern &pattern) {
-  std::set<std::string> others(migration.skip_patterns.begin(), migration.skip_patterns.end());
-  for (const Mapping &mapping : migration.mappings) others.insert(mapping.pattern);
-  others.erase(pattern.text());
-  for (const std::string &text : others) {
-    KeyPattern other = ParsePattern(text);
+namespace {
+
+// The patterns of a migration with the databases whose keys they take.
+std::map<std::string, DatabaseNumbers> PatternsOf(const Migration &migration) {
+  std::map<std::string, DatabaseNumbers> patterns;
+  for (const std::string &text : migration.skip_patterns) patterns.emplace(text, std::nullopt);
+  for (const Mapping &mapping : migration.mappings) patterns.emplace(mapping.pattern, mapping.databases);
+  return patterns;
+}
+
+bool ShareOne(const DatabaseNumbers &a, const DatabaseNumbers &b) {
+  return !a || std::any_of(a->begin(), a->end(), [&](int db) { return Takes(b, db); });
+}
+
+// Those of a mapping that the migration reads.
+DatabaseNumbers DatabasesRead(const Migration &migration, const Mapping &mapping) {
+  if (!migration.databases || !mapping.databases)
+    return mapping.databases ? mapping.databases : migration.databases;
+  std::vector<int> both;
+  for (int db : *mapping.databases)
+    if (Takes(migration.databases, db)) both.push_back(db);
+  return both;
+}
+
+// Why no key can ever belong to a mapping; empty: some can.
+std::string WhyKeyless(const Migration &migration, const Mapping &mapping) {
+  DatabaseNumbers const databases = DatabasesRead(migration, mapping);
+  if (databases && databases->empty()) return "The migration does not read its databases.";
+  KeyPattern const pattern = ParsePattern(mapping.pattern);
+  std::vector<std::pair<std::string, DatabaseNumbers>>
+      first;  // patterns that take every key that this one fits
+  for (const auto &[text, taken] : PatternsOf(migration)) {
+    if (text == mapping.pattern) continue;
+    KeyPattern const other = ParsePattern(text);
+    if (KeyPattern::MoreSpecific(other, pattern) && other.Covers(pattern)) first.emplace_back(text, taken);
+  }
+  auto owner = [&](auto takes) {
+    auto found =
+        std::find_if(first.begin(), first.end(), [&](const auto &each) { return takes(each.second); });
+    return found == first.end() ? "" : found->first;
+  };
+  std::string const of_all = owner([](const DatabaseNumbers &taken) { return !taken; });
+  std::string text = of_all;
+  for (size_t i = 0; of_all.empty() && databases && i < databases->size(); ++i) {
+    text = owner([&](const DatabaseNumbers &taken) { return Takes(taken, (*databases)[i]); });
+    if (text.empty()) break;
+  }
+  if (text.empty()) return "";
+  return "Each key that fits pattern " + mapping.pattern + " belongs to pattern " + text +
+         ", which has the same shape and goes first.";
+}
+
+}  // namespace
+
+void ReportOverlaps(const Migration &migration, const KeyPattern &pattern, const DatabaseNumbers &databases) {
+  constexpr size_t kMostNamed = 10;
+  std::vector<std::string> others, owners;
+  for (const auto &[text, taken] : PatternsOf(migration)) {
+    if (text == pattern.text() || !ShareOne(databases, taken)) continue;
+    KeyPattern const other = ParsePattern(text);
     if (!pattern.Overlaps(other)) continue;
-    bool first = KeyPattern::MoreSpecific(pattern, other);
-    pg::Report(
-        NOTICE, "pattern " + pattern.text() + " overlaps with " + text,
-        "A key that fits both belongs to " + (first ? pattern.text() : text) + ", which is more specific.");
+    others.push_back(text);
+    owners.push_back(KeyPattern::MoreSpecific(pattern, other) ? pattern.text() : text);
+  }
+  if (others.empty()) return;
+  if (others.size() == 1)
+    return pg::Report(NOTICE, "pattern " + pattern.text() + " overlaps with " + others[0],
+                      "A key that fits both belongs to " + owners[0] + ", which is more specific.");
+  std::string list;
+  for (size_t i = 0; i < std::min(others.size(), kMostNamed); ++i)
+    list += (i == 0 ? "" : "; ") + others[i] + (owners[i] == others[i] ? " goes first" : " goes second");
+  if (others.size() > kMostNamed) list += "; and " + std::to_string(others.size() - kMostNamed) + " others";
+  pg::Report(NOTICE,
+             "pattern " + pattern.text() + " overlaps with " + std::to_string(others.size()) + " patterns",
+             "A key that fits several belongs to the most specific: " + list + ".");
+}
+
+void WarnOfKeylessMappings(const Migration &before, const Migration &after, const std::string &changed) {
+  std::set<std::string> known;
+  for (const Mapping &mapping : before.mappings)
+    if (mapping.name != changed && !WhyKeyless(before, mapping).empty()) known.insert(mapping.name);
+  for (const Mapping &mapping : after.mappings) {
+    std::string const why = WhyKeyless(after, mapping);
+    if (why.empty() || known.count(mapping.name)) continue;
+    pg::Report(WARNING, "mapping \"" + mapping.name + "\" will never get a key", why,
+               "Change its pattern or its databases with redis_migrate.alter_mapping.");
   }
 }
 
@@ -78,9 +154,14 @@ void CheckOptions(const Mapping &mapping) {
   if (mapping.atomic == "element" && !mapping.expand)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "atomic 'element' needs expand",
                   "Without it a key is one element.", "Add expand => 'elements'.");
-  if (!IsConflictKeyword(mapping.on_conflict)) ParseSetList(mapping.on_conflict, "on_conflict");
+  if (!IsConflictKeyword(mapping.on_conflict))
+    pg::ParseSetList(mapping.on_conflict, "on_conflict",
+                     "Valid values are update, nothing, fill, and a SET list such as 'hits = target.hits + "
+                     "excluded.hits'.");
   if (mapping.on_delete != "delete" && mapping.on_delete != "keep")
-    ParseSetList(mapping.on_delete, "on_delete");
+    pg::CheckSetList(
+        mapping.on_delete, "on_delete",
+        "Valid values are delete, keep, and a SET list such as 'deleted_at = clock_timestamp()'.");
 }
 
 // Mappings of a pattern are fed together, so they agree on when and from where.
@@ -93,7 +174,10 @@ void CheckSiblings(const Migration &migration, const Mapping &mapping) {
           "mapping \"" + mapping.name + "\" must have the priority and databases of mapping \"" + other.name +
               "\"",
           "Both have pattern " + mapping.pattern + ": a key is stored by all of its mappings or by none.",
-          "Use priority '" + other.priority + "' and the same databases.");
+          "Use priority '" + other.priority +
+              "' and the same databases. Where other databases hold other keys by the same names, call a "
+              "capture of "
+              "the pattern differently.");
   }
 }
 
@@ -153,8 +237,7 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
     throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + mapping.pattern + " is declared by skip_keys", "",
                   "Use redis_migrate.unskip_keys first.");
   CheckSiblings(migration, mapping);
-  Target target = LoadTarget(mapping.target, mapping.name);
-  CheckKeyColumns(target, mapping.key_columns);
+  Target target = LoadTarget(mapping);
   BatchShape shape(pattern, ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
   // What inserts no rows deletes none.
@@ -175,8 +258,8 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
   CheckExclusive(migration.name, mapping);
   mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
 }
+}  // namespace
 
-// The definition as it will be, for checks that look at all mappings.
 Migration With(Migration migration, const Mapping &mapping) {
   auto old = std::find_if(migration.mappings.begin(), migration.mappings.end(),
                           [&](const Mapping &m) { return m.name == mapping.name; });
@@ -187,8 +270,6 @@ Migration With(Migration migration, const Mapping &mapping) {
   return migration;
 }
 
-}  // namespace
-
 void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
   MappingSettings settings(mapping);
   CheckMapping(migration, mapping);
@@ -196,6 +277,7 @@ void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
 }
 
 void CheckCondition(const Mapping &mapping, const std::string &condition) {
+  pg::CheckExpression(condition, "condition");
   MappingSettings settings(mapping);
   Target target = LoadTarget(mapping.target, mapping.name);
   BatchShape shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));

@@ -266,8 +266,9 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
     TupleDescInitEntry(desc, 2, kEntryColumn, INT4OID, -1, 0);
     for (size_t i = 0; i < facts_.columns.size(); ++i) {
       const TargetColumn *column = facts_.columns[i];
-      TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 3), column->name.c_str(), column->type,
-                         column->typmod, 0);
+      auto const number = static_cast<AttrNumber>(i + 3);
+      TupleDescInitEntry(desc, number, column->name.c_str(), column->type, column->typmod, 0);
+      TupleDescInitEntryCollation(desc, number, column->collation);
     }
     TupleDescFinalize(desc);
     return desc;
@@ -456,49 +457,6 @@ std::string MappingQuery::FindFailingColumn(Tuplestorestate *batch) {
   }
   // What fails whatever is asked for, such as a condition or a volatile function, is no column's fault.
   return failing == facts_.columns.size() && failing > 1 ? "" : first;
-}
-
-std::vector<SetItem> ParseSetList(const std::string &text, const std::string &option) {
-  auto refuse = [&](const std::string &why) {
-    throw Failure(ERRCODE_SYNTAX_ERROR, option + " \"" + text + "\" is not valid", why,
-                  "Write a keyword or a SET list such as 'hits = target.hits + excluded.hits'.");
-  };
-  std::string statement = "UPDATE t SET " + text;
-  int const start = static_cast<int>(statement.size() - text.size());
-  List *statements = nullptr;
-  try {
-    pg::InSubtransaction(
-        [&] { statements = Call([&] { return raw_parser(statement.c_str(), RAW_PARSE_DEFAULT); }); });
-  } catch (const pg::PgError &error) {
-    refuse(error.what());
-  }
-  if (list_length(statements) != 1) refuse("It holds more than one statement.");
-  auto *update = reinterpret_cast<UpdateStmt *>(static_cast<RawStmt *>(linitial(statements))->stmt);
-  if (!IsA(update, UpdateStmt) || update->fromClause != NIL || update->whereClause != nullptr ||
-      pg::HasReturning(update))
-    refuse("FROM, WHERE and RETURNING have no place in it.");
-  std::vector<SetItem> items;
-  int count = list_length(update->targetList);
-  for (int i = 0; i < count; ++i) {
-    auto *item = static_cast<ResTarget *>(list_nth(update->targetList, i));
-    if (item->indirection != NIL || IsA(item->val, MultiAssignRef))
-      refuse("Only column = expression is supported.");
-    int begin = item->location;
-    int end = i + 1 < count ? static_cast<ResTarget *>(list_nth(update->targetList, i + 1))->location
-                            : static_cast<int>(statement.size());
-    if (begin < start) refuse("Only column = expression is supported.");
-    std::string piece = statement.substr(begin, end - begin);
-    bool quoted = false;
-    size_t equals = 0;
-    for (; equals < piece.size() && (quoted || piece[equals] != '='); ++equals)
-      if (piece[equals] == '"') quoted = !quoted;
-    std::string expression = piece.substr(equals + 1);
-    while (!expression.empty() && (isspace(static_cast<unsigned char>(expression.back())) ||
-                                   (i + 1 < count && expression.back() == ',')))
-      expression.pop_back();
-    items.push_back({item->name, expression + "\n"});  // a comment must not swallow what follows
-  }
-  return items;
 }
 
 bool IsAmongKeyColumns(const char *column, const Mapping &mapping, const QueryFacts &facts) {

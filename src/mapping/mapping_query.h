@@ -70,14 +70,6 @@ class MappingQuery {
   QueryFacts facts_;
 };
 
-// Checks that text is a SET list such as 'hits = target.hits + excluded.hits' and returns its items.
-// Errors: 42601.
-struct SetItem {
-  std::string column;
-  std::string expression;
-};
-std::vector<SetItem> ParseSetList(const std::string &text, const std::string &option);
-
 // Whether the query hands that column of redis_batch on unchanged to one of the key columns.
 bool IsAmongKeyColumns(const char *column, const Mapping &mapping, const QueryFacts &facts);
 

@@ -14,6 +14,7 @@ class MappingSettings : public pg::LocalSettings {
     Set("timezone", mapping.timezone);
     Set("datestyle", mapping.datestyle);
     Set("intervalstyle", mapping.intervalstyle);
+    Set("standard_conforming_strings", "on");
   }
 };
 

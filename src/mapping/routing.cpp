@@ -116,11 +116,22 @@ std::string Routing::LevelName(int level) const {
   return static_cast<size_t>(level) < level_names_.size() ? level_names_[level] : "unmapped keys";
 }
 
+std::vector<std::string> Routing::MappingNames() const {
+  std::vector<std::string> names;
+  for (const PatternGroup &group : groups_)
+    for (const Mapping *mapping : group.mappings()) names.push_back(mapping->name);
+  return names;
+}
+
 Route Routing::Find(int db, Bytes key, Match &match) const {
   Route route;
-  PatternSet::Owner found = patterns_->FindOwner(key, match);
+  auto takes = [&](size_t pattern) { return Takes(owners_[pattern].databases, db); };
+  PatternSet::Owner found = patterns_->FindOwner(key, match, takes);
   if (found.fit == Fit::kNone) {
-    if (filtered_) route.kind = Route::kNotSelected;
+    found = patterns_->FindOwner(key, match, [&](size_t pattern) { return !takes(pattern); });
+    bool const elsewhere = found.fit == Fit::kFits;
+    if (elsewhere) route.pattern = patterns_->patterns()[found.pattern].text();
+    if (elsewhere || filtered_) route.kind = Route::kNotSelected;
     return route;
   }
   const Owner &owner = owners_[found.pattern];
@@ -128,9 +139,7 @@ Route Routing::Find(int db, Bytes key, Match &match) const {
   route.pattern = pattern.text();
   if (owner.declared) {
     route.kind = Route::kDeclared;
-  } else if (!owner.selected ||
-             (owner.databases &&
-              std::find(owner.databases->begin(), owner.databases->end(), db) == owner.databases->end())) {
+  } else if (!owner.selected) {
     route.kind = Route::kNotSelected;
   } else {
     route.kind = found.fit == Fit::kFits ? Route::kMapped : Route::kMisfit;
@@ -138,6 +147,11 @@ Route Routing::Find(int db, Bytes key, Match &match) const {
     if (found.fit == Fit::kMisfit) route.misfit = pattern.captures()[match.misfit].name;
   }
   return route;
+}
+
+bool Routing::IsSelected(const Route &route) const {
+  if (filtered_) return route.kind == Route::kMapped || route.kind == Route::kMisfit;
+  return route.kind != Route::kNotSelected;
 }
 
 int Routing::LevelOf(const Route &route) const {

@@ -10,7 +10,7 @@ struct Route {
     kMapped,       // to the group
     kMisfit,       // a capture of the group's pattern does not fit its type
     kDeclared,     // skip_keys
-    kNotSelected,  // by priority, mapping or database
+    kNotSelected,  // by priority or mapping, or only patterns of other databases fit
     kUnmapped,
   } kind = kUnmapped;
   size_t group = 0;        // kMapped, kMisfit
@@ -32,17 +32,23 @@ class Routing {
   size_t group_count() const { return groups_.size(); }
   int LevelOf(size_t group) const { return level_of_group_[group]; }
 
+  // The names of the mappings that are selected.
+  std::vector<std::string> MappingNames() const;
+
   // The route of a key, whatever the level. The captures are left in `match`.
   Route Find(int db, Bytes key, Match &match) const;
   // The level at which a key with this route is counted.
   int LevelOf(const Route &route) const;
+  // Whether a key with this route is one of those that the run is about: with a priority or a mapping, those
+  // of its patterns alone.
+  bool IsSelected(const Route &route) const;
 
  private:
   struct Owner {
     bool declared = false;
     bool selected = true;
     size_t group = 0;
-    std::optional<std::vector<int>> databases;
+    DatabaseNumbers databases;
   };
 
   std::vector<PatternGroup> groups_;

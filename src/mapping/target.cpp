@@ -71,7 +71,7 @@ std::string Join(const std::vector<std::string> &names) {
 struct IndexFacts {
   bool usable;  // unique, valid, immediate, total and on plain columns
   bool nulls_not_distinct;
-  std::set<AttrNumber> columns;
+  std::map<AttrNumber, std::pair<Oid, Oid>> columns;  // equality and collation of each
 };
 
 std::vector<IndexFacts> UniqueIndexes(Oid relation_oid) {
@@ -84,11 +84,17 @@ std::vector<IndexFacts> UniqueIndexes(Oid relation_oid) {
     Form_pg_index form = index->rd_index;
     IndexFacts facts;
     facts.usable =
-        form->indisunique && form->indisvalid && form->indimmediate && Call([&] {
+        index->rd_rel->relam == BTREE_AM_OID && form->indisunique && form->indisvalid && form->indimmediate &&
+        Call([&] {
           return RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
         });
     facts.nulls_not_distinct = form->indnullsnotdistinct;
-    for (int k = 0; k < form->indnkeyatts; ++k) facts.columns.insert(form->indkey.values[k]);
+    for (int k = 0; facts.usable && k < form->indnkeyatts; ++k) {
+      Oid const type = index->rd_opcintype[k];
+      Oid const equality =
+          Call([&] { return get_opfamily_member(index->rd_opfamily[k], type, type, BTEqualStrategyNumber); });
+      facts.columns[form->indkey.values[k]] = {equality, index->rd_indcollation[k]};
+    }
     Call([&] { index_close(index, AccessShareLock); });
     indexes.push_back(std::move(facts));
   }
@@ -96,9 +102,19 @@ std::vector<IndexFacts> UniqueIndexes(Oid relation_oid) {
   return indexes;
 }
 
-}  // namespace
+// Of a relation about whose indexes nothing is known.
+void UseEqualityOfTypes(Target &target) {
+  for (KeyColumn &key : target.keys) {
+    key.equality = Call([&] { return lookup_type_cache(key.column.type, TYPECACHE_EQ_OPR)->eq_opr; });
+    if (OidIsValid(key.equality)) continue;
+    const char *type = Call([&] { return format_type_be(key.column.type); });
+    throw Failure(ERRCODE_UNDEFINED_FUNCTION,
+                  "key column \"" + key.column.name + "\" of " + target.name + " cannot identify rows",
+                  "Type " + std::string(type) + " has no equality.");
+  }
+}
 
-void CheckKeyColumns(const Target &target, const std::vector<std::string> &key_columns) {
+void FindKeys(Target &target, const std::vector<std::string> &key_columns) {
   if (key_columns.empty())
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   "key_columns must name at least one column of " + target.name);
@@ -112,13 +128,23 @@ void CheckKeyColumns(const Target &target, const std::vector<std::string> &key_c
     if (!wanted.insert(column->number).second)
       throw Failure(ERRCODE_DUPLICATE_COLUMN, "key column \"" + name + "\" is named twice");
     if (!column->not_null && nullable.empty()) nullable = name;
+    target.keys.push_back({*column, InvalidOid, InvalidOid});
   }
-  if (target.kind != TargetKind::kLocal) return;
+  if (target.kind != TargetKind::kLocal) return UseEqualityOfTypes(target);
   bool covered = false;
   for (const IndexFacts &index : UniqueIndexes(target.oid)) {
-    if (!index.usable || index.columns != wanted) continue;
+    bool const covers = index.usable && index.columns.size() == wanted.size() &&
+                        std::all_of(wanted.begin(), wanted.end(),
+                                    [&](AttrNumber number) { return index.columns.count(number) > 0; });
+    if (!covers) continue;
     covered = true;
-    if (nullable.empty() || index.nulls_not_distinct) return;
+    if (!nullable.empty() && !index.nulls_not_distinct) continue;
+    for (KeyColumn &key : target.keys) {
+      auto [equality, collation] = index.columns.at(key.column.number);
+      key.equality = equality;
+      if (collation != key.column.collation) key.collation = collation;
+    }
+    return;
   }
   if (!covered)
     throw Failure(ERRCODE_INVALID_COLUMN_REFERENCE,
@@ -132,6 +158,56 @@ void CheckKeyColumns(const Target &target, const std::vector<std::string> &key_c
                 "Rows with NULL could be stored twice.",
                 "ALTER TABLE " + target.name + " ALTER " + pg::QuoteIdentifier(nullable) +
                     " SET NOT NULL, or make the index NULLS NOT DISTINCT.");
+}
+
+std::string CollationName(Oid collation) {
+  return Call([&] {
+    HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for collation %u", collation);
+    auto *form = reinterpret_cast<Form_pg_collation>(GETSTRUCT(tuple));
+    const char *name =
+        quote_qualified_identifier(get_namespace_name(form->collnamespace), NameStr(form->collname));
+    ReleaseSysCache(tuple);
+    return name;
+  });
+}
+
+}  // namespace
+
+Target LoadTarget(const Mapping &mapping) {
+  Target target = LoadTarget(mapping.target, mapping.name);
+  FindKeys(target, mapping.key_columns);
+  return target;
+}
+
+std::string KeyColumn::Collated(const std::string &expression) const {
+  return OidIsValid(collation) ? "(" + expression + " COLLATE " + CollationName(collation) + ")" : expression;
+}
+
+std::string KeyColumn::Equal(const std::string &a, const std::string &b) const {
+  std::string const left = Collated(a);
+  const char *clause = Call([&] {
+    StringInfoData buffer;
+    initStringInfo(&buffer);
+    generate_operator_clause(&buffer, left.c_str(), column.type, equality, b.c_str(), column.type);
+    return const_cast<const char *>(buffer.data);
+  });
+  if (column.not_null) return clause;
+  // An OR of this form is answered by two index scans; IS NOT DISTINCT FROM by none.
+  return "(" + std::string(clause) + " OR " + a + " IS NULL AND " + b + " IS NULL)";
+}
+
+std::string KeyColumn::Operator() const {
+  const char *name = Call([&] {
+    HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(equality));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for operator %u", equality);
+    auto *form = reinterpret_cast<Form_pg_operator>(GETSTRUCT(tuple));
+    char *text = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+                          NameStr(form->oprname));
+    ReleaseSysCache(tuple);
+    return const_cast<const char *>(text);
+  });
+  return name;
 }
 
 }  // namespace prm

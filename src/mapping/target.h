@@ -1,7 +1,7 @@
 // What the catalog says about a mapping's target.
 #pragma once
 
-#include "pg/pg.h"
+#include "mapping/catalog.h"
 
 namespace prm {
 
@@ -16,6 +16,21 @@ struct TargetColumn {
   bool identity_always;  // GENERATED ALWAYS AS IDENTITY
 };
 
+// A column that identifies rows, and when two of its values are the same: as the unique index takes them, or
+// the type where there is no index.
+struct KeyColumn {
+  TargetColumn column;
+  Oid equality;   // operator
+  Oid collation;  // of the index, where it differs from that of the column
+
+  // The condition that two expressions of the column's type are the same value; NULLs are where it takes any.
+  std::string Equal(const std::string &a, const std::string &b) const;
+  // An expression of the column's type with the collation under which it is compared.
+  std::string Collated(const std::string &expression) const;
+  // "OPERATOR(pg_catalog.=)"
+  std::string Operator() const;
+};
+
 enum class TargetKind {
   kLocal,   // plain or partitioned table: rows are looked up through the unique index of the key columns
   kRemote,  // foreign table or view: looked up by a set of keys, as nothing is known about its indexes
@@ -26,20 +41,21 @@ struct Target {
   std::string name;  // schema-qualified and quoted
   TargetKind kind = TargetKind::kLocal;
   std::vector<TargetColumn> columns;
+  std::vector<KeyColumn> keys;
 
   const TargetColumn *Find(const std::string &column) const;
 };
 
-// Reads the target by its quoted, qualified name. Takes ACCESS SHARE for the transaction.
-// Errors: 42P01 when it is gone, naming the mapping; 42809 for what cannot be written to.
+// Reads a relation that may be a target by its quoted, qualified name. Takes ACCESS SHARE for the
+// transaction. Errors: 42P01 when it is gone, naming the mapping; 42809 for what cannot be written to.
 Target LoadTarget(const std::string &name, const std::string &mapping);
+
+// Reads the target of a mapping and what identifies its rows. Errors: as above. 42703 for key columns that do
+// not exist; 42P10, with the statement that helps, where a local target has no valid, immediate unique index
+// without predicate or expressions on exactly them, or NULLs slip past it; 42883 for a type without equality.
+Target LoadTarget(const Mapping &mapping);
 
 // The qualified, quoted name of a relation. Errors: 42P01 no such relation.
 std::string QualifiedName(Oid relation);
-
-// Checks that key_columns can identify rows: they exist, and in a local target a valid, immediate unique
-// index without predicate or expressions covers exactly them, and no NULL can slip past it. Errors: 42703,
-// 42P10 with the statement that creates the index, 42P10 for NULL-able columns.
-void CheckKeyColumns(const Target &target, const std::vector<std::string> &key_columns);
 
 }  // namespace prm

@@ -5,6 +5,7 @@
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "store/index_key.h"
 
 namespace prm {
 
@@ -148,12 +149,13 @@ void Pass::RetryDeferred(int level) {
   for (options.defer = true;;) {
     size_t tried = 0, refused = 0;
     int db = -1;
-    std::string key;
+    std::string index_key;
     for (;;) {
-      std::vector<source::Entry> entries = record_.TakeDeferred(level, db, key, pg::settings::batch_rows);
+      std::vector<source::Entry> entries =
+          record_.TakeDeferred(level, db, index_key, pg::settings::batch_rows);
       if (entries.empty()) break;
       db = entries.back().db;
-      key = entries.back().key;
+      index_key = IndexKey(entries.back().key);
       std::vector<const source::Entry *> pointers;
       for (const source::Entry &entry : entries) pointers.push_back(&entry);
       tried += entries.size();

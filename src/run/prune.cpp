@@ -45,6 +45,24 @@ int64 RejectsOfPattern(const Mapping &mapping, int64 run_id) {
       .Int8(0);
 }
 
+// How many rows of the mapping there are, if the run met none of them, nor a key that it rejected.
+int64 RowsIfNoneMet(const Mapping &mapping, const Target &target, int64 run_id) {
+  if (RejectsOfPattern(mapping, run_id) > 0) return 0;
+  {
+    pg::AsExtensionOwner as_owner;
+    if (Spi::Execute(
+            "SELECT EXISTS (SELECT FROM redis_migrate.seen_row WHERE run_id = $1 AND mapping_id = $2)",
+            {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)})[0]
+            .Bool(0))
+      return 0;
+    if (mapping.ledger)
+      return Spi::Execute("SELECT count(*) FROM redis_migrate.ledger WHERE mapping_id = $1",
+                          {SqlParam::Int8(mapping.id)})[0]
+          .Int8(0);
+  }
+  return Spi::Execute("SELECT pg_catalog.count(*) FROM " + target.name)[0].Int8(0);
+}
+
 // The identities that the run met, as a relation that the owner of the migration can read.
 void FillSeen(const Mapping &mapping, int64 run_id, TupleDesc desc, pg::Tuplestore &seen) {
   pg::AsExtensionOwner as_owner;
@@ -60,11 +78,11 @@ void FillSeen(const Mapping &mapping, int64 run_id, TupleDesc desc, pg::Tuplesto
 
 }  // namespace
 
-PruneResult Prune(const Mapping &mapping, int64 run_id) {
+PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   PruneResult result;
-  result.mapping = mapping.name;
   if (mapping.on_delete == "keep") {
-    result.skipped = "its on_delete is 'keep'";
+    result.outcome = "kept";
+    result.why = "its on_delete is 'keep'";
     return result;
   }
   pg::Context context("redis_migrate prune");
@@ -72,8 +90,13 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
   MappingSettings settings(mapping);
   // Everything is read once, and the statistics of what the run has filled are old.
   settings.Set("enable_nestloop", "off");
-  Target target = LoadTarget(mapping.target, mapping.name);
+  Target target = LoadTarget(mapping);
   Ledger ledger(mapping, target);
+  if (int64 const rows = force ? 0 : RowsIfNoneMet(mapping, target, run_id); rows > 0) {
+    result.outcome = "refused";
+    result.why = "the run met none of its keys, and would have deleted all " + std::to_string(rows);
+    return result;
+  }
   if (mapping.ledger) {
     int64 left_to_others = 0;
     result.deleted = ledger.DeleteRows(TakeGoneFromLedger(mapping, run_id, &left_to_others));
@@ -84,9 +107,10 @@ PruneResult Prune(const Mapping &mapping, int64 run_id) {
     return result;
   }
   if (int64 rejects = RejectsOfPattern(mapping, run_id); rejects > 0) {
-    result.skipped = std::to_string(rejects) +
-                     " keys of its pattern were rejected, and without a ledger nothing tells their rows from "
-                     "those of deleted keys";
+    result.outcome = "kept";
+    result.why = std::to_string(rejects) +
+                 " keys of its pattern were rejected, and without a ledger nothing tells their rows from "
+                 "those of deleted keys";
     return result;
   }
   TupleDesc desc = pg::Call([] {

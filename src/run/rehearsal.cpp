@@ -27,12 +27,12 @@ Rehearsal::Rehearsal(const Migration &migration, const std::string &source,
   while (keys < max_keys && bytes < kMostBytes && opened.Next(batch, position)) {
     if (opened.TakeRestarted()) {
       batches_.clear();
+      passed_over_ = Tally();
       keys = 0;
       bytes = 0;
     }
     position = batch.position;
-    if (static_cast<int64>(batch.entries.size()) > max_keys - keys)
-      batch.entries.resize(static_cast<size_t>(max_keys - keys));
+    PassOver(batch, max_keys - keys);
     keys += static_cast<int64>(batch.entries.size());
     bytes += batch.bytes;
     batches_.push_back(std::move(batch));
@@ -41,11 +41,33 @@ Rehearsal::Rehearsal(const Migration &migration, const std::string &source,
     for (const source::Entry &entry : read.entries) entries_.push_back(&entry);
 }
 
-void Rehearsal::Play(std::vector<PreviewRow> *preview) {
+// Counts the entries that are not selected, of which the name alone was read, and leaves at most `most` of
+// the others.
+void Rehearsal::PassOver(source::Batch &batch, int64 most) {
+  std::vector<source::Entry> selected;
+  Match match;
+  for (source::Entry &entry : batch.entries) {
+    if (static_cast<int64>(selected.size()) == most) break;
+    Route const route = routing_.Find(entry.db, entry.key, match);
+    if (routing_.IsSelected(route)) {
+      selected.push_back(std::move(entry));
+      continue;
+    }
+    batch.bytes -= entry.key.size();
+    ++passed_over_.read[route.pattern];
+    ++passed_over_.outcomes[{route.pattern, Outcome::kSkipped,
+                             route.kind == Route::kDeclared ? "declared" : "not_selected"}];
+  }
+  batch.entries = std::move(selected);
+}
+
+void Rehearsal::Play(std::vector<PreviewRow> *preview, bool bytes) {
   Archive archive(migration_.name);
   Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive;
   PatternGroup::Options options;
   options.preview = preview;
+  options.preview_bytes = bytes;
+  tally_ = passed_over_;
   tally_.by_key = &outcomes_;
   pg::InRolledBackSubtransaction([&] {
     pg::Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
@@ -61,8 +83,8 @@ void Rehearsal::Play(std::vector<PreviewRow> *preview) {
 
 }  // namespace prm
 
-// redis_migrate.preview(migration text, mapping text, max_keys integer): what would happen to each key, and
-// the rows. Nothing is written. Errors: those of a run.
+// redis_migrate.preview(migration text, mapping text, max_keys integer, bytes boolean): what would happen to
+// each key, and the rows. Nothing is written. Errors: those of a run.
 PRM_FUNCTION(preview) {
   using namespace prm;
   pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
@@ -72,7 +94,8 @@ PRM_FUNCTION(preview) {
   int64 max_keys = PG_ARGISNULL(2) ? 100 : PG_GETARG_INT32(2);
   Rehearsal rehearsal(migration, migration.source, std::nullopt, mapping, max_keys);
   std::vector<PreviewRow> rows;
-  rehearsal.Play(&rows);
+  bool const bytes = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+  rehearsal.Play(&rows, bytes);
 
   std::map<const source::Entry *, const Reject *> rejects;
   for (const Reject &reject : rehearsal.tally().rejects) rejects.emplace(reject.entry, &reject);
@@ -90,6 +113,7 @@ PRM_FUNCTION(preview) {
       bool is_text = entry->key.find('\0') == std::string::npos && pg::ValidInServerEncoding(entry->key);
       nulls[1] = !is_text;
       if (is_text) values[1] = pg::TextDatum(entry->key);
+      nulls[2] = is_text && !bytes;
       values[2] = pg::ByteaDatum(entry->key);
       values[3] = pg::TextDatum(kOutcomeNames[static_cast<int>(outcome)]);
       nulls[4] = reason.empty();

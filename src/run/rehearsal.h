@@ -7,14 +7,16 @@ namespace prm {
 
 class Rehearsal {
  public:
-  // Reads at most max_keys keys (and at most 64 MB) from the source of the migration; no transaction id is
-  // held meanwhile. Errors: those of the source.
+  // Reads at most max_keys keys that are selected (and at most 64 MB) from the source of the migration, and
+  // counts those that it passes over meanwhile; no transaction id is held. Errors: those of the source.
   Rehearsal(const Migration &migration, const std::string &source, const std::optional<std::string> &priority,
             const std::optional<std::string> &mapping, int64 max_keys);
 
   // Maps and stores everything inside a subtransaction, and rolls it back. May be called once.
-  void Play(std::vector<PreviewRow> *preview = nullptr);
+  // preview: the rows that would be stored, with their columns of bytes if `bytes`.
+  void Play(std::vector<PreviewRow> *preview = nullptr, bool bytes = false);
 
+  const Routing &routing() const { return routing_; }
   const Tally &tally() const { return tally_; }
   const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes() const {
     return outcomes_;
@@ -22,8 +24,11 @@ class Rehearsal {
   const std::vector<const source::Entry *> &entries() const { return entries_; }
 
  private:
+  void PassOver(source::Batch &batch, int64 most);
+
   const Migration &migration_;
   Routing routing_;
+  Tally passed_over_;
   std::vector<source::Batch> batches_;
   std::vector<const source::Entry *> entries_;
   std::map<const source::Entry *, std::pair<Outcome, std::string>> outcomes_;

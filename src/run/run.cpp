@@ -29,6 +29,7 @@ void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sum
   if (sums.seconds > 0)
     rate =
         ", " + std::to_string(static_cast<int64>(static_cast<double>(sums.read) / sums.seconds)) + " keys/s";
+  if (sums.rows_deleted > 0) rate += "; rows deleted: " + std::to_string(sums.rows_deleted);
   bool rejects = !sums.reject_summary.empty();
   pg::Report(
       NOTICE, what + ": " + std::to_string(sums.read) + " read = " + equation + rate,
@@ -46,6 +47,7 @@ class Run {
         record_(RunRecord::Begin(name, parameters_)),
         pass_(migration_, parameters_, routing_, record_),
         first_level_(record_.level()) {
+    record_.AddMappings(routing_.MappingNames());
     Spi::Commit();
     if (record_.resumed())
       pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
@@ -138,14 +140,20 @@ class Run {
     PruneResult result;
     pg::InSubtransaction([&] {
       Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
-      result = Prune(mapping, record_.id());
+      result = Prune(mapping, record_.id(), parameters_.force);
     });
     Tally tally;
     tally.rows[mapping.name].deleted = result.deleted;
     record_.Save(tally, record_.level(), record_.position());
+    record_.SetPruneOutcome(mapping.name, result.outcome, result.why);
     Spi::Commit();
-    if (!result.skipped.empty())
-      pg::Report(NOTICE, "mapping \"" + mapping.name + "\" was not pruned: " + result.skipped);
+    if (result.outcome == "refused")
+      pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + result.why,
+                 "That is what an emptied Redis or the wrong server or database would look like.",
+                 "If these rows are to go: CALL redis_migrate.run(" + pg::QuoteLiteral(migration_.name) +
+                     ", mapping => " + pg::QuoteLiteral(mapping.name) + ", prune => true, force => true).");
+    else if (!result.why.empty())
+      pg::Report(NOTICE, "mapping \"" + mapping.name + "\" was not pruned: " + result.why);
   }
 
   // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
@@ -158,16 +166,19 @@ class Run {
         for (const TargetColumn &column : target.columns) {
           if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
           Spi::Execute(
-              "SELECT CASE WHEN m.highest > coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
+              "SELECT CASE WHEN m.highest OPERATOR(pg_catalog.>) "
+              "coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
               "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
               "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
-              "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid = q.sequence "
-              "WHERE d.seqincrement > 0 AND pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
+              "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid OPERATOR(pg_catalog.=) q.sequence "
+              "WHERE d.seqincrement OPERATOR(pg_catalog.>) 0 AND "
+              "pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
               "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
               "pg_catalog.max(target." +
                   pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
                   " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
-                  " BETWEEN s.seqmin AND s.seqmax) AS m",
+                  " OPERATOR(pg_catalog.>=) s.seqmin AND target." + pg::QuoteIdentifier(column.name) +
+                  " OPERATOR(pg_catalog.<=) s.seqmax) AS m",
               {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
         }
       }
@@ -241,6 +252,7 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
   Rehearsal rehearsal(migration, parameters.source, parameters.priority, parameters.mapping, max_keys);
   rehearsal.Play();
   RunRecord record = RunRecord::Begin(name, parameters);
+  record.AddMappings(rehearsal.routing().MappingNames());
   Tally report = rehearsal.tally();
   record.Save(report, 0, "");
   record.Finish("completed", std::nullopt, std::nullopt);
@@ -255,8 +267,9 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
 }  // namespace prm
 
 // redis_migrate.run(migration text, dry_run boolean, priority text, mapping text, source text, on_error text,
-// prune boolean, max_keys bigint): see the SQL comment. Errors: 2D000 in a transaction block, 55006 already
-// running, 42501 not the owner, 08006 Redis is gone, XX001 sums differ, and those of the mappings.
+// prune boolean, max_keys bigint, force boolean): see the SQL comment. Errors: 2D000 in a transaction block,
+// 55006 already running, 42501 not the owner, 08006 Redis is gone, XX001 sums differ, and those of the
+// mappings.
 PRM_FUNCTION(run) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.run commits after each batch");
@@ -269,8 +282,15 @@ PRM_FUNCTION(run) {
   parameters.on_error = pg::TextArgument(fcinfo, 5, "on_error");
   parameters.prune = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
   int64 max_keys = PG_ARGISNULL(7) ? 10000 : PG_GETARG_INT64(7);
+  parameters.force = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
   if (source) pg::CheckKeyword(*source, "source", {"scan", "rdb", "archive"});
+  if (parameters.force && !parameters.prune)
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune",
+                      "It prunes mappings of which the run met no key.", "Add prune => true.");
+  if (parameters.dry_run && parameters.prune)
+    pg::Report(NOTICE, "a dry run does not try prune",
+               "It reads a part of the keys only, so nothing tells which rows have lost theirs.");
   pg::Spi spi(true);
   Migration const migration = LoadMigration(name);  // before its lock: only the owner may take it
   parameters.source = source ? *source : migration.source;

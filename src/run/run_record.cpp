@@ -4,6 +4,7 @@
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "store/index_key.h"
 
 namespace prm {
 
@@ -46,10 +47,11 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
     record.level_ = last[0].Int4(1);
     record.position_ = last[0].Text(2);
     Spi::Execute(
-        "UPDATE redis_migrate.run SET state = 'running', pid = pg_backend_pid(), on_error = $2, updated_at = "
+        "UPDATE redis_migrate.run SET state = 'running', pid = pg_backend_pid(), on_error = $2, force = $3, "
+        "updated_at = "
         "clock_timestamp(), "
         "finished_at = NULL, sqlstate = NULL, message = NULL WHERE run_id = $1",
-        {SqlParam::Int8(record.id_), SqlParam::Text(parameters.on_error)});
+        {SqlParam::Int8(record.id_), SqlParam::Text(parameters.on_error), SqlParam::Bool(parameters.force)});
     Spi::Execute(
         "UPDATE redis_migrate.run_part SET sqlstate = NULL, message = NULL WHERE run_id = $1 AND sqlstate IS "
         "NOT NULL",
@@ -68,12 +70,12 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   }
   auto fresh = Spi::Execute(
       "INSERT INTO redis_migrate.run (migration, owner, source, dry_run, priority, mapping, on_error, prune, "
-      "pid) "
-      "VALUES ($1, $2::regrole, $3, $4, $5, $6, $7, $8, pg_backend_pid()) RETURNING run_id",
+      "force, pid) "
+      "VALUES ($1, $2::regrole, $3, $4, $5, $6, $7, $8, $9, pg_backend_pid()) RETURNING run_id",
       {SqlParam::Text(migration), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
        SqlParam::Bool(parameters.dry_run), SqlParam::OptionalText(parameters.priority),
        SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.on_error),
-       SqlParam::Bool(parameters.prune)});
+       SqlParam::Bool(parameters.prune), SqlParam::Bool(parameters.force)});
   record.id_ = fresh[0].Int8(0);
   return record;
 }
@@ -197,6 +199,24 @@ void RunRecord::Touch() {
       {SqlParam::Int8(id_)});
 }
 
+void RunRecord::SetPruneOutcome(const std::string &mapping, const std::string &outcome,
+                                const std::string &why) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.mapping_count SET prune = $3, prune_detail = NULLIF($4, '') WHERE run_id = $1 "
+      "AND "
+      "part = 0 AND mapping = $2",
+      {SqlParam::Int8(id_), SqlParam::Text(mapping), SqlParam::Text(outcome), SqlParam::Text(why)});
+}
+
+void RunRecord::AddMappings(const std::vector<std::string> &mappings) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "INSERT INTO redis_migrate.mapping_count (run_id, part, mapping) SELECT $1, 0, mapping FROM unnest($2) "
+      "AS m (mapping) ON CONFLICT DO NOTHING",
+      {SqlParam::Int8(id_), SqlParam::TextArray(mappings)});
+}
+
 void RunRecord::SetEstimate(int64 keys) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute("UPDATE redis_migrate.run SET keys_estimated = $2 WHERE run_id = $1",
@@ -226,7 +246,8 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
     count(std::get<0>(what), kOutcomeNames[static_cast<int>(std::get<1>(what))], std::get<2>(what), keys);
   for (const auto &[mapping, rows] : tally.rows)
     Spi::Execute(
-        "INSERT INTO redis_migrate.mapping_count AS c VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT "
+        "INSERT INTO redis_migrate.mapping_count AS c (run_id, part, mapping, inserted, updated, unchanged, "
+        "folded, deleted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT "
         "(run_id, part, mapping) "
         "DO UPDATE SET inserted = c.inserted + excluded.inserted, updated = c.updated + excluded.updated, "
         "unchanged = c.unchanged + excluded.unchanged, folded = c.folded + excluded.folded, deleted = "
@@ -253,8 +274,8 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   }
   for (const source::Entry *entry : tally.deferred)
     Spi::Execute(
-        "INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, $5, $6, " + ExpiryExpression("$7") +
-            ") ON CONFLICT DO NOTHING",
+        "INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, redis_migrate.index_key($5), $5, $6, " +
+            ExpiryExpression("$7") + ") ON CONFLICT DO NOTHING",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
          SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), Expiry(*entry)});
   if (part_ != 0) {
@@ -364,9 +385,9 @@ std::set<std::pair<int, std::string>> RunRecord::ForgetDeferred(
   auto rows = Spi::Execute(
       "DELETE FROM redis_migrate.deferred AS d USING unnest($3, $4) AS k (db, key_bytes), LATERAL (SELECT "
       "ctid "
-      "FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND db = k.db AND key_bytes = "
-      "k.key_bytes "
-      "OFFSET 0) AS found WHERE d.ctid = found.ctid RETURNING d.db, d.key_bytes",
+      "FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND db = k.db AND index_key = "
+      "redis_migrate.index_key(k.key_bytes) OFFSET 0) AS found WHERE d.ctid = found.ctid RETURNING d.db, "
+      "d.key_bytes",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
   std::set<std::pair<int, std::string>> forgotten;
   for (uint64 i = 0; i < rows.size(); ++i)
@@ -374,20 +395,20 @@ std::set<std::pair<int, std::string>> RunRecord::ForgetDeferred(
   return forgotten;
 }
 
-std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes key, int limit) {
+std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes index_key, int limit) {
   pg::Context context("redis_migrate deferred");
   pg::SwitchContext in_context(context.get());
   pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "DELETE FROM redis_migrate.deferred WHERE (run_id, level, db, key_bytes) IN (SELECT run_id, level, db, "
-      "key_bytes FROM (SELECT *, sum(octet_length(payload)) OVER (ORDER BY db, key_bytes) - "
+      "DELETE FROM redis_migrate.deferred WHERE (run_id, level, db, index_key) IN (SELECT run_id, level, db, "
+      "index_key FROM (SELECT *, sum(octet_length(payload)) OVER (ORDER BY db, index_key) - "
       "octet_length(payload) "
       "AS before FROM (SELECT * FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND (db, "
-      "key_bytes) "
-      "> ($3, $4) ORDER BY db, key_bytes LIMIT $5) AS d) AS s WHERE before < $6) RETURNING db, key_bytes, "
+      "index_key) "
+      "> ($3, $4) ORDER BY db, index_key LIMIT $5) AS d) AS s WHERE before < $6) RETURNING db, key_bytes, "
       "payload, (extract(epoch FROM expires_at) * 1000)::int8",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(db), SqlParam::Bytea(key),
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(db), SqlParam::Bytea(index_key),
        SqlParam::Int4(limit), SqlParam::Int8(static_cast<int64>(pg::settings::batch_size_kb) * 1024)});
   std::vector<source::Entry> entries;
   for (uint64 i = 0; i < rows.size(); ++i) {
@@ -399,7 +420,7 @@ std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes key,
     entries.push_back(std::move(entry));
   }
   std::sort(entries.begin(), entries.end(), [](const source::Entry &a, const source::Entry &b) {
-    return a.db != b.db ? a.db < b.db : a.key < b.key;
+    return a.db != b.db ? a.db < b.db : IndexKey(a.key) < IndexKey(b.key);
   });
   return entries;
 }
@@ -446,11 +467,12 @@ RunRecord::Sums RunRecord::ReadSums() const {
       {SqlParam::Int8(id_)});
   sums.reject_summary = rows[0].Text(0);
   rows = Spi::Execute(
-      "SELECT extract(epoch FROM active_time)::float8, coalesce(evicted, 0) FROM redis_migrate.run "
-      "WHERE run_id = $1",
+      "SELECT extract(epoch FROM active_time)::float8, coalesce(evicted, 0), (SELECT coalesce(sum(deleted), "
+      "0)::int8 FROM redis_migrate.mapping_count WHERE run_id = $1) FROM redis_migrate.run WHERE run_id = $1",
       {SqlParam::Int8(id_)});
   sums.seconds = DatumGetFloat8(rows[0].Value(0));
   sums.evicted = rows[0].Int8(1);
+  sums.rows_deleted = rows[0].Int8(2);
   return sums;
 }
 

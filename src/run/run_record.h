@@ -13,7 +13,8 @@ struct RunParameters {
   std::string source;
   std::string on_error = "continue";
   bool prune = false;
-  std::string begin;  // the position that passes begin at: of a file, which one; otherwise empty
+  bool force = false;  // prune also mappings of which the run met no key
+  std::string begin;   // the position that passes begin at: of a file, which one; otherwise empty
 };
 
 class RunRecord {
@@ -60,6 +61,10 @@ class RunRecord {
   // The process that leads the run is there.
   void Touch();
 
+  // Notes what became of pruning a mapping, and why if it was not pruned.
+  void SetPruneOutcome(const std::string &mapping, const std::string &outcome, const std::string &why);
+  // Begins the counts of rows of these mappings, so that those without a key are shown, too.
+  void AddMappings(const std::vector<std::string> &mappings);
   void SetEstimate(int64 keys);
   // Adds to the keys that Redis evicted while it was read.
   void AddEvicted(int64 keys);
@@ -78,9 +83,9 @@ class RunRecord {
   // Strikes off those of the entries that wait for the end of the level; returns their keys.
   std::set<std::pair<int, std::string>> ForgetDeferred(int level,
                                                        const std::vector<const source::Entry *> &entries);
-  // Entries of the level that wait for their foreign keys, at most `limit` of those after (db, key) in the
-  // order of database and key; taken out of the table.
-  std::vector<source::Entry> TakeDeferred(int level, int db, Bytes key, int limit);
+  // Entries of the level that wait for their foreign keys, at most `limit` of those after (db, index_key) in
+  // the order of database and IndexKey; taken out of the table.
+  std::vector<source::Entry> TakeDeferred(int level, int db, Bytes index_key, int limit);
   // Ends the run: state, and the error if there was one.
   void Finish(const std::string &state, const std::optional<std::string> &sqlstate,
               const std::optional<std::string> &message);
@@ -91,6 +96,7 @@ class RunRecord {
     std::string unbalanced;  // the first pattern whose sums differ, with the numbers; empty: all agree
     std::string reject_summary;
     double seconds = 0;
+    int64 rows_deleted = 0;
     int64 evicted = 0;  // keys that Redis evicted while it was read
   };
   Sums ReadSums() const;

@@ -3,6 +3,7 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "store/index_key.h"
 
 namespace prm {
 
@@ -17,9 +18,10 @@ Mapping SmallPayloads(const std::string &migration) {
   mapping.pattern = "*";
   mapping.target = "redis_migrate.archived_key";
   mapping.query = "SELECT " + pg::QuoteLiteral(migration) +
-                  "::text AS migration, db, key_bytes, type, payload, octet_length(payload)::bigint AS "
+                  "::text AS migration, db, redis_migrate.index_key(key_bytes) AS index_key, key_bytes, "
+                  "type, payload, octet_length(payload)::bigint AS "
                   "payload_size, expires_at FROM redis_batch";
-  mapping.key_columns = {"migration", "db", "key_bytes"};
+  mapping.key_columns = {"migration", "db", "index_key"};
   mapping.on_conflict = "update";
   mapping.on_delete = "keep";
   mapping.mode = "upsert";
@@ -60,7 +62,6 @@ void Archive::Store(const std::vector<const source::Entry *> &entries, const Pat
   DropChunks(small);
 }
 
-// The row is small and the extension's own, so that only the key can be bad: too long for an index.
 void Archive::StoreInChunks(const source::Entry &entry, const PatternGroup::Options &options, Tally &tally) {
   pg::AsExtensionOwner as_owner;
   pg::Context context("redis_migrate archive");
@@ -80,9 +81,12 @@ void Archive::StoreInChunks(const source::Entry &entry, const PatternGroup::Opti
   tally.Count(&entry, std::nullopt, Outcome::kArchived, what);
   if (options.preview == nullptr) return;
   pg::Rows row = Spi::Execute(
-      "SELECT to_jsonb(a)::text FROM redis_migrate.archived_key AS a WHERE migration = $1 AND db = $2 AND "
-      "key_bytes = $3",
-      {SqlParam::Text(migration_), SqlParam::Int4(entry.db), SqlParam::Bytea(entry.key)});
+      "SELECT (to_jsonb(a) - $4)::text FROM redis_migrate.archived_key AS a WHERE migration = $1 AND db = $2 "
+      "AND index_key = $3",
+      {SqlParam::Text(migration_), SqlParam::Int4(entry.db), SqlParam::Bytea(IndexKey(entry.key)),
+       SqlParam::TextArray(options.preview_bytes
+                               ? std::vector<std::string>()
+                               : std::vector<std::string>{"index_key", "key_bytes", "payload"})});
   options.preview->push_back({&entry, mapping_.name, row[0].Text(0)});
 }
 
@@ -97,21 +101,22 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
   std::vector<SqlParam> row = {
       SqlParam::Text(migration_),
       SqlParam::Int4(entry.db),
-      SqlParam::Bytea(entry.key),
+      SqlParam::Bytea(IndexKey(entry.key)),
       SqlParam::Text(rdb::TypeName(source::TypeOf(entry).value())),
       SqlParam::Int8(static_cast<int64>(payload.size())),
-      entry.expires_at_ms ? SqlParam::Int8(*entry.expires_at_ms) : SqlParam{INT8OID, 0, true}};
+      entry.expires_at_ms ? SqlParam::Int8(*entry.expires_at_ms) : SqlParam{INT8OID, 0, true},
+      SqlParam::Bytea(entry.key)};
   bool is_new = Spi::Execute(
-                    "INSERT INTO redis_migrate.archived_key (migration, db, key_bytes, type, payload, "
-                    "payload_size, expires_at) VALUES ($1, $2, $3, $4, NULL, $5, "
-                    "timestamptz 'epoch' + $6 * interval '1 millisecond') ON CONFLICT DO NOTHING",
+                    "INSERT INTO redis_migrate.archived_key (migration, db, index_key, type, payload, "
+                    "payload_size, expires_at, key_bytes) VALUES ($1, $2, $3, $4, NULL, $5, "
+                    "timestamptz 'epoch' + $6 * interval '1 millisecond', $7) ON CONFLICT DO NOTHING",
                     row)
                     .processed() > 0;
   bool changed =
       !is_new && Spi::Execute(
                      "UPDATE redis_migrate.archived_key SET type = $4, payload = NULL, payload_size = $5, "
                      "expires_at = timestamptz 'epoch' + $6 * interval '1 millisecond' WHERE migration = $1 "
-                     "AND db = $2 AND key_bytes = $3 AND (type <> $4 OR payload IS NOT NULL OR payload_size "
+                     "AND db = $2 AND index_key = $3 AND (type <> $4 OR payload IS NOT NULL OR payload_size "
                      "<> $5 OR expires_at IS DISTINCT FROM timestamptz 'epoch' + $6 * interval '1 "
                      "millisecond')",
                      row)
@@ -122,7 +127,7 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
     pg::SwitchContext in_context(context.get());
     changed = Spi::Execute(
                   "INSERT INTO redis_migrate.archive_chunk AS c VALUES ($1, $2, $3, $4, $5) ON CONFLICT "
-                  "(migration, db, key_bytes, chunk_no) DO UPDATE SET bytes = excluded.bytes WHERE c.bytes "
+                  "(migration, db, index_key, chunk_no) DO UPDATE SET bytes = excluded.bytes WHERE c.bytes "
                   "<> excluded.bytes",
                   {row[0], row[1], row[2], SqlParam::Int4(chunks),
                    SqlParam::Bytea(payload.substr(at, kArchiveChunkBytes))})
@@ -131,7 +136,7 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
     context.Reset();
   }
   Spi::Execute(
-      "DELETE FROM redis_migrate.archive_chunk WHERE migration = $1 AND db = $2 AND key_bytes = $3 AND "
+      "DELETE FROM redis_migrate.archive_chunk WHERE migration = $1 AND db = $2 AND index_key = $3 AND "
       "chunk_no >= $4",
       {row[0], row[1], row[2], SqlParam::Int4(chunks)});
   return is_new ? "inserted" : changed ? "updated" : "unchanged";
@@ -153,10 +158,10 @@ void Archive::DropChunks(const std::vector<BatchEntry> &entries) {
   }
   Spi::Execute(
       "DELETE FROM redis_migrate.archive_chunk AS c USING unnest($2, $3) AS k (db, key_bytes), LATERAL "
-      "(SELECT FROM redis_migrate.archived_key WHERE migration = $1 AND db = k.db AND key_bytes = "
-      "k.key_bytes "
-      "AND payload IS NOT NULL OFFSET 0) AS small WHERE c.migration = $1 AND c.db = k.db AND c.key_bytes = "
-      "k.key_bytes",
+      "(SELECT FROM redis_migrate.archived_key WHERE migration = $1 AND db = k.db AND index_key = "
+      "redis_migrate.index_key(k.key_bytes) AND payload IS NOT NULL OFFSET 0) AS small WHERE c.migration = "
+      "$1 "
+      "AND c.db = k.db AND c.index_key = redis_migrate.index_key(k.key_bytes)",
       {SqlParam::Text(migration_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
 }
 
@@ -181,8 +186,8 @@ void Archive::Forget(const std::map<const source::Entry *, std::pair<Outcome, st
   // archive.
   Spi::Execute(
       "DELETE FROM redis_migrate.archived_key AS a USING unnest($2, $3) AS k (db, key_bytes), LATERAL "
-      "(SELECT ctid FROM redis_migrate.archived_key WHERE migration = $1 AND db = k.db AND key_bytes = "
-      "k.key_bytes OFFSET 0) AS found WHERE a.ctid = found.ctid",
+      "(SELECT ctid FROM redis_migrate.archived_key WHERE migration = $1 AND db = k.db AND index_key = "
+      "redis_migrate.index_key(k.key_bytes) OFFSET 0) AS found WHERE a.ctid = found.ctid",
       {SqlParam::Text(migration_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
 }
 

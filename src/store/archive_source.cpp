@@ -38,7 +38,7 @@ ArchiveSource::ArchiveSource(std::string migration, source::KeyFilter &filter, s
   size_t space = position.find(' ');
   if (space == std::string::npos) return;
   db_ = std::stoi(position.substr(0, space));
-  key_ = FromHex(position.substr(space + 1));
+  index_key_ = FromHex(position.substr(space + 1));
 }
 
 Result<bool> ArchiveSource::Next(source::Batch &batch) {
@@ -49,47 +49,49 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
   pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8, payload_size FROM "
-      "(SELECT *, sum(payload_size) OVER (ORDER BY db, key_bytes) - payload_size AS before FROM (SELECT * "
+      "SELECT db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8, payload_size, index_key "
+      "FROM "
+      "(SELECT *, sum(payload_size) OVER (ORDER BY db, index_key) - payload_size AS before FROM (SELECT * "
       "FROM "
       "redis_migrate.archived_key WHERE migration = $1 "
-      "AND (db, key_bytes) > ($2, $3) ORDER BY db, key_bytes LIMIT $4) AS a) AS b WHERE before < $5 ORDER BY "
-      "db, key_bytes",
-      {SqlParam::Text(migration_), SqlParam::Int4(db_), SqlParam::Bytea(key_),
+      "AND (db, index_key) > ($2, $3) ORDER BY db, index_key LIMIT $4) AS a) AS b WHERE before < $5 ORDER BY "
+      "db, index_key",
+      {SqlParam::Text(migration_), SqlParam::Int4(db_), SqlParam::Bytea(index_key_),
        SqlParam::Int8(static_cast<int64>(batch_keys_)), SqlParam::Int8(static_cast<int64>(most_bytes))});
   if (rows.size() == 0) return false;
   for (uint64 i = 0; i < rows.size(); ++i) {
     source::Entry entry;
     entry.db = db_ = rows[i].Int4(0);
-    entry.key = key_ = pg::DatumBytes(rows[i].Value(1));
+    entry.key = pg::DatumBytes(rows[i].Value(1));
+    index_key_ = pg::DatumBytes(rows[i].Value(5));
     source::Interest interest = filter_.Classify(entry.db, entry.key);
     if (interest == source::Interest::kIgnore) continue;
     entry.state =
         interest == source::Interest::kNameOnly ? source::EntryState::kNameOnly : source::EntryState::kRead;
     if (interest == source::Interest::kRead)
       entry.payload = rows[i].IsNull(2)
-                          ? ReadChunks(entry.db, entry.key, static_cast<size_t>(rows[i].Int8(4)))
+                          ? ReadChunks(entry.db, entry.key, index_key_, static_cast<size_t>(rows[i].Int8(4)))
                           : std::string(pg::DatumBytes(rows[i].Value(2)));
     if (!rows[i].IsNull(3)) entry.expires_at_ms = rows[i].Int8(3);
     batch.bytes += entry.key.size() + entry.payload.size();
     batch.entries.push_back(std::move(entry));
   }
-  batch.position = std::to_string(db_) + " " + ToHex(key_);
+  batch.position = std::to_string(db_) + " " + ToHex(index_key_);
   return true;
 }
 
 // One chunk after another, each forgotten when it is copied.
-std::string ArchiveSource::ReadChunks(int db, Bytes key, size_t size) {
+std::string ArchiveSource::ReadChunks(int db, Bytes key, Bytes index_key, size_t size) {
   std::string payload;
   payload.reserve(size);
   pg::Context context("redis_migrate chunk");
   for (int32 chunk = 0; payload.size() < size; ++chunk) {
     pg::SwitchContext in_context(context.get());
     auto rows = Spi::Execute(
-        "SELECT bytes FROM redis_migrate.archive_chunk WHERE migration = $1 AND db = $2 AND key_bytes = $3 "
+        "SELECT bytes FROM redis_migrate.archive_chunk WHERE migration = $1 AND db = $2 AND index_key = $3 "
         "AND "
         "chunk_no = $4",
-        {SqlParam::Text(migration_), SqlParam::Int4(db), SqlParam::Bytea(key), SqlParam::Int4(chunk)});
+        {SqlParam::Text(migration_), SqlParam::Int4(db), SqlParam::Bytea(index_key), SqlParam::Int4(chunk)});
     if (rows.size() == 0)
       throw pg::Failure(ERRCODE_DATA_CORRUPTED,
                         "chunk " + std::to_string(chunk) + " of an archived payload is missing",

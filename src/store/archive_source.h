@@ -13,13 +13,13 @@ class ArchiveSource : public source::Source {
   Result<bool> Next(source::Batch &batch) override;
 
  private:
-  std::string ReadChunks(int db, Bytes key, size_t size);
+  std::string ReadChunks(int db, Bytes key, Bytes index_key, size_t size);
 
   std::string migration_;
   source::KeyFilter &filter_;
   size_t batch_keys_;
   int db_ = -1;  // of the last key
-  std::string key_;
+  std::string index_key_;
 };
 
 }  // namespace prm

@@ -15,8 +15,7 @@ Interest PassFilter::Classify(int db, Bytes key) {
   if (stored_ != nullptr && !stored_->empty() && stored_->count({db, std::string(key)}) > 0)
     return Interest::kIgnore;
   Route route = routing_.Find(db, key, match_);
-  if (level_ ? routing_.LevelOf(route) != *level_ : route.kind == Route::kNotSelected)
-    return Interest::kIgnore;
+  if (level_ && routing_.LevelOf(route) != *level_) return Interest::kIgnore;
   return route.kind == Route::kDeclared || route.kind == Route::kNotSelected ? Interest::kNameOnly
                                                                              : Interest::kRead;
 }

@@ -11,10 +11,9 @@ using KeySet = std::set<std::pair<int, std::string>>;  // database and key
 KeySet KeysOf(const std::vector<const source::Entry *> &entries);
 
 // Decides by name what a pass has to read.
-
 class PassFilter : public source::KeyFilter {
  public:
-  // level: of the pass; nothing: everything in one pass, but for keys that are not selected.
+  // level: of the pass; nothing: everything in one pass.
   // stored: keys that are done already, though the source may return them again.
   PassFilter(const Routing &routing, std::optional<int> level, const KeySet *stored = nullptr)
       : routing_(routing), level_(level), stored_(stored) {}

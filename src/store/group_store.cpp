@@ -27,10 +27,9 @@ void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to, const st
 GroupStore::Prepared::Prepared(PatternGroup::State &s)
     : state(s),
       mapping(*s.mapping),
-      target(LoadTarget(mapping.target, mapping.name)),
+      target(LoadTarget(mapping)),
       query(mapping, s.shape, target),
       writer(mapping, target, query.facts().columns) {
-  CheckKeyColumns(target, mapping.key_columns);
   if (mapping.ledger) ledger.emplace(mapping, target);
   if (!s.target_seen) {
     s.target_seen = true;
@@ -285,12 +284,13 @@ void GroupStore::FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &l
   if (!mapping.mapping.ledger && mapping.state.shape.expand() == Expand::kNone)
     return;  // keys tell rows apart
   std::string keys;
-  for (const std::string &key : mapping.mapping.key_columns)
-    keys += (keys.empty() ? "" : ", ") + pg::QuoteIdentifier(key);
+  for (const KeyColumn &key : mapping.target.keys)
+    keys += (keys.empty() ? "" : ", ") + key.Collated(pg::QuoteIdentifier(key.column.name));
   pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
-  pg::Rows folded =
-      Spi::Execute("SELECT redis_row FROM (SELECT redis_row, row_number() OVER (PARTITION BY " + keys +
-                   " ORDER BY redis_entry, redis_row) AS n FROM redis_rows) AS ranked WHERE n > 1");
+  pg::Rows folded = Spi::Execute(
+      "SELECT redis_row FROM (SELECT redis_row, pg_catalog.row_number() OVER (PARTITION BY " + keys +
+      " ORDER BY redis_entry, redis_row) AS n FROM redis_rows) AS ranked WHERE n "
+      "OPERATOR(pg_catalog.>) 1");
   for (uint64 i = 0; i < folded.size(); ++i) lost.push_back(folded[i].Int4(0));
 }
 
@@ -309,9 +309,7 @@ std::vector<std::string> GroupStore::TakeObsolete(Prepared &mapping, const std::
 void GroupStore::DeferLosers(const std::vector<int> &lost, const std::vector<int> &entry_of_row) {
   if (!options_.defer) return;
   std::set<int> losers;
-  for (int row : lost)
-    if (entries_[entry_of_row[row]].entry->key.size() <= kLongestDeferredKey)
-      losers.insert(entry_of_row[row]);
+  for (int row : lost) losers.insert(entry_of_row[row]);
   if (!losers.empty()) throw EntriesDeferred{std::move(losers)};
 }
 
@@ -352,9 +350,15 @@ void GroupStore::NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRo
 
 void GroupStore::CollectPreview(Prepared &mapping, Stage &stage, Findings &findings) {
   pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
+  std::vector<std::string> left_out = {"redis_row", "redis_entry"};
+  for (const TargetColumn *column : mapping.query.facts().columns) {
+    bool const is_bytes = pg::Call([&] { return getBaseType(column->type); }) == BYTEAOID;
+    if (is_bytes && !options_.preview_bytes) left_out.push_back(column->name);
+  }
   pg::Rows rows = Spi::Execute(
-      "SELECT redis_entry, (pg_catalog.to_jsonb(redis_rows) - 'redis_row' - 'redis_entry')::text FROM "
-      "redis_rows ORDER BY redis_row");
+      "SELECT redis_entry, (pg_catalog.to_jsonb(redis_rows) OPERATOR(pg_catalog.-) $1)::pg_catalog.text FROM "
+      "redis_rows ORDER BY redis_row",
+      {pg::SqlParam::TextArray(left_out)});
   for (uint64 i = 0; i < rows.size(); ++i)
     findings.preview.push_back({entries_[rows[i].Int4(0)].entry, mapping.mapping.name, rows[i].Text(1)});
 }

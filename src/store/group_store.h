@@ -144,7 +144,4 @@ class GroupStore {
   std::map<size_t, std::map<int, Refusal>> excluded_;
 };
 
-// A longer key may not fit into the index of the table that keeps deferred keys.
-constexpr size_t kLongestDeferredKey = 2000;
-
 }  // namespace prm

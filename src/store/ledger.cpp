@@ -11,25 +11,17 @@ using pg::QuoteIdentifier;
 using pg::Spi;
 using pg::SqlParam;
 
-namespace {
-
-// Equality of two values of a key column.
-std::string Equal(const TargetColumn &key, const std::string &a, const std::string &b) {
-  std::string equal = a + " = " + b;
-  return key.not_null ? equal : "(" + equal + " OR " + a + " IS NULL AND " + b + " IS NULL)";
-}
-
-}  // namespace
-
 Ledger::Ledger(const Mapping &mapping, const Target &target)
-    : mapping_id_(mapping.id), mapping_(mapping.name), target_(target.name), on_delete_(mapping.on_delete) {
-  for (const std::string &key : mapping.key_columns) keys_.push_back(*target.Find(key));
-}
+    : mapping_id_(mapping.id),
+      mapping_(mapping.name),
+      target_(target.name),
+      on_delete_(mapping.on_delete),
+      keys_(target.keys) {}
 
 std::string Ledger::RowKeyExpression(const std::string &alias) const {
   std::string list;
-  for (const TargetColumn &key : keys_)
-    list += (list.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(key.name) + "::pg_catalog.text";
+  for (const KeyColumn &key : keys_)
+    list += (list.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(key.column.name) + "::pg_catalog.text";
   return "(ARRAY[" + list + "])::pg_catalog.text";
 }
 
@@ -71,11 +63,12 @@ std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
   for (const IdentifiedRow &row : rows) row_keys.push_back(row.row_key);
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
-  // LATERAL and OFFSET make it one look-up in the primary key for each row, whatever the planner makes of a
+  // LATERAL and OFFSET make it one look-up in the index for each row, whatever the planner makes of a
   // ledger that grew since it was analysed.
   pg::Rows owners = Spi::Execute(
       "SELECT k.n, l.db, l.key_bytes FROM unnest($2) WITH ORDINALITY AS k (row_key, n), LATERAL (SELECT db, "
-      "key_bytes FROM redis_migrate.ledger WHERE mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS l",
+      "key_bytes FROM redis_migrate.ledger WHERE mapping_id = $1 AND redis_migrate.index_key(row_key) = "
+      "redis_migrate.index_key(k.row_key) OFFSET 0) AS l",
       {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys)});
   std::vector<int> lost;
   for (uint64 i = 0; i < owners.size(); ++i) {
@@ -106,7 +99,8 @@ void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<
   Spi::Execute(
       "INSERT INTO redis_migrate.ledger (mapping_id, row_key, db, key_bytes) "
       "SELECT $1, k.row_key, k.db, k.key_bytes FROM unnest($2, $3, $4) AS k (row_key, db, key_bytes) "
-      "ON CONFLICT (mapping_id, row_key) DO UPDATE SET db = excluded.db, key_bytes = excluded.key_bytes",
+      "ON CONFLICT (redis_migrate.index_key(row_key), mapping_id) DO UPDATE SET db = excluded.db, key_bytes "
+      "= excluded.key_bytes",
       {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys), SqlParam::Int4Array(dbs),
        SqlParam::ByteaArray(keys)});
 }
@@ -127,7 +121,8 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
   pg::Rows owned = Spi::Execute(
       "SELECT k.db, k.key_bytes, l.row_key FROM unnest($2, $3) AS k (db, key_bytes), LATERAL (SELECT row_key "
       "FROM "
-      "redis_migrate.ledger WHERE mapping_id = $1 AND db = k.db AND key_bytes = k.key_bytes OFFSET 0) AS l",
+      "redis_migrate.ledger WHERE mapping_id = $1 AND db = k.db AND redis_migrate.index_key(key_bytes) = "
+      "redis_migrate.index_key(k.key_bytes) OFFSET 0) AS l",
       {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
   std::vector<std::string> obsolete;
   for (uint64 i = 0; i < owned.size(); ++i) {
@@ -136,8 +131,11 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
       obsolete.push_back(std::move(row_key));
   }
   if (!obsolete.empty())
-    Spi::Execute("DELETE FROM redis_migrate.ledger WHERE mapping_id = $1 AND row_key = ANY ($2)",
-                 {SqlParam::Int8(mapping_id_), SqlParam::TextArray(obsolete)});
+    Spi::Execute(
+        "DELETE FROM redis_migrate.ledger AS l USING unnest($2) AS k (row_key), LATERAL (SELECT ctid FROM "
+        "redis_migrate.ledger WHERE mapping_id = $1 AND redis_migrate.index_key(row_key) = "
+        "redis_migrate.index_key(k.row_key) OFFSET 0) AS found WHERE l.ctid = found.ctid",
+        {SqlParam::Int8(mapping_id_), SqlParam::TextArray(obsolete)});
   return obsolete;
 }
 
@@ -145,7 +143,7 @@ std::string Ledger::HasIdentity(const std::string &alias, const std::string &row
   std::string condition;
   for (size_t i = 0; i < keys_.size(); ++i)
     condition += (i == 0 ? "" : " AND ") +
-                 Equal(keys_[i], alias + "." + QuoteIdentifier(keys_[i].name), KeyValue(i, row_key));
+                 keys_[i].Equal(alias + "." + QuoteIdentifier(keys_[i].column.name), KeyValue(i, row_key));
   return condition;
 }
 
@@ -153,8 +151,8 @@ std::string Ledger::HasIdentity(const std::string &alias, const std::string &row
 std::string Ledger::KeyValue(size_t i, const std::string &row_key) const {
   // With the length left open: CAST AS character means character(1).
   const char *type = pg::Call([&] {
-    return const_cast<const char *>(
-        format_type_extended(keys_[i].type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+    return const_cast<const char *>(format_type_extended(
+        keys_[i].column.type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
   });
   return "CAST(" + row_key + "[" + std::to_string(i + 1) + "] AS " + type + ")";
 }
@@ -165,7 +163,7 @@ int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys,
   std::string is_kept;
   for (size_t i = 0; i < keys_.size(); ++i)
     is_kept += (i == 0 ? "" : " AND ") +
-               Equal(keys_[i], KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
+               keys_[i].Equal(KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
   // OFFSET 0: each text is parsed once, and the planner sees how many there are.
   auto identities = [](const char *parameter) {
     return std::string("(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest(") + parameter +

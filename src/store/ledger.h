@@ -66,7 +66,7 @@ class Ledger {
   std::string mapping_;
   std::string target_;
   std::string on_delete_;
-  std::vector<TargetColumn> keys_;
+  std::vector<KeyColumn> keys_;
   std::set<int> recorded_;  // rows that FindLost saw to belong to their key already
 };
 

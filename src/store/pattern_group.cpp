@@ -134,8 +134,7 @@ class PatternGroup::Work {
 
   // One entry that cannot be stored because of `error`.
   void Single(int entry, const PgError &error) {
-    if (options_.defer && error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION &&
-        entries_[entry].entry->key.size() <= kLongestDeferredKey) {
+    if (options_.defer && error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
       tally_.deferred.push_back(entries_[entry].entry);
       return;
     }

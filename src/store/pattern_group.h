@@ -32,6 +32,7 @@ class PatternGroup {
     bool beside_others = false;     // other processes store rows of the same mappings
     std::optional<int64> seen_run;  // prune: note the rows met, for this run
     std::vector<PreviewRow> *preview = nullptr;  // collect the rows that would be stored
+    bool preview_bytes = false;                  // with their columns of type bytea
   };
 
   // Maps and stores entries that were read and belong to the pattern, and counts them. Sorts them first: the

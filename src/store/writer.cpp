@@ -1,6 +1,7 @@
 #include "store/writer.h"
 
 #include "pg/spi.h"
+#include "pg/user_sql.h"
 
 namespace prm {
 
@@ -47,11 +48,8 @@ Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<c
     : name_(mapping.name),
       target_(target.name),
       kind_(target.kind),
-      insert_missing_(mapping.mode != "update") {
-  for (const std::string &key : mapping.key_columns) {
-    keys_.push_back(QuoteIdentifier(key));
-    nullable_.push_back(!target.Find(key)->not_null);
-  }
+      insert_missing_(mapping.mode != "update"),
+      keys_(target.keys) {
   std::vector<std::string> names, inserted, stored, offered, fill_tests, assignments;
   bool overriding = false;
   for (const TargetColumn *column : columns) {
@@ -59,7 +57,10 @@ Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<c
     names.push_back(name);
     inserted.push_back("excluded." + name);
     overriding = overriding || column->identity_always;
-    if (column->identity_always || std::find(keys_.begin(), keys_.end(), name) != keys_.end()) continue;
+    bool const is_key = std::any_of(keys_.begin(), keys_.end(), [&](const KeyColumn &key) {
+      return key.column.number == column->number;
+    });
+    if (column->identity_always || is_key) continue;
     if (mapping.on_conflict == "fill") {
       fill_tests.push_back("(target." + name + " IS NULL AND excluded." + name + " IS NOT NULL)");
       assignments.push_back(name + " = COALESCE(target." + name + ", excluded." + name + ")");
@@ -72,7 +73,7 @@ Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<c
   bool keyword =
       mapping.on_conflict == "update" || mapping.on_conflict == "nothing" || mapping.on_conflict == "fill";
   if (!keyword) {
-    for (const SetItem &item : ParseSetList(mapping.on_conflict, "on_conflict")) {
+    for (const pg::SetItem &item : pg::ParseSetList(mapping.on_conflict, "on_conflict", "")) {
       const TargetColumn *column = target.Find(item.column);
       if (column == nullptr)
         throw Failure(ERRCODE_UNDEFINED_COLUMN,
@@ -117,18 +118,20 @@ void Writer::CheckStatements(TupleDesc desc) const {
 
 std::string Writer::KeyJoin(const std::string &left, const std::string &right) const {
   std::vector<std::string> equalities;
-  for (size_t i = 0; i < keys_.size(); ++i) {
-    std::string l = left + "." + keys_[i], r = right + "." + keys_[i], equal = l + " = " + r;
-    // An OR of this form is answered by two index scans; IS NOT DISTINCT FROM by none.
-    equalities.push_back(nullable_[i] ? "(" + equal + " OR " + l + " IS NULL AND " + r + " IS NULL)" : equal);
+  for (const KeyColumn &key : keys_) {
+    std::string const name = QuoteIdentifier(key.column.name);
+    equalities.push_back(key.Equal(left + "." + name, right + "." + name));
   }
   return Join(equalities, " AND ");
 }
 
 // A condition that a foreign server can work on: the first key column is one of the batch's.
 std::string Writer::KeysOfBatch(const std::string &alias) const {
-  if (nullable_[0]) return "true";
-  return alias + "." + keys_[0] + " = ANY (ARRAY(SELECT DISTINCT batch." + keys_[0] +
+  const TargetColumn &first = keys_[0].column;
+  bool const is_array = pg::Call([&] { return OidIsValid(get_base_element_type(first.type)); });
+  if (!first.not_null || is_array) return "true";
+  std::string const name = QuoteIdentifier(first.name);
+  return alias + "." + name + " " + keys_[0].Operator() + " ANY (ARRAY(SELECT DISTINCT batch." + name +
          " FROM redis_rows AS batch))";
 }
 

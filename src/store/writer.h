@@ -58,8 +58,7 @@ class Writer {
   std::string target_;
   TargetKind kind_;
   bool insert_missing_;
-  std::vector<std::string> keys_;  // quoted
-  std::vector<bool> nullable_;     // which of them can be NULL
+  std::vector<KeyColumn> keys_;
   std::string lookup_;
   std::string insert_;
   std::string update_;

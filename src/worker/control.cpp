@@ -113,10 +113,10 @@ int64 IntervalMs(const Interval *interval) {
 using namespace prm;
 using namespace prm::worker;
 
-// redis_migrate.start(migration text, priority text, mapping text, on_error text, prune boolean): the worker
-// is registered at once and waits for the caller's transaction. Takes the migration's advisory lock until
-// then. Errors: 42704, 42501, 22023, 28000 (the owner must not log in), 55006 (it is being run), 25006 on a
-// standby, 53200. A server without room for a worker is a WARNING; the job waits.
+// redis_migrate.start(migration text, priority text, mapping text, on_error text, prune boolean, force
+// boolean): the worker is registered at once and waits for the caller's transaction. Takes the migration's
+// advisory lock until then. Errors: 42704, 42501, 22023, 28000 (the owner must not log in), 55006 (it is
+// being run), 25006 on a standby, 53200. A server without room for a worker is a WARNING; the job waits.
 PRM_FUNCTION(start) {
   Job wanted;
   wanted.migration = pg::TextArgument(fcinfo, 0, "migration");
@@ -124,8 +124,11 @@ PRM_FUNCTION(start) {
   wanted.mapping = pg::OptionalTextArgument(fcinfo, 2);
   wanted.on_error = pg::TextArgument(fcinfo, 3, "on_error");
   wanted.prune = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
+  wanted.force = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
   RequireWritableServer();
   pg::CheckKeyword(wanted.on_error, "on_error", {"continue", "stop"});
+  if (wanted.force && !wanted.prune)
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune", "", "Add prune => true.");
   if (wanted.priority) PriorityRank(*wanted.priority);
   pg::Spi spi;
   wanted.owner = ControlledOwner(wanted.migration);

@@ -17,7 +17,7 @@ constexpr char kColumns[] =
     "j.sqlstate, j.message, j.marked_at IS NOT NULL, coalesce(j.incarnation, 0), j.crashes, j.failures, "
     "coalesce(extract(epoch FROM j.not_before - clock_timestamp()) * 1000, 0)::int8, "
     "coalesce((SELECT extract(epoch FROM max(r.updated_at) - j.marked_at) * 1000 FROM redis_migrate.run AS r "
-    "WHERE r.migration = j.migration), 0)::int8";
+    "WHERE r.migration = j.migration), 0)::int8, j.force";
 
 Job Read(const pg::Row &row) {
   Job job;
@@ -39,6 +39,7 @@ Job Read(const pg::Row &row) {
   // A time farther away than any backoff was written before the clock was set back.
   job.wait_ms = row.Int8(15) > kMostBackoffMs ? 0 : row.Int8(15);
   job.healthy_ms = row.Int8(16);
+  job.force = row.Bool(17);
   return job;
 }
 
@@ -53,17 +54,19 @@ int64 RequestJob(const Job &wanted) {
   return Spi::Execute(
              "INSERT INTO redis_migrate.background_run AS j (migration, owner, priority, mapping, on_error, "
              "prune, "
-             "marked_at, incarnation) VALUES ($1, $2::regrole, $3, $4, $5, $6, clock_timestamp(), $7) "
+             "marked_at, incarnation, force) VALUES ($1, $2::regrole, $3, $4, $5, $6, clock_timestamp(), $7, "
+             "$8) "
              "ON CONFLICT (migration) DO UPDATE SET owner = excluded.owner, priority = excluded.priority, "
              "mapping = excluded.mapping, on_error = excluded.on_error, prune = excluded.prune, "
+             "force = excluded.force, "
              "wanted = true, state = 'starting', since = clock_timestamp(), requested_at = "
              "clock_timestamp(), marked_at = excluded.marked_at, incarnation = excluded.incarnation, "
              "crashes = 0, failures = 0, not_before = NULL, sqlstate = NULL, message = NULL "
              "RETURNING background_run_id",
              {SqlParam::Text(wanted.migration), SqlParam::OidOf(wanted.owner),
               SqlParam::OptionalText(wanted.priority), SqlParam::OptionalText(wanted.mapping),
-              SqlParam::Text(wanted.on_error), SqlParam::Bool(wanted.prune),
-              SqlParam::Int8(Incarnation())})[0]
+              SqlParam::Text(wanted.on_error), SqlParam::Bool(wanted.prune), SqlParam::Int8(Incarnation()),
+              SqlParam::Bool(wanted.force)})[0]
       .Int8(0);
 }
 

@@ -14,6 +14,7 @@ struct Job {
   std::optional<std::string> mapping;
   std::string on_error;
   bool prune = false;
+  bool force = false;
   bool wanted = false;
   std::string state;
   std::optional<std::string> sqlstate;

@@ -16,7 +16,8 @@ std::string CallOf(const Job &job) {
   };
   return "CALL redis_migrate.run(migration => " + pg::QuoteLiteral(job.migration) + ", priority => " +
          literal(job.priority) + ", mapping => " + literal(job.mapping) + ", on_error => " +
-         pg::QuoteLiteral(job.on_error) + ", prune => " + (job.prune ? "true" : "false") + ")";
+         pg::QuoteLiteral(job.on_error) + ", prune => " + (job.prune ? "true" : "false") + ", force => " +
+         (job.force ? "true" : "false") + ")";
 }
 
 // Whether time may mend it: a lost connection, a full server, a lock, a server that loads or shuts down.

@@ -56,7 +56,7 @@ for my $on_conflict ('nothing', 'fill', 'update')
             'SELECT id, value AS v FROM redis_batch', '{id}', on_conflict => '$on_conflict')");
     sql("CALL redis_migrate.run('$on_conflict')");
     $redis->cli('FLUSHALL');
-    sql("CALL redis_migrate.run('$on_conflict', prune => true)");
+    sql("CALL redis_migrate.run('$on_conflict', prune => true, force => true)");
     is(sql("SELECT * FROM before_$on_conflict"), $on_conflict eq 'update' ? '' : '1|old', "prune after on_conflict '$on_conflict'");
 }
 
