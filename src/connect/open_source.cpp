@@ -3,6 +3,7 @@
 #include "pg/arguments.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
+#include "rdb/version.h"
 #include "store/archive_source.h"
 
 namespace prm {
@@ -223,6 +224,18 @@ void OpenSource::ReportNotes() const {
                "the file has data of module " + module + " that belongs to no key, which are not migrated");
 }
 
+// Once, by the process that leads the run.
+void OpenSource::ReportVersion(unsigned version) {
+  if (std::exchange(version_reported_, true) || !first_) return;
+  pg::Report(WARNING,
+             "Redis answers DUMP in RDB version " + std::to_string(version) +
+                 ", which this release does not know: values are read in pieces",
+             std::string(rdb::kVersionsRead) +
+                 " Reading in pieces costs Redis more, and values of modules and "
+                 "other types without commands for their parts are rejected.",
+             "Update pg_redis_migrate.");
+}
+
 pg::Failure OpenSource::InFile(const Error &error) const {
   return {pg::Failure::SqlState(error.code), error.message,
           "File \"" + migration_.file + "\"" + (error.detail.empty() ? "." : ", " + error.detail),
@@ -260,7 +273,7 @@ void OpenSource::OpenServer(const std::string &position) {
       throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
                         "Redis at " + connection.address() + " does not say which databases have keys",
                         "The user may not run INFO, and the migration names no databases.",
-                        "Grant the right with ACL SETUSER … +info, or name them: SELECT "
+                        "Grant the right with ACL SETUSER ... +info, or name them: SELECT "
                         "redis_migrate.alter_migration(" +
                             pg::QuoteLiteral(migration_.name) + ", databases => '{0}').");
     options.databases = *migration_.databases;
@@ -315,6 +328,7 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
       const bool at_end = next.ok() && !next.value();
       const Status current = at_end && connection_ ? connection_->CheckStillCurrent() : Status();
       if (at_end && current.ok()) ReportNotes();
+      if (next.ok() && batch.unknown_version) ReportVersion(*batch.unknown_version);
       if (next.ok() && current.ok()) return next.value();
       const Error &error = next.ok() ? current.error() : next.error();
       if (kind_ == "rdb") throw InFile(error);

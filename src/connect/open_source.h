@@ -62,6 +62,7 @@ class OpenSource {
   void Close();
   void OpenRdbFile(const std::string &position);
   void ReportNotes() const;
+  void ReportVersion(unsigned version);
   pg::Failure InFile(const Error &error) const;
 
   const Migration &migration_;
@@ -76,6 +77,7 @@ class OpenSource {
   source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one
   uint64 repeated_slots_ = 0;                    // by those before it
   bool restarted_ = false;
+  bool version_reported_ = false;
   int64 estimate_ = -1;
   std::string run_id_;  // of the server when evicted_before_ was asked
   std::optional<int64> evicted_before_;

@@ -5,11 +5,14 @@
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
+#include "rdb/dump.h"
+#include "rdb/version.h"
 #include "redis/info.h"
 
 namespace prm {
 namespace {
 
+constexpr int64 kMostSampledBytes = 64 * 1024;
 constexpr double kSkewWarnSeconds = 1;
 constexpr double kSkewFailSeconds = 60;
 constexpr double kHeadroomWarnShare = 0.1;
@@ -39,6 +42,7 @@ class Preflight {
       CheckMemory();
     }
     CheckRights();
+    CheckVersion();
     CheckClock();
   }
 
@@ -208,6 +212,7 @@ class Preflight {
         {"+xpending", {"XPENDING", key, "g"}},
     };
     std::string missing;
+    if (TryCommand({"HPEXPIRETIME", key, "FIELDS", "1", "f"}) == Right::kRefused) missing = "+hpexpiretime";
     for (const Piece &piece : pieces)
       if (TryCommand(piece.command) != Right::kHeld)
         missing += std::string(missing.empty() ? "" : " ") + piece.right;
@@ -255,6 +260,38 @@ class Preflight {
           "ACL SETUSER " + username_ + " ~*");
     if (!right_missing_ && !keys_refused_)
       Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command that is needed");
+  }
+
+  // The version of DUMP's payloads, which does not follow from the server's: by the first small value there
+  // is.
+  void CheckVersion() {
+    const std::vector<redis::KeyspaceInfo> keyspace =
+        info_ ? info_->Keyspace() : std::vector<redis::KeyspaceInfo>();
+    const std::string db = std::to_string(keyspace.empty() ? 0 : keyspace.front().db);
+    if (TryCommand({"SELECT", db}) != Right::kHeld) return;
+    const auto names = connection_->Command({"SCAN", "0", "COUNT", "10"});
+    if (!names.ok() || names.value().size() != 2) return;
+    for (size_t i = 0; i < names.value().element(1).size(); ++i) {
+      if (!names.value().element(1).element(i).IsString()) return;
+      const Bytes name = names.value().element(1).element(i).AsBytes();
+      const auto memory = connection_->Command({"MEMORY", "USAGE", name});
+      if (!memory.ok()) return;
+      if (!memory.value().IsInteger() || memory.value().AsInteger() > kMostSampledBytes) continue;
+      const auto dump = connection_->Command({"DUMP", name});
+      if (!dump.ok()) return;
+      const auto version = dump.value().IsString() ? rdb::DumpVersion(dump.value().AsBytes()) : std::nullopt;
+      if (!version) continue;
+      const std::string detail = "DUMP answers in RDB version " + std::to_string(*version);
+      if (rdb::IsSupportedVersion(*version))
+        Add("payloads", CheckStatus::kOk, detail);
+      else
+        Add("payloads", CheckStatus::kWarn,
+            detail +
+                ", which this release does not know: values are read in pieces, which costs Redis more, "
+                "and those of modules are rejected",
+            "Update pg_redis_migrate.");
+      return;
+    }
   }
 
   // Whether expiries are read as relative times, which needs TIME.

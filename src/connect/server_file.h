@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/byte_source.h"
+#include "pg/guard.h"
 #include "pg/pg.h"
 
 namespace prm {
@@ -25,6 +26,7 @@ class ServerFile : public ByteSource {
   static void Check(const std::string &path, Oid user);
 
   const std::string &path() const { return path_; }
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
   Result<size_t> Read(uint64_t offset, char *to, size_t size) override;
   uint64_t size() const override { return size_; }  // when it was opened
   // Device, inode and time of the last change.

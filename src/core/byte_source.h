@@ -5,14 +5,14 @@
 #include <cstdint>
 #include <string>
 
+#include "core/interrupts.h"
 #include "core/status.h"
 
 namespace prm {
 
-class ByteSource {
+// It also says whether to go on with what was read.
+class ByteSource : public Interrupts {
  public:
-  virtual ~ByteSource() = default;
-
   // Copies at most `size` bytes that stand at `offset` to `to`, and returns how many: 0 at the end. Errors:
   // those of the medium. May throw when the session is interrupted.
   virtual Result<size_t> Read(uint64_t offset, char* to, size_t size) = 0;

@@ -44,4 +44,9 @@ auto Call(Body body) -> decltype(body()) {
   ThrowPending();
 }
 
+// CHECK_FOR_INTERRUPTS for C++: throws PgError. Costs next to nothing while there is none.
+inline void CheckInterrupts() {
+  if (INTERRUPTS_PENDING_CONDITION()) Call([] { ProcessInterrupts(); });
+}
+
 }  // namespace prm::pg

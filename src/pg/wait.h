@@ -12,6 +12,7 @@ namespace prm::pg {
 class LatchWaiter : public redis::Waiter {
  public:
   int Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms) override;
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
 };
 
 // A socket that PostgreSQL's own files have to leave room for, as long as the object lives.

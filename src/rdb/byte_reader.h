@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/bytes.h"
+#include "core/interrupts.h"
 #include "core/status.h"
 #include "rdb/byte_stream.h"
 #include "rdb/endian.h"
@@ -23,6 +24,13 @@ class ByteReader {
   // Reads a stream, which must outlive the reader. Offsets are those of the stream's source. All functions
   // may return the errors of the source, too.
   explicit ByteReader(ByteStream& stream) : part_(nullptr), place_(0), stream_(&stream) {}
+
+  // Whom long work asks whether to go on; nullptr: nobody. Must outlive its use.
+  void set_interrupts(Interrupts* interrupts) { interrupts_ = interrupts; }
+  Interrupts* interrupts() const { return interrupts_; }
+  void CheckInterrupts() {
+    if (interrupts_ != nullptr) interrupts_->CheckInterrupts();
+  }
 
   bool is_stream() const { return stream_ != nullptr; }
   uint64_t offset() const { return (stream_ != nullptr ? stream_->position() : 0) + offset_; }
@@ -83,6 +91,7 @@ class ByteReader {
   uint64_t place_;
   size_t offset_ = 0;
   ByteStream* stream_ = nullptr;
+  Interrupts* interrupts_ = nullptr;
 };
 
 }  // namespace prm::rdb

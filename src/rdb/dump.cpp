@@ -7,6 +7,7 @@
 #include "rdb/byte_reader.h"
 #include "rdb/crc64.h"
 #include "rdb/endian.h"
+#include "rdb/module.h"
 #include "rdb/object.h"
 #include "rdb/object_type.h"
 #include "rdb/version.h"
@@ -19,9 +20,11 @@ constexpr size_t kTypeSize = 1;
 constexpr size_t kVersionSize = 2;
 constexpr size_t kChecksumSize = 8;
 static_assert(kDumpFrameSize == kTypeSize + kVersionSize + kChecksumSize);
+constexpr size_t kBytesBetweenChecks = size_t{1} << 20;
 constexpr uint64_t kNotComputed = 0;  // the source runs with rdbchecksum no
 
 struct Frame {
+  size_t type_offset = 0;  // behind what modules keep about the key
   uint8_t type = 0;
   unsigned version = 0;
   uint64_t checksum = 0;
@@ -36,8 +39,26 @@ Result<Frame> ParseFrame(Bytes payload) {
                  {}};
   }
   const char* const trailer = payload.data() + payload.size() - kVersionSize - kChecksumSize;
-  return Frame{static_cast<uint8_t>(payload[0]), LoadLittleEndian<uint16_t>(trailer),
-               LoadLittleEndian<uint64_t>(trailer + kVersionSize)};
+  Frame frame;
+  frame.version = LoadLittleEndian<uint16_t>(trailer);
+  frame.checksum = LoadLittleEndian<uint64_t>(trailer + kVersionSize);
+  ByteReader reader(payload.substr(0, payload.size() - kVersionSize - kChecksumSize));
+  PRM_RETURN_IF_ERROR(reader.ReadByte(frame.type));
+  if (frame.type == kKeyMetadata && HasKeyMetadata(frame.version)) {
+    PRM_RETURN_IF_ERROR(SkipKeyMetadata(reader));
+    frame.type_offset = reader.offset();
+    PRM_RETURN_IF_ERROR(reader.ReadByte(frame.type));
+  }
+  return frame;
+}
+
+uint64_t ChecksumOf(Bytes data, Interrupts& interrupts) {
+  uint64_t crc = 0;
+  for (size_t at = 0; at < data.size(); at += kBytesBetweenChecks) {
+    interrupts.CheckInterrupts();
+    crc = Crc64(data.substr(at, kBytesBetweenChecks), crc);
+  }
+  return crc;
 }
 
 }  // namespace
@@ -48,6 +69,19 @@ Result<ValueType> DumpType(Bytes payload) {
   const Result<ObjectType> type = FindObjectType(frame.value().type, frame.value().version);
   if (!type.ok()) return type.error();
   return type.value().value;
+}
+
+std::optional<unsigned> DumpVersion(Bytes payload) {
+  const Result<Frame> frame = ParseFrame(payload);
+  if (!frame.ok()) return std::nullopt;
+  return frame.value().version;
+}
+
+bool MayHaveExpiringFields(Bytes payload) {
+  const Result<Frame> frame = ParseFrame(payload);
+  if (!frame.ok()) return false;
+  const Result<ObjectType> type = FindObjectType(frame.value().type, frame.value().version);
+  return type.ok() && HasExpiringFields(type.value().layout);
 }
 
 bool CanDecodeDump(Bytes payload) {
@@ -68,7 +102,8 @@ Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
                  {}};
   }
   const size_t checksum_offset = payload.size() - kChecksumSize;
-  if (frame.checksum != kNotComputed && frame.checksum != Crc64(payload.substr(0, checksum_offset))) {
+  if (frame.checksum != kNotComputed &&
+      frame.checksum != ChecksumOf(payload.substr(0, checksum_offset), visitor)) {
     return Error{ErrorCode::kCorruptData,
                  "corrupt DUMP payload: the checksum at byte " + std::to_string(checksum_offset) +
                      " is not that of the bytes before it",
@@ -76,9 +111,8 @@ Status DecodeDump(Bytes payload, ValueVisitor& visitor) {
                  {}};
   }
   ByteReader reader(payload.substr(0, checksum_offset - kVersionSize));
-  uint8_t type = 0;
-  PRM_RETURN_IF_ERROR(reader.ReadByte(type));
-  const Result<ObjectType> found = FindObjectType(type, frame.version);
+  PRM_RETURN_IF_ERROR(reader.Skip(frame.type_offset + kTypeSize));
+  const Result<ObjectType> found = FindObjectType(frame.type, frame.version);
   if (!found.ok()) return found.error();
   PRM_RETURN_IF_ERROR(DecodeObject(found.value().layout, reader, visitor));
   if (!reader.AtEnd()) {

@@ -80,7 +80,7 @@ Status ReadCompressed(ByteReader& reader, std::string& scratch, Bytes& bytes) {
   const uint64_t place = reader.offset();
   std::string from_stream;
   PRM_RETURN_IF_ERROR(ReadPlain(reader, compressed_size, from_stream, compressed));
-  PRM_RETURN_IF_ERROR(LzfDecompress(compressed, size, scratch, place));
+  PRM_RETURN_IF_ERROR(LzfDecompress(compressed, size, scratch, place, reader.interrupts()));
   bytes = scratch;
   return {};
 }

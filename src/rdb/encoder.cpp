@@ -1,20 +1,35 @@
 #include "rdb/encoder.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <map>
 
+#include "rdb/byte_reader.h"
 #include "rdb/dump.h"
+#include "rdb/encoded_string.h"
 #include "rdb/endian.h"
 
 namespace prm::rdb {
 
 namespace {
 
-enum RdbType : char { kString = 0, kList = 1, kSet = 2, kHash = 4, kZset2 = 5, kStream = 15, kStream2 = 19 };
+enum RdbType : char {
+  kString = 0,
+  kList = 1,
+  kSet = 2,
+  kHash = 4,
+  kZset2 = 5,
+  kStream = 15,
+  kStream2 = 19,
+  kValkeyExpiringHash = 22,
+  kExpiringHash = 24
+};
 
-// The RDB versions that brought the types: Redis 2.6 (the first with RESTORE), 4.0, 5.0 and 7.0.
-constexpr uint16_t kStringVersion = 6, kZset2Version = 8, kStreamVersion = 9, kStream2Version = 10;
+// The RDB versions that brought the types: Redis 2.6 (the first with RESTORE), 4.0, 5.0, 7.0, 7.4,
+// Valkey 9.0.
+constexpr uint16_t kStringVersion = 6, kZset2Version = 8, kStreamVersion = 9, kStream2Version = 10,
+                   kExpiringHashVersion = 12, kValkeyExpiringHashVersion = 80;
 
 constexpr size_t kLongestLength = 9;
 
@@ -118,6 +133,7 @@ CollectionEncoder::CollectionEncoder(ValueType type) : type_(type) {
       break;
     case ValueType::kString:
     case ValueType::kStream:
+    case ValueType::kArray:
     case ValueType::kModule:
       assert(false);
       break;
@@ -134,6 +150,14 @@ void CollectionEncoder::Add(Bytes element) {
 void CollectionEncoder::AddHashField(Bytes field, Bytes value) {
   Add(field);
   AppendString(payload_, value);
+  if (!expiries_.empty()) expiries_.push_back(kNever);
+}
+
+void CollectionEncoder::AddExpiringHashField(Bytes field, Bytes value, int64_t expires_at_ms) {
+  expiries_.resize(count_, kNever);
+  Add(field);
+  AppendString(payload_, value);
+  expiries_.push_back(expires_at_ms);
 }
 
 void CollectionEncoder::AddZsetMember(Bytes member, double score) {
@@ -144,12 +168,38 @@ void CollectionEncoder::AddZsetMember(Bytes member, double score) {
   AppendLittleEndian(payload_, bits, sizeof(bits));
 }
 
-std::string CollectionEncoder::Finish() {
+std::string CollectionEncoder::Finish(bool valkey) {
+  if (!expiries_.empty()) return FinishExpiring(valkey);
   std::string count;
   AppendBigEndian(count, count_, kCountSize);
   payload_.replace(kCountOffset, kCountSize, count);
   AppendDumpTrailer(type_ == ValueType::kZset ? kZset2Version : kStringVersion, payload_);
   return std::move(payload_);
+}
+
+// The fields again, each with its expiry. Redis counts expiries from the earliest, 0 stands for none.
+std::string CollectionEncoder::FinishExpiring(bool valkey) {
+  const std::string plain = std::move(payload_);
+  int64_t earliest = INT64_MAX;
+  for (const int64_t expiry : expiries_)
+    if (expiry != kNever) earliest = std::min(earliest, expiry);
+  std::string payload(1, valkey ? kValkeyExpiringHash : kExpiringHash);
+  payload.reserve(plain.size() + expiries_.size() * sizeof(int64_t) + kDumpFrameSize + kLongestLength);
+  if (!valkey) AppendLittleEndian(payload, static_cast<uint64_t>(earliest), sizeof(earliest));
+  AppendLength(payload, count_);
+  size_t at = kCountOffset + kCountSize;
+  for (const int64_t expiry : expiries_) {
+    ByteReader reader(Bytes(plain).substr(at));
+    // What Add has written can be passed over.
+    if (!SkipString(reader).ok() || !SkipString(reader).ok()) break;
+    const Bytes field_and_value = Bytes(plain).substr(at, reader.offset());
+    at += field_and_value.size();
+    if (!valkey) AppendLength(payload, expiry == kNever ? 0 : static_cast<uint64_t>(expiry - earliest) + 1);
+    payload += field_and_value;
+    if (valkey) AppendLittleEndian(payload, static_cast<uint64_t>(expiry), sizeof(expiry));
+  }
+  AppendDumpTrailer(valkey ? kValkeyExpiringHashVersion : kExpiringHashVersion, payload);
+  return payload;
 }
 
 // A listpack begins with a master entry: how many entries it has, how many of them are deleted, and the names

@@ -26,20 +26,27 @@ class CollectionEncoder {
   void AddListElement(Bytes value) { Add(value); }  // from head to tail
   void AddSetMember(Bytes member) { Add(member); }
   void AddHashField(Bytes field, Bytes value);
+  void AddExpiringHashField(Bytes field, Bytes value, int64_t expires_at_ms);  // absolute, after 1970
   void AddZsetMember(Bytes member, double score);  // from the highest score to the lowest, as RDB has them
 
   uint64_t count() const { return count_; }
-  size_t size() const { return payload_.size(); }  // bytes so far
+  // Bytes so far.
+  size_t size() const { return payload_.size() + expiries_.size() * sizeof(int64_t); }
 
-  // Ends the value and returns its payload. Elements must be distinct where their type wants that.
-  std::string Finish();
+  // Ends the value and returns its payload. Elements must be distinct where their type wants that. valkey:
+  // whose form a hash with fields that expire takes, Valkey's or Redis', which do not read each other's.
+  std::string Finish(bool valkey = false);
 
  private:
+  static constexpr int64_t kNever = -1;
+
   void Add(Bytes element);
+  std::string FinishExpiring(bool valkey);
 
   ValueType type_;
   uint64_t count_ = 0;
   std::string payload_;
+  std::vector<int64_t> expiries_;  // of the fields; none while no field has one
 };
 
 // A consumer group as Redis' commands describe it.

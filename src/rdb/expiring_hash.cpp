@@ -31,6 +31,7 @@ Status DecodeListpack(ByteReader& reader, ValueVisitor& visitor) {
     PackedElement field;
     PackedElement value;
     int64_t expiry = 0;
+    visitor.CheckInterrupts();
     PRM_RETURN_IF_ERROR(listpack.Next(field));
     PRM_RETURN_IF_ERROR(listpack.Next(value));
     PRM_RETURN_IF_ERROR(listpack.NextInteger(expiry));
@@ -50,6 +51,7 @@ Status DecodeTriples(int64_t base, ByteReader& reader, ValueVisitor& visitor) {
     uint64_t expiry = 0;
     Bytes field;
     Bytes value;
+    visitor.CheckInterrupts();
     PRM_RETURN_IF_ERROR(ReadLength(reader, expiry));
     if (expiry > static_cast<uint64_t>(std::numeric_limits<int64_t>::max() - std::max<int64_t>(base, 0))) {
       return reader.Corrupt("impossible expiry of a field");
@@ -71,6 +73,7 @@ Status DecodeValkeyTriples(ByteReader& reader, ValueVisitor& visitor) {
     Bytes field;
     Bytes value;
     uint64_t expiry = 0;
+    visitor.CheckInterrupts();
     PRM_RETURN_IF_ERROR(ReadString(reader, field_scratch, field));
     PRM_RETURN_IF_ERROR(ReadString(reader, value_scratch, value));
     PRM_RETURN_IF_ERROR(reader.ReadLittleEndian(expiry));

@@ -9,8 +9,8 @@
 
 namespace prm::rdb {
 
-// Decodes one of the layouts from kExpiringHashDraft on. Fields that expire go to OnExpiringHashField, the
-// others to OnHashField. kCorruptData.
+// Decodes one of the layouts from kExpiringHashDraft to kValkeyExpiringHash. Fields that expire go to
+// OnExpiringHashField, the others to OnHashField. kCorruptData.
 Status DecodeExpiringHash(Layout layout, ByteReader& reader, ValueVisitor& visitor);
 
 }  // namespace prm::rdb

@@ -8,6 +8,7 @@
 #include "core/printable.h"
 #include "rdb/dump.h"
 #include "rdb/encoded_string.h"
+#include "rdb/encoder.h"
 #include "rdb/module.h"
 #include "rdb/object.h"
 #include "rdb/version.h"
@@ -19,7 +20,8 @@ namespace {
 // What stands where a type could: redis 7.4 and valkey 9.0 src/rdb.h, RDB_OPCODE_*.
 enum Code : uint8_t {
   kRamLru = 107,      // Redis Enterprise
-  kSlotImport = 243,  // Valkey alone; Redis has another meaning for it from version 13 on
+  kTemplate = 242,    // Redis from version 15 on; to Valkey a command, which files do not have
+  kSlotImport = 243,  // Valkey alone; see kKeyMetadata for Redis
   kSlotInfo = 244,
   kFunction2 = 245,
   kFunctionDraft = 246,
@@ -37,6 +39,7 @@ enum Code : uint8_t {
 constexpr size_t kHeaderSize = 9;
 constexpr Bytes kRedisWord = "REDIS";
 constexpr Bytes kValkeyWord = "VALKEY";
+constexpr Bytes kCompressedWord = "VCS";  // Valkey 9.2 with rdbcompression lz4 or zstd
 constexpr unsigned kFirstWithChecksum = 5;
 constexpr uint64_t kNotComputed = 0;
 constexpr size_t kAuxLimit = 200;
@@ -46,6 +49,19 @@ Error NotRdb(const std::string& detail) {
   return {ErrorCode::kCorruptData, "not an RDB file", detail,
           "The file must be what SAVE, BGSAVE or a backup writes."};
 }
+
+// Takes a hash, and of one that is too large only its size.
+struct HashTaker : public ValueVisitor {
+  explicit HashTaker(size_t most) : limit(most), encoder(ValueType::kHash) {}
+  void OnHashField(Bytes field, Bytes value) override {
+    if (size <= limit) encoder.AddHashField(field, value);
+    size = size <= limit ? encoder.size() + kDumpFrameSize : size + field.size() + value.size();
+  }
+
+  size_t limit;
+  CollectionEncoder encoder;
+  uint64_t size = 0;
+};
 
 }  // namespace
 
@@ -58,9 +74,19 @@ FileReader::FileReader(ByteSource& source, const FilePosition& position)
 
 Status FileReader::Open() {
   PRM_RETURN_IF_ERROR(ReadHeader());
-  if (position_.offset != 0) return {};
+  if (position_.offset != 0) return HasHashTemplates(header_.version) ? ReadTemplates() : Status();
   PRM_RETURN_IF_ERROR(reader_.Skip(kHeaderSize));
   return reader_.Settle();
+}
+
+// Templates stand before all keys: whoever begins behind them reads them first.
+Status FileReader::ReadTemplates() {
+  FileReader beginning(source_, {});
+  PRM_RETURN_IF_ERROR(beginning.Open());
+  const Result<bool> any_key = beginning.Next();
+  if (!any_key.ok()) return any_key.error();
+  templates_ = std::move(beginning.templates_);
+  return {};
 }
 
 Status FileReader::ReadHeader() {
@@ -77,6 +103,11 @@ Status FileReader::ReadHeader() {
   for (const Bytes word : {kRedisWord, kValkeyWord}) {
     if (header.substr(0, word.size()) == word) digits = header.substr(word.size());
     if (header.substr(0, word.size()) == kValkeyWord) header_.valkey = true;
+  }
+  if (header.substr(0, kCompressedWord.size()) == kCompressedWord) {
+    return Error{ErrorCode::kUnsupported, "unsupported RDB file: compressed as a whole",
+                 "It begins as Valkey 9.2 writes files with rdbcompression lz4 or zstd.",
+                 "CONFIG SET rdbcompression yes, and save it again."};
   }
   const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), header_.version);
   if (digits.empty() || parsed.ec != std::errc() || parsed.ptr != digits.data() + digits.size()) {
@@ -161,8 +192,13 @@ Status FileReader::ReadCode(uint8_t code, bool& is_code) {
     case kRamLru:
       if (!header_.valkey) return ReadLength(reader_, length);
       break;
+    case kTemplate:
+      if (HasHashTemplates(header_.version)) return templates_.Read(reader_);
+      break;
     case kSlotImport:
+      static_assert(kSlotImport == kKeyMetadata);
       if (header_.valkey) return ReadSlotImport();
+      if (HasKeyMetadata(header_.version)) return SkipKeyMetadata(reader_);
       break;
     default:
       break;
@@ -223,6 +259,8 @@ Status FileReader::ReadKey(uint8_t type) {
   if (!found.ok()) {
     Error error = found.error();
     error.message += " at byte " + std::to_string(offset);
+    const auto dragonfly = notes_.aux.find("df-ver");
+    if (dragonfly != notes_.aux.end()) error.detail = "The file is of Dragonfly " + dragonfly->second + ".";
     return error;
   }
   key_.type = found.value();
@@ -248,12 +286,19 @@ Status FileReader::ReadEnd() {
 }
 
 Status FileReader::DecodeValue(ValueVisitor& visitor) {
-  return EndValue(DecodeObject(key_.type.layout, reader_, visitor));
+  const Layout layout = key_.type.layout;
+  return EndValue(RefersToTemplate(layout) ? DecodeTemplateRef(layout, templates_, reader_, visitor)
+                                           : DecodeObject(layout, reader_, visitor));
 }
 
-Status FileReader::SkipValue() { return EndValue(SkipObject(key_.type.layout, reader_)); }
+Status FileReader::SkipValue() {
+  const Layout layout = key_.type.layout;
+  return EndValue(RefersToTemplate(layout) ? SkipTemplateRef(layout, templates_, reader_)
+                                           : SkipObject(layout, reader_));
+}
 
 Status FileReader::TakePayload(size_t limit, std::string& payload, uint64_t& size) {
+  if (RefersToTemplate(key_.type.layout)) return EncodePayload(limit, payload, size);
   payload.assign(1, static_cast<char>(key_.type.number));
   PRM_RETURN_IF_ERROR(reader_.Settle());
   const uint64_t begin = stream_.position();
@@ -267,6 +312,17 @@ Status FileReader::TakePayload(size_t limit, std::string& payload, uint64_t& siz
   } else {
     AppendDumpTrailer(header_.version, payload);
   }
+  return {};
+}
+
+// Of a value that means nothing without its file.
+Status FileReader::EncodePayload(size_t limit, std::string& payload, uint64_t& size) {
+  HashTaker taker(limit);
+  PRM_RETURN_IF_ERROR(DecodeValue(taker));
+  payload.clear();
+  size = taker.size;
+  if (size <= limit) payload = taker.encoder.Finish();
+  if (size <= limit) size = payload.size();
   return {};
 }
 

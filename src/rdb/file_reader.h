@@ -1,5 +1,5 @@
 // RDB files: a header, keys with their values between codes that say more about them or about the file, an
-// end mark and a checksum. Format: redis 7.4 src/rdb.c, rdbSaveRio and rdbLoadRioWithLoadingCtx.
+// end mark and a checksum. Format: redis 8.10 src/rdb.c, rdbSaveRio and rdbLoadRioWithLoadingCtx.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,7 @@
 #include "core/status.h"
 #include "rdb/byte_reader.h"
 #include "rdb/byte_stream.h"
+#include "rdb/hash_template.h"
 #include "rdb/object_type.h"
 #include "rdb/value.h"
 
@@ -50,8 +51,8 @@ struct FileNotes {
 
 class FileReader {
  public:
-  // The source must outlive the reader. Memory: a window of ByteStream::kWindow and the longest name of a
-  // key.
+  // The source must outlive the reader. Memory: a window of ByteStream::kWindow, the longest name of a key,
+  // and the templates of hashes (see HashTemplates).
   FileReader(ByteSource& source, const FilePosition& position);
 
   // Reads the header. Comes first. kCorruptData when it is not that of an RDB file, kUnsupported for a
@@ -70,7 +71,8 @@ class FileReader {
   Status DecodeValue(ValueVisitor& visitor);
 
   // Passes over the value and leaves the payload that DUMP would give of it, with the version of the file, in
-  // `payload`. `size` is that of the payload; if it is more than `limit`, `payload` is left empty.
+  // `payload`: a hash that refers to a template as an ordinary one, and nothing of what modules keep about
+  // keys. `size` is that of the payload; if it is more than `limit`, `payload` is left empty.
   Status TakePayload(size_t limit, std::string& payload, uint64_t& size);
 
   Status SkipValue();
@@ -83,6 +85,7 @@ class FileReader {
 
  private:
   Status ReadHeader();
+  Status ReadTemplates();
   Result<bool> Advance();
   Status ReadCode(uint8_t code, bool& is_code);
   Status ReadAux();
@@ -90,6 +93,7 @@ class FileReader {
   Status ReadSlotImport();
   Status ReadKey(uint8_t type);
   Status ReadEnd();
+  Status EncodePayload(size_t limit, std::string& payload, uint64_t& size);
   Status EndValue(Status status);
   Error WithContext(Error error) const;
 
@@ -100,6 +104,7 @@ class FileReader {
   FileHeader header_;
   FileKey key_;
   FileNotes notes_;
+  HashTemplates templates_;
   int db_ = 0;
   bool in_key_ = false;  // its name has been read, its value is not behind us
 };

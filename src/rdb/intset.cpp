@@ -16,6 +16,7 @@ Status DecodeMembers(ByteReader& reader, ValueVisitor& visitor) {
   std::array<char, 20> digits{};  // "-9223372036854775808"
   while (!reader.AtEnd()) {
     Unsigned member = 0;
+    visitor.CheckInterrupts();
     PRM_RETURN_IF_ERROR(reader.ReadLittleEndian(member));
     const auto rendered =
         std::to_chars(digits.data(), digits.data() + digits.size(), static_cast<Signed>(member));

@@ -11,6 +11,7 @@ namespace {
 // The longest repetition, 264 bytes, takes three bytes of input: nothing expands further.
 constexpr uint64_t kMaxExpansion = 88;
 constexpr uint64_t kMaxSize = uint64_t{1} << 30;
+constexpr uint64_t kItemsBetweenChecks = 1 << 16;
 
 // The first byte of an item: below 32 that many plus one literal bytes follow; otherwise its upper three bits
 // are the length of a repetition (7: one more byte is added to it) and the lower five, with one more byte,
@@ -31,7 +32,8 @@ void CopyRepetition(char* to, size_t distance, size_t length) {
 
 }  // namespace
 
-Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, uint64_t place) {
+Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, uint64_t place,
+                     Interrupts* interrupts) {
   ByteReader reader(compressed, "compressed string", place);
   if (size / kMaxExpansion > compressed.size()) {
     return reader.Corrupt(std::to_string(compressed.size()) + " bytes cannot expand to " +
@@ -42,7 +44,8 @@ Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, uint6
   }
   output.resize(static_cast<size_t>(size));
   size_t filled = 0;
-  while (!reader.AtEnd()) {
+  for (uint64_t items = 1; !reader.AtEnd(); ++items) {
+    if (items % kItemsBetweenChecks == 0 && interrupts != nullptr) interrupts->CheckInterrupts();
     uint8_t control = 0;
     PRM_RETURN_IF_ERROR(reader.ReadByte(control));
     if (control < kFirstRepetition) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/bytes.h"
+#include "core/interrupts.h"
 #include "core/status.h"
 
 namespace prm::rdb {
@@ -15,6 +16,7 @@ namespace prm::rdb {
 // blob or a PostgreSQL value can have. `place` is the offset where `compressed` stands, for error messages.
 // kCorruptData, with both offsets, when the bytes do not expand to exactly `size`;
 // kTooLarge. Format: LibLZF 3.6 lzf_d.c, as in redis src/lzf_d.c.
-Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, uint64_t place = 0);
+Status LzfDecompress(Bytes compressed, uint64_t size, std::string& output, uint64_t place = 0,
+                     Interrupts* interrupts = nullptr);
 
 }  // namespace prm::rdb

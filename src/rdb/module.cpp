@@ -11,6 +11,8 @@ constexpr int kNameLength = 9;
 constexpr int kBitsOfCharacter = 6;
 constexpr int kBitsOfVersion = 10;  // the lowest ones: of the module's own encoding
 
+constexpr uint64_t kOwnerSize = 4;
+
 enum Part : uint64_t { kEnd = 0, kSigned = 1, kUnsigned = 2, kFloat = 3, kDouble = 4, kString = 5 };
 
 }  // namespace
@@ -49,6 +51,16 @@ Status SkipModuleParts(ByteReader& reader) {
         return reader.Corrupt("unknown part " + std::to_string(part) + " of a module's value");
     }
   }
+}
+
+Status SkipKeyMetadata(ByteReader& reader) {
+  uint64_t count = 0;
+  PRM_RETURN_IF_ERROR(ReadLength(reader, count));
+  for (uint64_t i = 0; i < count; ++i) {
+    PRM_RETURN_IF_ERROR(reader.Skip(kOwnerSize));
+    PRM_RETURN_IF_ERROR(SkipModuleParts(reader));
+  }
+  return {};
 }
 
 }  // namespace prm::rdb

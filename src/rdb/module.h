@@ -17,4 +17,9 @@ std::string ModuleTypeName(uint64_t id);
 // Moves past the parts and the mark that ends them. kCorruptData for a part of unknown kind.
 Status SkipModuleParts(ByteReader& reader);
 
+// Moves past what modules keep about a key (Redis 8.6), behind the code 243 that begins it: parts, each
+// behind four bytes that say whose they are. kCorruptData.
+constexpr uint8_t kKeyMetadata = 243;
+Status SkipKeyMetadata(ByteReader& reader);
+
 }  // namespace prm::rdb

@@ -8,8 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "rdb/array.h"
 #include "rdb/encoded_string.h"
 #include "rdb/expiring_hash.h"
+#include "rdb/hash_template.h"
 #include "rdb/intset.h"
 #include "rdb/listpack.h"
 #include "rdb/module.h"
@@ -37,16 +39,19 @@ Status ScoreOf(PackedElement& element, const Reader& reader, double& score) {
 
 // Opens a listpack or ziplist that is stored as a string and calls decode_element(reader) until it is read.
 template <typename Reader, typename DecodeElement>
-Status DecodePacked(Bytes blob, uint64_t place, DecodeElement decode_element) {
+Status DecodePacked(Bytes blob, uint64_t place, ValueVisitor& visitor, DecodeElement decode_element) {
   Reader reader(blob, place);
   PRM_RETURN_IF_ERROR(reader.Open());
-  while (!reader.AtEnd()) PRM_RETURN_IF_ERROR(decode_element(reader));
+  while (!reader.AtEnd()) {
+    visitor.CheckInterrupts();
+    PRM_RETURN_IF_ERROR(decode_element(reader));
+  }
   return {};
 }
 
 template <typename Reader>
 Status DecodePackedList(Bytes blob, uint64_t place, ValueVisitor& visitor) {
-  return DecodePacked<Reader>(blob, place, [&visitor](Reader& reader) -> Status {
+  return DecodePacked<Reader>(blob, place, visitor, [&visitor](Reader& reader) -> Status {
     PackedElement element;
     PRM_RETURN_IF_ERROR(reader.Next(element));
     visitor.OnListElement(element.bytes());
@@ -55,7 +60,7 @@ Status DecodePackedList(Bytes blob, uint64_t place, ValueVisitor& visitor) {
 }
 
 Status DecodeListpackSet(Bytes blob, uint64_t place, ValueVisitor& visitor) {
-  return DecodePacked<ListpackReader>(blob, place, [&visitor](ListpackReader& reader) -> Status {
+  return DecodePacked<ListpackReader>(blob, place, visitor, [&visitor](ListpackReader& reader) -> Status {
     PackedElement member;
     PRM_RETURN_IF_ERROR(reader.Next(member));
     visitor.OnSetMember(member.bytes());
@@ -65,7 +70,7 @@ Status DecodeListpackSet(Bytes blob, uint64_t place, ValueVisitor& visitor) {
 
 template <typename Reader>
 Status DecodePackedHash(Bytes blob, uint64_t place, ValueVisitor& visitor) {
-  return DecodePacked<Reader>(blob, place, [&visitor](Reader& reader) -> Status {
+  return DecodePacked<Reader>(blob, place, visitor, [&visitor](Reader& reader) -> Status {
     PackedElement field;
     PackedElement value;
     PRM_RETURN_IF_ERROR(reader.Next(field));
@@ -77,7 +82,7 @@ Status DecodePackedHash(Bytes blob, uint64_t place, ValueVisitor& visitor) {
 
 template <typename Reader>
 Status DecodePackedZset(Bytes blob, uint64_t place, ValueVisitor& visitor) {
-  return DecodePacked<Reader>(blob, place, [&visitor](Reader& reader) -> Status {
+  return DecodePacked<Reader>(blob, place, visitor, [&visitor](Reader& reader) -> Status {
     PackedElement member;
     PackedElement text;
     double score = 0;
@@ -105,7 +110,10 @@ template <typename DecodeElement>
 Status DecodeSequence(ByteReader& reader, DecodeElement decode_element) {
   uint64_t count = 0;
   PRM_RETURN_IF_ERROR(ReadLength(reader, count));
-  for (uint64_t i = 0; i < count; ++i) PRM_RETURN_IF_ERROR(decode_element());
+  for (uint64_t i = 0; i < count; ++i) {
+    reader.CheckInterrupts();
+    PRM_RETURN_IF_ERROR(decode_element());
+  }
   return {};
 }
 
@@ -217,8 +225,10 @@ Status DecodeZset(ByteReader& reader, ReadScore read_score, ValueVisitor& visito
       members.emplace_back(member, score);
     return {};
   });
-  for (auto entry = members.rbegin(); entry != members.rend(); ++entry)
+  for (auto entry = members.rbegin(); entry != members.rend(); ++entry) {
+    visitor.CheckInterrupts();
     visitor.OnZsetMember(entry->first, entry->second);
+  }
   return decoded;
 }
 
@@ -229,9 +239,25 @@ Status DecodeModule(ByteReader& reader, ValueVisitor& visitor) {
   return SkipModuleParts(reader);
 }
 
+// For a scope: work on the reader's bytes is cancelled through the visitor.
+class InterruptScope {
+ public:
+  InterruptScope(ByteReader& reader, Interrupts& interrupts) : reader_(reader), before_(reader.interrupts()) {
+    reader.set_interrupts(&interrupts);
+  }
+  ~InterruptScope() { reader_.set_interrupts(before_); }
+  InterruptScope(const InterruptScope&) = delete;
+  InterruptScope& operator=(const InterruptScope&) = delete;
+
+ private:
+  ByteReader& reader_;
+  Interrupts* before_;
+};
+
 }  // namespace
 
 Status DecodeObject(Layout layout, ByteReader& reader, ValueVisitor& visitor) {
+  const InterruptScope scope(reader, visitor);
   switch (layout) {
     case Layout::kString:
       return DecodeString(reader, visitor);
@@ -273,12 +299,24 @@ Status DecodeObject(Layout layout, ByteReader& reader, ValueVisitor& visitor) {
       return DecodeStream(StreamLayout::kListpacks2, reader, visitor);
     case Layout::kStream3:
       return DecodeStream(StreamLayout::kListpacks3, reader, visitor);
+    case Layout::kStream4:
+      return DecodeStream(StreamLayout::kListpacks4, reader, visitor);
+    case Layout::kStream5:
+      return DecodeStream(StreamLayout::kListpacks5, reader, visitor);
     case Layout::kExpiringHashDraft:
     case Layout::kExpiringListpackDraft:
     case Layout::kExpiringHash:
     case Layout::kExpiringListpack:
     case Layout::kValkeyExpiringHash:
       return DecodeExpiringHash(layout, reader, visitor);
+    case Layout::kArray:
+      return DecodeArray(reader, visitor);
+    case Layout::kTemplateListpack:
+    case Layout::kTemplateArray:
+      return DecodeTemplateHash(layout, reader, visitor);
+    case Layout::kTemplateListpackRef:
+    case Layout::kTemplateArrayRef:
+      return reader.Corrupt("its fields stand in a template of the file");
   }
   return reader.Corrupt("unknown layout");
 }

@@ -1,4 +1,4 @@
-// The numbers that stand before values, and what they mean: redis 7.4 src/rdb.h, valkey 9.0 src/rdb.h,
+// The numbers that stand before values, and what they mean: redis 8.10 src/rdb.h, valkey 9.2 src/rdb.h,
 // RDB_TYPE_*.
 #pragma once
 
@@ -28,21 +28,39 @@ enum class Layout {
   kSetListpack,
   kListOfZiplists,  // nodes, each a string
   kListOfNodes,     // nodes, each a listpack or an element
-  kStream,          // three layouts, see StreamLayout
+  kStream,          // five layouts, see StreamLayout
   kStream2,
   kStream3,
+  kStream4,
+  kStream5,
   kExpiringHashDraft,  // Redis 7.4 release candidates
   kExpiringListpackDraft,
   kExpiringHash,  // Redis 7.4
   kExpiringListpack,
-  kValkeyExpiringHash,  // Valkey 9.0
+  kValkeyExpiringHash,   // Valkey 9.0
+  kArray,                // Redis 8.8
+  kTemplateListpack,     // Redis 8.10: the fields, then the values in a listpack
+  kTemplateListpackRef,  // the number of a template of the file, which has the fields
+  kTemplateArray,        // the same with the values as strings
+  kTemplateArrayRef,
 };
+
+// Whether fields of a hash in that layout may have an expiry.
+constexpr bool HasExpiringFields(Layout layout) {
+  return layout >= Layout::kExpiringHashDraft && layout <= Layout::kValkeyExpiringHash;
+}
+
+// Whether values of that layout need the templates of the file that they stand in.
+constexpr bool RefersToTemplate(Layout layout) {
+  return layout == Layout::kTemplateListpackRef || layout == Layout::kTemplateArrayRef;
+}
 
 struct ObjectType {
   uint8_t number;
   const char* name;  // as in rdb.h, without RDB_TYPE_
   ValueType value;
   Layout layout;
+  unsigned since;  // the first RDB version that has it; others give the number another meaning
 };
 
 // The meaning of a type number in that version, which must be supported. kUnsupported, naming number and

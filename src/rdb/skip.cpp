@@ -1,37 +1,21 @@
 // Finds the end of a value.
 #include <cstdint>
 
+#include "rdb/array.h"
 #include "rdb/encoded_string.h"
+#include "rdb/hash_template.h"
 #include "rdb/module.h"
 #include "rdb/object.h"
+#include "rdb/skip.h"
+#include "rdb/stream.h"
 
 namespace prm::rdb {
 
 namespace {
 
-constexpr uint64_t kIdSize = 16;
 constexpr uint64_t kTimeSize = 8;
+constexpr uint64_t kIntegerSize = 8;
 constexpr uint8_t kLongestScore = 252;  // longer ones stand for numbers without digits
-
-Status SkipLengths(ByteReader& reader, int count) {
-  uint64_t ignored = 0;
-  for (int i = 0; i < count; ++i) PRM_RETURN_IF_ERROR(ReadLength(reader, ignored));
-  return {};
-}
-
-Status SkipStrings(ByteReader& reader, int count) {
-  for (int i = 0; i < count; ++i) PRM_RETURN_IF_ERROR(SkipString(reader));
-  return {};
-}
-
-// A number of items, and the items.
-template <typename SkipItem>
-Status SkipItems(ByteReader& reader, SkipItem skip_item) {
-  uint64_t count = 0;
-  PRM_RETURN_IF_ERROR(ReadLength(reader, count));
-  for (uint64_t i = 0; i < count; ++i) PRM_RETURN_IF_ERROR(skip_item());
-  return {};
-}
 
 // Items of so many lengths, then so many strings, then so many bytes.
 Status SkipUniform(ByteReader& reader, int lengths, int strings, uint64_t bytes) {
@@ -48,24 +32,22 @@ Status SkipTextScore(ByteReader& reader) {
   return length <= kLongestScore ? reader.Skip(length) : Status();
 }
 
-// See stream.cpp.
-Status SkipStream(ByteReader& reader, bool has_counters, bool has_active_times) {
-  PRM_RETURN_IF_ERROR(SkipUniform(reader, 0, 2, 0));
-  PRM_RETURN_IF_ERROR(SkipLengths(reader, has_counters ? 8 : 3));
-  return SkipItems(reader, [&]() -> Status {
-    PRM_RETURN_IF_ERROR(SkipString(reader));
-    PRM_RETURN_IF_ERROR(SkipLengths(reader, has_counters ? 3 : 2));
-    const Status deliveries = SkipItems(reader, [&]() -> Status {
-      PRM_RETURN_IF_ERROR(reader.Skip(kIdSize + kTimeSize));
-      return SkipLengths(reader, 1);
-    });
-    if (!deliveries.ok()) return deliveries;
-    return SkipItems(reader, [&]() -> Status {
-      PRM_RETURN_IF_ERROR(SkipString(reader));
-      PRM_RETURN_IF_ERROR(reader.Skip(has_active_times ? 2 * kTimeSize : kTimeSize));
-      return SkipUniform(reader, 0, 0, kIdSize);
-    });
-  });
+// See array.cpp.
+Status SkipArray(ByteReader& reader) {
+  uint64_t count = 0;
+  uint64_t has_next = 0;
+  PRM_RETURN_IF_ERROR(ReadLength(reader, count));
+  PRM_RETURN_IF_ERROR(ReadLength(reader, has_next));
+  if (has_next != 0) PRM_RETURN_IF_ERROR(SkipLengths(reader, 1));
+  for (uint64_t i = 0; i < count; ++i) {
+    uint64_t tag = 0;
+    reader.CheckInterrupts();
+    PRM_RETURN_IF_ERROR(SkipLengths(reader, 1));
+    PRM_RETURN_IF_ERROR(ReadLength(reader, tag));
+    const bool is_number = tag == kArrayInteger || tag == kArrayDouble;
+    PRM_RETURN_IF_ERROR(is_number ? reader.Skip(kIntegerSize) : SkipString(reader));
+  }
+  return {};
 }
 
 }  // namespace
@@ -102,11 +84,15 @@ Status SkipObject(Layout layout, ByteReader& reader) {
     case Layout::kListOfNodes:
       return SkipUniform(reader, 1, 1, 0);
     case Layout::kStream:
-      return SkipStream(reader, false, false);
+      return SkipStream(StreamLayout::kListpacks, reader);
     case Layout::kStream2:
-      return SkipStream(reader, true, false);
+      return SkipStream(StreamLayout::kListpacks2, reader);
     case Layout::kStream3:
-      return SkipStream(reader, true, true);
+      return SkipStream(StreamLayout::kListpacks3, reader);
+    case Layout::kStream4:
+      return SkipStream(StreamLayout::kListpacks4, reader);
+    case Layout::kStream5:
+      return SkipStream(StreamLayout::kListpacks5, reader);
     case Layout::kExpiringHash:
       PRM_RETURN_IF_ERROR(reader.Skip(kTimeSize));
       return SkipUniform(reader, 1, 2, 0);
@@ -117,6 +103,14 @@ Status SkipObject(Layout layout, ByteReader& reader) {
       return SkipString(reader);
     case Layout::kValkeyExpiringHash:
       return SkipUniform(reader, 0, 2, kTimeSize);
+    case Layout::kArray:
+      return SkipArray(reader);
+    case Layout::kTemplateListpack:
+    case Layout::kTemplateArray:
+      return SkipTemplateHash(layout, reader);
+    case Layout::kTemplateListpackRef:
+    case Layout::kTemplateArrayRef:
+      return reader.Corrupt("its fields stand in a template of the file");
   }
   return reader.Corrupt("unknown layout");
 }

@@ -9,12 +9,14 @@
 
 #include "rdb/encoded_string.h"
 #include "rdb/listpack.h"
+#include "rdb/skip.h"
 
 namespace prm::rdb {
 
 namespace {
 
 constexpr size_t kRawIdSize = 16;
+constexpr uint64_t kTimeSize = 8;
 
 enum EntryFlag : int64_t { kDeleted = 1, kSameFields = 2 };
 
@@ -51,6 +53,7 @@ class EntryDecoder {
     while (!listpack_.AtEnd()) {
       StreamId id;
       bool deleted = false;
+      visitor_.CheckInterrupts();
       PRM_RETURN_IF_ERROR(ReadEntry(id, deleted));
       if (deleted) {
         ++deleted_;
@@ -124,6 +127,7 @@ class EntryDecoder {
     elements.clear();
     if (count < 0) return listpack_.Corrupt("impossible number of fields");
     for (int64_t i = 0; i < count; ++i) {
+      visitor_.CheckInterrupts();
       PRM_RETURN_IF_ERROR(listpack_.Next(elements.emplace_back()));
     }
     return {};
@@ -178,7 +182,7 @@ struct Delivery {
   StreamId id;
   int64_t time_ms = 0;
   uint64_t count = 0;
-  bool has_consumer = false;
+  bool is_listed = false;  // among those of a consumer, or of none
 };
 
 // In ascending order of id, which Redis' radix tree gives them.
@@ -187,6 +191,7 @@ Status ReadDeliveries(ByteReader& reader, std::vector<Delivery>& deliveries) {
   PRM_RETURN_IF_ERROR(ReadLength(reader, count));
   for (uint64_t i = 0; i < count; ++i) {
     Delivery delivery;
+    reader.CheckInterrupts();
     PRM_RETURN_IF_ERROR(ReadRawId(reader, delivery.id));
     PRM_RETURN_IF_ERROR(ReadTime(reader, delivery.time_ms));
     PRM_RETURN_IF_ERROR(ReadLength(reader, delivery.count));
@@ -198,6 +203,27 @@ Status ReadDeliveries(ByteReader& reader, std::vector<Delivery>& deliveries) {
   return {};
 }
 
+// Reads the ids of pending entries that belong together, and finds out the rest of them.
+Status DecodePending(StreamPending pending, uint64_t count, ByteReader& reader,
+                     std::vector<Delivery>& deliveries, ValueVisitor& visitor) {
+  for (uint64_t i = 0; i < count; ++i) {
+    reader.CheckInterrupts();
+    PRM_RETURN_IF_ERROR(ReadRawId(reader, pending.id));
+    const auto delivery =
+        std::lower_bound(deliveries.begin(), deliveries.end(), pending.id,
+                         [](const Delivery& d, const StreamId& wanted) { return Precedes(d.id, wanted); });
+    if (delivery == deliveries.end() || Precedes(pending.id, delivery->id)) {
+      return reader.Corrupt("an entry is pending for a consumer but not for its group");
+    }
+    if (delivery->is_listed) return reader.Corrupt("an entry is pending for two consumers");
+    delivery->is_listed = true;
+    pending.delivery_time_ms = delivery->time_ms;
+    pending.delivery_count = delivery->count;
+    visitor.OnStreamPending(pending);
+  }
+  return {};
+}
+
 Status DecodeConsumer(StreamLayout layout, Bytes group, ByteReader& reader, std::vector<Delivery>& deliveries,
                       ValueVisitor& visitor) {
   std::string scratch;
@@ -205,26 +231,21 @@ Status DecodeConsumer(StreamLayout layout, Bytes group, ByteReader& reader, std:
   consumer.group = group;
   PRM_RETURN_IF_ERROR(ReadString(reader, scratch, consumer.name));
   PRM_RETURN_IF_ERROR(ReadTime(reader, consumer.seen_time_ms));
-  if (layout == StreamLayout::kListpacks3) {
+  if (layout >= StreamLayout::kListpacks3) {
     int64_t active_time_ms = 0;
     PRM_RETURN_IF_ERROR(ReadTime(reader, active_time_ms));
   }
   PRM_RETURN_IF_ERROR(ReadLength(reader, consumer.pending));
   visitor.OnStreamConsumer(consumer);
-  for (uint64_t i = 0; i < consumer.pending; ++i) {
-    StreamId id;
-    PRM_RETURN_IF_ERROR(ReadRawId(reader, id));
-    const auto delivery =
-        std::lower_bound(deliveries.begin(), deliveries.end(), id,
-                         [](const Delivery& d, const StreamId& wanted) { return Precedes(d.id, wanted); });
-    if (delivery == deliveries.end() || Precedes(id, delivery->id)) {
-      return reader.Corrupt("an entry is pending for a consumer but not for its group");
-    }
-    if (delivery->has_consumer) return reader.Corrupt("an entry is pending for two consumers");
-    delivery->has_consumer = true;
-    visitor.OnStreamPending({group, consumer.name, id, delivery->time_ms, delivery->count});
-  }
-  return {};
+  return DecodePending({group, consumer.name, true, {}, 0, 0}, consumer.pending, reader, deliveries, visitor);
+}
+
+// Pending entries that were given back: they are in the group's list and in that of no consumer.
+Status DecodeReturned(Bytes group, ByteReader& reader, std::vector<Delivery>& deliveries,
+                      ValueVisitor& visitor) {
+  uint64_t count = 0;
+  PRM_RETURN_IF_ERROR(ReadLength(reader, count));
+  return DecodePending({group, {}, false, {}, 0, 0}, count, reader, deliveries, visitor);
 }
 
 Status DecodeGroup(StreamLayout layout, ByteReader& reader, ValueVisitor& visitor) {
@@ -246,11 +267,28 @@ Status DecodeGroup(StreamLayout layout, ByteReader& reader, ValueVisitor& visito
   for (uint64_t i = 0; i < consumer_count; ++i) {
     PRM_RETURN_IF_ERROR(DecodeConsumer(layout, group.name, reader, deliveries, visitor));
   }
-  const auto has_consumer = [](const Delivery& delivery) { return delivery.has_consumer; };
-  if (!std::all_of(deliveries.begin(), deliveries.end(), has_consumer)) {
+  if (layout >= StreamLayout::kListpacks5) {
+    PRM_RETURN_IF_ERROR(DecodeReturned(group.name, reader, deliveries, visitor));
+  }
+  const auto is_listed = [](const Delivery& delivery) { return delivery.is_listed; };
+  if (!std::all_of(deliveries.begin(), deliveries.end(), is_listed)) {
     return reader.Corrupt("an entry is pending for a group but for none of its consumers");
   }
   return {};
+}
+
+// How long and how many ids are remembered, the producers with the ids they sent, and two counters.
+Status SkipProducers(ByteReader& reader) {
+  PRM_RETURN_IF_ERROR(SkipLengths(reader, 2));
+  const Status producers = SkipItems(reader, [&]() -> Status {
+    PRM_RETURN_IF_ERROR(SkipString(reader));
+    return SkipItems(reader, [&]() -> Status {
+      PRM_RETURN_IF_ERROR(SkipString(reader));
+      return SkipLengths(reader, 2);
+    });
+  });
+  if (!producers.ok()) return producers;
+  return SkipLengths(reader, 2);
 }
 
 }  // namespace
@@ -265,7 +303,33 @@ Status DecodeStream(StreamLayout layout, ByteReader& reader, ValueVisitor& visit
   for (uint64_t i = 0; i < group_count; ++i) {
     PRM_RETURN_IF_ERROR(DecodeGroup(layout, reader, visitor));
   }
-  return {};
+  return layout >= StreamLayout::kListpacks4 ? SkipProducers(reader) : Status();
+}
+
+Status SkipStream(StreamLayout layout, ByteReader& reader) {
+  const bool has_counters = layout >= StreamLayout::kListpacks2;
+  const uint64_t consumer_times = layout >= StreamLayout::kListpacks3 ? 2 : 1;
+  PRM_RETURN_IF_ERROR(SkipItems(reader, [&] { return SkipStrings(reader, 2); }));
+  PRM_RETURN_IF_ERROR(SkipLengths(reader, has_counters ? 8 : 3));
+  const Status groups = SkipItems(reader, [&]() -> Status {
+    PRM_RETURN_IF_ERROR(SkipString(reader));
+    PRM_RETURN_IF_ERROR(SkipLengths(reader, has_counters ? 3 : 2));
+    const Status deliveries = SkipItems(reader, [&]() -> Status {
+      PRM_RETURN_IF_ERROR(reader.Skip(kRawIdSize + kTimeSize));
+      return SkipLengths(reader, 1);
+    });
+    if (!deliveries.ok()) return deliveries;
+    const auto skip_id = [&] { return reader.Skip(kRawIdSize); };
+    const Status consumers = SkipItems(reader, [&]() -> Status {
+      PRM_RETURN_IF_ERROR(SkipString(reader));
+      PRM_RETURN_IF_ERROR(reader.Skip(consumer_times * kTimeSize));
+      return SkipItems(reader, skip_id);
+    });
+    if (!consumers.ok() || layout < StreamLayout::kListpacks5) return consumers;
+    return SkipItems(reader, skip_id);
+  });
+  if (!groups.ok() || layout < StreamLayout::kListpacks4) return groups;
+  return SkipProducers(reader);
 }
 
 }  // namespace prm::rdb

@@ -16,6 +16,8 @@ const char* TypeName(ValueType type) {
       return "hash";
     case ValueType::kStream:
       return "stream";
+    case ValueType::kArray:
+      return "array";
     case ValueType::kModule:
       return "module";
   }

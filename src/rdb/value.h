@@ -2,17 +2,19 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "core/bytes.h"
+#include "core/interrupts.h"
 
 namespace prm::rdb {
 
-enum class ValueType { kString, kList, kSet, kZset, kHash, kStream, kModule };
+enum class ValueType { kString, kList, kSet, kZset, kHash, kStream, kArray, kModule };
 
-// The name that Redis' TYPE command prints: "string", "list", "set", "zset", "hash", "stream"; "module" for
-// what belongs to a module, which has a name of its own.
+// The name that Redis' TYPE command prints: "string", "list", "set", "zset", "hash", "stream", "array";
+// "module" for what belongs to a module, which has a name of its own.
 const char* TypeName(ValueType type);
 
 struct StreamId {
@@ -44,6 +46,7 @@ struct StreamConsumer {
 struct StreamPending {
   Bytes group;
   Bytes consumer;
+  bool has_consumer = true;  // false: it was given back (XNACK) and belongs to nobody
   StreamId id;
   int64_t delivery_time_ms = 0;  // Unix time of the last delivery
   uint64_t delivery_count = 0;
@@ -54,9 +57,8 @@ using StreamFields = std::vector<std::pair<Bytes, Bytes>>;
 // Receives a value element by element, in the order in which it is stored: lists from head to tail, sorted
 // sets from the lowest score to the highest, streams by id. A sorted set that is read from a ByteStream may
 // come from the highest score to the lowest. Bytes are valid during the call only.
-class ValueVisitor {
+class ValueVisitor : public Interrupts {
  public:
-  virtual ~ValueVisitor() = default;
   virtual void OnString(Bytes) {}
   virtual void OnListElement(Bytes) {}
   virtual void OnSetMember(Bytes) {}
@@ -66,6 +68,9 @@ class ValueVisitor {
     OnHashField(field, value);
   }
   virtual void OnZsetMember(Bytes /*member*/, double /*score*/) {}
+  // An array is sparse: what has no index here is not there. To whoever does not care it is a hash whose
+  // fields are the indexes in decimal.
+  virtual void OnArrayElement(uint64_t index, Bytes value) { OnHashField(std::to_string(index), value); }
   virtual void OnStreamEntry(StreamId, const StreamFields&) {}
   virtual void OnStreamInfo(const StreamInfo&) {}
   virtual void OnStreamGroup(const StreamGroup&) {}

@@ -5,15 +5,23 @@
 namespace prm::rdb {
 
 constexpr unsigned kOldestVersion = 1;
-constexpr unsigned kNewestVersion = 12;  // Redis 7.4
-constexpr unsigned kValkeyVersion = 80;  // Valkey 9.0
-inline constexpr char kVersionsRead[] = "Versions 1 to 12 of Redis and 80 of Valkey are read.";
+constexpr unsigned kNewestVersion = 15;        // Redis 8.10
+constexpr unsigned kOldestValkeyVersion = 80;  // Valkey 9.0
+constexpr unsigned kNewestValkeyVersion = 81;  // Valkey 9.2
+inline constexpr char kVersionsRead[] = "Versions 1 to 15 of Redis and 80 to 81 of Valkey are read.";
 
 // The first of Valkey's own; what is below belongs to Redis or to both.
-constexpr bool IsValkey(unsigned version) { return version >= kValkeyVersion; }
+constexpr bool IsValkey(unsigned version) { return version >= kOldestValkeyVersion; }
 
 constexpr bool IsSupportedVersion(unsigned version) {
-  return (version >= kOldestVersion && version <= kNewestVersion) || version == kValkeyVersion;
+  return IsValkey(version) ? version <= kNewestValkeyVersion
+                           : version >= kOldestVersion && version <= kNewestVersion;
 }
+
+// Whether files and payloads may hold what modules keep about keys.
+constexpr bool HasKeyMetadata(unsigned version) { return !IsValkey(version) && version >= 13; }
+
+// Whether files may hold templates of hashes.
+constexpr bool HasHashTemplates(unsigned version) { return !IsValkey(version) && version >= 15; }
 
 }  // namespace prm::rdb

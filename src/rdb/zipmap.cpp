@@ -29,6 +29,7 @@ Status DecodeZipmap(Bytes blob, uint64_t place, ValueVisitor& visitor) {
     uint32_t length = 0;
     Bytes field;
     Bytes value;
+    visitor.CheckInterrupts();
     PRM_RETURN_IF_ERROR(reader.ReadByte(first));
     if (first == kEnd) break;
     PRM_RETURN_IF_ERROR(ReadLength(reader, first, length));

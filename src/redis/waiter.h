@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#include "core/interrupts.h"
+
 namespace prm::redis {
 
 enum WaitEvent : unsigned { kWaitRead = 1, kWaitWrite = 2 };
@@ -14,10 +16,9 @@ struct WaitSocket {
   unsigned ready;   // out: WaitEvent bits that are ready
 };
 
-class Waiter {
+// Between waits it says whether to go on.
+class Waiter : public Interrupts {
  public:
-  virtual ~Waiter() = default;
-
   // Waits until a socket is ready or timeout_ms have passed (-1: no limit) and fills `ready` of each.
   // Returns the number of ready sockets; 0 means the time is over. count may be 0: then it only sleeps.
   // May throw when the session is interrupted: callers keep their state in objects with destructors.

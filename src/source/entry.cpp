@@ -19,7 +19,31 @@ class ShortString : public rdb::ValueVisitor {
   std::optional<std::string> string;
 };
 
+// A collection without elements takes a few bytes, though a list may consist of several empty nodes.
+constexpr size_t kMostBytesOfNothing = 1024;
+
+class ElementFinder : public rdb::ValueVisitor {
+ public:
+  void OnListElement(Bytes) override { found = true; }
+  void OnSetMember(Bytes) override { found = true; }
+  void OnHashField(Bytes, Bytes) override { found = true; }
+  void OnZsetMember(Bytes, double) override { found = true; }
+  bool found = false;
+};
+
 }  // namespace
+
+bool IsEmptyCollection(const Entry& entry) {
+  using rdb::ValueType;
+  if (entry.plain || entry.payload.size() > kMostBytesOfNothing) return false;
+  const Result<ValueType> type = TypeOf(entry);
+  if (!type.ok() || type.value() == ValueType::kString || type.value() == ValueType::kStream ||
+      type.value() == ValueType::kModule) {
+    return false;
+  }
+  ElementFinder finder;
+  return Decode(entry, finder).ok() && !finder.found;
+}
 
 Result<rdb::ValueType> TypeOf(const Entry& entry) {
   if (entry.plain) return rdb::ValueType::kString;

@@ -16,6 +16,7 @@ enum class EntryState {
   kVanished,     // the name was returned, the value was gone when read
   kNameOnly,     // the filter asked for the name alone
   kExpired,      // its expiry was past when it was read; a server would not have returned it
+  kEmpty,        // a collection without elements, of a file: Redis passes over it, too
   kTooLarge,     // larger than max_value_bytes: size is filled, payload is not
   kChanging,     // was written to whenever it was read, in pieces
   kUnsupported,  // DUMP may not be used, and the type has no commands to read it in pieces: type_name is
@@ -41,6 +42,10 @@ struct Entry {
 
 // The type of the value. The entry must be kRead. Errors: those of rdb::DumpType.
 Result<rdb::ValueType> TypeOf(const Entry& entry);
+
+// Whether the value is a collection without elements, which Redis never has and damaged files may. The entry
+// must be kRead. Only small payloads are looked at.
+bool IsEmptyCollection(const Entry& entry);
 
 // Hands the value to the visitor. The entry must be kRead. Errors: those of rdb::DecodeDump.
 Status Decode(const Entry& entry, rdb::ValueVisitor& visitor);

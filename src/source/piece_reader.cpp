@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/recent_names.h"
 #include "rdb/encoder.h"
@@ -24,6 +26,13 @@ constexpr uint64_t kMostElements = 65536;
 constexpr uint64_t kFastestGrowth = 16;
 // "$10\r\n…\r\n"
 constexpr uint64_t kReplyOverhead = 16;
+
+bool AreStrings(const ReplyView& array) {
+  if (!array.IsArray()) return false;
+  for (size_t i = 0; i < array.size(); ++i)
+    if (!array.element(i).IsString()) return false;
+  return true;
+}
 
 bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size()) == prefix; }
 
@@ -125,12 +134,6 @@ class CollectionReader : public PieceReader {
   virtual Status TakeElements(Connection& connection, const ReplyView& reply, bool& at_end) = 0;
 
   // Views of the strings of a flat array, or an error.
-  static bool AreStrings(const ReplyView& array) {
-    if (!array.IsArray()) return false;
-    for (size_t i = 0; i < array.size(); ++i)
-      if (!array.element(i).IsString()) return false;
-    return true;
-  }
 
   PieceCount count_;
   rdb::CollectionEncoder encoder_;
@@ -228,6 +231,121 @@ class CursorReader : public CollectionReader {
   RecentNames recent_;
 };
 
+// A hash whose fields may expire: by cursor, and for each page when its fields expire. Fields that have
+// expired and are not deleted yet count in HLEN.
+class ExpiringHashReader : public PieceReader {
+ public:
+  ExpiringHashReader(Entry& entry, uint64_t memory, const PieceLimits& limits)
+      : PieceReader(entry, limits),
+        count_(limits.piece_bytes, memory),
+        encoder_(rdb::ValueType::kHash),
+        recent_(limits.key) {}
+
+  void AskPiece(Connection& connection) override {
+    if (!length_) connection.Append({"HLEN", entry_.key});
+    if (page_.empty()) {
+      connection.Append({"HSCAN", entry_.key, cursor_, "COUNT", std::to_string(count_.elements())});
+      return;
+    }
+    if (limits_.server.has_time) connection.Append({"TIME"});
+    const std::string number = std::to_string(page_.size());
+    std::vector<Bytes> arguments = {"HPEXPIRETIME", entry_.key, "FIELDS", number};
+    for (const auto& [field, value] : page_) arguments.push_back(field);
+    connection.Append(arguments.data(), arguments.size());
+  }
+
+  Status TakePiece(Connection& connection) override {
+    if (!length_) PRM_RETURN_IF_ERROR(TakeLength(connection));
+    if (state() == State::kChanged) return {};
+    PRM_RETURN_IF_ERROR(page_.empty() ? TakePage(connection) : TakeExpiries(connection));
+    if (state() == State::kChanged || !page_.empty()) return {};
+    if (encoder_.size() > limits_.max_value_bytes) {
+      SetState(State::kTooLarge);
+    } else if (cursor_ == "0") {
+      SetState(encoder_.count() <= *length_ ? State::kDone : State::kChanged);
+    }
+    return {};
+  }
+
+  void Finish() override {
+    if (encoder_.count() == 0) {
+      entry_.state = EntryState::kVanished;
+      entry_.payload.clear();
+    } else {
+      entry_.payload = encoder_.Finish(limits_.server.valkey);
+    }
+  }
+  size_t size() const override { return encoder_.size(); }
+
+ private:
+  Status TakeLength(Connection& connection) {
+    const Result<redis::Reply> length = Receive(connection);
+    if (!length.ok()) return length.error();
+    if (state() == State::kChanged) return {};
+    if (!length.value().IsInteger()) return UnknownReply(connection, "HLEN");
+    length_ = static_cast<uint64_t>(length.value().AsInteger());
+    return {};
+  }
+
+  Status TakePage(Connection& connection) {
+    const Result<redis::Reply> reply = Receive(connection);
+    if (!reply.ok()) return reply.error();
+    if (state() == State::kChanged) return {};
+    if (reply.value().size() != 2 || !reply.value().element(0).IsString() ||
+        !IsCursor(reply.value().element(0).AsBytes()) || !AreStrings(reply.value().element(1)) ||
+        reply.value().element(1).size() % 2 != 0) {
+      return UnknownReply(connection, "HSCAN");
+    }
+    cursor_ = reply.value().element(0).AsBytes();
+    const ReplyView elements = reply.value().element(1);
+    for (size_t i = 0; i < elements.size(); i += 2) {
+      const Bytes field = elements.element(i).AsBytes();
+      if (recent_.Insert(field)) page_.emplace_back(field, elements.element(i + 1).AsBytes());
+    }
+    return {};
+  }
+
+  Status TakeExpiries(Connection& connection) {
+    int64_t now_ms = 0;
+    if (limits_.server.has_time) {
+      const Result<redis::Reply> time = Receive(connection);
+      if (!time.ok()) return time.error();
+      const Result<int64_t> now = ParseTime(connection, time.value());
+      if (!now.ok()) return now.error();
+      now_ms = now.value();
+    }
+    const Result<redis::Reply> reply = Receive(connection);
+    if (!reply.ok()) return reply.error();
+    if (state() == State::kChanged) return {};
+    const size_t size_before = encoder_.size();
+    const auto page = std::exchange(page_, {});
+    if (reply.value().IsNil() || (reply.value().IsArray() && reply.value().size() == 0)) {
+      SetState(State::kChanged);  // the key is gone
+      return {};
+    }
+    if (reply.value().size() != page.size()) return UnknownReply(connection, "HPEXPIRETIME");
+    for (size_t i = 0; i < page.size(); ++i) {
+      const ReplyView expiry = reply.value().element(i);
+      if (!expiry.IsInteger()) return UnknownReply(connection, "HPEXPIRETIME");
+      const auto& [field, value] = page[i];
+      if (expiry.AsInteger() == kNoExpiry) {
+        encoder_.AddHashField(field, value);
+      } else if (expiry.AsInteger() > now_ms) {  // kNoKey: it has expired since
+        encoder_.AddExpiringHashField(field, value, expiry.AsInteger());
+      }
+    }
+    count_.Note(page.size(), encoder_.size() - size_before);
+    return {};
+  }
+
+  PieceCount count_;
+  rdb::CollectionEncoder encoder_;
+  std::optional<uint64_t> length_;
+  std::string cursor_ = "0";
+  std::vector<std::pair<std::string, std::string>> page_;  // whose expiries have not been told
+  RecentNames recent_;
+};
+
 }  // namespace
 
 PieceCount::PieceCount(uint64_t piece_bytes, uint64_t memory)
@@ -247,6 +365,8 @@ std::unique_ptr<PieceReader> PieceReader::ForType(Bytes type, Entry& entry, uint
   if (type == "list") return std::make_unique<RangeReader>(ValueType::kList, entry, memory, limits);
   if (type == "zset") return std::make_unique<RangeReader>(ValueType::kZset, entry, memory, limits);
   if (type == "set") return std::make_unique<CursorReader>(ValueType::kSet, entry, memory, limits);
+  if (type == "hash" && limits.server.has_field_expiries)
+    return std::make_unique<ExpiringHashReader>(entry, memory, limits);
   if (type == "hash") return std::make_unique<CursorReader>(ValueType::kHash, entry, memory, limits);
   if (type == "stream") return MakeStreamReader(entry, memory, limits);
   return nullptr;

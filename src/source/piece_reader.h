@@ -11,10 +11,18 @@
 
 namespace prm::source {
 
+// What a server knows of the expiry of a hash's fields.
+struct ServerAbilities {
+  bool has_field_expiries = false;  // HPEXPIRETIME: Redis 7.4, Valkey 9.0
+  bool has_time = false;            // the user may use TIME, if it has_field_expiries
+  bool valkey = false;              // which form payloads take
+};
+
 struct PieceLimits {
   uint64_t piece_bytes;      // what a reply should have at most; a single element may have more
   uint64_t max_value_bytes;  // larger values are not read
   SipKey key;                // for telling elements apart
+  ServerAbilities server;
 };
 
 class PieceReader {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/printable.h"
+#include "source/living_fields.h"
 
 namespace prm::source {
 
@@ -133,7 +134,15 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       PRM_RETURN_IF_ERROR(reader_.SkipValue());
     } else {
       PRM_RETURN_IF_ERROR(reader_.TakePayload(options_.max_value_bytes, entry.payload, entry.size));
-      if (entry.payload.empty()) entry.state = EntryState::kTooLarge;
+      if (entry.payload.empty()) {
+        entry.state = EntryState::kTooLarge;
+      } else {
+        // What is damaged is for whoever decodes it to refuse.
+        const Result<bool> living = DropExpiredFields(entry.payload, options_.now_ms, file_);
+        if (living.ok() && !living.value()) entry.state = EntryState::kExpired;
+        if (living.ok() && living.value() && IsEmptyCollection(entry)) entry.state = EntryState::kEmpty;
+        if (entry.state != EntryState::kRead) std::string().swap(entry.payload);
+      }
     }
     batch.bytes += entry.key.size() + entry.payload.size();
     batch.entries.push_back(std::move(entry));

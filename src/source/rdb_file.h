@@ -38,7 +38,8 @@ struct RdbFileOptions {
   size_t batch_keys = 5000;                        // a batch has no more entries than this
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
-  int64_t now_ms = 0;                              // keys that expire before are kExpired; Unix time
+  int64_t now_ms = 0;  // keys that expire before are kExpired, so are hashes without a living field, and
+                       // fields that do are left out; Unix time
 };
 
 class RdbFileSource : public Source {

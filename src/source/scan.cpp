@@ -5,6 +5,8 @@
 
 #include "core/printable.h"
 #include "rdb/dump.h"
+#include "rdb/version.h"
+#include "source/living_fields.h"
 
 namespace prm::source {
 
@@ -80,7 +82,8 @@ Status ScanSource::Prepare(const std::string& position) {
   const Result<bool> pexpiretime = MayUse({"PEXPIRETIME", ""});  // new in Redis 7.0
   if (!pexpiretime.ok()) return pexpiretime.error();
   expiries_.emplace(connection_, pexpiretime.value());
-  values_.emplace(connection_, pexpiretime.value(),
+  PRM_RETURN_IF_ERROR(FindAbilities(info));
+  values_.emplace(connection_, pexpiretime.value(), server_,
                   std::min({kPieceBytes, options_.bytes_in_flight, options_.max_reply_bytes}),
                   options_.max_value_bytes);
   const Result<bool> getrange = MayUse({"GETRANGE", "", "0", "0"});
@@ -127,6 +130,23 @@ Status ScanSource::FitHeadroom(const redis::ServerInfo& info) {
   return {};
 }
 
+// Whether fields of hashes may expire. Where HPEXPIRETIME exists and is forbidden it is asked all the same:
+// rather an error than a field that loses its expiry.
+Status ScanSource::FindAbilities(const Result<redis::ServerInfo>& info) {
+  const Result<redis::Reply> reply = connection_.Command({"HPEXPIRETIME", "", "FIELDS", "1", ""});
+  if (!reply.ok() && reply.error().code != ErrorCode::kMoved && !IsMissingCommand(reply.error())) {
+    return reply.error();
+  }
+  server_.has_field_expiries = reply.ok() || reply.error().code != ErrorCode::kServerError ||
+                               reply.error().detail.find(" key") != std::string::npos;
+  server_.valkey = info.ok() && !info.value().Get("valkey_version").empty();
+  if (!server_.has_field_expiries) return {};
+  const Result<bool> time = MayUse({"TIME"});
+  if (!time.ok()) return time.error();
+  server_.has_time = time.value();
+  return {};
+}
+
 // Tries a command. An error about the key is an answer, too: the command exists and may be used.
 Result<bool> ScanSource::MayUse(std::initializer_list<Bytes> command) {
   const Result<redis::Reply> reply = connection_.Command(command);
@@ -149,6 +169,7 @@ Result<bool> ScanSource::Next(Batch& batch) {
   }
   batch.position = position_.ToString();
   batch.goes_beyond = first_slot_ != page_start_;
+  batch.unknown_version = std::exchange(unknown_version_, std::nullopt);
   const bool advanced = std::exchange(moved_, false) || !batch.entries.empty();
   const Status status = WorkAhead();
   dead_.reset();
@@ -319,10 +340,11 @@ void ScanSource::AskValue(Command command, uint64_t slot) {
     connection_.Append({"GETRANGE", key, "0", std::to_string(kProbeBytes - 1)});
   } else {
     ++At(slot).reads;
+    if (asks_time_) connection_.Append({"TIME"});
     connection_.Append({"DUMP", key});
   }
   expiries_->Ask(key);
-  requests_.push_back({command, slot});
+  requests_.push_back({command, slot, command == Command::kDump && asks_time_});
 }
 
 // Takes the answer to the oldest request.
@@ -346,7 +368,7 @@ Status ScanSource::Answer() {
     case Command::kDump:
       break;
   }
-  return AnswerDump(request.slot);
+  return AnswerDump(request);
 }
 
 Status ScanSource::AnswerScan() {
@@ -442,7 +464,7 @@ void ScanSource::Finish(Slot& slot) {
 }
 
 Status ScanSource::AnswerGetrange(uint64_t number) {
-  const Result<Reading> received = ReceiveReading(number);
+  const Result<Reading> received = ReceiveReading(number, false);
   if (!received.ok()) return received.error();
   const Reading& reading = received.value();
   const redis::Reply& value = reading.value;
@@ -476,8 +498,9 @@ void ScanSource::CountGetrange(bool settled) {
   sampled_ = settled_ = 0;
 }
 
-Status ScanSource::AnswerDump(uint64_t number) {
-  const Result<Reading> received = ReceiveReading(number);
+Status ScanSource::AnswerDump(const Request& request) {
+  const uint64_t number = request.slot;
+  const Result<Reading> received = ReceiveReading(number, request.with_time);
   if (!received.ok()) return received.error();
   const Reading& reading = received.value();
   const redis::Reply& dump = reading.value;
@@ -501,17 +524,36 @@ Status ScanSource::AnswerDump(uint64_t number) {
   } else if (dump.AsBytes().size() > options_.max_value_bytes) {
     entry.state = EntryState::kTooLarge;
     entry.size = dump.AsBytes().size();
+  } else if (server_.has_time && !reading.now_ms && rdb::MayHaveExpiringFields(dump.AsBytes())) {
+    asks_time_ = true;
+    AskValue(Command::kDump, number);
+    return {};
   } else {
     SetValue(slot, dump.AsBytes(), reading.expiry_after);
-    if (!rdb::CanDecodeDump(entry.payload) && !slot.no_pieces) {
-      bytes_in_flight_ -= slot.size;
-      slot.stage = Stage::kInPieces;
-      return {};
+    if (!rdb::CanDecodeDump(entry.payload)) {
+      const std::optional<unsigned> version = rdb::DumpVersion(entry.payload);
+      if (version && !rdb::IsSupportedVersion(*version)) unknown_version_ = version;
+      if (!slot.no_pieces) {
+        bytes_in_flight_ -= slot.size;
+        slot.stage = Stage::kInPieces;
+        return {};
+      }
     }
+    if (reading.now_ms) DropExpired(slot, *reading.now_ms);
   }
   bytes_in_flight_ -= slot.size;
   Finish(slot);
   return {};
+}
+
+void ScanSource::DropExpired(Slot& slot, int64_t now_ms) {
+  held_bytes_ -= slot.entry.payload.size();
+  const Result<bool> living = DropExpiredFields(slot.entry.payload, now_ms, connection_.waiter());
+  if (living.ok() && !living.value()) {  // what is damaged is for whoever decodes it to refuse
+    slot.entry.state = EntryState::kVanished;
+    std::string().swap(slot.entry.payload);
+  }
+  held_bytes_ += slot.entry.payload.size();
 }
 
 // Whether DUMP will not do: it is refused, or its reply would be too large.
@@ -573,16 +615,24 @@ void ScanSource::SetValue(Slot& slot, Bytes payload, int64_t expiry) {
   held_bytes_ += payload.size();
 }
 
-Result<ScanSource::Reading> ScanSource::ReceiveReading(uint64_t slot) {
+Result<ScanSource::Reading> ScanSource::ReceiveReading(uint64_t slot, bool with_time) {
   const Result<int64_t> before = expiries_->Receive(At(slot).entry);
   if (!before.ok()) return before.error();
+  std::optional<int64_t> now_ms;
+  if (with_time) {
+    const Result<redis::Reply> time = connection_.Receive();
+    if (!time.ok()) return time.error();
+    const Result<int64_t> parsed = ParseTime(connection_, time.value());
+    if (!parsed.ok()) return parsed.error();
+    now_ms = parsed.value();
+  }
   Result<redis::Reply> value = connection_.Receive();
   if (!value.ok()) return value.error();
   Status status;
   if (value.value().IsError()) status = ForKey(connection_.ToError(value.value()), At(slot).entry);
   const Result<int64_t> after = expiries_->Receive(At(slot).entry);
   if (!after.ok()) return after.error();
-  return Reading{before.value(), std::move(value.value()), std::move(status), after.value()};
+  return Reading{before.value(), now_ms, std::move(value.value()), std::move(status), after.value()};
 }
 
 }  // namespace prm::source

@@ -7,6 +7,9 @@
 // smaller table holds exactly the buckets that were visited last), so that knowing the most recent names is
 // enough.
 //
+// Fields of hashes that have expired by the server's clock at that moment are left out, and a hash of which
+// nothing is left is kVanished. Where the user may not ask for the clock, they are not told apart.
+//
 // Value and expiry belong together: the expiry is read before and after the value, and the key is read again
 // if they differ. That needs no MULTI, so a proxy that lacks it will do.
 #pragma once
@@ -109,11 +112,13 @@ class ScanSource : public Source {
   struct Request {
     Command command;
     uint64_t slot;
+    bool with_time = false;  // kDump: TIME was asked as well
   };
 
   // The answers to AskValue.
   struct Reading {
     int64_t expiry_before;
+    std::optional<int64_t> now_ms;  // the server's clock, if it was asked
     redis::Reply value;
     Status value_status;  // the error if the value is an error reply
     int64_t expiry_after;
@@ -124,6 +129,7 @@ class ScanSource : public Source {
   Status Prepare(const std::string& position);
   Status FitHeadroom(const redis::ServerInfo& info);
   Result<bool> MayUse(std::initializer_list<Bytes> command);
+  Status FindAbilities(const Result<redis::ServerInfo>& info);
   Status Fill(Batch& batch);
   Status WorkAhead();
   bool Collect(Batch& batch);
@@ -141,7 +147,8 @@ class ScanSource : public Source {
   Status AnswerScan();
   Status AnswerGetrange(uint64_t slot);
   Status AnswerSize(const Request& request);
-  Status AnswerDump(uint64_t slot);
+  Status AnswerDump(const Request& request);
+  void DropExpired(Slot& slot, int64_t now_ms);
   bool IsForPieces(const Slot& slot) const;
   Status ReadInPieces();
   Status ReadInPieces(const std::vector<uint64_t>& group);
@@ -150,7 +157,7 @@ class ScanSource : public Source {
   void SetSize(Slot& slot, uint64_t size);
   void SetValue(Slot& slot, Bytes payload, int64_t expiry);
   void Finish(Slot& slot);
-  Result<Reading> ReceiveReading(uint64_t slot);
+  Result<Reading> ReceiveReading(uint64_t slot, bool with_time);
   Status TakePage(const redis::ReplyView& names);
 
   static bool IsForValue(Command command) {
@@ -165,6 +172,9 @@ class ScanSource : public Source {
   std::optional<ExpiryReader> expiries_;
   std::optional<ValueReader> values_;
   std::optional<Error> dump_refused_;  // DUMP may not be used, as it answered for some key
+  ServerAbilities server_;
+  bool asks_time_ = false;  // with every DUMP, since a hash with expiring fields was met
+  std::optional<unsigned> unknown_version_;
   bool has_memory_usage_ = true;
   bool has_getrange_ = true;
   bool few_strings_ = false;  // as the last sample says

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,10 @@ namespace prm::source {
 
 struct Batch {
   std::vector<Entry> entries;
-  uint64_t bytes = 0;        // of keys and payloads
-  std::string position;      // opaque to everyone but the source that wrote it
+  uint64_t bytes = 0;    // of keys and payloads
+  std::string position;  // opaque to everyone but the source that wrote it
+  // An RDB version that this release does not read, if a payload of one was met: the values come in pieces.
+  std::optional<unsigned> unknown_version;
   bool goes_beyond = false;  // holds entries that whoever goes on from `position` gets again
 };
 

@@ -48,6 +48,8 @@ void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const 
       tally.Count(entry, route.pattern, Outcome::kVanished);
     } else if (entry->state == EntryState::kExpired) {
       tally.Count(entry, route.pattern, Outcome::kSkipped, "expired");
+    } else if (entry->state == EntryState::kEmpty) {
+      tally.Count(entry, route.pattern, Outcome::kSkipped, "empty");
     } else if (entry->state == EntryState::kTooLarge) {
       RejectKey(entry, route.pattern, "max_value_size",
                 "the value takes " + std::to_string(entry->size) +

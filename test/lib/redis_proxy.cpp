@@ -55,8 +55,11 @@ bool SendAll(int fd, const char* bytes, size_t size) {
 }  // namespace
 
 RedisProxy::RedisProxy(int server_port, std::function<void(const std::vector<Arguments>&)> before,
-                       std::chrono::milliseconds delay)
-    : before_(std::move(before)), delay_(delay), thread_([this, server_port] { Serve(server_port); }) {}
+                       std::chrono::milliseconds delay, std::function<std::string(const Arguments&)> instead)
+    : before_(std::move(before)),
+      delay_(delay),
+      instead_(std::move(instead)),
+      thread_([this, server_port] { Serve(server_port); }) {}
 
 RedisProxy::~RedisProxy() {
   shutdown(listener_.fd(), SHUT_RDWR);
@@ -90,7 +93,8 @@ void RedisProxy::Serve(int server_port) {
     }
     if (count == 0) return;
     before_(queue);
-    if (!Forward(raw.front())) return;
+    const std::string answer = instead_ ? instead_(queue.front()) : std::string();
+    if (answer.empty() ? !Forward(raw.front()) : !SendAll(client_, answer.data(), answer.size())) return;
     queue.erase(queue.begin());
     raw.erase(raw.begin());
   }

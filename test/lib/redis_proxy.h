@@ -18,9 +18,9 @@ class RedisProxy {
 
   // `before` is called on the proxy's thread for each command before it is handed over: the commands before
   // it have been carried out, and `queue` holds it and all that the client has sent after it. One client is
-  // served.
+  // served. `instead` returns the reply to a command that the server is not to see, or nothing.
   RedisProxy(int server_port, std::function<void(const std::vector<Arguments>& queue)> before,
-             std::chrono::milliseconds delay = {});
+             std::chrono::milliseconds delay = {}, std::function<std::string(const Arguments&)> instead = {});
 
   // The client must have closed its connection.
   ~RedisProxy();
@@ -34,6 +34,7 @@ class RedisProxy {
   Listener listener_;
   std::function<void(const std::vector<Arguments>&)> before_;
   std::chrono::milliseconds delay_;
+  std::function<std::string(const Arguments&)> instead_;
   int client_ = -1;
   int server_ = -1;
   std::thread thread_;

@@ -96,6 +96,16 @@ class ScanFixture : public testing::Test {
     return ReadAll(*Open(*connection));
   }
 
+  // Scans through a proxy that answers some commands itself.
+  std::map<Name, source::Entry> ScanInstead(std::function<std::string(const Arguments&)> instead) {
+    const RedisProxy proxy(
+        server_.port(), [](const std::vector<Arguments>&) {}, {}, std::move(instead));
+    connection_options_.port = proxy.port();
+    const auto connection = Connect();
+    connection_options_.port = server_.port();
+    return ReadAll(*Open(*connection));
+  }
+
   // Calls `action` before the n-th command of that kind for the key.
   static std::function<void(const std::vector<Arguments>&)> Before(const std::string& command,
                                                                    const std::string& key, int n,

@@ -37,12 +37,15 @@ Error Failure(const std::string& payload) {
 
 TEST(Dump, NamesOfTypes) {
   const std::vector<std::pair<uint8_t, std::string>> types = {
-      {0, "string"}, {1, "list"},    {2, "set"},   {3, "zset"},  {4, "hash"},  {5, "zset"},
-      {7, "module"}, {9, "hash"},    {10, "list"}, {11, "set"},  {12, "zset"}, {13, "hash"},
-      {14, "list"},  {15, "stream"}, {16, "hash"}, {17, "zset"}, {18, "list"}, {19, "stream"},
-      {20, "set"},   {21, "stream"}, {22, "hash"}, {23, "hash"}, {24, "hash"}, {25, "hash"}};
+      {0, "string"},  {1, "list"},    {2, "set"},    {3, "zset"},  {4, "hash"},  {5, "zset"},
+      {7, "module"},  {9, "hash"},    {10, "list"},  {11, "set"},  {12, "zset"}, {13, "hash"},
+      {14, "list"},   {15, "stream"}, {16, "hash"},  {17, "zset"}, {18, "list"}, {19, "stream"},
+      {20, "set"},    {21, "stream"}, {22, "hash"},  {23, "hash"}, {24, "hash"}, {25, "hash"},
+      {26, "stream"}, {27, "stream"}, {28, "array"}, {29, "hash"}, {30, "hash"}, {31, "hash"},
+      {32, "hash"}};
   for (const auto& [number, name] : types) {
-    const Result<ValueType> type = DumpType(Framed(std::string(1, static_cast<char>(number))));
+    const Result<ValueType> type =
+        DumpType(Framed(std::string(1, static_cast<char>(number)), number < 22 ? 10 : 15));
     ASSERT_TRUE(type.ok()) << int{number};
     EXPECT_EQ(TypeName(type.value()), name);
   }
@@ -84,15 +87,15 @@ TEST(Dump, NumbersOfValkey) {
 }
 
 TEST(Dump, Versions) {
-  for (unsigned version = 1; version <= 12; ++version) {
+  for (unsigned version = 1; version <= 15; ++version) {
     EXPECT_EQ(Decode("\x00\x01x"s, version), (Rows{{"x"}})) << version;
   }
   EXPECT_EQ(Decode("\x00\x01x"s, 80), (Rows{{"x"}})) << "Valkey";
-  for (const unsigned version : {0u, 13u, 79u, 81u, 266u, 65535u}) {
+  for (const unsigned version : {0u, 16u, 79u, 82u, 266u, 65535u}) {
     const Error error = Failure(Framed("\x00\x01x"s, version));
     EXPECT_EQ(error.code, ErrorCode::kUnsupported);
     EXPECT_EQ(error.message, "unsupported RDB version " + std::to_string(version) + " of a DUMP payload");
-    EXPECT_EQ(error.detail, "Versions 1 to 12 of Redis and 80 of Valkey are read.");
+    EXPECT_EQ(error.detail, "Versions 1 to 15 of Redis and 80 to 81 of Valkey are read.");
   }
 }
 

@@ -161,11 +161,11 @@ TEST(RdbFile, OldVersions) {
 
 TEST(RdbFile, Headers) {
   for (const std::string header :
-       {"REDIS0000", "REDIS0013", "REDIS0080", "REDIS0099", "VALKEY011", "VALKEY081"}) {
+       {"REDIS0000", "REDIS0016", "REDIS0080", "REDIS0099", "VALKEY011", "VALKEY082"}) {
     const Error error = Failure(FramedFile(header, ""));
     EXPECT_EQ(error.code, ErrorCode::kUnsupported) << header;
-    EXPECT_EQ(error.detail,
-              "It begins with \"" + header + "\". Versions 1 to 12 of Redis and 80 of Valkey are read.");
+    EXPECT_EQ(error.detail, "It begins with \"" + header +
+                                "\". Versions 1 to 15 of Redis and 80 to 81 of Valkey are read.");
   }
   for (const std::string header : {"REDIS00x1", "redis0011", "RDBX00011", "REDIS", "", "VALKEY-80"}) {
     const Error error = Failure(header);
@@ -231,8 +231,8 @@ TEST(RdbFile, DamageIsNamed) {
 // A claim costs nothing until its bytes are there.
 TEST(RdbFile, HostileLengths) {
   const std::string huge = "\x81\xff\xff\xff\xff\xff\xff\xff\xff"s;
-  for (int type = 0; type < 26; ++type) {
-    for (const std::string header : {"REDIS0012", "VALKEY080"}) {
+  for (int type = 0; type < 33; ++type) {
+    for (const std::string header : {"REDIS0015", "VALKEY081"}) {
       if (type == 7) continue;  // has no count
       EXPECT_FALSE(
           ReadFile(header + FileKeyBytes(static_cast<uint8_t>(type), "k", huge + "\x01x")).status.ok())
@@ -241,6 +241,8 @@ TEST(RdbFile, HostileLengths) {
   }
   EXPECT_FALSE(ReadFile("REDIS0012\x00"s + huge).status.ok()) << "the name of a key";
   EXPECT_FALSE(ReadFile("REDIS0012\xfa"s + huge).status.ok());
+  EXPECT_FALSE(ReadFile("REDIS0015\xf2\x01"s + huge).status.ok()) << "the fields of a template";
+  EXPECT_FALSE(ReadFile("REDIS0015\xf3"s + huge).status.ok()) << "what modules keep about a key";
   EXPECT_FALSE(ReadFile("REDIS0012\xfe"s + huge).status.ok()) << "the number of a database";
 }
 
