@@ -14,7 +14,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = 'schema redis_migrate belongs to a role that is not a superuser',
             DETAIL = pg_catalog.format('Its owner is %I, who could put functions in front of those of the extension.', owner),
-            HINT = 'DROP SCHEMA redis_migrate, or ALTER SCHEMA redis_migrate RENAME TO …: CREATE EXTENSION makes its own.';
+            HINT = 'DROP SCHEMA redis_migrate, or ALTER SCHEMA redis_migrate RENAME TO ...: CREATE EXTENSION makes its own.';
     END IF;
     SELECT CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END
     INTO culprit
@@ -38,7 +38,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_schema',
             MESSAGE = 'schema redis_migrate exists and is not empty',
             DETAIL = pg_catalog.concat('There is ', culprit, ' in it, for example.'),
-            HINT = 'DROP SCHEMA redis_migrate CASCADE, or ALTER SCHEMA redis_migrate RENAME TO …: CREATE EXTENSION makes its own.';
+            HINT = 'DROP SCHEMA redis_migrate CASCADE, or ALTER SCHEMA redis_migrate RENAME TO ...: CREATE EXTENSION makes its own.';
     END IF;
 END
 $$;

@@ -32,8 +32,13 @@ CREATE FUNCTION redis_migrate.field(payload bytea, name text) RETURNS text
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_field';
 COMMENT ON FUNCTION redis_migrate.field(bytea, text) IS 'The value of a field of a hash, from its DUMP payload; NULL when there is no such field';
 
+CREATE FUNCTION redis_migrate.field_bytes(payload bytea, name bytea) RETURNS bytea
+    LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_field_bytes';
+COMMENT ON FUNCTION redis_migrate.field_bytes(bytea, bytea) IS 'The value of a field of a hash, from its DUMP payload, whatever its bytes; NULL when there is no such field';
+
 CREATE FUNCTION redis_migrate.elements(payload bytea)
-    RETURNS TABLE ("position" bigint, field text, member text, score double precision, entry_id text, value text, value_bytes bytea, "json" jsonb)
+    RETURNS TABLE ("position" bigint, field text, member text, score double precision, entry_id text, value text, value_bytes bytea, "json" jsonb,
+                   field_bytes bytea, fields_bytes bytea[], field_expires_at timestamptz)
     LANGUAGE c STRICT IMMUTABLE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'prm_elements';
 COMMENT ON FUNCTION redis_migrate.elements(bytea) IS
-    'The elements of a list, set, hash, sorted set or stream, or the one value of a string, from a DUMP payload';
+    'The elements of a list, set, hash, sorted set, array or stream, or the one value of a string, from a DUMP payload';

@@ -91,7 +91,7 @@ COMMENT ON VIEW redis_migrate.mapping_counts IS
 
 CREATE FUNCTION redis_migrate.bytes_as_text(bytes bytea) RETURNS text
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_bytes_as_text';
-COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes as text; NULL where they are not valid in the server''s encoding';
+COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes of Redis as text: UTF-8, converted to the server''s encoding; NULL where they are no such text';
 
 CREATE VIEW redis_migrate.rejects WITH (security_barrier) AS
     SELECT j.reject_id, j.run_id, r.migration, j.db, redis_migrate.bytes_as_text(j.key_bytes) AS key, j.key_bytes, j.type,

@@ -219,7 +219,7 @@ COMMENT ON FUNCTION redis_migrate.mark_stale(regclass) IS
 CREATE FUNCTION redis_migrate.mark_stale_trigger() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_mark_stale_trigger';
 COMMENT ON FUNCTION redis_migrate.mark_stale_trigger() IS
-    'mark_stale for the views named in the trigger''s arguments; the table''s owner needs SELECT on them. For AFTER … FOR EACH STATEMENT';
+    'mark_stale for the views named in the trigger''s arguments; the table''s owner needs SELECT on them. For AFTER ... FOR EACH STATEMENT';
 
 CREATE PROCEDURE redis_migrate.maintain()
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_maintain';

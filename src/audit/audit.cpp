@@ -11,6 +11,7 @@
 #include "discover/family_tree.h"
 #include "discover/survey.h"
 #include "pg/arguments.h"
+#include "pg/encoding.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
@@ -250,7 +251,7 @@ class Audit {
     if (!key.refusal.empty()) ++found_.counts.odd["Redis refused: " + key.refusal];
     if (key.name.empty())
       ++found_.counts.odd["empty name"];
-    else if (!pg::ValidInServerEncoding(key.name))
+    else if (std::string scratch; !pg::TextFromUtf8(key.name, scratch))
       ++found_.counts.odd["name is not valid text"];
     found_.tree->Add(key.name, asked ? &key.facts : nullptr);
     if (key.facts.bytes) TakeLargest(key);

@@ -5,6 +5,7 @@
 #include "audit/suggestion.h"
 #include "core/printable.h"
 #include "discover/framework_layout.h"
+#include "pg/encoding.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
 #include "pg/spi.h"
@@ -68,7 +69,9 @@ std::optional<int64> Greatest(const Range &range) {
 // Text as SQL takes it: patterns are valid UTF-8 without zero bytes, but the database may have another
 // encoding.
 std::string ForServer(const std::string &text) {
-  return pg::ValidInServerEncoding(text) ? text : Printable(text, text.size());
+  std::string scratch;
+  const std::optional<Bytes> converted = pg::TextFromUtf8(text, scratch);
+  return converted ? std::string(*converted) : Printable(text, text.size());
 }
 
 }  // namespace

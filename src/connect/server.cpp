@@ -211,7 +211,7 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   if (server == nullptr)
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "server \"" + server_name + "\" does not exist", "",
                       "Create it with CREATE SERVER " + server_name +
-                          " FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '…', port '6379').");
+                          " FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '...', port '6379').");
   ForeignDataWrapper *wrapper = pg::Call([&] { return GetForeignDataWrapper(server->fdwid); });
   if (std::string(wrapper->fdwname) != kWrapper)
     throw pg::Failure(

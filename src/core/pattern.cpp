@@ -17,14 +17,34 @@ constexpr int kAnyBytes = 257;
 
 // The columns of the batch relation that do not come from captures.
 constexpr std::string_view kReservedNames[] = {
-    "entry",        "key",          "key_bytes",
-    "db",           "type",         "expires_at",
-    "value",        "value_bytes",  "payload",
-    "json",         "field",        "field_bytes",
-    "member",       "member_bytes", "score",
-    "position",     "ordinal",      "entry_id",
-    "group_name",   "consumer",     "last_delivered_id",
-    "entries_read", "delivered_at", "delivery_count",
+    "entry",
+    "key",
+    "key_bytes",
+    "db",
+    "type",
+    "expires_at",
+    "value",
+    "value_bytes",
+    "payload",
+    "json",
+    "field",
+    "field_bytes",
+    "member",
+    "member_bytes",
+    "score",
+    "position",
+    "ordinal",
+    "entry_id",
+    "group_name",
+    "consumer",
+    "last_delivered_id",
+    "entries_read",
+    "delivered_at",
+    "delivery_count",
+    "fields_bytes",
+    "group_name_bytes",
+    "consumer_bytes",
+    "field_expires_at",
 };
 
 bool IsNameStart(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
@@ -277,7 +297,11 @@ class KeySearch {
   Positions furthest_begin_;
 };
 
-Result<KeyPattern> KeyPattern::Parse(std::string_view text) { return PatternReader(text).Read(); }
+Result<KeyPattern> KeyPattern::Parse(std::string_view text, std::string_view shown) {
+  Result<KeyPattern> pattern = PatternReader(text).Read();
+  if (pattern.ok() && !shown.empty()) pattern.value().text_ = shown;
+  return pattern;
+}
 
 Fit KeyPattern::MatchKey(Bytes key, Match& match) const {
   // Most keys belong to other patterns: tell early.

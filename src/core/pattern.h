@@ -54,7 +54,8 @@ class KeyPattern {
 
   // Reads a pattern in the syntax above. kInvalidArgument, with detail and hint, when it is not one, when
   // two captures share a name, or when a capture has the name of a column of the batch relation.
-  static Result<KeyPattern> Parse(std::string_view text);
+  // shown: what text() gives back, where its user has it in another encoding than keys have.
+  static Result<KeyPattern> Parse(std::string_view text, std::string_view shown = {});
 
   const std::string& text() const { return text_; }
   const std::vector<Capture>& captures() const { return captures_; }

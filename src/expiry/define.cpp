@@ -382,7 +382,7 @@ PRM_FUNCTION(add_session_expiry) {
   if (!OidIsValid(relation))
     throw pg::Failure(ERRCODE_UNDEFINED_TABLE,
                       std::string("there is no table \"") + preset.table + "\" of " + store, "",
-                      "Name the table: target => '…'.");
+                      "Name the table: target => '...'.");
   std::optional<std::string> zone = pg::OptionalTextArgument(fcinfo, 4);
   if (!zone) {
     zone = preset.timezone;
@@ -390,7 +390,7 @@ PRM_FUNCTION(add_session_expiry) {
       zone = pg::Call([] { return GetConfigOption("timezone", false, false); });
       pg::Report(NOTICE, std::string("times of ") + store + " are taken to be in time zone " + *zone,
                  "That of this session; the application writes in that of its connections.",
-                 "column_timezone => '…' says another.");
+                 "column_timezone => '...' says another.");
     }
   }
   auto interval = [](const char *value) {

@@ -94,7 +94,7 @@ void CheckView(Oid view, bool concurrently) {
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "materialized view " + name + " cannot be refreshed concurrently",
         "It has no unique index over columns of all rows.",
-        "CREATE UNIQUE INDEX ON " + name + " (…); or concurrently => false, which keeps readers waiting.");
+        "CREATE UNIQUE INDEX ON " + name + " (...); or concurrently => false, which keeps readers waiting.");
 }
 
 void CheckDebounce(const SqlParam &debounce) {
@@ -236,7 +236,7 @@ PRM_FUNCTION(mark_stale) {
   if (pg::Call([&] { return pg_class_aclcheck(view, GetUserId(), ACL_SELECT); }) != ACLCHECK_OK)
     throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
                       "permission denied for materialized view " + QualifiedName(view), "",
-                      "GRANT SELECT ON " + QualifiedName(view) + " TO …;");
+                      "GRANT SELECT ON " + QualifiedName(view) + " TO ...;");
   pg::Spi spi;
   if (!MarkOnce(view))
     throw pg::Failure(

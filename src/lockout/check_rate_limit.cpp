@@ -92,7 +92,7 @@ PRM_FUNCTION(check_rate_limit) {
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   "p_time_window must be positive and within the policy's window",
                   "What is older is forgotten.",
-                  "SELECT redis_migrate.alter_lockout('auth_rate_limit', time_window => …)");
+                  "SELECT redis_migrate.alter_lockout('auth_rate_limit', time_window => ...)");
   int64 now = GetCurrentTimestamp();
   auto nobody = LoginCounters::Judged{{0, 0}, 0};
   auto user = counters.Judge(kUserName, window, most, now).value_or(nobody);

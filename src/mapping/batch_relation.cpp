@@ -1,33 +1,24 @@
 #include "mapping/batch_relation.h"
 
+#include "pg/encoding.h"
 #include "pg/soft_input.h"
 #include "rdb/json.h"
 
 namespace prm {
 namespace {
 
-// Redis counts milliseconds from 1970, PostgreSQL microseconds from 2000.
-TimestampTz ToTimestamp(int64_t unix_ms) {
-  constexpr int64_t kEpochDifferenceMs =
-      static_cast<int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
-  // Damaged data may say anything.
-  unix_ms = std::clamp<int64_t>(unix_ms, 0, source::kLatestExpiryMs);
-  return (unix_ms - kEpochDifferenceMs) * 1000;
-}
-
 constexpr int64_t kOrdinalStep = 1024;
 
 // A value on its way into a tuple.
 struct Cell {
-  enum Kind { kNull, kText, kBytea, kInt4, kInt8, kFloat8, kTimestamp, kJson, kInput } kind = kNull;
+  enum Kind { kNull, kText, kBytea, kFields, kInt4, kInt8, kFloat8, kTimestamp, kJson, kInput } kind = kNull;
   Bytes bytes;
   int64_t integer = 0;
   double number = 0;
+  const rdb::StreamFields *fields = nullptr;
 };
 
 }  // namespace
-
-bool IsText(Bytes bytes) { return bytes.find('\0') == Bytes::npos && pg::ValidInServerEncoding(bytes); }
 
 Expand ExpandFromName(const std::optional<std::string> &name) {
   if (!name) return Expand::kNone;
@@ -78,6 +69,7 @@ BatchShape::BatchShape(const KeyPattern &pattern, Expand expand) : expand_(expan
            {"position", INT8OID, Content::kPosition},
            {"ordinal", INT8OID, Content::kOrdinal},
            {"entry_id", TEXTOID, Content::kEntryId},
+           {"fields_bytes", BYTEAARRAYOID, Content::kFieldsBytes},
            {"value", TEXTOID, Content::kValue},
            {"value_bytes", BYTEAOID, Content::kValueBytes},
            {"json", JSONBOID, Content::kJson},
@@ -85,12 +77,15 @@ BatchShape::BatchShape(const KeyPattern &pattern, Expand expand) : expand_(expan
       break;
     case Expand::kGroups:
       add({{"group_name", TEXTOID, Content::kGroupName},
+           {"group_name_bytes", BYTEAOID, Content::kGroupNameBytes},
            {"last_delivered_id", TEXTOID, Content::kLastDeliveredId},
            {"entries_read", INT8OID, Content::kEntriesRead}});
       break;
     case Expand::kPending:
       add({{"group_name", TEXTOID, Content::kGroupName},
+           {"group_name_bytes", BYTEAOID, Content::kGroupNameBytes},
            {"consumer", TEXTOID, Content::kConsumer},
+           {"consumer_bytes", BYTEAOID, Content::kConsumerBytes},
            {"entry_id", TEXTOID, Content::kEntryId},
            {"delivered_at", TIMESTAMPTZOID, Content::kDeliveredAt},
            {"delivery_count", INT8OID, Content::kDeliveryCount}});
@@ -112,6 +107,31 @@ TupleDesc BatchShape::MakeTupleDesc() const {
   });
 }
 
+Datum StreamFieldsDatum(const rdb::StreamFields &fields) {
+  std::vector<Datum> elements;
+  for (const auto &[field, value] : fields) {
+    elements.push_back(pg::ByteaDatum(field));
+    elements.push_back(pg::ByteaDatum(value));
+  }
+  return pg::Call([&] {
+    return PointerGetDatum(construct_array(elements.data(), static_cast<int>(elements.size()), BYTEAOID, -1,
+                                           false, TYPALIGN_INT));
+  });
+}
+
+TimestampTz ToTimestamp(int64_t unix_ms) {
+  constexpr int64_t kEpochDifferenceMs =
+      static_cast<int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+  // Damaged data may say anything.
+  unix_ms = std::clamp<int64_t>(unix_ms, 0, source::kLatestExpiryMs);
+  return (unix_ms - kEpochDifferenceMs) * 1000;
+}
+
+pg::SqlParam ExpiryParam(const source::Entry &entry) {
+  if (!entry.expires_at_ms) return {TIMESTAMPTZOID, 0, true};
+  return {TIMESTAMPTZOID, TimestampTzGetDatum(ToTimestamp(*entry.expires_at_ms)), false};
+}
+
 namespace {
 
 // Makes the rows of one entry after another.
@@ -127,6 +147,7 @@ class Filler : public rdb::ValueVisitor {
         context_("redis_batch row"),
         jsonb_(JSONBOID) {
     cells_.resize(shape.columns().size());
+    texts_.resize(cells_.size());
     values_.resize(cells_.size());
     nulls_ = std::make_unique<bool[]>(cells_.size());
     for (size_t i = 0; i < cells_.size(); ++i) {
@@ -136,6 +157,7 @@ class Filler : public rdb::ValueVisitor {
           content == Content::kJson)
         needs_value_ = true;
       if (content == Content::kJson) needs_json_ = true;
+      if (content == Content::kFieldsBytes) needs_fields_ = true;
     }
     if (shape.expand() != Expand::kNone) needs_value_ = true;
   }
@@ -180,7 +202,7 @@ class Filler : public rdb::ValueVisitor {
     }
     std::optional<rdb::JsonCollector> collector;
     if (shape_.expand() == Expand::kNone && needs_json_ && type_ != rdb::ValueType::kString)
-      collector.emplace(type_);
+      collector.emplace(type_, *this);
     rdb::ValueVisitor &visitor = collector ? static_cast<rdb::ValueVisitor &>(*collector) : *this;
     Status decoded = source::Decode(*entry.entry, visitor);
     if (Failed()) return false;
@@ -189,7 +211,7 @@ class Filler : public rdb::ValueVisitor {
       std::string json;
       if (collector) {
         json = collector->Finish();
-        Set(Content::kJson, JsonCell(json));
+        SetJson(json);
       }
       Put();
     }
@@ -197,10 +219,11 @@ class Filler : public rdb::ValueVisitor {
   }
 
  public:
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
   void OnString(Bytes value) override {
     SetText(Content::kValue, value);
     Set(Content::kValueBytes, {Cell::kBytea, value});
-    if (needs_json_) Set(Content::kJson, JsonCell(value));
+    SetJson(value);
     Put();
   }
   void OnListElement(Bytes value) override {
@@ -233,16 +256,21 @@ class Filler : public rdb::ValueVisitor {
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields &fields) override {
     if (shape_.expand() != Expand::kElements || Failed()) return;
     std::string id_text = rdb::FormatStreamId(id);
-    std::string json = rdb::StreamFieldsJson(fields);
+    std::string json;
     Set(Content::kEntryId, {Cell::kText, id_text});
     SetPosition();
-    Set(Content::kJson, JsonCell(json));
+    if (needs_fields_) Set(Content::kFieldsBytes, FieldsCell(fields));
+    if (needs_json_) {
+      json = rdb::StreamFieldsJson(fields);
+      SetJson(json);
+    }
     Put();
   }
   void OnStreamGroup(const rdb::StreamGroup &group) override {
     if (shape_.expand() != Expand::kGroups || Failed()) return;
     std::string id = rdb::FormatStreamId(group.last_delivered_id);
     SetText(Content::kGroupName, group.name);
+    Set(Content::kGroupNameBytes, {Cell::kBytea, group.name});
     Set(Content::kLastDeliveredId, {Cell::kText, id});
     Cell read;
     if (group.entries_read >= 0) read = {Cell::kInt8, {}, group.entries_read};
@@ -253,9 +281,16 @@ class Filler : public rdb::ValueVisitor {
     if (shape_.expand() != Expand::kPending || Failed()) return;
     std::string id = rdb::FormatStreamId(pending.id);
     SetText(Content::kGroupName, pending.group);
-    SetText(Content::kConsumer, pending.consumer);
+    Set(Content::kGroupNameBytes, {Cell::kBytea, pending.group});
+    Set(Content::kConsumer, {});
+    Set(Content::kConsumerBytes, {});
+    Set(Content::kDeliveredAt, {});
+    if (pending.has_consumer) {
+      SetText(Content::kConsumer, pending.consumer);
+      Set(Content::kConsumerBytes, {Cell::kBytea, pending.consumer});
+      Set(Content::kDeliveredAt, {Cell::kTimestamp, {}, ToTimestamp(pending.delivery_time_ms)});
+    }
     Set(Content::kEntryId, {Cell::kText, id});
-    Set(Content::kDeliveredAt, {Cell::kTimestamp, {}, ToTimestamp(pending.delivery_time_ms)});
     Set(Content::kDeliveryCount, {Cell::kInt8, {}, static_cast<int64_t>(pending.delivery_count)});
     Put();
   }
@@ -300,7 +335,7 @@ class Filler : public rdb::ValueVisitor {
           cells_[i] = {Cell::kInt4, {}, number};
           break;
         case Content::kKey:
-          cells_[i] = KeyText(entry.key);
+          cells_[i] = KeyText(i, entry.key);
           break;
         case Content::kKeyBytes:
           cells_[i] = {Cell::kBytea, entry.key};
@@ -320,7 +355,7 @@ class Filler : public rdb::ValueVisitor {
           break;
         case Content::kCapture: {
           Bytes text = entry_->captures[column.capture];
-          cells_[i] = KeyText(text);
+          cells_[i] = KeyText(i, text);
           if (options_.one_spelling && !Failed() && !IsCanonical(column.capture_type, text))
             Refuse(column.name, "capture \"" + column.name +
                                     "\" is not spelled as PostgreSQL prints it: another key could yield the "
@@ -334,9 +369,11 @@ class Filler : public rdb::ValueVisitor {
     }
   }
 
-  Cell KeyText(Bytes text) {
-    if (!IsText(text)) Refuse("key_encoding", "the key is not text in the server's encoding");
-    return {Cell::kText, text};
+  // Text of the key for a column.
+  Cell KeyText(size_t column, Bytes utf8) {
+    const std::optional<Bytes> text = pg::TextFromUtf8(utf8, texts_[column]);
+    if (!text) Refuse("key_encoding", "the key is not text in the server's encoding");
+    return {Cell::kText, text.value_or(Bytes())};
   }
 
   void Set(Content content, Cell cell) {
@@ -350,29 +387,36 @@ class Filler : public rdb::ValueVisitor {
     return false;
   }
 
-  void SetText(Content content, Bytes text) {
-    if (!Needs(content)) return;
-    if (!IsText(text)) {
-      Refuse("value_encoding", "the value is not text in the server's encoding");
-      return;
+  void SetText(Content content, Bytes utf8) { SetConverted(content, Cell::kText, utf8); }
+
+  // What PostgreSQL makes of text of the value.
+  void SetConverted(Content content, Cell::Kind kind, Bytes utf8) {
+    for (size_t i = 0; i < cells_.size(); ++i) {
+      if (!needed_[i] || shape_.columns()[i].content != content) continue;
+      const std::optional<Bytes> text = pg::TextFromUtf8(utf8, texts_[i]);
+      if (!text) {
+        Refuse("value_encoding", "the value is not text in the server's encoding");
+        return;
+      }
+      cells_[i] = {kind, *text};
     }
-    Set(content, {Cell::kText, text});
   }
 
-  Cell JsonCell(Bytes json) {
-    if (json.empty()) {
+  void SetJson(Bytes json) {
+    if (!needs_json_) return;
+    if (json.empty())
       Refuse("empty_value", "the value is empty");
-      return {};
-    }
-    if (json.size() >= MaxAllocSize) {  // a collection whose elements had to be escaped
+    else if (json.size() >= MaxAllocSize)  // a collection whose elements had to be escaped
       Refuse("json_too_large", "the value as JSON has " + std::to_string(json.size()) + " bytes");
-      return {};
-    }
-    if (!IsText(json)) {
-      Refuse("invalid_json", "the value is not text in the server's encoding");
-      return {};
-    }
-    return {Cell::kJson, json};
+    else
+      SetConverted(Content::kJson, Cell::kJson, json);
+  }
+
+  static Cell FieldsCell(const rdb::StreamFields &fields) {
+    Cell cell;
+    cell.kind = Cell::kFields;
+    cell.fields = &fields;
+    return cell;
   }
 
   void SetPosition() {
@@ -385,7 +429,7 @@ class Filler : public rdb::ValueVisitor {
     SetText(Content::kValue, value);
     Set(Content::kValueBytes, {Cell::kBytea, value});
     SetPosition();
-    if (needs_json_) Set(Content::kJson, JsonCell(value));
+    SetJson(value);
     Put();
   }
 
@@ -429,6 +473,7 @@ class Filler : public rdb::ValueVisitor {
           case Cell::kTimestamp:
             values_[i] = TimestampTzGetDatum(cell.integer);
             break;
+          case Cell::kFields:
           case Cell::kJson:
           case Cell::kInput:
             break;  // converted already
@@ -443,7 +488,12 @@ class Filler : public rdb::ValueVisitor {
   // PostgreSQL holds a row in one piece of memory.
   bool FitsIntoRow() {
     size_t bytes = 0;
-    for (const Cell &cell : cells_) bytes += cell.bytes.size();
+    for (const Cell &cell : cells_) {
+      bytes += cell.bytes.size();
+      if (cell.fields == nullptr) continue;
+      for (const auto &[field, value] : *cell.fields)
+        bytes += field.size() + value.size() + 2 * kArrayOverhead;
+    }
     return bytes < kLargestRow ||
            Refuse("row_too_large",
                   "the columns of redis_batch that the query names have " + std::to_string(bytes) + " bytes");
@@ -455,6 +505,8 @@ class Filler : public rdb::ValueVisitor {
       const Cell &cell = cells_[i];
       if (cell.kind == Cell::kJson) {
         if (!ConvertJson(cell.bytes, &values_[i])) return false;
+      } else if (cell.kind == Cell::kFields) {
+        values_[i] = StreamFieldsDatum(*cell.fields);
       } else if (cell.kind == Cell::kInput) {
         values_[i] = ConvertCapture(shape_.columns()[i], cell.bytes);
       }
@@ -467,13 +519,19 @@ class Filler : public rdb::ValueVisitor {
       std::string message;
       int sqlstate = 0;
       if (jsonb_.TryConvert(text, value, &message, &sqlstate)) return true;
-      return Refuse(sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED ? "json_too_large" : "invalid_json", message);
+      // An escape, such as \u0000, of a character that the server cannot hold.
+      const bool is_encoding =
+          sqlstate == ERRCODE_UNTRANSLATABLE_CHARACTER || sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED;
+      return Refuse(sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED ? "json_too_large"
+                    : is_encoding                              ? "value_encoding"
+                                                               : "invalid_json",
+                    message);
     }
     try {
       *value = jsonb_.Convert(text);
       return true;
     } catch (const pg::PgError &error) {
-      if (pg::IsDataError(error.sqlstate())) throw UncheckedJsonFailed();
+      if (pg::IsBadInput(error.sqlstate())) throw UncheckedJsonFailed();
       throw;
     }
   }
@@ -487,6 +545,7 @@ class Filler : public rdb::ValueVisitor {
   }
 
   static constexpr size_t kContextLimit = 1024 * 1024;
+  static constexpr size_t kArrayOverhead = 8;                        // of an element
   static constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 
   const BatchShape &shape_;
@@ -498,6 +557,7 @@ class Filler : public rdb::ValueVisitor {
   pg::InputFunction jsonb_;
   bool needs_value_ = false;
   bool needs_json_ = false;
+  bool needs_fields_ = false;
 
   const BatchEntry *entry_ = nullptr;
   EntryProblem *problem_ = nullptr;
@@ -507,6 +567,7 @@ class Filler : public rdb::ValueVisitor {
   int64_t rows_put_ = 0;
   std::vector<EntryProblem> bad_elements_;
   std::vector<Cell> cells_;
+  std::vector<std::string> texts_;  // what cells show of what had to be converted
   std::vector<Datum> values_;
   std::unique_ptr<bool[]> nulls_;
 };
@@ -518,7 +579,10 @@ std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<b
                                     const FillOptions &options, TupleDesc desc, pg::Tuplestore &rows) {
   std::vector<EntryProblem> problems;
   Filler filler(shape, needed, options, desc, rows);
-  for (int number : which) filler.Fill(number, entries[number], problems);
+  for (int number : which) {
+    pg::CheckInterrupts();
+    filler.Fill(number, entries[number], problems);
+  }
   return problems;
 }
 

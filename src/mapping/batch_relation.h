@@ -3,6 +3,7 @@
 
 #include "core/pattern.h"
 #include "pg/memory.h"
+#include "pg/spi.h"
 #include "pg/tuplestore.h"
 #include "source/source.h"
 
@@ -37,12 +38,15 @@ enum class Content {
   kPosition,
   kOrdinal,
   kEntryId,
+  kFieldsBytes,
   kFieldExpiresAt,
   // with expand => 'groups' and 'pending'
   kGroupName,
+  kGroupNameBytes,
   kLastDeliveredId,
   kEntriesRead,
   kConsumer,
+  kConsumerBytes,
   kDeliveredAt,
   kDeliveryCount,
 };
@@ -102,8 +106,14 @@ std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<b
                                     const std::vector<BatchEntry> &entries, const std::vector<int> &which,
                                     const FillOptions &options, TupleDesc desc, pg::Tuplestore &rows);
 
-// Whether bytes are text in the server's encoding.
-bool IsText(Bytes bytes);
+// Milliseconds from 1970 as PostgreSQL counts time; what its timestamps do not reach becomes their end.
+TimestampTz ToTimestamp(int64_t unix_ms);
+
+// The expiry of an entry as such a timestamptz; NULL for none.
+pg::SqlParam ExpiryParam(const source::Entry &entry);
+
+// Names and values of a stream's entry in turn, as bytea[], in the current memory context.
+Datum StreamFieldsDatum(const rdb::StreamFields &fields);
 
 // The SQL type of a capture's column: text, bigint, numeric, uuid, inet or date.
 Oid CaptureSqlType(CaptureType type);

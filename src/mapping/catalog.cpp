@@ -1,5 +1,6 @@
 #include "mapping/catalog.h"
 
+#include "pg/encoding.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 
@@ -103,6 +104,10 @@ Migration LoadMigration(const std::string &name) {
                       {SqlParam::Text(name)}, true);
   for (uint64 i = 0; i < rows.size(); ++i) migration.skip_patterns.push_back(rows[i].Text(0));
   return migration;
+}
+
+KeyPattern ParsePattern(const std::string &text) {
+  return pg::ValueOrThrow(KeyPattern::Parse(pg::Utf8FromText(text), text));
 }
 
 }  // namespace prm

@@ -1,6 +1,7 @@
 // Migrations and mappings as they are defined, read from the extension's tables.
 #pragma once
 
+#include "core/pattern.h"
 #include "pg/pg.h"
 
 namespace prm {
@@ -66,5 +67,9 @@ void RequireSource(const Migration &migration, const std::string &source);
 
 // The position of a priority's name in kPriorityNames; error 22023 names the valid ones.
 int PriorityRank(const std::string &name);
+
+// A pattern as a definition has it. Keys are compared with it in UTF-8; its text() stays in the server's
+// encoding. Errors: 22023 when it is none, 22P05.
+KeyPattern ParsePattern(const std::string &text);
 
 }  // namespace prm

@@ -29,8 +29,6 @@ void CheckPlaces(const Migration &migration, const std::string &source) {
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a migration needs a server or a file");
 }
 
-KeyPattern ParsePattern(const std::string &text) { return pg::ValueOrThrow(KeyPattern::Parse(text)); }
-
 namespace {
 
 // The patterns of a migration with the databases whose keys they take.
@@ -148,7 +146,7 @@ void CheckOptions(const Mapping &mapping) {
       throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "types must not be empty", "",
                     "NULL stands for all types.");
     for (const std::string &type : *mapping.types)
-      pg::CheckKeyword(type, "type", {"string", "list", "set", "zset", "hash", "stream"});
+      pg::CheckKeyword(type, "type", {"string", "list", "set", "zset", "hash", "stream", "array"});
   }
   CheckDatabases(mapping.databases);
   if (mapping.atomic == "element" && !mapping.expand)

@@ -6,9 +6,6 @@
 
 namespace prm {
 
-// Errors: 22023, with what is wrong with the pattern.
-KeyPattern ParsePattern(const std::string &text);
-
 // Whether the user may read from where the migration reads, and whether that is enough for the source. The
 // archive needs neither server nor file, but the keys in it came from somewhere. Errors: 22023, 42704, 42501,
 // 42602.

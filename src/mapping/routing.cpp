@@ -88,7 +88,7 @@ Routing::Routing(const Migration &migration, const std::optional<std::string> &p
         selected.push_back(candidate);
     owner.selected = !selected.empty();
     owner.group = groups_.size();
-    KeyPattern pattern = pg::ValueOrThrow(KeyPattern::Parse(text));
+    KeyPattern pattern = ParsePattern(text);
     if (owner.selected) {
       groups_.emplace_back(pattern, selected, false);
       rank_of_group.push_back(rank_of_pattern[text]);
@@ -98,7 +98,7 @@ Routing::Routing(const Migration &migration, const std::optional<std::string> &p
     owners_.push_back(owner);
   }
   for (const std::string &text : migration.skip_patterns) {
-    patterns.push_back(pg::ValueOrThrow(KeyPattern::Parse(text)));
+    patterns.push_back(ParsePattern(text));
     Owner owner;
     owner.declared = true;
     owners_.push_back(owner);

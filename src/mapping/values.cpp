@@ -1,6 +1,7 @@
 // SQL functions over the values of keys, for queries and for looking into payloads.
 #include "mapping/batch_relation.h"
 #include "pg/arguments.h"
+#include "pg/encoding.h"
 #include "pg/entry.h"
 #include "pg/soft_input.h"
 #include "rdb/dump.h"
@@ -15,6 +16,7 @@ class FieldFinder : public rdb::ValueVisitor {
   void OnHashField(Bytes field, Bytes value) override {
     if (field == name_) value_ = std::string(value);
   }
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
   const std::optional<std::string> &value() const { return value_; }
 
  private:
@@ -32,6 +34,9 @@ enum ElementColumn {
   kValue,
   kValueBytes,
   kJson,
+  kFieldBytes,
+  kFieldsBytes,
+  kFieldExpiresAt,
   kElementColumns
 };
 
@@ -42,6 +47,7 @@ class ElementWriter : public rdb::ValueVisitor {
     Clear();
   }
 
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
   void OnString(Bytes value) override { PutValue(value); }
   void OnListElement(Bytes value) override { PutValue(value); }
   void OnSetMember(Bytes member) override {
@@ -50,7 +56,13 @@ class ElementWriter : public rdb::ValueVisitor {
   }
   void OnHashField(Bytes field, Bytes value) override {
     SetText(kField, field);
+    SetBytes(kFieldBytes, field);
     PutValue(value);
+  }
+  void OnExpiringHashField(Bytes field, Bytes value, int64_t expires_at_ms) override {
+    values_[kFieldExpiresAt] = TimestampTzGetDatum(ToTimestamp(expires_at_ms));
+    nulls_[kFieldExpiresAt] = false;
+    OnHashField(field, value);
   }
   void OnZsetMember(Bytes member, double score) override {
     SetText(kMember, member);
@@ -65,32 +77,41 @@ class ElementWriter : public rdb::ValueVisitor {
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields &fields) override {
     SetText(kEntryId, rdb::FormatStreamId(id));
     SetJson(rdb::StreamFieldsJson(fields));
+    pg::SwitchContext in_context(context_.get());
+    values_[kFieldsBytes] = StreamFieldsDatum(fields);
+    nulls_[kFieldsBytes] = false;
     Put();
   }
 
  private:
   void Clear() { std::fill(std::begin(nulls_), std::end(nulls_), true); }
 
-  void SetText(ElementColumn column, Bytes text) {
-    if (!IsText(text)) return;
+  void SetText(ElementColumn column, Bytes utf8) {
+    const std::optional<Bytes> text = pg::TextFromUtf8(utf8, scratch_);
+    if (!text) return;
     pg::SwitchContext in_context(context_.get());
-    values_[column] = pg::TextDatum(text);
+    values_[column] = pg::TextDatum(*text);
     nulls_[column] = false;
   }
 
-  void SetJson(Bytes json) {
-    if (!IsText(json)) return;
+  void SetBytes(ElementColumn column, Bytes bytes) {
+    pg::SwitchContext in_context(context_.get());
+    values_[column] = pg::ByteaDatum(bytes);
+    nulls_[column] = false;
+  }
+
+  void SetJson(Bytes utf8) {
+    const std::optional<Bytes> json = pg::TextFromUtf8(utf8, scratch_);
+    if (!json) return;
     pg::SwitchContext in_context(context_.get());
     std::string message;
-    nulls_[kJson] = !jsonb_.TryConvert(json, &values_[kJson], &message);
+    nulls_[kJson] = !jsonb_.TryConvert(*json, &values_[kJson], &message);
   }
 
   void PutValue(Bytes value) {
     SetText(kValue, value);
     SetJson(value);
-    pg::SwitchContext in_context(context_.get());
-    values_[kValueBytes] = pg::ByteaDatum(value);
-    nulls_[kValueBytes] = false;
+    SetBytes(kValueBytes, value);
     Put();
   }
 
@@ -105,6 +126,7 @@ class ElementWriter : public rdb::ValueVisitor {
   ReturnSetInfo *result_;
   pg::Context context_;
   pg::InputFunction jsonb_;
+  std::string scratch_;
   int64 position_ = 0;
   Datum values_[kElementColumns] = {};
   bool nulls_[kElementColumns] = {};
@@ -119,18 +141,31 @@ using namespace prm;
 // a hash. Errors: XX001 damaged payload, 0A000 unknown type, 22021 the value is not text.
 PRM_FUNCTION(field) {
   Bytes payload = pg::DatumBytes(PG_GETARG_DATUM(0));
+  const std::string name = pg::Utf8FromText(pg::DatumBytes(PG_GETARG_DATUM(1)));
+  FieldFinder finder(name);
+  pg::ThrowIfError(rdb::DecodeDump(payload, finder));
+  if (!finder.value()) PG_RETURN_NULL();
+  std::string scratch;
+  const std::optional<Bytes> converted = pg::TextFromUtf8(*finder.value(), scratch);
+  if (!converted)
+    throw pg::Failure(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+                      "the field's value is not text in the server's encoding", "",
+                      "Use redis_migrate.field_bytes(payload, name).");
+  return pg::TextDatum(*converted);
+}
+
+// redis_migrate.field_bytes(payload bytea, name bytea) → bytea: the same for fields and values of any bytes.
+PRM_FUNCTION(field_bytes) {
+  Bytes payload = pg::DatumBytes(PG_GETARG_DATUM(0));
   FieldFinder finder(pg::DatumBytes(PG_GETARG_DATUM(1)));
   pg::ThrowIfError(rdb::DecodeDump(payload, finder));
   if (!finder.value()) PG_RETURN_NULL();
-  if (!IsText(*finder.value()))
-    throw pg::Failure(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-                      "the field's value is not text in the server's encoding", "",
-                      "Use redis_migrate.elements(payload), which has value_bytes.");
-  return pg::TextDatum(*finder.value());
+  return pg::ByteaDatum(*finder.value());
 }
 
-// redis_migrate.elements(payload bytea) → rows. Texts that are not valid in the server's encoding are NULL;
-// their bytes are in value_bytes. json is NULL where the value is not JSON. Errors: XX001, 0A000.
+// redis_migrate.elements(payload bytea) → rows. Texts that the server's encoding does not have are NULL;
+// their bytes are in value_bytes, field_bytes and fields_bytes. json is NULL where the value is not JSON.
+// Errors: XX001, 0A000.
 PRM_FUNCTION(elements) {
   pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
   Bytes payload = pg::DatumBytes(PG_GETARG_DATUM(0));
@@ -141,7 +176,8 @@ PRM_FUNCTION(elements) {
 
 // redis_migrate.bytes_as_text(bytes bytea) → text, or NULL.
 PRM_FUNCTION(bytes_as_text) {
-  Bytes bytes = pg::DatumBytes(PG_GETARG_DATUM(0));
-  if (!IsText(bytes)) PG_RETURN_NULL();
-  return pg::TextDatum(bytes);
+  std::string scratch;
+  const std::optional<Bytes> converted = pg::TextFromUtf8(pg::DatumBytes(PG_GETARG_DATUM(0)), scratch);
+  if (!converted) PG_RETURN_NULL();
+  return pg::TextDatum(*converted);
 }

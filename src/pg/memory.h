@@ -56,10 +56,6 @@ inline char *CString(Bytes text) {
   return Call([&] { return pnstrdup(text.data(), text.size()); });
 }
 
-inline bool ValidInServerEncoding(Bytes text) {
-  return Call([&] { return pg_verifymbstr(text.data(), static_cast<int>(text.size()), true); });
-}
-
 inline std::string QuoteIdentifier(const std::string &name) {
   return Call([&] { return quote_identifier(name.c_str()); });
 }

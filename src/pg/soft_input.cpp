@@ -5,6 +5,9 @@
 #include "pg/transaction.h"
 
 namespace prm::pg {
+
+bool IsBadInput(int sqlstate) { return IsDataError(sqlstate) || sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED; }
+
 InputFunction::InputFunction(Oid type) {
   Call([&] {
     Oid function;
@@ -39,7 +42,7 @@ bool InputFunction::TryConvert(Bytes text, Datum *value, std::string *message, i
       InSubtransaction([&] { *value = Convert(text); });
       return true;
     } catch (const PgError &error) {
-      if (!IsDataError(error.sqlstate())) throw;
+      if (!IsBadInput(error.sqlstate())) throw;
       *message = error.what();
       if (sqlstate != nullptr) *sqlstate = error.sqlstate();
       if (error.data()->detail != nullptr) *message += std::string(": ") + error.data()->detail;

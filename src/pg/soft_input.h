@@ -6,6 +6,10 @@
 
 namespace prm::pg {
 
+// Whether the error of an input function is about the text. Before PostgreSQL 16 a Unicode escape of JSON in
+// a database with SQL_ASCII is a feature that is not supported.
+bool IsBadInput(int sqlstate);
+
 // The input function of a type, looked up once. Values come in the current memory context; text has no zero
 // bytes.
 class InputFunction {

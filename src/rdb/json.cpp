@@ -1,7 +1,10 @@
 #include "rdb/json.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
+#include <vector>
 
 namespace prm::rdb {
 
@@ -34,19 +37,54 @@ void AppendJsonString(Bytes text, std::string& json) {
   json += '"';
 }
 
+namespace {
+
+bool IsObject(ValueType type) { return type == ValueType::kHash || type == ValueType::kArray; }
+
+bool HasFieldTwice(const StreamFields& fields) {
+  std::vector<Bytes> names;
+  for (const auto& [field, value] : fields) names.push_back(field);
+  std::sort(names.begin(), names.end());
+  return std::adjacent_find(names.begin(), names.end()) != names.end();
+}
+
+void AppendValues(const std::vector<Bytes>& values, std::string& json) {
+  if (values.size() == 1) return AppendJsonString(values.front(), json);
+  json += '[';
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i > 0) json += ", ";
+    AppendJsonString(values[i], json);
+  }
+  json += ']';
+}
+
+}  // namespace
+
 std::string StreamFieldsJson(const StreamFields& fields) {
   std::string json = "{";
-  for (const auto& [field, value] : fields) {
+  const auto append_name = [&json](Bytes field) {
     if (json.size() > 1) json += ", ";
     AppendJsonString(field, json);
     json += ": ";
-    AppendJsonString(value, json);
+  };
+  if (!HasFieldTwice(fields)) {
+    for (const auto& [field, value] : fields) {
+      append_name(field);
+      AppendJsonString(value, json);
+    }
+    return json + "}";
+  }
+  std::map<Bytes, std::vector<Bytes>> values_of;
+  for (const auto& [field, value] : fields) values_of[field].push_back(value);
+  for (const auto& [field, values] : values_of) {
+    append_name(field);
+    AppendValues(values, json);
   }
   return json + "}";
 }
 
-JsonCollector::JsonCollector(ValueType type)
-    : closing_(type == ValueType::kHash ? '}' : ']'), json_(type == ValueType::kHash ? "{" : "[") {}
+JsonCollector::JsonCollector(ValueType type, Interrupts& interrupts)
+    : interrupts_(interrupts), closing_(IsObject(type) ? '}' : ']'), json_(IsObject(type) ? "{" : "[") {}
 
 void JsonCollector::Separate() {
   if (!first_) json_ += ", ";

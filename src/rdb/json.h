@@ -1,6 +1,6 @@
 // Values as JSON text, for every type but strings (whose bytes are JSON or are not).
-//   hash: object; list, set: array of strings; zset: array of {"member", "score"}; stream: array of {"id",
-//   "fields"}
+//   hash, array (by its indexes): object; list, set: array of strings; zset: array of {"member", "score"};
+//   stream: array of {"id", "fields"}
 #pragma once
 
 #include <string>
@@ -18,14 +18,16 @@ std::string FormatScore(double score);
 // Appends a JSON string. Bytes that are not ASCII are copied: their encoding is the caller's to check.
 void AppendJsonString(Bytes text, std::string& json);
 
-// {"field": "value", ...}; infinite numbers do not occur here.
+// {"field": "value", ...}. A field that occurs more than once has an array of its values, in their order.
 std::string StreamFieldsJson(const StreamFields& fields);
 
 // Collects a value as JSON text. An infinite score becomes a string, as JSON has no such number.
 class JsonCollector : public ValueVisitor {
  public:
-  // Starts a value of the given type, which must not be kString.
-  explicit JsonCollector(ValueType type);
+  // Starts a value of the given type, which must not be kString. interrupts: whom to ask in between; must
+  // outlive the collector.
+  JsonCollector(ValueType type, Interrupts& interrupts);
+  void CheckInterrupts() override { interrupts_.CheckInterrupts(); }
   void OnListElement(Bytes value) override;
   void OnSetMember(Bytes member) override;
   void OnHashField(Bytes field, Bytes value) override;
@@ -38,6 +40,7 @@ class JsonCollector : public ValueVisitor {
  private:
   void Separate();
 
+  Interrupts& interrupts_;
   char closing_;
   bool first_ = true;
   std::string json_;

@@ -2,6 +2,7 @@
 
 #include "connect/open_source.h"
 #include "pg/arguments.h"
+#include "pg/encoding.h"
 #include "pg/entry.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
@@ -110,10 +111,11 @@ PRM_FUNCTION(preview) {
       Datum values[8] = {};
       bool nulls[8] = {};
       values[0] = Int32GetDatum(entry->db);
-      bool is_text = entry->key.find('\0') == std::string::npos && pg::ValidInServerEncoding(entry->key);
-      nulls[1] = !is_text;
-      if (is_text) values[1] = pg::TextDatum(entry->key);
-      nulls[2] = is_text && !bytes;
+      std::string scratch;
+      const std::optional<Bytes> key = pg::TextFromUtf8(entry->key, scratch);
+      nulls[1] = !key;
+      if (key) values[1] = pg::TextDatum(*key);
+      nulls[2] = key && !bytes;
       values[2] = pg::ByteaDatum(entry->key);
       values[3] = pg::TextDatum(kOutcomeNames[static_cast<int>(outcome)]);
       nulls[4] = reason.empty();

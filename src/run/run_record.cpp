@@ -11,21 +11,6 @@ namespace prm {
 using pg::Spi;
 using pg::SqlParam;
 
-namespace {
-
-// Redis' milliseconds since 1970 as a timestamptz parameter.
-std::string ExpiryExpression(const char *parameter) {
-  return std::string("timestamptz 'epoch' + ") + parameter + " * interval '1 millisecond'";
-}
-
-SqlParam Expiry(const source::Entry &entry) {
-  return entry.expires_at_ms
-             ? SqlParam::Int8(std::min<int64_t>(*entry.expires_at_ms, source::kLatestExpiryMs))
-             : SqlParam{INT8OID, 0, true};
-}
-
-}  // namespace
-
 RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &parameters) {
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
@@ -261,8 +246,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
     Spi::Execute(
         "INSERT INTO redis_migrate.reject (run_id, level, part, db, key_bytes, type, pattern, mapping, rule, "
         "sqlstate, message, partial, payload, expires_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, " +
-            ExpiryExpression("$14") + ")",
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(reject.entry->db),
          SqlParam::Bytea(reject.entry->key),
          has_payload && type.ok() ? SqlParam::Text(rdb::TypeName(type.value())) : SqlParam{TEXTOID, 0, true},
@@ -270,14 +254,14 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
          SqlParam::Text(reject.rule), SqlParam::OptionalText(reject.sqlstate), SqlParam::Text(reject.message),
          SqlParam::Bool(reject.partial),
          has_payload ? SqlParam::Bytea(source::DumpOf(*reject.entry)) : SqlParam{BYTEAOID, 0, true},
-         Expiry(*reject.entry)});
+         ExpiryParam(*reject.entry)});
   }
   for (const source::Entry *entry : tally.deferred)
     Spi::Execute(
-        "INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, redis_migrate.index_key($5), $5, $6, " +
-            ExpiryExpression("$7") + ") ON CONFLICT DO NOTHING",
+        "INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, redis_migrate.index_key($5), $5, $6, $7) "
+        "ON CONFLICT DO NOTHING",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
-         SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), Expiry(*entry)});
+         SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), ExpiryParam(*entry)});
   if (part_ != 0) {
     Spi::Execute(
         "UPDATE redis_migrate.run_part SET position = $4, bytes_read = bytes_read + $5, batches = batches + "

@@ -36,11 +36,13 @@ Mapping SmallPayloads(const std::string &migration) {
   return mapping;
 }
 
-// Whether a payload is kept in chunks. What cannot be decoded goes the way of small payloads, where it is
-// rejected.
-bool NeedsChunks(const source::Entry &entry) {
-  return entry.payload.size() > kArchiveChunkBytes && source::TypeOf(entry).ok();
-}
+bool NeedsChunks(const source::Entry &entry) { return entry.payload.size() > kArchiveChunkBytes; }
+
+// Decodes a value and keeps nothing of it.
+class Checker : public rdb::ValueVisitor {
+ public:
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
+};
 
 }  // namespace
 
@@ -53,13 +55,24 @@ void Archive::Store(const std::vector<const source::Entry *> &entries, const Pat
                     Tally &tally) {
   std::vector<BatchEntry> small;
   for (const source::Entry *entry : entries) {
-    if (NeedsChunks(*entry))
+    Checker checker;
+    const Status decoded = source::Decode(*entry, checker);
+    if (!decoded.ok())
+      Reject(*entry, decoded.error(), tally);
+    else if (NeedsChunks(*entry))
       StoreInChunks(*entry, options, tally);
     else
       small.push_back({entry, {}});
   }
   group_.Process(small, options, tally);
   DropChunks(small);
+}
+
+// Nobody could read it later: it is better missed now.
+void Archive::Reject(const source::Entry &entry, const Error &error, Tally &tally) {
+  const std::string rule = error.code == ErrorCode::kUnsupported ? "unsupported_payload" : "corrupt_payload";
+  tally.Count(&entry, std::nullopt, Outcome::kRejected, rule);
+  tally.rejects.push_back({&entry, std::nullopt, mapping_.name, rule, std::nullopt, error.message, false});
 }
 
 void Archive::StoreInChunks(const source::Entry &entry, const PatternGroup::Options &options, Tally &tally) {
@@ -98,27 +111,25 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
     encoded = source::DumpOf(entry);
     payload = encoded;
   }
-  std::vector<SqlParam> row = {
-      SqlParam::Text(migration_),
-      SqlParam::Int4(entry.db),
-      SqlParam::Bytea(IndexKey(entry.key)),
-      SqlParam::Text(rdb::TypeName(source::TypeOf(entry).value())),
-      SqlParam::Int8(static_cast<int64>(payload.size())),
-      entry.expires_at_ms ? SqlParam::Int8(*entry.expires_at_ms) : SqlParam{INT8OID, 0, true},
-      SqlParam::Bytea(entry.key)};
+  std::vector<SqlParam> row = {SqlParam::Text(migration_),
+                               SqlParam::Int4(entry.db),
+                               SqlParam::Bytea(IndexKey(entry.key)),
+                               SqlParam::Text(rdb::TypeName(source::TypeOf(entry).value())),
+                               SqlParam::Int8(static_cast<int64>(payload.size())),
+                               ExpiryParam(entry),
+                               SqlParam::Bytea(entry.key)};
   bool is_new = Spi::Execute(
                     "INSERT INTO redis_migrate.archived_key (migration, db, index_key, type, payload, "
                     "payload_size, expires_at, key_bytes) VALUES ($1, $2, $3, $4, NULL, $5, "
-                    "timestamptz 'epoch' + $6 * interval '1 millisecond', $7) ON CONFLICT DO NOTHING",
+                    "$6, $7) ON CONFLICT DO NOTHING",
                     row)
                     .processed() > 0;
   bool changed =
       !is_new && Spi::Execute(
                      "UPDATE redis_migrate.archived_key SET type = $4, payload = NULL, payload_size = $5, "
-                     "expires_at = timestamptz 'epoch' + $6 * interval '1 millisecond' WHERE migration = $1 "
+                     "expires_at = $6 WHERE migration = $1 "
                      "AND db = $2 AND index_key = $3 AND (type <> $4 OR payload IS NOT NULL OR payload_size "
-                     "<> $5 OR expires_at IS DISTINCT FROM timestamptz 'epoch' + $6 * interval '1 "
-                     "millisecond')",
+                     "<> $5 OR expires_at IS DISTINCT FROM $6)",
                      row)
                          .processed() > 0;
   pg::Context context("redis_migrate chunk");

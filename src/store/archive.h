@@ -16,8 +16,8 @@ class Archive {
   Archive(const Archive &) = delete;
   Archive &operator=(const Archive &) = delete;
 
-  // Stores entries that were read, and counts them. In the current transaction; needs SPI. Errors: those of
-  // PatternGroup::Process.
+  // Stores entries that were read, and counts them. Values that cannot be decoded are rejected. In the
+  // current transaction; needs SPI. Errors: those of PatternGroup::Process.
   void Store(const std::vector<const source::Entry *> &entries, const PatternGroup::Options &options,
              Tally &tally);
 
@@ -28,6 +28,7 @@ class Archive {
   void Forget(const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes);
 
  private:
+  void Reject(const source::Entry &entry, const Error &error, Tally &tally);
   void StoreInChunks(const source::Entry &entry, const PatternGroup::Options &options, Tally &tally);
   const char *WriteChunks(const source::Entry &entry);
   void DropChunks(const std::vector<BatchEntry> &entries);

@@ -1,0 +1,47 @@
+#include "pg/encoding.h"
+
+namespace prm::pg {
+namespace {
+
+bool IsAscii(Bytes text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return (static_cast<unsigned char>(c) & 0x80) == 0; });
+}
+
+// Whether the server's text has the same bytes as UTF-8.
+bool HasBytesOfUtf8(int encoding) { return encoding == PG_UTF8 || encoding == PG_SQL_ASCII; }
+
+}  // namespace
+
+std::optional<Bytes> TextFromUtf8(Bytes utf8, std::string &scratch) {
+  if (utf8.find('\0') != Bytes::npos) return std::nullopt;
+  if (IsAscii(utf8)) return utf8;
+  const int size = static_cast<int>(utf8.size());
+  if (!Call([&] { return pg_encoding_verifymbstr(PG_UTF8, utf8.data(), size) == size; })) return std::nullopt;
+  const int encoding = GetDatabaseEncoding();
+  if (HasBytesOfUtf8(encoding)) return utf8;
+  scratch.resize(utf8.size() * MAX_CONVERSION_GROWTH + 1);
+  const bool converted = Call([&] {
+    const Oid function = FindDefaultConversionProc(PG_UTF8, encoding);
+    if (!OidIsValid(function)) return false;
+    auto *const from = reinterpret_cast<unsigned char *>(const_cast<char *>(utf8.data()));
+    auto *const to = reinterpret_cast<unsigned char *>(scratch.data());
+    return pg_do_encoding_conversion_buf(function, PG_UTF8, encoding, from, size, to,
+                                         static_cast<int>(std::min<size_t>(scratch.size(), INT_MAX)),
+                                         true) == size;
+  });
+  if (!converted) return std::nullopt;
+  scratch.resize(strlen(scratch.c_str()));
+  return scratch;
+}
+
+std::string Utf8FromText(Bytes text) {
+  if (HasBytesOfUtf8(GetDatabaseEncoding()) || IsAscii(text)) return std::string(text);
+  return Call([&] {
+    auto *const from = reinterpret_cast<unsigned char *>(const_cast<char *>(text.data()));
+    return static_cast<const char *>(static_cast<void *>(
+        pg_do_encoding_conversion(from, static_cast<int>(text.size()), GetDatabaseEncoding(), PG_UTF8)));
+  });
+}
+
+}  // namespace prm::pg
