@@ -35,7 +35,7 @@ CREATE TABLE redis_migrate.audit_family (
     audit_id     bigint NOT NULL REFERENCES redis_migrate.audit ON DELETE CASCADE,
     db           integer NOT NULL,
     pattern      text NOT NULL,
-    type         text,
+    type         text NOT NULL,
     types        jsonb NOT NULL,
     keys         bigint NOT NULL,
     asked        bigint NOT NULL,
@@ -59,9 +59,9 @@ CREATE TABLE redis_migrate.audit_family (
     priority     text NOT NULL,
     create_table text,
     suggestion   text,
-    PRIMARY KEY (audit_id, db, pattern)
+    PRIMARY KEY (audit_id, db, pattern, type)
 );
-COMMENT ON TABLE redis_migrate.audit_family IS 'Key families that an audit found';
+COMMENT ON TABLE redis_migrate.audit_family IS 'Key families that an audit found; keys of one pattern and several types are a family for each type. type is empty where it is not known';
 
 CREATE TABLE redis_migrate.audit_key (
     audit_id bigint NOT NULL REFERENCES redis_migrate.audit ON DELETE CASCADE,
@@ -110,13 +110,13 @@ CREATE VIEW redis_migrate.audits WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.audits IS 'Audits of the caller, also while they run';
 
 CREATE VIEW redis_migrate.audit_families WITH (security_barrier) AS
-    SELECT f.audit_id, a.server, f.db, f.pattern, f.type, f.types, f.keys, f.asked, f.asked OPERATOR(pg_catalog.<) f.keys AS estimated,
+    SELECT f.audit_id, a.server, f.db, f.pattern, NULLIF(f.type, '') AS type, f.types, f.keys, f.asked, f.asked OPERATOR(pg_catalog.<) f.keys AS estimated,
            f.bytes, f.with_ttl, f.without_ttl, f.min_ttl, f.max_ttl, f.ttl_spread, f.min_idle, f.max_idle, f.min_freq, f.max_freq,
            f.encodings, f.odd, f.odd_reasons, f.example, f.framework, f.layout, f.advice, f.priority, f.create_table, f.suggestion
     FROM redis_migrate.audit_family AS f JOIN redis_migrate.audit AS a USING (audit_id)
     WHERE pg_catalog.pg_has_role(a.owner, 'USAGE');
 COMMENT ON VIEW redis_migrate.audit_families IS
-    'Key families of the caller''s audits. keys is exact; where estimated is true, the other numbers are scaled from the keys that were asked about';
+    'Key families of the caller''s audits. keys is exact for a pattern of one type. Where estimated is true, bytes, with_ttl and without_ttl are estimates for all keys; types, ttl_spread and encodings count what was seen';
 
 CREATE VIEW redis_migrate.audit_largest_keys WITH (security_barrier) AS
     SELECT k.audit_id, a.server, k.db, k.rank, k.pattern, k.key, k.type, k.bytes, k.ttl
@@ -126,10 +126,10 @@ COMMENT ON VIEW redis_migrate.audit_largest_keys IS
     'The largest keys of each database among those that were asked about; letters and digits of captures are masked';
 
 CREATE FUNCTION redis_migrate.compare_audits(before bigint, after bigint)
-    RETURNS TABLE (db integer, pattern text, change text, keys_before bigint, keys_after bigint, keys_growth bigint,
+    RETURNS TABLE (db integer, pattern text, type text, change text, keys_before bigint, keys_after bigint, keys_growth bigint,
                    bytes_before bigint, bytes_after bigint, touched boolean, renewed boolean)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT f.db, f.pattern,
+    SELECT f.db, f.pattern, f.type,
            CASE WHEN b.keys IS NULL THEN 'new' WHEN a.keys IS NULL THEN 'gone' WHEN a.keys > b.keys THEN 'grown'
                 WHEN a.keys < b.keys THEN 'shrunk' ELSE 'same' END,
            b.keys, a.keys, coalesce(a.keys, 0) - coalesce(b.keys, 0), b.bytes, a.bytes,
@@ -138,10 +138,10 @@ CREATE FUNCTION redis_migrate.compare_audits(before bigint, after bigint)
     FROM (SELECT max(s.finished_at) FILTER (WHERE s.audit_id = before) AS ended,
                  max(s.started_at) FILTER (WHERE s.audit_id = after) AS began
           FROM redis_migrate.audits AS s WHERE s.audit_id IN (before, after)) AS t
-    CROSS JOIN (SELECT DISTINCT x.db, x.pattern FROM redis_migrate.audit_families AS x WHERE x.audit_id IN (before, after)) AS f
-    LEFT JOIN redis_migrate.audit_families AS b ON b.audit_id = before AND b.db = f.db AND b.pattern = f.pattern
-    LEFT JOIN redis_migrate.audit_families AS a ON a.audit_id = after AND a.db = f.db AND a.pattern = f.pattern
-    ORDER BY f.db, f.pattern COLLATE "C"
+    CROSS JOIN (SELECT DISTINCT x.db, x.pattern, x.type FROM redis_migrate.audit_families AS x WHERE x.audit_id IN (before, after)) AS f
+    LEFT JOIN redis_migrate.audit_families AS b ON b.audit_id = before AND b.db = f.db AND b.pattern = f.pattern AND b.type IS NOT DISTINCT FROM f.type
+    LEFT JOIN redis_migrate.audit_families AS a ON a.audit_id = after AND a.db = f.db AND a.pattern = f.pattern AND a.type IS NOT DISTINCT FROM f.type
+    ORDER BY f.db, f.pattern COLLATE "C", f.type
 $$;
 COMMENT ON FUNCTION redis_migrate.compare_audits(bigint, bigint) IS
     'What changed between two audits, by family: new, gone, grown, shrunk, same; touched: a key was read or written since the first audit ended; renewed: the latest expiry moved on';

@@ -98,6 +98,14 @@ CALL redis_migrate.audit('shop', max_duration => '0');
 SELECT count(*) FROM redis_migrate.audits WHERE server = 'nosuch';
 DROP SERVER poor CASCADE;
 
+\echo == a suggestion keeps what was seen, types are apart, and no token is shown
+\! $R flushall >/dev/null; $R set otp:1 493817 >/dev/null; $R set otp:2 014748 >/dev/null; $R set pin:1 4938 >/dev/null; $R set pin:2 1474 >/dev/null
+\! $R set thing:1 x >/dev/null; $R hset thing:2 f x >/dev/null; $R set sess:q7TzPl0aBcKq-7TzPl0aBcKq7TzPl_0aBc '{"user": 1}' >/dev/null
+CALL redis_migrate.audit('shop');
+SELECT pattern, type, keys, regexp_replace(example, '[xX0]+', '', 'g') AS example, create_table FROM redis_migrate.audit_families
+WHERE audit_id = (SELECT max(audit_id) FROM redis_migrate.audits) ORDER BY pattern COLLATE "C", type;
+SELECT count(*) FROM redis_migrate.audit_families AS f WHERE f::text ~ 'q7Tz';
+
 \echo == an empty server
 \! $R flushall >/dev/null
 CALL redis_migrate.audit('shop');

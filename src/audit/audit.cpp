@@ -56,16 +56,16 @@ class Sampling : public Curiosity {
 
   // Answers come a page later, so that what was asked for counts.
   Question Ask(int, Bytes key) override {
-    FamilyStats *family = tree_->Find(key);
+    KeyStats *family = tree_->Find(key);
     if (family == nullptr) return Question::kFactsAndValue;
-    FamilyStats::Plan &plan = family->plan;
+    KeyStats::Plan &plan = family->plan;
     ++plan.names;
     if (sample_) {
       double const wanted = *sample_ < 1 ? *sample_ * static_cast<double>(plan.names) : *sample_;
-      if (static_cast<double>(std::max(plan.facts, family->asked)) >= wanted) return Question::kName;
+      if (static_cast<double>(std::max(plan.facts, family->asked())) >= wanted) return Question::kName;
     }
     ++plan.facts;
-    if (std::max(plan.values, family->values) >= kValuesPerFamily) return Question::kFacts;
+    if (std::max(plan.values, family->values()) >= kValuesPerFamily) return Question::kFacts;
     ++plan.values;
     return Question::kFactsAndValue;
   }
@@ -354,7 +354,8 @@ class Audit {
     pg::Report(NOTICE,
                "audit " + std::to_string(id()) + " of server \"" + parameters_.server + "\" " + state + ": " +
                    std::to_string(found_.counts.keys) + " keys in " + std::to_string(record_.families()) +
-                   " families, " + std::to_string(record_.bytes()) + " bytes, " +
+                   " families, " + (parameters_.sample ? "about " : "") + std::to_string(record_.bytes()) +
+                   " bytes, " + (parameters_.sample ? "about " : "") +
                    std::to_string(record_.without_expiry()) + " without expiry, " +
                    std::to_string(found_.counts.vanished) + " vanished, " + std::to_string(odd) + " odd" +
                    (message ? "; " + *message : ""),

@@ -43,12 +43,11 @@ int64 Scale(uint64_t counted, uint64_t asked, uint64_t keys) {
 std::string TtlSpread(const FamilyStats &stats) {
   constexpr const char *kNames[] = {"< 1 hour", "< 1 day", "< 7 days", "< 30 days", ">= 30 days"};
   static_assert(std::size(kNames) == FamilyStats::kTtlBuckets);
-  uint64_t const told = stats.with_expiry + stats.without_expiry;
   std::string json = "{";
   for (size_t i = 0; i < FamilyStats::kTtlBuckets; ++i) {
     if (stats.ttl_buckets[i] == 0) continue;
     json += (json.size() > 1 ? ", " : "") + ("\"" + std::string(kNames[i]) + "\": ") +
-            std::to_string(Scale(stats.ttl_buckets[i], told, stats.keys));
+            std::to_string(stats.ttl_buckets[i]);
   }
   return json + "}";
 }
@@ -151,7 +150,7 @@ void AuditRecord::AddFamily(int db, bool several, const Family &family) {
       Suggest(family, server_, several ? std::optional<int>(db) : std::nullopt, tables_);
   const FrameworkLayout *layout = FindFrameworkLayout(stats);
   std::map<std::string, int64> types, kinds, odd;
-  for (const auto &[type, keys] : stats.types) types[type] = Scale(keys, stats.asked, stats.keys);
+  for (const auto &[type, keys] : stats.types) types[type] = static_cast<int64>(keys);
   for (size_t i = 0; i < kValueKinds; ++i)
     if (stats.kinds[i] > 0)
       kinds[ValueKindName(static_cast<ValueKind>(i))] = static_cast<int64>(stats.kinds[i]);
@@ -178,7 +177,7 @@ void AuditRecord::AddFamily(int db, bool several, const Family &family) {
   };
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "INSERT INTO redis_migrate.audit_family VALUES ($1, $2, $3, NULLIF($4, ''), $5::jsonb, $6, $7, $8, $9, "
+      "INSERT INTO redis_migrate.audit_family VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, "
       "$10, "
       "$11 * interval '1 ms', $12 * interval '1 ms', $13::jsonb, $14 * interval '1 s', $15 * interval '1 s', "
       "$16, $17, "

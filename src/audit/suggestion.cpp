@@ -95,12 +95,11 @@ struct Column {
   bool in_key = false;
 };
 
-// Whether values are of some kinds, but for one in ten at most: those would be rejected. False when none was
-// read.
-bool AreMostly(const FamilyStats &stats, std::initializer_list<ValueKind> kinds) {
+// Whether all values that were read are of some kinds. False when none was read.
+bool AreAll(const FamilyStats &stats, std::initializer_list<ValueKind> kinds) {
   uint64_t count = 0;
   for (ValueKind kind : kinds) count += stats.kinds[static_cast<size_t>(kind)];
-  return stats.values > 0 && count * 10 >= stats.values * 9;
+  return stats.values > 0 && count == stats.values;
 }
 
 bool IsText(const FamilyStats &stats) {
@@ -109,7 +108,13 @@ bool IsText(const FamilyStats &stats) {
                                    ValueKind::kZlib,   ValueKind::kZstd,    ValueKind::kBinary};
   uint64_t opaque = 0;
   for (ValueKind kind : kOpaque) opaque += stats.kinds[static_cast<size_t>(kind)];
-  return opaque * 10 <= stats.values;
+  return opaque == 0;
+}
+
+// Numbers of one length are rather codes, of which others may begin with zeros.
+bool AreCodes(const FamilyStats &stats) {
+  const Range &digits = stats.integer_digits;
+  return digits.count > 1 && digits.least == digits.greatest && digits.least >= 4 && digits.least <= 8;
 }
 
 Column ValueColumn(const FamilyStats &stats, const char *name) {
@@ -119,8 +124,9 @@ Column ValueColumn(const FamilyStats &stats, const char *name) {
 }
 
 std::vector<Column> StringColumns(const FamilyStats &stats) {
-  if (AreMostly(stats, {ValueKind::kInteger})) return {{"value", "bigint", "value::bigint", false}};
-  if (AreMostly(stats, {ValueKind::kJsonObject, ValueKind::kJsonArray}))
+  if (AreAll(stats, {ValueKind::kInteger}) && !AreCodes(stats))
+    return {{"value", "bigint", "value::bigint", false}};
+  if (AreAll(stats, {ValueKind::kJsonObject, ValueKind::kJsonArray}))
     return {{"value", "jsonb", "json", false}};
   return {ValueColumn(stats, "value")};
 }

@@ -1,10 +1,12 @@
 #include "discover/family.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <utility>
 
 #include "core/printable.h"
+#include "discover/randomness.h"
 
 namespace prm {
 namespace {
@@ -81,6 +83,8 @@ const char* NameOf(PieceClass what) {
       return "url";
     case PieceClass::kToken:
       return "token";
+    case PieceClass::kDigits:
+      return "code";
     case PieceClass::kBinary:
       return "rest";
     default:
@@ -115,6 +119,22 @@ std::string Escaped(Bytes literal) {
   return text;
 }
 
+// A short text with digits among its letters may be an id as well as an abbreviation.
+bool IsCode(Bytes text) {
+  for (size_t i = 1; i < text.size(); ++i) {
+    if (IsDigit(text[i - 1]) && (IsLower(text[i]) || IsUpper(text[i]))) return true;
+  }
+  return false;
+}
+
+// The word that all tokens of a family begin with, as in sessions.cachek3j5…; empty if it is none.
+Bytes PlainStart(Bytes start) {
+  const auto is_letter = [](char c) { return IsLower(c) || IsUpper(c); };
+  const Bytes word(start.data(), static_cast<size_t>(std::find_if_not(start.begin(), start.end(), is_letter) -
+                                                     start.begin()));
+  return word.size() >= 4 && IsPlainWord(word) ? word : Bytes();
+}
+
 // What the pattern of the keys that end in the last node of a path consists of.
 std::vector<Part> PartsOf(const std::vector<const Node*>& path) {
   std::vector<Part> parts;
@@ -125,10 +145,17 @@ std::vector<Part> PartsOf(const std::vector<const Node*>& path) {
   };
   for (const Node* node : path) {
     for (const Note& note : node->notes) {
-      const bool may_be_constant = note.what == PieceClass::kInt || note.what == PieceClass::kToken;
-      if (note.what == PieceClass::kLiteral ||
-          (may_be_constant && !note.varies && node->keys >= kConstantFrom)) {
+      const bool is_constant = note.what == PieceClass::kInt && !note.varies && node->keys >= kConstantFrom;
+      const bool is_code =
+          note.what == PieceClass::kLiteral && node->keys < kConstantFrom && IsCode(note.text);
+      if ((note.what == PieceClass::kLiteral && !is_code) || is_constant) {
         add_literal(note.text);
+        continue;
+      }
+      if (note.what == PieceClass::kToken && note.varies && node->keys >= kConstantFrom)
+        add_literal(PlainStart(note.start));
+      if (is_code) {
+        parts.push_back({true, PieceClass::kToken, ""});
       } else if (!parts.empty() && parts.back().is_capture) {
         parts.back().what = PieceClass::kText;  // nothing says where the first of them ends
       } else {
@@ -180,14 +207,21 @@ KeyPattern PatternOf(const std::vector<const Node*>& path, const FamilyStats& st
   return std::move(KeyPattern::Parse("*").value());
 }
 
-void Collect(std::vector<const Node*>& path, std::map<std::string, Family>& families) {
+struct Found {
+  KeyPattern pattern;
+  KeyStats stats;
+};
+
+void Collect(std::vector<const Node*>& path, std::map<std::string, Found>& families) {
   const Node& node = *path.back();
   if (node.stats) {
-    KeyPattern pattern = PatternOf({path.begin() + 1, path.end()}, *node.stats);
+    FamilyStats all;
+    for (const auto& [type, stats] : node.stats->by_type) all.Merge(stats);
+    KeyPattern pattern = PatternOf({path.begin() + 1, path.end()}, all);
     const std::string text = pattern.text();
     const auto found = families.find(text);
     if (found == families.end()) {
-      families.emplace(text, Family{std::move(pattern), *node.stats, {}});
+      families.emplace(text, Found{std::move(pattern), *node.stats});
     } else {
       found->second.stats.Merge(*node.stats);
     }
@@ -259,18 +293,28 @@ void MergeIntoOwners(std::vector<Family>& families) {
 }
 
 bool ByKeys(const Family& a, const Family& b) {
-  return a.stats.keys != b.stats.keys ? a.stats.keys > b.stats.keys : a.pattern.text() < b.pattern.text();
+  return a.stats.keys != b.stats.keys ? a.stats.keys > b.stats.keys
+                                      : std::make_pair(a.pattern.text(), a.stats.Type()) <
+                                            std::make_pair(b.pattern.text(), b.stats.Type());
 }
 
 }  // namespace
 
 std::vector<Family> FindFamilies(const FamilyTree& tree) {
-  std::map<std::string, Family> by_pattern;
+  std::map<std::string, Found> by_pattern;
   std::vector<const Node*> path = {&tree.root()};
   Collect(path, by_pattern);
+  std::map<std::string, std::vector<Family>> by_type;
+  for (auto& [text, found] : by_pattern) {
+    found.stats.ShareUnknown();
+    for (auto& [type, stats] : found.stats.by_type)
+      by_type[type].push_back({found.pattern, std::move(stats), {}});
+  }
   std::vector<Family> families;
-  for (auto& [text, family] : by_pattern) families.push_back(std::move(family));
-  MergeIntoOwners(families);
+  for (auto& [type, those] : by_type) {
+    MergeIntoOwners(those);
+    std::move(those.begin(), those.end(), std::back_inserter(families));
+  }
   std::sort(families.begin(), families.end(), ByKeys);
 
   const size_t hosts = std::min(families.size(), kMostHosts);

@@ -21,7 +21,8 @@ struct Family {
 };
 
 // The families of a tree whose Finish has been called, by keys, most first. Every example of a family fits
-// its pattern, but for those of odd keys. Patterns differ from one another and are valid UTF-8.
+// its pattern, but for those of odd keys. Keys of one pattern and several types are a family for each type.
+// Patterns are valid UTF-8.
 std::vector<Family> FindFamilies(const FamilyTree& tree);
 
 // The key with the letters and digits of its captures replaced by x, X and 0, printable; of a key that the

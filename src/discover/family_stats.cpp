@@ -1,6 +1,7 @@
 #include "discover/family_stats.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace prm {
 
@@ -63,9 +64,6 @@ void FamilyStats::Merge(const FamilyStats& other) {
   for (size_t i = 0; i < kValueKinds; ++i) kinds[i] += other.kinds[i];
   values += other.values;
   integer_digits.Merge(other.integer_digits);
-  plan.names += other.plan.names;
-  plan.facts += other.plan.facts;
-  plan.values += other.plan.values;
   for (const std::string& field : other.fields) {
     if (fields.size() < kMaxFields && std::find(fields.begin(), fields.end(), field) == fields.end()) {
       fields.push_back(field);
@@ -86,6 +84,62 @@ std::optional<ValueKind> FamilyStats::Kind() const {
   const auto most = std::max_element(kinds.begin(), kinds.end());
   if (*most == 0) return std::nullopt;
   return static_cast<ValueKind>(most - kinds.begin());
+}
+
+void KeyStats::Add(Bytes key, const KeyFacts* facts) {
+  by_type[facts == nullptr ? std::string() : facts->type].Add(key, facts);
+}
+
+void KeyStats::Merge(const KeyStats& other) {
+  for (const auto& [type, stats] : other.by_type) by_type[type].Merge(stats);
+  plan.names += other.plan.names;
+  plan.facts += other.plan.facts;
+  plan.values += other.plan.values;
+}
+
+uint64_t KeyStats::keys() const {
+  uint64_t sum = 0;
+  for (const auto& [type, stats] : by_type) sum += stats.keys;
+  return sum;
+}
+
+uint64_t KeyStats::asked() const {
+  uint64_t sum = 0;
+  for (const auto& [type, stats] : by_type) sum += stats.asked;
+  return sum;
+}
+
+uint64_t KeyStats::values() const {
+  uint64_t sum = 0;
+  for (const auto& [type, stats] : by_type) sum += stats.values;
+  return sum;
+}
+
+void KeyStats::ShareUnknown() {
+  const auto found = by_type.find("");
+  if (found == by_type.end() || by_type.size() == 1) return;
+  FamilyStats unknown = std::move(found->second);
+  by_type.erase(found);
+  if (by_type.size() == 1) {
+    by_type.begin()->second.Merge(unknown);
+    return;
+  }
+  // Nobody knows which of these the examples are of.
+  const uint64_t known = keys();
+  uint64_t left = unknown.keys;
+  FamilyStats* most = &by_type.begin()->second;
+  for (auto& [type, stats] : by_type) {
+    if (stats.keys > most->keys) most = &stats;
+  }
+  std::vector<std::pair<FamilyStats*, uint64_t>> shares;
+  for (auto& [type, stats] : by_type) {
+    const auto share = static_cast<uint64_t>(static_cast<double>(unknown.keys) *
+                                             static_cast<double>(stats.keys) / static_cast<double>(known));
+    shares.emplace_back(&stats, std::min(share, left));
+    left -= shares.back().second;
+  }
+  for (const auto& [stats, share] : shares) stats->keys += share;
+  most->keys += left;
 }
 
 }  // namespace prm

@@ -66,6 +66,16 @@ class FamilyStats {
   std::vector<std::string> fields;    // some fields of hashes, each once
   std::vector<std::string> examples;  // some keys
 
+  // The most frequent type; empty when none is known.
+  std::string Type() const;
+  // The most frequent kind of value; none when no value was read.
+  std::optional<ValueKind> Kind() const;
+};
+
+// The keys that have one pattern, apart by type: a mapping takes one type.
+struct KeyStats {
+  std::map<std::string, FamilyStats> by_type;  // empty: the type is not known
+
   // What was decided about keys before anything was known of them; kept by whoever decides.
   struct Plan {
     uint64_t names = 0;
@@ -74,10 +84,14 @@ class FamilyStats {
   };
   Plan plan;
 
-  // The most frequent type; empty when none is known.
-  std::string Type() const;
-  // The most frequent kind of value; none when no value was read.
-  std::optional<ValueKind> Kind() const;
+  void Add(Bytes key, const KeyFacts* facts);
+  void Merge(const KeyStats& other);
+  uint64_t keys() const;
+  uint64_t asked() const;
+  uint64_t values() const;
+
+  // Counts keys that were not asked about as keys of the types that others have, in their proportion.
+  void ShareUnknown();
 };
 
 }  // namespace prm

@@ -5,6 +5,9 @@
 #include <map>
 #include <utility>
 
+#include "core/capture_type.h"
+#include "discover/randomness.h"
+
 namespace prm {
 namespace {
 
@@ -67,6 +70,7 @@ bool HasWordByte(Bytes text) {
 char Lookalikes(PieceClass what) {
   switch (what) {
     case PieceClass::kInt:
+    case PieceClass::kDigits:
     case PieceClass::kNumber:
     case PieceClass::kHex:
     case PieceClass::kDay:
@@ -86,7 +90,9 @@ PieceClass Join(PieceClass a, PieceClass b) {
   if (a == b) return a;
   if (Lookalikes(a) == 't') return PieceClass::kText;
   const auto either = [&](PieceClass what) { return a == what || b == what; };
+  if (either(PieceClass::kDigits) && either(PieceClass::kNumber)) return PieceClass::kText;
   if (either(PieceClass::kHex)) return either(PieceClass::kNumber) ? PieceClass::kText : PieceClass::kHex;
+  if (either(PieceClass::kDigits)) return PieceClass::kDigits;
   return either(PieceClass::kNumber) ? PieceClass::kNumber : PieceClass::kInt;
 }
 
@@ -107,7 +113,11 @@ std::string KindOf(const Node& node) {
 void AddPaths(const Node& node, uint64_t hash, std::vector<uint64_t>& paths) {
   if (paths.size() >= kMaxPaths) return;
   // Of an unknown type nothing is said.
-  if (node.stats && !node.stats->types.empty()) paths.push_back(Mix(hash, "end " + node.stats->Type()));
+  if (node.stats) {
+    for (const auto& [type, stats] : node.stats->by_type) {
+      if (!type.empty()) paths.push_back(Mix(hash, "end " + type));
+    }
+  }
   for (const auto& [name, child] : node.children) AddPaths(*child, Mix(hash, KindOf(*child)), paths);
 }
 
@@ -156,6 +166,71 @@ Bytes LettersBeforeNumber(Bytes word) {
   return IsLetter(word[digits - 1]) ? word.substr(0, digits) : Bytes();
 }
 
+// The classes of the bytes of a text, as bits.
+unsigned AlphabetOf(Bytes text) {
+  unsigned alphabet = 0;
+  for (const char c : text) {
+    alphabet |= IsDigit(c)                         ? 1U
+                : c >= 'a' && c <= 'z'             ? 2U
+                : c >= 'A' && c <= 'Z'             ? 4U
+                : c == '-' || c == '_' || c == '=' ? 8U
+                                                   : 16U;
+  }
+  return alphabet;
+}
+
+void NoteText(Node& node, Bytes text) {
+  node.shortest = node.longest == 0 ? text.size() : std::min(node.shortest, text.size());
+  node.longest = std::max(node.longest, text.size());
+  node.alphabet |= AlphabetOf(text);
+}
+
+void CutToCommon(std::string& start, Bytes text) {
+  size_t i = 0;
+  while (i < start.size() && i < text.size() && start[i] == text[i]) ++i;
+  start.resize(i);
+}
+
+// The first of the segments that a node counts.
+std::string FirstText(const Node& node) {
+  std::string text;
+  for (const Note& note : node.notes) text += note.text;
+  return text;
+}
+
+// Whether a node stands for many different segments, and is no name among others.
+bool IsFamily(const Node& node) {
+  return node.keys >= kLeastNames &&
+         std::any_of(node.notes.begin(), node.notes.end(), [](const Note& note) { return note.varies; });
+}
+
+// Whether a node is a capture that others may be values of: alone, or behind a literal if many keys have it.
+bool IsHost(const Node& node) {
+  const PieceClass what = node.notes.empty() ? PieceClass::kLiteral : node.notes.back().what;
+  if (what != PieceClass::kToken && what != PieceClass::kText && what != PieceClass::kHex) return false;
+  return node.notes.size() == 1 ||
+         (node.notes.size() == 2 && node.notes[0].what == PieceClass::kLiteral && IsFamily(node));
+}
+
+// The literal that a host begins with.
+Bytes StartOf(const Node& host) { return host.notes.size() == 2 ? Bytes(host.notes[0].text) : Bytes(); }
+
+// Whether the segments of `stray` could be values of a host. What is not random by itself must be rare.
+bool IsStray(const Node& stray, const Node& host) {
+  if (&stray == &host || stray.is_text || stray.separator != host.separator ||
+      stray.has_separator != host.has_separator || stray.shortest < host.shortest ||
+      stray.longest > host.longest || (stray.alphabet & ~host.alphabet) != 0 || stray.keys > host.keys) {
+    return false;
+  }
+  const std::string text = FirstText(stray);
+  const Bytes start = StartOf(host);
+  if (Bytes(text).substr(0, start.size()) != start || text.size() == start.size()) return false;
+  const Bytes value = Bytes(text).substr(start.size());
+  if (host.notes.back().what == PieceClass::kHex && !FitsType(CaptureType::kHex, value)) return false;
+  if (stray.keys * 8 <= host.keys) return true;
+  return !IsFamily(stray) && (LooksRandom(value) || (host.shortest == host.longest && value.size() >= 8));
+}
+
 bool IsOneLiteral(const Node& node) {
   return node.notes.size() == 1 && node.notes[0].what == PieceClass::kLiteral;
 }
@@ -163,7 +238,7 @@ bool IsOneLiteral(const Node& node) {
 }  // namespace
 
 FamilyTree::Node::Node(const Node& other)
-    : NodeFacts(other), stats(other.stats ? std::make_unique<FamilyStats>(*other.stats) : nullptr) {
+    : NodeFacts(other), stats(other.stats ? std::make_unique<KeyStats>(*other.stats) : nullptr) {
   for (const auto& [name, child] : other.children) children.emplace(name, std::make_unique<Node>(*child));
 }
 
@@ -203,7 +278,7 @@ Node* FamilyTree::FindChild(Node& node, const Segment& segment) {
   return found == node.children.end() ? nullptr : found->second.get();
 }
 
-FamilyStats* FamilyTree::Find(Bytes key) {
+KeyStats* FamilyTree::Find(Bytes key) {
   FindShape(key, shape_);
   Node* node = root_.get();
   for (const Segment& segment : shape_.segments) {
@@ -226,7 +301,9 @@ Node& FamilyTree::AddChild(Node& node, const Segment& segment) {
   auto child = std::make_unique<Node>();
   for (size_t i = 0; i < segment.pieces; ++i) {
     const Piece& piece = shape_.pieces[segment.first_piece + i];
-    child->notes.push_back({piece.what, std::string(piece.text.substr(0, kMaxShapeBytes)), false});
+    const std::string text(piece.text.substr(0, kMaxShapeBytes));
+    child->notes.push_back(
+        {piece.what, text, false, piece.what == PieceClass::kToken ? text : std::string()});
     child->is_word = child->is_word || (piece.what == PieceClass::kLiteral && HasWordByte(piece.text));
   }
   child->is_text = segment.pieces == 1 && child->notes[0].what == PieceClass::kText;
@@ -266,14 +343,22 @@ void FamilyTree::Add(Bytes key, const KeyFacts* facts) {
         if (!note.varies && note.what != PieceClass::kLiteral) {
           note.varies = shape_.pieces[segment.first_piece + i].text != note.text;
         }
+        if (!note.start.empty()) CutToCommon(note.start, shape_.pieces[segment.first_piece + i].text);
       }
     } else {
       child->notes.back().varies = true;  // host17, counted as host{number}
     }
     ++child->keys;
+    Bytes text;
+    if (segment.pieces > 0) {
+      const Bytes first = shape_.pieces[segment.first_piece].text;
+      const Bytes last = shape_.pieces[segment.first_piece + segment.pieces - 1].text;
+      text = Bytes(first.data(), static_cast<size_t>(last.data() + last.size() - first.data()));
+    }
+    NoteText(*child, text);
     node = child;
   }
-  if (!node->stats) node->stats = std::make_unique<FamilyStats>();
+  if (!node->stats) node->stats = std::make_unique<KeyStats>();
   node->stats->Add(key, facts);
   if (overfull != nullptr) Collapse(*overfull, kMaxWords / 2);
   if (nodes_ > shrink_at_) Shrink();
@@ -294,6 +379,43 @@ void FamilyTree::Finish() {
     CollapseAll(*root_, kAll);
   }
   ResolveAll(*root_);
+  AdoptStrays(*root_);
+}
+
+// A random id may happen to look like a word, a number or a hash. Beside many like it, it is one of them.
+void FamilyTree::AdoptStrays(Node& node) {
+  std::vector<std::string> hosts, strays;
+  for (const auto& [name, child] : node.children) {
+    if (IsHost(*child)) hosts.push_back(name);
+  }
+  const auto by_keys = [&](const std::string& a, const std::string& b) {
+    const Node& x = *node.children.at(a);
+    const Node& y = *node.children.at(b);
+    return x.keys != y.keys ? x.keys > y.keys : a < b;
+  };
+  std::sort(hosts.begin(), hosts.end(), by_keys);
+  for (const std::string& host_name : hosts) {
+    if (node.children.find(host_name) == node.children.end()) continue;  // a stray itself
+    Node& host = *node.children.at(host_name);
+    std::vector<uint64_t> paths;
+    strays.clear();
+    for (const auto& [name, child] : node.children) {
+      if (!IsStray(*child, host)) continue;
+      if (paths.empty()) paths = PathsOf(host);
+      const std::vector<uint64_t> its = PathsOf(*child);
+      if (std::includes(paths.begin(), paths.end(), its.begin(), its.end())) strays.push_back(name);
+    }
+    for (const std::string& name : strays) {
+      auto stray = std::move(node.children.at(name));
+      node.children.erase(name);
+      if (stray->is_word) --node.word_children;
+      const std::string value = FirstText(*stray).substr(StartOf(host).size());
+      stray->notes = host.notes;
+      stray->notes.back() = {host.notes.back().what, value, false, value};
+      MergeInto(host, std::move(stray));
+    }
+  }
+  for (auto& [name, child] : node.children) AdoptStrays(*child);
 }
 
 void FamilyTree::CollapseAll(Node& node, size_t keep) {
@@ -308,7 +430,7 @@ void FamilyTree::Collapse(Node& node, size_t keep) {
   // Words with the same separator and the same continuations.
   std::map<std::pair<std::string, std::vector<uint64_t>>, std::vector<Word>> groups;
   for (const auto& [name, child] : node.children) {
-    if (!child->is_word || child->is_text) continue;
+    if (!child->is_word || child->is_text || IsFamily(*child)) continue;
     std::vector<uint64_t> paths = PathsOf(*child);
     std::string separator;
     AppendSeparator(separator, child->has_separator, child->separator);
@@ -386,8 +508,8 @@ void FamilyTree::CollapseNumbered(Node& node) {
       node.children.erase(name);
       --node.word_children;
       const std::string letters(LettersBeforeNumber(word->notes[0].text));
-      word->notes = {{PieceClass::kLiteral, letters, false},
-                     {PieceClass::kInt, word->notes[0].text.substr(letters.size()), false}};
+      word->notes = {{PieceClass::kLiteral, letters, false, ""},
+                     {PieceClass::kInt, word->notes[0].text.substr(letters.size()), false, ""}};
       auto& target = node.children[numbered];
       if (target == nullptr) {
         target = std::move(word);
@@ -430,8 +552,8 @@ void FamilyTree::MergeWord(Node& node, const std::string& name) {
                                               : CommonStart(start, start, least);
   const bool varies = text->words > 0 || text->keys > 0;
   text->notes.clear();
-  if (!common.empty()) text->notes.push_back({PieceClass::kLiteral, common, false});
-  text->notes.push_back({PieceClass::kText, value, varies});
+  if (!common.empty()) text->notes.push_back({PieceClass::kLiteral, common, false, ""});
+  text->notes.push_back({PieceClass::kText, value, varies, ""});
   text->least_bytes = least;
   ++text->words;
   word->notes = text->notes;
@@ -446,7 +568,11 @@ void FamilyTree::MergeInto(Node& target, std::unique_ptr<Node> source) {
     Note& note = target.notes[i];
     if (note.what == PieceClass::kLiteral) continue;
     note.varies = note.varies || source->notes[i].varies || note.text != source->notes[i].text;
+    CutToCommon(note.start, source->notes[i].start);
   }
+  target.shortest = std::min(target.shortest, source->shortest);
+  target.longest = std::max(target.longest, source->longest);
+  target.alphabet |= source->alphabet;
   if (source->is_text && source->words > 0) {
     target.least_bytes =
         target.words > 0 ? std::min(target.least_bytes, source->least_bytes) : source->least_bytes;

@@ -31,6 +31,7 @@ class FamilyTree {
     PieceClass what;
     std::string text;     // of a literal; otherwise the first value
     bool varies = false;  // there were different values
+    std::string start;    // of a token: what all values begin with
   };
 
   struct NodeFacts {
@@ -43,6 +44,10 @@ class FamilyTree {
     uint64_t words = 0;      // of a text: how many it stands for
     size_t least_bytes = 0;  // of a text: the length of the shortest
     size_t word_children = 0;
+    // Of the segments that are counted here:
+    size_t shortest = 0;
+    size_t longest = 0;
+    unsigned alphabet = 0;  // classes of bytes, as bits
   };
 
   struct Node : NodeFacts {
@@ -50,14 +55,14 @@ class FamilyTree {
     Node(const Node& other);  // with all that is below it
 
     std::unordered_map<std::string, std::unique_ptr<Node>> children;
-    std::unique_ptr<FamilyStats> stats;  // of the keys that end here
+    std::unique_ptr<KeyStats> stats;  // of the keys that end here
   };
 
   FamilyTree() : root_(std::make_unique<Node>()) {}
   FamilyTree(const FamilyTree& other);
 
   // The statistics that a key would be counted in; nullptr when it is the first of its kind.
-  FamilyStats* Find(Bytes key);
+  KeyStats* Find(Bytes key);
 
   // Counts a key; facts as in FamilyStats::Add.
   void Add(Bytes key, const KeyFacts* facts);
@@ -82,6 +87,7 @@ class FamilyTree {
   void MergeWord(Node& node, const std::string& name);
   void MergeInto(Node& target, std::unique_ptr<Node> source);
   void ResolveAll(Node& node);
+  void AdoptStrays(Node& node);
 
   std::unique_ptr<Node> root_;
   size_t nodes_ = 1;

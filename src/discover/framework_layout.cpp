@@ -25,6 +25,7 @@ struct Entry {
   int64_t least_digits;  // of integers
   const char* field;     // that some hash of it has
   FrameworkLayout layout;
+  size_t capture_bytes = 0;  // that the last capture has in every key; 0: any
 };
 
 constexpr char kCounter[] =
@@ -32,6 +33,14 @@ constexpr char kCounter[] =
 constexpr char kSessions[] = "a table of sessions with expires_at and an expiry policy";
 constexpr char kQueue[] =
     "a table of jobs; stop the producers and let the workers empty the queue where that is possible";
+
+constexpr FrameworkLayout kLaravelCache = {
+    "Laravel cache", "cache entries, PHP serialised; numbers are plain",
+    "table cache of Laravel's database store: key, value, expiration; a cache may as well begin empty"};
+constexpr FrameworkLayout kLaravelSessions = {
+    "Laravel sessions", "PHP serialised: a string that holds an array",
+    "table sessions of Laravel's database driver, payload is base64 of the inner string"};
+constexpr size_t kLaravelSessionBytes = 40;
 
 // The most specific first: the first that fits is the answer.
 constexpr Entry kEntries[] = {
@@ -254,26 +263,39 @@ constexpr Entry kEntries[] = {
      "",
      {"Sidekiq", "jobs processed and failed, in all and by day", "a table of counters"}},
     {"processes", "set", kAny, 0, "", {"Sidekiq", "running processes", "nothing: skip_keys"}},
+    {"*laravel_database_{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions,
+     kLaravelSessionBytes},
+    {"*laravel_cache:{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions,
+     kLaravelSessionBytes},
+    {"*laravel_cache_{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions,
+     kLaravelSessionBytes},
+    {"*laravel_cache{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions,
+     kLaravelSessionBytes},
+    {"*-database-{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions,
+     kLaravelSessionBytes},
+    {"*-cache-{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions, kLaravelSessionBytes},
+    {"*_cache_{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions, kLaravelSessionBytes},
+    {"*_cache:{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions, kLaravelSessionBytes},
+    {"*_database_{session_id}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelSessions,
+     kLaravelSessionBytes},
     {"*laravel_cache{cache_key}:timer",
      "string",
      kAny,
      0,
      "",
      {"Laravel rate limiter", "when a limit is reset, in seconds since 1970", kCounter}},
-    {"*laravel_cache{cache_key}",
+    {"*-cache-{cache_key}:timer",
      "string",
-     Bit(ValueKind::kPhp) | kInt,
+     kAny,
      0,
      "",
-     {"Laravel cache", "cache entries, PHP serialised; numbers are plain",
-      "table cache of Laravel's database store: key, value, expiration; a cache may as well begin empty"}},
-    {"laravel_database_{session_id}",
-     "string",
-     Bit(ValueKind::kPhp),
-     0,
-     "",
-     {"Laravel sessions or cache", "PHP serialised; a session is a string that holds an array",
-      "table sessions of Laravel's database driver, payload is base64 of the inner string"}},
+     {"Laravel rate limiter", "when a limit is reset, in seconds since 1970", kCounter}},
+    {"*-cache-{cache_key}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelCache},
+    {"*_cache_{cache_key}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelCache},
+    {"*_cache:{cache_key}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelCache},
+    {"*-database-{cache_key}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelCache},
+    {"*laravel_database_{cache_key}", "string", Bit(ValueKind::kPhp), 0, "", kLaravelCache},
+    {"*laravel_cache{cache_key}", "string", Bit(ValueKind::kPhp) | kInt, 0, "", kLaravelCache},
     {"sess:{session_id}",
      "string",
      kJson,
@@ -378,7 +400,12 @@ bool Fits(const Entry& entry, const FamilyStats& stats) {
   Match match;
   return pattern.ok() && !stats.examples.empty() &&
          std::all_of(stats.examples.begin(), stats.examples.end(), [&](const std::string& key) {
-           return pattern.value().MatchKey(key, match) == Fit::kFits;
+           if (pattern.value().MatchKey(key, match) != Fit::kFits) return false;
+           if (entry.capture_bytes == 0) return true;
+           const Bytes id = match.values.back();
+           return id.size() == entry.capture_bytes && std::all_of(id.begin(), id.end(), [](char c) {
+                    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+                  });
          });
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/capture_type.h"
+#include "discover/randomness.h"
 
 namespace prm {
 namespace {
@@ -151,11 +152,12 @@ class ShapeFinder {
       Add(PieceClass::kEmail, at, at + length);
       return at + length;
     }
-    if (const size_t length = TokenLength(at); length > 0) {
-      Add(PieceClass::kToken, at, at + length);
-      return at + length;
-    }
-    return at;
+    size_t end = at;
+    const size_t begin = FindToken(at, end);
+    if (end == at) return at;
+    Add(PieceClass::kLiteral, at, begin);
+    Add(PieceClass::kToken, begin, end);
+    return end;
   }
 
   bool IsUrl(size_t at) const {
@@ -198,10 +200,37 @@ class ShapeFinder {
     return 0;
   }
 
-  // Random letters and digits to the end of the segment, which no word has.
-  size_t TokenLength(size_t at) const {
-    size_t lower = 0, upper = 0, digits = 0, marks = 0, i = at;
-    for (; !EndsSegment(i) || (i < key_.size() && key_[i] == '='); ++i) {
+  static bool IsMark(char c) {
+    return c == '-' || c == '_' || c == '+' || c == '=' || c == '.' || c == '~' || c == '%';
+  }
+
+  // Random letters and digits from `at` or from behind the words at its beginning, to the end of the segment:
+  // where they begin, and `end` is where they end. `at` and end == at if there are none.
+  size_t FindToken(size_t at, size_t& end) {
+    end = at;
+    size_t last = at;
+    while (last < key_.size() && (IsLetter(key_[last]) || IsDigit(key_[last]) || IsMark(key_[last]))) ++last;
+    // Base64 may have slashes.
+    if (const size_t length = Base64Length(at); at + length > last && EndsSegment(at + length)) {
+      end = at + length;
+      return at;
+    }
+    if (!EndsSegment(last)) return at;
+    size_t begin = at;
+    for (size_t i = at; i < last; ++i) {
+      if (!IsMark(key_[i])) continue;
+      if (!IsPlainWord(key_.substr(begin, i - begin))) break;
+      begin = i + 1;
+    }
+    if (HasOnlyPieces(begin, last) || !LooksRandom(key_.substr(begin, last - begin))) return at;
+    end = last;
+    return begin;
+  }
+
+  // Padded base64 with a slash, to the end of the key or the next colon.
+  size_t Base64Length(size_t at) const {
+    size_t lower = 0, upper = 0, digits = 0, slashes = 0, i = at;
+    for (; i < key_.size(); ++i) {
       const char c = key_[i];
       if (IsLower(c)) {
         ++lower;
@@ -209,43 +238,37 @@ class ShapeFinder {
         ++upper;
       } else if (IsDigit(c)) {
         ++digits;
-      } else if (c == '-' || c == '_' || c == '+' || c == '=' || c == '.' || c == '~' || c == '%') {
-        ++marks;
-      } else {
-        return 0;
+      } else if (c == '/') {
+        ++slashes;
+      } else if (c != '+' && c != '=') {
+        break;
       }
     }
     const size_t length = i - at;
-    if (length < kLeastToken) return 0;
-    if (upper + lower == 0 || digits < 2) return 0;
-    // A UUID, a hash or a number beside a word is found piece by piece.
-    if (marks > 0) {
-      if (lower < 4 || upper < 4 || marks * 6 > length) return 0;
-      return CasesAlternate(at, i) ? length : 0;
-    }
-    if (HexLength(at) == length) return 0;
-    if (lower > 0 && upper > 0) return CasesAlternate(at, i) ? length : 0;
-    return digits >= 3 && DigitsAreSpread(at, i) ? length : 0;
+    const bool ends = i == key_.size() || key_[i] == ':';
+    return ends && slashes > 0 && length >= kLeastToken && length % 4 == 0 && lower >= 4 && upper >= 4 &&
+                   digits > 0 && LooksRandom(key_.substr(at, length))
+               ? length
+               : 0;
   }
 
-  // Whether letters and digits change often, and not just at the end as in CamelCase12.
-  bool CasesAlternate(size_t begin, size_t end) const {
-    const auto kind = [](char c) { return IsLower(c) ? 0 : IsUpper(c) ? 1 : 2; };
-    size_t changes = 0;
-    bool digit_inside = false;
-    for (size_t i = begin + 1; i < end; ++i) {
-      changes += kind(key_[i]) != kind(key_[i - 1]) ? 1 : 0;
-      digit_inside = digit_inside || (IsDigit(key_[i - 1]) && IsLetter(key_[i]));
+  // Whether there are only words, numbers, hashes, dates and so on between marks, which are found one by one.
+  bool HasOnlyPieces(size_t at, size_t end) const {
+    while (at < end) {
+      PieceClass what;
+      size_t length = FindPiece(at, what);
+      if (length == 0) {
+        size_t i = at;
+        while (i < end && IsLetter(key_[i])) ++i;
+        while (i < end && i - at < 12 && IsDigit(key_[i])) ++i;
+        if (LooksRandom(key_.substr(at, i - at))) return false;
+        length = i - at;
+      }
+      at += length;
+      if (at < end && !IsMark(key_[at])) return false;
+      ++at;
     }
-    return digit_inside && changes * 10 >= (end - begin) * 4;
-  }
-
-  bool DigitsAreSpread(size_t begin, size_t end) const {
-    size_t runs = 0;
-    for (size_t i = begin; i < end; ++i) {
-      runs += IsDigit(key_[i]) && (i == begin || !IsDigit(key_[i - 1])) ? 1 : 0;
-    }
-    return runs >= 3;
+    return true;
   }
 
   // The length of the value that begins at `at`, after a byte that belongs to no word, and ends before one.
@@ -265,6 +288,7 @@ class ShapeFinder {
         {PieceClass::kDay, DayLength(at)},
         {PieceClass::kInt, IntLength(at)},
         {PieceClass::kHex, HexLength(at)},
+        {PieceClass::kDigits, DigitsLength(at)},
     };
     for (const Candidate& candidate : candidates) {
       if (candidate.length == 0) continue;
@@ -333,6 +357,11 @@ class ShapeFinder {
     const size_t length = RunOfDigits(at);
     if (length == 0 || length > kMostIntDigits || (key_[at] == '0' && length > 1)) return 0;
     return EndsPiece(at + length) ? length : 0;
+  }
+
+  size_t DigitsLength(size_t at) const {
+    const size_t length = RunOfDigits(at);
+    return length > 1 && key_[at] == '0' && EndsPiece(at + length) ? length : 0;
   }
 
   size_t HexLength(size_t at) const {

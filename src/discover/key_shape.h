@@ -12,6 +12,7 @@ namespace prm {
 enum class PieceClass : char {
   kLiteral = 1,  // words and punctuation
   kInt,          // a number without leading zeros
+  kDigits,       // with leading zeros: 014748
   kNumber,       // with a fraction: 1794782360.054569
   kUuid,
   kInet,   // IPv4, or IPv6 with its colons

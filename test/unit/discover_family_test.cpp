@@ -230,7 +230,7 @@ TEST(Family, FindTellsWhereAKeyWouldBeCounted) {
   EXPECT_EQ(tree.Find("user:1"), nullptr);
   tree.Add("user:1", nullptr);
   ASSERT_NE(tree.Find("user:2"), nullptr);
-  EXPECT_EQ(tree.Find("user:2")->keys, 1U);
+  EXPECT_EQ(tree.Find("user:2")->keys(), 1U);
   EXPECT_EQ(tree.Find("user:x"), nullptr);
   EXPECT_EQ(tree.Find(""), nullptr);
   EXPECT_EQ(tree.Find("user:"), nullptr);
@@ -270,19 +270,127 @@ TEST(Family, StatisticsAddUp) {
   }
   tree.Finish();
   const std::vector<Family> families = FindFamilies(tree);
-  ASSERT_EQ(families.size(), 1U);
+  ASSERT_EQ(families.size(), 2U);  // a mapping takes one type
   const FamilyStats& stats = families[0].stats;
-  EXPECT_EQ(stats.keys, 12U);
-  EXPECT_EQ(stats.asked, 11U);
-  EXPECT_EQ(stats.bytes, 1100U);
+  EXPECT_EQ(stats.keys, 11U);
+  EXPECT_EQ(stats.asked, 10U);
+  EXPECT_EQ(stats.bytes, 1000U);
   EXPECT_EQ(stats.with_expiry, 5U);
-  EXPECT_EQ(stats.without_expiry, 6U);
+  EXPECT_EQ(stats.without_expiry, 5U);
   EXPECT_EQ(stats.ttl_ms.least, 3000000);
   EXPECT_EQ(stats.ttl_ms.greatest, 11000000);
   EXPECT_EQ(stats.ttl_buckets[0], 1U);
   EXPECT_EQ(stats.ttl_buckets[1], 4U);
   EXPECT_EQ(stats.idle_s.least, 2);
   EXPECT_EQ(stats.Type(), "string");
+  EXPECT_EQ(families[1].stats.Type(), "hash");
+  EXPECT_EQ(families[1].pattern.text(), families[0].pattern.text());
+}
+
+constexpr char kLower[] = "abcdefghijklmnopqrstuvwxyz";
+constexpr char kDigit[] = "0123456789";
+
+std::string Draw(std::mt19937& random, const std::string& alphabet, size_t length) {
+  std::string id;
+  for (size_t i = 0; i < length; ++i) id += alphabet[random() % alphabet.size()];
+  return id;
+}
+
+struct IdKind {
+  const char* name;
+  std::string alphabet;
+  size_t length;
+  const char* start;  // before the id
+};
+
+std::vector<IdKind> IdKinds() {
+  const std::string lower = kLower, digit = kDigit;
+  std::string upper = lower;
+  for (char& c : upper) c = static_cast<char>(c - 'a' + 'A');
+  const std::string alphanumeric = lower + upper + digit;
+  return {{"express-session", alphanumeric + "-_", 32, "sess:"},
+          {"nanoid", alphanumeric + "-_", 21, "item:"},
+          {"256 bits in base64url", alphanumeric + "-_", 43, "scs:session:"},
+          {"Laravel", alphanumeric, 40, "laravel_database_"},
+          {"Django", lower + digit, 32, ":1:django.contrib.sessions.cache"},
+          {"gorilla", upper + "234567", 52, "session_"},
+          {"ULID", "0123456789ABCDEFGHJKMNPQRSTVWXYZ", 26, "order:"},
+          {"MD5", "0123456789abcdef", 32, "page:"},
+          {"ObjectId", "0123456789abcdef", 24, "doc:"},
+          {"short hash", "0123456789abcdef", 8, "git:"},
+          {"base36", lower + digit, 12, "cart:"},
+          {"nanoid behind a word", alphanumeric + "-_", 21, "user_"},
+          {"YouTube", alphanumeric + "-_", 11, "video:"},
+          {"letters", lower, 24, "t:"},
+          {"PIN", digit, 6, "otp:"}};
+}
+
+// Whatever ids happen to look like, many of a kind are one family, and none of them stands in a pattern.
+TEST(Family, RandomIdsOfAKindAreOneFamily) {
+  for (const IdKind& kind : IdKinds()) {
+    for (unsigned seed = 0; seed < 8; ++seed) {
+      std::mt19937 random(seed);
+      std::vector<Known> keys;
+      std::vector<std::string> ids;
+      for (size_t i = 0; i < 1000; ++i) {
+        ids.push_back(Draw(random, kind.alphabet, kind.length));
+        keys.push_back({kind.start + ids.back()});
+      }
+      const std::vector<Family> families = Discover(keys);
+      ASSERT_EQ(families.size(), 1U) << kind.name << ", seed " << seed << ": "
+                                     << families.back().pattern.text();
+      EXPECT_EQ(families[0].pattern.captures().size(), 1U) << kind.name;
+      for (const std::string& id : ids) ASSERT_EQ(families[0].pattern.text().find(id), std::string::npos);
+    }
+  }
+}
+
+// Of Django the sessions stand among other keys of the cache, with nothing between their prefix and the id.
+TEST(Family, SessionsStayApartFromTheCacheAroundThem) {
+  std::mt19937 random(2);
+  std::vector<Known> keys;
+  for (size_t i = 0; i < 500; ++i) {
+    keys.push_back({":1:django.contrib.sessions.cache" + Draw(random, std::string(kLower) + kDigit, 32),
+                    "string", ValueKind::kPickle});
+    keys.push_back({":1:" + Name(i), "string", ValueKind::kPickle});
+  }
+  std::shuffle(keys.begin(), keys.end(), random);
+  std::map<std::string, std::string> frameworks;
+  for (const Family& family : Discover(keys)) {
+    const FrameworkLayout* layout = FindFrameworkLayout(family.stats);
+    frameworks[family.pattern.text()] = layout == nullptr ? "" : layout->framework;
+  }
+  EXPECT_EQ(frameworks, (std::map<std::string, std::string>{
+                            {":1:django.contrib.sessions.cache{token}", "Django sessions in the cache"},
+                            {":1:{name}", "Django cache"}}));
+}
+
+// Of a single key nothing else tells that it is an id.
+TEST(Family, ATokenNeverStandsInAPattern) {
+  std::mt19937 random(4);
+  size_t keys = 0, shown = 0;
+  for (const IdKind& kind : IdKinds()) {
+    if (kind.length < 21) continue;
+    for (int i = 0; i < 1000; ++i, ++keys) {
+      const std::string id = Draw(random, kind.alphabet, kind.length);
+      const std::vector<Family> families = Discover({{kind.start + id}});
+      for (size_t at = 0; at + 8 <= id.size(); ++at) {
+        if (families[0].pattern.text().find(id.substr(at, 8)) == std::string::npos) continue;
+        ++shown;
+        break;
+      }
+    }
+  }
+  EXPECT_LE(shown * 1000, keys * 2) << shown << " of " << keys;
+}
+
+TEST(Family, LeadingZerosAreKept) {
+  std::vector<Known> keys;
+  for (int i = 0; i < 200; ++i) {
+    const std::string n = std::to_string(i * 4973 % 1000000);
+    keys.push_back({"otp:" + std::string(6 - n.size(), '0') + n});
+  }
+  EXPECT_EQ(Patterns(keys), (Expected{{"otp:{code}", 200}}));
 }
 
 TEST(Family, MasksCaptures) {
@@ -327,6 +435,14 @@ TEST(FrameworkLayout, IsToldByNameTypeAndValue) {
   EXPECT_EQ(FrameworkOf(":1:views.x", "string", ValueKind::kPickle), "Django cache");
   EXPECT_EQ(FrameworkOf("app:thing", "string", ValueKind::kRails), "Rails cache");
   EXPECT_EQ(FrameworkOf("myapp_database_laravel_cache:key", "string", ValueKind::kPhp), "Laravel cache");
+  EXPECT_EQ(FrameworkOf("shop-database-shop-cache-key", "string", ValueKind::kPhp), "Laravel cache");
+  EXPECT_EQ(FrameworkOf("shop_database_shop_cache_key", "string", ValueKind::kPhp), "Laravel cache");
+  const std::string id = "q7TzPl0aBcKq7TzPl0aBcKq7TzPl0aBcKq7TzPl0";
+  for (const char* prefix : {"laravel_database_", "laravel_database_laravel_cache:", "laravel_cache_",
+                             "shop-database-shop-cache-", "shop-database-", "shop-cache-"}) {
+    EXPECT_EQ(FrameworkOf(prefix + id, "string", ValueKind::kPhp), "Laravel sessions") << prefix;
+  }
+  EXPECT_EQ(FrameworkOf("shop-database-queues:mail", "list", ValueKind::kJsonObject), "Laravel queue");
   EXPECT_EQ(FrameworkOf("spring:session:sessions:abc", "hash", ValueKind::kJava), "Spring Session");
   EXPECT_EQ(FrameworkOf("PHPREDIS_SESSION:abc", "string", ValueKind::kPhp), "PHP sessions (phpredis)");
   EXPECT_EQ(FrameworkOf("any", "hash", ValueKind::kInteger, 2, "sldexp"), "ASP.NET Core distributed cache");
