@@ -121,26 +121,32 @@ COMMENT ON VIEW redis_migrate.archive_chunks IS
     'The payloads of archived keys that are larger than 1 MB, piece by piece, for those too large to be sent whole';
 
 CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
-    SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read,
-           r.keys_estimated, s.bytes_read, s.batches, s.position, s.started_at, r.updated_at, s.active_time,
-           CASE WHEN s.active_time OPERATOR(pg_catalog.>) interval '0'
-                THEN pg_catalog.round((s.read OPERATOR(pg_catalog./) extract(epoch FROM s.active_time))::numeric, 1) END AS keys_per_second,
-           CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND r.keys_estimated OPERATOR(pg_catalog.>=) s.read
-                THEN r.updated_at OPERATOR(pg_catalog.+) (s.active_time OPERATOR(pg_catalog.*)
-                     ((r.keys_estimated OPERATOR(pg_catalog.-) s.read)::double precision OPERATOR(pg_catalog./) s.read::double precision))
-                WHEN s.source OPERATOR(pg_catalog.=) 'rdb' AND p.file_offset OPERATOR(pg_catalog.>) 0
-                     AND s.level OPERATOR(pg_catalog.=) 0
-                THEN r.updated_at OPERATOR(pg_catalog.+) (s.active_time OPERATOR(pg_catalog.*)
-                     ((p.file_size OPERATOR(pg_catalog.-) p.file_offset)::double precision OPERATOR(pg_catalog./) p.file_offset::double precision))
+    SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read, e.keys_estimated,
+           s.bytes_read, s.batches, s.position, s.started_at, r.updated_at, e.active_time,
+           CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND e.active_time OPERATOR(pg_catalog.>) interval '0'
+                THEN pg_catalog.round((s.read OPERATOR(pg_catalog./) extract(epoch FROM e.active_time))::numeric, 1) END AS keys_per_second,
+           CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND e.keys_estimated OPERATOR(pg_catalog.>=) s.read
+                THEN e.as_of OPERATOR(pg_catalog.+) (e.active_time OPERATOR(pg_catalog.*)
+                     ((e.keys_estimated OPERATOR(pg_catalog.-) s.read)::double precision OPERATOR(pg_catalog./) s.read::double precision))
                 END AS estimated_end,
            p.file_offset, p.file_size
     FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
     CROSS JOIN LATERAL (
         SELECT CASE WHEN s.source OPERATOR(pg_catalog.=) 'rdb' THEN pg_catalog.substring(s.position, ' offset=([0-9]+)$')::bigint END AS file_offset,
                CASE WHEN s.source OPERATOR(pg_catalog.=) 'rdb' THEN pg_catalog.substring(s.position, ' size=([0-9]+) ')::bigint END AS file_size) AS p
+    -- While a batch is under way, which may be one huge value, time passes and nothing is counted yet.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' THEN greatest(pg_catalog.clock_timestamp(), r.updated_at)
+                    ELSE r.updated_at END AS as_of) AS t
+    CROSS JOIN LATERAL (
+        SELECT t.as_of, s.active_time OPERATOR(pg_catalog.+) (t.as_of OPERATOR(pg_catalog.-) r.updated_at) AS active_time,
+               coalesce(r.keys_estimated,
+                        CASE WHEN p.file_offset OPERATOR(pg_catalog.>) 0 AND s.level OPERATOR(pg_catalog.=) 0
+                             THEN pg_catalog.ceil(s.read::double precision OPERATOR(pg_catalog.*) p.file_size::double precision
+                                                  OPERATOR(pg_catalog./) p.file_offset::double precision)::bigint END) AS keys_estimated) AS e
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
 COMMENT ON VIEW redis_migrate.progress IS
-    'Runs that are under way, as of their last commit; of a run from a file, how many of its bytes have been read in this pass';
+    'Runs that are under way: keys as of the last commit, times as of now. Of a file, keys_estimated follows from the share of its bytes that has been read; keys_per_second and estimated_end are NULL until the first commit';
 
 GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
 GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,

@@ -62,7 +62,8 @@ is(as('owner', q{SELECT kind, database, owner, migration, state FROM redis_migra
 is(as('other', q{SELECT count(*) FROM redis_migrate.workers}), '0', 'others do not');
 is(as('other', q{SELECT count(*) FROM redis_migrate.background_runs}), '0', 'nor the job');
 is(as('monitor', q{SELECT pid FROM redis_migrate.workers}), $pid, 'pg_monitor does');
-is(as('owner', q{SELECT pid, state, keys_read, batches FROM redis_migrate.progress}), "$pid|running|0|0", 'progress names the process');
+is(as('owner', q{SELECT pid, state, keys_read, batches, keys_per_second, estimated_end FROM redis_migrate.progress}), "$pid|running|0|0||",
+    'progress names the process, and tells no rate before the first batch');
 like(sql_error($node, q{SELECT redis_migrate.start('shop')}), qr/ERROR:  55006: migration "shop" has a background worker already\nDETAIL:  Its process is $pid/, 'it cannot be started twice');
 like(sql_error($node, q{CALL redis_migrate.run('shop')}, extra_params => [ '-U', 'owner' ]), qr/ERROR:  55006: migration "shop" is being run already\nDETAIL:  The process that runs it is $pid/, 'nor run in a session');
 for my $call (q{redis_migrate.start('shop')}, q{redis_migrate.stop('shop')})

@@ -279,8 +279,8 @@ wait_until('half of the file', sub {
 my ($offset, $file_size) = split /\|/, $node->safe_psql('postgres', q{SELECT file_offset, file_size FROM redis_migrate.progress WHERE migration = 'large'});
 is($file_size, -s $large, 'progress knows the size of the file');
 cmp_ok($offset, '<=', $file_size, 'and how far it is');
-is($node->safe_psql('postgres', q{SELECT keys_read > 0, keys_per_second > 0, estimated_end > updated_at FROM redis_migrate.progress WHERE migration = 'large'}),
-    't|t|t', 'how fast, and when it will have read it');
+is($node->safe_psql('postgres', q{SELECT keys_read > 0, keys_per_second > 0, estimated_end > clock_timestamp(), keys_estimated >= keys_read FROM redis_migrate.progress WHERE migration = 'large'}),
+    't|t|t|t', 'how fast, and when it will have read it');
 my $pid = $node->safe_psql('postgres', q{SELECT pid FROM redis_migrate.progress WHERE migration = 'large'});
 my ($peak) = slurp_file("/proc/$pid/status") =~ /VmHWM:\s+([0-9]+) kB/;
 my ($shared) = slurp_file("/proc/$pid/status") =~ /RssShmem:\s+([0-9]+) kB/;
