@@ -257,7 +257,7 @@ class Preflight {
       Add("right to keys", CheckStatus::kWarn,
           "the user may not read every key: a run ends at the first one that it may not read, unless "
           "redis_migrate.skip_keys declares it",
-          "ACL SETUSER " + username_ + " ~*");
+          "ACL SETUSER " + username_ + (HasReadSelectors() ? " %R~*" : " ~*"));
     if (!right_missing_ && !keys_refused_)
       Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command that is needed");
   }
@@ -352,8 +352,11 @@ class Preflight {
     right_missing_ = true;
     const bool needed = *without == '\0';
     Add(("right to " + name).c_str(), needed ? CheckStatus::kFail : CheckStatus::kWarn,
-        refusal_ + (needed ? "" : std::string(": ") + without), "ACL SETUSER " + username_ + " ~* " + grants);
+        refusal_ + (needed ? "" : std::string(": ") + without), "ACL SETUSER " + username_ + " " + grants);
   }
+
+  // Since Redis 7.0 keys can be opened for reading alone.
+  bool HasReadSelectors() const { return info_ && std::atoi(std::string(info_->version()).c_str()) >= 7; }
 
   static std::string Lower(std::string text) {
     for (char &c : text) c = static_cast<char>(pg_ascii_tolower(static_cast<unsigned char>(c)));

@@ -55,16 +55,16 @@ is($node->safe_psql('postgres', q{SELECT extract(epoch FROM expires_at) FROM red
 
 # Each right that is taken away: what preflight says, and the command that a run stumbles over, if it does.
 my %without = (
-    '+select'       => { preflight => 'right to SELECT|fail|ACL SETUSER mig ~* +select', fails => 'SELECT' },
-    '+scan'         => { preflight => 'right to SCAN|fail|ACL SETUSER mig ~* +scan', fails => 'SCAN' },
-    '+dump'         => { preflight => 'right to DUMP|warn|ACL SETUSER mig ~* +dump' },
-    '+pexpiretime'  => { preflight => 'right to PEXPIRETIME|fail|ACL SETUSER mig ~* +pexpiretime', fails => 'PTTL' },
-    '+getrange'     => { preflight => "right to GETRANGE|warn|ACL SETUSER mig ~* +getrange\nright to read in pieces|warn|ACL SETUSER mig ~* +getrange" },
-    '+memory|usage' => { preflight => 'right to MEMORY USAGE|warn|ACL SETUSER mig ~* +memory|usage' },
-    '+time'         => { preflight => 'right to TIME|warn|ACL SETUSER mig ~* +time' },
+    '+select'       => { preflight => 'right to SELECT|fail|ACL SETUSER mig +select', fails => 'SELECT' },
+    '+scan'         => { preflight => 'right to SCAN|fail|ACL SETUSER mig +scan', fails => 'SCAN' },
+    '+dump'         => { preflight => 'right to DUMP|warn|ACL SETUSER mig +dump' },
+    '+pexpiretime'  => { preflight => 'right to PEXPIRETIME|fail|ACL SETUSER mig +pexpiretime', fails => 'PTTL' },
+    '+getrange'     => { preflight => "right to GETRANGE|warn|ACL SETUSER mig +getrange\nright to read in pieces|warn|ACL SETUSER mig +getrange" },
+    '+memory|usage' => { preflight => 'right to MEMORY USAGE|warn|ACL SETUSER mig +memory|usage' },
+    '+time'         => { preflight => 'right to TIME|warn|ACL SETUSER mig +time' },
     '+info'         => { preflight => 'right to INFO|warn|ACL SETUSER mig +info: without it databases, memory and restarts of Redis cannot be seen.', fails => 'databases' },
-    (map { ($_ => { preflight => "right to read in pieces|warn|ACL SETUSER mig ~* $_" }) } @pieces),
-    (map { ($_ => { preflight => 'right to WATCH|warn|ACL SETUSER mig ~* +watch +multi +exec' }) } @watch));
+    (map { ($_ => { preflight => "right to read in pieces|warn|ACL SETUSER mig $_" }) } @pieces),
+    (map { ($_ => { preflight => 'right to WATCH|warn|ACL SETUSER mig +watch +multi +exec' }) } @watch));
 for my $right (@documented)
 {
     my $expected = $without{$right};
@@ -80,7 +80,7 @@ for my $right (@documented)
 
 # What is done instead.
 grant((grep { $_ ne '+pexpiretime' } @documented), '+pttl');
-is(complaints('acl'), 'right to PEXPIRETIME|warn|ACL SETUSER mig ~* +pexpiretime', 'PTTL and TIME serve as well as PEXPIRETIME');
+is(complaints('acl'), 'right to PEXPIRETIME|warn|ACL SETUSER mig +pexpiretime', 'PTTL and TIME serve as well as PEXPIRETIME');
 ($err, $state) = run('acl');
 is("$err$state", 'completed|4|4|t', 'and a run reads them');
 cmp_ok(abs($node->safe_psql('postgres', q{SELECT extract(epoch FROM expires_at) FROM redis_migrate.archive WHERE key = 'k:1'}) - 4102444800.123), '<', 1, 'to within a second');
@@ -90,11 +90,11 @@ $node->safe_psql('postgres', q{SELECT redis_migrate.alter_migration('acl', datab
 is("$err$state", 'completed|4|4|t', 'a run that names its databases does without INFO');
 
 grant(grep { !/^\+(?:dump|lrange)$/ } @documented);
-is(complaints('acl'), "right to DUMP|fail|ACL SETUSER mig ~* +dump\nright to read in pieces|warn|ACL SETUSER mig ~* +lrange", 'without DUMP the commands for pieces are needed');
+is(complaints('acl'), "right to DUMP|fail|ACL SETUSER mig +dump\nright to read in pieces|warn|ACL SETUSER mig +lrange", 'without DUMP the commands for pieces are needed');
 
 # Some of the keys.
 grant(@documented, 'resetkeys', '%R~k:1');
-is(complaints('acl'), 'right to keys|warn|ACL SETUSER mig ~*', 'keys out of reach are one complaint, not one for each command');
+is(complaints('acl'), 'right to keys|warn|ACL SETUSER mig %R~*', 'keys out of reach are one complaint, not one for each command');
 ($err) = run('acl');
 like($err, qr/42501: .*\nDETAIL:  NOPERM .*one of the keys.*Database 0, key "k:\d"/, 'a run ends at the first of them');
 $node->safe_psql('postgres', qq{SELECT redis_migrate.skip_keys('acl', 'k:$_')}) for 2 .. 4;
