@@ -12,7 +12,7 @@ COMMENT ON FUNCTION redis_migrate.index_key(text) IS 'The same of the bytes of a
 
 CREATE TABLE redis_migrate.migration (
     migration   text PRIMARY KEY CHECK (migration OPERATOR(pg_catalog.<>) ''),
-    owner       regrole NOT NULL,
+    owner       redis_migrate.owner_role NOT NULL,
     server      name,
     file        text,
     source      text NOT NULL CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['scan', 'rdb', 'archive'])),
@@ -76,7 +76,7 @@ COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are declared
 CREATE TABLE redis_migrate.run (
     run_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration      text NOT NULL,
-    owner          regrole NOT NULL,
+    owner          redis_migrate.owner_role NOT NULL,
     source         text NOT NULL,
     dry_run        boolean NOT NULL,
     priority       text,

@@ -3,7 +3,7 @@
 CREATE TABLE redis_migrate.audit (
     audit_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     server           name NOT NULL,
-    owner            regrole NOT NULL,
+    owner            redis_migrate.owner_role NOT NULL,
     state            text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=)
                          ANY (ARRAY['running', 'completed', 'stopped', 'failed'])),
     started_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -97,7 +97,7 @@ CREATE FUNCTION redis_migrate.drop_audit(audit_id bigint) RETURNS void
 COMMENT ON FUNCTION redis_migrate.drop_audit(bigint) IS 'Drops what an audit found';
 
 CREATE VIEW redis_migrate.audits WITH (security_barrier) AS
-    SELECT a.audit_id, a.server, a.owner,
+    SELECT a.audit_id, a.server, redis_migrate.shown_owner(a.owner) AS owner,
            CASE WHEN a.state OPERATOR(pg_catalog.=) 'running'
                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(a.pid) AS s WHERE s.pid OPERATOR(pg_catalog.=) a.pid)
                 THEN 'interrupted' ELSE a.state END AS state,
@@ -106,7 +106,7 @@ CREATE VIEW redis_migrate.audits WITH (security_barrier) AS
            a.redis_version, a.maxmemory_policy, a.dbsize, a.keys, a.asked, a.vanished, a.odd, a.odd_reasons, a.families, a.bytes,
            a.notes, a.sqlstate, a.message
     FROM redis_migrate.audit AS a
-    WHERE pg_catalog.pg_has_role(a.owner, 'USAGE');
+    WHERE redis_migrate.may_see(a.owner);
 COMMENT ON VIEW redis_migrate.audits IS 'Audits of the caller, also while they run';
 
 CREATE VIEW redis_migrate.audit_families WITH (security_barrier) AS
@@ -114,14 +114,14 @@ CREATE VIEW redis_migrate.audit_families WITH (security_barrier) AS
            f.bytes, f.with_ttl, f.without_ttl, f.min_ttl, f.max_ttl, f.ttl_spread, f.min_idle, f.max_idle, f.min_freq, f.max_freq,
            f.encodings, f.odd, f.odd_reasons, f.example, f.framework, f.layout, f.advice, f.priority, f.create_table, f.suggestion
     FROM redis_migrate.audit_family AS f JOIN redis_migrate.audit AS a USING (audit_id)
-    WHERE pg_catalog.pg_has_role(a.owner, 'USAGE');
+    WHERE redis_migrate.may_see(a.owner);
 COMMENT ON VIEW redis_migrate.audit_families IS
     'Key families of the caller''s audits. keys is exact for a pattern of one type. Where estimated is true, bytes, with_ttl and without_ttl are estimates for all keys; types, ttl_spread and encodings count what was seen';
 
 CREATE VIEW redis_migrate.audit_largest_keys WITH (security_barrier) AS
     SELECT k.audit_id, a.server, k.db, k.rank, k.pattern, k.key, k.type, k.bytes, k.ttl
     FROM redis_migrate.audit_key AS k JOIN redis_migrate.audit AS a USING (audit_id)
-    WHERE pg_catalog.pg_has_role(a.owner, 'USAGE');
+    WHERE redis_migrate.may_see(a.owner);
 COMMENT ON VIEW redis_migrate.audit_largest_keys IS
     'The largest keys of each database among those that were asked about; letters and digits of captures are masked';
 

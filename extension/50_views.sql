@@ -1,9 +1,9 @@
 -- See it. Each view shows the caller what belongs to roles whose rights the caller has.
 
 CREATE VIEW redis_migrate.migrations WITH (security_barrier) AS
-    SELECT migration, owner, server, file, source, unmapped, databases, created_at, changed_at
+    SELECT migration, redis_migrate.shown_owner(owner) AS owner, server, file, source, unmapped, databases, created_at, changed_at
     FROM redis_migrate.migration
-    WHERE pg_catalog.pg_has_role(owner, 'USAGE');
+    WHERE redis_migrate.may_see(owner);
 COMMENT ON VIEW redis_migrate.migrations IS 'Migrations of the caller';
 
 CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
@@ -11,23 +11,23 @@ CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
            m.mode, m.no_row, m.atomic, m.expand, m.types, m.databases, m.depends_on, m.exclusive, m.ledger,
            m.search_path, m.timezone, m.datestyle, m.intervalstyle
     FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
-    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+    WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.mappings IS 'Mappings of the caller''s migrations';
 
 CREATE VIEW redis_migrate.checks WITH (security_barrier) AS
     SELECT c.migration, c.mapping, c.check_name, c.condition
     FROM redis_migrate.mapping_check AS c JOIN redis_migrate.migration AS g USING (migration)
-    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+    WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.checks IS 'Checks of the caller''s mappings';
 
 CREATE VIEW redis_migrate.skipped_patterns WITH (security_barrier) AS
     SELECT s.migration, s.pattern
     FROM redis_migrate.skip_pattern AS s JOIN redis_migrate.migration AS g USING (migration)
-    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+    WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.skipped_patterns IS 'Patterns that skip_keys declared';
 
 CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
-    SELECT r.run_id, r.migration, r.owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune, r.force,
+    SELECT r.run_id, r.migration, redis_migrate.shown_owner(r.owner) AS owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune, r.force,
            CASE WHEN r.state OPERATOR(pg_catalog.=) 'running'
                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid
                                      AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) r.updated_at))
@@ -52,7 +52,7 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
     CROSS JOIN LATERAL (
         SELECT coalesce(pg_catalog.sum(q.batches), 0) AS batches, coalesce(pg_catalog.sum(q.bytes_read), 0) AS bytes_read
         FROM redis_migrate.run_part AS q WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS p
-    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
+    WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.runs IS
     'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false. rows_deleted are rows, not keys';
 
@@ -63,14 +63,14 @@ CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
                   AND c.part OPERATOR(pg_catalog.=) p.part AND c.outcome OPERATOR(pg_catalog.=) 'read') AS read,
            p.bytes_read, p.batches, p.repeated_slots, p.readers, p.sqlstate, p.message
     FROM redis_migrate.run_part AS p JOIN redis_migrate.run AS r USING (run_id)
-    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
+    WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.run_parts IS
     'Parts of runs of a cluster that are read side by side: slots, the process that reads them or read them last, how far, and what was read';
 
 CREATE VIEW redis_migrate.run_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.pattern, c.outcome, c.reason, pg_catalog.sum(c.keys)::bigint AS keys
     FROM redis_migrate.run_count AS c JOIN redis_migrate.run AS r USING (run_id)
-    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+    WHERE redis_migrate.may_see(r.owner)
     GROUP BY c.run_id, r.migration, c.pattern, c.outcome, c.reason
     ORDER BY c.run_id, c.pattern COLLATE "C", pg_catalog.array_position(ARRAY['read', 'vanished', 'rejected', 'migrated', 'archived', 'skipped'], c.outcome), c.reason COLLATE "C";
 COMMENT ON VIEW redis_migrate.run_counts IS
@@ -81,7 +81,7 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
            pg_catalog.sum(c.unchanged)::bigint AS unchanged, pg_catalog.sum(c.folded)::bigint AS folded, pg_catalog.sum(c.deleted)::bigint AS deleted,
            pg_catalog.max(c.prune) AS prune, pg_catalog.max(c.prune_detail) AS prune_detail
     FROM redis_migrate.mapping_count AS c JOIN redis_migrate.run AS r USING (run_id)
-    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE')
+    WHERE redis_migrate.may_see(r.owner)
     GROUP BY c.run_id, r.migration, c.mapping
     ORDER BY c.run_id, (SELECT m.mapping_id FROM redis_migrate.mapping AS m
                         WHERE m.migration OPERATOR(pg_catalog.=) r.migration AND m.mapping OPERATOR(pg_catalog.=) c.mapping),
@@ -97,7 +97,7 @@ CREATE VIEW redis_migrate.rejects WITH (security_barrier) AS
     SELECT j.reject_id, j.run_id, r.migration, j.db, redis_migrate.bytes_as_text(j.key_bytes) AS key, j.key_bytes, j.type,
            j.pattern, j.mapping, j.rule, j.sqlstate, j.message, j.partial, j.payload, j.expires_at, j.created_at
     FROM redis_migrate.reject AS j JOIN redis_migrate.run AS r USING (run_id)
-    WHERE pg_catalog.pg_has_role(r.owner, 'USAGE');
+    WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.rejects IS 'Keys that were refused: rule is the name of a check, capture, column or constraint, or a built-in rule';
 
 CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
@@ -108,7 +108,7 @@ CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
                                       AND c.index_key OPERATOR(pg_catalog.=) a.index_key)) AS payload,
            a.payload_size, a.expires_at
     FROM redis_migrate.archived_key AS a JOIN redis_migrate.migration AS g USING (migration)
-    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+    WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.archive IS
     'Keys without a mapping, as DUMP payloads that RESTORE takes. Leave payload out where values are large: it is put together when it is asked for';
 
@@ -116,7 +116,7 @@ CREATE VIEW redis_migrate.archive_chunks WITH (security_barrier) AS
     SELECT c.migration, c.db, a.key_bytes, c.chunk_no, c.bytes
     FROM redis_migrate.archive_chunk AS c JOIN redis_migrate.archived_key AS a USING (migration, db, index_key)
     JOIN redis_migrate.migration AS g USING (migration)
-    WHERE pg_catalog.pg_has_role(g.owner, 'USAGE');
+    WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.archive_chunks IS
     'The payloads of archived keys that are larger than 1 MB, piece by piece, for those too large to be sent whole';
 

@@ -3,7 +3,7 @@
 CREATE TABLE redis_migrate.background_run (
     background_run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration    text NOT NULL UNIQUE REFERENCES redis_migrate.migration ON DELETE CASCADE,
-    owner        regrole NOT NULL,
+    owner        redis_migrate.owner_role NOT NULL,
     priority     text,
     mapping      text,
     on_error     text NOT NULL,
@@ -87,12 +87,10 @@ CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OR DELETE ON redis_migrate.ba
 COMMENT ON TRIGGER wake_workers ON redis_migrate.background_run IS 'Wakes the scheduler';
 
 CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
-    SELECT j.background_run_id, j.migration, j.owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.wanted, j.state, j.since,
+    SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.wanted, j.state, j.since,
            j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
     FROM redis_migrate.background_run AS j
-    WHERE CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles AS o WHERE o.oid OPERATOR(pg_catalog.=) j.owner)
-               THEN pg_catalog.pg_has_role(j.owner, 'USAGE') ELSE false END
-       OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+    WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.background_runs IS
     'Background runs of the caller''s migrations, for members of pg_monitor all of them: what is wanted, how it ended, and the last error';
 

@@ -5,7 +5,7 @@ CREATE TABLE redis_migrate.job (
     kind             text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['expiry', 'refresh'])),
     name             text NOT NULL,
     relation         oid NOT NULL,
-    owner            regrole NOT NULL,
+    owner            redis_migrate.owner_role NOT NULL,
     every            interval,
     enabled          boolean NOT NULL DEFAULT true,
     scheduled_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -27,8 +27,8 @@ CREATE TABLE redis_migrate.job (
     stats_reset      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     UNIQUE (kind, name)
 ) WITH (fillfactor = 50);
-CREATE INDEX job_due ON redis_migrate.job (owner, next_run) WHERE enabled;
-CREATE INDEX job_scheduled ON redis_migrate.job (owner, scheduled_at) WHERE enabled;
+CREATE INDEX job_due ON redis_migrate.job (redis_migrate.stamped_role(owner), next_run) WHERE enabled;
+CREATE INDEX job_scheduled ON redis_migrate.job (redis_migrate.stamped_role(owner), scheduled_at) WHERE enabled;
 COMMENT ON TABLE redis_migrate.job IS
     'What runs by itself: when it is due next, under which settings of the session that defined it, and what became of it so far. relation is the table''s number when its name was last resolved; it explains a rename. failures counts those since the last success; scheduled_at lies in the future after the clock was set back';
 COMMENT ON SEQUENCE redis_migrate.job_job_id_seq IS 'Numbers of jobs';
@@ -100,7 +100,7 @@ CREATE TABLE redis_migrate.job_history (
     job_id      bigint NOT NULL,
     kind        text NOT NULL,
     name        text NOT NULL,
-    owner       regrole NOT NULL,
+    owner       redis_migrate.owner_role NOT NULL,
     started_at  timestamptz NOT NULL,
     finished_at timestamptz NOT NULL,
     duration    interval GENERATED ALWAYS AS (finished_at OPERATOR(pg_catalog.-) started_at) STORED,
@@ -249,41 +249,43 @@ COMMENT ON FUNCTION redis_migrate.reset_expiry_stats(text) IS
     'Sets the counters of a policy, or of all policies of the caller, to zero';
 
 CREATE VIEW redis_migrate.expiry_policies WITH (security_barrier) AS
-    SELECT j.name AS target, j.owner, j.enabled, j.every, p.expires_column, p.unit, p.column_timezone, p.lifetime, p.grace,
+    SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.every, p.expires_column, p.unit, p.column_timezone, p.lifetime, p.grace,
            p.condition, p.soft_delete, p.notify_channel, p.notify_column, p.drop_partitions, p.batch_time, p.max_rate,
            p.max_replication_lag, p.max_xmin_age, j.next_run, j.search_path, j.timezone, j.datestyle, j.intervalstyle
     FROM redis_migrate.job AS j JOIN redis_migrate.expiry_policy AS p USING (job_id)
-    WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
+    WHERE redis_migrate.may_see(j.owner);
 COMMENT ON VIEW redis_migrate.expiry_policies IS 'Expiry policies of the caller';
 
 CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
-    SELECT j.name AS target, j.owner, j.enabled, j.next_run, s.rows_total AS rows_deleted, s.batches_total AS batches,
+    SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.next_run, s.rows_total AS rows_deleted, s.batches_total AS batches,
            s.partitions_dropped, s.skipped_total AS skipped_locked, j.runs, j.empty_runs, j.failed_runs,
            j.last_started_at, j.last_finished_at, j.last_finished_at OPERATOR(pg_catalog.-) j.last_started_at AS last_duration,
            j.last_rows, s.started_at AS sweeping_since, s.leaf AS sweeping, s.sweep_order,
            s.backlog AS backlog_estimate, s.oldest_expired_at,
            pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.oldest_expired_at AS oldest_expired_age,
-           s.paused_since, s.pause_reason, j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message,
+           s.paused_since,
+           CASE WHEN redis_migrate.is_restored(j.owner) THEN 'restored: it waits for CALL redis_migrate.resume_restored()'
+                ELSE s.pause_reason END AS pause_reason, j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message,
            j.stats_reset
     FROM redis_migrate.job AS j JOIN redis_migrate.expiry_state AS s USING (job_id)
-    WHERE pg_catalog.pg_has_role(j.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+    WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.expiry_stats IS
     'What sweeps have done, how much is left as of the last batch, why one is paused or failing; pg_monitor sees all';
 
 CREATE VIEW redis_migrate.refreshes WITH (security_barrier) AS
-    SELECT j.name AS view, j.owner, j.enabled, j.every, p."concurrently", p.debounce, j.next_run,
+    SELECT j.name AS view, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.every, p."concurrently", p.debounce, j.next_run,
            (SELECT pg_catalog.min(m.marked_at) FROM redis_migrate.stale_mark AS m WHERE m.job_id OPERATOR(pg_catalog.=) j.job_id) AS stale_since,
            j.runs, j.failed_runs, j.last_started_at, j.last_finished_at,
            j.last_finished_at OPERATOR(pg_catalog.-) j.last_started_at AS last_duration,
            j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message, j.stats_reset
     FROM redis_migrate.job AS j JOIN redis_migrate.refresh_policy AS p USING (job_id)
-    WHERE pg_catalog.pg_has_role(j.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+    WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.refreshes IS 'Materialized views that are refreshed, since when each is stale, and what became of the last refresh';
 
 CREATE VIEW redis_migrate.job_runs WITH (security_barrier) AS
-    SELECT history_id, job_id, kind, name, owner, started_at, finished_at, duration, rows, batches, outcome, sqlstate, message
+    SELECT history_id, job_id, kind, name, redis_migrate.shown_owner(owner) AS owner, started_at, finished_at, duration, rows, batches, outcome, sqlstate, message
     FROM redis_migrate.job_history
-    WHERE pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+    WHERE redis_migrate.may_see(owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.job_runs IS
     'Sweeps and refreshes that did something or failed, of the caller; pg_monitor sees all';
 

@@ -3,7 +3,7 @@
 CREATE TABLE redis_migrate.lockout_policy (
     policy            text PRIMARY KEY CHECK (policy OPERATOR(pg_catalog.<>) ''),
     policy_id         uuid NOT NULL UNIQUE DEFAULT pg_catalog.gen_random_uuid(),
-    owner             regrole NOT NULL,
+    owner             redis_migrate.owner_role NOT NULL,
     time_window       interval NOT NULL,
     cool_off          interval,
     cool_off_mode     text NOT NULL CHECK (cool_off_mode OPERATOR(pg_catalog.=) ANY (ARRAY['fixed', 'rolling', 'inactivity'])),
@@ -32,7 +32,7 @@ CREATE TABLE redis_migrate.login_attempt (
     attempt_id   bigint PRIMARY KEY,
     attempted_at timestamptz NOT NULL,
     policy       text NOT NULL,
-    owner        regrole NOT NULL,
+    owner        redis_migrate.owner_role NOT NULL,
     user_name    text,
     address      inet,
     user_agent   text,
@@ -165,7 +165,7 @@ COMMENT ON FUNCTION redis_migrate.login_attempt_queue() IS
 -- See it. Each view shows the caller what belongs to roles whose rights the caller has.
 
 CREATE VIEW redis_migrate.lockout_policies WITH (security_barrier) AS
-    SELECT p.policy, p.owner, s.scopes, p.time_window, p.cool_off, p.cool_off_mode, p.extend_on_attempt, p.reset_on_success, p.fold_case,
+    SELECT p.policy, redis_migrate.shown_owner(p.owner) AS owner, s.scopes, p.time_window, p.cool_off, p.cool_off_mode, p.extend_on_attempt, p.reset_on_success, p.fold_case,
            p.ipv6_prefix, p.allowed_networks, p.pending_timeout, p.notify_channel
     FROM redis_migrate.lockout_policy AS p
     CROSS JOIN LATERAL (
@@ -174,13 +174,13 @@ CREATE VIEW redis_migrate.lockout_policies WITH (security_barrier) AS
                                    THEN pg_catalog.to_jsonb(pg_catalog.min(l.failures))
                                    ELSE pg_catalog.jsonb_object_agg(l.failures, l.cool_off) END AS tiers
               FROM redis_migrate.lockout_scope AS l WHERE l.policy OPERATOR(pg_catalog.=) p.policy GROUP BY l.scope) AS t) AS s
-    WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+    WHERE redis_migrate.may_see(p.owner);
 COMMENT ON VIEW redis_migrate.lockout_policies IS 'Lockout policies that the caller may use; scopes as create_lockout takes them';
 
 CREATE VIEW redis_migrate.login_attempts WITH (security_barrier) AS
     SELECT attempt_id, attempted_at, policy, user_name, address, user_agent, attempt_type, success, reason, locks, locked_by, locked_until
     FROM redis_migrate.login_attempt
-    WHERE pg_catalog.pg_has_role(owner, 'USAGE');
+    WHERE redis_migrate.may_see(owner);
 COMMENT ON VIEW redis_migrate.login_attempts IS
     'Attempts of the policies that the caller may use. reason: what the application gave, otherwise locked, pending, no result, or who made a reset';
 
@@ -215,7 +215,7 @@ CREATE VIEW redis_migrate.lockouts WITH (security_barrier) AS
            s.failures, s.locked_until, s.retry_after, s.retry_after_seconds
     FROM (SELECT DISTINCT l.policy, l.user_name, l.address, l.user_agent, p.ipv6_prefix
           FROM redis_migrate.login_attempt AS l JOIN redis_migrate.lockout_policy AS p USING (policy)
-          WHERE l.locked_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() AND pg_catalog.pg_has_role(p.owner, 'USAGE') OFFSET 0) AS a
+          WHERE l.locked_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() AND redis_migrate.may_see(p.owner) OFFSET 0) AS a
     CROSS JOIN LATERAL redis_migrate.lockout_status(a.policy, a.user_name, a.address, a.user_agent) AS s
     WHERE s.locked;
 COMMENT ON VIEW redis_migrate.lockouts IS

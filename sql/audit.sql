@@ -119,7 +119,7 @@ SELECT count(*) FROM redis_migrate.audits;
 SELECT count(*) FROM redis_migrate.audit_families;
 SELECT count(*) FROM redis_migrate.audit_largest_keys;
 SELECT count(*) FROM redis_migrate.compare_audits(:first, :first);
-SELECT refused(format('SELECT redis_migrate.drop_audit(%s)', :first)) ~ '^42501 must be owner of audit \d+$' AS refused;
+SELECT refused(format('SELECT redis_migrate.drop_audit(%s)', :first)) ~ '^42501 must be owner of audit \d+\n' AS refused;
 SELECT refused($$SELECT redis_migrate.drop_audit(0)$$);
 SELECT refused('SELECT 1 FROM redis_migrate.audit');
 CALL redis_migrate.audit('shop');

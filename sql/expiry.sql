@@ -361,7 +361,7 @@ SELECT next_run < now() + interval '1 hour' FROM redis_migrate.expiry_policies W
 \echo == history, kept by the same engine
 UPDATE redis_migrate.job_history SET finished_at = finished_at - interval '31 days';
 INSERT INTO redis_migrate.job_history (job_id, kind, name, owner, started_at, finished_at, rows, batches, outcome)
-    VALUES (0, 'expiry', 'of yesterday', current_user::regrole, now() - interval '1 day', now() - interval '1 day', 1, 1, 'completed');
+    VALUES (0, 'expiry', 'of yesterday', redis_migrate.stamp_owner(current_user::regrole), now() - interval '1 day', now() - interval '1 day', 1, 1, 'completed');
 SELECT redis_migrate.resume_expiry('redis_migrate.job_history');
 CALL redis_migrate.maintain();
 SELECT name, rows > 1 FROM redis_migrate.job_runs ORDER BY history_id;

@@ -15,6 +15,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
+#include "pg/owner.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "redis/info.h"
@@ -451,13 +452,14 @@ PRM_FUNCTION(drop_audit) {
   pg::Spi spi;
   pg::AsExtensionOwner as_owner;
   auto rows =
-      pg::Spi::Execute("SELECT pg_has_role($2, owner, 'USAGE') FROM redis_migrate.audit WHERE audit_id = $1",
-                       {pg::SqlParam::Int8(id), pg::SqlParam::OidOf(user)});
+      pg::Spi::Execute("SELECT owner FROM redis_migrate.audit WHERE audit_id = $1", {pg::SqlParam::Int8(id)});
   if (rows.size() == 0)
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "there is no audit " + std::to_string(id), "",
                       "SELECT audit_id FROM redis_migrate.audits lists them.");
-  if (!rows[0].Bool(0))
-    throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of audit " + std::to_string(id));
+  pg::Owner const owner(rows[0].Value(0));
+  if (!pg::HasOwnerRights(owner, user))
+    throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of audit " + std::to_string(id),
+                      pg::OwnerDetail(owner), pg::OwnerHint(owner, "audit", std::to_string(id)));
   pg::Spi::Execute("DELETE FROM redis_migrate.audit WHERE audit_id = $1", {pg::SqlParam::Int8(id)});
   PG_RETURN_VOID();
 }

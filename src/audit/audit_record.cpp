@@ -8,6 +8,7 @@
 #include "pg/encoding.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
+#include "pg/owner.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -78,10 +79,11 @@ std::string ForServer(const std::string &text) {
 AuditRecord::AuditRecord(const AuditParameters &parameters, Datum max_duration, bool has_max_duration)
     : server_(parameters.server) {
   Oid const user = GetUserId();
+  pg::ClaimOwnership(user);
   pg::AsExtensionOwner as_owner;
   auto row = Spi::Execute(
       "INSERT INTO redis_migrate.audit (server, owner, pid, sample, max_duration, databases, max_rate) "
-      "VALUES ($1, $2::regrole, pg_backend_pid(), $3, $4, $5, $6) RETURNING audit_id",
+      "VALUES ($1, redis_migrate.stamp_owner($2), pg_backend_pid(), $3, $4, $5, $6) RETURNING audit_id",
       {SqlParam::Text(parameters.server), SqlParam::OidOf(user),
        parameters.sample ? SqlParam{FLOAT8OID, Float8GetDatum(*parameters.sample), false}
                          : SqlParam{FLOAT8OID, 0, true},

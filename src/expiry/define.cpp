@@ -421,7 +421,7 @@ PRM_FUNCTION(reset_expiry_stats) {
   pg::Spi::Execute(
       "WITH j AS (UPDATE redis_migrate.job SET runs = 0, empty_runs = 0, failed_runs = 0, last_sqlstate = "
       "NULL, last_message = NULL, last_error_at = NULL, stats_reset = clock_timestamp() WHERE kind = "
-      "'expiry' AND (job_id = $1 OR $1 = 0 AND owner = $2) RETURNING job_id) UPDATE "
+      "'expiry' AND (job_id = $1 OR $1 = 0 AND redis_migrate.owner_oid(owner) = $2) RETURNING job_id) UPDATE "
       "redis_migrate.expiry_state AS s SET rows_total = 0, batches_total = 0, skipped_total = 0, "
       "partitions_dropped = 0 FROM j WHERE s.job_id = j.job_id",
       {pg::SqlParam::Int8(job_id), pg::SqlParam::OidOf(user)});

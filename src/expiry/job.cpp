@@ -5,6 +5,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/lock_spaces.h"
+#include "pg/owner.h"
 #include "pg/spi.h"
 
 namespace prm::expiry {
@@ -17,17 +18,21 @@ namespace {
 
 SqlParam TimeParam(TimestampTz time) { return {TIMESTAMPTZOID, TimestampTzGetDatum(time), false}; }
 
-// (owner, job_id, kind, due) of enabled jobs; $1 is now. A job that was scheduled in the future is due: the
-// clock was set back. A mark counts from the last refresh, so that marks without end do not make refreshes
-// without end. Marks and refreshes of the future are due: NULL in greatest() counts for nothing.
+// (owner, job_id, kind, due) of enabled jobs, `owner` being as whom each is run; $1 is now. A job that was
+// scheduled in the future is due: the clock was set back. A mark counts from the last refresh, so that marks
+// without end do not make refreshes without end. Marks and refreshes of the future are due: NULL in
+// greatest() counts for nothing.
 std::string DueTimes(const std::string &filter) {
-  return "SELECT j.owner, j.job_id, j.kind, j.next_run AS due FROM redis_migrate.job AS j "
+  return "SELECT redis_migrate.acting_role(j.owner) AS owner, j.job_id, j.kind, j.next_run AS due FROM "
+         "redis_migrate.job AS j "
          "WHERE j.enabled AND j.next_run IS NOT NULL" +
          filter +
-         " UNION ALL SELECT j.owner, j.job_id, j.kind, $1 FROM redis_migrate.job AS j "
+         " UNION ALL SELECT redis_migrate.acting_role(j.owner), j.job_id, j.kind, $1 FROM redis_migrate.job "
+         "AS j "
          "WHERE j.enabled AND j.scheduled_at > $1 AND j.next_run IS NOT NULL" +
          filter +
-         " UNION ALL SELECT j.owner, j.job_id, j.kind, coalesce(greatest(CASE WHEN m.marked_at <= $1 THEN "
+         " UNION ALL SELECT redis_migrate.acting_role(j.owner), j.job_id, j.kind, coalesce(greatest(CASE "
+         "WHEN m.marked_at <= $1 THEN "
          "m.marked_at END, CASE WHEN j.last_finished_at <= $1 THEN j.last_finished_at END) + p.debounce, $1) "
          "FROM redis_migrate.refresh_policy AS p JOIN redis_migrate.job AS j USING "
          "(job_id), "
@@ -35,6 +40,10 @@ std::string DueTimes(const std::string &filter) {
          "p.job_id) AS m WHERE j.enabled AND j.failures = 0 AND m.marked_at IS NOT NULL" +
          filter;
 }
+
+// The first condition finds the job by its index.
+constexpr char kOfRole[] =
+    " AND redis_migrate.stamped_role(j.owner) = $2 AND redis_migrate.acting_role(j.owner) = $2";
 
 }  // namespace
 
@@ -61,11 +70,10 @@ JobName FindJob(JobKind kind, const std::string &target, bool manage) {
   std::string resolved = QualifiedName(FindRelation(target));
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT job_id, name, CASE WHEN $5 THEN pg_has_role($4, owner, 'USAGE') ELSE owner = $4 END, "
-      "owner::text FROM "
-      "redis_migrate.job WHERE kind = $1 AND name = ANY (ARRAY[$2, $3]) ORDER BY name <> $2 LIMIT 1",
-      {SqlParam::Text(KindName(kind)), SqlParam::Text(target), SqlParam::Text(resolved),
-       SqlParam::OidOf(user), SqlParam::Bool(manage)});
+      "SELECT job_id, name, owner FROM redis_migrate.job WHERE kind = $1 AND name = ANY (ARRAY[$2, $3]) "
+      "ORDER BY "
+      "name <> $2 LIMIT 1",
+      {SqlParam::Text(KindName(kind)), SqlParam::Text(target), SqlParam::Text(resolved)});
   bool const expiry = kind == JobKind::kExpiry;
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT,
@@ -76,12 +84,13 @@ JobName FindJob(JobKind kind, const std::string &target, bool manage) {
                                "', 'expires_at') adds one; redis_migrate.expiry_policies lists them."
                          : "SELECT redis_migrate.add_refresh('" + target +
                                "') adds one; redis_migrate.refreshes lists them.");
-  if (!rows[0].Bool(2))
+  pg::Owner const owner(rows[0].Value(2));
+  if (!(manage ? pg::HasOwnerRights(owner, user) : owner.role() == user))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
                   std::string("must be owner of the ") + (expiry ? "expiry policy" : "refresh") + " of " +
                       rows[0].Text(1),
-                  "Its owner is " + rows[0].Text(3) + ".", "SET ROLE " + rows[0].Text(3) + ".");
-  return {rows[0].Int8(0), rows[0].Text(1)};
+                  pg::OwnerDetail(owner), pg::OwnerHint(owner, KindName(kind), rows[0].Text(1)));
+  return {rows[0].Int8(0), rows[0].Text(1), !owner.is_local()};
 }
 
 namespace {
@@ -108,11 +117,13 @@ int64 AddJob(JobKind kind, Oid relation, const std::string &name, const SqlParam
   std::vector<SqlParam> params = {SqlParam::Text(KindName(kind)), SqlParam::Text(name),
                                   SqlParam::OidOf(relation), SqlParam::OidOf(user), every};
   for (const SqlParam &setting : SessionSettings()) params.push_back(setting);
+  pg::ClaimOwnership(user);
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "INSERT INTO redis_migrate.job (kind, name, relation, owner, every, next_run, search_path, timezone, "
       "datestyle, "
-      "intervalstyle) VALUES ($1, $2, $3, $4, $5, CASE WHEN $5 IS NOT NULL THEN clock_timestamp() END, $6, "
+      "intervalstyle) VALUES ($1, $2, $3, redis_migrate.stamp_owner($4), $5, CASE WHEN $5 IS NOT NULL THEN "
+      "clock_timestamp() END, $6, "
       "$7, $8, $9) "
       "ON CONFLICT DO NOTHING RETURNING job_id",
       params);
@@ -124,7 +135,8 @@ void AddHistoryPolicy() {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       "WITH j AS (INSERT INTO redis_migrate.job (kind, name, relation, owner, every) VALUES ('expiry', "
-      "'redis_migrate.job_history', 'redis_migrate.job_history'::regclass, CURRENT_USER::regrole, '1 hour') "
+      "'redis_migrate.job_history', 'redis_migrate.job_history'::regclass, "
+      "redis_migrate.stamp_owner(CURRENT_USER::regrole), '1 hour') "
       "ON CONFLICT "
       "DO NOTHING RETURNING job_id), s AS (INSERT INTO redis_migrate.expiry_state (job_id) SELECT job_id "
       "FROM j) INSERT "
@@ -175,7 +187,7 @@ std::vector<DueJob> DueJobs(Oid owner) {
   TimestampTz const now = GetCurrentTimestamp();
   pg::AsExtensionOwner as_owner;
   auto rows =
-      Spi::ExecuteKept("SELECT d.job_id, d.kind FROM (" + DueTimes(" AND j.owner = $2") +
+      Spi::ExecuteKept("SELECT d.job_id, d.kind FROM (" + DueTimes(kOfRole) +
                            ") AS d WHERE d.due <= $1 GROUP BY d.job_id, d.kind ORDER BY min(d.due) LIMIT " +
                            std::to_string(kMostDueJobs),
                        {TimeParam(now), SqlParam::OidOf(owner)});
@@ -258,7 +270,7 @@ PRM_FUNCTION(next_maintenance) {
   {
     pg::Spi spi;
     pg::AsExtensionOwner as_owner;
-    auto rows = pg::Spi::ExecuteKept("SELECT min(d.due) FROM (" + DueTimes(" AND j.owner = $2") + ") AS d",
+    auto rows = pg::Spi::ExecuteKept("SELECT min(d.due) FROM (" + DueTimes(kOfRole) + ") AS d",
                                      {TimeParam(now), pg::SqlParam::OidOf(user)});
     none = rows[0].IsNull(0);
     if (!none) due = DatumGetTimestampTz(rows[0].Value(0));
@@ -267,7 +279,7 @@ PRM_FUNCTION(next_maintenance) {
   PG_RETURN_TIMESTAMPTZ(due);
 }
 
-// redis_migrate.maintenance_owners(): see the SQL comment. A role that is gone is left out.
+// redis_migrate.maintenance_owners(): see the SQL comment. Jobs that nobody may run are left out.
 PRM_FUNCTION(maintenance_owners) {
   using namespace prm;
   using namespace prm::expiry;
@@ -276,11 +288,9 @@ PRM_FUNCTION(maintenance_owners) {
   TimestampTz const now = GetCurrentTimestamp();
   pg::Spi spi;
   pg::AsExtensionOwner as_owner;
-  auto rows = pg::Spi::ExecuteKept(
-      "SELECT d.owner::oid, min(d.due) FROM (" + DueTimes("") +
-          ") AS d WHERE EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = d.owner) GROUP BY "
-          "d.owner ORDER BY 2",
-      {TimeParam(now)});
+  auto rows = pg::Spi::ExecuteKept("SELECT d.owner, min(d.due) FROM (" + DueTimes("") +
+                                       ") AS d WHERE d.owner IS NOT NULL GROUP BY d.owner ORDER BY 2",
+                                   {TimeParam(now)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     Datum values[2] = {rows[i].Value(0), rows[i].Value(1)};
     bool nulls[2] = {false, false};

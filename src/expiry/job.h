@@ -28,6 +28,7 @@ class JobLock {
 struct JobName {
   int64 id;
   std::string name;  // schema-qualified and quoted
+  bool restored;     // it waits for redis_migrate.resume_restored
 };
 
 // The job for a table or materialized view, named as it was when the job was defined or as it is found now.

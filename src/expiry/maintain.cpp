@@ -89,6 +89,11 @@ void RecordingErrors(Job &job, Body body) {
 
 void SweepNow(const std::string &target) {
   JobName const job = FindJob(JobKind::kExpiry, target, false);
+  if (job.restored)
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "the expiry policy of " + job.name + " was restored and does not sweep yet",
+                  "Foreign keys, triggers and row security of the table may still be missing.",
+                  "When the restore has ended: CALL redis_migrate.resume_restored();");
   Spi::Commit();
   Sweep sweep(job.id, false);
   if (!sweep.held())
@@ -208,8 +213,9 @@ class Maintenance {
 }  // namespace prm::expiry
 
 // redis_migrate.sweep(target text, dry_run boolean): see the SQL comment. Locks: ROW EXCLUSIVE on the table,
-// in each batch. Errors: 2D000 in a transaction block, 42704 no policy, 42501 not its owner, 55006 swept by
-// another session, 55P03 a lock was not to be had, and those of the policy and its table.
+// in each batch. Errors: 2D000 in a transaction block, 42704 no policy, 42501 not its owner, 55000 it was
+// restored and waits for resume_restored, 55006 swept by another session, 55P03 a lock was not to be had, and
+// those of the policy and its table.
 PRM_FUNCTION(sweep) {
   using namespace prm;
   using namespace prm::expiry;

@@ -142,7 +142,7 @@ PRM_FUNCTION(cleanup_old_rate_limit_attempts) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "DELETE FROM redis_migrate.login_attempt WHERE attempted_at < clock_timestamp() - $1 AND "
-      "pg_has_role($2, owner, 'USAGE')",
+      "pg_has_role($2, redis_migrate.owner_oid(owner), 'USAGE')",
       {SqlParam{INTERVALOID, PG_GETARG_DATUM(0), false}, SqlParam::OidOf(user)});
   PG_RETURN_INT32(static_cast<int32>(std::min<uint64>(rows.processed(), INT32_MAX)));
 }

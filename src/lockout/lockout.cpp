@@ -30,7 +30,7 @@ std::string TypeArgument(FunctionCallInfo fcinfo, int n) {
 // The time of the functions that take one. Errors: 42501 for others than the owner of the policy, 22004,
 // 22008.
 int64 TimeArgument(FunctionCallInfo fcinfo, int n, const LockoutPolicy &policy) {
-  if (policy.owner != GetUserId() && !pg::Call([] { return superuser(); }))
+  if (policy.owner.role() != GetUserId() && !pg::Call([] { return superuser(); }))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of lockout policy \"" + policy.name + "\"",
                   "Whoever sets the time can end a lock.");
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "at must not be NULL");
@@ -253,6 +253,6 @@ PRM_FUNCTION(reset_lockout_stats) {
   pg::Spi spi;
   LockoutPolicy policy = LoadLockoutPolicy(pg::TextArgument(fcinfo, 0, "policy"));
   LockoutTable::Require();
-  LockoutTable::ResetCounts(LockoutTable::SlotOf(policy.id, policy.owner));
+  LockoutTable::ResetCounts(LockoutTable::SlotOf(policy.id, policy.owner.role()));
   PG_RETURN_VOID();
 }

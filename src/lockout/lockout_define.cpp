@@ -114,9 +114,9 @@ void TakeSlot(const LockoutPolicy &policy) {
   {
     pg::AsExtensionOwner as_owner;
     pg::LatestSnapshotScope snapshot;
-    LockoutTable::TakeSlot(policy.id, policy.owner, PolicyExists);
+    LockoutTable::TakeSlot(policy.id, policy.owner.role(), PolicyExists);
   }
-  if (LockoutTable::SlotOf(policy.id, policy.owner) < LockoutTable::kSlots - 1) return;
+  if (LockoutTable::SlotOf(policy.id, policy.owner.role()) < LockoutTable::kSlots - 1) return;
   pg::Report(WARNING, "lockout policy \"" + policy.name + "\" has no statistics of its own",
              "This database has as many policies as it may have statistics for. Those beyond are counted "
              "together, and share the memory of one.",
@@ -158,6 +158,7 @@ PRM_FUNCTION(create_lockout) {
   CheckArguments(fcinfo);
   Oid owner = GetUserId();
   pg::Spi spi;
+  pg::ClaimOwnership(owner);
   {
     pg::AsExtensionOwner as_owner;
     if (Spi::Execute("SELECT FROM redis_migrate.lockout_policy WHERE policy = $1", {SqlParam::Text(policy)})
@@ -166,7 +167,7 @@ PRM_FUNCTION(create_lockout) {
           ERRCODE_DUPLICATE_OBJECT, "lockout policy \"" + policy + "\" already exists", "",
           "Use redis_migrate.alter_lockout to change it; names are shared by all users of a database.");
     EnsureRetention();
-    std::string columns = "policy, owner", values = "$1, $2::regrole";
+    std::string columns = "policy, owner", values = "$1, redis_migrate.stamp_owner($2)";
     std::vector<SqlParam> params = {SqlParam::Text(policy), SqlParam::OidOf(owner)};
     for (size_t i = 0; i < std::size(kProperties); ++i) {
       params.push_back(PropertyParam(fcinfo, i));

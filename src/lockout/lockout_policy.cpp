@@ -63,49 +63,51 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
-      "SELECT p.policy_id, pg_has_role($2, p.owner, 'USAGE'), p.owner::text, p.owner::oid, "
-      "p.reset_on_success, p.fold_case, p.ipv6_prefix, p.notify_channel, "
+      "SELECT p.policy_id, p.owner, p.reset_on_success, p.fold_case, p.ipv6_prefix, p.notify_channel, "
       "array_remove(p.allowed_networks, NULL), p.cool_off_mode, p.extend_on_attempt, "
       "(extract(epoch FROM p.time_window) * 1000000)::bigint, "
       "(extract(epoch FROM p.pending_timeout) * 1000000)::bigint, s.scope, s.failures, "
       "(extract(epoch FROM coalesce(s.cool_off, p.cool_off, p.time_window)) * 1000000)::bigint "
       "FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_scope AS s USING (policy) "
       "WHERE p.policy = $1 ORDER BY s.scope, s.failures",
-      {SqlParam::Text(name), SqlParam::OidOf(user)});
+      {SqlParam::Text(name)});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "lockout policy \"" + name + "\" does not exist", "",
                   "SELECT policy FROM redis_migrate.lockout_policies lists those you may use; "
                   "redis_migrate.create_lockout makes one.");
   pg::Row first = rows[0];
-  if (!first.Bool(1)) {
-    const Oid owner = DatumGetObjectId(first.Value(3));
-    const bool of_superuser = pg::Call([&] { return superuser_arg(owner); });
+  pg::Owner const owner(first.Value(1));
+  if (!pg::HasOwnerRights(owner, user)) {
+    Oid const role = owner.role();
+    const bool of_superuser = OidIsValid(role) && pg::Call([&] { return superuser_arg(role); });
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for lockout policy \"" + name + "\"",
-                  "Its owner is " + first.Text(2) + ".",
-                  of_superuser ? "Drop it and have a role that is no superuser create it; GRANT that role to "
-                                 "the role that needs the policy."
-                               : "GRANT " + first.Text(2) + " TO the role that needs it.");
+                  pg::OwnerDetail(owner),
+                  !OidIsValid(role) ? pg::OwnerHint(owner, "lockout", name)
+                  : of_superuser
+                      ? "Drop it and have a role that is no superuser create it; GRANT that role to "
+                        "the role that needs the policy."
+                      : "GRANT " + pg::QuoteIdentifier(owner.name()) + " TO the role that needs it.");
   }
   LockoutPolicy policy;
   policy.name = name;
   policy.id = *DatumGetUUIDP(first.Value(0));
-  policy.owner = DatumGetObjectId(first.Value(3));
-  policy.reset_on_success = first.Bool(4);
-  policy.fold_case = first.Bool(5);
-  policy.ipv6_prefix = first.Int4(6);
-  policy.notify_channel = first.Text(7);
-  policy.address_allowed = address != nullptr && IsIn(first.Value(8), *address);
+  policy.owner = owner;
+  policy.reset_on_success = first.Bool(2);
+  policy.fold_case = first.Bool(3);
+  policy.ipv6_prefix = first.Int4(4);
+  policy.notify_channel = first.Text(5);
+  policy.address_allowed = address != nullptr && IsIn(first.Value(6), *address);
   for (uint64 i = 0; i < rows.size(); ++i) {
-    int components = ParseScope(rows[i].Text(13));
+    int components = ParseScope(rows[i].Text(11));
     if (policy.scopes.empty() || policy.scopes.back().components != components) {
       LockoutScope &scope = policy.scopes.emplace_back();
       scope.components = components;
-      scope.rule.mode = ParseMode(first.Text(9));
-      scope.rule.extend_on_attempt = first.Bool(10);
-      scope.rule.window = first.Int8(11);
-      scope.rule.pending_timeout = first.Int8(12);
+      scope.rule.mode = ParseMode(first.Text(7));
+      scope.rule.extend_on_attempt = first.Bool(8);
+      scope.rule.window = first.Int8(9);
+      scope.rule.pending_timeout = first.Int8(10);
     }
-    policy.scopes.back().rule.tiers.push_back({rows[i].Int4(14), rows[i].Int8(15)});
+    policy.scopes.back().rule.tiers.push_back({rows[i].Int4(12), rows[i].Int8(13)});
   }
   return policy;
 }

@@ -3,6 +3,7 @@
 
 #include "core/lockout.h"
 #include "pg/address.h"
+#include "pg/owner.h"
 #include "pg/pg.h"
 
 namespace prm::lockout {
@@ -26,7 +27,7 @@ struct LockoutScope {
 struct LockoutPolicy {
   std::string name;
   pg_uuid_t id;  // new for each create_lockout, so that nothing is inherited from a dropped policy
-  Oid owner;
+  pg::Owner owner;
   std::vector<LockoutScope> scopes;  // at least one
   bool reset_on_success;
   bool fold_case;

@@ -38,7 +38,7 @@ LoginCounters::LoginCounters(const std::string &policy, Login login)
       login_(std::move(login)) {
   LockoutTable::Require();
   if (policy_.fold_case) login_.user_name = Folded(login_.user_name);
-  slot_ = LockoutTable::SlotOf(policy_.id, policy_.owner);
+  slot_ = LockoutTable::SlotOf(policy_.id, policy_.owner.role());
   if (!login_.user_name.empty()) {
     std::string bytes = "u";
     AppendText(&bytes, login_.user_name);
@@ -318,7 +318,7 @@ Attempt LoginCounters::NewAttempt(int64 now, std::string_view attempt_type, std:
   Attempt attempt{};
   attempt.at = now;
   attempt.has_success = true;
-  attempt.owner = policy_.owner;
+  attempt.owner = policy_.owner.role();
   if (login_.address) attempt.address = *login_.address;
   attempt.policy.Set(policy_.name);
   attempt.notify_channel.Set(policy_.notify_channel);

@@ -2,6 +2,7 @@
 
 #include "pg/encoding.h"
 #include "pg/identity.h"
+#include "pg/owner.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -77,27 +78,27 @@ void LoadChecks(Migration &migration) {
 
 }  // namespace
 
-Migration LoadMigration(const std::string &name) {
+Migration LoadMigration(const std::string &name, MigrationUse use) {
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT owner::oid = $2, owner::text, server::text, source, unmapped, databases, file FROM "
-      "redis_migrate.migration "
+      "SELECT owner, server::text, source, unmapped, databases, file FROM redis_migrate.migration "
       "WHERE migration = $1",
-      {SqlParam::Text(name), SqlParam::OidOf(user)}, true);
+      {SqlParam::Text(name)}, true);
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + name + "\" does not exist", "",
                   "SELECT migration FROM redis_migrate.migrations lists those you own.");
-  if (!rows[0].Bool(0))
+  pg::Owner const owner(rows[0].Value(0));
+  if (owner.role() != user && !(use == MigrationUse::kDrop && pg::HasOwnerRights(owner, user)))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of migration \"" + name + "\"",
-                  "Its owner is " + rows[0].Text(1) + ".", "SET ROLE " + rows[0].Text(1) + ".");
+                  pg::OwnerDetail(owner), pg::OwnerHint(owner, "migration", name));
   Migration migration;
   migration.name = name;
-  migration.server = rows[0].Text(2);
-  migration.source = rows[0].Text(3);
-  migration.unmapped = rows[0].Text(4);
-  migration.databases = rows[0].OptionalInt4Array(5);
-  migration.file = rows[0].Text(6);
+  migration.server = rows[0].Text(1);
+  migration.source = rows[0].Text(2);
+  migration.unmapped = rows[0].Text(3);
+  migration.databases = rows[0].OptionalInt4Array(4);
+  migration.file = rows[0].Text(5);
   LoadMappings(migration);
   LoadChecks(migration);
   rows = Spi::Execute("SELECT pattern FROM redis_migrate.skip_pattern WHERE migration = $1 ORDER BY pattern",

@@ -58,9 +58,12 @@ struct Migration {
   std::vector<std::string> skip_patterns;
 };
 
-// Reads a migration whole. Only its owner may: errors 42704 (no such migration), 42501.
+// For what a migration is read. Its owner may do everything with it, a superuser drop it.
+enum class MigrationUse { kAny, kDrop };
+
+// Reads a migration whole. Errors: 42704 no such migration, 42501 for others than its owner.
 // Needs an SPI connection; runs one transaction's worth of catalog reads, takes ACCESS SHARE locks only.
-Migration LoadMigration(const std::string &name);
+Migration LoadMigration(const std::string &name, MigrationUse use = MigrationUse::kAny);
 
 // Error 22023 if the migration has not what reading from `source` needs: a server for scan, a file for rdb.
 void RequireSource(const Migration &migration, const std::string &source);

@@ -6,6 +6,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/owner.h"
 #include "pg/spi.h"
 #include "pg/worker_role.h"
 
@@ -24,10 +25,10 @@ void Touch(const std::string &migration) {
 
 // A migration that nobody runs or changes until this transaction ends: otherwise an interrupted run could go
 // on with a definition that was changed behind its back. Errors: those of LoadMigration, 55006.
-Migration LoadForChange(const std::string &name) {
-  LoadMigration(name);  // only its owner may take the lock
+Migration LoadForChange(const std::string &name, MigrationUse use = MigrationUse::kAny) {
+  LoadMigration(name, use);  // only its owner may take the lock
   LockForChange(name);
-  return LoadMigration(name);
+  return LoadMigration(name, use);
 }
 
 std::string Setting(const char *name) {
@@ -139,6 +140,7 @@ PRM_FUNCTION(create_migration) {
   CheckPlaces(migration, source);
   Oid owner = GetUserId();
   pg::Spi spi;
+  pg::ClaimOwnership(owner);
   pg::AsExtensionOwner as_owner;
   if (Spi::Execute("SELECT FROM redis_migrate.migration WHERE migration = $1", {SqlParam::Text(name)})
           .size() > 0)
@@ -147,7 +149,7 @@ PRM_FUNCTION(create_migration) {
   Spi::Execute(
       "INSERT INTO redis_migrate.migration (migration, owner, server, source, unmapped, databases, file) "
       "VALUES "
-      "($1, $2::regrole, NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, ''))",
+      "($1, redis_migrate.stamp_owner($2), NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, ''))",
       {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(migration.server), SqlParam::Text(source),
        SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
   pg::WarnOfRoleProblem(owner, "migration \"" + name + "\"");
@@ -422,7 +424,7 @@ PRM_FUNCTION(migration_sql) {
 }
 
 void prm::DropMigration(const std::string &name) {
-  Migration migration = LoadForChange(name);
+  Migration migration = LoadForChange(name, MigrationUse::kDrop);
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run", "archived_key", "migration"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",

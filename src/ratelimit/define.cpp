@@ -86,14 +86,15 @@ struct Owned {
 // extension's owner. Errors: 42704, 42501.
 Owned LockPolicy(const std::string &name, Oid user) {
   auto rows = Spi::Execute(
-      "SELECT policy_id, owner::oid FROM redis_migrate.rate_limit_policy WHERE policy = $1 FOR UPDATE",
+      "SELECT policy_id, owner FROM redis_migrate.rate_limit_policy WHERE policy = $1 FOR UPDATE",
       {SqlParam::Text(name)});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "rate limit policy \"" + name + "\" does not exist", "",
                   "Create it with redis_migrate.create_rate_limit.");
-  Oid owner = DatumGetObjectId(rows[0].Value(1));
-  if (!pg::Call([&] { return has_privs_of_role(user, owner); }))
-    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of rate limit policy \"" + name + "\"");
+  pg::Owner const owner(rows[0].Value(1));
+  if (!pg::HasOwnerRights(owner, user))
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of rate limit policy \"" + name + "\"",
+                  pg::OwnerDetail(owner), pg::OwnerHint(owner, "rate limit", name));
   return {rows[0].Int8(0)};
 }
 
@@ -169,11 +170,13 @@ void Create(const std::string &name, const Definition &definition) {
   if (!definition.quota) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "quota must not be NULL");
   if (definition.period.null) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "period must not be NULL");
   Oid user = GetUserId();
+  pg::ClaimOwnership(user);
   pg::AsExtensionOwner as_owner;
   Spi spi;
   auto inserted = Spi::Execute(
       "INSERT INTO redis_migrate.rate_limit_policy (policy, owner, quota, period, burst, algorithm, storage, "
-      "key_type, ipv6_prefix, shadow, fail_open) VALUES ($1, $2::regrole, $3, $4, $5, coalesce($6, 'gcra'), "
+      "key_type, ipv6_prefix, shadow, fail_open) VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, "
+      "coalesce($6, 'gcra'), "
       "coalesce($7, 'memory'), coalesce($8, 'text'), coalesce($9, 64), coalesce($10, false), "
       "coalesce($11, false)) ON CONFLICT DO NOTHING",
       {SqlParam::Text(name), SqlParam::OidOf(user), SqlParam::Int8(*definition.quota), definition.period,

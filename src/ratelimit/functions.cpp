@@ -174,8 +174,7 @@ const Policy &AdHocPolicy(Bytes name, const std::string &text, std::optional<int
 
 // Errors: 42501 unless the caller has the rights of the policy's owner.
 void CheckOwner(const Policy &policy) {
-  Oid owner = policy.owner;
-  if (!pg::Call([&] { return has_privs_of_role(GetUserId(), owner); }))
+  if (!pg::HasOwnerRights(policy.owner, GetUserId()))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
                   "must be owner of rate limit policy \"" + policy.name + "\"");
 }

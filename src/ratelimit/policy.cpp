@@ -97,7 +97,7 @@ std::unique_ptr<Policy> Load(Bytes name) {
   // Only from here on a change that is told of is known to concern what is read.
   pg::LatestSnapshotScope snapshot;
   auto rows = Spi::Execute(
-      "SELECT policy_id, owner::oid, algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, "
+      "SELECT policy_id, owner, algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, "
       "burst, "
       "storage, key_type, ipv6_prefix, shadow, fail_open, (extract(epoch FROM created_at) * 1000000)::bigint "
       "FROM redis_migrate.rate_limit_policy WHERE policy = $1",
@@ -109,7 +109,7 @@ std::unique_ptr<Policy> Load(Bytes name) {
   auto policy = std::make_unique<Policy>();
   policy->name = std::string(name);
   policy->id = row.Int8(0);
-  policy->owner = DatumGetObjectId(row.Value(1));
+  policy->owner = pg::Owner(row.Value(1));
   policy->extension_owner = GetUserId();
   policy->limit = pg::ValueOrThrow(MakeRateLimit(AlgorithmNamed(row.Text(2)), row.Int8(3), row.Int8(4) * 1000,
                                                  row.IsNull(5) ? 0 : row.Int8(5)));
@@ -120,7 +120,7 @@ std::unique_ptr<Policy> Load(Bytes name) {
   policy->fail_open = row.Bool(10);
   LoadExceptions(policy.get());
   if (MemoryAvailable()) {
-    policy->slot = SlotOf(PolicyKey{MyDatabaseId, policy->id}, policy->owner, PolicyExists);
+    policy->slot = SlotOf(PolicyKey{MyDatabaseId, policy->id}, policy->owner.role(), PolicyExists);
     // States of another algorithm mean nothing to this one, nor do those of a policy that had the same number
     // before the extension was dropped and created again.
     policy->key_secret =

@@ -5,6 +5,7 @@
 #include "core/rate_limit.h"
 #include "core/siphash.h"
 #include "pg/address.h"
+#include "pg/owner.h"
 #include "pg/pg.h"
 
 namespace prm::ratelimit {
@@ -27,7 +28,7 @@ struct NetworkRule {
 struct Policy {
   int64 id = 0;
   std::string name;
-  Oid owner = InvalidOid;
+  pg::Owner owner;
   Oid extension_owner = InvalidOid;  // who may write the states' tables
   RateLimit limit;
   Storage storage = Storage::kMemory;

@@ -58,8 +58,7 @@ PRM_FUNCTION(reset_rate_limit_stats) {
   const std::string name = pg::TextArgument(fcinfo, 0, "policy");
   RefreshPolicies();
   const Policy &policy = PolicyNamed(name);
-  Oid owner = policy.owner;
-  if (!pg::Call([&] { return has_privs_of_role(GetUserId(), owner); }))
+  if (!pg::HasOwnerRights(policy.owner, GetUserId()))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of rate limit policy \"" + name + "\"");
   if (MemoryAvailable()) ResetCounters(policy.slot);
   PG_RETURN_VOID();

@@ -56,7 +56,8 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   auto fresh = Spi::Execute(
       "INSERT INTO redis_migrate.run (migration, owner, source, dry_run, priority, mapping, on_error, prune, "
       "force, pid) "
-      "VALUES ($1, $2::regrole, $3, $4, $5, $6, $7, $8, $9, pg_backend_pid()) RETURNING run_id",
+      "VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, $7, $8, $9, pg_backend_pid()) RETURNING "
+      "run_id",
       {SqlParam::Text(migration), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
        SqlParam::Bool(parameters.dry_run), SqlParam::OptionalText(parameters.priority),
        SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.on_error),
@@ -70,7 +71,7 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "SELECT migration, priority, mapping, source, on_error, prune, level, state = 'running' FROM "
-      "redis_migrate.run WHERE run_id = $1 AND owner = $2::regrole AND NOT dry_run",
+      "redis_migrate.run WHERE run_id = $1 AND redis_migrate.owner_oid(owner) = $2 AND NOT dry_run",
       {SqlParam::Int8(run_id), SqlParam::OidOf(user)});
   if (rows.size() == 0)
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "run " + std::to_string(run_id) + " does not exist");

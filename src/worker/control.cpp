@@ -6,6 +6,7 @@
 #include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/owner.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
 #include "worker/backoff.h"
@@ -23,19 +24,19 @@ using pg::SqlParam;
 constexpr int64 kStopTimeoutMs = 30 * 1000;
 
 // The owner of a migration, whom the caller must be, or be a superuser. Errors: 42704, 42501.
-Oid ControlledOwner(const std::string &migration) {
+pg::Owner ControlledOwner(const std::string &migration) {
   Oid const user = GetUserId();
   bool const is_superuser = pg::Call([] { return superuser(); });
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute("SELECT owner::oid, owner::text FROM redis_migrate.migration WHERE migration = $1",
+  auto rows = Spi::Execute("SELECT owner FROM redis_migrate.migration WHERE migration = $1",
                            {SqlParam::Text(migration)});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + migration + "\" does not exist", "",
                   "SELECT migration FROM redis_migrate.migrations lists those you own.");
-  Oid const owner = DatumGetObjectId(rows[0].Value(0));
-  if (owner != user && !is_superuser)
+  pg::Owner const owner(rows[0].Value(0));
+  if (owner.role() != user && !is_superuser)
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of migration \"" + migration + "\"",
-                  "Its owner is " + rows[0].Text(1) + ".", "SET ROLE " + rows[0].Text(1) + ".");
+                  pg::OwnerDetail(owner), pg::OwnerHint(owner, "migration", migration));
   return owner;
 }
 
@@ -131,7 +132,12 @@ PRM_FUNCTION(start) {
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune", "", "Add prune => true.");
   if (wanted.priority) PriorityRank(*wanted.priority);
   pg::Spi spi;
-  wanted.owner = ControlledOwner(wanted.migration);
+  pg::Owner const owner = ControlledOwner(wanted.migration);
+  wanted.owner = owner.role();
+  if (!OidIsValid(wanted.owner))
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "migration \"" + wanted.migration + "\" has no owner to run it", pg::OwnerDetail(owner),
+                      pg::OwnerHint(owner, "migration", wanted.migration));
   if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
   if (std::optional<pg::RoleProblem> problem = pg::FindRoleProblem(wanted.owner))
     throw pg::Failure(
@@ -179,7 +185,7 @@ PRM_FUNCTION(stop) {
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
-  LoadMigration(migration);  // only its owner may stop it so
+  LoadMigration(migration, MigrationUse::kDrop);  // only who may drop it may stop it so
   StopJob(migration);
   DropMigration(migration);
   PG_RETURN_VOID();

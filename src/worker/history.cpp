@@ -21,7 +21,8 @@ void NoteMigrationRun(const Job &job, TimestampTz started_at, const char *outcom
   Spi::Execute(
       "INSERT INTO redis_migrate.job_history (job_id, kind, name, owner, started_at, finished_at, rows, "
       "batches, "
-      "outcome, sqlstate, message) SELECT $7, 'migration', $1, $2::regrole, $3, clock_timestamp(), "
+      "outcome, sqlstate, message) SELECT $7, 'migration', $1, redis_migrate.stamp_owner($2), $3, "
+      "clock_timestamp(), "
       "coalesce((SELECT sum(m.inserted + m.updated + m.deleted) FROM redis_migrate.mapping_count AS m WHERE "
       "m.run_id = r.run_id), 0), coalesce(r.batches, 0), $4, $5, $6 FROM (SELECT max(run_id) AS run_id FROM "
       "redis_migrate.run WHERE migration = $1 AND NOT dry_run) AS last LEFT JOIN redis_migrate.run AS r "

@@ -12,18 +12,19 @@ using pg::Spi;
 using pg::SqlParam;
 
 constexpr char kColumns[] =
-    "j.background_run_id, j.migration, j.owner::oid, j.priority, j.mapping, j.on_error, j.prune, j.wanted, "
+    "j.background_run_id, j.migration, redis_migrate.acting_role(j.owner), j.priority, j.mapping, "
+    "j.on_error, j.prune, j.wanted, "
     "j.state, "
     "j.sqlstate, j.message, j.marked_at IS NOT NULL, coalesce(j.incarnation, 0), j.crashes, j.failures, "
     "coalesce(extract(epoch FROM j.not_before - clock_timestamp()) * 1000, 0)::int8, "
     "coalesce((SELECT extract(epoch FROM max(r.updated_at) - j.marked_at) * 1000 FROM redis_migrate.run AS r "
-    "WHERE r.migration = j.migration), 0)::int8, j.force";
+    "WHERE r.migration = j.migration), 0)::int8, j.force, redis_migrate.owner_problem(j.owner)";
 
 Job Read(const pg::Row &row) {
   Job job;
   job.id = row.Int8(0);
   job.migration = row.Text(1);
-  job.owner = DatumGetObjectId(row.Value(2));
+  job.owner = row.IsNull(2) ? InvalidOid : DatumGetObjectId(row.Value(2));
   job.priority = row.OptionalText(3);
   job.mapping = row.OptionalText(4);
   job.on_error = row.Text(5);
@@ -40,6 +41,7 @@ Job Read(const pg::Row &row) {
   job.wait_ms = row.Int8(15) > kMostBackoffMs ? 0 : row.Int8(15);
   job.healthy_ms = row.Int8(16);
   job.force = row.Bool(17);
+  job.owner_problem = row.OptionalText(18);
   return job;
 }
 
@@ -54,7 +56,8 @@ int64 RequestJob(const Job &wanted) {
   return Spi::Execute(
              "INSERT INTO redis_migrate.background_run AS j (migration, owner, priority, mapping, on_error, "
              "prune, "
-             "marked_at, incarnation, force) VALUES ($1, $2::regrole, $3, $4, $5, $6, clock_timestamp(), $7, "
+             "marked_at, incarnation, force) VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, "
+             "clock_timestamp(), $7, "
              "$8) "
              "ON CONFLICT (migration) DO UPDATE SET owner = excluded.owner, priority = excluded.priority, "
              "mapping = excluded.mapping, on_error = excluded.on_error, prune = excluded.prune, "
@@ -81,12 +84,21 @@ std::optional<Job> FindJob(const std::string &migration) {
 
 std::vector<Job> WantedJobs() {
   pg::AsExtensionOwner as_owner;
-  auto rows =
-      Spi::Execute(std::string("SELECT ") + kColumns +
-                   " FROM redis_migrate.background_run AS j WHERE j.wanted ORDER BY j.background_run_id");
+  auto rows = Spi::Execute(std::string("SELECT ") + kColumns +
+                           " FROM redis_migrate.background_run AS j WHERE j.wanted "
+                           "AND NOT redis_migrate.is_restored(j.owner) ORDER BY j.background_run_id");
   std::vector<Job> jobs;
   for (uint64 i = 0; i < rows.size(); ++i) jobs.push_back(Read(rows[i]));
   return jobs;
+}
+
+int64 CountRestored() {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             "SELECT count(*) FROM redis_migrate.definitions WHERE restored AND kind IN ('expiry', "
+             "'refresh', "
+             "'background run')")[0]
+      .Int8(0);
 }
 
 bool MarkLaunch(int64 id) {

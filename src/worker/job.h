@@ -9,7 +9,8 @@ namespace prm::worker {
 struct Job {
   int64 id = 0;
   std::string migration;
-  Oid owner = InvalidOid;
+  Oid owner = InvalidOid;  // none: see owner_problem
+  std::optional<std::string> owner_problem;
   std::optional<std::string> priority;
   std::optional<std::string> mapping;
   std::string on_error;
@@ -32,6 +33,9 @@ struct Job {
 int64 RequestJob(const Job &wanted);
 std::optional<Job> FindJob(const std::string &migration);
 std::vector<Job> WantedJobs();
+
+// How many definitions that would run by themselves wait for redis_migrate.resume_restored.
+int64 CountRestored();
 
 // Marks a launch; the transaction must be committed before it. False when the job is not wanted any more.
 bool MarkLaunch(int64 id);

@@ -73,14 +73,23 @@ class Scheduler {
     std::vector<Job> jobs;
     std::vector<std::pair<Oid, TimestampTz>> owners;
     std::optional<TimestampTz> attempts_due;
+    int64 restored = 0;
     pg::InTransaction([&] {
       jobs = WantedJobs();
+      if (!told_of_restored_) restored = CountRestored();
       if (HasRoutine("redis_migrate.maintenance_owners()")) owners = MaintenanceOwners();
       if (HasRoutine("redis_migrate.attempts_due()") && HasRoutine("redis_migrate.write_login_attempts()")) {
         auto rows = Spi::Execute("SELECT redis_migrate.attempts_due()");
         if (!rows[0].IsNull(0)) attempts_due = DatumGetTimestampTz(rows[0].Value(0));
       }
     });
+    if (restored > 0) {
+      told_of_restored_ = true;
+      Log(WARNING,
+          {SqlState(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+           std::to_string(restored) + " restored definitions wait for CALL redis_migrate.resume_restored()"},
+          "scheduler", "Call it when the restore has ended.");
+    }
     for (const Job &job : jobs) ReconcileJob(job);
     for (const auto &[owner, due] : owners) Repeat({Kind::kSweeper, database_, owner}, due);
     if (attempts_due) Repeat({Kind::kAttempts, database_, extension_.owner()}, *attempts_due);
@@ -109,7 +118,9 @@ class Scheduler {
     std::optional<pg::RoleProblem> unable;
     bool wanted = false;
     pg::InTransaction([&] {
-      unable = pg::FindRoleProblem(job.owner);
+      unable = job.owner_problem ? pg::RoleProblem{SqlState(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+                                                   *job.owner_problem, ""}
+                                 : pg::FindRoleProblem(job.owner);
       if (unable)
         Conclude(job.id, "failed", false, unable->sqlstate, unable->message);
       else
@@ -231,7 +242,8 @@ class Scheduler {
   Oid const database_;
   Extension extension_;
   int64 nap_ms_ = 0;
-  std::optional<TimestampTz> due_;               // what is due first, later than now
+  std::optional<TimestampTz> due_;  // what is due first, later than now
+  bool told_of_restored_ = false;
   bool is_needed_ = false;                       // something runs or is to be run
   std::map<std::pair<Kind, Oid>, Tries> tries_;  // by kind and owner, of what is due
 };

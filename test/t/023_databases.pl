@@ -135,7 +135,7 @@ like(sql_error($node, 'DROP ROLE owner'), qr/ERROR:  2BP01: role "owner" cannot 
 $node->safe_psql('postgres', 'REASSIGN OWNED BY owner TO CURRENT_USER; DROP OWNED BY owner; DROP ROLE owner');
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM redis_migrate.workers WHERE kind = 'migration'});
 wait_until('it is disabled', sub { job($node, 'owned', 'state') eq 'failed' });
-like(job($node, 'owned', 'wanted, sqlstate, message'), qr/^f\|28000\|its owner, role \d+, was dropped$/, 'a background run of a role that is gone is disabled and says why');
+like(job($node, 'owned', 'wanted, sqlstate, message'), qr/^f\|28000\|its owner, role "owner", does not exist$/, 'a background run of a role that is gone is disabled and says why');
 is(workers($node), '', 'no worker is started for it');
 $node->stop('fast');
 

@@ -97,12 +97,19 @@ sql('CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, $node->connstr('restored') ], 'restored');
 my $policies = q{SELECT target, owner::regrole, every, expires_column, grace FROM redis_migrate.expiry_policies ORDER BY 1};
 is($node->safe_psql('restored', $policies), sql($policies), 'the restored database has the same policies');
+my ($status, $output, $error) = $node->psql('restored', "SET ROLE sweeper;\nCALL redis_migrate.sweep('lagging')");
+like($error, qr/was restored and does not sweep yet/, 'which wait until somebody says that the restore has ended');
+$node->safe_psql('restored', 'CALL redis_migrate.resume_restored()');
 $node->safe_psql('restored', "SET ROLE sweeper;\nCALL redis_migrate.sweep('lagging')");
-is($node->safe_psql('restored', 'SELECT count(*) FROM lagging'), '0', 'which sweep');
+is($node->safe_psql('restored', 'SELECT count(*) FROM lagging'), '0', 'then they sweep');
 
 # --- the role is gone: its policies do not stop others
 sql('REVOKE ALL ON lagging FROM sweeper', 'DROP TABLE lagging');
 $node->safe_psql('restored', 'REVOKE ALL ON lagging FROM sweeper');
+my ($refused, undef, $why) = $node->psql('postgres', 'DROP ROLE sweeper');
+like($why, qr/privileges for column owner_1 of table redis_migrate.definition_owners/, 'a role with policies is not dropped');
+sql('DROP OWNED BY sweeper');
+$node->safe_psql('restored', 'DROP OWNED BY sweeper');
 sql('DROP ROLE sweeper');
 is(sql(q{SELECT count(*) FROM redis_migrate.maintenance_owners()}), '1', 'a role that is gone has no work');
 sql(q{SELECT redis_migrate.drop_expiry('public.lagging')});

@@ -1,0 +1,118 @@
+// The SQL functions for definitions of roles that are gone, and of databases that were restored.
+#include "mapping/migration_lock.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/owner.h"
+#include "pg/spi.h"
+
+namespace prm::worker {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+// A table with an owner for each row, and which of its rows belong to a definition named $2.
+struct Owned {
+  const char *kind;
+  const char *table;
+  const char *is_named;
+  const char *with_owner;  // what else changes when a row is stored anew as a definition of this database
+};
+constexpr Owned kOwned[] = {
+    {"migration", "migration", "migration = $2", ""},
+    {"migration", "run", "migration = $2", ""},
+    // Workers of elsewhere have left their marks.
+    {"migration", "background_run", "migration = $2",
+     ", marked_at = NULL, incarnation = NULL, not_before = NULL, state = CASE WHEN wanted THEN 'starting' "
+     "ELSE "
+     "state END"},
+    {"audit", "audit", "audit_id::text = $2", ""},
+    {"expiry", "job", "kind = 'expiry' AND name = $2", ""},
+    {"refresh", "job", "kind = 'refresh' AND name = $2", ""},
+    {"rate limit", "rate_limit_policy", "policy = $2", ""},
+    {"lockout", "lockout_policy", "policy = $2", ""},
+};
+
+uint64 ChangeOwner(const Owned &owned, Oid role, const std::string &name) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(std::string("UPDATE redis_migrate.") + owned.table +
+                          " SET owner = redis_migrate.stamp_owner($1)" + owned.with_owner + " WHERE " +
+                          owned.is_named,
+                      {SqlParam::OidOf(role), SqlParam::Text(name)})
+      .processed();
+}
+
+// Stores what was restored as this database's own, where somebody owns it whose privileges the caller has.
+uint64 Adopt(const Owned &owned, Oid user) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(std::string("UPDATE redis_migrate.") + owned.table +
+                          " SET owner = redis_migrate.stamp_owner(redis_migrate.owner_oid(owner))" +
+                          owned.with_owner +
+                          " WHERE redis_migrate.is_restored(owner) AND pg_has_role($1, "
+                          "redis_migrate.owner_oid(owner), 'USAGE')",
+                      {SqlParam::OidOf(user)})
+      .processed();
+}
+
+// Definitions that stay as they were restored, for want of an owner.
+uint64 CountOwnerless() {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute("SELECT FROM redis_migrate.definitions WHERE restored AND owner IS NULL").processed();
+}
+
+}  // namespace
+}  // namespace prm::worker
+
+using namespace prm;
+using namespace prm::worker;
+
+// redis_migrate.take_over(kind text, name text, new_owner name): see the SQL comment. Errors: 42501 not a
+// superuser, 22023 no such kind, 42704 no such role or definition, 55006 while the migration is being run.
+PRM_FUNCTION(take_over) {
+  std::string kind = pg::TextArgument(fcinfo, 0, "kind");
+  std::string const name = pg::TextArgument(fcinfo, 1, "name");
+  if (PG_ARGISNULL(2)) throw pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "new_owner must not be NULL");
+  const char *new_owner = NameStr(*PG_GETARG_NAME(2));
+  bool const is_superuser = pg::Call([] { return superuser(); });
+  if (!is_superuser)
+    throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
+                      "only superusers may give a definition to another role");
+  pg::CheckKeyword(kind, "kind",
+                   {"migration", "background run", "audit", "expiry", "refresh", "rate limit", "lockout"});
+  if (kind == "background run") kind = "migration";  // a run belongs to its migration
+  Oid const role = pg::Call([&] { return get_role_oid(new_owner, false); });
+  pg::Spi spi;
+  pg::ClaimOwnership(role);
+  if (kind == "migration") LockForChange(name);
+  uint64 changed = 0;
+  for (const Owned &owned : kOwned)
+    if (kind == owned.kind) changed += ChangeOwner(owned, role, name);
+  if (changed == 0)
+    throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "there is no " + kind + " \"" + name + "\"", "",
+                      "SELECT kind, name FROM redis_migrate.definitions lists what there is.");
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.resume_restored(): see the SQL comment. Definitions without an owner are a WARNING.
+PRM_FUNCTION(resume_restored) {
+  Oid const user = GetUserId();
+  pg::Spi spi;
+  uint64 adopted = 0;
+  const char *last = "";
+  for (const Owned &owned : kOwned) {
+    if (strcmp(owned.table, last) == 0) continue;
+    last = owned.table;
+    uint64 const rows = Adopt(owned, user);
+    if (strcmp(owned.table, "run") != 0) adopted += rows;
+  }
+  pg::Report(NOTICE, std::to_string(adopted) + " restored definitions go on");
+  bool const is_superuser = pg::Call([] { return superuser(); });
+  uint64 const ownerless = is_superuser ? CountOwnerless() : 0;
+  if (ownerless > 0)
+    pg::Report(WARNING, std::to_string(ownerless) + " restored definitions have no owner, and do not go on",
+               "SELECT kind, name, problem FROM redis_migrate.definitions shows them.",
+               "SELECT redis_migrate.take_over(kind, name, '…') gives one to another role.");
+  PG_RETURN_VOID();
+}
