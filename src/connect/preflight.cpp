@@ -8,6 +8,7 @@
 #include "rdb/dump.h"
 #include "rdb/version.h"
 #include "redis/info.h"
+#include "source/key_reply.h"
 
 namespace prm {
 namespace {
@@ -207,7 +208,7 @@ class Preflight {
         {"+hscan", {"HSCAN", key, "0"}},
         {"+zcard", {"ZCARD", key}},
         {"+zrevrange", {"ZREVRANGE", key, "0", "0"}},
-        {"+xrange", {"XRANGE", key, "-", "+"}},
+        {"+xrange", {"XRANGE", key, "-", "+", "COUNT", "1"}},
         {"+xinfo", {"XINFO", "STREAM", key}},
         {"+xpending", {"XPENDING", key, "g"}},
     };
@@ -367,12 +368,15 @@ class Preflight {
     TimestampTz before = GetCurrentTimestamp();
     auto reply = connection_->Command({"TIME"});
     TimestampTz after = GetCurrentTimestamp();
-    if (!reply.ok() || !reply.value().IsArray() || reply.value().size() != 2) return;
-    auto number = [](Bytes text) { return std::stod(std::string(text)); };
+    if (!reply.ok()) return;
+    const auto time = source::ParseTime(*connection_, reply.value());
+    if (!time.ok()) {
+      Add("clock", CheckStatus::kFail, time.error().message, "Check that this is the server you mean.");
+      return;
+    }
     constexpr double kEpochDifference =
         static_cast<double>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
-    double redis_time = number(reply.value().element(0).AsBytes()) +
-                        number(reply.value().element(1).AsBytes()) / 1e6 - kEpochDifference;
+    double redis_time = static_cast<double>(time.value()) / 1e3 - kEpochDifference;
     double here = static_cast<double>(before + (after - before) / 2) / 1e6;
     double skew = redis_time - here;
     char detail[96];

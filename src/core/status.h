@@ -2,7 +2,6 @@
 // Exceptions are left to std::bad_alloc and to whatever an interrupted Waiter throws.
 #pragma once
 
-#include <cassert>
 #include <optional>
 #include <string>
 #include <utility>
@@ -41,10 +40,7 @@ class [[nodiscard]] Status {
   Status() = default;                                // success
   Status(Error error) : error_(std::move(error)) {}  // NOLINT: implicit by intent
   bool ok() const { return !error_.has_value(); }
-  const Error& error() const {
-    assert(error_);
-    return *error_;
-  }
+  const Error& error() const { return error_.value(); }
 
  private:
   std::optional<Error> error_;

@@ -5,12 +5,18 @@
 
 #include "discover/value_kind.h"
 #include "redis/info.h"
+#include "source/key_reply.h"
+#include "source/scan_position.h"
 
 namespace prm {
 namespace {
 
 // Elements are read of collections up to this size only: nothing else bounds the size of an element.
 constexpr uint64_t kMostBytesForElement = 16384;
+// By MEMORY USAGE, which looks at some elements only: a larger one is passed over.
+constexpr redis::ReplyLimit kElementLimit{redis::kSmallReply.bytes, true};
+// "NOPERM", "WRONGTYPE"
+constexpr size_t kRefusalBytes = 32;
 // Pages grow, so that the first ones already tell what need not be asked about the next.
 constexpr long kFirstCount = 10;
 constexpr char kAbsentKey[] = "redis_migrate:audit:no such key";
@@ -25,8 +31,8 @@ void Describe(Bytes value, KeyFacts& facts) {
 // The first value in a reply to ZRANGE, HRANDFIELD and the like, at whatever depth; the last string of the
 // innermost array, so that of field and value it is the value.
 bool LastString(const redis::ReplyView& reply, Bytes& text) {
-  if (reply.IsString()) {
-    text = reply.AsBytes();
+  if (const auto string = reply.String()) {
+    text = *string;
     return true;
   }
   return reply.size() > 0 && LastString(reply.element(reply.size() - 1), text);
@@ -97,7 +103,7 @@ Status ServerSurvey::AskNames() {
     count_ = std::min(kFirstCount, options_.scan_count);
     started_ = true;
   }
-  connection_.Append({"SCAN", cursor_, "COUNT", std::to_string(count_)});
+  connection_.Append({"SCAN", cursor_, "COUNT", std::to_string(count_)}, source::kNamesLimit);
   count_ = std::min(2 * count_, options_.scan_count);
   connection_.Flush();
   return {};
@@ -105,21 +111,21 @@ Status ServerSurvey::AskNames() {
 
 Status ServerSurvey::ReceiveNames() {
   const Result<redis::Reply> reply = connection_.Receive();
-  if (!reply.ok()) return reply.error();
+  if (!reply.ok()) return source::ForNames(reply.error());
   const redis::Reply& page = reply.value();
   if (page.IsError()) return connection_.ToError(page);
-  if (page.size() != 2 || !page.element(0).IsString() || !page.element(1).IsArray()) {
-    return Error{ErrorCode::kProtocol,
-                 "Redis at " + connection_.address() + " answered SCAN in an unknown form", "", ""};
+  const Bytes cursor = page.element(0).String().value_or("");
+  if (page.size() != 2 || !source::IsCursor(cursor) || !page.element(1).IsArray()) {
+    return connection_.UnknownReply("SCAN");
   }
   next_ = SurveyPage();
   next_.db = options_.databases[db_index_];
-  cursor_ = page.element(0).AsBytes();
+  cursor_ = cursor;
   next_.ends_db = cursor_ == "0";
   next_.names = page.element(1).size();
   for (size_t i = 0; i < page.element(1).size(); ++i) {
-    if (!page.element(1).element(i).IsString()) continue;
-    const Bytes name = page.element(1).element(i).AsBytes();
+    if (!page.element(1).element(i).IsString()) return connection_.UnknownReply("SCAN");
+    const Bytes name = *page.element(1).element(i).String();
     if (!recent_.Insert(name)) continue;
     const Question question = curiosity_.Ask(next_.db, name);
     if (question == Question::kIgnore) continue;
@@ -143,7 +149,9 @@ void ServerSurvey::AskFacts() {
 
 Result<redis::Reply> ServerSurvey::ReceiveFor(SurveyedKey& key) {
   Result<redis::Reply> reply = connection_.Receive();
-  if (reply.ok() && reply.value().IsError()) key.refusal = FirstWord(reply.value().AsBytes());
+  if (reply.ok() && reply.value().IsError()) {
+    key.refusal = connection_.gate().Pass(FirstWord(reply.value().ErrorText()), kRefusalBytes);
+  }
   return reply;
 }
 
@@ -152,28 +160,30 @@ Status ServerSurvey::ReceiveFacts(SurveyedKey& key) {
   if (has_object_) {
     const Result<redis::Reply> reply = connection_.Receive();
     if (!reply.ok()) return reply.error();
-    if (reply.value().IsInteger()) {
-      (by_frequency_ ? facts.frequency : facts.idle_s) = reply.value().AsInteger();
-    } else if (reply.value().IsError() && FirstWord(reply.value().AsBytes()) == "NOPERM") {
+    if (const auto number = reply.value().Integer(); number && *number >= 0) {
+      (by_frequency_ ? facts.frequency : facts.idle_s) = *number;
+    } else if (FirstWord(reply.value().ErrorText()) == "NOPERM") {
       key.refusal = "NOPERM";
     }
   }
   if (has_type_) {
     const Result<redis::Reply> reply = ReceiveFor(key);
     if (!reply.ok()) return reply.error();
-    if (reply.value().IsStatus()) facts.type = reply.value().AsBytes();
+    if (const auto type = reply.value().StatusText()) facts.type = connection_.gate().Pass(*type);
     key.vanished = key.vanished || facts.type == "none";
   }
   if (has_pttl_) {
     const Result<redis::Reply> reply = ReceiveFor(key);
     if (!reply.ok()) return reply.error();
-    if (reply.value().IsInteger()) facts.ttl_ms = reply.value().AsInteger();
+    if (const auto ttl = reply.value().Integer()) facts.ttl_ms = std::min(*ttl, source::kLatestExpiryMs);
     key.vanished = key.vanished || (facts.ttl_ms && *facts.ttl_ms < KeyFacts::kNoExpiry);
   }
   if (has_memory_usage_) {
     const Result<redis::Reply> reply = ReceiveFor(key);
     if (!reply.ok()) return reply.error();
-    if (reply.value().IsInteger()) facts.bytes = static_cast<uint64_t>(reply.value().AsInteger());
+    if (const auto bytes = reply.value().Integer(); bytes && *bytes >= 0) {
+      facts.bytes = static_cast<uint64_t>(*bytes);
+    }
     key.vanished = key.vanished || reply.value().IsNil();
   }
   return {};
@@ -192,15 +202,15 @@ bool ServerSurvey::AskValue(const SurveyedKey& key) {
   }
   if (!key.facts.bytes || *key.facts.bytes > kMostBytesForElement) return false;
   if (type == "list") {
-    connection_.Append({"LRANGE", key.name, "0", "0"});
+    connection_.Append({"LRANGE", key.name, "0", "0"}, kElementLimit);
   } else if (type == "set") {
-    connection_.Append({"SRANDMEMBER", key.name});
+    connection_.Append({"SRANDMEMBER", key.name}, kElementLimit);
   } else if (type == "zset") {
-    connection_.Append({"ZRANGE", key.name, "0", "0"});
+    connection_.Append({"ZRANGE", key.name, "0", "0"}, kElementLimit);
   } else if (type == "hash") {
-    connection_.Append({"HRANDFIELD", key.name, "1", "WITHVALUES"});
+    connection_.Append({"HRANDFIELD", key.name, "1", "WITHVALUES"}, kElementLimit);
   } else if (type == "stream") {
-    connection_.Append({"XRANGE", key.name, "-", "+", "COUNT", "1"});
+    connection_.Append({"XRANGE", key.name, "-", "+", "COUNT", "1"}, kElementLimit);
   } else {
     return false;
   }
@@ -213,7 +223,7 @@ Status ServerSurvey::ReceiveValue(SurveyedKey& key) {
   const redis::Reply& value = reply.value();
   if (value.IsError()) {
     // A key that has another type by now says nothing about the command.
-    const Bytes word = FirstWord(value.AsBytes());
+    const Bytes word = FirstWord(value.ErrorText());
     if (word != "NOPERM" && word != "ERR") return {};
     const std::string& type = key.facts.type;
     if (std::find(unreadable_types_.begin(), unreadable_types_.end(), type) == unreadable_types_.end()) {
@@ -224,8 +234,8 @@ Status ServerSurvey::ReceiveValue(SurveyedKey& key) {
   }
   Bytes text;
   if (LastString(value, text)) Describe(text, key.facts);
-  if (key.facts.type == "hash" && value.size() == 2 && value.element(0).IsString()) {
-    key.facts.field = value.element(0).AsBytes().substr(0, 32);
+  if (key.facts.type == "hash" && value.size() == 2) {
+    key.facts.field = value.element(0).String().value_or("").substr(0, 32);
   }
   return {};
 }

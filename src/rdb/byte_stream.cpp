@@ -1,7 +1,6 @@
 #include "rdb/byte_stream.h"
 
 #include <algorithm>
-#include <cassert>
 
 #include "rdb/crc64.h"
 
@@ -14,7 +13,9 @@ Status ByteStream::Advance(size_t consumed, size_t wanted, Bytes& window) {
   position_ += consumed;
   begin_ += consumed;
   size_t held = buffer_.size() - begin_;
-  assert(wanted <= window_size_);
+  if (wanted > window_size_) {
+    return Error{ErrorCode::kCorruptData, "a part of the file is longer than can be read at once", {}, {}};
+  }
   if (held < wanted) {
     buffer_.erase(0, begin_);
     begin_ = 0;

@@ -1,7 +1,6 @@
 #include "rdb/encoder.h"
 
 #include <algorithm>
-#include <cassert>
 #include <cstring>
 #include <map>
 
@@ -135,8 +134,7 @@ CollectionEncoder::CollectionEncoder(ValueType type) : type_(type) {
     case ValueType::kStream:
     case ValueType::kArray:
     case ValueType::kModule:
-      assert(false);
-      break;
+      break;  // no collections
   }
   payload_.push_back(k64Bits);
   payload_.append(kCountSize, '\0');

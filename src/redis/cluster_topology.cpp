@@ -13,27 +13,40 @@ bool IsRefusal(const Error& error) {
   return error.code == ErrorCode::kPermissionDenied || error.code == ErrorCode::kServerError;
 }
 
-Error UnknownReply(const Connection& connection, const char* command) {
-  return {ErrorCode::kProtocol,
-          "Redis at " + connection.address() + " answered " + command + " in an unknown form",
-          {},
-          {}};
+bool IsNodeId(Bytes text) {
+  return text.size() == 40 && text.find_first_not_of("0123456789abcdef") == Bytes::npos;
 }
 
-bool AddRange(const ReplyView& first, const ReplyView& last, Slots& slots) {
-  if (!first.IsInteger() || !last.IsInteger() || first.AsInteger() < 0 ||
-      last.AsInteger() >= static_cast<int64_t>(kClusterSlots)) {
-    return false;
+// The ranges of a whole reply. A slot has one node, so that more ranges than slots are none.
+class Ranges {
+ public:
+  bool Add(const ReplyView& first, const ReplyView& last, Slots& slots) {
+    const std::optional<int64_t> begin = first.Integer();
+    const std::optional<int64_t> end = last.Integer();
+    if (!begin || !end || *begin < 0 || *end < *begin || *end >= static_cast<int64_t>(kClusterSlots)) {
+      return false;
+    }
+    for (auto slot = static_cast<size_t>(*begin); slot <= static_cast<size_t>(*end); ++slot) {
+      if (seen_[slot]) return false;
+      seen_.set(slot);
+      slots.set(slot);
+    }
+    return true;
   }
-  for (int64_t slot = first.AsInteger(); slot <= last.AsInteger(); ++slot)
-    slots.set(static_cast<size_t>(slot));
-  return true;
-}
 
-// NULL, empty or "?": the node does not know, so it is reached as it was.
-std::string HostOf(const ReplyView& reply, const Endpoint& asked) {
-  if (!reply.IsString() || reply.AsBytes().empty() || reply.AsBytes() == "?") return asked.host;
-  return std::string(reply.AsBytes());
+ private:
+  Slots seen_;
+};
+
+// False if they cannot be those of a node. A host that is NULL, empty or "?": the node does not know, so it
+// is reached as it was.
+bool ParseEndpoint(const ReplyView& host, const ReplyView& port, const Endpoint& asked, Endpoint& endpoint) {
+  const int64_t number = port.Integer().value_or(0);
+  const Bytes name = host.String().value_or("?");
+  if (number < 1 || number > 65535) return false;
+  endpoint.host = name.empty() || name == "?" ? asked.host : std::string(name);
+  endpoint.port = static_cast<int>(number);
+  return IsHost(endpoint.host);
 }
 
 // A reply of names and values.
@@ -41,7 +54,7 @@ class Fields {
  public:
   explicit Fields(const ReplyView& list) {
     for (size_t i = 0; i + 1 < list.size(); i += 2) {
-      if (list.element(i).IsString()) fields_.emplace(list.element(i).AsBytes(), list.element(i + 1));
+      if (const auto name = list.element(i).String()) fields_.emplace(*name, list.element(i + 1));
     }
   }
   std::optional<ReplyView> Get(const char* name) const {
@@ -50,7 +63,7 @@ class Fields {
   }
   std::string Text(const char* name) const {
     const auto value = Get(name);
-    return value && value->IsString() ? std::string(value->AsBytes()) : std::string();
+    return std::string(value ? value->String().value_or("") : "");
   }
 
  private:
@@ -65,18 +78,19 @@ bool ParseShardNode(const ReplyView& reply, const Endpoint& asked, bool tls, Clu
   // node.
   if (!port) port = fields.Get(tls ? "port" : "tls-port");
   const auto endpoint = fields.Get("endpoint");
-  if (!port || !port->IsInteger() || !endpoint) return false;
+  if (!port || !endpoint || !ParseEndpoint(*endpoint, *port, asked, node.endpoint)) return false;
   node.id = fields.Text("id");
-  node.endpoint = {HostOf(*endpoint, asked), static_cast<int>(port->AsInteger())};
   const std::string health = fields.Text("health");
   node.is_online = health.empty() || health == "online";
   is_master = fields.Text("role") == "master";
-  return !node.id.empty();
+  return IsNodeId(node.id);
 }
 
 // redis.io/commands/cluster-shards. After a fail-over the old master may still be listed as one; of several
 // the one that is online has the slots.
 bool ParseShards(const ReplyView& reply, const Endpoint& asked, bool tls, ClusterTopology& topology) {
+  if (!reply.IsArray()) return false;
+  Ranges all;
   for (size_t i = 0; i < reply.size(); ++i) {
     const Fields fields(reply.element(i));
     const auto ranges = fields.Get("slots");
@@ -84,7 +98,7 @@ bool ParseShards(const ReplyView& reply, const Endpoint& asked, bool tls, Cluste
     if (!ranges || !nodes) return false;
     ClusterShard shard;
     for (size_t j = 0; j + 1 < ranges->size(); j += 2) {
-      if (!AddRange(ranges->element(j), ranges->element(j + 1), shard.slots)) return false;
+      if (!all.Add(ranges->element(j), ranges->element(j + 1), shard.slots)) return false;
     }
     for (size_t j = 0; j < nodes->size(); ++j) {
       ClusterNode node;
@@ -103,6 +117,8 @@ bool ParseShards(const ReplyView& reply, const Endpoint& asked, bool tls, Cluste
 
 // redis.io/commands/cluster-slots: start, end, then nodes (host, port, id, …), the master first.
 bool ParseSlots(const ReplyView& reply, const Endpoint& asked, ClusterTopology& topology) {
+  if (!reply.IsArray()) return false;
+  Ranges all;
   std::map<std::string, ClusterShard> by_master;
   for (size_t i = 0; i < reply.size(); ++i) {
     const ReplyView range = reply.element(i);
@@ -110,9 +126,11 @@ bool ParseSlots(const ReplyView& reply, const Endpoint& asked, ClusterTopology& 
     ClusterShard shard;
     for (size_t j = 2; j < range.size(); ++j) {
       const ReplyView node = range.element(j);
-      if (node.size() < 3 || !node.element(1).IsInteger() || !node.element(2).IsString()) return false;
-      ClusterNode parsed{std::string(node.element(2).AsBytes()),
-                         {HostOf(node.element(0), asked), static_cast<int>(node.element(1).AsInteger())}};
+      ClusterNode parsed;
+      parsed.id = node.element(2).String().value_or("");
+      if (!IsNodeId(parsed.id) || !ParseEndpoint(node.element(0), node.element(1), asked, parsed.endpoint)) {
+        return false;
+      }
       if (j == 2) {
         shard.master = std::move(parsed);
       } else {
@@ -120,7 +138,7 @@ bool ParseSlots(const ReplyView& reply, const Endpoint& asked, ClusterTopology& 
       }
     }
     ClusterShard& whole = by_master.emplace(shard.master.id, shard).first->second;
-    if (!AddRange(range.element(0), range.element(1), whole.slots)) return false;
+    if (!all.Add(range.element(0), range.element(1), whole.slots)) return false;
   }
   for (auto& [id, shard] : by_master) topology.shards.push_back(std::move(shard));
   return true;
@@ -156,12 +174,12 @@ const ClusterShard* ClusterTopology::ShardOf(const std::string& node_id) const {
 
 Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls) {
   ClusterTopology topology;
-  const Result<Reply> shards = connection.Command({"CLUSTER", "SHARDS"});
+  const Result<Reply> shards = connection.Command({"CLUSTER", "SHARDS"}, kLargeReply);
   if (shards.ok()) {
-    if (!ParseShards(shards.value(), asked, tls, topology)) return UnknownReply(connection, "CLUSTER SHARDS");
+    if (!ParseShards(shards.value(), asked, tls, topology)) return connection.UnknownReply("CLUSTER SHARDS");
   } else {
     if (!IsRefusal(shards.error())) return shards.error();
-    const Result<Reply> slots = connection.Command({"CLUSTER", "SLOTS"});
+    const Result<Reply> slots = connection.Command({"CLUSTER", "SLOTS"}, kLargeReply);
     if (!slots.ok() && slots.error().detail.find("cluster support disabled") != std::string::npos) {
       return Error{ErrorCode::kInvalidArgument,
                    "Redis at " + connection.address() + " is not a node of a cluster",
@@ -169,7 +187,7 @@ Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& as
                    "Drop the server's option cluster."};
     }
     if (!slots.ok()) return slots.error();
-    if (!ParseSlots(slots.value(), asked, topology)) return UnknownReply(connection, "CLUSTER SLOTS");
+    if (!ParseSlots(slots.value(), asked, topology)) return connection.UnknownReply("CLUSTER SLOTS");
   }
   std::sort(topology.shards.begin(), topology.shards.end(),
             [](const auto& a, const auto& b) { return FirstSlot(a.slots) < FirstSlot(b.slots); });
@@ -178,13 +196,13 @@ Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& as
 
 Result<SlotMoves> FetchSlotMoves(Connection& connection) {
   SlotMoves moves;
-  const Result<Reply> reply = connection.Command({"CLUSTER", "NODES"});
+  const Result<Reply> reply = connection.Command({"CLUSTER", "NODES"}, kLargeReply);
   if (!reply.ok() && IsRefusal(reply.error())) return moves;
   if (!reply.ok()) return reply.error();
-  if (!reply.value().IsString()) return UnknownReply(connection, "CLUSTER NODES");
+  if (!reply.value().IsString()) return connection.UnknownReply("CLUSTER NODES");
   // redis.io/commands/cluster-nodes: the node's own line ends with "[77->-<id>]" for a slot that it hands
   // over and "[78-<-<id>]" for one that it takes over.
-  const Bytes text = reply.value().AsBytes();
+  const Bytes text = *reply.value().String();
   for (size_t at = text.find('['); at != Bytes::npos; at = text.find('[', at + 1)) {
     size_t slot = 0;
     const auto [end, error] = std::from_chars(text.data() + at + 1, text.data() + text.size(), slot);

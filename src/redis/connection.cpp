@@ -1,7 +1,6 @@
 #include "redis/connection.h"
 
 #include <algorithm>
-#include <cassert>
 #include <charconv>
 #include <cstring>
 #include <new>
@@ -21,6 +20,10 @@ constexpr size_t kReadBytesInLargeReply = size_t{64} << 10;
 
 // Buffers that have grown beyond this are given back once they are empty.
 constexpr size_t kKeptBufferBytes = size_t{1} << 20;
+
+// A server that sends faster than replies are parsed is never waited for: after so many bytes the waiter has
+// its chance to see an interrupt.
+constexpr size_t kBytesBetweenWaits = size_t{1} << 20;
 
 bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size()) == prefix; }
 
@@ -62,13 +65,21 @@ std::string GreetingHint(ErrorCode code, const TlsOptions& tls) {
   return {};
 }
 
+std::vector<std::string> Secrets(const ConnectionOptions& options) {
+  std::vector<std::string> secrets = options.other_secrets;
+  secrets.push_back(options.password);
+  return secrets;
+}
+
 }  // namespace
 
-Connection::Connection(Socket socket, std::string address, long timeout_ms, Waiter& waiter)
+Connection::Connection(Socket socket, std::string address, const ConnectionOptions& options, Waiter& waiter)
     : socket_(std::move(socket)),
       address_(std::move(address)),
-      command_timeout_ms_(timeout_ms),
-      waiter_(waiter) {}
+      command_timeout_ms_(options.command_timeout_ms),
+      waiter_(waiter),
+      gate_(Secrets(options)),
+      guard_(gate_) {}
 
 Result<std::unique_ptr<Connection>> Connection::Open(const ConnectionOptions& options, Waiter& waiter) {
   const Deadline deadline(options.connect_timeout_ms);
@@ -78,7 +89,7 @@ Result<std::unique_ptr<Connection>> Connection::Open(const ConnectionOptions& op
   if (!socket.ok()) return socket.error();
   std::string address = is_unix ? options.unix_path : HostAndPort(options.host, options.port);
   std::unique_ptr<Connection> connection(
-      new Connection(std::move(socket.value()), std::move(address), options.command_timeout_ms, waiter));
+      new Connection(std::move(socket.value()), std::move(address), options, waiter));
   const bool is_tls = !is_unix && options.tls.mode != TlsMode::kOff;
   if (is_tls) {
     auto tls = TlsSession::Open(connection->socket_, options.tls, options.host, connection->address_,
@@ -115,17 +126,20 @@ Status Connection::Greet(const ConnectionOptions& options, const Deadline& deadl
   return {};
 }
 
-Result<Reply> Connection::Command(std::initializer_list<Bytes> arguments) {
-  assert(pending() == 0 || broken_);
-  Append(arguments);
+Result<Reply> Connection::Command(std::initializer_list<Bytes> arguments, const ReplyLimit& limit) {
+  if (pending() > 0 && !broken_) {
+    return Break({ErrorCode::kProtocol, "a reply of Redis at " + address_ + " was not received", {}, {}});
+  }
+  Append(arguments, limit);
   Result<Reply> reply = Receive();
   if (reply.ok() && reply.value().IsError()) return ToError(reply.value());
   return reply;
 }
 
-void Connection::Append(const Bytes* arguments, size_t count) {
+void Connection::Append(const Bytes* arguments, size_t count, const ReplyLimit& limit) {
   names_.emplace_back(arguments[0]);
   if (broken_) return;
+  guard_.Expect(limit);
   AppendLength(output_, '*', count);
   for (size_t i = 0; i < count; ++i) {
     AppendLength(output_, '$', arguments[i].size());
@@ -141,11 +155,16 @@ void Connection::Flush() {
 Result<Reply> Connection::Receive() { return Receive(nullptr); }
 
 Result<Reply> Connection::Receive(const Deadline* deadline) {
-  assert(pending() > 0);
-  redisReply* reply = nullptr;
+  if (broken_) return *broken_;
+  if (pending() == 0) {
+    return Break({ErrorCode::kProtocol, "Redis at " + address_ + " was asked nothing", {}, {}});
+  }
+  if (read_unwaited_ >= kBytesBetweenWaits) Wait(nullptr, 0, 0);
+  std::optional<Reply> reply;
   PRM_RETURN_IF_ERROR(ReadReply(reply));
   std::optional<Deadline> progress;
-  while (reply == nullptr) {
+  while (!reply) {
+    if (read_unwaited_ >= kBytesBetweenWaits) Wait(nullptr, 0, 0);
     const bool wrote = WriteSome();
     Result<bool> read = ReadSome();
     if (!read.ok()) return read.error();
@@ -158,26 +177,26 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
     }
     progress.reset();
   }
-  Reply owned(reply);
   last_name_ = std::move(names_.front());
   names_.pop_front();
-  return owned;
+  return std::move(*reply);
 }
 
 // The next whole reply of those read so far; none if there is none.
-Status Connection::ReadReply(redisReply*& reply) {
+Status Connection::ReadReply(std::optional<Reply>& reply) {
   if (broken_) return *broken_;
   if (!reader_) return {};
   void* parsed = nullptr;
   if (redisReaderGetReply(reader_.get(), &parsed) != REDIS_OK) {
-    if (reader_->err == REDIS_ERR_OOM) return OutOfMemory();
-    return Break({ErrorCode::kProtocol,
-                  "the server at " + address_ + " does not speak the Redis protocol",
-                  Printable(reader_->errstr) + ".",
-                  {}});
+    const bool no_memory = reader_->err == REDIS_ERR_OOM;
+    return Refuse({no_memory ? ErrorCode::kTooLarge : ErrorCode::kProtocol,
+                   {},
+                   no_memory ? "There is not enough memory for it." : gate_.Pass(reader_->errstr) + ".",
+                   {}});
   }
-  reply = static_cast<redisReply*>(parsed);
-  if (reply != nullptr && reader_->len == reader_->pos) {
+  if (parsed == nullptr) return {};
+  reply.emplace(static_cast<redisReply*>(parsed), guard_.TakeDropped());
+  if (reader_->len == reader_->pos) {
     if (reader_peak_ > kKeptBufferBytes) reader_.reset();
     reader_peak_ = 0;
   }
@@ -190,9 +209,11 @@ Status Connection::Feed(const char* bytes, size_t size) {
     if (!reader_) throw std::bad_alloc();
     reader_->maxbuf = 0;  // no giving back after every piece: see kKeptBufferBytes
   }
-  if (redisReaderFeed(reader_.get(), bytes, size) != REDIS_OK) return OutOfMemory();
+  const Status passed = guard_.Take(bytes, size, [this](const char* part, size_t part_size) {
+    return redisReaderFeed(reader_.get(), part, part_size) == REDIS_OK;
+  });
   reader_peak_ = std::max(reader_peak_, reader_->len);
-  return {};
+  return passed.ok() ? Status() : Status(Refuse(passed.error()));
 }
 
 // True if bytes were read, false if there are none now.
@@ -202,6 +223,7 @@ Result<bool> Connection::ReadSome() {
   const IoResult result = Read(buffer, in_large_reply ? sizeof(buffer) : kReadBytes);
   switch (result.state) {
     case IoState::kMoved:
+      read_unwaited_ += result.bytes;
       PRM_RETURN_IF_ERROR(Feed(buffer, result.bytes));
       return true;
     case IoState::kBlocked:
@@ -242,12 +264,17 @@ Status Connection::WaitForProgress(const Deadline& deadline) {
   }
   const bool want_write = !output_failed_ && output_sent_ < output_.size();
   WaitSocket socket{socket_.fd(), read_waits_for_ | (want_write ? write_waits_for_ : 0), 0};
-  // If the waiter throws, the caller's notion of what is pending is gone.
+  Wait(&socket, 1, remaining_ms);
+  return {};
+}
+
+// If the waiter throws, the caller's notion of what is pending is gone.
+void Connection::Wait(WaitSocket* sockets, size_t count, long timeout_ms) {
   broken_ =
       Error{ErrorCode::kConnectionFailure, "connection to Redis at " + address_ + " was abandoned", {}, {}};
-  waiter_.Wait(&socket, 1, remaining_ms);
+  waiter_.Wait(sockets, count, timeout_ms);
   broken_.reset();
-  return {};
+  read_unwaited_ = 0;
 }
 
 Error Connection::Break(Error error) {
@@ -255,8 +282,17 @@ Error Connection::Break(Error error) {
   return *broken_;
 }
 
-Error Connection::OutOfMemory() {
-  return Break({ErrorCode::kTooLarge, "not enough memory for a reply of Redis at " + address_, {}, {}});
+// For what cannot be taken as a reply.
+Error Connection::Refuse(Error error) {
+  if (error.code == ErrorCode::kTooLarge) {
+    // The replies before it may not have been received yet.
+    const size_t at = names_.size() - std::clamp<size_t>(guard_.pending(), 1, names_.size());
+    error.message = "Redis at " + address_ + " answered command \"" + Printable(names_[at]) +
+                    "\" with more than it may take";
+  } else {
+    error.message = "the server at " + address_ + " does not speak the Redis protocol";
+  }
+  return Break(std::move(error));
 }
 
 Error Connection::Lost(const std::string& reason) {
@@ -265,12 +301,19 @@ Error Connection::Lost(const std::string& reason) {
 }
 
 Error Connection::ToError(const Reply& reply) const {
-  const Bytes words = WithoutArguments(reply.AsBytes());
+  const Bytes words = WithoutArguments(reply.ErrorText());
   const ErrorCode code = CodeOf(words, last_name_);
   std::string message = code == ErrorCode::kAuthFailure
                             ? "authentication with Redis at " + address_ + " failed"
                             : "Redis at " + address_ + " refused command \"" + Printable(last_name_) + "\"";
-  return {code, std::move(message), Printable(words), {}};
+  return {code, std::move(message), gate_.Pass(words), {}};
+}
+
+Error Connection::UnknownReply(Bytes command) const {
+  return {ErrorCode::kProtocol,
+          "Redis at " + address_ + " answered " + std::string(command) + " in an unknown form",
+          {},
+          {}};
 }
 
 }  // namespace prm::redis

@@ -9,11 +9,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/bytes.h"
 #include "core/status.h"
+#include "core/text_gate.h"
 #include "redis/deadline.h"
 #include "redis/reply.h"
+#include "redis/reply_guard.h"
 #include "redis/socket.h"
 #include "redis/tls.h"
 #include "redis/waiter.h"
@@ -25,8 +28,9 @@ struct ConnectionOptions {
   int port = 6379;
   std::string unix_path;  // when not empty, host, port and tls are not used
   TlsOptions tls;
-  std::string username;  // empty: Redis' default user
-  std::string password;  // no AUTH when user name and password are empty
+  std::string username;                    // empty: Redis' default user
+  std::string password;                    // no AUTH when user name and password are empty
+  std::vector<std::string> other_secrets;  // that, like the password, no text of the peer may show
   int database = 0;
   long connect_timeout_ms = 10000;  // for name, connection, TLS, AUTH and SELECT together
   long command_timeout_ms = 60000;  // without any byte moved in either direction
@@ -45,22 +49,25 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
 
   // Sends a command and waits for its reply; nothing may be pending. An error reply becomes an error, see
-  // ToError. Errors otherwise: those of Receive.
-  Result<Reply> Command(std::initializer_list<Bytes> arguments);
+  // ToError. Errors otherwise: those of Receive; kProtocol (something is pending).
+  Result<Reply> Command(std::initializer_list<Bytes> arguments, const ReplyLimit& limit = kSmallReply);
 
-  // Pipelining. Append queues a command without sending it.
-  void Append(const Bytes* arguments, size_t count);
-  void Append(std::initializer_list<Bytes> arguments) { Append(arguments.begin(), arguments.size()); }
+  // Pipelining. Append queues a command without sending it. limit: of its reply.
+  void Append(const Bytes* arguments, size_t count, const ReplyLimit& limit = kSmallReply);
+  void Append(std::initializer_list<Bytes> arguments, const ReplyLimit& limit = kSmallReply) {
+    Append(arguments.begin(), arguments.size(), limit);
+  }
 
   // Sends what the socket takes without waiting, so that Redis works while the caller does something else.
   // A failure shows at the next Receive.
   void Flush();
 
   // The reply to the oldest command without one, waiting for it if need be; what is queued is sent meanwhile.
-  // An error reply is a Reply too, so that it does not end the pipeline. At least one must be pending.
-  // Errors: kTimeout (command_timeout_ms without progress), kConnectionFailure (lost), kProtocol, kTooLarge
-  // (no memory for it). After any of these, and after an exception of the waiter, the connection is broken
-  // and every call fails.
+  // An error reply is a Reply too, so that it does not end the pipeline. However fast the server sends, the
+  // waiter is called now and then.
+  // Errors: kTimeout (command_timeout_ms without progress), kConnectionFailure (lost), kProtocol (not RESP2;
+  // none is pending), kTooLarge (beyond its limit, or no memory for it). After any of these, and after an
+  // exception of the waiter, the connection is broken and every call fails.
   Result<Reply> Receive();
 
   // The error that an error reply stands for, if it is the one that Receive returned last. In the message:
@@ -69,6 +76,12 @@ class Connection {
   // MASTERDOWN, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. kMoved: MOVED, ASK. Anything else:
   // kServerError.
   Error ToError(const Reply& reply) const;
+
+  // "Redis at … answered COMMAND in an unknown form": its reply has not the type or the shape that it should.
+  Error UnknownReply(Bytes command) const;
+
+  // What of the peer's words messages, tables and views may show.
+  const TextGate& gate() const { return gate_; }
 
   // What it waits with.
   Waiter& waiter() const { return waiter_; }
@@ -87,17 +100,18 @@ class Connection {
     void operator()(redisReader* reader) const { redisReaderFree(reader); }
   };
 
-  Connection(Socket socket, std::string address, long timeout_ms, Waiter& waiter);
+  Connection(Socket socket, std::string address, const ConnectionOptions& options, Waiter& waiter);
 
   Status Greet(const ConnectionOptions& options, const Deadline& deadline);
   Result<Reply> Receive(const Deadline* deadline);
-  Status ReadReply(redisReply*& reply);
+  Status ReadReply(std::optional<Reply>& reply);
   Status Feed(const char* bytes, size_t size);
   Result<bool> ReadSome();
   bool WriteSome();
   Status WaitForProgress(const Deadline& deadline);
+  void Wait(WaitSocket* sockets, size_t count, long timeout_ms);
   Error Break(Error error);
-  Error OutOfMemory();
+  Error Refuse(Error error);
   Error Lost(const std::string& reason);
 
   IoResult Read(char* buffer, size_t size) {
@@ -114,9 +128,12 @@ class Connection {
   std::string address_;
   long command_timeout_ms_;
   Waiter& waiter_;
+  TextGate gate_;
+  ReplyGuard guard_;
   std::unique_ptr<redisReader, ReaderDeleter> reader_;
-  size_t reader_peak_ = 0;  // the most bytes it held since it was last empty
-  std::string output_;      // commands, of which output_sent_ bytes are sent
+  size_t reader_peak_ = 0;    // the most bytes it held since it was last empty
+  size_t read_unwaited_ = 0;  // bytes since the waiter was last called
+  std::string output_;        // commands, of which output_sent_ bytes are sent
   size_t output_sent_ = 0;
   bool output_failed_ = false;     // nothing can be sent any more, but replies may still be there to read
   std::deque<std::string> names_;  // of the commands without a reply, oldest first

@@ -42,6 +42,11 @@ bool ParseEndpoint(Bytes text, int default_port, Endpoint& endpoint) {
 
 }  // namespace
 
+bool IsHost(Bytes text) {
+  constexpr char kMayStand[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:%";
+  return !text.empty() && text.size() <= 255 && text.find_first_not_of(kMayStand) == Bytes::npos;
+}
+
 Result<std::vector<Endpoint>> ParseEndpoints(const std::string& text, int default_port) {
   std::vector<Endpoint> endpoints;
   for (Bytes rest = text;;) {

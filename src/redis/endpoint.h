@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/bytes.h"
 #include "core/status.h"
 
 namespace prm::redis {
@@ -13,6 +14,10 @@ struct Endpoint {
   int port = 0;
   bool operator==(const Endpoint& other) const { return host == other.host && port == other.port; }
 };
+
+// Whether a text from a peer may be the name of a host or an address: letters, digits and "-_.:%", 1 to 255
+// of them.
+bool IsHost(Bytes text);
 
 // "a.example:7000, [::1]:7001, 10.0.0.5": an entry without a port has default_port. Errors:
 // kInvalidArgument.

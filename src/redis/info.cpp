@@ -72,15 +72,11 @@ std::vector<KeyspaceInfo> ServerInfo::Keyspace() const {
 }
 
 Result<ServerInfo> FetchInfo(Connection& connection) {
-  Result<Reply> reply = connection.Command({"INFO"});
+  Result<Reply> reply = connection.Command({"INFO"}, kLargeReply);
   if (!reply.ok()) return reply.error();
-  if (!reply.value().IsString()) {
-    return Error{ErrorCode::kProtocol,
-                 "Redis at " + connection.address() + " answered INFO in an unknown form",
-                 {},
-                 {}};
-  }
-  return ServerInfo(reply.value().AsBytes());
+  const auto text = reply.value().String();
+  if (!text) return connection.UnknownReply("INFO");
+  return ServerInfo(*text);
 }
 
 }  // namespace prm::redis

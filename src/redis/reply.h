@@ -3,57 +3,66 @@
 
 #include <hiredis/hiredis.h>
 
-#include <cassert>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "core/bytes.h"
 
 namespace prm::redis {
 
-// A reply or one element of an array, valid as long as the Reply it came from.
+// A reply or one element of an array, valid as long as the Reply it came from. A peer may answer anything to
+// any command, so every accessor has an answer for a reply of another type.
 class ReplyView {
  public:
+  // nullptr stands for nil.
   explicit ReplyView(const redisReply* reply) : reply_(reply) {}
 
-  bool IsNil() const { return reply_->type == REDIS_REPLY_NIL; }
-  bool IsString() const { return reply_->type == REDIS_REPLY_STRING; }  // a bulk string
-  bool IsStatus() const { return reply_->type == REDIS_REPLY_STATUS; }  // "OK" and the like
-  bool IsInteger() const { return reply_->type == REDIS_REPLY_INTEGER; }
-  bool IsArray() const { return reply_->type == REDIS_REPLY_ARRAY; }
-  bool IsError() const { return reply_->type == REDIS_REPLY_ERROR; }
+  bool IsNil() const { return reply_ == nullptr || reply_->type == REDIS_REPLY_NIL; }
+  bool IsString() const { return Is(REDIS_REPLY_STRING); }  // a bulk string
+  bool IsStatus() const { return Is(REDIS_REPLY_STATUS); }  // "OK" and the like
+  bool IsInteger() const { return Is(REDIS_REPLY_INTEGER); }
+  bool IsArray() const { return Is(REDIS_REPLY_ARRAY); }
+  bool IsError() const { return Is(REDIS_REPLY_ERROR); }
 
-  // The bytes of a string, status or error.
-  Bytes AsBytes() const {
-    assert(IsString() || IsStatus() || IsError());
-    return {reply_->str, reply_->len};
+  // The bytes of a bulk string, the text of a status, an integer; nothing if it is of another type.
+  std::optional<Bytes> String() const { return IsString() ? std::optional(Text()) : std::nullopt; }
+  std::optional<Bytes> StatusText() const { return IsStatus() ? std::optional(Text()) : std::nullopt; }
+  std::optional<int64_t> Integer() const {
+    return IsInteger() ? std::optional<int64_t>(reply_->integer) : std::nullopt;
   }
 
-  int64_t AsInteger() const {
-    assert(IsInteger());
-    return reply_->integer;
-  }
+  // What an error says; empty if it is none.
+  Bytes ErrorText() const { return IsError() ? Text() : Bytes(); }
 
   // Elements of an array; 0 for anything else.
   size_t size() const { return IsArray() ? reply_->elements : 0; }
-  ReplyView element(size_t i) const {
-    assert(i < size());
-    return ReplyView(reply_->element[i]);
-  }
+  // Nil beyond the end.
+  ReplyView element(size_t i) const { return ReplyView(i < size() ? reply_->element[i] : nullptr); }
 
  private:
+  bool Is(int type) const { return reply_ != nullptr && reply_->type == type; }
+  Bytes Text() const { return {reply_->str, reply_->len}; }
+
   const redisReply* reply_;
 };
 
 // Owns the reply.
 class Reply : public ReplyView {
  public:
-  explicit Reply(redisReply* reply) : ReplyView(reply), owner_(reply) {}
+  // dropped: see there.
+  explicit Reply(redisReply* reply, uint64_t dropped = 0)
+      : ReplyView(reply), dropped_(dropped), owner_(reply) {}
+
+  // Not 0: strings were too long for the limit of the command and are nil instead. The length of the longest
+  // of them.
+  uint64_t dropped() const { return dropped_; }
 
  private:
   struct Deleter {
     void operator()(redisReply* reply) const { freeReplyObject(reply); }
   };
+  uint64_t dropped_;
   std::unique_ptr<redisReply, Deleter> owner_;
 };
 

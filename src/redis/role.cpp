@@ -14,13 +14,13 @@ bool IsRefusal(const Error& error) {
 
 Result<std::optional<Role>> FetchRole(Connection& connection) {
   const Result<Reply> reply = connection.Command({"ROLE"});
-  if (reply.ok() && reply.value().size() > 0 && reply.value().element(0).IsString()) {
-    const ReplyView& role = reply.value();
+  if (reply.ok()) {
     // redis.io/commands/role: "master", offset, replicas; "slave", host, port, state of the link, offset.
-    const bool is_master = role.element(0).AsBytes() == "master";
-    const bool has_link = is_master || (role.size() > 3 && role.element(3).IsString() &&
-                                        role.element(3).AsBytes() == "connected");
-    return std::optional<Role>(Role{is_master, has_link});
+    const auto role = reply.value().element(0).String();
+    if (!role) return connection.UnknownReply("ROLE");
+    const bool is_master = *role == "master";
+    return std::optional<Role>(
+        Role{is_master, is_master || reply.value().element(3).String() == "connected"});
   }
   if (!reply.ok() && !IsRefusal(reply.error())) return reply.error();
   const Result<ServerInfo> info = FetchInfo(connection);

@@ -35,10 +35,15 @@ Status Ask(const SentinelOptions& options, Waiter& waiter, Bytes subcommand,
       reason = connection.error().message + (connection.error().detail.empty() ? "" : ": ") +
                connection.error().detail;
     } else {
-      const Result<Reply> reply = connection.value()->Command({"SENTINEL", subcommand, options.master});
+      const Result<Reply> reply =
+          connection.value()->Command({"SENTINEL", subcommand, options.master}, kLargeReply);
       if (reply.ok() && accept(reply.value())) return {};
       reason = HostAndPort(sentinel.host, sentinel.port) + ": ";
-      reason += reply.ok() ? "it knows no such master" : reply.error().detail;
+      if (!reply.ok()) {
+        reason += reply.error().detail.empty() ? reply.error().message : reply.error().detail;
+      } else {
+        reason += reply.value().IsNil() ? "it knows no such master" : "it answers in an unknown form";
+      }
     }
     if (!reason.empty() && reason.back() != '.') reason += '.';
     reasons += (reasons.empty() ? "" : " ") + reason;
@@ -56,9 +61,9 @@ Status Ask(const SentinelOptions& options, Waiter& waiter, Bytes subcommand,
 std::map<std::string, std::string> Fields(const ReplyView& list) {
   std::map<std::string, std::string> fields;
   for (size_t i = 0; i + 1 < list.size(); i += 2) {
-    if (list.element(i).IsString() && list.element(i + 1).IsString()) {
-      fields[std::string(list.element(i).AsBytes())] = list.element(i + 1).AsBytes();
-    }
+    const auto name = list.element(i).String();
+    const auto value = list.element(i + 1).String();
+    if (name && value) fields[std::string(*name)] = *value;
   }
   return fields;
 }
@@ -75,10 +80,11 @@ bool IsDown(const std::string& flags) {
 Result<Endpoint> FindMaster(const SentinelOptions& options, Waiter& waiter) {
   Endpoint master;
   const Status status = Ask(options, waiter, "GET-MASTER-ADDR-BY-NAME", [&](const Reply& reply) {
-    if (reply.size() != 2 || !reply.element(0).IsString() || !reply.element(1).IsString()) return false;
-    const std::optional<int> port = ParsePort(reply.element(1).AsBytes());
-    if (port) master = {std::string(reply.element(0).AsBytes()), *port};
-    return port.has_value();
+    const Bytes host = reply.element(0).String().value_or("");
+    const std::optional<int> port = ParsePort(reply.element(1).String().value_or(""));
+    if (reply.size() != 2 || !port || !IsHost(host)) return false;
+    master = {std::string(host), *port};
+    return true;
   });
   if (!status.ok()) return status.error();
   return master;
@@ -91,8 +97,7 @@ Result<std::vector<Endpoint>> FindReplicas(const SentinelOptions& options, Waite
     for (size_t i = 0; i < reply.size(); ++i) {
       auto fields = Fields(reply.element(i));
       const std::optional<int> port = ParsePort(fields["port"]);
-      if (port && !fields["ip"].empty() && !IsDown(fields["flags"]))
-        replicas.push_back({fields["ip"], *port});
+      if (port && IsHost(fields["ip"]) && !IsDown(fields["flags"])) replicas.push_back({fields["ip"], *port});
     }
     return true;
   });

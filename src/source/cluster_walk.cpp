@@ -22,7 +22,9 @@ Result<std::optional<uint64_t>> ClusterWalk::CountKeys() {
     const Result<redis::Reply> size = connection.value()->Command({"DBSIZE"});
     if (!size.ok() && size.error().code == ErrorCode::kPermissionDenied) return std::optional<uint64_t>();
     if (!size.ok()) return size.error();
-    if (size.value().IsInteger()) keys += static_cast<uint64_t>(size.value().AsInteger());
+    const auto count = size.value().Integer();
+    if (!count || *count < 0) return connection.value()->UnknownReply("DBSIZE");
+    keys += static_cast<uint64_t>(*count);
   }
   return std::optional<uint64_t>(keys);
 }

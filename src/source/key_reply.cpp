@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 #include "core/printable.h"
 
@@ -26,16 +27,18 @@ Error ForKey(Error error, const Entry& entry) {
   return error;
 }
 
-Error UnknownReply(const redis::Connection& connection, const char* command) {
-  return {ErrorCode::kProtocol,
-          "Redis at " + connection.address() + " answered " + command + " in an unknown form",
-          {},
-          {}};
+Error ForNames(Error error) {
+  if (error.code == ErrorCode::kTooLarge && error.hint.empty()) {
+    error.hint =
+        "If the names are so long, lower pg_redis_migrate.batch_rows; a single key whose name is longer has "
+        "to be "
+        "renamed or deleted.";
+  }
+  return error;
 }
 
 bool ParseInteger(const redis::ReplyView& reply, int64_t& number) {
-  if (!reply.IsString()) return false;
-  const Bytes text = reply.AsBytes();
+  const Bytes text = reply.String().value_or("");
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   return error == std::errc() && end == text.data() + text.size();
 }
@@ -44,8 +47,9 @@ Result<int64_t> ParseTime(const redis::Connection& connection, const redis::Repl
   int64_t seconds = 0;
   int64_t microseconds = 0;
   if (reply.size() != 2 || !ParseInteger(reply.element(0), seconds) ||
-      !ParseInteger(reply.element(1), microseconds)) {
-    return UnknownReply(connection, "TIME");
+      !ParseInteger(reply.element(1), microseconds) || seconds < 0 || seconds > kLatestExpiryMs / 1000 ||
+      microseconds < 0 || microseconds >= 1000000) {
+    return connection.UnknownReply("TIME");
   }
   return seconds * 1000 + microseconds / 1000;
 }
@@ -70,11 +74,10 @@ Result<int64_t> ExpiryReader::Receive(const Entry& entry) {
   }
   const Result<redis::Reply> expiry = ReceiveFor(connection_, entry);
   if (!expiry.ok()) return expiry.error();
-  if (!expiry.value().IsInteger()) {
-    return UnknownReply(connection_, has_pexpiretime_ ? "PEXPIRETIME" : "PTTL");
-  }
-  const int64_t value = expiry.value().AsInteger();
-  return value < 0 ? value : now_ms + value;
+  const auto value = expiry.value().Integer();
+  if (!value || *value < kNoKey) return connection_.UnknownReply(has_pexpiretime_ ? "PEXPIRETIME" : "PTTL");
+  // Redis takes expiries up to the last of 64 bits.
+  return *value < 0 ? *value : now_ms + std::min(*value, std::numeric_limits<int64_t>::max() - now_ms);
 }
 
 bool ExpiryReader::IsSame(int64_t before, int64_t after) const {

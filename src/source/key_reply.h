@@ -18,14 +18,18 @@ inline bool IsMissingCommand(const Error& error) {
 // The error with database and key in its detail.
 Error ForKey(Error error, const Entry& entry);
 
-// "Redis at … answered COMMAND in an unknown form"
-Error UnknownReply(const redis::Connection& connection, const char* command);
-
 // A bulk string that holds a decimal number.
 bool ParseInteger(const redis::ReplyView& reply, int64_t& number);
 
 // What TIME answered, in milliseconds. Errors: kProtocol.
 Result<int64_t> ParseTime(const redis::Connection& connection, const redis::ReplyView& reply);
+
+// Of a page of SCAN. Every name is held several times on its way to a row, and no part of it can be asked for
+// alone, so that this bounds a name too.
+constexpr redis::ReplyLimit kNamesLimit = redis::kLargeReply;
+
+// The error of SCAN, with a hint where its page was beyond the limit.
+Error ForNames(Error error);
 
 // An expiry as PEXPIRETIME tells it: absolute in milliseconds, or one of these.
 constexpr int64_t kNoExpiry = -1;

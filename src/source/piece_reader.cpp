@@ -44,27 +44,27 @@ class StringReader : public PieceReader {
   void AskPiece(Connection& connection) override {
     if (value_.empty()) connection.Append({"STRLEN", entry_.key});
     connection.Append({"GETRANGE", entry_.key, std::to_string(value_.size()),
-                       std::to_string(value_.size() + limits_.piece_bytes - 1)});
+                       std::to_string(value_.size() + limits_.piece_bytes - 1)},
+                      PieceLimit());
   }
 
   Status TakePiece(Connection& connection) override {
     if (value_.empty()) {
       const Result<redis::Reply> length = Receive(connection);
       if (!length.ok()) return length.error();
-      if (state() == State::kChanged) return {};
-      if (!length.value().IsInteger()) return UnknownReply(connection, "STRLEN");
-      length_ = static_cast<uint64_t>(length.value().AsInteger());
+      if (state() != State::kReading) return {};
+      if (length.value().Integer().value_or(-1) < 0) return connection.UnknownReply("STRLEN");
+      length_ = static_cast<uint64_t>(*length.value().Integer());
       if (length_ > limits_.max_value_bytes) {
         SetState(State::kTooLarge);
         return {};
       }
-      value_.reserve(length_);
     }
     const Result<redis::Reply> piece = Receive(connection);
     if (!piece.ok()) return piece.error();
-    if (state() == State::kChanged) return {};
-    if (!piece.value().IsString()) return UnknownReply(connection, "GETRANGE");
-    const Bytes bytes = piece.value().AsBytes();
+    if (state() != State::kReading) return {};
+    if (!piece.value().IsString()) return connection.UnknownReply("GETRANGE");
+    const Bytes bytes = *piece.value().String();
     if (bytes.size() != std::min<uint64_t>(limits_.piece_bytes, length_ - value_.size())) {
       SetState(State::kChanged);
       return {};
@@ -105,14 +105,14 @@ class CollectionReader : public PieceReader {
     if (!has_length_) {
       const Result<redis::Reply> length = Receive(connection);
       if (!length.ok()) return length.error();
-      if (state() == State::kChanged) return {};
-      if (!length.value().IsInteger()) return UnknownReply(connection, length_command_);
-      length_ = static_cast<uint64_t>(length.value().AsInteger());
+      if (state() != State::kReading) return {};
+      if (length.value().Integer().value_or(-1) < 0) return connection.UnknownReply(length_command_);
+      length_ = static_cast<uint64_t>(*length.value().Integer());
       has_length_ = true;
     }
     const Result<redis::Reply> piece = Receive(connection);
     if (!piece.ok()) return piece.error();
-    if (state() == State::kChanged) return {};
+    if (state() != State::kReading) return {};
     const uint64_t count_before = encoder_.count();
     const size_t size_before = encoder_.size();
     bool at_end = false;
@@ -133,7 +133,6 @@ class CollectionReader : public PieceReader {
   virtual void AskElements(Connection& connection) = 0;
   virtual Status TakeElements(Connection& connection, const ReplyView& reply, bool& at_end) = 0;
 
-  // Views of the strings of a flat array, or an error.
 
   PieceCount count_;
   rdb::CollectionEncoder encoder_;
@@ -157,28 +156,28 @@ class RangeReader : public CollectionReader {
     const std::string first = std::to_string(encoder_.count());
     const std::string last = std::to_string(encoder_.count() + asked_ - 1);
     if (is_list_) {
-      connection.Append({"LRANGE", entry_.key, first, last});
+      connection.Append({"LRANGE", entry_.key, first, last}, PieceLimit());
     } else {
-      connection.Append({"ZREVRANGE", entry_.key, first, last, "WITHSCORES"});
+      connection.Append({"ZREVRANGE", entry_.key, first, last, "WITHSCORES"}, PieceLimit());
     }
   }
 
   Status TakeElements(Connection& connection, const ReplyView& reply, bool& at_end) override {
     const char* const command = is_list_ ? "LRANGE" : "ZREVRANGE";
     const size_t width = is_list_ ? 1 : 2;
-    if (!AreStrings(reply) || reply.size() % width != 0) return UnknownReply(connection, command);
+    if (!AreStrings(reply) || reply.size() % width != 0) return connection.UnknownReply(command);
     at_end = reply.size() / width < asked_ || encoder_.count() + reply.size() / width >= length_;
     for (size_t i = 0; i < reply.size(); i += width) {
-      const Bytes element = reply.element(i).AsBytes();
+      const Bytes element = *reply.element(i).String();
       if (is_list_) {
         encoder_.AddListElement(element);
         continue;
       }
       // "%.17g" or shorter: the double that Redis holds, exactly.
       double score = 0;
-      const Bytes text = reply.element(i + 1).AsBytes();
+      const Bytes text = *reply.element(i + 1).String();
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), score);
-      if (error != std::errc() || end != text.data() + text.size()) return UnknownReply(connection, command);
+      if (error != std::errc() || end != text.data() + text.size()) return connection.UnknownReply(command);
       encoder_.AddZsetMember(element, score);
     }
     return {};
@@ -199,25 +198,26 @@ class CursorReader : public CollectionReader {
         recent_(limits.key) {}
 
   void AskElements(Connection& connection) override {
-    connection.Append({Command(), entry_.key, cursor_, "COUNT", std::to_string(count_.elements())});
+    connection.Append({Command(), entry_.key, cursor_, "COUNT", std::to_string(count_.elements())},
+                      PieceLimit());
   }
 
   Status TakeElements(Connection& connection, const ReplyView& reply, bool& at_end) override {
     const size_t width = is_set_ ? 1 : 2;
-    if (reply.size() != 2 || !reply.element(0).IsString() || !IsCursor(reply.element(0).AsBytes()) ||
+    if (reply.size() != 2 || !IsCursor(reply.element(0).String().value_or("")) ||
         !AreStrings(reply.element(1)) || reply.element(1).size() % width != 0) {
-      return UnknownReply(connection, Command());
+      return connection.UnknownReply(Command());
     }
-    cursor_ = reply.element(0).AsBytes();
+    cursor_ = *reply.element(0).String();
     at_end = cursor_ == "0";
     const ReplyView elements = reply.element(1);
     for (size_t i = 0; i < elements.size(); i += width) {
-      const Bytes name = elements.element(i).AsBytes();
+      const Bytes name = *elements.element(i).String();
       if (!recent_.Insert(name)) continue;
       if (is_set_) {
         encoder_.AddSetMember(name);
       } else {
-        encoder_.AddHashField(name, elements.element(i + 1).AsBytes());
+        encoder_.AddHashField(name, *elements.element(i + 1).String());
       }
     }
     return {};
@@ -388,11 +388,20 @@ Status PieceReader::Take(Connection& connection) {
   return {};
 }
 
+redis::ReplyLimit PieceReader::PieceLimit() const {
+  return {limits_.max_value_bytes + redis::kLargeReply.bytes, true};
+}
+
 Result<redis::Reply> PieceReader::Receive(Connection& connection) {
   Result<redis::Reply> reply = connection.Receive();
   --asked_;
+  if (reply.ok() && reply.value().dropped() > 0) {
+    dropped_ = reply.value().dropped();
+    SetState(State::kTooLarge);
+    return reply;
+  }
   if (!reply.ok() || !reply.value().IsError()) return reply;
-  const Bytes words = reply.value().AsBytes();
+  const Bytes words = reply.value().ErrorText();
   if (!StartsWith(words, "WRONGTYPE") && !StartsWith(words, "NOGROUP") && words != "ERR no such key") {
     return ForKey(connection.ToError(reply.value()), entry_);
   }

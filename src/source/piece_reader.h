@@ -50,13 +50,20 @@ class PieceReader {
   // Bytes collected so far.
   virtual size_t size() const = 0;
 
+  // Not 0: the length of an element that is larger than a value may be.
+  uint64_t dropped() const { return dropped_; }
+
  protected:
   PieceReader(Entry& entry, const PieceLimits& limits) : entry_(entry), limits_(limits) {}
 
   virtual void AskPiece(redis::Connection& connection) = 0;
   virtual Status TakePiece(redis::Connection& connection) = 0;
 
-  // The next reply; an error reply that tells of a change becomes kChanged and nil.
+  // Of commands that return elements: a small value, or one with large elements, comes in one piece.
+  redis::ReplyLimit PieceLimit() const;
+
+  // The next reply. The state becomes kChanged with an error reply that tells of a change, and kTooLarge with
+  // an element that is; then the reply means nothing.
   Result<redis::Reply> Receive(redis::Connection& connection);
   void SetState(State state) { state_ = state; }
 
@@ -66,6 +73,7 @@ class PieceReader {
  private:
   State state_ = State::kReading;
   size_t asked_ = 0;
+  uint64_t dropped_ = 0;
 };
 
 // How many elements to ask for, so that a reply has about the wanted size.

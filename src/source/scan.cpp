@@ -267,7 +267,7 @@ void ScanSource::PlanNames() {
     return;
   }
   if (rate_.WaitMs() > 0) return;
-  connection_.Append({"SCAN", cursor_, "COUNT", std::to_string(options_.scan_count)});
+  connection_.Append({"SCAN", cursor_, "COUNT", std::to_string(options_.scan_count)}, kNamesLimit);
   requests_.push_back({Command::kScan, 0});
   scanning_ = true;
 }
@@ -341,7 +341,7 @@ void ScanSource::AskValue(Command command, uint64_t slot) {
   } else {
     ++At(slot).reads;
     if (asks_time_) connection_.Append({"TIME"});
-    connection_.Append({"DUMP", key});
+    connection_.Append({"DUMP", key}, {options_.max_value_bytes, true});
   }
   expiries_->Ask(key);
   requests_.push_back({command, slot, command == Command::kDump && asks_time_});
@@ -373,17 +373,17 @@ Status ScanSource::Answer() {
 
 Status ScanSource::AnswerScan() {
   const Result<redis::Reply> received = connection_.Receive();
-  if (!received.ok()) return received.error();
+  if (!received.ok()) return ForNames(received.error());
   const redis::Reply& reply = received.value();
   if (reply.IsError()) return connection_.ToError(reply);
-  if (reply.size() != 2 || !reply.element(0).IsString() || !IsCursor(reply.element(0).AsBytes()) ||
-      !reply.element(1).IsArray()) {
-    return UnknownReply(connection_, "SCAN");
+  const Bytes cursor = reply.element(0).String().value_or("");
+  if (reply.size() != 2 || !IsCursor(cursor) || !reply.element(1).IsArray()) {
+    return connection_.UnknownReply("SCAN");
   }
   scanning_ = false;
   rate_.Take(reply.element(1).size());
   PRM_RETURN_IF_ERROR(TakePage(reply.element(1)));
-  cursor_ = reply.element(0).AsBytes();
+  cursor_ = cursor;
   const bool db_done = cursor_ == "0";
   page_ends_.push_back({end_slot(), reply.element(1).size(),
                         ScanPosition{run_id_, options_.databases[db_index_], cursor_, db_done}});
@@ -397,8 +397,8 @@ Status ScanSource::AnswerScan() {
 Status ScanSource::TakePage(const redis::ReplyView& names) {
   const int db = options_.databases[db_index_];
   for (size_t i = 0; i < names.size(); ++i) {
-    if (!names.element(i).IsString()) return UnknownReply(connection_, "SCAN");
-    const Bytes name = names.element(i).AsBytes();
+    if (!names.element(i).IsString()) return connection_.UnknownReply("SCAN");
+    const Bytes name = *names.element(i).String();
     if (!recent_.Insert(name)) {
       ++duplicates_;
       continue;
@@ -437,17 +437,18 @@ Status ScanSource::AnswerSize(const Request& request) {
     slot.unknown_size = true;
     return {};
   }
-  if (reply.IsInteger() && static_cast<uint64_t>(reply.AsInteger()) <= options_.max_value_bytes) {
-    SetSize(slot, static_cast<uint64_t>(reply.AsInteger()));
-    return {};
-  }
-  if (reply.IsInteger()) {
+  const bool is_memory_usage = request.command == Command::kMemoryUsage;
+  if (const auto size = reply.Integer(); size && *size >= 0) {
+    if (static_cast<uint64_t>(*size) <= options_.max_value_bytes) {
+      SetSize(slot, static_cast<uint64_t>(*size));
+      return {};
+    }
     slot.entry.state = EntryState::kTooLarge;
-    slot.entry.size = static_cast<uint64_t>(reply.AsInteger());
-  } else if (reply.IsNil()) {
+    slot.entry.size = static_cast<uint64_t>(*size);
+  } else if (is_memory_usage && reply.IsNil()) {
     slot.entry.state = EntryState::kVanished;
   } else {
-    return UnknownReply(connection_, "MEMORY");
+    return connection_.UnknownReply(is_memory_usage ? "MEMORY" : "STRLEN");
   }
   Finish(slot);
   return {};
@@ -470,9 +471,11 @@ Status ScanSource::AnswerGetrange(uint64_t number) {
   const redis::Reply& value = reading.value;
   if (value.IsError() && !IsMissingCommand(reading.value_status.error())) return reading.value_status;
 
+  if (!value.IsString() && !value.IsError()) return connection_.UnknownReply("GETRANGE");
+
   Slot& slot = At(number);
   bytes_in_flight_ -= slot.size;
-  const Bytes bytes = value.IsString() ? value.AsBytes() : Bytes();
+  const Bytes bytes = value.String().value_or("");
   const bool same_expiry = expiries_->IsSame(reading.expiry_before, reading.expiry_after);
   const bool is_gone = bytes.empty() && same_expiry && reading.expiry_after == kNoKey;
   const bool is_value =
@@ -513,23 +516,24 @@ Status ScanSource::AnswerDump(const Request& request) {
     slot.stage = Stage::kInPieces;
     return {};
   }
-  if (!dump.IsString() && !dump.IsNil()) return UnknownReply(connection_, "DUMP");
+  if (!dump.IsString() && !dump.IsNil()) return connection_.UnknownReply("DUMP");
+  const bool is_gone = (dump.IsNil() && dump.dropped() == 0) || reading.expiry_after == kNoKey;
   if (!expiries_->IsSame(reading.expiry_before, reading.expiry_after) && slot.reads < kMaxReads) {
     AskValue(Command::kDump, number);
     return {};
   }
   Entry& entry = slot.entry;
-  if (dump.IsNil() || reading.expiry_after == kNoKey) {
+  if (is_gone) {
     entry.state = EntryState::kVanished;
-  } else if (dump.AsBytes().size() > options_.max_value_bytes) {
+  } else if (dump.dropped() > 0) {
     entry.state = EntryState::kTooLarge;
-    entry.size = dump.AsBytes().size();
-  } else if (server_.has_time && !reading.now_ms && rdb::MayHaveExpiringFields(dump.AsBytes())) {
+    entry.size = dump.dropped();
+  } else if (server_.has_time && !reading.now_ms && rdb::MayHaveExpiringFields(*dump.String())) {
     asks_time_ = true;
     AskValue(Command::kDump, number);
     return {};
   } else {
-    SetValue(slot, dump.AsBytes(), reading.expiry_after);
+    SetValue(slot, *dump.String(), reading.expiry_after);
     if (!rdb::CanDecodeDump(entry.payload)) {
       const std::optional<unsigned> version = rdb::DumpVersion(entry.payload);
       if (version && !rdb::IsSupportedVersion(*version)) unknown_version_ = version;

@@ -4,6 +4,7 @@
 // when a consumer was last active (Redis 7.2), and how many elements were deleted before Redis 7.0.
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,8 +24,7 @@ using redis::ReplyView;
 constexpr size_t kPendingPage = 10000;
 
 bool ParseId(const ReplyView& reply, rdb::StreamId& id) {
-  if (!reply.IsString()) return false;
-  const Bytes text = reply.AsBytes();
+  const Bytes text = reply.String().value_or("");
   const char* const end = text.data() + text.size();
   const auto ms = std::from_chars(text.data(), end, id.ms);
   if (ms.ec != std::errc() || ms.ptr == end || *ms.ptr != '-') return false;
@@ -38,6 +38,9 @@ bool Next(rdb::StreamId& id) {
   return id.ms != 0 || id.seq != 0;
 }
 
+// Milliseconds since something that has happened.
+bool IsAge(std::optional<int64_t> ms) { return ms && *ms >= 0 && *ms <= kLatestExpiryMs; }
+
 std::string Text(const rdb::StreamId& id) { return std::to_string(id.ms) + "-" + std::to_string(id.seq); }
 
 // The replies of XINFO: names and values in turn. What is missing leaves `value` as it is.
@@ -50,13 +53,13 @@ class Properties {
   bool GetInteger(Bytes name, int64_t& value) const {
     const size_t at = Find(name);
     if (at == 0 || reply_.element(at).IsNil()) return true;
-    if (!reply_.element(at).IsInteger()) return false;
-    value = reply_.element(at).AsInteger();
-    return true;
+    const auto number = reply_.element(at).Integer();
+    value = number.value_or(value);
+    return number.has_value();
   }
   bool GetCount(Bytes name, uint64_t& value) const {
     auto number = static_cast<int64_t>(value);
-    if (!GetInteger(name, number)) return false;
+    if (!GetInteger(name, number) || number < 0) return false;
     value = static_cast<uint64_t>(number);
     return true;
   }
@@ -66,15 +69,15 @@ class Properties {
   }
   bool GetString(Bytes name, std::string& value) const {
     const size_t at = Find(name);
-    if (at == 0 || !reply_.element(at).IsString()) return false;
-    value = reply_.element(at).AsBytes();
-    return true;
+    const auto text = reply_.element(at).String();
+    value = text.value_or("");
+    return at != 0 && text.has_value();
   }
 
  private:
   size_t Find(Bytes name) const {
     for (size_t i = 0; i + 1 < reply_.size(); i += 2)
-      if (reply_.element(i).IsString() && reply_.element(i).AsBytes() == name) return i + 1;
+      if (reply_.element(i).String() == name) return i + 1;
     return 0;
   }
 
@@ -91,17 +94,20 @@ class StreamReader : public PieceReader {
       case Step::kEntries:
         asked_entries_ = count_.elements();
         connection.Append(
-            {"XRANGE", entry_.key, Text(next_entry_), "+", "COUNT", std::to_string(asked_entries_)});
+            {"XRANGE", entry_.key, Text(next_entry_), "+", "COUNT", std::to_string(asked_entries_)},
+            PieceLimit());
         break;
       case Step::kCounters:
-        connection.Append({"XINFO", "STREAM", entry_.key});
-        connection.Append({"XINFO", "GROUPS", entry_.key});
+        connection.Append({"XINFO", "STREAM", entry_.key}, PieceLimit());
+        connection.Append({"XINFO", "GROUPS", entry_.key}, PieceLimit());
         break;
       case Step::kGroups:
         connection.Append({"TIME"});
-        if (!has_consumers_) connection.Append({"XINFO", "CONSUMERS", entry_.key, group().name});
+        if (!has_consumers_)
+          connection.Append({"XINFO", "CONSUMERS", entry_.key, group().name}, PieceLimit());
         connection.Append(
-            {"XPENDING", entry_.key, group().name, Text(next_pending_), "+", std::to_string(kPendingPage)});
+            {"XPENDING", entry_.key, group().name, Text(next_pending_), "+", std::to_string(kPendingPage)},
+            PieceLimit());
         break;
     }
   }
@@ -120,7 +126,7 @@ class StreamReader : public PieceReader {
 
   void Finish() override { entry_.payload = encoder_.Finish(info_, groups_, has_counters_); }
 
-  size_t size() const override { return encoder_.size(); }
+  size_t size() const override { return encoder_.size() + group_bytes_; }
 
  private:
   enum class Step { kEntries, kCounters, kGroups };
@@ -130,21 +136,21 @@ class StreamReader : public PieceReader {
   Status TakeEntries(Connection& connection) {
     const Result<redis::Reply> reply = Receive(connection);
     if (!reply.ok()) return reply.error();
-    if (state() == State::kChanged) return {};
-    if (!reply.value().IsArray()) return UnknownReply(connection, "XRANGE");
+    if (state() != State::kReading) return {};
+    if (!reply.value().IsArray()) return connection.UnknownReply("XRANGE");
     const size_t size_before = encoder_.size();
     rdb::StreamFields fields;
     for (size_t i = 0; i < reply.value().size(); ++i) {
       const ReplyView entry = reply.value().element(i);
       if (entry.size() != 2 || !ParseId(entry.element(0), next_entry_) || entry.element(1).size() % 2 != 0) {
-        return UnknownReply(connection, "XRANGE");
+        return connection.UnknownReply("XRANGE");
       }
       fields.clear();
       for (size_t j = 0; j < entry.element(1).size(); j += 2) {
-        const ReplyView field = entry.element(1).element(j);
-        const ReplyView value = entry.element(1).element(j + 1);
-        if (!field.IsString() || !value.IsString()) return UnknownReply(connection, "XRANGE");
-        fields.emplace_back(field.AsBytes(), value.AsBytes());
+        const auto field = entry.element(1).element(j).String();
+        const auto value = entry.element(1).element(j + 1).String();
+        if (!field || !value) return connection.UnknownReply("XRANGE");
+        fields.emplace_back(*field, *value);
       }
       encoder_.AddEntry(next_entry_, fields);
     }
@@ -160,7 +166,7 @@ class StreamReader : public PieceReader {
   Status TakeCounters(Connection& connection) {
     const Result<redis::Reply> counters = Receive(connection);
     if (!counters.ok()) return counters.error();
-    if (state() == State::kChanged) return {};
+    if (state() != State::kReading) return {};
     const Properties properties(counters.value());
     has_counters_ = properties.Has("entries-added");
     if (!properties.GetCount("length", info_.length) ||
@@ -168,19 +174,20 @@ class StreamReader : public PieceReader {
         !properties.GetId("recorded-first-entry-id", info_.first_id) ||
         !properties.GetId("max-deleted-entry-id", info_.max_deleted_id) ||
         !properties.GetCount("entries-added", info_.entries_added)) {
-      return UnknownReply(connection, "XINFO");
+      return connection.UnknownReply("XINFO");
     }
     const Result<redis::Reply> groups = Receive(connection);
     if (!groups.ok()) return groups.error();
-    if (state() == State::kChanged) return {};
+    if (state() != State::kReading) return {};
     for (size_t i = 0; i < groups.value().size(); ++i) {
       const Properties group(groups.value().element(i));
       rdb::StreamGroupState& state = groups_.emplace_back();
       if (!group.GetString("name", state.name) ||
           !group.GetId("last-delivered-id", state.last_delivered_id) ||
           !group.GetInteger("entries-read", state.entries_read)) {
-        return UnknownReply(connection, "XINFO");
+        return connection.UnknownReply("XINFO");
       }
+      group_bytes_ += sizeof(state) + state.name.size();
     }
     step_ = Step::kGroups;
     if (info_.length != encoder_.count()) {
@@ -197,20 +204,27 @@ class StreamReader : public PieceReader {
     const Result<int64_t> now = ParseTime(connection, time.value());
     if (!now.ok()) return now.error();
     if (!has_consumers_) PRM_RETURN_IF_ERROR(TakeConsumers(connection, now.value()));
-    if (state() == State::kChanged) return {};
+    if (state() != State::kReading) return {};
     const Result<redis::Reply> reply = Receive(connection);
     if (!reply.ok()) return reply.error();
-    if (state() == State::kChanged) return {};
-    if (!reply.value().IsArray()) return UnknownReply(connection, "XPENDING");
+    if (state() != State::kReading) return {};
+    if (!reply.value().IsArray()) return connection.UnknownReply("XPENDING");
     for (size_t i = 0; i < reply.value().size(); ++i) {
       const ReplyView entry = reply.value().element(i);
-      if (entry.size() != 4 || !ParseId(entry.element(0), next_pending_) || !entry.element(1).IsString() ||
-          !entry.element(2).IsInteger() || !entry.element(3).IsInteger()) {
-        return UnknownReply(connection, "XPENDING");
+      const auto consumer = entry.element(1).String();
+      const auto idle = entry.element(2).Integer();
+      const auto deliveries = entry.element(3).Integer();
+      if (entry.size() != 4 || !ParseId(entry.element(0), next_pending_) || !consumer || !IsAge(idle) ||
+          deliveries.value_or(-1) < 0) {
+        return connection.UnknownReply("XPENDING");
       }
-      group().pending.push_back({next_pending_, std::string(entry.element(1).AsBytes()),
-                                 now.value() - entry.element(2).AsInteger(),
-                                 static_cast<uint64_t>(entry.element(3).AsInteger())});
+      group().pending.push_back(
+          {next_pending_, std::string(*consumer), now.value() - *idle, static_cast<uint64_t>(*deliveries)});
+      group_bytes_ += sizeof(group().pending.back()) + consumer->size();
+    }
+    if (size() > limits_.max_value_bytes) {
+      SetState(State::kTooLarge);
+      return {};
     }
     if (reply.value().size() == kPendingPage && Next(next_pending_)) return {};
     if (!EveryConsumerIsKnown()) {
@@ -226,14 +240,15 @@ class StreamReader : public PieceReader {
   Status TakeConsumers(Connection& connection, int64_t now) {
     const Result<redis::Reply> reply = Receive(connection);
     if (!reply.ok()) return reply.error();
-    if (state() == State::kChanged) return {};
+    if (state() != State::kReading) return {};
     for (size_t i = 0; i < reply.value().size(); ++i) {
       const Properties consumer(reply.value().element(i));
       rdb::StreamGroupState::Consumer& known = group().consumers.emplace_back();
       int64_t idle = 0;
-      if (!consumer.GetString("name", known.name) || !consumer.GetInteger("idle", idle)) {
-        return UnknownReply(connection, "XINFO");
+      if (!consumer.GetString("name", known.name) || !consumer.GetInteger("idle", idle) || !IsAge(idle)) {
+        return connection.UnknownReply("XINFO");
       }
+      group_bytes_ += sizeof(known) + known.name.size();
       known.seen_time_ms = now - idle;
     }
     has_consumers_ = true;
@@ -254,6 +269,7 @@ class StreamReader : public PieceReader {
   rdb::StreamEncoder encoder_;
   rdb::StreamInfo info_;
   std::vector<rdb::StreamGroupState> groups_;
+  size_t group_bytes_ = 0;  // that groups_ takes
   bool has_counters_ = false;
   Step step_ = Step::kEntries;
   uint64_t asked_entries_ = 0;

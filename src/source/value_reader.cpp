@@ -12,7 +12,7 @@ namespace {
 constexpr int kMaxAttempts = 5;
 
 Error ToError(redis::Connection& connection, const redis::Reply& reply, const char* command) {
-  return reply.IsError() ? connection.ToError(reply) : UnknownReply(connection, command);
+  return reply.IsError() ? connection.ToError(reply) : connection.UnknownReply(command);
 }
 
 }  // namespace
@@ -174,7 +174,7 @@ Status ValueReader::Begin(Reading& reading) {
   const Result<redis::Reply> type = connection_.Receive();
   if (!type.ok()) return type.error();
   if (!type.value().IsStatus()) return ForKey(ToError(connection_, type.value(), "TYPE"), entry);
-  const Bytes name = type.value().AsBytes();
+  const Bytes name = *type.value().StatusText();
   if (name == "none" || reading.expiry == kNoKey) {
     entry.state = EntryState::kVanished;
     entry.payload.clear();
@@ -183,7 +183,7 @@ Status ValueReader::Begin(Reading& reading) {
   reading.reader = PieceReader::ForType(name, entry, reading.wanted->memory, limits_);
   if (reading.reader || !entry.payload.empty()) return {};
   entry.state = EntryState::kUnsupported;
-  entry.type_name = name;
+  entry.type_name = connection_.gate().Pass(name);
   return {};
 }
 
@@ -215,7 +215,8 @@ Result<bool> ValueReader::End(std::vector<Reading>& readings) {
     Entry& entry = *reading.wanted->entry;
     if (reading.reader->state() == PieceReader::State::kTooLarge) {
       entry.state = EntryState::kTooLarge;
-      entry.size = std::max<uint64_t>(reading.wanted->memory, reading.reader->size());
+      entry.size =
+          std::max<uint64_t>({reading.wanted->memory, reading.reader->size(), reading.reader->dropped()});
       entry.payload.clear();
       continue;
     }

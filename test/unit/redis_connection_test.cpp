@@ -50,7 +50,8 @@ class ConnectionTest : public testing::Test {
   }
 
   static std::string Text(const Result<Reply>& reply) {
-    return reply.ok() ? std::string(reply.value().AsBytes()) : "error: " + reply.error().message;
+    if (!reply.ok()) return "error: " + reply.error().message;
+    return std::string(reply.value().String().value_or(reply.value().StatusText().value_or("neither")));
   }
 
   static void ExpectNoSecret(const Error& error, const std::string& secret) {
@@ -81,14 +82,14 @@ TEST_F(ConnectionTest, ReadsEveryKindOfReply) {
   ASSERT_TRUE(reply.ok()) << reply.error().detail;
   ASSERT_TRUE(reply.value().IsArray());
   ASSERT_EQ(reply.value().size(), 5U);
-  EXPECT_EQ(reply.value().element(0).AsInteger(), 1);
+  EXPECT_EQ(reply.value().element(0).Integer(), 1);
   EXPECT_TRUE(reply.value().element(1).IsString());
-  EXPECT_EQ(reply.value().element(1).AsBytes(), "a");
+  EXPECT_EQ(reply.value().element(1).String(), "a");
   EXPECT_TRUE(reply.value().element(2).IsNil());
-  EXPECT_EQ(reply.value().element(3).element(0).AsInteger(), -7);
-  EXPECT_EQ(reply.value().element(3).element(1).element(0).AsBytes(), "b");
+  EXPECT_EQ(reply.value().element(3).element(0).Integer(), -7);
+  EXPECT_EQ(reply.value().element(3).element(1).element(0).String(), "b");
   EXPECT_TRUE(reply.value().element(4).IsStatus());
-  EXPECT_EQ(reply.value().element(4).AsBytes(), "fine");
+  EXPECT_EQ(reply.value().element(4).StatusText(), "fine");
   EXPECT_EQ(reply.value().element(0).size(), 0U);
 }
 

@@ -57,7 +57,7 @@ TEST_F(PipelineTest, AnswersComeInOrder) {
   for (int i = 0; i < kCommands; ++i) {
     const auto reply = connection->Receive();
     ASSERT_TRUE(reply.ok()) << reply.error().message;
-    ASSERT_EQ(reply.value().AsBytes(), std::to_string(i));
+    ASSERT_EQ(reply.value().String(), std::to_string(i));
   }
   EXPECT_EQ(connection->pending(), 0U);
 }
@@ -66,11 +66,11 @@ TEST_F(PipelineTest, AnswersComeInOrder) {
 TEST_F(PipelineTest, MovesBothDirectionsAtOnce) {
   const auto connection = Connect();
   const std::string megabyte(1 << 20, 'x');
-  for (int i = 0; i < 64; ++i) connection->Append({"ECHO", megabyte + std::to_string(i)});
+  for (int i = 0; i < 64; ++i) connection->Append({"ECHO", megabyte + std::to_string(i)}, kLargeReply);
   for (int i = 0; i < 64; ++i) {
     const auto reply = connection->Receive();
     ASSERT_TRUE(reply.ok()) << reply.error().message;
-    ASSERT_TRUE(reply.value().AsBytes() == megabyte + std::to_string(i)) << i;
+    ASSERT_TRUE(reply.value().String() == megabyte + std::to_string(i)) << i;
   }
 }
 
@@ -79,7 +79,7 @@ TEST_F(PipelineTest, AnErrorReplyDoesNotEndIt) {
   connection->Append({"SET", "a", "1"});
   connection->Append({"LPUSH", "a", "x"});
   connection->Append({"GET", "a"});
-  EXPECT_EQ(connection->Receive().value().AsBytes(), "OK");
+  EXPECT_EQ(connection->Receive().value().StatusText(), "OK");
   const auto reply = connection->Receive();
   ASSERT_TRUE(reply.ok());
   ASSERT_TRUE(reply.value().IsError());
@@ -87,7 +87,7 @@ TEST_F(PipelineTest, AnErrorReplyDoesNotEndIt) {
   EXPECT_EQ(error.code, ErrorCode::kServerError);
   EXPECT_EQ(error.message, "Redis at " + connection->address() + " refused command \"LPUSH\"");
   EXPECT_EQ(error.detail, "WRONGTYPE Operation against a key holding the wrong kind of value");
-  EXPECT_EQ(connection->Receive().value().AsBytes(), "1");
+  EXPECT_EQ(connection->Receive().value().String(), "1");
 }
 
 TEST_F(PipelineTest, FlushSendsWithoutWaiting) {
@@ -116,14 +116,14 @@ TEST_F(PipelineTest, ALargeReplyIsReadAndItsMemoryGivenBack) {
                   .ok());
   const size_t before = ResidentBytes();
   for (int round = 0; round < 2; ++round) {
-    const auto reply = connection->Command({"GET", "large"});
+    const auto reply = connection->Command({"GET", "large"}, {uint64_t{200} << 20});
     ASSERT_TRUE(reply.ok()) << reply.error().message;
-    ASSERT_EQ(reply.value().AsBytes().size(), kBytes);
-    EXPECT_EQ(reply.value().AsBytes().substr(kBytes - 20), "01234567890123456789");
+    ASSERT_EQ(reply.value().String()->size(), kBytes);
+    EXPECT_EQ(reply.value().String()->substr(kBytes - 20), "01234567890123456789");
   }
   const std::string large(kBytes, 'y');
   ASSERT_TRUE(connection->Command({"SET", "large", large}).ok());
-  EXPECT_EQ(connection->Command({"STRLEN", "large"}).value().AsInteger(), static_cast<int64_t>(kBytes));
+  EXPECT_EQ(connection->Command({"STRLEN", "large"}).value().Integer(), static_cast<int64_t>(kBytes));
   if (!PRM_TEST_SANITIZED) {
     EXPECT_LT(ResidentBytes(), before + kBytes + (90 << 20));  // `large` itself, and what malloc keeps
   }
@@ -137,9 +137,9 @@ TEST_F(PipelineTest, ProgressPutsOffTheTimeout) {
       server_.port(), [](const auto&) {}, std::chrono::milliseconds(150));
   const auto connection = Connect(700, slow.port());
   const auto start = std::chrono::steady_clock::now();
-  const auto reply = connection->Command({"GET", "large"});
+  const auto reply = connection->Command({"GET", "large"}, {uint64_t{200} << 20});
   ASSERT_TRUE(reply.ok()) << reply.error().message;
-  EXPECT_TRUE(reply.value().AsBytes() == large);
+  EXPECT_TRUE(reply.value().String() == large);
   EXPECT_GT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(1000));
 }
 

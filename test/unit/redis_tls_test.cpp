@@ -107,7 +107,7 @@ class TlsTest : public testing::Test {
   void ExpectPong(const ConnectionOptions& options) {
     const auto reply = Connected(options)->Command({"PING"});
     ASSERT_TRUE(reply.ok()) << reply.error().message << reply.error().detail;
-    EXPECT_EQ(reply.value().AsBytes(), "PONG");
+    EXPECT_EQ(reply.value().StatusText(), "PONG");
   }
 
   Error Refused(const ConnectionOptions& options) {
@@ -144,20 +144,20 @@ TEST_F(TlsTest, CarriesLargeValuesBothWays) {
   std::string value(100 << 20, '\0');
   for (size_t i = 0; i < value.size(); i += 997) value[i] = static_cast<char>(i / 997);
   ASSERT_TRUE(connection->Command({"SET", "large", value}).ok());
-  const auto reply = connection->Command({"GET", "large"});
+  const auto reply = connection->Command({"GET", "large"}, {uint64_t{200} << 20});
   ASSERT_TRUE(reply.ok()) << reply.error().detail;
-  EXPECT_TRUE(reply.value().AsBytes() == value);
+  EXPECT_TRUE(reply.value().String() == value);
 }
 
 TEST_F(TlsTest, PipelinesInBothDirectionsAtOnce) {
   const TlsServer server(certificates_, "server", "no");
   const auto connection = Connected(To(server.port()));
   const std::string value(1 << 20, 'v');
-  for (int i = 0; i < 40; ++i) connection->Append({"ECHO", value});
+  for (int i = 0; i < 40; ++i) connection->Append({"ECHO", value}, kLargeReply);
   for (int i = 0; i < 40; ++i) {
     const auto reply = connection->Receive();
     ASSERT_TRUE(reply.ok()) << reply.error().detail;
-    ASSERT_EQ(reply.value().AsBytes().size(), value.size());
+    ASSERT_EQ(reply.value().String()->size(), value.size());
   }
 }
 
@@ -276,7 +276,7 @@ TEST_F(TlsTest, AConnectionCutWithinARecordIsLost) {
   test::RedisClient(server.plain_port()).Command({"SET", "large", std::string(1 << 20, 'v')});
   const Peer peer([&](int client) { ForwardUntil(client, server.port(), 300001); });
   const auto connection = Connected(To(peer.port()));
-  const auto reply = connection->Command({"GET", "large"});
+  const auto reply = connection->Command({"GET", "large"}, {uint64_t{200} << 20});
   ASSERT_FALSE(reply.ok());
   EXPECT_EQ(reply.error().code, ErrorCode::kConnectionFailure);
   EXPECT_EQ(reply.error().detail, "TLS: unexpected eof while reading.");
@@ -339,7 +339,7 @@ TEST_F(TlsTest, FollowsChangesOfKeys) {
   });
   const auto reply = Connected(To(peer.port()))->Command({"GET", "any"});
   ASSERT_TRUE(reply.ok()) << reply.error().detail;
-  EXPECT_EQ(reply.value().AsBytes(), std::string(kBytes, 'k'));
+  EXPECT_EQ(reply.value().String(), std::string(kBytes, 'k'));
 }
 
 }  // namespace

@@ -1,0 +1,83 @@
+// Stands between the socket and hiredis, which takes memory for whatever the header of a reply announces.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string>
+
+#include "core/bytes.h"
+#include "core/status.h"
+#include "core/text_gate.h"
+
+namespace prm::redis {
+
+// What hiredis takes for an element of a reply, beside the bytes of a string.
+constexpr uint64_t kElementBytes = 96;
+
+// How much memory the reply to a command may take: kElementBytes for each element that it announces, and the
+// bytes of its strings.
+struct ReplyLimit {
+  uint64_t bytes;
+  // A string that does not fit is read past and becomes nil. Otherwise it ends the connection, as too many
+  // elements always do.
+  bool drops_strings = false;
+};
+
+// A status, a number, a few words.
+constexpr ReplyLimit kSmallReply{uint64_t{1} << 20};
+// What a server, a cluster or a Sentinel says about itself: 16384 slots, each a range with three nodes, take
+// 35 MB.
+constexpr ReplyLimit kLargeReply{uint64_t{64} << 20};
+
+// Parses the headers of RESP2, redis.io/docs/reference/protocol-spec, and passes on what is within its limit.
+class ReplyGuard {
+ public:
+  // Takes what hiredis may have. False: there is no memory for it.
+  using Sink = std::function<bool(const char* bytes, size_t size)>;
+
+  // gate: for what messages quote; it must outlive the guard.
+  explicit ReplyGuard(const TextGate& gate) : gate_(gate) {}
+
+  // A command was sent whose reply has this limit.
+  void Expect(const ReplyLimit& limit) { limits_.push_back(limit); }
+
+  // Passes the bytes on, whole lines at a time. Errors: kProtocol (not RESP2, or a reply that nobody asked
+  // for), kTooLarge (beyond the limit, or the sink took no more). After an error it must not be used any
+  // more. It says why in its detail; the message is left to the connection, which knows server and command.
+  Status Take(const char* bytes, size_t size, const Sink& sink);
+
+  // Replies that were expected and have not been seen whole.
+  size_t pending() const { return limits_.size(); }
+
+  // To be called once for each whole reply that hiredis returns: see Reply::dropped.
+  uint64_t TakeDropped();
+
+ private:
+  // hiredis goes no deeper either.
+  static constexpr size_t kMostDepth = 7;
+
+  enum class State { kLine, kString, kDroppedString, kRefusedString };
+
+  Status TakeLine(Bytes line);
+  Status TakeCount(Bytes line);
+  Status TakeLength(Bytes line);
+  void EndElement();
+  Error Refused() const;
+
+  const TextGate& gate_;
+  State state_ = State::kLine;
+  std::string line_;       // the beginning of a line whose end has not arrived
+  uint64_t left_ = 0;      // bytes of the string, with its CRLF
+  uint64_t length_ = 0;    // of the string
+  std::string beginning_;  // of a string that was refused
+  uint64_t charged_ = 0;   // of the limit of the reply
+  size_t depth_ = 0;
+  int64_t elements_left_[kMostDepth] = {};  // of the arrays that the next element is in
+  uint64_t dropped_ = 0;
+  std::deque<ReplyLimit> limits_;  // of the replies that have not been seen whole
+  std::deque<uint64_t> finished_;  // what was dropped of replies that were
+};
+
+}  // namespace prm::redis
