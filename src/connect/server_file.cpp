@@ -47,16 +47,17 @@ void ServerFile::Check(const std::string &path, Oid user) {
 ServerFile::ServerFile(const std::string &path, Oid user) : path_(path) {
   Check(path, user);
   // Opening a pipe would wait for whoever writes to it.
-  struct stat status;
-  if (stat(path.c_str(), &status) != 0) ThrowCannot("open", path, errno);
-  if (!S_ISREG(status.st_mode))
-    throw pg::Failure(ERRCODE_WRONG_OBJECT_TYPE, "\"" + path + "\" is not a regular file");
-  file_ = pg::Call([&] { return PathNameOpenFile(path.c_str(), O_RDONLY | PG_BINARY); });
+  file_ = pg::Call([&] { return PathNameOpenFile(path.c_str(), O_RDONLY | O_NONBLOCK | PG_BINARY); });
   if (file_ < 0) ThrowCannot("open", path, errno);
+  struct stat status;
   if (fstat(FileGetRawDesc(file_), &status) != 0) {
     int const error_number = errno;
     FileClose(file_);
     ThrowCannot("open", path, error_number);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    FileClose(file_);
+    throw pg::Failure(ERRCODE_WRONG_OBJECT_TYPE, "\"" + path + "\" is not a regular file");
   }
   size_ = static_cast<uint64_t>(status.st_size);
   identity_ = std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) + ":" +

@@ -2,17 +2,18 @@
 
 #include <arpa/inet.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <new>
 
 #include "core/printable.h"
+#include "core/small_file.h"
 
 namespace prm::redis {
 
@@ -40,11 +41,17 @@ bool IsAddress(const std::string& host) {
   return inet_pton(AF_INET, host.c_str(), &address) == 1 || inet_pton(AF_INET6, host.c_str(), &address) == 1;
 }
 
+// A file of the options, of at least one byte.
+Result<SmallFile> ReadFile(const char* option, const std::string& path) {
+  Result<SmallFile> file = ReadSmallFile(path);
+  if (file.ok() && !file.value().bytes.empty()) return file;
+  Error error = FileError(option, path, "It is empty");
+  if (!file.ok()) error.detail = file.error().detail;
+  return error;
+}
+
 // Whoever else may read the key could pretend to be us. The rule is that of libpq.
-Status CheckKeyFile(const std::string& file) {
-  struct stat info {};
-  if (stat(file.c_str(), &info) != 0) return FileError("tls_key", file, std::strerror(errno));
-  if (!S_ISREG(info.st_mode)) return FileError("tls_key", file, "It is not a regular file");
+Status CheckKeyFile(const std::string& file, const struct stat& info) {
   const mode_t forbidden = info.st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
   if ((info.st_uid != 0 && info.st_uid != geteuid()) || (info.st_mode & forbidden) != 0) {
     return FileError(
@@ -54,9 +61,59 @@ Status CheckKeyFile(const std::string& file) {
   return {};
 }
 
-Status CheckFile(const char* option, const std::string& file) {
-  if (access(file.c_str(), R_OK) != 0) return FileError(option, file, std::strerror(errno));
-  return {};
+using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
+
+Bio MemoryBio(const std::string& bytes) {
+  Bio bio(BIO_new_mem_buf(bytes.data(), static_cast<int>(bytes.size())), BIO_free);
+  if (!bio) throw std::bad_alloc();
+  return bio;
+}
+
+// The end of a file in PEM is an error of OpenSSL, too. Whether it is this one; empties the queue if so.
+bool IsEndOfPem() {
+  const unsigned long code = ERR_peek_last_error();
+  if (ERR_GET_LIB(code) != ERR_LIB_PEM || ERR_GET_REASON(code) != PEM_R_NO_START_LINE) return false;
+  ERR_clear_error();
+  return true;
+}
+
+// Certificates and lists of revoked ones, as SSL_CTX_load_verify_locations takes them from a file.
+bool LoadAuthorities(SSL_CTX* context, const std::string& pem) {
+  const Bio bio = MemoryBio(pem);
+  const auto free_all = [](STACK_OF(X509_INFO) * list) { sk_X509_INFO_pop_free(list, X509_INFO_free); };
+  const std::unique_ptr<STACK_OF(X509_INFO), decltype(free_all)> list(
+      PEM_X509_INFO_read_bio(bio.get(), nullptr, nullptr, nullptr), free_all);
+  if (!list) return false;
+  X509_STORE* store = SSL_CTX_get_cert_store(context);
+  bool any = false;
+  for (int i = 0; i < sk_X509_INFO_num(list.get()); ++i) {
+    const X509_INFO* info = sk_X509_INFO_value(list.get(), i);
+    if (info->x509 != nullptr && X509_STORE_add_cert(store, info->x509) != 1) return false;
+    if (info->crl != nullptr && X509_STORE_add_crl(store, info->crl) != 1) return false;
+    any = any || info->x509 != nullptr;
+  }
+  if (!any) ERR_raise(ERR_LIB_PEM, PEM_R_NO_START_LINE);
+  return any;
+}
+
+// The client's certificate and what leads from it to its authority.
+bool LoadCertificates(SSL_CTX* context, const std::string& pem) {
+  const Bio bio = MemoryBio(pem);
+  using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
+  const Certificate own(PEM_read_bio_X509_AUX(bio.get(), nullptr, nullptr, nullptr), X509_free);
+  if (!own || SSL_CTX_use_certificate(context, own.get()) != 1) return false;
+  for (;;) {
+    const Certificate next(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr), X509_free);
+    if (!next) return IsEndOfPem();
+    if (SSL_CTX_add1_chain_cert(context, next.get()) != 1) return false;
+  }
+}
+
+bool LoadKey(SSL_CTX* context, const std::string& pem, pem_password_cb* passphrase) {
+  const Bio bio = MemoryBio(pem);
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+      PEM_read_bio_PrivateKey(bio.get(), nullptr, passphrase, nullptr), EVP_PKEY_free);
+  return key && SSL_CTX_use_PrivateKey(context, key.get()) == 1 && SSL_CTX_check_private_key(context) == 1;
 }
 
 std::string Contents(BIO* bio) {
@@ -158,19 +215,22 @@ Status TlsSession::LoadFiles(const TlsOptions& options) {
   if (options.ca_file.empty()) {
     SSL_CTX_set_default_verify_paths(context_.get());
   } else {
-    PRM_RETURN_IF_ERROR(CheckFile("ca_file", options.ca_file));
-    if (SSL_CTX_load_verify_locations(context_.get(), options.ca_file.c_str(), nullptr) != 1) {
+    const Result<SmallFile> file = ReadFile("ca_file", options.ca_file);
+    if (!file.ok()) return file.error();
+    if (!LoadAuthorities(context_.get(), file.value().bytes)) {
       return FileError("ca_file", options.ca_file, TakeReason());
     }
   }
   if (options.certificate_file.empty()) return {};
-  PRM_RETURN_IF_ERROR(CheckFile("tls_cert", options.certificate_file));
-  if (SSL_CTX_use_certificate_chain_file(context_.get(), options.certificate_file.c_str()) != 1) {
+  const Result<SmallFile> certificate = ReadFile("tls_cert", options.certificate_file);
+  if (!certificate.ok()) return certificate.error();
+  if (!LoadCertificates(context_.get(), certificate.value().bytes)) {
     return FileError("tls_cert", options.certificate_file, TakeReason());
   }
-  PRM_RETURN_IF_ERROR(CheckKeyFile(options.key_file));
-  if (SSL_CTX_use_PrivateKey_file(context_.get(), options.key_file.c_str(), SSL_FILETYPE_PEM) != 1 ||
-      SSL_CTX_check_private_key(context_.get()) != 1) {
+  const Result<SmallFile> key = ReadFile("tls_key", options.key_file);
+  if (!key.ok()) return key.error();
+  PRM_RETURN_IF_ERROR(CheckKeyFile(options.key_file, key.value().info));
+  if (!LoadKey(context_.get(), key.value().bytes, NoPassphrase)) {
     return FileError("tls_key", options.key_file, TakeReason());
   }
   return {};
