@@ -49,9 +49,11 @@ SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (s
 SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a', sentinel_master 'm', host 'b')$$);
 SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a', sentinel_master 'm', cluster 'on')$$);
 SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (read_from 'slave')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'on', redirects_to '10.0.0.0/8, nowhere')$$);
+SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (redirects_to 'any')$$);
 SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (stale_replica 'true')$$);
 SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (max_rate '0')$$);
-CREATE SERVER many FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'on', host 'a.example:7000, [::1], b', port '7001', read_from 'replica', stale_replica 'off', max_rate '1000');
+CREATE SERVER many FOREIGN DATA WRAPPER redis_migrate OPTIONS (cluster 'on', host 'a.example:7000, [::1], b', port '7001', read_from 'replica', stale_replica 'off', max_rate '1000', redirects_to '10.0.0.0/8, fd00::/8');
 CREATE SERVER watched FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels 'a.example, [::1]:26380', sentinel_master 'm', tls 'on', read_from 'master');
 CREATE USER MAPPING FOR CURRENT_USER SERVER watched OPTIONS (sentinel_username 'u', sentinel_password 'p');
 DROP SERVER watched CASCADE;

@@ -229,7 +229,7 @@ class Audit {
     bool shares_integers = false;
     for (const redis::ServerInfo &info : servers) {
       versions.emplace(info.version());
-      std::string const policy(info.Get("maxmemory_policy"));
+      std::string const policy = info.Show("maxmemory_policy");
       if (!policy.empty()) policies.insert(policy);
       // Not while it evicts by when keys were used (redis 7.0 src/object.c).
       shares_integers = shares_integers || info.maxmemory().value_or(0) == 0 ||

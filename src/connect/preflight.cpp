@@ -131,14 +131,14 @@ class Preflight {
   }
 
   void CheckServerState() {
-    Add("version", CheckStatus::kOk, "Redis " + std::string(info_->version()));
+    Add("version", CheckStatus::kOk, "Redis " + info_->version());
     if (info_->Get("redis_mode") == "cluster" && deployment_.seeds.empty())
       Add("cluster", CheckStatus::kFail, "the server is a node of a cluster and has only some of the keys",
           "Set the server's option cluster 'on'.");
     bool is_replica = info_->role() == "slave";
     if (is_replica && info_->Get("master_link_status") != "up")
       Add("role", CheckStatus::kFail,
-          "a replica whose link to its master is " + std::string(info_->Get("master_link_status")),
+          "a replica whose link to its master is " + info_->Show("master_link_status"),
           "Wait until the replica has caught up, or read from the master.");
     else
       Add("role", is_replica ? CheckStatus::kWarn : CheckStatus::kOk,
@@ -167,7 +167,7 @@ class Preflight {
   }
 
   void CheckMemory() {
-    std::string policy(info_->Get("maxmemory_policy"));
+    std::string policy = info_->Show("maxmemory_policy");
     int64 limit = info_->maxmemory().value_or(0);
     int64 used = info_->GetInteger("used_memory").value_or(0);
     if (limit == 0) {
@@ -270,17 +270,17 @@ class Preflight {
         info_ ? info_->Keyspace() : std::vector<redis::KeyspaceInfo>();
     const std::string db = std::to_string(keyspace.empty() ? 0 : keyspace.front().db);
     if (TryCommand({"SELECT", db}) != Right::kHeld) return;
-    const auto names = connection_->Command({"SCAN", "0", "COUNT", "10"});
+    const auto names = connection_->Command({"SCAN", "0", "COUNT", "10"}, source::kNamesLimit);
     if (!names.ok() || names.value().size() != 2) return;
     for (size_t i = 0; i < names.value().element(1).size(); ++i) {
-      if (!names.value().element(1).element(i).IsString()) return;
-      const Bytes name = names.value().element(1).element(i).AsBytes();
-      const auto memory = connection_->Command({"MEMORY", "USAGE", name});
+      const auto name = names.value().element(1).element(i).String();
+      if (!name) return;
+      const auto memory = connection_->Command({"MEMORY", "USAGE", *name});
       if (!memory.ok()) return;
-      if (!memory.value().IsInteger() || memory.value().AsInteger() > kMostSampledBytes) continue;
-      const auto dump = connection_->Command({"DUMP", name});
+      if (memory.value().Integer().value_or(kMostSampledBytes + 1) > kMostSampledBytes) continue;
+      const auto dump = connection_->Command({"DUMP", *name}, {redis::kSmallReply.bytes, true});
       if (!dump.ok()) return;
-      const auto version = dump.value().IsString() ? rdb::DumpVersion(dump.value().AsBytes()) : std::nullopt;
+      const auto version = rdb::DumpVersion(dump.value().String().value_or(""));
       if (!version) continue;
       const std::string detail = "DUMP answers in RDB version " + std::to_string(*version);
       if (rdb::IsSupportedVersion(*version))

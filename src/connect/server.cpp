@@ -3,8 +3,8 @@
 #include "connect/server_file.h"
 
 #include <charconv>
-#include <cstdio>
 
+#include "core/small_file.h"
 #include "pg/entry.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
@@ -17,7 +17,18 @@ constexpr long kMostKeysPerSecond = 100000000;
 constexpr int kRedisPort = 6379;
 constexpr int kSentinelPort = 26379;
 
-enum class OptionKind { kText, kPort, kSeconds, kFile, kTls, kRate, kEndpoints, kSwitch, kReadFrom };
+enum class OptionKind {
+  kText,
+  kPort,
+  kSeconds,
+  kFile,
+  kTls,
+  kRate,
+  kEndpoints,
+  kSwitch,
+  kReadFrom,
+  kNetworks
+};
 
 struct OptionRule {
   const char *name;
@@ -34,6 +45,7 @@ constexpr OptionRule kRules[] = {
     {"cluster", ForeignServerRelationId, OptionKind::kSwitch},
     {"sentinel_master", ForeignServerRelationId, OptionKind::kText},
     {"sentinels", ForeignServerRelationId, OptionKind::kEndpoints},
+    {"redirects_to", ForeignServerRelationId, OptionKind::kNetworks},
     {"read_from", ForeignServerRelationId, OptionKind::kReadFrom},
     {"stale_replica", ForeignServerRelationId, OptionKind::kSwitch},
     {"max_rate", ForeignServerRelationId, OptionKind::kRate},
@@ -102,6 +114,7 @@ void CheckOption(const std::string &name, const std::string &value, Oid catalog)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                       name + " \"" + value + "\" is not a whole number of seconds from 1 to 86400");
   if (rule->kind == OptionKind::kEndpoints) pg::ValueOrThrow(redis::ParseEndpoints(value, kSentinelPort));
+  if (rule->kind == OptionKind::kNetworks) pg::ValueOrThrow(redis::AddressRule::Parse(value));
   if (rule->kind == OptionKind::kSwitch && value != "on" && value != "off")
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, name + " \"" + value + "\" is not on or off");
   if (rule->kind == OptionKind::kReadFrom && value != "master" && value != "replica")
@@ -157,6 +170,8 @@ void CheckTogether(const Options &options, Oid catalog) {
     pg::ValueOrThrow(redis::ParseEndpoints(options.at("host"), kRedisPort));
   if (!is_cluster && options.count("host") && options.at("host").find(',') != std::string::npos)
     refuse("host names several servers", "Only a cluster has several: add cluster 'on'.");
+  if (options.count("redirects_to") && !is_cluster && !options.count("sentinels"))
+    refuse("redirects_to needs a cluster or Sentinels", "Nobody else names servers: drop redirects_to.");
   if (options.count("sentinels") != options.count("sentinel_master"))
     refuse(
         "sentinels and sentinel_master belong together",
@@ -178,12 +193,18 @@ void CheckMayUseFile(const char *option, Oid user) {
 // The first line of a file on the server.
 std::string ReadPasswordFile(const std::string &path, Oid user) {
   CheckMayUseFile("password_file", user);
-  std::unique_ptr<FILE, int (*)(FILE *)> file(fopen(path.c_str(), "r"), fclose);
-  char line[1024];
-  if (file == nullptr || fgets(line, sizeof line, file.get()) == nullptr)
-    throw pg::Failure(ERRCODE_UNDEFINED_FILE, "could not read password_file \"" + path + "\"");
-  std::string password(line);
-  while (!password.empty() && (password.back() == '\n' || password.back() == '\r')) password.pop_back();
+  const auto refuse = [&](const std::string &detail) {
+    return pg::Failure(
+        ERRCODE_INVALID_PARAMETER_VALUE, "could not use password_file \"" + path + "\"", detail,
+        "Its first line is the password. It must be a regular file that the operating system's user "
+        "of PostgreSQL can read.");
+  };
+  auto file = ReadSmallFile(path);
+  if (!file.ok()) throw refuse(file.error().detail);
+  std::string password = std::move(file.value().bytes);
+  password.resize(std::min(password.find('\n'), password.size()));
+  while (!password.empty() && password.back() == '\r') password.pop_back();
+  if (password.empty()) throw refuse("Its first line is empty.");
   return password;
 }
 
@@ -245,6 +266,8 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   if (options.host.front() == '/') options.unix_path = options.host;  // as libpq does
   if (where.count("tls")) options.tls.mode = *ParseTlsMode(where["tls"]);
   options.tls.ca_file = Lookup(where, "ca_file");
+  if (where.count("redirects_to"))
+    options.redirects = pg::ValueOrThrow(redis::AddressRule::Parse(where["redirects_to"]));
   options.tls.server_name = Lookup(where, "tls_server_name");
   options.connect_timeout_ms = where.count("connect_timeout")
                                    ? *WholeNumber(where["connect_timeout"], 1, 86400) * 1000
@@ -255,6 +278,7 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   options.username = Lookup(who, "username");
   options.password = Lookup(who, "password");
   if (who.count("password_file")) options.password = ReadPasswordFile(who["password_file"], user);
+  options.other_secrets = {options.password, deployment.sentinel_password};
   if (who.count("tls_cert")) {
     CheckMayUseFile("tls_cert", user);
     options.tls.certificate_file = Lookup(who, "tls_cert");

@@ -13,8 +13,9 @@ bool IsRefusal(const Error& error) {
   return error.code == ErrorCode::kPermissionDenied || error.code == ErrorCode::kServerError;
 }
 
-bool IsNodeId(Bytes text) {
-  return text.size() == 40 && text.find_first_not_of("0123456789abcdef") == Bytes::npos;
+bool IsNodeId(const Connection& from, Bytes text) {
+  return text.size() == 40 && !from.gate().Quotes(text) &&
+         text.find_first_not_of("0123456789abcdef") == Bytes::npos;
 }
 
 // The ranges of a whole reply. A slot has one node, so that more ranges than slots are none.
@@ -40,13 +41,16 @@ class Ranges {
 
 // False if they cannot be those of a node. A host that is NULL, empty or "?": the node does not know, so it
 // is reached as it was.
-bool ParseEndpoint(const ReplyView& host, const ReplyView& port, const Endpoint& asked, Endpoint& endpoint) {
+bool ParseEndpoint(const Connection& from, const ReplyView& host, const ReplyView& port,
+                   const Endpoint& asked, Endpoint& endpoint) {
   const int64_t number = port.Integer().value_or(0);
   const Bytes name = host.String().value_or("?");
   if (number < 1 || number > 65535) return false;
-  endpoint.host = name.empty() || name == "?" ? asked.host : std::string(name);
+  const bool is_known = !name.empty() && name != "?";
+  endpoint.host = is_known ? std::string(name) : asked.host;
+  endpoint.named = is_known ? from.named() : asked.named;
   endpoint.port = static_cast<int>(number);
-  return IsHost(endpoint.host);
+  return !is_known || (IsHost(name) && !from.gate().Quotes(name));
 }
 
 // A reply of names and values.
@@ -70,25 +74,26 @@ class Fields {
   std::map<std::string, ReplyView> fields_;
 };
 
-bool ParseShardNode(const ReplyView& reply, const Endpoint& asked, bool tls, ClusterNode& node,
-                    bool& is_master) {
+bool ParseShardNode(const Connection& from, const ReplyView& reply, const Endpoint& asked, bool tls,
+                    ClusterNode& node, bool& is_master) {
   const Fields fields(reply);
   auto port = fields.Get(tls ? "tls-port" : "port");
   // Without tls-cluster nodes do not tell each other; connecting to the wrong port explains more than no
   // node.
   if (!port) port = fields.Get(tls ? "port" : "tls-port");
   const auto endpoint = fields.Get("endpoint");
-  if (!port || !endpoint || !ParseEndpoint(*endpoint, *port, asked, node.endpoint)) return false;
+  if (!port || !endpoint || !ParseEndpoint(from, *endpoint, *port, asked, node.endpoint)) return false;
   node.id = fields.Text("id");
   const std::string health = fields.Text("health");
   node.is_online = health.empty() || health == "online";
   is_master = fields.Text("role") == "master";
-  return IsNodeId(node.id);
+  return IsNodeId(from, node.id);
 }
 
 // redis.io/commands/cluster-shards. After a fail-over the old master may still be listed as one; of several
 // the one that is online has the slots.
-bool ParseShards(const ReplyView& reply, const Endpoint& asked, bool tls, ClusterTopology& topology) {
+bool ParseShards(const Connection& from, const ReplyView& reply, const Endpoint& asked, bool tls,
+                 ClusterTopology& topology) {
   if (!reply.IsArray()) return false;
   Ranges all;
   for (size_t i = 0; i < reply.size(); ++i) {
@@ -103,7 +108,7 @@ bool ParseShards(const ReplyView& reply, const Endpoint& asked, bool tls, Cluste
     for (size_t j = 0; j < nodes->size(); ++j) {
       ClusterNode node;
       bool is_master = false;
-      if (!ParseShardNode(nodes->element(j), asked, tls, node, is_master)) continue;
+      if (!ParseShardNode(from, nodes->element(j), asked, tls, node, is_master)) continue;
       if (!is_master) {
         shard.replicas.push_back(std::move(node));
       } else if (shard.master.id.empty() || !shard.master.is_online) {
@@ -116,7 +121,8 @@ bool ParseShards(const ReplyView& reply, const Endpoint& asked, bool tls, Cluste
 }
 
 // redis.io/commands/cluster-slots: start, end, then nodes (host, port, id, …), the master first.
-bool ParseSlots(const ReplyView& reply, const Endpoint& asked, ClusterTopology& topology) {
+bool ParseSlots(const Connection& from, const ReplyView& reply, const Endpoint& asked,
+                ClusterTopology& topology) {
   if (!reply.IsArray()) return false;
   Ranges all;
   std::map<std::string, ClusterShard> by_master;
@@ -128,7 +134,8 @@ bool ParseSlots(const ReplyView& reply, const Endpoint& asked, ClusterTopology& 
       const ReplyView node = range.element(j);
       ClusterNode parsed;
       parsed.id = node.element(2).String().value_or("");
-      if (!IsNodeId(parsed.id) || !ParseEndpoint(node.element(0), node.element(1), asked, parsed.endpoint)) {
+      if (!IsNodeId(from, parsed.id) ||
+          !ParseEndpoint(from, node.element(0), node.element(1), asked, parsed.endpoint)) {
         return false;
       }
       if (j == 2) {
@@ -176,7 +183,8 @@ Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& as
   ClusterTopology topology;
   const Result<Reply> shards = connection.Command({"CLUSTER", "SHARDS"}, kLargeReply);
   if (shards.ok()) {
-    if (!ParseShards(shards.value(), asked, tls, topology)) return connection.UnknownReply("CLUSTER SHARDS");
+    if (!ParseShards(connection, shards.value(), asked, tls, topology))
+      return connection.UnknownReply("CLUSTER SHARDS");
   } else {
     if (!IsRefusal(shards.error())) return shards.error();
     const Result<Reply> slots = connection.Command({"CLUSTER", "SLOTS"}, kLargeReply);
@@ -187,7 +195,8 @@ Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& as
                    "Drop the server's option cluster."};
     }
     if (!slots.ok()) return slots.error();
-    if (!ParseSlots(slots.value(), asked, topology)) return connection.UnknownReply("CLUSTER SLOTS");
+    if (!ParseSlots(connection, slots.value(), asked, topology))
+      return connection.UnknownReply("CLUSTER SLOTS");
   }
   std::sort(topology.shards.begin(), topology.shards.end(),
             [](const auto& a, const auto& b) { return FirstSlot(a.slots) < FirstSlot(b.slots); });

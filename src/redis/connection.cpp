@@ -76,6 +76,7 @@ std::vector<std::string> Secrets(const ConnectionOptions& options) {
 Connection::Connection(Socket socket, std::string address, const ConnectionOptions& options, Waiter& waiter)
     : socket_(std::move(socket)),
       address_(std::move(address)),
+      named_(options.named ? *options.named : KindOf(socket_.PeerAddress())),
       command_timeout_ms_(options.command_timeout_ms),
       waiter_(waiter),
       gate_(Secrets(options)),
@@ -84,8 +85,16 @@ Connection::Connection(Socket socket, std::string address, const ConnectionOptio
 Result<std::unique_ptr<Connection>> Connection::Open(const ConnectionOptions& options, Waiter& waiter) {
   const Deadline deadline(options.connect_timeout_ms);
   const bool is_unix = !options.unix_path.empty();
+  Socket::Refuse refuse;
+  if (options.named) {
+    refuse = [&](const SocketAddress& to) -> std::optional<Error> {
+      const bool is_verified = options.tls.mode == TlsMode::kVerifyFull;
+      if (options.redirects.Allows(to, *options.named, is_verified)) return std::nullopt;
+      return AddressRule::Refusal(HostAndPort(options.host, options.port), to, *options.named);
+    };
+  }
   Result<Socket> socket = is_unix ? Socket::ConnectUnix(options.unix_path, deadline, waiter)
-                                  : Socket::ConnectTcp(options.host, options.port, deadline, waiter);
+                                  : Socket::ConnectTcp(options.host, options.port, deadline, waiter, refuse);
   if (!socket.ok()) return socket.error();
   std::string address = is_unix ? options.unix_path : HostAndPort(options.host, options.port);
   std::unique_ptr<Connection> connection(
@@ -306,7 +315,11 @@ Error Connection::ToError(const Reply& reply) const {
   std::string message = code == ErrorCode::kAuthFailure
                             ? "authentication with Redis at " + address_ + " failed"
                             : "Redis at " + address_ + " refused command \"" + Printable(last_name_) + "\"";
-  return {code, std::move(message), gate_.Pass(words), {}};
+  // The slot of "MOVED 3999 127.0.0.1:6381" must be read, whatever digits are in the password.
+  const size_t slot = code == ErrorCode::kMoved ? words.find(' ') + 1 : 0;
+  const size_t slot_end = slot > 0 ? std::min(words.find_first_not_of("0123456789", slot), words.size()) : 0;
+  const Bytes kept = slot_end - slot > 5 ? Bytes() : words.substr(0, slot_end);
+  return {code, std::move(message), std::string(kept) + gate_.Pass(words.substr(kept.size())), {}};
 }
 
 Error Connection::UnknownReply(Bytes command) const {

@@ -14,6 +14,7 @@
 #include "core/bytes.h"
 #include "core/status.h"
 #include "core/text_gate.h"
+#include "redis/address_rule.h"
 #include "redis/deadline.h"
 #include "redis/reply.h"
 #include "redis/reply_guard.h"
@@ -26,6 +27,9 @@ namespace prm::redis {
 struct ConnectionOptions {
   std::string host;
   int port = 6379;
+  // Of a host that a peer named, see Endpoint; then `redirects` must allow its address.
+  std::optional<AddressKind> named;
+  AddressRule redirects;
   std::string unix_path;  // when not empty, host, port and tls are not used
   TlsOptions tls;
   std::string username;                    // empty: Redis' default user
@@ -92,6 +96,9 @@ class Connection {
   // "10.0.0.5:6379", "[::1]:6379" or the path of the unix socket.
   const std::string& address() const { return address_; }
 
+  // Where the host was reached that the user named: this one, or the one that led to it.
+  AddressKind named() const { return named_; }
+
   // "TLSv1.3 with TLS_AES_256_GCM_SHA384"; empty: plain text.
   std::string encryption() const { return tls_ ? tls_->Description() : std::string(); }
 
@@ -126,6 +133,7 @@ class Connection {
   unsigned read_waits_for_ = kWaitRead;    // WaitEvent bits: TLS may have to write before it can read,
   unsigned write_waits_for_ = kWaitWrite;  // and the other way round
   std::string address_;
+  AddressKind named_;
   long command_timeout_ms_;
   Waiter& waiter_;
   TextGate gate_;

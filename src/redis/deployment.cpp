@@ -1,5 +1,7 @@
 #include "redis/deployment.h"
 
+#include <algorithm>
+
 namespace prm::redis {
 
 namespace {
@@ -57,6 +59,9 @@ Result<std::unique_ptr<Connection>> OpenNode(const Deployment& deployment, const
   ConnectionOptions options = deployment.connection;
   options.host = node.host;
   options.port = node.port;
+  const bool is_seed =
+      std::find(deployment.seeds.begin(), deployment.seeds.end(), node) != deployment.seeds.end();
+  if (!is_seed) options.named = node.named;
   return Connection::Open(options, waiter);
 }
 

@@ -1,17 +1,21 @@
 // Host and port.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/bytes.h"
 #include "core/status.h"
+#include "redis/address_rule.h"
 
 namespace prm::redis {
 
 struct Endpoint {
   std::string host;
   int port = 0;
+  // Of what a peer names: where the host was reached that the user named and that led to it.
+  std::optional<AddressKind> named = {};
   bool operator==(const Endpoint& other) const { return host == other.host && port == other.port; }
 };
 

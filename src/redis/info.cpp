@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 namespace prm::redis {
 
@@ -25,7 +26,7 @@ Bytes Cut(Bytes& rest, char separator) {
 
 }  // namespace
 
-ServerInfo::ServerInfo(Bytes text) {
+ServerInfo::ServerInfo(Bytes text, TextGate gate) : gate_(std::move(gate)) {
   while (!text.empty()) {
     Bytes line = Cut(text, '\n');
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
@@ -41,7 +42,8 @@ Bytes ServerInfo::Get(const std::string& field) const {
 }
 
 std::optional<int64_t> ServerInfo::GetInteger(const std::string& field) const {
-  return ParseNumber<int64_t>(Get(field));
+  const auto number = ParseNumber<int64_t>(Get(field));
+  return number && *number >= 0 && *number <= int64_t{1} << 60 ? number : std::nullopt;
 }
 
 // redis 7.0 src/evict.c, getMaxmemoryState: what is compared with maxmemory are all bytes but the buffers of
@@ -58,7 +60,7 @@ std::vector<KeyspaceInfo> ServerInfo::Keyspace() const {
   for (const auto& [field, value] : fields_) {  // "db0" -> "keys=3,expires=1,avg_ttl=99"
     if (field.compare(0, 2, "db") != 0) continue;
     const std::optional<int> db = ParseNumber<int>(Bytes(field).substr(2));
-    if (!db) continue;
+    if (!db || *db < 0) continue;
     KeyspaceInfo& info = databases.emplace_back(KeyspaceInfo{*db});
     for (Bytes rest = value; !rest.empty();) {
       Bytes item = Cut(rest, ',');
@@ -76,7 +78,7 @@ Result<ServerInfo> FetchInfo(Connection& connection) {
   if (!reply.ok()) return reply.error();
   const auto text = reply.value().String();
   if (!text) return connection.UnknownReply("INFO");
-  return ServerInfo(*text);
+  return ServerInfo(*text, connection.gate());
 }
 
 }  // namespace prm::redis

@@ -9,6 +9,7 @@
 
 #include "core/bytes.h"
 #include "core/status.h"
+#include "core/text_gate.h"
 #include "redis/connection.h"
 
 namespace prm::redis {
@@ -23,14 +24,18 @@ struct KeyspaceInfo {
 class ServerInfo {
  public:
   // `text`: lines "field:value", separated by CRLF; "# Section" lines and empty ones between them.
-  explicit ServerInfo(Bytes text);
+  explicit ServerInfo(Bytes text, TextGate gate = {});
 
-  // The value of a field, valid as long as this object; empty when the server did not send it.
+  // The value of a field, valid as long as this object; empty when the server did not send it. As the server
+  // sends it: for comparisons, not to be shown.
   Bytes Get(const std::string& field) const;
+  // The same as messages, tables and views may show it.
+  std::string Show(const std::string& field) const { return gate_.Pass(Get(field)); }
+  // Nothing as well for a number that is negative or above 2^60: none that INFO tells is.
   std::optional<int64_t> GetInteger(const std::string& field) const;
 
   Bytes run_id() const { return Get("run_id"); }  // 40 hex digits, new for each process
-  Bytes version() const { return Get("redis_version"); }
+  std::string version() const { return Show("redis_version"); }
   Bytes role() const { return Get("role"); }  // master or slave
   bool loading() const { return Get("loading") == "1"; }
   std::optional<int64_t> maxmemory() const { return GetInteger("maxmemory"); }  // bytes; 0: no limit
@@ -43,6 +48,7 @@ class ServerInfo {
   std::vector<KeyspaceInfo> Keyspace() const;
 
  private:
+  TextGate gate_;
   std::map<std::string, std::string> fields_;
 };
 

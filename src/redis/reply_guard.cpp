@@ -12,7 +12,7 @@ constexpr char kNil[] = "$-1\r\n";
 // A line is a status, an error, a number or a length.
 constexpr size_t kMostLineBytes = size_t{64} << 10;
 
-// How much of a string that is refused is read for the message.
+// How much of a string that is refused the message shows.
 constexpr size_t kBeginningBytes = 64;
 
 Error ProtocolError(std::string detail) { return {ErrorCode::kProtocol, {}, std::move(detail), {}}; }
@@ -57,6 +57,10 @@ Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
       }
       const Bytes line = is_begun ? Bytes(line_) : Bytes(start, taken);
       PRM_RETURN_IF_ERROR(TakeLine(line.substr(0, line.size() - 2)));
+      if (state_ == State::kRefusedString) {
+        const uint64_t arrived = std::min<uint64_t>(length_, static_cast<uint64_t>(end - at));
+        return Refused({at, std::min<size_t>(arrived, kBeginningBytes)});
+      }
       if (state_ == State::kDroppedString) {
         if (!is_begun && !pass(start)) return no_memory;
         passed = at;
@@ -67,11 +71,6 @@ Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
       continue;
     }
     const auto taken = static_cast<size_t>(std::min<uint64_t>(left_, static_cast<uint64_t>(end - at)));
-    if (state_ == State::kRefusedString) {
-      beginning_.append(at, std::min(taken, kBeginningBytes - beginning_.size()));
-      if (beginning_.size() == std::min<uint64_t>(length_, kBeginningBytes)) return Refused();
-      return {};
-    }
     left_ -= taken;
     at += taken;
     if (state_ == State::kDroppedString) passed = at;
@@ -144,7 +143,6 @@ Status ReplyGuard::TakeLength(Bytes line) {
     dropped_ = std::max(dropped_, length_);
   } else {
     state_ = State::kRefusedString;
-    beginning_.clear();
   }
   return {};
 }
@@ -159,11 +157,13 @@ void ReplyGuard::EndElement() {
   charged_ = 0;
 }
 
-Error ReplyGuard::Refused() const {
+// beginning: what has arrived of the string that is refused.
+Error ReplyGuard::Refused(Bytes beginning) const {
   std::string detail = "The limit of the reply is " + std::to_string(limits_.front().bytes) + " bytes.";
   if (state_ == State::kRefusedString) {
-    detail = "It announced a string of " + std::to_string(length_) + " bytes that begins with \"" +
-             gate_.Pass(beginning_) + "\". " + detail;
+    detail = "It announced a string of " + std::to_string(length_) + " bytes" +
+             (beginning.empty() ? std::string() : " that begins with \"" + gate_.Pass(beginning) + "\"") +
+             ". " + detail;
   }
   return {ErrorCode::kTooLarge, {}, std::move(detail), {}};
 }

@@ -64,15 +64,14 @@ class ReplyGuard {
   Status TakeCount(Bytes line);
   Status TakeLength(Bytes line);
   void EndElement();
-  Error Refused() const;
+  Error Refused(Bytes beginning = {}) const;
 
   const TextGate& gate_;
   State state_ = State::kLine;
-  std::string line_;       // the beginning of a line whose end has not arrived
-  uint64_t left_ = 0;      // bytes of the string, with its CRLF
-  uint64_t length_ = 0;    // of the string
-  std::string beginning_;  // of a string that was refused
-  uint64_t charged_ = 0;   // of the limit of the reply
+  std::string line_;      // the beginning of a line whose end has not arrived
+  uint64_t left_ = 0;     // bytes of the string, with its CRLF
+  uint64_t length_ = 0;   // of the string
+  uint64_t charged_ = 0;  // of the limit of the reply
   size_t depth_ = 0;
   int64_t elements_left_[kMostDepth] = {};  // of the arrays that the next element is in
   uint64_t dropped_ = 0;

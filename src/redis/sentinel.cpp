@@ -20,7 +20,7 @@ std::optional<int> ParsePort(Bytes text) {
 // Sends a command to one Sentinel after the other until `accept` takes the reply. A Sentinel may be down, or
 // not know the master.
 Status Ask(const SentinelOptions& options, Waiter& waiter, Bytes subcommand,
-           const std::function<bool(const Reply&)>& accept) {
+           const std::function<bool(const Connection&, const Reply&)>& accept) {
   std::string reasons;
   std::optional<std::string> hint;  // that goes for every one of them, or empty
   for (const Endpoint& sentinel : options.sentinels) {
@@ -37,7 +37,7 @@ Status Ask(const SentinelOptions& options, Waiter& waiter, Bytes subcommand,
     } else {
       const Result<Reply> reply =
           connection.value()->Command({"SENTINEL", subcommand, options.master}, kLargeReply);
-      if (reply.ok() && accept(reply.value())) return {};
+      if (reply.ok() && accept(*connection.value(), reply.value())) return {};
       reason = HostAndPort(sentinel.host, sentinel.port) + ": ";
       if (!reply.ok()) {
         reason += reply.error().detail.empty() ? reply.error().message : reply.error().detail;
@@ -79,25 +79,27 @@ bool IsDown(const std::string& flags) {
 
 Result<Endpoint> FindMaster(const SentinelOptions& options, Waiter& waiter) {
   Endpoint master;
-  const Status status = Ask(options, waiter, "GET-MASTER-ADDR-BY-NAME", [&](const Reply& reply) {
-    const Bytes host = reply.element(0).String().value_or("");
-    const std::optional<int> port = ParsePort(reply.element(1).String().value_or(""));
-    if (reply.size() != 2 || !port || !IsHost(host)) return false;
-    master = {std::string(host), *port};
-    return true;
-  });
+  const Status status =
+      Ask(options, waiter, "GET-MASTER-ADDR-BY-NAME", [&](const Connection& from, const Reply& reply) {
+        const Bytes host = reply.element(0).String().value_or("");
+        const std::optional<int> port = ParsePort(reply.element(1).String().value_or(""));
+        if (reply.size() != 2 || !port || !IsHost(host) || from.gate().Quotes(host)) return false;
+        master = {std::string(host), *port, from.named()};
+        return true;
+      });
   if (!status.ok()) return status.error();
   return master;
 }
 
 Result<std::vector<Endpoint>> FindReplicas(const SentinelOptions& options, Waiter& waiter) {
   std::vector<Endpoint> replicas;
-  const Status status = Ask(options, waiter, "REPLICAS", [&](const Reply& reply) {
+  const Status status = Ask(options, waiter, "REPLICAS", [&](const Connection& from, const Reply& reply) {
     if (!reply.IsArray()) return false;
     for (size_t i = 0; i < reply.size(); ++i) {
       auto fields = Fields(reply.element(i));
       const std::optional<int> port = ParsePort(fields["port"]);
-      if (port && IsHost(fields["ip"]) && !IsDown(fields["flags"])) replicas.push_back({fields["ip"], *port});
+      if (port && IsHost(fields["ip"]) && !from.gate().Quotes(fields["ip"]) && !IsDown(fields["flags"]))
+        replicas.push_back({fields["ip"], *port, from.named()});
     }
     return true;
   });

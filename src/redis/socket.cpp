@@ -10,8 +10,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "redis/resolver.h"
-
 namespace prm::redis {
 
 namespace {
@@ -70,11 +68,22 @@ Socket::~Socket() {
   if (fd_ >= 0) close(fd_);
 }
 
-Result<Socket> Socket::ConnectTcp(const std::string& host, int port, const Deadline& deadline,
-                                  Waiter& waiter) {
+Result<Socket> Socket::ConnectTcp(const std::string& host, int port, const Deadline& deadline, Waiter& waiter,
+                                  const Refuse& refuse) {
   const std::string where = HostAndPort(host, port);
   Result<std::vector<SocketAddress>> addresses = Resolve(host, port, deadline, waiter);
   if (!addresses.ok()) return addresses.error();
+  if (refuse) {
+    std::optional<Error> refusal;
+    std::vector<SocketAddress> allowed;
+    for (const SocketAddress& address : addresses.value()) {
+      std::optional<Error> refused = refuse(address);
+      if (!refused) allowed.push_back(address);
+      if (refused) refusal = std::move(refused);
+    }
+    if (allowed.empty()) return *refusal;
+    addresses.value() = std::move(allowed);
+  }
 
   std::string reasons;
   for (size_t i = 0; i < addresses.value().size(); ++i) {
@@ -119,6 +128,13 @@ Result<Socket> Socket::ConnectUnix(const std::string& path, const Deadline& dead
     waiter.Wait(nullptr, 0, std::min(kUnixRetryMs, remaining_ms));
   }
   return candidate;
+}
+
+SocketAddress Socket::PeerAddress() const {
+  SocketAddress address{};
+  address.length = sizeof(address.storage);
+  if (getpeername(fd_, reinterpret_cast<sockaddr*>(&address.storage), &address.length) != 0) return {};
+  return address;
 }
 
 IoResult Socket::Read(char* buffer, size_t size) {

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "core/status.h"
 #include "redis/deadline.h"
+#include "redis/resolver.h"
 #include "redis/waiter.h"
 
 namespace prm::redis {
@@ -36,9 +39,11 @@ class Socket {
   }
 
   // Connects to a host name or numeric address: resolves it and tries each address until one accepts.
-  // Errors: kTimeout, kConnectionFailure, both naming host and port.
+  // refuse: says why an address may not be connected to, or nothing. Errors: kTimeout, kConnectionFailure,
+  // both naming host and port; that of `refuse` where it takes none.
+  using Refuse = std::function<std::optional<Error>(const SocketAddress&)>;
   static Result<Socket> ConnectTcp(const std::string& host, int port, const Deadline& deadline,
-                                   Waiter& waiter);
+                                   Waiter& waiter, const Refuse& refuse = {});
 
   // Connects to a unix socket. Errors: kInvalidArgument (path too long), kTimeout, kConnectionFailure.
   static Result<Socket> ConnectUnix(const std::string& path, const Deadline& deadline, Waiter& waiter);
@@ -47,6 +52,9 @@ class Socket {
   IoResult Write(const char* bytes, size_t size);
 
   int fd() const { return fd_; }
+
+  // Of the other side of a TCP connection.
+  SocketAddress PeerAddress() const;
 
  private:
   explicit Socket(int fd) : fd_(fd) {}

@@ -133,7 +133,6 @@ class CollectionReader : public PieceReader {
   virtual void AskElements(Connection& connection) = 0;
   virtual Status TakeElements(Connection& connection, const ReplyView& reply, bool& at_end) = 0;
 
-
   PieceCount count_;
   rdb::CollectionEncoder encoder_;
   uint64_t length_ = 0;
@@ -244,21 +243,22 @@ class ExpiringHashReader : public PieceReader {
   void AskPiece(Connection& connection) override {
     if (!length_) connection.Append({"HLEN", entry_.key});
     if (page_.empty()) {
-      connection.Append({"HSCAN", entry_.key, cursor_, "COUNT", std::to_string(count_.elements())});
+      connection.Append({"HSCAN", entry_.key, cursor_, "COUNT", std::to_string(count_.elements())},
+                        PieceLimit());
       return;
     }
     if (limits_.server.has_time) connection.Append({"TIME"});
     const std::string number = std::to_string(page_.size());
     std::vector<Bytes> arguments = {"HPEXPIRETIME", entry_.key, "FIELDS", number};
     for (const auto& [field, value] : page_) arguments.push_back(field);
-    connection.Append(arguments.data(), arguments.size());
+    connection.Append(arguments.data(), arguments.size(), PieceLimit());
   }
 
   Status TakePiece(Connection& connection) override {
     if (!length_) PRM_RETURN_IF_ERROR(TakeLength(connection));
-    if (state() == State::kChanged) return {};
+    if (state() != State::kReading) return {};
     PRM_RETURN_IF_ERROR(page_.empty() ? TakePage(connection) : TakeExpiries(connection));
-    if (state() == State::kChanged || !page_.empty()) return {};
+    if (state() != State::kReading || !page_.empty()) return {};
     if (encoder_.size() > limits_.max_value_bytes) {
       SetState(State::kTooLarge);
     } else if (cursor_ == "0") {
@@ -281,26 +281,26 @@ class ExpiringHashReader : public PieceReader {
   Status TakeLength(Connection& connection) {
     const Result<redis::Reply> length = Receive(connection);
     if (!length.ok()) return length.error();
-    if (state() == State::kChanged) return {};
-    if (!length.value().IsInteger()) return UnknownReply(connection, "HLEN");
-    length_ = static_cast<uint64_t>(length.value().AsInteger());
+    if (state() != State::kReading) return {};
+    if (length.value().Integer().value_or(-1) < 0) return connection.UnknownReply("HLEN");
+    length_ = static_cast<uint64_t>(*length.value().Integer());
     return {};
   }
 
   Status TakePage(Connection& connection) {
     const Result<redis::Reply> reply = Receive(connection);
     if (!reply.ok()) return reply.error();
-    if (state() == State::kChanged) return {};
-    if (reply.value().size() != 2 || !reply.value().element(0).IsString() ||
-        !IsCursor(reply.value().element(0).AsBytes()) || !AreStrings(reply.value().element(1)) ||
+    if (state() != State::kReading) return {};
+    const Bytes cursor = reply.value().element(0).String().value_or("");
+    if (reply.value().size() != 2 || !IsCursor(cursor) || !AreStrings(reply.value().element(1)) ||
         reply.value().element(1).size() % 2 != 0) {
-      return UnknownReply(connection, "HSCAN");
+      return connection.UnknownReply("HSCAN");
     }
-    cursor_ = reply.value().element(0).AsBytes();
+    cursor_ = cursor;
     const ReplyView elements = reply.value().element(1);
     for (size_t i = 0; i < elements.size(); i += 2) {
-      const Bytes field = elements.element(i).AsBytes();
-      if (recent_.Insert(field)) page_.emplace_back(field, elements.element(i + 1).AsBytes());
+      const Bytes field = *elements.element(i).String();
+      if (recent_.Insert(field)) page_.emplace_back(field, *elements.element(i + 1).String());
     }
     return {};
   }
@@ -316,22 +316,22 @@ class ExpiringHashReader : public PieceReader {
     }
     const Result<redis::Reply> reply = Receive(connection);
     if (!reply.ok()) return reply.error();
-    if (state() == State::kChanged) return {};
+    if (state() != State::kReading) return {};
     const size_t size_before = encoder_.size();
     const auto page = std::exchange(page_, {});
     if (reply.value().IsNil() || (reply.value().IsArray() && reply.value().size() == 0)) {
       SetState(State::kChanged);  // the key is gone
       return {};
     }
-    if (reply.value().size() != page.size()) return UnknownReply(connection, "HPEXPIRETIME");
+    if (reply.value().size() != page.size()) return connection.UnknownReply("HPEXPIRETIME");
     for (size_t i = 0; i < page.size(); ++i) {
-      const ReplyView expiry = reply.value().element(i);
-      if (!expiry.IsInteger()) return UnknownReply(connection, "HPEXPIRETIME");
+      const auto expiry = reply.value().element(i).Integer();
+      if (!expiry) return connection.UnknownReply("HPEXPIRETIME");
       const auto& [field, value] = page[i];
-      if (expiry.AsInteger() == kNoExpiry) {
+      if (*expiry == kNoExpiry) {
         encoder_.AddHashField(field, value);
-      } else if (expiry.AsInteger() > now_ms) {  // kNoKey: it has expired since
-        encoder_.AddExpiringHashField(field, value, expiry.AsInteger());
+      } else if (*expiry > now_ms) {  // kNoKey: it has expired since
+        encoder_.AddExpiringHashField(field, value, *expiry);
       }
     }
     count_.Note(page.size(), encoder_.size() - size_before);

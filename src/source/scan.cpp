@@ -72,7 +72,8 @@ Status ScanSource::Prepare(const std::string& position) {
 
   const Result<redis::ServerInfo> info = redis::FetchInfo(connection_);
   if (!info.ok() && !IsMissingCommand(info.error())) return info.error();
-  if (info.ok() && IsRunId(info.value().run_id())) run_id_ = info.value().run_id();
+  if (info.ok() && IsRunId(info.value().run_id()) && !connection_.gate().Quotes(info.value().run_id()))
+    run_id_ = info.value().run_id();
   if (info.ok()) PRM_RETURN_IF_ERROR(FitHeadroom(info.value()));
 
   // New in Redis 7.2. Reading should not make keys look used to the eviction of the application's Redis.

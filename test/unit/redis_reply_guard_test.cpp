@@ -88,7 +88,7 @@ TEST(ReplyGuardTest, RefusesWhatIsBeyondTheLimitBeforeItArrives) {
 
 TEST(ReplyGuardTest, NamesTheBeginningOfARefusedString) {
   const std::string reply = "*2\r\n$1\r\n0\r\n*1\r\n$200000000\r\n" + std::string(500, 'n');
-  const Passed passed = Pass(reply, {{uint64_t{64} << 20}}, 7);
+  const Passed passed = Pass(reply, {{uint64_t{64} << 20}}, reply.size());
   ASSERT_FALSE(passed.status.ok());
   EXPECT_EQ(passed.status.error().code, ErrorCode::kTooLarge);
   EXPECT_EQ(passed.status.error().detail, "It announced a string of 200000000 bytes that begins with \"" +
