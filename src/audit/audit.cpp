@@ -145,14 +145,11 @@ class Audit {
   }
 
   // After an error: what was found until then is kept.
-  void Fail(const std::string &state, int sqlstate, const std::string &message) {
-    pg::Call([] {
-      Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
-      while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
-      SPI_rollback();
-    });
+  void Fail(const pg::Problem &problem) {
+    Spi::RollBack();
     StoreFamilies();
-    record_.Finish(state, found_.counts, pg::SqlStateText(sqlstate), message);
+    record_.Finish(problem.cancelled() ? "stopped" : "failed", found_.counts, problem.SqlState(),
+                   problem.message);
     Spi::Commit();
   }
 
@@ -391,15 +388,8 @@ void ExecuteAudit(const AuditParameters &parameters, const redis::Deployment &de
   Audit audit(parameters, deployment, max_duration);
   try {
     audit.Execute();
-  } catch (const pg::PgError &error) {
-    bool const cancelled = error.sqlstate() == ERRCODE_QUERY_CANCELED;
-    audit.Fail(cancelled ? "stopped" : "failed", error.sqlstate(), error.what());
-    throw;
-  } catch (const std::bad_alloc &) {
-    audit.Fail("failed", ERRCODE_OUT_OF_MEMORY, "out of memory");
-    throw;
-  } catch (const Failure &failure) {
-    audit.Fail("failed", failure.sqlstate(), failure.message());
+  } catch (...) {
+    audit.Fail(pg::CurrentProblem());
     throw;
   }
 }

@@ -61,7 +61,7 @@ void WarnOfOthersTable(const Policy &policy, const Target &target) {
       "SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS r ON "
       "r.oid OPERATOR(pg_catalog.=) c.relowner WHERE c.oid OPERATOR(pg_catalog.=) $1 AND NOT r.rolsuper",
       {SqlParam::OidOf(target.relation)});
-  if (rows.size() == 0 || !superuser()) return;
+  if (rows.size() == 0 || !pg::Call([] { return superuser(); })) return;
   pg::Report(WARNING, "a superuser will sweep table " + policy.name + " of role " + rows[0].Text(0),
              "Triggers of the table run with the rights of who sweeps it.",
              "SET ROLE " + pg::QuoteIdentifier(rows[0].Text(0)) + " before you add the policy.");

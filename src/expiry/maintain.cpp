@@ -78,11 +78,8 @@ template <typename Job, typename Body>
 void RecordingErrors(Job &job, Body body) {
   try {
     body();
-  } catch (const pg::PgError &error) {
-    job.Fail(error.sqlstate(), error.what());
-    throw;
-  } catch (const Failure &failure) {
-    job.Fail(failure.sqlstate(), failure.message());
+  } catch (...) {
+    job.Fail(pg::CurrentProblem());
     throw;
   }
 }
@@ -115,9 +112,8 @@ void SweepNow(const std::string &target) {
 }
 
 // What may be caught and recorded; anything else ends the procedure.
-bool IsOfTheJob(int sqlstate) {
-  return sqlstate != ERRCODE_QUERY_CANCELED &&
-         ERRCODE_TO_CATEGORY(sqlstate) != ERRCODE_OPERATOR_INTERVENTION && sqlstate != ERRCODE_OUT_OF_MEMORY;
+bool IsOfTheJob(const pg::Problem &problem) {
+  return ERRCODE_TO_CATEGORY(problem.sqlstate) != ERRCODE_OPERATOR_INTERVENTION && !problem.out_of_memory();
 }
 
 class Maintenance {
@@ -196,11 +192,10 @@ class Maintenance {
     try {
       body();
       return true;
-    } catch (const pg::PgError &error) {
-      job.Fail(error.sqlstate(), error.what());
-      if (!IsOfTheJob(error.sqlstate())) throw;
-    } catch (const Failure &failure) {
-      job.Fail(failure.sqlstate(), failure.message());
+    } catch (...) {
+      pg::Problem const problem = pg::CurrentProblem();
+      job.Fail(problem);
+      if (!IsOfTheJob(problem)) throw;
     }
     return false;
   }

@@ -19,9 +19,7 @@ bool Refresh::Run() {
   try {
     pg::InSubtransaction([&] { Work(); });
   } catch (const pg::PgError &error) {
-    if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE &&
-        ERRCODE_TO_CATEGORY(error.sqlstate()) != ERRCODE_TRANSACTION_ROLLBACK)
-      throw;
+    if (!pg::IsTransient(error.sqlstate())) throw;
     Spi::Commit();
     return false;
   }
@@ -29,9 +27,9 @@ bool Refresh::Run() {
   return true;
 }
 
-void Refresh::Fail(int sqlstate, const std::string &message) {
-  run_.sqlstate = sqlstate;
-  run_.message = message;
+void Refresh::Fail(const pg::Problem &problem) {
+  run_.sqlstate = problem.sqlstate;
+  run_.message = problem.message;
   RecordRun(job_id_, run_);
   Spi::Commit();
 }

@@ -13,7 +13,7 @@ class Refresh {
   // Refreshes and commits. False: a lock was in the way. Errors: 42P01 when the view is gone, and those of
   // REFRESH.
   bool Run();
-  void Fail(int sqlstate, const std::string &message);
+  void Fail(const pg::Problem &problem);
 
  private:
   void Work();

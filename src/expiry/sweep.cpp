@@ -33,11 +33,6 @@ constexpr double kPageRowCost = 0.1;
 constexpr int kCarefulBatches = 16;
 constexpr int64 kPauseCheckMs = 1000;
 
-bool IsTransient(int sqlstate) {
-  return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK ||
-         sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
-}
-
 // The plans that the two orders are made for, whatever the statistics say, and no compilation: prohibitive
 // costs of other plans would ask for it.
 void ChoosePlan(pg::LocalSettings &settings, Order order) {
@@ -54,7 +49,7 @@ void ChoosePlan(pg::LocalSettings &settings, Order order) {
 SqlParam TidOf(int64 page) {
   auto *tid = static_cast<ItemPointer>(pg::Call([] { return palloc(sizeof(ItemPointerData)); }));
   ItemPointerSet(tid, static_cast<BlockNumber>(page), 0);
-  return {TIDOID, PointerGetDatum(tid), false};
+  return SqlParam::Owned(TIDOID, PointerGetDatum(tid));
 }
 
 void Commit() {
@@ -86,7 +81,7 @@ Step Sweep::Next() {
       throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, error.what(),
                     "The sweep of " + policy_.name + " runs with the rights of the policy's owner.",
                     "It needs SELECT and UPDATE, and DELETE unless soft_delete is set.");
-    if (!IsTransient(error.sqlstate())) throw;
+    if (!pg::IsTransient(error.sqlstate())) throw;
     if (hasty_) {
       careful_batches_ = kCarefulBatches;
     } else {
@@ -107,9 +102,9 @@ Step Sweep::Next() {
   return step;
 }
 
-void Sweep::Fail(int sqlstate, const std::string &message) {
-  run_.sqlstate = sqlstate;
-  run_.message = message;
+void Sweep::Fail(const pg::Problem &problem) {
+  run_.sqlstate = problem.sqlstate;
+  run_.message = problem.message;
   RecordRun(job_id_, run_);
   Commit();
 }

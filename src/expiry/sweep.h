@@ -32,7 +32,7 @@ class Sweep {
   // the batch begins. Errors are those of the policy (ResolveTarget) and of its table; after one the
   // transaction goes on, and Fail records it.
   Step Next();
-  void Fail(int sqlstate, const std::string &message);
+  void Fail(const pg::Problem &problem);
 
   int64 job_id() const { return job_id_; }
   int64 WaitMs() const { return ceiling_.WaitMs(); }

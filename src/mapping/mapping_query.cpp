@@ -451,7 +451,7 @@ std::string MappingQuery::FindFailingColumn(Tuplestorestate *batch) {
         RunPlan(plan, batch, None_Receiver);
       });
     } catch (const pg::PgError &error) {
-      if (!pg::IsDataError(error.sqlstate())) throw;
+      if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
       if (++failing == 1) first = facts_.columns[i]->name;
     }
   }

@@ -95,11 +95,30 @@ Datum Enter(Datum (*body)(FunctionCallInfo), FunctionCallInfo fcinfo) noexcept {
 
 void Enter(void (*body)()) noexcept { Barrier(body); }
 
-void ThrowPending() {
-  MemoryContext previous = MemoryContextSwitchTo(EntryContext());
-  ErrorData *data = CopyErrorData();
+// Copies the pending error; nullptr when memory is short. The copy has a jump buffer of its own: an error in
+// it would otherwise jump to an outer one, past the C++ frames in between.
+static ErrorData *CopyPending() {
+  sigjmp_buf *const saved_stack = PG_exception_stack;
+  ErrorContextCallback *const saved_callbacks = error_context_stack;
+  MemoryContext const saved_context = CurrentMemoryContext;
+  ErrorData *volatile data = nullptr;
+  sigjmp_buf here;
+  error_context_stack = nullptr;
+  if (sigsetjmp(here, 0) == 0) {
+    PG_exception_stack = &here;
+    MemoryContextSwitchTo(EntryContext());
+    data = CopyErrorData();
+  }
+  PG_exception_stack = saved_stack;
+  error_context_stack = saved_callbacks;
+  MemoryContextSwitchTo(saved_context);
   FlushErrorState();
-  MemoryContextSwitchTo(previous);
+  return data;
+}
+
+void ThrowPending() {
+  ErrorData *const data = CopyPending();
+  if (data == nullptr) throw std::bad_alloc();
   throw PgError(data);
 }
 

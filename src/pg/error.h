@@ -69,9 +69,33 @@ T ValueOrThrow(Result<T> result) {
   return std::move(result.value());
 }
 
-// Whether the data is to blame, rather than the mapping, the server or the session: classes 22, 23 and 54
-// (such as a key too long for an index), 21000 and P0001. Only such an error may cost a key and not the run.
-bool IsDataError(int sqlstate);
+// An error as a value, for whoever writes it down after its exception has been handled.
+struct Problem {
+  int sqlstate = 0;
+  std::string message;
+
+  std::string SqlState() const;  // "" for none
+  bool cancelled() const { return sqlstate == ERRCODE_QUERY_CANCELED; }
+  bool out_of_memory() const { return sqlstate == ERRCODE_OUT_OF_MEMORY; }
+  // Whether another try may succeed, later or at once: no connection, a full server, a lock, a server that
+  // starts or stops.
+  bool retryable() const;
+};
+
+// The exception that is being handled. Only inside a catch block.
+Problem CurrentProblem();
+
+// Whether the same statement may succeed at once in another transaction: a deadlock, a serialization failure,
+// a lock that was not to be had.
+bool IsTransient(int sqlstate);
+
+// Where the fault lies when a statement fails over rows that come from keys.
+enum class Fault {
+  kRow,      // in a row: classes 21, 22, 23, 38, 44, 54, P0, and SQLSTATEs that PostgreSQL does not define
+  kServer,   // in the server or the session: classes 08, 25, 40, 53, 57, 58, XX, and 55P03
+  kUnclear,  // in a row or in the statement: everything else
+};
+Fault FaultOf(int sqlstate);
 
 // "22P02" for ERRCODE_INVALID_TEXT_REPRESENTATION.
 std::string SqlStateText(int sqlstate);

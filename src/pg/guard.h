@@ -6,7 +6,8 @@
 
 namespace prm::pg {
 
-// Copies the pending PostgreSQL error and throws it as PgError. Only for Call.
+// Copies the pending PostgreSQL error and throws it as PgError, or as std::bad_alloc when there is no memory
+// for the copy. Only for Call.
 [[noreturn]] void ThrowPending();
 
 // Runs `body`, a closure of plain C calls, and turns a PostgreSQL error into a PgError exception, so that the

@@ -57,7 +57,7 @@ void SetLocal(const char *name, const char *value) {
 
 }  // namespace
 
-AsExtensionOwner::AsExtensionOwner() : exceptions_(std::uncaught_exceptions()) {
+AsExtensionOwner::AsExtensionOwner() {
   Oid owner = LockExtension();
   GetUserIdAndSecContext(&user_, &security_context_);
   guc_nest_ = NewGUCNestLevel();
@@ -68,13 +68,13 @@ AsExtensionOwner::AsExtensionOwner() : exceptions_(std::uncaught_exceptions()) {
 AsExtensionOwner::~AsExtensionOwner() {
   // After an error the abort of the (sub)transaction restores the settings; the user is restored either way.
   SetUserIdAndSecContext(user_, security_context_);
-  if (std::uncaught_exceptions() == exceptions_) AtEOXact_GUC(true, guc_nest_);
+  if (!unwinds()) AtEOXact_GUC(true, guc_nest_);
 }
 
-LocalSettings::LocalSettings() : guc_nest_(NewGUCNestLevel()), exceptions_(std::uncaught_exceptions()) {}
+LocalSettings::LocalSettings() : guc_nest_(NewGUCNestLevel()) {}
 
 LocalSettings::~LocalSettings() {
-  if (std::uncaught_exceptions() == exceptions_) AtEOXact_GUC(true, guc_nest_);
+  if (!unwinds()) AtEOXact_GUC(true, guc_nest_);
 }
 
 void LocalSettings::Set(const char *name, const std::string &value) { SetLocal(name, value.c_str()); }

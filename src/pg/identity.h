@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pg/pg.h"
+#include "pg/scope.h"
 
 namespace prm::pg {
 
@@ -10,33 +11,27 @@ namespace prm::pg {
 // Never commit inside: a commit while switched leaves the session as the owner. Keeps the extension from
 // being dropped until the end of the transaction (ACCESS SHARE on it), and waits for a DROP EXTENSION under
 // way. Errors: 42704 when it has been dropped.
-class AsExtensionOwner {
+class AsExtensionOwner : Scope {
  public:
   AsExtensionOwner();
   ~AsExtensionOwner();
-  AsExtensionOwner(const AsExtensionOwner &) = delete;
-  AsExtensionOwner &operator=(const AsExtensionOwner &) = delete;
 
  private:
   Oid user_;
   int security_context_;
   int guc_nest_;
-  int exceptions_;
 };
 
 // Settings of the session for a scope, as SET LOCAL would make them.
-class LocalSettings {
+class LocalSettings : Scope {
  public:
   LocalSettings();
   ~LocalSettings();
-  LocalSettings(const LocalSettings &) = delete;
-  LocalSettings &operator=(const LocalSettings &) = delete;
   // Errors: those of SET.
   void Set(const char *name, const std::string &value);
 
  private:
   int guc_nest_;
-  int exceptions_;
 };
 
 }  // namespace prm::pg

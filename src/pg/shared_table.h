@@ -203,7 +203,7 @@ class SharedTable {
   }
 
   // To be told of every change: an idle table is not saved again, and the first change after a save wakes
-  // whoever saves.
+  // whoever saves, which takes locks: not under KeyLocks.
   void NoteChange() const {
     if (changed() || pg_atomic_exchange_u32(&header()->changed, 1) != 0) return;
     if (pg::signal_save != nullptr) pg::signal_save();

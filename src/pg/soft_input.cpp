@@ -6,7 +6,9 @@
 
 namespace prm::pg {
 
-bool IsBadInput(int sqlstate) { return IsDataError(sqlstate) || sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED; }
+bool IsBadInput(int sqlstate) {
+  return FaultOf(sqlstate) == Fault::kRow || sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED;
+}
 
 InputFunction::InputFunction(Oid type) {
   Call([&] {

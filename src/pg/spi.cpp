@@ -3,17 +3,43 @@
 namespace prm::pg {
 namespace {
 
-SqlParam ArrayParam(Oid array_type, Oid element_type, std::vector<Datum> &elements) {
+// make(item) gives the Datum of an item.
+template <typename Items, typename Make>
+SqlParam ArrayParam(Oid array_type, Oid element_type, const Items &items, Make make) {
+  MemoryContext const target = CurrentMemoryContext;
+  Context context("redis_migrate array");
+  SwitchContext in_context(context.get());
+  std::vector<Datum> elements;
+  elements.reserve(items.size());
+  for (const auto &item : items) elements.push_back(make(item));
   Datum *values = elements.data();
   int count = static_cast<int>(elements.size());
-  Datum array = Call([&] {
-    int16 length;
-    bool by_value;
-    char align;
-    get_typlenbyvalalign(element_type, &length, &by_value, &align);
-    return PointerGetDatum(construct_array(values, count, element_type, length, by_value, align));
+  return SqlParam::Owned(array_type, Call([&] {
+                           int16 length;
+                           bool by_value;
+                           char align;
+                           get_typlenbyvalalign(element_type, &length, &by_value, &align);
+                           MemoryContextSwitchTo(target);
+                           ArrayType *array =
+                               construct_array(values, count, element_type, length, by_value, align);
+                           MemoryContextSwitchTo(context.get());
+                           return PointerGetDatum(array);
+                         }));
+}
+
+// What SPI leaves as the current memory context is its own, which lives as long as the connection: what a
+// caller allocates for a batch would stay until the CALL ends.
+template <typename Body>
+Rows Execute(Body body) {
+  MemoryContext const context = CurrentMemoryContext;
+  int code = Call([&] {
+    int result = body();
+    MemoryContextSwitchTo(context);
+    return result;
   });
-  return {array_type, array, false};
+  if (code < 0)
+    throw Failure(ERRCODE_INTERNAL_ERROR, std::string("SPI failed: ") + SPI_result_code_string(code));
+  return Rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
 }
 
 struct Arguments {
@@ -38,21 +64,17 @@ struct Arguments {
 template <typename Params>
 Rows ExecuteWith(const std::string &sql, const Params &params, bool read_only) {
   Arguments arguments(params);
-  int code = Call([&] {
+  return Execute([&] {
     return SPI_execute_with_args(sql.c_str(), static_cast<int>(arguments.types.size()),
                                  arguments.types.data(), arguments.values.data(), arguments.nulls.c_str(),
                                  read_only, 0);
   });
-  if (code < 0) ThrowSpiFailure(code);
-  return Rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
 }
 
 }  // namespace
 
 SqlParam SqlParam::TextArray(const std::vector<std::string> &items) {
-  std::vector<Datum> elements;
-  for (const std::string &item : items) elements.push_back(TextDatum(item));
-  return ArrayParam(TEXTARRAYOID, TEXTOID, elements);
+  return ArrayParam(TEXTARRAYOID, TEXTOID, items, [](const std::string &item) { return TextDatum(item); });
 }
 
 SqlParam SqlParam::OptionalTextArray(const std::optional<std::vector<std::string>> &items) {
@@ -60,28 +82,21 @@ SqlParam SqlParam::OptionalTextArray(const std::optional<std::vector<std::string
 }
 
 SqlParam SqlParam::Int8Array(const std::vector<int64> &items) {
-  std::vector<Datum> elements;
-  for (int64 item : items) elements.push_back(Int64GetDatum(item));
-  return ArrayParam(INT8ARRAYOID, INT8OID, elements);
+  return ArrayParam(INT8ARRAYOID, INT8OID, items, [](int64 item) { return Int64GetDatum(item); });
 }
 
 SqlParam SqlParam::TimestampTzArray(const std::vector<int64> &items) {
-  std::vector<Datum> elements;
-  for (int64 item : items) elements.push_back(TimestampTzGetDatum(item));
-  return ArrayParam(TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, elements);
+  return ArrayParam(TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, items,
+                    [](int64 item) { return TimestampTzGetDatum(item); });
 }
 
 SqlParam SqlParam::ByteaArray(const std::vector<Bytes> &items) {
-  std::vector<Datum> elements;
-  for (Bytes item : items) elements.push_back(ByteaDatum(item));
-  return ArrayParam(BYTEAARRAYOID, BYTEAOID, elements);
+  return ArrayParam(BYTEAARRAYOID, BYTEAOID, items, [](Bytes item) { return ByteaDatum(item); });
 }
 
 SqlParam SqlParam::Int4Array(const std::optional<std::vector<int>> &items) {
   if (!items) return {INT4ARRAYOID, 0, true};
-  std::vector<Datum> elements;
-  for (int item : *items) elements.push_back(Int32GetDatum(item));
-  return ArrayParam(INT4ARRAYOID, INT4OID, elements);
+  return ArrayParam(INT4ARRAYOID, INT4OID, *items, [](int item) { return Int32GetDatum(item); });
 }
 
 bool Row::IsNull(int column) const {
@@ -97,7 +112,10 @@ Datum Row::Value(int column) const {
 
 std::string Row::Text(int column) const {
   char *text = Call([&] { return SPI_getvalue(tuple_, desc_, column + 1); });
-  return text != nullptr ? std::string(text) : std::string();
+  if (text == nullptr) return {};
+  std::string result(text);
+  pfree(text);
+  return result;
 }
 
 std::optional<std::string> Row::OptionalText(int column) const {
@@ -108,6 +126,8 @@ std::optional<std::string> Row::OptionalText(int column) const {
 std::vector<std::string> Row::TextArray(int column) const {
   std::vector<std::string> items;
   if (IsNull(column)) return items;
+  Context context("redis_migrate array");
+  SwitchContext in_context(context.get());
   Datum *elements = nullptr;
   int count = 0;
   Datum array = Value(column);
@@ -121,6 +141,8 @@ std::vector<std::string> Row::TextArray(int column) const {
 
 std::optional<std::vector<int>> Row::OptionalInt4Array(int column) const {
   if (IsNull(column)) return std::nullopt;
+  Context context("redis_migrate array");
+  SwitchContext in_context(context.get());
   Datum *elements = nullptr;
   int count = 0;
   Datum array = Value(column);
@@ -141,13 +163,17 @@ void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why) {
                 "function or a block with EXCEPTION; with autocommit in a driver.");
 }
 
-Spi::Spi(bool nonatomic) : exceptions_(std::uncaught_exceptions()) {
+Spi *Spi::current_ = nullptr;
+
+Spi::Spi(bool nonatomic) : outer_(current_) {
   int code = Call([&] { return SPI_connect_ext(nonatomic ? SPI_OPT_NONATOMIC : 0); });
   if (code != SPI_OK_CONNECT) ThrowSpiFailure(code);
+  current_ = this;
 }
 
 Spi::~Spi() {
-  if (std::uncaught_exceptions() == exceptions_) SPI_finish();
+  current_ = outer_;
+  if (!unwinds()) SPI_finish();
 }
 
 Rows Spi::Execute(const std::string &sql, std::initializer_list<SqlParam> params, bool read_only) {
@@ -172,16 +198,27 @@ Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> pa
     if (prepared == nullptr) ThrowSpiFailure(SPI_result);
     plan = prepared;
   }
-  int code = Call(
+  return pg::Execute(
       [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), false, 0); });
-  if (code < 0) ThrowSpiFailure(code);
-  return Rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
 }
 
 void Spi::Commit() {
   Call([] { SPI_commit(); });
   // What meets a concurrent writer is tried again, which needs a new snapshot for each statement.
   XactIsoLevel = XACT_READ_COMMITTED;
+}
+
+void Spi::RollBack() {
+  Call([] {
+    // Functions that the error came out of have left their connections, which are atomic, above ours.
+    while (!SPI_inside_nonatomic_context())
+      if (SPI_finish() < 0) break;
+    // The error may have come out of a statement or its planning, with the snapshot that they push still
+    // there; SPI_rollback expects those of portals alone.
+    Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
+    while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
+    SPI_rollback();
+  });
 }
 
 }  // namespace prm::pg

@@ -4,20 +4,27 @@
 #include "pg/guard.h"
 #include "pg/memory.h"
 #include "pg/pg.h"
+#include "pg/scope.h"
 
 namespace prm::pg {
 
-// A parameter: its type, and its value unless NULL. Pointers must stay valid during the call.
+// A parameter: its type, and its value unless NULL. A value by reference that is made here is freed with the
+// parameter and its copies, which must not outlive the memory context it was made in; one that is handed over
+// as a Datum must stay valid during the call.
 struct SqlParam {
   Oid type;
   Datum value;
   bool null;
+  std::shared_ptr<void> memory = nullptr;
 
-  static SqlParam Text(Bytes text) { return {TEXTOID, TextDatum(text), false}; }
+  static SqlParam Owned(Oid type, Datum value) {
+    return {type, value, false, std::shared_ptr<void>(DatumGetPointer(value), pfree)};
+  }
+  static SqlParam Text(Bytes text) { return Owned(TEXTOID, TextDatum(text)); }
   static SqlParam OptionalText(const std::optional<std::string> &text) {
     return text ? Text(*text) : SqlParam{TEXTOID, 0, true};
   }
-  static SqlParam Bytea(Bytes bytes) { return {BYTEAOID, ByteaDatum(bytes), false}; }
+  static SqlParam Bytea(Bytes bytes) { return Owned(BYTEAOID, ByteaDatum(bytes)); }
   static SqlParam Int4(int32 value) { return {INT4OID, Int32GetDatum(value), false}; }
   static SqlParam Int8(int64 value) { return {INT8OID, Int64GetDatum(value), false}; }
   static SqlParam Bool(bool value) { return {BOOLOID, BoolGetDatum(value), false}; }
@@ -79,15 +86,18 @@ void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why);
 
 // A connection to SPI for a scope; nonatomic allows Commit in a procedure. Left by an exception it is not
 // finished: the abort of the (sub)transaction cleans it up.
-class Spi {
+class Spi : Scope {
  public:
   explicit Spi(bool nonatomic = false);
   ~Spi();
-  Spi(const Spi &) = delete;
-  Spi &operator=(const Spi &) = delete;
 
-  // Runs one statement and returns its rows and the number of rows processed. Errors are those of the
-  // statement.
+  // The innermost connection of this kind that is open.
+  static Spi &Current() { return *current_; }
+  // What describes the rows that the connection's statements see under a name.
+  EphemeralNamedRelationData &relation(const char *name) { return relations_[name]; }
+
+  // Runs one statement and returns its rows and the number of rows processed. Nothing of it is left in
+  // memory when the rows are gone. Errors are those of the statement.
   static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {},
                       bool read_only = false);
   static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
@@ -96,9 +106,15 @@ class Spi {
   static Rows ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params);
   // Commits; the transaction that begins is READ COMMITTED, whatever the session's default.
   static void Commit();
+  // After an error, whatever it left: rolls back, and goes on in a new transaction on the same connection,
+  // which must be nonatomic.
+  static void RollBack();
 
  private:
-  int exceptions_;
+  static Spi *current_;
+
+  Spi *const outer_;
+  std::map<std::string, EphemeralNamedRelationData> relations_;
 };
 
 }  // namespace prm::pg

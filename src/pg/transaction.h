@@ -3,39 +3,30 @@
 
 #include "pg/guard.h"
 #include "pg/pg.h"
+#include "pg/scope.h"
 
 namespace prm::pg {
 
 // Pushes a fresh snapshot for a scope. After an error the (sub)transaction's abort pops it.
-class SnapshotScope {
+class SnapshotScope : Scope {
  public:
-  SnapshotScope() : exceptions_(std::uncaught_exceptions()) {
+  SnapshotScope() {
     Call([] { PushActiveSnapshot(GetTransactionSnapshot()); });
   }
   ~SnapshotScope() {
-    if (std::uncaught_exceptions() == exceptions_) PopActiveSnapshot();
+    if (!unwinds()) PopActiveSnapshot();
   }
-  SnapshotScope(const SnapshotScope &) = delete;
-  SnapshotScope &operator=(const SnapshotScope &) = delete;
-
- private:
-  int exceptions_;
 };
 
 // The same with what is committed at this moment, whatever snapshot the transaction works with.
-class LatestSnapshotScope {
+class LatestSnapshotScope : Scope {
  public:
-  LatestSnapshotScope() : exceptions_(std::uncaught_exceptions()) {
+  LatestSnapshotScope() {
     Call([] { PushActiveSnapshot(GetLatestSnapshot()); });
   }
   ~LatestSnapshotScope() {
-    if (std::uncaught_exceptions() == exceptions_) PopActiveSnapshot();
+    if (!unwinds()) PopActiveSnapshot();
   }
-  LatestSnapshotScope(const LatestSnapshotScope &) = delete;
-  LatestSnapshotScope &operator=(const LatestSnapshotScope &) = delete;
-
- private:
-  int exceptions_;
 };
 
 // Runs `body` inside a subtransaction. If it throws, the subtransaction is rolled back and the exception goes

@@ -1,25 +1,23 @@
 #include "pg/tuplestore.h"
 
 #include "pg/entry.h"
+#include "pg/spi.h"
 
 namespace prm::pg {
-// SPI keeps the pointer, and after an error the connection that holds it may not be reachable until the
-// subtransaction is rolled back: the registration lives in the memory of the SQL call, and the next one of
-// the same name replaces it.
+
 NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows)
-    : exceptions_(std::uncaught_exceptions()) {
+    : relation_(Spi::Current().relation(name)) {
+  relation_.md.name = const_cast<char *>(name);
+  relation_.md.reliddesc = InvalidOid;
+  relation_.md.tupdesc = desc;
+  relation_.md.enrtype = ENR_NAMED_TUPLESTORE;
+  relation_.md.enrtuples = kEstimatedBatchRows;
+  relation_.reldata = rows;
   int code = Call([&] {
-    relation_ =
-        static_cast<EphemeralNamedRelation>(MemoryContextAllocZero(EntryContext(), sizeof *relation_));
-    relation_->md.name = const_cast<char *>(name);
-    relation_->md.reliddesc = InvalidOid;
-    relation_->md.tupdesc = desc;
-    relation_->md.enrtype = ENR_NAMED_TUPLESTORE;
-    relation_->md.enrtuples = kEstimatedBatchRows;
-    relation_->reldata = rows;
-    SPI_unregister_relation(name);
+    // SPI keeps a list of these, which has to live as long as the connection.
     MemoryContext previous = MemoryContextSwitchTo(EntryContext());
-    int result = SPI_register_relation(relation_);
+    SPI_unregister_relation(name);
+    int result = SPI_register_relation(&relation_);
     MemoryContextSwitchTo(previous);
     return result;
   });
@@ -28,10 +26,11 @@ NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows)
                   std::string("could not register ") + name + ": " + SPI_result_code_string(code));
 }
 
+// After an error it stays registered, without rows: until the subtransaction is rolled back, the connection
+// may not be SPI's current one. The next of the same name takes its place.
 NamedRows::~NamedRows() {
-  if (std::uncaught_exceptions() != exceptions_) return;
-  SPI_unregister_relation(relation_->md.name);
-  pfree(relation_);
+  relation_.reldata = nullptr;
+  if (!unwinds()) SPI_unregister_relation(relation_.md.name);
 }
 
 }  // namespace prm::pg

@@ -3,6 +3,7 @@
 
 #include "pg/guard.h"
 #include "pg/pg.h"
+#include "pg/scope.h"
 
 namespace prm::pg {
 
@@ -53,17 +54,15 @@ constexpr double kEstimatedBatchRows = 1000;
 
 // Makes a tuplestore visible to SQL under a name, as transition tables are, for a scope. Needs an SPI
 // connection.
-class NamedRows {
+class NamedRows : Scope {
  public:
+  // name: a constant.
   NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows);
   ~NamedRows();
-  NamedRows(const NamedRows &) = delete;
-  NamedRows &operator=(const NamedRows &) = delete;
-  void Show(Tuplestorestate *rows) { relation_->reldata = rows; }
+  void Show(Tuplestorestate *rows) { relation_.reldata = rows; }
 
  private:
-  EphemeralNamedRelation relation_;
-  int exceptions_;
+  EphemeralNamedRelationData &relation_;
 };
 
 }  // namespace prm::pg

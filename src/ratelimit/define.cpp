@@ -236,7 +236,7 @@ void PutException(int64 policy_id, const char *kind, const Subject &subject, con
        Optional(definition.burst, SqlParam::Int8, INT8OID), expires_at});
 }
 
-constexpr SqlParam kForEver{TIMESTAMPTZOID, 0, true};
+SqlParam ForEver() { return {TIMESTAMPTZOID, 0, true}; }
 
 void PutOnList(FunctionCallInfo fcinfo, const char *kind, bool address, SqlParam expires_at) {
   const std::string name = pg::TextArgument(fcinfo, 0, "policy");
@@ -252,7 +252,7 @@ void PutOnList(FunctionCallInfo fcinfo, const char *kind, bool address, SqlParam
 }
 
 void AddToList(FunctionCallInfo fcinfo, const char *kind, bool address) {
-  SqlParam expires_at = kForEver;
+  SqlParam expires_at = ForEver();
   if (kind == std::string_view("deny") && !PG_ARGISNULL(2)) {
     Datum for_time = PG_GETARG_DATUM(2);
     expires_at.value = pg::Call([&] {
@@ -280,7 +280,7 @@ bool DropException(FunctionCallInfo fcinfo, const char *kind, bool address) {
 
 }  // namespace
 
-void DenyForEver(FunctionCallInfo fcinfo) { PutOnList(fcinfo, "deny", false, kForEver); }
+void DenyForEver(FunctionCallInfo fcinfo) { PutOnList(fcinfo, "deny", false, ForEver()); }
 
 // create_rate_limit(policy, quota, period, burst, algorithm, storage, key_type, ipv6_prefix, shadow,
 // fail_open). Errors: 42602 for a bad name, 42710 for one that is there, 22023 for numbers and words that

@@ -42,13 +42,15 @@ void ReadFreeParts(Pass &pass, RunRecord &record, int level, std::optional<PartL
 }
 
 // The error that ended the reading of a part in another process.
-void ThrowFailureOf(const std::vector<RunRecord::Part> &parts, bool stops_at_rejects) {
+void ThrowFailureOf(const RunRecord &record, const std::vector<RunRecord::Part> &parts,
+                    bool stops_at_rejects) {
   for (const RunRecord::Part &part : parts) {
     if (!part.sqlstate) continue;
     const std::string &state = *part.sqlstate;
     int const code = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
     if (stops_at_rejects && code == ERRCODE_DATA_EXCEPTION)
-      throw StoppedByReject{part.message.value_or(""), "It was in part " + std::to_string(part.number) + "."};
+      throw StoppedByReject(record.id(), part.message.value_or(""),
+                            "It was in part " + std::to_string(part.number) + ".");
     throw Failure(code, part.message.value_or(""),
                   "Part " + std::to_string(part.number) + " was being read.");
   }
@@ -73,11 +75,11 @@ class Member {
   }
 
   // Tells the leader, unless it was only this process that was to end.
-  void Fail(int sqlstate, const std::string &message) {
+  void Fail(const pg::Problem &problem) {
     pg::WithoutCancel hold;
-    RollBackAfter(message);
-    if (sqlstate == ERRCODE_QUERY_CANCELED) return;
-    record_.FailPart(record_.level(), pg::SqlStateText(sqlstate), message);
+    RollBackAfter(problem);
+    if (problem.cancelled()) return;
+    record_.FailPart(record_.level(), problem.SqlState(), problem.message);
     Spi::Commit();
   }
 
@@ -109,7 +111,7 @@ uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects
   auto look = [&] {
     int left = 0;
     std::vector<RunRecord::Part> const parts = record.ReadParts(level);
-    ThrowFailureOf(parts, stops_at_rejects);
+    ThrowFailureOf(record, parts, stops_at_rejects);
     repeated_slots = 0;
     for (const RunRecord::Part &part : parts) {
       if (!part.done) ++left;
@@ -155,17 +157,8 @@ PRM_FUNCTION(join_run) {
   Member member(PG_GETARG_INT64(0));
   try {
     member.Execute();
-  } catch (const StoppedByReject &stopped) {
-    member.Fail(ERRCODE_DATA_EXCEPTION, stopped.message);
-    throw Failure(ERRCODE_DATA_EXCEPTION, stopped.message, stopped.detail);
-  } catch (const pg::PgError &error) {
-    member.Fail(error.sqlstate(), error.what());
-    throw;
-  } catch (const std::bad_alloc &) {
-    member.Fail(ERRCODE_OUT_OF_MEMORY, "out of memory");
-    throw;
-  } catch (const Failure &failure) {
-    member.Fail(failure.sqlstate(), failure.message());
+  } catch (...) {
+    member.Fail(pg::CurrentProblem());
     throw;
   }
   PG_RETURN_VOID();

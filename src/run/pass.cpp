@@ -13,11 +13,6 @@ using pg::Spi;
 
 namespace {
 
-bool IsTransient(int sqlstate) {
-  return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TRANSACTION_ROLLBACK ||
-         sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
-}
-
 constexpr int kBatchRetries = 5;
 constexpr long kRetryPauseMs = 100;
 
@@ -54,13 +49,13 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
       position.clear();
       continue;
     }
-    position = batch.position;
+    std::string const before = std::exchange(position, batch.position);
     std::vector<const source::Entry *> entries;
     for (const source::Entry &entry : batch.entries) entries.push_back(&entry);
     StoreOptions options;
     options.defer = parameters_.source != "archive";
     options.goes_beyond = batch.goes_beyond;
-    Store(entries, level, position, options);
+    Store(std::move(entries), level, before, position, options);
     batch = source::Batch();
     if (!part) continue;
     if (source.repeated_slots() > noted) {
@@ -86,22 +81,52 @@ void Pass::Restart(int level) {
   stored_.clear();
 }
 
-// Stores entries and the checkpoint in one transaction. Returns how many of them a foreign key refused.
-size_t Pass::Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
-                   const StoreOptions &store) {
+// Stores entries and the checkpoint, in one transaction if it may have as many subtransactions as that takes.
+// Otherwise the checkpoint moves with the last; until then the keys that are done are noted as those of a
+// page are which the checkpoint does not cover, so that whoever goes on after a crash passes them over.
+// Returns how many of the entries a foreign key or a lower key refused.
+size_t Pass::Store(std::vector<const source::Entry *> entries, int level, const std::string &before,
+                   const std::string &position, const StoreOptions &store) {
+  size_t deferred = 0, fresh = 0;
+  std::string first_reject;
+  while (true) {
+    Tally tally;
+    std::vector<const source::Entry *> const left =
+        StorePart(entries, level, before, position, store, tally, &fresh, &first_reject);
+    std::set<const source::Entry *> const again(left.begin(), left.end());
+    for (const source::Entry *entry : tally.deferred) deferred += again.count(entry) == 0;
+    if (left.empty()) break;
+    entries = left;
+  }
+  if (!store.goes_beyond) stored_.clear();
+  if (fresh > 0)
+    throw StoppedByReject(
+        record_.id(),
+        "run " + std::to_string(record_.id()) + " stopped: " + std::to_string(fresh) + " keys were rejected",
+        first_reject);
+  return deferred;
+}
+
+// Stores entries in one transaction and commits. Returns those that are left for the next.
+std::vector<const source::Entry *> Pass::StorePart(const std::vector<const source::Entry *> &entries,
+                                                   int level, const std::string &before,
+                                                   const std::string &position, const StoreOptions &store,
+                                                   Tally &tally, size_t *fresh, std::string *first_reject) {
   Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive_;
   PatternGroup::Options options;
   options.defer = store.defer;
   options.beside_others = beside_others_;
   if (parameters_.prune) options.seen_run = record_.id();
-  Tally tally;
-  std::vector<const Reject *> fresh;
+  int subtransactions = 0;
+  options.subtransactions = &subtransactions;
+  std::vector<const source::Entry *> left, done;
+  std::vector<const Reject *> rejects;
   pg::Context context("redis_migrate transaction");
   pg::SwitchContext in_context(context.get());
   for (int attempt = 1;; ++attempt) {
     tally = Tally();
-    std::map<const source::Entry *, std::pair<Outcome, std::string>> by_key;
-    if (forgets_archived_) tally.by_key = &by_key;
+    if (forgets_archived_) tally.by_key.emplace();
+    subtransactions = kMostSubtransactions - 2;  // the one below, and the archive's
     try {
       pg::InSubtransaction([&] {
         // Deferred constraints must be found per row. A commit that a crash loses takes its checkpoint with
@@ -109,22 +134,30 @@ size_t Pass::Store(const std::vector<const source::Entry *> &entries, int level,
         Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
         Spi::Execute("SET LOCAL synchronous_commit = off");
         // What is read again while it waits is not read twice, and its older value is worth nothing.
-        KeySet const counted = store.recount   ? KeysOf(entries)
-                               : has_deferred_ ? record_.ForgetDeferred(level, entries)
-                                               : KeySet();
-        ProcessEntries(routing_, unmapped, entries, level, counted, options, tally);
-        if (forgets_archived_) archive_.Forget(by_key);
+        KeySet counted = has_deferred_ || store.recount ? record_.ForgetDeferred(level, entries) : KeySet();
+        if (store.recount) counted = KeysOf(entries);
+        left = ProcessEntries(routing_, unmapped, entries, level, counted, options, tally);
+        std::set<const source::Entry *> const again(left.begin(), left.end());
+        done.clear();
+        for (const source::Entry *entry : entries) {
+          if (again.count(entry) == 0)
+            done.push_back(entry);
+          else if (counted.count({entry->db, entry->key}) > 0)
+            tally.deferred.push_back(entry);  // it is counted as read and must not be lost
+        }
+        if (forgets_archived_) archive_.Forget(*tally.by_key);
         // What a batch that is read again rejects again is no reason to stop again.
-        fresh.clear();
+        rejects.clear();
         if (parameters_.on_error == "stop")
           for (const Reject &reject : tally.rejects)
-            if (!record_.HasReject(level, *reject.entry)) fresh.push_back(&reject);
-        record_.Save(tally, level, position);
-        if (store.goes_beyond || !stored_.empty()) record_.NotePageKeys(entries, store.goes_beyond);
+            if (!record_.HasReject(level, *reject.entry)) rejects.push_back(&reject);
+        record_.Save(tally, level, left.empty() ? position : before);
+        bool const beyond = store.goes_beyond || !left.empty();
+        if (!store.recount && (beyond || !stored_.empty())) record_.NotePageKeys(done, beyond);
       });
       break;
     } catch (const pg::PgError &error) {
-      if (!IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
+      if (!pg::IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
       // So that whoever waited for this batch goes first: to take the same locks at once would be the same
       // deadlock.
       pg::Sleep(attempt * kRetryPauseMs);
@@ -132,15 +165,13 @@ size_t Pass::Store(const std::vector<const source::Entry *> &entries, int level,
   }
   Spi::Commit();
   has_deferred_ = has_deferred_ || !tally.deferred.empty();
-  if (!store.goes_beyond) stored_.clear();
-  if (store.goes_beyond)
-    for (const source::Entry *entry : entries) stored_.emplace(entry->db, entry->key);
-  if (!fresh.empty())
-    throw StoppedByReject{"run " + std::to_string(record_.id()) +
-                              " stopped: " + std::to_string(fresh.size()) + " keys were rejected",
-                          "The first is \"" + Printable(fresh.front()->entry->key) + "\", rule " +
-                              fresh.front()->rule + ": " + fresh.front()->message};
-  return tally.deferred.size();
+  if (!store.recount && (store.goes_beyond || !left.empty()))
+    for (const source::Entry *entry : done) stored_.emplace(entry->db, entry->key);
+  if (!rejects.empty() && *fresh == 0)
+    *first_reject = "The first is \"" + Printable(rejects.front()->entry->key) + "\", rule " +
+                    rejects.front()->rule + ": " + rejects.front()->message;
+  *fresh += rejects.size();
+  return left;
 }
 
 void Pass::RetryDeferred(int level) {
@@ -159,7 +190,7 @@ void Pass::RetryDeferred(int level) {
       std::vector<const source::Entry *> pointers;
       for (const source::Entry &entry : entries) pointers.push_back(&entry);
       tried += entries.size();
-      refused += Store(pointers, level, record_.position(), options);
+      refused += Store(std::move(pointers), level, record_.position(), record_.position(), options);
     }
     Spi::Commit();
     if (refused == 0) return;

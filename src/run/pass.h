@@ -9,9 +9,13 @@
 namespace prm {
 
 // Thrown after a batch with rejects has been committed and on_error is 'stop'.
-struct StoppedByReject {
-  std::string message;
-  std::string detail;
+class StoppedByReject : public pg::Failure {
+ public:
+  StoppedByReject(int64 run_id, const std::string &message, const std::string &detail)
+      : Failure(ERRCODE_DATA_EXCEPTION, message, detail,
+                "Change the mapping, or CALL redis_migrate.run again to go on after the batch. SELECT * FROM "
+                "redis_migrate.rejects WHERE run_id = " +
+                    std::to_string(run_id) + ".") {}
 };
 
 class Pass {
@@ -39,8 +43,12 @@ class Pass {
   };
 
   void Restart(int level);
-  size_t Store(const std::vector<const source::Entry *> &entries, int level, const std::string &position,
-               const StoreOptions &options);
+  size_t Store(std::vector<const source::Entry *> entries, int level, const std::string &before,
+               const std::string &position, const StoreOptions &options);
+  std::vector<const source::Entry *> StorePart(const std::vector<const source::Entry *> &entries, int level,
+                                               const std::string &before, const std::string &position,
+                                               const StoreOptions &options, Tally &tally, size_t *fresh,
+                                               std::string *first_reject);
 
   const Migration &migration_;
   const RunParameters &parameters_;

@@ -69,7 +69,7 @@ void Rehearsal::Play(std::vector<PreviewRow> *preview, bool bytes) {
   options.preview = preview;
   options.preview_bytes = bytes;
   tally_ = passed_over_;
-  tally_.by_key = &outcomes_;
+  tally_.by_key.emplace();
   pg::InRolledBackSubtransaction([&] {
     pg::Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
     for (int level = 0; level < routing_.levels(); ++level) {

@@ -18,9 +18,7 @@ class Rehearsal {
 
   const Routing &routing() const { return routing_; }
   const Tally &tally() const { return tally_; }
-  const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes() const {
-    return outcomes_;
-  }
+  const Tally::Outcomes &outcomes() const { return *tally_.by_key; }
   const std::vector<const source::Entry *> &entries() const { return entries_; }
 
  private:
@@ -31,7 +29,6 @@ class Rehearsal {
   Tally passed_over_;
   std::vector<source::Batch> batches_;
   std::vector<const source::Entry *> entries_;
-  std::map<const source::Entry *, std::pair<Outcome, std::string>> outcomes_;
   Tally tally_;
 };
 

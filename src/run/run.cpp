@@ -70,9 +70,9 @@ class Run {
   }
 
   // After an error: what can still be said of the run is written down.
-  void Fail(const std::string &state, int sqlstate, const std::string &message) {
-    RollBackAfter(message);
-    record_.Finish(state, pg::SqlStateText(sqlstate), message);
+  void Fail(const std::string &state, const pg::Problem &problem) {
+    RollBackAfter(problem);
+    record_.Finish(state, problem.SqlState(), problem.message);
     Spi::Commit();
   }
 
@@ -226,20 +226,11 @@ void ExecuteRun(const std::string &name, const RunParameters &parameters) {
   Run run(name, parameters);
   try {
     run.Execute();
-  } catch (const StoppedByReject &stopped) {
-    run.Fail("stopped", ERRCODE_DATA_EXCEPTION, stopped.message);
-    throw Failure(ERRCODE_DATA_EXCEPTION, stopped.message, stopped.detail,
-                  "Mend the mapping, or CALL redis_migrate.run again to go on after the batch. SELECT * FROM "
-                  "redis_migrate.rejects WHERE run_id = " +
-                      std::to_string(run.id()) + ".");
-  } catch (const pg::PgError &error) {
-    run.Fail("failed", error.sqlstate(), error.what());
+  } catch (const StoppedByReject &) {
+    run.Fail("stopped", pg::CurrentProblem());
     throw;
-  } catch (const std::bad_alloc &) {
-    run.Fail("failed", ERRCODE_OUT_OF_MEMORY, "out of memory");
-    throw;
-  } catch (const Failure &failure) {
-    if (!run.concluded()) run.Fail("failed", failure.sqlstate(), failure.message());
+  } catch (...) {
+    if (!run.concluded()) run.Fail("failed", pg::CurrentProblem());
     throw;
   }
 }

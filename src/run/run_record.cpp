@@ -219,7 +219,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   pg::AsExtensionOwner as_owner;
   auto count = [&](const Tally::Pattern &pattern, const char *outcome, const std::string &reason,
                    int64 keys) {
-    Spi::Execute(
+    Spi::ExecuteKept(
         "INSERT INTO redis_migrate.run_count AS c (run_id, level, part, pattern, outcome, reason, keys) "
         "VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7) "
         "ON CONFLICT (run_id, level, part, pattern, outcome, reason) DO UPDATE SET keys = c.keys + "
@@ -231,7 +231,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   for (const auto &[what, keys] : tally.outcomes)
     count(std::get<0>(what), kOutcomeNames[static_cast<int>(std::get<1>(what))], std::get<2>(what), keys);
   for (const auto &[mapping, rows] : tally.rows)
-    Spi::Execute(
+    Spi::ExecuteKept(
         "INSERT INTO redis_migrate.mapping_count AS c (run_id, part, mapping, inserted, updated, unchanged, "
         "folded, deleted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT "
         "(run_id, part, mapping) "
@@ -244,7 +244,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   for (const Reject &reject : tally.rejects) {
     auto type = source::TypeOf(*reject.entry);
     bool has_payload = reject.entry->state == source::EntryState::kRead;
-    Spi::Execute(
+    Spi::ExecuteKept(
         "INSERT INTO redis_migrate.reject (run_id, level, part, db, key_bytes, type, pattern, mapping, rule, "
         "sqlstate, message, partial, payload, expires_at) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -258,7 +258,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
          ExpiryParam(*reject.entry)});
   }
   for (const source::Entry *entry : tally.deferred)
-    Spi::Execute(
+    Spi::ExecuteKept(
         "INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, redis_migrate.index_key($5), $5, $6, $7) "
         "ON CONFLICT DO NOTHING",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
@@ -461,18 +461,12 @@ RunRecord::Sums RunRecord::ReadSums() const {
   return sums;
 }
 
-void RollBackAfter(const std::string &message) {
-  pg::Call([] {
-    // The error may have come out of a statement or its planning, with the snapshot that they push still
-    // there; SPI_rollback expects those of portals alone.
-    Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
-    while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
-    SPI_rollback();
-  });
+void RollBackAfter(const pg::Problem &problem) {
+  Spi::RollBack();
   if (!OidIsValid(pg::Call([] { return get_extension_oid("pg_redis_migrate", true); })))
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "extension pg_redis_migrate was dropped during the run",
-                      "What the run had stored stays. The last message was: " + message + ".");
+                      "What the run had stored stays. The last message was: " + problem.message + ".");
 }
 
 }  // namespace prm

@@ -113,6 +113,6 @@ class RunRecord {
 
 // After an error in a run, before anything is written down: rolls back what there is. Errors: 55000, with the
 // message that led here, when the extension is gone and nothing can be written down.
-void RollBackAfter(const std::string &message);
+void RollBackAfter(const pg::Problem &problem);
 
 }  // namespace prm

@@ -51,21 +51,27 @@ Archive::Archive(const std::string &migration)
       mapping_(SmallPayloads(migration)),
       group_(pg::ValueOrThrow(KeyPattern::Parse("*")), {&mapping_}, true) {}
 
-void Archive::Store(const std::vector<const source::Entry *> &entries, const PatternGroup::Options &options,
-                    Tally &tally) {
+std::vector<const source::Entry *> Archive::Store(const std::vector<const source::Entry *> &entries,
+                                                  const PatternGroup::Options &options, Tally &tally) {
   std::vector<BatchEntry> small;
+  std::vector<const source::Entry *> left;
   for (const source::Entry *entry : entries) {
     Checker checker;
     const Status decoded = source::Decode(*entry, checker);
-    if (!decoded.ok())
+    if (!decoded.ok()) {
       Reject(*entry, decoded.error(), tally);
-    else if (NeedsChunks(*entry))
-      StoreInChunks(*entry, options, tally);
-    else
+    } else if (!NeedsChunks(*entry)) {
       small.push_back({entry, {}});
+    } else if (options.subtransactions != nullptr && *options.subtransactions <= 0) {
+      left.push_back(entry);
+    } else {
+      StoreInChunks(*entry, options, tally);
+      if (options.subtransactions != nullptr) --*options.subtransactions;
+    }
   }
-  group_.Process(small, options, tally);
+  for (const source::Entry *entry : group_.Process(small, options, tally)) left.push_back(entry);
   DropChunks(small);
+  return left;
 }
 
 // Nobody could read it later: it is better missed now.
@@ -83,7 +89,7 @@ void Archive::StoreInChunks(const source::Entry &entry, const PatternGroup::Opti
   try {
     pg::InSubtransaction([&] { what = WriteChunks(entry); });
   } catch (const pg::PgError &error) {
-    if (!pg::IsDataError(error.sqlstate())) throw;
+    if (pg::FaultOf(error.sqlstate()) != pg::Fault::kRow) throw;
     std::string state = pg::SqlStateText(error.sqlstate());
     tally.Count(&entry, std::nullopt, Outcome::kRejected, state);
     tally.rejects.push_back({&entry, std::nullopt, mapping_.name, state, state, error.what(), false});
@@ -183,7 +189,7 @@ bool Archive::IsEmpty() const {
               .Bool(0);
 }
 
-void Archive::Forget(const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes) {
+void Archive::Forget(const Tally::Outcomes &outcomes) {
   std::vector<int> dbs;
   std::vector<Bytes> keys;
   for (const auto &[entry, outcome] : outcomes) {

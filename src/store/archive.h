@@ -17,15 +17,15 @@ class Archive {
   Archive &operator=(const Archive &) = delete;
 
   // Stores entries that were read, and counts them. Values that cannot be decoded are rejected. In the
-  // current transaction; needs SPI. Errors: those of PatternGroup::Process.
-  void Store(const std::vector<const source::Entry *> &entries, const PatternGroup::Options &options,
-             Tally &tally);
+  // current transaction; needs SPI. Returns what is left, and errors, as PatternGroup::Process.
+  std::vector<const source::Entry *> Store(const std::vector<const source::Entry *> &entries,
+                                           const PatternGroup::Options &options, Tally &tally);
 
   bool IsEmpty() const;
 
   // Takes keys that were migrated out of the archive: Redis has a newer value than the archive, and a run
   // from the archive must not bring the old one back.
-  void Forget(const std::map<const source::Entry *, std::pair<Outcome, std::string>> &outcomes);
+  void Forget(const Tally::Outcomes &outcomes);
 
  private:
   void Reject(const source::Entry &entry, const Error &error, Tally &tally);

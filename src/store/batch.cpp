@@ -30,9 +30,10 @@ void RejectKey(const source::Entry *entry, const Tally::Pattern &pattern, const 
 
 }  // namespace
 
-void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const source::Entry *> &entries,
-                    std::optional<int> level, const KeySet &counted, const PatternGroup::Options &options,
-                    Tally &tally) {
+std::vector<const source::Entry *> ProcessEntries(Routing &routing, Archive *archive,
+                                                  const std::vector<const source::Entry *> &entries,
+                                                  std::optional<int> level, const KeySet &counted,
+                                                  const PatternGroup::Options &options, Tally &tally) {
   std::vector<std::vector<BatchEntry>> grouped(routing.group_count());
   std::vector<const source::Entry *> archived;
   Match match;
@@ -74,9 +75,20 @@ void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const 
       archived.push_back(entry);
     }
   }
+  std::vector<const source::Entry *> left;
+  auto leave = [&](const std::vector<const source::Entry *> &rest, const Tally::Pattern &pattern) {
+    for (const source::Entry *entry : rest) {
+      if (counted.count({entry->db, entry->key}) == 0 && --tally.read[pattern] == 0)
+        tally.read.erase(pattern);
+      tally.bytes -= entry->key.size() + entry->payload.size();
+      left.push_back(entry);
+    }
+  };
   for (size_t group = 0; group < grouped.size(); ++group)
-    routing.group(group).Process(grouped[group], options, tally);
-  if (archive != nullptr) archive->Store(archived, options, tally);
+    leave(routing.group(group).Process(grouped[group], options, tally),
+          routing.group(group).pattern().text());
+  if (archive != nullptr) leave(archive->Store(archived, options, tally), std::nullopt);
+  return left;
 }
 
 }  // namespace prm

@@ -27,11 +27,12 @@ class PassFilter : public source::KeyFilter {
 };
 
 // Routes, maps and stores the entries of a batch that belong to the level (nothing: all), in the current
-// transaction. Keys that no pattern owns go to the archive, or are rejected where there is none. Errors:
-// those of PatternGroup::Process. counted: keys that have been counted as read before, and without an
-// outcome.
-void ProcessEntries(Routing &routing, Archive *archive, const std::vector<const source::Entry *> &entries,
-                    std::optional<int> level, const KeySet &counted, const PatternGroup::Options &options,
-                    Tally &tally);
+// transaction. Keys that no pattern owns go to the archive, or are rejected where there is none. Returns
+// those that are left for another transaction, neither stored nor counted. Errors: those of
+// PatternGroup::Process. counted: keys that have been counted as read before, and without an outcome.
+std::vector<const source::Entry *> ProcessEntries(Routing &routing, Archive *archive,
+                                                  const std::vector<const source::Entry *> &entries,
+                                                  std::optional<int> level, const KeySet &counted,
+                                                  const PatternGroup::Options &options, Tally &tally);
 
 }  // namespace prm

@@ -12,6 +12,14 @@ using pg::Spi;
 
 namespace {
 
+// Thrown when a try finds out, after it has begun to write, that entries have to wait, or to be refused.
+struct EntriesDeferred {
+  std::set<int> entries;
+};
+struct EntriesRefused {
+  std::map<int, Refusal> refusals;
+};
+
 void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to, const std::set<int> &numbers) {
   GroupStore::ForEachTuple(desc, from, [&](TupleTableSlot *slot) {
     int number = pg::Call([&] {
@@ -57,55 +65,98 @@ void GroupStore::StopExpectingNewRows() {
   }
 }
 
-void GroupStore::Attempt(const std::vector<int> &which, Findings &findings) {
-  blind_ = false;
-  findings = Findings();
-  findings.marks.assign(entries_.size(), Mark::kNone);
+template <typename Body>
+GroupStore::Trial GroupStore::InTrial(bool keep, Body body) {
+  Trial trial;
+  trial.findings.marks.assign(entries_.size(), Mark::kNone);
+  try {
+    if (keep)
+      pg::InSubtransaction([&] { body(trial); });
+    else
+      pg::InRolledBackSubtransaction([&] { body(trial); });
+  } catch (const UncheckedJsonFailed &) {
+    trial.result = Trial::kUncheckedJson;
+  } catch (EntriesRefused &found) {
+    trial.result = Trial::kRefused;
+    trial.refused = std::move(found.refusals);
+  } catch (EntriesDeferred &found) {
+    trial.result = Trial::kDeferred;
+    trial.deferred = std::move(found.entries);
+  } catch (const RowsNotStored &) {
+    trial.result = Trial::kNotStored;
+  } catch (const pg::PgError &error) {
+    trial.result = Trial::kFailed;
+    trial.error = error;
+  }
+  return trial;
+}
+
+GroupStore::Trial GroupStore::Try(const std::vector<int> &which, bool keep) {
+  return InTrial(keep, [&](Trial &trial) { Store(which, trial); });
+}
+
+GroupStore::Trial GroupStore::TryElements(int entry, size_t mapping, pg::Tuplestore &elements) {
+  return InTrial(true, [&](Trial &trial) { StoreElements(entry, mapping, elements, trial); });
+}
+
+void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
   std::vector<Stage> stages(prepared_.size());
   // Held throughout: rows of the query may point at out-of-line values of the tables that it joins.
   pg::SnapshotScope held;
-  for (current_ = 0; current_ < prepared_.size(); ++current_) {
-    Prepared &mapping = *prepared_[current_];
+  for (size_t i = 0; i < prepared_.size(); ++i) {
+    Prepared &mapping = *prepared_[i];
+    trial.mapping = i;
     MappingSettings settings(mapping.mapping);
     pg::Tuplestore batch;
-    in_query_ = true;
-    Fill(which, mapping, batch, findings);
-    Stage &stage = stages[current_];
+    trial.in_query = true;
+    Fill(which, i, batch, trial.findings);
+    Stage &stage = stages[i];
     stage.rows = std::make_unique<QueryRows>();
     {
       pg::SnapshotScope snapshot;
       mapping.query.Run(batch.get(), *stage.rows);
     }
-    in_query_ = false;
-    FindMissing(which, mapping, *stage.rows, findings);
-    RunChecks(mapping, stage, findings);
+    trial.in_query = false;
+    FindMissing(which, mapping, *stage.rows, trial.findings);
+    RunChecks(mapping, stage, trial.findings);
   }
-  for (current_ = 0; current_ < prepared_.size(); ++current_) {
-    blind_ = blind_ || prepared_[current_]->writer.expects_new_rows();
-    MappingSettings settings(prepared_[current_]->mapping);
-    Store(*prepared_[current_], stages[current_], which, findings);
+  for (size_t i = 0; i < prepared_.size(); ++i) {
+    trial.mapping = i;
+    trial.blind = trial.blind || prepared_[i]->writer.expects_new_rows();
+    MappingSettings settings(prepared_[i]->mapping);
+    Store(*prepared_[i], stages[i], which, trial.findings);
   }
-  current_ = 0;
 }
 
-void GroupStore::AttemptElement(int entry, size_t mapping, TupleTableSlot *element) {
-  current_ = mapping;
+void GroupStore::StoreElements(int entry, size_t mapping, pg::Tuplestore &elements, Trial &trial) {
   Prepared &prepared = *prepared_[mapping];
-  pg::Tuplestore batch;
-  batch.Put(element);
-  Findings findings;
-  findings.marks.assign(entries_.size(), Mark::kNone);
-  findings.partial_entries.insert(entry);  // its other elements are not obsolete
+  trial.mapping = mapping;
+  trial.findings.partial_entries.insert(entry);  // its other elements are not obsolete
+  MappingSettings settings(prepared.mapping);
+  pg::SnapshotScope held;
   Stage stage;
   stage.rows = std::make_unique<QueryRows>();
-  in_query_ = true;
+  trial.in_query = true;
   {
     pg::SnapshotScope snapshot;
-    prepared.query.Run(batch.get(), *stage.rows);
+    prepared.query.Run(elements.get(), *stage.rows);
   }
-  in_query_ = false;
-  RunChecks(prepared, stage, findings);
-  Store(prepared, stage, {entry}, findings);
+  trial.in_query = false;
+  RunChecks(prepared, stage, trial.findings);
+  Store(prepared, stage, {entry}, trial.findings);
+}
+
+void GroupStore::RunWithoutRows(size_t mapping) {
+  Prepared &prepared = *prepared_[mapping];
+  MappingSettings settings(prepared.mapping);
+  pg::SnapshotScope snapshot;
+  pg::Tuplestore nothing;
+  QueryRows rows;
+  prepared.query.Run(nothing.get(), rows);
+  if (!prepared.mapping.checks.empty()) FailedChecks(prepared, rows.rows);
+  prepared.writer.RunWithoutRows(prepared.query.row_desc());
+  if (prepared.ledger && prepared.mapping.on_delete != "keep")
+    Spi::Execute(prepared.ledger->DeleteStatement() + " WHERE false");
 }
 
 FillOptions GroupStore::FillOptionsOf(const Prepared &mapping) const {
@@ -118,8 +169,9 @@ void GroupStore::FillElements(int entry, Prepared &mapping, pg::Tuplestore &batc
             mapping.query.batch_desc(), batch);
 }
 
-void GroupStore::Fill(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch,
+void GroupStore::Fill(const std::vector<int> &which, size_t number, pg::Tuplestore &batch,
                       Findings &findings) {
+  Prepared &mapping = *prepared_[number];
   for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, which,
                                          FillOptionsOf(mapping), mapping.query.batch_desc(), batch)) {
     if (problem.is_element) {
@@ -131,13 +183,14 @@ void GroupStore::Fill(const std::vector<int> &which, Prepared &mapping, pg::Tupl
                                Refusal{mapping.mapping.name, problem.rule, std::nullopt, problem.message});
     }
   }
-  LeaveOutExcluded(which, mapping, batch, findings);
+  LeaveOutExcluded(which, number, batch, findings);
 }
 
-void GroupStore::LeaveOutExcluded(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch,
+void GroupStore::LeaveOutExcluded(const std::vector<int> &which, size_t number, pg::Tuplestore &batch,
                                   Findings &findings) {
-  auto found = excluded_.find(current_);
+  auto found = excluded_.find(number);
   if (found == excluded_.end()) return;
+  Prepared &mapping = *prepared_[number];
   const source::Entry *entry = entries_[which.front()].entry;
   pg::Tuplestore all;
   ForEachTuple(mapping.query.batch_desc(), batch, [&](TupleTableSlot *slot) { all.Put(slot); });
@@ -166,18 +219,23 @@ void GroupStore::FindMissing(const std::vector<int> &which, Prepared &mapping, c
   }
 }
 
-void GroupStore::RunChecks(Prepared &mapping, Stage &stage, Findings &findings) {
-  const std::vector<Check> &checks = mapping.mapping.checks;
-  if (checks.empty() || stage.rows->entry_of_row.empty()) return;
-  pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
+// The rows that fail a check: their numbers, and whether each check fails.
+pg::Rows GroupStore::FailedChecks(Prepared &mapping, pg::Tuplestore &rows) {
+  pg::NamedRows named(kRowsName, mapping.query.row_desc(), rows.get());
   std::string sql = "SELECT redis_row";
   std::string any_failed;
-  for (const Check &check : checks) {
+  for (const Check &check : mapping.mapping.checks) {
     std::string failed = "((" + check.condition + "\n) IS NOT TRUE)";
     sql += ", " + failed;
     any_failed += (any_failed.empty() ? "" : " OR ") + failed;
   }
-  pg::Rows failed = Spi::Execute(sql + " FROM redis_rows WHERE " + any_failed);
+  return Spi::Execute(sql + " FROM redis_rows WHERE " + any_failed);
+}
+
+void GroupStore::RunChecks(Prepared &mapping, Stage &stage, Findings &findings) {
+  const std::vector<Check> &checks = mapping.mapping.checks;
+  if (checks.empty() || stage.rows->entry_of_row.empty()) return;
+  pg::Rows failed = FailedChecks(mapping, stage.rows->rows);
   for (uint64 i = 0; i < failed.size(); ++i) {
     int row = failed[i].Int4(0);
     int entry = stage.rows->entry_of_row[row];

@@ -1,9 +1,10 @@
-// One try to store a batch by all mappings of a pattern: fill redis_batch, run the queries and checks, write.
+// Tries to store a batch by all mappings of a pattern: fill redis_batch, run the queries and checks, write.
 // What is bad is refused where that can be seen without an error; the errors of the rest are the caller's to
-// explain.
+// judge.
 #pragma once
 
 #include "mapping/mapping_query.h"
+#include "pg/spi.h"
 #include "store/ledger.h"
 #include "store/pattern_group.h"
 
@@ -17,16 +18,6 @@ struct Refusal {
   std::string message;
 };
 
-// Thrown when a try finds out, after it has begun to write, that entries must wait.
-struct EntriesDeferred {
-  std::set<int> entries;
-};
-
-// The same, that entries must be refused.
-struct EntriesRefused {
-  std::map<int, Refusal> refusals;
-};
-
 // What a mapping did with an entry, the weightiest last.
 enum class Mark : char { kNone, kFiltered, kFolded, kUnchanged, kUpdated, kInserted };
 
@@ -37,6 +28,7 @@ struct PatternGroup::State {
   bool expects_new_rows = false;
   bool target_seen = false;
   bool checked_json = false;
+  bool stored = false;  // a row
 
   State(const Mapping *m, const KeyPattern &pattern)
       : mapping(m), shape(pattern, ExpandFromName(m->expand)) {}
@@ -52,6 +44,25 @@ class GroupStore {
     std::vector<Mark> marks;
     std::map<std::string, RowCounts> rows;
     std::vector<PreviewRow> preview;
+  };
+
+  // What became of a try. Unless it stored the entries, nothing of it is left.
+  struct Trial {
+    enum Result {
+      kStored,
+      kRefused,        // `refused` have to be; the others may be tried again
+      kDeferred,       // `deferred` have to wait; the others may be tried again
+      kUncheckedJson,  // JSON has to be checked as it is converted
+      kNotStored,      // the target did not store the rows that it was given
+      kFailed,         // with `error`
+    } result = kStored;
+    size_t mapping = 0;     // the one that was worked on
+    bool in_query = false;  // in its query rather than in its target
+    bool blind = false;     // rows were inserted without looking for them first
+    Findings findings;      // of kStored
+    std::map<int, Refusal> refused;
+    std::set<int> deferred;
+    std::optional<pg::PgError> error;
   };
 
   // Of a mapping, for one transaction.
@@ -71,12 +82,14 @@ class GroupStore {
   GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<PatternGroup::State>> &states,
              const std::vector<BatchEntry> &entries, const PatternGroup::Options &options);
 
-  // Stores the entries in `which`. Errors: those of queries and targets, RowsNotStored, UncheckedJsonFailed,
-  // EntriesDeferred, EntriesRefused; everything written is then to be rolled back.
-  void Attempt(const std::vector<int> &which, Findings &findings);
+  // Stores the entries in `which` in a subtransaction; not `keep`: and rolls it back.
+  Trial Try(const std::vector<int> &which, bool keep = true);
 
-  // Stores one element of an entry by one mapping: a row of redis_batch. Errors: as Attempt.
-  void AttemptElement(int entry, size_t mapping, TupleTableSlot *element);
+  // The same with elements of an entry, rows of redis_batch, by one mapping.
+  Trial TryElements(int entry, size_t mapping, pg::Tuplestore &elements);
+
+  // Runs all that a mapping may run, over no rows. Errors: those of its statements.
+  void RunWithoutRows(size_t mapping);
 
   // The rows of redis_batch of one entry. Errors: UncheckedJsonFailed.
   void FillElements(int entry, Prepared &mapping, pg::Tuplestore &batch);
@@ -86,12 +99,8 @@ class GroupStore {
   void Include(size_t mapping) { excluded_.erase(mapping); }
   bool Excludes(size_t mapping) const { return excluded_.count(mapping) > 0; }
 
-  // Where the last try ended: the mapping that was worked on, whether in its query rather than in its target,
-  // and whether rows were inserted without looking.
-  size_t current() const { return current_; }
+  size_t mapping_count() const { return prepared_.size(); }
   Prepared &prepared(size_t mapping) { return *prepared_[mapping]; }
-  bool in_query() const { return in_query_; }
-  bool was_blind() const { return blind_; }
   void StopExpectingNewRows();
 
   template <typename Visit>
@@ -111,12 +120,17 @@ class GroupStore {
   };
   using KeyOfRow = std::function<KeyName(int)>;
 
+  template <typename Body>
+  Trial InTrial(bool keep, Body body);
+  void Store(const std::vector<int> &which, Trial &trial);
+  void StoreElements(int entry, size_t mapping, pg::Tuplestore &elements, Trial &trial);
   FillOptions FillOptionsOf(const Prepared &mapping) const;
-  void Fill(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch, Findings &findings);
-  void LeaveOutExcluded(const std::vector<int> &which, Prepared &mapping, pg::Tuplestore &batch,
+  void Fill(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch, Findings &findings);
+  void LeaveOutExcluded(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch,
                         Findings &findings);
   void FindMissing(const std::vector<int> &which, Prepared &mapping, const QueryRows &rows,
                    Findings &findings);
+  static pg::Rows FailedChecks(Prepared &mapping, pg::Tuplestore &rows);
   void RunChecks(Prepared &mapping, Stage &stage, Findings &findings);
   static std::vector<int> Remaining(Prepared &mapping, Stage &stage, const Findings &findings);
   void Store(Prepared &mapping, Stage &stage, const std::vector<int> &which, Findings &findings);
@@ -138,9 +152,6 @@ class GroupStore {
   const std::vector<BatchEntry> &entries_;
   const PatternGroup::Options &options_;
   std::vector<std::unique_ptr<Prepared>> prepared_;
-  size_t current_ = 0;
-  bool in_query_ = false;
-  bool blind_ = false;
   std::map<size_t, std::map<int, Refusal>> excluded_;
 };
 

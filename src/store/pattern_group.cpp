@@ -1,5 +1,7 @@
 #include "store/pattern_group.h"
 
+#include <cstring>
+
 #include "mapping/mapping_settings.h"
 #include "pg/identity.h"
 #include "pg/transaction.h"
@@ -7,7 +9,6 @@
 
 namespace prm {
 
-using pg::IsDataError;
 using pg::PgError;
 
 class PatternGroup::Work {
@@ -18,50 +19,59 @@ class PatternGroup::Work {
     store_.emplace(TallyPattern(), group.states_, entries_, options_);
   }
 
-  void Run() {
+  // Returns the entries that are left for another transaction.
+  std::vector<const source::Entry *> Run() {
     pg::SwitchContext in_context(context_.get());
     std::vector<int> all(entries_.size());
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
     Divide(all);
+    return std::move(left_);
   }
 
  private:
   using Findings = GroupStore::Findings;
   using Prepared = GroupStore::Prepared;
+  using Trial = GroupStore::Trial;
+
+  bool MayKeepMore() const { return options_.subtransactions == nullptr || *options_.subtransactions > 0; }
 
   // Stores `which`, or finds the entries among them that cannot be.
   void Divide(std::vector<int> which) {
     int conflicts = 0;
     while (!which.empty()) {
-      Findings findings;
-      try {
-        pg::InSubtransaction([&] { store_->Attempt(which, findings); });
-        Settle(which, findings);
+      if (!MayKeepMore()) {
+        for (int entry : which) left_.push_back(entries_[entry].entry);
         return;
-      } catch (const UncheckedJsonFailed &) {
-        Current().state.checked_json = true;
-        continue;
-      } catch (const EntriesRefused &found) {
-        for (const auto &[entry, refusal] : found.refusals) RejectEntry(entry, refusal);
-        which.erase(
-            std::remove_if(which.begin(), which.end(), [&](int e) { return found.refusals.count(e) > 0; }),
-            which.end());
-        continue;
-      } catch (const EntriesDeferred &found) {
-        for (int entry : found.entries) tally_.deferred.push_back(entries_[entry].entry);
-        which.erase(
-            std::remove_if(which.begin(), which.end(), [&](int e) { return found.entries.count(e) > 0; }),
-            which.end());
-        continue;
-      } catch (const RowsNotStored &) {
-        if (StopBlindInserts() || conflicts++ < kConflictRetries) continue;
-        if (which.size() == 1) return RejectOrDivide(which[0], NotStored(Current()));
-      } catch (const PgError &error) {
-        bool conflict = error.sqlstate() == ERRCODE_UNIQUE_VIOLATION;
-        if (conflict && (StopBlindInserts() || conflicts++ < kConflictRetries)) continue;
-        if (!IsDataError(error.sqlstate())) throw;
-        if (which.size() == 1) return Single(which[0], error);
       }
+      Trial trial = store_->Try(which);
+      switch (trial.result) {
+        case Trial::kStored:
+          if (options_.subtransactions != nullptr) --*options_.subtransactions;
+          return Settle(which, trial.findings);
+        case Trial::kUncheckedJson:
+          store_->prepared(trial.mapping).state.checked_json = true;
+          continue;
+        case Trial::kRefused:
+          for (const auto &[entry, refusal] : trial.refused) RejectEntry(entry, refusal);
+          which.erase(
+              std::remove_if(which.begin(), which.end(), [&](int e) { return trial.refused.count(e) > 0; }),
+              which.end());
+          continue;
+        case Trial::kDeferred:
+          for (int entry : trial.deferred) tally_.deferred.push_back(entries_[entry].entry);
+          which.erase(
+              std::remove_if(which.begin(), which.end(), [&](int e) { return trial.deferred.count(e) > 0; }),
+              which.end());
+          continue;
+        case Trial::kNotStored:
+        case Trial::kFailed:
+          break;
+      }
+      bool const conflict =
+          trial.result == Trial::kNotStored || trial.error->sqlstate() == ERRCODE_UNIQUE_VIOLATION;
+      if (conflict && (StopBlindInserts(trial) || conflicts++ < kConflictRetries)) continue;
+      RequireFaultOfKeys(which, trial);
+      if (which.size() == 1) return Single(which[0], trial);
       size_t half = which.size() / 2;
       Divide(std::vector<int>(which.begin(), which.begin() + static_cast<long>(half)));
       which.erase(which.begin(), which.begin() + static_cast<long>(half));
@@ -73,12 +83,64 @@ class PatternGroup::Work {
   static constexpr int kConflictRetries = 2;
 
   // False if that was no reason.
-  bool StopBlindInserts() {
-    if (store_->was_blind()) store_->StopExpectingNewRows();
-    return store_->was_blind();
+  bool StopBlindInserts(const Trial &trial) {
+    if (trial.blind) store_->StopExpectingNewRows();
+    return trial.blind;
   }
 
-  Prepared &Current() { return store_->prepared(store_->current()); }
+  // Throws the error of a try unless it is to cost keys: when it is the server's, or when the mapping fails
+  // whatever the key.
+  void RequireFaultOfKeys(const std::vector<int> &which, const Trial &trial) {
+    if (trial.result != Trial::kFailed) return;
+    int const sqlstate = trial.error->sqlstate();
+    pg::Fault const fault = pg::FaultOf(sqlstate);
+    if (fault == pg::Fault::kRow || of_keys_.count({trial.mapping, sqlstate}) > 0) return;
+    if (fault == pg::Fault::kServer) throw *trial.error;
+    bool const of_mapping =
+        sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE ? FailsWithoutRows(trial) : FailsForAnyKey(which, trial);
+    if (of_mapping) ThrowFaultOfMapping(trial);
+    of_keys_.emplace(trial.mapping, sqlstate);
+  }
+
+  bool FailsWithoutRows(const Trial &trial) {
+    try {
+      pg::InRolledBackSubtransaction([&] { store_->RunWithoutRows(trial.mapping); });
+      return false;
+    } catch (const PgError &error) {
+      if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+      return error.sqlstate() == trial.error->sqlstate() && strcmp(error.what(), trial.error->what()) == 0;
+    }
+  }
+
+  // Whether three keys by themselves fail alike. Of fewer keys it is not known, unless the mapping has stored
+  // others.
+  bool FailsForAnyKey(const std::vector<int> &which, const Trial &trial) {
+    std::set<int> sample = {which.front(), which[which.size() / 2], which.back()};
+    for (int entry = 0; entry < static_cast<int>(entries_.size()) && sample.size() < kSampleKeys; ++entry)
+      sample.insert(entry);
+    for (int entry : sample) {
+      Trial single = store_->Try({entry}, false);
+      if (single.result != Trial::kFailed) return false;
+      if (pg::FaultOf(single.error->sqlstate()) == pg::Fault::kServer) throw *single.error;
+      if (single.error->sqlstate() != trial.error->sqlstate()) return false;
+    }
+    return sample.size() == kSampleKeys || !store_->prepared(trial.mapping).state.stored;
+  }
+
+  static constexpr size_t kSampleKeys = 3;
+
+  [[noreturn]] void ThrowFaultOfMapping(const Trial &trial) {
+    const Prepared &prepared = store_->prepared(trial.mapping);
+    const ErrorData *data = trial.error->data();
+    throw pg::Failure(
+        trial.error->sqlstate(), "mapping \"" + prepared.mapping.name + "\": " + trial.error->what(),
+        data->detail != nullptr ? data->detail : "It failed alike for each key that was tried by itself.",
+        data->hint != nullptr
+            ? data->hint
+            : "Change the mapping with redis_migrate.alter_mapping, or what its query, its checks and the "
+              "triggers of " +
+                  prepared.target.name + " call, and run the migration again: it goes on from here.");
+  }
 
   // Counts what a try that holds has found.
   void Settle(const std::vector<int> &which, Findings &findings) {
@@ -90,6 +152,11 @@ class PatternGroup::Work {
     for (const auto &[mapping, counts] : findings.rows) tally_.rows[mapping].Add(counts);
     if (options_.preview != nullptr)
       options_.preview->insert(options_.preview->end(), findings.preview.begin(), findings.preview.end());
+    for (size_t mapping = 0; mapping < store_->mapping_count(); ++mapping) {
+      Prepared &prepared = store_->prepared(mapping);
+      auto const rows = findings.rows.find(prepared.mapping.name);
+      if (rows != findings.rows.end() && rows->second.HasStored()) prepared.state.stored = true;
+    }
     for (int entry : which) {
       if (findings.refused.count(entry)) continue;
       if (findings.partial_entries.count(entry)) {
@@ -132,24 +199,25 @@ class PatternGroup::Work {
                               refusal.sqlstate, refusal.message, false});
   }
 
-  // One entry that cannot be stored because of `error`.
-  void Single(int entry, const PgError &error) {
-    if (options_.defer && error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
+  // One entry that cannot be stored.
+  void Single(int entry, const Trial &trial) {
+    if (trial.result == Trial::kFailed && options_.defer &&
+        trial.error->sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
       tally_.deferred.push_back(entries_[entry].entry);
       return;
     }
-    RejectOrDivide(entry, Explain(entry, Current(), error));
-  }
-
-  void RejectOrDivide(int entry, const Refusal &refusal) {
-    if (Current().mapping.atomic == "element")
-      ByElement(entry, refusal);
+    Refusal const refusal = Explain(entry, trial);
+    if (store_->prepared(trial.mapping).mapping.atomic == "element")
+      ByElement(entry, trial.mapping, refusal);
     else
       RejectEntry(entry, refusal);
   }
 
   // Names what refused the row: a constraint, a column, or the SQLSTATE where PostgreSQL says no more.
-  Refusal Explain(int entry, Prepared &mapping, const PgError &error) {
+  Refusal Explain(int entry, const Trial &trial) {
+    Prepared &mapping = store_->prepared(trial.mapping);
+    if (trial.result == Trial::kNotStored) return NotStored(mapping);
+    const PgError &error = *trial.error;
     const ErrorData *data = error.data();
     Refusal refusal{mapping.mapping.name, pg::SqlStateText(error.sqlstate()),
                     pg::SqlStateText(error.sqlstate()), error.what()};
@@ -157,7 +225,7 @@ class PatternGroup::Work {
       refusal.rule = data->constraint_name;
     else if (data->column_name != nullptr)
       refusal.rule = data->column_name;
-    else if (store_->in_query())
+    else if (trial.in_query)
       refusal.rule = FailingColumn(entry, mapping).value_or(refusal.rule);
     return refusal;
   }
@@ -166,56 +234,88 @@ class PatternGroup::Work {
   std::optional<std::string> FailingColumn(int entry, Prepared &mapping) {
     std::string column;
     try {
-      pg::InSubtransaction([&] {
+      pg::InRolledBackSubtransaction([&] {
         MappingSettings settings(mapping.mapping);
         pg::Tuplestore batch;
         store_->FillElements(entry, mapping, batch);
         column = mapping.query.FindFailingColumn(batch.get());
       });
     } catch (const PgError &error) {
-      if (!IsDataError(error.sqlstate())) throw;
+      if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
     }
     return column.empty() ? std::nullopt : std::optional<std::string>(column);
   }
 
-  // Finds the bad elements of a key by trying one after another, and stores the key without them.
-  void ByElement(int entry, const Refusal &first) {
-    size_t const failing = store_->current();
+  // Stores a key without its bad elements.
+  void ByElement(int entry, size_t failing, const Refusal &first) {
     if (store_->Excludes(failing)) return RejectEntry(entry, first);
     store_->StopExpectingNewRows();
-    Prepared &mapping = store_->prepared(failing);
-    std::map<int, Refusal> bad;
-    int count = 0;
+    pg::Tuplestore batch;
     {
-      MappingSettings settings(mapping.mapping);
-      pg::Tuplestore batch;
-      store_->FillElements(entry, mapping, batch);
-      pg::InRolledBackSubtransaction([&] {
-        GroupStore::ForEachTuple(mapping.query.batch_desc(), batch, [&](TupleTableSlot *slot) {
-          if (std::optional<Refusal> refusal = TryElement(entry, failing, slot)) bad.emplace(count, *refusal);
-          ++count;
-        });
-      });
+      MappingSettings settings(store_->prepared(failing).mapping);
+      store_->FillElements(entry, store_->prepared(failing), batch);
     }
-    if (static_cast<int>(bad.size()) == count) return RejectEntry(entry, first);
+    std::map<int, Refusal> bad = FindBadElements(entry, failing, batch);
+    if (static_cast<int64>(bad.size()) == batch.size()) return RejectEntry(entry, first);
     store_->Exclude(failing, std::move(bad));
     Divide({entry});
     store_->Include(failing);
   }
 
-  std::optional<Refusal> TryElement(int entry, size_t failing, TupleTableSlot *slot) {
-    Prepared &mapping = store_->prepared(failing);
-    try {
-      pg::InSubtransaction([&] { store_->AttemptElement(entry, failing, slot); });
-    } catch (const PgError &error) {
-      if (!IsDataError(error.sqlstate())) throw;
-      return Explain(entry, mapping, error);
-    } catch (const RowsNotStored &) {
-      return NotStored(mapping);
-    } catch (const EntriesDeferred &) {
-      // Good, but not now: the whole key waits.
-    } catch (const EntriesRefused &found) {
-      return found.refusals.begin()->second;
+  // Tries ranges of elements. What holds is kept while others are tried, since elements may exclude one
+  // another; then all is rolled back, and again whenever many subtransactions have been kept.
+  std::map<int, Refusal> FindBadElements(int entry, size_t failing, pg::Tuplestore &batch) {
+    std::map<int, Refusal> bad;
+    int const count = static_cast<int>(batch.size());
+    int known = 0;  // the elements before it have been tried
+    while (known < count) {
+      pg::InRolledBackSubtransaction([&] {
+        int kept = 0;
+        if (known > 0) {
+          TryElements(entry, failing, batch, 0, known, bad);
+          ++kept;
+        }
+        std::vector<int> ends = {count};
+        while (!ends.empty() && kept < kMostSubtransactions / 2) {
+          int const end = ends.back();
+          std::optional<Refusal> refusal = TryElements(entry, failing, batch, known, end, bad);
+          if (refusal && end - known > 1) {
+            ends.push_back(known + (end - known) / 2);
+            continue;
+          }
+          if (refusal)
+            bad.emplace(known, *refusal);
+          else
+            ++kept;
+          known = end;
+          ends.pop_back();
+        }
+      });
+    }
+    return bad;
+  }
+
+  // Why the elements from `begin` to before `end`, without the bad ones, cannot be stored; nothing: they can.
+  std::optional<Refusal> TryElements(int entry, size_t failing, pg::Tuplestore &batch, int begin, int end,
+                                     const std::map<int, Refusal> &bad) {
+    pg::Tuplestore range;
+    int number = 0;
+    GroupStore::ForEachTuple(store_->prepared(failing).query.batch_desc(), batch, [&](TupleTableSlot *slot) {
+      if (number >= begin && number < end && bad.count(number) == 0) range.Put(slot);
+      ++number;
+    });
+    Trial trial = store_->TryElements(entry, failing, range);
+    switch (trial.result) {
+      case Trial::kRefused:
+        return trial.refused.begin()->second;
+      case Trial::kNotStored:
+      case Trial::kFailed:
+        RequireFaultOfKeys({entry}, trial);
+        return Explain(entry, trial);
+      case Trial::kDeferred:  // good, but not now: the whole key waits
+      case Trial::kStored:
+      case Trial::kUncheckedJson:
+        break;
     }
     return std::nullopt;
   }
@@ -231,6 +331,8 @@ class PatternGroup::Work {
   Tally &tally_;
   pg::Context context_;
   std::optional<GroupStore> store_;
+  std::vector<const source::Entry *> left_;
+  std::set<std::pair<size_t, int>> of_keys_;  // SQLSTATEs of mappings that cost a key each
 };
 
 PatternGroup::PatternGroup(KeyPattern pattern, std::vector<const Mapping *> mappings, bool archive)
@@ -243,14 +345,20 @@ PatternGroup::PatternGroup(PatternGroup &&) noexcept = default;
 
 const std::vector<const Mapping *> &PatternGroup::mappings() const { return mappings_; }
 
-void PatternGroup::Process(std::vector<BatchEntry> &entries, const Options &options, Tally &tally) {
-  if (entries.empty()) return;
+std::vector<const source::Entry *> PatternGroup::Process(std::vector<BatchEntry> &entries,
+                                                         const Options &options, Tally &tally) {
+  if (entries.empty()) return {};
+  if (options.subtransactions != nullptr && *options.subtransactions <= 0) {
+    std::vector<const source::Entry *> left;
+    for (const BatchEntry &entry : entries) left.push_back(entry.entry);
+    return left;
+  }
   std::sort(entries.begin(), entries.end(), [](const BatchEntry &a, const BatchEntry &b) {
     return KeyName{a.entry->db, a.entry->key} < KeyName{b.entry->db, b.entry->key};
   });
   std::optional<pg::AsExtensionOwner> as_owner;
   if (archive_) as_owner.emplace();
-  Work(*this, entries, options, tally).Run();
+  return Work(*this, entries, options, tally).Run();
 }
 
 }  // namespace prm

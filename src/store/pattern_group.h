@@ -10,6 +10,9 @@
 
 namespace prm {
 
+// More in one transaction make snapshots slower for the whole server (PGPROC_MAX_CACHED_SUBXIDS).
+constexpr int kMostSubtransactions = 64;
+
 // What preview shows: a row that would be stored for a key.
 struct PreviewRow {
   const source::Entry *entry;
@@ -31,15 +34,18 @@ class PatternGroup {
     bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
     bool beside_others = false;     // other processes store rows of the same mappings
     std::optional<int64> seen_run;  // prune: note the rows met, for this run
+    int *subtransactions = nullptr;  // how many more the transaction may keep; none: as many as it takes
     std::vector<PreviewRow> *preview = nullptr;  // collect the rows that would be stored
     bool preview_bytes = false;                  // with their columns of type bytea
   };
 
   // Maps and stores entries that were read and belong to the pattern, and counts them. Sorts them first: the
-  // lowest key wins a row that several yield. Runs in the current transaction; needs SPI.
-  // Errors: of the mapping, not of the data: classes 42, 53, 08, 40 and so on; everything written by this
-  // call is then to be rolled back.
-  void Process(std::vector<BatchEntry> &entries, const Options &options, Tally &tally);
+  // lowest key wins a row that several yield. Runs in the current transaction; needs SPI. Returns those that
+  // are left for another transaction because this one may keep no more subtransactions.
+  // Errors: of the mapping or the server, not of a key: see pg::FaultOf; everything written by this call is
+  // then to be rolled back.
+  std::vector<const source::Entry *> Process(std::vector<BatchEntry> &entries, const Options &options,
+                                             Tally &tally);
 
   struct State;  // of a mapping, kept from batch to batch
 

@@ -30,13 +30,14 @@ struct Tally {
   std::vector<Reject> rejects;
   std::vector<const source::Entry *> deferred;
   uint64 bytes = 0;
-  // Where somebody wants to know it: the outcome of each key.
-  std::map<const source::Entry *, std::pair<Outcome, std::string>> *by_key = nullptr;
+  // The outcome of each key, where somebody wants to know it.
+  using Outcomes = std::map<const source::Entry *, std::pair<Outcome, std::string>>;
+  std::optional<Outcomes> by_key;
 
   void Count(const source::Entry *entry, const Pattern &pattern, Outcome outcome,
              const std::string &reason = "") {
     ++outcomes[{pattern, outcome, reason}];
-    if (by_key != nullptr) (*by_key)[entry] = {outcome, reason};
+    if (by_key) (*by_key)[entry] = {outcome, reason};
   }
 };
 

@@ -116,6 +116,14 @@ void Writer::CheckStatements(TupleDesc desc) const {
   if (has_assignments_) Spi::Execute("EXPLAIN " + update_);
 }
 
+void Writer::RunWithoutRows(TupleDesc desc) const {
+  pg::Tuplestore empty;
+  pg::NamedRows named(kRowsName, desc, empty.get());
+  Spi::Execute(lookup_);
+  if (insert_missing_) Spi::Execute(insert_);
+  if (has_assignments_) Spi::Execute(update_);
+}
+
 std::string Writer::KeyJoin(const std::string &left, const std::string &right) const {
   std::vector<std::string> equalities;
   for (const KeyColumn &key : keys_) {
@@ -182,7 +190,11 @@ std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, Tupl
       bool null;
       return DatumGetInt32(slot_getattr(slot, 1, &null));
     });
-    switch (by_row[number]) {
+    auto const outcome = by_row.find(number);
+    if (outcome == by_row.end())
+      throw Failure(ERRCODE_INTERNAL_ERROR, "the look-up in " + target_ + " lost row " +
+                                                std::to_string(number) + " of mapping \"" + name_ + "\"");
+    switch (outcome->second) {
       case RowOutcome::kInserted:
         new_rows.Put(slot);
         ++inserts;

@@ -20,6 +20,7 @@ struct RowCounts {
   int64 folded = 0;
   int64 deleted = 0;
   void Add(const RowCounts &other);
+  bool HasStored() const { return inserted + updated + unchanged > 0; }
 };
 
 // Thrown when the target did not store what it was given: a trigger or rule dropped rows, or another session
@@ -34,6 +35,9 @@ class Writer {
   // Has PostgreSQL analyse the statements over rows of this descriptor. Errors: those of a SET list's
   // expressions.
   void CheckStatements(TupleDesc desc) const;
+
+  // Executes the statements over no rows. Errors: theirs.
+  void RunWithoutRows(TupleDesc desc) const;
 
   // Stores the rows, which have the descriptor `desc` of MappingQuery and need not be all of a query. Returns
   // the outcome of each row, in the order of the rows. Needs SPI; works in the caller's subtransaction with a

@@ -16,7 +16,7 @@ void NoteMigrationRun(const Job &job, TimestampTz started_at, const char *outcom
   // The history knows two outcomes; a run that was stopped has the SQLSTATE of a cancelled statement.
   bool const completed = strcmp(outcome, "completed") == 0;
   bool const stopped = strcmp(outcome, "stopped") == 0;
-  std::string const sqlstate = stopped ? pg::SqlStateText(ERRCODE_QUERY_CANCELED) : problem.sqlstate;
+  std::string const sqlstate = stopped ? pg::SqlStateText(ERRCODE_QUERY_CANCELED) : problem.SqlState();
   std::string const message = stopped ? "stopped by redis_migrate.stop" : problem.message;
   Spi::Execute(
       "INSERT INTO redis_migrate.job_history (job_id, kind, name, owner, started_at, finished_at, rows, "

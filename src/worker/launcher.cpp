@@ -114,7 +114,7 @@ void RunLauncher() {
     std::optional<Problem> problem = Try([&] { launcher.Look(); });
     if (!problem) continue;
     Log(WARNING, *problem, "launcher");
-    SetError(problem->sqlstate.c_str(), problem->message);
+    SetError(problem->SqlState().c_str(), problem->message);
     Try([] { pg::WaitForLatch(1000); });
   }
 }

@@ -20,13 +20,6 @@ std::string CallOf(const Job &job) {
          (job.force ? "true" : "false") + ")";
 }
 
-// Whether time may mend it: a lost connection, a full server, a lock, a server that loads or shuts down.
-bool MayPass(const std::string &sqlstate) {
-  std::string const category = sqlstate.substr(0, 2);
-  return category == "08" || category == "40" || category == "53" || category == "55" ||
-         (category == "57" && sqlstate != "57014");
-}
-
 void WaitForTransaction(TransactionId starter) {
   SetState(State::kWaiting);
   pg::Call([&] {
@@ -55,7 +48,7 @@ class PartWorkers : public Helpers {
         if (outcome == LaunchOutcome::kNoSlot)
           problem.message = "pg_redis_migrate.max_workers, " + std::to_string(WorkerLimit()) +
                             ", leaves no more: two are kept for other work";
-        Log(WARNING, {pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message},
+        Log(WARNING, {ERRCODE_INSUFFICIENT_RESOURCES, problem.message},
             "run " + std::to_string(run_id) + " is read by " + std::to_string(started + 1) +
                 " processes instead of " + std::to_string(count + 1),
             problem.hint);
@@ -164,12 +157,12 @@ class MigrationWorker {
     }
     if (!job_) throw pg::Failure(ERRCODE_INTERNAL_ERROR, problem.message);
     std::string const what = "background run of migration \"" + job_->migration + "\"";
-    SetError(problem.sqlstate.c_str(), problem.message);
-    if (!MayPass(problem.sqlstate)) {
+    SetError(problem.SqlState().c_str(), problem.message);
+    if (!problem.retryable()) {
       Log(WARNING, problem, what + " failed", "redis_migrate.start goes on with it when the cause is fixed.");
       pg::WithoutCancel hold;
       pg::InTransaction([&] {
-        worker::Conclude(slot_.job, "failed", false, problem.sqlstate, problem.message);
+        worker::Conclude(slot_.job, "failed", false, problem.SqlState(), problem.message);
         NoteMigrationRun(*job_, started_at_, "failed", problem);
       });
       return false;
@@ -190,7 +183,7 @@ class MigrationWorker {
     pg::WithoutCancel hold;
     pg::InTransaction([&] {
       ConcludeForNow(slot_.job, "retrying", job_->crashes, static_cast<int>(failures_), wait_ms,
-                     problem.sqlstate, problem.message);
+                     problem.SqlState(), problem.message);
       NoteMigrationRun(*job_, started_at_, "retrying", problem);
     });
   }
@@ -212,7 +205,7 @@ void RunMigrationWorker(const Slot &slot) {
   if (!Extension().exists())
     return pg::Report(LOG, "background worker ends: extension pg_redis_migrate was dropped");
   throw pg::Failure(ERRCODE_INTERNAL_ERROR, "background run: " + problem->message,
-                    "SQLSTATE " + problem->sqlstate + ".");
+                    "SQLSTATE " + problem->SqlState() + ".");
 }
 
 }  // namespace prm::worker

@@ -41,7 +41,7 @@ class Scheduler {
       if (problem && extension_.WentAway()) {
         changed = true;
       } else if (problem) {
-        SetError(problem->sqlstate.c_str(), problem->message);
+        SetError(problem->SqlState().c_str(), problem->message);
         nap_ms_ = BackoffMs(++failures);
         is_needed_ = true;
         Log(WARNING, *problem, "scheduler, tried again in " + std::to_string(nap_ms_ / 1000) + " s");
@@ -86,7 +86,7 @@ class Scheduler {
     if (restored > 0) {
       told_of_restored_ = true;
       Log(WARNING,
-          {SqlState(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+          {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
            std::to_string(restored) + " restored definitions wait for CALL redis_migrate.resume_restored()"},
           "scheduler", "Call it when the restore has ended.");
     }
@@ -127,7 +127,9 @@ class Scheduler {
         wanted = MarkLaunch(job.id);
     });
     std::string const what = "background run of migration \"" + job.migration + "\"";
-    if (unable) return Log(WARNING, {unable->sqlstate, unable->message}, what + " failed", unable->hint);
+    if (unable)
+      return Log(WARNING, {pg::SqlStateCode(unable->sqlstate), unable->message}, what + " failed",
+                 unable->hint);
     if (!wanted) return;
     LaunchOutcome const outcome = Launch(task);
     if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
@@ -139,7 +141,7 @@ class Scheduler {
     });
     NapUntil(wait_ms);
     if (job.state != "waiting for worker")
-      Log(WARNING, {SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message}, what + " waits for a worker",
+      Log(WARNING, {ERRCODE_INSUFFICIENT_RESOURCES, problem.message}, what + " waits for a worker",
           problem.hint);
   }
 
@@ -162,7 +164,7 @@ class Scheduler {
     Problem problem;
     if (in_this_life) {
       wait_ms = BackoffMs(++failures);
-      problem = {SqlState(ERRCODE_ADMIN_SHUTDOWN), "the worker was terminated; the server's log may say why"};
+      problem = {ERRCODE_ADMIN_SHUTDOWN, "the worker was terminated; the server's log may say why"};
       // It has never come so far as to take up its job: it cannot connect, for a reason that no catalog
       // shows.
       never_begins = job.state != "running" && failures >= kMostFailedStarts;
@@ -172,15 +174,15 @@ class Scheduler {
     } else if (AfterCrash()) {
       crashes = (healthy ? 0 : crashes) + 1;
       wait_ms = BackoffMs(crashes);
-      problem = {SqlState(ERRCODE_CRASH_SHUTDOWN), "the server crashed while the migration was being run"};
+      problem = {ERRCODE_CRASH_SHUTDOWN, "the server crashed while the migration was being run"};
     }
     bool const is_last = never_begins || crashes >= kMostCrashes;
     if (crashes >= kMostCrashes)
       problem.message = "failed after " + std::to_string(crashes) + " crashes of the server";
     pg::InTransaction([&] {
-      ConcludeForNow(job.id, is_last ? "failed" : "retrying", crashes, failures, wait_ms, problem.sqlstate,
+      ConcludeForNow(job.id, is_last ? "failed" : "retrying", crashes, failures, wait_ms, problem.SqlState(),
                      problem.message);
-      if (is_last) Conclude(job.id, "failed", false, problem.sqlstate, problem.message);
+      if (is_last) Conclude(job.id, "failed", false, problem.SqlState(), problem.message);
     });
     if (!problem.message.empty())
       Log(WARNING, problem, "background run of migration \"" + job.migration + "\"");
@@ -210,7 +212,7 @@ class Scheduler {
     if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return;
     LaunchProblem const problem = Describe(outcome);
     if (tries.count == 1)
-      Log(WARNING, {SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message},
+      Log(WARNING, {ERRCODE_INSUFFICIENT_RESOURCES, problem.message},
           std::string("the ") + kKindNames[static_cast<int>(task.kind)] + " of a role waits", problem.hint);
     SetError(SqlState(ERRCODE_INSUFFICIENT_RESOURCES).c_str(), problem.message);
   }
@@ -228,7 +230,7 @@ class Scheduler {
     });
     if (!problem) return false;
     SetError(problem->sqlstate.c_str(), problem->message);
-    Log(WARNING, {problem->sqlstate, problem->message},
+    Log(WARNING, {pg::SqlStateCode(problem->sqlstate), problem->message},
         std::string("the ") + kKindNames[static_cast<int>(task.kind)] + " of a role cannot be started",
         problem->hint);
     return true;

@@ -31,7 +31,7 @@ void CallAgainAndAgain(const char *routine, const char *command, std::optional<i
     if (MyRequest() != Request::kNone) return;
     if (problem && extension.WentAway()) return;
     if (problem) {
-      SetError(problem->sqlstate.c_str(), problem->message);
+      SetError(problem->SqlState().c_str(), problem->message);
       pause = BackoffMs(++failures);
       Log(WARNING, *problem,
           std::string(command) + " is tried again in " + std::to_string(*pause / 1000) + " s");

@@ -65,10 +65,7 @@ void LauncherBody() {
 
 void Log(int level, const Problem &problem, const std::string &what, const std::string &hint) {
   pg::Call([&] {
-    const char *state = problem.sqlstate.c_str();
-    ereport(level, (problem.sqlstate.size() == 5
-                        ? errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]))
-                        : 0,
+    ereport(level, (problem.sqlstate != 0 ? errcode(problem.sqlstate) : 0,
                     errmsg_internal("%s: %s", what.c_str(), problem.message.c_str()),
                     hint.empty() ? 0 : errhint("%s", hint.c_str())));
   });

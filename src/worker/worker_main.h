@@ -14,11 +14,7 @@ void RunPartWorker(const Slot &slot);
 void RunSweeper(const Slot &slot);
 void RunAttemptWriter(const Slot &slot);
 
-// What a worker keeps of an error when the transaction is gone.
-struct Problem {
-  std::string sqlstate;
-  std::string message;
-};
+using pg::Problem;
 
 // Runs `body`; an error ends the transaction and is returned. Nothing of it is left then but the text.
 template <typename Body>
@@ -59,12 +55,8 @@ std::optional<Problem> Try(Body body) {
   try {
     body();
     return std::nullopt;
-  } catch (const pg::PgError &error) {
-    problem = {pg::SqlStateText(error.sqlstate()), error.what()};
-  } catch (const pg::Failure &failure) {
-    problem = {pg::SqlStateText(failure.sqlstate()), failure.message()};
-  } catch (const std::bad_alloc &) {
-    problem = {pg::SqlStateText(ERRCODE_OUT_OF_MEMORY), "out of memory"};
+  } catch (...) {
+    problem = pg::CurrentProblem();
   }
   pg::AbortTransaction();
   return problem;

@@ -17,6 +17,8 @@ $node->safe_psql(
     'postgres', qq{
     CREATE FUNCTION raise(kind text, sqlstate text, message text, detail text, hint text) RETURNS void
         LANGUAGE c AS '$module', 'prm_bridge_raise';
+    CREATE FUNCTION raise_without_memory() RETURNS void LANGUAGE c AS '$module', 'prm_bridge_raise_without_memory';
+    CREATE PROCEDURE roll_back(sql text) LANGUAGE c AS '$module', 'prm_bridge_roll_back';
     CREATE FUNCTION execute(sql text, depth int) RETURNS void LANGUAGE c AS '$module', 'prm_bridge_execute';
     CREATE FUNCTION try(sql text, depth int) RETURNS text LANGUAGE c AS '$module', 'prm_bridge_try';
     CREATE FUNCTION alive() RETURNS int LANGUAGE c AS '$module', 'prm_bridge_alive';
@@ -65,6 +67,19 @@ my $measured = $node->safe_psql(
 my (undef, undef, $growth, $state) = split /\n/, $measured;
 cmp_ok($growth, '<', 4096, "12,000 caught errors leak nothing: $growth kB");
 is($state, '0|t', 'every object is destroyed and no exception is left');
+
+# An error of which there is no memory for a copy.
+my $memory = sql_error($node, 'SELECT raise_without_memory()');
+like($memory, qr/ERROR:  53200: out of memory/, 'an error that cannot be copied is one of memory');
+is($node->safe_psql('postgres', q{
+    DO $$ BEGIN PERFORM raise_without_memory(); EXCEPTION WHEN out_of_memory THEN NULL; END $$;
+    SELECT alive(), is_clean()}), '0|t', 'and passes no destructor');
+
+# An error that leaves a function's connection to SPI behind.
+$node->safe_psql('postgres', q{
+    CREATE FUNCTION fail() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1 / (SELECT count(*) FROM child); END $$;
+    CALL roll_back('SELECT fail()')});
+is($node->safe_psql('postgres', 'SELECT * FROM went_on'), '22012', 'after an error inside a function a procedure rolls back and goes on');
 
 # The same as statements of their own, each of which ends its transaction.
 my $statements = '';

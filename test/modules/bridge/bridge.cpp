@@ -1,5 +1,8 @@
 // SQL functions that fail in every way in which C++ code inside the server can fail. test/t/010_bridge.pl
 // calls them.
+#include <sys/resource.h>
+
+#include <fstream>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -62,6 +65,54 @@ PRM_FUNCTION(bridge_raise) {
     ereport(ERROR, (errcode(sqlstate), errmsg("%s", message.c_str()), errdetail("%s", detail.c_str()),
                     errhint("%s", hint.c_str())));
   });
+  PG_RETURN_VOID();
+}
+
+// bridge_raise_without_memory(): raises an error of which no copy can be made, because the process may not
+// grow once the error has its text. C: called by errfinish.
+static void StopGrowing(void *) {
+  std::ifstream statm("/proc/self/statm");
+  unsigned long pages = 0;
+  statm >> pages;
+  struct rlimit limit;
+  getrlimit(RLIMIT_AS, &limit);
+  limit.rlim_cur = (pages + 1000) * 4096;
+  setrlimit(RLIMIT_AS, &limit);
+}
+
+PRM_FUNCTION(bridge_raise_without_memory) {
+  Counted counted;
+  struct Unlimited {
+    ~Unlimited() {
+      struct rlimit limit;
+      getrlimit(RLIMIT_AS, &limit);
+      limit.rlim_cur = limit.rlim_max;
+      setrlimit(RLIMIT_AS, &limit);
+    }
+  } unlimited;
+  std::string const message(64 * 1024 * 1024, 'm');
+  prm::pg::Call([&] {
+    ErrorContextCallback callback = {error_context_stack, StopGrowing, nullptr};
+    error_context_stack = &callback;
+    ereport(ERROR, (errmsg_internal("%s", message.c_str())));
+  });
+  PG_RETURN_VOID();
+}
+
+// bridge_roll_back(sql): a procedure that runs a statement, rolls back after its error, and goes on; the
+// table went_on has the SQLSTATE.
+PRM_FUNCTION(bridge_roll_back) {
+  using namespace prm::pg;
+  std::string sqlstate = "00000";
+  Spi spi(true);
+  try {
+    Spi::Execute(Text(fcinfo, 0));
+  } catch (...) {
+    sqlstate = CurrentProblem().SqlState();
+    Spi::RollBack();
+  }
+  Spi::Execute("CREATE TABLE went_on AS SELECT '" + sqlstate + "'::text AS after");
+  Spi::Commit();
   PG_RETURN_VOID();
 }
 

@@ -1,0 +1,23 @@
+// What scopes share that leave their clean-up to the abort of the (sub)transaction when an error ends them.
+#pragma once
+
+#include <exception>
+
+namespace prm::pg {
+
+class Scope {
+ public:
+  Scope(const Scope &) = delete;
+  Scope &operator=(const Scope &) = delete;
+
+ protected:
+  Scope() = default;
+  ~Scope() = default;
+  // Whether an exception leaves the scope.
+  bool unwinds() const { return std::uncaught_exceptions() != exceptions_; }
+
+ private:
+  int const exceptions_ = std::uncaught_exceptions();
+};
+
+}  // namespace prm::pg
