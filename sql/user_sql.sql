@@ -131,6 +131,7 @@ UPDATE by_citext SET expires_at = '2000-01-01' WHERE k OPERATOR(public.=) 'ada';
 CALL redis_migrate.sweep('public.by_citext');
 SELECT * FROM redis_migrate.sweep_preview('public.by_citext');
 CALL redis_migrate.audit('shop');
+DO $$ BEGIN PERFORM redis_migrate.drop_audit(max(audit_id)) FROM redis_migrate.audits; END $$;
 SELECT redis_migrate.create_rate_limit('evil', 10, '1 minute', storage => 'table');
 SELECT (redis_migrate.rate_limit('evil', 'someone')).allowed;
 RESET search_path;
