@@ -1,4 +1,4 @@
--- What is stored. Tables are named in the singular and belong to the extension's owner; the views of
+-- Tables. They are named in the singular and belong to the extension's owner; the views of
 -- 50_views.sql, in the plural, show each owner of a migration what is theirs.
 
 CREATE FUNCTION redis_migrate.index_key(name bytea) RETURNS bytea

@@ -1,4 +1,4 @@
--- What to do: migrations, mappings, checks.
+-- Definitions: migrations, mappings, checks.
 
 CREATE FUNCTION redis_migrate.create_migration(migration text, server name DEFAULT NULL, source text DEFAULT 'scan',
         unmapped text DEFAULT 'archive', databases integer[] DEFAULT NULL, file text DEFAULT NULL) RETURNS void

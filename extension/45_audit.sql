@@ -1,4 +1,4 @@
--- What is there: audits of the keys of a server, kept so that they can be compared.
+-- Audits of the keys of a server, kept so that they can be compared.
 
 CREATE TABLE redis_migrate.audit (
     audit_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,4 +1,4 @@
--- What disappears by itself: expiry policies, scheduled refreshes, and the history of both.
+-- Expiry policies, scheduled refreshes, and the history of both.
 
 CREATE TABLE redis_migrate.job (
     job_id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -147,7 +147,7 @@ CREATE FUNCTION redis_migrate.attempts_due() RETURNS timestamptz
 COMMENT ON FUNCTION redis_migrate.attempts_due() IS
     'When write_login_attempts has something to write, perhaps in the past; NULL when no attempt of this database waits';
 
--- What is only for the views below.
+-- Functions for the views below.
 
 CREATE FUNCTION redis_migrate.lockout_counts()
     RETURNS TABLE (policy_id uuid, checks bigint, allowed bigint, locked bigint, pending bigint, exempt bigint, successes bigint,

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share: sourced by bash scripts that have `set -euo pipefail`.
+# Shared by the scripts: sourced by bash scripts that have `set -euo pipefail`.
 #
 # Sourcing changes to the repository's root and makes $work_dir, a private directory. At exit it is removed,
 # after the command that is being waited for and every process that still runs inside it have been ended.

@@ -76,7 +76,7 @@ class Sampling : public Curiosity {
   const std::unique_ptr<FamilyTree> &tree_;  // another one for each database
 };
 
-// What was found so far.
+// The findings so far.
 struct Findings {
   std::unique_ptr<FamilyTree> tree = std::make_unique<FamilyTree>();  // of the database that is being read
   std::vector<LargeKey> largest;                                      // in it; a heap, the smallest first
@@ -183,7 +183,7 @@ class Audit {
     settled_.emplace();
   }
 
-  // What a server says of itself, if the user may ask.
+  // The server's INFO, if the user may ask.
   static std::optional<redis::ServerInfo> InfoOf(redis::Connection &connection) {
     auto info = redis::FetchInfo(connection);
     if (info.ok()) return std::move(info.value());

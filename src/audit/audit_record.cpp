@@ -34,7 +34,7 @@ SqlParam OptionalInt8(const std::optional<int64> &value) {
   return value ? SqlParam::Int8(*value) : SqlParam{INT8OID, 0, true};
 }
 
-// What `counted` of `asked` keys comes to for all keys.
+// Scales `counted` of `asked` keys to all keys.
 int64 Scale(uint64_t counted, uint64_t asked, uint64_t keys) {
   if (asked == 0 || asked == keys) return static_cast<int64>(counted);
   return static_cast<int64>(

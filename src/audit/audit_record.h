@@ -41,7 +41,7 @@ class AuditRecord {
 
   int64 id() const { return id_; }
 
-  // What the server says of itself.
+  // Stores the server's words about itself.
   // shares_integers: it keeps one object for all keys that hold the same small number, so that the idle time
   // of such a key is not its own.
   void SetServer(const std::string &version, const std::string &policy, int64 dbsize, bool shares_integers);

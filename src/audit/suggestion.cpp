@@ -36,7 +36,8 @@ bool HasWord(const std::string &words, std::initializer_list<const char *> start
   return false;
 }
 
-// What would be missed most comes first; what is made again by itself comes last, whatever it is about.
+// Data that would be missed most comes first; data that is made again by itself comes last, whatever it is
+// about.
 std::string PriorityOf(const std::string &words) {
   if (HasWord(words, {"cache", "tmp", "lock", "mutex", "throttle", "ratelimit", "rate", "rl", "rlflx",
                       "limit", "nonce", "csrf", "rack"}))

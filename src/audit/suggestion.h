@@ -1,4 +1,4 @@
-// What an audit suggests for a family: how important it is, a table, and the call of add_mapping.
+// Suggestions of an audit for a family: how important it is, a table, and the call of add_mapping.
 #pragma once
 
 #include <optional>

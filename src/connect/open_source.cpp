@@ -20,7 +20,7 @@ constexpr long kPagesPerSecond = 20;
 
 constexpr long kFirstRetryMs = 200;
 constexpr long kLongestRetryMs = 3000;
-// What Redis gets over faster than that is not worth a warning.
+// A wait that Redis gets over faster than this is not worth a warning.
 constexpr long kQuietMs = 1000;
 
 // Between half of the pause and all of it, so that many sessions do not come back at the same moment.
@@ -90,7 +90,7 @@ std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &
   return databases;
 }
 
-// What the settings and the options of the server say.
+// Options of a scan from the settings and the options of the server.
 source::ScanOptions Options(const redis::Deployment &deployment) {
   source::ScanOptions options;
   // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
@@ -211,7 +211,7 @@ void OpenSource::OpenRdbFile(const std::string &position) {
   source_ = std::move(source.value());
 }
 
-// What a file has and a migration has no place for.
+// Reports the contents of a file that a migration has no place for.
 void OpenSource::ReportNotes() const {
   auto *file = dynamic_cast<source::RdbFileSource *>(source_.get());
   if (file == nullptr || !first_) return;
@@ -318,7 +318,7 @@ bool OpenSource::Next(source::Batch &batch, const std::string &position) {
     std::optional<pg::Failure> failure;
     try {
       if (source_ == nullptr) Open(position);
-      // What comes after a restart belongs to counts that the caller has to clear first.
+      // Entries after a restart belong to counts that the caller has to clear first.
       if (restarted_) {
         batch = source::Batch();
         batch.position = "";

@@ -17,7 +17,7 @@ struct SourcePart {
   int readers = 1;  // so many processes share the ceiling of the server
 };
 
-// What the masters of a migration's cluster serve, each in a part of its own; nothing where there is no
+// The slots of the masters of a migration's cluster, each in a part of its own; nothing where there is no
 // cluster. count_keys: asks all of them how many keys they have (-1 when they do not say). first: what cannot
 // be reached now is an error, rather than waited for as in OpenSource::Next. Errors: those of
 // ServerOptions and source::ClusterWalk.

@@ -1,4 +1,4 @@
-// redis_migrate.preflight(server): whether a Redis can be migrated from, and what to mend first.
+// redis_migrate.preflight(server): whether a Redis can be migrated from, and what to fix first.
 #include "connect/server.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -311,7 +311,7 @@ class Preflight {
     return false;
   }
 
-  // What the server says to a command.
+  // The server's answer to a command.
   enum class Right { kHeld, kRefused, kUnknown };
   enum class Absence { kMatters, kIsOldRelease };
 

@@ -149,7 +149,7 @@ std::string Lookup(const Options &options, const char *name) {
   return found == options.end() ? std::string() : found->second;
 }
 
-// What one option alone does not show. `options` are all of the object.
+// Checks options against each other. `options` are all of the object.
 void CheckTogether(const Options &options, Oid catalog) {
   const auto refuse = [](const std::string &message, const std::string &hint) {
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, message, "", hint);

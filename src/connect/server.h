@@ -7,12 +7,12 @@
 
 namespace prm {
 
-// What the options of a server and of the user mapping of `user` (or PUBLIC's) say.
+// The options of a server and of the user mapping of `user` (or PUBLIC's).
 // Errors: 42704 no such server, or one of another wrapper; 42501 no USAGE on it or no right to read
 // the files of the user mapping; 42704 no user mapping is not an error: a Redis may ask for no credentials.
 redis::Deployment ServerOptions(const std::string &server, Oid user);
 
-// What connections to a cluster need beside themselves: room for two sockets.
+// Resources for connections to a cluster: room for two sockets, and a waiter.
 struct ClusterResources {
   pg::ExternalDescriptor node, other;
   pg::LatchWaiter waiter;

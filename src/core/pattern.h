@@ -36,7 +36,7 @@ enum class Fit {
   kFits,
 };
 
-// What matching a key found. Reused from key to key it costs no allocation.
+// The result of matching a key. Reused from key to key it costs no allocation.
 struct Match {
   // The text of each capture, in order; views into the key. With kMisfit, of the division that came furthest.
   std::vector<Bytes> values;

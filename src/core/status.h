@@ -9,7 +9,7 @@
 
 namespace prm {
 
-// What kind of failure: the server side chooses the SQLSTATE from it (src/pg/error.cpp).
+// The kind of a failure: the server side chooses the SQLSTATE from it (src/pg/error.cpp).
 enum class ErrorCode {
   kInvalidArgument,    // a setting, a pattern or an option is wrong
   kConnectionFailure,  // no connection, or it was lost

@@ -1,6 +1,6 @@
 // Looks at the keys of a Redis Cluster: one node after the other with a ServerSurvey, each key once.
 //
-// What is counted of a key cannot be taken back by itself. So what a node returned is settled as a whole,
+// The counts of a single key cannot be taken back. So the keys that a node returned are settled as a whole,
 // when a scan has settled all slots that it was read for (source/cluster_walk.h). Where it has not, because
 // slots moved or the node failed, the caller forgets what came since the last settled page, and the slots are
 // read again from the nodes that serve them by then.
@@ -20,7 +20,7 @@ namespace prm {
 
 class ClusterSurvey : public Survey {
  public:
-  // Of `options`, databases is not used: a cluster has database 0. Waiter and curiosity must outlive the
+  // options.databases is not used: a cluster has database 0. Waiter and curiosity must outlive the
   // survey. Holds one connection, and for a moment another one. Waits for nothing.
   ClusterSurvey(const redis::Deployment& deployment, const SurveyOptions& options, Curiosity& curiosity,
                 redis::Waiter& waiter);

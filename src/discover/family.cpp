@@ -135,7 +135,7 @@ Bytes PlainStart(Bytes start) {
   return word.size() >= 4 && IsPlainWord(word) ? word : Bytes();
 }
 
-// What the pattern of the keys that end in the last node of a path consists of.
+// The parts of the pattern of the keys that end in the last node of a path.
 std::vector<Part> PartsOf(const std::vector<const Node*>& path) {
   std::vector<Part> parts;
   const auto add_literal = [&](Bytes text) {
@@ -281,7 +281,7 @@ void MergeIntoOwners(std::vector<Family>& families) {
       owners[i] = *found.begin();
   }
   for (size_t i = 0; i < families.size(); ++i) {
-    // What an owner gives away itself, another one fits, and need not fit these.
+    // Keys that an owner gives away itself fit another one, and need not fit these.
     const size_t owner = owners[i];
     if (owner != i && owners[owner] == owner) {
       families[owner].stats.Merge(std::exchange(families[i].stats, FamilyStats()));

@@ -1,4 +1,4 @@
-// What an audit knows of one key, and of many keys together.
+// An audit's facts about one key, and about many keys together.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 namespace prm {
 
-// What Redis said of a key. What was not asked, or was refused, is not there.
+// Redis' answers about a key. An answer that was not asked for, or was refused, is absent.
 struct KeyFacts {
   std::string type;                  // as TYPE names it; empty when not known
   std::optional<int64_t> ttl_ms;     // kNoExpiry: it has none
@@ -76,7 +76,7 @@ class FamilyStats {
 struct KeyStats {
   std::map<std::string, FamilyStats> by_type;  // empty: the type is not known
 
-  // What was decided about keys before anything was known of them; kept by whoever decides.
+  // Decisions about keys before anything was known of them; kept by whoever decides.
   struct Plan {
     uint64_t names = 0;
     uint64_t facts = 0;

@@ -96,7 +96,7 @@ PieceClass Join(PieceClass a, PieceClass b) {
   return either(PieceClass::kNumber) ? PieceClass::kNumber : PieceClass::kInt;
 }
 
-// The same for nodes whose pieces could not be told apart; names of words play no part in `kind`.
+// As above, for nodes whose pieces could not be told apart; names of words play no part in `kind`.
 std::string KindOf(const Node& node) {
   std::string kind;
   if (node.is_word || node.is_text) {
@@ -112,7 +112,7 @@ std::string KindOf(const Node& node) {
 
 void AddPaths(const Node& node, uint64_t hash, std::vector<uint64_t>& paths) {
   if (paths.size() >= kMaxPaths) return;
-  // Of an unknown type nothing is said.
+  // An unknown type says nothing.
   if (node.stats) {
     for (const auto& [type, stats] : node.stats->by_type) {
       if (!type.empty()) paths.push_back(Mix(hash, "end " + type));
@@ -121,7 +121,7 @@ void AddPaths(const Node& node, uint64_t hash, std::vector<uint64_t>& paths) {
   for (const auto& [name, child] : node.children) AddPaths(*child, Mix(hash, KindOf(*child)), paths);
 }
 
-// What can follow a node, as a sorted set of hashes.
+// The paths that can follow a node, as a sorted set of hashes.
 std::vector<uint64_t> PathsOf(const Node& node) {
   std::vector<uint64_t> paths;
   AddPaths(node, 14695981039346656037U, paths);
@@ -148,7 +148,7 @@ size_t CountNames(const std::vector<Word>& words) {
   return names;
 }
 
-// What all words that become one begin with, up to a mark inside a word.
+// The common beginning of words that become one, up to a mark inside a word.
 std::string CommonStart(Bytes a, Bytes b, size_t least_bytes) {
   size_t i = 0;
   while (i < a.size() && i < b.size() && a[i] == b[i]) ++i;
@@ -373,7 +373,7 @@ void FamilyTree::Shrink() {
 }
 
 void FamilyTree::Finish() {
-  // What becomes one on a level brings the words of the levels below together.
+  // Words that become one on a level bring the words of the levels below together.
   for (size_t before = 0; before != nodes_;) {
     before = nodes_;
     CollapseAll(*root_, kAll);

@@ -83,7 +83,7 @@ class ShapeFinder {
     Add(PieceClass::kText, at, whole_.size());
   }
 
-  // Of a key that was cut nothing is known about the last segment but where it begins.
+  // A key that was cut shows no more of its last segment than where it begins.
   void CutLastSegment() {
     Segment& last = shape_.segments.back();
     const size_t begin =
@@ -166,7 +166,7 @@ class ShapeFinder {
     return i - at >= 2 && key_.compare(i, 3, "://") == 0;
   }
 
-  // Of what could be an address, the longest that ends where a piece ends.
+  // The length of the longest possible address that ends where a piece ends.
   size_t InetLength(size_t at) const {
     if (at == key_.size() || !(IsHexDigit(key_[at]) || key_[at] == ':')) return 0;
     PrefixLengths prefixes;

@@ -1,4 +1,4 @@
-// What a key name is made of: words, and the numbers, UUIDs, addresses, dates and so on between them.
+// The parts of a key name: words, and the numbers, UUIDs, addresses, dates and so on between them.
 #pragma once
 
 #include <cstddef>

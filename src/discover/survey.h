@@ -1,7 +1,7 @@
 // Looks at the keys of a server without reading them: names by SCAN, and of each key type, expiry, idle time
 // and size, and the first bytes of some values.
 //
-// What is asked of a key goes in the order that leaves its idle time alone: OBJECT comes first, and none of
+// The questions about a key go in the order that leaves its idle time alone: OBJECT comes first, and none of
 // TYPE, PTTL and MEMORY USAGE touches a key (redis 7.0 src/db.c, LOOKUP_NOTOUCH). Reading a value does,
 // unless the server knows CLIENT NO-TOUCH (7.2).
 #pragma once

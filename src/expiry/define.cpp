@@ -30,7 +30,7 @@ bool IsOurs(Oid relation) {
   return pg::Call([&] { return get_rel_namespace(relation) == get_namespace_oid("redis_migrate", false); });
 }
 
-// What an index would have to be.
+// Warns where no index serves the expiry column, and names the one to create.
 void WarnWithoutIndex(const Policy &policy, const Target &target, const Leaves &leaves) {
   if (IsOurs(target.relation)) return;
   std::string without;
@@ -277,7 +277,7 @@ void AlterPolicy(int64 job_id, const std::vector<SqlParam> &properties) {
   }
   if (!list.empty())
     Spi::Execute("UPDATE redis_migrate.expiry_policy SET " + list + " WHERE job_id = $1", params);
-  // What was swept by another definition says nothing about this one.
+  // Sweeps by another definition say nothing about this one.
   Spi::Execute(
       "UPDATE redis_migrate.expiry_state SET started_at = NULL, leaf = NULL, sweep_order = NULL, backlog = "
       "NULL, "

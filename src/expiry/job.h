@@ -1,4 +1,4 @@
-// What runs by itself: sweeps and refreshes, when they are due, and what became of them.
+// Jobs that run by themselves, sweeps and refreshes: when they are due, and what became of them.
 #pragma once
 
 #include "pg/spi.h"

@@ -111,7 +111,7 @@ void SweepNow(const std::string &target) {
                                : ""));
 }
 
-// What may be caught and recorded; anything else ends the procedure.
+// Whether an error may be caught and recorded; any other ends the procedure.
 bool IsOfTheJob(const pg::Problem &problem) {
   return ERRCODE_TO_CATEGORY(problem.sqlstate) != ERRCODE_OPERATOR_INTERVENTION && !problem.out_of_memory();
 }

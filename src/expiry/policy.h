@@ -6,7 +6,7 @@
 
 namespace prm::expiry {
 
-// What the expiry column holds.
+// The content of the expiry column.
 enum class ColumnKind { kTimestamptz, kTimestamp, kSeconds, kMilliseconds };
 
 struct Policy {

@@ -50,7 +50,7 @@ class Statements {
 
  private:
   std::string Expired() const;
-  // The same, giving way to others while rows are looked at.
+  // The condition again, giving way to others while rows are looked at.
   std::string ToSweep() const;
   std::string Remove(const std::string &where) const;
 

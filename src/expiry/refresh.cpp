@@ -46,7 +46,7 @@ void Refresh::Work() {
     if (rows.size() == 0) return;  // dropped
     name = rows[0].Text(0);
     concurrently = rows[0].Bool(1);
-    // Those that are committed: the snapshot of the refresh is taken later, and sees what their writers
+    // Only marks that are committed: the snapshot of the refresh is taken later, and sees what their writers
     // wrote.
     Spi::Execute("DELETE FROM redis_migrate.stale_mark WHERE job_id = $1", {SqlParam::Int8(job_id_)});
   }

@@ -14,7 +14,7 @@ using pg::SqlParam;
 namespace {
 
 constexpr int kMostRows = 100000;
-// Of pages that hold nothing expired a batch can read many; the next page may be full of what has.
+// A batch can read many pages that hold nothing expired; the next page may be full of expired rows.
 constexpr int kMostPages = 2048;
 // WAL that a batch aims to write at most, in bytes, while nobody else works and beside others. Whoever
 // commits has to wait until what others have written before is flushed: in `make bench-expiry` a touch beside
@@ -23,7 +23,7 @@ constexpr int kMostWal = 2048 * 1024;
 constexpr int kMostWalBesideOthers = 128 * 1024;
 constexpr int64 kOthersCheckMs = 50;
 
-// What a sweep in each order costs, in microseconds, from `make bench-expiry`: a row found through the index,
+// Costs of a sweep in each order, in microseconds, from `make bench-expiry`: a row found through the index,
 // a page read in turn, and a row in such a page that has not expired.
 constexpr double kIndexRowCost = 4.0;
 constexpr double kPageCost = 10.0;
@@ -85,7 +85,7 @@ Step Sweep::Next() {
     if (hasty_) {
       careful_batches_ = kCarefulBatches;
     } else {
-      // Whose lock it was does not matter to fewer rows.
+      // With fewer rows it does not matter whose lock it was.
       pg::AsExtensionOwner as_owner;
       Spi::Execute(
           "UPDATE redis_migrate.expiry_state SET batch_rows = greatest(batch_rows / 2, 1), batch_pages = "
@@ -223,7 +223,7 @@ Step Sweep::Batch() {
   return Step::kDone;
 }
 
-// What others had locked is what is left.
+// Only the rows that others had locked are left.
 void Sweep::Finish() {
   state_.started = 0;
   state_.leaf.clear();
@@ -270,7 +270,7 @@ void Sweep::ReadPages(Oid leaf, const Estimated &estimated) {
   state_.end_page = Pages(leaf);
 }
 
-// What a sample of its pages says of a table.
+// Estimates a table from a sample of its pages.
 Sweep::Estimated Sweep::Estimate(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
   sampled_leaf_ = state_.leaf;
   Estimated estimated;

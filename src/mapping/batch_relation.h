@@ -16,7 +16,7 @@ enum class Expand { kNone, kElements, kGroups, kPending };
 // From a mapping's option, which has been checked.
 Expand ExpandFromName(const std::optional<std::string> &name);
 
-// What stands in a column of redis_batch.
+// The content of a column of redis_batch.
 enum class Content {
   kEntry,
   kKey,

@@ -274,7 +274,7 @@ PRM_FUNCTION(alter_mapping) {
                    ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
                    "$21, $22) WHERE migration = $1 AND mapping = $2",
                MappingParams(migration.name, mapping));
-  // What the ledger says of rows elsewhere, or of rows by other columns, would be taken for rows of the
+  // The ledger's entries for rows elsewhere, or by other columns, would be taken for rows of the
   // target.
   if (!mapping.ledger || mapping.target != old.target || mapping.key_columns != old.key_columns)
     Spi::Execute("DELETE FROM redis_migrate.ledger WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});

@@ -1,4 +1,4 @@
-// What the SQL functions of definitions share with the workers above.
+// The parts of definitions that the rooms above use.
 #pragma once
 
 #include "pg/pg.h"

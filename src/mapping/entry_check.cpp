@@ -19,7 +19,7 @@ bool IsBatch(const RangeTblEntry *rte) {
 
 namespace {
 
-// What one walk over a query finds. Plain data: the walk runs in C frames, below the guard.
+// The findings of one walk over a query. Plain data: the walk runs in C frames, below the guard.
 struct Survey {
   List *above;    // the levels that the walk is in, outermost first
   List *chains;   // for every Query, this one and those below: the levels above it and itself
@@ -126,7 +126,7 @@ bool ArmsAreEntry(const Levels &levels, Node *arms, int column) {
   return !arm.empty() && OutputIsEntry(arm, column);
 }
 
-// The same of an output column of a query.
+// As above, for an output column of a query.
 bool OutputIsEntry(const Levels &levels, int column) {
   Query *query = levels.back();
   if (query->setOperations != nullptr) return ArmsAreEntry(levels, query->setOperations, column);

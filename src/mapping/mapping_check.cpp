@@ -238,7 +238,7 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
   Target target = LoadTarget(mapping);
   BatchShape shape(pattern, ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
-  // What inserts no rows deletes none.
+  // A mapping that inserts no rows deletes none.
   if (mapping.mode == "update" && mapping.on_delete == "delete") mapping.on_delete = "keep";
   Writer writer(mapping, target, query.facts().columns);
   if (!IsConflictKeyword(mapping.on_conflict)) writer.CheckStatements(query.row_desc());

@@ -455,7 +455,8 @@ std::string MappingQuery::FindFailingColumn(Tuplestorestate *batch) {
       if (++failing == 1) first = facts_.columns[i]->name;
     }
   }
-  // What fails whatever is asked for, such as a condition or a volatile function, is no column's fault.
+  // An error that comes whatever is asked for, as of a condition or a volatile function, is no column's
+  // fault.
   return failing == facts_.columns.size() && failing > 1 ? "" : first;
 }
 

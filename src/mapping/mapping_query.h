@@ -15,7 +15,7 @@ struct QueryRows {
   std::vector<int> entry_of_row;  // indexed by redis_row
 };
 
-// What the analysis of a query says, independently of any data.
+// The facts of a query's analysis, independent of any data.
 struct QueryFacts {
   std::vector<const TargetColumn *> columns;  // that the query fills, in its order
   std::vector<bool> needed;                   // columns of redis_batch that it reads
@@ -73,7 +73,7 @@ class MappingQuery {
 // Whether the query hands that column of redis_batch on unchanged to one of the key columns.
 bool IsAmongKeyColumns(const char *column, const Mapping &mapping, const QueryFacts &facts);
 
-// The same of the key itself, as text or bytes.
+// As above, for the key itself, as text or bytes.
 inline bool HasKeyAmongKeyColumns(const Mapping &mapping, const QueryFacts &facts) {
   return IsAmongKeyColumns("key", mapping, facts) || IsAmongKeyColumns("key_bytes", mapping, facts);
 }

@@ -24,14 +24,14 @@ class RunLock {
   bool held_ = false;
 };
 
-// That of the process that leads. Errors: 55006 when another session leads or takes part in a run of the
+// The lock of the process that leads. Errors: 55006 when another session leads or takes part in a run of the
 // migration, or changes it; the detail says which.
 class MigrationLock : public RunLock {
  public:
   explicit MigrationLock(const std::string &migration);
 };
 
-// That of a process that takes part: as long as one has it, nobody else can begin a run or change the
+// The lock of a process that takes part: as long as one has it, nobody else can begin a run or change the
 // migration.
 class MemberLock : public RunLock {
  public:
@@ -45,7 +45,7 @@ class MemberLock : public RunLock {
   std::string migration_;
 };
 
-// That of the process that reads a part.
+// The lock of the process that reads a part.
 class PartLock : public RunLock {
  public:
   PartLock(int64 run_id, int level, int part);

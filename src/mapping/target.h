@@ -1,4 +1,4 @@
-// What the catalog says about a mapping's target.
+// A mapping's target as the catalog has it.
 #pragma once
 
 #include "mapping/catalog.h"

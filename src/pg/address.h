@@ -6,8 +6,8 @@
 
 namespace prm::pg {
 
-// An address or network in one form: an IPv4 address inside IPv6 (::ffff:a.b.c.d, or 64:ff9b::a.b.c.d as NAT64
-// makes it, RFC 6052) is that IPv4 address.
+// An address or network in one form: an IPv4 address inside IPv6 (::ffff:a.b.c.d, or 64:ff9b::a.b.c.d as
+// NAT64 makes it, RFC 6052) is that IPv4 address.
 struct Network {
   uint8 family = 0;      // 4 or 6
   uint8 bits = 0;        // of the prefix
@@ -22,7 +22,7 @@ struct Network {
 };
 static_assert(sizeof(Network) == 18, "no padding: it is hashed");
 
-// Of a value of type inet or cidr.
+// From a value of type inet or cidr.
 Network NetworkOf(const inet *address);
 
 }  // namespace prm::pg

@@ -1,4 +1,4 @@
-// What a background worker does that a session does not: transactions of its own, commands of its own, and
+// The means of a background worker that a session does not need: transactions and commands of its own, and
 // waits between them.
 #pragma once
 

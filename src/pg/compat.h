@@ -193,7 +193,7 @@ inline bool HasReturning(const UpdateStmt *update) {
 #endif
 }
 
-// What a column of a range table entry stands for, where the entry only renames what is beside it: joins and,
+// The expression behind a column of a range table entry that only renames what is beside it: joins and,
 // from 18 on, GROUP BY. Otherwise nothing.
 inline Node *BehindColumn(const RangeTblEntry *rte, int column) {
   if (rte->rtekind == RTE_JOIN) return static_cast<Node *>(list_nth(rte->joinaliasvars, column - 1));

@@ -11,7 +11,7 @@ namespace {
 
 MemoryContext entry_context = nullptr;
 
-// What is left of an exception once its C++ objects are gone. Fixed buffers: nothing to destroy, nothing to
+// The remains of an exception once its C++ objects are gone. Fixed buffers: nothing to destroy, nothing to
 // allocate when memory is short.
 struct Caught {
   ErrorData *data = nullptr;

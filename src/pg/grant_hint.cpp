@@ -56,7 +56,7 @@ void Start(QueryDesc *query, int flags) {
   PG_END_TRY();
 }
 
-// What a function in PL/pgSQL evaluates without a statement of its own is checked while its caller runs.
+// An expression that PL/pgSQL evaluates without a statement is checked while its caller runs.
 void Run(PRM_EXECUTOR_RUN_PARAMETERS) {
   MemoryContext const context = CurrentMemoryContext;
   PG_TRY();

@@ -1,5 +1,5 @@
-// Whose rights apply. The extension's own tables are written with the rights of the extension's owner,
-// everything that a user defined runs with the rights of the user.
+// Switches between two roles' rights. The extension's own tables are written with the rights of the
+// extension's owner, everything that a user defined runs with the rights of the user.
 #pragma once
 
 #include "pg/pg.h"

@@ -17,7 +17,7 @@ extern int history_retention_s;          // how long the history of sweeps and r
 extern int rate_limit_memory_kb;         // shared memory for rate limits, in kB; fixed while the server runs
 extern int rate_limit_save_interval_ms;  // between saves of that memory; 0: only at shutdown
 
-// Of shared memory; defined only where the library is preloaded.
+// Sizes of shared memory; defined only where the library is preloaded.
 extern int lockout_memory_kb;   // counters of lockouts, in kB
 extern int attempt_queue_size;  // login attempts that wait to be written
 

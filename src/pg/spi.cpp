@@ -204,7 +204,7 @@ Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> pa
 
 void Spi::Commit() {
   Call([] { SPI_commit(); });
-  // What meets a concurrent writer is tried again, which needs a new snapshot for each statement.
+  // A statement that meets a concurrent writer is tried again, which needs a new snapshot each time.
   XactIsoLevel = XACT_READ_COMMITTED;
 }
 

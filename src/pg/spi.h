@@ -101,8 +101,8 @@ class Spi : Scope {
   static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {},
                       bool read_only = false);
   static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
-  // The same for a statement that this session runs again and again: its plan is kept until the session ends.
-  // The text and the types of the parameters must be of a small fixed number.
+  // As Execute, for a statement that this session runs again and again: its plan is kept until the session
+  // ends. The text and the types of the parameters must be of a small fixed number.
   static Rows ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params);
   // Commits; the transaction that begins is READ COMMITTED, whatever the session's default.
   static void Commit();

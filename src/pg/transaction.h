@@ -18,7 +18,7 @@ class SnapshotScope : Scope {
   }
 };
 
-// The same with what is committed at this moment, whatever snapshot the transaction works with.
+// As SnapshotScope, with everything committed at this moment, whatever snapshot the transaction works with.
 class LatestSnapshotScope : Scope {
  public:
   LatestSnapshotScope() {

@@ -198,7 +198,7 @@ PRM_FUNCTION(rate_limit_step) {
   PG_RETURN_BOOL(running->store);
 }
 
-// What the step made of it: rate_limit_stepped(field): time_ns, count, previous, seconds since 1970 of the
+// The state after the step: rate_limit_stepped(field): time_ns, count, previous, seconds since 1970 of the
 // expiry.
 PRM_FUNCTION(rate_limit_stepped) {
   if (running == nullptr)

@@ -20,7 +20,7 @@ std::string StoredKey(Bytes text, const pg::Network *address);
 // The committed state of a key, without a lock; zero when there is none. *found says which.
 RateState ReadState(const TableKey &key, bool *found);
 
-// What becomes of a key's state, asked with its row locked and its latest version at hand: returns whether
+// Decides on a key's state, with its row locked and its latest version at hand: returns whether
 // *state, which it changes, is to be stored. Must not throw or call PostgreSQL.
 using Step = bool (*)(void *context, RateState *state);
 

@@ -35,14 +35,14 @@ class ByteReader {
   bool is_stream() const { return stream_ != nullptr; }
   uint64_t offset() const { return (stream_ != nullptr ? stream_->position() : 0) + offset_; }
 
-  // Of data in memory.
+  // For data in memory.
   size_t remaining() const { return data_.size() - offset_; }
   bool AtEnd() const { return remaining() == 0; }
 
   // Each of these moves the cursor past what it read; kCorruptData, without moving, when too few bytes are
   // left.
 
-  // Of data in memory. count may be any number that the input claims.
+  // For data in memory. count may be any number that the input claims.
   Status ReadBytes(uint64_t count, Bytes& bytes) {
     if (count > remaining()) return Truncated(count);
     bytes = data_.substr(offset_, static_cast<size_t>(count));
@@ -68,8 +68,8 @@ class ByteReader {
     return {};
   }
 
-  // The same for any number of bytes of data and streams: they replace `bytes`, whose memory grows with what
-  // is there and not with what is claimed. After an error the cursor may have moved.
+  // As ReadBytes, for any number of bytes of data and streams: they replace `bytes`, whose memory grows with
+  // what is there and not with what is claimed. After an error the cursor may have moved.
   Status ReadInto(uint64_t count, std::string& bytes);
   Status Skip(uint64_t count);
 

@@ -19,7 +19,7 @@ T LoadLittleEndian(const char* bytes) {
   return value;
 }
 
-// The same, most significant byte first.
+// The other order: most significant byte first.
 template <typename T>
 T LoadBigEndian(const char* bytes) {
   static_assert(std::is_unsigned_v<T>);
@@ -36,7 +36,7 @@ inline void AppendLittleEndian(std::string& bytes, uint64_t value, size_t size) 
   for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<char>(value >> (8 * i)));
 }
 
-// The same, most significant byte first.
+// The other order: most significant byte first.
 inline void AppendBigEndian(std::string& bytes, uint64_t value, size_t size) {
   for (size_t i = size; i-- > 0;) bytes.push_back(static_cast<char>(value >> (8 * i)));
 }

@@ -17,7 +17,7 @@ namespace prm::rdb {
 
 namespace {
 
-// What stands where a type could: redis 7.4 and valkey 9.0 src/rdb.h, RDB_OPCODE_*.
+// Codes that stand where a type could: redis 7.4 and valkey 9.0 src/rdb.h, RDB_OPCODE_*.
 enum Code : uint8_t {
   kRamLru = 107,      // Redis Enterprise
   kTemplate = 242,    // Redis from version 15 on; to Valkey a command, which files do not have
@@ -214,7 +214,7 @@ Status FileReader::ReadAux() {
   Bytes value;
   PRM_RETURN_IF_ERROR(ReadString(reader_, name_scratch, name));
   PRM_RETURN_IF_ERROR(ReadString(reader_, value_scratch, value));
-  // Of the scripts that Redis before 7.0 keeps in "lua" there may be many.
+  // Redis before 7.0 keeps its scripts in "lua": there may be many.
   notes_.aux[Printable(name, kAuxLimit)] = Printable(value, kAuxLimit);
   return {};
 }

@@ -41,7 +41,7 @@ struct FileKey {
   std::optional<uint8_t> frequency;      // where it evicts by LFU: the logarithmic counter
 };
 
-// What a file says besides its keys, as far as it has been read.
+// The notes of a file besides its keys, as far as it has been read.
 struct FileNotes {
   std::map<std::string, std::string> aux;   // "redis-ver", "ctime" and so on; long texts are cut
   uint64_t functions = 0;                   // libraries

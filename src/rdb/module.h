@@ -1,4 +1,4 @@
-// What modules store, in values and beside them: parts that say what they are, so that whoever lacks the
+// The data of modules, in values and beside them: parts that say what they are, so that whoever lacks the
 // module can pass over them. Format: redis 7.0 src/rdb.c, rdbLoadCheckModuleValue; src/module.c,
 // moduleTypeNameByID.
 #pragma once

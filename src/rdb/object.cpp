@@ -209,7 +209,7 @@ Status ReadTextScore(ByteReader& reader, double& score) {
 }
 
 // Written from the highest score to the lowest, ties too (rdb.c, rdbSaveObject), where listpacks go upwards.
-// Of a stream nothing is held back, so its members come as they stand.
+// A stream holds nothing back, so its members come as they stand.
 template <typename ReadScore>
 Status DecodeZset(ByteReader& reader, ReadScore read_score, ValueVisitor& visitor) {
   std::string scratch;

@@ -94,7 +94,7 @@ class EntryDecoder {
     id = {master_id_.ms + static_cast<uint64_t>(ms_delta), master_id_.seq + static_cast<uint64_t>(seq_delta)};
     deleted = (flags & kDeleted) != 0;
 
-    // What stands behind an entry is the number of its elements, from the flags on: Redis reads backwards.
+    // Behind an entry stands the number of its elements, from the flags on: Redis reads backwards.
     int64_t element_count = 3;
     fields_.clear();
     if ((flags & kSameFields) != 0) {

@@ -1,4 +1,4 @@
-// What a decoded value looks like to its reader: one call per element, nothing is collected here.
+// A decoded value as its reader sees it: one call per element, nothing is collected here.
 #pragma once
 
 #include <cstdint>

@@ -151,8 +151,8 @@ bool ParseSlots(const Connection& from, const ReplyView& reply, const Endpoint& 
   return true;
 }
 
-// Of the node that wrote the reply to CLUSTER NODES: "<id> <address> myself,master - <ping> <pong> <epoch>
-// …".
+// The line of the node that wrote the reply to CLUSTER NODES: "<id> <address> myself,master - <ping> <pong>
+// <epoch> …".
 uint64_t EpochOf(Bytes nodes) {
   size_t at = nodes.find(" myself,");
   for (int field = 0; field < 4 && at != Bytes::npos; ++field) at = nodes.find(' ', at + 1);

@@ -29,8 +29,8 @@ struct ClusterTopology {
   const ClusterShard* ShardOf(const std::string& node_id) const;
 };
 
-// What the node at the other end knows: CLUSTER SHARDS (Redis 7.0) or, where that is missing or refused,
-// CLUSTER SLOTS. Nodes are named as they announce themselves; one that does not is `asked`. Errors:
+// The topology that the node at the other end knows: CLUSTER SHARDS (Redis 7.0) or, where that is missing or
+// refused, CLUSTER SLOTS. Nodes are named as they announce themselves; one that does not is `asked`. Errors:
 // kInvalidArgument (not a cluster), kProtocol, those of Connection::Command.
 Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls);
 
@@ -39,8 +39,8 @@ struct SlotMoves {
   uint64_t epoch = 0;  // greater after a slot has gone and come back; 0: unknown
 };
 
-// What the node at the other end, a master, hands over and takes over, as CLUSTER NODES says; nothing where
-// that is refused. Errors: those of Connection::Command.
+// The slots that the node at the other end, a master, hands over and takes over, as CLUSTER NODES says;
+// nothing where that is refused. Errors: those of Connection::Command.
 Result<SlotMoves> FetchSlotMoves(Connection& connection);
 
 }  // namespace prm::redis

@@ -53,7 +53,7 @@ void AppendLength(std::string& output, char type, size_t length) {
 // "ERR unknown command 'AUTH', with args beginning with: 'secret'": the arguments stay out of messages.
 Bytes WithoutArguments(Bytes words) { return words.substr(0, words.find(", with args")); }
 
-// What may be wrong when a server takes the connection and then does not answer as Redis does.
+// A hint for a server that takes the connection and then does not answer as Redis does.
 std::string GreetingHint(ErrorCode code, const TlsOptions& tls) {
   const bool was_cut = code == ErrorCode::kConnectionFailure;
   if (tls.mode == TlsMode::kOff && (was_cut || code == ErrorCode::kProtocol)) {

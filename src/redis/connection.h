@@ -87,7 +87,7 @@ class Connection {
   // What of the peer's words messages, tables and views may show.
   const TextGate& gate() const { return gate_; }
 
-  // What it waits with.
+  // The waiter of all its waits.
   Waiter& waiter() const { return waiter_; }
 
   // Commands appended whose replies have not been received.

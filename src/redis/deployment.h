@@ -35,8 +35,8 @@ Result<std::unique_ptr<Connection>> OpenServer(const Deployment& deployment, Wai
 Result<std::unique_ptr<Connection>> OpenNode(const Deployment& deployment, const Endpoint& node,
                                              Waiter& waiter);
 
-// What the first seed of a cluster that answers knows; there is at least one shard. Errors: those of
-// Connection::Open and FetchTopology; kUnavailable (none knows a node that serves slots).
+// The topology that the first seed of a cluster knows that answers; there is at least one shard. Errors:
+// those of Connection::Open and FetchTopology; kUnavailable (none knows a node that serves slots).
 Result<ClusterTopology> FindTopology(const Deployment& deployment, Waiter& waiter);
 
 // Whether the connection still leads to the server that is to be read: Sentinels may have made another the

@@ -1,4 +1,4 @@
-// What a server says about itself.
+// INFO: a server's words about itself.
 #pragma once
 
 #include <cstdint>

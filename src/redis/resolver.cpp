@@ -38,7 +38,7 @@ struct AddrinfoDeleter {
   void operator()(ares_addrinfo* info) const { ares_freeaddrinfo(info); }
 };
 
-// What c-ares reports to. It must outlive the channel, whose destruction reports as well.
+// The object that c-ares reports to. It must outlive the channel, whose destruction reports as well.
 struct Lookup {
   bool done = false;
   int status = ARES_SUCCESS;

@@ -301,7 +301,7 @@ IoResult TlsSession::Outcome(int result) {
     default:
       break;
   }
-  // Of a socket that has failed OpenSSL knows no more than the socket.
+  // OpenSSL knows no more about a failed socket than the socket itself.
   const std::string reason = TakeReason();
   return {IoState::kFailed, 0, 0, socket_failure_.empty() ? "TLS: " + reason + "." : socket_failure_};
 }

@@ -16,7 +16,7 @@ class Helpers {
   virtual int Start(int64 run_id, int count) = 0;
 };
 
-// Of this process; nullptr: it reads all parts itself, one after the other.
+// The helpers of this process; nullptr: it reads all parts itself, one after the other.
 extern Helpers *helpers;
 
 // Reads the parts of the level that are left and waits until others have read theirs. Returns how many slots

@@ -133,7 +133,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
         // it, so that only the last one of a run has to reach the disk.
         Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
         Spi::Execute("SET LOCAL synchronous_commit = off");
-        // What is read again while it waits is not read twice, and its older value is worth nothing.
+        // A key that is read again while it waits is not counted twice, and its older value is worth nothing.
         KeySet counted = has_deferred_ || store.recount ? record_.ForgetDeferred(level, entries) : KeySet();
         if (store.recount) counted = KeysOf(entries);
         left = ProcessEntries(routing_, unmapped, entries, level, counted, options, tally);
@@ -146,7 +146,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
             tally.deferred.push_back(entry);  // it is counted as read and must not be lost
         }
         if (forgets_archived_) archive_.Forget(*tally.by_key);
-        // What a batch that is read again rejects again is no reason to stop again.
+        // A batch that is read again rejects the same keys again: no reason to stop again.
         rejects.clear();
         if (parameters_.on_error == "stop")
           for (const Reject &reject : tally.rejects)

@@ -20,7 +20,7 @@ class StoppedByReject : public pg::Failure {
 
 class Pass {
  public:
-  // What it is given must outlive it.
+  // Its arguments must outlive it.
   Pass(const Migration &migration, const RunParameters &parameters, Routing &routing, RunRecord &record);
 
   // Reads the source from a position to its end and stores what belongs to the level. first: what cannot be

@@ -1,4 +1,4 @@
-// What a run would do, with the real queries, constraints and triggers, rolled back.
+// A run with the real queries, constraints and triggers, rolled back.
 #pragma once
 
 #include "store/batch.h"

@@ -235,7 +235,7 @@ void ExecuteRun(const std::string &name, const RunParameters &parameters) {
   }
 }
 
-// The same in one transaction that leaves nothing but its report.
+// A dry run: one transaction that leaves nothing but its report.
 void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int64 max_keys) {
   MigrationLock lock(name);
   Migration migration = LoadMigration(name);

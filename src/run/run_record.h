@@ -77,7 +77,7 @@ class RunRecord {
   // Notes the keys of a batch that its position does not cover, for whoever goes on from it; or, when it
   // does, forgets those of earlier batches.
   void NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond);
-  // What NotePageKeys left.
+  // The keys that NotePageKeys left.
   std::set<std::pair<int, std::string>> ReadPageKeys() const;
   bool HasDeferred(int level) const;
   // Strikes off those of the entries that wait for the end of the level; returns their keys.

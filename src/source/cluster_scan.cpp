@@ -171,7 +171,7 @@ Status ClusterScan::BeginNode() {
   return {};
 }
 
-// Those of the slots that the node has served since its scan began.
+// Returns those slots that the node has served since its scan began.
 Slots ClusterScan::Kept(const Slots& stable) const {
   return walk_.epoch() == position_.epoch ? position_.slots & stable : Slots();
 }

@@ -1,4 +1,4 @@
-// What is asked of single keys, and errors that name them.
+// Questions about single keys, and errors that name them.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ Error ForKey(Error error, const Entry& entry);
 // A bulk string that holds a decimal number.
 bool ParseInteger(const redis::ReplyView& reply, int64_t& number);
 
-// What TIME answered, in milliseconds. Errors: kProtocol.
+// The time that TIME answered, in milliseconds. Errors: kProtocol.
 Result<int64_t> ParseTime(const redis::Connection& connection, const redis::ReplyView& reply);
 
 // Of a page of SCAN. Every name is held several times on its way to a row, and no part of it can be asked for

@@ -380,7 +380,7 @@ void PieceReader::Ask(Connection& connection) {
 
 Status PieceReader::Take(Connection& connection) {
   PRM_RETURN_IF_ERROR(TakePiece(connection));
-  // What was asked before a change was noticed.
+  // Replies to what was asked before a change was noticed.
   for (; asked_ > 0; --asked_) {
     const Result<redis::Reply> rest = connection.Receive();
     if (!rest.ok()) return rest.error();

@@ -56,7 +56,7 @@ class RdbFileSource : public Source {
   // something stands behind the end.
   Result<bool> Next(Batch& batch) override;
 
-  // What the file says besides its keys, as far as it has been read from where Open began.
+  // The notes of the file besides its keys, as far as it has been read from where Open began.
   const rdb::FileHeader& header() const { return reader_.header(); }
   const rdb::FileNotes& notes() const { return reader_.notes(); }
 

@@ -15,8 +15,8 @@ namespace {
 // A key that is written all the time is read so often; then the last reading stands.
 constexpr int kMaxReads = 3;
 
-// What GETRANGE asks for. Charged to bytes_in_flight, so that a longer piece leaves fewer keys under way:
-// with this one and the default 8 MB it is more than a batch.
+// The bytes that GETRANGE asks for. Charged to bytes_in_flight, so that a longer piece leaves fewer keys
+// under way: with this one and the default 8 MB it is more than a batch.
 constexpr uint64_t kProbeBytes = kShortStringLimit;
 
 // Redis gives a string that grows by APPEND twice the memory it needs, and rounds up: a key and value of n
@@ -31,7 +31,7 @@ constexpr int kSampleSize = 128;
 // How many batches of names are under way, see WorkAhead.
 constexpr size_t kBatchesAhead = 4;
 
-// What one reply brings of a value that is read in pieces, and so many values at a time.
+// The size of a piece of a value that is read in pieces, and how many values are read so at a time.
 constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
 constexpr size_t kMostInPieces = 256;
 
@@ -273,7 +273,7 @@ void ScanSource::PlanNames() {
   scanning_ = true;
 }
 
-// What is nearest to the caller goes first; nothing overtakes a value that waits for its turn.
+// The value nearest to the caller goes first; nothing overtakes a value that waits for its turn.
 void ScanSource::PlanValues() {
   if (PlanDumps()) PlanGetranges();
 }

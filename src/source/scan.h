@@ -55,7 +55,7 @@ struct ScanOptions {
 // unknown version or type, is read in pieces (ValueReader), with nothing else in flight. Where the commands
 // for that are refused too, DUMP has to do.
 //
-// Of a server that evicts keys when its memory is full no more than an eighth of what is left is asked for at
+// A server that evicts keys when its memory is full is asked for no more than an eighth of what is left at
 // a time, whatever the options say.
 class ScanSource : public Source {
  public:
@@ -207,7 +207,7 @@ class ScanSource : public Source {
   std::deque<Request> requests_;  // without an answer, oldest first
   size_t asked_before_ = 0;       // of them, those that the last WorkAhead left behind
 
-  // Of the batch that is being filled.
+  // The place of the batch that is being filled.
   ScanPosition position_;
   bool moved_ = false;  // position_ has changed since the last batch
   uint64_t names_in_batch_ = 0;

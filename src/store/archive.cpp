@@ -109,7 +109,7 @@ void Archive::StoreInChunks(const source::Entry &entry, const PatternGroup::Opti
   options.preview->push_back({&entry, mapping_.name, row[0].Text(0)});
 }
 
-// What became of the key: inserted, updated, unchanged.
+// Returns the outcome of the key: inserted, updated, unchanged.
 const char *Archive::WriteChunks(const source::Entry &entry) {
   std::string encoded;
   Bytes payload = entry.payload;
@@ -159,7 +159,7 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
   return is_new ? "inserted" : changed ? "updated" : "unchanged";
 }
 
-// Of keys whose payloads were large and are small now.
+// Drops the chunks of keys whose payloads were large and are small now.
 void Archive::DropChunks(const std::vector<BatchEntry> &entries) {
   if (entries.empty()) return;
   pg::AsExtensionOwner as_owner;

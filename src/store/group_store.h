@@ -1,5 +1,5 @@
 // Tries to store a batch by all mappings of a pattern: fill redis_batch, run the queries and checks, write.
-// What is bad is refused where that can be seen without an error; the errors of the rest are the caller's to
+// Bad keys are refused where that can be seen without an error; the errors of the rest are the caller's to
 // judge.
 #pragma once
 
@@ -18,10 +18,10 @@ struct Refusal {
   std::string message;
 };
 
-// What a mapping did with an entry, the weightiest last.
+// A mapping's result for an entry, the weightiest last.
 enum class Mark : char { kNone, kFiltered, kFolded, kUnchanged, kUpdated, kInserted };
 
-// Of a mapping, kept from batch to batch.
+// The state of a mapping, kept from batch to batch.
 struct PatternGroup::State {
   const Mapping *mapping;
   BatchShape shape;
@@ -36,7 +36,7 @@ struct PatternGroup::State {
 
 class GroupStore {
  public:
-  // What a try found, to be counted only if it holds.
+  // The findings of a try, counted only if it holds.
   struct Findings {
     std::map<int, Refusal> refused;
     std::vector<Reject> partial;
@@ -65,7 +65,7 @@ class GroupStore {
     std::optional<pg::PgError> error;
   };
 
-  // Of a mapping, for one transaction.
+  // A mapping, prepared for one transaction.
   struct Prepared {
     PatternGroup::State &state;
     const Mapping &mapping;

@@ -13,7 +13,7 @@ namespace prm {
 // More in one transaction make snapshots slower for the whole server (PGPROC_MAX_CACHED_SUBXIDS).
 constexpr int kMostSubtransactions = 64;
 
-// What preview shows: a row that would be stored for a key.
+// A line of preview: a row that would be stored for a key.
 struct PreviewRow {
   const source::Entry *entry;
   std::string mapping;

@@ -1,4 +1,4 @@
-// What became of keys and rows, on its way into the extension's tables.
+// Outcomes of keys and rows, on their way into the extension's tables.
 #pragma once
 
 #include "core/bytes.h"

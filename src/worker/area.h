@@ -8,7 +8,7 @@ namespace prm::worker {
 
 constexpr int kMaxDatabases = 64;
 
-// What the launcher knows of a database whose scheduler has ended.
+// The launcher's note of a database whose scheduler has ended.
 struct DatabaseEntry {
   Oid database;   // InvalidOid: the entry is free
   bool wanted;    // something has changed since the scheduler looked last, or it ended without telling

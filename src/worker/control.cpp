@@ -84,7 +84,7 @@ bool StopJob(const std::string &migration) {
   std::optional<Ticket> ticket = Ask({Kind::kMigration, MyDatabaseId, job->owner, job->id}, Request::kStop);
   // The worker writes down itself that it was stopped: its row is not locked before it has ended.
   bool ended = !ticket || End(*ticket, kStopTimeoutMs);
-  // Those that read parts look for their leader only when Redis has answered.
+  // Part workers look for their leader only when Redis has answered.
   for (const Slot &slot : Slots()) {
     if (slot.kind != Kind::kPart || slot.database != MyDatabaseId || MigrationOf(slot.job) != migration)
       continue;

@@ -21,7 +21,7 @@ pid_t PidOf(Kind kind, Oid database) {
   return 0;
 }
 
-// What is prepared commits without the callback: WakeIfPrepared stands for it.
+// A prepared transaction commits without the callback: WakeIfPrepared stands for it.
 void NotePrepared(Oid database) {
   LWLockAcquire(&area->lock, LW_EXCLUSIVE);
   if (DatabaseEntry *entry = EntryOf(database)) entry->prepares = true;

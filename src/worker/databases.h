@@ -1,4 +1,4 @@
-// What the launcher must know of the databases it looks after, so that an idle one needs no process: whether
+// The launcher's knowledge of the databases it looks after, so that an idle one needs no process: whether
 // something has changed there, and when something is due.
 #pragma once
 
@@ -11,14 +11,14 @@ namespace prm::worker {
 // library.
 void WakeAtCommit();
 
-// The same at once; what pg/work_signal.h stands for.
+// As WakeAtCommit, but at once; pg/work_signal.h calls it.
 void WakeNow();
 
-// The same after COMMIT PREPARED, where a transaction that called WakeAtCommit has been prepared in this life
-// of the shared memory: which one it was is not known.
+// As WakeAtCommit, after COMMIT PREPARED, where a transaction that called WakeAtCommit has been prepared in
+// this life of the shared memory: which one it was is not known.
 void WakeIfPrepared();
 
-// The same for another database, also when the transaction is rolled back.
+// As WakeAtCommit, for another database, also when the transaction is rolled back.
 void WakeAtEnd(Oid database);
 
 // Makes the launcher look at once; what pg::signal_save stands for.

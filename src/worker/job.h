@@ -45,7 +45,7 @@ std::optional<Job> TakeUp(int64 id);
 // The end of a worker or of a launch: the mark is cleared.
 void Conclude(int64 id, const std::string &state, bool wanted, const std::string &sqlstate = "",
               const std::string &message = "");
-// The same for what is tried again after `wait_ms`.
+// As Conclude, for a run that is tried again after `wait_ms`.
 void ConcludeForNow(int64 id, const std::string &state, int crashes, int failures, int64 wait_ms,
                     const std::string &sqlstate, const std::string &message);
 // The interrupted run of a job that was stopped says so.

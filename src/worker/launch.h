@@ -20,7 +20,7 @@ enum class LaunchOutcome {
 // Errors: those of a cancelled wait.
 LaunchOutcome Launch(const Task &task, TransactionId starter = InvalidTransactionId);
 
-// What a DBA can do about an outcome that is not kStarted; for a WARNING and for the job's record.
+// The words for an outcome that is not kStarted, with a remedy; for a WARNING and for the job's record.
 struct LaunchProblem {
   std::string message;
   std::string hint;

@@ -1,4 +1,4 @@
-// What the workers need of a server that preloads the library.
+// Shared memory and hooks of the workers, where the server preloads the library.
 #pragma once
 
 #include "pg/shared_memory.h"

@@ -145,8 +145,8 @@ class Scheduler {
           problem.hint);
   }
 
-  // What a worker writes down is committed before it gives its slot back: what is still marked after the slot
-  // was found to be free was left so.
+  // A worker commits its record before it gives its slot back: a job that is still marked after the slot
+  // was found free was left by a worker that ended without a word.
   void AccountFor(int64 id) {
     std::vector<Job> jobs;
     pg::InTransaction([&] { jobs = WantedJobs(); });

@@ -14,10 +14,10 @@ enum class State : uint8 { kStarting, kWaiting, kRunning, kSleeping, kRetrying, 
 constexpr const char *kStateNames[] = {
     "starting", "waiting for a transaction", "running", "sleeping", "retrying", "ending"};
 
-// What somebody else asks of a worker. It obeys when it sees it; SIGINT makes it look.
+// A request to a worker. It obeys when it sees it; SIGINT makes it look.
 enum class Request : uint8 { kNone, kStop, kRestart };
 
-// What a slot is claimed for. No two slots in use are for the same.
+// The task that a slot is claimed for. No two slots in use have the same.
 struct Task {
   Kind kind;
   Oid database = InvalidOid;

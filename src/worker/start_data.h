@@ -1,4 +1,5 @@
-// What a worker is started with, in bgw_extra: enough to tell its claim from later ones of the same slot.
+// The data that a worker is started with, in bgw_extra: enough to tell its claim from later ones of the same
+// slot.
 #pragma once
 
 #include "pg/pg.h"

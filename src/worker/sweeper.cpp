@@ -6,7 +6,7 @@
 namespace prm::worker {
 namespace {
 
-// What is due later than this is left to the scheduler, which starts another sweeper then.
+// A job that is due later than this is left to the scheduler, which starts another sweeper then.
 constexpr int64 kLingerMs = 60 * 1000;
 constexpr int64 kLeastPauseMs = 1000;
 

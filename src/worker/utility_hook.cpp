@@ -40,7 +40,7 @@ const char *DatabaseNeeded(Node *statement) {
   return nullptr;
 }
 
-// Whom PostgreSQL will refuse must not end anybody's workers.
+// A caller whom PostgreSQL will refuse must not end anybody's workers.
 Oid DatabaseToClose(Node *statement) {
   const char *name = DatabaseNeeded(statement);
   if (name == nullptr || !IsUnderPostmaster || RecoveryInProgress()) return InvalidOid;
@@ -65,7 +65,7 @@ void SendWorkersAway() {
   RequireSlots();
   CloseDatabase(database);
   WakeAtEnd(database);
-  // Those that are not connected yet are met at the next look. Who still is there in the end makes the
+  // Workers that are not connected yet are met at the next look. One that is still there in the end makes the
   // statement fail as any session would.
   int64 const end = pg::MonotonicMs() + kLeaveTimeoutMs;
   while (HasWorkers(database) && pg::MonotonicMs() < end) {

@@ -1,4 +1,4 @@
-// What the bodies of the workers share. Each runs in a process of its own, connected to its database.
+// Shared by the bodies of the workers. Each runs in a process of its own, connected to its database.
 #pragma once
 
 #include "pg/arguments.h"
@@ -32,7 +32,7 @@ class Extension {
   // Whether it is there no more, or ALTER EXTENSION UPDATE has changed it: the process has to end. Inside a
   // transaction.
   bool HasChanged() const;
-  // The same, in a transaction of its own and without errors: whether that is why something failed.
+  // As HasChanged, in a transaction of its own and without errors: whether that is why something failed.
   bool WentAway() const;
 
  private:
