@@ -1,0 +1,118 @@
+# A Redis that answers wrongly, shows the password and leads elsewhere: an error each time, and the server stays up.
+
+use strict;
+use warnings;
+
+use HostileRedis;
+use PrmTest;
+use PrmTools;
+use RedisNodes;
+use Test::More;
+
+my $node = new_node('hostile', conf => 'pg_redis_migrate.reconnect_timeout = 0');
+my $redis = start_redis();
+$redis->cli('SET', 'k:1', 'value');
+$redis->cli('HSET', 'h:1', 'a', 'b');
+my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
+my $id = 'a' x 40;
+
+sub sql { return join "\n", map { $node->safe_psql('postgres', $_) } @_; }
+
+# The errors of the statements, each printable ASCII.
+sub errors
+{
+    my ($what, @statements) = @_;
+    my $err = sql_error($node, join ";\n", @statements);
+    unlike($err, qr/[^\n\t\x20-\x7e\xc2-\xf4\x80-\xbf]/, "$what: printable");
+    return $err;
+}
+
+# Commands get every wrong answer, one connection after the other. (Every command does in source_hostile_test.cpp.)
+my @commands = qw(AUTH INFO ROLE TIME SCAN PEXPIRETIME CLUSTER SENTINEL);
+my @answers = HostileRedis::wrong_answers();
+my $all = @commands * @answers;
+
+sub port_text { my ($port) = @_; return '$' . length($port) . "\r\n$port\r\n"; }
+
+sub slots { my ($host, $port) = @_; return "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n\$" . length($host) . "\r\n$host\r\n:$port\r\n\$40\r\n$id\r\n"; }
+
+my $hostile = HostileRedis->new($redis->port, sub {
+    my ($count, @command) = @_;
+    my $name = uc $command[0];
+    return $answers[ $count / @commands % @answers ] if $name eq $commands[ $count % @commands ];
+    return slots('127.0.0.1', $redis->port) if $name eq 'CLUSTER' && uc $command[1] eq 'SLOTS';
+    return "*2\r\n\$9\r\n127.0.0.1\r\n" . port_text($redis->port) if $name eq 'SENTINEL';
+    return;
+});
+my $port = $hostile->port;
+sql("CREATE SERVER one FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$port', command_timeout '1', connect_timeout '1', read_from 'master')",
+    "CREATE SERVER many FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$port', cluster 'on', command_timeout '1', connect_timeout '1')",
+    "CREATE SERVER watched FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinels '127.0.0.1:$port', sentinel_master 'm', command_timeout '1', connect_timeout '1')",
+    # The user has nopass: any password will do.
+    'CREATE USER MAPPING FOR CURRENT_USER SERVER one OPTIONS (username $$default$$, password $$topsecret$$)',
+    'CREATE TABLE item (id bigint PRIMARY KEY, value text)',
+    map { ("SELECT redis_migrate.create_migration('$_', '$_')",
+           "SELECT redis_migrate.add_mapping('$_', 'm', 'k:{id:int}', 'item', 'SELECT id, value FROM redis_batch', '{id}')") } qw(one many watched));
+# A backend that died shows in its session; what was not meant shows as XX000.
+sub try_all
+{
+    my ($what, $statement, $times) = @_;
+    my $err = errors($what, ("SET client_min_messages = error", ($statement) x $times));
+    return unlike($err, qr/server closed the connection unexpectedly|XX000/, "$what: each an error that is meant");
+}
+
+try_all('preflight', q{SELECT count(*) FROM redis_migrate.preflight('one')}, $all);
+try_all('preflight of a cluster', q{SELECT count(*) FROM redis_migrate.preflight('many')}, @answers);
+try_all('preflight by Sentinels', q{SELECT count(*) FROM redis_migrate.preflight('watched')}, @answers);
+try_all('runs', q{CALL redis_migrate.run('one')}, $all);
+try_all('runs of a cluster', q{CALL redis_migrate.run('many')}, @answers);
+try_all('audits', q{CALL redis_migrate.audit('one')}, $all / 2);
+is(sql('SELECT pg_postmaster_start_time()'), $started, 'the server was not restarted');
+
+# A server that shows the password, forges lines of the log and sends no UTF-8, wherever it says something of itself.
+my $words = "7.0 topsecret \\\"topsec\\\" \xff\xfe\nLOG:  forged";
+my $said = $words =~ s/\n/\x01/r;
+my $info = join "\r\n", "redis_version:$said", "maxmemory_policy:$said", "run_id:$said", "role:$said", 'maxmemory:100000000', 'used_memory:1000',
+    'db0:keys=1,expires=0';
+my $talker = HostileRedis->new($redis->port, sub {
+    my ($count, @command) = @_;
+    my $name = uc $command[0];
+    return '$' . length($info) . "\r\n$info\r\n" if $name eq 'INFO';
+    return "+$said\r\n" if $name eq 'TYPE';
+    return "-ERR $said\r\n" if $name eq 'DUMP' || $name eq 'GETRANGE' || $name eq 'CLUSTER';
+    return;
+});
+my $talking = $talker->port;
+sql("ALTER SERVER one OPTIONS (SET port '$talking', DROP read_from)");
+my $shown = sql(q{SELECT * FROM redis_migrate.preflight('one')});
+my $failed = errors('words', q{CALL redis_migrate.run('one')}, q{CALL redis_migrate.audit('one')});
+$shown .= sql(q{SELECT r::text FROM redis_migrate.runs r}, q{SELECT r::text FROM redis_migrate.rejects r}, q{SELECT a::text FROM redis_migrate.audits a},
+    q{SELECT f::text FROM redis_migrate.audit_families f});
+my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
+for my $place ([ 'rows', $shown ], [ 'errors', $failed ], [ 'the log', $log =~ s/^.*(?:CREATE|ALTER) (?:USER MAPPING|SERVER).*$//mgr ])
+{
+    unlike($place->[1], qr/topsec/, "the password is not in $place->[0]");
+    unlike($place->[1], qr/^LOG:  forged|[\x80-\xff]/m, "no forged line and no raw byte in $place->[0]");
+}
+like($shown, qr/Redis 7\.0 \*\*\*/, 'what is left of the words is shown');
+
+# Where a cluster and a Sentinel may lead.
+for my $host ('169.254.169.254', '10.99.99.99', '0.0.0.0')
+{
+    my $leader = HostileRedis->new($redis->port, sub {
+        my ($count, @command) = @_;
+        my $name = uc $command[0];
+        return "-ERR unknown command\r\n" if $name eq 'CLUSTER' && uc $command[1] eq 'SHARDS';
+        return slots($host, 6379) if $name eq 'CLUSTER';
+        return "*2\r\n\$" . length($host) . "\r\n$host\r\n\$4\r\n6379\r\n" if $name eq 'SENTINEL';
+        return;
+    });
+    my $to = $leader->port;
+    sql("ALTER SERVER many OPTIONS (SET port '$to')", "ALTER SERVER watched OPTIONS (SET sentinels '127.0.0.1:$to')");
+    for my $server ('many', 'watched')
+    {
+        like(errors($server, qq{CALL redis_migrate.run('$server')}),
+            qr/ERROR:  42501: Redis may not send us to \Q$host\E:6379\n.*HINT:.*redirects_to '\Q$host\E'/s, "$server leads to $host: refused");
+    }
+}
+done_testing();
