@@ -120,7 +120,7 @@ END
 $$;
 SELECT * FROM tiers();
 SELECT redis_migrate.import_lockout('p', 'far', NULL, 100, t());
-SELECT failures, locked_until - t() AS locked_for FROM redis_migrate.lockout_status_at('p', 'far', NULL, NULL, t()) WHERE locked;
+SELECT failures, locked_until - t() AS locked_for FROM redis_migrate.lockout_status('p', 'far', NULL) WHERE locked;
 SELECT redis_migrate.drop_lockout('p');
 
 \echo == three failures, the last at 10:05, locked for an hour; a try at 10:50

@@ -238,7 +238,7 @@ std::string OwnerHint(const Owner &owner, const std::string &kind, const std::st
   if (OidIsValid(role) && Call([&] { return superuser_arg(role); })) return "";
   if (OidIsValid(role)) return "SET ROLE " + QuoteIdentifier(owner.name()) + ".";
   return "A superuser can give it to another role: SELECT redis_migrate.take_over(" + QuoteLiteral(kind) +
-         ", " + QuoteLiteral(name) + ", '…').";
+         ", " + QuoteLiteral(name) + ", '...').";
 }
 
 }  // namespace prm::pg

@@ -138,7 +138,7 @@ Error AddressRule::Refusal(const std::string& where, const SocketAddress& addres
   return {
       ErrorCode::kPermissionDenied, "Redis may not send us to " + where,
       text + " is " + NameOf(KindOf(address)) + ", and who names it was reached at " + NameOf(named) + ".",
-      "If it is the right one, add its network to the server's option redirects_to: ALTER SERVER … OPTIONS "
+      "If it is the right one, add its network to the server's option redirects_to: ALTER SERVER ... OPTIONS "
       "(ADD "
       "redirects_to '" +
           text + "')."};

@@ -113,6 +113,6 @@ PRM_FUNCTION(resume_restored) {
   if (ownerless > 0)
     pg::Report(WARNING, std::to_string(ownerless) + " restored definitions have no owner, and do not go on",
                "SELECT kind, name, problem FROM redis_migrate.definitions shows them.",
-               "SELECT redis_migrate.take_over(kind, name, '…') gives one to another role.");
+               "SELECT redis_migrate.take_over(kind, name, '...') gives one to another role.");
   PG_RETURN_VOID();
 }
