@@ -171,7 +171,7 @@ fill($guarded, 10);
 $guarded->cli('ACL', 'SETUSER', 'mig', 'on', '>pw', '~*', '+@read', '+@connection', '+info', '-dump', '-getrange');
 migration('guarded', $guarded->port, user => "username 'mig', password 'pw'");
 is($node->safe_psql('postgres', q{SELECT status, hint FROM redis_migrate.preflight('guarded') WHERE check_name = 'right to DUMP'}),
-    'fail|ACL SETUSER mig ~* +dump', 'preflight names the missing right and the command that grants it');
+    'fail|ACL SETUSER mig +dump', 'preflight names the missing right and the command that grants it');
 like(sql_error($node, q{CALL redis_migrate.run('guarded')}), qr/ERROR:  42501: Redis at 127\.0\.0\.1:\d+ refused command "DUMP"/, 'the run ends with 42501');
 my ($grant) = $node->safe_psql('postgres', q{SELECT hint FROM redis_migrate.preflight('guarded') WHERE check_name = 'right to DUMP'});
 $guarded->cli(split / /, $grant);
@@ -320,7 +320,7 @@ $node->safe_psql(
         \$\$SELECT k, CASE WHEN k <> 'digits' THEN value::float8 END AS f, value::numeric AS n, CASE WHEN k = 'digits' THEN value::bigint END AS i FROM redis_batch\$\$,
         key_columns => '{k}');
     CALL redis_migrate.run('odd');});
-is(last_run($node, 'odd', 'state, read, migrated, archived, rejected, balanced'), 'completed|24|12|1|11|t', 'every odd key has an outcome');
+is(last_run($node, 'odd', 'state, read, migrated, archived, rejected, balanced'), 'completed|24|12|2|10|t', 'every odd key has an outcome');
 is($node->safe_psql('postgres', q{SELECT string_agg(encode(v, 'escape'), ',' ORDER BY v) FROM odd_bytes}),
     '1,2,3,4,5,6,7,long and plain', 'names are bytes: colons, braces, globs, zero bytes, control characters, 64 kB');
 is($node->safe_psql('postgres', q{SELECT k FROM odd_bytes WHERE v = '4'}), '\x623a7a65726f0062797465', 'a zero byte stays in the name');
@@ -329,8 +329,8 @@ is($node->safe_psql('postgres', q{SELECT k, v FROM odd_text}), 'ok|é', 'text is
 is($node->safe_psql('postgres', q{SELECT k, f, n FROM odd_number}), 'good|12.5|12.50', 'numbers that fit are stored');
 is($node->safe_psql('postgres', q{SELECT coalesce(left(key, 10), '-'), rule, sqlstate FROM redis_migrate.rejects WHERE migration = 'odd' ORDER BY key, length(key)}),
     join("\n",
-        'b:9e373c6e|54000|54000', 'j:empty|empty_value|', 'j:nul|invalid_json|', 'j:raw|invalid_json|', 'j:utf|invalid_json|',
-        'n:digits|i|22003', 'n:huge|f|22003', 'n:text|f|22P02', 't:nul|value_encoding|', 't:utf|value_encoding|', 'u:b:9e373c|54000|54000'),
+        'b:9e373c6e|54000|54000', 'j:empty|empty_value|', 'j:nul|value_encoding|', 'j:raw|value_encoding|', 'j:utf|value_encoding|',
+        'n:digits|i|22003', 'n:huge|f|22003', 'n:text|f|22P02', 't:nul|value_encoding|', 't:utf|value_encoding|'),
     'each reject names its rule') or diag($node->safe_psql('postgres', q{SELECT left(key, 20), rule, sqlstate, left(message, 100) FROM redis_migrate.rejects WHERE migration = 'odd'}));
 is($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.rejects WHERE migration = 'odd' AND payload IS NULL}), 0, 'and keeps the payload');
 

@@ -325,7 +325,7 @@ is(last_run($node, 'numbers', 'migrated, rejected, balanced'), '4990|10|t', 'a t
 is($node->safe_psql('postgres', q{SELECT DISTINCT rule FROM redis_migrate.rejects WHERE run_id = (SELECT max(run_id) FROM redis_migrate.runs)}), 'not_stored', 'they are rejected as not stored');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM numbers'), 4990, 'all others are stored');
 $trigger->('state');
-like(sql_error($node, $large), qr/ERROR:  55000: not now/, 'an error that is not about the data ends the run');
+like(sql_error($node, $large), qr/ERROR:  55000: mapping "m": not now/, 'an error that is not about the data ends the run');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM numbers'), 0, 'with nothing stored');
 is(last_run($node, 'numbers', 'state, read'), 'failed|0', 'or counted');
 $node->safe_psql('postgres', 'DROP TRIGGER stubborn ON numbers');

@@ -105,7 +105,7 @@ ok(1, 'mended, it is served');
 if ($pg_major < 17)
 {
     due('mute', '0 s');
-    wait_until('it is told', sub { PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /WARNING:  the sweeper of a role waits: its owner, role "mute", is not permitted to log in/ });
+    wait_until('it is told', sub { PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /WARNING:  the sweeper of a role cannot be started: its owner, role "mute", is not permitted to log in/ });
     $before = calls('bob');
     wait_until('bob goes on', sub { calls('bob') >= $before + 2 });
     sql(q{ALTER ROLE mute LOGIN});

@@ -185,11 +185,11 @@ TEST_F(HostileTest, Sentinel) {
 
 // A name of 200 MB that really comes, and a server that says so of ever more.
 TEST_F(HostileTest, AHugeNameTakesNoMemory) {
-  const std::string name(200 << 20, 'n');
+  HostileRedis::Answer answer{"*2\r\n$1\r\n0\r\n*1\r\n$209715200\r\n" + std::string(200 << 20, 'n') + "\r\n"};
   HostileRedis hostile(
       [&](const HostileRedis::Arguments& arguments) -> std::optional<HostileRedis::Answer> {
         if (arguments[0] != "SCAN") return std::nullopt;
-        return HostileRedis::Answer{"*2\r\n$1\r\n0\r\n*1\r\n$209715200\r\n" + name + "\r\n"};
+        return answer;
       },
       server_.port());
   deployment_.connection.port = hostile.port();

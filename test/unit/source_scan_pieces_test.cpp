@@ -322,7 +322,7 @@ TEST_F(ScanPiecesTest, StreamsWithManyPendingEntries) {
 // The only types without commands for their parts are those of modules.
 TEST_F(ScanPiecesTest, TypesOfModules) {
   Entry entry;
-  const PieceLimits limits{1000, 1000, {}};
+  const PieceLimits limits{1000, 1000, {}, {}};
   EXPECT_EQ(PieceReader::ForType("ReJSON-RL", entry, 0, limits), nullptr);
   for (const auto& [type, command] : kCommandOf)
     EXPECT_NE(PieceReader::ForType(type, entry, 0, limits), nullptr);
