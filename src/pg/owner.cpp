@@ -316,7 +316,7 @@ PRM_FUNCTION(release_owner) {
   });
   Oid const role = Owner(stored).role();
   pg::AsExtensionOwner as_owner;
-  if (!OidIsValid(role) || role == GetUserId()) return PointerGetDatum(nullptr);
+  if (!OidIsValid(role) || role == GetUserId()) return Datum{0};
   pg::Spi spi;
   auto owns_something = [&] {
     pg::Call([] { CommandCounterIncrement(); });
@@ -325,12 +325,12 @@ PRM_FUNCTION(release_owner) {
                             {pg::SqlParam::OidOf(role)}, true)
                .size() > 0;
   };
-  if (owns_something()) return PointerGetDatum(nullptr);
+  if (owns_something()) return Datum{0};
   // Whoever defines something for this role at this moment is waited for.
   pg::LockRole(role, ExclusiveLock);
-  if (owns_something()) return PointerGetDatum(nullptr);
+  if (owns_something()) return Datum{0};
   pg::LockGrants();
   pg::Spi::Execute("REVOKE SELECT ON redis_migrate.definition_owners FROM " +
                    pg::QuoteIdentifier(pg::RoleName(role).value_or("")));
-  return PointerGetDatum(nullptr);
+  return Datum{0};
 }
