@@ -46,8 +46,7 @@ void ThrowFailureOf(const RunRecord &record, const std::vector<RunRecord::Part> 
                     bool stops_at_rejects) {
   for (const RunRecord::Part &part : parts) {
     if (!part.sqlstate) continue;
-    const std::string &state = *part.sqlstate;
-    int const code = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+    int const code = pg::SqlStateCode(*part.sqlstate);
     if (stops_at_rejects && code == ERRCODE_DATA_EXCEPTION)
       throw StoppedByReject(record.id(), part.message.value_or(""),
                             "It was in part " + std::to_string(part.number) + ".");
