@@ -2,4 +2,4 @@
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start
-\! /usr/bin/python3 $PG_ABS_SRCDIR/test/lib/compare_random.py
+\! /usr/bin/python3 $PG_ABS_SRCDIR/test/lib/python/compare_random.py

@@ -176,7 +176,7 @@ SELECT refused(format('SELECT * FROM redis_migrate.elements(%L)', set_byte(paylo
 SELECT refused($$SELECT redis_migrate.field('\x', 'a')$$);
 SELECT redis_migrate.bytes_as_text('\xc3a4'), redis_migrate.bytes_as_text('\xff'), redis_migrate.bytes_as_text('\x00');
 SELECT redis_migrate.input_is_valid('2024-02-30', 'date'), redis_migrate.input_is_valid('{"a": 1}', 'jsonb'), redis_migrate.input_is_valid('9', 'smallint'), redis_migrate.input_is_valid(NULL, 'int');
-\! /usr/bin/python3 $PG_ABS_SRCDIR/test/lib/restore.py types
+\! /usr/bin/python3 $PG_ABS_SRCDIR/test/lib/python/restore.py types
 
 SELECT redis_migrate.drop_migration('types');
 DROP TABLE strings, documents, binary_keys, expiries, people, fields, items, whole, members, scores, entries, groups, pending, captures;

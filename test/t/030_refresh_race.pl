@@ -24,7 +24,7 @@ sub race
 {
     my ($table, $rounds, $sweep) = @_;
     my ($out, $err) = ('', '');
-    IPC::Run::run([ '/usr/bin/python3', 'lib/refresh_race.py', $node->connstr('postgres'), $table, $rounds, $seed, $sweep ],
+    IPC::Run::run([ '/usr/bin/python3', 'lib/python/refresh_race.py', $node->connstr('postgres'), $table, $rounds, $seed, $sweep ],
         '<', \undef, '>', \$out, '2>', \$err) or die "refresh_race.py: $err\n";
     note "$table: rounds touched overlapped lost = $out";
     return split ' ', $out;

@@ -25,7 +25,7 @@ sub client
 }
 
 # --- Django
-sub django { return client('/usr/bin/python3', 'lib/django_sessions.py', $node->host, $node->port, @_); }
+sub django { return client('/usr/bin/python3', 'lib/python/django_sessions.py', $node->host, $node->port, @_); }
 
 django('migrate');
 sql(q{SELECT redis_migrate.add_session_expiry('django')});
@@ -53,7 +53,7 @@ is(sql(q{SELECT would_delete FROM redis_migrate.sweep_preview('django_session')}
 # --- connect-pg-simple
 my $packages = PostgreSQL::Test::Utils::tempdir();
 copy("data/session_stores/$_", "$packages/$_") or die "$_: $!\n" for 'package.json', 'package-lock.json';
-copy('lib/connect_sessions.js', "$packages/connect_sessions.js") or die "$!\n";
+copy('lib/js/connect_sessions.js', "$packages/connect_sessions.js") or die "$!\n";
 {
     local $ENV{HOME} = $packages;
     # npm trusts whom the system trusts.

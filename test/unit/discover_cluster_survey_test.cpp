@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "lib/poll_waiter.h"
-#include "lib/redis_cluster.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_cluster.h"
 
 namespace prm::source {
 namespace {

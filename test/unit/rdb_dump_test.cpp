@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "lib/rdb_payloads.h"
-#include "lib/rdb_rows.h"
+#include "lib/cpp/rdb_payloads.h"
+#include "lib/cpp/rdb_rows.h"
 
 namespace prm::rdb {
 namespace {

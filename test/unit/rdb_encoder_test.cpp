@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "lib/rdb_rows.h"
-#include "lib/redis_client.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/rdb_rows.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_server.h"
 
 namespace prm::rdb {
 namespace {

@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "lib/rdb_builders.h"
-#include "lib/rdb_file.h"
-#include "lib/rdb_payloads.h"
-#include "lib/rdb_rows.h"
-#include "lib/redis_client.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/rdb_builders.h"
+#include "lib/cpp/rdb_file.h"
+#include "lib/cpp/rdb_payloads.h"
+#include "lib/cpp/rdb_rows.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_server.h"
 
 namespace prm::rdb {
 namespace {

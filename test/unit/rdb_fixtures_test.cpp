@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "lib/json.h"
-#include "lib/rdb_file.h"
-#include "lib/rdb_payloads.h"
-#include "lib/rdb_rows.h"
+#include "lib/cpp/json.h"
+#include "lib/cpp/rdb_file.h"
+#include "lib/cpp/rdb_payloads.h"
+#include "lib/cpp/rdb_rows.h"
 
 namespace prm::rdb {
 namespace {

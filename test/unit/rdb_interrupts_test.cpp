@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "lib/rdb_builders.h"
-#include "lib/rdb_payloads.h"
+#include "lib/cpp/rdb_builders.h"
+#include "lib/cpp/rdb_payloads.h"
 #include "rdb/dump.h"
 #include "rdb/encoder.h"
 #include "rdb/json.h"

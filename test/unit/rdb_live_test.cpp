@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "lib/rdb_payloads.h"
-#include "lib/rdb_rows.h"
-#include "lib/redis_client.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/rdb_payloads.h"
+#include "lib/cpp/rdb_rows.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_server.h"
 #include "rdb/dump.h"
 #include "rdb/encoder.h"
 

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "lib/json.h"
-#include "lib/rdb_file.h"
-#include "lib/rdb_rows.h"
+#include "lib/cpp/json.h"
+#include "lib/cpp/rdb_file.h"
+#include "lib/cpp/rdb_rows.h"
 #include "rdb/dump.h"
 
 namespace prm::rdb {

@@ -4,9 +4,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "lib/certificates.h"
-#include "lib/poll_waiter.h"
-#include "lib/redis_cluster.h"
+#include "lib/cpp/certificates.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_cluster.h"
 #include "redis/cluster_slots.h"
 #include "redis/cluster_topology.h"
 #include "redis/deployment.h"

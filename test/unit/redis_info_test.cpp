@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include "lib/poll_waiter.h"
-#include "lib/redis_client.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_server.h"
 
 namespace prm::redis {
 namespace {

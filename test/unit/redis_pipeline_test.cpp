@@ -7,10 +7,10 @@
 #include <string>
 #include <thread>
 
-#include "lib/poll_waiter.h"
-#include "lib/redis_client.h"
-#include "lib/redis_proxy.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_proxy.h"
+#include "lib/cpp/redis_server.h"
 #include "redis/connection.h"
 
 // A sanitizer keeps freed memory and is slow with large blocks.

@@ -11,8 +11,8 @@
 #include <sstream>
 #include <string>
 
-#include "lib/poll_waiter.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_server.h"
 
 namespace prm::redis {
 namespace {

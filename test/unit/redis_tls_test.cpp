@@ -11,11 +11,11 @@
 #include <string>
 #include <thread>
 
-#include "lib/certificates.h"
-#include "lib/listener.h"
-#include "lib/poll_waiter.h"
-#include "lib/redis_client.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/certificates.h"
+#include "lib/cpp/listener.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_server.h"
 #include "redis/connection.h"
 
 namespace prm::redis {

@@ -10,9 +10,9 @@
 #include <string>
 #include <thread>
 
-#include "lib/poll_waiter.h"
-#include "lib/redis_cluster.h"
-#include "lib/scan_fixture.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_cluster.h"
+#include "lib/cpp/scan_fixture.h"
 
 namespace prm::source {
 namespace {

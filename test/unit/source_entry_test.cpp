@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/rdb_payloads.h"
+#include "lib/cpp/rdb_payloads.h"
 #include "rdb/dump.h"
 
 namespace prm::source {

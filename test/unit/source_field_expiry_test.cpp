@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "lib/rdb_file.h"
-#include "lib/rdb_payloads.h"
-#include "lib/rdb_rows.h"
-#include "lib/scan_fixture.h"
+#include "lib/cpp/rdb_file.h"
+#include "lib/cpp/rdb_payloads.h"
+#include "lib/cpp/rdb_rows.h"
+#include "lib/cpp/scan_fixture.h"
 #include "rdb/dump.h"
 #include "rdb/encoder.h"
 #include "source/living_fields.h"

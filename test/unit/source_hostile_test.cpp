@@ -10,10 +10,10 @@
 #include <functional>
 #include <string>
 
-#include "lib/hostile_redis.h"
-#include "lib/poll_waiter.h"
-#include "lib/redis_client.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/hostile_redis.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_server.h"
 #include "redis/deployment.h"
 #include "source/cluster_scan.h"
 #include "source/scan.h"

@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-#include "lib/scan_fixture.h"
+#include "lib/cpp/scan_fixture.h"
 
 namespace prm::source {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "lib/rdb_builders.h"
-#include "lib/rdb_file.h"
+#include "lib/cpp/rdb_builders.h"
+#include "lib/cpp/rdb_file.h"
 
 namespace prm::source {
 namespace {

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "lib/rdb_payloads.h"
-#include "lib/rdb_rows.h"
-#include "lib/scan_fixture.h"
+#include "lib/cpp/rdb_payloads.h"
+#include "lib/cpp/rdb_rows.h"
+#include "lib/cpp/scan_fixture.h"
 #include "rdb/dump.h"
 
 namespace prm::source {

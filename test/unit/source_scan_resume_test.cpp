@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "lib/scan_fixture.h"
+#include "lib/cpp/scan_fixture.h"
 
 namespace prm::source {
 namespace {

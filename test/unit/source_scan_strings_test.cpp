@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "lib/scan_fixture.h"
+#include "lib/cpp/scan_fixture.h"
 
 namespace prm::source {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 #include <thread>
 
-#include "lib/scan_fixture.h"
+#include "lib/cpp/scan_fixture.h"
 
 namespace prm::source {
 namespace {

@@ -17,7 +17,7 @@
 
 #include "core/bytes.h"
 #include "core/status.h"
-#include "lib/redis_client.h"
+#include "lib/cpp/redis_client.h"
 #include "rdb/value.h"
 
 namespace prm::test {

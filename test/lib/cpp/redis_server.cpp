@@ -1,4 +1,4 @@
-#include "lib/redis_server.h"
+#include "lib/cpp/redis_server.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>

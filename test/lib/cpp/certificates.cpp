@@ -1,4 +1,4 @@
-#include "lib/certificates.h"
+#include "lib/cpp/certificates.h"
 
 #include <cstdlib>
 #include <filesystem>

@@ -10,7 +10,7 @@
 #include "core/byte_source.h"
 #include "core/bytes.h"
 #include "core/status.h"
-#include "lib/rdb_rows.h"
+#include "lib/cpp/rdb_rows.h"
 #include "rdb/file_reader.h"
 
 namespace prm::test {

@@ -1,4 +1,4 @@
-#include "lib/hostile_redis.h"
+#include "lib/cpp/hostile_redis.h"
 
 #include <hiredis/hiredis.h>
 #include <netinet/tcp.h>

@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "lib/poll_waiter.h"
-#include "lib/redis_client.h"
-#include "lib/redis_proxy.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/poll_waiter.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_proxy.h"
+#include "lib/cpp/redis_server.h"
 #include "redis/connection.h"
 #include "source/scan.h"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/bytes.h"
-#include "lib/redis_client.h"
+#include "lib/cpp/redis_client.h"
 
 namespace prm::test {
 

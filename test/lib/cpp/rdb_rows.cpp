@@ -1,4 +1,4 @@
-#include "lib/rdb_rows.h"
+#include "lib/cpp/rdb_rows.h"
 
 #include <algorithm>
 #include <cstdio>

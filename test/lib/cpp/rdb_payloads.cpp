@@ -1,4 +1,4 @@
-#include "lib/rdb_payloads.h"
+#include "lib/cpp/rdb_payloads.h"
 
 #include <cstdlib>
 #include <fstream>

@@ -1,4 +1,4 @@
-#include "lib/rdb_builders.h"
+#include "lib/cpp/rdb_builders.h"
 
 #include <charconv>
 #include <limits>

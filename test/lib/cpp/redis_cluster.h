@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "lib/redis_client.h"
-#include "lib/redis_server.h"
+#include "lib/cpp/redis_client.h"
+#include "lib/cpp/redis_server.h"
 #include "redis/cluster_slots.h"
 
 namespace prm::test {

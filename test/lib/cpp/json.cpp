@@ -1,4 +1,4 @@
-#include "lib/json.h"
+#include "lib/cpp/json.h"
 
 #include <cctype>
 #include <stdexcept>

@@ -1,4 +1,4 @@
-#include "lib/redis_proxy.h"
+#include "lib/cpp/redis_proxy.h"
 
 #include <hiredis/hiredis.h>
 #include <netinet/tcp.h>

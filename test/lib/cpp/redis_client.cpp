@@ -1,4 +1,4 @@
-#include "lib/redis_client.h"
+#include "lib/cpp/redis_client.h"
 
 #include <stdexcept>
 

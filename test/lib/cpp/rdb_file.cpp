@@ -1,4 +1,4 @@
-#include "lib/rdb_file.h"
+#include "lib/cpp/rdb_file.h"
 
 #include <gtest/gtest.h>
 

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "lib/listener.h"
+#include "lib/cpp/listener.h"
 
 namespace prm::test {
 

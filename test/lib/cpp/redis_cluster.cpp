@@ -1,4 +1,4 @@
-#include "lib/redis_cluster.h"
+#include "lib/cpp/redis_cluster.h"
 
 #include <chrono>
 #include <stdexcept>
