@@ -389,7 +389,7 @@ class Filler : public rdb::ValueVisitor {
 
   void SetText(Content content, Bytes utf8) { SetConverted(content, Cell::kText, utf8); }
 
-  // What PostgreSQL makes of text of the value.
+  // Text goes through the column type's input function.
   void SetConverted(Content content, Cell::Kind kind, Bytes utf8) {
     for (size_t i = 0; i < cells_.size(); ++i) {
       if (!needed_[i] || shape_.columns()[i].content != content) continue;

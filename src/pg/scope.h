@@ -1,4 +1,5 @@
-// What scopes share that leave their clean-up to the abort of the (sub)transaction when an error ends them.
+// The base of scopes that, when an error ends them, leave their clean-up to the abort of the
+// (sub)transaction.
 #pragma once
 
 #include <exception>

@@ -27,8 +27,8 @@ SqlParam ArrayParam(Oid array_type, Oid element_type, const Items &items, Make m
                          }));
 }
 
-// What SPI leaves as the current memory context is its own, which lives as long as the connection: what a
-// caller allocates for a batch would stay until the CALL ends.
+// SPI leaves its own memory context as the current one, and that lives as long as the connection: memory that
+// a caller then takes for a batch would stay until the CALL ends.
 template <typename Body>
 Rows Execute(Body body) {
   MemoryContext const context = CurrentMemoryContext;

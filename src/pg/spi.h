@@ -93,7 +93,7 @@ class Spi : Scope {
 
   // The innermost connection of this kind that is open.
   static Spi &Current() { return *current_; }
-  // What describes the rows that the connection's statements see under a name.
+  // The ephemeral relation of this name, whose rows the connection's statements see.
   EphemeralNamedRelationData &relation(const char *name) { return relations_[name]; }
 
   // Runs one statement and returns its rows and the number of rows processed. Nothing of it is left in

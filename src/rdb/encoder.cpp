@@ -188,7 +188,7 @@ std::string CollectionEncoder::FinishExpiring(bool valkey) {
   size_t at = kCountOffset + kCountSize;
   for (const int64_t expiry : expiries_) {
     ByteReader reader(Bytes(plain).substr(at));
-    // What Add has written can be passed over.
+    // Add wrote both strings, so skipping them cannot fail.
     if (!SkipString(reader).ok() || !SkipString(reader).ok()) break;
     const Bytes field_and_value = Bytes(plain).substr(at, reader.offset());
     at += field_and_value.size();

@@ -84,7 +84,7 @@ class Connection {
   // "Redis at … answered COMMAND in an unknown form": its reply has not the type or the shape that it should.
   Error UnknownReply(Bytes command) const;
 
-  // What of the peer's words messages, tables and views may show.
+  // All text of the peer that a message, table or view shows passes this gate.
   const TextGate& gate() const { return gate_; }
 
   // The waiter of all its waits.

@@ -32,7 +32,7 @@ class ReplyView {
     return IsInteger() ? std::optional<int64_t>(reply_->integer) : std::nullopt;
   }
 
-  // What an error says; empty if it is none.
+  // The text of an error; empty for any other reply.
   Bytes ErrorText() const { return IsError() ? Text() : Bytes(); }
 
   // Elements of an array; 0 for anything else.

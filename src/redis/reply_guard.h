@@ -13,7 +13,7 @@
 
 namespace prm::redis {
 
-// What hiredis takes for an element of a reply, beside the bytes of a string.
+// The memory that hiredis takes for one element of a reply, without the bytes of a string.
 constexpr uint64_t kElementBytes = 96;
 
 // How much memory the reply to a command may take: kElementBytes for each element that it announces, and the
@@ -27,8 +27,8 @@ struct ReplyLimit {
 
 // A status, a number, a few words.
 constexpr ReplyLimit kSmallReply{uint64_t{1} << 20};
-// What a server, a cluster or a Sentinel says about itself: 16384 slots, each a range with three nodes, take
-// 35 MB.
+// A description of a server, a cluster or a set of Sentinels: 16384 slots, each a range with three nodes,
+// take 35 MB.
 constexpr ReplyLimit kLargeReply{uint64_t{64} << 20};
 
 // Parses the headers of RESP2, redis.io/docs/reference/protocol-spec, and passes on what is within its limit.

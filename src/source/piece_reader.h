@@ -11,7 +11,7 @@
 
 namespace prm::source {
 
-// What a server knows of the expiry of a hash's fields.
+// How far a server can tell the expiries of a hash's fields.
 struct ServerAbilities {
   bool has_field_expiries = false;  // HPEXPIRETIME: Redis 7.4, Valkey 9.0
   bool has_time = false;            // the user may use TIME, if it has_field_expiries

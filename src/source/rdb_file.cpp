@@ -137,7 +137,7 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       if (entry.payload.empty()) {
         entry.state = EntryState::kTooLarge;
       } else {
-        // What is damaged is for whoever decodes it to refuse.
+        // A damaged value passes here; its decoder rejects it.
         const Result<bool> living = DropExpiredFields(entry.payload, options_.now_ms, file_);
         if (living.ok() && !living.value()) entry.state = EntryState::kExpired;
         if (living.ok() && living.value() && IsEmptyCollection(entry)) entry.state = EntryState::kEmpty;

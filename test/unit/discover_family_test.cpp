@@ -89,7 +89,7 @@ TEST(Family, SpecialCharactersAreEscaped) {
   EXPECT_EQ(PatternOf("a\\b{c}"), "a\\\\b\\{c\\}");
   EXPECT_EQ(PatternOf("{17}.following"), "\\{{id:int}\\}.following");
   EXPECT_EQ(PatternOf(""), "*");
-  // What no pattern can name is captured.
+  // A byte that no pattern can name becomes part of a capture.
   EXPECT_EQ(PatternOf("celery\x06\x16"
                       "3"),
             "celery{rest}");

@@ -42,7 +42,7 @@ TEST(ValueKind, JsonThatWasCut) {
   }
 }
 
-// What pickle.dumps, serialize() and so on of these languages give.
+// The output of pickle.dumps, serialize() and their like in other languages.
 TEST(ValueKind, Languages) {
   EXPECT_EQ(KindOf(Raw("\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01"
                        "a\x94K\x01s.")),

@@ -64,7 +64,7 @@ TEST(Dump, UnknownTypesAreUnsupported) {
   }
 }
 
-// What Redis and Valkey gave the same number.
+// Redis and Valkey use one number for different types.
 TEST(Dump, NumbersOfValkey) {
   for (const int number : {23, 24, 25}) {
     const std::string payload = Framed(std::string(1, static_cast<char>(number)) + "\x01\x01x", 80);
@@ -100,7 +100,7 @@ TEST(Dump, Versions) {
 }
 
 TEST(Dump, Checksum) {
-  // What redis-server 7.0.15 answers to DUMP after SET k 127.
+  // redis-server 7.0.15 answers this to DUMP after SET k 127.
   const std::string right = "\x00\xc0\x7f\x0a\x00\x0d\xb5\xeb\x31\x52\x54\xc5\x14"s;
   const Result<Rows> rows = DecodedRows(right);
   ASSERT_TRUE(rows.ok()) << rows.error().message;

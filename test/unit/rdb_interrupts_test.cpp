@@ -91,7 +91,7 @@ TEST(Interrupts, Json) {
   EXPECT_THROW((void)DecodeDump(list.Finish(), json), Cancelled);
 }
 
-// What a stream's entry has twice stays, in the order of the entry.
+// A field that a stream's entry has twice stays twice, in the order of the entry.
 TEST(Json, FieldsThatOccurTwice) {
   EXPECT_EQ(StreamFieldsJson({{"b", "1"}, {"a", "2"}}), R"({"b": "1", "a": "2"})");
   EXPECT_EQ(StreamFieldsJson({{"b", "1"}, {"a", "2"}, {"b", "0"}}), R"({"a": "2", "b": ["1", "0"]})");

@@ -1,5 +1,5 @@
 // Streams put together by hand: the layouts of other Redis versions, and bytes that contradict each other.
-// What Redis 7.0 writes is compared with Redis in rdb_live_test.cpp.
+// rdb_live_test.cpp compares streams that Redis 7.0 writes with Redis itself.
 #include "rdb/stream.h"
 
 #include <gtest/gtest.h>

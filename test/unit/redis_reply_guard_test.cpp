@@ -9,7 +9,7 @@
 namespace prm::redis {
 namespace {
 
-// What is passed on of bytes that arrive in pieces of a size, and the error if there is one.
+// Feeds the bytes in pieces of one size; returns those that pass, and the error if there is one.
 struct Passed {
   std::string bytes;
   Status status;

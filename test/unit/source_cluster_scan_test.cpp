@@ -141,7 +141,7 @@ TEST_F(ClusterScanTest, APositionOfAnotherClusterOrServerIsWorthNothing) {
   EXPECT_FALSE(ClusterScan::Open(deployment_, options_, filter_, "nonsense", waiter_).ok());
 }
 
-// What moves from a node that is not read yet to one that is done.
+// A slot moves from a node that is not read yet to one that is done.
 TEST_F(ClusterScanTest, FindsKeysThatMoveToANodeThatIsDone) {
   const auto source = Open();
   while (!Reads(1)) ASSERT_TRUE(Take(*source));
@@ -157,7 +157,7 @@ TEST_F(ClusterScanTest, FindsKeysThatMoveToANodeThatIsDone) {
   for (const auto& [name, times] : names_) EXPECT_EQ(times, 1) << name;
 }
 
-// What moves from the node that is being read, before its turn, to one that is done.
+// A slot moves from the node that is being read, before its turn, to one that is done.
 TEST_F(ClusterScanTest, FindsKeysThatMoveFromTheNodeThatIsRead) {
   const auto source = Open();
   while (!Reads(1)) ASSERT_TRUE(Take(*source));

@@ -39,7 +39,7 @@ std::string HashPayload(bool valkey, const std::map<std::string, int64_t>& expir
   return encoder.Finish(valkey);
 }
 
-// What a peer of a newer version answers; empty: what Redis 7.0 does.
+// The answer of a peer of a newer version; empty: that of Redis 7.0.
 class NewerPeer {
  public:
   std::map<std::string, int64_t> expiries;         // of fields

@@ -65,7 +65,8 @@ class HostileTest : public testing::Test {
     options_.max_reply_bytes = 1000;  // so that most values are read in pieces
   }
 
-  // What a Redis has to say that this one does not: a cluster of one node, and a Sentinel.
+  // The server behind it is no cluster and no Sentinel: these are the answers of a cluster of one node and of
+  // a Sentinel.
   static std::optional<HostileRedis::Answer> AsClusterNode(const std::string& command, int port) {
     const std::string text = std::to_string(port);
     if (command == "CLUSTER SHARDS") return HostileRedis::Answer{"-ERR unknown subcommand\r\n"};

@@ -93,7 +93,7 @@ class ScanPiecesTest : public test::ScanFixture {
   int writes_ = 0;
 };
 
-// What changes a key of each type but not its number of elements; and what changes that.
+// Commands that change a key of each type but not its number of elements; and commands that change that too.
 std::map<std::string, std::vector<std::string>> SameLength() {
   return {{"string", {"SETRANGE", "string", "0", "new"}},
           {"list", {"LSET", "list", "0", "new"}},
@@ -251,7 +251,7 @@ TEST_F(ScanPiecesTest, TheExpiryIsThatOfTheValue) {
   EXPECT_EQ(entries.at({0, "list"}).expires_at_ms, 4102444800123);
 }
 
-// What is of unknown size may be of any.
+// A value of unknown size may have any size.
 TEST_F(ScanPiecesTest, WithoutMemoryUsage) {
   Fill(3000);
   LogInWithout({"memory"});
@@ -328,7 +328,7 @@ TEST_F(ScanPiecesTest, TypesOfModules) {
     EXPECT_NE(PieceReader::ForType(type, entry, 0, limits), nullptr);
 }
 
-// What answers to DUMP is GET: payloads that look like those of a version to come.
+// DUMP is renamed GET: values then stand for payloads of a version to come.
 class ScanUnknownVersionTest : public ScanPiecesTest {
  protected:
   ScanUnknownVersionTest()

@@ -127,7 +127,7 @@ TEST_F(ScanResumeTest, AForbiddenKeyIsAnErrorThatNamesIt) {
         << next.error().detail;
   }
 
-  // What the filter does not want need not be allowed.
+  // The user needs no right to keys that the filter leaves out.
   filter_.decide = [](int, Bytes key) {
     return key.substr(0, 4) == "app:" ? Interest::kRead : Interest::kIgnore;
   };

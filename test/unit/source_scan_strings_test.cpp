@@ -108,7 +108,7 @@ TEST_F(ScanStringsTest, DeletedAtAnyPoint) {
   }
 }
 
-// What is gone before and after needs no other command.
+// A key that is gone before and after needs no other command.
 TEST_F(ScanStringsTest, DeletedBeforeItIsAskedFor) {
   EXPECT_EQ(Changed("PEXPIRETIME", 1, {{"DEL", "key:5"}}).state, EntryState::kVanished);
   EXPECT_EQ(Calls("memory|usage"), 0);
@@ -267,7 +267,7 @@ TEST_F(ScanStringsTest, ARefusalIsNoError) {
   EXPECT_LE(seen, 1 + 100 + 2 * 128 + 3000 / 32);
 }
 
-// What is stored must not tell which way a value took.
+// The stored rows must not depend on the way that a value took.
 TEST_F(ScanStringsTest, DumpsAreTheSameWithoutGetrange) {
   for (const size_t size : {0, 1, 20, 21, 63, 64, 500, 1022, 1023, 1024, 1025, 3000}) {
     client_.Command({"SET", "same:" + std::to_string(size), std::string(size, 'x')});  // DUMP compresses it

@@ -1,4 +1,4 @@
-// What a scan returns, from one key to databases of every type.
+// The entries that a scan returns, from one key to databases of every type.
 #include "source/scan.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ class ScanTest : public test::ScanFixture {
     int64_t expiry;
   };
 
-  // What a script sees in the selected database: DUMP, GET and PEXPIRETIME of every key.
+  // DUMP, GET and PEXPIRETIME of every key in the selected database, by a script.
   std::map<std::string, Value> Truth() {
     const test::Reply reply = client_.Command(
         {"EVAL",

@@ -25,16 +25,16 @@ namespace prm::test {
 using Row = std::vector<std::string>;
 using Rows = std::vector<Row>;
 
-// What `decode` hands to the visitor that it is called with; sorted where the type has no order.
+// The rows that `decode` hands to its visitor; sorted where the type has no order.
 Result<Rows> CollectRows(rdb::ValueType type, const std::function<Status(rdb::ValueVisitor&)>& decode);
 
-// What DecodeDump says of a DUMP payload.
+// The rows of a DUMP payload, by DecodeDump.
 Result<Rows> DecodedRows(Bytes payload);
 
 // A score as it stands in rows.
 std::string ExactScore(double score);
 
-// What GET, LRANGE, SMEMBERS, HGETALL, ZRANGE, XRANGE and XINFO STREAM FULL (Redis 7) say of a key.
+// The rows of a key, by GET, LRANGE, SMEMBERS, HGETALL, ZRANGE, XRANGE and XINFO STREAM FULL (Redis 7).
 Rows RedisRows(RedisClient& redis, const std::string& key);
 
 }  // namespace prm::test

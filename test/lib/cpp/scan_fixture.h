@@ -1,4 +1,4 @@
-// What the tests of the scan share.
+// The fixture of the tests of the scan.
 #pragma once
 
 #include <gtest/gtest.h>
