@@ -127,14 +127,6 @@ bool IsCode(Bytes text) {
   return false;
 }
 
-// The word that all tokens of a family begin with, as in sessions.cachek3j5…; empty if it is none.
-Bytes PlainStart(Bytes start) {
-  const auto is_letter = [](char c) { return IsLower(c) || IsUpper(c); };
-  const Bytes word(start.data(), static_cast<size_t>(std::find_if_not(start.begin(), start.end(), is_letter) -
-                                                     start.begin()));
-  return word.size() >= 4 && IsPlainWord(word) ? word : Bytes();
-}
-
 // The parts of the pattern of the keys that end in the last node of a path.
 std::vector<Part> PartsOf(const std::vector<const Node*>& path) {
   std::vector<Part> parts;
@@ -152,8 +144,6 @@ std::vector<Part> PartsOf(const std::vector<const Node*>& path) {
         add_literal(note.text);
         continue;
       }
-      if (note.what == PieceClass::kToken && note.varies && node->keys >= kConstantFrom)
-        add_literal(PlainStart(note.start));
       if (is_code) {
         parts.push_back({true, PieceClass::kToken, ""});
       } else if (!parts.empty() && parts.back().is_capture) {

@@ -21,6 +21,9 @@ constexpr uint64_t kNamesFactor = 8;
 // Paths below a node that are compared.
 constexpr size_t kMaxPaths = 64;
 constexpr size_t kAll = std::numeric_limits<size_t>::max();
+// Beginnings of tokens that are told apart under one node.
+constexpr size_t kMaxStarts = 64;
+constexpr size_t kStartBytes = 4;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -45,6 +48,35 @@ void AppendClass(std::string& name, PieceClass what) {
 void AppendSeparator(std::string& name, bool has_separator, char separator) {
   name += '\0';
   name += has_separator ? separator : '\x7f';
+}
+
+// The bytes that may tell the tokens of one family from those of another: sess and cart in sessZ8kq… and
+// cartP3x0…, or cus_ in cus_Z8kq…; empty if the token begins with neither four letters nor a short word and a
+// mark.
+Bytes StartOfToken(Bytes token) {
+  const Bytes start = token.substr(0, kStartBytes);
+  size_t letters = 0;
+  while (letters < start.size() && IsLetter(start[letters])) ++letters;
+  if (letters == kStartBytes) return start;
+  const bool is_marked =
+      letters >= 2 && letters < start.size() && (start[letters] == '_' || start[letters] == '-');
+  return is_marked ? start.substr(0, letters + 1) : Bytes();
+}
+
+// Tokens with one beginning, before it is known whether they are a family.
+void AppendTokenStart(std::string& name, Bytes start) {
+  name += '\0';
+  name += '\x7e';
+  AppendLiteral(name, start);
+}
+
+// The word that all tokens of a family begin with; empty if it is none.
+Bytes WordBefore(Bytes start) {
+  const auto end = std::find_if_not(start.begin(), start.end(), IsLetter);
+  const Bytes letters = start.substr(0, static_cast<size_t>(end - start.begin()));
+  const bool is_marked = end != start.end() && (*end == '_' || *end == '-');
+  if (!IsPlainWord(letters) || (letters.size() < 4 && !is_marked)) return {};
+  return start.substr(0, letters.size() + (is_marked ? 1 : 0));
 }
 
 std::string NameOf(const std::vector<Note>& notes, bool has_separator, char separator) {
@@ -231,6 +263,18 @@ bool IsStray(const Node& stray, const Node& host) {
   return !IsFamily(stray) && (LooksRandom(value) || (host.shortest == host.longest && value.size() >= 8));
 }
 
+std::string LiteralsOf(const Node& node) {
+  std::string text;
+  for (const Note& note : node.notes) {
+    if (note.what == PieceClass::kLiteral) text += note.text;
+  }
+  return text;
+}
+
+bool EndsWithToken(const Node& node) {
+  return !node.notes.empty() && node.notes.back().what == PieceClass::kToken;
+}
+
 bool IsOneLiteral(const Node& node) {
   return node.notes.size() == 1 && node.notes[0].what == PieceClass::kLiteral;
 }
@@ -250,15 +294,27 @@ FamilyTree::FamilyTree(const FamilyTree& other)
 
 void FamilyTree::NameChild(const Segment& segment) {
   name_.clear();
+  const bool token = HasToken(segment);
   for (size_t i = 0; i < segment.pieces; ++i) {
     const Piece& piece = shape_.pieces[segment.first_piece + i];
     if (piece.what == PieceClass::kLiteral) {
       AppendLiteral(name_, piece.text);
+    } else if (Bytes start; token && !(start = StartOfToken(piece.text)).empty()) {
+      AppendTokenStart(name_, start);
     } else {
       AppendClass(name_, piece.what);
     }
   }
   AppendSeparator(name_, segment.has_separator, segment.separator);
+}
+
+// Whether a segment ends with a token, and has only literals before it.
+bool FamilyTree::HasToken(const Segment& segment) const {
+  for (size_t i = 0; i + 1 < segment.pieces; ++i) {
+    if (shape_.pieces[segment.first_piece + i].what != PieceClass::kLiteral) return false;
+  }
+  return segment.pieces > 0 &&
+         shape_.pieces[segment.first_piece + segment.pieces - 1].what == PieceClass::kToken;
 }
 
 Node* FamilyTree::FindChild(Node& node, const Segment& segment) {
@@ -284,9 +340,15 @@ KeyStats* FamilyTree::Find(Bytes key) {
   for (const Segment& segment : shape_.segments) {
     Node* child = FindChild(*node, segment);
     if (child == nullptr) {
-      // A new word may be one more of the names that are here already.
+      // A new token may be one more token, a new word one more of the names that are here already.
       std::string text;
-      AppendClass(text, PieceClass::kText);
+      if (HasToken(segment)) {
+        for (size_t i = 0; i + 1 < segment.pieces; ++i)
+          AppendLiteral(text, shape_.pieces[segment.first_piece + i].text);
+        AppendClass(text, PieceClass::kToken);
+      } else {
+        AppendClass(text, PieceClass::kText);
+      }
       AppendSeparator(text, segment.has_separator, segment.separator);
       const auto found = node->children.find(text);
       if (found == node->children.end()) return nullptr;
@@ -310,6 +372,9 @@ Node& FamilyTree::AddChild(Node& node, const Segment& segment) {
   child->separator = segment.separator;
   child->has_separator = segment.has_separator;
   if (child->is_word) ++node.word_children;
+  child->token_start = HasToken(segment) &&
+                       !StartOfToken(shape_.pieces[segment.first_piece + segment.pieces - 1].text).empty();
+  if (child->token_start) ++node.token_starts;
   ++nodes_;
   return *(node.children[name_] = std::move(child));
 }
@@ -337,6 +402,7 @@ void FamilyTree::Add(Bytes key, const KeyFacts* facts) {
     if (child == nullptr) {
       child = &AddChild(*node, segment);
       if (node->word_children > kMaxWords) overfull = node;
+      if (node->token_starts > kMaxStarts) child = &KeepStarts(*node, kMaxStarts / 2, child);
     } else if (child->notes.size() == segment.pieces) {
       for (size_t i = 0; i < segment.pieces; ++i) {
         Note& note = child->notes[i];
@@ -373,20 +439,93 @@ void FamilyTree::Shrink() {
 }
 
 void FamilyTree::Finish() {
+  SettleStarts(*root_);
+  // Before words are taken together: an id behind a word may look like a word.
+  AdoptStrays(*root_, [](const Node& host) { return !StartOf(host).empty(); });
   // Words that become one on a level bring the words of the levels below together.
   for (size_t before = 0; before != nodes_;) {
     before = nodes_;
     CollapseAll(*root_, kAll);
   }
   ResolveAll(*root_);
-  AdoptStrays(*root_);
+  AdoptStrays(*root_, [](const Node&) { return true; });
+}
+
+// Keeps the beginnings of tokens that most keys have, and makes the others just tokens. Returns where the
+// keys of `child` are then counted.
+FamilyTree::Node& FamilyTree::KeepStarts(Node& node, size_t keep, Node* child) {
+  std::vector<std::pair<uint64_t, std::string>> starts;
+  for (const auto& [name, its] : node.children) {
+    if (its->token_start) starts.emplace_back(its->keys, name);
+  }
+  std::sort(starts.begin(), starts.end());
+  starts.resize(starts.size() - std::min(starts.size(), keep));
+  for (const auto& [keys, name] : starts) {
+    const bool is_child = node.children.at(name).get() == child;
+    Node& token = MergeStart(node, name);
+    if (is_child) child = &token;
+  }
+  return *child;
+}
+
+// Makes the tokens of one beginning just tokens, and returns the node of those.
+FamilyTree::Node& FamilyTree::MergeStart(Node& node, const std::string& name) {
+  auto start = std::move(node.children.at(name));
+  node.children.erase(name);
+  --node.token_starts;
+  start->token_start = false;
+  if (start->is_word) --node.word_children;
+  auto& token = node.children[NameOf(start->notes, start->has_separator, start->separator)];
+  if (token == nullptr) {
+    token = std::move(start);
+    if (token->is_word) ++node.word_children;
+  } else {
+    MergeInto(*token, std::move(start));
+  }
+  return *token;
+}
+
+// Tokens that begin with one word are a family, if they are many; the others are just tokens.
+void FamilyTree::SettleStarts(Node& node) {
+  std::vector<std::string> starts;
+  std::map<std::string, uint64_t> keys;  // by the literals before the token
+  for (const auto& [name, child] : node.children) {
+    if (child->token_start) starts.push_back(name);
+    if (EndsWithToken(*child)) keys[LiteralsOf(*child)] += child->keys;
+  }
+  for (const std::string& name : starts) {
+    const Node& child = *node.children.at(name);
+    const std::string word(WordBefore(child.notes.back().start));
+    if (!IsFamily(child) || child.keys * kMaxStarts < keys[LiteralsOf(child)] || word.empty()) {
+      MergeStart(node, name);
+      continue;
+    }
+    auto family = std::move(node.children.at(name));
+    node.children.erase(name);
+    --node.token_starts;
+    family->token_start = false;
+    Note token = family->notes.back();
+    token.text.erase(0, word.size());
+    token.start.erase(0, word.size());
+    family->notes = {{PieceClass::kLiteral, LiteralsOf(*family) + word, false, ""}, std::move(token)};
+    if (!family->is_word) ++node.word_children;
+    family->is_word = true;
+    auto& place = node.children[NameOf(family->notes, family->has_separator, family->separator)];
+    if (place == nullptr) {
+      place = std::move(family);
+    } else {
+      --node.word_children;
+      MergeInto(*place, std::move(family));
+    }
+  }
+  for (auto& [name, child] : node.children) SettleStarts(*child);
 }
 
 // A random id may happen to look like a word, a number or a hash. Beside many like it, it is one of them.
-void FamilyTree::AdoptStrays(Node& node) {
+void FamilyTree::AdoptStrays(Node& node, bool (*may_adopt)(const Node& host)) {
   std::vector<std::string> hosts, strays;
   for (const auto& [name, child] : node.children) {
-    if (IsHost(*child)) hosts.push_back(name);
+    if (IsHost(*child) && may_adopt(*child)) hosts.push_back(name);
   }
   const auto by_keys = [&](const std::string& a, const std::string& b) {
     const Node& x = *node.children.at(a);
@@ -415,7 +554,7 @@ void FamilyTree::AdoptStrays(Node& node) {
       MergeInto(host, std::move(stray));
     }
   }
-  for (auto& [name, child] : node.children) AdoptStrays(*child);
+  for (auto& [name, child] : node.children) AdoptStrays(*child, may_adopt);
 }
 
 void FamilyTree::CollapseAll(Node& node, size_t keep) {
@@ -527,6 +666,8 @@ void FamilyTree::MergeWord(Node& node, const std::string& name) {
   auto word = std::move(found->second);
   node.children.erase(found);
   --node.word_children;
+  if (word->token_start) --node.token_starts;
+  word->token_start = false;
   std::string text_name;
   AppendClass(text_name, PieceClass::kText);
   AppendSeparator(text_name, word->has_separator, word->separator);
@@ -598,10 +739,12 @@ void FamilyTree::MergeInto(Node& target, std::unique_ptr<Node> source) {
       MergeInto(*same, std::move(child));
     } else {
       if (child->is_word && !child->is_text) ++target.word_children;
+      if (child->token_start) ++target.token_starts;
       same = std::move(child);
     }
   }
   if (target.word_children > kMaxWords) Collapse(target, kMaxWords / 2);
+  if (target.token_starts > kMaxStarts) KeepStarts(target, kMaxStarts / 2, nullptr);
 }
 
 // Siblings that a pattern could not tell apart become one: a number among hashes is a hash.

@@ -4,7 +4,8 @@
 // node: all UUIDs one, all e-mails another, each word its own. Where many different words stand side by side,
 // what follows them tells names from the vocabulary of the application: words with the same continuations
 // become one node when they are many and each of them has few keys, so that user:alice, user:bob and a
-// thousand more become user:{name}, while user:email:{email} stays what it is.
+// thousand more become user:{name}, while user:email:{email} stays what it is. Random ids that follow a word
+// without a separator, as in sessZ8kq… and cartP3x0…, are told apart by that word.
 #pragma once
 
 #include <cstdint>
@@ -38,12 +39,14 @@ class FamilyTree {
     std::vector<Note> notes;
     char separator = 0;
     bool has_separator = false;
-    bool is_word = false;  // has letters or digits of its own
-    bool is_text = false;  // stands for different words
+    bool is_word = false;      // has letters or digits of its own
+    bool is_text = false;      // stands for different words
+    bool token_start = false;  // tokens that begin alike, which may be a family of their own
     uint64_t keys = 0;
     uint64_t words = 0;      // of a text: how many it stands for
     size_t least_bytes = 0;  // of a text: the length of the shortest
     size_t word_children = 0;
+    size_t token_starts = 0;  // children of that kind
     // Of the segments that are counted here:
     size_t shortest = 0;
     size_t longest = 0;
@@ -80,6 +83,10 @@ class FamilyTree {
   Node* FindChild(Node& node, const Segment& segment);
   Node& AddChild(Node& node, const Segment& segment);
   void NameChild(const Segment& segment);
+  bool HasToken(const Segment& segment) const;
+  Node& KeepStarts(Node& node, size_t keep, Node* child);
+  Node& MergeStart(Node& node, const std::string& name);
+  void SettleStarts(Node& node);
   void Shrink();
   void CollapseAll(Node& node, size_t keep);
   void Collapse(Node& node, size_t keep);
@@ -87,7 +94,7 @@ class FamilyTree {
   void MergeWord(Node& node, const std::string& name);
   void MergeInto(Node& target, std::unique_ptr<Node> source);
   void ResolveAll(Node& node);
-  void AdoptStrays(Node& node);
+  void AdoptStrays(Node& node, bool (*may_adopt)(const Node& host));
 
   std::unique_ptr<Node> root_;
   size_t nodes_ = 1;

@@ -365,6 +365,33 @@ TEST(Family, SessionsStayApartFromTheCacheAroundThem) {
                             {":1:{name}", "Django cache"}}));
 }
 
+// Nothing but their first letters tells ids of these kinds apart.
+TEST(Family, WordsBeforeRandomIdsAreFamilies) {
+  for (const IdKind& kind : IdKinds()) {
+    if (kind.length < 20 || kind.alphabet.size() < 32) continue;
+    for (unsigned seed = 0; seed < 4; ++seed) {
+      std::mt19937 random(seed);
+      std::vector<Known> keys;
+      for (size_t i = 0; i < 500; ++i) {
+        keys.push_back({"app:sess" + Draw(random, kind.alphabet, kind.length)});
+        if (i % 5 == 0) keys.push_back({"app:Cart" + Draw(random, kind.alphabet, kind.length)});
+        keys.push_back({"app:cus_" + Draw(random, kind.alphabet, kind.length)});
+        keys.push_back({"app:" + Draw(random, kind.alphabet, kind.length)});
+        keys.push_back({"x:token" + Draw(random, kind.alphabet, kind.length) + ":user"});
+        keys.push_back({"x:reset" + Draw(random, kind.alphabet, kind.length) + ":user"});
+      }
+      std::shuffle(keys.begin(), keys.end(), random);
+      EXPECT_EQ(Patterns(keys), (Expected{{"app:sess{token}", 500},
+                                          {"app:Cart{token}", 100},
+                                          {"app:cus_{token}", 500},
+                                          {"app:{token}", 500},
+                                          {"x:token{token}:user", 500},
+                                          {"x:reset{token}:user", 500}}))
+          << kind.name << ", seed " << seed;
+    }
+  }
+}
+
 // Of a single key nothing else tells that it is an id.
 TEST(Family, ATokenNeverStandsInAPattern) {
   std::mt19937 random(4);
