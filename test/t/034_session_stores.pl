@@ -4,8 +4,7 @@
 use strict;
 use warnings;
 
-use File::Copy qw(copy);
-use PostgreSQL::Test::Utils;
+use PrmClients;
 use PrmTest;
 use PrmTools;
 use Test::More;
@@ -16,16 +15,8 @@ $ENV{PGUSER} = $node->safe_psql('postgres', 'SELECT current_user');
 
 sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
 
-sub client
-{
-    my (@command) = @_;
-    my ($out, $err) = ('', '');
-    IPC::Run::run(\@command, '<', \undef, '>', \$out, '2>', \$err) or die "@command: $out$err\n";
-    return split ' ', $out;
-}
-
 # --- Django
-sub django { return client('/usr/bin/python3', 'lib/python/django_sessions.py', $node->host, $node->port, @_); }
+sub django { return run_client('/usr/bin/python3', 'lib/python/django_sessions.py', $node->host, $node->port, @_); }
 
 django('migrate');
 sql(q{SELECT redis_migrate.add_session_expiry('django')});
@@ -51,19 +42,8 @@ django('clearsessions');
 is(sql(q{SELECT would_delete FROM redis_migrate.sweep_preview('django_session')}), '0', 'nor does a sweep find more than clearsessions');
 
 # --- connect-pg-simple
-my $packages = PostgreSQL::Test::Utils::tempdir();
-copy("data/session_stores/$_", "$packages/$_") or die "$_: $!\n" for 'package.json', 'package-lock.json';
-copy('lib/js/connect_sessions.js', "$packages/connect_sessions.js") or die "$!\n";
-{
-    local $ENV{HOME} = $packages;
-    # npm trusts whom the system trusts.
-    local $ENV{NODE_EXTRA_CA_CERTS} = $ENV{NODE_EXTRA_CA_CERTS} // '/etc/ssl/certs/ca-certificates.crt';
-    my ($out, $err) = ('', '');
-    my $installed = IPC::Run::run([ 'npm', 'ci', '--prefix', $packages, '--cache', "$packages/cache", '--no-audit', '--no-fund', '--ignore-scripts' ],
-        '<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(180));
-    ok($installed, 'npm ci') or die "npm ci: $out$err";
-}
-sub connect_js { return client('node', "$packages/connect_sessions.js", $node->host, $node->port, @_); }
+my $packages = install_npm('session_stores', 'connect_sessions.js');
+sub connect_js { return run_client('node', "$packages/connect_sessions.js", $node->host, $node->port, @_); }
 
 connect_js('table');
 sql(q{TRUNCATE session}, q{SELECT redis_migrate.add_session_expiry('connect-pg-simple')});
