@@ -82,6 +82,12 @@ is(as('owner', q{SELECT position <> '', keys_read > 0, keys_per_second > 0, sinc
     'position and rate of a worker are seen');
 is(as('owner', q{SELECT position <> '', keys_read BETWEEN 1 AND keys_estimated, keys_per_second > 0, estimated_end > clock_timestamp() FROM redis_migrate.progress}),
     't|t|t|t', 'so they are of a run, and when it may end');
+# Nothing comes for longer than a batch has taken so far, as while one huge value is read.
+$proxy->tell('hold');
+my ($rate, $later) = map { $node->safe_psql('postgres', "SELECT keys_per_second FROM redis_migrate.progress, pg_sleep($_)") } 1, 2;
+ok($later > 0 && $later < $rate, 'the rate falls, not to zero');
+is($node->safe_psql('postgres', 'SELECT estimated_end > clock_timestamp() FROM redis_migrate.progress'), 't', 'and the end stays in the future');
+$proxy->tell('rate 300000');
 my $log = -s $node->logfile;
 cmp_ok(elapsed(sub { as('owner', q{SELECT redis_migrate.stop('shop')}) }), '<', 5, 'stop returns soon');
 is(workers($node), '', 'when the worker has left');
