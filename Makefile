@@ -65,6 +65,8 @@ dist:
 # Medians beside what does the same elsewhere, on servers of their own; not tests.
 bench:
 	test/bench/run $(BENCH_OPTIONS)
+bench-quick:
+	test/bench/run --keys 100000 --rounds 1 $(BENCH_OPTIONS)
 bench-expiry:
 	test/bench/expiry $(BENCH_OPTIONS)
 bench-ratelimit:
@@ -72,4 +74,4 @@ bench-ratelimit:
 # An audit beside a bare SCAN.
 bench-audit:
 	test/bench/audit $(BENCH_OPTIONS)
-.PHONY: bench bench-audit bench-expiry bench-ratelimit
+.PHONY: bench bench-audit bench-expiry bench-quick bench-ratelimit

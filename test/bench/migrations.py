@@ -1,0 +1,422 @@
+#!/usr/bin/python3
+"""Times migrations beside COPY of the same rows and prints one table. No figure makes it fail.
+
+Usage: migrations.py --redis PORT --sample PORT --directory DIRECTORY [--keys N] [--rounds N] [--only WORD]
+  --redis      an empty Redis for keys of every kind, --sample another one for the sample application
+  --keys N     strings of 150 bytes; 1,000,000 by default. Hashes are a fifth, collections a twentieth of that
+  --rounds N   times that each case is timed, in turn; medians are printed; 5 by default
+  --only WORD  only the cases whose names contain the word
+  --check      only checks the options
+
+COPY reads a file on the server that has the rows in the order in which SCAN delivers their keys, into an empty table like
+the target. PostgreSQL is that of PGHOST, PGPORT and PGUSER; its processes must run on this machine.
+"""
+import argparse
+import datetime
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+import psycopg2
+import redis
+
+PAGE = 1000
+COLLECTION = 20  # elements
+
+
+def quoted(value):
+    """A field of COPY's text format."""
+    if value is None:
+        return "\\N"
+    return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+class Data:
+    """Keys of one kind, in a database of their own, and the rows that they become."""
+
+    def __init__(self, name, database, count, columns, key_columns, pattern, query, options=""):
+        self.name, self.database, self.count = name, database, count
+        self.columns, self.key_columns, self.pattern, self.query, self.options = columns, key_columns, pattern, query, options
+
+    def commands(self, pipeline, number, source):
+        raise NotImplementedError
+
+    def read(self, pipeline, key):
+        raise NotImplementedError
+
+    def rows(self, key, replies):
+        raise NotImplementedError
+
+    def load(self, port):
+        """In random order, as users sign up."""
+        client = redis.Redis(port=port, db=self.database)
+        source = random.Random(20260101)
+        numbers = list(range(self.count))
+        source.shuffle(numbers)
+        pipeline = client.pipeline(transaction=False)
+        for number in numbers:
+            self.commands(pipeline, number, source)
+            if len(pipeline) >= PAGE:
+                pipeline.execute()
+        pipeline.execute()
+
+    def write_rows(self, port, path):
+        client = redis.Redis(port=port, db=self.database)
+        cursor = 0
+        with open(path, "w") as file:
+            while True:
+                cursor, keys = client.scan(cursor, count=PAGE)
+                pipeline = client.pipeline(transaction=False)
+                for key in keys:
+                    self.read(pipeline, key)
+                replies = pipeline.execute()
+                each = len(replies) // len(keys) if keys else 0
+                for at, key in enumerate(keys):
+                    for row in self.rows(key.decode(), replies[at * each:(at + 1) * each]):
+                        file.write("\t".join(map(quoted, row)) + "\n")
+                if cursor == 0:
+                    break
+
+
+class Strings(Data):
+    def commands(self, pipeline, number, source):
+        email = "user.%07d@example.com" % number
+        record = {"email": email, "name": "User %d" % source.randrange(10**6), "plan": source.choice(["free", "pro", "team"]),
+                  "logins": source.randrange(1000), "note": ""}
+        record["note"] = "%0*x" % (150 - len(json.dumps(record)), source.getrandbits(256))
+        pipeline.set("user:" + email, json.dumps(record), ex=864000)
+
+    def read(self, pipeline, key):
+        pipeline.get(key)
+        pipeline.pexpiretime(key)
+
+    def rows(self, key, replies):
+        expires_at = datetime.datetime.fromtimestamp(replies[1] / 1000, datetime.timezone.utc)
+        yield key[len("user:"):], replies[0].decode(), expires_at.isoformat()
+
+
+class Hashes(Data):
+    def commands(self, pipeline, number, source):
+        pipeline.hset("account:%d" % number, mapping={
+            "email": "user.%07d@example.com" % number, "name": "User %d" % source.randrange(10**6), "age": source.randrange(18, 90),
+            "balance": "%d.%02d" % (source.randrange(10**5), source.randrange(100)), "active": source.choice(["true", "false"]),
+            "created": "2026-%02d-%02d 12:00:00+00" % (source.randrange(1, 13), source.randrange(1, 29))})
+
+    def read(self, pipeline, key):
+        pipeline.hgetall(key)
+
+    def rows(self, key, replies):
+        fields = {name.decode(): value.decode() for name, value in replies[0].items()}
+        yield (key[len("account:"):], *(fields[name] for name in ("email", "name", "age", "balance", "active", "created")))
+
+
+class SortedSets(Data):
+    def commands(self, pipeline, number, source):
+        pipeline.zadd("board:%d" % number, {"player.%07d" % source.randrange(10**7): source.randrange(10**6) for _ in range(COLLECTION)})
+
+    def read(self, pipeline, key):
+        pipeline.zrange(key, 0, -1, withscores=True)
+
+    def rows(self, key, replies):
+        for member, score in replies[0]:
+            yield key[len("board:"):], member.decode(), score
+
+
+class Lists(Data):
+    def commands(self, pipeline, number, source):
+        pipeline.rpush("feed:%d" % number, *("post.%07d" % source.randrange(10**7) for _ in range(COLLECTION)))
+
+    def read(self, pipeline, key):
+        pipeline.lrange(key, 0, -1)
+
+    def rows(self, key, replies):
+        for position, value in enumerate(replies[0], 1):
+            yield key[len("feed:"):], position, value.decode()
+
+
+class Sets(Data):
+    def commands(self, pipeline, number, source):
+        pipeline.sadd("tags:%d" % number, *("tag.%07d" % source.randrange(10**7) for _ in range(COLLECTION)))
+
+    def read(self, pipeline, key):
+        pipeline.smembers(key)
+
+    def rows(self, key, replies):
+        for member in replies[0]:
+            yield key[len("tags:"):], member.decode()
+
+
+def all_data(keys):
+    strings = {"count": keys, "key_columns": "email", "pattern": "user:{email}"}
+    return {data.name: data for data in (
+        Strings("strings", 0, columns="email text PRIMARY KEY, info jsonb, expires_at timestamptz",
+                query="SELECT email, json AS info, expires_at FROM redis_batch", **strings),
+        Strings("strings as text", 0, columns="email text PRIMARY KEY, info text, expires_at timestamptz",
+                query="SELECT email, value AS info, expires_at FROM redis_batch", **strings),
+        Hashes("hashes", 1, keys // 5,
+               "id bigint PRIMARY KEY, email text, name text, age int, balance numeric, active boolean, created timestamptz", "id",
+               "account:{id:int}", "SELECT id, json->>'email' AS email, json->>'name' AS name, (json->>'age')::int AS age, "
+               "(json->>'balance')::numeric AS balance, (json->>'active')::boolean AS active, "
+               "(json->>'created')::timestamptz AS created FROM redis_batch", "types => '{hash}'"),
+        SortedSets("sorted sets", 2, keys // COLLECTION, "board bigint, member text, score float8, PRIMARY KEY (board, member)",
+                   "board,member", "board:{board:int}", "SELECT board, member, score FROM redis_batch",
+                   "types => '{zset}', expand => 'elements'"),
+        Lists("lists", 3, keys // COLLECTION, "feed bigint, position bigint, value text, PRIMARY KEY (feed, position)",
+              "feed,position", "feed:{feed:int}", "SELECT feed, position, value FROM redis_batch",
+              "types => '{list}', expand => 'elements'"),
+        Sets("sets", 4, keys // COLLECTION, "tags bigint, member text, PRIMARY KEY (tags, member)", "tags,member",
+             "tags:{tags:int}", "SELECT tags, member FROM redis_batch", "types => '{set}', expand => 'elements'"))}
+
+
+class Case:
+    """A migration into an empty table of its own, and again when nothing has changed."""
+
+    def __init__(self, name, data, source="scan", exclusive=False, after=""):
+        self.name, self.data, self.source, self.exclusive, self.after = name, data, source, exclusive, after
+        self.times, self.again, self.memory_kb, self.again_wal = [], [], 0, 0
+
+
+def all_cases():
+    return [
+        Case("strings, exclusive, scan", "strings", exclusive=True),
+        Case("strings, scan", "strings"),
+        Case("strings, exclusive, file", "strings", "rdb", exclusive=True),
+        Case("strings, file", "strings", "rdb"),
+        Case("strings as text, scan", "strings as text"),
+        Case("strings, two more indexes, scan", "strings",
+             after="CREATE INDEX ON {0} (expires_at); CREATE INDEX ON {0} ((info->>'plan'))"),
+        Case("hashes, scan", "hashes"),
+        Case("sorted sets, scan", "sorted sets"),
+        Case("lists, scan", "lists"),
+        Case("sets, scan", "sets"),
+    ]
+
+
+class Memory(threading.Thread):
+    """The most memory of its own, without shared buffers, that a process takes while this runs."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.path, self.done, self.highest = "/proc/%d/status" % pid, threading.Event(), 0
+
+    def run(self):
+        while not self.done.wait(0.1):
+            with open(self.path) as status:
+                self.highest = max(self.highest, *(int(line.split()[1]) for line in status if line.startswith("RssAnon")))
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.join()
+
+
+class Gets(threading.Thread):
+    """Another client of the Redis: a GET every two milliseconds."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.client, self.done, self.seconds = redis.Redis(port=port), threading.Event(), []
+
+    def run(self):
+        while not self.done.wait(0.002):
+            start = time.monotonic()
+            self.client.get("user:user.0000001@example.com")
+            self.seconds.append(time.monotonic() - start)
+
+    def p99_ms(self):
+        self.done.set()
+        self.join()
+        return statistics.quantiles(self.seconds, n=100)[98] * 1000
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.sql = self.connect("postgres")
+        self.data = all_data(options.keys)
+        self.cases = [case for case in all_cases() if options.only in case.name]
+        self.copies = {}  # (data, after) -> the table that COPY fills, and its times
+        self.dump = None
+
+    @staticmethod
+    def connect(database):
+        sql = psycopg2.connect(dbname=database)
+        sql.autocommit = True
+        return sql
+
+    def ask(self, statement, *arguments):
+        with self.sql.cursor() as cursor:
+            cursor.execute(statement, arguments or None)
+            return cursor.fetchone() if cursor.description else None
+
+    def file(self, name):
+        return os.path.join(self.options.directory, name.replace(" ", "_"))
+
+    def create(self, table, case):
+        self.ask("CREATE TABLE %s (%s)" % (table, self.data[case.data].columns))
+        if case.after:
+            self.ask(case.after.format(table))
+
+    def prepare(self):
+        self.ask("CREATE EXTENSION pg_redis_migrate")
+        self.ask("CREATE SERVER bench FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '%d')" % self.options.redis)
+        loaded = set()
+        for name in dict.fromkeys(case.data for case in self.cases):
+            data = self.data[name]
+            if data.database not in loaded:
+                print("loading %d %s" % (data.count, name), file=sys.stderr)
+                data.load(self.options.redis)
+                loaded.add(data.database)
+            if data.database == 0 and self.dump is None:
+                self.dump = self.save()
+            data.write_rows(self.options.redis, self.file(name))
+        for number, case in enumerate(self.cases):
+            case.table = "target_%d" % number
+            self.create(case.table, case)
+            if (case.data, case.after) not in self.copies:
+                self.copies[case.data, case.after] = ("copied_%d" % number, [])
+                self.create("copied_%d" % number, case)
+
+    def save(self):
+        """A dump file that the server may read."""
+        client = redis.Redis(port=self.options.redis)
+        client.save()
+        path = self.file("dump.rdb")
+        shutil.copyfile(os.path.join(client.config_get("dir")["dir"], client.config_get("dbfilename")["dbfilename"]), path)
+        return path
+
+    def define(self, case):
+        """The migration of a case, which knows nothing of earlier rounds."""
+        data = self.data[case.data]
+        if case.source == "rdb":
+            self.ask("SELECT redis_migrate.create_migration('bench', source => 'rdb', file => %s)", self.dump)
+        else:
+            self.ask("SELECT redis_migrate.create_migration('bench', 'bench')")
+        options = ["databases => '{%d}'" % data.database, *([data.options] if data.options else []),
+                   *(["exclusive => true"] if case.exclusive else [])]
+        self.ask("SELECT redis_migrate.add_mapping('bench', 'all', %s, %s, %s, key_columns => %s, " + ", ".join(options) + ")",
+                 data.pattern, case.table, data.query, data.key_columns.split(","))
+
+    def timed(self, statement):
+        self.ask("CHECKPOINT")
+        start = time.monotonic()
+        self.ask(statement)
+        return time.monotonic() - start
+
+    def run(self, case):
+        self.ask("TRUNCATE %s" % case.table)
+        self.define(case)
+        for again in (False, True):
+            wal = self.ask("SELECT pg_current_wal_lsn()")[0]
+            with Memory(self.sql.info.backend_pid) as memory:
+                seconds = self.timed("CALL redis_migrate.run('bench')")
+            case.memory_kb = max(case.memory_kb, memory.highest)
+            (case.again if again else case.times).append(seconds)
+            case.again_wal = self.ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s)", wal)[0]
+        rows, = self.ask("SELECT count(*) FROM %s" % case.table)
+        self.ask("SELECT redis_migrate.drop_migration('bench')")
+        table, _ = self.copies[case.data, case.after]
+        copied, = self.ask("SELECT count(*) FROM %s" % table)
+        if rows != copied:
+            sys.exit("%s: %d rows, COPY has %d" % (case.name, rows, copied))
+        case.rows = rows
+        self.ask("TRUNCATE %s" % case.table)
+
+    def copy(self, data, after):
+        table, times = self.copies[data, after]
+        self.ask("TRUNCATE %s" % table)
+        times.append(self.timed("COPY %s FROM '%s'" % (table, self.file(data))))
+
+    def script(self):
+        data = self.data["strings"]
+        self.ask("CREATE TABLE scripted (%s)" % data.columns)
+        start = time.monotonic()
+        subprocess.run(["/usr/bin/python3", os.path.join(os.path.dirname(__file__), "careful_script.py"), str(self.options.redis), "scripted"],
+                       check=True)
+        return time.monotonic() - start
+
+    def sample(self):
+        """Keys per second of the application of examples/threadr, in a Redis and a database of its own."""
+        examples = os.path.join(os.path.dirname(__file__), "../../examples/threadr")
+        resp = subprocess.run(["/usr/bin/python3", os.path.join(examples, "generate.py"), "--users", "5000"], check=True,
+                              capture_output=True).stdout
+        subprocess.run(["redis-cli", "-p", str(self.options.sample), "--pipe"], input=resp, check=True, capture_output=True)
+        time.sleep(1.1)  # one key has a TTL of a second
+        self.ask("CREATE DATABASE threadr")
+        sql = ["CREATE EXTENSION pg_redis_migrate",
+               "CREATE SERVER threadr_redis FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '%d')" % self.options.sample,
+               "CREATE USER MAPPING FOR CURRENT_USER SERVER threadr_redis"]
+        files = [os.path.join(examples, name) for name in ("schema.sql", "mappings.sql")]
+        subprocess.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", "threadr", *(f"-c{statement}" for statement in sql),
+                        *(f"-f{file}" for file in files)], check=True, stdout=subprocess.DEVNULL)
+        session = self.connect("threadr")
+        keys = redis.Redis(port=self.options.sample).dbsize()
+        start = time.monotonic()
+        session.cursor().execute("CALL redis_migrate.run('threadr')")
+        return keys / (time.monotonic() - start)
+
+    def gets(self, beside):
+        """p99 of GET, in milliseconds, while something else is done."""
+        gets = Gets(self.options.redis)
+        gets.start()
+        beside()
+        return gets.p99_ms()
+
+    def measure(self):
+        self.prepare()
+        other = self.connect("postgres")
+        with Memory(other.info.backend_pid) as idle:
+            time.sleep(0.3)
+        for number in range(1, self.options.rounds + 1):
+            print("round %d of %d" % (number, self.options.rounds), file=sys.stderr)
+            for data, after in self.copies:
+                self.copy(data, after)
+            for case in self.cases:
+                self.run(case)
+        print("%-34s %10s %8s %8s %10s %8s %10s %8s" % ("", "rows", "run s", "COPY s", "run/COPY", "again s", "again/run", "MB"))
+        for case in self.cases:
+            run, again = statistics.median(case.times), statistics.median(case.again)
+            copy = statistics.median(self.copies[case.data, case.after][1])
+            print("%-34s %10d %8.2f %8.2f %10.2f %8.2f %10.2f %8.0f" % (
+                case.name, case.rows, run, copy, run / copy, again, again / run, (case.memory_kb - idle.highest) / 1024))
+        print("again: a second run, in which nothing has changed. MB: memory of the session above an idle one")
+        print("WAL of the second runs: " + ", ".join("%s %d kB" % (case.name, case.again_wal / 1024) for case in self.cases))
+        if self.options.only in "script":
+            print("careful Python script, strings: %.2f s" % self.script())
+        if self.options.only in "sample":
+            print("sample application, 5,000 users: %.0f keys/s" % self.sample())
+        if self.options.only in "gets":
+            alone = self.gets(lambda: time.sleep(3))
+            case = Case("", "strings", exclusive=True)
+            case.table = "got"
+            self.create("got", case)
+            self.define(case)
+            print("p99 of a GET: alone %.2f ms, beside a run %.2f ms" % (
+                alone, self.gets(lambda: self.ask("CALL redis_migrate.run('bench')"))))
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--redis", type=int)
+    parser.add_argument("--sample", type=int)
+    parser.add_argument("--directory")
+    parser.add_argument("--keys", type=int, default=1000000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if not options.check:
+        Bench(options).measure()
+
+
+if __name__ == "__main__":
+    main()
