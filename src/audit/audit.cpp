@@ -5,8 +5,8 @@
 #include <set>
 
 #include "audit/audit_record.h"
-#include "connect/open_source.h"
 #include "connect/server.h"
+#include "connect/source_reader.h"
 #include "discover/cluster_survey.h"
 #include "discover/family_tree.h"
 #include "discover/survey.h"

@@ -1,7 +1,7 @@
 // One pass of a run over its source, or over a part of it: each batch is stored with its checkpoint.
 #pragma once
 
-#include "connect/open_source.h"
+#include "connect/source_reader.h"
 #include "run/run_record.h"
 #include "store/archive.h"
 #include "store/batch.h"
@@ -26,7 +26,7 @@ class Pass {
   // Reads the source from a position to its end and stores what belongs to the level. first: what cannot be
   // reached now is an error. part: of a cluster, beside other processes that read other parts; `between` is
   // then called after each batch, with a transaction open that is committed afterwards. Returns how many
-  // slots of a cluster were read more than once. Errors: those of OpenSource and of ProcessEntries;
+  // slots of a cluster were read more than once. Errors: those of SourceReader and of ProcessEntries;
   // StoppedByReject; what `between` throws.
   uint64 Read(int level, std::string position, bool first, const std::optional<SourcePart> &part = {},
               const std::function<void()> &between = {});

@@ -6,10 +6,10 @@
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "run/dry_run.h"
 #include "run/parts.h"
 #include "run/pass.h"
 #include "run/prune.h"
-#include "run/rehearsal.h"
 
 namespace prm {
 namespace {
@@ -240,11 +240,11 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
   MigrationLock lock(name);
   Migration migration = LoadMigration(name);
   Spi::Commit();
-  Rehearsal rehearsal(migration, parameters.source, parameters.priority, parameters.mapping, max_keys);
-  rehearsal.Play();
+  DryRun dry_run(migration, parameters.source, parameters.priority, parameters.mapping, max_keys);
+  dry_run.Play();
   RunRecord record = RunRecord::Begin(name, parameters);
-  record.AddMappings(rehearsal.routing().MappingNames());
-  Tally report = rehearsal.tally();
+  record.AddMappings(dry_run.routing().MappingNames());
+  Tally report = dry_run.tally();
   record.Save(report, 0, "");
   record.Finish("completed", std::nullopt, std::nullopt);
   RunRecord::Sums sums = record.ReadSums();

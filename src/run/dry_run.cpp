@@ -1,6 +1,6 @@
-#include "run/rehearsal.h"
+#include "run/dry_run.h"
 
-#include "connect/open_source.h"
+#include "connect/source_reader.h"
 #include "pg/arguments.h"
 #include "pg/encoding.h"
 #include "pg/entry.h"
@@ -15,12 +15,12 @@ constexpr uint64 kMostBytes = 64 * 1024 * 1024;
 
 }  // namespace
 
-Rehearsal::Rehearsal(const Migration &migration, const std::string &source,
-                     const std::optional<std::string> &priority, const std::optional<std::string> &mapping,
-                     int64 max_keys)
+DryRun::DryRun(const Migration &migration, const std::string &source,
+               const std::optional<std::string> &priority, const std::optional<std::string> &mapping,
+               int64 max_keys)
     : migration_(migration), routing_(migration, priority, mapping) {
   PassFilter filter(routing_, std::nullopt);
-  OpenSource opened(migration, source, filter, "", true);
+  SourceReader opened(migration, source, filter, "", true);
   uint64 bytes = 0;
   int64 keys = 0;
   std::string position;
@@ -44,7 +44,7 @@ Rehearsal::Rehearsal(const Migration &migration, const std::string &source,
 
 // Counts the entries that are not selected, of which the name alone was read, and leaves at most `most` of
 // the others.
-void Rehearsal::PassOver(source::Batch &batch, int64 most) {
+void DryRun::PassOver(source::Batch &batch, int64 most) {
   std::vector<source::Entry> selected;
   Match match;
   for (source::Entry &entry : batch.entries) {
@@ -62,7 +62,7 @@ void Rehearsal::PassOver(source::Batch &batch, int64 most) {
   batch.entries = std::move(selected);
 }
 
-void Rehearsal::Play(std::vector<PreviewRow> *preview, bool bytes) {
+void DryRun::Play(std::vector<PreviewRow> *preview, bool bytes) {
   Archive archive(migration_.name);
   Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive;
   PatternGroup::Options options;
@@ -93,19 +93,19 @@ PRM_FUNCTION(preview) {
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
   std::optional<std::string> mapping = pg::OptionalTextArgument(fcinfo, 1);
   int64 max_keys = PG_ARGISNULL(2) ? 100 : PG_GETARG_INT32(2);
-  Rehearsal rehearsal(migration, migration.source, std::nullopt, mapping, max_keys);
+  DryRun dry_run(migration, migration.source, std::nullopt, mapping, max_keys);
   std::vector<PreviewRow> rows;
   bool const bytes = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
-  rehearsal.Play(&rows, bytes);
+  dry_run.Play(&rows, bytes);
 
   std::map<const source::Entry *, const Reject *> rejects;
-  for (const Reject &reject : rehearsal.tally().rejects) rejects.emplace(reject.entry, &reject);
+  for (const Reject &reject : dry_run.tally().rejects) rejects.emplace(reject.entry, &reject);
   std::multimap<const source::Entry *, const PreviewRow *> rows_of_key;
   for (const PreviewRow &row : rows) rows_of_key.emplace(row.entry, &row);
   auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-  for (const source::Entry *entry : rehearsal.entries()) {
-    Outcome const outcome = rehearsal.outcomes().at(entry).first;
-    const std::string &reason = rehearsal.outcomes().at(entry).second;
+  for (const source::Entry *entry : dry_run.entries()) {
+    Outcome const outcome = dry_run.outcomes().at(entry).first;
+    const std::string &reason = dry_run.outcomes().at(entry).second;
     auto reject = rejects.find(entry);
     auto emit = [&](const PreviewRow *row) {
       Datum values[8] = {};

@@ -5,12 +5,12 @@
 
 namespace prm {
 
-class Rehearsal {
+class DryRun {
  public:
   // Reads at most max_keys keys that are selected (and at most 64 MB) from the source of the migration, and
   // counts those that it passes over meanwhile; no transaction id is held. Errors: those of the source.
-  Rehearsal(const Migration &migration, const std::string &source, const std::optional<std::string> &priority,
-            const std::optional<std::string> &mapping, int64 max_keys);
+  DryRun(const Migration &migration, const std::string &source, const std::optional<std::string> &priority,
+         const std::optional<std::string> &mapping, int64 max_keys);
 
   // Maps and stores everything inside a subtransaction, and rolls it back. May be called once.
   // preview: the rows that would be stored, with their columns of bytes if `bytes`.

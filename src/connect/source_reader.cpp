@@ -1,4 +1,4 @@
-#include "connect/open_source.h"
+#include "connect/source_reader.h"
 
 #include "pg/arguments.h"
 #include "pg/memory.h"
@@ -155,8 +155,8 @@ Masters FindMasters(const Migration &migration, bool count_keys, bool first) {
   }
 }
 
-OpenSource::OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
-                       const std::string &position, bool first, const std::optional<SourcePart> &part)
+SourceReader::SourceReader(const Migration &migration, const std::string &source, source::KeyFilter &filter,
+                           const std::string &position, bool first, const std::optional<SourcePart> &part)
     : migration_(migration), kind_(source), first_(first), part_(part), filter_(filter) {
   try {
     if (first) Open(position);
@@ -168,7 +168,7 @@ OpenSource::OpenSource(const Migration &migration, const std::string &source, so
   }
 }
 
-void OpenSource::Close() {
+void SourceReader::Close() {
   if (cluster_scan_ != nullptr) repeated_slots_ += cluster_scan_->repeated_slots();
   cluster_scan_ = nullptr;
   source_.reset();
@@ -176,7 +176,7 @@ void OpenSource::Close() {
   cluster_.reset();
 }
 
-void OpenSource::Open(const std::string &position) {
+void SourceReader::Open(const std::string &position) {
   Close();
   if (kind_ == "archive") {
     source_ = std::make_unique<ArchiveSource>(migration_.name, filter_, settings::batch_rows, position);
@@ -198,7 +198,7 @@ void OpenSource::Open(const std::string &position) {
     OpenServer(position);
 }
 
-void OpenSource::OpenRdbFile(const std::string &position) {
+void SourceReader::OpenRdbFile(const std::string &position) {
   file_ = std::make_unique<ServerFile>(migration_.file, GetUserId());
   source::RdbFileOptions options;
   options.databases = migration_.databases;
@@ -212,7 +212,7 @@ void OpenSource::OpenRdbFile(const std::string &position) {
 }
 
 // Reports the contents of a file that a migration has no place for.
-void OpenSource::ReportNotes() const {
+void SourceReader::ReportNotes() const {
   auto *file = dynamic_cast<source::RdbFileSource *>(source_.get());
   if (file == nullptr || !first_) return;
   const rdb::FileNotes &notes = file->notes();
@@ -225,7 +225,7 @@ void OpenSource::ReportNotes() const {
 }
 
 // Once, by the process that leads the run.
-void OpenSource::ReportVersion(unsigned version) {
+void SourceReader::ReportVersion(unsigned version) {
   if (std::exchange(version_reported_, true) || !first_) return;
   pg::Report(WARNING,
              "Redis answers DUMP in RDB version " + std::to_string(version) +
@@ -236,13 +236,13 @@ void OpenSource::ReportVersion(unsigned version) {
              "Update pg_redis_migrate.");
 }
 
-pg::Failure OpenSource::InFile(const Error &error) const {
+pg::Failure SourceReader::InFile(const Error &error) const {
   return {pg::Failure::SqlState(error.code), error.message,
           "File \"" + migration_.file + "\"" + (error.detail.empty() ? "." : ", " + error.detail),
           error.hint};
 }
 
-void OpenSource::OpenServer(const std::string &position) {
+void SourceReader::OpenServer(const std::string &position) {
   connection_ = std::make_unique<ServerConnection>(migration_.server, GetUserId());
   redis::Connection &connection = **connection_;
   source::ScanOptions options = Options(connection_->deployment());
@@ -287,7 +287,7 @@ void OpenSource::OpenServer(const std::string &position) {
   source_ = std::move(scan);
 }
 
-void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::string &position) {
+void SourceReader::OpenCluster(const redis::Deployment &deployment, const std::string &position) {
   if (migration_.databases &&
       std::any_of(migration_.databases->begin(), migration_.databases->end(), [](int db) { return db != 0; }))
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a Redis Cluster has database 0 only",
@@ -306,14 +306,14 @@ void OpenSource::OpenCluster(const redis::Deployment &deployment, const std::str
   source_ = std::move(scan);
 }
 
-std::optional<int64> OpenSource::Evicted() {
+std::optional<int64> SourceReader::Evicted() {
   if (!evicted_before_ || connection_ == nullptr) return {};
   auto info = redis::FetchInfo(**connection_);
   if (!info.ok() || info.value().run_id() != run_id_ || !info.value().evicted_keys()) return {};
   return *info.value().evicted_keys() - *evicted_before_;
 }
 
-bool OpenSource::Next(source::Batch &batch, const std::string &position) {
+bool SourceReader::Next(source::Batch &batch, const std::string &position) {
   for (Outage outage;;) {
     std::optional<pg::Failure> failure;
     try {

@@ -19,7 +19,7 @@ struct SourcePart {
 
 // The slots of the masters of a migration's cluster, each in a part of its own; nothing where there is no
 // cluster. count_keys: asks all of them how many keys they have (-1 when they do not say). first: what cannot
-// be reached now is an error, rather than waited for as in OpenSource::Next. Errors: those of
+// be reached now is an error, rather than waited for as in SourceReader::Next. Errors: those of
 // ServerOptions and source::ClusterWalk.
 struct Masters {
   std::vector<redis::Slots> slots;
@@ -30,13 +30,13 @@ Masters FindMasters(const Migration &migration, bool count_keys, bool first);
 // Whether an error of a connection may pass by itself: what is read is then opened again.
 bool MayComeBack(ErrorCode code);
 
-class OpenSource {
+class SourceReader {
  public:
   // part: of a cluster; nothing: all of it. first: what cannot be reached now is an error, rather than waited
   // for as in Next. Errors: those of ServerConnection and of the source; 55000 when there is a part and
   // no cluster.
-  OpenSource(const Migration &migration, const std::string &source, source::KeyFilter &filter,
-             const std::string &position, bool first, const std::optional<SourcePart> &part = {});
+  SourceReader(const Migration &migration, const std::string &source, source::KeyFilter &filter,
+               const std::string &position, bool first, const std::optional<SourcePart> &part = {});
 
   // The next batch; false at the end. Tries to get a lost connection back for
   // pg_redis_migrate.reconnect_timeout, going on after `position`, the last one that was committed. Errors:
