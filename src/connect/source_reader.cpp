@@ -4,7 +4,6 @@
 #include "pg/memory.h"
 #include "pg/settings.h"
 #include "rdb/version.h"
-#include "store/archive_source.h"
 
 namespace prm {
 
@@ -74,19 +73,17 @@ int64_t UnixMilliseconds(TimestampTz time) {
   return time / 1000 + kEpochMs;
 }
 
-// The databases to read: those of the migration, or all that have keys.
-std::vector<int> Databases(const Migration &migration, const redis::ServerInfo &info, int64 *estimate) {
+// The databases to read: those that are wanted, or all that have keys.
+std::vector<int> Databases(const std::optional<std::vector<int>> &wanted, const redis::ServerInfo &info,
+                           int64 *estimate) {
   std::vector<int> databases;
   *estimate = 0;
   for (const redis::KeyspaceInfo &keyspace : info.Keyspace()) {
-    if (migration.databases && std::find(migration.databases->begin(), migration.databases->end(),
-                                         keyspace.db) == migration.databases->end())
-      continue;
+    if (wanted && std::find(wanted->begin(), wanted->end(), keyspace.db) == wanted->end()) continue;
     databases.push_back(keyspace.db);
     *estimate += static_cast<int64>(keyspace.keys);
   }
-  if (databases.empty())
-    databases.push_back(migration.databases && !migration.databases->empty() ? (*migration.databases)[0] : 0);
+  if (databases.empty()) databases.push_back(wanted && !wanted->empty() ? (*wanted)[0] : 0);
   return databases;
 }
 
@@ -116,9 +113,9 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
   return options;
 }
 
-Masters AskForMasters(const Migration &migration, bool count_keys) {
+Masters AskForMasters(const std::string &server, bool count_keys) {
   Masters masters;
-  const redis::Deployment deployment = ServerOptions(migration.server, GetUserId());
+  const redis::Deployment deployment = ServerOptions(server, GetUserId());
   if (deployment.seeds.empty()) return masters;
   ClusterResources resources;
   source::ClusterWalk walk(deployment, resources.waiter);
@@ -142,11 +139,11 @@ bool MayComeBack(ErrorCode code) {
          code == ErrorCode::kUnavailable;
 }
 
-Masters FindMasters(const Migration &migration, bool count_keys, bool first) {
+Masters FindMasters(const std::string &server, bool count_keys, bool first) {
   for (Outage outage;;) {
     std::optional<pg::Failure> failure;
     try {
-      return AskForMasters(migration, count_keys);
+      return AskForMasters(server, count_keys);
     } catch (const pg::Failure &error) {
       if (first || !MayComeBack(error.sqlstate())) throw;
       failure.emplace(error);
@@ -155,15 +152,15 @@ Masters FindMasters(const Migration &migration, bool count_keys, bool first) {
   }
 }
 
-SourceReader::SourceReader(const Migration &migration, const std::string &source, source::KeyFilter &filter,
-                           const std::string &position, bool first, const std::optional<SourcePart> &part)
-    : migration_(migration), kind_(source), first_(first), part_(part), filter_(filter) {
+SourceReader::SourceReader(SourcePlace place, source::KeyFilter &filter, const std::string &position,
+                           bool first, const std::optional<SourcePart> &part)
+    : place_(std::move(place)), first_(first), part_(part), filter_(filter) {
   try {
     if (first) Open(position);
   } catch (const pg::Failure &failure) {
     if (!MayComeBack(failure.sqlstate()) || !failure.hint().empty()) throw;
     throw pg::Failure(failure.sqlstate(), failure.message(), failure.detail(),
-                      "SELECT * FROM redis_migrate.preflight(" + pg::QuoteLiteral(migration.server) +
+                      "SELECT * FROM redis_migrate.preflight(" + pg::QuoteLiteral(place_.server) +
                           ") shows what Redis lacks.");
   }
 }
@@ -178,20 +175,20 @@ void SourceReader::Close() {
 
 void SourceReader::Open(const std::string &position) {
   Close();
-  if (kind_ == "archive") {
-    source_ = std::make_unique<ArchiveSource>(migration_.name, filter_, settings::batch_rows, position);
+  if (place_.kind == "archive") {
+    source_ = place_.open_archive(filter_, position);
     return;
   }
-  if (kind_ == "rdb") {
+  if (place_.kind == "rdb") {
     OpenRdbFile(position);
     return;
   }
-  const redis::Deployment deployment = ServerOptions(migration_.server, GetUserId());
+  const redis::Deployment deployment = ServerOptions(place_.server, GetUserId());
   if (!deployment.seeds.empty())
     OpenCluster(deployment, position);
   else if (part_)
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                      "server \"" + migration_.server + "\" is no longer a cluster",
+                      "server \"" + place_.server + "\" is no longer a cluster",
                       "The run reads it in parts, one for each master that it had.",
                       "Run the migration again: it begins this level anew.");
   else
@@ -199,9 +196,9 @@ void SourceReader::Open(const std::string &position) {
 }
 
 void SourceReader::OpenRdbFile(const std::string &position) {
-  file_ = std::make_unique<ServerFile>(migration_.file, GetUserId());
+  file_ = std::make_unique<ServerFile>(place_.file, GetUserId());
   source::RdbFileOptions options;
-  options.databases = migration_.databases;
+  options.databases = place_.databases;
   options.batch_keys = static_cast<size_t>(settings::batch_rows);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
@@ -238,12 +235,11 @@ void SourceReader::ReportVersion(unsigned version) {
 
 pg::Failure SourceReader::InFile(const Error &error) const {
   return {pg::Failure::SqlState(error.code), error.message,
-          "File \"" + migration_.file + "\"" + (error.detail.empty() ? "." : ", " + error.detail),
-          error.hint};
+          "File \"" + place_.file + "\"" + (error.detail.empty() ? "." : ", " + error.detail), error.hint};
 }
 
 void SourceReader::OpenServer(const std::string &position) {
-  connection_ = std::make_unique<ServerConnection>(migration_.server, GetUserId());
+  connection_ = std::make_unique<ServerConnection>(place_.server, GetUserId());
   redis::Connection &connection = **connection_;
   source::ScanOptions options = Options(connection_->deployment());
   auto info = redis::FetchInfo(connection);
@@ -257,8 +253,8 @@ void SourceReader::OpenServer(const std::string &position) {
       throw pg::Failure(
           ERRCODE_INVALID_PARAMETER_VALUE, "Redis at " + connection.address() + " is a node of a cluster",
           "It has only some of the keys.",
-          "ALTER SERVER " + pg::QuoteIdentifier(migration_.server) + " OPTIONS (ADD cluster 'on').");
-    options.databases = Databases(migration_, info.value(), &estimate_);
+          "ALTER SERVER " + pg::QuoteIdentifier(place_.server) + " OPTIONS (ADD cluster 'on').");
+    options.databases = Databases(place_.databases, info.value(), &estimate_);
     if (run_id_ != info.value().run_id()) {
       run_id_ = info.value().run_id();
       evicted_before_ = info.value().evicted_keys();
@@ -269,14 +265,14 @@ void SourceReader::OpenServer(const std::string &position) {
   } else {
     if (info.error().code != ErrorCode::kPermissionDenied && info.error().code != ErrorCode::kServerError)
       throw pg::Failure(info.error());
-    if (!migration_.databases)
+    if (!place_.databases)
       throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
                         "Redis at " + connection.address() + " does not say which databases have keys",
                         "The user may not run INFO, and the migration names no databases.",
                         "Grant the right with ACL SETUSER ... +info, or name them: SELECT "
                         "redis_migrate.alter_migration(" +
-                            pg::QuoteLiteral(migration_.name) + ", databases => '{0}').");
-    options.databases = *migration_.databases;
+                            pg::QuoteLiteral(place_.migration) + ", databases => '{0}').");
+    options.databases = *place_.databases;
   }
   // The server may have been a cluster when the run was interrupted.
   const bool was_cluster = source::ClusterPosition::Parse(position).ok();
@@ -288,11 +284,11 @@ void SourceReader::OpenServer(const std::string &position) {
 }
 
 void SourceReader::OpenCluster(const redis::Deployment &deployment, const std::string &position) {
-  if (migration_.databases &&
-      std::any_of(migration_.databases->begin(), migration_.databases->end(), [](int db) { return db != 0; }))
+  if (place_.databases &&
+      std::any_of(place_.databases->begin(), place_.databases->end(), [](int db) { return db != 0; }))
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a Redis Cluster has database 0 only",
-                      "Migration \"" + migration_.name + "\" names others.",
-                      "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration_.name) +
+                      "Migration \"" + place_.migration + "\" names others.",
+                      "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(place_.migration) +
                           ", databases => '{0}').");
   redis::Deployment share = deployment;
   // All readers together keep to the ceiling.
@@ -331,7 +327,7 @@ bool SourceReader::Next(source::Batch &batch, const std::string &position) {
       if (next.ok() && batch.unknown_version) ReportVersion(*batch.unknown_version);
       if (next.ok() && current.ok()) return next.value();
       const Error &error = next.ok() ? current.error() : next.error();
-      if (kind_ == "rdb") throw InFile(error);
+      if (place_.kind == "rdb") throw InFile(error);
       if (!MayComeBack(error.code)) throw pg::Failure(error);
       failure.emplace(error);
     } catch (const pg::Failure &error) {

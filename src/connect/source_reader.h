@@ -1,9 +1,8 @@
-// Opens the source of a migration, or a part of it, and opens it again when the connection was lost.
+// Opens a source, or a part of it, and opens it again when the connection was lost.
 #pragma once
 
 #include "connect/server.h"
 #include "connect/server_file.h"
-#include "mapping/catalog.h"
 #include "redis/info.h"
 #include "source/cluster_scan.h"
 #include "source/rdb_file.h"
@@ -11,13 +10,24 @@
 
 namespace prm {
 
+// Where a reader reads.
+struct SourcePlace {
+  std::string kind;                           // as run's argument source: scan, rdb, archive
+  std::string migration;                      // for hints
+  std::string server;                         // of scan
+  std::string file;                           // of rdb: absolute path on the database server
+  std::optional<std::vector<int>> databases;  // nothing: all
+  // Of archive: opens it behind a position.
+  std::function<std::unique_ptr<source::Source>(source::KeyFilter &, const std::string &)> open_archive;
+};
+
 // A part of a cluster, read beside its other parts.
 struct SourcePart {
   redis::Slots slots;
   int readers = 1;  // so many processes share the ceiling of the server
 };
 
-// The slots of the masters of a migration's cluster, each in a part of its own; nothing where there is no
+// The slots of the masters of a server's cluster, each in a part of its own; nothing where there is no
 // cluster. count_keys: asks all of them how many keys they have (-1 when they do not say). first: what cannot
 // be reached now is an error, rather than waited for as in SourceReader::Next. Errors: those of
 // ServerOptions and source::ClusterWalk.
@@ -25,7 +35,7 @@ struct Masters {
   std::vector<redis::Slots> slots;
   int64 keys = -1;
 };
-Masters FindMasters(const Migration &migration, bool count_keys, bool first);
+Masters FindMasters(const std::string &server, bool count_keys, bool first);
 
 // Whether an error of a connection may pass by itself: what is read is then opened again.
 bool MayComeBack(ErrorCode code);
@@ -35,8 +45,8 @@ class SourceReader {
   // part: of a cluster; nothing: all of it. first: what cannot be reached now is an error, rather than waited
   // for as in Next. Errors: those of ServerConnection and of the source; 55000 when there is a part and
   // no cluster.
-  SourceReader(const Migration &migration, const std::string &source, source::KeyFilter &filter,
-               const std::string &position, bool first, const std::optional<SourcePart> &part = {});
+  SourceReader(SourcePlace place, source::KeyFilter &filter, const std::string &position, bool first,
+               const std::optional<SourcePart> &part = {});
 
   // The next batch; false at the end. Tries to get a lost connection back for
   // pg_redis_migrate.reconnect_timeout, going on after `position`, the last one that was committed. Errors:
@@ -65,8 +75,7 @@ class SourceReader {
   void ReportVersion(unsigned version);
   pg::Failure InFile(const Error &error) const;
 
-  const Migration &migration_;
-  std::string kind_;  // as run's argument source
+  SourcePlace place_;
   bool first_;
   std::optional<SourcePart> part_;
   source::KeyFilter &filter_;

@@ -3,6 +3,7 @@
 #include "mapping/mapping_check.h"
 #include "mapping/migration_lock.h"
 #include "mapping/routing.h"
+#include "mapping/target.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"

@@ -5,11 +5,11 @@
 #include "mapping/mapping_query.h"
 #include "mapping/mapping_settings.h"
 #include "mapping/routing.h"
+#include "mapping/target_statements.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/user_sql.h"
-#include "store/ledger.h"
 
 namespace prm {
 
@@ -240,9 +240,9 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
   MappingQuery query(mapping, shape, target);
   // A mapping that inserts no rows deletes none.
   if (mapping.mode == "update" && mapping.on_delete == "delete") mapping.on_delete = "keep";
-  Writer writer(mapping, target, query.facts().columns);
-  if (!IsConflictKeyword(mapping.on_conflict)) writer.CheckStatements(query.row_desc());
-  Ledger(mapping, target).CheckDeleteStatement();
+  TargetStatements statements(mapping, target, query.facts().columns);
+  if (!IsConflictKeyword(mapping.on_conflict)) statements.Check(query.row_desc());
+  CheckDeleteStatement(target.name, mapping.on_delete);
   for (const std::string &warning : query.facts().warnings)
     pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
   bool apart = RowsTellKeysApart(mapping, pattern, query.facts());

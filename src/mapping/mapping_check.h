@@ -26,7 +26,7 @@ Migration With(Migration migration, const Mapping &mapping);
 
 // Checks a mapping whole against its siblings, its target and its query, under the settings that it will run
 // with; decides whether it needs a ledger. Errors, each naming what is wrong: 22023, 42710, and those of
-// LoadTarget, MappingQuery, Writer and InDependencyOrder. Takes ACCESS SHARE on the target.
+// LoadTarget, MappingQuery, TargetStatements and InDependencyOrder. Takes ACCESS SHARE on the target.
 void CheckUnderSettings(const Migration &migration, Mapping &mapping);
 
 // The condition of a check, which stands for itself, as PostgreSQL analyses it over the target's columns.

@@ -78,23 +78,14 @@ Routing::Routing(const Migration &migration, const std::optional<std::string> &p
 
   std::vector<KeyPattern> patterns;
   std::set<std::pair<int, int>> ranks;
-  std::vector<std::pair<int, int>> rank_of_group;
   for (auto &[text, mappings] : by_pattern) {
     Owner owner;
     owner.databases = mappings[0]->databases;
-    std::vector<const Mapping *> selected;
     for (const Mapping *candidate : mappings)
       if ((!priority || candidate->priority == *priority) && (!mapping || candidate->name == *mapping))
-        selected.push_back(candidate);
-    owner.selected = !selected.empty();
-    owner.group = groups_.size();
-    KeyPattern pattern = ParsePattern(text);
-    if (owner.selected) {
-      groups_.emplace_back(pattern, selected, false);
-      rank_of_group.push_back(rank_of_pattern[text]);
-      ranks.insert(rank_of_pattern[text]);
-    }
-    patterns.push_back(std::move(pattern));
+        owner.mappings.push_back(candidate);
+    if (!owner.mappings.empty()) ranks.insert(rank_of_pattern[text]);
+    patterns.push_back(ParsePattern(text));
     owners_.push_back(owner);
   }
   for (const std::string &text : migration.skip_patterns) {
@@ -107,8 +98,10 @@ Routing::Routing(const Migration &migration, const std::optional<std::string> &p
   for (const auto &rank : ranks)
     level_names_.push_back(std::string(kPriorityNames[rank.first]) +
                            (rank.second > 0 ? ", dependents " + std::to_string(rank.second) : ""));
-  for (const auto &rank : rank_of_group)
-    level_of_group_.push_back(static_cast<int>(std::distance(ranks.begin(), ranks.find(rank))));
+  size_t number = 0;
+  for (const auto &[text, mappings] : by_pattern)
+    owners_[number++].level =
+        static_cast<int>(std::distance(ranks.begin(), ranks.find(rank_of_pattern[text])));
   levels_ = std::max(1, static_cast<int>(ranks.size()));
 }
 
@@ -116,10 +109,16 @@ std::string Routing::LevelName(int level) const {
   return static_cast<size_t>(level) < level_names_.size() ? level_names_[level] : "unmapped keys";
 }
 
+std::vector<const Mapping *> Routing::Mappings() const {
+  std::vector<const Mapping *> mappings;
+  for (const Owner &owner : owners_)
+    mappings.insert(mappings.end(), owner.mappings.begin(), owner.mappings.end());
+  return mappings;
+}
+
 std::vector<std::string> Routing::MappingNames() const {
   std::vector<std::string> names;
-  for (const PatternGroup &group : groups_)
-    for (const Mapping *mapping : group.mappings()) names.push_back(mapping->name);
+  for (const Mapping *mapping : Mappings()) names.push_back(mapping->name);
   return names;
 }
 
@@ -130,21 +129,21 @@ Route Routing::Find(int db, Bytes key, Match &match) const {
   if (found.fit == Fit::kNone) {
     found = patterns_->FindOwner(key, match, [&](size_t pattern) { return !takes(pattern); });
     bool const elsewhere = found.fit == Fit::kFits;
-    if (elsewhere) route.pattern = patterns_->patterns()[found.pattern].text();
+    if (elsewhere) route.pattern = found.pattern;
     if (elsewhere || filtered_) route.kind = Route::kNotSelected;
     return route;
   }
   const Owner &owner = owners_[found.pattern];
-  const KeyPattern &pattern = patterns_->patterns()[found.pattern];
-  route.pattern = pattern.text();
+  route.pattern = found.pattern;
   if (owner.declared) {
     route.kind = Route::kDeclared;
-  } else if (!owner.selected) {
+  } else if (owner.mappings.empty()) {
     route.kind = Route::kNotSelected;
+  } else if (found.fit == Fit::kFits) {
+    route.kind = Route::kMapped;
   } else {
-    route.kind = found.fit == Fit::kFits ? Route::kMapped : Route::kMisfit;
-    route.group = owner.group;
-    if (found.fit == Fit::kMisfit) route.misfit = pattern.captures()[match.misfit].name;
+    route.kind = Route::kMisfit;
+    route.misfit = match.misfit;
   }
   return route;
 }
@@ -155,8 +154,8 @@ bool Routing::IsSelected(const Route &route) const {
 }
 
 int Routing::LevelOf(const Route &route) const {
-  bool grouped = route.kind == Route::kMapped || route.kind == Route::kMisfit;
-  return grouped ? level_of_group_[route.group] : levels_ - 1;
+  bool const mapped = route.kind == Route::kMapped || route.kind == Route::kMisfit;
+  return mapped ? owners_[*route.pattern].level : levels_ - 1;
 }
 
 }  // namespace prm

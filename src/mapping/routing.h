@@ -1,25 +1,24 @@
 // Which pattern owns a key, and in which pass over the source it is read.
 #pragma once
 
-#include "store/pattern_group.h"
+#include "mapping/catalog.h"
 
 namespace prm {
 
 struct Route {
   enum Kind {
-    kMapped,       // to the group
-    kMisfit,       // a capture of the group's pattern does not fit its type
+    kMapped,
+    kMisfit,       // a capture does not fit its type
     kDeclared,     // skip_keys
     kNotSelected,  // by priority or mapping, or only patterns of other databases fit
     kUnmapped,
   } kind = kUnmapped;
-  size_t group = 0;        // kMapped, kMisfit
-  Tally::Pattern pattern;  // the owner, if any
-  std::string misfit;      // kMisfit: the capture
+  std::optional<size_t> pattern;  // the number of the owner
+  size_t misfit = 0;              // kMisfit: the number of the capture
 };
 
-// The passes of a run: one for each level of priority and dependency, in order. Keys without a group of their
-// own (unmapped, skipped) are counted in the last pass.
+// The passes of a run: one for each level of priority and dependency, in order. Keys without selected
+// mappings (unmapped, skipped) are counted in the last pass.
 class Routing {
  public:
   // priority, mapping: only these, if given. Errors: 42704 for a mapping that does not exist, 22023.
@@ -28,11 +27,13 @@ class Routing {
 
   int levels() const { return levels_; }
   std::string LevelName(int level) const;
-  PatternGroup &group(size_t index) { return groups_[index]; }
-  size_t group_count() const { return groups_.size(); }
-  int LevelOf(size_t group) const { return level_of_group_[group]; }
+  // Patterns by their number, those of skip_keys too.
+  const std::vector<KeyPattern> &patterns() const { return patterns_->patterns(); }
+  // The mappings of a pattern that are selected, in the order in which they are fed.
+  const std::vector<const Mapping *> &MappingsOf(size_t pattern) const { return owners_[pattern].mappings; }
 
-  // The names of the mappings that are selected.
+  // All mappings that are selected, and their names.
+  std::vector<const Mapping *> Mappings() const;
   std::vector<std::string> MappingNames() const;
 
   // The route of a key, whatever the level. The captures are left in `match`.
@@ -46,13 +47,11 @@ class Routing {
  private:
   struct Owner {
     bool declared = false;
-    bool selected = true;
-    size_t group = 0;
+    std::vector<const Mapping *> mappings;  // that are selected
     DatabaseNumbers databases;
+    int level = 0;
   };
 
-  std::vector<PatternGroup> groups_;
-  std::vector<int> level_of_group_;
   std::vector<std::string> level_names_;
   std::vector<Owner> owners_;  // of each pattern of the set
   std::unique_ptr<PatternSet> patterns_;

@@ -1,12 +1,12 @@
 #include "run/dry_run.h"
 
-#include "connect/source_reader.h"
 #include "pg/arguments.h"
 #include "pg/encoding.h"
 #include "pg/entry.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "rdb/dump.h"
+#include "store/archive_source.h"
 
 namespace prm {
 namespace {
@@ -20,7 +20,7 @@ DryRun::DryRun(const Migration &migration, const std::string &source,
                int64 max_keys)
     : migration_(migration), routing_(migration, priority, mapping) {
   PassFilter filter(routing_, std::nullopt);
-  SourceReader opened(migration, source, filter, "", true);
+  SourceReader opened(PlaceOf(migration, source), filter, "", true);
   uint64 bytes = 0;
   int64 keys = 0;
   std::string position;
@@ -55,16 +55,17 @@ void DryRun::PassOver(source::Batch &batch, int64 most) {
       continue;
     }
     batch.bytes -= entry.key.size();
-    ++passed_over_.read[route.pattern];
-    ++passed_over_.outcomes[{route.pattern, Outcome::kSkipped,
+    Tally::Pattern const pattern =
+        route.pattern ? Tally::Pattern(routing_.patterns()[*route.pattern].text()) : Tally::Pattern();
+    ++passed_over_.read[pattern];
+    ++passed_over_.outcomes[{pattern, Outcome::kSkipped,
                              route.kind == Route::kDeclared ? "declared" : "not_selected"}];
   }
   batch.entries = std::move(selected);
 }
 
 void DryRun::Play(std::vector<PreviewRow> *preview, bool bytes) {
-  Archive archive(migration_.name);
-  Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive;
+  BatchStore store(migration_, routing_);
   PatternGroup::Options options;
   options.preview = preview;
   options.preview_bytes = bytes;
@@ -74,10 +75,10 @@ void DryRun::Play(std::vector<PreviewRow> *preview, bool bytes) {
     pg::Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
     for (int level = 0; level < routing_.levels(); ++level) {
       options.defer = true;
-      ProcessEntries(routing_, unmapped, entries_, level, {}, options, tally_);
+      store.Process(entries_, level, {}, options, tally_);
       options.defer = false;
       std::vector<const source::Entry *> deferred = std::exchange(tally_.deferred, {});
-      ProcessEntries(routing_, unmapped, deferred, level, KeysOf(deferred), options, tally_);
+      store.Process(deferred, level, KeysOf(deferred), options, tally_);
     }
   });
 }

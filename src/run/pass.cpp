@@ -5,6 +5,7 @@
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "store/archive_source.h"
 #include "store/index_key.h"
 
 namespace prm {
@@ -18,13 +19,14 @@ constexpr long kRetryPauseMs = 100;
 
 }  // namespace
 
-Pass::Pass(const Migration &migration, const RunParameters &parameters, Routing &routing, RunRecord &record)
+Pass::Pass(const Migration &migration, const RunParameters &parameters, const Routing &routing,
+           RunRecord &record)
     : migration_(migration),
       parameters_(parameters),
       routing_(routing),
       record_(record),
-      archive_(migration.name),
-      forgets_archived_(parameters.source != "archive" && !archive_.IsEmpty()) {}
+      store_(migration, routing),
+      forgets_archived_(parameters.source != "archive" && !store_.archive().IsEmpty()) {}
 
 uint64 Pass::Read(int level, std::string position, bool first, const std::optional<SourcePart> &part,
                   const std::function<void()> &between) {
@@ -33,7 +35,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
   has_deferred_ = record_.HasDeferred(level);
   Spi::Commit();  // nothing is held while the network is waited for
   PassFilter filter(routing_, level, &stored_);
-  SourceReader source(migration_, parameters_.source, filter, position, first, part);
+  SourceReader source(PlaceOf(migration_, parameters_.source), filter, position, first, part);
   if (source.estimate() >= 0) record_.SetEstimate(source.estimate());
   if (source.TakeRestarted()) {
     Restart(level);
@@ -112,7 +114,6 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
                                                    int level, const std::string &before,
                                                    const std::string &position, const StoreOptions &store,
                                                    Tally &tally, size_t *fresh, std::string *first_reject) {
-  Archive *unmapped = migration_.unmapped == "reject" ? nullptr : &archive_;
   PatternGroup::Options options;
   options.defer = store.defer;
   options.beside_others = beside_others_;
@@ -136,7 +137,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
         // A key that is read again while it waits is not counted twice, and its older value is worth nothing.
         KeySet counted = has_deferred_ || store.recount ? record_.ForgetDeferred(level, entries) : KeySet();
         if (store.recount) counted = KeysOf(entries);
-        left = ProcessEntries(routing_, unmapped, entries, level, counted, options, tally);
+        left = store_.Process(entries, level, counted, options, tally);
         std::set<const source::Entry *> const again(left.begin(), left.end());
         done.clear();
         for (const source::Entry *entry : entries) {
@@ -145,7 +146,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
           else if (counted.count({entry->db, entry->key}) > 0)
             tally.deferred.push_back(entry);  // it is counted as read and must not be lost
         }
-        if (forgets_archived_) archive_.Forget(*tally.by_key);
+        if (forgets_archived_) store_.archive().Forget(*tally.by_key);
         // A batch that is read again rejects the same keys again: no reason to stop again.
         rejects.clear();
         if (parameters_.on_error == "stop")

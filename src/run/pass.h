@@ -3,7 +3,6 @@
 
 #include "connect/source_reader.h"
 #include "run/run_record.h"
-#include "store/archive.h"
 #include "store/batch.h"
 
 namespace prm {
@@ -21,12 +20,13 @@ class StoppedByReject : public pg::Failure {
 class Pass {
  public:
   // Its arguments must outlive it.
-  Pass(const Migration &migration, const RunParameters &parameters, Routing &routing, RunRecord &record);
+  Pass(const Migration &migration, const RunParameters &parameters, const Routing &routing,
+       RunRecord &record);
 
   // Reads the source from a position to its end and stores what belongs to the level. first: what cannot be
   // reached now is an error. part: of a cluster, beside other processes that read other parts; `between` is
   // then called after each batch, with a transaction open that is committed afterwards. Returns how many
-  // slots of a cluster were read more than once. Errors: those of SourceReader and of ProcessEntries;
+  // slots of a cluster were read more than once. Errors: those of SourceReader and of BatchStore::Process;
   // StoppedByReject; what `between` throws.
   uint64 Read(int level, std::string position, bool first, const std::optional<SourcePart> &part = {},
               const std::function<void()> &between = {});
@@ -52,9 +52,9 @@ class Pass {
 
   const Migration &migration_;
   const RunParameters &parameters_;
-  Routing &routing_;
+  const Routing &routing_;
   RunRecord &record_;
-  Archive archive_;
+  BatchStore store_;
   bool forgets_archived_;  // the archive has keys that may have a mapping by now
   bool beside_others_ = false;
   bool has_deferred_ = false;  // some keys of the level may wait for its end

@@ -84,7 +84,7 @@ class Run {
     if (parameters_.source == "scan" && (!parts.empty() || (helpers != nullptr && !is_begun))) {
       Spi::Commit();
       bool const first = level == first_level_;
-      Masters const masters = FindMasters(migration_, parts.empty() && first, first);
+      Masters const masters = FindMasters(migration_.server, parts.empty() && first, first);
       if (masters.slots.empty() && !parts.empty()) {
         record_.DropParts(level);
         parts.clear();
@@ -115,9 +115,8 @@ class Run {
   // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
   // gone.
   void PruneMappings() {
-    std::set<const Mapping *> selected;
-    for (size_t group = 0; group < routing_.group_count(); ++group)
-      for (const Mapping *mapping : routing_.group(group).mappings()) selected.insert(mapping);
+    std::vector<const Mapping *> const mappings = routing_.Mappings();
+    std::set<const Mapping *> const selected(mappings.begin(), mappings.end());
     std::vector<const Mapping *> waiting;
     for (const Mapping *mapping : InDependencyOrder(migration_))
       if (selected.count(mapping)) waiting.insert(waiting.begin(), mapping);
@@ -159,28 +158,26 @@ class Run {
   // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
   // Values that the sequence itself cannot reach are no matter to it.
   void AdvanceSequences() {
-    for (size_t group = 0; group < routing_.group_count(); ++group) {
-      for (const Mapping *mapping : routing_.group(group).mappings()) {
-        Target target = LoadTarget(mapping->target, mapping->name);
-        if (target.kind != TargetKind::kLocal) continue;
-        for (const TargetColumn &column : target.columns) {
-          if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
-          Spi::Execute(
-              "SELECT CASE WHEN m.highest OPERATOR(pg_catalog.>) "
-              "coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
-              "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
-              "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
-              "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid OPERATOR(pg_catalog.=) q.sequence "
-              "WHERE d.seqincrement OPERATOR(pg_catalog.>) 0 AND "
-              "pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
-              "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
-              "pg_catalog.max(target." +
-                  pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
-                  " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
-                  " OPERATOR(pg_catalog.>=) s.seqmin AND target." + pg::QuoteIdentifier(column.name) +
-                  " OPERATOR(pg_catalog.<=) s.seqmax) AS m",
-              {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
-        }
+    for (const Mapping *mapping : routing_.Mappings()) {
+      Target target = LoadTarget(mapping->target, mapping->name);
+      if (target.kind != TargetKind::kLocal) continue;
+      for (const TargetColumn &column : target.columns) {
+        if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
+        Spi::Execute(
+            "SELECT CASE WHEN m.highest OPERATOR(pg_catalog.>) "
+            "coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
+            "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
+            "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
+            "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid OPERATOR(pg_catalog.=) q.sequence "
+            "WHERE d.seqincrement OPERATOR(pg_catalog.>) 0 AND "
+            "pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
+            "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
+            "pg_catalog.max(target." +
+                pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
+                " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
+                " OPERATOR(pg_catalog.>=) s.seqmin AND target." + pg::QuoteIdentifier(column.name) +
+                " OPERATOR(pg_catalog.<=) s.seqmax) AS m",
+            {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
       }
     }
     Spi::Commit();

@@ -32,6 +32,19 @@ std::string FromHex(const std::string &hex) {
 
 }  // namespace
 
+SourcePlace PlaceOf(const Migration &migration, const std::string &source) {
+  SourcePlace place;
+  place.kind = source;
+  place.migration = migration.name;
+  place.server = migration.server;
+  place.file = migration.file;
+  place.databases = migration.databases;
+  place.open_archive = [name = migration.name](source::KeyFilter &filter, const std::string &position) {
+    return std::make_unique<ArchiveSource>(name, filter, pg::settings::batch_rows, position);
+  };
+  return place;
+}
+
 ArchiveSource::ArchiveSource(std::string migration, source::KeyFilter &filter, size_t batch_keys,
                              const std::string &position)
     : migration_(std::move(migration)), filter_(filter), batch_keys_(batch_keys) {

@@ -1,9 +1,14 @@
-// Reads entries that earlier runs kept in the archive.
+// Where a migration reads; and the source that lies in this database, the entries that earlier runs kept in
+// the archive.
 #pragma once
 
-#include "source/source.h"
+#include "connect/source_reader.h"
+#include "mapping/catalog.h"
 
 namespace prm {
+
+// source: as run's argument.
+SourcePlace PlaceOf(const Migration &migration, const std::string &source);
 
 class ArchiveSource : public source::Source {
  public:

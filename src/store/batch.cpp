@@ -30,46 +30,57 @@ void RejectKey(const source::Entry *entry, const Tally::Pattern &pattern, const 
 
 }  // namespace
 
-std::vector<const source::Entry *> ProcessEntries(Routing &routing, Archive *archive,
-                                                  const std::vector<const source::Entry *> &entries,
-                                                  std::optional<int> level, const KeySet &counted,
-                                                  const PatternGroup::Options &options, Tally &tally) {
-  std::vector<std::vector<BatchEntry>> grouped(routing.group_count());
+BatchStore::BatchStore(const Migration &migration, const Routing &routing)
+    : routing_(routing), archive_(migration.name), archives_unmapped_(migration.unmapped != "reject") {
+  for (size_t pattern = 0; pattern < routing.patterns().size(); ++pattern)
+    groups_.emplace_back(routing.patterns()[pattern], routing.MappingsOf(pattern), false);
+}
+
+Tally::Pattern BatchStore::TextOf(const Route &route) const {
+  return route.pattern ? Tally::Pattern(routing_.patterns()[*route.pattern].text()) : Tally::Pattern();
+}
+
+std::vector<const source::Entry *> BatchStore::Process(const std::vector<const source::Entry *> &entries,
+                                                       int level, const KeySet &counted,
+                                                       const PatternGroup::Options &options, Tally &tally) {
+  std::vector<std::vector<BatchEntry>> grouped(groups_.size());
   std::vector<const source::Entry *> archived;
   Match match;
   for (const source::Entry *entry : entries) {
-    Route route = routing.Find(entry->db, entry->key, match);
-    if (level && routing.LevelOf(route) != *level) continue;
-    if (counted.empty() || counted.count({entry->db, entry->key}) == 0) ++tally.read[route.pattern];
+    Route const route = routing_.Find(entry->db, entry->key, match);
+    if (routing_.LevelOf(route) != level) continue;
+    Tally::Pattern const pattern = TextOf(route);
+    if (counted.empty() || counted.count({entry->db, entry->key}) == 0) ++tally.read[pattern];
     tally.bytes += entry->key.size() + entry->payload.size();
     if (route.kind == Route::kDeclared || route.kind == Route::kNotSelected) {
-      tally.Count(entry, route.pattern, Outcome::kSkipped,
+      tally.Count(entry, pattern, Outcome::kSkipped,
                   route.kind == Route::kDeclared ? "declared" : "not_selected");
     } else if (entry->state == EntryState::kVanished) {
-      tally.Count(entry, route.pattern, Outcome::kVanished);
+      tally.Count(entry, pattern, Outcome::kVanished);
     } else if (entry->state == EntryState::kExpired) {
-      tally.Count(entry, route.pattern, Outcome::kSkipped, "expired");
+      tally.Count(entry, pattern, Outcome::kSkipped, "expired");
     } else if (entry->state == EntryState::kEmpty) {
-      tally.Count(entry, route.pattern, Outcome::kSkipped, "empty");
+      tally.Count(entry, pattern, Outcome::kSkipped, "empty");
     } else if (entry->state == EntryState::kTooLarge) {
-      RejectKey(entry, route.pattern, "max_value_size",
+      RejectKey(entry, pattern, "max_value_size",
                 "the value takes " + std::to_string(entry->size) +
                     " bytes in Redis, more than pg_redis_migrate.max_value_size",
                 tally);
     } else if (entry->state == EntryState::kChanging) {
-      RejectKey(entry, route.pattern, "changed_while_read",
+      RejectKey(entry, pattern, "changed_while_read",
                 "the key was written to each time that it was read in pieces", tally);
     } else if (entry->state == EntryState::kUnsupported) {
-      RejectKey(entry, route.pattern, "unsupported_payload",
+      RejectKey(entry, pattern, "unsupported_payload",
                 "only DUMP can read a value of type " + entry->type_name + ", and it may not be used", tally);
     } else if (route.kind == Route::kMisfit) {
-      RejectKey(entry, route.pattern, route.misfit,
-                "the text of capture \"" + route.misfit + "\" is not of the type that pattern " +
-                    *route.pattern + " gives it",
-                tally);
+      std::string const &capture = routing_.patterns()[*route.pattern].captures()[route.misfit].name;
+      RejectKey(
+          entry, pattern, capture,
+          "the text of capture \"" + capture + "\" is not of the type that pattern " + *pattern + " gives it",
+          tally);
     } else if (route.kind == Route::kMapped) {
-      grouped[route.group].push_back({entry, match.values});
-    } else if (archive == nullptr) {
+      grouped[*route.pattern].push_back({entry, match.values});
+    } else if (!archives_unmapped_) {
       RejectKey(entry, std::nullopt, "unmapped", "no pattern of the migration owns the key", tally);
     } else {
       archived.push_back(entry);
@@ -85,9 +96,8 @@ std::vector<const source::Entry *> ProcessEntries(Routing &routing, Archive *arc
     }
   };
   for (size_t group = 0; group < grouped.size(); ++group)
-    leave(routing.group(group).Process(grouped[group], options, tally),
-          routing.group(group).pattern().text());
-  if (archive != nullptr) leave(archive->Store(archived, options, tally), std::nullopt);
+    leave(groups_[group].Process(grouped[group], options, tally), groups_[group].pattern().text());
+  leave(archive_.Store(archived, options, tally), std::nullopt);
   return left;
 }
 

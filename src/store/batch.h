@@ -3,6 +3,7 @@
 
 #include "mapping/routing.h"
 #include "store/archive.h"
+#include "store/pattern_group.h"
 
 namespace prm {
 
@@ -26,13 +27,29 @@ class PassFilter : public source::KeyFilter {
   Match match_;
 };
 
-// Routes, maps and stores the entries of a batch that belong to the level (nothing: all), in the current
-// transaction. Keys that no pattern owns go to the archive, or are rejected where there is none. Returns
-// those that are left for another transaction, neither stored nor counted. Errors: those of
-// PatternGroup::Process. counted: keys that have been counted as read before, and without an outcome.
-std::vector<const source::Entry *> ProcessEntries(Routing &routing, Archive *archive,
-                                                  const std::vector<const source::Entry *> &entries,
-                                                  std::optional<int> level, const KeySet &counted,
-                                                  const PatternGroup::Options &options, Tally &tally);
+// The places for the entries of a migration: a group of mappings for each pattern, and the archive.
+class BatchStore {
+ public:
+  // routing must outlive it.
+  BatchStore(const Migration &migration, const Routing &routing);
+
+  Archive &archive() { return archive_; }
+
+  // Maps and stores the entries that belong to the level, in the current transaction. Keys that no pattern
+  // owns go to the archive, or are rejected where the migration wants none. Returns those that are left for
+  // another transaction, neither stored nor counted. Errors: those of PatternGroup::Process. counted: keys
+  // that have been counted as read before, and without an outcome.
+  std::vector<const source::Entry *> Process(const std::vector<const source::Entry *> &entries, int level,
+                                             const KeySet &counted, const PatternGroup::Options &options,
+                                             Tally &tally);
+
+ private:
+  Tally::Pattern TextOf(const Route &route) const;
+
+  const Routing &routing_;
+  std::vector<PatternGroup> groups_;  // by the number of their pattern
+  Archive archive_;
+  bool archives_unmapped_;
+};
 
 }  // namespace prm

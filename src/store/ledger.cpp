@@ -1,6 +1,7 @@
 #include "store/ledger.h"
 
 #include "mapping/mapping_query.h"
+#include "mapping/target_statements.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
@@ -23,12 +24,6 @@ std::string Ledger::RowKeyExpression(const std::string &alias) const {
   for (const KeyColumn &key : keys_)
     list += (list.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(key.column.name) + "::pg_catalog.text";
   return "(ARRAY[" + list + "])::pg_catalog.text";
-}
-
-std::string Ledger::DeleteStatement() const {
-  if (on_delete_ == "delete") return "DELETE FROM " + target_ + " AS target";
-  // A line of its own: a comment in the list must not swallow what follows.
-  return "UPDATE " + target_ + " AS target SET " + on_delete_ + "\n";
 }
 
 // The text of a row's identity must be the same in every session, or rows would look new and their old selves
@@ -176,11 +171,6 @@ int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys,
                        is_kept + ") OFFSET 0) AS gone WHERE " + HasIdentity("target", "gone.row_key"),
                    {SqlParam::TextArray(row_keys), SqlParam::TextArray(except)})
           .processed());
-}
-
-void Ledger::CheckDeleteStatement() const {
-  if (on_delete_ == "delete" || on_delete_ == "keep") return;
-  Spi::Execute("EXPLAIN " + DeleteStatement() + " WHERE false");
 }
 
 }  // namespace prm

@@ -5,6 +5,7 @@
 #include "core/bytes.h"
 #include "mapping/catalog.h"
 #include "mapping/target.h"
+#include "mapping/target_statements.h"
 #include "pg/tuplestore.h"
 
 namespace prm {
@@ -49,15 +50,12 @@ class Ledger {
   int64 DeleteRows(const std::vector<std::string> &row_keys,
                    const std::vector<std::string> &except = {}) const;
 
-  // Checks a SET list of on_delete against the target. Errors: those of its expressions.
-  void CheckDeleteStatement() const;
-
   // "ARRAY[alias.a::text, …]::text"
   std::string RowKeyExpression(const std::string &alias) const;
   // "alias.a = CAST(row_key[1] AS type) AND …", where row_key is an expression of type text[].
   std::string HasIdentity(const std::string &alias, const std::string &row_key) const;
   // "DELETE FROM target AS target" or "UPDATE target AS target SET …", as on_delete says.
-  std::string DeleteStatement() const;
+  std::string DeleteStatement() const { return prm::DeleteStatement(target_, on_delete_); }
 
  private:
   std::string KeyValue(size_t i, const std::string &row_key) const;

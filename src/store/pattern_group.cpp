@@ -335,15 +335,13 @@ class PatternGroup::Work {
   std::set<std::pair<size_t, int>> of_keys_;  // SQLSTATEs of mappings that cost a key each
 };
 
-PatternGroup::PatternGroup(KeyPattern pattern, std::vector<const Mapping *> mappings, bool archive)
-    : pattern_(std::move(pattern)), archive_(archive), mappings_(std::move(mappings)) {
-  for (const Mapping *mapping : mappings_) states_.push_back(std::make_unique<State>(mapping, pattern_));
+PatternGroup::PatternGroup(KeyPattern pattern, const std::vector<const Mapping *> &mappings, bool archive)
+    : pattern_(std::move(pattern)), archive_(archive) {
+  for (const Mapping *mapping : mappings) states_.push_back(std::make_unique<State>(mapping, pattern_));
 }
 
 PatternGroup::~PatternGroup() = default;
 PatternGroup::PatternGroup(PatternGroup &&) noexcept = default;
-
-const std::vector<const Mapping *> &PatternGroup::mappings() const { return mappings_; }
 
 std::vector<const source::Entry *> PatternGroup::Process(std::vector<BatchEntry> &entries,
                                                          const Options &options, Tally &tally) {

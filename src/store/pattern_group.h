@@ -23,12 +23,11 @@ struct PreviewRow {
 class PatternGroup {
  public:
   // `mappings` in the order in which they are fed; `archive` marks the group that keeps unmapped keys.
-  PatternGroup(KeyPattern pattern, std::vector<const Mapping *> mappings, bool archive);
+  PatternGroup(KeyPattern pattern, const std::vector<const Mapping *> &mappings, bool archive);
   ~PatternGroup();
   PatternGroup(PatternGroup &&) noexcept;
 
   const KeyPattern &pattern() const { return pattern_; }
-  const std::vector<const Mapping *> &mappings() const;
 
   struct Options {
     bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
@@ -55,7 +54,6 @@ class PatternGroup {
   KeyPattern pattern_;
   bool archive_;
   std::vector<std::unique_ptr<State>> states_;
-  std::vector<const Mapping *> mappings_;
 };
 
 }  // namespace prm

@@ -8,6 +8,7 @@
 #include "mapping/catalog.h"
 #include "mapping/mapping_query.h"
 #include "mapping/target.h"
+#include "mapping/target_statements.h"
 
 namespace prm {
 
@@ -29,12 +30,8 @@ struct RowsNotStored {};
 
 class Writer {
  public:
-  // Errors: 42601, 42703 for a SET list of on_conflict.
+  // Errors: those of TargetStatements.
   Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns);
-
-  // Has PostgreSQL analyse the statements over rows of this descriptor. Errors: those of a SET list's
-  // expressions.
-  void CheckStatements(TupleDesc desc) const;
 
   // Executes the statements over no rows. Errors: theirs.
   void RunWithoutRows(TupleDesc desc) const;
@@ -52,8 +49,6 @@ class Writer {
   void set_expects_new_rows(bool expects) { expects_new_rows_ = expects; }
 
  private:
-  std::string KeyJoin(const std::string &left, const std::string &right) const;
-  std::string KeysOfBatch(const std::string &alias) const;
   std::vector<std::pair<int, RowOutcome>> LookUp(const std::vector<int> &lost);
   void InsertRows(uint64 expected);
   void UpdateRows(uint64 expected);
@@ -62,14 +57,8 @@ class Writer {
   std::string target_;
   TargetKind kind_;
   bool insert_missing_;
-  std::vector<KeyColumn> keys_;
-  std::string lookup_;
-  std::string insert_;
-  std::string update_;
-  bool has_assignments_ = false;
+  TargetStatements statements_;
   bool expects_new_rows_ = false;
 };
-
-constexpr char kRowsName[] = "redis_rows";
 
 }  // namespace prm

@@ -1,0 +1,32 @@
+// The SQL that stores the rows of a mapping in its target, and takes them out again.
+#pragma once
+
+#include "mapping/catalog.h"
+#include "mapping/target.h"
+
+namespace prm {
+
+// The relation of rows that the statements read: columns as MappingQuery::row_desc() has them.
+constexpr char kRowsName[] = "redis_rows";
+
+struct TargetStatements {
+  // columns: those that the mapping's query fills. Errors: 42601, 42703 for a SET list of on_conflict.
+  TargetStatements(const Mapping &mapping, const Target &target,
+                   const std::vector<const TargetColumn *> &columns);
+
+  std::string look_up;  // (row, whether the target has it, whether it would not change) for each row
+  std::string insert;
+  std::string update;  // empty: on_conflict changes nothing
+
+  // Has PostgreSQL analyse what comes from a SET list of on_conflict, over rows of this descriptor. Errors:
+  // those of its expressions.
+  void Check(TupleDesc desc) const;
+};
+
+// "DELETE FROM target AS target" or, with a SET list of on_delete, "UPDATE target AS target SET …".
+std::string DeleteStatement(const std::string &target, const std::string &on_delete);
+
+// Checks a SET list of on_delete against the target. Errors: those of its expressions.
+void CheckDeleteStatement(const std::string &target, const std::string &on_delete);
+
+}  // namespace prm
