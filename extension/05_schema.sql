@@ -1,4 +1,4 @@
--- Whose schema it is, before anything is created in it. pg_restore makes an empty one first, as a superuser; anything
+-- Checks who owns the schema before anything is created in it. pg_restore makes an empty one first, as a superuser; anything
 -- else that was there before could shadow what follows, and so could what others may add later.
 
 DO $$

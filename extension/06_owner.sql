@@ -1,4 +1,4 @@
--- Who owns definitions. A role is stored with its name and with the database and installation in which its OID means
+-- Owners of definitions. A role is stored with its name and with the database and installation in which its OID means
 -- it, so that a dump never makes another role the owner, and never fails for want of one.
 
 DO $$
@@ -9,12 +9,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION redis_migrate.installation() IS
-    'Tells what CREATE EXTENSION made here from what it made elsewhere: pg_dump leaves the number behind, pg_upgrade takes it along';
+    'Identifies this CREATE EXTENSION: pg_dump does not carry the number over, pg_upgrade does';
 
 CREATE TABLE redis_migrate.definition_owners ();
 ALTER TABLE redis_migrate.definition_owners REPLICA IDENTITY FULL;
 COMMENT ON TABLE redis_migrate.definition_owners IS
-    'Always empty. SELECT on a column is granted to each role that owns a definition, so that DROP ROLE is refused, and revoked with its last one';
+    'Always empty. Each role that owns a definition is granted SELECT on a column, so that DROP ROLE is refused; dropping its last definition revokes the grant';
 DO $$
 BEGIN
     EXECUTE (SELECT pg_catalog.concat('ALTER TABLE redis_migrate.definition_owners ',
@@ -42,42 +42,42 @@ COMMENT ON FUNCTION redis_migrate.stamp_owner(oid) IS 'A role as an owner in thi
 CREATE FUNCTION redis_migrate.stamped_role(owner redis_migrate.owner_role) RETURNS oid
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_stamped_role';
 COMMENT ON FUNCTION redis_migrate.stamped_role(redis_migrate.owner_role) IS
-    'The OID that was stored, whether it means anything here or not; for indexes';
+    'The stored OID, whether or not it is valid here; for indexes';
 
 CREATE FUNCTION redis_migrate.owner_oid(owner redis_migrate.owner_role) RETURNS oid
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_owner_oid';
 COMMENT ON FUNCTION redis_migrate.owner_oid(redis_migrate.owner_role) IS
-    'Who owns a definition; NULL where the role does not exist or has no grant on definition_owners';
+    'The owner of a definition; NULL where the role does not exist or has no grant on definition_owners';
 
 CREATE FUNCTION redis_migrate.acting_role(owner redis_migrate.owner_role) RETURNS oid
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_acting_role';
 COMMENT ON FUNCTION redis_migrate.acting_role(redis_migrate.owner_role) IS
-    'As whom a definition is run by itself: its owner, and nobody before resume_restored';
+    'The role as which background workers run a definition: its owner, or none before resume_restored';
 
 CREATE FUNCTION redis_migrate.shown_owner(owner redis_migrate.owner_role) RETURNS regrole
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_shown_owner';
 COMMENT ON FUNCTION redis_migrate.shown_owner(redis_migrate.owner_role) IS
-    'The owner as views show it: also the role that owned a record whose definition is gone';
+    'The owner as views show it, also of a record whose definition is gone';
 
 CREATE FUNCTION redis_migrate.may_see(owner redis_migrate.owner_role) RETURNS boolean
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_may_see';
 COMMENT ON FUNCTION redis_migrate.may_see(redis_migrate.owner_role) IS
-    'Whether the caller has the privileges of that owner; superusers see what is nobody''s as well';
+    'Whether the caller has the privileges of that owner; superusers also see definitions without an owner';
 
 CREATE FUNCTION redis_migrate.is_restored(owner redis_migrate.owner_role) RETURNS boolean
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_is_restored';
 COMMENT ON FUNCTION redis_migrate.is_restored(redis_migrate.owner_role) IS
-    'Whether it was stored elsewhere: it came by a dump, or this database is a copy';
+    'Whether the definition was stored elsewhere: it came with a dump, or this database is a copy';
 
 CREATE FUNCTION redis_migrate.owner_name(owner redis_migrate.owner_role) RETURNS text
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_owner_name';
-COMMENT ON FUNCTION redis_migrate.owner_name(redis_migrate.owner_role) IS 'The name of an owner, also of one that does not exist here';
+COMMENT ON FUNCTION redis_migrate.owner_name(redis_migrate.owner_role) IS 'The name of an owner, even if the role does not exist here';
 
 CREATE FUNCTION redis_migrate.owner_problem(owner redis_migrate.owner_role) RETURNS text
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_owner_problem';
-COMMENT ON FUNCTION redis_migrate.owner_problem(redis_migrate.owner_role) IS 'Why a definition has no owner; NULL where it has one';
+COMMENT ON FUNCTION redis_migrate.owner_problem(redis_migrate.owner_role) IS 'The reason why a definition has no owner; NULL where it has one';
 
 CREATE FUNCTION redis_migrate.release_owner() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_release_owner';
 COMMENT ON FUNCTION redis_migrate.release_owner() IS
-    'Trigger of tables of definitions: revokes the grant of a role that owns no definition any more';
+    'Trigger of definition tables: revokes the grant of a role that no longer owns a definition';

@@ -4,11 +4,11 @@
 CREATE FUNCTION redis_migrate.index_key(name bytea) RETURNS bytea
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_index_key';
 COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
-    'A name as indexes hold it, whatever its length: itself up to 256 bytes, of a longer one the first 256 and the SHA-256 of all';
+    'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
 
 CREATE FUNCTION redis_migrate.index_key(name text) RETURNS bytea
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_index_key';
-COMMENT ON FUNCTION redis_migrate.index_key(text) IS 'The same of the bytes of a text';
+COMMENT ON FUNCTION redis_migrate.index_key(text) IS 'The index key of the bytes of a text';
 
 CREATE TABLE redis_migrate.migration (
     migration   text PRIMARY KEY CHECK (migration OPERATOR(pg_catalog.<>) ''),
@@ -64,14 +64,14 @@ CREATE TABLE redis_migrate.mapping_check (
     FOREIGN KEY (migration, mapping) REFERENCES redis_migrate.mapping ON DELETE CASCADE ON UPDATE CASCADE
 );
 COMMENT ON TABLE redis_migrate.mapping_check IS
-    'Conditions over the output rows of a mapping''s query; a row for which one is not true is rejected by its name';
+    'Conditions on the output rows of a mapping''s query; a row for which a condition is not true is rejected under its name';
 
 CREATE TABLE redis_migrate.skip_pattern (
     migration text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
     pattern   text NOT NULL,
     PRIMARY KEY (migration, pattern)
 );
-COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are declared not to be migrated';
+COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are not to be migrated';
 
 CREATE TABLE redis_migrate.run (
     run_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -103,7 +103,7 @@ CREATE TABLE redis_migrate.run (
 ) WITH (fillfactor = 50);
 CREATE INDEX run_migration ON redis_migrate.run (migration, run_id);
 COMMENT ON TABLE redis_migrate.run IS
-    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; of a level in parts, run_part has one for each';
+    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; if a level is read in parts, run_part has one for each';
 COMMENT ON SEQUENCE redis_migrate.run_run_id_seq IS 'Numbers of runs';
 
 CREATE TABLE redis_migrate.run_part (
@@ -124,7 +124,7 @@ CREATE TABLE redis_migrate.run_part (
     PRIMARY KEY (run_id, level, part)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.run_part IS
-    'Parts of a level that are read side by side, one for each master that a cluster had when the level began: which slots, and a checkpoint of its own';
+    'Parts of a level that are read in parallel, one for each master that the cluster had when the level began, with its slots and its own checkpoint';
 
 CREATE TABLE redis_migrate.run_count (
     run_id  bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -138,7 +138,7 @@ CREATE TABLE redis_migrate.run_count (
 ) WITH (fillfactor = 50);
 ALTER TABLE redis_migrate.run_count REPLICA IDENTITY FULL;
 COMMENT ON TABLE redis_migrate.run_count IS
-    'Keys per outcome, reason and pattern (NULL: unmapped), and by part of the level, 0 for what is not read in parts; the outcome read counts the names that the source returned';
+    'Keys per outcome, reason, pattern (NULL: unmapped) and part of the level (0: not read in parts); the outcome read counts the names that the source returned';
 
 CREATE TABLE redis_migrate.mapping_count (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -153,7 +153,7 @@ CREATE TABLE redis_migrate.mapping_count (
     prune_detail text,
     PRIMARY KEY (run_id, part, mapping)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping and what became of them; prune: whether rows without a key were removed, prune_detail: why not';
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome; prune: whether rows without a key were removed, prune_detail: why not';
 
 CREATE TABLE redis_migrate.reject (
     reject_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -174,7 +174,7 @@ CREATE TABLE redis_migrate.reject (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 CREATE INDEX reject_run ON redis_migrate.reject (run_id, level);
-COMMENT ON TABLE redis_migrate.reject IS 'Keys that were refused, why, and their payload, so that nothing is lost';
+COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost';
 COMMENT ON SEQUENCE redis_migrate.reject_reject_id_seq IS 'Numbers of rejects';
 
 CREATE TABLE redis_migrate.deferred (
@@ -189,7 +189,7 @@ CREATE TABLE redis_migrate.deferred (
     PRIMARY KEY (run_id, level, db, index_key)
 );
 COMMENT ON TABLE redis_migrate.deferred IS
-    'Keys that a foreign key refused, or whose row a lower key has, kept until the end of their level, when they are tried again';
+    'Keys that a foreign key refused, or whose row belongs to a lower key; they are tried again at the end of their level';
 
 CREATE TABLE redis_migrate.archived_key (
     migration  text NOT NULL,
@@ -231,7 +231,7 @@ ALTER TABLE redis_migrate.ledger REPLICA IDENTITY FULL;
 CREATE UNIQUE INDEX ledger_row ON redis_migrate.ledger (redis_migrate.index_key(row_key), mapping_id);
 CREATE INDEX ledger_key ON redis_migrate.ledger (redis_migrate.index_key(key_bytes), db, mapping_id);
 COMMENT ON TABLE redis_migrate.ledger IS
-    'Which key each target row came from, for mappings that are not exclusive: the right to change or delete the row';
+    'The key that each target row came from, for mappings that are not exclusive: only that key may change or delete the row';
 
 CREATE TABLE redis_migrate.page_key (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -242,7 +242,7 @@ CREATE TABLE redis_migrate.page_key (
 ALTER TABLE redis_migrate.page_key REPLICA IDENTITY FULL;
 CREATE INDEX page_key_run ON redis_migrate.page_key (run_id, part);
 COMMENT ON TABLE redis_migrate.page_key IS
-    'Keys that were stored although the position of the run does not cover them yet: going on from it must not count them again';
+    'Keys that were stored although the position of the run does not cover them yet, so that a resumed run does not count them again';
 
 CREATE TABLE redis_migrate.seen_row (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -253,7 +253,7 @@ CREATE TABLE redis_migrate.seen_row (
 ALTER TABLE redis_migrate.seen_row REPLICA IDENTITY FULL;
 CREATE INDEX seen_row_run ON redis_migrate.seen_row (run_id, mapping_id);
 COMMENT ON TABLE redis_migrate.seen_row IS
-    'Rows that a run with prune => true has met; emptied when it ends. What is not here was not in Redis. lost: met by a key that does not own the row';
+    'Rows that a run with prune => true has met; emptied when the run ends. A row that is missing here was not in Redis. lost: met by a key that does not own the row';
 
 DO $$
 DECLARE

@@ -36,7 +36,7 @@ CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, patter
         reset text[] DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_mapping';
 COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]) IS
-    'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. Where the query is given, the session''s settings are stored anew';
+    'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. If the query is given, the session''s settings are stored again';
 
 CREATE FUNCTION redis_migrate.drop_mapping(migration text, mapping text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_mapping';
@@ -45,7 +45,7 @@ COMMENT ON FUNCTION redis_migrate.drop_mapping(text, text) IS 'Drops a mapping a
 CREATE FUNCTION redis_migrate.add_check(migration text, mapping text, check_name text, condition text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_check';
 COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text) IS
-    'Adds a condition over the output rows of a mapping''s query: a key with a row for which it is not true is rejected by the check''s name';
+    'Adds a condition on the output rows of a mapping''s query: a key with a row for which it is not true is rejected under the name of the check';
 
 CREATE FUNCTION redis_migrate.drop_check(migration text, mapping text, check_name text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_check';
@@ -57,7 +57,7 @@ COMMENT ON FUNCTION redis_migrate.skip_keys(text, text) IS 'Declares that the ke
 
 CREATE FUNCTION redis_migrate.unskip_keys(migration text, pattern text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_unskip_keys';
-COMMENT ON FUNCTION redis_migrate.unskip_keys(text, text) IS 'Takes a declaration of skip_keys back';
+COMMENT ON FUNCTION redis_migrate.unskip_keys(text, text) IS 'Reverses skip_keys';
 
 CREATE FUNCTION redis_migrate.migration_sql(migration text) RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'prm_migration_sql';

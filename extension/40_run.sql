@@ -1,28 +1,28 @@
--- Do it.
+-- Running migrations.
 
 CREATE FUNCTION redis_migrate.preflight(server name)
     RETURNS TABLE (check_name text, status text, detail text, hint text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_preflight';
 COMMENT ON FUNCTION redis_migrate.preflight(name) IS
-    'Whether a server can be migrated from: reachable, rights, databases, eviction, clocks and so on; status is ok, warn or fail';
+    'Checks whether a server can be migrated from: reachability, rights, databases, eviction, clocks and so on; status is ok, warn or fail';
 
 CREATE FUNCTION redis_migrate.preview(migration text, mapping text DEFAULT NULL, max_keys integer DEFAULT 100, bytes boolean DEFAULT false)
     RETURNS TABLE (db integer, key text, key_bytes bytea, outcome text, reason text, message text, mapping_name text, target_row jsonb)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_preview';
 COMMENT ON FUNCTION redis_migrate.preview(text, text, integer, boolean) IS
-    'What would happen to the first keys of the source, with the rows that would be stored; everything is tried and rolled back. Only keys of the mapping count, if one is named. Columns of bytes are left out unless bytes is true; key_bytes is filled where the key is not text';
+    'Shows what would happen to the first keys of the source and which rows would be stored; everything is rolled back. If a mapping is named, only its keys count. bytea columns are left out unless bytes is true; key_bytes is filled where the key is not text';
 
 CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false, priority text DEFAULT NULL,
         mapping text DEFAULT NULL, source text DEFAULT NULL, on_error text DEFAULT 'continue',
         prune boolean DEFAULT false, max_keys bigint DEFAULT 10000, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_run';
 COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean) IS
-    'Runs a migration, or goes on with an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone; force: also of mappings of which the run met no key';
+    'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone; force: even of mappings whose keys the run did not meet';
 
 CREATE PROCEDURE redis_migrate.join_run(run_id bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_run';
 COMMENT ON PROCEDURE redis_migrate.join_run(bigint) IS
-    'Reads those parts of a run that nobody else reads, beside the process that runs it, until there is none; background workers call it. Commits after each batch';
+    'Reads parts of a run that no other process reads, beside the process that leads the run, until none is left; background workers call it. Commits after each batch';
 
 CREATE FUNCTION redis_migrate.input_is_valid(value text, type regtype) RETURNS boolean
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'prm_input_is_valid';

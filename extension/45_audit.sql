@@ -28,7 +28,7 @@ CREATE TABLE redis_migrate.audit (
     sqlstate         text,
     message          text
 );
-COMMENT ON TABLE redis_migrate.audit IS 'Audits of Redis servers: what was asked for, how far it came, and the sums';
+COMMENT ON TABLE redis_migrate.audit IS 'Audits of Redis servers: parameters, progress and sums';
 COMMENT ON SEQUENCE redis_migrate.audit_audit_id_seq IS 'Numbers of audits';
 
 CREATE TABLE redis_migrate.audit_family (
@@ -90,11 +90,11 @@ CREATE PROCEDURE redis_migrate.audit(server name, sample double precision DEFAUL
         databases integer[] DEFAULT NULL, max_rate integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_audit';
 COMMENT ON PROCEDURE redis_migrate.audit(name, double precision, interval, integer[], integer) IS
-    'Finds the key families of a server, or of all masters of a cluster, and keeps what it found. sample: keys of each family that are asked about, below 1 a share, NULL all; max_rate: keys per second. Commits as it goes';
+    'Finds the key families of a server, or of all masters of a cluster, and stores them. sample: keys per family to ask about, below 1 a share, NULL all; max_rate: keys per second. Commits as it goes';
 
 CREATE FUNCTION redis_migrate.drop_audit(audit_id bigint) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_audit';
-COMMENT ON FUNCTION redis_migrate.drop_audit(bigint) IS 'Drops what an audit found';
+COMMENT ON FUNCTION redis_migrate.drop_audit(bigint) IS 'Drops an audit and its key families';
 
 CREATE VIEW redis_migrate.audits WITH (security_barrier) AS
     SELECT a.audit_id, a.server, redis_migrate.shown_owner(a.owner) AS owner,
@@ -144,6 +144,6 @@ CREATE FUNCTION redis_migrate.compare_audits(before bigint, after bigint)
     ORDER BY f.db, f.pattern COLLATE "C", f.type
 $$;
 COMMENT ON FUNCTION redis_migrate.compare_audits(bigint, bigint) IS
-    'What changed between two audits, by family: new, gone, grown, shrunk, same; touched: a key was read or written since the first audit ended; renewed: the latest expiry moved on';
+    'Differences between two audits, by family: new, gone, grown, shrunk, same; touched: a key was read or written since the first audit ended; renewed: the latest expiry moved on';
 
 GRANT SELECT ON redis_migrate.audits, redis_migrate.audit_families, redis_migrate.audit_largest_keys TO PUBLIC;

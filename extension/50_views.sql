@@ -1,4 +1,4 @@
--- See it. Each view shows the caller what belongs to roles whose rights the caller has.
+-- Views. Each shows the caller what belongs to roles whose rights the caller has.
 
 CREATE VIEW redis_migrate.migrations WITH (security_barrier) AS
     SELECT migration, redis_migrate.shown_owner(owner) AS owner, server, file, source, unmapped, databases, created_at, changed_at
@@ -65,7 +65,7 @@ CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
     FROM redis_migrate.run_part AS p JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.run_parts IS
-    'Parts of runs of a cluster that are read side by side: slots, the process that reads them or read them last, how far, and what was read';
+    'Parts of cluster runs that are read in parallel: slots, the process that reads or last read them, progress and counts';
 
 CREATE VIEW redis_migrate.run_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.pattern, c.outcome, c.reason, pg_catalog.sum(c.keys)::bigint AS keys
@@ -87,18 +87,18 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
                         WHERE m.migration OPERATOR(pg_catalog.=) r.migration AND m.mapping OPERATOR(pg_catalog.=) c.mapping),
              c.mapping COLLATE "C";
 COMMENT ON VIEW redis_migrate.mapping_counts IS
-    'Rows per mapping and what became of them; after a run with prune, whether it removed the rows without a key, and if not, why';
+    'Rows per mapping by outcome; after a run with prune, whether it removed the rows without a key, and if not, why';
 
 CREATE FUNCTION redis_migrate.bytes_as_text(bytes bytea) RETURNS text
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_bytes_as_text';
-COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes of Redis as text: UTF-8, converted to the server''s encoding; NULL where they are no such text';
+COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL where they are not valid';
 
 CREATE VIEW redis_migrate.rejects WITH (security_barrier) AS
     SELECT j.reject_id, j.run_id, r.migration, j.db, redis_migrate.bytes_as_text(j.key_bytes) AS key, j.key_bytes, j.type,
            j.pattern, j.mapping, j.rule, j.sqlstate, j.message, j.partial, j.payload, j.expires_at, j.created_at
     FROM redis_migrate.reject AS j JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner);
-COMMENT ON VIEW redis_migrate.rejects IS 'Keys that were refused: rule is the name of a check, capture, column or constraint, or a built-in rule';
+COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule';
 
 CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
     SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type,
@@ -110,7 +110,7 @@ CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
     FROM redis_migrate.archived_key AS a JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.archive IS
-    'Keys without a mapping, as DUMP payloads that RESTORE takes. Leave payload out where values are large: it is put together when it is asked for';
+    'Keys without a mapping, as DUMP payloads that RESTORE takes. Do not select payload where values are large: it is assembled from chunks';
 
 CREATE VIEW redis_migrate.archive_chunks WITH (security_barrier) AS
     SELECT c.migration, c.db, a.key_bytes, c.chunk_no, c.bytes
@@ -118,7 +118,7 @@ CREATE VIEW redis_migrate.archive_chunks WITH (security_barrier) AS
     JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.archive_chunks IS
-    'The payloads of archived keys that are larger than 1 MB, piece by piece, for those too large to be sent whole';
+    'Archived payloads larger than 1 MB, in chunks, for those too large to be sent whole';
 
 CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read, e.keys_estimated,
@@ -146,7 +146,7 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
                                                   OPERATOR(pg_catalog./) p.file_offset::double precision)::bigint END) AS keys_estimated) AS e
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
 COMMENT ON VIEW redis_migrate.progress IS
-    'Runs that are under way: keys as of the last commit, times as of now. Of a file, keys_estimated follows from the share of its bytes that has been read; keys_per_second and estimated_end are NULL until the first commit';
+    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated follows from the share of its bytes that has been read; keys_per_second and estimated_end are NULL until the first commit';
 
 GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
 GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,

@@ -1,4 +1,4 @@
--- Background workers: what is wanted. What there is stands in shared memory; redis_migrate.workers shows both.
+-- Background workers. The desired state is in these tables, the actual state in shared memory; redis_migrate.workers shows both.
 
 CREATE TABLE redis_migrate.background_run (
     background_run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -23,8 +23,8 @@ CREATE TABLE redis_migrate.background_run (
     message      text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.background_run IS
-    'Background runs that are wanted, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends in order: what is left of them after a restart tells a crash';
-COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of jobs';
+    'Requested background runs, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
+COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
 
 CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, OUT message text, OUT hint text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -41,7 +41,7 @@ CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, O
     FROM (VALUES (1)) AS one LEFT JOIN r ON true CROSS JOIN d CROSS JOIN read_only,
          LATERAL (VALUES
              (r.oid IS NULL, '28000', pg_catalog.format('its owner, role %s, was dropped', $1), NULL),
-             -- From PostgreSQL 17 on workers pass over NOLOGIN.
+             -- From PostgreSQL 17 on, workers ignore NOLOGIN.
              (NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000, '28000',
               pg_catalog.format('its owner, role "%s", is not permitted to log in', r.rolname), pg_catalog.format('ALTER ROLE %s LOGIN;', r.quoted)),
              (NOT pg_catalog.has_database_privilege(r.oid, d.oid, 'CONNECT'), '42501',
@@ -52,7 +52,7 @@ CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, O
     WHERE p.applies
     LIMIT 1 $$;
 COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
-    'Why no background worker can work as a role in this database: SQLSTATE, message and the command that fixes it; NULL where it can';
+    'The reason why no background worker can connect as a role to this database: SQLSTATE, message and the command that fixes it; NULL where it can';
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false) RETURNS void
@@ -63,24 +63,24 @@ COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean
 CREATE FUNCTION redis_migrate.stop(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop';
 COMMENT ON FUNCTION redis_migrate.stop(text) IS
-    'Ends the background run of a migration, at once and also if the transaction is rolled back; redis_migrate.start goes on with it';
+    'Stops the background run of a migration at once, even if the transaction is rolled back; redis_migrate.start resumes it';
 
 CREATE PROCEDURE redis_migrate.wait_for(migration text, timeout interval DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_wait_for';
 COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
-    'Waits until the background run of a migration has ended; raises its error if it failed';
+    'Waits for the background run of a migration to end; raises its error if it failed';
 
 CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
         OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
         OUT sqlstate text, OUT message text) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
-    'The background workers of all databases that the caller may see: its own, or all for members of pg_monitor';
+    'Background workers of all databases: the caller''s own, or all for members of pg_monitor';
 
 CREATE FUNCTION redis_migrate.wake_workers() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_wake_workers';
 COMMENT ON FUNCTION redis_migrate.wake_workers() IS
-    'Trigger of tables that define background work: when the transaction commits, the scheduler looks at them';
+    'Trigger of tables that define background work: wakes the scheduler when the transaction commits';
 
 CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OR DELETE ON redis_migrate.background_run
     FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
@@ -92,7 +92,7 @@ CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
     FROM redis_migrate.background_run AS j
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.background_runs IS
-    'Background runs of the caller''s migrations, for members of pg_monitor all of them: what is wanted, how it ended, and the last error';
+    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, and the last error';
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
@@ -126,6 +126,6 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
         ORDER BY q.updated_at DESC LIMIT 1) AS p ON true
     LEFT JOIN redis_migrate.run AS t ON t.run_id OPERATOR(pg_catalog.=) s.run_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
 COMMENT ON VIEW redis_migrate.workers IS
-    'Background workers, also those that are still waited for (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; those of a migration part are of the part that it reads';
+    'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a migration part they are those of the part that it reads';
 
 GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;

@@ -30,7 +30,7 @@ CREATE TABLE redis_migrate.job (
 CREATE INDEX job_due ON redis_migrate.job (redis_migrate.stamped_role(owner), next_run) WHERE enabled;
 CREATE INDEX job_scheduled ON redis_migrate.job (redis_migrate.stamped_role(owner), scheduled_at) WHERE enabled;
 COMMENT ON TABLE redis_migrate.job IS
-    'What runs by itself: when it is due next, under which settings of the session that defined it, and what became of it so far. relation is the table''s number when its name was last resolved; it explains a rename. failures counts those since the last success; scheduled_at lies in the future after the clock was set back';
+    'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation is the OID of the table when its name was last resolved; it explains a rename. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
 COMMENT ON SEQUENCE redis_migrate.job_job_id_seq IS 'Numbers of jobs';
 
 CREATE TABLE redis_migrate.expiry_policy (
@@ -52,7 +52,7 @@ CREATE TABLE redis_migrate.expiry_policy (
     max_xmin_age        integer NOT NULL
 );
 COMMENT ON TABLE redis_migrate.expiry_policy IS
-    'Which rows of a table expire and how they are removed. expires_attnum is the column''s number when its name was last resolved; it explains a rename';
+    'Which rows of a table expire and how they are removed. expires_attnum is the number of the column when its name was last resolved; it explains a rename';
 
 CREATE TABLE redis_migrate.expiry_state (
     job_id             bigint PRIMARY KEY REFERENCES redis_migrate.job ON DELETE CASCADE,
@@ -76,7 +76,7 @@ CREATE TABLE redis_migrate.expiry_state (
     pause_reason       text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.expiry_state IS
-    'How far the sweep of a policy is, written in the transaction of each batch: the table or partition, and in expiry order the highest value met (microseconds since 2000, or the column''s own number), in page order the next page. started_at is NULL when no sweep is under way';
+    'Progress of the sweep of a policy, written in the transaction of each batch: the table or partition, and in expiry order the highest value met (microseconds since 2000, or the column''s own number), in page order the next page. started_at is NULL when no sweep is under way';
 
 CREATE TABLE redis_migrate.refresh_policy (
     job_id       bigint PRIMARY KEY REFERENCES redis_migrate.job ON DELETE CASCADE,
@@ -84,7 +84,7 @@ CREATE TABLE redis_migrate.refresh_policy (
     debounce     interval NOT NULL
 );
 COMMENT ON TABLE redis_migrate.refresh_policy IS
-    'Materialized views that are refreshed: every so often, and debounce after the first mark since the last refresh';
+    'Materialized views to refresh: at an interval, and debounce after the first mark since the last refresh';
 
 CREATE TABLE redis_migrate.stale_mark (
     job_id    bigint NOT NULL,
@@ -93,7 +93,7 @@ CREATE TABLE redis_migrate.stale_mark (
 ALTER TABLE redis_migrate.stale_mark REPLICA IDENTITY FULL;
 CREATE INDEX stale_mark_job ON redis_migrate.stale_mark (job_id, marked_at);
 COMMENT ON TABLE redis_migrate.stale_mark IS
-    'One row per transaction that made a materialized view stale: writers only insert, so that none waits for another; the refresh deletes those that it has seen';
+    'One row per transaction that made a materialized view stale. Writers only insert, so none waits for another; the refresh deletes the rows that it has seen';
 
 CREATE TABLE redis_migrate.job_history (
     history_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -135,7 +135,7 @@ CREATE FUNCTION redis_migrate.add_expiry(target regclass, expires_column text, e
     RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_expiry';
 COMMENT ON FUNCTION redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer) IS
-    'Lets rows of a table disappear after the time in a column, plus lifetime and grace. It runs with the rights of the caller. See docs/expiry.md';
+    'Deletes rows of a table after the time in a column, plus lifetime and grace. Sweeps run with the rights of the caller. See docs/expiry.md';
 
 CREATE FUNCTION redis_migrate.alter_expiry(target text, new_target regclass DEFAULT NULL, expires_column text DEFAULT NULL,
         every interval DEFAULT NULL, unit text DEFAULT NULL, column_timezone text DEFAULT NULL, lifetime interval DEFAULT NULL,
@@ -145,7 +145,7 @@ CREATE FUNCTION redis_migrate.alter_expiry(target text, new_target regclass DEFA
     RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_expiry';
 COMMENT ON FUNCTION redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer) IS
-    'Changes an expiry policy, from the next batch on; NULL leaves a property as it is, an empty text takes it away';
+    'Changes an expiry policy, from the next batch on; NULL leaves a property as it is, an empty text removes it';
 
 CREATE FUNCTION redis_migrate.drop_expiry(target text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_drop_expiry';
@@ -154,11 +154,11 @@ COMMENT ON FUNCTION redis_migrate.drop_expiry(text) IS 'Drops an expiry policy; 
 CREATE FUNCTION redis_migrate.pause_expiry(target text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_pause_expiry';
 COMMENT ON FUNCTION redis_migrate.pause_expiry(text) IS
-    'Takes an expiry policy from the schedule, at once; CALL redis_migrate.sweep still works';
+    'Takes an expiry policy off the schedule, at once; CALL redis_migrate.sweep still works';
 
 CREATE FUNCTION redis_migrate.resume_expiry(target text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_resume_expiry';
-COMMENT ON FUNCTION redis_migrate.resume_expiry(text) IS 'Puts an expiry policy back into the schedule; it is due at once';
+COMMENT ON FUNCTION redis_migrate.resume_expiry(text) IS 'Puts an expiry policy back on the schedule; it is due at once';
 
 CREATE FUNCTION redis_migrate.add_session_expiry(store text, target regclass DEFAULT NULL, every interval DEFAULT '6 hours',
         lifetime interval DEFAULT NULL, column_timezone text DEFAULT NULL) RETURNS void
@@ -175,29 +175,29 @@ CREATE FUNCTION redis_migrate.sweep_preview(target text)
     RETURNS TABLE (before bigint, would_delete bigint, after bigint)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_sweep_preview';
 COMMENT ON FUNCTION redis_migrate.sweep_preview(text) IS
-    'How many rows a sweep would find, remove and leave. It counts the whole table';
+    'Counts the rows that a sweep would find, remove and leave. It reads the whole table';
 
 CREATE FUNCTION redis_migrate.meets_expired_row() RETURNS boolean
     LANGUAGE c VOLATILE COST 100000 AS 'MODULE_PATHNAME', 'prm_meets_expired_row';
 COMMENT ON FUNCTION redis_migrate.meets_expired_row() IS
-    'Always true. A sweep''s statement evaluates it for each expired row before it locks it, so that rows that others have locked are counted';
+    'Always true. The statement of a sweep evaluates it for each expired row before it locks the row, so that rows locked by others are counted';
 
 CREATE FUNCTION redis_migrate.gives_way() RETURNS boolean
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'prm_gives_way';
 COMMENT ON FUNCTION redis_migrate.gives_way() IS
-    'Always true. A sweep''s statement evaluates it for each row that it looks at: every 0.1 ms it lets another process have the processor';
+    'Always true. The statement of a sweep evaluates it for each row that it reads: every 0.1 ms it yields the processor';
 
 CREATE FUNCTION redis_migrate.add_refresh(view regclass, every interval DEFAULT '5 minutes', concurrently boolean DEFAULT true,
         debounce interval DEFAULT '5 seconds') RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_refresh';
 COMMENT ON FUNCTION redis_migrate.add_refresh(regclass, interval, boolean, interval) IS
-    'Refreshes a materialized view every so often (NULL: only when it is stale), and debounce after it was marked stale';
+    'Refreshes a materialized view at an interval (NULL: only when it is stale), and debounce after it was marked stale';
 
 CREATE FUNCTION redis_migrate.alter_refresh(view text, new_view regclass DEFAULT NULL, every interval DEFAULT NULL,
         concurrently boolean DEFAULT NULL, debounce interval DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_refresh';
 COMMENT ON FUNCTION redis_migrate.alter_refresh(text, regclass, interval, boolean, interval) IS
-    'Changes a refresh; NULL leaves a property as it is, every => ''0'' leaves only refreshes of what is stale';
+    'Changes a refresh; NULL leaves a property as it is, every => ''0'' refreshes the view only when it is stale';
 
 CREATE FUNCTION redis_migrate.drop_refresh(view text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_drop_refresh';
@@ -205,16 +205,16 @@ COMMENT ON FUNCTION redis_migrate.drop_refresh(text) IS 'Drops a refresh; the vi
 
 CREATE FUNCTION redis_migrate.pause_refresh(view text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_pause_refresh';
-COMMENT ON FUNCTION redis_migrate.pause_refresh(text) IS 'Takes a refresh from the schedule; marks are kept';
+COMMENT ON FUNCTION redis_migrate.pause_refresh(text) IS 'Takes a refresh off the schedule; marks are kept';
 
 CREATE FUNCTION redis_migrate.resume_refresh(view text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_resume_refresh';
-COMMENT ON FUNCTION redis_migrate.resume_refresh(text) IS 'Puts a refresh back into the schedule; it is due at once';
+COMMENT ON FUNCTION redis_migrate.resume_refresh(text) IS 'Puts a refresh back on the schedule; it is due at once';
 
 CREATE FUNCTION redis_migrate.mark_stale(view regclass) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_mark_stale';
 COMMENT ON FUNCTION redis_migrate.mark_stale(regclass) IS
-    'Notes that a materialized view is behind: it will be refreshed after this transaction has committed. Needs SELECT on the view';
+    'Marks a materialized view as stale: it is refreshed after this transaction has committed. Requires SELECT on the view';
 
 CREATE FUNCTION redis_migrate.mark_stale_trigger() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_mark_stale_trigger';
@@ -224,7 +224,7 @@ COMMENT ON FUNCTION redis_migrate.mark_stale_trigger() IS
 CREATE PROCEDURE redis_migrate.maintain()
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_maintain';
 COMMENT ON PROCEDURE redis_migrate.maintain() IS
-    'Runs the caller''s sweeps and refreshes that are due, in turn, and returns; what background workers call';
+    'Runs the caller''s sweeps and refreshes that are due, in turn, and returns; background workers call it';
 
 CREATE FUNCTION redis_migrate.next_maintenance() RETURNS timestamptz
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'prm_next_maintenance';
@@ -270,7 +270,7 @@ CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
     FROM redis_migrate.job AS j JOIN redis_migrate.expiry_state AS s USING (job_id)
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.expiry_stats IS
-    'What sweeps have done, how much is left as of the last batch, why one is paused or failing; pg_monitor sees all';
+    'Results of sweeps, the rows left as of the last batch, and why a sweep is paused or failing; pg_monitor sees all';
 
 CREATE VIEW redis_migrate.refreshes WITH (security_barrier) AS
     SELECT j.name AS view, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.every, p."concurrently", p.debounce, j.next_run,
@@ -280,13 +280,13 @@ CREATE VIEW redis_migrate.refreshes WITH (security_barrier) AS
            j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message, j.stats_reset
     FROM redis_migrate.job AS j JOIN redis_migrate.refresh_policy AS p USING (job_id)
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW redis_migrate.refreshes IS 'Materialized views that are refreshed, since when each is stale, and what became of the last refresh';
+COMMENT ON VIEW redis_migrate.refreshes IS 'Materialized views to refresh, since when each is stale, and the result of the last refresh';
 
 CREATE VIEW redis_migrate.job_runs WITH (security_barrier) AS
     SELECT history_id, job_id, kind, name, redis_migrate.shown_owner(owner) AS owner, started_at, finished_at, duration, rows, batches, outcome, sqlstate, message
     FROM redis_migrate.job_history
     WHERE redis_migrate.may_see(owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.job_runs IS
-    'Sweeps and refreshes that did something or failed, of the caller; pg_monitor sees all';
+    'Sweeps and refreshes of the caller that did something or failed; pg_monitor sees all';
 
 GRANT SELECT ON redis_migrate.expiry_policies, redis_migrate.expiry_stats, redis_migrate.refreshes, redis_migrate.job_runs TO PUBLIC;

@@ -1,4 +1,4 @@
--- Login lockouts: who fails too often, by user name, address, user agent or combinations of them, has to wait.
+-- Login lockouts: too many failures by user name, address, user agent or a combination of them lock the login for a time.
 
 CREATE TABLE redis_migrate.lockout_policy (
     policy            text PRIMARY KEY CHECK (policy OPERATOR(pg_catalog.<>) ''),
@@ -16,7 +16,7 @@ CREATE TABLE redis_migrate.lockout_policy (
     notify_channel    text
 );
 COMMENT ON TABLE redis_migrate.lockout_policy IS
-    'Policies of login lockouts. policy_id is part of the keys of its counters: nobody inherits those of a dropped policy';
+    'Policies of login lockouts. policy_id is part of the keys of the counters, so that no policy inherits those of a dropped one';
 
 CREATE TABLE redis_migrate.lockout_scope (
     policy   text NOT NULL REFERENCES redis_migrate.lockout_policy ON DELETE CASCADE,
@@ -26,7 +26,7 @@ CREATE TABLE redis_migrate.lockout_scope (
     PRIMARY KEY (policy, scope, failures)
 );
 COMMENT ON TABLE redis_migrate.lockout_scope IS
-    'What a policy counts by, and how many failures lock for how long; cool_off NULL: that of the policy, otherwise its time_window';
+    'Columns that a policy counts by, and how many failures lock for how long; cool_off NULL: that of the policy, or else its time_window';
 
 CREATE TABLE redis_migrate.login_attempt (
     attempt_id   bigint PRIMARY KEY,
@@ -64,7 +64,7 @@ CREATE FUNCTION redis_migrate.alter_lockout(policy text, scopes jsonb DEFAULT NU
         allowed_networks cidr[] DEFAULT NULL, pending_timeout interval DEFAULT NULL, notify_channel text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_lockout';
 COMMENT ON FUNCTION redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text) IS
-    'Changes a policy; NULL leaves a property as it is. What was counted is judged by the new rules at once';
+    'Changes a policy; NULL leaves a property as it is. The new rules apply to existing counters at once';
 
 CREATE FUNCTION redis_migrate.drop_lockout(policy text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_lockout';
@@ -81,26 +81,26 @@ CREATE TYPE redis_migrate.login_answer AS (
     token        bigint
 );
 COMMENT ON TYPE redis_migrate.login_answer IS
-    'What login_check and login_result answer. reason: ok, locked, pending (attempts in flight leave no room) or exempt (not counted)';
+    'The answer of login_check and login_result. reason: ok, locked, pending (attempts in flight leave no room) or exempt (not counted)';
 
 CREATE FUNCTION redis_migrate.login_check(policy text, user_name text, address inet, user_agent text DEFAULT NULL,
         attempt_type text DEFAULT 'login') RETURNS redis_migrate.login_answer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_login_check';
 COMMENT ON FUNCTION redis_migrate.login_check(text, text, inet, text, text) IS
-    'Whether a login may be tried; reserves the attempt until login_result. To be called before the password is looked at';
+    'Whether a login may be tried; reserves the attempt until login_result. Call it before checking the password';
 
 CREATE FUNCTION redis_migrate.login_result(policy text, user_name text, address inet, success boolean, token bigint DEFAULT NULL,
         user_agent text DEFAULT NULL, reason text DEFAULT NULL, attempt_type text DEFAULT 'login') RETURNS redis_migrate.login_answer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_login_result';
 COMMENT ON FUNCTION redis_migrate.login_result(text, text, inet, boolean, bigint, text, text, text) IS
-    'The result of an attempt that login_check has let in, by its token; or, without a token, of one that was not checked';
+    'Reports the result of an attempt that login_check has let in, by its token, or, without a token, of one that was not checked';
 
 CREATE FUNCTION redis_migrate.lockout_status(policy text, user_name text, address inet, user_agent text DEFAULT NULL)
     RETURNS TABLE (scope text, failures integer, pending integer, remaining integer, locked boolean, locked_until timestamptz, retry_after interval,
                    retry_after_seconds double precision)
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 3 AS 'MODULE_PATHNAME', 'prm_lockout_status';
 COMMENT ON FUNCTION redis_migrate.lockout_status(text, text, inet, text) IS
-    'The counters of a login, without counting an attempt; none for one that is exempt';
+    'The counters of a login, without counting an attempt; no rows if the login is exempt';
 
 CREATE FUNCTION redis_migrate.login_check_at(policy text, user_name text, address inet, user_agent text, attempt_type text,
         at timestamptz) RETURNS redis_migrate.login_answer
@@ -125,13 +125,13 @@ CREATE FUNCTION redis_migrate.reset_lockout(policy text, user_name text DEFAULT 
         everything boolean DEFAULT false) RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_reset_lockout';
 COMMENT ON FUNCTION redis_migrate.reset_lockout(text, text, inet, boolean) IS
-    'Forgets the counters of a user name, an address, both, or everything, and so ends their locks; returns how many. Recorded in login_attempts';
+    'Drops the counters of a user name, an address, both, or everything, and with them their locks; returns how many. The reset is recorded in login_attempts';
 
 CREATE FUNCTION redis_migrate.import_lockout(policy text, user_name text, address inet, failures integer, last_failure timestamptz,
         user_agent text DEFAULT NULL, no_ttl text DEFAULT 'reject') RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_import_lockout';
 COMMENT ON FUNCTION redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text, text) IS
-    'Makes the counter of exactly the columns that are not NULL at least as high as another system had it; doing it twice changes nothing. no_ttl says what becomes of failures without last_failure: reject them, forever, or full_window';
+    'Raises the counter of exactly the columns that are not NULL to what another system counted; doing it twice changes nothing. no_ttl is for failures without last_failure: reject, forever or full_window';
 
 CREATE FUNCTION redis_migrate.reset_lockout_stats(policy text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_reset_lockout_stats';
@@ -140,12 +140,12 @@ COMMENT ON FUNCTION redis_migrate.reset_lockout_stats(text) IS 'Sets the statist
 CREATE PROCEDURE redis_migrate.write_login_attempts()
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_write_login_attempts';
 COMMENT ON PROCEDURE redis_migrate.write_login_attempts() IS
-    'Writes the attempts that wait in shared memory to their table, a batch per transaction, and notifies of locks; for the background worker or a session';
+    'Writes the attempts that wait in shared memory to their table, a batch per transaction, and sends notifications of locks; for the background worker or a session';
 
 CREATE FUNCTION redis_migrate.attempts_due() RETURNS timestamptz
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_attempts_due';
 COMMENT ON FUNCTION redis_migrate.attempts_due() IS
-    'When write_login_attempts has something to write, perhaps in the past; NULL when no attempt of this database waits';
+    'When write_login_attempts next has something to write, perhaps in the past; NULL when no attempt of this database waits';
 
 -- Functions for the views below.
 
@@ -160,9 +160,9 @@ CREATE FUNCTION redis_migrate.login_attempt_queue()
     RETURNS TABLE (capacity bigint, waiting bigint, waiting_here bigint, dropped bigint)
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'prm_login_attempt_queue';
 COMMENT ON FUNCTION redis_migrate.login_attempt_queue() IS
-    'The queue of login attempts in shared memory: places, attempts that wait (of all databases; of this one), and those dropped since the server started because it was full';
+    'The queue of login attempts in shared memory: capacity, attempts that wait (of all databases; of this one), and those dropped since server start because it was full';
 
--- See it. Each view shows the caller what belongs to roles whose rights the caller has.
+-- Views. Each shows the caller what belongs to roles whose rights the caller has.
 
 CREATE VIEW redis_migrate.lockout_policies WITH (security_barrier) AS
     SELECT p.policy, redis_migrate.shown_owner(p.owner) AS owner, s.scopes, p.time_window, p.cool_off, p.cool_off_mode, p.extend_on_attempt, p.reset_on_success, p.fold_case,
@@ -182,7 +182,7 @@ CREATE VIEW redis_migrate.login_attempts WITH (security_barrier) AS
     FROM redis_migrate.login_attempt
     WHERE redis_migrate.may_see(owner);
 COMMENT ON VIEW redis_migrate.login_attempts IS
-    'Attempts of the policies that the caller may use. reason: what the application gave, otherwise locked, pending, no result, or who made a reset';
+    'Attempts of the policies that the caller may use. reason: as given by the application, otherwise locked, pending, no result, or the role that made a reset';
 
 CREATE VIEW redis_migrate.login_attempts_by_address WITH (security_barrier) AS
     SELECT policy, address, pg_catalog.count(*) AS attempts, pg_catalog.count(*) FILTER (WHERE success) AS successes,
@@ -219,14 +219,14 @@ CREATE VIEW redis_migrate.lockouts WITH (security_barrier) AS
     CROSS JOIN LATERAL redis_migrate.lockout_status(a.policy, a.user_name, a.address, a.user_agent) AS s
     WHERE s.locked;
 COMMENT ON VIEW redis_migrate.lockouts IS
-    'Who is locked now: logins whose recorded attempts were refused by a lock, as far as their counters still say so';
+    'Current locks: logins whose recorded attempts were refused by a lock that is still in force';
 
 CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
     SELECT p.policy, c.checks, c.allowed, c.locked, c.pending, c.exempt, c.successes, c.failures, c.timeouts, c.locks, c.entries,
            c.evicted, c.locks_evicted, c.shared_counters, c.dropped, c.stats_reset
     FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_counts() AS c USING (policy_id);
 COMMENT ON VIEW redis_migrate.lockout_stats IS
-    'Per policy: answers of login_check, results, locks that began, counters in memory; evicted: counters that had to make room, locks_evicted: those of them that locked; shared_counters: counters of whole networks that began because memory was full of locks; dropped: attempts that the full queue did not keep';
+    'Per policy: answers of login_check, results, locks that began, counters in memory; evicted: counters that were evicted, locks_evicted: those of them that locked; shared_counters: counters of whole networks, begun because memory was full of locks; dropped: attempts that the full queue dropped';
 
 GRANT EXECUTE ON FUNCTION redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue() TO pg_monitor;
 GRANT SELECT ON redis_migrate.lockout_stats TO pg_monitor;
@@ -239,20 +239,20 @@ CREATE FUNCTION redis_migrate.check_rate_limit(p_ip_address inet, p_username var
         p_time_window interval DEFAULT '15 minutes', p_max_attempts integer DEFAULT 5) RETURNS json
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_check_rate_limit';
 COMMENT ON FUNCTION redis_migrate.check_rate_limit(inet, varchar, interval, integer) IS
-    'Whether a user name (at p_max_attempts) or an address (at three times as many) has failed too often, by the lockout policy auth_rate_limit';
+    'Whether a user name (p_max_attempts) or an address (three times as many) has failed too often, by the lockout policy auth_rate_limit';
 
 CREATE FUNCTION redis_migrate.log_rate_limit_attempt(p_ip_address inet, p_username varchar DEFAULT NULL, p_user_agent text DEFAULT NULL,
         p_attempt_type varchar DEFAULT 'login', p_success boolean DEFAULT false, p_failure_reason varchar DEFAULT NULL) RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_log_rate_limit_attempt';
 COMMENT ON FUNCTION redis_migrate.log_rate_limit_attempt(inet, varchar, text, varchar, boolean, varchar) IS
-    'Counts and records an attempt for check_rate_limit; 1, or 0 where the full queue dropped the record';
+    'Counts and records an attempt for check_rate_limit; returns 1, or 0 where the full queue dropped the record';
 
 CREATE FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(p_keep_duration interval DEFAULT '7 days') RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_cleanup_old_rate_limit_attempts';
 COMMENT ON FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(interval) IS
-    'Deletes recorded attempts that are older, of the policies that the caller may use; how many';
+    'Deletes older recorded attempts of the policies that the caller may use; returns how many';
 
--- Each policy takes shared memory, and each call tells of other people's logins: a DBA grants them.
+-- Each policy takes shared memory, and each call reveals other people's logins: a DBA grants them.
 REVOKE ALL ON FUNCTION
     redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
     redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),

@@ -1,4 +1,4 @@
--- All definitions and their owners: what a role has to drop before it is dropped, what a dump brought, what nobody owns.
+-- All definitions and their owners: those to drop before DROP ROLE, those that a dump brought, and those without an owner.
 
 CREATE VIEW redis_migrate.definitions WITH (security_barrier) AS
     SELECT d.kind, d.name, redis_migrate.owner_oid(d.owner)::regrole AS owner, redis_migrate.owner_name(d.owner) AS owner_name,
@@ -14,7 +14,7 @@ CREATE VIEW redis_migrate.definitions WITH (security_barrier) AS
           UNION ALL SELECT 'lockout', policy, owner, false FROM redis_migrate.lockout_policy) AS d
     WHERE redis_migrate.may_see(d.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.definitions IS
-    'Definitions of the caller, for members of pg_monitor all: whose they are, whether they came by a dump, and why one is out of action';
+    'Definitions of the caller, or all for members of pg_monitor: their owners, whether they came with a dump, and why a definition is disabled';
 GRANT SELECT ON redis_migrate.definitions TO PUBLIC;
 
 DO $$
@@ -32,10 +32,10 @@ $$;
 CREATE FUNCTION redis_migrate.take_over(kind text, name text, new_owner name DEFAULT CURRENT_USER) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_take_over';
 COMMENT ON FUNCTION redis_migrate.take_over(text, text, name) IS
-    'Makes a role the owner of a definition, named as in the view definitions; only for superusers. What was restored goes on';
+    'Makes a role the owner of a definition, named as in the view definitions; only for superusers. A restored definition resumes';
 REVOKE ALL ON FUNCTION redis_migrate.take_over(text, text, name) FROM PUBLIC;
 
 CREATE PROCEDURE redis_migrate.resume_restored()
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_resume_restored';
 COMMENT ON PROCEDURE redis_migrate.resume_restored() IS
-    'Says that a restore has ended: definitions that it brought go on, those of the caller, or all for a superuser';
+    'Declares that a restore has ended: restored definitions resume, those of the caller, or all for a superuser';

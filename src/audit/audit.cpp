@@ -141,7 +141,7 @@ class Audit {
     }
     Note();
     StoreFamilies();
-    Conclude("stopped", "max_duration ended it before all keys were seen");
+    Conclude("stopped", "max_duration passed before all keys were seen");
   }
 
   // After an error: what was found until then is kept.
@@ -177,7 +177,7 @@ class Audit {
     if (masters.size() == topology.shards.size())
       Describe(masters);
     else
-      record_.AddNote("INFO may not be run on every master");
+      record_.AddNote("the user may not run INFO on every master");
     Spi::Commit();
     survey_ = std::make_unique<ClusterSurvey>(deployment_, options, sampling_, waiter);
     settled_.emplace();
@@ -196,7 +196,7 @@ class Audit {
   std::vector<int> Databases(redis::Connection &connection) {
     const std::optional<redis::ServerInfo> info = InfoOf(connection);
     if (!info) {
-      record_.AddNote("INFO may not be run: only " +
+      record_.AddNote("the user may not run INFO: only " +
                       std::string(parameters_.databases ? "the databases named" : "database 0") +
                       " was looked at");
       return parameters_.databases ? *parameters_.databases : std::vector<int>{0};
@@ -278,7 +278,7 @@ class Audit {
       // Ever more rarely: a cluster that does not come to rest would fill the log.
       if ((repeats_ & (repeats_ - 1)) == 0)
         pg::Report(WARNING, error.message, error.detail,
-                   "What was found since the last node was complete is read again.");
+                   "The keys read since the last complete node are read again.");
     }
     found_.tree.reset();  // so that there are never three
     found_ = Findings(*settled_);
@@ -287,7 +287,7 @@ class Audit {
     if (now - *lost_since_ >= pg::settings::reconnect_timeout_ms / 1000.0)
       throw Failure(
           Failure::SqlState(error.code), error.message, error.detail,
-          "What was found until then is kept. CALL redis_migrate.audit again when the cluster is whole.");
+          "The families found so far are kept. CALL redis_migrate.audit again when the cluster is whole.");
     Save();
     pg::Sleep(kRetryMs);
   }
@@ -310,9 +310,8 @@ class Audit {
       for (const auto &[reason, keys] : family.odd)
         found_.counts.odd["capture " + reason] += static_cast<int64>(keys);
     if (found_.tree->capped())
-      record_.AddNote(
-          "database " + std::to_string(db_) +
-          " has more different names than an audit tells apart: families may have been taken together");
+      record_.AddNote("database " + std::to_string(db_) +
+                      " has more distinct names than an audit can tell apart: some families may be merged");
     std::sort(found_.largest.begin(), found_.largest.end(), [](const LargeKey &a, const LargeKey &b) {
       return a.bytes != b.bytes ? a.bytes > b.bytes : a.key < b.key;
     });
@@ -330,7 +329,7 @@ class Audit {
 
   void Note() {
     std::string const missing = Join(survey_->missing());
-    if (!missing.empty()) record_.AddNote("not to be had from this server with this user: " + missing);
+    if (!missing.empty()) record_.AddNote("not available on this server to this user: " + missing);
     if (policy_.find("lfu") != std::string::npos)
       record_.AddNote("under " + policy_ +
                       " Redis knows how often keys are used, not how long they were idle");
@@ -416,9 +415,9 @@ PRM_FUNCTION(audit) {
   parameters.databases = pg::OptionalInt4ArrayArgument(fcinfo, 3);
   if (!PG_ARGISNULL(4)) parameters.max_rate = PG_GETARG_INT32(4);
   if (parameters.sample && !(*parameters.sample > 0))
-    throw pg::Failure(
-        ERRCODE_INVALID_PARAMETER_VALUE, "sample must be greater than 0", "",
-        "From 1 on it is a number of keys of each family, below 1 a share of them; NULL asks about all.");
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "sample must be greater than 0", "",
+                      "A value of 1 or more is a number of keys per family, a value below 1 a share of them; "
+                      "NULL means all.");
   if (parameters.max_seconds && !(*parameters.max_seconds > 0))
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_duration must be greater than 0");
   if (parameters.max_rate && *parameters.max_rate <= 0)

@@ -84,7 +84,7 @@ class Preflight {
       return;
     }
     const bool sees_moves = CheckRight("CLUSTER NODES", {"CLUSTER", "NODES"},
-                                       "slots that are being moved cannot be seen: move none during a run");
+                                       "slots being moved cannot be detected: move none during a run");
     CheckRight("DBSIZE", {"DBSIZE"}, "the progress of a run is not estimated");
     const auto moving = redis::FetchSlotMoves(*connection_);
     if (sees_moves && moving.ok() && moving.value().under_way.any())
@@ -219,15 +219,14 @@ class Preflight {
         missing += std::string(missing.empty() ? "" : " ") + piece.right;
     if (!missing.empty())
       AddRight("read in pieces", missing,
-               "values that are larger than pg_redis_migrate.max_reply_size are read by one DUMP, which "
-               "Redis has to hold");
+               "values larger than pg_redis_migrate.max_reply_size are read by one DUMP, which Redis has to "
+               "buffer");
     // EXEC first: who may not use it could not leave a MULTI.
     const std::initializer_list<Bytes> watching[] = {{"EXEC"}, {"WATCH", key}, {"MULTI"}, {"EXEC"}};
     if (!std::all_of(std::begin(watching), std::end(watching),
                      [&](const auto &command) { return TryCommand(command) == Right::kHeld; }))
       AddRight("WATCH", "+watch +multi +exec",
-               "without WATCH, MULTI and EXEC a value that is read in pieces is read until it is the same "
-               "twice");
+               "without WATCH, MULTI and EXEC a value read in pieces is read again until two reads agree");
     return missing.empty();
   }
 
@@ -240,15 +239,16 @@ class Preflight {
         "DUMP", {"DUMP", key},
         may_read_pieces ? "everything but short strings is read in pieces, which costs Redis more" : "");
     CheckRight("SELECT", {"SELECT", "0"}, "");
-    CheckRight("TIME", {"TIME"},
-               NeedsTime(key) ? "" : "the clocks cannot be compared, nor streams with groups read in pieces");
+    CheckRight(
+        "TIME", {"TIME"},
+        NeedsTime(key) ? "" : "clocks cannot be compared, and streams with groups cannot be read in pieces");
     CheckRight("GETRANGE", {"GETRANGE", key, "0", "0"},
                "strings are read like other types, which costs Redis more");
     if (!CheckRight("MEMORY USAGE", {"MEMORY", "USAGE", key},
                     "sizes are unknown, so that everything but strings is read in pieces"))
       CheckRight("STRLEN", {"STRLEN", key}, "without MEMORY USAGE it tells the size of strings");
     CheckRight("CLIENT NO-TOUCH", {"CLIENT", "NO-TOUCH", "ON"},
-               "reading makes keys look used to the eviction of Redis", Absence::kIsOldRelease);
+               "reading makes keys look recently used, which affects eviction", Absence::kIsOldRelease);
     if (!unavailable_.empty()) {
       Add("rights", CheckStatus::kWarn, "could not be checked: " + unavailable_,
           "Run preflight again later.");
@@ -260,7 +260,7 @@ class Preflight {
           "redis_migrate.skip_keys declares it",
           "ACL SETUSER " + username_ + (HasReadSelectors() ? " %R~*" : " ~*"));
     if (!right_missing_ && !keys_refused_)
-      Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command that is needed");
+      Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command needed");
   }
 
   // The version of DUMP's payloads, which does not follow from the server's: by the first small value there
@@ -399,7 +399,7 @@ class Preflight {
     };
     if (setting("server_encoding") != "UTF8")
       Add("server encoding", CheckStatus::kWarn, "the database has encoding " + setting("server_encoding"),
-          "Keys and values that are not valid in it are rejected; UTF8 takes most.");
+          "Keys and values that are not valid in it are rejected; UTF8 accepts the most.");
     else
       Add("server encoding", CheckStatus::kOk, "UTF8");
     if (setting("statement_timeout") != "0")

@@ -124,8 +124,9 @@ void CheckOption(const std::string &name, const std::string &value, Oid catalog)
                       name + " \"" + value + "\" is not a whole number of keys " + "per second from 1 to " +
                           std::to_string(kMostKeysPerSecond));
   if (rule->kind == OptionKind::kTls && !ParseTlsMode(value))
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "tls \"" + value + "\" is not valid", "",
-                      "It is off, require, verify-ca, verify-full, or on, which is verify-full.");
+    throw pg::Failure(
+        ERRCODE_INVALID_PARAMETER_VALUE, "tls \"" + value + "\" is not valid", "",
+        "Valid values are off, require, verify-ca, verify-full, and on, which means verify-full.");
   const bool is_unix_socket = name == "host" && value.front() == '/';
   if ((rule->kind == OptionKind::kFile || is_unix_socket) && !MayReadServerFiles(GetUserId()))
     throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied to set option \"" + name + "\"",
@@ -155,7 +156,7 @@ void CheckTogether(const Options &options, Oid catalog) {
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, message, "", hint);
   };
   if (catalog == UserMappingRelationId && options.count("tls_cert") != options.count("tls_key"))
-    refuse("tls_cert and tls_key belong together", "Both may name the same file.");
+    refuse("tls_cert and tls_key must be set together", "Both may name the same file.");
   if (catalog != ForeignServerRelationId) return;
   const redis::TlsMode tls = options.count("tls") ? *ParseTlsMode(options.at("tls")) : redis::TlsMode::kOff;
   // Options that would do nothing look like protection that is not there.
@@ -165,21 +166,21 @@ void CheckTogether(const Options &options, Oid catalog) {
     refuse("tls_server_name needs tls", "Add tls 'on', or drop tls_server_name.");
   const bool is_cluster = options.count("cluster") && options.at("cluster") == "on";
   if (is_cluster && options.count("sentinels"))
-    refuse("a cluster has no Sentinels", "Drop cluster, or sentinels and sentinel_master.");
+    refuse("cluster and sentinels cannot be set together", "Drop cluster, or sentinels and sentinel_master.");
   if (is_cluster && options.count("host"))
     pg::ValueOrThrow(redis::ParseEndpoints(options.at("host"), kRedisPort));
   if (!is_cluster && options.count("host") && options.at("host").find(',') != std::string::npos)
     refuse("host names several servers", "Only a cluster has several: add cluster 'on'.");
   if (options.count("redirects_to") && !is_cluster && !options.count("sentinels"))
-    refuse("redirects_to needs a cluster or Sentinels", "Nobody else names servers: drop redirects_to.");
+    refuse("redirects_to needs a cluster or Sentinels", "Add one of them, or drop redirects_to.");
   if (options.count("sentinels") != options.count("sentinel_master"))
     refuse(
-        "sentinels and sentinel_master belong together",
+        "sentinels and sentinel_master must be set together",
         "sentinels: 'host:port, host:port'; sentinel_master: the name of the master in their configuration.");
   if (options.count("sentinels") && (options.count("host") || options.count("port")))
-    refuse("the Sentinels say which host and port to read", "Drop host and port, or sentinels.");
+    refuse("host and port cannot be set together with sentinels", "Drop host and port, or sentinels.");
   if (tls != redis::TlsMode::kOff && options.count("host") && options.at("host").front() == '/')
-    refuse("a unix socket has no tls", "Drop tls, or set host and port.");
+    refuse("a unix socket cannot use tls", "Drop tls, or set host and port.");
 }
 
 // The user who set the option was checked; the user who uses it is, too.

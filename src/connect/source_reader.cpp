@@ -42,13 +42,12 @@ class Outage {
     TimestampTz const now = GetCurrentTimestamp();
     if (since_ == 0) since_ = now;
     if (TimestampDifferenceMilliseconds(since_, now) >= settings::reconnect_timeout_ms)
-      throw pg::Failure(
-          failure.sqlstate(), failure.message(), failure.detail(),
-          was_open && failure.sqlstate() == ERRCODE_CONNECTION_FAILURE
-              ? "Redis can be reached, but the connection is closed again and again. If Redis does so "
-                "because of its client-output-buffer-limit or maxmemory-clients, lower "
-                "pg_redis_migrate.bytes_in_flight; the run keeps its position."
-              : "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
+      throw pg::Failure(failure.sqlstate(), failure.message(), failure.detail(),
+                        was_open && failure.sqlstate() == ERRCODE_CONNECTION_FAILURE
+                            ? "Redis is reachable but keeps closing the connection. If its "
+                              "client-output-buffer-limit or maxmemory-clients is the cause, lower "
+                              "pg_redis_migrate.bytes_in_flight; the run keeps its position."
+                            : "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
     // Before a time limit is over it was waited for in silence already.
     const bool was_waited_for = failure.sqlstate() == ERRCODE_CONNECTION_EXCEPTION;
     if (!told_ && (was_waited_for || TimestampDifferenceExceeds(since_, now, kQuietMs))) {
@@ -190,7 +189,7 @@ void SourceReader::Open(const std::string &position) {
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "server \"" + place_.server + "\" is no longer a cluster",
                       "The run reads it in parts, one for each master that it had.",
-                      "Run the migration again: it begins this level anew.");
+                      "Run the migration again: it starts this level over.");
   else
     OpenServer(position);
 }

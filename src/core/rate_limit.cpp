@@ -17,14 +17,14 @@ Result<RateLimit> MakeRateLimit(RateAlgorithm algorithm, int64_t quota, int64_t 
   RateLimit limit{algorithm, quota, period, burst != 0 ? burst : quota, 0};
   if (algorithm != RateAlgorithm::kGcra) {
     if (burst != 0)
-      return refuse("only algorithm gcra has a burst", "The windows admit their whole quota at once.");
+      return refuse("only algorithm gcra has a burst", "Window algorithms admit their whole quota at once.");
     limit.burst = 0;
     return limit;
   }
   limit.interval = period / quota;
   if (limit.interval < 1) return refuse("the rate must not be above one per nanosecond", "");
   if (limit.burst > kLongestDrain / limit.interval)
-    return refuse("burst is too large for the rate", "It must not take more than 73 years to come back.");
+    return refuse("burst is too large for the rate", "It must be restored within 73 years.");
   return limit;
 }
 

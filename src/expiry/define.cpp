@@ -52,7 +52,7 @@ void WarnWithoutIndex(const Policy &policy, const Target &target, const Leaves &
   if (leaves.foreign > 0)
     pg::Report(WARNING,
                "table " + policy.name + " has " + std::to_string(leaves.foreign) + " foreign partitions",
-               "They are not swept.", "Add a policy where they are.");
+               "Foreign partitions are not swept.", "Add a policy on the server that holds them.");
 }
 
 // Triggers, defaults and index expressions of the table's owner run with the rights of the sweep.
@@ -63,7 +63,7 @@ void WarnOfOthersTable(const Policy &policy, const Target &target) {
       {SqlParam::OidOf(target.relation)});
   if (rows.size() == 0 || !pg::Call([] { return superuser(); })) return;
   pg::Report(WARNING, "a superuser will sweep table " + policy.name + " of role " + rows[0].Text(0),
-             "Triggers of the table run with the rights of who sweeps it.",
+             "Triggers of the table run with the rights of the role that sweeps it.",
              "SET ROLE " + pg::QuoteIdentifier(rows[0].Text(0)) + " before you add the policy.");
 }
 
@@ -128,7 +128,7 @@ void CheckRights(const Policy &policy, const std::string &table) {
   if (rows[0].Bool(0) && rows[0].Bool(1) && (rows[0].Bool(2) || remove == "UPDATE")) return;
   std::string const needed = remove == "DELETE" ? "SELECT, UPDATE, DELETE" : "SELECT, UPDATE";
   throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for table " + table,
-                "A sweep needs the rights " + needed + "; UPDATE is what locking a row takes.",
+                "A sweep needs the rights " + needed + "; locking a row takes UPDATE.",
                 "GRANT " + needed + " ON " + table + " TO " + pg::QuoteIdentifier(rows[0].Text(3)) + ";");
 }
 
@@ -146,16 +146,16 @@ void Check(int64 job_id) {
   for (const auto &[name, interval] : {std::pair{"lifetime", policy.lifetime}, {"grace", policy.grace}})
     if (interval.month < 0 || interval.day < 0 || interval.time < 0)
       refuse(std::string(name) + " must not be negative", "Rows that have not expired would be removed.");
-  if (policy.max_rate < 0) refuse("max_rate must not be negative", "0 stands for no ceiling.");
-  if (policy.max_xmin_age < 0) refuse("max_xmin_age must not be negative", "0 stands for no limit.");
+  if (policy.max_rate < 0) refuse("max_rate must not be negative", "0 means no limit.");
+  if (policy.max_xmin_age < 0) refuse("max_xmin_age must not be negative", "0 means no limit.");
   if (policy.max_replication_lag_s < 0)
-    refuse("max_replication_lag must not be negative", "0 stands for no limit.");
+    refuse("max_replication_lag must not be negative", "0 means no limit.");
   if (!policy.notify_column.empty() && policy.notify_channel.empty())
     refuse("notify_column needs notify_channel");
   if (policy.notify_channel.size() >= NAMEDATALEN) refuse("notify_channel is too long");
   if (policy.drop_partitions && !(policy.condition.empty() && policy.soft_delete.empty()))
-    refuse("drop_partitions has no place beside condition and soft_delete",
-           "A partition is dropped whole, whatever its rows say.");
+    refuse("drop_partitions cannot be combined with condition or soft_delete",
+           "A partition is dropped whole, whatever its rows contain.");
   if (!policy.condition.empty()) pg::CheckExpression(policy.condition, "condition");
   if (!policy.soft_delete.empty())
     pg::CheckSetList(policy.soft_delete, "soft_delete",
@@ -389,8 +389,8 @@ PRM_FUNCTION(add_session_expiry) {
     if (*zone == "session") {
       zone = pg::Call([] { return GetConfigOption("timezone", false, false); });
       pg::Report(NOTICE, std::string("times of ") + store + " are taken to be in time zone " + *zone,
-                 "That of this session; the application writes in that of its connections.",
-                 "column_timezone => '...' says another.");
+                 "This is the time zone of the session; the application may use another.",
+                 "Use column_timezone => '...' to set another.");
     }
   }
   auto interval = [](const char *value) {

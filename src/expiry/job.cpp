@@ -107,7 +107,7 @@ std::vector<SqlParam> SessionSettings() {
   throw Failure(ERRCODE_DUPLICATE_OBJECT,
                 (expiry ? "table " : "materialized view ") + name + " has " +
                     (expiry ? "an expiry policy" : "a refresh") + " already",
-                "", std::string("Change it by redis_migrate.alter_") + KindName(kind) + ".");
+                "", std::string("Change it with redis_migrate.alter_") + KindName(kind) + ".");
 }
 
 }  // namespace

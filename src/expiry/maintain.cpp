@@ -65,9 +65,9 @@ void SweepToTheEnd(Sweep &sweep) {
       case Step::kBlocked:
         if (++blocked == kMostBlocked)
           throw Failure(ERRCODE_LOCK_NOT_AVAILABLE,
-                        "another session keeps rows or the table " + sweep.name() + " locked",
+                        "another session holds locks on rows or on table " + sweep.name() + " locked",
                         sweep.run().message + ".",
-                        "CALL redis_migrate.sweep again: it goes on where it stopped.");
+                        "CALL redis_migrate.sweep again: it continues where it stopped.");
         pg::Sleep(100);
     }
     if (sweep.WaitMs() > 0) pg::Sleep(sweep.WaitMs());

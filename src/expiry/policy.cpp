@@ -178,7 +178,7 @@ Target ResolveTarget(const Policy &policy) {
       throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                     "column \"" + column + "\" of table " + policy.name + " has no time zone",
                     "The application decides which zone its times are in.",
-                    "Say which, such as column_timezone => 'UTC'.");
+                    "Name it, such as column_timezone => 'UTC'.");
   } else if (number) {
     target.kind = policy.unit == "seconds" ? ColumnKind::kSeconds : ColumnKind::kMilliseconds;
     if (policy.unit.empty())
@@ -192,7 +192,7 @@ Target ResolveTarget(const Policy &policy) {
                     "unit => 'seconds'");
   } else {
     throw Failure(ERRCODE_DATATYPE_MISMATCH,
-                  "column \"" + column + "\" of table " + policy.name + " holds no time of expiry", "",
+                  "column \"" + column + "\" of table " + policy.name + " cannot hold an expiry time", "",
                   "It must be timestamptz, timestamp, date, integer or bigint.");
   }
   if (!number && !policy.unit.empty())

@@ -91,8 +91,8 @@ void CheckView(Oid view, bool concurrently) {
     throw Failure(
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "materialized view " + name + " cannot be refreshed concurrently",
-        "It has no unique index over columns of all rows.",
-        "CREATE UNIQUE INDEX ON " + name + " (...); or concurrently => false, which keeps readers waiting.");
+        "It has no unique index on plain columns that covers all rows.",
+        "CREATE UNIQUE INDEX ON " + name + " (...), or use concurrently => false, which blocks readers.");
 }
 
 void CheckDebounce(const SqlParam &debounce) {
@@ -250,7 +250,7 @@ PRM_FUNCTION(mark_stale_trigger) {
   using namespace prm::expiry;
   static bool warned = false;
   if (!CALLED_AS_TRIGGER(fcinfo))
-    throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "mark_stale_trigger is for triggers");
+    throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "mark_stale_trigger is a trigger function");
   auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
   if (data->tg_trigger->tgnargs == 0)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE,

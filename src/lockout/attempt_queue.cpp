@@ -90,7 +90,7 @@ void DropNewest(Header *queue, Slot slot) {
 void Save() {
   Header *queue = header();
   if (queue->changing) {
-    ereport(LOG, (errmsg("login attempts that were not written are lost"),
+    ereport(LOG, (errmsg("login attempts not yet written were lost"),
                   errdetail("A process was killed while it changed their queue.")));
     return;
   }

@@ -91,7 +91,7 @@ PRM_FUNCTION(check_rate_limit) {
   if (window <= 0 || window > counters.policy().scopes.front().rule.window)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   "p_time_window must be positive and within the policy's window",
-                  "What is older is forgotten.",
+                  "Older attempts are not counted.",
                   "SELECT redis_migrate.alter_lockout('auth_rate_limit', time_window => ...)");
   int64 now = GetCurrentTimestamp();
   auto nobody = LoginCounters::Judged{{0, 0}, 0};

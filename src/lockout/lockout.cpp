@@ -23,7 +23,7 @@ std::string TypeArgument(FunctionCallInfo fcinfo, int n) {
   std::string type = pg::TextArgument(fcinfo, n, "attempt_type");
   if (type.size() > kLongestType)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "attempt_type is too long",
-                  "It has " + std::to_string(type.size()) + " bytes; 50 is the most.");
+                  "It has " + std::to_string(type.size()) + " bytes; the limit is 50.");
   return type;
 }
 
@@ -32,7 +32,7 @@ std::string TypeArgument(FunctionCallInfo fcinfo, int n) {
 int64 TimeArgument(FunctionCallInfo fcinfo, int n, const LockoutPolicy &policy) {
   if (policy.owner.role() != GetUserId() && !pg::Call([] { return superuser(); }))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of lockout policy \"" + policy.name + "\"",
-                  "Whoever sets the time can end a lock.");
+                  "A role that can set the time can end a lock.");
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "at must not be NULL");
   TimestampTz at = PG_GETARG_TIMESTAMPTZ(n);
   if (TIMESTAMP_NOT_FINITE(at) || at <= 0)
@@ -177,8 +177,8 @@ PRM_FUNCTION(reset_lockout) {
   Login login = LoginArguments(fcinfo, 1, 2, -1);
   bool everything = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
   if (everything == (!login.user_name.empty() || login.address.has_value()))
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "nothing to reset, or too much",
-                  "A reset is of a user name, an address, or both, or of everything.",
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "invalid combination of arguments of reset_lockout",
+                  "A reset applies to a user name, an address or both, or to everything.",
                   "Give user_name, address, or everything => true.");
   pg::Spi spi;
   LoginCounters counters(policy, std::move(login));
@@ -212,8 +212,8 @@ PRM_FUNCTION(import_lockout) {
   int components = (login.user_name.empty() ? 0 : kUserName) | (login.address ? kAddress : 0) |
                    (PG_ARGISNULL(5) ? 0 : kUserAgent);
   if (components == 0)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "nothing to count by", "",
-                  "Give user_name, address, user_agent, or several of them.");
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "user_name, address and user_agent must not all be NULL",
+                  "", "Give user_name, address, user_agent, or several of them.");
   pg::Spi spi;
   LoginCounters counters(policy, std::move(login));
   const int64 now = GetCurrentTimestamp();

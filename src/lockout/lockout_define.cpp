@@ -68,18 +68,19 @@ void InsertScopes(const std::string &policy, Datum scopes) {
       "WHEN 'number' THEN jsonb_build_object(s.value #>> '{}', NULL) END) AS t ON true",
       {SqlParam{JSONBOID, scopes, false}});
   if (rows.size() == 0)
-    Refuse("scopes must not be empty", "", "For example '{\"user_name\": 5, \"address\": 15}'.");
+    Refuse("scopes must not be empty", "", "Write, for example, '{\"user_name\": 5, \"address\": 15}'.");
   std::set<int> seen;
   std::string last;
   for (uint64 i = 0; i < rows.size(); ++i) {
     std::string name = rows[i].Text(0);
     int components = ParseScope(name);
     if (name != last && !seen.insert(components).second)
-      Refuse("scope " + ScopeName(components) + " is there twice");
+      Refuse("scope " + ScopeName(components) + " is given twice");
     last = name;
     if (rows[i].IsNull(2))
-      Refuse("scope " + name + " needs a number of failures", "Its value is a JSON " + rows[i].Text(1) + ".",
-             "Or several, each with how long it locks: {\"3\": \"15 minutes\", \"6\": \"2 hours\"}.");
+      Refuse(
+          "scope " + name + " needs a number of failures", "Its value is a JSON " + rows[i].Text(1) + ".",
+          "Give a number, or several with how long each locks: {\"3\": \"15 minutes\", \"6\": \"2 hours\"}.");
     Spi::Execute(
         "INSERT INTO redis_migrate.lockout_scope (policy, scope, failures, cool_off) VALUES ($1, $2, "
         "$3::integer, $4::interval)",
@@ -118,9 +119,9 @@ void TakeSlot(const LockoutPolicy &policy) {
   }
   if (LockoutTable::SlotOf(policy.id, policy.owner.role()) < LockoutTable::kSlots - 1) return;
   pg::Report(WARNING, "lockout policy \"" + policy.name + "\" has no statistics of its own",
-             "This database has as many policies as it may have statistics for. Those beyond are counted "
-             "together, and share the memory of one.",
-             "Drop lockout policies that are not used.");
+             "This database has reached the limit of policies with statistics. Further policies are counted "
+             "together and share the memory of one.",
+             "Drop unused lockout policies.");
 }
 
 SqlParam PropertyParam(FunctionCallInfo fcinfo, size_t property) {
@@ -134,8 +135,8 @@ void CheckArguments(FunctionCallInfo fcinfo) {
     pg::CheckKeyword(*mode, "cool_off_mode", {"fixed", "rolling", "inactivity"});
   bool rolling = !PG_ARGISNULL(4) && pg::TextArgument(fcinfo, 4, "cool_off_mode") == "rolling";
   if (rolling && !PG_ARGISNULL(3))
-    Refuse("cool_off means nothing with cool_off_mode rolling",
-           "A rolling lock ends when enough failures have left the window.", "Leave cool_off out.");
+    Refuse("cool_off cannot be set with cool_off_mode rolling",
+           "A rolling lock ends when enough failures have left the window.", "Omit cool_off.");
 }
 
 }  // namespace

@@ -84,8 +84,8 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
                   pg::OwnerDetail(owner),
                   !OidIsValid(role) ? pg::OwnerHint(owner, "lockout", name)
                   : of_superuser
-                      ? "Drop it and have a role that is no superuser create it; GRANT that role to "
-                        "the role that needs the policy."
+                      ? "Drop it, create it as a role that is not a superuser, and GRANT that role to the "
+                        "role that needs the policy."
                       : "GRANT " + pg::QuoteIdentifier(owner.name()) + " TO the role that needs it.");
   }
   LockoutPolicy policy;

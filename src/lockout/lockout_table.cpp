@@ -100,7 +100,7 @@ void LockoutTable::Require() {
   if (lockout_area.memory() != nullptr) return;
   throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                     "lockouts need pg_redis_migrate in shared_preload_libraries",
-                    "Attempts are counted in shared memory, which a library gets at server start only.",
+                    "Attempts are counted in shared memory, which is allocated only at server start.",
                     "Add it to shared_preload_libraries in postgresql.conf and restart the server.");
 }
 

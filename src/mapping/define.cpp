@@ -345,11 +345,11 @@ PRM_FUNCTION(skip_keys) {
   KeyPattern pattern = ParsePattern(pg::TextArgument(fcinfo, 1, "pattern"));
   for (const std::string &other : migration.skip_patterns)
     if (other == pattern.text())
-      throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + other + " is declared already");
+      throw Failure(ERRCODE_DUPLICATE_OBJECT, "pattern " + other + " is already declared");
   for (const Mapping &mapping : migration.mappings)
     if (mapping.pattern == pattern.text())
       throw Failure(ERRCODE_DUPLICATE_OBJECT,
-                    "pattern " + mapping.pattern + " is that of mapping \"" + mapping.name + "\"");
+                    "pattern " + mapping.pattern + " is used by mapping \"" + mapping.name + "\"");
   ReportOverlaps(migration, pattern, std::nullopt);
   Migration changed = migration;
   changed.skip_patterns.push_back(pattern.text());

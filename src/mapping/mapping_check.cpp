@@ -78,7 +78,7 @@ std::string WhyKeyless(const Migration &migration, const Mapping &mapping) {
   }
   if (text.empty()) return "";
   return "Each key that fits pattern " + mapping.pattern + " belongs to pattern " + text +
-         ", which has the same shape and goes first.";
+         ", which has the same shape and takes precedence.";
 }
 
 }  // namespace
@@ -173,9 +173,8 @@ void CheckSiblings(const Migration &migration, const Mapping &mapping) {
               "\"",
           "Both have pattern " + mapping.pattern + ": a key is stored by all of its mappings or by none.",
           "Use priority '" + other.priority +
-              "' and the same databases. Where other databases hold other keys by the same names, call a "
-              "capture of "
-              "the pattern differently.");
+              "' and the same databases. If other databases hold different keys under the same names, rename "
+              "a capture of the pattern.");
   }
 }
 
@@ -222,8 +221,8 @@ void CheckExclusive(const std::string &migration, const Mapping &mapping) {
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   "mapping \"" + mapping.name + "\" cannot share target " + mapping.target,
                   "Mapping \"" + others[0].Text(1) + "\" of migration \"" + others[0].Text(0) +
-                      "\" has it, and one of the two is exclusive: it owns all rows.",
-                  "Leave exclusive out of both: a ledger then keeps which key owns which row.");
+                      "\" has this target, and one of the two is exclusive: it owns all rows.",
+                  "Omit exclusive from both: a ledger then records which key owns which row.");
 }
 
 // Checks a mapping whole against its siblings, its target and its query; decides whether it needs a ledger.
@@ -251,8 +250,8 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
         ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
         "Two keys could yield the same row: each capture, the element and, unless databases names a "
         "single one, db must stand unchanged in key_columns.",
-        "Add databases => '{0}', add the missing columns to key_columns, or leave exclusive out: a "
-        "ledger then keeps which key owns which row.");
+        "Add databases => '{0}', add the missing columns to key_columns, or omit exclusive: a ledger then "
+        "records which key owns which row.");
   CheckExclusive(migration.name, mapping);
   mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
 }

@@ -43,7 +43,7 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
       "LIMIT 1",
       {pg::SqlParam::Text(migration), pg::SqlParam::Int4(pg::kMigrationLocks)});
   if (rows.size() > 0)
-    throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is being run already",
+    throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is already being run",
                       "The process that runs it is " + rows[0].Text(0) + ".",
                       "SELECT * FROM redis_migrate.progress shows how far it is.");
   LOCKTAG const tag = TagOf(migration);

@@ -71,8 +71,8 @@ class ElementWriter : public rdb::ValueVisitor {
     PutValue(member);
   }
   void OnModuleValue(Bytes type_name) override {
-    throw pg::Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "a value of module type " + std::string(type_name) +
-                                                         " can be read by its module alone");
+    throw pg::Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
+                      "a value of module type " + std::string(type_name) + " can be read only by its module");
   }
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields &fields) override {
     SetText(kEntryId, rdb::FormatStreamId(id));

@@ -21,14 +21,15 @@ int lockout_memory_kb = 8 * 1024;
 int attempt_queue_size = 4096;
 
 void Define() {
-  DefineCustomIntVariable("pg_redis_migrate.batch_rows", "Keys that are stored in one transaction.", nullptr,
-                          &batch_rows, batch_rows, 1, 1000000, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.batch_rows", "Maximum number of keys stored in one transaction.",
+                          nullptr, &batch_rows, batch_rows, 1, 1000000, PGC_USERSET, 0, nullptr, nullptr,
+                          nullptr);
   DefineCustomIntVariable("pg_redis_migrate.batch_size",
-                          "Bytes of keys and values that are stored in one transaction.",
+                          "Maximum size of keys and values stored in one transaction.",
                           "A single larger value makes a larger batch.", &batch_size_kb, batch_size_kb, 64,
                           1024 * 1024, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
   DefineCustomIntVariable(
-      "pg_redis_migrate.bytes_in_flight", "Bytes of replies that Redis may have to hold at a time.",
+      "pg_redis_migrate.bytes_in_flight", "Maximum size of unread replies that Redis has to buffer.",
       "Unread replies count towards Redis' maxmemory.", &bytes_in_flight_kb, bytes_in_flight_kb, 64,
       1024 * 1024, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("pg_redis_migrate.max_reply_size",
@@ -39,16 +40,16 @@ void Define() {
                           "Values that take more memory in Redis are rejected by name.", nullptr,
                           &max_value_size_kb, max_value_size_kb, 1, 1000 * 1024, PGC_USERSET, GUC_UNIT_KB,
                           nullptr, nullptr, nullptr);
-  DefineCustomIntVariable("pg_redis_migrate.connect_timeout", "Time to connect to a Redis and to log in.",
-                          "The server option connect_timeout goes first.", &connect_timeout_ms,
-                          connect_timeout_ms, 100, 86400 * 1000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr,
-                          nullptr);
   DefineCustomIntVariable(
-      "pg_redis_migrate.command_timeout", "Time without a byte from Redis before a command is given up.",
-      "The server option command_timeout goes first.", &command_timeout_ms, command_timeout_ms, 100,
+      "pg_redis_migrate.connect_timeout", "Maximum time to connect to Redis and to authenticate.",
+      "The server option connect_timeout takes precedence.", &connect_timeout_ms, connect_timeout_ms, 100,
+      86400 * 1000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(
+      "pg_redis_migrate.command_timeout", "Maximum time to wait for data from Redis before a command fails.",
+      "The server option command_timeout takes precedence.", &command_timeout_ms, command_timeout_ms, 100,
       86400 * 1000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("pg_redis_migrate.reconnect_timeout",
-                          "How long a run, or an audit of a cluster, tries to get a lost connection back.",
+                          "Maximum time a run, or an audit of a cluster, tries to restore a lost connection.",
                           nullptr, &reconnect_timeout_ms, reconnect_timeout_ms, 0, 86400 * 1000, PGC_USERSET,
                           GUC_UNIT_MS, nullptr, nullptr, nullptr);
   DefineCustomStringVariable("pg_redis_migrate.databases",
@@ -56,13 +57,13 @@ void Define() {
                              "Needs pg_redis_migrate in shared_preload_libraries.", &databases, "",
                              PGC_SIGHUP, GUC_LIST_INPUT, nullptr, nullptr, nullptr);
   if (process_shared_preload_libraries_in_progress)
-    DefineCustomIntVariable("pg_redis_migrate.max_workers", "Background workers that may run at a time.",
+    DefineCustomIntVariable("pg_redis_migrate.max_workers",
+                            "Maximum number of background workers that run at the same time.",
                             "Each also needs one of max_worker_processes.", &max_workers, max_workers, 1,
                             1000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("pg_redis_migrate.history_retention",
-                          "How long the history of sweeps and refreshes is kept.", nullptr,
-                          &history_retention_s, history_retention_s, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
-                          nullptr, nullptr, nullptr);
+                          "Time to keep the history of sweeps and refreshes.", nullptr, &history_retention_s,
+                          history_retention_s, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
   // A session that loads the library late cannot have shared memory.
   if (process_shared_preload_libraries_in_progress) {
     DefineCustomIntVariable(

@@ -92,7 +92,7 @@ UpdateStmt *ParseUpdate(UserText &list) {
   auto *update = reinterpret_cast<UpdateStmt *>(statement);
   if (!IsA(statement, UpdateStmt) || update->fromClause != NIL || update->whereClause != nullptr ||
       HasReturning(update))
-    list.Refuse("FROM, WHERE and RETURNING have no place in it.");
+    list.Refuse("FROM, WHERE and RETURNING are not allowed.");
   return update;
 }
 

@@ -33,8 +33,8 @@ bool Available(const Policy &policy) {
     if (MemoryAvailable()) return true;
     if (policy.fail_open) return false;
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                  "rate limit policy \"" + policy.name + "\" has no memory to work in",
-                  "Storage memory needs the library to be loaded when the server starts.",
+                  "rate limit policy \"" + policy.name + "\" needs shared memory",
+                  "Storage memory requires the library to be loaded when the server starts.",
                   "Add pg_redis_migrate to shared_preload_libraries and restart the server.");
   }
   if (!RecoveryInProgress()) return true;
@@ -297,7 +297,7 @@ std::vector<Outcome> DecideTogether(const std::vector<Request> &requests) {
   if (requests.size() > StateTable::KeyLocks::kMostKeys)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "no more than " +
                                                        std::to_string(StateTable::KeyLocks::kMostKeys) +
-                                                       " rate limits can be asked for together");
+                                                       " rate limits can be asked for at once");
   std::vector<Pending> all;
   for (const Request &request : requests) all.push_back(Prepare(request));
   std::vector<Pending *> tables, memory;

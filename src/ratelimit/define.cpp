@@ -74,8 +74,8 @@ void CheckName(const std::string &name) {
   bool printable = !name.empty() && name.size() <= 128 &&
                    std::all_of(name.begin(), name.end(), [](char c) { return c >= ' ' && c <= '~'; });
   if (!printable)
-    throw Failure(ERRCODE_INVALID_NAME, "invalid name of a rate limit policy",
-                  "It goes into HTTP headers: 1 to 128 printable ASCII characters.");
+    throw Failure(ERRCODE_INVALID_NAME, "invalid rate limit policy name",
+                  "The name goes into HTTP headers and must have 1 to 128 printable ASCII characters.");
 }
 
 struct Owned {
@@ -313,8 +313,8 @@ PRM_FUNCTION(alter_rate_limit) {
   ReadOptions(fcinfo, 3, &definition);
   if (auto text = pg::OptionalTextArgument(fcinfo, 10)) {
     if (definition.quota || !definition.period.null)
-      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "a limit stands for quota and period", "",
-                    "Give either limit, or quota and period.");
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "limit cannot be combined with quota or period", "",
+                    "Give either limit or quota and period.");
     SetLimit(*text, &definition);
   }
   Oid user = GetUserId();

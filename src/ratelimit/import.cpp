@@ -11,10 +11,10 @@ using pg::Failure;
 
 [[noreturn]] void RefuseArguments(const Policy &policy, const char *needs) {
   throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
-                "rate limit policy \"" + policy.name + "\" cannot go on from these numbers",
+                "rate limit policy \"" + policy.name + "\" cannot import these numbers",
                 std::string("Its algorithm needs ") + needs + ".",
-                "Counters of windows go into policies with algorithm fixed_window, fixed_window_first_hit or "
-                "sliding_window, theoretical arrival times into gcra.");
+                "Import window counters into policies with algorithm fixed_window, fixed_window_first_hit or "
+                "sliding_window, and theoretical arrival times into gcra.");
 }
 
 // When a window ends of a counter that has no end: one window from now or, where windows are aligned and

@@ -90,7 +90,7 @@ Status ReadCompressed(ByteReader& reader, std::string& scratch, Bytes& bytes) {
 Status ReadLength(ByteReader& reader, uint64_t& length) {
   Prefix prefix;
   PRM_RETURN_IF_ERROR(ReadPrefix(reader, prefix));
-  if (prefix.is_special) return reader.Corrupt("a string stands where a length is expected");
+  if (prefix.is_special) return reader.Corrupt("a string is found where a length is expected");
   length = prefix.value;
   return {};
 }

@@ -47,7 +47,7 @@ constexpr uint64_t kUnsignedPart = 2;  // see module.cpp
 
 Error NotRdb(const std::string& detail) {
   return {ErrorCode::kCorruptData, "not an RDB file", detail,
-          "The file must be what SAVE, BGSAVE or a backup writes."};
+          "Use a file written by SAVE, BGSAVE or a backup."};
 }
 
 // Takes a hash, and of one that is too large only its size.
@@ -106,8 +106,8 @@ Status FileReader::ReadHeader() {
   }
   if (header.substr(0, kCompressedWord.size()) == kCompressedWord) {
     return Error{ErrorCode::kUnsupported, "unsupported RDB file: compressed as a whole",
-                 "It begins as Valkey 9.2 writes files with rdbcompression lz4 or zstd.",
-                 "CONFIG SET rdbcompression yes, and save it again."};
+                 "Valkey 9.2 writes such files with rdbcompression lz4 or zstd.",
+                 "Run CONFIG SET rdbcompression yes, and save the file again."};
   }
   const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), header_.version);
   if (digits.empty() || parsed.ec != std::errc() || parsed.ptr != digits.data() + digits.size()) {
@@ -154,7 +154,7 @@ Status FileReader::ReadCode(uint8_t code, bool& is_code) {
     case kSelectDb:
       PRM_RETURN_IF_ERROR(ReadLength(reader_, length));
       if (length > static_cast<uint64_t>(std::numeric_limits<int>::max())) {
-        return reader_.Corrupt("impossible number of a database");
+        return reader_.Corrupt("impossible database number");
       }
       db_ = static_cast<int>(length);
       return {};

@@ -64,7 +64,7 @@ Status ListpackReader::Next(PackedElement& element) {
 Status ListpackReader::NextInteger(int64_t& value) {
   PackedElement element;
   PRM_RETURN_IF_ERROR(Next(element));
-  if (!element.is_integer()) return Corrupt("a string stands where an integer is expected");
+  if (!element.is_integer()) return Corrupt("a string is found where an integer is expected");
   value = element.integer();
   return {};
 }

@@ -316,7 +316,7 @@ Status DecodeObject(Layout layout, ByteReader& reader, ValueVisitor& visitor) {
       return DecodeTemplateHash(layout, reader, visitor);
     case Layout::kTemplateListpackRef:
     case Layout::kTemplateArrayRef:
-      return reader.Corrupt("its fields stand in a template of the file");
+      return reader.Corrupt("its fields are in a template of the file");
   }
   return reader.Corrupt("unknown layout");
 }

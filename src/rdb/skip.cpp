@@ -110,7 +110,7 @@ Status SkipObject(Layout layout, ByteReader& reader) {
       return SkipTemplateHash(layout, reader);
     case Layout::kTemplateListpackRef:
     case Layout::kTemplateArrayRef:
-      return reader.Corrupt("its fields stand in a template of the file");
+      return reader.Corrupt("its fields are in a template of the file");
   }
   return reader.Corrupt("unknown layout");
 }

@@ -65,7 +65,7 @@ class EntryDecoder {
       visitor_.OnStreamEntry(id, fields_);
     }
     if (live_ != stated_live_ || deleted_ != stated_deleted_) {
-      return listpack_.Corrupt("its master entry counts other entries than it holds");
+      return listpack_.Corrupt("its master entry does not count the entries that it holds");
     }
     return {};
   }
@@ -153,7 +153,7 @@ Status DecodeEntries(ByteReader& reader, StreamInfo& info, ValueVisitor& visitor
   for (uint64_t i = 0; i < listpack_count; ++i) {
     Bytes raw_id;
     PRM_RETURN_IF_ERROR(ReadString(reader, scratch, raw_id));
-    if (raw_id.size() != kRawIdSize) return reader.Corrupt("a stream id has not 16 bytes");
+    if (raw_id.size() != kRawIdSize) return reader.Corrupt("a stream id does not have 16 bytes");
     ByteReader id_reader(raw_id);
     StreamId master_id;
     PRM_RETURN_IF_ERROR(ReadRawId(id_reader, master_id));

@@ -41,7 +41,7 @@ const char* NameOf(AddressKind kind) {
     case AddressKind::kOther:
       break;
   }
-  return "an address of no host";
+  return "not the address of a host";
 }
 
 Bytes Trimmed(Bytes text) {
@@ -137,7 +137,8 @@ Error AddressRule::Refusal(const std::string& where, const SocketAddress& addres
   const std::string text = AddressText(address);
   return {
       ErrorCode::kPermissionDenied, "Redis may not send us to " + where,
-      text + " is " + NameOf(KindOf(address)) + ", and who names it was reached at " + NameOf(named) + ".",
+      text + " is " + NameOf(KindOf(address)) + ", and the server that names it was reached at " +
+          NameOf(named) + ".",
       "If it is the right one, add its network to the server's option redirects_to: ALTER SERVER ... OPTIONS "
       "(ADD "
       "redirects_to '" +

@@ -297,7 +297,7 @@ Error Connection::Refuse(Error error) {
     // The replies before it may not have been received yet.
     const size_t at = names_.size() - std::clamp<size_t>(guard_.pending(), 1, names_.size());
     error.message = "Redis at " + address_ + " answered command \"" + Printable(names_[at]) +
-                    "\" with more than it may take";
+                    "\" with more than the limit";
   } else {
     error.message = "the server at " + address_ + " does not speak the Redis protocol";
   }

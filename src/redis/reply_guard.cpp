@@ -118,7 +118,7 @@ Status ReplyGuard::TakeCount(Bytes line) {
                      " bytes.",
                  {}};
   }
-  if (depth_ == kMostDepth) return ProtocolError("Its reply has arrays within arrays, too deep.");
+  if (depth_ == kMostDepth) return ProtocolError("Its reply nests arrays too deeply.");
   charged_ += static_cast<uint64_t>(count) * kElementBytes;
   elements_left_[depth_++] = count;
   return {};

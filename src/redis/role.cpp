@@ -39,7 +39,7 @@ Status CheckRole(Connection& connection, ReadFrom wanted, bool may_be_stale) {
     return Error{ErrorCode::kUnavailable, "Redis at " + connection.address() + " is " + what, {}, hint};
   };
   if (wanted == ReadFrom::kMaster && !role.value()->is_master) {
-    return unfit("a replica, not a master", "After a fail-over it may take a moment until everyone knows.");
+    return unfit("a replica, not a master", "After a failover it may take a moment until all nodes know.");
   }
   if (wanted == ReadFrom::kReplica && role.value()->is_master) {
     return unfit("a master, not a replica", "Set host and port to those of a replica, or drop read_from.");

@@ -246,7 +246,7 @@ Status TlsSession::Connect(const std::string& address, const Deadline& deadline,
     const long remaining_ms = deadline.RemainingMs();
     if (remaining_ms == 0) {
       return Error{ErrorCode::kTimeout,
-                   "Redis at " + address + " did not shake hands for TLS within " +
+                   "Redis at " + address + " did not complete the TLS handshake within " +
                        std::to_string(deadline.limit_ms()) + " ms",
                    {},
                    "If the port does not expect TLS, set the server's option port to the one that does, or "
@@ -266,7 +266,7 @@ Error TlsSession::HandshakeError(const std::string& address, const IoResult& res
         "The server's certificate was refused: " + std::string(X509_verify_cert_error_string(verify_error_)) +
         ". It has " + refused_ + ".";
     if (verify_error_ == X509_V_ERR_HOSTNAME_MISMATCH || verify_error_ == X509_V_ERR_IP_ADDRESS_MISMATCH) {
-      error.detail += " It should be made out to \"" + Printable(expected_name_) + "\".";
+      error.detail += " It should be issued for \"" + Printable(expected_name_) + "\".";
     }
     error.hint = VerificationHint(verify_error_);
   } else {

@@ -49,7 +49,7 @@ void ThrowFailureOf(const RunRecord &record, const std::vector<RunRecord::Part> 
     int const code = pg::SqlStateCode(*part.sqlstate);
     if (stops_at_rejects && code == ERRCODE_DATA_EXCEPTION)
       throw StoppedByReject(record.id(), part.message.value_or(""),
-                            "It was in part " + std::to_string(part.number) + ".");
+                            "The key was in part " + std::to_string(part.number) + ".");
     throw Failure(code, part.message.value_or(""),
                   "Part " + std::to_string(part.number) + " was being read.");
   }
@@ -87,7 +87,7 @@ class Member {
     if (!lock_->HasLeader())
       throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                     "nobody leads run " + std::to_string(record_.id()) + " of migration \"" + name_ + "\"",
-                    "What was read is stored, with its checkpoint.",
+                    "The keys read so far are stored, with a checkpoint.",
                     "CALL redis_migrate.run or redis_migrate.start goes on with it.");
   }
 
@@ -151,7 +151,7 @@ uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects
 PRM_FUNCTION(join_run) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.join_run commits after each batch");
-  if (PG_ARGISNULL(0)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id must not be null");
+  if (PG_ARGISNULL(0)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id must not be NULL");
   pg::Spi spi(true);
   Member member(PG_GETARG_INT64(0));
   try {

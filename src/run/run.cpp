@@ -148,8 +148,8 @@ class Run {
     Spi::Commit();
     if (result.outcome == "refused")
       pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + result.why,
-                 "That is what an emptied Redis or the wrong server or database would look like.",
-                 "If these rows are to go: CALL redis_migrate.run(" + pg::QuoteLiteral(migration_.name) +
+                 "An emptied Redis, or the wrong server or database, would look like this.",
+                 "To delete these rows, CALL redis_migrate.run(" + pg::QuoteLiteral(migration_.name) +
                      ", mapping => " + pg::QuoteLiteral(mapping.name) + ", prune => true, force => true).");
     else if (!result.why.empty())
       pg::Report(NOTICE, "mapping \"" + mapping.name + "\" was not pruned: " + result.why);
@@ -275,10 +275,10 @@ PRM_FUNCTION(run) {
   if (source) pg::CheckKeyword(*source, "source", {"scan", "rdb", "archive"});
   if (parameters.force && !parameters.prune)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune",
-                      "It prunes mappings of which the run met no key.", "Add prune => true.");
+                      "It prunes mappings whose keys the run did not meet.", "Add prune => true.");
   if (parameters.dry_run && parameters.prune)
-    pg::Report(NOTICE, "a dry run does not try prune",
-               "It reads a part of the keys only, so nothing tells which rows have lost theirs.");
+    pg::Report(NOTICE, "a dry run cannot prune",
+               "It reads only some of the keys, so it cannot tell which rows have lost theirs.");
   pg::Spi spi(true);
   Migration const migration = LoadMigration(name);  // before its lock: only the owner may take it
   parameters.source = source ? *source : migration.source;

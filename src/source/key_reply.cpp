@@ -30,9 +30,8 @@ Error ForKey(Error error, const Entry& entry) {
 Error ForNames(Error error) {
   if (error.code == ErrorCode::kTooLarge && error.hint.empty()) {
     error.hint =
-        "If the names are so long, lower pg_redis_migrate.batch_rows; a single key whose name is longer has "
-        "to be "
-        "renamed or deleted.";
+        "If key names are that long, lower pg_redis_migrate.batch_rows. Rename or delete a key whose name "
+        "alone is longer.";
   }
   return error;
 }

@@ -109,10 +109,10 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       if (left > 0) {
         return Error{
             ErrorCode::kCorruptData,
-            std::to_string(left) + " bytes stand behind the end of the RDB file, at byte " +
+            std::to_string(left) + " bytes follow the end of the RDB file at byte " +
                 std::to_string(reader_.end()),
             "An append-only file of Redis 4 to 6 may begin with an RDB file; its commands are not read.",
-            "Use what SAVE or BGSAVE writes."};
+            "Use a file written by SAVE or BGSAVE."};
       }
       return !batch.entries.empty();
     }

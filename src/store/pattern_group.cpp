@@ -134,12 +134,12 @@ class PatternGroup::Work {
     const ErrorData *data = trial.error->data();
     throw pg::Failure(
         trial.error->sqlstate(), "mapping \"" + prepared.mapping.name + "\": " + trial.error->what(),
-        data->detail != nullptr ? data->detail : "It failed alike for each key that was tried by itself.",
+        data->detail != nullptr ? data->detail : "Each key that was tried on its own failed in the same way.",
         data->hint != nullptr
             ? data->hint
-            : "Change the mapping with redis_migrate.alter_mapping, or what its query, its checks and the "
-              "triggers of " +
-                  prepared.target.name + " call, and run the migration again: it goes on from here.");
+            : "Change the mapping with redis_migrate.alter_mapping, or the functions that its query, its "
+              "checks and the triggers of " +
+                  prepared.target.name + " call, and run the migration again: it continues from here.");
   }
 
   // Counts what a try that holds has found.

@@ -79,7 +79,7 @@ std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, Tupl
     });
     auto const outcome = by_row.find(number);
     if (outcome == by_row.end())
-      throw Failure(ERRCODE_INTERNAL_ERROR, "the look-up in " + target_ + " lost row " +
+      throw Failure(ERRCODE_INTERNAL_ERROR, "the lookup in " + target_ + " lost row " +
                                                 std::to_string(number) + " of mapping \"" + name_ + "\"");
     switch (outcome->second) {
       case RowOutcome::kInserted:

@@ -61,7 +61,7 @@ void RequireMapping(const std::string &migration, const std::string &mapping) {
 void RequireNoWorker(const Job &job) {
   std::optional<Slot> slot = FindSlot({Kind::kMigration, MyDatabaseId, job.owner, job.id});
   if (!slot) return;
-  throw Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + job.migration + "\" has a background worker already",
+  throw Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + job.migration + "\" already has a background worker",
                 "Its process is " + std::to_string(slot->pid) + ", its state \"" +
                     kStateNames[static_cast<int>(slot->state)] + "\".",
                 "SELECT * FROM redis_migrate.workers shows it; redis_migrate.stop ends it.");
@@ -195,7 +195,7 @@ PRM_FUNCTION(drop_migration) {
 // was stopped (with a NOTICE). Errors: the run's own SQLSTATE and message if it failed, 57014 when the time
 // is over, 42704 without such a run, 42501, 2D000 in a transaction block. Between looks it holds nothing.
 PRM_FUNCTION(wait_for) {
-  pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each look");
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each check");
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   std::optional<int64> timeout;
   if (!PG_ARGISNULL(1)) timeout = IntervalMs(PG_GETARG_INTERVAL_P(1));
@@ -207,7 +207,7 @@ PRM_FUNCTION(wait_for) {
     Spi::Commit();
     if (!job)
       throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + migration + "\" has no background run", "",
-                    "redis_migrate.start begins one.");
+                    "redis_migrate.start starts one.");
     if (job->state == "failed") {
       throw Failure(
           pg::SqlStateCode(job->sqlstate.value_or("XX000")),

@@ -103,7 +103,7 @@ LaunchProblem Describe(LaunchOutcome outcome) {
     case LaunchOutcome::kNoShare:
       return {
           "its owner has " + std::to_string(WorkerShare()) + " of the " + std::to_string(WorkerLimit()) +
-              " workers that pg_redis_migrate.max_workers allows, and the others are left for other roles",
+              " workers that pg_redis_migrate.max_workers allows, and the rest are reserved for other roles",
           "Raise pg_redis_migrate.max_workers and restart the server, or stop another migration of the "
           "role."};
     case LaunchOutcome::kNoProcess:
@@ -114,7 +114,7 @@ LaunchProblem Describe(LaunchOutcome outcome) {
     case LaunchOutcome::kClosed:
       return {"the database is about to be dropped, renamed, moved or copied", ""};
     case LaunchOutcome::kDuplicate:
-      return {"a worker of it was about to end", ""};
+      return {"one of its workers was about to end", ""};
     case LaunchOutcome::kStarted:
       break;
   }

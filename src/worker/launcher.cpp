@@ -82,7 +82,7 @@ class Launcher {
     pg::Call([] { CommitTransactionCommand(); });
     if (int left_out = ListDatabases(listed); left_out > 0 && told_.insert("").second)
       pg::Report(WARNING, std::to_string(left_out) + " databases of pg_redis_migrate.databases are left out",
-                 "The first 64 are looked after.");
+                 "Only the first 64 are scheduled.");
     std::vector<Oid> const needy = DatabasesInNeed(&nap);
     for (Oid database : needy) {
       LaunchOutcome const outcome = Launch({Kind::kScheduler, database});

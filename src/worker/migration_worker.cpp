@@ -47,7 +47,7 @@ class PartWorkers : public Helpers {
         LaunchProblem problem = Describe(outcome);
         if (outcome == LaunchOutcome::kNoSlot)
           problem.message = "pg_redis_migrate.max_workers, " + std::to_string(WorkerLimit()) +
-                            ", leaves no more: two are kept for other work";
+                            ", allows no more: two are reserved for other work";
         Log(WARNING, {ERRCODE_INSUFFICIENT_RESOURCES, problem.message},
             "run " + std::to_string(run_id) + " is read by " + std::to_string(started + 1) +
                 " processes instead of " + std::to_string(count + 1),
@@ -159,7 +159,7 @@ class MigrationWorker {
     std::string const what = "background run of migration \"" + job_->migration + "\"";
     SetError(problem.SqlState().c_str(), problem.message);
     if (!problem.retryable()) {
-      Log(WARNING, problem, what + " failed", "redis_migrate.start goes on with it when the cause is fixed.");
+      Log(WARNING, problem, what + " failed", "redis_migrate.start resumes it once the cause is fixed.");
       pg::WithoutCancel hold;
       pg::InTransaction([&] {
         worker::Conclude(slot_.job, "failed", false, problem.SqlState(), problem.message);

@@ -91,7 +91,7 @@ PRM_FUNCTION(take_over) {
     if (kind == owned.kind) changed += ChangeOwner(owned, role, name);
   if (changed == 0)
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "there is no " + kind + " \"" + name + "\"", "",
-                      "SELECT kind, name FROM redis_migrate.definitions lists what there is.");
+                      "SELECT kind, name FROM redis_migrate.definitions lists the definitions.");
   PG_RETURN_VOID();
 }
 

@@ -88,7 +88,7 @@ class Scheduler {
       Log(WARNING,
           {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
            std::to_string(restored) + " restored definitions wait for CALL redis_migrate.resume_restored()"},
-          "scheduler", "Call it when the restore has ended.");
+          "scheduler", "Call it once the restore has ended.");
     }
     for (const Job &job : jobs) ReconcileJob(job);
     for (const auto &[owner, due] : owners) Repeat({Kind::kSweeper, database_, owner}, due);
@@ -170,11 +170,11 @@ class Scheduler {
       never_begins = job.state != "running" && failures >= kMostFailedStarts;
       if (never_begins)
         problem.message =
-            "no worker could begin in " + std::to_string(failures) + " tries; the server's log says why";
+            "no worker could start in " + std::to_string(failures) + " tries; the server's log says why";
     } else if (AfterCrash()) {
       crashes = (healthy ? 0 : crashes) + 1;
       wait_ms = BackoffMs(crashes);
-      problem = {ERRCODE_CRASH_SHUTDOWN, "the server crashed while the migration was being run"};
+      problem = {ERRCODE_CRASH_SHUTDOWN, "the server crashed while the migration was running"};
     }
     bool const is_last = never_begins || crashes >= kMostCrashes;
     if (crashes >= kMostCrashes)

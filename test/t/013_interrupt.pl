@@ -209,7 +209,7 @@ wait_until('the first call', sub { pid_of_call() ne '' });
 my $pid = pid_of_call();
 $node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM redis_migrate.runs WHERE pid = $pid AND state = 'running')");
 $err = sql_error($node, q{CALL redis_migrate.run('dropped')});
-like($err, qr/ERROR:  55006: migration "dropped" is being run already\nDETAIL:  .*\b$pid\b/, 'two runs at once: 55006, with the pid of the other');
+like($err, qr/ERROR:  55006: migration "dropped" is already being run\nDETAIL:  .*\b$pid\b/, 'two runs at once: 55006, with the pid of the other');
 is(sql_error($node, q{CALL redis_migrate.run('calm')}), '', 'another migration can run meanwhile');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 $call->finish;

@@ -64,8 +64,8 @@ is(as('other', q{SELECT count(*) FROM redis_migrate.background_runs}), '0', 'nor
 is(as('monitor', q{SELECT pid FROM redis_migrate.workers}), $pid, 'pg_monitor does');
 is(as('owner', q{SELECT pid, state, keys_read, batches, keys_per_second, estimated_end FROM redis_migrate.progress}), "$pid|running|0|0||",
     'progress names the process, and tells no rate before the first batch');
-like(sql_error($node, q{SELECT redis_migrate.start('shop')}), qr/ERROR:  55006: migration "shop" has a background worker already\nDETAIL:  Its process is $pid/, 'it cannot be started twice');
-like(sql_error($node, q{CALL redis_migrate.run('shop')}, extra_params => [ '-U', 'owner' ]), qr/ERROR:  55006: migration "shop" is being run already\nDETAIL:  The process that runs it is $pid/, 'nor run in a session');
+like(sql_error($node, q{SELECT redis_migrate.start('shop')}), qr/ERROR:  55006: migration "shop" already has a background worker\nDETAIL:  Its process is $pid/, 'it cannot be started twice');
+like(sql_error($node, q{CALL redis_migrate.run('shop')}, extra_params => [ '-U', 'owner' ]), qr/ERROR:  55006: migration "shop" is already being run\nDETAIL:  The process that runs it is $pid/, 'nor run in a session');
 for my $call (q{redis_migrate.start('shop')}, q{redis_migrate.stop('shop')})
 {
     like(sql_error($node, "SELECT $call", extra_params => [ '-U', 'other' ]), qr/ERROR:  42501: must be owner of migration "shop"/, "$call is for the owner");

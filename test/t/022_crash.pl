@@ -47,7 +47,7 @@ for my $kind ('migration', 'scheduler', 'migration', 'launcher')
     $before = $rows;
     $run //= last_run($node, 'shop', 'run_id');
 }
-like(job($node, 'shop', 'sqlstate, message'), qr/^57P02\|the server crashed while the migration was being run$/, 'the background run says why');
+like(job($node, 'shop', 'sqlstate, message'), qr/^57P02\|the server crashed while the migration was running$/, 'the background run says why');
 $proxy->tell('pass');
 $node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(last_run($node, 'shop', 'state, balanced, run_id >= ' . ($run // 0)), 'completed|t|t', 'the run goes on by itself to its end');

@@ -66,7 +66,7 @@ is(stats('free', 'rows_deleted'), '10', 'maintain goes on with other tables');
 is(stats('blocked', 'failed_runs, rows_deleted'), '0|0', 'a lock is no failure');
 is(sql(q{SELECT next_run BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 minute' FROM redis_migrate.expiry_policies WHERE target = 'public.blocked'}),
     't', 'and is due again soon');
-like(sql_error($node, q{CALL redis_migrate.sweep('blocked')}), qr/ERROR:  55P03: another session keeps rows or the table public\.blocked locked/,
+like(sql_error($node, q{CALL redis_migrate.sweep('blocked')}), qr/ERROR:  55P03: another session holds locks on rows or on table public\.blocked locked/,
     'in a session the sweep gives up after some seconds');
 my $call = start_sql($node, q{CALL redis_migrate.sweep('blocked')});
 wait_until('the sweep waits', sub { sql(q{SELECT count(*) FROM pg_locks WHERE relation = 'blocked'::regclass AND NOT granted}) });

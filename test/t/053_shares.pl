@@ -86,7 +86,7 @@ is(sql(q{SELECT policy, count(*) FROM redis_migrate.login_attempts GROUP BY 1 OR
 # Statistics: a database that makes policies without end leaves places for others.
 my ($code, undef, $warnings) = $node->psql('other', q{SELECT count(redis_migrate.create_lockout('p' || n)) FROM generate_series(1, 1100) AS n});
 is($code, 0, 'as many policies as one likes');
-like($warnings, qr/WARNING:  lockout policy "p1100" has no statistics of its own.*HINT:  Drop lockout policies that are not used\./s, 'of which some have no statistics');
+like($warnings, qr/WARNING:  lockout policy "p1100" has no statistics of its own.*HINT:  Drop unused lockout policies\./s, 'of which some have no statistics');
 sql(q{SELECT redis_migrate.create_lockout('late')});
 is(stat_of('checks', 'late'), 0, 'another database has places left');
 

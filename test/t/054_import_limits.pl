@@ -207,7 +207,7 @@ is($node->safe_psql('postgres', q{
     SELECT redis_migrate.rate_limit_allowed('rlflx', 'two', 2) \g /dev/null
     SELECT redis_migrate.import_rate_limit('rlflx', key, used, reset_at) FROM limit_counter WHERE policy = 'rlflx' AND key = 'two'}), 1,
     'a key that has used more here keeps it');
-like(sql_error($node, q{SELECT redis_migrate.import_rate_limit('rlflx', 'x', tat => 1)}), qr/22023: .*cannot go on from these numbers.*DETAIL:  Its algorithm needs used and reset_at\./s,
+like(sql_error($node, q{SELECT redis_migrate.import_rate_limit('rlflx', 'x', tat => 1)}), qr/22023: .*cannot import these numbers.*DETAIL:  Its algorithm needs used and reset_at\./s,
     'numbers of another algorithm are refused');
 like(sql_error($node, q{SELECT redis_migrate.import_rate_limit('cell', 'x', 1, now())}), qr/22023: .*DETAIL:  Its algorithm needs tat alone\./s, 'both ways');
 

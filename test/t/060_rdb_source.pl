@@ -222,7 +222,7 @@ like(sql_error($node, q{CALL redis_migrate.run('file')}), qr/checksum/, 'going o
 copy($all, "$dumps/appended.rdb");
 append_to_file("$dumps/appended.rdb", "*1\r\n");
 $node->safe_psql('postgres', "SELECT redis_migrate.alter_migration('file', file => '$dumps/appended.rdb')");
-like(sql_error($node, q{CALL redis_migrate.run('file')}), qr/4 bytes stand behind the end of the RDB file/, 'bytes behind the end are not passed over');
+like(sql_error($node, q{CALL redis_migrate.run('file')}), qr/4 bytes follow the end of the RDB file/, 'bytes behind the end are not passed over');
 
 # What only newer servers write: fields that expire, and a module's value, which goes to the archive as it is.
 append_to_file("$dumps/newer.rdb", "REDIS0012\xfe\x00"

@@ -79,7 +79,7 @@ like(reachable('trusting'), qr/^ok: /, 'require takes any certificate');
 server('by_name', $tls_port, "tls 'on', ca_file '$ca', tls_server_name 'redis.example'");
 like(reachable('by_name'), qr/^ok: /, 'tls_server_name is the name that is verified');
 $node->safe_psql('postgres', q{ALTER SERVER by_name OPTIONS (SET tls_server_name 'other.example')});
-like(refused('by_name'), qr/DETAIL:  .*hostname mismatch.*redis\.example.*should be made out to "other\.example".*\nHINT:  .*tls_server_name/, 'a wrong name is refused');
+like(refused('by_name'), qr/DETAIL:  .*hostname mismatch.*redis\.example.*should be issued for "other\.example".*\nHINT:  .*tls_server_name/, 'a wrong name is refused');
 my $elsewhere = start_tls_redis($certificates, 'elsewhere');
 server('elsewhere', $elsewhere->{tls_port}, "tls 'on', ca_file '$ca'");
 like(refused('elsewhere'), qr/08006.*\nDETAIL:  .*IP address mismatch.*elsewhere\.example.*"127\.0\.0\.1"/, 'a certificate of another server is refused');

@@ -146,7 +146,7 @@ start();
 wait_for();
 is_whole('without room for others');
 is(parts('count(*), count(DISTINCT pid), min(readers)'), '3|1|1', 'without room for others: one process reads all parts');
-like(PostgreSQL::Test::Utils::slurp_file($node->logfile, $log), qr/WARNING:  run \d+ is read by 1 processes instead of 3: pg_redis_migrate\.max_workers, 1, leaves no more.*\n.*HINT:  Raise pg_redis_migrate\.max_workers/,
+like(PostgreSQL::Test::Utils::slurp_file($node->logfile, $log), qr/WARNING:  run \d+ is read by 1 processes instead of 3: pg_redis_migrate\.max_workers, 1, allows no more.*\n.*HINT:  Raise pg_redis_migrate\.max_workers/,
     'and the log says why');
 $node->append_conf('postgresql.conf', 'pg_redis_migrate.max_workers = 8');
 $node->restart;

@@ -150,7 +150,7 @@ my ($slot) = grep { $masters[2]{slots}{$_} } @slots;
 my $in_slot = $masters[2]{node}->cli('CLUSTER', 'COUNTKEYSINSLOT', $slot);
 $cluster->begin_move($slot, @masters[ 2, 0 ], half => 1);
 $err = sql_error($node, q{SET pg_redis_migrate.reconnect_timeout = '2s'; CALL redis_migrate.audit('shop')});
-like($err, qr/ERROR:  57P03: slots $slot of the cluster are being moved\nHINT:  What was found until then is kept\. CALL redis_migrate\.audit again/, 'not for ever');
+like($err, qr/ERROR:  57P03: slots $slot of the cluster are being moved\nHINT:  The families found so far are kept\. CALL redis_migrate\.audit again/, 'not for ever');
 is(audits('state, complete, sqlstate, keys'), 'failed|f|57P03|' . ($keys - $in_slot), 'what else there is was counted');
 is(sql('SELECT sum(keys) FROM redis_migrate.audit_families WHERE audit_id = (SELECT max(audit_id) FROM redis_migrate.audits)'), $keys - $in_slot, 'and is kept');
 my $call = start_sql($node, q{CALL redis_migrate.audit('shop');});

@@ -86,7 +86,7 @@ TEST(EncodedString, Refuses) {
                         "abc"s),
             "corrupt value at byte 9: 18446744073709551615 bytes expected, 3 left");
   EXPECT_EQ(StringError("\xc3\x04\xc0"s),
-            "corrupt value at byte 3: a string stands where a length is expected");
+            "corrupt value at byte 3: a string is found where a length is expected");
   EXPECT_EQ(StringError("\xc3\x02\x09\x00z\xc0\x00"s),
             "corrupt value at byte 2 of the compressed string at byte 3: it expands to less than its size");
 }

@@ -105,16 +105,16 @@ TEST(Stream, RefusesContradictoryEntries) {
   EXPECT_EQ(Decode(WithEntries(kMaster, kEntries))[0][0], "entry");
   const std::string one = Int7(1) + Int7(0) + Int7(1) + Str6("f") + Int7(0);
   EXPECT_TRUE(Fails(WithEntries(Int7(3) + Int7(0) + Int7(1) + Str6("f") + Int7(0), kEntries),
-                    "counts other entries"));
+                    "does not count the entries"));
   EXPECT_TRUE(Fails(WithEntries(Int7(2) + Int7(2) + Int7(1) + Str6("f") + Int7(0), kEntries),
-                    "counts other entries"));
+                    "does not count the entries"));
   EXPECT_TRUE(
       Fails(WithEntries(Int7(2) + Int7(1) + Int7(1) + Str6("f") + Int7(1), kEntries), "does not end with 0"));
   EXPECT_TRUE(
       Fails(WithEntries(one, Int7(2) + Int7(0) + Int7(0) + Str6("a") + Int7(5)), "wrong number of elements"));
   EXPECT_TRUE(Fails(WithEntries(one, Int7(0) + Int7(0) + Int7(0) + Int7(1) + Str6("a") + Str6("b") + Int7(5)),
                     "wrong number of elements"));
-  EXPECT_TRUE(Fails(WithEntries(one, Str6("x")), "a string stands where an integer is expected"));
+  EXPECT_TRUE(Fails(WithEntries(one, Str6("x")), "a string is found where an integer is expected"));
   EXPECT_TRUE(Fails(WithEntries(one, Int7(2) + Int7(0)), "ends where an element is expected"));
   // Numbers of fields: -1 (13 bits), the least and the greatest of 64 bits.
   const std::string minus_one = "\xdf\xff\x02"s;
@@ -127,7 +127,7 @@ TEST(Stream, RefusesContradictoryEntries) {
   EXPECT_TRUE(Fails(WithEntries(Int7(1) + Int7(0) + least + Str6("f"), ""), "impossible number of fields"));
   EXPECT_TRUE(
       Fails(WithEntries(Int7(1) + Int7(0) + greatest + Str6("f"), ""), "ends where an element is expected"));
-  EXPECT_TRUE(Fails("\x13\x01\x03"s + "abc" + Listpack(kMaster + kEntries), "a stream id has not 16 bytes"));
+  EXPECT_TRUE(Fails("\x13\x01\x03"s + "abc" + Listpack(kMaster + kEntries), "a stream id does not have 16 bytes"));
 }
 
 std::string WithGroup(const std::string& pending, const std::string& consumers) {

@@ -172,7 +172,7 @@ TEST_F(TlsTest, AWrongNameIsRefusedUnlessItIsNotVerified) {
             "could not establish TLS with Redis at localhost:" + std::to_string(server.port()));
   EXPECT_EQ(error.detail, RefusedCertificate("hostname mismatch",
                                              "subject \"CN=elsewhere\", names \"DNS:elsewhere.example\"") +
-                              " It should be made out to \"localhost\".");
+                              " It should be issued for \"localhost\".");
   EXPECT_EQ(error.hint,
             "If it is the server you mean, set its option tls_server_name to a name of the certificate.");
   EXPECT_NE(Refused(To(server.port())).detail.find("IP address mismatch"), std::string::npos);
@@ -291,7 +291,7 @@ TEST_F(TlsTest, AServerThatNeverShakesHandsIsATimeout) {
   const Error error = Refused(options);
   EXPECT_EQ(error.code, ErrorCode::kTimeout);
   EXPECT_EQ(error.message, "Redis at 127.0.0.1:" + std::to_string(listener.port()) +
-                               " did not shake hands for TLS within 300 ms");
+                               " did not complete the TLS handshake within 300 ms");
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(1300));
 }
 

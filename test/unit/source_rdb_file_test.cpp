@@ -170,7 +170,7 @@ TEST(RdbFileSource, WhatComesBeforeTheDamageIsReturned) {
   outcome = ReadAll(longer, options, filter);
   EXPECT_EQ(outcome.keys.size(), 20u);
   ASSERT_FALSE(outcome.status.ok());
-  EXPECT_NE(outcome.status.error().message.find("4 bytes stand behind the end"), std::string::npos);
+  EXPECT_NE(outcome.status.error().message.find("4 bytes follow the end"), std::string::npos);
 }
 
 }  // namespace
