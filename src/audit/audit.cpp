@@ -27,14 +27,14 @@ namespace {
 using pg::Failure;
 using pg::Spi;
 
-// Values of each family that are read, to tell how they are encoded.
+// The number of values read per family to find their encoding.
 constexpr uint64_t kValuesPerFamily = 200;
 constexpr size_t kLargestKeys = 100;  // of each database
 constexpr long kScanCount = 1000;
-// Under a rate ceiling, pages as large as a tenth of a second allows.
+// Under max_rate a page holds the keys of a tenth of a second.
 constexpr int kPagesPerSecond = 10;
 constexpr double kSaveEverySeconds = 1;
-// Between two attempts to go on with a cluster.
+// The pause between attempts to resume the audit of a cluster.
 constexpr long kRetryMs = 500;
 
 double Now() {
@@ -48,14 +48,14 @@ std::string Join(const Texts &texts, const char *between = ", ") {
   return joined;
 }
 
-// Decides what is asked about a key by what is known of its family so far. SCAN returns keys in no order that
-// means anything, so that the first ones are as good as any.
+// Decides what to ask about a key from what is known of its family so far. SCAN returns keys in no meaningful
+// order, so the first ones are as good as any.
 class Sampling : public Curiosity {
  public:
   Sampling(std::optional<double> sample, const std::unique_ptr<FamilyTree> &tree)
       : sample_(sample), tree_(tree) {}
 
-  // Answers come a page later, so that what was asked for counts.
+  // Answers come a page later, so keys count when they are asked about.
   Question Ask(int, Bytes key) override {
     KeyStats *family = tree_->Find(key);
     if (family == nullptr) return Question::kFactsAndValue;
@@ -105,7 +105,7 @@ class Audit {
   int64 id() const { return record_.id(); }
 
   void Execute() {
-    // Nothing is held while the network is waited for: each Commit comes right before a wait.
+    // No transaction is open during a network wait: each Commit comes right before one.
     SurveyOptions options;
     options.scan_count = kScanCount;
     if (parameters_.max_rate)
@@ -144,7 +144,7 @@ class Audit {
     Conclude("stopped", "max_duration passed before all keys were seen");
   }
 
-  // After an error: what was found until then is kept.
+  // After an error. The findings so far are kept.
   void Fail(const pg::Problem &problem) {
     Spi::RollBack();
     StoreFamilies();
@@ -192,7 +192,7 @@ class Audit {
     return std::nullopt;
   }
 
-  // The databases to look at. A server that does not tell which have keys has at least the first.
+  // The databases to audit. If the server does not tell which ones have keys, database 0.
   std::vector<int> Databases(redis::Connection &connection) {
     const std::optional<redis::ServerInfo> info = InfoOf(connection);
     if (!info) {
@@ -219,7 +219,7 @@ class Audit {
                                                db) != parameters_.databases->end();
   }
 
-  // Notes what the server, or every master of a cluster, says of itself.
+  // Notes what the server, or every master of a cluster, reports about itself.
   void Describe(const std::vector<redis::ServerInfo> &servers) {
     std::set<std::string> versions, policies;
     int64 keys = 0;
@@ -228,7 +228,7 @@ class Audit {
       versions.emplace(info.version());
       std::string const policy = info.Show("maxmemory_policy");
       if (!policy.empty()) policies.insert(policy);
-      // Not while it evicts by when keys were used (redis 7.0 src/object.c).
+      // Redis does not share integers under an eviction policy by use (redis 7.0 src/object.c).
       shares_integers = shares_integers || info.maxmemory().value_or(0) == 0 ||
                         (policy.find("lru") == std::string::npos && policy.find("lfu") == std::string::npos);
       for (const redis::KeyspaceInfo &keyspace : info.Keyspace())
@@ -268,14 +268,14 @@ class Audit {
     std::push_heap(found_.largest.begin(), found_.largest.end(), larger);
   }
 
-  // After an error that a cluster may get over: forgets what will be read again, and waits a moment. Other
-  // errors, and those that last for too long, are thrown.
+  // After an error from which a cluster may recover: drops findings that will be read again, and waits a
+  // moment. Throws other errors, and those that last too long.
   void WaitForCluster(const Error &error) {
     if (!settled_ || !MayComeBack(error.code)) throw Failure(error);
     if (found_.counts.keys != settled_->counts.keys) {
       ++repeats_;
       last_repeat_ = error.message;
-      // Ever more rarely: a cluster that does not come to rest would fill the log.
+      // Warns ever more rarely: an unstable cluster would fill the log.
       if ((repeats_ & (repeats_ - 1)) == 0)
         pg::Report(WARNING, error.message, error.detail,
                    "The keys read since the last complete node are read again.");
@@ -402,8 +402,8 @@ double Seconds(Datum interval) {
 }  // namespace prm
 
 // redis_migrate.audit(server name, sample float8, max_duration interval, databases int4[], max_rate int4):
-// see the SQL comment and docs/audit.md. Errors: 2D000 in a transaction block, 22023 for arguments that mean
-// nothing, those of the server object and of the connection.
+// see the SQL comment and docs/audit.md. Errors: 2D000 in a transaction block, 22023 for invalid arguments,
+// those of the server object and of the connection.
 PRM_FUNCTION(audit) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.audit commits as it goes");
@@ -422,7 +422,7 @@ PRM_FUNCTION(audit) {
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_duration must be greater than 0");
   if (parameters.max_rate && *parameters.max_rate <= 0)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_rate must be greater than 0");
-  // A wrong server is no audit.
+  // Checked first: a wrong server leaves no row in audits.
   const redis::Deployment deployment = ServerOptions(parameters.server, GetUserId());
   if (deployment.max_rate > 0)
     parameters.max_rate = static_cast<int>(

@@ -21,7 +21,7 @@ namespace {
 std::string JsonObject(const std::map<std::string, int64> &counts) {
   std::string json = "{";
   for (const auto &[name, count] : counts) {
-    // Names are our own, or words of Redis.
+    // The names are ours or Redis' own and need no escaping.
     std::string plain;
     for (char c : Printable(name))
       if (c != '"' && c != '\\') plain += c;
@@ -66,8 +66,7 @@ std::optional<int64> Greatest(const Range &range) {
   return range.count > 0 ? std::optional<int64>(range.greatest) : std::nullopt;
 }
 
-// Text as SQL takes it: patterns are valid UTF-8 without zero bytes, but the database may have another
-// encoding.
+// Converts text to the database's encoding: patterns are valid UTF-8 without zero bytes.
 std::string ForServer(const std::string &text) {
   std::string scratch;
   const std::optional<Bytes> converted = pg::TextFromUtf8(text, scratch);

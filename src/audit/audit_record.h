@@ -1,4 +1,4 @@
-// Audits as the extension's tables keep them.
+// Audits as stored in the extension's tables.
 #pragma once
 
 #include <map>
@@ -41,11 +41,10 @@ class AuditRecord {
 
   int64 id() const { return id_; }
 
-  // Stores the server's words about itself.
-  // shares_integers: it keeps one object for all keys that hold the same small number, so that the idle time
-  // of such a key is not its own.
+  // Stores what the server reports about itself. shares_integers: one object serves all keys that hold the
+  // same small number, so the idle time of such a key is not its own.
   void SetServer(const std::string &version, const std::string &policy, int64 dbsize, bool shares_integers);
-  // How far it has come.
+  // Stores the progress.
   void Save(const AuditCounts &counts);
   // The families and largest keys of one database; several: there are others with keys.
   void AddFamilies(int db, bool several, const std::vector<Family> &families,

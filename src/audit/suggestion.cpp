@@ -36,8 +36,7 @@ bool HasWord(const std::string &words, std::initializer_list<const char *> start
   return false;
 }
 
-// Data that would be missed most comes first; data that is made again by itself comes last, whatever it is
-// about.
+// Data that would be missed most comes first; data that can be regenerated comes last, whatever it contains.
 std::string PriorityOf(const std::string &words) {
   if (HasWord(words, {"cache", "tmp", "lock", "mutex", "throttle", "ratelimit", "rate", "rl", "rlflx",
                       "limit", "nonce", "csrf", "rack"}))
@@ -112,7 +111,7 @@ bool IsText(const FamilyStats &stats) {
   return opaque == 0;
 }
 
-// Numbers of one length are rather codes, of which others may begin with zeros.
+// Numbers of one length are probably codes, and others of them may begin with zeros.
 bool AreCodes(const FamilyStats &stats) {
   const Range &digits = stats.integer_digits;
   return digits.count > 1 && digits.least == digits.greatest && digits.least >= 4 && digits.least <= 8;
@@ -159,7 +158,7 @@ Suggestion Suggest(const Family &family, const std::string &migration, const std
   Suggestion suggestion{PriorityOf(words), std::nullopt, std::nullopt};
   std::string const type = family.stats.Type();
   std::vector<Column> const values = ValueColumns(type, family.stats);
-  // * would take the keys of all others.
+  // The pattern * would take the keys of all others.
   if (values.empty() || family.pattern.text() == "*") return suggestion;
 
   std::vector<Column> columns;

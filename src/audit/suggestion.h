@@ -1,4 +1,4 @@
-// Suggestions of an audit for a family: how important it is, a table, and the call of add_mapping.
+// Suggestions of an audit for a family: its priority, a table, and the call of add_mapping.
 #pragma once
 
 #include <optional>
@@ -16,8 +16,8 @@ struct Suggestion {
   std::optional<std::string> add_mapping;
 };
 
-// migration: whose mapping it is to be. database: of the family, when the audit met several. tables: names
-// that are taken; the one that is suggested is added.
+// migration: the migration of the suggested mapping. database: that of the family, if the audit met several.
+// tables: names already taken; the suggested one is added.
 Suggestion Suggest(const Family &family, const std::string &migration, const std::optional<int> &database,
                    std::set<std::string> &tables);
 

@@ -1,4 +1,4 @@
-// Bytes that stand somewhere else, such as in a file on the server, and are read piece by piece.
+// A source of bytes outside memory, such as a file on the server, that is read piece by piece.
 #pragma once
 
 #include <cstddef>
@@ -10,17 +10,17 @@
 
 namespace prm {
 
-// It also says whether to go on with what was read.
 class ByteSource : public Interrupts {
  public:
-  // Copies at most `size` bytes that stand at `offset` to `to`, and returns how many: 0 at the end. Errors:
+  // Copies at most `size` bytes from `offset` to `to` and returns the number copied: 0 at the end. Errors:
   // those of the medium. May throw when the session is interrupted.
   virtual Result<size_t> Read(uint64_t offset, char* to, size_t size) = 0;
 
-  // How many bytes there are.
+  // The total number of bytes.
   virtual uint64_t size() const = 0;
 
-  // Text without spaces that another thing in the same place does not have: whoever goes on later checks it.
+  // Identifies the content, as text without spaces: a reader that resumes checks that the file was not
+  // replaced.
   virtual std::string identity() const = 0;
 };
 

@@ -128,7 +128,7 @@ void FindInet(Bytes text, PrefixLengths& prefixes) {
   if (prefixes.count == 0) FindIpv6(text, prefixes);
 }
 
-// The number that the `count` digits at `offset` stand for; -1 when they are not all digits.
+// The value of the `count` digits at `offset`; -1 when they are not all digits.
 int Digits(Bytes text, size_t offset, size_t count) {
   if (text.size() < offset + count) return -1;
   int value = 0;

@@ -33,7 +33,7 @@ const char* CaptureTypeName(CaptureType type);
 // The names of all types, separated by commas, for messages.
 std::string CaptureTypeNames();
 
-// The type of that name; none when there is no such type.
+// The type of that name, if there is one.
 std::optional<CaptureType> CaptureTypeFromName(std::string_view name);
 
 // Values of all types but text are at most this long; longer texts do not fit.
@@ -48,9 +48,9 @@ struct PrefixLengths {
 // Finds every prefix of `text` that is a value of `type` (not text), in one pass over at most kMaxTypedBytes.
 void FindPrefixes(CaptureType type, Bytes text, PrefixLengths& prefixes);
 
-// Whether a value of `type` is spelled in the one way that stands for it: numbers without trailing zeros of
-// the fraction, uuid in small letters, IPv6 addresses as RFC 5952 has them, dates and months with hyphens. No
-// two texts for which this holds mean the same value.
+// Whether `text` is the canonical spelling of a value of `type`: numbers without trailing zeros of the
+// fraction, uuid in lower case, IPv6 addresses as in RFC 5952, dates and months with hyphens. No two
+// canonical texts mean the same value.
 bool IsCanonical(CaptureType type, Bytes text);
 
 // Whether the whole of `text` is a value of `type`. A value has at least one byte.

@@ -5,7 +5,7 @@
 namespace prm::fixed_window {
 namespace {
 
-// The end of a window that has `now` in it, were it to begin now.
+// The end of a window that contains `now` if it began now.
 int64_t EndOfNew(const RateLimit& limit, int64_t now) {
   if (limit.algorithm == RateAlgorithm::kFixedWindowFirstHit) return now + limit.period;
   return now - now % limit.period + limit.period;

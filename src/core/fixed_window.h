@@ -1,5 +1,5 @@
-// Fixed windows: a count that starts anew with each window. The windows either lie on multiples of their
-// length since 1970, for all keys alike, or begin with a key's first request.
+// Fixed windows: a count that restarts with each window. The windows either lie on multiples of their length
+// since 1970, for all keys alike, or begin with a key's first request.
 #pragma once
 
 #include "core/rate_limit.h"

@@ -13,7 +13,7 @@ constexpr int64_t kClockStep = 1000000000;
 RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost) {
   const int64_t whole = limit.burst * limit.interval;  // the time in which an empty bucket fills
   RateDecision decision;
-  // Further ahead than an empty bucket no history under this limit can be.
+  // No history under this limit leads further ahead than an empty bucket.
   if (state->time > now + whole + kClockStep) {
     state->time = now + whole;
     decision.store = true;

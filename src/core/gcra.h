@@ -1,6 +1,6 @@
 // The generic cell rate algorithm: a token bucket whose only state is the time at which it will be full again
 // (the theoretical arrival time of a cell that comes exactly at the rate). ITU-T I.371, "virtual scheduling";
-// read the other way round it is a leaky bucket.
+// seen from the other side it is a leaky bucket.
 #pragma once
 
 #include "core/rate_limit.h"

@@ -1,4 +1,4 @@
-// How long work on bytes from elsewhere can be cancelled.
+// Lets long work on foreign bytes be cancelled.
 #pragma once
 
 namespace prm {
@@ -7,7 +7,8 @@ class Interrupts {
  public:
   virtual ~Interrupts() = default;
 
-  // Called by every loop whose length the bytes decide, at least once per element. Throws to end the work.
+  // Every loop whose length depends on the bytes calls this at least once per element. Throws to end the
+  // work.
   virtual void CheckInterrupts() {}
 };
 

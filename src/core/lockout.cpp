@@ -73,7 +73,7 @@ void Add(const LockoutRule& rule, int32_t count, int64_t time, LockoutState* sta
   } else {
     state->first = std::min(state->first, time);
   }
-  // Kept in every mode, so that changing the mode of a policy takes nothing from what was counted.
+  // Kept in every mode, so that changing the mode of a policy loses no count.
   int64_t step = MakeStep(StepLength(rule), time, state);
   if (step <= LockoutState::kSteps) {
     int64_t sum = int64_t{state->recent[step]} + count;
@@ -84,11 +84,11 @@ void Add(const LockoutRule& rule, int32_t count, int64_t time, LockoutState* sta
   state->last = std::max(state->last, time);
 }
 
-// A clock that is set back by less keeps what was counted ahead of it: processes read the clock before they
-// meet in a state.
+// A clock set back by less keeps what was counted ahead of it: processes read the clock before they lock a
+// state.
 constexpr int64_t kClockStep = 1000000;
 
-// The clock was ahead and was set back: everything moves with it, so that nothing lasts longer than if it had
+// The clock was ahead and was set back: all times move with it, so that nothing lasts longer than if it had
 // happened now. Rolling windows move by whole steps, since failures must not be forgotten early.
 void SetBack(const LockoutRule& rule, int64_t now, LockoutState* state) {
   int64_t by = state->clock - now;
@@ -192,7 +192,7 @@ int64_t ForgottenAt(const LockoutRule& rule, const LockoutState& state) {
     end = rule.mode == CoolOffMode::kRolling ? StepForgottenAt(StepLength(rule), rule.window, state.last, 0)
                                              : WindowEnd(rule, state.failures, state.first, state.last);
   if (state.reserved == 0) return end;
-  // The attempts in flight may still become failures of the time when they were reserved.
+  // Attempts in flight may still become failures, dated when they were reserved.
   LockoutState settled = state;
   settled.reserved = 0;
   Add(rule, state.reserved, state.last_check, &settled);

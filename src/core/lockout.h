@@ -1,7 +1,7 @@
-// The counter of one user name, address or combination of them: how many logins failed, and when that locks.
+// The counter of one user name, address or combination of them: how many logins failed, and when it locks.
 //
-// An attempt is reserved when it is checked and settled by its result. Until then it takes the place of a
-// failure, so that parallel guesses cannot pass the threshold; what is never settled becomes one. Times are
+// An attempt is reserved when it is checked and settled by its result. Until then it counts as a failure, so
+// that parallel guesses cannot pass the threshold; an attempt that is never settled becomes one. Times are
 // microseconds of one clock. Within a state they never run backwards, unless the clock was set back by more
 // than a second: then the state moves with it. Whether a state is locked follows from the state and the rule
 // alone: a changed rule applies to what was counted before.
@@ -13,14 +13,14 @@
 
 namespace prm {
 
-// How failures are forgotten.
+// When failures are forgotten.
 enum class CoolOffMode {
   kFixed,       // all of them, one window after the first
   kInactivity,  // all of them, one window after the last
   kRolling,     // each one window after itself; a lock lasts until fewer than the threshold are left
 };
 
-// A lock by so many failures lasts so long, from the last of them.
+// `failures` failures lock for `cool_off`, counted from the last of them.
 struct LockoutTier {
   int32_t failures;
   int64_t cool_off;
@@ -32,15 +32,15 @@ struct LockoutRule {
   int64_t pending_timeout = 0;  // after which a reserved attempt without a result is a failure
   bool extend_on_attempt = false;
   // Ascending, at least one; the first is the threshold. With several the failures outlive the lock, each
-  // further one locks again, and they are forgotten one window after a lock. kRolling has one; its cool_off
-  // means nothing.
+  // further one locks again, and they are forgotten one window after a lock. kRolling has one and ignores its
+  // cool_off.
   std::vector<LockoutTier> tiers;
 
   int32_t threshold() const { return tiers.front().failures; }
   bool progressive() const { return tiers.size() > 1; }
 };
 
-// Trivially copyable, for shared memory and files; all zero is the state of whom nothing is known about.
+// Trivially copyable, for shared memory and files; all zero is the state of an unknown login.
 struct LockoutState {
   // Rolling windows are counted in steps of a fifteenth of the window: failures are forgotten up to that
   // much late, never early.
@@ -58,14 +58,14 @@ struct LockoutState {
 
 struct LockoutStatus {
   bool locked;
-  // The end of the lock; where reserved attempts leave no room, when they count as failures at the latest;
-  // otherwise 0.
+  // The end of the lock; where reserved attempts leave no room, the latest time at which they count as
+  // failures; otherwise 0.
   int64_t until;
   int32_t room;  // attempts that may be reserved now
 };
 
-// Lets time pass until `now`: failures are forgotten, and attempts that waited for a result for too long
-// become failures; returns how many. The other functions take the state as of its last Advance.
+// Advances the state to `now`: failures are forgotten, and attempts that waited too long for a result become
+// failures; returns how many. The other functions take the state as of its last Advance.
 int32_t Advance(const LockoutRule& rule, int64_t now, LockoutState* state);
 
 LockoutStatus StatusOf(const LockoutRule& rule, const LockoutState& state);
@@ -73,7 +73,7 @@ LockoutStatus StatusOf(const LockoutRule& rule, const LockoutState& state);
 // Reserves an attempt; StatusOf must have room for it.
 void Reserve(LockoutState* state);
 
-// An attempt was refused by the lock: extends it where the rule says so.
+// The lock refused an attempt: extends the lock where the rule says so.
 void Refuse(const LockoutRule& rule, LockoutState* state);
 
 // An attempt has its result. `reserved_at`: the clock when it was reserved; none for an attempt that was not
@@ -83,8 +83,8 @@ void Refuse(const LockoutRule& rule, LockoutState* state);
 bool Settle(const LockoutRule& rule, std::optional<int64_t> reserved_at, bool success, bool reset,
             LockoutState* state);
 
-// Makes the state at least as bad as `failures` whose last was at `last`, for what another system counted.
-// `last` lies after the state's clock only for a lock that lasts until then and beyond, whatever was counted.
+// Raises the state to at least `failures`, the last of them at `last`, as another system counted. `last` may
+// be after the state's clock only for a lock that is to last until then and beyond.
 void ImportFailures(const LockoutRule& rule, int32_t failures, int64_t last, LockoutState* state);
 
 // Failures within a window that ends now, of a rule that is kRolling and whose window is not shorter.
@@ -95,7 +95,7 @@ struct WindowCount {
 WindowCount CountWithin(const LockoutRule& rule, const LockoutState& state, int64_t window,
                         int32_t threshold);
 
-// When the state will be as good as empty, whatever is not attempted until then.
+// When the state will be equivalent to an empty one if no further attempt is made.
 int64_t ForgottenAt(const LockoutRule& rule, const LockoutState& state);
 
 }  // namespace prm

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kMaxNameBytes = 63;  // of a PostgreSQL column
 
-// Atoms of a skeleton that are not bytes.
+// Atoms of a skeleton other than bytes.
 constexpr int kAnyByte = 256;
 constexpr int kAnyBytes = 257;
 
@@ -216,7 +216,7 @@ class KeySearch {
     return true;
   }
 
-  // Whether wildcard i can begin at `begin` (not after latest_[i]) so that it and all that follow it fit.
+  // Whether wildcard i can begin at `begin` (not after latest_[i]) so that it and all later ones fit.
   bool Extend(size_t i, size_t begin) {
     begin_[i] = begin;
     const bool is_text = wildcards_[i].type == CaptureType::kText;
@@ -304,7 +304,7 @@ Result<KeyPattern> KeyPattern::Parse(std::string_view text, std::string_view sho
 }
 
 Fit KeyPattern::MatchKey(Bytes key, Match& match) const {
-  // Most keys belong to other patterns: tell early.
+  // Most keys belong to other patterns: reject them early.
   if (key.size() < literal_bytes_ || key.compare(0, prefix_.size(), prefix_) != 0) return Fit::kNone;
   return KeySearch(*this, key, match).Run();
 }

@@ -1,4 +1,4 @@
-// Key patterns: which keys a mapping is about, and what their captures say.
+// Key patterns: which keys a mapping takes, and the text of their captures.
 //
 // A pattern is literal text in which
 //   {name} and {name:type}  capture one or more bytes; types are those of core/capture_type.h, text when left
@@ -8,9 +8,9 @@
 // Between two wildcards (captures or *) there is literal text, otherwise nothing would say where one ends.
 // Keys are compared byte by byte: glob characters and zero bytes in keys are ordinary.
 //
-// A key has the pattern's skeleton when it fits with the types left aside. Where a key can be divided in
-// several ways, wildcards are settled from left to right: typed captures take as much, text captures and * as
-// little as the rest allows.
+// A key has the pattern's skeleton when it fits regardless of types. Where a key can be divided in several
+// ways, wildcards are settled from left to right: typed captures take as much, text captures and * as little
+// as the rest allows.
 #pragma once
 
 #include <cstddef>
@@ -52,9 +52,9 @@ class KeyPattern {
   static constexpr size_t kMaxTextBytes = 1024;
   static constexpr size_t kMaxWildcards = 64;
 
-  // Reads a pattern in the syntax above. kInvalidArgument, with detail and hint, when it is not one, when
-  // two captures share a name, or when a capture has the name of a column of the batch relation.
-  // shown: what text() gives back, where its user has it in another encoding than keys have.
+  // Parses a pattern in the syntax above. Errors: kInvalidArgument, with detail and hint, for a syntax error,
+  // for two captures of one name, and for a capture with the name of a column of the batch relation. shown:
+  // the text that text() returns, where the user's encoding is not that of keys.
   static Result<KeyPattern> Parse(std::string_view text, std::string_view shown = {});
 
   const std::string& text() const { return text_; }
@@ -65,11 +65,12 @@ class KeyPattern {
   // each wildcard and byte. `match` is filled unless the result is kNone.
   Fit MatchKey(Bytes key, Match& match) const;
 
-  // Whether some key has the skeletons of both patterns.
+  // Whether a key can have the skeletons of both patterns.
   bool Overlaps(const KeyPattern& other) const;
 
   // Whether every key that fits `other` fits this pattern, because both have the same literal text and each
-  // wildcard here takes what that of `other` takes. Patterns of different literal text are not compared.
+  // wildcard here takes all that the one of `other` takes. Patterns of different literal text are not
+  // compared.
   bool Covers(const KeyPattern& other) const;
 
   // A total order of patterns with different texts: more literal bytes first, then more typed captures,
@@ -116,7 +117,7 @@ class PatternSet {
     return FindOwner(key, match, [](size_t) { return true; });
   }
 
-  // Of those patterns alone for whose index takes(index) holds.
+  // Considers only patterns for whose index takes(index) holds.
   template <typename Takes>
   Owner FindOwner(Bytes key, Match& match, Takes takes) const {
     Owner misfit;

@@ -1,4 +1,4 @@
-// Bytes made fit for messages.
+// Bytes as text for messages.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +8,8 @@
 
 namespace prm {
 
-// The bytes as printable ASCII, whatever encoding the reader has: others than space to tilde appear as \xNN,
-// a backslash as two. Only the first `limit` bytes are shown, followed by "..." if there are more.
+// The bytes as printable ASCII, which every encoding can show: bytes outside space to tilde appear as \xNN, a
+// backslash as two. Only the first `limit` bytes are shown, followed by "..." if there are more.
 std::string Printable(Bytes bytes, size_t limit = 200);
 
 }  // namespace prm

@@ -1,5 +1,5 @@
-// The arithmetic of rate limits: what a limit is, what is remembered per key, and what a request is answered.
-// All times are nanoseconds since 1970, all durations nanoseconds; nothing here reads a clock.
+// The arithmetic of rate limits: limits, the state per key, and the answer to a request. All times are
+// nanoseconds since 1970, all durations nanoseconds; nothing here reads a clock.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace prm {
 
 enum class RateAlgorithm : uint8_t { kGcra, kFixedWindow, kFixedWindowFirstHit, kSlidingWindow };
 
-// quota per period; GCRA: quota / period is the rate, burst what may pass at once.
+// quota per period; GCRA: quota / period is the rate, burst the number that may pass at once.
 struct RateLimit {
   RateAlgorithm algorithm = RateAlgorithm::kGcra;
   int64_t quota = 0;
@@ -22,7 +22,7 @@ struct RateLimit {
   int64_t most() const { return algorithm == RateAlgorithm::kGcra ? burst : quota; }
 };
 
-// Zero for a key that was not seen yet.
+// All zero for a new key.
 struct RateState {
   int64_t time = 0;   // GCRA: the theoretical arrival time; the windows: the end of the current window
   int64_t count = 0;  // the windows: cost admitted in the current window
@@ -41,21 +41,21 @@ struct RateDecision {
 
 constexpr int64_t kLongestDrain = int64_t{1} << 61;  // 73 years: sums with it fit until the year 2100
 
-// Checks the numbers and completes a limit. Burst 0 stands for the default: quota.
-// Errors: kInvalidArgument for numbers below 1, a rate above one per nanosecond, a period or a burst that
-// takes more than 73 years to come back.
+// Checks the numbers and completes a limit. Burst 0 means the default, quota. Errors: kInvalidArgument for
+// numbers below 1, a rate above one per nanosecond, a period or a burst that takes more than 73 years to be
+// restored.
 Result<RateLimit> MakeRateLimit(RateAlgorithm algorithm, int64_t quota, int64_t period, int64_t burst);
 
-// Decides about a request at `now` that costs `cost` (0: only look, always allowed; never negative) and
-// brings the state up to date. The state is worth storing where decision.store says so; a refusal stores
-// nothing, unless a state that no history under this limit explains (the limit was changed, the clock ran
-// ahead and was set back) had to be clamped to what the limit allows at most.
+// Decides on a request at `now` of cost `cost` (0: charges nothing, always allowed; never negative) and
+// updates the state. Store the state only if decision.store is set. A refusal stores nothing, unless the
+// state had to be clamped because no history under this limit explains it (the limit was changed, or the
+// clock ran ahead and was set back).
 RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64_t cost);
 
-// Takes `cost` back, at most until all of it remains. Returns whether the state has changed.
+// Refunds `cost`, at most until the whole limit remains. Returns whether the state has changed.
 bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost);
 
-// When a state says nothing any more: the key may be forgotten.
+// When a state expires and the key may be forgotten.
 int64_t ForgetAt(const RateLimit& limit, const RateState& state);
 
 }  // namespace prm

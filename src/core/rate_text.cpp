@@ -35,7 +35,7 @@ bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
-// Reads an item from its left end.
+// Parses an item from left to right.
 class Scanner {
  public:
   explicit Scanner(std::string_view text) : text_(text) { SkipSpace(); }

@@ -16,8 +16,8 @@ struct RateText {
 
 // The grammar: items separated by ";" or ","; an item is a number, "/" or "per", an optional number, and a
 // unit (ms, s, sec, second, m, min, minute, h, hour, d, day, week, month, year; plural or not, any case),
-// with or without spaces. A month has 30 days, a year 12 months. Every item has at least 1 of everything.
-// Errors: kInvalidArgument naming the item.
+// with or without spaces. A month has 30 days, a year 12 months. Each number is at least 1. Errors:
+// kInvalidArgument naming the item.
 Result<std::vector<RateText>> ParseRates(std::string_view text);
 
 }  // namespace prm

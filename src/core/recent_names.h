@@ -1,4 +1,4 @@
-// Which names were seen lately, in bounded memory.
+// The names seen lately, in bounded memory.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ class RecentNames {
   // Notes that the name was seen now. True if it was not known.
   bool Insert(Bytes name);
 
-  // Forgets all names and gives their memory back.
+  // Forgets all names and frees their memory.
   void Clear();
 
  private:

@@ -1,4 +1,5 @@
-// SipHash-2-4 with 128 bits of output: a keyed hash that whoever chooses the input cannot make collide.
+// SipHash-2-4 with 128 bits of output: a keyed hash in which an attacker who chooses the input cannot cause
+// collisions.
 #pragma once
 
 #include <array>

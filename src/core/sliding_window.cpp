@@ -13,7 +13,7 @@ int64_t Weight(const RateLimit& limit, int64_t count, int64_t left) {
   return static_cast<int64_t>(int128{count} * std::min(left, limit.period) / limit.period);
 }
 
-// The longest that may be left of the window after it, so that `count` weighs no more than `room`.
+// The longest remainder of the window after it at which `count` weighs no more than `room`.
 int64_t LeftFor(const RateLimit& limit, int64_t count, int64_t room) {
   const int128 left = (int128{room + 1} * limit.period + count - 1) / count - 1;
   return static_cast<int64_t>(std::min<int128>(left, limit.period));
@@ -48,7 +48,7 @@ RateDecision Decide(const RateLimit& limit, RateState* state, int64_t now, int64
   const int64_t asked_at = now;
   decision.store = Advance(limit, state, &now);
   const int64_t left = state->time - now;
-  // A clock that was set back weighs the previous window anew: together they may be more than either.
+  // With a clock that was set back the previous window weighs again: together the two may exceed either.
   const auto used = static_cast<int64_t>(
       std::min<int128>(int128{state->count} + Weight(limit, state->previous, left), INT64_MAX));
   decision.remaining = std::max<int64_t>(limit.quota - used, 0);

@@ -1,6 +1,6 @@
-// The sliding-window counter: two fixed windows, of which the previous one counts by the share of it that a
-// window reaching back from now would cover. Described by Cloudflare in "How we built rate limiting capable
-// of scaling to millions of domains" (2017).
+// The sliding-window counter: two fixed windows. The previous one counts by the share of it that a window
+// ending now would cover. Described by Cloudflare in "How we built rate limiting capable of scaling to
+// millions of domains" (2017).
 #pragma once
 
 #include "core/rate_limit.h"

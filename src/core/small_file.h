@@ -1,4 +1,4 @@
-// A small file of this machine, read whole.
+// A small local file, read whole.
 #pragma once
 
 #include <sys/stat.h>
@@ -14,12 +14,12 @@ struct SmallFile {
   struct stat info;  // of the file that was read
 };
 
-// Certificates of all authorities that a system trusts take a quarter of this.
+// A system's bundle of trusted certificates takes a quarter of this.
 constexpr size_t kMostSmallFileBytes = size_t{1} << 20;
 
-// Opens a regular file without waiting, as a pipe would have us do, and reads it. Errors: kInvalidArgument
-// (it cannot be opened or read, is no regular file, or has more than kMostSmallFileBytes); the message is
-// left to the caller, the detail is a sentence.
+// Reads a regular file. Opening does not block, as it would on a pipe. Errors: kInvalidArgument (it cannot be
+// opened or read, is not a regular file, or has more than kMostSmallFileBytes); the caller sets the message,
+// the detail is a sentence.
 Result<SmallFile> ReadSmallFile(const std::string& path);
 
 }  // namespace prm

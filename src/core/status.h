@@ -1,5 +1,5 @@
-// Expected failures of the PostgreSQL-free half travel as values: Status and Result<T>.
-// Exceptions are left to std::bad_alloc and to whatever an interrupted Waiter throws.
+// The PostgreSQL-free half returns expected failures as values: Status and Result<T>. Exceptions are only
+// std::bad_alloc and those of an interrupted Waiter.
 #pragma once
 
 #include <optional>

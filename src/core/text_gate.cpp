@@ -8,7 +8,7 @@ namespace prm {
 
 namespace {
 
-// Fewer characters of a secret say nothing about it, and occur anywhere.
+// Fewer characters of a secret reveal nothing and occur anywhere.
 constexpr size_t kShortestRun = 4;
 constexpr size_t kShortestQuoted = 8;
 
@@ -27,7 +27,7 @@ int HexDigit(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-// Text with or without its quotes and escapes, and where its characters stood.
+// Text with or without its quotes and escapes, and the original positions of its characters.
 struct Unquoted {
   std::string text;
   std::vector<size_t> from;   // where each of its characters begins,
@@ -74,7 +74,7 @@ Unquoted AsItIs(const std::string& text) {
   return same;
 }
 
-// Marks what of the text occurs in the secret.
+// Marks the parts of the text that occur in the secret.
 void Mark(const Unquoted& unquoted, const std::string& secret, std::vector<bool>& marked) {
   const std::string& text = unquoted.text;
   const size_t least = std::min(kShortestRun, secret.size());

@@ -1,4 +1,4 @@
-// The one way of text from a peer into messages, the log, views and tables.
+// The gate for all text from a peer that goes into messages, the log, views and tables.
 #pragma once
 
 #include <cstddef>
@@ -16,13 +16,13 @@ class TextGate {
   // secrets: passwords; empty ones are left out.
   explicit TextGate(const std::vector<std::string>& secrets);
 
-  // The first `limit` bytes of the text as Printable shows them: ASCII, one line. "***" stands for what
-  // occurs in a secret as well: any four characters or more in a row, in either case, also where the text has
-  // them quoted or escaped, and all of a secret that is shorter.
+  // The first `limit` bytes of the text as Printable shows them: ASCII, one line. "***" replaces text that
+  // occurs in a secret: four or more characters in a row, in either case, also quoted or escaped, and the
+  // whole of a shorter secret.
   std::string Pass(Bytes text, size_t limit = 200) const;
 
-  // Whether a whole secret of at least eight characters occurs in the text: for names that have to stay as
-  // they are, such as the id of a server.
+  // Whether a whole secret of at least eight characters occurs in the text: for names that must not be
+  // changed, such as the id of a server.
   bool Quotes(Bytes text) const;
 
  private:
