@@ -16,7 +16,7 @@ constexpr int kWriters = 64;
 
 using Slot = LockoutTable::Table::Owner;
 
-// Searches read these alone, not the attempts.
+// Searches read only these, not the attempts.
 struct Place {
   Oid database;  // 0: free
   int64 id;
@@ -31,7 +31,7 @@ struct Header {
   int32 capacity;
   int32 waiting;
   int32 search_from;       // where the search for a free place begins
-  volatile bool changing;  // somebody is at it, or was killed while he was
+  volatile bool changing;  // a process changes the queue, or was killed while it did
   uint64 dropped;
   uint32 waiting_of[LockoutTable::kSlots];
   struct {
@@ -86,7 +86,7 @@ void DropNewest(Header *queue, Slot slot) {
   if (newest >= 0) Free(queue, newest);
 }
 
-// In the postmaster, when nobody else runs any more.
+// Runs in the postmaster, after all other processes have ended.
 void Save() {
   Header *queue = header();
   if (queue->changing) {
@@ -125,7 +125,7 @@ void Initialize(void *memory) {
     ereport(LOG, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", kFile)));
 }
 
-// A scope under the one lock of the queue.
+// Holds the lock of the queue for a scope.
 class Locked {
  public:
   explicit Locked(LWLockMode mode) : mode_(mode) {
@@ -143,7 +143,7 @@ class Locked {
   LWLockMode mode_;
 };
 
-// `may_sleep`: a writer that is there will look in time by itself.
+// `may_sleep`: leaves a registered writer asleep, which wakes up in time by itself.
 void WakeWriter(bool may_sleep) {
   int pid = 0;
   {
@@ -156,7 +156,7 @@ void WakeWriter(bool may_sleep) {
     return;
   }
   if (may_sleep) return;
-  // The latch of a process that has just ended may be that of another by now, which wakes up for nothing.
+  // If the process has just ended, its latch may belong to another one by now, which wakes up for nothing.
   PGPROC *proc = BackendPidGetProc(pid);
   if (proc != nullptr) SetLatch(&proc->procLatch);
 }
@@ -201,7 +201,7 @@ bool AttemptQueue::Settle(int64 token, uint64 who, const Attempt &result) {
   {
     Locked lock(LW_EXCLUSIVE);
     Header *queue = header();
-    // From the youngest to the oldest, as long as places are taken in turn.
+    // Goes from the youngest to the oldest, as long as places are taken in turn.
     for (int n = 1; n <= queue->capacity && !found; n++) {
       int i = (queue->search_from - n + queue->capacity) % queue->capacity;
       Place &place = queue->places[i];
@@ -283,7 +283,7 @@ void AttemptQueue::RegisterWriter() {
     if (writer.pid != 0 && writer.database == MyDatabaseId) writer = {};
     if (writer.pid == 0 && free == nullptr) free = &writer;
   }
-  if (free == nullptr) return;  // it finds its work by looking from time to time
+  if (free == nullptr) return;  // the writer then finds its work by polling
   free->database = MyDatabaseId;
   free->pid = MyProcPid;
 }

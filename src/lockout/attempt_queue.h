@@ -1,7 +1,7 @@
-// Attempts on their way from logins to the table redis_migrate.login_attempt: a bounded queue in shared
-// memory. What stands here stays although the transaction of the login rolls back. An orderly shutdown saves
-// it, a crash loses it. When it is full, databases, the roles of a database and the policies of a role have
-// equal shares of it: whoever holds most of it loses its newest attempt, which is counted.
+// A bounded queue in shared memory of attempts to be written to the table redis_migrate.login_attempt. An
+// attempt stays in the queue even if the transaction of the login rolls back. An orderly shutdown saves the
+// queue, a crash loses it. When the queue is full, databases, the roles of a database and the policies of a
+// role have equal shares of it: the largest holder loses its newest attempt, which is counted.
 #pragma once
 
 #include "lockout/lockout_table.h"
@@ -34,7 +34,7 @@ struct Attempt {
   int64 id;                  // its time in microseconds since 2000, made unique by adding one
   TimestampTz at;            // when it was made, by the clock that the function was given
   TimestampTz locked_until;  // 0: not locked
-  TimestampTz result_by;     // 0: it has its result; otherwise it has none if none came until then
+  TimestampTz result_by;     // 0: the result is there; otherwise when to stop waiting for it
   int64 token;               // of an attempt without a result, and whose it is
   uint64 who;
   Oid database;
@@ -42,7 +42,7 @@ struct Attempt {
   LockoutTable::Table::Owner slot;  // where the policy is counted
   bool success;
   bool locks;           // a lock began
-  bool has_success;     // false for what is no attempt, such as a reset
+  bool has_success;     // false for other rows, such as a reset
   pg::Network address;  // family 0: none
   ShortText<128> policy;
   ShortText<NAMEDATALEN> notify_channel;
@@ -62,8 +62,8 @@ class AttemptQueue {
   // was dropped, or written without a result.
   static bool Settle(int64 token, uint64 who, const Attempt &result);
 
-  // When the first attempt of this database can be written: one that waits for its result, when it will have
-  // none; one that has it, at once, which is 0. nullopt when none waits.
+  // When the first attempt of this database can be written: 0 (at once) if it has its result, otherwise when
+  // the wait for the result times out. nullopt when the queue has none.
   static std::optional<TimestampTz> Due();
   // Copies the oldest of those that can be written now, at most kMostCopied, into `attempts`; returns how
   // many. They stay in the queue until they are released.

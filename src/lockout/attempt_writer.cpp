@@ -1,6 +1,5 @@
-// Attempts from the queue to the table. A writer copies a batch, commits its rows, and only then releases the
-// places: one that dies in between leaves the attempts to the next, which finds their rows and passes them
-// over.
+// Moves attempts from the queue to the table. A writer copies a batch, commits its rows, and only then
+// releases the places. If it dies in between, the next writer finds the rows and skips them.
 #include <arpa/inet.h>
 
 #include "lockout/login.h"
@@ -16,7 +15,7 @@ using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;
 
-// Keeps a database to one writer at a time, for a scope that commits.
+// Allows one writer per database at a time, across commits.
 class WriterLock {
  public:
   WriterLock() {
@@ -41,7 +40,7 @@ std::string AddressText(const pg::Network &address) {
   return inet_ntop(address.family == 6 ? AF_INET6 : AF_INET, address.bytes, text, sizeof text);
 }
 
-// As columns, for unnest. An empty text stands for NULL, and so does the time 0.
+// The batch as columns, for unnest. An empty text and the time 0 become NULL.
 struct Columns {
   std::vector<int64> ids, owners, times, locked_until;
   std::vector<std::string> policies, user_names, addresses, user_agents, types, successes, reasons, locks,
@@ -81,7 +80,7 @@ void Write(const Attempt *attempts, int count) {
       "nullif(user_agent, ''), attempt_type, nullif(success, '')::boolean, nullif(reason, ''), "
       "locks::boolean, nullif(locked_by, ''), nullif(locked_until, '2000-01-01 00:00:00+00') FROM batch "
       "ORDER BY id ON CONFLICT (attempt_id) DO NOTHING RETURNING *) "
-      // A listener hears of a lock once, and not before the row is there.
+      // A listener is notified of a lock once, and only after the row is there.
       "SELECT pg_notify(b.channel, json_build_object('policy', w.policy, 'user_name', w.user_name, "
       "'address', "
       "host(w.address), 'locked_by', w.locked_by, 'locked_until', w.locked_until)::text) "
@@ -102,13 +101,13 @@ using namespace prm;
 using namespace prm::lockout;
 
 // redis_migrate.write_login_attempts(): writes what waits in the queue of this database, a batch per
-// transaction; returns at once when another session is at it. Errors: 2D000 in a transaction block, 55000 not
-// preloaded, 25006 on a standby.
+// transaction; returns at once when another session does so already. Errors: 2D000 in a transaction block,
+// 55000 not preloaded, 25006 on a standby.
 PRM_FUNCTION(write_login_attempts) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.write_login_attempts commits after each batch");
   LockoutTable::Require();
   pg::Call([] { PreventCommandIfReadOnly("CALL redis_migrate.write_login_attempts()"); });
-  // A session comes and goes; a worker wants to know when there is work again.
+  // Only a worker stays, and has to be woken when there is work again.
   if (MyBgworkerEntry != nullptr) pg::Call([] { AttemptQueue::RegisterWriter(); });
   pg::Spi spi(true);
   WriterLock lock;
@@ -126,7 +125,7 @@ PRM_FUNCTION(write_login_attempts) {
   return 0;
 }
 
-// redis_migrate.attempts_due(): see the SQL comment. NULL also where the library is not preloaded.
+// redis_migrate.attempts_due(): see the SQL comment. NULL if the library is not preloaded.
 PRM_FUNCTION(attempts_due) {
   std::optional<TimestampTz> due;
   if (attempt_area.memory() != nullptr) due = AttemptQueue::Due();

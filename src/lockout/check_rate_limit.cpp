@@ -1,4 +1,4 @@
-// The interface that YOUTILITY3 and those who followed it call: check_rate_limit, log_rate_limit_attempt and
+// The interface that YOUTILITY3 and its successors call: check_rate_limit, log_rate_limit_attempt and
 // cleanup_old_rate_limit_attempts, with their names, arguments and results, over the lockout policy
 // auth_rate_limit.
 #include "lockout/login.h"
@@ -28,7 +28,7 @@ Login LoginOf(FunctionCallInfo fcinfo, int address, int user_name, int user_agen
   return login;
 }
 
-// Errors: 55000 with the statement that makes the policy, where it is missing or cannot serve.
+// Errors: 55000, with the statement that creates the policy, where the policy is missing or unsuitable.
 void CheckPolicy(const LockoutPolicy &policy) {
   int scopes = 0;
   bool fits = true;
@@ -76,9 +76,8 @@ using pg::SqlParam;
 
 // redis_migrate.check_rate_limit(p_ip_address inet, p_username varchar, p_time_window interval,
 // p_max_attempts int) returns json: a user name is blocked at p_max_attempts failures within the window, an
-// address at three times as many. Has the keys of all versions of the original. Errors: 42704 and 55000
-// without the policy auth_rate_limit or with another kind of it, 22023 for a window longer than the policy's,
-// 42501.
+// address at three times as many. Has the keys of all versions of the original. Errors: 42704 and 55000 if
+// the policy auth_rate_limit is missing or unsuitable, 22023 for a window longer than the policy's, 42501.
 PRM_FUNCTION(check_rate_limit) {
   int64 window = Microseconds(fcinfo, 2);
   if (PG_ARGISNULL(3)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "p_max_attempts must not be NULL");
@@ -121,7 +120,7 @@ PRM_FUNCTION(check_rate_limit) {
 
 // redis_migrate.log_rate_limit_attempt(p_ip_address inet, p_username varchar, p_user_agent text,
 // p_attempt_type varchar, p_success boolean, p_failure_reason varchar) returns int: counts and records an
-// attempt; 1, or 0 where the full queue dropped its record. Errors: as check_rate_limit.
+// attempt; returns 1, or 0 where the full queue dropped its record. Errors: as check_rate_limit.
 PRM_FUNCTION(log_rate_limit_attempt) {
   std::string type = pg::OptionalTextArgument(fcinfo, 3).value_or("login");
   bool success = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
@@ -132,8 +131,8 @@ PRM_FUNCTION(log_rate_limit_attempt) {
   PG_RETURN_INT32(counters.Result(GetCurrentTimestamp(), success, std::nullopt, type, reason).recorded);
 }
 
-// redis_migrate.cleanup_old_rate_limit_attempts(p_keep_duration interval) returns int: deletes attempts that
-// are older, of policies whose owner's rights the caller has; how many. In the caller's transaction. Errors:
+// redis_migrate.cleanup_old_rate_limit_attempts(p_keep_duration interval) returns int: deletes older attempts
+// of policies whose owner's rights the caller has, in the caller's transaction; returns how many. Errors:
 // 22004.
 PRM_FUNCTION(cleanup_old_rate_limit_attempts) {
   if (PG_ARGISNULL(0)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "p_keep_duration must not be NULL");

@@ -1,4 +1,4 @@
-// The SQL functions that an application calls at a login, and those that look at its counters.
+// The SQL functions that an application calls at a login, and those that read or change its counters.
 #include "lockout/login.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -27,8 +27,7 @@ std::string TypeArgument(FunctionCallInfo fcinfo, int n) {
   return type;
 }
 
-// The time of the functions that take one. Errors: 42501 for others than the owner of the policy, 22004,
-// 22008.
+// The time argument of the _at functions. Errors: 42501 unless the caller owns the policy, 22004, 22008.
 int64 TimeArgument(FunctionCallInfo fcinfo, int n, const LockoutPolicy &policy) {
   if (policy.owner.role() != GetUserId() && !pg::Call([] { return superuser(); }))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of lockout policy \"" + policy.name + "\"",
@@ -62,7 +61,7 @@ Datum SecondsDatum(int64 microseconds) {
 }
 
 // (allowed, reason, blocked_by, retry_after, retry_after_seconds, locked_until, remaining, token). Called
-// when the connection to SPI has ended: the memory of the result must be the caller's.
+// after SPI has ended: the result must be in the caller's memory.
 Datum AnswerDatum(FunctionCallInfo fcinfo, const Answer &answer, int64 now) {
   Datum values[8] = {};
   bool nulls[8] = {false, false, true, true, true, true, true, true};
@@ -83,7 +82,7 @@ Datum AnswerDatum(FunctionCallInfo fcinfo, const Answer &answer, int64 now) {
   return RowDatum(fcinfo, values, nulls);
 }
 
-// at: the number of the argument that has the time, or none.
+// at: the number of the time argument, if there is one.
 Datum AnswerCheck(FunctionCallInfo fcinfo, std::optional<int> at) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   Login login = LoginArguments(fcinfo, 1, 2, 3);
@@ -170,8 +169,8 @@ PRM_FUNCTION(lockout_status) { return ShowStatus(fcinfo, std::nullopt); }
 
 PRM_FUNCTION(lockout_status_at) { return ShowStatus(fcinfo, 4); }
 
-// redis_migrate.reset_lockout(policy text, user_name text, address inet, everything boolean): forgets
-// counters and writes down who asked for it. Errors: as login_check; 22023 when nothing is named.
+// redis_migrate.reset_lockout(policy text, user_name text, address inet, everything boolean): drops counters
+// and records the role that asked for it. Errors: as login_check; 22023 for a wrong combination of arguments.
 PRM_FUNCTION(reset_lockout) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   Login login = LoginArguments(fcinfo, 1, 2, -1);
@@ -192,9 +191,9 @@ PRM_FUNCTION(reset_lockout) {
 }
 
 // redis_migrate.import_lockout(policy text, user_name text, address inet, failures integer, last_failure
-// timestamptz, user_agent text, no_ttl text): the counter of exactly the columns that are given goes on from
-// what another system counted. last_failure NULL: it has no end, and no_ttl says what to do. Errors: as
-// login_check; 22023 no such scope, or a counter without an end is rejected.
+// timestamptz, user_agent text, no_ttl text): raises the counter of exactly the given columns to what another
+// system counted. last_failure NULL: the counter has no end, and no_ttl says what to do. Errors: as
+// login_check; 22023 for an unknown scope or a rejected counter without an end.
 PRM_FUNCTION(import_lockout) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   Login login = LoginArguments(fcinfo, 1, 2, 5);

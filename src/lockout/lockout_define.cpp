@@ -14,7 +14,7 @@ using pg::Spi;
 using pg::SqlParam;
 
 constexpr int kMostFailures = 10000;
-constexpr size_t kLongestPolicy = 128;  // as the queue of attempts has it
+constexpr size_t kLongestPolicy = 128;  // the size of the field in the queue of attempts
 constexpr int64 kLongest = INT64CONST(100) * 366 * USECS_PER_DAY;
 
 // The properties that create_lockout and alter_lockout take, from argument 2 on, as columns.
@@ -189,8 +189,8 @@ PRM_FUNCTION(create_lockout) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.alter_lockout(policy text, scopes jsonb, …): NULL leaves a property as it is. What was
-// counted is judged by the new rules at once. Errors: as create_lockout; 42704, 42501.
+// redis_migrate.alter_lockout(policy text, scopes jsonb, …): NULL leaves a property as it is. The new rules
+// apply to existing counters at once. Errors: as create_lockout; 42704, 42501.
 PRM_FUNCTION(alter_lockout) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   CheckArguments(fcinfo);

@@ -1,4 +1,4 @@
-// Policies of login lockouts, as the tables lockout_policy and lockout_scope hold them.
+// Policies of login lockouts, from the tables lockout_policy and lockout_scope.
 #pragma once
 
 #include "core/lockout.h"
@@ -16,7 +16,7 @@ constexpr int kMostScopes = 7;  // combinations of three components
 
 // "user_name", "user_name+address", ...
 std::string ScopeName(int components);
-// Errors: 22023 naming what is no component.
+// Errors: 22023, naming the invalid component.
 int ParseScope(const std::string &name);
 
 struct LockoutScope {
@@ -33,11 +33,11 @@ struct LockoutPolicy {
   bool fold_case;
   int ipv6_prefix;
   std::string notify_channel;  // "": none
-  bool address_allowed;        // whether the address that was asked for is in allowed_networks
+  bool address_allowed;        // whether the given address is in allowed_networks
 };
 
 // Reads a policy, with an address to compare with its allowed_networks; needs an SPI connection. Errors:
-// 42704 no such policy, 42501 the current user has not the rights of its owner.
+// 42704 no such policy, 42501 without the rights of its owner.
 LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *address = nullptr);
 
 // The host of an inet datum, whatever its netmask.

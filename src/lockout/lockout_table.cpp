@@ -143,7 +143,7 @@ bool Belongs(const Slot &slot, Oid database, const pg_uuid_t &policy) {
   return slot.database == database && memcmp(&slot.policy, &policy, sizeof policy) == 0;
 }
 
-// The slot of a policy, or one that it may take, or the last. With the lock of the slots held.
+// The slot of a policy, or one that it may take, or else the last. The caller holds the lock of the slots.
 int FindSlot(const pg_uuid_t &policy) {
   constexpr int kLast = LockoutTable::kSlots - 1;
   int free = kLast, left = 0, taken = 0;
@@ -159,12 +159,12 @@ int FindSlot(const pg_uuid_t &policy) {
   return taken < left ? free : kLast;
 }
 
-// With the lock of the slots held exclusively.
+// The caller holds the lock of the slots exclusively.
 int FindOrTakeSlot(const pg_uuid_t &policy, Oid role) {
   const int found = FindSlot(policy);
   Slot *slot = &header()->slots[found];
   if (slot->database == InvalidOid) {
-    // The last is of nobody: its role and policy are those of no policy.
+    // The last slot is shared: its role and policy are those of no policy.
     const bool shared = found == LockoutTable::kSlots - 1;
     if (!shared) InitializeSlot(slot, {MyDatabaseId, role}, policy, GetCurrentTimestamp());
   } else {

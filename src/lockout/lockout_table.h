@@ -1,6 +1,5 @@
-// The counters of lockouts in shared memory, so that they stay although the transaction of a login rolls
-// back. Saved by the postmaster at shutdown and by the launcher every few seconds; a crash goes back to the
-// last save.
+// The counters of lockouts in shared memory, where they survive a rollback of the login's transaction. The
+// postmaster saves them at shutdown, the launcher every few seconds; a crash goes back to the last save.
 #pragma once
 
 #include "core/lockout.h"
@@ -14,8 +13,8 @@ using pg::Seconds;
 
 extern pg::SharedArea lockout_area;
 
-// One counter: its state, and whose it is, so that a reset finds it by one component. Names and addresses are
-// kept as hashes only.
+// One counter: its state, and hashes of its user name, address and policy, so that a reset finds it by one
+// component.
 struct LockoutEntry {
   LockoutState state;
   uint64 user_name;  // 0: the scope has no user name
@@ -24,14 +23,14 @@ struct LockoutEntry {
   Seconds locked_until;  // 0: not locked
 };
 
-// Where the counters of a policy are counted: a place in a list of all databases' policies.
+// Whom a counter is charged to: a place in a list of the policies of all databases.
 struct PolicySlot {
   Oid database;  // 0: free
   Oid role;      // the policy's owner
 };
 
 // Databases share a full bucket, then the roles of a database, then the policies of a role. Within a policy
-// locks go last, and those of user names and those of addresses have a share each.
+// locks are evicted last; locks of user names and locks of addresses have a share each.
 struct LockoutShares {
   using Owner = uint16;
   PolicySlot (*slot)(const void *memory, Owner owner);
@@ -62,10 +61,10 @@ enum LockoutStatistic {
   kFailures,
   kTimeouts,        // attempts without a result
   kLocks,           // locks that began
-  kEvicted,         // counters that had to make room before their time
+  kEvicted,         // counters that were evicted before they expired
   kLocksEvicted,    // of these, counters that were locking
-  kSharedCounters,  // counters for a whole network that began because memory was full
-  kDropped,         // attempts that the full queue did not keep
+  kSharedCounters,  // counters for a whole network, begun because memory was full
+  kDropped,         // attempts that the full queue dropped
   kStatistics
 };
 
@@ -73,40 +72,40 @@ class LockoutTable {
  public:
   using Table = pg::SharedTable<LockoutEntry, LockoutShares>;
 
-  // Errors: 55000 with a hint where the library is not preloaded.
+  // Errors: 55000, with a hint, if the library is not preloaded.
   static void Require();
   static const Table &table();
   static LockoutShares Shares();
-  // Makes an entry and counts what had to go for it; see SharedTable::Insert.
+  // Inserts an entry and counts what was evicted for it; see SharedTable::Insert.
   static Table::Place Insert(const Hash128 &key, Table::Owner slot, const LockoutEntry &entry, Seconds now,
                              Seconds expires, Table::Spare spare);
 
-  // Tells the policies of this server's databases apart in their entries.
+  // A hash that tells the policies of all databases apart in the entries.
   static uint32 PolicyHash(const pg_uuid_t &policy);
   // Forgets the counters of a policy when the current transaction has committed.
   static void ForgetAtCommit(const pg_uuid_t &policy);
 
-  // Where a policy of this database is counted. A database may take as many slots as it leaves free, so that
-  // there is always one for another database; policies beyond share the last.
+  // The slot of a policy of this database. A database may take as many slots as it leaves free, so that there
+  // is always one for another database; further policies share the last slot.
   static constexpr int kSlots = 1024;
   static Table::Owner SlotOf(const pg_uuid_t &policy, Oid role);
-  // For a new policy: where there is no slot for it, it gets that of one for which exists() is false.
-  // exists() is called without a lock and may raise errors.
+  // Gives a new policy a slot; if there is none, that of a policy for which exists() is false. exists() is
+  // called without a lock and may raise errors.
   static void TakeSlot(const pg_uuid_t &policy, Oid role,
                        bool (*exists)(Oid database, const pg_uuid_t &policy));
-  // The slot that has most of something: of the database that has most, of its roles, of their policies.
-  // `newcomer` has one more than `held` says; where others have as many, it is the one.
+  // The slot of the largest holder: the database that holds most, then its role, then the role's policy.
+  // `newcomer` has one more than `held` says; of equal holders it is chosen.
   static Table::Owner LargestShare(const uint32 *held, Table::Owner newcomer);
-  // The policy of this database that is counted there.
+  // The policy of this database in that slot.
   static std::optional<pg_uuid_t> PolicyOf(int slot);
   static void Count(Table::Owner slot, LockoutStatistic what, uint64 times = 1);
   static uint64 Counted(Table::Owner slot, LockoutStatistic what);
   static TimestampTz CountedSince(Table::Owner slot);
   static void ResetCounts(Table::Owner slot);
 
-  // To be called now and then by one background process: saves when something has changed and five seconds
-  // have passed. Returns the milliseconds until it is due, -1 while there is nothing to save: the first
-  // change calls pg::signal_save. Raises no errors.
+  // One background process calls it now and then: saves when something has changed and five seconds have
+  // passed. Returns the milliseconds until it is due, -1 while there is nothing to save: the first change
+  // calls pg::signal_save. Raises no errors.
   static long SaveIfDue();
 };
 

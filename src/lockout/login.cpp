@@ -6,7 +6,7 @@ namespace prm::lockout {
 namespace {
 
 std::string Folded(const std::string &name) {
-  // In the database's collation: what one user may write in two ways is one counter.
+  // Folds case in the database's collation: two spellings of one user name share a counter.
   return std::string(pg::DatumBytes(pg::Call([&] {
     return DirectFunctionCall1Coll(lower, DEFAULT_COLLATION_OID,
                                    PointerGetDatum(cstring_to_text_with_len(name.data(), name.size())));
@@ -107,13 +107,13 @@ LockoutTable::Table::Place LoginCounters::FindOrInsert(const Scope &scope, int64
   if (!scope.network_key) return insert(scope.key, Table::Spare::kNewer);
   place = insert(scope.key, Table::Spare::kAll);
   if (place) return place;
-  // In a flood of addresses the newest locks are those of the flood.
+  // In a flood of addresses the newest locks are the attacker's.
   entry.address = shared_network_hash_;
   LockoutTable::Count(slot_, kSharedCounters);
   return insert(*scope.network_key, Table::Spare::kOlder);
 }
 
-// When the entry will mean nothing any more, and when its lock ends.
+// When the entry expires, and when its lock ends.
 void LoginCounters::SetEnd(const Scope &scope, Table::Place place) {
   LockoutEntry &entry = place.state();
   const LockoutStatus status = StatusOf(scope.scope->rule, entry.state);
@@ -131,7 +131,7 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
   }
   int32 timeouts = 0;
   bool locked = false;
-  bool began = false;  // a lock, because results did not come
+  bool began = false;  // a lock began because results did not come
   int64 pending_timeout = 0;
   {
     Table::KeyLocks locks(LockoutTable::table(), keys_, key_count_);
@@ -153,7 +153,7 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
       if (place) SetEnd(scopes_[i], place);
       remaining = std::min(remaining, status.room - 1);
       if (status.room > 0) continue;
-      // Of several that refuse, report a lock rather than a wait, and of these the longest.
+      // If several refuse, report a lock rather than a wait, and the longest lock.
       answer.allowed = false;
       if (std::make_pair(status.locked, status.until) > std::make_pair(locked, answer.until)) {
         answer.blocked_by = scopes_[i].scope->components;
@@ -171,7 +171,7 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
   LockoutTable::Count(slot_, kLocks, began);
   Attempt attempt = NewAttempt(now, attempt_type, answer.allowed ? "no result" : answer.reason);
   if (answer.allowed) {
-    // Written when its result is there, or with this reason.
+    // The row is written when the result is there, or with this reason.
     attempt.result_by = GetCurrentTimestamp() + pending_timeout;
     attempt.token = *answer.token;
     attempt.who = Who();
@@ -210,14 +210,13 @@ Answer LoginCounters::Result(int64 now, bool success, std::optional<int64> token
       if (!place) continue;
       LockoutState *state = &place.state().state;
       Advance(scope.rule, now, state);
-      // Only what is counted for this user name: an address has failures of other accounts, too.
+      // Resets only counters of this user name: an address has failures of other accounts, too.
       bool reset = policy_.reset_on_success && (scope.components & kUserName);
       bool began_here = Settle(scope.rule, token, success, reset, state);
       LockoutStatus status = StatusOf(scope.rule, *state);
       SetEnd(scopes_[i], place);
       answer.remaining = std::min(answer.remaining.value_or(INT32_MAX), status.room);
-      // A login that was let in, and has succeeded in time, is not turned away by a lock that began
-      // meanwhile.
+      // A lock that began meanwhile does not refuse a login that was let in and succeeded in time.
       bool let_in = success && token && state->clock < *token + scope.rule.pending_timeout;
       if (!status.locked || let_in) continue;
       answer.allowed = false;

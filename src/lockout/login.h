@@ -1,4 +1,4 @@
-// One login as the counters of a policy see it: which counters it has, and what they say.
+// The counters of one login under a policy.
 #pragma once
 
 #include "lockout/attempt_queue.h"
@@ -6,8 +6,8 @@
 
 namespace prm::lockout {
 
-// Who logs in, as the application says. An empty user name is none: it has no counter, since everybody may
-// send it. A missing address has none either; a missing user agent is one of its own.
+// A login as the application describes it. An empty user name has no counter, since everybody can send it;
+// neither has a missing address. A missing user agent is a user agent of its own.
 struct Login {
   std::string user_name;
   std::optional<pg::Network> address;
@@ -22,7 +22,7 @@ struct Answer {
   int64 until = 0;                 // of blocked_by: end of the lock, or of the wait for a result
   std::optional<int32> remaining;  // failures that are left before a lock
   std::optional<int64> token;      // of an attempt that was reserved
-  bool recorded = true;            // whether the queue has taken it
+  bool recorded = true;            // whether the queue has the attempt
 };
 
 // One counter of a login.
@@ -43,7 +43,7 @@ class LoginCounters {
 
   // Reserves an attempt in all counters, or in none when one refuses. `now` in microseconds since 2000.
   Answer Check(int64 now, std::string_view attempt_type);
-  // Settles it.
+  // Settles an attempt.
   Answer Result(int64 now, bool success, std::optional<int64> token, std::string_view attempt_type,
                 std::string_view reason);
   // Reads the counters without changing them.
@@ -55,22 +55,21 @@ class LoginCounters {
     int64 last_failure;  // 0: none
   };
   std::optional<Judged> Judge(int components, int64 window, int32 threshold, int64 now) const;
-  // Counts what another system counted for exactly these components, up to now. With `for_ever` a lock by
-  // them does not end, or rather in a hundred years. Errors: 22023 without such a scope.
+  // Imports failures that another system counted for exactly these components. With `for_ever` a lock by them
+  // ends in a hundred years. Errors: 22023 without such a scope.
   void Import(int components, int32 failures, int64 last, bool for_ever, int64 now);
 
-  // Forgets counters of the policy: all, or those of this login's user name and address as far as they are
-  // given. Returns how many.
+  // Drops counters of the policy: all, or those of this login's user name, address or both. Returns how many.
   uint64 Reset(bool everything, int64 now) const;
 
-  // An attempt for the queue, with who and when.
+  // A new attempt for the queue, with the data of this login.
   Attempt NewAttempt(int64 now, std::string_view attempt_type, std::string_view reason) const;
   bool Put(Attempt *attempt) const;
 
  private:
   using Table = LockoutTable::Table;
-  // One that counts this login. Where memory is full of locks, addresses that have no counter yet share one
-  // for their network.
+  // The counter of this login in a scope. Where memory is full of locks, addresses without a counter share
+  // one for their network.
   struct Scope {
     const LockoutScope *scope;
     Hash128 key;
@@ -83,7 +82,7 @@ class LoginCounters {
   int Given() const;
   Hash128 ScopeKey(int components, const pg::Network &network) const;
   Scope ScopeOf(const LockoutScope &scope) const;
-  // With the locks of its keys held.
+  // The caller holds the locks of the keys.
   static Table::Place Find(const Scope &scope, int64 now);
   Table::Place FindOrInsert(const Scope &scope, int64 now) const;
   static void SetEnd(const Scope &scope, Table::Place place);
@@ -95,7 +94,7 @@ class LoginCounters {
   Login login_;
   pg::Network network_;  // the address as it is counted
   uint64 user_name_hash_ = 0;
-  pg::Network shared_network_;  // what it shares a counter with when memory is full
+  pg::Network shared_network_;  // shares a counter when memory is full
   uint64 address_hash_ = 0;
   uint64 shared_network_hash_ = 0;
   Table::Owner slot_;

@@ -10,7 +10,7 @@ namespace {
 
 using pg::Failure;
 
-// A state of a simulation must outlive the simulation, whatever its times are.
+// A state of a simulation must outlive the simulation, even if its times are in the past.
 constexpr int64 kSimulatedFor = 60 * pg::kNanoseconds;
 
 // A request on its way to an answer.
@@ -19,7 +19,7 @@ struct Pending {
   const RateLimit *limit;
   int64 now;
   Outcome outcome;
-  bool settled = false;  // by a list, or because nobody could tell
+  bool settled = false;  // by a list, or because the policy is unavailable
   Hash128 fingerprint;   // memory
   std::string row_key;   // tables
   RateDecision decision;
@@ -27,7 +27,7 @@ struct Pending {
 
 int64 NowFor(const Request &request) { return request.at ? *request.at : ClockNow(); }
 
-// Where nobody can tell: the policy says what then.
+// Whether the policy can be decided. If not, fail_open decides: false, or an error.
 bool Available(const Policy &policy) {
   if (policy.storage == Storage::kMemory) {
     if (MemoryAvailable()) return true;
@@ -71,7 +71,7 @@ void AskLists(Pending *pending) {
   }
 }
 
-// The request with what its key is remembered under.
+// The request with the fingerprint of its key.
 Pending Prepare(const Request &request) {
   const Policy &policy = *request.policy;
   const Key &key = request.key;
@@ -82,7 +82,7 @@ Pending Prepare(const Request &request) {
   if (policy.storage != Storage::kMemory) {
     pending.row_key = StoredKey(key.text, key.is_address ? &key.address : nullptr);
   } else if (key.is_address) {
-    // Told apart from every text: a text's fingerprint is made under the other half of the secret.
+    // No text has this fingerprint: texts are hashed under the other half of the secret.
     const SipKey secret = {policy.key_secret[1], policy.key_secret[0]};
     pending.fingerprint = SipHash128(secret, key.address.AsKey());
   } else {
@@ -101,9 +101,9 @@ void SettleEarly(Pending *pending) {
   if (!pending->settled && !Available(policy)) Settle(pending, true, Reason::kUnavailable);
 }
 
-// Turns the arithmetic's answer into the caller's.
+// Turns the decision into the caller's answer.
 void Conclude(Pending *pending) {
-  // Where no list was asked and nobody could tell, nobody has looked at the clock either.
+  // The clock was not read if the policy was unavailable and no list was asked.
   if (pending->now == 0) pending->now = NowFor(*pending->request);
   pending->outcome.now = pending->now;
   if (pending->settled) return;
@@ -136,12 +136,12 @@ pg::Seconds EntryExpiry(const Pending &pending, const RateState &state) {
   return pg::SecondsUp(ClockNow() + std::max(forget_at - pending.now, kSimulatedFor));
 }
 
-// The entry that a request may work with. A simulation also sees what has expired by the clock.
+// The entry of the request's key. A simulation also sees entries that have expired by the clock.
 StateTable::Place FindEntry(const Pending &pending) {
   return state_table.Find(pending.fingerprint, pending.request->at ? 0 : pg::SecondsDown(pending.now));
 }
 
-// With the key's lock held.
+// The caller holds the key's lock.
 void StoreEntry(const Pending &pending, StateTable::Place place, const RateState &state) {
   const pg::Seconds expires = EntryExpiry(pending, state);
   if (place) {
@@ -170,7 +170,7 @@ void DecideInMemory(Pending *pending) {
   if (pending->decision.store) state_table.NoteChange();
 }
 
-// Several at once. Returns whether all of them pass; only then something is charged.
+// Several requests at once. Charges them only if all pass, and returns whether they do.
 bool DecideAllInMemory(std::vector<Pending *> &all, bool charge) {
   constexpr int kMost = StateTable::KeyLocks::kMostKeys;
   Hash128 fingerprints[kMost];

@@ -1,5 +1,5 @@
-// The SQL functions that define policies and what they say about single keys. Triggers on the two tables tell
-// every session of a change (policy.cpp).
+// The SQL functions that define policies and their exceptions for single keys. Triggers on the two tables
+// notify every session of a change (policy.cpp).
 #include "core/rate_text.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -58,7 +58,7 @@ void SetPeriod(FunctionCallInfo fcinfo, int n, Definition *definition) {
   if (!PG_ARGISNULL(n)) definition->period = {INTERVALOID, PG_GETARG_DATUM(n), false};
 }
 
-// A limit as text gives quota and period.
+// Sets quota and period from a limit as text.
 void SetLimit(const std::string &text, Definition *definition) {
   std::vector<RateText> rates = pg::ValueOrThrow(ParseRates(text));
   if (rates.size() != 1)
@@ -82,7 +82,7 @@ struct Owned {
   int64 id;
 };
 
-// The policy, locked against other definitions, when the caller has the rights of its owner. Run as the
+// Locks a policy against other definitions, if the caller has the rights of its owner. Runs as the
 // extension's owner. Errors: 42704, 42501.
 Owned LockPolicy(const std::string &name, Oid user) {
   auto rows = Spi::Execute(
@@ -98,7 +98,7 @@ Owned LockPolicy(const std::string &name, Oid user) {
   return {rows[0].Int8(0)};
 }
 
-// Checks the policy as it stands in the table now. Errors: 22023, 55000.
+// Checks the policy as it is in the table now. Errors: 22023, 55000.
 void CheckPolicy(const std::string &name) {
   auto rows = Spi::Execute(
       "SELECT algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, burst, storage, key_type, "
@@ -133,7 +133,7 @@ void CheckPolicy(const std::string &name) {
         "'table'.");
 }
 
-// States of another algorithm mean nothing to a new one, and only GCRA has a burst.
+// A new algorithm cannot use states of another, and only GCRA has a burst.
 void BeginAnew(int64 policy_id, const std::string &algorithm) {
   for (const char *table : {"rate_limit_state", "rate_limit_unlogged_state"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table +
@@ -145,8 +145,8 @@ void BeginAnew(int64 policy_id, const std::string &algorithm) {
                  {SqlParam::Int8(policy_id)});
 }
 
-// Rows that mean nothing any more are deleted by an expiry policy, which the first policy with the storage
-// gets and redis_migrate.alter_expiry changes. Runs as the extension's owner.
+// An expiry policy deletes expired rows. The first policy with the storage adds it;
+// redis_migrate.alter_expiry changes it. Runs as the extension's owner.
 void EnsureExpiry(const std::string &policy) {
   auto rows = Spi::Execute("SELECT storage FROM redis_migrate.rate_limit_policy WHERE policy = $1",
                            {SqlParam::Text(policy)});
@@ -192,14 +192,14 @@ void Create(const std::string &name, const Definition &definition) {
   EnsureExpiry(name);
 }
 
-// Where a list entry belongs: to a text key, or to a network.
+// The subject of a list entry: a text key or a network.
 struct Subject {
   SqlParam key{TEXTOID, 0, true};
   SqlParam network{INETOID, 0, true};
 };
 
-// Argument 1, of type text or inet; text is an address where the policy's keys are. Run as the extension's
-// owner.
+// Argument 1, of type text or inet; text is an address where the policy's keys are addresses. Runs as the
+// extension's owner.
 Subject SubjectOf(FunctionCallInfo fcinfo, bool address, int64 policy_id) {
   Subject subject;
   if (PG_ARGISNULL(1)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "key must not be NULL");
@@ -221,7 +221,7 @@ Subject SubjectOf(FunctionCallInfo fcinfo, bool address, int64 policy_id) {
   return subject;
 }
 
-// Adds or replaces what a policy says about one key. Run in SPI, as the extension's owner.
+// Adds or replaces the exception of a policy for one key. Runs in SPI, as the extension's owner.
 void PutException(int64 policy_id, const char *kind, const Subject &subject, const Definition &definition,
                   SqlParam expires_at) {
   Spi::Execute(
@@ -283,8 +283,8 @@ bool DropException(FunctionCallInfo fcinfo, const char *kind, bool address) {
 void DenyForEver(FunctionCallInfo fcinfo) { PutOnList(fcinfo, "deny", false, ForEver()); }
 
 // create_rate_limit(policy, quota, period, burst, algorithm, storage, key_type, ipv6_prefix, shadow,
-// fail_open). Errors: 42602 for a bad name, 42710 for one that is there, 22023 for numbers and words that
-// make no sense, 55000 for storage memory without shared memory.
+// fail_open). Errors: 42602 for a bad name, 42710 for a duplicate, 22023 for invalid numbers and keywords,
+// 55000 for storage memory without shared memory.
 PRM_FUNCTION(create_rate_limit) {
   Definition definition;
   definition.quota = OptionalInt8(fcinfo, 1);
@@ -342,7 +342,8 @@ PRM_FUNCTION(alter_rate_limit) {
   PG_RETURN_VOID();
 }
 
-// drop_rate_limit(policy): with its lists and its states. Those in memory go when the transaction commits.
+// drop_rate_limit(policy): with its lists and its states. States in memory are dropped when the transaction
+// commits.
 PRM_FUNCTION(drop_rate_limit) {
   const std::string name = pg::TextArgument(fcinfo, 0, "policy");
   Oid user = GetUserId();
@@ -412,8 +413,8 @@ PRM_FUNCTION(drop_rate_limit_allow_inet) { PG_RETURN_BOOL(DropException(fcinfo, 
 PRM_FUNCTION(drop_rate_limit_deny) { PG_RETURN_BOOL(DropException(fcinfo, "deny", false)); }
 PRM_FUNCTION(drop_rate_limit_deny_inet) { PG_RETURN_BOOL(DropException(fcinfo, "deny", true)); }
 
-// Statement trigger of rate_limit_policy and rate_limit_exception: every session reads the policies anew when
-// this transaction has committed, those of standbys when they have replayed it.
+// Statement trigger of rate_limit_policy and rate_limit_exception: every session reads the policies again
+// once this transaction has committed, those of standbys once they have replayed it.
 PRM_FUNCTION(rate_limit_changed) {
   if (!CALLED_AS_TRIGGER(fcinfo))
     throw Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "rate_limit_changed is a trigger function");

@@ -1,5 +1,5 @@
-// The SQL functions that decide. What they need in the ordinary case: no memory from the heap, no catalog, no
-// SPI.
+// The SQL functions that decide. In the ordinary case they allocate no heap memory and use neither catalogs
+// nor SPI.
 #include "core/rate_text.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -17,7 +17,7 @@ constexpr int64 kMicrosecond = 1000;
 constexpr int64 kEarliest = 0;
 constexpr int64 kLatest = INT64CONST(4102444800) * pg::kNanoseconds;
 
-// The bytes of a text argument, which are only copied when they are compressed or out of line.
+// The bytes of a text argument, copied only when they are compressed or out of line.
 Bytes TextBytes(FunctionCallInfo fcinfo, int n, const char *name) {
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(name) + " must not be NULL");
   auto *value = reinterpret_cast<struct varlena *>(DatumGetPointer(PG_GETARG_DATUM(n)));
@@ -27,7 +27,7 @@ Bytes TextBytes(FunctionCallInfo fcinfo, int n, const char *name) {
   return pg::DatumBytes(PG_GETARG_DATUM(n));
 }
 
-// Nobody passes because his policy or key was lost on the way: a NULL element is as wrong as a NULL.
+// A NULL element is an error, as a NULL is: no request passes because its policy or key got lost.
 std::vector<std::string> TextsArgument(FunctionCallInfo fcinfo, int n, const char *name) {
   auto texts = pg::OptionalTextArrayArgument(fcinfo, n);
   const bool has_null = texts && pg::Call([&] { return array_contains_nulls(PG_GETARG_ARRAYTYPE_P(n)); });
@@ -63,7 +63,7 @@ Outcome DecideArguments(FunctionCallInfo fcinfo, bool address) {
   return Decide(request);
 }
 
-// A reason as a text datum, made once.
+// A reason as a text datum, created once.
 Datum ReasonText(Reason reason) {
   static constexpr const char *kNames[] = {
       "ok", "limited", "cost_exceeds_limit", "allowlisted", "denylisted", "blocked", "shadow", "unavailable"};
@@ -135,7 +135,7 @@ Datum RowOf(FunctionCallInfo fcinfo, const Outcome &outcome, const Datum *policy
   return pg::Call([&] { return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)); });
 }
 
-// A limit given in the call, with the policy that stands for it.
+// The policy for a limit given in the call.
 const Policy &AdHocPolicy(Bytes name, const std::string &text, std::optional<int64> burst,
                           const std::string &algorithm) {
   static Policy *policy = nullptr;  // of the last call
@@ -179,7 +179,7 @@ void CheckOwner(const Policy &policy) {
                   "must be owner of rate limit policy \"" + policy.name + "\"");
 }
 
-// When a request passes for certain: the higher, the more it has to say about all.
+// How long an answer refuses the request, for comparison with others; -1 if it passes.
 int64 Severity(const Outcome &outcome) {
   if (outcome.allowed) return -1;
   return outcome.retry >= 0 ? outcome.retry : INT64_MAX;
@@ -199,8 +199,8 @@ size_t MostTelling(const std::vector<Outcome> &outcomes) {
 }  // namespace
 
 // rate_limit_allowed(policy text, key text | inet, cost bigint) → boolean. Errors of all that decide: 42704
-// for an unknown policy, 22004 for NULL, 22023 for a negative cost, 22P02 for a key that is no address where
-// the policy wants one, 55000 and 25006 where the policy cannot be decided and does not fail open.
+// for an unknown policy, 22004 for NULL, 22023 for a negative cost, 22P02 for an invalid address where the
+// policy wants one, 55000 and 25006 where the policy cannot be decided and does not fail open.
 PRM_FUNCTION(rate_limit_allowed) { PG_RETURN_BOOL(DecideArguments(fcinfo, false).allowed); }
 PRM_FUNCTION(rate_limit_allowed_inet) { PG_RETURN_BOOL(DecideArguments(fcinfo, true).allowed); }
 
@@ -223,10 +223,9 @@ PRM_FUNCTION(rate_limit_at) {
   return RowOf(fcinfo, Decide(request), nullptr);
 }
 
-// rate_limit_adhoc(name text, key text, limit text, cost bigint, burst bigint, algorithm text)
-// → redis_migrate.rate_limit_result. The state belongs to name, key and algorithm; other numbers in the next
-// call change the limit of a live key. Errors: 22023 for a limit that makes no sense, 55000 without shared
-// memory.
+// rate_limit_adhoc(name text, key text, limit text, cost bigint, burst bigint, algorithm text) →
+// redis_migrate.rate_limit_result. The state belongs to name, key and algorithm; other numbers in the next
+// call change the limit of a live key. Errors: 22023 for an invalid limit, 55000 without shared memory.
 PRM_FUNCTION(rate_limit_adhoc) {
   const Bytes name = TextBytes(fcinfo, 0, "name");
   const std::string text(TextBytes(fcinfo, 2, "limit"));
@@ -240,8 +239,9 @@ PRM_FUNCTION(rate_limit_adhoc) {
   return RowOf(fcinfo, Decide(request), nullptr);
 }
 
-// rate_limits(policies text[], keys text[], cost bigint) → redis_migrate.rate_limits_result. One key is for
-// all policies. Errors: 22004 for a NULL in them, 2202E when the arrays do not go together.
+// rate_limits(policies text[], keys text[], cost bigint) → redis_migrate.rate_limits_result. A single key
+// applies to all policies. Errors: 22004 for a NULL in them, 2202E when the lengths of the arrays do not
+// match.
 PRM_FUNCTION(rate_limits) {
   const auto policies = TextsArgument(fcinfo, 0, "policies"), keys = TextsArgument(fcinfo, 1, "keys");
   if (policies.empty() || (keys.size() != policies.size() && keys.size() != 1))
@@ -261,7 +261,7 @@ PRM_FUNCTION(rate_limits) {
   return RowOf(fcinfo, outcomes[chosen], &name);
 }
 
-// rate_limit_refund(policy text, key text, cost bigint) → bigint: what remains then.
+// rate_limit_refund(policy text, key text, cost bigint) → bigint: what remains afterwards.
 PRM_FUNCTION(rate_limit_refund) {
   Request request = RequestOf(fcinfo, false);
   request.cost = CostArgument(fcinfo, 2);
@@ -269,7 +269,7 @@ PRM_FUNCTION(rate_limit_refund) {
 }
 
 // rate_limit_headers(policy text, result redis_migrate.rate_limit_result) → jsonb, after draft-ietf-httpapi-
-// ratelimit-headers-10. Seconds are rounded up, so that whoever waits that long passes. Errors: 42704.
+// ratelimit-headers-10. Seconds are rounded up, so that a client that waits that long passes. Errors: 42704.
 PRM_FUNCTION(rate_limit_headers) {
   RefreshPolicies();
   const Policy &policy = PolicyNamed(TextBytes(fcinfo, 0, "policy"));

@@ -1,4 +1,4 @@
-// Counters of other rate limiters, so that whoever was limited there stays limited here.
+// Imports counters of other rate limiters, so that clients limited there stay limited here.
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "ratelimit/decide.h"
@@ -17,23 +17,23 @@ using pg::Failure;
                 "sliding_window, and theoretical arrival times into gcra.");
 }
 
-// When a window ends of a counter that has no end: one window from now or, where windows are aligned and
-// count on in the next, with the current one.
+// The end of the window of a counter without an end: one window from now or, for aligned windows that count
+// in the next one, the end of the current one.
 int64 FullWindowEnd(const RateLimit &limit) {
   const int64 now = ClockNow();
   if (limit.algorithm == RateAlgorithm::kSlidingWindow) return now - now % limit.period + limit.period;
   return now + limit.period;
 }
 
-// The state that the numbers describe, in the algorithm of the policy, for a key of this limit. Without
-// reset_at it ends after a full window.
+// The state that the imported numbers describe, in the algorithm of the policy. Without reset_at it ends
+// after a full window.
 RateState StateOf(const Policy &policy, const RateLimit &limit, std::optional<int64> used,
                   std::optional<TimestampTz> reset_at, std::optional<int64> previous,
                   std::optional<int64> tat) {
   RateState state;
   if (policy.limit.algorithm == RateAlgorithm::kGcra) {
     if (!tat || used || reset_at || previous) RefuseArguments(policy, "tat alone");
-    state.time = std::max<int64>(*tat, 0);  // one of the past says nothing, whatever it is
+    state.time = std::max<int64>(*tat, 0);  // a past arrival time means an unused key
     return state;
   }
   if (!used || tat) RefuseArguments(policy, "used and reset_at");
@@ -47,7 +47,7 @@ RateState StateOf(const Policy &policy, const RateLimit &limit, std::optional<in
         *reset_at % USECS_PER_SEC * 1000 + pg::kEpochSeconds * pg::kNanoseconds;
   } else {
     state.time = FullWindowEnd(limit);
-    // A window of this length may end so late, see fixed_window.cpp.
+    // The latest end of a window of this length, see fixed_window.cpp.
     if (limit.algorithm == RateAlgorithm::kFixedWindow) state.previous = limit.period;
   }
   state.count = std::max<int64>(*used, 0);
@@ -76,11 +76,10 @@ using namespace prm;
 using namespace prm::ratelimit;
 
 // redis_migrate.import_rate_limit(policy text, key text, used bigint, reset_at timestamptz, previous bigint,
-// tat bigint, no_ttl text) returns bigint: the key goes on from what another limiter counted, unless it has
-// used more here; what remains. tat: nanoseconds since 1970. reset_at NULL: the counter has no end, and
-// no_ttl says what to do. Errors: 42704, 22004, 22023 where the numbers are not those of the policy's
-// algorithm or a counter without an end is rejected, 22008, 42501 for forever by others than the owner, and
-// those of rate_limit.
+// tat bigint, no_ttl text) returns bigint: starts a key from what another limiter counted, unless it has used
+// more here; returns what remains. tat: nanoseconds since 1970. reset_at NULL: the counter has no end, and
+// no_ttl says what to do. Errors: 42704, 22004, 22023 for numbers of another algorithm or a rejected counter
+// without an end, 22008, 42501 for forever unless the caller owns the policy, and those of rate_limit.
 PRM_FUNCTION(import_rate_limit) {
   const std::string no_ttl = NoTtlArgument(fcinfo, 6);
   RefreshPolicies();

@@ -12,7 +12,7 @@ constexpr uint64 kFileKind = (UINT64CONST(2) << 32) | StateTable::kEntryBytes;  
 
 constexpr int kStripes = 4;
 
-// Counters that one process out of kStripes adds to.
+// Counters that one in kStripes processes adds to.
 struct alignas(64) Stripe {
   pg_atomic_uint64 counts[kCounters];
 };
@@ -21,7 +21,7 @@ struct alignas(64) SlotCounters {
   PolicyKey policy;  // database InvalidOid: free
   Oid role;
   pg_atomic_uint64 logged_minute;
-  pg_atomic_uint64 logged;  // refusals that log lines told of
+  pg_atomic_uint64 logged;  // refusals already logged
   Stripe stripes[kStripes];
 };
 
@@ -38,7 +38,7 @@ size_t TableBytes() { return static_cast<size_t>(pg::settings::rate_limit_memory
 
 Memory *memory() { return static_cast<Memory *>(memory_area.memory()); }
 
-// A slot in the file; one of InvalidOid ends the list.
+// A slot in the file; InvalidOid ends the list.
 struct SavedSlot {
   PolicyKey policy;
   uint64 counts[kCounters];
@@ -102,7 +102,7 @@ bool Save(bool alone) {
   return done;
 }
 
-// All other processes are gone.
+// All other processes have ended.
 void SaveAtShutdown() { Save(true); }
 
 void TakeSlot(SlotCounters *slot, const PolicyKey &policy) {
@@ -117,7 +117,7 @@ bool Same(const PolicyKey &a, const PolicyKey &b) {
   return a.database == b.database && a.policy_id == b.policy_id;
 }
 
-// With kSlotLock held.
+// The caller holds kSlotLock.
 Slot FindSlot(const PolicyKey &policy, Slot *free, bool *may_take) {
   int left = 0, taken = 0;
   for (Slot slot = 1; slot < kSlots; slot++) {
@@ -130,7 +130,7 @@ Slot FindSlot(const PolicyKey &policy, Slot *free, bool *may_take) {
   return kSharedSlot;
 }
 
-// With kSlotLock held.
+// The caller holds kSlotLock.
 Slot FindOrTake(const PolicyKey &policy, Oid role) {
   Slot free = kSharedSlot;
   bool may_take = false;
@@ -140,7 +140,7 @@ Slot FindOrTake(const PolicyKey &policy, Oid role) {
   return found;
 }
 
-// In the callback at the end of a transaction: no errors.
+// Called at the end of a transaction: must not raise errors.
 void ForgetSlot(uint64 slot) {
   state_table.RemoveIf(0, [&](const Hash128 &, const RateState &, Slot owner) { return owner == slot; });
   state_table.NoteChange();

@@ -1,4 +1,4 @@
-// The shared memory of rate limits: the states of keys, and counters per policy. It is there only where the
+// The shared memory of rate limits: the states of keys, and counters per policy. It exists only if the
 // library was preloaded.
 #pragma once
 
@@ -9,7 +9,7 @@ namespace prm::ratelimit {
 
 extern pg::SharedArea memory_area;
 
-// Where a policy is counted.
+// Identifies the counters of a policy.
 using Slot = uint16;
 
 // The owner of the policy that a slot counts.
@@ -19,7 +19,7 @@ struct SlotOwner {
 };
 
 // Databases share a full bucket, then the roles of a database, then the policies of a role. Within a policy
-// the key that will have recovered first goes first.
+// the key that recovers first is evicted first.
 struct RateShares {
   SlotOwner (*owner)(const void *memory, Slot slot);
   const void *memory;
@@ -45,7 +45,7 @@ inline bool MemoryAvailable() { return memory_area.memory() != nullptr; }
 // The counters of a policy.
 enum Counter { kAllowed, kLimited, kShadowed, kBlocked, kEvicted, kCounters };
 
-// Policies that have no slot share the first.
+// Policies without a slot share the first.
 constexpr int kSlots = 1024;
 constexpr Slot kSharedSlot = 0;
 
@@ -56,10 +56,9 @@ struct PolicyKey {
 };
 constexpr int64 kAdHocPolicy = -1;
 
-// The slot of a policy, which is taken if it has none yet. A database may take as many as it leaves free, so
-// that there is always one for another database. Where there is none, those of policies for which exists() is
-// false are freed, if exists is given; kSharedSlot when that does not help. Takes a lock; exists() is called
-// without it.
+// The slot of a policy; takes one if it has none. A database may take as many slots as it leaves free, so
+// that there is always one for another database. If none is left and exists is given, frees those of policies
+// for which exists() is false. kSharedSlot when that does not help. Takes a lock; calls exists() without it.
 Slot SlotOf(const PolicyKey &policy, Oid role, bool (*exists)(const PolicyKey &));
 
 // Forgets the states of a policy of this database when the current transaction has committed, unless it
@@ -75,14 +74,14 @@ void ResetCounters(Slot slot);
 // Reads the policy of a slot; false for a free one.
 bool SlotPolicy(Slot slot, PolicyKey *policy);
 
-// True at most once per minute and slot: then *refused is the number of refusals since it was true last.
+// True at most once per minute and slot; *refused is then the number of refusals since the last time.
 bool TimeToLogRefusals(Slot slot, int64 now, uint64 *refused);
 
-// Writes what is remembered to pg_stat/ below the data directory; false, with a LOG line, when that fails.
-// One process at a time; nobody who decides waits for it.
+// Saves the states to pg_stat/ below the data directory; false, with a LOG line, when that fails. One process
+// saves at a time; decisions do not wait for it.
 bool SaveShared();
 
-// To be called now and then by a background process: saves when something has changed and the interval of
+// A background process calls it now and then: saves when something has changed and the interval of
 // pg_redis_migrate.rate_limit_save_interval has passed. Returns the milliseconds until it is due, -1 while
 // there is nothing to save: the first change calls pg::signal_save. Raises no errors.
 long SaveIfDue();

@@ -19,7 +19,7 @@ struct Cache {
   const Policy *last = nullptr;
   Oid policy_relation = InvalidOid;
   Oid exception_relation = InvalidOid;
-  TimestampTz checked_in = 0;  // the statement that looked for changes last
+  TimestampTz checked_in = 0;  // the last statement that looked for changes
 };
 Cache *cache = nullptr;
 bool changed = false;
@@ -84,8 +84,8 @@ void LoadExceptions(Policy *policy) {
       [](const NetworkRule &a, const NetworkRule &b) { return a.network.bits > b.network.bits; });
 }
 
-// Reads a policy as the latest committed state has it, whatever snapshot the transaction works with: what is
-// read stays in the cache until the next change.
+// Reads the latest committed version of a policy, not that of the transaction's snapshot: it stays in the
+// cache until the next change.
 std::unique_ptr<Policy> Load(Bytes name) {
   pg::AsExtensionOwner as_owner;
   Spi spi;
@@ -94,7 +94,7 @@ std::unique_ptr<Policy> Load(Bytes name) {
       "'redis_migrate.rate_limit_exception'::regclass::oid");
   cache->policy_relation = DatumGetObjectId(oids[0].Value(0));
   cache->exception_relation = DatumGetObjectId(oids[0].Value(1));
-  // Only from here on a change that is told of is known to concern what is read.
+  // Invalidations from here on concern the version that is read.
   pg::LatestSnapshotScope snapshot;
   auto rows = Spi::Execute(
       "SELECT policy_id, owner, algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, "
@@ -121,8 +121,8 @@ std::unique_ptr<Policy> Load(Bytes name) {
   LoadExceptions(policy.get());
   if (MemoryAvailable()) {
     policy->slot = SlotOf(PolicyKey{MyDatabaseId, policy->id}, policy->owner.role(), PolicyExists);
-    // States of another algorithm mean nothing to this one, nor do those of a policy that had the same number
-    // before the extension was dropped and created again.
+    // This algorithm cannot use states of another, nor those of a policy with the same number before the
+    // extension was dropped and created again.
     policy->key_secret =
         KeySecret("policy " + std::to_string(MyDatabaseId) + " " + std::to_string(policy->id) + " " +
                   std::to_string(row.Int8(11)) + " " + row.Text(2));
@@ -145,7 +145,7 @@ const KeyRule *Policy::RuleFor(Bytes key, const pg::Network *address) const {
 
 void RefreshPolicies() {
   if (cache == nullptr) MakeCache();
-  // Within a transaction changes made elsewhere are only noticed when a relation is locked.
+  // Within a transaction, invalidations are processed only when a relation is locked.
   if (TimestampTz statement = GetCurrentStatementStartTimestamp(); statement != cache->checked_in) {
     pg::Call([] { AcceptInvalidationMessages(); });
     cache->checked_in = statement;

@@ -1,5 +1,4 @@
-// Policies of rate limits as the deciding functions use them: read once per session, read anew after a
-// change.
+// The session's cache of rate limit policies: read once, and again after a change.
 #pragma once
 
 #include "core/rate_limit.h"
@@ -12,7 +11,7 @@ namespace prm::ratelimit {
 
 enum class Storage { kMemory, kTable, kUnloggedTable };
 
-// A policy's rule for some keys: a list that they are on, or other numbers.
+// An exception of a policy for some keys: an allow or deny list, or other numbers.
 struct KeyRule {
   bool allow = false;
   bool deny = false;
@@ -41,18 +40,18 @@ struct Policy {
   std::unordered_map<std::string, KeyRule> keys;
   std::vector<NetworkRule> networks;  // the longest prefix first
 
-  // The rule for this key; nullptr where it has none of its own.
+  // The rule for this key; nullptr if there is none.
   const KeyRule *RuleFor(Bytes key, const pg::Network *address) const;
 };
 
-// Takes notice of changes of policies, at most once per statement: policies found before are gone afterwards.
+// Processes changes of policies, at most once per statement. Invalidates policies found before.
 void RefreshPolicies();
 
 // The policy of that name; valid until RefreshPolicies.
 // Errors: 42704 when there is none.
 const Policy &PolicyNamed(Bytes name);
 
-// The secret for fingerprints of keys under something with an identity: what it is, in which database.
+// The secret for fingerprints of keys, derived from an identity and its database.
 SipKey KeySecret(Bytes identity);
 
 // Puts the key, argument 1, on the deny list of the policy, argument 0. Errors: 42501 unless the caller has

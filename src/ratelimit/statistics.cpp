@@ -1,4 +1,4 @@
-// The SQL functions that tell what rate limits have done, and those that keep it.
+// The SQL functions for statistics of rate limits, and for saving them.
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/spi.h"
@@ -52,8 +52,7 @@ PRM_FUNCTION(rate_limit_capacity) {
   });
 }
 
-// reset_rate_limit_stats(policy text): of one policy.
-// Errors: 42704, 42501.
+// reset_rate_limit_stats(policy text). Errors: 42704, 42501.
 PRM_FUNCTION(reset_rate_limit_stats) {
   const std::string name = pg::TextArgument(fcinfo, 0, "policy");
   RefreshPolicies();
@@ -64,8 +63,8 @@ PRM_FUNCTION(reset_rate_limit_stats) {
   PG_RETURN_VOID();
 }
 
-// save_rate_limits() → boolean: what a background process does every few seconds. Errors: 55000 without
-// shared memory.
+// save_rate_limits() → boolean: saves now, as a background process does every few seconds. Errors: 55000
+// without shared memory.
 PRM_FUNCTION(save_rate_limits) {
   if (!MemoryAvailable())
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "there is no shared memory to save", "",

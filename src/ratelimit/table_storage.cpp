@@ -13,7 +13,7 @@ constexpr int64 kSimulatedSeconds = 60;
 
 enum Statement { kRead, kUpdate, kInsert, kDelete, kStatements };
 
-// Prepared once per session and table; looked up rather than planned afterwards.
+// Prepared once per session and table.
 SPIPlanPtr plans[kStatements][2];
 
 // All names are qualified: the statements run with the caller's search_path and the rights of the extension's
@@ -41,14 +41,14 @@ std::string StatementText(Statement statement, bool unlogged) {
   }
 }
 
-// When the row may be deleted, in seconds since 1970. A simulation's state must outlive it, whatever its
-// times are.
+// When the row may be deleted, in seconds since 1970. The state of a simulation must outlive it, even if its
+// times are in the past.
 int64 ExpirySeconds(const TableKey &key, const RateState &state) {
   const int64 seconds = ForgetAt(*key.limit, state) / pg::kNanoseconds + 1;
   return key.simulated ? std::max(seconds, ClockNow() / pg::kNanoseconds + kSimulatedSeconds) : seconds;
 }
 
-// Runs a statement of the extension's own with its first arguments being the key. Returns the rows processed.
+// Runs a statement whose first arguments are the key. Returns the rows processed.
 uint64 Run(Statement statement, const TableKey &key, const RateState *state, bool read_only) {
   static constexpr Oid kTypes[] = {INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID, FLOAT8OID};
   const bool unlogged = key.policy->storage == Storage::kUnloggedTable;
@@ -94,8 +94,7 @@ class AsOwner {
   int security_context_;
 };
 
-// The step that the running UPDATE asks for each version of the row that it meets, and what the last one
-// gave.
+// The step that the running UPDATE calls for each version of the row that it meets, and its last result.
 struct Running {
   const TableKey *key;
   Step step;
@@ -168,7 +167,7 @@ bool ChangeState(const TableKey &key, Step step, void *context) {
       inner.asked = false;
       if (Run(kUpdate, key, nullptr, false) > 0) return true;
       if (inner.asked && !inner.store) return false;
-      // Missing, or deleted while it was waited for.
+      // The row is missing, or was deleted while this statement waited for it.
     } else {
       inner.state = RateState{};
       if (!step(context, &inner.state)) return false;
@@ -183,9 +182,9 @@ bool DeleteState(const TableKey &key) {
   return Run(kDelete, key, nullptr, false) > 0;
 }
 
-// Asks the running step about a version of the row: rate_limit_step(policy_id, key, time_ns, count, previous)
-// → whether to update it. Where the table is read from end to end, the executor asks about other rows, too,
-// before it compares their keys. Errors: 55000 outside of a decision.
+// Calls the running step for a version of the row: rate_limit_step(policy_id, key, time_ns, count, previous)
+// → whether to update it. In a sequential scan the executor calls it for other rows, too, before it compares
+// their keys. Errors: 55000 outside of a decision.
 PRM_FUNCTION(rate_limit_step) {
   if (running == nullptr)
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no rate limit is being decided");
