@@ -18,7 +18,7 @@ bool Network::Contains(const Network &other) const {
 }
 
 Network NetworkOf(const inet *address) {
-  // ::ffff:0:0/96 and, where clients of an IPv6-only network come from, 64:ff9b::/96.
+  // IPv4-mapped ::ffff:0:0/96, and 64:ff9b::/96 of NAT64, through which clients of an IPv6-only network come.
   static constexpr uint8 kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   static constexpr uint8 kNat64[12] = {0, 0x64, 0xff, 0x9b};
   const auto *value = reinterpret_cast<const inet_struct *>(VARDATA_ANY(address));

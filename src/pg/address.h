@@ -14,7 +14,7 @@ struct Network {
   uint8 bytes[16] = {};  // those behind the prefix are zero
 
   int max_bits() const { return family == 4 ? 32 : 128; }
-  // Keeps at most so many bits.
+  // Keeps at most the first `bits` bits.
   void Fold(int most_bits);
   bool Contains(const Network &other) const;
   // The whole struct, as a key.

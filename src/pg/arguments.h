@@ -17,7 +17,7 @@ inline std::string TextArgument(FunctionCallInfo fcinfo, int n, const char *name
   return *text;
 }
 
-// A text that must be one of a few. Errors: 22023, listing them.
+// Checks that a text is a valid keyword. Errors: 22023, listing the valid ones.
 inline void CheckKeyword(const std::string &value, const char *name,
                          std::initializer_list<const char *> valid) {
   std::string list;

@@ -3,7 +3,7 @@
 namespace prm::pg {
 namespace {
 
-// In the transaction's memory, the latest first.
+// Allocated in the transaction's memory; the latest comes first.
 struct Pending {
   Pending *next;
   int level;  // of the subtransaction

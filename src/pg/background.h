@@ -1,5 +1,4 @@
-// The means of a background worker that a session does not need: transactions and commands of its own, and
-// waits between them.
+// For background workers: transactions and commands of their own, and waits between them.
 #pragma once
 
 #include "pg/guard.h"
@@ -9,21 +8,22 @@
 
 namespace prm::pg {
 
-// Milliseconds of a clock that nobody sets, the same in all processes of a server.
+// Milliseconds of the monotonic clock, the same in all processes of a server.
 int64 MonotonicMs();
 
 // Waits until the latch is set or the time is over, processes interrupts and a reload of the configuration.
-// For loops that look again at what they wait for: returns early at any signal.
+// For loops that check again what they wait for: returns early at any signal.
 void WaitForLatch(int64 timeout_ms);
 
 // Reads the configuration files again if SIGHUP asked for it. Only for background workers: a session does it
 // between commands.
 void ReloadIfAsked();
 
-// Aborts whatever transaction there is. For after an exception, when every object that it left is gone.
+// Aborts the current transaction, if any. Call it after an exception, once the objects of the frames that it
+// left are destroyed.
 void AbortTransaction();
 
-// Runs `body` in a transaction of its own with a snapshot and SPI; commits, or aborts and goes on with the
+// Runs `body` in a transaction of its own with a snapshot and SPI; commits, or aborts and rethrows the
 // exception.
 template <typename Body>
 void InTransaction(Body body) {
@@ -45,7 +45,7 @@ void InTransaction(Body body) {
   });
 }
 
-// Runs one command as a client's would run: through a portal, at top level, so that a procedure may commit.
+// Runs one command as for a client: through a portal, at top level, so that a procedure may commit.
 // pg_stat_activity shows it. No transaction may be open before; none is afterwards, also after an error.
 void RunCommand(const std::string &sql);
 

@@ -1,5 +1,5 @@
-// Every difference between PostgreSQL 15 and 20devel that this source meets, written so that the rest of the
-// source reads as if there were only the newest. No other file tests PG_VERSION_NUM.
+// All differences between PostgreSQL 15 and 20devel that matter here. The rest of the source is written for
+// the newest version; no other file tests PG_VERSION_NUM.
 #pragma once
 
 #if PG_VERSION_NUM < 150000
@@ -54,7 +54,7 @@ inline bool query_tree_walker(Query *query, tree_walker_callback walker, void *c
 #endif
 
 #if PG_VERSION_NUM < 170000
-// The first argument became a resource owner in 17; before, the set is memory only.
+// The first argument is a resource owner from 17 on; before, the set is only memory.
 inline WaitEventSet *CreateWaitEventSet(ResourceOwner, int nevents) {
   return CreateWaitEventSet(CurrentMemoryContext, nevents);
 }
@@ -100,7 +100,7 @@ inline void NameLockTranche([[maybe_unused]] int tranche, [[maybe_unused]] const
 #endif
 }
 
-// The context in which a tuplestore just made keeps its tuples; nullptr before 18, where it has none of its
+// The context that holds the tuples of a new tuplestore; nullptr before 18, where it has no context of its
 // own.
 inline MemoryContext TuplestoreContext() {
 #if PG_VERSION_NUM >= 180000
@@ -111,9 +111,9 @@ inline MemoryContext TuplestoreContext() {
 }
 
 // From 18 on a tuplestore's context keeps the first block that becomes empty, however large it is: a value of
-// 100 MB that went to a file would stay in memory as long as the store. Gives the context a small block to
-// keep. Neither chunk fits the context's own block; the first one's block becomes the spare, the second one's
-// the current block.
+// 100 MB that went to a file would stay in memory as long as the store. This gives the context a small block
+// to keep. Neither chunk fits the context's own block; the first one's block becomes the spare, the second
+// one's the current block.
 inline void SpareTuplestoreBlock(MemoryContext context) {
   if (context == nullptr) return;
   void *first = MemoryContextAlloc(context, ALLOCSET_DEFAULT_INITSIZE);
@@ -122,7 +122,7 @@ inline void SpareTuplestoreBlock(MemoryContext context) {
   pfree(second);
 }
 
-// The number of this session's transaction among those of the session; its field was moved in 17.
+// The local transaction id of this session; its field moved in 17.
 inline LocalTransactionId CurrentLocalTransaction() {
 #if PG_VERSION_NUM >= 170000
   return MyProc->vxid.lxid;
@@ -131,8 +131,9 @@ inline LocalTransactionId CurrentLocalTransaction() {
 #endif
 }
 
-// Calls a type's input function on data that may be bad. Returns false with the error (palloc'd) for a bad
-// value. Before 16 there are no soft errors: the call needs a subtransaction of its own (pg/soft_input.cpp).
+// Calls a type's input function on data that may be invalid. Returns false with the error (palloc'd) for an
+// invalid value. Before 16 there are no soft errors: the call needs a subtransaction of its own
+// (pg/soft_input.cpp).
 #if PG_VERSION_NUM >= 160000
 constexpr bool kHasSoftErrors = true;
 inline bool InputSoftly(FmgrInfo *input, char *text, Oid ioparam, int32 typmod, Datum *value,
@@ -150,8 +151,8 @@ constexpr bool kHasSoftErrors = false;
 inline bool InputSoftly(FmgrInfo *, char *, Oid, int32, Datum *, ErrorData **) { return false; }
 #endif
 
-// Shared memory that is made when a process first asks for it, of a server that did not preload the library.
-// Before 17 it comes out of the little that the main segment has to spare: errors 53200 when there is none.
+// Shared memory that is created when a process first asks for it, where the library is not preloaded. Before
+// 17 it comes out of the spare room of the main segment: error 53200 when there is none.
 inline void *LateSharedMemory(const char *name, size_t size, void (*initialize)(void *)) {
   bool found = false;
 #if PG_VERSION_NUM >= 170000
@@ -184,7 +185,7 @@ inline void TakePermissions(Query *query, ParseState *pstate) {
 #endif
 }
 
-// Whether an UPDATE has RETURNING; its list became a clause in 18.
+// Whether an UPDATE has RETURNING, a list before 18 and a clause since.
 inline bool HasReturning(const UpdateStmt *update) {
 #if PG_VERSION_NUM >= 180000
   return update->returningClause != nullptr;
@@ -193,8 +194,8 @@ inline bool HasReturning(const UpdateStmt *update) {
 #endif
 }
 
-// The expression behind a column of a range table entry that only renames what is beside it: joins and,
-// from 18 on, GROUP BY. Otherwise nothing.
+// The expression behind a column of a range table entry that only renames others: joins and, from 18 on,
+// GROUP BY. Otherwise nullptr.
 inline Node *BehindColumn(const RangeTblEntry *rte, int column) {
   if (rte->rtekind == RTE_JOIN) return static_cast<Node *>(list_nth(rte->joinaliasvars, column - 1));
 #if PG_VERSION_NUM >= 180000
@@ -205,7 +206,7 @@ inline Node *BehindColumn(const RangeTblEntry *rte, int column) {
 
 }  // namespace prm::pg
 
-// The parameters of ExecutorRun, and how to pass them on. Up to 17 it is told whether it runs once.
+// The parameters of ExecutorRun, and how to pass them on. Up to 17 there is execute_once.
 #if PG_VERSION_NUM < 180000
 #define PRM_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
 #define PRM_EXECUTOR_RUN_ARGUMENTS query, direction, count, execute_once

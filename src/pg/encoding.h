@@ -1,4 +1,4 @@
-// Text of Redis, which is UTF-8, and text of the server, which has the encoding of the database.
+// Conversion between text of Redis, in UTF-8, and text of the server, in the database's encoding.
 #pragma once
 
 #include "core/bytes.h"
@@ -6,9 +6,9 @@
 
 namespace prm::pg {
 
-// Text of Redis in the server's encoding; nothing where the bytes are not UTF-8, hold a zero byte, or a
-// character that the encoding does not have. In a database with SQL_ASCII, which has no encoding, it stays
-// UTF-8. The result is a view of `utf8` or of `scratch`, whose bytes it may replace. In a transaction.
+// Text of Redis in the server's encoding; nullopt where the bytes are not UTF-8, or hold a zero byte or a
+// character that the encoding lacks. In a database with SQL_ASCII, which has no encoding, it stays UTF-8. The
+// result is a view of `utf8` or of `scratch`, whose bytes it may replace. Needs a transaction.
 std::optional<Bytes> TextFromUtf8(Bytes utf8, std::string &scratch);
 
 // Text of the server as Redis has it. Errors: 22P05, 22021.

@@ -11,8 +11,8 @@ namespace {
 
 MemoryContext entry_context = nullptr;
 
-// The remains of an exception once its C++ objects are gone. Fixed buffers: nothing to destroy, nothing to
-// allocate when memory is short.
+// The content of an exception after its C++ objects are destroyed. Fixed buffers need no destructor, and no
+// allocation when memory is short.
 struct Caught {
   ErrorData *data = nullptr;
   int sqlstate = 0;
@@ -95,8 +95,8 @@ Datum Enter(Datum (*body)(FunctionCallInfo), FunctionCallInfo fcinfo) noexcept {
 
 void Enter(void (*body)()) noexcept { Barrier(body); }
 
-// Copies the pending error; nullptr when memory is short. The copy has a jump buffer of its own: an error in
-// it would otherwise jump to an outer one, past the C++ frames in between.
+// Copies the pending error; nullptr when memory is short. Copying needs its own jump buffer: an error in it
+// would otherwise jump to an outer one, past the C++ frames in between.
 static ErrorData *CopyPending() {
   sigjmp_buf *const saved_stack = PG_exception_stack;
   ErrorContextCallback *const saved_callbacks = error_context_stack;

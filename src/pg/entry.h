@@ -13,7 +13,7 @@ namespace prm::pg {
 Datum Enter(Datum (*body)(FunctionCallInfo), FunctionCallInfo fcinfo) noexcept;
 void Enter(void (*body)()) noexcept;
 
-// Memory that lives as long as the SQL call: errors are kept there until the barrier raises them again.
+// Memory that lives as long as the SQL call, and keeps errors until the barrier raises them again.
 MemoryContext EntryContext();
 
 }  // namespace prm::pg

@@ -37,8 +37,8 @@ int Failure::SqlState(ErrorCode code) noexcept {
 
 namespace {
 
-// The codes that PostgreSQL 15 to 20 define (errcodes.txt) in classes that are neither of rows nor of the
-// server.
+// The codes that PostgreSQL 15 to 20 define (errcodes.txt) in classes that mean neither a fault of a row nor
+// one of the server.
 constexpr char kUnclearCodes[] =
     "00000 01000 01003 01004 01006 01007 01008 0100C 01P01 02000 02001 03000 09000 0A000 0B000 0F000 0F001 "
     "0L000 0LP01 0P000 0Z000 0Z002 10608 20000 24000 26000 27000 28000 28P01 2B000 2BP01 2D000 2F000 2F002 "

@@ -40,7 +40,7 @@ class Failure : public std::exception {
         message_(std::move(message)),
         detail_(std::move(detail)),
         hint_(std::move(hint)) {}
-  // The taxonomy: which SQLSTATE a failure of the PostgreSQL-free half gets.
+  // The SQLSTATE of a failure of the PostgreSQL-free half.
   explicit Failure(const Error &error)
       : Failure(SqlState(error.code), error.message, error.detail, error.hint) {}
   const char *what() const noexcept override { return message_.c_str(); }
@@ -69,7 +69,7 @@ T ValueOrThrow(Result<T> result) {
   return std::move(result.value());
 }
 
-// An error as a value, for whoever writes it down after its exception has been handled.
+// An error as a value, to be recorded after its exception has been handled.
 struct Problem {
   int sqlstate = 0;
   std::string message;
@@ -77,8 +77,8 @@ struct Problem {
   std::string SqlState() const;  // "" for none
   bool cancelled() const { return sqlstate == ERRCODE_QUERY_CANCELED; }
   bool out_of_memory() const { return sqlstate == ERRCODE_OUT_OF_MEMORY; }
-  // Whether another try may succeed, later or at once: no connection, a full server, a lock, a server that
-  // starts or stops.
+  // Whether a retry may succeed, later or at once: no connection, a full server, a lock, a server that starts
+  // or stops.
   bool retryable() const;
 };
 
@@ -86,10 +86,10 @@ struct Problem {
 Problem CurrentProblem();
 
 // Whether the same statement may succeed at once in another transaction: a deadlock, a serialization failure,
-// a lock that was not to be had.
+// a lock that was not available.
 bool IsTransient(int sqlstate);
 
-// Where the fault lies when a statement fails over rows that come from keys.
+// Where the fault is when a statement over rows of keys fails.
 enum class Fault {
   kRow,      // in a row: classes 21, 22, 23, 38, 44, 54, P0, and SQLSTATEs that PostgreSQL does not define
   kServer,   // in the server or the session: classes 08, 25, 40, 53, 57, 58, XX, and 55P03
@@ -99,7 +99,7 @@ Fault FaultOf(int sqlstate);
 
 // "22P02" for ERRCODE_INVALID_TEXT_REPRESENTATION.
 std::string SqlStateText(int sqlstate);
-// The other way; XX000 for what is not an SQLSTATE.
+// The reverse; XX000 for an invalid SQLSTATE.
 int SqlStateCode(const std::string &text);
 
 }  // namespace prm::pg

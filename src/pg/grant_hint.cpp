@@ -11,7 +11,7 @@ size_t list_count = 0;
 ExecutorStart_hook_type next_start = nullptr;
 ExecutorRun_hook_type next_run = nullptr;
 
-// Whether a message, in whatever language, has this name in it.
+// Whether a message, in any language, contains this name.
 bool Names(const char *message, const char *name) {
   auto is_part = [](char c) { return c == '_' || isalnum(static_cast<unsigned char>(c)); };
   const size_t length = strlen(name);
@@ -27,8 +27,8 @@ const GrantedFunction *FunctionIn(const char *message) {
   return nullptr;
 }
 
-// Raises the error that was caught again. What PostgreSQL says of one of the functions gets a hint; one that
-// an inner statement has given it stays. `context` is where the statement allocates.
+// Rethrows the caught error. Adds a hint if the error is about one of the functions and has none yet.
+// `context` is where the statement allocates.
 [[noreturn]] void RaiseAgain(MemoryContext context) {
   if (geterrcode() != ERRCODE_INSUFFICIENT_PRIVILEGE) PG_RE_THROW();
   MemoryContextSwitchTo(context);
@@ -56,7 +56,7 @@ void Start(QueryDesc *query, int flags) {
   PG_END_TRY();
 }
 
-// An expression that PL/pgSQL evaluates without a statement is checked while its caller runs.
+// PL/pgSQL may evaluate an expression without a statement; its rights are checked while the caller runs.
 void Run(PRM_EXECUTOR_RUN_PARAMETERS) {
   MemoryContext const context = CurrentMemoryContext;
   PG_TRY();

@@ -1,6 +1,5 @@
-// "permission denied for function" of functions that a DBA grants, with the GRANT as a hint. PostgreSQL
-// checks EXECUTE before any code of ours runs, so the hint is added to its error on the way out of the
-// executor.
+// Adds the GRANT as a hint to "permission denied for function" of functions that a DBA grants. PostgreSQL
+// checks EXECUTE before our code runs, so the hint is added on the way out of the executor.
 #pragma once
 
 #include "pg/pg.h"
@@ -12,8 +11,8 @@ struct GrantedFunction {
   const char *signatures;  // as GRANT wants them: the name where it is unique, otherwise all with that name
 };
 
-// Gives the hint for these functions of the schema redis_migrate, an array that ends with a null name. Called
-// by _PG_init, once for each list.
+// Registers functions of the schema redis_migrate, an array that ends with a null name. _PG_init calls it
+// once for each list.
 void HintGrants(const GrantedFunction *functions);
 
 }  // namespace prm::pg

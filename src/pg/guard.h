@@ -12,9 +12,9 @@ namespace prm::pg {
 
 // Runs `body`, a closure of plain C calls, and turns a PostgreSQL error into a PgError exception, so that the
 // destructors between here and the entry barrier run. The guard must be the deepest frame: nothing inside
-// `body` may own resources, throw or return anything but plain data. What was caught may only be rethrown,
-// unless the work stood in a subtransaction (pg/transaction.h) that is then rolled back: locks and buffers
-// are still held. The pattern follows pgrx (ffi.rs) and the rule stated in pg_ducklake #248; setjmp's second
+// `body` may own resources, throw or return anything but plain data. A caught error may only be rethrown,
+// unless the work ran in a subtransaction (pg/transaction.h) that is then rolled back: locks and buffers are
+// still held. The pattern follows pgrx (ffi.rs) and the rule stated in pg_ducklake #248; setjmp's second
 // argument is 0 as in PG_TRY.
 template <typename Body>
 auto Call(Body body) -> decltype(body()) {
@@ -45,7 +45,7 @@ auto Call(Body body) -> decltype(body()) {
   ThrowPending();
 }
 
-// CHECK_FOR_INTERRUPTS for C++: throws PgError. Costs next to nothing while there is none.
+// CHECK_FOR_INTERRUPTS for C++: throws PgError. Costs next to nothing while no interrupt is pending.
 inline void CheckInterrupts() {
   if (INTERRUPTS_PENDING_CONDITION()) Call([] { ProcessInterrupts(); });
 }

@@ -28,9 +28,8 @@ InstalledExtension FindExtension() {
   return found;
 }
 
-// The owner of the extension, which stays until the end of the transaction: DROP EXTENSION locks the
-// extension before any of its members, so that whoever has this lock before it touches a table of the
-// extension cannot deadlock with it.
+// The owner of the extension, locked against DROP until the end of the transaction. DROP EXTENSION locks the
+// extension before its members, so taking this lock before any table of the extension prevents deadlocks.
 Oid LockExtension() {
   return Call([] {
     InstalledExtension extension = FindExtension();
@@ -66,7 +65,7 @@ AsExtensionOwner::AsExtensionOwner() {
 }
 
 AsExtensionOwner::~AsExtensionOwner() {
-  // After an error the abort of the (sub)transaction restores the settings; the user is restored either way.
+  // After an error the abort of the (sub)transaction restores the settings. The user is restored in any case.
   SetUserIdAndSecContext(user_, security_context_);
   if (!unwinds()) AtEOXact_GUC(true, guc_nest_);
 }

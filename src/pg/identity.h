@@ -1,5 +1,5 @@
-// Switches between two roles' rights. The extension's own tables are written with the rights of the
-// extension's owner, everything that a user defined runs with the rights of the user.
+// Switches between the rights of two roles: the extension's own tables are written as the extension's owner,
+// everything that a user defined runs as the user.
 #pragma once
 
 #include "pg/pg.h"
@@ -7,10 +7,10 @@
 
 namespace prm::pg {
 
-// For a scope: the extension's owner as current user, and a search_path that nobody can put operators into.
-// Never commit inside: a commit while switched leaves the session as the owner. Keeps the extension from
-// being dropped until the end of the transaction (ACCESS SHARE on it), and waits for a DROP EXTENSION under
-// way. Errors: 42704 when it has been dropped.
+// Makes the extension's owner the current user for a scope, with a search_path that nobody can add operators
+// to. Never commit inside: a commit while switched leaves the session as the owner. Locks the extension
+// against DROP (ACCESS SHARE) until the end of the transaction, and waits for a DROP EXTENSION under way.
+// Errors: 42704 when it has been dropped.
 class AsExtensionOwner : Scope {
  public:
   AsExtensionOwner();
@@ -22,7 +22,7 @@ class AsExtensionOwner : Scope {
   int guc_nest_;
 };
 
-// Settings of the session for a scope, as SET LOCAL would make them.
+// Sets settings for a scope, like SET LOCAL.
 class LocalSettings : Scope {
  public:
   LocalSettings();

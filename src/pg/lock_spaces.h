@@ -1,4 +1,4 @@
-// The fourth field of the tags of our advisory locks, so that no two uses meet. SQL's functions have 1 and 2.
+// The fourth field of our advisory lock tags, so that no two uses collide. The SQL functions use 1 and 2.
 #pragma once
 
 #include "pg/pg.h"

@@ -1,4 +1,4 @@
-// Memory contexts as C++ objects, and text between the two worlds.
+// Memory contexts as C++ objects, and conversion of text.
 #pragma once
 
 #include "core/bytes.h"
@@ -7,8 +7,7 @@
 
 namespace prm::pg {
 
-// A memory context that lives as long as the object. Everything palloc'd for one batch goes into one of
-// these.
+// A memory context that lives as long as the object, such as for one batch.
 class Context {
  public:
   explicit Context(const char *name) {
@@ -25,7 +24,7 @@ class Context {
   MemoryContext context_;
 };
 
-// Makes a context the current one for a scope.
+// Switches to a memory context for a scope.
 class SwitchContext {
  public:
   explicit SwitchContext(MemoryContext context) : previous_(MemoryContextSwitchTo(context)) {}

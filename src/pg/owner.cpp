@@ -33,8 +33,8 @@ std::string UuidText(const pg_uuid_t &uuid) {
   return Call([&] { return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&uuid))); });
 }
 
-// The number that CREATE EXTENSION gave this installation. It is read from the body of
-// redis_migrate.installation(): system caches can be read everywhere, also while WAL is decoded.
+// The number that CREATE EXTENSION gave this installation, read from the body of
+// redis_migrate.installation(): system caches can be read everywhere, even during logical decoding.
 pg_uuid_t Installation() {
   const char *body = Call([]() -> const char * {
     oidvector *no_arguments = buildoidvector(nullptr, 0);
@@ -61,9 +61,9 @@ std::optional<std::string> RoleName(Oid role) {
   return name;
 }
 
-// The first column of the table of grants that is granted to a role, or to nobody for InvalidOid; 0 for none.
-// A column has one grantee at most: pg_restore runs the grants of one column as a whole, and a role that is
-// missing must not cost others theirs.
+// The first column of the table of grants that is granted to a role (InvalidOid: to no role); 0 for none. A
+// column has at most one grantee: pg_restore runs the grants of a column as one command, and a missing role
+// must not lose the grants of others.
 AttrNumber ColumnOf(Oid role) {
   Oid const table = OurRelation(kGrantTable);
   return Call([&]() -> AttrNumber {
@@ -103,7 +103,7 @@ void LockRole(Oid role, LOCKMODE mode) {
   Call([&] { LockSharedObject(AuthIdRelationId, role, 0, mode); });
 }
 
-// Two transactions that changed the grants at a time would fail.
+// Two transactions that change the grants concurrently would fail.
 void LockGrants() {
   Oid const table = OurRelation(kGrantTable);
   Call([&] { LockRelationOid(table, ShareRowExclusiveLock); });
@@ -139,8 +139,8 @@ Datum Owner::ToDatum() const {
   return PointerGetDatum(value);
 }
 
-// By its present name, so that a dump has it, and without a role for what came from elsewhere and is
-// nobody's.
+// Writes the current name, for the dump, and no role if the owner was stored elsewhere and does not exist
+// here.
 std::string Owner::ToText() const {
   return name() + "/" + std::to_string(role_) + "/" + std::to_string(database_) + "/" +
          UuidText(installation_);
@@ -203,7 +203,7 @@ std::string Owner::name() const {
 }
 
 void ClaimOwnership(Oid role) {
-  // A role is not locked for a definition that it has already a right to; whoever revokes it locks more.
+  // The weak lock suffices if the role already has the grant: revoking the grant takes a stronger one.
   LockRole(role, RowShareLock);
   if (IsGranted(role)) return;
   AsExtensionOwner as_owner;
@@ -267,8 +267,8 @@ PRM_FUNCTION(owner_oid) {
   return ObjectIdGetDatum(role);
 }
 
-// redis_migrate.acting_role(owner_role): as whom workers run a definition; NULL for nobody, as while it waits
-// for resume_restored.
+// redis_migrate.acting_role(owner_role): the role as which workers run a definition; NULL for none, also
+// while it waits for resume_restored.
 PRM_FUNCTION(acting_role) {
   Owner const owner(PG_GETARG_DATUM(0));
   Oid const role = owner.is_local() ? owner.role() : InvalidOid;
@@ -276,7 +276,7 @@ PRM_FUNCTION(acting_role) {
   return ObjectIdGetDatum(role);
 }
 
-// redis_migrate.is_restored(owner_role): whether another database or installation has stored it.
+// redis_migrate.is_restored(owner_role): whether another database or installation stored it.
 PRM_FUNCTION(is_restored) { PG_RETURN_BOOL(!Owner(PG_GETARG_DATUM(0)).is_local()); }
 
 // redis_migrate.owner_name(owner_role), owner_problem(owner_role): see Owner.
@@ -303,8 +303,8 @@ PRM_FUNCTION(may_see) {
   PG_RETURN_BOOL(OidIsValid(viewer) && pg::Call([&] { return has_privs_of_role(user, viewer); }));
 }
 
-// Row trigger of the tables of definitions: with its last definition a role loses its grant, so that it can
-// be dropped.
+// Row trigger of definition tables: revokes the grant of a role with its last definition, so that the role
+// can be dropped.
 PRM_FUNCTION(release_owner) {
   if (!CALLED_AS_TRIGGER(fcinfo))
     throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "release_owner is a trigger function");
@@ -326,7 +326,7 @@ PRM_FUNCTION(release_owner) {
                .size() > 0;
   };
   if (owns_something()) return Datum{0};
-  // Whoever defines something for this role at this moment is waited for.
+  // Waits for transactions that are adding a definition for this role.
   pg::LockRole(role, ExclusiveLock);
   if (owns_something()) return Datum{0};
   pg::LockGrants();

@@ -1,9 +1,9 @@
 // Owners of definitions: roles as the type redis_migrate.owner_role stores them.
 //
 // A role's OID means something only in the installation and database that stored it, so both are stored with
-// it, and the role's name for everywhere else. That a role may own definitions is a grant on
-// redis_migrate.definition_owners: DROP ROLE fails while there is one, RENAME follows, pg_dump writes it by
-// name, and DROP OWNED revokes it.
+// it, and the role's name for everywhere else. A role that owns definitions has a grant on
+// redis_migrate.definition_owners: the grant makes DROP ROLE fail, follows RENAME, is dumped by name, and is
+// revoked by DROP OWNED.
 #pragma once
 
 #include "pg/pg.h"
@@ -20,20 +20,20 @@ class Owner {
 
   Datum ToDatum() const;
   std::string ToText() const;
-  // Errors: 22P02 for what ToText does not write.
+  // Errors: 22P02 unless the text has the format of ToText.
   static Owner FromText(const std::string &text);
 
-  // Who owns the definition; InvalidOid for nobody: the role does not exist, or has no grant.
+  // The owner of the definition; InvalidOid if the role does not exist or has no grant.
   Oid role() const;
-  // Who may see it: also a role of this database that has given its definitions up by DROP OWNED.
+  // The role that may see the definition: also one that gave it up by DROP OWNED.
   Oid viewer() const;
-  // Why there is nobody; "" where there is somebody.
+  // Why there is no owner; "" if there is one.
   std::string problem() const;
-  // Its name now, or as it was when that is not known.
+  // The current name of the role, or the stored one if the role is unknown.
   std::string name() const;
-  // Whether this database has stored it; otherwise it came by a dump or is a copy's.
+  // Whether this database stored it; otherwise it came with a dump, or the database is a copy.
   bool is_local() const;
-  // As it was stored, whether it means something or not.
+  // The stored OID, whether or not it is valid here.
   Oid stored_role() const { return role_; }
 
  private:
@@ -45,16 +45,15 @@ class Owner {
   std::string name_;
 };
 
-// For a role that defines something: grants it what owners have, unless it has it. Until the end of the
-// transaction the role is not dropped and its grant not revoked. Errors: 54000 when there are too many
-// owners.
+// Gives a role the grant of owners, unless it has it. Prevents DROP ROLE and a REVOKE of the grant until the
+// end of the transaction. Errors: 54000 when there are too many owners.
 void ClaimOwnership(Oid role);
 
 // Whether a role may do to a definition what its owner may: the owner's privileges, or being a superuser.
 bool HasOwnerRights(const Owner &owner, Oid user);
 
-// For messages about a definition of somebody else: who owns it, and what helps. `kind` and `name` as in the
-// view redis_migrate.definitions.
+// DETAIL and HINT of messages about a definition of another role. `kind` and `name` as in the view
+// redis_migrate.definitions.
 std::string OwnerDetail(const Owner &owner);
 std::string OwnerHint(const Owner &owner, const std::string &kind, const std::string &name);
 

@@ -1,5 +1,4 @@
-// The base of scopes that, when an error ends them, leave their clean-up to the abort of the
-// (sub)transaction.
+// The base of scopes that leave their clean-up after an error to the abort of the (sub)transaction.
 #pragma once
 
 #include <exception>
@@ -14,7 +13,7 @@ class Scope {
  protected:
   Scope() = default;
   ~Scope() = default;
-  // Whether an exception leaves the scope.
+  // Whether an exception is leaving the scope.
   bool unwinds() const { return std::uncaught_exceptions() != exceptions_; }
 
  private:

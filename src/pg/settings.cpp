@@ -64,7 +64,7 @@ void Define() {
   DefineCustomIntVariable("pg_redis_migrate.history_retention",
                           "Time to keep the history of sweeps and refreshes.", nullptr, &history_retention_s,
                           history_retention_s, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
-  // A session that loads the library late cannot have shared memory.
+  // Settings of shared memory exist only where the library is preloaded.
   if (process_shared_preload_libraries_in_progress) {
     DefineCustomIntVariable(
         "pg_redis_migrate.rate_limit_memory", "Shared memory for the states of rate limits.",

@@ -8,14 +8,14 @@ extern int batch_size_kb;                // keys and payloads per batch, in kB
 extern int bytes_in_flight_kb;           // replies asked for and not yet read, in kB
 extern int max_reply_size_kb;            // a larger value is read in pieces, in kB
 extern int max_value_size_kb;            // a larger value is rejected by name, in kB
-extern int connect_timeout_ms;           // for servers that do not say otherwise
-extern int command_timeout_ms;           // time without a byte from Redis before a command is given up
-extern int reconnect_timeout_ms;         // how long a run tries to get a lost connection back
-extern int max_workers;                  // background workers at a time, launcher and schedulers aside
+extern int connect_timeout_ms;           // for servers without the option
+extern int command_timeout_ms;           // time to wait for data from Redis before a command fails
+extern int reconnect_timeout_ms;         // how long a run tries to restore a lost connection
+extern int max_workers;                  // background workers at a time, apart from launcher and schedulers
 extern char *databases;                  // names of databases whose work is resumed and scheduled
 extern int history_retention_s;          // how long the history of sweeps and refreshes is kept, in seconds
 extern int rate_limit_memory_kb;         // shared memory for rate limits, in kB; fixed while the server runs
-extern int rate_limit_save_interval_ms;  // between saves of that memory; 0: only at shutdown
+extern int rate_limit_save_interval_ms;  // interval between saves of that memory; 0: only at shutdown
 
 // Sizes of shared memory; defined only where the library is preloaded.
 extern int lockout_memory_kb;   // counters of lockouts, in kB

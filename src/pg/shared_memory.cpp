@@ -8,8 +8,8 @@ size_t area_count = 0;
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
 
-// Whether the postmaster, which is about to exit, leaves a server that was shut down in order. Its exit code
-// does not tell: an immediate shutdown has 0, too, and kills processes while they change the memory.
+// Whether the exiting postmaster shut the server down in an orderly way. Its exit code does not tell: an
+// immediate shutdown also exits with 0, and kills processes while they change the memory.
 bool WasShutDown() {
   bool intact = false;
   const ControlFileData *control = get_controlfile(DataDir, &intact);

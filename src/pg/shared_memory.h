@@ -1,23 +1,22 @@
-// Pieces of the server's main shared memory. They exist in every process of a server that has the library in
-// shared_preload_libraries, and in none of any other.
+// Pieces of the server's main shared memory. They exist only in a server that preloads the library.
 #pragma once
 
 #include "pg/pg.h"
 
 namespace prm::pg {
 
-// One piece, with LWLocks of its own. Defined as a constant-initialised global by the file that uses it.
+// One piece, with LWLocks of its own: a constant-initialised global of the file that uses it.
 class SharedArea {
  public:
-  // `size` (bytes) and `locks` are asked when the settings are known; either may answer 0. `initialize` is
-  // called once, with the memory zeroed; it must not raise errors. `at_shutdown`, if any, runs in the
-  // postmaster when the server ends in order: plain C calls that must not raise errors. They run again
-  // after a crash, when all shared memory is made anew.
+  // `size` (bytes) and `locks` are called when the settings are known; either may return 0. `initialize` is
+  // called once, with the memory zeroed, and again after a crash, when shared memory is created again; it
+  // must not raise errors. `at_shutdown`, if any, runs in the postmaster at an orderly shutdown: plain C
+  // calls that must not raise errors.
   constexpr SharedArea(const char *name, size_t (*size)(), int (*locks)(), void (*initialize)(void *memory),
                        void (*at_shutdown)() = nullptr)
       : name_(name), size_(size), lock_count_(locks), initialize_(initialize), at_shutdown_(at_shutdown) {}
 
-  // nullptr where the library was not preloaded.
+  // nullptr if the library was not preloaded.
   void *memory() const { return memory_; }
   LWLock *lock(int number) const { return &locks_[number].lock; }
 
@@ -35,7 +34,7 @@ class SharedArea {
   LWLockPadded *locks_ = nullptr;
 };
 
-// Asks for the pieces, a constant array; called once, from _PG_init, and only while libraries are preloaded.
+// Requests the pieces, a constant array. _PG_init calls it once, only while libraries are preloaded.
 void RequestSharedAreas(SharedArea *const *areas, size_t count);
 
 }  // namespace prm::pg

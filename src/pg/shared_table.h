@@ -6,12 +6,12 @@
 //
 // The table is set-associative: a key belongs to one bucket of 32 ways. One of them is its home: where it is
 // put if that is free, and where it is looked for first. When all ways of a bucket are live, one of its
-// entries gives way, and the caller learns whose it was, so that it can be counted. With random keys that
-// begins at about 70 % of capacity.
+// entries is evicted, and the caller learns its owner, so that the eviction can be counted. With random keys
+// evictions begin at about 70 % of capacity.
 //
-// Owners have equal shares of a full bucket: whoever holds most of it loses an entry, so that nobody can push
-// out those who stay within their share. Keys are random, so shares of a bucket are shares of the table, and
-// no counter of a whole table has to be kept.
+// Owners have equal shares of a full bucket: the largest holder loses an entry, so that nobody can push out
+// owners who stay within their share. Keys are random, so shares of a bucket are shares of the table, and no
+// counter of a whole table has to be kept.
 //
 // Nothing here allocates, waits for anything but an LWLock, or raises an error.
 #pragma once
@@ -24,8 +24,8 @@
 
 namespace prm::pg {
 
-// Expiry in whole seconds since 2000-01-01 UTC, good until 2136. Rounded up, so that an entry is never free
-// too early; what exactly holds at a time is for the State to say.
+// Expiry in whole seconds since 2000-01-01 UTC, good until 2136. Rounded up, so that an entry is never freed
+// too early; the State knows the exact time.
 using Seconds = uint32;
 constexpr Seconds kNever = UINT32_MAX;
 constexpr int64 kNanoseconds = INT64CONST(1000000000);
@@ -41,8 +41,8 @@ inline Seconds SecondsUp(int64 ns) {
   return static_cast<Seconds>(std::clamp<int64>(seconds, 1, int64{kNever} - 1));
 }
 
-// `State` is what is remembered per key: plain data. `Owner` numbers whom an entry is counted for (a policy's
-// slot).
+// `State` is the plain data stored per key. `Owner` is the number of the owner of an entry (the slot of a
+// policy).
 //
 // `Shares` says who shares a full bucket with whom, and what is lost with an entry:
 //   static constexpr int kLevels;
@@ -60,7 +60,7 @@ class SharedTable {
   static constexpr Owner kNobody = UINT16_MAX;
   static constexpr int kPartitions = 256;  // LWLocks, from first_lock on
   static constexpr int kWays = 32;
-  // Per entry, all in all; 48 for a State of 24 bytes.
+  // Bytes per entry in total; 48 for a State of 24 bytes.
   static constexpr size_t kEntryBytes =
       sizeof(State) + sizeof(Hash128) + 2 * sizeof(uint16) + sizeof(Seconds);
 
@@ -69,7 +69,8 @@ class SharedTable {
     Hash128 key;
     State state;
   };
-  // Searched fields stand together: a look-up touches the line of the tags and those of one entry.
+  // Fields that are searched are stored together: a lookup touches the cache line of the tags and those of
+  // one entry.
   struct alignas(64) Bucket {
     uint16 tags[kWays];
     Seconds expires[kWays];  // 0: never used
@@ -83,14 +84,15 @@ class SharedTable {
   };
 
  public:
-  // The table stands `offset` bytes (a multiple of 64) behind the start of the area's memory.
+  // The table begins `offset` bytes (a multiple of 64) after the start of the area's memory.
   constexpr SharedTable(const pg::SharedArea *area, size_t offset, int first_lock)
       : area_(area), offset_(offset), first_lock_(first_lock) {}
 
-  // Bytes that a table needs which is to take about so many, at least one bucket.
+  // The size of a table of about so many bytes, at least one bucket.
   static size_t Bytes(size_t about) { return sizeof(Bucket) + BucketsIn(about) * sizeof(Bucket); }
 
-  // Makes it empty, with a new secret. `memory` is the area's, zeroed: called while the area is initialised.
+  // Initializes an empty table with a new secret. `memory` is the area's, zeroed: called while the area is
+  // initialised.
   void Initialize(void *memory, size_t about) {
     Header *header = HeaderIn(memory);
     header->buckets = BucketsIn(about);
@@ -111,7 +113,7 @@ class SharedTable {
       for (int i = 0; i < count; i++) {
         const Bucket *bucket = table.BucketOf(keys[i]);
         const int home = Home(keys[i]);
-        // Fetch all that Find reads if the key is at home, while the lock is taken.
+        // Prefetches what Find reads if the key is at home, while the lock is taken.
         __builtin_prefetch(&bucket->tags[home]);
         __builtin_prefetch(&bucket->expires[home]);
         __builtin_prefetch(&bucket->entries[home].key);
@@ -145,7 +147,7 @@ class SharedTable {
     Owner owner() const { return bucket_->owners[way_]; }
     Seconds expires() const { return bucket_->expires[way_]; }
     void set_expires(Seconds expires) const { bucket_->expires[way_] = expires; }
-    // Makes it free space.
+    // Frees the entry.
     void Remove() const { bucket_->expires[way_] = 0; }
 
    private:
@@ -177,8 +179,8 @@ class SharedTable {
   // Which precious entry of its own owner a new entry may take the place of.
   enum class Spare { kNewer, kOlder, kAll };
 
-  // Makes an entry for a key that Find did not find. None, and no place, where all are spared and one would
-  // have to go.
+  // Inserts an entry for a key that Find did not find. No place if the bucket is full and all its entries are
+  // spared.
   Place Insert(const Hash128 &key, Owner owner, const State &state, Seconds now, Seconds expires,
                const Shares &shares, Evicted *evicted, Spare spare = Spare::kNewer) const {
     Place place;
@@ -202,8 +204,8 @@ class SharedTable {
     return place;
   }
 
-  // To be told of every change: an idle table is not saved again, and the first change after a save wakes
-  // whoever saves, which takes locks: not under KeyLocks.
+  // Call it for every change: an idle table is not saved again, and the first change after a save wakes the
+  // process that saves. That takes locks, so not under KeyLocks.
   void NoteChange() const {
     if (changed() || pg_atomic_exchange_u32(&header()->changed, 1) != 0) return;
     if (pg::signal_save != nullptr) pg::signal_save();
@@ -211,7 +213,7 @@ class SharedTable {
   // After a save that failed.
   void NoteUnsaved() const { pg_atomic_write_u32(&header()->changed, 1); }
   bool changed() const { return pg_atomic_read_u32(&header()->changed) != 0; }
-  // Returns whether there was a change since the last save, and forgets it.
+  // Returns whether there was a change since the last save, and resets that.
   bool TakeChanged() const { return pg_atomic_exchange_u32(&header()->changed, 0) != 0; }
 
   // Calls body(key, state, owner, expires) for each live entry, partition by partition with its lock held;
@@ -245,9 +247,9 @@ class SharedTable {
     return removed;
   }
 
-  // Writes the secret and the live entries. `alone`: nobody else runs any more (the postmaster at shutdown,
-  // which cannot take locks). Entries are copied out of a partition before its lock is given back and written
-  // after that: nobody waits for the disk.
+  // Writes the secret and the live entries. `alone`: no other process runs any more (the postmaster at
+  // shutdown cannot take locks). Entries are copied out of a partition under its lock and written after the
+  // lock is released, so that nobody waits for the disk.
   void Save(StateFileWriter &file, Seconds now, bool alone) const {
     file.Put(header()->secret);
     for (int partition = 0; partition < kPartitions; partition++) {
@@ -266,8 +268,8 @@ class SharedTable {
   }
 
   // Reads what Save wrote into the empty table while the area is initialised. The table may have another size
-  // than the one that was saved: what does not fit gives way as ever, and is returned as a number.
-  // `owner_of` maps an owner's number of then to one of now, kNobody for none.
+  // than the saved one: entries that do not fit are evicted as usual; returns their number. `owner_of` maps a
+  // saved owner to a current one, kNobody for none.
   template <typename OwnerOf>
   uint64 Load(StateFileReader &file, void *memory, Seconds now, const Shares &shares, OwnerOf owner_of) {
     Header *header_now = HeaderIn(memory);
@@ -304,7 +306,7 @@ class SharedTable {
   };
 
   static uint64 BucketsIn(size_t about) { return std::max<uint64>(1, about / sizeof(Bucket)); }
-  // 0 is for ways that were never used; those have no expiry either, so any tag will do.
+  // Tag 0 is for ways that were never used. Those have no expiry either, so a key may have tag 0, too.
   static uint16 Tag(const Hash128 &key) { return static_cast<uint16>(key.high); }
   static int Home(const Hash128 &key) { return static_cast<int>((key.high >> 16) % kWays); }
 
@@ -313,8 +315,8 @@ class SharedTable {
   static_assert(kWays == 32);
   static bool Has(Ways ways, int way) { return (ways >> way & 1) != 0; }
 
-  // Keeps of the ways those whose group has the most of them; the new entry counts for `own`, its group, and
-  // of equal groups its own loses.
+  // Reduces the ways to those of the group that holds most. The new entry counts for its group, `own`, which
+  // loses against equal groups.
   template <typename Group>
   static Ways Largest(Ways ways, const Group (&groups)[kWays], Group own) {
     std::pair<int, bool> most{0, false};
@@ -334,7 +336,7 @@ class SharedTable {
     return kept;
   }
 
-  // The way of a full bucket that a new entry of this owner gets.
+  // The way of a full bucket that is evicted for a new entry of this owner.
   static int Loser(const Bucket &bucket, Owner owner, const State &state, Seconds now, const Shares &shares,
                    Spare spare) {
     Ways ways = ~Ways{0};
@@ -371,7 +373,7 @@ class SharedTable {
   Header *HeaderIn(void *memory) const {
     return reinterpret_cast<Header *>(static_cast<char *>(memory) + offset_);
   }
-  // While the area is initialised it does not know its memory yet.
+  // The area does not know its memory yet while it is initialised.
   Header *header() const { return HeaderIn(memory_ != nullptr ? memory_ : area_->memory()); }
   Bucket *buckets() const {
     return reinterpret_cast<Bucket *>(reinterpret_cast<char *>(header()) + sizeof(Bucket));

@@ -1,4 +1,4 @@
-// Text into values of any type.
+// Input of values of any type.
 #pragma once
 
 #include "core/bytes.h"
@@ -10,8 +10,8 @@ namespace prm::pg {
 // a database with SQL_ASCII is a feature that is not supported.
 bool IsBadInput(int sqlstate);
 
-// The input function of a type, looked up once. Values come in the current memory context; text has no zero
-// bytes.
+// The input function of a type, looked up once. Values are allocated in the current memory context; text has
+// no zero bytes.
 class InputFunction {
  public:
   explicit InputFunction(Oid type);
@@ -19,8 +19,8 @@ class InputFunction {
   // Errors: those of the type, usually class 22.
   Datum Convert(Bytes text);
 
-  // For text that may be bad: false, with the type's message and SQLSTATE, for a bad value. Other errors are
-  // thrown. Before PostgreSQL 16 it costs a subtransaction.
+  // For text that may be invalid: returns false, with the type's message and SQLSTATE, for an invalid value.
+  // Throws other errors. Before PostgreSQL 16 it costs a subtransaction.
   bool TryConvert(Bytes text, Datum *value, std::string *message, int *sqlstate = nullptr);
 
  private:

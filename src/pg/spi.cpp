@@ -27,8 +27,8 @@ SqlParam ArrayParam(Oid array_type, Oid element_type, const Items &items, Make m
                          }));
 }
 
-// SPI leaves its own memory context as the current one, and that lives as long as the connection: memory that
-// a caller then takes for a batch would stay until the CALL ends.
+// SPI leaves its own memory context as the current one, which lives as long as the connection: memory of a
+// batch would stay until the CALL ends.
 template <typename Body>
 Rows Execute(Body body) {
   MemoryContext const context = CurrentMemoryContext;
@@ -210,11 +210,11 @@ void Spi::Commit() {
 
 void Spi::RollBack() {
   Call([] {
-    // Functions that the error came out of have left their connections, which are atomic, above ours.
+    // Functions that raised the error have left their atomic connections above ours.
     while (!SPI_inside_nonatomic_context())
       if (SPI_finish() < 0) break;
-    // The error may have come out of a statement or its planning, with the snapshot that they push still
-    // there; SPI_rollback expects those of portals alone.
+    // An error in a statement or its planning leaves their snapshot pushed; SPI_rollback expects only those
+    // of portals.
     Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
     while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
     SPI_rollback();

@@ -8,9 +8,9 @@
 
 namespace prm::pg {
 
-// A parameter: its type, and its value unless NULL. A value by reference that is made here is freed with the
-// parameter and its copies, which must not outlive the memory context it was made in; one that is handed over
-// as a Datum must stay valid during the call.
+// A parameter: its type, and its value unless NULL. A value that is allocated here is freed with the
+// parameter and its copies, which must not outlive its memory context; a Datum that is passed in must stay
+// valid during the call.
 struct SqlParam {
   Oid type;
   Datum value;
@@ -56,7 +56,7 @@ class Row {
   TupleDesc desc_;
 };
 
-// The rows of one statement; frees them when it goes.
+// The rows of one statement; the destructor frees them.
 class Rows {
  public:
   Rows(SPITupleTable *table, uint64 processed) : table_(table), processed_(processed) {}
@@ -84,8 +84,8 @@ class Rows {
 // Errors: 2D000 inside a transaction block, with how to call it instead.
 void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why);
 
-// A connection to SPI for a scope; nonatomic allows Commit in a procedure. Left by an exception it is not
-// finished: the abort of the (sub)transaction cleans it up.
+// A connection to SPI for a scope; nonatomic allows Commit in a procedure. After an exception the abort of
+// the (sub)transaction cleans it up.
 class Spi : Scope {
  public:
   explicit Spi(bool nonatomic = false);
@@ -93,21 +93,20 @@ class Spi : Scope {
 
   // The innermost connection of this kind that is open.
   static Spi &Current() { return *current_; }
-  // The ephemeral relation of this name, whose rows the connection's statements see.
+  // The ephemeral named relation that the connection's statements see.
   EphemeralNamedRelationData &relation(const char *name) { return relations_[name]; }
 
-  // Runs one statement and returns its rows and the number of rows processed. Nothing of it is left in
-  // memory when the rows are gone. Errors are those of the statement.
+  // Runs one statement and returns its rows and the number of rows processed. All its memory is freed with
+  // the rows. Errors are those of the statement.
   static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {},
                       bool read_only = false);
   static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
   // As Execute, for a statement that this session runs again and again: its plan is kept until the session
-  // ends. The text and the types of the parameters must be of a small fixed number.
+  // ends. Use it only for a small, fixed number of different texts and parameter types.
   static Rows ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params);
-  // Commits; the transaction that begins is READ COMMITTED, whatever the session's default.
+  // Commits; the next transaction is READ COMMITTED, whatever the session's default.
   static void Commit();
-  // After an error, whatever it left: rolls back, and goes on in a new transaction on the same connection,
-  // which must be nonatomic.
+  // Rolls back after any error, and begins a new transaction on the same connection, which must be nonatomic.
   static void RollBack();
 
  private:

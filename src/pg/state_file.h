@@ -21,7 +21,7 @@ class StateFileWriter {
     static_assert(std::is_trivially_copyable_v<T>);
     Write(&value, sizeof value);
   }
-  // Memory to gather in, kept until the writer goes; nullptr when there is none, which fails the file.
+  // A buffer that lives as long as the writer; nullptr, and the file fails, when there is no memory.
   void *Buffer(size_t size);
   // Puts the file in its place. Returns false, with a LOG line, when anything failed on the way.
   bool Finish();
@@ -40,8 +40,8 @@ class StateFileWriter {
 
 class StateFileReader {
  public:
-  // Opens the file and checks all of it. ok() is false when there is none, which is silent, or when it is of
-  // another kind or damaged, which is logged.
+  // Opens the file and verifies it completely. ok() is false if it is missing, which is silent, or of another
+  // kind or damaged, which is logged.
   StateFileReader(const char *path, uint64 kind);
   ~StateFileReader();
   StateFileReader(const StateFileReader &) = delete;

@@ -18,7 +18,7 @@ class SnapshotScope : Scope {
   }
 };
 
-// As SnapshotScope, with everything committed at this moment, whatever snapshot the transaction works with.
+// As SnapshotScope, but with everything committed so far, even in a transaction with an older snapshot.
 class LatestSnapshotScope : Scope {
  public:
   LatestSnapshotScope() {
@@ -29,8 +29,8 @@ class LatestSnapshotScope : Scope {
   }
 };
 
-// Runs `body` inside a subtransaction. If it throws, the subtransaction is rolled back and the exception goes
-// on: this is the only place after which a PgError may be swallowed by the caller.
+// Runs `body` inside a subtransaction. If it throws, the subtransaction is rolled back and the exception
+// rethrown. Only after this may a caller swallow a PgError.
 template <typename Body>
 void InSubtransaction(Body body) {
   MemoryContext const context = CurrentMemoryContext;
@@ -56,7 +56,7 @@ void InSubtransaction(Body body) {
   });
 }
 
-// Runs `body` inside a subtransaction that is always rolled back: nothing it wrote stays.
+// Runs `body` inside a subtransaction that is always rolled back.
 template <typename Body>
 void InRolledBackSubtransaction(Body body) {
   struct Done {};

@@ -14,7 +14,7 @@ NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows)
   relation_.md.enrtuples = kEstimatedBatchRows;
   relation_.reldata = rows;
   int code = Call([&] {
-    // SPI keeps a list of these, which has to live as long as the connection.
+    // SPI keeps a list of these, so they must live as long as the connection.
     MemoryContext previous = MemoryContextSwitchTo(EntryContext());
     SPI_unregister_relation(name);
     int result = SPI_register_relation(&relation_);
@@ -26,8 +26,8 @@ NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows)
                   std::string("could not register ") + name + ": " + SPI_result_code_string(code));
 }
 
-// After an error it stays registered, without rows: until the subtransaction is rolled back, the connection
-// may not be SPI's current one. The next of the same name takes its place.
+// After an error it stays registered, without rows, because the connection may not be SPI's current one until
+// the subtransaction is rolled back. The next one of the same name replaces it.
 NamedRows::~NamedRows() {
   relation_.reldata = nullptr;
   if (!unwinds()) SPI_unregister_relation(relation_.md.name);

@@ -9,7 +9,7 @@ namespace prm::pg {
 
 class Tuplestore {
  public:
-  // Random access for reading again; the owner of its files is the current resource owner.
+  // Has random access, for reading again; its files belong to the current resource owner.
   Tuplestore() {
     Call([&] {
       store_ = tuplestore_begin_heap(true, false, work_mem);
@@ -17,8 +17,8 @@ class Tuplestore {
       SpareTuplestoreBlock(tuples_);
     });
   }
-  // Ended here also after an error: an aborted transaction would keep its memory until the session ends.
-  // Closing its file can fail on a full disk; the resource owner closes it then.
+  // Ends the tuplestore after an error, too: an aborted transaction would keep its memory until the session
+  // ends. Closing its file can fail on a full disk; the resource owner then closes it.
   ~Tuplestore() {
     try {
       Call([&] { tuplestore_end(store_); });
@@ -48,8 +48,8 @@ class Tuplestore {
   MemoryContext tuples_;
 };
 
-// The planner's estimate of the rows in a batch. 0 would make it choose nested loops, the true number of a
-// large batch a hash of the whole target.
+// The planner's estimate of the rows in a batch. With 0 it would choose nested loops, with the true number of
+// a large batch a hash of the whole target.
 constexpr double kEstimatedBatchRows = 1000;
 
 // Makes a tuplestore visible to SQL under a name, as transition tables are, for a scope. Needs an SPI

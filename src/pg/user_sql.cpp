@@ -10,7 +10,7 @@ namespace {
 
 constexpr char kExpressionHint[] = "Write one expression, without a semicolon and without parameters.";
 
-// One text of a user, behind the words that make it a statement.
+// A user's text within a statement of ours.
 class UserText {
  public:
   UserText(const std::string &before, const std::string &given, const std::string &after,
@@ -22,7 +22,7 @@ class UserText {
 
   // Errors: 42601.
   Node *Parse() {
-    LocalSettings settings;  // a text means the same wherever it is used
+    LocalSettings settings;  // a text must mean the same everywhere
     settings.Set("standard_conforming_strings", "on");
     List *statements = nullptr;
     try {
@@ -30,7 +30,7 @@ class UserText {
           [&] { statements = Call([&] { return raw_parser(statement_.c_str(), RAW_PARSE_DEFAULT); }); });
     } catch (const PgError &error) {
       if (ERRCODE_TO_CATEGORY(error.sqlstate()) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION) throw;
-      // The second where the statement of the caller is itself run by SPI.
+      // internalpos is set where SPI runs the caller's statement.
       int const at = std::max(error.data()->cursorpos, error.data()->internalpos);
       int const position = at - static_cast<int>(before_);
       Refuse(std::string(error.what()) + (position > 0 ? ", at character " + std::to_string(position) : "") +
@@ -96,8 +96,8 @@ UpdateStmt *ParseUpdate(UserText &list) {
   return update;
 }
 
-// Where the items of a SET list and their equals signs stand, as PostgreSQL's scanner finds them: it knows
-// comments, quotes and what is nested.
+// The positions of the items of a SET list and their equals signs. PostgreSQL's scanner finds them, since it
+// knows comments, quotes and nesting.
 struct ItemPlace {
   int equals;
   int end;
@@ -132,7 +132,7 @@ std::vector<ItemPlace> PlacesOfItems(const std::string &list) {
 }  // namespace
 
 void CheckExpression(const std::string &sql, const std::string &option) {
-  // Alone, so that it closes no parenthesis of ours, and as it will be used.
+  // First alone, so that it cannot close our parenthesis, then as it will be used.
   UserText alone("SELECT ", sql, "", option, kExpressionHint);
   if (!IsOneExpression(alone.Parse())) alone.Refuse("It is not exactly one expression.");
   UserText("SELECT (", sql, "\n)", option, kExpressionHint).Parse();

@@ -1,13 +1,13 @@
-// SQL that users give as text and that stands in our statements: one expression or one SET list, with nothing
-// beside it that could reach into the statement around it.
+// Users' SQL that becomes part of our statements: one expression or one SET list, and nothing that could
+// affect the surrounding statement.
 #pragma once
 
 #include "pg/pg.h"
 
 namespace prm::pg {
 
-// Checks that a text is exactly one expression. It has no parameters: those of the statement around it are
-// not the user's. `option` is what messages call it, such as "condition". Errors: 42601, with the place in
+// Checks that a text is exactly one expression. Parameters are refused: those of the surrounding statement
+// are not the user's. `option` is its name in messages, such as "condition". Errors: 42601, with the place in
 // the text.
 void CheckExpression(const std::string &sql, const std::string &option);
 

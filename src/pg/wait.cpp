@@ -14,7 +14,7 @@ uint32 ToLatchEvents(unsigned events) {
          ((events & redis::kWaitWrite) ? WL_SOCKET_WRITEABLE : 0);
 }
 
-// Waits once; returns false when the time is over, true when a socket is ready or the latch was set.
+// Waits once; returns false after a timeout, true when a socket is ready or the latch was set.
 bool WaitOnce(redis::WaitSocket *sockets, size_t count, long timeout_ms) {
   constexpr int kMaxEvents = 34;  // c-ares uses up to 16 sockets
   WaitEvent events[kMaxEvents];
@@ -45,7 +45,7 @@ int LatchWaiter::Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms)
       for (size_t i = 0; i < count; ++i) sockets[i].ready = 0;
       CHECK_FOR_INTERRUPTS();
       if (MyBgworkerEntry != nullptr && ConfigReloadPending) {
-        // A session reads the files between commands; a worker's command may take days.
+        // A session reloads the configuration between commands; a worker's command may take days.
         ConfigReloadPending = false;
         ProcessConfigFile(PGC_SIGHUP);
       }

@@ -1,4 +1,4 @@
-// How a PostgreSQL session waits for the network: on its latch as well, so that cancel, terminate, postmaster
+// Waits for the network in a PostgreSQL session: also on its latch, so that cancel, terminate, postmaster
 // death and barriers of other sessions' DROP DATABASE take effect at once.
 #pragma once
 
@@ -15,7 +15,7 @@ class LatchWaiter : public redis::Waiter {
   void CheckInterrupts() override { pg::CheckInterrupts(); }
 };
 
-// A socket that PostgreSQL's own files have to leave room for, as long as the object lives.
+// Reserves a file descriptor for a socket against PostgreSQL's own files, as long as the object lives.
 class ExternalDescriptor {
  public:
   // Errors: 53000 when max_files_per_process leaves none.
@@ -25,7 +25,7 @@ class ExternalDescriptor {
   ExternalDescriptor &operator=(const ExternalDescriptor &) = delete;
 };
 
-// For a scope: no wait is cancelled, for what must be written down once it is to end.
+// No wait in this scope is cancelled, for records that a worker must write before it ends.
 class WithoutCancel {
  public:
   WithoutCancel() { HOLD_CANCEL_INTERRUPTS(); }

@@ -5,14 +5,14 @@
 
 namespace prm::pg {
 
-// Why no worker can connect as a role, or write once it has.
+// Why no worker can connect as a role, or cannot write afterwards.
 struct RoleProblem {
   std::string sqlstate;
   std::string message;  // "role x is not permitted to log in"
   std::string hint;     // the command that fixes it
 };
 
-// The problem of a role in the current database as the catalogs show it; nullopt: none. Runs
+// The problem of a role in the current database according to the catalogs; nullopt: none. Runs
 // redis_migrate.worker_role_problem; needs SPI.
 std::optional<RoleProblem> FindRoleProblem(Oid role);
 
