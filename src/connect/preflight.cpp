@@ -1,4 +1,4 @@
-// redis_migrate.preflight(server): whether a Redis can be migrated from, and what to fix first.
+// redis_migrate.preflight(server): checks whether a Redis can be migrated from, and what to fix first.
 #include "connect/server.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -190,7 +190,7 @@ class Preflight {
       Add("memory", CheckStatus::kOk, detail);
   }
 
-  // Commands that read values in pieces, and those that say whether the pieces belong together.
+  // Commands that read values in pieces, and those that check that the pieces belong together.
   bool CheckPieces(const std::string &key) {
     struct Piece {
       const char *right;
@@ -221,7 +221,7 @@ class Preflight {
       AddRight("read in pieces", missing,
                "values larger than pg_redis_migrate.max_reply_size are read by one DUMP, which Redis has to "
                "buffer");
-    // EXEC first: who may not use it could not leave a MULTI.
+    // EXEC first: without the right to it there is no way out of MULTI.
     const std::initializer_list<Bytes> watching[] = {{"EXEC"}, {"WATCH", key}, {"MULTI"}, {"EXEC"}};
     if (!std::all_of(std::begin(watching), std::end(watching),
                      [&](const auto &command) { return TryCommand(command) == Right::kHeld; }))
@@ -263,8 +263,8 @@ class Preflight {
       Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command needed");
   }
 
-  // The version of DUMP's payloads, which does not follow from the server's: by the first small value there
-  // is.
+  // Reads the version of DUMP payloads, which does not follow from the server's version, from the first small
+  // value.
   void CheckVersion() {
     const std::vector<redis::KeyspaceInfo> keyspace =
         info_ ? info_->Keyspace() : std::vector<redis::KeyspaceInfo>();
@@ -333,7 +333,7 @@ class Preflight {
     return error.detail.compare(0, 11, "ERR unknown") == 0 ? Right::kUnknown : Right::kHeld;
   }
 
-  // Reports a right that is missing; without: what is done instead, empty if nothing is.
+  // Reports a missing right. `without` says what is done instead, empty if nothing.
   bool CheckRight(const char *name, std::initializer_list<Bytes> command, const char *without,
                   Absence absence = Absence::kMatters) {
     const Right right = TryCommand(command);
@@ -421,9 +421,9 @@ class Preflight {
   pg::ExternalDescriptor descriptor_;
   pg::LatchWaiter waiter_;
   redis::Deployment deployment_;
-  std::string where_;  // which node of a cluster, before each detail
+  std::string where_;  // names the node of a cluster before each detail
   std::string username_;
-  std::string refusal_;      // what the server said to the last command that it refused
+  std::string refusal_;      // the server's reply to the last refused command
   std::string unavailable_;  // why rights could not be checked
   bool right_missing_ = false;
   bool keys_refused_ = false;  // some keys may not be read
@@ -435,8 +435,7 @@ class Preflight {
 }  // namespace prm
 
 // redis_migrate.preflight(server name) → (check_name, status, detail, hint). Errors: 42704, 42501 for the
-// server object; what is wrong with Redis itself is a row. Waits for the network within the caller's
-// snapshot.
+// server object; problems of Redis itself are rows. Waits for the network within the caller's snapshot.
 PRM_FUNCTION(preflight) {
   if (PG_ARGISNULL(0)) throw prm::pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "server must not be NULL");
   prm::pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });

@@ -32,7 +32,7 @@ enum class OptionKind {
 
 struct OptionRule {
   const char *name;
-  Oid catalog;  // where it may stand
+  Oid catalog;  // the kind of object that may have it
   OptionKind kind;
 };
 
@@ -150,7 +150,7 @@ std::string Lookup(const Options &options, const char *name) {
   return found == options.end() ? std::string() : found->second;
 }
 
-// Checks options against each other. `options` are all of the object.
+// Checks all options of an object against each other.
 void CheckTogether(const Options &options, Oid catalog) {
   const auto refuse = [](const std::string &message, const std::string &hint) {
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, message, "", hint);
@@ -159,7 +159,7 @@ void CheckTogether(const Options &options, Oid catalog) {
     refuse("tls_cert and tls_key must be set together", "Both may name the same file.");
   if (catalog != ForeignServerRelationId) return;
   const redis::TlsMode tls = options.count("tls") ? *ParseTlsMode(options.at("tls")) : redis::TlsMode::kOff;
-  // Options that would do nothing look like protection that is not there.
+  // Options without effect would suggest a protection that is not there.
   if (options.count("ca_file") && (tls == redis::TlsMode::kOff || tls == redis::TlsMode::kRequire))
     refuse("ca_file needs tls 'verify-ca' or 'verify-full'", "Add tls 'on', or drop ca_file.");
   if (options.count("tls_server_name") && tls == redis::TlsMode::kOff)
@@ -183,7 +183,7 @@ void CheckTogether(const Options &options, Oid catalog) {
     refuse("a unix socket cannot use tls", "Drop tls, or set host and port.");
 }
 
-// The user who set the option was checked; the user who uses it is, too.
+// Checks the user of the option as well as the one who set it.
 void CheckMayUseFile(const char *option, Oid user) {
   if (!MayReadServerFiles(user))
     throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -1,4 +1,4 @@
-// CREATE SERVER … FOREIGN DATA WRAPPER redis_migrate: where a Redis is, and with which credentials.
+// CREATE SERVER … FOREIGN DATA WRAPPER redis_migrate: where a Redis is, and the credentials for it.
 #pragma once
 
 #include "pg/pg.h"

@@ -46,7 +46,7 @@ void ServerFile::Check(const std::string &path, Oid user) {
 
 ServerFile::ServerFile(const std::string &path, Oid user) : path_(path) {
   Check(path, user);
-  // Opening a pipe would wait for whoever writes to it.
+  // Opening a pipe would block until a writer opens it.
   file_ = pg::Call([&] { return PathNameOpenFile(path.c_str(), O_RDONLY | O_NONBLOCK | PG_BINARY); });
   if (file_ < 0) ThrowCannot("open", path, errno);
   struct stat status;

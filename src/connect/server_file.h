@@ -22,7 +22,7 @@ class ServerFile : public ByteSource {
   ServerFile(const ServerFile &) = delete;
   ServerFile &operator=(const ServerFile &) = delete;
 
-  // The checks of the constructor that need no file: the user, and the form of the path.
+  // The checks of the constructor that need no file: the user's rights and the form of the path.
   static void Check(const std::string &path, Oid user);
 
   const std::string &path() const { return path_; }

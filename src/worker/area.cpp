@@ -37,7 +37,7 @@ void Initialize(Area *memory, int workers, int slots) {
 void InitializePreloaded(void *memory) {
   auto *fresh = static_cast<Area *>(memory);
   Initialize(fresh, pg::settings::max_workers, PreloadedSlots());
-  // Before recovery pg_control still says how the life before ended.
+  // Before recovery pg_control still tells how the server last ended.
   bool crc_is_good = false;
   ControlFileData *control = get_controlfile(DataDir, &crc_is_good);
   fresh->after_crash =

@@ -1,4 +1,4 @@
-// The shared memory of the workers as it lies there. Only slots.cpp, databases.cpp and area.cpp know it.
+// The layout of the workers' shared memory. Only slots.cpp, databases.cpp and area.cpp know it.
 #pragma once
 
 #include "pg/guard.h"
@@ -11,13 +11,13 @@ constexpr int kMaxDatabases = 64;
 // The launcher's note of a database whose scheduler has ended.
 struct DatabaseEntry {
   Oid database;   // InvalidOid: the entry is free
-  bool wanted;    // something has changed since the scheduler looked last, or it ended without telling
-  bool is_told;   // somebody was signalled and has not looked yet
+  bool wanted;    // something has changed since the scheduler last looked, or the scheduler died
+  bool is_told;   // a process was signalled and has not looked yet
   bool prepares;  // transactions that define work have been prepared there
   bool has_due;   // whether there is something to do at `due`
   TimestampTz due;
   uint32 changes;       // counts what sets `wanted`
-  uint32 failures;      // launches in a row that came to nothing
+  uint32 failures;      // failed launches in a row
   int64 not_before_ms;  // monotonic
 };
 
@@ -33,8 +33,8 @@ struct Area {
 
 extern Area *area;  // nullptr before RequireSlots
 
-// The area's lock for a scope. Held over plain stores only, so that no process can end while it has it; a
-// process that is killed takes the whole cluster's shared memory with it.
+// The area's lock for a scope. Held only for plain stores, so that no process can exit while it holds the
+// lock. If a process is killed, the postmaster resets all shared memory.
 class Locked {
  public:
   explicit Locked(LWLockMode mode) {
@@ -45,8 +45,8 @@ class Locked {
   Locked &operator=(const Locked &) = delete;
 };
 
-// Makes whoever launches workers look again: the database's scheduler, or else the launcher. Under the lock;
-// raises no errors. Without `again` the launcher looks, and nothing is to be done in the database.
+// Wakes the process that launches workers: the database's scheduler, or else the launcher. Needs the lock;
+// raises no errors. Without `again` the launcher only looks, and there is no work in the database.
 void WakeManagersLocked(Oid database, bool again);
 
 }  // namespace prm::worker

@@ -1,4 +1,4 @@
-// How long to wait after failures in a row.
+// The wait after failures in a row.
 #pragma once
 
 #include "pg/pg.h"
@@ -8,7 +8,7 @@ namespace prm::worker {
 constexpr int64 kLeastBackoffMs = 1000;
 constexpr int64 kMostBackoffMs = 5 * 60 * 1000;
 
-// A worker that ran so long was healthy: failures before count no more.
+// A worker that ran this long was healthy: earlier failures no longer count.
 constexpr int64 kHealthyMs = 10 * 60 * 1000;
 
 // 1 s, 2 s, 4 s … 5 min for the 1st, 2nd, 3rd … failure in a row.

@@ -23,7 +23,7 @@ using pg::SqlParam;
 
 constexpr int64 kStopTimeoutMs = 30 * 1000;
 
-// The owner of a migration, whom the caller must be, or be a superuser. Errors: 42704, 42501.
+// The owner of a migration. The caller must be the owner or a superuser. Errors: 42704, 42501.
 pg::Owner ControlledOwner(const std::string &migration) {
   Oid const user = GetUserId();
   bool const is_superuser = pg::Call([] { return superuser(); });
@@ -67,7 +67,7 @@ void RequireNoWorker(const Job &job) {
                 "SELECT * FROM redis_migrate.workers shows it; redis_migrate.stop ends it.");
 }
 
-// The migration of a run; nothing when there is no such run.
+// The migration of a run; nullopt if the run does not exist.
 std::optional<std::string> MigrationOf(int64 run_id) {
   pg::AsExtensionOwner as_owner;
   auto rows =
@@ -76,15 +76,15 @@ std::optional<std::string> MigrationOf(int64 run_id) {
   return rows[0].Text(0);
 }
 
-// Ends the background run of a migration, if there is one. Returns whether there was.
+// Ends the background run of a migration. Returns whether there was one.
 bool StopJob(const std::string &migration) {
   std::optional<Job> job = FindJob(migration);
   if (!job) return false;
   RequireSlots();
   std::optional<Ticket> ticket = Ask({Kind::kMigration, MyDatabaseId, job->owner, job->id}, Request::kStop);
-  // The worker writes down itself that it was stopped: its row is not locked before it has ended.
+  // The worker itself records that it was stopped, so its row must not be locked until it has ended.
   bool ended = !ticket || End(*ticket, kStopTimeoutMs);
-  // Part workers look for their leader only when Redis has answered.
+  // Part workers notice the end of their leader only after a reply of Redis.
   for (const Slot &slot : Slots()) {
     if (slot.kind != Kind::kPart || slot.database != MyDatabaseId || MigrationOf(slot.job) != migration)
       continue;
@@ -116,8 +116,8 @@ using namespace prm::worker;
 
 // redis_migrate.start(migration text, priority text, mapping text, on_error text, prune boolean, force
 // boolean): the worker is registered at once and waits for the caller's transaction. Takes the migration's
-// advisory lock until then. Errors: 42704, 42501, 22023, 28000 (the owner must not log in), 55006 (it is
-// being run), 25006 on a standby, 53200. A server without room for a worker is a WARNING; the job waits.
+// advisory lock until then. Errors: 42704, 42501, 22023, 28000 (the owner may not log in), 55006 (already
+// being run), 25006 on a standby, 53200. If no worker can be started, the job waits, with a WARNING.
 PRM_FUNCTION(start) {
   Job wanted;
   wanted.migration = pg::TextArgument(fcinfo, 0, "migration");
@@ -169,8 +169,7 @@ PRM_FUNCTION(start) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.stop(migration text): ends the worker in order, waits for that up to 40 s. Errors: 42704,
-// 42501.
+// redis_migrate.stop(migration text): ends the worker and waits for that up to 40 s. Errors: 42704, 42501.
 PRM_FUNCTION(stop) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
@@ -185,7 +184,7 @@ PRM_FUNCTION(stop) {
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
-  LoadMigration(migration, MigrationUse::kDrop);  // only who may drop it may stop it so
+  LoadMigration(migration, MigrationUse::kDrop);  // the right to drop it implies the right to stop it
   StopJob(migration);
   DropMigration(migration);
   PG_RETURN_VOID();
@@ -193,7 +192,7 @@ PRM_FUNCTION(drop_migration) {
 
 // redis_migrate.wait_for(migration text, timeout interval): returns when the background run has completed or
 // was stopped (with a NOTICE). Errors: the run's own SQLSTATE and message if it failed, 57014 when the time
-// is over, 42704 without such a run, 42501, 2D000 in a transaction block. Between looks it holds nothing.
+// is over, 42704 without such a run, 42501, 2D000 in a transaction block. Holds nothing between checks.
 PRM_FUNCTION(wait_for) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each check");
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
@@ -227,7 +226,7 @@ PRM_FUNCTION(wait_for) {
   }
 }
 
-// redis_migrate.worker_slots() → the workers of all databases; those of others only for pg_monitor.
+// redis_migrate.worker_slots() → the workers of all databases; workers of other roles only for pg_monitor.
 PRM_FUNCTION(worker_slots) {
   pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
   auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);

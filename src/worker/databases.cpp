@@ -21,7 +21,7 @@ pid_t PidOf(Kind kind, Oid database) {
   return 0;
 }
 
-// A prepared transaction commits without the callback: WakeIfPrepared stands for it.
+// A prepared transaction commits without the callback; WakeIfPrepared replaces it.
 void NotePrepared(Oid database) {
   LWLockAcquire(&area->lock, LW_EXCLUSIVE);
   if (DatabaseEntry *entry = EntryOf(database)) entry->prepares = true;
@@ -53,7 +53,7 @@ void WatchTransactions() {
   registered = true;
 }
 
-// Whether this process is one that looks again anyway after what it does.
+// Whether this process looks for work by itself after its command.
 bool LooksAgain() {
   if (!IsWorker()) return false;
   Kind const kind = MySlot().kind;
@@ -67,12 +67,12 @@ void WakeManagersLocked(Oid database, bool again) {
   if (entry != nullptr && again) {
     entry->wanted = true;
     ++entry->changes;
-    // Each commit of a busy application may come here.
+    // Fast path: each commit of a busy application may come here.
     if (std::exchange(entry->is_told, true)) return;
   }
   pid_t pid = PidOf(Kind::kScheduler, database);
   if (pid == 0 || pid == MyProcPid) {
-    if (again && entry == nullptr) return;  // the launcher does not look after this database
+    if (again && entry == nullptr) return;  // the database is not in pg_redis_migrate.databases
     pid = PidOf(Kind::kLauncher, InvalidOid);
   }
   if (pid != 0 && pid != MyProcPid) kill(pid, SIGUSR1);
@@ -99,7 +99,7 @@ void WakeIfPrepared() {
 
 void WakeLauncher() {
   LWLockAcquire(&area->lock, LW_SHARED);
-  // Under the lock: the process cannot have given its slot back, so the pid is its own.
+  // Under the lock the process cannot have released its slot, so the pid is its own.
   if (pid_t const pid = PidOf(Kind::kLauncher, InvalidOid); pid != 0) kill(pid, SIGUSR1);
   LWLockRelease(&area->lock);
 }

@@ -13,7 +13,7 @@ void NoteMigrationRun(const Job &job, TimestampTz started_at, const char *outcom
   auto optional = [](const std::string &text) {
     return text.empty() ? SqlParam{TEXTOID, 0, true} : SqlParam::Text(text);
   };
-  // The history knows two outcomes; a run that was stopped has the SQLSTATE of a cancelled statement.
+  // The history has two outcomes; a stopped run has the SQLSTATE of a cancelled statement.
   bool const completed = strcmp(outcome, "completed") == 0;
   bool const stopped = strcmp(outcome, "stopped") == 0;
   std::string const sqlstate = stopped ? pg::SqlStateText(ERRCODE_QUERY_CANCELED) : problem.SqlState();

@@ -1,4 +1,4 @@
-// The history of job runs, where redis_migrate.job_history is installed.
+// Records job runs in redis_migrate.job_history.
 #pragma once
 
 #include "worker/job.h"

@@ -37,7 +37,7 @@ Job Read(const pg::Row &row) {
   job.incarnation = row.Int8(12);
   job.crashes = row.Int4(13);
   job.failures = row.Int4(14);
-  // A time farther away than any backoff was written before the clock was set back.
+  // A time beyond any backoff was written before the clock was set back.
   job.wait_ms = row.Int8(15) > kMostBackoffMs ? 0 : row.Int8(15);
   job.healthy_ms = row.Int8(16);
   job.force = row.Bool(17);

@@ -1,4 +1,4 @@
-// Background runs as they are wanted: redis_migrate.background_run. All of it needs SPI and runs with the
+// Requested background runs: the table redis_migrate.background_run. All functions need SPI and run with the
 // rights of the extension's owner; states are those of the table's CHECK.
 #pragma once
 
@@ -21,34 +21,34 @@ struct Job {
   std::optional<std::string> sqlstate;
   std::optional<std::string> message;
   // For the scheduler:
-  bool marked = false;    // a worker was launched and has not said that it ended
+  bool marked = false;    // a worker was launched and has not recorded its end
   int64 incarnation = 0;  // of the shared memory, when it was marked
   int crashes = 0;
   int failures = 0;
-  int64 wait_ms = 0;     // until not_before; never more than a backoff can be, whatever the clock says
+  int64 wait_ms = 0;     // until not_before; at most the longest backoff, whatever the clock says
   int64 healthy_ms = 0;  // how long the last worker is known to have run
 };
 
-// Writes down what start() was called with and marks the job as started. Returns its number.
+// Stores the arguments of start() and marks the job as started. Returns its number.
 int64 RequestJob(const Job &wanted);
 std::optional<Job> FindJob(const std::string &migration);
 std::vector<Job> WantedJobs();
 
-// How many definitions that would run by themselves wait for redis_migrate.resume_restored.
+// The number of scheduled definitions that wait for redis_migrate.resume_restored.
 int64 CountRestored();
 
-// Marks a launch; the transaction must be committed before it. False when the job is not wanted any more.
+// Marks a launch; commit the transaction before launching. False if the job is no longer wanted.
 bool MarkLaunch(int64 id);
-// For the worker: the job is running. nullopt: it is not wanted any more, or was never committed.
+// For the worker: marks the job as running. nullopt: it is no longer wanted, or was never committed.
 std::optional<Job> TakeUp(int64 id);
 
-// The end of a worker or of a launch: the mark is cleared.
+// Records the end of a worker or of a launch and clears the mark.
 void Conclude(int64 id, const std::string &state, bool wanted, const std::string &sqlstate = "",
               const std::string &message = "");
-// As Conclude, for a run that is tried again after `wait_ms`.
+// As Conclude, for a run to retry after `wait_ms`.
 void ConcludeForNow(int64 id, const std::string &state, int crashes, int failures, int64 wait_ms,
                     const std::string &sqlstate, const std::string &message);
-// The interrupted run of a job that was stopped says so.
+// Records in the interrupted run of a job that it was stopped.
 void MarkRunStopped(const std::string &migration);
 
 }  // namespace prm::worker

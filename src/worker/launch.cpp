@@ -14,7 +14,7 @@ LOCKTAG GateOf(Oid database) {
   return tag;
 }
 
-// Who launches passes the gate of the database, for a scope.
+// Holds the gate of the database for a launch.
 class DatabaseGate {
  public:
   explicit DatabaseGate(Oid database) : tag_(GateOf(database)) {
@@ -59,7 +59,7 @@ void CloseDatabase(Oid database) {
 LaunchOutcome Launch(const Task &task, TransactionId starter) {
   std::optional<Ticket> ticket;
   {
-    // Once claimed, whoever closes the database finds it.
+    // From here on, a process that closes the database finds the claim.
     DatabaseGate gate(task.database);
     if (!gate.passed()) return LaunchOutcome::kClosed;
     ClaimRefusal refusal;
@@ -88,9 +88,9 @@ LaunchOutcome Launch(const Task &task, TransactionId starter) {
     Unclaim(*ticket);
     throw;
   }
-  // A worker that was started takes the claim up by itself; should it die before, the claim expires.
+  // A started worker takes over the claim; if it dies before, the claim expires.
   if (registered && status == BGWH_STARTED) return LaunchOutcome::kStarted;
-  if (!Unclaim(*ticket)) return LaunchOutcome::kStarted;  // it has been there, and has ended
+  if (!Unclaim(*ticket)) return LaunchOutcome::kStarted;  // the worker has run and ended
   return registered ? LaunchOutcome::kNoFork : LaunchOutcome::kNoProcess;
 }
 

@@ -1,6 +1,6 @@
 // The launcher: starts a scheduler in each database of pg_redis_migrate.databases that needs one, and saves
-// the states of rate limits and lockouts now and then. It is connected to no database and keeps nothing but
-// what databases.h says.
+// the states of rate limits and lockouts now and then. It is connected to no database; its only state is that
+// of databases.h.
 #include "lockout/lockout_table.h"
 #include "pg/arguments.h"
 #include "pg/settings.h"
@@ -20,8 +20,8 @@ constexpr int kRestartSeconds = 10;
 // datconnlimit of a database whose DROP was interrupted; minor releases of 2023 introduced it.
 constexpr int32 kInvalidDatabase = -2;
 
-// The number of a database, or InvalidOid. By a scan of the table: connected to no database, a process may
-// not have the index.
+// The OID of a database, or InvalidOid. Scans the table: a process that is connected to no database may not
+// have the index.
 Oid FindDatabase(const char *name) {
   return pg::Call([&] {
     Relation relation = table_open(DatabaseRelationId, AccessShareLock);
@@ -39,7 +39,7 @@ Oid FindDatabase(const char *name) {
   });
 }
 
-// The names of the setting that are databases. Each other one is told once in `told`.
+// The databases that the setting names. Warns of each other name once; `told` has those.
 std::vector<Oid> ListedDatabases(std::set<std::string> &told) {
   std::vector<std::string> names;
   char *text = pg::CString(pg::settings::databases != nullptr ? pg::settings::databases : "");
@@ -95,7 +95,7 @@ class Launcher {
         pg::Report(WARNING, "the scheduler of a database waits: " + problem.message, "", problem.hint);
       }
     }
-    // Waiting for a fork resets the latch: who else wanted something meanwhile must be looked for.
+    // Waiting for a fork resets the latch, so other requests may have been missed.
     if (!needy.empty()) nap = 0;
     SetState(State::kSleeping);
     pg::WaitForLatch(nap);
@@ -103,7 +103,7 @@ class Launcher {
 
  private:
   std::set<std::string> told_;
-  bool waits_ = false;  // that no scheduler can be started has been told
+  bool waits_ = false;  // the log has told that no scheduler can be started
 };
 
 }  // namespace

@@ -42,7 +42,7 @@ class PartWorkers : public Helpers {
     while (started < count) {
       Task const task = {Kind::kPart, leader_.database, leader_.owner, run_id, ++last_number_};
       LaunchOutcome const outcome = Launch(task);
-      if (outcome == LaunchOutcome::kDuplicate) continue;  // of a leader before this one
+      if (outcome == LaunchOutcome::kDuplicate) continue;  // a member of an earlier leader
       if (outcome != LaunchOutcome::kStarted) {
         LaunchProblem problem = Describe(outcome);
         if (outcome == LaunchOutcome::kNoSlot)
@@ -60,7 +60,7 @@ class PartWorkers : public Helpers {
     return started;
   }
 
-  // Ends those that are still there, as after an error of the leader: the run may then be tried again.
+  // Ends members that are left after an error of the leader, so that the run can be tried again.
   void Stop() {
     std::vector<Ticket> alive;
     for (const Task &task : tasks_)
@@ -124,7 +124,8 @@ class MigrationWorker {
   }
 
   void Stop() {
-    // Before it was taken up, the row may be locked by the transaction of start, which may be that of stop.
+    // Until the worker takes over, the row may be locked by the transaction of start, which may also call
+    // stop.
     if (!job_) return;
     pg::WithoutCancel hold;
     SetState(State::kEnding);
@@ -136,7 +137,7 @@ class MigrationWorker {
     });
   }
 
-  // Still wanted: whoever asked launches another one.
+  // Still wanted: the process that asked for the end launches another worker.
   void Release() {
     pg::WithoutCancel hold;
     pg::InTransaction([&] {
@@ -144,7 +145,7 @@ class MigrationWorker {
     });
   }
 
-  // Writes an error down. Returns whether to try again, after having waited.
+  // Records an error. Returns, after a wait, whether to try again.
   bool Retry(const Problem &problem) {
     bool changed = false;
     {
@@ -201,7 +202,7 @@ class MigrationWorker {
 void RunMigrationWorker(const Slot &slot) {
   std::optional<Problem> problem = Try([&] { MigrationWorker(slot).Run(); });
   if (!problem) return;
-  // Without its tables it can write nothing down, and there is nothing to be written down.
+  // Without the extension's tables there is nowhere to record the error.
   if (!Extension().exists())
     return pg::Report(LOG, "background worker ends: extension pg_redis_migrate was dropped");
   throw pg::Failure(ERRCODE_INTERNAL_ERROR, "background run: " + problem->message,

@@ -1,4 +1,4 @@
-// The SQL functions for definitions of roles that are gone, and of databases that were restored.
+// The SQL functions for definitions of dropped roles and in restored databases.
 #include "mapping/migration_lock.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -13,17 +13,17 @@ using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;
 
-// A table with an owner for each row, and which of its rows belong to a definition named $2.
+// A table with an owner per row, and the condition for the rows of a definition named $2.
 struct Owned {
   const char *kind;
   const char *table;
   const char *is_named;
-  const char *with_owner;  // what else changes when a row is stored anew as a definition of this database
+  const char *with_owner;  // other changes when a row becomes a definition of this database
 };
 constexpr Owned kOwned[] = {
     {"migration", "migration", "migration = $2", ""},
     {"migration", "run", "migration = $2", ""},
-    // Workers of elsewhere have left their marks.
+    // Clears the marks of workers of the other database.
     {"migration", "background_run", "migration = $2",
      ", marked_at = NULL, incarnation = NULL, not_before = NULL, state = CASE WHEN wanted THEN 'starting' "
      "ELSE "
@@ -44,7 +44,7 @@ uint64 ChangeOwner(const Owned &owned, Oid role, const std::string &name) {
       .processed();
 }
 
-// Stores what was restored as this database's own, where somebody owns it whose privileges the caller has.
+// Makes restored rows this database's own, if the caller has the privileges of their owner.
 uint64 Adopt(const Owned &owned, Oid user) {
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(std::string("UPDATE redis_migrate.") + owned.table +
@@ -56,7 +56,7 @@ uint64 Adopt(const Owned &owned, Oid user) {
       .processed();
 }
 
-// Definitions that stay as they were restored, for want of an owner.
+// The number of definitions that stay restored because they have no owner.
 uint64 CountOwnerless() {
   pg::AsExtensionOwner as_owner;
   return Spi::Execute("SELECT FROM redis_migrate.definitions WHERE restored AND owner IS NULL").processed();

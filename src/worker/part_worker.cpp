@@ -1,4 +1,4 @@
-// A worker that reads parts of a run beside the one that leads it. Whatever ends it, the leader sees what is
+// A worker that reads parts of a run beside the leader. However it ends, the leader sees which parts are
 // left.
 #include "worker/worker_main.h"
 

@@ -1,4 +1,4 @@
-// Shared memory and hooks of the workers, where the server preloads the library.
+// Shared memory and hooks of the workers, if the library is preloaded.
 #pragma once
 
 #include "pg/shared_memory.h"

@@ -1,5 +1,5 @@
-// The scheduler of a database: compares what is wanted (tables) with what there is (slots), starts what is
-// missing, and ends when nothing is to be done soon.
+// The scheduler of a database: compares the desired state (tables) with the actual one (slots), starts
+// missing workers, and ends when nothing is due soon.
 #include "pg/worker_role.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
@@ -54,7 +54,7 @@ class Scheduler {
       SetState(State::kSleeping);
       int64 const looked_ms = pg::MonotonicMs();
       if (Changes(database_) == changes) Try([&] { pg::WaitForLatch(nap_ms_); });
-      // Changes that come close together are looked at together.
+      // Waits a moment, to handle changes that come close together at once.
       for (int64 rest;
            (rest = looked_ms + kLeastNapMs - pg::MonotonicMs()) > 0 && MyRequest() == Request::kNone;)
         Try([&] { pg::WaitForLatch(rest); });
@@ -62,7 +62,7 @@ class Scheduler {
   }
 
  private:
-  // The extension is gone, or another version of it is there: workers of the old one end.
+  // The extension was dropped or updated: workers of the old version end.
   void Leave(uint32 changes) {
     for (const Slot &slot : Slots())
       if (slot.database == database_ && slot.kind != Kind::kScheduler) Ask(slot.task(), Request::kRestart);
@@ -145,8 +145,8 @@ class Scheduler {
           problem.hint);
   }
 
-  // A worker commits its record before it gives its slot back: a job that is still marked after the slot
-  // was found free was left by a worker that ended without a word.
+  // A worker commits its record before it releases its slot. So if a job is still marked although its slot is
+  // free, its worker died.
   void AccountFor(int64 id) {
     std::vector<Job> jobs;
     pg::InTransaction([&] { jobs = WantedJobs(); });
@@ -154,7 +154,7 @@ class Scheduler {
       if (job.id == id && job.marked) return Account(job);
   }
 
-  // A worker was launched and has ended without a word.
+  // A worker was launched and has died.
   void Account(const Job &job) {
     bool const healthy = job.healthy_ms > kHealthyMs;
     bool const in_this_life = job.incarnation == Incarnation();
@@ -165,8 +165,7 @@ class Scheduler {
     if (in_this_life) {
       wait_ms = BackoffMs(++failures);
       problem = {ERRCODE_ADMIN_SHUTDOWN, "the worker was terminated; the server's log may say why"};
-      // It has never come so far as to take up its job: it cannot connect, for a reason that no catalog
-      // shows.
+      // It has never taken up its job, so it cannot connect, for a reason that the catalogs do not show.
       never_begins = job.state != "running" && failures >= kMostFailedStarts;
       if (never_begins)
         problem.message =
@@ -189,7 +188,7 @@ class Scheduler {
     NapUntil(wait_ms);
   }
 
-  // A worker that calls a procedure when something is due and ends when nothing is soon.
+  // Launches a worker that calls a procedure when something is due and ends when nothing is due soon.
   void Repeat(const Task &task, TimestampTz due) {
     int64 const wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
     bool const alive = FindSlot(task).has_value();
@@ -217,8 +216,8 @@ class Scheduler {
     SetError(SqlState(ERRCODE_INSUFFICIENT_RESOURCES).c_str(), problem.message);
   }
 
-  // Whether no worker can work as the owner of a task. What is due is then recorded as failed, and is due
-  // again later.
+  // Whether no worker can work as the owner of a task. Due jobs are then recorded as failed and retried
+  // later.
   bool RecordRoleProblem(const Task &task) {
     std::optional<pg::RoleProblem> problem;
     pg::InTransaction([&] {
@@ -244,7 +243,7 @@ class Scheduler {
   Oid const database_;
   Extension extension_;
   int64 nap_ms_ = 0;
-  std::optional<TimestampTz> due_;  // what is due first, later than now
+  std::optional<TimestampTz> due_;  // the earliest time in the future at which something is due
   bool told_of_restored_ = false;
   bool is_needed_ = false;                       // something runs or is to be run
   std::map<std::pair<Kind, Oid>, Tries> tries_;  // by kind and owner, of what is due

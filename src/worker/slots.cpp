@@ -7,7 +7,7 @@
 namespace prm::worker {
 namespace {
 
-// A claim that no process took up is dead after this time: forking takes milliseconds.
+// A claim that no process has taken over expires after this time: forking takes milliseconds.
 constexpr int64 kClaimTimeoutMs = 30 * 1000;
 
 constexpr int64 kTerminateTimeoutMs = 10 * 1000;
@@ -15,7 +15,7 @@ constexpr int64 kTerminateTimeoutMs = 10 * 1000;
 // A run of a large cluster must not keep sweeps, attempts and other runs waiting for hours.
 constexpr int kLeftByParts = 2;
 
-// Nor may the migrations of one role keep those of others waiting.
+// Nor may the migrations of one role delay those of others.
 constexpr int kLeftToOtherRoles = 2;
 
 Ticket my_ticket;
@@ -33,10 +33,10 @@ bool IsDeadClaim(const Slot &slot, int64 now) {
 
 bool CountsAgainstLimit(Kind kind) { return kind != Kind::kLauncher && kind != Kind::kScheduler; }
 
-// Roles are known by their number in all databases. A role has one sweeper in each.
+// Role OIDs are valid in all databases. A role has one sweeper in each.
 bool CountsAgainstShare(Kind kind) { return kind == Kind::kMigration || kind == Kind::kPart; }
 
-// Callback of a process that ends, after it has left its locks. Must not raise errors.
+// Called at process exit, after locks are released. Must not raise errors.
 void Detach(int, Datum) {
   if (area == nullptr || my_ticket.slot < 0) return;
   LWLockAcquire(&area->lock, LW_EXCLUSIVE);
@@ -193,7 +193,7 @@ std::optional<Ticket> Ask(const Task &task, Request request) {
     Slot *slot = &area->slots[i];
     if (!slot->in_use || !(slot->task() == task)) continue;
     slot->request = request;
-    // Under the lock: the process cannot have given the slot back, so the pid is its own.
+    // Under the lock the process cannot have released the slot, so the pid is its own.
     if (slot->pid != 0) kill(slot->pid, SIGINT);
     return Ticket{i, slot->generation};
   }

@@ -1,5 +1,5 @@
-// Which workers there are: actual state, in shared memory. What is wanted stands in tables (job.h).
-// README.md says who may change what.
+// The actual state of the workers, in shared memory. The desired state is in tables (job.h). README.md says
+// who may change what.
 #pragma once
 
 #include "pg/pg.h"
@@ -14,16 +14,16 @@ enum class State : uint8 { kStarting, kWaiting, kRunning, kSleeping, kRetrying, 
 constexpr const char *kStateNames[] = {
     "starting", "waiting for a transaction", "running", "sleeping", "retrying", "ending"};
 
-// A request to a worker. It obeys when it sees it; SIGINT makes it look.
+// A request to a worker; SIGINT makes the worker check for it.
 enum class Request : uint8 { kNone, kStop, kRestart };
 
-// The task that a slot is claimed for. No two slots in use have the same.
+// The task that a slot is claimed for, unique among the slots in use.
 struct Task {
   Kind kind;
   Oid database = InvalidOid;
   Oid owner = InvalidOid;
   int64 job = 0;     // of a migration: redis_migrate.background_run; of a part: redis_migrate.run
-  int32 number = 0;  // of a part: tells those of a run apart
+  int32 number = 0;  // of a part: its number within the run
 };
 bool operator==(const Task &a, const Task &b);
 
@@ -46,7 +46,7 @@ struct Slot {
   Oid owner;
   int64 job;
   int32 number;
-  TransactionId starter;  // the worker waits for its end, if it is one
+  TransactionId starter;  // if valid, the worker waits for its end
   pid_t pid;              // 0: claimed, and no process yet
   int64 claimed_ms;       // monotonic
   TimestampTz launched_at;
@@ -62,16 +62,16 @@ struct Slot {
 // Whether the server preloaded the library: only then are there launcher and schedulers.
 bool IsPreloaded();
 
-// Finds the slots, and makes them in a server that did not preload the library. Errors: 53200 when there is
-// no shared memory to make them in.
+// Finds the slots, or creates them if the library was not preloaded. Errors: 53200 when there is no shared
+// memory for them.
 void RequireSlots();
 
-// This life of the shared memory: it changes with every start of the server and every recovery from a crash.
-// `after_crash`: whether the life before ended in a crash.
+// Identifies this incarnation of the shared memory: it changes with every server start and every crash
+// recovery. `after_crash`: whether the previous one ended in a crash.
 int64 Incarnation();
 bool AfterCrash();
 int WorkerLimit();  // launcher and schedulers do not count
-int WorkerShare();  // of which the migrations of one role may use so many
+int WorkerShare();  // the share of them for the migrations of one role
 
 // Why a claim was refused: somebody has claimed a slot for the same task, all are in use, or the role's
 // migrations have their share.
@@ -80,10 +80,10 @@ enum class ClaimRefusal { kDuplicate, kFull, kShareUsed };
 // Claims a slot. Errors: none. nullopt: *refusal says why. Parts leave two slots to other work.
 std::optional<Ticket> Claim(const Task &task, TransactionId starter, ClaimRefusal *refusal);
 
-// Gives a claim back that no process has taken up. False when one has, or had.
+// Releases a claim that no process has taken over. False if one has.
 bool Unclaim(Ticket ticket);
 
-// For the worker: takes the claim up and gives the slot back when the process ends. False when the claim is
+// For the worker: takes over the claim and releases the slot when the process ends. False if the claim is
 // gone. The slot of this process is MySlot() afterwards.
 bool Attach(Ticket ticket);
 Ticket MyTicket();
@@ -100,17 +100,17 @@ std::vector<Slot> Slots();
 std::optional<Slot> FindSlot(const Task &task);
 bool IsAlive(Ticket ticket);
 
-// Asks the worker of a task to end, and interrupts what it does. nullopt: there is none.
+// Asks the worker of a task to end, and interrupts its command. nullopt: there is none.
 std::optional<Ticket> Ask(const Task &task, Request request);
 // Makes the worker of a task look at its work now, if it sleeps.
 void Nudge(const Task &task);
-// With SIGTERM: nothing of what it does is written down.
+// Ends a worker with SIGTERM; it records nothing.
 void Terminate(Ticket ticket);
 void TerminateAll(Oid database);
-// Waits for the end of a worker that was asked to; terminates it when the time is over, and waits again.
-// False when it is still there.
+// Waits for the end of a worker that was asked to end; terminates it after the timeout, and waits again.
+// False if it is still running.
 bool End(Ticket ticket, int64 timeout_ms);
-// Waits until the claim is given back. False when the time is over. Errors: those of a cancelled wait.
+// Waits until the claim is released. False after a timeout. Errors: those of a cancelled wait.
 bool WaitForEnd(Ticket ticket, int64 timeout_ms);
 
 }  // namespace prm::worker

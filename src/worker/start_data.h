@@ -1,5 +1,4 @@
-// The data that a worker is started with, in bgw_extra: enough to tell its claim from later ones of the same
-// slot.
+// The start data of a worker, in bgw_extra: identifies its claim among all of the same slot.
 #pragma once
 
 #include "pg/pg.h"

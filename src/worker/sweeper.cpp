@@ -6,12 +6,12 @@
 namespace prm::worker {
 namespace {
 
-// A job that is due later than this is left to the scheduler, which starts another sweeper then.
+// A job due later than this is left to the scheduler, which then starts another sweeper.
 constexpr int64 kLingerMs = 60 * 1000;
 constexpr int64 kLeastPauseMs = 1000;
 
-// Calls `command` and sleeps as long as `next` says, until that is nullopt, the routine that `command` needs
-// is gone or somebody asks for the end.
+// Calls `command` and sleeps for the time that `next` returns, until that is nullopt, the routine that
+// `command` needs is gone, or the worker is asked to end.
 void CallAgainAndAgain(const char *routine, const char *command, std::optional<int64> (*next)()) {
   Extension extension;
   uint32 failures = 0;
@@ -60,8 +60,8 @@ void RunSweeper(const Slot &) {
 }
 
 void RunAttemptWriter(const Slot &) {
-  // The queue sets the latch of whoever writes it, when an attempt has its result. After a minute without
-  // attempts the writer ends; the next one starts another, through pg/work_signal.h.
+  // The queue sets the writer's latch when an attempt has its result. After a minute without attempts the
+  // writer ends; the next attempt starts another, through pg/work_signal.h.
   CallAgainAndAgain("redis_migrate.write_login_attempts()", "CALL redis_migrate.write_login_attempts()",
                     []() -> std::optional<int64> {
                       static int64 last_attempt_ms = pg::MonotonicMs();

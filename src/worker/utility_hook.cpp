@@ -14,7 +14,7 @@ constexpr int64 kLeaveTimeoutMs = 10 * 1000;
 ProcessUtility_hook_type previous_hook = nullptr;
 Oid closing = InvalidOid;
 
-// The name of the database that a statement needs for itself alone.
+// The name of the database to which a statement needs exclusive access.
 const char *DatabaseNeeded(Node *statement) {
   if (auto *drop = reinterpret_cast<DropdbStmt *>(statement); IsA(statement, DropdbStmt)) return drop->dbname;
   if (auto *rename = reinterpret_cast<RenameStmt *>(statement); IsA(statement, RenameStmt))
@@ -40,7 +40,7 @@ const char *DatabaseNeeded(Node *statement) {
   return nullptr;
 }
 
-// A caller whom PostgreSQL will refuse must not end anybody's workers.
+// A caller whom PostgreSQL will refuse must not end workers.
 Oid DatabaseToClose(Node *statement) {
   const char *name = DatabaseNeeded(statement);
   if (name == nullptr || !IsUnderPostmaster || RecoveryInProgress()) return InvalidOid;
@@ -65,8 +65,8 @@ void SendWorkersAway() {
   RequireSlots();
   CloseDatabase(database);
   WakeAtEnd(database);
-  // Workers that are not connected yet are met at the next look. One that is still there in the end makes the
-  // statement fail as any session would.
+  // Workers that are not connected yet are found in the next round. A worker that is left makes the statement
+  // fail, as any session does.
   int64 const end = pg::MonotonicMs() + kLeaveTimeoutMs;
   while (HasWorkers(database) && pg::MonotonicMs() < end) {
     TerminateAll(database);

@@ -1,5 +1,5 @@
-// Statements that workers have to know of. DROP DATABASE and its like fail while somebody is connected: the
-// workers of the database leave before. COMMIT PREPARED may commit what defines work.
+// Utility statements that concern workers. DROP DATABASE and the like fail while somebody is connected, so
+// the workers of the database end first. COMMIT PREPARED may commit changes that define work.
 #pragma once
 
 namespace prm::worker {

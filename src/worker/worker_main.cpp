@@ -10,7 +10,7 @@ namespace {
 int slot_number = -1;
 
 void TakeSignals() {
-  // die, not a flag: it ends every wait, also those inside PostgreSQL.
+  // die() rather than a flag: it ends every wait, also those inside PostgreSQL.
   pqsignal(SIGTERM, die);
   pqsignal(SIGHUP, SignalHandlerForConfigReload);
   BackgroundWorkerUnblockSignals();

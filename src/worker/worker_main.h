@@ -16,23 +16,23 @@ void RunAttemptWriter(const Slot &slot);
 
 using pg::Problem;
 
-// Runs `body`; an error ends the transaction and is returned. Nothing of it is left then but the text.
+// Runs `body`; an error ends the transaction and is returned as a value.
 template <typename Body>
 std::optional<Problem> Try(Body body);
 
 // Writes one line to the server's log.
 void Log(int level, const Problem &problem, const std::string &what, const std::string &hint = "");
 
-// The extension as this process met it. The library in memory belongs to that version.
+// The extension as of the start of this process. The loaded library belongs to that version.
 class Extension {
  public:
   Extension();  // errors: none but those of the catalogs
   bool exists() const { return !version_.empty(); }
   Oid owner() const { return owner_; }
-  // Whether it is there no more, or ALTER EXTENSION UPDATE has changed it: the process has to end. Inside a
-  // transaction.
+  // Whether the extension was dropped or changed by ALTER EXTENSION UPDATE, so that the process has to end.
+  // Needs a transaction.
   bool HasChanged() const;
-  // As HasChanged, in a transaction of its own and without errors: whether that is why something failed.
+  // As HasChanged, in a transaction of its own and without errors: whether that caused a failure.
   bool WentAway() const;
 
  private:
@@ -40,7 +40,7 @@ class Extension {
   Oid owner_ = InvalidOid;
 };
 
-// Inside a transaction: whether a function or procedure of the extension exists. Parts may not be installed.
+// Whether a function or procedure of the extension exists: parts may not be installed. Needs a transaction.
 bool HasRoutine(const char *signature);
 
 }  // namespace prm::worker
