@@ -74,7 +74,7 @@ AddressKind KindOf(const SocketAddress& address) {
   if (begins_with({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1})) return AddressKind::kLoopback;
   if (begins_with({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) || bits[0] == 0xff) return AddressKind::kOther;
   if (bits[0] == 0xfe && (bits[1] & 0xc0) == 0x80) return AddressKind::kLinkLocal;
-  if (bits[0] == 0xfe && (bits[1] & 0xc0) == 0xc0) return AddressKind::kPrivate;  // site-local, as it was
+  if (bits[0] == 0xfe && (bits[1] & 0xc0) == 0xc0) return AddressKind::kPrivate;  // site-local (deprecated)
   return (bits[0] & 0xfe) == 0xfc ? AddressKind::kPrivate : AddressKind::kPublic;
 }
 

@@ -1,4 +1,5 @@
-// Where a peer may send us: nodes of a cluster and Sentinels name others, who are then told the password.
+// Which addresses a peer may redirect us to: nodes of a cluster and Sentinels name other servers, which are
+// then sent the password.
 #pragma once
 
 #include <array>
@@ -16,27 +17,27 @@ enum class AddressKind {
   kLinkLocal,
   kPrivate,  // RFC 1918, unique local (fc00::/7), shared (100.64.0.0/10), and for benchmarks (198.18.0.0/15)
   kPublic,
-  kOther,  // of no host: unspecified, multicast, broadcast
+  kOther,  // not a host: unspecified, multicast, broadcast
 };
 
-// An IPv4 address within an IPv6 one (mapped, NAT64, 6to4) is of the kind of the IPv4 one.
+// An IPv4 address within an IPv6 one (mapped, NAT64, 6to4) has the kind of the IPv4 address.
 AddressKind KindOf(const SocketAddress& address);
 
 class AddressRule {
  public:
-  // The default: addresses of the kind of the host that the user named; of a server whose certificate is
-  // verified in full, private and public ones too.
+  // The default: addresses of the same kind as that of the host that the user named; with verify-full also
+  // private and public ones.
   AddressRule() = default;
 
   // The server's option redirects_to: "any", or addresses and networks, "10.0.0.0/8, fd00::/8". It replaces
   // the default. Errors: kInvalidArgument.
   static Result<AddressRule> Parse(const std::string& text);
 
-  // named: of the host that the user named. is_verified: verify-full.
+  // named: the kind of the host that the user named. is_verified: verify-full.
   bool Allows(const SocketAddress& address, AddressKind named, bool is_verified) const;
 
-  // The error for a host that has none but other addresses. where: host and port; address: one of its.
-  // kPermissionDenied.
+  // The error, kPermissionDenied, for a host without an allowed address. where: host and port; address: one
+  // of its addresses.
   static Error Refusal(const std::string& where, const SocketAddress& address, AddressKind named);
 
  private:

@@ -13,8 +13,8 @@ constexpr size_t kClusterSlots = 16384;
 
 using Slots = std::bitset<kClusterSlots>;
 
-// The slot of a key: CRC16 (XMODEM) of the key, or of what stands between its first { and the next } if that
-// is not empty, modulo 16384. Source: "Redis cluster specification", Key distribution model.
+// The slot of a key: CRC16 (XMODEM) of the key, or of its hash tag, the text between its first { and the next
+// } if that is not empty, modulo 16384. Source: "Redis cluster specification", Key distribution model.
 size_t KeySlot(Bytes key);
 
 // "0-5460,5462"; "-" for none.

@@ -18,7 +18,7 @@ bool IsNodeId(const Connection& from, Bytes text) {
          text.find_first_not_of("0123456789abcdef") == Bytes::npos;
 }
 
-// The ranges of a whole reply. A slot has one node, so that more ranges than slots are none.
+// Counts the ranges of a whole reply. More ranges than slots are invalid, since a slot has one node.
 class Ranges {
  public:
   bool Add(const ReplyView& first, const ReplyView& last, Slots& slots) {
@@ -39,8 +39,8 @@ class Ranges {
   Slots seen_;
 };
 
-// False if they cannot be those of a node. A host that is NULL, empty or "?": the node does not know, so it
-// is reached as it was.
+// False if they are not valid host and port. A host that is NULL, empty or "?" is unknown to the node, which
+// is then reached at the address used so far.
 bool ParseEndpoint(const Connection& from, const ReplyView& host, const ReplyView& port,
                    const Endpoint& asked, Endpoint& endpoint) {
   const int64_t number = port.Integer().value_or(0);
@@ -78,8 +78,8 @@ bool ParseShardNode(const Connection& from, const ReplyView& reply, const Endpoi
                     ClusterNode& node, bool& is_master) {
   const Fields fields(reply);
   auto port = fields.Get(tls ? "tls-port" : "port");
-  // Without tls-cluster nodes do not tell each other; connecting to the wrong port explains more than no
-  // node.
+  // Without tls-cluster nodes do not announce their TLS ports; failing to connect to the wrong port explains
+  // more than finding no node.
   if (!port) port = fields.Get(tls ? "port" : "tls-port");
   const auto endpoint = fields.Get("endpoint");
   if (!port || !endpoint || !ParseEndpoint(from, *endpoint, *port, asked, node.endpoint)) return false;
@@ -90,8 +90,8 @@ bool ParseShardNode(const Connection& from, const ReplyView& reply, const Endpoi
   return IsNodeId(from, node.id);
 }
 
-// redis.io/commands/cluster-shards. After a fail-over the old master may still be listed as one; of several
-// the one that is online has the slots.
+// redis.io/commands/cluster-shards. After a failover the old master may still be listed as a master; the one
+// that is online has the slots.
 bool ParseShards(const Connection& from, const ReplyView& reply, const Endpoint& asked, bool tls,
                  ClusterTopology& topology) {
   if (!reply.IsArray()) return false;

@@ -30,17 +30,17 @@ struct ClusterTopology {
 };
 
 // The topology that the node at the other end knows: CLUSTER SHARDS (Redis 7.0) or, where that is missing or
-// refused, CLUSTER SLOTS. Nodes are named as they announce themselves; one that does not is `asked`. Errors:
-// kInvalidArgument (not a cluster), kProtocol, those of Connection::Command.
+// refused, CLUSTER SLOTS. Nodes are named as they announce themselves; a node without a name is `asked`.
+// Errors: kInvalidArgument (not a cluster), kProtocol, those of Connection::Command.
 Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls);
 
 struct SlotMoves {
   Slots under_way;     // to or from another node
-  uint64_t epoch = 0;  // greater after a slot has gone and come back; 0: unknown
+  uint64_t epoch = 0;  // grows when a slot has left and come back; 0: unknown
 };
 
-// The slots that the node at the other end, a master, hands over and takes over, as CLUSTER NODES says;
-// nothing where that is refused. Errors: those of Connection::Command.
+// The slots that the node at the other end, a master, migrates and imports, according to CLUSTER NODES;
+// nullopt where that is refused. Errors: those of Connection::Command.
 Result<SlotMoves> FetchSlotMoves(Connection& connection);
 
 }  // namespace prm::redis

@@ -12,17 +12,16 @@ namespace prm::redis {
 
 namespace {
 
-// How much is read at once. The reader moves the rest of its buffer down for every kilobyte of replies, so
-// with many small replies a larger piece costs more than the calls it saves; within one large reply it does
-// not.
+// Bytes to read at once. The reader moves the rest of its buffer down for every kilobyte of replies, so with
+// many small replies a larger piece costs more than the calls it saves; within one large reply it does not.
 constexpr size_t kReadBytes = size_t{16} << 10;
 constexpr size_t kReadBytesInLargeReply = size_t{64} << 10;
 
-// Buffers that have grown beyond this are given back once they are empty.
+// Buffers that have grown beyond this are freed once they are empty.
 constexpr size_t kKeptBufferBytes = size_t{1} << 20;
 
-// A server that sends faster than replies are parsed is never waited for: after so many bytes the waiter has
-// its chance to see an interrupt.
+// If the server sends faster than replies are parsed, there is no wait. So after this many bytes the waiter
+// is called to check for interrupts.
 constexpr size_t kBytesBetweenWaits = size_t{1} << 20;
 
 bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size()) == prefix; }
@@ -40,7 +39,7 @@ ErrorCode CodeOf(Bytes words, Bytes command) {
 }
 
 // A length of RESP: "$11\r\n". Commands are arrays of bulk strings, redis.io/docs/reference/protocol-spec;
-// hiredis formats them with sprintf, which would be half of the work of a scan.
+// hiredis formats them with sprintf, which would take half of the time of a scan.
 void AppendLength(std::string& output, char type, size_t length) {
   char text[24];
   text[0] = type;
@@ -53,7 +52,7 @@ void AppendLength(std::string& output, char type, size_t length) {
 // "ERR unknown command 'AUTH', with args beginning with: 'secret'": the arguments stay out of messages.
 Bytes WithoutArguments(Bytes words) { return words.substr(0, words.find(", with args")); }
 
-// A hint for a server that takes the connection and then does not answer as Redis does.
+// A hint for a server that accepts the connection but does not answer like Redis.
 std::string GreetingHint(ErrorCode code, const TlsOptions& tls) {
   const bool was_cut = code == ErrorCode::kConnectionFailure;
   if (tls.mode == TlsMode::kOff && (was_cut || code == ErrorCode::kProtocol)) {
@@ -126,7 +125,8 @@ Status Connection::Greet(const ConnectionOptions& options, const Deadline& deadl
     Result<Reply> reply = Receive(&deadline);
     if (!reply.ok()) return reply.error();
     if (!reply.value().IsError()) continue;
-    // Services may forbid CLIENT. Other errors are about the connection: NOAUTH, DENIED, too many clients ...
+    // Managed services may forbid CLIENT. Other errors concern the connection: NOAUTH, DENIED, too many
+    // clients ...
     Error error = ToError(reply.value());
     const bool is_forbidden = error.code == ErrorCode::kPermissionDenied ||
                               (error.code == ErrorCode::kServerError && StartsWith(error.detail, "ERR "));
@@ -191,7 +191,7 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
   return std::move(*reply);
 }
 
-// The next whole reply of those read so far; none if there is none.
+// The next complete reply among the bytes read so far, if there is one.
 Status Connection::ReadReply(std::optional<Reply>& reply) {
   if (broken_) return *broken_;
   if (!reader_) return {};
@@ -216,7 +216,7 @@ Status Connection::Feed(const char* bytes, size_t size) {
   if (!reader_) {
     reader_.reset(redisReaderCreate());
     if (!reader_) throw std::bad_alloc();
-    reader_->maxbuf = 0;  // no giving back after every piece: see kKeptBufferBytes
+    reader_->maxbuf = 0;  // do not free the buffer after every piece: see kKeptBufferBytes
   }
   const Status passed = guard_.Take(bytes, size, [this](const char* part, size_t part_size) {
     return redisReaderFeed(reader_.get(), part, part_size) == REDIS_OK;
@@ -246,8 +246,8 @@ Result<bool> Connection::ReadSome() {
   return Lost(result.reason);
 }
 
-// True if bytes were sent. A failure is left to ReadSome: what the server said before it closed, such as
-// "max number of clients reached", explains more than a broken pipe does.
+// True if bytes were sent. ReadSome reports a failure: the server's last words, such as "max number of
+// clients reached", explain more than a broken pipe.
 bool Connection::WriteSome() {
   if (output_failed_ || output_sent_ == output_.size()) return false;
   const IoResult result = Write(output_.data() + output_sent_, output_.size() - output_sent_);
@@ -277,7 +277,7 @@ Status Connection::WaitForProgress(const Deadline& deadline) {
   return {};
 }
 
-// If the waiter throws, the caller's notion of what is pending is gone.
+// If the waiter throws, the caller no longer knows which replies are pending.
 void Connection::Wait(WaitSocket* sockets, size_t count, long timeout_ms) {
   broken_ =
       Error{ErrorCode::kConnectionFailure, "connection to Redis at " + address_ + " was abandoned", {}, {}};
@@ -291,7 +291,7 @@ Error Connection::Break(Error error) {
   return *broken_;
 }
 
-// For what cannot be taken as a reply.
+// Breaks the connection because of an invalid or oversized reply.
 Error Connection::Refuse(Error error) {
   if (error.code == ErrorCode::kTooLarge) {
     // The replies before it may not have been received yet.
@@ -315,7 +315,8 @@ Error Connection::ToError(const Reply& reply) const {
   std::string message = code == ErrorCode::kAuthFailure
                             ? "authentication with Redis at " + address_ + " failed"
                             : "Redis at " + address_ + " refused command \"" + Printable(last_name_) + "\"";
-  // The slot of "MOVED 3999 127.0.0.1:6381" must be read, whatever digits are in the password.
+  // Not masked: the slot of "MOVED 3999 127.0.0.1:6381" must be parsed even if the password has the same
+  // digits.
   const size_t slot = code == ErrorCode::kMoved ? words.find(' ') + 1 : 0;
   const size_t slot_end = slot > 0 ? std::min(words.find_first_not_of("0123456789", slot), words.size()) : 0;
   const Bytes kept = slot_end - slot > 5 ? Bytes() : words.substr(0, slot_end);

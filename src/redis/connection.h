@@ -27,27 +27,26 @@ namespace prm::redis {
 struct ConnectionOptions {
   std::string host;
   int port = 6379;
-  // Of a host that a peer named, see Endpoint; then `redirects` must allow its address.
+  // For a host that a peer named, see Endpoint: `redirects` must then allow its address.
   std::optional<AddressKind> named;
   AddressRule redirects;
   std::string unix_path;  // when not empty, host, port and tls are not used
   TlsOptions tls;
   std::string username;                    // empty: Redis' default user
   std::string password;                    // no AUTH when user name and password are empty
-  std::vector<std::string> other_secrets;  // that, like the password, no text of the peer may show
+  std::vector<std::string> other_secrets;  // masked in texts of the peer, like the password
   int database = 0;
   long connect_timeout_ms = 10000;  // for name, connection, TLS, AUTH and SELECT together
-  long command_timeout_ms = 60000;  // without any byte moved in either direction
+  long command_timeout_ms = 60000;  // without progress in either direction
 };
 
 class Connection {
  public:
-  // Connects, shakes hands for TLS, then AUTH, SELECT and, as a courtesy to whoever reads CLIENT LIST, CLIENT
-  // SETNAME. The waiter must outlive the connection. Errors: those of Socket, TlsSession, kAuthFailure, and
-  // those of Command.
+  // Connects, does the TLS handshake, then AUTH, SELECT and CLIENT SETNAME, for CLIENT LIST. The waiter must
+  // outlive the connection. Errors: those of Socket, TlsSession, kAuthFailure, and those of Command.
   static Result<std::unique_ptr<Connection>> Open(const ConnectionOptions& options, Waiter& waiter);
 
-  // Closes the socket and waits for nothing.
+  // Closes the socket without waiting.
   ~Connection() = default;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -56,32 +55,31 @@ class Connection {
   // ToError. Errors otherwise: those of Receive; kProtocol (something is pending).
   Result<Reply> Command(std::initializer_list<Bytes> arguments, const ReplyLimit& limit = kSmallReply);
 
-  // Pipelining. Append queues a command without sending it. limit: of its reply.
+  // Pipelining. Append queues a command without sending it. limit: the limit of its reply.
   void Append(const Bytes* arguments, size_t count, const ReplyLimit& limit = kSmallReply);
   void Append(std::initializer_list<Bytes> arguments, const ReplyLimit& limit = kSmallReply) {
     Append(arguments.begin(), arguments.size(), limit);
   }
 
-  // Sends what the socket takes without waiting, so that Redis works while the caller does something else.
-  // A failure shows at the next Receive.
+  // Sends what the socket takes without waiting, so that Redis can work while the caller is busy. The next
+  // Receive reports a failure.
   void Flush();
 
-  // The reply to the oldest command without one, waiting for it if need be; what is queued is sent meanwhile.
-  // An error reply is a Reply too, so that it does not end the pipeline. However fast the server sends, the
-  // waiter is called now and then.
-  // Errors: kTimeout (command_timeout_ms without progress), kConnectionFailure (lost), kProtocol (not RESP2;
-  // none is pending), kTooLarge (beyond its limit, or no memory for it). After any of these, and after an
-  // exception of the waiter, the connection is broken and every call fails.
+  // Receives the reply to the oldest pending command, waiting for it if necessary; queued commands are sent
+  // meanwhile. An error reply is a Reply too, so it does not end the pipeline. The waiter is called now and
+  // then, however fast the server sends. Errors: kTimeout (command_timeout_ms without progress),
+  // kConnectionFailure (lost), kProtocol (not RESP2; none is pending), kTooLarge (beyond its limit, or no
+  // memory for it). After any of these, and after an exception of the waiter, the connection is broken and
+  // every call fails.
   Result<Reply> Receive();
 
-  // The error that an error reply stands for, if it is the one that Receive returned last. In the message:
-  // the command's name and the address; in the detail: Redis' own words, without the arguments that Redis may
-  // quote. kAuthFailure: NOAUTH, WRONGPASS, refused AUTH. kPermissionDenied: NOPERM. kUnavailable: LOADING,
-  // MASTERDOWN, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. kMoved: MOVED, ASK. Anything else:
-  // kServerError.
+  // Converts the error reply that Receive returned last to an error. The message has the command's name and
+  // the address, the detail Redis' own words without the arguments that Redis may quote. kAuthFailure:
+  // NOAUTH, WRONGPASS, refused AUTH. kPermissionDenied: NOPERM. kUnavailable: LOADING, MASTERDOWN, BUSY,
+  // TRYAGAIN, CLUSTERDOWN, too many clients. kMoved: MOVED, ASK. Anything else: kServerError.
   Error ToError(const Reply& reply) const;
 
-  // "Redis at … answered COMMAND in an unknown form": its reply has not the type or the shape that it should.
+  // "Redis at … answered COMMAND in an unknown form": its reply has an unexpected type or shape.
   Error UnknownReply(Bytes command) const;
 
   // All text of the peer that a message, table or view shows passes this gate.
@@ -96,7 +94,7 @@ class Connection {
   // "10.0.0.5:6379", "[::1]:6379" or the path of the unix socket.
   const std::string& address() const { return address_; }
 
-  // Where the host was reached that the user named: this one, or the one that led to it.
+  // The kind of the address of the host that the user named: this one, or the one that led to it.
   AddressKind named() const { return named_; }
 
   // "TLSv1.3 with TLS_AES_256_GCM_SHA384"; empty: plain text.
@@ -143,10 +141,10 @@ class Connection {
   size_t read_unwaited_ = 0;  // bytes since the waiter was last called
   std::string output_;        // commands, of which output_sent_ bytes are sent
   size_t output_sent_ = 0;
-  bool output_failed_ = false;     // nothing can be sent any more, but replies may still be there to read
+  bool output_failed_ = false;     // sending has failed, but there may still be replies to read
   std::deque<std::string> names_;  // of the commands without a reply, oldest first
   std::string last_name_;          // of the command whose reply was received last
-  std::optional<Error> broken_;    // why, when nothing works any more
+  std::optional<Error> broken_;    // why the connection is broken
 };
 
 }  // namespace prm::redis

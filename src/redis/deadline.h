@@ -1,4 +1,4 @@
-// A point in time until which something must have happened.
+// A point in time by which something must have happened.
 #pragma once
 
 #include <algorithm>
@@ -11,13 +11,13 @@ class Deadline {
   // limit_ms milliseconds from now.
   explicit Deadline(long limit_ms) : limit_ms_(limit_ms), end_(Clock::now() + Milliseconds(limit_ms)) {}
 
-  // Milliseconds left, rounded up; 0 when the time is over.
+  // Milliseconds left, rounded up; 0 after the deadline.
   long RemainingMs() const {
     const auto left = std::chrono::ceil<Milliseconds>(end_ - Clock::now()).count();
     return std::max(0L, static_cast<long>(left));
   }
 
-  // The whole time that was granted, for messages.
+  // The original time limit, for messages.
   long limit_ms() const { return limit_ms_; }
 
  private:

@@ -36,7 +36,8 @@ Result<std::unique_ptr<Connection>> OpenReplica(const Deployment& deployment, Wa
                "Wait for one, or set the server's option read_from 'master'."};
 }
 
-// Calls `use` with each seed until it succeeds; otherwise the last error, with the others in its detail.
+// Calls `use` with each seed until it succeeds; otherwise returns the last error, with the others in its
+// detail.
 template <typename Value, typename Function>
 Result<Value> WithSeed(const Deployment& deployment, const Function& use) {
   std::string others;

@@ -17,7 +17,7 @@ Bytes Trimmed(Bytes text) {
   return text.substr(begin, text.find_last_not_of(kBlanks) + 1 - begin);
 }
 
-// An address with more than one colon is IPv6; with a port it stands in brackets.
+// An address with more than one colon is IPv6; with a port it is in brackets.
 bool ParseEndpoint(Bytes text, int default_port, Endpoint& endpoint) {
   Bytes host = text;
   Bytes port;

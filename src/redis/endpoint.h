@@ -14,7 +14,7 @@ namespace prm::redis {
 struct Endpoint {
   std::string host;
   int port = 0;
-  // Of what a peer names: where the host was reached that the user named and that led to it.
+  // For a host that a peer named: the kind of the address of the host that the user named and that led to it.
   std::optional<AddressKind> named = {};
   bool operator==(const Endpoint& other) const { return host == other.host && port == other.port; }
 };

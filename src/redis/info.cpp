@@ -46,8 +46,8 @@ std::optional<int64_t> ServerInfo::GetInteger(const std::string& field) const {
   return number && *number >= 0 && *number <= int64_t{1} << 60 ? number : std::nullopt;
 }
 
-// redis 7.0 src/evict.c, getMaxmemoryState: what is compared with maxmemory are all bytes but the buffers of
-// replicas and of the append-only file.
+// redis 7.0 src/evict.c, getMaxmemoryState: Redis compares maxmemory with all used memory except the buffers
+// of replicas and of the append-only file.
 std::optional<int64_t> ServerInfo::headroom() const {
   const std::optional<int64_t> limit = maxmemory();
   const std::optional<int64_t> used = GetInteger("used_memory");

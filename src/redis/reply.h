@@ -11,11 +11,11 @@
 
 namespace prm::redis {
 
-// A reply or one element of an array, valid as long as the Reply it came from. A peer may answer anything to
-// any command, so every accessor has an answer for a reply of another type.
+// A reply or one element of an array, valid as long as the Reply it came from. A peer may send any type in
+// reply to any command, so every accessor returns something for every type.
 class ReplyView {
  public:
-  // nullptr stands for nil.
+  // nullptr means nil.
   explicit ReplyView(const redisReply* reply) : reply_(reply) {}
 
   bool IsNil() const { return reply_ == nullptr || reply_->type == REDIS_REPLY_NIL; }
@@ -25,7 +25,7 @@ class ReplyView {
   bool IsArray() const { return Is(REDIS_REPLY_ARRAY); }
   bool IsError() const { return Is(REDIS_REPLY_ERROR); }
 
-  // The bytes of a bulk string, the text of a status, an integer; nothing if it is of another type.
+  // The bytes of a bulk string, the text of a status, or an integer; nullopt for another type.
   std::optional<Bytes> String() const { return IsString() ? std::optional(Text()) : std::nullopt; }
   std::optional<Bytes> StatusText() const { return IsStatus() ? std::optional(Text()) : std::nullopt; }
   std::optional<int64_t> Integer() const {
@@ -50,12 +50,12 @@ class ReplyView {
 // Owns the reply.
 class Reply : public ReplyView {
  public:
-  // dropped: see there.
+  // dropped: see dropped().
   explicit Reply(redisReply* reply, uint64_t dropped = 0)
       : ReplyView(reply), dropped_(dropped), owner_(reply) {}
 
-  // Not 0: strings were too long for the limit of the command and are nil instead. The length of the longest
-  // of them.
+  // If not 0, strings exceeded the limit of the command and are nil instead: the length of the longest of
+  // them.
   uint64_t dropped() const { return dropped_; }
 
  private:

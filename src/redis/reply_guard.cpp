@@ -12,7 +12,7 @@ constexpr char kNil[] = "$-1\r\n";
 // A line is a status, an error, a number or a length.
 constexpr size_t kMostLineBytes = size_t{64} << 10;
 
-// How much of a string that is refused the message shows.
+// How much of a refused string the message shows.
 constexpr size_t kBeginningBytes = 64;
 
 Error ProtocolError(std::string detail) { return {ErrorCode::kProtocol, {}, std::move(detail), {}}; }
@@ -22,7 +22,7 @@ bool ParseNumber(Bytes text, int64_t& number) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-// The end of the first line, behind its CRLF; 0 if it has none.
+// The position after the CRLF of the first line; 0 if it is incomplete.
 size_t FindLineEnd(Bytes text) {
   const size_t at = text.find("\r\n");
   return at == Bytes::npos ? 0 : at + 2;
@@ -33,7 +33,7 @@ size_t FindLineEnd(Bytes text) {
 Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
   const Error no_memory{ErrorCode::kTooLarge, {}, "There is not enough memory for it.", {}};
   const char* const end = bytes + size;
-  const char* passed = bytes;  // up to here the sink has it
+  const char* passed = bytes;  // the sink has received everything before
   const auto pass = [&](const char* to) {
     const bool taken = passed == to || sink(passed, static_cast<size_t>(to - passed));
     passed = to;
@@ -43,7 +43,7 @@ Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
     if (state_ == State::kLine) {
       const char* const start = at;
       const bool is_begun = !line_.empty();
-      // A CRLF may have been cut in two.
+      // A CRLF may be split between two pieces.
       const bool ends_at_once = is_begun && line_.back() == '\r' && *at == '\n';
       const size_t length = ends_at_once ? 1 : FindLineEnd({at, static_cast<size_t>(end - at)});
       const size_t taken = length > 0 ? length : static_cast<size_t>(end - at);
@@ -147,7 +147,7 @@ Status ReplyGuard::TakeLength(Bytes line) {
   return {};
 }
 
-// The element is whole, and with it, it may be, the arrays that it is in.
+// The element is complete, and so may be the arrays that contain it.
 void ReplyGuard::EndElement() {
   while (depth_ > 0 && --elements_left_[depth_ - 1] == 0) --depth_;
   if (depth_ > 0) return;
@@ -157,7 +157,7 @@ void ReplyGuard::EndElement() {
   charged_ = 0;
 }
 
-// beginning: what has arrived of the string that is refused.
+// beginning: the part of the refused string that has arrived.
 Error ReplyGuard::Refused(Bytes beginning) const {
   std::string detail = "The limit of the reply is " + std::to_string(limits_.front().bytes) + " bytes.";
   if (state_ == State::kRefusedString) {

@@ -1,4 +1,5 @@
-// Stands between the socket and hiredis, which takes memory for whatever the header of a reply announces.
+// A filter between the socket and hiredis, which allocates memory for whatever the header of a reply
+// announces.
 #pragma once
 
 #include <cstddef>
@@ -20,42 +21,43 @@ constexpr uint64_t kElementBytes = 96;
 // bytes of its strings.
 struct ReplyLimit {
   uint64_t bytes;
-  // A string that does not fit is read past and becomes nil. Otherwise it ends the connection, as too many
+  // A string beyond the limit is skipped and becomes nil. Otherwise it breaks the connection, as too many
   // elements always do.
   bool drops_strings = false;
 };
 
-// A status, a number, a few words.
+// For a status, a number or a few words.
 constexpr ReplyLimit kSmallReply{uint64_t{1} << 20};
-// A description of a server, a cluster or a set of Sentinels: 16384 slots, each a range with three nodes,
+// For a description of a server, a cluster or a set of Sentinels: 16384 slots, each a range with three nodes,
 // take 35 MB.
 constexpr ReplyLimit kLargeReply{uint64_t{64} << 20};
 
-// Parses the headers of RESP2, redis.io/docs/reference/protocol-spec, and passes on what is within its limit.
+// Parses the headers of RESP2, redis.io/docs/reference/protocol-spec, and passes on bytes that are within the
+// limits.
 class ReplyGuard {
  public:
-  // Takes what hiredis may have. False: there is no memory for it.
+  // Passes bytes to hiredis. False if it has no memory for them.
   using Sink = std::function<bool(const char* bytes, size_t size)>;
 
-  // gate: for what messages quote; it must outlive the guard.
+  // gate: for text that messages quote; it must outlive the guard.
   explicit ReplyGuard(const TextGate& gate) : gate_(gate) {}
 
   // A command was sent whose reply has this limit.
   void Expect(const ReplyLimit& limit) { limits_.push_back(limit); }
 
-  // Passes the bytes on, whole lines at a time. Errors: kProtocol (not RESP2, or a reply that nobody asked
-  // for), kTooLarge (beyond the limit, or the sink took no more). After an error it must not be used any
-  // more. It says why in its detail; the message is left to the connection, which knows server and command.
+  // Passes the bytes on, whole lines at a time. Errors: kProtocol (not RESP2, or an unexpected reply),
+  // kTooLarge (beyond the limit, or the sink refused). After an error the guard must not be used any more.
+  // The detail gives the reason; the connection, which knows server and command, sets the message.
   Status Take(const char* bytes, size_t size, const Sink& sink);
 
-  // Replies that were expected and have not been seen whole.
+  // The number of expected replies that are not complete.
   size_t pending() const { return limits_.size(); }
 
-  // To be called once for each whole reply that hiredis returns: see Reply::dropped.
+  // Call it once for each complete reply that hiredis returns: see Reply::dropped.
   uint64_t TakeDropped();
 
  private:
-  // hiredis goes no deeper either.
+  // The same limit as that of hiredis.
   static constexpr size_t kMostDepth = 7;
 
   enum class State { kLine, kString, kDroppedString, kRefusedString };
@@ -68,7 +70,7 @@ class ReplyGuard {
 
   const TextGate& gate_;
   State state_ = State::kLine;
-  std::string line_;      // the beginning of a line whose end has not arrived
+  std::string line_;      // the beginning of an incomplete line
   uint64_t left_ = 0;     // bytes of the string, with its CRLF
   uint64_t length_ = 0;   // of the string
   uint64_t charged_ = 0;  // of the limit of the reply

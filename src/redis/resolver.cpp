@@ -14,7 +14,7 @@ namespace prm::redis {
 
 namespace {
 
-// c-ares counts these calls; on Unix they do next to nothing.
+// c-ares counts these calls, which are cheap on Unix.
 class AresLibrary {
  public:
   AresLibrary() : status_(ares_library_init(ARES_LIB_INIT_ALL)) {}
@@ -52,7 +52,7 @@ struct Lookup {
   }
 };
 
-// A name server that does not answer must leave time to ask the next one.
+// Leaves time to ask the next name server if one does not answer.
 Result<Channel> OpenChannel(const Deadline& deadline, const std::string& name_servers) {
   ares_options options{};
   options.timeout = static_cast<int>(std::clamp(deadline.limit_ms() / 4, 100L, 2000L));
@@ -70,7 +70,7 @@ Result<Channel> OpenChannel(const Deadline& deadline, const std::string& name_se
   return channel;
 }
 
-// Moves the lookup on: waits for its sockets or its next retry, whichever comes first.
+// Advances the lookup: waits for its sockets or its next retry, whichever comes first.
 void Step(ares_channel channel, long limit_ms, Waiter& waiter) {
   ares_socket_t fds[ARES_GETSOCK_MAXNUM];
   const auto mask = static_cast<unsigned>(ares_getsock(channel, fds, ARES_GETSOCK_MAXNUM));
@@ -85,7 +85,7 @@ void Step(ares_channel channel, long limit_ms, Waiter& waiter) {
   timeval limit{limit_ms / 1000, (limit_ms % 1000) * 1000};
   timeval next{};
   const timeval* wait = ares_timeout(channel, &limit, &next);
-  // c-ares cuts off what is less than a millisecond: to wait no more would be to poll for the retry.
+  // c-ares truncates to milliseconds; without the extra one this loop would poll for the retry.
   waiter.Wait(sockets, count, wait->tv_sec * 1000 + wait->tv_usec / 1000 + 1);
   ares_process_fd(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);  // retries that are due
   for (size_t i = 0; i < count; ++i) {

@@ -21,9 +21,9 @@ struct SocketAddress {
 std::string AddressText(const SocketAddress& address);
 
 // The addresses of a host, best first (RFC 6724), each with the port. A numeric host is not looked up; names
-// are looked up with c-ares: /etc/hosts and DNS, as /etc/nsswitch.conf and /etc/resolv.conf say. name_servers
-// ("127.0.0.1:53,...") replaces those of /etc/resolv.conf when not empty; tests need it. Errors: kTimeout,
-// kConnectionFailure (no such host, or no name server answered properly).
+// are looked up with c-ares in /etc/hosts and DNS, according to /etc/nsswitch.conf and /etc/resolv.conf.
+// name_servers ("127.0.0.1:53,...") replaces those of /etc/resolv.conf when not empty; tests need it. Errors:
+// kTimeout, kConnectionFailure (no such host, or no name server answered properly).
 Result<std::vector<SocketAddress>> Resolve(const std::string& host, int port, const Deadline& deadline,
                                            Waiter& waiter, const std::string& name_servers = {});
 

@@ -13,7 +13,8 @@ struct Role {
   bool has_link = true;  // of a replica: it is connected to its master and has all of its data
 };
 
-// Asks with ROLE or, where that is refused, INFO; nothing if both are. Errors: those of Connection::Command.
+// Asks with ROLE or, where that is refused, INFO; nullopt if both are refused. Errors: those of
+// Connection::Command.
 Result<std::optional<Role>> FetchRole(Connection& connection);
 
 enum class ReadFrom {
@@ -22,8 +23,8 @@ enum class ReadFrom {
   kReplica,
 };
 
-// Whether the server may be read from as wanted; a server that does not tell its role may. Errors:
-// kUnavailable (another role; with may_be_stale false, a replica without a link), those of FetchRole.
+// Whether the server has the wanted role; an unknown role is accepted. Errors: kUnavailable (another role;
+// with may_be_stale false, a replica without a link), those of FetchRole.
 Status CheckRole(Connection& connection, ReadFrom wanted, bool may_be_stale);
 
 }  // namespace prm::redis

@@ -17,12 +17,12 @@ std::optional<int> ParsePort(Bytes text) {
   return port;
 }
 
-// Sends a command to one Sentinel after the other until `accept` takes the reply. A Sentinel may be down, or
+// Sends a command to one Sentinel after another until `accept` takes the reply. A Sentinel may be down, or
 // not know the master.
 Status Ask(const SentinelOptions& options, Waiter& waiter, Bytes subcommand,
            const std::function<bool(const Connection&, const Reply&)>& accept) {
   std::string reasons;
-  std::optional<std::string> hint;  // that goes for every one of them, or empty
+  std::optional<std::string> hint;  // a hint that applies to all of them, or empty
   for (const Endpoint& sentinel : options.sentinels) {
     ConnectionOptions to = options.connection;
     to.host = sentinel.host;

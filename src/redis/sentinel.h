@@ -15,11 +15,11 @@ struct SentinelOptions {
   ConnectionOptions connection;     // credentials, TLS and time limits; host and port are not used
 };
 
-// Where the first Sentinel that knows the master says it is. Errors: kConnectionFailure with what each
-// Sentinel said, when none does.
+// The address of the master according to the first Sentinel that knows it. Errors: kConnectionFailure, with
+// each Sentinel's answer, if none does.
 Result<Endpoint> FindMaster(const SentinelOptions& options, Waiter& waiter);
 
-// Its replicas that the Sentinel does not take for down; may be empty. Errors: those of FindMaster.
+// Its replicas that the Sentinel does not consider down; may be empty. Errors: those of FindMaster.
 Result<std::vector<Endpoint>> FindReplicas(const SentinelOptions& options, Waiter& waiter);
 
 }  // namespace prm::redis

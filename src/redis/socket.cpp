@@ -14,7 +14,7 @@ namespace prm::redis {
 
 namespace {
 
-// A full backlog of a unix socket is not announced by poll(2): connect(2) has to be tried again.
+// poll(2) does not report room in a full backlog of a unix socket: connect(2) has to be retried.
 constexpr long kUnixRetryMs = 10;
 
 Error ConnectError(const std::string& where, std::string reasons) {
@@ -32,8 +32,8 @@ void SetOption(int fd, int level, int option, int value) {
   setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-// Small requests go out at once, and a peer whose host has died is noticed within two minutes even while
-// nothing is asked of it. Both only improve matters, so failures are ignored.
+// Sends small requests at once, and detects a dead host within two minutes even on an idle connection.
+// Neither is essential, so failures are ignored.
 void TuneTcp(int fd) {
   SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   SetOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
@@ -44,7 +44,7 @@ void TuneTcp(int fd) {
 #endif
 }
 
-// The outcome of connecting one socket: 0, an errno, or ETIMEDOUT when `limit` has passed.
+// The result of connecting one socket: 0, an errno, or ETIMEDOUT when `limit` has passed.
 int FinishConnect(int fd, const Deadline& limit, Waiter& waiter) {
   for (;;) {
     WaitSocket socket{fd, kWaitWrite, 0};

@@ -38,9 +38,9 @@ class Socket {
     return *this;
   }
 
-  // Connects to a host name or numeric address: resolves it and tries each address until one accepts.
-  // refuse: says why an address may not be connected to, or nothing. Errors: kTimeout, kConnectionFailure,
-  // both naming host and port; that of `refuse` where it takes none.
+  // Connects to a host name or numeric address: resolves it and tries each address until one accepts. refuse:
+  // returns an error for an address that must not be connected to. Errors: kTimeout, kConnectionFailure, both
+  // naming host and port; that of `refuse` if it allows no address.
   using Refuse = std::function<std::optional<Error>(const SocketAddress&)>;
   static Result<Socket> ConnectTcp(const std::string& host, int port, const Deadline& deadline,
                                    Waiter& waiter, const Refuse& refuse = {});
@@ -53,7 +53,7 @@ class Socket {
 
   int fd() const { return fd_; }
 
-  // Of the other side of a TCP connection.
+  // The address of the other side of a TCP connection.
   SocketAddress PeerAddress() const;
 
  private:

@@ -25,8 +25,8 @@ Error FileError(const char* option, const std::string& file, const std::string& 
           reason + ".", hint};
 }
 
-// Why the last call of OpenSSL failed: the first reason is the one nearest to the cause. Empties the queue,
-// which PostgreSQL's own connection may share.
+// Why the last call of OpenSSL failed: the first reason is nearest to the cause. Empties the queue, which
+// PostgreSQL's own connection may share.
 std::string TakeReason() {
   const unsigned long code = ERR_get_error();
   ERR_clear_error();
@@ -41,7 +41,7 @@ bool IsAddress(const std::string& host) {
   return inet_pton(AF_INET, host.c_str(), &address) == 1 || inet_pton(AF_INET6, host.c_str(), &address) == 1;
 }
 
-// A file of the options, of at least one byte.
+// A nonempty file named by an option.
 Result<SmallFile> ReadFile(const char* option, const std::string& path) {
   Result<SmallFile> file = ReadSmallFile(path);
   if (file.ok() && !file.value().bytes.empty()) return file;
@@ -50,7 +50,7 @@ Result<SmallFile> ReadFile(const char* option, const std::string& path) {
   return error;
 }
 
-// Whoever else may read the key could pretend to be us. The rule is that of libpq.
+// Anybody who can read the key could impersonate us. The rule is that of libpq.
 Status CheckKeyFile(const std::string& file, const struct stat& info) {
   const mode_t forbidden = info.st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
   if ((info.st_uid != 0 && info.st_uid != geteuid()) || (info.st_mode & forbidden) != 0) {
@@ -69,7 +69,7 @@ Bio MemoryBio(const std::string& bytes) {
   return bio;
 }
 
-// The end of a file in PEM is an error of OpenSSL, too. Whether it is this one; empties the queue if so.
+// OpenSSL reports the end of a PEM file as an error. Whether this is that error; empties the queue if so.
 bool IsEndOfPem() {
   const unsigned long code = ERR_peek_last_error();
   if (ERR_GET_LIB(code) != ERR_LIB_PEM || ERR_GET_REASON(code) != PEM_R_NO_START_LINE) return false;
@@ -77,7 +77,7 @@ bool IsEndOfPem() {
   return true;
 }
 
-// Certificates and lists of revoked ones, as SSL_CTX_load_verify_locations takes them from a file.
+// Loads certificates and revocation lists, like SSL_CTX_load_verify_locations from a file.
 bool LoadAuthorities(SSL_CTX* context, const std::string& pem) {
   const Bio bio = MemoryBio(pem);
   const auto free_all = [](STACK_OF(X509_INFO) * list) { sk_X509_INFO_pop_free(list, X509_INFO_free); };
@@ -96,7 +96,7 @@ bool LoadAuthorities(SSL_CTX* context, const std::string& pem) {
   return any;
 }
 
-// The client's certificate and what leads from it to its authority.
+// Loads the client's certificate and its chain.
 bool LoadCertificates(SSL_CTX* context, const std::string& pem) {
   const Bio bio = MemoryBio(pem);
   using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
@@ -171,15 +171,15 @@ Status TlsSession::Prepare(const TlsOptions& options, const std::string& host) {
   context_.reset(SSL_CTX_new(TLS_client_method()));
   if (!context_) throw std::bad_alloc();
   SSL_CTX_set_min_proto_version(context_.get(), TLS1_2_VERSION);
-  // Commands are queued in a string that grows while a part of it waits to be sent.
+  // Needed because the output buffer may move between two attempts to send it.
   SSL_CTX_set_mode(context_.get(), SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-  SSL_CTX_set_default_passwd_cb(context_.get(), NoPassphrase);  // rather than to ask at the terminal
+  SSL_CTX_set_default_passwd_cb(context_.get(), NoPassphrase);  // do not prompt at the terminal
   PRM_RETURN_IF_ERROR(LoadFiles(options));
   if (options.mode != TlsMode::kRequire) {
     SSL_CTX_set_verify(context_.get(), SSL_VERIFY_PEER, NoteVerification);
   }
 
-  // Our own BIO: that of OpenSSL would write with write(2), which may raise SIGPIPE.
+  // A BIO of our own: OpenSSL's uses write(2), which may raise SIGPIPE.
   session_.reset(SSL_new(context_.get()));
   method_.reset(BIO_meth_new(BIO_TYPE_SOURCE_SINK, "redis socket"));
   if (!session_ || !method_) throw std::bad_alloc();
@@ -301,7 +301,7 @@ IoResult TlsSession::Outcome(int result) {
     default:
       break;
   }
-  // OpenSSL knows no more about a failed socket than the socket itself.
+  // The socket knows best why it failed.
   const std::string reason = TakeReason();
   return {IoState::kFailed, 0, 0, socket_failure_.empty() ? "TLS: " + reason + "." : socket_failure_};
 }
@@ -335,14 +335,14 @@ long TlsSession::Control(BIO* bio, int command, long /*number*/, void* /*pointer
   switch (command) {
     case BIO_CTRL_FLUSH:
       return 1;
-    case BIO_CTRL_EOF:  // tells a connection that was cut from one that waits
+    case BIO_CTRL_EOF:  // tells a closed connection from one that would block
       return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0 ? 1 : 0;
     default:
       return 0;
   }
 }
 
-// Keeps what is said of the first certificate that does not verify. Must not throw through OpenSSL.
+// Keeps the description of the first certificate that fails verification. Must not throw through OpenSSL.
 int TlsSession::NoteVerification(int accepted, X509_STORE_CTX* store) {
   const auto* session =
       static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));

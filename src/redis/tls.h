@@ -15,23 +15,23 @@ namespace prm::redis {
 
 enum class TlsMode {
   kOff,
-  kRequire,     // encrypted, with whoever answers
+  kRequire,     // encrypted, without verifying the peer
   kVerifyCa,    // the certificate must come from a trusted authority
-  kVerifyFull,  // and be made out to the name that was connected to
+  kVerifyFull,  // and match the name that was connected to
 };
 
 struct TlsOptions {
   TlsMode mode = TlsMode::kOff;
-  std::string ca_file;           // PEM, the authorities to trust; empty: those that the system trusts
-  std::string server_name;       // asked for (SNI) and verified; empty: the host
-  std::string certificate_file;  // PEM, of the client, with its chain; empty: none is shown
+  std::string ca_file;           // PEM, the trusted authorities; empty: those of the system
+  std::string server_name;       // sent (SNI) and verified; empty: the host
+  std::string certificate_file;  // PEM, of the client, with its chain; empty: none is sent
   std::string key_file;          // PEM, not encrypted
 };
 
-// The TLS side of one socket. TLS 1.2 and newer; otherwise what the system's configuration of OpenSSL says.
+// The TLS side of one socket. TLS 1.2 and newer; everything else follows the system's OpenSSL configuration.
 class TlsSession {
  public:
-  // Shakes hands on a connected socket, which must outlive the session. `host`: what was connected to;
+  // Does the handshake on a connected socket, which must outlive the session. `host`: what was connected to;
   // `address`: for messages. Errors: kInvalidArgument (a file of the options), kTimeout, kConnectionFailure
   // with OpenSSL's reason and, for a certificate that was refused, its subject and names.
   static Result<std::unique_ptr<TlsSession>> Open(Socket& socket, const TlsOptions& options,
@@ -75,9 +75,9 @@ class TlsSession {
   static int NoPassphrase(char*, int, int, void*) { return 0; }
 
   Socket& socket_;
-  std::string expected_name_;   // what the certificate must be made out to
+  std::string expected_name_;   // the name that the certificate must match
   int verify_error_ = 0;        // X509_V_…, of the certificate that was refused
-  std::string refused_;         // and who it says it is
+  std::string refused_;         // and its subject and names
   std::string socket_failure_;  // why the socket failed, when it did
   std::unique_ptr<SSL_CTX, ContextDeleter> context_;
   std::unique_ptr<BIO_METHOD, MethodDeleter> method_;  // outlives the session that uses it

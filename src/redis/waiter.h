@@ -1,4 +1,4 @@
-// How the client waits. The server side waits on its latch as well and turns an interrupt into an exception;
+// How the client waits. The server side also waits on its latch and turns an interrupt into an exception;
 // unit tests use poll(2).
 #pragma once
 
@@ -16,12 +16,12 @@ struct WaitSocket {
   unsigned ready;   // out: WaitEvent bits that are ready
 };
 
-// Between waits it says whether to go on.
+// Also checks for interrupts between waits.
 class Waiter : public Interrupts {
  public:
-  // Waits until a socket is ready or timeout_ms have passed (-1: no limit) and fills `ready` of each.
-  // Returns the number of ready sockets; 0 means the time is over. count may be 0: then it only sleeps.
-  // May throw when the session is interrupted: callers keep their state in objects with destructors.
+  // Waits until a socket is ready or timeout_ms have passed (-1: no limit) and fills `ready` of each. Returns
+  // the number of ready sockets; 0 means a timeout. count may be 0: then it only sleeps. May throw when the
+  // session is interrupted: callers keep their state in objects with destructors.
   virtual int Wait(WaitSocket* sockets, size_t count, long timeout_ms) = 0;
 };
 
