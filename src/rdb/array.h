@@ -9,12 +9,12 @@
 
 namespace prm::rdb {
 
-// How an element is written.
+// The encodings of an element.
 enum ArrayTag : uint64_t { kArrayString = 0, kArrayInteger = 1, kArrayDouble = 2, kArrayShortString = 3 };
 
-// Hands every element to OnArrayElement, in the order of the indexes; numbers as Redis prints them. Where
-// ARINSERT goes on is passed over. kCorruptData, also for indexes that do not ascend.
-// Format: redis 8.8 src/rdb.c, rdbSaveObject (RDB_TYPE_ARRAY); src/sparsearray.h.
+// Passes every element to OnArrayElement, in the order of the indexes; numbers as Redis prints them. Skips
+// the insert position of ARINSERT. kCorruptData, also for indexes that do not ascend. Format: redis 8.8
+// src/rdb.c, rdbSaveObject (RDB_TYPE_ARRAY); src/sparsearray.h.
 Status DecodeArray(ByteReader& reader, ValueVisitor& visitor);
 
 }  // namespace prm::rdb

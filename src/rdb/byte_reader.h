@@ -1,4 +1,4 @@
-// A cursor over bytes that never leaves them and whose errors say where it stood.
+// A bounds-checked cursor over bytes, whose errors name its offset.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ namespace prm::rdb {
 class ByteReader {
  public:
   // Reads `data`, which must outlive the reader and what it returns. For data inside other data, `part` names
-  // it ("listpack") and `place` is the offset where it stands: error messages then name both offsets.
+  // it ("listpack") and `place` is its offset: error messages then name both offsets.
   explicit ByteReader(Bytes data, const char* part = nullptr, uint64_t place = 0)
       : data_(data), part_(part), place_(place) {}
 
@@ -25,7 +25,7 @@ class ByteReader {
   // may return the errors of the source, too.
   explicit ByteReader(ByteStream& stream) : part_(nullptr), place_(0), stream_(&stream) {}
 
-  // Whom long work asks whether to go on; nullptr: nobody. Must outlive its use.
+  // Checked by long work, unless nullptr. Must outlive its use.
   void set_interrupts(Interrupts* interrupts) { interrupts_ = interrupts; }
   Interrupts* interrupts() const { return interrupts_; }
   void CheckInterrupts() {
@@ -68,8 +68,8 @@ class ByteReader {
     return {};
   }
 
-  // As ReadBytes, for any number of bytes of data and streams: they replace `bytes`, whose memory grows with
-  // what is there and not with what is claimed. After an error the cursor may have moved.
+  // As ReadBytes, for any number of bytes, of data and streams. They replace `bytes`, whose memory grows with
+  // the bytes read and not with the claimed length. After an error the cursor may have moved.
   Status ReadInto(uint64_t count, std::string& bytes);
   Status Skip(uint64_t count);
 

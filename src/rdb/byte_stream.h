@@ -1,4 +1,4 @@
-// A window that moves over bytes which are not all in memory, with the checksum of what it has passed.
+// A window that moves over bytes that are not all in memory, with the checksum of the bytes it has passed.
 #pragma once
 
 #include <algorithm>
@@ -12,11 +12,11 @@
 
 namespace prm::rdb {
 
-// Used through a ByteReader, which says how far it has come. Memory: the window, whatever is read.
+// Used through a ByteReader, which reports its progress. Uses no memory but the window.
 class ByteStream {
  public:
   static constexpr size_t kWindow = 256 * 1024;
-  static constexpr size_t kSmallestWindow = 16;  // no more is asked for at once
+  static constexpr size_t kSmallestWindow = 16;  // the most that is read at once
 
   // Begins at `position` of the source, which must outlive the stream. `crc`: the checksum of the bytes
   // before it.
@@ -29,16 +29,15 @@ class ByteStream {
   ByteStream(const ByteStream&) = delete;
   ByteStream& operator=(const ByteStream&) = delete;
 
-  // Leaves the first `consumed` bytes of the window behind. The rest of it, filled up to at least `wanted`
-  // bytes (no more than the window has room for) unless the source ends before, becomes `window`. Errors:
-  // those of the source.
+  // Drops the first `consumed` bytes of the window. The rest, filled up to at least `wanted` bytes (at most
+  // the size of the window) unless the source ends before, becomes `window`. Errors: those of the source.
   Status Advance(size_t consumed, size_t wanted, Bytes& window);
 
   // Where the window begins, and the checksum of all bytes before it.
   uint64_t position() const { return position_; }
   uint64_t crc() const { return crc_; }
 
-  // Appends what is left behind from now on to `copy`, until it has `limit` bytes; nullptr: no more.
+  // From now on appends dropped bytes to `copy`, until it has `limit` bytes; nullptr stops that.
   void CopyTo(std::string* copy, size_t limit);
 
  private:

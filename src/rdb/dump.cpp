@@ -24,7 +24,7 @@ constexpr size_t kBytesBetweenChecks = size_t{1} << 20;
 constexpr uint64_t kNotComputed = 0;  // the source runs with rdbchecksum no
 
 struct Frame {
-  size_t type_offset = 0;  // behind what modules keep about the key
+  size_t type_offset = 0;  // after the metadata of modules about the key
   uint8_t type = 0;
   unsigned version = 0;
   uint64_t checksum = 0;

@@ -1,5 +1,5 @@
-// Lengths and strings as RDB writes them: the elements of every encoding.
-// Format: redis 7.0 src/rdb.c, rdbLoadLenByRef and rdbGenericLoadStringObject.
+// Lengths and strings of RDB, the building blocks of every encoding. Format: redis 7.0 src/rdb.c,
+// rdbLoadLenByRef and rdbGenericLoadStringObject.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace prm::rdb {
 
-// Reads a count or length (6, 14, 32 or 64 bits, big endian). kCorruptData when a string stands there.
+// Reads a count or length (6, 14, 32 or 64 bits, big endian). kCorruptData if a string is there.
 Status ReadLength(ByteReader& reader, uint64_t& length);
 
 // Reads a string: plain, compressed, or an integer, which is rendered in decimal. `bytes` points into the
@@ -19,7 +19,7 @@ Status ReadLength(ByteReader& reader, uint64_t& length);
 // kTooLarge.
 Status ReadString(ByteReader& reader, std::string& scratch, Bytes& bytes);
 
-// Moves past a string without looking at it. kCorruptData.
+// Skips a string. kCorruptData.
 Status SkipString(ByteReader& reader);
 
 }  // namespace prm::rdb

@@ -25,21 +25,21 @@ enum RdbType : char {
   kExpiringHash = 24
 };
 
-// The RDB versions that brought the types: Redis 2.6 (the first with RESTORE), 4.0, 5.0, 7.0, 7.4,
-// Valkey 9.0.
+// The RDB versions that introduced the types: Redis 2.6 (the first with RESTORE), 4.0, 5.0, 7.0, 7.4, Valkey
+// 9.0.
 constexpr uint16_t kStringVersion = 6, kZset2Version = 8, kStreamVersion = 9, kStream2Version = 10,
                    kExpiringHashVersion = 12, kValkeyExpiringHashVersion = 80;
 
 constexpr size_t kLongestLength = 9;
 
-// The first byte of a length: two bits of kind, and six bits of it or nothing.
+// The first byte of a length: two bits of kind, and six bits of the length or zeros.
 constexpr uint64_t k6BitLimit = uint64_t{1} << 6;
 constexpr uint64_t k14BitLimit = uint64_t{1} << 14;
 constexpr uint64_t k14Bits = 0x40;
 constexpr char k32Bits = '\x80';
 constexpr char k64Bits = '\x81';
 
-// Where CollectionEncoder leaves room for the number of elements: behind the type, always of 64 bits.
+// CollectionEncoder leaves room for the number of elements after the type, always 64 bits.
 constexpr size_t kCountOffset = 2;
 constexpr size_t kCountSize = 8;
 
@@ -175,7 +175,7 @@ std::string CollectionEncoder::Finish(bool valkey) {
   return std::move(payload_);
 }
 
-// The fields again, each with its expiry. Redis counts expiries from the earliest, 0 stands for none.
+// Writes the fields again, each with its expiry. Redis counts expiries from the earliest; 0 means none.
 std::string CollectionEncoder::FinishExpiring(bool valkey) {
   const std::string plain = std::move(payload_);
   int64_t earliest = INT64_MAX;
@@ -213,7 +213,7 @@ void StreamEncoder::AddEntry(StreamId id, const StreamFields& fields) {
   for (size_t i = 0; same_fields && i < fields.size(); ++i)
     same_fields = fields[i].first == master_fields_[i];
   AddInteger(same_fields ? kSameFields : 0);
-  // Differences that wrap, as those of ids beyond 2^63 do, are added up again with the same wrap.
+  // Differences may wrap, as for ids beyond 2^63; adding them wraps back.
   AddInteger(static_cast<int64_t>(id.ms - master_id_.ms));
   AddInteger(static_cast<int64_t>(id.seq - master_id_.seq));
   if (!same_fields) AddInteger(static_cast<int64_t>(fields.size()));
@@ -221,7 +221,7 @@ void StreamEncoder::AddEntry(StreamId id, const StreamFields& fields) {
     if (!same_fields) AddString(field);
     AddString(value);
   }
-  // The number of elements of the entry, for reading from behind.
+  // The number of elements of the entry, for reading backwards.
   const size_t elements = same_fields ? 3 + fields.size() : 4 + 2 * fields.size();
   AddInteger(static_cast<int64_t>(elements));
   ++listpack_entries_;
@@ -287,7 +287,7 @@ void StreamEncoder::AddString(Bytes value) {
 }
 
 // Seven bits per byte, most significant first, all bytes but the first with the high bit set. The bounds are
-// those of Redis, which leaves 16383 and its like to the next size.
+// those of Redis, which encodes 16383 and its like in the next size.
 void StreamEncoder::AddBackLength(size_t length) {
   const size_t size = length <= 127        ? 1
                       : length < 16383     ? 2

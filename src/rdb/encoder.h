@@ -1,7 +1,7 @@
-// Values as DUMP payloads, which DecodeDump reads and RESTORE takes: for what was read by other commands than
-// DUMP. Everything is written uncompressed, in the plain form of its type and with the oldest RDB version
-// that has it, so that every Redis that has the type can restore it. Format: redis 7.0 src/rdb.c, rdbSaveLen
-// and rdbSaveObject; src/listpack.c; src/t_stream.c, streamAppendItem.
+// Encodes values that were read by other commands than DUMP as DUMP payloads, which DecodeDump reads and
+// RESTORE takes. Values are uncompressed, in the plain encoding of the type and with the oldest RDB version
+// that has it, so that every Redis that has the type can restore them. Format: redis 7.0 src/rdb.c,
+// rdbSaveLen and rdbSaveObject; src/listpack.c; src/t_stream.c, streamAppendItem.
 #pragma once
 
 #include <cstddef>
@@ -27,14 +27,15 @@ class CollectionEncoder {
   void AddSetMember(Bytes member) { Add(member); }
   void AddHashField(Bytes field, Bytes value);
   void AddExpiringHashField(Bytes field, Bytes value, int64_t expires_at_ms);  // absolute, after 1970
-  void AddZsetMember(Bytes member, double score);  // from the highest score to the lowest, as RDB has them
+  void AddZsetMember(Bytes member, double score);  // from the highest score to the lowest, as in RDB
 
   uint64_t count() const { return count_; }
   // Bytes so far.
   size_t size() const { return payload_.size() + expiries_.size() * sizeof(int64_t); }
 
-  // Ends the value and returns its payload. Elements must be distinct where their type wants that. valkey:
-  // whose form a hash with fields that expire takes, Valkey's or Redis', which do not read each other's.
+  // Ends the value and returns its payload. Elements must be distinct if the type requires it. valkey:
+  // whether a hash with field expiries is encoded for Valkey or for Redis, which cannot read each other's
+  // encoding.
   std::string Finish(bool valkey = false);
 
  private:
@@ -46,10 +47,10 @@ class CollectionEncoder {
   ValueType type_;
   uint64_t count_ = 0;
   std::string payload_;
-  std::vector<int64_t> expiries_;  // of the fields; none while no field has one
+  std::vector<int64_t> expiries_;  // of the fields; empty while no field has one
 };
 
-// A consumer group as Redis' commands describe it.
+// A consumer group, from the replies of Redis' commands.
 struct StreamGroupState {
   struct Pending {
     StreamId id;
@@ -88,8 +89,8 @@ class StreamEncoder {
 
   uint64_t count_ = 0;
   uint64_t listpack_count_ = 0;
-  std::string entries_;   // whole listpacks, each behind its master id
-  std::string listpack_;  // elements of the one that is being filled, behind the master entry
+  std::string entries_;   // complete listpacks, each after its master id
+  std::string listpack_;  // elements of the current one, after the master entry
   uint64_t elements_ = 0;
   int64_t listpack_entries_ = 0;
   StreamId master_id_;

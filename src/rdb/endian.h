@@ -8,7 +8,7 @@
 
 namespace prm::rdb {
 
-// The unsigned integer that stands in the sizeof(T) bytes at `bytes`, least significant byte first.
+// The unsigned integer in the sizeof(T) bytes at `bytes`, least significant byte first.
 template <typename T>
 T LoadLittleEndian(const char* bytes) {
   static_assert(std::is_unsigned_v<T>);
@@ -19,7 +19,7 @@ T LoadLittleEndian(const char* bytes) {
   return value;
 }
 
-// The other order: most significant byte first.
+// Most significant byte first.
 template <typename T>
 T LoadBigEndian(const char* bytes) {
   static_assert(std::is_unsigned_v<T>);
@@ -36,7 +36,7 @@ inline void AppendLittleEndian(std::string& bytes, uint64_t value, size_t size) 
   for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<char>(value >> (8 * i)));
 }
 
-// The other order: most significant byte first.
+// Most significant byte first.
 inline void AppendBigEndian(std::string& bytes, uint64_t value, size_t size) {
   for (size_t i = size; i-- > 0;) bytes.push_back(static_cast<char>(value >> (8 * i)));
 }

@@ -41,7 +41,7 @@ Status DecodeListpack(ByteReader& reader, ValueVisitor& visitor) {
   return {};
 }
 
-// Triples of expiry, field and value. An expiry of 0 is none, others count from `base`, which may be -1.
+// Triples of expiry, field and value. An expiry of 0 means none; others count from `base`, which may be -1.
 Status DecodeTriples(int64_t base, ByteReader& reader, ValueVisitor& visitor) {
   std::string field_scratch;
   std::string value_scratch;
@@ -103,7 +103,7 @@ Status DecodeExpiringHash(Layout layout, ByteReader& reader, ValueVisitor& visit
   if (earliest > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return reader.Corrupt("impossible expiry of a field");
   }
-  // 1 stands for the earliest, so that 0 can stand for none.
+  // 1 means the earliest, so that 0 can mean none.
   return DecodeTriples(static_cast<int64_t>(earliest) - 1, reader, visitor);
 }
 

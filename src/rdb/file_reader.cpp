@@ -17,7 +17,7 @@ namespace prm::rdb {
 
 namespace {
 
-// Codes that stand where a type could: redis 7.4 and valkey 9.0 src/rdb.h, RDB_OPCODE_*.
+// Opcodes, which take the place of a type: redis 7.4 and valkey 9.0 src/rdb.h, RDB_OPCODE_*.
 enum Code : uint8_t {
   kRamLru = 107,      // Redis Enterprise
   kTemplate = 242,    // Redis from version 15 on; to Valkey a command, which files do not have
@@ -50,7 +50,7 @@ Error NotRdb(const std::string& detail) {
           "Use a file written by SAVE, BGSAVE or a backup."};
 }
 
-// Takes a hash, and of one that is too large only its size.
+// Collects a hash, or only the size of one that is too large.
 struct HashTaker : public ValueVisitor {
   explicit HashTaker(size_t most) : limit(most), encoder(ValueType::kHash) {}
   void OnHashField(Bytes field, Bytes value) override {
@@ -79,7 +79,7 @@ Status FileReader::Open() {
   return reader_.Settle();
 }
 
-// Templates stand before all keys: whoever begins behind them reads them first.
+// Templates precede all keys: a reader that starts behind them reads them first.
 Status FileReader::ReadTemplates() {
   FileReader beginning(source_, {});
   PRM_RETURN_IF_ERROR(beginning.Open());
@@ -145,7 +145,7 @@ Result<bool> FileReader::Advance() {
   }
 }
 
-// Reads what belongs to a code; is_code becomes false when the byte is none, and so a type.
+// Reads the data of an opcode; is_code becomes false if the byte is not an opcode but a type.
 Status FileReader::ReadCode(uint8_t code, bool& is_code) {
   uint64_t length = 0;
   uint32_t seconds = 0;
@@ -214,7 +214,7 @@ Status FileReader::ReadAux() {
   Bytes value;
   PRM_RETURN_IF_ERROR(ReadString(reader_, name_scratch, name));
   PRM_RETURN_IF_ERROR(ReadString(reader_, value_scratch, value));
-  // Redis before 7.0 keeps its scripts in "lua": there may be many.
+  // Redis before 7.0 keeps scripts in "lua": there may be many.
   notes_.aux[Printable(name, kAuxLimit)] = Printable(value, kAuxLimit);
   return {};
 }
@@ -231,7 +231,7 @@ Status FileReader::ReadModuleAux() {
   return SkipModuleParts(reader_);
 }
 
-// Slots that were being moved here: a name, and pairs of first and last slot.
+// Slots that were being imported: a name, and pairs of first and last slot.
 Status FileReader::ReadSlotImport() {
   uint64_t ranges = 0;
   uint64_t slot = 0;
@@ -245,7 +245,8 @@ Status FileReader::ReadSlotImport() {
 }
 
 Status FileReader::ReadKey(uint8_t type) {
-  // A type that this release does not know has a key behind it, if Redis keeps to its form: worth an attempt.
+  // An unknown type is followed by a key as well if Redis keeps to its format, so try to read it for the
+  // message.
   std::string scratch;
   Bytes name;
   const uint64_t offset = reader_.offset() - 1;
@@ -315,7 +316,7 @@ Status FileReader::TakePayload(size_t limit, std::string& payload, uint64_t& siz
   return {};
 }
 
-// Of a value that means nothing without its file.
+// The payload of a value that refers to a template of its file.
 Status FileReader::EncodePayload(size_t limit, std::string& payload, uint64_t& size) {
   HashTaker taker(limit);
   PRM_RETURN_IF_ERROR(DecodeValue(taker));

@@ -1,5 +1,5 @@
-// RDB files: a header, keys with their values between codes that say more about them or about the file, an
-// end mark and a checksum. Format: redis 8.10 src/rdb.c, rdbSaveRio and rdbLoadRioWithLoadingCtx.
+// RDB files: a header, keys with their values between opcodes with data about them or about the file, an end
+// mark and a checksum. Format: redis 8.10 src/rdb.c, rdbSaveRio and rdbLoadRioWithLoadingCtx.
 #pragma once
 
 #include <cstddef>
@@ -21,14 +21,14 @@ namespace prm::rdb {
 // The header: "REDIS0011" or "VALKEY080".
 struct FileHeader {
   unsigned version = 0;
-  bool valkey = false;  // by the word before the version
+  bool valkey = false;  // from the magic word before the version
 };
 
-// A place between two keys, for whoever goes on later.
+// A position between two keys, to resume from.
 struct FilePosition {
   uint64_t offset = 0;  // 0: the beginning, before the header
-  uint64_t crc = 0;     // checksum of what is before it
-  int db = 0;           // that the keys behind it belong to, unless they say otherwise
+  uint64_t crc = 0;     // checksum of the bytes before it
+  int db = 0;           // the database of the keys after it, until another is selected
 };
 
 // A key, without its value.
@@ -41,12 +41,12 @@ struct FileKey {
   std::optional<uint8_t> frequency;      // where it evicts by LFU: the logarithmic counter
 };
 
-// The notes of a file besides its keys, as far as it has been read.
+// The metadata of a file, as far as it has been read.
 struct FileNotes {
   std::map<std::string, std::string> aux;   // "redis-ver", "ctime" and so on; long texts are cut
   uint64_t functions = 0;                   // libraries
-  std::map<std::string, uint64_t> modules;  // parts that modules keep beside keys, by the name of their type
-  std::optional<bool> checksum;             // at the end: whether it fits; nothing: the file has none
+  std::map<std::string, uint64_t> modules;  // data of modules outside keys, by the name of their type
+  std::optional<bool> checksum;             // at the end: whether it matches; nullopt: the file has none
 };
 
 class FileReader {
@@ -55,29 +55,29 @@ class FileReader {
   // and the templates of hashes (see HashTemplates).
   FileReader(ByteSource& source, const FilePosition& position);
 
-  // Reads the header. Comes first. kCorruptData when it is not that of an RDB file, kUnsupported for a
+  // Reads the header. Call it first. kCorruptData if it is not that of an RDB file, kUnsupported for a
   // version that this release does not read.
   Status Open();
   const FileHeader& header() const { return header_; }
 
-  // Moves to the next key; false at the end of the file, when the checksum has been compared. The value of
-  // each key must be taken by one of the functions below before the next one is asked for. Errors, after
-  // which the reader is dead: kCorruptData, kUnsupported, those of the source. They carry database, key, type
-  // and version in their detail, and the byte offset.
+  // Moves to the next key; false at the end of the file, after the checksum has been compared. The value of
+  // each key must be read by one of the functions below before the next key. Errors, after which the reader
+  // is unusable: kCorruptData, kUnsupported, those of the source. Their detail has database, key, type,
+  // version and byte offset.
   Result<bool> Next();
   const FileKey& key() const { return key_; }
 
-  // Hands the value to the visitor, holding no more of it than DecodeObject says.
+  // Passes the value to the visitor, with the memory that DecodeObject states.
   Status DecodeValue(ValueVisitor& visitor);
 
-  // Passes over the value and leaves the payload that DUMP would give of it, with the version of the file, in
-  // `payload`: a hash that refers to a template as an ordinary one, and nothing of what modules keep about
-  // keys. `size` is that of the payload; if it is more than `limit`, `payload` is left empty.
+  // Skips the value and stores the payload that DUMP would return for it, with the version of the file, in
+  // `payload`. A hash that refers to a template becomes an ordinary one, and metadata of modules is left out.
+  // `size` is the size of the payload; if it exceeds `limit`, `payload` is left empty.
   Status TakePayload(size_t limit, std::string& payload, uint64_t& size);
 
   Status SkipValue();
 
-  // Behind the last value that was taken; the place that the reader began at, before any was.
+  // The position after the last value read; before any, the initial one.
   const FilePosition& position() const { return position_; }
   const FileNotes& notes() const { return notes_; }
   // Where the file ended, after Next has returned false.
@@ -106,7 +106,7 @@ class FileReader {
   FileNotes notes_;
   HashTemplates templates_;
   int db_ = 0;
-  bool in_key_ = false;  // its name has been read, its value is not behind us
+  bool in_key_ = false;  // its name has been read, its value has not
 };
 
 }  // namespace prm::rdb

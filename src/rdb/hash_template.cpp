@@ -14,7 +14,7 @@ namespace {
 
 using Fields = std::vector<std::string>;
 
-// How the fields in front of the values are written.
+// The encodings of the fields in front of the values.
 enum FieldFormat : uint8_t { kListpack = 0, kStrings = 1 };
 
 constexpr size_t kMostBytes = size_t{64} << 20;
@@ -77,8 +77,8 @@ Status ReadFields(ByteReader& reader, Fields& fields) {
   return CheckFields(reader, fields);
 }
 
-// Values in a listpack behind an integer: the number of their template, or, where they have their fields in
-// front, one that means nothing. fields_of(number) returns the fields, nullptr for an unknown template.
+// Values in a listpack after an integer: the number of their template, or, where the fields precede them, a
+// meaningless one. fields_of(number) returns the fields, nullptr for an unknown template.
 template <typename FieldsOf>
 Status DecodeListpackValues(ByteReader& reader, FieldsOf fields_of, ValueVisitor& visitor) {
   std::string scratch;

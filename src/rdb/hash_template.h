@@ -1,4 +1,4 @@
-// Hashes that share the names of their fields (Redis 8.10): the names stand in a template of the file, or, in
+// Hashes that share the names of their fields (Redis 8.10): the names are in a template of the file, or, in
 // DUMP payloads, in front of the values. Format: redis 8.10 src/rdb.c, tests/unit/type/hash-templates.tcl.
 #pragma once
 
@@ -18,11 +18,11 @@ namespace prm::rdb {
 // The templates of a file.
 class HashTemplates {
  public:
-  // Reads a template. kCorruptData, also for a number that is taken and for a field that occurs twice;
-  // kTooLarge when all templates together have more than 64 MB of names.
+  // Reads a template. kCorruptData, also for a duplicate number or field; kTooLarge when all templates
+  // together have more than 64 MB of names.
   Status Read(ByteReader& reader);
 
-  // The names of a template's fields; nullptr if there is none of that number.
+  // The names of a template's fields; nullptr if the template does not exist.
   const std::vector<std::string>* Find(uint64_t number) const;
 
  private:
@@ -35,7 +35,7 @@ Status DecodeTemplateRef(Layout layout, const HashTemplates& templates, ByteRead
                          ValueVisitor& visitor);
 Status SkipTemplateRef(Layout layout, const HashTemplates& templates, ByteReader& reader);
 
-// Decode or skip values that have their fields in front. All names are held.
+// Decode or skip values with their fields in front. All names are held in memory.
 Status DecodeTemplateHash(Layout layout, ByteReader& reader, ValueVisitor& visitor);
 Status SkipTemplateHash(Layout layout, ByteReader& reader);
 

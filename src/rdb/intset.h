@@ -1,4 +1,4 @@
-// Intset: a sorted array of integers of one width, behind small sets of integers.
+// Intset: a sorted array of integers of one width, the encoding of small sets of integers.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +9,8 @@
 
 namespace prm::rdb {
 
-// Hands every member, in decimal, to OnSetMember. `place` is the offset where the blob stands, for error
-// messages. kCorruptData when width, number of members and size do not fit together.
-// Format: redis 7.0 src/intset.h.
+// Passes every member, in decimal, to OnSetMember. `place` is the offset of the blob, for error messages.
+// kCorruptData when width, number of members and size do not fit together. Format: redis 7.0 src/intset.h.
 Status DecodeIntset(Bytes blob, uint64_t place, ValueVisitor& visitor);
 
 }  // namespace prm::rdb

@@ -1,4 +1,4 @@
-// Values as JSON text, for every type but strings (whose bytes are JSON or are not).
+// Values as JSON text, for every type but strings (whose bytes may be JSON themselves).
 //   hash, array (by its indexes): object; list, set: array of strings; zset: array of {"member", "score"};
 //   stream: array of {"id", "fields"}
 #pragma once
@@ -15,16 +15,16 @@ std::string FormatStreamId(StreamId id);
 // The shortest text that reads back as the same double; "inf" and "-inf" as redis-cli prints them.
 std::string FormatScore(double score);
 
-// Appends a JSON string. Bytes that are not ASCII are copied: their encoding is the caller's to check.
+// Appends a JSON string. Copies bytes that are not ASCII: the caller checks their encoding.
 void AppendJsonString(Bytes text, std::string& json);
 
-// {"field": "value", ...}. A field that occurs more than once has an array of its values, in their order.
+// {"field": "value", ...}. A field that occurs more than once gets an array of its values, in order.
 std::string StreamFieldsJson(const StreamFields& fields);
 
-// Collects a value as JSON text. An infinite score becomes a string, as JSON has no such number.
+// Collects a value as JSON text. An infinite score becomes a string, since JSON has no infinity.
 class JsonCollector : public ValueVisitor {
  public:
-  // Starts a value of the given type, which must not be kString. interrupts: whom to ask in between; must
+  // Starts a value of the given type, which must not be kString. interrupts: checked now and then; must
   // outlive the collector.
   JsonCollector(ValueType type, Interrupts& interrupts);
   void CheckInterrupts() override { interrupts_.CheckInterrupts(); }

@@ -9,7 +9,7 @@ namespace {
 constexpr char kEndMark = '\xff';
 constexpr uint16_t kUnknownCount = 0xffff;
 
-// The first byte of an element. Short forms hold the upper bits of an integer or a length themselves.
+// The first byte of an element. Short encodings hold the upper bits of an integer or a length.
 constexpr uint8_t kInt13Mask = 0xe0, kInt13 = 0xc0;
 constexpr uint8_t kString6Mask = 0xc0, kString6 = 0x80;
 constexpr uint8_t kString12Mask = 0xf0, kString12 = 0xe0;
@@ -20,8 +20,8 @@ constexpr uint8_t kInt24 = 0xf2;
 constexpr uint8_t kInt32 = 0xf3;
 constexpr uint8_t kInt64 = 0xf4;
 
-// How many bytes the back length of an element of `length` bytes has. The bounds are those of Redis, which
-// leaves 16383 and its like to the next size.
+// The number of bytes of the back length of an element of `length` bytes. The bounds are those of Redis,
+// which encodes 16383 and its like in the next size.
 size_t BackLengthSize(size_t length) {
   if (length <= 127) return 1;
   if (length < 16383) return 2;
@@ -125,8 +125,8 @@ Status ListpackReader::ReadElement(PackedElement& element) {
   return {};
 }
 
-// After each element stands its length, seven bits per byte, most significant first, all bytes but the first
-// with the high bit set: Redis reads it from behind.
+// Each element is followed by its length, seven bits per byte, most significant first, all bytes but the
+// first with the high bit set: Redis reads it backwards.
 Status ListpackReader::ReadBackLength(size_t length) {
   const size_t size = BackLengthSize(length);
   for (size_t i = 0; i < size; ++i) {

@@ -1,5 +1,5 @@
-// Listpack: the compact sequence of strings and integers behind small hashes, sets and sorted sets, the nodes
-// of lists, and streams. Format: redis 7.0 src/listpack.c and its specification, antirez/listpack.
+// Listpack: a compact sequence of strings and integers, the encoding of small hashes, sets and sorted sets,
+// nodes of lists, and streams. Format: redis 7.0 src/listpack.c and its specification, antirez/listpack.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ namespace prm::rdb {
 
 class ListpackReader {
  public:
-  // Reads `blob`, which must outlive the reader and its elements. `place` is the offset where the blob
-  // stands, for error messages. Open comes first.
+  // Reads `blob`, which must outlive the reader and its elements. `place` is the offset of the blob, for
+  // error messages. Call Open first.
   ListpackReader(Bytes blob, uint64_t place)
       : reader_(blob.substr(0, blob.size() - EndMarkSize(blob)), "listpack", place), blob_(blob) {}
 
@@ -24,11 +24,11 @@ class ListpackReader {
 
   bool AtEnd() const { return reader_.AtEnd(); }
 
-  // The next element. kCorruptData when there is none, when it reaches over the end, when its back length
-  // is not its length, or when it is the last and the header's number of elements is another.
+  // The next element. kCorruptData if there is none, if it extends beyond the end, if its back length is
+  // wrong, or if it is the last and the header's number of elements is wrong.
   Status Next(PackedElement& element);
 
-  // The next element where an integer is required.
+  // The next element, which must be an integer.
   Status NextInteger(int64_t& value);
 
   // A kCorruptData error at the reader's offset.

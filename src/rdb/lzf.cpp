@@ -8,14 +8,14 @@ namespace prm::rdb {
 
 namespace {
 
-// The longest repetition, 264 bytes, takes three bytes of input: nothing expands further.
+// The longest repetition, 264 bytes, takes three bytes of input: the highest possible ratio.
 constexpr uint64_t kMaxExpansion = 88;
 constexpr uint64_t kMaxSize = uint64_t{1} << 30;
 constexpr uint64_t kItemsBetweenChecks = 1 << 16;
 
-// The first byte of an item: below 32 that many plus one literal bytes follow; otherwise its upper three bits
-// are the length of a repetition (7: one more byte is added to it) and the lower five, with one more byte,
-// the distance back.
+// The first byte of an item: below 32, that many plus one literal bytes follow; otherwise its upper three
+// bits are the length of a repetition (7: one more byte is added) and the lower five, with one more byte, the
+// distance back.
 constexpr uint8_t kFirstRepetition = 32;
 constexpr size_t kLongRepetition = 7;
 constexpr size_t kMinRepetition = 2;

@@ -9,7 +9,7 @@ namespace {
 constexpr char kNameCharacters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 constexpr int kNameLength = 9;
 constexpr int kBitsOfCharacter = 6;
-constexpr int kBitsOfVersion = 10;  // the lowest ones: of the module's own encoding
+constexpr int kBitsOfVersion = 10;  // the lowest bits: the version of the module's encoding
 
 constexpr uint64_t kOwnerSize = 4;
 

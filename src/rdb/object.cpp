@@ -24,7 +24,7 @@ namespace prm::rdb {
 
 namespace {
 
-// How a node of a quicklist holds its elements.
+// The encodings of a node of a quicklist.
 enum QuicklistContainer : uint64_t { kPlain = 1, kPacked = 2 };
 
 // The score of a member in a listpack or ziplist: an integer, or text.
@@ -37,7 +37,7 @@ Status ScoreOf(PackedElement& element, const Reader& reader, double& score) {
   return ParseScore(element.bytes(), score) ? Status() : Status(reader.Corrupt("a score is not a number"));
 }
 
-// Opens a listpack or ziplist that is stored as a string and calls decode_element(reader) until it is read.
+// Opens a listpack or ziplist that is stored as a string and calls decode_element(reader) for each element.
 template <typename Reader, typename DecodeElement>
 Status DecodePacked(Bytes blob, uint64_t place, ValueVisitor& visitor, DecodeElement decode_element) {
   Reader reader(blob, place);
@@ -194,7 +194,7 @@ Status ReadBinaryScore(ByteReader& reader, double& score) {
   return std::isnan(score) ? Status(reader.Corrupt("a score is not a number")) : Status();
 }
 
-// A score as text behind its length, which also stands for what has no digits: rdb.c, rdbLoadDoubleValue.
+// A score as text after its length; special lengths mean infinities and NaN: rdb.c, rdbLoadDoubleValue.
 Status ReadTextScore(ByteReader& reader, double& score) {
   constexpr uint8_t kNan = 253, kInfinity = 254, kMinusInfinity = 255;
   uint8_t length = 0;
@@ -208,8 +208,9 @@ Status ReadTextScore(ByteReader& reader, double& score) {
   return ParseScore(text, score) ? Status() : Status(reader.Corrupt("a score is not a number"));
 }
 
-// Written from the highest score to the lowest, ties too (rdb.c, rdbSaveObject), where listpacks go upwards.
-// A stream holds nothing back, so its members come as they stand.
+// RDB stores members from the highest score to the lowest, ties too (rdb.c, rdbSaveObject), listpacks in
+// ascending order. From a ByteStream members are passed on in stored order, since holding them back would
+// take memory.
 template <typename ReadScore>
 Status DecodeZset(ByteReader& reader, ReadScore read_score, ValueVisitor& visitor) {
   std::string scratch;
@@ -239,7 +240,7 @@ Status DecodeModule(ByteReader& reader, ValueVisitor& visitor) {
   return SkipModuleParts(reader);
 }
 
-// For a scope: work on the reader's bytes is cancelled through the visitor.
+// Lets the visitor cancel work on the reader's bytes, for a scope.
 class InterruptScope {
  public:
   InterruptScope(ByteReader& reader, Interrupts& interrupts) : reader_(reader), before_(reader.interrupts()) {

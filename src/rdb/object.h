@@ -1,5 +1,5 @@
-// A value without its frame: what DUMP payloads and RDB files have in common.
-// Layouts: redis 8.10 src/rdb.c, rdbLoadObject.
+// A value without its frame, the common part of DUMP payloads and RDB files. Layouts: redis 8.10 src/rdb.c,
+// rdbLoadObject.
 #pragma once
 
 #include "core/status.h"
@@ -9,14 +9,14 @@
 
 namespace prm::rdb {
 
-// Decodes one value and moves the reader past it. kCorruptData, kTooLarge. An empty collection is no error:
-// then nothing is called. From a stream no more is held than one string at a time - which is the whole value
-// where the layout is a string - and, of a stream's consumer groups, 40 bytes for each pending entry of a
-// group, and the names of fields that stand in front of a hash's values. Values that refer to a template are
-// for DecodeTemplateRef. Throws what the visitor's CheckInterrupts does.
+// Decodes one value and moves the reader past it. kCorruptData, kTooLarge. An empty collection is no error
+// and calls nothing. Reading from a ByteStream holds in memory only one string at a time (the whole value
+// where the layout is a string), 40 bytes for each pending entry of a consumer group, and the field names in
+// front of a hash's values. Values that refer to a template are for DecodeTemplateRef. Throws what the
+// visitor's CheckInterrupts does.
 Status DecodeObject(Layout layout, ByteReader& reader, ValueVisitor& visitor);
 
-// Moves the reader past a value, looking at no more than where its strings end. kCorruptData.
+// Skips a value without decoding its strings. kCorruptData.
 Status SkipObject(Layout layout, ByteReader& reader);
 
 }  // namespace prm::rdb

@@ -50,7 +50,7 @@ constexpr ObjectType kValkeyTypes[] = {
     {22, "HASH_2", ValueType::kHash, Layout::kValkeyExpiringHash, 80},
 };
 
-// Types that are known by name and cannot be read.
+// Types with a known name that cannot be read.
 constexpr uint8_t kModule1 = 6;
 constexpr uint8_t kValkeyPathHash = 23;
 

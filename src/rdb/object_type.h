@@ -1,5 +1,4 @@
-// The numbers that stand before values, and what they mean: redis 8.10 src/rdb.h, valkey 9.2 src/rdb.h,
-// RDB_TYPE_*.
+// The type numbers of values, and their meaning: redis 8.10 src/rdb.h, valkey 9.2 src/rdb.h, RDB_TYPE_*.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +8,7 @@
 
 namespace prm::rdb {
 
-// How a value is written behind its number.
+// The layouts of values.
 enum class Layout {
   kString,
   kList,
@@ -17,8 +16,8 @@ enum class Layout {
   kHash,
   kZsetOfTexts,  // scores as decimal text
   kZset,         // scores as 8 bytes
-  kModule,       // parts that say what they are
-  kHashZipmap,   // from here on, a string that holds the whole collection
+  kModule,       // tagged parts
+  kHashZipmap,   // from here on, one string that holds the whole collection
   kListZiplist,
   kHashZiplist,
   kZsetZiplist,
@@ -50,7 +49,7 @@ constexpr bool HasExpiringFields(Layout layout) {
   return layout >= Layout::kExpiringHashDraft && layout <= Layout::kValkeyExpiringHash;
 }
 
-// Whether values of that layout need the templates of the file that they stand in.
+// Whether values of that layout refer to templates of their file.
 constexpr bool RefersToTemplate(Layout layout) {
   return layout == Layout::kTemplateListpackRef || layout == Layout::kTemplateArrayRef;
 }
@@ -60,7 +59,7 @@ struct ObjectType {
   const char* name;  // as in rdb.h, without RDB_TYPE_
   ValueType value;
   Layout layout;
-  unsigned since;  // the first RDB version that has it; others give the number another meaning
+  unsigned since;  // the first RDB version with it; others use the number differently
 };
 
 // The meaning of a type number in that version, which must be supported. kUnsupported, naming number and

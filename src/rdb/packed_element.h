@@ -1,5 +1,4 @@
-// An element of a listpack or ziplist: a string, or an integer that is rendered in decimal when its bytes are
-// asked for.
+// An element of a listpack or ziplist: a string, or an integer, rendered in decimal on demand.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// Scores of sorted sets where they are text.
+// Scores of sorted sets as text.
 #pragma once
 
 #include "core/bytes.h"

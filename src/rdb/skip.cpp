@@ -15,9 +15,9 @@ namespace {
 
 constexpr uint64_t kTimeSize = 8;
 constexpr uint64_t kIntegerSize = 8;
-constexpr uint8_t kLongestScore = 252;  // longer ones stand for numbers without digits
+constexpr uint8_t kLongestScore = 252;  // higher values mean infinities and NaN
 
-// Items of so many lengths, then so many strings, then so many bytes.
+// Skips items, each of `lengths` lengths, then `strings` strings, then `bytes` bytes.
 Status SkipUniform(ByteReader& reader, int lengths, int strings, uint64_t bytes) {
   return SkipItems(reader, [&]() -> Status {
     PRM_RETURN_IF_ERROR(SkipLengths(reader, lengths));

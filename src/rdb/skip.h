@@ -1,4 +1,4 @@
-// Moving past the parts that values are made of.
+// Skips the parts of values.
 #pragma once
 
 #include <cstdint>

@@ -46,7 +46,7 @@ class EntryDecoder {
   EntryDecoder(StreamId master_id, Bytes blob, uint64_t place, ValueVisitor& visitor)
       : master_id_(master_id), listpack_(blob, place), visitor_(visitor) {}
 
-  // first_id: the id of the stream's first entry once one has been seen.
+  // first_id: the id of the stream's first entry, once it has been read.
   Status Decode(StreamId& first_id, bool& any_entry) {
     PRM_RETURN_IF_ERROR(listpack_.Open());
     PRM_RETURN_IF_ERROR(ReadMasterEntry());
@@ -94,7 +94,7 @@ class EntryDecoder {
     id = {master_id_.ms + static_cast<uint64_t>(ms_delta), master_id_.seq + static_cast<uint64_t>(seq_delta)};
     deleted = (flags & kDeleted) != 0;
 
-    // Behind an entry stands the number of its elements, from the flags on: Redis reads backwards.
+    // An entry is followed by the number of its elements, from the flags on: Redis reads backwards.
     int64_t element_count = 3;
     fields_.clear();
     if ((flags & kSameFields) != 0) {
@@ -106,7 +106,7 @@ class EntryDecoder {
     } else {
       int64_t field_count = 0;
       PRM_RETURN_IF_ERROR(listpack_.NextInteger(field_count));
-      // Before it is doubled: the input may claim any number.
+      // Checked before doubling: the input may claim any number.
       if (field_count < 0 || field_count > UINT32_MAX)
         return listpack_.Corrupt("impossible number of fields");
       PRM_RETURN_IF_ERROR(ReadElements(2 * field_count, elements_));
@@ -121,8 +121,8 @@ class EntryDecoder {
     return {};
   }
 
-  // All of an entry's elements are kept, since integers are rendered inside them. The vector grows with what
-  // is read, not with what is claimed.
+  // All elements of an entry are kept, since integers are rendered inside them. The vector grows with the
+  // elements read, not with the claimed number.
   Status ReadElements(int64_t count, std::vector<PackedElement>& elements) {
     elements.clear();
     if (count < 0) return listpack_.Corrupt("impossible number of fields");
@@ -176,8 +176,8 @@ Status ReadInfo(StreamLayout layout, ByteReader& reader, StreamInfo& info) {
   return ReadLength(reader, info.entries_added);
 }
 
-// An entry that was delivered and not acknowledged. The group's list holds when and how often, the consumers'
-// lists hold only ids.
+// An entry that was delivered and not acknowledged. The group's list has the time and count of deliveries;
+// the consumers' lists have only ids.
 struct Delivery {
   StreamId id;
   int64_t time_ms = 0;
@@ -185,7 +185,7 @@ struct Delivery {
   bool is_listed = false;  // among those of a consumer, or of none
 };
 
-// In ascending order of id, which Redis' radix tree gives them.
+// In ascending order of id, the order of Redis' radix tree.
 Status ReadDeliveries(ByteReader& reader, std::vector<Delivery>& deliveries) {
   uint64_t count = 0;
   PRM_RETURN_IF_ERROR(ReadLength(reader, count));
@@ -203,7 +203,7 @@ Status ReadDeliveries(ByteReader& reader, std::vector<Delivery>& deliveries) {
   return {};
 }
 
-// Reads the ids of pending entries that belong together, and finds out the rest of them.
+// Reads the ids of pending entries of one consumer, or of none, and looks up their deliveries.
 Status DecodePending(StreamPending pending, uint64_t count, ByteReader& reader,
                      std::vector<Delivery>& deliveries, ValueVisitor& visitor) {
   for (uint64_t i = 0; i < count; ++i) {
@@ -240,7 +240,7 @@ Status DecodeConsumer(StreamLayout layout, Bytes group, ByteReader& reader, std:
   return DecodePending({group, consumer.name, true, {}, 0, 0}, consumer.pending, reader, deliveries, visitor);
 }
 
-// Pending entries that were given back: they are in the group's list and in that of no consumer.
+// Pending entries that were returned (XNACK): they are in the group's list, but in no consumer's.
 Status DecodeReturned(Bytes group, ByteReader& reader, std::vector<Delivery>& deliveries,
                       ValueVisitor& visitor) {
   uint64_t count = 0;
@@ -277,7 +277,7 @@ Status DecodeGroup(StreamLayout layout, ByteReader& reader, ValueVisitor& visito
   return {};
 }
 
-// How long and how many ids are remembered, the producers with the ids they sent, and two counters.
+// The limits of the remembered ids, the producers with the ids they sent, and two counters.
 Status SkipProducers(ByteReader& reader) {
   PRM_RETURN_IF_ERROR(SkipLengths(reader, 2));
   const Status producers = SkipItems(reader, [&]() -> Status {

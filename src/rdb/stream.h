@@ -13,18 +13,18 @@ enum class StreamLayout {
   kListpacks2,  // RDB type 19, Redis 7.0: first id, greatest deleted id, entries added, entries read by
                 // groups
   kListpacks3,  // RDB type 21, Redis 7.2: active time of consumers
-  kListpacks4,  // RDB type 26, Redis 8.6: what producers have sent, to tell repetitions
+  kListpacks4,  // RDB type 26, Redis 8.6: ids that producers have sent, to detect duplicates
   kListpacks5,  // RDB type 27, Redis 8.8: pending entries that belong to no consumer
 };
 
-// Hands the entries that are not deleted to OnStreamEntry, then OnStreamInfo, then for each group
+// Passes the entries that are not deleted to OnStreamEntry, then OnStreamInfo, then for each group
 // OnStreamGroup, and for each consumer of it OnStreamConsumer and OnStreamPending for its pending entries by
-// id; then OnStreamPending for those of no consumer. What producers have sent is passed over. What kListpacks
-// does not hold is reported so: first_id is the first entry's, max_deleted_id zero, entries_added the length,
+// id; then OnStreamPending for those of no consumer. Skips the ids that producers have sent. For data that
+// kListpacks lacks: first_id is the first entry's, max_deleted_id zero, entries_added the length,
 // entries_read -1. kCorruptData. Format: redis 8.8 src/rdb.c rdbSaveObject, src/t_stream.c streamAppendItem.
 Status DecodeStream(StreamLayout layout, ByteReader& reader, ValueVisitor& visitor);
 
-// Moves past a stream.
+// Skips a stream.
 Status SkipStream(StreamLayout layout, ByteReader& reader);
 
 }  // namespace prm::rdb

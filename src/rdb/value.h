@@ -1,4 +1,4 @@
-// A decoded value as its reader sees it: one call per element, nothing is collected here.
+// The visitor of a decoded value: one call per element, nothing is collected here.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace prm::rdb {
 enum class ValueType { kString, kList, kSet, kZset, kHash, kStream, kArray, kModule };
 
 // The name that Redis' TYPE command prints: "string", "list", "set", "zset", "hash", "stream", "array";
-// "module" for what belongs to a module, which has a name of its own.
+// "module" for a value of a module, whose type has a name of its own.
 const char* TypeName(ValueType type);
 
 struct StreamId {
@@ -46,7 +46,7 @@ struct StreamConsumer {
 struct StreamPending {
   Bytes group;
   Bytes consumer;
-  bool has_consumer = true;  // false: it was given back (XNACK) and belongs to nobody
+  bool has_consumer = true;  // false: it was returned (XNACK) and belongs to no consumer
   StreamId id;
   int64_t delivery_time_ms = 0;  // Unix time of the last delivery
   uint64_t delivery_count = 0;
@@ -55,8 +55,8 @@ struct StreamPending {
 using StreamFields = std::vector<std::pair<Bytes, Bytes>>;
 
 // Receives a value element by element, in the order in which it is stored: lists from head to tail, sorted
-// sets from the lowest score to the highest, streams by id. A sorted set that is read from a ByteStream may
-// come from the highest score to the lowest. Bytes are valid during the call only.
+// sets from the lowest score to the highest, streams by id. A sorted set from a ByteStream may come from the
+// highest score to the lowest. Bytes are valid only during the call.
 class ValueVisitor : public Interrupts {
  public:
   virtual void OnString(Bytes) {}
@@ -68,15 +68,15 @@ class ValueVisitor : public Interrupts {
     OnHashField(field, value);
   }
   virtual void OnZsetMember(Bytes /*member*/, double /*score*/) {}
-  // An array is sparse: what has no index here is not there. To whoever does not care it is a hash whose
-  // fields are the indexes in decimal.
+  // An array is sparse: missing indexes have no element. By default it is passed on as a hash whose fields
+  // are the indexes in decimal.
   virtual void OnArrayElement(uint64_t index, Bytes value) { OnHashField(std::to_string(index), value); }
   virtual void OnStreamEntry(StreamId, const StreamFields&) {}
   virtual void OnStreamInfo(const StreamInfo&) {}
   virtual void OnStreamGroup(const StreamGroup&) {}
   virtual void OnStreamConsumer(const StreamConsumer&) {}
   virtual void OnStreamPending(const StreamPending&) {}
-  // All there is of a module's value: the name of its type.
+  // A module's value: only the name of its type.
   virtual void OnModuleValue(Bytes /*type_name*/) {}
 };
 

@@ -1,5 +1,5 @@
-// The versions of RDB that this release reads. Redis and Valkey number them apart: up to 11 they are the
-// same, Redis goes on with 12, and Valkey with 80, whose files begin with another word.
+// The versions of RDB that this release reads. Up to 11 they are common to Redis and Valkey; Redis continues
+// with 12, and Valkey with 80, whose files begin with another magic word.
 #pragma once
 
 namespace prm::rdb {
@@ -10,7 +10,7 @@ constexpr unsigned kOldestValkeyVersion = 80;  // Valkey 9.0
 constexpr unsigned kNewestValkeyVersion = 81;  // Valkey 9.2
 inline constexpr char kVersionsRead[] = "Versions 1 to 15 of Redis and 80 to 81 of Valkey are read.";
 
-// The first of Valkey's own; what is below belongs to Redis or to both.
+// The first version of Valkey alone; lower ones belong to Redis or to both.
 constexpr bool IsValkey(unsigned version) { return version >= kOldestValkeyVersion; }
 
 constexpr bool IsSupportedVersion(unsigned version) {
@@ -18,7 +18,7 @@ constexpr bool IsSupportedVersion(unsigned version) {
                            : version >= kOldestVersion && version <= kNewestVersion;
 }
 
-// Whether files and payloads may hold what modules keep about keys.
+// Whether files and payloads may hold metadata of modules about keys.
 constexpr bool HasKeyMetadata(unsigned version) { return !IsValkey(version) && version >= 13; }
 
 // Whether files may hold templates of hashes.

@@ -8,9 +8,9 @@ namespace {
 
 constexpr char kEndMark = '\xff';
 constexpr uint16_t kUnknownCount = 0xffff;
-constexpr uint8_t kLongSize = 0xfe;  // four bytes with the size of the element before follow
+constexpr uint8_t kLongSize = 0xfe;  // four bytes with the size of the previous element follow
 
-// The byte after that size. Its upper two bits tell strings, whose length they begin, from integers.
+// The byte after that size. Its upper two bits give the kind of the length of a string, or mark an integer.
 constexpr uint8_t kStringMask = 0xc0, kString6 = 0x00, kString14 = 0x40, kString32 = 0x80;
 constexpr uint8_t kInt16 = 0xc0, kInt32 = 0xd0, kInt64 = 0xe0, kInt24 = 0xf0, kInt8 = 0xfe;
 constexpr uint8_t kFirstSmall = 0xf1, kLastSmall = 0xfd;  // 0 to 12

@@ -1,4 +1,4 @@
-// Ziplist: what Redis had before listpacks, behind small lists, hashes and sorted sets and the nodes of
+// Ziplist: the predecessor of listpacks, the encoding of small lists, hashes and sorted sets and of nodes of
 // lists. Format: redis 6.2 src/ziplist.c, the comment at its beginning.
 #pragma once
 
@@ -14,8 +14,8 @@ namespace prm::rdb {
 
 class ZiplistReader {
  public:
-  // Reads `blob`, which must outlive the reader and its elements. `place` is the offset where the blob
-  // stands, for error messages. Open comes first.
+  // Reads `blob`, which must outlive the reader and its elements. `place` is the offset of the blob, for
+  // error messages. Call Open first.
   ZiplistReader(Bytes blob, uint64_t place)
       : reader_(blob.substr(0, blob.size() - (blob.empty() ? 0 : 1)), "ziplist", place), blob_(blob) {}
 
@@ -24,8 +24,8 @@ class ZiplistReader {
 
   bool AtEnd() const { return reader_.AtEnd(); }
 
-  // The next element. kCorruptData when there is none, when it reaches over the end, when it does not say how
-  // long the element before it is, or when it is the last and the header says something else.
+  // The next element. kCorruptData if there is none, if it extends beyond the end, if its size of the
+  // previous element is wrong, or if it is the last and contradicts the header.
   Status Next(PackedElement& element);
 
   // A kCorruptData error at the reader's offset.
@@ -40,7 +40,7 @@ class ZiplistReader {
   uint32_t stated_tail_ = 0;
   uint16_t stated_count_ = 0;
   uint64_t count_ = 0;
-  uint64_t last_ = 0;       // where the last element read begins; where the first one would
+  uint64_t last_ = 0;       // where the last element read begins; initially where the first one would
   uint64_t last_size_ = 0;  // 0 before the first one
 };
 

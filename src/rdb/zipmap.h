@@ -1,4 +1,5 @@
-// Zipmap: small hashes before Redis 2.6. Format: redis 6.2 src/zipmap.c, the comment at its beginning.
+// Zipmap: the encoding of small hashes before Redis 2.6. Format: redis 6.2 src/zipmap.c, the comment at its
+// beginning.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,7 @@
 
 namespace prm::rdb {
 
-// Hands every field to OnHashField. `place` is the offset where the blob stands, for error messages.
-// kCorruptData.
+// Passes every field to OnHashField. `place` is the offset of the blob, for error messages. kCorruptData.
 Status DecodeZipmap(Bytes blob, uint64_t place, ValueVisitor& visitor);
 
 }  // namespace prm::rdb
