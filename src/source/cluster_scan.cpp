@@ -14,7 +14,7 @@ using redis::Slots;
 
 constexpr size_t kNodeIdDigits = 40;
 
-// So many nodes are noted. A cluster is not taken for another one unless all of them are gone.
+// The number of node ids to note. A cluster counts as another one only if all of them are gone.
 constexpr size_t kMostMembers = 8;
 
 bool TakePrefix(Bytes& text, Bytes prefix) {
@@ -23,7 +23,7 @@ bool TakePrefix(Bytes& text, Bytes prefix) {
   return true;
 }
 
-// Up to the next blank, or all of it.
+// The text up to the next blank, or all of it.
 Bytes TakeWord(Bytes& text) {
   const size_t end = std::min(text.find(' '), text.size());
   const Bytes word = text.substr(0, end);
@@ -146,7 +146,7 @@ Result<bool> ClusterScan::Next(Batch& batch) {
   }
 }
 
-// Opens the node that was being read for those slots that it still serves; if there are none, another one.
+// Reopens the node that was being read, for the slots that it still serves, or another one if there are none.
 Status ClusterScan::BeginNode() {
   size_t lost = 0;
   if (!position_.node.empty()) {
@@ -167,7 +167,7 @@ Status ClusterScan::BeginNode() {
     position_.epoch = walk_.epoch();
   }
   PRM_RETURN_IF_ERROR(OpenScan());
-  repeated_slots_ += lost;  // once, however often this was tried before
+  repeated_slots_ += lost;  // counted once, however many attempts there were
   return {};
 }
 
@@ -185,8 +185,8 @@ Status ClusterScan::OpenScan() {
   return {};
 }
 
-// Goes on without the slot that a key was moved with: "MOVED 3999 127.0.0.1:6381", and without what else the
-// node has lost by now: a master that a replica has taken over from has lost all.
+// Continues without the slot of a moved key ("MOVED 3999 127.0.0.1:6381") and others that the node has lost
+// since: a master has lost all of them after a failover.
 Status ClusterScan::LeaveSlot(const Error& moved) {
   const size_t at = moved.detail.find(' ');
   size_t slot = redis::kClusterSlots;
@@ -209,7 +209,7 @@ Status ClusterScan::LeaveSlot(const Error& moved) {
   return {};
 }
 
-// Notes what the node has served from the start of its scan to now. What is left is another node's.
+// Marks the slots as done that the node served throughout its scan. Other nodes have the rest.
 Status ClusterScan::FinishNode() {
   const Result<Slots> stable = walk_.StableSlots();
   if (!stable.ok()) return stable.error();

@@ -1,14 +1,14 @@
 // Reads the keys of a Redis Cluster: one node after the other with a ScanSource.
 //
 // A slot is done when a scan has settled it (source/cluster_walk.h). Slots that moved meanwhile, or whose
-// node failed, are scanned again where they are served by then. So no key is missed, but keys of such slots
-// may be returned more than once.
+// node failed, are scanned again on the node that serves them then. So no key is missed, but keys of such
+// slots may be returned more than once.
 //
-// A scan may be for some of the slots only, so that several processes read a cluster side by side: it follows
-// its slots wherever they go.
+// A scan may cover only some of the slots, so that several processes can read a cluster in parallel. It
+// follows its slots to other nodes.
 //
-// A key that has moved answers MOVED or ASK. It is not read from elsewhere on its own: its slot is taken out
-// of the scan under way and read from the node that serves it, when the move is over.
+// A command for a moved key returns MOVED or ASK. The key is not read by itself: its slot is removed from the
+// current scan and read, after the move, from the node that serves it.
 #pragma once
 
 #include <memory>
@@ -24,50 +24,50 @@
 
 namespace prm::source {
 
-// How far the scan of a cluster has come, as text that can be stored.
+// The position of the scan of a cluster, as text that can be stored.
 struct ClusterPosition {
   std::vector<std::string> members;  // ids of some nodes: a cluster that knows none of them is another one
   redis::Slots done;
   std::string node;    // id of the node that is being read; empty: none
   uint64_t epoch = 0;  // of ClusterWalk, when its scan began
-  redis::Slots slots;  // that it is read for
+  redis::Slots slots;  // the slots to read from it
   std::string scan;    // ScanPosition there; empty: from the start
 
   // "cluster of=<id>,<id> done=<ranges>" and, while a node is being read, " node=<id> epoch=<n>
   // slots=<ranges> <scan>".
   std::string ToString() const;
 
-  // The inverse. kInvalidArgument for anything that ToString does not write.
+  // The inverse. kInvalidArgument unless the text has the format of ToString.
   static Result<ClusterPosition> Parse(Bytes text);
 };
 
 class ClusterScan : public Source {
  public:
   // Prepares a scan from `position` (of an earlier Batch of a scan for the same slots) or, if it is empty,
-  // from the start. `slots`: that it is for. Of `options`, databases is not used: a cluster has database 0.
-  // Waiter and filter must outlive the source. Holds one connection, and for a moment another one. Errors:
+  // from the start. `slots`: the slots to scan. Ignores options.databases: a cluster has only database 0.
+  // Waiter and filter must outlive the source. Uses one connection, and briefly another one. Errors:
   // kInvalidArgument (position, not a cluster), those of redis::FindTopology.
   static Result<std::unique_ptr<ClusterScan>> Open(const redis::Deployment& deployment,
                                                    const ScanOptions& options, KeyFilter& filter,
                                                    const std::string& position, redis::Waiter& waiter,
                                                    const redis::Slots& slots = redis::Slots().set());
 
-  // Errors: those of ScanSource, except kMoved; kUnavailable while slots are served by nobody or are being
-  // moved. After an error or an exception the source is dead, as a ScanSource is.
+  // Errors: those of ScanSource, except kMoved; kUnavailable while slots are not served or are being moved.
+  // After an error or an exception the source is unusable, like a ScanSource.
   Result<bool> Next(Batch& batch) override;
 
-  // The position that Open was given is not one of this cluster, so that the scan began at the start.
+  // Whether the scan began at the start because the position given to Open is not one of this cluster.
   bool restarted() const { return restarted_; }
 
-  // Keys in the masters when the scan was opened at its start, or nothing if they do not say, or if it is not
-  // for all slots.
+  // Keys in the masters when the scan was opened at its start; nullopt if they do not say, or if it does not
+  // cover all slots.
   std::optional<uint64_t> key_count() const { return key_count_; }
 
   // Slots that had to be scanned again, because they moved or their node was restarted or replaced.
   uint64_t repeated_slots() const { return repeated_slots_; }
 
  private:
-  // Lets through the names of the slots that are wanted: a node may hold others that are on their way.
+  // Passes only names of wanted slots: a node may hold keys of slots that are being moved.
   class SlotFilter : public KeyFilter {
    public:
     explicit SlotFilter(KeyFilter& inner) : inner_(inner) {}

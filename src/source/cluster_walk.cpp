@@ -42,7 +42,7 @@ Result<Slots> ClusterWalk::ImportedSlots() {
 }
 
 Result<Slots> ClusterWalk::EnterNext(const Slots& done, const Slots& imported) {
-  const redis::ClusterTopology topology = topology_;  // changes as nodes tell what they know
+  const redis::ClusterTopology topology = topology_;  // updated as nodes report it
   Slots served;
   for (const redis::ClusterShard& shard : topology.shards) {
     served |= shard.slots;
@@ -83,7 +83,7 @@ Result<Slots> ClusterWalk::Enter(const std::string& id) {
   const redis::ClusterNode* node = shard == nullptr ? nullptr : NodeToRead(*shard, id);
   if (node == nullptr) return Slots();
   if (const Status entered = Enter(redis::ClusterNode(*node)); !entered.ok()) {
-    // A replica without a link may be so for long, while others will do.
+    // A replica may lack its link for long, and others may be suitable.
     if (reads_replicas() && entered.error().code == ErrorCode::kUnavailable) return Slots();
     return entered.error();
   }

@@ -7,10 +7,10 @@ namespace prm::source {
 
 namespace {
 
-// More than DUMP adds to a string that it does not compress.
+// An upper bound of what DUMP adds to an uncompressed string.
 constexpr size_t kMostDumpOverhead = 32;
 
-// Takes a short string.
+// Collects a short string.
 class ShortString : public rdb::ValueVisitor {
  public:
   void OnString(Bytes value) override {
@@ -19,7 +19,7 @@ class ShortString : public rdb::ValueVisitor {
   std::optional<std::string> string;
 };
 
-// A collection without elements takes a few bytes, though a list may consist of several empty nodes.
+// An empty collection takes a few bytes; a list may consist of several empty nodes.
 constexpr size_t kMostBytesOfNothing = 1024;
 
 class ElementFinder : public rdb::ValueVisitor {

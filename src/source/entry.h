@@ -14,19 +14,19 @@ namespace prm::source {
 enum class EntryState {
   kRead,         // payload and expiry are filled
   kVanished,     // the name was returned, the value was gone when read
-  kNameOnly,     // the filter asked for the name alone
-  kExpired,      // its expiry was past when it was read; a server would not have returned it
-  kEmpty,        // a collection without elements, of a file: Redis passes over it, too
+  kNameOnly,     // the filter asked only for the name
+  kExpired,      // it had expired when it was read; a server would not have returned it
+  kEmpty,        // an empty collection of a file: Redis skips it, too
   kTooLarge,     // larger than max_value_bytes: size is filled, payload is not
-  kChanging,     // was written to whenever it was read, in pieces
+  kChanging,     // was written to each time it was read in pieces
   kUnsupported,  // DUMP may not be used, and the type has no commands to read it in pieces: type_name is
                  // filled
 };
 
-// A string of fewer bytes, and of at least one, is short.
+// A nonempty string of fewer bytes is short.
 constexpr size_t kShortStringLimit = 1024;
 
-// The last millisecond that PostgreSQL's timestamps have. Redis takes later expiries, which mean never.
+// The last millisecond that PostgreSQL's timestamps have. Redis accepts later expiries, which mean never.
 constexpr int64_t kLatestExpiryMs = 9224318015999999;
 
 struct Entry {
@@ -36,21 +36,21 @@ struct Entry {
   bool plain = false;                    // a string that was read by GETRANGE
   std::string payload;                   // DUMP bytes; the value's own bytes if plain
   std::optional<int64_t> expires_at_ms;  // absolute, Unix time in milliseconds
-  uint64_t size = 0;                     // kTooLarge: bytes that it takes in Redis, or in a file
-  std::string type_name;                 // kUnsupported: as TYPE says
+  uint64_t size = 0;                     // kTooLarge: its size in Redis, or in a file
+  std::string type_name;                 // kUnsupported: the reply of TYPE
 };
 
 // The type of the value. The entry must be kRead. Errors: those of rdb::DumpType.
 Result<rdb::ValueType> TypeOf(const Entry& entry);
 
-// Whether the value is a collection without elements, which Redis never has and damaged files may. The entry
-// must be kRead. Only small payloads are looked at.
+// Whether the value is an empty collection, which Redis never has but damaged files may. The entry must be
+// kRead. Checks only small payloads.
 bool IsEmptyCollection(const Entry& entry);
 
-// Hands the value to the visitor. The entry must be kRead. Errors: those of rdb::DecodeDump.
+// Passes the value to the visitor. The entry must be kRead. Errors: those of rdb::DecodeDump.
 Status Decode(const Entry& entry, rdb::ValueVisitor& visitor);
 
-// The value in the form of DUMP, which RESTORE takes; for a short string the same, however it was read. The
+// The value as a DUMP payload, which RESTORE takes; for a short string the same, however it was read. The
 // entry must be kRead.
 std::string DumpOf(const Entry& entry);
 

@@ -10,7 +10,7 @@ namespace prm::source {
 
 namespace {
 
-// Before Redis 7.0 an expiry is computed from two clock readings; such a difference is no change.
+// Before Redis 7.0 an expiry is computed from two clock readings; a difference up to this is no change.
 constexpr int64_t kExpiryToleranceMs = 1000;
 
 Result<redis::Reply> ReceiveFor(redis::Connection& connection, const Entry& entry) {
@@ -75,7 +75,7 @@ Result<int64_t> ExpiryReader::Receive(const Entry& entry) {
   if (!expiry.ok()) return expiry.error();
   const auto value = expiry.value().Integer();
   if (!value || *value < kNoKey) return connection_.UnknownReply(has_pexpiretime_ ? "PEXPIRETIME" : "PTTL");
-  // Redis takes expiries up to the last of 64 bits.
+  // Redis accepts expiries over the full range of 64 bits.
   return *value < 0 ? *value : now_ms + std::min(*value, std::numeric_limits<int64_t>::max() - now_ms);
 }
 

@@ -1,4 +1,4 @@
-// Questions about single keys, and errors that name them.
+// Commands about single keys, and errors that name them.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace prm::source {
 
-// Whether the error says that a command is unknown or not permitted, or that the key does not suit it.
+// Whether the error says that a command is unknown or not permitted, or does not suit the key.
 inline bool IsMissingCommand(const Error& error) {
   return error.code == ErrorCode::kPermissionDenied || error.code == ErrorCode::kServerError;
 }
@@ -21,17 +21,17 @@ Error ForKey(Error error, const Entry& entry);
 // A bulk string that holds a decimal number.
 bool ParseInteger(const redis::ReplyView& reply, int64_t& number);
 
-// The time that TIME answered, in milliseconds. Errors: kProtocol.
+// The time from a reply of TIME, in milliseconds. Errors: kProtocol.
 Result<int64_t> ParseTime(const redis::Connection& connection, const redis::ReplyView& reply);
 
-// Of a page of SCAN. Every name is held several times on its way to a row, and no part of it can be asked for
-// alone, so that this bounds a name too.
+// The limit of a page of SCAN. It also bounds a name, which is held in memory several times on its way to a
+// row and cannot be read in pieces.
 constexpr redis::ReplyLimit kNamesLimit = redis::kLargeReply;
 
-// The error of SCAN, with a hint where its page was beyond the limit.
+// The error of SCAN, with a hint if the page exceeded the limit.
 Error ForNames(Error error);
 
-// An expiry as PEXPIRETIME tells it: absolute in milliseconds, or one of these.
+// An expiry as PEXPIRETIME returns it: absolute in milliseconds, or one of these.
 constexpr int64_t kNoExpiry = -1;
 constexpr int64_t kNoKey = -2;
 
@@ -45,7 +45,7 @@ class ExpiryReader {
   void Ask(Bytes key);
   // Receives their answer. Errors: those of Connection, with the key.
   Result<int64_t> Receive(const Entry& entry);
-  // Whether two answers mean the same: what is computed from two clock readings may differ by a little.
+  // Whether two answers are equal: expiries computed from two clock readings may differ a little.
   bool IsSame(int64_t before, int64_t after) const;
 
  private:

@@ -1,4 +1,4 @@
-// Fields of hashes that have expired.
+// Removal of expired fields of hashes.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@
 
 namespace prm::source {
 
-// Leaves out the fields of a hash that have expired at now_ms (Unix time), which Redis keeps until it comes
-// across them and DUMP still tells. Other payloads stay as they are. False if no field is left: then so does
-// this one, and the key is as good as gone. Errors: those of rdb::DecodeDump, with the payload as it was.
+// Removes the fields of a hash that have expired at now_ms (Unix time): Redis deletes them lazily, and DUMP
+// still returns them. Does not change other payloads. False if no field is left: the payload is then
+// unchanged, and the key counts as gone. Errors: those of rdb::DecodeDump, with the payload unchanged.
 Result<bool> DropExpiredFields(std::string& payload, int64_t now_ms, Interrupts& interrupts);
 
 }  // namespace prm::source

@@ -19,9 +19,9 @@ namespace {
 using redis::Connection;
 using redis::ReplyView;
 
-// Where the size of elements is not known yet.
+// The number of elements to ask for while their size is unknown.
 constexpr uint64_t kFirstElements = 64;
-// More at once would keep Redis busy for long.
+// More at once would block Redis for too long.
 constexpr uint64_t kMostElements = 65536;
 constexpr uint64_t kFastestGrowth = 16;
 // "$10\r\n…\r\n"
@@ -86,7 +86,7 @@ class StringReader : public PieceReader {
   std::string value_;
 };
 
-// A type with a count of elements: all others but streams.
+// The base for types with a count of elements: all but strings and streams.
 class CollectionReader : public PieceReader {
  public:
   CollectionReader(rdb::ValueType type, const char* length_command, Entry& entry, uint64_t memory,
@@ -142,8 +142,8 @@ class CollectionReader : public PieceReader {
   bool has_length_ = false;
 };
 
-// A list or sorted set, by position. ZREVRANGE rather than ZSCAN: nothing comes twice, and its order is the
-// one that RDB has, so that nothing need be sorted.
+// A list or sorted set, by position. ZREVRANGE rather than ZSCAN: nothing is returned twice, and the order is
+// that of RDB, so no sorting is needed.
 class RangeReader : public CollectionReader {
  public:
   RangeReader(rdb::ValueType type, Entry& entry, uint64_t memory, const PieceLimits& limits)
@@ -172,7 +172,7 @@ class RangeReader : public CollectionReader {
         encoder_.AddListElement(element);
         continue;
       }
-      // "%.17g" or shorter: the double that Redis holds, exactly.
+      // "%.17g" or shorter, which is exact.
       double score = 0;
       const Bytes text = *reply.element(i + 1).String();
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), score);
@@ -187,8 +187,8 @@ class RangeReader : public CollectionReader {
   uint64_t asked_ = 0;
 };
 
-// A hash or set, by cursor. What a SCAN repeats it returned shortly before, see ScanSource; and the number of
-// elements tells.
+// A hash or set, by cursor. SCAN repeats only elements that it returned shortly before, see ScanSource; the
+// number of elements checks that.
 class CursorReader : public CollectionReader {
  public:
   CursorReader(rdb::ValueType type, Entry& entry, uint64_t memory, const PieceLimits& limits)
@@ -230,8 +230,8 @@ class CursorReader : public CollectionReader {
   RecentNames recent_;
 };
 
-// A hash whose fields may expire: by cursor, and for each page when its fields expire. Fields that have
-// expired and are not deleted yet count in HLEN.
+// A hash whose fields may expire: by cursor, with the expiries of each page. HLEN counts expired fields that
+// are not deleted yet.
 class ExpiringHashReader : public PieceReader {
  public:
   ExpiringHashReader(Entry& entry, uint64_t memory, const PieceLimits& limits)
@@ -330,7 +330,7 @@ class ExpiringHashReader : public PieceReader {
       const auto& [field, value] = page[i];
       if (*expiry == kNoExpiry) {
         encoder_.AddHashField(field, value);
-      } else if (*expiry > now_ms) {  // kNoKey: it has expired since
+      } else if (*expiry > now_ms) {  // kNoKey: the field has expired since
         encoder_.AddExpiringHashField(field, value, *expiry);
       }
     }
@@ -342,7 +342,7 @@ class ExpiringHashReader : public PieceReader {
   rdb::CollectionEncoder encoder_;
   std::optional<uint64_t> length_;
   std::string cursor_ = "0";
-  std::vector<std::pair<std::string, std::string>> page_;  // whose expiries have not been told
+  std::vector<std::pair<std::string, std::string>> page_;  // fields whose expiries are still unknown
   RecentNames recent_;
 };
 
@@ -380,7 +380,7 @@ void PieceReader::Ask(Connection& connection) {
 
 Status PieceReader::Take(Connection& connection) {
   PRM_RETURN_IF_ERROR(TakePiece(connection));
-  // Replies to what was asked before a change was noticed.
+  // Drops replies to commands sent before a change was noticed.
   for (; asked_ > 0; --asked_) {
     const Result<redis::Reply> rest = connection.Receive();
     if (!rest.ok()) return rest.error();

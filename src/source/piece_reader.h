@@ -1,4 +1,4 @@
-// One value, read by commands each of whose replies is small.
+// Reads one value by commands with small replies.
 #pragma once
 
 #include <cstddef>
@@ -11,17 +11,17 @@
 
 namespace prm::source {
 
-// How far a server can tell the expiries of a hash's fields.
+// Whether a server can report the expiries of fields.
 struct ServerAbilities {
   bool has_field_expiries = false;  // HPEXPIRETIME: Redis 7.4, Valkey 9.0
   bool has_time = false;            // the user may use TIME, if it has_field_expiries
-  bool valkey = false;              // which form payloads take
+  bool valkey = false;              // which encoding payloads have
 };
 
 struct PieceLimits {
-  uint64_t piece_bytes;      // what a reply should have at most; a single element may have more
+  uint64_t piece_bytes;      // the wanted size of a reply; a single element may be larger
   uint64_t max_value_bytes;  // larger values are not read
-  SipKey key;                // for telling elements apart
+  SipKey key;                // for the hashes of elements
   ServerAbilities server;
 };
 
@@ -29,8 +29,8 @@ class PieceReader {
  public:
   enum class State { kReading, kDone, kChanged, kTooLarge };
 
-  // A reader for a value of the type that TYPE names; none for a type that has no commands for its parts.
-  // memory: what MEMORY USAGE says, 0 for unknown. The entry must outlive the reader.
+  // A reader for a value of the type that TYPE names; nullptr for a type without commands for its parts.
+  // memory: the reply of MEMORY USAGE, 0 for unknown. The entry must outlive the reader.
   static std::unique_ptr<PieceReader> ForType(Bytes type, Entry& entry, uint64_t memory,
                                               const PieceLimits& limits);
   virtual ~PieceReader() = default;
@@ -38,7 +38,7 @@ class PieceReader {
   // Appends the commands for the next piece. Only while kReading.
   void Ask(redis::Connection& connection);
 
-  // Takes all replies to them. kChanged: they contradict each other, so the key was written to meanwhile.
+  // Receives all replies to them. kChanged: they contradict each other, so the key was written to meanwhile.
   // Errors: those of Connection, with the key.
   Status Take(redis::Connection& connection);
 
@@ -50,7 +50,7 @@ class PieceReader {
   // Bytes collected so far.
   virtual size_t size() const = 0;
 
-  // Not 0: the length of an element that is larger than a value may be.
+  // If not 0, the length of an element that exceeds the limit of a value.
   uint64_t dropped() const { return dropped_; }
 
  protected:
@@ -59,11 +59,11 @@ class PieceReader {
   virtual void AskPiece(redis::Connection& connection) = 0;
   virtual Status TakePiece(redis::Connection& connection) = 0;
 
-  // Of commands that return elements: a small value, or one with large elements, comes in one piece.
+  // For commands that return elements: reads a small value, or one with large elements, in one piece.
   redis::ReplyLimit PieceLimit() const;
 
-  // The next reply. The state becomes kChanged with an error reply that tells of a change, and kTooLarge with
-  // an element that is; then the reply means nothing.
+  // The next reply. The state becomes kChanged after an error reply that indicates a change, and kTooLarge
+  // after an element that is too large; the reply is then meaningless.
   Result<redis::Reply> Receive(redis::Connection& connection);
   void SetState(State state) { state_ = state; }
 
@@ -76,12 +76,12 @@ class PieceReader {
   uint64_t dropped_ = 0;
 };
 
-// How many elements to ask for, so that a reply has about the wanted size.
+// How many elements to ask for, for a reply of about the wanted size.
 class PieceCount {
  public:
   PieceCount(uint64_t piece_bytes, uint64_t memory);
   uint64_t elements() const { return elements_; }
-  void Note(uint64_t elements, uint64_t bytes);  // what a reply had
+  void Note(uint64_t elements, uint64_t bytes);  // the size of the last reply
 
  private:
   uint64_t piece_bytes_;

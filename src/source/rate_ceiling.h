@@ -1,4 +1,4 @@
-// No more than so many keys per second.
+// A limit of keys per second.
 #pragma once
 
 #include <algorithm>
@@ -7,8 +7,8 @@
 
 namespace prm::source {
 
-// A token bucket that holds a single batch of tokens: what is taken at once has to be paid for before more is
-// taken, so that the load is even.
+// A token bucket that holds a single batch of tokens: a batch must be paid for before the next one, so that
+// the load is even.
 class RateCeiling {
  public:
   // per_second: 0 means no ceiling.

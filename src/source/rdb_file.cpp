@@ -12,7 +12,7 @@ namespace prm::source {
 
 namespace {
 
-// A batch ends after so many bytes of the file even if the filter wants little of them, so that the position
+// A batch ends after this many bytes of the file even if the filter wants few of them, so that the position
 // is stored now and then.
 constexpr uint64_t kMaxBytesOfFile = uint64_t{64} << 20;
 
@@ -81,7 +81,7 @@ Result<std::unique_ptr<RdbFileSource>> RdbFileSource::Open(ByteSource& file, con
 Result<bool> RdbFileSource::Next(Batch& batch) {
   if (dead_) return *dead_;
   if (done_) return false;
-  // Holds if a read or the filter throws: the entries taken so far would be missing from the next batch.
+  // Stays set if a read or the filter throws: the entries taken so far would be missing from the next batch.
   dead_ = Error{ErrorCode::kServerError, "reading the file was interrupted", {}, {}};
   batch.entries.clear();
   batch.bytes = 0;
@@ -96,7 +96,7 @@ Result<bool> RdbFileSource::Next(Batch& batch) {
   return true;
 }
 
-// False when the end of the file has been reached and there is nothing more to return.
+// False at the end of the file, when there is nothing more to return.
 Result<bool> RdbFileSource::Fill(Batch& batch) {
   const uint64_t begin = reader_.position().offset;
   while (batch.entries.size() < options_.batch_keys && batch.bytes < options_.batch_bytes &&
@@ -137,7 +137,7 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       if (entry.payload.empty()) {
         entry.state = EntryState::kTooLarge;
       } else {
-        // A damaged value passes here; its decoder rejects it.
+        // A damaged value is left to its decoder, which rejects it.
         const Result<bool> living = DropExpiredFields(entry.payload, options_.now_ms, file_);
         if (living.ok() && !living.value()) entry.state = EntryState::kExpired;
         if (living.ok() && living.value() && IsEmptyCollection(entry)) entry.state = EntryState::kEmpty;

@@ -1,7 +1,6 @@
-// Reads the keys of an RDB file, in the order in which they stand there.
+// Reads the keys of an RDB file, in the order of the file.
 //
-// The file is passed once for each source that is opened; what the filter does not want is skipped by its
-// lengths and not decoded.
+// Each source reads the file once; values that the filter does not want are skipped, not decoded.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +15,7 @@
 
 namespace prm::source {
 
-// How far the reading of a file has come, as text that can be stored. A place means something in one file
-// only.
+// A position in a file, as text that can be stored. It is valid only for that file.
 struct RdbFilePosition {
   std::string file;  // ByteSource::identity
   uint64_t size = 0;
@@ -29,7 +27,7 @@ struct RdbFilePosition {
   // The beginning of a file.
   static RdbFilePosition StartOf(const ByteSource& file) { return {file.identity(), file.size(), {}}; }
 
-  // The inverse. kInvalidArgument for anything that ToString does not write.
+  // The inverse. kInvalidArgument unless the text has the format of ToString.
   static Result<RdbFilePosition> Parse(Bytes text);
 };
 
@@ -50,13 +48,12 @@ class RdbFileSource : public Source {
   static Result<std::unique_ptr<RdbFileSource>> Open(ByteSource& file, const RdbFileOptions& options,
                                                      KeyFilter& filter, const std::string& position);
 
-  // Batches end between keys, so that nothing is returned twice. When the file turns out to be damaged, what
-  // comes before the damage is returned first, and the error by the next call; so it is with a checksum that
-  // does not fit. After an error the source is dead. Errors: those of rdb::FileReader; kCorruptData when
-  // something stands behind the end.
+  // Batches end between keys, so that nothing is returned twice. If the file is damaged or its checksum is
+  // wrong, the keys before the damage are returned first, and the next call returns the error. After an error
+  // the source is unusable. Errors: those of rdb::FileReader; kCorruptData if bytes follow the end.
   Result<bool> Next(Batch& batch) override;
 
-  // The notes of the file besides its keys, as far as it has been read from where Open began.
+  // The metadata of the file, as far as it has been read from where Open began.
   const rdb::FileHeader& header() const { return reader_.header(); }
   const rdb::FileNotes& notes() const { return reader_.notes(); }
 

@@ -1,17 +1,17 @@
 // Reads the keys of a server with SCAN, GETRANGE and DUMP, or values in pieces, at the pace of the caller and
-// without holding anything in Redis.
+// without state in Redis.
 //
 // Every key that exists from the start of the scan to its end is returned. The name of a key that is created
-// or deleted meanwhile may be. What SCAN repeats is dropped: it does so only when a table has shrunk, and
-// then only names that it returned shortly before (redis 7.0 src/dict.c, comment on dictScan: a bucket of the
-// smaller table holds exactly the buckets that were visited last), so that knowing the most recent names is
-// enough.
+// or deleted meanwhile may be returned. Repeated names are dropped: SCAN repeats names only when a table has
+// shrunk, and then only names that it returned shortly before (redis 7.0 src/dict.c, comment on dictScan: a
+// bucket of the smaller table holds exactly the buckets that were visited last), so knowing the most recent
+// names is enough.
 //
-// Fields of hashes that have expired by the server's clock at that moment are left out, and a hash of which
-// nothing is left is kVanished. Where the user may not ask for the clock, they are not told apart.
+// Fields of hashes that have expired by the server's clock are left out, and a hash without a living field is
+// kVanished. Without the right to TIME, expired fields are returned.
 //
 // Value and expiry belong together: the expiry is read before and after the value, and the key is read again
-// if they differ. That needs no MULTI, so a proxy that lacks it will do.
+// if they differ. That needs no MULTI, so it also works through proxies that lack it.
 #pragma once
 
 #include <cstdint>
@@ -38,16 +38,16 @@ struct ScanOptions {
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
   uint64_t bytes_in_flight = 8 << 20;              // of values asked for and not yet received
   uint64_t max_reply_bytes = 16 << 20;             // larger values are read in pieces
-  uint64_t batch_names = 100000;                   // nor goes it over more names, wanted or not
+  uint64_t batch_names = 100000;                   // nor more names, wanted or not
   long scan_count = 1000;                          // COUNT of SCAN
   long max_rate = 0;                               // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
 };
 
-// Most keys of most databases are small strings, and those cost Redis least by GETRANGE: of a key whose type
-// and size are unknown its first bytes are asked for. A reply that ends before them is the value; an empty
-// one may also stand for a key that is gone. Where most keys turn out to be something else, only a sample of
-// them is asked so. Whatever GETRANGE does not settle is read in the general way:
+// Most keys of most databases are small strings, which GETRANGE reads at the lowest cost: the first bytes of
+// a key of unknown type and size are asked for. A shorter reply is the value; an empty one may also mean that
+// the key is gone. If most keys turn out to be other values, only a sample is read this way. All other keys
+// are read in the general way:
 //
 // Sizes are asked before values, because unread replies count towards Redis' maxmemory. MEMORY USAGE is an
 // estimate for collections. Where it is missing or forbidden, STRLEN tells the size of strings. What is
@@ -55,26 +55,26 @@ struct ScanOptions {
 // unknown version or type, is read in pieces (ValueReader), with nothing else in flight. Where the commands
 // for that are refused too, DUMP has to do.
 //
-// A server that evicts keys when its memory is full is asked for no more than an eighth of what is left at
-// a time, whatever the options say.
+// If the server evicts keys when its memory is full, at most an eighth of the free memory is asked for at a
+// time, whatever the options say.
 class ScanSource : public Source {
  public:
   // Prepares a scan of the databases in ascending order, from `position` (of an earlier Batch) or, if it is
-  // empty, from the start. The connection must be used for nothing else until the source is gone; the
-  // database that is selected in it changes. Connection and filter must outlive the source. Errors:
-  // kInvalidArgument (options, position), kLowMemory (the server evicts keys, and even names could make it
-  // do so), those of Connection.
+  // empty, from the start. The connection must be used for nothing else while the source exists; its selected
+  // database changes. Connection and filter must outlive the source. Errors: kInvalidArgument (options,
+  // position), kLowMemory (the server evicts keys, and even reading names could cause that), those of
+  // Connection.
   static Result<std::unique_ptr<ScanSource>> Open(redis::Connection& connection, const ScanOptions& options,
                                                   KeyFilter& filter, const std::string& position);
 
-  // A batch ends with a page of SCAN where its limits allow it. Its position is the end of the last page of
-  // which everything has been returned; resuming from it repeats at most the entries of one page begun.
-  // Before it returns, the requests for what follows are on their way.
-  // After an error or an exception the source is dead: open another one from the position that was stored.
-  // Errors: those of Connection; an error reply for a single key carries the key in its detail.
+  // A batch ends with a page of SCAN where its limits allow it. Its position is the end of the last page that
+  // was returned completely; resuming from it repeats at most the entries of one page. Before Next returns,
+  // it sends the requests for the next entries. After an error or an exception the source is unusable: open
+  // another one from the stored position. Errors: those of Connection; an error reply for a single key
+  // carries the key in its detail.
   Result<bool> Next(Batch& batch) override;
 
-  // The position that Open was given meant nothing to this server, so that the scan began at the start.
+  // Whether the scan began at the start because the position given to Open is not valid for this server.
   bool restarted() const { return restarted_; }
 
   // Names that SCAN returned more than once.
@@ -96,11 +96,11 @@ class ScanSource : public Source {
     int reads = 0;      // times that it was read by DUMP
     uint64_t size = 0;  // as charged to bytes_in_flight_
     bool unknown_size = false;
-    bool no_pieces = false;  // a command that would be needed is refused
+    bool no_pieces = false;  // a necessary command is refused
     Entry entry;
   };
 
-  // Where the entries of a page of SCAN end, and what to note when they have been returned.
+  // The end of the entries of a page of SCAN, and the position once they have been returned.
   struct PageEnd {
     uint64_t end;  // number of the first slot after the page
     uint64_t names;
@@ -112,7 +112,7 @@ class ScanSource : public Source {
   struct Request {
     Command command;
     uint64_t slot;
-    bool with_time = false;  // kDump: TIME was asked as well
+    bool with_time = false;  // kDump: TIME was sent as well
   };
 
   // The answers to AskValue.
@@ -173,18 +173,18 @@ class ScanSource : public Source {
   std::optional<ValueReader> values_;
   std::optional<Error> dump_refused_;  // DUMP may not be used, as it answered for some key
   ServerAbilities server_;
-  bool asks_time_ = false;  // with every DUMP, since a hash with expiring fields was met
+  bool asks_time_ = false;  // TIME is sent with every DUMP, since a hash with expiring fields was met
   std::optional<unsigned> unknown_version_;
   bool has_memory_usage_ = true;
   bool has_getrange_ = true;
   bool few_strings_ = false;  // as the last sample says
   int sampled_ = 0;           // keys of the sample that is being taken
-  int settled_ = 0;           // of them, those that GETRANGE settled
+  int settled_ = 0;           // of them, keys that GETRANGE settled
   bool restarted_ = false;
   uint64_t duplicates_ = 0;
   std::optional<Error> dead_;
 
-  // Where SCAN is. db_index_ may be one past the end: then everything is under way.
+  // The position of SCAN. db_index_ may be one past the end: then everything has been asked for.
   size_t db_index_ = 0;
   std::string cursor_ = "0";
   bool selected_ = false;
@@ -197,7 +197,7 @@ class ScanSource : public Source {
   // them.
   std::deque<Slot> slots_;
   uint64_t first_slot_ = 0;
-  uint64_t next_named_ = 0;  // the first slot of which nothing has been asked
+  uint64_t next_named_ = 0;  // the first slot for which nothing has been sent
   uint64_t next_dump_ = 0;   // the first slot that may need a DUMP
   uint64_t unfinished_ = 0;  // slots that are not kDone
   uint64_t held_bytes_ = 0;  // of keys and payloads in slots_
@@ -205,9 +205,9 @@ class ScanSource : public Source {
   std::deque<PageEnd> page_ends_;
   uint64_t page_start_ = 0;       // number of the first slot of the page that is being returned
   std::deque<Request> requests_;  // without an answer, oldest first
-  size_t asked_before_ = 0;       // of them, those that the last WorkAhead left behind
+  size_t asked_before_ = 0;       // of them, those that the last WorkAhead left
 
-  // The place of the batch that is being filled.
+  // The state of the batch that is being filled.
   ScanPosition position_;
   bool moved_ = false;  // position_ has changed since the last batch
   uint64_t names_in_batch_ = 0;

@@ -1,5 +1,5 @@
-// Where entries come from. A source yields batches; each batch carries the position that is reached when all
-// of it has been stored, so that data and position can be committed together.
+// The interface of sources. A source returns batches; each batch has the position to store with it, so that
+// data and position are committed together.
 #pragma once
 
 #include <cstdint>
@@ -16,15 +16,15 @@ namespace prm::source {
 struct Batch {
   std::vector<Entry> entries;
   uint64_t bytes = 0;    // of keys and payloads
-  std::string position;  // opaque to everyone but the source that wrote it
-  // An RDB version that this release does not read, if a payload of one was met: the values come in pieces.
+  std::string position;  // opaque except to the source that wrote it
+  // The RDB version of payloads if this release does not read it: values are then read in pieces.
   std::optional<unsigned> unknown_version;
-  bool goes_beyond = false;  // holds entries that whoever goes on from `position` gets again
+  bool goes_beyond = false;  // has entries that a reader resuming from `position` gets again
 };
 
 enum class Interest { kIgnore, kNameOnly, kRead };
 
-// Decides by name what the source has to read. Called once for each name that is not a duplicate.
+// Decides by name what the source reads. Called once for each name that is not a duplicate.
 class KeyFilter {
  public:
   virtual ~KeyFilter() = default;

@@ -1,7 +1,8 @@
 // Streams in pieces: entries by XRANGE, counters by XINFO STREAM, groups by XINFO GROUPS, XINFO CONSUMERS and
-// XPENDING. Exact but for the times of deliveries and of consumers, which these commands tell as ages: they
-// are computed with Redis' clock and may be off by the milliseconds that the answers took. Not told at all:
-// when a consumer was last active (Redis 7.2), and how many elements were deleted before Redis 7.0.
+// XPENDING. Exact except for the times of deliveries and of consumers, which these commands return as ages:
+// they are computed with Redis' clock and may be off by the milliseconds that the replies took. Not
+// available: when a consumer was last active (Redis 7.2), and how many elements were deleted before Redis
+// 7.0.
 #include <algorithm>
 #include <charconv>
 #include <optional>
@@ -32,24 +33,24 @@ bool ParseId(const ReplyView& reply, rdb::StreamId& id) {
   return seq.ec == std::errc() && seq.ptr == end;
 }
 
-// The least id that is greater. False if there is none.
+// The next id. False if there is none.
 bool Next(rdb::StreamId& id) {
   if (++id.seq == 0) ++id.ms;
   return id.ms != 0 || id.seq != 0;
 }
 
-// Milliseconds since something that has happened.
+// Whether a reply is a valid age: milliseconds since a past event.
 bool IsAge(std::optional<int64_t> ms) { return ms && *ms >= 0 && *ms <= kLatestExpiryMs; }
 
 std::string Text(const rdb::StreamId& id) { return std::to_string(id.ms) + "-" + std::to_string(id.seq); }
 
-// The replies of XINFO: names and values in turn. What is missing leaves `value` as it is.
+// Reads a reply of XINFO: names and values in turn. A missing name leaves `value` unchanged.
 class Properties {
  public:
   explicit Properties(const ReplyView& reply) : reply_(reply) {}
 
   bool Has(Bytes name) const { return Find(name) != 0; }
-  // False if it is there in another form.
+  // False if the value has another form.
   bool GetInteger(Bytes name, int64_t& value) const {
     const size_t at = Find(name);
     if (at == 0 || reply_.element(at).IsNil()) return true;

@@ -8,7 +8,7 @@ namespace prm::source {
 
 namespace {
 
-// A key that is written to so often while it is read is given up.
+// The number of attempts to read a key that is written to meanwhile.
 constexpr int kMaxAttempts = 5;
 
 Error ToError(redis::Connection& connection, const redis::Reply& reply, const char* command) {
@@ -41,7 +41,8 @@ Status ValueReader::Read(const std::vector<Wanted>& wanted) {
   return {};
 }
 
-// Whether WATCH, MULTI and EXEC may be used. EXEC first: who may not use it could not leave a MULTI.
+// Whether WATCH, MULTI and EXEC are permitted. EXEC first: without the right to it there is no way out of
+// MULTI.
 Status ValueReader::Probe(Bytes key) {
   struct Step {
     std::initializer_list<Bytes> command;
@@ -51,8 +52,8 @@ Status ValueReader::Probe(Bytes key) {
   for (const Step& step : steps) {
     const Result<redis::Reply> reply = connection_.Command(step.command);
     if (reply.ok()) continue;
-    // A replica in a cluster did not take WATCH for reading before Redis 6.2. If it is the key that has
-    // moved, reading it says so too.
+    // Before Redis 6.2 a replica in a cluster redirected WATCH. If the key has really moved, reading it
+    // fails, too.
     if (reply.error().code == ErrorCode::kMoved) return {};
     if (!IsMissingCommand(reply.error())) return reply.error();
     const bool is_expected = !step.expected_refusal.empty() &&
@@ -99,9 +100,9 @@ void ValueReader::GiveUp(Entry& entry) {
   entry.payload.clear();
 }
 
-// Reads everything between WATCH and EXEC. False if a key was written to.
+// Reads all values between WATCH and EXEC. False if a key was written to.
 Result<bool> ValueReader::ReadOnce(const std::vector<Wanted>& wanted) {
-  // One by one: keys of one command must be in one slot of a cluster.
+  // One WATCH per key: the keys of one command must be in one slot of a cluster.
   for (const Wanted& one : wanted) connection_.Append({"WATCH", one.entry->key});
   for (size_t i = 0; i < wanted.size(); ++i) {
     const Result<redis::Reply> watching = connection_.Receive();
@@ -115,7 +116,7 @@ Result<bool> ValueReader::ReadOnce(const std::vector<Wanted>& wanted) {
   return unchanged.value() && unwatched.value();
 }
 
-// Ends what WATCH began. False if a watched key was written to.
+// Ends the WATCH. False if a watched key was written to.
 Result<bool> ValueReader::Unwatch() {
   connection_.Append({"MULTI"});
   connection_.Append({"EXEC"});
@@ -128,7 +129,7 @@ Result<bool> ValueReader::Unwatch() {
   return exec.value().IsArray();
 }
 
-// After a refused command: leaves the connection as it was found, so that it can be used for something else.
+// After a refused command: restores the state of the connection, so that it can be used further.
 Error ValueReader::Abandon(const Error& error) {
   if (!IsMissingCommand(error)) return error;
   const Result<bool> ended = Drain();
@@ -137,7 +138,7 @@ Error ValueReader::Abandon(const Error& error) {
   return unwatched.ok() ? error : unwatched.error();
 }
 
-// Reads everything once. False if it is already clear that a key was written to meanwhile.
+// Reads all values once. False if it is already clear that a key was written to meanwhile.
 Result<bool> ValueReader::ReadPieces(const std::vector<Wanted>& wanted) {
   std::vector<Reading> readings(wanted.size());
   for (const Wanted& one : wanted) {
@@ -165,7 +166,7 @@ Result<bool> ValueReader::ReadPieces(const std::vector<Wanted>& wanted) {
   return End(readings);
 }
 
-// Takes the answers to the expiry and to TYPE.
+// Receives the replies for the expiry and TYPE.
 Status ValueReader::Begin(Reading& reading) {
   Entry& entry = *reading.wanted->entry;
   const Result<int64_t> expiry = expiries_.Receive(entry);
@@ -187,7 +188,7 @@ Status ValueReader::Begin(Reading& reading) {
   return {};
 }
 
-// Takes the answers that are still under way. False.
+// Receives the pending replies. Returns false.
 Result<bool> ValueReader::Drain() {
   while (connection_.pending() > 0) {
     const Result<redis::Reply> rest = connection_.Receive();
@@ -196,7 +197,7 @@ Result<bool> ValueReader::Drain() {
   return false;
 }
 
-// Fills the entries. Where nothing is watched the expiries must be the same as before.
+// Fills the entries. Without WATCH the expiries must be the same as before.
 Result<bool> ValueReader::End(std::vector<Reading>& readings) {
   bool unchanged = true;
   if (!has_watch_) {

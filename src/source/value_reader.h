@@ -1,9 +1,9 @@
-// Reads values in pieces, each as it was at one moment.
+// Reads values in pieces, each with its state at one moment.
 //
-// Redis is told to WATCH the key; a MULTI and EXEC after the last piece are refused if it was written to, or
-// has expired, since. Where these commands are forbidden a value is read twice: two equal readings with equal
-// expiries are the value as it was between them, unless something was changed and changed back in between,
-// which cannot be noticed. A key that changes is read again; one that changes all the time is kChanging.
+// The key is watched with WATCH; MULTI and EXEC after the last piece fail if it was written to, or has
+// expired, since. Where these commands are forbidden a value is read twice: two equal readings with equal
+// expiries are the value between them, unless it was changed and changed back, which cannot be noticed. A key
+// that changes is read again; one that keeps changing is kChanging.
 #pragma once
 
 #include <vector>
@@ -23,14 +23,14 @@ class ValueReader {
 
   struct Wanted {
     Entry* entry;
-    uint64_t memory;  // what MEMORY USAGE says; 0: unknown
+    uint64_t memory;  // the reply of MEMORY USAGE; 0: unknown
   };
 
   // Reads the values of all entries, which must be in the selected database; nothing may be pending. Each
-  // becomes kRead with its expiry, kVanished, kTooLarge, kChanging or kUnsupported. An entry that has a
-  // payload keeps it if its type has no commands for its parts. Several at once take no more round trips than
-  // one. Errors: those of Connection; after a command that may not be used (IsMissingCommand) nothing is
-  // pending, and the connection can be used.
+  // becomes kRead with its expiry, kVanished, kTooLarge, kChanging or kUnsupported. An entry with a payload
+  // keeps it if its type has no commands for its parts. Several entries take no more round trips than one.
+  // Errors: those of Connection; after a refused command (IsMissingCommand) nothing is pending, and the
+  // connection can be used.
   Status Read(const std::vector<Wanted>& wanted);
 
  private:
