@@ -49,7 +49,7 @@ Status ClusterSurvey::BeginNode() {
   return {};
 }
 
-// A key that has gone elsewhere since SCAN returned it shows a move before the end of the scan does.
+// A redirected key reveals a move before the end of the scan does.
 Status ClusterSurvey::CheckServed(const SurveyPage& page) {
   for (const SurveyedKey& key : page.keys) {
     for (const char* answer : {"MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "LOADING", "BUSY"}) {

@@ -1,9 +1,9 @@
-// Looks at the keys of a Redis Cluster: one node after the other with a ServerSurvey, each key once.
+// Surveys the keys of a Redis Cluster: one node after the other with a ServerSurvey, each key once.
 //
-// The counts of a single key cannot be taken back. So the keys that a node returned are settled as a whole,
-// when a scan has settled all slots that it was read for (source/cluster_walk.h). Where it has not, because
-// slots moved or the node failed, the caller forgets what came since the last settled page, and the slots are
-// read again from the nodes that serve them by then.
+// The counts of a single key cannot be reversed. So the keys of a node are settled as a whole, when a scan
+// has settled all slots that it was to read (source/cluster_walk.h). If slots moved or the node failed, the
+// caller drops all keys since the last settled page, and the slots are read again from the nodes that serve
+// them then.
 #pragma once
 
 #include <memory>
@@ -20,20 +20,20 @@ namespace prm {
 
 class ClusterSurvey : public Survey {
  public:
-  // options.databases is not used: a cluster has database 0. Waiter and curiosity must outlive the
-  // survey. Holds one connection, and for a moment another one. Waits for nothing.
+  // Ignores options.databases: a cluster has only database 0. Waiter and curiosity must outlive the survey.
+  // Uses one connection, and briefly another one. Does not wait.
   ClusterSurvey(const redis::Deployment& deployment, const SurveyOptions& options, Curiosity& curiosity,
                 redis::Waiter& waiter);
 
   // Errors: those of ServerSurvey and of redis::FindTopology; kUnavailable when slots have left the node that
-  // was being read, or are served by nobody or being moved. After kUnavailable, kConnectionFailure and
-  // kTimeout, when the caller has forgotten what was not settled, Next goes on.
+  // was being read, are not served, or are being moved. After kUnavailable, kConnectionFailure and kTimeout,
+  // once the caller has dropped the unsettled keys, Next continues.
   Result<bool> Next(SurveyPage& page) override;
   std::vector<std::string> missing() const override;
   bool no_touch() const override;
 
  private:
-  // Leaves out the keys of slots that are not wanted: a node may hold some that are on their way.
+  // Leaves out the keys of unwanted slots: a node may hold keys of slots that are being moved.
   class SlotCuriosity : public Curiosity {
    public:
     explicit SlotCuriosity(Curiosity& inner) : inner_(inner) {}

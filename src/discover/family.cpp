@@ -14,15 +14,15 @@ namespace {
 using Node = FamilyTree::Node;
 using Note = FamilyTree::Note;
 
-// From so many keys on, a number that is the same in all of them belongs to the pattern, like a version.
+// From this many keys on, a number that is the same in all of them is part of the pattern, like a version.
 constexpr uint64_t kConstantFrom = 8;
-// A key is odd, rather than of a family of its own, when the family that it resembles has so many times the
-// keys, and there are few like it; all odd keys together may be twice as many.
+// A key is odd, rather than a family of its own, if the family that it resembles has this many times the keys
+// and few keys are like it; all odd keys together may be twice as many.
 constexpr uint64_t kOddFactor = 8;
 constexpr uint64_t kMostOdd = 3;
-// Families that odd keys are looked for in.
+// The number of families in which odd keys are looked for.
 constexpr size_t kMostHosts = 500;
-// Families that are compared with one another.
+// The number of families that are compared with one another.
 constexpr size_t kMostCompared = 2000;
 constexpr size_t kMostLiteralBytes = 2000;
 
@@ -60,7 +60,7 @@ CaptureType TypeOf(PieceClass what) {
   }
 }
 
-// Names for what is captured, alone and after a word.
+// Names of captures, alone and after a word.
 const char* NameOf(PieceClass what) {
   switch (what) {
     case PieceClass::kInt:
@@ -147,7 +147,7 @@ std::vector<Part> PartsOf(const std::vector<const Node*>& path) {
       if (is_code) {
         parts.push_back({true, PieceClass::kToken, ""});
       } else if (!parts.empty() && parts.back().is_capture) {
-        parts.back().what = PieceClass::kText;  // nothing says where the first of them ends
+        parts.back().what = PieceClass::kText;  // the end of the first would be ambiguous
       } else {
         parts.push_back({true, note.what, ""});
       }
@@ -248,7 +248,7 @@ std::string WhyOdd(const Family& small, const Family& host) {
   return why;
 }
 
-// A key belongs to the most specific pattern that fits. 2001:db8::1:60 is an address by itself; beside
+// A key belongs to the most specific pattern that fits. Alone, 2001:db8::1:60 is an address; beside
 // {ip:inet}:{id:int} it is an address and a number.
 void MergeIntoOwners(std::vector<Family>& families) {
   if (families.size() > kMostCompared) return;
@@ -265,13 +265,13 @@ void MergeIntoOwners(std::vector<Family>& families) {
       found.insert(owner.fit == Fit::kFits ? owner.pattern : i);
     }
     if (found.size() != 1) continue;
-    // A handful of odd keys may have made a pattern that fits others by accident: 999.1.2.3 is three numbers.
+    // The pattern of a few odd keys may fit others by accident: 999.1.2.3 is three numbers.
     const FamilyStats& owner = families[*found.begin()].stats;
     if (owner.keys >= families[i].stats.keys && SameKind(families[i].stats, owner))
       owners[i] = *found.begin();
   }
   for (size_t i = 0; i < families.size(); ++i) {
-    // Keys that an owner gives away itself fit another one, and need not fit these.
+    // Keys that an owner gives away itself fit another pattern, and need not fit these.
     const size_t owner = owners[i];
     if (owner != i && owners[owner] == owner) {
       families[owner].stats.Merge(std::exchange(families[i].stats, FamilyStats()));

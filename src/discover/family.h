@@ -1,4 +1,4 @@
-// Key families: what a tree of keys (core/family_tree.h) comes to, as patterns that add_mapping takes.
+// Key families: the result of a tree of keys (discover/family_tree.h), as patterns that add_mapping takes.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,13 @@ namespace prm {
 struct Family {
   KeyPattern pattern;
   FamilyStats stats;
-  // Keys that have the pattern's skeleton and not its types, by what is wrong with them: they would be
-  // rejected. They are counted in stats, too.
+  // Keys that fit the pattern's skeleton but not its types, by the reason: they would be rejected. They are
+  // counted in stats, too.
   std::map<std::string, uint64_t> odd;
 };
 
-// The families of a tree whose Finish has been called, by keys, most first. Every example of a family fits
-// its pattern, but for those of odd keys. Keys of one pattern and several types are a family for each type.
+// The families of a tree whose Finish has been called, those with most keys first. Every example of a family
+// fits its pattern, except those of odd keys. Keys of one pattern and several types are one family per type.
 // Patterns are valid UTF-8.
 std::vector<Family> FindFamilies(const FamilyTree& tree);
 

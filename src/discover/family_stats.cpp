@@ -124,7 +124,7 @@ void KeyStats::ShareUnknown() {
     by_type.begin()->second.Merge(unknown);
     return;
   }
-  // Nobody knows which of these the examples are of.
+  // It is unknown which of these the examples belong to.
   const uint64_t known = keys();
   uint64_t left = unknown.keys;
   FamilyStats* most = &by_type.begin()->second;

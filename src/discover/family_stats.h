@@ -1,4 +1,4 @@
-// An audit's facts about one key, and about many keys together.
+// The facts of an audit about one key, and about many keys together.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 namespace prm {
 
-// Redis' answers about a key. An answer that was not asked for, or was refused, is absent.
+// Redis' replies about a key; replies that were not asked for, or were refused, are absent.
 struct KeyFacts {
   std::string type;                  // as TYPE names it; empty when not known
   std::optional<int64_t> ttl_ms;     // kNoExpiry: it has none
@@ -27,7 +27,7 @@ struct KeyFacts {
   static constexpr int64_t kNoExpiry = -1;
 };
 
-// The least and the greatest of some numbers.
+// The minimum and maximum of some numbers.
 struct Range {
   int64_t least = 0;
   int64_t greatest = 0;
@@ -39,13 +39,13 @@ struct Range {
 
 class FamilyStats {
  public:
-  // Expiries are counted by the time that is left: less than an hour, a day, a week, 30 days; or more.
+  // Expiries are counted by remaining time: less than an hour, a day, a week, 30 days; or more.
   static constexpr std::array<int64_t, 4> kTtlLimitsMs = {3600000, 86400000, 604800000, 2592000000};
   static constexpr size_t kTtlBuckets = kTtlLimitsMs.size() + 1;
   static constexpr size_t kMaxExamples = 3;
   static constexpr size_t kMaxFields = 8;
 
-  // Counts a key; facts: nullptr when nothing was asked about it.
+  // Counts a key; facts: nullptr if nothing was asked about it.
   void Add(Bytes key, const KeyFacts* facts);
   void Merge(const FamilyStats& other);
 
@@ -53,7 +53,7 @@ class FamilyStats {
   uint64_t asked = 0;  // of which something was asked
   uint64_t sized = 0;  // of which bytes is the sum
   uint64_t bytes = 0;
-  uint64_t with_expiry = 0;  // these two are about the keys whose expiry was told
+  uint64_t with_expiry = 0;  // these two concern the keys whose expiry is known
   uint64_t without_expiry = 0;
   Range ttl_ms;  // of those that have one
   std::array<uint64_t, kTtlBuckets> ttl_buckets = {};
@@ -76,7 +76,7 @@ class FamilyStats {
 struct KeyStats {
   std::map<std::string, FamilyStats> by_type;  // empty: the type is not known
 
-  // Decisions about keys before anything was known of them; kept by whoever decides.
+  // Decisions on what to ask about keys; kept by the caller.
   struct Plan {
     uint64_t names = 0;
     uint64_t facts = 0;
@@ -90,7 +90,7 @@ struct KeyStats {
   uint64_t asked() const;
   uint64_t values() const;
 
-  // Counts keys that were not asked about as keys of the types that others have, in their proportion.
+  // Distributes keys that were not asked about over the types of the others, in proportion.
   void ShareUnknown();
 };
 

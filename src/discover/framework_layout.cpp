@@ -21,7 +21,7 @@ constexpr uint32_t kBytes = Bit(ValueKind::kBinary);
 struct Entry {
   const char* pattern;
   const char* type;      // as TYPE names it
-  uint32_t kinds;        // that its values may have
+  uint32_t kinds;        // kinds that its values may have
   int64_t least_digits;  // of integers
   const char* field;     // that some hash of it has
   FrameworkLayout layout;
@@ -42,7 +42,7 @@ constexpr FrameworkLayout kLaravelSessions = {
     "table sessions of Laravel's database driver, payload is base64 of the inner string"};
 constexpr size_t kLaravelSessionBytes = 40;
 
-// The most specific first: the first that fits is the answer.
+// The most specific first: the first that fits is returned.
 constexpr Entry kEntries[] = {
     {"scs:session:{token}",
      "string",
@@ -382,7 +382,7 @@ constexpr Entry kEntries[] = {
 
 bool Fits(const Entry& entry, const FamilyStats& stats) {
   if (stats.Type() != entry.type) return false;
-  // Nine of ten values at least; where none was read, only layouts that take any.
+  // At least nine of ten values must match; if none was read, only layouts for any value match.
   uint64_t fitting = 0;
   for (size_t i = 0; i < kValueKinds; ++i) {
     if ((entry.kinds >> i & 1) != 0) fitting += stats.kinds[i];

@@ -1,4 +1,4 @@
-// The key layouts of well-known frameworks, so that an audit can name whose keys a family has.
+// The key layouts of well-known frameworks, so that an audit can name the framework of a family.
 #pragma once
 
 #include <string>
@@ -10,11 +10,11 @@ namespace prm {
 struct FrameworkLayout {
   const char* framework;  // "Sidekiq"
   const char* meaning;    // what the keys are
-  const char* target;     // what becomes of them in PostgreSQL, and what has to be known for that
+  const char* target;     // their counterpart in PostgreSQL, and what to know for it
 };
 
-// The layout of the keys that were counted together; nullptr when none is known. All examples, the type and
-// what the values are must agree.
+// The layout of keys that were counted together; nullptr if none is known. All examples, the type and the
+// kinds of values must agree.
 const FrameworkLayout* FindFrameworkLayout(const FamilyStats& stats);
 
 }  // namespace prm

@@ -21,7 +21,7 @@ bool IsUpper(char c) { return c >= 'A' && c <= 'Z'; }
 bool IsLetter(char c) { return IsLower(c) || IsUpper(c); }
 bool IsHexDigit(char c) { return IsDigit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 
-// Bytes of words; those above 127 belong to letters of other scripts.
+// Bytes of words; those above 127 are parts of letters of other scripts.
 bool IsWordByte(char c) { return IsLetter(c) || IsDigit(c) || static_cast<unsigned char>(c) >= 0x80; }
 
 // The length of the UTF-8 sequence at `at` (RFC 3629); 0 for control bytes and invalid sequences.
@@ -83,7 +83,7 @@ class ShapeFinder {
     Add(PieceClass::kText, at, whole_.size());
   }
 
-  // A key that was cut shows no more of its last segment than where it begins.
+  // Of the last segment of a truncated key only the beginning is known.
   void CutLastSegment() {
     Segment& last = shape_.segments.back();
     const size_t begin =
@@ -101,10 +101,10 @@ class ShapeFinder {
   bool EndsPiece(size_t at) const { return at == key_.size() || !IsWordByte(key_[at]); }
   Bytes Rest(size_t at) const { return key_.substr(at); }
 
-  // Takes pieces from `at` to the end of the segment, and returns where that is.
+  // Adds pieces from `at` to the end of the segment, and returns that end.
   size_t TakeSegment(size_t at) {
     if (const size_t end = FindWide(at); end != at) return end;
-    size_t literal = at;  // where the literal that is under way begins
+    size_t literal = at;  // where the current literal begins
     bool at_boundary = true;
     while (!EndsSegment(at)) {
       if (shape_.pieces.size() + 4 > kMaxShapePieces) break;
@@ -178,7 +178,7 @@ class ShapeFinder {
     return 0;
   }
 
-  // a::b is an address by its form only.
+  // a::b only looks like an address.
   bool IsPlainAddress(size_t at, size_t length) const {
     const Bytes text = key_.substr(at, length);
     const auto colons = std::count(text.begin(), text.end(), ':');
@@ -204,8 +204,8 @@ class ShapeFinder {
     return c == '-' || c == '_' || c == '+' || c == '=' || c == '.' || c == '~' || c == '%';
   }
 
-  // Random letters and digits from `at` or from behind the words at its beginning, to the end of the segment:
-  // where they begin, and `end` is where they end. `at` and end == at if there are none.
+  // Finds random letters and digits from `at`, or after the words there, to the end of the segment: returns
+  // their beginning and sets `end`. Returns `at` and end == at if there are none.
   size_t FindToken(size_t at, size_t& end) {
     end = at;
     size_t last = at;
@@ -252,7 +252,8 @@ class ShapeFinder {
                : 0;
   }
 
-  // Whether there are only words, numbers, hashes, dates and so on between marks, which are found one by one.
+  // Whether there are only words, numbers, hashes, dates and so on between marks, which are parsed one by
+  // one.
   bool HasOnlyPieces(size_t at, size_t end) const {
     while (at < end) {
       PieceClass what;
@@ -271,7 +272,7 @@ class ShapeFinder {
     return true;
   }
 
-  // The length of the value that begins at `at`, after a byte that belongs to no word, and ends before one.
+  // The length of the value that begins at `at` and is delimited by bytes that are not part of words.
   size_t FindPiece(size_t at, PieceClass& what) const {
     const char c = key_[at];
     if (!IsHexDigit(c)) return 0;
@@ -379,7 +380,7 @@ class ShapeFinder {
   }
 
   const Bytes whole_;
-  const Bytes key_;  // what is looked at
+  const Bytes key_;  // the part that is parsed
   KeyShape& shape_;
   bool stop_separates_ = false;
 };

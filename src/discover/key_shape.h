@@ -25,7 +25,7 @@ enum class PieceClass : char {
   kToken,   // random letters and digits: a session id, base64
   kBinary,  // from the first byte that no pattern can name (control bytes, invalid UTF-8) to the segment's
             // end
-  kText,    // never found in a key: what different words become
+  kText,    // never found in a key: replaces different words
 };
 
 struct Piece {
@@ -42,18 +42,18 @@ struct Segment {
   bool has_separator = false;
 };
 
-// The shape of one key. Reused from key to key it costs no allocation.
+// The shape of one key. Reusing it for the next key saves allocations.
 struct KeyShape {
   std::vector<Piece> pieces;
   std::vector<Segment> segments;  // at least one; of a key that ends with a separator the last one is empty
 };
 
-// Keys are looked at so far; what follows, and what lies beyond the last segment, is one piece kText.
+// The limits of a shape; bytes and segments beyond them are one piece kText.
 inline constexpr size_t kMaxShapeBytes = 512;
 inline constexpr size_t kMaxShapeSegments = 20;
 inline constexpr size_t kMaxShapePieces = 40;
 
-// Finds the shape of a key. Any bytes are a key, also none.
+// Finds the shape of a key. Any bytes are a key, even none.
 void FindShape(Bytes key, KeyShape& shape);
 
 }  // namespace prm

@@ -26,7 +26,7 @@ constexpr const char* kPairBits[26] = {
     "67674788499544529524986967", "38681886488867388848588866",
 };
 
-// Bits that a byte costs in words: log2 of 26 and of 10, and what is rare costs more.
+// Bits per byte of words: log2 of 26 and of 10; rare bytes cost more.
 constexpr double kLetterBits = 4.7;
 constexpr double kDigitBits = 3.3;
 constexpr double kChangeBits = 5;  // of case, to a mark, or back from digits to letters

@@ -11,13 +11,13 @@
 namespace prm {
 namespace {
 
-// Elements are read of collections up to this size only: nothing else bounds the size of an element.
+// Reads elements only of collections up to this size: nothing else bounds the size of an element.
 constexpr uint64_t kMostBytesForElement = 16384;
-// By MEMORY USAGE, which looks at some elements only: a larger one is passed over.
+// The size by MEMORY USAGE, which samples elements: a larger one may be missed.
 constexpr redis::ReplyLimit kElementLimit{redis::kSmallReply.bytes, true};
 // "NOPERM", "WRONGTYPE"
 constexpr size_t kRefusalBytes = 32;
-// Pages grow, so that the first ones already tell what need not be asked about the next.
+// Pages grow, so that the first ones already tell what to skip in the next.
 constexpr long kFirstCount = 10;
 constexpr char kAbsentKey[] = "redis_migrate:audit:no such key";
 
@@ -54,9 +54,9 @@ Result<bool> ServerSurvey::MayUse(std::initializer_list<Bytes> command, const ch
   const Result<redis::Reply> reply = connection_.Command(command);
   if (reply.ok()) return true;
   const ErrorCode code = reply.error().code;
-  if (code == ErrorCode::kMoved) return true;  // it has judged the key and not the user
+  if (code == ErrorCode::kMoved) return true;  // the error concerns the key, not the user
   if (code != ErrorCode::kPermissionDenied && code != ErrorCode::kServerError) return reply.error();
-  // The user may not see this key, but may run the command: Redis has different words for that.
+  // The user may run the command, but not on this key: Redis words the two errors differently.
   if (reply.error().detail.find(" access ") != std::string::npos) return true;
   if (name != nullptr) missing_.emplace_back(name);
   return false;
@@ -222,7 +222,7 @@ Status ServerSurvey::ReceiveValue(SurveyedKey& key) {
   if (!reply.ok()) return reply.error();
   const redis::Reply& value = reply.value();
   if (value.IsError()) {
-    // A key that has another type by now says nothing about the command.
+    // An error because the key has another type by now says nothing about the command.
     const Bytes word = FirstWord(value.ErrorText());
     if (word != "NOPERM" && word != "ERR") return {};
     const std::string& type = key.facts.type;

@@ -1,9 +1,9 @@
-// Looks at the keys of a server without reading them: names by SCAN, and of each key type, expiry, idle time
-// and size, and the first bytes of some values.
+// Surveys the keys of a server without reading them: names by SCAN, the type, expiry, idle time and size of
+// each key, and the first bytes of some values.
 //
-// The questions about a key go in the order that leaves its idle time alone: OBJECT comes first, and none of
-// TYPE, PTTL and MEMORY USAGE touches a key (redis 7.0 src/db.c, LOOKUP_NOTOUCH). Reading a value does,
-// unless the server knows CLIENT NO-TOUCH (7.2).
+// The order of commands does not change the idle time of a key: OBJECT comes first, and TYPE, PTTL and MEMORY
+// USAGE do not touch a key (redis 7.0 src/db.c, LOOKUP_NOTOUCH). Reading a value does, unless the server has
+// CLIENT NO-TOUCH (7.2).
 #pragma once
 
 #include <cstdint>
@@ -31,14 +31,14 @@ struct SurveyedKey {
   Question question = Question::kName;
   KeyFacts facts;
   bool vanished = false;  // gone before it was asked about
-  std::string refusal;    // the first word of Redis' error, when it refused to answer about this key
+  std::string refusal;    // the first word of Redis' error reply about this key
 };
 
 struct SurveyPage {
   int db = 0;
   bool ends_db = false;  // there is nothing more in this database
-  bool settled = false;  // of a cluster: nothing that was returned so far is returned again after an error
-  size_t names = 0;      // that SCAN returned, repeated and ignored ones too
+  bool settled = false;  // of a cluster: the keys so far are not returned again after an error
+  size_t names = 0;      // that SCAN returned, including repeated and ignored ones
   std::vector<SurveyedKey> keys;
 };
 
@@ -57,18 +57,19 @@ class Survey {
   // Commands that the user may not run, or the server does not know.
   virtual std::vector<std::string> missing() const = 0;
 
-  // Whether reading values left idle times alone.
+  // Whether reading values leaves idle times unchanged.
   virtual bool no_touch() const = 0;
 };
 
 class ServerSurvey : public Survey {
  public:
-  // Finds out what the user may ask. The connection must be used for nothing else until the survey is gone;
-  // connection and curiosity must outlive it. Errors: those of Connection; SCAN itself must be allowed.
+  // Finds out which commands the user may run. The connection must be used for nothing else while the survey
+  // exists; connection and curiosity must outlive it. Errors: those of Connection; SCAN itself must be
+  // allowed.
   static Result<std::unique_ptr<ServerSurvey>> Open(redis::Connection& connection,
                                                     const SurveyOptions& options, Curiosity& curiosity);
 
-  // While the caller deals with a page, Redis answers about the next one. After an error the survey is dead.
+  // Redis works on the next page while the caller processes this one. After an error the survey is unusable.
   // Errors: those of Connection.
   Result<bool> Next(SurveyPage& page) override;
   std::vector<std::string> missing() const override { return missing_; }

@@ -17,7 +17,7 @@ constexpr const char* kNames[kValueKinds] = {
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool StartsWith(Bytes text, Bytes start) { return text.substr(0, start.size()) == start; }
 
-// Whether bytes are UTF-8 (RFC 3629) without control bytes; a sequence that the cut divides is good.
+// Whether bytes are UTF-8 (RFC 3629) without control bytes; a truncated sequence at the end is valid.
 bool IsText(Bytes text, bool whole) {
   size_t i = 0;
   while (i < text.size()) {
@@ -47,7 +47,7 @@ bool IsText(Bytes text, bool whole) {
   return true;
 }
 
-// Checks JSON (RFC 8259) as far as it is there. Nesting is bounded by the bytes that are looked at.
+// Checks JSON (RFC 8259), possibly truncated. The number of bytes bounds the nesting.
 class JsonChecker {
  public:
   JsonChecker(Bytes text, bool whole) : text_(text), whole_(whole) {}
@@ -61,7 +61,7 @@ class JsonChecker {
   }
 
  private:
-  // At the end of what is there: fine if there is more.
+  // At the end of the bytes: valid if the value was truncated.
   bool Ended() {
     if (at_ < text_.size()) return false;
     cut_ = true;
@@ -195,8 +195,8 @@ class JsonChecker {
   bool cut_ = false;
 };
 
-// Checks MessagePack (its specification, "Formats") as far as it is there. A single byte is no evidence, so
-// the whole must be an array or a map.
+// Checks MessagePack (its specification, "Formats"), possibly truncated. A single byte is no evidence, so the
+// value must be an array or a map.
 bool IsMsgpack(Bytes text, bool whole) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(0);
@@ -319,7 +319,7 @@ ValueKind DetectValueKind(Bytes prefix, bool whole) {
   if (IsPickle(prefix, whole)) return ValueKind::kPickle;
   if (IsMsgpack(prefix, whole)) return ValueKind::kMsgpack;
   const bool text = IsText(prefix, whole);
-  // Compressed bytes that are all text are rather a text that begins with x.
+  // If all bytes are text, this is a text that begins with x rather than zlib.
   if (!text && IsZlib(prefix)) return ValueKind::kZlib;
   const size_t begin = prefix.find_first_not_of(" \t\r\n");
   if (text && begin != Bytes::npos && JsonChecker(prefix, whole).Check()) {

@@ -18,7 +18,7 @@ enum class ValueKind {
   kJava,        // Java Object Serialization: AC ED 00 05
   kMarshal,     // Ruby: 04 08
   kRails,       // Rails 7.1 cache entries: 00 11
-  kMsgpack,     // an array or map, whose elements are checked as far as they are there
+  kMsgpack,     // an array or map with valid elements, possibly truncated
   kGzip,        // RFC 1952
   kZlib,        // RFC 1950
   kZstd,        // RFC 8878
@@ -28,11 +28,11 @@ enum class ValueKind {
 
 inline constexpr size_t kValueKinds = static_cast<size_t>(ValueKind::kBinary) + 1;
 
-// So much of a value is enough.
+// This much of a value is enough.
 inline constexpr size_t kValueKindBytes = 512;
 
-// The kind of the value that begins with `prefix`; whole: that is all of it. A value that was cut is judged
-// by what is there.
+// The kind of the value that begins with `prefix`; whole: `prefix` is the whole value. A truncated value is
+// judged by its beginning.
 ValueKind DetectValueKind(Bytes prefix, bool whole);
 
 // "json object", "python pickle" and so on, as audits show them.
