@@ -127,7 +127,8 @@ TEST(Stream, RefusesContradictoryEntries) {
   EXPECT_TRUE(Fails(WithEntries(Int7(1) + Int7(0) + least + Str6("f"), ""), "impossible number of fields"));
   EXPECT_TRUE(
       Fails(WithEntries(Int7(1) + Int7(0) + greatest + Str6("f"), ""), "ends where an element is expected"));
-  EXPECT_TRUE(Fails("\x13\x01\x03"s + "abc" + Listpack(kMaster + kEntries), "a stream id does not have 16 bytes"));
+  EXPECT_TRUE(
+      Fails("\x13\x01\x03"s + "abc" + Listpack(kMaster + kEntries), "a stream id does not have 16 bytes"));
 }
 
 std::string WithGroup(const std::string& pending, const std::string& consumers) {
