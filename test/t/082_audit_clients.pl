@@ -16,10 +16,11 @@ run_client('node', install_npm('audit_clients', 'redis_clients.js') . '/redis_cl
 run_client('/usr/bin/python3', 'lib/python/redis_clients.py', $redis->port, $keys);
 $node->safe_psql('postgres', q{CALL redis_migrate.audit('clients')});
 
+# BullMQ keeps a hash "meta" beside its jobs, which may count as an odd one of them.
 my $families = sub {
     my ($framework) = @_;
     return $node->safe_psql('postgres',
-        "SELECT pattern, type, keys FROM redis_migrate.audit_families WHERE framework = '$framework' ORDER BY keys DESC, pattern");
+        "SELECT pattern, type, keys - odd FROM redis_migrate.audit_families WHERE framework = '$framework' ORDER BY keys DESC, pattern");
 };
 is($families->('express-session (connect-redis)'), "sess:{token}|string|$keys", 'connect-redis: sessions');
 is($families->('Django sessions in the cache'), ":1:django.contrib.sessions.cache{token}|string|$keys", 'Django: sessions');
