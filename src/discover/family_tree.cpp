@@ -14,14 +14,14 @@ namespace {
 using Node = FamilyTree::Node;
 using Note = FamilyTree::Note;
 
-// Fewer different words than these are never taken together.
+// Fewer different words than this are never merged.
 constexpr size_t kLeastNames = 10;
 // m words with k keys in all are names when m * m >= kNamesFactor * k.
 constexpr uint64_t kNamesFactor = 8;
 // Paths below a node that are compared.
 constexpr size_t kMaxPaths = 64;
 constexpr size_t kAll = std::numeric_limits<size_t>::max();
-// Beginnings of tokens that are told apart under one node.
+// The number of beginnings of tokens that are distinguished under one node.
 constexpr size_t kMaxStarts = 64;
 constexpr size_t kStartBytes = 4;
 
@@ -144,7 +144,7 @@ std::string KindOf(const Node& node) {
 
 void AddPaths(const Node& node, uint64_t hash, std::vector<uint64_t>& paths) {
   if (paths.size() >= kMaxPaths) return;
-  // An unknown type says nothing.
+  // Keys of unknown type add nothing to compare.
   if (node.stats) {
     for (const auto& [type, stats] : node.stats->by_type) {
       if (!type.empty()) paths.push_back(Mix(hash, "end " + type));
@@ -387,7 +387,7 @@ void FamilyTree::Add(Bytes key, const KeyFacts* facts) {
   for (const Segment& segment : shape_.segments) {
     Node* child = FindChild(*node, segment);
     if (child == nullptr && nodes_ >= kMaxNodes * 3 / 2) {
-      // Beyond every limit: the rest of the key is some text.
+      // At the limit the rest of the key becomes one text.
       capped_ = true;
       const Bytes rest = segment.pieces > 0 ? shape_.pieces[segment.first_piece].text : Bytes();
       const size_t begin = rest.empty() ? key.size() : static_cast<size_t>(rest.data() - key.data());
@@ -440,9 +440,9 @@ void FamilyTree::Shrink() {
 
 void FamilyTree::Finish() {
   SettleStarts(*root_);
-  // Before words are taken together: an id behind a word may look like a word.
+  // Before words are merged: an id after a word may look like a word.
   AdoptStrays(*root_, [](const Node& host) { return !StartOf(host).empty(); });
-  // Words that become one on a level bring the words of the levels below together.
+  // Merging words on a level merges the words of the levels below.
   for (size_t before = 0; before != nodes_;) {
     before = nodes_;
     CollapseAll(*root_, kAll);
@@ -521,7 +521,7 @@ void FamilyTree::SettleStarts(Node& node) {
   for (auto& [name, child] : node.children) SettleStarts(*child);
 }
 
-// A random id may happen to look like a word, a number or a hash. Beside many like it, it is one of them.
+// A random id may look like a word, a number or a hash. Among many random ids it counts as one of them.
 void FamilyTree::AdoptStrays(Node& node, bool (*may_adopt)(const Node& host)) {
   std::vector<std::string> hosts, strays;
   for (const auto& [name, child] : node.children) {
@@ -563,7 +563,7 @@ void FamilyTree::CollapseAll(Node& node, size_t keep) {
   Collapse(node, keep);
 }
 
-// Takes names together. Whatever it takes, at most `keep` words stay.
+// Merges names, until at most `keep` words are left.
 void FamilyTree::Collapse(Node& node, size_t keep) {
   CollapseNumbered(node);
   // Words with the same separator and the same continuations.

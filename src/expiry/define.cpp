@@ -1,5 +1,5 @@
-// The SQL functions that define expiry policies. Everything is checked here, so that a sweep meets only
-// changes.
+// The SQL functions that define expiry policies. They check everything, so that a sweep only has to handle
+// later changes.
 #include "expiry/job.h"
 #include "expiry/predicate.h"
 #include "expiry/relation.h"
@@ -25,7 +25,7 @@ void RequireArgument(FunctionCallInfo fcinfo, int n, const char *name) {
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(name) + " must not be NULL");
 }
 
-// Whether it is one of the extension's tables, which have the indexes that they are meant to have.
+// Whether it is one of the extension's tables, which have the right indexes.
 bool IsOurs(Oid relation) {
   return pg::Call([&] { return get_rel_namespace(relation) == get_namespace_oid("redis_migrate", false); });
 }
@@ -67,7 +67,7 @@ void WarnOfOthersTable(const Policy &policy, const Target &target) {
              "SET ROLE " + pg::QuoteIdentifier(rows[0].Text(0)) + " before you add the policy.");
 }
 
-// A sweep passes over what it is not shown, without an error.
+// A sweep silently skips rows that row security hides.
 void WarnOfRowSecurity(const Policy &policy, const Leaves &leaves) {
   for (const auto &[name, leaf] : leaves.tables) {
     if (!HidesRows(leaf)) continue;
@@ -132,7 +132,7 @@ void CheckRights(const Policy &policy, const std::string &table) {
                 "GRANT " + needed + " ON " + table + " TO " + pg::QuoteIdentifier(rows[0].Text(3)) + ";");
 }
 
-// Checks what is stored, as the caller. An error takes the definition back.
+// Checks the stored definition, as the caller. An error rolls it back.
 void Check(int64 job_id) {
   Policy policy;
   State state;
@@ -205,7 +205,7 @@ void Warn(int64 job_id) {
 struct Property {
   const char *column;
   Oid type;
-  bool optional;  // an empty text takes it away
+  bool optional;  // an empty text removes it
 };
 constexpr Property kProperties[] = {{"expires_column", TEXTOID, false},
                                     {"every", INTERVALOID, false},
@@ -277,7 +277,7 @@ void AlterPolicy(int64 job_id, const std::vector<SqlParam> &properties) {
   }
   if (!list.empty())
     Spi::Execute("UPDATE redis_migrate.expiry_policy SET " + list + " WHERE job_id = $1", params);
-  // Sweeps by another definition say nothing about this one.
+  // Statistics of sweeps by another definition do not apply to this one.
   Spi::Execute(
       "UPDATE redis_migrate.expiry_state SET started_at = NULL, leaf = NULL, sweep_order = NULL, backlog = "
       "NULL, "
@@ -314,7 +314,7 @@ constexpr Preset kPresets[] = {
 }  // namespace prm::expiry
 
 // redis_migrate.add_expiry(…): see docs/expiry.md. Locks: ACCESS SHARE on the table. Errors: 42710 it has a
-// policy, 42501 a right is missing, 42809, 42703, 42804, 22023, 42601 for what cannot be.
+// policy, 42501 a right is missing, 42809, 42703, 42804, 22023, 42601 for invalid arguments.
 PRM_FUNCTION(add_expiry) {
   using namespace prm::expiry;
   RequireArgument(fcinfo, 0, "target");
@@ -324,7 +324,7 @@ PRM_FUNCTION(add_expiry) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.alter_expiry(…): the same. It waits for a batch of the policy that is under way.
+// redis_migrate.alter_expiry(…): as add_expiry. Waits for a running batch of the policy.
 PRM_FUNCTION(alter_expiry) {
   using namespace prm;
   using namespace prm::expiry;

@@ -66,7 +66,7 @@ JobLock::~JobLock() {
 
 JobName FindJob(JobKind kind, const std::string &target, bool manage) {
   Oid const user = GetUserId();
-  // As the caller would find it: by the search_path of the session.
+  // Resolves the name with the session's search_path, as the caller would.
   std::string resolved = QualifiedName(FindRelation(target));
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(

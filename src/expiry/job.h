@@ -1,4 +1,4 @@
-// Jobs that run by themselves, sweeps and refreshes: when they are due, and what became of them.
+// Scheduled jobs, sweeps and refreshes: when they are due, and their results.
 #pragma once
 
 #include "pg/spi.h"
@@ -35,16 +35,15 @@ struct JobName {
 // `manage`: any role with the privileges of the owner may, otherwise the owner alone. Errors: 42704, 42501.
 JobName FindJob(JobKind kind, const std::string &target, bool manage);
 
-// Adds a job of the caller's, due at once, with the settings of the session. NULL for `every`: it is due when
-// something makes it so. Errors: 42710 when there is one.
+// Adds a job of the caller, due at once, with the settings of the session. `every` NULL: it is due only on
+// demand. Errors: 42710 when there is one.
 int64 AddJob(JobKind kind, Oid relation, const std::string &name, const pg::SqlParam &every);
 
-// The history disappears by the same engine: a policy of the extension's owner, which comes with the first
-// job.
+// The history expires by an expiry policy of the extension's owner, which is added with the first job.
 void AddHistoryPolicy();
 
-// Changes what is not NULL; `settings` stores those of the session anew. The job is due at once, without the
-// failures of before. Errors: 42710.
+// Changes properties that are not NULL; `settings` stores the session's settings again. The job is due at
+// once, with its failures reset. Errors: 42710.
 void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const pg::SqlParam &every,
               bool settings);
 
@@ -78,11 +77,11 @@ struct JobRun {
 // as the extension's owner.
 void RecordRun(int64 job_id, const JobRun &run);
 
-// Makes a job due after so many milliseconds although its run is not finished: it is paused or in somebody's
-// way. Not while another transaction changes it.
+// Makes a job due again after this many milliseconds, before its run is finished, because it is paused or
+// blocks others. Not while another transaction changes it.
 void Postpone(int64 job_id, int64 milliseconds);
 
-// Error 2D000 unless the procedure may commit; 25006 where nothing can be written.
+// Errors: 2D000 unless the procedure may commit; 25006 on a standby.
 void RequireProcedure(FunctionCallInfo fcinfo, const char *procedure);
 
 }  // namespace prm::expiry

@@ -1,4 +1,4 @@
-// The procedures that sweep and refresh: one table when asked, or all that is due.
+// The procedures that sweep and refresh: one table on demand, or everything that is due.
 #include <deque>
 
 #include "expiry/predicate.h"
@@ -45,7 +45,7 @@ std::pair<int64, int64> CountRows(int64 job_id) {
   return counts;
 }
 
-// In a session: waits for what is in its way, and says so.
+// In a session: waits until a pause ends, with a NOTICE, and gives up on a lock after a while.
 void SweepToTheEnd(Sweep &sweep) {
   std::string told;
   int blocked = 0;
@@ -166,7 +166,7 @@ class Maintenance {
     bool ok = Guarded(*sweep, [&] {
       while (step == Step::kMore && GetCurrentTimestamp() - begin < kSliceMs * 1000) {
         if (int64 wait = sweep->WaitMs(); wait > 0) {
-          // Others first; with nobody else it is time to sleep.
+          // Other jobs go first; without any it is time to sleep.
           if (!sweeps_.empty() && sweeps_.front()->WaitMs() == 0) break;
           pg::Sleep(std::min(wait, kSliceMs));
           continue;

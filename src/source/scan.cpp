@@ -12,7 +12,7 @@ namespace prm::source {
 
 namespace {
 
-// A key that is written all the time is read so often; then the last reading stands.
+// The number of readings of a key that keeps changing; then the last one counts.
 constexpr int kMaxReads = 3;
 
 // The bytes that GETRANGE asks for. Charged to bytes_in_flight, so that a longer piece leaves fewer keys
@@ -28,19 +28,19 @@ constexpr uint64_t kMostMemoryPerByte = 4;
 constexpr uint64_t kSampleEvery = 32;
 constexpr int kSampleSize = 128;
 
-// How many batches of names are under way, see WorkAhead.
+// The number of batches of names in flight, see WorkAhead.
 constexpr size_t kBatchesAhead = 4;
 
-// The size of a piece of a value that is read in pieces, and how many values are read so at a time.
+// The size of the pieces of large values, and the number of values read in pieces at a time.
 constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
 constexpr size_t kMostInPieces = 256;
 
-// Where Redis evicts keys when its memory is full, replies must fit into what is left of it. So much of that
-// is asked for at a time: DUMP holds a value twice while it answers, and the application goes on writing.
+// If Redis evicts keys when its memory is full, replies must fit into the free memory. At most this share of
+// it is asked for at a time: DUMP holds a value twice while it replies, and the application keeps writing.
 constexpr int64_t kHeadroomShare = 8;
-// With less room even names could evict keys.
+// With less free memory even reading names could evict keys.
 constexpr int64_t kLeastHeadroom = 1024 * 1024;
-// The reply to SCAN counts too: so many bytes for a name.
+// The reply to SCAN counts too: this many bytes per name.
 constexpr int64_t kBytesPerName = 128;
 
 uint64_t BytesOf(const Entry& entry) { return entry.key.size() + entry.payload.size(); }
@@ -76,7 +76,7 @@ Status ScanSource::Prepare(const std::string& position) {
     run_id_ = info.value().run_id();
   if (info.ok()) PRM_RETURN_IF_ERROR(FitHeadroom(info.value()));
 
-  // New in Redis 7.2. Reading should not make keys look used to the eviction of the application's Redis.
+  // New in Redis 7.2. Without it reading makes keys look recently used, which affects eviction.
   const Result<redis::Reply> no_touch = connection_.Command({"CLIENT", "NO-TOUCH", "ON"});
   if (!no_touch.ok() && !IsMissingCommand(no_touch.error())) return no_touch.error();
 
@@ -131,8 +131,8 @@ Status ScanSource::FitHeadroom(const redis::ServerInfo& info) {
   return {};
 }
 
-// Whether fields of hashes may expire. Where HPEXPIRETIME exists and is forbidden it is asked all the same:
-// rather an error than a field that loses its expiry.
+// Whether fields of hashes may expire. If HPEXPIRETIME exists but is forbidden it is sent all the same: an
+// error is better than a field that loses its expiry.
 Status ScanSource::FindAbilities(const Result<redis::ServerInfo>& info) {
   const Result<redis::Reply> reply = connection_.Command({"HPEXPIRETIME", "", "FIELDS", "1", ""});
   if (!reply.ok() && reply.error().code != ErrorCode::kMoved && !IsMissingCommand(reply.error())) {
@@ -148,7 +148,7 @@ Status ScanSource::FindAbilities(const Result<redis::ServerInfo>& info) {
   return {};
 }
 
-// Tries a command. An error about the key is an answer, too: the command exists and may be used.
+// Tries a command. An error about the key also shows that the command exists and is permitted.
 Result<bool> ScanSource::MayUse(std::initializer_list<Bytes> command) {
   const Result<redis::Reply> reply = connection_.Command(command);
   if (reply.ok()) return true;
@@ -159,7 +159,7 @@ Result<bool> ScanSource::MayUse(std::initializer_list<Bytes> command) {
 
 Result<bool> ScanSource::Next(Batch& batch) {
   if (dead_) return *dead_;
-  // Holds if a wait or the filter throws: the entries taken so far would be missing from the next batch.
+  // Stays set if a wait or the filter throws: the entries taken so far would be missing from the next batch.
   dead_ = Error{ErrorCode::kConnectionFailure, "the scan was interrupted", {}, {}};
   batch.entries.clear();
   batch.bytes = 0;
@@ -190,7 +190,7 @@ bool ScanSource::Collect(Batch& batch) {
       if (PageEndsBatch(batch, names)) return true;
     }
     if (slots_.empty()) return false;
-    // A page that is cut would be read again by whoever resumes.
+    // A resumed scan would read a split page again.
     const bool cuts_page =
         batch.entries.size() + (page_ends_.front().end - first_slot_) > options_.batch_keys;
     if (first_slot_ == page_start_ && cuts_page && !batch.entries.empty()) return true;
@@ -238,10 +238,9 @@ Status ScanSource::Fill(Batch& batch) {
   return {};
 }
 
-// Leaves Redis with work for as long as the caller is busy. Names, GETRANGE, sizes and values each need the
-// answers to what goes before, so four batches are under way, and each is taken one step further here. What
-// is answered was asked a batch ago, so that nothing is waited for, unless Redis would have no values to
-// read.
+// Keeps Redis busy while the caller is. Names, GETRANGE, sizes and values each need the answers to what goes
+// before, so four batches are under way, and each is taken one step further here. Replies belong to requests
+// of a batch ago, so there is no wait, unless Redis would run out of values to read.
 Status ScanSource::WorkAhead() {
   while (!requests_.empty() && (asked_before_ > 0 || !IsForValue(requests_.front().command)) &&
          held_bytes_ < options_.bytes_in_flight) {
@@ -273,7 +272,7 @@ void ScanSource::PlanNames() {
   scanning_ = true;
 }
 
-// The value nearest to the caller goes first; nothing overtakes a value that waits for its turn.
+// The value that the caller needs next goes first; no other overtakes it.
 void ScanSource::PlanValues() {
   if (PlanDumps()) PlanGetranges();
 }
@@ -554,20 +553,19 @@ Status ScanSource::AnswerDump(const Request& request) {
 void ScanSource::DropExpired(Slot& slot, int64_t now_ms) {
   held_bytes_ -= slot.entry.payload.size();
   const Result<bool> living = DropExpiredFields(slot.entry.payload, now_ms, connection_.waiter());
-  if (living.ok() && !living.value()) {  // what is damaged is for whoever decodes it to refuse
+  if (living.ok() && !living.value()) {  // the decoder rejects damaged values
     slot.entry.state = EntryState::kVanished;
     std::string().swap(slot.entry.payload);
   }
   held_bytes_ += slot.entry.payload.size();
 }
 
-// Whether DUMP will not do: it is refused, or its reply would be too large.
+// Whether DUMP cannot be used: it is refused, or its reply would be too large.
 bool ScanSource::IsForPieces(const Slot& slot) const {
   return !slot.no_pieces && (dump_refused_ || slot.unknown_size || slot.size > options_.max_reply_bytes);
 }
 
-// Reads the value that the caller waits for, and others that need it too, in pieces; nothing else is under
-// way meanwhile.
+// Reads the value that the caller waits for, and others that need it, in pieces, with nothing else in flight.
 Status ScanSource::ReadInPieces() {
   while (!requests_.empty()) PRM_RETURN_IF_ERROR(Answer());
   std::vector<uint64_t> group;
@@ -600,7 +598,7 @@ Status ScanSource::ReadInPieces(const std::vector<uint64_t>& group) {
   return {};
 }
 
-// A command for pieces may not be used: DUMP has to do, however large the value, if that may be.
+// A command for pieces is forbidden, so DUMP must be used, if permitted, however large the value.
 Status ScanSource::RefusePieces(uint64_t number) {
   if (dump_refused_) return *dump_refused_;
   Slot& slot = At(number);
