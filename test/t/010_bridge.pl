@@ -105,7 +105,7 @@ is($node->safe_psql('postgres', q{SELECT try('SELECT 1', 5), alive()}), '00000|0
 $node->safe_psql('postgres', q{SELECT try('INSERT INTO parent VALUES (1)', 0), try('INSERT INTO parent VALUES (2), (2)', 0)});
 is($node->safe_psql('postgres', 'SELECT array_agg(id) FROM parent'), '{1}', 'a failed subtransaction is rolled back alone');
 
-# What arrives at the client.
+# The error that arrives at the client.
 $err = sql_error($node, q{SELECT raise('failure', 'PR042', 'the message', 'the detail', 'the hint')});
 like($err, qr/ERROR:  PR042: the message\nDETAIL:  the detail\nHINT:  the hint\n/, 'a Failure arrives whole');
 $err = sql_error($node, q{SELECT raise('postgres', 'PR043', 'the message', 'the detail', 'the hint')});

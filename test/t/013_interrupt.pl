@@ -77,7 +77,7 @@ sub define
     return;
 }
 
-# What a run has left: a digest of each table, of the archive and of the rejects.
+# The results of a run: a digest of each table, of the archive and of the rejects.
 sub result
 {
     my ($name) = @_;

@@ -1,4 +1,4 @@
-# What can be a target, whose rows are whose, and which keys a run takes: each against what the design says.
+# Kinds of targets, the ownership of rows, and the keys that a run takes.
 
 use strict;
 use warnings;

@@ -44,7 +44,7 @@ for my $rows (1, 5000)
     is(sql('SELECT id FROM account'), '1', 'the lower one has the row');
 }
 
-# What was there before is not Redis' to delete, unless Redis has overwritten it.
+# A run does not delete rows that were there before, unless it has overwritten them.
 for my $on_conflict ('nothing', 'fill', 'update')
 {
     $redis->cli('FLUSHALL');

@@ -84,7 +84,7 @@ is(sql('SELECT count(*) FROM kept'), 8, 'mapped from the archive');
 sql("CALL redis_migrate.run('long')");
 is(sql('SELECT count(*) FROM redis_migrate.archive'), 0, 'and taken out of it, once they are migrated from Redis');
 
-# What else the extension changes of its own tables.
+# Other changes that the extension makes to its own tables.
 sql(q{SELECT redis_migrate.create_rate_limit('api', 10, '1 minute', storage => 'table');
     SELECT redis_migrate.add_rate_limit_deny('api', 'a', '1 hour'); SELECT redis_migrate.add_rate_limit_deny('api', 'a', '2 hours');
     SELECT redis_migrate.drop_rate_limit_deny('api', 'a'); SELECT redis_migrate.rate_limit('api', 'b'); SELECT redis_migrate.rate_limit('api', 'b');

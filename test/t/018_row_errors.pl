@@ -1,5 +1,5 @@
-# What a key's row raises costs that key and nothing else; what the server or the mapping is to blame for ends the run.
-# A batch with many bad rows takes several transactions, and a failure between them neither loses nor doubles a key.
+# An error that the row of a key raises costs only that key; an error of the server or of the mapping ends the run. A
+# batch with many bad rows takes several transactions, and a failure between them neither loses nor doubles a key.
 
 use strict;
 use warnings;
@@ -58,7 +58,7 @@ for my $state (qw(08006 25006 40001 53100 55P03 57P03 58030 XX000))
 }
 $redis->cli('FLUSHALL');
 
-# What fails whatever the key is the mapping's.
+# An error that every key raises is the mapping's.
 $redis->cli('SET', "v:$_", '42883') for 1 .. 10;
 like(sql_error($node, q{CALL redis_migrate.run('shop')}), qr/ERROR:  42883: mapping "values": state 42883\n.*HINT: .*alter_mapping/s,
     'what fails alike for every key ends the run, names the mapping and says what to do');

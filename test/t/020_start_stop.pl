@@ -129,7 +129,7 @@ as('owner', q{SELECT redis_migrate.start('shop')});
 as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(compare($node, 'shop', KEYS), '', 'start goes on with it');
 
-# Errors: those that time may mend are tried again by the worker itself, others end the job.
+# Errors: the worker itself retries after transient ones; others end the job.
 $proxy->tell('drop');
 $node->safe_psql('postgres', q{ALTER SERVER shop OPTIONS (SET port '1'); TRUNCATE shop});
 $node->append_conf('postgresql.conf', "pg_redis_migrate.reconnect_timeout = 0");
@@ -169,7 +169,7 @@ $node->safe_psql('postgres', "SELECT redis_migrate.start('$waiting')");
 $node->safe_psql('postgres', "CALL redis_migrate.wait_for('$waiting', '1 minute')");
 is(compare($node, $waiting, KEYS), '', 'with room again start goes on');
 
-# Who cannot log in has no worker before PostgreSQL 17.
+# Before PostgreSQL 17 a role that cannot log in has no worker.
 SKIP_NONE: {
     $node->safe_psql('postgres', 'ALTER ROLE owner NOLOGIN');
     my $err = sql_error($node, q{SELECT redis_migrate.start('shop')});

@@ -1,5 +1,5 @@
-# What a scheduler starts when something is due: a sweeper for each owner of policies, and the writer of login attempts.
-# The procedures that they call are replaced by ones that note who called them when; the rest is real.
+# The workers that a scheduler starts when something is due: a sweeper for each owner of policies, and the writer of
+# login attempts. The procedures that they call are replaced by ones that note who called them when; the rest is real.
 
 use strict;
 use warnings;

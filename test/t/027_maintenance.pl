@@ -1,5 +1,5 @@
-# What defines work and what does it, together: expiry policies and refreshes are served by workers that nobody
-# starts, as their owners, and an idle database has none of them.
+# Definitions of work and the workers that do it, together: expiry policies and refreshes are served by workers that
+# nobody starts, as their owners, and an idle database has none of them.
 
 use strict;
 use warnings;
@@ -63,7 +63,7 @@ for my $round (1 .. 3)
     wait_until('all leave', sub { connected() == 0 });
 }
 
-# What defines work in a prepared transaction counts from COMMIT PREPARED on.
+# Work defined in a prepared transaction counts from COMMIT PREPARED on.
 as('bob', q{UPDATE session_bob SET expires = now()}, 'BEGIN', q{SELECT redis_migrate.add_expiry('session_bob', 'expires')}, q{PREPARE TRANSACTION 'work'});
 sleep 1;
 is(connected(), 0, 'until then nobody comes');

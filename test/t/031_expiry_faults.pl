@@ -1,5 +1,5 @@
-# What gets in the way of a sweep: locks, other sweeps, changes of its definition, its end; and that one policy's trouble
-# is not another's.
+# Obstacles of a sweep: locks, other sweeps, changes of its definition, its end; and that one policy's trouble is not
+# another's.
 
 use strict;
 use warnings;

@@ -43,7 +43,7 @@ sql('CALL redis_migrate.maintain()');
 is(sql(q{SELECT sum(runs) FROM redis_migrate.job}), $runs + 1, 'one of a thousand was due, one was run');
 is(sql('SELECT count(*) FROM many.t500 WHERE expires_at < now()'), '0', 'it is swept');
 
-# What it costs inside a session.
+# The cost inside a session.
 my $out = $node->safe_psql('postgres', "\\timing on\n" . "CALL redis_migrate.maintain();\n" x 20);
 my @idle = sort { $a <=> $b } $out =~ /^Time: ([\d.]+) ms/mg;
 note "maintain with nothing due, of a thousand policies: median $idle[10] ms";

@@ -1,4 +1,4 @@
-# What shared memory remembers of rate limits: across restarts, crashes, damaged files, promotion; under pressure.
+# The states of rate limits in shared memory: across restarts, crashes, damaged files, promotion; under pressure.
 
 use strict;
 use warnings;

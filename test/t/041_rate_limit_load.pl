@@ -83,7 +83,8 @@ my %wrong = (
             FROM moment GROUP BY reset_at) AS "window"
         WHERE admitted <> least(asked, 20) OR counts <> admitted OR least <> 20 - admitted OR first_refused < last_admitted - $tick
             OR reset_at <> date_bin('200 ms', reset_at, 'epoch') OR first < reset_at - interval '200 ms' - $tick},
-    # What a window has admitted and its share of the window before never exceed 20, and a refusal would have.
+    # The requests admitted in a window plus its share of the window before never exceed 20; with a refused one they
+    # would.
     sliding_window => qq{
         WITH answer AS (SELECT *, CASE WHEN reset_after > '200 ms' THEN reset_at - interval '200 ms' ELSE reset_at END AS ends FROM moment)
         SELECT count(*) FROM (

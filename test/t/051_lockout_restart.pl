@@ -1,4 +1,4 @@
-# What stays of lockouts and recorded attempts when servers and sessions end: a restart, a crash, a writer that is killed
+# Lockouts and recorded attempts survive the end of servers and sessions: a restart, a crash, a writer that is killed
 # before and after its commit, a full queue, other databases, a standby.
 
 use strict;

@@ -38,7 +38,7 @@ is(sql($users) . ' ' . sql($addresses), '10 10', 'nor do those of another databa
 is(stat_of('evicted, locks_evicted', 'login'), '0|0', 'nothing of theirs had to go');
 cmp_ok(sql(q{SELECT sum(locks_evicted) FROM redis_migrate.lockout_stats}, 'other'), '>', 3000, 'whoever takes more than his share loses it, which is counted');
 
-# What is dropped makes room, when it is certain that it is dropped.
+# A dropped policy makes room once the drop has committed.
 sql(q{BEGIN; SELECT redis_migrate.drop_lockout('login'); ROLLBACK});
 sql(q{BEGIN; SAVEPOINT s; SELECT redis_migrate.drop_lockout('login'); ROLLBACK TO s; COMMIT});
 is(sql($users), 10, 'a drop that is rolled back frees nobody');

@@ -1,6 +1,6 @@
-# Counters of other rate limiters and lockouts, as they stand in Redis, go on in PostgreSQL: whoever was limited stays
-# limited, and for as long. The keys are written by hand in the formats of redis-cell, rate-limiter-flexible, rack-attack,
-# limits (Flask-Limiter), Laravel, redis_rate, and the sample application.
+# Counters of other rate limiters and lockouts, as they are in Redis, continue in PostgreSQL: clients that were limited
+# stay limited, and for as long. The keys are written by hand in the formats of redis-cell, rate-limiter-flexible,
+# rack-attack, limits (Flask-Limiter), Laravel, redis_rate, and the sample application.
 
 use strict;
 use warnings;
@@ -130,7 +130,7 @@ sub about
     ok(defined $found && abs($found - $seconds) <= ($slack // 2), "$name: $answer") or diag("expected $start $seconds");
     return;
 }
-# Its bucket leaks: whoever waited two seconds has one more.
+# Its bucket leaks: after a wait of two seconds one more request passes.
 my $part = remaining('cell', 'part');
 ok($part >= 11 && $part <= 16, "redis-cell: five of sixteen were used, $part are left");
 my $passed = $node->safe_psql('postgres', q{SELECT remaining, reset_at FROM redis_migrate.rate_limit('cell', 'full', 0)});
@@ -202,7 +202,7 @@ $node->safe_psql('postgres', $defender->(q{, no_ttl => 'forever'})) for 1, 2;
 is($node->safe_psql('postgres', $locks), "ada|t|4\nstuck|t|for ever", 'lockouts: forever');
 is($node->safe_psql('postgres', q{SELECT redis_migrate.reset_lockout('defender', 'stuck'), locked FROM redis_migrate.lockout_status('defender', 'stuck', NULL)}) =~ s/\|.*//r, 1, 'but for a reset');
 
-# What an import never does: give back what was used here; guess.
+# An import never refunds what was used here, and never guesses.
 is($node->safe_psql('postgres', q{
     SELECT redis_migrate.rate_limit_allowed('rlflx', 'two', 2) \g /dev/null
     SELECT redis_migrate.import_rate_limit('rlflx', key, used, reset_at) FROM limit_counter WHERE policy = 'rlflx' AND key = 'two'}), 1,

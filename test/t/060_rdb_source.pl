@@ -17,7 +17,7 @@ create_server($node, 'source', $redis);
 my $dumps = PostgreSQL::Test::Utils::tempdir();
 chmod 0755, $dumps;
 
-# What redis-server would load if it started now, under a name of its own.
+# A copy, under another name, of the file that redis-server would load if it started now.
 sub save
 {
     my ($name) = @_;
@@ -91,7 +91,7 @@ sub define
     return;
 }
 
-# What is in the tables and in the archive: sets and hashes without their order.
+# The contents of the tables and of the archive, with sets and hashes in a fixed order.
 my $state = q{
     SELECT md5(string_agg(r, E'\n' ORDER BY r COLLATE "C")) || ' ' || count(*) FROM (
         SELECT s::text AS r FROM strings AS s
@@ -143,7 +143,7 @@ $node->safe_psql('postgres', q{CALL redis_migrate.run('third')});
 is($node->safe_psql('postgres', q{SELECT db, key FROM redis_migrate.archive WHERE migration = 'third' ORDER BY 1}), "3|string:3\n9|hash:9",
     'only the databases that are asked for');
 
-# What is in the archive can be restored.
+# Archived keys can be restored.
 my $payload = $node->safe_psql('postgres', q{SELECT encode(payload, 'hex') FROM redis_migrate.archive WHERE migration = 'third' AND db = 9});
 $payload =~ s/(..)/\\x$1/g;
 $redis->cli_lines(qq{RESTORE restored 0 "$payload"\n});
@@ -224,7 +224,7 @@ append_to_file("$dumps/appended.rdb", "*1\r\n");
 $node->safe_psql('postgres', "SELECT redis_migrate.alter_migration('file', file => '$dumps/appended.rdb')");
 like(sql_error($node, q{CALL redis_migrate.run('file')}), qr/4 bytes follow the end of the RDB file/, 'bytes behind the end are not passed over');
 
-# What only newer servers write: fields that expire, and a module's value, which goes to the archive as it is.
+# Values that only newer servers write: fields that expire, and a module's value, which goes to the archive unchanged.
 append_to_file("$dumps/newer.rdb", "REDIS0012\xfe\x00"
     . "\x18\x01h" . pack('q<', 4102444800000) . "\x02\x00\x01a\x011\x02\x01b\x012"
     . "\x07\x01m\x81" . pack('H*', '0123456789abcdef') . "\x02\x05\x00"
@@ -239,7 +239,7 @@ is($node->safe_psql('postgres', q{SELECT key, type, encode(payload, 'hex') ~ '^0
     'm|module|t', 'a value of a module is kept whole');
 like(sql_error($node, q{SELECT redis_migrate.elements(payload) FROM redis_migrate.archive WHERE migration = 'newer'}), qr/ERROR:  0A000: a value of module type/, 'and not taken apart');
 
-# What this release does not read stops at its place: a type of a later Redis, a later version.
+# A file that this release does not read ends the run at that place: a type of a later Redis, a later version.
 append_to_file("$dumps/type.rdb", "REDIS0012\xfe\x05" . "\x00\x04fine\x01v" . "\x1c\x05array" . "\xff" . "\0" x 8);
 append_to_file("$dumps/version.rdb", "REDIS0099\xff" . "\0" x 8);
 for my $case (

@@ -54,7 +54,7 @@ is(last_run($node, 'large', 'state, read, archived, evicted, balanced'), 'comple
 is(calls($redis, 'dump'), 0, 'and none by DUMP');
 cmp_ok(calls($redis, 'hscan'), '>', 15, 'in many pieces');
 
-# What the archive has of them goes into another Redis, which then holds the same.
+# Restoring their archived payloads into another Redis yields the same values.
 my $copy = start_redis();
 my $rows = $node->safe_psql('postgres', q{SELECT key, encode(payload, 'hex') FROM redis_migrate.archive WHERE migration = 'large'});
 for my $row (split /\n/, $rows)

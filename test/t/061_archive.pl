@@ -105,7 +105,7 @@ is($node->safe_psql('postgres', 'SET ROLE somebody; SELECT count(*) FROM redis_m
 $node->safe_psql('postgres', q{SELECT redis_migrate.drop_migration('shop')});
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.archive_chunk'), 0, 'drop_migration drops them');
 
-# What PostgreSQL cannot hold is rejected by name: a JSON string beyond 256 MB, a row beyond 1 GB.
+# Values that PostgreSQL cannot hold are rejected by name: a JSON string beyond 256 MB, a row beyond 1 GB.
 $redis->cli('FLUSHALL');
 $redis->cli('EVAL', q{redis.call('SET', 'huge', '"') for i = 1, 36 do redis.call('APPEND', 'huge', string.rep('x', 10485760)) end redis.call('APPEND', 'huge', '"')}, 0);
 $node->safe_psql('postgres', q{

@@ -78,7 +78,7 @@ for my $right (@documented)
     is(complaints('acl'), '', "with $right again");
 }
 
-# What is done instead.
+# The behaviour without each right.
 grant((grep { $_ ne '+pexpiretime' } @documented), '+pttl');
 is(complaints('acl'), 'right to PEXPIRETIME|warn|ACL SETUSER mig +pexpiretime', 'PTTL and TIME serve as well as PEXPIRETIME');
 ($err, $state) = run('acl');

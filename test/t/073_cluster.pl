@@ -61,7 +61,7 @@ is(last_run($node, 'shop', 'state, read, migrated, balanced'), 'completed|' . $c
     'read is the sum of DBSIZE of the masters');
 is(missing(), 0, 'every key is there');
 
-# What preflight says of the nodes.
+# The rows of preflight about the nodes.
 my $report = $node->safe_psql('postgres', q{SELECT check_name, status, detail FROM redis_migrate.preflight('shop')});
 like($report, qr/^cluster\|ok\|3 masters and 3 replicas/m, 'preflight counts the nodes');
 like($report, qr/^databases\|ok\|127\.0\.0\.1:$_: db0: \d+ keys/m, "and looks at each: $_") for map { $_->{node}->port } @masters;

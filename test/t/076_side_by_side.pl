@@ -40,7 +40,7 @@ sub wait_until_all_read
         parts('count(DISTINCT pid)', 'read > 0 AND NOT done AND pid IN (SELECT pid FROM redis_migrate.workers)') == 3 });
 }
 
-# What a run that is over must show.
+# A finished run must show this.
 sub is_whole
 {
     my ($name, $read) = @_;
@@ -223,7 +223,7 @@ wait_for();
 is(last_run($node, 'shop', 'state, rejected, migrated, balanced'), 'completed|4|' . KEYS . '|t', 'and it goes on where all of them stopped');
 is(compare($node, 'item', KEYS), '', 'with every key');
 
-# Who may join, and when.
+# Only the owner may join a run, and only while it is led.
 sql('CREATE ROLE guest LOGIN');
 my $run = sql('SELECT max(run_id) FROM redis_migrate.runs');
 like(sql_error($node, "BEGIN; CALL redis_migrate.join_run($run)"), qr/2D000/, 'not in a transaction block');
@@ -284,7 +284,7 @@ is(sql('SELECT min(id), count(*) FROM item'), '4|' . (KEYS - 3), 'prune removes 
 is(sql(q{SELECT count(*) FROM redis_migrate.archive WHERE migration = 'shop'}), 4000 + 900, 'what nobody owns is archived once');
 $cluster->set(map { ("k:$_" => "value $_") } 1 .. 3);
 
-# A node that says nothing holds up whoever reads it, though nobody leads the run any more.
+# A silent node holds up its reader, although no process leads the run any more.
 pace(900);
 start();
 wait_until_all_read();

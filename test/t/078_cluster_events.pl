@@ -1,4 +1,4 @@
-# What happens to a Redis Cluster in operation while it is read: no key is missed, and nothing is read again that need not be.
+# Events in a Redis Cluster while it is read: no key is missed, and nothing is read again without need.
 
 use strict;
 use warnings;

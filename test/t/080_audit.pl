@@ -58,7 +58,7 @@ my %known = (
     team                 => qr/^(team:(data|members|activity|slug|all)|user:teams:)/,
     analytics            => qr/^analytics:/);
 
-# What an expression cannot say: the types of the captures, where the keys have them.
+# The types of captures, which the expressions above cannot state.
 my %types = (
     'threadr:premium:email:{email:email}'                => 'JSON by e-mail',
     'threadr:usage:ip:{ip:inet}:daily:{day:date}'        => 'counters by address, IPv6 too',

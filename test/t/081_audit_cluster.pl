@@ -12,7 +12,7 @@ use Test::More;
 my $node = new_node('audit_cluster', conf => "pg_redis_migrate.reconnect_timeout = '60s'");
 my $cluster = start_cluster(masters => 3, replicas => 1);
 
-# What is in it, by pattern: the number of keys, and the command that makes each.
+# Its keys by pattern: their number, and the command that creates each.
 my %families = (
     'user:{user_id:int}'           => [ 1800, sub { "user:$_[0]" => qq{SET user:$_[0] '{"id":$_[0]}'} } ],
     'cart:{cart_id:int}'           => [ 500, sub { "cart:$_[0]" => "HSET cart:$_[0] item $_[0]" } ],

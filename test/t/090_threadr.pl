@@ -136,7 +136,7 @@ my $none = 'threadr:premium:ip:None';
         analytics_timeseries                                                  => 2);
     is(sql("SELECT count(*) FROM threadr.$_"), $rows{$_}, "rows: $_") for sort keys %rows;
 
-    # What the generator added up.
+    # The sums of the generator.
     for my $field (qw(total_threads total_premium_grants))
     {
         is(sql("SELECT value FROM threadr.usage_totals WHERE name = '$field'"),

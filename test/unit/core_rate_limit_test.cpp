@@ -130,7 +130,7 @@ TEST(RateLimit, AClockThatStepsBackOpensNoSecondWindow) {
   }
 }
 
-// Otherwise whoever read the clock a little before somebody else would give back what that one has used.
+// Otherwise a process that read the clock a little earlier than another would refund what the other has used.
 TEST(RateLimit, ARefusalWithAClockSlightlyBehindGivesNothingBack) {
   const RateLimit limit = Limit(RateAlgorithm::kGcra, 1000, kSecond, 500);
   RateState state;

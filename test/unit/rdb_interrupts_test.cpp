@@ -1,4 +1,4 @@
-// Work on a value can be cancelled: whoever takes it is asked at least once for each element.
+// Work on a value can be cancelled: the visitor is asked at least once for each element.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -139,7 +139,7 @@ TEST_F(ClusterTest, TellsThatASlotHasComeBack) {
   EXPECT_GT(epoch(0), before);
 }
 
-// A node has a port for TLS beside the plain one; whoever came by TLS is sent there.
+// A node has a port for TLS beside the plain one; clients that use TLS are redirected there.
 TEST_F(ClusterTest, NamesThePortsForTls) {
   test::Certificates certificates;
   certificates.Make("node", "IP:127.0.0.1");

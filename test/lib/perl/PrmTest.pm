@@ -1,4 +1,4 @@
-# What the TAP tests share: PostgreSQL nodes with the extension and real Redis servers. Both disappear when the test
+# The base of the TAP tests: PostgreSQL nodes with the extension and real Redis servers. Both disappear when the test
 # ends, also when it dies or is interrupted.
 #
 #   use PrmTest;
@@ -92,7 +92,7 @@ sub new
     return $self;
 }
 
-# What the option host of a foreign server takes: an address, or the path of the unix socket.
+# The value for the option host of a foreign server: an address, or the path of the unix socket.
 sub host { my ($self) = @_; return $self->{port} ? '127.0.0.1' : $self->{socket}; }
 sub port { my ($self) = @_; return $self->{port}; }
 sub socket { my ($self) = @_; return $self->{socket}; }

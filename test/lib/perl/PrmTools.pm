@@ -65,7 +65,7 @@ sub elapsed
     return time - $start;
 }
 
-# What psql prints to stderr for the statements, verbose: SQLSTATE, DETAIL, HINT. NOTICEs are not shown.
+# The stderr of psql for the statements, verbose: SQLSTATE, DETAIL, HINT. NOTICEs are not shown.
 sub sql_error
 {
     my ($node, $sql, %options) = @_;
@@ -96,7 +96,7 @@ sub running
     return defined $self->{pid};
 }
 
-# What psql has written to stdout and stderr so far.
+# The output of psql to stdout and stderr so far.
 sub output { my ($self) = @_; return map { PostgreSQL::Test::Utils::slurp_file("$self->{file}.$_") } 'out', 'err'; }
 
 # The same when it has ended.

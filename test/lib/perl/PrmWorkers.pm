@@ -53,7 +53,7 @@ sub job
     return $node->safe_psql($database // 'postgres', "SELECT $columns FROM redis_migrate.background_runs WHERE migration = '$migration'");
 }
 
-# What differs from the keys k:1 … k:N; empty when nothing does.
+# The differences from the keys k:1 … k:N; empty if there are none.
 sub compare
 {
     my ($node, $table, $keys, $database) = @_;
