@@ -124,7 +124,7 @@ Masters AskForMasters(const std::string &server, bool count_keys) {
     masters.slots.push_back(shard.slots & ~served);
     served |= shard.slots;
   }
-  masters.slots.back() |= ~served;  // a slot that nobody serves holds the run up, whoever reads
+  masters.slots.back() |= ~served;  // an unserved slot holds up the run in any case
   if (!count_keys) return masters;
   const auto keys = pg::ValueOrThrow(walk.CountKeys());
   if (keys) masters.keys = static_cast<int64>(*keys);

@@ -227,8 +227,8 @@ PRM_FUNCTION(add_mapping) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.alter_mapping(…): NULL leaves a property as it is; the session's settings are taken anew when
-// the query is given. Errors: as add_mapping.
+// redis_migrate.alter_mapping(…): NULL leaves a property as it is; the session's settings are stored again
+// when the query is given. Errors: as add_mapping.
 PRM_FUNCTION(alter_mapping) {
   pg::Spi spi;
   Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));

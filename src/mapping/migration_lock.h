@@ -1,5 +1,5 @@
-// Who may run a migration: one process leads a run, others may take part in it, each reading a part of its
-// own.
+// The locks of running migrations: one process leads a run, others may take part in it, each reading a part
+// of its own.
 #pragma once
 
 #include "pg/pg.h"

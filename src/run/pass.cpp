@@ -85,8 +85,8 @@ void Pass::Restart(int level) {
 
 // Stores entries and the checkpoint, in one transaction if it may have as many subtransactions as that takes.
 // Otherwise the checkpoint moves with the last; until then the keys that are done are noted as those of a
-// page are which the checkpoint does not cover, so that whoever goes on after a crash passes them over.
-// Returns how many of the entries a foreign key or a lower key refused.
+// page are which the checkpoint does not cover, so that a run resumed after a crash skips them. Returns how
+// many of the entries a foreign key or a lower key refused.
 size_t Pass::Store(std::vector<const source::Entry *> entries, int level, const std::string &before,
                    const std::string &position, const StoreOptions &store) {
   size_t deferred = 0, fresh = 0;
@@ -159,7 +159,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
       break;
     } catch (const pg::PgError &error) {
       if (!pg::IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
-      // So that whoever waited for this batch goes first: to take the same locks at once would be the same
+      // Lets a session that waited for this batch go first: to take the same locks at once would be the same
       // deadlock.
       pg::Sleep(attempt * kRetryPauseMs);
     }

@@ -49,8 +49,8 @@ class RunRecord {
   void DropParts(int level);
   // From now on what is saved belongs to a part of the level, the one with this number; 0: to all of it.
   void SetPart(int number) { part_ = number; }
-  // Notes that this process reads the part; the caller has its lock. The part as whoever had it before left
-  // it; nothing when it is done or its reading has failed.
+  // Notes that this process reads the part; the caller has its lock. Returns the part as its last reader left
+  // it; nullopt when it is done or its reading has failed.
   std::optional<Part> TakePart(int level);
   void AddRepeatedSlots(int level, uint64 slots);
   void FinishPart(int level);
@@ -74,8 +74,8 @@ class RunRecord {
   bool HasReject(int level, const source::Entry &entry) const;
   // Forgets what was counted at a level, or for the part of it, because the source begins it again.
   void RestartLevel(int level);
-  // Notes the keys of a batch that its position does not cover, for whoever goes on from it; or, when it
-  // does, forgets those of earlier batches.
+  // Notes the keys of a batch that its position does not cover, for a resumed run; or, when it does, forgets
+  // those of earlier batches.
   void NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond);
   // The keys that NotePageKeys left.
   std::set<std::pair<int, std::string>> ReadPageKeys() const;

@@ -46,7 +46,7 @@ class GroupStore {
     std::vector<PreviewRow> preview;
   };
 
-  // What became of a try. Unless it stored the entries, nothing of it is left.
+  // The result of a try. Unless it stored the entries, its effects are rolled back.
   struct Trial {
     enum Result {
       kStored,
