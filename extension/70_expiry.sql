@@ -78,6 +78,23 @@ CREATE TABLE redis_migrate.expiry_state (
 COMMENT ON TABLE redis_migrate.expiry_state IS
     'Progress of the sweep of a policy, written in the transaction of each batch: the table or partition, and in expiry order the highest value met (microseconds since 2000, or the column''s own number), in page order the next page. started_at is NULL when no sweep is under way';
 
+CREATE TABLE redis_migrate.stuck_row (
+    job_id     bigint NOT NULL REFERENCES redis_migrate.job ON DELETE CASCADE,
+    table_name text NOT NULL,
+    row_tid    tid NOT NULL,
+    row_xmin   xid NOT NULL,
+    row_key    text,
+    sqlstate   text NOT NULL,
+    message    text NOT NULL,
+    tries      integer NOT NULL DEFAULT 1,
+    first_try  timestamptz NOT NULL,
+    last_try   timestamptz NOT NULL,
+    next_try   timestamptz NOT NULL,
+    PRIMARY KEY (job_id, table_name, row_tid)
+);
+COMMENT ON TABLE redis_migrate.stuck_row IS
+    'Expired rows that sweeps could not remove, and when each is tried again. row_tid and row_xmin say which version of a row, so that one that is changed leaves the list; the row_tid (0,0) stands for a partition that could not be dropped. Not dumped: places of rows mean nothing elsewhere';
+
 CREATE TABLE redis_migrate.refresh_policy (
     job_id       bigint PRIMARY KEY REFERENCES redis_migrate.job ON DELETE CASCADE,
     "concurrently" boolean NOT NULL,
@@ -258,7 +275,8 @@ COMMENT ON VIEW redis_migrate.expiry_policies IS 'Expiry policies of the caller'
 
 CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
     SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.next_run, s.rows_total AS rows_deleted, s.batches_total AS batches,
-           s.partitions_dropped, s.skipped_total AS skipped_locked, j.runs, j.empty_runs, j.failed_runs,
+           s.partitions_dropped, s.skipped_total AS skipped_locked,
+           (SELECT pg_catalog.count(*) FROM redis_migrate.stuck_row AS r WHERE r.job_id OPERATOR(pg_catalog.=) j.job_id) AS stuck_rows, j.runs, j.empty_runs, j.failed_runs,
            j.last_started_at, j.last_finished_at, j.last_finished_at OPERATOR(pg_catalog.-) j.last_started_at AS last_duration,
            j.last_rows, s.started_at AS sweeping_since, s.leaf AS sweeping, s.sweep_order,
            s.backlog AS backlog_estimate, s.oldest_expired_at,
@@ -271,6 +289,17 @@ CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.expiry_stats IS
     'Results of sweeps, the rows left as of the last batch, and why a sweep is paused or failing; pg_monitor sees all';
+
+CREATE VIEW redis_migrate.stuck_rows WITH (security_barrier) AS
+    SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, r.table_name,
+           CASE WHEN r.row_tid OPERATOR(pg_catalog.<>) '(0,0)' THEN r.row_tid END AS row_tid,
+           CASE WHEN redis_migrate.may_see(j.owner) THEN r.row_key END AS row_key, r.sqlstate,
+           CASE WHEN redis_migrate.may_see(j.owner) THEN r.message END AS message,
+           r.tries, r.first_try, r.last_try, r.next_try
+    FROM redis_migrate.stuck_row AS r JOIN redis_migrate.job AS j USING (job_id)
+    WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW redis_migrate.stuck_rows IS
+    'Expired rows that sweeps could not remove, why, and when each is tried again; without row_tid a partition that could not be dropped. pg_monitor sees all, without keys and messages';
 
 CREATE VIEW redis_migrate.refreshes WITH (security_barrier) AS
     SELECT j.name AS view, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.every, p."concurrently", p.debounce, j.next_run,
@@ -289,4 +318,4 @@ CREATE VIEW redis_migrate.job_runs WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.job_runs IS
     'Sweeps and refreshes of the caller that did something or failed; pg_monitor sees all';
 
-GRANT SELECT ON redis_migrate.expiry_policies, redis_migrate.expiry_stats, redis_migrate.refreshes, redis_migrate.job_runs TO PUBLIC;
+GRANT SELECT ON redis_migrate.expiry_policies, redis_migrate.expiry_stats, redis_migrate.stuck_rows, redis_migrate.refreshes, redis_migrate.job_runs TO PUBLIC;

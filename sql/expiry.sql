@@ -167,6 +167,26 @@ SELECT redis_migrate.alter_expiry('"No Index"', every => '1 hour');
 CREATE INDEX ON "No Index" ("expires at", id) WHERE "expires at" IS NOT NULL;
 SELECT redis_migrate.alter_expiry('"No Index"', every => '1 hour');
 
+\echo == rows that cannot be removed
+CREATE TABLE bill (id int, part text, expires_at timestamptz, PRIMARY KEY (id, part));
+CREATE TABLE bill_line (id int, part text, FOREIGN KEY (id, part) REFERENCES bill);
+INSERT INTO bill SELECT g, 'it''s', '2020-01-01' FROM generate_series(1, 20) AS g;
+INSERT INTO bill_line VALUES (3, 'it''s'), (20, 'it''s');
+CREATE INDEX ON bill (expires_at);
+SELECT redis_migrate.add_expiry('bill', 'expires_at');
+CALL redis_migrate.sweep('bill');
+SELECT ids('bill');
+SELECT target, table_name, row_tid, row_key, sqlstate, message, tries, next_try - last_try AS waits
+FROM redis_migrate.stuck_rows WHERE target = 'expiry.bill' ORDER BY row_tid;
+DELETE FROM bill_line WHERE id = 3;
+CALL redis_migrate.sweep('bill');
+SELECT stuck_rows, backlog_estimate FROM redis_migrate.expiry_stats WHERE target = 'expiry.bill';
+SELECT redis_migrate.resume_expiry('bill');
+CALL redis_migrate.sweep('bill');
+SELECT row_key, tries, next_try - last_try AS waits FROM redis_migrate.stuck_rows WHERE target = 'expiry.bill';
+SELECT redis_migrate.drop_expiry('bill');
+SELECT count(*) FROM redis_migrate.stuck_rows WHERE target = 'expiry.bill';
+
 \echo == partitions: swept one by one, or dropped where their bounds prove it
 CREATE TABLE part (id int, expires_at timestamptz NOT NULL) PARTITION BY RANGE (expires_at);
 CREATE TABLE part_old PARTITION OF part FOR VALUES FROM ('2000-01-01') TO ('2001-01-01');

@@ -176,11 +176,11 @@ void Check(int64 job_id) {
   Statements const statements(policy, target.kind, policy.name);
   bool const is_table = pg::Call([&] { return get_rel_relkind(target.relation); }) == RELKIND_RELATION;
   if (is_table)
-    Spi::Execute("EXPLAIN " + statements.IndexBatch(),
+    Spi::Execute("EXPLAIN " + statements.IndexBatch(false),
                  {cutoff.param(), cutoff.ParamOf(0), SqlParam::Int4(1)});
   else
     for (const auto &leaf : FindLeaves(target.relation).tables)
-      Spi::Execute("EXPLAIN " + Statements(policy, target.kind, leaf.first).IndexBatch(),
+      Spi::Execute("EXPLAIN " + Statements(policy, target.kind, leaf.first).IndexBatch(false),
                    {cutoff.param(), cutoff.ParamOf(0), SqlParam::Int4(1)});
   pg::AsExtensionOwner as_owner;
   Spi::Execute(

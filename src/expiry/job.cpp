@@ -147,6 +147,16 @@ void AddHistoryPolicy() {
       "10000000 FROM j");
 }
 
+namespace {
+
+// Whoever changes or resumes a policy may have seen to what kept rows.
+void TryStuckRowsAgain(int64 job_id) {
+  Spi::Execute("UPDATE redis_migrate.stuck_row SET next_try = clock_timestamp() WHERE job_id = $1",
+               {SqlParam::Int8(job_id)});
+}
+
+}  // namespace
+
 void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const SqlParam &every, bool settings) {
   std::string const name = relation ? QualifiedName(*relation) : "";
   std::vector<SqlParam> params = {SqlParam::Int8(job_id),
@@ -166,6 +176,7 @@ void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const Sql
       "scheduled_at = clock_timestamp(), next_run = clock_timestamp()" +
           list + " WHERE job_id = $1",
       params);
+  TryStuckRowsAgain(job_id);
 }
 
 void DropJob(int64 job_id) {
@@ -181,6 +192,7 @@ void EnableJob(int64 job_id, bool enabled) {
       "scheduled_at = clock_timestamp(), next_run = CASE WHEN $2 AND every IS NOT NULL THEN "
       "clock_timestamp() ELSE next_run END WHERE job_id = $1",
       {SqlParam::Int8(job_id), SqlParam::Bool(enabled)});
+  if (enabled) TryStuckRowsAgain(job_id);
 }
 
 std::vector<DueJob> DueJobs(Oid owner) {

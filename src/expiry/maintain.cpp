@@ -49,10 +49,11 @@ std::pair<int64, int64> CountRows(int64 job_id) {
 void SweepToTheEnd(Sweep &sweep) {
   std::string told;
   int blocked = 0;
+  int64 rows = 0;
   for (;;) {
     switch (sweep.Next()) {
       case Step::kMore:
-        blocked = 0;
+        if (std::exchange(rows, sweep.run().rows) != sweep.run().rows) blocked = 0;
         break;
       case Step::kDone:
         return;
@@ -106,9 +107,16 @@ void SweepNow(const std::string &target) {
       (sweep.partitions_dropped() > 0
            ? std::to_string(sweep.partitions_dropped()) + " partitions were dropped. "
            : "") +
+          (sweep.stuck().failed() > 0 ? std::to_string(sweep.stuck().failed()) +
+                                            " rows or partitions could not be removed, the last: " +
+                                            sweep.stuck().last_problem() + (sweep.skipped() > 0 ? ". " : "")
+                                      : "") +
           (sweep.skipped() > 0 ? "About " + std::to_string(sweep.skipped()) +
                                      " expired rows were locked by others and are left for the next sweep."
-                               : ""));
+                               : ""),
+      sweep.stuck().failed() > 0
+          ? "SELECT * FROM redis_migrate.stuck_rows shows which, and when they are tried again."
+          : "");
 }
 
 // Whether an error may be caught and recorded; any other ends the procedure.

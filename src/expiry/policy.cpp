@@ -42,7 +42,9 @@ void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
       "extract(epoch FROM p.batch_time))::float8, p.max_rate, extract(epoch FROM "
       "p.max_replication_lag)::float8, p.max_xmin_age, s.started_at, s.leaf, s.sweep_order, s.watermark, "
       "s.next_page, s.end_page, s.batch_rows, s.batch_pages, s.rows, s.batches, s.backlog, "
-      "s.oldest_expired_at, s.pause_reason FROM redis_migrate.job AS j JOIN redis_migrate.expiry_policy "
+      "s.oldest_expired_at, s.pause_reason, EXISTS (SELECT FROM redis_migrate.stuck_row AS r WHERE r.job_id "
+      "= "
+      "j.job_id) FROM redis_migrate.job AS j JOIN redis_migrate.expiry_policy "
       "AS p USING (job_id) JOIN redis_migrate.expiry_state AS s USING (job_id) WHERE j.job_id = $1",
       {SqlParam::Int8(job_id)});
   if (rows.size() == 0)
@@ -87,6 +89,7 @@ void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
   if (!row.IsNull(column)) state.oldest = DatumGetTimestampTz(row.Value(column));
   ++column;
   state.pause_reason = row.Text(column++);
+  state.has_stuck_rows = row.Bool(column++);
   if (policy.name == "redis_migrate.job_history") {
     policy.keeps_history = true;
     policy.lifetime = Interval();

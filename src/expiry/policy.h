@@ -49,6 +49,7 @@ struct State {
   std::optional<int64> backlog;
   std::optional<TimestampTz> oldest;
   std::string pause_reason;
+  bool has_stuck_rows = false;  // read only
   // Not read, added to the totals when the state is saved.
   int64 skipped = 0;
   int64 partitions_dropped = 0;

@@ -128,12 +128,16 @@ std::string CtidIn(const std::string &rows) {
   return "target.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" + rows + "))";
 }
 
+constexpr char kButSome[] = " AND target.ctid OPERATOR(pg_catalog.<>) ALL ($4)";
+constexpr char kPages[] = "target.ctid OPERATOR(pg_catalog.>=) $2 AND target.ctid OPERATOR(pg_catalog.<) $3";
+constexpr char kNamed[] = "target.ctid OPERATOR(pg_catalog.=) ANY ($2)";
+
 }  // namespace
 
-std::string Statements::IndexBatch() const {
+std::string Statements::IndexBatch(bool but_some) const {
   return "WITH expired AS MATERIALIZED (SELECT target.ctid AS row, " + column_ + " AS expires FROM " +
-         table_ + " WHERE " + ToSweep() + " AND " + column_ +
-         " OPERATOR(pg_catalog.>=) $2 AND redis_migrate.meets_expired_row() ORDER BY " + column_ +
+         table_ + " WHERE " + ToSweep() + " AND " + column_ + " OPERATOR(pg_catalog.>=) $2" +
+         (but_some ? kButSome : "") + " AND redis_migrate.meets_expired_row() ORDER BY " + column_ +
          " LIMIT $3 FOR UPDATE OF target SKIP LOCKED), gone AS (" +
          Remove(CtidIn("SELECT row FROM expired")) +
          (returns_ ? "" : " RETURNING false AS still, NULL::pg_catalog.text AS key") +
@@ -142,14 +146,47 @@ std::string Statements::IndexBatch() const {
          type_ + ", " + kRemoved;
 }
 
-std::string Statements::PageBatch(bool skip_locked) const {
-  std::string const pages =
-      "target.ctid OPERATOR(pg_catalog.>=) $2 AND target.ctid OPERATOR(pg_catalog.<) $3";
+std::string Statements::PageBatch(bool skip_locked, bool but_some) const {
+  std::string const pages = std::string(kPages) + (but_some ? kButSome : "");
   std::string const statement = Remove(
       skip_locked ? CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " + ToSweep() +
                            " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED")
                   : pages);
   return returns_ ? "WITH gone AS (" + statement + ") SELECT " + kRemoved : statement;
+}
+
+std::string Statements::Lock(const std::string &where, const std::string &order) const {
+  return "SELECT target.ctid, target.xmin, " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " +
+         where + " AND " + ToSweep() + " AND redis_migrate.meets_expired_row()" + order +
+         " FOR UPDATE OF target SKIP LOCKED";
+}
+
+std::string Statements::LockInOrder() const {
+  return Lock(column_ + " OPERATOR(pg_catalog.>=) $2" + kButSome, " ORDER BY " + column_ + " LIMIT $3");
+}
+
+std::string Statements::LockInPages() const { return Lock(std::string(kPages) + kButSome, " LIMIT $5"); }
+
+std::string Statements::LockNamed() const { return Lock(kNamed, ""); }
+
+std::string Statements::RemoveNamed() const {
+  return returns_ ? "WITH gone AS (" + Remove(kNamed) + ") SELECT " + kRemoved : Remove(kNamed);
+}
+
+std::string Statements::FindNamed() const {
+  return "SELECT target.ctid, target.xmin, " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " +
+         kNamed + " AND " + Expired();
+}
+
+std::string Statements::Describe(const std::vector<std::string> &columns) const {
+  std::string names, values;
+  for (const std::string &column : columns) {
+    names += (names.empty() ? "" : ", ") + column;
+    values += ", target." + column;
+  }
+  return "SELECT pg_catalog.left(pg_catalog.concat(" + pg::QuoteLiteral("(" + names + ")=(") +
+         ", pg_catalog.concat_ws(', '" + values + "), ')'), 200) FROM " + table_ +
+         " WHERE target.ctid OPERATOR(pg_catalog.=) $1";
 }
 
 std::string Statements::Oldest() const {

@@ -29,12 +29,25 @@ class Statements {
   Statements(const Policy &policy, ColumnKind kind, std::string table);
 
   // In the order of the expiry index: $2 lowest value, $3 number of rows. One row: how many were locked, the
-  // highest value among them, and the columns of Removed.
-  std::string IndexBatch() const;
+  // highest value among them, and the columns of Removed. `but_some` leaves out the rows whose tids are $4.
+  std::string IndexBatch(bool but_some) const;
   // Within pages: $2 and $3 are the first tid and the one after the last. `skip_locked` leaves out rows that
   // others have locked; without it the statement waits for them, and costs half. With returns(): one row with
-  // the columns of Removed.
-  std::string PageBatch(bool skip_locked) const;
+  // the columns of Removed. `but_some` as above.
+  std::string PageBatch(bool skip_locked, bool but_some) const;
+  // Locks rows and returns (tid, xmin, value) of each, without those that others have locked: in the order
+  // of the expiry index and within pages, with the parameters of a batch, $4 always being there, and in pages
+  // $5 the number of rows; and those whose tids are $2.
+  std::string LockInOrder() const;
+  std::string LockInPages() const;
+  std::string LockNamed() const;
+  // Removes the rows whose tids are $2. With returns(): one row with the columns of Removed.
+  std::string RemoveNamed() const;
+  // (tid, xmin, value) of expired rows whose tids are $2, without locks.
+  std::string FindNamed() const;
+  // The values of columns, all quoted as identifiers, in the row whose tid is $1: "(a, b)=(1, x)", at most
+  // 200 characters.
+  std::string Describe(const std::vector<std::string> &columns) const;
   // Whether removed rows are looked at again: what became of a soft delete, or the keys of a notification.
   bool returns() const { return returns_; }
   // The lowest value that has expired, or no row.
@@ -53,6 +66,7 @@ class Statements {
   // The condition again, giving way to others while rows are looked at.
   std::string ToSweep() const;
   std::string Remove(const std::string &where) const;
+  std::string Lock(const std::string &where, const std::string &order) const;
 
   const Policy &policy_;
   std::string type_;

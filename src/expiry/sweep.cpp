@@ -13,9 +13,6 @@ using pg::SqlParam;
 
 namespace {
 
-constexpr int kMostRows = 100000;
-// A batch can read many pages that hold nothing expired; the next page may be full of expired rows.
-constexpr int kMostPages = 2048;
 // WAL that a batch aims to write at most, in bytes, while nobody else works and beside others. Whoever
 // commits has to wait until what others have written before is flushed: in `make bench-expiry` a touch beside
 // batches of 100 ms, which after a checkpoint write 15 MB, took 14 times as long as alone.
@@ -33,8 +30,9 @@ constexpr double kPageRowCost = 0.1;
 constexpr int kCarefulBatches = 16;
 constexpr int64 kPauseCheckMs = 1000;
 
-// The plans that the two orders are made for, whatever the statistics say, and no compilation: prohibitive
-// costs of other plans would ask for it.
+}  // namespace
+
+// Without compilation: prohibitive costs of other plans would ask for it.
 void ChoosePlan(pg::LocalSettings &settings, Order order) {
   settings.Set("enable_seqscan", "off");
   settings.Set("enable_bitmapscan", "off");
@@ -52,6 +50,8 @@ SqlParam TidOf(int64 page) {
   return SqlParam::Owned(TIDOID, PointerGetDatum(tid));
 }
 
+namespace {
+
 void Commit() {
   GiveWay();
   Spi::Commit();
@@ -61,6 +61,12 @@ void Commit() {
 }  // namespace
 
 Step Sweep::Next() {
+  if (stuck_.TooMany())
+    throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                  std::to_string(StuckRows::kMost) + " expired rows of table " + policy_.name +
+                      " could not be removed, and the sweep gave up",
+                  "The last: " + stuck_.last_problem(),
+                  "SELECT * FROM redis_migrate.stuck_rows shows why. The sweep goes on where it stopped.");
   begin_ = GetCurrentTimestamp();
   wal_before_ = pgWalUsage.wal_bytes;
   if (run_.started == 0) run_.started = begin_;
@@ -73,18 +79,24 @@ Step Sweep::Next() {
   // A deferred constraint is to fail with its batch, not with the commit.
   Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
   Step step = Step::kMore;
-  hasty_ = false;
+  hasty_ = removing_ = false;
   try {
     pg::InSubtransaction([&] { step = Batch(); });
   } catch (const pg::PgError &error) {
-    if (error.sqlstate() == ERRCODE_INSUFFICIENT_PRIVILEGE)
+    bool const transient = pg::IsTransient(error.sqlstate());
+    bool const of_rows =
+        removing_ && (transient ? !hasty_ : pg::FaultOf(error.sqlstate()) != pg::Fault::kServer);
+    if (of_rows)
+      divided_batches_ = kDividedBatches;
+    else if (error.sqlstate() == ERRCODE_INSUFFICIENT_PRIVILEGE)
       throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, error.what(),
                     "The sweep of " + policy_.name + " runs with the rights of the policy's owner.",
                     "It needs SELECT and UPDATE, and DELETE unless soft_delete is set.");
-    if (!pg::IsTransient(error.sqlstate())) throw;
-    if (hasty_) {
+    else if (!transient)
+      throw;
+    else if (hasty_)
       careful_batches_ = kCarefulBatches;
-    } else {
+    else {
       // With fewer rows it does not matter whose lock it was.
       pg::AsExtensionOwner as_owner;
       Spi::Execute(
@@ -175,24 +187,28 @@ Step Sweep::Batch() {
     }
     Statements const statements(policy_, target.kind, name);
     Cutoff const cutoff(policy_, target.kind, begin_);
-    if (policy_.drop_partitions && leaf != target.relation && !HidesRows(leaf) &&
-        BoundsHaveExpired(statements, cutoff)) {
+    if (stuck_.Load(name, leaves.tables, state_.has_stuck_rows, statements, cutoff)) return Step::kMore;
+    if (ShouldDrop(leaf, target, statements, cutoff)) {
       if (Pause()) return Step::kPaused;
-      DropPartition(name);
-      ++state_.partitions_dropped;
-      ++partitions_dropped_;
-      run_.worked = true;
-      state_.order = Order::kNone;
-      SaveState(job_id_, state_, 0, true);
-      return Step::kMore;
+      if (TryToDrop(name)) {
+        ++state_.partitions_dropped;
+        ++partitions_dropped_;
+        state_.order = Order::kNone;
+        SaveState(job_id_, state_, 0, true);
+        return Step::kMore;
+      }
     }
     if (state_.order == Order::kNone && !ChooseOrder(target, leaf, statements, cutoff)) continue;
     if (Pause()) return Step::kPaused;
     LookForOthers();
     TakeExpiredRowsMet();
     GiveWay();
-    Removed const removed =
-        state_.order == Order::kIndex ? IndexBatch(statements, cutoff) : PageBatch(leaf, statements, cutoff);
+    bool const due = stuck_.AnyDue();
+    int64 const watermark = state_.watermark;
+    Removed const removed = due                             ? DueBatch(leaf, statements, cutoff)
+                            : divided_batches_ > 0          ? DividedBatch(leaf, statements, cutoff)
+                            : state_.order == Order::kIndex ? IndexBatch(statements, cutoff)
+                                                            : PageBatch(leaf, statements, cutoff);
     GiveWay();
     last_order_ = state_.order;
     state_.rows += removed.rows;
@@ -211,11 +227,15 @@ Step Sweep::Batch() {
         SaveState(job_id_, state_, removed.rows, true);
         return Step::kDone;
       }
-    } else if (state_.order == Order::kIndex) {
-      PreferPages(leaf, statements, cutoff);
+    } else if (state_.order == Order::kIndex && !due) {
+      // Rows of one time that a trigger or row security keeps, without an error, would be met for ever.
+      if (removed.rows == 0 && removed.kept == 0 && state_.watermark == watermark)
+        ReadPages(leaf, Estimated());
+      else
+        PreferPages(leaf, statements, cutoff);
     }
     SaveState(job_id_, state_, removed.rows, true);
-    return Step::kMore;
+    return TakeBlocked() ? Step::kBlocked : Step::kMore;
   }
   stale = stale || state_.batches > 0 || partitions_dropped_ > 0;
   Finish();
@@ -223,15 +243,38 @@ Step Sweep::Batch() {
   return Step::kDone;
 }
 
-// Only the rows that others had locked are left.
+// Whether all rows of a partition have expired, by its bounds.
+bool Sweep::ShouldDrop(Oid leaf, const Target &target, const Statements &statements, const Cutoff &cutoff) {
+  return policy_.drop_partitions && leaf != target.relation && stuck_.MayDropTable() && !HidesRows(leaf) &&
+         BoundsHaveExpired(statements, cutoff);
+}
+
+// Where a partition cannot be dropped its rows go one by one, as those of any other.
+bool Sweep::TryToDrop(const std::string &name) {
+  run_.worked = true;
+  try {
+    pg::InSubtransaction([&] { DropPartition(name); });
+    if (state_.has_stuck_rows) stuck_.ForgetTable();
+    return true;
+  } catch (const pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    stuck_.KeepTable({error.sqlstate(), error.what()});
+  }
+  return false;
+}
+
+// Only the rows are left that others had locked, or that cannot be removed.
 void Sweep::Finish() {
   state_.started = 0;
   state_.leaf.clear();
   state_.order = Order::kNone;
-  state_.backlog = skipped_;
-  if (skipped_ == 0) state_.oldest.reset();
+  state_.backlog = skipped_ + stuck_.size();
+  if (*state_.backlog == 0) state_.oldest.reset();
   state_.pause_reason.clear();
-  if (partitions_dropped_ > 0) run_.message = std::to_string(partitions_dropped_) + " partitions dropped";
+  run_.message = partitions_dropped_ > 0 ? std::to_string(partitions_dropped_) + " partitions dropped" : "";
+  if (stuck_.failed() > 0)
+    run_.message += (run_.message.empty() ? "" : "; ") + std::to_string(stuck_.failed()) +
+                    " rows or partitions could not be removed, the last: " + stuck_.last_problem();
   RecordRun(job_id_, run_);
 }
 
@@ -298,13 +341,20 @@ double Sweep::SpentMs() const {
   return std::max(elapsed, policy_.batch_ms * wal / (beside_others_ ? kMostWalBesideOthers : kMostWal));
 }
 
+int Sweep::BatchRows() const {
+  return policy_.max_rate > 0 ? std::min(state_.batch_rows, policy_.max_rate) : state_.batch_rows;
+}
+
 Sweep::Removed Sweep::IndexBatch(const Statements &statements, const Cutoff &cutoff) {
   pg::LocalSettings settings;
   ChoosePlan(settings, Order::kIndex);
-  int size = state_.batch_rows;
-  if (policy_.max_rate > 0) size = std::min(size, policy_.max_rate);
-  auto rows = Spi::Execute(statements.IndexBatch(),
-                           {cutoff.param(), cutoff.ParamOf(state_.watermark), SqlParam::Int4(size)});
+  int const size = BatchRows();
+  std::vector<SqlParam> params = {cutoff.param(), cutoff.ParamOf(state_.watermark), SqlParam::Int4(size)};
+  std::vector<ItemPointerData> const left_out = stuck_.ExpiringFrom(state_.watermark);
+  if (!left_out.empty()) params.push_back(SqlParam::TidArray(left_out));
+  removing_ = true;
+  auto rows = Spi::Execute(statements.IndexBatch(!left_out.empty()), params);
+  removing_ = false;
   Removed removed;
   int64 const locked = rows[0].Int8(0);
   if (!rows[0].IsNull(1)) state_.watermark = rows[0].Int8(1);
@@ -328,8 +378,12 @@ Sweep::Removed Sweep::PageBatch(Oid leaf, const Statements &statements, const Cu
     settings.Set("lock_timeout", "20ms");
     hasty_ = true;
   }
-  auto rows =
-      Spi::Execute(statements.PageBatch(careful), {cutoff.param(), TidOf(state_.next_page), TidOf(end)});
+  std::vector<SqlParam> params = {cutoff.param(), TidOf(state_.next_page), TidOf(end)};
+  std::vector<ItemPointerData> const left_out = stuck_.InPages(state_.next_page, end);
+  if (!left_out.empty()) params.push_back(SqlParam::TidArray(left_out));
+  removing_ = true;
+  auto rows = Spi::Execute(statements.PageBatch(careful, !left_out.empty()), params);
+  removing_ = false;
   if (careful) --careful_batches_;
   Removed removed;
   removed.rows = statements.returns() ? rows[0].Int8(0) : static_cast<int64>(rows.processed());

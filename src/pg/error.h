@@ -89,13 +89,29 @@ Problem CurrentProblem();
 // a lock that was not available.
 bool IsTransient(int sqlstate);
 
-// Where the fault is when a statement over rows of keys fails.
+// Where the fault is when a statement over rows fails.
 enum class Fault {
   kRow,      // in a row: classes 21, 22, 23, 38, 44, 54, P0, and SQLSTATEs that PostgreSQL does not define
   kServer,   // in the server or the session: classes 08, 25, 40, 53, 57, 58, XX, and 55P03
   kUnclear,  // in a row or in the statement: everything else
 };
 Fault FaultOf(int sqlstate);
+
+// Whether an error of a statement over rows costs the rows that raise it. It does not where it is the
+// server's, or where the statement fails whatever the row. That is tried where the SQLSTATE does not tell:
+// 42501 without rows, any other with single rows by themselves.
+template <typename FailsWithoutRows, typename FailsForAnyRow>
+bool CostsRows(int sqlstate, FailsWithoutRows fails_without_rows, FailsForAnyRow fails_for_any_row) {
+  switch (FaultOf(sqlstate)) {
+    case Fault::kRow:
+      return true;
+    case Fault::kServer:
+      return false;
+    case Fault::kUnclear:
+      break;
+  }
+  return sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE ? !fails_without_rows() : !fails_for_any_row();
+}
 
 // "22P02" for ERRCODE_INVALID_TEXT_REPRESENTATION.
 std::string SqlStateText(int sqlstate);

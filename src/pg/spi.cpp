@@ -90,6 +90,11 @@ SqlParam SqlParam::TimestampTzArray(const std::vector<int64> &items) {
                     [](int64 item) { return TimestampTzGetDatum(item); });
 }
 
+SqlParam SqlParam::TidArray(const std::vector<ItemPointerData> &items) {
+  return ArrayParam(TIDARRAYOID, TIDOID, items,
+                    [](const ItemPointerData &item) { return PointerGetDatum(&item); });
+}
+
 SqlParam SqlParam::ByteaArray(const std::vector<Bytes> &items) {
   return ArrayParam(BYTEAARRAYOID, BYTEAOID, items, [](Bytes item) { return ByteaDatum(item); });
 }

@@ -34,6 +34,7 @@ struct SqlParam {
   static SqlParam Int8Array(const std::vector<int64> &items);
   static SqlParam TimestampTzArray(const std::vector<int64> &items);
   static SqlParam ByteaArray(const std::vector<Bytes> &items);
+  static SqlParam TidArray(const std::vector<ItemPointerData> &items);
   static SqlParam Int4Array(const std::optional<std::vector<int>> &items);
 };
 

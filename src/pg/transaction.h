@@ -7,6 +7,10 @@
 
 namespace prm::pg {
 
+// More subtransactions that are kept in one transaction make snapshots slower for the whole server
+// (PGPROC_MAX_CACHED_SUBXIDS).
+constexpr int kMostSubtransactions = 64;
+
 // Pushes a fresh snapshot for a scope. After an error the (sub)transaction's abort pops it.
 class SnapshotScope : Scope {
  public:

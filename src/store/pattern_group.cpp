@@ -93,12 +93,13 @@ class PatternGroup::Work {
   void RequireFaultOfKeys(const std::vector<int> &which, const Trial &trial) {
     if (trial.result != Trial::kFailed) return;
     int const sqlstate = trial.error->sqlstate();
-    pg::Fault const fault = pg::FaultOf(sqlstate);
-    if (fault == pg::Fault::kRow || of_keys_.count({trial.mapping, sqlstate}) > 0) return;
-    if (fault == pg::Fault::kServer) throw *trial.error;
-    bool const of_mapping =
-        sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE ? FailsWithoutRows(trial) : FailsForAnyKey(which, trial);
-    if (of_mapping) ThrowFaultOfMapping(trial);
+    if (of_keys_.count({trial.mapping, sqlstate}) > 0) return;
+    if (!pg::CostsRows(
+            sqlstate, [&] { return FailsWithoutRows(trial); },
+            [&] { return FailsForAnyKey(which, trial); })) {
+      if (pg::FaultOf(sqlstate) == pg::Fault::kServer) throw *trial.error;
+      ThrowFaultOfMapping(trial);
+    }
     of_keys_.emplace(trial.mapping, sqlstate);
   }
 

@@ -5,13 +5,13 @@
 #pragma once
 
 #include "mapping/mapping_query.h"
+#include "pg/transaction.h"
 #include "store/ledger.h"
 #include "store/tally.h"
 
 namespace prm {
 
-// More in one transaction make snapshots slower for the whole server (PGPROC_MAX_CACHED_SUBXIDS).
-constexpr int kMostSubtransactions = 64;
+using pg::kMostSubtransactions;
 
 // A line of preview: a row that would be stored for a key.
 struct PreviewRow {

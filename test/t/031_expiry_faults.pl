@@ -140,7 +140,7 @@ sql('DROP TABLE trouble_1', 'ALTER TABLE trouble_2 RENAME expires_at TO expiry',
 sql('CALL redis_migrate.maintain()');
 is(sql(q{SELECT string_agg(concat_ws(' ', target, consecutive_failures, last_sqlstate, rows_deleted), E'\n' ORDER BY target)
          FROM redis_migrate.expiry_stats WHERE target LIKE '%trouble%'}),
-    "public.trouble_1 1 42P01 0\npublic.trouble_2 1 42703 0\npublic.trouble_3 1 23503 0\npublic.trouble_4 0 10", 'errors are recorded, the others go on');
+    "public.trouble_1 1 42P01 0\npublic.trouble_2 1 42703 0\npublic.trouble_3 0 9\npublic.trouble_4 0 10", 'errors are recorded, the others go on');
 my @waits;
 for my $failures (1 .. 12)
 {

@@ -1,0 +1,204 @@
+// What a sweep does when rows of a batch cannot be removed: it finds them, and the others go.
+#include "expiry/sweep.h"
+#include "pg/identity.h"
+#include "pg/transaction.h"
+
+namespace prm::expiry {
+
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+// Room for the subtransaction of the batch, and for what triggers open.
+constexpr int kMostParts = pg::kMostSubtransactions - 4;
+// Rows that are tried again at a time.
+constexpr size_t kMostDue = 1000;
+// Where so many rows in a row wait for locks of others, it is rather a table that is locked.
+constexpr int kMostBlockedRows = 25;
+
+std::vector<RowVersion> LockRows(const std::string &statement, const std::vector<SqlParam> &params) {
+  auto found = Spi::Execute(statement, params);
+  std::vector<RowVersion> rows;
+  rows.reserve(found.size());
+  for (uint64 i = 0; i < found.size(); ++i)
+    rows.push_back({*reinterpret_cast<ItemPointer>(DatumGetPointer(found[i].Value(0))),
+                    DatumGetTransactionId(found[i].Value(1)), found[i].Int8(2)});
+  return rows;
+}
+
+std::vector<ItemPointerData> TidsOf(const std::vector<RowVersion> &rows, size_t begin, size_t end) {
+  std::vector<ItemPointerData> tids;
+  tids.reserve(end - begin);
+  for (size_t i = begin; i < end; ++i) tids.push_back(rows[i].tid);
+  return tids;
+}
+
+}  // namespace
+
+// Removes rows in a subtransaction, kept or for trial: how many, or the error. Errors of the server are
+// thrown.
+Sweep::Try Sweep::TryRows(const std::vector<ItemPointerData> &tids, bool keep, const Statements &statements,
+                          const Cutoff &cutoff) {
+  Try result;
+  auto remove = [&] {
+    auto rows = Spi::Execute(statements.RemoveNamed(), {cutoff.param(), SqlParam::TidArray(tids)});
+    result.removed = statements.returns() ? rows[0].Int8(0) : static_cast<int64>(rows.processed());
+    NoteRemoved(statements.returns() ? std::optional<pg::Row>(rows[0]) : std::nullopt, 0, result.removed);
+  };
+  try {
+    if (keep)
+      pg::InSubtransaction(remove);
+    else
+      pg::InRolledBackSubtransaction(remove);
+  } catch (const pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer && !pg::IsTransient(error.sqlstate())) throw;
+    result.error = error;
+  }
+  GiveWay();
+  return result;
+}
+
+// Throws an error that is not to cost rows. `rows` from `begin` on are still there.
+void Sweep::RequireFaultOfRows(const pg::PgError &error, const std::vector<RowVersion> &rows, size_t begin,
+                               const Statements &statements, const Cutoff &cutoff) {
+  int const sqlstate = error.sqlstate();
+  if (pg::IsTransient(sqlstate) || of_rows_.count(sqlstate) > 0) return;
+  auto fails = [&](const std::vector<ItemPointerData> &tids) {
+    Try const single = TryRows(tids, false, statements, cutoff);
+    return single.error && single.error->sqlstate() == sqlstate;
+  };
+  // Of fewer than three rows it is not known, unless others have gone.
+  auto fails_for_any_row = [&] {
+    std::set<size_t> const sample = {begin, begin + (rows.size() - begin) / 2, rows.size() - 1};
+    for (size_t row : sample)
+      if (!fails({rows[row].tid})) return false;
+    return sample.size() == 3 || run_.rows == 0;
+  };
+  if (!pg::CostsRows(
+          sqlstate, [&] { return fails({}); }, fails_for_any_row))
+    throw error;
+  of_rows_.insert(sqlstate);
+}
+
+// Removes rows that are locked, halving what fails until the bad ones are alone: those are kept in the list
+// of stuck rows, or passed over for this sweep where a lock was in the way. Ends early when the transaction
+// has enough subtransactions or has taken twice its time; `done` rows have been dealt with then, one at
+// least.
+Sweep::Divided Sweep::Divide(const std::vector<RowVersion> &rows, Oid leaf, const Statements &statements,
+                             const Cutoff &cutoff) {
+  pg::LocalSettings settings;
+  settings.Set("lock_timeout", "20ms");
+  Divided result;
+  std::vector<size_t> ends = {rows.size()};
+  int parts = 0;
+  while (result.done < rows.size() && parts < kMostParts && !stuck_.TooMany() &&
+         blocked_rows_ < kMostBlockedRows && (result.done == 0 || SpentMs() < 2 * policy_.batch_ms)) {
+    size_t const begin = result.done, end = ends.back();
+    Try const part = TryRows(TidsOf(rows, begin, end), true, statements, cutoff);
+    if (part.error) {
+      RequireFaultOfRows(*part.error, rows, begin, statements, cutoff);
+      divided_batches_ = kDividedBatches;
+      if (end - begin > 1) {
+        ends.push_back(begin + (end - begin) / 2);
+        continue;
+      }
+      if (pg::IsTransient(part.error->sqlstate())) {
+        stuck_.PassOver(rows[begin]);
+        ++result.passed_over;
+        ++state_.skipped;
+        ++skipped_;
+        ++blocked_rows_;
+        run_.message = part.error->what();
+      } else {
+        stuck_.Keep(rows[begin], {part.error->sqlstate(), part.error->what()}, leaf, statements);
+        run_.worked = true;
+        ++result.kept;
+        blocked_rows_ = 0;
+      }
+      result.failed.insert(begin);
+    } else {
+      ++parts;
+      result.removed += part.removed;
+      blocked_rows_ = 0;
+    }
+    result.done = end;
+    ends.pop_back();
+  }
+  return result;
+}
+
+Sweep::Removed Sweep::DividedBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
+  --divided_batches_;
+  pg::LocalSettings settings;
+  ChoosePlan(settings, state_.order);
+  bool const in_order = state_.order == Order::kIndex;
+  int const size = BatchRows();
+  int64 const end = std::min(state_.next_page + state_.batch_pages, state_.end_page);
+  std::vector<RowVersion> const rows =
+      in_order
+          ? LockRows(statements.LockInOrder(),
+                     {cutoff.param(), cutoff.ParamOf(state_.watermark), SqlParam::Int4(size),
+                      SqlParam::TidArray(stuck_.ExpiringFrom(state_.watermark))})
+          : LockRows(statements.LockInPages(),
+                     {cutoff.param(), TidOf(state_.next_page), TidOf(end),
+                      SqlParam::TidArray(stuck_.InPages(state_.next_page, end)), SqlParam::Int4(kMostRows)});
+  int64 const locked = std::max<int64>(TakeExpiredRowsMet() - static_cast<int64>(rows.size()), 0);
+  Divided const divided = Divide(rows, leaf, statements, cutoff);
+  Removed removed;
+  removed.rows = divided.removed;
+  removed.met = divided.removed + locked;
+  removed.kept = divided.kept + divided.passed_over;
+  bool const all = divided.done == rows.size();
+  if (in_order) {
+    if (divided.done > 0) state_.watermark = rows[divided.done - 1].expires;
+    removed.leaf_done = all && static_cast<int>(rows.size()) < size;
+    if (!removed.leaf_done)
+      state_.batch_rows =
+          AdaptSize(std::max(static_cast<int>(divided.done), 1), SpentMs(), policy_.batch_ms, kMostRows);
+    return removed;
+  }
+  int64 next = end;
+  // A row that was changed while it was being locked may stand elsewhere now.
+  size_t const first_left =
+      all && rows.size() < kMostRows ? rows.size() : std::min(divided.done, rows.size() - 1);
+  for (size_t i = first_left; i < rows.size(); ++i)
+    next = std::min<int64>(next, ItemPointerGetBlockNumber(&rows[i].tid));
+  next = std::max(next, state_.next_page);
+  int const pages = static_cast<int>(std::max<int64>(next - state_.next_page, 1));
+  state_.next_page = next;
+  removed.leaf_done = next >= state_.end_page;
+  state_.batch_pages = AdaptSize(pages, SpentMs(), policy_.batch_ms, kMostPages);
+  return removed;
+}
+
+// Tries rows whose time has come once more.
+Sweep::Removed Sweep::DueBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
+  pg::LocalSettings settings;
+  ChoosePlan(settings, Order::kPages);
+  std::vector<RowVersion> const rows =
+      LockRows(statements.LockNamed(), {cutoff.param(), SqlParam::TidArray(stuck_.TakeDue(kMostDue))});
+  int64 const locked = std::max<int64>(TakeExpiredRowsMet() - static_cast<int64>(rows.size()), 0);
+  Divided const divided = Divide(rows, leaf, statements, cutoff);
+  std::vector<ItemPointerData> gone;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (i >= divided.done)
+      stuck_.GiveBackDue(rows[i].tid);
+    else if (divided.failed.count(i) == 0)
+      gone.push_back(rows[i].tid);
+  }
+  stuck_.Forget(gone);
+  Removed removed;
+  removed.rows = divided.removed;
+  removed.met = divided.removed + locked;
+  removed.kept = divided.kept + divided.passed_over;
+  return removed;
+}
+
+bool Sweep::TakeBlocked() {
+  if (blocked_rows_ < kMostBlockedRows) return false;
+  blocked_rows_ = 0;
+  return true;
+}
+
+}  // namespace prm::expiry
