@@ -44,7 +44,8 @@ CREATE TABLE redis_migrate.mapping (
     databases     integer[],
     depends_on    text[],
     exclusive     boolean NOT NULL,
-    ledger        boolean NOT NULL,
+    ledger        text NOT NULL CHECK (ledger OPERATOR(pg_catalog.=) ANY (ARRAY['none', 'packed', 'full'])),
+    ledger_reason text NOT NULL,
     search_path   text NOT NULL,
     timezone      text NOT NULL,
     datestyle     text NOT NULL,
@@ -149,11 +150,12 @@ CREATE TABLE redis_migrate.mapping_count (
     unchanged bigint NOT NULL DEFAULT 0,
     folded    bigint NOT NULL DEFAULT 0,
     deleted   bigint NOT NULL DEFAULT 0,
+    claims_unchanged boolean NOT NULL DEFAULT false,
     prune     text CHECK (prune OPERATOR(pg_catalog.=) ANY (ARRAY['pruned', 'kept', 'refused'])),
     prune_detail text,
     PRIMARY KEY (run_id, part, mapping)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome; prune: whether rows without a key were removed, prune_detail: why not';
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome; prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
 
 CREATE TABLE redis_migrate.reject (
     reject_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -220,7 +222,7 @@ COMMENT ON TABLE redis_migrate.archive_chunk IS
     'Payloads of archived keys that are larger than 1 MB, in chunks of 1 MB counted from 0';
 
 CREATE TABLE redis_migrate.ledger (
-    mapping_id bigint NOT NULL REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
+    mapping_id bigint NOT NULL,
     row_key    text NOT NULL,
     db         integer NOT NULL,
     key_bytes  bytea NOT NULL
@@ -231,7 +233,36 @@ ALTER TABLE redis_migrate.ledger REPLICA IDENTITY FULL;
 CREATE UNIQUE INDEX ledger_row ON redis_migrate.ledger (redis_migrate.index_key(row_key), mapping_id);
 CREATE INDEX ledger_key ON redis_migrate.ledger (redis_migrate.index_key(key_bytes), db, mapping_id);
 COMMENT ON TABLE redis_migrate.ledger IS
-    'The key that each target row came from, for mappings that are not exclusive: only that key may change or delete the row';
+    'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row';
+
+CREATE TABLE redis_migrate.ledger_batch (
+    mapping_id bigint NOT NULL,
+    batch_id   bigint GENERATED ALWAYS AS IDENTITY,
+    stored     bytea NOT NULL,
+    removed    bytea NOT NULL,
+    PRIMARY KEY (mapping_id, batch_id)
+);
+ALTER TABLE redis_migrate.ledger_batch ALTER stored SET STORAGE EXTERNAL, ALTER removed SET STORAGE EXTERNAL;
+COMMENT ON TABLE redis_migrate.ledger_batch IS
+    'The packed ledger''s news, a row for each batch: row_hash, 16 bytes each in ascending order, of rows that became the mapping''s and of rows that it lost. The end of a run merges them into ledger_segment';
+COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of batches of the packed ledger';
+
+CREATE TABLE redis_migrate.ledger_segment (
+    mapping_id bigint NOT NULL,
+    first_hash bytea NOT NULL,
+    hashes     bytea NOT NULL,
+    PRIMARY KEY (mapping_id, first_hash)
+);
+ALTER TABLE redis_migrate.ledger_segment ALTER hashes SET STORAGE EXTERNAL;
+COMMENT ON TABLE redis_migrate.ledger_segment IS
+    'The packed ledger: row_hash of each row that is the mapping''s, 16 bytes each in ascending order, at most 2000 in a row';
+
+CREATE TABLE redis_migrate.ledger_secret (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    secret  bytea NOT NULL CHECK (pg_catalog.octet_length(secret) OPERATOR(pg_catalog.=) 16)
+);
+COMMENT ON TABLE redis_migrate.ledger_secret IS
+    'The key of row_hash: drawn at its first use and dumped with the ledger, so that nobody can make up two keys of one hash';
 
 CREATE TABLE redis_migrate.page_key (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -255,13 +286,31 @@ CREATE INDEX seen_row_run ON redis_migrate.seen_row (run_id, mapping_id);
 COMMENT ON TABLE redis_migrate.seen_row IS
     'Rows that a run with prune => true has met; emptied when the run ends. A row that is missing here was not in Redis. lost: met by a key that does not own the row';
 
+CREATE TABLE redis_migrate.seen_batch (
+    run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    mapping_id bigint NOT NULL,
+    batch_id   bigint GENERATED ALWAYS AS IDENTITY,
+    hashes     bytea NOT NULL,
+    PRIMARY KEY (run_id, mapping_id, batch_id)
+);
+ALTER TABLE redis_migrate.seen_batch ALTER hashes SET STORAGE EXTERNAL;
+COMMENT ON TABLE redis_migrate.seen_batch IS
+    'As seen_row, of mappings with a packed ledger: row_hash of the rows that each batch met, 16 bytes each in ascending order';
+COMMENT ON SEQUENCE redis_migrate.seen_batch_batch_id_seq IS 'Numbers of batches of rows met';
+
+CREATE FUNCTION redis_migrate.row_hash(VARIADIC key "any") RETURNS bytea
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_hash';
+COMMENT ON FUNCTION redis_migrate.row_hash("any") IS
+    'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns';
+
 DO $$
 DECLARE
     relation text;
 BEGIN
     FOREACH relation IN ARRAY ARRAY['migration', 'mapping', 'mapping_check', 'skip_pattern', 'run', 'run_part', 'run_count',
-                                    'mapping_count', 'reject', 'deferred', 'archived_key', 'archive_chunk', 'ledger', 'seen_row', 'page_key',
-                                    'mapping_mapping_id_seq', 'run_run_id_seq', 'reject_reject_id_seq'] LOOP
+                                    'mapping_count', 'reject', 'deferred', 'archived_key', 'archive_chunk', 'ledger',
+                                    'ledger_batch', 'ledger_segment', 'ledger_secret', 'seen_row', 'seen_batch', 'page_key',
+                                    'mapping_mapping_id_seq', 'run_run_id_seq', 'reject_reject_id_seq', 'ledger_batch_batch_id_seq', 'seen_batch_batch_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;
 END

@@ -13,6 +13,9 @@ struct Hash128 {
   uint64_t low = 0;
   uint64_t high = 0;
   bool operator==(const Hash128& other) const { return low == other.low && high == other.high; }
+  bool operator<(const Hash128& other) const {
+    return high != other.high ? high < other.high : low < other.low;
+  }
 };
 
 using SipKey = std::array<uint64_t, 2>;  // the 16 key bytes as two little-endian words

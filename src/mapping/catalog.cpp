@@ -34,8 +34,9 @@ void LoadMappings(Migration &migration) {
   auto rows = Spi::Execute(
       "SELECT mapping_id, mapping, pattern, target, query, key_columns, priority, on_conflict, on_delete, "
       "mode, no_row, "
-      "atomic, expand, types, databases, depends_on, exclusive, ledger, search_path, timezone, datestyle, "
-      "intervalstyle FROM redis_migrate.mapping WHERE migration = $1 ORDER BY mapping_id",
+      "atomic, expand, types, databases, depends_on, exclusive, ledger, ledger_reason, search_path, "
+      "timezone, "
+      "datestyle, intervalstyle FROM redis_migrate.mapping WHERE migration = $1 ORDER BY mapping_id",
       {SqlParam::Text(migration.name)}, true);
   for (uint64 i = 0; i < rows.size(); ++i) {
     pg::Row row = rows[i];
@@ -57,11 +58,12 @@ void LoadMappings(Migration &migration) {
     mapping.databases = row.OptionalInt4Array(14);
     mapping.depends_on = row.TextArray(15);
     mapping.exclusive = row.Bool(16);
-    mapping.ledger = row.Bool(17);
-    mapping.search_path = row.Text(18);
-    mapping.timezone = row.Text(19);
-    mapping.datestyle = row.Text(20);
-    mapping.intervalstyle = row.Text(21);
+    mapping.ledger = row.Text(17);
+    mapping.ledger_reason = row.Text(18);
+    mapping.search_path = row.Text(19);
+    mapping.timezone = row.Text(20);
+    mapping.datestyle = row.Text(21);
+    mapping.intervalstyle = row.Text(22);
     migration.mappings.push_back(std::move(mapping));
   }
 }

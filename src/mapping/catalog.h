@@ -32,7 +32,8 @@ struct Mapping {
   std::optional<std::vector<int>> databases;
   std::vector<std::string> depends_on;
   bool exclusive = false;
-  bool ledger = true;
+  std::string ledger;  // none, packed, full
+  std::string ledger_reason;
   std::string search_path;
   std::string timezone;
   std::string datestyle;

@@ -45,7 +45,7 @@ void UseSessionSettings(Mapping &mapping, const std::string &source_timezone) {
 
 constexpr char kMappingColumns[] =
     "pattern, target, query, key_columns, priority, on_conflict, on_delete, mode, no_row, atomic, expand, "
-    "types, databases, depends_on, exclusive, ledger, "
+    "types, databases, depends_on, exclusive, ledger, ledger_reason, "
     "search_path, timezone, datestyle, intervalstyle";
 
 std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping &mapping) {
@@ -66,11 +66,19 @@ std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping 
           SqlParam::Int4Array(mapping.databases),
           SqlParam::TextArray(mapping.depends_on),
           SqlParam::Bool(mapping.exclusive),
-          SqlParam::Bool(mapping.ledger),
+          SqlParam::Text(mapping.ledger),
+          SqlParam::Text(mapping.ledger_reason),
           SqlParam::Text(mapping.search_path),
           SqlParam::Text(mapping.timezone),
           SqlParam::Text(mapping.datestyle),
           SqlParam::Text(mapping.intervalstyle)};
+}
+
+// Which rows of the target are the mapping's is known no more; the rows stay.
+void ForgetRows(int64 mapping_id) {
+  for (const char *table : {"ledger", "ledger_batch", "ledger_segment"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE mapping_id = $1",
+                 {SqlParam::Int8(mapping_id)});
 }
 
 Mapping &FindMapping(Migration &migration, const std::string &name) {
@@ -221,7 +229,7 @@ PRM_FUNCTION(add_mapping) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
                    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, "
-                   "$18, $19, $20, $21, $22)",
+                   "$18, $19, $20, $21, $22, $23)",
                MappingParams(migration.name, mapping));
   Touch(migration.name);
   PG_RETURN_VOID();
@@ -273,12 +281,16 @@ PRM_FUNCTION(alter_mapping) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
                    ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
-                   "$21, $22) WHERE migration = $1 AND mapping = $2",
+                   "$21, $22, $23) WHERE migration = $1 AND mapping = $2",
                MappingParams(migration.name, mapping));
-  // The ledger's entries for rows elsewhere, or by other columns, would be taken for rows of the
-  // target.
-  if (!mapping.ledger || mapping.target != old.target || mapping.key_columns != old.key_columns)
-    Spi::Execute("DELETE FROM redis_migrate.ledger WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
+  // Entries for rows elsewhere, or by other columns, would be taken for rows of the target. Those of a packed
+  // ledger do not name their keys: they are of the keys of one pattern, and of rows that these keys name in
+  // one way.
+  bool const names_otherwise = mapping.ledger == "packed" &&
+                               (mapping.pattern != old.pattern || mapping.ledger_reason != old.ledger_reason);
+  if (mapping.ledger != old.ledger || names_otherwise || mapping.target != old.target ||
+      mapping.key_columns != old.key_columns)
+    ForgetRows(mapping.id);
   Touch(migration.name);
   PG_RETURN_VOID();
 }
@@ -294,6 +306,7 @@ PRM_FUNCTION(drop_mapping) {
                     "mapping \"" + other.name + "\" depends on mapping \"" + mapping.name + "\"", "",
                     "Drop \"" + other.name + "\" first, or change its depends_on.");
   pg::AsExtensionOwner as_owner;
+  ForgetRows(mapping.id);
   Spi::Execute("DELETE FROM redis_migrate.mapping WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
   Touch(migration.name);
   PG_RETURN_VOID();
@@ -427,6 +440,7 @@ PRM_FUNCTION(migration_sql) {
 void prm::DropMigration(const std::string &name) {
   Migration migration = LoadForChange(name, MigrationUse::kDrop);
   pg::AsExtensionOwner as_owner;
+  for (const Mapping &mapping : migration.mappings) ForgetRows(mapping.id);
   for (const char *table : {"run", "archived_key", "migration"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
                  {SqlParam::Text(migration.name)});

@@ -2,6 +2,7 @@
 
 #include "connect/server.h"
 #include "connect/server_file.h"
+#include "mapping/ledger_choice.h"
 #include "mapping/mapping_query.h"
 #include "mapping/mapping_settings.h"
 #include "mapping/routing.h"
@@ -178,37 +179,6 @@ void CheckSiblings(const Migration &migration, const Mapping &mapping) {
   }
 }
 
-// Whether two different keys never yield the same row: every capture that tells keys apart stands unchanged
-// in a key column, and so does what tells the elements of a key apart. Captures of some types have several
-// spellings of a value; in an exclusive mapping all but one are rejected when they come, see FillOptions.
-bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
-  auto in_key = [&](const char *column) { return IsAmongKeyColumns(column, mapping, facts); };
-  bool one_database = mapping.databases && mapping.databases->size() == 1;
-  if (!one_database && !in_key("db")) return false;
-  if (!HasKeyAmongKeyColumns(mapping, facts)) {
-    if (pattern.has_star()) return false;
-    for (const Capture &capture : pattern.captures()) {
-      bool has_one_spelling = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
-                              capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
-      if (!in_key(capture.name.c_str()) || !(has_one_spelling || mapping.exclusive)) return false;
-    }
-  }
-  switch (ExpandFromName(mapping.expand)) {
-    case Expand::kNone:
-      return true;
-    case Expand::kGroups:
-      return in_key("group_name");
-    case Expand::kPending:
-      return in_key("group_name") && in_key("entry_id");
-    case Expand::kElements:
-      break;
-  }
-  for (const char *column :
-       {"field", "field_bytes", "member", "member_bytes", "position", "ordinal", "entry_id"})
-    if (in_key(column)) return true;
-  return false;
-}
-
 // An exclusive mapping owns every row of its target, so no other mapping may have that target.
 void CheckExclusive(const std::string &migration, const Mapping &mapping) {
   pg::AsExtensionOwner as_owner;
@@ -225,7 +195,7 @@ void CheckExclusive(const std::string &migration, const Mapping &mapping) {
                   "Omit exclusive from both: a ledger then records which key owns which row.");
 }
 
-// Checks a mapping whole against its siblings, its target and its query; decides whether it needs a ledger.
+// Checks a mapping whole against its siblings, its target and its query; decides which ledger it needs.
 void CheckMapping(const Migration &migration, Mapping &mapping) {
   CheckOptions(mapping);
   KeyPattern pattern = ParsePattern(mapping.pattern);
@@ -244,8 +214,7 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
   CheckDeleteStatement(target.name, mapping.on_delete);
   for (const std::string &warning : query.facts().warnings)
     pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
-  bool apart = RowsTellKeysApart(mapping, pattern, query.facts());
-  if (mapping.exclusive && !apart)
+  if (mapping.exclusive && !RowsTellKeysApart(mapping, pattern, query.facts()))
     throw Failure(
         ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot be exclusive",
         "Two keys could yield the same row: each capture, the element and, unless databases names a "
@@ -253,7 +222,9 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
         "Add databases => '{0}', add the missing columns to key_columns, or omit exclusive: a ledger then "
         "records which key owns which row.");
   CheckExclusive(migration.name, mapping);
-  mapping.ledger = !mapping.exclusive && !(apart && mapping.on_delete == "keep");
+  LedgerChoice choice = ChooseLedger(mapping, pattern, target, query.facts());
+  mapping.ledger = std::move(choice.ledger);
+  mapping.ledger_reason = std::move(choice.reason);
 }
 }  // namespace
 

@@ -25,7 +25,7 @@ void WarnOfKeylessMappings(const Migration &before, const Migration &after, cons
 Migration With(Migration migration, const Mapping &mapping);
 
 // Checks a mapping whole against its siblings, its target and its query, under the settings that it will run
-// with; decides whether it needs a ledger. Errors, each naming what is wrong: 22023, 42710, and those of
+// with; decides which ledger it needs. Errors, each naming what is wrong: 22023, 42710, and those of
 // LoadTarget, MappingQuery, TargetStatements and InDependencyOrder. Takes ACCESS SHARE on the target.
 void CheckUnderSettings(const Migration &migration, Mapping &mapping);
 

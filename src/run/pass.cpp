@@ -118,6 +118,8 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
   options.defer = store.defer;
   options.beside_others = beside_others_;
   if (parameters_.prune) options.seen_run = record_.id();
+  if (!claiming_) claiming_ = record_.ReadClaiming();
+  options.claiming = &*claiming_;
   int subtransactions = 0;
   options.subtransactions = &subtransactions;
   std::vector<const source::Entry *> left, done;

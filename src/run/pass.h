@@ -57,8 +57,9 @@ class Pass {
   BatchStore store_;
   bool forgets_archived_;  // the archive has keys that may have a mapping by now
   bool beside_others_ = false;
-  bool has_deferred_ = false;  // some keys of the level may wait for its end
-  KeySet stored_;              // keys that the position does not cover, though they are done
+  bool has_deferred_ = false;                      // some keys of the level may wait for its end
+  std::optional<std::set<std::string>> claiming_;  // see RunRecord::ReadClaiming
+  KeySet stored_;  // keys that the position does not cover, though they are done
 };
 
 }  // namespace prm

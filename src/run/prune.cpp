@@ -1,10 +1,13 @@
 #include "run/prune.h"
 
+#include "core/packed_hashes.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/transaction.h"
 #include "store/ledger.h"
+#include "store/packed_rows.h"
 
 namespace prm {
 
@@ -14,6 +17,8 @@ using pg::SqlParam;
 namespace {
 
 constexpr char kSeenName[] = "redis_seen";
+constexpr char kGoneName[] = "redis_gone";
+constexpr int64 kRejectsAtOnce = 5000;
 
 // Strikes off the rows whose owners are gone and returns those that nobody yields any more. A row that only
 // another key yields stays: the next run makes it that key's.
@@ -48,6 +53,10 @@ int64 RejectsOfPattern(const Mapping &mapping, int64 run_id) {
 // How many rows of the mapping there are, if the run met none of them, nor a key that it rejected.
 int64 RowsIfNoneMet(const Mapping &mapping, const Target &target, int64 run_id) {
   if (RejectsOfPattern(mapping, run_id) > 0) return 0;
+  if (mapping.ledger == "packed") {
+    PackedLedger const ledger(mapping.id);
+    return ledger.HasSeen(run_id) ? 0 : ledger.Count();
+  }
   {
     pg::AsExtensionOwner as_owner;
     if (Spi::Execute(
@@ -55,12 +64,79 @@ int64 RowsIfNoneMet(const Mapping &mapping, const Target &target, int64 run_id) 
             {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)})[0]
             .Bool(0))
       return 0;
-    if (mapping.ledger)
+    if (mapping.ledger == "full")
       return Spi::Execute("SELECT count(*) FROM redis_migrate.ledger WHERE mapping_id = $1",
                           {SqlParam::Int8(mapping.id)})[0]
           .Int8(0);
   }
   return Spi::Execute("SELECT pg_catalog.count(*) FROM " + target.name)[0].Int8(0);
+}
+
+// Rows of keys that the run rejected count as met.
+void NoteRejectedAsSeen(const Mapping &mapping, const KeyPattern &pattern, PackedRows &rows, int64 run_id) {
+  int64 last = 0;
+  for (;;) {
+    pg::Context context("redis_migrate rejected keys");
+    pg::SwitchContext in_context(context.get());
+    std::vector<source::Entry> keys;
+    {
+      pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+      pg::AsExtensionOwner as_owner;
+      auto rejects = Spi::Execute(
+          "SELECT reject_id, db, key_bytes FROM redis_migrate.reject WHERE run_id = $1 AND pattern = $2 AND "
+          "reject_id > $3 ORDER BY reject_id LIMIT $4",
+          {SqlParam::Int8(run_id), SqlParam::Text(mapping.pattern), SqlParam::Int8(last),
+           SqlParam::Int8(kRejectsAtOnce)});
+      for (uint64 i = 0; i < rejects.size(); ++i) {
+        last = rejects[i].Int8(0);
+        source::Entry key;
+        key.db = rejects[i].Int4(1);
+        key.key = pg::DatumBytes(rejects[i].Value(2));
+        key.plain = true;  // its value is not looked at
+        keys.push_back(std::move(key));
+      }
+    }
+    if (keys.empty()) return;
+    std::vector<BatchEntry> entries;
+    std::vector<int> which;
+    Match match;
+    for (const source::Entry &key : keys) {
+      // What does not fit the pattern had no row by it.
+      if (pattern.MatchKey(key.key, match) != Fit::kFits) continue;
+      which.push_back(static_cast<int>(entries.size()));
+      entries.push_back({&key, match.values});
+    }
+    rows.ledger().NoteSeen(run_id, rows.HashKeys(entries, which));
+  }
+}
+
+// Strikes off what the run has not met and deletes it, in one scan of the target.
+int64 PrunePacked(const Mapping &mapping, const Target &target, const std::string &statement, int64 run_id) {
+  KeyPattern const pattern = ParsePattern(mapping.pattern);
+  BatchShape const shape(pattern, ExpandFromName(mapping.expand));
+  MappingQuery const query(mapping, shape, target);
+  PackedRows rows(mapping, shape, target, query);
+  NoteRejectedAsSeen(mapping, pattern, rows, run_id);
+  TupleDesc desc = pg::Call([] {
+    TupleDesc columns = CreateTemplateTupleDesc(1);
+    TupleDescInitEntry(columns, 1, "hash", BYTEAOID, -1, 0);
+    TupleDescFinalize(columns);
+    return columns;
+  });
+  pg::Tuplestore gone;
+  rows.ledger().TakeUnseen(run_id, [&](const Hash128 &hash) {
+    Datum value = pg::ByteaDatum(PackHashes({hash}));
+    bool null = false;
+    gone.Put(desc, &value, &null);
+    pfree(DatumGetPointer(value));
+  });
+  if (gone.size() == 0) return 0;
+  pg::NamedRows named(kGoneName, desc, gone.get());
+  return static_cast<int64>(Spi::Execute(statement +
+                                         " WHERE EXISTS (SELECT FROM redis_gone AS gone WHERE gone.hash "
+                                         "OPERATOR(pg_catalog.=) " +
+                                         rows.HashExpression("target") + ")")
+                                .processed());
 }
 
 // The identities that the run met, as a relation that the owner of the migration can read.
@@ -97,7 +173,11 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
     result.why = "the run met none of its keys, and would have deleted all " + std::to_string(rows);
     return result;
   }
-  if (mapping.ledger) {
+  if (mapping.ledger == "packed") {
+    result.deleted = PrunePacked(mapping, target, DeleteStatement(target.name, mapping.on_delete), run_id);
+    return result;
+  }
+  if (mapping.ledger == "full") {
     int64 left_to_others = 0;
     result.deleted = ledger.DeleteRows(TakeGoneFromLedger(mapping, run_id, &left_to_others));
     if (left_to_others > 0)
@@ -123,7 +203,7 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   FillSeen(mapping, run_id, desc, seen);
   pg::NamedRows named(kSeenName, desc, seen.get());
   result.deleted = static_cast<int64>(
-      Spi::Execute(ledger.DeleteStatement() +
+      Spi::Execute(DeleteStatement(target.name, mapping.on_delete) +
                    " WHERE NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM "
                    "redis_seen) AS seen WHERE " +
                    ledger.HasIdentity("target", "seen.row_key") + ")")

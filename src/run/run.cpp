@@ -10,6 +10,7 @@
 #include "run/parts.h"
 #include "run/pass.h"
 #include "run/prune.h"
+#include "store/packed_ledger.h"
 
 namespace prm {
 namespace {
@@ -64,6 +65,7 @@ class Run {
       Read(level);
       pass_.RetryDeferred(level);
     }
+    MergeLedgers();
     if (parameters_.prune) PruneMappings();
     AdvanceSequences();
     Conclude();
@@ -110,6 +112,13 @@ class Run {
               " slots of the cluster were read again, because they moved or their node was restarted or "
               "replaced",
           "Keys of these slots are counted each time that they were read.");
+  }
+
+  void MergeLedgers() {
+    for (const Mapping *mapping : routing_.Mappings()) {
+      if (mapping->ledger == "packed") PackedLedger(mapping->id).Merge();
+      Spi::Commit();
+    }
   }
 
   // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is

@@ -44,7 +44,7 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
     return record;
   }
   if (!parameters.dry_run) {
-    for (const char *table : {"seen_row", "deferred", "page_key"})
+    for (const char *table : {"seen_row", "seen_batch", "deferred", "page_key"})
       Spi::Execute(std::string("DELETE FROM redis_migrate.") + table +
                        " AS x USING redis_migrate.run AS r WHERE r.run_id = x.run_id AND r.migration = $1",
                    {SqlParam::Text(migration)});
@@ -198,9 +198,23 @@ void RunRecord::SetPruneOutcome(const std::string &mapping, const std::string &o
 void RunRecord::AddMappings(const std::vector<std::string> &mappings) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "INSERT INTO redis_migrate.mapping_count (run_id, part, mapping) SELECT $1, 0, mapping FROM unnest($2) "
-      "AS m (mapping) ON CONFLICT DO NOTHING",
+      "INSERT INTO redis_migrate.mapping_count (run_id, part, mapping, claims_unchanged) "
+      "SELECT $1, 0, m.mapping, NOT EXISTS (SELECT FROM redis_migrate.ledger_segment AS s "
+      "WHERE s.mapping_id = m.mapping_id) AND NOT EXISTS (SELECT FROM redis_migrate.ledger_batch AS b "
+      "WHERE b.mapping_id = m.mapping_id) "
+      "FROM redis_migrate.mapping AS m JOIN redis_migrate.run AS r USING (migration) "
+      "WHERE r.run_id = $1 AND m.mapping = ANY ($2) ON CONFLICT DO NOTHING",
       {SqlParam::Int8(id_), SqlParam::TextArray(mappings)});
+}
+
+std::set<std::string> RunRecord::ReadClaiming() const {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "SELECT mapping FROM redis_migrate.mapping_count WHERE run_id = $1 AND part = 0 AND claims_unchanged",
+      {SqlParam::Int8(id_)});
+  std::set<std::string> mappings;
+  for (uint64 i = 0; i < rows.size(); ++i) mappings.insert(rows[i].Text(0));
+  return mappings;
 }
 
 void RunRecord::SetEstimate(int64 keys) {
@@ -420,8 +434,10 @@ void RunRecord::Finish(const std::string &state, const std::optional<std::string
       "run_id = $1",
       {SqlParam::Int8(id_), SqlParam::Text(state), SqlParam::OptionalText(sqlstate),
        SqlParam::OptionalText(message)});
-  Spi::Execute("DELETE FROM redis_migrate.seen_row WHERE run_id = $1 AND $2 = 'completed'",
-               {SqlParam::Int8(id_), SqlParam::Text(state)});
+  for (const char *table : {"seen_row", "seen_batch"})
+    Spi::Execute(
+        std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND $2 = 'completed'",
+        {SqlParam::Int8(id_), SqlParam::Text(state)});
 }
 
 RunRecord::Sums RunRecord::ReadSums() const {

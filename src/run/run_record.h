@@ -65,6 +65,9 @@ class RunRecord {
   void SetPruneOutcome(const std::string &mapping, const std::string &outcome, const std::string &why);
   // Begins the counts of rows of these mappings, so that those without a key are shown, too.
   void AddMappings(const std::vector<std::string> &mappings);
+  // The mappings of which unchanged rows become their own, too: those whose packed ledger was empty when the
+  // run began.
+  std::set<std::string> ReadClaiming() const;
   void SetEstimate(int64 keys);
   // Adds to the keys that Redis evicted while it was read.
   void AddEvicted(int64 keys);

@@ -38,7 +38,8 @@ GroupStore::Prepared::Prepared(PatternGroup::State &s)
       target(LoadTarget(mapping)),
       query(mapping, s.shape, target),
       writer(mapping, target, query.facts().columns) {
-  if (mapping.ledger) ledger.emplace(mapping, target);
+  if (mapping.ledger == "full") ledger.emplace(mapping, target);
+  if (mapping.ledger == "packed") packed.emplace(mapping, s.shape, target, query);
   if (!s.target_seen) {
     s.target_seen = true;
     s.expects_new_rows = target.kind == TargetKind::kLocal &&
@@ -52,7 +53,7 @@ GroupStore::GroupStore(Tally::Pattern pattern,
                        const std::vector<BatchEntry> &entries, const PatternGroup::Options &options)
     : pattern_(std::move(pattern)), entries_(entries), options_(options) {
   for (const auto &state : states) {
-    if (options.beside_others && state->mapping->ledger) LockMapping(state->mapping->id);
+    if (options.beside_others && state->mapping->ledger == "full") LockMapping(state->mapping->id);
     MappingSettings settings(*state->mapping);
     prepared_.push_back(std::make_unique<Prepared>(*state));
   }
@@ -155,8 +156,8 @@ void GroupStore::RunWithoutRows(size_t mapping) {
   prepared.query.Run(nothing.get(), rows);
   if (!prepared.mapping.checks.empty()) FailedChecks(prepared, rows.rows);
   prepared.writer.RunWithoutRows(prepared.query.row_desc());
-  if (prepared.ledger && prepared.mapping.on_delete != "keep")
-    Spi::Execute(prepared.ledger->DeleteStatement() + " WHERE false");
+  if (prepared.mapping.ledger != "none" && prepared.mapping.on_delete != "keep")
+    Spi::Execute(DeleteStatement(prepared.target.name, prepared.mapping.on_delete) + " WHERE false");
 }
 
 FillOptions GroupStore::FillOptionsOf(const Prepared &mapping) const {
@@ -281,7 +282,7 @@ void GroupStore::Store(Prepared &mapping, Stage &stage, const std::vector<int> &
   if (options_.preview != nullptr) CollectPreview(mapping, stage, findings);
   std::vector<int> lost;
   std::vector<IdentifiedRow> identified;
-  if (mapping.ledger || options_.seen_run) {
+  if (mapping.ledger || (options_.seen_run && !mapping.packed)) {
     pg::NamedRows named(kRowsName, desc, stage.rows->rows.get());
     identified = Ledger(mapping.mapping, mapping.target).Identify();
   }
@@ -293,7 +294,8 @@ void GroupStore::Store(Prepared &mapping, Stage &stage, const std::vector<int> &
     lost = mapping.ledger->FindLost(identified, key_of_row);
     DeferLosers(lost, entry_of_row);
   }
-  if (!mapping.writer.expects_new_rows() && !numbers.empty()) FindFolded(mapping, stage, lost);
+  if (!mapping.writer.expects_new_rows() && MayFold(mapping, numbers, entry_of_row))
+    FindFolded(mapping, stage, lost);
 
   auto outcomes = mapping.writer.Write(stage.rows->rows, desc, numbers, lost);
   mapping.state.expects_new_rows = mapping.writer.expects_new_rows();
@@ -334,13 +336,26 @@ void GroupStore::Store(Prepared &mapping, Stage &stage, const std::vector<int> &
   }
   if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
   if (mapping.ledger) KeepLedger(mapping, identified, lost, inserted, obsolete, key_of_row, counts);
-  if (options_.seen_run) NoteSeen(mapping.mapping, identified, lost);
+  if (mapping.packed)
+    KeepPackedLedger(mapping, stage, which, findings, outcomes, counts);
+  else if (options_.seen_run)
+    NoteSeen(mapping.mapping, identified, lost);
+}
+
+// Whether rows of this batch may have the same identity. Where keys have rows apart, only several rows of one
+// key can.
+bool GroupStore::MayFold(const Prepared &mapping, const std::vector<int> &numbers,
+                         const std::vector<int> &entry_of_row) {
+  if (numbers.empty()) return false;
+  if (mapping.ledger || mapping.state.shape.expand() != Expand::kNone) return true;
+  if (!mapping.packed) return false;
+  std::set<int> entries;
+  return !std::all_of(numbers.begin(), numbers.end(),
+                      [&](int row) { return entries.insert(entry_of_row[row]).second; });
 }
 
 // Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order.
 void GroupStore::FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &lost) {
-  if (!mapping.mapping.ledger && mapping.state.shape.expand() == Expand::kNone)
-    return;  // keys tell rows apart
   std::string keys;
   for (const KeyColumn &key : mapping.target.keys)
     keys += (keys.empty() ? "" : ", ") + key.Collated(pg::QuoteIdentifier(key.column.name));
@@ -387,6 +402,40 @@ void GroupStore::KeepLedger(Prepared &mapping, const std::vector<IdentifiedRow> 
   for (const IdentifiedRow &row : identified) kept.push_back(row.row_key);
   counts.deleted += mapping.ledger->DeleteRows(obsolete, kept);
   mapping.ledger->Record(owned, key_of_row);
+}
+
+void GroupStore::KeepPackedLedger(Prepared &mapping, Stage &stage, const std::vector<int> &which,
+                                  const Findings &findings, const Outcomes &outcomes, RowCounts &counts) {
+  const Mapping &definition = mapping.mapping;
+  PackedRows &packed = *mapping.packed;
+  const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
+  std::vector<bool> yielded(entries_.size(), false);
+  for (int entry : entry_of_row) yielded[entry] = true;
+  std::vector<int> rowless;
+  for (int entry : which)
+    if (!yielded[entry] && !findings.refused.count(entry)) rowless.push_back(entry);
+  counts.deleted +=
+      packed.DeleteRowsOf(entries_, rowless, DeleteStatement(mapping.target.name, definition.on_delete));
+
+  // A row that was there before and whose values stay is nobody's to delete.
+  bool const takes_over = definition.on_conflict != "nothing" && definition.on_conflict != "fill";
+  // A row that is as it should be may be the mapping's already, and to look would cost more than to store it.
+  // Of a ledger that has entries it is taken for one that is; but not where a row outlives its key, and its
+  // entry.
+  bool const claims_unchanged =
+      takes_over && (definition.on_delete != "delete" ||
+                     (options_.claiming != nullptr && options_.claiming->count(definition.name) > 0));
+  std::vector<bool> owned(entry_of_row.size(), false);
+  bool has_owned = false;
+  for (auto [row, outcome] : outcomes) {
+    owned[row] = outcome == RowOutcome::kInserted || (outcome == RowOutcome::kUpdated && takes_over) ||
+                 (outcome == RowOutcome::kUnchanged && claims_unchanged);
+    has_owned = has_owned || owned[row];
+  }
+  if (has_owned)
+    packed.ledger().Append(packed.Hash(stage.rows->rows, [&](int row) { return bool{owned[row]}; }), {});
+  if (options_.seen_run)
+    packed.ledger().NoteSeen(*options_.seen_run, packed.Hash(stage.rows->rows, [](int) { return true; }));
 }
 
 void GroupStore::NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,

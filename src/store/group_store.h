@@ -6,6 +6,7 @@
 #include "mapping/mapping_query.h"
 #include "pg/spi.h"
 #include "store/ledger.h"
+#include "store/packed_rows.h"
 #include "store/pattern_group.h"
 
 namespace prm {
@@ -72,7 +73,8 @@ class GroupStore {
     Target target;
     MappingQuery query;
     Writer writer;
-    std::optional<Ledger> ledger;
+    std::optional<Ledger> ledger;      // of a full one
+    std::optional<PackedRows> packed;  // of a packed one
 
     explicit Prepared(PatternGroup::State &s);
   };
@@ -119,6 +121,7 @@ class GroupStore {
     std::set<int> dropped;  // rows that a check refused, where the good elements are kept
   };
   using KeyOfRow = std::function<KeyName(int)>;
+  using Outcomes = std::vector<std::pair<int, RowOutcome>>;
 
   template <typename Body>
   Trial InTrial(bool keep, Body body);
@@ -134,6 +137,8 @@ class GroupStore {
   void RunChecks(Prepared &mapping, Stage &stage, Findings &findings);
   static std::vector<int> Remaining(Prepared &mapping, Stage &stage, const Findings &findings);
   void Store(Prepared &mapping, Stage &stage, const std::vector<int> &which, Findings &findings);
+  static bool MayFold(const Prepared &mapping, const std::vector<int> &numbers,
+                      const std::vector<int> &entry_of_row);
   static void FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &lost);
   std::vector<std::string> TakeObsolete(Prepared &mapping, const std::vector<int> &which,
                                         const Findings &findings,
@@ -144,6 +149,8 @@ class GroupStore {
                          const std::vector<int> &lost, const std::set<int> &inserted,
                          const std::vector<std::string> &obsolete, const KeyOfRow &key_of_row,
                          RowCounts &counts);
+  void KeepPackedLedger(Prepared &mapping, Stage &stage, const std::vector<int> &which,
+                        const Findings &findings, const Outcomes &outcomes, RowCounts &counts);
   void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
                 const std::vector<int> &lost);
   void CollectPreview(Prepared &mapping, Stage &stage, Findings &findings);

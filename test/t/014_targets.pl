@@ -175,7 +175,7 @@ sql(add('owners', 'shared', 'sh:{id:int}', 'shared', 'SELECT id::int AS id, valu
   . add('owners', 'sole', 'so:{id:int}', 'sole', 'SELECT id, value AS v', 'id', q{exclusive => true, databases => '{0}', types => '{string}'})
   . add('owners', 'accounts', 'acc:{name}', 'account', 'SELECT lower(value) AS email, name', 'email'));
 sql("INSERT INTO shared VALUES (100, 'not from Redis'); INSERT INTO sole VALUES (100, 'left over')");
-is(sql(q{SELECT mapping, exclusive, ledger FROM redis_migrate.mappings WHERE migration = 'owners' ORDER BY 1}), "accounts|f|t\nshared|f|t\nsole|t|f", 'who needs a ledger');
+is(sql(q{SELECT mapping, exclusive, ledger FROM redis_migrate.mappings WHERE migration = 'owners' ORDER BY 1}), "accounts|f|full\nshared|f|full\nsole|t|none", 'who needs a ledger');
 $redis->cli('MSET', 'sh:1', 'a', 'sh:2', 'b', 'sh:3', 'c', 'so:1', 'a', 'so:2', 'b', 'acc:bob', 'X@y', 'acc:ann', 'x@Y', 'acc:cid', 'c@d');
 run('owners');
 is(sql('SELECT * FROM account ORDER BY email'), "c\@d|cid\nx\@y|ann", 'of two keys for a row the lowest wins');

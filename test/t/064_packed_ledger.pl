@@ -1,0 +1,128 @@
+# The packed ledger: whose rows are known by hashes, appended by each batch and merged at the end of a run. What belongs
+# to nobody survives, what a key had goes with it, and a crash loses neither rows nor whose they are.
+
+use strict;
+use warnings;
+
+use PrmTest;
+use PrmTools;
+use Test::More;
+
+my $node = new_node('packed', conf => "autovacuum = off\nrestart_after_crash = on");
+my $redis = start_redis();
+create_server($node, 'shop', $redis);
+
+sub sql { return $node->safe_psql('postgres', join(';', @_)); }
+# How many rows are whose, and how many batches are not merged.
+sub ledger
+{
+    return sql(q{SELECT (SELECT coalesce(sum(octet_length(hashes)), 0) / 16 FROM redis_migrate.ledger_segment)
+        || '|' || (SELECT count(*) FROM redis_migrate.ledger_batch)});
+}
+
+# What was there before is not Redis' to delete, unless Redis has overwritten it: as with a full ledger.
+for my $on_conflict ('nothing', 'fill', 'update')
+{
+    $redis->cli('FLUSHALL');
+    $redis->cli('MSET', 'n:1', 'new', 'n:2', 'new', 'n:3', 'same');
+    sql("CREATE TABLE before_$on_conflict (id int PRIMARY KEY, v text)",
+        "INSERT INTO before_$on_conflict VALUES (1, 'old'), (3, 'same'), (9, 'mine')",
+        "SELECT redis_migrate.create_migration('$on_conflict', 'shop')",
+        "SELECT redis_migrate.add_mapping('$on_conflict', 'n', 'n:{id:int}', 'before_$on_conflict',
+            'SELECT id, value AS v FROM redis_batch', '{id}', databases => '{0}', on_conflict => '$on_conflict')");
+    is(sql("SELECT ledger, ledger_reason FROM redis_migrate.mappings WHERE migration = '$on_conflict'"),
+        'packed|no two keys yield the same row: id = id', 'the ledger is packed, and the view says why');
+    sql("CALL redis_migrate.run('$on_conflict')");
+    is(sql("SELECT count(*) FROM before_$on_conflict"), 4, 'four rows');
+    $redis->cli('FLUSHALL');
+    like(sql_error($node, "SET client_min_messages = error; CALL redis_migrate.run('$on_conflict', prune => true)") // '', qr/^$/, 'prune of an emptied Redis');
+    is(sql("SELECT prune FROM redis_migrate.mapping_counts WHERE migration = '$on_conflict' ORDER BY run_id DESC LIMIT 1"), 'refused', 'is refused');
+    sql("CALL redis_migrate.run('$on_conflict', prune => true, force => true)");
+    is(sql("SELECT * FROM before_$on_conflict ORDER BY 1"), $on_conflict eq 'update' ? '9|mine' : "1|old\n3|same\n9|mine", "prune after on_conflict '$on_conflict'");
+    sql("SELECT redis_migrate.drop_migration('$on_conflict')");
+}
+is(ledger(), '0|0', 'dropped migrations leave no entries');
+
+# Keys that are gone, rejected, filtered, and come back.
+$redis->cli('EVAL', 'for i = 1, 3000 do redis.call("SET", "k:" .. i, "v" .. i) end', 0);
+sql('CREATE TABLE kept (id smallint, tenant text, db int, v text, gone boolean NOT NULL DEFAULT false, PRIMARY KEY (tenant, id, db))',
+    q{INSERT INTO kept VALUES (7, 'other', 0, 'mine')},
+    q{SELECT redis_migrate.create_migration('keys', 'shop')},
+    q{SELECT redis_migrate.add_mapping('keys', 'k', '{tenant}:{id:int}', 'kept',
+        $$SELECT id::smallint, tenant, db, value AS v FROM redis_batch WHERE value <> 'hidden'$$, '{tenant,id,db}', no_row => 'skip')},
+    q{SELECT redis_migrate.add_check('keys', 'k', 'good', $$v <> 'bad'$$)});
+$node->safe_psql('postgres', "SET pg_redis_migrate.batch_rows = 100;\nCALL redis_migrate.run('keys');");
+is(ledger(), '3000|0', 'all rows are known, all batches merged');
+is(sql('SELECT count(*) > 1, max(octet_length(hashes)) <= 32000 FROM redis_migrate.ledger_segment'), 't|t', 'in several segments');
+sql(q{CALL redis_migrate.run('keys')});
+is(ledger(), '3000|0', 'an unchanged run changes nothing');
+$redis->cli('SET', 'k:1', 'bad');
+$redis->cli('SET', 'k:2', 'hidden');
+$redis->cli('SET', 'other:7', 'hidden');
+$redis->cli('DEL', 'k:3', 'k:4');
+$redis->cli('SET', 'k:70000', 'bad');
+sql(q{CALL redis_migrate.run('keys')});
+is(sql(q{SELECT id FROM kept WHERE id < 5 ORDER BY 1}), "1\n3\n4", 'a filtered key loses its row at once');
+is(sql(q{SELECT v FROM kept WHERE tenant = 'other'}), 'mine', 'but not the row of another');
+is(ledger(), '2999|0', 'and is struck off');
+sql(q{CALL redis_migrate.run('keys', prune => true)});
+is(sql(q{SELECT tenant, id, v FROM kept WHERE id < 5 OR tenant <> 'k' ORDER BY 1, 2}), "k|1|v1\nother|7|mine",
+    'prune deletes the rows of keys that are gone, not that of a rejected one');
+is(last_run($node, 'keys', 'read, rejected, balanced, rows_deleted'), '3000|2|t|2', 'accounted for');
+is(sql('SELECT count(*) FROM redis_migrate.seen_batch'), 0, 'what was met is forgotten');
+
+# Marked instead of deleted, again and again.
+sql(q{SELECT redis_migrate.alter_mapping('keys', 'k', on_delete => 'gone = true')});
+is(ledger(), '2997|0', 'another on_delete keeps the ledger');
+for my $round (1, 2)
+{
+    $redis->cli('DEL', 'k:10');
+    sql(q{CALL redis_migrate.run('keys', prune => true)});
+    is(sql(q{SELECT id FROM kept WHERE gone}), 10, "round $round: marked");
+    sql(q{UPDATE kept SET gone = false});
+    $redis->cli('SET', 'k:10', 'v10');
+    sql(q{CALL redis_migrate.run('keys')});
+}
+
+# Definitions by which entries would stand for other rows begin anew.
+sql(q{SELECT redis_migrate.alter_mapping('keys', 'k', pattern => '{tenant}:{id:int}', query =>
+    'SELECT id::smallint, tenant, 5 AS db, value AS v FROM redis_batch', databases => '{0}')});
+is(sql(q{SELECT ledger FROM redis_migrate.mappings}) . '|' . ledger(), 'full|0|0', 'a computed key column needs a full ledger');
+sql(q{SELECT redis_migrate.drop_migration('keys')});
+
+# kill -9 in the middle, again and again: the same rows are there, and all of them are the mapping's.
+$redis->cli('FLUSHALL');
+$redis->cli('EVAL', 'for i = 1, 6000 do redis.call("SET", "c:" .. i, "v" .. i) end', 0);
+sql('CREATE TABLE crash (id text PRIMARY KEY, v text)', q{SELECT redis_migrate.create_migration('crash', 'shop')},
+    q{SELECT redis_migrate.add_mapping('crash', 'c', 'c:{id}', 'crash', 'SELECT id, value AS v FROM redis_batch', '{id}', databases => '{0}')});
+for my $rows (500, 2000, 4000)
+{
+    my $call = start_sql($node, "SET pg_redis_migrate.batch_rows = 50;\nCALL redis_migrate.run('crash', prune => true);");
+    my $pid;
+    wait_until("$rows rows", sub {
+        my ($status, $out) = $node->psql('postgres', q{SELECT count(*), (SELECT max(pid) FROM pg_stat_activity WHERE query LIKE 'CALL redis_migrate.run%') FROM crash});
+        return 0 unless $status == 0 && $out =~ /^(\d+)\|(\d*)/;
+        $pid = $2;
+        return $1 >= $rows;
+    });
+    kill 'KILL', $pid if $pid;
+    $call->finish;
+    wait_until('the server recovers', sub { my ($status) = $node->psql('postgres', 'SELECT 1'); return $status == 0; });
+}
+sql(q{CALL redis_migrate.run('crash', prune => true)});
+is(last_run($node, 'crash', 'state, read, migrated, balanced'), 'completed|6000|6000|t', 'the run goes on to its end');
+is(sql(q{SELECT count(*), count(*) FILTER (WHERE v = 'v' || id) FROM crash}) . '|' . ledger(), '6000|6000|6000|0', 'each row is there once, and known');
+$redis->cli('EVAL', 'for i = 1, 2999 do redis.call("DEL", "c:" .. i) end', 0);
+sql(q{INSERT INTO crash VALUES ('mine', '')}, q{CALL redis_migrate.run('crash', prune => true)});
+is(sql('SELECT count(*) FROM crash') . '|' . ledger(), '3002|3001|0', 'and prune removes those whose keys are gone');
+
+# A dump carries the ledger and its secret: the restored one knows the same rows.
+is(sql(q{SELECT count(*) FROM crash AS c WHERE EXISTS (SELECT FROM redis_migrate.ledger_segment AS s
+    WHERE position(redis_migrate.row_hash(c.id) IN s.hashes) % 16 = 1)}), 3001, 'rows are found by row_hash');
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+$node->command_ok(['pg_dump', '-Fc', '-f', $node->basedir . '/packed.dump', $node->connstr('postgres')], 'pg_dump');
+$node->command_ok(['pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), $node->basedir . '/packed.dump'], 'pg_restore');
+is($node->safe_psql('restored', q{SELECT count(*) FROM crash AS c WHERE EXISTS (SELECT FROM redis_migrate.ledger_segment AS s
+    WHERE position(redis_migrate.row_hash(c.id) IN s.hashes) % 16 = 1)}), 3001, 'also in a restored database');
+
+done_testing();
