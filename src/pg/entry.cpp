@@ -102,16 +102,19 @@ static ErrorData *CopyPending() {
   ErrorContextCallback *const saved_callbacks = error_context_stack;
   MemoryContext const saved_context = CurrentMemoryContext;
   ErrorData *volatile data = nullptr;
+  volatile MemoryContext context = nullptr;
   sigjmp_buf here;
   error_context_stack = nullptr;
   if (sigsetjmp(here, 0) == 0) {
     PG_exception_stack = &here;
-    MemoryContextSwitchTo(EntryContext());
+    context = AllocSetContextCreate(EntryContext(), "redis_migrate error", ALLOCSET_SMALL_SIZES);
+    MemoryContextSwitchTo(context);
     data = CopyErrorData();
   }
   PG_exception_stack = saved_stack;
   error_context_stack = saved_callbacks;
   MemoryContextSwitchTo(saved_context);
+  if (data == nullptr && context != nullptr) MemoryContextDelete(context);
   FlushErrorState();
   return data;
 }

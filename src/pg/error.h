@@ -12,6 +12,7 @@ namespace prm::pg {
 // An error that PostgreSQL raised, kept whole (SQLSTATE, detail, hint, position) while C++ frames unwind.
 class PgError : public std::exception {
  public:
+  // data: in a memory context of its own, which goes with the error.
   explicit PgError(ErrorData *data) : data_(std::make_shared<Holder>(data)) {}
   const char *what() const noexcept override { return data()->message ? data()->message : "unknown error"; }
   ErrorData *data() const noexcept { return data_->data; }
@@ -26,7 +27,8 @@ class PgError : public std::exception {
     Holder(const Holder &) = delete;
     Holder &operator=(const Holder &) = delete;
     ~Holder() {
-      if (data != nullptr) FreeErrorData(data);
+      // FreeErrorData leaves the names of file, function and domain, which CopyErrorData copies.
+      if (data != nullptr) MemoryContextDelete(data->assoc_context);
     }
   };
   std::shared_ptr<Holder> data_;

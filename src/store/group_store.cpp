@@ -70,6 +70,9 @@ template <typename Body>
 GroupStore::Trial GroupStore::InTrial(bool keep, Body body) {
   Trial trial;
   trial.findings.marks.assign(entries_.size(), Mark::kNone);
+  // An executor that an error ends leaves its memory, and a batch may have thousands of tries.
+  pg::Context context("redis_migrate try");
+  pg::SwitchContext in_context(context.get());
   try {
     if (keep)
       pg::InSubtransaction([&] { body(trial); });

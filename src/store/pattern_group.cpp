@@ -234,6 +234,8 @@ class PatternGroup::Work {
   // The column whose expression fails for an entry, if one does by itself.
   std::optional<std::string> FailingColumn(int entry, Prepared &mapping) {
     std::string column;
+    pg::Context context("redis_migrate try");
+    pg::SwitchContext in_context(context.get());
     try {
       pg::InRolledBackSubtransaction([&] {
         MappingSettings settings(mapping.mapping);
