@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use POSIX ();
 use PostgreSQL::Test::Utils;
 use PrmTest;
 use PrmTools;
@@ -21,6 +22,41 @@ $certificates->make_authority('other');
 my ($ca, $other) = ($certificates->crt('ca'), $certificates->crt('other'));
 
 my $node = new_node('tls', conf => "pg_redis_migrate.batch_rows = 100\npg_redis_migrate.reconnect_timeout = '10s'");
+
+# Files that are no files, or too large or empty ones, are refused at once; nothing waits for them.
+my $odd = PostgreSQL::Test::Utils::tempdir();
+POSIX::mkfifo("$odd/fifo", 0600) or die "mkfifo: $!\n";
+PostgreSQL::Test::Utils::append_to_file("$odd/empty", '');
+PostgreSQL::Test::Utils::append_to_file("$odd/newline", "\n");
+PostgreSQL::Test::Utils::append_to_file("$odd/large", 'x' x (2 << 20));
+chmod 0600, "$odd/empty", "$odd/newline", "$odd/large";
+my $listening = start_redis();
+my $plain = $listening->port;
+for my $option ('ca_file', 'tls_cert', 'tls_key', 'password_file')
+{
+    my %reasons = (
+        "$odd/fifo" => qr/It is not a regular file/, '/dev/zero' => qr/It is not a regular file/, $odd => qr/It is not a regular file/,
+        "$odd/large" => qr/It has more than \d+ bytes/, "$odd/none" => qr/No such file/);
+    @reasons{"$odd/empty", "$odd/newline"} = (qr/empty/) x 2 if $option eq 'password_file';
+    for my $path (sort keys %reasons)
+    {
+        my %options = (ca_file => '', tls_cert => ", tls_key '" . $certificates->key('client') . "'",
+            tls_key => ", tls_cert '" . $certificates->crt('client') . "'", password_file => '');
+        my $of_server = $option eq 'ca_file' ? ", ca_file '$path'" : $option eq 'password_file' ? '' : ", ca_file '$ca'";
+        $of_server .= ", tls 'on'" if $option ne 'password_file';
+        my $of_user = $option eq 'ca_file' ? '' : "OPTIONS ($option '$path'$options{$option})";
+        my $error;
+        my $took = elapsed(sub {
+            $error = sql_error($node, "SET statement_timeout = '30s'; BEGIN;
+                CREATE SERVER odd FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$plain'$of_server);
+                CREATE USER MAPPING FOR CURRENT_USER SERVER odd $of_user;
+                SELECT 1 / (status = 'ok')::int FROM redis_migrate.preflight('odd') WHERE check_name = 'reachable'");
+        });
+        like($error, qr/ERROR:.*\Q$option\E.*$reasons{$path}/s, "$option names $path");
+        cmp_ok($took, '<', 10, 'which is told at once');
+    }
+}
+$listening->stop;
 
 # A server over TLS with a migration of the keys k:<number>; all of it again for another port.
 sub server

@@ -96,6 +96,15 @@ for my $place ([ 'rows', $shown ], [ 'errors', $failed ], [ 'the log', $log =~ s
 }
 like($shown, qr/Redis 7\.0 \*\*\*/, 'what is left of the words is shown');
 
+# All of it was stored as text that another database can read.
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+my $copied = '';
+my @count = map { "SELECT '$_', count(*), md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM redis_migrate.$_ AS t" } qw(run reject archived_key audit audit_family);
+ok(IPC::Run::run([ 'pg_dump', '-d', $node->connstr('postgres') ], '|',
+        [ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored') ], '>', \$copied, '2>&1'), 'pg_dump, and psql into another database')
+    or diag($copied);
+is($node->safe_psql('restored', $_), $node->safe_psql('postgres', $_), (split /'/)[1] . ' is the same there') for @count;
+
 # Where a cluster and a Sentinel may lead.
 for my $host ('169.254.169.254', '10.99.99.99', '0.0.0.0')
 {
