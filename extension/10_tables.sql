@@ -31,6 +31,9 @@ CREATE TABLE redis_migrate.mapping (
     mapping       text NOT NULL CHECK (mapping OPERATOR(pg_catalog.<>) ''),
     pattern       text NOT NULL,
     target        text NOT NULL,
+    target_relation oid NOT NULL,
+    target_owner  redis_migrate.owner_role NOT NULL,
+    trusted_roles redis_migrate.owner_role[] NOT NULL,
     query         text NOT NULL,
     key_columns   text[] NOT NULL,
     priority      text NOT NULL,
@@ -53,7 +56,7 @@ CREATE TABLE redis_migrate.mapping (
     PRIMARY KEY (migration, mapping)
 );
 COMMENT ON TABLE redis_migrate.mapping IS
-    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined';
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights';
 COMMENT ON SEQUENCE redis_migrate.mapping_mapping_id_seq IS 'Numbers of mappings';
 
 CREATE TABLE redis_migrate.mapping_check (

@@ -5,6 +5,8 @@ CREATE TABLE redis_migrate.job (
     kind             text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['expiry', 'refresh'])),
     name             text NOT NULL,
     relation         oid NOT NULL,
+    relation_owner   redis_migrate.owner_role NOT NULL,
+    trusted_roles    redis_migrate.owner_role[] NOT NULL DEFAULT '{}',
     owner            redis_migrate.owner_role NOT NULL,
     every            interval,
     enabled          boolean NOT NULL DEFAULT true,
@@ -24,13 +26,14 @@ CREATE TABLE redis_migrate.job (
     last_sqlstate    text,
     last_message     text,
     last_error_at    timestamptz,
+    problem          text,
     stats_reset      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     UNIQUE (kind, name)
 ) WITH (fillfactor = 50);
 CREATE INDEX job_due ON redis_migrate.job (redis_migrate.stamped_role(owner), next_run) WHERE enabled;
 CREATE INDEX job_scheduled ON redis_migrate.job (redis_migrate.stamped_role(owner), scheduled_at) WHERE enabled;
 COMMENT ON TABLE redis_migrate.job IS
-    'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation is the OID of the table when its name was last resolved; it explains a rename. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
+    'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation and relation_owner are the OID and the owner of the table when its name was last resolved, trusted_roles the other roles whose SQL may run with the owner''s rights; problem is what the owner has to confirm. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
 COMMENT ON SEQUENCE redis_migrate.job_job_id_seq IS 'Numbers of jobs';
 
 CREATE TABLE redis_migrate.expiry_policy (
@@ -148,21 +151,23 @@ CREATE FUNCTION redis_migrate.add_expiry(target regclass, expires_column text, e
         unit text DEFAULT NULL, column_timezone text DEFAULT NULL, lifetime interval DEFAULT '0', grace interval DEFAULT '0',
         condition text DEFAULT NULL, soft_delete text DEFAULT NULL, notify_channel text DEFAULT NULL,
         notify_column text DEFAULT NULL, drop_partitions boolean DEFAULT false, batch_time interval DEFAULT '100 milliseconds',
-        max_rate integer DEFAULT 0, max_replication_lag interval DEFAULT '30 seconds', max_xmin_age integer DEFAULT 10000000)
+        max_rate integer DEFAULT 0, max_replication_lag interval DEFAULT '30 seconds', max_xmin_age integer DEFAULT 10000000,
+        trust_target boolean DEFAULT false)
     RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_expiry';
-COMMENT ON FUNCTION redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer) IS
-    'Deletes rows of a table after the time in a column, plus lifetime and grace. Sweeps run with the rights of the caller. See docs/expiry.md';
+COMMENT ON FUNCTION redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean) IS
+    'Deletes rows of a table after the time in a column, plus lifetime and grace. Sweeps run with the rights of the caller. See docs/expiry.md. trust_target: a superuser confirms a table of other roles';
 
 CREATE FUNCTION redis_migrate.alter_expiry(target text, new_target regclass DEFAULT NULL, expires_column text DEFAULT NULL,
         every interval DEFAULT NULL, unit text DEFAULT NULL, column_timezone text DEFAULT NULL, lifetime interval DEFAULT NULL,
         grace interval DEFAULT NULL, condition text DEFAULT NULL, soft_delete text DEFAULT NULL, notify_channel text DEFAULT NULL,
         notify_column text DEFAULT NULL, drop_partitions boolean DEFAULT NULL, batch_time interval DEFAULT NULL,
-        max_rate integer DEFAULT NULL, max_replication_lag interval DEFAULT NULL, max_xmin_age integer DEFAULT NULL)
+        max_rate integer DEFAULT NULL, max_replication_lag interval DEFAULT NULL, max_xmin_age integer DEFAULT NULL,
+        trust_target boolean DEFAULT false)
     RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_expiry';
-COMMENT ON FUNCTION redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer) IS
-    'Changes an expiry policy, from the next batch on; NULL leaves a property as it is, an empty text removes it';
+COMMENT ON FUNCTION redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean) IS
+    'Changes an expiry policy, from the next batch on; NULL leaves a property as it is, an empty text removes it. trust_target confirms a table that has another owner than before';
 
 CREATE FUNCTION redis_migrate.drop_expiry(target text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_drop_expiry';
@@ -178,9 +183,9 @@ CREATE FUNCTION redis_migrate.resume_expiry(target text) RETURNS void
 COMMENT ON FUNCTION redis_migrate.resume_expiry(text) IS 'Puts an expiry policy back on the schedule; it is due at once';
 
 CREATE FUNCTION redis_migrate.add_session_expiry(store text, target regclass DEFAULT NULL, every interval DEFAULT '6 hours',
-        lifetime interval DEFAULT NULL, column_timezone text DEFAULT NULL) RETURNS void
+        lifetime interval DEFAULT NULL, column_timezone text DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_session_expiry';
-COMMENT ON FUNCTION redis_migrate.add_session_expiry(text, regclass, interval, interval, text) IS
+COMMENT ON FUNCTION redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean) IS
     'Adds an expiry policy for the session table of django, connect-pg-simple, flask-session, spring-session, laravel or scs';
 
 CREATE PROCEDURE redis_migrate.sweep(target text, dry_run boolean DEFAULT false)
@@ -205,16 +210,16 @@ COMMENT ON FUNCTION redis_migrate.gives_way() IS
     'Always true. The statement of a sweep evaluates it for each row that it reads: every 0.1 ms it yields the processor';
 
 CREATE FUNCTION redis_migrate.add_refresh(view regclass, every interval DEFAULT '5 minutes', concurrently boolean DEFAULT true,
-        debounce interval DEFAULT '5 seconds') RETURNS void
+        debounce interval DEFAULT '5 seconds', trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_refresh';
-COMMENT ON FUNCTION redis_migrate.add_refresh(regclass, interval, boolean, interval) IS
-    'Refreshes a materialized view at an interval (NULL: only when it is stale), and debounce after it was marked stale';
+COMMENT ON FUNCTION redis_migrate.add_refresh(regclass, interval, boolean, interval, boolean) IS
+    'Refreshes a materialized view at an interval (NULL: only when it is stale), and debounce after it was marked stale. trust_target: a superuser confirms a view of other roles';
 
 CREATE FUNCTION redis_migrate.alter_refresh(view text, new_view regclass DEFAULT NULL, every interval DEFAULT NULL,
-        concurrently boolean DEFAULT NULL, debounce interval DEFAULT NULL) RETURNS void
+        concurrently boolean DEFAULT NULL, debounce interval DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_refresh';
-COMMENT ON FUNCTION redis_migrate.alter_refresh(text, regclass, interval, boolean, interval) IS
-    'Changes a refresh; NULL leaves a property as it is, every => ''0'' refreshes the view only when it is stale';
+COMMENT ON FUNCTION redis_migrate.alter_refresh(text, regclass, interval, boolean, interval, boolean) IS
+    'Changes a refresh; NULL leaves a property as it is, every => ''0'' refreshes the view only when it is stale. trust_target confirms a view that has another owner than before';
 
 CREATE FUNCTION redis_migrate.drop_refresh(view text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_drop_refresh';
@@ -281,9 +286,9 @@ CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
            j.last_rows, s.started_at AS sweeping_since, s.leaf AS sweeping, s.sweep_order,
            s.backlog AS backlog_estimate, s.oldest_expired_at,
            pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.oldest_expired_at AS oldest_expired_age,
-           s.paused_since,
+           coalesce(s.paused_since, CASE WHEN j.problem IS NOT NULL THEN j.last_error_at END) AS paused_since,
            CASE WHEN redis_migrate.is_restored(j.owner) THEN 'restored: it waits for CALL redis_migrate.resume_restored()'
-                ELSE s.pause_reason END AS pause_reason, j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message,
+                ELSE coalesce(j.problem, s.pause_reason) END AS pause_reason, j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message,
            j.stats_reset
     FROM redis_migrate.job AS j JOIN redis_migrate.expiry_state AS s USING (job_id)
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -306,7 +311,9 @@ CREATE VIEW redis_migrate.refreshes WITH (security_barrier) AS
            (SELECT pg_catalog.min(m.marked_at) FROM redis_migrate.stale_mark AS m WHERE m.job_id OPERATOR(pg_catalog.=) j.job_id) AS stale_since,
            j.runs, j.failed_runs, j.last_started_at, j.last_finished_at,
            j.last_finished_at OPERATOR(pg_catalog.-) j.last_started_at AS last_duration,
-           j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message, j.stats_reset
+           j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message, j.stats_reset,
+           CASE WHEN redis_migrate.is_restored(j.owner) THEN 'restored: it waits for CALL redis_migrate.resume_restored()'
+                ELSE j.problem END AS pause_reason
     FROM redis_migrate.job AS j JOIN redis_migrate.refresh_policy AS p USING (job_id)
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.refreshes IS 'Materialized views to refresh, since when each is stale, and the result of the last refresh';

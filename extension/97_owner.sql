@@ -5,13 +5,13 @@ CREATE VIEW redis_migrate.definitions WITH (security_barrier) AS
            redis_migrate.is_restored(d.owner) AS restored,
            coalesce(redis_migrate.owner_problem(d.owner),
                     CASE WHEN d.acts AND redis_migrate.is_restored(d.owner)
-                         THEN 'restored: it waits for CALL redis_migrate.resume_restored()' END) AS problem
-    FROM (SELECT 'migration' AS kind, migration AS name, owner, false AS acts FROM redis_migrate.migration
-          UNION ALL SELECT 'background run', migration, owner, wanted FROM redis_migrate.background_run
-          UNION ALL SELECT 'audit', audit_id::text, owner, false FROM redis_migrate.audit
-          UNION ALL SELECT kind, name, owner, true FROM redis_migrate.job
-          UNION ALL SELECT 'rate limit', policy, owner, false FROM redis_migrate.rate_limit_policy
-          UNION ALL SELECT 'lockout', policy, owner, false FROM redis_migrate.lockout_policy) AS d
+                         THEN 'restored: it waits for CALL redis_migrate.resume_restored()' END, d.problem) AS problem
+    FROM (SELECT 'migration' AS kind, migration AS name, owner, false AS acts, NULL::text AS problem FROM redis_migrate.migration
+          UNION ALL SELECT 'background run', migration, owner, wanted, NULL FROM redis_migrate.background_run
+          UNION ALL SELECT 'audit', audit_id::text, owner, false, NULL FROM redis_migrate.audit
+          UNION ALL SELECT kind, name, owner, true, problem FROM redis_migrate.job
+          UNION ALL SELECT 'rate limit', policy, owner, false, NULL FROM redis_migrate.rate_limit_policy
+          UNION ALL SELECT 'lockout', policy, owner, false, NULL FROM redis_migrate.lockout_policy) AS d
     WHERE redis_migrate.may_see(d.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.definitions IS
     'Definitions of the caller, or all for members of pg_monitor: their owners, whether they came with a dump, and why a definition is disabled';

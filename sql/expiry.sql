@@ -354,7 +354,8 @@ SELECT owner::regrole FROM redis_migrate.maintenance_owners() ORDER BY owner::re
 SELECT redis_migrate.drop_expiry('shared');
 -- Triggers run with the rights of who sweeps.
 ALTER TABLE shared OWNER TO regress_prm_other;
-SELECT redis_migrate.add_expiry('shared', 'expires_at');
+SELECT refused($$SELECT redis_migrate.add_expiry('expiry.shared', 'expires_at')$$);
+SELECT redis_migrate.add_expiry('shared', 'expires_at', trust_target => true);
 SELECT redis_migrate.drop_expiry('shared');
 
 \echo == what is due

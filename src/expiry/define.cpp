@@ -25,6 +25,8 @@ void RequireArgument(FunctionCallInfo fcinfo, int n, const char *name) {
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(name) + " must not be NULL");
 }
 
+bool BoolArgument(FunctionCallInfo fcinfo, int n) { return !PG_ARGISNULL(n) && PG_GETARG_BOOL(n); }
+
 // Whether it is one of the extension's tables, which have the right indexes.
 bool IsOurs(Oid relation) {
   return pg::Call([&] { return get_rel_namespace(relation) == get_namespace_oid("redis_migrate", false); });
@@ -53,18 +55,6 @@ void WarnWithoutIndex(const Policy &policy, const Target &target, const Leaves &
     pg::Report(WARNING,
                "table " + policy.name + " has " + std::to_string(leaves.foreign) + " foreign partitions",
                "Foreign partitions are not swept.", "Add a policy on the server that holds them.");
-}
-
-// Triggers, defaults and index expressions of the table's owner run with the rights of the sweep.
-void WarnOfOthersTable(const Policy &policy, const Target &target) {
-  auto rows = Spi::Execute(
-      "SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS r ON "
-      "r.oid OPERATOR(pg_catalog.=) c.relowner WHERE c.oid OPERATOR(pg_catalog.=) $1 AND NOT r.rolsuper",
-      {SqlParam::OidOf(target.relation)});
-  if (rows.size() == 0 || !pg::Call([] { return superuser(); })) return;
-  pg::Report(WARNING, "a superuser will sweep table " + policy.name + " of role " + rows[0].Text(0),
-             "Triggers of the table run with the rights of the role that sweeps it.",
-             "SET ROLE " + pg::QuoteIdentifier(rows[0].Text(0)) + " before you add the policy.");
 }
 
 // A sweep silently skips rows that row security hides.
@@ -183,10 +173,8 @@ void Check(int64 job_id) {
       Spi::Execute("EXPLAIN " + Statements(policy, target.kind, leaf.first).IndexBatch(false),
                    {cutoff.param(), cutoff.ParamOf(0), SqlParam::Int4(1)});
   pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      "WITH p AS (UPDATE redis_migrate.expiry_policy SET expires_attnum = $3 WHERE job_id = $1) UPDATE "
-      "redis_migrate.job SET relation = $2 WHERE job_id = $1",
-      {SqlParam::Int8(job_id), SqlParam::OidOf(target.relation), SqlParam::Int4(target.attnum)});
+  Spi::Execute("UPDATE redis_migrate.expiry_policy SET expires_attnum = $2 WHERE job_id = $1",
+               {SqlParam::Int8(job_id), SqlParam::Int4(target.attnum)});
 }
 
 void Warn(int64 job_id) {
@@ -198,7 +186,6 @@ void Warn(int64 job_id) {
   WarnOfUnit(policy, target, leaves);
   WarnWithoutIndex(policy, target, leaves);
   WarnOfRowSecurity(policy, leaves);
-  WarnOfOthersTable(policy, target);
 }
 
 // The properties of a policy in the order of add_expiry's arguments.
@@ -237,13 +224,18 @@ void CheckEvery(const SqlParam &every) {
   if (!rows[0].Bool(0)) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "every must be at least 1 second");
 }
 
-void AddPolicy(Oid relation, const std::vector<SqlParam> &properties) {
+// `trust`: who adds it has confirmed whose SQL may run with his rights.
+void AddPolicy(Oid relation, const std::vector<SqlParam> &properties, bool trust) {
   for (int i = 0; i < kPropertyCount; ++i)
     if (properties[i].null && !kProperties[i].optional)
       throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(kProperties[i].column) + " must not be NULL");
   CheckEvery(properties[kEvery]);
   std::string const name = QualifiedName(relation);
-  int64 const job_id = AddJob(JobKind::kExpiry, relation, name, properties[kEvery]);
+  if (name.empty())
+    throw Failure(ERRCODE_UNDEFINED_TABLE,
+                  "relation with OID " + std::to_string(relation) + " does not exist");
+  int64 const job_id = AddJob(JobKind::kExpiry, pg::AcceptRelation(relation, name, GetUserId(), trust), name,
+                              properties[kEvery]);
   AddHistoryPolicy();
   {
     pg::AsExtensionOwner as_owner;
@@ -319,7 +311,7 @@ PRM_FUNCTION(add_expiry) {
   using namespace prm::expiry;
   RequireArgument(fcinfo, 0, "target");
   prm::pg::Spi spi;
-  AddPolicy(PG_GETARG_OID(0), PropertyArguments(fcinfo, 1));
+  AddPolicy(PG_GETARG_OID(0), PropertyArguments(fcinfo, 1), BoolArgument(fcinfo, 16));
   prm::pg::WarnOfRoleProblem(GetUserId(), "the expiry policy of " + QualifiedName(PG_GETARG_OID(0)));
   PG_RETURN_VOID();
 }
@@ -337,6 +329,7 @@ PRM_FUNCTION(alter_expiry) {
   if (!PG_ARGISNULL(1)) relation = PG_GETARG_OID(1);
   AlterJob(JobKind::kExpiry, job.id, relation, properties[kEvery],
            !properties[6].null || !properties[7].null);
+  AcceptAnew(job, relation, BoolArgument(fcinfo, 17));
   AlterPolicy(job.id, properties);
   Check(job.id);
   Warn(job.id);
@@ -367,8 +360,8 @@ PRM_FUNCTION(resume_expiry) {
 }
 
 // redis_migrate.add_session_expiry(store text, target regclass, every interval, lifetime interval,
-// column_timezone text): see the SQL comment. Errors: 22023 for another store, 42P01 when its table does not
-// exist, those of add_expiry.
+// column_timezone text, trust_target boolean): see the SQL comment. Errors: 22023 for another store, 42P01
+// when its table does not exist, those of add_expiry.
 PRM_FUNCTION(add_session_expiry) {
   using namespace prm;
   using namespace prm::expiry;
@@ -401,11 +394,13 @@ PRM_FUNCTION(add_session_expiry) {
                         false};
   };
   pg::SqlParam const none = {TEXTOID, 0, true};
-  AddPolicy(relation, {pg::SqlParam::Text(preset.column), Argument(fcinfo, 2, INTERVALOID),
-                       pg::SqlParam::Text(preset.unit), pg::SqlParam::Text(*zone),
-                       PG_ARGISNULL(3) ? interval(preset.lifetime) : Argument(fcinfo, 3, INTERVALOID),
-                       interval("0"), none, none, none, none, pg::SqlParam::Bool(false), interval("100 ms"),
-                       pg::SqlParam::Int4(0), interval("30 s"), pg::SqlParam::Int4(10000000)});
+  AddPolicy(relation,
+            {pg::SqlParam::Text(preset.column), Argument(fcinfo, 2, INTERVALOID),
+             pg::SqlParam::Text(preset.unit), pg::SqlParam::Text(*zone),
+             PG_ARGISNULL(3) ? interval(preset.lifetime) : Argument(fcinfo, 3, INTERVALOID), interval("0"),
+             none, none, none, none, pg::SqlParam::Bool(false), interval("100 ms"), pg::SqlParam::Int4(0),
+             interval("30 s"), pg::SqlParam::Int4(10000000)},
+            BoolArgument(fcinfo, 5));
   PG_RETURN_VOID();
 }
 

@@ -112,19 +112,46 @@ std::vector<SqlParam> SessionSettings() {
 
 }  // namespace
 
-int64 AddJob(JobKind kind, Oid relation, const std::string &name, const SqlParam &every) {
+std::string ConfirmCall(JobKind kind, const std::string &name) {
+  return std::string("SELECT redis_migrate.alter_") + KindName(kind) + "(" + pg::QuoteLiteral(name) +
+         ", trust_target => true);";
+}
+
+void StoreAccepted(int64 job_id, const pg::AcceptedRelation &relation) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.job SET relation = $2, relation_owner = $3::redis_migrate.owner_role, "
+      "trusted_roles = $4::redis_migrate.owner_role[], problem = NULL WHERE job_id = $1",
+      {SqlParam::Int8(job_id), SqlParam::OidOf(relation.relation), SqlParam::Text(relation.owner.ToText()),
+       SqlParam::TextArray(relation.TrustedText())});
+}
+
+void AcceptAnew(const JobName &job, std::optional<Oid> new_relation, bool is_confirmed) {
+  if (!new_relation && !is_confirmed) return;
+  Oid const relation = new_relation ? *new_relation : FindRelation(job.name, AccessShareLock);
+  std::string const name = QualifiedName(relation);
+  if (name.empty()) throw Failure(ERRCODE_UNDEFINED_TABLE, "relation " + job.name + " does not exist");
+  StoreAccepted(job.id, pg::AcceptRelation(relation, name, GetUserId(), is_confirmed));
+}
+
+int64 AddJob(JobKind kind, const pg::AcceptedRelation &relation, const std::string &name,
+             const SqlParam &every) {
   Oid const user = GetUserId();
-  std::vector<SqlParam> params = {SqlParam::Text(KindName(kind)), SqlParam::Text(name),
-                                  SqlParam::OidOf(relation), SqlParam::OidOf(user), every};
+  std::vector<SqlParam> params = {SqlParam::Text(KindName(kind)),
+                                  SqlParam::Text(name),
+                                  SqlParam::OidOf(relation.relation),
+                                  SqlParam::OidOf(user),
+                                  every,
+                                  SqlParam::Text(relation.owner.ToText()),
+                                  SqlParam::TextArray(relation.TrustedText())};
   for (const SqlParam &setting : SessionSettings()) params.push_back(setting);
   pg::ClaimOwnership(user);
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "INSERT INTO redis_migrate.job (kind, name, relation, owner, every, next_run, search_path, timezone, "
-      "datestyle, "
-      "intervalstyle) VALUES ($1, $2, $3, redis_migrate.stamp_owner($4), $5, CASE WHEN $5 IS NOT NULL THEN "
-      "clock_timestamp() END, $6, "
-      "$7, $8, $9) "
+      "INSERT INTO redis_migrate.job (kind, name, relation, owner, every, next_run, relation_owner, "
+      "trusted_roles, search_path, timezone, datestyle, intervalstyle) VALUES ($1, $2, $3, "
+      "redis_migrate.stamp_owner($4), $5, CASE WHEN $5 IS NOT NULL THEN clock_timestamp() END, "
+      "$6::redis_migrate.owner_role, $7::redis_migrate.owner_role[], $8, $9, $10, $11) "
       "ON CONFLICT DO NOTHING RETURNING job_id",
       params);
   if (rows.size() == 0) ThrowDuplicate(kind, name);
@@ -134,9 +161,10 @@ int64 AddJob(JobKind kind, Oid relation, const std::string &name, const SqlParam
 void AddHistoryPolicy() {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "WITH j AS (INSERT INTO redis_migrate.job (kind, name, relation, owner, every) VALUES ('expiry', "
-      "'redis_migrate.job_history', 'redis_migrate.job_history'::regclass, "
-      "redis_migrate.stamp_owner(CURRENT_USER::regrole), '1 hour') "
+      "WITH j AS (INSERT INTO redis_migrate.job (kind, name, relation, relation_owner, owner, every) SELECT "
+      "'expiry', 'redis_migrate.job_history', c.oid, redis_migrate.stamp_owner(c.relowner), "
+      "redis_migrate.stamp_owner(CURRENT_USER::regrole), '1 hour' FROM pg_class AS c WHERE c.oid = "
+      "'redis_migrate.job_history'::regclass "
       "ON CONFLICT "
       "DO NOTHING RETURNING job_id), s AS (INSERT INTO redis_migrate.expiry_state (job_id) SELECT job_id "
       "FROM j) INSERT "
@@ -172,7 +200,8 @@ void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const Sql
                           .size() > 0)
     ThrowDuplicate(kind, name);
   Spi::Execute(
-      "UPDATE redis_migrate.job SET name = coalesce($2, name), every = coalesce($3, every), failures = 0, "
+      "UPDATE redis_migrate.job SET name = coalesce($2, name), problem = NULL, every = coalesce($3, every), "
+      "failures = 0, "
       "scheduled_at = clock_timestamp(), next_run = clock_timestamp()" +
           list + " WHERE job_id = $1",
       params);
@@ -222,7 +251,8 @@ void RecordRun(int64 job_id, const JobRun &run) {
   bool const failed = run.sqlstate != 0;
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "UPDATE redis_migrate.job SET runs = runs + 1, empty_runs = empty_runs + CASE WHEN $4 OR $5 THEN 0 "
+      "UPDATE redis_migrate.job SET runs = runs + 1, problem = nullif($9, ''), empty_runs = empty_runs + "
+      "CASE WHEN $4 OR $5 THEN 0 "
       "ELSE 1 END, "
       "failed_runs = failed_runs + CASE WHEN $4 THEN 1 ELSE 0 END, failures = CASE WHEN $4 THEN failures + 1 "
       "ELSE 0 "
@@ -238,7 +268,7 @@ void RecordRun(int64 job_id, const JobRun &run) {
       {SqlParam::Int8(job_id), TimeParam(run.started), TimeParam(now), SqlParam::Bool(failed),
        SqlParam::Bool(run.worked), SqlParam::Int8(run.rows),
        failed ? SqlParam::Text(pg::SqlStateText(run.sqlstate)) : SqlParam{TEXTOID, 0, true},
-       failed ? SqlParam::Text(run.message) : SqlParam{TEXTOID, 0, true}});
+       failed ? SqlParam::Text(run.message) : SqlParam{TEXTOID, 0, true}, SqlParam::Text(run.problem)});
   if (!failed && !run.worked) return;
   Spi::ExecuteKept(
       "INSERT INTO redis_migrate.job_history (job_id, kind, name, owner, started_at, finished_at, rows, "

@@ -1,6 +1,7 @@
 // Scheduled jobs, sweeps and refreshes: when they are due, and their results.
 #pragma once
 
+#include "pg/relation_trust.h"
 #include "pg/spi.h"
 
 namespace prm::expiry {
@@ -37,7 +38,18 @@ JobName FindJob(JobKind kind, const std::string &target, bool manage);
 
 // Adds a job of the caller, due at once, with the settings of the session. `every` NULL: it is due only on
 // demand. Errors: 42710 when there is one.
-int64 AddJob(JobKind kind, Oid relation, const std::string &name, const pg::SqlParam &every);
+int64 AddJob(JobKind kind, const pg::AcceptedRelation &relation, const std::string &name,
+             const pg::SqlParam &every);
+
+// "SELECT redis_migrate.alter_expiry('public.session', trust_target => true);"
+std::string ConfirmCall(JobKind kind, const std::string &name);
+
+// For alter_expiry and alter_refresh: accepts another relation, or the one that the job's name stands for now
+// when its owner says so. Errors: 55000, 42P01.
+void AcceptAnew(const JobName &job, std::optional<Oid> new_relation, bool is_confirmed);
+
+// Stores what the owner of a job has accepted.
+void StoreAccepted(int64 job_id, const pg::AcceptedRelation &relation);
 
 // The history expires by an expiry policy of the extension's owner, which is added with the first job.
 void AddHistoryPolicy();
@@ -70,6 +82,7 @@ struct JobRun {
   bool worked = false;  // something was found to do
   int sqlstate = 0;     // 0: no error
   std::string message;
+  std::string problem;  // what waits for the job's owner, with the command that confirms it
 };
 
 // Records a run: counts it, says when the next one is due (after an error in 10 s, then twice as long each

@@ -1,5 +1,6 @@
 #include "expiry/policy.h"
 
+#include "expiry/job.h"
 #include "expiry/relation.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
@@ -35,7 +36,8 @@ void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
     Spi::ExecuteKept("SELECT FROM redis_migrate.job WHERE job_id = $1 FOR NO KEY UPDATE",
                      {SqlParam::Int8(job_id)});
   auto rows = Spi::ExecuteKept(
-      "SELECT j.name, j.relation, j.enabled AND (j.next_run <= clock_timestamp() OR j.scheduled_at > "
+      "SELECT j.name, j.relation, j.relation_owner, j.trusted_roles::text[], j.enabled AND (j.next_run <= "
+      "clock_timestamp() OR j.scheduled_at > "
       "clock_timestamp()), j.search_path, j.timezone, j.datestyle, j.intervalstyle, "
       "p.expires_column, p.expires_attnum::int, p.unit, p.column_timezone, p.lifetime, p.grace, "
       "p.condition, p.soft_delete, p.notify_channel, p.notify_column, p.drop_partitions, (1000 * "
@@ -54,7 +56,9 @@ void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
   policy = Policy();
   policy.id = job_id;
   policy.name = row.Text(column++);
-  policy.known_relation = DatumGetObjectId(row.Value(column++));
+  policy.accepted = pg::AcceptedRelation::FromText(DatumGetObjectId(row.Value(column)), row.Value(column + 1),
+                                                   row.TextArray(column + 2));
+  column += 3;
   policy.due = row.Bool(column++);
   for (std::string &setting : policy.settings) setting = row.Text(column++);
   policy.expires_column = row.Text(column++);
@@ -129,10 +133,15 @@ std::string AlterCall(const Policy &policy, const std::string &argument) {
   return "SELECT redis_migrate.alter_expiry(" + pg::QuoteLiteral(policy.name) + ", " + argument + ");";
 }
 
+// The table as the policy last knew it; InvalidOid for one of a restored policy.
+Oid KnownRelation(const Policy &policy) {
+  return policy.accepted.owner.is_local() ? policy.accepted.relation : InvalidOid;
+}
+
 Oid ResolveTable(const Policy &policy) {
-  Oid relation = FindRelation(policy.name);
+  Oid relation = FindRelation(policy.name, AccessShareLock);
   if (!OidIsValid(relation)) {
-    std::string now = QualifiedName(policy.known_relation);
+    std::string now = QualifiedName(KnownRelation(policy));
     std::string const drop =
         "SELECT redis_migrate.drop_expiry(" + pg::QuoteLiteral(policy.name) + ") drops the policy.";
     if (now.empty() || now == policy.name)
@@ -155,11 +164,13 @@ Oid ResolveTable(const Policy &policy) {
 Target ResolveTarget(const Policy &policy) {
   Target target;
   target.relation = ResolveTable(policy);
+  target.changed = pg::CheckRelation(policy.accepted, target.relation, GetUserId(), "table " + policy.name,
+                                     ConfirmCall(JobKind::kExpiry, policy.name));
   const std::string &column = policy.expires_column;
   target.attnum = pg::Call([&] { return get_attnum(target.relation, column.c_str()); });
   if (target.attnum <= 0) {
     const char *now = pg::Call([&] {
-      return target.relation == policy.known_relation && policy.known_attnum > 0
+      return target.relation == KnownRelation(policy) && policy.known_attnum > 0
                  ? get_attname(target.relation, static_cast<AttrNumber>(policy.known_attnum), true)
                  : nullptr;
     });

@@ -3,6 +3,7 @@
 
 #include "pg/identity.h"
 #include "pg/pg.h"
+#include "pg/relation_trust.h"
 
 namespace prm::expiry {
 
@@ -12,7 +13,7 @@ enum class ColumnKind { kTimestamptz, kTimestamp, kSeconds, kMilliseconds };
 struct Policy {
   int64 id = 0;
   std::string name;  // of the table: schema-qualified and quoted
-  Oid known_relation = InvalidOid;
+  pg::AcceptedRelation accepted;
   std::string expires_column;
   int known_attnum = 0;
   std::string unit;             // seconds, milliseconds; "" for times
@@ -67,11 +68,13 @@ struct Target {
   Oid relation = InvalidOid;
   int attnum = 0;
   ColumnKind kind = ColumnKind::kTimestamptz;
+  std::optional<pg::AcceptedRelation> changed;  // what to store: the table was rebuilt
 };
 
-// Resolves the names of a policy. Errors: 42P01 and 42703, which say what the table or column is called now;
-// 42809 for what is no table; 42804 for a column that holds no time; 22023 when unit or column_timezone does
-// not fit it.
+// Resolves the names of a policy, and locks the table with ACCESS SHARE, so that they stay what they are.
+// Errors: 42P01 and 42703, which say what the table or column is called now; 42809 for what is no table;
+// 42804 for a column that holds no time; 22023 when unit or column_timezone does not fit it; 55000
+// (UnconfirmedRelation) for a table that the policy's owner has to confirm.
 Target ResolveTarget(const Policy &policy);
 
 // The settings of the session that defined the policy, for a scope.

@@ -18,6 +18,9 @@ bool Refresh::Run() {
   run_.started = GetCurrentTimestamp();
   try {
     pg::InSubtransaction([&] { Work(); });
+  } catch (const pg::UnconfirmedRelation &error) {
+    run_.problem = error.message() + ". " + error.hint();
+    throw;
   } catch (const pg::PgError &error) {
     if (!pg::IsTransient(error.sqlstate())) throw;
     Spi::Commit();
@@ -37,29 +40,36 @@ void Refresh::Fail(const pg::Problem &problem) {
 void Refresh::Work() {
   std::string name;
   bool concurrently;
+  pg::AcceptedRelation accepted;
   {
     pg::AsExtensionOwner as_owner;
     auto rows = Spi::Execute(
-        "SELECT j.name, p.\"concurrently\" FROM redis_migrate.job AS j JOIN "
+        "SELECT j.name, p.\"concurrently\", j.relation, j.relation_owner, j.trusted_roles::text[] FROM "
+        "redis_migrate.job AS j JOIN "
         "redis_migrate.refresh_policy AS p USING (job_id) WHERE j.job_id = $1",
         {SqlParam::Int8(job_id_)});
     if (rows.size() == 0) return;  // dropped
     name = rows[0].Text(0);
     concurrently = rows[0].Bool(1);
+    accepted = pg::AcceptedRelation::FromText(DatumGetObjectId(rows[0].Value(2)), rows[0].Value(3),
+                                              rows[0].TextArray(4));
     // Only marks that are committed: the snapshot of the refresh is taken later, and sees what their writers
     // wrote.
     Spi::Execute("DELETE FROM redis_migrate.stale_mark WHERE job_id = $1", {SqlParam::Int8(job_id_)});
   }
-  Oid view = FindRelation(name);
+  pg::LocalSettings settings;
+  settings.Set("lock_timeout", "1s");
+  Oid view = FindRelation(name, AccessShareLock);
   if (!OidIsValid(view) || pg::Call([&] { return get_rel_relkind(view); }) != RELKIND_MATVIEW)
     throw Failure(ERRCODE_UNDEFINED_TABLE, "materialized view " + name + " does not exist", "",
                   "SELECT redis_migrate.drop_refresh(" + pg::QuoteLiteral(name) + ") drops its refresh.");
+  if (auto changed = pg::CheckRelation(accepted, view, GetUserId(), "materialized view " + name,
+                                       ConfirmCall(JobKind::kRefresh, name)))
+    StoreAccepted(job_id_, *changed);
   bool const populated =
       Spi::Execute("SELECT relispopulated FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) $1",
                    {SqlParam::OidOf(view)})[0]
           .Bool(0);
-  pg::LocalSettings settings;
-  settings.Set("lock_timeout", "1s");
   Spi::Execute(std::string("REFRESH MATERIALIZED VIEW ") +
                (concurrently && populated ? "CONCURRENTLY " : "") + name);
   run_.worked = true;
@@ -147,8 +157,9 @@ bool MarkOnce(Oid view) {
 }  // namespace
 }  // namespace prm::expiry
 
-// redis_migrate.add_refresh(view regclass, every interval, concurrently boolean, debounce interval): see the
-// SQL comment. Errors: those of CheckView, 42710 it has a refresh, 22023.
+// redis_migrate.add_refresh(view regclass, every interval, concurrently boolean, debounce interval,
+// trust_target boolean): see the SQL comment. Errors: those of CheckView and AcceptRelation, 42710 it has a
+// refresh, 22023.
 PRM_FUNCTION(add_refresh) {
   using namespace prm;
   using namespace prm::expiry;
@@ -160,7 +171,10 @@ PRM_FUNCTION(add_refresh) {
   pg::Spi spi;
   CheckView(view, concurrently);
   CheckDebounce(debounce);
-  int64 const job_id = AddJob(JobKind::kRefresh, view, QualifiedName(view), Every(fcinfo, 1));
+  bool const trust = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
+  std::string const name = QualifiedName(view);
+  int64 const job_id =
+      AddJob(JobKind::kRefresh, pg::AcceptRelation(view, name, GetUserId(), trust), name, Every(fcinfo, 1));
   AddHistoryPolicy();
   pg::WarnOfRoleProblem(GetUserId(), "the refresh of " + QualifiedName(view));
   pg::AsExtensionOwner as_owner;
@@ -171,7 +185,7 @@ PRM_FUNCTION(add_refresh) {
 }
 
 // redis_migrate.alter_refresh(view text, new_view regclass, every interval, concurrently boolean, debounce
-// interval): see the SQL comment.
+// interval, trust_target boolean): see the SQL comment.
 PRM_FUNCTION(alter_refresh) {
   using namespace prm;
   using namespace prm::expiry;
@@ -185,6 +199,7 @@ PRM_FUNCTION(alter_refresh) {
   CheckDebounce(debounce);
   pg::SqlParam const every = Every(fcinfo, 2);
   AlterJob(JobKind::kRefresh, job.id, relation, every, false);
+  AcceptAnew(job, relation, !PG_ARGISNULL(5) && PG_GETARG_BOOL(5));
   bool now_concurrently;
   {
     pg::AsExtensionOwner as_owner;

@@ -11,10 +11,10 @@ using pg::SqlParam;
 
 constexpr int kSamplePages = 64;
 
-Oid FindRelation(const std::string &name) {
+Oid FindRelation(const std::string &name, LOCKMODE lock) {
   return pg::Call([&] {
     RangeVar *range = makeRangeVarFromNameList(stringToQualifiedNameList(name.c_str(), nullptr));
-    return RangeVarGetRelid(range, NoLock, true);
+    return RangeVarGetRelid(range, lock, true);
   });
 }
 

@@ -6,9 +6,10 @@
 
 namespace prm::expiry {
 
-// The relation of a name, by the search_path of the session; InvalidOid when there is none. Takes no lock.
-// Errors: 42602 for what is not a name, 42501 without USAGE on the schema.
-Oid FindRelation(const std::string &name);
+// The relation of a name, by the search_path of the session; InvalidOid when there is none. With a lock it
+// keeps its name and its owner until the end of the transaction. Errors: 42602 for what is not a name, 42501
+// without USAGE on the schema.
+Oid FindRelation(const std::string &name, LOCKMODE lock = NoLock);
 
 // "public.session", quoted as needed, whatever the search_path; "" for a relation that is gone.
 std::string QualifiedName(Oid relation);

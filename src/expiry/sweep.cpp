@@ -82,6 +82,9 @@ Step Sweep::Next() {
   hasty_ = removing_ = false;
   try {
     pg::InSubtransaction([&] { step = Batch(); });
+  } catch (const pg::UnconfirmedRelation &error) {
+    run_.problem = error.message() + ". " + error.hint();
+    throw;
   } catch (const pg::PgError &error) {
     bool const transient = pg::IsTransient(error.sqlstate());
     bool const of_rows =
@@ -160,12 +163,11 @@ Step Sweep::Batch() {
   if (scheduled_ && !policy_.due) return Step::kDone;
   PolicySettings settings(policy_);
   Target const target = ResolveTarget(policy_);
-  if (target.relation != policy_.known_relation || target.attnum != policy_.known_attnum) {
+  if (target.changed) StoreAccepted(job_id_, *target.changed);
+  if (target.attnum != policy_.known_attnum) {
     pg::AsExtensionOwner as_owner;
-    Spi::Execute(
-        "WITH p AS (UPDATE redis_migrate.expiry_policy SET expires_attnum = $3 WHERE job_id = $1) UPDATE "
-        "redis_migrate.job SET relation = $2 WHERE job_id = $1",
-        {SqlParam::Int8(job_id_), SqlParam::OidOf(target.relation), SqlParam::Int4(target.attnum)});
+    Spi::Execute("UPDATE redis_migrate.expiry_policy SET expires_attnum = $2 WHERE job_id = $1",
+                 {SqlParam::Int8(job_id_), SqlParam::Int4(target.attnum)});
   }
   bool stale = !state_.pause_reason.empty();
   if (state_.started == 0) {
@@ -185,6 +187,9 @@ Step Sweep::Batch() {
       leaf_skipped_ = 0;
       state_.order = Order::kNone;  // with the name of a table: it is done
     }
+    Oid const table = leaf;
+    pg::Call([&] { LockRelationOid(table, AccessShareLock); });
+    if (QualifiedName(leaf) != name) return Step::kMore;  // renamed a moment ago
     Statements const statements(policy_, target.kind, name);
     Cutoff const cutoff(policy_, target.kind, begin_);
     if (stuck_.Load(name, leaves.tables, state_.has_stuck_rows, statements, cutoff)) return Step::kMore;

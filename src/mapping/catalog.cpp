@@ -36,12 +36,14 @@ void LoadMappings(Migration &migration) {
       "mode, no_row, "
       "atomic, expand, types, databases, depends_on, exclusive, ledger, ledger_reason, search_path, "
       "timezone, "
-      "datestyle, intervalstyle FROM redis_migrate.mapping WHERE migration = $1 ORDER BY mapping_id",
+      "datestyle, intervalstyle, target_relation, target_owner, trusted_roles::text[] FROM "
+      "redis_migrate.mapping WHERE migration = $1 ORDER BY mapping_id",
       {SqlParam::Text(migration.name)}, true);
   for (uint64 i = 0; i < rows.size(); ++i) {
     pg::Row row = rows[i];
     Mapping mapping;
     mapping.id = row.Int8(0);
+    mapping.migration = migration.name;
     mapping.name = row.Text(1);
     mapping.pattern = row.Text(2);
     mapping.target = row.Text(3);
@@ -64,6 +66,8 @@ void LoadMappings(Migration &migration) {
     mapping.timezone = row.Text(20);
     mapping.datestyle = row.Text(21);
     mapping.intervalstyle = row.Text(22);
+    mapping.accepted =
+        pg::AcceptedRelation::FromText(DatumGetObjectId(row.Value(23)), row.Value(24), row.TextArray(25));
     migration.mappings.push_back(std::move(mapping));
   }
 }

@@ -3,6 +3,7 @@
 
 #include "core/pattern.h"
 #include "pg/pg.h"
+#include "pg/relation_trust.h"
 
 namespace prm {
 
@@ -16,9 +17,11 @@ struct Check {
 
 struct Mapping {
   int64 id = 0;
+  std::string migration;
   std::string name;
   std::string pattern;
-  std::string target;  // schema-qualified and quoted
+  std::string target;                            // schema-qualified and quoted
+  std::optional<pg::AcceptedRelation> accepted;  // the target; nothing for the archive, a table of ours
   std::string query;
   std::vector<std::string> key_columns;
   std::string priority;

@@ -46,7 +46,7 @@ void UseSessionSettings(Mapping &mapping, const std::string &source_timezone) {
 constexpr char kMappingColumns[] =
     "pattern, target, query, key_columns, priority, on_conflict, on_delete, mode, no_row, atomic, expand, "
     "types, databases, depends_on, exclusive, ledger, ledger_reason, "
-    "search_path, timezone, datestyle, intervalstyle";
+    "search_path, timezone, datestyle, intervalstyle, target_relation, target_owner, trusted_roles";
 
 std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping &mapping) {
   return {SqlParam::Text(migration),
@@ -71,7 +71,10 @@ std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping 
           SqlParam::Text(mapping.search_path),
           SqlParam::Text(mapping.timezone),
           SqlParam::Text(mapping.datestyle),
-          SqlParam::Text(mapping.intervalstyle)};
+          SqlParam::Text(mapping.intervalstyle),
+          SqlParam::OidOf(mapping.accepted->relation),
+          SqlParam::Text(mapping.accepted->owner.ToText()),
+          SqlParam::TextArray(mapping.accepted->TrustedText())};
 }
 
 // Which rows of the target are the mapping's is known no more; the rows stay.
@@ -105,6 +108,8 @@ void ForEachReset(FunctionCallInfo fcinfo, int n, const std::map<std::string, in
     reset(property);
   }
 }
+
+bool BoolArgument(FunctionCallInfo fcinfo, int n) { return !PG_ARGISNULL(n) && PG_GETARG_BOOL(n); }
 
 // Names stand in indexes together with others.
 void CheckName(const std::string &name, const std::string &of) {
@@ -199,6 +204,7 @@ PRM_FUNCTION(add_mapping) {
   pg::Spi spi;
   Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping;
+  mapping.migration = migration.name;
   mapping.name = pg::TextArgument(fcinfo, 1, "mapping");
   mapping.pattern = pg::TextArgument(fcinfo, 2, "pattern");
   if (PG_ARGISNULL(3)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "target must not be NULL");
@@ -224,12 +230,15 @@ PRM_FUNCTION(add_mapping) {
   CheckName(mapping.name, "mapping");
   UseSessionSettings(mapping, pg::TextArgument(fcinfo, 17, "source_timezone"));
   ReportOverlaps(migration, ParsePattern(mapping.pattern), mapping.databases);
+  mapping.accepted =
+      pg::AcceptRelation(PG_GETARG_OID(3), mapping.target, GetUserId(), BoolArgument(fcinfo, 18));
   CheckUnderSettings(migration, mapping);
   WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
                    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, "
-                   "$18, $19, $20, $21, $22, $23)",
+                   "$18, $19, $20, $21, $22, $23, $24, $25::redis_migrate.owner_role, "
+                   "$26::redis_migrate.owner_role[])",
                MappingParams(migration.name, mapping));
   Touch(migration.name);
   PG_RETURN_VOID();
@@ -274,15 +283,20 @@ PRM_FUNCTION(alter_mapping) {
     mapping.timezone = source_timezone;
   if (mapping.pattern != old.pattern || mapping.databases != old.databases)
     ReportOverlaps(With(migration, mapping), ParsePattern(mapping.pattern), mapping.databases);
+  bool const is_confirmed = BoolArgument(fcinfo, 19);
+  if (is_confirmed || !PG_ARGISNULL(3))
+    mapping.accepted = pg::AcceptRelation(FindTarget(mapping), mapping.target, GetUserId(), is_confirmed);
   CheckUnderSettings(migration, mapping);
   if (mapping.pattern != old.pattern || mapping.databases != old.databases)
     WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
   for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
   pg::AsExtensionOwner as_owner;
-  Spi::Execute(std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
-                   ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
-                   "$21, $22, $23) WHERE migration = $1 AND mapping = $2",
-               MappingParams(migration.name, mapping));
+  Spi::Execute(
+      std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
+          ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
+          "$21, $22, $23, $24, $25::redis_migrate.owner_role, $26::redis_migrate.owner_role[]) WHERE "
+          "migration = $1 AND mapping = $2",
+      MappingParams(migration.name, mapping));
   // Entries for rows elsewhere, or by other columns, would be taken for rows of the target. Those of a packed
   // ledger do not name their keys: they are of the keys of one pattern, and of rows that these keys name in
   // one way.
@@ -404,6 +418,7 @@ PRM_FUNCTION(migration_sql) {
     for (int item : items) list += (list.empty() ? "" : ",") + std::to_string(item);
     return "'{" + list + "}'";
   };
+  bool const is_superuser = pg::Call([] { return superuser(); });
   std::string name = literal(migration.name);
   std::string sql = "SELECT redis_migrate.create_migration(" + name + ", " +
                     (migration.server.empty() ? "NULL" : literal(migration.server)) + ", source => " +
@@ -426,6 +441,8 @@ PRM_FUNCTION(migration_sql) {
     if (mapping->databases) sql += ", databases => " + numbers(*mapping->databases);
     if (!mapping->depends_on.empty()) sql += ", depends_on => " + texts(mapping->depends_on);
     if (mapping->exclusive) sql += ", exclusive => true";
+    // A superuser had to confirm it, and confirms it again; nobody else does.
+    if (is_superuser && !mapping->accepted->trusted.empty()) sql += ", trust_target => true";
     sql += ", source_timezone => " + literal(mapping->timezone) + ");\n";
     for (const Check &check : mapping->checks)
       sql += "SELECT redis_migrate.add_check(" + name + ", " + literal(mapping->name) + ", " +

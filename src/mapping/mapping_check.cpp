@@ -247,7 +247,7 @@ void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
 void CheckCondition(const Mapping &mapping, const std::string &condition) {
   pg::CheckExpression(condition, "condition");
   MappingSettings settings(mapping);
-  Target target = LoadTarget(mapping.target, mapping.name);
+  Target target = LoadTargetRelation(mapping);
   BatchShape shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
   pg::Tuplestore empty;

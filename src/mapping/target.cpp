@@ -27,17 +27,28 @@ std::string QualifiedName(Oid relation) {
   return name;
 }
 
-Target LoadTarget(const std::string &name, const std::string &mapping) {
-  Target target;
-  target.name = name;
-  target.oid = Call([&] {
-    List *parts = stringToQualifiedNameList(name.c_str(), nullptr);
+Oid FindTarget(const Mapping &mapping) {
+  Oid const relation = Call([&] {
+    List *parts = stringToQualifiedNameList(mapping.target.c_str(), nullptr);
     return RangeVarGetRelid(makeRangeVarFromNameList(parts), AccessShareLock, true);
   });
-  if (!OidIsValid(target.oid))
+  if (!OidIsValid(relation))
     throw Failure(ERRCODE_UNDEFINED_TABLE,
-                  "target " + name + " of mapping \"" + mapping + "\" does not exist", "",
+                  "target " + mapping.target + " of mapping \"" + mapping.name + "\" does not exist", "",
                   "Create it, or change the mapping with redis_migrate.alter_mapping.");
+  return relation;
+}
+
+Target LoadTargetRelation(const Mapping &mapping) {
+  const std::string &name = mapping.target;
+  Target target;
+  target.name = name;
+  target.oid = FindTarget(mapping);
+  if (mapping.accepted)
+    pg::CheckRelation(*mapping.accepted, target.oid, GetUserId(),
+                      "target " + name + " of mapping \"" + mapping.name + "\"",
+                      "SELECT redis_migrate.alter_mapping(" + pg::QuoteLiteral(mapping.migration) + ", " +
+                          pg::QuoteLiteral(mapping.name) + ", trust_target => true);");
   Relation relation = Call([&] { return relation_open(target.oid, AccessShareLock); });
   char kind = relation->rd_rel->relkind;
   TupleDesc desc = RelationGetDescr(relation);
@@ -175,7 +186,7 @@ std::string CollationName(Oid collation) {
 }  // namespace
 
 Target LoadTarget(const Mapping &mapping) {
-  Target target = LoadTarget(mapping.target, mapping.name);
+  Target target = LoadTargetRelation(mapping);
   FindKeys(target, mapping.key_columns);
   return target;
 }

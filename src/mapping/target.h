@@ -46,9 +46,13 @@ struct Target {
   const TargetColumn *Find(const std::string &column) const;
 };
 
-// Reads a relation that may be a target by its quoted, qualified name. Takes ACCESS SHARE for the
-// transaction. Errors: 42P01 when it is gone, naming the mapping; 42809 for what cannot be written to.
-Target LoadTarget(const std::string &name, const std::string &mapping);
+// The relation that a mapping's target names now. Takes ACCESS SHARE for the transaction, so that it stays
+// that. Errors: 42P01 when it is gone, naming the mapping.
+Oid FindTarget(const Mapping &mapping);
+
+// Reads that relation without what identifies its rows. The current user owns the mapping. Errors: as above;
+// 42809 for what cannot be written to; 55000 for what the mapping's owner has to confirm. Needs SPI.
+Target LoadTargetRelation(const Mapping &mapping);
 
 // Reads the target of a mapping and what identifies its rows. Errors: as above. 42703 for key columns that do
 // not exist; 42P10, with the statement that helps, where a local target has no valid, immediate unique index

@@ -187,6 +187,10 @@ Oid Owner::role() const {
 
 Oid Owner::viewer() const { return is_local() ? Find() : role(); }
 
+bool Owner::Is(Oid role) const {
+  return is_local() ? role_ == role : name_ == (OidIsValid(role) ? RoleName(role).value_or("") : "");
+}
+
 std::string Owner::problem() const {
   Oid const found = Find();
   if (!OidIsValid(found)) return "its owner, role \"" + name_ + "\", does not exist";

@@ -33,6 +33,8 @@ class Owner {
   std::string name() const;
   // Whether this database stored it; otherwise it came with a dump, or the database is a copy.
   bool is_local() const;
+  // Whether this is a role, by its OID here and by its name elsewhere. InvalidOid: PUBLIC.
+  bool Is(Oid role) const;
   // The stored OID, whether or not it is valid here.
   Oid stored_role() const { return role_; }
 

@@ -168,7 +168,7 @@ class Run {
   // Values that the sequence itself cannot reach are no matter to it.
   void AdvanceSequences() {
     for (const Mapping *mapping : routing_.Mappings()) {
-      Target target = LoadTarget(mapping->target, mapping->name);
+      Target target = LoadTargetRelation(*mapping);
       if (target.kind != TargetKind::kLocal) continue;
       for (const TargetColumn &column : target.columns) {
         if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;

@@ -4,6 +4,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/owner.h"
+#include "pg/relation_trust.h"
 #include "pg/spi.h"
 
 namespace prm::worker {
@@ -34,6 +35,71 @@ constexpr Owned kOwned[] = {
     {"rate limit", "rate_limit_policy", "policy = $2", ""},
     {"lockout", "lockout_policy", "policy = $2", ""},
 };
+
+// Where relations are accepted by the owner of a definition.
+struct Accepting {
+  const char *kind;
+  const char *table;
+  const char *id;
+  const char *name;  // of the relation
+  const char *relation;
+  const char *owner;  // of the relation
+  const char *is_named;
+  const char *definition_owner;
+};
+constexpr Accepting kAccepting[] = {
+    {"migration", "mapping", "mapping_id", "target", "target_relation", "target_owner", "migration = $1",
+     "(SELECT m.owner FROM redis_migrate.migration AS m WHERE m.migration = t.migration)"},
+    {"expiry", "job", "job_id", "name", "relation", "relation_owner", "kind = 'expiry' AND name = $1",
+     "t.owner"},
+    {"refresh", "job", "job_id", "name", "relation", "relation_owner", "kind = 'refresh' AND name = $1",
+     "t.owner"},
+};
+
+// The new owner of a definition accepts what its relations are now. What does not exist stays as it is.
+void AcceptAs(Oid role, const std::string &kind, const std::string &name) {
+  for (const Accepting &accepting : kAccepting) {
+    if (kind != accepting.kind) continue;
+    pg::AsExtensionOwner as_owner;
+    auto rows =
+        Spi::Execute(std::string("SELECT ") + accepting.id + ", to_regclass(" + accepting.name +
+                         ")::oid FROM redis_migrate." + accepting.table + " WHERE " + accepting.is_named,
+                     {SqlParam::Text(name)});
+    for (uint64 i = 0; i < rows.size(); ++i) {
+      if (rows[i].IsNull(1)) continue;
+      pg::AcceptedRelation const accepted = pg::AcceptForNewOwner(DatumGetObjectId(rows[i].Value(1)), role);
+      Spi::Execute(std::string("UPDATE redis_migrate.") + accepting.table + " SET " + accepting.relation +
+                       " = $2, " + accepting.owner +
+                       " = $3::redis_migrate.owner_role, trusted_roles = $4::redis_migrate.owner_role[] "
+                       "WHERE " +
+                       accepting.id + " = $1",
+                   {SqlParam::Int8(rows[i].Int8(0)), SqlParam::OidOf(accepted.relation),
+                    SqlParam::Text(accepted.owner.ToText()), SqlParam::TextArray(accepted.TrustedText())});
+    }
+  }
+}
+
+// After a restore: stores the relations anew that belong to the owner of that name, of definitions that are
+// this database's own by now. Any other waits for its definition's owner.
+void AcceptRestored() {
+  const char *last = "";
+  for (const Accepting &accepting : kAccepting) {
+    if (strcmp(accepting.table, last) == 0) continue;
+    last = accepting.table;
+    pg::AsExtensionOwner as_owner;
+    Spi::Execute(
+        std::string("UPDATE redis_migrate.") + accepting.table + " AS t SET " + accepting.relation +
+        " = c.oid, " + accepting.owner +
+        " = redis_migrate.stamp_owner(c.relowner), trusted_roles = ARRAY(SELECT "
+        "redis_migrate.stamp_owner(r.oid) FROM unnest(t.trusted_roles) AS trusted JOIN pg_roles AS r "
+        "ON r.rolname = redis_migrate.owner_name(trusted)) FROM pg_class AS c WHERE c.oid = "
+        "to_regclass(t." +
+        accepting.name + ") AND redis_migrate.is_restored(t." + accepting.owner +
+        ") AND redis_migrate.owner_name(t." + accepting.owner +
+        ") = pg_get_userbyid(c.relowner) AND NOT redis_migrate.is_restored(" + accepting.definition_owner +
+        ")");
+  }
+}
 
 uint64 ChangeOwner(const Owned &owned, Oid role, const std::string &name) {
   pg::AsExtensionOwner as_owner;
@@ -89,6 +155,7 @@ PRM_FUNCTION(take_over) {
   uint64 changed = 0;
   for (const Owned &owned : kOwned)
     if (kind == owned.kind) changed += ChangeOwner(owned, role, name);
+  AcceptAs(role, kind, name);
   if (changed == 0)
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "there is no " + kind + " \"" + name + "\"", "",
                       "SELECT kind, name FROM redis_migrate.definitions lists the definitions.");
@@ -107,6 +174,7 @@ PRM_FUNCTION(resume_restored) {
     uint64 const rows = Adopt(owned, user);
     if (strcmp(owned.table, "run") != 0) adopted += rows;
   }
+  AcceptRestored();
   pg::Report(NOTICE, std::to_string(adopted) + " restored definitions go on");
   bool const is_superuser = pg::Call([] { return superuser(); });
   uint64 const ownerless = is_superuser ? CountOwnerless() : 0;

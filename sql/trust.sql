@@ -1,0 +1,157 @@
+-- Whose SQL runs with the rights of a definition's owner: relations that change hands.
+\getenv start PG_ABS_SRCDIR
+\set start :start '/test/lib/regress.sql'
+\i :start
+\pset format unaligned
+\pset null NULL
+SET client_min_messages = warning;
+CREATE ROLE regress_prm_app LOGIN;
+CREATE ROLE regress_prm_runner SUPERUSER LOGIN;
+\! $R set t:1 one >/dev/null
+-- What ran with whose rights, by a trigger of the application.
+CREATE SCHEMA seen;
+CREATE TABLE seen.call (who name, what text);
+GRANT USAGE ON SCHEMA seen TO PUBLIC;
+GRANT INSERT ON seen.call TO PUBLIC;
+CREATE FUNCTION seen.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO seen.call VALUES (current_user, TG_TABLE_NAME); RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END; END $$;
+-- Tables of the runner in a schema of the application, which can drop them.
+CREATE SCHEMA app AUTHORIZATION regress_prm_app;
+CREATE FUNCTION seen.make(owner name) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DROP TABLE IF EXISTS app.session, app.kv CASCADE;
+    CREATE TABLE app.session (id int PRIMARY KEY, expires_at timestamptz);
+    CREATE INDEX ON app.session (expires_at);
+    CREATE TABLE app.kv (id text PRIMARY KEY, value text);
+    INSERT INTO app.session VALUES (1, '2000-01-01');
+    CREATE MATERIALIZED VIEW app.view AS SELECT count(*) AS n FROM app.session;
+    EXECUTE format('ALTER TABLE app.session OWNER TO %1$I; ALTER TABLE app.kv OWNER TO %1$I; ALTER MATERIALIZED VIEW app.view OWNER TO %1$I', owner);
+END $$;
+SELECT seen.make('regress_prm_runner');
+CREATE USER MAPPING FOR regress_prm_runner SERVER shop;
+
+\echo == a superuser has to confirm what others own or can replace
+SET ROLE regress_prm_runner;
+SELECT redis_migrate.create_migration('trust', 'shop');
+SELECT redis_migrate.add_expiry('app.session', 'expires_at');
+SELECT redis_migrate.add_refresh('app.view', concurrently => false);
+SELECT redis_migrate.add_mapping('trust', 'kv', 't:{id}', 'app.kv', 'SELECT id, value FROM redis_batch', '{id}', on_delete => 'keep');
+SELECT redis_migrate.add_expiry('app.session', 'expires_at', trust_target => true);
+SELECT redis_migrate.add_refresh('app.view', concurrently => false, trust_target => true);
+SELECT redis_migrate.add_mapping('trust', 'kv', 't:{id}', 'app.kv', 'SELECT id, value FROM redis_batch', '{id}', on_delete => 'keep', trust_target => true);
+CALL redis_migrate.sweep('app.session');
+CALL redis_migrate.run('trust');
+CALL redis_migrate.maintain();
+
+\echo == a rebuild by the same owner goes on without asking
+RESET ROLE;
+SELECT seen.make('regress_prm_runner');
+SET ROLE regress_prm_runner;
+CALL redis_migrate.sweep('app.session');
+CALL redis_migrate.run('trust');
+SELECT count(*) FROM app.session;
+SELECT count(*) FROM app.kv;
+UPDATE redis_migrate.job SET next_run = '2000-01-01' WHERE name = 'app.view';
+CALL redis_migrate.maintain();
+SELECT view, last_sqlstate, pause_reason FROM redis_migrate.refreshes;
+
+\echo == the owner of the schema puts others in their place, with triggers
+SET ROLE regress_prm_app;
+DROP TABLE app.session, app.kv CASCADE;
+CREATE TABLE app.session (id int PRIMARY KEY, expires_at timestamptz);
+CREATE INDEX ON app.session (expires_at);
+CREATE TABLE app.kv (id text PRIMARY KEY, value text);
+CREATE TRIGGER note AFTER DELETE ON app.session FOR EACH ROW EXECUTE FUNCTION seen.note();
+CREATE TRIGGER note BEFORE INSERT ON app.kv FOR EACH ROW EXECUTE FUNCTION seen.note();
+CREATE MATERIALIZED VIEW app.view AS SELECT count(*) AS n FROM app.session;
+INSERT INTO app.session VALUES (1, '2000-01-01');
+SET ROLE regress_prm_runner;
+CALL redis_migrate.sweep('app.session');
+\echo :LAST_ERROR_SQLSTATE
+CALL redis_migrate.sweep('app.session', dry_run => true);
+SELECT * FROM redis_migrate.sweep_preview('app.session');
+SELECT redis_migrate.alter_expiry('app.session', every => '1 hour');
+CALL redis_migrate.run('trust');
+\echo :LAST_ERROR_SQLSTATE
+CALL redis_migrate.run('trust', dry_run => true);
+SELECT * FROM redis_migrate.preview('trust');
+UPDATE redis_migrate.job SET next_run = '2000-01-01' WHERE name LIKE 'app.%';
+CALL redis_migrate.maintain();
+SELECT name, problem FROM redis_migrate.definitions WHERE problem IS NOT NULL ORDER BY 1;
+SELECT last_sqlstate, pause_reason, paused_since IS NOT NULL AS paused FROM redis_migrate.expiry_stats WHERE target = 'app.session';
+SELECT last_sqlstate, pause_reason FROM redis_migrate.refreshes;
+SELECT * FROM seen.call;
+
+\echo == until the owner confirms
+SELECT redis_migrate.alter_expiry('app.session', trust_target => true);
+SELECT redis_migrate.alter_refresh('app.view', trust_target => true);
+SELECT redis_migrate.alter_mapping('trust', 'kv', trust_target => true);
+CALL redis_migrate.sweep('app.session');
+CALL redis_migrate.run('trust');
+UPDATE redis_migrate.job SET next_run = '2000-01-01' WHERE name = 'app.view';
+CALL redis_migrate.maintain();
+SELECT * FROM seen.call ORDER BY 2;
+SELECT name, problem FROM redis_migrate.definitions WHERE problem IS NOT NULL ORDER BY 1;
+SELECT redis_migrate.migration_sql('trust') ~ 'trust_target => true' AS confirms_again;
+
+\echo == a change of owner alone, TRIGGER for others, a partition, a table below a view
+RESET ROLE;
+SELECT redis_migrate.take_over('expiry', 'app.session', 'regress_prm_runner');
+SET ROLE regress_prm_runner;
+CREATE SCHEMA ours;
+CREATE TABLE ours.part (id int, expires_at timestamptz) PARTITION BY RANGE (id);
+CREATE TABLE ours.part_1 PARTITION OF ours.part FOR VALUES FROM (0) TO (10);
+CREATE TABLE ours.alone (id int, expires_at timestamptz);
+CREATE TABLE ours.open (id int, expires_at timestamptz);
+CREATE TABLE ours.base (id text PRIMARY KEY, value text);
+CREATE VIEW ours.shown AS SELECT * FROM ours.base;
+SELECT redis_migrate.add_expiry(t, 'expires_at') FROM unnest('{ours.part,ours.alone,ours.open}'::regclass[]) AS t;
+SELECT redis_migrate.alter_mapping('trust', 'kv', target => 'ours.shown');
+ALTER TABLE ours.part_1 OWNER TO regress_prm_app;
+ALTER TABLE ours.alone OWNER TO regress_prm_app;
+ALTER TABLE ours.base OWNER TO regress_prm_app;
+GRANT ALL ON ours.open TO regress_prm_app;
+CALL redis_migrate.sweep('ours.part');
+CALL redis_migrate.sweep('ours.alone');
+CALL redis_migrate.sweep('ours.open');
+CALL redis_migrate.run('trust');
+-- A role of another name is the same owner.
+RESET ROLE;
+ALTER ROLE regress_prm_app RENAME TO regress_prm_application;
+SET ROLE regress_prm_runner;
+SELECT redis_migrate.alter_expiry('ours.alone', trust_target => true);
+CALL redis_migrate.sweep('ours.alone');
+RESET ROLE;
+ALTER ROLE regress_prm_application RENAME TO regress_prm_app;
+SET ROLE regress_prm_runner;
+CALL redis_migrate.sweep('ours.alone');
+
+\echo == others are warned, of the owner of the schema too
+RESET ROLE;
+ALTER ROLE regress_prm_runner NOSUPERUSER;
+SELECT redis_migrate.drop_expiry('ours.part'), redis_migrate.drop_expiry('ours.open');
+SELECT seen.make('regress_prm_runner');
+SELECT redis_migrate.drop_expiry('app.session');
+GRANT USAGE ON SCHEMA app TO regress_prm_runner;
+SET ROLE regress_prm_runner;
+SELECT redis_migrate.add_expiry('app.session', 'expires_at');
+SET ROLE regress_prm_app;
+DROP TABLE app.session CASCADE;
+CREATE TABLE app.session (id int PRIMARY KEY, expires_at timestamptz);
+GRANT ALL ON app.session TO PUBLIC;
+SET ROLE regress_prm_runner;
+CALL redis_migrate.sweep('app.session');
+-- A superuser who takes it over has to confirm it, another role has not.
+RESET ROLE;
+SELECT redis_migrate.take_over('expiry', 'app.session');
+CALL redis_migrate.sweep('app.session');
+SELECT redis_migrate.take_over('expiry', 'app.session', 'regress_prm_runner');
+SET ROLE regress_prm_runner;
+CALL redis_migrate.sweep('app.session');
+
+RESET ROLE;
+SELECT redis_migrate.drop_expiry('app.session'), redis_migrate.drop_expiry('ours.alone'), redis_migrate.drop_refresh('app.view'), redis_migrate.drop_migration('trust');
+SET client_min_messages = warning;
+DROP USER MAPPING FOR regress_prm_runner SERVER shop;
+DROP SCHEMA app, ours, seen CASCADE;
+DROP ROLE regress_prm_app, regress_prm_runner;

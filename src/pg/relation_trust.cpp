@@ -1,0 +1,198 @@
+#include "pg/relation_trust.h"
+
+#include "pg/arguments.h"
+#include "pg/guard.h"
+#include "pg/identity.h"
+#include "pg/memory.h"
+#include "pg/spi.h"
+
+namespace prm::pg {
+namespace {
+
+enum class Way { kOwner, kSchema, kTrigger };
+
+// A role that can put SQL of its own into statements on a relation.
+struct Influence {
+  Oid role;  // InvalidOid: PUBLIC
+  std::string role_name;
+  Way way;
+  std::string relation;
+  std::string schema;
+};
+
+// Those that could not act as $2 anyway, for relation $1: whoever owns it, its partitions and children, the
+// partitioned tables above it, or what its views and rules name; whoever owns its schema, and so can drop it
+// and make another; and whoever may add triggers. A materialized view is refreshed with the rights of its
+// owner, so what its query names does not count.
+constexpr char kInfluences[] = R"(
+WITH RECURSIVE used (relid) AS (
+    SELECT $1
+    UNION
+    SELECT next.relid FROM used CROSS JOIN LATERAL (
+        SELECT i.inhrelid FROM pg_inherits AS i WHERE i.inhparent = used.relid
+        UNION ALL
+        SELECT d.refobjid
+        FROM pg_class AS v JOIN pg_rewrite AS r ON r.ev_class = v.oid
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+        WHERE v.oid = used.relid AND v.relkind <> 'm') AS next (relid)),
+relation AS (
+    SELECT c.* FROM pg_class AS c JOIN (SELECT relid FROM used UNION SELECT a.relid FROM pg_partition_ancestors($1) AS a (relid)) AS u
+        ON u.relid = c.oid),
+influence (role, way, relid) AS (
+    SELECT relowner, 0, oid FROM relation
+    UNION SELECT n.nspowner, 1, c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1
+    UNION SELECT a.grantee, 2, c.oid FROM relation AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+          WHERE a.privilege_type = 'TRIGGER' AND a.grantee <> c.relowner),
+actual (role, way, relid) AS (
+    SELECT CASE WHEN i.role = 'pg_database_owner'::regrole THEN d.datdba ELSE i.role END, i.way, i.relid
+    FROM influence AS i JOIN pg_database AS d ON d.datname = current_database())
+SELECT a.role, pg_get_userbyid(a.role)::text, a.way, c.oid::regclass::text, quote_ident(n.nspname)
+FROM actual AS a JOIN pg_class AS c ON c.oid = a.relid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE a.role = 0 OR NOT pg_has_role(a.role, $2, 'MEMBER')
+ORDER BY a.way, a.role = 0, 2, 4)";
+
+std::vector<Influence> FindInfluences(Oid relation, Oid user) {
+  bool const is_superuser = Call([&] { return superuser_arg(user); });
+  bool const is_view = Call([&] { return get_rel_relkind(relation); }) == RELKIND_MATVIEW;
+  std::vector<Influence> influences;
+  AsExtensionOwner as_owner;
+  auto rows = Spi::ExecuteKept(kInfluences, {SqlParam::OidOf(relation), SqlParam::OidOf(user)});
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    Row row = rows[i];
+    auto const way = static_cast<Way>(row.Int4(2));
+    // Who grants TRIGGER on a table of his own has decided whose SQL runs in it; but GRANT ALL is not meant
+    // to make superusers.
+    if (!is_superuser && (way == Way::kTrigger || is_view)) continue;
+    influences.push_back({DatumGetObjectId(row.Value(0)), row.Text(1), way, row.Text(3), row.Text(4)});
+  }
+  return influences;
+}
+
+std::string QuotedName(Oid role) {
+  const char *name = Call([&] { return GetUserNameFromId(role, true); });
+  return name == nullptr ? "role " + std::to_string(role) : "role \"" + std::string(name) + "\"";
+}
+
+std::string QuotedName(const Influence &influence) {
+  return OidIsValid(influence.role) ? "role \"" + influence.role_name + "\"" : "any role";
+}
+
+// The first few, as sentences.
+std::string Sentences(const std::vector<Influence> &influences) {
+  constexpr size_t kMostNamed = 3;
+  std::string text;
+  for (size_t i = 0; i < std::min(influences.size(), kMostNamed); ++i) {
+    const Influence &each = influences[i];
+    std::string name = QuotedName(each);
+    name[0] = pg_ascii_toupper(static_cast<unsigned char>(name[0]));
+    text += (text.empty() ? "" : " ") + name;
+    switch (each.way) {
+      case Way::kOwner:
+        text += " owns " + each.relation + ".";
+        break;
+      case Way::kSchema:
+        text += " owns schema " + each.schema + " and can replace " + each.relation + ".";
+        break;
+      case Way::kTrigger:
+        text += " may add triggers to " + each.relation + ".";
+    }
+  }
+  if (influences.size() > kMostNamed)
+    text += " There are " + std::to_string(influences.size() - kMostNamed) + " more.";
+  return text;
+}
+
+Oid OwnerOf(Oid relation) {
+  return Call([&] {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) elog(ERROR, "cache lookup failed for relation %u", relation);
+    Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+    ReleaseSysCache(tuple);
+    return owner;
+  });
+}
+
+AcceptedRelation Accepted(Oid relation, const std::vector<Influence> &influences) {
+  AcceptedRelation accepted;
+  accepted.relation = relation;
+  accepted.owner = Owner::Of(OwnerOf(relation));
+  std::set<Oid> known;
+  for (const Influence &each : influences)
+    // The owner of the schema is not trusted with another relation than this one.
+    if (each.way != Way::kSchema && known.insert(each.role).second)
+      accepted.trusted.push_back(Owner::Of(each.role));
+  return accepted;
+}
+
+}  // namespace
+
+AcceptedRelation AcceptedRelation::FromText(Oid relation, Datum owner,
+                                            const std::vector<std::string> &trusted) {
+  AcceptedRelation accepted;
+  accepted.relation = relation;
+  accepted.owner = Owner(owner);
+  for (const std::string &text : trusted) accepted.trusted.push_back(Owner::FromText(text));
+  return accepted;
+}
+
+std::vector<std::string> AcceptedRelation::TrustedText() const {
+  std::vector<std::string> texts;
+  for (const Owner &role : trusted) texts.push_back(role.ToText());
+  return texts;
+}
+
+AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user, bool is_confirmed) {
+  std::vector<Influence> const influences = FindInfluences(relation, user);
+  if (influences.empty()) return Accepted(relation, influences);
+  bool const is_superuser = Call([&] { return superuser_arg(user); });
+  std::string const message =
+      QuotedName(influences[0]) + " can run SQL of its own with the rights of " + QuotedName(user);
+  std::string const detail =
+      Sentences(influences) + " Triggers of " + name + " run with the rights of who writes to it.";
+  std::string const other =
+      OidIsValid(influences[0].role)
+          ? "SET ROLE " + QuoteIdentifier(influences[0].role_name) + " before you define it"
+          : "REVOKE TRIGGER ON " + influences[0].relation + " FROM PUBLIC";
+  if (is_superuser && !is_confirmed)
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, detail,
+                  other + ", or confirm it with trust_target => true.");
+  Report(WARNING, message, detail, is_superuser ? "" : other + ", or let one role own both.");
+  return Accepted(relation, influences);
+}
+
+AcceptedRelation AcceptForNewOwner(Oid relation, Oid user) {
+  bool const is_superuser = Call([&] { return superuser_arg(user); });
+  return Accepted(relation, is_superuser ? std::vector<Influence>() : FindInfluences(relation, user));
+}
+
+std::optional<AcceptedRelation> CheckRelation(const AcceptedRelation &accepted, Oid relation, Oid user,
+                                              const std::string &subject, const std::string &confirm) {
+  std::string const hint = "If that is meant: " + confirm;
+  bool const is_same = accepted.owner.is_local() && accepted.relation == relation;
+  Oid const owner = OwnerOf(relation);
+  if (!is_same && !accepted.owner.Is(owner))
+    throw UnconfirmedRelation(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, subject + " was replaced by one of another owner",
+        "It belonged to role \"" + accepted.owner.name() + "\", and belongs to " + QuotedName(owner) +
+            " now. Its triggers would run with the rights of " + QuotedName(user) + ".",
+        hint);
+  std::vector<Influence> strangers;
+  for (Influence &each : FindInfluences(relation, user)) {
+    bool const is_trusted =
+        each.way == Way::kSchema || std::any_of(accepted.trusted.begin(), accepted.trusted.end(),
+                                                [&](const Owner &role) { return role.Is(each.role); });
+    if (!is_trusted) strangers.push_back(std::move(each));
+  }
+  if (!strangers.empty())
+    throw UnconfirmedRelation(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        subject + " would run SQL of " + QuotedName(strangers[0]) + ", which nobody has confirmed",
+        Sentences(strangers) + " It would run with the rights of " + QuotedName(user) + ".", hint);
+  if (is_same && accepted.owner.Is(owner)) return std::nullopt;
+  AcceptedRelation now = accepted;
+  now.relation = relation;
+  now.owner = Owner::Of(owner);
+  return now;
+}
+
+}  // namespace prm::pg
