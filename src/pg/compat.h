@@ -194,6 +194,30 @@ inline bool HasReturning(const UpdateStmt *update) {
 #endif
 }
 
+// Adds the index entries of a row that has just been stored; duplicates are errors.
+inline List *InsertIndexTuples(ResultRelInfo *table, TupleTableSlot *slot, EState *estate) {
+#if PG_VERSION_NUM >= 190000
+  return ExecInsertIndexTuples(table, estate, 0, slot, NIL, nullptr);
+#elif PG_VERSION_NUM >= 160000
+  return ExecInsertIndexTuples(table, slot, estate, false, false, nullptr, NIL, false);
+#else
+  return ExecInsertIndexTuples(table, slot, estate, false, false, nullptr, NIL);
+#endif
+}
+
+// Errors where the relation cannot be inserted into.
+inline void CheckInsertTarget(ResultRelInfo *table) {
+#if PG_VERSION_NUM >= 190000
+  CheckValidResultRel(table, CMD_INSERT, ONCONFLICT_NONE, NIL, nullptr);
+#elif PG_VERSION_NUM >= 180000
+  CheckValidResultRel(table, CMD_INSERT, ONCONFLICT_NONE, NIL);
+#elif PG_VERSION_NUM >= 170000
+  CheckValidResultRel(table, CMD_INSERT, NIL);
+#else
+  CheckValidResultRel(table, CMD_INSERT);
+#endif
+}
+
 // The expression behind a column of a range table entry that only renames others: joins and, from 18 on,
 // GROUP BY. Otherwise nullptr.
 inline Node *BehindColumn(const RangeTblEntry *rte, int column) {

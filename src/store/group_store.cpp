@@ -46,6 +46,7 @@ GroupStore::Prepared::Prepared(PatternGroup::State &s)
                          !Spi::Execute("SELECT EXISTS (SELECT FROM " + target.name + ")")[0].Bool(0);
   }
   writer.set_expects_new_rows(s.expects_new_rows);
+  writer.set_inserts_in_bulk(s.inserts_in_bulk);
 }
 
 GroupStore::GroupStore(Tally::Pattern pattern,
@@ -64,6 +65,20 @@ void GroupStore::StopExpectingNewRows() {
     prepared->state.expects_new_rows = false;
     prepared->writer.set_expects_new_rows(false);
   }
+}
+
+bool GroupStore::StopBulkInserts(const Trial &trial) {
+  bool const of_server = trial.error && pg::FaultOf(trial.error->sqlstate()) == pg::Fault::kServer;
+  if (trial.in_query || of_server) return false;
+  bool stopped = false;
+  for (auto &prepared : prepared_) {
+    if (!prepared->writer.inserts_in_bulk()) continue;
+    prepared->writer.set_inserts_in_bulk(false);
+    if (trial.error && trial.error->sqlstate() == ERRCODE_UNIQUE_VIOLATION)
+      prepared->state.inserts_in_bulk = false;
+    stopped = true;
+  }
+  return stopped;
 }
 
 template <typename Body>

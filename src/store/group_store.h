@@ -30,6 +30,7 @@ struct PatternGroup::State {
   bool target_seen = false;
   bool checked_json = false;
   bool stored = false;  // a row
+  bool inserts_in_bulk = true;
 
   State(const Mapping *m, const KeyPattern &pattern)
       : mapping(m), shape(pattern, ExpandFromName(m->expand)) {}
@@ -104,6 +105,10 @@ class GroupStore {
   size_t mapping_count() const { return prepared_.size(); }
   Prepared &prepared(size_t mapping) { return *prepared_[mapping]; }
   void StopExpectingNewRows();
+
+  // After a try that failed: has the statements decide what follows, for the rest of the batch, and after a
+  // unique violation for as long as the mapping is worked on. False if no row had been inserted in bulk.
+  bool StopBulkInserts(const Trial &trial);
 
   template <typename Visit>
   static void ForEachTuple(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {

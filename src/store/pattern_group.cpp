@@ -70,6 +70,7 @@ class PatternGroup::Work {
       bool const conflict =
           trial.result == Trial::kNotStored || trial.error->sqlstate() == ERRCODE_UNIQUE_VIOLATION;
       if (conflict && (StopBlindInserts(trial) || conflicts++ < kConflictRetries)) continue;
+      if (store_->StopBulkInserts(trial)) continue;
       RequireFaultOfKeys(which, trial);
       if (which.size() == 1) return Single(which[0], trial);
       size_t half = which.size() / 2;

@@ -1,6 +1,7 @@
 #include "store/writer.h"
 
 #include "pg/spi.h"
+#include "store/bulk_insert.h"
 
 namespace prm {
 
@@ -17,6 +18,8 @@ void RowCounts::Add(const RowCounts &other) {
 
 Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns)
     : name_(mapping.name),
+      relation_(target),
+      columns_(columns),
       target_(target.name),
       kind_(target.kind),
       insert_missing_(mapping.mode != "update"),
@@ -47,7 +50,12 @@ std::vector<std::pair<int, RowOutcome>> Writer::LookUp(const std::vector<int> &l
   return outcomes;
 }
 
-void Writer::InsertRows(uint64 expected) {
+void Writer::InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
+  if (inserts_in_bulk_) {
+    inserted_in_bulk_ = true;
+    if (BulkInsert(relation_, columns_, desc, rows)) return;
+    inserted_in_bulk_ = false;
+  }
   if (Spi::Execute(statements_.insert).processed() != expected) throw RowsNotStored();
 }
 
@@ -62,7 +70,7 @@ std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, Tupl
   if (row_numbers.empty()) return outcomes;
   pg::NamedRows named(kRowsName, desc, rows.get());
   if (expects_new_rows_ && insert_missing_ && lost.empty()) {
-    InsertRows(row_numbers.size());
+    InsertRows(rows, desc, row_numbers.size());
     for (int number : row_numbers) outcomes.emplace_back(number, RowOutcome::kInserted);
     return outcomes;
   }
@@ -97,7 +105,7 @@ std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, Tupl
   pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
   if (inserts > 0) {
     named.Show(new_rows.get());
-    InsertRows(inserts);
+    InsertRows(new_rows, desc, inserts);
   }
   if (updates > 0) {
     named.Show(changed_rows.get());

@@ -30,7 +30,7 @@ struct RowsNotStored {};
 
 class Writer {
  public:
-  // Errors: those of TargetStatements.
+  // `target` must outlive the writer. Errors: those of TargetStatements.
   Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns);
 
   // Executes the statements over no rows. Errors: theirs.
@@ -43,6 +43,12 @@ class Writer {
                                                 const std::vector<int> &row_numbers,
                                                 const std::vector<int> &lost);
 
+  // Whether rows are inserted in bulk where that is the same as an INSERT. Not after an error, so that it is
+  // the INSERT's.
+  void set_inserts_in_bulk(bool inserts) { inserts_in_bulk_ = inserts; }
+  // Whether rows were, since the writer was made, and still may be.
+  bool inserts_in_bulk() const { return inserts_in_bulk_ && inserted_in_bulk_; }
+
   // Whether rows may be inserted without looking for them first. Set when a lookup found none of a batch's
   // rows, or when the target is empty; cleared by the first conflict.
   bool expects_new_rows() const { return expects_new_rows_; }
@@ -50,15 +56,19 @@ class Writer {
 
  private:
   std::vector<std::pair<int, RowOutcome>> LookUp(const std::vector<int> &lost);
-  void InsertRows(uint64 expected);
+  void InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
   void UpdateRows(uint64 expected);
 
   std::string name_;
+  const Target &relation_;
+  const std::vector<const TargetColumn *> columns_;
   std::string target_;
   TargetKind kind_;
   bool insert_missing_;
   TargetStatements statements_;
   bool expects_new_rows_ = false;
+  bool inserts_in_bulk_ = true;
+  bool inserted_in_bulk_ = false;
 };
 
 }  // namespace prm
