@@ -28,8 +28,9 @@ void CallAgainAndAgain(const char *routine, const char *command, std::optional<i
       pg::RunCommand(command);
       pg::InTransaction([&] { pause = next(); });
     });
-    if (MyRequest() != Request::kNone) return;
-    if (problem && extension.WentAway()) return;
+    bool const went_away = problem && extension.WentAway();
+    // Checked last: a request also ends the look at the extension.
+    if (went_away || MyRequest() != Request::kNone) return;
     if (problem) {
       SetError(problem->SqlState().c_str(), problem->message);
       pause = BackoffMs(++failures);
