@@ -101,7 +101,7 @@ Result<std::unique_ptr<Connection>> Connection::Open(const ConnectionOptions& op
   const bool is_tls = !is_unix && options.tls.mode != TlsMode::kOff;
   if (is_tls) {
     auto tls = TlsSession::Open(connection->socket_, options.tls, options.host, connection->address_,
-                                deadline, waiter);
+                                connection->gate_, deadline, waiter);
     if (!tls.ok()) return tls.error();
     connection->tls_ = std::move(tls.value());
   }

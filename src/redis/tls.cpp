@@ -116,22 +116,25 @@ bool LoadKey(SSL_CTX* context, const std::string& pem, pem_password_cb* passphra
   return key && SSL_CTX_use_PrivateKey(context, key.get()) == 1 && SSL_CTX_check_private_key(context) == 1;
 }
 
-std::string Contents(BIO* bio) {
+// The names of a certificate may be longer than other text of a peer.
+constexpr size_t kMostNameBytes = 1000;
+
+std::string Contents(BIO* bio, const TextGate& gate) {
   char* text = nullptr;
   const long size = BIO_get_mem_data(bio, &text);
-  return Printable({text, static_cast<size_t>(std::max(size, 0L))});
+  return gate.Pass({text, static_cast<size_t>(std::max(size, 0L))}, kMostNameBytes);
 }
 
 // Subject and alternative names: 'subject "CN=redis", names "DNS:a.example, IP Address:10.0.0.5"'.
-std::string Describe(X509* certificate) {
+std::string Describe(X509* certificate, const TextGate& gate) {
   const std::unique_ptr<BIO, int (*)(BIO*)> subject(BIO_new(BIO_s_mem()), BIO_free);
   const std::unique_ptr<BIO, int (*)(BIO*)> names(BIO_new(BIO_s_mem()), BIO_free);
   if (!subject || !names) throw std::bad_alloc();
   X509_NAME_print_ex(subject.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253);
-  std::string text = "subject \"" + Contents(subject.get()) + "\"";
+  std::string text = "subject \"" + Contents(subject.get(), gate) + "\"";
   const int at = X509_get_ext_by_NID(certificate, NID_subject_alt_name, -1);
   if (at >= 0 && X509V3_EXT_print(names.get(), X509_get_ext(certificate, at), 0, 0) == 1) {
-    text += ", names \"" + Contents(names.get()) + "\"";
+    text += ", names \"" + Contents(names.get(), gate) + "\"";
   }
   return text;
 }
@@ -159,8 +162,9 @@ std::string VerificationHint(int error) {
 
 Result<std::unique_ptr<TlsSession>> TlsSession::Open(Socket& socket, const TlsOptions& options,
                                                      const std::string& host, const std::string& address,
-                                                     const Deadline& deadline, Waiter& waiter) {
-  std::unique_ptr<TlsSession> session(new TlsSession(socket));
+                                                     const TextGate& gate, const Deadline& deadline,
+                                                     Waiter& waiter) {
+  std::unique_ptr<TlsSession> session(new TlsSession(socket, gate));
   PRM_RETURN_IF_ERROR(session->Prepare(options, host));
   PRM_RETURN_IF_ERROR(session->Connect(address, deadline, waiter));
   return session;
@@ -351,7 +355,7 @@ int TlsSession::NoteVerification(int accepted, X509_STORE_CTX* store) {
   self->verify_error_ = X509_STORE_CTX_get_error(store);
   try {
     X509* certificate = X509_STORE_CTX_get_current_cert(store);
-    self->refused_ = certificate != nullptr ? Describe(certificate) : "no subject";
+    self->refused_ = certificate != nullptr ? Describe(certificate, self->gate_) : "no subject";
   } catch (const std::exception&) {
     self->refused_.clear();
   }

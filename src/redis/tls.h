@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/status.h"
+#include "core/text_gate.h"
 #include "redis/deadline.h"
 #include "redis/socket.h"
 #include "redis/waiter.h"
@@ -32,11 +33,13 @@ struct TlsOptions {
 class TlsSession {
  public:
   // Does the handshake on a connected socket, which must outlive the session. `host`: what was connected to;
-  // `address`: for messages. Errors: kInvalidArgument (a file of the options), kTimeout, kConnectionFailure
-  // with OpenSSL's reason and, for a certificate that was refused, its subject and names.
+  // `address`: for messages, which show a certificate's names through `gate`; it must outlive the session.
+  // Errors: kInvalidArgument (a file of the options), kTimeout, kConnectionFailure with OpenSSL's reason and,
+  // for a certificate that was refused, its subject and names.
   static Result<std::unique_ptr<TlsSession>> Open(Socket& socket, const TlsOptions& options,
                                                   const std::string& host, const std::string& address,
-                                                  const Deadline& deadline, Waiter& waiter);
+                                                  const TextGate& gate, const Deadline& deadline,
+                                                  Waiter& waiter);
 
   // As those of Socket. A connection that ends without being closed by the other side is kFailed.
   IoResult Read(char* buffer, size_t size);
@@ -59,7 +62,7 @@ class TlsSession {
     void operator()(BIO_METHOD* method) const { BIO_meth_free(method); }
   };
 
-  explicit TlsSession(Socket& socket) : socket_(socket) {}
+  TlsSession(Socket& socket, const TextGate& gate) : socket_(socket), gate_(gate) {}
 
   Status Prepare(const TlsOptions& options, const std::string& host);
   Status LoadFiles(const TlsOptions& options);
@@ -75,6 +78,7 @@ class TlsSession {
   static int NoPassphrase(char*, int, int, void*) { return 0; }
 
   Socket& socket_;
+  const TextGate& gate_;
   std::string expected_name_;   // the name that the certificate must match
   int verify_error_ = 0;        // X509_V_…, of the certificate that was refused
   std::string refused_;         // and its subject and names

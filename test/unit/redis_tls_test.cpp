@@ -183,6 +183,15 @@ TEST_F(TlsTest, AWrongNameIsRefusedUnlessItIsNotVerified) {
   ExpectPong(To(server.port(), TlsMode::kRequire));
 }
 
+TEST_F(TlsTest, APasswordInACertificateIsMasked) {
+  certificates_.Make("topsecret", "DNS:topsecret.example");
+  const TlsServer server(certificates_, "topsecret", "no");
+  ConnectionOptions options = To(server.port());
+  options.password = "topsecret";
+  EXPECT_NE(Refused(options).detail.find("subject \"CN=***\", names \"DNS:***.example\""), std::string::npos)
+      << Refused(options).detail;
+}
+
 TEST_F(TlsTest, AnUnknownAuthorityIsRefusedUnlessItIsNotVerified) {
   certificates_.MakeAuthority("other");
   certificates_.Make("stranger", "IP:127.0.0.1", "other");
