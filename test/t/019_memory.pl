@@ -18,6 +18,9 @@ $redis->cli('EVAL', q{for i = 1, tonumber(ARGV[1]) do
     redis.call('SET', 'exclusive:' .. i, 'value ' .. i)
     redis.call('HSET', 'hash:' .. i, 'a', i, 'b', i, 'c', i)
     redis.call('SET', 'unmapped:' .. i, i)
+    redis.call('SET', 'query:' .. i, i % 3 == 0 and 'bad' or i)
+    redis.call('SET', 'check:' .. i, i % 3 == 0 and -i or i)
+    redis.call('SET', 'child:' .. i, i)
 end}, 0, KEYS);
 
 # The mapping that samples has keys in every batch. A NOTICE survives what is rolled back.
@@ -30,10 +33,14 @@ $node->safe_psql('postgres', q{
     CREATE TRIGGER sample AFTER INSERT OR UPDATE ON ledger FOR EACH STATEMENT EXECUTE FUNCTION sample();
     CREATE TABLE exclusive (LIKE ledger INCLUDING ALL);
     CREATE TABLE hash (id int, field text, v int, PRIMARY KEY (id, field));
+    CREATE TABLE query (id int PRIMARY KEY, v int);
+    CREATE TABLE "check" (id int PRIMARY KEY, v int CHECK (v >= 0));
+    CREATE TABLE child (id int PRIMARY KEY, v int REFERENCES ledger);
     SELECT redis_migrate.create_migration('shop', 'shop');
-    SELECT redis_migrate.add_mapping('shop', kind, kind || ':{id:int}', kind, 'SELECT id, ' || v || ' FROM redis_batch', key_columns => keys, exclusive => kind = 'exclusive',
+    SELECT redis_migrate.add_mapping('shop', kind, kind || ':{id:int}', quote_ident(kind)::regclass, 'SELECT id, ' || v || ' FROM redis_batch', key_columns => keys, exclusive => kind = 'exclusive',
         databases => '{0}', types => CASE kind WHEN 'hash' THEN '{hash}'::text[] ELSE '{string}' END, expand => CASE kind WHEN 'hash' THEN 'elements' END)
-      FROM (VALUES ('ledger', 'value AS v', '{id}'::text[]), ('exclusive', 'value AS v', '{id}'), ('hash', 'field, value::int AS v', '{id,field}')) AS m (kind, v, keys)});
+      FROM (VALUES ('ledger', 'value AS v', '{id}'::text[]), ('exclusive', 'value AS v', '{id}'), ('hash', 'field, value::int AS v', '{id,field}'),
+        ('query', 'value::int AS v', '{id}'), ('check', 'value::int AS v', '{id}'), ('child', 'value::int AS v', '{id}')) AS m (kind, v, keys)});
 
 # How much memory grew from a third of a run to its end, in kB.
 sub growth
@@ -49,6 +56,7 @@ sub growth
     return ($end->[0] - $third->[0], $end->[1] - $third->[1]);
 }
 
+# A third of two kinds is rejected; many a child waits for the row that it refers to.
 for my $call (
     q{CALL redis_migrate.run('shop')},
     q{UPDATE ledger SET v = ''; CALL redis_migrate.run('shop', prune => true)})
@@ -57,6 +65,7 @@ for my $call (
     cmp_ok($contexts, '<', 512, "memory contexts grow by $contexts kB");
     cmp_ok($heap, '<', 2048, "the process grows by $heap kB, without shared memory");
     is(last_run($node, 'shop', 'state, balanced'), 'completed|t', 'the run is complete');
+    is(last_run($node, 'shop', 'rejected'), 2 * KEYS / 3, 'bad keys are rejected');
 }
 
 done_testing();
