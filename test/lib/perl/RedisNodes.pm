@@ -209,7 +209,7 @@ sub wait_until_agreed
     {
         wait_until('the cluster', sub {
             my $info = $node->cli('CLUSTER', 'INFO');
-            my $replication = eval { $node->cli('INFO', 'replication') } // '';  # Sentinel may just drop its clients
+            my $replication = eval { $node->cli('INFO', 'replication') } // '';  # a new replica drops its clients
             $info =~ /cluster_state:ok/ && $info =~ /cluster_slots_ok:16384/
               && ($replication =~ /role:master/ || $replication =~ /master_link_status:up/) });
     }
