@@ -90,8 +90,9 @@ void RowHasher::Add(Oid type, Datum value, bool null) {
   } else if (image.length == -1) {
     add(pg::DatumBytes(value));
   } else {
-    add(image.length > 0 ? Bytes(DatumGetPointer(value), static_cast<size_t>(image.length))
-                         : Bytes(DatumGetCString(value)));
+    add(image.length > 0
+            ? Bytes(reinterpret_cast<const char *>(DatumGetPointer(value)), static_cast<size_t>(image.length))
+            : Bytes(DatumGetCString(value)));
   }
 }
 
