@@ -402,7 +402,7 @@ void FamilyTree::Add(Bytes key, const KeyFacts* facts) {
     if (child == nullptr) {
       child = &AddChild(*node, segment);
       if (node->word_children > kMaxWords) overfull = node;
-      if (node->token_starts > kMaxStarts) child = &KeepStarts(*node, kMaxStarts / 2, child);
+      if (node->token_starts > kMaxStarts) child = KeepStarts(*node, kMaxStarts / 2, child);
     } else if (child->notes.size() == segment.pieces) {
       for (size_t i = 0; i < segment.pieces; ++i) {
         Note& note = child->notes[i];
@@ -452,8 +452,8 @@ void FamilyTree::Finish() {
 }
 
 // Keeps the beginnings of tokens that most keys have, and makes the others just tokens. Returns where the
-// keys of `child` are then counted.
-FamilyTree::Node& FamilyTree::KeepStarts(Node& node, size_t keep, Node* child) {
+// keys of `child`, if it is given, are then counted.
+FamilyTree::Node* FamilyTree::KeepStarts(Node& node, size_t keep, Node* child) {
   std::vector<std::pair<uint64_t, std::string>> starts;
   for (const auto& [name, its] : node.children) {
     if (its->token_start) starts.emplace_back(its->keys, name);
@@ -465,7 +465,7 @@ FamilyTree::Node& FamilyTree::KeepStarts(Node& node, size_t keep, Node* child) {
     Node& token = MergeStart(node, name);
     if (is_child) child = &token;
   }
-  return *child;
+  return child;
 }
 
 // Makes the tokens of one beginning just tokens, and returns the node of those.

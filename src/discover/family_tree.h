@@ -84,7 +84,7 @@ class FamilyTree {
   Node& AddChild(Node& node, const Segment& segment);
   void NameChild(const Segment& segment);
   bool HasToken(const Segment& segment) const;
-  Node& KeepStarts(Node& node, size_t keep, Node* child);
+  Node* KeepStarts(Node& node, size_t keep, Node* child);
   Node& MergeStart(Node& node, const std::string& name);
   void SettleStarts(Node& node);
   void Shrink();
