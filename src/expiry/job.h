@@ -44,7 +44,7 @@ int64 AddJob(JobKind kind, const pg::AcceptedRelation &relation, const std::stri
 // "SELECT redis_migrate.alter_expiry('public.session', trust_target => true);"
 std::string ConfirmCall(JobKind kind, const std::string &name);
 
-// For alter_expiry and alter_refresh: accepts another relation, or the one that the job's name stands for now
+// For alter_expiry and alter_refresh: accepts another relation, or the one that the job's name resolves to
 // when its owner says so. Errors: 55000, 42P01.
 void AcceptAnew(const JobName &job, std::optional<Oid> new_relation, bool is_confirmed);
 

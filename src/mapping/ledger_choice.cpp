@@ -40,8 +40,6 @@ std::optional<std::string> SourceOf(const std::string &key_column, const QueryFa
 
 namespace {
 
-constexpr int16 kEqualImageProcedure = 4;  // BTEQUALIMAGE_PROC of access/nbtree.h
-
 bool IsOfName(const std::string &column, const KeyPattern &pattern) {
   if (column == "key" || column == "key_bytes" || column == "db") return true;
   const std::vector<Capture> &captures = pattern.captures();
@@ -60,7 +58,7 @@ bool EqualMeansSameBytes(const KeyColumn &key) {
     Oid const collation = OidIsValid(key.collation) ? key.collation : key.column.collation;
     List *families = get_mergejoin_opfamilies(key.equality);
     for (int i = 0; i < list_length(families); ++i) {
-      Oid const test = get_opfamily_proc(list_nth_oid(families, i), left, right, kEqualImageProcedure);
+      Oid const test = get_opfamily_proc(list_nth_oid(families, i), left, right, BTEQUALIMAGE_PROC);
       if (OidIsValid(test) && DatumGetBool(OidFunctionCall1Coll(test, collation, ObjectIdGetDatum(left))))
         return true;
     }

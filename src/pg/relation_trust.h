@@ -35,11 +35,11 @@ class UnconfirmedRelation : public Failure {
 // SPI.
 AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user, bool is_confirmed);
 
-// As the owner `user` of a definition: whether it may use what its name stands for now. Returns what to store
-// where that is another relation of the same owner, as after a rebuild. `subject` is it in messages ("table
-// app.session"); `confirm` is the statement that confirms. Errors: UnconfirmedRelation (55000) for another
-// relation of another owner, and when a role gains the rights of `user` that was not trusted with them. Needs
-// SPI. Locks nothing: lock the relation first, so that it stays what it is.
+// As the owner `user` of a definition: whether it may use the relation that its name resolves to. Returns
+// what to store where that is another relation of the same owner, as after a rebuild. `subject` is it in
+// messages ("table app.session"); `confirm` is the statement that confirms. Errors: UnconfirmedRelation
+// (55000) for another relation of another owner, and when a role gains the rights of `user` that was not
+// trusted with them. Needs SPI. Locks nothing: lock the relation first, so that it stays what it is.
 std::optional<AcceptedRelation> CheckRelation(const AcceptedRelation &accepted, Oid relation, Oid user,
                                               const std::string &subject, const std::string &confirm);
 

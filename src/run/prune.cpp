@@ -110,6 +110,15 @@ void NoteRejectedAsSeen(const Mapping &mapping, const KeyPattern &pattern, Packe
   }
 }
 
+TupleDesc OneColumn(const char *name, Oid type) {
+  return pg::Call([&] {
+    TupleDesc desc = CreateTemplateTupleDesc(1);
+    TupleDescInitEntry(desc, 1, name, type, -1, 0);
+    TupleDescFinalize(desc);
+    return desc;
+  });
+}
+
 // Strikes off what the run has not met and deletes it, in one scan of the target.
 int64 PrunePacked(const Mapping &mapping, const Target &target, const std::string &statement, int64 run_id) {
   KeyPattern const pattern = ParsePattern(mapping.pattern);
@@ -117,12 +126,7 @@ int64 PrunePacked(const Mapping &mapping, const Target &target, const std::strin
   MappingQuery const query(mapping, shape, target);
   PackedRows rows(mapping, shape, target, query);
   NoteRejectedAsSeen(mapping, pattern, rows, run_id);
-  TupleDesc desc = pg::Call([] {
-    TupleDesc columns = CreateTemplateTupleDesc(1);
-    TupleDescInitEntry(columns, 1, "hash", BYTEAOID, -1, 0);
-    TupleDescFinalize(columns);
-    return columns;
-  });
+  TupleDesc desc = OneColumn("hash", BYTEAOID);
   pg::Tuplestore gone;
   rows.ledger().TakeUnseen(run_id, [&](const Hash128 &hash) {
     Datum value = pg::ByteaDatum(PackHashes({hash}));
@@ -193,12 +197,7 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
                  "those of deleted keys";
     return result;
   }
-  TupleDesc desc = pg::Call([] {
-    TupleDesc columns = CreateTemplateTupleDesc(1);
-    TupleDescInitEntry(columns, 1, "row_key", TEXTOID, -1, 0);
-    TupleDescFinalize(columns);
-    return columns;
-  });
+  TupleDesc desc = OneColumn("row_key", TEXTOID);
   pg::Tuplestore seen;
   FillSeen(mapping, run_id, desc, seen);
   pg::NamedRows named(kSeenName, desc, seen.get());
