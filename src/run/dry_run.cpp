@@ -66,7 +66,7 @@ void DryRun::PassOver(source::Batch &batch, int64 most) {
 
 void DryRun::Play(std::vector<PreviewRow> *preview, bool bytes) {
   BatchStore store(migration_, routing_);
-  PatternGroup::Options options;
+  BatchOptions options;
   options.preview = preview;
   options.preview_bytes = bytes;
   tally_ = passed_over_;

@@ -114,7 +114,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
                                                    int level, const std::string &before,
                                                    const std::string &position, const StoreOptions &store,
                                                    Tally &tally, size_t *fresh, std::string *first_reject) {
-  PatternGroup::Options options;
+  BatchOptions options;
   options.defer = store.defer;
   options.beside_others = beside_others_;
   if (parameters_.prune) options.seen_run = record_.id();

@@ -52,7 +52,7 @@ Archive::Archive(const std::string &migration)
       group_(pg::ValueOrThrow(KeyPattern::Parse("*")), {&mapping_}, true) {}
 
 std::vector<const source::Entry *> Archive::Store(const std::vector<const source::Entry *> &entries,
-                                                  const PatternGroup::Options &options, Tally &tally) {
+                                                  const BatchOptions &options, Tally &tally) {
   std::vector<BatchEntry> small;
   std::vector<const source::Entry *> left;
   for (const source::Entry *entry : entries) {
@@ -81,7 +81,7 @@ void Archive::Reject(const source::Entry &entry, const Error &error, Tally &tall
   tally.rejects.push_back({&entry, std::nullopt, mapping_.name, rule, std::nullopt, error.message, false});
 }
 
-void Archive::StoreInChunks(const source::Entry &entry, const PatternGroup::Options &options, Tally &tally) {
+void Archive::StoreInChunks(const source::Entry &entry, const BatchOptions &options, Tally &tally) {
   pg::AsExtensionOwner as_owner;
   pg::Context context("redis_migrate archive");
   pg::SwitchContext in_context(context.get());

@@ -19,7 +19,7 @@ class Archive {
   // Stores entries that were read, and counts them. Values that cannot be decoded are rejected. In the
   // current transaction; needs SPI. Returns what is left, and errors, as PatternGroup::Process.
   std::vector<const source::Entry *> Store(const std::vector<const source::Entry *> &entries,
-                                           const PatternGroup::Options &options, Tally &tally);
+                                           const BatchOptions &options, Tally &tally);
 
   bool IsEmpty() const;
 
@@ -29,7 +29,7 @@ class Archive {
 
  private:
   void Reject(const source::Entry &entry, const Error &error, Tally &tally);
-  void StoreInChunks(const source::Entry &entry, const PatternGroup::Options &options, Tally &tally);
+  void StoreInChunks(const source::Entry &entry, const BatchOptions &options, Tally &tally);
   const char *WriteChunks(const source::Entry &entry);
   void DropChunks(const std::vector<BatchEntry> &entries);
 

@@ -42,7 +42,7 @@ Tally::Pattern BatchStore::TextOf(const Route &route) const {
 
 std::vector<const source::Entry *> BatchStore::Process(const std::vector<const source::Entry *> &entries,
                                                        int level, const KeySet &counted,
-                                                       const PatternGroup::Options &options, Tally &tally) {
+                                                       const BatchOptions &options, Tally &tally) {
   std::vector<std::vector<BatchEntry>> grouped(groups_.size());
   std::vector<const source::Entry *> archived;
   Match match;

@@ -40,7 +40,7 @@ class BatchStore {
   // another transaction, neither stored nor counted. Errors: those of PatternGroup::Process. counted: keys
   // that have been counted as read before, and without an outcome.
   std::vector<const source::Entry *> Process(const std::vector<const source::Entry *> &entries, int level,
-                                             const KeySet &counted, const PatternGroup::Options &options,
+                                             const KeySet &counted, const BatchOptions &options,
                                              Tally &tally);
 
  private:

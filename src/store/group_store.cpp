@@ -32,31 +32,13 @@ void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to, const st
 
 }  // namespace
 
-GroupStore::Prepared::Prepared(PatternGroup::State &s)
-    : state(s),
-      mapping(*s.mapping),
-      target(LoadTarget(mapping)),
-      query(mapping, s.shape, target),
-      writer(mapping, target, query.facts().columns) {
-  if (mapping.ledger == "full") ledger.emplace(mapping, target);
-  if (mapping.ledger == "packed") packed.emplace(mapping, s.shape, target, query);
-  if (!s.target_seen) {
-    s.target_seen = true;
-    s.expects_new_rows = target.kind == TargetKind::kLocal &&
-                         !Spi::Execute("SELECT EXISTS (SELECT FROM " + target.name + ")")[0].Bool(0);
-  }
-  writer.set_expects_new_rows(s.expects_new_rows);
-  writer.set_inserts_in_bulk(s.inserts_in_bulk);
-}
-
-GroupStore::GroupStore(Tally::Pattern pattern,
-                       const std::vector<std::unique_ptr<PatternGroup::State>> &states,
-                       const std::vector<BatchEntry> &entries, const PatternGroup::Options &options)
+GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<MappingState>> &states,
+                       const std::vector<BatchEntry> &entries, const BatchOptions &options)
     : pattern_(std::move(pattern)), entries_(entries), options_(options) {
   for (const auto &state : states) {
     if (options.beside_others && state->mapping->ledger == "full") LockMapping(state->mapping->id);
     MappingSettings settings(*state->mapping);
-    prepared_.push_back(std::make_unique<Prepared>(*state));
+    prepared_.push_back(std::make_unique<PreparedMapping>(*state));
   }
 }
 
@@ -123,7 +105,7 @@ void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
   // Held throughout: rows of the query may point at out-of-line values of the tables that it joins.
   pg::SnapshotScope held;
   for (size_t i = 0; i < prepared_.size(); ++i) {
-    Prepared &mapping = *prepared_[i];
+    PreparedMapping &mapping = *prepared_[i];
     trial.mapping = i;
     MappingSettings settings(mapping.mapping);
     pg::Tuplestore batch;
@@ -148,7 +130,7 @@ void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
 }
 
 void GroupStore::StoreElements(int entry, size_t mapping, pg::Tuplestore &elements, Trial &trial) {
-  Prepared &prepared = *prepared_[mapping];
+  PreparedMapping &prepared = *prepared_[mapping];
   trial.mapping = mapping;
   trial.findings.partial_entries.insert(entry);  // its other elements are not obsolete
   MappingSettings settings(prepared.mapping);
@@ -166,7 +148,7 @@ void GroupStore::StoreElements(int entry, size_t mapping, pg::Tuplestore &elemen
 }
 
 void GroupStore::RunWithoutRows(size_t mapping) {
-  Prepared &prepared = *prepared_[mapping];
+  PreparedMapping &prepared = *prepared_[mapping];
   MappingSettings settings(prepared.mapping);
   pg::SnapshotScope snapshot;
   pg::Tuplestore nothing;
@@ -178,19 +160,19 @@ void GroupStore::RunWithoutRows(size_t mapping) {
     Spi::Execute(DeleteStatement(prepared.target.name, prepared.mapping.on_delete) + " WHERE false");
 }
 
-FillOptions GroupStore::FillOptionsOf(const Prepared &mapping) const {
+FillOptions GroupStore::FillOptionsOf(const PreparedMapping &mapping) const {
   return {mapping.mapping.types, mapping.state.checked_json, mapping.mapping.atomic == "element",
           mapping.mapping.exclusive && !HasKeyAmongKeyColumns(mapping.mapping, mapping.query.facts())};
 }
 
-void GroupStore::FillElements(int entry, Prepared &mapping, pg::Tuplestore &batch) {
+void GroupStore::FillElements(int entry, PreparedMapping &mapping, pg::Tuplestore &batch) {
   FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, {entry}, FillOptionsOf(mapping),
             mapping.query.batch_desc(), batch);
 }
 
 void GroupStore::Fill(const std::vector<int> &which, size_t number, pg::Tuplestore &batch,
                       Findings &findings) {
-  Prepared &mapping = *prepared_[number];
+  PreparedMapping &mapping = *prepared_[number];
   for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, which,
                                          FillOptionsOf(mapping), mapping.query.batch_desc(), batch)) {
     if (problem.is_element) {
@@ -209,7 +191,7 @@ void GroupStore::LeaveOutExcluded(const std::vector<int> &which, size_t number, 
                                   Findings &findings) {
   auto found = excluded_.find(number);
   if (found == excluded_.end()) return;
-  Prepared &mapping = *prepared_[number];
+  PreparedMapping &mapping = *prepared_[number];
   const source::Entry *entry = entries_[which.front()].entry;
   pg::Tuplestore all;
   ForEachTuple(mapping.query.batch_desc(), batch, [&](TupleTableSlot *slot) { all.Put(slot); });
@@ -224,7 +206,7 @@ void GroupStore::LeaveOutExcluded(const std::vector<int> &which, size_t number, 
   findings.partial_entries.insert(which.front());
 }
 
-void GroupStore::FindMissing(const std::vector<int> &which, Prepared &mapping, const QueryRows &rows,
+void GroupStore::FindMissing(const std::vector<int> &which, PreparedMapping &mapping, const QueryRows &rows,
                              Findings &findings) {
   std::vector<bool> yielded(entries_.size(), false);
   for (int entry : rows.entry_of_row) yielded[entry] = true;
@@ -239,7 +221,7 @@ void GroupStore::FindMissing(const std::vector<int> &which, Prepared &mapping, c
 }
 
 // The rows that fail a check: their numbers, and whether each check fails.
-pg::Rows GroupStore::FailedChecks(Prepared &mapping, pg::Tuplestore &rows) {
+pg::Rows GroupStore::FailedChecks(PreparedMapping &mapping, pg::Tuplestore &rows) {
   pg::NamedRows named(kRowsName, mapping.query.row_desc(), rows.get());
   std::string sql = "SELECT redis_row";
   std::string any_failed;
@@ -251,7 +233,7 @@ pg::Rows GroupStore::FailedChecks(Prepared &mapping, pg::Tuplestore &rows) {
   return Spi::Execute(sql + " FROM redis_rows WHERE " + any_failed);
 }
 
-void GroupStore::RunChecks(Prepared &mapping, Stage &stage, Findings &findings) {
+void GroupStore::RunChecks(PreparedMapping &mapping, Stage &stage, Findings &findings) {
   const std::vector<Check> &checks = mapping.mapping.checks;
   if (checks.empty() || stage.rows->entry_of_row.empty()) return;
   pg::Rows failed = FailedChecks(mapping, stage.rows->rows);
@@ -274,7 +256,7 @@ void GroupStore::RunChecks(Prepared &mapping, Stage &stage, Findings &findings) 
 }
 
 // Copies the rows that are still to be stored; the usual case needs no copy.
-std::vector<int> GroupStore::Remaining(Prepared &mapping, Stage &stage, const Findings &findings) {
+std::vector<int> GroupStore::Remaining(PreparedMapping &mapping, Stage &stage, const Findings &findings) {
   std::vector<int> numbers;
   const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
   for (size_t row = 0; row < entry_of_row.size(); ++row)
@@ -289,7 +271,8 @@ std::vector<int> GroupStore::Remaining(Prepared &mapping, Stage &stage, const Fi
   return numbers;
 }
 
-void GroupStore::Store(Prepared &mapping, Stage &stage, const std::vector<int> &which, Findings &findings) {
+void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
+                       Findings &findings) {
   std::vector<int> numbers = Remaining(mapping, stage, findings);
   const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
   auto key_of_row = [&](int row) {
@@ -362,7 +345,7 @@ void GroupStore::Store(Prepared &mapping, Stage &stage, const std::vector<int> &
 
 // Whether rows of this batch may have the same identity. Where keys have rows apart, only several rows of one
 // key can.
-bool GroupStore::MayFold(const Prepared &mapping, const std::vector<int> &numbers,
+bool GroupStore::MayFold(const PreparedMapping &mapping, const std::vector<int> &numbers,
                          const std::vector<int> &entry_of_row) {
   if (numbers.empty()) return false;
   if (mapping.ledger || mapping.state.shape.expand() != Expand::kNone) return true;
@@ -373,7 +356,7 @@ bool GroupStore::MayFold(const Prepared &mapping, const std::vector<int> &number
 }
 
 // Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order.
-void GroupStore::FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &lost) {
+void GroupStore::FindFolded(PreparedMapping &mapping, Stage &stage, std::vector<int> &lost) {
   std::string keys;
   for (const KeyColumn &key : mapping.target.keys)
     keys += (keys.empty() ? "" : ", ") + key.Collated(pg::QuoteIdentifier(key.column.name));
@@ -385,7 +368,7 @@ void GroupStore::FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &l
   for (uint64 i = 0; i < folded.size(); ++i) lost.push_back(folded[i].Int4(0));
 }
 
-std::vector<std::string> GroupStore::TakeObsolete(Prepared &mapping, const std::vector<int> &which,
+std::vector<std::string> GroupStore::TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which,
                                                   const Findings &findings,
                                                   const std::vector<IdentifiedRow> &identified,
                                                   const KeyOfRow &key_of_row) {
@@ -404,7 +387,7 @@ void GroupStore::DeferLosers(const std::vector<int> &lost, const std::vector<int
   if (!losers.empty()) throw EntriesDeferred{std::move(losers)};
 }
 
-void GroupStore::KeepLedger(Prepared &mapping, const std::vector<IdentifiedRow> &identified,
+void GroupStore::KeepLedger(PreparedMapping &mapping, const std::vector<IdentifiedRow> &identified,
                             const std::vector<int> &lost, const std::set<int> &inserted,
                             const std::vector<std::string> &obsolete, const KeyOfRow &key_of_row,
                             RowCounts &counts) {
@@ -422,7 +405,7 @@ void GroupStore::KeepLedger(Prepared &mapping, const std::vector<IdentifiedRow> 
   mapping.ledger->Record(owned, key_of_row);
 }
 
-void GroupStore::KeepPackedLedger(Prepared &mapping, Stage &stage, const std::vector<int> &which,
+void GroupStore::KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                                   const Findings &findings, const Outcomes &outcomes, RowCounts &counts) {
   const Mapping &definition = mapping.mapping;
   PackedRows &packed = *mapping.packed;
@@ -473,7 +456,7 @@ void GroupStore::NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRo
        pg::SqlParam::TextArray(row_keys), pg::SqlParam::Int4Array(is_lost)});
 }
 
-void GroupStore::CollectPreview(Prepared &mapping, Stage &stage, Findings &findings) {
+void GroupStore::CollectPreview(PreparedMapping &mapping, Stage &stage, Findings &findings) {
   pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
   std::vector<std::string> left_out = {"redis_row", "redis_entry"};
   for (const TargetColumn *column : mapping.query.facts().columns) {

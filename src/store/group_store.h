@@ -3,11 +3,10 @@
 // judge.
 #pragma once
 
-#include "mapping/mapping_query.h"
 #include "pg/spi.h"
-#include "store/ledger.h"
-#include "store/packed_rows.h"
-#include "store/pattern_group.h"
+#include "store/batch_options.h"
+#include "store/prepared_mapping.h"
+#include "store/tally.h"
 
 namespace prm {
 
@@ -21,20 +20,6 @@ struct Refusal {
 
 // A mapping's result for an entry, the weightiest last.
 enum class Mark : char { kNone, kFiltered, kFolded, kUnchanged, kUpdated, kInserted };
-
-// The state of a mapping, kept from batch to batch.
-struct PatternGroup::State {
-  const Mapping *mapping;
-  BatchShape shape;
-  bool expects_new_rows = false;
-  bool target_seen = false;
-  bool checked_json = false;
-  bool stored = false;  // a row
-  bool inserts_in_bulk = true;
-
-  State(const Mapping *m, const KeyPattern &pattern)
-      : mapping(m), shape(pattern, ExpandFromName(m->expand)) {}
-};
 
 class GroupStore {
  public:
@@ -67,23 +52,10 @@ class GroupStore {
     std::optional<pg::PgError> error;
   };
 
-  // A mapping, prepared for one transaction.
-  struct Prepared {
-    PatternGroup::State &state;
-    const Mapping &mapping;
-    Target target;
-    MappingQuery query;
-    Writer writer;
-    std::optional<Ledger> ledger;      // of a full one
-    std::optional<PackedRows> packed;  // of a packed one
-
-    explicit Prepared(PatternGroup::State &s);
-  };
-
   // pattern: what rejects are counted under. Entries are referred to by their number. Needs SPI; prepares the
   // queries in the current memory context. Errors: those of MappingQuery and Writer.
-  GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<PatternGroup::State>> &states,
-             const std::vector<BatchEntry> &entries, const PatternGroup::Options &options);
+  GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<MappingState>> &states,
+             const std::vector<BatchEntry> &entries, const BatchOptions &options);
 
   // Stores the entries in `which` in a subtransaction; not `keep`: and rolls it back.
   Trial Try(const std::vector<int> &which, bool keep = true);
@@ -95,7 +67,7 @@ class GroupStore {
   void RunWithoutRows(size_t mapping);
 
   // The rows of redis_batch of one entry. Errors: UncheckedJsonFailed.
-  void FillElements(int entry, Prepared &mapping, pg::Tuplestore &batch);
+  void FillElements(int entry, PreparedMapping &mapping, pg::Tuplestore &batch);
 
   // Elements of the one entry that is tried next that a mapping has to leave out, and why.
   void Exclude(size_t mapping, std::map<int, Refusal> elements) { excluded_[mapping] = std::move(elements); }
@@ -103,7 +75,7 @@ class GroupStore {
   bool Excludes(size_t mapping) const { return excluded_.count(mapping) > 0; }
 
   size_t mapping_count() const { return prepared_.size(); }
-  Prepared &prepared(size_t mapping) { return *prepared_[mapping]; }
+  PreparedMapping &prepared(size_t mapping) { return *prepared_[mapping]; }
   void StopExpectingNewRows();
 
   // After a try that failed: has the statements decide what follows, for the rest of the batch, and after a
@@ -132,38 +104,38 @@ class GroupStore {
   Trial InTrial(bool keep, Body body);
   void Store(const std::vector<int> &which, Trial &trial);
   void StoreElements(int entry, size_t mapping, pg::Tuplestore &elements, Trial &trial);
-  FillOptions FillOptionsOf(const Prepared &mapping) const;
+  FillOptions FillOptionsOf(const PreparedMapping &mapping) const;
   void Fill(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch, Findings &findings);
   void LeaveOutExcluded(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch,
                         Findings &findings);
-  void FindMissing(const std::vector<int> &which, Prepared &mapping, const QueryRows &rows,
+  void FindMissing(const std::vector<int> &which, PreparedMapping &mapping, const QueryRows &rows,
                    Findings &findings);
-  static pg::Rows FailedChecks(Prepared &mapping, pg::Tuplestore &rows);
-  void RunChecks(Prepared &mapping, Stage &stage, Findings &findings);
-  static std::vector<int> Remaining(Prepared &mapping, Stage &stage, const Findings &findings);
-  void Store(Prepared &mapping, Stage &stage, const std::vector<int> &which, Findings &findings);
-  static bool MayFold(const Prepared &mapping, const std::vector<int> &numbers,
+  static pg::Rows FailedChecks(PreparedMapping &mapping, pg::Tuplestore &rows);
+  void RunChecks(PreparedMapping &mapping, Stage &stage, Findings &findings);
+  static std::vector<int> Remaining(PreparedMapping &mapping, Stage &stage, const Findings &findings);
+  void Store(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which, Findings &findings);
+  static bool MayFold(const PreparedMapping &mapping, const std::vector<int> &numbers,
                       const std::vector<int> &entry_of_row);
-  static void FindFolded(Prepared &mapping, Stage &stage, std::vector<int> &lost);
-  std::vector<std::string> TakeObsolete(Prepared &mapping, const std::vector<int> &which,
+  static void FindFolded(PreparedMapping &mapping, Stage &stage, std::vector<int> &lost);
+  std::vector<std::string> TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which,
                                         const Findings &findings,
                                         const std::vector<IdentifiedRow> &identified,
                                         const KeyOfRow &key_of_row);
   void DeferLosers(const std::vector<int> &lost, const std::vector<int> &entry_of_row);
-  static void KeepLedger(Prepared &mapping, const std::vector<IdentifiedRow> &identified,
+  static void KeepLedger(PreparedMapping &mapping, const std::vector<IdentifiedRow> &identified,
                          const std::vector<int> &lost, const std::set<int> &inserted,
                          const std::vector<std::string> &obsolete, const KeyOfRow &key_of_row,
                          RowCounts &counts);
-  void KeepPackedLedger(Prepared &mapping, Stage &stage, const std::vector<int> &which,
+  void KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                         const Findings &findings, const Outcomes &outcomes, RowCounts &counts);
   void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
                 const std::vector<int> &lost);
-  void CollectPreview(Prepared &mapping, Stage &stage, Findings &findings);
+  void CollectPreview(PreparedMapping &mapping, Stage &stage, Findings &findings);
 
   Tally::Pattern pattern_;
   const std::vector<BatchEntry> &entries_;
-  const PatternGroup::Options &options_;
-  std::vector<std::unique_ptr<Prepared>> prepared_;
+  const BatchOptions &options_;
+  std::vector<std::unique_ptr<PreparedMapping>> prepared_;
   std::map<size_t, std::map<int, Refusal>> excluded_;
 };
 

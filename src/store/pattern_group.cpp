@@ -13,7 +13,7 @@ using pg::PgError;
 
 class PatternGroup::Work {
  public:
-  Work(PatternGroup &group, const std::vector<BatchEntry> &entries, const Options &options, Tally &tally)
+  Work(PatternGroup &group, const std::vector<BatchEntry> &entries, const BatchOptions &options, Tally &tally)
       : group_(group), entries_(entries), options_(options), tally_(tally), context_("redis_migrate batch") {
     pg::SwitchContext in_context(context_.get());
     store_.emplace(TallyPattern(), group.states_, entries_, options_);
@@ -30,7 +30,6 @@ class PatternGroup::Work {
 
  private:
   using Findings = GroupStore::Findings;
-  using Prepared = GroupStore::Prepared;
   using Trial = GroupStore::Trial;
 
   bool MayKeepMore() const { return options_.subtransactions == nullptr || *options_.subtransactions > 0; }
@@ -132,7 +131,7 @@ class PatternGroup::Work {
   static constexpr size_t kSampleKeys = 3;
 
   [[noreturn]] void ThrowFaultOfMapping(const Trial &trial) {
-    const Prepared &prepared = store_->prepared(trial.mapping);
+    const PreparedMapping &prepared = store_->prepared(trial.mapping);
     const ErrorData *data = trial.error->data();
     throw pg::Failure(
         trial.error->sqlstate(), "mapping \"" + prepared.mapping.name + "\": " + trial.error->what(),
@@ -155,7 +154,7 @@ class PatternGroup::Work {
     if (options_.preview != nullptr)
       options_.preview->insert(options_.preview->end(), findings.preview.begin(), findings.preview.end());
     for (size_t mapping = 0; mapping < store_->mapping_count(); ++mapping) {
-      Prepared &prepared = store_->prepared(mapping);
+      PreparedMapping &prepared = store_->prepared(mapping);
       auto const rows = findings.rows.find(prepared.mapping.name);
       if (rows != findings.rows.end() && rows->second.HasStored()) prepared.state.stored = true;
     }
@@ -217,7 +216,7 @@ class PatternGroup::Work {
 
   // Names what refused the row: a constraint, a column, or the SQLSTATE where PostgreSQL says no more.
   Refusal Explain(int entry, const Trial &trial) {
-    Prepared &mapping = store_->prepared(trial.mapping);
+    PreparedMapping &mapping = store_->prepared(trial.mapping);
     if (trial.result == Trial::kNotStored) return NotStored(mapping);
     const PgError &error = *trial.error;
     const ErrorData *data = error.data();
@@ -233,7 +232,7 @@ class PatternGroup::Work {
   }
 
   // The column whose expression fails for an entry, if one does by itself.
-  std::optional<std::string> FailingColumn(int entry, Prepared &mapping) {
+  std::optional<std::string> FailingColumn(int entry, PreparedMapping &mapping) {
     std::string column;
     pg::Context context("redis_migrate try");
     pg::SwitchContext in_context(context.get());
@@ -324,14 +323,14 @@ class PatternGroup::Work {
     return std::nullopt;
   }
 
-  static Refusal NotStored(const Prepared &mapping) {
+  static Refusal NotStored(const PreparedMapping &mapping) {
     return {mapping.mapping.name, "not_stored", std::nullopt,
             "target " + mapping.target.name + " did not store the row: a trigger or rule suppressed it"};
   }
 
   PatternGroup &group_;
   const std::vector<BatchEntry> &entries_;
-  const Options &options_;
+  const BatchOptions &options_;
   Tally &tally_;
   pg::Context context_;
   std::optional<GroupStore> store_;
@@ -341,14 +340,12 @@ class PatternGroup::Work {
 
 PatternGroup::PatternGroup(KeyPattern pattern, const std::vector<const Mapping *> &mappings, bool archive)
     : pattern_(std::move(pattern)), archive_(archive) {
-  for (const Mapping *mapping : mappings) states_.push_back(std::make_unique<State>(mapping, pattern_));
+  for (const Mapping *mapping : mappings)
+    states_.push_back(std::make_unique<MappingState>(mapping, pattern_));
 }
 
-PatternGroup::~PatternGroup() = default;
-PatternGroup::PatternGroup(PatternGroup &&) noexcept = default;
-
 std::vector<const source::Entry *> PatternGroup::Process(std::vector<BatchEntry> &entries,
-                                                         const Options &options, Tally &tally) {
+                                                         const BatchOptions &options, Tally &tally) {
   if (entries.empty()) return {};
   if (options.subtransactions != nullptr && *options.subtransactions <= 0) {
     std::vector<const source::Entry *> left;

@@ -1,0 +1,30 @@
+// How a batch is stored.
+#pragma once
+
+#include <set>
+
+#include "pg/transaction.h"
+#include "source/source.h"
+
+namespace prm {
+
+using pg::kMostSubtransactions;
+
+// A line of preview: a row that would be stored for a key.
+struct PreviewRow {
+  const source::Entry *entry;
+  std::string mapping;
+  std::string row;  // JSON
+};
+
+struct BatchOptions {
+  bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
+  bool beside_others = false;     // other processes store rows of the same mappings
+  std::optional<int64> seen_run;  // prune: note the rows met, for this run
+  const std::set<std::string> *claiming = nullptr;  // mappings whose packed ledger takes unchanged rows
+  int *subtransactions = nullptr;  // how many more the transaction may keep; none: as many as it takes
+  std::vector<PreviewRow> *preview = nullptr;  // collect the rows that would be stored
+  bool preview_bytes = false;                  // with their columns of type bytea
+};
+
+}  // namespace prm
