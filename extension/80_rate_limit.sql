@@ -242,7 +242,7 @@ COMMENT ON FUNCTION redis_migrate.rate_limit_stepped(integer) IS 'Internal: part
 CREATE FUNCTION redis_migrate.rate_limit_counters(OUT policy_id bigint, OUT allowed bigint, OUT limited bigint,
         OUT shadow bigint, OUT blocked bigint, OUT evictions bigint, OUT entries bigint) RETURNS SETOF record
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_counters';
-COMMENT ON FUNCTION redis_migrate.rate_limit_counters() IS 'Statistics of the rate limits of this database; no rows without shared memory';
+COMMENT ON FUNCTION redis_migrate.rate_limit_counters() IS 'Statistics of the rate limits of this database, and, with policy_id NULL, of the policies of all databases that have none of their own; no rows without shared memory';
 CREATE FUNCTION redis_migrate.rate_limit_capacity(OUT bytes bigint, OUT keys bigint) RETURNS record
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_capacity';
 COMMENT ON FUNCTION redis_migrate.rate_limit_capacity() IS
@@ -268,14 +268,14 @@ CREATE VIEW redis_migrate.rate_limit_exceptions WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.rate_limit_exceptions IS 'Allow and deny lists and overrides of the caller''s rate limit policies';
 
 CREATE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = true) AS
-    SELECT p.policy, c.allowed OPERATOR(pg_catalog.+) c.limited OPERATOR(pg_catalog.+) c.shadow OPERATOR(pg_catalog.+) c.blocked AS calls,
+    SELECT coalesce(p.policy, CASE c.policy_id WHEN -1 THEN '(ad hoc)' ELSE '(shared)' END) AS policy,
+           c.allowed OPERATOR(pg_catalog.+) c.limited OPERATOR(pg_catalog.+) c.shadow OPERATOR(pg_catalog.+) c.blocked AS calls,
            c.allowed, c.limited, c.shadow, c.blocked, c.entries, c.evictions,
            c.entries OPERATOR(pg_catalog.*) 48 AS memory
-    FROM (SELECT policy_id, policy FROM redis_migrate.rate_limit_policy
-          UNION ALL SELECT -1, '(ad hoc)') AS p
-    JOIN redis_migrate.rate_limit_counters() AS c USING (policy_id);
+    FROM redis_migrate.rate_limit_policy AS p FULL JOIN redis_migrate.rate_limit_counters() AS c USING (policy_id)
+    WHERE p.policy IS NOT NULL OR c.policy_id IS NULL OR c.policy_id OPERATOR(pg_catalog.=) -1;
 COMMENT ON VIEW redis_migrate.rate_limit_stats IS
-    'Statistics of each rate limit policy. calls = allowed + limited + shadow + blocked; entries: keys in shared memory now, in memory bytes; evictions: live keys that were evicted';
+    'Statistics of each rate limit policy. calls = allowed + limited + shadow + blocked; entries: keys in shared memory now, in memory bytes; evictions: live keys that were evicted. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
 
 REVOKE ALL ON FUNCTION
     redis_migrate.create_rate_limit(text, bigint, interval, bigint, text, text, text, integer, boolean, boolean),

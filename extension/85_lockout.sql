@@ -13,7 +13,8 @@ CREATE TABLE redis_migrate.lockout_policy (
     ipv6_prefix       integer NOT NULL,
     allowed_networks  cidr[] NOT NULL,
     pending_timeout   interval NOT NULL,
-    notify_channel    text
+    notify_channel    text,
+    when_full         text NOT NULL CHECK (when_full OPERATOR(pg_catalog.=) ANY (ARRAY['share', 'refuse']))
 );
 COMMENT ON TABLE redis_migrate.lockout_policy IS
     'Policies of login lockouts. policy_id is part of the keys of the counters, so that no policy inherits those of a dropped one';
@@ -53,17 +54,18 @@ CREATE FUNCTION redis_migrate.create_lockout(policy text, scopes jsonb DEFAULT '
         time_window interval DEFAULT '15 minutes', cool_off interval DEFAULT NULL, cool_off_mode text DEFAULT 'fixed',
         extend_on_attempt boolean DEFAULT false, reset_on_success boolean DEFAULT true, fold_case boolean DEFAULT true,
         ipv6_prefix integer DEFAULT 64, allowed_networks cidr[] DEFAULT '{}', pending_timeout interval DEFAULT '1 minute',
-        notify_channel text DEFAULT NULL) RETURNS void
+        notify_channel text DEFAULT NULL, when_full text DEFAULT 'share') RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_lockout';
-COMMENT ON FUNCTION redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text) IS
-    'Creates a policy of login lockouts. scopes: what to count by (user_name, address, user_agent, joined by +) and how many failures lock. See docs/lockouts.md';
+COMMENT ON FUNCTION redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text) IS
+    'Creates a policy of login lockouts. scopes: what to count by (user_name, address, user_agent, joined by +) and how many failures lock. when_full: what happens to logins for which shared memory has no room, share or refuse. See docs/lockouts.md';
 
 CREATE FUNCTION redis_migrate.alter_lockout(policy text, scopes jsonb DEFAULT NULL, time_window interval DEFAULT NULL,
         cool_off interval DEFAULT NULL, cool_off_mode text DEFAULT NULL, extend_on_attempt boolean DEFAULT NULL,
         reset_on_success boolean DEFAULT NULL, fold_case boolean DEFAULT NULL, ipv6_prefix integer DEFAULT NULL,
-        allowed_networks cidr[] DEFAULT NULL, pending_timeout interval DEFAULT NULL, notify_channel text DEFAULT NULL) RETURNS void
+        allowed_networks cidr[] DEFAULT NULL, pending_timeout interval DEFAULT NULL, notify_channel text DEFAULT NULL,
+        when_full text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_lockout';
-COMMENT ON FUNCTION redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text) IS
+COMMENT ON FUNCTION redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text) IS
     'Changes a policy; NULL leaves a property as it is. The new rules apply to existing counters at once';
 
 CREATE FUNCTION redis_migrate.drop_lockout(policy text) RETURNS void
@@ -81,7 +83,7 @@ CREATE TYPE redis_migrate.login_answer AS (
     token        bigint
 );
 COMMENT ON TYPE redis_migrate.login_answer IS
-    'The answer of login_check and login_result. reason: ok, locked, pending (attempts in flight leave no room) or exempt (not counted)';
+    'The answer of login_check and login_result. reason: ok, locked, pending (attempts in flight leave no room), no_room (shared memory is full) or exempt (not counted)';
 
 CREATE FUNCTION redis_migrate.login_check(policy text, user_name text, address inet, user_agent text DEFAULT NULL,
         attempt_type text DEFAULT 'login') RETURNS redis_migrate.login_answer
@@ -150,11 +152,11 @@ COMMENT ON FUNCTION redis_migrate.attempts_due() IS
 -- Functions for the views below.
 
 CREATE FUNCTION redis_migrate.lockout_counts()
-    RETURNS TABLE (policy_id uuid, checks bigint, allowed bigint, locked bigint, pending bigint, exempt bigint, successes bigint,
-                   failures bigint, timeouts bigint, locks bigint, evicted bigint, locks_evicted bigint, shared_counters bigint,
+    RETURNS TABLE (policy_id uuid, checks bigint, allowed bigint, locked bigint, pending bigint, exempt bigint, no_room bigint, successes bigint,
+                   failures bigint, uncounted bigint, timeouts bigint, locks bigint, evicted bigint, locks_evicted bigint, shared_counters bigint,
                    dropped bigint, entries bigint, stats_reset timestamptz)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_lockout_counts';
-COMMENT ON FUNCTION redis_migrate.lockout_counts() IS 'Statistics of the lockout policies of this database; see the view lockout_stats';
+COMMENT ON FUNCTION redis_migrate.lockout_counts() IS 'Statistics of the lockout policies of this database; policy_id NULL: of the policies of all databases that have none of their own. See the view lockout_stats';
 
 CREATE FUNCTION redis_migrate.login_attempt_queue()
     RETURNS TABLE (capacity bigint, waiting bigint, waiting_here bigint, dropped bigint)
@@ -166,7 +168,7 @@ COMMENT ON FUNCTION redis_migrate.login_attempt_queue() IS
 
 CREATE VIEW redis_migrate.lockout_policies WITH (security_barrier) AS
     SELECT p.policy, redis_migrate.shown_owner(p.owner) AS owner, s.scopes, p.time_window, p.cool_off, p.cool_off_mode, p.extend_on_attempt, p.reset_on_success, p.fold_case,
-           p.ipv6_prefix, p.allowed_networks, p.pending_timeout, p.notify_channel
+           p.ipv6_prefix, p.allowed_networks, p.pending_timeout, p.notify_channel, p.when_full
     FROM redis_migrate.lockout_policy AS p
     CROSS JOIN LATERAL (
         SELECT pg_catalog.jsonb_object_agg(t.scope, t.tiers) AS scopes
@@ -222,11 +224,12 @@ COMMENT ON VIEW redis_migrate.lockouts IS
     'Current locks: logins whose recorded attempts were refused by a lock that is still in force';
 
 CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
-    SELECT p.policy, c.checks, c.allowed, c.locked, c.pending, c.exempt, c.successes, c.failures, c.timeouts, c.locks, c.entries,
-           c.evicted, c.locks_evicted, c.shared_counters, c.dropped, c.stats_reset
-    FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_counts() AS c USING (policy_id);
+    SELECT coalesce(p.policy, '(shared)') AS policy, c.checks, c.allowed, c.locked, c.pending, c.exempt, c.no_room, c.successes, c.failures,
+           c.uncounted, c.timeouts, c.locks, c.entries, c.evicted, c.locks_evicted, c.shared_counters, c.dropped, c.stats_reset
+    FROM redis_migrate.lockout_policy AS p FULL JOIN redis_migrate.lockout_counts() AS c USING (policy_id)
+    WHERE p.policy IS NOT NULL OR c.policy_id IS NULL;
 COMMENT ON VIEW redis_migrate.lockout_stats IS
-    'Per policy: answers of login_check, results, locks that began, counters in memory; evicted: counters that were evicted, locks_evicted: those of them that locked; shared_counters: counters of whole networks, begun because memory was full of locks; dropped: attempts that the full queue dropped';
+    'Per policy: answers of login_check; results, of which failures that were uncounted because memory was full; locks that began, counters in memory; evicted: counters that were evicted, locks_evicted: those of them that locked; shared_counters: counters of whole networks, begun because memory was full of locks; dropped: attempts that the full queue dropped. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
 
 GRANT EXECUTE ON FUNCTION redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue() TO pg_monitor;
 GRANT SELECT ON redis_migrate.lockout_stats TO pg_monitor;
@@ -254,8 +257,8 @@ COMMENT ON FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(interval) IS
 
 -- Each policy takes shared memory, and each call reveals other people's logins: a DBA grants them.
 REVOKE ALL ON FUNCTION
-    redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
-    redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
+    redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text),
+    redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text),
     redis_migrate.drop_lockout(text), redis_migrate.login_check(text, text, inet, text, text),
     redis_migrate.login_result(text, text, inet, boolean, bigint, text, text, text),
     redis_migrate.lockout_status(text, text, inet, text),

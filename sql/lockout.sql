@@ -369,6 +369,8 @@ SELECT refused(s) FROM unnest(ARRAY[
     $$SELECT redis_migrate.create_lockout('q', '{"address": {"3": "-1 hour"}}')$$,
     $$SELECT redis_migrate.create_lockout('q', '{"address": {"3": "1 hour", "6": "2 hours"}}', cool_off_mode => 'rolling')$$,
     $$SELECT redis_migrate.create_lockout('q', cool_off_mode => 'sometimes')$$,
+    $$SELECT redis_migrate.create_lockout('q', when_full => 'guess')$$,
+    $$SELECT redis_migrate.create_lockout('q', when_full => NULL)$$,
     $$SELECT redis_migrate.create_lockout('q', cool_off_mode => 'rolling', cool_off => '1 hour')$$,
     $$SELECT redis_migrate.create_lockout('q', time_window => '0')$$,
     $$SELECT redis_migrate.create_lockout('q', time_window => '1000 years')$$,

@@ -93,10 +93,14 @@ PRM_FUNCTION(check_rate_limit) {
                   "Older attempts are not counted.",
                   "SELECT redis_migrate.alter_lockout('auth_rate_limit', time_window => ...)");
   int64 now = GetCurrentTimestamp();
-  auto nobody = LoginCounters::Judged{{0, 0}, 0};
+  auto nobody = LoginCounters::Judged{{0, 0}, 0, false};
   auto user = counters.Judge(kUserName, window, most, now).value_or(nobody);
   auto address = counters.Judge(kAddress, window, most * kAddressFactor, now).value_or(nobody);
-  const char *strategy = user.count.until > 0 ? "username" : address.count.until > 0 ? "ip" : "none";
+  const char *strategy = user.count.until > 0      ? "username"
+                         : address.count.until > 0 ? "ip"
+                         : user.full               ? "username"
+                         : address.full            ? "ip"
+                                                   : "none";
   int64 until = user.count.until > 0 ? user.count.until : address.count.until;
   int64 last = std::max(user.last_failure, address.last_failure);
   auto rows = Spi::Execute(

@@ -73,8 +73,10 @@ Datum AnswerDatum(FunctionCallInfo fcinfo, const Answer &answer, int64 now) {
   };
   if (!answer.allowed) {
     set(2, pg::TextDatum(ScopeName(answer.blocked_by)));
-    set(3, IntervalDatum(answer.until - now));
-    set(4, SecondsDatum(answer.until - now));
+    if (answer.until > 0) {
+      set(3, IntervalDatum(answer.until - now));
+      set(4, SecondsDatum(answer.until - now));
+    }
     if (answer.reason == std::string_view("locked")) set(5, TimestampTzGetDatum(answer.until));
   }
   if (answer.remaining) set(6, Int32GetDatum(*answer.remaining));
@@ -221,8 +223,14 @@ PRM_FUNCTION(import_lockout) {
   PG_RETURN_VOID();
 }
 
+static bool IsCounted(int slot) {
+  for (int i = 0; i < kStatistics; i++)
+    if (LockoutTable::Counted(slot, static_cast<LockoutStatistic>(i)) > 0) return true;
+  return false;
+}
+
 // redis_migrate.lockout_counts(): statistics of the policies of this database; rows for the view
-// lockout_stats.
+// lockout_stats. policy_id is NULL for the policies of all databases that share a place.
 PRM_FUNCTION(lockout_counts) {
   pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
   if (lockout_area.memory() == nullptr) return 0;
@@ -233,10 +241,11 @@ PRM_FUNCTION(lockout_counts) {
                                     pg::Seconds) { entries[owner]++; });
   for (int slot = 0; slot < LockoutTable::kSlots; slot++) {
     std::optional<pg_uuid_t> policy = LockoutTable::PolicyOf(slot);
-    if (!policy) continue;
+    const bool shared = slot == LockoutTable::kSlots - 1 && (entries[slot] > 0 || IsCounted(slot));
+    if (!policy && !shared) continue;
     Datum values[kStatistics + 3];
-    bool nulls[kStatistics + 3] = {};
-    values[0] = UUIDPGetDatum(&*policy);
+    bool nulls[kStatistics + 3] = {!policy};
+    values[0] = policy ? UUIDPGetDatum(&*policy) : 0;
     for (int i = 0; i < kStatistics; i++)
       values[1 + i] =
           Int64GetDatum(static_cast<int64>(LockoutTable::Counted(slot, static_cast<LockoutStatistic>(i))));

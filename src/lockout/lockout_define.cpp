@@ -3,6 +3,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/policy_limit.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
 
@@ -22,11 +23,17 @@ struct Property {
   const char *column;
   Oid type;
 };
-constexpr Property kProperties[] = {{"time_window", INTERVALOID},     {"cool_off", INTERVALOID},
-                                    {"cool_off_mode", TEXTOID},       {"extend_on_attempt", BOOLOID},
-                                    {"reset_on_success", BOOLOID},    {"fold_case", BOOLOID},
-                                    {"ipv6_prefix", INT4OID},         {"allowed_networks", CIDRARRAYOID},
-                                    {"pending_timeout", INTERVALOID}, {"notify_channel", TEXTOID}};
+constexpr Property kProperties[] = {{"time_window", INTERVALOID},
+                                    {"cool_off", INTERVALOID},
+                                    {"cool_off_mode", TEXTOID},
+                                    {"extend_on_attempt", BOOLOID},
+                                    {"reset_on_success", BOOLOID},
+                                    {"fold_case", BOOLOID},
+                                    {"ipv6_prefix", INT4OID},
+                                    {"allowed_networks", CIDRARRAYOID},
+                                    {"pending_timeout", INTERVALOID},
+                                    {"notify_channel", TEXTOID},
+                                    {"when_full", TEXTOID}};
 
 [[noreturn]] void Refuse(const std::string &message, const std::string &detail = "",
                          const std::string &hint = "") {
@@ -133,6 +140,8 @@ SqlParam PropertyParam(FunctionCallInfo fcinfo, size_t property) {
 void CheckArguments(FunctionCallInfo fcinfo) {
   if (auto mode = pg::OptionalTextArgument(fcinfo, 4))
     pg::CheckKeyword(*mode, "cool_off_mode", {"fixed", "rolling", "inactivity"});
+  if (auto when_full = pg::OptionalTextArgument(fcinfo, 12))
+    pg::CheckKeyword(*when_full, "when_full", {"share", "refuse"});
   bool rolling = !PG_ARGISNULL(4) && pg::TextArgument(fcinfo, 4, "cool_off_mode") == "rolling";
   if (rolling && !PG_ARGISNULL(3))
     Refuse("cool_off cannot be set with cool_off_mode rolling",
@@ -149,7 +158,8 @@ using pg::Spi;
 using pg::SqlParam;
 
 // redis_migrate.create_lockout(policy text, scopes jsonb, …): see the SQL comment. Errors: 42710 it exists,
-// 55000 not preloaded, 22023, 22004, 22P02 and 22007 for numbers and intervals in scopes.
+// 53400 the role owns too many, 55000 not preloaded, 22023, 22004, 22P02 and 22007 for numbers and intervals
+// in scopes.
 PRM_FUNCTION(create_lockout) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   if (PG_ARGISNULL(1)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "scopes must not be NULL");
@@ -167,6 +177,7 @@ PRM_FUNCTION(create_lockout) {
       throw Failure(
           ERRCODE_DUPLICATE_OBJECT, "lockout policy \"" + policy + "\" already exists", "",
           "Use redis_migrate.alter_lockout to change it; names are shared by all users of a database.");
+    pg::CheckPolicyLimit("lockout", "lockout_policy", owner);
     EnsureRetention();
     std::string columns = "policy, owner", values = "$1, redis_migrate.stamp_owner($2)";
     std::vector<SqlParam> params = {SqlParam::Text(policy), SqlParam::OidOf(owner)};

@@ -67,7 +67,8 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
       "array_remove(p.allowed_networks, NULL), p.cool_off_mode, p.extend_on_attempt, "
       "(extract(epoch FROM p.time_window) * 1000000)::bigint, "
       "(extract(epoch FROM p.pending_timeout) * 1000000)::bigint, s.scope, s.failures, "
-      "(extract(epoch FROM coalesce(s.cool_off, p.cool_off, p.time_window)) * 1000000)::bigint "
+      "(extract(epoch FROM coalesce(s.cool_off, p.cool_off, p.time_window)) * 1000000)::bigint, p.when_full "
+      "= 'refuse' "
       "FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_scope AS s USING (policy) "
       "WHERE p.policy = $1 ORDER BY s.scope, s.failures",
       {SqlParam::Text(name)});
@@ -96,6 +97,7 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
   policy.fold_case = first.Bool(3);
   policy.ipv6_prefix = first.Int4(4);
   policy.notify_channel = first.Text(5);
+  policy.refuse_when_full = first.Bool(14);
   policy.address_allowed = address != nullptr && IsIn(first.Value(6), *address);
   for (uint64 i = 0; i < rows.size(); ++i) {
     int components = ParseScope(rows[i].Text(11));

@@ -33,6 +33,7 @@ struct LockoutPolicy {
   bool fold_case;
   int ipv6_prefix;
   std::string notify_channel;  // "": none
+  bool refuse_when_full;       // a login that cannot be counted is refused
   bool address_allowed;        // whether the given address is in allowed_networks
 };
 

@@ -11,7 +11,7 @@ using pg::StateFileReader;
 using pg::StateFileWriter;
 
 constexpr char kFile[] = "pg_stat/pg_redis_migrate.lockouts";
-constexpr uint64 kFileKind = UINT64CONST(0x4c4f434b00000002);  // "LOCK", version 2
+constexpr uint64 kFileKind = UINT64CONST(0x4c4f434b00000003);  // "LOCK", version 3
 constexpr int64 kSaveEvery = 5 * USECS_PER_SEC;
 
 enum AreaLock { kSlotLock, kFirstTableLock };

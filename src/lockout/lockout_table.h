@@ -57,8 +57,10 @@ enum LockoutStatistic {
   kLocked,     // refused by a lock
   kPending,    // refused because attempts in flight leave no room
   kExempt,     // allowed without counting: allowed network, or nothing to count by
+  kNoRoom,     // refused because memory is full
   kSuccesses,  // login_result
   kFailures,
+  kUncounted,       // of these failures, those for which memory had no room
   kTimeouts,        // attempts without a result
   kLocks,           // locks that began
   kEvicted,         // counters that were evicted before they expired
@@ -96,7 +98,7 @@ class LockoutTable {
   // The slot of the largest holder: the database that holds most, then its role, then the role's policy.
   // `newcomer` has one more than `held` says; of equal holders it is chosen.
   static Table::Owner LargestShare(const uint32 *held, Table::Owner newcomer);
-  // The policy of this database in that slot.
+  // The policy of this database in that slot; nullopt for the shared one.
   static std::optional<pg_uuid_t> PolicyOf(int slot);
   static void Count(Table::Owner slot, LockoutStatistic what, uint64 times = 1);
   static uint64 Counted(Table::Owner slot, LockoutStatistic what);

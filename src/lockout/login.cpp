@@ -104,13 +104,23 @@ LockoutTable::Table::Place LoginCounters::FindOrInsert(const Scope &scope, int64
   auto insert = [&](const Hash128 &key, Table::Spare spare) {
     return LockoutTable::Insert(key, slot_, entry, SecondsOf(now), SecondsAfter(now), spare);
   };
-  if (!scope.network_key) return insert(scope.key, Table::Spare::kNewer);
+  if (!scope.network_key && !policy_.refuse_when_full) return insert(scope.key, Table::Spare::kNewer);
   place = insert(scope.key, Table::Spare::kAll);
-  if (place) return place;
+  if (place || policy_.refuse_when_full) return place;
   // In a flood of addresses the newest locks are the attacker's.
   entry.address = shared_network_hash_;
   LockoutTable::Count(slot_, kSharedCounters);
   return insert(*scope.network_key, Table::Spare::kOlder);
+}
+
+const LockoutScope *LoginCounters::FullScope(int64 now) const {
+  if (!policy_.refuse_when_full) return nullptr;
+  for (int i = 0; i < count_; i++)
+    if (!FindOrInsert(scopes_[i], now)) return scopes_[i].scope;
+  // In the same bucket a counter may have taken the place of the one before it.
+  for (int i = 0; i < count_; i++)
+    if (!Find(scopes_[i], now)) return scopes_[i].scope;
+  return nullptr;
 }
 
 // When the entry expires, and when its lock ends.
@@ -131,6 +141,7 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
   }
   int32 timeouts = 0;
   bool locked = false;
+  bool full = false;
   bool began = false;  // a lock began because results did not come
   int64 pending_timeout = 0;
   {
@@ -161,12 +172,18 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
         locked = status.locked;
       }
     }
+    if (answer.allowed) {
+      const LockoutScope *full_scope = FullScope(now);
+      full = full_scope != nullptr;
+      if (full) answer.blocked_by = full_scope->components;
+      answer.allowed = !full;
+    }
     answer.remaining = answer.allowed ? remaining : 0;
     if (answer.allowed) answer.token = ReserveAll(now);
   }
   LockoutTable::table().NoteChange();
-  if (!answer.allowed) answer.reason = locked ? "locked" : "pending";
-  LockoutTable::Count(slot_, answer.allowed ? kAllowed : locked ? kLocked : kPending);
+  if (!answer.allowed) answer.reason = full ? "no_room" : locked ? "locked" : "pending";
+  LockoutTable::Count(slot_, answer.allowed ? kAllowed : full ? kNoRoom : locked ? kLocked : kPending);
   LockoutTable::Count(slot_, kTimeouts, timeouts);
   LockoutTable::Count(slot_, kLocks, began);
   Attempt attempt = NewAttempt(now, attempt_type, answer.allowed ? "no result" : answer.reason);
@@ -202,12 +219,20 @@ Answer LoginCounters::Result(int64 now, bool success, std::optional<int64> token
   Answer answer;
   if (count_ == 0) answer.reason = "exempt";
   bool began = false;
+  bool uncounted = false;
   {
     Table::KeyLocks locks(LockoutTable::table(), keys_, key_count_);
     for (int i = 0; i < count_; i++) {
       const LockoutScope &scope = *scopes_[i].scope;
       Table::Place place = success ? Find(scopes_[i], now) : FindOrInsert(scopes_[i], now);
-      if (!place) continue;
+      if (!place && success) continue;
+      if (!place) {
+        uncounted = true;
+        if (answer.allowed) answer.blocked_by = scope.components;
+        if (answer.allowed) answer.reason = "no_room";
+        answer.allowed = false;
+        continue;
+      }
       LockoutState *state = &place.state().state;
       Advance(scope.rule, now, state);
       // Resets only counters of this user name: an address has failures of other accounts, too.
@@ -230,6 +255,7 @@ Answer LoginCounters::Result(int64 now, bool success, std::optional<int64> token
   }
   LockoutTable::table().NoteChange();
   LockoutTable::Count(slot_, success ? kSuccesses : kFailures);
+  LockoutTable::Count(slot_, kUncounted, uncounted);
   LockoutTable::Count(slot_, kLocks, began);
   Attempt attempt = NewAttempt(now, attempt_type, reason);
   attempt.success = success;
@@ -262,10 +288,11 @@ std::optional<LoginCounters::Judged> LoginCounters::Judge(int components, int64 
   for (int i = 0; i < count_; i++) {
     if (scopes_[i].scope->components != components) continue;
     const LockoutRule &rule = scopes_[i].scope->rule;
-    Table::Place place = Find(scopes_[i], now);
+    Table::Place place = policy_.refuse_when_full ? FindOrInsert(scopes_[i], now) : Find(scopes_[i], now);
     LockoutState state = place ? place.state().state : LockoutState{};
     Advance(rule, now, &state);
-    judged = {CountWithin(rule, state, window, threshold), state.failures > 0 ? state.last : 0};
+    judged = {CountWithin(rule, state, window, threshold), state.failures > 0 ? state.last : 0,
+              policy_.refuse_when_full && !place};
   }
   return judged;
 }
@@ -282,16 +309,26 @@ void LoginCounters::Import(int components, int32 failures, int64 last, bool for_
   if (failures <= 0) return;
   const Scope counter = ScopeOf(*scope);
   const Hash128 keys[] = {counter.key, counter.network_key.value_or(counter.key)};
+  bool full;
   {
     Table::KeyLocks locks(LockoutTable::table(), keys, 2);
     Table::Place place = FindOrInsert(counter, now);
-    LockoutState *state = &place.state().state;
-    Advance(scope->rule, now, state);
-    last = std::min(last, state->clock);
-    if (for_ever && failures >= scope->rule.threshold()) last = state->clock + kForEver;
-    ImportFailures(scope->rule, failures, last, state);
-    SetEnd(counter, place);
+    full = !place;
+    if (place) {
+      LockoutState *state = &place.state().state;
+      Advance(scope->rule, now, state);
+      last = std::min(last, state->clock);
+      if (for_ever && failures >= scope->rule.threshold()) last = state->clock + kForEver;
+      ImportFailures(scope->rule, failures, last, state);
+      SetEnd(counter, place);
+    }
   }
+  if (full)
+    throw pg::Failure(
+        ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        "no memory is left for a counter of lockout policy \"" + policy_.name + "\"",
+        "Memory is full of locks, and the policy has when_full => 'refuse'.",
+        "Raise pg_redis_migrate.lockout_memory, or end locks with redis_migrate.reset_lockout.");
   LockoutTable::table().NoteChange();
 }
 

@@ -17,7 +17,7 @@ struct Login {
 // The answer to the application.
 struct Answer {
   bool allowed = true;
-  const char *reason = "ok";       // ok, locked, pending, exempt
+  const char *reason = "ok";       // ok, locked, pending, exempt, no_room
   int blocked_by = 0;              // the scope that refuses, or whose lock began
   int64 until = 0;                 // of blocked_by: end of the lock, or of the wait for a result
   std::optional<int32> remaining;  // failures that are left before a lock
@@ -43,7 +43,7 @@ class LoginCounters {
 
   // Reserves an attempt in all counters, or in none when one refuses. `now` in microseconds since 2000.
   Answer Check(int64 now, std::string_view attempt_type);
-  // Settles an attempt.
+  // Settles an attempt. A failure for which memory has no room is counted as such, and refused.
   Answer Result(int64 now, bool success, std::optional<int64> token, std::string_view attempt_type,
                 std::string_view reason);
   // Reads the counters without changing them.
@@ -53,10 +53,11 @@ class LoginCounters {
   struct Judged {
     WindowCount count;
     int64 last_failure;  // 0: none
+    bool full;           // memory has no room for the counter, and the policy refuses then
   };
   std::optional<Judged> Judge(int components, int64 window, int32 threshold, int64 now) const;
   // Imports failures that another system counted for exactly these components. With `for_ever` a lock by them
-  // ends in a hundred years. Errors: 22023 without such a scope.
+  // ends in a hundred years. Errors: 22023 without such a scope, 53400 without room.
   void Import(int components, int32 failures, int64 last, bool for_ever, int64 now);
 
   // Drops counters of the policy: all, or those of this login's user name, address or both. Returns how many.
@@ -69,7 +70,7 @@ class LoginCounters {
  private:
   using Table = LockoutTable::Table;
   // The counter of this login in a scope. Where memory is full of locks, addresses without a counter share
-  // one for their network.
+  // one for their network, unless the policy refuses them.
   struct Scope {
     const LockoutScope *scope;
     Hash128 key;
@@ -84,7 +85,11 @@ class LoginCounters {
   Scope ScopeOf(const LockoutScope &scope) const;
   // The caller holds the locks of the keys.
   static Table::Place Find(const Scope &scope, int64 now);
+  // No place if memory is full and the policy refuses then. A new counter that is left empty is gone within a
+  // second.
   Table::Place FindOrInsert(const Scope &scope, int64 now) const;
+  // A scope whose counter has no room; nullptr if there is none.
+  const LockoutScope *FullScope(int64 now) const;
   static void SetEnd(const Scope &scope, Table::Place place);
   int64 ReserveAll(int64 now) const;
   uint64 Who() const { return user_name_hash_ ^ address_hash_; }

@@ -12,6 +12,7 @@ enum LockSpace : uint16 {
   kMappingLocks = 32,    // by mapping
   kJobLocks = 33,        // by job of expiry
   kAttemptLocks = 34,    // one for each database
+  kPolicyLocks = 35,     // by owner of policies that take shared memory
 };
 
 }  // namespace prm::pg

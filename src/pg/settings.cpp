@@ -17,6 +17,7 @@ char *databases = nullptr;
 int history_retention_s = 30 * 86400;
 int rate_limit_memory_kb = 32 * 1024;
 int rate_limit_save_interval_ms = 5 * 1000;
+int max_policies_per_role = 100;
 int lockout_memory_kb = 8 * 1024;
 int attempt_queue_size = 4096;
 
@@ -64,6 +65,11 @@ void Define() {
   DefineCustomIntVariable("pg_redis_migrate.history_retention",
                           "Time to keep the history of sweeps and refreshes.", nullptr, &history_retention_s,
                           history_retention_s, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(
+      "pg_redis_migrate.max_policies_per_role",
+      "Maximum number of lockout policies, and of rate limit policies, that a role can own in a database.",
+      "Each takes shared memory.", &max_policies_per_role, max_policies_per_role, 0, 1000000, PGC_SUSET, 0,
+      nullptr, nullptr, nullptr);
   // Settings of shared memory exist only where the library is preloaded.
   if (process_shared_preload_libraries_in_progress) {
     DefineCustomIntVariable(

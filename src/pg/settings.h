@@ -16,6 +16,7 @@ extern char *databases;                  // names of databases whose work is res
 extern int history_retention_s;          // how long the history of sweeps and refreshes is kept, in seconds
 extern int rate_limit_memory_kb;         // shared memory for rate limits, in kB; fixed while the server runs
 extern int rate_limit_save_interval_ms;  // interval between saves of that memory; 0: only at shutdown
+extern int max_policies_per_role;        // lockout policies, and rate limits, of a role in a database
 
 // Sizes of shared memory; defined only where the library is preloaded.
 extern int lockout_memory_kb;   // counters of lockouts, in kB

@@ -4,6 +4,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/policy_limit.h"
 #include "pg/spi.h"
 #include "ratelimit/memory.h"
 #include "ratelimit/policy.h"
@@ -173,6 +174,7 @@ void Create(const std::string &name, const Definition &definition) {
   pg::ClaimOwnership(user);
   pg::AsExtensionOwner as_owner;
   Spi spi;
+  pg::CheckPolicyLimit("rate limit", "rate_limit_policy", user);
   auto inserted = Spi::Execute(
       "INSERT INTO redis_migrate.rate_limit_policy (policy, owner, quota, period, burst, algorithm, storage, "
       "key_type, ipv6_prefix, shadow, fail_open) VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, "
@@ -284,7 +286,7 @@ void DenyForEver(FunctionCallInfo fcinfo) { PutOnList(fcinfo, "deny", false, For
 
 // create_rate_limit(policy, quota, period, burst, algorithm, storage, key_type, ipv6_prefix, shadow,
 // fail_open). Errors: 42602 for a bad name, 42710 for a duplicate, 22023 for invalid numbers and keywords,
-// 55000 for storage memory without shared memory.
+// 53400 when the role owns too many, 55000 for storage memory without shared memory.
 PRM_FUNCTION(create_rate_limit) {
   Definition definition;
   definition.quota = OptionalInt8(fcinfo, 1);

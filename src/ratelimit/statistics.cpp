@@ -13,7 +13,8 @@ using pg::Failure;
 }  // namespace
 
 // rate_limit_counters() → rows of (policy_id, allowed, limited, shadow, blocked, evictions, entries) of this
-// database; ad-hoc limits have policy_id -1. No rows without shared memory. Reads the whole table of states.
+// database; ad-hoc limits have policy_id -1, the policies of all databases that share a slot NULL. No rows
+// without shared memory. Reads the whole table of states.
 PRM_FUNCTION(rate_limit_counters) {
   pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
   if (!MemoryAvailable()) PG_RETURN_NULL();
@@ -24,12 +25,16 @@ PRM_FUNCTION(rate_limit_counters) {
                       });
   auto *info = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
   for (Slot slot = 0; slot < kSlots; slot++) {
-    PolicyKey policy;
-    if (!SlotPolicy(slot, &policy) || policy.database != MyDatabaseId) continue;
+    PolicyKey policy{};
+    const bool shared = slot == kSharedSlot;
+    if (!shared && (!SlotPolicy(slot, &policy) || policy.database != MyDatabaseId)) continue;
     uint64 counts[kCounters];
     ReadCounters(slot, counts);
+    if (shared && entries[slot] == 0 &&
+        std::all_of(counts, counts + kCounters, [](uint64 n) { return n == 0; }))
+      continue;
     Datum values[2 + kCounters] = {Int64GetDatum(policy.policy_id)};
-    bool nulls[2 + kCounters] = {};
+    bool nulls[2 + kCounters] = {shared};
     for (int i = 0; i < kCounters; i++) values[1 + i] = Int64GetDatum(static_cast<int64>(counts[i]));
     values[1 + kCounters] = Int64GetDatum(static_cast<int64>(entries[slot]));
     pg::Call([&] { tuplestore_putvalues(info->setResult, info->setDesc, values, nulls); });

@@ -58,9 +58,9 @@ is(sql($users) . ' ' . sql($addresses), '10 10', 'a flood of locked addresses en
 cmp_ok(stat_of('shared_counters', 'login'), '>', 1000, 'addresses for which there is no room are counted by their networks');
 is(sql(q{SELECT string_agg(allowed::text, ' ' ORDER BY n) FROM generate_series(1, 4) AS n, LATERAL redis_migrate.login_result('login', NULL, inet '192.0.2.0' + n, false)}),
     'true true false false', 'IPv4 by /24');
+is(sql(q{SELECT redis_migrate.reset_lockout('login', address => '192.0.2.9'); SELECT allowed FROM redis_migrate.login_check('login', NULL, '192.0.2.9')}), "1\nt", 'a reset of an address is one of its network, too');
 is(sql(q{SELECT string_agg(allowed::text, ' ' ORDER BY n) FROM generate_series(1, 4) AS n, LATERAL redis_migrate.login_result('login', NULL, ('2001:db8:0:' || n || '::1')::inet, false)}),
     'true true false false', 'IPv6, of which a /64 is one address, by /48');
-is(sql(q{SELECT redis_migrate.reset_lockout('login', address => '192.0.2.9'); SELECT allowed FROM redis_migrate.login_check('login', NULL, '192.0.2.9')}), "1\nt", 'a reset of an address is one of its network, too');
 
 # A user name that fails enough locks in full memory, too, whatever has to go for it.
 sql(q{SELECT count(redis_migrate.import_lockout('login', 'victim' || n, NULL, 5, now())) FROM generate_series(1, 2000) AS n});
@@ -83,12 +83,40 @@ is(stat_of('dropped', 'loud', 'other') . ' ' . stat_of('dropped', 'quiet', 'othe
 sql('CALL redis_migrate.write_login_attempts()', 'other');
 is(sql(q{SELECT policy, count(*) FROM redis_migrate.login_attempts GROUP BY 1 ORDER BY 1}, 'other'), "loud|15\nquiet|5", 'the others are written');
 
-# Statistics: a database that makes policies without end leaves places for others.
-my ($code, undef, $warnings) = $node->psql('other', q{SELECT count(redis_migrate.create_lockout('p' || n)) FROM generate_series(1, 1100) AS n});
+# Places of policies: a role can own so many; a database that makes policies without end leaves places for others.
+my ($code, undef, $warnings) = $node->psql('other', q{SET pg_redis_migrate.max_policies_per_role = 2000; SELECT count(redis_migrate.create_lockout('p' || n)) FROM generate_series(1, 600) AS n});
 is($code, 0, 'as many policies as one likes');
-like($warnings, qr/WARNING:  lockout policy "p1100" has no statistics of its own.*HINT:  Drop unused lockout policies\./s, 'of which some have no statistics');
+like($warnings, qr/WARNING:  lockout policy "p600" has no statistics of its own.*HINT:  Drop unused lockout policies\./s, 'of which some have no statistics');
 sql(q{SELECT redis_migrate.create_lockout('late')});
 is(stat_of('checks', 'late'), 0, 'another database has places left');
+sql(q{SELECT redis_migrate.login_check('p600', 'ada', NULL)}, 'other');
+is(stat_of('checks IS NULL', 'p600', 'other') . ' ' . stat_of('checks', '(shared)', 'other') . ' ' . stat_of('checks', '(shared)'), 't 1 1', 'those without have theirs in one row');
+($code, undef, $warnings) = $node->psql('postgres', q{SET ROLE mallory; SELECT count(redis_migrate.create_lockout('mine' || n)) FROM generate_series(1, 101) AS n});
+like($warnings, qr/ERROR:  too many lockout policies of one role\nDETAIL:  Role mallory owns 100 in this database, and pg_redis_migrate.max_policies_per_role is 100\.\nHINT:  Drop unused ones, or let a superuser raise/, 'a role cannot take all places');
+($code, undef, $warnings) = $node->psql('postgres', q{SET ROLE mallory; SET pg_redis_migrate.max_policies_per_role = 1000});
+like($warnings, qr/permission denied to set parameter "pg_redis_migrate.max_policies_per_role"/, 'and does not decide how many he has');
+sql(q{ALTER ROLE mallory LOGIN; ALTER ROLE mallory SET pg_redis_migrate.max_policies_per_role = 102});
+is($node->safe_psql('postgres', q{SELECT count(redis_migrate.create_lockout('mine' || n)) FROM generate_series(1, 102) AS n}, extra_params => ['-U', 'mallory']), 102, 'a superuser raises it for a role');
+sql(q{SELECT redis_migrate.drop_lockout('mine' || n) FROM generate_series(1, 102) AS n});
+
+# A policy that fails closed: full of its own locks it lets in nobody whom it cannot count, and ends no lock.
+sql(q{SELECT redis_migrate.drop_lockout(policy) FROM redis_migrate.lockout_policies; SELECT redis_migrate.create_lockout('closed', '{"user_name": 5, "address": 3}', time_window => '1 hour', when_full => 'refuse')});
+sql(q{SELECT redis_migrate.drop_lockout(policy) FROM redis_migrate.lockout_policies}, 'other');
+sql(q{SELECT count(redis_migrate.login_result('closed', 'known', '10.9.9.9', false)); SELECT count(redis_migrate.import_lockout('closed', 'user' || n, NULL, 5, now())) FROM generate_series(1, 5) AS n});
+(undef, undef, $warnings) = $node->psql('postgres', q{DO $$ BEGIN FOR n IN 1 .. 3000 LOOP PERFORM redis_migrate.import_lockout('closed', NULL, inet '172.16.0.0' + n, 3, now()); END LOOP; END $$});
+like($warnings, qr/ERROR:  no memory is left for a counter of lockout policy "closed"\nDETAIL:  Memory is full of locks, and the policy has when_full => 'refuse'\.\nHINT:  Raise pg_redis_migrate.lockout_memory/, 'an import says that memory is full');
+sql(q{DO $$ BEGIN FOR n IN 1 .. 3000 LOOP BEGIN PERFORM redis_migrate.import_lockout('closed', NULL, inet '172.16.0.0' + n, 3, now()); EXCEPTION WHEN configuration_limit_exceeded THEN END; END LOOP; END $$});
+is(stat_of('entries, locks_evicted, shared_counters, no_room, uncounted', 'closed'), '1024|0|0|0|0', 'memory is full of locks, of which none had to go');
+is(sql(q{SELECT allowed, reason, blocked_by, retry_after, retry_after_seconds, locked_until, remaining, token FROM redis_migrate.login_check('closed', 'new', '192.0.2.1')}), 'f|no_room|address||||0|', 'a login that cannot be counted is refused');
+is(sql(q{SELECT allowed, reason FROM redis_migrate.login_check('closed', NULL, '192.0.2.1')}), 'f|no_room', 'so is an address');
+is(sql(q{SELECT allowed, reason FROM redis_migrate.login_result('closed', 'new', '192.0.2.1', false)}), 'f|no_room', 'and a failure is not lost silently');
+is(sql(q{SELECT allowed, reason FROM redis_migrate.login_result('closed', 'new', '192.0.2.1', true)}), 't|ok', 'a success needs no counter');
+is(stat_of('checks, allowed, no_room, failures, uncounted', 'closed'), '2|0|2|2|1', 'all of them are counted');
+is(sql(q{CALL redis_migrate.write_login_attempts(); SELECT reason, count(*) FROM redis_migrate.login_attempts WHERE policy = 'closed' AND reason = 'no_room' GROUP BY 1}), 'no_room|2', 'and recorded');
+is(sql(q{SELECT string_agg(locked::text, ' ') FROM generate_series(1, 5) AS n, LATERAL redis_migrate.lockout_status('closed', 'user' || n, NULL)}), join(' ', ('true') x 5), 'locks stay');
+sql(q{SELECT redis_migrate.alter_lockout('closed', when_full => 'share')});
+is(sql(q{SELECT allowed, reason FROM redis_migrate.login_check('closed', 'new', '192.0.2.1')}), 't|ok', 'with when_full => share it is counted with its network');
+is(sql(q{SELECT p.when_full, s.shared_counters FROM redis_migrate.lockout_policies AS p JOIN redis_migrate.lockout_stats AS s USING (policy) WHERE policy = 'closed'}), 'share|1', 'which says so');
 
 # Rate limits: keys that others remember for longer do not push out those within their share.
 my $limits = q{SELECT count(*) FROM generate_series(1, 20) AS n WHERE NOT redis_migrate.rate_limit_allowed('small', n::text)};
