@@ -4,7 +4,6 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
-#include "pg/lock_spaces.h"
 #include "pg/owner.h"
 #include "pg/spi.h"
 
@@ -49,19 +48,9 @@ constexpr char kOfRole[] =
 
 const char *KindName(JobKind kind) { return kind == JobKind::kExpiry ? "expiry" : "refresh"; }
 
-JobLock::JobLock(int64 job_id) : tag_{} {
-  auto id = static_cast<uint64>(job_id);
-  SET_LOCKTAG_ADVISORY(tag_, MyDatabaseId, static_cast<uint32>(id >> 32), static_cast<uint32>(id),
-                       pg::kJobLocks);
-  LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag_, ExclusiveLock, true, true); });
-  held_ = result == LOCKACQUIRE_OK;
-  // Held by this very session: a trigger of a swept table calls sweep.
-  if (result != LOCKACQUIRE_OK && result != LOCKACQUIRE_NOT_AVAIL)
-    pg::Call([&] { LockRelease(&tag_, ExclusiveLock, true); });
-}
-
-JobLock::~JobLock() {
-  if (held_) LockRelease(&tag_, ExclusiveLock, true);
+JobLock::JobLock(int64 job_id)
+    : lock_(pg::LockTag(pg::kJobLocks, static_cast<uint64>(job_id)), ExclusiveLock) {
+  (void)lock_.TryTake();
 }
 
 JobName FindJob(JobKind kind, const std::string &target, bool manage) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pg/relation_trust.h"
+#include "pg/session_lock.h"
 #include "pg/spi.h"
 
 namespace prm::expiry {
@@ -16,14 +17,10 @@ class JobLock {
  public:
   // Does not wait; held() says whether it was free.
   explicit JobLock(int64 job_id);
-  ~JobLock();
-  JobLock(const JobLock &) = delete;
-  JobLock &operator=(const JobLock &) = delete;
-  bool held() const { return held_; }
+  bool held() const { return lock_.held(); }
 
  private:
-  LOCKTAG tag_;
-  bool held_;
+  pg::SessionLock lock_;
 };
 
 struct JobName {

@@ -5,7 +5,7 @@
 #include "lockout/login.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
-#include "pg/lock_spaces.h"
+#include "pg/session_lock.h"
 #include "pg/spi.h"
 
 namespace prm::lockout {
@@ -14,25 +14,6 @@ namespace {
 using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;
-
-// Allows one writer per database at a time, across commits.
-class WriterLock {
- public:
-  WriterLock() {
-    SET_LOCKTAG_ADVISORY(tag_, MyDatabaseId, 0, 0, pg::kAttemptLocks);
-    held_ = pg::Call([&] { return LockAcquire(&tag_, ExclusiveLock, true, true); }) == LOCKACQUIRE_OK;
-  }
-  ~WriterLock() {
-    if (held_) LockRelease(&tag_, ExclusiveLock, true);
-  }
-  WriterLock(const WriterLock &) = delete;
-  WriterLock &operator=(const WriterLock &) = delete;
-  bool held() const { return held_; }
-
- private:
-  LOCKTAG tag_;
-  bool held_;
-};
 
 std::string AddressText(const pg::Network &address) {
   if (address.family == 0) return "";
@@ -110,8 +91,9 @@ PRM_FUNCTION(write_login_attempts) {
   // Only a worker stays, and has to be woken when there is work again.
   if (MyBgworkerEntry != nullptr) pg::Call([] { AttemptQueue::RegisterWriter(); });
   pg::Spi spi(true);
-  WriterLock lock;
-  if (!lock.held()) return 0;
+  // One writer per database at a time, across commits.
+  pg::SessionLock lock(pg::LockTag(pg::kAttemptLocks, 0), ExclusiveLock);
+  if (!lock.TryTake()) return 0;
   std::vector<Attempt> batch(AttemptQueue::kMostCopied);
   int count;
   do {

@@ -1,8 +1,6 @@
 #include "mapping/migration_lock.h"
 
-#include "pg/guard.h"
 #include "pg/identity.h"
-#include "pg/lock_spaces.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -15,22 +13,18 @@ constexpr LOCKMODE kLeading = ShareUpdateExclusiveLock;
 constexpr LOCKMODE kTakingPart = RowExclusiveLock;
 constexpr LOCKMODE kChanging = ExclusiveLock;
 
-LOCKTAG TagOf(uint16 space, uint64 id) {
-  LOCKTAG tag = {};
-  SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(id >> 32), static_cast<uint32>(id), space);
-  return tag;
+uint64 HashOf(const void *bytes, size_t size) {
+  return DatumGetUInt64(
+      hash_any_extended(static_cast<const unsigned char *>(bytes), static_cast<int>(size), 0));
 }
 
 LOCKTAG TagOf(const std::string &migration) {
-  return TagOf(pg::kMigrationLocks,
-               DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(migration.data()),
-                                                static_cast<int>(migration.size()), 0)));
+  return pg::LockTag(pg::kMigrationLocks, HashOf(migration.data(), migration.size()));
 }
 
 LOCKTAG TagOf(int64 run_id, int level, int part) {
   const int64 name[] = {run_id, level, part};
-  return TagOf(pg::kPartLocks, DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(name),
-                                                                sizeof name, 0)));
+  return pg::LockTag(pg::kPartLocks, HashOf(name, sizeof name));
 }
 
 [[noreturn]] void ThrowInUse(const std::string &migration) {
@@ -63,59 +57,31 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
                     "It is about to be run, or another transaction changes it.");
 }
 
-class ChangeLock : public RunLock {
- public:
-  explicit ChangeLock(const std::string &migration) : RunLock(TagOf(migration), kChanging) {
-    if (!Take()) ThrowInUse(migration);
-  }
-};
-
 }  // namespace
 
-bool RunLock::Take() {
-  LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag_, mode_, true, true); });
-  held_ = result == LOCKACQUIRE_OK;
-  // A procedure that the session's own run has called.
-  if (result != LOCKACQUIRE_OK && result != LOCKACQUIRE_NOT_AVAIL)
-    pg::Call([&] { LockRelease(&tag_, mode_, true); });
-  return held_;
-}
-
-RunLock::~RunLock() {
-  if (held_) LockRelease(&tag_, mode_, true);
-}
-
-MigrationLock::MigrationLock(const std::string &migration) : RunLock(TagOf(migration), kLeading) {
-  ChangeLock alone(migration);  // those that took part in an earlier run are gone
-  if (!Take()) ThrowInUse(migration);
+MigrationLock::MigrationLock(const std::string &migration) : lock_(TagOf(migration), kLeading) {
+  // Those that took part in an earlier run are gone, and no transaction changes the migration.
+  pg::SessionLock alone(TagOf(migration), kChanging);
+  if (!alone.TryTake() || !lock_.TryTake()) ThrowInUse(migration);
 }
 
 MemberLock::MemberLock(const std::string &migration)
-    : RunLock(TagOf(migration), kTakingPart), migration_(migration) {
-  if (!Take()) ThrowInUse(migration);
+    : migration_(migration), lock_(TagOf(migration), kTakingPart) {
+  if (!lock_.TryTake()) ThrowInUse(migration);
 }
 
-bool MemberLock::HasLeader() const {
-  LOCKTAG tag = TagOf(migration_);
-  return pg::Call([&] {
-    if (LockAcquire(&tag, kLeading, true, true) == LOCKACQUIRE_NOT_AVAIL) return true;
-    LockRelease(&tag, kLeading, true);
-    return false;
-  });
-}
+bool MemberLock::HasLeader() const { return !pg::SessionLock(TagOf(migration_), kLeading).TryTake(); }
 
-PartLock::PartLock(int64 run_id, int level, int part)
-    : RunLock(TagOf(run_id, level, part), ExclusiveLock), taken_(Take()) {}
+PartLock::PartLock(int64 run_id, int level, int part) : lock_(TagOf(run_id, level, part), ExclusiveLock) {
+  (void)lock_.TryTake();
+}
 
 void LockForChange(const std::string &migration) {
-  LOCKTAG tag = TagOf(migration);
-  LockAcquireResult result = pg::Call([&] { return LockAcquire(&tag, kChanging, false, true); });
-  if (result == LOCKACQUIRE_NOT_AVAIL) ThrowInUse(migration);
+  if (!pg::TryLockInTransaction(TagOf(migration), kChanging)) ThrowInUse(migration);
 }
 
 void LockMapping(int64 mapping_id) {
-  LOCKTAG tag = TagOf(pg::kMappingLocks, static_cast<uint64>(mapping_id));
-  pg::Call([&] { (void)LockAcquire(&tag, ExclusiveLock, false, false); });
+  pg::LockInTransaction(pg::LockTag(pg::kMappingLocks, static_cast<uint64>(mapping_id)), ExclusiveLock);
 }
 
 }  // namespace prm

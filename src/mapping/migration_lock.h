@@ -2,38 +2,23 @@
 // of its own.
 #pragma once
 
-#include "pg/pg.h"
+#include "pg/session_lock.h"
 
 namespace prm {
 
-// A lock of the session for a scope: held across transactions, and released also by an error.
-class RunLock {
- public:
-  RunLock(const RunLock &) = delete;
-  RunLock &operator=(const RunLock &) = delete;
-  ~RunLock();
-
- protected:
-  RunLock(const LOCKTAG &tag, LOCKMODE mode) : tag_(tag), mode_(mode) {}
-  // False when the session has it already, or when it would have to wait.
-  bool Take();
-
- private:
-  LOCKTAG tag_;
-  LOCKMODE mode_;
-  bool held_ = false;
-};
-
 // The lock of the process that leads. Errors: 55006 when another session leads or takes part in a run of the
 // migration, or changes it; the detail says which.
-class MigrationLock : public RunLock {
+class MigrationLock {
  public:
   explicit MigrationLock(const std::string &migration);
+
+ private:
+  pg::SessionLock lock_;
 };
 
 // The lock of a process that takes part: as long as one has it, nobody else can begin a run or change the
 // migration.
-class MemberLock : public RunLock {
+class MemberLock {
  public:
   // Errors: 55006 when another transaction changes the migration.
   explicit MemberLock(const std::string &migration);
@@ -43,17 +28,18 @@ class MemberLock : public RunLock {
 
  private:
   std::string migration_;
+  pg::SessionLock lock_;
 };
 
 // The lock of the process that reads a part.
-class PartLock : public RunLock {
+class PartLock {
  public:
   PartLock(int64 run_id, int level, int part);
   // False: somebody else reads it.
-  bool taken() const { return taken_; }
+  bool taken() const { return lock_.held(); }
 
  private:
-  bool taken_;
+  pg::SessionLock lock_;
 };
 
 // For a change that a run must not meet half way: keeps runs away until the end of the transaction. Errors:

@@ -1,36 +1,15 @@
 #include "worker/launch.h"
 
 #include "pg/guard.h"
-#include "pg/lock_spaces.h"
+#include "pg/session_lock.h"
 #include "pg/spi.h"
 #include "worker/start_data.h"
 
 namespace prm::worker {
 namespace {
 
-LOCKTAG GateOf(Oid database) {
-  LOCKTAG tag = {};
-  SET_LOCKTAG_ADVISORY(tag, InvalidOid, database, 0, pg::kDatabaseLocks);
-  return tag;
-}
-
-// Holds the gate of the database for a launch.
-class DatabaseGate {
- public:
-  explicit DatabaseGate(Oid database) : tag_(GateOf(database)) {
-    passed_ = pg::Call([&] { return LockAcquire(&tag_, ShareLock, true, true); }) != LOCKACQUIRE_NOT_AVAIL;
-  }
-  ~DatabaseGate() {
-    if (passed_) LockRelease(&tag_, ShareLock, true);
-  }
-  bool passed() const { return passed_; }
-  DatabaseGate(const DatabaseGate &) = delete;
-  DatabaseGate &operator=(const DatabaseGate &) = delete;
-
- private:
-  LOCKTAG tag_;
-  bool passed_ = false;
-};
+// A launch takes it in share mode, and whoever closes the database keeps it in exclusive mode.
+LOCKTAG GateOf(Oid database) { return pg::DatabaseLockTag(pg::kDatabaseLocks, database); }
 
 BackgroundWorker Registration(const Task &task, Ticket ticket) {
   BackgroundWorker worker = {};
@@ -51,17 +30,14 @@ BackgroundWorker Registration(const Task &task, Ticket ticket) {
 
 }  // namespace
 
-void CloseDatabase(Oid database) {
-  LOCKTAG const tag = GateOf(database);
-  pg::Call([&] { (void)LockAcquire(&tag, ExclusiveLock, false, false); });
-}
+void CloseDatabase(Oid database) { pg::LockInTransaction(GateOf(database), ExclusiveLock); }
 
 LaunchOutcome Launch(const Task &task, TransactionId starter) {
   std::optional<Ticket> ticket;
   {
     // From here on, a process that closes the database finds the claim.
-    DatabaseGate gate(task.database);
-    if (!gate.passed()) return LaunchOutcome::kClosed;
+    pg::SessionLock gate(GateOf(task.database), ShareLock);
+    if (!gate.TryTake()) return LaunchOutcome::kClosed;
     ClaimRefusal refusal;
     ticket = Claim(task, starter, &refusal);
     if (!ticket) switch (refusal) {

@@ -1,0 +1,40 @@
+#include "pg/session_lock.h"
+
+#include "pg/guard.h"
+
+namespace prm::pg {
+
+LOCKTAG LockTag(LockSpace space, uint64 id) {
+  LOCKTAG tag = {};
+  SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(id >> 32), static_cast<uint32>(id), space);
+  return tag;
+}
+
+LOCKTAG DatabaseLockTag(LockSpace space, Oid database) {
+  LOCKTAG tag = {};
+  SET_LOCKTAG_ADVISORY(tag, InvalidOid, database, 0, space);
+  return tag;
+}
+
+bool SessionLock::TryTake() {
+  LockAcquireResult const result = Call([&] { return LockAcquire(&tag_, mode_, true, true); });
+  if (result == LOCKACQUIRE_OK)
+    held_ = true;
+  else if (result != LOCKACQUIRE_NOT_AVAIL)
+    Call([&] { LockRelease(&tag_, mode_, true); });  // the lock counts how often the session has taken it
+  return result == LOCKACQUIRE_OK;
+}
+
+SessionLock::~SessionLock() {
+  if (held_) LockRelease(&tag_, mode_, true);
+}
+
+void LockInTransaction(const LOCKTAG &tag, LOCKMODE mode) {
+  Call([&] { (void)LockAcquire(&tag, mode, false, false); });
+}
+
+bool TryLockInTransaction(const LOCKTAG &tag, LOCKMODE mode) {
+  return Call([&] { return LockAcquire(&tag, mode, false, true); }) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+}  // namespace prm::pg

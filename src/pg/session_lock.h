@@ -1,0 +1,40 @@
+// Advisory locks of the extension: those of a session, held for a scope, and those of a transaction.
+#pragma once
+
+#include "pg/lock_spaces.h"
+
+namespace prm::pg {
+
+// The tag of a lock in the current database. Ids may be hashes.
+LOCKTAG LockTag(LockSpace space, uint64 id);
+
+// The tag of a lock that belongs to a database but is taken from any other, too.
+LOCKTAG DatabaseLockTag(LockSpace space, Oid database);
+
+// A lock of the session: held across transactions until the scope ends, also by an error.
+class SessionLock {
+ public:
+  SessionLock(const LOCKTAG &tag, LOCKMODE mode) : tag_(tag), mode_(mode) {}
+  SessionLock(const SessionLock &) = delete;
+  SessionLock &operator=(const SessionLock &) = delete;
+  ~SessionLock();
+
+  // Does not wait. False when another session is in the way, or when this one has the lock already: what it
+  // protects is not to be entered a second time by a trigger or procedure that the first calls. Errors: 53200
+  // when the lock table is full.
+  bool TryTake();
+  bool held() const { return held_; }
+
+ private:
+  LOCKTAG tag_;
+  LOCKMODE mode_;
+  bool held_ = false;
+};
+
+// Takes a lock until the end of the transaction. Errors: 57014, 55P03, 40P01, as for any wait for a lock.
+void LockInTransaction(const LOCKTAG &tag, LOCKMODE mode);
+
+// The same without waiting. False when another session is in the way.
+bool TryLockInTransaction(const LOCKTAG &tag, LOCKMODE mode);
+
+}  // namespace prm::pg
