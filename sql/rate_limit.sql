@@ -164,6 +164,10 @@ SELECT allowed, quota, remaining, retry_after, reset_after, reason FROM redis_mi
 SELECT allowed, quota, remaining, retry_after, reset_after, reset_at, reason FROM redis_migrate.rate_limit('lists', 'bot');
 SELECT allowed, reason, retry_after BETWEEN '59 minutes' AND '1 hour' AS about_an_hour, retry_after = reset_after AS same FROM redis_migrate.rate_limit('lists', 'paused');
 SELECT allowed, reason FROM redis_migrate.rate_limit('lists', 'past');
+-- Nanoseconds since 1970 reach to 2262: what lies beyond is refused until then.
+SELECT redis_migrate.add_rate_limit_deny('lists', 'past', '300 years');
+SELECT allowed, reason, retry_after > '200 years' AS long FROM redis_migrate.rate_limit('lists', 'past');
+SELECT redis_migrate.drop_rate_limit_deny('lists', 'past');
 -- rate_limit and rate_limits answer alike; what lies in time lies between the two statements' clocks.
 SELECT key, a.reason, (a.allowed, a.quota, a.remaining, a.reason) = (b.allowed, b.quota, b.remaining, b.reason) AS same,
        a.reset_at - clock_timestamp() BETWEEN '-1 minute' AND '1 hour' AS soon, a.retry_after - b.retry_after < '1 minute' AS retry,

@@ -18,6 +18,7 @@
 #include "pg/owner.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "redis/info.h"
 #include "source/rate_ceiling.h"
 
@@ -393,11 +394,6 @@ void ExecuteAudit(const AuditParameters &parameters, const redis::Deployment &de
   }
 }
 
-double Seconds(Datum interval) {
-  auto *value = DatumGetIntervalP(interval);
-  return static_cast<double>(value->time) / 1e6 + (value->day + 30.0 * value->month) * SECS_PER_DAY;
-}
-
 }  // namespace
 }  // namespace prm
 
@@ -411,7 +407,7 @@ PRM_FUNCTION(audit) {
   AuditParameters parameters;
   parameters.server = NameStr(*PG_GETARG_NAME(0));
   if (!PG_ARGISNULL(1)) parameters.sample = PG_GETARG_FLOAT8(1);
-  if (!PG_ARGISNULL(2)) parameters.max_seconds = Seconds(PG_GETARG_DATUM(2));
+  if (!PG_ARGISNULL(2)) parameters.max_seconds = pg::SecondsOfUs(pg::IntervalUs(PG_GETARG_DATUM(2)));
   parameters.databases = pg::OptionalInt4ArrayArgument(fcinfo, 3);
   if (!PG_ARGISNULL(4)) parameters.max_rate = PG_GETARG_INT32(4);
   if (parameters.sample && !(*parameters.sample > 0))

@@ -4,6 +4,7 @@
 #include "pg/entry.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "pg/wait.h"
 #include "rdb/dump.h"
 #include "rdb/version.h"
@@ -374,11 +375,7 @@ class Preflight {
       Add("clock", CheckStatus::kFail, time.error().message, "Check that this is the server you mean.");
       return;
     }
-    constexpr double kEpochDifference =
-        static_cast<double>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
-    double redis_time = static_cast<double>(time.value()) / 1e3 - kEpochDifference;
-    double here = static_cast<double>(before + (after - before) / 2) / 1e6;
-    double skew = redis_time - here;
+    double skew = pg::SecondsOfUs(pg::FromUnixMs(time.value()) - (before + (after - before) / 2));
     char detail[96];
     snprintf(detail, sizeof detail, "Redis' clock is %.3f s %s this server's", skew < 0 ? -skew : skew,
              skew < 0 ? "behind" : "ahead of");

@@ -3,6 +3,7 @@
 #include "pg/arguments.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
+#include "pg/time.h"
 #include "rdb/version.h"
 
 namespace prm {
@@ -65,12 +66,6 @@ class Outage {
   long pause_ms_ = kFirstRetryMs;
   bool told_ = false;
 };
-
-int64_t UnixMilliseconds(TimestampTz time) {
-  constexpr int64_t kEpochMs =
-      static_cast<int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
-  return time / 1000 + kEpochMs;
-}
 
 // The databases to read: those that are wanted, or all that have keys.
 std::vector<int> Databases(const std::optional<std::vector<int>> &wanted, const redis::ServerInfo &info,
@@ -201,7 +196,7 @@ void SourceReader::OpenRdbFile(const std::string &position) {
   options.batch_keys = static_cast<size_t>(settings::batch_rows);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
-  options.now_ms = UnixMilliseconds(GetCurrentTimestamp());
+  options.now_ms = pg::UnixMs(GetCurrentTimestamp());
   auto source = source::RdbFileSource::Open(*file_, options, filter_, position);
   if (!source.ok()) throw InFile(source.error());
   source_ = std::move(source.value());

@@ -7,6 +7,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
+#include "pg/time.h"
 #include "pg/user_sql.h"
 #include "pg/worker_role.h"
 
@@ -69,11 +70,8 @@ void WarnOfRowSecurity(const Policy &policy, const Leaves &leaves) {
   }
 }
 
-constexpr TimestampTz FromUnix(int64 seconds) {
-  return (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400)) * USECS_PER_SEC;
-}
-constexpr TimestampTz kFirstPlausible = FromUnix(INT64CONST(31536000));    // 1971
-constexpr TimestampTz kLastPlausible = FromUnix(INT64CONST(32503680000));  // 3000
+constexpr TimestampTz kFirstPlausible = pg::FromUnixSeconds(INT64CONST(31536000));    // 1971
+constexpr TimestampTz kLastPlausible = pg::FromUnixSeconds(INT64CONST(32503680000));  // 3000
 constexpr int64 kEnoughValues = 1000;
 
 // Seconds read as milliseconds are of January 1970, and every row seems to have expired; milliseconds read as

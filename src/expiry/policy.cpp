@@ -5,6 +5,7 @@
 #include "pg/memory.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 
 namespace prm::expiry {
 
@@ -40,9 +41,9 @@ void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
       "clock_timestamp() OR j.scheduled_at > "
       "clock_timestamp()), j.search_path, j.timezone, j.datestyle, j.intervalstyle, "
       "p.expires_column, p.expires_attnum::int, p.unit, p.column_timezone, p.lifetime, p.grace, "
-      "p.condition, p.soft_delete, p.notify_channel, p.notify_column, p.drop_partitions, (1000 * "
-      "extract(epoch FROM p.batch_time))::float8, p.max_rate, extract(epoch FROM "
-      "p.max_replication_lag)::float8, p.max_xmin_age, s.started_at, s.leaf, s.sweep_order, s.watermark, "
+      "p.condition, p.soft_delete, p.notify_channel, p.notify_column, p.drop_partitions, "
+      "p.batch_time, p.max_rate, p.max_replication_lag, p.max_xmin_age, s.started_at, s.leaf, s.sweep_order, "
+      "s.watermark, "
       "s.next_page, s.end_page, s.batch_rows, s.batch_pages, s.rows, s.batches, s.backlog, "
       "s.oldest_expired_at, s.pause_reason, EXISTS (SELECT FROM redis_migrate.stuck_row AS r WHERE r.job_id "
       "= "
@@ -72,9 +73,9 @@ void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
   policy.notify_channel = row.Text(column++);
   policy.notify_column = row.Text(column++);
   policy.drop_partitions = row.Bool(column++);
-  policy.batch_ms = DatumGetFloat8(row.Value(column++));
+  policy.batch_ms = pg::SecondsOfUs(pg::IntervalUs(row.Value(column++))) * 1000;
   policy.max_rate = row.Int4(column++);
-  policy.max_replication_lag_s = DatumGetFloat8(row.Value(column++));
+  policy.max_replication_lag_s = pg::SecondsOfUs(pg::IntervalUs(row.Value(column++)));
   policy.max_xmin_age = row.Int4(column++);
   state = State();
   state.started = row.IsNull(column) ? 0 : DatumGetTimestampTz(row.Value(column));

@@ -2,6 +2,7 @@
 
 #include "pg/entry.h"
 #include "pg/memory.h"
+#include "pg/time.h"
 #include "pg/transaction.h"
 
 namespace prm::expiry {
@@ -10,14 +11,7 @@ using pg::Failure;
 
 namespace {
 
-constexpr int64 kUnixEpochUs =
-    static_cast<int64>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC;
-
-int64 CeilingDivide(int64 value, int64 divisor) {
-  int64 quotient = value / divisor;
-  return quotient * divisor < value ? quotient + 1 : quotient;
-}
-
+// Microseconds that a number counts as one.
 int64 Multiple(ColumnKind kind) { return kind == ColumnKind::kSeconds ? USECS_PER_SEC : 1000; }
 
 const char *TypeName(ColumnKind kind) {
@@ -61,7 +55,7 @@ Cutoff::Cutoff(const Policy &policy, ColumnKind kind, TimestampTz now) {
       break;
     default:
       type_ = INT8OID;
-      value_ = CeilingDivide(cutoff + kUnixEpochUs, Multiple(kind));
+      value_ = pg::DivideUp(pg::UnixUs(cutoff), Multiple(kind));
   }
 }
 
@@ -73,9 +67,7 @@ TimestampTz ExpiresAt(const Policy &policy, ColumnKind kind, int64 value) {
           timestamp_zone, CStringGetTextDatum(policy.column_timezone.c_str()), TimestampGetDatum(value)));
     });
   } else if (kind != ColumnKind::kTimestamptz) {
-    int64 const limit = PG_INT64_MAX / Multiple(kind) / 2;
-    time = std::clamp(value, -limit, limit) * Multiple(kind) - kUnixEpochUs;
-    time = std::clamp(time, MIN_TIMESTAMP, END_TIMESTAMP - 1);
+    time = pg::FromUnix(value, Multiple(kind));
   }
   return pg::Call([&] {
     if (TIMESTAMP_NOT_FINITE(time)) return time;

@@ -6,6 +6,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 
 namespace prm::lockout {
 namespace {
@@ -61,8 +62,7 @@ LoginCounters CountersOf(Login login) {
 
 int64 Microseconds(FunctionCallInfo fcinfo, int n) {
   if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "p_time_window must not be NULL");
-  Interval *interval = PG_GETARG_INTERVAL_P(n);
-  return interval->time + (int64{interval->day} + int64{interval->month} * DAYS_PER_MONTH) * USECS_PER_DAY;
+  return pg::IntervalUs(PG_GETARG_DATUM(n));
 }
 
 }  // namespace
@@ -115,7 +115,7 @@ PRM_FUNCTION(check_rate_limit) {
       {SqlParam::Text(strategy), SqlParam::Int4(address.count.failures), SqlParam::Int4(user.count.failures),
        SqlParam::Int4(most), SqlParam::Int8(window), SqlParam{INTERVALOID, PG_GETARG_DATUM(2), false},
        SqlParam{TIMESTAMPTZOID, TimestampTzGetDatum(last), last == 0},
-       SqlParam::Int8(until == 0 ? 0 : (until - now + USECS_PER_SEC - 1) / USECS_PER_SEC)},
+       SqlParam::Int8(until == 0 ? 0 : pg::DivideUp(until - now, USECS_PER_SEC))},
       true);
   std::string json = rows[0].Text(0);
   pg::SwitchContext result_memory(pg::EntryContext());

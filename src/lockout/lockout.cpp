@@ -3,6 +3,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 
 namespace prm::lockout {
 namespace {
@@ -39,14 +40,6 @@ int64 TimeArgument(FunctionCallInfo fcinfo, int n, const LockoutPolicy &policy) 
   return at;
 }
 
-Datum IntervalDatum(int64 microseconds) {
-  return pg::Call([&] {
-    auto *interval = static_cast<Interval *>(palloc0(sizeof(Interval)));
-    interval->time = microseconds;
-    return IntervalPGetDatum(interval);
-  });
-}
-
 Datum RowDatum(FunctionCallInfo fcinfo, Datum *values, bool *nulls) {
   return pg::Call([&] {
     TupleDesc desc;
@@ -54,10 +47,6 @@ Datum RowDatum(FunctionCallInfo fcinfo, Datum *values, bool *nulls) {
       elog(ERROR, "not a composite result");
     return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
   });
-}
-
-Datum SecondsDatum(int64 microseconds) {
-  return Float8GetDatum(static_cast<double>(microseconds) / USECS_PER_SEC);
 }
 
 // (allowed, reason, blocked_by, retry_after, retry_after_seconds, locked_until, remaining, token). Called
@@ -74,8 +63,8 @@ Datum AnswerDatum(FunctionCallInfo fcinfo, const Answer &answer, int64 now) {
   if (!answer.allowed) {
     set(2, pg::TextDatum(ScopeName(answer.blocked_by)));
     if (answer.until > 0) {
-      set(3, IntervalDatum(answer.until - now));
-      set(4, SecondsDatum(answer.until - now));
+      set(3, pg::IntervalDatum(answer.until - now));
+      set(4, Float8GetDatum(pg::SecondsOfUs(answer.until - now)));
     }
     if (answer.reason == std::string_view("locked")) set(5, TimestampTzGetDatum(answer.until));
   }
@@ -135,8 +124,8 @@ Datum ShowStatus(FunctionCallInfo fcinfo, std::optional<int> at) {
                       Int32GetDatum(counter.status.room),
                       BoolGetDatum(counter.status.locked),
                       TimestampTzGetDatum(counter.status.until),
-                      refuses ? IntervalDatum(counter.status.until - now) : 0,
-                      SecondsDatum(counter.status.until - now)};
+                      refuses ? pg::IntervalDatum(counter.status.until - now) : 0,
+                      Float8GetDatum(pg::SecondsOfUs(counter.status.until - now))};
     bool nulls[] = {false, false, false, false, false, !counter.status.locked, !refuses, !refuses};
     pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
   }

@@ -2,6 +2,7 @@
 
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 
 namespace prm::lockout {
 
@@ -65,9 +66,9 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
   auto rows = Spi::ExecuteKept(
       "SELECT p.policy_id, p.owner, p.reset_on_success, p.fold_case, p.ipv6_prefix, p.notify_channel, "
       "array_remove(p.allowed_networks, NULL), p.cool_off_mode, p.extend_on_attempt, "
-      "(extract(epoch FROM p.time_window) * 1000000)::bigint, "
-      "(extract(epoch FROM p.pending_timeout) * 1000000)::bigint, s.scope, s.failures, "
-      "(extract(epoch FROM coalesce(s.cool_off, p.cool_off, p.time_window)) * 1000000)::bigint, p.when_full "
+      "p.time_window, "
+      "p.pending_timeout, s.scope, s.failures, "
+      "coalesce(s.cool_off, p.cool_off, p.time_window), p.when_full "
       "= 'refuse' "
       "FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_scope AS s USING (policy) "
       "WHERE p.policy = $1 ORDER BY s.scope, s.failures",
@@ -106,10 +107,10 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
       scope.components = components;
       scope.rule.mode = ParseMode(first.Text(7));
       scope.rule.extend_on_attempt = first.Bool(8);
-      scope.rule.window = first.Int8(9);
-      scope.rule.pending_timeout = first.Int8(10);
+      scope.rule.window = pg::IntervalUs(first.Value(9));
+      scope.rule.pending_timeout = pg::IntervalUs(first.Value(10));
     }
-    policy.scopes.back().rule.tiers.push_back({rows[i].Int4(12), rows[i].Int8(13)});
+    policy.scopes.back().rule.tiers.push_back({rows[i].Int4(12), pg::IntervalUs(rows[i].Value(13))});
   }
   return policy;
 }

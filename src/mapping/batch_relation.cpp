@@ -2,6 +2,7 @@
 
 #include "pg/encoding.h"
 #include "pg/soft_input.h"
+#include "pg/time.h"
 #include "rdb/json.h"
 
 namespace prm {
@@ -33,11 +34,8 @@ Datum StreamFieldsDatum(const rdb::StreamFields &fields) {
 }
 
 TimestampTz ToTimestamp(int64_t unix_ms) {
-  constexpr int64_t kEpochDifferenceMs =
-      static_cast<int64_t>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
   // Damaged data may say anything.
-  unix_ms = std::clamp<int64_t>(unix_ms, 0, source::kLatestExpiryMs);
-  return (unix_ms - kEpochDifferenceMs) * 1000;
+  return pg::FromUnixMs(std::clamp<int64_t>(unix_ms, 0, source::kLatestExpiryMs));
 }
 
 pg::SqlParam ExpiryParam(const source::Entry &entry) {

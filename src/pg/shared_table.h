@@ -20,6 +20,7 @@
 #include "pg/pg.h"
 #include "pg/shared_memory.h"
 #include "pg/state_file.h"
+#include "pg/time.h"
 #include "pg/work_signal.h"
 
 namespace prm::pg {
@@ -28,16 +29,14 @@ namespace prm::pg {
 // too early; the State knows the exact time.
 using Seconds = uint32;
 constexpr Seconds kNever = UINT32_MAX;
-constexpr int64 kNanoseconds = INT64CONST(1000000000);
-constexpr int64 kEpochSeconds = INT64CONST(946684800);  // 2000-01-01 in seconds since 1970
 
 // From nanoseconds since 1970.
 inline Seconds SecondsDown(int64 ns) {
-  int64 seconds = ns / kNanoseconds - kEpochSeconds;
+  int64 seconds = ns / kSecondNs - kEpochSeconds;
   return static_cast<Seconds>(std::clamp<int64>(seconds, 0, int64{kNever} - 1));
 }
 inline Seconds SecondsUp(int64 ns) {
-  int64 seconds = (ns - 1) / kNanoseconds + 1 - kEpochSeconds;
+  int64 seconds = (ns - 1) / kSecondNs + 1 - kEpochSeconds;
   return static_cast<Seconds>(std::clamp<int64>(seconds, 1, int64{kNever} - 1));
 }
 

@@ -1,6 +1,7 @@
 #include "ratelimit/decide.h"
 
 #include "pg/arguments.h"
+#include "pg/time.h"
 #include "pg/transaction.h"
 #include "ratelimit/memory.h"
 #include "ratelimit/table_storage.h"
@@ -11,7 +12,7 @@ namespace {
 using pg::Failure;
 
 // A state of a simulation must outlive the simulation, even if its times are in the past.
-constexpr int64 kSimulatedFor = 60 * pg::kNanoseconds;
+constexpr int64 kSimulatedFor = 60 * pg::kSecondNs;
 
 // A request on its way to an answer.
 struct Pending {

@@ -6,6 +6,7 @@
 #include "pg/identity.h"
 #include "pg/policy_limit.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "ratelimit/memory.h"
 #include "ratelimit/policy.h"
 
@@ -66,9 +67,7 @@ void SetLimit(const std::string &text, Definition *definition) {
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "limit \"" + text + "\" is a list", "",
                   "Create a policy for each, and ask for them together with redis_migrate.rate_limits.");
   definition->quota = rates[0].quota;
-  Interval *period = pg::Call([] { return static_cast<Interval *>(palloc0(sizeof(Interval))); });
-  period->time = rates[0].period / 1000;
-  definition->period = {INTERVALOID, IntervalPGetDatum(period), false};
+  definition->period = {INTERVALOID, pg::IntervalDatum(rates[0].period / pg::kMicrosecondNs), false};
 }
 
 void CheckName(const std::string &name) {
@@ -102,25 +101,25 @@ Owned LockPolicy(const std::string &name, Oid user) {
 // Checks the policy as it is in the table now. Errors: 22023, 55000.
 void CheckPolicy(const std::string &name) {
   auto rows = Spi::Execute(
-      "SELECT algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, burst, storage, key_type, "
+      "SELECT algorithm, quota, period, burst, storage, key_type, "
       "ipv6_prefix FROM redis_migrate.rate_limit_policy WHERE policy = $1",
       {SqlParam::Text(name)});
   const pg::Row row = rows[0];
-  const int64 period = row.Int8(2);
-  if (period > kLongestDrain / 1000)
+  const int64 period = pg::IntervalNs(row.Value(2));
+  if (period > kLongestDrain)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "period must not be longer than 73 years");
   if (!row.IsNull(3) && row.Int8(3) < 1)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "burst must be at least 1");
-  pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(row.Text(0)), row.Int8(1), period * 1000,
-                                 row.IsNull(3) ? 0 : row.Int8(3)));
+  pg::ThrowIfError(
+      MakeRateLimit(AlgorithmNamed(row.Text(0)), row.Int8(1), period, row.IsNull(3) ? 0 : row.Int8(3)));
   auto overrides = Spi::Execute(
-      "SELECT e.quota, (extract(epoch FROM e.period) * 1000000)::bigint, e.burst FROM "
+      "SELECT e.quota, e.period, e.burst FROM "
       "redis_migrate.rate_limit_exception AS e JOIN redis_migrate.rate_limit_policy USING (policy_id) "
       "WHERE policy = $1 AND kind = 'override'",
       {SqlParam::Text(name)});
   for (uint64 i = 0; i < overrides.size(); i++)
     pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(row.Text(0)), overrides[i].Int8(0),
-                                   overrides[i].Int8(1) * 1000,
+                                   pg::IntervalNs(overrides[i].Value(1)),
                                    overrides[i].IsNull(2) ? 0 : overrides[i].Int8(2)));
   pg::CheckKeyword(row.Text(5), "key_type", {"text", "inet"});
   if (row.Int4(6) < 1 || row.Int4(6) > 128)
@@ -374,14 +373,15 @@ static Datum SetOverride(FunctionCallInfo fcinfo, bool address) {
   Spi spi;
   const Owned policy = LockPolicy(name, user);
   auto rows = Spi::Execute(
-      "SELECT algorithm, (extract(epoch FROM coalesce($2, period)) * 1000000)::bigint, coalesce($2, period) "
+      "SELECT algorithm, coalesce($2, period) "
       "FROM redis_migrate.rate_limit_policy WHERE policy_id = $1",
       {SqlParam::Int8(policy.id), definition.period});
-  if (rows[0].Int8(1) > kLongestDrain / 1000 || (definition.burst && *definition.burst < 1))
+  const int64 period = pg::IntervalNs(rows[0].Value(1));
+  if (period > kLongestDrain || (definition.burst && *definition.burst < 1))
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "burst must be at least 1 and period below 73 years");
-  pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(rows[0].Text(0)), *definition.quota, rows[0].Int8(1) * 1000,
+  pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(rows[0].Text(0)), *definition.quota, period,
                                  definition.burst.value_or(0)));
-  definition.period = {INTERVALOID, rows[0].Value(2), false};
+  definition.period = {INTERVALOID, rows[0].Value(1), false};
   PutException(policy.id, "override", SubjectOf(fcinfo, address, policy.id), definition,
                {TIMESTAMPTZOID, 0, true});
   PG_RETURN_VOID();

@@ -3,6 +3,7 @@
 #include "core/rate_text.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/time.h"
 #include "ratelimit/decide.h"
 #include "ratelimit/memory.h"
 
@@ -10,12 +11,6 @@ namespace prm::ratelimit {
 namespace {
 
 using pg::Failure;
-
-constexpr int64 kMicrosecond = 1000;
-// The years 1970 and 2100 in nanoseconds since 1970. A time between them and the duration of any limit add up
-// without overflow.
-constexpr int64 kEarliest = 0;
-constexpr int64 kLatest = INT64CONST(4102444800) * pg::kNanoseconds;
 
 // The bytes of a text argument, copied only when they are compressed or out of line.
 Bytes TextBytes(FunctionCallInfo fcinfo, int n, const char *name) {
@@ -80,9 +75,7 @@ Datum ReasonText(Reason reason) {
   return PointerGetDatum(&text);
 }
 
-int64 MicrosecondsUp(int64 ns) { return (ns + kMicrosecond - 1) / kMicrosecond; }
-
-Interval IntervalOf(int64 ns) { return Interval{MicrosecondsUp(ns), 0, 0}; }
+Interval IntervalOf(int64 ns) { return pg::IntervalOfUs(pg::DivideUp(ns, pg::kMicrosecondNs)); }
 
 // The row type of the calling function's result, kept while the same function asks. The copy lives as long as
 // the session.
@@ -124,12 +117,11 @@ Datum RowOf(FunctionCallInfo fcinfo, const Outcome &outcome, const Datum *policy
   nulls[n] = outcome.retry < 0;
   values[n++] = IntervalPGetDatum(&retry);
   nulls[n] = outcome.retry < 0;
-  values[n++] = Float8GetDatum(static_cast<double>(retry.time) / USECS_PER_SEC);
+  values[n++] = Float8GetDatum(pg::SecondsOfUs(retry.time));
   nulls[n] = outcome.reset < 0;
   values[n++] = IntervalPGetDatum(&reset);
   nulls[n] = outcome.reset < 0;
-  values[n++] = TimestampTzGetDatum(MicrosecondsUp(outcome.now + outcome.reset) -
-                                    (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+  values[n++] = TimestampTzGetDatum(pg::FromUnixNsUp(outcome.now + outcome.reset));
   values[n++] = ReasonText(outcome.reason);
   TupleDesc desc = ResultDesc(fcinfo, n);
   return pg::Call([&] { return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)); });
@@ -212,14 +204,13 @@ PRM_FUNCTION(rate_limit_inet) { return RowOf(fcinfo, DecideArguments(fcinfo, tru
 // the policy's owner. Errors: 22008 for a time before 1970 or after 2099.
 PRM_FUNCTION(rate_limit_at) {
   if (PG_ARGISNULL(3)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "at must not be NULL");
-  constexpr int64 kEpoch = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-  const TimestampTz at = PG_GETARG_TIMESTAMPTZ(3);
-  if (at < kEarliest / kMicrosecond - kEpoch || at >= kLatest / kMicrosecond - kEpoch)
+  const int64 at = pg::UnixNs(PG_GETARG_TIMESTAMPTZ(3));
+  if (at < 0 || at >= kLatestTime)
     throw Failure(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "at must be between the years 1970 and 2099");
   Request request = RequestOf(fcinfo, false);
   CheckOwner(*request.policy);
   request.cost = CostArgument(fcinfo, 2);
-  request.at = (at + kEpoch) * kMicrosecond;
+  request.at = at;
   return RowOf(fcinfo, Decide(request), nullptr);
 }
 
@@ -287,7 +278,7 @@ PRM_FUNCTION(rate_limit_headers) {
     });
   };
   auto seconds = [](const Field &interval) {
-    return std::to_string((DatumGetIntervalP(interval.value)->time + USECS_PER_SEC - 1) / USECS_PER_SEC);
+    return std::to_string(pg::DivideUp(pg::IntervalUs(interval.value), USECS_PER_SEC));
   };
   const Field remaining = field("remaining"), reset = field("reset_after"), retry = field("retry_after");
   std::string name = "\\\"";  // a quoted string of the header inside a string of JSON
@@ -297,8 +288,7 @@ PRM_FUNCTION(rate_limit_headers) {
   }
   name += "\\\"";
   std::string json = "{\"RateLimit-Policy\": \"" + name + ";q=" + std::to_string(policy.limit.quota) +
-                     ";w=" + std::to_string((policy.limit.period + pg::kNanoseconds - 1) / pg::kNanoseconds) +
-                     "\"";
+                     ";w=" + std::to_string(pg::DivideUp(policy.limit.period, pg::kSecondNs)) + "\"";
   if (!remaining.null)
     json += ", \"RateLimit\": \"" + name + ";r=" + std::to_string(DatumGetInt64(remaining.value)) +
             (reset.null ? "" : ";t=" + seconds(reset)) + "\"";

@@ -1,6 +1,7 @@
 // Imports counters of other rate limiters, so that clients limited there stay limited here.
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/time.h"
 #include "ratelimit/decide.h"
 #include "ratelimit/memory.h"
 
@@ -42,9 +43,7 @@ RateState StateOf(const Policy &policy, const RateLimit &limit, std::optional<in
   if (reset_at) {
     if (TIMESTAMP_NOT_FINITE(*reset_at) || *reset_at <= 0)
       throw Failure(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "reset_at must be a time after the year 2000");
-    state.time =
-        std::min(*reset_at / USECS_PER_SEC, INT64CONST(4102444800) - pg::kEpochSeconds) * pg::kNanoseconds +
-        *reset_at % USECS_PER_SEC * 1000 + pg::kEpochSeconds * pg::kNanoseconds;
+    state.time = std::min(pg::UnixNs(*reset_at), kLatestTime);
   } else {
     state.time = FullWindowEnd(limit);
     // The latest end of a window of this length, see fixed_window.cpp.

@@ -3,6 +3,7 @@
 #include "pg/at_commit.h"
 #include "pg/guard.h"
 #include "pg/settings.h"
+#include "pg/time.h"
 
 namespace prm::ratelimit {
 namespace {
@@ -210,7 +211,7 @@ void ResetCounters(Slot slot) {
 
 bool TimeToLogRefusals(Slot slot, int64 now, uint64 *refused) {
   SlotCounters *counters = &memory()->slots[slot];
-  const uint64 minute = static_cast<uint64>(now / (60 * pg::kNanoseconds));
+  const uint64 minute = static_cast<uint64>(now / (60 * pg::kSecondNs));
   uint64 logged_minute = pg_atomic_read_u64(&counters->logged_minute);
   if (logged_minute >= minute ||
       !pg_atomic_compare_exchange_u64(&counters->logged_minute, &logged_minute, minute))
@@ -236,7 +237,8 @@ bool SaveShared() {
 long SaveIfDue() {
   const int64 interval = pg::settings::rate_limit_save_interval_ms;
   if (!MemoryAvailable() || interval == 0 || !state_table.changed()) return -1;
-  const int64 passed = (ClockNow() - static_cast<int64>(pg_atomic_read_u64(&memory()->saved_at))) / 1000000;
+  const int64 passed =
+      (ClockNow() - static_cast<int64>(pg_atomic_read_u64(&memory()->saved_at))) / pg::kMillisecondNs;
   if (passed >= 0 && passed < interval) return static_cast<long>(interval - passed);
   return SaveShared() ? -1 : static_cast<long>(interval);
 }

@@ -90,7 +90,7 @@ long SaveIfDue();
 inline int64 ClockNow() {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  return now.tv_sec * pg::kNanoseconds + now.tv_nsec;
+  return now.tv_sec * pg::kSecondNs + now.tv_nsec;
 }
 
 }  // namespace prm::ratelimit

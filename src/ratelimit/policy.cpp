@@ -3,6 +3,7 @@
 #include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "pg/transaction.h"
 #include "ratelimit/memory.h"
 
@@ -34,10 +35,10 @@ void MakeCache() {
   pg::Call([] { CacheRegisterRelcacheCallback(OnRelationChange, 0); });
 }
 
-// Nanoseconds since 1970 of a timestamptz; 0 for one that is infinitely late.
-int64 Nanoseconds(TimestampTz at) {
-  if (TIMESTAMP_NOT_FINITE(at)) return 0;
-  return (at + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) * 1000;
+int64 DenyUntil(const pg::Row &row, int column) {
+  if (row.IsNull(column)) return 0;
+  const TimestampTz at = DatumGetTimestampTz(row.Value(column));
+  return TIMESTAMP_IS_NOEND(at) ? 0 : pg::UnixNs(at);
 }
 
 bool PolicyExists(const PolicyKey &policy) {
@@ -51,7 +52,7 @@ bool PolicyExists(const PolicyKey &policy) {
 
 void LoadExceptions(Policy *policy) {
   auto rows = Spi::Execute(
-      "SELECT kind, key, network, quota, (extract(epoch FROM period) * 1000000)::bigint, burst, expires_at "
+      "SELECT kind, key, network, quota, period, burst, expires_at "
       "FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND (expires_at > clock_timestamp()) IS "
       "NOT FALSE",
       {SqlParam::Int8(policy->id)}, true);
@@ -73,10 +74,11 @@ void LoadExceptions(Policy *policy) {
       rule->allow = true;
     } else if (kind == "deny") {
       rule->deny = true;
-      rule->deny_until = row.IsNull(6) ? 0 : Nanoseconds(DatumGetTimestampTz(row.Value(6)));
+      rule->deny_until = DenyUntil(row, 6);
     } else {
-      rule->limit = pg::ValueOrThrow(MakeRateLimit(policy->limit.algorithm, row.Int8(3), row.Int8(4) * 1000,
-                                                   row.IsNull(5) ? 0 : row.Int8(5)));
+      rule->limit =
+          pg::ValueOrThrow(MakeRateLimit(policy->limit.algorithm, row.Int8(3), pg::IntervalNs(row.Value(4)),
+                                         row.IsNull(5) ? 0 : row.Int8(5)));
     }
   }
   std::stable_sort(
@@ -97,9 +99,9 @@ std::unique_ptr<Policy> Load(Bytes name) {
   // Invalidations from here on concern the version that is read.
   pg::LatestSnapshotScope snapshot;
   auto rows = Spi::Execute(
-      "SELECT policy_id, owner, algorithm, quota, (extract(epoch FROM period) * 1000000)::bigint, "
+      "SELECT policy_id, owner, algorithm, quota, period, "
       "burst, "
-      "storage, key_type, ipv6_prefix, shadow, fail_open, (extract(epoch FROM created_at) * 1000000)::bigint "
+      "storage, key_type, ipv6_prefix, shadow, fail_open, created_at "
       "FROM redis_migrate.rate_limit_policy WHERE policy = $1",
       {SqlParam::Text(name)}, true);
   if (rows.size() == 0)
@@ -111,8 +113,9 @@ std::unique_ptr<Policy> Load(Bytes name) {
   policy->id = row.Int8(0);
   policy->owner = pg::Owner(row.Value(1));
   policy->extension_owner = GetUserId();
-  policy->limit = pg::ValueOrThrow(MakeRateLimit(AlgorithmNamed(row.Text(2)), row.Int8(3), row.Int8(4) * 1000,
-                                                 row.IsNull(5) ? 0 : row.Int8(5)));
+  policy->limit =
+      pg::ValueOrThrow(MakeRateLimit(AlgorithmNamed(row.Text(2)), row.Int8(3), pg::IntervalNs(row.Value(4)),
+                                     row.IsNull(5) ? 0 : row.Int8(5)));
   policy->storage = StorageNamed(row.Text(6));
   policy->inet_keys = row.Text(7) == "inet";
   policy->ipv6_prefix = row.Int4(8);
@@ -125,7 +128,7 @@ std::unique_ptr<Policy> Load(Bytes name) {
     // extension was dropped and created again.
     policy->key_secret =
         KeySecret("policy " + std::to_string(MyDatabaseId) + " " + std::to_string(policy->id) + " " +
-                  std::to_string(row.Int8(11)) + " " + row.Text(2));
+                  std::to_string(pg::UnixUs(DatumGetTimestampTz(row.Value(11)))) + " " + row.Text(2));
   }
   return policy;
 }

@@ -6,8 +6,13 @@
 #include "pg/address.h"
 #include "pg/owner.h"
 #include "pg/pg.h"
+#include "pg/time.h"
 
 namespace prm::ratelimit {
+
+// The year 2100 in nanoseconds since 1970. A time before it and the duration of any limit add up without
+// overflow.
+constexpr int64 kLatestTime = INT64CONST(4102444800) * pg::kSecondNs;
 
 enum class Storage { kMemory, kTable, kUnloggedTable };
 

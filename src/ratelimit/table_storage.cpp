@@ -3,6 +3,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "ratelimit/memory.h"
 
 namespace prm::ratelimit {
@@ -44,8 +45,8 @@ std::string StatementText(Statement statement, bool unlogged) {
 // When the row may be deleted, in seconds since 1970. The state of a simulation must outlive it, even if its
 // times are in the past.
 int64 ExpirySeconds(const TableKey &key, const RateState &state) {
-  const int64 seconds = ForgetAt(*key.limit, state) / pg::kNanoseconds + 1;
-  return key.simulated ? std::max(seconds, ClockNow() / pg::kNanoseconds + kSimulatedSeconds) : seconds;
+  const int64 seconds = ForgetAt(*key.limit, state) / pg::kSecondNs + 1;
+  return key.simulated ? std::max(seconds, ClockNow() / pg::kSecondNs + kSimulatedSeconds) : seconds;
 }
 
 // Runs a statement whose first arguments are the key. Returns the rows processed.

@@ -3,6 +3,7 @@
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "pg/transaction.h"
 #include "store/index_key.h"
 
@@ -406,7 +407,7 @@ std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes inde
       "AS before FROM (SELECT * FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND (db, "
       "index_key) "
       "> ($3, $4) ORDER BY db, index_key LIMIT $5) AS d) AS s WHERE before < $6) RETURNING db, key_bytes, "
-      "payload, (extract(epoch FROM expires_at) * 1000)::int8",
+      "payload, expires_at",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(db), SqlParam::Bytea(index_key),
        SqlParam::Int4(limit), SqlParam::Int8(static_cast<int64>(pg::settings::batch_size_kb) * 1024)});
   std::vector<source::Entry> entries;
@@ -415,7 +416,7 @@ std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes inde
     entry.db = rows[i].Int4(0);
     entry.key = pg::DatumBytes(rows[i].Value(1));
     entry.payload = pg::DatumBytes(rows[i].Value(2));
-    if (!rows[i].IsNull(3)) entry.expires_at_ms = rows[i].Int8(3);
+    if (!rows[i].IsNull(3)) entry.expires_at_ms = pg::UnixMs(DatumGetTimestampTz(rows[i].Value(3)));
     entries.push_back(std::move(entry));
   }
   std::sort(entries.begin(), entries.end(), [](const source::Entry &a, const source::Entry &b) {
@@ -468,10 +469,10 @@ RunRecord::Sums RunRecord::ReadSums() const {
       {SqlParam::Int8(id_)});
   sums.reject_summary = rows[0].Text(0);
   rows = Spi::Execute(
-      "SELECT extract(epoch FROM active_time)::float8, coalesce(evicted, 0), (SELECT coalesce(sum(deleted), "
+      "SELECT active_time, coalesce(evicted, 0), (SELECT coalesce(sum(deleted), "
       "0)::int8 FROM redis_migrate.mapping_count WHERE run_id = $1) FROM redis_migrate.run WHERE run_id = $1",
       {SqlParam::Int8(id_)});
-  sums.seconds = DatumGetFloat8(rows[0].Value(0));
+  sums.seconds = pg::SecondsOfUs(pg::IntervalUs(rows[0].Value(0)));
   sums.evicted = rows[0].Int8(1);
   sums.rows_deleted = rows[0].Int8(2);
   return sums;

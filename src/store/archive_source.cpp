@@ -4,6 +4,7 @@
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "pg/transaction.h"
 
 namespace prm {
@@ -62,7 +63,7 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
   pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT db, key_bytes, payload, (extract(epoch FROM expires_at) * 1000)::int8, payload_size, index_key "
+      "SELECT db, key_bytes, payload, expires_at, payload_size, index_key "
       "FROM "
       "(SELECT *, sum(payload_size) OVER (ORDER BY db, index_key) - payload_size AS before FROM (SELECT * "
       "FROM "
@@ -85,7 +86,7 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
       entry.payload = rows[i].IsNull(2)
                           ? ReadChunks(entry.db, entry.key, index_key_, static_cast<size_t>(rows[i].Int8(4)))
                           : std::string(pg::DatumBytes(rows[i].Value(2)));
-    if (!rows[i].IsNull(3)) entry.expires_at_ms = rows[i].Int8(3);
+    if (!rows[i].IsNull(3)) entry.expires_at_ms = pg::UnixMs(DatumGetTimestampTz(rows[i].Value(3)));
     batch.bytes += entry.key.size() + entry.payload.size();
     batch.entries.push_back(std::move(entry));
   }

@@ -7,6 +7,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/owner.h"
+#include "pg/time.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
 #include "worker/backoff.h"
@@ -104,10 +105,6 @@ bool StopJob(const std::string &migration) {
   return ticket.has_value();
 }
 
-int64 IntervalMs(const Interval *interval) {
-  return interval->time / 1000 + (interval->day + int64{30} * interval->month) * 86400 * 1000;
-}
-
 }  // namespace
 }  // namespace prm::worker
 
@@ -197,7 +194,7 @@ PRM_FUNCTION(wait_for) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each check");
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   std::optional<int64> timeout;
-  if (!PG_ARGISNULL(1)) timeout = IntervalMs(PG_GETARG_INTERVAL_P(1));
+  if (!PG_ARGISNULL(1)) timeout = pg::IntervalUs(PG_GETARG_DATUM(1)) / 1000;
   int64 const began = pg::MonotonicMs();
   pg::Spi spi(true);
   ControlledOwner(migration);

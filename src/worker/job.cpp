@@ -2,6 +2,7 @@
 
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "worker/backoff.h"
 #include "worker/slots.h"
 
@@ -16,9 +17,9 @@ constexpr char kColumns[] =
     "j.on_error, j.prune, j.wanted, "
     "j.state, "
     "j.sqlstate, j.message, j.marked_at IS NOT NULL, coalesce(j.incarnation, 0), j.crashes, j.failures, "
-    "coalesce(extract(epoch FROM j.not_before - clock_timestamp()) * 1000, 0)::int8, "
-    "coalesce((SELECT extract(epoch FROM max(r.updated_at) - j.marked_at) * 1000 FROM redis_migrate.run AS r "
-    "WHERE r.migration = j.migration), 0)::int8, j.force, redis_migrate.owner_problem(j.owner)";
+    "coalesce(j.not_before - clock_timestamp(), '0'), "
+    "coalesce((SELECT max(r.updated_at) - j.marked_at FROM redis_migrate.run AS r "
+    "WHERE r.migration = j.migration), '0'), j.force, redis_migrate.owner_problem(j.owner)";
 
 Job Read(const pg::Row &row) {
   Job job;
@@ -38,8 +39,9 @@ Job Read(const pg::Row &row) {
   job.crashes = row.Int4(13);
   job.failures = row.Int4(14);
   // A time beyond any backoff was written before the clock was set back.
-  job.wait_ms = row.Int8(15) > kMostBackoffMs ? 0 : row.Int8(15);
-  job.healthy_ms = row.Int8(16);
+  const int64 wait_ms = pg::IntervalUs(row.Value(15)) / 1000;
+  job.wait_ms = wait_ms > kMostBackoffMs ? 0 : wait_ms;
+  job.healthy_ms = pg::IntervalUs(row.Value(16)) / 1000;
   job.force = row.Bool(17);
   job.owner_problem = row.OptionalText(18);
   return job;

@@ -52,11 +52,12 @@ void CallAgainAndAgain(const char *routine, const char *command, std::optional<i
 void RunSweeper(const Slot &) {
   CallAgainAndAgain(
       "redis_migrate.maintain()", "CALL redis_migrate.maintain()", []() -> std::optional<int64> {
-        auto rows = pg::Spi::Execute(
-            "SELECT (extract(epoch FROM redis_migrate.next_maintenance() OPERATOR(pg_catalog.-) "
-            "pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8");
-        if (rows[0].IsNull(0) || rows[0].Int8(0) > kLingerMs) return std::nullopt;
-        return std::max(rows[0].Int8(0), kLeastPauseMs);
+        auto rows = pg::Spi::Execute("SELECT redis_migrate.next_maintenance()");
+        if (rows[0].IsNull(0)) return std::nullopt;
+        int64 const wait_ms =
+            TimestampDifferenceMilliseconds(GetCurrentTimestamp(), DatumGetTimestampTz(rows[0].Value(0)));
+        if (wait_ms > kLingerMs) return std::nullopt;
+        return std::max(wait_ms, kLeastPauseMs);
       });
 }
 
