@@ -81,6 +81,13 @@ class ScanSource : public Source {
   uint64_t duplicates() const { return duplicates_; }
 
  private:
+  // The bytes that GETRANGE asks for. Charged to bytes_in_flight, so that a longer piece leaves fewer keys
+  // under way: with this one and the default 8 MB it is more than a batch.
+  static constexpr uint64_t kProbeBytes = kShortStringLimit;
+
+  // The size of the pieces of large values.
+  static constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
+
   enum class Stage {
     kNamed,   // nothing has been asked
     kSizing,  // GETRANGE, then the size
