@@ -110,8 +110,9 @@ void WarnOfUnit(const Policy &policy, const Target &target, const Leaves &leaves
 void CheckRights(const Policy &policy, const std::string &table) {
   std::string const remove = policy.soft_delete.empty() ? "DELETE" : "UPDATE";
   auto rows = Spi::Execute(
-      "SELECT pg_catalog.has_table_privilege($1, 'SELECT'), pg_catalog.has_any_column_privilege($1, "
-      "'UPDATE'), pg_catalog.has_table_privilege($1, $2), CURRENT_USER::pg_catalog.text",
+      R"sql(SELECT pg_catalog.has_table_privilege($1, 'SELECT'),
+                pg_catalog.has_any_column_privilege($1, 'UPDATE'),
+                pg_catalog.has_table_privilege($1, $2), CURRENT_USER::pg_catalog.text)sql",
       {SqlParam::Text(table), SqlParam::Text("DELETE")});
   if (rows[0].Bool(0) && rows[0].Bool(1) && (rows[0].Bool(2) || remove == "UPDATE")) return;
   std::string const needed = remove == "DELETE" ? "SELECT, UPDATE, DELETE" : "SELECT, UPDATE";
@@ -269,9 +270,10 @@ void AlterPolicy(int64 job_id, const std::vector<SqlParam> &properties) {
     Spi::Execute("UPDATE redis_migrate.expiry_policy SET " + list + " WHERE job_id = $1", params);
   // Statistics of sweeps by another definition do not apply to this one.
   Spi::Execute(
-      "UPDATE redis_migrate.expiry_state SET started_at = NULL, leaf = NULL, sweep_order = NULL, backlog = "
-      "NULL, "
-      "oldest_expired_at = NULL WHERE job_id = $1",
+      R"sql(UPDATE redis_migrate.expiry_state
+            SET started_at = NULL, leaf = NULL, sweep_order = NULL, backlog = NULL,
+                oldest_expired_at = NULL
+            WHERE job_id = $1)sql",
       {SqlParam::Int8(job_id)});
 }
 
@@ -412,11 +414,17 @@ PRM_FUNCTION(reset_expiry_stats) {
   int64 const job_id = target ? FindJob(JobKind::kExpiry, *target, true).id : 0;
   pg::AsExtensionOwner as_owner;
   pg::Spi::Execute(
-      "WITH j AS (UPDATE redis_migrate.job SET runs = 0, empty_runs = 0, failed_runs = 0, last_sqlstate = "
-      "NULL, last_message = NULL, last_error_at = NULL, stats_reset = clock_timestamp() WHERE kind = "
-      "'expiry' AND (job_id = $1 OR $1 = 0 AND redis_migrate.owner_oid(owner) = $2) RETURNING job_id) UPDATE "
-      "redis_migrate.expiry_state AS s SET rows_total = 0, batches_total = 0, skipped_total = 0, "
-      "partitions_dropped = 0 FROM j WHERE s.job_id = j.job_id",
+      R"sql(WITH j AS (
+                UPDATE redis_migrate.job
+                SET runs = 0, empty_runs = 0, failed_runs = 0, last_sqlstate = NULL,
+                    last_message = NULL, last_error_at = NULL, stats_reset = clock_timestamp()
+                WHERE kind = 'expiry'
+                    AND (job_id = $1 OR $1 = 0 AND redis_migrate.owner_oid(owner) = $2)
+                RETURNING job_id)
+            UPDATE redis_migrate.expiry_state AS s
+            SET rows_total = 0, batches_total = 0, skipped_total = 0, partitions_dropped = 0
+            FROM j
+            WHERE s.job_id = j.job_id)sql",
       {pg::SqlParam::Int8(job_id), pg::SqlParam::OidOf(user)});
   PG_RETURN_VOID();
 }

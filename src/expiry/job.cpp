@@ -22,21 +22,25 @@ SqlParam TimeParam(TimestampTz time) { return {TIMESTAMPTZOID, TimestampTzGetDat
 // without end do not make refreshes without end. Marks and refreshes of the future are due: NULL in
 // greatest() counts for nothing.
 std::string DueTimes(const std::string &filter) {
-  return "SELECT redis_migrate.acting_role(j.owner) AS owner, j.job_id, j.kind, j.next_run AS due FROM "
-         "redis_migrate.job AS j "
-         "WHERE j.enabled AND j.next_run IS NOT NULL" +
+  return R"sql(SELECT redis_migrate.acting_role(j.owner) AS owner, j.job_id, j.kind, j.next_run AS due
+               FROM redis_migrate.job AS j
+               WHERE j.enabled AND j.next_run IS NOT NULL)sql" +
          filter +
-         " UNION ALL SELECT redis_migrate.acting_role(j.owner), j.job_id, j.kind, $1 FROM redis_migrate.job "
-         "AS j "
-         "WHERE j.enabled AND j.scheduled_at > $1 AND j.next_run IS NOT NULL" +
+         R"sql( UNION ALL
+                SELECT redis_migrate.acting_role(j.owner), j.job_id, j.kind, $1
+                FROM redis_migrate.job AS j
+                WHERE j.enabled AND j.scheduled_at > $1 AND j.next_run IS NOT NULL)sql" +
          filter +
-         " UNION ALL SELECT redis_migrate.acting_role(j.owner), j.job_id, j.kind, coalesce(greatest(CASE "
-         "WHEN m.marked_at <= $1 THEN "
-         "m.marked_at END, CASE WHEN j.last_finished_at <= $1 THEN j.last_finished_at END) + p.debounce, $1) "
-         "FROM redis_migrate.refresh_policy AS p JOIN redis_migrate.job AS j USING "
-         "(job_id), "
-         "LATERAL (SELECT min(s.marked_at) AS marked_at FROM redis_migrate.stale_mark AS s WHERE s.job_id = "
-         "p.job_id) AS m WHERE j.enabled AND j.failures = 0 AND m.marked_at IS NOT NULL" +
+         R"sql( UNION ALL
+                SELECT redis_migrate.acting_role(j.owner), j.job_id, j.kind,
+                    coalesce(greatest(CASE WHEN m.marked_at <= $1 THEN m.marked_at END,
+                                      CASE WHEN j.last_finished_at <= $1 THEN j.last_finished_at END) +
+                             p.debounce, $1)
+                FROM redis_migrate.refresh_policy AS p JOIN redis_migrate.job AS j USING (job_id),
+                     LATERAL (SELECT min(s.marked_at) AS marked_at
+                              FROM redis_migrate.stale_mark AS s
+                              WHERE s.job_id = p.job_id) AS m
+                WHERE j.enabled AND j.failures = 0 AND m.marked_at IS NOT NULL)sql" +
          filter;
 }
 
@@ -59,9 +63,10 @@ JobName FindJob(JobKind kind, const std::string &target, bool manage) {
   std::string resolved = QualifiedName(FindRelation(target));
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT job_id, name, owner FROM redis_migrate.job WHERE kind = $1 AND name = ANY (ARRAY[$2, $3]) "
-      "ORDER BY "
-      "name <> $2 LIMIT 1",
+      R"sql(SELECT job_id, name, owner
+            FROM redis_migrate.job
+            WHERE kind = $1 AND name = ANY (ARRAY[$2, $3])
+            ORDER BY name <> $2 LIMIT 1)sql",
       {SqlParam::Text(KindName(kind)), SqlParam::Text(target), SqlParam::Text(resolved)});
   bool const expiry = kind == JobKind::kExpiry;
   if (rows.size() == 0)
@@ -109,8 +114,10 @@ std::string ConfirmCall(JobKind kind, const std::string &name) {
 void StoreAccepted(int64 job_id, const pg::AcceptedRelation &relation) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.job SET relation = $2, relation_owner = $3::redis_migrate.owner_role, "
-      "trusted_roles = $4::redis_migrate.owner_role[], problem = NULL WHERE job_id = $1",
+      R"sql(UPDATE redis_migrate.job
+            SET relation = $2, relation_owner = $3::redis_migrate.owner_role,
+                trusted_roles = $4::redis_migrate.owner_role[], problem = NULL
+            WHERE job_id = $1)sql",
       {SqlParam::Int8(job_id), SqlParam::OidOf(relation.relation), SqlParam::Text(relation.owner.ToText()),
        SqlParam::TextArray(relation.TrustedText())});
 }
@@ -137,11 +144,14 @@ int64 AddJob(JobKind kind, const pg::AcceptedRelation &relation, const std::stri
   pg::ClaimOwnership(user);
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "INSERT INTO redis_migrate.job (kind, name, relation, owner, every, next_run, relation_owner, "
-      "trusted_roles, search_path, timezone, datestyle, intervalstyle) VALUES ($1, $2, $3, "
-      "redis_migrate.stamp_owner($4), $5, CASE WHEN $5 IS NOT NULL THEN clock_timestamp() END, "
-      "$6::redis_migrate.owner_role, $7::redis_migrate.owner_role[], $8, $9, $10, $11) "
-      "ON CONFLICT DO NOTHING RETURNING job_id",
+      R"sql(INSERT INTO redis_migrate.job (kind, name, relation, owner, every, next_run,
+                                           relation_owner, trusted_roles, search_path, timezone,
+                                           datestyle, intervalstyle)
+            VALUES ($1, $2, $3, redis_migrate.stamp_owner($4), $5,
+                    CASE WHEN $5 IS NOT NULL THEN clock_timestamp() END, $6::redis_migrate.owner_role,
+                    $7::redis_migrate.owner_role[], $8, $9, $10, $11)
+            ON CONFLICT DO NOTHING
+            RETURNING job_id)sql",
       params);
   if (rows.size() == 0) ThrowDuplicate(kind, name);
   return rows[0].Int8(0);
@@ -150,18 +160,21 @@ int64 AddJob(JobKind kind, const pg::AcceptedRelation &relation, const std::stri
 void AddHistoryPolicy() {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "WITH j AS (INSERT INTO redis_migrate.job (kind, name, relation, relation_owner, owner, every) SELECT "
-      "'expiry', 'redis_migrate.job_history', c.oid, redis_migrate.stamp_owner(c.relowner), "
-      "redis_migrate.stamp_owner(CURRENT_USER::regrole), '1 hour' FROM pg_class AS c WHERE c.oid = "
-      "'redis_migrate.job_history'::regclass "
-      "ON CONFLICT "
-      "DO NOTHING RETURNING job_id), s AS (INSERT INTO redis_migrate.expiry_state (job_id) SELECT job_id "
-      "FROM j) INSERT "
-      "INTO redis_migrate.expiry_policy (job_id, expires_column, lifetime, grace, drop_partitions, "
-      "batch_time, max_rate, "
-      "max_replication_lag, max_xmin_age) SELECT job_id, 'finished_at', '0', '0', false, '100 ms', 0, '30 "
-      "seconds', "
-      "10000000 FROM j");
+      R"sql(WITH j AS (
+                INSERT INTO redis_migrate.job (kind, name, relation, relation_owner, owner, every)
+                SELECT 'expiry', 'redis_migrate.job_history', c.oid,
+                    redis_migrate.stamp_owner(c.relowner),
+                    redis_migrate.stamp_owner(CURRENT_USER::regrole), '1 hour'
+                FROM pg_class AS c
+                WHERE c.oid = 'redis_migrate.job_history'::regclass
+                ON CONFLICT DO NOTHING
+                RETURNING job_id),
+                s AS (INSERT INTO redis_migrate.expiry_state (job_id) SELECT job_id FROM j)
+            INSERT INTO redis_migrate.expiry_policy
+                (job_id, expires_column, lifetime, grace, drop_partitions, batch_time, max_rate,
+                 max_replication_lag, max_xmin_age)
+            SELECT job_id, 'finished_at', '0', '0', false, '100 ms', 0, '30 seconds', 10000000
+            FROM j)sql");
 }
 
 namespace {
@@ -189,9 +202,9 @@ void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const Sql
                           .size() > 0)
     ThrowDuplicate(kind, name);
   Spi::Execute(
-      "UPDATE redis_migrate.job SET name = coalesce($2, name), problem = NULL, every = coalesce($3, every), "
-      "failures = 0, "
-      "scheduled_at = clock_timestamp(), next_run = clock_timestamp()" +
+      R"sql(UPDATE redis_migrate.job
+            SET name = coalesce($2, name), problem = NULL, every = coalesce($3, every), failures = 0,
+                scheduled_at = clock_timestamp(), next_run = clock_timestamp())sql" +
           list + " WHERE job_id = $1",
       params);
   TryStuckRowsAgain(job_id);
@@ -206,9 +219,11 @@ void DropJob(int64 job_id) {
 void EnableJob(int64 job_id, bool enabled) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.job SET enabled = $2, failures = CASE WHEN $2 THEN 0 ELSE failures END, "
-      "scheduled_at = clock_timestamp(), next_run = CASE WHEN $2 AND every IS NOT NULL THEN "
-      "clock_timestamp() ELSE next_run END WHERE job_id = $1",
+      R"sql(UPDATE redis_migrate.job
+            SET enabled = $2, failures = CASE WHEN $2 THEN 0 ELSE failures END,
+                scheduled_at = clock_timestamp(),
+                next_run = CASE WHEN $2 AND every IS NOT NULL THEN clock_timestamp() ELSE next_run END
+            WHERE job_id = $1)sql",
       {SqlParam::Int8(job_id), SqlParam::Bool(enabled)});
   if (enabled) TryStuckRowsAgain(job_id);
 }
@@ -240,31 +255,31 @@ void RecordRun(int64 job_id, const JobRun &run) {
   bool const failed = run.sqlstate != 0;
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "UPDATE redis_migrate.job SET runs = runs + 1, problem = nullif($9, ''), empty_runs = empty_runs + "
-      "CASE WHEN $4 OR $5 THEN 0 "
-      "ELSE 1 END, "
-      "failed_runs = failed_runs + CASE WHEN $4 THEN 1 ELSE 0 END, failures = CASE WHEN $4 THEN failures + 1 "
-      "ELSE 0 "
-      "END, last_started_at = least($2, $3), last_finished_at = $3, last_rows = $6, last_sqlstate = CASE "
-      "WHEN $4 THEN "
-      "$7 ELSE last_sqlstate END, last_message = CASE WHEN $4 THEN $8 ELSE last_message END, last_error_at = "
-      "CASE WHEN "
-      "$4 THEN $3 ELSE last_error_at END, scheduled_at = $3, next_run = CASE WHEN $4 THEN $3 + "
-      "least(interval '1 "
-      "hour', interval '10 seconds' * 2 ^ least(failures, 10)) ELSE greatest(least($2, $3) + every, $3 + "
-      "every / 10) "
-      "END WHERE job_id = $1",
+      R"sql(UPDATE redis_migrate.job
+            SET runs = runs + 1, problem = nullif($9, ''),
+                empty_runs = empty_runs + CASE WHEN $4 OR $5 THEN 0 ELSE 1 END,
+                failed_runs = failed_runs + CASE WHEN $4 THEN 1 ELSE 0 END,
+                failures = CASE WHEN $4 THEN failures + 1 ELSE 0 END, last_started_at = least($2, $3),
+                last_finished_at = $3, last_rows = $6,
+                last_sqlstate = CASE WHEN $4 THEN $7 ELSE last_sqlstate END,
+                last_message = CASE WHEN $4 THEN $8 ELSE last_message END,
+                last_error_at = CASE WHEN $4 THEN $3 ELSE last_error_at END, scheduled_at = $3,
+                next_run = CASE WHEN $4
+                    THEN $3 + least(interval '1 hour', interval '10 seconds' * 2 ^ least(failures, 10))
+                    ELSE greatest(least($2, $3) + every, $3 + every / 10) END
+            WHERE job_id = $1)sql",
       {SqlParam::Int8(job_id), TimeParam(run.started), TimeParam(now), SqlParam::Bool(failed),
        SqlParam::Bool(run.worked), SqlParam::Int8(run.rows),
        failed ? SqlParam::Text(pg::SqlStateText(run.sqlstate)) : SqlParam{TEXTOID, 0, true},
        failed ? SqlParam::Text(run.message) : SqlParam{TEXTOID, 0, true}, SqlParam::Text(run.problem)});
   if (!failed && !run.worked) return;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.job_history (job_id, kind, name, owner, started_at, finished_at, rows, "
-      "batches, "
-      "outcome, sqlstate, message) SELECT job_id, kind, name, owner, least($2, $3), $3, $4, $5, $6, $7, $8 "
-      "FROM "
-      "redis_migrate.job WHERE job_id = $1",
+      R"sql(INSERT INTO redis_migrate.job_history
+                (job_id, kind, name, owner, started_at, finished_at, rows, batches, outcome, sqlstate,
+                 message)
+            SELECT job_id, kind, name, owner, least($2, $3), $3, $4, $5, $6, $7, $8
+            FROM redis_migrate.job
+            WHERE job_id = $1)sql",
       {SqlParam::Int8(job_id), TimeParam(run.started), TimeParam(now), SqlParam::Int8(run.rows),
        SqlParam::Int8(run.batches), SqlParam::Text(failed ? "failed" : "completed"),
        failed ? SqlParam::Text(pg::SqlStateText(run.sqlstate)) : SqlParam{TEXTOID, 0, true},
@@ -275,8 +290,9 @@ void Postpone(int64 job_id, int64 milliseconds) {
   TimestampTz const now = GetCurrentTimestamp();
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.job SET scheduled_at = $2, next_run = $3 WHERE job_id = (SELECT job_id FROM "
-      "redis_migrate.job WHERE job_id = $1 FOR UPDATE SKIP LOCKED)",
+      R"sql(UPDATE redis_migrate.job SET scheduled_at = $2, next_run = $3
+            WHERE job_id =
+                (SELECT job_id FROM redis_migrate.job WHERE job_id = $1 FOR UPDATE SKIP LOCKED))sql",
       {SqlParam::Int8(job_id), TimeParam(now), TimeParam(TimestampTzPlusMilliseconds(now, milliseconds))});
 }
 

@@ -15,30 +15,36 @@ std::string PauseReason(const Policy &policy) {
   pg::AsExtensionOwner as_owner;
   if (policy.max_replication_lag_s > 0) {
     auto rows = Spi::Execute(
-        "SELECT format('standby %s (process %s) is %s behind, more than max_replication_lag %s', "
-        "coalesce(nullif(application_name, ''), '?'), pid, date_trunc('milliseconds', replay_lag), "
-        "make_interval(secs => "
-        "$1)) FROM pg_stat_replication WHERE replay_lag > make_interval(secs => $1) ORDER BY replay_lag DESC "
-        "LIMIT 1",
+        R"sql(SELECT format('standby %s (process %s) is %s behind, more than max_replication_lag %s',
+                            coalesce(nullif(application_name, ''), '?'), pid,
+                            date_trunc('milliseconds', replay_lag), make_interval(secs => $1))
+              FROM pg_stat_replication
+              WHERE replay_lag > make_interval(secs => $1)
+              ORDER BY replay_lag DESC LIMIT 1)sql",
         {{FLOAT8OID, Float8GetDatum(policy.max_replication_lag_s), false}});
     if (rows.size() > 0) return rows[0].Text(0);
   }
   if (policy.max_xmin_age > 0) {
     // Vacuum ignores snapshots of other databases, except those of standbys, and those of vacuum itself.
     auto rows = Spi::Execute(
-        "SELECT format('%s holds back the xmin horizon by %s transactions, more than max_xmin_age %s', "
-        "holder, age, $1) "
-        "FROM (SELECT greatest(age(backend_xmin), age(backend_xid)) AS age, format('process %s (%s)', pid, "
-        "coalesce(usename::text, backend_type)) AS holder FROM pg_stat_activity WHERE pid <> "
-        "pg_backend_pid() AND "
-        "(datname = current_database() OR backend_type = 'walsender') AND backend_type <> 'autovacuum "
-        "worker' "
-        "UNION ALL SELECT age(transaction), format('prepared transaction %s', gid) FROM pg_prepared_xacts "
-        "WHERE "
-        "database = current_database() "
-        "UNION ALL SELECT age(xmin), format('replication slot %s', slot_name) FROM pg_replication_slots) AS "
-        "h "
-        "WHERE age > $1 ORDER BY age DESC LIMIT 1",
+        R"sql(SELECT format('%s holds back the xmin horizon by %s transactions, more than max_xmin_age %s',
+                            holder, age, $1)
+              FROM (
+                  SELECT greatest(age(backend_xmin), age(backend_xid)) AS age,
+                      format('process %s (%s)', pid, coalesce(usename::text, backend_type)) AS holder
+                  FROM pg_stat_activity
+                  WHERE pid <> pg_backend_pid()
+                      AND (datname = current_database() OR backend_type = 'walsender')
+                      AND backend_type <> 'autovacuum worker'
+                  UNION ALL
+                  SELECT age(transaction), format('prepared transaction %s', gid)
+                  FROM pg_prepared_xacts
+                  WHERE database = current_database()
+                  UNION ALL
+                  SELECT age(xmin), format('replication slot %s', slot_name)
+                  FROM pg_replication_slots) AS h
+              WHERE age > $1
+              ORDER BY age DESC LIMIT 1)sql",
         {SqlParam::Int4(policy.max_xmin_age)});
     if (rows.size() > 0) return rows[0].Text(0);
   }
@@ -48,9 +54,11 @@ std::string PauseReason(const Policy &policy) {
 bool OthersAtWork() {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
-             "SELECT FROM pg_stat_get_activity(NULL) WHERE backend_type = 'client backend' AND pid <> "
-             "pg_backend_pid() AND (state NOT IN ('idle', 'idle in transaction', 'idle in transaction "
-             "(aborted)') OR state_change > clock_timestamp() - interval '1 second') LIMIT 1",
+             R"sql(SELECT FROM pg_stat_get_activity(NULL)
+                   WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND
+                       (state NOT IN ('idle', 'idle in transaction', 'idle in transaction (aborted)')
+                        OR state_change > clock_timestamp() - interval '1 second')
+                   LIMIT 1)sql",
              {})
              .size() > 0;
 }

@@ -37,18 +37,18 @@ void LoadPolicy(int64 job_id, bool lock, Policy &policy, State &state) {
     Spi::ExecuteKept("SELECT FROM redis_migrate.job WHERE job_id = $1 FOR NO KEY UPDATE",
                      {SqlParam::Int8(job_id)});
   auto rows = Spi::ExecuteKept(
-      "SELECT j.name, j.relation, j.relation_owner, j.trusted_roles::text[], j.enabled AND (j.next_run <= "
-      "clock_timestamp() OR j.scheduled_at > "
-      "clock_timestamp()), j.search_path, j.timezone, j.datestyle, j.intervalstyle, "
-      "p.expires_column, p.expires_attnum::int, p.unit, p.column_timezone, p.lifetime, p.grace, "
-      "p.condition, p.soft_delete, p.notify_channel, p.notify_column, p.drop_partitions, "
-      "p.batch_time, p.max_rate, p.max_replication_lag, p.max_xmin_age, s.started_at, s.leaf, s.sweep_order, "
-      "s.watermark, "
-      "s.next_page, s.end_page, s.batch_rows, s.batch_pages, s.rows, s.batches, s.backlog, "
-      "s.oldest_expired_at, s.pause_reason, EXISTS (SELECT FROM redis_migrate.stuck_row AS r WHERE r.job_id "
-      "= "
-      "j.job_id) FROM redis_migrate.job AS j JOIN redis_migrate.expiry_policy "
-      "AS p USING (job_id) JOIN redis_migrate.expiry_state AS s USING (job_id) WHERE j.job_id = $1",
+      R"sql(SELECT j.name, j.relation, j.relation_owner, j.trusted_roles::text[],
+                j.enabled AND (j.next_run <= clock_timestamp() OR j.scheduled_at > clock_timestamp()),
+                j.search_path, j.timezone, j.datestyle, j.intervalstyle, p.expires_column,
+                p.expires_attnum::int, p.unit, p.column_timezone, p.lifetime, p.grace, p.condition,
+                p.soft_delete, p.notify_channel, p.notify_column, p.drop_partitions, p.batch_time,
+                p.max_rate, p.max_replication_lag, p.max_xmin_age, s.started_at, s.leaf, s.sweep_order,
+                s.watermark, s.next_page, s.end_page, s.batch_rows, s.batch_pages, s.rows, s.batches,
+                s.backlog, s.oldest_expired_at, s.pause_reason,
+                EXISTS (SELECT FROM redis_migrate.stuck_row AS r WHERE r.job_id = j.job_id)
+            FROM redis_migrate.job AS j JOIN redis_migrate.expiry_policy AS p USING (job_id)
+              JOIN redis_migrate.expiry_state AS s USING (job_id)
+            WHERE j.job_id = $1)sql",
       {SqlParam::Int8(job_id)});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "the expiry policy was dropped by another session");
@@ -107,14 +107,14 @@ void SaveState(int64 job_id, const State &state, int64 batch_rows, bool batch) {
   bool const under_way = state.started != 0;
   bool const index = state.order == Order::kIndex, pages = state.order == Order::kPages;
   Spi::ExecuteKept(
-      "UPDATE redis_migrate.expiry_state SET started_at = $2, leaf = $3, sweep_order = $4, watermark = $5, "
-      "next_page = "
-      "$6, end_page = $7, batch_rows = $8, batch_pages = $9, rows = $10, batches = $11, rows_total = "
-      "rows_total + $12, "
-      "batches_total = batches_total + $13, skipped_total = skipped_total + $14, partitions_dropped = "
-      "partitions_dropped + $15, backlog = $16, oldest_expired_at = $17, paused_since = CASE WHEN $18 IS NOT "
-      "NULL THEN "
-      "coalesce(paused_since, clock_timestamp()) END, pause_reason = $18 WHERE job_id = $1",
+      R"sql(UPDATE redis_migrate.expiry_state
+            SET started_at = $2, leaf = $3, sweep_order = $4, watermark = $5, next_page = $6,
+                end_page = $7, batch_rows = $8, batch_pages = $9, rows = $10, batches = $11,
+                rows_total = rows_total + $12, batches_total = batches_total + $13,
+                skipped_total = skipped_total + $14, partitions_dropped = partitions_dropped + $15,
+                backlog = $16, oldest_expired_at = $17, paused_since = CASE WHEN $18 IS NOT NULL
+                    THEN coalesce(paused_since, clock_timestamp()) END, pause_reason = $18
+            WHERE job_id = $1)sql",
       {SqlParam::Int8(job_id),
        OptionalTimestamp(under_way ? std::optional<TimestampTz>(state.started) : std::nullopt),
        state.leaf.empty() ? SqlParam{TEXTOID, 0, true} : SqlParam::Text(state.leaf),

@@ -113,8 +113,8 @@ std::string Statements::Remove(const std::string &where) const {
 namespace {
 
 constexpr char kRemoved[] =
-    "(SELECT pg_catalog.count(*) FROM gone), (SELECT pg_catalog.bool_or(still) FROM gone), "
-    "ARRAY(SELECT key FROM gone WHERE key IS NOT NULL LIMIT 1000)";
+    R"sql((SELECT pg_catalog.count(*) FROM gone), (SELECT pg_catalog.bool_or(still) FROM gone),
+              ARRAY(SELECT key FROM gone WHERE key IS NOT NULL LIMIT 1000))sql";
 
 std::string CtidIn(const std::string &rows) {
   return "target.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(" + rows + "))";
@@ -133,8 +133,8 @@ std::string Statements::IndexBatch(bool but_some) const {
          " LIMIT $3 FOR UPDATE OF target SKIP LOCKED), gone AS (" +
          Remove(CtidIn("SELECT row FROM expired")) +
          (returns_ ? "" : " RETURNING false AS still, NULL::pg_catalog.text AS key") +
-         ") SELECT (SELECT pg_catalog.count(*) FROM expired), (SELECT pg_catalog.max(expires) FROM "
-         "expired)::" +
+         R"sql() SELECT (SELECT pg_catalog.count(*) FROM expired),
+                        (SELECT pg_catalog.max(expires) FROM expired)::)sql" +
          type_ + ", " + kRemoved;
 }
 

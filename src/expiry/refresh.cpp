@@ -44,9 +44,9 @@ void Refresh::Work() {
   {
     pg::AsExtensionOwner as_owner;
     auto rows = Spi::Execute(
-        "SELECT j.name, p.\"concurrently\", j.relation, j.relation_owner, j.trusted_roles::text[] FROM "
-        "redis_migrate.job AS j JOIN "
-        "redis_migrate.refresh_policy AS p USING (job_id) WHERE j.job_id = $1",
+        R"sql(SELECT j.name, p."concurrently", j.relation, j.relation_owner, j.trusted_roles::text[]
+              FROM redis_migrate.job AS j JOIN redis_migrate.refresh_policy AS p USING (job_id)
+              WHERE j.job_id = $1)sql",
         {SqlParam::Int8(job_id_)});
     if (rows.size() == 0) return;  // dropped
     name = rows[0].Text(0);
@@ -86,12 +86,13 @@ void CheckView(Oid view, bool concurrently) {
   if (pg::Call([&] { return get_rel_relkind(view); }) != RELKIND_MATVIEW)
     throw Failure(ERRCODE_WRONG_OBJECT_TYPE, (name.empty() ? "this" : name) + " is not a materialized view");
   auto rows = Spi::Execute(
-      "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE'), o.rolname::pg_catalog.text, EXISTS (SELECT FROM "
-      "pg_catalog.pg_index AS i WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisunique AND "
-      "i.indisvalid AND "
-      "i.indpred IS NULL AND i.indexprs IS NULL) FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_roles AS o "
-      "ON o.oid "
-      "OPERATOR(pg_catalog.=) c.relowner WHERE c.oid OPERATOR(pg_catalog.=) $1",
+      R"sql(SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE'), o.rolname::pg_catalog.text, EXISTS (
+                SELECT FROM pg_catalog.pg_index AS i
+                WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisunique AND i.indisvalid
+                    AND i.indpred IS NULL AND i.indexprs IS NULL)
+            FROM pg_catalog.pg_class AS c
+              JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) c.relowner
+            WHERE c.oid OPERATOR(pg_catalog.=) $1)sql",
       {SqlParam::OidOf(view)});
   if (!rows[0].Bool(0))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of materialized view " + name,
@@ -116,8 +117,8 @@ SqlParam Every(FunctionCallInfo fcinfo, int n) {
   SqlParam every = {INTERVALOID, PG_ARGISNULL(n) ? 0 : PG_GETARG_DATUM(n), PG_ARGISNULL(n)};
   if (every.null) return every;
   auto rows = Spi::Execute(
-      "SELECT $1 OPERATOR(pg_catalog.=) '0'::pg_catalog.interval, $1 OPERATOR(pg_catalog.>=) '1 "
-      "second'::pg_catalog.interval",
+      R"sql(SELECT $1 OPERATOR(pg_catalog.=) '0'::pg_catalog.interval,
+                $1 OPERATOR(pg_catalog.>=) '1 second'::pg_catalog.interval)sql",
       {every});
   if (rows[0].Bool(0)) return {INTERVALOID, 0, true};
   if (!rows[0].Bool(1)) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "every must be at least 1 second");
@@ -129,8 +130,10 @@ bool Mark(Oid view) {
   std::string const name = QualifiedName(view);
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(
-             "INSERT INTO redis_migrate.stale_mark (job_id, marked_at) SELECT job_id, clock_timestamp() FROM "
-             "redis_migrate.job WHERE kind = 'refresh' AND name = $1",
+             R"sql(INSERT INTO redis_migrate.stale_mark (job_id, marked_at)
+                   SELECT job_id, clock_timestamp()
+                   FROM redis_migrate.job
+                   WHERE kind = 'refresh' AND name = $1)sql",
              {SqlParam::Text(name)})
              .processed() > 0;
 }
@@ -207,9 +210,11 @@ PRM_FUNCTION(alter_refresh) {
       pg::Spi::Execute("UPDATE redis_migrate.job SET every = NULL, next_run = NULL WHERE job_id = $1",
                        {pg::SqlParam::Int8(job.id)});
     now_concurrently = pg::Spi::Execute(
-                           "UPDATE redis_migrate.refresh_policy SET \"concurrently\" = coalesce($2, "
-                           "\"concurrently\"), debounce = "
-                           "coalesce($3, debounce) WHERE job_id = $1 RETURNING \"concurrently\"",
+                           R"sql(UPDATE redis_migrate.refresh_policy
+                                 SET "concurrently" = coalesce($2, "concurrently"),
+                                     debounce = coalesce($3, debounce)
+                                 WHERE job_id = $1
+                                 RETURNING "concurrently")sql",
                            {pg::SqlParam::Int8(job.id), concurrently, debounce})[0]
                            .Bool(0);
   }

@@ -36,11 +36,15 @@ Leaves FindLeaves(Oid relation) {
   }
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "WITH RECURSIVE tree AS (SELECT $1::oid AS relid UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN "
-      "tree ON "
-      "i.inhparent = tree.relid WHERE NOT i.inhdetachpending) SELECT c.oid, c.relkind = 'f' FROM tree JOIN "
-      "pg_class AS "
-      "c ON c.oid = tree.relid WHERE c.relkind IN ('r', 'f')",
+      R"sql(WITH RECURSIVE tree AS (
+                SELECT $1::oid AS relid
+                UNION
+                SELECT i.inhrelid
+                FROM pg_inherits AS i JOIN tree ON i.inhparent = tree.relid
+                WHERE NOT i.inhdetachpending)
+            SELECT c.oid, c.relkind = 'f'
+            FROM tree JOIN pg_class AS c ON c.oid = tree.relid
+            WHERE c.relkind IN ('r', 'f'))sql",
       {SqlParam::OidOf(relation)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     Oid leaf = DatumGetObjectId(rows[i].Value(0));
@@ -57,11 +61,13 @@ Leaves FindLeaves(Oid relation) {
 bool HasIndexOn(Oid relation, int attnum) {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
-             "SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid "
-             "= c.relam "
-             "JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = $2 WHERE i.indrelid = $1 AND "
-             "i.indisvalid AND m.amname = 'btree' AND i.indkey[0] = $2 AND (i.indpred IS NULL OR "
-             "pg_get_expr(i.indpred, i.indrelid) = format('(%I IS NOT NULL)', a.attname)) LIMIT 1",
+             R"sql(SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+                     JOIN pg_am AS m ON m.oid = c.relam
+                     JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = $2
+                   WHERE i.indrelid = $1 AND i.indisvalid AND m.amname = 'btree' AND i.indkey[0] = $2
+                       AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) =
+                            format('(%I IS NOT NULL)', a.attname))
+                   LIMIT 1)sql",
              {SqlParam::OidOf(relation), SqlParam::Int4(attnum)})
              .size() > 0;
 }

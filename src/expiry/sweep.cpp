@@ -103,9 +103,12 @@ Step Sweep::Next() {
       // With fewer rows it does not matter whose lock it was.
       pg::AsExtensionOwner as_owner;
       Spi::Execute(
-          "UPDATE redis_migrate.expiry_state SET batch_rows = greatest(batch_rows / 2, 1), batch_pages = "
-          "greatest(batch_pages / 2, 1) WHERE job_id = (SELECT job_id FROM redis_migrate.expiry_state WHERE "
-          "job_id = $1 FOR UPDATE SKIP LOCKED)",
+          R"sql(UPDATE redis_migrate.expiry_state
+                SET batch_rows = greatest(batch_rows / 2, 1), batch_pages = greatest(batch_pages / 2, 1)
+                WHERE job_id = (
+                    SELECT job_id
+                    FROM redis_migrate.expiry_state
+                    WHERE job_id = $1 FOR UPDATE SKIP LOCKED))sql",
           {SqlParam::Int8(job_id_)});
       step = Step::kBlocked;
       run_.message = error.what();
