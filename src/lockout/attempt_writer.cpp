@@ -51,21 +51,30 @@ void Write(const Attempt *attempts, int count) {
   Columns columns(attempts, count);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "WITH batch AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS b "
-      "(id, at, policy, owner, user_name, address, user_agent, attempt_type, success, reason, locks, "
-      "locked_by, locked_until, channel)), "
-      "written AS (INSERT INTO redis_migrate.login_attempt (attempt_id, attempted_at, policy, owner, "
-      "user_name, address, user_agent, attempt_type, success, reason, locks, locked_by, locked_until) "
-      "SELECT id, at, policy, redis_migrate.stamp_owner(owner::oid), nullif(user_name, ''), nullif(address, "
-      "'')::inet, "
-      "nullif(user_agent, ''), attempt_type, nullif(success, '')::boolean, nullif(reason, ''), "
-      "locks::boolean, nullif(locked_by, ''), nullif(locked_until, '2000-01-01 00:00:00+00') FROM batch "
-      "ORDER BY id ON CONFLICT (attempt_id) DO NOTHING RETURNING *) "
-      // A listener is notified of a lock once, and only after the row is there.
-      "SELECT pg_notify(b.channel, json_build_object('policy', w.policy, 'user_name', w.user_name, "
-      "'address', "
-      "host(w.address), 'locked_by', w.locked_by, 'locked_until', w.locked_until)::text) "
-      "FROM written AS w JOIN batch AS b ON b.id = w.attempt_id WHERE w.locks AND b.channel <> ''",
+      R"sql(WITH batch AS (
+                SELECT *
+                FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                    AS b (id, at, policy, owner, user_name, address, user_agent, attempt_type, success,
+                          reason, locks, locked_by, locked_until, channel)),
+            written AS (
+                INSERT INTO redis_migrate.login_attempt
+                    (attempt_id, attempted_at, policy, owner, user_name, address, user_agent, attempt_type,
+                     success, reason, locks, locked_by, locked_until)
+                SELECT id, at, policy, redis_migrate.stamp_owner(owner::oid), nullif(user_name, ''),
+                    nullif(address, '')::inet, nullif(user_agent, ''), attempt_type,
+                    nullif(success, '')::boolean, nullif(reason, ''), locks::boolean,
+                    nullif(locked_by, ''), nullif(locked_until, '2000-01-01 00:00:00+00')
+                FROM batch
+                ORDER BY id
+                ON CONFLICT (attempt_id) DO NOTHING
+                RETURNING *)
+            -- A listener is notified of a lock once, and only after the row is there.
+            SELECT pg_notify(b.channel,
+                             json_build_object('policy', w.policy, 'user_name', w.user_name,
+                                               'address', host(w.address), 'locked_by', w.locked_by,
+                                               'locked_until', w.locked_until)::text)
+            FROM written AS w JOIN batch AS b ON b.id = w.attempt_id
+            WHERE w.locks AND b.channel <> '')sql",
       {SqlParam::Int8Array(columns.ids), SqlParam::TimestampTzArray(columns.times),
        SqlParam::TextArray(columns.policies), SqlParam::Int8Array(columns.owners),
        SqlParam::TextArray(columns.user_names), SqlParam::TextArray(columns.addresses),

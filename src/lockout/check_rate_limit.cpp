@@ -104,14 +104,15 @@ PRM_FUNCTION(check_rate_limit) {
   int64 until = user.count.until > 0 ? user.count.until : address.count.until;
   int64 last = std::max(user.last_failure, address.last_failure);
   auto rows = Spi::Execute(
-      "SELECT pg_catalog.json_build_object('is_blocked', $1 OPERATOR(pg_catalog.<>) 'none', 'ip_attempts', "
-      "$2, "
-      "'user_attempts', $3, 'username_attempts', $3, 'total_attempts', greatest($2, $3), 'max_attempts', $4, "
-      "'block_reason', CASE $1 WHEN 'username' THEN 'Too many failed attempts for this user name' "
-      "WHEN 'ip' THEN 'Too many failed attempts from this address' END, 'blocking_strategy', $1, "
-      "'time_window_minutes', pg_catalog.trim_scale($5 OPERATOR(pg_catalog./) 60000000.0), 'time_window', "
-      "$6, 'last_attempt', $7, "
-      "'time_until_reset', $8)",
+      R"sql(SELECT pg_catalog.json_build_object(
+                'is_blocked', $1 OPERATOR(pg_catalog.<>) 'none',
+                'ip_attempts', $2, 'user_attempts', $3, 'username_attempts', $3,
+                'total_attempts', greatest($2, $3), 'max_attempts', $4,
+                'block_reason', CASE $1 WHEN 'username' THEN 'Too many failed attempts for this user name'
+                                        WHEN 'ip' THEN 'Too many failed attempts from this address' END,
+                'blocking_strategy', $1,
+                'time_window_minutes', pg_catalog.trim_scale($5 OPERATOR(pg_catalog./) 60000000.0),
+                'time_window', $6, 'last_attempt', $7, 'time_until_reset', $8))sql",
       {SqlParam::Text(strategy), SqlParam::Int4(address.count.failures), SqlParam::Int4(user.count.failures),
        SqlParam::Int4(most), SqlParam::Int8(window), SqlParam{INTERVALOID, PG_GETARG_DATUM(2), false},
        SqlParam{TIMESTAMPTZOID, TimestampTzGetDatum(last), last == 0},
@@ -144,8 +145,9 @@ PRM_FUNCTION(cleanup_old_rate_limit_attempts) {
   pg::Spi spi;
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "DELETE FROM redis_migrate.login_attempt WHERE attempted_at < clock_timestamp() - $1 AND "
-      "pg_has_role($2, redis_migrate.owner_oid(owner), 'USAGE')",
+      R"sql(DELETE FROM redis_migrate.login_attempt
+            WHERE attempted_at < clock_timestamp() - $1
+                AND pg_has_role($2, redis_migrate.owner_oid(owner), 'USAGE'))sql",
       {SqlParam{INTERVALOID, PG_GETARG_DATUM(0), false}, SqlParam::OidOf(user)});
   PG_RETURN_INT32(static_cast<int32>(std::min<uint64>(rows.processed(), INT32_MAX)));
 }

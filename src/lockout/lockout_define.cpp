@@ -70,9 +70,12 @@ void CheckPolicy(const LockoutPolicy &policy) {
 // {"user_name": 5, "user_name+address": {"3": "15 minutes", "6": "2 hours"}}
 void InsertScopes(const std::string &policy, Datum scopes) {
   auto rows = Spi::Execute(
-      "SELECT s.key, jsonb_typeof(s.value), t.key, t.value FROM jsonb_each($1) AS s "
-      "LEFT JOIN LATERAL jsonb_each_text(CASE jsonb_typeof(s.value) WHEN 'object' THEN s.value "
-      "WHEN 'number' THEN jsonb_build_object(s.value #>> '{}', NULL) END) AS t ON true",
+      R"sql(SELECT s.key, jsonb_typeof(s.value), t.key, t.value
+            FROM jsonb_each($1) AS s
+              LEFT JOIN LATERAL jsonb_each_text(
+                  CASE jsonb_typeof(s.value) WHEN 'object' THEN s.value
+                                             WHEN 'number' THEN jsonb_build_object(s.value #>> '{}', NULL)
+                  END) AS t ON true)sql",
       {SqlParam{JSONBOID, scopes, false}});
   if (rows.size() == 0)
     Refuse("scopes must not be empty", "", "Write, for example, '{\"user_name\": 5, \"address\": 15}'.");
@@ -89,8 +92,8 @@ void InsertScopes(const std::string &policy, Datum scopes) {
           "scope " + name + " needs a number of failures", "Its value is a JSON " + rows[i].Text(1) + ".",
           "Give a number, or several with how long each locks: {\"3\": \"15 minutes\", \"6\": \"2 hours\"}.");
     Spi::Execute(
-        "INSERT INTO redis_migrate.lockout_scope (policy, scope, failures, cool_off) VALUES ($1, $2, "
-        "$3::integer, $4::interval)",
+        R"sql(INSERT INTO redis_migrate.lockout_scope (policy, scope, failures, cool_off)
+              VALUES ($1, $2, $3::integer, $4::interval))sql",
         {SqlParam::Text(policy), SqlParam::Text(ScopeName(components)), SqlParam::Text(rows[i].Text(2)),
          SqlParam::OptionalText(rows[i].OptionalText(3))});
   }
@@ -105,8 +108,8 @@ void EnsureRetention() {
           .size() > 0)
     return;
   Spi::Execute(
-      "SELECT redis_migrate.add_expiry('redis_migrate.login_attempt', 'attempted_at', every => '1 hour', "
-      "lifetime => '7 days')");
+      R"sql(SELECT redis_migrate.add_expiry('redis_migrate.login_attempt', 'attempted_at',
+                                            every => '1 hour', lifetime => '7 days'))sql");
 }
 
 bool PolicyExists(Oid database, const pg_uuid_t &policy) {

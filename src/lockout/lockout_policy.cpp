@@ -64,14 +64,13 @@ LockoutPolicy LoadLockoutPolicy(const std::string &name, const pg::Network *addr
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
-      "SELECT p.policy_id, p.owner, p.reset_on_success, p.fold_case, p.ipv6_prefix, p.notify_channel, "
-      "array_remove(p.allowed_networks, NULL), p.cool_off_mode, p.extend_on_attempt, "
-      "p.time_window, "
-      "p.pending_timeout, s.scope, s.failures, "
-      "coalesce(s.cool_off, p.cool_off, p.time_window), p.when_full "
-      "= 'refuse' "
-      "FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_scope AS s USING (policy) "
-      "WHERE p.policy = $1 ORDER BY s.scope, s.failures",
+      R"sql(SELECT p.policy_id, p.owner, p.reset_on_success, p.fold_case, p.ipv6_prefix,
+                p.notify_channel, array_remove(p.allowed_networks, NULL), p.cool_off_mode,
+                p.extend_on_attempt, p.time_window, p.pending_timeout, s.scope, s.failures,
+                coalesce(s.cool_off, p.cool_off, p.time_window), p.when_full = 'refuse'
+            FROM redis_migrate.lockout_policy AS p JOIN redis_migrate.lockout_scope AS s USING (policy)
+            WHERE p.policy = $1
+            ORDER BY s.scope, s.failures)sql",
       {SqlParam::Text(name)});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "lockout policy \"" + name + "\" does not exist", "",
