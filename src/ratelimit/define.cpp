@@ -101,8 +101,9 @@ Owned LockPolicy(const std::string &name, Oid user) {
 // Checks the policy as it is in the table now. Errors: 22023, 55000.
 void CheckPolicy(const std::string &name) {
   auto rows = Spi::Execute(
-      "SELECT algorithm, quota, period, burst, storage, key_type, "
-      "ipv6_prefix FROM redis_migrate.rate_limit_policy WHERE policy = $1",
+      R"sql(SELECT algorithm, quota, period, burst, storage, key_type, ipv6_prefix
+            FROM redis_migrate.rate_limit_policy
+            WHERE policy = $1)sql",
       {SqlParam::Text(name)});
   const pg::Row row = rows[0];
   const int64 period = pg::IntervalNs(row.Value(2));
@@ -113,9 +114,10 @@ void CheckPolicy(const std::string &name) {
   pg::ThrowIfError(
       MakeRateLimit(AlgorithmNamed(row.Text(0)), row.Int8(1), period, row.IsNull(3) ? 0 : row.Int8(3)));
   auto overrides = Spi::Execute(
-      "SELECT e.quota, e.period, e.burst FROM "
-      "redis_migrate.rate_limit_exception AS e JOIN redis_migrate.rate_limit_policy USING (policy_id) "
-      "WHERE policy = $1 AND kind = 'override'",
+      R"sql(SELECT e.quota, e.period, e.burst
+            FROM redis_migrate.rate_limit_exception AS e
+              JOIN redis_migrate.rate_limit_policy USING (policy_id)
+            WHERE policy = $1 AND kind = 'override')sql",
       {SqlParam::Text(name)});
   for (uint64 i = 0; i < overrides.size(); i++)
     pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(row.Text(0)), overrides[i].Int8(0),
@@ -137,8 +139,8 @@ void CheckPolicy(const std::string &name) {
 void BeginAnew(int64 policy_id, const std::string &algorithm) {
   for (const char *table : {"rate_limit_state", "rate_limit_unlogged_state"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table +
-                     " AS s USING redis_migrate.rate_limit_policy AS p "
-                     "WHERE s.policy_id = $1 AND p.policy_id = $1 AND p.algorithm <> $2",
+                     R"sql( AS s USING redis_migrate.rate_limit_policy AS p
+                            WHERE s.policy_id = $1 AND p.policy_id = $1 AND p.algorithm <> $2)sql",
                  {SqlParam::Int8(policy_id), SqlParam::Text(algorithm)});
   if (algorithm != "gcra")
     Spi::Execute("UPDATE redis_migrate.rate_limit_exception SET burst = NULL WHERE policy_id = $1",
@@ -160,8 +162,8 @@ void EnsureExpiry(const std::string &policy) {
           .size() > 0)
     return;
   Spi::Execute(
-      "SELECT redis_migrate.add_expiry($1::regclass, 'expires_at', every => '1 hour') "
-      "WHERE NOT EXISTS (SELECT FROM redis_migrate.expiry_policies WHERE target = $1)",
+      R"sql(SELECT redis_migrate.add_expiry($1::regclass, 'expires_at', every => '1 hour')
+            WHERE NOT EXISTS (SELECT FROM redis_migrate.expiry_policies WHERE target = $1))sql",
       {table});
 }
 
@@ -175,11 +177,13 @@ void Create(const std::string &name, const Definition &definition) {
   Spi spi;
   pg::CheckPolicyLimit("rate limit", "rate_limit_policy", user);
   auto inserted = Spi::Execute(
-      "INSERT INTO redis_migrate.rate_limit_policy (policy, owner, quota, period, burst, algorithm, storage, "
-      "key_type, ipv6_prefix, shadow, fail_open) VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, "
-      "coalesce($6, 'gcra'), "
-      "coalesce($7, 'memory'), coalesce($8, 'text'), coalesce($9, 64), coalesce($10, false), "
-      "coalesce($11, false)) ON CONFLICT DO NOTHING",
+      R"sql(INSERT INTO redis_migrate.rate_limit_policy
+                (policy, owner, quota, period, burst, algorithm, storage, key_type, ipv6_prefix,
+                 shadow, fail_open)
+            VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, coalesce($6, 'gcra'),
+                    coalesce($7, 'memory'), coalesce($8, 'text'), coalesce($9, 64),
+                    coalesce($10, false), coalesce($11, false))
+            ON CONFLICT DO NOTHING)sql",
       {SqlParam::Text(name), SqlParam::OidOf(user), SqlParam::Int8(*definition.quota), definition.period,
        Optional(definition.burst, SqlParam::Int8, INT8OID), SqlParam::OptionalText(definition.algorithm),
        SqlParam::OptionalText(definition.storage), SqlParam::OptionalText(definition.key_type),
@@ -226,12 +230,12 @@ Subject SubjectOf(FunctionCallInfo fcinfo, bool address, int64 policy_id) {
 void PutException(int64 policy_id, const char *kind, const Subject &subject, const Definition &definition,
                   SqlParam expires_at) {
   Spi::Execute(
-      "INSERT INTO redis_migrate.rate_limit_exception AS e (policy_id, kind, key, network, quota, period, "
-      "burst, "
-      "expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
-      "ON CONFLICT (policy_id, kind, key, network) DO UPDATE SET quota = excluded.quota, period = "
-      "excluded.period, "
-      "burst = excluded.burst, expires_at = excluded.expires_at",
+      R"sql(INSERT INTO redis_migrate.rate_limit_exception AS e
+                (policy_id, kind, key, network, quota, period, burst, expires_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            ON CONFLICT (policy_id, kind, key, network)
+            DO UPDATE SET quota = excluded.quota, period = excluded.period, burst = excluded.burst,
+                expires_at = excluded.expires_at)sql",
       {SqlParam::Int8(policy_id), SqlParam::Text(kind), subject.key, subject.network,
        Optional(definition.quota, SqlParam::Int8, INT8OID), definition.period,
        Optional(definition.burst, SqlParam::Int8, INT8OID), expires_at});
@@ -246,8 +250,8 @@ void PutOnList(FunctionCallInfo fcinfo, const char *kind, bool address, SqlParam
   Spi spi;
   const Owned policy = LockPolicy(name, user);
   Spi::Execute(
-      "DELETE FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND expires_at < "
-      "clock_timestamp()",
+      R"sql(DELETE FROM redis_migrate.rate_limit_exception
+            WHERE policy_id = $1 AND expires_at < clock_timestamp())sql",
       {SqlParam::Int8(policy.id)});
   PutException(policy.id, kind, SubjectOf(fcinfo, address, policy.id), Definition{}, expires_at);
 }
@@ -273,8 +277,9 @@ bool DropException(FunctionCallInfo fcinfo, const char *kind, bool address) {
   const Owned policy = LockPolicy(name, user);
   const Subject subject = SubjectOf(fcinfo, address, policy.id);
   return Spi::Execute(
-             "DELETE FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND kind = $2 "
-             "AND key IS NOT DISTINCT FROM $3 AND network IS NOT DISTINCT FROM $4",
+             R"sql(DELETE FROM redis_migrate.rate_limit_exception
+                   WHERE policy_id = $1 AND kind = $2 AND key IS NOT DISTINCT FROM $3
+                       AND network IS NOT DISTINCT FROM $4)sql",
              {SqlParam::Int8(policy.id), SqlParam::Text(kind), subject.key, subject.network})
              .processed() > 0;
 }
@@ -324,14 +329,14 @@ PRM_FUNCTION(alter_rate_limit) {
   const Owned policy = LockPolicy(name, user);
   if (definition.algorithm) BeginAnew(policy.id, *definition.algorithm);
   Spi::Execute(
-      "UPDATE redis_migrate.rate_limit_policy SET quota = coalesce($2, quota), period = coalesce($3, "
-      "period), "
-      "burst = coalesce($4, CASE WHEN $5 IS NULL OR $5 = algorithm THEN burst END), algorithm = "
-      "coalesce($5, algorithm), storage = coalesce($6, storage), key_type = coalesce($7, key_type), "
-      "ipv6_prefix = "
-      "coalesce($8, ipv6_prefix), shadow = coalesce($9, shadow), fail_open = coalesce($10, fail_open), "
-      "changed_at "
-      "= clock_timestamp() WHERE policy = $1",
+      R"sql(UPDATE redis_migrate.rate_limit_policy
+            SET quota = coalesce($2, quota), period = coalesce($3, period),
+                burst = coalesce($4, CASE WHEN $5 IS NULL OR $5 = algorithm THEN burst END),
+                algorithm = coalesce($5, algorithm), storage = coalesce($6, storage),
+                key_type = coalesce($7, key_type), ipv6_prefix = coalesce($8, ipv6_prefix),
+                shadow = coalesce($9, shadow), fail_open = coalesce($10, fail_open),
+                changed_at = clock_timestamp()
+            WHERE policy = $1)sql",
       {SqlParam::Text(name), Optional(definition.quota, SqlParam::Int8, INT8OID), definition.period,
        Optional(definition.burst, SqlParam::Int8, INT8OID), SqlParam::OptionalText(definition.algorithm),
        SqlParam::OptionalText(definition.storage), SqlParam::OptionalText(definition.key_type),
@@ -373,8 +378,9 @@ static Datum SetOverride(FunctionCallInfo fcinfo, bool address) {
   Spi spi;
   const Owned policy = LockPolicy(name, user);
   auto rows = Spi::Execute(
-      "SELECT algorithm, coalesce($2, period) "
-      "FROM redis_migrate.rate_limit_policy WHERE policy_id = $1",
+      R"sql(SELECT algorithm, coalesce($2, period)
+            FROM redis_migrate.rate_limit_policy
+            WHERE policy_id = $1)sql",
       {SqlParam::Int8(policy.id), definition.period});
   const int64 period = pg::IntervalNs(rows[0].Value(1));
   if (period > kLongestDrain || (definition.burst && *definition.burst < 1))

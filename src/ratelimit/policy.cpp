@@ -52,9 +52,9 @@ bool PolicyExists(const PolicyKey &policy) {
 
 void LoadExceptions(Policy *policy) {
   auto rows = Spi::Execute(
-      "SELECT kind, key, network, quota, period, burst, expires_at "
-      "FROM redis_migrate.rate_limit_exception WHERE policy_id = $1 AND (expires_at > clock_timestamp()) IS "
-      "NOT FALSE",
+      R"sql(SELECT kind, key, network, quota, period, burst, expires_at
+            FROM redis_migrate.rate_limit_exception
+            WHERE policy_id = $1 AND (expires_at > clock_timestamp()) IS NOT FALSE)sql",
       {SqlParam::Int8(policy->id)}, true);
   for (uint64 i = 0; i < rows.size(); i++) {
     const pg::Row row = rows[i];
@@ -92,17 +92,17 @@ std::unique_ptr<Policy> Load(Bytes name) {
   pg::AsExtensionOwner as_owner;
   Spi spi;
   auto oids = Spi::Execute(
-      "SELECT 'redis_migrate.rate_limit_policy'::regclass::oid, "
-      "'redis_migrate.rate_limit_exception'::regclass::oid");
+      R"sql(SELECT 'redis_migrate.rate_limit_policy'::regclass::oid,
+                'redis_migrate.rate_limit_exception'::regclass::oid)sql");
   cache->policy_relation = DatumGetObjectId(oids[0].Value(0));
   cache->exception_relation = DatumGetObjectId(oids[0].Value(1));
   // Invalidations from here on concern the version that is read.
   pg::LatestSnapshotScope snapshot;
   auto rows = Spi::Execute(
-      "SELECT policy_id, owner, algorithm, quota, period, "
-      "burst, "
-      "storage, key_type, ipv6_prefix, shadow, fail_open, created_at "
-      "FROM redis_migrate.rate_limit_policy WHERE policy = $1",
+      R"sql(SELECT policy_id, owner, algorithm, quota, period, burst, storage, key_type, ipv6_prefix,
+                shadow, fail_open, created_at
+            FROM redis_migrate.rate_limit_policy
+            WHERE policy = $1)sql",
       {SqlParam::Text(name)}, true);
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "rate limit policy \"" + std::string(name) + "\" does not exist",

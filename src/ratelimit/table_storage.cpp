@@ -28,10 +28,11 @@ std::string StatementText(Statement statement, bool unlogged) {
       return "SELECT time_ns, count, previous FROM " + table + " WHERE " + is_key;
     case kUpdate:
       return "UPDATE " + table +
-             " SET time_ns = redis_migrate.rate_limit_stepped(0), count = "
-             "redis_migrate.rate_limit_stepped(1), "
-             "previous = redis_migrate.rate_limit_stepped(2), "
-             "expires_at = pg_catalog.to_timestamp(redis_migrate.rate_limit_stepped(3)) WHERE " +
+             R"sql( SET time_ns = redis_migrate.rate_limit_stepped(0),
+                        count = redis_migrate.rate_limit_stepped(1),
+                        previous = redis_migrate.rate_limit_stepped(2),
+                        expires_at = pg_catalog.to_timestamp(redis_migrate.rate_limit_stepped(3))
+                    WHERE )sql" +
              is_key + " AND redis_migrate.rate_limit_step(policy_id, key, time_ns, count, previous)";
     case kInsert:
       return "INSERT INTO " + table +
