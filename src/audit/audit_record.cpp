@@ -81,8 +81,10 @@ AuditRecord::AuditRecord(const AuditParameters &parameters, Datum max_duration, 
   pg::ClaimOwnership(user);
   pg::AsExtensionOwner as_owner;
   auto row = Spi::Execute(
-      "INSERT INTO redis_migrate.audit (server, owner, pid, sample, max_duration, databases, max_rate) "
-      "VALUES ($1, redis_migrate.stamp_owner($2), pg_backend_pid(), $3, $4, $5, $6) RETURNING audit_id",
+      R"sql(INSERT INTO redis_migrate.audit
+                (server, owner, pid, sample, max_duration, databases, max_rate)
+            VALUES ($1, redis_migrate.stamp_owner($2), pg_backend_pid(), $3, $4, $5, $6)
+            RETURNING audit_id)sql",
       {SqlParam::Text(parameters.server), SqlParam::OidOf(user),
        parameters.sample ? SqlParam{FLOAT8OID, Float8GetDatum(*parameters.sample), false}
                          : SqlParam{FLOAT8OID, 0, true},
@@ -96,9 +98,9 @@ void AuditRecord::SetServer(const std::string &version, const std::string &polic
   shares_integers_ = shares_integers;
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.audit SET redis_version = NULLIF($2, ''), maxmemory_policy = NULLIF($3, ''), "
-      "dbsize = $4 "
-      "WHERE audit_id = $1",
+      R"sql(UPDATE redis_migrate.audit
+            SET redis_version = NULLIF($2, ''), maxmemory_policy = NULLIF($3, ''), dbsize = $4
+            WHERE audit_id = $1)sql",
       {SqlParam::Int8(id_), SqlParam::Text(version), SqlParam::Text(policy), SqlParam::Int8(dbsize)});
 }
 
@@ -107,9 +109,10 @@ void AuditRecord::Save(const AuditCounts &counts) {
   for (const auto &[reason, keys] : counts.odd) odd += keys;
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.audit SET updated_at = clock_timestamp(), keys = $2, asked = $3, vanished = $4, "
-      "odd = $5, "
-      "odd_reasons = $6::jsonb, families = $7, notes = $8 WHERE audit_id = $1",
+      R"sql(UPDATE redis_migrate.audit
+            SET updated_at = clock_timestamp(), keys = $2, asked = $3, vanished = $4, odd = $5,
+                odd_reasons = $6::jsonb, families = $7, notes = $8
+            WHERE audit_id = $1)sql",
       {SqlParam::Int8(id_), SqlParam::Int8(counts.keys), SqlParam::Int8(counts.asked),
        SqlParam::Int8(counts.vanished), SqlParam::Int8(odd), SqlParam::Text(JsonObject(counts.odd)),
        SqlParam::Int4(static_cast<int32>(families_)), SqlParam::TextArray(notes_)});
@@ -137,8 +140,8 @@ void AuditRecord::AddFamilies(int db, bool several, const std::vector<Family> &f
     std::string const masked = owned ? MaskKey(owners.patterns()[owner.pattern], key.key)
                                      : MaskKey(pg::ValueOrThrow(KeyPattern::Parse("*")), key.key);
     Spi::Execute(
-        "INSERT INTO redis_migrate.audit_key VALUES ($1, $2, $3, NULLIF($4, ''), $5, NULLIF($6, ''), $7, "
-        "$8 * interval '1 ms')",
+        R"sql(INSERT INTO redis_migrate.audit_key
+              VALUES ($1, $2, $3, NULLIF($4, ''), $5, NULLIF($6, ''), $7, $8 * interval '1 ms'))sql",
         {SqlParam::Int8(id_), SqlParam::Int4(db), SqlParam::Int4(++rank), SqlParam::Text(ForServer(pattern)),
          SqlParam::Text(masked), SqlParam::Text(key.type), SqlParam::Int8(static_cast<int64>(key.bytes)),
          OptionalInt8(key.ttl_ms && *key.ttl_ms >= 0 ? key.ttl_ms : std::nullopt)});
@@ -178,11 +181,10 @@ void AuditRecord::AddFamily(int db, bool several, const Family &family) {
   };
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "INSERT INTO redis_migrate.audit_family VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, "
-      "$10, "
-      "$11 * interval '1 ms', $12 * interval '1 ms', $13::jsonb, $14 * interval '1 s', $15 * interval '1 s', "
-      "$16, $17, "
-      "$18::jsonb, $19, $20::jsonb, $21, $22, $23, $24, $25, $26, $27)",
+      R"sql(INSERT INTO redis_migrate.audit_family
+            VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11 * interval '1 ms',
+                    $12 * interval '1 ms', $13::jsonb, $14 * interval '1 s', $15 * interval '1 s', $16,
+                    $17, $18::jsonb, $19, $20::jsonb, $21, $22, $23, $24, $25, $26, $27))sql",
       {SqlParam::Int8(id_),
        SqlParam::Int4(db),
        SqlParam::Text(ForServer(family.pattern.text())),
@@ -218,10 +220,10 @@ void AuditRecord::Finish(const std::string &state, const AuditCounts &counts,
   Save(counts);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.audit SET state = $2, finished_at = clock_timestamp(), sqlstate = $3, message = "
-      "$4, "
-      "bytes = (SELECT sum(f.bytes) FROM redis_migrate.audit_family AS f WHERE f.audit_id = $1) WHERE "
-      "audit_id = $1",
+      R"sql(UPDATE redis_migrate.audit
+            SET state = $2, finished_at = clock_timestamp(), sqlstate = $3, message = $4,
+                bytes = (SELECT sum(f.bytes) FROM redis_migrate.audit_family AS f WHERE f.audit_id = $1)
+            WHERE audit_id = $1)sql",
       {SqlParam::Int8(id_), SqlParam::Text(state), SqlParam::OptionalText(sqlstate),
        SqlParam::OptionalText(message)});
 }
