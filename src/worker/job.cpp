@@ -13,13 +13,14 @@ using pg::Spi;
 using pg::SqlParam;
 
 constexpr char kColumns[] =
-    "j.background_run_id, j.migration, redis_migrate.acting_role(j.owner), j.priority, j.mapping, "
-    "j.on_error, j.prune, j.wanted, "
-    "j.state, "
-    "j.sqlstate, j.message, j.marked_at IS NOT NULL, coalesce(j.incarnation, 0), j.crashes, j.failures, "
-    "coalesce(j.not_before - clock_timestamp(), '0'), "
-    "coalesce((SELECT max(r.updated_at) - j.marked_at FROM redis_migrate.run AS r "
-    "WHERE r.migration = j.migration), '0'), j.force, redis_migrate.owner_problem(j.owner)";
+    R"sql(j.background_run_id, j.migration, redis_migrate.acting_role(j.owner), j.priority, j.mapping,
+          j.on_error, j.prune, j.wanted, j.state, j.sqlstate, j.message, j.marked_at IS NOT NULL,
+          coalesce(j.incarnation, 0), j.crashes, j.failures,
+          coalesce(j.not_before - clock_timestamp(), '0'),
+          coalesce((SELECT max(r.updated_at) - j.marked_at
+                    FROM redis_migrate.run AS r
+                    WHERE r.migration = j.migration), '0'),
+          j.force, redis_migrate.owner_problem(j.owner))sql";
 
 Job Read(const pg::Row &row) {
   Job job;
@@ -56,18 +57,18 @@ SqlParam NullIfEmpty(const std::string &text) {
 int64 RequestJob(const Job &wanted) {
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(
-             "INSERT INTO redis_migrate.background_run AS j (migration, owner, priority, mapping, on_error, "
-             "prune, "
-             "marked_at, incarnation, force) VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, "
-             "clock_timestamp(), $7, "
-             "$8) "
-             "ON CONFLICT (migration) DO UPDATE SET owner = excluded.owner, priority = excluded.priority, "
-             "mapping = excluded.mapping, on_error = excluded.on_error, prune = excluded.prune, "
-             "force = excluded.force, "
-             "wanted = true, state = 'starting', since = clock_timestamp(), requested_at = "
-             "clock_timestamp(), marked_at = excluded.marked_at, incarnation = excluded.incarnation, "
-             "crashes = 0, failures = 0, not_before = NULL, sqlstate = NULL, message = NULL "
-             "RETURNING background_run_id",
+             R"sql(INSERT INTO redis_migrate.background_run AS j
+                       (migration, owner, priority, mapping, on_error, prune, marked_at, incarnation,
+                        force)
+                   VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, clock_timestamp(), $7, $8)
+                   ON CONFLICT (migration)
+                   DO UPDATE SET owner = excluded.owner, priority = excluded.priority,
+                       mapping = excluded.mapping, on_error = excluded.on_error, prune = excluded.prune,
+                       force = excluded.force, wanted = true, state = 'starting',
+                       since = clock_timestamp(), requested_at = clock_timestamp(),
+                       marked_at = excluded.marked_at, incarnation = excluded.incarnation, crashes = 0,
+                       failures = 0, not_before = NULL, sqlstate = NULL, message = NULL
+                   RETURNING background_run_id)sql",
              {SqlParam::Text(wanted.migration), SqlParam::OidOf(wanted.owner),
               SqlParam::OptionalText(wanted.priority), SqlParam::OptionalText(wanted.mapping),
               SqlParam::Text(wanted.on_error), SqlParam::Bool(wanted.prune), SqlParam::Int8(Incarnation()),
@@ -87,8 +88,9 @@ std::optional<Job> FindJob(const std::string &migration) {
 std::vector<Job> WantedJobs() {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(std::string("SELECT ") + kColumns +
-                           " FROM redis_migrate.background_run AS j WHERE j.wanted "
-                           "AND NOT redis_migrate.is_restored(j.owner) ORDER BY j.background_run_id");
+                           R"sql( FROM redis_migrate.background_run AS j
+                                  WHERE j.wanted AND NOT redis_migrate.is_restored(j.owner)
+                                  ORDER BY j.background_run_id)sql");
   std::vector<Job> jobs;
   for (uint64 i = 0; i < rows.size(); ++i) jobs.push_back(Read(rows[i]));
   return jobs;
@@ -97,32 +99,33 @@ std::vector<Job> WantedJobs() {
 int64 CountRestored() {
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(
-             "SELECT count(*) FROM redis_migrate.definitions WHERE restored AND kind IN ('expiry', "
-             "'refresh', "
-             "'background run')")[0]
+             R"sql(SELECT count(*)
+                   FROM redis_migrate.definitions
+                   WHERE restored AND kind IN ('expiry', 'refresh', 'background run'))sql")[0]
       .Int8(0);
 }
 
 bool MarkLaunch(int64 id) {
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(
-             "UPDATE redis_migrate.background_run SET marked_at = clock_timestamp(), incarnation = $2 WHERE "
-             "background_run_id = $1 "
-             "AND wanted",
+             R"sql(UPDATE redis_migrate.background_run
+                   SET marked_at = clock_timestamp(), incarnation = $2
+                   WHERE background_run_id = $1 AND wanted)sql",
              {SqlParam::Int8(id), SqlParam::Int8(Incarnation())})
              .processed() == 1;
 }
 
 std::optional<Job> TakeUp(int64 id) {
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
-      std::string(
-          "UPDATE redis_migrate.background_run AS j SET state = 'running', since = clock_timestamp(), "
-          "marked_at = "
-          "clock_timestamp(), incarnation = $2, not_before = NULL WHERE background_run_id = $1 AND wanted "
-          "RETURNING ") +
-          kColumns,
-      {SqlParam::Int8(id), SqlParam::Int8(Incarnation())});
+  auto rows = Spi::Execute(std::string(
+                               R"sql(UPDATE redis_migrate.background_run AS j
+                                     SET state = 'running', since = clock_timestamp(),
+                                         marked_at = clock_timestamp(), incarnation = $2,
+                                         not_before = NULL
+                                     WHERE background_run_id = $1 AND wanted
+                                     RETURNING )sql") +
+                               kColumns,
+                           {SqlParam::Int8(id), SqlParam::Int8(Incarnation())});
   if (rows.size() == 0) return std::nullopt;
   return Read(rows[0]);
 }
@@ -131,9 +134,10 @@ void Conclude(int64 id, const std::string &state, bool wanted, const std::string
               const std::string &message) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.background_run SET state = $2, wanted = $3, since = clock_timestamp(), marked_at "
-      "= NULL, "
-      "incarnation = NULL, not_before = NULL, sqlstate = $4, message = $5 WHERE background_run_id = $1",
+      R"sql(UPDATE redis_migrate.background_run
+            SET state = $2, wanted = $3, since = clock_timestamp(), marked_at = NULL,
+                incarnation = NULL, not_before = NULL, sqlstate = $4, message = $5
+            WHERE background_run_id = $1)sql",
       {SqlParam::Int8(id), SqlParam::Text(state), SqlParam::Bool(wanted), NullIfEmpty(sqlstate),
        NullIfEmpty(message)});
 }
@@ -142,11 +146,12 @@ void ConcludeForNow(int64 id, const std::string &state, int crashes, int failure
                     const std::string &sqlstate, const std::string &message) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.background_run SET state = $2, since = clock_timestamp(), marked_at = NULL, "
-      "incarnation = NULL, "
-      "crashes = $3, failures = $4, not_before = clock_timestamp() + $5 * interval '1 millisecond', sqlstate "
-      "= $6, "
-      "message = $7 WHERE background_run_id = $1 AND wanted",
+      R"sql(UPDATE redis_migrate.background_run
+            SET state = $2, since = clock_timestamp(), marked_at = NULL, incarnation = NULL,
+                crashes = $3, failures = $4,
+                not_before = clock_timestamp() + $5 * interval '1 millisecond', sqlstate = $6,
+                message = $7
+            WHERE background_run_id = $1 AND wanted)sql",
       {SqlParam::Int8(id), SqlParam::Text(state), SqlParam::Int4(crashes), SqlParam::Int4(failures),
        SqlParam::Int8(wait_ms), NullIfEmpty(sqlstate), NullIfEmpty(message)});
 }
@@ -154,10 +159,12 @@ void ConcludeForNow(int64 id, const std::string &state, int crashes, int failure
 void MarkRunStopped(const std::string &migration) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run SET state = 'stopped', finished_at = coalesce(finished_at, "
-      "clock_timestamp()), "
-      "sqlstate = NULL, message = 'stopped by redis_migrate.stop' WHERE run_id = (SELECT max(run_id) FROM "
-      "redis_migrate.run WHERE migration = $1 AND NOT dry_run) AND state IN ('running', 'failed')",
+      R"sql(UPDATE redis_migrate.run
+            SET state = 'stopped', finished_at = coalesce(finished_at, clock_timestamp()),
+                sqlstate = NULL, message = 'stopped by redis_migrate.stop'
+            WHERE run_id =
+                (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND NOT dry_run)
+                AND state IN ('running', 'failed'))sql",
       {SqlParam::Text(migration)});
 }
 

@@ -70,8 +70,9 @@ void AcceptAs(Oid role, const std::string &kind, const std::string &name) {
       pg::AcceptedRelation const accepted = pg::AcceptForNewOwner(DatumGetObjectId(rows[i].Value(1)), role);
       Spi::Execute(std::string("UPDATE redis_migrate.") + accepting.table + " SET " + accepting.relation +
                        " = $2, " + accepting.owner +
-                       " = $3::redis_migrate.owner_role, trusted_roles = $4::redis_migrate.owner_role[] "
-                       "WHERE " +
+                       R"sql( = $3::redis_migrate.owner_role,
+                              trusted_roles = $4::redis_migrate.owner_role[]
+                              WHERE )sql" +
                        accepting.id + " = $1",
                    {SqlParam::Int8(rows[i].Int8(0)), SqlParam::OidOf(accepted.relation),
                     SqlParam::Text(accepted.owner.ToText()), SqlParam::TextArray(accepted.TrustedText())});
@@ -87,17 +88,19 @@ void AcceptRestored() {
     if (strcmp(accepting.table, last) == 0) continue;
     last = accepting.table;
     pg::AsExtensionOwner as_owner;
-    Spi::Execute(
-        std::string("UPDATE redis_migrate.") + accepting.table + " AS t SET " + accepting.relation +
-        " = c.oid, " + accepting.owner +
-        " = redis_migrate.stamp_owner(c.relowner), trusted_roles = ARRAY(SELECT "
-        "redis_migrate.stamp_owner(r.oid) FROM unnest(t.trusted_roles) AS trusted JOIN pg_roles AS r "
-        "ON r.rolname = redis_migrate.owner_name(trusted)) FROM pg_class AS c WHERE c.oid = "
-        "to_regclass(t." +
-        accepting.name + ") AND redis_migrate.is_restored(t." + accepting.owner +
-        ") AND redis_migrate.owner_name(t." + accepting.owner +
-        ") = pg_get_userbyid(c.relowner) AND NOT redis_migrate.is_restored(" + accepting.definition_owner +
-        ")");
+    Spi::Execute(std::string("UPDATE redis_migrate.") + accepting.table + " AS t SET " + accepting.relation +
+                 " = c.oid, " + accepting.owner +
+                 R"sql( = redis_migrate.stamp_owner(c.relowner),
+              trusted_roles = ARRAY(SELECT redis_migrate.stamp_owner(r.oid)
+                                    FROM unnest(t.trusted_roles) AS trusted
+                                      JOIN pg_roles AS r
+                                        ON r.rolname = redis_migrate.owner_name(trusted))
+              FROM pg_class AS c
+              WHERE c.oid = to_regclass(t.)sql" +
+                 accepting.name + ") AND redis_migrate.is_restored(t." + accepting.owner +
+                 ") AND redis_migrate.owner_name(t." + accepting.owner +
+                 ") = pg_get_userbyid(c.relowner) AND NOT redis_migrate.is_restored(" +
+                 accepting.definition_owner + ")");
   }
 }
 
@@ -116,8 +119,8 @@ uint64 Adopt(const Owned &owned, Oid user) {
   return Spi::Execute(std::string("UPDATE redis_migrate.") + owned.table +
                           " SET owner = redis_migrate.stamp_owner(redis_migrate.owner_oid(owner))" +
                           owned.with_owner +
-                          " WHERE redis_migrate.is_restored(owner) AND pg_has_role($1, "
-                          "redis_migrate.owner_oid(owner), 'USAGE')",
+                          R"sql( WHERE redis_migrate.is_restored(owner)
+                                     AND pg_has_role($1, redis_migrate.owner_oid(owner), 'USAGE'))sql",
                       {SqlParam::OidOf(user)})
       .processed();
 }

@@ -74,8 +74,9 @@ void Log(int level, const Problem &problem, const std::string &what, const std::
 Extension::Extension() {
   pg::InTransaction([&] {
     auto rows = pg::Spi::Execute(
-        "SELECT extversion::pg_catalog.text, extowner FROM pg_catalog.pg_extension WHERE extname "
-        "OPERATOR(pg_catalog.=) 'pg_redis_migrate'");
+        R"sql(SELECT extversion::pg_catalog.text, extowner
+              FROM pg_catalog.pg_extension
+              WHERE extname OPERATOR(pg_catalog.=) 'pg_redis_migrate')sql");
     if (rows.size() == 0) return;
     version_ = rows[0].Text(0);
     owner_ = DatumGetObjectId(rows[0].Value(1));
@@ -84,8 +85,9 @@ Extension::Extension() {
 
 bool Extension::HasChanged() const {
   auto rows = pg::Spi::Execute(
-      "SELECT extversion::pg_catalog.text FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) "
-      "'pg_redis_migrate'");
+      R"sql(SELECT extversion::pg_catalog.text
+            FROM pg_catalog.pg_extension
+            WHERE extname OPERATOR(pg_catalog.=) 'pg_redis_migrate')sql");
   return rows.size() == 0 || rows[0].Text(0) != version_;
 }
 
