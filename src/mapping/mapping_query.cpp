@@ -162,10 +162,27 @@ Expr *Coerce(ParseState *pstate, TargetEntry *output, const TargetColumn &column
   });
 }
 
+// As many as the planner takes a table for that has never been vacuumed.
+constexpr BlockNumber kFewBlocks = 10;
+
+// Of a relation that is locked.
+BlockNumber BlocksOf(Oid oid) {
+  return Call([&] {
+    Relation relation = relation_open(oid, NoLock);
+    BlockNumber const blocks = RelationGetNumberOfBlocks(relation);
+    relation_close(relation, NoLock);
+    return blocks;
+  });
+}
+
 }  // namespace
 
 MappingQuery::MappingQuery(const Mapping &mapping, const BatchShape &shape, const Target &target)
-    : context_("redis_migrate query"), mapping_(mapping.name), batch_() {
+    : context_("redis_migrate query", TopMemoryContext),
+      mapping_(mapping.name),
+      user_(GetUserId()),
+      row_security_(row_security),
+      batch_() {
   pg::SwitchContext in_context(context_.get());
   batch_desc_ = shape.MakeTupleDesc();
   batch_.md.name = const_cast<char *>(kBatchName);
@@ -182,7 +199,47 @@ MappingQuery::MappingQuery(const Mapping &mapping, const BatchShape &shape, cons
   Analyse(mapping, shape, target);
   std::vector<int> all(facts_.columns.size());
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
-  plan_ = PlanFor(all);
+  Query *query = QueryFor(all);
+  FindDependencies(query);
+  plan_ = Plan(query);
+  search_path_ = Call([] { return fetch_search_path(true); });
+  for (int i = 0; i < list_length(plan_->rtable); ++i) {
+    auto *entry = static_cast<RangeTblEntry *>(list_nth(plan_->rtable, i));
+    if (entry->rtekind == RTE_RELATION &&
+        (entry->relkind == RELKIND_RELATION || entry->relkind == RELKIND_MATVIEW))
+      sizes_.push_back({entry->relid, BlocksOf(entry->relid)});
+  }
+}
+
+void MappingQuery::Lock() const {
+  Call([&] {
+    for (int i = 0; i < list_length(plan_->rtable); ++i) {
+      auto *entry = static_cast<RangeTblEntry *>(list_nth(plan_->rtable, i));
+      // A view that was expanded is a subquery that has kept its relation.
+      if ((entry->rtekind == RTE_RELATION || entry->rtekind == RTE_SUBQUERY) && OidIsValid(entry->relid))
+        LockRelationOid(entry->relid, entry->rellockmode);
+    }
+  });
+}
+
+void MappingQuery::AddTo(pg::CatalogWatch &watch) const {
+  for (List *relations : {relations_, plan_->relationOids})
+    for (int i = 0; i < list_length(relations); ++i) watch.AddRelation(list_nth_oid(relations, i));
+  for (List *items : {items_, plan_->invalItems}) watch.AddItems(items);
+}
+
+bool MappingQuery::IsCurrent() const {
+  // Of a transient plan an index will be usable later.
+  if (plan_->transientPlan || user_ != GetUserId() || row_security_ != row_security) return false;
+  bool const same_path = Call([&] {
+    List *path = fetch_search_path(true);
+    bool const same = equal(path, search_path_);
+    list_free(path);
+    return same;
+  });
+  return same_path && std::all_of(sizes_.begin(), sizes_.end(), [](const Size &size) {
+           return BlocksOf(size.relation) <= 2 * std::max(size.blocks, kFewBlocks);
+         });
 }
 
 MappingQuery::~MappingQuery() = default;
@@ -340,9 +397,7 @@ void MappingQuery::FindCopied(const BatchShape &shape) {
   }
 }
 
-PlannedStmt *MappingQuery::PlanFor(const std::vector<int> &columns) const {
-  pg::SwitchContext in_context(context_.get());
-  pg::SnapshotScope snapshot;
+Query *MappingQuery::QueryFor(const std::vector<int> &columns) const {
   return Call([&] {
     Query *outer = makeNode(Query);
     outer->commandType = CMD_SELECT;
@@ -365,12 +420,28 @@ PlannedStmt *MappingQuery::PlanFor(const std::vector<int> &columns) const {
                   makeTargetEntry(expression, static_cast<AttrNumber>(i + 2), pstrdup("column"), false));
       outer->hasSubLinks = outer->hasSubLinks || checkExprHasSubLink(reinterpret_cast<Node *>(expression));
     }
-    List *rewritten = QueryRewrite(outer);
-    return pg_plan_query(static_cast<Query *>(linitial(rewritten)), text_.c_str(), 0, nullptr, nullptr);
+    return static_cast<Query *>(linitial(QueryRewrite(outer)));
+  });
+}
+
+PlannedStmt *MappingQuery::Plan(Query *query) const {
+  return Call([&] { return pg_plan_query(query, text_.c_str(), 0, nullptr, nullptr); });
+}
+
+// Of the plan, and of the query, whose functions the planner may have run already.
+void MappingQuery::FindDependencies(Query *query) {
+  Call([&] {
+    bool has_row_security;
+    extract_query_dependencies(reinterpret_cast<Node *>(query), &relations_, &items_, &has_row_security);
   });
 }
 
 void MappingQuery::RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver) {
+  // After an error, too, nothing points at a batch that is gone.
+  struct Shown {
+    EphemeralNamedRelationData &relation;
+    ~Shown() { relation.reldata = nullptr; }
+  } const shown{batch_};
   batch_.reldata = batch;
   Call([&] {
     QueryDesc *query = CreateQueryDesc(plan, text_.c_str(), GetActiveSnapshot(), InvalidSnapshot, receiver,
@@ -444,7 +515,11 @@ std::string MappingQuery::FindFailingColumn(Tuplestorestate *batch) {
   for (size_t i = 0; i < facts_.columns.size(); ++i) {
     int column = static_cast<int>(i);
     PlannedStmt *&plan = column_plans_[column];
-    if (plan == nullptr) plan = PlanFor({column});
+    if (plan == nullptr) {
+      pg::SwitchContext in_context(context_.get());
+      pg::SnapshotScope snapshot;
+      plan = Plan(QueryFor({column}));
+    }
     try {
       pg::InSubtransaction([&] {
         pg::SnapshotScope snapshot;

@@ -4,6 +4,7 @@
 #include "mapping/batch_relation.h"
 #include "mapping/catalog.h"
 #include "mapping/target.h"
+#include "pg/catalog_watch.h"
 #include "pg/tuplestore.h"
 
 namespace prm {
@@ -24,7 +25,8 @@ struct QueryFacts {
   std::map<std::string, std::string> copied;
 };
 
-// Analysed and planned for the current transaction: it holds locks that end with it.
+// Analysed and planned once, and kept for as long as IsCurrent says: locks end with the transaction, memory
+// does not.
 class MappingQuery {
  public:
   // Errors, each naming column and table: 42601 not exactly one SELECT, LIMIT, 42703 a column that the target
@@ -35,6 +37,16 @@ class MappingQuery {
   ~MappingQuery();
   MappingQuery(const MappingQuery &) = delete;
   MappingQuery &operator=(const MappingQuery &) = delete;
+
+  // Locks the relations of the plan until the end of the transaction, as a SELECT does. In a transaction
+  // other than the first, Lock and IsCurrent come before the rest.
+  void Lock() const;
+  // Adds what the query was made from to a watch that began before it was made.
+  void AddTo(pg::CatalogWatch &watch) const;
+  // Whether the query would be made alike now, where the catalogs are the same: by the same role,
+  // row_security and search_path. False also when a relation that it reads has doubled since, which the
+  // planner could not foresee.
+  bool IsCurrent() const;
 
   const QueryFacts &facts() const { return facts_; }
   TupleDesc batch_desc() const { return batch_desc_; }
@@ -48,16 +60,29 @@ class MappingQuery {
   std::string FindFailingColumn(Tuplestorestate *batch);
 
  private:
-  PlannedStmt *PlanFor(const std::vector<int> &columns) const;
+  Query *QueryFor(const std::vector<int> &columns) const;
+  PlannedStmt *Plan(Query *query) const;
+  void FindDependencies(Query *query);
   void RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver);
   ParseState *Parse(Relation relation);
   void Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target);
   void FindNeeded(Query *query, const BatchShape &shape);
   void FindCopied(const BatchShape &shape);
 
+  struct Size {
+    Oid relation;
+    BlockNumber blocks;
+  };
+
   pg::Context context_;
   std::string mapping_;
   std::string text_;
+  Oid user_;
+  bool row_security_;
+  List *search_path_ = NIL;
+  List *relations_ = NIL;    // that the query depends on
+  List *items_ = NIL;        // PlanInvalItem: what else it depends on
+  std::vector<Size> sizes_;  // of the relations that the plan reads
   EphemeralNamedRelationData batch_;
   QueryEnvironment *environment_ = nullptr;
   TupleDesc batch_desc_ = nullptr;

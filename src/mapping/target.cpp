@@ -14,6 +14,17 @@ const TargetColumn *Target::Find(const std::string &column) const {
   return nullptr;
 }
 
+void Target::AddTo(pg::CatalogWatch &watch) const {
+  watch.AddRelation(oid);
+  if (!is_alone) watch.AddAllRelations();
+  for (const TargetColumn &column : columns) {
+    watch.AddType(column.type);
+    // The name of an array type is that of its elements.
+    Oid const element = Call([&] { return get_element_type(column.type); });
+    if (OidIsValid(element)) watch.AddType(element);
+  }
+}
+
 std::string QualifiedName(Oid relation) {
   const char *name = Call([&] {
     char *own = get_rel_name(relation);
@@ -51,6 +62,9 @@ Target LoadTargetRelation(const Mapping &mapping) {
                           pg::QuoteLiteral(mapping.name) + ", trust_target => true);");
   Relation relation = Call([&] { return relation_open(target.oid, AccessShareLock); });
   char kind = relation->rd_rel->relkind;
+  target.is_alone = (kind == RELKIND_RELATION || kind == RELKIND_FOREIGN_TABLE) &&
+                    !relation->rd_rel->relispartition && !relation->rd_rel->relhassubclass &&
+                    !relation->rd_rel->relhasrules;
   TupleDesc desc = RelationGetDescr(relation);
   for (int i = 0; i < desc->natts; ++i) {
     Form_pg_attribute attribute = TupleDescAttr(desc, i);

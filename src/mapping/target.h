@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mapping/catalog.h"
+#include "pg/catalog_watch.h"
 
 namespace prm {
 
@@ -40,10 +41,13 @@ struct Target {
   Oid oid = InvalidOid;
   std::string name;  // schema-qualified and quoted
   TargetKind kind = TargetKind::kLocal;
+  bool is_alone = true;  // no partition, parent, child or rule: no other relation stores or runs anything
   std::vector<TargetColumn> columns;
   std::vector<KeyColumn> keys;
 
   const TargetColumn *Find(const std::string &column) const;
+  // Adds what this description was made from to a watch that began before.
+  void AddTo(pg::CatalogWatch &watch) const;
 };
 
 // The relation that a mapping's target names now. Takes ACCESS SHARE for the transaction, so that it stays

@@ -86,6 +86,13 @@ inline PlannedStmt *pg_plan_query(Query *query, const char *source, int options,
 
 namespace prm::pg {
 
+// The parameter of invalidation callbacks that names the cache.
+#if PG_VERSION_NUM >= 190000
+using CatalogCache = SysCacheIdentifier;
+#else
+using CatalogCache = int;
+#endif
+
 // A tranche for locks in shared memory. Before 19 each process names it again (NameLockTranche).
 inline int NewLockTranche([[maybe_unused]] const char *name) {
 #if PG_VERSION_NUM >= 190000

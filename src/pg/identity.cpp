@@ -1,5 +1,8 @@
 #include "pg/identity.h"
 
+#include <cstring>
+
+#include "pg/catalog_watch.h"
 #include "pg/guard.h"
 
 namespace prm::pg {
@@ -28,39 +31,49 @@ InstalledExtension FindExtension() {
   return found;
 }
 
+struct FoundExtension {
+  CatalogWatch watch;  // begins before it is looked for
+  InstalledExtension extension = Call([] { return FindExtension(); });
+};
+
 // The owner of the extension, locked against DROP until the end of the transaction. DROP EXTENSION locks the
 // extension before its members, so taking this lock before any table of the extension prevents deadlocks.
 Oid LockExtension() {
-  return Call([] {
-    InstalledExtension extension = FindExtension();
-    while (OidIsValid(extension.id)) {
-      uint64 const seen = SharedInvalidMessageCounter;
-      LockDatabaseObject(ExtensionRelationId, extension.id, 0, AccessShareLock);
-      if (seen == SharedInvalidMessageCounter) return extension.owner;
-      Oid const locked = extension.id;
-      extension = FindExtension();
-      if (extension.id == locked) return extension.owner;
+  static FoundExtension *found = nullptr;
+  for (Oid locked = InvalidOid;;) {
+    if (found == nullptr || found->watch.changed()) {
+      delete std::exchange(found, nullptr);
+      found = new FoundExtension;
     }
-    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("extension pg_redis_migrate does not exist"),
-                    errhint("CREATE EXTENSION pg_redis_migrate makes it.")));
-    return InvalidOid;
-  });
+    InstalledExtension const extension = found->extension;
+    if (!OidIsValid(extension.id))
+      throw Failure(ERRCODE_UNDEFINED_OBJECT, "extension pg_redis_migrate does not exist", "",
+                    "CREATE EXTENSION pg_redis_migrate makes it.");
+    if (extension.id == locked) return extension.owner;
+    Call([&] { LockDatabaseObject(ExtensionRelationId, extension.id, 0, AccessShareLock); });
+    if (!found->watch.changed()) return extension.owner;
+    locked = extension.id;
+  }
 }
 
-void SetLocal(const char *name, const char *value) {
+void SetSetting(const char *name, const char *value, GucAction action) {
   Call([&] {
-    (void)set_config_option(name, value, superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION,
-                            GUC_ACTION_SAVE, true, 0, false);
+    const char *present = GetConfigOption(name, true, false);
+    if (present != nullptr && strcmp(present, value) == 0) return;
+    (void)set_config_option(name, value, superuser() ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION, action, true,
+                            0, false);
   });
 }
 
 }  // namespace
 
+void SetForTransaction(const char *name, const char *value) { SetSetting(name, value, GUC_ACTION_LOCAL); }
+
 AsExtensionOwner::AsExtensionOwner() {
   Oid owner = LockExtension();
   GetUserIdAndSecContext(&user_, &security_context_);
   guc_nest_ = NewGUCNestLevel();
-  SetLocal("search_path", "pg_catalog, pg_temp");
+  SetSetting("search_path", "pg_catalog, pg_temp", GUC_ACTION_SAVE);
   SetUserIdAndSecContext(owner, security_context_ | SECURITY_LOCAL_USERID_CHANGE);
 }
 
@@ -76,6 +89,8 @@ LocalSettings::~LocalSettings() {
   if (!unwinds()) AtEOXact_GUC(true, guc_nest_);
 }
 
-void LocalSettings::Set(const char *name, const std::string &value) { SetLocal(name, value.c_str()); }
+void LocalSettings::Set(const char *name, const std::string &value) {
+  SetSetting(name, value.c_str(), GUC_ACTION_SAVE);
+}
 
 }  // namespace prm::pg

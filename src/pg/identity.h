@@ -22,7 +22,11 @@ class AsExtensionOwner : Scope {
   int guc_nest_;
 };
 
-// Sets settings for a scope, like SET LOCAL.
+// Sets a setting until the end of the transaction, or until the subtransaction is rolled back, like SET
+// LOCAL. Errors: those of SET.
+void SetForTransaction(const char *name, const char *value);
+
+// Sets settings for a scope. A value that is set already costs nothing.
 class LocalSettings : Scope {
  public:
   LocalSettings();

@@ -7,12 +7,11 @@
 
 namespace prm::pg {
 
-// A memory context that lives as long as the object, such as for one batch.
+// A memory context that lives as long as the object, such as for one batch. Its parent must live longer.
 class Context {
  public:
-  explicit Context(const char *name) {
-    context_ = Call(
-        [&] { return AllocSetContextCreateInternal(CurrentMemoryContext, name, ALLOCSET_DEFAULT_SIZES); });
+  explicit Context(const char *name, MemoryContext parent = CurrentMemoryContext) {
+    context_ = Call([&] { return AllocSetContextCreateInternal(parent, name, ALLOCSET_DEFAULT_SIZES); });
   }
   ~Context() { MemoryContextDelete(context_); }
   Context(const Context &) = delete;

@@ -1,5 +1,7 @@
 #include "pg/spi.h"
 
+#include "pg/kept_statement.h"
+
 namespace prm::pg {
 namespace {
 
@@ -189,22 +191,18 @@ Rows Spi::Execute(const std::string &sql, const std::vector<SqlParam> &params, b
   return ExecuteWith(sql, params, read_only);
 }
 
-Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params) {
-  static auto &plans = *new std::unordered_map<std::string, SPIPlanPtr>();
+Rows Spi::Execute(SPIPlanPtr plan, std::initializer_list<SqlParam> params) {
   Arguments arguments(params);
-  SPIPlanPtr &plan = plans[sql];
-  if (plan == nullptr) {
-    SPIPlanPtr prepared = Call([&] {
-      SPIPlanPtr made =
-          SPI_prepare(sql.c_str(), static_cast<int>(arguments.types.size()), arguments.types.data());
-      if (made != nullptr) SPI_keepplan(made);
-      return made;
-    });
-    if (prepared == nullptr) ThrowSpiFailure(SPI_result);
-    plan = prepared;
-  }
   return pg::Execute(
       [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), false, 0); });
+}
+
+Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params) {
+  static auto &statements = *new std::unordered_map<std::string, std::unique_ptr<KeptStatement>>();
+  std::unique_ptr<KeptStatement> &statement = statements[sql];
+  if (statement == nullptr)
+    statement = std::make_unique<KeptStatement>(sql, KeptStatement::Planning::kByIndex);
+  return statement->Execute(params);
 }
 
 void Spi::Commit() {

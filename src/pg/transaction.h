@@ -11,6 +11,15 @@ namespace prm::pg {
 // (PGPROC_MAX_CACHED_SUBXIDS).
 constexpr int kMostSubtransactions = 64;
 
+// SET CONSTRAINTS ALL IMMEDIATE.
+inline void CheckConstraintsAtOnce() {
+  Call([] {
+    ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+    AfterTriggerSetState(statement);
+    pfree(statement);
+  });
+}
+
 // Pushes a fresh snapshot for a scope. After an error the (sub)transaction's abort pops it.
 class SnapshotScope : Scope {
  public:

@@ -2,6 +2,7 @@
 
 #include "core/printable.h"
 #include "pg/arguments.h"
+#include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
@@ -134,8 +135,8 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
       pg::InSubtransaction([&] {
         // Deferred constraints must be found per row. A commit that a crash loses takes its checkpoint with
         // it, so that only the last one of a run has to reach the disk.
-        Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
-        Spi::Execute("SET LOCAL synchronous_commit = off");
+        pg::CheckConstraintsAtOnce();
+        pg::SetForTransaction("synchronous_commit", "off");
         // A key that is read again while it waits is not counted twice, and its older value is worth nothing.
         KeySet counted = has_deferred_ || store.recount ? record_.ForgetDeferred(level, entries) : KeySet();
         if (store.recount) counted = KeysOf(entries);
@@ -160,6 +161,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
       });
       break;
     } catch (const pg::PgError &error) {
+      store_.Forget();
       if (!pg::IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
       // Lets a session that waited for this batch go first: to take the same locks at once would be the same
       // deadlock.

@@ -179,7 +179,7 @@ void RunRecord::SetReaders(int level, int readers) {
 
 void RunRecord::Touch() {
   pg::AsExtensionOwner as_owner;
-  Spi::Execute(
+  Spi::ExecuteKept(
       "UPDATE redis_migrate.run SET active_time = active_time + (clock_timestamp() - updated_at), updated_at "
       "= "
       "clock_timestamp() WHERE run_id = $1",
@@ -279,7 +279,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
          SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), ExpiryParam(*entry)});
   if (part_ != 0) {
-    Spi::Execute(
+    Spi::ExecuteKept(
         "UPDATE redis_migrate.run_part SET position = $4, bytes_read = bytes_read + $5, batches = batches + "
         "1, "
         "updated_at = clock_timestamp() WHERE run_id = $1 AND level = $2 AND part = $3",
@@ -287,7 +287,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
          SqlParam::Int8(static_cast<int64>(tally.bytes))});
     return;
   }
-  Spi::Execute(
+  Spi::ExecuteKept(
       "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, "
       "batches = batches + 1, updated_at = "
       "clock_timestamp(), "
@@ -300,7 +300,7 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
 
 bool RunRecord::HasReject(int level, const source::Entry &entry) const {
   pg::AsExtensionOwner as_owner;
-  return Spi::Execute(
+  return Spi::ExecuteKept(
              "SELECT EXISTS (SELECT FROM redis_migrate.reject WHERE run_id = $1 AND level = $2 AND db = $3 "
              "AND key_bytes = $4)",
              {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry.db),
@@ -337,8 +337,8 @@ void RunRecord::BeginLevel(int level) {
 void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond) {
   pg::AsExtensionOwner as_owner;
   if (!beyond) {
-    Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1 AND part = $2",
-                 {SqlParam::Int8(id_), SqlParam::Int4(part_)});
+    Spi::ExecuteKept("DELETE FROM redis_migrate.page_key WHERE run_id = $1 AND part = $2",
+                     {SqlParam::Int8(id_), SqlParam::Int4(part_)});
     return;
   }
   std::vector<int> dbs;
@@ -347,7 +347,7 @@ void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, 
     dbs.push_back(entry->db);
     keys.push_back(entry->key);
   }
-  Spi::Execute(
+  Spi::ExecuteKept(
       "INSERT INTO redis_migrate.page_key SELECT $1, $2, k.db, k.key_bytes FROM unnest($3, $4) AS k (db, "
       "key_bytes)",
       {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
@@ -382,7 +382,7 @@ std::set<std::pair<int, std::string>> RunRecord::ForgetDeferred(
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   // LATERAL and OFFSET make it one look-up in the primary key for each key.
-  auto rows = Spi::Execute(
+  auto rows = Spi::ExecuteKept(
       "DELETE FROM redis_migrate.deferred AS d USING unnest($3, $4) AS k (db, key_bytes), LATERAL (SELECT "
       "ctid "
       "FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND db = k.db AND index_key = "

@@ -23,6 +23,9 @@ class Archive {
 
   bool IsEmpty() const;
 
+  // As PatternGroup::Forget.
+  void ForgetPrepared() { group_.Forget(); }
+
   // Takes keys that were migrated out of the archive: Redis has a newer value than the archive, and a run
   // from the archive must not bring the old one back.
   void Forget(const Tally::Outcomes &outcomes);

@@ -40,6 +40,11 @@ Tally::Pattern BatchStore::TextOf(const Route &route) const {
   return route.pattern ? Tally::Pattern(routing_.patterns()[*route.pattern].text()) : Tally::Pattern();
 }
 
+void BatchStore::Forget() {
+  for (PatternGroup &group : groups_) group.Forget();
+  archive_.ForgetPrepared();
+}
+
 std::vector<const source::Entry *> BatchStore::Process(const std::vector<const source::Entry *> &entries,
                                                        int level, const KeySet &counted,
                                                        const BatchOptions &options, Tally &tally) {

@@ -43,6 +43,9 @@ class BatchStore {
                                              const KeySet &counted, const BatchOptions &options,
                                              Tally &tally);
 
+  // As PatternGroup::Forget.
+  void Forget();
+
  private:
   Tally::Pattern TextOf(const Route &route) const;
 

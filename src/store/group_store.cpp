@@ -38,7 +38,7 @@ GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr
   for (const auto &state : states) {
     if (options.beside_others && state->mapping->ledger == "full") LockMapping(state->mapping->id);
     MappingSettings settings(*state->mapping);
-    prepared_.push_back(std::make_unique<PreparedMapping>(*state));
+    prepared_.push_back(&state->Prepare());
   }
 }
 
@@ -220,17 +220,9 @@ void GroupStore::FindMissing(const std::vector<int> &which, PreparedMapping &map
   }
 }
 
-// The rows that fail a check: their numbers, and whether each check fails.
 pg::Rows GroupStore::FailedChecks(PreparedMapping &mapping, pg::Tuplestore &rows) {
   pg::NamedRows named(kRowsName, mapping.query.row_desc(), rows.get());
-  std::string sql = "SELECT redis_row";
-  std::string any_failed;
-  for (const Check &check : mapping.mapping.checks) {
-    std::string failed = "((" + check.condition + "\n) IS NOT TRUE)";
-    sql += ", " + failed;
-    any_failed += (any_failed.empty() ? "" : " OR ") + failed;
-  }
-  return Spi::Execute(sql + " FROM redis_rows WHERE " + any_failed);
+  return mapping.failed_checks.Execute();
 }
 
 void GroupStore::RunChecks(PreparedMapping &mapping, Stage &stage, Findings &findings) {
@@ -357,14 +349,8 @@ bool GroupStore::MayFold(const PreparedMapping &mapping, const std::vector<int> 
 
 // Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order.
 void GroupStore::FindFolded(PreparedMapping &mapping, Stage &stage, std::vector<int> &lost) {
-  std::string keys;
-  for (const KeyColumn &key : mapping.target.keys)
-    keys += (keys.empty() ? "" : ", ") + key.Collated(pg::QuoteIdentifier(key.column.name));
   pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
-  pg::Rows folded = Spi::Execute(
-      "SELECT redis_row FROM (SELECT redis_row, pg_catalog.row_number() OVER (PARTITION BY " + keys +
-      " ORDER BY redis_entry, redis_row) AS n FROM redis_rows) AS ranked WHERE n "
-      "OPERATOR(pg_catalog.>) 1");
+  pg::Rows folded = mapping.folded.Execute();
   for (uint64 i = 0; i < folded.size(); ++i) lost.push_back(folded[i].Int4(0));
 }
 

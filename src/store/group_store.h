@@ -52,8 +52,8 @@ class GroupStore {
     std::optional<pg::PgError> error;
   };
 
-  // pattern: what rejects are counted under. Entries are referred to by their number. Needs SPI; prepares the
-  // queries in the current memory context. Errors: those of MappingQuery and Writer.
+  // pattern: what rejects are counted under. Entries are referred to by their number. Needs SPI. Errors:
+  // those of MappingState::Prepare.
   GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<MappingState>> &states,
              const std::vector<BatchEntry> &entries, const BatchOptions &options);
 
@@ -135,7 +135,7 @@ class GroupStore {
   Tally::Pattern pattern_;
   const std::vector<BatchEntry> &entries_;
   const BatchOptions &options_;
-  std::vector<std::unique_ptr<PreparedMapping>> prepared_;
+  std::vector<PreparedMapping *> prepared_;
   std::map<size_t, std::map<int, Refusal>> excluded_;
 };
 

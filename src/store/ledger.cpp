@@ -60,7 +60,7 @@ std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
   pg::AsExtensionOwner as_owner;
   // LATERAL and OFFSET make it one look-up in the index for each row, whatever the planner makes of a
   // ledger that grew since it was analysed.
-  pg::Rows owners = Spi::Execute(
+  pg::Rows owners = Spi::ExecuteKept(
       "SELECT k.n, l.db, l.key_bytes FROM unnest($2) WITH ORDINALITY AS k (row_key, n), LATERAL (SELECT db, "
       "key_bytes FROM redis_migrate.ledger WHERE mapping_id = $1 AND redis_migrate.index_key(row_key) = "
       "redis_migrate.index_key(k.row_key) OFFSET 0) AS l",
@@ -91,7 +91,7 @@ void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<
   }
   if (row_keys.empty()) return;
   pg::AsExtensionOwner as_owner;
-  Spi::Execute(
+  Spi::ExecuteKept(
       "INSERT INTO redis_migrate.ledger (mapping_id, row_key, db, key_bytes) "
       "SELECT $1, k.row_key, k.db, k.key_bytes FROM unnest($2, $3, $4) AS k (row_key, db, key_bytes) "
       "ON CONFLICT (redis_migrate.index_key(row_key), mapping_id) DO UPDATE SET db = excluded.db, key_bytes "
@@ -113,7 +113,7 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
   for (const IdentifiedRow &row : yielded) wanted.emplace(key_of_row(row.row), row.row_key);
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
-  pg::Rows owned = Spi::Execute(
+  pg::Rows owned = Spi::ExecuteKept(
       "SELECT k.db, k.key_bytes, l.row_key FROM unnest($2, $3) AS k (db, key_bytes), LATERAL (SELECT row_key "
       "FROM "
       "redis_migrate.ledger WHERE mapping_id = $1 AND db = k.db AND redis_migrate.index_key(key_bytes) = "
@@ -126,7 +126,7 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
       obsolete.push_back(std::move(row_key));
   }
   if (!obsolete.empty())
-    Spi::Execute(
+    Spi::ExecuteKept(
         "DELETE FROM redis_migrate.ledger AS l USING unnest($2) AS k (row_key), LATERAL (SELECT ctid FROM "
         "redis_migrate.ledger WHERE mapping_id = $1 AND redis_migrate.index_key(row_key) = "
         "redis_migrate.index_key(k.row_key) OFFSET 0) AS found WHERE l.ctid = found.ctid",

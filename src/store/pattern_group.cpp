@@ -344,6 +344,10 @@ PatternGroup::PatternGroup(KeyPattern pattern, const std::vector<const Mapping *
     states_.push_back(std::make_unique<MappingState>(mapping, pattern_));
 }
 
+void PatternGroup::Forget() {
+  for (auto &state : states_) state->Forget();
+}
+
 std::vector<const source::Entry *> PatternGroup::Process(std::vector<BatchEntry> &entries,
                                                          const BatchOptions &options, Tally &tally) {
   if (entries.empty()) return {};

@@ -25,6 +25,9 @@ class PatternGroup {
   std::vector<const source::Entry *> Process(std::vector<BatchEntry> &entries, const BatchOptions &options,
                                              Tally &tally);
 
+  // Forgets what it has prepared: for after a rollback, which takes back what that was made from.
+  void Forget();
+
  private:
   class Work;  // one call of Process
 

@@ -6,12 +6,51 @@ namespace prm {
 
 using pg::Spi;
 
+namespace {
+
+std::string FailedChecksStatement(const Mapping &mapping) {
+  std::string columns, any_failed;
+  for (const Check &check : mapping.checks) {
+    std::string const failed = "((" + check.condition + "\n) IS NOT TRUE)";
+    columns += ", " + failed;
+    any_failed += (any_failed.empty() ? "" : " OR ") + failed;
+  }
+  return "SELECT redis_row" + columns + " FROM redis_rows WHERE " + any_failed;
+}
+
+std::string FoldedStatement(const Target &target) {
+  std::string keys;
+  for (const KeyColumn &key : target.keys)
+    keys += (keys.empty() ? "" : ", ") + key.Collated(pg::QuoteIdentifier(key.column.name));
+  return "SELECT redis_row FROM (SELECT redis_row, pg_catalog.row_number() OVER (PARTITION BY " + keys +
+         " ORDER BY redis_entry, redis_row) AS n FROM redis_rows) AS ranked WHERE n OPERATOR(pg_catalog.>) 1";
+}
+
+}  // namespace
+
+MappingState::MappingState(const Mapping *m, const KeyPattern &pattern)
+    : mapping(m), shape(pattern, ExpandFromName(m->expand)) {}
+
+MappingState::~MappingState() = default;
+
+PreparedMapping &MappingState::Prepare() {
+  if (prepared != nullptr && !prepared->IsCurrent()) prepared.reset();
+  if (prepared == nullptr) prepared = std::make_unique<PreparedMapping>(*this);
+  prepared->writer.set_expects_new_rows(expects_new_rows);
+  prepared->writer.set_inserts_in_bulk(inserts_in_bulk);
+  return *prepared;
+}
+
+void MappingState::Forget() { prepared.reset(); }
+
 PreparedMapping::PreparedMapping(MappingState &s)
     : state(s),
       mapping(*s.mapping),
       target(LoadTarget(mapping)),
       query(mapping, s.shape, target),
-      writer(mapping, target, query.facts().columns) {
+      writer(mapping, target, query.facts().columns),
+      failed_checks(FailedChecksStatement(mapping)),
+      folded(FoldedStatement(target)) {
   if (mapping.ledger == "full") ledger.emplace(mapping, target);
   if (mapping.ledger == "packed") packed.emplace(mapping, s.shape, target, query);
   if (!s.target_seen) {
@@ -19,8 +58,15 @@ PreparedMapping::PreparedMapping(MappingState &s)
     s.expects_new_rows = target.kind == TargetKind::kLocal &&
                          !Spi::Execute("SELECT EXISTS (SELECT FROM " + target.name + ")")[0].Bool(0);
   }
-  writer.set_expects_new_rows(s.expects_new_rows);
-  writer.set_inserts_in_bulk(s.inserts_in_bulk);
+  target.AddTo(watch);
+  query.AddTo(watch);
+  watch.Narrow();
+}
+
+bool PreparedMapping::IsCurrent() const {
+  pg::Call([&] { LockRelationOid(target.oid, AccessShareLock); });
+  query.Lock();
+  return !watch.changed() && query.IsCurrent();
 }
 
 }  // namespace prm

@@ -8,6 +8,8 @@
 
 namespace prm {
 
+struct PreparedMapping;
+
 // The state of a mapping, kept from batch to batch.
 struct MappingState {
   const Mapping *mapping;
@@ -18,21 +20,37 @@ struct MappingState {
   bool stored = false;  // a row
   bool inserts_in_bulk = true;
 
-  MappingState(const Mapping *m, const KeyPattern &pattern)
-      : mapping(m), shape(pattern, ExpandFromName(m->expand)) {}
+  std::unique_ptr<PreparedMapping> prepared;
+
+  MappingState(const Mapping *m, const KeyPattern &pattern);
+  ~MappingState();
+
+  // The mapping as it is prepared already, or anew where that no longer holds. Locks its target and what its
+  // query reads for the transaction. Call it first in each transaction, under the mapping's settings; the
+  // caller has Forget called when the transaction, or the subtransaction around it, is rolled back. Needs
+  // SPI. Errors: those of LoadTarget, MappingQuery, Writer and PackedRows.
+  PreparedMapping &Prepare();
+  void Forget();
 };
 
-// A mapping, prepared for one transaction.
+// A mapping with all that was made for it from the catalogs: it outlives a transaction, and what it locks
+// does not.
 struct PreparedMapping {
   MappingState &state;
   const Mapping &mapping;
+  pg::CatalogWatch watch;
   Target target;
   MappingQuery query;
   Writer writer;
+  pg::KeptStatement failed_checks;   // of redis_rows: their numbers, and whether each check fails
+  pg::KeptStatement folded;          // of redis_rows: the numbers of those whose identity a lower row has
   std::optional<Ledger> ledger;      // of a full one
   std::optional<PackedRows> packed;  // of a packed one
 
   explicit PreparedMapping(MappingState &s);
+
+  // Locks what the mapping uses, and says whether it still is as it was.
+  bool IsCurrent() const;
 };
 
 }  // namespace prm

@@ -6,7 +6,6 @@
 namespace prm {
 
 using pg::Failure;
-using pg::Spi;
 
 void RowCounts::Add(const RowCounts &other) {
   inserted += other.inserted;
@@ -16,27 +15,40 @@ void RowCounts::Add(const RowCounts &other) {
   deleted += other.deleted;
 }
 
-Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns)
+namespace {
+
+// A foreign table or a view is read by a set of keys, so that the planner must be free to choose.
+pg::KeptStatement::Planning PlanningFor(TargetKind kind) {
+  return kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
+                                    : pg::KeptStatement::Planning::kAsUsual;
+}
+
+}  // namespace
+
+Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns,
+               TargetStatements statements)
     : name_(mapping.name),
       relation_(target),
       columns_(columns),
       target_(target.name),
       kind_(target.kind),
       insert_missing_(mapping.mode != "update"),
-      statements_(mapping, target, columns) {}
+      look_up_(std::move(statements.look_up), PlanningFor(target.kind)),
+      insert_(std::move(statements.insert)),
+      update_(std::move(statements.update), PlanningFor(target.kind)) {}
 
-void Writer::RunWithoutRows(TupleDesc desc) const {
+void Writer::RunWithoutRows(TupleDesc desc) {
   pg::Tuplestore empty;
   pg::NamedRows named(kRowsName, desc, empty.get());
-  Spi::Execute(statements_.look_up);
-  if (insert_missing_) Spi::Execute(statements_.insert);
-  if (!statements_.update.empty()) Spi::Execute(statements_.update);
+  look_up_.Execute();
+  if (insert_missing_) insert_.Execute();
+  if (!update_.sql().empty()) update_.Execute();
 }
 
 std::vector<std::pair<int, RowOutcome>> Writer::LookUp(const std::vector<int> &lost) {
   std::set<int> folded(lost.begin(), lost.end());
   std::vector<std::pair<int, RowOutcome>> outcomes;
-  pg::Rows found = Spi::Execute(statements_.look_up);
+  pg::Rows found = look_up_.Execute();
   for (uint64 i = 0; i < found.size(); ++i) {
     pg::Row row = found[i];
     int number = row.Int4(0);
@@ -56,11 +68,11 @@ void Writer::InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
     if (BulkInsert(relation_, columns_, desc, rows)) return;
     inserted_in_bulk_ = false;
   }
-  if (Spi::Execute(statements_.insert).processed() != expected) throw RowsNotStored();
+  if (insert_.Execute().processed() != expected) throw RowsNotStored();
 }
 
 void Writer::UpdateRows(uint64 expected) {
-  if (Spi::Execute(statements_.update).processed() != expected) throw RowsNotStored();
+  if (update_.Execute().processed() != expected) throw RowsNotStored();
 }
 
 std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, TupleDesc desc,

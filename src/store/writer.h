@@ -1,14 +1,14 @@
 // Stores the rows of a mapping's query in its target and says what became of each.
 //
 // Rows are looked up first, so that equal rows are not written, and inserted blindly only where the target
-// was seen to hold none of them. Statements are planned for each batch: a kept plan would not see the target
-// grow.
+// was seen to hold none of them.
 #pragma once
 
 #include "mapping/catalog.h"
 #include "mapping/mapping_query.h"
 #include "mapping/target.h"
 #include "mapping/target_statements.h"
+#include "pg/kept_statement.h"
 
 namespace prm {
 
@@ -31,10 +31,11 @@ struct RowsNotStored {};
 class Writer {
  public:
   // `target` must outlive the writer. Errors: those of TargetStatements.
-  Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns);
+  Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns)
+      : Writer(mapping, target, columns, TargetStatements(mapping, target, columns)) {}
 
   // Executes the statements over no rows. Errors: theirs.
-  void RunWithoutRows(TupleDesc desc) const;
+  void RunWithoutRows(TupleDesc desc);
 
   // Stores the rows, which have the descriptor `desc` of MappingQuery and need not be all of a query. Returns
   // the outcome of each row, in the order of the rows. Needs SPI; works in the caller's subtransaction with a
@@ -45,8 +46,11 @@ class Writer {
 
   // Whether rows are inserted in bulk where that is the same as an INSERT. Not after an error, so that it is
   // the INSERT's.
-  void set_inserts_in_bulk(bool inserts) { inserts_in_bulk_ = inserts; }
-  // Whether rows were, since the writer was made, and still may be.
+  void set_inserts_in_bulk(bool inserts) {
+    inserts_in_bulk_ = inserts;
+    inserted_in_bulk_ = false;
+  }
+  // Whether rows were, since that was set, and still may be.
   bool inserts_in_bulk() const { return inserts_in_bulk_ && inserted_in_bulk_; }
 
   // Whether rows may be inserted without looking for them first. Set when a lookup found none of a batch's
@@ -55,6 +59,8 @@ class Writer {
   void set_expects_new_rows(bool expects) { expects_new_rows_ = expects; }
 
  private:
+  Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns,
+         TargetStatements statements);
   std::vector<std::pair<int, RowOutcome>> LookUp(const std::vector<int> &lost);
   void InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
   void UpdateRows(uint64 expected);
@@ -65,7 +71,7 @@ class Writer {
   std::string target_;
   TargetKind kind_;
   bool insert_missing_;
-  TargetStatements statements_;
+  pg::KeptStatement look_up_, insert_, update_;
   bool expects_new_rows_ = false;
   bool inserts_in_bulk_ = true;
   bool inserted_in_bulk_ = false;

@@ -1,0 +1,68 @@
+#include "pg/kept_statement.h"
+
+#include "pg/identity.h"
+
+namespace prm::pg {
+
+namespace {
+
+CachedPlanSource *SourceOf(SPIPlanPtr plan) {
+  return static_cast<CachedPlanSource *>(linitial(SPI_plan_get_plan_sources(plan)));
+}
+
+bool IsPlanned(const CachedPlanSource *source) {
+  return source->is_valid && source->gplan != nullptr && source->gplan->is_valid;
+}
+
+}  // namespace
+
+Rows KeptStatement::Execute(std::initializer_list<SqlParam> params) {
+  if (plan_ == nullptr) Prepare(params);
+  if (planning_ == Planning::kByIndex) {
+    CachedPlanSource *source = SourceOf(plan_);
+    if (IsPlanned(source) && source->gplan->generation != by_index_) {
+      // PostgreSQL planned it as usual when a change arrived in the midst of Execute.
+      Forget();
+      Prepare(params);
+      source = SourceOf(plan_);
+    }
+    if (!IsPlanned(source)) PlanByIndex();
+  }
+  return Spi::Execute(plan_, params);
+}
+
+void KeptStatement::Prepare(std::initializer_list<SqlParam> params) {
+  std::vector<Oid> types;
+  for (const SqlParam &param : params) types.push_back(param.type);
+  SPIPlanPtr const plan = Call([&] {
+    SPIPlanPtr prepared = SPI_prepare_cursor(sql_.c_str(), static_cast<int>(types.size()), types.data(),
+                                             CURSOR_OPT_GENERIC_PLAN);
+    if (prepared != nullptr) SPI_keepplan(prepared);
+    return prepared;
+  });
+  if (plan == nullptr)
+    throw Failure(ERRCODE_INTERNAL_ERROR, std::string("SPI failed: ") + SPI_result_code_string(SPI_result));
+  plan_ = plan;
+  by_index_ = 0;
+}
+
+void KeptStatement::PlanByIndex() {
+  LocalSettings settings;
+  // What it cannot do without costs so much then that JIT would seem worth while.
+  for (const char *method : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"})
+    settings.Set(method, "off");
+  Call([&] {
+    MemoryContext const context = CurrentMemoryContext;
+    ReleaseCachedPlan(SPI_plan_get_cached_plan(plan_), CurrentResourceOwner);
+    MemoryContextSwitchTo(context);
+  });
+  by_index_ = SourceOf(plan_)->gplan->generation;
+}
+
+void KeptStatement::Forget() {
+  // Frees memory and looks nothing up, so that it does well after an error, too.
+  if (plan_ != nullptr) SPI_freeplan(plan_);
+  plan_ = nullptr;
+}
+
+}  // namespace prm::pg
