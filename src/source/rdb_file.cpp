@@ -64,6 +64,8 @@ RdbFileSource::RdbFileSource(ByteSource& file, const RdbFileOptions& options, Ke
 
 Result<std::unique_ptr<RdbFileSource>> RdbFileSource::Open(ByteSource& file, const RdbFileOptions& options,
                                                            KeyFilter& filter, const std::string& position) {
+  if (!options.share.IsValid())
+    return Error{ErrorCode::kInvalidArgument, "invalid share of the keys of a file", {}, {}};
   rdb::FilePosition place;
   if (!position.empty()) {
     const Result<RdbFilePosition> parsed = RdbFilePosition::Parse(position);
@@ -117,7 +119,7 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       return !batch.entries.empty();
     }
     const rdb::FileKey& key = reader_.key();
-    const Interest interest = IsWanted(key.db) ? filter_.Classify(key.db, key.name) : Interest::kIgnore;
+    const Interest interest = IsWanted(key) ? filter_.Classify(key.db, key.name) : Interest::kIgnore;
     if (interest == Interest::kIgnore) {
       PRM_RETURN_IF_ERROR(reader_.SkipValue());
       continue;
@@ -150,9 +152,10 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
   return true;
 }
 
-bool RdbFileSource::IsWanted(int db) const {
-  return !options_.databases ||
-         std::find(options_.databases->begin(), options_.databases->end(), db) != options_.databases->end();
+bool RdbFileSource::IsWanted(const rdb::FileKey& key) const {
+  const auto& databases = options_.databases;
+  return (!databases || std::find(databases->begin(), databases->end(), key.db) != databases->end()) &&
+         options_.share.Contains(key.name);
 }
 
 }  // namespace prm::source

@@ -1,6 +1,7 @@
 // Reads the keys of an RDB file, in the order of the file.
 //
-// Each source reads the file once; values that the filter does not want are skipped, not decoded.
+// Each source reads the file once; values that the filter does not want, or that belong to another share, are
+// skipped, not decompressed.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "core/byte_source.h"
 #include "rdb/file_reader.h"
+#include "source/name_share.h"
 #include "source/source.h"
 
 namespace prm::source {
@@ -33,6 +35,7 @@ struct RdbFilePosition {
 
 struct RdbFileOptions {
   std::optional<std::vector<int>> databases;       // nothing: all
+  NameShare share;                                 // of the keys
   size_t batch_keys = 5000;                        // a batch has no more entries than this
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
@@ -42,9 +45,9 @@ struct RdbFileOptions {
 
 class RdbFileSource : public Source {
  public:
-  // Prepares to read from `position` (of an earlier Batch, or StartOf) or, if it is empty, from the start.
-  // File and filter must outlive the source. Errors: those of rdb::FileReader::Open, kInvalidArgument for a
-  // position of another file.
+  // Prepares to read from `position` (of an earlier Batch for the same share, or StartOf) or, if it is empty,
+  // from the start. File and filter must outlive the source. Errors: those of rdb::FileReader::Open,
+  // kInvalidArgument for a position of another file or an invalid share.
   static Result<std::unique_ptr<RdbFileSource>> Open(ByteSource& file, const RdbFileOptions& options,
                                                      KeyFilter& filter, const std::string& position);
 
@@ -62,7 +65,7 @@ class RdbFileSource : public Source {
                 const rdb::FilePosition& place);
 
   Result<bool> Fill(Batch& batch);
-  bool IsWanted(int db) const;
+  bool IsWanted(const rdb::FileKey& key) const;
 
   ByteSource& file_;
   RdbFileOptions options_;

@@ -16,9 +16,6 @@ constexpr uint64_t kMostMemoryPerByte = 4;
 // Where few keys are small strings, one in so many is asked by GETRANGE all the same.
 constexpr uint64_t kSampleEvery = 32;
 
-// The number of batches of names in flight, see WorkAhead.
-constexpr size_t kBatchesAhead = 4;
-
 // If Redis evicts keys when its memory is full, replies must fit into the free memory. At most this share of
 // it is asked for at a time: DUMP holds a value twice while it replies, and the application keeps writing.
 constexpr int64_t kHeadroomShare = 8;
@@ -46,11 +43,28 @@ Result<std::unique_ptr<ScanSource>> ScanSource::Open(redis::Connection& connecti
   return source;
 }
 
+ScanSource::Division ScanSource::DivisionOf(const redis::ServerInfo& info) {
+  for (const char* relative : {"dragonfly_version", "kvrocks_version", "garnet_version", "mvcc_depth"})
+    if (!info.Get(relative).empty()) return Division::kByName;
+  // What stands before several servers, as managed services do, says no build id, or one of zeros, and its
+  // cursors are not those of Redis.
+  const Bytes build = info.Get("redis_build_id");
+  const std::string valkey(info.Get("valkey_version"));
+  const Bytes mode = info.Get("redis_mode").empty() ? info.Get("server_mode") : info.Get("redis_mode");
+  if (!IsRunId(info.run_id()) || mode != "standalone" || build.find_first_not_of('0') == Bytes::npos)
+    return Division::kByName;
+  if (valkey.empty()) return info.Get("server_name").empty() ? Division::kByCursor : Division::kByName;
+  // A table with few keys has a single bucket since Valkey 8.1.
+  const bool has_dict = valkey.compare(0, 2, "7.") == 0 || valkey.compare(0, 4, "8.0.") == 0;
+  return has_dict ? Division::kByCursor : Division::kByCursorInexactly;
+}
+
 Status ScanSource::Prepare(const std::string& position) {
   std::vector<int>& databases = options_.databases;
   std::sort(databases.begin(), databases.end());
   databases.erase(std::unique(databases.begin(), databases.end()), databases.end());
-  if (databases.empty() || databases.front() < 0 || options_.batch_keys == 0 || options_.scan_count <= 0) {
+  if (databases.empty() || databases.front() < 0 || options_.batch_keys == 0 || options_.scan_count <= 0 ||
+      !options_.share.IsValid() || !options_.names.IsValid() || options_.readers < 1) {
     return Error{ErrorCode::kInvalidArgument, "invalid options of a scan", {}, {}};
   }
 
@@ -75,7 +89,8 @@ Status ScanSource::Prepare(const std::string& position) {
   if (!getrange.ok()) return getrange.error();
   has_getrange_ = getrange.value();
 
-  position_ = {run_id_, databases.front(), "0", false};
+  position_ = {run_id_, databases.front(), options_.share.Start(), false};
+  cursor_ = position_.cursor;
   if (position.empty()) return {};
   Result<ScanPosition> parsed = ScanPosition::Parse(position);
   if (!parsed.ok()) return parsed.error();
@@ -88,9 +103,16 @@ Status ScanSource::Prepare(const std::string& position) {
   }
   restarted_ = run_id_.empty() || parsed.value().run_id != run_id_;
   if (restarted_) return {};
-  position_ = std::move(parsed.value());
-  db_index_ = static_cast<size_t>(db - databases.begin()) + (position_.db_done ? 1 : 0);
-  cursor_ = position_.cursor;
+  const ScanPosition& begun = parsed.value();
+  if (!begun.db_done && begun.cursor != cursor_ && !options_.share.GoesOnAt(begun.cursor)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "scan position is not in the share of the keys that is to be read",
+                 "The position is \"" + Printable(position) + "\".",
+                 {}};
+  }
+  db_index_ = static_cast<size_t>(db - databases.begin()) + (begun.db_done ? 1 : 0);
+  if (!begun.db_done) cursor_ = begun.cursor;
+  position_ = begun;
   return {};
 }
 
@@ -108,10 +130,10 @@ Status ScanSource::FitHeadroom(const redis::ServerInfo& info) {
                  "Raise it for the time of the run: CONFIG SET maxmemory " +
                      std::to_string(*info.maxmemory() - *headroom + needed) + "."};
   }
-  const int64_t share = *headroom / kHeadroomShare;
+  const int64_t share = *headroom / kHeadroomShare / options_.readers;
   options_.bytes_in_flight = std::min(options_.bytes_in_flight, static_cast<uint64_t>(share));
   options_.max_reply_bytes = std::min(options_.max_reply_bytes, static_cast<uint64_t>(share));
-  options_.scan_count = std::min(options_.scan_count, static_cast<long>(share / kBytesPerName));
+  options_.scan_count = std::clamp(static_cast<long>(share / kBytesPerName), 1L, options_.scan_count);
   return {};
 }
 
@@ -223,7 +245,7 @@ Status ScanSource::Fill(Batch& batch) {
 }
 
 // Keeps Redis busy while the caller is. Names, GETRANGE, sizes and values each need the answers to what goes
-// before, so four batches are under way, and each is taken one step further here. Replies belong to requests
+// before, so kBatchesAhead are under way, and each is taken one step further here. Replies belong to requests
 // of a batch ago, so there is no wait, unless Redis would run out of values to read.
 Status ScanSource::WorkAhead() {
   while (!requests_.empty() && (asked_before_ > 0 || !IsForValue(requests_.front().command)) &&
@@ -235,25 +257,6 @@ Status ScanSource::WorkAhead() {
   connection_.Flush();
   asked_before_ = requests_.size();
   return {};
-}
-
-void ScanSource::PlanNames() {
-  if (scanning_ || db_index_ == options_.databases.size()) return;
-  if (!selected_) {
-    // Keys of the database before may have to be read again, which must not happen in this one.
-    if (unfinished_ > 0) return;
-    recent_.Clear();
-    connection_.Append({"SELECT", std::to_string(options_.databases[db_index_])});
-    requests_.push_back({Command::kSelect, 0});
-    selected_ = true;
-  } else if (slots_.size() >= kBatchesAhead * options_.batch_keys ||
-             held_bytes_ >= options_.bytes_in_flight) {
-    return;
-  }
-  if (rate_.WaitMs() > 0) return;
-  connection_.Append({"SCAN", cursor_, "COUNT", std::to_string(options_.scan_count)}, kNamesLimit);
-  requests_.push_back({Command::kScan, 0});
-  scanning_ = true;
 }
 
 // The value that the caller needs next goes first; no other overtakes it.

@@ -1,6 +1,9 @@
 // Reads the keys of a server with SCAN, GETRANGE and DUMP, or values in pieces, at the pace of the caller and
 // without state in Redis.
 //
+// A scan can read a share of the keys beside the other shares. A page goes over the end of its share. SCAN
+// from there tells which of the page's names belong to the next share, and they are left to its reader.
+//
 // Every key that exists from the start of the scan to its end is returned. The name of a key that is created
 // or deleted meanwhile may be returned. Repeated names are dropped: SCAN repeats names only when a table has
 // shrunk, and then only names that it returned shortly before (redis 7.0 src/dict.c, comment on dictScan: a
@@ -20,11 +23,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "core/recent_names.h"
 #include "redis/connection.h"
 #include "redis/info.h"
+#include "source/cursor_share.h"
+#include "source/name_share.h"
 #include "source/rate_ceiling.h"
 #include "source/scan_position.h"
 #include "source/source.h"
@@ -34,6 +40,9 @@ namespace prm::source {
 
 struct ScanOptions {
   std::vector<int> databases;                      // at least one
+  CursorShare share;                               // of the keys of each, see DivisionOf
+  NameShare names;                                 // of the keys of each; every reader walks all names
+  int readers = 1;                                 // so many scans share the free memory of Redis
   size_t batch_keys = 5000;                        // a batch has no more entries than this
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
   uint64_t bytes_in_flight = 8 << 20;              // of values asked for and not yet received
@@ -59,11 +68,19 @@ struct ScanOptions {
 // time, whatever the options say.
 class ScanSource : public Source {
  public:
+  // How the keys of a server can be read in shares.
+  enum class Division {
+    kByName,             // NameShare: its cursors may not be those of Redis
+    kByCursor,           // CursorShare, exact with at most kMostExactBits
+    kByCursorInexactly,  // CursorShare, never exact
+  };
+  static Division DivisionOf(const redis::ServerInfo& info);
+
   // Prepares a scan of the databases in ascending order, from `position` (of an earlier Batch) or, if it is
   // empty, from the start. The connection must be used for nothing else while the source exists; its selected
   // database changes. Connection and filter must outlive the source. Errors: kInvalidArgument (options,
-  // position), kLowMemory (the server evicts keys, and even reading names could cause that), those of
-  // Connection.
+  // position, one of another share), kLowMemory (the server evicts keys, and even reading names could cause
+  // that), those of Connection.
   static Result<std::unique_ptr<ScanSource>> Open(redis::Connection& connection, const ScanOptions& options,
                                                   KeyFilter& filter, const std::string& position);
 
@@ -77,13 +94,19 @@ class ScanSource : public Source {
   // Whether the scan began at the start because the position given to Open is not valid for this server.
   bool restarted() const { return restarted_; }
 
-  // Names that SCAN returned more than once.
+  // Names that were dropped, as SCAN returned them more than once or they belong to the next share.
   uint64_t duplicates() const { return duplicates_; }
+
+  // Names that the reader of the next share returns, too, as the share is not exact.
+  uint64_t shared() const { return shared_; }
 
  private:
   // The bytes that GETRANGE asks for. Charged to bytes_in_flight, so that a longer piece leaves fewer keys
   // under way: with this one and the default 8 MB it is more than a batch.
   static constexpr uint64_t kProbeBytes = kShortStringLimit;
+
+  // The number of batches of names in flight, see WorkAhead.
+  static constexpr size_t kBatchesAhead = 4;
 
   // The size of the pieces of large values.
   static constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
@@ -105,6 +128,14 @@ class ScanSource : public Source {
     bool unknown_size = false;
     bool no_pieces = false;  // a necessary command is refused
     Entry entry;
+  };
+
+  // The last page of a share, while SCAN tells which of its names belong to the next one.
+  struct Edge {
+    std::vector<std::string> names;
+    std::unordered_set<std::string> beyond;
+    std::string cursor;  // of the next SCAN
+    uint64_t end = 0;    // where the page ended, in the order of SCAN; 0: at the end of the table
   };
 
   // The end of the entries of a page of SCAN, and the position once they have been returned.
@@ -165,7 +196,12 @@ class ScanSource : public Source {
   void SetValue(Slot& slot, Bytes payload, int64_t expiry);
   void Finish(Slot& slot);
   Result<Reading> ReceiveReading(uint64_t slot, bool with_time);
-  Status TakePage(const redis::ReplyView& names);
+  Status CheckOrder(Bytes cursor) const;
+  void BeginEdge(Bytes cursor, const redis::ReplyView& names);
+  void LookBeyond(Bytes cursor, const redis::ReplyView& names);
+  void EndShare();
+  void EndPage(size_t names, bool db_done);
+  void TakeName(Bytes name);
 
   static bool IsForValue(Command command) {
     return command == Command::kGetrange || command == Command::kDump;
@@ -189,6 +225,7 @@ class ScanSource : public Source {
   int settled_ = 0;           // of them, keys that GETRANGE settled
   bool restarted_ = false;
   uint64_t duplicates_ = 0;
+  uint64_t shared_ = 0;
   std::optional<Error> dead_;
 
   // The position of SCAN. db_index_ may be one past the end: then everything has been asked for.
@@ -197,6 +234,7 @@ class ScanSource : public Source {
   bool selected_ = false;
   RateCeiling rate_;
   bool scanning_ = false;  // a SCAN has not been answered
+  std::optional<Edge> edge_;
   std::string run_id_;
   RecentNames recent_;
 

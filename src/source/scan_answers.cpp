@@ -46,54 +46,6 @@ Status ScanSource::Answer() {
   return AnswerDump(request);
 }
 
-Status ScanSource::AnswerScan() {
-  const Result<redis::Reply> received = connection_.Receive();
-  if (!received.ok()) return ForNames(received.error());
-  const redis::Reply& reply = received.value();
-  if (reply.IsError()) return connection_.ToError(reply);
-  const Bytes cursor = reply.element(0).String().value_or("");
-  if (reply.size() != 2 || !IsCursor(cursor) || !reply.element(1).IsArray()) {
-    return connection_.UnknownReply("SCAN");
-  }
-  scanning_ = false;
-  rate_.Take(reply.element(1).size());
-  PRM_RETURN_IF_ERROR(TakePage(reply.element(1)));
-  cursor_ = cursor;
-  const bool db_done = cursor_ == "0";
-  page_ends_.push_back({end_slot(), reply.element(1).size(),
-                        ScanPosition{run_id_, options_.databases[db_index_], cursor_, db_done}});
-  if (db_done) {
-    ++db_index_;
-    selected_ = false;
-  }
-  return {};
-}
-
-Status ScanSource::TakePage(const redis::ReplyView& names) {
-  const int db = options_.databases[db_index_];
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (!names.element(i).IsString()) return connection_.UnknownReply("SCAN");
-    const Bytes name = *names.element(i).String();
-    if (!recent_.Insert(name)) {
-      ++duplicates_;
-      continue;
-    }
-    const Interest interest = filter_.Classify(db, name);
-    if (interest == Interest::kIgnore) continue;
-    Slot& slot = slots_.emplace_back();
-    slot.entry.db = db;
-    slot.entry.key = name;
-    held_bytes_ += name.size();
-    if (interest == Interest::kNameOnly) {
-      slot.entry.state = EntryState::kNameOnly;
-      slot.stage = Stage::kDone;
-      continue;
-    }
-    ++unfinished_;
-  }
-  return {};
-}
-
 Status ScanSource::AnswerSize(const Request& request) {
   const Result<redis::Reply> received = connection_.Receive();
   if (!received.ok()) return received.error();

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -171,6 +172,41 @@ TEST(RdbFileSource, WhatComesBeforeTheDamageIsReturned) {
   EXPECT_EQ(outcome.keys.size(), 20u);
   ASSERT_FALSE(outcome.status.ok());
   EXPECT_NE(outcome.status.error().message.find("4 bytes follow the end"), std::string::npos);
+}
+
+// Each reader of a share passes over the values of the others.
+TEST(RdbFileSource, SharesTogetherAreTheFile) {
+  test::MemorySource file(SampleFile());
+  NameFilter filter;
+  RdbFileOptions options;
+  const Outcome whole = ReadAll(file, options, filter);
+  std::vector<std::string> keys;
+  options.batch_keys = 2;
+  for (uint64_t number = 0; number < 3; ++number) {
+    options.share = {number, 3};
+    filter.asked.clear();
+    const Outcome share = ReadAll(file, options, filter);
+    ASSERT_TRUE(share.status.ok());
+    EXPECT_FALSE(share.keys.empty());
+    EXPECT_EQ(filter.asked.size(), share.keys.size());
+    for (size_t i = 0; i + 1 < share.positions.size(); ++i) {
+      const Outcome rest = ReadAll(file, options, filter, share.positions[i]);
+      EXPECT_EQ(rest.keys, std::vector<std::string>(share.keys.begin() + 2 * (i + 1), share.keys.end()));
+    }
+    keys.insert(keys.end(), share.keys.begin(), share.keys.end());
+  }
+  std::vector<std::string> expected = whole.keys;
+  std::sort(keys.begin(), keys.end());
+  std::sort(expected.begin(), expected.end());
+  EXPECT_EQ(keys, expected);
+}
+
+TEST(RdbFileSource, AnInvalidShareIsAnError) {
+  test::MemorySource file(SampleFile());
+  NameFilter filter;
+  RdbFileOptions options;
+  options.share = {3, 3};
+  EXPECT_EQ(ReadAll(file, options, filter).status.error().code, ErrorCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -1,0 +1,130 @@
+// The names of a scan, page by page, and where a share of them ends.
+#include <algorithm>
+#include <utility>
+
+#include "source/scan.h"
+
+namespace prm::source {
+
+void ScanSource::PlanNames() {
+  if (scanning_ || db_index_ == options_.databases.size()) return;
+  if (!selected_) {
+    // Keys of the database before may have to be read again, which must not happen in this one.
+    if (unfinished_ > 0) return;
+    recent_.Clear();
+    connection_.Append({"SELECT", std::to_string(options_.databases[db_index_])});
+    requests_.push_back({Command::kSelect, 0});
+    selected_ = true;
+  } else if (slots_.size() >= kBatchesAhead * options_.batch_keys ||
+             held_bytes_ >= options_.bytes_in_flight) {
+    return;
+  }
+  if (rate_.WaitMs() > 0) return;
+  connection_.Append({"SCAN", edge_ ? edge_->cursor : cursor_, "COUNT", std::to_string(options_.scan_count)},
+                     kNamesLimit);
+  requests_.push_back({Command::kScan, 0});
+  scanning_ = true;
+}
+
+Status ScanSource::AnswerScan() {
+  const Result<redis::Reply> received = connection_.Receive();
+  if (!received.ok()) return ForNames(received.error());
+  const redis::Reply& reply = received.value();
+  if (reply.IsError()) return connection_.ToError(reply);
+  const Bytes cursor = reply.element(0).String().value_or("");
+  const redis::ReplyView names = reply.element(1);
+  if (reply.size() != 2 || !IsCursor(cursor) || !names.IsArray()) return connection_.UnknownReply("SCAN");
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (!names.element(i).IsString()) return connection_.UnknownReply("SCAN");
+  }
+  scanning_ = false;
+  rate_.Take(names.size());
+  if (options_.share.bits > 0) {
+    PRM_RETURN_IF_ERROR(CheckOrder(cursor));
+    if (edge_) {
+      LookBeyond(cursor, names);
+      return {};
+    }
+    if (!options_.share.IsLast() && !options_.share.GoesOnAt(cursor)) {
+      BeginEdge(cursor, names);
+      return {};
+    }
+  }
+  for (size_t i = 0; i < names.size(); ++i) TakeName(*names.element(i).String());
+  cursor_ = cursor;
+  EndPage(names.size(), cursor_ == "0");
+  return {};
+}
+
+// Whoever scans in another order than Redis, such as a proxy that puts a server's number into its cursors, is
+// found out by the share that ends with the table.
+Status ScanSource::CheckOrder(Bytes cursor) const {
+  const std::optional<uint64_t> from = ScanOrder(edge_ ? edge_->cursor : cursor_);
+  const std::optional<uint64_t> to = ScanOrder(cursor);
+  if (cursor == "0" || (from && to && *to > *from)) return {};
+  return Error{ErrorCode::kProtocol,
+               "Redis at " + connection_.address() + " does not scan in Redis' order",
+               "Its keys cannot be read in shares of cursors.",
+               {}};
+}
+
+void ScanSource::BeginEdge(Bytes cursor, const redis::ReplyView& names) {
+  Edge& edge = edge_.emplace();
+  for (size_t i = 0; i < names.size(); ++i) edge.names.emplace_back(*names.element(i).String());
+  edge.cursor = options_.share.NextStart();
+  edge.end = *ScanOrder(cursor);
+  if (cursor == edge.cursor) EndShare();
+}
+
+void ScanSource::LookBeyond(Bytes cursor, const redis::ReplyView& names) {
+  for (size_t i = 0; i < names.size(); ++i) edge_->beyond.emplace(*names.element(i).String());
+  edge_->cursor = cursor;
+  if (cursor == "0" || (edge_->end != 0 && *ScanOrder(cursor) >= edge_->end)) EndShare();
+}
+
+void ScanSource::EndShare() {
+  const Edge edge = *std::exchange(edge_, std::nullopt);
+  for (const std::string& name : edge.names) {
+    const bool is_beyond = edge.beyond.count(name) > 0;
+    if (is_beyond && options_.share.exact) {
+      ++duplicates_;
+    } else {
+      if (is_beyond) ++shared_;
+      TakeName(name);
+    }
+  }
+  EndPage(edge.names.size(), true);
+}
+
+void ScanSource::EndPage(size_t names, bool db_done) {
+  if (db_done) cursor_ = options_.share.Start();
+  page_ends_.push_back(
+      {end_slot(), names, ScanPosition{run_id_, options_.databases[db_index_], cursor_, db_done}});
+  if (db_done) {
+    ++db_index_;
+    selected_ = false;
+  }
+}
+
+void ScanSource::TakeName(Bytes name) {
+  if (!options_.names.Contains(name)) return;
+  if (!recent_.Insert(name)) {
+    ++duplicates_;
+    return;
+  }
+  const int db = options_.databases[db_index_];
+  const Interest interest = filter_.Classify(db, name);
+  if (interest == Interest::kIgnore) return;
+  Slot& slot = slots_.emplace_back();
+  slot.entry.db = db;
+  slot.entry.key = name;
+  held_bytes_ += name.size();
+  if (interest == Interest::kNameOnly) {
+    slot.entry.state = EntryState::kNameOnly;
+    slot.stage = Stage::kDone;
+    return;
+  }
+  ++unfinished_;
+}
+
+}  // namespace prm::source
