@@ -15,7 +15,7 @@ CREATE TABLE redis_migrate.migration (
     owner       redis_migrate.owner_role NOT NULL,
     server      name,
     file        text,
-    source      text NOT NULL CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['scan', 'rdb', 'archive'])),
+    source      text NOT NULL CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['scan', 'rdb', 'replication', 'archive'])),
     unmapped    text NOT NULL CHECK (unmapped OPERATOR(pg_catalog.=) ANY (ARRAY['archive', 'reject'])),
     databases   integer[],
     created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),

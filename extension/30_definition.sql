@@ -4,7 +4,7 @@ CREATE FUNCTION redis_migrate.create_migration(migration text, server name DEFAU
         unmapped text DEFAULT 'archive', databases integer[] DEFAULT NULL, file text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_migration';
 COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text) IS
-    'Creates a migration from a server, or from a dump file on the database server. source: scan, rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys';
+    'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys';
 
 CREATE FUNCTION redis_migrate.alter_migration(migration text, server name DEFAULT NULL, source text DEFAULT NULL,
         unmapped text DEFAULT NULL, databases integer[] DEFAULT NULL, file text DEFAULT NULL,

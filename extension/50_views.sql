@@ -132,8 +132,8 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
            p.file_offset, p.file_size
     FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN s.source OPERATOR(pg_catalog.=) 'rdb' THEN pg_catalog.substring(s.position, ' offset=([0-9]+)$')::bigint END AS file_offset,
-               CASE WHEN s.source OPERATOR(pg_catalog.=) 'rdb' THEN pg_catalog.substring(s.position, ' size=([0-9]+) ')::bigint END AS file_size) AS p
+        SELECT CASE WHEN s.source OPERATOR(pg_catalog.=) ANY (ARRAY['rdb', 'replication']) THEN pg_catalog.substring(s.position, ' offset=([0-9]+)$')::bigint END AS file_offset,
+               CASE WHEN s.source OPERATOR(pg_catalog.=) ANY (ARRAY['rdb', 'replication']) THEN pg_catalog.substring(s.position, ' size=([0-9]+) ')::bigint END AS file_size) AS p
     -- While a batch is under way, which may be one huge value, time passes and nothing is counted yet.
     CROSS JOIN LATERAL (
         SELECT CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' THEN greatest(pg_catalog.clock_timestamp(), r.updated_at)

@@ -4,6 +4,7 @@
 #include "core/byte_source.h"
 #include "pg/guard.h"
 #include "pg/pg.h"
+#include "pg/virtual_file.h"
 
 namespace prm {
 
@@ -18,25 +19,17 @@ class ServerFile : public ByteSource {
   // operating system forbids it, 42602 for a relative path, 58P01 no such file, 42809 not a regular file,
   // 58030.
   ServerFile(const std::string &path, Oid user);
-  ~ServerFile() override;
-  ServerFile(const ServerFile &) = delete;
-  ServerFile &operator=(const ServerFile &) = delete;
 
   // The checks of the constructor that need no file: the user's rights and the form of the path.
   static void Check(const std::string &path, Oid user);
 
-  const std::string &path() const { return path_; }
   void CheckInterrupts() override { pg::CheckInterrupts(); }
   Result<size_t> Read(uint64_t offset, char *to, size_t size) override;
-  uint64_t size() const override { return size_; }  // when it was opened
-  // Device, inode and time of the last change.
-  std::string identity() const override { return identity_; }
+  uint64_t size() const override { return file_->size(); }
+  std::string identity() const override { return file_->identity(); }
 
  private:
-  std::string path_;
-  File file_;
-  uint64_t size_ = 0;
-  std::string identity_;
+  std::optional<pg::VirtualFile> file_;
 };
 
 }  // namespace prm

@@ -5,6 +5,7 @@
 #include "pg/settings.h"
 #include "pg/time.h"
 #include "rdb/version.h"
+#include "source/snapshot.h"
 
 namespace prm {
 
@@ -177,6 +178,10 @@ void SourceReader::Open(const std::string &position) {
     OpenRdbFile(position);
     return;
   }
+  if (place_.kind == "replication") {
+    OpenSnapshot(position);
+    return;
+  }
   const redis::Deployment deployment = ServerOptions(place_.server, GetUserId());
   if (!deployment.seeds.empty())
     OpenCluster(deployment, position);
@@ -191,13 +196,60 @@ void SourceReader::Open(const std::string &position) {
 
 void SourceReader::OpenRdbFile(const std::string &position) {
   file_ = std::make_unique<ServerFile>(place_.file, GetUserId());
+  OpenFile(*file_, position);
+}
+
+// A run reads one snapshot, in all its passes and each time that it is resumed, as long as the disk has it.
+void SourceReader::OpenSnapshot(const std::string &position) {
+  if (place_.run_id) snapshot_ = SnapshotFile::Open(*place_.run_id);
+  if (snapshot_ == nullptr) TakeSnapshot();
+  auto const begun = source::RdbFilePosition::Parse(position);
+  bool const is_of_another =
+      !position.empty() && (!begun.ok() || begun.value().file != snapshot_->identity());
+  restarted_ = restarted_ || is_of_another;
+  OpenFile(*snapshot_, is_of_another ? std::string() : position);
+}
+
+void SourceReader::TakeSnapshot() {
+  TimestampTz const began = GetCurrentTimestamp();
+  ServerConnection connection(place_.server, GetUserId());
+  if (!connection.deployment().seeds.empty())
+    throw pg::Failure(
+        ERRCODE_FEATURE_NOT_SUPPORTED, "source 'replication' does not read clusters",
+        "Each master would give a snapshot of a moment of its own.",
+        "CALL redis_migrate.run(" + pg::QuoteLiteral(place_.migration) + ", source => 'scan').");
+  auto link = redis::SnapshotLink::Open(*connection);
+  if (!link.ok() && link.error().code == ErrorCode::kPermissionDenied)
+    throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, link.error().message, link.error().detail,
+                      "Grant the user both rights of a replica with ACL SETUSER ... +psync +replconf. They "
+                      "give it all keys, whatever key patterns it has.");
+  pg::ThrowIfError(link);
+  auto snapshot = SnapshotFile::Create();
+  uint64_t const most = settings::max_snapshot_size_mb < 0
+                            ? std::numeric_limits<int64_t>::max()
+                            : static_cast<uint64_t>(settings::max_snapshot_size_mb) * 1024 * 1024;
+  Status const received = source::ReceiveSnapshot(*link.value(), *snapshot, most);
+  if (!received.ok() && received.error().code == ErrorCode::kTooLarge)
+    throw pg::Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED, received.error().message, received.error().detail,
+                      "Raise pg_redis_migrate.max_snapshot_size.");
+  pg::ThrowIfError(received);
+  if (place_.run_id) snapshot->KeepFor(*place_.run_id);
+  // Opened again, since its time of change is part of the positions in it.
+  snapshot_ = place_.run_id ? SnapshotFile::Open(*place_.run_id) : std::move(snapshot);
+  pg::Report(NOTICE, "received a snapshot of Redis at " + link.value()->address() + ": " +
+                         std::to_string(snapshot_->size() / (1024 * 1024) + 1) + " MB in " +
+                         std::to_string(TimestampDifferenceMilliseconds(began, GetCurrentTimestamp())) +
+                         " ms");
+}
+
+void SourceReader::OpenFile(ByteSource &file, const std::string &position) {
   source::RdbFileOptions options;
   options.databases = place_.databases;
   options.batch_keys = static_cast<size_t>(settings::batch_rows);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
   options.now_ms = pg::UnixMs(GetCurrentTimestamp());
-  auto source = source::RdbFileSource::Open(*file_, options, filter_, position);
+  auto source = source::RdbFileSource::Open(file, options, filter_, position);
   if (!source.ok()) throw InFile(source.error());
   source_ = std::move(source.value());
 }
@@ -229,7 +281,9 @@ void SourceReader::ReportVersion(unsigned version) {
 
 pg::Failure SourceReader::InFile(const Error &error) const {
   return {pg::Failure::SqlState(error.code), error.message,
-          "File \"" + place_.file + "\"" + (error.detail.empty() ? "." : ", " + error.detail), error.hint};
+          (snapshot_ ? "Snapshot of server \"" + place_.server : "File \"" + place_.file) + "\"" +
+              (error.detail.empty() ? "." : ", " + error.detail),
+          error.hint};
 }
 
 void SourceReader::OpenServer(const std::string &position) {
@@ -321,7 +375,7 @@ bool SourceReader::Next(source::Batch &batch, const std::string &position) {
       if (next.ok() && batch.unknown_version) ReportVersion(*batch.unknown_version);
       if (next.ok() && current.ok()) return next.value();
       const Error &error = next.ok() ? current.error() : next.error();
-      if (place_.kind == "rdb") throw InFile(error);
+      if (file_ || snapshot_) throw InFile(error);
       if (!MayComeBack(error.code)) throw pg::Failure(error);
       failure.emplace(error);
     } catch (const pg::Failure &error) {

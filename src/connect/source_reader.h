@@ -3,6 +3,7 @@
 
 #include "connect/server.h"
 #include "connect/server_file.h"
+#include "connect/snapshot_file.h"
 #include "redis/info.h"
 #include "source/cluster_scan.h"
 #include "source/rdb_file.h"
@@ -12,11 +13,12 @@ namespace prm {
 
 // Where a reader reads.
 struct SourcePlace {
-  std::string kind;                           // as run's argument source: scan, rdb, archive
+  std::string kind;                           // as run's argument source: scan, rdb, replication, archive
   std::string migration;                      // for hints
-  std::string server;                         // of scan
+  std::string server;                         // of scan and replication
   std::string file;                           // of rdb: absolute path on the database server
   std::optional<std::vector<int>> databases;  // nothing: all
+  std::optional<int64> run_id;                // whose snapshot of the server it reads; nothing: a new one
   // Of archive: opens it behind a position.
   std::function<std::unique_ptr<source::Source>(source::KeyFilter &, const std::string &)> open_archive;
 };
@@ -71,6 +73,9 @@ class SourceReader {
   void OpenCluster(const redis::Deployment &deployment, const std::string &position);
   void Close();
   void OpenRdbFile(const std::string &position);
+  void OpenSnapshot(const std::string &position);
+  void TakeSnapshot();
+  void OpenFile(ByteSource &file, const std::string &position);
   void ReportNotes() const;
   void ReportVersion(unsigned version);
   pg::Failure InFile(const Error &error) const;
@@ -82,6 +87,7 @@ class SourceReader {
   std::unique_ptr<ServerConnection> connection_;
   std::optional<ClusterResources> cluster_;
   std::unique_ptr<ServerFile> file_;
+  std::unique_ptr<SnapshotFile> snapshot_;
   std::unique_ptr<source::Source> source_;
   source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one
   uint64 repeated_slots_ = 0;                    // by those before it

@@ -20,7 +20,7 @@ int PriorityRank(const std::string &name) {
 
 void RequireSource(const Migration &migration, const std::string &source) {
   const char *lacking = nullptr;
-  if (source == "scan" && migration.server.empty()) lacking = "server";
+  if ((source == "scan" || source == "replication") && migration.server.empty()) lacking = "server";
   if (source == "rdb" && migration.file.empty()) lacking = "file";
   if (lacking == nullptr) return;
   throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source '" + source + "' needs a " + lacking, "",

@@ -9,6 +9,7 @@ int batch_size_kb = 8 * 1024;
 int bytes_in_flight_kb = 8 * 1024;
 int max_reply_size_kb = 16 * 1024;
 int max_value_size_kb = 256 * 1024;
+int max_snapshot_size_mb = -1;
 int connect_timeout_ms = 10 * 1000;
 int command_timeout_ms = 60 * 1000;
 int reconnect_timeout_ms = 30 * 1000;
@@ -40,6 +41,11 @@ void Define() {
   DefineCustomIntVariable("pg_redis_migrate.max_value_size",
                           "Values that take more memory in Redis are rejected by name.", nullptr,
                           &max_value_size_kb, max_value_size_kb, 1, 1000 * 1024, PGC_USERSET, GUC_UNIT_KB,
+                          nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.max_snapshot_size",
+                          "Maximum size of a snapshot of a Redis that is kept on the database server's disk.",
+                          "-1 means no limit. Source 'replication' reads such snapshots.",
+                          &max_snapshot_size_mb, max_snapshot_size_mb, -1, INT_MAX, PGC_SUSET, GUC_UNIT_MB,
                           nullptr, nullptr, nullptr);
   DefineCustomIntVariable(
       "pg_redis_migrate.connect_timeout", "Maximum time to connect to Redis and to authenticate.",

@@ -28,7 +28,8 @@ bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size())
 
 ErrorCode CodeOf(Bytes words, Bytes command) {
   const Bytes kind = words.substr(0, words.find(' '));
-  for (const Bytes unavailable : {"LOADING", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN"}) {
+  for (const Bytes unavailable :
+       {"LOADING", "MASTERDOWN", "NOMASTERLINK", "BUSY", "TRYAGAIN", "CLUSTERDOWN"}) {
     if (kind == unavailable) return ErrorCode::kUnavailable;
   }
   if (StartsWith(words, "ERR max number of clients")) return ErrorCode::kUnavailable;
@@ -181,7 +182,8 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
       PRM_RETURN_IF_ERROR(ReadReply(reply));
     } else if (!wrote) {
       if (!progress) progress.emplace(command_timeout_ms_);
-      PRM_RETURN_IF_ERROR(WaitForProgress(deadline != nullptr ? *deadline : *progress));
+      PRM_RETURN_IF_ERROR(WaitForProgress(deadline != nullptr ? *deadline : *progress,
+                                          "did not answer command \"" + Printable(names_.front()) + "\""));
       continue;
     }
     progress.reset();
@@ -225,25 +227,47 @@ Status Connection::Feed(const char* bytes, size_t size) {
   return passed.ok() ? Status() : Status(Refuse(passed.error()));
 }
 
-// True if bytes were read, false if there are none now.
-Result<bool> Connection::ReadSome() {
-  char buffer[kReadBytesInLargeReply];
-  const bool in_large_reply = reader_ && reader_->len - reader_->pos > kReadBytes;
-  const IoResult result = Read(buffer, in_large_reply ? sizeof(buffer) : kReadBytes);
+// The number of bytes read: 0 if there are none now.
+Result<size_t> Connection::ReadBytes(char* to, size_t size) {
+  const IoResult result = Read(to, size);
   switch (result.state) {
     case IoState::kMoved:
       read_unwaited_ += result.bytes;
-      PRM_RETURN_IF_ERROR(Feed(buffer, result.bytes));
-      return true;
+      return result.bytes;
     case IoState::kBlocked:
       read_waits_for_ = result.events;
-      return false;
+      return size_t{0};
     case IoState::kClosed:
       return Lost("The server closed the connection.");
     case IoState::kFailed:
       break;
   }
   return Lost(result.reason);
+}
+
+// True if bytes were read, false if there are none now.
+Result<bool> Connection::ReadSome() {
+  char buffer[kReadBytesInLargeReply];
+  const bool in_large_reply = reader_ && reader_->len - reader_->pos > kReadBytes;
+  const Result<size_t> read = ReadBytes(buffer, in_large_reply ? sizeof(buffer) : kReadBytes);
+  if (!read.ok()) return read.error();
+  PRM_RETURN_IF_ERROR(Feed(buffer, read.value()));
+  return read.value() > 0;
+}
+
+Result<size_t> Connection::ReadRaw(char* to, size_t size) {
+  if (broken_) return *broken_;
+  if (pending() > 0 || (reader_ && reader_->len > reader_->pos)) {
+    return Break({ErrorCode::kProtocol, "a reply of Redis at " + address_ + " was not received", {}, {}});
+  }
+  const Deadline deadline(command_timeout_ms_);
+  while (true) {
+    if (read_unwaited_ >= kBytesBetweenWaits) Wait(nullptr, 0, 0);
+    const bool wrote = WriteSome();
+    const Result<size_t> read = ReadBytes(to, size);
+    if (!read.ok() || read.value() > 0) return read;
+    if (!wrote) PRM_RETURN_IF_ERROR(WaitForProgress(deadline, "sent nothing"));
+  }
 }
 
 // True if bytes were sent. ReadSome reports a failure: the server's last words, such as "max number of
@@ -262,14 +286,15 @@ bool Connection::WriteSome() {
   return result.bytes > 0;
 }
 
-Status Connection::WaitForProgress(const Deadline& deadline) {
+// lacking: what the server failed to do until the deadline, as the predicate of a sentence.
+Status Connection::WaitForProgress(const Deadline& deadline, const std::string& lacking) {
   const long remaining_ms = deadline.RemainingMs();
   if (remaining_ms == 0) {
-    return Break({ErrorCode::kTimeout,
-                  "Redis at " + address_ + " did not answer command \"" + Printable(names_.front()) +
-                      "\" within " + std::to_string(deadline.limit_ms()) + " ms",
-                  {},
-                  {}});
+    return Break(
+        {ErrorCode::kTimeout,
+         "Redis at " + address_ + " " + lacking + " within " + std::to_string(deadline.limit_ms()) + " ms",
+         {},
+         {}});
   }
   const bool want_write = !output_failed_ && output_sent_ < output_.size();
   WaitSocket socket{socket_.fd(), read_waits_for_ | (want_write ? write_waits_for_ : 0), 0};
@@ -309,12 +334,12 @@ Error Connection::Lost(const std::string& reason) {
       {ErrorCode::kConnectionFailure, "connection to Redis at " + address_ + " was lost", reason, {}});
 }
 
-Error Connection::ToError(const Reply& reply) const {
-  const Bytes words = WithoutArguments(reply.ErrorText());
-  const ErrorCode code = CodeOf(words, last_name_);
+Error Connection::ToError(Bytes text, Bytes command) const {
+  const Bytes words = WithoutArguments(text);
+  const ErrorCode code = CodeOf(words, command);
   std::string message = code == ErrorCode::kAuthFailure
                             ? "authentication with Redis at " + address_ + " failed"
-                            : "Redis at " + address_ + " refused command \"" + Printable(last_name_) + "\"";
+                            : "Redis at " + address_ + " refused command \"" + Printable(command) + "\"";
   // Not masked: the slot of "MOVED 3999 127.0.0.1:6381" must be parsed even if the password has the same
   // digits.
   const size_t slot = code == ErrorCode::kMoved ? words.find(' ') + 1 : 0;

@@ -73,11 +73,22 @@ class Connection {
   // every call fails.
   Result<Reply> Receive();
 
+  // What follows PSYNC is no longer commands and replies. SendRaw queues bytes as they are; ReadRaw sends
+  // what is queued and waits for at least one byte, of which it copies at most `size`. Nothing may be
+  // pending, and no command can follow. Errors: kTimeout (command_timeout_ms without a byte),
+  // kConnectionFailure, kProtocol (something is pending).
+  void SendRaw(Bytes bytes) { output_ += bytes; }
+  Result<size_t> ReadRaw(char* to, size_t size);
+
   // Converts the error reply that Receive returned last to an error. The message has the command's name and
   // the address, the detail Redis' own words without the arguments that Redis may quote. kAuthFailure:
-  // NOAUTH, WRONGPASS, refused AUTH. kPermissionDenied: NOPERM. kUnavailable: LOADING, MASTERDOWN, BUSY,
-  // TRYAGAIN, CLUSTERDOWN, too many clients. kMoved: MOVED, ASK. Anything else: kServerError.
-  Error ToError(const Reply& reply) const;
+  // NOAUTH, WRONGPASS, refused AUTH. kPermissionDenied: NOPERM. kUnavailable: LOADING, MASTERDOWN,
+  // NOMASTERLINK, BUSY, TRYAGAIN, CLUSTERDOWN, too many clients. kMoved: MOVED, ASK. Anything else:
+  // kServerError.
+  Error ToError(const Reply& reply) const { return ToError(reply.ErrorText(), last_name_); }
+
+  // The same for the text of an error, without its "-", that a command was answered with.
+  Error ToError(Bytes text, Bytes command) const;
 
   // "Redis at … answered COMMAND in an unknown form": its reply has an unexpected type or shape.
   Error UnknownReply(Bytes command) const;
@@ -111,9 +122,10 @@ class Connection {
   Result<Reply> Receive(const Deadline* deadline);
   Status ReadReply(std::optional<Reply>& reply);
   Status Feed(const char* bytes, size_t size);
+  Result<size_t> ReadBytes(char* to, size_t size);
   Result<bool> ReadSome();
   bool WriteSome();
-  Status WaitForProgress(const Deadline& deadline);
+  Status WaitForProgress(const Deadline& deadline, const std::string& lacking);
   void Wait(WaitSocket* sockets, size_t count, long timeout_ms);
   Error Break(Error error);
   Error Refuse(Error error);

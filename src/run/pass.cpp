@@ -36,7 +36,9 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
   has_deferred_ = record_.HasDeferred(level);
   Spi::Commit();  // nothing is held while the network is waited for
   PassFilter filter(routing_, level, &stored_);
-  SourceReader source(PlaceOf(migration_, parameters_.source), filter, position, first, part);
+  SourcePlace place = PlaceOf(migration_, parameters_.source);
+  place.run_id = record_.id();
+  SourceReader source(std::move(place), filter, position, first, part);
   if (source.estimate() >= 0) record_.SetEstimate(source.estimate());
   if (source.TakeRestarted()) {
     Restart(level);

@@ -49,6 +49,7 @@ class Run {
         pass_(migration_, parameters_, routing_, record_),
         first_level_(record_.level()) {
     record_.AddMappings(routing_.MappingNames());
+    record_.RemoveUnusedSnapshots();
     Spi::Commit();
     if (record_.resumed())
       pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
@@ -206,6 +207,7 @@ class Run {
           "SELECT * FROM redis_migrate.run_counts WHERE run_id = " + std::to_string(record_.id()) + ".");
     }
     record_.Finish("completed", std::nullopt, std::nullopt);
+    record_.RemoveUnusedSnapshots();
     Spi::Commit();
     Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
               record_.id(), sums);
@@ -281,7 +283,7 @@ PRM_FUNCTION(run) {
   int64 max_keys = PG_ARGISNULL(7) ? 10000 : PG_GETARG_INT64(7);
   parameters.force = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
-  if (source) pg::CheckKeyword(*source, "source", {"scan", "rdb", "archive"});
+  if (source) pg::CheckKeyword(*source, "source", {"scan", "rdb", "replication", "archive"});
   if (parameters.force && !parameters.prune)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune",
                       "It prunes mappings whose keys the run did not meet.", "Add prune => true.");
@@ -292,7 +294,7 @@ PRM_FUNCTION(run) {
   Migration const migration = LoadMigration(name);  // before its lock: only the owner may take it
   parameters.source = source ? *source : migration.source;
   if (parameters.prune && parameters.source == "archive")
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan' or 'rdb'",
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "prune needs source 'scan', 'rdb' or 'replication'",
                       "The archive does not say which keys are gone from Redis.");
   RequireSource(migration, parameters.source);
   if (parameters.source == "rdb")

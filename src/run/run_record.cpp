@@ -1,5 +1,6 @@
 #include "run/run_record.h"
 
+#include "connect/snapshot_file.h"
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
@@ -89,6 +90,19 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
   record.id_ = run_id;
   record.level_ = rows[0].Int4(6);
   return record;
+}
+
+void RunRecord::RemoveUnusedSnapshots() const {
+  if (!SnapshotFile::AnyExists()) return;
+  pg::AsExtensionOwner as_owner;
+  // One of this number that this run did not take is of an earlier installation of the extension.
+  auto rows = Spi::Execute(
+      R"sql(SELECT run_id FROM redis_migrate.run
+            WHERE source = 'replication' AND state IN ('running', 'stopped', 'failed') AND (run_id <> $1 OR $2))sql",
+      {SqlParam::Int8(id_), SqlParam::Bool(resumed_)});
+  std::set<int64> used;
+  for (uint64 i = 0; i < rows.size(); ++i) used.insert(rows[i].Int8(0));
+  SnapshotFile::RemoveAllBut(used);
 }
 
 void RunRecord::Divide(int level, const std::vector<std::string> &slots) {

@@ -61,6 +61,9 @@ class RunRecord {
   // The process that leads the run is there.
   void Touch();
 
+  // Removes the snapshots of servers that no run goes on with any more.
+  void RemoveUnusedSnapshots() const;
+
   // Notes what became of pruning a mapping, and why if it was not pruned.
   void SetPruneOutcome(const std::string &mapping, const std::string &outcome, const std::string &why);
   // Begins the counts of rows of these mappings, so that those without a key are shown, too.

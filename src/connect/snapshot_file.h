@@ -1,0 +1,43 @@
+// Snapshots of servers on the database server's disk, in the directory of the database: they go with it.
+#pragma once
+
+#include "core/byte_spool.h"
+#include "pg/guard.h"
+#include "pg/pg.h"
+#include "pg/virtual_file.h"
+
+namespace prm {
+
+// One snapshot, named by the run that reads it. Errors of all functions: those of pg::VirtualFile.
+class SnapshotFile : public ByteSpool {
+ public:
+  // The snapshot that was kept for a run; nullptr if there is none.
+  static std::unique_ptr<SnapshotFile> Open(int64 run_id);
+  // Begins a new one. It goes with the object unless it is kept.
+  static std::unique_ptr<SnapshotFile> Create();
+  ~SnapshotFile() override;
+
+  // Makes it durable as that of a run, also across a crash, in place of an earlier one.
+  void KeepFor(int64 run_id);
+
+  Status Append(Bytes bytes) override;
+  Status Truncate(uint64_t size) override;
+  Result<size_t> Read(uint64_t offset, char *to, size_t size) override;
+  uint64_t size() const override { return size_; }
+  std::string identity() const override { return file_.identity(); }
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
+
+  // Whether the database has any, or what a crash has left of one.
+  static bool AnyExists();
+  // Removes the snapshots of all runs but these, and what a crash has left of others.
+  static void RemoveAllBut(const std::set<int64> &run_ids);
+
+ private:
+  SnapshotFile(const std::string &path, int flags) : file_(path, flags), size_(file_.size()) {}
+
+  pg::VirtualFile file_;
+  uint64_t size_;
+  bool is_kept_ = true;
+};
+
+}  // namespace prm

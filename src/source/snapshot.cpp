@@ -1,0 +1,80 @@
+#include "source/snapshot.h"
+
+#include <limits>
+
+#include "rdb/file_reader.h"
+
+namespace prm::source {
+
+namespace {
+
+// What has arrived, and behind it what will: its reader waits for the server.
+class ArrivingSnapshot : public ByteSource {
+ public:
+  ArrivingSnapshot(redis::SnapshotLink& link, ByteSpool& spool, uint64_t most_bytes)
+      : link_(link), spool_(spool), most_bytes_(most_bytes) {}
+
+  Result<size_t> Read(uint64_t offset, char* to, size_t size) override {
+    if (offset < spool_.size()) return spool_.Read(offset, to, size);
+    auto read = link_.Read(to, size);
+    if (!read.ok()) return read;
+    if (spool_.size() + read.value() > most_bytes_) return TooLarge(most_bytes_);
+    PRM_RETURN_IF_ERROR(spool_.Append({to, read.value()}));
+    return read;
+  }
+
+  static Error TooLarge(uint64_t most_bytes) {
+    return {ErrorCode::kTooLarge,
+            "the snapshot is larger than the " + std::to_string(most_bytes >> 20) + " MB that it may have",
+            {},
+            {}};
+  }
+
+  // Not known before all of it has arrived.
+  uint64_t size() const override { return std::numeric_limits<uint64_t>::max(); }
+  std::string identity() const override { return spool_.identity(); }
+  void CheckInterrupts() override { spool_.CheckInterrupts(); }
+
+ private:
+  redis::SnapshotLink& link_;
+  ByteSpool& spool_;
+  uint64_t most_bytes_;
+};
+
+Error Damaged(const std::string& detail) {
+  return {ErrorCode::kCorruptData, "the snapshot does not end where it should", detail, {}};
+}
+
+// The mark must follow the last byte. To look for it would not do: a server uses the same mark as long as it
+// runs, so that a value may contain it.
+Status TakeEndMark(ArrivingSnapshot& arriving, ByteSpool& spool, const std::string& mark, uint64_t end) {
+  std::string found(mark.size(), '\0');
+  for (size_t at = 0; at < found.size();) {
+    const auto read = arriving.Read(end + at, found.data() + at, found.size() - at);
+    if (!read.ok()) return read.error();
+    at += read.value();
+  }
+  if (found != mark) return Damaged("Its end mark is missing.");
+  return spool.Truncate(end);
+}
+
+}  // namespace
+
+Status ReceiveSnapshot(redis::SnapshotLink& link, ByteSpool& spool, uint64_t most_bytes) {
+  if (link.size().value_or(0) > most_bytes) return ArrivingSnapshot::TooLarge(most_bytes);
+  ArrivingSnapshot arriving(link, spool, most_bytes);
+  rdb::FileReader reader(arriving, {});
+  PRM_RETURN_IF_ERROR(reader.Open());
+  while (true) {
+    const auto next = reader.Next();
+    if (!next.ok()) return next.error();
+    if (!next.value()) break;
+    PRM_RETURN_IF_ERROR(reader.SkipValue());
+  }
+  if (!link.size()) return TakeEndMark(arriving, spool, link.end_mark(), reader.end());
+  if (reader.end() == *link.size()) return {};
+  return Damaged("It ends at byte " + std::to_string(reader.end()) + ", and the server announced " +
+                 std::to_string(*link.size()) + ".");
+}
+
+}  // namespace prm::source
