@@ -7,7 +7,8 @@ namespace {
 
 // Paths below a node that are compared.
 constexpr size_t kMaxPaths = 64;
-constexpr size_t kStartBytes = 4;
+// A longer beginning is cut.
+constexpr size_t kMostStart = 16;
 
 uint64_t Mix(uint64_t hash, Bytes text) {
   // FNV-1a: these hashes only decide what is compared.
@@ -71,13 +72,31 @@ std::string NameOf(const std::vector<Note>& notes, bool has_separator, char sepa
 }
 
 Bytes StartOfToken(Bytes token) {
-  const Bytes start = token.substr(0, kStartBytes);
+  const size_t most = std::min(token.size(), kMostStart);
   size_t letters = 0;
-  while (letters < start.size() && IsLetter(start[letters])) ++letters;
-  if (letters == kStartBytes) return start;
-  const bool is_marked =
-      letters >= 2 && letters < start.size() && (start[letters] == '_' || start[letters] == '-');
-  return is_marked ? start.substr(0, letters + 1) : Bytes();
+  while (letters < most && IsLetter(token[letters])) ++letters;
+  const bool is_marked = letters >= 2 && letters < most && (token[letters] == '_' || token[letters] == '-');
+  if (is_marked) return token.substr(0, letters + 1);
+  return letters >= kLeastStart ? token.substr(0, letters) : Bytes();
+}
+
+std::string NameOfStart(Bytes literal, Bytes start, bool has_separator, char separator) {
+  std::string name;
+  AppendLiteral(name, literal);
+  // Tokens with one beginning, before it is known whether they are a family.
+  name += '\0';
+  name += '\x7e';
+  AppendLiteral(name, start);
+  AppendSeparator(name, has_separator, separator);
+  return name;
+}
+
+std::string LiteralsOf(const Node& node) {
+  std::string text;
+  for (const Note& note : node.notes) {
+    if (note.what == PieceClass::kLiteral) text += note.text;
+  }
+  return text;
 }
 
 char Lookalikes(PieceClass what) {

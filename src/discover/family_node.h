@@ -16,7 +16,9 @@ using Note = FamilyTree::Note;
 // Fewer different words than this are never merged.
 inline constexpr size_t kLeastNames = 10;
 // The number of beginnings of tokens that are distinguished under one node.
-inline constexpr size_t kMaxStarts = 64;
+inline constexpr size_t kMaxStarts = 320;
+// Words before tokens have so many letters, unless a mark ends them.
+inline constexpr size_t kLeastStart = 4;
 inline constexpr size_t kAll = std::numeric_limits<size_t>::max();
 
 inline bool IsDigit(char c) { return c >= '0' && c <= '9'; }
@@ -28,10 +30,16 @@ void AppendClass(std::string& name, PieceClass what);
 void AppendSeparator(std::string& name, bool has_separator, char separator);
 std::string NameOf(const std::vector<Note>& notes, bool has_separator, char separator);
 
-// The bytes that may tell the tokens of one family from those of another: sess and cart in sessZ8kq… and
-// cartP3x0…, or cus_ in cus_Z8kq…; empty if the token begins with neither four letters nor a short word and a
-// mark.
+// The bytes that may tell the tokens of one family from those of another: the letters that a token begins
+// with, sessZ in sessZ8kq…, or letters and a mark, cus_ in cus_Z8kq…; empty if the token begins with neither
+// four letters nor a short word and a mark.
 Bytes StartOfToken(Bytes token);
+
+// The name of a node of tokens that begin with `start`, behind a literal.
+std::string NameOfStart(Bytes literal, Bytes start, bool has_separator, char separator);
+
+// The literals of a node.
+std::string LiteralsOf(const Node& node);
 
 // Classes whose values can look alike, so that a pattern could not tell them apart.
 char Lookalikes(PieceClass what);

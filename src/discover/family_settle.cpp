@@ -79,12 +79,15 @@ void FamilyTree::AdoptStrays(Node& node, bool (*may_adopt)(const Node& host)) {
   for (const auto& [name, child] : node.children) {
     if (IsHost(*child) && may_adopt(*child)) hosts.push_back(name);
   }
-  const auto by_keys = [&](const std::string& a, const std::string& b) {
+  // The longest beginning first: it is the most specific.
+  const auto by_start = [&](const std::string& a, const std::string& b) {
     const Node& x = *node.children.at(a);
     const Node& y = *node.children.at(b);
+    const size_t start_of_x = StartOf(x).size(), start_of_y = StartOf(y).size();
+    if (start_of_x != start_of_y) return start_of_x > start_of_y;
     return x.keys != y.keys ? x.keys > y.keys : a < b;
   };
-  std::sort(hosts.begin(), hosts.end(), by_keys);
+  std::sort(hosts.begin(), hosts.end(), by_start);
   for (const std::string& host_name : hosts) {
     if (node.children.find(host_name) == node.children.end()) continue;  // a stray itself
     Node& host = *node.children.at(host_name);

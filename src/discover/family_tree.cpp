@@ -11,13 +11,6 @@ using namespace family;
 
 namespace {
 
-// Tokens with one beginning, before it is known whether they are a family.
-void AppendTokenStart(std::string& name, Bytes start) {
-  name += '\0';
-  name += '\x7e';
-  AppendLiteral(name, start);
-}
-
 bool HasWordByte(Bytes text) {
   return std::any_of(text.begin(), text.end(), [](char c) {
     return IsLetter(c) || IsDigit(c) || static_cast<unsigned char>(c) >= 0x80;
@@ -56,15 +49,23 @@ FamilyTree::FamilyTree(const FamilyTree& other)
       shrink_at_(other.shrink_at_),
       capped_(other.capped_) {}
 
-void FamilyTree::NameChild(const Segment& segment) {
+// Names the child for a segment. Of what a token begins with, only so many bytes.
+void FamilyTree::NameChild(const Segment& segment, size_t start_bytes) {
   name_.clear();
-  const bool token = HasToken(segment);
+  if (HasToken(segment)) {
+    const Piece& token = shape_.pieces[segment.first_piece + segment.pieces - 1];
+    const Bytes start = StartOfToken(token.text).substr(0, start_bytes);
+    if (!start.empty()) {
+      std::string literal;
+      for (size_t i = 0; i + 1 < segment.pieces; ++i) literal += shape_.pieces[segment.first_piece + i].text;
+      name_ = NameOfStart(literal, start, segment.has_separator, segment.separator);
+      return;
+    }
+  }
   for (size_t i = 0; i < segment.pieces; ++i) {
     const Piece& piece = shape_.pieces[segment.first_piece + i];
     if (piece.what == PieceClass::kLiteral) {
       AppendLiteral(name_, piece.text);
-    } else if (Bytes start; token && !(start = StartOfToken(piece.text)).empty()) {
-      AppendTokenStart(name_, start);
     } else {
       AppendClass(name_, piece.what);
     }
@@ -82,7 +83,7 @@ bool FamilyTree::HasToken(const Segment& segment) const {
 }
 
 Node* FamilyTree::FindChild(Node& node, const Segment& segment) {
-  NameChild(segment);
+  NameChild(segment, kAll);
   auto found = node.children.find(name_);
   if (found != node.children.end()) return found->second.get();
   if (segment.pieces != 1) return nullptr;
@@ -98,6 +99,17 @@ Node* FamilyTree::FindChild(Node& node, const Segment& segment) {
   return found == node.children.end() ? nullptr : found->second.get();
 }
 
+// The child with the longest beginning of tokens that the segment's token has; nullptr if there is none.
+Node* FamilyTree::FindStart(Node& node, const Segment& segment) {
+  const Piece& token = shape_.pieces[segment.first_piece + segment.pieces - 1];
+  for (size_t bytes = StartOfToken(token.text).size(); bytes-- > kLeastStart;) {
+    NameChild(segment, bytes);
+    const auto found = node.children.find(name_);
+    if (found != node.children.end()) return found->second.get();
+  }
+  return nullptr;
+}
+
 KeyStats* FamilyTree::Find(Bytes key) {
   FindShape(key, shape_);
   Node* node = root_.get();
@@ -107,6 +119,11 @@ KeyStats* FamilyTree::Find(Bytes key) {
       // A new token may be one more token, a new word one more of the names that are here already.
       std::string text;
       if (HasToken(segment)) {
+        child = FindStart(*node, segment);
+        if (child != nullptr) {
+          node = child;
+          continue;
+        }
         for (size_t i = 0; i + 1 < segment.pieces; ++i)
           AppendLiteral(text, shape_.pieces[segment.first_piece + i].text);
         AppendClass(text, PieceClass::kToken);
@@ -136,9 +153,9 @@ Node& FamilyTree::AddChild(Node& node, const Segment& segment) {
   child->separator = segment.separator;
   child->has_separator = segment.has_separator;
   if (child->is_word) ++node.word_children;
-  child->token_start = HasToken(segment) &&
-                       !StartOfToken(shape_.pieces[segment.first_piece + segment.pieces - 1].text).empty();
-  if (child->token_start) ++node.token_starts;
+  if (HasToken(segment))
+    child->token_start = StartOfToken(shape_.pieces[segment.first_piece + segment.pieces - 1].text);
+  if (!child->token_start.empty()) ++node.token_starts;
   ++nodes_;
   return *(node.children[name_] = std::move(child));
 }
@@ -166,7 +183,7 @@ void FamilyTree::Add(Bytes key, const KeyFacts* facts) {
     if (child == nullptr) {
       child = &AddChild(*node, segment);
       if (node->word_children > kMaxWords) overfull = node;
-      if (node->token_starts > kMaxStarts) child = KeepStarts(*node, kMaxStarts / 2, child);
+      if (node->token_starts > node->most_token_starts) child = KeepStarts(*node, kMaxStarts, child);
     } else if (child->notes.size() == segment.pieces) {
       for (size_t i = 0; i < segment.pieces; ++i) {
         Note& note = child->notes[i];
@@ -232,12 +249,12 @@ void FamilyTree::MergeInto(Node& target, std::unique_ptr<Node> source) {
       MergeInto(*same, std::move(child));
     } else {
       if (child->is_word && !child->is_text) ++target.word_children;
-      if (child->token_start) ++target.token_starts;
+      if (!child->token_start.empty()) ++target.token_starts;
       same = std::move(child);
     }
   }
   if (target.word_children > kMaxWords) Collapse(target, kMaxWords / 2);
-  if (target.token_starts > kMaxStarts) KeepStarts(target, kMaxStarts / 2, nullptr);
+  if (target.token_starts > target.most_token_starts) KeepStarts(target, kMaxStarts, nullptr);
 }
 
 }  // namespace prm

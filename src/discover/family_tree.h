@@ -5,7 +5,8 @@
 // what follows them tells names from the vocabulary of the application: words with the same continuations
 // become one node when they are many and each of them has few keys, so that user:alice, user:bob and a
 // thousand more become user:{name}, while user:email:{email} stays what it is. Random ids that follow a word
-// without a separator, as in sessZ8kq… and cartP3x0…, are told apart by that word.
+// without a separator, as in sessZ8kq… and cartP3x0…, are told apart by that word, also where one word begins
+// with another, as in userZ8kq… and usersP3x0….
 #pragma once
 
 #include <cstdint>
@@ -39,14 +40,15 @@ class FamilyTree {
     std::vector<Note> notes;
     char separator = 0;
     bool has_separator = false;
-    bool is_word = false;      // has letters or digits of its own
-    bool is_text = false;      // stands for different words
-    bool token_start = false;  // tokens that begin alike, which may be a family of their own
+    bool is_word = false;     // has letters or digits of its own
+    bool is_text = false;     // stands for different words
+    std::string token_start;  // what tokens begin with that may be a family of their own; empty: none
     uint64_t keys = 0;
     uint64_t words = 0;      // of a text: how many it stands for
     size_t least_bytes = 0;  // of a text: the length of the shortest
     size_t word_children = 0;
-    size_t token_starts = 0;  // children of that kind
+    size_t token_starts = 0;        // children with a token_start
+    size_t most_token_starts = 64;  // more of them are looked at
     // Of the segments that are counted here:
     size_t shortest = 0;
     size_t longest = 0;
@@ -82,10 +84,14 @@ class FamilyTree {
  private:
   Node* FindChild(Node& node, const Segment& segment);
   Node& AddChild(Node& node, const Segment& segment);
-  void NameChild(const Segment& segment);
+  Node* FindStart(Node& node, const Segment& segment);
+  void NameChild(const Segment& segment, size_t start_bytes);
   bool HasToken(const Segment& segment) const;
   Node* KeepStarts(Node& node, size_t keep, Node* child);
+  void KeepStartsAll(Node& node, size_t keep);
+  Node& ShortenStart(Node& node, const std::string& name, Bytes start);
   Node& MergeStart(Node& node, const std::string& name);
+  void MakeFamily(Node& node, const std::string& name, const std::string& word);
   void SettleStarts(Node& node);
   void Shrink();
   void CollapseAll(Node& node, size_t keep);

@@ -48,6 +48,8 @@ bool IsOneLiteral(const Node& node) {
 }  // namespace
 
 void FamilyTree::Shrink() {
+  for (size_t keep = kMaxStarts / 4; keep > 0 && nodes_ > kMaxNodes * 3 / 4; keep /= 4)
+    KeepStartsAll(*root_, keep);
   for (const size_t keep : {kAll, size_t{64}, size_t{16}, size_t{4}, size_t{0}}) {
     CollapseAll(*root_, keep);
     if (nodes_ <= kMaxNodes * 3 / 4) break;
@@ -67,7 +69,7 @@ void FamilyTree::Collapse(Node& node, size_t keep) {
   // Words with the same separator and the same continuations.
   std::map<std::pair<std::string, std::vector<uint64_t>>, std::vector<Word>> groups;
   for (const auto& [name, child] : node.children) {
-    if (!child->is_word || child->is_text || IsFamily(*child)) continue;
+    if (!child->is_word || child->is_text || !child->token_start.empty() || IsFamily(*child)) continue;
     std::vector<uint64_t> paths = PathsOf(*child);
     std::string separator;
     AppendSeparator(separator, child->has_separator, child->separator);
@@ -164,8 +166,8 @@ void FamilyTree::MergeWord(Node& node, const std::string& name) {
   auto word = std::move(found->second);
   node.children.erase(found);
   --node.word_children;
-  if (word->token_start) --node.token_starts;
-  word->token_start = false;
+  if (!word->token_start.empty()) --node.token_starts;
+  word->token_start.clear();
   std::string text_name;
   AppendClass(text_name, PieceClass::kText);
   AppendSeparator(text_name, word->has_separator, word->separator);

@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kLeastHash = 8;
 constexpr size_t kLeastToken = 16;
+constexpr size_t kLeastGluedHash = 24;
 constexpr size_t kMostIntDigits = 18;
 constexpr Bytes kSeparators = ":/|#=&?,; @[]{}()<>\"'";
 
@@ -222,9 +223,21 @@ class ShapeFinder {
       if (!IsPlainWord(key_.substr(begin, i - begin))) break;
       begin = i + 1;
     }
-    if (HasOnlyPieces(begin, last) || !LooksRandom(key_.substr(begin, last - begin))) return at;
+    const Bytes text = key_.substr(begin, last - begin);
+    if (HasOnlyPieces(begin, last) || !(LooksRandom(text) || EndsWithHash(text))) return at;
     end = last;
     return begin;
+  }
+
+  // Whether there is a hash behind a word, with nothing between them.
+  static bool EndsWithHash(Bytes text) {
+    size_t begin = text.size(), digits = 0;
+    for (; begin > 0 && (IsDigit(text[begin - 1]) || (text[begin - 1] >= 'a' && text[begin - 1] <= 'f'));
+         --begin)
+      digits += IsDigit(text[begin - 1]) ? 1 : 0;
+    const size_t length = text.size() - begin;
+    return begin > 0 && IsLetter(text[begin - 1]) && length >= kLeastGluedHash && digits >= length / 4 &&
+           digits < length;
   }
 
   // Padded base64 with a slash, to the end of the key or the next colon.

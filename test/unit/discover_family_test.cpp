@@ -392,6 +392,38 @@ TEST(Family, WordsBeforeRandomIdsAreFamilies) {
   }
 }
 
+// Words that begin alike, one of them even with the other one, and not equally often. An id that happens to
+// begin with the rest of a longer word counts as one of that word's.
+TEST(Family, WordsThatBeginAlikeAreFamiliesOfTheirOwn) {
+  std::vector<IdKind> kinds = IdKinds();
+  kinds.push_back({"40 hexadecimal digits", "0123456789abcdef", 40, ""});
+  const std::vector<std::pair<std::string, size_t>> words = {
+      {"transactions", 4}, {"transaction", 8}, {"session", 4}, {"sesame", 4},
+      {"sess", 10},        {"users", 2},       {"user", 1}};
+  for (const IdKind& kind : kinds) {
+    // Words of one length with an id of letters are told apart by that, so that s belongs to the id.
+    if (kind.length < 20 || kind.alphabet == kLower) continue;
+    for (unsigned seed = 0; seed < 4; ++seed) {
+      std::mt19937 random(seed);
+      std::vector<Known> keys;
+      Expected expected;
+      for (size_t i = 0; i < 2000; ++i) {
+        for (const auto& [word, every] : words) {
+          if (i % every != 0) continue;
+          const std::string name = word + Draw(random, kind.alphabet, kind.length);
+          keys.push_back({"app:" + name});
+          const auto longest = std::find_if(words.begin(), words.end(), [&](const auto& other) {
+            return name.compare(0, other.first.size(), other.first) == 0;
+          });
+          ++expected["app:" + longest->first + "{token}"];
+        }
+      }
+      std::shuffle(keys.begin(), keys.end(), random);
+      EXPECT_EQ(Patterns(keys), expected) << kind.name << ", seed " << seed;
+    }
+  }
+}
+
 // Of a single key nothing else tells that it is an id.
 TEST(Family, ATokenNeverStandsInAPattern) {
   std::mt19937 random(4);
