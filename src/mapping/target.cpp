@@ -94,6 +94,7 @@ std::string Join(const std::vector<std::string> &names) {
 }
 
 struct IndexFacts {
+  Oid oid;
   bool usable;  // unique, valid, immediate, total and on plain columns
   bool nulls_not_distinct;
   std::map<AttrNumber, std::pair<Oid, Oid>> columns;  // equality and collation of each
@@ -108,6 +109,7 @@ std::vector<IndexFacts> UniqueIndexes(Oid relation_oid) {
     Relation index = Call([&] { return index_open(oid, AccessShareLock); });
     Form_pg_index form = index->rd_index;
     IndexFacts facts;
+    facts.oid = oid;
     facts.usable =
         index->rd_rel->relam == BTREE_AM_OID && form->indisunique && form->indisvalid && form->indimmediate &&
         Call([&] {
@@ -164,6 +166,7 @@ void FindKeys(Target &target, const std::vector<std::string> &key_columns) {
     if (!covers) continue;
     covered = true;
     if (!nullable.empty() && !index.nulls_not_distinct) continue;
+    target.key_index = index.oid;
     for (KeyColumn &key : target.keys) {
       auto [equality, collation] = index.columns.at(key.column.number);
       key.equality = equality;

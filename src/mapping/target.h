@@ -44,6 +44,7 @@ struct Target {
   bool is_alone = true;  // no partition, parent, child or rule: no other relation stores or runs anything
   std::vector<TargetColumn> columns;
   std::vector<KeyColumn> keys;
+  Oid key_index = InvalidOid;  // of a local target: the index on exactly them
 
   const TargetColumn *Find(const std::string &column) const;
   // Adds what this description was made from to a watch that began before.

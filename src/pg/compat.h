@@ -212,6 +212,16 @@ inline List *InsertIndexTuples(ResultRelInfo *table, TupleTableSlot *slot, EStat
 #endif
 }
 
+inline IndexScanDesc BeginIndexScan(Relation table, Relation index, Snapshot snapshot, int keys) {
+#if PG_VERSION_NUM >= 190000
+  return index_beginscan(table, index, snapshot, nullptr, keys, 0, 0);
+#elif PG_VERSION_NUM >= 180000
+  return index_beginscan(table, index, snapshot, nullptr, keys, 0);
+#else
+  return index_beginscan(table, index, snapshot, keys, 0);
+#endif
+}
+
 // Errors where the relation cannot be inserted into.
 inline void CheckInsertTarget(ResultRelInfo *table) {
 #if PG_VERSION_NUM >= 190000

@@ -2,6 +2,7 @@
 
 #include "pg/memory.h"
 #include "pg/transaction.h"
+#include "store/key_order.h"
 
 namespace prm {
 
@@ -71,85 +72,6 @@ bool HasPlainIndexes(ResultRelInfo *table) {
   return true;
 }
 
-// The order of the unique index on the key columns, for rows.
-struct Order {
-  int count;
-  AttrNumber attributes[INDEX_MAX_KEYS];
-  Oid operators[INDEX_MAX_KEYS];
-  Oid collations[INDEX_MAX_KEYS];
-  bool nulls_first[INDEX_MAX_KEYS];
-  SortSupportData support[INDEX_MAX_KEYS];
-};
-
-bool OrderOf(Relation index, const AttrNumber *source, const AttrNumber *keys, int key_count, Order *order) {
-  Form_pg_index form = index->rd_index;
-  if (index->rd_rel->relam != BTREE_AM_OID || !form->indisunique || form->indnkeyatts != key_count)
-    return false;
-  order->count = key_count;
-  for (int i = 0; i < key_count; ++i) {
-    AttrNumber const column = form->indkey.values[i];
-    bool found = false;
-    for (int k = 0; k < key_count; ++k) found = found || keys[k] == column;
-    if (!found) return false;
-    bool const descends = (index->rd_indoption[i] & INDOPTION_DESC) != 0;
-    Oid const type = index->rd_opcintype[i];
-    order->attributes[i] = source[column - 1];
-    order->operators[i] = get_opfamily_member(index->rd_opfamily[i], type, type,
-                                              descends ? BTGreaterStrategyNumber : BTLessStrategyNumber);
-    order->collations[i] = index->rd_indcollation[i];
-    order->nulls_first[i] = (index->rd_indoption[i] & INDOPTION_NULLS_FIRST) != 0;
-    SortSupport support = &order->support[i];
-    *support = {};
-    support->ssup_cxt = CurrentMemoryContext;
-    support->ssup_collation = order->collations[i];
-    support->ssup_nulls_first = order->nulls_first[i];
-    support->ssup_attno = order->attributes[i];
-    PrepareSortSupportFromOrderingOp(order->operators[i], support);
-  }
-  return true;
-}
-
-int CompareRows(TupleTableSlot *a, TupleTableSlot *b, Order *order) {
-  for (int i = 0; i < order->count; ++i) {
-    bool a_null, b_null;
-    Datum const a_value = slot_getattr(a, order->attributes[i], &a_null);
-    Datum const b_value = slot_getattr(b, order->attributes[i], &b_null);
-    int const result = ApplySortComparator(a_value, a_null, b_value, b_null, &order->support[i]);
-    if (result != 0) return result;
-  }
-  return 0;
-}
-
-// Keys come in the order of their names, so that rows mostly are in order. More than work_mem is left as it
-// is.
-bool NeedsSort(Tuplestorestate *rows, TupleDesc desc, Order *order) {
-  TupleTableSlot *slots[2] = {MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple),
-                              MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple)};
-  Size bytes = 0;
-  bool unsorted = false;
-  tuplestore_rescan(rows);
-  for (int i = 0; tuplestore_gettupleslot(rows, true, false, slots[i % 2]); ++i) {
-    bool shared;
-    bytes += ExecFetchSlotMinimalTuple(slots[i % 2], &shared)->t_len;
-    unsorted = unsorted || (i > 0 && CompareRows(slots[(i - 1) % 2], slots[i % 2], order) > 0);
-  }
-  ExecDropSingleTupleTableSlot(slots[0]);
-  ExecDropSingleTupleTableSlot(slots[1]);
-  return unsorted && bytes <= static_cast<Size>(work_mem) * 1024;
-}
-
-Tuplesortstate *Sort(Tuplestorestate *rows, TupleDesc desc, Order *order) {
-  Tuplesortstate *sort =
-      tuplesort_begin_heap(desc, order->count, order->attributes, order->operators, order->collations,
-                           order->nulls_first, work_mem, nullptr, TUPLESORT_NONE);
-  TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-  tuplestore_rescan(rows);
-  while (tuplestore_gettupleslot(rows, true, false, slot)) tuplesort_puttupleslot(sort, slot);
-  ExecDropSingleTupleTableSlot(slot);
-  tuplesort_performsort(sort);
-  return sort;
-}
-
 struct Waiting {
   ResultRelInfo *table;
   EState *estate;
@@ -199,19 +121,18 @@ struct Request {
   Oid relation;
   const AttrNumber *columns;
   int column_count;
-  const AttrNumber *keys;
-  int key_count;
+  Oid key_index;
   TupleDesc desc;
   Tuplestorestate *rows;
 };
 
 void InsertRows(const Request &request, ResultRelInfo *table, EState *estate, const AttrNumber *source) {
-  Order order;
-  bool sorts = false;
-  for (int i = 0; i < table->ri_NumIndices; ++i) {
-    if (!OrderOf(table->ri_IndexRelationDescs[i], source, request.keys, request.key_count, &order)) continue;
-    sorts = NeedsSort(request.rows, request.desc, &order);
-    break;
+  KeyOrder order;
+  bool has_order = false;
+  for (int i = 0; i < table->ri_NumIndices && !has_order; ++i) {
+    if (RelationGetRelid(table->ri_IndexRelationDescs[i]) != request.key_index) continue;
+    FindKeyOrder(table->ri_IndexRelationDescs[i], source, &order);
+    has_order = true;
   }
   Waiting waiting = {table,
                      estate,
@@ -220,19 +141,11 @@ void InsertRows(const Request &request, ResultRelInfo *table, EState *estate, co
                      0,
                      0,
                      0};
-  TupleTableSlot *row = MakeSingleTupleTableSlot(request.desc, &TTSOpsMinimalTuple);
-  if (sorts) {
-    Tuplesortstate *sort = Sort(request.rows, request.desc, &order);
-    while (tuplesort_gettupleslot(sort, true, false, row, nullptr)) Add(&waiting, row, source);
-    Flush(&waiting);
-    ExecClearTuple(row);
-    tuplesort_end(sort);
-  } else {
-    tuplestore_rescan(request.rows);
-    while (tuplestore_gettupleslot(request.rows, true, false, row)) Add(&waiting, row, source);
-    Flush(&waiting);
-  }
-  ExecDropSingleTupleTableSlot(row);
+  OrderedRows rows;
+  BeginOrderedRows(request.rows, request.desc, has_order ? &order : nullptr, &rows);
+  while (NextOrderedRow(&rows)) Add(&waiting, rows.row, source);
+  Flush(&waiting);
+  EndOrderedRows(&rows);
   for (int i = 0; i < waiting.made; ++i) ExecDropSingleTupleTableSlot(waiting.slots[i]);
 }
 
@@ -261,16 +174,10 @@ bool Insert(const Request &request) {
 
 bool BulkInsert(const Target &target, const std::vector<const TargetColumn *> &columns, TupleDesc desc,
                 pg::Tuplestore &rows) {
-  std::vector<AttrNumber> numbers, keys;
+  std::vector<AttrNumber> numbers;
   for (const TargetColumn *column : columns) numbers.push_back(column->number);
-  for (const KeyColumn &key : target.keys) keys.push_back(key.column.number);
-  Request const request = {target.oid,
-                           numbers.data(),
-                           static_cast<int>(numbers.size()),
-                           keys.data(),
-                           static_cast<int>(keys.size()),
-                           desc,
-                           rows.get()};
+  Request const request = {target.oid,       numbers.data(), static_cast<int>(numbers.size()),
+                           target.key_index, desc,           rows.get()};
   pg::Context context("redis_migrate bulk insert");
   pg::SwitchContext in_context(context.get());
   pg::SnapshotScope snapshot;

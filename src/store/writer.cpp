@@ -35,7 +35,11 @@ Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<c
       insert_missing_(mapping.mode != "update"),
       look_up_(std::move(statements.look_up), PlanningFor(target.kind)),
       insert_(std::move(statements.insert)),
-      update_(std::move(statements.update), PlanningFor(target.kind)) {}
+      update_(std::move(statements.update), PlanningFor(target.kind)) {
+  if (mapping.on_conflict == "update") comparison_ = Comparison::kImages;
+  if (mapping.on_conflict == "fill") comparison_ = Comparison::kNulls;
+  if (mapping.on_conflict == "nothing") comparison_ = Comparison::kNone;
+}
 
 void Writer::RunWithoutRows(TupleDesc desc) {
   pg::Tuplestore empty;
@@ -45,19 +49,28 @@ void Writer::RunWithoutRows(TupleDesc desc) {
   if (!update_.sql().empty()) update_.Execute();
 }
 
-std::vector<std::pair<int, RowOutcome>> Writer::LookUp(const std::vector<int> &lost) {
-  std::set<int> folded(lost.begin(), lost.end());
-  std::vector<std::pair<int, RowOutcome>> outcomes;
-  pg::Rows found = look_up_.Execute();
-  for (uint64 i = 0; i < found.size(); ++i) {
-    pg::Row row = found[i];
-    int number = row.Int4(0);
+Writer::Outcomes Writer::LookUp(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &lost) {
+  std::set<int> const folded(lost.begin(), lost.end());
+  Outcomes outcomes;
+  auto add = [&](int number, bool found, bool same) {
     RowOutcome outcome = insert_missing_ ? RowOutcome::kInserted : RowOutcome::kNoTargetRow;
     if (folded.count(number))
       outcome = RowOutcome::kFolded;
-    else if (row.Bool(1))
-      outcome = row.Bool(2) && !row.IsNull(2) ? RowOutcome::kUnchanged : RowOutcome::kUpdated;
+    else if (found)
+      outcome = same ? RowOutcome::kUnchanged : RowOutcome::kUpdated;
     outcomes.emplace_back(number, outcome);
+  };
+  if (comparison_) {
+    if (auto const looked_up = LookUpInIndex(relation_, columns_, *comparison_, desc, rows)) {
+      for (const LookedUpRow &row : *looked_up)
+        add(row.number, row.stored != Stored::kNothing, row.stored == Stored::kSame);
+      return outcomes;
+    }
+  }
+  pg::Rows found = look_up_.Execute();
+  for (uint64 i = 0; i < found.size(); ++i) {
+    pg::Row row = found[i];
+    add(row.Int4(0), row.Bool(1), !row.IsNull(2) && row.Bool(2));
   }
   return outcomes;
 }
@@ -75,9 +88,26 @@ void Writer::UpdateRows(uint64 expected) {
   if (update_.Execute().processed() != expected) throw RowsNotStored();
 }
 
-std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, TupleDesc desc,
-                                                      const std::vector<int> &row_numbers,
-                                                      const std::vector<int> &lost) {
+// Copies the rows that are to be inserted and to be updated.
+void Writer::Divide(pg::Tuplestore &rows, TupleDesc desc, const Outcomes &outcomes, pg::Tuplestore &new_rows,
+                    pg::Tuplestore &changed_rows) const {
+  std::map<int, RowOutcome> const by_row(outcomes.begin(), outcomes.end());
+  TupleTableSlot *slot = pg::Call([&] { return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple); });
+  pg::Call([&] { tuplestore_rescan(rows.get()); });
+  while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
+    int number = pg::Call([&] {
+      bool null;
+      return DatumGetInt32(slot_getattr(slot, 1, &null));
+    });
+    RowOutcome const outcome = by_row.at(number);
+    if (outcome == RowOutcome::kInserted) new_rows.Put(slot);
+    if (outcome == RowOutcome::kUpdated) changed_rows.Put(slot);
+  }
+  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+}
+
+Writer::Outcomes Writer::Write(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &row_numbers,
+                               const std::vector<int> &lost) {
   std::vector<std::pair<int, RowOutcome>> outcomes;
   if (row_numbers.empty()) return outcomes;
   pg::NamedRows named(kRowsName, desc, rows.get());
@@ -86,42 +116,29 @@ std::vector<std::pair<int, RowOutcome>> Writer::Write(pg::Tuplestore &rows, Tupl
     for (int number : row_numbers) outcomes.emplace_back(number, RowOutcome::kInserted);
     return outcomes;
   }
-  outcomes = LookUp(lost);
-  std::map<int, RowOutcome> by_row(outcomes.begin(), outcomes.end());
+  outcomes = LookUp(rows, desc, lost);
+  if (outcomes.size() != row_numbers.size())
+    throw Failure(ERRCODE_INTERNAL_ERROR,
+                  "the lookup in " + target_ + " returned " + std::to_string(outcomes.size()) + " of " +
+                      std::to_string(row_numbers.size()) + " rows of mapping \"" + name_ + "\"");
   uint64 inserts = 0, updates = 0;
-  pg::Tuplestore new_rows, changed_rows;
-  TupleTableSlot *slot = pg::Call([&] { return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple); });
-  pg::Call([&] { tuplestore_rescan(rows.get()); });
-  while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
-    int number = pg::Call([&] {
-      bool null;
-      return DatumGetInt32(slot_getattr(slot, 1, &null));
-    });
-    auto const outcome = by_row.find(number);
-    if (outcome == by_row.end())
-      throw Failure(ERRCODE_INTERNAL_ERROR, "the lookup in " + target_ + " lost row " +
-                                                std::to_string(number) + " of mapping \"" + name_ + "\"");
-    switch (outcome->second) {
-      case RowOutcome::kInserted:
-        new_rows.Put(slot);
-        ++inserts;
-        break;
-      case RowOutcome::kUpdated:
-        changed_rows.Put(slot);
-        ++updates;
-        break;
-      default:
-        break;
+  for (auto [number, outcome] : outcomes) {
+    inserts += outcome == RowOutcome::kInserted ? 1 : 0;
+    updates += outcome == RowOutcome::kUpdated ? 1 : 0;
+  }
+  if (inserts == row_numbers.size()) {
+    InsertRows(rows, desc, inserts);
+  } else if (inserts + updates > 0) {
+    pg::Tuplestore new_rows, changed_rows;
+    Divide(rows, desc, outcomes, new_rows, changed_rows);
+    if (inserts > 0) {
+      named.Show(new_rows.get());
+      InsertRows(new_rows, desc, inserts);
     }
-  }
-  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
-  if (inserts > 0) {
-    named.Show(new_rows.get());
-    InsertRows(new_rows, desc, inserts);
-  }
-  if (updates > 0) {
-    named.Show(changed_rows.get());
-    UpdateRows(updates);
+    if (updates > 0) {
+      named.Show(changed_rows.get());
+      UpdateRows(updates);
+    }
   }
   expects_new_rows_ = kind_ == TargetKind::kLocal && inserts == row_numbers.size();
   return outcomes;

@@ -1,7 +1,8 @@
 // Stores the rows of a mapping's query in its target and says what became of each.
 //
 // Rows are looked up first, so that equal rows are not written, and inserted blindly only where the target
-// was seen to hold none of them.
+// was seen to hold none of them. Plain tables are looked up in their index and filled in bulk, all others by
+// statements.
 #pragma once
 
 #include "mapping/catalog.h"
@@ -9,6 +10,7 @@
 #include "mapping/target.h"
 #include "mapping/target_statements.h"
 #include "pg/kept_statement.h"
+#include "store/index_lookup.h"
 
 namespace prm {
 
@@ -30,6 +32,8 @@ struct RowsNotStored {};
 
 class Writer {
  public:
+  using Outcomes = std::vector<std::pair<int, RowOutcome>>;
+
   // `target` must outlive the writer. Errors: those of TargetStatements.
   Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns)
       : Writer(mapping, target, columns, TargetStatements(mapping, target, columns)) {}
@@ -40,9 +44,8 @@ class Writer {
   // Stores the rows, which have the descriptor `desc` of MappingQuery and need not be all of a query. Returns
   // the outcome of each row, in the order of the rows. Needs SPI; works in the caller's subtransaction with a
   // fresh snapshot per statement. Errors: those of the statements; RowsNotStored.
-  std::vector<std::pair<int, RowOutcome>> Write(pg::Tuplestore &rows, TupleDesc desc,
-                                                const std::vector<int> &row_numbers,
-                                                const std::vector<int> &lost);
+  Outcomes Write(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &row_numbers,
+                 const std::vector<int> &lost);
 
   // Whether rows are inserted in bulk where that is the same as an INSERT. Not after an error, so that it is
   // the INSERT's.
@@ -61,7 +64,9 @@ class Writer {
  private:
   Writer(const Mapping &mapping, const Target &target, const std::vector<const TargetColumn *> &columns,
          TargetStatements statements);
-  std::vector<std::pair<int, RowOutcome>> LookUp(const std::vector<int> &lost);
+  Outcomes LookUp(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &lost);
+  void Divide(pg::Tuplestore &rows, TupleDesc desc, const Outcomes &outcomes, pg::Tuplestore &new_rows,
+              pg::Tuplestore &changed_rows) const;
   void InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
   void UpdateRows(uint64 expected);
 
@@ -72,6 +77,7 @@ class Writer {
   TargetKind kind_;
   bool insert_missing_;
   pg::KeptStatement look_up_, insert_, update_;
+  std::optional<Comparison> comparison_;  // none: on_conflict is a SET list
   bool expects_new_rows_ = false;
   bool inserts_in_bulk_ = true;
   bool inserted_in_bulk_ = false;
