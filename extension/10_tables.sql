@@ -114,7 +114,7 @@ CREATE TABLE redis_migrate.run_part (
     run_id         bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     level          integer NOT NULL,
     part           integer NOT NULL CHECK (part OPERATOR(pg_catalog.>) 0),
-    slots          text NOT NULL,
+    share          text NOT NULL,
     position       text NOT NULL DEFAULT '',
     done           boolean NOT NULL DEFAULT false,
     pid            integer,
@@ -128,7 +128,7 @@ CREATE TABLE redis_migrate.run_part (
     PRIMARY KEY (run_id, level, part)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.run_part IS
-    'Parts of a level that are read in parallel, one for each master that the cluster had when the level began, with its slots and its own checkpoint';
+    'Parts of a level that several processes read side by side, each with its own checkpoint. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names';
 
 CREATE TABLE redis_migrate.run_count (
     run_id  bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,

@@ -14,10 +14,11 @@ COMMENT ON FUNCTION redis_migrate.preview(text, text, integer, boolean) IS
 
 CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false, priority text DEFAULT NULL,
         mapping text DEFAULT NULL, source text DEFAULT NULL, on_error text DEFAULT 'continue',
-        prune boolean DEFAULT false, max_keys bigint DEFAULT 10000, force boolean DEFAULT false)
+        prune boolean DEFAULT false, max_keys bigint DEFAULT 10000, force boolean DEFAULT false,
+        workers integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_run';
-COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean) IS
-    'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone; force: even of mappings whose keys the run did not meet';
+COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer) IS
+    'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone; force: even of mappings whose keys the run did not meet; workers: how many processes read the source side by side, this one among them, by default as many as its size, the cores and pg_redis_migrate.max_workers allow';
 
 CREATE PROCEDURE redis_migrate.join_run(run_id bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_run';

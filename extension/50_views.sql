@@ -57,7 +57,7 @@ COMMENT ON VIEW redis_migrate.runs IS
     'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false. rows_deleted are rows, not keys';
 
 CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
-    SELECT p.run_id, r.migration, p.level, p.part, p.slots, p.done, p.pid, p.position, p.updated_at,
+    SELECT p.run_id, r.migration, p.level, p.part, p.share, p.done, p.pid, p.position, p.updated_at,
            (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
             WHERE c.run_id OPERATOR(pg_catalog.=) p.run_id AND c.level OPERATOR(pg_catalog.=) p.level
                   AND c.part OPERATOR(pg_catalog.=) p.part AND c.outcome OPERATOR(pg_catalog.=) 'read') AS read,
@@ -65,7 +65,7 @@ CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
     FROM redis_migrate.run_part AS p JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.run_parts IS
-    'Parts of cluster runs that are read in parallel: slots, the process that reads or last read them, progress and counts';
+    'Parts of runs that several processes read side by side: the share of the source, the process that reads or last read it, progress and counts';
 
 CREATE VIEW redis_migrate.run_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.pattern, c.outcome, c.reason, pg_catalog.sum(c.keys)::bigint AS keys
@@ -132,8 +132,13 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
            p.file_offset, p.file_size
     FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN s.source OPERATOR(pg_catalog.=) ANY (ARRAY['rdb', 'replication']) THEN pg_catalog.substring(s.position, ' offset=([0-9]+)$')::bigint END AS file_offset,
-               CASE WHEN s.source OPERATOR(pg_catalog.=) ANY (ARRAY['rdb', 'replication']) THEN pg_catalog.substring(s.position, ' size=([0-9]+) ')::bigint END AS file_size) AS p
+        SELECT pg_catalog.avg(pg_catalog.substring(f.position, ' offset=([0-9]+)$')::bigint)::bigint AS file_offset,
+               pg_catalog.max(pg_catalog.substring(f.position, ' size=([0-9]+) ')::bigint) AS file_size
+        FROM (SELECT s.position
+              UNION ALL
+              SELECT q.position FROM redis_migrate.run_part AS q
+              WHERE q.run_id OPERATOR(pg_catalog.=) s.run_id AND q.level OPERATOR(pg_catalog.=) s.level) AS f
+        WHERE s.source OPERATOR(pg_catalog.=) ANY (ARRAY['rdb', 'replication'])) AS p
     -- While a batch is under way, which may be one huge value, time passes and nothing is counted yet.
     CROSS JOIN LATERAL (
         SELECT CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' THEN greatest(pg_catalog.clock_timestamp(), r.updated_at)

@@ -9,6 +9,7 @@ CREATE TABLE redis_migrate.background_run (
     on_error     text NOT NULL,
     prune        boolean NOT NULL,
     force        boolean NOT NULL,
+    workers      integer,
     wanted       boolean NOT NULL DEFAULT true,
     state        text NOT NULL DEFAULT 'starting' CHECK (state OPERATOR(pg_catalog.=)
                      ANY (ARRAY['starting', 'waiting for worker', 'running', 'retrying', 'completed', 'stopped', 'failed'])),
@@ -55,10 +56,11 @@ COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
     'The reason why no background worker can connect as a role to this database: SQLSTATE, message and the command that fixes it; NULL where it can';
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
-        on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false) RETURNS void
+        on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false,
+        workers integer DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
-COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean) IS
-    'Runs a migration in a background worker, as its owner; it begins when the transaction commits. The options are those of redis_migrate.run';
+COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer) IS
+    'Runs a migration in background workers, as its owner; it begins when the transaction commits. The options are those of redis_migrate.run';
 
 CREATE FUNCTION redis_migrate.stop(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop';
@@ -87,7 +89,7 @@ CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OR DELETE ON redis_migrate.ba
 COMMENT ON TRIGGER wake_workers ON redis_migrate.background_run IS 'Wakes the scheduler';
 
 CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
-    SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.wanted, j.state, j.since,
+    SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.workers, j.wanted, j.state, j.since,
            j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
     FROM redis_migrate.background_run AS j
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');

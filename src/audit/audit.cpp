@@ -5,6 +5,7 @@
 #include <set>
 
 #include "audit/audit_record.h"
+#include "connect/outage.h"
 #include "connect/server.h"
 #include "connect/source_reader.h"
 #include "discover/cluster_survey.h"

@@ -1,5 +1,6 @@
 #include "connect/source_reader.h"
 
+#include "connect/outage.h"
 #include "pg/arguments.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
@@ -18,69 +19,6 @@ namespace {
 constexpr int kLargestScanCount = 5000;
 
 constexpr long kPagesPerSecond = 20;
-
-constexpr long kFirstRetryMs = 200;
-constexpr long kLongestRetryMs = 3000;
-// A wait that Redis gets over faster than this is not worth a warning.
-constexpr long kQuietMs = 1000;
-
-// Between half of the pause and all of it, so that many sessions do not come back at the same moment.
-long WithJitter(long pause_ms) {
-  return pause_ms -
-         static_cast<long>(pg_prng_uint64_range(&pg_global_prng_state, 0, static_cast<uint64>(pause_ms / 2)));
-}
-
-bool MayComeBack(int sqlstate) {
-  return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION ||
-         sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
-}
-
-// While what is read is out of reach: tells of it, and gives up after reconnect_timeout.
-class Outage {
- public:
-  // Waits a moment before the next try. was_open: it was reached, and then the connection failed. Throws the
-  // failure when the time is over.
-  void Wait(const pg::Failure &failure, bool was_open) {
-    TimestampTz const now = GetCurrentTimestamp();
-    if (since_ == 0) since_ = now;
-    if (TimestampDifferenceMilliseconds(since_, now) >= settings::reconnect_timeout_ms)
-      throw pg::Failure(failure.sqlstate(), failure.message(), failure.detail(),
-                        was_open && failure.sqlstate() == ERRCODE_CONNECTION_FAILURE
-                            ? "Redis is reachable but keeps closing the connection. If its "
-                              "client-output-buffer-limit or maxmemory-clients is the cause, lower "
-                              "pg_redis_migrate.bytes_in_flight; the run keeps its position."
-                            : "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
-    // Before a time limit is over it was waited for in silence already.
-    const bool was_waited_for = failure.sqlstate() == ERRCODE_CONNECTION_EXCEPTION;
-    if (!told_ && (was_waited_for || TimestampDifferenceExceeds(since_, now, kQuietMs))) {
-      told_ = true;
-      pg::Report(WARNING, failure.message(), failure.detail(),
-                 "The run goes on by itself if that passes within pg_redis_migrate.reconnect_timeout, " +
-                     std::to_string((settings::reconnect_timeout_ms + 999) / 1000) + " s.");
-    }
-    pg::Sleep(WithJitter(pause_ms_));
-    pause_ms_ = std::min(pause_ms_ * 2, kLongestRetryMs);
-  }
-
- private:
-  TimestampTz since_ = 0;
-  long pause_ms_ = kFirstRetryMs;
-  bool told_ = false;
-};
-
-// The databases to read: those that are wanted, or all that have keys.
-std::vector<int> Databases(const std::optional<std::vector<int>> &wanted, const redis::ServerInfo &info,
-                           int64 *estimate) {
-  std::vector<int> databases;
-  *estimate = 0;
-  for (const redis::KeyspaceInfo &keyspace : info.Keyspace()) {
-    if (wanted && std::find(wanted->begin(), wanted->end(), keyspace.db) == wanted->end()) continue;
-    databases.push_back(keyspace.db);
-    *estimate += static_cast<int64>(keyspace.keys);
-  }
-  if (databases.empty()) databases.push_back(wanted && !wanted->empty() ? (*wanted)[0] : 0);
-  return databases;
-}
 
 // Options of a scan from the settings and the options of the server.
 source::ScanOptions Options(const redis::Deployment &deployment) {
@@ -108,44 +46,14 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
   return options;
 }
 
-Masters AskForMasters(const std::string &server, bool count_keys) {
-  Masters masters;
-  const redis::Deployment deployment = ServerOptions(server, GetUserId());
-  if (deployment.seeds.empty()) return masters;
-  ClusterResources resources;
-  source::ClusterWalk walk(deployment, resources.waiter);
-  if (const Status found = walk.FindTopology(); !found.ok()) throw pg::Failure(found.error());
-  redis::Slots served;
-  for (const redis::ClusterShard &shard : walk.topology().shards) {
-    masters.slots.push_back(shard.slots & ~served);
-    served |= shard.slots;
-  }
-  masters.slots.back() |= ~served;  // an unserved slot holds up the run in any case
-  if (!count_keys) return masters;
-  const auto keys = pg::ValueOrThrow(walk.CountKeys());
-  if (keys) masters.keys = static_cast<int64>(*keys);
-  return masters;
+// All readers together keep to the ceiling.
+redis::Deployment ShareOf(redis::Deployment deployment, const std::optional<SourcePart> &part) {
+  if (part && deployment.max_rate > 0)
+    deployment.max_rate = std::max(deployment.max_rate / part->readers, 1L);
+  return deployment;
 }
 
 }  // namespace
-
-bool MayComeBack(ErrorCode code) {
-  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
-         code == ErrorCode::kUnavailable;
-}
-
-Masters FindMasters(const std::string &server, bool count_keys, bool first) {
-  for (Outage outage;;) {
-    std::optional<pg::Failure> failure;
-    try {
-      return AskForMasters(server, count_keys);
-    } catch (const pg::Failure &error) {
-      if (first || !MayComeBack(error.sqlstate())) throw;
-      failure.emplace(error);
-    }
-    outage.Wait(*failure, false);
-  }
-}
 
 SourceReader::SourceReader(SourcePlace place, source::KeyFilter &filter, const std::string &position,
                            bool first, const std::optional<SourcePart> &part)
@@ -153,10 +61,7 @@ SourceReader::SourceReader(SourcePlace place, source::KeyFilter &filter, const s
   try {
     if (first) Open(position);
   } catch (const pg::Failure &failure) {
-    if (!MayComeBack(failure.sqlstate()) || !failure.hint().empty()) throw;
-    throw pg::Failure(failure.sqlstate(), failure.message(), failure.detail(),
-                      "SELECT * FROM redis_migrate.preflight(" + pg::QuoteLiteral(place_.server) +
-                          ") shows what Redis lacks.");
+    ThrowAtFirst(failure, place_.server);
   }
 }
 
@@ -183,13 +88,15 @@ void SourceReader::Open(const std::string &position) {
     return;
   }
   const redis::Deployment deployment = ServerOptions(place_.server, GetUserId());
-  if (!deployment.seeds.empty())
+  const bool is_cluster = !deployment.seeds.empty();
+  if (part_ && std::holds_alternative<redis::Slots>(part_->share) != is_cluster)
+    throw pg::Failure(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "server \"" + place_.server + "\" is " + (is_cluster ? "now" : "no longer") + " a cluster",
+        "Its parts that the run reads are " + part_->ToString() + " and others.",
+        "Run the migration again: it starts this level over.");
+  if (is_cluster)
     OpenCluster(deployment, position);
-  else if (part_)
-    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                      "server \"" + place_.server + "\" is no longer a cluster",
-                      "The run reads it in parts, one for each master that it had.",
-                      "Run the migration again: it starts this level over.");
   else
     OpenServer(position);
 }
@@ -249,6 +156,7 @@ void SourceReader::OpenFile(ByteSource &file, const std::string &position) {
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
   options.now_ms = pg::UnixMs(GetCurrentTimestamp());
+  if (part_) options.share = std::get<source::NameShare>(part_->share);
   auto source = source::RdbFileSource::Open(file, options, filter_, position);
   if (!source.ok()) throw InFile(source.error());
   source_ = std::move(source.value());
@@ -289,7 +197,13 @@ pg::Failure SourceReader::InFile(const Error &error) const {
 void SourceReader::OpenServer(const std::string &position) {
   connection_ = std::make_unique<ServerConnection>(place_.server, GetUserId());
   redis::Connection &connection = **connection_;
-  source::ScanOptions options = Options(connection_->deployment());
+  source::ScanOptions options = Options(ShareOf(connection_->deployment(), part_));
+  if (part_) {
+    options.bytes_in_flight = std::max(options.bytes_in_flight / part_->readers, uint64_t{1});
+    options.readers = part_->readers;
+    if (auto *cursors = std::get_if<source::CursorShare>(&part_->share)) options.share = *cursors;
+    if (auto *names = std::get_if<source::NameShare>(&part_->share)) options.names = *names;
+  }
   auto info = redis::FetchInfo(connection);
   if (info.ok()) {
     // Until everything is loaded, INFO lists only some of the databases.
@@ -302,7 +216,9 @@ void SourceReader::OpenServer(const std::string &position) {
           ERRCODE_INVALID_PARAMETER_VALUE, "Redis at " + connection.address() + " is a node of a cluster",
           "It has only some of the keys.",
           "ALTER SERVER " + pg::QuoteIdentifier(place_.server) + " OPTIONS (ADD cluster 'on').");
-    options.databases = Databases(place_.databases, info.value(), &estimate_);
+    Keyspace const keyspace = KeyspaceOf(info.value(), place_.databases);
+    options.databases = keyspace.databases;
+    estimate_ = keyspace.keys;
     if (run_id_ != info.value().run_id()) {
       run_id_ = info.value().run_id();
       evicted_before_ = info.value().evicted_keys();
@@ -328,6 +244,12 @@ void SourceReader::OpenServer(const std::string &position) {
   auto scan = pg::ValueOrThrow(
       source::ScanSource::Open(connection, options, filter_, was_cluster ? std::string() : position));
   restarted_ = restarted_ || scan->restarted();
+  // Another process of Redis has other hashes, so that other keys are in each share.
+  if (restarted_ && options.share.bits > 0)
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "Redis at " + connection.address() + " was restarted or replaced",
+                      "The run read it in parts, of which " + part_->ToString() + " is one.",
+                      "Run the migration again: it starts this level over.");
   source_ = std::move(scan);
 }
 
@@ -338,12 +260,10 @@ void SourceReader::OpenCluster(const redis::Deployment &deployment, const std::s
                       "Migration \"" + place_.migration + "\" names others.",
                       "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(place_.migration) +
                           ", databases => '{0}').");
-  redis::Deployment share = deployment;
-  // All readers together keep to the ceiling.
-  if (part_ && share.max_rate > 0) share.max_rate = std::max(share.max_rate / part_->readers, 1L);
-  auto scan = pg::ValueOrThrow(source::ClusterScan::Open(share, Options(share), filter_, position,
-                                                         cluster_.emplace().waiter,
-                                                         part_ ? part_->slots : redis::Slots().set()));
+  const redis::Deployment share = ShareOf(deployment, part_);
+  auto scan = pg::ValueOrThrow(
+      source::ClusterScan::Open(share, Options(share), filter_, position, cluster_.emplace().waiter,
+                                part_ ? std::get<redis::Slots>(part_->share) : redis::Slots().set()));
   restarted_ = restarted_ || scan->restarted();
   if (scan->key_count()) estimate_ = static_cast<int64>(*scan->key_count());
   cluster_scan_ = scan.get();

@@ -1,52 +1,19 @@
 // Opens a source, or a part of it, and opens it again when the connection was lost.
 #pragma once
 
-#include "connect/server.h"
-#include "connect/server_file.h"
 #include "connect/snapshot_file.h"
-#include "redis/info.h"
+#include "connect/source_division.h"
 #include "source/cluster_scan.h"
 #include "source/rdb_file.h"
 #include "source/scan.h"
 
 namespace prm {
 
-// Where a reader reads.
-struct SourcePlace {
-  std::string kind;                           // as run's argument source: scan, rdb, replication, archive
-  std::string migration;                      // for hints
-  std::string server;                         // of scan and replication
-  std::string file;                           // of rdb: absolute path on the database server
-  std::optional<std::vector<int>> databases;  // nothing: all
-  std::optional<int64> run_id;                // whose snapshot of the server it reads; nothing: a new one
-  // Of archive: opens it behind a position.
-  std::function<std::unique_ptr<source::Source>(source::KeyFilter &, const std::string &)> open_archive;
-};
-
-// A part of a cluster, read beside its other parts.
-struct SourcePart {
-  redis::Slots slots;
-  int readers = 1;  // so many processes share the ceiling of the server
-};
-
-// The slots of the masters of a server's cluster, each in a part of its own; nothing where there is no
-// cluster. count_keys: asks all of them how many keys they have (-1 when they do not say). first: what cannot
-// be reached now is an error, rather than waited for as in SourceReader::Next. Errors: those of
-// ServerOptions and source::ClusterWalk.
-struct Masters {
-  std::vector<redis::Slots> slots;
-  int64 keys = -1;
-};
-Masters FindMasters(const std::string &server, bool count_keys, bool first);
-
-// Whether an error of a connection may pass by itself: what is read is then opened again.
-bool MayComeBack(ErrorCode code);
-
 class SourceReader {
  public:
-  // part: of a cluster; nothing: all of it. first: what cannot be reached now is an error, rather than waited
-  // for as in Next. Errors: those of ServerConnection and of the source; 55000 when there is a part and
-  // no cluster.
+  // part: nothing for the whole source. first: what cannot be reached now is an error, rather than waited for
+  // as in Next. Errors: those of ServerConnection and of the source; 55000 when the part is not one of the
+  // source any more.
   SourceReader(SourcePlace place, source::KeyFilter &filter, const std::string &position, bool first,
                const std::optional<SourcePart> &part = {});
 

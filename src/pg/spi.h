@@ -26,6 +26,9 @@ struct SqlParam {
   }
   static SqlParam Bytea(Bytes bytes) { return Owned(BYTEAOID, ByteaDatum(bytes)); }
   static SqlParam Int4(int32 value) { return {INT4OID, Int32GetDatum(value), false}; }
+  static SqlParam OptionalInt4(const std::optional<int> &value) {
+    return value ? Int4(*value) : SqlParam{INT4OID, 0, true};
+  }
   static SqlParam Int8(int64 value) { return {INT8OID, Int64GetDatum(value), false}; }
   static SqlParam Bool(bool value) { return {BOOLOID, BoolGetDatum(value), false}; }
   static SqlParam OidOf(Oid value) { return {OIDOID, ObjectIdGetDatum(value), false}; }

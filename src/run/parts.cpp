@@ -11,16 +11,17 @@ namespace prm {
 using pg::Failure;
 using pg::Spi;
 
-Helpers *helpers = nullptr;
+std::unique_ptr<Helpers> (*new_helpers)() = nullptr;
 
 namespace {
 
-constexpr long kLookAgainMs = 100;
+constexpr long kLookAgainMs = 20;
+constexpr long kLookForPartsMs = 5;
 constexpr int kTouchEveryMs = 1000;
 
-// Reads parts that nobody else reads until there are none. `between` as that of Pass::Read. The lock of a
-// part whose reading ends in an error is left to the caller.
-void ReadFreeParts(Pass &pass, RunRecord &record, int level, std::optional<PartLock> &lock,
+// Reads parts that nobody else reads until there are none. first, between: as those of Pass::Read. The lock
+// of a part whose reading ends in an error is left to the caller.
+void ReadFreeParts(Pass &pass, RunRecord &record, int level, bool first, std::optional<PartLock> &lock,
                    const std::function<void()> &between) {
   for (const RunRecord::Part &seen : record.ReadParts(level)) {
     if (seen.done || seen.sqlstate) continue;
@@ -30,10 +31,14 @@ void ReadFreeParts(Pass &pass, RunRecord &record, int level, std::optional<PartL
     std::optional<RunRecord::Part> const part = record.TakePart(level);
     Spi::Commit();
     if (!part) continue;
-    SourcePart source;
-    source.slots = pg::ValueOrThrow(redis::SlotsFromText(part->slots));
+    if (part->pid != 0)
+      pg::Report(WARNING,
+                 "process " + std::to_string(part->pid) + " ended before it had read part " +
+                     std::to_string(part->number) + " of run " + std::to_string(record.id()),
+                 "This process goes on from the part's last position.");
+    SourcePart source = SourcePart::Parse(part->share);
     source.readers = part->readers;
-    pass.Read(level, part->position, false, source, between);
+    pass.Read(level, part->position, std::exchange(first, false), source, between);
     record.FinishPart(level);
     Spi::Commit();
   }
@@ -68,8 +73,12 @@ class Member {
   }
 
   void Execute() {
-    RequireLeader();
-    ReadFreeParts(*pass_, record_, record_.level(), part_lock_, [this] { RequireLeader(); });
+    // The leader divides the level when it knows how many processes there are.
+    for (RequireLeader(); record_.ReadParts(record_.level()).empty(); RequireLeader()) {
+      Spi::Commit();
+      pg::Sleep(kLookForPartsMs);
+    }
+    ReadFreeParts(*pass_, record_, record_.level(), false, part_lock_, [this] { RequireLeader(); });
     Spi::Commit();
   }
 
@@ -103,7 +112,7 @@ class Member {
 
 }  // namespace
 
-uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects) {
+uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool first, bool stops_at_rejects) {
   int64 repeated_slots = 0;
   TimestampTz touched_at = 0;
   // How many parts have not been read.
@@ -123,18 +132,9 @@ uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool stops_at_rejects
     }
     return left;
   };
-  int left = look();
-  int const wanted = helpers != nullptr ? left : std::min(left, 1);
-  record.SetReaders(level, std::max(wanted, 1));
-  Spi::Commit();
-  if (wanted > 1) {
-    int const started = helpers->Start(record.id(), wanted - 1);
-    if (started < wanted - 1) record.SetReaders(level, 1 + started);
-    Spi::Commit();
-  }
   std::optional<PartLock> lock;
-  while (left > 0) {
-    ReadFreeParts(pass, record, level, lock, [&] { look(); });
+  for (int left = look(); left > 0;) {
+    ReadFreeParts(pass, record, level, first, lock, [&] { look(); });
     left = look();
     Spi::Commit();
     if (left > 0) pg::Sleep(kLookAgainMs);  // others read what is left

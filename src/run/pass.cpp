@@ -39,7 +39,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
   SourcePlace place = PlaceOf(migration_, parameters_.source);
   place.run_id = record_.id();
   SourceReader source(std::move(place), filter, position, first, part);
-  if (source.estimate() >= 0) record_.SetEstimate(source.estimate());
+  if (!part && source.estimate() >= 0) record_.SetEstimate(source.estimate());
   if (source.TakeRestarted()) {
     Restart(level);
     position.clear();
@@ -71,7 +71,8 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     Spi::Commit();
   }
   beside_others_ = false;
-  if (std::optional<int64> evicted = source.Evicted()) {
+  std::optional<int64> evicted;
+  if (!part && (evicted = source.Evicted())) {
     record_.AddEvicted(*evicted);
     Spi::Commit();
   }
@@ -140,6 +141,8 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
         pg::CheckConstraintsAtOnce();
         pg::SetForTransaction("synchronous_commit", "off");
         // A key that is read again while it waits is not counted twice, and its older value is worth nothing.
+        // Another process may have deferred it meanwhile.
+        if (beside_others_) has_deferred_ = record_.HasDeferred(level);
         KeySet counted = has_deferred_ || store.recount ? record_.ForgetDeferred(level, entries) : KeySet();
         if (store.recount) counted = KeysOf(entries);
         left = store_.Process(entries, level, counted, options, tally);

@@ -10,6 +10,8 @@
 #include "run/parts.h"
 #include "run/pass.h"
 #include "run/prune.h"
+#include "run/worker_count.h"
+#include "store/archive_source.h"
 #include "store/packed_ledger.h"
 
 namespace prm {
@@ -47,6 +49,7 @@ class Run {
         routing_(migration_, parameters_.priority, parameters_.mapping),
         record_(RunRecord::Begin(name, parameters_)),
         pass_(migration_, parameters_, routing_, record_),
+        helpers_(new_helpers()),
         first_level_(record_.level()) {
     record_.AddMappings(routing_.MappingNames());
     record_.RemoveUnusedSnapshots();
@@ -75,37 +78,27 @@ class Run {
   // After an error: what can still be said of the run is written down.
   void Fail(const std::string &state, const pg::Problem &problem) {
     RollBackAfter(problem);
+    helpers_->Stop();
     record_.Finish(state, problem.SqlState(), problem.message);
     Spi::Commit();
   }
 
  private:
-  // Beside other processes, if this one can have them and the source has parts.
   void Read(int level) {
+    bool const first = level == first_level_;
     bool const is_begun = level == record_.level() && !record_.position().empty();
-    std::vector<RunRecord::Part> parts = record_.ReadParts(level);
-    if (parameters_.source == "scan" && (!parts.empty() || (helpers != nullptr && !is_begun))) {
-      Spi::Commit();
-      bool const first = level == first_level_;
-      Masters const masters = FindMasters(migration_.server, parts.empty() && first, first);
-      if (masters.slots.empty() && !parts.empty()) {
-        record_.DropParts(level);
-        parts.clear();
-      }
-      if (masters.slots.size() > 1 && parts.empty()) {
-        std::vector<std::string> slots;
-        for (const redis::Slots &served : masters.slots) slots.push_back(redis::SlotsToText(served));
-        record_.Divide(level, slots);
-        parts = record_.ReadParts(level);
-      }
-      if (masters.keys >= 0) record_.SetEstimate(masters.keys);
-      Spi::Commit();
-    }
     uint64 repeated = 0;
-    if (parts.empty())
-      repeated = pass_.Read(level, is_begun ? record_.position() : parameters_.begin, level == first_level_);
-    else
-      repeated = LeadParts(pass_, record_, level, parameters_.on_error == "stop");
+    for (bool done = false; !done;) {
+      std::optional<SourceDivision> source;
+      // A snapshot by replication is read by the process that receives it.
+      if (!is_begun && (parameters_.source == "scan" || parameters_.source == "rdb"))
+        source.emplace(AskSource(level));
+      if (!source || !Divide(level, *source)) {
+        repeated = pass_.Read(level, is_begun ? record_.position() : parameters_.begin, first);
+        break;
+      }
+      done = ReadParts(level, *source, repeated);
+    }
     if (repeated > 0)
       pg::Report(
           NOTICE,
@@ -113,6 +106,86 @@ class Run {
               " slots of the cluster were read again, because they moved or their node was restarted or "
               "replaced",
           "Keys of these slots are counted each time that they were read.");
+  }
+
+  SourceDivision AskSource(int level) {
+    bool const first = level == first_level_;
+    SourceDivision source(PlaceOf(migration_, parameters_.source), first, first);
+    if (source.keys() >= 0) record_.SetEstimate(source.keys());
+    return source;
+  }
+
+  // Sees to it that a level has parts, and processes to read them. False: it is read whole.
+  bool Divide(int level, const SourceDivision &source) {
+    std::vector<RunRecord::Part> parts = record_.ReadParts(level);
+    if (!StillHasAll(source, parts)) {
+      pg::Report(NOTICE, "the parts of level " + std::to_string(level + 1) +
+                             " are no longer those of the source: it is read again from its beginning");
+      record_.DropParts(level);
+      parts.clear();
+    }
+    int const wanted =
+        parts.empty() ? CountWorkers(parameters_.workers, source, routing_.Mappings()) : CountUnread(parts);
+    if (parts.empty() && wanted < 2) return false;
+    if (parts.empty()) record_.BeginLevel(level);
+    Spi::Commit();
+    int const readers = 1 + StartHelpers(wanted - 1);
+    if (parts.empty()) {
+      std::vector<SourceDivision::Part> const fresh = source.Into(readers);
+      if (fresh.size() < 2) return false;
+      record_.Divide(level, fresh);
+    }
+    record_.SetReaders(level, readers);
+    Spi::Commit();
+    return true;
+  }
+
+  static bool StillHasAll(const SourceDivision &source, const std::vector<RunRecord::Part> &parts) {
+    return std::all_of(parts.begin(), parts.end(), [&](const RunRecord::Part &part) {
+      return source.StillHas({part.share, part.position});
+    });
+  }
+
+  // How many processes are to read the parts that an earlier process has left.
+  int CountUnread(const std::vector<RunRecord::Part> &parts) const {
+    auto const unread =
+        std::count_if(parts.begin(), parts.end(), [](const RunRecord::Part &part) { return !part.done; });
+    return std::min(static_cast<int>(unread), parameters_.workers.value_or(static_cast<int>(unread)));
+  }
+
+  // Starts up to `count` processes, and returns how many.
+  int StartHelpers(int count) {
+    if (count < 1) return 0;
+    std::optional<std::string> reason = ReasonToRunAlone(routing_.Mappings());
+    if (!reason) reason = helpers_->Problem();
+    Spi::Commit();
+    if (reason) {
+      if (!std::exchange(told_alone_, true))
+        pg::Report(NOTICE, "run " + std::to_string(record_.id()) + " is read by one process: " + *reason,
+                   "Other processes connect as the owner of the migration, with a session of their own.");
+      return 0;
+    }
+    int const level = parameters_.workers || MyBgworkerEntry != nullptr ? WARNING : NOTICE;
+    int const started = helpers_->Start(record_.id(), count, level);
+    Spi::Commit();
+    return started;
+  }
+
+  // Reads the parts of a level. False: the source is no longer the one that was divided.
+  bool ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
+    try {
+      repeated = LeadParts(pass_, record_, level, level == first_level_, parameters_.on_error == "stop");
+    } catch (const pg::Failure &failure) {
+      if (failure.sqlstate() != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) throw;
+      Spi::RollBack();
+      helpers_->Stop();
+      if (StillHasAll(AskSource(level), record_.ReadParts(level))) throw;
+      return false;
+    }
+    helpers_->Stop();
+    if (std::optional<int64> evicted = source.EvictedSince()) record_.AddEvicted(*evicted);
+    Spi::Commit();
+    return true;
   }
 
   void MergeLedgers() {
@@ -225,7 +298,9 @@ class Run {
   Routing routing_;
   RunRecord record_;
   Pass pass_;
+  std::unique_ptr<Helpers> helpers_;
   bool concluded_ = false;
+  bool told_alone_ = false;
   int first_level_;  // of this CALL
 };
 
@@ -266,9 +341,9 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
 }  // namespace prm
 
 // redis_migrate.run(migration text, dry_run boolean, priority text, mapping text, source text, on_error text,
-// prune boolean, max_keys bigint, force boolean): see the SQL comment. Errors: 2D000 in a transaction block,
-// 55006 already running, 42501 not the owner, 08006 Redis is gone, XX001 sums differ, and those of the
-// mappings.
+// prune boolean, max_keys bigint, force boolean, workers integer): see the SQL comment. Errors: 2D000 in a
+// transaction block, 55006 already running, 42501 not the owner, 08006 Redis is gone, XX001 sums differ, and
+// those of the mappings.
 PRM_FUNCTION(run) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.run commits after each batch");
@@ -282,6 +357,7 @@ PRM_FUNCTION(run) {
   parameters.prune = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
   int64 max_keys = PG_ARGISNULL(7) ? 10000 : PG_GETARG_INT64(7);
   parameters.force = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+  parameters.workers = WorkersArgument(fcinfo, 9);
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
   if (source) pg::CheckKeyword(*source, "source", {"scan", "rdb", "replication", "archive"});
   if (parameters.force && !parameters.prune)

@@ -22,6 +22,9 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
       "$2 "
       "AND r.mapping IS NOT DISTINCT FROM $3 AND r.source = $4 AND r.prune = $5 "
       "AND (r.position = '' OR split_part($6, ' db=', 1) IN ('', split_part(r.position, ' db=', 1))) "
+      "AND NOT EXISTS (SELECT FROM redis_migrate.run_part AS p WHERE p.run_id = r.run_id AND p.level = "
+      "r.level "
+      "AND p.position <> '' AND split_part($6, ' db=', 1) NOT IN ('', split_part(p.position, ' db=', 1))) "
       "FROM redis_migrate.run AS r JOIN redis_migrate.migration AS m USING (migration) "
       "WHERE r.migration = $1 AND NOT r.dry_run AND r.state IN ('running', 'stopped', 'failed') "
       "ORDER BY r.run_id DESC LIMIT 1",
@@ -105,13 +108,19 @@ void RunRecord::RemoveUnusedSnapshots() const {
   SnapshotFile::RemoveAllBut(used);
 }
 
-void RunRecord::Divide(int level, const std::vector<std::string> &slots) {
+void RunRecord::Divide(int level, const std::vector<SourceDivision::Part> &parts) {
+  std::vector<std::string> shares, positions;
+  for (const SourceDivision::Part &part : parts) {
+    shares.push_back(part.share);
+    positions.push_back(part.position);
+  }
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "INSERT INTO redis_migrate.run_part (run_id, level, part, slots) "
-      "SELECT $1, $2, s.part, s.slots FROM unnest($3) WITH ORDINALITY AS s (slots, part)",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::TextArray(slots)});
-  BeginLevel(level);
+      "INSERT INTO redis_migrate.run_part (run_id, level, part, share, position) "
+      "SELECT $1, $2, s.part, s.share, s.position FROM unnest($3, $4) WITH ORDINALITY AS s (share, position, "
+      "part)",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::TextArray(shares),
+       SqlParam::TextArray(positions)});
 }
 
 void RunRecord::DropParts(int level) {
@@ -127,11 +136,13 @@ void RunRecord::DropParts(int level) {
 
 namespace {
 
-constexpr char kPartColumns[] = " part, slots, position, done, sqlstate, message, repeated_slots, readers ";
+constexpr char kPartColumns[] =
+    " p.part, p.share, p.position, p.done, p.sqlstate, p.message, p.repeated_slots, p.readers, before.pid ";
 
 RunRecord::Part ReadPart(const pg::Row &row) {
-  return {row.Int4(0),         row.Text(1),         row.Text(2), row.Bool(3),
-          row.OptionalText(4), row.OptionalText(5), row.Int8(6), row.Int4(7)};
+  return {row.Int4(0), row.Text(1),         row.Text(2),
+          row.Bool(3), row.OptionalText(4), row.OptionalText(5),
+          row.Int8(6), row.Int4(7),         row.IsNull(8) ? 0 : row.Int4(8)};
 }
 
 }  // namespace
@@ -139,7 +150,8 @@ RunRecord::Part ReadPart(const pg::Row &row) {
 std::vector<RunRecord::Part> RunRecord::ReadParts(int level) const {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(std::string("SELECT") + kPartColumns +
-                               "FROM redis_migrate.run_part WHERE run_id = $1 AND level = $2 ORDER BY part",
+                               "FROM redis_migrate.run_part AS p, LATERAL (SELECT p.pid) AS before WHERE "
+                               "p.run_id = $1 AND p.level = $2 ORDER BY p.part",
                            {SqlParam::Int8(id_), SqlParam::Int4(level)});
   std::vector<Part> parts;
   for (uint64 i = 0; i < rows.size(); ++i) parts.push_back(ReadPart(rows[i]));
@@ -150,8 +162,10 @@ std::optional<RunRecord::Part> RunRecord::TakePart(int level) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       std::string(
-          "UPDATE redis_migrate.run_part SET pid = pg_backend_pid(), updated_at = clock_timestamp() "
-          "WHERE run_id = $1 AND level = $2 AND part = $3 AND NOT done AND sqlstate IS NULL RETURNING") +
+          "UPDATE redis_migrate.run_part AS p SET pid = pg_backend_pid(), updated_at = clock_timestamp() "
+          "FROM redis_migrate.run_part AS before WHERE p.run_id = $1 AND p.level = $2 AND p.part = $3 AND "
+          "NOT p.done AND p.sqlstate IS NULL AND (before.run_id, before.level, before.part) = "
+          "(p.run_id, p.level, p.part) RETURNING") +
           kPartColumns,
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
   if (rows.size() == 0) return std::nullopt;
@@ -187,8 +201,10 @@ void RunRecord::FailPart(int level, const std::string &sqlstate, const std::stri
 
 void RunRecord::SetReaders(int level, int readers) {
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("UPDATE redis_migrate.run_part SET readers = $3 WHERE run_id = $1 AND level = $2",
-               {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(readers)});
+  Spi::Execute(
+      "UPDATE redis_migrate.run_part SET readers = $3, pid = NULL WHERE run_id = $1 AND level = $2 AND "
+      "NOT done",
+      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(readers)});
 }
 
 void RunRecord::Touch() {
@@ -342,6 +358,7 @@ void RunRecord::RestartLevel(int level) {
 
 // The last level that was saved may be the one before.
 void RunRecord::BeginLevel(int level) {
+  pg::AsExtensionOwner as_owner;
   Spi::Execute("UPDATE redis_migrate.run SET level = $2, position = '' WHERE run_id = $1",
                {SqlParam::Int8(id_), SqlParam::Int4(level)});
   level_ = level;

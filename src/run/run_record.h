@@ -1,6 +1,7 @@
 // Runs as the extension's tables keep them: parameters, checkpoint, counts, rejects.
 #pragma once
 
+#include "connect/source_division.h"
 #include "mapping/catalog.h"
 #include "store/tally.h"
 
@@ -13,8 +14,9 @@ struct RunParameters {
   std::string source;
   std::string on_error = "continue";
   bool prune = false;
-  bool force = false;  // prune also mappings of which the run met no key
-  std::string begin;   // the position that passes begin at: of a file, which one; otherwise empty
+  bool force = false;          // prune also mappings of which the run met no key
+  std::string begin;           // the position that passes begin at: of a file, which one; otherwise empty
+  std::optional<int> workers;  // processes that read; nothing: as many as are worth it
 };
 
 class RunRecord {
@@ -34,29 +36,32 @@ class RunRecord {
   // A part of a level that is read in parts.
   struct Part {
     int number = 0;
-    std::string slots;
+    std::string share;  // as SourcePart::ToString
     std::string position;
     bool done = false;
     std::optional<std::string> sqlstate;  // of the error that ended its reading in another process
     std::optional<std::string> message;
     int64 repeated_slots = 0;
     int readers = 1;
+    int pid = 0;  // of the process that read it last; 0: none
   };
-  // Begins a level in parts with these slots.
-  void Divide(int level, const std::vector<std::string> &slots);
+  // Begins a level.
+  void BeginLevel(int level);
+  // Divides the level that was begun into parts.
+  void Divide(int level, const std::vector<SourceDivision::Part> &parts);
   std::vector<Part> ReadParts(int level) const;
   // Forgets the parts of a level with all that was counted for them: the source has none any more.
   void DropParts(int level);
   // From now on what is saved belongs to a part of the level, the one with this number; 0: to all of it.
   void SetPart(int number) { part_ = number; }
   // Notes that this process reads the part; the caller has its lock. Returns the part as its last reader left
-  // it; nullopt when it is done or its reading has failed.
+  // it, with that reader's pid; nullopt when it is done or its reading has failed.
   std::optional<Part> TakePart(int level);
   void AddRepeatedSlots(int level, uint64 slots);
   void FinishPart(int level);
   // Unless somebody has finished it.
   void FailPart(int level, const std::string &sqlstate, const std::string &message);
-  // Among how many processes the ceiling of the server is shared.
+  // Among how many processes the ceiling of the server is shared. No part of the level is being read.
   void SetReaders(int level, int readers);
   // The process that leads the run is there.
   void Touch();
@@ -108,8 +113,6 @@ class RunRecord {
   Sums ReadSums() const;
 
  private:
-  void BeginLevel(int level);
-
   int64 id_ = 0;
   bool resumed_ = false;
   int level_ = 0;

@@ -10,6 +10,7 @@
 #include "pg/time.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
+#include "run/worker_count.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
 #include "worker/job.h"
@@ -112,9 +113,10 @@ using namespace prm;
 using namespace prm::worker;
 
 // redis_migrate.start(migration text, priority text, mapping text, on_error text, prune boolean, force
-// boolean): the worker is registered at once and waits for the caller's transaction. Takes the migration's
-// advisory lock until then. Errors: 42704, 42501, 22023, 28000 (the owner may not log in), 55006 (already
-// being run), 25006 on a standby, 53200. If no worker can be started, the job waits, with a WARNING.
+// boolean, workers integer): the worker is registered at once and waits for the caller's transaction. Takes
+// the migration's advisory lock until then. Errors: 42704, 42501, 22023, 28000 (the owner may not log in),
+// 55006 (already being run), 25006 on a standby, 53200. If no worker can be started, the job waits, with a
+// WARNING.
 PRM_FUNCTION(start) {
   Job wanted;
   wanted.migration = pg::TextArgument(fcinfo, 0, "migration");
@@ -123,6 +125,7 @@ PRM_FUNCTION(start) {
   wanted.on_error = pg::TextArgument(fcinfo, 3, "on_error");
   wanted.prune = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
   wanted.force = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+  wanted.workers = WorkersArgument(fcinfo, 6);
   RequireWritableServer();
   pg::CheckKeyword(wanted.on_error, "on_error", {"continue", "stop"});
   if (wanted.force && !wanted.prune)

@@ -16,6 +16,7 @@ struct Job {
   std::string on_error;
   bool prune = false;
   bool force = false;
+  std::optional<int> workers;
   bool wanted = false;
   std::string state;
   std::optional<std::string> sqlstate;

@@ -1,10 +1,9 @@
 // The worker of a background run: CALLs redis_migrate.run as the owner of the migration, until it has
 // completed, failed for good or is stopped.
-#include "run/parts.h"
+#include "pg/wait.h"
 #include "worker/backoff.h"
 #include "worker/history.h"
 #include "worker/job.h"
-#include "worker/launch.h"
 #include "worker/worker_main.h"
 
 namespace prm::worker {
@@ -17,7 +16,8 @@ std::string CallOf(const Job &job) {
   return "CALL redis_migrate.run(migration => " + pg::QuoteLiteral(job.migration) + ", priority => " +
          literal(job.priority) + ", mapping => " + literal(job.mapping) + ", on_error => " +
          pg::QuoteLiteral(job.on_error) + ", prune => " + (job.prune ? "true" : "false") + ", force => " +
-         (job.force ? "true" : "false") + ")";
+         (job.force ? "true" : "false") + ", workers => " +
+         (job.workers ? std::to_string(*job.workers) : "NULL") + ")";
 }
 
 void WaitForTransaction(TransactionId starter) {
@@ -29,57 +29,9 @@ void WaitForTransaction(TransactionId starter) {
   });
 }
 
-// Workers that read parts of the run beside this one.
-class PartWorkers : public Helpers {
- public:
-  explicit PartWorkers(const Slot &leader) : leader_(leader) { helpers = this; }
-  ~PartWorkers() override { helpers = nullptr; }
-  PartWorkers(const PartWorkers &) = delete;
-  PartWorkers &operator=(const PartWorkers &) = delete;
-
-  int Start(int64 run_id, int count) override {
-    int started = 0;
-    while (started < count) {
-      Task const task = {Kind::kPart, leader_.database, leader_.owner, run_id, ++last_number_};
-      LaunchOutcome const outcome = Launch(task);
-      if (outcome == LaunchOutcome::kDuplicate) continue;  // a member of an earlier leader
-      if (outcome != LaunchOutcome::kStarted) {
-        LaunchProblem problem = Describe(outcome);
-        if (outcome == LaunchOutcome::kNoSlot)
-          problem.message = "pg_redis_migrate.max_workers, " + std::to_string(WorkerLimit()) +
-                            ", allows no more: two are reserved for other work";
-        Log(WARNING, {ERRCODE_INSUFFICIENT_RESOURCES, problem.message},
-            "run " + std::to_string(run_id) + " is read by " + std::to_string(started + 1) +
-                " processes instead of " + std::to_string(count + 1),
-            problem.hint);
-        break;
-      }
-      tasks_.push_back(task);
-      ++started;
-    }
-    return started;
-  }
-
-  // Ends members that are left after an error of the leader, so that the run can be tried again.
-  void Stop() {
-    std::vector<Ticket> alive;
-    for (const Task &task : tasks_)
-      if (std::optional<Ticket> ticket = Ask(task, Request::kStop)) alive.push_back(*ticket);
-    tasks_.clear();
-    for (Ticket ticket : alive) End(ticket, kStopTimeoutMs);
-  }
-
- private:
-  static constexpr int64 kStopTimeoutMs = 5000;
-
-  Slot const leader_;
-  int32 last_number_ = 0;
-  std::vector<Task> tasks_;
-};
-
 class MigrationWorker {
  public:
-  explicit MigrationWorker(const Slot &slot) : slot_(slot), others_(slot) {}
+  explicit MigrationWorker(const Slot &slot) : slot_(slot) {}
 
   void Run() {
     if (!extension_.exists()) return;
@@ -91,10 +43,6 @@ class MigrationWorker {
         pg::InTransaction([&] { job_ = TakeUp(slot_.job); });
         if (job_) Execute();
       });
-      {
-        pg::WithoutCancel hold;
-        others_.Stop();
-      }
       if (!problem || MyRequest() != Request::kNone) {
         if (!problem && job_) Complete();
         break;
@@ -190,7 +138,6 @@ class MigrationWorker {
   }
 
   Slot const slot_;
-  PartWorkers others_;
   Extension extension_;
   std::optional<Job> job_;
   TimestampTz started_at_ = 0;

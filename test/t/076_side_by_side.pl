@@ -66,17 +66,20 @@ is(parts('bool_and(batches > 1 AND bytes_read > 0)'), 't', 'and numbers of their
 is(sql(q{SELECT (SELECT sum(batches) FROM redis_migrate.run_parts AS p WHERE p.run_id = r.run_id) = batches FROM redis_migrate.runs AS r ORDER BY run_id DESC LIMIT 1}), 't',
     'which the run adds up');
 is(sql(q{SELECT mapping, inserted, updated FROM redis_migrate.mapping_counts}), 'm|' . KEYS . '|0', 'rows are counted once');
-is(parts(q{string_agg(slots, ' ' ORDER BY part), min(readers)}), '0-5460 5461-10922 10923-16383|3', 'the slots of each master, and three share the ceiling');
+is(parts(q{string_agg(share, ', ' ORDER BY part), min(readers)}), 'slots 0-5460, slots 5461-10922, slots 10923-16383|3', 'the slots of each master, and three share the ceiling');
 my ($seconds) = last_run($node, 'shop', 'extract(epoch FROM active_time)');
 cmp_ok($dbsize / $seconds, '<=', 1500 * 1.3, 'together they keep to the ceiling');
 
-# In a session, one after the other. -----------------------------------------------------------------------------------
+# A session leads workers, too, or reads one master after the other. ----------------------------------------------------
 
 sql('TRUNCATE item');
 pace(100000);
 sql(q{CALL redis_migrate.run('shop')});
 is_whole('in a session');
-is(parts('count(*)'), 0, 'in a session: not in parts');
+is(parts('count(*), count(DISTINCT pid)'), '3|3', 'in a session: a part for each master');
+sql(q{TRUNCATE item; CALL redis_migrate.run('shop', workers => 1)});
+is_whole('in a session, alone');
+is(parts('count(*)'), 0, 'in a session, alone: not in parts');
 
 # Workers end. -----------------------------------------------------------------------------------------------------------
 
@@ -109,7 +112,7 @@ cmp_ok($before, '<', $dbsize, 'in the middle');
 my $stopped = sql('SELECT max(run_id) FROM redis_migrate.runs');
 like(sql_error($node, "CALL redis_migrate.join_run($stopped)"), qr/ERROR:  55000: run $stopped is not under way/, 'nobody joins a run that is not under way');
 pace(100000);
-sql(q{CALL redis_migrate.run('shop')});
+sql(q{CALL redis_migrate.run('shop', workers => 1)});
 is_whole('a session goes on with the parts');
 is(parts('count(*), count(DISTINCT pid), min(readers)'), '3|1|1', 'a session goes on with the parts: alone, with all of the ceiling');
 

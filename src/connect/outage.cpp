@@ -1,0 +1,65 @@
+#include "connect/outage.h"
+
+#include "pg/arguments.h"
+#include "pg/memory.h"
+#include "pg/settings.h"
+#include "pg/wait.h"
+
+namespace prm {
+
+namespace settings = pg::settings;
+
+namespace {
+
+constexpr long kLongestRetryMs = 3000;
+// A wait that Redis gets over faster than this is not worth a warning.
+constexpr long kQuietMs = 1000;
+
+// Between half of the pause and all of it, so that many sessions do not come back at the same moment.
+long WithJitter(long pause_ms) {
+  return pause_ms -
+         static_cast<long>(pg_prng_uint64_range(&pg_global_prng_state, 0, static_cast<uint64>(pause_ms / 2)));
+}
+
+}  // namespace
+
+bool MayComeBack(ErrorCode code) {
+  return code == ErrorCode::kConnectionFailure || code == ErrorCode::kTimeout ||
+         code == ErrorCode::kUnavailable;
+}
+
+bool MayComeBack(int sqlstate) {
+  return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION ||
+         sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
+}
+
+void ThrowAtFirst(const pg::Failure &failure, const std::string &server) {
+  if (!MayComeBack(failure.sqlstate()) || !failure.hint().empty()) throw failure;
+  throw pg::Failure(
+      failure.sqlstate(), failure.message(), failure.detail(),
+      "SELECT * FROM redis_migrate.preflight(" + pg::QuoteLiteral(server) + ") shows what Redis lacks.");
+}
+
+void Outage::Wait(const pg::Failure &failure, bool was_open) {
+  TimestampTz const now = GetCurrentTimestamp();
+  if (since_ == 0) since_ = now;
+  if (TimestampDifferenceMilliseconds(since_, now) >= settings::reconnect_timeout_ms)
+    throw pg::Failure(failure.sqlstate(), failure.message(), failure.detail(),
+                      was_open && failure.sqlstate() == ERRCODE_CONNECTION_FAILURE
+                          ? "Redis is reachable but keeps closing the connection. If its "
+                            "client-output-buffer-limit or maxmemory-clients is the cause, lower "
+                            "pg_redis_migrate.bytes_in_flight; the run keeps its position."
+                          : "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
+  // Before a time limit is over it was waited for in silence already.
+  const bool was_waited_for = failure.sqlstate() == ERRCODE_CONNECTION_EXCEPTION;
+  if (!told_ && (was_waited_for || TimestampDifferenceExceeds(since_, now, kQuietMs))) {
+    told_ = true;
+    pg::Report(WARNING, failure.message(), failure.detail(),
+               "The run goes on by itself if that passes within pg_redis_migrate.reconnect_timeout, " +
+                   std::to_string((settings::reconnect_timeout_ms + 999) / 1000) + " s.");
+  }
+  pg::Sleep(WithJitter(pause_ms_));
+  pause_ms_ = std::min(pause_ms_ * 2, kLongestRetryMs);
+}
+
+}  // namespace prm

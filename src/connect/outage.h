@@ -1,0 +1,31 @@
+// The time while a source is out of reach.
+#pragma once
+
+#include "pg/error.h"
+#include "pg/pg.h"
+
+namespace prm {
+
+// Whether an error of a connection may pass by itself: what is read is then opened again.
+bool MayComeBack(ErrorCode code);
+bool MayComeBack(int sqlstate);
+
+// Throws an error of the first attempt to reach a server, with the hint where to look.
+[[noreturn]] void ThrowAtFirst(const pg::Failure &failure, const std::string &server);
+
+// Reports that the source is out of reach, and gives up after pg_redis_migrate.reconnect_timeout.
+class Outage {
+ public:
+  // Waits a moment before the next try. was_open: it was reached, and then the connection failed. Throws the
+  // failure when the time is over.
+  void Wait(const pg::Failure &failure, bool was_open);
+
+ private:
+  static constexpr long kFirstRetryMs = 200;
+
+  TimestampTz since_ = 0;
+  long pause_ms_ = kFirstRetryMs;
+  bool told_ = false;
+};
+
+}  // namespace prm

@@ -1,0 +1,92 @@
+// The parts of a source that several processes read side by side.
+#pragma once
+
+#include <variant>
+
+#include "connect/server.h"
+#include "connect/server_file.h"
+#include "redis/info.h"
+#include "source/scan.h"
+
+namespace prm {
+
+// Where a reader reads.
+struct SourcePlace {
+  std::string kind;                           // as run's argument source: scan, rdb, replication, archive
+  std::string migration;                      // for hints
+  std::string server;                         // of scan and replication
+  std::string file;                           // of rdb: absolute path on the database server
+  std::optional<std::vector<int>> databases;  // nothing: all
+  std::optional<int64> run_id;                // whose snapshot of the server it reads; nothing: a new one
+  // Of archive: opens it behind a position.
+  std::function<std::unique_ptr<source::Source>(source::KeyFilter &, const std::string &)> open_archive;
+};
+
+// A part of a source, read beside its other parts.
+struct SourcePart {
+  std::variant<redis::Slots, source::CursorShare, source::NameShare> share;
+  int readers = 1;  // so many processes share the ceiling of the server and the bytes in flight
+
+  // The share as text: "slots 0-5460", "cursors 1 of 4", "names 1 of 2".
+  std::string ToString() const;
+  // The inverse, for one reader. Errors: XX001 for any other text.
+  static SourcePart Parse(const std::string &share);
+};
+
+// Keys of the databases that are read, as the server says; and these databases in ascending order.
+struct Keyspace {
+  std::vector<int> databases;
+  int64 keys = 0;
+};
+// wanted: nothing for all that have keys.
+Keyspace KeyspaceOf(const redis::ServerInfo &info, const std::optional<std::vector<int>> &wanted);
+
+// What a source consists of before it is read in parts.
+class SourceDivision {
+ public:
+  struct Part {
+    std::string share;     // SourcePart::ToString
+    std::string position;  // to begin at; empty: at the beginning
+  };
+
+  // Asks the source. count_keys: of a cluster, asks all masters how many keys they have. first: what cannot
+  // be reached now is an error, rather than waited for. Errors: those of ServerOptions, ServerConnection,
+  // ServerFile and source::ClusterWalk.
+  SourceDivision(const SourcePlace &place, bool count_keys, bool first);
+
+  bool is_cluster() const { return !masters_.empty(); }
+  // Keys, as the source says; -1: it does not.
+  int64 keys() const { return keys_; }
+  // How many processes can read it without getting into each other's way.
+  int most_readers() const;
+  // How many of them its size is worth.
+  int worthwhile_readers() const;
+
+  // Parts for so many processes: one for each, or as many as the source has by itself. Fewer than two: it is
+  // not worth dividing.
+  std::vector<Part> Into(int readers) const;
+
+  // Whether a part of an earlier division is still one of this source, so that its keys are those that it
+  // had.
+  bool StillHas(const Part &part) const;
+
+  // Keys that Redis has evicted since the source was asked; nothing when it does not say, and of a cluster.
+  // Waits for Redis.
+  std::optional<int64> EvictedSince() const;
+
+ private:
+  void AskServer(const SourcePlace &place, bool count_keys);
+
+  std::string kind_;
+  std::string server_;
+  std::vector<redis::Slots> masters_;  // of a cluster
+  std::string run_id_;                 // of a single server
+  bool by_cursor_ = false;             // it can be read in shares of its cursors, each key in one of them
+  std::optional<int64> evicted_;
+  int64 keys_ = -1;
+  int first_database_ = 0;
+  std::string begin_;  // of a file
+  uint64_t bytes_ = 0;
+};
+
+}  // namespace prm
