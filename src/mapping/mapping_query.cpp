@@ -226,6 +226,7 @@ void MappingQuery::AddTo(pg::CatalogWatch &watch) const {
   for (List *relations : {relations_, plan_->relationOids})
     for (int i = 0; i < list_length(relations); ++i) watch.AddRelation(list_nth_oid(relations, i));
   for (List *items : {items_, plan_->invalItems}) watch.AddItems(items);
+  for (int i = 0; i < list_length(types_); ++i) watch.AddType(list_nth_oid(types_, i));
 }
 
 bool MappingQuery::IsCurrent() const {
@@ -428,11 +429,35 @@ PlannedStmt *MappingQuery::Plan(Query *query) const {
   return Call([&] { return pg_plan_query(query, text_.c_str(), 0, nullptr, nullptr); });
 }
 
-// Of the plan, and of the query, whose functions the planner may have run already.
+// Notes the types of users that values are turned into.
+bool MappingQuery::WalkTypes(Node *node, void *types) {
+  if (node == nullptr) return false;
+  if (IsA(node, Query)) return query_tree_walker(reinterpret_cast<Query *>(node), WalkTypes, types, 0);
+  switch (nodeTag(node)) {
+    case T_Const:
+    case T_FuncExpr:
+    case T_RelabelType:
+    case T_CoerceViaIO:
+    case T_ArrayCoerceExpr:
+    case T_CoerceToDomain:
+    case T_RowExpr:
+      if (exprType(node) >= FirstNormalObjectId) {
+        auto **list = static_cast<List **>(types);
+        *list = list_append_unique_oid(*list, exprType(node));
+      }
+      break;
+    default:
+      break;
+  }
+  return expression_tree_walker(node, WalkTypes, types);
+}
+
+// Of the query rather than of the plan: the planner may have run functions already.
 void MappingQuery::FindDependencies(Query *query) {
   Call([&] {
     bool has_row_security;
     extract_query_dependencies(reinterpret_cast<Node *>(query), &relations_, &items_, &has_row_security);
+    (void)WalkTypes(reinterpret_cast<Node *>(query), &types_);
   });
 }
 

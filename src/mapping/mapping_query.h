@@ -63,6 +63,7 @@ class MappingQuery {
   Query *QueryFor(const std::vector<int> &columns) const;
   PlannedStmt *Plan(Query *query) const;
   void FindDependencies(Query *query);
+  static bool WalkTypes(Node *node, void *types);
   void RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver);
   ParseState *Parse(Relation relation);
   void Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target);
@@ -82,6 +83,7 @@ class MappingQuery {
   List *search_path_ = NIL;
   List *relations_ = NIL;    // that the query depends on
   List *items_ = NIL;        // PlanInvalItem: what else it depends on
+  List *types_ = NIL;        // OIDs of the types that values are turned into
   std::vector<Size> sizes_;  // of the relations that the plan reads
   EphemeralNamedRelationData batch_;
   QueryEnvironment *environment_ = nullptr;

@@ -17,12 +17,7 @@ const TargetColumn *Target::Find(const std::string &column) const {
 void Target::AddTo(pg::CatalogWatch &watch) const {
   watch.AddRelation(oid);
   if (!is_alone) watch.AddAllRelations();
-  for (const TargetColumn &column : columns) {
-    watch.AddType(column.type);
-    // The name of an array type is that of its elements.
-    Oid const element = Call([&] { return get_element_type(column.type); });
-    if (OidIsValid(element)) watch.AddType(element);
-  }
+  for (const TargetColumn &column : columns) watch.AddType(column.type);
 }
 
 std::string QualifiedName(Oid relation) {

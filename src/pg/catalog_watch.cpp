@@ -35,7 +35,28 @@ void CatalogWatch::Register() {
 void CatalogWatch::AddRelation(Oid relation) { relations_.push_back(relation); }
 
 void CatalogWatch::AddType(Oid type) {
-  items_.emplace_back(TYPEOID, Call([&] { return GetSysCacheHashValue1(TYPEOID, ObjectIdGetDatum(type)); }));
+  struct Parts {
+    uint32 hash;
+    Oid relation;  // of a composite type
+    Oid element;   // of an array
+    Oid base;      // of a domain
+  };
+  Parts const parts = Call([&] {
+    Parts found = {GetSysCacheHashValue1(TYPEOID, ObjectIdGetDatum(type)), InvalidOid, InvalidOid,
+                   InvalidOid};
+    HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+    if (!HeapTupleIsValid(tuple)) return found;
+    auto *form = reinterpret_cast<Form_pg_type>(GETSTRUCT(tuple));
+    found.relation = form->typrelid;
+    found.element = IsTrueArrayType(form) ? form->typelem : InvalidOid;
+    found.base = form->typbasetype;
+    ReleaseSysCache(tuple);
+    return found;
+  });
+  items_.emplace_back(TYPEOID, parts.hash);
+  if (OidIsValid(parts.relation)) AddRelation(parts.relation);
+  for (Oid const part : {parts.element, parts.base})
+    if (OidIsValid(part)) AddType(part);
 }
 
 void CatalogWatch::AddItems(List *items) {

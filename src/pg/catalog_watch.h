@@ -18,6 +18,7 @@ class CatalogWatch {
   void AddRelation(Oid relation);
   // All relations: where it is not known which ones matter.
   void AddAllRelations() { all_relations_ = true; }
+  // With the types that it is made of.
   void AddType(Oid type);
   // What a plan depends on besides relations: PlannedStmt::invalItems.
   void AddItems(List *items);
