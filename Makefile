@@ -7,6 +7,7 @@ SOURCES = $(wildcard src/*.cpp src/*/*.cpp)
 OBJS = $(SOURCES:.cpp=.o)
 SQL_SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)
+DATA = $(wildcard extension/upgrades/*.sql)
 EXTRA_CLEAN = $(SQL_SCRIPT) $(OBJS:.o=.d)
 
 PG_CONFIG ?= pg_config
@@ -19,7 +20,7 @@ LIBRARIES = hiredis libcares libssl libcrypto
 # hidden and the version script names the few that PostgreSQL must find.
 PRM_WARNINGS = -Wall -Wextra -Wshadow -Wnon-virtual-dtor $(if $(PRM_WERROR),-Werror)
 PRM_CXXFLAGS = -std=c++17 -DNDEBUG -fno-omit-frame-pointer -fvisibility=hidden -fvisibility-inlines-hidden $(PRM_WARNINGS) \
-	-DPRM_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
+	$(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
 PRM_EXPORTS = src/exports.map
 SHLIB_LINK += $(shell $(PKG_CONFIG) --libs $(LIBRARIES)) -lstdc++ -Wl,--version-script=$(PRM_EXPORTS) -Wl,--exclude-libs,ALL
 
@@ -44,6 +45,9 @@ PRM_INCLUDES = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server)
 
 %.o: %.cpp
 	$(CXX) $(CXXFLAGS) $(PRM_CXXFLAGS) $(PRM_INCLUDES) $(CPPFLAGS) -g -MMD -MP -c -o $@ $<
+
+src/module.o: PRM_CXXFLAGS += -DPRM_VERSION='"$(EXTVERSION)"'
+src/module.o: pg_redis_migrate.control
 
 $(shlib): $(PRM_EXPORTS)
 

@@ -1,0 +1,890 @@
+\echo Use "ALTER EXTENSION pg_redis_migrate UPDATE TO '0.2'" to load this file. \quit
+
+-- Tables that have changed, and their rows. New columns come last.
+-- create again: redis_migrate.mappings
+
+-- The roles that a definition's owner trusts with his rights: until now nobody was asked, so those that have them keep them.
+-- Only a superuser has to confirm them, see src/pg/relation_trust.cpp.
+CREATE FUNCTION redis_migrate.trusted_until_now(relation oid, owner oid) RETURNS redis_migrate.owner_role[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE used (relid) AS (
+        SELECT relation
+        UNION
+        SELECT next.relid FROM used CROSS JOIN LATERAL (
+            SELECT i.inhrelid FROM pg_inherits AS i WHERE i.inhparent = used.relid
+            UNION ALL
+            SELECT d.refobjid
+            FROM pg_class AS v JOIN pg_rewrite AS r ON r.ev_class = v.oid
+            JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+            WHERE v.oid = used.relid) AS next (relid)),
+    influence (role) AS (
+        SELECT c.relowner FROM pg_class AS c
+        WHERE c.oid IN (SELECT relid FROM used UNION SELECT a.relid FROM pg_partition_ancestors(relation) AS a (relid))
+        UNION SELECT n.nspowner FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = relation),
+    actual (role) AS (
+        SELECT DISTINCT CASE WHEN i.role = 'pg_database_owner'::regrole THEN d.datdba ELSE i.role END
+        FROM influence AS i JOIN pg_database AS d ON d.datname = current_database())
+    SELECT coalesce(array_agg(redis_migrate.stamp_owner(a.role)), '{}')
+    FROM actual AS a
+    WHERE NOT pg_has_role(a.role, owner, 'MEMBER') AND NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = owner)
+          AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation AND c.relkind = 'm')
+$$;
+
+ALTER TABLE redis_migrate.migration
+    DROP CONSTRAINT migration_source_check,
+    ADD CONSTRAINT migration_source_check CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['scan', 'rdb', 'replication', 'archive']));
+
+-- A ledger of version 0.1 is a full one: it says which key each row came from.
+ALTER TABLE redis_migrate.mapping ALTER ledger DROP NOT NULL;
+ALTER TABLE redis_migrate.mapping RENAME ledger TO has_ledger;
+ALTER TABLE redis_migrate.mapping
+    ADD target_relation oid,
+    ADD target_owner redis_migrate.owner_role,
+    ADD trusted_roles redis_migrate.owner_role[],
+    ADD ledger text CHECK (ledger OPERATOR(pg_catalog.=) ANY (ARRAY['none', 'packed', 'full'])),
+    ADD ledger_reason text;
+UPDATE redis_migrate.mapping AS m
+SET target_relation = coalesce(c.oid, 0), target_owner = coalesce(redis_migrate.stamp_owner(c.relowner), g.owner),
+    trusted_roles = coalesce(redis_migrate.trusted_until_now(c.oid, redis_migrate.owner_oid(g.owner)), '{}'),
+    ledger = CASE WHEN m.has_ledger THEN 'full' ELSE 'none' END,
+    ledger_reason = CASE WHEN m.has_ledger THEN 'the mapping was defined with version 0.1'
+                         WHEN m.exclusive THEN 'it is exclusive: every row of the target is its own'
+                         ELSE 'no two keys yield the same row, and on_delete is ''keep''' END
+FROM redis_migrate.mapping AS n JOIN redis_migrate.migration AS g USING (migration)
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(n.target)
+WHERE n.mapping_id OPERATOR(pg_catalog.=) m.mapping_id;
+ALTER TABLE redis_migrate.mapping
+    ALTER target_relation SET NOT NULL, ALTER target_owner SET NOT NULL, ALTER trusted_roles SET NOT NULL,
+    ALTER ledger SET NOT NULL, ALTER ledger_reason SET NOT NULL;
+
+ALTER TABLE redis_migrate.run_part RENAME slots TO share;
+UPDATE redis_migrate.run_part SET share = pg_catalog.concat('slots ', share);
+
+ALTER TABLE redis_migrate.background_run ADD workers integer;
+
+ALTER TABLE redis_migrate.mapping_count ADD claims_unchanged boolean NOT NULL DEFAULT false;
+
+ALTER TABLE redis_migrate.ledger DROP CONSTRAINT ledger_mapping_id_fkey;
+
+ALTER TABLE redis_migrate.job
+    ADD relation_owner redis_migrate.owner_role,
+    ADD trusted_roles redis_migrate.owner_role[] NOT NULL DEFAULT '{}',
+    ADD problem text;
+UPDATE redis_migrate.job AS j
+SET relation_owner = coalesce(redis_migrate.stamp_owner(c.relowner), j.owner),
+    trusted_roles = coalesce(redis_migrate.trusted_until_now(c.oid, redis_migrate.owner_oid(j.owner)), '{}')
+FROM redis_migrate.job AS k LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) k.relation
+WHERE k.job_id OPERATOR(pg_catalog.=) j.job_id;
+ALTER TABLE redis_migrate.job ALTER relation_owner SET NOT NULL;
+
+ALTER TABLE redis_migrate.lockout_policy
+    ADD when_full text NOT NULL DEFAULT 'share' CHECK (when_full OPERATOR(pg_catalog.=) ANY (ARRAY['share', 'refuse']));
+ALTER TABLE redis_migrate.lockout_policy ALTER when_full DROP DEFAULT;
+
+DROP FUNCTION redis_migrate.trusted_until_now(oid, oid);
+
+-- BEGIN: written by scripts/write-upgrade
+
+ALTER ROUTINE redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text) RENAME TO add_mapping_old;
+
+ALTER ROUTINE redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]) RENAME TO alter_mapping_old;
+
+ALTER ROUTINE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean) RENAME TO run_old;
+
+ALTER VIEW redis_migrate.mappings RENAME TO mappings_old;
+
+ALTER VIEW redis_migrate.run_parts RENAME TO run_parts_old;
+
+ALTER ROUTINE redis_migrate.start(text, text, text, text, boolean, boolean) RENAME TO start_old;
+
+ALTER VIEW redis_migrate.background_runs RENAME TO background_runs_old;
+
+ALTER ROUTINE redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer) RENAME TO add_expiry_old;
+
+ALTER ROUTINE redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer) RENAME TO alter_expiry_old;
+
+ALTER ROUTINE redis_migrate.add_session_expiry(text, regclass, interval, interval, text) RENAME TO add_session_expiry_old;
+
+ALTER ROUTINE redis_migrate.add_refresh(regclass, interval, boolean, interval) RENAME TO add_refresh_old;
+
+ALTER ROUTINE redis_migrate.alter_refresh(text, regclass, interval, boolean, interval) RENAME TO alter_refresh_old;
+
+ALTER VIEW redis_migrate.expiry_stats RENAME TO expiry_stats_old;
+
+ALTER ROUTINE redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text) RENAME TO create_lockout_old;
+
+ALTER ROUTINE redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text) RENAME TO alter_lockout_old;
+
+ALTER ROUTINE redis_migrate.lockout_counts() RENAME TO lockout_counts_old;
+
+ALTER VIEW redis_migrate.lockout_stats RENAME TO lockout_stats_old;
+
+ALTER VIEW redis_migrate.workers RENAME TO workers_old;
+
+COMMENT ON FUNCTION redis_migrate.installation() IS
+    'Identifies this CREATE EXTENSION: pg_dump does not carry the number over, pg_upgrade does';
+
+COMMENT ON TABLE redis_migrate.definition_owners IS
+    'Always empty. Each role that owns a definition is granted SELECT on a column, so that DROP ROLE is refused; dropping its last definition revokes the grant';
+
+COMMENT ON FUNCTION redis_migrate.stamped_role(redis_migrate.owner_role) IS
+    'The stored OID, whether or not it is valid here; for indexes';
+
+COMMENT ON FUNCTION redis_migrate.owner_oid(redis_migrate.owner_role) IS
+    'The owner of a definition; NULL where the role does not exist or has no grant on definition_owners';
+
+COMMENT ON FUNCTION redis_migrate.acting_role(redis_migrate.owner_role) IS
+    'The role as which background workers run a definition: its owner, or none before resume_restored';
+
+COMMENT ON FUNCTION redis_migrate.shown_owner(redis_migrate.owner_role) IS
+    'The owner as views show it, also of a record whose definition is gone';
+
+COMMENT ON FUNCTION redis_migrate.may_see(redis_migrate.owner_role) IS
+    'Whether the caller has the privileges of that owner; superusers also see definitions without an owner';
+
+COMMENT ON FUNCTION redis_migrate.is_restored(redis_migrate.owner_role) IS
+    'Whether the definition was stored elsewhere: it came with a dump, or this database is a copy';
+
+COMMENT ON FUNCTION redis_migrate.owner_name(redis_migrate.owner_role) IS 'The name of an owner, even if the role does not exist here';
+
+COMMENT ON FUNCTION redis_migrate.owner_problem(redis_migrate.owner_role) IS 'The reason why a definition has no owner; NULL where it has one';
+
+COMMENT ON FUNCTION redis_migrate.release_owner() IS
+    'Trigger of definition tables: revokes the grant of a role that no longer owns a definition';
+
+COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
+    'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
+
+COMMENT ON FUNCTION redis_migrate.index_key(text) IS 'The index key of the bytes of a text';
+
+COMMENT ON TABLE redis_migrate.mapping IS
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights';
+
+COMMENT ON TABLE redis_migrate.mapping_check IS
+    'Conditions on the output rows of a mapping''s query; a row for which a condition is not true is rejected under its name';
+
+COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are not to be migrated';
+
+COMMENT ON TABLE redis_migrate.run IS
+    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; if a level is read in parts, run_part has one for each';
+
+COMMENT ON TABLE redis_migrate.run_part IS
+    'Parts of a level that several processes read side by side, each with its own checkpoint. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names';
+
+COMMENT ON TABLE redis_migrate.run_count IS
+    'Keys per outcome, reason, pattern (NULL: unmapped) and part of the level (0: not read in parts); the outcome read counts the names that the source returned';
+
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome; prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
+
+COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost';
+
+COMMENT ON TABLE redis_migrate.deferred IS
+    'Keys that a foreign key refused, or whose row belongs to a lower key; they are tried again at the end of their level';
+
+COMMENT ON TABLE redis_migrate.ledger IS
+    'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row';
+
+CREATE TABLE redis_migrate.ledger_batch (
+    mapping_id bigint NOT NULL,
+    batch_id   bigint GENERATED ALWAYS AS IDENTITY,
+    stored     bytea NOT NULL,
+    removed    bytea NOT NULL,
+    PRIMARY KEY (mapping_id, batch_id)
+);
+
+ALTER TABLE redis_migrate.ledger_batch ALTER stored SET STORAGE EXTERNAL, ALTER removed SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE redis_migrate.ledger_batch IS
+    'The packed ledger''s news, a row for each batch: row_hash, 16 bytes each in ascending order, of rows that became the mapping''s and of rows that it lost. The end of a run merges them into ledger_segment';
+
+COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of batches of the packed ledger';
+
+CREATE TABLE redis_migrate.ledger_segment (
+    mapping_id bigint NOT NULL,
+    first_hash bytea NOT NULL,
+    hashes     bytea NOT NULL,
+    PRIMARY KEY (mapping_id, first_hash)
+);
+
+ALTER TABLE redis_migrate.ledger_segment ALTER hashes SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE redis_migrate.ledger_segment IS
+    'The packed ledger: row_hash of each row that is the mapping''s, 16 bytes each in ascending order, at most 2000 in a row';
+
+CREATE TABLE redis_migrate.ledger_secret (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    secret  bytea NOT NULL CHECK (pg_catalog.octet_length(secret) OPERATOR(pg_catalog.=) 16)
+);
+
+COMMENT ON TABLE redis_migrate.ledger_secret IS
+    'The key of row_hash: drawn at its first use and dumped with the ledger, so that nobody can make up two keys of one hash';
+
+COMMENT ON TABLE redis_migrate.page_key IS
+    'Keys that were stored although the position of the run does not cover them yet, so that a resumed run does not count them again';
+
+COMMENT ON TABLE redis_migrate.seen_row IS
+    'Rows that a run with prune => true has met; emptied when the run ends. A row that is missing here was not in Redis. lost: met by a key that does not own the row';
+
+CREATE TABLE redis_migrate.seen_batch (
+    run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    mapping_id bigint NOT NULL,
+    batch_id   bigint GENERATED ALWAYS AS IDENTITY,
+    hashes     bytea NOT NULL,
+    PRIMARY KEY (run_id, mapping_id, batch_id)
+);
+
+ALTER TABLE redis_migrate.seen_batch ALTER hashes SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE redis_migrate.seen_batch IS
+    'As seen_row, of mappings with a packed ledger: row_hash of the rows that each batch met, 16 bytes each in ascending order';
+
+COMMENT ON SEQUENCE redis_migrate.seen_batch_batch_id_seq IS 'Numbers of batches of rows met';
+
+CREATE FUNCTION redis_migrate.row_hash(VARIADIC key "any") RETURNS bytea
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_hash';
+
+COMMENT ON FUNCTION redis_migrate.row_hash("any") IS
+    'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns';
+
+COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text) IS
+    'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys';
+
+CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern text, target regclass, query text,
+        key_columns text[], priority text DEFAULT 'medium', on_conflict text DEFAULT 'update',
+        on_delete text DEFAULT 'delete', mode text DEFAULT 'upsert', no_row text DEFAULT 'reject',
+        atomic text DEFAULT 'key', expand text DEFAULT NULL, types text[] DEFAULT NULL,
+        databases integer[] DEFAULT NULL, depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT false,
+        source_timezone text DEFAULT 'UTC', trust_target boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_mapping';
+
+COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean) IS
+    'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. trust_target: a superuser confirms a target that others own. See docs/mappings.md';
+
+CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, pattern text DEFAULT NULL, target regclass DEFAULT NULL,
+        query text DEFAULT NULL, key_columns text[] DEFAULT NULL, priority text DEFAULT NULL, on_conflict text DEFAULT NULL,
+        on_delete text DEFAULT NULL, mode text DEFAULT NULL, no_row text DEFAULT NULL, atomic text DEFAULT NULL,
+        expand text DEFAULT NULL, types text[] DEFAULT NULL, databases integer[] DEFAULT NULL,
+        depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT NULL, source_timezone text DEFAULT NULL,
+        reset text[] DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_mapping';
+
+COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean) IS
+    'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. If the query is given, the session''s settings are stored again. trust_target confirms a target that has another owner than before';
+
+COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text) IS
+    'Adds a condition on the output rows of a mapping''s query: a key with a row for which it is not true is rejected under the name of the check';
+
+COMMENT ON FUNCTION redis_migrate.unskip_keys(text, text) IS 'Reverses skip_keys';
+
+COMMENT ON FUNCTION redis_migrate.preflight(name) IS
+    'Checks whether a server can be migrated from: reachability, rights, databases, eviction, clocks and so on; status is ok, warn or fail';
+
+COMMENT ON FUNCTION redis_migrate.preview(text, text, integer, boolean) IS
+    'Shows what would happen to the first keys of the source and which rows would be stored; everything is rolled back. If a mapping is named, only its keys count. bytea columns are left out unless bytes is true; key_bytes is filled where the key is not text';
+
+CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false, priority text DEFAULT NULL,
+        mapping text DEFAULT NULL, source text DEFAULT NULL, on_error text DEFAULT 'continue',
+        prune boolean DEFAULT false, max_keys bigint DEFAULT 10000, force boolean DEFAULT false,
+        workers integer DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_run';
+
+COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer) IS
+    'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone; force: even of mappings whose keys the run did not meet; workers: how many processes read the source side by side, this one among them, by default as many as its size, the cores and pg_redis_migrate.max_workers allow';
+
+COMMENT ON PROCEDURE redis_migrate.join_run(bigint) IS
+    'Reads parts of a run that no other process reads, beside the process that leads the run, until none is left; background workers call it. Commits after each batch';
+
+COMMENT ON TABLE redis_migrate.audit IS 'Audits of Redis servers: parameters, progress and sums';
+
+COMMENT ON PROCEDURE redis_migrate.audit(name, double precision, interval, integer[], integer) IS
+    'Finds the key families of a server, or of all masters of a cluster, and stores them. sample: keys per family to ask about, below 1 a share, NULL all; max_rate: keys per second. Commits as it goes';
+
+COMMENT ON FUNCTION redis_migrate.drop_audit(bigint) IS 'Drops an audit and its key families';
+
+COMMENT ON FUNCTION redis_migrate.compare_audits(bigint, bigint) IS
+    'Differences between two audits, by family: new, gone, grown, shrunk, same; touched: a key was read or written since the first audit ended; renewed: the latest expiry moved on';
+
+CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
+    SELECT m.migration, m.mapping, m.pattern, m.target, m.query, m.key_columns, m.priority, m.on_conflict, m.on_delete,
+           m.mode, m.no_row, m.atomic, m.expand, m.types, m.databases, m.depends_on, m.exclusive, m.ledger,
+           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle
+    FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
+    WHERE redis_migrate.may_see(g.owner);
+
+COMMENT ON VIEW redis_migrate.mappings IS 'Mappings of the caller''s migrations. ledger: how a mapping knows which rows are its own, none, packed or full; ledger_reason: why this one';
+
+CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
+    SELECT p.run_id, r.migration, p.level, p.part, p.share, p.done, p.pid, p.position, p.updated_at,
+           (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
+            WHERE c.run_id OPERATOR(pg_catalog.=) p.run_id AND c.level OPERATOR(pg_catalog.=) p.level
+                  AND c.part OPERATOR(pg_catalog.=) p.part AND c.outcome OPERATOR(pg_catalog.=) 'read') AS read,
+           p.bytes_read, p.batches, p.repeated_slots, p.readers, p.sqlstate, p.message
+    FROM redis_migrate.run_part AS p JOIN redis_migrate.run AS r USING (run_id)
+    WHERE redis_migrate.may_see(r.owner);
+
+COMMENT ON VIEW redis_migrate.run_parts IS
+    'Parts of runs that several processes read side by side: the share of the source, the process that reads or last read it, progress and counts';
+
+COMMENT ON VIEW redis_migrate.mapping_counts IS
+    'Rows per mapping by outcome; after a run with prune, whether it removed the rows without a key, and if not, why';
+
+COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL where they are not valid';
+
+COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule';
+
+COMMENT ON VIEW redis_migrate.archive IS
+    'Keys without a mapping, as DUMP payloads that RESTORE takes. Do not select payload where values are large: it is assembled from chunks';
+
+COMMENT ON VIEW redis_migrate.archive_chunks IS
+    'Archived payloads larger than 1 MB, in chunks, for those too large to be sent whole';
+
+CREATE OR REPLACE VIEW redis_migrate.progress WITH (security_barrier) AS
+    SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read, e.keys_estimated,
+           s.bytes_read, s.batches, s.position, s.started_at, r.updated_at, e.active_time,
+           CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND e.active_time OPERATOR(pg_catalog.>) interval '0'
+                THEN pg_catalog.round((s.read OPERATOR(pg_catalog./) extract(epoch FROM e.active_time))::numeric, 1) END AS keys_per_second,
+           CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND e.keys_estimated OPERATOR(pg_catalog.>=) s.read
+                THEN e.as_of OPERATOR(pg_catalog.+) (e.active_time OPERATOR(pg_catalog.*)
+                     ((e.keys_estimated OPERATOR(pg_catalog.-) s.read)::double precision OPERATOR(pg_catalog./) s.read::double precision))
+                END AS estimated_end,
+           p.file_offset, p.file_size
+    FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.avg(pg_catalog.substring(f.position, ' offset=([0-9]+)$')::bigint)::bigint AS file_offset,
+               pg_catalog.max(pg_catalog.substring(f.position, ' size=([0-9]+) ')::bigint) AS file_size
+        FROM (SELECT s.position
+              UNION ALL
+              SELECT q.position FROM redis_migrate.run_part AS q
+              WHERE q.run_id OPERATOR(pg_catalog.=) s.run_id AND q.level OPERATOR(pg_catalog.=) s.level) AS f
+        WHERE s.source OPERATOR(pg_catalog.=) ANY (ARRAY['rdb', 'replication'])) AS p
+    -- While a batch is under way, which may be one huge value, time passes and nothing is counted yet.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' THEN greatest(pg_catalog.clock_timestamp(), r.updated_at)
+                    ELSE r.updated_at END AS as_of) AS t
+    CROSS JOIN LATERAL (
+        SELECT t.as_of, s.active_time OPERATOR(pg_catalog.+) (t.as_of OPERATOR(pg_catalog.-) r.updated_at) AS active_time,
+               coalesce(r.keys_estimated,
+                        CASE WHEN p.file_offset OPERATOR(pg_catalog.>) 0 AND s.level OPERATOR(pg_catalog.=) 0
+                             THEN pg_catalog.ceil(s.read::double precision OPERATOR(pg_catalog.*) p.file_size::double precision
+                                                  OPERATOR(pg_catalog./) p.file_offset::double precision)::bigint END) AS keys_estimated) AS e
+    WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
+
+COMMENT ON VIEW redis_migrate.progress IS
+    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated follows from the share of its bytes that has been read; keys_per_second and estimated_end are NULL until the first commit';
+
+GRANT SELECT ON redis_migrate.mappings, redis_migrate.run_parts TO PUBLIC;
+
+COMMENT ON TABLE redis_migrate.background_run IS
+    'Requested background runs, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
+
+COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
+
+CREATE OR REPLACE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, OUT message text, OUT hint text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH r AS (SELECT oid, rolname, pg_catalog.quote_ident(rolname) AS quoted, rolcanlogin FROM pg_catalog.pg_roles WHERE oid = $1),
+    d AS (SELECT oid, datname, pg_catalog.quote_ident(datname) AS quoted FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
+    -- The most specific setting wins: of the role here, of the role, of the database, of the server.
+    read_only AS (
+        SELECT coalesce((SELECT pg_catalog.split_part(c, '=', 2)::boolean
+                         FROM pg_catalog.pg_db_role_setting AS s, d, pg_catalog.unnest(s.setconfig) AS c
+                         WHERE c LIKE 'default\_transaction\_read\_only=%' AND s.setrole IN ($1, 0) AND s.setdatabase IN (d.oid, 0)
+                         ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1),
+                        (SELECT s.reset_val::boolean FROM pg_catalog.pg_settings AS s WHERE s.name = 'default_transaction_read_only')) AS is_on)
+    SELECT p.sqlstate, p.message, p.hint
+    FROM (VALUES (1)) AS one LEFT JOIN r ON true CROSS JOIN d CROSS JOIN read_only,
+         LATERAL (VALUES
+             (r.oid IS NULL, '28000', pg_catalog.format('its owner, role %s, was dropped', $1), NULL),
+             -- From PostgreSQL 17 on, workers ignore NOLOGIN.
+             (NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000, '28000',
+              pg_catalog.format('its owner, role "%s", is not permitted to log in', r.rolname), pg_catalog.format('ALTER ROLE %s LOGIN;', r.quoted)),
+             (NOT pg_catalog.has_database_privilege(r.oid, d.oid, 'CONNECT'), '42501',
+              pg_catalog.format('its owner, role "%s", must not connect to database "%s"', r.rolname, d.datname),
+              pg_catalog.format('GRANT CONNECT ON DATABASE %s TO %s;', d.quoted, r.quoted)),
+             (read_only.is_on, '25006', pg_catalog.format('transactions of its owner, role "%s", are read-only by default', r.rolname),
+              pg_catalog.format('ALTER ROLE %s SET default_transaction_read_only = off;', r.quoted))) AS p (applies, sqlstate, message, hint)
+    WHERE p.applies
+    LIMIT 1 $$;
+
+COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
+    'The reason why no background worker can connect as a role to this database: SQLSTATE, message and the command that fixes it; NULL where it can';
+
+CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
+        on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false,
+        workers integer DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
+
+COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer) IS
+    'Runs a migration in background workers, as its owner; it begins when the transaction commits. The options are those of redis_migrate.run';
+
+COMMENT ON FUNCTION redis_migrate.stop(text) IS
+    'Stops the background run of a migration at once, even if the transaction is rolled back; redis_migrate.start resumes it';
+
+COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
+    'Waits for the background run of a migration to end; raises its error if it failed';
+
+COMMENT ON FUNCTION redis_migrate.worker_slots() IS
+    'Background workers of all databases: the caller''s own, or all for members of pg_monitor';
+
+COMMENT ON FUNCTION redis_migrate.wake_workers() IS
+    'Trigger of tables that define background work: wakes the scheduler when the transaction commits';
+
+CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
+    SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.workers, j.wanted, j.state, j.since,
+           j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
+    FROM redis_migrate.background_run AS j
+    WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.background_runs IS
+    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, and the last error';
+
+CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
+    SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
+           coalesce(s.owner::regrole, j.owner) AS owner, coalesce(j.migration, t.migration) AS migration,
+           CASE WHEN s.state IS NOT NULL THEN s.state
+                WHEN j.state OPERATOR(pg_catalog.=) 'waiting for worker' THEN j.state ELSE 'interrupted' END AS state,
+           coalesce(s.since, j.since) AS since, coalesce(p.position, r.position) AS position, coalesce(r.keys_read, p.keys_read) AS keys_read,
+           CASE WHEN coalesce(r.seconds, p.seconds) OPERATOR(pg_catalog.>) 0
+                THEN pg_catalog.round((coalesce(r.keys_read, p.keys_read) OPERATOR(pg_catalog./) coalesce(r.seconds, p.seconds))::numeric, 1) END AS keys_per_second,
+           s.wakeups, s.runs, coalesce(s.sqlstate, j.sqlstate) AS sqlstate, coalesce(s.message, j.message) AS last_error
+    FROM redis_migrate.worker_slots() AS s
+    LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.database
+    FULL JOIN (SELECT * FROM redis_migrate.background_runs
+               WHERE wanted) AS j
+        ON s.kind OPERATOR(pg_catalog.=) 'migration' AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND s.background_run_id OPERATOR(pg_catalog.=) j.background_run_id
+    LEFT JOIN LATERAL (
+        SELECT u.position, extract(epoch FROM u.active_time) AS seconds,
+               (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
+                WHERE c.run_id OPERATOR(pg_catalog.=) u.run_id AND c.outcome OPERATOR(pg_catalog.=) 'read') AS keys_read
+        FROM redis_migrate.run AS u
+        WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.pid OPERATOR(pg_catalog.=) s.pid AND u.state OPERATOR(pg_catalog.=) 'running'
+        ORDER BY u.run_id DESC LIMIT 1) AS r ON true
+    LEFT JOIN LATERAL (
+        SELECT q.position, extract(epoch FROM q.updated_at OPERATOR(pg_catalog.-) s.launched_at) AS seconds,
+               (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
+                WHERE c.run_id OPERATOR(pg_catalog.=) q.run_id AND c.level OPERATOR(pg_catalog.=) q.level
+                      AND c.part OPERATOR(pg_catalog.=) q.part AND c.outcome OPERATOR(pg_catalog.=) 'read') AS keys_read
+        FROM redis_migrate.run_part AS q JOIN redis_migrate.run AS u USING (run_id)
+        WHERE q.pid OPERATOR(pg_catalog.=) s.pid AND NOT q.done AND u.state OPERATOR(pg_catalog.=) 'running'
+              AND (q.run_id OPERATOR(pg_catalog.=) s.run_id OR u.migration OPERATOR(pg_catalog.=) j.migration)
+        ORDER BY q.updated_at DESC LIMIT 1) AS p ON true
+    LEFT JOIN redis_migrate.run AS t ON t.run_id OPERATOR(pg_catalog.=) s.run_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+
+COMMENT ON VIEW redis_migrate.workers IS
+    'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a migration part they are those of the part that it reads';
+
+GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;
+
+COMMENT ON TABLE redis_migrate.job IS
+    'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation and relation_owner are the OID and the owner of the table when its name was last resolved, trusted_roles the other roles whose SQL may run with the owner''s rights; problem is what the owner has to confirm. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
+
+COMMENT ON TABLE redis_migrate.expiry_policy IS
+    'Which rows of a table expire and how they are removed. expires_attnum is the number of the column when its name was last resolved; it explains a rename';
+
+COMMENT ON TABLE redis_migrate.expiry_state IS
+    'Progress of the sweep of a policy, written in the transaction of each batch: the table or partition, and in expiry order the highest value met (microseconds since 2000, or the column''s own number), in page order the next page. started_at is NULL when no sweep is under way';
+
+CREATE TABLE redis_migrate.stuck_row (
+    job_id     bigint NOT NULL REFERENCES redis_migrate.job ON DELETE CASCADE,
+    table_name text NOT NULL,
+    row_tid    tid NOT NULL,
+    row_xmin   xid NOT NULL,
+    row_key    text,
+    sqlstate   text NOT NULL,
+    message    text NOT NULL,
+    tries      integer NOT NULL DEFAULT 1,
+    first_try  timestamptz NOT NULL,
+    last_try   timestamptz NOT NULL,
+    next_try   timestamptz NOT NULL,
+    PRIMARY KEY (job_id, table_name, row_tid)
+);
+
+COMMENT ON TABLE redis_migrate.stuck_row IS
+    'Expired rows that sweeps could not remove, and when each is tried again. row_tid and row_xmin say which version of a row, so that one that is changed leaves the list; the row_tid (0,0) stands for a partition that could not be dropped. Not dumped: places of rows mean nothing elsewhere';
+
+COMMENT ON TABLE redis_migrate.refresh_policy IS
+    'Materialized views to refresh: at an interval, and debounce after the first mark since the last refresh';
+
+COMMENT ON TABLE redis_migrate.stale_mark IS
+    'One row per transaction that made a materialized view stale. Writers only insert, so none waits for another; the refresh deletes the rows that it has seen';
+
+CREATE FUNCTION redis_migrate.add_expiry(target regclass, expires_column text, every interval DEFAULT '5 minutes',
+        unit text DEFAULT NULL, column_timezone text DEFAULT NULL, lifetime interval DEFAULT '0', grace interval DEFAULT '0',
+        condition text DEFAULT NULL, soft_delete text DEFAULT NULL, notify_channel text DEFAULT NULL,
+        notify_column text DEFAULT NULL, drop_partitions boolean DEFAULT false, batch_time interval DEFAULT '100 milliseconds',
+        max_rate integer DEFAULT 0, max_replication_lag interval DEFAULT '30 seconds', max_xmin_age integer DEFAULT 10000000,
+        trust_target boolean DEFAULT false)
+    RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_expiry';
+
+COMMENT ON FUNCTION redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean) IS
+    'Deletes rows of a table after the time in a column, plus lifetime and grace. Sweeps run with the rights of the caller. See docs/expiry.md. trust_target: a superuser confirms a table of other roles';
+
+CREATE FUNCTION redis_migrate.alter_expiry(target text, new_target regclass DEFAULT NULL, expires_column text DEFAULT NULL,
+        every interval DEFAULT NULL, unit text DEFAULT NULL, column_timezone text DEFAULT NULL, lifetime interval DEFAULT NULL,
+        grace interval DEFAULT NULL, condition text DEFAULT NULL, soft_delete text DEFAULT NULL, notify_channel text DEFAULT NULL,
+        notify_column text DEFAULT NULL, drop_partitions boolean DEFAULT NULL, batch_time interval DEFAULT NULL,
+        max_rate integer DEFAULT NULL, max_replication_lag interval DEFAULT NULL, max_xmin_age integer DEFAULT NULL,
+        trust_target boolean DEFAULT false)
+    RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_expiry';
+
+COMMENT ON FUNCTION redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean) IS
+    'Changes an expiry policy, from the next batch on; NULL leaves a property as it is, an empty text removes it. trust_target confirms a table that has another owner than before';
+
+COMMENT ON FUNCTION redis_migrate.pause_expiry(text) IS
+    'Takes an expiry policy off the schedule, at once; CALL redis_migrate.sweep still works';
+
+COMMENT ON FUNCTION redis_migrate.resume_expiry(text) IS 'Puts an expiry policy back on the schedule; it is due at once';
+
+CREATE FUNCTION redis_migrate.add_session_expiry(store text, target regclass DEFAULT NULL, every interval DEFAULT '6 hours',
+        lifetime interval DEFAULT NULL, column_timezone text DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_session_expiry';
+
+COMMENT ON FUNCTION redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean) IS
+    'Adds an expiry policy for the session table of django, connect-pg-simple, flask-session, spring-session, laravel or scs';
+
+COMMENT ON FUNCTION redis_migrate.sweep_preview(text) IS
+    'Counts the rows that a sweep would find, remove and leave. It reads the whole table';
+
+COMMENT ON FUNCTION redis_migrate.meets_expired_row() IS
+    'Always true. The statement of a sweep evaluates it for each expired row before it locks the row, so that rows locked by others are counted';
+
+COMMENT ON FUNCTION redis_migrate.gives_way() IS
+    'Always true. The statement of a sweep evaluates it for each row that it reads: every 0.1 ms it yields the processor';
+
+CREATE FUNCTION redis_migrate.add_refresh(view regclass, every interval DEFAULT '5 minutes', concurrently boolean DEFAULT true,
+        debounce interval DEFAULT '5 seconds', trust_target boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_refresh';
+
+COMMENT ON FUNCTION redis_migrate.add_refresh(regclass, interval, boolean, interval, boolean) IS
+    'Refreshes a materialized view at an interval (NULL: only when it is stale), and debounce after it was marked stale. trust_target: a superuser confirms a view of other roles';
+
+CREATE FUNCTION redis_migrate.alter_refresh(view text, new_view regclass DEFAULT NULL, every interval DEFAULT NULL,
+        concurrently boolean DEFAULT NULL, debounce interval DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_refresh';
+
+COMMENT ON FUNCTION redis_migrate.alter_refresh(text, regclass, interval, boolean, interval, boolean) IS
+    'Changes a refresh; NULL leaves a property as it is, every => ''0'' refreshes the view only when it is stale. trust_target confirms a view that has another owner than before';
+
+COMMENT ON FUNCTION redis_migrate.pause_refresh(text) IS 'Takes a refresh off the schedule; marks are kept';
+
+COMMENT ON FUNCTION redis_migrate.resume_refresh(text) IS 'Puts a refresh back on the schedule; it is due at once';
+
+COMMENT ON FUNCTION redis_migrate.mark_stale(regclass) IS
+    'Marks a materialized view as stale: it is refreshed after this transaction has committed. Requires SELECT on the view';
+
+COMMENT ON PROCEDURE redis_migrate.maintain() IS
+    'Runs the caller''s sweeps and refreshes that are due, in turn, and returns; background workers call it';
+
+CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
+    SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.next_run, s.rows_total AS rows_deleted, s.batches_total AS batches,
+           s.partitions_dropped, s.skipped_total AS skipped_locked,
+           (SELECT pg_catalog.count(*) FROM redis_migrate.stuck_row AS r WHERE r.job_id OPERATOR(pg_catalog.=) j.job_id) AS stuck_rows, j.runs, j.empty_runs, j.failed_runs,
+           j.last_started_at, j.last_finished_at, j.last_finished_at OPERATOR(pg_catalog.-) j.last_started_at AS last_duration,
+           j.last_rows, s.started_at AS sweeping_since, s.leaf AS sweeping, s.sweep_order,
+           s.backlog AS backlog_estimate, s.oldest_expired_at,
+           pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.oldest_expired_at AS oldest_expired_age,
+           coalesce(s.paused_since, CASE WHEN j.problem IS NOT NULL THEN j.last_error_at END) AS paused_since,
+           CASE WHEN redis_migrate.is_restored(j.owner) THEN 'restored: it waits for CALL redis_migrate.resume_restored()'
+                ELSE coalesce(j.problem, s.pause_reason) END AS pause_reason, j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message,
+           j.stats_reset
+    FROM redis_migrate.job AS j JOIN redis_migrate.expiry_state AS s USING (job_id)
+    WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.expiry_stats IS
+    'Results of sweeps, the rows left as of the last batch, and why a sweep is paused or failing; pg_monitor sees all';
+
+CREATE VIEW redis_migrate.stuck_rows WITH (security_barrier) AS
+    SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, r.table_name,
+           CASE WHEN r.row_tid OPERATOR(pg_catalog.<>) '(0,0)' THEN r.row_tid END AS row_tid,
+           CASE WHEN redis_migrate.may_see(j.owner) THEN r.row_key END AS row_key, r.sqlstate,
+           CASE WHEN redis_migrate.may_see(j.owner) THEN r.message END AS message,
+           r.tries, r.first_try, r.last_try, r.next_try
+    FROM redis_migrate.stuck_row AS r JOIN redis_migrate.job AS j USING (job_id)
+    WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.stuck_rows IS
+    'Expired rows that sweeps could not remove, why, and when each is tried again; without row_tid a partition that could not be dropped. pg_monitor sees all, without keys and messages';
+
+CREATE OR REPLACE VIEW redis_migrate.refreshes WITH (security_barrier) AS
+    SELECT j.name AS view, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.every, p."concurrently", p.debounce, j.next_run,
+           (SELECT pg_catalog.min(m.marked_at) FROM redis_migrate.stale_mark AS m WHERE m.job_id OPERATOR(pg_catalog.=) j.job_id) AS stale_since,
+           j.runs, j.failed_runs, j.last_started_at, j.last_finished_at,
+           j.last_finished_at OPERATOR(pg_catalog.-) j.last_started_at AS last_duration,
+           j.failures AS consecutive_failures, j.last_error_at, j.last_sqlstate, j.last_message, j.stats_reset,
+           CASE WHEN redis_migrate.is_restored(j.owner) THEN 'restored: it waits for CALL redis_migrate.resume_restored()'
+                ELSE j.problem END AS pause_reason
+    FROM redis_migrate.job AS j JOIN redis_migrate.refresh_policy AS p USING (job_id)
+    WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.refreshes IS 'Materialized views to refresh, since when each is stale, and the result of the last refresh';
+
+COMMENT ON VIEW redis_migrate.job_runs IS
+    'Sweeps and refreshes of the caller that did something or failed; pg_monitor sees all';
+
+GRANT SELECT ON redis_migrate.expiry_stats, redis_migrate.stuck_rows TO PUBLIC;
+
+COMMENT ON TABLE redis_migrate.rate_limit_policy IS
+    'Rate limit policies. Sessions cache what they read until the table changes';
+
+COMMENT ON TABLE redis_migrate.rate_limit_exception IS
+    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers';
+
+COMMENT ON TABLE redis_migrate.rate_limit_state IS
+    'States of rate limits with storage table. Only the key is indexed, so that updates stay on their page';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit_changed() IS 'Makes every session read the rate limit policies again';
+
+COMMENT ON TRIGGER changed ON redis_migrate.rate_limit_policy IS 'Makes every session read the rate limit policies again';
+
+COMMENT ON TRIGGER changed ON redis_migrate.rate_limit_exception IS 'Makes every session read the rate limit policies again';
+
+COMMENT ON TYPE redis_migrate.rate_limits_result IS
+    'The answer to a request under several policies, with the policy that decided: the refusal with the longest wait, otherwise the policy with the least remaining';
+
+COMMENT ON FUNCTION redis_migrate.alter_rate_limit(text, bigint, interval, bigint, text, text, text, integer, boolean, boolean, text) IS
+    'Changes a rate limit policy; NULL leaves a property as it is. The change applies to live keys at once; a new algorithm starts afresh';
+
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, text) IS 'Removes an override; false: there was none';
+
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, inet) IS 'Removes an override; false: there was none';
+
+COMMENT ON FUNCTION redis_migrate.add_rate_limit_allow(text, text) IS
+    'Always lets a key pass a rate limit policy; takes precedence over the deny list';
+
+COMMENT ON FUNCTION redis_migrate.add_rate_limit_allow(text, inet) IS
+    'Always lets the addresses of a network pass a rate limit policy';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit(text, text, bigint) IS
+    'Asks whether a request of this key may pass, and charges it if so. cost 0 charges nothing';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit(text, inet, bigint) IS
+    'As with a text key, for an address: IPv6 is folded to the prefix of the policy, IPv4 in IPv6 counts as IPv4';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit_allowed(text, inet, bigint) IS
+    'As with a text key, for an address: IPv6 is folded to the prefix of the policy, IPv4 in IPv6 counts as IPv4';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit_at(text, text, bigint, timestamptz) IS
+    'rate_limit at a given time, for tests and simulations; only for the owner of the policy';
+
+COMMENT ON FUNCTION redis_migrate.rate_limits(text[], text[], bigint) IS
+    'Asks several policies, with a key for each or one for all; charges all of them or, if one refuses, none';
+
+COMMENT ON FUNCTION redis_migrate.reset_rate_limit(text, text) IS
+    'Forgets what a key has used; false: there was nothing to forget';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit_counters() IS 'Statistics of the rate limits of this database, and, with policy_id NULL, of the policies of all databases that have none of their own; no rows without shared memory';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit_capacity() IS
+    'The shared memory for rate limits, and the number of keys that fit into it; NULL where there is none';
+
+CREATE OR REPLACE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = true) AS
+    SELECT coalesce(p.policy, CASE c.policy_id WHEN -1 THEN '(ad hoc)' ELSE '(shared)' END) AS policy,
+           c.allowed OPERATOR(pg_catalog.+) c.limited OPERATOR(pg_catalog.+) c.shadow OPERATOR(pg_catalog.+) c.blocked AS calls,
+           c.allowed, c.limited, c.shadow, c.blocked, c.entries, c.evictions,
+           c.entries OPERATOR(pg_catalog.*) 48 AS memory
+    FROM redis_migrate.rate_limit_policy AS p FULL JOIN redis_migrate.rate_limit_counters() AS c USING (policy_id)
+    WHERE p.policy IS NOT NULL OR c.policy_id IS NULL OR c.policy_id OPERATOR(pg_catalog.=) -1;
+
+COMMENT ON VIEW redis_migrate.rate_limit_stats IS
+    'Statistics of each rate limit policy. calls = allowed + limited + shadow + blocked; entries: keys in shared memory now, in memory bytes; evictions: live keys that were evicted. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
+
+COMMENT ON FUNCTION redis_migrate.import_rate_limit(text, text, bigint, timestamptz, bigint, bigint, text) IS
+    'Starts a key from what another limiter counted: used until reset_at (and in the previous window, for sliding_window), or the theoretical arrival time in nanoseconds since 1970 for gcra; returns what remains. no_ttl is for a counter without reset_at: reject, forever or full_window. See docs/importing-limits.md';
+
+COMMENT ON TABLE redis_migrate.lockout_policy IS
+    'Policies of login lockouts. policy_id is part of the keys of the counters, so that no policy inherits those of a dropped one';
+
+COMMENT ON TABLE redis_migrate.lockout_scope IS
+    'Columns that a policy counts by, and how many failures lock for how long; cool_off NULL: that of the policy, or else its time_window';
+
+CREATE FUNCTION redis_migrate.create_lockout(policy text, scopes jsonb DEFAULT '{"user_name": 5, "address": 15}',
+        time_window interval DEFAULT '15 minutes', cool_off interval DEFAULT NULL, cool_off_mode text DEFAULT 'fixed',
+        extend_on_attempt boolean DEFAULT false, reset_on_success boolean DEFAULT true, fold_case boolean DEFAULT true,
+        ipv6_prefix integer DEFAULT 64, allowed_networks cidr[] DEFAULT '{}', pending_timeout interval DEFAULT '1 minute',
+        notify_channel text DEFAULT NULL, when_full text DEFAULT 'share') RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_lockout';
+
+COMMENT ON FUNCTION redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text) IS
+    'Creates a policy of login lockouts. scopes: what to count by (user_name, address, user_agent, joined by +) and how many failures lock. when_full: what happens to logins for which shared memory has no room, share or refuse. See docs/lockouts.md';
+
+CREATE FUNCTION redis_migrate.alter_lockout(policy text, scopes jsonb DEFAULT NULL, time_window interval DEFAULT NULL,
+        cool_off interval DEFAULT NULL, cool_off_mode text DEFAULT NULL, extend_on_attempt boolean DEFAULT NULL,
+        reset_on_success boolean DEFAULT NULL, fold_case boolean DEFAULT NULL, ipv6_prefix integer DEFAULT NULL,
+        allowed_networks cidr[] DEFAULT NULL, pending_timeout interval DEFAULT NULL, notify_channel text DEFAULT NULL,
+        when_full text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_lockout';
+
+COMMENT ON FUNCTION redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text) IS
+    'Changes a policy; NULL leaves a property as it is. The new rules apply to existing counters at once';
+
+COMMENT ON TYPE redis_migrate.login_answer IS
+    'The answer of login_check and login_result. reason: ok, locked, pending (attempts in flight leave no room), no_room (shared memory is full) or exempt (not counted)';
+
+COMMENT ON FUNCTION redis_migrate.login_check(text, text, inet, text, text) IS
+    'Whether a login may be tried; reserves the attempt until login_result. Call it before checking the password';
+
+COMMENT ON FUNCTION redis_migrate.login_result(text, text, inet, boolean, bigint, text, text, text) IS
+    'Reports the result of an attempt that login_check has let in, by its token, or, without a token, of one that was not checked';
+
+COMMENT ON FUNCTION redis_migrate.lockout_status(text, text, inet, text) IS
+    'The counters of a login, without counting an attempt; no rows if the login is exempt';
+
+COMMENT ON FUNCTION redis_migrate.reset_lockout(text, text, inet, boolean) IS
+    'Drops the counters of a user name, an address, both, or everything, and with them their locks; returns how many. The reset is recorded in login_attempts';
+
+COMMENT ON FUNCTION redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text, text) IS
+    'Raises the counter of exactly the columns that are not NULL to what another system counted; doing it twice changes nothing. no_ttl is for failures without last_failure: reject, forever or full_window';
+
+COMMENT ON PROCEDURE redis_migrate.write_login_attempts() IS
+    'Writes the attempts that wait in shared memory to their table, a batch per transaction, and sends notifications of locks; for the background worker or a session';
+
+COMMENT ON FUNCTION redis_migrate.attempts_due() IS
+    'When write_login_attempts next has something to write, perhaps in the past; NULL when no attempt of this database waits';
+
+CREATE FUNCTION redis_migrate.lockout_counts()
+    RETURNS TABLE (policy_id uuid, checks bigint, allowed bigint, locked bigint, pending bigint, exempt bigint, no_room bigint, successes bigint,
+                   failures bigint, uncounted bigint, timeouts bigint, locks bigint, evicted bigint, locks_evicted bigint, shared_counters bigint,
+                   dropped bigint, entries bigint, stats_reset timestamptz)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_lockout_counts';
+
+COMMENT ON FUNCTION redis_migrate.lockout_counts() IS 'Statistics of the lockout policies of this database; policy_id NULL: of the policies of all databases that have none of their own. See the view lockout_stats';
+
+COMMENT ON FUNCTION redis_migrate.login_attempt_queue() IS
+    'The queue of login attempts in shared memory: capacity, attempts that wait (of all databases; of this one), and those dropped since server start because it was full';
+
+CREATE OR REPLACE VIEW redis_migrate.lockout_policies WITH (security_barrier) AS
+    SELECT p.policy, redis_migrate.shown_owner(p.owner) AS owner, s.scopes, p.time_window, p.cool_off, p.cool_off_mode, p.extend_on_attempt, p.reset_on_success, p.fold_case,
+           p.ipv6_prefix, p.allowed_networks, p.pending_timeout, p.notify_channel, p.when_full
+    FROM redis_migrate.lockout_policy AS p
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.jsonb_object_agg(t.scope, t.tiers) AS scopes
+        FROM (SELECT l.scope, CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.=) 1 AND pg_catalog.bool_and(l.cool_off IS NULL)
+                                   THEN pg_catalog.to_jsonb(pg_catalog.min(l.failures))
+                                   ELSE pg_catalog.jsonb_object_agg(l.failures, l.cool_off) END AS tiers
+              FROM redis_migrate.lockout_scope AS l WHERE l.policy OPERATOR(pg_catalog.=) p.policy GROUP BY l.scope) AS t) AS s
+    WHERE redis_migrate.may_see(p.owner);
+
+COMMENT ON VIEW redis_migrate.login_attempts IS
+    'Attempts of the policies that the caller may use. reason: as given by the application, otherwise locked, pending, no result, or the role that made a reset';
+
+COMMENT ON VIEW redis_migrate.lockouts IS
+    'Current locks: logins whose recorded attempts were refused by a lock that is still in force';
+
+CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
+    SELECT coalesce(p.policy, '(shared)') AS policy, c.checks, c.allowed, c.locked, c.pending, c.exempt, c.no_room, c.successes, c.failures,
+           c.uncounted, c.timeouts, c.locks, c.entries, c.evicted, c.locks_evicted, c.shared_counters, c.dropped, c.stats_reset
+    FROM redis_migrate.lockout_policy AS p FULL JOIN redis_migrate.lockout_counts() AS c USING (policy_id)
+    WHERE p.policy IS NOT NULL OR c.policy_id IS NULL;
+
+COMMENT ON VIEW redis_migrate.lockout_stats IS
+    'Per policy: answers of login_check; results, of which failures that were uncounted because memory was full; locks that began, counters in memory; evicted: counters that were evicted, locks_evicted: those of them that locked; shared_counters: counters of whole networks, begun because memory was full of locks; dropped: attempts that the full queue dropped. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
+
+GRANT EXECUTE ON FUNCTION redis_migrate.lockout_counts() TO pg_monitor;
+
+GRANT SELECT ON redis_migrate.lockout_stats TO pg_monitor;
+
+COMMENT ON FUNCTION redis_migrate.check_rate_limit(inet, varchar, interval, integer) IS
+    'Whether a user name (p_max_attempts) or an address (three times as many) has failed too often, by the lockout policy auth_rate_limit';
+
+COMMENT ON FUNCTION redis_migrate.log_rate_limit_attempt(inet, varchar, text, varchar, boolean, varchar) IS
+    'Counts and records an attempt for check_rate_limit; returns 1, or 0 where the full queue dropped the record';
+
+COMMENT ON FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(interval) IS
+    'Deletes older recorded attempts of the policies that the caller may use; returns how many';
+
+REVOKE ALL ON FUNCTION
+    redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text), redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text), redis_migrate.lockout_counts() FROM PUBLIC;
+
+CREATE OR REPLACE VIEW redis_migrate.definitions WITH (security_barrier) AS
+    SELECT d.kind, d.name, redis_migrate.owner_oid(d.owner)::regrole AS owner, redis_migrate.owner_name(d.owner) AS owner_name,
+           redis_migrate.is_restored(d.owner) AS restored,
+           coalesce(redis_migrate.owner_problem(d.owner),
+                    CASE WHEN d.acts AND redis_migrate.is_restored(d.owner)
+                         THEN 'restored: it waits for CALL redis_migrate.resume_restored()' END, d.problem) AS problem
+    FROM (SELECT 'migration' AS kind, migration AS name, owner, false AS acts, NULL::text AS problem FROM redis_migrate.migration
+          UNION ALL SELECT 'background run', migration, owner, wanted, NULL FROM redis_migrate.background_run
+          UNION ALL SELECT 'audit', audit_id::text, owner, false, NULL FROM redis_migrate.audit
+          UNION ALL SELECT kind, name, owner, true, problem FROM redis_migrate.job
+          UNION ALL SELECT 'rate limit', policy, owner, false, NULL FROM redis_migrate.rate_limit_policy
+          UNION ALL SELECT 'lockout', policy, owner, false, NULL FROM redis_migrate.lockout_policy) AS d
+    WHERE redis_migrate.may_see(d.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.definitions IS
+    'Definitions of the caller, or all for members of pg_monitor: their owners, whether they came with a dump, and why a definition is disabled';
+
+COMMENT ON FUNCTION redis_migrate.take_over(text, text, name) IS
+    'Makes a role the owner of a definition, named as in the view definitions; only for superusers. A restored definition resumes';
+
+COMMENT ON PROCEDURE redis_migrate.resume_restored() IS
+    'Declares that a restore has ended: restored definitions resume, those of the caller, or all for a superuser';
+
+-- What was created again has the privileges of a new installation. Those that others had been granted are told, and
+-- not granted here: pg_dump takes what an extension's script grants for part of the extension.
+DO $$
+DECLARE
+    a record;
+BEGIN
+    FOR a IN
+        SELECT r.kind, r.name, g.privilege_type, CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS grantable,
+               CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0::oid THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
+        FROM (VALUES
+            ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure::text, 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text)'::regprocedure::text, 'redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.add_refresh_old(regclass, interval, boolean, interval)'::regprocedure::text, 'redis_migrate.add_refresh(regclass, interval, boolean, interval, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_refresh_old(regclass, interval, boolean, interval)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_refresh(regclass, interval, boolean, interval, boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.alter_refresh_old(text, regclass, interval, boolean, interval)'::regprocedure::text, 'redis_migrate.alter_refresh(text, regclass, interval, boolean, interval, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_refresh_old(text, regclass, interval, boolean, interval)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_refresh(text, regclass, interval, boolean, interval, boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.create_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text)'::regprocedure::text, 'redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.create_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.alter_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text)'::regprocedure::text, 'redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.lockout_counts_old()'::regprocedure::text, 'redis_migrate.lockout_counts()'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.lockout_counts_old()'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.lockout_counts()'::regprocedure)),
+            ('TABLE', 'redis_migrate.mappings_old', 'redis_migrate.mappings', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mappings_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mappings'::regclass)),
+            ('TABLE', 'redis_migrate.run_parts_old', 'redis_migrate.run_parts', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.run_parts_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.run_parts'::regclass)),
+            ('TABLE', 'redis_migrate.background_runs_old', 'redis_migrate.background_runs', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.background_runs_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.background_runs'::regclass)),
+            ('TABLE', 'redis_migrate.expiry_stats_old', 'redis_migrate.expiry_stats', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.expiry_stats_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.expiry_stats'::regclass)),
+            ('TABLE', 'redis_migrate.lockout_stats_old', 'redis_migrate.lockout_stats', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.lockout_stats_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.lockout_stats'::regclass)),
+            ('TABLE', 'redis_migrate.workers_old', 'redis_migrate.workers', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.workers_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.workers'::regclass))
+        ) AS r (kind, old, name, old_acl, new_acl) CROSS JOIN LATERAL pg_catalog.aclexplode(r.old_acl) AS g
+        WHERE NOT EXISTS (SELECT FROM pg_catalog.aclexplode(r.new_acl) AS h WHERE h.grantee OPERATOR(pg_catalog.=) g.grantee
+                                                                      AND h.privilege_type OPERATOR(pg_catalog.=) g.privilege_type)
+              AND g.grantee OPERATOR(pg_catalog.<>) g.grantor
+              AND NOT (r.kind OPERATOR(pg_catalog.=) 'ROUTINE' AND r.new_acl IS NULL AND g.grantee OPERATOR(pg_catalog.=) 0::oid)
+    LOOP
+        RAISE WARNING 'a privilege on % was not kept', a.name
+            USING HINT = pg_catalog.format('GRANT %s ON %s %s TO %s%s;', a.privilege_type, a.kind, a.name, a.grantee, a.grantable);
+    END LOOP;
+END
+$$;
+
+DROP VIEW redis_migrate.mappings_old, redis_migrate.run_parts_old, redis_migrate.background_runs_old, redis_migrate.expiry_stats_old, redis_migrate.lockout_stats_old, redis_migrate.workers_old;
+
+DROP ROUTINE redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text),
+    redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]),
+    redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean),
+    redis_migrate.start_old(text, text, text, text, boolean, boolean),
+    redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer),
+    redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer),
+    redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text),
+    redis_migrate.add_refresh_old(regclass, interval, boolean, interval),
+    redis_migrate.alter_refresh_old(text, regclass, interval, boolean, interval),
+    redis_migrate.create_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
+    redis_migrate.alter_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
+    redis_migrate.lockout_counts_old();
+
+-- END
+
+ALTER TABLE redis_migrate.mapping DROP has_ledger;
+
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['ledger_batch', 'ledger_segment', 'ledger_secret', 'seen_batch',
+                                    'ledger_batch_batch_id_seq', 'seen_batch_batch_id_seq'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
+    END LOOP;
+END
+$$;
