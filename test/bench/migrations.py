@@ -177,8 +177,8 @@ def all_data(keys):
 class Case:
     """A migration into an empty table of its own, and again when nothing has changed."""
 
-    def __init__(self, name, data, source="scan", exclusive=False, after=""):
-        self.name, self.data, self.source, self.exclusive, self.after = name, data, source, exclusive, after
+    def __init__(self, name, data, source="scan", exclusive=False, after="", workers=1):
+        self.name, self.data, self.source, self.exclusive, self.after, self.workers = name, data, source, exclusive, after, workers
         self.times, self.again, self.memory_kb, self.again_wal = [], [], 0, 0
 
 
@@ -188,6 +188,8 @@ def all_cases():
         Case("strings, scan", "strings"),
         Case("strings, exclusive, file", "strings", "rdb", exclusive=True),
         Case("strings, file", "strings", "rdb"),
+        Case("strings, two processes, scan", "strings", workers=2),
+        Case("strings, two processes, file", "strings", "rdb", workers=2),
         Case("strings as text, scan", "strings as text"),
         Case("strings, two more indexes, scan", "strings",
              after="CREATE INDEX ON {0} (expires_at); CREATE INDEX ON {0} ((info->>'plan'))"),
@@ -318,7 +320,7 @@ class Bench:
         for again in (False, True):
             wal = self.ask("SELECT pg_current_wal_lsn()")[0]
             with Memory(self.sql.info.backend_pid) as memory:
-                seconds = self.timed("CALL redis_migrate.run('bench')")
+                seconds = self.timed("CALL redis_migrate.run('bench', workers => %d)" % case.workers)
             case.memory_kb = max(case.memory_kb, memory.highest)
             (case.again if again else case.times).append(seconds)
             case.again_wal = self.ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s)", wal)[0]
@@ -361,7 +363,7 @@ class Bench:
         session = self.connect("threadr")
         keys = redis.Redis(port=self.options.sample).dbsize()
         start = time.monotonic()
-        session.cursor().execute("CALL redis_migrate.run('threadr')")
+        session.cursor().execute("CALL redis_migrate.run('threadr', workers => 1)")
         return keys / (time.monotonic() - start)
 
     def gets(self, beside):
@@ -401,7 +403,7 @@ class Bench:
             self.create("got", case)
             self.define(case)
             print("p99 of a GET: alone %.2f ms, beside a run %.2f ms" % (
-                alone, self.gets(lambda: self.ask("CALL redis_migrate.run('bench')"))))
+                alone, self.gets(lambda: self.ask("CALL redis_migrate.run('bench', workers => 1)"))))
 
 
 def main():
