@@ -57,8 +57,11 @@ ALTER TABLE redis_migrate.mapping
     ALTER target_relation SET NOT NULL, ALTER target_owner SET NOT NULL, ALTER trusted_roles SET NOT NULL,
     ALTER ledger SET NOT NULL, ALTER ledger_reason SET NOT NULL;
 
+-- From PostgreSQL 18 on, NOT NULL has the column's name.
+ALTER TABLE redis_migrate.run_part ALTER slots DROP NOT NULL;
 ALTER TABLE redis_migrate.run_part RENAME slots TO share;
 UPDATE redis_migrate.run_part SET share = pg_catalog.concat('slots ', share);
+ALTER TABLE redis_migrate.run_part ALTER share SET NOT NULL;
 
 ALTER TABLE redis_migrate.background_run ADD workers integer;
 
