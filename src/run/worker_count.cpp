@@ -32,6 +32,12 @@ std::optional<int> WorkersArgument(FunctionCallInfo fcinfo, int n) {
 }
 
 std::optional<std::string> ReasonToRunAlone(const std::vector<const Mapping *> &mappings) {
+  auto const changed = Spi::Execute(
+      R"sql(SELECT name FROM pg_catalog.pg_settings
+            WHERE name OPERATOR(pg_catalog.~~) 'pg\_redis\_migrate.%' AND source OPERATOR(pg_catalog.=) 'session'
+            ORDER BY name LIMIT 1)sql");
+  if (changed.size() > 0)
+    return changed[0].Text(0) + " was set in this session, where no other process sees it";
   for (const Mapping *mapping : mappings) {
     std::string const of = " of mapping \"" + mapping->name + "\"";
     if (pg::Call([&, target = FindTarget(*mapping)] { return get_rel_persistence(target); }) ==

@@ -55,7 +55,7 @@ is($node->safe_psql('postgres', q{
         SELECT usename, datname, backend_xid IS NULL, backend_xmin IS NULL,
                (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'relation'), query
         FROM pg_stat_activity AS a WHERE backend_type = 'redis_migrate migration'}),
-    q{owner|postgres|t|t|0|CALL redis_migrate.run(migration => 'shop', priority => NULL, mapping => NULL, on_error => 'stop', prune => false, force => false)},
+    q{owner|postgres|t|t|0|CALL redis_migrate.run(migration => 'shop', priority => NULL, mapping => NULL, on_error => 'stop', prune => false, force => false, workers => NULL)},
     'the worker is connected as the owner, shows its command and holds no xid, no snapshot, no relation lock');
 my $pid = workers($node, 'pid');
 is(as('owner', q{SELECT kind, database, owner, migration, state FROM redis_migrate.workers}), 'migration|postgres|owner|shop|running', 'its owner sees it');

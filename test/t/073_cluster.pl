@@ -56,7 +56,7 @@ sub hold_at
 sub empty { $node->safe_psql('postgres', 'TRUNCATE item'); return; }
 
 # A quiet cluster: what was read is what there is.
-$node->safe_psql('postgres', q{CALL redis_migrate.run('shop')});
+$node->safe_psql('postgres', q{CALL redis_migrate.run('shop', workers => 1)});
 is(last_run($node, 'shop', 'state, read, migrated, balanced'), 'completed|' . $cluster->dbsize . '|' . KEYS . '|t',
     'read is the sum of DBSIZE of the masters');
 is(missing(), 0, 'every key is there');
@@ -83,12 +83,12 @@ like(sql_error($node, q{CALL redis_migrate.run('other_db')}), qr/22023: a Redis 
 # A run that was interrupted in a cluster, and goes on where there is none, begins again.
 $plain->cli('SET', 'k:1', 'value 1');
 $node->safe_psql('postgres', q{ALTER SERVER shop OPTIONS (ADD max_rate '1500'); TRUNCATE item});
-my $moved = start_sql($node, q{CALL redis_migrate.run('shop');}, name => 'moved');
+my $moved = start_sql($node, q{CALL redis_migrate.run('shop', workers => 1);}, name => 'moved');
 wait_until('the first batches', sub { stored() > 0 });
 $node->safe_psql('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'moved' AND query LIKE 'CALL%'});
 $moved->finish;
 $node->safe_psql('postgres', qq{ALTER SERVER shop OPTIONS (SET host '127.0.0.1', ADD port '$plain_port', SET cluster 'off')});
-$node->safe_psql('postgres', q{CALL redis_migrate.run('shop')});
+$node->safe_psql('postgres', q{CALL redis_migrate.run('shop', workers => 1)});
 is(last_run($node, 'shop', 'state, restarts, read, balanced'), 'completed|1|1|t', 'a position in a cluster means nothing to a single server');
 $node->safe_psql('postgres', qq{ALTER SERVER shop OPTIONS (SET host '$seeds', DROP port, SET cluster 'on')});
 
@@ -97,7 +97,7 @@ $node->safe_psql('postgres', qq{ALTER SERVER shop OPTIONS (SET host '$seeds', DR
 empty();
 my %seen;
 my @slots = grep { !$seen{$_}++ } map { RedisNodes::Cluster::slot("k:$_") } 1 .. 60;
-my $call = start_sql($node, q{CALL redis_migrate.run('shop');});
+my $call = start_sql($node, q{CALL redis_migrate.run('shop', workers => 1);});
 my $go_on = hold_at($masters[1]{id});
 my @from_third = (grep { $masters[2]{slots}{$_} } @slots)[ 0 .. 3 ];
 my @from_second = (grep { $masters[1]{slots}{$_} } @slots)[ 0 .. 3 ];
@@ -117,11 +117,11 @@ cmp_ok(last_run($node, 'shop', 'read'), '>=', KEYS, 'which the counts show');
 my ($slot) = grep { $masters[2]{slots}{$_} } map { RedisNodes::Cluster::slot("k:$_") } 1 .. KEYS;
 $cluster->begin_move($slot, @masters[ 2, 0 ], half => 1);
 empty();
-$err = sql_error($node, q{SET pg_redis_migrate.reconnect_timeout = '2s'; CALL redis_migrate.run('shop')});
+$err = sql_error($node, q{SET pg_redis_migrate.reconnect_timeout = '2s'; CALL redis_migrate.run('shop', workers => 1)});
 like($err, qr/ERROR:  57P03: slots $slot of the cluster are being moved\nHINT:  The run keeps its position: CALL redis_migrate\.run again/, 'but not for ever');
 my $in_slot = grep { RedisNodes::Cluster::slot("k:$_") == $slot } 1 .. KEYS;
 is(last_run($node, 'shop', 'state, sqlstate, read'), 'failed|57P03|' . (KEYS - $in_slot), 'nothing of the slot was read, and the run does not pass for complete');
-$call = start_sql($node, q{CALL redis_migrate.run('shop');});
+$call = start_sql($node, q{CALL redis_migrate.run('shop', workers => 1);});
 wait_until('everything else', sub { position() =~ /^cluster of=\S+ done=(\S+)$/ && $1 eq "0-@{[$slot - 1]},@{[$slot + 1]}-16383" });
 ok($call->running, 'a slot whose move stands open is waited for');
 is($node->safe_psql('postgres', q{SELECT detail FROM redis_migrate.preflight('shop') WHERE check_name = 'slots'}) =~ s/.*: //sr, "slots $slot are being moved", 'preflight says so');
@@ -134,7 +134,7 @@ is(missing(), 0, 'with every key');
 @masters = $cluster->masters;
 $cluster->wait_until_agreed;
 empty();
-$call = start_sql($node, q{CALL redis_migrate.run('shop');});
+$call = start_sql($node, q{CALL redis_migrate.run('shop', workers => 1);});
 $go_on = hold_at($masters[1]{id});
 $masters[1]{node}->kill9;
 $go_on->();
@@ -150,7 +150,7 @@ $cluster->wait_until_agreed;
 @masters = $cluster->masters;
 my ($heir) = $cluster->replicas($masters[1]);
 empty();
-$call = start_sql($node, q{CALL redis_migrate.run('shop');});
+$call = start_sql($node, q{CALL redis_migrate.run('shop', workers => 1);});
 $go_on = hold_at($masters[1]{id});
 is($heir->cli('CLUSTER', 'FAILOVER'), 'OK', 'a replica is told to take over');
 wait_until('the new master', sub { $masters[1]{node}->cli('ROLE') =~ /^slave/ });
@@ -165,7 +165,7 @@ cmp_ok($takes, '<', 60, "all at once: in $takes s");
 $node->safe_psql('postgres', q{ALTER SERVER shop OPTIONS (DROP max_rate, ADD read_from 'replica')});
 empty();
 $_->{node}->cli('CONFIG', 'RESETSTAT') for @after;
-$node->safe_psql('postgres', q{CALL redis_migrate.run('shop')});
+$node->safe_psql('postgres', q{CALL redis_migrate.run('shop', workers => 1)});
 is(last_run($node, 'shop', 'state, read, balanced'), 'completed|' . KEYS . '|t', 'a run that reads from replicas');
 is(missing(), 0, 'has every key');
 is(scalar(grep { $_->{node}->cli('INFO', 'commandstats') =~ /cmdstat_scan:/ } @after), 0, 'and no master was scanned');
@@ -182,7 +182,7 @@ for my $kind ('replica', 'master')
     $node->safe_psql('postgres', "ALTER SERVER shop OPTIONS (SET read_from '$kind')");
     empty();
     $_->cli('CONFIG', 'RESETSTAT') for @readers;
-    $node->safe_psql('postgres', q{SET pg_redis_migrate.max_reply_size = '1kB'; CALL redis_migrate.run('shop')});
+    $node->safe_psql('postgres', q{SET pg_redis_migrate.max_reply_size = '1kB'; CALL redis_migrate.run('shop', workers => 1)});
     is(last_run($node, 'shop', 'state, read, migrated, balanced, evicted IS NULL'), join('|', 'completed', (KEYS + LARGE) x 2, 't', 't'), "large values from each $kind");
     is($node->safe_psql('postgres', 'SELECT count(*) FROM item WHERE id > ' . KEYS . q{ AND v = repeat((id - 9000)::text, 4000)}), LARGE, 'are whole');
     my @stats = map { scalar $_->cli('INFO', 'commandstats') } @readers;
@@ -197,9 +197,9 @@ my ($used) = $full->cli('INFO', 'memory') =~ /^used_memory:(\d+)/m;
 $full->cli('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
 $full->cli('CONFIG', 'SET', 'maxmemory', $used + 500_000);
 my $full_port = $full->port;
-like(sql_error($node, q{CALL redis_migrate.run('shop')}), qr/53000: Redis at 127\.0\.0\.1:$full_port has too little memory left to be read/, 'a node that is nearly full is not read');
+like(sql_error($node, q{CALL redis_migrate.run('shop', workers => 1)}), qr/53000: Redis at 127\.0\.0\.1:$full_port has too little memory left to be read/, 'a node that is nearly full is not read');
 $full->cli('CONFIG', 'SET', 'maxmemory', $used + 4_000_000);
-$node->safe_psql('postgres', q{CALL redis_migrate.run('shop')});
+$node->safe_psql('postgres', q{CALL redis_migrate.run('shop', workers => 1)});
 is(last_run($node, 'shop', 'state, balanced'), 'completed|t', 'with room for small replies it is');
 
 done_testing();

@@ -21,7 +21,7 @@ my $seeds = join ', ', map { '127.0.0.1:' . $_->{node}->port } @masters;
 sub sql { return join "\n", map { $node->safe_psql('postgres', $_) } @_; }
 sub position { return last_run($node, 'shop', 'position'); }
 sub reads { my ($id) = @_; return position() =~ / node=$id /; }
-sub run { return start_sql($node, q{CALL redis_migrate.run('shop');}); }
+sub run { return start_sql($node, q{CALL redis_migrate.run('shop', workers => 1);}); }
 
 # Starts a run and waits until it has come to a node.
 sub run_to
@@ -81,10 +81,10 @@ sql(qq{ALTER SERVER shop OPTIONS (SET host '$alone, $seeds', SET max_rate '10000
     q{SELECT redis_migrate.start('shop')}, q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(compare($node, 'item', KEYS), '', 'a seed without slots is passed over');
 sql(qq{ALTER SERVER shop OPTIONS (SET host '$alone')});
-like(sql_error($node, q{CALL redis_migrate.run('shop')}), qr/57P03: Redis at $alone knows no node that serves slots\nHINT:/, 'alone it is refused');
+like(sql_error($node, q{CALL redis_migrate.run('shop', workers => 1)}), qr/57P03: Redis at $alone knows no node that serves slots\nHINT:/, 'alone it is refused');
 sql(q{SELECT redis_migrate.start('shop')});
 wait_until('the worker to try again', sub { workers($node, 'state, sqlstate') eq 'retrying|57P03' });
-sql(q{SELECT redis_migrate.stop('shop')}, qq{ALTER SERVER shop OPTIONS (SET host '$seeds')}, q{CALL redis_migrate.run('shop')});
+sql(q{SELECT redis_migrate.stop('shop')}, qq{ALTER SERVER shop OPTIONS (SET host '$seeds')}, q{CALL redis_migrate.run('shop', workers => 1)});
 
 # Of two replicas either one may have lost its master: the other one is read.
 @masters = $cluster->masters;
@@ -98,7 +98,7 @@ for my $replica ($cluster->replicas($masters[0]))
     wait_until('a replica without its master', sub { $replica->cli('INFO', 'replication') =~ /master_link_status:down/ });
     wait_until('the other one', sub { 1 == grep { $_->cli('INFO', 'replication') =~ /master_link_status:up/ } $cluster->replicas($masters[0]) });
     sql('TRUNCATE item');
-    is(sql_error($node, q{CALL redis_migrate.run('shop')}), '', 'a replica without its master is passed over');
+    is(sql_error($node, q{CALL redis_migrate.run('shop', workers => 1)}), '', 'a replica without its master is passed over');
     is(compare($node, 'item', KEYS), '', 'every key is read from the other one');
     $replica->cli('CONFIG', 'SET', 'masteruser', '');
     $replica->cli('CONFIG', 'SET', 'masterauth', '');
@@ -118,13 +118,13 @@ is($heir->cli('CLUSTER', 'FAILOVER'), 'OK', 'a replica is told to take over');
 my $owner = { node => $heir, id => $heir->cli('CLUSTER', 'MYID') };
 wait_until('all to know', sub { !grep { $_->cli('CLUSTER', 'NODES') !~ /^$owner->{id} \S+ (?:myself,)?master /m } $cluster->nodes });
 sql('TRUNCATE item');
-like(sql_error($node, q{SET pg_redis_migrate.reconnect_timeout = '2s'; CALL redis_migrate.run('shop')}),
+like(sql_error($node, q{SET pg_redis_migrate.reconnect_timeout = '2s'; CALL redis_migrate.run('shop', workers => 1)}),
     qr/ERROR:  57P03: slots $slot of the cluster are (?:being moved|served by no node)/, 'a run does not pass for complete without the keys that are on their way');
 # As redis-cli --cluster fix would: the importing node learns who the owner is now, and the move begins again.
 $masters[0]{node}->cli('CLUSTER', 'SETSLOT', $slot, $_->@*) for [ 'STABLE' ], [ 'NODE', $owner->{id} ];
 $cluster->begin_move($slot, $owner, $masters[0]);
 $cluster->finish_move($slot, $owner, $masters[0]);
-is(sql_error($node, q{CALL redis_migrate.run('shop')}), '', 'when the move is complete');
+is(sql_error($node, q{CALL redis_migrate.run('shop', workers => 1)}), '', 'when the move is complete');
 is($arrived->(), TAGGED, 'it reads them');
 is(compare($node, 'item', KEYS), '', 'and all others');
 
