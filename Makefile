@@ -73,9 +73,11 @@ bench-quick:
 	test/bench/run --keys 100000 --rounds 1 $(BENCH_OPTIONS)
 bench-expiry:
 	test/bench/expiry $(BENCH_OPTIONS)
+bench-memory:
+	test/bench/memory $(BENCH_OPTIONS)
 bench-ratelimit:
 	test/bench/ratelimit $(BENCH_OPTIONS)
 # An audit beside a bare SCAN.
 bench-audit:
 	test/bench/audit $(BENCH_OPTIONS)
-.PHONY: bench bench-audit bench-expiry bench-quick bench-ratelimit
+.PHONY: bench bench-audit bench-expiry bench-memory bench-quick bench-ratelimit

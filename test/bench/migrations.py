@@ -26,6 +26,8 @@ import time
 import psycopg2
 import redis
 
+from session_memory import Memory
+
 PAGE = 1000
 COLLECTION = 20  # elements
 
@@ -198,27 +200,6 @@ def all_cases():
         Case("lists, scan", "lists"),
         Case("sets, scan", "sets"),
     ]
-
-
-class Memory(threading.Thread):
-    """The most memory of its own, without shared buffers, that a process takes while this runs."""
-
-    def __init__(self, pid):
-        super().__init__(daemon=True)
-        self.path, self.done, self.highest = "/proc/%d/status" % pid, threading.Event(), 0
-
-    def run(self):
-        while not self.done.wait(0.1):
-            with open(self.path) as status:
-                self.highest = max(self.highest, *(int(line.split()[1]) for line in status if line.startswith("RssAnon")))
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.done.set()
-        self.join()
 
 
 class Gets(threading.Thread):
