@@ -91,7 +91,7 @@ void SourceReader::Open(const std::string &position) {
   const bool is_cluster = !deployment.seeds.empty();
   if (part_ && std::holds_alternative<redis::Slots>(part_->share) != is_cluster)
     throw pg::Failure(
-        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        ERRCODE_CANNOT_CONNECT_NOW,
         "server \"" + place_.server + "\" is " + (is_cluster ? "now" : "no longer") + " a cluster",
         "Its parts that the run reads are " + part_->ToString() + " and others.",
         "Run the migration again: it starts this level over.");

@@ -55,7 +55,8 @@ std::string Problem::SqlState() const { return sqlstate == 0 ? std::string() : S
 
 bool Problem::retryable() const {
   std::string const category = SqlState().substr(0, 2);
-  return category == "08" || category == "40" || category == "53" || category == "55" ||
+  return category == "08" || category == "40" || category == "53" ||
+         (category == "55" && sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) ||
          (category == "57" && !cancelled());
 }
 

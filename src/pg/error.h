@@ -80,7 +80,7 @@ struct Problem {
   bool cancelled() const { return sqlstate == ERRCODE_QUERY_CANCELED; }
   bool out_of_memory() const { return sqlstate == ERRCODE_OUT_OF_MEMORY; }
   // Whether a retry may succeed, later or at once: no connection, a full server, a lock, a server that starts
-  // or stops.
+  // or stops. Not 55000, which somebody has to do something about: a target of another owner.
   bool retryable() const;
 };
 

@@ -82,18 +82,20 @@ class Member {
     Spi::Commit();
   }
 
-  // Tells the leader, unless it was only this process that was to end.
+  // Tells the leader, if there is one, unless it was only this process that was to end.
   void Fail(const pg::Problem &problem) {
     pg::WithoutCancel hold;
     RollBackAfter(problem);
-    if (problem.cancelled()) return;
+    if (problem.cancelled() || !HasLeader()) return;
     record_.FailPart(record_.level(), problem.SqlState(), problem.message);
     Spi::Commit();
   }
 
  private:
+  bool HasLeader() { return lock_ && lock_->HasLeader(); }
+
   void RequireLeader() {
-    if (!lock_->HasLeader())
+    if (!HasLeader())
       throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                     "nobody leads run " + std::to_string(record_.id()) + " of migration \"" + name_ + "\"",
                     "The keys read so far are stored, with a checkpoint.",

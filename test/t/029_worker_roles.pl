@@ -1,8 +1,10 @@
-# Roles that workers work as: those that no worker can work as, and those that want all workers.
+# Roles that workers work as: those that no worker can work as, those that want all workers, and those whose targets
+# change hands.
 
 use strict;
 use warnings;
 
+use PostgreSQL::Test::Utils ();
 use PrmTest;
 use PrmTools;
 use PrmWorkers;
@@ -27,6 +29,95 @@ is(compare($node, 'other', 100), '', 'another role is served meanwhile');
 $proxy->tell('pass');
 $node->safe_psql('postgres', "CALL redis_migrate.wait_for('busy$_', '1 minute')") for 1 .. 5;
 is(job($node, 'busy5', 'state'), 'completed', 'and the others of the first role come after');
+
+# Targets that change hands between a definition and a run: nothing of the new owner's runs before the migration's owner
+# has confirmed it, whichever way the run begins.
+sub sql { return $node->safe_psql('postgres', join(";\n", @_)); }
+create_server($node, 'trust', $redis);
+$redis->cli('FLUSHALL');
+$redis->cli('MSET', map { ("t:$_", "v$_") } 1 .. 60);
+my $port = $node->port;
+my $host = $node->host;
+sql('CREATE ROLE runner LOGIN', 'CREATE ROLE mallory LOGIN', 'GRANT CREATE ON DATABASE postgres TO mallory',
+    'GRANT USAGE ON FOREIGN SERVER trust TO runner', 'CREATE USER MAPPING FOR runner SERVER trust',
+    'CREATE TABLE ran (who name, what text)', 'GRANT INSERT, SELECT ON ran TO PUBLIC',
+    'CREATE EXTENSION postgres_fdw', "CREATE SERVER loopback FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'postgres')",
+    'GRANT USAGE ON FOREIGN SERVER loopback TO runner, mallory', q{CREATE USER MAPPING FOR runner SERVER loopback OPTIONS (user 'runner', password_required 'false')},
+    'CREATE SCHEMA remote AUTHORIZATION runner', 'SET ROLE runner', 'CREATE TABLE remote.kv (id int PRIMARY KEY, value text)');
+sql('GRANT CREATE ON SCHEMA public TO mallory');
+sql('SET ROLE mallory', 'CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO ran VALUES (current_user, TG_TABLE_NAME); RETURN NEW; END $$');
+
+# The schema app, its table kv of the owner, with a trigger of mallory's if it is his.
+my $columns = '(id int PRIMARY KEY, value text)';
+sub make
+{
+    my ($owner, $create) = @_;
+    return sql('DROP SCHEMA IF EXISTS app CASCADE', 'CREATE SCHEMA app AUTHORIZATION mallory', 'GRANT ALL ON SCHEMA app TO runner', "SET ROLE $owner",
+        $create // "CREATE TABLE app.kv $columns", 'GRANT ALL ON app.kv TO PUBLIC',
+        $owner eq 'mallory' ? 'CREATE TRIGGER note BEFORE INSERT ON app.kv FOR EACH ROW EXECUTE FUNCTION public.note()' : 'SELECT');
+}
+my $replaced = qr/ERROR:  55000: target app\.kv of mapping "kv" was replaced by one of another owner\nDETAIL:  It belonged to role "runner", and belongs to role "mallory" now\. .*\nHINT:  If that is meant: SELECT redis_migrate.alter_mapping\('trust', 'kv', trust_target => true\);/;
+sub run_as_runner { return sql_error($node, "SET ROLE runner;\nSET pg_redis_migrate.batch_rows = 5;\nCALL redis_migrate.run('trust');"); }
+sub untouched { return sql('SELECT count(*) FROM ran') . ' ' . sql('SELECT count(*) FROM app.kv'); }
+
+make('runner');
+sql('SET ROLE runner', q{SELECT redis_migrate.create_migration('trust', 'trust')},
+    q{SELECT redis_migrate.add_mapping('trust', 'kv', 't:{id:int}', 'app.kv', 'SELECT id, value FROM redis_batch', '{id}')});
+make('mallory');
+sql('SET ROLE runner', q{SELECT redis_migrate.start('trust')});
+like(sql_error($node, q{CALL redis_migrate.wait_for('trust', '1 minute')}), qr/ERROR:  .*the background run of migration "trust" failed: target app\.kv of mapping "kv" was replaced by one of another owner/, 'a background run on a table that was replaced fails');
+like(job($node, 'trust', 'state, sqlstate, message'), qr/^failed\|55000\|target app\.kv of mapping "kv" was replaced by one of another owner$/, 'as shown');
+is(untouched(), '0 0', 'nothing is written, and none of its triggers runs');
+
+# A run that ended in the middle, by an error that is no row's.
+make('runner');
+sql('SET ROLE runner', q{CREATE FUNCTION app.halt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'halt' USING ERRCODE = 'query_canceled'; END $$},
+    'CREATE TRIGGER halt BEFORE INSERT ON app.kv FOR EACH ROW WHEN (NEW.id = 30) EXECUTE FUNCTION app.halt()');
+like(run_as_runner(), qr/ERROR:  57014: halt/, 'a run ends in the middle');
+my $run_id = last_run($node, 'trust', 'run_id');
+cmp_ok(last_run($node, 'trust', 'read'), '<', 60, 'so that it can be resumed');
+make('mallory');
+like(run_as_runner(), $replaced, 'what resumes it does not write to a table that was replaced meanwhile');
+is(untouched(), '0 0', 'and runs none of its triggers');
+
+# A schema of the same name, in which all is another's.
+sql('DROP SCHEMA app CASCADE', 'SET ROLE mallory', 'CREATE SCHEMA app', "CREATE TABLE app.kv $columns", 'GRANT ALL ON SCHEMA app TO runner', 'GRANT ALL ON app.kv TO runner',
+    'CREATE TRIGGER note BEFORE INSERT ON app.kv FOR EACH ROW EXECUTE FUNCTION public.note()');
+like(run_as_runner(), $replaced, 'a table in a schema that was replaced is refused');
+is(untouched(), '0 0', 'and not touched');
+is(last_run($node, 'trust', 'run_id'), $run_id, 'it is still the same run');
+
+# The owner confirms; the run goes on where it was.
+sql('SET ROLE runner', q{SELECT redis_migrate.alter_mapping('trust', 'kv', trust_target => true)});
+is(run_as_runner(), '', 'confirmed');
+is(sql('SELECT count(*) > 0, count(DISTINCT who), min(who) FROM ran'), 't|1|runner', 'now they run, with the rights of the owner, as he said');
+sql('TRUNCATE ran');
+
+# A foreign table.
+my $foreign = q{CREATE FOREIGN TABLE app.kv (id int NOT NULL, value text) SERVER loopback OPTIONS (schema_name 'remote', table_name 'kv')};
+make('runner', $foreign);
+sql('SET ROLE runner', q{SELECT redis_migrate.alter_mapping('trust', 'kv', trust_target => true)});
+is(run_as_runner(), '', 'a foreign table is a target');
+is(sql('SELECT count(*) FROM remote.kv'), 60, 'which takes the rows');
+$redis->cli('SET', 't:61', 'v61');
+make('mallory', $foreign);
+like(run_as_runner(), $replaced, 'one of another owner is not');
+is(sql('SELECT count(*) FROM ran') . ' ' . sql('SELECT count(*) FROM remote.kv'), '0 60', 'and nothing is written through it');
+
+# Restored elsewhere, where the table has another owner.
+make('runner');
+sql('SET ROLE runner', q{SELECT redis_migrate.alter_mapping('trust', 'kv', trust_target => true)});
+sql('CREATE DATABASE copy');
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('postgres') ], 'pg_dump');
+$node->run_log([ 'pg_restore', '-d', $node->connstr('copy'), $dump ]);
+$node->safe_psql('copy', 'ALTER TABLE app.kv OWNER TO mallory; GRANT ALL ON app.kv TO runner; CALL redis_migrate.resume_restored()');
+my (undef, undef, $refused) = $node->psql('copy', q{SET ROLE runner; CALL redis_migrate.run('trust')});
+like($refused, qr/ERROR:  target app\.kv of mapping "kv" was replaced by one of another owner\nDETAIL:  It belonged to role "runner", and belongs to role "mallory" now\./, 'a table that a restore gave to another role is refused');
+is($node->safe_psql('copy', 'SELECT count(*) FROM app.kv'), 0, 'and not touched');
+$node->safe_psql('copy', 'ALTER TABLE app.kv OWNER TO runner');
+$node->safe_psql('copy', q{SET ROLE runner; CALL redis_migrate.run('trust')});
+is($node->safe_psql('copy', 'SELECT count(*) FROM app.kv'), 61, 'its owner by name, whatever his number, needs no confirmation');
 
 # Each way in which a role cannot work: told at definition, told by start, shown where a run was already wanted.
 my $cannot = sub {
@@ -65,4 +156,5 @@ is($node->safe_psql('postgres', q{SET default_transaction_read_only = off; SELEC
 is($node->safe_psql('postgres', q{SELECT sqlstate FROM redis_migrate.worker_role_problem('busy'::regrole)}), '25006', 'and that of the database counts for the others');
 is($node->safe_psql('postgres', q{SELECT sqlstate, message FROM redis_migrate.worker_role_problem(4294967)}), '28000|its owner, role 4294967, was dropped', 'a role that is gone');
 $node->stop('fast');
+
 done_testing();
