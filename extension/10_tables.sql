@@ -6,10 +6,6 @@ CREATE FUNCTION redis_migrate.index_key(name bytea) RETURNS bytea
 COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
     'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
 
-CREATE FUNCTION redis_migrate.index_key(name text) RETURNS bytea
-    LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_index_key';
-COMMENT ON FUNCTION redis_migrate.index_key(text) IS 'The index key of the bytes of a text';
-
 CREATE TABLE redis_migrate.migration (
     migration   text PRIMARY KEY CHECK (migration OPERATOR(pg_catalog.<>) ''),
     owner       redis_migrate.owner_role NOT NULL,
@@ -226,17 +222,18 @@ COMMENT ON TABLE redis_migrate.archive_chunk IS
 
 CREATE TABLE redis_migrate.ledger (
     mapping_id bigint NOT NULL,
-    row_key    text NOT NULL,
+    row_hash   bigint NOT NULL,
+    key_hash   bigint NOT NULL,
     db         integer NOT NULL,
+    row_key    text NOT NULL,
     key_bytes  bytea NOT NULL
 );
 ALTER TABLE redis_migrate.ledger REPLICA IDENTITY FULL;
--- mapping_id comes last in both: statistics from before a mapping had rows say that it has none, and then an index
--- that begins with it looks as good as the one that is meant, and all its rows are read for each key.
-CREATE UNIQUE INDEX ledger_row ON redis_migrate.ledger (redis_migrate.index_key(row_key), mapping_id);
-CREATE INDEX ledger_key ON redis_migrate.ledger (redis_migrate.index_key(key_bytes), db, mapping_id);
+-- Names are of any length, and wide entries are what an index costs: it holds hashes, and names are compared in the row.
+CREATE INDEX ledger_row ON redis_migrate.ledger (row_hash);
+CREATE INDEX ledger_key ON redis_migrate.ledger (key_hash);
 COMMENT ON TABLE redis_migrate.ledger IS
-    'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row';
+    'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row. row_hash and key_hash are the first 8 bytes of redis_migrate.row_hash of (mapping_id, row_key) and of (mapping_id, db, key_bytes)';
 
 CREATE TABLE redis_migrate.ledger_batch (
     mapping_id bigint NOT NULL,
@@ -265,7 +262,7 @@ CREATE TABLE redis_migrate.ledger_secret (
     secret  bytea NOT NULL CHECK (pg_catalog.octet_length(secret) OPERATOR(pg_catalog.=) 16)
 );
 COMMENT ON TABLE redis_migrate.ledger_secret IS
-    'The key of row_hash: drawn at its first use and dumped with the ledger, so that nobody can make up two keys of one hash';
+    'The key of row_hash and of the hashes in ledger: drawn at its first use and dumped with them, so that nobody can make up two keys of one hash';
 
 CREATE TABLE redis_migrate.page_key (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,

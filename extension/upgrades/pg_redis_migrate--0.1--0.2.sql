@@ -67,7 +67,10 @@ ALTER TABLE redis_migrate.background_run ADD workers integer;
 
 ALTER TABLE redis_migrate.mapping_count ADD claims_unchanged boolean NOT NULL DEFAULT false;
 
+-- Its indexes hold hashes now, which are computed below.
 ALTER TABLE redis_migrate.ledger DROP CONSTRAINT ledger_mapping_id_fkey;
+DROP INDEX redis_migrate.ledger_row, redis_migrate.ledger_key;
+ALTER TABLE redis_migrate.ledger ADD row_hash bigint, ADD key_hash bigint;
 
 ALTER TABLE redis_migrate.job
     ADD relation_owner redis_migrate.owner_role,
@@ -158,8 +161,6 @@ COMMENT ON FUNCTION redis_migrate.release_owner() IS
 COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
     'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
 
-COMMENT ON FUNCTION redis_migrate.index_key(text) IS 'The index key of the bytes of a text';
-
 COMMENT ON TABLE redis_migrate.mapping IS
     'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights';
 
@@ -185,7 +186,7 @@ COMMENT ON TABLE redis_migrate.deferred IS
     'Keys that a foreign key refused, or whose row belongs to a lower key; they are tried again at the end of their level';
 
 COMMENT ON TABLE redis_migrate.ledger IS
-    'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row';
+    'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row. row_hash and key_hash are the first 8 bytes of redis_migrate.row_hash of (mapping_id, row_key) and of (mapping_id, db, key_bytes)';
 
 CREATE TABLE redis_migrate.ledger_batch (
     mapping_id bigint NOT NULL,
@@ -220,7 +221,7 @@ CREATE TABLE redis_migrate.ledger_secret (
 );
 
 COMMENT ON TABLE redis_migrate.ledger_secret IS
-    'The key of row_hash: drawn at its first use and dumped with the ledger, so that nobody can make up two keys of one hash';
+    'The key of row_hash and of the hashes in ledger: drawn at its first use and dumped with them, so that nobody can make up two keys of one hash';
 
 COMMENT ON TABLE redis_migrate.page_key IS
     'Keys that were stored although the position of the run does not cover them yet, so that a resumed run does not count them again';
@@ -875,11 +876,19 @@ DROP ROUTINE redis_migrate.add_mapping_old(text, text, text, regclass, text, tex
     redis_migrate.alter_refresh_old(text, regclass, interval, boolean, interval),
     redis_migrate.create_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
     redis_migrate.alter_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text),
-    redis_migrate.lockout_counts_old();
+    redis_migrate.lockout_counts_old(),
+    redis_migrate.index_key(text);
 
 -- END
 
 ALTER TABLE redis_migrate.mapping DROP has_ledger;
+
+UPDATE redis_migrate.ledger SET
+    row_hash = ('x' || pg_catalog.encode(pg_catalog.substr(redis_migrate.row_hash(mapping_id, row_key), 1, 8), 'hex'))::bit(64)::bigint,
+    key_hash = ('x' || pg_catalog.encode(pg_catalog.substr(redis_migrate.row_hash(mapping_id, db, key_bytes), 1, 8), 'hex'))::bit(64)::bigint;
+ALTER TABLE redis_migrate.ledger ALTER row_hash SET NOT NULL, ALTER key_hash SET NOT NULL;
+CREATE INDEX ledger_row ON redis_migrate.ledger (row_hash);
+CREATE INDEX ledger_key ON redis_migrate.ledger (key_hash);
 
 DO $$
 DECLARE

@@ -31,7 +31,7 @@ std::string IndexKey(Bytes name) {
 
 }  // namespace prm
 
-// redis_migrate.index_key(name bytea or text) → bytea: see the SQL comment.
+// redis_migrate.index_key(name bytea) → bytea: see the SQL comment.
 PRM_FUNCTION(index_key) {
   return prm::pg::ByteaDatum(prm::IndexKey(prm::pg::DatumBytes(PG_GETARG_DATUM(0))));
 }

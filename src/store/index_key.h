@@ -1,5 +1,5 @@
-// Names of keys and identities of rows are of any length, and an entry of a B-tree is not: indexes of the
-// extension's tables hold what these functions make of them.
+// Names of keys are of any length, and an entry of a B-tree is not: indexes of the extension's tables hold
+// what this function makes of them.
 #pragma once
 
 #include "core/bytes.h"

@@ -42,34 +42,63 @@ class CanonicalText {
   pg::LocalSettings settings_;
 };
 
-std::vector<IdentifiedRow> Ledger::Identify() const {
-  CanonicalText canonical;
-  pg::Rows rows = Spi::Execute("SELECT excluded.redis_row, " + RowKeyExpression("excluded") +
-                               " FROM redis_rows AS excluded");
+// Indexes of the ledger hold hashes of names, which are of any length. Names of one hash are told apart.
+int64 Ledger::HashOfRow(Bytes row_key) {
+  if (!hasher_) hasher_.emplace();
+  hasher_->Add(INT8OID, Int64GetDatum(mapping_id_), false);
+  hasher_->AddBytes(row_key);
+  return static_cast<int64>(hasher_->Finish().high);
+}
+
+int64 Ledger::HashOfKey(const KeyName &key) {
+  if (!hasher_) hasher_.emplace();
+  hasher_->Add(INT8OID, Int64GetDatum(mapping_id_), false);
+  hasher_->Add(INT4OID, Int32GetDatum(key.db), false);
+  hasher_->AddBytes(key.key);
+  return static_cast<int64>(hasher_->Finish().high);
+}
+
+std::vector<IdentifiedRow> Ledger::Identify() {
   std::vector<IdentifiedRow> identified;
-  for (uint64 i = 0; i < rows.size(); ++i) identified.push_back({rows[i].Int4(0), rows[i].Text(1)});
+  {
+    CanonicalText canonical;
+    pg::Rows rows = Spi::Execute("SELECT excluded.redis_row, " + RowKeyExpression("excluded") +
+                                 " FROM redis_rows AS excluded");
+    for (uint64 i = 0; i < rows.size(); ++i) identified.push_back({rows[i].Int4(0), rows[i].Text(1), 0});
+  }
+  for (IdentifiedRow &row : identified) row.hash = HashOfRow(row.row_key);
+  std::sort(identified.begin(), identified.end(),
+            [](const IdentifiedRow &a, const IdentifiedRow &b) { return a.hash < b.hash; });
   return identified;
 }
 
 std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
                                   const std::function<KeyName(int)> &key_of_row) {
+  known_.clear();
   recorded_.clear();
+  std::vector<int64> hashes;
   std::vector<std::string> row_keys;
-  for (const IdentifiedRow &row : rows) row_keys.push_back(row.row_key);
+  for (const IdentifiedRow &row : rows) {
+    hashes.push_back(row.hash);
+    row_keys.push_back(row.row_key);
+  }
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
-  // LATERAL and OFFSET make it one look-up in the index for each row, whatever the planner makes of a
-  // ledger that grew since it was analysed.
+  // LATERAL and OFFSET make it one look-up in the index for each row, whatever the planner makes of a ledger
+  // that grew since it was analysed.
   pg::Rows owners = Spi::ExecuteKept(
-      "SELECT k.n, l.db, l.key_bytes FROM unnest($2) WITH ORDINALITY AS k (row_key, n), LATERAL (SELECT db, "
-      "key_bytes FROM redis_migrate.ledger WHERE mapping_id = $1 AND redis_migrate.index_key(row_key) = "
-      "redis_migrate.index_key(k.row_key) OFFSET 0) AS l",
-      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys)});
+      R"(
+SELECT k.n, l.db, l.key_bytes
+FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS k (row_hash, row_key, n),
+     LATERAL (SELECT db, key_bytes FROM redis_migrate.ledger
+              WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS l)",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(hashes), SqlParam::TextArray(row_keys)});
   std::vector<int> lost;
   for (uint64 i = 0; i < owners.size(); ++i) {
     const IdentifiedRow &row = rows[owners[i].Int8(0) - 1];
     KeyName owner = {owners[i].Int4(1), pg::DatumBytes(owners[i].Value(2))};
     KeyName key = key_of_row(row.row);
+    known_.insert(row.row);
     if (owner < key)
       lost.push_back(row.row);
     else if (!(key < owner))
@@ -79,33 +108,51 @@ std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
 }
 
 void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row) {
-  std::vector<std::string> row_keys;
-  std::vector<int> dbs;
-  std::vector<Bytes> keys;
+  struct Entries {
+    std::vector<int64> row_hashes, key_hashes;
+    std::vector<std::string> row_keys;
+    std::vector<int> dbs;
+    std::vector<Bytes> keys;
+  };
+  Entries fresh, changed;
   for (const IdentifiedRow &row : rows) {
     if (recorded_.count(row.row)) continue;
-    KeyName key = key_of_row(row.row);
-    row_keys.push_back(row.row_key);
-    dbs.push_back(key.db);
-    keys.push_back(key.key);
+    KeyName const key = key_of_row(row.row);
+    Entries &entries = known_.count(row.row) ? changed : fresh;
+    entries.row_hashes.push_back(row.hash);
+    entries.key_hashes.push_back(HashOfKey(key));
+    entries.row_keys.push_back(row.row_key);
+    entries.dbs.push_back(key.db);
+    entries.keys.push_back(key.key);
   }
-  if (row_keys.empty()) return;
   pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.ledger (mapping_id, row_key, db, key_bytes) "
-      "SELECT $1, k.row_key, k.db, k.key_bytes FROM unnest($2, $3, $4) AS k (row_key, db, key_bytes) "
-      "ON CONFLICT (redis_migrate.index_key(row_key), mapping_id) DO UPDATE SET db = excluded.db, key_bytes "
-      "= excluded.key_bytes",
-      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(row_keys), SqlParam::Int4Array(dbs),
-       SqlParam::ByteaArray(keys)});
+  auto execute = [&](const std::string &sql, const Entries &entries) {
+    if (entries.dbs.empty()) return;
+    Spi::ExecuteKept(sql, {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(entries.row_hashes),
+                           SqlParam::Int8Array(entries.key_hashes), SqlParam::TextArray(entries.row_keys),
+                           SqlParam::Int4Array(entries.dbs), SqlParam::ByteaArray(entries.keys)});
+  };
+  execute(R"(
+INSERT INTO redis_migrate.ledger (mapping_id, row_hash, key_hash, row_key, db, key_bytes)
+SELECT $1, k.* FROM unnest($2, $3, $4, $5, $6) AS k)",
+          fresh);
+  execute(R"(
+UPDATE redis_migrate.ledger AS l SET db = k.db, key_bytes = k.key_bytes, key_hash = k.key_hash
+FROM unnest($2, $3, $4, $5, $6) AS k (row_hash, key_hash, row_key, db, key_bytes),
+     LATERAL (SELECT ctid FROM redis_migrate.ledger
+              WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
+WHERE l.ctid = found.ctid)",
+          changed);
 }
 
 std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
                                               const std::vector<IdentifiedRow> &yielded,
                                               const std::function<KeyName(int)> &key_of_row) {
+  std::vector<int64> hashes;
   std::vector<int> dbs;
   std::vector<Bytes> names;
   for (const KeyName &key : keys) {
+    hashes.push_back(HashOfKey(key));
     dbs.push_back(key.db);
     names.push_back(key.key);
   }
@@ -114,23 +161,30 @@ std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   pg::Rows owned = Spi::ExecuteKept(
-      "SELECT k.db, k.key_bytes, l.row_key FROM unnest($2, $3) AS k (db, key_bytes), LATERAL (SELECT row_key "
-      "FROM "
-      "redis_migrate.ledger WHERE mapping_id = $1 AND db = k.db AND redis_migrate.index_key(key_bytes) = "
-      "redis_migrate.index_key(k.key_bytes) OFFSET 0) AS l",
-      {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+      R"(
+SELECT k.db, k.key_bytes, l.row_hash, l.row_key
+FROM unnest($2, $3, $4) AS k (key_hash, db, key_bytes),
+     LATERAL (SELECT row_hash, row_key FROM redis_migrate.ledger
+              WHERE key_hash = k.key_hash AND mapping_id = $1 AND db = k.db AND key_bytes = k.key_bytes OFFSET 0) AS l)",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(hashes), SqlParam::Int4Array(dbs),
+       SqlParam::ByteaArray(names)});
+  std::vector<int64> obsolete_hashes;
   std::vector<std::string> obsolete;
   for (uint64 i = 0; i < owned.size(); ++i) {
-    std::string row_key = owned[i].Text(2);
-    if (wanted.count({{owned[i].Int4(0), pg::DatumBytes(owned[i].Value(1))}, row_key}) == 0)
-      obsolete.push_back(std::move(row_key));
+    std::string row_key = owned[i].Text(3);
+    if (wanted.count({{owned[i].Int4(0), pg::DatumBytes(owned[i].Value(1))}, row_key}) > 0) continue;
+    obsolete_hashes.push_back(owned[i].Int8(2));
+    obsolete.push_back(std::move(row_key));
   }
   if (!obsolete.empty())
     Spi::ExecuteKept(
-        "DELETE FROM redis_migrate.ledger AS l USING unnest($2) AS k (row_key), LATERAL (SELECT ctid FROM "
-        "redis_migrate.ledger WHERE mapping_id = $1 AND redis_migrate.index_key(row_key) = "
-        "redis_migrate.index_key(k.row_key) OFFSET 0) AS found WHERE l.ctid = found.ctid",
-        {SqlParam::Int8(mapping_id_), SqlParam::TextArray(obsolete)});
+        R"(
+DELETE FROM redis_migrate.ledger AS l
+USING unnest($2, $3) AS k (row_hash, row_key),
+      LATERAL (SELECT ctid FROM redis_migrate.ledger
+               WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
+WHERE l.ctid = found.ctid)",
+        {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(obsolete_hashes), SqlParam::TextArray(obsolete)});
   return obsolete;
 }
 

@@ -7,13 +7,15 @@
 #include "mapping/target.h"
 #include "mapping/target_statements.h"
 #include "pg/tuplestore.h"
+#include "store/row_hash.h"
 
 namespace prm {
 
-// A row's identity: its key columns as the text of a text[].
+// A row's identity: its key columns as the text of a text[], and the hash under which the ledger has it.
 struct IdentifiedRow {
   int row;
   std::string row_key;
+  int64 hash;
 };
 
 struct KeyName {
@@ -26,8 +28,8 @@ class Ledger {
  public:
   Ledger(const Mapping &mapping, const Target &target);
 
-  // The identities of redis_rows, with the rights and settings of the caller.
-  std::vector<IdentifiedRow> Identify() const;
+  // The identities of redis_rows, with the rights and settings of the caller, in the order of their hashes.
+  std::vector<IdentifiedRow> Identify();
 
   // The rows of `rows` that belong to a lower key than the one that yields them now. `key_of_row` is indexed
   // by the row's number.
@@ -58,6 +60,8 @@ class Ledger {
   std::string DeleteStatement() const { return prm::DeleteStatement(target_, on_delete_); }
 
  private:
+  int64 HashOfRow(Bytes row_key);
+  int64 HashOfKey(const KeyName &key);
   std::string KeyValue(size_t i, const std::string &row_key) const;
 
   int64 mapping_id_;
@@ -65,7 +69,9 @@ class Ledger {
   std::string target_;
   std::string on_delete_;
   std::vector<KeyColumn> keys_;
-  std::set<int> recorded_;  // rows that FindLost saw to belong to their key already
+  std::optional<RowHasher> hasher_;
+  std::set<int> known_;     // rows that FindLost found in the ledger
+  std::set<int> recorded_;  // those of them that belong to their key already
 };
 
 }  // namespace prm

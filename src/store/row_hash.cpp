@@ -28,7 +28,7 @@ SipKey LoadSecret() {
   if (std::optional<SipKey> const secret = ReadSecret()) return *secret;
   char drawn[16];
   if (!pg_strong_random(drawn, sizeof drawn))
-    throw pg::Failure(ERRCODE_INTERNAL_ERROR, "could not draw the secret of the packed ledgers");
+    throw pg::Failure(ERRCODE_INTERNAL_ERROR, "could not draw the secret of the ledgers");
   // Waits for whoever draws it at the same time.
   Spi::Execute("INSERT INTO redis_migrate.ledger_secret (secret) VALUES ($1) ON CONFLICT DO NOTHING",
                {SqlParam::Bytea(Bytes(drawn, sizeof drawn))});
@@ -76,24 +76,26 @@ void RowHasher::Add(Oid type, Datum value, bool null) {
     bytes_ += '\0';
     return;
   }
-  bytes_ += '\1';
   const Image &image = ImageOf(type);
-  auto add = [&](Bytes bytes) {
-    AppendWord(static_cast<int64>(bytes.size()), bytes_);
-    bytes_ += bytes;
-  };
   if (image.is_enum) {
-    add(pg::Call(
+    AddBytes(pg::Call(
         [&] { return const_cast<const char *>(DatumGetCString(DirectFunctionCall1(enum_out, value))); }));
   } else if (image.by_value) {
+    bytes_ += '\1';
     AppendWord(Integer(value, image.length), bytes_);
   } else if (image.length == -1) {
-    add(pg::DatumBytes(value));
+    AddBytes(pg::DatumBytes(value));
   } else {
-    add(image.length > 0
-            ? Bytes(reinterpret_cast<const char *>(DatumGetPointer(value)), static_cast<size_t>(image.length))
-            : Bytes(DatumGetCString(value)));
+    AddBytes(image.length > 0 ? Bytes(reinterpret_cast<const char *>(DatumGetPointer(value)),
+                                      static_cast<size_t>(image.length))
+                              : Bytes(DatumGetCString(value)));
   }
+}
+
+void RowHasher::AddBytes(Bytes bytes) {
+  bytes_ += '\1';
+  AppendWord(static_cast<int64>(bytes.size()), bytes_);
+  bytes_ += bytes;
 }
 
 Hash128 RowHasher::Finish() {

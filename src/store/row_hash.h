@@ -16,6 +16,8 @@ class RowHasher {
 
   // Adds a value of a type. Errors: 53200, and those of reading it from TOAST.
   void Add(Oid type, Datum value, bool null);
+  // Adds what a text or bytea of these bytes is.
+  void AddBytes(Bytes bytes);
   // The hash of what was added, and a new beginning.
   Hash128 Finish();
 

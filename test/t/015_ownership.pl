@@ -150,4 +150,19 @@ my ($before, $after) = map { $node->safe_psql('postgres', qq{
 is(last_run($node, 'later', 'read, migrated, balanced'), '5100|5100|t', 'a further run');
 cmp_ok($after - $before, '<=', 4 * 5100, 'reads few entries of the ledger for each key');
 
+# Names of one hash are told apart: entries of keys that there are not, which have rows that there are not.
+sql(q{INSERT INTO redis_migrate.ledger (mapping_id, row_hash, key_hash, db, row_key, key_bytes)
+        SELECT mapping_id, row_hash, key_hash, db, '{nobody}', '\x00' FROM redis_migrate.ledger},
+    q{UPDATE redis_migrate.ledger SET row_key = '{"few 1"}' WHERE row_key = '{nobody}' AND key_hash = (SELECT key_hash FROM redis_migrate.ledger WHERE key_bytes = 'm:1')},
+    q{UPDATE later SET v = 'x' WHERE id LIKE '% 1'});
+$redis->cli('SET', 'm:2', 'changed');
+sql(q{CALL redis_migrate.run('later')});
+is(sql(q{SELECT mapping, inserted, updated, unchanged, folded, deleted FROM redis_migrate.mapping_counts WHERE run_id = (SELECT max(run_id) FROM redis_migrate.runs) ORDER BY 1}),
+    "few|0|0|100|0|0\nmany|0|2|4998|0|0", 'no row is taken for that of another key with the same hash');
+$redis->cli('DEL', 'm:3');
+$redis->cli('SET', 'few:1', 'few2@x');
+sql(q{CALL redis_migrate.run('later', prune => true)});
+is(sql(q{SELECT (SELECT count(*) FROM account WHERE email LIKE 'few%'), (SELECT count(*) FROM later), (SELECT count(*) FROM redis_migrate.ledger)}), '99|4999|5098',
+    'rows of keys that are gone go, and entries without a key');
+
 done_testing();
