@@ -161,6 +161,9 @@ def all_data(keys):
                 query="SELECT email, json AS info, expires_at FROM redis_batch", **strings),
         Strings("strings as text", 0, columns="email text PRIMARY KEY, info text, expires_at timestamptz",
                 query="SELECT email, value AS info, expires_at FROM redis_batch", **strings),
+        # A key and its row are bound by nothing that a mapping can see: a full ledger.
+        Strings("strings by value", 0, columns="email text PRIMARY KEY, info jsonb, expires_at timestamptz",
+                query="SELECT json->>'email' AS email, json AS info, expires_at FROM redis_batch", **strings),
         Hashes("hashes", 1, keys // 5,
                "id bigint PRIMARY KEY, email text, name text, age int, balance numeric, active boolean, created timestamptz", "id",
                "account:{id:int}", "SELECT id, json->>'email' AS email, json->>'name' AS name, (json->>'age')::int AS age, "
@@ -176,11 +179,19 @@ def all_data(keys):
              "tags:{tags:int}", "SELECT tags, member FROM redis_batch", "types => '{set}', expand => 'elements'"))}
 
 
+# The statements that create a table {table} with {columns}.
+LAYOUTS = {
+    "plain": "CREATE TABLE {table} ({columns})",
+    "two more indexes": "CREATE TABLE {table} ({columns}); CREATE INDEX ON {table} (expires_at); CREATE INDEX ON {table} ((info->>'plan'))",
+    "hash-partitioned": "CREATE TABLE {table} ({columns}) PARTITION BY HASH (email)" + "".join(
+        "; CREATE TABLE {table}_%d PARTITION OF {table} FOR VALUES WITH (MODULUS 4, REMAINDER %d)" % (i, i) for i in range(4))}
+
+
 class Case:
     """A migration into an empty table of its own, and again when nothing has changed."""
 
-    def __init__(self, name, data, source="scan", exclusive=False, after="", workers=1):
-        self.name, self.data, self.source, self.exclusive, self.after, self.workers = name, data, source, exclusive, after, workers
+    def __init__(self, name, data, source="scan", exclusive=False, layout="plain", workers=1):
+        self.name, self.data, self.source, self.exclusive, self.layout, self.workers = name, data, source, exclusive, layout, workers
         self.times, self.again, self.memory_kb, self.again_wal = [], [], 0, 0
 
 
@@ -193,8 +204,9 @@ def all_cases():
         Case("strings, two processes, scan", "strings", workers=2),
         Case("strings, two processes, file", "strings", "rdb", workers=2),
         Case("strings as text, scan", "strings as text"),
-        Case("strings, two more indexes, scan", "strings",
-             after="CREATE INDEX ON {0} (expires_at); CREATE INDEX ON {0} ((info->>'plan'))"),
+        Case("strings, full ledger, scan", "strings by value"),
+        Case("strings, two more indexes, scan", "strings", layout="two more indexes"),
+        Case("strings, hash-partitioned, scan", "strings", layout="hash-partitioned"),
         Case("hashes, scan", "hashes"),
         Case("sorted sets, scan", "sorted sets"),
         Case("lists, scan", "lists"),
@@ -227,7 +239,7 @@ class Bench:
         self.sql = self.connect("postgres")
         self.data = all_data(options.keys)
         self.cases = [case for case in all_cases() if options.only in case.name]
-        self.copies = {}  # (data, after) -> the table that COPY fills, and its times
+        self.copies = {}  # (data, layout) -> the table that COPY fills, and its times
         self.dump = None
 
     @staticmethod
@@ -245,9 +257,7 @@ class Bench:
         return os.path.join(self.options.directory, name.replace(" ", "_"))
 
     def create(self, table, case):
-        self.ask("CREATE TABLE %s (%s)" % (table, self.data[case.data].columns))
-        if case.after:
-            self.ask(case.after.format(table))
+        self.ask(LAYOUTS[case.layout].format(table=table, columns=self.data[case.data].columns))
 
     def prepare(self):
         self.ask("CREATE EXTENSION pg_redis_migrate")
@@ -265,8 +275,8 @@ class Bench:
         for number, case in enumerate(self.cases):
             case.table = "target_%d" % number
             self.create(case.table, case)
-            if (case.data, case.after) not in self.copies:
-                self.copies[case.data, case.after] = ("copied_%d" % number, [])
+            if (case.data, case.layout) not in self.copies:
+                self.copies[case.data, case.layout] = ("copied_%d" % number, [])
                 self.create("copied_%d" % number, case)
 
     def save(self):
@@ -307,15 +317,15 @@ class Bench:
             case.again_wal = self.ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s)", wal)[0]
         rows, = self.ask("SELECT count(*) FROM %s" % case.table)
         self.ask("SELECT redis_migrate.drop_migration('bench')")
-        table, _ = self.copies[case.data, case.after]
+        table, _ = self.copies[case.data, case.layout]
         copied, = self.ask("SELECT count(*) FROM %s" % table)
         if rows != copied:
             sys.exit("%s: %d rows, COPY has %d" % (case.name, rows, copied))
         case.rows = rows
         self.ask("TRUNCATE %s" % case.table)
 
-    def copy(self, data, after):
-        table, times = self.copies[data, after]
+    def copy(self, data, layout):
+        table, times = self.copies[data, layout]
         self.ask("TRUNCATE %s" % table)
         times.append(self.timed("COPY %s FROM '%s'" % (table, self.file(data))))
 
@@ -361,14 +371,14 @@ class Bench:
             time.sleep(0.3)
         for number in range(1, self.options.rounds + 1):
             print("round %d of %d" % (number, self.options.rounds), file=sys.stderr)
-            for data, after in self.copies:
-                self.copy(data, after)
+            for data, layout in self.copies:
+                self.copy(data, layout)
             for case in self.cases:
                 self.run(case)
         print("%-34s %10s %8s %8s %10s %8s %10s %8s" % ("", "rows", "run s", "COPY s", "run/COPY", "again s", "again/run", "MB"))
         for case in self.cases:
             run, again = statistics.median(case.times), statistics.median(case.again)
-            copy = statistics.median(self.copies[case.data, case.after][1])
+            copy = statistics.median(self.copies[case.data, case.layout][1])
             print("%-34s %10d %8.2f %8.2f %10.2f %8.2f %10.2f %8.0f" % (
                 case.name, case.rows, run, copy, run / copy, again, again / run, (case.memory_kb - idle.highest) / 1024))
         print("again: a second run, in which nothing has changed. MB: memory of the session above an idle one")
