@@ -64,6 +64,7 @@ class Filler : public rdb::ValueVisitor {
     for (size_t i = 0; i < cells_.size(); ++i) {
       if (!needed[i]) continue;
       Content content = shape.columns()[i].content;
+      if (content == Content::kCapture) needs_captures_ = true;
       if (content >= Content::kField || content == Content::kValue || content == Content::kValueBytes ||
           content == Content::kJson)
         needs_value_ = true;
@@ -74,7 +75,7 @@ class Filler : public rdb::ValueVisitor {
   }
 
   // Makes the rows of an entry and notes its problems.
-  void Fill(int number, const BatchEntry &entry, std::vector<EntryProblem> &problems) {
+  void Fill(int number, const source::Entry &entry, std::vector<EntryProblem> &problems) {
     EntryProblem problem;
     problem_ = &problem;
     problem.entry = number;
@@ -96,8 +97,7 @@ class Filler : public rdb::ValueVisitor {
 
  private:
   bool FillRows(int number) {
-    const BatchEntry &entry = *entry_;
-    Result<rdb::ValueType> type = source::TypeOf(*entry.entry);
+    Result<rdb::ValueType> type = source::TypeOf(*entry_);
     if (!type.ok()) return RefusePayload(type.error());
     type_ = type.value();
     if (!TypeAllowed(options_.types)) return false;
@@ -115,7 +115,7 @@ class Filler : public rdb::ValueVisitor {
     if (shape_.expand() == Expand::kNone && needs_json_ && type_ != rdb::ValueType::kString)
       collector.emplace(type_, *this);
     rdb::ValueVisitor &visitor = collector ? static_cast<rdb::ValueVisitor &>(*collector) : *this;
-    Status decoded = source::Decode(*entry.entry, visitor);
+    Status decoded = source::Decode(*entry_, visitor);
     if (Failed()) return false;
     if (!decoded.ok()) return RefusePayload(decoded.error());
     if (shape_.expand() == Expand::kNone && type_ != rdb::ValueType::kString) {
@@ -237,7 +237,9 @@ class Filler : public rdb::ValueVisitor {
   }
 
   void FillKeyCells(int number) {
-    const source::Entry &entry = *entry_->entry;
+    const source::Entry &entry = *entry_;
+    // The key fits, as routing found.
+    if (needs_captures_) shape_.pattern().MatchKey(entry.key, match_);
     for (size_t i = 0; i < cells_.size() && !Failed(); ++i) {
       if (!needed_[i]) continue;
       const BatchColumn &column = shape_.columns()[i];
@@ -265,7 +267,7 @@ class Filler : public rdb::ValueVisitor {
           if (entry.expires_at_ms) cells_[i] = {Cell::kTimestamp, {}, ToTimestamp(*entry.expires_at_ms)};
           break;
         case Content::kCapture: {
-          Bytes text = entry_->captures[column.capture];
+          Bytes text = match_.values[column.capture];
           cells_[i] = KeyText(i, text);
           if (options_.one_spelling && !Failed() && !IsCanonical(column.capture_type, text))
             Refuse(column.name, "capture \"" + column.name +
@@ -469,8 +471,10 @@ class Filler : public rdb::ValueVisitor {
   bool needs_value_ = false;
   bool needs_json_ = false;
   bool needs_fields_ = false;
+  bool needs_captures_ = false;
 
-  const BatchEntry *entry_ = nullptr;
+  const source::Entry *entry_ = nullptr;
+  Match match_;  // with the captures
   EntryProblem *problem_ = nullptr;
   rdb::ValueType type_ = rdb::ValueType::kString;
   std::string dump_;
@@ -486,13 +490,14 @@ class Filler : public rdb::ValueVisitor {
 }  // namespace
 
 std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
-                                    const std::vector<BatchEntry> &entries, const std::vector<int> &which,
-                                    const FillOptions &options, TupleDesc desc, pg::Tuplestore &rows) {
+                                    const std::vector<const source::Entry *> &entries,
+                                    const std::vector<int> &which, const FillOptions &options, TupleDesc desc,
+                                    pg::Tuplestore &rows) {
   std::vector<EntryProblem> problems;
   Filler filler(shape, needed, options, desc, rows);
   for (int number : which) {
     pg::CheckInterrupts();
-    filler.Fill(number, entries[number], problems);
+    filler.Fill(number, *entries[number], problems);
   }
   return problems;
 }

@@ -9,12 +9,6 @@
 
 namespace prm {
 
-// One entry of a batch with what was found out about its name.
-struct BatchEntry {
-  const source::Entry *entry;
-  std::vector<Bytes> captures;  // views into the entry's key
-};
-
 // Why an entry cannot be shown in the columns that the query names.
 struct EntryProblem {
   int entry;
@@ -39,8 +33,9 @@ struct FillOptions {
 // Only columns with needed[i] are filled. Entries with a problem get no row, unless it is that of an element.
 // Errors: none for data, 53200.
 std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
-                                    const std::vector<BatchEntry> &entries, const std::vector<int> &which,
-                                    const FillOptions &options, TupleDesc desc, pg::Tuplestore &rows);
+                                    const std::vector<const source::Entry *> &entries,
+                                    const std::vector<int> &which, const FillOptions &options, TupleDesc desc,
+                                    pg::Tuplestore &rows);
 
 // Milliseconds from 1970 as PostgreSQL counts time; what its timestamps do not reach becomes their end.
 TimestampTz ToTimestamp(int64_t unix_ms);

@@ -31,7 +31,7 @@ Oid CaptureSqlType(CaptureType type) {
   return TEXTOID;
 }
 
-BatchShape::BatchShape(const KeyPattern &pattern, Expand expand) : expand_(expand) {
+BatchShape::BatchShape(const KeyPattern &pattern, Expand expand) : pattern_(pattern), expand_(expand) {
   columns_ = {
       {"entry", INT4OID, Content::kEntry},         {"key", TEXTOID, Content::kKey},
       {"key_bytes", BYTEAOID, Content::kKeyBytes}, {"db", INT4OID, Content::kDb},

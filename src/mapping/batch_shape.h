@@ -60,12 +60,14 @@ struct BatchColumn {
 class BatchShape {
  public:
   BatchShape(const KeyPattern &pattern, Expand expand);
+  const KeyPattern &pattern() const { return pattern_; }
   const std::vector<BatchColumn> &columns() const { return columns_; }
   Expand expand() const { return expand_; }
   // In the current memory context.
   TupleDesc MakeTupleDesc() const;
 
  private:
+  KeyPattern pattern_;
   std::vector<BatchColumn> columns_;
   Expand expand_;
 };

@@ -53,6 +53,21 @@ class DependencyOrder {
 
 }  // namespace
 
+// The kind in 3 bits, the capture in 8, the pattern above them, each counted from 1.
+uint64_t Route::ToNumber() const {
+  uint64_t const owner = pattern ? *pattern + 1 : 0;
+  return owner << 11 | static_cast<uint64_t>(misfit) << 3 | (static_cast<uint64_t>(kind) + 1);
+}
+
+Route Route::FromNumber(uint64_t number) {
+  if (number == 0) throw Failure(ERRCODE_INTERNAL_ERROR, "a key was stored before it was routed");
+  Route route;
+  route.kind = static_cast<Kind>((number & 7) - 1);
+  route.misfit = number >> 3 & 255;
+  if (uint64_t const owner = number >> 11; owner > 0) route.pattern = owner - 1;
+  return route;
+}
+
 std::vector<const Mapping *> InDependencyOrder(const Migration &migration) {
   return DependencyOrder(migration).order;
 }

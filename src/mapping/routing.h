@@ -15,6 +15,11 @@ struct Route {
   } kind = kUnmapped;
   std::optional<size_t> pattern;  // the number of the owner
   size_t misfit = 0;              // kMisfit: the number of the capture
+
+  // As entries carry it from the filter that found it. Not 0.
+  uint64_t ToNumber() const;
+  // Errors: XX000 for 0, of a key that has not been routed.
+  static Route FromNumber(uint64_t number);
 };
 
 // The passes of a run: one for each level of priority and dependency, in order. Keys without selected
@@ -36,7 +41,7 @@ class Routing {
   std::vector<const Mapping *> Mappings() const;
   std::vector<std::string> MappingNames() const;
 
-  // The route of a key, whatever the level. The captures are left in `match`.
+  // The route of a key, whatever the level. `match` is scratch memory.
   Route Find(int db, Bytes key, Match &match) const;
   // The level at which a key with this route is counted.
   int LevelOf(const Route &route) const;

@@ -46,10 +46,9 @@ DryRun::DryRun(const Migration &migration, const std::string &source,
 // the others.
 void DryRun::PassOver(source::Batch &batch, int64 most) {
   std::vector<source::Entry> selected;
-  Match match;
   for (source::Entry &entry : batch.entries) {
     if (static_cast<int64>(selected.size()) == most) break;
-    Route const route = routing_.Find(entry.db, entry.key, match);
+    Route const route = Route::FromNumber(entry.route);
     if (routing_.IsSelected(route)) {
       selected.push_back(std::move(entry));
       continue;

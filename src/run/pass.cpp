@@ -187,6 +187,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
 void Pass::RetryDeferred(int level) {
   StoreOptions options;
   options.recount = true;
+  Match match;
   for (options.defer = true;;) {
     size_t tried = 0, refused = 0;
     int db = -1;
@@ -198,7 +199,10 @@ void Pass::RetryDeferred(int level) {
       db = entries.back().db;
       index_key = IndexKey(entries.back().key);
       std::vector<const source::Entry *> pointers;
-      for (const source::Entry &entry : entries) pointers.push_back(&entry);
+      for (source::Entry &entry : entries) {
+        entry.route = routing_.Find(entry.db, entry.key, match).ToNumber();
+        pointers.push_back(&entry);
+      }
       tried += entries.size();
       refused += Store(std::move(pointers), level, record_.position(), record_.position(), options);
     }

@@ -97,14 +97,14 @@ void NoteRejectedAsSeen(const Mapping &mapping, const KeyPattern &pattern, Packe
       }
     }
     if (keys.empty()) return;
-    std::vector<BatchEntry> entries;
+    std::vector<const source::Entry *> entries;
     std::vector<int> which;
     Match match;
     for (const source::Entry &key : keys) {
       // What does not fit the pattern had no row by it.
       if (pattern.MatchKey(key.key, match) != Fit::kFits) continue;
       which.push_back(static_cast<int>(entries.size()));
-      entries.push_back({&key, match.values});
+      entries.push_back(&key);
     }
     rows.ledger().NoteSeen(run_id, rows.HashKeys(entries, which));
   }

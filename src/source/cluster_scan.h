@@ -71,8 +71,8 @@ class ClusterScan : public Source {
   class SlotFilter : public KeyFilter {
    public:
     explicit SlotFilter(KeyFilter& inner) : inner_(inner) {}
-    Interest Classify(int db, Bytes key) override {
-      return wanted[redis::KeySlot(key)] ? inner_.Classify(db, key) : Interest::kIgnore;
+    KeyDecision Classify(int db, Bytes key) override {
+      return wanted[redis::KeySlot(key)] ? inner_.Classify(db, key) : KeyDecision();
     }
     redis::Slots wanted;
 

@@ -38,6 +38,7 @@ struct Entry {
   std::optional<int64_t> expires_at_ms;  // absolute, Unix time in milliseconds
   uint64_t size = 0;                     // kTooLarge: its size in Redis, or in a file
   std::string type_name;                 // kUnsupported: the reply of TYPE
+  uint64_t route = 0;                    // as the filter has it: see KeyDecision
 };
 
 // The type of the value. The entry must be kRead. Errors: those of rdb::DumpType.

@@ -119,16 +119,17 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       return !batch.entries.empty();
     }
     const rdb::FileKey& key = reader_.key();
-    const Interest interest = IsWanted(key) ? filter_.Classify(key.db, key.name) : Interest::kIgnore;
-    if (interest == Interest::kIgnore) {
+    const KeyDecision decision = IsWanted(key) ? filter_.Classify(key.db, key.name) : KeyDecision();
+    if (decision.interest == Interest::kIgnore) {
       PRM_RETURN_IF_ERROR(reader_.SkipValue());
       continue;
     }
     Entry entry;
     entry.db = key.db;
     entry.key = key.name;
+    entry.route = decision.route;
     entry.expires_at_ms = key.expires_at_ms;
-    if (interest == Interest::kNameOnly) {
+    if (decision.interest == Interest::kNameOnly) {
       entry.state = EntryState::kNameOnly;
       PRM_RETURN_IF_ERROR(reader_.SkipValue());
     } else if (key.expires_at_ms && *key.expires_at_ms <= options_.now_ms) {

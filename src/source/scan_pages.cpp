@@ -116,13 +116,14 @@ void ScanSource::TakeName(Bytes name) {
     return;
   }
   const int db = options_.databases[db_index_];
-  const Interest interest = filter_.Classify(db, name);
-  if (interest == Interest::kIgnore) return;
+  const KeyDecision decision = filter_.Classify(db, name);
+  if (decision.interest == Interest::kIgnore) return;
   Slot& slot = slots_.emplace_back();
+  slot.entry.route = decision.route;
   slot.entry.db = db;
   slot.entry.key = name;
   held_bytes_ += name.size();
-  if (interest == Interest::kNameOnly) {
+  if (decision.interest == Interest::kNameOnly) {
     slot.entry.state = EntryState::kNameOnly;
     slot.stage = Stage::kDone;
     return;

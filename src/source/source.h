@@ -24,11 +24,17 @@ struct Batch {
 
 enum class Interest { kIgnore, kNameOnly, kRead };
 
+// The decision on a key.
+struct KeyDecision {
+  Interest interest = Interest::kIgnore;
+  uint64_t route = 0;  // of a meaning that only the filter knows: entries carry it to whoever stores them
+};
+
 // Decides by name what the source reads. Called once for each name that is not a duplicate.
 class KeyFilter {
  public:
   virtual ~KeyFilter() = default;
-  virtual Interest Classify(int db, Bytes key) = 0;
+  virtual KeyDecision Classify(int db, Bytes key) = 0;
 };
 
 class Source {

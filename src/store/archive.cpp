@@ -53,7 +53,7 @@ Archive::Archive(const std::string &migration)
 
 std::vector<const source::Entry *> Archive::Store(const std::vector<const source::Entry *> &entries,
                                                   const BatchOptions &options, Tally &tally) {
-  std::vector<BatchEntry> small;
+  std::vector<const source::Entry *> small;
   std::vector<const source::Entry *> left;
   for (const source::Entry *entry : entries) {
     Checker checker;
@@ -61,7 +61,7 @@ std::vector<const source::Entry *> Archive::Store(const std::vector<const source
     if (!decoded.ok()) {
       Reject(*entry, decoded.error(), tally);
     } else if (!NeedsChunks(*entry)) {
-      small.push_back({entry, {}});
+      small.push_back(entry);
     } else if (options.subtransactions != nullptr && *options.subtransactions <= 0) {
       left.push_back(entry);
     } else {
@@ -160,7 +160,7 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
 }
 
 // Drops the chunks of keys whose payloads were large and are small now.
-void Archive::DropChunks(const std::vector<BatchEntry> &entries) {
+void Archive::DropChunks(const std::vector<const source::Entry *> &entries) {
   if (entries.empty()) return;
   pg::AsExtensionOwner as_owner;
   if (!Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.archive_chunk WHERE migration = $1)",
@@ -169,9 +169,9 @@ void Archive::DropChunks(const std::vector<BatchEntry> &entries) {
     return;
   std::vector<int> dbs;
   std::vector<Bytes> keys;
-  for (const BatchEntry &entry : entries) {
-    dbs.push_back(entry.entry->db);
-    keys.push_back(entry.entry->key);
+  for (const source::Entry *entry : entries) {
+    dbs.push_back(entry->db);
+    keys.push_back(entry->key);
   }
   Spi::Execute(
       "DELETE FROM redis_migrate.archive_chunk AS c USING unnest($2, $3) AS k (db, key_bytes), LATERAL "

@@ -34,7 +34,7 @@ class Archive {
   void Reject(const source::Entry &entry, const Error &error, Tally &tally);
   void StoreInChunks(const source::Entry &entry, const BatchOptions &options, Tally &tally);
   const char *WriteChunks(const source::Entry &entry);
-  void DropChunks(const std::vector<BatchEntry> &entries);
+  void DropChunks(const std::vector<const source::Entry *> &entries);
 
   std::string migration_;
   Mapping mapping_;     // that of small payloads

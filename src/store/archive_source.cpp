@@ -78,11 +78,12 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
     entry.db = db_ = rows[i].Int4(0);
     entry.key = pg::DatumBytes(rows[i].Value(1));
     index_key_ = pg::DatumBytes(rows[i].Value(5));
-    source::Interest interest = filter_.Classify(entry.db, entry.key);
-    if (interest == source::Interest::kIgnore) continue;
-    entry.state =
-        interest == source::Interest::kNameOnly ? source::EntryState::kNameOnly : source::EntryState::kRead;
-    if (interest == source::Interest::kRead)
+    source::KeyDecision const decision = filter_.Classify(entry.db, entry.key);
+    if (decision.interest == source::Interest::kIgnore) continue;
+    entry.route = decision.route;
+    bool const reads = decision.interest == source::Interest::kRead;
+    entry.state = reads ? source::EntryState::kRead : source::EntryState::kNameOnly;
+    if (reads)
       entry.payload = rows[i].IsNull(2)
                           ? ReadChunks(entry.db, entry.key, index_key_, static_cast<size_t>(rows[i].Int8(4)))
                           : std::string(pg::DatumBytes(rows[i].Value(2)));

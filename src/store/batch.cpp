@@ -4,6 +4,7 @@ namespace prm {
 
 using source::EntryState;
 using source::Interest;
+using source::KeyDecision;
 
 KeySet KeysOf(const std::vector<const source::Entry *> &entries) {
   KeySet keys;
@@ -11,13 +12,12 @@ KeySet KeysOf(const std::vector<const source::Entry *> &entries) {
   return keys;
 }
 
-Interest PassFilter::Classify(int db, Bytes key) {
-  if (stored_ != nullptr && !stored_->empty() && stored_->count({db, std::string(key)}) > 0)
-    return Interest::kIgnore;
-  Route route = routing_.Find(db, key, match_);
-  if (level_ && routing_.LevelOf(route) != *level_) return Interest::kIgnore;
-  return route.kind == Route::kDeclared || route.kind == Route::kNotSelected ? Interest::kNameOnly
-                                                                             : Interest::kRead;
+KeyDecision PassFilter::Classify(int db, Bytes key) {
+  if (stored_ != nullptr && !stored_->empty() && stored_->count({db, std::string(key)}) > 0) return {};
+  Route const route = routing_.Find(db, key, match_);
+  if (level_ && routing_.LevelOf(route) != *level_) return {};
+  bool const passed_over = route.kind == Route::kDeclared || route.kind == Route::kNotSelected;
+  return {passed_over ? Interest::kNameOnly : Interest::kRead, route.ToNumber()};
 }
 
 namespace {
@@ -48,11 +48,10 @@ void BatchStore::Forget() {
 std::vector<const source::Entry *> BatchStore::Process(const std::vector<const source::Entry *> &entries,
                                                        int level, const KeySet &counted,
                                                        const BatchOptions &options, Tally &tally) {
-  std::vector<std::vector<BatchEntry>> grouped(groups_.size());
+  std::vector<std::vector<const source::Entry *>> grouped(groups_.size());
   std::vector<const source::Entry *> archived;
-  Match match;
   for (const source::Entry *entry : entries) {
-    Route const route = routing_.Find(entry->db, entry->key, match);
+    Route const route = Route::FromNumber(entry->route);
     if (routing_.LevelOf(route) != level) continue;
     Tally::Pattern const pattern = TextOf(route);
     if (counted.empty() || counted.count({entry->db, entry->key}) == 0) ++tally.read[pattern];
@@ -84,7 +83,7 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
           "the text of capture \"" + capture + "\" is not of the type that pattern " + *pattern + " gives it",
           tally);
     } else if (route.kind == Route::kMapped) {
-      grouped[*route.pattern].push_back({entry, match.values});
+      grouped[*route.pattern].push_back(entry);
     } else if (!archives_unmapped_) {
       RejectKey(entry, std::nullopt, "unmapped", "no pattern of the migration owns the key", tally);
     } else {

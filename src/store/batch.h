@@ -18,7 +18,8 @@ class PassFilter : public source::KeyFilter {
   // stored: keys that are done already, though the source may return them again.
   PassFilter(const Routing &routing, std::optional<int> level, const KeySet *stored = nullptr)
       : routing_(routing), level_(level), stored_(stored) {}
-  source::Interest Classify(int db, Bytes key) override;
+  // Routes the key, for BatchStore::Process.
+  source::KeyDecision Classify(int db, Bytes key) override;
 
  private:
   const Routing &routing_;
@@ -35,10 +36,10 @@ class BatchStore {
 
   Archive &archive() { return archive_; }
 
-  // Maps and stores the entries that belong to the level, in the current transaction. Keys that no pattern
-  // owns go to the archive, or are rejected where the migration wants none. Returns those that are left for
-  // another transaction, neither stored nor counted. Errors: those of PatternGroup::Process. counted: keys
-  // that have been counted as read before, and without an outcome.
+  // Maps and stores the entries that belong to the level, in the current transaction. They carry the routes
+  // of PassFilter. Keys that no pattern owns go to the archive, or are rejected where the migration wants
+  // none. Returns those that are left for another transaction, neither stored nor counted. Errors: those of
+  // PatternGroup::Process. counted: keys that have been counted as read before, and without an outcome.
   std::vector<const source::Entry *> Process(const std::vector<const source::Entry *> &entries, int level,
                                              const KeySet &counted, const BatchOptions &options,
                                              Tally &tally);

@@ -33,7 +33,7 @@ void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to, const st
 }  // namespace
 
 GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<MappingState>> &states,
-                       const std::vector<BatchEntry> &entries, const BatchOptions &options)
+                       const std::vector<const source::Entry *> &entries, const BatchOptions &options)
     : pattern_(std::move(pattern)), entries_(entries), options_(options) {
   for (const auto &state : states) {
     if (options.beside_others && state->mapping->ledger == "full") LockMapping(state->mapping->id);
@@ -176,7 +176,7 @@ void GroupStore::Fill(const std::vector<int> &which, size_t number, pg::Tuplesto
   for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, which,
                                          FillOptionsOf(mapping), mapping.query.batch_desc(), batch)) {
     if (problem.is_element) {
-      findings.partial.push_back({entries_[problem.entry].entry, pattern_, mapping.mapping.name, problem.rule,
+      findings.partial.push_back({entries_[problem.entry], pattern_, mapping.mapping.name, problem.rule,
                                   std::nullopt, problem.message, true});
       findings.partial_entries.insert(problem.entry);
     } else {
@@ -192,7 +192,7 @@ void GroupStore::LeaveOutExcluded(const std::vector<int> &which, size_t number, 
   auto found = excluded_.find(number);
   if (found == excluded_.end()) return;
   PreparedMapping &mapping = *prepared_[number];
-  const source::Entry *entry = entries_[which.front()].entry;
+  const source::Entry *entry = entries_[which.front()];
   pg::Tuplestore all;
   ForEachTuple(mapping.query.batch_desc(), batch, [&](TupleTableSlot *slot) { all.Put(slot); });
   batch.Clear();
@@ -237,8 +237,8 @@ void GroupStore::RunChecks(PreparedMapping &mapping, Stage &stage, Findings &fin
     std::string message = "check \"" + checks[check].name + "\" failed: " + checks[check].condition;
     if (mapping.mapping.atomic == "element") {
       stage.dropped.insert(row);
-      findings.partial.push_back({entries_[entry].entry, pattern_, mapping.mapping.name, checks[check].name,
-                                  std::nullopt, message, true});
+      findings.partial.push_back(
+          {entries_[entry], pattern_, mapping.mapping.name, checks[check].name, std::nullopt, message, true});
       findings.partial_entries.insert(entry);
     } else {
       findings.refused.emplace(entry,
@@ -268,7 +268,7 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
   std::vector<int> numbers = Remaining(mapping, stage, findings);
   const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
   auto key_of_row = [&](int row) {
-    const source::Entry &entry = *entries_[entry_of_row[row]].entry;
+    const source::Entry &entry = *entries_[entry_of_row[row]];
     return KeyName{entry.db, entry.key};
   };
   TupleDesc desc = mapping.query.row_desc();
@@ -361,7 +361,7 @@ std::vector<std::string> GroupStore::TakeObsolete(PreparedMapping &mapping, cons
   std::vector<KeyName> keys;
   for (int entry : which)
     if (!findings.refused.count(entry) && !findings.partial_entries.count(entry))
-      keys.push_back({entries_[entry].entry->db, entries_[entry].entry->key});
+      keys.push_back({entries_[entry]->db, entries_[entry]->key});
   return mapping.ledger->TakeObsolete(keys, identified, key_of_row);
 }
 
@@ -454,7 +454,7 @@ void GroupStore::CollectPreview(PreparedMapping &mapping, Stage &stage, Findings
       "redis_rows ORDER BY redis_row",
       {pg::SqlParam::TextArray(left_out)});
   for (uint64 i = 0; i < rows.size(); ++i)
-    findings.preview.push_back({entries_[rows[i].Int4(0)].entry, mapping.mapping.name, rows[i].Text(1)});
+    findings.preview.push_back({entries_[rows[i].Int4(0)], mapping.mapping.name, rows[i].Text(1)});
 }
 
 }  // namespace prm

@@ -55,7 +55,7 @@ class GroupStore {
   // pattern: what rejects are counted under. Entries are referred to by their number. Needs SPI. Errors:
   // those of MappingState::Prepare.
   GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<MappingState>> &states,
-             const std::vector<BatchEntry> &entries, const BatchOptions &options);
+             const std::vector<const source::Entry *> &entries, const BatchOptions &options);
 
   // Stores the entries in `which` in a subtransaction; not `keep`: and rolls it back.
   Trial Try(const std::vector<int> &which, bool keep = true);
@@ -133,7 +133,7 @@ class GroupStore {
   void CollectPreview(PreparedMapping &mapping, Stage &stage, Findings &findings);
 
   Tally::Pattern pattern_;
-  const std::vector<BatchEntry> &entries_;
+  const std::vector<const source::Entry *> &entries_;
   const BatchOptions &options_;
   std::vector<PreparedMapping *> prepared_;
   std::map<size_t, std::map<int, Refusal>> excluded_;

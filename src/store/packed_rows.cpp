@@ -92,7 +92,7 @@ TupleDesc PackedRows::KeysDesc() const {
   });
 }
 
-void PackedRows::FillKeys(const std::vector<BatchEntry> &entries, const std::vector<int> &which,
+void PackedRows::FillKeys(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                           TupleDesc desc, pg::Tuplestore &keys, std::vector<Hash128> &hashes) {
   std::optional<std::vector<std::string>> const any_type;
   pg::Tuplestore batch;
@@ -116,7 +116,7 @@ void PackedRows::FillKeys(const std::vector<BatchEntry> &entries, const std::vec
   });
 }
 
-std::vector<Hash128> PackedRows::HashKeys(const std::vector<BatchEntry> &entries,
+std::vector<Hash128> PackedRows::HashKeys(const std::vector<const source::Entry *> &entries,
                                           const std::vector<int> &which) {
   std::vector<Hash128> hashes;
   pg::Tuplestore keys;
@@ -124,8 +124,8 @@ std::vector<Hash128> PackedRows::HashKeys(const std::vector<BatchEntry> &entries
   return hashes;
 }
 
-int64 PackedRows::DeleteRowsOf(const std::vector<BatchEntry> &entries, const std::vector<int> &which,
-                               const std::string &statement) {
+int64 PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
+                               const std::vector<int> &which, const std::string &statement) {
   if (which.empty()) return 0;
   TupleDesc desc = KeysDesc();
   pg::Tuplestore keys, gone;

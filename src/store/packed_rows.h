@@ -20,11 +20,12 @@ class PackedRows {
   std::vector<Hash128> Hash(pg::Tuplestore &rows, const std::function<bool(int)> &wanted);
 
   // The hashes of the rows that keys have, whether these are in the target or not.
-  std::vector<Hash128> HashKeys(const std::vector<BatchEntry> &entries, const std::vector<int> &which);
+  std::vector<Hash128> HashKeys(const std::vector<const source::Entry *> &entries,
+                                const std::vector<int> &which);
 
   // Deletes the rows of keys that yield none any more, as far as they are the mapping's, by a statement such
   // as that of DeleteStatement, and strikes them off. Returns how many there were.
-  int64 DeleteRowsOf(const std::vector<BatchEntry> &entries, const std::vector<int> &which,
+  int64 DeleteRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                      const std::string &statement);
 
   // "row_hash(alias.a, …)"
@@ -37,8 +38,8 @@ class PackedRows {
   };
 
   TupleDesc KeysDesc() const;
-  void FillKeys(const std::vector<BatchEntry> &entries, const std::vector<int> &which, TupleDesc desc,
-                pg::Tuplestore &keys, std::vector<Hash128> &hashes);
+  void FillKeys(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
+                TupleDesc desc, pg::Tuplestore &keys, std::vector<Hash128> &hashes);
 
   const Mapping &mapping_;
   const BatchShape &shape_;

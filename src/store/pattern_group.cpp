@@ -13,7 +13,8 @@ using pg::PgError;
 
 class PatternGroup::Work {
  public:
-  Work(PatternGroup &group, const std::vector<BatchEntry> &entries, const BatchOptions &options, Tally &tally)
+  Work(PatternGroup &group, const std::vector<const source::Entry *> &entries, const BatchOptions &options,
+       Tally &tally)
       : group_(group), entries_(entries), options_(options), tally_(tally), context_("redis_migrate batch") {
     pg::SwitchContext in_context(context_.get());
     store_.emplace(TallyPattern(), group.states_, entries_, options_);
@@ -39,7 +40,7 @@ class PatternGroup::Work {
     int conflicts = 0;
     while (!which.empty()) {
       if (!MayKeepMore()) {
-        for (int entry : which) left_.push_back(entries_[entry].entry);
+        for (int entry : which) left_.push_back(entries_[entry]);
         return;
       }
       Trial trial = store_->Try(which);
@@ -57,7 +58,7 @@ class PatternGroup::Work {
               which.end());
           continue;
         case Trial::kDeferred:
-          for (int entry : trial.deferred) tally_.deferred.push_back(entries_[entry].entry);
+          for (int entry : trial.deferred) tally_.deferred.push_back(entries_[entry]);
           which.erase(
               std::remove_if(which.begin(), which.end(), [&](int e) { return trial.deferred.count(e) > 0; }),
               which.end());
@@ -147,7 +148,7 @@ class PatternGroup::Work {
   void Settle(const std::vector<int> &which, Findings &findings) {
     for (const auto &[entry, refusal] : findings.refused) RejectEntry(entry, refusal);
     std::set<const source::Entry *> refused;
-    for (const auto &[entry, refusal] : findings.refused) refused.insert(entries_[entry].entry);
+    for (const auto &[entry, refusal] : findings.refused) refused.insert(entries_[entry]);
     for (Reject &reject : findings.partial)
       if (refused.count(reject.entry) == 0) tally_.rejects.push_back(std::move(reject));
     for (const auto &[mapping, counts] : findings.rows) tally_.rows[mapping].Add(counts);
@@ -187,7 +188,7 @@ class PatternGroup::Work {
   }
 
   void Count(int entry, Outcome outcome, const std::string &reason) {
-    tally_.Count(entries_[entry].entry, TallyPattern(), outcome, reason);
+    tally_.Count(entries_[entry], TallyPattern(), outcome, reason);
   }
 
   Tally::Pattern TallyPattern() const {
@@ -196,7 +197,7 @@ class PatternGroup::Work {
 
   void RejectEntry(int entry, const Refusal &refusal) {
     Count(entry, Outcome::kRejected, refusal.rule);
-    tally_.rejects.push_back({entries_[entry].entry, TallyPattern(), refusal.mapping, refusal.rule,
+    tally_.rejects.push_back({entries_[entry], TallyPattern(), refusal.mapping, refusal.rule,
                               refusal.sqlstate, refusal.message, false});
   }
 
@@ -204,7 +205,7 @@ class PatternGroup::Work {
   void Single(int entry, const Trial &trial) {
     if (trial.result == Trial::kFailed && options_.defer &&
         trial.error->sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
-      tally_.deferred.push_back(entries_[entry].entry);
+      tally_.deferred.push_back(entries_[entry]);
       return;
     }
     Refusal const refusal = Explain(entry, trial);
@@ -329,7 +330,7 @@ class PatternGroup::Work {
   }
 
   PatternGroup &group_;
-  const std::vector<BatchEntry> &entries_;
+  const std::vector<const source::Entry *> &entries_;
   const BatchOptions &options_;
   Tally &tally_;
   pg::Context context_;
@@ -348,16 +349,14 @@ void PatternGroup::Forget() {
   for (auto &state : states_) state->Forget();
 }
 
-std::vector<const source::Entry *> PatternGroup::Process(std::vector<BatchEntry> &entries,
+std::vector<const source::Entry *> PatternGroup::Process(std::vector<const source::Entry *> &entries,
                                                          const BatchOptions &options, Tally &tally) {
   if (entries.empty()) return {};
   if (options.subtransactions != nullptr && *options.subtransactions <= 0) {
-    std::vector<const source::Entry *> left;
-    for (const BatchEntry &entry : entries) left.push_back(entry.entry);
-    return left;
+    return entries;
   }
-  std::sort(entries.begin(), entries.end(), [](const BatchEntry &a, const BatchEntry &b) {
-    return KeyName{a.entry->db, a.entry->key} < KeyName{b.entry->db, b.entry->key};
+  std::sort(entries.begin(), entries.end(), [](const source::Entry *a, const source::Entry *b) {
+    return KeyName{a->db, a->key} < KeyName{b->db, b->key};
   });
   std::optional<pg::AsExtensionOwner> as_owner;
   if (archive_) as_owner.emplace();

@@ -22,8 +22,8 @@ class PatternGroup {
   // are left for another transaction because this one may keep no more subtransactions.
   // Errors: of the mapping or the server, not of a key: see pg::FaultOf; everything written by this call is
   // then to be rolled back.
-  std::vector<const source::Entry *> Process(std::vector<BatchEntry> &entries, const BatchOptions &options,
-                                             Tally &tally);
+  std::vector<const source::Entry *> Process(std::vector<const source::Entry *> &entries,
+                                             const BatchOptions &options, Tally &tally);
 
   // Forgets what it has prepared: for after a rollback, which takes back what that was made from.
   void Forget();

@@ -19,7 +19,7 @@ using test::HostileRedis;
 
 class EverythingFilter : public KeyFilter {
  public:
-  Interest Classify(int, Bytes) override { return Interest::kRead; }
+  KeyDecision Classify(int, Bytes) override { return {Interest::kRead}; }
 };
 
 class HostileTest : public test::HostileFixture {

@@ -18,15 +18,17 @@ using std::string_literals::operator""s;
 using test::FileKeyBytes;
 using test::FramedFile;
 
+uint64_t RouteOf(Bytes key) { return std::hash<Bytes>()(key); }
+
 // Reads everything but what is named in `interests`.
 class NameFilter : public KeyFilter {
  public:
   std::map<std::string, Interest> interests;
   std::vector<std::string> asked;
-  Interest Classify(int, Bytes key) override {
+  KeyDecision Classify(int, Bytes key) override {
     asked.emplace_back(key);
     const auto found = interests.find(std::string(key));
-    return found == interests.end() ? Interest::kRead : found->second;
+    return {found == interests.end() ? Interest::kRead : found->second, RouteOf(key)};
   }
 };
 
@@ -66,6 +68,7 @@ Outcome ReadAll(ByteSource& file, const RdbFileOptions& options, KeyFilter& filt
                                                                {EntryState::kExpired, " expired"},
                                                                {EntryState::kNameOnly, " name"},
                                                                {EntryState::kTooLarge, " large"}};
+      EXPECT_EQ(entry.route, RouteOf(entry.key));
       outcome.keys.push_back(std::to_string(entry.db) + "/" + entry.key + kMarks.at(entry.state));
     }
     outcome.positions.push_back(batch.position);

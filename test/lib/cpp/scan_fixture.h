@@ -23,10 +23,11 @@ namespace prm::test {
 // Decides with a function; without one, everything is read.
 class FunctionFilter : public source::KeyFilter {
  public:
-  source::Interest Classify(int db, Bytes key) override {
+  source::KeyDecision Classify(int db, Bytes key) override {
     ++classified;
-    return decide ? decide(db, key) : source::Interest::kRead;
+    return {decide ? decide(db, key) : source::Interest::kRead, RouteOf(key)};
   }
+  static uint64_t RouteOf(Bytes key) { return std::hash<Bytes>()(key); }
   std::function<source::Interest(int, Bytes)> decide;
   size_t classified = 0;
 };
@@ -76,6 +77,7 @@ class ScanFixture : public testing::Test {
   static void Take(source::Batch& batch, std::map<Name, source::Entry>& entries) {
     for (source::Entry& entry : batch.entries) {
       const Name name(entry.db, entry.key);
+      EXPECT_EQ(entry.route, FunctionFilter::RouteOf(entry.key));
       EXPECT_TRUE(entries.emplace(name, std::move(entry)).second) << "twice: " << name.second;
     }
   }
