@@ -50,6 +50,14 @@ Error NotRdb(const std::string& detail) {
           "Use a file written by SAVE, BGSAVE or a backup."};
 }
 
+// The most bytes that the length in front of a string takes, or those of compressing it.
+constexpr size_t kMostStringOverhead = 16;
+
+struct StringTaker : public ValueVisitor {
+  void OnString(Bytes string) override { value = string; }
+  std::string value;
+};
+
 // Collects a hash, or only the size of one that is too large.
 struct HashTaker : public ValueVisitor {
   explicit HashTaker(size_t most) : limit(most), encoder(ValueType::kHash) {}
@@ -300,6 +308,30 @@ Status FileReader::SkipValue() {
 
 Status FileReader::TakePayload(size_t limit, std::string& payload, uint64_t& size) {
   if (RefersToTemplate(key_.type.layout)) return EncodePayload(limit, payload, size);
+  PRM_RETURN_IF_ERROR(TakeObject(limit, payload, size));
+  if (!payload.empty()) AppendDumpTrailer(header_.version, payload);
+  return {};
+}
+
+Status FileReader::TakeValue(size_t limit, size_t most, std::string& payload, uint64_t& size, bool& plain) {
+  plain = false;
+  if (key_.type.value != ValueType::kString) return TakePayload(limit, payload, size);
+  PRM_RETURN_IF_ERROR(TakeObject(limit, payload, size));
+  if (payload.empty()) return {};
+  // Compressed or not, a short string takes little more room than itself.
+  if (payload.size() <= most + kMostStringOverhead) {
+    StringTaker taker;
+    ByteReader object(Bytes(payload).substr(1));
+    plain = DecodeObject(key_.type.layout, object, taker).ok() && object.AtEnd() && !taker.value.empty() &&
+            taker.value.size() <= most;
+    if (plain) payload = std::move(taker.value);
+  }
+  if (!plain) AppendDumpTrailer(header_.version, payload);
+  return {};
+}
+
+// The type of the value and its bytes in the file, as a payload begins.
+Status FileReader::TakeObject(size_t limit, std::string& payload, uint64_t& size) {
   payload.assign(1, static_cast<char>(key_.type.number));
   PRM_RETURN_IF_ERROR(reader_.Settle());
   const uint64_t begin = stream_.position();
@@ -308,11 +340,7 @@ Status FileReader::TakePayload(size_t limit, std::string& payload, uint64_t& siz
   stream_.CopyTo(nullptr, 0);
   PRM_RETURN_IF_ERROR(status);
   size = stream_.position() - begin + kDumpFrameSize;
-  if (size > limit) {
-    std::string().swap(payload);
-  } else {
-    AppendDumpTrailer(header_.version, payload);
-  }
+  if (size > limit) std::string().swap(payload);
   return {};
 }
 

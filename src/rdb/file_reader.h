@@ -75,6 +75,10 @@ class FileReader {
   // `size` is the size of the payload; if it exceeds `limit`, `payload` is left empty.
   Status TakePayload(size_t limit, std::string& payload, uint64_t& size);
 
+  // As TakePayload, but a string of 1 to `most` bytes is stored by itself, and `plain` is set: a payload
+  // would be summed here and by whoever decodes it.
+  Status TakeValue(size_t limit, size_t most, std::string& payload, uint64_t& size, bool& plain);
+
   Status SkipValue();
 
   // The position after the last value read; before any, the initial one.
@@ -93,6 +97,7 @@ class FileReader {
   Status ReadSlotImport();
   Status ReadKey(uint8_t type);
   Status ReadEnd();
+  Status TakeObject(size_t limit, std::string& payload, uint64_t& size);
   Status EncodePayload(size_t limit, std::string& payload, uint64_t& size);
   Status EndValue(Status status);
   Error WithContext(Error error) const;

@@ -33,7 +33,7 @@ struct Entry {
   int db = 0;
   std::string key;
   EntryState state = EntryState::kRead;
-  bool plain = false;                    // a string that was read by GETRANGE
+  bool plain = false;                    // a string without the frame of DUMP
   std::string payload;                   // DUMP bytes; the value's own bytes if plain
   std::optional<int64_t> expires_at_ms;  // absolute, Unix time in milliseconds
   uint64_t size = 0;                     // kTooLarge: its size in Redis, or in a file

@@ -136,10 +136,11 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       entry.state = EntryState::kExpired;
       PRM_RETURN_IF_ERROR(reader_.SkipValue());
     } else {
-      PRM_RETURN_IF_ERROR(reader_.TakePayload(options_.max_value_bytes, entry.payload, entry.size));
+      PRM_RETURN_IF_ERROR(reader_.TakeValue(options_.max_value_bytes, kShortStringLimit - 1, entry.payload,
+                                            entry.size, entry.plain));
       if (entry.payload.empty()) {
         entry.state = EntryState::kTooLarge;
-      } else {
+      } else if (!entry.plain) {
         // A damaged value is left to its decoder, which rejects it.
         const Result<bool> living = DropExpiredFields(entry.payload, options_.now_ms, file_);
         if (living.ok() && !living.value()) entry.state = EntryState::kExpired;

@@ -32,12 +32,11 @@ void RejectKey(const source::Entry *entry, const Tally::Pattern &pattern, const 
 
 BatchStore::BatchStore(const Migration &migration, const Routing &routing)
     : routing_(routing), archive_(migration.name), archives_unmapped_(migration.unmapped != "reject") {
-  for (size_t pattern = 0; pattern < routing.patterns().size(); ++pattern)
+  for (size_t pattern = 0; pattern < routing.patterns().size(); ++pattern) {
     groups_.emplace_back(routing.patterns()[pattern], routing.MappingsOf(pattern), false);
-}
-
-Tally::Pattern BatchStore::TextOf(const Route &route) const {
-  return route.pattern ? Tally::Pattern(routing_.patterns()[*route.pattern].text()) : Tally::Pattern();
+    names_.emplace_back(routing.patterns()[pattern].text());
+  }
+  names_.emplace_back();
 }
 
 void BatchStore::Forget() {
@@ -50,11 +49,13 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
                                                        const BatchOptions &options, Tally &tally) {
   std::vector<std::vector<const source::Entry *>> grouped(groups_.size());
   std::vector<const source::Entry *> archived;
+  std::vector<int64> read(names_.size());
   for (const source::Entry *entry : entries) {
     Route const route = Route::FromNumber(entry->route);
     if (routing_.LevelOf(route) != level) continue;
-    Tally::Pattern const pattern = TextOf(route);
-    if (counted.empty() || counted.count({entry->db, entry->key}) == 0) ++tally.read[pattern];
+    size_t const name = route.pattern.value_or(groups_.size());
+    const Tally::Pattern &pattern = names_[name];
+    if (counted.empty() || counted.count({entry->db, entry->key}) == 0) ++read[name];
     tally.bytes += entry->key.size() + entry->payload.size();
     if (route.kind == Route::kDeclared || route.kind == Route::kNotSelected) {
       tally.Count(entry, pattern, Outcome::kSkipped,
@@ -90,6 +91,8 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
       archived.push_back(entry);
     }
   }
+  for (size_t name = 0; name < names_.size(); ++name)
+    if (read[name] > 0) tally.read[names_[name]] += read[name];
   std::vector<const source::Entry *> left;
   auto leave = [&](const std::vector<const source::Entry *> &rest, const Tally::Pattern &pattern) {
     for (const source::Entry *entry : rest) {
@@ -100,7 +103,7 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
     }
   };
   for (size_t group = 0; group < grouped.size(); ++group)
-    leave(groups_[group].Process(grouped[group], options, tally), groups_[group].pattern().text());
+    leave(groups_[group].Process(grouped[group], options, tally), names_[group]);
   leave(archive_.Store(archived, options, tally), std::nullopt);
   return left;
 }

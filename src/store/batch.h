@@ -48,10 +48,9 @@ class BatchStore {
   void Forget();
 
  private:
-  Tally::Pattern TextOf(const Route &route) const;
-
   const Routing &routing_;
-  std::vector<PatternGroup> groups_;  // by the number of their pattern
+  std::vector<PatternGroup> groups_;   // by the number of their pattern
+  std::vector<Tally::Pattern> names_;  // of the patterns, and behind them that of keys which none owns
   Archive archive_;
   bool archives_unmapped_;
 };

@@ -301,7 +301,7 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
     switch (outcome) {
       case RowOutcome::kInserted:
         ++counts.inserted;
-        inserted.insert(row);
+        if (mapping.ledger) inserted.insert(row);
         mark = Mark::kInserted;
         break;
       case RowOutcome::kUpdated:

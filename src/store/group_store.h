@@ -20,6 +20,7 @@ struct Refusal {
 
 // A mapping's result for an entry, the weightiest last.
 enum class Mark : char { kNone, kFiltered, kFolded, kUnchanged, kUpdated, kInserted };
+constexpr size_t kMarks = 6;
 
 class GroupStore {
  public:

@@ -5,6 +5,7 @@
 #include "mapping/mapping_settings.h"
 #include "pg/identity.h"
 #include "pg/transaction.h"
+#include "source/entry_order.h"
 #include "store/group_store.h"
 
 namespace prm {
@@ -159,32 +160,24 @@ class PatternGroup::Work {
       auto const rows = findings.rows.find(prepared.mapping.name);
       if (rows != findings.rows.end() && rows->second.HasStored()) prepared.state.stored = true;
     }
+    std::array<std::vector<const source::Entry *>, kMarks> marked;
     for (int entry : which) {
       if (findings.refused.count(entry)) continue;
-      if (findings.partial_entries.count(entry)) {
+      if (findings.partial_entries.count(entry))
         Count(entry, Outcome::kRejected, "partial");
-        continue;
-      }
-      Outcome stored = group_.archive_ ? Outcome::kArchived : Outcome::kMigrated;
-      switch (findings.marks[entry]) {
-        case Mark::kInserted:
-          Count(entry, stored, "inserted");
-          break;
-        case Mark::kUpdated:
-          Count(entry, stored, "updated");
-          break;
-        case Mark::kUnchanged:
-          Count(entry, stored, "unchanged");
-          break;
-        case Mark::kFolded:
-          Count(entry, Outcome::kSkipped, "folded");
-          break;
-        case Mark::kFiltered:
-        case Mark::kNone:
-          Count(entry, Outcome::kSkipped, "filtered");
-          break;
-      }
+      else
+        marked[static_cast<size_t>(findings.marks[entry])].push_back(entries_[entry]);
     }
+    Outcome const stored = group_.archive_ ? Outcome::kArchived : Outcome::kMigrated;
+    auto count = [&](Mark mark, Outcome outcome, const char *reason) {
+      tally_.Count(marked[static_cast<size_t>(mark)], TallyPattern(), outcome, reason);
+    };
+    count(Mark::kInserted, stored, "inserted");
+    count(Mark::kUpdated, stored, "updated");
+    count(Mark::kUnchanged, stored, "unchanged");
+    count(Mark::kFolded, Outcome::kSkipped, "folded");
+    count(Mark::kFiltered, Outcome::kSkipped, "filtered");
+    count(Mark::kNone, Outcome::kSkipped, "filtered");
   }
 
   void Count(int entry, Outcome outcome, const std::string &reason) {
@@ -355,9 +348,7 @@ std::vector<const source::Entry *> PatternGroup::Process(std::vector<const sourc
   if (options.subtransactions != nullptr && *options.subtransactions <= 0) {
     return entries;
   }
-  std::sort(entries.begin(), entries.end(), [](const source::Entry *a, const source::Entry *b) {
-    return KeyName{a->db, a->key} < KeyName{b->db, b->key};
-  });
+  source::SortByKey(entries);
   std::optional<pg::AsExtensionOwner> as_owner;
   if (archive_) as_owner.emplace();
   return Work(*this, entries, options, tally).Run();

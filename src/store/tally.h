@@ -34,6 +34,14 @@ struct Tally {
   using Outcomes = std::map<const source::Entry *, std::pair<Outcome, std::string>>;
   std::optional<Outcomes> by_key;
 
+  void Count(const std::vector<const source::Entry *> &entries, const Pattern &pattern, Outcome outcome,
+             const std::string &reason) {
+    if (entries.empty()) return;
+    outcomes[{pattern, outcome, reason}] += static_cast<int64>(entries.size());
+    if (!by_key) return;
+    for (const source::Entry *entry : entries) (*by_key)[entry] = {outcome, reason};
+  }
+
   void Count(const source::Entry *entry, const Pattern &pattern, Outcome outcome,
              const std::string &reason = "") {
     ++outcomes[{pattern, outcome, reason}];

@@ -95,6 +95,45 @@ TEST(RdbFileSource, ReadsEveryKeyOnceInBatches) {
   EXPECT_EQ(ReadAll(file, options, filter).positions.size(), 20u) << "one entry at least, whatever its size";
 }
 
+// As GETRANGE reads them, so that nobody sums and checks a payload.
+TEST(RdbFileSource, ShortStringsComePlain) {
+  const std::string compressed = "\xc3\x06\x0b" +
+                                 "\x01"
+                                 "ab"
+                                 "\xe0\x00\x01"s;  // "ab" and nine bytes of it
+  const std::string damaged = "\xc3\x06\x0b" +
+                              "\x01"
+                              "ab"
+                              "\xe0\x00\x09"s;  // points before its beginning
+  const std::vector<std::pair<std::string, std::string>> values = {
+      {test::String("short"), "short"},
+      {"\xc0\x85"s, "-123"},
+      {compressed, "abababababa"},
+      {test::String(std::string(kShortStringLimit - 1, 'x')), std::string(kShortStringLimit - 1, 'x')},
+      {test::String(std::string(kShortStringLimit, 'x')), ""},
+      {test::String(""), ""},
+      {damaged, ""}};
+  std::string body = "\xfe\x00"s;
+  for (size_t i = 0; i < values.size(); ++i)
+    body += FileKeyBytes(0, "key" + std::to_string(i), values[i].first);
+  test::MemorySource file(FramedFile("REDIS0011", body));
+  NameFilter filter;
+  auto source = RdbFileSource::Open(file, {}, filter, "");
+  ASSERT_TRUE(source.ok());
+  Batch batch;
+  ASSERT_TRUE(source.value()->Next(batch).value());
+  ASSERT_EQ(batch.entries.size(), values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    const Entry& entry = batch.entries[i];
+    EXPECT_EQ(entry.state, EntryState::kRead) << entry.key;
+    EXPECT_EQ(entry.plain, !values[i].second.empty()) << entry.key;
+    if (entry.plain) {
+      EXPECT_EQ(entry.payload, values[i].second);
+    }
+    EXPECT_EQ(TypeOf(entry).value(), rdb::ValueType::kString);
+  }
+}
+
 TEST(RdbFileSource, GoesOnFromEveryPosition) {
   test::MemorySource file(SampleFile());
   NameFilter filter;

@@ -47,7 +47,7 @@ class MemorySpool : public ByteSpool {
 
 class EverythingFilter : public KeyFilter {
  public:
-  Interest Classify(int, Bytes) override { return Interest::kRead; }
+  KeyDecision Classify(int, Bytes) override { return {Interest::kRead}; }
 };
 
 Result<std::unique_ptr<redis::Connection>> Connect(int port, redis::Waiter& waiter,
