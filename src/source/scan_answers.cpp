@@ -33,12 +33,10 @@ Status ScanSource::Answer() {
       if (!reply.ok()) return reply.error();
       return reply.value().IsError() ? Status(connection_.ToError(reply.value())) : Status();
     }
-    case Command::kInfo:
-      return AnswerInfo(request);
     case Command::kScan:
       return AnswerScan();
     case Command::kGetrange:
-      return AnswerGetrange(request);
+      return AnswerGetrange(request.slot);
     case Command::kMemoryUsage:
     case Command::kStrlen:
       return AnswerSize(request);
@@ -93,9 +91,8 @@ void ScanSource::Finish(Slot& slot) {
   --unfinished_;
 }
 
-Status ScanSource::AnswerGetrange(const Request& request) {
-  const uint64_t number = request.slot;
-  const Result<Reading> received = ReceiveReading(request);
+Status ScanSource::AnswerGetrange(uint64_t number) {
+  const Result<Reading> received = ReceiveReading(number, false);
   if (!received.ok()) return received.error();
   const Reading& reading = received.value();
   const redis::Reply& value = reading.value;
@@ -117,7 +114,7 @@ Status ScanSource::AnswerGetrange(const Request& request) {
   } else if (is_value) {
     slot.entry.plain = true;
     SetValue(slot, bytes, reading.expiry_after);
-    Settle(slot, request);
+    Finish(slot);
   } else {
     AskSize(number);
   }
@@ -133,7 +130,7 @@ void ScanSource::CountGetrange(bool settled) {
 
 Status ScanSource::AnswerDump(const Request& request) {
   const uint64_t number = request.slot;
-  const Result<Reading> received = ReceiveReading(request);
+  const Result<Reading> received = ReceiveReading(number, request.with_time);
   if (!received.ok()) return received.error();
   const Reading& reading = received.value();
   const redis::Reply& dump = reading.value;
@@ -164,11 +161,6 @@ Status ScanSource::AnswerDump(const Request& request) {
     return {};
   } else {
     SetValue(slot, *dump.String(), reading.expiry_after);
-    if (!rdb::CanDecodeDump(entry.payload) && !request.with_expiry) {
-      bytes_in_flight_ -= slot.size;
-      ReadWithExpiry(number);
-      return {};
-    }
     if (!rdb::CanDecodeDump(entry.payload)) {
       const std::optional<unsigned> version = rdb::DumpVersion(entry.payload);
       if (version && !rdb::IsSupportedVersion(*version)) unknown_version_ = version;
@@ -181,7 +173,7 @@ Status ScanSource::AnswerDump(const Request& request) {
     if (reading.now_ms) DropExpired(slot, *reading.now_ms);
   }
   bytes_in_flight_ -= slot.size;
-  Settle(slot, request);
+  Finish(slot);
   return {};
 }
 
@@ -253,15 +245,11 @@ void ScanSource::SetValue(Slot& slot, Bytes payload, int64_t expiry) {
   held_bytes_ += payload.size();
 }
 
-Result<ScanSource::Reading> ScanSource::ReceiveReading(const Request& request) {
-  const Entry& entry = At(request.slot).entry;
-  const auto receive_expiry = [&] {
-    return request.with_expiry ? expiries_->Receive(entry) : Result<int64_t>(kNoExpiry);
-  };
-  const Result<int64_t> before = receive_expiry();
+Result<ScanSource::Reading> ScanSource::ReceiveReading(uint64_t slot, bool with_time) {
+  const Result<int64_t> before = expiries_->Receive(At(slot).entry);
   if (!before.ok()) return before.error();
   std::optional<int64_t> now_ms;
-  if (request.with_time) {
+  if (with_time) {
     const Result<redis::Reply> time = connection_.Receive();
     if (!time.ok()) return time.error();
     const Result<int64_t> parsed = ParseTime(connection_, time.value());
@@ -271,10 +259,9 @@ Result<ScanSource::Reading> ScanSource::ReceiveReading(const Request& request) {
   Result<redis::Reply> value = connection_.Receive();
   if (!value.ok()) return value.error();
   Status status;
-  if (value.value().IsError()) status = ForKey(connection_.ToError(value.value()), entry);
-  const Result<int64_t> after = receive_expiry();
+  if (value.value().IsError()) status = ForKey(connection_.ToError(value.value()), At(slot).entry);
+  const Result<int64_t> after = expiries_->Receive(At(slot).entry);
   if (!after.ok()) return after.error();
   return Reading{before.value(), now_ms, std::move(value.value()), std::move(status), after.value()};
 }
-
 }  // namespace prm::source

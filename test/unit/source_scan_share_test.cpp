@@ -330,32 +330,6 @@ TEST_F(ScanShareRehashTest, InexactSharesMissNone) {
   EXPECT_EQ(Count(times, kLasting).missed, 0);
 }
 
-// The table grows between the page that goes over the end of a share and the look beyond, so that the look
-// takes many pages.
-TEST_F(ScanShareTest, ALookBeyondGoesAsFarAsThePage) {
-  constexpr int kLasting = 100;
-  Populate(kLasting);
-  options_.scan_count = 50;
-  filter_.decide = [](int, Bytes key) {
-    return key.substr(0, 4) == "key:" ? Interest::kNameOnly : Interest::kIgnore;
-  };
-  std::map<Name, int> times;
-  int looks = 0;
-  for (uint64_t number = 0; number < 4; ++number) {
-    options_.share = {number, 2};
-    const auto entries = ScanWith([&](const std::vector<Arguments>& queue) {
-      if (number != 0 || queue[0][0] != "SCAN" || queue[0][1] == "0") return;
-      if (++looks > 1) return;
-      EXPECT_EQ(queue[0][1], options_.share.NextStart());
-      client_.Command({"EVAL", "for i = 1, 5000 do redis.call('SET', 'x:' .. i, '') end", "0"});
-    });
-    for (const auto& [name, entry] : entries) ++times[name];
-  }
-  EXPECT_GT(looks, 2);
-  EXPECT_EQ(Count(times, kLasting).missed, 0);
-  EXPECT_EQ(Count(times, kLasting).repeated, 0);
-}
-
 // A server that scans in another order would lose keys.
 TEST_F(ScanShareTest, AnotherOrderIsAnError) {
   const test::RedisProxy proxy(
