@@ -135,7 +135,7 @@ class ScanSource : public Source {
     std::vector<std::string> names;
     std::unordered_set<std::string> beyond;
     std::string cursor;  // of the next SCAN
-    uint64_t end = 0;    // where the page ended, in the order of SCAN; 0: at the end of the table
+    uint64_t end;        // where the page ended, in the order of SCAN; 0: at the end of the table
   };
 
   // The end of the entries of a page of SCAN, and the position once they have been returned.
