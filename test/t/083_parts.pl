@@ -231,6 +231,7 @@ my $call = start_sql($node, q{CALL redis_migrate.run('file', workers => 3)}, nam
 wait_until('three readers', sub { parts('count(DISTINCT pid)', 'read > 0 AND NOT done') == 3 });
 my $gone = sql(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'migration part' LIMIT 1});
 sql("SELECT pg_terminate_backend($gone)");
+wait_until('the worker ends', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $gone") eq '0' });
 pace(0);
 like(($call->finish)[1], qr/WARNING:  01000: process $gone ended before it had read part \d of run/, 'a worker that ended is told of');
 is_whole('file', 'after a worker was terminated');
