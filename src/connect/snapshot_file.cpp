@@ -21,8 +21,10 @@ std::string PathOf(int64 number, const char *ending) {
 
 // Errors are logged: what is left over does no harm but take room.
 void Unlink(const std::string &path) {
-  if (unlink(path.c_str()) != 0 && errno != ENOENT)
+  if (unlink(path.c_str()) == 0 || errno == ENOENT) return;
+  pg::Call([&] {
     ereport(LOG, (errcode_for_file_access(), errmsg("could not remove file \"%s\": %m", path.c_str())));
+  });
 }
 
 // The number that a name consists of but for its ending; nothing if it is none.
@@ -40,7 +42,7 @@ std::vector<std::string> FileNames(const std::string &directory) {
   if (opened == nullptr) return names;
   while (dirent *const entry = pg::Call([&] { return ReadDirExtended(opened, directory.c_str(), LOG); }))
     names.emplace_back(entry->d_name);
-  FreeDir(opened);
+  pg::Call([&] { FreeDir(opened); });
   return names;
 }
 
@@ -63,7 +65,7 @@ std::unique_ptr<SnapshotFile> SnapshotFile::Create() {
 }
 
 SnapshotFile::~SnapshotFile() {
-  if (!is_kept_) Unlink(file_.path());
+  if (!is_kept_) (void)unlink(file_.path().c_str());  // RemoveAllBut tries again
 }
 
 void SnapshotFile::KeepFor(int64 run_id) {

@@ -13,7 +13,7 @@ namespace {
 
 // Each process that reads a share of names makes Redis go through all names; and every table of Redis that
 // has keys has at least as many buckets as there can be shares of its cursors.
-constexpr int kMostServerReaders = 1 << source::kMostExactBits;
+constexpr int kMostServerReaders = 1 << source::kMostShareBits;
 // Each goes through the whole file, which is cheap as long as storing the keys takes much longer.
 constexpr int kMostFileReaders = 16;
 // To start a process takes as long as to migrate some thousand keys.
@@ -114,8 +114,7 @@ void SourceDivision::AskServer(const SourcePlace &place, bool count_keys) {
     const Keyspace keyspace = KeyspaceOf(info.value(), place.databases);
     keys_ = keyspace.keys;
     first_database_ = keyspace.databases.front();
-    // Shares that are not exact would have some keys counted twice.
-    by_cursor_ = source::ScanSource::DivisionOf(info.value()) == source::ScanSource::Division::kByCursor;
+    by_cursor_ = source::ScanSource::HasCursorShares(info.value());
     return;
   }
   ClusterResources resources;

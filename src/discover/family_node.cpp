@@ -133,11 +133,7 @@ Bytes LettersBeforeNumber(Bytes word) {
   return IsLetter(word[digits - 1]) ? word.substr(0, digits) : Bytes();
 }
 
-void CutToCommon(std::string& start, Bytes text) {
-  size_t i = 0;
-  while (i < start.size() && i < text.size() && start[i] == text[i]) ++i;
-  start.resize(i);
-}
+void CutToCommon(std::string& start, Bytes text) { start.resize(CommonBytes(start, text)); }
 
 bool IsFamily(const Node& node) {
   return node.keys >= kLeastNames &&

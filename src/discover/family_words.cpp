@@ -34,9 +34,7 @@ size_t CountNames(const std::vector<Word>& words) {
 
 // The common beginning of words that become one, up to a mark inside a word.
 std::string CommonStart(Bytes a, Bytes b, size_t least_bytes) {
-  size_t i = 0;
-  while (i < a.size() && i < b.size() && a[i] == b[i]) ++i;
-  const size_t end = std::min(i, least_bytes > 0 ? least_bytes - 1 : 0);
+  const size_t end = std::min(CommonBytes(a, b), least_bytes > 0 ? least_bytes - 1 : 0);
   const size_t mark = a.substr(0, end).find_last_of("_-.");
   return mark == Bytes::npos ? std::string() : std::string(a.substr(0, mark + 1));
 }

@@ -44,12 +44,6 @@ bool EndsWithToken(const Node& node) {
   return !node.notes.empty() && node.notes.back().what == PieceClass::kToken;
 }
 
-size_t CommonBytes(Bytes a, Bytes b) {
-  size_t i = 0;
-  while (i < a.size() && i < b.size() && a[i] == b[i]) ++i;
-  return i;
-}
-
 // Where the beginning at `i` of a sorted list parts from those that do not begin with it.
 size_t PartsAt(const std::vector<Start>& starts, size_t i) {
   const Bytes text = starts[i].text;
@@ -151,10 +145,10 @@ FamilyTree::Node* FamilyTree::KeepStarts(Node& node, size_t keep, Node* child) {
     group.keys += its->keys;
     group.starts.push_back({its->token_start, name, its->keys});
   }
-  const auto move = [&](const std::string& name, Node& (*to)(FamilyTree&, Node&, const std::string&, Bytes),
-                        Bytes start) -> Node& {
+  // What `child` becomes is where its keys are counted from then on.
+  const auto move = [&](const std::string& name, const auto& to) -> Node& {
     const bool is_child = node.children.at(name).get() == child;
-    Node& place = to(*this, node, name, start);
+    Node& place = to();
     if (is_child) child = &place;
     return place;
   };
@@ -165,11 +159,7 @@ FamilyTree::Node* FamilyTree::KeepStarts(Node& node, size_t keep, Node* child) {
   for (size_t i = 0; i + most_groups < by_keys.size(); ++i) {
     const auto group = groups.find(by_keys[i].second);
     for (const Start& start : group->second.starts) {
-      move(start.name,
-           [](FamilyTree& tree, Node& parent, const std::string& name, Bytes) -> Node& {
-             return tree.MergeStart(parent, name);
-           },
-           {});
+      move(start.name, [&]() -> Node& { return MergeStart(node, start.name); });
     }
     groups.erase(group);
   }
@@ -191,12 +181,8 @@ FamilyTree::Node* FamilyTree::KeepStarts(Node& node, size_t keep, Node* child) {
       }
       if (lightest == starts.size()) break;
       const std::string text = starts[lightest].text.substr(0, at);
-      Node& place = move(
-          starts[lightest].name,
-          [](FamilyTree& tree, Node& parent, const std::string& name, Bytes start) -> Node& {
-            return tree.ShortenStart(parent, name, start);
-          },
-          text);
+      const std::string& name = starts[lightest].name;
+      Node& place = move(name, [&]() -> Node& { return ShortenStart(node, name, text); });
       starts.erase(starts.begin() + static_cast<std::ptrdiff_t>(lightest));
       const auto same = std::lower_bound(starts.begin(), starts.end(), text,
                                          [](const Start& a, const std::string& b) { return a.text < b; });

@@ -1,5 +1,6 @@
 #include "mapping/catalog.h"
 
+#include "pg/arguments.h"
 #include "pg/encoding.h"
 #include "pg/identity.h"
 #include "pg/owner.h"
@@ -18,9 +19,15 @@ int PriorityRank(const std::string &name) {
                 "Valid priorities are critical, high, medium and low.");
 }
 
+void CheckSource(const std::string &source) {
+  pg::CheckKeyword(source, "source", {"scan", "rdb", "replication", "archive"});
+}
+
+bool ReadsServer(const std::string &source) { return source == "scan" || source == "replication"; }
+
 void RequireSource(const Migration &migration, const std::string &source) {
   const char *lacking = nullptr;
-  if ((source == "scan" || source == "replication") && migration.server.empty()) lacking = "server";
+  if (ReadsServer(source) && migration.server.empty()) lacking = "server";
   if (source == "rdb" && migration.file.empty()) lacking = "file";
   if (lacking == nullptr) return;
   throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source '" + source + "' needs a " + lacking, "",

@@ -69,7 +69,13 @@ enum class MigrationUse { kAny, kDrop };
 // Needs an SPI connection; runs one transaction's worth of catalog reads, takes ACCESS SHARE locks only.
 Migration LoadMigration(const std::string &name, MigrationUse use = MigrationUse::kAny);
 
-// Error 22023 if the migration has not what reading from `source` needs: a server for scan, a file for rdb.
+// Error 22023 if there is no such source.
+void CheckSource(const std::string &source);
+// Whether a source is read from the migration's server.
+bool ReadsServer(const std::string &source);
+
+// Error 22023 if the migration has not what reading from `source` needs: a server for scan and
+// replication, a file for rdb.
 void RequireSource(const Migration &migration, const std::string &source);
 
 // The position of a priority's name in kPriorityNames; error 22023 names the valid ones.

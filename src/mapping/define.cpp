@@ -148,7 +148,7 @@ PRM_FUNCTION(create_migration) {
   std::string unmapped = pg::TextArgument(fcinfo, 3, "unmapped");
   auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 4);
   CheckName(name, "migration");
-  pg::CheckKeyword(source, "source", {"scan", "rdb", "replication", "archive"});
+  CheckSource(source);
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
   CheckDatabases(databases);
   CheckPlaces(migration, source);
@@ -182,7 +182,7 @@ PRM_FUNCTION(alter_migration) {
   std::string unmapped = pg::OptionalTextArgument(fcinfo, 3).value_or(migration.unmapped);
   auto databases = PG_ARGISNULL(4) ? migration.databases : pg::OptionalInt4ArrayArgument(fcinfo, 4);
   ForEachReset(fcinfo, 6, {{"databases", 4}}, [&](const std::string &) { databases.reset(); });
-  pg::CheckKeyword(source, "source", {"scan", "rdb", "replication", "archive"});
+  CheckSource(source);
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
   CheckDatabases(databases);
   CheckPlaces(migration, source);

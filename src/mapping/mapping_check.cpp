@@ -21,7 +21,7 @@ using pg::SqlParam;
 void CheckPlaces(const Migration &migration, const std::string &source) {
   if (!migration.server.empty()) ServerOptions(migration.server, GetUserId());
   if (!migration.file.empty()) ServerFile::Check(migration.file, GetUserId());
-  if ((source == "scan" || source == "replication") && migration.server.empty())
+  if (ReadsServer(source) && migration.server.empty())
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source '" + source + "' needs a server");
   if (source == "rdb" && migration.file.empty())
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "source 'rdb' needs a file", "",

@@ -2,7 +2,7 @@
 
 #include "pg/guard.h"
 #include "pg/identity.h"
-#include "pg/lock_spaces.h"
+#include "pg/session_lock.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
@@ -10,9 +10,7 @@
 namespace prm::pg {
 
 void CheckPolicyLimit(const char *kind, const char *table, Oid role) {
-  LOCKTAG tag;
-  SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, role, kPolicyLocks);
-  Call([&] { LockAcquire(&tag, ExclusiveLock, false, false); });
+  LockInTransaction(LockTag(kPolicyLocks, role), ExclusiveLock);
   // What others have committed before the lock was free counts, whatever the transaction's isolation level.
   LatestSnapshotScope snapshot;
   auto rows = Spi::Execute(std::string("SELECT count(*) FROM redis_migrate.") + table +
@@ -25,8 +23,7 @@ void CheckPolicyLimit(const char *kind, const char *table, Oid role) {
       "Role " + QuoteIdentifier(Call([&] { return GetUserNameFromId(role, false); })) + " owns " +
           std::to_string(owned) + " in this database, and pg_redis_migrate.max_policies_per_role is " +
           std::to_string(settings::max_policies_per_role) + ".",
-      std::string("Drop unused ones, or let a superuser raise the setting, for the role by ALTER ROLE ... "
-                  "SET."));
+      "Drop unused ones, or let a superuser raise the setting, for the role by ALTER ROLE ... SET.");
 }
 
 }  // namespace prm::pg

@@ -182,8 +182,9 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
       PRM_RETURN_IF_ERROR(ReadReply(reply));
     } else if (!wrote) {
       if (!progress) progress.emplace(command_timeout_ms_);
-      PRM_RETURN_IF_ERROR(WaitForProgress(deadline != nullptr ? *deadline : *progress,
-                                          "did not answer command \"" + Printable(names_.front()) + "\""));
+      const Deadline& end = deadline != nullptr ? *deadline : *progress;
+      if (!WaitForProgress(end))
+        return TimedOut("did not answer command \"" + Printable(names_.front()) + "\"", end);
       continue;
     }
     progress.reset();
@@ -266,7 +267,7 @@ Result<size_t> Connection::ReadRaw(char* to, size_t size) {
     const bool wrote = WriteSome();
     const Result<size_t> read = ReadBytes(to, size);
     if (!read.ok() || read.value() > 0) return read;
-    if (!wrote) PRM_RETURN_IF_ERROR(WaitForProgress(deadline, "sent nothing"));
+    if (!wrote && !WaitForProgress(deadline)) return TimedOut("sent nothing", deadline);
   }
 }
 
@@ -286,20 +287,23 @@ bool Connection::WriteSome() {
   return result.bytes > 0;
 }
 
-// lacking: what the server failed to do until the deadline, as the predicate of a sentence.
-Status Connection::WaitForProgress(const Deadline& deadline, const std::string& lacking) {
+// False after the deadline.
+bool Connection::WaitForProgress(const Deadline& deadline) {
   const long remaining_ms = deadline.RemainingMs();
-  if (remaining_ms == 0) {
-    return Break(
-        {ErrorCode::kTimeout,
-         "Redis at " + address_ + " " + lacking + " within " + std::to_string(deadline.limit_ms()) + " ms",
-         {},
-         {}});
-  }
+  if (remaining_ms == 0) return false;
   const bool want_write = !output_failed_ && output_sent_ < output_.size();
   WaitSocket socket{socket_.fd(), read_waits_for_ | (want_write ? write_waits_for_ : 0), 0};
   Wait(&socket, 1, remaining_ms);
-  return {};
+  return true;
+}
+
+// lacking: what the server failed to do until the deadline, as the predicate of a sentence.
+Error Connection::TimedOut(const std::string& lacking, const Deadline& deadline) {
+  return Break(
+      {ErrorCode::kTimeout,
+       "Redis at " + address_ + " " + lacking + " within " + std::to_string(deadline.limit_ms()) + " ms",
+       {},
+       {}});
 }
 
 // If the waiter throws, the caller no longer knows which replies are pending.

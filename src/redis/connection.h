@@ -125,7 +125,8 @@ class Connection {
   Result<size_t> ReadBytes(char* to, size_t size);
   Result<bool> ReadSome();
   bool WriteSome();
-  Status WaitForProgress(const Deadline& deadline, const std::string& lacking);
+  bool WaitForProgress(const Deadline& deadline);
+  Error TimedOut(const std::string& lacking, const Deadline& deadline);
   void Wait(WaitSocket* sockets, size_t count, long timeout_ms);
   Error Break(Error error);
   Error Refuse(Error error);

@@ -57,7 +57,7 @@ Status SnapshotLink::Introduce() {
 }
 
 // A line without its end. While the snapshot is prepared the server sends empty lines.
-Result<std::string> SnapshotLink::ReadLine(Bytes what) {
+Result<std::string> SnapshotLink::ReadLine() {
   std::string line;
   while (line.size() <= kLongestLine) {
     char byte = 0;
@@ -72,12 +72,12 @@ Result<std::string> SnapshotLink::ReadLine(Bytes what) {
     if (line[0] == '-') return connection_.ToError(Bytes(line).substr(1), "PSYNC");
     return line;
   }
-  return connection_.UnknownReply(what);
+  return connection_.UnknownReply("PSYNC");
 }
 
 Status SnapshotLink::ReadSyncLine() {
   constexpr Bytes kFullSync = "+FULLRESYNC ";
-  const auto read = ReadLine("PSYNC");
+  const auto read = ReadLine();
   if (!read.ok()) return read.error();
   const Bytes line = read.value();
   const Bytes words = line.substr(std::min(kFullSync.size(), line.size()));
@@ -86,14 +86,12 @@ Status SnapshotLink::ReadSyncLine() {
   if (line.substr(0, kFullSync.size()) != kFullSync || !IsHexMark(words.substr(0, space)) || !offset) {
     return connection_.UnknownReply("PSYNC");
   }
-  replication_id_ = words.substr(0, space);
-  offset_ = *offset;
   return {};
 }
 
 Status SnapshotLink::ReadSizeLine() {
   constexpr Bytes kMark = "$EOF:";
-  const auto read = ReadLine("PSYNC");
+  const auto read = ReadLine();
   if (!read.ok()) return read.error();
   const Bytes line = read.value();
   if (line.substr(0, kMark.size()) == kMark && line.size() == kMark.size() + kMarkBytes) {

@@ -29,23 +29,17 @@ class SnapshotLink {
   std::optional<uint64_t> size() const { return size_; }
   const std::string& end_mark() const { return end_mark_; }
 
-  // The moment of the snapshot: the id of the server's replication history, and the bytes of it before.
-  const std::string& replication_id() const { return replication_id_; }
-  uint64_t offset() const { return offset_; }
-
   const std::string& address() const { return connection_.address(); }
 
  private:
   explicit SnapshotLink(Connection& connection) : connection_(connection) {}
 
   Status Introduce();
-  Result<std::string> ReadLine(Bytes what);
+  Result<std::string> ReadLine();
   Status ReadSyncLine();
   Status ReadSizeLine();
 
   Connection& connection_;
-  std::string replication_id_;
-  uint64_t offset_ = 0;
   std::optional<uint64_t> size_;
   std::string end_mark_;
   uint64_t left_ = 0;  // of size_

@@ -108,10 +108,12 @@ class Run {
           "Keys of these slots are counted each time that they were read.");
   }
 
+  // Waits for the source: the caller has committed.
   SourceDivision AskSource(int level) {
     bool const first = level == first_level_;
     SourceDivision source(PlaceOf(migration_, parameters_.source), first, first);
     if (source.keys() >= 0) record_.SetEstimate(source.keys());
+    Spi::Commit();
     return source;
   }
 
@@ -179,7 +181,9 @@ class Run {
       if (failure.sqlstate() != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) throw;
       Spi::RollBack();
       helpers_->Stop();
-      if (StillHasAll(AskSource(level), record_.ReadParts(level))) throw;
+      SourceDivision const now = AskSource(level);
+      if (StillHasAll(now, record_.ReadParts(level))) throw;
+      Spi::Commit();
       return false;
     }
     helpers_->Stop();
@@ -280,8 +284,9 @@ class Run {
           "SELECT * FROM redis_migrate.run_counts WHERE run_id = " + std::to_string(record_.id()) + ".");
     }
     record_.Finish("completed", std::nullopt, std::nullopt);
-    record_.RemoveUnusedSnapshots();
     Spi::Commit();
+    concluded_ = true;
+    record_.RemoveUnusedSnapshots();
     Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
               record_.id(), sums);
     if (sums.evicted > 0)
@@ -359,7 +364,7 @@ PRM_FUNCTION(run) {
   parameters.force = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
   parameters.workers = WorkersArgument(fcinfo, 9);
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
-  if (source) pg::CheckKeyword(*source, "source", {"scan", "rdb", "replication", "archive"});
+  if (source) CheckSource(*source);
   if (parameters.force && !parameters.prune)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune",
                       "It prunes mappings whose keys the run did not meet.", "Add prune => true.");

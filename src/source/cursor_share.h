@@ -13,9 +13,9 @@
 
 namespace prm::source {
 
-constexpr int kMostShareBits = 4;
-// A table of Redis that has keys has at least 4 buckets (redis 7.0 src/dict.h, DICT_HT_INITIAL_SIZE).
-constexpr int kMostExactBits = 2;
+// A table of Redis that has keys has at least 4 buckets (redis 7.0 src/dict.h, DICT_HT_INITIAL_SIZE), so that
+// a key belongs to one share as long as it exists. In a smaller table one bucket would hold keys of several.
+constexpr int kMostShareBits = 2;
 
 // The bits of a cursor in the order in which SCAN counts them; nullopt unless it is a number of 64 bits.
 std::optional<uint64_t> ScanOrder(Bytes cursor);
@@ -24,14 +24,7 @@ struct CursorShare {
   uint64_t number = 0;  // below 2^bits
   int bits = 0;         // 0 to kMostShareBits; 0: everything
 
-  // Whether every table that has keys has at least 2^bits buckets. Then a key belongs to one share as long as
-  // it exists, and no other share returns it. In a smaller table one bucket holds keys of several shares, and
-  // each of these shares returns all of them.
-  bool exact = true;
-
-  bool IsValid() const {
-    return bits >= 0 && bits <= (exact ? kMostExactBits : kMostShareBits) && number < uint64_t{1} << bits;
-  }
+  bool IsValid() const { return bits >= 0 && bits <= kMostShareBits && number < uint64_t{1} << bits; }
   // The cursor that the share begins at.
   std::string Start() const;
   // The cursor that the next share begins at. There must be one.

@@ -9,13 +9,6 @@ namespace prm::source {
 
 namespace {
 
-// The bytes that two keys have in common at their beginnings.
-size_t CommonPrefix(Bytes a, Bytes b) {
-  size_t const most = std::min(a.size(), b.size());
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<long>(most), b.begin()).first -
-                             a.begin());
-}
-
 // Eight bytes of a key from `at` on as a number that sorts like them; a byte that the key lacks is 0.
 uint64_t Digits(Bytes key, size_t at) {
   uint64_t digits = 0;
@@ -31,7 +24,7 @@ void SortByKey(std::vector<const Entry *> &entries) {
   if (entries.empty()) return;
   size_t common = entries.front()->key.size();
   for (const Entry *entry : entries)
-    common = CommonPrefix(Bytes(entries.front()->key).substr(0, common), entry->key);
+    common = CommonBytes(Bytes(entries.front()->key).substr(0, common), entry->key);
   struct Place {
     int db;
     uint64_t digits;

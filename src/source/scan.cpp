@@ -43,20 +43,19 @@ Result<std::unique_ptr<ScanSource>> ScanSource::Open(redis::Connection& connecti
   return source;
 }
 
-ScanSource::Division ScanSource::DivisionOf(const redis::ServerInfo& info) {
+bool ScanSource::HasCursorShares(const redis::ServerInfo& info) {
   for (const char* relative : {"dragonfly_version", "kvrocks_version", "garnet_version", "mvcc_depth"})
-    if (!info.Get(relative).empty()) return Division::kByName;
+    if (!info.Get(relative).empty()) return false;
   // What stands before several servers, as managed services do, says no build id, or one of zeros, and its
   // cursors are not those of Redis.
   const Bytes build = info.Get("redis_build_id");
   const std::string valkey(info.Get("valkey_version"));
   const Bytes mode = info.Get("redis_mode").empty() ? info.Get("server_mode") : info.Get("redis_mode");
   if (!IsRunId(info.run_id()) || mode != "standalone" || build.find_first_not_of('0') == Bytes::npos)
-    return Division::kByName;
-  if (valkey.empty()) return info.Get("server_name").empty() ? Division::kByCursor : Division::kByName;
+    return false;
+  if (valkey.empty()) return info.Get("server_name").empty();
   // A table with few keys has a single bucket since Valkey 8.1.
-  const bool has_dict = valkey.compare(0, 2, "7.") == 0 || valkey.compare(0, 4, "8.0.") == 0;
-  return has_dict ? Division::kByCursor : Division::kByCursorInexactly;
+  return valkey.compare(0, 2, "7.") == 0 || valkey.compare(0, 4, "8.0.") == 0;
 }
 
 Status ScanSource::Prepare(const std::string& position) {

@@ -40,7 +40,7 @@ namespace prm::source {
 
 struct ScanOptions {
   std::vector<int> databases;                      // at least one
-  CursorShare share;                               // of the keys of each, see DivisionOf
+  CursorShare share;                               // of the keys of each, see HasCursorShares
   NameShare names;                                 // of the keys of each; every reader walks all names
   int readers = 1;                                 // so many scans share the free memory of Redis
   size_t batch_keys = 5000;                        // a batch has no more entries than this
@@ -68,13 +68,8 @@ struct ScanOptions {
 // time, whatever the options say.
 class ScanSource : public Source {
  public:
-  // How the keys of a server can be read in shares.
-  enum class Division {
-    kByName,             // NameShare: its cursors may not be those of Redis
-    kByCursor,           // CursorShare, exact with at most kMostExactBits
-    kByCursorInexactly,  // CursorShare, never exact
-  };
-  static Division DivisionOf(const redis::ServerInfo& info);
+  // Whether a server's keys can be read in shares of cursors; if not, in shares of names.
+  static bool HasCursorShares(const redis::ServerInfo& info);
 
   // Prepares a scan of the databases in ascending order, from `position` (of an earlier Batch) or, if it is
   // empty, from the start. The connection must be used for nothing else while the source exists; its selected
@@ -96,9 +91,6 @@ class ScanSource : public Source {
 
   // Names that were dropped, as SCAN returned them more than once or they belong to the next share.
   uint64_t duplicates() const { return duplicates_; }
-
-  // Names that the reader of the next share returns, too, as the share is not exact.
-  uint64_t shared() const { return shared_; }
 
  private:
   // The bytes that GETRANGE asks for. Charged to bytes_in_flight, so that a longer piece leaves fewer keys
@@ -225,7 +217,6 @@ class ScanSource : public Source {
   int settled_ = 0;           // of them, keys that GETRANGE settled
   bool restarted_ = false;
   uint64_t duplicates_ = 0;
-  uint64_t shared_ = 0;
   std::optional<Error> dead_;
 
   // The position of SCAN. db_index_ may be one past the end: then everything has been asked for.

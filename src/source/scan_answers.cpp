@@ -264,4 +264,5 @@ Result<ScanSource::Reading> ScanSource::ReceiveReading(uint64_t slot, bool with_
   if (!after.ok()) return after.error();
   return Reading{before.value(), now_ms, std::move(value.value()), std::move(status), after.value()};
 }
+
 }  // namespace prm::source

@@ -85,13 +85,10 @@ void ScanSource::LookBeyond(Bytes cursor, const redis::ReplyView& names) {
 void ScanSource::EndShare() {
   const Edge edge = *std::exchange(edge_, std::nullopt);
   for (const std::string& name : edge.names) {
-    const bool is_beyond = edge.beyond.count(name) > 0;
-    if (is_beyond && options_.share.exact) {
+    if (edge.beyond.count(name) > 0)
       ++duplicates_;
-    } else {
-      if (is_beyond) ++shared_;
+    else
       TakeName(name);
-    }
   }
   EndPage(edge.names.size(), true);
 }

@@ -1,5 +1,4 @@
-// Shares of one scan: together they return every key that lasts, and exact ones return it once, whatever the
-// table does.
+// Shares of one scan: together they return every key that lasts, once, whatever the table does.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -11,25 +10,19 @@ namespace prm::source {
 namespace {
 
 using test::Name;
-using Division = ScanSource::Division;
 
 class ScanShareTest : public test::ScanFixture {
  protected:
   ScanShareTest() : ScanShareTest(std::vector<std::string>()) {}
   explicit ScanShareTest(std::vector<std::string> arguments) : ScanFixture(std::move(arguments)) {}
 
-  // Reads the shares one after the other; what each of them returns is added to `times`. Returns how many
-  // names the shares say that others return, too.
-  uint64_t ReadShares(int bits, bool exact, std::map<Name, int>& times) {
-    uint64_t shared = 0;
+  // Reads the shares one after the other; what each of them returns is added to `times`.
+  void ReadShares(int bits, std::map<Name, int>& times) {
     for (uint64_t number = 0; number < uint64_t{1} << bits; ++number) {
-      options_.share = {number, bits, exact};
+      options_.share = {number, bits};
       const auto connection = Connect();
-      const auto source = Open(*connection);
-      for (const auto& [name, entry] : ReadAll(*source)) ++times[name];
-      shared += source->shared();
+      for (const auto& [name, entry] : ReadAll(*Open(*connection))) ++times[name];
     }
-    return shared;
   }
 
   // How many of the keys "key:0" to "key:<count - 1>" were not returned, and how many more than once.
@@ -56,7 +49,6 @@ TEST(CursorShareTest, BeginsAtItsNumberWithTheBitsReversed) {
   EXPECT_EQ((CursorShare{1, 2}).Start(), "2");
   EXPECT_EQ((CursorShare{2, 2}).Start(), "1");
   EXPECT_EQ((CursorShare{3, 2}).Start(), "3");
-  EXPECT_EQ((CursorShare{1, 4, false}).Start(), "8");
   EXPECT_EQ((CursorShare{1, 2}).NextStart(), "1");
 }
 
@@ -76,8 +68,6 @@ TEST(CursorShareTest, HasBounds) {
   EXPECT_FALSE((CursorShare{4, 2}).IsValid());
   EXPECT_FALSE((CursorShare{0, -1}).IsValid());
   EXPECT_FALSE((CursorShare{0, 3}).IsValid());
-  EXPECT_TRUE((CursorShare{15, 4, false}).IsValid());
-  EXPECT_FALSE((CursorShare{0, 5, false}).IsValid());
 }
 
 TEST(NameShareTest, EveryNameIsInOneShare) {
@@ -112,23 +102,23 @@ TEST(NameShareTest, TheHashStaysAsItIs) {
 
 TEST_F(ScanShareTest, ServersAreDividedByWhatTheyAre) {
   const auto connection = Connect();
-  EXPECT_EQ(ScanSource::DivisionOf(redis::FetchInfo(*connection).value()), Division::kByCursor);
+  EXPECT_TRUE(ScanSource::HasCursorShares(redis::FetchInfo(*connection).value()));
   const std::string start = "run_id:" + std::string(40, 'a') + "\r\n";
   const auto division = [&](const std::string& rest) {
-    return ScanSource::DivisionOf(redis::ServerInfo(start + rest));
+    return ScanSource::HasCursorShares(redis::ServerInfo(start + rest));
   };
   const std::string redis = "redis_mode:standalone\r\nredis_build_id:1\r\n";
   const std::string valkey = "server_name:valkey\r\nserver_mode:standalone\r\nredis_build_id:1\r\n";
-  EXPECT_EQ(division(redis), Division::kByCursor);
-  EXPECT_EQ(division(valkey + "valkey_version:7.2.8\r\n"), Division::kByCursor);
-  EXPECT_EQ(division(valkey + "valkey_version:8.0.1\r\n"), Division::kByCursor);
-  EXPECT_EQ(division(valkey + "valkey_version:8.1.0\r\n"), Division::kByCursorInexactly);
-  EXPECT_EQ(division(valkey + "valkey_version:9.0.0\r\n"), Division::kByCursorInexactly);
+  EXPECT_TRUE(division(redis));
+  EXPECT_TRUE(division(valkey + "valkey_version:7.2.8\r\n"));
+  EXPECT_TRUE(division(valkey + "valkey_version:8.0.1\r\n"));
+  EXPECT_FALSE(division(valkey + "valkey_version:8.1.0\r\n"));
+  EXPECT_FALSE(division(valkey + "valkey_version:9.0.0\r\n"));
   for (const char* other : {"dragonfly_version:df-1", "kvrocks_version:2", "garnet_version:1", "mvcc_depth:0",
                             "server_name:other", "redis_mode:cluster", "redis_build_id:0000000000000000"})
-    EXPECT_EQ(division(redis + other + "\r\n"), Division::kByName) << other;
-  EXPECT_EQ(division("redis_mode:standalone\r\n"), Division::kByName);
-  EXPECT_EQ(ScanSource::DivisionOf(redis::ServerInfo(redis)), Division::kByName);
+    EXPECT_FALSE(division(redis + other + "\r\n")) << other;
+  EXPECT_FALSE(division("redis_mode:standalone\r\n"));
+  EXPECT_FALSE(ScanSource::HasCursorShares(redis::ServerInfo(redis)));
 }
 
 TEST_F(ScanShareTest, TablesOfEverySizeAreReadOnce) {
@@ -140,32 +130,11 @@ TEST_F(ScanShareTest, TablesOfEverySizeAreReadOnce) {
         if (count == 3000 && page == 1) continue;
         options_.scan_count = page;
         std::map<Name, int> times;
-        EXPECT_EQ(ReadShares(bits, true, times), 0U);
+        ReadShares(bits, times);
         EXPECT_EQ(times.size(), static_cast<size_t>(count));
         const Wrong wrong = Count(times, count);
         EXPECT_EQ(wrong.missed, 0) << count << " keys, " << bits << " bits, pages of " << page;
         EXPECT_EQ(wrong.repeated, 0) << count << " keys, " << bits << " bits, pages of " << page;
-      }
-    }
-  }
-}
-
-// The names that are met twice are known.
-TEST_F(ScanShareTest, InexactSharesSayWhatTheyReturnTwice) {
-  for (const int count : {1, 3, 9, 3000}) {
-    client_.Command({"FLUSHALL"});
-    Populate(count);
-    for (const long page : {7L, 50L}) {
-      options_.scan_count = page;
-      std::map<Name, int> times;
-      const uint64_t shared = ReadShares(4, false, times);
-      EXPECT_EQ(Count(times, count).missed, 0);
-      uint64_t returned = 0;
-      for (const auto& [name, n] : times) returned += static_cast<uint64_t>(n);
-      // A name beyond the next share as well is returned more often than it is met at an edge.
-      EXPECT_GE(returned, count + shared) << count << " keys";
-      if (count == 3000) {
-        EXPECT_EQ(returned, count + shared) << "pages of " << page;
       }
     }
   }
@@ -202,7 +171,7 @@ TEST_F(ScanShareTest, EveryDatabaseIsDivided) {
   Populate(500);
   options_.databases = {0, 3};
   std::map<Name, int> times;
-  ReadShares(2, true, times);
+  ReadShares(2, times);
   EXPECT_EQ(times.size(), 1500U);
   for (const auto& [name, n] : times) EXPECT_EQ(n, 1) << name.first << ' ' << name.second;
 }
@@ -269,11 +238,11 @@ class ScanShareRehashTest : public ScanShareTest {
   }
 
   // Reads all shares side by side while the table grows and shrinks by a factor of 32 again and again.
-  void ReadWhileRehashed(int bits, bool exact, std::map<Name, int>& times) {
+  void ReadWhileRehashed(int bits, std::map<Name, int>& times) {
     std::vector<std::unique_ptr<redis::Connection>> connections;
     std::vector<std::unique_ptr<ScanSource>> shares;
     for (uint64_t number = 0; number < uint64_t{1} << bits; ++number) {
-      options_.share = {number, bits, exact};
+      options_.share = {number, bits};
       connections.push_back(Connect());
       shares.push_back(Open(*connections.back()));
     }
@@ -319,15 +288,9 @@ class ScanShareRehashTest : public ScanShareTest {
 
 TEST_F(ScanShareRehashTest, KeysThatLastAreReadOnce) {
   std::map<Name, int> times;
-  ReadWhileRehashed(2, true, times);
+  ReadWhileRehashed(2, times);
   EXPECT_EQ(Count(times, kLasting).missed, 0);
   EXPECT_EQ(Count(times, kLasting).repeated, 0);
-}
-
-TEST_F(ScanShareRehashTest, InexactSharesMissNone) {
-  std::map<Name, int> times;
-  ReadWhileRehashed(4, false, times);
-  EXPECT_EQ(Count(times, kLasting).missed, 0);
 }
 
 // A server that scans in another order would lose keys.
