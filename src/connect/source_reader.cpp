@@ -125,7 +125,7 @@ void SourceReader::TakeSnapshot() {
         ERRCODE_FEATURE_NOT_SUPPORTED, "source 'replication' does not read clusters",
         "Each master would give a snapshot of a moment of its own.",
         "CALL redis_migrate.run(" + pg::QuoteLiteral(place_.migration) + ", source => 'scan').");
-  auto link = redis::SnapshotLink::Open(*connection);
+  auto link = redis::ReplicationLink::OpenForSnapshot(*connection);
   if (!link.ok() && link.error().code == ErrorCode::kPermissionDenied)
     throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, link.error().message, link.error().detail,
                       "Grant the user both rights of a replica with ACL SETUSER ... +psync +replconf. They "

@@ -256,18 +256,23 @@ Result<bool> Connection::ReadSome() {
   return read.value() > 0;
 }
 
-Result<size_t> Connection::ReadRaw(char* to, size_t size) {
+Result<size_t> Connection::ReadRaw(char* to, size_t size, std::optional<long> wait_ms) {
   if (broken_) return *broken_;
   if (pending() > 0 || (reader_ && reader_->len > reader_->pos)) {
     return Break({ErrorCode::kProtocol, "a reply of Redis at " + address_ + " was not received", {}, {}});
   }
-  const Deadline deadline(command_timeout_ms_);
+  if (!raw_silence_) raw_silence_.emplace(command_timeout_ms_);
+  const Deadline wait(wait_ms.value_or(0));
   while (true) {
     if (read_unwaited_ >= kBytesBetweenWaits) Wait(nullptr, 0, 0);
     const bool wrote = WriteSome();
     const Result<size_t> read = ReadBytes(to, size);
+    if (read.ok() && read.value() > 0) raw_silence_.reset();
     if (!read.ok() || read.value() > 0) return read;
-    if (!wrote && !WaitForProgress(deadline)) return TimedOut("sent nothing", deadline);
+    const bool may_give_up = wait_ms && wait.RemainingMs() < raw_silence_->RemainingMs();
+    if (wrote || WaitForProgress(may_give_up ? wait : *raw_silence_)) continue;
+    if (raw_silence_->RemainingMs() == 0) return TimedOut("sent nothing", *raw_silence_);
+    return size_t{0};
   }
 }
 

@@ -74,11 +74,12 @@ class Connection {
   Result<Reply> Receive();
 
   // What follows PSYNC is no longer commands and replies. SendRaw queues bytes as they are; ReadRaw sends
-  // what is queued and waits for at least one byte, of which it copies at most `size`. Nothing may be
-  // pending, and no command can follow. Errors: kTimeout (command_timeout_ms without a byte),
-  // kConnectionFailure, kProtocol (something is pending).
+  // what is queued and waits for at least one byte, of which it copies at most `size`. With wait_ms it waits
+  // no longer and returns 0 if no byte came. Nothing may be pending, and no command can follow. Errors:
+  // kTimeout (command_timeout_ms without a byte, over all calls), kConnectionFailure, kProtocol (something is
+  // pending).
   void SendRaw(Bytes bytes) { output_ += bytes; }
-  Result<size_t> ReadRaw(char* to, size_t size);
+  Result<size_t> ReadRaw(char* to, size_t size, std::optional<long> wait_ms = std::nullopt);
 
   // Converts the error reply that Receive returned last to an error. The message has the command's name and
   // the address, the detail Redis' own words without the arguments that Redis may quote. kAuthFailure:
@@ -150,9 +151,10 @@ class Connection {
   TextGate gate_;
   ReplyGuard guard_;
   std::unique_ptr<redisReader, ReaderDeleter> reader_;
-  size_t reader_peak_ = 0;    // the most bytes it held since it was last empty
-  size_t read_unwaited_ = 0;  // bytes since the waiter was last called
-  std::string output_;        // commands, of which output_sent_ bytes are sent
+  size_t reader_peak_ = 0;               // the most bytes it held since it was last empty
+  size_t read_unwaited_ = 0;             // bytes since the waiter was last called
+  std::optional<Deadline> raw_silence_;  // of ReadRaw, since the last byte
+  std::string output_;                   // commands, of which output_sent_ bytes are sent
   size_t output_sent_ = 0;
   bool output_failed_ = false;     // sending has failed, but there may still be replies to read
   std::deque<std::string> names_;  // of the commands without a reply, oldest first

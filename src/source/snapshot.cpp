@@ -11,12 +11,12 @@ namespace {
 // What has arrived, and behind it what will: its reader waits for the server.
 class ArrivingSnapshot : public ByteSource {
  public:
-  ArrivingSnapshot(redis::SnapshotLink& link, ByteSpool& spool, uint64_t most_bytes)
+  ArrivingSnapshot(redis::ReplicationLink& link, ByteSpool& spool, uint64_t most_bytes)
       : link_(link), spool_(spool), most_bytes_(most_bytes) {}
 
   Result<size_t> Read(uint64_t offset, char* to, size_t size) override {
     if (offset < spool_.size()) return spool_.Read(offset, to, size);
-    auto read = link_.Read(to, size);
+    auto read = link_.ReadSnapshot(to, size);
     if (!read.ok()) return read;
     if (spool_.size() + read.value() > most_bytes_) return TooLarge(most_bytes_);
     PRM_RETURN_IF_ERROR(spool_.Append({to, read.value()}));
@@ -36,7 +36,7 @@ class ArrivingSnapshot : public ByteSource {
   void CheckInterrupts() override { spool_.CheckInterrupts(); }
 
  private:
-  redis::SnapshotLink& link_;
+  redis::ReplicationLink& link_;
   ByteSpool& spool_;
   uint64_t most_bytes_;
 };
@@ -45,23 +45,34 @@ Error Damaged(const std::string& detail) {
   return {ErrorCode::kCorruptData, "the snapshot does not end where it should", detail, {}};
 }
 
-// The mark must follow the last byte. To look for it would not do: a server uses the same mark as long as it
-// runs, so that a value may contain it.
-Status TakeEndMark(ArrivingSnapshot& arriving, ByteSpool& spool, const std::string& mark, uint64_t end) {
-  std::string found(mark.size(), '\0');
-  for (size_t at = 0; at < found.size();) {
-    const auto read = arriving.Read(end + at, found.data() + at, found.size() - at);
+Result<std::string> ReadAll(ByteSource& source, uint64_t from, uint64_t size) {
+  std::string bytes(size, '\0');
+  for (size_t at = 0; at < bytes.size();) {
+    const auto read = source.Read(from + at, bytes.data() + at, bytes.size() - at);
     if (!read.ok()) return read.error();
     at += read.value();
   }
-  if (found != mark) return Damaged("Its end mark is missing.");
+  return bytes;
+}
+
+// The mark must follow the last byte. To look for it would not do: a server uses the same mark as long as it
+// runs, so that a value may contain it. What follows the mark belongs to the stream.
+Status TakeEndMark(redis::ReplicationLink& link, ArrivingSnapshot& arriving, ByteSpool& spool, uint64_t end) {
+  const std::string& mark = link.end_mark();
+  const auto found = ReadAll(arriving, end, mark.size());
+  if (!found.ok()) return found.error();
+  if (found.value() != mark) return Damaged("Its end mark is missing.");
+  const uint64_t stream = end + mark.size();
+  const auto rest = ReadAll(spool, stream, spool.size() - stream);
+  if (!rest.ok()) return rest.error();
+  link.PutBack(rest.value());
   return spool.Truncate(end);
 }
 
 }  // namespace
 
-Status ReceiveSnapshot(redis::SnapshotLink& link, ByteSpool& spool, uint64_t most_bytes) {
-  if (link.size().value_or(0) > most_bytes) return ArrivingSnapshot::TooLarge(most_bytes);
+Status ReceiveSnapshot(redis::ReplicationLink& link, ByteSpool& spool, uint64_t most_bytes) {
+  if (link.snapshot_size().value_or(0) > most_bytes) return ArrivingSnapshot::TooLarge(most_bytes);
   ArrivingSnapshot arriving(link, spool, most_bytes);
   rdb::FileReader reader(arriving, {});
   PRM_RETURN_IF_ERROR(reader.Open());
@@ -71,10 +82,10 @@ Status ReceiveSnapshot(redis::SnapshotLink& link, ByteSpool& spool, uint64_t mos
     if (!next.value()) break;
     PRM_RETURN_IF_ERROR(reader.SkipValue());
   }
-  if (!link.size()) return TakeEndMark(arriving, spool, link.end_mark(), reader.end());
-  if (reader.end() == *link.size()) return {};
+  if (!link.snapshot_size()) return TakeEndMark(link, arriving, spool, reader.end());
+  if (reader.end() == *link.snapshot_size()) return {};
   return Damaged("It ends at byte " + std::to_string(reader.end()) + ", and the server announced " +
-                 std::to_string(*link.size()) + ".");
+                 std::to_string(*link.snapshot_size()) + ".");
 }
 
 }  // namespace prm::source

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lib/cpp/hostile_redis.h"
+#include "lib/cpp/memory_spool.h"
 #include "lib/cpp/poll_waiter.h"
 #include "lib/cpp/rdb_builders.h"
 #include "lib/cpp/rdb_file.h"
@@ -22,28 +23,9 @@ namespace prm::source {
 namespace {
 
 using test::HostileRedis;
+using test::MemorySpool;
 
 constexpr uint64_t kNoLimit = uint64_t{1} << 40;
-
-class MemorySpool : public ByteSpool {
- public:
-  Status Append(Bytes bytes) override {
-    content += bytes;
-    return {};
-  }
-  Status Truncate(uint64_t size) override {
-    content.resize(size);
-    return {};
-  }
-  Result<size_t> Read(uint64_t offset, char* to, size_t size) override {
-    return content.copy(to, size, offset);
-  }
-  uint64_t size() const override { return content.size(); }
-  std::string identity() const override { return "memory"; }
-  void CheckInterrupts() override {}
-
-  std::string content;
-};
 
 class EverythingFilter : public KeyFilter {
  public:
@@ -65,7 +47,7 @@ Status Receive(int port, MemorySpool& spool, uint64_t most_bytes = kNoLimit, con
   test::PollWaiter waiter;
   auto connection = Connect(port, waiter, user);
   if (!connection.ok()) return connection.error();
-  auto link = redis::SnapshotLink::Open(*connection.value());
+  auto link = redis::ReplicationLink::OpenForSnapshot(*connection.value());
   if (!link.ok()) return link.error();
   return ReceiveSnapshot(*link.value(), spool, most_bytes);
 }

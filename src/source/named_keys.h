@@ -1,0 +1,58 @@
+// Reads keys by name, each with the point of the replication stream that its value belongs to.
+//
+// Values, expiries and INFO replication are asked for in one MULTI: what it answers is of one moment. Values
+// that are too large for that are read in pieces, between two points.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "redis/connection.h"
+#include "redis/replication_point.h"
+#include "source/entry.h"
+#include "source/key_reply.h"
+#include "source/value_reader.h"
+
+namespace prm::source {
+
+struct NamedKeysOptions {
+  size_t keys_at_once = 200;                   // in one MULTI
+  uint64_t bytes_at_once = uint64_t{1} << 20;  // of their values, by MEMORY USAGE, unless a single one does
+  uint64_t max_reply_bytes = uint64_t{16} << 20;   // larger values are read in pieces
+  uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
+};
+
+// A key to read: entry.db and entry.key are given, the rest is filled.
+struct NamedKey {
+  // Becomes kRead with its expiry, kVanished, kTooLarge, kChanging or kUnsupported. Fields of hashes that
+  // have expired are not left out: the server has yet to delete them. kVanished on a replica may be a key
+  // that has expired and waits for its master to delete it.
+  Entry entry;
+  // The value holds all that the stream did up to `since`, and nothing that it does after `until`. Equal,
+  // unless the value was read in pieces. Both have the replication id that the server had.
+  redis::ReplicationPoint since;
+  redis::ReplicationPoint until;
+};
+
+class NamedKeys {
+ public:
+  // Finds out what the server can do. The connection, which must not be that of a replication link, is used
+  // for nothing else while the object exists, and must outlive it. Errors: kUnsupported (INFO tells no
+  // replication id: Redis before 4.0, or not Redis), kPermissionDenied (no right to INFO, MULTI or EXEC),
+  // those of Connection.
+  static Result<std::unique_ptr<NamedKeys>> Open(redis::Connection& connection,
+                                                 const NamedKeysOptions& options);
+
+  // Reads the keys, of any databases. Where nothing forbids MULTI every key costs one command for its size,
+  // and two or three for its value. After an error or an exception the object is unusable. Errors: those of
+  // Connection; an error reply for a single key carries the key in its detail.
+  Status Read(std::vector<NamedKey>& keys);
+
+  // Where the server's history is now, by INFO replication. Errors: those of Connection::Command, kProtocol.
+  Result<redis::ReplicationPoint> FetchPoint();
+};
+
+}  // namespace prm::source

@@ -1,0 +1,42 @@
+// The records of a spool of a replication stream.
+//
+// Layout, little endian: 4 bytes kMagic and kind, 4 bytes length of the content, 8 bytes offset, 8 bytes
+// time, the content, 8 bytes CRC-64 of all before it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/bytes.h"
+
+namespace prm::source {
+
+struct SpoolChunk {
+  enum class Kind : uint8_t {
+    kBytes = 1,     // content: a part of the stream
+    kOrigin = 2,    // content: the replication id of the bytes after it
+    kFullSync = 3,  // as kOrigin, but what came before is of no use: a snapshot holds the stream up to here
+  };
+
+  Kind kind = Kind::kBytes;
+  uint64_t offset = 0;         // bytes of the stream before its content
+  int64_t received_at_ms = 0;  // kBytes: when it was read; Unix time
+  std::string content;
+};
+
+constexpr size_t kMostChunkContent = size_t{1} << 20;
+constexpr size_t kChunkFrame = 32;  // what a chunk takes beside its content
+
+// Appends the bytes of a chunk. content: at most kMostChunkContent.
+void AppendChunk(SpoolChunk::Kind kind, uint64_t offset, int64_t received_at_ms, Bytes content,
+                 std::string& bytes);
+
+// The length of the chunk that begins with these bytes, at least kChunkFrame of them; nullopt: none does.
+std::optional<size_t> ChunkLength(Bytes bytes);
+
+// Parses the chunk that `bytes` consists of. False: its checksum is wrong.
+bool ParseChunk(Bytes bytes, SpoolChunk& chunk);
+
+}  // namespace prm::source

@@ -1,0 +1,82 @@
+// What the commands of a replication stream change: new states of keys where a command carries them whole,
+// otherwise the names of keys to be read again. Facts: redis 7.0 src/replication.c and the commands' own
+// files; for later servers the table in redis/command_table.h.
+//
+// Conditions of SET (NX, XX, IFEQ ...) were true when the server sent the command; they are not looked at.
+// Relative expiries (servers before 7.0) count from a time that is not known here, so that their keys are
+// read again.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/bytes.h"
+#include "core/interrupts.h"
+#include "core/status.h"
+#include "redis/command_stream.h"
+#include "source/entry.h"
+
+namespace prm::source {
+
+enum class ChangeKind {
+  kSet,      // entry is the whole new state of the key, kRead or kTooLarge
+  kDelete,   // entry names a key that is gone
+  kChanged,  // entry names a key that may have changed in any way, or be gone
+  kFlush,    // all keys of database entry.db are gone, or of all databases where it is kEveryDatabase
+  kSwap,     // databases entry.db and other_db have changed places
+  kUnknown,  // a command that this release does not know wrote to keys of entry.db that the server may know
+  kHidden,   // as kUnknown, but the server does not know either: a script (servers before 5.0), or a command
+             // of a cluster whose slots move
+};
+
+constexpr int kEveryDatabase = -1;
+
+struct StreamChange {
+  ChangeKind kind;
+  Entry entry;  // db, and the key but for kFlush, kSwap, kUnknown and kHidden
+  int other_db = 0;
+  std::vector<std::string> command;  // kUnknown, kHidden: its name, and for kUnknown its arguments
+  uint64_t offset = 0;               // of the end of its command: the state holds the stream up to there
+  int64_t received_at_ms = 0;        // when the last byte of its command was received
+};
+
+// Where a reader of the stream can go on: between two commands, outside a transaction.
+struct StreamPosition {
+  uint64_t offset = 0;  // bytes of the stream before it
+  int db = 0;           // selected there
+};
+
+class StreamChanges {
+ public:
+  // interrupts must outlive the object.
+  StreamChanges(const StreamPosition& from, const redis::StreamLimits& limits, Interrupts& interrupts);
+
+  // Takes the next bytes of the stream. received_at_ms: by the clock that expiries count by, Unix time.
+  void Feed(Bytes bytes, int64_t received_at_ms);
+
+  // Appends the changes of the next command, of which there may be none; false: no command is whole yet.
+  // Memory: see CommandStream::Next. After an error the object is unusable. Errors: kProtocol (not a stream
+  // of commands, or a command with arguments that no server sends), kTooLarge (the name of a key is beyond
+  // the limits), with the offset and the name of the command.
+  Result<bool> Next(std::vector<StreamChange>& changes);
+
+  // The end of the last command that is outside a transaction or ends one: all changes of transactions up to
+  // there have been returned.
+  const StreamPosition& position() const { return position_; }
+
+  // Whether commands of a transaction (MULTI, or a script) have been returned whose end has not.
+  bool in_transaction() const { return in_transaction_; }
+
+ private:
+  Status Take(std::vector<StreamChange>& changes);
+
+  redis::CommandStream stream_;
+  redis::StreamCommand command_;
+  StreamPosition position_;
+  int64_t received_at_ms_ = 0;
+  int db_ = 0;  // selected, also inside a transaction
+  bool in_transaction_ = false;
+};
+
+}  // namespace prm::source
