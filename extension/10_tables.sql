@@ -149,12 +149,14 @@ CREATE TABLE redis_migrate.mapping_count (
     unchanged bigint NOT NULL DEFAULT 0,
     folded    bigint NOT NULL DEFAULT 0,
     deleted   bigint NOT NULL DEFAULT 0,
+    changed_here bigint NOT NULL DEFAULT 0,
+    deleted_here bigint NOT NULL DEFAULT 0,
     claims_unchanged boolean NOT NULL DEFAULT false,
     prune     text CHECK (prune OPERATOR(pg_catalog.=) ANY (ARRAY['pruned', 'kept', 'refused'])),
     prune_detail text,
     PRIMARY KEY (run_id, part, mapping)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome; prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
 
 CREATE TABLE redis_migrate.reject (
     reject_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -236,33 +238,44 @@ COMMENT ON TABLE redis_migrate.ledger IS
     'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row. row_hash and key_hash are the first 8 bytes of redis_migrate.row_hash of (mapping_id, row_key) and of (mapping_id, db, key_bytes)';
 
 CREATE TABLE redis_migrate.ledger_batch (
-    mapping_id bigint NOT NULL,
-    batch_id   bigint GENERATED ALWAYS AS IDENTITY,
-    stored     bytea NOT NULL,
-    removed    bytea NOT NULL,
+    mapping_id    bigint NOT NULL,
+    batch_id      bigint GENERATED ALWAYS AS IDENTITY,
+    run_id        bigint,
+    appended_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    merged        boolean NOT NULL DEFAULT false,
+    format        integer NOT NULL,
+    columns       bigint NOT NULL,
+    takes_changed boolean NOT NULL,
+    inserted      bytea NOT NULL,
+    changed       bytea NOT NULL,
+    removed       bytea NOT NULL,
     PRIMARY KEY (mapping_id, batch_id)
 );
-ALTER TABLE redis_migrate.ledger_batch ALTER stored SET STORAGE EXTERNAL, ALTER removed SET STORAGE EXTERNAL;
+CREATE INDEX ledger_batch_new ON redis_migrate.ledger_batch (mapping_id, batch_id) WHERE NOT merged;
+ALTER TABLE redis_migrate.ledger_batch ALTER inserted SET STORAGE EXTERNAL, ALTER changed SET STORAGE EXTERNAL,
+    ALTER removed SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.ledger_batch IS
-    'The packed ledger''s news, a row for each batch: row_hash, 16 bytes each in ascending order, of rows that became the mapping''s and of rows that it lost. The end of a run merges them into ledger_segment';
+    'The packed ledger''s news and the journal of inserts, a row for each batch. Ascending by row_hash, inserted has row_hash and row_image of rows that were inserted (24 bytes each), changed of those that were there, and their row_image before (32 bytes), removed the row_hash of rows that are the mapping''s no more (16 bytes). takes_changed: changed ones became the mapping''s. columns stands for those that row_image is of. The end of a run merges it into ledger_segment; it is deleted after pg_redis_migrate.journal_retention';
 COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of batches of the packed ledger';
 
 CREATE TABLE redis_migrate.ledger_segment (
     mapping_id bigint NOT NULL,
     first_hash bytea NOT NULL,
-    hashes     bytea NOT NULL,
+    format     integer NOT NULL,
+    columns    bigint NOT NULL,
+    entries    bytea NOT NULL,
     PRIMARY KEY (mapping_id, first_hash)
 );
-ALTER TABLE redis_migrate.ledger_segment ALTER hashes SET STORAGE EXTERNAL;
+ALTER TABLE redis_migrate.ledger_segment ALTER entries SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.ledger_segment IS
-    'The packed ledger: row_hash of each row that is the mapping''s, 16 bytes each in ascending order, at most 2000 in a row';
+    'The packed ledger: row_hash of each row that is the mapping''s, in ascending order, each with the row_image as which it was stored, 24 bytes together and at most 2000 in a row. A row_image of 0 is unknown';
 
 CREATE TABLE redis_migrate.ledger_secret (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     secret  bytea NOT NULL CHECK (pg_catalog.octet_length(secret) OPERATOR(pg_catalog.=) 16)
 );
 COMMENT ON TABLE redis_migrate.ledger_secret IS
-    'The key of row_hash and of the hashes in ledger: drawn at its first use and dumped with them, so that nobody can make up two keys of one hash';
+    'The key of row_hash, of row_image and of the hashes in ledger: drawn at its first use and dumped with them, so that nobody can make up two keys of one hash';
 
 CREATE TABLE redis_migrate.page_key (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -290,8 +303,9 @@ CREATE TABLE redis_migrate.seen_batch (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     mapping_id bigint NOT NULL,
     batch_id   bigint GENERATED ALWAYS AS IDENTITY,
+    format     integer NOT NULL,
     hashes     bytea NOT NULL,
-    PRIMARY KEY (run_id, mapping_id, batch_id)
+    PRIMARY KEY (run_id, batch_id)
 );
 ALTER TABLE redis_migrate.seen_batch ALTER hashes SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.seen_batch IS
@@ -302,6 +316,11 @@ CREATE FUNCTION redis_migrate.row_hash(VARIADIC key "any") RETURNS bytea
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_hash';
 COMMENT ON FUNCTION redis_migrate.row_hash("any") IS
     'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns';
+
+CREATE FUNCTION redis_migrate.row_image(columns record) RETURNS bigint
+    LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_image';
+COMMENT ON FUNCTION redis_migrate.row_image(record) IS
+    'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills';
 
 DO $$
 DECLARE

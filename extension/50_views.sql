@@ -79,6 +79,7 @@ COMMENT ON VIEW redis_migrate.run_counts IS
 CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.mapping, pg_catalog.sum(c.inserted)::bigint AS inserted, pg_catalog.sum(c.updated)::bigint AS updated,
            pg_catalog.sum(c.unchanged)::bigint AS unchanged, pg_catalog.sum(c.folded)::bigint AS folded, pg_catalog.sum(c.deleted)::bigint AS deleted,
+           pg_catalog.sum(c.changed_here)::bigint AS changed_here, pg_catalog.sum(c.deleted_here)::bigint AS deleted_here,
            pg_catalog.max(c.prune) AS prune, pg_catalog.max(c.prune_detail) AS prune_detail
     FROM redis_migrate.mapping_count AS c JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner)
@@ -87,7 +88,7 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
                         WHERE m.migration OPERATOR(pg_catalog.=) r.migration AND m.mapping OPERATOR(pg_catalog.=) c.mapping),
              c.mapping COLLATE "C";
 COMMENT ON VIEW redis_migrate.mapping_counts IS
-    'Rows per mapping by outcome; after a run with prune, whether it removed the rows without a key, and if not, why';
+    'Rows per mapping by outcome; changed_here and deleted_here: how many of the rows that were written or deleted somebody else had changed or deleted since they were stored; after a run with prune, whether it removed the rows without a key, and if not, why';
 
 CREATE FUNCTION redis_migrate.bytes_as_text(bytes bytea) RETURNS text
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_bytes_as_text';

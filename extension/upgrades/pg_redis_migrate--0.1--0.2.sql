@@ -65,7 +65,10 @@ ALTER TABLE redis_migrate.run_part ALTER share SET NOT NULL;
 
 ALTER TABLE redis_migrate.background_run ADD workers integer;
 
-ALTER TABLE redis_migrate.mapping_count ADD claims_unchanged boolean NOT NULL DEFAULT false;
+ALTER TABLE redis_migrate.mapping_count
+    ADD changed_here bigint NOT NULL DEFAULT 0,
+    ADD deleted_here bigint NOT NULL DEFAULT 0,
+    ADD claims_unchanged boolean NOT NULL DEFAULT false;
 
 -- Its indexes hold hashes now, which are computed below.
 ALTER TABLE redis_migrate.ledger DROP CONSTRAINT ledger_mapping_id_fkey;
@@ -100,6 +103,8 @@ ALTER ROUTINE redis_migrate.run(text, boolean, text, text, text, text, boolean, 
 ALTER VIEW redis_migrate.mappings RENAME TO mappings_old;
 
 ALTER VIEW redis_migrate.run_parts RENAME TO run_parts_old;
+
+ALTER VIEW redis_migrate.mapping_counts RENAME TO mapping_counts_old;
 
 ALTER ROUTINE redis_migrate.start(text, text, text, text, boolean, boolean) RENAME TO start_old;
 
@@ -178,7 +183,7 @@ COMMENT ON TABLE redis_migrate.run_part IS
 COMMENT ON TABLE redis_migrate.run_count IS
     'Keys per outcome, reason, pattern (NULL: unmapped) and part of the level (0: not read in parts); the outcome read counts the names that the source returned';
 
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome; prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
 
 COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost';
 
@@ -189,31 +194,43 @@ COMMENT ON TABLE redis_migrate.ledger IS
     'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row. row_hash and key_hash are the first 8 bytes of redis_migrate.row_hash of (mapping_id, row_key) and of (mapping_id, db, key_bytes)';
 
 CREATE TABLE redis_migrate.ledger_batch (
-    mapping_id bigint NOT NULL,
-    batch_id   bigint GENERATED ALWAYS AS IDENTITY,
-    stored     bytea NOT NULL,
-    removed    bytea NOT NULL,
+    mapping_id    bigint NOT NULL,
+    batch_id      bigint GENERATED ALWAYS AS IDENTITY,
+    run_id        bigint,
+    appended_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    merged        boolean NOT NULL DEFAULT false,
+    format        integer NOT NULL,
+    columns       bigint NOT NULL,
+    takes_changed boolean NOT NULL,
+    inserted      bytea NOT NULL,
+    changed       bytea NOT NULL,
+    removed       bytea NOT NULL,
     PRIMARY KEY (mapping_id, batch_id)
 );
 
-ALTER TABLE redis_migrate.ledger_batch ALTER stored SET STORAGE EXTERNAL, ALTER removed SET STORAGE EXTERNAL;
+CREATE INDEX ledger_batch_new ON redis_migrate.ledger_batch (mapping_id, batch_id) WHERE NOT merged;
+
+ALTER TABLE redis_migrate.ledger_batch ALTER inserted SET STORAGE EXTERNAL, ALTER changed SET STORAGE EXTERNAL,
+    ALTER removed SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.ledger_batch IS
-    'The packed ledger''s news, a row for each batch: row_hash, 16 bytes each in ascending order, of rows that became the mapping''s and of rows that it lost. The end of a run merges them into ledger_segment';
+    'The packed ledger''s news and the journal of inserts, a row for each batch. Ascending by row_hash, inserted has row_hash and row_image of rows that were inserted (24 bytes each), changed of those that were there, and their row_image before (32 bytes), removed the row_hash of rows that are the mapping''s no more (16 bytes). takes_changed: changed ones became the mapping''s. columns stands for those that row_image is of. The end of a run merges it into ledger_segment; it is deleted after pg_redis_migrate.journal_retention';
 
 COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of batches of the packed ledger';
 
 CREATE TABLE redis_migrate.ledger_segment (
     mapping_id bigint NOT NULL,
     first_hash bytea NOT NULL,
-    hashes     bytea NOT NULL,
+    format     integer NOT NULL,
+    columns    bigint NOT NULL,
+    entries    bytea NOT NULL,
     PRIMARY KEY (mapping_id, first_hash)
 );
 
-ALTER TABLE redis_migrate.ledger_segment ALTER hashes SET STORAGE EXTERNAL;
+ALTER TABLE redis_migrate.ledger_segment ALTER entries SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.ledger_segment IS
-    'The packed ledger: row_hash of each row that is the mapping''s, 16 bytes each in ascending order, at most 2000 in a row';
+    'The packed ledger: row_hash of each row that is the mapping''s, in ascending order, each with the row_image as which it was stored, 24 bytes together and at most 2000 in a row. A row_image of 0 is unknown';
 
 CREATE TABLE redis_migrate.ledger_secret (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
@@ -221,7 +238,7 @@ CREATE TABLE redis_migrate.ledger_secret (
 );
 
 COMMENT ON TABLE redis_migrate.ledger_secret IS
-    'The key of row_hash and of the hashes in ledger: drawn at its first use and dumped with them, so that nobody can make up two keys of one hash';
+    'The key of row_hash, of row_image and of the hashes in ledger: drawn at its first use and dumped with them, so that nobody can make up two keys of one hash';
 
 COMMENT ON TABLE redis_migrate.page_key IS
     'Keys that were stored although the position of the run does not cover them yet, so that a resumed run does not count them again';
@@ -233,8 +250,9 @@ CREATE TABLE redis_migrate.seen_batch (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     mapping_id bigint NOT NULL,
     batch_id   bigint GENERATED ALWAYS AS IDENTITY,
+    format     integer NOT NULL,
     hashes     bytea NOT NULL,
-    PRIMARY KEY (run_id, mapping_id, batch_id)
+    PRIMARY KEY (run_id, batch_id)
 );
 
 ALTER TABLE redis_migrate.seen_batch ALTER hashes SET STORAGE EXTERNAL;
@@ -249,6 +267,12 @@ CREATE FUNCTION redis_migrate.row_hash(VARIADIC key "any") RETURNS bytea
 
 COMMENT ON FUNCTION redis_migrate.row_hash("any") IS
     'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns';
+
+CREATE FUNCTION redis_migrate.row_image(columns record) RETURNS bigint
+    LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_image';
+
+COMMENT ON FUNCTION redis_migrate.row_image(record) IS
+    'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills';
 
 COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text) IS
     'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys';
@@ -329,8 +353,20 @@ CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.run_parts IS
     'Parts of runs that several processes read side by side: the share of the source, the process that reads or last read it, progress and counts';
 
+CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
+    SELECT c.run_id, r.migration, c.mapping, pg_catalog.sum(c.inserted)::bigint AS inserted, pg_catalog.sum(c.updated)::bigint AS updated,
+           pg_catalog.sum(c.unchanged)::bigint AS unchanged, pg_catalog.sum(c.folded)::bigint AS folded, pg_catalog.sum(c.deleted)::bigint AS deleted,
+           pg_catalog.sum(c.changed_here)::bigint AS changed_here, pg_catalog.sum(c.deleted_here)::bigint AS deleted_here,
+           pg_catalog.max(c.prune) AS prune, pg_catalog.max(c.prune_detail) AS prune_detail
+    FROM redis_migrate.mapping_count AS c JOIN redis_migrate.run AS r USING (run_id)
+    WHERE redis_migrate.may_see(r.owner)
+    GROUP BY c.run_id, r.migration, c.mapping
+    ORDER BY c.run_id, (SELECT m.mapping_id FROM redis_migrate.mapping AS m
+                        WHERE m.migration OPERATOR(pg_catalog.=) r.migration AND m.mapping OPERATOR(pg_catalog.=) c.mapping),
+             c.mapping COLLATE "C";
+
 COMMENT ON VIEW redis_migrate.mapping_counts IS
-    'Rows per mapping by outcome; after a run with prune, whether it removed the rows without a key, and if not, why';
+    'Rows per mapping by outcome; changed_here and deleted_here: how many of the rows that were written or deleted somebody else had changed or deleted since they were stored; after a run with prune, whether it removed the rows without a key, and if not, why';
 
 COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL where they are not valid';
 
@@ -376,7 +412,7 @@ CREATE OR REPLACE VIEW redis_migrate.progress WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.progress IS
     'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated follows from the share of its bytes that has been read; keys_per_second and estimated_end are NULL until the first commit';
 
-GRANT SELECT ON redis_migrate.mappings, redis_migrate.run_parts TO PUBLIC;
+GRANT SELECT ON redis_migrate.mappings, redis_migrate.run_parts, redis_migrate.mapping_counts TO PUBLIC;
 
 COMMENT ON TABLE redis_migrate.background_run IS
     'Requested background runs, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
@@ -847,6 +883,7 @@ BEGIN
             ('ROUTINE', 'redis_migrate.lockout_counts_old()'::regprocedure::text, 'redis_migrate.lockout_counts()'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.lockout_counts_old()'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.lockout_counts()'::regprocedure)),
             ('TABLE', 'redis_migrate.mappings_old', 'redis_migrate.mappings', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mappings_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mappings'::regclass)),
             ('TABLE', 'redis_migrate.run_parts_old', 'redis_migrate.run_parts', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.run_parts_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.run_parts'::regclass)),
+            ('TABLE', 'redis_migrate.mapping_counts_old', 'redis_migrate.mapping_counts', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mapping_counts_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mapping_counts'::regclass)),
             ('TABLE', 'redis_migrate.background_runs_old', 'redis_migrate.background_runs', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.background_runs_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.background_runs'::regclass)),
             ('TABLE', 'redis_migrate.expiry_stats_old', 'redis_migrate.expiry_stats', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.expiry_stats_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.expiry_stats'::regclass)),
             ('TABLE', 'redis_migrate.lockout_stats_old', 'redis_migrate.lockout_stats', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.lockout_stats_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.lockout_stats'::regclass)),
@@ -863,7 +900,7 @@ BEGIN
 END
 $$;
 
-DROP VIEW redis_migrate.mappings_old, redis_migrate.run_parts_old, redis_migrate.background_runs_old, redis_migrate.expiry_stats_old, redis_migrate.lockout_stats_old, redis_migrate.workers_old;
+DROP VIEW redis_migrate.mappings_old, redis_migrate.run_parts_old, redis_migrate.mapping_counts_old, redis_migrate.background_runs_old, redis_migrate.expiry_stats_old, redis_migrate.lockout_stats_old, redis_migrate.workers_old;
 
 DROP ROUTINE redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text),
     redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]),

@@ -77,11 +77,14 @@ std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping 
           SqlParam::TextArray(mapping.accepted->TrustedText())};
 }
 
-// Which rows of the target are the mapping's is known no more; the rows stay.
-void ForgetRows(int64 mapping_id) {
+// Which rows of the target are the mapping's is known no more; the rows stay. Returns whether any was known.
+bool ForgetRows(int64 mapping_id) {
+  uint64 forgotten = 0;
   for (const char *table : {"ledger", "ledger_batch", "ledger_segment"})
-    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE mapping_id = $1",
-                 {SqlParam::Int8(mapping_id)});
+    forgotten += Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE mapping_id = $1",
+                              {SqlParam::Int8(mapping_id)})
+                     .processed();
+  return forgotten > 0;
 }
 
 Mapping &FindMapping(Migration &migration, const std::string &name) {
@@ -302,9 +305,11 @@ PRM_FUNCTION(alter_mapping) {
   // one way.
   bool const names_otherwise = mapping.ledger == "packed" &&
                                (mapping.pattern != old.pattern || mapping.ledger_reason != old.ledger_reason);
-  if (mapping.ledger != old.ledger || names_otherwise || mapping.target != old.target ||
-      mapping.key_columns != old.key_columns)
-    ForgetRows(mapping.id);
+  bool const means_others = mapping.ledger != old.ledger || names_otherwise || mapping.target != old.target ||
+                            mapping.key_columns != old.key_columns;
+  if (means_others && ForgetRows(mapping.id))
+    pg::Report(NOTICE, "the ledger of mapping \"" + mapping.name + "\" begins anew",
+               "The rows stay. Each becomes the mapping's again when a run meets its key.");
   Touch(migration.name);
   PG_RETURN_VOID();
 }

@@ -16,7 +16,7 @@ bool IsPlanned(const CachedPlanSource *source) {
 
 }  // namespace
 
-Rows KeptStatement::Execute(std::initializer_list<SqlParam> params) {
+Rows KeptStatement::Execute(std::initializer_list<SqlParam> params, bool read_only) {
   if (plan_ == nullptr) Prepare(params);
   if (planning_ == Planning::kByIndex) {
     CachedPlanSource *source = SourceOf(plan_);
@@ -28,7 +28,7 @@ Rows KeptStatement::Execute(std::initializer_list<SqlParam> params) {
     }
     if (!IsPlanned(source)) PlanByIndex();
   }
-  return Spi::Execute(plan_, params);
+  return Spi::Execute(plan_, params, read_only);
 }
 
 void KeptStatement::Prepare(std::initializer_list<SqlParam> params) {

@@ -26,7 +26,7 @@ class KeptStatement {
   // always the same, and what it reads by NamedRows always has the same columns. PostgreSQL locks what the
   // plan uses and makes it anew where that has changed; it never looks at the values of parameters. Errors:
   // those of the statement.
-  Rows Execute(std::initializer_list<SqlParam> params = {});
+  Rows Execute(std::initializer_list<SqlParam> params = {}, bool read_only = false);
 
  private:
   void Prepare(std::initializer_list<SqlParam> params);

@@ -15,6 +15,7 @@ extern int reconnect_timeout_ms;         // how long a run tries to restore a lo
 extern int max_workers;                  // background workers at a time, apart from launcher and schedulers
 extern char *databases;                  // names of databases whose work is resumed and scheduled
 extern int history_retention_s;          // how long the history of sweeps and refreshes is kept, in seconds
+extern int journal_retention_s;          // how long what runs inserted is kept, in seconds
 extern int rate_limit_memory_kb;         // shared memory for rate limits, in kB; fixed while the server runs
 extern int rate_limit_save_interval_ms;  // interval between saves of that memory; 0: only at shutdown
 extern int max_policies_per_role;        // lockout policies, and rate limits, of a role in a database

@@ -191,18 +191,18 @@ Rows Spi::Execute(const std::string &sql, const std::vector<SqlParam> &params, b
   return ExecuteWith(sql, params, read_only);
 }
 
-Rows Spi::Execute(SPIPlanPtr plan, std::initializer_list<SqlParam> params) {
+Rows Spi::Execute(SPIPlanPtr plan, std::initializer_list<SqlParam> params, bool read_only) {
   Arguments arguments(params);
   return pg::Execute(
-      [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), false, 0); });
+      [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), read_only, 0); });
 }
 
-Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params) {
+Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params, bool read_only) {
   static auto &statements = *new std::unordered_map<std::string, std::unique_ptr<KeptStatement>>();
   std::unique_ptr<KeptStatement> &statement = statements[sql];
   if (statement == nullptr)
     statement = std::make_unique<KeptStatement>(sql, KeptStatement::Planning::kByIndex);
-  return statement->Execute(params);
+  return statement->Execute(params, read_only);
 }
 
 void Spi::Commit() {

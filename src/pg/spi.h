@@ -105,12 +105,13 @@ class Spi : Scope {
   static Rows Execute(const std::string &sql, std::initializer_list<SqlParam> params = {},
                       bool read_only = false);
   static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
-  // Runs a prepared statement.
-  static Rows Execute(SPIPlanPtr plan, std::initializer_list<SqlParam> params);
+  // Runs a prepared statement. read_only: it reads in the active snapshot.
+  static Rows Execute(SPIPlanPtr plan, std::initializer_list<SqlParam> params, bool read_only = false);
   // As Execute, for a statement that this session runs again and again: it is a KeptStatement until the
   // session ends, planned by index. Use it only for a small, fixed number of different texts and parameter
   // types.
-  static Rows ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params);
+  static Rows ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params,
+                          bool read_only = false);
   // Commits; the next transaction is READ COMMITTED, whatever the session's default.
   static void Commit();
   // Rolls back after any error, and begins a new transaction on the same connection, which must be nonatomic.

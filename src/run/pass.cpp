@@ -8,6 +8,7 @@
 #include "pg/transaction.h"
 #include "store/archive_source.h"
 #include "store/index_key.h"
+#include "store/packed_ledger.h"
 
 namespace prm {
 
@@ -17,6 +18,7 @@ namespace {
 
 constexpr int kBatchRetries = 5;
 constexpr long kRetryPauseMs = 100;
+constexpr int64 kMergeWorthBytes = 4 * 1024 * 1024;  // less is not worth the question
 
 }  // namespace
 
@@ -113,6 +115,21 @@ size_t Pass::Store(std::vector<const source::Entry *> entries, int level, const 
   return deferred;
 }
 
+void Pass::MergeLedgers(const Tally &tally) {
+  for (const auto &[name, rows] : tally.rows) {
+    if (rows.ledger_bytes == 0) continue;
+    int64 &bytes = ledger_bytes_[name];
+    bytes += rows.ledger_bytes;
+    if (bytes < kMergeWorthBytes) continue;
+    for (const Mapping &mapping : migration_.mappings) {
+      if (mapping.name != name || bytes < PackedLedger::MergeCost(mapping.id)) continue;
+      PackedLedger::Merge(mapping.id);
+      bytes = 0;
+    }
+    Spi::Commit();
+  }
+}
+
 // Stores entries in one transaction and commits. Returns those that are left for the next.
 std::vector<const source::Entry *> Pass::StorePart(const std::vector<const source::Entry *> &entries,
                                                    int level, const std::string &before,
@@ -121,6 +138,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
   BatchOptions options;
   options.defer = store.defer;
   options.beside_others = beside_others_;
+  options.run = record_.id();
   if (parameters_.prune) options.seen_run = record_.id();
   if (!claiming_) claiming_ = record_.ReadClaiming();
   options.claiming = &*claiming_;
@@ -174,6 +192,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
     }
   }
   Spi::Commit();
+  MergeLedgers(tally);
   has_deferred_ = has_deferred_ || !tally.deferred.empty();
   if (!store.recount && (store.goes_beyond || !left.empty()))
     for (const source::Entry *entry : done) stored_.emplace(entry->db, entry->key);

@@ -43,6 +43,8 @@ class Pass {
   };
 
   void Restart(int level);
+  // Merges packed ledgers whose news the look-ups of batches have read as much of as a merge would write.
+  void MergeLedgers(const Tally &tally);
   size_t Store(std::vector<const source::Entry *> entries, int level, const std::string &before,
                const std::string &position, const StoreOptions &options);
   std::vector<const source::Entry *> StorePart(const std::vector<const source::Entry *> &entries, int level,
@@ -59,6 +61,7 @@ class Pass {
   bool beside_others_ = false;
   bool has_deferred_ = false;                      // some keys of the level may wait for its end
   std::optional<std::set<std::string>> claiming_;  // see RunRecord::ReadClaiming
+  std::map<std::string, int64> ledger_bytes_;      // read since a merge, by mapping
   KeySet stored_;  // keys that the position does not cover, though they are done
 };
 

@@ -1,6 +1,5 @@
 #include "run/prune.h"
 
-#include "core/packed_hashes.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
@@ -17,7 +16,6 @@ using pg::SqlParam;
 namespace {
 
 constexpr char kSeenName[] = "redis_seen";
-constexpr char kGoneName[] = "redis_gone";
 constexpr int64 kRejectsAtOnce = 5000;
 
 // Strikes off the rows whose owners are gone and returns those that nobody yields any more. A row that only
@@ -54,8 +52,7 @@ int64 RejectsOfPattern(const Mapping &mapping, int64 run_id) {
 int64 RowsIfNoneMet(const Mapping &mapping, const Target &target, int64 run_id) {
   if (RejectsOfPattern(mapping, run_id) > 0) return 0;
   if (mapping.ledger == "packed") {
-    PackedLedger const ledger(mapping.id);
-    return ledger.HasSeen(run_id) ? 0 : ledger.Count();
+    return PackedLedger::HasSeen(mapping.id, run_id) ? 0 : PackedLedger::Count(mapping.id);
   }
   {
     pg::AsExtensionOwner as_owner;
@@ -106,7 +103,7 @@ void NoteRejectedAsSeen(const Mapping &mapping, const KeyPattern &pattern, Packe
       which.push_back(static_cast<int>(entries.size()));
       entries.push_back(&key);
     }
-    rows.ledger().NoteSeen(run_id, rows.HashKeys(entries, which));
+    rows.NoteSeenRowsOf(entries, which, run_id);
   }
 }
 
@@ -119,28 +116,16 @@ TupleDesc OneColumn(const char *name, Oid type) {
   });
 }
 
-// Strikes off what the run has not met and deletes it, in one scan of the target.
-int64 PrunePacked(const Mapping &mapping, const Target &target, const std::string &statement, int64 run_id) {
+void PrunePacked(const Mapping &mapping, const Target &target, int64 run_id, PruneResult &result) {
   KeyPattern const pattern = ParsePattern(mapping.pattern);
   BatchShape const shape(pattern, ExpandFromName(mapping.expand));
   MappingQuery const query(mapping, shape, target);
-  PackedRows rows(mapping, shape, target, query);
+  PackedRows rows(mapping, target, query);
   NoteRejectedAsSeen(mapping, pattern, rows, run_id);
-  TupleDesc desc = OneColumn("hash", BYTEAOID);
-  pg::Tuplestore gone;
-  rows.ledger().TakeUnseen(run_id, [&](const Hash128 &hash) {
-    Datum value = pg::ByteaDatum(PackHashes({hash}));
-    bool null = false;
-    gone.Put(desc, &value, &null);
-    pfree(DatumGetPointer(value));
-  });
-  if (gone.size() == 0) return 0;
-  pg::NamedRows named(kGoneName, desc, gone.get());
-  return static_cast<int64>(Spi::Execute(statement +
-                                         " WHERE EXISTS (SELECT FROM redis_gone AS gone WHERE gone.hash "
-                                         "OPERATOR(pg_catalog.=) " +
-                                         rows.HashExpression("target") + ")")
-                                .processed());
+  RowCounts counts;
+  rows.DeleteUnseen(run_id, counts);
+  result.deleted = counts.deleted;
+  result.changed_here = counts.changed_here;
 }
 
 // The identities that the run met, as a relation that the owner of the migration can read.
@@ -178,7 +163,7 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
     return result;
   }
   if (mapping.ledger == "packed") {
-    result.deleted = PrunePacked(mapping, target, DeleteStatement(target.name, mapping.on_delete), run_id);
+    PrunePacked(mapping, target, run_id, result);
     return result;
   }
   if (mapping.ledger == "full") {

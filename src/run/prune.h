@@ -7,6 +7,7 @@ namespace prm {
 
 struct PruneResult {
   int64 deleted = 0;
+  int64 changed_here = 0;          // of them: rows that somebody else had changed since they were stored
   std::string outcome = "pruned";  // or "kept", "refused"
   std::string why;                 // of an outcome that is not "pruned"
 };

@@ -13,6 +13,7 @@
 #include "run/worker_count.h"
 #include "store/archive_source.h"
 #include "store/packed_ledger.h"
+#include "store/row_hash.h"
 
 namespace prm {
 namespace {
@@ -47,7 +48,7 @@ class Run {
         migration_(LoadMigration(name)),
         parameters_(std::move(parameters)),
         routing_(migration_, parameters_.priority, parameters_.mapping),
-        record_(RunRecord::Begin(name, parameters_)),
+        record_(Begin(name)),
         pass_(migration_, parameters_, routing_, record_),
         helpers_(new_helpers()),
         first_level_(record_.level()) {
@@ -84,6 +85,16 @@ class Run {
   }
 
  private:
+  // What a packed ledger knows is worth something only with its secret, and without entries it takes rows
+  // that are as they should be.
+  RunRecord Begin(const std::string &name) {
+    std::vector<const Mapping *> const mappings = routing_.Mappings();
+    if (std::any_of(mappings.begin(), mappings.end(),
+                    [](const Mapping *mapping) { return mapping->ledger == "packed"; }))
+      RequireLedgerSecret();
+    return RunRecord::Begin(name, parameters_);
+  }
+
   void Read(int level) {
     bool const first = level == first_level_;
     bool const is_begun = level == record_.level() && !record_.position().empty();
@@ -194,7 +205,9 @@ class Run {
 
   void MergeLedgers() {
     for (const Mapping *mapping : routing_.Mappings()) {
-      if (mapping->ledger == "packed") PackedLedger(mapping->id).Merge();
+      if (mapping->ledger != "packed") continue;
+      PackedLedger::Merge(mapping->id);
+      PackedLedger::DeleteExpired(mapping->id);
       Spi::Commit();
     }
   }
@@ -230,9 +243,15 @@ class Run {
     });
     Tally tally;
     tally.rows[mapping.name].deleted = result.deleted;
+    tally.rows[mapping.name].changed_here = result.changed_here;
     record_.Save(tally, record_.level(), record_.position());
     record_.SetPruneOutcome(mapping.name, result.outcome, result.why);
     Spi::Commit();
+    if (result.changed_here > 0)
+      pg::Report(WARNING,
+                 "prune removed " + std::to_string(result.changed_here) + " rows of mapping \"" +
+                     mapping.name + "\" that were changed here since they were stored",
+                 "Their keys are gone from Redis.");
     if (result.outcome == "refused")
       pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + result.why,
                  "An emptied Redis, or the wrong server or database, would look like this.",

@@ -232,7 +232,7 @@ void RunRecord::AddMappings(const std::vector<std::string> &mappings) {
       "INSERT INTO redis_migrate.mapping_count (run_id, part, mapping, claims_unchanged) "
       "SELECT $1, 0, m.mapping, NOT EXISTS (SELECT FROM redis_migrate.ledger_segment AS s "
       "WHERE s.mapping_id = m.mapping_id) AND NOT EXISTS (SELECT FROM redis_migrate.ledger_batch AS b "
-      "WHERE b.mapping_id = m.mapping_id) "
+      "WHERE b.mapping_id = m.mapping_id AND NOT b.merged) "
       "FROM redis_migrate.mapping AS m JOIN redis_migrate.run AS r USING (migration) "
       "WHERE r.run_id = $1 AND m.mapping = ANY ($2) ON CONFLICT DO NOTHING",
       {SqlParam::Int8(id_), SqlParam::TextArray(mappings)});
@@ -278,14 +278,14 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   for (const auto &[mapping, rows] : tally.rows)
     Spi::ExecuteKept(
         "INSERT INTO redis_migrate.mapping_count AS c (run_id, part, mapping, inserted, updated, unchanged, "
-        "folded, deleted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT "
+        "folded, deleted, changed_here) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT "
         "(run_id, part, mapping) "
         "DO UPDATE SET inserted = c.inserted + excluded.inserted, updated = c.updated + excluded.updated, "
         "unchanged = c.unchanged + excluded.unchanged, folded = c.folded + excluded.folded, deleted = "
-        "c.deleted + excluded.deleted",
+        "c.deleted + excluded.deleted, changed_here = c.changed_here + excluded.changed_here",
         {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Text(mapping), SqlParam::Int8(rows.inserted),
          SqlParam::Int8(rows.updated), SqlParam::Int8(rows.unchanged), SqlParam::Int8(rows.folded),
-         SqlParam::Int8(rows.deleted)});
+         SqlParam::Int8(rows.deleted), SqlParam::Int8(rows.changed_here)});
   for (const Reject &reject : tally.rejects) {
     auto type = source::TypeOf(*reject.entry);
     bool has_payload = reject.entry->state == source::EntryState::kRead;

@@ -39,6 +39,10 @@ GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr
     if (options.beside_others && state->mapping->ledger == "full") LockMapping(state->mapping->id);
     MappingSettings settings(*state->mapping);
     prepared_.push_back(&state->Prepare());
+    // Rows that are the mapping's may have been changed by somebody else.
+    PreparedMapping &prepared = *prepared_.back();
+    if (prepared.packed && !Claims(prepared.mapping))
+      prepared.writer.set_before_update([&prepared] { prepared.packed->ReadPriors(); });
   }
 }
 
@@ -394,35 +398,37 @@ void GroupStore::KeepLedger(PreparedMapping &mapping, const std::vector<Identifi
 void GroupStore::KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                                   const Findings &findings, const Outcomes &outcomes, RowCounts &counts) {
   const Mapping &definition = mapping.mapping;
-  PackedRows &packed = *mapping.packed;
   const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
   std::vector<bool> yielded(entries_.size(), false);
   for (int entry : entry_of_row) yielded[entry] = true;
   std::vector<int> rowless;
   for (int entry : which)
     if (!yielded[entry] && !findings.refused.count(entry)) rowless.push_back(entry);
-  counts.deleted +=
-      packed.DeleteRowsOf(entries_, rowless, DeleteStatement(mapping.target.name, definition.on_delete));
+  if (definition.on_delete != "keep")
+    mapping.packed->DeleteRowsOf(entries_, rowless, nullptr, options_.run, counts);
 
   // A row that was there before and whose values stay is nobody's to delete.
   bool const takes_over = definition.on_conflict != "nothing" && definition.on_conflict != "fill";
   // A row that is as it should be may be the mapping's already, and to look would cost more than to store it.
   // Of a ledger that has entries it is taken for one that is; but not where a row outlives its key, and its
   // entry.
-  bool const claims_unchanged =
-      takes_over && (definition.on_delete != "delete" ||
-                     (options_.claiming != nullptr && options_.claiming->count(definition.name) > 0));
-  std::vector<bool> owned(entry_of_row.size(), false);
-  bool has_owned = false;
+  bool const claims_unchanged = takes_over && (definition.on_delete != "delete" || Claims(definition));
+  std::vector<PackedRows::Fate> fates(entry_of_row.size(), PackedRows::Fate::kNothing);
   for (auto [row, outcome] : outcomes) {
-    owned[row] = outcome == RowOutcome::kInserted || (outcome == RowOutcome::kUpdated && takes_over) ||
-                 (outcome == RowOutcome::kUnchanged && claims_unchanged);
-    has_owned = has_owned || owned[row];
+    if (outcome == RowOutcome::kInserted)
+      fates[row] = PackedRows::Fate::kInserted;
+    else if (outcome == RowOutcome::kUpdated)
+      fates[row] = PackedRows::Fate::kUpdated;
+    else if (outcome == RowOutcome::kUnchanged && claims_unchanged)
+      fates[row] = PackedRows::Fate::kClaimed;
   }
-  if (has_owned)
-    packed.ledger().Append(packed.Hash(stage.rows->rows, [&](int row) { return bool{owned[row]}; }), {});
-  if (options_.seen_run)
-    packed.ledger().NoteSeen(*options_.seen_run, packed.Hash(stage.rows->rows, [](int) { return true; }));
+  mapping.packed->Keep(stage.rows->rows, fates, takes_over, options_.run, options_.seen_run);
+}
+
+// Whether the mapping's ledger was empty when the run began, so that rows that are as they should be become
+// the mapping's.
+bool GroupStore::Claims(const Mapping &mapping) const {
+  return options_.claiming != nullptr && options_.claiming->count(mapping.name) > 0;
 }
 
 void GroupStore::NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,

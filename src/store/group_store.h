@@ -129,6 +129,7 @@ class GroupStore {
                          RowCounts &counts);
   void KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                         const Findings &findings, const Outcomes &outcomes, RowCounts &counts);
+  bool Claims(const Mapping &mapping) const;
   void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
                 const std::vector<int> &lost);
   void CollectPreview(PreparedMapping &mapping, Stage &stage, Findings &findings);

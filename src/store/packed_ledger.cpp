@@ -1,10 +1,13 @@
 #include "store/packed_ledger.h"
 
+#include "mapping/migration_lock.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
+#include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "pg/wait.h"
+#include "store/ledger_segments.h"
 
 namespace prm {
 
@@ -13,267 +16,312 @@ using pg::SqlParam;
 
 namespace {
 
-constexpr size_t kSegmentHashes = 2000;
 // As much as is worked on at once: with more, the hashes are divided into ranges that are worked on in turn.
-constexpr int64 kBytesAtOnce = 8 * 1024 * 1024;
+constexpr int64 kBytesAtOnce = 4 * 1024 * 1024;
+// More than an estimate of how many items a range has: what is read beyond it is read again with the next.
+constexpr size_t kSpareItems = 64;
 
 uint64_t RangesFor(int64 bytes) { return static_cast<uint64_t>(bytes / kBytesAtOnce) + 1; }
 
-Hash128 HashOf(Datum packed) {
-  std::vector<Hash128> hashes;
-  UnpackHashes(pg::DatumBytes(packed), {}, hashes);
-  return hashes.at(0);
-}
+// A column of a row with packed items, read from its beginning to its end in parts.
+struct PackedColumn {
+  Packing packing;
+  const char *part;  // statement: parameters are two numbers of the row, the first byte from 1, how many
+  size_t items = 0;
+  size_t next = 0;
 
-}  // namespace
-
-// The segments by the lowest hash that each can hold. The first holds what is below its own as well.
-class PackedLedger::Segments {
- public:
-  explicit Segments(int64 mapping_id) : mapping_id_(mapping_id) {
-    pg::Context context("redis_migrate ledger");
-    pg::SwitchContext in_context(context.get());
-    pg::Rows const rows = Spi::ExecuteKept(
-        "SELECT first_hash FROM redis_migrate.ledger_segment WHERE mapping_id = $1 ORDER BY first_hash",
-        {SqlParam::Int8(mapping_id_)});
-    for (uint64 i = 0; i < rows.size(); ++i) first_.push_back(HashOf(rows[i].Value(0)));
-  }
-
-  size_t size() const { return first_.size(); }
-  // The segment that holds a hash, if any does; there must be segments.
-  size_t Find(const Hash128 &hash) const {
-    auto after = std::upper_bound(first_.begin(), first_.end(), hash);
-    return after == first_.begin() ? 0 : static_cast<size_t>(after - first_.begin()) - 1;
-  }
-  bool Overlaps(size_t segment, const HashRange &range) const {
-    return (segment == 0 || first_[segment].high <= range.last) &&
-           (segment + 1 == first_.size() || first_[segment + 1].high >= range.first);
-  }
-
-  void Read(size_t segment, const HashRange &range, std::vector<Hash128> &hashes) const {
-    pg::CheckInterrupts();
-    pg::Context context("redis_migrate ledger");
-    pg::SwitchContext in_context(context.get());
-    pg::Rows const rows = Spi::ExecuteKept(
-        "SELECT hashes FROM redis_migrate.ledger_segment WHERE mapping_id = $1 AND first_hash = $2",
-        {SqlParam::Int8(mapping_id_), SqlParam::Bytea(PackHashes({first_[segment]}))});
-    if (rows.size() > 0) UnpackHashes(pg::DatumBytes(rows[0].Value(0)), range, hashes);
-  }
-
-  // Writes changes that KeepNewest has left. The segments are then other ones.
-  void Apply(const std::vector<HashChange> &changes) const {
-    const HashChange *change = changes.data();
-    const HashChange *const end = change + changes.size();
-    while (change != end) {
-      std::vector<Hash128> old;
-      const HashChange *last = end;
-      if (!first_.empty()) {
-        size_t const segment = Find(change->hash);
-        if (segment + 1 < first_.size())
-          last = std::lower_bound(change, end, first_[segment + 1],
-                                  [](const HashChange &a, const Hash128 &hash) { return a.hash < hash; });
-        Read(segment, {}, old);
-        std::vector<Hash128> const changed = ApplyChanges(old, change, last);
-        if (changed != old) {
-          Delete(segment);
-          Insert(changed);
-        }
-      } else {
-        Insert(ApplyChanges(old, change, last));
-      }
-      change = last;
-    }
-  }
-
- private:
-  void Delete(size_t segment) const {
-    pg::Context context("redis_migrate ledger");
-    pg::SwitchContext in_context(context.get());
-    Spi::ExecuteKept("DELETE FROM redis_migrate.ledger_segment WHERE mapping_id = $1 AND first_hash = $2",
-                     {SqlParam::Int8(mapping_id_), SqlParam::Bytea(PackHashes({first_[segment]}))});
-  }
-
-  // In parts of about the same size.
-  void Insert(const std::vector<Hash128> &hashes) const {
-    size_t const parts = (hashes.size() + kSegmentHashes - 1) / kSegmentHashes;
-    for (size_t part = 0; part < parts; ++part) {
+  // Hands the items of a range to `visit`. Ranges come in ascending order and are all there are. Reads in the
+  // active snapshot.
+  template <typename Visit>
+  void Read(int64 owner_id, int64 id, const HashRange &range, uint64_t ranges, Visit visit) {
+    auto const size = static_cast<size_t>(packing);
+    while (next < items) {
+      size_t const count = std::min(items - next, items / ranges + items / ranges / 8 + kSpareItems);
+      pg::CheckInterrupts();
       pg::Context context("redis_migrate ledger");
       pg::SwitchContext in_context(context.get());
-      auto const begin = hashes.begin() + static_cast<long>(hashes.size() * part / parts);
-      auto const end = hashes.begin() + static_cast<long>(hashes.size() * (part + 1) / parts);
-      Spi::ExecuteKept(
-          "INSERT INTO redis_migrate.ledger_segment (mapping_id, first_hash, hashes) VALUES ($1, $2, $3)",
-          {SqlParam::Int8(mapping_id_), SqlParam::Bytea(PackHashes({*begin})),
-           SqlParam::Bytea(PackHashes(std::vector<Hash128>(begin, end)))});
+      pg::Rows const rows = Spi::ExecuteKept(
+          part,
+          {SqlParam::Int8(owner_id), SqlParam::Int8(id), SqlParam::Int4(static_cast<int32>(next * size + 1)),
+           SqlParam::Int4(static_cast<int32>(count * size))},
+          true);
+      if (rows.size() == 0) return;
+      std::vector<PackedItem> read;
+      UnpackOrThrow(pg::DatumBytes(rows[0].Value(0)), packing, read);
+      if (read.empty()) return;
+      for (const PackedItem &item : read) {
+        if (!range.Has(item.hash)) return;
+        visit(item);
+        ++next;
+      }
     }
   }
-
-  int64 mapping_id_;
-  std::vector<Hash128> first_;
 };
 
-namespace {
-
-// Rows of hashes: their numbers, in order, and how many bytes they have together.
-struct Batches {
-  std::vector<int64> ids;
-  int64 bytes = 0;
-};
-
-Batches ListBatches(const char *sql, std::initializer_list<SqlParam> params) {
-  pg::Rows const rows = Spi::ExecuteKept(sql, params);
-  Batches batches;
-  for (uint64 i = 0; i < rows.size(); ++i) {
-    batches.ids.push_back(rows[i].Int8(0));
-    batches.bytes += rows[i].Int8(1);
+// A row that a batch has appended.
+struct Appended {
+  int64 id;
+  std::optional<int64> run_id;
+  int64 columns;
+  bool takes_changed;
+  PackedColumn inserted, changed, removed;
+  int64 bytes() const {
+    return static_cast<int64>(inserted.items * static_cast<size_t>(inserted.packing) +
+                              changed.items * static_cast<size_t>(changed.packing) +
+                              removed.items * static_cast<size_t>(removed.packing));
   }
-  return batches;
+};
+
+size_t ItemsOf(const pg::Row &row, int column, Packing packing) {
+  return static_cast<size_t>(row.Int4(column)) / static_cast<size_t>(packing);
 }
 
-Batches ListAppended(int64 mapping_id) {
-  return ListBatches(
-      "SELECT batch_id, (octet_length(stored) + octet_length(removed))::bigint FROM "
-      "redis_migrate.ledger_batch WHERE mapping_id = $1 ORDER BY batch_id",
-      {SqlParam::Int8(mapping_id)});
-}
-
-template <typename Visit>
-void ReadAppended(int64 mapping_id, int64 batch_id, Visit visit) {
-  pg::CheckInterrupts();
-  pg::Context context("redis_migrate ledger");
-  pg::SwitchContext in_context(context.get());
+// In the order in which they were appended.
+std::vector<Appended> ListAppended(int64 mapping_id) {
   pg::Rows const rows = Spi::ExecuteKept(
-      "SELECT stored, removed FROM redis_migrate.ledger_batch WHERE mapping_id = $1 AND batch_id = $2",
-      {SqlParam::Int8(mapping_id), SqlParam::Int8(batch_id)});
-  if (rows.size() > 0) visit(pg::DatumBytes(rows[0].Value(0)), pg::DatumBytes(rows[0].Value(1)));
+      "SELECT batch_id, run_id, columns, takes_changed, octet_length(inserted), octet_length(changed), "
+      "octet_length(removed), format FROM redis_migrate.ledger_batch WHERE mapping_id = $1 AND NOT merged "
+      "ORDER BY batch_id",
+      {SqlParam::Int8(mapping_id)}, true);
+  std::vector<Appended> appended;
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    pg::Row const row = rows[i];
+    RequirePackedFormat(row.Int4(7));
+    Appended batch = {row.Int8(0),
+                      std::nullopt,
+                      row.Int8(2),
+                      row.Bool(3),
+                      {Packing::kEntries,
+                       "SELECT substr(inserted, $3, $4) FROM redis_migrate.ledger_batch WHERE mapping_id = "
+                       "$1 AND batch_id = $2",
+                       ItemsOf(row, 4, Packing::kEntries)},
+                      {Packing::kChanges,
+                       "SELECT substr(changed, $3, $4) FROM redis_migrate.ledger_batch WHERE mapping_id = $1 "
+                       "AND batch_id = $2",
+                       ItemsOf(row, 5, Packing::kChanges)},
+                      {Packing::kHashes,
+                       "SELECT substr(removed, $3, $4) FROM redis_migrate.ledger_batch WHERE mapping_id = $1 "
+                       "AND batch_id = $2",
+                       ItemsOf(row, 6, Packing::kHashes)}};
+    if (!row.IsNull(1)) batch.run_id = row.Int8(1);
+    appended.push_back(batch);
+  }
+  return appended;
+}
+
+int64 BytesOf(const std::vector<Appended> &appended) {
+  int64 bytes = 0;
+  for (const Appended &batch : appended) bytes += batch.bytes();
+  return bytes;
+}
+
+// What a merge finds out for a run.
+struct Found {
+  int64 changed_here = 0;
+  int64 deleted_here = 0;
+};
+
+void SaveFound(int64 mapping_id, const std::map<int64, Found> &found) {
+  for (const auto &[run_id, counts] : found)
+    Spi::ExecuteKept(
+        "UPDATE redis_migrate.mapping_count AS c SET changed_here = c.changed_here + $3, deleted_here = "
+        "c.deleted_here + $4 FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND c.run_id = $2 AND "
+        "c.part = 0 AND c.mapping = m.mapping",
+        {SqlParam::Int8(mapping_id), SqlParam::Int8(run_id), SqlParam::Int8(counts.changed_here),
+         SqlParam::Int8(counts.deleted_here)});
 }
 
 }  // namespace
 
-void PackedLedger::Append(std::vector<Hash128> stored, std::vector<Hash128> removed) const {
-  if (stored.empty() && removed.empty()) return;
+void PackedLedger::Append(std::optional<int64> run_id, News news) const {
+  if (news.inserted.empty() && news.changed.empty() && news.removed.empty()) return;
   pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept("INSERT INTO redis_migrate.ledger_batch (mapping_id, stored, removed) VALUES ($1, $2, $3)",
-                   {SqlParam::Int8(mapping_id_), SqlParam::Bytea(PackHashes(std::move(stored))),
-                    SqlParam::Bytea(PackHashes(std::move(removed)))});
+  Spi::ExecuteKept(
+      "INSERT INTO redis_migrate.ledger_batch (mapping_id, run_id, format, columns, takes_changed, inserted, "
+      "changed, removed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+      {SqlParam::Int8(mapping_id_), run_id ? SqlParam::Int8(*run_id) : SqlParam{INT8OID, 0, true},
+       SqlParam::Int4(kPackedFormat), SqlParam::Int8(columns_), SqlParam::Bool(news.takes_changed),
+       SqlParam::Bytea(Pack(std::move(news.inserted), Packing::kEntries)),
+       SqlParam::Bytea(Pack(std::move(news.changed), Packing::kChanges)),
+       SqlParam::Bytea(Pack(std::move(news.removed), Packing::kHashes))});
 }
 
-std::vector<Hash128> PackedLedger::FindOwn(std::vector<Hash128> hashes) const {
-  std::sort(hashes.begin(), hashes.end());
-  std::vector<Hash128> own;
-  pg::SnapshotScope snapshot;  // the hashes are fetched from TOAST after the statements
+std::vector<PackedItem> PackedLedger::FindOwn(std::vector<PackedItem> rows, int64 *bytes_read) const {
+  std::sort(rows.begin(), rows.end());
+  for (PackedItem &row : rows) row.image = row.prior = 0;
+  std::vector<PackedItem> own;
+  // One snapshot for all that is read: others may merge meanwhile.
+  pg::SnapshotScope snapshot;
   pg::AsExtensionOwner as_owner;
-  Batches const appended = ListAppended(mapping_id_);
-  for (auto id = appended.ids.rbegin(); id != appended.ids.rend() && !hashes.empty(); ++id)
-    ReadAppended(mapping_id_, *id, [&](Bytes stored, Bytes removed) {
-      std::vector<Hash128> rest;
-      for (const Hash128 &hash : hashes) {
-        if (PackedHashesContain(stored, hash))
-          own.push_back(hash);
-        else if (!PackedHashesContain(removed, hash))
-          rest.push_back(hash);
-      }
-      hashes = std::move(rest);
-    });
-  Segments const segments(mapping_id_);
-  std::vector<Hash128> held;
+  std::vector<Appended> appended = ListAppended(mapping_id_);
+  *bytes_read += BytesOf(appended);
+  // From the newest to the oldest: the first that names a row decides, but for the image of one that was
+  // refreshed.
+  for (auto batch = appended.rbegin(); batch != appended.rend() && !rows.empty(); ++batch) {
+    std::vector<bool> decided(rows.size(), false);
+    auto look = [&](PackedColumn &column, bool decides, bool owns) {
+      size_t at = 0;
+      column.Read(mapping_id_, batch->id, {}, 1, [&](const PackedItem &item) {
+        while (at < rows.size() && rows[at] < item) ++at;
+        if (at == rows.size() || !(rows[at].hash == item.hash) || decided[at]) return;
+        bool const known = batch->columns == columns_ && column.packing != Packing::kHashes;
+        // prior: the image that a newer batch has given it.
+        if (known && rows[at].prior == 0) rows[at].prior = item.image;
+        if (!decides) return;
+        decided[at] = true;
+        if (owns) own.push_back({item.hash, rows[at].prior});
+      });
+    };
+    look(batch->inserted, true, true);
+    look(batch->changed, batch->takes_changed, true);
+    look(batch->removed, true, false);
+    std::vector<PackedItem> rest;
+    for (size_t i = 0; i < rows.size(); ++i)
+      if (!decided[i]) rest.push_back(rows[i]);
+    rows = std::move(rest);
+  }
+  LedgerSegments const segments(mapping_id_, LedgerSegments::kActiveSnapshot);
+  std::vector<PackedItem> held;
   std::optional<size_t> read;
-  for (const Hash128 &hash : hashes) {
+  for (const PackedItem &row : rows) {
     if (segments.size() == 0) break;
-    size_t const segment = segments.Find(hash);
+    size_t const segment = segments.Find(row.hash);
     if (segment != read) {
-      held.clear();
-      segments.Read(segment, {}, held);
+      held = segments.Read(segment, columns_);
       read = segment;
     }
-    if (std::binary_search(held.begin(), held.end(), hash)) own.push_back(hash);
+    auto const entry = std::lower_bound(held.begin(), held.end(), row);
+    if (entry != held.end() && entry->hash == row.hash)
+      own.push_back({row.hash, row.prior != 0 ? row.prior : entry->image});
   }
   std::sort(own.begin(), own.end());
   return own;
 }
 
-void PackedLedger::Merge() const {
-  pg::SnapshotScope snapshot;  // the hashes are fetched from TOAST after the statements
+void PackedLedger::Merge(int64 mapping_id) {
+  LockMapping(mapping_id);
+  pg::SnapshotScope snapshot;
   pg::AsExtensionOwner as_owner;
-  Batches const appended = ListAppended(mapping_id_);
-  if (appended.ids.empty()) return;
-  uint64_t const ranges = RangesFor(appended.bytes);
+  std::vector<Appended> appended = ListAppended(mapping_id);
+  if (appended.empty()) return;
+  int64 const columns = appended.back().columns;
+  std::map<int64, Found> found;
+  uint64_t const ranges = RangesFor(BytesOf(appended));
   for (uint64_t i = 0; i < ranges; ++i) {
     HashRange const range = HashRange::Share(i, ranges);
-    std::vector<HashChange> changes;
-    std::vector<Hash128> hashes;
-    for (int64 id : appended.ids)
-      ReadAppended(mapping_id_, id, [&](Bytes stored, Bytes removed) {
-        for (bool const added : {true, false}) {
-          hashes.clear();
-          UnpackHashes(added ? stored : removed, range, hashes);
-          for (const Hash128 &hash : hashes) changes.push_back({hash, added});
-        }
-      });
-    KeepNewest(changes);
-    Segments(mapping_id_).Apply(changes);
+    std::vector<LedgerEvent> events;
+    for (uint32_t batch = 0; batch < appended.size(); ++batch) {
+      auto read = [&](PackedColumn &column, LedgerEvent::Kind kind) {
+        column.Read(mapping_id, appended[batch].id, range, ranges, [&](PackedItem item) {
+          if (appended[batch].columns != columns) item.image = item.prior = 0;
+          events.push_back({item, batch, kind});
+        });
+      };
+      read(appended[batch].inserted, LedgerEvent::kInserted);
+      read(appended[batch].changed,
+           appended[batch].takes_changed ? LedgerEvent::kTaken : LedgerEvent::kRefreshed);
+      read(appended[batch].removed, LedgerEvent::kRemoved);
+    }
+    std::sort(events.begin(), events.end());
+    LedgerSegments(mapping_id).Apply(events, columns, [&](const LedgerEvent &event, LedgerFinding finding) {
+      if (!appended[event.batch].run_id) return;
+      Found &counts = found[*appended[event.batch].run_id];
+      ++(finding == LedgerFinding::kChangedHere ? counts.changed_here : counts.deleted_here);
+    });
   }
-  Spi::ExecuteKept("DELETE FROM redis_migrate.ledger_batch WHERE mapping_id = $1 AND batch_id <= $2",
-                   {SqlParam::Int8(mapping_id_), SqlParam::Int8(appended.ids.back())});
+  std::vector<int64> ids;
+  for (const Appended &batch : appended) ids.push_back(batch.id);
+  Spi::ExecuteKept(
+      "UPDATE redis_migrate.ledger_batch SET merged = true WHERE mapping_id = $1 AND batch_id = ANY ($2)",
+      {SqlParam::Int8(mapping_id), SqlParam::Int8Array(ids)});
+  SaveFound(mapping_id, found);
 }
 
-int64 PackedLedger::Count() const {
+int64 PackedLedger::MergeCost(int64 mapping_id) {
+  pg::SnapshotScope snapshot;
+  pg::AsExtensionOwner as_owner;
+  return Count(mapping_id) * static_cast<int64>(Packing::kEntries) + BytesOf(ListAppended(mapping_id));
+}
+
+void PackedLedger::DeleteExpired(int64 mapping_id) {
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      "DELETE FROM redis_migrate.ledger_batch WHERE mapping_id = $1 AND merged AND appended_at <= "
+      "clock_timestamp() - $2 * interval '1 second'",
+      {SqlParam::Int8(mapping_id), SqlParam::Int8(pg::settings::journal_retention_s)});
+}
+
+int64 PackedLedger::Count(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
-             "SELECT (coalesce(sum(octet_length(hashes)), 0) / $2)::bigint FROM redis_migrate.ledger_segment "
-             "WHERE mapping_id = $1",
-             {SqlParam::Int8(mapping_id_), SqlParam::Int8(kPackedHashBytes)})[0]
+             "SELECT (coalesce(sum(octet_length(entries)), 0) / $2)::bigint FROM "
+             "redis_migrate.ledger_segment WHERE mapping_id = $1",
+             {SqlParam::Int8(mapping_id), SqlParam::Int8(static_cast<int64>(Packing::kEntries))})[0]
       .Int8(0);
 }
 
-void PackedLedger::NoteSeen(int64 run_id, std::vector<Hash128> hashes) const {
-  if (hashes.empty()) return;
+void PackedLedger::NoteSeen(int64 mapping_id, int64 run_id, std::vector<PackedItem> rows) {
+  if (rows.empty()) return;
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.seen_batch (run_id, mapping_id, hashes) VALUES ($1, $2, $3)",
-      {SqlParam::Int8(run_id), SqlParam::Int8(mapping_id_), SqlParam::Bytea(PackHashes(std::move(hashes)))});
+      "INSERT INTO redis_migrate.seen_batch (run_id, mapping_id, format, hashes) VALUES ($1, $2, $3, $4)",
+      {SqlParam::Int8(run_id), SqlParam::Int8(mapping_id), SqlParam::Int4(kPackedFormat),
+       SqlParam::Bytea(Pack(std::move(rows), Packing::kHashes))});
 }
 
-bool PackedLedger::HasSeen(int64 run_id) const {
+bool PackedLedger::HasSeen(int64 mapping_id, int64 run_id) {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
              "SELECT EXISTS (SELECT FROM redis_migrate.seen_batch WHERE run_id = $1 AND mapping_id = $2)",
-             {SqlParam::Int8(run_id), SqlParam::Int8(mapping_id_)})[0]
+             {SqlParam::Int8(run_id), SqlParam::Int8(mapping_id)})[0]
       .Bool(0);
 }
 
-void PackedLedger::TakeUnseen(int64 run_id, const std::function<void(const Hash128 &)> &visit) const {
+void PackedLedger::TakeUnseen(int64 run_id, const std::function<void(const PackedItem &)> &visit,
+                              const std::function<void(const PackedItem &)> &met) const {
   pg::SnapshotScope snapshot;  // the hashes are fetched from TOAST after the statements
   pg::AsExtensionOwner as_owner;
-  Batches const seen = ListBatches(
-      "SELECT batch_id, octet_length(hashes)::bigint FROM redis_migrate.seen_batch WHERE run_id = $1 AND "
-      "mapping_id = $2 ORDER BY batch_id",
-      {SqlParam::Int8(run_id), SqlParam::Int8(mapping_id_)});
-  uint64_t const ranges = RangesFor(seen.bytes + Count() * static_cast<int64>(kPackedHashBytes));
+  struct Seen {
+    int64 id;
+    PackedColumn hashes;
+  };
+  std::vector<Seen> seen;
+  int64 bytes = Count(mapping_id_) * static_cast<int64>(Packing::kEntries);
+  {
+    pg::Rows const rows = Spi::ExecuteKept(
+        "SELECT batch_id, octet_length(hashes), format FROM redis_migrate.seen_batch WHERE mapping_id = $1 "
+        "AND run_id = $2 ORDER BY batch_id",
+        {SqlParam::Int8(mapping_id_), SqlParam::Int8(run_id)});
+    for (uint64 i = 0; i < rows.size(); ++i) {
+      RequirePackedFormat(rows[i].Int4(2));
+      bytes += rows[i].Int4(1);
+      seen.push_back(
+          {rows[i].Int8(0),
+           {Packing::kHashes,
+            "SELECT substr(hashes, $3, $4) FROM redis_migrate.seen_batch WHERE run_id = $1 AND batch_id = $2",
+            ItemsOf(rows[i], 1, Packing::kHashes)}});
+    }
+  }
+  uint64_t const ranges = RangesFor(bytes);
   for (uint64_t i = 0; i < ranges; ++i) {
     HashRange const range = HashRange::Share(i, ranges);
-    std::vector<Hash128> met;
-    for (int64 id : seen.ids) {
-      pg::CheckInterrupts();
-      pg::Context context("redis_migrate ledger");
-      pg::SwitchContext in_context(context.get());
-      pg::Rows const rows = Spi::ExecuteKept(
-          "SELECT hashes FROM redis_migrate.seen_batch WHERE run_id = $1 AND mapping_id = $2 AND batch_id = "
-          "$3",
-          {SqlParam::Int8(run_id), SqlParam::Int8(mapping_id_), SqlParam::Int8(id)});
-      if (rows.size() > 0) UnpackHashes(pg::DatumBytes(rows[0].Value(0)), range, met);
-    }
-    std::sort(met.begin(), met.end());
-    Segments const segments(mapping_id_);
-    std::vector<HashChange> gone;
+    std::vector<PackedItem> hashes;
+    for (Seen &batch : seen)
+      batch.hashes.Read(run_id, batch.id, range, ranges,
+                        [&](const PackedItem &item) { hashes.push_back(item); });
+    std::sort(hashes.begin(), hashes.end());
+    LedgerSegments const segments(mapping_id_);
+    std::vector<LedgerEvent> gone;
     for (size_t segment = 0; segment < segments.size(); ++segment) {
       if (!segments.Overlaps(segment, range)) continue;
-      std::vector<Hash128> own;
-      segments.Read(segment, range, own);
-      for (const Hash128 &hash : WithoutHashes(own, met)) gone.push_back({hash, false});
+      std::vector<PackedItem> own;
+      for (const PackedItem &entry : segments.Read(segment, columns_))
+        if (range.Has(entry.hash)) own.push_back(entry);
+      for (const PackedItem &entry : Without(own, hashes)) gone.push_back({entry, 0, LedgerEvent::kRemoved});
     }
-    for (const HashChange &change : gone) visit(change.hash);
-    segments.Apply(gone);
+    for (const LedgerEvent &event : gone) visit(event.item);
+    for (const PackedItem &item : hashes) met(item);
+    segments.Apply(gone, columns_, [](const LedgerEvent &, LedgerFinding) {});
   }
 }
 

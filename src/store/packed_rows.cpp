@@ -1,16 +1,19 @@
 #include "store/packed_rows.h"
 
 #include "mapping/ledger_choice.h"
+#include "mapping/target_statements.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 
 namespace prm {
 
+using pg::QuoteIdentifier;
 using pg::Spi;
 
 namespace {
 
-constexpr char kKeysName[] = "redis_keys";
+constexpr char kNamesName[] = "redis_names";
+constexpr char kGoneName[] = "redis_gone";
 
 template <typename Visit>
 void ForEachRow(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
@@ -37,11 +40,17 @@ bool Narrow(Oid from, Oid to, Datum *value) {
   return fits;
 }
 
+// Columns of our own relations: no name that a SET list of on_delete could mean.
+std::string KeyName(size_t i) { return "redis_key_" + std::to_string(i + 1); }
+
 }  // namespace
 
-PackedRows::PackedRows(const Mapping &mapping, const BatchShape &shape, const Target &target,
-                       const MappingQuery &query)
-    : mapping_(mapping), shape_(shape), target_(target), query_(query), ledger_(mapping.id) {
+PackedRows::PackedRows(const Mapping &mapping, const Target &target, const MappingQuery &query)
+    : mapping_(mapping),
+      target_(target),
+      query_(query),
+      names_(ParsePattern(mapping.pattern), Expand::kNone),
+      ledger_(mapping.id, 0) {
   LedgerChoice const choice = ChooseLedger(mapping, ParsePattern(mapping.pattern), target, query.facts());
   if (choice.ledger != mapping.ledger || choice.reason != mapping.ledger_reason)
     throw pg::Failure(
@@ -49,125 +58,309 @@ PackedRows::PackedRows(const Mapping &mapping, const BatchShape &shape, const Ta
         "the packed ledger of mapping \"" + mapping.name + "\" no longer fits target " + target.name,
         "When the mapping was defined: " + mapping.ledger_reason + ". Now: " + choice.reason + ".",
         "Call redis_migrate.alter_mapping for the mapping, which chooses the ledger anew.");
-  const std::vector<BatchColumn> &columns = shape.columns();
+  const std::vector<BatchColumn> &columns = names_.columns();
   needed_.assign(columns.size(), false);
   needed_[0] = true;
+  std::set<AttrNumber> keys;
   for (const KeyColumn &key : target.keys) {
-    KeyColumnSource source = {0, 0};
-    std::string const name = SourceOf(key.column.name, query.facts()).value();
+    keys.insert(key.column.number);
+    KeyColumnSource source = {-1, 0};
+    std::optional<std::string> const name = SourceOf(key.column.name, query.facts());
     for (size_t i = 0; i < columns.size(); ++i)
-      if (columns[i].name == name) source.batch_column = static_cast<int>(i);
+      if (columns[i].name == name) source.name_column = static_cast<int>(i);
     for (size_t i = 0; i < query.facts().columns.size(); ++i)
       if (query.facts().columns[i]->number == key.column.number) source.row_column = static_cast<int>(i) + 2;
-    needed_[static_cast<size_t>(source.batch_column)] = true;
+    if (source.name_column >= 0) {
+      needed_[static_cast<size_t>(source.name_column)] = true;
+      named_.push_back(sources_.size());
+    }
     sources_.push_back(source);
   }
+  // What is GENERATED ALWAYS keeps its value when the row changes.
+  for (size_t i = 0; i < query.facts().columns.size(); ++i) {
+    const TargetColumn *column = query.facts().columns[i];
+    if (keys.count(column->number) > 0 || column->identity_always) continue;
+    image_columns_.emplace_back(static_cast<int>(i) + 2, column->type);
+    stored_columns_.push_back(column);
+  }
+  ledger_ = PackedLedger(mapping.id, ColumnsFingerprint());
 }
 
-std::vector<Hash128> PackedRows::Hash(pg::Tuplestore &rows, const std::function<bool(int)> &wanted) {
-  std::vector<Hash128> hashes;
+// Stands for the columns of an image: their order, names and types.
+int64 PackedRows::ColumnsFingerprint() {
+  for (const TargetColumn *column : stored_columns_) {
+    const char *type = pg::Call([&] {
+      return const_cast<const char *>(format_type_extended(
+          column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+    });
+    hasher_.Add(TEXTOID, pg::TextDatum(column->name), false);
+    hasher_.Add(TEXTOID, pg::TextDatum(type), false);
+  }
+  return static_cast<int64>(hasher_.FinishImage());
+}
+
+// What triggers leave is read from the target, as it may be something else than what was offered.
+bool PackedRows::TargetHasTriggers() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal) OR EXISTS "
+             "(SELECT FROM pg_partition_tree($1::oid::regclass) AS p JOIN pg_trigger AS t ON t.tgrelid = "
+             "p.relid WHERE NOT t.tgisinternal)",
+             {pg::SqlParam::OidOf(target_.oid)})[0]
+      .Bool(0);
+}
+
+std::map<int, uint64> PackedRows::ReadImages() const {
+  std::string is_row;
+  for (const KeyColumn &key : target_.keys) {
+    std::string const column = "." + QuoteIdentifier(key.column.name);
+    is_row += (is_row.empty() ? "" : " AND ") + key.Equal("stored" + column, "excluded" + column);
+  }
+  // LATERAL and LIMIT make it one look-up in the index for each row.
+  pg::Rows const rows = Spi::Execute(
+      "SELECT excluded.redis_row, found.image FROM redis_rows AS excluded, "
+      "LATERAL (SELECT " +
+      ImageExpression("stored") + " AS image FROM " + target_.name + " AS stored WHERE " + is_row +
+      " LIMIT 1) AS found");
+  std::map<int, uint64> images;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    images.emplace_hint(images.end(), rows[i].Int4(0), static_cast<uint64>(rows[i].Int8(1)));
+  return images;
+}
+
+void PackedRows::Keep(pg::Tuplestore &rows, const std::vector<Fate> &fates, bool takes_changed,
+                      std::optional<int64> run_id, std::optional<int64> seen_run) {
+  bool const inserts = std::count(fates.begin(), fates.end(), Fate::kInserted) > 0;
+  bool const updates = std::count(fates.begin(), fates.end(), Fate::kUpdated) > 0;
+  bool const claims = std::count(fates.begin(), fates.end(), Fate::kClaimed) > 0;
+  if (!inserts && !updates && !claims && !seen_run) return;
+  bool const stores_otherwise = (updates || claims) && mapping_.on_conflict != "update";
+  std::optional<std::map<int, uint64>> stored;
+  if (stores_otherwise || ((inserts || updates) && TargetHasTriggers())) {
+    pg::NamedRows named(kRowsName, query_.row_desc(), rows.get());
+    stored = ReadImages();
+  }
+  PackedLedger::News news;
+  news.takes_changed = takes_changed;
+  std::vector<PackedItem> seen;
   ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {
-    if (!wanted(DatumGetInt32(slot->tts_values[0]))) return;
+    int const row = DatumGetInt32(slot->tts_values[0]);
+    Fate const fate = fates[static_cast<size_t>(row)];
+    if (fate == Fate::kNothing && !seen_run) return;
     for (size_t i = 0; i < sources_.size(); ++i) {
       int const column = sources_[i].row_column;
       hasher_.Add(target_.keys[i].column.type, slot->tts_values[column], slot->tts_isnull[column]);
     }
-    hashes.push_back(hasher_.Finish());
+    PackedItem item;
+    item.hash = hasher_.Finish();
+    if (seen_run) seen.push_back(item);
+    if (fate == Fate::kNothing) return;
+    if (stored) {
+      if (auto image = stored->find(row); image != stored->end()) item.image = image->second;
+    } else {
+      for (auto [column, type] : image_columns_)
+        hasher_.Add(type, slot->tts_values[column], slot->tts_isnull[column]);
+      item.image = hasher_.FinishImage();
+    }
+    if (auto prior = priors_.find(row); fate == Fate::kUpdated && prior != priors_.end())
+      item.prior = prior->second;
+    (fate == Fate::kInserted ? news.inserted : news.changed).push_back(item);
   });
-  return hashes;
+  priors_.clear();
+  ledger_.Append(run_id, std::move(news));
+  if (seen_run) PackedLedger::NoteSeen(mapping_.id, *seen_run, std::move(seen));
 }
 
-// (redis_row, the key columns as the target has them)
-TupleDesc PackedRows::KeysDesc() const {
+// Key columns as the target has them, and as what the row was stored; NULL: unknown.
+TupleDesc PackedRows::KeysDesc(const std::vector<size_t> &keys, bool with_image) const {
+  const size_t *const first = keys.data();
+  size_t const count = keys.size();
   return pg::Call([&] {
-    TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(target_.keys.size()) + 1);
-    TupleDescInitEntry(desc, 1, "redis_row", INT4OID, -1, 0);
-    AttrNumber number = 1;
-    for (const KeyColumn &key : target_.keys) {
-      TupleDescInitEntry(desc, ++number, key.column.name.c_str(), key.column.type, -1, 0);
+    TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(count) + (with_image ? 1 : 0));
+    AttrNumber number = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const KeyColumn &key = target_.keys[first[i]];
+      char name[NAMEDATALEN];
+      snprintf(name, sizeof name, "redis_key_%zu", first[i] + 1);
+      TupleDescInitEntry(desc, ++number, name, key.column.type, -1, 0);
       TupleDescInitEntryCollation(desc, number, key.column.collation);
     }
+    if (with_image) TupleDescInitEntry(desc, ++number, "redis_image", INT8OID, -1, 0);
     TupleDescFinalize(desc);
     return desc;
   });
 }
 
-void PackedRows::FillKeys(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
-                          TupleDesc desc, pg::Tuplestore &keys, std::vector<Hash128> &hashes) {
+TupleDesc PackedRows::GoneDesc() const {
+  std::vector<size_t> keys;
+  for (size_t i = 0; i < target_.keys.size(); ++i) keys.push_back(i);
+  return KeysDesc(keys, true);
+}
+
+void PackedRows::FillNames(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
+                           TupleDesc desc, pg::Tuplestore &names) {
   std::optional<std::vector<std::string>> const any_type;
+  TupleDesc batch_desc = names_.MakeTupleDesc();
   pg::Tuplestore batch;
   // A key whose name cannot be shown in these columns has no row.
-  FillBatch(shape_, needed_, entries, which, {any_type}, query_.batch_desc(), batch);
-  ForEachRow(query_.batch_desc(), batch, [&](TupleTableSlot *slot) {
-    std::vector<Datum> values = {Int32GetDatum(static_cast<int32>(hashes.size()))};
-    for (size_t i = 0; i < sources_.size(); ++i) {
-      int const column = sources_[i].batch_column;
+  FillBatch(names_, needed_, entries, which, {any_type}, batch_desc, batch);
+  ForEachRow(batch_desc, batch, [&](TupleTableSlot *slot) {
+    std::vector<Datum> values;
+    for (size_t const i : named_) {
+      int const column = sources_[i].name_column;
       if (slot->tts_isnull[column]) return;
       values.push_back(slot->tts_values[column]);
-      if (!Narrow(TupleDescAttr(query_.batch_desc(), column)->atttypid, target_.keys[i].column.type,
-                  &values.back()))
+      if (!Narrow(TupleDescAttr(batch_desc, column)->atttypid, target_.keys[i].column.type, &values.back()))
         return;
     }
-    for (size_t i = 0; i < sources_.size(); ++i)
-      hasher_.Add(target_.keys[i].column.type, values[i + 1], false);
-    hashes.push_back(hasher_.Finish());
     auto nulls = std::make_unique<bool[]>(values.size());
-    keys.Put(desc, values.data(), nulls.get());
+    names.Put(desc, values.data(), nulls.get());
   });
 }
 
-std::vector<Hash128> PackedRows::HashKeys(const std::vector<const source::Entry *> &entries,
-                                          const std::vector<int> &which) {
-  std::vector<Hash128> hashes;
-  pg::Tuplestore keys;
-  FillKeys(entries, which, KeysDesc(), keys, hashes);
-  return hashes;
+void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
+                            pg::Tuplestore *yielded, Stored &stored) {
+  TupleDesc names_desc = KeysDesc(named_, false);
+  pg::Tuplestore names;
+  FillNames(entries, which, names_desc, names);
+  std::string list, is_named, is_yielded;
+  for (size_t i = 0; i < target_.keys.size(); ++i) {
+    const KeyColumn &key = target_.keys[i];
+    std::string const column = QuoteIdentifier(key.column.name);
+    list += (i == 0 ? "stored." : ", stored.") + column + " AS " + KeyName(i);
+    is_yielded += (i == 0 ? "" : " AND ") + key.Equal("found." + KeyName(i), "yielded." + column);
+  }
+  for (size_t const i : named_)
+    is_named += (is_named.empty() ? "" : " AND ") +
+                target_.keys[i].Equal("stored." + QuoteIdentifier(target_.keys[i].column.name),
+                                      "names." + KeyName(i));
+  pg::NamedRows named(kNamesName, names_desc, names.get());
+  std::optional<pg::NamedRows> yielded_rows;
+  if (yielded != nullptr) yielded_rows.emplace(kRowsName, query_.row_desc(), yielded->get());
+  // LATERAL and OFFSET make it one look-up in the index for each key.
+  pg::Rows const rows =
+      Spi::Execute("SELECT found.* FROM redis_names AS names, LATERAL (SELECT " + list + " FROM " +
+                   target_.name + " AS stored WHERE " + is_named + " OFFSET 0) AS found" +
+                   (yielded == nullptr
+                        ? ""
+                        : " WHERE NOT EXISTS (SELECT FROM redis_rows AS yielded WHERE " + is_yielded + ")"));
+  TupleDesc desc = GoneDesc();
+  for (uint64 r = 0; r < rows.size(); ++r) {
+    std::vector<Datum> values;
+    auto nulls = std::make_unique<bool[]>(target_.keys.size() + 1);
+    for (size_t i = 0; i < target_.keys.size(); ++i) {
+      nulls[i] = rows[r].IsNull(static_cast<int>(i));
+      values.push_back(nulls[i] ? 0 : rows[r].Value(static_cast<int>(i)));
+      hasher_.Add(target_.keys[i].column.type, values[i], nulls[i]);
+    }
+    stored.items.push_back({hasher_.Finish()});
+    values.push_back(0);
+    nulls[target_.keys.size()] = true;
+    stored.keys.Put(desc, values.data(), nulls.get());
+  }
 }
 
-int64 PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
-                               const std::vector<int> &which, const std::string &statement) {
-  if (which.empty()) return 0;
-  TupleDesc desc = KeysDesc();
-  pg::Tuplestore keys, gone;
-  std::vector<Hash128> hashes;
-  FillKeys(entries, which, desc, keys, hashes);
-  std::string stored_is_key, target_is_key;
-  for (const KeyColumn &key : target_.keys) {
-    std::string const column = "." + pg::QuoteIdentifier(key.column.name);
-    const char *conjunction = stored_is_key.empty() ? "" : " AND ";
-    stored_is_key += conjunction + key.Equal("stored" + column, "keys" + column);
-    target_is_key += conjunction + key.Equal("target" + column, "keys" + column);
+// Deletes rows of the target that `gone` names, or changes them as on_delete says, and counts how many there
+// were and how many of them are not as they were stored any more.
+void PackedRows::DeleteGone(TupleDesc desc, pg::Tuplestore &gone, const std::string &condition,
+                            RowCounts &counts) {
+  if (gone.size() == 0) return;
+  pg::NamedRows named(kGoneName, desc, gone.get());
+  std::string const statement = DeleteStatement(target_.name, mapping_.on_delete);
+  std::string const is_changed = "gone.redis_image OPERATOR(pg_catalog.<>) " + ImageExpression("target");
+  if (mapping_.on_delete == "delete") {
+    pg::Rows const deleted =
+        Spi::Execute("WITH deleted AS (" + statement + " USING redis_gone AS gone WHERE " + condition +
+                     " RETURNING " + is_changed +
+                     " AS is_changed) SELECT pg_catalog.count(*), pg_catalog.count(*) "
+                     "FILTER (WHERE is_changed) FROM deleted");
+    counts.deleted += deleted[0].Int8(0);
+    counts.changed_here += deleted[0].Int8(1);
+    return;
   }
-  pg::NamedRows named(kKeysName, desc, keys.get());
-  std::vector<Hash128> present;
-  {
-    // LATERAL and LIMIT make it one look-up in the index for each key.
-    pg::Rows const rows =
-        Spi::Execute("SELECT keys.redis_row FROM redis_keys AS keys, LATERAL (SELECT FROM " + target_.name +
-                     " AS stored WHERE " + stored_is_key + " LIMIT 1) AS found");
-    for (uint64 i = 0; i < rows.size(); ++i) present.push_back(hashes[static_cast<size_t>(rows[i].Int4(0))]);
-  }
-  if (present.empty()) return 0;
-  std::vector<Hash128> own = ledger_.FindOwn(std::move(present));
-  if (own.empty()) return 0;
-  ForEachRow(desc, keys, [&](TupleTableSlot *slot) {
-    const Hash128 &hash = hashes[static_cast<size_t>(DatumGetInt32(slot->tts_values[0]))];
-    if (std::binary_search(own.begin(), own.end(), hash)) gone.Put(slot);
+  counts.changed_here += Spi::Execute("SELECT pg_catalog.count(*) FROM redis_gone AS gone, " + target_.name +
+                                      " AS target WHERE " + condition + " AND " + is_changed)[0]
+                             .Int8(0);
+  counts.deleted +=
+      static_cast<int64>(Spi::Execute(statement + " FROM redis_gone AS gone WHERE " + condition).processed());
+}
+
+void PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
+                              const std::vector<int> &which, pg::Tuplestore *yielded,
+                              std::optional<int64> run_id, RowCounts &counts) {
+  if (which.empty()) return;
+  Stored stored;
+  FindStored(entries, which, yielded, stored);
+  if (stored.items.empty()) return;
+  PackedLedger::News news;
+  news.removed = ledger_.FindOwn(stored.items, &counts.ledger_bytes);
+  if (news.removed.empty()) return;
+  TupleDesc desc = GoneDesc();
+  pg::Tuplestore gone;
+  size_t number = 0;
+  ForEachRow(desc, stored.keys, [&](TupleTableSlot *slot) {
+    const PackedItem &item = stored.items[number++];
+    auto const own = std::lower_bound(news.removed.begin(), news.removed.end(), item);
+    if (own == news.removed.end() || !(own->hash == item.hash)) return;
+    std::vector<Datum> values(slot->tts_values, slot->tts_values + desc->natts);
+    auto nulls = std::make_unique<bool[]>(values.size());
+    std::copy(slot->tts_isnull, slot->tts_isnull + desc->natts, nulls.get());
+    values.back() = Int64GetDatum(static_cast<int64>(own->image));
+    nulls[values.size() - 1] = own->image == 0;
+    gone.Put(desc, values.data(), nulls.get());
   });
-  named.Show(gone.get());
-  bool const deletes = mapping_.on_delete == "delete";
-  int64 const deleted = static_cast<int64>(
-      Spi::Execute(statement + (deletes ? " USING" : " FROM") + " redis_keys AS keys WHERE " + target_is_key)
-          .processed());
-  ledger_.Append({}, std::move(own));
-  return deleted;
+  std::string is_gone;
+  for (size_t i = 0; i < target_.keys.size(); ++i)
+    is_gone +=
+        (i == 0 ? "" : " AND ") +
+        target_.keys[i].Equal("target." + QuoteIdentifier(target_.keys[i].column.name), "gone." + KeyName(i));
+  DeleteGone(desc, gone, is_gone, counts);
+  ledger_.Append(run_id, std::move(news));
 }
 
+void PackedRows::NoteSeenRowsOf(const std::vector<const source::Entry *> &entries,
+                                const std::vector<int> &which, int64 run_id) {
+  Stored stored;
+  FindStored(entries, which, nullptr, stored);
+  PackedLedger::NoteSeen(mapping_.id, run_id, std::move(stored.items));
+}
+
+void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
+  TupleDesc desc = pg::Call([&] {
+    TupleDesc made = CreateTemplateTupleDesc(2);
+    TupleDescInitEntry(made, 1, "redis_hash", BYTEAOID, -1, 0);
+    TupleDescInitEntry(made, 2, "redis_image", INT8OID, -1, 0);
+    TupleDescFinalize(made);
+    return made;
+  });
+  pg::Tuplestore gone;
+  ledger_.TakeUnseen(
+      run_id,
+      [&](const PackedItem &item) {
+        Datum values[] = {pg::ByteaDatum(Pack({item}, Packing::kHashes)),
+                          Int64GetDatum(static_cast<int64>(item.image))};
+        bool nulls[] = {false, item.image == 0};
+        gone.Put(desc, values, nulls);
+        pfree(DatumGetPointer(values[0]));
+      },
+      [](const PackedItem &) {});
+  DeleteGone(desc, gone, "gone.redis_hash OPERATOR(pg_catalog.=) " + HashExpression("target"), counts);
+}
+
+// "row_hash(alias.a, …)"
 std::string PackedRows::HashExpression(const std::string &alias) const {
   std::string arguments;
   for (const KeyColumn &key : target_.keys)
-    arguments += (arguments.empty() ? "" : ", ") + alias + "." + pg::QuoteIdentifier(key.column.name);
+    arguments += (arguments.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(key.column.name);
   return "redis_migrate.row_hash(" + arguments + ")";
+}
+
+// "row_image(ROW(alias.a, …))": a function takes a hundred arguments at most, a row more.
+std::string PackedRows::ImageExpression(const std::string &alias) const {
+  std::string fields;
+  for (const TargetColumn *column : stored_columns_)
+    fields += (fields.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(column->name);
+  return "redis_migrate.row_image(ROW(" + fields + ")::pg_catalog.record)";
 }
 
 }  // namespace prm

@@ -1,9 +1,10 @@
-// Rows of a mapping with a packed ledger: their hashes, from a batch or from the names of keys alone.
+// Rows of a mapping with a packed ledger: their hashes and images, from a batch or as the target has them.
 #pragma once
 
 #include "mapping/mapping_query.h"
 #include "store/packed_ledger.h"
 #include "store/row_hash.h"
+#include "store/writer.h"
 
 namespace prm {
 
@@ -11,44 +12,72 @@ class PackedRows {
  public:
   // Its arguments must outlive it. Errors: 55000 when the query and the target are no longer such that a
   // packed ledger can tell rows apart; those of RowHasher.
-  PackedRows(const Mapping &mapping, const BatchShape &shape, const Target &target,
-             const MappingQuery &query);
+  PackedRows(const Mapping &mapping, const Target &target, const MappingQuery &query);
 
   const PackedLedger &ledger() const { return ledger_; }
 
-  // The hashes of rows that have the descriptor of the query, by their numbers. wanted: which of them.
-  std::vector<Hash128> Hash(pg::Tuplestore &rows, const std::function<bool(int)> &wanted);
+  // Reads the images of the rows of redis_rows as the target has them before they are changed. For the next
+  // Keep.
+  void ReadPriors() { priors_ = ReadImages(); }
 
-  // The hashes of the rows that keys have, whether these are in the target or not.
-  std::vector<Hash128> HashKeys(const std::vector<const source::Entry *> &entries,
-                                const std::vector<int> &which);
+  // What became of the rows of a batch, indexed by their numbers.
+  enum class Fate : char { kNothing, kInserted, kUpdated, kClaimed };
 
-  // Deletes the rows of keys that yield none any more, as far as they are the mapping's, by a statement such
-  // as that of DeleteStatement, and strikes them off. Returns how many there were.
-  int64 DeleteRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
-                     const std::string &statement);
+  // Writes down what a batch did to rows, which have the descriptor of the query. takes_changed: those that
+  // were updated become the mapping's. Of a prune, also which rows it met.
+  void Keep(pg::Tuplestore &rows, const std::vector<Fate> &fates, bool takes_changed,
+            std::optional<int64> run_id, std::optional<int64> seen_run);
 
-  // "row_hash(alias.a, …)"
-  std::string HashExpression(const std::string &alias) const;
+  // Deletes the rows of keys but for those that they yield, as far as they are the mapping's, as on_delete
+  // says, and strikes them off. yielded: rows with the descriptor of the query; nullptr: none.
+  void DeleteRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
+                    pg::Tuplestore *yielded, std::optional<int64> run_id, RowCounts &counts);
+
+  // Notes the rows that keys have in the target as met.
+  void NoteSeenRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
+                      int64 run_id);
+
+  // Deletes the rows of the target of which the run has met none and the ledger has an entry, as on_delete
+  // says, in one scan of the target. Strikes them off.
+  void DeleteUnseen(int64 run_id, RowCounts &counts);
 
  private:
   struct KeyColumnSource {
-    int batch_column;  // of redis_batch
-    int row_column;    // of the query's rows
+    int name_column;  // of redis_batch without its values; -1: the key's name does not tell it
+    int row_column;   // of the query's rows
+  };
+  // Rows of the target: their key columns, and what the ledger needs.
+  struct Stored {
+    pg::Tuplestore keys;
+    std::vector<PackedItem> items;
   };
 
-  TupleDesc KeysDesc() const;
-  void FillKeys(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
-                TupleDesc desc, pg::Tuplestore &keys, std::vector<Hash128> &hashes);
+  bool TargetHasTriggers() const;
+  int64 ColumnsFingerprint();
+  std::map<int, uint64> ReadImages() const;
+  TupleDesc KeysDesc(const std::vector<size_t> &keys, bool with_image) const;
+  TupleDesc GoneDesc() const;  // all of them
+  void FillNames(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
+                 TupleDesc desc, pg::Tuplestore &names);
+  // The rows that keys have in the target, without those that are yielded.
+  void FindStored(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
+                  pg::Tuplestore *yielded, Stored &stored);
+  void DeleteGone(TupleDesc desc, pg::Tuplestore &gone, const std::string &condition, RowCounts &counts);
+  std::string HashExpression(const std::string &alias) const;
+  std::string ImageExpression(const std::string &alias) const;
 
   const Mapping &mapping_;
-  const BatchShape &shape_;
   const Target &target_;
   const MappingQuery &query_;
-  std::vector<KeyColumnSource> sources_;  // of each key column
-  std::vector<bool> needed_;              // columns of redis_batch
-  PackedLedger ledger_;
+  BatchShape names_;                                  // redis_batch without values
+  std::vector<bool> needed_;                          // columns of names_
+  std::vector<KeyColumnSource> sources_;              // of each key column
+  std::vector<size_t> named_;                         // key columns that the key's name tells
+  std::vector<std::pair<int, Oid>> image_columns_;    // of the query's rows
+  std::vector<const TargetColumn *> stored_columns_;  // the same in the target
   RowHasher hasher_;
+  PackedLedger ledger_;
+  std::map<int, uint64> priors_;
 };
 
 }  // namespace prm

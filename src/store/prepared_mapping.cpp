@@ -52,7 +52,7 @@ PreparedMapping::PreparedMapping(MappingState &s)
       failed_checks(FailedChecksStatement(mapping)),
       folded(FoldedStatement(target)) {
   if (mapping.ledger == "full") ledger.emplace(mapping, target);
-  if (mapping.ledger == "packed") packed.emplace(mapping, s.shape, target, query);
+  if (mapping.ledger == "packed") packed.emplace(mapping, target, query);
   if (!s.target_seen) {
     s.target_seen = true;
     s.expects_new_rows = target.kind == TargetKind::kLocal &&

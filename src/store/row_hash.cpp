@@ -1,6 +1,7 @@
 #include "store/row_hash.h"
 
-#include "core/packed_hashes.h"
+#include "core/packed_items.h"
+#include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
@@ -30,16 +31,27 @@ SipKey LoadSecret() {
   if (!pg_strong_random(drawn, sizeof drawn))
     throw pg::Failure(ERRCODE_INTERNAL_ERROR, "could not draw the secret of the ledgers");
   // Waits for whoever draws it at the same time.
-  Spi::Execute("INSERT INTO redis_migrate.ledger_secret (secret) VALUES ($1) ON CONFLICT DO NOTHING",
-               {SqlParam::Bytea(Bytes(drawn, sizeof drawn))});
+  pg::Rows const inserted = Spi::Execute(
+      "INSERT INTO redis_migrate.ledger_secret (secret) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true",
+      {SqlParam::Bytea(Bytes(drawn, sizeof drawn))});
+  if (inserted.size() > 0) {
+    uint64 lost = 0;
+    for (const char *table : {"ledger_segment", "ledger_batch"})
+      lost += Spi::Execute(std::string("DELETE FROM redis_migrate.") + table).processed();
+    if (lost > 0)
+      pg::Report(WARNING, "the packed ledgers begin anew",
+                 "redis_migrate.ledger_secret, without which their entries mean nothing, was empty.",
+                 "Rows that were stored become their mappings' again when a run meets their keys.");
+  }
   if (std::optional<SipKey> const secret = ReadSecret()) return *secret;
   throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE, "another transaction draws the secret of the ledgers",
                     "", "Try again.");
 }
 
 void AppendWord(int64 word, std::string &bytes) {
-  for (int shift = 0; shift < 64; shift += 8)
-    bytes += static_cast<char>(static_cast<uint64>(word) >> shift & 0xff);
+  char text[8];
+  for (int i = 0; i < 8; ++i) text[i] = static_cast<char>(static_cast<uint64>(word) >> (8 * i) & 0xff);
+  bytes.append(text, sizeof text);
 }
 
 int64 Integer(Datum value, int16 length) {
@@ -55,7 +67,40 @@ int64 Integer(Datum value, int16 length) {
   }
 }
 
+// Values of an array, or fields of a composite.
+struct Values {
+  int count;
+  Datum *values;
+  bool *nulls;
+  Oid *types;  // of a composite; dropped columns are left out
+};
+
+Values FieldsOf(Datum composite) {
+  return pg::Call([&] {
+    HeapTupleHeader header = DatumGetHeapTupleHeader(composite);
+    TupleDesc desc =
+        lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+    auto const size = static_cast<Size>(desc->natts);
+    Values fields = {0, static_cast<Datum *>(palloc(size * sizeof(Datum))), static_cast<bool *>(palloc(size)),
+                     static_cast<Oid *>(palloc(size * sizeof(Oid)))};
+    HeapTupleData tuple = {};
+    tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+    tuple.t_data = header;
+    heap_deform_tuple(&tuple, desc, fields.values, fields.nulls);
+    for (int i = 0; i < desc->natts; ++i) {
+      if (TupleDescAttr(desc, i)->attisdropped) continue;
+      fields.values[fields.count] = fields.values[i];
+      fields.nulls[fields.count] = fields.nulls[i];
+      fields.types[fields.count++] = TupleDescAttr(desc, i)->atttypid;
+    }
+    ReleaseTupleDesc(desc);
+    return fields;
+  });
+}
+
 }  // namespace
+
+void RequireLedgerSecret() { LoadSecret(); }
 
 RowHasher::RowHasher() : secret_(LoadSecret()) {}
 
@@ -64,38 +109,92 @@ const RowHasher::Image &RowHasher::ImageOf(Oid type) {
   if (found != images_.end()) return found->second;
   Image const image = pg::Call([&] {
     Image facts = {};
-    get_typlenbyval(type, &facts.length, &facts.by_value);
-    facts.is_enum = get_typtype(getBaseType(type)) == TYPTYPE_ENUM;
+    bool by_value;
+    Oid const base = getBaseType(type);
+    get_typlenbyval(base, &facts.length, &by_value);
+    // Arrays hold the OID of their elements' type, which PostgreSQL's own types keep.
+    Oid const element = get_element_type(base);
+    if (OidIsValid(element) && element >= FirstNormalObjectId)
+      facts.kind = Kind::kArray;
+    else if (get_typtype(base) == TYPTYPE_ENUM)
+      facts.kind = Kind::kEnum;
+    else if (type_is_rowtype(base))
+      facts.kind = Kind::kComposite;
+    else if (by_value)
+      facts.kind = Kind::kInteger;
+    else if (facts.length == -1)
+      facts.kind = Kind::kVarlena;
+    else
+      facts.kind = facts.length > 0 ? Kind::kFixed : Kind::kCString;
     return facts;
   });
   return images_.emplace(type, image).first->second;
 }
 
+void RowHasher::AddBytes(Bytes bytes) {
+  bytes_ += '\1';
+  AppendBytes(bytes);
+}
+
+void RowHasher::AppendBytes(Bytes bytes) {
+  AppendWord(static_cast<int64>(bytes.size()), bytes_);
+  bytes_ += bytes;
+}
+
 void RowHasher::Add(Oid type, Datum value, bool null) {
-  if (null) {
-    bytes_ += '\0';
-    return;
-  }
+  bytes_ += null ? '\0' : '\1';
+  if (null) return;
   const Image &image = ImageOf(type);
-  if (image.is_enum) {
-    AddBytes(pg::Call(
-        [&] { return const_cast<const char *>(DatumGetCString(DirectFunctionCall1(enum_out, value))); }));
-  } else if (image.by_value) {
-    bytes_ += '\1';
-    AppendWord(Integer(value, image.length), bytes_);
-  } else if (image.length == -1) {
-    AddBytes(pg::DatumBytes(value));
-  } else {
-    AddBytes(image.length > 0 ? Bytes(reinterpret_cast<const char *>(DatumGetPointer(value)),
-                                      static_cast<size_t>(image.length))
-                              : Bytes(DatumGetCString(value)));
+  switch (image.kind) {
+    case Kind::kInteger:
+      AppendWord(Integer(value, image.length), bytes_);
+      break;
+    case Kind::kEnum:
+      AppendBytes(pg::Call(
+          [&] { return const_cast<const char *>(DatumGetCString(DirectFunctionCall1(enum_out, value))); }));
+      break;
+    case Kind::kVarlena:
+      AppendBytes(pg::DatumBytes(value));
+      break;
+    case Kind::kCString:
+      AppendBytes(DatumGetCString(value));
+      break;
+    case Kind::kFixed:
+      AppendBytes(
+          {reinterpret_cast<const char *>(DatumGetPointer(value)), static_cast<size_t>(image.length)});
+      break;
+    case Kind::kArray:
+      AddArray(value);
+      break;
+    case Kind::kComposite:
+      AddFields(value);
+      break;
   }
 }
 
-void RowHasher::AddBytes(Bytes bytes) {
-  bytes_ += '\1';
-  AppendWord(static_cast<int64>(bytes.size()), bytes_);
-  bytes_ += bytes;
+void RowHasher::AddFields(Datum composite) {
+  Values const fields = FieldsOf(composite);
+  for (int i = 0; i < fields.count; ++i) Add(fields.types[i], fields.values[i], fields.nulls[i]);
+}
+
+void RowHasher::AddArray(Datum datum) {
+  ArrayType *array = pg::Call([&] { return DatumGetArrayTypeP(datum); });
+  Oid const type = ARR_ELEMTYPE(array);
+  Values const elements = pg::Call([&] {
+    Values found = {};
+    int16 length;
+    bool by_value;
+    char alignment;
+    get_typlenbyvalalign(type, &length, &by_value, &alignment);
+    deconstruct_array(array, type, length, by_value, alignment, &found.values, &found.nulls, &found.count);
+    return found;
+  });
+  AppendWord(ARR_NDIM(array), bytes_);
+  for (int i = 0; i < ARR_NDIM(array); ++i) {
+    AppendWord(ARR_DIMS(array)[i], bytes_);
+    AppendWord(ARR_LBOUND(array)[i], bytes_);
+  }
+  for (int i = 0; i < elements.count; ++i) Add(type, elements.values[i], elements.nulls[i]);
 }
 
 Hash128 RowHasher::Finish() {
@@ -104,32 +203,53 @@ Hash128 RowHasher::Finish() {
   return hash;
 }
 
+uint64 RowHasher::FinishImage() {
+  uint64 const image = Finish().low;
+  return image != 0 ? image : 1;
+}
+
+namespace {
+
+// The hasher of a SQL function, kept for the calls of one statement and freed with its memory.
+RowHasher &HasherOf(FunctionCallInfo fcinfo) {
+  auto *kept = static_cast<RowHasher *>(fcinfo->flinfo->fn_extra);
+  if (kept != nullptr) return *kept;
+  std::unique_ptr<RowHasher> fresh;
+  {
+    pg::Spi spi;
+    fresh = std::make_unique<RowHasher>();
+  }
+  auto *callback = pg::Call([&] {
+    return static_cast<MemoryContextCallback *>(
+        MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(MemoryContextCallback)));
+  });
+  RowHasher *hasher = fresh.release();
+  callback->func = [](void *object) { delete static_cast<RowHasher *>(object); };
+  callback->arg = hasher;
+  MemoryContextRegisterResetCallback(fcinfo->flinfo->fn_mcxt, callback);
+  fcinfo->flinfo->fn_extra = hasher;
+  return *hasher;
+}
+
+}  // namespace
+
 }  // namespace prm
 
 // redis_migrate.row_hash(VARIADIC key "any") → bytea: see the SQL comment.
 PRM_FUNCTION(row_hash) {
   using namespace prm;
-  // Kept for the calls of one statement; freed with its memory.
-  auto *hasher = static_cast<RowHasher *>(fcinfo->flinfo->fn_extra);
-  if (hasher == nullptr) {
-    std::unique_ptr<RowHasher> fresh;
-    {
-      pg::Spi spi;
-      fresh = std::make_unique<RowHasher>();
-    }
-    auto *callback = pg::Call([&] {
-      return static_cast<MemoryContextCallback *>(
-          MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(MemoryContextCallback)));
-    });
-    hasher = fresh.release();
-    callback->func = [](void *kept) { delete static_cast<RowHasher *>(kept); };
-    callback->arg = hasher;
-    MemoryContextRegisterResetCallback(fcinfo->flinfo->fn_mcxt, callback);
-    fcinfo->flinfo->fn_extra = hasher;
-  }
+  RowHasher &hasher = HasherOf(fcinfo);
   for (int i = 0; i < PG_NARGS(); ++i) {
     Oid const type = pg::Call([&] { return get_fn_expr_argtype(fcinfo->flinfo, i); });
-    hasher->Add(type, PG_GETARG_DATUM(i), PG_ARGISNULL(i));
+    hasher.Add(type, PG_GETARG_DATUM(i), PG_ARGISNULL(i));
   }
-  return pg::ByteaDatum(PackHashes({hasher->Finish()}));
+  return pg::ByteaDatum(Pack({{hasher.Finish()}}, Packing::kHashes));
+}
+
+// redis_migrate.row_image(columns record) → bigint: see the SQL comment.
+PRM_FUNCTION(row_image) {
+  using namespace prm;
+  RowHasher &hasher = HasherOf(fcinfo);
+  hasher.AddFields(PG_GETARG_DATUM(0));
+  return Int64GetDatum(static_cast<int64>(hasher.FinishImage()));
 }

@@ -1,5 +1,6 @@
-// The hash by which a packed ledger knows a row: of the values of its key columns, with a secret of the
-// installation, so that whoever chooses keys cannot make two rows look the same.
+// The hashes by which a packed ledger knows a row, of its key columns, and what was stored in it, of the
+// other columns of its mapping. They are made with a secret of the installation, so that whoever chooses keys
+// cannot make two rows look the same.
 #pragma once
 
 #include "core/siphash.h"
@@ -7,27 +8,41 @@
 
 namespace prm {
 
-// Values of an integer type of any width hash alike, and so do text and varchar; an enum by its label, as its
-// number is another one in a restored database.
+// Draws the secret, if the database has none yet. Entries of packed ledgers that were made with another one
+// that is lost are worthless: they are deleted with a WARNING. Needs SPI.
+void RequireLedgerSecret();
+
+// What is hashed is the value as it is stored, after TOAST: equal in a dump and restore, and on other
+// machines. Integers of any width hash alike, and so do text and varchar; enums by their labels, arrays and
+// composites by what is in them. Of these types the bytes depend on more than the value: numeric, jsonb and
+// floating-point numbers inside of other types on the byte order of the machine, reg* types, oid and ranges
+// of types that are not PostgreSQL's own on OIDs, which a restored database numbers anew.
 class RowHasher {
  public:
-  // Reads the secret; the first in a database draws it. Needs SPI.
+  // Reads the secret, as RequireLedgerSecret leaves it. Needs SPI.
   RowHasher();
 
   // Adds a value of a type. Errors: 53200, and those of reading it from TOAST.
   void Add(Oid type, Datum value, bool null);
   // Adds what a text or bytea of these bytes is.
   void AddBytes(Bytes bytes);
+  // Adds the fields of a composite value.
+  void AddFields(Datum composite);
+
   // The hash of what was added, and a new beginning.
   Hash128 Finish();
+  // The same as the image of a row, which is not 0.
+  uint64 FinishImage();
 
  private:
+  enum class Kind : char { kInteger, kEnum, kVarlena, kCString, kFixed, kArray, kComposite };
   struct Image {
+    Kind kind;
     int16 length;
-    bool by_value;
-    bool is_enum;
   };
   const Image &ImageOf(Oid type);
+  void AppendBytes(Bytes bytes);
+  void AddArray(Datum array);
 
   SipKey secret_;
   std::map<Oid, Image> images_;

@@ -13,6 +13,8 @@ void RowCounts::Add(const RowCounts &other) {
   unchanged += other.unchanged;
   folded += other.folded;
   deleted += other.deleted;
+  changed_here += other.changed_here;
+  ledger_bytes += other.ledger_bytes;
 }
 
 namespace {
@@ -137,6 +139,7 @@ Writer::Outcomes Writer::Write(pg::Tuplestore &rows, TupleDesc desc, const std::
     }
     if (updates > 0) {
       named.Show(changed_rows.get());
+      if (before_update_) before_update_();
       UpdateRows(updates);
     }
   }

@@ -22,6 +22,8 @@ struct RowCounts {
   int64 unchanged = 0;
   int64 folded = 0;
   int64 deleted = 0;
+  int64 changed_here = 0;  // of those deleted: rows that somebody else has changed since they were stored
+  int64 ledger_bytes = 0;  // that were read to find out whose rows they are, though a merge would spare it
   void Add(const RowCounts &other);
   bool HasStored() const { return inserted + updated + unchanged > 0; }
 };
@@ -46,6 +48,9 @@ class Writer {
   // fresh snapshot per statement. Errors: those of the statements; RowsNotStored.
   Outcomes Write(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &row_numbers,
                  const std::vector<int> &lost);
+
+  // Called before rows are updated, which are then redis_rows.
+  void set_before_update(std::function<void()> call) { before_update_ = std::move(call); }
 
   // Whether rows are inserted in bulk where that is the same as an INSERT. Not after an error, so that it is
   // the INSERT's.
@@ -78,6 +83,7 @@ class Writer {
   bool insert_missing_;
   pg::KeptStatement look_up_, insert_, update_;
   std::optional<Comparison> comparison_;  // none: on_conflict is a SET list
+  std::function<void()> before_update_;
   bool expects_new_rows_ = false;
   bool inserts_in_bulk_ = true;
   bool inserted_in_bulk_ = false;

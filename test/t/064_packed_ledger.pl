@@ -16,8 +16,16 @@ sub sql { return $node->safe_psql('postgres', join(';', @_)); }
 # How many rows are whose, and how many batches are not merged.
 sub ledger
 {
-    return sql(q{SELECT (SELECT coalesce(sum(octet_length(hashes)), 0) / 16 FROM redis_migrate.ledger_segment)
-        || '|' || (SELECT count(*) FROM redis_migrate.ledger_batch)});
+    return sql(q{SELECT (SELECT coalesce(sum(octet_length(entries)), 0) / 24 FROM redis_migrate.ledger_segment)
+        || '|' || (SELECT count(*) FROM redis_migrate.ledger_batch WHERE NOT merged)});
+}
+
+# What psql prints beside the result.
+sub warned
+{
+    my ($call) = @_;
+    my ($status, $out, $err) = $node->psql('postgres', $call);
+    return $err;
 }
 
 # What was there before is not Redis' to delete, unless Redis has overwritten it: as with a full ledger.
@@ -53,7 +61,7 @@ sql('CREATE TABLE kept (id smallint, tenant text, db int, v text, gone boolean N
     q{SELECT redis_migrate.add_check('keys', 'k', 'good', $$v <> 'bad'$$)});
 $node->safe_psql('postgres', "SET pg_redis_migrate.batch_rows = 100;\nCALL redis_migrate.run('keys');");
 is(ledger(), '3000|0', 'all rows are known, all batches merged');
-is(sql('SELECT count(*) > 1, max(octet_length(hashes)) <= 32000 FROM redis_migrate.ledger_segment'), 't|t', 'in several segments');
+is(sql('SELECT count(*) > 1, max(octet_length(entries)) <= 48000 FROM redis_migrate.ledger_segment'), 't|t', 'in several segments');
 sql(q{CALL redis_migrate.run('keys')});
 is(ledger(), '3000|0', 'an unchanged run changes nothing');
 $redis->cli('SET', 'k:1', 'bad');
@@ -85,10 +93,104 @@ for my $round (1, 2)
 }
 
 # Definitions by which entries would stand for other rows begin anew.
-sql(q{SELECT redis_migrate.alter_mapping('keys', 'k', pattern => '{tenant}:{id:int}', query =>
-    'SELECT id::smallint, tenant, 5 AS db, value AS v FROM redis_batch', databases => '{0}')});
+like(warned(q{SELECT redis_migrate.alter_mapping('keys', 'k', pattern => '{tenant}:{id:int}', query =>
+    'SELECT id::smallint, tenant, 5 AS db, value AS v FROM redis_batch', databases => '{0}')}),
+    qr/NOTICE:  the ledger of mapping "k" begins anew/, 'a notice says so');
 is(sql(q{SELECT ledger FROM redis_migrate.mappings}) . '|' . ledger(), 'full|0|0', 'a computed key column needs a full ledger');
 sql(q{SELECT redis_migrate.drop_migration('keys')});
+
+# Look-ups do not read the same news again and again: when they have cost as much as a merge, there is one.
+$redis->cli('FLUSHALL');
+$redis->cli('EVAL', 'for i = 1, 8000 do redis.call("SET", "l:" .. i, "v" .. i) end', 0);
+sql('CREATE TABLE looked (id int PRIMARY KEY, v text)', q{SELECT redis_migrate.create_migration('looked', 'shop')},
+    q{SELECT redis_migrate.add_mapping('looked', 'l', 'l:{id:int}', 'looked',
+        $$SELECT id::int, value AS v FROM redis_batch WHERE value <> 'hidden'$$, '{id}', databases => '{0}', no_row => 'skip')},
+    q{CALL redis_migrate.run('looked')});
+$redis->cli('EVAL', 'for i = 1, 8000 do redis.call("SET", "l:" .. i, "hidden") end', 0);
+$node->safe_psql('postgres', "SET pg_redis_migrate.batch_rows = 50;\nCALL redis_migrate.run('looked');");
+is(sql('SELECT count(*) FROM looked') . '|' . ledger(), '0|0|0', 'a run of deletes leaves no row and no entry');
+cmp_ok(sql(q{SELECT count(DISTINCT b.xmin::text) FROM redis_migrate.ledger_batch AS b JOIN redis_migrate.run USING (run_id)
+    WHERE run_id = (SELECT max(run_id) FROM redis_migrate.run)}), '>', 1, 'its news was merged on the way, too');
+sql(q{SELECT redis_migrate.drop_migration('looked')});
+
+# What the application has changed since a row was stored is known by its image, and counted by what meets it.
+sub here
+{
+    my ($migration) = @_;
+    return sql("SELECT deleted, changed_here, deleted_here FROM redis_migrate.mapping_counts WHERE migration = '$migration' ORDER BY run_id DESC LIMIT 1");
+}
+$redis->cli('FLUSHALL');
+$redis->cli('MSET', map { ("h:$_", "v$_") } 1 .. 60);
+sql(q{CREATE TYPE mood AS ENUM ('sad', 'ok')}, q{CREATE TYPE pair AS (a mood, b text)},
+    q{CREATE TABLE here (id int PRIMARY KEY, v text, moods mood[], pair pair, n numeric, own text)},
+    q{SELECT redis_migrate.create_migration('here', 'shop')},
+    q{SELECT redis_migrate.add_mapping('here', 'h', 'h:{id:int}', 'here',
+        $$SELECT id::int, value AS v, '{ok,sad}'::mood[] AS moods, ROW('ok', repeat(value, 2000))::pair AS pair, 1.50 AS n FROM redis_batch
+          WHERE value <> 'hidden'$$, '{id}', databases => '{0}', no_row => 'skip')});
+sql(q{CALL redis_migrate.run('here')});
+is(here('here'), '0|0|0', 'a first run finds nothing changed');
+sql(q{UPDATE here SET v = 'mine' WHERE id IN (1, 2, 3)}, q{UPDATE here SET n = 1.5 WHERE id = 4}, q{UPDATE here SET pair.a = 'sad' WHERE id = 5},
+    q{UPDATE here SET own = 'x' WHERE id = 6}, q{UPDATE here SET v = v || '' WHERE id = 7}, 'DELETE FROM here WHERE id IN (8, 9)',
+    'VACUUM FULL here');
+$redis->cli('DEL', 'h:1', 'h:6', 'h:7', 'h:10');
+$redis->cli('SET', 'h:2', 'hidden');
+unlike(warned(q{CALL redis_migrate.run('here')}), qr/WARNING/, 'a run without prune warns of nothing');
+is(here('here'), '1|4|2', 'changed: a value, a scale, an element of a composite and the row that a filtered key lost; deleted: two');
+is(sql('SELECT count(*) FROM here') . '|' . sql(q{SELECT string_agg(v, ',' ORDER BY id) FROM here WHERE id IN (3, 8, 9)}), '59|v3,v8,v9', 'all are as Redis has them again');
+is(sql('CALL redis_migrate.run($$here$$)') . here('here'), '0|0|0', 'which is stored: a further run finds nothing');
+like(warned(q{CALL redis_migrate.run('here', prune => true)}), qr/WARNING:  prune removed 1 rows of mapping "h" that were changed here/, 'prune warns of what was changed here');
+is(here('here'), '4|1|0', 'and counts it, but not a column that is not the mapping\'s, nor an update that changes nothing');
+sql(q{ALTER TABLE here ALTER n TYPE numeric(10, 3)}, q{CALL redis_migrate.run('here')});
+$redis->cli('DEL', 'h:20');
+sql(q{CALL redis_migrate.run('here', prune => true)});
+is(here('here'), '1|0|0', 'after ALTER TYPE nobody is suspected');
+
+# What a trigger makes of a row, or a SET list, is what was stored.
+sql(q{CREATE TABLE shouts (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0)},
+    q{CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.v := upper(new.v); RETURN new; END'},
+    'CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON shouts FOR EACH ROW EXECUTE FUNCTION shout()',
+    q{SELECT redis_migrate.create_migration('shouts', 'shop')},
+    q{SELECT redis_migrate.add_mapping('shouts', 's', 'h:{id:int}', 'shouts', 'SELECT id::int, value AS v, 1 AS n FROM redis_batch', '{id}',
+        databases => '{0}', on_conflict => 'v = excluded.v, n = target.n + excluded.n')});
+sql(q{CALL redis_migrate.run('shouts')}) for 1, 2;
+is(here('shouts'), '0|0|0', 'a trigger and a SET list do not look like the application');
+sql(q{UPDATE shouts SET n = 7 WHERE id = 30});
+$redis->cli('DEL', 'h:30', 'h:31');
+sql(q{CALL redis_migrate.run('shouts', prune => true)});
+is(here('shouts'), '2|1|0', 'whose changes are found');
+
+# The journal of what runs inserted outlives its merge, and is kept for a time.
+like(sql(q{SELECT count(*), sum(octet_length(b.inserted)) / 24, bool_and(merged) FROM redis_migrate.ledger_batch AS b JOIN redis_migrate.mapping USING (mapping_id)
+    WHERE mapping = 's' AND run_id = (SELECT min(run_id) FROM redis_migrate.run WHERE migration = 'shouts')}), qr/^1\|55\|t$/, 'it names the rows of a run');
+$node->append_conf('postgresql.conf', "pg_redis_migrate.journal_retention = 0\n");
+$node->reload;
+wait_until('the setting is read', sub { sql('SHOW pg_redis_migrate.journal_retention') eq '0' });
+sql(q{CALL redis_migrate.run('shouts')});
+is(sql(q{SELECT count(*) FROM redis_migrate.ledger_batch JOIN redis_migrate.mapping USING (mapping_id) WHERE mapping = 's'}), 0, 'with no retention it ends with the run');
+
+# Damaged and foreign entries are not guessed at.
+sql(q{UPDATE redis_migrate.ledger_segment SET entries = substr(entries, 2)});
+like(sql_error($node, q{CALL redis_migrate.run('shouts', prune => true)}), qr/ERROR:  XX001: a packed ledger is damaged/, 'entries that are cut');
+sql(q{UPDATE redis_migrate.ledger_segment SET format = 2});
+like(sql_error($node, q{CALL redis_migrate.run('shouts', prune => true)}), qr/ERROR:  0A000: a packed ledger has format 2/, 'entries of a later version');
+
+# A target by which entries would stand for other rows ends the run, and says what to do.
+sql(q{CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)},
+    'CREATE TABLE fits (id text PRIMARY KEY, v text)', q{SELECT redis_migrate.create_migration('fits', 'shop')},
+    q{SELECT redis_migrate.add_mapping('fits', 'f', 'h:{id}', 'fits', 'SELECT id, value AS v FROM redis_batch', '{id}', databases => '{0}')},
+    q{CALL redis_migrate.run('fits')}, 'ALTER TABLE fits ALTER id TYPE text COLLATE nocase');
+like(sql_error($node, q{CALL redis_migrate.run('fits')}), qr/ERROR:  55000: the packed ledger of mapping "f" no longer fits target public.fits\n.*Now: two keys could yield the same row.*\n.*alter_mapping/,
+    'a target that no longer fits');
+like(warned(q{SELECT redis_migrate.alter_mapping('fits', 'f')}), qr/NOTICE:  the ledger of mapping "f" begins anew/, 'alter_mapping begins anew');
+sql(q{CALL redis_migrate.run('fits')});
+is(last_run($node, 'fits', 'state, balanced'), 'completed|t', 'and the run goes on');
+sql(q{SELECT redis_migrate.drop_migration('fits')});
+
+# Without its secret a ledger means nothing; the next run begins it anew and takes the rows that it meets.
+sql('DELETE FROM redis_migrate.ledger_secret');
+like(warned(q{CALL redis_migrate.run('here')}), qr/WARNING:  the packed ledgers begin anew/, 'a lost secret is told');
+is(ledger(), '52|0', 'and the rows are the mapping\'s again');
+sql(q{SELECT redis_migrate.drop_migration('here')}, q{SELECT redis_migrate.drop_migration('shouts')});
 
 # kill -9 in the middle, again and again: the same rows are there, and all of them are the mapping's.
 $redis->cli('FLUSHALL');
@@ -118,11 +220,11 @@ is(sql('SELECT count(*) FROM crash') . '|' . ledger(), '3002|3001|0', 'and prune
 
 # A dump carries the ledger and its secret: the restored one knows the same rows.
 is(sql(q{SELECT count(*) FROM crash AS c WHERE EXISTS (SELECT FROM redis_migrate.ledger_segment AS s
-    WHERE position(redis_migrate.row_hash(c.id) IN s.hashes) % 16 = 1)}), 3001, 'rows are found by row_hash');
+    WHERE position(redis_migrate.row_hash(c.id) IN s.entries) % 24 = 1)}), 3001, 'rows are found by row_hash');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok(['pg_dump', '-Fc', '-f', $node->basedir . '/packed.dump', $node->connstr('postgres')], 'pg_dump');
 $node->command_ok(['pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), $node->basedir . '/packed.dump'], 'pg_restore');
 is($node->safe_psql('restored', q{SELECT count(*) FROM crash AS c WHERE EXISTS (SELECT FROM redis_migrate.ledger_segment AS s
-    WHERE position(redis_migrate.row_hash(c.id) IN s.hashes) % 16 = 1)}), 3001, 'also in a restored database');
+    WHERE position(redis_migrate.row_hash(c.id) IN s.entries) % 24 = 1)}), 3001, 'also in a restored database');
 
 done_testing();

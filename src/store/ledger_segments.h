@@ -1,0 +1,43 @@
+// The sorted part of a packed ledger: rows of entries by the lowest hash that each can hold.
+#pragma once
+
+#include "core/packed_items.h"
+#include "pg/pg.h"
+
+namespace prm {
+
+// Error XX001 for items that are not what this version writes.
+void UnpackOrThrow(Bytes packed, Packing packing, std::vector<PackedItem> &items);
+// The same for the format of a row. Error 0A000.
+void RequirePackedFormat(int format);
+
+// Needs SPI, and a snapshot that is held; with the rights of the extension's owner. Errors: XX001, 0A000.
+class LedgerSegments {
+ public:
+  // Reads what is newest, or in the active snapshot: while others may merge.
+  enum Reads : bool { kNewest, kActiveSnapshot };
+  explicit LedgerSegments(int64 mapping_id, Reads reads = kNewest);
+
+  size_t size() const { return first_.size(); }
+  // The segment that holds a hash, if any does; there must be segments. The first holds what is below its
+  // lowest hash as well.
+  size_t Find(const Hash128 &hash) const;
+  bool Overlaps(size_t segment, const HashRange &range) const;
+
+  // The entries of a segment. Images of other columns are unknown.
+  std::vector<PackedItem> Read(size_t segment, int64 columns) const;
+
+  // Writes the entries after sorted events. The segments are then other ones.
+  void Apply(const std::vector<LedgerEvent> &events, int64 columns,
+             const std::function<void(const LedgerEvent &, LedgerFinding)> &found) const;
+
+ private:
+  void Delete(size_t segment) const;
+  void Insert(const std::vector<PackedItem> &entries, int64 columns) const;
+
+  int64 mapping_id_;
+  Reads reads_;
+  std::vector<Hash128> first_;
+};
+
+}  // namespace prm
