@@ -14,7 +14,7 @@
 namespace prm::redis {
 
 struct StreamCommand {
-  // The name first, in any case. Valid until the next call of Feed or Next. What exceeded the limits was not
+  // The name first, in any case. Valid until the next call of Next. What exceeded the limits was not
   // kept: single arguments have no data() (empty ones have), and `arguments` may be shorter than count.
   std::vector<Bytes> arguments;
   size_t count = 0;    // of the arguments that were sent

@@ -20,7 +20,7 @@
 namespace prm::source {
 
 enum class ChangeKind {
-  kSet,      // entry is the whole new state of the key, kRead or kTooLarge
+  kSet,      // entry is the whole new state of the key, and kRead
   kDelete,   // entry names a key that is gone
   kChanged,  // entry names a key that may have changed in any way, or be gone
   kFlush,    // all keys of database entry.db are gone, or of all databases where it is kEveryDatabase
@@ -69,13 +69,35 @@ class StreamChanges {
   bool in_transaction() const { return in_transaction_; }
 
  private:
-  Status Take(std::vector<StreamChange>& changes);
+  using Changes = std::vector<StreamChange>;
+
+  Status Take(Changes& changes);
+  Status TakeKeys(ChangeKind kind, Changes& changes);
+  Status TakeUnknown(ChangeKind kind, Changes& changes);
+  Status TakeState(Changes& changes);
+  Status TakeDelete(Changes& changes);
+  Status TakeRename(Changes& changes);
+  Status TakeMove(Changes& changes);
+  Status TakeCopy(Changes& changes);
+  Status TakeFlush(Changes& changes);
+  Status TakeSwap(Changes& changes);
+  Status TakeSelect(Changes& changes);
+  Status TakeTransaction(Changes& changes);
+
+  bool IsNamed(Bytes name) const;
+  StreamChange MakeChange(ChangeKind kind, int db) const;
+  Status Add(ChangeKind kind, int db, size_t position, Changes& changes);
+  Error TooLarge() const;
+  Error Malformed() const;
+  std::string Place() const;
 
   redis::CommandStream stream_;
-  redis::StreamCommand command_;
+  Interrupts& interrupts_;
+  redis::StreamCommand command_;   // that is being taken
+  std::vector<size_t> positions_;  // of its keys
   StreamPosition position_;
   int64_t received_at_ms_ = 0;
-  int db_ = 0;  // selected, also inside a transaction
+  int db_;  // selected, also inside a transaction
   bool in_transaction_ = false;
 };
 

@@ -10,85 +10,20 @@
 #include <thread>
 #include <vector>
 
+#include "lib/cpp/follower.h"
 #include "lib/cpp/hostile_redis.h"
-#include "lib/cpp/memory_spool.h"
-#include "lib/cpp/poll_waiter.h"
 #include "lib/cpp/rdb_file.h"
 #include "lib/cpp/redis_client.h"
 #include "lib/cpp/redis_server.h"
 #include "redis/replication_link.h"
-#include "source/snapshot.h"
 
 namespace prm::source {
 namespace {
 
-using redis::ReplicationLink;
 using redis::ReplicationPoint;
+using test::Follower;
 using test::HostileRedis;
-using test::MemorySpool;
-
-// A connection, the link on it and what came over it.
-class Follower {
- public:
-  explicit Follower(int port, std::optional<ReplicationPoint> from = std::nullopt, long timeout_ms = 5000) {
-    redis::ConnectionOptions options;
-    options.host = "127.0.0.1";
-    options.port = port;
-    options.command_timeout_ms = timeout_ms;
-    auto connected = redis::Connection::Open(options, waiter_);
-    if (!connected.ok()) {
-      status = connected.error();
-      return;
-    }
-    connection_ = std::move(connected.value());
-    auto opened = ReplicationLink::Open(*connection_, from);
-    if (!opened.ok()) {
-      status = opened.error();
-      return;
-    }
-    link = std::move(opened.value());
-    start = link->point();
-    if (link->has_snapshot()) status = ReceiveSnapshot(*link, snapshot, uint64_t{1} << 40);
-    if (status.ok()) link->Acknowledge(start.offset);
-  }
-
-  // Reads what comes within wait_ms.
-  void Read(long wait_ms, size_t piece = 1000) {
-    std::string buffer(piece, '\0');
-    const auto read = link->ReadStream(buffer.data(), piece, wait_ms);
-    if (!read.ok()) {
-      status = read.error();
-      return;
-    }
-    stream.append(buffer, 0, read.value());
-  }
-
-  // Reads until the stream holds these bytes.
-  bool ReadUntil(const std::string& bytes, size_t piece = 1000) {
-    for (int i = 0; i < 1000 && status.ok() && stream.find(bytes) == std::string::npos; ++i) {
-      Read(20, piece);
-      link->Acknowledge(link->point().offset);
-    }
-    return stream.find(bytes) != std::string::npos;
-  }
-
-  Status status;
-  std::unique_ptr<ReplicationLink> link;
-  ReplicationPoint start;
-  MemorySpool snapshot;
-  std::string stream;
-
- private:
-  test::PollWaiter waiter_;
-  std::unique_ptr<redis::Connection> connection_;
-};
-
-std::string Resp(const std::vector<std::string>& arguments) {
-  std::string bytes = "*" + std::to_string(arguments.size()) + "\r\n";
-  for (const std::string& argument : arguments)
-    bytes += "$" + std::to_string(argument.size()) + "\r\n" + argument + "\r\n";
-  return bytes;
-}
+using test::Resp;
 
 class ReplicationTest : public testing::TestWithParam<std::string> {
  protected:
