@@ -1,15 +1,16 @@
 // The records of a spool of a replication stream.
 //
-// Layout, little endian: 4 bytes kMagic and kind, 4 bytes length of the content, 8 bytes offset, 8 bytes
+// Layout, little endian: 3 bytes "prs", 1 byte kind, 4 bytes length of the content, 8 bytes offset, 8 bytes
 // time, the content, 8 bytes CRC-64 of all before it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 
+#include "core/byte_source.h"
 #include "core/bytes.h"
+#include "core/status.h"
 
 namespace prm::source {
 
@@ -33,10 +34,8 @@ constexpr size_t kChunkFrame = 32;  // what a chunk takes beside its content
 void AppendChunk(SpoolChunk::Kind kind, uint64_t offset, int64_t received_at_ms, Bytes content,
                  std::string& bytes);
 
-// The length of the chunk that begins with these bytes, at least kChunkFrame of them; nullopt: none does.
-std::optional<size_t> ChunkLength(Bytes bytes);
-
-// Parses the chunk that `bytes` consists of. False: its checksum is wrong.
-bool ParseChunk(Bytes bytes, SpoolChunk& chunk);
+// Reads the chunk that begins `at` bytes into a segment. False: there is none, or not all of it, or what is
+// there is damaged. bytes: those of the chunk, kept for their memory. Errors: those of the segment.
+Result<bool> ReadChunk(ByteSource& segment, uint64_t at, std::string& bytes, SpoolChunk& chunk);
 
 }  // namespace prm::source

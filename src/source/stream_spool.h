@@ -47,6 +47,7 @@ class SpoolSegments {
 // A segment is closed when it has this many bytes.
 constexpr uint64_t kSegmentBytes = uint64_t{16} << 20;
 
+// After an error a writer or reader is unusable: open another one.
 class StreamSpoolWriter {
  public:
   // Opens what there is and cuts off a chunk at its end that is not whole, and all behind it. The segments
@@ -81,8 +82,8 @@ class StreamSpoolWriter {
       : segments_(segments), segment_bytes_(segment_bytes) {}
 
   Status Recover();
-  Result<bool> RecoverSegment(uint64_t number);
-  Status BeginSegment(SpoolChunk::Kind kind);
+  Status RecoverSegment(uint64_t number);
+  Status BeginSegment(SpoolChunk::Kind kind, const redis::ReplicationPoint& point);
   Status Write(SpoolChunk::Kind kind, int64_t received_at_ms, Bytes content);
 
   SpoolSegments& segments_;
@@ -91,8 +92,7 @@ class StreamSpoolWriter {
   uint64_t number_ = 0;                    // of it
   std::optional<redis::ReplicationPoint> end_;
   uint64_t durable_offset_ = 0;
-  bool is_dirty_ = false;
-  std::string bytes_;  // of a chunk, kept for its memory
+  std::string bytes_;  // of a chunk, kept for their memory
 };
 
 class StreamSpoolReader {
@@ -115,24 +115,27 @@ class StreamSpoolReader {
  private:
   struct Passed {
     uint64_t number;
-    uint64_t end;  // offset
+    uint64_t end;  // an offset that nothing in it is beyond
   };
 
-  StreamSpoolReader(SpoolSegments& segments) : segments_(segments) {}
+  explicit StreamSpoolReader(SpoolSegments& segments) : segments_(segments) {}
 
   Result<bool> Seek(const std::optional<redis::ReplicationPoint>& from);
-  Result<bool> ReadChunk(SpoolChunk& chunk);
-  Result<bool> OpenNext();
-  Status Follow(SpoolChunk& chunk, bool& is_news);
+  Result<bool> SeekInSegment(const redis::ReplicationPoint& from);
+  Result<std::unique_ptr<SpoolSegment>> OpenSegment(uint64_t number, SpoolChunk& first);
+  void Enter(uint64_t number, std::unique_ptr<SpoolSegment> segment, const SpoolChunk& first);
+  Result<bool> ReadOn(SpoolChunk& chunk);
+  Result<bool> ReadFromNextSegment(SpoolChunk& chunk);
+  Status Follow(const SpoolChunk& chunk, bool& is_news);
 
   SpoolSegments& segments_;
   std::unique_ptr<SpoolSegment> segment_;  // that is being read
   uint64_t number_ = 0;                    // of it
   uint64_t at_ = 0;                        // bytes of it that are read
-  bool is_first_ = true;                   // no chunk of it has been read
   redis::ReplicationPoint point_;          // of the end of the last chunk
   std::optional<SpoolChunk> kept_;         // read by Open, to be returned first
-  std::vector<Passed> passed_;             // segments that were read, and exist
+  std::vector<Passed> passed_;             // segments before it that may exist
+  std::string bytes_;                      // of a chunk, kept for their memory
 };
 
 }  // namespace prm::source

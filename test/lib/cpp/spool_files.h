@@ -1,0 +1,101 @@
+// The segments of a spool as files in a temporary directory.
+#pragma once
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "source/stream_spool.h"
+
+namespace prm::test {
+
+class SpoolFile : public source::SpoolSegment {
+ public:
+  SpoolFile(const std::string& path, const char* mode) : file_(fopen(path.c_str(), mode)) {
+    setvbuf(file_, nullptr, _IONBF, 0);
+    size_ = std::filesystem::file_size(path);
+  }
+  ~SpoolFile() override { fclose(file_); }
+
+  Status Append(Bytes bytes) override {
+    if (pwrite(fileno(file_), bytes.data(), bytes.size(), static_cast<off_t>(size_)) !=
+        static_cast<ssize_t>(bytes.size()))
+      return Error{ErrorCode::kConnectionFailure, "disk full", {}, {}};
+    size_ += bytes.size();
+    return {};
+  }
+  Status Truncate(uint64_t size) override {
+    size_ = size;
+    if (ftruncate(fileno(file_), static_cast<off_t>(size)) != 0) abort();
+    return {};
+  }
+  Status Sync() override { return {}; }
+  Result<size_t> Read(uint64_t offset, char* to, size_t size) override {
+    return static_cast<size_t>(pread(fileno(file_), to, size, static_cast<off_t>(offset)));
+  }
+  uint64_t size() const override { return size_; }
+  std::string identity() const override { return "segment"; }
+  void CheckInterrupts() override {}
+
+ private:
+  FILE* file_;
+  uint64_t size_;
+};
+
+class SpoolFiles : public source::SpoolSegments {
+ public:
+  SpoolFiles() {
+    char name[] = "/tmp/prm_spool_XXXXXX";
+    directory_ = mkdtemp(name);
+  }
+  ~SpoolFiles() override { std::filesystem::remove_all(directory_); }
+
+  Result<std::vector<uint64_t>> List() override { return Numbers(); }
+  std::vector<uint64_t> Numbers() const {
+    std::vector<uint64_t> numbers;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_))
+      numbers.push_back(std::stoull(entry.path().filename().string()));
+    std::sort(numbers.begin(), numbers.end());
+    return numbers;
+  }
+  Result<std::unique_ptr<source::SpoolSegment>> Create(uint64_t number) override {
+    return std::unique_ptr<source::SpoolSegment>(new SpoolFile(PathOf(number), "w+"));
+  }
+  Result<std::unique_ptr<source::SpoolSegment>> Open(uint64_t number) override {
+    if (!std::filesystem::exists(PathOf(number))) return std::unique_ptr<source::SpoolSegment>();
+    return std::unique_ptr<source::SpoolSegment>(new SpoolFile(PathOf(number), "r+"));
+  }
+  Status Remove(uint64_t number) override {
+    std::filesystem::remove(PathOf(number));
+    return {};
+  }
+
+  // All files with what they hold, to come back to.
+  std::map<uint64_t, std::string> Contents() {
+    std::map<uint64_t, std::string> contents;
+    for (const uint64_t number : Numbers()) {
+      std::ifstream file(PathOf(number), std::ios::binary);
+      contents[number] = std::string{std::istreambuf_iterator<char>(file), {}};
+    }
+    return contents;
+  }
+  void SetContents(const std::map<uint64_t, std::string>& contents) {
+    for (const uint64_t number : Numbers()) (void)Remove(number);
+    for (const auto& [number, bytes] : contents) std::ofstream(PathOf(number), std::ios::binary) << bytes;
+  }
+
+ private:
+  std::string PathOf(uint64_t number) const { return directory_ + "/" + std::to_string(number); }
+
+  std::string directory_;
+};
+
+}  // namespace prm::test
