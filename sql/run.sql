@@ -261,13 +261,27 @@ SELECT * FROM settings ORDER BY name;
 CALL redis_migrate.run('prune', prune => true);
 SELECT * FROM settings ORDER BY name;
 SELECT * FROM last_rows('prune');
--- Rejected keys keep their rows: without a ledger nothing is pruned while there are some.
+-- Rejected keys keep their rows.
 SELECT redis_migrate.add_check('prune', 'settings', 'number', 'v ~ ''^\d+$''');
 \! $R set set:a bad >/dev/null; $R del set:c >/dev/null
 \! $R set set:d 4 >/dev/null
 CALL redis_migrate.run('prune', prune => true);
 SELECT * FROM settings ORDER BY name;
+-- Without a ledger nothing is pruned while there are some: 1 and 1.0 are equal, and are not the same bytes.
+CREATE TABLE scaled (n numeric PRIMARY KEY, v text);
+\! $R mset n:1 1 n:2.5 2 n:3 3 >/dev/null
+SELECT redis_migrate.add_mapping('prune', 'scaled', 'n:{n:number}', 'scaled', 'SELECT n, value AS v FROM redis_batch', '{n}', databases => '{0}', exclusive => true);
+SELECT ledger, ledger_reason FROM redis_migrate.mappings WHERE mapping = 'scaled';
+SELECT redis_migrate.add_check('prune', 'scaled', 'number', 'v ~ ''^\d+$''');
+CALL redis_migrate.run('prune', mapping => 'scaled');
+\! $R set n:1 bad >/dev/null; $R del n:2.5 >/dev/null
+CALL redis_migrate.run('prune', mapping => 'scaled', prune => true);
+SELECT * FROM scaled ORDER BY n;
+\! $R set n:1 1 >/dev/null
+CALL redis_migrate.run('prune', mapping => 'scaled', prune => true);
+SELECT * FROM scaled ORDER BY n;
 SELECT redis_migrate.drop_migration('prune');
+DROP TABLE scaled;
 
 \echo == prune, ledger: rows of others stay
 TRUNCATE settings;

@@ -4,18 +4,23 @@ namespace prm {
 
 using pg::Call;
 
-bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
+bool KeysHaveRowsApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
   auto in_key = [&](const char *column) { return IsAmongKeyColumns(column, mapping, facts); };
   bool one_database = mapping.databases && mapping.databases->size() == 1;
   if (!one_database && !in_key("db")) return false;
-  if (!HasKeyAmongKeyColumns(mapping, facts)) {
-    if (pattern.has_star()) return false;
-    for (const Capture &capture : pattern.captures()) {
-      bool has_one_spelling = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
-                              capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
-      if (!in_key(capture.name.c_str()) || !(has_one_spelling || mapping.exclusive)) return false;
-    }
+  if (HasKeyAmongKeyColumns(mapping, facts)) return true;
+  if (pattern.has_star()) return false;
+  for (const Capture &capture : pattern.captures()) {
+    bool has_one_spelling = capture.type == CaptureType::kText || capture.type == CaptureType::kHex ||
+                            capture.type == CaptureType::kEmail || capture.type == CaptureType::kInt;
+    if (!in_key(capture.name.c_str()) || !(has_one_spelling || mapping.exclusive)) return false;
   }
+  return true;
+}
+
+bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts) {
+  if (!KeysHaveRowsApart(mapping, pattern, facts)) return false;
+  auto in_key = [&](const char *column) { return IsAmongKeyColumns(column, mapping, facts); };
   switch (ExpandFromName(mapping.expand)) {
     case Expand::kNone:
       return true;
@@ -32,12 +37,6 @@ bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const 
   return false;
 }
 
-std::optional<std::string> SourceOf(const std::string &key_column, const QueryFacts &facts) {
-  for (const auto &[column, copy] : facts.copied)
-    if (copy == key_column) return column;
-  return std::nullopt;
-}
-
 namespace {
 
 bool IsOfName(const std::string &column, const KeyPattern &pattern) {
@@ -46,6 +45,17 @@ bool IsOfName(const std::string &column, const KeyPattern &pattern) {
   return std::any_of(captures.begin(), captures.end(),
                      [&](const Capture &capture) { return capture.name == column; });
 }
+
+}  // namespace
+
+std::optional<std::string> NameColumnOf(const std::string &key_column, const KeyPattern &pattern,
+                                        const QueryFacts &facts) {
+  for (const auto &[column, copy] : facts.copied)
+    if (copy == key_column && IsOfName(column, pattern)) return column;
+  return std::nullopt;
+}
+
+namespace {
 
 // Whether values that the key's index takes for the same have the same bytes, so that a hash of the bytes
 // stands for the value.
@@ -66,31 +76,85 @@ bool EqualMeansSameBytes(const KeyColumn &key) {
   });
 }
 
+// Whether an index of the target has these key columns first, in whatever order.
+bool HasIndexThatLeadsWith(const Target &target, const std::vector<KeyColumn> &keys) {
+  std::vector<AttrNumber> numbers;
+  for (const KeyColumn &key : keys) numbers.push_back(key.column.number);
+  const AttrNumber *const wanted = numbers.data();
+  auto const count = static_cast<int>(numbers.size());
+  return Call([&] {
+    bool found = false;
+    Relation relation = relation_open(target.oid, AccessShareLock);
+    List *indexes = RelationGetIndexList(relation);
+    for (int i = 0; i < list_length(indexes) && !found; ++i) {
+      Relation index = index_open(list_nth_oid(indexes, i), AccessShareLock);
+      Form_pg_index form = index->rd_index;
+      bool leads = index->rd_rel->relam == BTREE_AM_OID && form->indisvalid && form->indnkeyatts >= count &&
+                   RelationGetIndexPredicate(index) == NIL;
+      for (int k = 0; k < count && leads; ++k) {
+        bool is_wanted = false;
+        for (int j = 0; j < count; ++j) is_wanted = is_wanted || wanted[j] == form->indkey.values[k];
+        leads = is_wanted;
+      }
+      found = leads;
+      index_close(index, AccessShareLock);
+    }
+    relation_close(relation, AccessShareLock);
+    return found;
+  });
+}
+
+bool HasRules(const Target &target) {
+  return Call([&] {
+    Relation relation = relation_open(target.oid, AccessShareLock);
+    bool const rules = relation->rd_rules != nullptr;
+    relation_close(relation, AccessShareLock);
+    return rules;
+  });
+}
+
+// Why a packed ledger cannot know the rows of a mapping whose keys have rows apart; empty: it can. copies:
+// which key columns are copies of what the name of the key says.
+std::string WhyNotPacked(const KeyPattern &pattern, const Target &target, const QueryFacts &facts,
+                         std::string &copies) {
+  if (target.kind != TargetKind::kLocal) return "the target is a view or a foreign table";
+  if (HasRules(target)) return "the target has rules";
+  std::vector<KeyColumn> named;
+  std::string names;
+  for (const KeyColumn &key : target.keys) {
+    if (!EqualMeansSameBytes(key))
+      return "values of key column \"" + key.column.name + "\" can be equal and yet differ";
+    std::optional<std::string> const source = NameColumnOf(key.column.name, pattern, facts);
+    if (!source) continue;
+    named.push_back(key);
+    names += (names.empty() ? "" : ", ") + pg::QuoteIdentifier(key.column.name);
+    copies += (copies.empty() ? "" : ", ") + key.column.name + " = " + *source;
+  }
+  if (named.size() == target.keys.size()) return "";
+  if (std::all_of(named.begin(), named.end(), [&](const KeyColumn &key) {
+        return NameColumnOf(key.column.name, pattern, facts) == "db";
+      }))
+    return "a key can have several rows, and key_columns have nothing of its name by which to find them";
+  if (!HasIndexThatLeadsWith(target, named))
+    return "a key can have several rows, and no index of the target begins with (" + names + ")";
+  return "";
+}
+
 }  // namespace
 
 LedgerChoice ChooseLedger(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
                           const QueryFacts &facts) {
-  bool const apart = RowsTellKeysApart(mapping, pattern, facts);
-  if (mapping.exclusive) return {"none", "it is exclusive: every row of the target is its own"};
-  if (apart && mapping.on_delete == "keep")
-    return {"none", "no two keys yield the same row, and on_delete is 'keep'"};
-  if (!apart)
-    return {"full",
-            "two keys could yield the same row: not each capture, and db unless databases names a single "
-            "one, stands unchanged in key_columns"};
-  if (mapping.expand) return {"full", "with expand a key has several rows"};
-  if (target.kind != TargetKind::kLocal) return {"full", "the target is a view or a foreign table"};
+  bool const apart = KeysHaveRowsApart(mapping, pattern, facts);
   std::string copies;
-  for (const KeyColumn &key : target.keys) {
-    std::optional<std::string> const source = SourceOf(key.column.name, facts);
-    if (!source || !IsOfName(*source, pattern))
-      return {"full",
-              "key column \"" + key.column.name + "\" is not a copy of what the name of the key says"};
-    if (!EqualMeansSameBytes(key))
-      return {"full", "values of key column \"" + key.column.name + "\" can be equal and yet differ"};
-    copies += (copies.empty() ? "" : ", ") + key.column.name + " = " + *source;
-  }
-  return {"packed", "no two keys yield the same row: " + copies};
+  std::string const why_not =
+      apart ? WhyNotPacked(pattern, target, facts, copies)
+            : "two keys could yield the same row: not each capture, and db unless databases names a single "
+              "one, stands unchanged in key_columns";
+  if (why_not.empty()) return {"packed", "no two keys yield the same row: " + copies};
+  if (mapping.exclusive) return {"none", "it is exclusive: every row of the target is its own; " + why_not};
+  if (apart && mapping.on_delete == "keep")
+    return {"none", "no two keys yield the same row, and on_delete is 'keep'; " + why_not};
+  return {"full", why_not};
 }
 
 }  // namespace prm

@@ -52,7 +52,8 @@ int64 RejectsOfPattern(const Mapping &mapping, int64 run_id) {
 int64 RowsIfNoneMet(const Mapping &mapping, const Target &target, int64 run_id) {
   if (RejectsOfPattern(mapping, run_id) > 0) return 0;
   if (mapping.ledger == "packed") {
-    return PackedLedger::HasSeen(mapping.id, run_id) ? 0 : PackedLedger::Count(mapping.id);
+    if (PackedLedger::HasSeen(mapping.id, run_id)) return 0;
+    if (!mapping.exclusive) return PackedLedger::Count(mapping.id);
   }
   {
     pg::AsExtensionOwner as_owner;

@@ -293,10 +293,11 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
   }
   if (!mapping.writer.expects_new_rows() && MayFold(mapping, numbers, entry_of_row))
     FindFolded(mapping, stage, lost);
+  RowCounts &counts = findings.rows[mapping.mapping.name];
+  if (mapping.packed) DeleteLeftRows(mapping, stage, which, findings, counts);
 
   auto outcomes = mapping.writer.Write(stage.rows->rows, desc, numbers, lost);
   mapping.state.expects_new_rows = mapping.writer.expects_new_rows();
-  RowCounts &counts = findings.rows[mapping.mapping.name];
   std::map<int, Refusal> without_target;
   std::set<int> inserted;
   for (auto [row, outcome] : outcomes) {
@@ -334,7 +335,7 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
   if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
   if (mapping.ledger) KeepLedger(mapping, identified, lost, inserted, obsolete, key_of_row, counts);
   if (mapping.packed)
-    KeepPackedLedger(mapping, stage, which, findings, outcomes, counts);
+    KeepPackedLedger(mapping, stage, outcomes);
   else if (options_.seen_run)
     NoteSeen(mapping.mapping, identified, lost);
 }
@@ -395,24 +396,32 @@ void GroupStore::KeepLedger(PreparedMapping &mapping, const std::vector<Identifi
   mapping.ledger->Record(owned, key_of_row);
 }
 
-void GroupStore::KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
-                                  const Findings &findings, const Outcomes &outcomes, RowCounts &counts) {
+void GroupStore::DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
+                                const Findings &findings, RowCounts &counts) {
+  if (mapping.mapping.on_delete == "keep") return;
+  // Where a key has one row, one that yields it has left none.
+  bool const has_one_row = mapping.packed->keys_have_one_row();
+  std::vector<bool> is_whole(entries_.size(), true);
+  if (has_one_row)
+    for (int entry : stage.rows->entry_of_row) is_whole[entry] = false;
+  for (int entry : findings.partial_entries) is_whole[entry] = false;
+  std::vector<int> left;
+  for (int entry : which)
+    if (is_whole[entry] && !findings.refused.count(entry)) left.push_back(entry);
+  mapping.packed->DeleteRowsOf(entries_, left, has_one_row ? nullptr : &stage.rows->rows, options_.run,
+                               counts);
+}
+
+void GroupStore::KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const Outcomes &outcomes) {
   const Mapping &definition = mapping.mapping;
   const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
-  std::vector<bool> yielded(entries_.size(), false);
-  for (int entry : entry_of_row) yielded[entry] = true;
-  std::vector<int> rowless;
-  for (int entry : which)
-    if (!yielded[entry] && !findings.refused.count(entry)) rowless.push_back(entry);
-  if (definition.on_delete != "keep")
-    mapping.packed->DeleteRowsOf(entries_, rowless, nullptr, options_.run, counts);
-
   // A row that was there before and whose values stay is nobody's to delete.
   bool const takes_over = definition.on_conflict != "nothing" && definition.on_conflict != "fill";
   // A row that is as it should be may be the mapping's already, and to look would cost more than to store it.
-  // Of a ledger that has entries it is taken for one that is; but not where a row outlives its key, and its
-  // entry.
-  bool const claims_unchanged = takes_over && (definition.on_delete != "delete" || Claims(definition));
+  // Of a ledger that has entries it is taken for one that is; but not where a row outlives its entry, as a
+  // SET list leaves it.
+  bool const outlives = definition.on_delete != "delete" && definition.on_delete != "keep";
+  bool const claims_unchanged = takes_over && (outlives || Claims(definition));
   std::vector<PackedRows::Fate> fates(entry_of_row.size(), PackedRows::Fate::kNothing);
   for (auto [row, outcome] : outcomes) {
     if (outcome == RowOutcome::kInserted)

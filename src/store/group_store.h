@@ -127,8 +127,11 @@ class GroupStore {
                          const std::vector<int> &lost, const std::set<int> &inserted,
                          const std::vector<std::string> &obsolete, const KeyOfRow &key_of_row,
                          RowCounts &counts);
-  void KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
-                        const Findings &findings, const Outcomes &outcomes, RowCounts &counts);
+  // Deletes what the keys of the batch have left of a packed ledger's rows, so that others can have its
+  // place.
+  void DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
+                      const Findings &findings, RowCounts &counts);
+  void KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const Outcomes &outcomes);
   bool Claims(const Mapping &mapping) const;
   void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
                 const std::vector<int> &lost);

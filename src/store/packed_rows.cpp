@@ -14,6 +14,7 @@ namespace {
 
 constexpr char kNamesName[] = "redis_names";
 constexpr char kGoneName[] = "redis_gone";
+constexpr char kSeenName[] = "redis_seen";
 
 template <typename Visit>
 void ForEachRow(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
@@ -51,7 +52,8 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
       query_(query),
       names_(ParsePattern(mapping.pattern), Expand::kNone),
       ledger_(mapping.id, 0) {
-  LedgerChoice const choice = ChooseLedger(mapping, ParsePattern(mapping.pattern), target, query.facts());
+  KeyPattern const pattern = ParsePattern(mapping.pattern);
+  LedgerChoice const choice = ChooseLedger(mapping, pattern, target, query.facts());
   if (choice.ledger != mapping.ledger || choice.reason != mapping.ledger_reason)
     throw pg::Failure(
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -65,7 +67,7 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
   for (const KeyColumn &key : target.keys) {
     keys.insert(key.column.number);
     KeyColumnSource source = {-1, 0};
-    std::optional<std::string> const name = SourceOf(key.column.name, query.facts());
+    std::optional<std::string> const name = NameColumnOf(key.column.name, pattern, query.facts());
     for (size_t i = 0; i < columns.size(); ++i)
       if (columns[i].name == name) source.name_column = static_cast<int>(i);
     for (size_t i = 0; i < query.facts().columns.size(); ++i)
@@ -294,19 +296,21 @@ void PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
   if (stored.items.empty()) return;
   PackedLedger::News news;
   news.removed = ledger_.FindOwn(stored.items, &counts.ledger_bytes);
-  if (news.removed.empty()) return;
+  if (news.removed.empty() && !mapping_.exclusive) return;
   TupleDesc desc = GoneDesc();
   pg::Tuplestore gone;
   size_t number = 0;
   ForEachRow(desc, stored.keys, [&](TupleTableSlot *slot) {
     const PackedItem &item = stored.items[number++];
     auto const own = std::lower_bound(news.removed.begin(), news.removed.end(), item);
-    if (own == news.removed.end() || !(own->hash == item.hash)) return;
+    bool const is_known = own != news.removed.end() && own->hash == item.hash;
+    if (!is_known && !mapping_.exclusive) return;
     std::vector<Datum> values(slot->tts_values, slot->tts_values + desc->natts);
     auto nulls = std::make_unique<bool[]>(values.size());
     std::copy(slot->tts_isnull, slot->tts_isnull + desc->natts, nulls.get());
-    values.back() = Int64GetDatum(static_cast<int64>(own->image));
-    nulls[values.size() - 1] = own->image == 0;
+    uint64 const image = is_known ? own->image : 0;
+    values.back() = Int64GetDatum(static_cast<int64>(image));
+    nulls[values.size() - 1] = image == 0;
     gone.Put(desc, values.data(), nulls.get());
   });
   std::string is_gone;
@@ -333,18 +337,34 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
     TupleDescFinalize(made);
     return made;
   });
-  pg::Tuplestore gone;
+  pg::Tuplestore gone, seen;
+  auto put = [&](pg::Tuplestore &rows, const PackedItem &item) {
+    Datum values[] = {pg::ByteaDatum(Pack({item}, Packing::kHashes)),
+                      Int64GetDatum(static_cast<int64>(item.image))};
+    bool nulls[] = {false, item.image == 0};
+    rows.Put(desc, values, nulls);
+    pfree(DatumGetPointer(values[0]));
+  };
   ledger_.TakeUnseen(
-      run_id,
+      run_id, [&](const PackedItem &item) { put(gone, item); },
       [&](const PackedItem &item) {
-        Datum values[] = {pg::ByteaDatum(Pack({item}, Packing::kHashes)),
-                          Int64GetDatum(static_cast<int64>(item.image))};
-        bool nulls[] = {false, item.image == 0};
-        gone.Put(desc, values, nulls);
-        pfree(DatumGetPointer(values[0]));
-      },
-      [](const PackedItem &) {});
-  DeleteGone(desc, gone, "gone.redis_hash OPERATOR(pg_catalog.=) " + HashExpression("target"), counts);
+        if (mapping_.exclusive) put(seen, item);
+      });
+  std::string const hash = HashExpression("target");
+  DeleteGone(desc, gone, "gone.redis_hash OPERATOR(pg_catalog.=) " + hash, counts);
+  if (!mapping_.exclusive) return;
+  // Those that have just been marked are not marked twice.
+  pg::NamedRows named(kSeenName, desc, seen.get());
+  pg::NamedRows named_gone(kGoneName, desc, gone.get());
+  counts.deleted += static_cast<int64>(
+      Spi::Execute(DeleteStatement(target_.name, mapping_.on_delete) +
+                   " WHERE NOT EXISTS (SELECT FROM redis_seen AS seen WHERE seen.redis_hash "
+                   "OPERATOR(pg_catalog.=) " +
+                   hash +
+                   ") AND NOT EXISTS (SELECT FROM redis_gone AS gone WHERE gone.redis_hash "
+                   "OPERATOR(pg_catalog.=) " +
+                   hash + ")")
+          .processed());
 }
 
 // "row_hash(alias.a, …)"

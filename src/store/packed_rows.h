@@ -14,7 +14,8 @@ class PackedRows {
   // packed ledger can tell rows apart; those of RowHasher.
   PackedRows(const Mapping &mapping, const Target &target, const MappingQuery &query);
 
-  const PackedLedger &ledger() const { return ledger_; }
+  // Whether the name of a key tells all key columns.
+  bool keys_have_one_row() const { return named_.size() == sources_.size(); }
 
   // Reads the images of the rows of redis_rows as the target has them before they are changed. For the next
   // Keep.
@@ -29,7 +30,8 @@ class PackedRows {
             std::optional<int64> run_id, std::optional<int64> seen_run);
 
   // Deletes the rows of keys but for those that they yield, as far as they are the mapping's, as on_delete
-  // says, and strikes them off. yielded: rows with the descriptor of the query; nullptr: none.
+  // says, and strikes them off. All of them are, if it is exclusive. yielded: rows with the descriptor of the
+  // query; nullptr: none.
   void DeleteRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                     pg::Tuplestore *yielded, std::optional<int64> run_id, RowCounts &counts);
 
@@ -37,8 +39,9 @@ class PackedRows {
   void NoteSeenRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                       int64 run_id);
 
-  // Deletes the rows of the target of which the run has met none and the ledger has an entry, as on_delete
-  // says, in one scan of the target. Strikes them off.
+  // Deletes the rows of the target that the run has not met and of which the ledger has an entry, as
+  // on_delete says, in one scan of the target, and strikes them off. Of an exclusive mapping it deletes those
+  // of which there is none as well, in another scan.
   void DeleteUnseen(int64 run_id, RowCounts &counts);
 
  private:

@@ -94,10 +94,106 @@ for my $round (1, 2)
 
 # Definitions by which entries would stand for other rows begin anew.
 like(warned(q{SELECT redis_migrate.alter_mapping('keys', 'k', pattern => '{tenant}:{id:int}', query =>
-    'SELECT id::smallint, tenant, 5 AS db, value AS v FROM redis_batch', databases => '{0}')}),
+    'SELECT id::smallint, lower(tenant) AS tenant, db, value AS v FROM redis_batch', databases => '{0}')}),
     qr/NOTICE:  the ledger of mapping "k" begins anew/, 'a notice says so');
 is(sql(q{SELECT ledger FROM redis_migrate.mappings}) . '|' . ledger(), 'full|0|0', 'a computed key column needs a full ledger');
 sql(q{SELECT redis_migrate.drop_migration('keys')});
+
+# Elements: the rows of a key are found by an index that its captures lead, and those that it has left go at once.
+$redis->cli('FLUSHALL');
+$redis->cli('SADD', 't:1', 'a', 'b', 'c');
+$redis->cli('SADD', 't:2', 'x', 'y');
+$redis->cli('SADD', 't:3', 'z');
+sql('CREATE TABLE tags (id text, tag text CHECK (length(tag) < 9), own text, PRIMARY KEY (id, tag))',
+    q{INSERT INTO tags VALUES ('1', 'mine'), ('9', 'mine')}, q{SELECT redis_migrate.create_migration('tags', 'shop')},
+    q{SELECT redis_migrate.add_mapping('tags', 't', 't:{id}', 'tags', $$SELECT id, member AS tag FROM redis_batch WHERE member <> 'hidden'$$, '{id,tag}',
+        databases => '{0}', expand => 'elements', atomic => 'element', no_row => 'skip')});
+sub kind { return sql("SELECT ledger, ledger_reason FROM redis_migrate.mappings WHERE migration = '$_[0]'"); }
+sub tags { return sql(q{SELECT string_agg(id || tag, ' ' ORDER BY id, tag) FROM tags}); }
+is(kind('tags'), 'packed|no two keys yield the same row: id = id', 'elements have a packed ledger');
+sql(q{CALL redis_migrate.run('tags')});
+is(tags() . ' ' . ledger(), '1a 1b 1c 1mine 2x 2y 3z 9mine 6|0', 'each element is known');
+$redis->cli('SREM', 't:1', 'b');
+$redis->cli('SADD', 't:1', 'd');
+$redis->cli('SADD', 't:2', 'hidden');
+$redis->cli('DEL', 't:3');
+sql(q{UPDATE tags SET own = 'x' WHERE id = '2'}, q{CALL redis_migrate.run('tags')});
+is(tags() . ' ' . ledger(), '1a 1c 1d 1mine 2x 2y 3z 9mine 6|0', 'an element that left loses its row, but not that of nobody');
+is(last_run($node, 'tags', 'read, migrated, balanced, rows_deleted'), '2|2|t|1', 'accounted for');
+$redis->cli('SREM', 't:2', 'x', 'y');
+$redis->cli('SREM', 't:1', 'a', 'c');
+$redis->cli('SADD', 't:1', 'too long a tag');
+sql(q{CALL redis_migrate.run('tags')});
+is(tags() . ' ' . ledger(), '1a 1c 1d 1mine 3z 9mine 4|0', 'a key without rows loses all of them, one with a bad element none');
+sql(q{CALL redis_migrate.run('tags', prune => true)});
+is(tags() . ' ' . ledger(), '1a 1c 1d 1mine 9mine 3|0', 'prune deletes those of a key that is gone, not those of a rejected one');
+$redis->cli('SREM', 't:1', 'too long a tag');
+sql(q{CALL redis_migrate.run('tags')});
+is(tags() . ' ' . ledger(), '1d 1mine 9mine 1|0', 'which go when it is good again');
+sql(q{ALTER TABLE tags DROP CONSTRAINT tags_pkey, ADD PRIMARY KEY (tag, id)});
+like(sql_error($node, q{CALL redis_migrate.run('tags')}), qr/ERROR:  55000: the packed ledger of mapping "t" no longer fits.*\n.*Now: a key can have several rows, and no index of the target begins with \(id\)\./,
+    'without the index a run does not begin to search');
+sql('CREATE INDEX ON tags (id)', q{CALL redis_migrate.run('tags')});
+is(last_run($node, 'tags', 'state, migrated'), 'completed|1', 'with it, it goes on');
+sql(q{SELECT redis_migrate.drop_migration('tags')});
+
+# A key may have another row than before: also without elements.
+$redis->cli('FLUSHALL');
+$redis->cli('MSET', 'm:1', 'red', 'm:2', 'blue');
+sql('CREATE TABLE moved (id int, colour text, PRIMARY KEY (id, colour))', q{INSERT INTO moved VALUES (1, 'own')}, q{SELECT redis_migrate.create_migration('moved', 'shop')},
+    q{SELECT redis_migrate.add_mapping('moved', 'm', 'm:{id:int}', 'moved', 'SELECT id, value AS colour FROM redis_batch', '{id,colour}', databases => '{0}')},
+    q{CALL redis_migrate.run('moved')});
+$redis->cli('SET', 'm:1', 'green');
+sql(q{CALL redis_migrate.run('moved')});
+is(kind('moved') . ' ' . sql(q{SELECT string_agg(id || colour, ' ' ORDER BY id, colour) FROM moved}) . ' ' . ledger(),
+    'packed|no two keys yield the same row: id = id 1green 1own 2blue 2|0', 'what a key no longer yields goes');
+sql(q{SELECT redis_migrate.drop_migration('moved')});
+
+# Where rows cannot be found by a key's name, the ledger is full and says so.
+for my $case ([ 't:{id}', '{id,tag}', 'PRIMARY KEY (tag, id)', 'a key can have several rows, and no index of the target begins with (id)' ],
+    [ 'alone', '{tag}', 'PRIMARY KEY (tag)', 'a key can have several rows, and key_columns have nothing of its name by which to find them' ])
+{
+    my ($pattern, $keys, $constraint, $reason) = @$case;
+    sql("CREATE TABLE unfound (id text NOT NULL DEFAULT '', tag text, $constraint)", q{SELECT redis_migrate.create_migration('unfound', 'shop')},
+        "SELECT redis_migrate.add_mapping('unfound', 'u', '$pattern', 'unfound', 'SELECT member AS tag" . ($pattern =~ /id/ ? ', id' : '')
+            . " FROM redis_batch', '$keys', databases => '{0}', expand => 'elements')");
+    is(kind('unfound'), "full|$reason", "a full ledger: $reason");
+    sql(q{SELECT redis_migrate.drop_migration('unfound')}, 'DROP TABLE unfound');
+}
+sql('CREATE TABLE ruled (id text PRIMARY KEY, v text)', 'CREATE RULE stays AS ON DELETE TO ruled DO INSTEAD NOTHING', q{SELECT redis_migrate.create_migration('ruled', 'shop')},
+    q{SELECT redis_migrate.add_mapping('ruled', 'r', 'r:{id}', 'ruled', 'SELECT id, value AS v FROM redis_batch', '{id}', databases => '{0}')});
+is(kind('ruled'), 'full|the target has rules', 'a full ledger where rules decide what is stored');
+sql(q{SELECT redis_migrate.drop_migration('ruled')});
+
+# An exclusive mapping has one, too: it need not ask it whose a row is, but knows what was changed here.
+$redis->cli('FLUSHALL');
+my ($one, $two, $three, $four) = map { "$_" x 8 . '-0000-0000-0000-000000000000' } 1 .. 4;
+$redis->cli('MSET', "o:$one", 'a', "o:$two", 'b', "o:$three", 'hidden', "o:$four", 'd');
+sql('CREATE TABLE owned (id uuid PRIMARY KEY, v text, gone int NOT NULL DEFAULT 0)',
+    qq{INSERT INTO owned VALUES ('$three', 'left'), (gen_random_uuid(), 'left')}, q{SELECT redis_migrate.create_migration('owned', 'shop')},
+    q{SELECT redis_migrate.add_mapping('owned', 'o', 'o:{id:uuid}', 'owned', $$SELECT id, value AS v FROM redis_batch WHERE value <> 'hidden'$$, '{id}',
+        databases => '{0}', exclusive => true, no_row => 'skip', types => '{string}')}, q{CALL redis_migrate.run('owned')});
+is(kind('owned'), 'packed|no two keys yield the same row: id = id', 'an exclusive mapping has a packed ledger');
+is(sql(q{SELECT string_agg(v, ' ' ORDER BY v) FROM owned}) . ' ' . ledger(), 'a b d left 3|0', 'a filtered key loses its row, though the ledger does not know it');
+sql(q{CALL redis_migrate.run('owned')});
+is(sql(q{SELECT count(*) FROM redis_migrate.ledger_batch}), 1, 'a run that changes nothing writes nothing down');
+sql(q{UPDATE owned SET v = 'mine' WHERE v IN ('a', 'd')});
+$redis->cli('DEL', "o:$one", "o:$four");
+$redis->cli('RPUSH', "o:$four", 'no string');
+like(warned(q{CALL redis_migrate.run('owned', prune => true)}), qr/WARNING:  prune removed 1 rows of mapping "o" that were changed here/, 'prune warns of what was changed here');
+is(sql(q{SELECT string_agg(v, ' ' ORDER BY v) FROM owned}) . ' ' . ledger(), 'b mine 2|0', 'and removes every row but those of keys, rejected ones among them');
+is(sql(q{SELECT deleted, changed_here, prune FROM redis_migrate.mapping_counts WHERE migration = 'owned' ORDER BY run_id DESC LIMIT 1}), '2|1|pruned', 'all of them counted');
+sql(q{SELECT redis_migrate.alter_mapping('owned', 'o', on_delete => 'gone = target.gone + 1')}, q{INSERT INTO owned VALUES (gen_random_uuid(), 'left')});
+$redis->cli('DEL', "o:$two");
+sql(q{CALL redis_migrate.run('owned', prune => true)});
+is(sql(q{SELECT string_agg(v || gone, ' ' ORDER BY v) FROM owned}), 'b1 left1 mine0', 'each of them is marked once');
+is(warned(q{SELECT redis_migrate.alter_mapping('owned', 'o', on_delete => 'keep')}) . kind('owned') . ledger(),
+    'packed|no two keys yield the same row: id = id1|0', q{on_delete 'keep' keeps the ledger});
+$redis->cli('DEL', "o:$four");
+$redis->cli('SET', "o:$four", 'mine');
+sql(q{CALL redis_migrate.run('owned')}) for 1, 2;
+is(ledger() . sql(q{ SELECT max(run_id) < (SELECT max(run_id) FROM redis_migrate.run) FROM redis_migrate.ledger_batch}), '1|0t', 'and rows that stay need no new entries');
+sql(q{SELECT redis_migrate.drop_migration('owned')});
 
 # Look-ups do not read the same news again and again: when they have cost as much as a merge, there is one.
 $redis->cli('FLUSHALL');
