@@ -26,6 +26,16 @@ constexpr int64_t kBytesPerName = 128;
 
 uint64_t BytesOf(const Entry& entry) { return entry.key.size() + entry.payload.size(); }
 
+// Whether INFO is that of one process of Redis or Valkey, whose keys are read. What stands before several
+// servers, as managed services do, says no build id, or one of zeros; relatives say what they are.
+bool SpeaksForItself(const redis::ServerInfo& info) {
+  for (const char* relative : {"dragonfly_version", "kvrocks_version", "garnet_version", "mvcc_depth"})
+    if (!info.Get(relative).empty()) return false;
+  const bool is_other = info.Get("server_name").empty() != info.Get("valkey_version").empty();
+  return IsRunId(info.run_id()) && !is_other &&
+         info.Get("redis_build_id").find_first_not_of('0') != Bytes::npos;
+}
+
 }  // namespace
 
 ScanSource::ScanSource(redis::Connection& connection, const ScanOptions& options, KeyFilter& filter)
@@ -44,18 +54,11 @@ Result<std::unique_ptr<ScanSource>> ScanSource::Open(redis::Connection& connecti
 }
 
 bool ScanSource::HasCursorShares(const redis::ServerInfo& info) {
-  for (const char* relative : {"dragonfly_version", "kvrocks_version", "garnet_version", "mvcc_depth"})
-    if (!info.Get(relative).empty()) return false;
-  // What stands before several servers, as managed services do, says no build id, or one of zeros, and its
-  // cursors are not those of Redis.
-  const Bytes build = info.Get("redis_build_id");
-  const std::string valkey(info.Get("valkey_version"));
   const Bytes mode = info.Get("redis_mode").empty() ? info.Get("server_mode") : info.Get("redis_mode");
-  if (!IsRunId(info.run_id()) || mode != "standalone" || build.find_first_not_of('0') == Bytes::npos)
-    return false;
-  if (valkey.empty()) return info.Get("server_name").empty();
+  if (!SpeaksForItself(info) || mode != "standalone") return false;
+  const std::string valkey(info.Get("valkey_version"));
   // A table with few keys has a single bucket since Valkey 8.1.
-  return valkey.compare(0, 2, "7.") == 0 || valkey.compare(0, 4, "8.0.") == 0;
+  return valkey.empty() || valkey.compare(0, 2, "7.") == 0 || valkey.compare(0, 4, "8.0.") == 0;
 }
 
 Status ScanSource::Prepare(const std::string& position) {
@@ -72,6 +75,7 @@ Status ScanSource::Prepare(const std::string& position) {
   if (info.ok() && IsRunId(info.value().run_id()) && !connection_.gate().Quotes(info.value().run_id()))
     run_id_ = info.value().run_id();
   if (info.ok()) PRM_RETURN_IF_ERROR(FitHeadroom(info.value()));
+  may_be_calm_ = !run_id_.empty() && SpeaksForItself(info.value());
 
   // New in Redis 7.2. Without it reading makes keys look recently used, which affects eviction.
   const Result<redis::Reply> no_touch = connection_.Command({"CLIENT", "NO-TOUCH", "ON"});
@@ -230,6 +234,7 @@ Status ScanSource::Fill(Batch& batch) {
   while (!Collect(batch)) {
     PlanNames();
     PlanValues();
+    if (!slots_.empty() && slots_.front().stage == Stage::kUnproved && infos_.empty()) AskInfo(false);
     if (!slots_.empty() && slots_.front().stage == Stage::kInPieces) {
       PRM_RETURN_IF_ERROR(ReadInPieces());
     } else if (!requests_.empty()) {
@@ -252,6 +257,7 @@ Status ScanSource::WorkAhead() {
     PRM_RETURN_IF_ERROR(Answer());
   }
   PlanValues();
+  if (!unproved_.empty()) AskInfo(false);
   PlanNames();
   connection_.Flush();
   asked_before_ = requests_.size();
@@ -319,17 +325,22 @@ void ScanSource::AskSize(uint64_t slot) {
   requests_.push_back({has_memory_usage_ ? Command::kMemoryUsage : Command::kStrlen, slot});
 }
 
-void ScanSource::AskValue(Command command, uint64_t slot) {
-  const std::string& key = At(slot).entry.key;
-  expiries_->Ask(key);
+void ScanSource::AskValue(Command command, uint64_t number) {
+  Slot& slot = At(number);
+  const std::string& key = slot.entry.key;
+  Request request{command, number, command == Command::kDump && asks_time_};
+  request.with_expiry = !calm_ || slot.needs_expiry;
+  if (!request.with_expiry) unproved_.push_back(number);
+  if (request.with_expiry) expiries_->Ask(key);
   if (command == Command::kGetrange) {
     connection_.Append({"GETRANGE", key, "0", std::to_string(kProbeBytes - 1)});
   } else {
-    ++At(slot).reads;
-    if (asks_time_) connection_.Append({"TIME"});
+    ++slot.reads;
+    if (request.with_time) connection_.Append({"TIME"});
     connection_.Append({"DUMP", key}, {options_.max_value_bytes, true});
   }
-  expiries_->Ask(key);
-  requests_.push_back({command, slot, command == Command::kDump && asks_time_});
+  if (request.with_expiry) expiries_->Ask(key);
+  requests_.push_back(request);
 }
+
 }  // namespace prm::source

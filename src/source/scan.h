@@ -14,7 +14,8 @@
 // kVanished. Without the right to TIME, expired fields are returned.
 //
 // Value and expiry belong together: the expiry is read before and after the value, and the key is read again
-// if they differ. That needs no MULTI, so it also works through proxies that lack it.
+// if they differ. That needs no MULTI, so it also works through proxies that lack it. In a database without
+// expiries INFO before and after many values takes the place of that (scan_calm.cpp).
 #pragma once
 
 #include <cstdint>
@@ -109,6 +110,7 @@ class ScanSource : public Source {
     kSized,
     kReading,
     kInPieces,  // to be read by ValueReader
+    kUnproved,  // read without its expiry: the next INFO shows whether it had none
     kDone
   };
 
@@ -118,7 +120,8 @@ class ScanSource : public Source {
     int reads = 0;      // times that it was read by DUMP
     uint64_t size = 0;  // as charged to bytes_in_flight_
     bool unknown_size = false;
-    bool no_pieces = false;  // a necessary command is refused
+    bool no_pieces = false;     // a necessary command is refused
+    bool needs_expiry = false;  // to be read with its expiry in any case
     Entry entry;
   };
 
@@ -137,15 +140,17 @@ class ScanSource : public Source {
     ScanPosition position;
   };
 
-  enum class Command { kSelect, kScan, kGetrange, kMemoryUsage, kStrlen, kDump };
+  enum class Command { kSelect, kInfo, kScan, kGetrange, kMemoryUsage, kStrlen, kDump };
 
   struct Request {
     Command command;
     uint64_t slot;
-    bool with_time = false;  // kDump: TIME was sent as well
+    bool with_time = false;    // kDump: TIME was sent as well
+    bool with_expiry = false;  // kGetrange, kDump: so were the commands of ExpiryReader, before and after
+    bool begins = false;       // kInfo: the first one in its database
   };
 
-  // The answers to AskValue.
+  // The answers to AskValue; kNoExpiry where expiries were not asked.
   struct Reading {
     int64_t expiry_before;
     std::optional<int64_t> now_ms;  // the server's clock, if it was asked
@@ -173,9 +178,15 @@ class ScanSource : public Source {
   void AskSize(uint64_t slot);
   void AskValue(Command command, uint64_t slot);
 
+  void AskInfo(bool begins);
+  Status AnswerInfo(const Request& request);
+  std::optional<int64_t> ExpiredKeysIfCalm(const redis::ServerInfo& info) const;
+  void ReadWithExpiry(uint64_t slot);
+  void Settle(Slot& slot, const Request& request);
+
   Status Answer();
   Status AnswerScan();
-  Status AnswerGetrange(uint64_t slot);
+  Status AnswerGetrange(const Request& request);
   Status AnswerSize(const Request& request);
   Status AnswerDump(const Request& request);
   void DropExpired(Slot& slot, int64_t now_ms);
@@ -187,7 +198,7 @@ class ScanSource : public Source {
   void SetSize(Slot& slot, uint64_t size);
   void SetValue(Slot& slot, Bytes payload, int64_t expiry);
   void Finish(Slot& slot);
-  Result<Reading> ReceiveReading(uint64_t slot, bool with_time);
+  Result<Reading> ReceiveReading(const Request& request);
   Status CheckOrder(Bytes cursor) const;
   void BeginEdge(Bytes cursor, const redis::ReplyView& names);
   void LookBeyond(Bytes cursor, const redis::ReplyView& names);
@@ -215,6 +226,12 @@ class ScanSource : public Source {
   bool few_strings_ = false;  // as the last sample says
   int sampled_ = 0;           // keys of the sample that is being taken
   int settled_ = 0;           // of them, keys that GETRANGE settled
+  bool may_be_calm_ = false;  // INFO speaks for the keys that are read
+  // What INFO said last of expired keys; nullopt: the database has expiries, or may have.
+  std::optional<int64_t> calm_;
+  int calm_db_ = 0;
+  std::vector<uint64_t> unproved_;           // slots that were asked without expiry since the last INFO
+  std::deque<std::vector<uint64_t>> infos_;  // the same of each INFO without an answer
   bool restarted_ = false;
   uint64_t duplicates_ = 0;
   std::optional<Error> dead_;

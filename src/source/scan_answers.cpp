@@ -33,10 +33,12 @@ Status ScanSource::Answer() {
       if (!reply.ok()) return reply.error();
       return reply.value().IsError() ? Status(connection_.ToError(reply.value())) : Status();
     }
+    case Command::kInfo:
+      return AnswerInfo(request);
     case Command::kScan:
       return AnswerScan();
     case Command::kGetrange:
-      return AnswerGetrange(request.slot);
+      return AnswerGetrange(request);
     case Command::kMemoryUsage:
     case Command::kStrlen:
       return AnswerSize(request);
@@ -91,8 +93,9 @@ void ScanSource::Finish(Slot& slot) {
   --unfinished_;
 }
 
-Status ScanSource::AnswerGetrange(uint64_t number) {
-  const Result<Reading> received = ReceiveReading(number, false);
+Status ScanSource::AnswerGetrange(const Request& request) {
+  const uint64_t number = request.slot;
+  const Result<Reading> received = ReceiveReading(request);
   if (!received.ok()) return received.error();
   const Reading& reading = received.value();
   const redis::Reply& value = reading.value;
@@ -114,7 +117,7 @@ Status ScanSource::AnswerGetrange(uint64_t number) {
   } else if (is_value) {
     slot.entry.plain = true;
     SetValue(slot, bytes, reading.expiry_after);
-    Finish(slot);
+    Settle(slot, request);
   } else {
     AskSize(number);
   }
@@ -130,7 +133,7 @@ void ScanSource::CountGetrange(bool settled) {
 
 Status ScanSource::AnswerDump(const Request& request) {
   const uint64_t number = request.slot;
-  const Result<Reading> received = ReceiveReading(number, request.with_time);
+  const Result<Reading> received = ReceiveReading(request);
   if (!received.ok()) return received.error();
   const Reading& reading = received.value();
   const redis::Reply& dump = reading.value;
@@ -161,6 +164,11 @@ Status ScanSource::AnswerDump(const Request& request) {
     return {};
   } else {
     SetValue(slot, *dump.String(), reading.expiry_after);
+    if (!rdb::CanDecodeDump(entry.payload) && !request.with_expiry) {
+      bytes_in_flight_ -= slot.size;
+      ReadWithExpiry(number);
+      return {};
+    }
     if (!rdb::CanDecodeDump(entry.payload)) {
       const std::optional<unsigned> version = rdb::DumpVersion(entry.payload);
       if (version && !rdb::IsSupportedVersion(*version)) unknown_version_ = version;
@@ -173,7 +181,7 @@ Status ScanSource::AnswerDump(const Request& request) {
     if (reading.now_ms) DropExpired(slot, *reading.now_ms);
   }
   bytes_in_flight_ -= slot.size;
-  Finish(slot);
+  Settle(slot, request);
   return {};
 }
 
@@ -245,11 +253,15 @@ void ScanSource::SetValue(Slot& slot, Bytes payload, int64_t expiry) {
   held_bytes_ += payload.size();
 }
 
-Result<ScanSource::Reading> ScanSource::ReceiveReading(uint64_t slot, bool with_time) {
-  const Result<int64_t> before = expiries_->Receive(At(slot).entry);
+Result<ScanSource::Reading> ScanSource::ReceiveReading(const Request& request) {
+  const Entry& entry = At(request.slot).entry;
+  const auto receive_expiry = [&] {
+    return request.with_expiry ? expiries_->Receive(entry) : Result<int64_t>(kNoExpiry);
+  };
+  const Result<int64_t> before = receive_expiry();
   if (!before.ok()) return before.error();
   std::optional<int64_t> now_ms;
-  if (with_time) {
+  if (request.with_time) {
     const Result<redis::Reply> time = connection_.Receive();
     if (!time.ok()) return time.error();
     const Result<int64_t> parsed = ParseTime(connection_, time.value());
@@ -259,8 +271,8 @@ Result<ScanSource::Reading> ScanSource::ReceiveReading(uint64_t slot, bool with_
   Result<redis::Reply> value = connection_.Receive();
   if (!value.ok()) return value.error();
   Status status;
-  if (value.value().IsError()) status = ForKey(connection_.ToError(value.value()), At(slot).entry);
-  const Result<int64_t> after = expiries_->Receive(At(slot).entry);
+  if (value.value().IsError()) status = ForKey(connection_.ToError(value.value()), entry);
+  const Result<int64_t> after = receive_expiry();
   if (!after.ok()) return after.error();
   return Reading{before.value(), now_ms, std::move(value.value()), std::move(status), after.value()};
 }

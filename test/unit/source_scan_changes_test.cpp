@@ -38,6 +38,7 @@ TEST_F(ScanChangesTest, AKeyThatIsDeletedByTheFilterHasVanished) {
 }
 
 TEST_F(ScanChangesTest, AKeyThatIsDeletedAtAnyPointHasVanishedOrWasRead) {
+  KeepExpiring();
   Populate(20);
   const struct {
     const char* command;
@@ -63,6 +64,7 @@ TEST_F(ScanChangesTest, AKeyThatIsDeletedAtAnyPointHasVanishedOrWasRead) {
 
 // The old value with the new expiry, or the new value with the old, would be a lie.
 TEST_F(ScanChangesTest, ValueAndExpiryBelongTogether) {
+  KeepExpiring();
   for (const auto& [command, n] : {std::pair("DUMP", 1), std::pair("PEXPIRETIME", 2)}) {
     client_.Command({"SET", "session", "old"});
     const auto entries = ScanWith(Before(command, "session", n, [&] {
@@ -75,6 +77,7 @@ TEST_F(ScanChangesTest, ValueAndExpiryBelongTogether) {
 }
 
 TEST_F(ScanChangesTest, AKeyThatNeverRestsIsReadAllTheSame) {
+  KeepExpiring();
   client_.Command({"SET", "busy", "v"});
   long long writes = 0;
   const auto entries = ScanWith([&](const std::vector<Arguments>& queue) {
@@ -90,6 +93,7 @@ TEST_F(ScanChangesTest, AKeyThatNeverRestsIsReadAllTheSame) {
 }
 
 TEST_F(ScanChangesTest, AChangeOfTypeIsRead) {
+  KeepExpiring();
   client_.Command({"SET", "key", "v"});
   const auto entries = ScanWith(Before("PEXPIRETIME", "key", 1, [&] {
     client_.Command({"DEL", "key"});

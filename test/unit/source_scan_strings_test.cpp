@@ -41,6 +41,7 @@ class ScanStringsTest : public test::ScanFixture {
   Entry Changed(const std::string& command, int n, const std::vector<std::vector<std::string>>& actions) {
     client_.Command({"FLUSHALL"});
     Populate(20);
+    KeepExpiring();
     auto entries = ScanWith(Before(command, "key:5", n, [&] {
       for (const auto& action : actions) client_.Command(action);
     }));
@@ -118,6 +119,7 @@ TEST_F(ScanStringsTest, DeletedBeforeItIsAskedFor) {
 // GETRANGE finds no key, the expiry says nothing of it.
 TEST_F(ScanStringsTest, GoneForAMoment) {
   bool gone = false;
+  KeepExpiring();
   client_.Command({"SET", "key", "value"});
   const auto entries = ScanWith([&](const std::vector<Arguments>& queue) {
     if (queue[0] == Arguments{"GETRANGE", "key", "0", "1023"}) client_.Command({"RENAME", "key", "away"});
@@ -134,6 +136,7 @@ TEST_F(ScanStringsTest, GoneForAMoment) {
 
 // There for a moment only.
 TEST_F(ScanStringsTest, BackForAMoment) {
+  KeepExpiring();
   client_.Command({"SET", "key", "value"});
   const auto entries = ScanWith([&](const std::vector<Arguments>& queue) {
     if (queue[0] == Arguments{"PEXPIRETIME", "key"}) client_.Command({"DEL", "key"});
@@ -173,6 +176,7 @@ TEST_F(ScanStringsTest, OneThatShrinksAfterTheProbeIsRead) {
 }
 
 TEST_F(ScanStringsTest, AKeyThatNeverRestsIsReadAllTheSame) {
+  KeepExpiring();
   client_.Command({"SET", "busy", "v"});
   long long writes = 0;
   const auto entries = ScanWith([&](const std::vector<Arguments>& queue) {
@@ -340,7 +344,8 @@ TEST_F(ScanStringsTest, WhereStringsAreFewASampleIsAsked) {
   }
   ASSERT_EQ(entries.size(), 80000U);
   EXPECT_GE(for_hashes, 1000);
-  EXPECT_LE(for_hashes, 1024 + 128 + 40000 / 32 + 1);
+  // The sample of the first page of strings may have been asked by then.
+  EXPECT_LE(for_hashes, 1024 + 128 + 40000 / 32 + 1 + 1024 / 32);
   size_t plain = 0;
   for (const auto& [name, entry] : entries) {
     ASSERT_EQ(entry.state, EntryState::kRead);

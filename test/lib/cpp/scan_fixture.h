@@ -89,6 +89,15 @@ class ScanFixture : public testing::Test {
                      "0", std::to_string(count), std::to_string(size)});
   }
 
+  // Gives the database a key with an expiry, which is not read, so that a scan asks for the expiry of every
+  // key.
+  void KeepExpiring() {
+    client_.Command({"SET", "expiring", "", "PXAT", "4102444800000"});
+    filter_.decide = [](int, Bytes key) {
+      return key == "expiring" ? source::Interest::kIgnore : source::Interest::kRead;
+    };
+  }
+
   // Scans through a proxy that calls `before` for each command that reads a key.
   std::map<Name, source::Entry> ScanWith(const std::function<void(const std::vector<Arguments>&)>& before) {
     const RedisProxy proxy(server_.port(), before);
