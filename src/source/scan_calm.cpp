@@ -4,9 +4,8 @@
 // one before and after some values are read, and no key expired in between, then each of these keys, when it
 // was read,
 // - had no expiry, or
-// - had one for a while, and lost it by PERSIST or by being written again, and has none since; the same
-// happens
-//   between two readings of PEXPIRETIME, or
+// - had one for a while, and lost it by PERSIST or by being written again, and has none since; the same can
+//   happen between two readings of PEXPIRETIME, or
 // - had one and was deleted since by the application, and is returned as it would have been a moment earlier.
 // What cannot have happened is that the key had an expiry and has it still, or that it expired. Values that
 // this does not prove are read again with their expiries, as are all others of the database from then on.

@@ -220,6 +220,7 @@ sub _serve
                     ($holds, $text, $rate) = ($mode eq 'hold', '', 0);
                     $text = $argument if $mode eq 'hold_on';
                     $rate = $argument if $mode eq 'rate';
+                    $allowance = 0;  # what passed freely is no debt
                 }
                 syswrite $control, "$answer\n";
             }
