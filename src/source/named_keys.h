@@ -14,6 +14,7 @@
 #include "redis/replication_point.h"
 #include "source/entry.h"
 #include "source/key_reply.h"
+#include "source/server_abilities.h"
 #include "source/value_reader.h"
 
 namespace prm::source {
@@ -41,8 +42,8 @@ class NamedKeys {
  public:
   // Finds out what the server can do. The connection, which must not be that of a replication link, is used
   // for nothing else while the object exists, and must outlive it. Errors: kUnsupported (INFO tells no
-  // replication id: Redis before 4.0, or not Redis), kPermissionDenied (no right to INFO, MULTI or EXEC),
-  // those of Connection.
+  // replication id: Redis before 4.0, or not Redis), kPermissionDenied (no right to INFO or MULTI),
+  // kServerError (none to EXEC), those of Connection.
   static Result<std::unique_ptr<NamedKeys>> Open(redis::Connection& connection,
                                                  const NamedKeysOptions& options);
 
@@ -53,6 +54,26 @@ class NamedKeys {
 
   // Where the server's history is now, by INFO replication. Errors: those of Connection::Command, kProtocol.
   Result<redis::ReplicationPoint> FetchPoint();
+
+ private:
+  using Group = std::vector<NamedKey*>;
+
+  NamedKeys(redis::Connection& connection, const NamedKeysOptions& options, const ServerAbilities& server);
+
+  Status Select(int db);
+  Status ReadInDatabase(const Group& keys);
+  Status AskSizes(const Group& keys, std::vector<uint64_t>& sizes);
+  Status ReadAtOnce(const Group& keys, Group& in_pieces);
+  Status TakeAnswers(const redis::Reply& answers, const Group& keys, Group& in_pieces);
+  Status ReadInPieces(const Group& keys);
+
+  redis::Connection& connection_;
+  NamedKeysOptions options_;
+  ServerAbilities server_;
+  ValueReader values_;
+  bool has_dump_ = true;
+  bool has_memory_usage_ = true;
+  std::optional<int> selected_;
 };
 
 }  // namespace prm::source

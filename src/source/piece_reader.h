@@ -8,15 +8,9 @@
 #include "core/siphash.h"
 #include "redis/connection.h"
 #include "source/entry.h"
+#include "source/server_abilities.h"
 
 namespace prm::source {
-
-// Whether a server can report the expiries of fields.
-struct ServerAbilities {
-  bool has_field_expiries = false;  // HPEXPIRETIME: Redis 7.4, Valkey 9.0
-  bool has_time = false;            // the user may use TIME, if it has_field_expiries
-  bool valkey = false;              // which encoding payloads have
-};
 
 struct PieceLimits {
   uint64_t piece_bytes;      // the wanted size of a reply; a single element may be larger

@@ -81,14 +81,14 @@ Status ScanSource::Prepare(const std::string& position) {
   const Result<redis::Reply> no_touch = connection_.Command({"CLIENT", "NO-TOUCH", "ON"});
   if (!no_touch.ok() && !IsMissingCommand(no_touch.error())) return no_touch.error();
 
-  const Result<bool> pexpiretime = MayUse({"PEXPIRETIME", ""});  // new in Redis 7.0
-  if (!pexpiretime.ok()) return pexpiretime.error();
-  expiries_.emplace(connection_, pexpiretime.value());
-  PRM_RETURN_IF_ERROR(FindAbilities(info));
-  values_.emplace(connection_, pexpiretime.value(), server_,
+  const Result<ServerAbilities> server = FindAbilities(connection_, info.ok() ? &info.value() : nullptr);
+  if (!server.ok()) return server.error();
+  server_ = server.value();
+  expiries_.emplace(connection_, server_.has_pexpiretime);
+  values_.emplace(connection_, server_,
                   std::min({kPieceBytes, options_.bytes_in_flight, options_.max_reply_bytes}),
                   options_.max_value_bytes);
-  const Result<bool> getrange = MayUse({"GETRANGE", "", "0", "0"});
+  const Result<bool> getrange = MayUse(connection_, {"GETRANGE", "", "0", "0"});
   if (!getrange.ok()) return getrange.error();
   has_getrange_ = getrange.value();
 
@@ -138,32 +138,6 @@ Status ScanSource::FitHeadroom(const redis::ServerInfo& info) {
   options_.max_reply_bytes = std::min(options_.max_reply_bytes, static_cast<uint64_t>(share));
   options_.scan_count = std::clamp(static_cast<long>(share / kBytesPerName), 1L, options_.scan_count);
   return {};
-}
-
-// Whether fields of hashes may expire. If HPEXPIRETIME exists but is forbidden it is sent all the same: an
-// error is better than a field that loses its expiry.
-Status ScanSource::FindAbilities(const Result<redis::ServerInfo>& info) {
-  const Result<redis::Reply> reply = connection_.Command({"HPEXPIRETIME", "", "FIELDS", "1", ""});
-  if (!reply.ok() && reply.error().code != ErrorCode::kMoved && !IsMissingCommand(reply.error())) {
-    return reply.error();
-  }
-  server_.has_field_expiries = reply.ok() || reply.error().code != ErrorCode::kServerError ||
-                               reply.error().detail.find(" key") != std::string::npos;
-  server_.valkey = info.ok() && !info.value().Get("valkey_version").empty();
-  if (!server_.has_field_expiries) return {};
-  const Result<bool> time = MayUse({"TIME"});
-  if (!time.ok()) return time.error();
-  server_.has_time = time.value();
-  return {};
-}
-
-// Tries a command. An error about the key also shows that the command exists and is permitted.
-Result<bool> ScanSource::MayUse(std::initializer_list<Bytes> command) {
-  const Result<redis::Reply> reply = connection_.Command(command);
-  if (reply.ok()) return true;
-  if (reply.error().code == ErrorCode::kMoved) return true;
-  if (!IsMissingCommand(reply.error())) return reply.error();
-  return reply.error().detail.find(" key") != std::string::npos;
 }
 
 Result<bool> ScanSource::Next(Batch& batch) {

@@ -20,7 +20,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -163,8 +162,6 @@ class ScanSource : public Source {
 
   Status Prepare(const std::string& position);
   Status FitHeadroom(const redis::ServerInfo& info);
-  Result<bool> MayUse(std::initializer_list<Bytes> command);
-  Status FindAbilities(const Result<redis::ServerInfo>& info);
   Status Fill(Batch& batch);
   Status WorkAhead();
   bool Collect(Batch& batch);

@@ -23,10 +23,10 @@ struct ValueReader::Reading {
   std::unique_ptr<PieceReader> reader;  // none: no value to read
 };
 
-ValueReader::ValueReader(redis::Connection& connection, bool has_pexpiretime, const ServerAbilities& server,
-                         uint64_t piece_bytes, uint64_t max_value_bytes)
+ValueReader::ValueReader(redis::Connection& connection, const ServerAbilities& server, uint64_t piece_bytes,
+                         uint64_t max_value_bytes)
     : connection_(connection),
-      expiries_(connection, has_pexpiretime),
+      expiries_(connection, server.has_pexpiretime),
       limits_{piece_bytes, max_value_bytes, RandomSipKey(), server} {}
 
 Status ValueReader::Read(const std::vector<Wanted>& wanted) {

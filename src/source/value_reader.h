@@ -18,8 +18,8 @@ namespace prm::source {
 class ValueReader {
  public:
   // The connection must outlive the reader.
-  ValueReader(redis::Connection& connection, bool has_pexpiretime, const ServerAbilities& server,
-              uint64_t piece_bytes, uint64_t max_value_bytes);
+  ValueReader(redis::Connection& connection, const ServerAbilities& server, uint64_t piece_bytes,
+              uint64_t max_value_bytes);
 
   struct Wanted {
     Entry* entry;

@@ -1,0 +1,244 @@
+#include "source/named_keys.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "rdb/dump.h"
+#include "redis/info.h"
+
+namespace prm::source {
+
+namespace {
+
+using redis::ReplicationPoint;
+using redis::Reply;
+using redis::ReplyView;
+
+constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
+
+// What the reply of EXEC takes beside the values: a text of INFO, and for each key two elements.
+constexpr uint64_t kInfoBytes = uint64_t{64} << 10;
+constexpr uint64_t kBytesPerKey = 2 * redis::kElementBytes + 64;
+
+std::optional<ReplicationPoint> PointIn(Bytes info) {
+  const redis::ServerInfo fields(info);
+  const Bytes id = fields.Get("master_replid");
+  const auto offset = fields.GetInteger("master_repl_offset");
+  if (!redis::IsReplicationId(id) || !offset) return std::nullopt;
+  return ReplicationPoint{std::string(id), static_cast<uint64_t>(*offset)};
+}
+
+}  // namespace
+
+NamedKeys::NamedKeys(redis::Connection& connection, const NamedKeysOptions& options,
+                     const ServerAbilities& server)
+    : connection_(connection),
+      options_(options),
+      server_(server),
+      values_(connection, server, std::min(kPieceBytes, options.max_reply_bytes), options.max_value_bytes) {}
+
+Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection,
+                                                   const NamedKeysOptions& options) {
+  const auto info = redis::FetchInfo(connection);
+  if (!info.ok()) return info.error();
+  if (!redis::IsReplicationId(info.value().Get("master_replid"))) {
+    return Error{ErrorCode::kUnsupported,
+                 "Redis at " + connection.address() + " does not tell how far its replication stream is",
+                 "INFO has no master_replid, which servers have from Redis 4.0 on.",
+                 {}};
+  }
+  // EXEC first, which is an error there: without the right to it there is no way out of MULTI.
+  const auto alone = connection.Command({"EXEC"});
+  if (!alone.ok() && alone.error().detail.find("without MULTI") == std::string::npos) return alone.error();
+  for (const char* command : {"MULTI", "EXEC"}) {
+    const auto answered = connection.Command({command});
+    if (!answered.ok()) return answered.error();
+  }
+  // Where it is missing, reading makes keys look recently used.
+  const auto no_touch = MayUse(connection, {"CLIENT", "NO-TOUCH", "ON"});
+  if (!no_touch.ok()) return no_touch.error();
+  const auto server = FindAbilities(connection, &info.value());
+  if (!server.ok()) return server.error();
+  std::unique_ptr<NamedKeys> keys(new NamedKeys(connection, options, server.value()));
+  const auto dump = MayUse(connection, {"DUMP", ""});
+  if (!dump.ok()) return dump.error();
+  keys->has_dump_ = dump.value();
+  const auto usage = MayUse(connection, {"MEMORY", "USAGE", ""});
+  if (!usage.ok()) return usage.error();
+  keys->has_memory_usage_ = usage.value();
+  return keys;
+}
+
+Result<ReplicationPoint> NamedKeys::FetchPoint() {
+  const auto info = connection_.Command({"INFO", "replication"});
+  if (!info.ok()) return info.error();
+  const auto point = PointIn(info.value().String().value_or(""));
+  if (!point) return connection_.UnknownReply("INFO");
+  return *point;
+}
+
+Status NamedKeys::Read(std::vector<NamedKey>& keys) {
+  Group all;
+  for (NamedKey& key : keys) all.push_back(&key);
+  std::stable_sort(all.begin(), all.end(),
+                   [](const NamedKey* a, const NamedKey* b) { return a->entry.db < b->entry.db; });
+  for (auto from = all.begin(); from != all.end();) {
+    const int db = (*from)->entry.db;
+    const auto is_other = [db](const NamedKey* key) { return key->entry.db != db; };
+    auto to = std::find_if(from, all.end(), is_other);
+    if (static_cast<size_t>(to - from) > options_.keys_at_once)
+      to = from + static_cast<std::ptrdiff_t>(options_.keys_at_once);
+    PRM_RETURN_IF_ERROR(Select(db));
+    PRM_RETURN_IF_ERROR(ReadInDatabase(Group(from, to)));
+    from = to;
+  }
+  return {};
+}
+
+Status NamedKeys::Select(int db) {
+  if (selected_ == db) return {};
+  const auto selected = connection_.Command({"SELECT", std::to_string(db)});
+  if (!selected.ok()) return selected.error();
+  selected_ = db;
+  return {};
+}
+
+// Reads at most keys_at_once keys of the selected database.
+Status NamedKeys::ReadInDatabase(const Group& keys) {
+  std::vector<uint64_t> sizes(keys.size());
+  PRM_RETURN_IF_ERROR(AskSizes(keys, sizes));
+  Group at_once;
+  Group in_pieces;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (!has_dump_ || sizes[i] > options_.max_reply_bytes) {
+      in_pieces.push_back(keys[i]);
+      continue;
+    }
+    if (!at_once.empty() && bytes + sizes[i] > options_.bytes_at_once) {
+      PRM_RETURN_IF_ERROR(ReadAtOnce(at_once, in_pieces));
+      at_once.clear();
+      bytes = 0;
+    }
+    at_once.push_back(keys[i]);
+    bytes += sizes[i];
+  }
+  if (!at_once.empty()) PRM_RETURN_IF_ERROR(ReadAtOnce(at_once, in_pieces));
+  return in_pieces.empty() ? Status() : ReadInPieces(in_pieces);
+}
+
+// The replies of MEMORY USAGE; 0 where a key is missing, or may not be asked for.
+Status NamedKeys::AskSizes(const Group& keys, std::vector<uint64_t>& sizes) {
+  if (!has_memory_usage_) return {};
+  for (const NamedKey* key : keys) connection_.Append({"MEMORY", "USAGE", key->entry.key});
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const auto reply = connection_.Receive();
+    if (!reply.ok()) return reply.error();
+    if (reply.value().IsError()) return ForKey(connection_.ToError(reply.value()), keys[i]->entry);
+    const auto size = reply.value().Integer();
+    if ((!size || *size < 0) && !reply.value().IsNil()) return connection_.UnknownReply("MEMORY");
+    sizes[i] = static_cast<uint64_t>(size.value_or(0));
+  }
+  return {};
+}
+
+// Reads the values of all keys at one moment. Those that turn out to be too large, or to be what DUMP does
+// not help with, are added to `in_pieces`.
+Status NamedKeys::ReadAtOnce(const Group& keys, Group& in_pieces) {
+  const uint64_t room = keys.size() * kBytesPerKey + kInfoBytes + options_.max_reply_bytes;
+  connection_.Append({"MULTI"});
+  connection_.Append({"INFO", "replication"});
+  if (!server_.has_pexpiretime) connection_.Append({"TIME"});
+  for (const NamedKey* key : keys) {
+    connection_.Append({server_.has_pexpiretime ? "PEXPIRETIME" : "PTTL", key->entry.key});
+    connection_.Append({"DUMP", key->entry.key});
+  }
+  connection_.Append({"EXEC"}, {room, true});
+  std::optional<Error> refused;
+  while (connection_.pending() > 1) {
+    const auto queued = connection_.Receive();
+    if (!queued.ok()) return queued.error();
+    if (!refused && queued.value().IsError()) refused = connection_.ToError(queued.value());
+  }
+  const auto answers = connection_.Receive();
+  if (!answers.ok()) return answers.error();
+  if (refused) return *refused;
+  if (answers.value().IsError()) return connection_.ToError(answers.value());
+  if (answers.value().dropped() == 0) return TakeAnswers(answers.value(), keys, in_pieces);
+  if (keys.size() > 1) {  // which of them is too large is not known
+    for (NamedKey* key : keys) PRM_RETURN_IF_ERROR(ReadAtOnce({key}, in_pieces));
+    return {};
+  }
+  in_pieces.push_back(keys.front());
+  return {};
+}
+
+// The reply of EXEC: INFO, perhaps TIME, and for each key its expiry and its value.
+Status NamedKeys::TakeAnswers(const Reply& answers, const Group& keys, Group& in_pieces) {
+  const size_t first = server_.has_pexpiretime ? 1 : 2;
+  const auto point = PointIn(answers.element(0).String().value_or(""));
+  if (answers.size() != first + 2 * keys.size() || !point) return connection_.UnknownReply("EXEC");
+  int64_t now_ms = 0;
+  if (!server_.has_pexpiretime) {
+    const auto time = ParseTime(connection_, answers.element(1));
+    if (!time.ok()) return time.error();
+    now_ms = time.value();
+  }
+  for (size_t i = 0; i < keys.size(); ++i) {
+    connection_.waiter().CheckInterrupts();
+    Entry& entry = keys[i]->entry;
+    const ReplyView expiry = answers.element(first + 2 * i);
+    const ReplyView value = answers.element(first + 2 * i + 1);
+    for (const ReplyView& answer : {expiry, value}) {
+      if (answer.IsError()) return ForKey(connection_.ToError(answer.ErrorText(), "EXEC"), entry);
+    }
+    const auto expires = expiry.Integer();
+    if (!expires || *expires < kNoKey || (!value.IsString() && !value.IsNil()))
+      return connection_.UnknownReply("EXEC");
+    keys[i]->since = keys[i]->until = *point;
+    entry.expires_at_ms.reset();
+    entry.plain = false;
+    entry.payload = value.String().value_or("");
+    entry.state = value.IsNil() ? EntryState::kVanished : EntryState::kRead;
+    if (value.IsNil()) continue;
+    if (*expires >= 0) {
+      entry.expires_at_ms = now_ms + std::min(*expires, std::numeric_limits<int64_t>::max() - now_ms);
+    }
+    if (!rdb::CanDecodeDump(entry.payload)) in_pieces.push_back(keys[i]);
+  }
+  return {};
+}
+
+Status NamedKeys::ReadInPieces(const Group& keys) {
+  const auto since = FetchPoint();
+  if (!since.ok()) return since.error();
+  std::vector<uint64_t> sizes(keys.size());
+  PRM_RETURN_IF_ERROR(AskSizes(keys, sizes));
+  std::vector<ValueReader::Wanted> wanted;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (sizes[i] > options_.max_value_bytes) {
+      keys[i]->entry.state = EntryState::kTooLarge;
+      keys[i]->entry.size = sizes[i];
+      keys[i]->entry.payload.clear();
+    } else {
+      wanted.push_back({&keys[i]->entry, sizes[i]});
+    }
+  }
+  if (!wanted.empty()) PRM_RETURN_IF_ERROR(values_.Read(wanted));
+  const auto until = FetchPoint();
+  if (!until.ok()) return until.error();
+  if (since.value().id != until.value().id) {
+    return Error{ErrorCode::kUnavailable,
+                 "Redis at " + connection_.address() + " has changed its replication id while keys were read",
+                 {},
+                 {}};
+  }
+  for (NamedKey* key : keys) {
+    key->since = since.value();
+    key->until = until.value();
+  }
+  return {};
+}
+
+}  // namespace prm::source
