@@ -24,7 +24,7 @@ WHERE run_id = :run_id
 GROUP BY pattern
 ORDER BY pattern COLLATE "C";
 
-\echo Rejected keys: nothing of them was stored, their payload is kept in redis_migrate.rejects
+\echo Rejected keys: none was stored; their payloads are in redis_migrate.rejects
 SELECT coalesce(key, 'bytes ' || encode(key_bytes, 'escape')) AS key, rule, left(message, 90) AS message
 FROM redis_migrate.rejects
 WHERE run_id = :run_id

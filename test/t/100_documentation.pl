@@ -1,7 +1,7 @@
 # The examples of README.md and docs/*.md run as written, in order. Each page has an empty database, an empty Redis and
-# no roles but those that it creates. What is run: blocks marked sql, by psql as a superuser, and blocks marked sh that
-# use redis-cli. A block marked text is the output of the sql block before it: errors and notices, and the results. An
-# error that no such block announces fails the page.
+# no roles but those that it creates. psql runs the blocks marked sql, as a superuser, and those marked sh that use
+# redis-cli. A block marked text is the output of the sql block before it: errors and notices, and the results. An error
+# that no such block announces fails the page.
 
 use strict;
 use warnings;
@@ -52,6 +52,21 @@ sub comparable
     return grep { $_ ne '' } split /\n/, $text;
 }
 
+# The lines that do not follow in the order of the page.
+sub missing
+{
+    my ($told, $met) = @_;
+    my @left = @$met;
+    my @missing;
+    for my $line (@$told)
+    {
+        my ($at) = grep { $left[$_] eq $line } 0 .. $#left;
+        if (defined $at) { splice @left, 0, $at + 1; }
+        else { push @missing, $line; }
+    }
+    return @missing;
+}
+
 my $message = qr/^(?:ERROR|WARNING|NOTICE|DETAIL|HINT|CONTEXT):|^drop cascades to /;
 
 sub run_page
@@ -96,9 +111,9 @@ sub run_page
         my @bad = grep { /^ERROR:/ && !$announced{$_} } @messages;
         $faults .= "line $block->{line}: " . join("\n", @bad) . "\n" if @bad;
         next if !@told;
-        my %met = map { ($_ => 1) } @messages, comparable($out{ $block->{line} } // '');
-        my @missing = grep { !$met{$_} } @told;
-        $faults .= "line $next->{line}: does not come, but is shown:\n" . join("\n", @missing) . "\nwhat comes:\n" . join("\n", sort keys %met) . "\n" if @missing;
+        my @results = comparable($out{ $block->{line} } // '');
+        my @missing = (missing([ grep { $_ =~ $message } @told ], \@messages), missing([ grep { $_ !~ $message } @told ], \@results));
+        $faults .= "line $next->{line}: does not come, or not in this order:\n" . join("\n", @missing) . "\nwhat comes:\n" . join("\n", @messages, @results) . "\n" if @missing;
     }
     is($faults, '', "$page: examples run as written");
     $node->safe_psql('postgres', 'DROP DATABASE page WITH (FORCE)');
