@@ -1,4 +1,4 @@
--- Definitions: what is refused, and what the user is told.
+-- Definitions: refusals, and the messages for the user.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start

@@ -9,7 +9,7 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
 CREATE SCHEMA expiry;
 SET search_path = expiry, public;
--- What a sweep leaves, and what it said of itself.
+-- The rows that a sweep leaves, and its record.
 CREATE FUNCTION stats(text) RETURNS TABLE (deleted bigint, batches bigint, partitions bigint, runs bigint, empty bigint, failed bigint)
     LANGUAGE sql AS $$SELECT rows_deleted, batches, partitions_dropped, runs, empty_runs, failed_runs
                       FROM redis_migrate.expiry_stats WHERE target = $1$$;
@@ -94,7 +94,7 @@ CREATE INDEX ON millis (expiry_time);
 SELECT redis_migrate.add_expiry('millis', 'expiry_time', unit => 'milliseconds');
 CALL redis_migrate.sweep('millis');
 SELECT ids('millis');
--- A unit that what the column holds contradicts. One value that makes sense is enough to say nothing.
+-- A unit that the values of the column contradict. One plausible value is enough to prevent the warning.
 SELECT refused($$SELECT redis_migrate.alter_expiry('seconds', unit => 'milliseconds')$$);
 CREATE TABLE unit (id int, expires bigint);
 CREATE INDEX ON unit (expires);
@@ -352,7 +352,7 @@ SELECT redis_migrate.resume_expiry('shared');
 SELECT enabled, next_run <= now() AS due FROM redis_migrate.expiry_policies WHERE target = 'expiry.shared';
 SELECT owner::regrole FROM redis_migrate.maintenance_owners() ORDER BY owner::regrole::text;
 SELECT redis_migrate.drop_expiry('shared');
--- Triggers run with the rights of who sweeps.
+-- Triggers run with the rights of the role that sweeps.
 ALTER TABLE shared OWNER TO regress_prm_other;
 SELECT refused($$SELECT redis_migrate.add_expiry('expiry.shared', 'expires_at')$$);
 SELECT redis_migrate.add_expiry('shared', 'expires_at', trust_target => true);

@@ -450,7 +450,7 @@ SET ROLE regress_prm_nobody;
 SELECT proname FROM denied WHERE hint_of(call) NOT LIKE 'GRANT EXECUTE ON FUNCTION redis_migrate.' || proname || '%';
 SELECT refused('SELECT redis_migrate.login_check(NULL, NULL, NULL)');
 SELECT refused($$SELECT * FROM redis_migrate.rate_limit('api', 'u')$$);
--- What PL/pgSQL evaluates by itself.
+-- Expressions that PL/pgSQL evaluates by itself.
 CREATE FUNCTION pg_temp.allowed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN redis_migrate.rate_limit_allowed('api', 'u'); END $$;
 SELECT refused('SELECT pg_temp.allowed()');
 SELECT refused('SELECT redis_migrate.rate_limit_step(1, NULL, 1, 1, 1)');

@@ -1,4 +1,4 @@
--- Who owns definitions, and what else has a say: the schema, roles that go, tables that are replaced.
+-- Owners of definitions, and changes that concern them: a prepared schema, dropped roles, replaced tables.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start

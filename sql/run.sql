@@ -191,7 +191,7 @@ CALL redis_migrate.run('conflict', prune => true);
 SELECT * FROM last_keys('conflict');
 SELECT * FROM hits ORDER BY page;
 SELECT redis_migrate.drop_migration('conflict');
--- What a mapping neither inserted nor may change, it does not delete either.
+-- A mapping does not delete a row that it neither inserted nor may change.
 TRUNCATE hits;
 INSERT INTO hits VALUES ('a', 10);
 SELECT redis_migrate.create_migration('before', 'shop');

@@ -28,7 +28,7 @@ SELECT refused($$ALTER SERVER good OPTIONS (SET port '-1')$$);
 SELECT refused($$CREATE USER MAPPING FOR CURRENT_USER SERVER defaults OPTIONS (host 'x')$$);
 SELECT refused($$CREATE USER MAPPING FOR CURRENT_USER SERVER defaults OPTIONS (user 'x')$$);
 SELECT refused($$ALTER FOREIGN DATA WRAPPER redis_migrate OPTIONS (host 'x')$$);
--- What would look like protection and is none.
+-- Options that look like protection and are none.
 SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'yes')$$);
 SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (ca_file '/etc/ca.crt')$$);
 SELECT refused($$CREATE SERVER bad FOREIGN DATA WRAPPER redis_migrate OPTIONS (tls 'require', ca_file '/etc/ca.crt')$$);

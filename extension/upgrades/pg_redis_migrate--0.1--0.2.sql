@@ -438,7 +438,7 @@ CREATE OR REPLACE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlst
              (NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000, '28000',
               pg_catalog.format('its owner, role "%s", is not permitted to log in', r.rolname), pg_catalog.format('ALTER ROLE %s LOGIN;', r.quoted)),
              (NOT pg_catalog.has_database_privilege(r.oid, d.oid, 'CONNECT'), '42501',
-              pg_catalog.format('its owner, role "%s", must not connect to database "%s"', r.rolname, d.datname),
+              pg_catalog.format('its owner, role "%s", may not connect to database "%s"', r.rolname, d.datname),
               pg_catalog.format('GRANT CONNECT ON DATABASE %s TO %s;', d.quoted, r.quoted)),
              (read_only.is_on, '25006', pg_catalog.format('transactions of its owner, role "%s", are read-only by default', r.rolname),
               pg_catalog.format('ALTER ROLE %s SET default_transaction_read_only = off;', r.quoted))) AS p (applies, sqlstate, message, hint)

@@ -200,7 +200,7 @@ class Audit {
     if (!info) {
       record_.AddNote("the user may not run INFO: only " +
                       std::string(parameters_.databases ? "the databases named" : "database 0") +
-                      " was looked at");
+                      " was examined");
       return parameters_.databases ? *parameters_.databases : std::vector<int>{0};
     }
     if (info->Get("redis_mode") == "cluster")

@@ -12,7 +12,7 @@ namespace settings = pg::settings;
 namespace {
 
 constexpr long kLongestRetryMs = 3000;
-// A wait that Redis gets over faster than this is not worth a warning.
+// A shorter wait for Redis is not worth a warning.
 constexpr long kQuietMs = 1000;
 
 // Between half of the pause and all of it, so that many sessions do not come back at the same moment.
@@ -50,13 +50,14 @@ void Outage::Wait(const pg::Failure &failure, bool was_open) {
                             "client-output-buffer-limit or maxmemory-clients is the cause, lower "
                             "pg_redis_migrate.bytes_in_flight; the run keeps its position."
                           : "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
-  // Before a time limit is over it was waited for in silence already.
+  // After a timeout the run has already waited in silence.
   const bool was_waited_for = failure.sqlstate() == ERRCODE_CONNECTION_EXCEPTION;
   if (!told_ && (was_waited_for || TimestampDifferenceExceeds(since_, now, kQuietMs))) {
     told_ = true;
-    pg::Report(WARNING, failure.message(), failure.detail(),
-               "The run goes on by itself if that passes within pg_redis_migrate.reconnect_timeout, " +
-                   std::to_string((settings::reconnect_timeout_ms + 999) / 1000) + " s.");
+    pg::Report(
+        WARNING, failure.message(), failure.detail(),
+        "The run continues by itself if the problem is solved within pg_redis_migrate.reconnect_timeout, " +
+            std::to_string((settings::reconnect_timeout_ms + 999) / 1000) + " s.");
   }
   pg::Sleep(WithJitter(pause_ms_));
   pause_ms_ = std::min(pause_ms_ * 2, kLongestRetryMs);

@@ -1,4 +1,4 @@
-// The time while a source is out of reach.
+// Waiting while a source cannot be reached.
 #pragma once
 
 #include "pg/error.h"
@@ -6,14 +6,14 @@
 
 namespace prm {
 
-// Whether an error of a connection may pass by itself: what is read is then opened again.
+// Whether an error of a connection may pass by itself. The source is then opened again.
 bool MayComeBack(ErrorCode code);
 bool MayComeBack(int sqlstate);
 
-// Throws an error of the first attempt to reach a server, with the hint where to look.
+// Throws an error of the first attempt to reach a server, with a hint where to look.
 [[noreturn]] void ThrowAtFirst(const pg::Failure &failure, const std::string &server);
 
-// Reports that the source is out of reach, and gives up after pg_redis_migrate.reconnect_timeout.
+// Reports that the source cannot be reached, and gives up after pg_redis_migrate.reconnect_timeout.
 class Outage {
  public:
   // Waits a moment before the next try. was_open: it was reached, and then the connection failed. Throws the

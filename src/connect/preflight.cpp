@@ -357,7 +357,7 @@ class Preflight {
         refusal_ + (needed ? "" : std::string(": ") + without), "ACL SETUSER " + username_ + " " + grants);
   }
 
-  // Since Redis 7.0 keys can be opened for reading alone.
+  // Since Redis 7.0 a key pattern can allow only reading.
   bool HasReadSelectors() const { return info_ && std::atoi(std::string(info_->version()).c_str()) >= 7; }
 
   static std::string Lower(std::string text) {

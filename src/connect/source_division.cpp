@@ -14,7 +14,7 @@ namespace {
 // Each process that reads a share of names makes Redis go through all names; and every table of Redis that
 // has keys has at least as many buckets as there can be shares of its cursors.
 constexpr int kMostServerReaders = 1 << source::kMostShareBits;
-// Each goes through the whole file, which is cheap as long as storing the keys takes much longer.
+// Each process goes through the whole file, which is cheap as long as storing the keys takes much longer.
 constexpr int kMostFileReaders = 16;
 // To start a process takes as long as to migrate some thousand keys.
 constexpr int64 kKeysWorthAReader = 25000;
@@ -104,7 +104,7 @@ void SourceDivision::AskServer(const SourcePlace &place, bool count_keys) {
   if (deployment.seeds.empty()) {
     ServerConnection connection(server_, GetUserId());
     auto info = redis::FetchInfo(*connection);
-    // What a scan cannot do without, it asks itself.
+    // A failed answer does not matter here: the scan itself asks for what it needs.
     if (!info.ok()) {
       if (MayComeBack(info.error().code)) throw pg::Failure(info.error());
       return;

@@ -29,11 +29,12 @@ struct SourcePart {
 
   // The share as text: "slots 0-5460", "cursors 1 of 4", "names 1 of 2".
   std::string ToString() const;
-  // The inverse, for one reader. Errors: XX001 for any other text.
+  // The part that ToString wrote, with one reader. Errors: XX001 for any other text.
   static SourcePart Parse(const std::string &share);
 };
 
-// Keys of the databases that are read, as the server says; and these databases in ascending order.
+// Returns the number of keys in the databases that are read, as the server reports it, and these databases in
+// ascending order.
 struct Keyspace {
   std::vector<int> databases;
   int64 keys = 0;
@@ -41,7 +42,7 @@ struct Keyspace {
 // wanted: nothing for all that have keys.
 Keyspace KeyspaceOf(const redis::ServerInfo &info, const std::optional<std::vector<int>> &wanted);
 
-// What a source consists of before it is read in parts.
+// A source before it is read in parts: its size, and how it can be divided.
 class SourceDivision {
  public:
   struct Part {
@@ -57,7 +58,7 @@ class SourceDivision {
   bool is_cluster() const { return !masters_.empty(); }
   // Keys, as the source says; -1: it does not.
   int64 keys() const { return keys_; }
-  // How many processes can read it without getting into each other's way.
+  // How many processes can read it without obstructing each other.
   int most_readers() const;
   // How many of them its size is worth.
   int worthwhile_readers() const;
@@ -66,11 +67,10 @@ class SourceDivision {
   // not worth dividing.
   std::vector<Part> Into(int readers) const;
 
-  // Whether a part of an earlier division is still one of this source, so that its keys are those that it
-  // had.
+  // Whether a part of an earlier division is still one of this source, with the same keys.
   bool StillHas(const Part &part) const;
 
-  // Keys that Redis has evicted since the source was asked; nothing when it does not say, and of a cluster.
+  // How many keys Redis has evicted since the source was asked; nothing if it does not say, or is a cluster.
   // Waits for Redis.
   std::optional<int64> EvictedSince() const;
 

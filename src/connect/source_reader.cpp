@@ -37,8 +37,8 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
     options.scan_count = std::min(options.scan_count, std::max(options.max_rate / kPagesPerSecond, 1L));
     options.batch_keys = std::min(
         options.batch_keys, static_cast<size_t>(std::max(options.max_rate, 2 * options.scan_count + 16)));
-    // However few of the names are wanted: what was read since a position was stored is lost with the
-    // connection.
+    // This holds however few of the names are wanted: what was read since the last stored position is lost
+    // with the connection.
     options.batch_names = std::min(options.batch_names, static_cast<uint64_t>(options.max_rate));
   }
   options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
@@ -106,7 +106,7 @@ void SourceReader::OpenRdbFile(const std::string &position) {
   OpenFile(*file_, position);
 }
 
-// A run reads one snapshot, in all its passes and each time that it is resumed, as long as the disk has it.
+// A run reads the same snapshot in all its passes and whenever it is resumed, as long as the file exists.
 void SourceReader::OpenSnapshot(const std::string &position) {
   if (place_.run_id) snapshot_ = SnapshotFile::Open(*place_.run_id);
   if (snapshot_ == nullptr) TakeSnapshot();
@@ -123,7 +123,7 @@ void SourceReader::TakeSnapshot() {
   if (!connection.deployment().seeds.empty())
     throw pg::Failure(
         ERRCODE_FEATURE_NOT_SUPPORTED, "source 'replication' does not read clusters",
-        "Each master would give a snapshot of a moment of its own.",
+        "Each master would give a snapshot of another moment.",
         "CALL redis_migrate.run(" + pg::QuoteLiteral(place_.migration) + ", source => 'scan').");
   auto link = redis::ReplicationLink::OpenForSnapshot(*connection);
   if (!link.ok() && link.error().code == ErrorCode::kPermissionDenied)
@@ -141,7 +141,7 @@ void SourceReader::TakeSnapshot() {
                       "Raise pg_redis_migrate.max_snapshot_size.");
   pg::ThrowIfError(received);
   if (place_.run_id) snapshot->KeepFor(*place_.run_id);
-  // Opened again, since its time of change is part of the positions in it.
+  // The file is opened again because its time of change is part of its positions.
   snapshot_ = place_.run_id ? SnapshotFile::Open(*place_.run_id) : std::move(snapshot);
   pg::Report(NOTICE, "received a snapshot of Redis at " + link.value()->address() + ": " +
                          std::to_string(snapshot_->size() / (1024 * 1024) + 1) + " MB in " +
@@ -172,10 +172,10 @@ void SourceReader::ReportNotes() const {
                            " function libraries, which are not migrated");
   for (const auto &[module, parts] : notes.modules)
     pg::Report(NOTICE,
-               "the file has data of module " + module + " that belongs to no key, which are not migrated");
+               "the file has data of module " + module + " that belongs to no key; it is not migrated");
 }
 
-// Once, by the process that leads the run.
+// Reports once, in the process that leads the run.
 void SourceReader::ReportVersion(unsigned version) {
   if (std::exchange(version_reported_, true) || !first_) return;
   pg::Report(WARNING,
@@ -223,7 +223,7 @@ void SourceReader::OpenServer(const std::string &position) {
       run_id_ = info.value().run_id();
       evicted_before_ = info.value().evicted_keys();
     }
-    // A database that is empty by now may still be the one that the position is in.
+    // The position may be in a database that is empty by now.
     auto begun = source::ScanPosition::Parse(position);
     if (begun.ok()) options.databases.push_back(begun.value().db);
   } else {

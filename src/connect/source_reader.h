@@ -17,16 +17,16 @@ class SourceReader {
   SourceReader(SourcePlace place, source::KeyFilter &filter, const std::string &position, bool first,
                const std::optional<SourcePart> &part = {});
 
-  // The next batch; false at the end. Tries to get a lost connection back for
-  // pg_redis_migrate.reconnect_timeout, going on after `position`, the last one that was committed. Errors:
-  // those of the source.
+  // Reads the next batch; false at the end. If the connection is lost, tries for
+  // pg_redis_migrate.reconnect_timeout to reconnect, and continues after `position`, the last one that was
+  // committed. Errors: those of the source.
   bool Next(source::Batch &batch, const std::string &position);
 
-  // Whether the source began again because its position was worth nothing any more; true once.
+  // Whether the source began again because its position was no longer valid; true once.
   bool TakeRestarted() { return std::exchange(restarted_, false); }
-  // Keys in the databases that are read, as the server says; -1 when it does not.
+  // The number of keys in the databases that are read, as the server reports it; -1 if it does not.
   int64 estimate() const { return estimate_; }
-  // Keys that Redis has evicted since the source was opened; nothing when it does not say, and of a cluster.
+  // How many keys Redis has evicted since the source was opened; nothing if it does not say, or is a cluster.
   // Waits for Redis.
   std::optional<int64> Evicted();
   // Slots of a cluster that were read more than once.

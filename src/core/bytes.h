@@ -10,7 +10,7 @@ namespace prm {
 
 using Bytes = std::string_view;
 
-// How many bytes both begin with.
+// The length of the prefix that both have in common.
 inline size_t CommonBytes(Bytes a, Bytes b) {
   const Bytes shorter = a.substr(0, b.size());
   return static_cast<size_t>(std::mismatch(shorter.begin(), shorter.end(), b.begin()).first -

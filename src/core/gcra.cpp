@@ -5,7 +5,7 @@
 namespace prm::gcra {
 namespace {
 
-// A clock that is set back by less keeps what was admitted ahead of it.
+// If the clock is set back by less than this, what was admitted ahead of it stays.
 constexpr int64_t kClockStep = 1000000000;
 
 }  // namespace

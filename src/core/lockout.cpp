@@ -84,8 +84,8 @@ void Add(const LockoutRule& rule, int32_t count, int64_t time, LockoutState* sta
   state->last = std::max(state->last, time);
 }
 
-// A clock set back by less keeps what was counted ahead of it: processes read the clock before they lock a
-// state.
+// If the clock is set back by less than this, what was counted ahead of it stays: processes read the clock
+// before they lock a state.
 constexpr int64_t kClockStep = 1000000;
 
 // The clock was ahead and was set back: all times move with it, so that nothing lasts longer than if it had

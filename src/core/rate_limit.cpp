@@ -61,7 +61,7 @@ bool Refund(const RateLimit& limit, RateState* state, int64_t now, int64_t cost)
 }
 
 int64_t ForgetAt(const RateLimit& limit, const RateState& state) {
-  // A sliding window also weighs in the next one.
+  // A sliding window also counts in the next one.
   return limit.algorithm == RateAlgorithm::kSlidingWindow ? state.time + limit.period : state.time;
 }
 

@@ -1,4 +1,4 @@
-// What the parts of a family tree have in common: how nodes are named, and what can follow them.
+// Shared by the parts of a family tree: how nodes are named, and what can follow them.
 #pragma once
 
 #include <cstdint>

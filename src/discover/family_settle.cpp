@@ -1,4 +1,4 @@
-// What is settled when all keys are counted: strays, and siblings that a pattern could not tell apart.
+// Settles, when all keys are counted, strays and siblings that a pattern could not tell apart.
 #include <algorithm>
 #include <map>
 #include <utility>

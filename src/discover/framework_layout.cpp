@@ -32,7 +32,7 @@ constexpr char kCounter[] =
     "a rate limit policy of this extension; counters of windows that end soon can be skipped";
 constexpr char kSessions[] = "a table of sessions with expires_at and an expiry policy";
 constexpr char kQueue[] =
-    "a table of jobs; stop the producers and let the workers empty the queue where that is possible";
+    "a table of jobs; stop the producers and let the workers empty the queue if possible";
 
 constexpr FrameworkLayout kLaravelCache = {
     "Laravel cache", "cache entries, PHP serialised; numbers are plain",
@@ -134,7 +134,7 @@ constexpr Entry kEntries[] = {
      kAny,
      0,
      "",
-     {"django-axes", "failed logins; the key is a hash of who failed, which cannot be turned back",
+     {"django-axes", "failed logins; the key is a hash of the user or address, which cannot be reversed",
       "nothing: let them expire, and start with empty lockouts"}},
     {"{prefix}:failed:{kind}:{subject}",
      "string",
@@ -154,7 +154,7 @@ constexpr Entry kEntries[] = {
      0,
      "",
      {"Django sessions in the cache", "sessions, pickled",
-      "of cached_db the rows are in django_session already; of cache: Django's database cache, whose value "
+      "with cached_db, django_session already has the rows; with cache, Django's database cache, whose value "
       "is base64 of the same bytes"}},
     {"spring:{name}",
      "hash",

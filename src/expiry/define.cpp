@@ -74,8 +74,8 @@ constexpr TimestampTz kFirstPlausible = pg::FromUnixSeconds(INT64CONST(31536000)
 constexpr TimestampTz kLastPlausible = pg::FromUnixSeconds(INT64CONST(32503680000));  // 3000
 constexpr int64 kEnoughValues = 1000;
 
-// Seconds read as milliseconds are of January 1970, and every row seems to have expired; milliseconds read as
-// seconds are of the year 50000 and later, and none ever will.
+// Seconds read as milliseconds are in January 1970, and every row seems to have expired. Milliseconds read as
+// seconds are in the year 50000 or later, and no row ever expires.
 void WarnOfUnit(const Policy &policy, const Target &target, const Leaves &leaves) {
   if (policy.unit.empty()) return;
   Policy column = policy;
@@ -223,7 +223,7 @@ void CheckEvery(const SqlParam &every) {
   if (!rows[0].Bool(0)) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "every must be at least 1 second");
 }
 
-// `trust`: who adds it has confirmed whose SQL may run with his rights.
+// `trust`: the role that adds it has confirmed whose SQL may run with its rights.
 void AddPolicy(Oid relation, const std::vector<SqlParam> &properties, bool trust) {
   for (int i = 0; i < kPropertyCount; ++i)
     if (properties[i].null && !kProperties[i].optional)

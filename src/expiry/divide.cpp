@@ -1,4 +1,4 @@
-// What a sweep does when rows of a batch cannot be removed: it finds them, and the others go.
+// Finds the rows of a batch that cannot be removed, so that the others can be.
 #include "expiry/sweep.h"
 #include "pg/identity.h"
 #include "pg/transaction.h"
@@ -14,7 +14,7 @@ namespace {
 constexpr int kMostParts = pg::kMostSubtransactions - 4;
 // Rows that are tried again at a time.
 constexpr size_t kMostDue = 1000;
-// Where so many rows in a row wait for locks of others, it is rather a table that is locked.
+// If this many rows in a row wait for locks of others, a table is probably locked.
 constexpr int kMostBlockedRows = 25;
 
 std::vector<RowVersion> LockRows(const std::string &statement, const std::vector<SqlParam> &params) {
@@ -68,7 +68,7 @@ void Sweep::RequireFaultOfRows(const pg::PgError &error, const std::vector<RowVe
     Try const single = TryRows(tids, false, statements, cutoff);
     return single.error && single.error->sqlstate() == sqlstate;
   };
-  // Of fewer than three rows it is not known, unless others have gone.
+  // Fewer than three rows prove nothing, unless others have been removed.
   auto fails_for_any_row = [&] {
     std::set<size_t> const sample = {begin, begin + (rows.size() - begin) / 2, rows.size() - 1};
     for (size_t row : sample)
@@ -159,7 +159,7 @@ Sweep::Removed Sweep::DividedBatch(Oid leaf, const Statements &statements, const
     return removed;
   }
   int64 next = end;
-  // A row that was changed while it was being locked may stand elsewhere now.
+  // A row that was changed while it was being locked may be elsewhere now.
   size_t const first_left =
       all && rows.size() < kMostRows ? rows.size() : std::min(divided.done, rows.size() - 1);
   for (size_t i = first_left; i < rows.size(); ++i)

@@ -179,7 +179,7 @@ void AddHistoryPolicy() {
 
 namespace {
 
-// Whoever changes or resumes a policy may have seen to what kept rows.
+// The role that changes or resumes a policy may have removed what kept rows.
 void TryStuckRowsAgain(int64 job_id) {
   Spi::Execute("UPDATE redis_migrate.stuck_row SET next_try = clock_timestamp() WHERE job_id = $1",
                {SqlParam::Int8(job_id)});

@@ -1,4 +1,4 @@
-// Expiry policies and how far their sweeps are, as the extension's tables have them.
+// Expiry policies and the progress of their sweeps, as the extension's tables have them.
 #pragma once
 
 #include "pg/identity.h"

@@ -1,4 +1,4 @@
-// Materialized views that are refreshed by themselves.
+// Automatic refreshes of materialized views.
 #pragma once
 
 #include "expiry/job.h"

@@ -17,7 +17,7 @@ struct RowVersion {
 // Read and written as the extension's owner, in the transaction of a batch.
 class StuckRows {
  public:
-  // So many are kept of a policy; and a sweep gives up when it has met so many that were not known.
+  // The number of rows kept for a policy. A sweep gives up when it has met so many that were not known.
   static constexpr int64 kMost = 20000;
 
   explicit StuckRows(int64 job_id) : job_id_(job_id) {}
@@ -44,7 +44,7 @@ class StuckRows {
   void PassOver(const RowVersion &row) { left_out_.push_back(row); }
   void Forget(const std::vector<ItemPointerData> &tids);
 
-  // The same for a partition that could not be dropped.
+  // As Keep, for a partition that could not be dropped.
   bool MayDropTable() const { return may_drop_table_; }
   void KeepTable(const pg::Problem &problem);
   void ForgetTable();

@@ -127,8 +127,8 @@ void Sweep::Fail(const pg::Problem &problem) {
   Commit();
 }
 
-// Whether something is in the way of this policy. Looked at once a second, and only where there is something
-// to remove: most sweeps find nothing.
+// Whether something is in the way of this policy. Checks once a second, and only if there is something to
+// remove: most sweeps find nothing.
 bool Sweep::Pause() {
   TimestampTz const now = GetCurrentTimestamp();
   if (pause_checked_ != 0 && now - pause_checked_ < kPauseCheckMs * 1000 && now >= pause_checked_ &&
@@ -145,7 +145,7 @@ bool Sweep::Pause() {
   return true;
 }
 
-// Where others have begun to work, this batch is small already.
+// If others have begun to work, this batch is already small.
 void Sweep::LookForOthers() {
   if (others_checked_ != 0 && begin_ - others_checked_ < kOthersCheckMs * 1000 && begin_ >= others_checked_)
     return;
@@ -271,7 +271,7 @@ bool Sweep::TryToDrop(const std::string &name) {
   return false;
 }
 
-// Only the rows are left that others had locked, or that cannot be removed.
+// Only rows that others had locked, or that cannot be removed, are left.
 void Sweep::Finish() {
   state_.started = 0;
   state_.leaf.clear();

@@ -195,8 +195,7 @@ PRM_FUNCTION(import_lockout) {
   if (endless && no_ttl == "reject")
     throw Failure(
         ERRCODE_INVALID_PARAMETER_VALUE, "a counter for lockout policy \"" + policy + "\" has no end",
-        "last_failure is NULL: a counter whose last failure follows from its expiry had none in Redis, "
-        "so it would lock for ever.",
+        "last_failure is NULL: in Redis the counter had no expiry, so it would lock for ever.",
         "Give no_ttl => 'full_window' to count its failures as of now, or no_ttl => 'forever' to lock "
         "for ever.");
   int components = (login.user_name.empty() ? 0 : kUserName) | (login.address ? kAddress : 0) |

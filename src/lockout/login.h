@@ -6,8 +6,8 @@
 
 namespace prm::lockout {
 
-// A login as the application describes it. An empty user name has no counter, since everybody can send it;
-// neither has a missing address. A missing user agent is a user agent of its own.
+// A login as the application describes it. An empty user name has no counter, because anybody can send it;
+// neither has a missing address. A missing user agent counts as a user agent of its own.
 struct Login {
   std::string user_name;
   std::optional<pg::Network> address;

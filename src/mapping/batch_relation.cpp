@@ -84,7 +84,7 @@ class Filler : public rdb::ValueVisitor {
     rows_put_ = 0;
     bad_elements_.clear();
     if (FillRows(number)) {
-      // Where no element is good the first bad one stands for the key.
+      // If no element is good, the problem of the first bad one becomes that of the key.
       if (rows_put_ == 0 && !bad_elements_.empty()) bad_elements_ = {bad_elements_.front()};
       for (EntryProblem &element : bad_elements_) {
         element.is_element = rows_put_ > 0;
@@ -232,7 +232,7 @@ class Filler : public rdb::ValueVisitor {
       return Refuse("wrong_type", "the key holds a string, which has no elements");
     if ((shape_.expand() == Expand::kGroups || shape_.expand() == Expand::kPending) &&
         type_ != rdb::ValueType::kStream)
-      return Refuse("wrong_type", "the key holds a " + name + ", only streams have consumer groups");
+      return Refuse("wrong_type", "the key holds a " + name + "; only streams have consumer groups");
     return true;
   }
 

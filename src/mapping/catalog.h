@@ -62,7 +62,7 @@ struct Migration {
   std::vector<std::string> skip_patterns;
 };
 
-// For what a migration is read. Its owner may do everything with it, a superuser drop it.
+// The purpose for which a migration is read. Its owner may do everything with it; a superuser may drop it.
 enum class MigrationUse { kAny, kDrop };
 
 // Reads a migration whole. Errors: 42704 no such migration, 42501 for others than its owner.
@@ -74,15 +74,15 @@ void CheckSource(const std::string &source);
 // Whether a source is read from the migration's server.
 bool ReadsServer(const std::string &source);
 
-// Error 22023 if the migration has not what reading from `source` needs: a server for scan and
-// replication, a file for rdb.
+// Error 22023 if the migration lacks what reading from `source` needs: a server for scan and replication, a
+// file for rdb.
 void RequireSource(const Migration &migration, const std::string &source);
 
 // The position of a priority's name in kPriorityNames; error 22023 names the valid ones.
 int PriorityRank(const std::string &name);
 
-// A pattern as a definition has it. Keys are compared with it in UTF-8; its text() stays in the server's
-// encoding. Errors: 22023 when it is none, 22P05.
+// Parses a pattern of a definition. Keys are compared with it in UTF-8; its text() stays in the server's
+// encoding. Errors: 22023 for an invalid pattern, 22P05.
 KeyPattern ParsePattern(const std::string &text);
 
 }  // namespace prm

@@ -18,14 +18,14 @@ using pg::Failure;
 using pg::Spi;
 using pg::SqlParam;
 
-// A change of the definition: interrupted runs begin again rather than go on with other mappings.
+// Notes a change of the definition: interrupted runs begin again rather than continue with other mappings.
 void Touch(const std::string &migration) {
   Spi::Execute("UPDATE redis_migrate.migration SET changed_at = clock_timestamp() WHERE migration = $1",
                {SqlParam::Text(migration)});
 }
 
-// A migration that nobody runs or changes until this transaction ends: otherwise an interrupted run could go
-// on with a definition that was changed behind its back. Errors: those of LoadMigration, 55006.
+// Loads a migration and keeps others from running or changing it until this transaction ends. Otherwise a run
+// could continue with a definition that has changed meanwhile. Errors: those of LoadMigration, 55006.
 Migration LoadForChange(const std::string &name, MigrationUse use = MigrationUse::kAny) {
   LoadMigration(name, use);  // only its owner may take the lock
   LockForChange(name);
@@ -77,7 +77,7 @@ std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping 
           SqlParam::TextArray(mapping.accepted->TrustedText())};
 }
 
-// Which rows of the target are the mapping's is known no more; the rows stay. Returns whether any was known.
+// Forgets which rows of the target are the mapping's; the rows stay. Returns whether any was known.
 bool ForgetRows(int64 mapping_id) {
   uint64 forgotten = 0;
   for (const char *table : {"ledger", "ledger_batch", "ledger_segment"})
@@ -114,7 +114,7 @@ void ForEachReset(FunctionCallInfo fcinfo, int n, const std::map<std::string, in
 
 bool BoolArgument(FunctionCallInfo fcinfo, int n) { return !PG_ARGISNULL(n) && PG_GETARG_BOOL(n); }
 
-// Names stand in indexes together with others.
+// Indexes hold several names in one entry, whose size is limited.
 void CheckName(const std::string &name, const std::string &of) {
   constexpr size_t kMostBytes = 200;
   if (name.empty())
@@ -300,9 +300,9 @@ PRM_FUNCTION(alter_mapping) {
           "$21, $22, $23, $24, $25::redis_migrate.owner_role, $26::redis_migrate.owner_role[]) WHERE "
           "migration = $1 AND mapping = $2",
       MappingParams(migration.name, mapping));
-  // Entries for rows elsewhere, or by other columns, would be taken for rows of the target. Those of a packed
-  // ledger do not name their keys: they are of the keys of one pattern, and of rows that these keys name in
-  // one way.
+  // Otherwise entries for rows of another table, or by other columns, would be taken for rows of this target.
+  // Entries of a packed ledger do not name their keys: they hold only for one pattern, and for one way in
+  // which its keys name rows.
   bool const names_otherwise = mapping.ledger == "packed" &&
                                (mapping.pattern != old.pattern || mapping.ledger_reason != old.ledger_reason);
   bool const means_others = mapping.ledger != old.ledger || names_otherwise || mapping.target != old.target ||

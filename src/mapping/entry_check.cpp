@@ -23,7 +23,7 @@ namespace {
 struct Survey {
   List *above;    // the levels that the walk is in, outermost first
   List *chains;   // for every Query, this one and those below: the levels above it and itself
-  bool uses_now;  // the current time stands somewhere
+  bool uses_now;  // the query uses the current time
 };
 
 bool WalkSurvey(Node *node, void *context) {
@@ -100,8 +100,8 @@ bool IsOptional(Node *from, int item, bool optional) {
 
 bool OutputIsEntry(const Levels &levels, int column);
 
-// Whether an expression is the column entry of redis_batch, handed on unchanged by joins, subqueries and
-// WITH; also where an outer join may have made it NULL, if `or_null`.
+// Whether an expression is the column entry of redis_batch, passed on unchanged by joins, subqueries and
+// WITH. With `or_null`, also if an outer join may have made it NULL.
 bool IsEntry(Levels levels, Node *node, bool or_null = false) {
   if (node == nullptr || !IsA(node, Var)) return false;
   auto *var = reinterpret_cast<Var *>(node);
@@ -112,7 +112,8 @@ bool IsEntry(Levels levels, Node *node, bool or_null = false) {
   if (!or_null && IsOptional(reinterpret_cast<Node *>(levels.back()->jointree), var->varno, false))
     return false;
   if (IsBatch(rte)) return var->varattno == 1;
-  if (rte->rtekind == RTE_CTE && rte->self_reference) return true;  // the first arm of the recursion decides
+  if (rte->rtekind == RTE_CTE && rte->self_reference)
+    return true;  // the first arm of a recursive query decides
   Levels below = Below(levels, rte);
   return !below.empty() && OutputIsEntry(below, var->varattno);
 }
@@ -172,8 +173,8 @@ int CountBatches(const Levels &levels) {
   return count;
 }
 
-// Whether the innermost level stands in an expression of the level around it, rather than in its FROM or
-// WITH.
+// Whether the innermost level is a sublink in an expression of the level around it, rather than part of its
+// FROM or WITH.
 bool IsSublink(const Levels &levels) {
   if (levels.size() < 2) return false;
   Query *around = levels[levels.size() - 2];
@@ -214,7 +215,7 @@ std::vector<std::string> CheckPerEntry(Query *query, AttrNumber entry, const std
       }
       return false;
     };
-    const char *hint = "Otherwise the result would depend on where batches are cut.";
+    const char *hint = "Otherwise the result would depend on where batches end.";
     if ((level->hasAggs || level->groupClause != NIL || level->groupingSets != NIL) &&
         (level->groupingSets != NIL || !by_entry(level->groupClause)))
       RefuseQuery(ERRCODE_GROUPING_ERROR, mapping, "must GROUP BY entry wherever it aggregates redis_batch",
@@ -232,7 +233,7 @@ std::vector<std::string> CheckPerEntry(Query *query, AttrNumber entry, const std
   }
   if (!OutputIsEntry({query}, entry))
     RefuseQuery(ERRCODE_INVALID_COLUMN_REFERENCE, mapping, "must take entry from redis_batch unchanged",
-                "Begin outer joins with redis_batch, and let subqueries and WITH hand its column entry on.",
+                "Begin outer joins with redis_batch, and let subqueries and WITH pass its column entry on.",
                 "entry says which key a row comes from: it must be neither computed nor NULL.");
   std::vector<std::string> warnings;
   if (Call([&] { return contain_volatile_functions(reinterpret_cast<Node *>(query)); }))

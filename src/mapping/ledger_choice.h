@@ -1,4 +1,4 @@
-// Which ledger a mapping needs to know whose its target's rows are.
+// Chooses the ledger by which a mapping knows which rows of its target are its own.
 #pragma once
 
 #include "core/pattern.h"
@@ -20,11 +20,11 @@ std::optional<std::string> NameColumnOf(const std::string &key_column, const Key
 
 struct LedgerChoice {
   std::string ledger;  // none, packed, full
-  std::string reason;  // in words; of a packed ledger it tells how a key's name becomes the key of its row
+  std::string reason;  // in words; for a packed ledger, how the name of a key becomes the key of its row
 };
 
-// Packed where no other key has a key's rows, and these are found by its name. Takes ACCESS SHARE on the
-// target and its indexes.
+// Chooses a packed ledger if no other key can have the rows of a key, and its name finds them. Takes ACCESS
+// SHARE on the target and its indexes.
 LedgerChoice ChooseLedger(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
                           const QueryFacts &facts);
 

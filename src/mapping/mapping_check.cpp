@@ -163,7 +163,7 @@ void CheckOptions(const Mapping &mapping) {
         "Valid values are delete, keep, and a SET list such as 'deleted_at = clock_timestamp()'.");
 }
 
-// Mappings of a pattern are fed together, so they agree on when and from where.
+// Mappings of a pattern are fed together, so they must have the same priority and databases.
 void CheckSiblings(const Migration &migration, const Mapping &mapping) {
   for (const Mapping &other : migration.mappings) {
     if (other.pattern != mapping.pattern || other.name == mapping.name) continue;

@@ -1,4 +1,4 @@
-// The checks of a definition, so that a run meets only bad data.
+// The checks of a definition: after them, only data can be wrong in a run.
 #pragma once
 
 #include "core/pattern.h"
@@ -6,19 +6,19 @@
 
 namespace prm {
 
-// Whether the user may read from where the migration reads, and whether that is enough for the source. The
-// archive needs neither server nor file, but the keys in it came from somewhere. Errors: 22023, 42704, 42501,
-// 42602.
+// Checks that the user may read from the migration's server and file, and that these suffice for the source.
+// The archive needs neither, but the keys in it came from one of them. Errors: 22023, 42704, 42501, 42602.
 void CheckPlaces(const Migration &migration, const std::string &source);
 
-// Numbers of databases, for a migration or a mapping. Errors: 22023.
+// Checks the numbers of databases of a migration or mapping. Errors: 22023.
 void CheckDatabases(const std::optional<std::vector<int>> &databases);
 
-// Notes the patterns that share keys of these databases with a new one, and which of them goes first.
+// Reports, as a NOTICE, the patterns that share keys of these databases with a new one, and which of them
+// takes precedence.
 void ReportOverlaps(const Migration &migration, const KeyPattern &pattern, const DatabaseNumbers &databases);
 
-// Warns of each mapping that can never get a key once a definition has changed. Not again of those that
-// could not before, unless it is the one that `changed` names.
+// Warns, after a definition has changed, of each mapping that can never get a key. Does not repeat the
+// warning for one that could not before, unless `changed` names it.
 void WarnOfKeylessMappings(const Migration &before, const Migration &after, const std::string &changed = "");
 
 // The definition as it will be with a mapping added or replaced.

@@ -35,9 +35,8 @@ std::optional<std::string> BatchAlias(Node *from) {
 // entry they come from. Behind, so that ORDER BY 1 keeps its meaning.
 void PlaceEntry(SelectStmt *select, const std::string &mapping) {
   if (select->limitCount != nullptr || select->limitOffset != nullptr)
-    RefuseQuery(
-        ERRCODE_SYNTAX_ERROR, mapping, "must not have LIMIT or OFFSET",
-        "The result would depend on where batches are cut. Use a window function PARTITION BY entry.");
+    RefuseQuery(ERRCODE_SYNTAX_ERROR, mapping, "must not have LIMIT or OFFSET",
+                "The result would depend on where batches end. Use a window function PARTITION BY entry.");
   if (select->op != SETOP_NONE) {
     PlaceEntry(select->larg, mapping);
     PlaceEntry(select->rarg, mapping);
@@ -72,13 +71,13 @@ SelectStmt *ParseSelect(const std::string &text, const std::string &mapping) {
   return select;
 }
 
-// Raises an error of PostgreSQL's parser again so that the user understands it.
+// Raises an error of PostgreSQL's parser again, about the user's query.
 [[noreturn]] void ExplainParseError(const pg::PgError &error, const std::string &mapping,
                                     const std::string &text) {
   ErrorData *data = error.data();
   int position = data->cursorpos > 0 ? data->cursorpos : data->internalpos;
   if (position > 0) {
-    // It is one in the mapping's query, not in the statement that defines the mapping.
+    // The position is one in the mapping's query, not in the statement that defines the mapping.
     data->cursorpos = 0;
     data->internalpos = position;
     data->internalquery = MemoryContextStrdup(GetMemoryChunkContext(data), text.c_str());
@@ -87,12 +86,12 @@ SelectStmt *ParseSelect(const std::string &text, const std::string &mapping) {
     if (error.sqlstate() == ERRCODE_UNDEFINED_COLUMN || error.sqlstate() == ERRCODE_AMBIGUOUS_COLUMN)
       RefuseQuery(
           error.sqlstate(), mapping, "does not say which key a row comes from",
-          "Select from redis_batch; let subqueries and WITH hand its column entry on, and join them USING "
+          "Select from redis_batch; let subqueries and WITH pass its column entry on, and join them USING "
           "(entry).",
           error.what());
     if (error.sqlstate() == ERRCODE_GROUPING_ERROR)
       RefuseQuery(ERRCODE_GROUPING_ERROR, mapping, "must GROUP BY entry wherever it aggregates redis_batch",
-                  "Otherwise the result would depend on where batches are cut.");
+                  "Otherwise the result would depend on where batches end.");
   }
   throw error;
 }
@@ -162,10 +161,10 @@ Expr *Coerce(ParseState *pstate, TargetEntry *output, const TargetColumn &column
   });
 }
 
-// As many as the planner takes a table for that has never been vacuumed.
+// The number of pages that the planner assumes for a table that has never been vacuumed.
 constexpr BlockNumber kFewBlocks = 10;
 
-// Of a relation that is locked.
+// The size of a relation, which the caller has locked.
 BlockNumber BlocksOf(Oid oid) {
   return Call([&] {
     Relation relation = relation_open(oid, NoLock);
@@ -230,7 +229,7 @@ void MappingQuery::AddTo(pg::CatalogWatch &watch) const {
 }
 
 bool MappingQuery::IsCurrent() const {
-  // Of a transient plan an index will be usable later.
+  // A plan is transient if an index will be usable only later.
   if (plan_->transientPlan || user_ != GetUserId() || row_security_ != row_security) return false;
   bool const same_path = Call([&] {
     List *path = fetch_search_path(true);
@@ -452,7 +451,8 @@ bool MappingQuery::WalkTypes(Node *node, void *types) {
   return expression_tree_walker(node, WalkTypes, types);
 }
 
-// Of the query rather than of the plan: the planner may have run functions already.
+// The functions are those of the query rather than of the plan, because the planner may have run some
+// already.
 void MappingQuery::FindDependencies(Query *query) {
   Call([&] {
     bool has_row_security;
@@ -555,8 +555,8 @@ std::string MappingQuery::FindFailingColumn(Tuplestorestate *batch) {
       if (++failing == 1) first = facts_.columns[i]->name;
     }
   }
-  // An error that comes whatever is asked for, as of a condition or a volatile function, is no column's
-  // fault.
+  // An error that comes whichever column is evaluated, as from a condition or a volatile function, is not the
+  // fault of a column.
   return failing == facts_.columns.size() && failing > 1 ? "" : first;
 }
 

@@ -43,9 +43,9 @@ class MappingQuery {
   void Lock() const;
   // Adds what the query was made from to a watch that began before it was made.
   void AddTo(pg::CatalogWatch &watch) const;
-  // Whether the query would be made alike now, where the catalogs are the same: by the same role,
-  // row_security and search_path. False also when a relation that it reads has doubled since, which the
-  // planner could not foresee.
+  // Whether the query, if the catalogs are the same, would be analysed and planned alike now: role,
+  // row_security and search_path are the same. Also false if a relation that it reads has doubled since,
+  // because the plan may no longer suit it.
   bool IsCurrent() const;
 
   const QueryFacts &facts() const { return facts_; }
@@ -55,8 +55,8 @@ class MappingQuery {
   // Runs the query over the batch. Needs a snapshot. Errors: those of its expressions.
   void Run(Tuplestorestate *batch, QueryRows &result);
 
-  // Which column's expression fails over this batch; empty when none does by itself. Each attempt runs in a
-  // subtransaction of its own.
+  // Returns the column whose expression fails over this batch; empty if none does by itself. Each attempt
+  // runs in a subtransaction of its own.
   std::string FindFailingColumn(Tuplestorestate *batch);
 
  private:
@@ -97,7 +97,7 @@ class MappingQuery {
   QueryFacts facts_;
 };
 
-// Whether the query hands that column of redis_batch on unchanged to one of the key columns.
+// Whether one of the key columns is an unchanged copy of that column of redis_batch.
 bool IsAmongKeyColumns(const char *column, const Mapping &mapping, const QueryFacts &facts);
 
 // As above, for the key itself, as text or bytes.

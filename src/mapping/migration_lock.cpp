@@ -7,8 +7,8 @@ namespace prm {
 
 namespace {
 
-// Whoever leads has kLeading, which one process can have beside any number of kTakingPart. A change needs
-// kChanging, and so does the beginning of a run: it meets neither.
+// The process that leads has kLeading, which only one can have, beside any number of kTakingPart. A change,
+// and the beginning of a run, need kChanging, which conflicts with both.
 constexpr LOCKMODE kLeading = ShareUpdateExclusiveLock;
 constexpr LOCKMODE kTakingPart = RowExclusiveLock;
 constexpr LOCKMODE kChanging = ExclusiveLock;
@@ -37,7 +37,7 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
       "LIMIT 1",
       {pg::SqlParam::Text(migration), pg::SqlParam::Int4(pg::kMigrationLocks)});
   if (rows.size() > 0)
-    throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is already being run",
+    throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is already running",
                       "The process that runs it is " + rows[0].Text(0) + ".",
                       "SELECT * FROM redis_migrate.progress shows how far it is.");
   LOCKTAG const tag = TagOf(migration);
@@ -50,17 +50,18 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
   if (members.size() > 0)
     throw pg::Failure(
         ERRCODE_OBJECT_IN_USE, "a part of migration \"" + migration + "\" is still being read",
-        "The process that reads it is " + members[0].Text(0) + "; nobody leads the run any more.",
+        "The process that reads it is " + members[0].Text(0) + "; no process leads the run any more.",
         "It ends with its batch. SELECT redis_migrate.stop(" + pg::QuoteLiteral(migration) +
             ") ends it at once.");
   throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is in use by another session",
-                    "It is about to be run, or another transaction changes it.");
+                    "It is about to run, or another transaction is changing it.");
 }
 
 }  // namespace
 
 MigrationLock::MigrationLock(const std::string &migration) : lock_(TagOf(migration), kLeading) {
-  // Those that took part in an earlier run are gone, and no transaction changes the migration.
+  // With this lock, the processes that took part in an earlier run are gone, and no transaction changes the
+  // migration.
   pg::SessionLock alone(TagOf(migration), kChanging);
   if (!alone.TryTake() || !lock_.TryTake()) ThrowInUse(migration);
 }

@@ -42,12 +42,12 @@ class PartLock {
   pg::SessionLock lock_;
 };
 
-// For a change that a run must not meet half way: keeps runs away until the end of the transaction. Errors:
+// Keeps runs away until the end of the transaction, for a change that must not happen during a run. Errors:
 // 55006.
 void LockForChange(const std::string &migration);
 
-// Until the end of the transaction: nobody else stores rows of the mapping. For those whose rows may come
-// from several keys: with another process in between, the lowest key would not be found.
+// Keeps others from storing rows of the mapping until the end of the transaction. A mapping whose rows may
+// come from several keys needs that: otherwise the lowest key could be missed.
 void LockMapping(int64 mapping_id);
 
 }  // namespace prm

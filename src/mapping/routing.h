@@ -18,7 +18,7 @@ struct Route {
 
   // As entries carry it from the filter that found it. Not 0.
   uint64_t ToNumber() const;
-  // Errors: XX000 for 0, of a key that has not been routed.
+  // Errors: XX000 for 0, which a key has that was not routed.
   static Route FromNumber(uint64_t number);
 };
 

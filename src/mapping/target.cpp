@@ -124,7 +124,7 @@ std::vector<IndexFacts> UniqueIndexes(Oid relation_oid) {
   return indexes;
 }
 
-// Of a relation about whose indexes nothing is known.
+// For a relation about whose indexes nothing is known.
 void UseEqualityOfTypes(Target &target) {
   for (KeyColumn &key : target.keys) {
     key.equality = Call([&] { return lookup_type_cache(key.column.type, TYPECACHE_EQ_OPR)->eq_opr; });

@@ -17,14 +17,15 @@ struct TargetColumn {
   bool identity_always;  // GENERATED ALWAYS AS IDENTITY
 };
 
-// A column that identifies rows, and when two of its values are the same: as the unique index takes them, or
-// the type where there is no index.
+// A column that identifies rows, and the equality of its values: that of the unique index, or of the type if
+// there is no index.
 struct KeyColumn {
   TargetColumn column;
   Oid equality;   // operator
   Oid collation;  // of the index, where it differs from that of the column
 
-  // The condition that two expressions of the column's type are the same value; NULLs are where it takes any.
+  // The condition that two expressions of the column's type are the same value. NULLs are equal if the column
+  // can have any.
   std::string Equal(const std::string &a, const std::string &b) const;
   // An expression of the column's type with the collation under which it is compared.
   std::string Collated(const std::string &expression) const;
@@ -51,8 +52,8 @@ struct Target {
   void AddTo(pg::CatalogWatch &watch) const;
 };
 
-// The relation that a mapping's target names now. Takes ACCESS SHARE for the transaction, so that it stays
-// that. Errors: 42P01 when it is gone, naming the mapping.
+// The relation that a mapping's target names now. Takes ACCESS SHARE for the transaction, so that it cannot
+// be replaced. Errors: 42P01 when it is gone, naming the mapping.
 Oid FindTarget(const Mapping &mapping);
 
 // Reads that relation without what identifies its rows. The current user owns the mapping. Errors: as above;
@@ -61,7 +62,8 @@ Target LoadTargetRelation(const Mapping &mapping);
 
 // Reads the target of a mapping and what identifies its rows. Errors: as above. 42703 for key columns that do
 // not exist; 42P10, with the statement that helps, where a local target has no valid, immediate unique index
-// without predicate or expressions on exactly them, or NULLs slip past it; 42883 for a type without equality.
+// without predicate or expressions on exactly them, or one that lets NULLs repeat; 42883 for a type without
+// equality.
 Target LoadTarget(const Mapping &mapping);
 
 // The qualified, quoted name of a relation. Errors: 42P01 no such relation.

@@ -1,4 +1,4 @@
-// The SQL that stores the rows of a mapping in its target, and takes them out again.
+// The SQL that stores the rows of a mapping in its target, and removes them.
 #pragma once
 
 #include "mapping/catalog.h"

@@ -18,7 +18,7 @@ CatalogWatch::~CatalogWatch() {
   (previous_ != nullptr ? previous_->next_ : first_) = next_;
 }
 
-// Callbacks cannot be taken back.
+// Callbacks cannot be unregistered.
 void CatalogWatch::Register() {
   static bool is_registered = false;
   if (is_registered) return;

@@ -9,18 +9,19 @@ namespace prm::pg {
 // relations first, and ask then.
 class CatalogWatch {
  public:
-  // Until Narrow every change counts: what is read from the catalogs meanwhile may be older than it.
+  // Until Narrow is called every change counts, because what is read from the catalogs meanwhile may be older
+  // than the change.
   CatalogWatch();
   ~CatalogWatch();
   CatalogWatch(const CatalogWatch &) = delete;
   CatalogWatch &operator=(const CatalogWatch &) = delete;
 
   void AddRelation(Oid relation);
-  // All relations: where it is not known which ones matter.
+  // Adds all relations, if it is not known which ones matter.
   void AddAllRelations() { all_relations_ = true; }
-  // With the types that it is made of.
+  // Adds a type with the types that it consists of.
   void AddType(Oid type);
-  // What a plan depends on besides relations: PlannedStmt::invalItems.
+  // Adds what a plan depends on besides relations: PlannedStmt::invalItems.
   void AddItems(List *items);
 
   // From now on changes of what was not added do not count. Those of schemas, operators, collations, foreign

@@ -21,7 +21,7 @@ Rows KeptStatement::Execute(std::initializer_list<SqlParam> params, bool read_on
   if (planning_ == Planning::kByIndex) {
     CachedPlanSource *source = SourceOf(plan_);
     if (IsPlanned(source) && source->gplan->generation != by_index_) {
-      // PostgreSQL planned it as usual when a change arrived in the midst of Execute.
+      // A change arrived during Execute, and PostgreSQL made an ordinary plan.
       Forget();
       Prepare(params);
       source = SourceOf(plan_);
@@ -48,7 +48,8 @@ void KeptStatement::Prepare(std::initializer_list<SqlParam> params) {
 
 void KeptStatement::PlanByIndex() {
   LocalSettings settings;
-  // What it cannot do without costs so much then that JIT would seem worth while.
+  // JIT is off because a disabled method that is needed all the same has a prohibitive cost, which would ask
+  // for JIT.
   for (const char *method : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"})
     settings.Set(method, "off");
   Call([&] {
@@ -60,7 +61,7 @@ void KeptStatement::PlanByIndex() {
 }
 
 void KeptStatement::Forget() {
-  // Frees memory and looks nothing up, so that it does well after an error, too.
+  // This only frees memory and looks nothing up, so it is safe after an error, too.
   if (plan_ != nullptr) SPI_freeplan(plan_);
   plan_ = nullptr;
 }

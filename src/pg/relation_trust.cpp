@@ -60,8 +60,8 @@ std::vector<Influence> FindInfluences(Oid relation, Oid user) {
   for (uint64 i = 0; i < rows.size(); ++i) {
     Row row = rows[i];
     auto const way = static_cast<Way>(row.Int4(2));
-    // Who grants TRIGGER on a table of his own has decided whose SQL runs in it; but GRANT ALL is not meant
-    // to make superusers.
+    // A role that grants TRIGGER on its own table has decided whose SQL runs in it. But by GRANT ALL a
+    // superuser does not mean to make others superusers.
     if (!is_superuser && (way == Way::kTrigger || is_view)) continue;
     influences.push_back({DatumGetObjectId(row.Value(0)), row.Text(1), way, row.Text(3), row.Text(4)});
   }
@@ -148,7 +148,7 @@ AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user,
   std::string const message =
       QuotedName(influences[0]) + " can run SQL of its own with the rights of " + QuotedName(user);
   std::string const detail =
-      Sentences(influences) + " Triggers of " + name + " run with the rights of who writes to it.";
+      Sentences(influences) + " Triggers of " + name + " run with the rights of the role that writes to it.";
   std::string const other =
       OidIsValid(influences[0].role)
           ? "SET ROLE " + QuoteIdentifier(influences[0].role_name) + " before you define it"
@@ -167,7 +167,7 @@ AcceptedRelation AcceptForNewOwner(Oid relation, Oid user) {
 
 std::optional<AcceptedRelation> CheckRelation(const AcceptedRelation &accepted, Oid relation, Oid user,
                                               const std::string &subject, const std::string &confirm) {
-  std::string const hint = "If that is meant: " + confirm;
+  std::string const hint = "If that is intended: " + confirm;
   bool const is_same = accepted.owner.is_local() && accepted.relation == relation;
   Oid const owner = OwnerOf(relation);
   if (!is_same && !accepted.owner.Is(owner))

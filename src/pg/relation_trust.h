@@ -1,9 +1,9 @@
 // Whose SQL runs in statements on a relation.
 //
-// Triggers, rules, index expressions and row security of a relation run with the rights of who writes to it,
-// and definitions name relations that others may own or replace. So a definition stores which relation its
-// owner accepted, and whose; what has changed hands since is not touched before the definition's owner
-// confirms it.
+// Triggers, rules, index expressions and row security of a relation run with the rights of the role that
+// writes to it, and definitions name relations that others may own or replace. So a definition stores which
+// relation its owner accepted, and who owned it. A relation that has changed hands since is not touched
+// before the definition's owner confirms it.
 #pragma once
 
 #include "pg/error.h"
@@ -43,8 +43,8 @@ AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user,
 std::optional<AcceptedRelation> CheckRelation(const AcceptedRelation &accepted, Oid relation, Oid user,
                                               const std::string &subject, const std::string &confirm);
 
-// What to accept when a superuser gives a definition to another role: the roles that gain its rights are
-// trusted, unless it is a superuser, who has to confirm them.
+// Returns what to accept when a superuser gives a definition to another role: the roles that gain the new
+// owner's rights are trusted, unless that owner is a superuser, who has to confirm them.
 AcceptedRelation AcceptForNewOwner(Oid relation, Oid user);
 
 }  // namespace prm::pg

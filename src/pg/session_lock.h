@@ -34,7 +34,7 @@ class SessionLock {
 // Takes a lock until the end of the transaction. Errors: 57014, 55P03, 40P01, as for any wait for a lock.
 void LockInTransaction(const LOCKTAG &tag, LOCKMODE mode);
 
-// The same without waiting. False when another session is in the way.
+// As LockInTransaction, but without waiting. False when another session is in the way.
 bool TryLockInTransaction(const LOCKTAG &tag, LOCKMODE mode);
 
 }  // namespace prm::pg

@@ -92,7 +92,7 @@ void Define() {
         "0 saves them only when the server is shut down.", &rate_limit_save_interval_ms,
         rate_limit_save_interval_ms, 0, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_redis_migrate.lockout_memory", "Shared memory for the counters of lockouts.",
-                            "A counter takes 120 bytes.", &lockout_memory_kb, lockout_memory_kb, 64,
+                            "A counter takes 128 bytes.", &lockout_memory_kb, lockout_memory_kb, 64,
                             MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_redis_migrate.attempt_queue_size",
                             "Login attempts that can wait in shared memory to be written to their table.",

@@ -8,7 +8,7 @@ extern int batch_size_kb;                // keys and payloads per batch, in kB
 extern int bytes_in_flight_kb;           // replies asked for and not yet read, in kB
 extern int max_reply_size_kb;            // a larger value is read in pieces, in kB
 extern int max_value_size_kb;            // a larger value is rejected by name, in kB
-extern int max_snapshot_size_mb;         // a larger snapshot of a server is refused, in MB; -1: none is
+extern int max_snapshot_size_mb;         // a larger snapshot of a server is refused, in MB; -1: no limit
 extern int connect_timeout_ms;           // for servers without the option
 extern int command_timeout_ms;           // time to wait for data from Redis before a command fails
 extern int reconnect_timeout_ms;         // how long a run tries to restore a lost connection

@@ -62,7 +62,7 @@ inline int64 IntervalNs(Datum interval) {
 // An interval of hours and less.
 constexpr Interval IntervalOfUs(int64 microseconds) { return Interval{microseconds, 0, 0}; }
 
-// The same in the current memory context. Errors: 53200.
+// IntervalOfUs in the current memory context. Errors: 53200.
 inline Datum IntervalDatum(int64 microseconds) {
   return Call([&] {
     auto *interval = static_cast<Interval *>(palloc(sizeof(Interval)));

@@ -22,7 +22,7 @@ Bytes TextBytes(FunctionCallInfo fcinfo, int n, const char *name) {
   return pg::DatumBytes(PG_GETARG_DATUM(n));
 }
 
-// A NULL element is an error, as a NULL is: no request passes because its policy or key got lost.
+// A NULL element is an error, like a NULL argument: no request may pass because its policy or key got lost.
 std::vector<std::string> TextsArgument(FunctionCallInfo fcinfo, int n, const char *name) {
   auto texts = pg::OptionalTextArrayArgument(fcinfo, n);
   const bool has_null = texts && pg::Call([&] { return array_contains_nulls(PG_GETARG_ARRAYTYPE_P(n)); });

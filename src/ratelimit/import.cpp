@@ -98,7 +98,7 @@ PRM_FUNCTION(import_rate_limit) {
     throw Failure(
         ERRCODE_INVALID_PARAMETER_VALUE, "a counter for rate limit policy \"" + policy.name + "\" has no end",
         "It counts " + std::to_string(*used) +
-            " and reset_at is NULL: in Redis it had no expiry, so it would count for ever.",
+            " and reset_at is NULL: in Redis the counter had no expiry, so it would count for ever.",
         "Give no_ttl => 'full_window' to let it end after a window, or no_ttl => 'forever' to put keys "
         "that have used all of it on the deny list.");
   if (endless && no_ttl == "forever" && *used >= limit.most()) {

@@ -136,7 +136,7 @@ bool AddressRule::Allows(const SocketAddress& address, AddressKind named, bool i
 Error AddressRule::Refusal(const std::string& where, const SocketAddress& address, AddressKind named) {
   const std::string text = AddressText(address);
   return {
-      ErrorCode::kPermissionDenied, "Redis may not send us to " + where,
+      ErrorCode::kPermissionDenied, "redirect to " + where + " was refused",
       text + " is " + NameOf(KindOf(address)) + ", and the server that names it was reached at " +
           NameOf(named) + ".",
       "If it is the right one, add its network to the server's option redirects_to: ALTER SERVER ... OPTIONS "

@@ -20,7 +20,7 @@ size_t KeySlot(Bytes key);
 // "0-5460,5462"; "-" for none.
 std::string SlotsToText(const Slots& slots);
 
-// The inverse. Errors: kInvalidArgument.
+// Parses such a text. Errors: kInvalidArgument.
 Result<Slots> SlotsFromText(Bytes text);
 
 }  // namespace prm::redis

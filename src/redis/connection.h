@@ -88,7 +88,7 @@ class Connection {
   // kServerError.
   Error ToError(const Reply& reply) const { return ToError(reply.ErrorText(), last_name_); }
 
-  // The same for the text of an error, without its "-", that a command was answered with.
+  // As above, for the text of an error reply, without its "-".
   Error ToError(Bytes text, Bytes command) const;
 
   // "Redis at … answered COMMAND in an unknown form": its reply has an unexpected type or shape.

@@ -7,8 +7,8 @@ namespace prm {
 
 class DryRun {
  public:
-  // Reads at most max_keys keys that are selected (and at most 64 MB) from the source of the migration, and
-  // counts those that it passes over meanwhile; no transaction id is held. Errors: those of the source.
+  // Reads at most max_keys selected keys (and at most 64 MB) from the source of the migration, and counts the
+  // others that it meets. Holds no transaction id. Errors: those of the source.
   DryRun(const Migration &migration, const std::string &source, const std::optional<std::string> &priority,
          const std::optional<std::string> &mapping, int64 max_keys);
 

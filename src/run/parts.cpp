@@ -35,7 +35,7 @@ void ReadFreeParts(Pass &pass, RunRecord &record, int level, bool first, std::op
       pg::Report(WARNING,
                  "process " + std::to_string(part->pid) + " ended before it had read part " +
                      std::to_string(part->number) + " of run " + std::to_string(record.id()),
-                 "This process goes on from the part's last position.");
+                 "This process continues from the part's last position.");
     SourcePart source = SourcePart::Parse(part->share);
     source.readers = part->readers;
     pass.Read(level, part->position, std::exchange(first, false), source, between);
@@ -82,7 +82,7 @@ class Member {
     Spi::Commit();
   }
 
-  // Tells the leader, if there is one, unless it was only this process that was to end.
+  // Tells the leader, if there is one, unless only this process was asked to end.
   void Fail(const pg::Problem &problem) {
     pg::WithoutCancel hold;
     RollBackAfter(problem);
@@ -96,10 +96,11 @@ class Member {
 
   void RequireLeader() {
     if (!HasLeader())
-      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                    "nobody leads run " + std::to_string(record_.id()) + " of migration \"" + name_ + "\"",
-                    "The keys read so far are stored, with a checkpoint.",
-                    "CALL redis_migrate.run or redis_migrate.start goes on with it.");
+      throw Failure(
+          ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+          "no process leads run " + std::to_string(record_.id()) + " of migration \"" + name_ + "\"",
+          "The keys read so far are stored, with a checkpoint.",
+          "CALL redis_migrate.run or redis_migrate.start continues it.");
   }
 
   std::string name_;
@@ -148,8 +149,8 @@ uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool first, bool stop
 
 // redis_migrate.join_run(run_id bigint): see the SQL comment. Takes the lock of a member of the migration's
 // run and, one after the other, those of parts. Errors: 2D000 in a transaction block, 42704, 42501 not the
-// owner, 55000 when the run is not under way or nobody leads it, 55006, and those of redis_migrate.run, which
-// are noted for the leader.
+// owner, 55000 when the run is not in progress or nobody leads it, 55006, and those of redis_migrate.run,
+// which are noted for the leader.
 PRM_FUNCTION(join_run) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.join_run commits after each batch");

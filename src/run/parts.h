@@ -1,23 +1,23 @@
 // A level is read in parts, side by side: by the process that leads the run and by others that take part in
 // it. Each part has a checkpoint and counts of its own and is read by one process at a time, which holds its
-// lock. A process without a part takes one that nobody reads, so that the run is complete however many
-// processes there are, and whichever of them end.
+// lock. A process without a part takes one that nobody reads, so the run is completed with any number of
+// processes, whichever of them end.
 #pragma once
 
 #include "run/pass.h"
 
 namespace prm {
 
-// How the process that leads a run comes by others.
+// Starts and stops the processes that help the leader of a run.
 class Helpers {
  public:
   virtual ~Helpers() = default;
-  // Why nobody can help a run of the current user; nothing: somebody can.
+  // Why no process can help a run of the current user; nothing if one can.
   virtual std::optional<std::string> Problem() = 0;
   // Starts up to `count` processes that CALL redis_migrate.join_run(run_id), and returns how many. Reports
   // why there are fewer, at this level.
   virtual int Start(int64 run_id, int count, int report_level) = 0;
-  // Ends those that are still there, and waits for that.
+  // Stops those that still run, and waits until they have ended.
   virtual void Stop() = 0;
 };
 

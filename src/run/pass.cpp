@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kBatchRetries = 5;
 constexpr long kRetryPauseMs = 100;
-constexpr int64 kMergeWorthBytes = 4 * 1024 * 1024;  // less is not worth the question
+constexpr int64 kMergeWorthBytes = 4 * 1024 * 1024;  // fewer keys are not worth the question
 
 }  // namespace
 
@@ -90,9 +90,9 @@ void Pass::Restart(int level) {
 }
 
 // Stores entries and the checkpoint, in one transaction if it may have as many subtransactions as that takes.
-// Otherwise the checkpoint moves with the last; until then the keys that are done are noted as those of a
-// page are which the checkpoint does not cover, so that a run resumed after a crash skips them. Returns how
-// many of the entries a foreign key or a lower key refused.
+// Otherwise the checkpoint moves with the last one. Until then the finished keys are noted, like those of a
+// page that the checkpoint does not cover, so that a run resumed after a crash skips them. Returns how many
+// of the entries a foreign key or a lower key refused.
 size_t Pass::Store(std::vector<const source::Entry *> entries, int level, const std::string &before,
                    const std::string &position, const StoreOptions &store) {
   size_t deferred = 0, fresh = 0;
@@ -158,7 +158,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
         // it, so that only the last one of a run has to reach the disk.
         pg::CheckConstraintsAtOnce();
         pg::SetForTransaction("synchronous_commit", "off");
-        // A key that is read again while it waits is not counted twice, and its older value is worth nothing.
+        // A key that is read again while it waits is not counted twice, and its older value is dropped.
         // Another process may have deferred it meanwhile.
         if (beside_others_) has_deferred_ = record_.HasDeferred(level);
         KeySet counted = has_deferred_ || store.recount ? record_.ForgetDeferred(level, entries) : KeySet();
@@ -186,8 +186,8 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
     } catch (const pg::PgError &error) {
       store_.Forget();
       if (!pg::IsTransient(error.sqlstate()) || attempt == kBatchRetries) throw;
-      // Lets a session that waited for this batch go first: to take the same locks at once would be the same
-      // deadlock.
+      // Lets a session that waited for this batch go first: taking the same locks at once would cause the
+      // same deadlock.
       pg::Sleep(attempt * kRetryPauseMs);
     }
   }

@@ -11,10 +11,11 @@ namespace prm {
 class StoppedByReject : public pg::Failure {
  public:
   StoppedByReject(int64 run_id, const std::string &message, const std::string &detail)
-      : Failure(ERRCODE_DATA_EXCEPTION, message, detail,
-                "Change the mapping, or CALL redis_migrate.run again to go on after the batch. SELECT * FROM "
-                "redis_migrate.rejects WHERE run_id = " +
-                    std::to_string(run_id) + ".") {}
+      : Failure(
+            ERRCODE_DATA_EXCEPTION, message, detail,
+            "Change the mapping, or CALL redis_migrate.run again to continue after the batch. SELECT * FROM "
+            "redis_migrate.rejects WHERE run_id = " +
+                std::to_string(run_id) + ".") {}
 };
 
 class Pass {

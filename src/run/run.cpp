@@ -21,7 +21,7 @@ namespace {
 using pg::Failure;
 using pg::Spi;
 
-// Says what became of the keys, and where to look.
+// Reports the outcomes of the keys, and where to look.
 void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sums) {
   std::string equation;
   for (const char *outcome : kOutcomeNames) {
@@ -62,7 +62,7 @@ class Run {
   }
 
   int64 id() const { return record_.id(); }
-  // Whether what became of the run has been written down already.
+  // Whether the end of the run has been recorded already.
   bool concluded() const { return concluded_; }
 
   void Execute() {
@@ -76,7 +76,7 @@ class Run {
     Conclude();
   }
 
-  // After an error: what can still be said of the run is written down.
+  // Records, after an error, what can still be said of the run.
   void Fail(const std::string &state, const pg::Problem &problem) {
     RollBackAfter(problem);
     helpers_->Stop();
@@ -85,8 +85,8 @@ class Run {
   }
 
  private:
-  // What a packed ledger knows is worth something only with its secret, and without entries it takes rows
-  // that are as they should be.
+  // Entries of a packed ledger are valid only with its secret; and a ledger without entries takes unchanged
+  // rows for the mapping's.
   RunRecord Begin(const std::string &name) {
     std::vector<const Mapping *> const mappings = routing_.Mappings();
     if (std::any_of(mappings.begin(), mappings.end(),
@@ -128,7 +128,7 @@ class Run {
     return source;
   }
 
-  // Sees to it that a level has parts, and processes to read them. False: it is read whole.
+  // Gives a level parts, and processes to read them. False: it is read whole.
   bool Divide(int level, const SourceDivision &source) {
     std::vector<RunRecord::Part> parts = record_.ReadParts(level);
     if (!StillHasAll(source, parts)) {
@@ -159,7 +159,7 @@ class Run {
     });
   }
 
-  // How many processes are to read the parts that an earlier process has left.
+  // The number of processes to read the parts that an earlier process has left.
   int CountUnread(const std::vector<RunRecord::Part> &parts) const {
     auto const unread =
         std::count_if(parts.begin(), parts.end(), [](const RunRecord::Part &part) { return !part.done; });
@@ -262,7 +262,7 @@ class Run {
   }
 
   // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
-  // Values that the sequence itself cannot reach are no matter to it.
+  // Values outside the sequence's range do not matter.
   void AdvanceSequences() {
     for (const Mapping *mapping : routing_.Mappings()) {
       Target target = LoadTargetRelation(*mapping);
@@ -309,11 +309,10 @@ class Run {
     Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
               record_.id(), sums);
     if (sums.evicted > 0)
-      pg::Report(
-          WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
-          "Its memory was full. The application's writes may have done it, or replies that Redis had to "
-          "hold.",
-          "Raise maxmemory for the time of the run, or set its policy to noeviction.");
+      pg::Report(WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
+                 "Its memory was full. The application's writes may have caused that, or replies that Redis "
+                 "had to hold.",
+                 "Raise maxmemory during the run, or set its policy to noeviction.");
   }
 
   MigrationLock lock_;
@@ -328,7 +327,7 @@ class Run {
   int first_level_;  // of this CALL
 };
 
-// Runs, and writes down an error before it goes on to the caller.
+// Runs, and records an error before it passes it on to the caller.
 void ExecuteRun(const std::string &name, const RunParameters &parameters) {
   Run run(name, parameters);
   try {
@@ -355,7 +354,7 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
   record.Save(report, 0, "");
   record.Finish("completed", std::nullopt, std::nullopt);
   RunRecord::Sums sums = record.ReadSums();
-  sums.seconds = 0;  // that of the report; reading came before it
+  sums.seconds = 0;  // that of the report; reading came first
   Spi::Commit();
   Summarise("dry run " + std::to_string(record.id()) + " of migration \"" + name + "\", nothing was kept",
             record.id(), sums);

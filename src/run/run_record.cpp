@@ -82,7 +82,7 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "run " + std::to_string(run_id) + " does not exist");
   if (!rows[0].Bool(7))
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                      "run " + std::to_string(run_id) + " is not under way");
+                      "run " + std::to_string(run_id) + " is not in progress");
   *migration = rows[0].Text(0);
   parameters->priority = rows[0].OptionalText(1);
   parameters->mapping = rows[0].OptionalText(2);
@@ -98,7 +98,7 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
 void RunRecord::RemoveUnusedSnapshots() const {
   if (!SnapshotFile::AnyExists()) return;
   pg::AsExtensionOwner as_owner;
-  // One of this number that this run did not take is of an earlier installation of the extension.
+  // A snapshot of this number that this run did not take belongs to an earlier installation of the extension.
   auto rows = Spi::Execute(
       R"sql(SELECT run_id FROM redis_migrate.run
             WHERE source = 'replication' AND state IN ('running', 'stopped', 'failed') AND (run_id <> $1 OR $2))sql",

@@ -16,16 +16,16 @@ struct RunParameters {
   bool prune = false;
   bool force = false;          // prune also mappings of which the run met no key
   std::string begin;           // the position that passes begin at: of a file, which one; otherwise empty
-  std::optional<int> workers;  // processes that read; nothing: as many as are worth it
+  std::optional<int> workers;  // processes that read; nothing: the run chooses
 };
 
 class RunRecord {
  public:
-  // Goes on with the last run of the migration if it was interrupted, has the same parameters and the
-  // definition has not changed since; begins a new one otherwise.
+  // Resumes the last run of the migration if it was interrupted, has the same parameters and the definition
+  // has not changed since; begins a new one otherwise.
   static RunRecord Begin(const std::string &migration, const RunParameters &parameters);
   // For a process that takes part in a run: the migration's name and the parameters are those of the run.
-  // Errors: 42704 also for a run of somebody else, 55000 when it is not under way.
+  // Errors: 42704 also for a run of somebody else, 55000 when it is not in progress.
   static RunRecord Join(int64 run_id, std::string *migration, RunParameters *parameters);
 
   int64 id() const { return id_; }
@@ -50,61 +50,62 @@ class RunRecord {
   // Divides the level that was begun into parts.
   void Divide(int level, const std::vector<SourceDivision::Part> &parts);
   std::vector<Part> ReadParts(int level) const;
-  // Forgets the parts of a level with all that was counted for them: the source has none any more.
+  // Forgets the parts of a level with all that was counted for them, because the source no longer has them.
   void DropParts(int level);
-  // From now on what is saved belongs to a part of the level, the one with this number; 0: to all of it.
+  // Makes everything saved from now on belong to the part of the level with this number; 0: to the whole
+  // level.
   void SetPart(int number) { part_ = number; }
   // Notes that this process reads the part; the caller has its lock. Returns the part as its last reader left
   // it, with that reader's pid; nullopt when it is done or its reading has failed.
   std::optional<Part> TakePart(int level);
   void AddRepeatedSlots(int level, uint64 slots);
   void FinishPart(int level);
-  // Unless somebody has finished it.
+  // Ends the reading of a part, unless another process has finished it.
   void FailPart(int level, const std::string &sqlstate, const std::string &message);
-  // Among how many processes the ceiling of the server is shared. No part of the level is being read.
+  // Sets how many processes share the ceiling of the server. No part of the level is being read.
   void SetReaders(int level, int readers);
-  // The process that leads the run is there.
+  // Records that this process leads the run.
   void Touch();
 
-  // Removes the snapshots of servers that no run goes on with any more.
+  // Removes the snapshots of servers that no run will resume with.
   void RemoveUnusedSnapshots() const;
 
-  // Notes what became of pruning a mapping, and why if it was not pruned.
+  // Records whether a mapping was pruned, and if not, why.
   void SetPruneOutcome(const std::string &mapping, const std::string &outcome, const std::string &why);
   // Begins the counts of rows of these mappings, so that those without a key are shown, too.
   void AddMappings(const std::vector<std::string> &mappings);
-  // The mappings of which unchanged rows become their own, too: those whose packed ledger was empty when the
-  // run began.
+  // The mappings that take unchanged rows for their own: those whose packed ledger was empty when the run
+  // began.
   std::set<std::string> ReadClaiming() const;
   void SetEstimate(int64 keys);
   // Adds to the keys that Redis evicted while it was read.
   void AddEvicted(int64 keys);
   // Writes counts, rejects and deferred keys of a batch, and the checkpoint, in the caller's transaction.
   void Save(const Tally &tally, int level, const std::string &position);
-  // Whether the run has a reject of that key at that level: a batch that is read again has it again.
+  // Whether the run already has a reject of that key at that level, as when a batch is read again.
   bool HasReject(int level, const source::Entry &entry) const;
   // Forgets what was counted at a level, or for the part of it, because the source begins it again.
   void RestartLevel(int level);
   // Notes the keys of a batch that its position does not cover, for a resumed run; or, when it does, forgets
   // those of earlier batches.
   void NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond);
-  // The keys that NotePageKeys left.
+  // Returns the keys that NotePageKeys noted.
   std::set<std::pair<int, std::string>> ReadPageKeys() const;
   bool HasDeferred(int level) const;
-  // Strikes off those of the entries that wait for the end of the level; returns their keys.
+  // Removes from the waiting keys of the level those of the entries, and returns them.
   std::set<std::pair<int, std::string>> ForgetDeferred(int level,
                                                        const std::vector<const source::Entry *> &entries);
   // Entries of the level that wait for their foreign keys, at most `limit` of those after (db, index_key) in
   // the order of database and IndexKey; taken out of the table.
   std::vector<source::Entry> TakeDeferred(int level, int db, Bytes index_key, int limit);
-  // Ends the run: state, and the error if there was one.
+  // Records the end of the run: its state, and the error if there was one.
   void Finish(const std::string &state, const std::optional<std::string> &sqlstate,
               const std::optional<std::string> &message);
 
   struct Sums {
     int64 read = 0;
     std::map<std::string, int64> outcomes;
-    std::string unbalanced;  // the first pattern whose sums differ, with the numbers; empty: all agree
+    std::string unbalanced;  // the first pattern whose sums differ, with the numbers; empty: none
     std::string reject_summary;
     double seconds = 0;
     int64 rows_deleted = 0;

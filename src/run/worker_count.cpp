@@ -27,7 +27,7 @@ std::optional<int> WorkersArgument(FunctionCallInfo fcinfo, int n) {
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   "workers must be between 1 and " + std::to_string(kMostWorkers),
                   "It is the number of processes that read the source side by side.",
-                  "Leave it out for as many as are worth it.");
+                  "Leave it out to let the run choose.");
   return workers;
 }
 
@@ -37,7 +37,7 @@ std::optional<std::string> ReasonToRunAlone(const std::vector<const Mapping *> &
             WHERE name OPERATOR(pg_catalog.~~) 'pg\_redis\_migrate.%' AND source OPERATOR(pg_catalog.=) 'session'
             ORDER BY name LIMIT 1)sql");
   if (changed.size() > 0)
-    return changed[0].Text(0) + " was set in this session, where no other process sees it";
+    return changed[0].Text(0) + " was changed in this session, and other processes do not see that";
   for (const Mapping *mapping : mappings) {
     std::string const of = " of mapping \"" + mapping->name + "\"";
     if (pg::Call([&, target = FindTarget(*mapping)] { return get_rel_persistence(target); }) ==

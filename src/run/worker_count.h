@@ -9,11 +9,11 @@ namespace prm {
 // The argument `workers` of run and start; nothing for NULL. Errors: 22023 for less than 1 and more than 64.
 std::optional<int> WorkersArgument(FunctionCallInfo fcinfo, int n);
 
-// Why only the session itself can run some mappings, though others could help it; nothing: no such reason.
+// Why only this session can run some of the mappings; nothing if other processes can help.
 std::optional<std::string> ReasonToRunAlone(const std::vector<const Mapping *> &mappings);
 
-// How many processes are to read a source: `wanted`, or as many as its size, the cores and the mappings are
-// worth, but no more than the source takes.
+// The number of processes that are to read a source: `wanted`, or a number that suits its size, the cores and
+// the mappings, but no more than the source allows.
 int CountWorkers(std::optional<int> wanted, const SourceDivision &source,
                  const std::vector<const Mapping *> &mappings);
 

@@ -37,7 +37,7 @@ struct ClusterPosition {
   // slots=<ranges> <scan>".
   std::string ToString() const;
 
-  // The inverse. kInvalidArgument unless the text has the format of ToString.
+  // Parses such a text. Errors: kInvalidArgument unless it has the format of ToString.
   static Result<ClusterPosition> Parse(Bytes text);
 };
 

@@ -29,7 +29,7 @@ struct RdbFilePosition {
   // The beginning of a file.
   static RdbFilePosition StartOf(const ByteSource& file) { return {file.identity(), file.size(), {}}; }
 
-  // The inverse. kInvalidArgument unless the text has the format of ToString.
+  // Parses such a text. Errors: kInvalidArgument unless it has the format of ToString.
   static Result<RdbFilePosition> Parse(Bytes text);
 };
 

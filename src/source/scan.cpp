@@ -128,9 +128,9 @@ Status ScanSource::FitHeadroom(const redis::ServerInfo& info) {
     return Error{ErrorCode::kLowMemory,
                  "Redis at " + connection_.address() + " has too little memory left to be read",
                  "It is " + std::to_string(*headroom / 1024) +
-                     " kB below maxmemory and evicts keys when it is full. Replies count towards that, so "
-                     "that reading would lose keys.",
-                 "Raise it for the time of the run: CONFIG SET maxmemory " +
+                     " kB below maxmemory and evicts keys when it is full. Unread replies count towards "
+                     "that, so reading would evict keys.",
+                 "Raise it during the run: CONFIG SET maxmemory " +
                      std::to_string(*info.maxmemory() - *headroom + needed) + "."};
   }
   const int64_t share = *headroom / kHeadroomShare / options_.readers;

@@ -18,7 +18,7 @@ struct ScanPosition {
   // "run_id=<hex or -> db=<n> cursor=<digits or end>".
   std::string ToString() const;
 
-  // The inverse. kInvalidArgument unless the text has the format of ToString.
+  // Parses such a text. Errors: kInvalidArgument unless it has the format of ToString.
   static Result<ScanPosition> Parse(Bytes text);
 };
 

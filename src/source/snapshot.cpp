@@ -24,10 +24,11 @@ class ArrivingSnapshot : public ByteSource {
   }
 
   static Error TooLarge(uint64_t most_bytes) {
-    return {ErrorCode::kTooLarge,
-            "the snapshot is larger than the " + std::to_string(most_bytes >> 20) + " MB that it may have",
-            {},
-            {}};
+    return {
+        ErrorCode::kTooLarge,
+        "the snapshot is larger than " + std::to_string(most_bytes >> 20) + " MB, the most that is allowed",
+        {},
+        {}};
   }
 
   // Not known before all of it has arrived.

@@ -74,7 +74,7 @@ std::vector<const source::Entry *> Archive::Store(const std::vector<const source
   return left;
 }
 
-// Nobody could read it later: it is better missed now.
+// Nobody could read it later, so it is rejected now.
 void Archive::Reject(const source::Entry &entry, const Error &error, Tally &tally) {
   const std::string rule = error.code == ErrorCode::kUnsupported ? "unsupported_payload" : "corrupt_payload";
   tally.Count(&entry, std::nullopt, Outcome::kRejected, rule);

@@ -1,5 +1,5 @@
-// Where a migration reads; and the source that lies in this database, the entries that earlier runs kept in
-// the archive.
+// The place from which a migration reads; and the source in this database: the entries that earlier runs kept
+// in the archive.
 #pragma once
 
 #include "connect/source_reader.h"

@@ -76,7 +76,8 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
                 "the key was written to each time that it was read in pieces", tally);
     } else if (entry->state == EntryState::kUnsupported) {
       RejectKey(entry, pattern, "unsupported_payload",
-                "only DUMP can read a value of type " + entry->type_name + ", and it may not be used", tally);
+                "only DUMP can read a value of type " + entry->type_name + ", and the user may not run it",
+                tally);
     } else if (route.kind == Route::kMisfit) {
       std::string const &capture = routing_.patterns()[*route.pattern].captures()[route.misfit].name;
       RejectKey(

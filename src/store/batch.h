@@ -1,4 +1,4 @@
-// Takes the entries of a batch to where they belong and counts every one of them.
+// Stores the entries of a batch where they belong, and counts every one of them.
 #pragma once
 
 #include "mapping/routing.h"
@@ -28,7 +28,7 @@ class PassFilter : public source::KeyFilter {
   Match match_;
 };
 
-// The places for the entries of a migration: a group of mappings for each pattern, and the archive.
+// The destinations for the entries of a migration: a group of mappings for each pattern, and the archive.
 class BatchStore {
  public:
   // routing must outlive it.
@@ -50,7 +50,7 @@ class BatchStore {
  private:
   const Routing &routing_;
   std::vector<PatternGroup> groups_;   // by the number of their pattern
-  std::vector<Tally::Pattern> names_;  // of the patterns, and behind them that of keys which none owns
+  std::vector<Tally::Pattern> names_;  // of the patterns, and after them the group for keys that none owns
   Archive archive_;
   bool archives_unmapped_;
 };

@@ -10,16 +10,16 @@ using pg::Call;
 
 namespace {
 
-// As COPY has them (copyfrom.c).
+// The limits of COPY (copyfrom.c).
 constexpr int kMostRows = 1000;
 constexpr Size kMostBytes = 65535;
 
 constexpr int kFirstColumn = 3;  // of rows: redis_row and redis_entry come first
 
-// What follows runs inside pg::Call: plain C.
+// The functions below run inside pg::Call: plain C.
 
-// The attribute of `rows` that fills each of the relation's, 0 for none. Returns false where a column's value
-// is more than what the row says.
+// The attribute of `rows` that fills each of the relation's, 0 for none. Returns false if a column's value
+// comes from more than the row.
 bool MapColumns(TupleDesc table, TupleDesc rows, const AttrNumber *filled, AttrNumber *source) {
   for (int i = 0; i < rows->natts - kFirstColumn + 1; ++i)
     source[filled[i] - 1] = static_cast<AttrNumber>(i + kFirstColumn);
@@ -47,7 +47,7 @@ bool MayInsert(Oid relation, const AttrNumber *columns, int count) {
   return true;
 }
 
-// Whether a row is stored by what the heap and its indexes do, and by constraints that look at nothing else.
+// Whether storing a row takes no more than the heap, its indexes, and constraints that look at nothing else.
 bool IsPlain(Relation relation) {
   Form_pg_class form = relation->rd_rel;
   if (form->relkind != RELKIND_RELATION || form->relam != HEAP_TABLE_AM_OID || form->relispartition ||

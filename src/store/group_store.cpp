@@ -39,7 +39,7 @@ GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr
     if (options.beside_others && state->mapping->ledger == "full") LockMapping(state->mapping->id);
     MappingSettings settings(*state->mapping);
     prepared_.push_back(&state->Prepare());
-    // Rows that are the mapping's may have been changed by somebody else.
+    // Somebody else may have changed rows of the mapping.
     PreparedMapping &prepared = *prepared_.back();
     if (prepared.packed && !Claims(prepared.mapping))
       prepared.writer.set_before_update([&prepared] { prepared.packed->ReadPriors(); });
@@ -285,7 +285,7 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
   }
   std::vector<std::string> obsolete;
   if (mapping.ledger) {
-    // First what the keys of the batch have left, so that others can have it.
+    // First come rows that keys of the batch have left, so that others can have them.
     if (mapping.mapping.on_delete != "keep")
       obsolete = TakeObsolete(mapping, which, findings, identified, key_of_row);
     lost = mapping.ledger->FindLost(identified, key_of_row);
@@ -340,8 +340,8 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
     NoteSeen(mapping.mapping, identified, lost);
 }
 
-// Whether rows of this batch may have the same identity. Where keys have rows apart, only several rows of one
-// key can.
+// Whether rows of this batch may have the same identity. If different keys have different rows, only several
+// rows of one key can.
 bool GroupStore::MayFold(const PreparedMapping &mapping, const std::vector<int> &numbers,
                          const std::vector<int> &entry_of_row) {
   if (numbers.empty()) return false;
@@ -417,9 +417,9 @@ void GroupStore::KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const 
   const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
   // A row that was there before and whose values stay is nobody's to delete.
   bool const takes_over = definition.on_conflict != "nothing" && definition.on_conflict != "fill";
-  // A row that is as it should be may be the mapping's already, and to look would cost more than to store it.
-  // Of a ledger that has entries it is taken for one that is; but not where a row outlives its entry, as a
-  // SET list leaves it.
+  // An unchanged row may already be the mapping's, and looking would cost more than storing it. If the ledger
+  // has entries, the row is assumed to be the mapping's, unless rows outlive their entries, as a SET list
+  // leaves them.
   bool const outlives = definition.on_delete != "delete" && definition.on_delete != "keep";
   bool const claims_unchanged = takes_over && (outlives || Claims(definition));
   std::vector<PackedRows::Fate> fates(entry_of_row.size(), PackedRows::Fate::kNothing);
@@ -434,8 +434,7 @@ void GroupStore::KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const 
   mapping.packed->Keep(stage.rows->rows, fates, takes_over, options_.run, options_.seen_run);
 }
 
-// Whether the mapping's ledger was empty when the run began, so that rows that are as they should be become
-// the mapping's.
+// Whether the mapping's ledger was empty when the run began, so that unchanged rows become the mapping's.
 bool GroupStore::Claims(const Mapping &mapping) const {
   return options_.claiming != nullptr && options_.claiming->count(mapping.name) > 0;
 }

@@ -10,7 +10,7 @@
 
 namespace prm {
 
-// Why an entry was refused.
+// The reason why an entry was refused.
 struct Refusal {
   std::string mapping;
   std::string rule;
@@ -61,7 +61,7 @@ class GroupStore {
   // Stores the entries in `which` in a subtransaction; not `keep`: and rolls it back.
   Trial Try(const std::vector<int> &which, bool keep = true);
 
-  // The same with elements of an entry, rows of redis_batch, by one mapping.
+  // As above, with elements of an entry, which are rows of redis_batch, by one mapping.
   Trial TryElements(int entry, size_t mapping, pg::Tuplestore &elements);
 
   // Runs all that a mapping may run, over no rows. Errors: those of its statements.
@@ -70,7 +70,7 @@ class GroupStore {
   // The rows of redis_batch of one entry. Errors: UncheckedJsonFailed.
   void FillElements(int entry, PreparedMapping &mapping, pg::Tuplestore &batch);
 
-  // Elements of the one entry that is tried next that a mapping has to leave out, and why.
+  // The elements that a mapping has to leave out of the one entry that is tried next, and why.
   void Exclude(size_t mapping, std::map<int, Refusal> elements) { excluded_[mapping] = std::move(elements); }
   void Include(size_t mapping) { excluded_.erase(mapping); }
   bool Excludes(size_t mapping) const { return excluded_.count(mapping) > 0; }
@@ -79,8 +79,8 @@ class GroupStore {
   PreparedMapping &prepared(size_t mapping) { return *prepared_[mapping]; }
   void StopExpectingNewRows();
 
-  // After a try that failed: has the statements decide what follows, for the rest of the batch, and after a
-  // unique violation for as long as the mapping is worked on. False if no row had been inserted in bulk.
+  // After a failed try: makes statements store the rest of the batch, and after a unique violation all later
+  // batches of the mapping. False if no row had been inserted in bulk.
   bool StopBulkInserts(const Trial &trial);
 
   template <typename Visit>

@@ -1,5 +1,5 @@
-// Names of keys are of any length, and an entry of a B-tree is not: indexes of the extension's tables hold
-// what this function makes of them.
+// Names of keys can have any length, but entries of a B-tree cannot. So the indexes of the extension's tables
+// hold the result of this function.
 #pragma once
 
 #include "core/bytes.h"
@@ -7,8 +7,9 @@
 
 namespace prm {
 
-// A name of up to 256 bytes as it is; of a longer one the first 256 bytes and the SHA-256 of all. So no two
-// names have the same, and names are in order but for long ones that begin alike. Errors: 53200.
+// A name of up to 256 bytes is left as it is; a longer one becomes its first 256 bytes and the SHA-256 of the
+// whole. So no two names have the same result, and the order of names is kept, except among long ones that
+// begin alike. Errors: 53200.
 std::string IndexKey(Bytes name);
 
 }  // namespace prm

@@ -30,7 +30,7 @@ struct Request {
   LookedUpRow *found;
 };
 
-// What follows runs inside pg::Call: plain C.
+// The functions below run inside pg::Call: plain C.
 
 bool MaySelect(Oid relation) {
   // Extensions that audit or label see privileges being used through this hook.
@@ -50,7 +50,7 @@ bool IsPlain(Relation relation) {
           (!triggers->trig_truncate_before_statement && !triggers->trig_truncate_after_statement));
 }
 
-// As the planner has it: an index that is newer than the snapshot may lack versions that the snapshot sees.
+// The rule of the planner: an index that is newer than the snapshot may lack versions that the snapshot sees.
 bool MayUse(Relation index) {
   return index->rd_index->indisvalid &&
          (!index->rd_index->indcheckxmin ||
@@ -118,8 +118,8 @@ bool IsSame(const Request &request, TupleTableSlot *stored, TupleTableSlot *offe
   return true;
 }
 
-// The rows of a batch that an earlier run stored mostly stand one behind the other in the heap. As long as
-// they do, a row is looked for behind the one before, which costs a tenth of going down the index.
+// Rows that an earlier run stored in a batch mostly follow one another in the heap. As long as they do, a row
+// is looked for behind the previous one, which costs a tenth of a descent of the index.
 struct Trail {
   BlockNumber blocks;
   bool followed;
@@ -195,7 +195,7 @@ void LookUpRows(const Request &request, Relation relation, Relation index) {
 }
 
 bool LookUp(const Request &request) {
-  // The snapshot that a statement would have.
+  // Takes the snapshot that a statement would have.
   CommandCounterIncrement();
   PushCopiedSnapshot(GetTransactionSnapshot());
   UpdateActiveSnapshotCommandId();

@@ -6,14 +6,14 @@
 
 namespace prm {
 
-// How a row that the target has is compared with the one that is to be stored.
+// How a row of the target is compared with the one to be stored.
 enum class Comparison {
-  kNone,    // not at all: it stays as it is
+  kNone,    // not at all: the row stays as it is
   kNulls,   // it differs where it has NULL and the other has not
   kImages,  // it differs where the images of two values do, as record_image_eq takes them
 };
 
-// What the target has of a row.
+// The state of a row in the target.
 enum class Stored : char { kNothing, kSame, kOther };
 
 struct LookedUpRow {

@@ -84,13 +84,13 @@ class PatternGroup::Work {
   // Another session may have inserted the same row between our look-up and our insert.
   static constexpr int kConflictRetries = 2;
 
-  // False if that was no reason.
+  // False if that was not the reason.
   bool StopBlindInserts(const Trial &trial) {
     if (trial.blind) store_->StopExpectingNewRows();
     return trial.blind;
   }
 
-  // Throws the error of a try unless it is to cost keys: when it is the server's, or when the mapping fails
+  // Throws the error of a try if it must not reject keys: if it is the server's, or if the mapping fails
   // whatever the key.
   void RequireFaultOfKeys(const std::vector<int> &which, const Trial &trial) {
     if (trial.result != Trial::kFailed) return;
@@ -115,7 +115,7 @@ class PatternGroup::Work {
     }
   }
 
-  // Whether three keys by themselves fail alike. Of fewer keys it is not known, unless the mapping has stored
+  // Whether three keys by themselves fail alike. Fewer keys prove nothing, unless the mapping has stored
   // others.
   bool FailsForAnyKey(const std::vector<int> &which, const Trial &trial) {
     std::set<int> sample = {which.front(), which[which.size() / 2], which.back()};
@@ -329,7 +329,7 @@ class PatternGroup::Work {
   pg::Context context_;
   std::optional<GroupStore> store_;
   std::vector<const source::Entry *> left_;
-  std::set<std::pair<size_t, int>> of_keys_;  // SQLSTATEs of mappings that cost a key each
+  std::set<std::pair<size_t, int>> of_keys_;  // SQLSTATEs of mappings that have rejected single keys
 };
 
 PatternGroup::PatternGroup(KeyPattern pattern, const std::vector<const Mapping *> &mappings, bool archive)

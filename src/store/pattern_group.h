@@ -25,7 +25,7 @@ class PatternGroup {
   std::vector<const source::Entry *> Process(std::vector<const source::Entry *> &entries,
                                              const BatchOptions &options, Tally &tally);
 
-  // Forgets what it has prepared: for after a rollback, which takes back what that was made from.
+  // Forgets what it has prepared. Call it after a rollback, which also undoes what that was made from.
   void Forget();
 
  private:

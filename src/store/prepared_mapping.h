@@ -25,10 +25,10 @@ struct MappingState {
   MappingState(const Mapping *m, const KeyPattern &pattern);
   ~MappingState();
 
-  // The mapping as it is prepared already, or anew where that no longer holds. Locks its target and what its
-  // query reads for the transaction. Call it first in each transaction, under the mapping's settings; the
-  // caller has Forget called when the transaction, or the subtransaction around it, is rolled back. Needs
-  // SPI. Errors: those of LoadTarget, MappingQuery, Writer and PackedRows.
+  // Returns the mapping as prepared before, or prepares it anew if that no longer holds. Locks its target and
+  // what its query reads for the transaction. Call it first in each transaction, under the mapping's
+  // settings; the caller has Forget called when the transaction, or the subtransaction around it, is rolled
+  // back. Needs SPI. Errors: those of LoadTarget, MappingQuery, Writer and PackedRows.
   PreparedMapping &Prepare();
   void Forget();
 };

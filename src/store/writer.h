@@ -1,8 +1,8 @@
-// Stores the rows of a mapping's query in its target and says what became of each.
+// Stores the rows of a mapping's query in its target and returns the outcome of each.
 //
-// Rows are looked up first, so that equal rows are not written, and inserted blindly only where the target
-// was seen to hold none of them. Plain tables are looked up in their index and filled in bulk, all others by
-// statements.
+// Rows are looked up first, so that equal rows are not written. They are inserted without that only if the
+// target was seen to hold none of them. Plain tables are looked up in their index and filled in bulk, all
+// others by statements.
 #pragma once
 
 #include "mapping/catalog.h"
@@ -49,16 +49,16 @@ class Writer {
   Outcomes Write(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &row_numbers,
                  const std::vector<int> &lost);
 
-  // Called before rows are updated, which are then redis_rows.
+  // Called before rows are updated; redis_rows then holds them.
   void set_before_update(std::function<void()> call) { before_update_ = std::move(call); }
 
-  // Whether rows are inserted in bulk where that is the same as an INSERT. Not after an error, so that it is
-  // the INSERT's.
+  // Whether rows are inserted in bulk if that has the effect of an INSERT. After an error they are not, so
+  // that the error is that of the INSERT.
   void set_inserts_in_bulk(bool inserts) {
     inserts_in_bulk_ = inserts;
     inserted_in_bulk_ = false;
   }
-  // Whether rows were, since that was set, and still may be.
+  // Whether rows were inserted in bulk since that was set, and still may be.
   bool inserts_in_bulk() const { return inserts_in_bulk_ && inserted_in_bulk_; }
 
   // Whether rows may be inserted without looking for them first. Set when a lookup found none of a batch's

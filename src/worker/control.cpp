@@ -45,7 +45,7 @@ pg::Owner ControlledOwner(const std::string &migration) {
 void RequireWritableServer() {
   if (pg::Call([] { return RecoveryInProgress(); }))
     throw Failure(ERRCODE_READ_ONLY_SQL_TRANSACTION, "background runs cannot be started on a standby", "",
-                  "Start it on the primary; it goes on here after a promotion.");
+                  "Start it on the primary; it continues here after a promotion.");
   if (IsBinaryUpgrade)
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                   "background runs cannot be started during a binary upgrade");
@@ -115,7 +115,7 @@ using namespace prm::worker;
 // redis_migrate.start(migration text, priority text, mapping text, on_error text, prune boolean, force
 // boolean, workers integer): the worker is registered at once and waits for the caller's transaction. Takes
 // the migration's advisory lock until then. Errors: 42704, 42501, 22023, 28000 (the owner may not log in),
-// 55006 (already being run), 25006 on a standby, 53200. If no worker can be started, the job waits, with a
+// 55006 (already running), 25006 on a standby, 53200. If no worker can be started, the job waits, with a
 // WARNING.
 PRM_FUNCTION(start) {
   Job wanted;
@@ -153,7 +153,7 @@ PRM_FUNCTION(start) {
   bool const scheduled = IsListed(MyDatabaseId);
   if (outcome == LaunchOutcome::kStarted) {
     if (IsPreloaded() && !scheduled)
-      pg::Report(NOTICE, "the run will not go on by itself after a restart of the server",
+      pg::Report(NOTICE, "the run will not resume by itself after a restart of the server",
                  "This database is not in pg_redis_migrate.databases.");
     PG_RETURN_VOID();
   }
@@ -163,7 +163,7 @@ PRM_FUNCTION(start) {
                  pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
   pg::Report(WARNING, "migration \"" + wanted.migration + "\" waits for a worker: " + problem.message,
              scheduled
-                 ? "It is started when there is room."
+                 ? "It starts when a worker is free."
                  : "Nothing starts it later: this database has no scheduler. Call redis_migrate.start again.",
              problem.hint);
   PG_RETURN_VOID();
@@ -175,7 +175,7 @@ PRM_FUNCTION(stop) {
   pg::Spi spi;
   ControlledOwner(migration);
   if (!StopJob(migration))
-    pg::Report(NOTICE, "migration \"" + migration + "\" is not being run in the background");
+    pg::Report(NOTICE, "migration \"" + migration + "\" is not running in the background");
   PG_RETURN_VOID();
 }
 
@@ -218,7 +218,7 @@ PRM_FUNCTION(wait_for) {
     if (timeout) {
       int64 const rest = *timeout - (pg::MonotonicMs() - began);
       if (rest <= 0)
-        throw Failure(ERRCODE_QUERY_CANCELED, "migration \"" + migration + "\" is still being run",
+        throw Failure(ERRCODE_QUERY_CANCELED, "migration \"" + migration + "\" is still running",
                       "Its state is \"" + job->state + "\".", "SELECT * FROM redis_migrate.workers.");
       pause = std::min(pause, rest);
     }

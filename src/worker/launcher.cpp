@@ -58,7 +58,7 @@ std::vector<Oid> ListedDatabases(std::set<std::string> &told) {
       databases.push_back(database);
     } else if (told.insert(name).second) {
       pg::Report(WARNING, std::string("database \"") + name +
-                              "\" of pg_redis_migrate.databases does not exist or takes no connections");
+                              "\" of pg_redis_migrate.databases does not exist or accepts no connections");
     }
   }
   return databases;

@@ -80,8 +80,8 @@ void AcceptAs(Oid role, const std::string &kind, const std::string &name) {
   }
 }
 
-// After a restore: stores the relations anew that belong to the owner of that name, of definitions that are
-// this database's own by now. Any other waits for its definition's owner.
+// After a restore, for definitions that are this database's own by now: stores the relations that belong to
+// the owner of that name. Any other relation waits for its definition's owner.
 void AcceptRestored() {
   const char *last = "";
   for (const Accepting &accepting : kAccepting) {
@@ -138,7 +138,7 @@ using namespace prm;
 using namespace prm::worker;
 
 // redis_migrate.take_over(kind text, name text, new_owner name): see the SQL comment. Errors: 42501 not a
-// superuser, 22023 no such kind, 42704 no such role or definition, 55006 while the migration is being run.
+// superuser, 22023 no such kind, 42704 no such role or definition, 55006 while the migration is running.
 PRM_FUNCTION(take_over) {
   std::string kind = pg::TextArgument(fcinfo, 0, "kind");
   std::string const name = pg::TextArgument(fcinfo, 1, "name");
@@ -178,11 +178,11 @@ PRM_FUNCTION(resume_restored) {
     if (strcmp(owned.table, "run") != 0) adopted += rows;
   }
   AcceptRestored();
-  pg::Report(NOTICE, std::to_string(adopted) + " restored definitions go on");
+  pg::Report(NOTICE, std::to_string(adopted) + " restored definitions resume");
   bool const is_superuser = pg::Call([] { return superuser(); });
   uint64 const ownerless = is_superuser ? CountOwnerless() : 0;
   if (ownerless > 0)
-    pg::Report(WARNING, std::to_string(ownerless) + " restored definitions have no owner, and do not go on",
+    pg::Report(WARNING, std::to_string(ownerless) + " restored definitions have no owner, and do not resume",
                "SELECT kind, name, problem FROM redis_migrate.definitions shows them.",
                "SELECT redis_migrate.take_over(kind, name, '...') gives one to another role.");
   PG_RETURN_VOID();

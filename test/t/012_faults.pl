@@ -51,7 +51,7 @@ fill($redis, KEYS);
 $redis->cli('SAVE');
 my $proxy = PrmTools::Proxy->new($redis->port);
 
-# Gone before the run, while Redis listens to nothing.
+# Redis is gone before the run.
 my $nobody = PostgreSQL::Test::Cluster::get_free_port();
 migration('gone', $nobody);
 my $err = sql_error($node, q{CALL redis_migrate.run('gone')});
@@ -60,7 +60,7 @@ like($err, qr/HINT:  SELECT \* FROM redis_migrate\.preflight\('gone'\)/, 'with a
 is(last_run($node, 'gone', 'state, sqlstate'), 'failed|08006', 'the run is written down as failed');
 is($node->safe_psql('postgres', q{SELECT check_name, status FROM redis_migrate.preflight('gone')}), 'reachable|fail', 'preflight says so');
 
-# The connection breaks, the server lives: the run goes on where it was.
+# The connection breaks, the server lives: the run continues where it was.
 migration('broken', $proxy->port);
 $proxy->tell('rate 60000');
 my $call = start_sql($node, q{CALL redis_migrate.run('broken');});
@@ -100,7 +100,7 @@ wait_until('the first batches', sub { read_keys('later') > 0 });
 $redis->kill9;
 (undef, $err) = $call->finish;
 like($err, qr/ERROR:  08006: .*Redis at 127\.0\.0\.1:\d+/, 'Redis gone during the run: an error after reconnect_timeout');
-like($err, qr/WARNING:  \w+: .*Redis at 127\.0\.0\.1:\d+.*HINT:  The run goes on by itself .*, 5 s\..*ERROR/s, 'which is told while it waits');
+like($err, qr/WARNING:  \w+: .*Redis at 127\.0\.0\.1:\d+.*HINT:  The run continues by itself .*, 5 s\..*ERROR/s, 'which is told while it waits');
 like($err, qr/HINT:  The run keeps its position: CALL redis_migrate\.run again/, 'that says how to go on');
 is(last_run($node, 'later', 'state, sqlstate, balanced'), 'failed|08006|t', 'the run is failed, its sums agree');
 $at = read_keys('later');
@@ -245,7 +245,7 @@ is($node->safe_psql('postgres', q{SELECT string_agg(key, ' ' ORDER BY reject_id)
     '|wrong_type|wrong_type|list', 'keys that have another type now are rejected by name');
 is($node->safe_psql('postgres', 'SELECT v FROM busy WHERE id = 11'), 'new', 'the value is that of the time it was read');
 
-# And many keys that expire under way.
+# Many keys expire during the run.
 $busy->cli('FLUSHALL');
 fill($busy, 4000);
 $node->safe_psql('postgres', 'TRUNCATE busy');

@@ -1,5 +1,5 @@
-# A run that is killed, cancelled, shut down or in the way of others: the next CALL goes on with it, and the tables are
-# those of an undisturbed run.
+# A run that is killed, cancelled, shut down or in the way of others: the next CALL resumes it, and the tables are those
+# of an undisturbed run.
 
 use strict;
 use warnings;
@@ -106,7 +106,7 @@ is(last_run($node, 'calm', 'state, balanced, read, rejected, archived, vanished,
 is($node->safe_psql('postgres', q{SELECT count(*) FROM calm.f WHERE n <> (SELECT ('{' || min(i::text COLLATE "C") || '}')::int[] FROM generate_series(1, 300) AS i WHERE i % 100 = name::int)[1]}),
     0, 'of three keys for a row the lowest wins');
 
-# The same, killed at random moments.
+# As above, killed at random moments.
 define('killed', 'slow');
 $proxy->tell('rate 60000');
 my ($kills, $rounds) = (0, 0);
@@ -209,14 +209,14 @@ wait_until('the first call', sub { pid_of_call() ne '' });
 my $pid = pid_of_call();
 $node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM redis_migrate.runs WHERE pid = $pid AND state = 'running')");
 $err = sql_error($node, q{CALL redis_migrate.run('dropped')});
-like($err, qr/ERROR:  55006: migration "dropped" is already being run\nDETAIL:  .*\b$pid\b/, 'two runs at once: 55006, with the pid of the other');
+like($err, qr/ERROR:  55006: migration "dropped" is already running\nDETAIL:  .*\b$pid\b/, 'two runs at once: 55006, with the pid of the other');
 is(sql_error($node, q{CALL redis_migrate.run('calm')}), '', 'another migration can run meanwhile');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 $call->finish;
 $proxy->tell('pass');
 is(sql_error($node, q{CALL redis_migrate.run('dropped')}), '', 'a session that ends lets others run');
 
-# Cancelled within a statement of the run's own, which waits for a row that another session has locked.
+# Cancelled in a statement of the extension, which waits for a row that another session has locked.
 $proxy->tell('hold');
 $call = start_sql($node, q{CALL redis_migrate.run('dropped');});
 $node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CALL%' AND wait_event_type = 'Extension')});
@@ -233,7 +233,7 @@ like($err, qr/ERROR:  57014: canceling statement due to user request/, 'cancelle
 is(last_run($node, 'dropped', 'state, sqlstate'), 'failed|57014', 'the run is written down all the same');
 is(sql_error($node, q{CALL redis_migrate.run('dropped')}), '', 'and goes on');
 
-# Where a run cannot commit.
+# Callers in which a run cannot commit.
 my $nowhere = qr/ERROR:  2D000: .*\n(?:DETAIL:.*\n)?HINT:  CALL it on its own/;
 like(sql_error($node, q{BEGIN; CALL redis_migrate.run('calm'); COMMIT;}), $nowhere, 'within BEGIN');
 my ($stdout, $stderr) = run_command([ 'psql', '-X', '-v', 'VERBOSITY=verbose', '-d', $node->connstr('postgres'), '-c', q{SELECT 1; CALL redis_migrate.run('calm')} ]);

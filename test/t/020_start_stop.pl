@@ -27,7 +27,7 @@ is(compare($node, 'shop', KEYS), '', 'every key is there');
 is(job($node, 'shop', 'wanted, state, crashes, failures, message'), 'f|completed|0|0|', 'the job says so');
 wait_until('the worker leaves', sub { !workers($node) });
 
-# It begins when the transaction of start commits, and not at all when that is rolled back.
+# The run begins when the transaction of start commits, and not at all if that is rolled back.
 $node->safe_psql('postgres', 'TRUNCATE shop');
 my $session = start_sql($node, q{BEGIN; SELECT redis_migrate.start('shop'); SELECT pg_sleep(4); ROLLBACK;}, user => 'owner');
 wait_until('the worker waits', sub { workers($node, 'state') eq 'waiting for a transaction' });
@@ -40,7 +40,7 @@ $node->safe_psql('postgres', q{BEGIN; SELECT redis_migrate.start('shop'); SELECT
 is(job($node, 'shop', 'wanted, state'), 'f|stopped', 'start and stop in one transaction');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM shop'), 0, 'run nothing');
 
-# While it waits for Redis it holds nothing; the views show it; nobody else may meddle.
+# While it waits for Redis it holds nothing; the views show it; other roles may not touch it.
 $proxy->tell('hold_on DUMP');
 $proxy->tell('hold_on GETRANGE');
 as('owner', q{SELECT redis_migrate.start('shop', on_error => 'stop')});
@@ -65,16 +65,16 @@ is(as('monitor', q{SELECT pid FROM redis_migrate.workers}), $pid, 'pg_monitor do
 is(as('owner', q{SELECT pid, state, keys_read, batches, keys_per_second, estimated_end FROM redis_migrate.progress}), "$pid|running|0|0||",
     'progress names the process, and tells no rate before the first batch');
 like(sql_error($node, q{SELECT redis_migrate.start('shop')}), qr/ERROR:  55006: migration "shop" already has a background worker\nDETAIL:  Its process is $pid/, 'it cannot be started twice');
-like(sql_error($node, q{CALL redis_migrate.run('shop')}, extra_params => [ '-U', 'owner' ]), qr/ERROR:  55006: migration "shop" is already being run\nDETAIL:  The process that runs it is $pid/, 'nor run in a session');
+like(sql_error($node, q{CALL redis_migrate.run('shop')}, extra_params => [ '-U', 'owner' ]), qr/ERROR:  55006: migration "shop" is already running\nDETAIL:  The process that runs it is $pid/, 'nor run in a session');
 for my $call (q{redis_migrate.start('shop')}, q{redis_migrate.stop('shop')})
 {
     like(sql_error($node, "SELECT $call", extra_params => [ '-U', 'other' ]), qr/ERROR:  42501: must be owner of migration "shop"/, "$call is for the owner");
 }
-like(sql_error($node, q{CALL redis_migrate.wait_for('shop', '50 ms')}), qr/ERROR:  57014: migration "shop" is still being run\nDETAIL:  Its state is "running"/, 'wait_for ends with its time');
+like(sql_error($node, q{CALL redis_migrate.wait_for('shop', '50 ms')}), qr/ERROR:  57014: migration "shop" is still running\nDETAIL:  Its state is "running"/, 'wait_for ends with its time');
 my $create = elapsed(sub { $node->safe_psql('postgres', 'CREATE DATABASE aside') });
 cmp_ok(elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE aside') }), '<', 5, 'DROP DATABASE of another database is not held up');
 
-# stop: in order, at once, and the run goes on later.
+# stop takes effect at once and in order, and the run resumes later.
 $proxy->tell('pass');
 $proxy->tell('rate 300000');
 wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 0 });
@@ -101,7 +101,7 @@ as('owner', q{SELECT redis_migrate.start('shop', on_error => 'stop')});
 as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(last_run($node, 'shop', 'run_id, state, read'), "$run|completed|" . KEYS, 'the same run goes on to its end');
 is(compare($node, 'shop', KEYS), '', 'every key is there');
-like(sql_error($node, q{SET client_min_messages = notice; SELECT redis_migrate.stop('shop')}), qr/NOTICE: .*is not being run in the background/, 'stop of nothing says so');
+like(sql_error($node, q{SET client_min_messages = notice; SELECT redis_migrate.stop('shop')}), qr/NOTICE: .*is not running in the background/, 'stop of nothing says so');
 
 # SIGHUP reaches a worker in the middle of a run.
 $node->safe_psql('postgres', 'TRUNCATE shop');

@@ -1,5 +1,5 @@
-# Launcher and schedulers of a server that preloads the library: what is wanted is gone on with by itself, also after a
-# restart; nothing runs where nothing is to be done.
+# Launcher and schedulers of a server that preloads the library: wanted runs continue by themselves, also after a
+# restart, and nothing runs if there is nothing to do.
 
 use strict;
 use warnings;
@@ -38,7 +38,7 @@ $node->safe_psql('postgres', q{UPDATE pg_database SET datconnlimit = -2 WHERE da
 $node->append_conf('postgresql.conf', "pg_redis_migrate.databases = 'postgres, quiet, broken'");
 $node->reload;
 wait_until('the launcher has looked', sub {
-    PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /WARNING:  database "broken" of pg_redis_migrate.databases does not exist or takes no connections/ });
+    PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /WARNING:  database "broken" of pg_redis_migrate.databases does not exist or accepts no connections/ });
 ok(1, 'an invalid database is named, and nobody tries to connect to it');
 
 # A commit that defines work makes the launcher start a scheduler there, and only there.
@@ -47,7 +47,7 @@ $node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
 wait_until('the scheduler', sub { schedulers() eq 'postgres' });
 wait_until('the worker', sub { workers($node, 'state') eq 'running' });
 
-# While it has nothing to do it sleeps: what it counts stands still.
+# While the launcher has nothing to do it sleeps: its counters do not change.
 wait_until('the scheduler sleeps', sub { $node->safe_psql('postgres', q{SELECT state FROM redis_migrate.workers WHERE kind = 'scheduler'}) eq 'sleeping' });
 my ($scheduler, $launcher) = (0, 0);
 wait_until('all is calm', sub {
@@ -66,7 +66,7 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($old)");
 wait_until('another worker', sub { my $new = workers($node, 'pid'); return $new && $new ne $old; });
 like(job($node, 'shop', 'wanted, failures, crashes'), qr/^t\|1\|0$/, 'a terminated worker is replaced; it is no crash');
 
-# So are scheduler and launcher; the worker does not notice.
+# So are scheduler and launcher, and the worker does not notice.
 $old = workers($node, 'pid');
 for my $kind ('scheduler', 'launcher')
 {
@@ -76,7 +76,7 @@ for my $kind ('scheduler', 'launcher')
     is(workers($node, 'pid'), $old, "without $kind the worker goes on");
 }
 
-# A restart: fast shutdown does not hang, the run goes on by itself.
+# A restart: fast shutdown does not hang, and the run resumes by itself.
 $proxy->tell('pass');
 $proxy->tell('rate 60000');
 wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 500 });
@@ -98,13 +98,13 @@ $node->append_conf('postgresql.conf', "pg_redis_migrate.databases = 'quiet'");
 $node->reload;
 wait_until('the launcher has looked', sub { $node->safe_psql('postgres', "SELECT wakeups > $launcher AND state = 'sleeping' FROM redis_migrate.workers WHERE kind = 'launcher'") eq 't' });
 $node->psql('postgres', q{SELECT redis_migrate.start('shop')}, stderr => \my $notice);
-like($notice, qr/NOTICE:  the run will not go on by itself after a restart/, 'out of the list, start says what that means');
+like($notice, qr/NOTICE:  the run will not resume by itself after a restart/, 'out of the list, start says what that means');
 $node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(schedulers(), '', 'and has no scheduler');
 $node->append_conf('postgresql.conf', "pg_redis_migrate.databases = 'quiet, postgres'");
 $node->reload;
 
-# No room: what waits is started as soon as there is room, other runs go on.
+# No room: waiting runs start as soon as there is room, and other runs continue.
 $proxy->tell('hold');
 my $gate = PrmTools::Proxy->new($redis->port);
 my @names = map { "job$_" } 1 .. 5;
@@ -137,7 +137,7 @@ $log = -s $node->logfile;
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('job1')});
 wait_until('a place for the scheduler', sub { schedulers() eq 'postgres' });
 for my $name (@names[ 1 .. 4 ]) { $node->psql('postgres', "SELECT redis_migrate.start('$name')", stderr => \my $err); $warnings .= $err; }
-like($warnings, qr/waits for a worker: the server has no free slot for a background worker\nDETAIL:  It is started when there is room\.\nHINT:  Raise max_worker_processes/, 'a full max_worker_processes is named');
+like($warnings, qr/waits for a worker: the server has no free slot for a background worker\nDETAIL:  It starts when a worker is free\.\nHINT:  Raise max_worker_processes/, 'a full max_worker_processes is named');
 my $waiting = q{FROM redis_migrate.background_runs WHERE state = 'waiting for worker'};
 wait_until('it has been tried again', sub { $node->safe_psql('postgres', "SELECT count(*) > 0 AND bool_and(failures >= 3) $waiting") eq 't' });
 cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'migration' AND state = 'running'}), '>=', 1, 'others run');

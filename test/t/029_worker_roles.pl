@@ -1,5 +1,5 @@
-# Roles that workers work as: those that no worker can work as, those that want all workers, and those whose targets
-# change hands.
+# The roles of workers: roles as which no worker can work, roles that want all workers, and roles whose targets change
+# hands.
 
 use strict;
 use warnings;
@@ -56,7 +56,7 @@ sub make
         $create // "CREATE TABLE app.kv $columns", 'GRANT ALL ON app.kv TO PUBLIC',
         $owner eq 'mallory' ? 'CREATE TRIGGER note BEFORE INSERT ON app.kv FOR EACH ROW EXECUTE FUNCTION public.note()' : 'SELECT');
 }
-my $replaced = qr/ERROR:  55000: target app\.kv of mapping "kv" was replaced by one of another owner\nDETAIL:  It belonged to role "runner", and belongs to role "mallory" now\. .*\nHINT:  If that is meant: SELECT redis_migrate.alter_mapping\('trust', 'kv', trust_target => true\);/;
+my $replaced = qr/ERROR:  55000: target app\.kv of mapping "kv" was replaced by one of another owner\nDETAIL:  It belonged to role "runner", and belongs to role "mallory" now\. .*\nHINT:  If that is intended: SELECT redis_migrate.alter_mapping\('trust', 'kv', trust_target => true\);/;
 sub run_as_runner { return sql_error($node, "SET ROLE runner;\nSET pg_redis_migrate.batch_rows = 5;\nCALL redis_migrate.run('trust');"); }
 sub untouched { return sql('SELECT count(*) FROM ran') . ' ' . sql('SELECT count(*) FROM app.kv'); }
 
@@ -144,7 +144,7 @@ $node->safe_psql('postgres', q{CREATE TABLE sessions (id int PRIMARY KEY, expire
 my $version = $node->safe_psql('postgres', q{SELECT current_setting('server_version_num')::int});
 $cannot->('NOLOGIN', 'ALTER ROLE other NOLOGIN', 'ALTER ROLE other LOGIN', '28000', 'its owner, role "other", is not permitted to log in', 'ALTER ROLE other LOGIN;') if $version < 170000;
 $cannot->('no CONNECT', 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC', '42501',
-    'its owner, role "other", must not connect to database "postgres"', 'GRANT CONNECT ON DATABASE postgres TO other;');
+    'its owner, role "other", may not connect to database "postgres"', 'GRANT CONNECT ON DATABASE postgres TO other;');
 $cannot->('read-only', 'ALTER ROLE other SET default_transaction_read_only = on', 'ALTER ROLE other RESET default_transaction_read_only', '25006',
     'transactions of its owner, role "other", are read-only by default', 'ALTER ROLE other SET default_transaction_read_only = off;');
 $cannot->('read-only here', 'ALTER ROLE other IN DATABASE postgres SET default_transaction_read_only = true', 'ALTER ROLE other IN DATABASE postgres RESET ALL', '25006',

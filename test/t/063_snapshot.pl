@@ -107,7 +107,7 @@ is(snapshots(), '', 'which goes with it');
 
 # Limits and rights.
 $node->psql('postgres', q{SET pg_redis_migrate.max_snapshot_size = 0; CALL redis_migrate.run('shop')}, stderr => \my $limited);
-like($limited, qr/ERROR:  the snapshot is larger than the 0 MB that it may have\nHINT:  Raise pg_redis_migrate\.max_snapshot_size/, 'the size has a limit');
+like($limited, qr/ERROR:  the snapshot is larger than 0 MB, the most that is allowed\nHINT:  Raise pg_redis_migrate\.max_snapshot_size/, 'the size has a limit');
 is(snapshots(), '', 'and what had arrived is removed');
 like(sql_error($node, q{SELECT redis_migrate.create_migration('none', source => 'replication')}), qr/22023.*source 'replication' needs a server/s, 'it needs a server');
 $redis->cli('ACL', 'SETUSER', 'default', '-psync');

@@ -1,5 +1,5 @@
 # The masters of a cluster are read side by side: by the worker of a background run and others beside it, each with a
-# checkpoint of its own, in one run with one set of counts; whatever becomes of workers, masters and slots meanwhile.
+# checkpoint of its own, in one run with one set of counts; whatever happens to workers, masters and slots meanwhile.
 
 use strict;
 use warnings;
@@ -110,7 +110,7 @@ is(last_run($node, 'shop', 'state'), 'stopped', 'and the run says so');
 my $before = parts('sum(read)');
 cmp_ok($before, '<', $dbsize, 'in the middle');
 my $stopped = sql('SELECT max(run_id) FROM redis_migrate.runs');
-like(sql_error($node, "CALL redis_migrate.join_run($stopped)"), qr/ERROR:  55000: run $stopped is not under way/, 'nobody joins a run that is not under way');
+like(sql_error($node, "CALL redis_migrate.join_run($stopped)"), qr/ERROR:  55000: run $stopped is not in progress/, 'nobody joins a run that is not in progress');
 pace(100000);
 sql(q{CALL redis_migrate.run('shop', workers => 1)});
 is_whole('a session goes on with the parts');
@@ -233,7 +233,7 @@ like(sql_error($node, "BEGIN; CALL redis_migrate.join_run($run)"), qr/2D000/, 'n
 like(sql_error($node, 'CALL redis_migrate.join_run(0)'), qr/42704: run 0 does not exist/, 'no such run');
 sql("UPDATE redis_migrate.run SET state = 'running' WHERE run_id = $run");
 like(sql_error($node, "CALL redis_migrate.join_run($run)", extra_params => [ '-U', 'guest' ]), qr/42704: run $run does not exist/, 'to others than the owner there is no such run');
-like(sql_error($node, "CALL redis_migrate.join_run($run)"), qr/55000: nobody leads run $run of migration "shop"\n.*\nHINT:  CALL redis_migrate\.run/, 'not without a leader');
+like(sql_error($node, "CALL redis_migrate.join_run($run)"), qr/55000: no process leads run $run of migration "shop"\n.*\nHINT:  CALL redis_migrate\.run/, 'not without a leader');
 sql("UPDATE redis_migrate.run SET state = 'completed' WHERE run_id = $run");
 
 # Keys that wait for the end of their level. -----------------------------------------------------------------------------

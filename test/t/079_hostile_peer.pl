@@ -69,7 +69,7 @@ try_all('runs of a cluster', q{CALL redis_migrate.run('many')}, @answers);
 try_all('audits', q{CALL redis_migrate.audit('one')}, $all / 2);
 is(sql('SELECT pg_postmaster_start_time()'), $started, 'the server was not restarted');
 
-# A server that shows the password, forges lines of the log and sends no UTF-8, wherever it says something of itself.
+# A server that shows the password, forges lines of the log and sends invalid UTF-8, wherever it describes itself.
 my $words = "7.0 topsecret \\\"topsec\\\" \xff\xfe\nLOG:  forged";
 my $said = $words =~ s/\n/\x01/r;
 my $info = join "\r\n", "redis_version:$said", "maxmemory_policy:$said", "run_id:$said", "role:$said", 'maxmemory:100000000', 'used_memory:1000',
@@ -121,7 +121,7 @@ for my $host ('169.254.169.254', '10.99.99.99', '0.0.0.0')
     for my $server ('many', 'watched')
     {
         like(errors($server, qq{CALL redis_migrate.run('$server')}),
-            qr/ERROR:  42501: Redis may not send us to \Q$host\E:6379\n.*HINT:.*redirects_to '\Q$host\E'/s, "$server leads to $host: refused");
+            qr/ERROR:  42501: redirect to \Q$host\E:6379 was refused\n.*HINT:.*redirects_to '\Q$host\E'/s, "$server leads to $host: refused");
     }
 }
 done_testing();

@@ -73,7 +73,7 @@ TEST(AddressRuleTest, TheRefusalNamesAddressAndOption) {
   const Error error =
       AddressRule::Refusal("evil.example:6379", At("169.254.169.254"), AddressKind::kLoopback);
   EXPECT_EQ(error.code, ErrorCode::kPermissionDenied);
-  EXPECT_EQ(error.message, "Redis may not send us to evil.example:6379");
+  EXPECT_EQ(error.message, "redirect to evil.example:6379 was refused");
   EXPECT_NE(error.hint.find("redirects_to '169.254.169.254'"), std::string::npos);
 }
 
