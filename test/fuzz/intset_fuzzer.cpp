@@ -1,4 +1,4 @@
-// Any bytes as a intset.
+// Any bytes as an intset.
 #include <cstddef>
 #include <cstdint>
 

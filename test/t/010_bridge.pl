@@ -81,7 +81,7 @@ $node->safe_psql('postgres', q{
     CALL roll_back('SELECT fail()')});
 is($node->safe_psql('postgres', 'SELECT * FROM went_on'), '22012', 'after an error inside a function a procedure rolls back and goes on');
 
-# The same as statements of their own, each of which ends its transaction.
+# As above, as separate statements, each of which ends its transaction.
 my $statements = '';
 for my $kind (qw(failure postgres runtime_error bad_alloc int))
 {
@@ -124,7 +124,7 @@ like($err, qr/ERROR:  42703: .*\n.*LINE 1: SELECT nothing FROM parent/s, 'the po
 $err = sql_error($node, q{SELECT raise('failure', 'PR001', repeat('ä', 5000), repeat('ö', 5000), repeat('ü', 5000))});
 like($err, qr/ERROR:  PR001: (?:ä){1000,}\nDETAIL:  (?:ö){1000,}\nHINT:  (?:ü){1000,}\n/, 'what is too long is cut between characters');
 
-# A wait whose time is over as it begins, at whatever microsecond, is not one without an end.
+# A wait whose time is over as it begins, at whatever microsecond, must not last for ever.
 is(sql_error($node, q{SET statement_timeout = '1min'; SELECT sleep(0, 100000)}), '', 'no time to wait is none');
 
 done_testing();

@@ -1,5 +1,5 @@
 # Every wait for the network: cancel and terminate end it at once, and while it lasts the session holds nothing that
-# anybody else could need.
+# others could need.
 
 use strict;
 use warnings;

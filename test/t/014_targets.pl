@@ -165,7 +165,7 @@ run('remote', 'prune => true');
 is(sql('SELECT id, n FROM far.stock WHERE id < 4 ORDER BY id'), "2|22\n3|3", 'rows of a foreign table are updated and pruned');
 is(sql('SELECT v FROM face ORDER BY id'), "uno\ntwo", 'rows of a view as well');
 
-# Whose rows: a ledger knows; an exclusive mapping owns the table, but for the rows of keys that were rejected.
+# Ownership of rows: a ledger records it; an exclusive mapping owns the table, except for the rows of rejected keys.
 begin('owners');
 sql('CREATE TABLE shared (id int PRIMARY KEY, v text); CREATE TABLE sole (id bigint PRIMARY KEY, v text);
      CREATE TABLE account (email text PRIMARY KEY, name text)');
@@ -202,7 +202,7 @@ run('owners', 'prune => true');
 run('owners');
 is(sql(q{SELECT name FROM account WHERE email = 'x@y'}), 'bob', 'when the winner of a row is deleted, the next key gets it');
 
-# Elements that left.
+# Elements that left their key.
 begin('elements');
 sql('CREATE TABLE item (id int, p int, v text, PRIMARY KEY (id, p)); CREATE TABLE field (id int, f text, v text, PRIMARY KEY (id, f))');
 sql(add('elements', 'l', 'l:{id:int}', 'item', 'SELECT id, position AS p, value AS v', 'id,p', q{expand => 'elements'})

@@ -25,7 +25,7 @@ $redis->cli('MSET', 'acc:1', 'c@x', 'acc:2', 'a@x');
 sql(q{CALL redis_migrate.run('hands')});
 is(sql('SELECT * FROM account ORDER BY 1'), "a\@x|2\nc\@x|1", 'an address changes hands within a batch');
 
-# The same with a batch for each key, whichever of the two comes first.
+# As above, with a batch for each key, whichever of the two comes first.
 for my $address ('d', 'e', 'f', 'g')
 {
     my $left = sql('SELECT email FROM account WHERE id = 1');
@@ -121,7 +121,7 @@ is($lost, 3, 'the connection was lost three times');
 is(last_run($node, 'hits', 'state, read, migrated, balanced'), 'completed|400|400|t', 'each key is counted once');
 is(sql('SELECT count(*), max(n), min(length) FROM hits'), '400|1|15000', 'and stored once');
 
-# The same when the backend is ended, and another CALL goes on.
+# As above, with the backend terminated, and resumed by another CALL.
 sql('TRUNCATE hits');
 $call = start_sql($node, "SET pg_redis_migrate.batch_size = '64kB';\nSET pg_redis_migrate.bytes_in_flight = '64kB';\nCALL redis_migrate.run('hits');");
 wait_until('some rows', sub { sql('SELECT count(*) FROM hits') >= 90 });
@@ -131,7 +131,7 @@ sql(q{CALL redis_migrate.run('hits')});
 is(last_run($node, 'hits', 'state, read, migrated, balanced'), 'completed|400|400|t', 'resumed: each key is counted once');
 is(sql('SELECT count(*), max(n) FROM hits'), '400|1', 'resumed: and stored once');
 
-# Whose a row is takes one look-up, also where the statistics are from before the mapping had rows.
+# One look-up finds the owner of a row, also if the statistics are from before the mapping had rows.
 $redis->cli('FLUSHALL');
 sql(q{SELECT redis_migrate.drop_migration(migration) FROM redis_migrate.migrations}, 'CREATE TABLE later (id text PRIMARY KEY, v text)',
     q{SELECT redis_migrate.create_migration('later', 'shop')},
@@ -150,7 +150,7 @@ my ($before, $after) = map { $node->safe_psql('postgres', qq{
 is(last_run($node, 'later', 'read, migrated, balanced'), '5100|5100|t', 'a further run');
 cmp_ok($after - $before, '<=', 4 * 5100, 'reads few entries of the ledger for each key');
 
-# Names of one hash are told apart: entries of keys that there are not, which have rows that there are not.
+# Names with the same hash are told apart: here entries of keys that do not exist have rows that do not exist.
 sql(q{INSERT INTO redis_migrate.ledger (mapping_id, row_hash, key_hash, db, row_key, key_bytes)
         SELECT mapping_id, row_hash, key_hash, db, '{nobody}', '\x00' FROM redis_migrate.ledger},
     q{UPDATE redis_migrate.ledger SET row_key = '{"few 1"}' WHERE row_key = '{nobody}' AND key_hash = (SELECT key_hash FROM redis_migrate.ledger WHERE key_bytes = 'm:1')},

@@ -64,7 +64,7 @@ my $owners = q{SELECT kind, owner_name, coalesce(owner::text, '-') FROM redis_mi
     WHERE owner_name <> 'postgres' AND name LIKE '%of_%' ORDER BY owner_name, kind};
 is(app(q{SELECT count(*) FROM redis_migrate.definitions WHERE owner::text LIKE 'shuffle%'}), '0', 'nothing belongs to whoever has the number of the owner');
 
-# pg_restore has granted alice and carol what owners have, under their names of the dump; bob it could not.
+# pg_restore has given alice and carol the grant of owners, by their names in the dump; it could not do that for bob.
 is(app($owners), join("\n", map { my $r = $_; my $o = $r eq 'bob' ? '-' : $r; map { "$_|$r|$o" } 'expiry', 'lockout', 'migration', 'rate limit' } 'alice', 'bob', 'carol'),
     'owners are known by name, and a role that is missing costs its own definitions alone');
 like(app(q{SELECT DISTINCT problem FROM redis_migrate.definitions WHERE owner_name = 'bob'}), qr/^its owner, role "bob", does not exist$/, 'the view says why');

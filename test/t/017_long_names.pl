@@ -1,5 +1,5 @@
-# Names of keys of any length, which no B-tree holds, go everywhere where short ones go. The whole of it happens under
-# a publication FOR ALL TABLES, which must not make updates and deletes of the extension's tables fail.
+# Names of keys of any length, too long for a B-tree, work wherever short ones do. All of it runs under a publication
+# FOR ALL TABLES, which must not make updates and deletes of the extension's tables fail.
 
 use strict;
 use warnings;

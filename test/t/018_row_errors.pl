@@ -118,7 +118,7 @@ is(sql(q{SELECT count(*), count(DISTINCT key) FROM redis_migrate.rejects WHERE r
 cmp_ok(sql('SELECT max(n) FROM (SELECT count(DISTINCT xmin::text) AS n FROM t GROUP BY xact) AS x'), '<=', 64, 'no transaction has kept more than 64 subtransactions');
 is(sql('SELECT count(*) FROM redis_migrate.page_key'), 0, 'nothing is left of what was noted between transactions');
 
-# Rows that wait for others: the same when they are tried again.
+# The same holds when rows that wait for others are tried again.
 $node->safe_psql('postgres', q{
     CREATE TABLE parent (id text PRIMARY KEY);
     CREATE TABLE child (id text PRIMARY KEY, parent text REFERENCES parent, v text);

@@ -1,4 +1,4 @@
-# The memory of a run does not grow with its keys: what a batch needs is gone with it.
+# The memory of a run does not grow with its keys: that of a batch is freed with it.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
 # kill -9 of worker, scheduler, launcher and sweeper, which restarts the whole cluster each time: the run or the sweep
-# goes on by itself and no key is lost or doubled; a run that crashes the cluster again and again is given up.
+# resumes by itself and no key is lost or doubled; a run that crashes the cluster again and again is given up.
 
 use strict;
 use warnings;

@@ -18,7 +18,7 @@ $proxy->tell('hold');
 my $node = new_node('databases', preload => 1, conf => "pg_redis_migrate.databases = 'postgres, store'\nmax_worker_processes = 12");
 $node->safe_psql('postgres', 'CREATE ROLE thief LOGIN CREATEDB');
 
-# A database whose migration "shop" is being run.
+# A database whose migration "shop" is running.
 sub new_store
 {
     $node->safe_psql('postgres', 'CREATE DATABASE store');

@@ -27,7 +27,7 @@ sub our_processes
     return $node->safe_psql('postgres', q{SELECT coalesce(string_agg(backend_type, ', '), '') FROM pg_stat_activity WHERE backend_type LIKE 'redis_migrate%'});
 }
 
-# On the primary it runs, half the way.
+# On the primary it runs, half way.
 $proxy->tell('rate 50000');
 $primary->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
 wait_until('some batches', sub { $primary->safe_psql('postgres', 'SELECT count(*) FROM shop') > 500 });

@@ -22,8 +22,8 @@ for my $preload (0, 1)
     shop($node, 'shop', $proxy->port);
     my ($postmaster) = split /\n/, PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid');
 
-    # No more processes for the postmaster's user: fork fails.
-    # The starter looks itself, before it commits: after that others claim places for the run.
+    # No more processes for the postmaster's user: fork fails. The starter checks that itself before it commits: after
+    # that others claim places for the run.
     my $call = start_sql($node, q{SELECT pg_sleep(2); BEGIN; SELECT redis_migrate.start('shop');
         SELECT 'claims: ' || count(*) FROM redis_migrate.worker_slots() WHERE kind = 'migration'; COMMIT; SELECT pg_sleep(1);}, name => 'starter');
     wait_until('the session', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'starter' AND query LIKE '%pg_sleep(2)%'}) == 1 });

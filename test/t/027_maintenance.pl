@@ -97,7 +97,7 @@ sql(q{SELECT redis_migrate.start('shop')});
 sql(q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(sql(q{SELECT name, outcome, rows, batches > 0, duration > '0' FROM redis_migrate.job_history WHERE kind = 'migration'}), 'shop|completed|10|t|t', 'a background run is in the history');
 
-# Work that is due while the extension is being dropped finds nothing afterwards, which is no fault.
+# Work that is due while the extension is being dropped finds nothing afterwards, which is not an error.
 as('bob', q{SELECT redis_migrate.add_expiry('session_bob', 'expires', every => '1 second')});
 wait_until('a sweeper', sub { pid_of($node, 'sweeper') });
 my $log_size = -s $node->logfile;

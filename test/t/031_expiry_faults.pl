@@ -1,5 +1,5 @@
-# Obstacles of a sweep: locks, other sweeps, changes of its definition, its end; and that one policy's trouble is not
-# another's.
+# Obstacles of a sweep: locks, other sweeps, changes of its definition, its end. The trouble of one policy does not
+# affect another.
 
 use strict;
 use warnings;

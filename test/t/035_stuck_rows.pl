@@ -1,4 +1,4 @@
-# Expired rows that cannot be removed: all others go, those are listed, left alone for an hour, and tried again.
+# Expired rows that cannot be removed: all others are removed; these are listed, left out for an hour, and tried again.
 
 use strict;
 use warnings;

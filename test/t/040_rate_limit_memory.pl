@@ -104,7 +104,7 @@ try_file('short', 'it is cut short');
 try_file('', 'it is cut short');
 unlike(slurp_file($node->logfile), qr/PANIC|terminated by signal 11/, 'no crash but the one that was made');
 
-# Whoever gets the number of a policy that went with the extension does not inherit its states.
+# A policy that gets the number of one that was dropped with the extension does not inherit its states.
 my $create = q{CREATE EXTENSION pg_redis_migrate; SELECT redis_migrate.create_rate_limit('first', 10, '1 day'), redis_migrate.rate_limit_allowed('first', 'u', 4)};
 my $look = q{SELECT policy_id, (redis_migrate.rate_limit('first', 'u', 0)).remaining FROM redis_migrate.rate_limit_policy};
 $node->safe_psql('postgres', 'CREATE DATABASE again');
@@ -140,7 +140,8 @@ is($standby->safe_psql('postgres', q{SELECT allowed, reason FROM redis_migrate.r
 is(remaining($standby, 'unlogged', 'u'), 10, 'unlogged tables begin empty');
 $standby->stop;
 
-# More live keys than fit: the table stays as it is, who had to go is counted, and who is limited longest stays.
+# More live keys than fit: the size of the table stays, evicted keys are counted, and those that are limited longest
+# stay.
 $node->safe_psql('postgres', q{
     SELECT redis_migrate.create_rate_limit('flood', 10, '1 minute'), redis_migrate.create_rate_limit('victim', 100, '50 days')});
 my ($capacity) = $node->safe_psql('postgres', 'SELECT keys FROM redis_migrate.rate_limit_capacity()');

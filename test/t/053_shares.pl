@@ -70,7 +70,7 @@ cmp_ok(stat_of('locks_evicted', 'login'), '>', 1000, 'each lock that ended for o
 $node->restart;
 is(sql(q{SELECT locked FROM redis_migrate.lockout_status('login', 'jay', NULL)}), 't', 'which a restart keeps');
 
-# The queue: who fills it loses what others need.
+# The queue: the policy that fills it loses its attempts to others that need room.
 sql('CALL redis_migrate.write_login_attempts()');
 sql(q{SELECT redis_migrate.create_lockout('loud', '{"user_name": 100}'), redis_migrate.create_lockout('quiet', '{"user_name": 100}')}, 'other');
 sql(q{SELECT count(redis_migrate.login_result('loud', 'a', NULL, false)) FROM generate_series(1, 60)}, 'other');

@@ -218,7 +218,7 @@ like($error, qr/ERROR:  XX001: corrupt RDB file: the checksum at byte [0-9]+ is 
 is($node->safe_psql('postgres', q{SELECT value FROM strings WHERE key = 'string:42' AND db = 0}), 'vaLue-42', 'rows stored so far stay');
 like(sql_error($node, q{CALL redis_migrate.run('file')}), qr/checksum/, 'going on finds the same');
 
-# An append-only file that begins with a dump has more to say.
+# An append-only file may begin with a dump; its commands would be lost.
 copy($all, "$dumps/appended.rdb");
 append_to_file("$dumps/appended.rdb", "*1\r\n");
 $node->safe_psql('postgres', "SELECT redis_migrate.alter_migration('file', file => '$dumps/appended.rdb')");

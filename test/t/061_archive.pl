@@ -89,7 +89,7 @@ is(counts(), 'archived updated 2, migrated unchanged 1', 'large ones become smal
 is(chunks(), '0|0|0', 'and leave no chunks');
 is(archived('key, redis_migrate.field(payload, \'field\'), expires_at'), "hash|value|\nsmall||", 'nothing is left of what was');
 
-# Nobody else sees them; a dry run leaves nothing; names may be of any length; drop_migration takes everything.
+# Nobody else sees them; a dry run leaves nothing; names may have any length; drop_migration removes everything.
 noise('more', 2);
 $node->safe_psql('postgres', q{CALL redis_migrate.run('shop', dry_run => true)});
 is(chunks(), '0|0|0', 'a dry run keeps no chunk');

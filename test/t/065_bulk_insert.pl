@@ -1,5 +1,5 @@
-# Rows that are new go to plain tables many at a time, seen in the WAL, and wherever an INSERT does more than store them,
-# by INSERT. What is stored, counted and rejected is the same.
+# New rows of plain tables are inserted many at a time, as the WAL shows; where an INSERT does more than store rows, an
+# INSERT is used. What is stored, counted and rejected is the same.
 
 use strict;
 use warnings;
@@ -60,7 +60,7 @@ my %in_bulk = (
     filled_default => [ q{id text PRIMARY KEY, v text DEFAULT 'x'}, 'true' ],
     referencing_nobody => [ 'id text COLLATE german PRIMARY KEY, v text', 'true' ]);
 
-# Tables that an INSERT fills as well, but without WAL for it to be seen in.
+# Tables that an INSERT also fills, but without WAL that would show it.
 my %unseen = (no_wal => [ 'id text PRIMARY KEY, v text', 'true' ]);
 my %tables = (%by_insert, %in_bulk, %unseen);
 

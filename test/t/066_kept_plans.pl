@@ -1,5 +1,5 @@
-# What a mapping needs from the catalogs is made once for a run, and anew when the catalogs, the role or a setting have
-# changed between two batches: by another session while Redis stands still, or by a trigger of the target.
+# A run prepares a mapping once, and again only if the catalogs, the role or a setting have changed between two batches:
+# by another session while Redis is stopped, or by a trigger of the target.
 
 use strict;
 use warnings;
@@ -73,7 +73,7 @@ sub run_with
     return ($err, @notes);
 }
 
-# The same at full speed, after the target was emptied, with statements that are due at batches.
+# As above, at full speed, after the target was emptied, with statements that are due at batches.
 sub run_with_due
 {
     my (%due) = @_;
@@ -104,7 +104,7 @@ ok($old >= $notes[0] && $old <= $notes[1], "the old function gave the rows up to
 is($rows->('doubled >= 2000'), KEYS - $notes[2], 'the last function all rows since it was made');
 is($rows->(q{label IN ('EVEN', 'ODD')}), KEYS - $notes[7], 'and the new table of labels all rows since');
 
-# What must end the run, at once, and is not hidden by what was made before.
+# Changes that must end the run at once, although the mapping was prepared before.
 sql('SET ROLE mig; TRUNCATE item');
 ($err) = run_with('DROP FUNCTION double(text)');
 like($err, qr/42883.*mapping "item"|42883/s, 'a function that is gone ends the run');
@@ -125,7 +125,7 @@ like($err, qr/55000: target public.item .* was replaced by one of another owner/
 is($rows->('true'), 0, 'into which nothing was written');
 sql('DROP TABLE item; ALTER TABLE item_of_mig RENAME TO item');
 
-# Over many batches everything is made a few times, memory does not grow, and rows are found by the index.
+# Over many batches a mapping is prepared only a few times, memory does not grow, and rows are found by the index.
 sql('SET ROLE mig; CREATE TRIGGER execute_due AFTER INSERT ON item FOR EACH STATEMENT EXECUTE FUNCTION execute_due()');
 my $sample = 'INSERT INTO sample SELECT sum(total_bytes) FROM pg_backend_memory_contexts';
 sql(q{SELECT setval('plans', 1, false)});

@@ -92,7 +92,7 @@ is("$err$state", 'completed|4|4|t', 'a run that names its databases does without
 grant(grep { !/^\+(?:dump|lrange)$/ } @documented);
 is(complaints('acl'), "right to DUMP|fail|ACL SETUSER mig +dump\nright to read in pieces|warn|ACL SETUSER mig +lrange", 'without DUMP the commands for pieces are needed');
 
-# Some of the keys.
+# A user that may read only some of the keys.
 grant(@documented, 'resetkeys', '%R~k:1');
 is(complaints('acl'), 'right to keys|warn|ACL SETUSER mig %R~*', 'keys out of reach are one complaint, not one for each command');
 ($err) = run('acl');

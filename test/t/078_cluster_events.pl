@@ -47,8 +47,8 @@ sql(qq{CREATE SERVER shop FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '$see
     q{SELECT redis_migrate.add_mapping('shop', 'm', 'k:{id:int}', 'item', 'SELECT id, value AS v FROM redis_batch',
         key_columns => '{id}', databases => '{0}', exclusive => true)});
 
-# A slot leaves the node that is being read, and comes back before its scan is over. What was away was not named. With few
-# keys none is likely to be met on its way, which would tell of the move.
+# A slot leaves the node that is being read, and comes back before its scan is over. The keys that were away were not
+# named. With few keys, it is unlikely that one of them is met on its way, which would reveal the move.
 my ($slot, $arrived) = tagged_keys($masters[1]);
 my $call = run_to($masters[1]{id});
 $cluster->move($slot, $masters[1], $masters[0]);

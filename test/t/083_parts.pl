@@ -1,5 +1,5 @@
 # A server or a file is read side by side: by the session or worker that leads the run and by workers beside it, each
-# with a checkpoint of its own, in one run with one set of counts, whatever becomes of processes and server meanwhile.
+# with a checkpoint of its own, in one run with one set of counts, whatever happens to processes and server meanwhile.
 
 use strict;
 use warnings;
@@ -33,7 +33,7 @@ my $node = new_node('parts', conf => "pg_redis_migrate.batch_rows = 100\nmax_wor
 my $file = save('all.rdb');
 sub sql { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 
-# Of a statement that gives NOTICEs or WARNINGs.
+# The messages of a statement that raises NOTICEs or WARNINGs.
 sub said { my ($sql) = @_; $node->psql('postgres', "\\set VERBOSITY verbose\n$sql", stderr => \my $err); return $err; }
 
 # The statement trigger makes a batch take as long as the test wants, for scans and files alike.
@@ -224,7 +224,7 @@ is(last_run($node, 'kin', 'state'), 'stopped', 'on_error stop: the run says so')
 sql(q{CALL redis_migrate.run('kin', workers => 2)});
 is(last_run($node, 'kin', 'state, read, migrated, rejected, balanced'), 'completed|1103|1000|103|t', 'on_error stop: it goes on');
 
-# A worker that ends is told of, and its part goes on.
+# The end of a worker is reported, and another process continues its part.
 pace(0.05);
 sql('TRUNCATE file');
 my $call = start_sql($node, q{CALL redis_migrate.run('file', workers => 3)}, name => 'call');
@@ -236,7 +236,7 @@ pace(0);
 like(($call->finish)[1], qr/WARNING:  01000: process $gone ended before it had read part \d of run/, 'a worker that ended is told of');
 is_whole('file', 'after a worker was terminated');
 
-# So does the session that leads; whoever reads beside it ends.
+# If the session that leads ends, so do the processes beside it.
 pace(0.05);
 sql('TRUNCATE shop');
 $call = start_sql($node, q{CALL redis_migrate.run('shop', workers => 3)}, name => 'call');
