@@ -8,7 +8,8 @@ Starts its own redis-server in a temporary directory, writes values of every typ
   intset, stream  those inside payloads,
   rdb_file  what SAVE writes of some of the values, with and without a checksum.
 Encodings that this server does not write are built by hand: ziplist, zipmap, expiring_hash; object has a type and a
-value of each. Needs redis-server 7.0 and python3-redis. Each file is named by a hash of its contents.
+value of each, changes has a byte and a replication stream. Needs redis-server 7.0 and python3-redis. Each file is
+named by a hash of its contents.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ import time
 import redis
 
 TARGET = pathlib.Path(__file__).resolve().parent.parent / "data" / "fuzz"
-KINDS = ["dump", "listpack", "lzf", "intset", "stream", "rdb_file", "ziplist", "zipmap", "expiring_hash", "object"]
+KINDS = ["dump", "listpack", "lzf", "intset", "stream", "rdb_file", "ziplist", "zipmap", "expiring_hash", "object", "changes"]
 TRAILER = 10  # RDB version and checksum
 BLOB_TYPES = {16, 17, 20}  # hash, zset, set in one listpack
 
@@ -158,6 +159,20 @@ def hand_made():
                14: length(2) + string(ziplists[1]) + string(ziplists[2]), **hashes}  # fmt: skip
     for number, data in [*objects.items(), (22, valkey)]:
         yield "object", bytes([number]) + data
+    for data in streams():
+        yield "changes", data
+
+
+def streams():
+    """Replication streams: commands of every kind, one at a time and all in a row."""
+    lines = """SET k v PXAT 1999999999999|set k v KEEPTTL|SETEX k 5 v|DEL a b|RENAME a b|MOVE a 3|COPY a b DB 2 REPLACE
+    MULTI|SELECT 5|INCR n|EXEC|FLUSHDB|FLUSHALL ASYNC|SWAPDB 0 1|MSET a 1 b 2|SORT a BY x LIMIT 0 5 STORE b
+    GEORADIUS k 1 2 3 km STORE d|LMPOP 2 a b LEFT|MSETEX 2 a 1 b 2|MIGRATE h 1 x 0 9 KEYS a b|EVAL s 1 k|JSON.SET k $ 1
+    REPLCONF GETACK *|ping|XGROUP CREATE k g 0|RESTORE k 77 payload ABSTTL FREQ 5|BLPOP a b 0"""
+    commands = [line.split() for line in lines.replace("\n", "|").split("|")]
+    encoded = ["".join([f"*{len(c)}\r\n", *(f"${len(a)}\r\n{a}\r\n" for a in c)]).encode() for c in commands]
+    for number, data in enumerate([*encoded, b"".join(encoded), b"\n\r\n" + encoded[0]]):
+        yield bytes([number]) + data
 
 
 def keep(kind, data):
