@@ -4,6 +4,7 @@
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "store/index_key.h"
+#include "store/ledger.h"
 
 namespace prm {
 
@@ -95,6 +96,7 @@ void Archive::StoreInChunks(const source::Entry &entry, const BatchOptions &opti
     tally.rejects.push_back({&entry, std::nullopt, mapping_.name, state, state, error.what(), false});
     return;
   }
+  if (options.seen_run) NoteSeen(entry, *options.seen_run);
   RowCounts &counts = tally.rows[mapping_.name];
   ++(what == "inserted" ? counts.inserted : what == "updated" ? counts.updated : counts.unchanged);
   tally.Count(&entry, std::nullopt, Outcome::kArchived, what);
@@ -107,6 +109,41 @@ void Archive::StoreInChunks(const source::Entry &entry, const BatchOptions &opti
                                ? std::vector<std::string>()
                                : std::vector<std::string>{"index_key", "key_bytes", "payload"})});
   options.preview->push_back({&entry, mapping_.name, row[0].Text(0)});
+}
+
+// The identity of a row as GroupStore notes it of the small ones.
+std::string Archive::RowKeyExpression() const {
+  return Ledger(mapping_, LoadTarget(mapping_)).RowKeyExpression("a");
+}
+
+void Archive::NoteSeen(const source::Entry &entry, int64 run_id) {
+  pg::LocalSettings settings;
+  settings.Set("bytea_output", "hex");
+  Spi::Execute("INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key, lost) SELECT $1, $2, " +
+                   RowKeyExpression() +
+                   ", false FROM redis_migrate.archived_key AS a WHERE a.migration = $3 AND a.db = $4 AND "
+                   "a.index_key = $5",
+               {SqlParam::Int8(run_id), SqlParam::Int8(mapping_.id), SqlParam::Text(migration_),
+                SqlParam::Int4(entry.db), SqlParam::Bytea(IndexKey(entry.key))});
+}
+
+std::pair<int64, int64> Archive::Prune(int64 run_id) {
+  pg::AsExtensionOwner as_owner;
+  pg::LocalSettings settings;
+  settings.Set("bytea_output", "hex");
+  settings.Set("enable_nestloop", "off");
+  int64 const before = Spi::Execute("SELECT count(*) FROM redis_migrate.archived_key WHERE migration = $1",
+                                    {SqlParam::Text(migration_)})[0]
+                           .Int8(0);
+  // Keys that the run rejected are in Redis, too.
+  auto const deleted = Spi::Execute(
+      "DELETE FROM redis_migrate.archived_key AS a WHERE a.migration = $1 AND NOT EXISTS (SELECT FROM "
+      "redis_migrate.seen_row AS s WHERE s.run_id = $2 AND s.mapping_id = $3 AND s.row_key = " +
+          RowKeyExpression() +
+          ") AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r WHERE r.run_id = $2 AND r.pattern IS NULL "
+          "AND r.db = a.db AND r.key_bytes = a.key_bytes)",
+      {SqlParam::Text(migration_), SqlParam::Int8(run_id), SqlParam::Int8(mapping_.id)});
+  return {static_cast<int64>(deleted.processed()), before};
 }
 
 // Returns the outcome of the key: inserted, updated, unchanged.
@@ -190,14 +227,20 @@ bool Archive::IsEmpty() const {
 }
 
 void Archive::Forget(const Tally::Outcomes &outcomes) {
+  std::vector<const source::Entry *> migrated;
+  for (const auto &[entry, outcome] : outcomes)
+    if (outcome.first == Outcome::kMigrated) migrated.push_back(entry);
+  Delete(migrated);
+}
+
+void Archive::Delete(const std::vector<const source::Entry *> &entries) {
+  if (entries.empty()) return;
   std::vector<int> dbs;
   std::vector<Bytes> keys;
-  for (const auto &[entry, outcome] : outcomes) {
-    if (outcome.first != Outcome::kMigrated) continue;
+  for (const source::Entry *entry : entries) {
     dbs.push_back(entry->db);
     keys.push_back(entry->key);
   }
-  if (keys.empty()) return;
   pg::AsExtensionOwner as_owner;
   // LATERAL and OFFSET make it one look-up in the primary key for each key, where the planner would read the
   // archive.

@@ -21,6 +21,13 @@ class Archive {
   std::vector<const source::Entry *> Store(const std::vector<const source::Entry *> &entries,
                                            const BatchOptions &options, Tally &tally);
 
+  // Drops the keys that a run has not met, which noted those that it did (BatchOptions::seen_run). Returns
+  // how many there were, and how many before. In the current transaction.
+  std::pair<int64, int64> Prune(int64 run_id);
+
+  // Drops keys that are gone from Redis.
+  void Delete(const std::vector<const source::Entry *> &entries);
+
   bool IsEmpty() const;
 
   // As PatternGroup::Forget.
@@ -34,6 +41,8 @@ class Archive {
   void Reject(const source::Entry &entry, const Error &error, Tally &tally);
   void StoreInChunks(const source::Entry &entry, const BatchOptions &options, Tally &tally);
   const char *WriteChunks(const source::Entry &entry);
+  void NoteSeen(const source::Entry &entry, int64 run_id);
+  std::string RowKeyExpression() const;
   void DropChunks(const std::vector<const source::Entry *> &entries);
 
   std::string migration_;

@@ -44,6 +44,40 @@ void BatchStore::Forget() {
   archive_.ForgetPrepared();
 }
 
+std::vector<const source::Entry *> BatchStore::Delete(const std::vector<const source::Entry *> &entries,
+                                                      const BatchOptions &options, Tally &tally) {
+  std::vector<std::vector<const source::Entry *>> grouped(groups_.size());
+  std::vector<const source::Entry *> archived;
+  std::vector<int64> read(names_.size());
+  // What others refer to goes last.
+  std::multimap<int, size_t, std::greater<>> by_level;
+  for (const source::Entry *entry : entries) {
+    Route const route = Route::FromNumber(entry->route);
+    size_t const name = route.pattern.value_or(groups_.size());
+    ++read[name];
+    if (route.kind == Route::kMapped) {
+      if (grouped[*route.pattern].empty()) by_level.emplace(routing_.LevelOf(route), *route.pattern);
+      grouped[*route.pattern].push_back(entry);
+    } else if (route.kind == Route::kUnmapped) {
+      archived.push_back(entry);
+    } else {
+      tally.Count(entry, names_[name], Outcome::kVanished, "deleted");
+    }
+  }
+  std::vector<const source::Entry *> referenced;
+  for (const auto &[level, group] : by_level) {
+    for (const source::Entry *entry : groups_[group].Delete(grouped[group], options, tally)) {
+      referenced.push_back(entry);
+      --read[group];
+    }
+  }
+  archive_.Delete(archived);
+  tally.Count(archived, std::nullopt, Outcome::kVanished, "deleted");
+  for (size_t name = 0; name < names_.size(); ++name)
+    if (read[name] > 0) tally.read[names_[name]] += read[name];
+  return referenced;
+}
+
 std::vector<const source::Entry *> BatchStore::Process(const std::vector<const source::Entry *> &entries,
                                                        int level, const KeySet &counted,
                                                        const BatchOptions &options, Tally &tally) {

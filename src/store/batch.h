@@ -44,6 +44,12 @@ class BatchStore {
                                              const KeySet &counted, const BatchOptions &options,
                                              Tally &tally);
 
+  // Takes what keys that are gone have in the targets and in the archive, and counts them as vanished, in the
+  // current transaction. Only names and routes of the entries are looked at; they are plain. Returns those
+  // whose rows are still referenced: neither deleted nor counted. Errors: those of PatternGroup::Delete.
+  std::vector<const source::Entry *> Delete(const std::vector<const source::Entry *> &entries,
+                                            const BatchOptions &options, Tally &tally);
+
   // As PatternGroup::Forget.
   void Forget();
 

@@ -133,6 +133,28 @@ void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
   }
 }
 
+GroupStore::Trial GroupStore::TryDelete(const std::vector<int> &which) {
+  return InTrial(true, [&](Trial &trial) { Delete(which, trial); });
+}
+
+// Last what was stored first: later mappings may depend on it.
+void GroupStore::Delete(const std::vector<int> &which, Trial &trial) {
+  for (trial.mapping = prepared_.size(); trial.mapping-- > 0;) {
+    PreparedMapping &mapping = *prepared_[trial.mapping];
+    const Mapping &definition = mapping.mapping;
+    if (definition.on_delete == "keep") continue;
+    MappingSettings settings(definition);
+    RowCounts &counts = trial.findings.rows[definition.name];
+    if (mapping.packed) {
+      mapping.packed->DeleteRowsOf(entries_, which, nullptr, options_.run, counts);
+    } else if (mapping.ledger) {
+      std::vector<KeyName> keys;
+      for (int entry : which) keys.push_back({entries_[entry]->db, entries_[entry]->key});
+      counts.deleted += mapping.ledger->DeleteRows(mapping.ledger->TakeObsolete(keys, {}, {}));
+    }
+  }
+}
+
 void GroupStore::StoreElements(int entry, size_t mapping, pg::Tuplestore &elements, Trial &trial) {
   PreparedMapping &prepared = *prepared_[mapping];
   trial.mapping = mapping;

@@ -64,6 +64,9 @@ class GroupStore {
   // As above, with elements of an entry, which are rows of redis_batch, by one mapping.
   Trial TryElements(int entry, size_t mapping, pg::Tuplestore &elements);
 
+  // Deletes the rows of the entries in `which`, or changes them as on_delete says, in a subtransaction.
+  Trial TryDelete(const std::vector<int> &which);
+
   // Runs all that a mapping may run, over no rows. Errors: those of its statements.
   void RunWithoutRows(size_t mapping);
 
@@ -105,6 +108,7 @@ class GroupStore {
   Trial InTrial(bool keep, Body body);
   void Store(const std::vector<int> &which, Trial &trial);
   void StoreElements(int entry, size_t mapping, pg::Tuplestore &elements, Trial &trial);
+  void Delete(const std::vector<int> &which, Trial &trial);
   FillOptions FillOptionsOf(const PreparedMapping &mapping) const;
   void Fill(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch, Findings &findings);
   void LeaveOutExcluded(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch,

@@ -205,7 +205,9 @@ void PackedRows::FillNames(const std::vector<const source::Entry *> &entries, co
   TupleDesc batch_desc = names_.MakeTupleDesc();
   pg::Tuplestore batch;
   // A key whose name cannot be shown in these columns has no row.
-  FillBatch(names_, needed_, entries, which, {any_type}, batch_desc, batch);
+  FillOptions options = {any_type};
+  options.one_spelling = mapping_.exclusive && !HasKeyAmongKeyColumns(mapping_, query_.facts());
+  FillBatch(names_, needed_, entries, which, options, batch_desc, batch);
   ForEachRow(batch_desc, batch, [&](TupleTableSlot *slot) {
     std::vector<Datum> values;
     for (size_t const i : named_) {

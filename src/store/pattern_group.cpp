@@ -30,6 +30,15 @@ class PatternGroup::Work {
     return std::move(left_);
   }
 
+  // Returns the entries whose rows are still referenced.
+  std::vector<const source::Entry *> RunDelete() {
+    pg::SwitchContext in_context(context_.get());
+    std::vector<int> all(entries_.size());
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
+    DivideDelete(all);
+    return std::move(left_);
+  }
+
  private:
   using Findings = GroupStore::Findings;
   using Trial = GroupStore::Trial;
@@ -78,6 +87,32 @@ class PatternGroup::Work {
       Divide(std::vector<int>(which.begin(), which.begin() + static_cast<long>(half)));
       which.erase(which.begin(), which.begin() + static_cast<long>(half));
       conflicts = 0;
+    }
+  }
+
+  void DivideDelete(const std::vector<int> &which) {
+    Trial trial = store_->TryDelete(which);
+    if (trial.result == Trial::kStored) {
+      for (const auto &[mapping, counts] : trial.findings.rows) tally_.rows[mapping].Add(counts);
+      for (int entry : which) Count(entry, Outcome::kVanished, "deleted");
+      return;
+    }
+    switch (pg::FaultOf(trial.error->sqlstate())) {
+      case pg::Fault::kServer:
+        throw *trial.error;
+      case pg::Fault::kUnclear:
+        ThrowFaultOfMapping(trial);
+      case pg::Fault::kRow:
+        break;
+    }
+    if (which.size() > 1) {
+      auto const middle = which.begin() + static_cast<long>(which.size() / 2);
+      DivideDelete({which.begin(), middle});
+      DivideDelete({middle, which.end()});
+    } else if (trial.error->sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
+      left_.push_back(entries_[which.front()]);
+    } else {
+      RejectEntry(which.front(), Explain(which.front(), trial));
     }
   }
 
@@ -340,6 +375,13 @@ PatternGroup::PatternGroup(KeyPattern pattern, const std::vector<const Mapping *
 
 void PatternGroup::Forget() {
   for (auto &state : states_) state->Forget();
+}
+
+std::vector<const source::Entry *> PatternGroup::Delete(std::vector<const source::Entry *> &entries,
+                                                        const BatchOptions &options, Tally &tally) {
+  if (entries.empty()) return {};
+  source::SortByKey(entries);
+  return Work(*this, entries, options, tally).RunDelete();
 }
 
 std::vector<const source::Entry *> PatternGroup::Process(std::vector<const source::Entry *> &entries,

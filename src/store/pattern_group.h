@@ -25,6 +25,12 @@ class PatternGroup {
   std::vector<const source::Entry *> Process(std::vector<const source::Entry *> &entries,
                                              const BatchOptions &options, Tally &tally);
 
+  // Deletes the rows of keys that are gone, or changes them as on_delete says, and counts the keys as
+  // vanished. Only the names of the entries are looked at; they are plain. Returns those whose rows are still
+  // referenced: they are neither deleted nor counted. Otherwise as Process.
+  std::vector<const source::Entry *> Delete(std::vector<const source::Entry *> &entries,
+                                            const BatchOptions &options, Tally &tally);
+
   // Forgets what it has prepared. Call it after a rollback, which also undoes what that was made from.
   void Forget();
 
