@@ -27,10 +27,12 @@ class SnapshotFile : public ByteSpool {
   std::string identity() const override { return file_.identity(); }
   void CheckInterrupts() override { pg::CheckInterrupts(); }
 
-  // Whether the database has any, or what a crash has left of one.
-  static bool AnyExists();
-  // Removes the snapshots of all runs but these, and what a crash has left of others.
-  static void RemoveAllBut(const std::set<int64> &run_ids);
+  // The run that a file of this name was kept for; nothing: it is none of a snapshot.
+  static std::optional<int64> RunOf(const std::string &name);
+  // Whether a file of this name is one that a process had begun that is gone.
+  static bool IsLeftOver(const std::string &name);
+  // Removes the snapshot that was kept for a run.
+  static void Remove(int64 run_id);
 
  private:
   SnapshotFile(const std::string &path, int flags) : file_(path, flags), size_(file_.size()) {}

@@ -18,6 +18,7 @@ struct SourcePlace {
   std::string file;                           // of rdb: absolute path on the database server
   std::optional<std::vector<int>> databases;  // nothing: all
   std::optional<int64> run_id;                // whose snapshot of the server it reads; nothing: a new one
+  bool is_received = false;                   // of replication: another process has received the snapshot
   // Of archive: opens it behind a position.
   std::function<std::unique_ptr<source::Source>(source::KeyFilter &, const std::string &)> open_archive;
 };

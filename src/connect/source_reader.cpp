@@ -109,6 +109,9 @@ void SourceReader::OpenRdbFile(const std::string &position) {
 // A run reads the same snapshot in all its passes and whenever it is resumed, as long as the file exists.
 void SourceReader::OpenSnapshot(const std::string &position) {
   if (place_.run_id) snapshot_ = SnapshotFile::Open(*place_.run_id);
+  if (snapshot_ == nullptr && place_.is_received)
+    throw pg::Failure(ERRCODE_UNDEFINED_FILE,
+                      "the snapshot of run " + std::to_string(*place_.run_id) + " is gone");
   if (snapshot_ == nullptr) TakeSnapshot();
   auto const begun = source::RdbFilePosition::Parse(position);
   bool const is_of_another =

@@ -40,6 +40,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
   PassFilter filter(routing_, level, &stored_);
   SourcePlace place = PlaceOf(migration_, parameters_.source);
   place.run_id = record_.id();
+  place.is_received = parameters_.live;
   SourceReader source(std::move(place), filter, position, first, part);
   if (!part && source.estimate() >= 0) record_.SetEstimate(source.estimate());
   if (source.TakeRestarted()) {
@@ -64,12 +65,11 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     options.goes_beyond = batch.goes_beyond;
     Store(std::move(entries), level, before, position, options);
     batch = source::Batch();
-    if (!part) continue;
-    if (source.repeated_slots() > noted) {
+    if (part && source.repeated_slots() > noted) {
       record_.AddRepeatedSlots(level, source.repeated_slots() - noted);
       noted = source.repeated_slots();
     }
-    between();
+    if (between) between();
     Spi::Commit();
   }
   beside_others_ = false;

@@ -48,26 +48,25 @@ int64 RejectsOfPattern(const Mapping &mapping, int64 run_id) {
       .Int8(0);
 }
 
-// How many rows of the mapping there are, if the run met none of them, nor a key that it rejected.
-int64 RowsIfNoneMet(const Mapping &mapping, const Target &target, int64 run_id) {
-  if (RejectsOfPattern(mapping, run_id) > 0) return 0;
-  if (mapping.ledger == "packed") {
-    if (PackedLedger::HasSeen(mapping.id, run_id)) return 0;
-    if (!mapping.exclusive) return PackedLedger::Count(mapping.id);
-  }
-  {
-    pg::AsExtensionOwner as_owner;
-    if (Spi::Execute(
-            "SELECT EXISTS (SELECT FROM redis_migrate.seen_row WHERE run_id = $1 AND mapping_id = $2)",
-            {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)})[0]
-            .Bool(0))
-      return 0;
-    if (mapping.ledger == "full")
-      return Spi::Execute("SELECT count(*) FROM redis_migrate.ledger WHERE mapping_id = $1",
-                          {SqlParam::Int8(mapping.id)})[0]
-          .Int8(0);
-  }
-  return Spi::Execute("SELECT pg_catalog.count(*) FROM " + target.name)[0].Int8(0);
+int64 CountRows(const Mapping &mapping, const Target &target) {
+  if (mapping.ledger == "packed" && !mapping.exclusive) return PackedLedger::Count(mapping.id);
+  if (mapping.ledger != "full")
+    return Spi::Execute("SELECT pg_catalog.count(*) FROM " + target.name)[0].Int8(0);
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute("SELECT count(*) FROM redis_migrate.ledger WHERE mapping_id = $1",
+                      {SqlParam::Int8(mapping.id)})[0]
+      .Int8(0);
+}
+
+// Whether the run met rows of the mapping, or a key that it rejected.
+bool HasMetAny(const Mapping &mapping, int64 run_id) {
+  if (RejectsOfPattern(mapping, run_id) > 0) return true;
+  if (mapping.ledger == "packed") return PackedLedger::HasSeen(mapping.id, run_id);
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             "SELECT EXISTS (SELECT FROM redis_migrate.seen_row WHERE run_id = $1 AND mapping_id = $2)",
+             {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)})[0]
+      .Bool(0);
 }
 
 // Rows of keys that the run rejected count as met.
@@ -158,9 +157,10 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   settings.Set("enable_nestloop", "off");
   Target target = LoadTarget(mapping);
   Ledger ledger(mapping, target);
-  if (int64 const rows = force ? 0 : RowsIfNoneMet(mapping, target, run_id); rows > 0) {
+  if (!force) result.rows = CountRows(mapping, target);
+  if (result.rows > 0 && !HasMetAny(mapping, run_id)) {
     result.outcome = "refused";
-    result.why = "the run met none of its keys, and would have deleted all " + std::to_string(rows);
+    result.why = "the run met none of its keys, and would have deleted all " + std::to_string(result.rows);
     return result;
   }
   if (mapping.ledger == "packed") {

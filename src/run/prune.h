@@ -8,6 +8,7 @@ namespace prm {
 struct PruneResult {
   int64 deleted = 0;
   int64 changed_here = 0;          // of them: rows that somebody else had changed since they were stored
+  int64 rows = 0;                  // that the mapping had before; not counted with `force`
   std::string outcome = "pruned";  // or "kept", "refused"
   std::string why;                 // of an outcome that is not "pruned"
 };

@@ -1,5 +1,6 @@
 // CALL redis_migrate.run(…): executes a migration in the session that calls it.
-#include "mapping/migration_lock.h"
+#include "run/run.h"
+
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -7,9 +8,6 @@
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "run/dry_run.h"
-#include "run/parts.h"
-#include "run/pass.h"
-#include "run/prune.h"
 #include "run/worker_count.h"
 #include "store/archive_source.h"
 #include "store/packed_ledger.h"
@@ -41,297 +39,293 @@ void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sum
       rejects ? "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(run_id) + "." : "");
 }
 
-class Run {
- public:
-  Run(const std::string &name, RunParameters parameters)
-      : lock_(name),
-        migration_(LoadMigration(name)),
-        parameters_(std::move(parameters)),
-        routing_(migration_, parameters_.priority, parameters_.mapping),
-        record_(Begin(name)),
-        pass_(migration_, parameters_, routing_, record_),
-        helpers_(new_helpers()),
-        first_level_(record_.level()) {
-    record_.AddMappings(routing_.MappingNames());
-    record_.RemoveUnusedSnapshots();
-    Spi::Commit();
-    if (record_.resumed())
-      pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
-                             "\" at level " + std::to_string(record_.level() + 1) + " of " +
-                             std::to_string(routing_.levels()));
+}  // namespace
+
+Run::Run(const std::string &name, RunParameters parameters)
+    : lock_(name),
+      migration_(LoadMigration(name)),
+      parameters_(std::move(parameters)),
+      routing_(migration_, parameters_.priority, parameters_.mapping),
+      record_(Begin(name)),
+      pass_(migration_, parameters_, routing_, record_),
+      helpers_(new_helpers()),
+      first_level_(record_.level()) {
+  record_.AddMappings(routing_.MappingNames());
+  record_.RemoveUnusedFiles();
+  Spi::Commit();
+  if (record_.resumed())
+    pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +
+                           "\" at level " + std::to_string(record_.level() + 1) + " of " +
+                           std::to_string(routing_.levels()));
+}
+
+RunRecord Run::Begin(const std::string &name) {
+  std::vector<const Mapping *> const mappings = routing_.Mappings();
+  if (std::any_of(mappings.begin(), mappings.end(),
+                  [](const Mapping *mapping) { return mapping->ledger == "packed"; }))
+    RequireLedgerSecret();
+  return RunRecord::Begin(name, parameters_);
+}
+
+void Run::Load(const std::function<void()> &between) {
+  for (int level = record_.level(); level < routing_.levels(); ++level) {
+    Read(level, between);
+    pass_.RetryDeferred(level);
   }
+  MergeLedgers();
+  if (parameters_.prune) PruneMappings();
+  if (parameters_.live) PruneArchive();
+  AdvanceSequences();
+}
 
-  int64 id() const { return record_.id(); }
-  // Whether the end of the run has been recorded already.
-  bool concluded() const { return concluded_; }
+void Run::Fail(const std::string &state, const pg::Problem &problem) {
+  RollBackAfter(problem);
+  helpers_->Stop();
+  record_.Finish(state, problem.SqlState(), problem.message);
+  Spi::Commit();
+}
 
-  void Execute() {
-    for (int level = record_.level(); level < routing_.levels(); ++level) {
-      Read(level);
-      pass_.RetryDeferred(level);
+void Run::Read(int level, const std::function<void()> &between) {
+  bool const first = level == first_level_;
+  bool const is_begun = level == record_.level() && !record_.position().empty();
+  uint64 repeated = 0;
+  for (bool done = false; !done;) {
+    std::optional<SourceDivision> source;
+    // A snapshot by replication is read by the process that receives it.
+    if (!is_begun && (parameters_.source == "scan" || parameters_.source == "rdb"))
+      source.emplace(AskSource(level));
+    if (!source || !Divide(level, *source)) {
+      repeated = pass_.Read(level, is_begun ? record_.position() : parameters_.begin, first, {}, between);
+      break;
     }
-    MergeLedgers();
-    if (parameters_.prune) PruneMappings();
-    AdvanceSequences();
-    Conclude();
+    done = ReadParts(level, *source, repeated);
   }
+  if (repeated > 0)
+    pg::Report(NOTICE,
+               std::to_string(repeated) +
+                   " slots of the cluster were read again, because they moved or their node was restarted or "
+                   "replaced",
+               "Keys of these slots are counted each time that they were read.");
+}
 
-  // Records, after an error, what can still be said of the run.
-  void Fail(const std::string &state, const pg::Problem &problem) {
-    RollBackAfter(problem);
+SourceDivision Run::AskSource(int level) {
+  bool const first = level == first_level_;
+  SourceDivision source(PlaceOf(migration_, parameters_.source), first, first);
+  if (source.keys() >= 0) record_.SetEstimate(source.keys());
+  Spi::Commit();
+  return source;
+}
+
+bool Run::Divide(int level, const SourceDivision &source) {
+  std::vector<RunRecord::Part> parts = record_.ReadParts(level);
+  if (!StillHasAll(source, parts)) {
+    pg::Report(NOTICE, "the parts of level " + std::to_string(level + 1) +
+                           " are no longer those of the source: it is read again from its beginning");
+    record_.DropParts(level);
+    parts.clear();
+  }
+  int const wanted =
+      parts.empty() ? CountWorkers(parameters_.workers, source, routing_.Mappings()) : CountUnread(parts);
+  if (parts.empty() && wanted < 2) return false;
+  if (parts.empty()) record_.BeginLevel(level);
+  Spi::Commit();
+  int const readers = 1 + StartHelpers(wanted - 1);
+  if (parts.empty()) {
+    std::vector<SourceDivision::Part> const fresh = source.Into(readers);
+    if (fresh.size() < 2) return false;
+    record_.Divide(level, fresh);
+  }
+  record_.SetReaders(level, readers);
+  Spi::Commit();
+  return true;
+}
+
+bool Run::StillHasAll(const SourceDivision &source, const std::vector<RunRecord::Part> &parts) {
+  return std::all_of(parts.begin(), parts.end(), [&](const RunRecord::Part &part) {
+    return source.StillHas({part.share, part.position});
+  });
+}
+
+int Run::CountUnread(const std::vector<RunRecord::Part> &parts) const {
+  auto const unread =
+      std::count_if(parts.begin(), parts.end(), [](const RunRecord::Part &part) { return !part.done; });
+  return std::min(static_cast<int>(unread), parameters_.workers.value_or(static_cast<int>(unread)));
+}
+
+int Run::StartHelpers(int count) {
+  if (count < 1) return 0;
+  std::optional<std::string> reason = ReasonToRunAlone(routing_.Mappings());
+  if (!reason) reason = helpers_->Problem();
+  Spi::Commit();
+  if (reason) {
+    if (!std::exchange(told_alone_, true))
+      pg::Report(NOTICE, "run " + std::to_string(record_.id()) + " is read by one process: " + *reason,
+                 "Other processes connect as the owner of the migration, with a session of their own.");
+    return 0;
+  }
+  int const level = parameters_.workers || MyBgworkerEntry != nullptr ? WARNING : NOTICE;
+  int const started = helpers_->Start(record_.id(), count, level);
+  Spi::Commit();
+  return started;
+}
+
+bool Run::ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
+  try {
+    repeated = LeadParts(pass_, record_, level, level == first_level_, parameters_.on_error == "stop");
+  } catch (const pg::Failure &failure) {
+    if (failure.sqlstate() != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) throw;
+    Spi::RollBack();
     helpers_->Stop();
-    record_.Finish(state, problem.SqlState(), problem.message);
+    SourceDivision const now = AskSource(level);
+    if (StillHasAll(now, record_.ReadParts(level))) throw;
+    Spi::Commit();
+    return false;
+  }
+  helpers_->Stop();
+  if (std::optional<int64> evicted = source.EvictedSince()) record_.AddEvicted(*evicted);
+  Spi::Commit();
+  return true;
+}
+
+void Run::MergeLedgers() {
+  for (const Mapping *mapping : routing_.Mappings()) {
+    if (mapping->ledger != "packed") continue;
+    PackedLedger::Merge(mapping->id);
+    PackedLedger::DeleteExpired(mapping->id);
     Spi::Commit();
   }
+}
 
- private:
-  // Entries of a packed ledger are valid only with its secret; and a ledger without entries takes unchanged
-  // rows for the mapping's.
-  RunRecord Begin(const std::string &name) {
-    std::vector<const Mapping *> const mappings = routing_.Mappings();
-    if (std::any_of(mappings.begin(), mappings.end(),
-                    [](const Mapping *mapping) { return mapping->ledger == "packed"; }))
-      RequireLedgerSecret();
-    return RunRecord::Begin(name, parameters_);
-  }
-
-  void Read(int level) {
-    bool const first = level == first_level_;
-    bool const is_begun = level == record_.level() && !record_.position().empty();
-    uint64 repeated = 0;
-    for (bool done = false; !done;) {
-      std::optional<SourceDivision> source;
-      // A snapshot by replication is read by the process that receives it.
-      if (!is_begun && (parameters_.source == "scan" || parameters_.source == "rdb"))
-        source.emplace(AskSource(level));
-      if (!source || !Divide(level, *source)) {
-        repeated = pass_.Read(level, is_begun ? record_.position() : parameters_.begin, first);
-        break;
-      }
-      done = ReadParts(level, *source, repeated);
-    }
-    if (repeated > 0)
-      pg::Report(
-          NOTICE,
-          std::to_string(repeated) +
-              " slots of the cluster were read again, because they moved or their node was restarted or "
-              "replaced",
-          "Keys of these slots are counted each time that they were read.");
-  }
-
-  // Waits for the source: the caller has committed.
-  SourceDivision AskSource(int level) {
-    bool const first = level == first_level_;
-    SourceDivision source(PlaceOf(migration_, parameters_.source), first, first);
-    if (source.keys() >= 0) record_.SetEstimate(source.keys());
-    Spi::Commit();
-    return source;
-  }
-
-  // Gives a level parts, and processes to read them. False: it is read whole.
-  bool Divide(int level, const SourceDivision &source) {
-    std::vector<RunRecord::Part> parts = record_.ReadParts(level);
-    if (!StillHasAll(source, parts)) {
-      pg::Report(NOTICE, "the parts of level " + std::to_string(level + 1) +
-                             " are no longer those of the source: it is read again from its beginning");
-      record_.DropParts(level);
-      parts.clear();
-    }
-    int const wanted =
-        parts.empty() ? CountWorkers(parameters_.workers, source, routing_.Mappings()) : CountUnread(parts);
-    if (parts.empty() && wanted < 2) return false;
-    if (parts.empty()) record_.BeginLevel(level);
-    Spi::Commit();
-    int const readers = 1 + StartHelpers(wanted - 1);
-    if (parts.empty()) {
-      std::vector<SourceDivision::Part> const fresh = source.Into(readers);
-      if (fresh.size() < 2) return false;
-      record_.Divide(level, fresh);
-    }
-    record_.SetReaders(level, readers);
-    Spi::Commit();
-    return true;
-  }
-
-  static bool StillHasAll(const SourceDivision &source, const std::vector<RunRecord::Part> &parts) {
-    return std::all_of(parts.begin(), parts.end(), [&](const RunRecord::Part &part) {
-      return source.StillHas({part.share, part.position});
-    });
-  }
-
-  // The number of processes to read the parts that an earlier process has left.
-  int CountUnread(const std::vector<RunRecord::Part> &parts) const {
-    auto const unread =
-        std::count_if(parts.begin(), parts.end(), [](const RunRecord::Part &part) { return !part.done; });
-    return std::min(static_cast<int>(unread), parameters_.workers.value_or(static_cast<int>(unread)));
-  }
-
-  // Starts up to `count` processes, and returns how many.
-  int StartHelpers(int count) {
-    if (count < 1) return 0;
-    std::optional<std::string> reason = ReasonToRunAlone(routing_.Mappings());
-    if (!reason) reason = helpers_->Problem();
-    Spi::Commit();
-    if (reason) {
-      if (!std::exchange(told_alone_, true))
-        pg::Report(NOTICE, "run " + std::to_string(record_.id()) + " is read by one process: " + *reason,
-                   "Other processes connect as the owner of the migration, with a session of their own.");
-      return 0;
-    }
-    int const level = parameters_.workers || MyBgworkerEntry != nullptr ? WARNING : NOTICE;
-    int const started = helpers_->Start(record_.id(), count, level);
-    Spi::Commit();
-    return started;
-  }
-
-  // Reads the parts of a level. False: the source is no longer the one that was divided.
-  bool ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
-    try {
-      repeated = LeadParts(pass_, record_, level, level == first_level_, parameters_.on_error == "stop");
-    } catch (const pg::Failure &failure) {
-      if (failure.sqlstate() != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) throw;
-      Spi::RollBack();
-      helpers_->Stop();
-      SourceDivision const now = AskSource(level);
-      if (StillHasAll(now, record_.ReadParts(level))) throw;
-      Spi::Commit();
-      return false;
-    }
-    helpers_->Stop();
-    if (std::optional<int64> evicted = source.EvictedSince()) record_.AddEvicted(*evicted);
-    Spi::Commit();
-    return true;
-  }
-
-  void MergeLedgers() {
-    for (const Mapping *mapping : routing_.Mappings()) {
-      if (mapping->ledger != "packed") continue;
-      PackedLedger::Merge(mapping->id);
-      PackedLedger::DeleteExpired(mapping->id);
-      Spi::Commit();
-    }
-  }
-
-  // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
-  // gone.
-  void PruneMappings() {
-    std::vector<const Mapping *> const mappings = routing_.Mappings();
-    std::set<const Mapping *> const selected(mappings.begin(), mappings.end());
-    std::vector<const Mapping *> waiting;
-    for (const Mapping *mapping : InDependencyOrder(migration_))
-      if (selected.count(mapping)) waiting.insert(waiting.begin(), mapping);
-    while (!waiting.empty()) {
-      std::vector<const Mapping *> refused;
-      for (const Mapping *mapping : waiting) {
-        try {
-          PruneMapping(*mapping);
-        } catch (const pg::PgError &error) {
-          bool is_last_hope = refused.size() + 1 == waiting.size();
-          if (error.sqlstate() != ERRCODE_FOREIGN_KEY_VIOLATION || is_last_hope) throw;
-          refused.push_back(mapping);
-        }
-      }
-      waiting = std::move(refused);
-    }
-  }
-
-  void PruneMapping(const Mapping &mapping) {
-    PruneResult result;
-    pg::InSubtransaction([&] {
-      Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
-      result = Prune(mapping, record_.id(), parameters_.force);
-    });
-    Tally tally;
-    tally.rows[mapping.name].deleted = result.deleted;
-    tally.rows[mapping.name].changed_here = result.changed_here;
-    record_.Save(tally, record_.level(), record_.position());
-    record_.SetPruneOutcome(mapping.name, result.outcome, result.why);
-    Spi::Commit();
-    if (result.changed_here > 0)
-      pg::Report(WARNING,
-                 "prune removed " + std::to_string(result.changed_here) + " rows of mapping \"" +
-                     mapping.name + "\" that were changed here since they were stored",
-                 "Their keys are gone from Redis.");
-    if (result.outcome == "refused")
-      pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + result.why,
-                 "An emptied Redis, or the wrong server or database, would look like this.",
-                 "To delete these rows, CALL redis_migrate.run(" + pg::QuoteLiteral(migration_.name) +
-                     ", mapping => " + pg::QuoteLiteral(mapping.name) + ", prune => true, force => true).");
-    else if (!result.why.empty())
-      pg::Report(NOTICE, "mapping \"" + mapping.name + "\" was not pruned: " + result.why);
-  }
-
-  // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
-  // Values outside the sequence's range do not matter.
-  void AdvanceSequences() {
-    for (const Mapping *mapping : routing_.Mappings()) {
-      Target target = LoadTargetRelation(*mapping);
-      if (target.kind != TargetKind::kLocal) continue;
-      for (const TargetColumn &column : target.columns) {
-        if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
-        Spi::Execute(
-            "SELECT CASE WHEN m.highest OPERATOR(pg_catalog.>) "
-            "coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
-            "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
-            "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
-            "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid OPERATOR(pg_catalog.=) q.sequence "
-            "WHERE d.seqincrement OPERATOR(pg_catalog.>) 0 AND "
-            "pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
-            "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
-            "pg_catalog.max(target." +
-                pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
-                " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
-                " OPERATOR(pg_catalog.>=) s.seqmin AND target." + pg::QuoteIdentifier(column.name) +
-                " OPERATOR(pg_catalog.<=) s.seqmax) AS m",
-            {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
+void Run::PruneMappings() {
+  std::vector<const Mapping *> const mappings = routing_.Mappings();
+  std::set<const Mapping *> const selected(mappings.begin(), mappings.end());
+  std::vector<const Mapping *> waiting;
+  for (const Mapping *mapping : InDependencyOrder(migration_))
+    if (selected.count(mapping)) waiting.insert(waiting.begin(), mapping);
+  while (!waiting.empty()) {
+    std::vector<const Mapping *> refused;
+    for (const Mapping *mapping : waiting) {
+      try {
+        PruneMapping(*mapping);
+      } catch (const pg::PgError &error) {
+        bool is_last_hope = refused.size() + 1 == waiting.size();
+        if (error.sqlstate() != ERRCODE_FOREIGN_KEY_VIOLATION || is_last_hope) throw;
+        refused.push_back(mapping);
       }
     }
-    Spi::Commit();
+    waiting = std::move(refused);
   }
+}
 
-  void Conclude() {
-    RunRecord::Sums sums = record_.ReadSums();
-    if (!sums.unbalanced.empty()) {
-      record_.Finish("unbalanced", pg::SqlStateText(ERRCODE_DATA_CORRUPTED),
-                     "the sums differ: " + sums.unbalanced);
-      Spi::Commit();
-      concluded_ = true;
-      throw Failure(
-          ERRCODE_DATA_CORRUPTED,
-          "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" does not add up",
-          sums.unbalanced + ".",
-          "SELECT * FROM redis_migrate.run_counts WHERE run_id = " + std::to_string(record_.id()) + ".");
+void Run::PruneArchive() {
+  PruneResult result;
+  pg::InSubtransaction([&] {
+    std::tie(result.deleted, result.rows) = Archive(migration_.name).Prune(record_.id());
+    if (!parameters_.force) RequireFewDeleted("the archive", result);
+  });
+  Spi::Commit();
+}
+
+void Run::RequireFewDeleted(const std::string &what, const PruneResult &result) const {
+  bool const is_refused = result.outcome == "refused";
+  int const limit = pg::settings::live_delete_limit;
+  if (!is_refused && result.deleted * 100 <= result.rows * limit) return;
+  throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                what + " would lose " + std::to_string(is_refused ? result.rows : result.deleted) +
+                    " of its " + std::to_string(result.rows) + " rows",
+                "The snapshot lacks their keys, and pg_redis_migrate.live_delete_limit is " +
+                    std::to_string(limit) + " %. An emptied Redis, or the wrong one, would look like this.",
+                "If the keys are gone on purpose: SELECT redis_migrate.start(" +
+                    pg::QuoteLiteral(migration_.name) + ", live => true, force => true).");
+}
+
+void Run::PruneMapping(const Mapping &mapping) {
+  PruneResult result;
+  pg::InSubtransaction([&] {
+    Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+    result = Prune(mapping, record_.id(), parameters_.force);
+    if (parameters_.live && !parameters_.force) RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
+  });
+  Tally tally;
+  tally.rows[mapping.name].deleted = result.deleted;
+  tally.rows[mapping.name].changed_here = result.changed_here;
+  record_.Save(tally, record_.level(), record_.position());
+  record_.SetPruneOutcome(mapping.name, result.outcome, result.why);
+  Spi::Commit();
+  if (result.changed_here > 0)
+    pg::Report(WARNING,
+               "prune removed " + std::to_string(result.changed_here) + " rows of mapping \"" + mapping.name +
+                   "\" that were changed here since they were stored",
+               "Their keys are gone from Redis.");
+  if (result.outcome == "refused")
+    pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + result.why,
+               "An emptied Redis, or the wrong server or database, would look like this.",
+               "To delete these rows, CALL redis_migrate.run(" + pg::QuoteLiteral(migration_.name) +
+                   ", mapping => " + pg::QuoteLiteral(mapping.name) + ", prune => true, force => true).");
+  else if (!result.why.empty())
+    pg::Report(NOTICE, "mapping \"" + mapping.name + "\" was not pruned: " + result.why);
+}
+
+void Run::AdvanceSequences() {
+  for (const Mapping *mapping : routing_.Mappings()) {
+    Target target = LoadTargetRelation(*mapping);
+    if (target.kind != TargetKind::kLocal) continue;
+    for (const TargetColumn &column : target.columns) {
+      if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
+      Spi::Execute(
+          "SELECT CASE WHEN m.highest OPERATOR(pg_catalog.>) "
+          "coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
+          "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
+          "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
+          "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid OPERATOR(pg_catalog.=) q.sequence "
+          "WHERE d.seqincrement OPERATOR(pg_catalog.>) 0 AND "
+          "pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
+          "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
+          "pg_catalog.max(target." +
+              pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
+              " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
+              " OPERATOR(pg_catalog.>=) s.seqmin AND target." + pg::QuoteIdentifier(column.name) +
+              " OPERATOR(pg_catalog.<=) s.seqmax) AS m",
+          {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
     }
-    record_.Finish("completed", std::nullopt, std::nullopt);
+  }
+  Spi::Commit();
+}
+
+void Run::Conclude() {
+  RunRecord::Sums sums = record_.ReadSums();
+  if (!sums.unbalanced.empty()) {
+    record_.Finish("unbalanced", pg::SqlStateText(ERRCODE_DATA_CORRUPTED),
+                   "the sums differ: " + sums.unbalanced);
     Spi::Commit();
     concluded_ = true;
-    record_.RemoveUnusedSnapshots();
-    Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
-              record_.id(), sums);
-    if (sums.evicted > 0)
-      pg::Report(WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
-                 "Its memory was full. The application's writes may have caused that, or replies that Redis "
-                 "had to hold.",
-                 "Raise maxmemory during the run, or set its policy to noeviction.");
+    throw Failure(
+        ERRCODE_DATA_CORRUPTED,
+        "run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" does not add up",
+        sums.unbalanced + ".",
+        "SELECT * FROM redis_migrate.run_counts WHERE run_id = " + std::to_string(record_.id()) + ".");
   }
+  record_.Finish("completed", std::nullopt, std::nullopt);
+  Spi::Commit();
+  concluded_ = true;
+  record_.RemoveUnusedFiles();
+  Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
+            record_.id(), sums);
+  if (sums.evicted > 0)
+    pg::Report(WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
+               "Its memory was full. The application's writes may have caused that, or replies that Redis "
+               "had to hold.",
+               "Raise maxmemory during the run, or set its policy to noeviction.");
+}
 
-  MigrationLock lock_;
-  Migration migration_;
-  RunParameters parameters_;
-  Routing routing_;
-  RunRecord record_;
-  Pass pass_;
-  std::unique_ptr<Helpers> helpers_;
-  bool concluded_ = false;
-  bool told_alone_ = false;
-  int first_level_;  // of this CALL
-};
+namespace {
 
 // Runs, and records an error before it passes it on to the caller.
 void ExecuteRun(const std::string &name, const RunParameters &parameters) {
   Run run(name, parameters);
   try {
-    run.Execute();
+    run.Load();
+    run.Conclude();
   } catch (const StoppedByReject &) {
     run.Fail("stopped", pg::CurrentProblem());
     throw;

@@ -1,0 +1,92 @@
+#include "connect/spool_files.h"
+
+#include <unistd.h>
+
+#include "connect/database_files.h"
+#include "pg/virtual_file.h"
+
+namespace prm {
+
+namespace {
+
+constexpr char kEnding[] = ".spool";  // <run>-<number>.spool
+
+class SegmentFile : public source::SpoolSegment {
+ public:
+  SegmentFile(const std::string &path, int flags) : file_(path, flags), size_(file_.size()) {}
+
+  Status Append(Bytes bytes) override {
+    file_.Write(size_, bytes);
+    size_ += bytes.size();
+    return {};
+  }
+  Status Truncate(uint64_t size) override {
+    file_.Truncate(size);
+    size_ = size;
+    return {};
+  }
+  Result<size_t> Read(uint64_t offset, char *to, size_t size) override {
+    return file_.Read(offset, to, size);
+  }
+  Status Sync() override {
+    file_.Sync();
+    return {};
+  }
+  uint64_t size() const override { return size_; }
+  std::string identity() const override { return file_.identity(); }
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
+
+ private:
+  pg::VirtualFile file_;
+  uint64_t size_;
+};
+
+// Makes the creation or removal of files durable.
+void SyncDirectory() {
+  std::string const directory = FilesDirectory();
+  pg::Call([&] { fsync_fname(directory.c_str(), true); });
+}
+
+}  // namespace
+
+std::string SpoolFiles::NameOf(uint64_t number) const {
+  return std::to_string(run_id_) + "-" + std::to_string(number) + kEnding;
+}
+
+Result<std::vector<uint64_t>> SpoolFiles::List() {
+  std::string const prefix = std::to_string(run_id_) + "-";
+  std::vector<uint64_t> numbers;
+  for (const std::string &name : FileNames()) {
+    if (name.compare(0, prefix.size(), prefix) != 0) continue;
+    if (auto const number = NumberIn(name.substr(prefix.size()), kEnding))
+      numbers.push_back(static_cast<uint64_t>(*number));
+  }
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+Result<std::unique_ptr<source::SpoolSegment>> SpoolFiles::Create(uint64_t number) {
+  auto file =
+      std::make_unique<SegmentFile>(MakeFilesDirectory() + "/" + NameOf(number), O_RDWR | O_CREAT | O_TRUNC);
+  SyncDirectory();
+  return std::unique_ptr<source::SpoolSegment>(std::move(file));
+}
+
+Result<std::unique_ptr<source::SpoolSegment>> SpoolFiles::Open(uint64_t number) {
+  std::string const path = FilesDirectory() + "/" + NameOf(number);
+  if (access(path.c_str(), F_OK) != 0) return std::unique_ptr<source::SpoolSegment>();
+  return std::unique_ptr<source::SpoolSegment>(std::make_unique<SegmentFile>(path, O_RDWR));
+}
+
+Status SpoolFiles::Remove(uint64_t number) {
+  RemoveFile(NameOf(number));
+  return {};
+}
+
+std::optional<int64> SpoolFiles::RunOf(const std::string &name) {
+  size_t const dash = name.find('-');
+  if (dash == std::string::npos || !NumberIn(name.substr(dash + 1), kEnding)) return std::nullopt;
+  return NumberIn(name.substr(0, dash), "");
+}
+
+}  // namespace prm

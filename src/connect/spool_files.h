@@ -1,0 +1,28 @@
+// The spool of a live run's replication stream, as files in the directory of the database.
+#pragma once
+
+#include "pg/pg.h"
+#include "source/stream_spool.h"
+
+namespace prm {
+
+// Errors of all functions are thrown: those of pg::VirtualFile.
+class SpoolFiles : public source::SpoolSegments {
+ public:
+  explicit SpoolFiles(int64 run_id) : run_id_(run_id) {}
+
+  Result<std::vector<uint64_t>> List() override;
+  Result<std::unique_ptr<source::SpoolSegment>> Create(uint64_t number) override;
+  Result<std::unique_ptr<source::SpoolSegment>> Open(uint64_t number) override;
+  Status Remove(uint64_t number) override;
+
+  // The run that a file of this name belongs to; nothing: it is none of a spool.
+  static std::optional<int64> RunOf(const std::string &name);
+
+ private:
+  std::string NameOf(uint64_t number) const;
+
+  int64 run_id_;
+};
+
+}  // namespace prm

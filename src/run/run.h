@@ -1,0 +1,77 @@
+// An execution of a migration: its passes, what comes after them, and its end.
+#pragma once
+
+#include "mapping/migration_lock.h"
+#include "run/parts.h"
+#include "run/pass.h"
+#include "run/prune.h"
+
+namespace prm {
+
+class Run {
+ public:
+  // Begins a run or goes on with the one that was interrupted, see RunRecord::Begin, and keeps others away
+  // from the migration. Commits.
+  Run(const std::string &name, RunParameters parameters);
+
+  const Migration &migration() const { return migration_; }
+  const Routing &routing() const { return routing_; }
+  RunRecord &record() { return record_; }
+
+  // Reads what has not been read yet, and finishes what needs everything to be there: ledgers, prune,
+  // sequences. Commits after each batch. Errors: those of Pass, of the source and of Prune.
+  // between: called after each batch of a source that is read by this process alone; may commit.
+  void Load(const std::function<void()> &between = {});
+
+  // Checks that the sums agree, writes down the end and tells it. Errors: XX001 when they differ.
+  void Conclude();
+  // Whether the end of the run has been recorded already.
+  bool concluded() const { return concluded_; }
+
+  // Records, after an error, what can still be said of the run.
+  void Fail(const std::string &state, const pg::Problem &problem);
+
+  // Merges what batches have appended to packed ledgers.
+  void MergeLedgers();
+
+ private:
+  // Entries of a packed ledger are valid only with its secret; and a ledger without entries takes unchanged
+  // rows for the mapping's.
+  RunRecord Begin(const std::string &name);
+  void Read(int level, const std::function<void()> &between);
+  // Waits for the source: the caller has committed.
+  SourceDivision AskSource(int level);
+  // Gives a level parts, and processes to read them. False: it is read whole.
+  bool Divide(int level, const SourceDivision &source);
+  static bool StillHasAll(const SourceDivision &source, const std::vector<RunRecord::Part> &parts);
+  // The number of processes to read the parts that an earlier process has left.
+  int CountUnread(const std::vector<RunRecord::Part> &parts) const;
+  // Starts up to `count` processes, and returns how many.
+  int StartHelpers(int count);
+  // Reads the parts of a level. False: the source is no longer the one that was divided.
+  bool ReadParts(int level, const SourceDivision &source, uint64 &repeated);
+  // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
+  // gone.
+  void PruneMappings();
+  void PruneMapping(const Mapping &mapping);
+  // Of a live run, which keeps the archive in step, too.
+  void PruneArchive();
+  // Of a live run: errors 55000 when a snapshot would take more of a mapping than may go unasked.
+  void RequireFewDeleted(const std::string &what, const PruneResult &result) const;
+  // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
+  // Values outside the sequence's range do not matter.
+  void AdvanceSequences();
+
+  MigrationLock lock_;
+  Migration migration_;
+  RunParameters parameters_;
+  Routing routing_;
+  RunRecord record_;
+  Pass pass_;
+  std::unique_ptr<Helpers> helpers_;
+  bool concluded_ = false;
+  bool told_alone_ = false;
+  int first_level_;  // of this CALL
+};
+
+}  // namespace prm
