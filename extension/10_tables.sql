@@ -84,6 +84,7 @@ CREATE TABLE redis_migrate.run (
     on_error       text NOT NULL,
     prune          boolean NOT NULL,
     force          boolean NOT NULL,
+    live           boolean NOT NULL DEFAULT false,
     state          text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=)
                        ANY (ARRAY['running', 'completed', 'stopped', 'failed', 'unbalanced', 'superseded'])),
     started_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),

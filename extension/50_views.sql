@@ -27,7 +27,7 @@ CREATE VIEW redis_migrate.skipped_patterns WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.skipped_patterns IS 'Patterns that skip_keys declared';
 
 CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
-    SELECT r.run_id, r.migration, redis_migrate.shown_owner(r.owner) AS owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune, r.force,
+    SELECT r.run_id, r.migration, redis_migrate.shown_owner(r.owner) AS owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune, r.force, r.live,
            CASE WHEN r.state OPERATOR(pg_catalog.=) 'running'
                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid
                                      AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) r.updated_at))

@@ -10,6 +10,7 @@ CREATE TABLE redis_migrate.background_run (
     prune        boolean NOT NULL,
     force        boolean NOT NULL,
     workers      integer,
+    live         boolean NOT NULL DEFAULT false,
     wanted       boolean NOT NULL DEFAULT true,
     state        text NOT NULL DEFAULT 'starting' CHECK (state OPERATOR(pg_catalog.=)
                      ANY (ARRAY['starting', 'waiting for worker', 'running', 'retrying', 'completed', 'stopped', 'failed'])),
@@ -57,10 +58,10 @@ COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false,
-        workers integer DEFAULT NULL) RETURNS void
+        workers integer DEFAULT NULL, live boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
-COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer) IS
-    'Runs a migration in background workers, as its owner; it begins when the transaction commits. The options are those of redis_migrate.run';
+COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean) IS
+    'Runs a migration in background workers, as its owner; it begins when the transaction commits. live: follows every change of the server afterwards, until redis_migrate.stop; rows whose keys the snapshot lacks are removed, with force however many. The other options are those of redis_migrate.run';
 
 CREATE FUNCTION redis_migrate.stop(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop';
@@ -70,7 +71,7 @@ COMMENT ON FUNCTION redis_migrate.stop(text) IS
 CREATE PROCEDURE redis_migrate.wait_for(migration text, timeout interval DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_wait_for';
 COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
-    'Waits for the background run of a migration to end; raises its error if it failed';
+    'Waits for the background run of a migration to end, or, of a live one, until all that was written to the server before the call is applied; raises its error if it failed';
 
 CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
         OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
@@ -89,7 +90,7 @@ CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OR DELETE ON redis_migrate.ba
 COMMENT ON TRIGGER wake_workers ON redis_migrate.background_run IS 'Wakes the scheduler';
 
 CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
-    SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.workers, j.wanted, j.state, j.since,
+    SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.workers, j.live, j.wanted, j.state, j.since,
            j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
     FROM redis_migrate.background_run AS j
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');

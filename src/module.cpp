@@ -6,6 +6,7 @@
 #include "pg/shared_memory.h"
 #include "ratelimit/granted_functions.h"
 #include "ratelimit/memory.h"
+#include "worker/link_worker.h"
 #include "worker/part_workers.h"
 #include "worker/preload.h"
 
@@ -21,6 +22,7 @@ prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area, &prm::ra
 void Init() {
   prm::pg::settings::Define();
   prm::new_helpers = &prm::worker::NewPartWorkers;
+  prm::new_link_workers = &prm::worker::NewLinkWorkers;
   prm::pg::HintGrants(prm::ratelimit::kGrantedFunctions);
   prm::pg::HintGrants(prm::lockout::kGrantedFunctions);
   if (!process_shared_preload_libraries_in_progress) return;

@@ -63,7 +63,9 @@ ALTER TABLE redis_migrate.run_part RENAME slots TO share;
 UPDATE redis_migrate.run_part SET share = pg_catalog.concat('slots ', share);
 ALTER TABLE redis_migrate.run_part ALTER share SET NOT NULL;
 
-ALTER TABLE redis_migrate.background_run ADD workers integer;
+ALTER TABLE redis_migrate.background_run ADD workers integer, ADD live boolean NOT NULL DEFAULT false;
+
+ALTER TABLE redis_migrate.run ADD live boolean NOT NULL DEFAULT false;
 
 ALTER TABLE redis_migrate.mapping_count
     ADD changed_here bigint NOT NULL DEFAULT 0,
@@ -102,6 +104,8 @@ ALTER ROUTINE redis_migrate.run(text, boolean, text, text, text, text, boolean, 
 
 ALTER VIEW redis_migrate.mappings RENAME TO mappings_old;
 
+ALTER VIEW redis_migrate.runs RENAME TO runs_old;
+
 ALTER VIEW redis_migrate.run_parts RENAME TO run_parts_old;
 
 ALTER VIEW redis_migrate.mapping_counts RENAME TO mapping_counts_old;
@@ -129,6 +133,8 @@ ALTER ROUTINE redis_migrate.alter_lockout(text, jsonb, interval, interval, text,
 ALTER ROUTINE redis_migrate.lockout_counts() RENAME TO lockout_counts_old;
 
 ALTER VIEW redis_migrate.lockout_stats RENAME TO lockout_stats_old;
+
+ALTER VIEW redis_migrate.progress RENAME TO progress_old;
 
 ALTER VIEW redis_migrate.workers RENAME TO workers_old;
 
@@ -341,6 +347,37 @@ CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
 
 COMMENT ON VIEW redis_migrate.mappings IS 'Mappings of the caller''s migrations. ledger: how a mapping knows which rows are its own, none, packed or full; ledger_reason: why this one';
 
+CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
+    SELECT r.run_id, r.migration, redis_migrate.shown_owner(r.owner) AS owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune, r.force, r.live,
+           CASE WHEN r.state OPERATOR(pg_catalog.=) 'running'
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) r.pid
+                                     AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) r.updated_at))
+                THEN 'interrupted' ELSE r.state END AS state,
+           r.started_at, r.finished_at, r.active_time, r.pid, r.level, r.position, r.restarts, r.evicted,
+           (r.batches OPERATOR(pg_catalog.+) p.batches)::bigint AS batches, (r.bytes_read OPERATOR(pg_catalog.+) p.bytes_read)::bigint AS bytes_read,
+           c.read, c.vanished, c.rejected, c.migrated, c.archived, c.skipped,
+           c.read OPERATOR(pg_catalog.=) (c.vanished OPERATOR(pg_catalog.+) c.rejected OPERATOR(pg_catalog.+) c.migrated
+                OPERATOR(pg_catalog.+) c.archived OPERATOR(pg_catalog.+) c.skipped) AS balanced,
+           (SELECT coalesce(pg_catalog.sum(m.deleted), 0)::bigint FROM redis_migrate.mapping_count AS m
+            WHERE m.run_id OPERATOR(pg_catalog.=) r.run_id) AS rows_deleted,
+           r.sqlstate, r.message
+    FROM redis_migrate.run AS r
+    CROSS JOIN LATERAL (
+        SELECT coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'read'), 0)::bigint AS read,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'vanished'), 0)::bigint AS vanished,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'rejected'), 0)::bigint AS rejected,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'migrated'), 0)::bigint AS migrated,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'archived'), 0)::bigint AS archived,
+               coalesce(pg_catalog.sum(keys) FILTER (WHERE outcome OPERATOR(pg_catalog.=) 'skipped'), 0)::bigint AS skipped
+        FROM redis_migrate.run_count AS k WHERE k.run_id OPERATOR(pg_catalog.=) r.run_id) AS c
+    CROSS JOIN LATERAL (
+        SELECT coalesce(pg_catalog.sum(q.batches), 0) AS batches, coalesce(pg_catalog.sum(q.bytes_read), 0) AS bytes_read
+        FROM redis_migrate.run_part AS q WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS p
+    WHERE redis_migrate.may_see(r.owner);
+
+COMMENT ON VIEW redis_migrate.runs IS
+    'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false. rows_deleted are rows, not keys';
+
 CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
     SELECT p.run_id, r.migration, p.level, p.part, p.share, p.done, p.pid, p.position, p.updated_at,
            (SELECT coalesce(pg_catalog.sum(c.keys), 0)::bigint FROM redis_migrate.run_count AS c
@@ -378,7 +415,7 @@ COMMENT ON VIEW redis_migrate.archive IS
 COMMENT ON VIEW redis_migrate.archive_chunks IS
     'Archived payloads larger than 1 MB, in chunks, for those too large to be sent whole';
 
-CREATE OR REPLACE VIEW redis_migrate.progress WITH (security_barrier) AS
+CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read, e.keys_estimated,
            s.bytes_read, s.batches, s.position, s.started_at, r.updated_at, e.active_time,
            CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND e.active_time OPERATOR(pg_catalog.>) interval '0'
@@ -412,7 +449,7 @@ CREATE OR REPLACE VIEW redis_migrate.progress WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.progress IS
     'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated follows from the share of its bytes that has been read; keys_per_second and estimated_end are NULL until the first commit';
 
-GRANT SELECT ON redis_migrate.mappings, redis_migrate.run_parts, redis_migrate.mapping_counts TO PUBLIC;
+GRANT SELECT ON redis_migrate.mappings, redis_migrate.runs, redis_migrate.run_parts, redis_migrate.mapping_counts, redis_migrate.progress TO PUBLIC;
 
 COMMENT ON TABLE redis_migrate.background_run IS
     'Requested background runs, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
@@ -450,17 +487,17 @@ COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false,
-        workers integer DEFAULT NULL) RETURNS void
+        workers integer DEFAULT NULL, live boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
 
-COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer) IS
-    'Runs a migration in background workers, as its owner; it begins when the transaction commits. The options are those of redis_migrate.run';
+COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean) IS
+    'Runs a migration in background workers, as its owner; it begins when the transaction commits. live: follows every change of the server afterwards, until redis_migrate.stop; rows whose keys the snapshot lacks are removed, with force however many. The other options are those of redis_migrate.run';
 
 COMMENT ON FUNCTION redis_migrate.stop(text) IS
     'Stops the background run of a migration at once, even if the transaction is rolled back; redis_migrate.start resumes it';
 
 COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
-    'Waits for the background run of a migration to end; raises its error if it failed';
+    'Waits for the background run of a migration to end, or, of a live one, until all that was written to the server before the call is applied; raises its error if it failed';
 
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
     'Background workers of all databases: the caller''s own, or all for members of pg_monitor';
@@ -469,7 +506,7 @@ COMMENT ON FUNCTION redis_migrate.wake_workers() IS
     'Trigger of tables that define background work: wakes the scheduler when the transaction commits';
 
 CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
-    SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.workers, j.wanted, j.state, j.since,
+    SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.workers, j.live, j.wanted, j.state, j.since,
            j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
     FROM redis_migrate.background_run AS j
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
@@ -513,6 +550,96 @@ COMMENT ON VIEW redis_migrate.workers IS
     'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a migration part they are those of the part that it reads';
 
 GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;
+
+CREATE TABLE redis_migrate.live_position (
+    run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
+    replication_id  text NOT NULL,
+    applied_offset  bigint NOT NULL,
+    db              integer NOT NULL,
+    received_at     timestamptz NOT NULL,
+    is_loaded       boolean NOT NULL DEFAULT false,
+    keys_read_again bigint NOT NULL DEFAULT 0,
+    commands        bigint NOT NULL DEFAULT 0,
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) WITH (fillfactor = 50);
+
+COMMENT ON TABLE redis_migrate.live_position IS
+    'How far live runs have applied the replication stream, written in the transaction that writes the rows. db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded';
+
+CREATE TABLE redis_migrate.live_key (
+    run_id      bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    db          integer NOT NULL,
+    key_bytes   bytea NOT NULL,
+    read_offset bigint NOT NULL,
+    is_absent   boolean NOT NULL,
+    is_unread   boolean NOT NULL
+);
+
+ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
+
+CREATE INDEX live_key_run ON redis_migrate.live_key (run_id, read_offset);
+
+COMMENT ON TABLE redis_migrate.live_key IS
+    'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again';
+
+CREATE TABLE redis_migrate.live_link (
+    run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
+    state           text NOT NULL CHECK (state OPERATOR(pg_catalog.=)
+                        ANY (ARRAY['connecting', 'snapshot', 'streaming', 'spool full', 'full sync needed'])),
+    since           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    replication_id  text,
+    received_offset bigint,
+    durable_offset  bigint,
+    received_at     timestamptz,
+    spool_bytes     bigint,
+    reconnects      bigint NOT NULL DEFAULT 0,
+    sqlstate        text,
+    message         text,
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) WITH (fillfactor = 50);
+
+COMMENT ON TABLE redis_migrate.live_link IS
+    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told to be safe here';
+
+CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
+
+COMMENT ON PROCEDURE redis_migrate.follow(text, boolean) IS
+    'Loads a snapshot and then applies every change, until it is stopped; background workers that redis_migrate.start(live => true) started call it. Commits after each batch. force: removes rows whose keys a snapshot lacks, however many';
+
+CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_receive_stream';
+
+COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint) IS
+    'Keeps the replication link of a live run and writes what arrives to the disk; the background worker of the link calls it';
+
+CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
+    SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id,
+           CASE WHEN j.state OPERATOR(pg_catalog.<>) 'running' THEN j.state
+                WHEN p.is_loaded IS NOT TRUE THEN CASE WHEN l.state OPERATOR(pg_catalog.=) 'streaming' THEN 'loading' ELSE coalesce(l.state, 'connecting') END
+                WHEN l.state OPERATOR(pg_catalog.<>) 'streaming' THEN l.state
+                WHEN p.applied_offset OPERATOR(pg_catalog.>=) l.received_offset AND k.keys_ahead OPERATOR(pg_catalog.=) 0 THEN 'in step'
+                ELSE 'streaming' END AS state,
+           p.replication_id, p.applied_offset, greatest(l.received_offset, p.applied_offset) AS received_offset, l.durable_offset,
+           greatest(l.received_offset OPERATOR(pg_catalog.-) p.applied_offset, 0) AS lag_bytes,
+           CASE WHEN l.received_offset OPERATOR(pg_catalog.>) p.applied_offset
+                THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.received_at), 0)::numeric(20, 3)
+                WHEN p.is_loaded THEN 0 END AS lag_seconds,
+           p.commands, p.keys_read_again, k.keys_ahead, l.spool_bytes, l.reconnects, l.received_at,
+           coalesce(j.sqlstate, l.sqlstate) AS sqlstate, coalesce(j.message, l.message) AS last_error
+    FROM redis_migrate.background_run AS j
+    LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
+                       WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.live ORDER BY u.run_id DESC LIMIT 1) AS r ON true
+    LEFT JOIN redis_migrate.live_position AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id
+    LEFT JOIN redis_migrate.live_link AS l ON l.run_id OPERATOR(pg_catalog.=) r.run_id
+    CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead FROM redis_migrate.live_key AS q
+                        WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS k
+    WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
+
+COMMENT ON VIEW redis_migrate.live_sync IS
+    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are newer than the applied offset';
+
+GRANT SELECT ON redis_migrate.live_sync TO PUBLIC;
 
 COMMENT ON TABLE redis_migrate.job IS
     'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation and relation_owner are the OID and the owner of the table when its name was last resolved, trusted_roles the other roles whose SQL may run with the owner''s rights; problem is what the owner has to confirm. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
@@ -872,7 +999,7 @@ BEGIN
             ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure::text, 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure)),
-            ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text)'::regprocedure::text, 'redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean)'::regprocedure)),
@@ -882,11 +1009,13 @@ BEGIN
             ('ROUTINE', 'redis_migrate.alter_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text)'::regprocedure::text, 'redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_lockout_old(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.lockout_counts_old()'::regprocedure::text, 'redis_migrate.lockout_counts()'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.lockout_counts_old()'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.lockout_counts()'::regprocedure)),
             ('TABLE', 'redis_migrate.mappings_old', 'redis_migrate.mappings', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mappings_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mappings'::regclass)),
+            ('TABLE', 'redis_migrate.runs_old', 'redis_migrate.runs', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.runs_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.runs'::regclass)),
             ('TABLE', 'redis_migrate.run_parts_old', 'redis_migrate.run_parts', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.run_parts_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.run_parts'::regclass)),
             ('TABLE', 'redis_migrate.mapping_counts_old', 'redis_migrate.mapping_counts', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mapping_counts_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.mapping_counts'::regclass)),
             ('TABLE', 'redis_migrate.background_runs_old', 'redis_migrate.background_runs', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.background_runs_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.background_runs'::regclass)),
             ('TABLE', 'redis_migrate.expiry_stats_old', 'redis_migrate.expiry_stats', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.expiry_stats_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.expiry_stats'::regclass)),
             ('TABLE', 'redis_migrate.lockout_stats_old', 'redis_migrate.lockout_stats', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.lockout_stats_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.lockout_stats'::regclass)),
+            ('TABLE', 'redis_migrate.progress_old', 'redis_migrate.progress', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.progress_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.progress'::regclass)),
             ('TABLE', 'redis_migrate.workers_old', 'redis_migrate.workers', (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.workers_old'::regclass), (SELECT relacl FROM pg_catalog.pg_class WHERE oid = 'redis_migrate.workers'::regclass))
         ) AS r (kind, old, name, old_acl, new_acl) CROSS JOIN LATERAL pg_catalog.aclexplode(r.old_acl) AS g
         WHERE NOT EXISTS (SELECT FROM pg_catalog.aclexplode(r.new_acl) AS h WHERE h.grantee OPERATOR(pg_catalog.=) g.grantee
@@ -900,7 +1029,7 @@ BEGIN
 END
 $$;
 
-DROP VIEW redis_migrate.mappings_old, redis_migrate.run_parts_old, redis_migrate.mapping_counts_old, redis_migrate.background_runs_old, redis_migrate.expiry_stats_old, redis_migrate.lockout_stats_old, redis_migrate.workers_old;
+DROP VIEW redis_migrate.mappings_old, redis_migrate.runs_old, redis_migrate.run_parts_old, redis_migrate.mapping_counts_old, redis_migrate.background_runs_old, redis_migrate.expiry_stats_old, redis_migrate.lockout_stats_old, redis_migrate.progress_old, redis_migrate.workers_old;
 
 DROP ROUTINE redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text),
     redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]),
@@ -932,7 +1061,8 @@ DECLARE
     relation text;
 BEGIN
     FOREACH relation IN ARRAY ARRAY['ledger_batch', 'ledger_segment', 'ledger_secret', 'seen_batch',
-                                    'ledger_batch_batch_id_seq', 'seen_batch_batch_id_seq'] LOOP
+                                    'ledger_batch_batch_id_seq', 'seen_batch_batch_id_seq',
+                                    'live_position', 'live_key', 'live_link'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;
 END

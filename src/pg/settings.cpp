@@ -10,6 +10,8 @@ int bytes_in_flight_kb = 8 * 1024;
 int max_reply_size_kb = 16 * 1024;
 int max_value_size_kb = 256 * 1024;
 int max_snapshot_size_mb = -1;
+int max_spool_size_mb = 16 * 1024;
+int live_delete_limit = 10;
 int connect_timeout_ms = 10 * 1000;
 int command_timeout_ms = 60 * 1000;
 int reconnect_timeout_ms = 30 * 1000;
@@ -48,6 +50,15 @@ void Define() {
                           "-1 means no limit. Source 'replication' reads such snapshots.",
                           &max_snapshot_size_mb, max_snapshot_size_mb, -1, INT_MAX, PGC_SUSET, GUC_UNIT_MB,
                           nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.max_spool_size",
+                          "Maximum size of the changes that a live run keeps on the database server's disk.",
+                          "At the limit it leaves the server until there is room again.", &max_spool_size_mb,
+                          max_spool_size_mb, 64, INT_MAX, PGC_SUSET, GUC_UNIT_MB, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.live_delete_limit",
+                          "Maximum percentage of a mapping's rows that a live run removes because a snapshot "
+                          "lacks their keys.",
+                          "Beyond that it fails until it is started with force.", &live_delete_limit,
+                          live_delete_limit, 0, 100, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable(
       "pg_redis_migrate.connect_timeout", "Maximum time to connect to Redis and to authenticate.",
       "The server option connect_timeout takes precedence.", &connect_timeout_ms, connect_timeout_ms, 100,

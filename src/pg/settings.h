@@ -9,6 +9,8 @@ extern int bytes_in_flight_kb;           // replies asked for and not yet read, 
 extern int max_reply_size_kb;            // a larger value is read in pieces, in kB
 extern int max_value_size_kb;            // a larger value is rejected by name, in kB
 extern int max_snapshot_size_mb;         // a larger snapshot of a server is refused, in MB; -1: no limit
+extern int max_spool_size_mb;            // as much of a stream waits on the disk, in MB
+extern int live_delete_limit;            // percent of a mapping's rows that a snapshot may take away unasked
 extern int connect_timeout_ms;           // for servers without the option
 extern int command_timeout_ms;           // time to wait for data from Redis before a command fails
 extern int reconnect_timeout_ms;         // how long a run tries to restore a lost connection

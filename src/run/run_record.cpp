@@ -1,6 +1,6 @@
 #include "run/run_record.h"
 
-#include "connect/snapshot_file.h"
+#include "connect/database_files.h"
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
@@ -20,7 +20,7 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   auto last = Spi::Execute(
       "SELECT r.run_id, r.level, r.position, r.started_at > m.changed_at AND r.priority IS NOT DISTINCT FROM "
       "$2 "
-      "AND r.mapping IS NOT DISTINCT FROM $3 AND r.source = $4 AND r.prune = $5 "
+      "AND r.mapping IS NOT DISTINCT FROM $3 AND r.source = $4 AND r.prune = $5 AND r.live = $7 "
       "AND (r.position = '' OR split_part($6, ' db=', 1) IN ('', split_part(r.position, ' db=', 1))) "
       "AND NOT EXISTS (SELECT FROM redis_migrate.run_part AS p WHERE p.run_id = r.run_id AND p.level = "
       "r.level "
@@ -30,7 +30,7 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
       "ORDER BY r.run_id DESC LIMIT 1",
       {SqlParam::Text(migration), SqlParam::OptionalText(parameters.priority),
        SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.source),
-       SqlParam::Bool(parameters.prune), SqlParam::Text(parameters.begin)});
+       SqlParam::Bool(parameters.prune), SqlParam::Text(parameters.begin), SqlParam::Bool(parameters.live)});
   if (!parameters.dry_run && last.size() == 1 && last[0].Bool(3)) {
     record.id_ = last[0].Int8(0);
     record.resumed_ = true;
@@ -60,13 +60,14 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   }
   auto fresh = Spi::Execute(
       "INSERT INTO redis_migrate.run (migration, owner, source, dry_run, priority, mapping, on_error, prune, "
-      "force, pid) "
-      "VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, $7, $8, $9, pg_backend_pid()) RETURNING "
+      "force, live, pid) "
+      "VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, $7, $8, $9, $10, pg_backend_pid()) "
+      "RETURNING "
       "run_id",
       {SqlParam::Text(migration), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
        SqlParam::Bool(parameters.dry_run), SqlParam::OptionalText(parameters.priority),
        SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.on_error),
-       SqlParam::Bool(parameters.prune), SqlParam::Bool(parameters.force)});
+       SqlParam::Bool(parameters.prune), SqlParam::Bool(parameters.force), SqlParam::Bool(parameters.live)});
   record.id_ = fresh[0].Int8(0);
   return record;
 }
@@ -95,8 +96,8 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
   return record;
 }
 
-void RunRecord::RemoveUnusedSnapshots() const {
-  if (!SnapshotFile::AnyExists()) return;
+void RunRecord::RemoveUnusedFiles() const {
+  if (FileNames().empty()) return;
   pg::AsExtensionOwner as_owner;
   // A snapshot of this number that this run did not take belongs to an earlier installation of the extension.
   auto rows = Spi::Execute(
@@ -105,7 +106,7 @@ void RunRecord::RemoveUnusedSnapshots() const {
       {SqlParam::Int8(id_), SqlParam::Bool(resumed_)});
   std::set<int64> used;
   for (uint64 i = 0; i < rows.size(); ++i) used.insert(rows[i].Int8(0));
-  SnapshotFile::RemoveAllBut(used);
+  RemoveFilesOfOtherRuns(used);
 }
 
 void RunRecord::Divide(int level, const std::vector<SourceDivision::Part> &parts) {
@@ -338,6 +339,32 @@ bool RunRecord::HasReject(int level, const source::Entry &entry) const {
       .Bool(0);
 }
 
+std::set<std::pair<int, std::string>> RunRecord::ReadRejectedKeys() const {
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  auto rows =
+      Spi::Execute("SELECT db, key_bytes FROM redis_migrate.reject WHERE run_id = $1", {SqlParam::Int8(id_)});
+  std::set<std::pair<int, std::string>> keys;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
+  return keys;
+}
+
+void RunRecord::ForgetRejects(const std::vector<std::pair<int, std::string>> &keys) const {
+  if (keys.empty()) return;
+  std::vector<int> dbs;
+  std::vector<Bytes> names;
+  for (const auto &[db, name] : keys) {
+    dbs.push_back(db);
+    names.push_back(name);
+  }
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      "DELETE FROM redis_migrate.reject AS r USING unnest($2, $3) AS k (db, key_bytes) WHERE r.run_id = $1 "
+      "AND r.db = k.db AND r.key_bytes = k.key_bytes",
+      {SqlParam::Int8(id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+}
+
 void RunRecord::RestartLevel(int level) {
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run_count", "reject", "deferred"})
@@ -466,10 +493,14 @@ void RunRecord::Finish(const std::string &state, const std::optional<std::string
       "run_id = $1",
       {SqlParam::Int8(id_), SqlParam::Text(state), SqlParam::OptionalText(sqlstate),
        SqlParam::OptionalText(message)});
+  if (state == "completed") ForgetSeen();
+}
+
+void RunRecord::ForgetSeen() const {
+  pg::AsExtensionOwner as_owner;
   for (const char *table : {"seen_row", "seen_batch"})
-    Spi::Execute(
-        std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND $2 = 'completed'",
-        {SqlParam::Int8(id_), SqlParam::Text(state)});
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1",
+                 {SqlParam::Int8(id_)});
 }
 
 RunRecord::Sums RunRecord::ReadSums() const {

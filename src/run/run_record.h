@@ -15,6 +15,7 @@ struct RunParameters {
   std::string on_error = "continue";
   bool prune = false;
   bool force = false;          // prune also mappings of which the run met no key
+  bool live = false;           // the stream of changes is followed when everything has been read
   std::string begin;           // the position that passes begin at: of a file, which one; otherwise empty
   std::optional<int> workers;  // processes that read; nothing: the run chooses
 };
@@ -67,8 +68,8 @@ class RunRecord {
   // Records that this process leads the run.
   void Touch();
 
-  // Removes the snapshots of servers that no run will resume with.
-  void RemoveUnusedSnapshots() const;
+  // Removes the snapshots and spools that no run will resume with.
+  void RemoveUnusedFiles() const;
 
   // Records whether a mapping was pruned, and if not, why.
   void SetPruneOutcome(const std::string &mapping, const std::string &outcome, const std::string &why);
@@ -84,6 +85,10 @@ class RunRecord {
   void Save(const Tally &tally, int level, const std::string &position);
   // Whether the run already has a reject of that key at that level, as when a batch is read again.
   bool HasReject(int level, const source::Entry &entry) const;
+  // The keys that the run has rejects of.
+  std::set<std::pair<int, std::string>> ReadRejectedKeys() const;
+  // Forgets the rejects of keys, whose values are others now; their counts stay.
+  void ForgetRejects(const std::vector<std::pair<int, std::string>> &keys) const;
   // Forgets what was counted at a level, or for the part of it, because the source begins it again.
   void RestartLevel(int level);
   // Notes the keys of a batch that its position does not cover, for a resumed run; or, when it does, forgets
@@ -98,6 +103,8 @@ class RunRecord {
   // Entries of the level that wait for their foreign keys, at most `limit` of those after (db, index_key) in
   // the order of database and IndexKey; taken out of the table.
   std::vector<source::Entry> TakeDeferred(int level, int db, Bytes index_key, int limit);
+  // Forgets which rows the run has met.
+  void ForgetSeen() const;
   // Records the end of the run: its state, and the error if there was one.
   void Finish(const std::string &state, const std::optional<std::string> &sqlstate,
               const std::optional<std::string> &message);

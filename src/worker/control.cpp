@@ -10,6 +10,7 @@
 #include "pg/time.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
+#include "run/in_step.h"
 #include "run/worker_count.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
@@ -78,6 +79,31 @@ std::optional<std::string> MigrationOf(int64 run_id) {
   return rows[0].Text(0);
 }
 
+// A live run follows all keys of a migration in one process.
+void RequirePlainOptions(const Job &wanted) {
+  const std::pair<bool, const char *> refused[] = {{wanted.priority.has_value(), "priority"},
+                                                   {wanted.mapping.has_value(), "mapping"},
+                                                   {wanted.on_error != "continue", "on_error"},
+                                                   {wanted.prune, "prune"},
+                                                   {wanted.workers.has_value(), "workers"}};
+  for (const auto &[given, name] : refused)
+    if (given)
+      throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, std::string("a live run does not take ") + name,
+                    "It follows all keys of the migration, in one process, and always prunes.");
+}
+
+void RequireReplication(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  if (Spi::Execute("SELECT source FROM redis_migrate.migration WHERE migration = $1",
+                   {SqlParam::Text(migration)})[0]
+          .Text(0) == "replication")
+    return;
+  throw Failure(
+      ERRCODE_INVALID_PARAMETER_VALUE, "a live run needs source 'replication'",
+      "It follows the server's replication stream.",
+      "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration) + ", source => 'replication').");
+}
+
 // Ends the background run of a migration. Returns whether there was one.
 bool StopJob(const std::string &migration) {
   std::optional<Job> job = FindJob(migration);
@@ -86,9 +112,10 @@ bool StopJob(const std::string &migration) {
   std::optional<Ticket> ticket = Ask({Kind::kMigration, MyDatabaseId, job->owner, job->id}, Request::kStop);
   // The worker itself records that it was stopped, so its row must not be locked until it has ended.
   bool ended = !ticket || End(*ticket, kStopTimeoutMs);
-  // Part workers notice the end of their leader only after a reply of Redis.
+  // Part workers notice the end of their leader only after a reply of Redis, those of links after a second.
   for (const Slot &slot : Slots()) {
-    if (slot.kind != Kind::kPart || slot.database != MyDatabaseId || MigrationOf(slot.job) != migration)
+    if ((slot.kind != Kind::kPart && slot.kind != Kind::kLink) || slot.database != MyDatabaseId ||
+        MigrationOf(slot.job) != migration)
       continue;
     if (std::optional<Ticket> part = Ask(slot.task(), Request::kStop))
       ended = End(*part, kStopTimeoutMs) && ended;
@@ -126,9 +153,11 @@ PRM_FUNCTION(start) {
   wanted.prune = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
   wanted.force = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
   wanted.workers = WorkersArgument(fcinfo, 6);
+  wanted.live = !PG_ARGISNULL(7) && PG_GETARG_BOOL(7);
   RequireWritableServer();
   pg::CheckKeyword(wanted.on_error, "on_error", {"continue", "stop"});
-  if (wanted.force && !wanted.prune)
+  if (wanted.live) RequirePlainOptions(wanted);
+  if (wanted.force && !wanted.prune && !wanted.live)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune", "", "Add prune => true.");
   if (wanted.priority) PriorityRank(*wanted.priority);
   pg::Spi spi;
@@ -138,6 +167,7 @@ PRM_FUNCTION(start) {
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "migration \"" + wanted.migration + "\" has no owner to run it", pg::OwnerDetail(owner),
                       pg::OwnerHint(owner, "migration", wanted.migration));
+  if (wanted.live) RequireReplication(wanted.migration);
   if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
   if (std::optional<pg::RoleProblem> problem = pg::FindRoleProblem(wanted.owner))
     throw pg::Failure(
@@ -191,8 +221,9 @@ PRM_FUNCTION(drop_migration) {
 }
 
 // redis_migrate.wait_for(migration text, timeout interval): returns when the background run has completed or
-// was stopped (with a NOTICE). Errors: the run's own SQLSTATE and message if it failed, 57014 when the time
-// is over, 42704 without such a run, 42501, 2D000 in a transaction block. Holds nothing between checks.
+// was stopped (with a NOTICE), or when a live one is in step with what the server had done before the call.
+// Errors: the run's own SQLSTATE and message if it failed, 57014 when the time is over, 42704 without such a
+// run, 42501, 2D000 in a transaction block; of a live run those of the server. Holds nothing between checks.
 PRM_FUNCTION(wait_for) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each check");
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
@@ -201,6 +232,7 @@ PRM_FUNCTION(wait_for) {
   int64 const began = pg::MonotonicMs();
   pg::Spi spi(true);
   ControlledOwner(migration);
+  std::optional<InStep> in_step;
   for (int64 pause = 5;; pause = std::min(pause * 2, int64{500})) {
     std::optional<Job> job = FindJob(migration);
     Spi::Commit();
@@ -215,11 +247,19 @@ PRM_FUNCTION(wait_for) {
     if (job->state == "stopped")
       pg::Report(NOTICE, "the background run of migration \"" + migration + "\" was stopped");
     if (!job->wanted) PG_RETURN_VOID();
+    if (job->live) {
+      if (!in_step) in_step.emplace(migration, job->owner);
+      if (in_step->IsReached()) PG_RETURN_VOID();
+      pause = std::min(pause, int64{20});
+    }
     if (timeout) {
       int64 const rest = *timeout - (pg::MonotonicMs() - began);
       if (rest <= 0)
-        throw Failure(ERRCODE_QUERY_CANCELED, "migration \"" + migration + "\" is still running",
-                      "Its state is \"" + job->state + "\".", "SELECT * FROM redis_migrate.workers.");
+        throw Failure(
+            ERRCODE_QUERY_CANCELED,
+            "migration \"" + migration + "\" is " + (job->live ? "not in step yet" : "still running"),
+            "Its state is \"" + job->state + "\".",
+            std::string("SELECT * FROM redis_migrate.") + (job->live ? "live_sync" : "workers") + ".");
       pause = std::min(pause, rest);
     }
     pg::Sleep(static_cast<long>(pause));
@@ -250,7 +290,7 @@ PRM_FUNCTION(worker_slots) {
     values[4] = Int64GetDatum(slot.job);
     nulls[4] = slot.kind != Kind::kMigration;
     values[5] = Int64GetDatum(slot.job);
-    nulls[5] = slot.kind != Kind::kPart;
+    nulls[5] = slot.kind != Kind::kPart && slot.kind != Kind::kLink;
     values[6] = as_text(kStateNames[static_cast<int>(slot.state)]);
     values[7] = TimestampTzGetDatum(slot.launched_at);
     values[8] = TimestampTzGetDatum(slot.since);

@@ -20,7 +20,7 @@ constexpr char kColumns[] =
           coalesce((SELECT max(r.updated_at) - j.marked_at
                     FROM redis_migrate.run AS r
                     WHERE r.migration = j.migration), '0'),
-          j.force, redis_migrate.owner_problem(j.owner), j.workers)sql";
+          j.force, redis_migrate.owner_problem(j.owner), j.workers, j.live)sql";
 
 Job Read(const pg::Row &row) {
   Job job;
@@ -46,6 +46,7 @@ Job Read(const pg::Row &row) {
   job.force = row.Bool(17);
   job.owner_problem = row.OptionalText(18);
   if (!row.IsNull(19)) job.workers = row.Int4(19);
+  job.live = row.Bool(20);
   return job;
 }
 
@@ -60,13 +61,13 @@ int64 RequestJob(const Job &wanted) {
   return Spi::Execute(
              R"sql(INSERT INTO redis_migrate.background_run AS j
                        (migration, owner, priority, mapping, on_error, prune, marked_at, incarnation,
-                        force, workers)
+                        force, workers, live)
                    VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, clock_timestamp(), $7, $8,
-                           $9)
+                           $9, $10)
                    ON CONFLICT (migration)
                    DO UPDATE SET owner = excluded.owner, priority = excluded.priority,
                        mapping = excluded.mapping, on_error = excluded.on_error, prune = excluded.prune,
-                       force = excluded.force, workers = excluded.workers, wanted = true, state = 'starting',
+                       force = excluded.force, workers = excluded.workers, live = excluded.live, wanted = true, state = 'starting',
                        since = clock_timestamp(), requested_at = clock_timestamp(),
                        marked_at = excluded.marked_at, incarnation = excluded.incarnation, crashes = 0,
                        failures = 0, not_before = NULL, sqlstate = NULL, message = NULL
@@ -74,7 +75,8 @@ int64 RequestJob(const Job &wanted) {
              {SqlParam::Text(wanted.migration), SqlParam::OidOf(wanted.owner),
               SqlParam::OptionalText(wanted.priority), SqlParam::OptionalText(wanted.mapping),
               SqlParam::Text(wanted.on_error), SqlParam::Bool(wanted.prune), SqlParam::Int8(Incarnation()),
-              SqlParam::Bool(wanted.force), SqlParam::OptionalInt4(wanted.workers)})[0]
+              SqlParam::Bool(wanted.force), SqlParam::OptionalInt4(wanted.workers),
+              SqlParam::Bool(wanted.live)})[0]
       .Int8(0);
 }
 

@@ -17,6 +17,7 @@ struct Job {
   bool prune = false;
   bool force = false;
   std::optional<int> workers;
+  bool live = false;
   bool wanted = false;
   std::string state;
   std::optional<std::string> sqlstate;

@@ -13,6 +13,9 @@ std::string CallOf(const Job &job) {
   auto literal = [](const std::optional<std::string> &text) {
     return text ? pg::QuoteLiteral(*text) : std::string("NULL");
   };
+  if (job.live)
+    return "CALL redis_migrate.follow(migration => " + pg::QuoteLiteral(job.migration) + ", force => " +
+           (job.force ? "true" : "false") + ")";
   return "CALL redis_migrate.run(migration => " + pg::QuoteLiteral(job.migration) + ", priority => " +
          literal(job.priority) + ", mapping => " + literal(job.mapping) + ", on_error => " +
          pg::QuoteLiteral(job.on_error) + ", prune => " + (job.prune ? "true" : "false") + ", force => " +

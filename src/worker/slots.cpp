@@ -34,7 +34,9 @@ bool IsDeadClaim(const Slot &slot, int64 now) {
 bool CountsAgainstLimit(Kind kind) { return kind != Kind::kLauncher && kind != Kind::kScheduler; }
 
 // Role OIDs are valid in all databases. A role has one sweeper in each.
-bool CountsAgainstShare(Kind kind) { return kind == Kind::kMigration || kind == Kind::kPart; }
+bool CountsAgainstShare(Kind kind) {
+  return kind == Kind::kMigration || kind == Kind::kPart || kind == Kind::kLink;
+}
 
 // Called at process exit, after locks are released. Must not raise errors.
 void Detach(int, Datum) {

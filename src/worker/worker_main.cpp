@@ -40,6 +40,8 @@ void WorkerBody() {
       return RunMigrationWorker(slot);
     case Kind::kPart:
       return RunPartWorker(slot);
+    case Kind::kLink:
+      return RunLinkWorker(slot);
     case Kind::kSweeper:
       return RunSweeper(slot);
     case Kind::kAttempts:

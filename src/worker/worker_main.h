@@ -11,6 +11,7 @@ void RunLauncher();
 void RunScheduler(const Slot &slot);
 void RunMigrationWorker(const Slot &slot);
 void RunPartWorker(const Slot &slot);
+void RunLinkWorker(const Slot &slot);
 void RunSweeper(const Slot &slot);
 void RunAttemptWriter(const Slot &slot);
 

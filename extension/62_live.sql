@@ -1,0 +1,93 @@
+-- Live sync: a run that has loaded its snapshot follows the server's replication stream.
+
+CREATE TABLE redis_migrate.live_position (
+    run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
+    replication_id  text NOT NULL,
+    applied_offset  bigint NOT NULL,
+    db              integer NOT NULL,
+    received_at     timestamptz NOT NULL,
+    is_loaded       boolean NOT NULL DEFAULT false,
+    keys_read_again bigint NOT NULL DEFAULT 0,
+    commands        bigint NOT NULL DEFAULT 0,
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) WITH (fillfactor = 50);
+COMMENT ON TABLE redis_migrate.live_position IS
+    'How far live runs have applied the replication stream, written in the transaction that writes the rows. db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded';
+
+CREATE TABLE redis_migrate.live_key (
+    run_id      bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    db          integer NOT NULL,
+    key_bytes   bytea NOT NULL,
+    read_offset bigint NOT NULL,
+    is_absent   boolean NOT NULL,
+    is_unread   boolean NOT NULL
+);
+ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
+CREATE INDEX live_key_run ON redis_migrate.live_key (run_id, read_offset);
+COMMENT ON TABLE redis_migrate.live_key IS
+    'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again';
+
+CREATE TABLE redis_migrate.live_link (
+    run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
+    state           text NOT NULL CHECK (state OPERATOR(pg_catalog.=)
+                        ANY (ARRAY['connecting', 'snapshot', 'streaming', 'spool full', 'full sync needed'])),
+    since           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    replication_id  text,
+    received_offset bigint,
+    durable_offset  bigint,
+    received_at     timestamptz,
+    spool_bytes     bigint,
+    reconnects      bigint NOT NULL DEFAULT 0,
+    sqlstate        text,
+    message         text,
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) WITH (fillfactor = 50);
+COMMENT ON TABLE redis_migrate.live_link IS
+    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told to be safe here';
+
+CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
+COMMENT ON PROCEDURE redis_migrate.follow(text, boolean) IS
+    'Loads a snapshot and then applies every change, until it is stopped; background workers that redis_migrate.start(live => true) started call it. Commits after each batch. force: removes rows whose keys a snapshot lacks, however many';
+
+CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_receive_stream';
+COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint) IS
+    'Keeps the replication link of a live run and writes what arrives to the disk; the background worker of the link calls it';
+
+CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
+    SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id,
+           CASE WHEN j.state OPERATOR(pg_catalog.<>) 'running' THEN j.state
+                WHEN p.is_loaded IS NOT TRUE THEN CASE WHEN l.state OPERATOR(pg_catalog.=) 'streaming' THEN 'loading' ELSE coalesce(l.state, 'connecting') END
+                WHEN l.state OPERATOR(pg_catalog.<>) 'streaming' THEN l.state
+                WHEN p.applied_offset OPERATOR(pg_catalog.>=) l.received_offset AND k.keys_ahead OPERATOR(pg_catalog.=) 0 THEN 'in step'
+                ELSE 'streaming' END AS state,
+           p.replication_id, p.applied_offset, greatest(l.received_offset, p.applied_offset) AS received_offset, l.durable_offset,
+           greatest(l.received_offset OPERATOR(pg_catalog.-) p.applied_offset, 0) AS lag_bytes,
+           CASE WHEN l.received_offset OPERATOR(pg_catalog.>) p.applied_offset
+                THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.received_at), 0)::numeric(20, 3)
+                WHEN p.is_loaded THEN 0 END AS lag_seconds,
+           p.commands, p.keys_read_again, k.keys_ahead, l.spool_bytes, l.reconnects, l.received_at,
+           coalesce(j.sqlstate, l.sqlstate) AS sqlstate, coalesce(j.message, l.message) AS last_error
+    FROM redis_migrate.background_run AS j
+    LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
+                       WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.live ORDER BY u.run_id DESC LIMIT 1) AS r ON true
+    LEFT JOIN redis_migrate.live_position AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id
+    LEFT JOIN redis_migrate.live_link AS l ON l.run_id OPERATOR(pg_catalog.=) r.run_id
+    CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead FROM redis_migrate.live_key AS q
+                        WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS k
+    WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
+COMMENT ON VIEW redis_migrate.live_sync IS
+    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are newer than the applied offset';
+
+GRANT SELECT ON redis_migrate.live_sync TO PUBLIC;
+
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['live_position', 'live_key', 'live_link'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
+    END LOOP;
+END
+$$;

@@ -1,0 +1,259 @@
+#include "run/follower.h"
+
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "redis/command_table.h"
+
+namespace prm {
+
+using pg::Failure;
+using pg::Spi;
+using source::ChangeKind;
+
+namespace {
+
+constexpr int64 kLingerMs = 20;   // a batch waits so long for more
+constexpr int64 kIdleMs = 1000;   // and this long for its first key
+constexpr long kLookAgainMs = 5;  // while nothing arrives
+constexpr long kLookForSpoolMs = 50;
+// A transaction whose changes take more is applied in pieces. A crash in the middle has them applied again.
+constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
+
+}  // namespace
+
+Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
+    : run_(run),
+      record_(record),
+      link_(link),
+      store_(run.migration(), run.routing()),
+      filter_(run.routing(), std::nullopt),
+      claiming_(run.record().ReadClaiming()),
+      forgets_archived_(!store_.archive().IsEmpty()),
+      spool_(record.run_id()) {}
+
+void Follower::Follow() {
+  OpenSpool();
+  for (;;) {
+    Batch batch;
+    Collect(batch);
+    link_.Look();
+    Apply(batch);
+  }
+}
+
+void Follower::OpenSpool() {
+  position_ = record_.ReadPosition().value();
+  for (auto &[id, key] : record_.ReadKeysAhead())
+    (key.kind == KeyAhead::kStored ? ahead_ : waiting_).emplace(id, key);
+  rejected_ = run_.record().ReadRejectedKeys();
+  Spi::Commit();
+  received_at_ms_ = position_.received_at_ms;
+  // The link sees to it that the spool has what follows, or says that it cannot.
+  while (reader_ == nullptr) {
+    reader_ = pg::ValueOrThrow(source::StreamSpoolReader::Open(spool_, position_.point));
+    if (reader_ != nullptr) break;
+    link_.Look();
+    pg::Sleep(kLookForSpoolMs);
+  }
+  redis::StreamLimits limits;
+  limits.max_argument_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+  changes_.emplace(source::StreamPosition{position_.point.offset, position_.db}, limits, *this);
+}
+
+bool Follower::IsFull(const Batch &batch) const {
+  return batch.keys.size() >= static_cast<size_t>(pg::settings::batch_rows) ||
+         batch.bytes >= static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
+}
+
+// Takes what there is, and what comes within moments, but never a part of a transaction.
+void Follower::Collect(Batch &batch) {
+  int64 const began_ms = pg::MonotonicMs();
+  for (;;) {
+    bool const is_news = TakeNext(batch);
+    if (!is_news) {
+      link_.Look();
+      pg::Sleep(kLookAgainMs);
+    }
+    if (changes_->in_transaction()) {
+      if (batch.bytes < kLargestTransactionBytes) continue;
+      pg::Report(LOG,
+                 "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
+                     " is applied in pieces",
+                 "Its changes take more than " + std::to_string(batch.bytes >> 20) + " MB.");
+      return;
+    }
+    if (IsFull(batch)) return;
+    int64 const now_ms = pg::MonotonicMs();
+    if (!batch.keys.empty()) {
+      if (now_ms - batch.began_ms >= kLingerMs) return;
+      continue;
+    }
+    bool const has_moved = changes_->position().offset != position_.point.offset;
+    if (now_ms - began_ms >= (has_moved && !is_news ? kLingerMs : kIdleMs) || (!is_news && HasDueKeys()))
+      return;
+  }
+}
+
+// Takes the next command of the stream. False: there is none yet.
+bool Follower::TakeNext(Batch &batch) {
+  found_.clear();
+  if (pg::ValueOrThrow(changes_->Next(found_))) {
+    for (source::StreamChange &change : found_) Take(change, batch);
+    return true;
+  }
+  source::SpoolChunk chunk;
+  if (!pg::ValueOrThrow(reader_->Next(chunk))) return false;
+  switch (chunk.kind) {
+    case source::SpoolChunk::Kind::kBytes:
+      changes_->Feed(chunk.content, chunk.received_at_ms);
+      received_at_ms_ = chunk.received_at_ms;
+      break;
+    case source::SpoolChunk::Kind::kOrigin:
+      TakeId(chunk, batch);
+      break;
+    case source::SpoolChunk::Kind::kFullSync:
+      throw FullSyncNeeded{"the server sent another snapshot"};
+  }
+  return true;
+}
+
+void Follower::Take(source::StreamChange &change, Batch &batch) {
+  ++batch.commands;
+  switch (change.kind) {
+    case ChangeKind::kSet:
+    case ChangeKind::kDelete:
+    case ChangeKind::kChanged:
+      return TakeKey(change.kind, std::move(change.entry), change.offset, batch);
+    case ChangeKind::kFlush:
+    case ChangeKind::kSwap:
+      return TakeFlush(change);
+    case ChangeKind::kUnknown:
+      return TakeUnknown(change, batch);
+    case ChangeKind::kHidden:
+      throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
+                    "the stream at offset " + std::to_string(change.offset) + " has a command whose keys " +
+                        "nobody knows: " + change.command.front(),
+                    "A script that is sent as a whole may write to any key, and slots may move.",
+                    "On Redis before 5.0 CONFIG SET lua-replicate-commands yes helps.");
+  }
+}
+
+void Follower::TakeKey(ChangeKind kind, source::Entry entry, uint64 offset, Batch &batch) {
+  if (!Takes(run_.migration().databases, entry.db)) return;
+  source::KeyDecision const decision = filter_.Classify(entry.db, entry.key);
+  if (decision.interest == source::Interest::kIgnore) return;
+  KeyId const id = {entry.db, entry.key};
+  if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && offset <= ahead->second.read_offset)
+    return;  // its row shows that already
+  if (auto const waiting = waiting_.find(id); waiting != waiting_.end()) {
+    const KeyAhead &key = waiting->second;
+    if (key.kind == KeyAhead::kAbsent && offset <= key.read_offset) {
+      if (kind != ChangeKind::kDelete) return;
+      // Why ever it went: it was not there at read_offset, either.
+      ahead_[id] = {KeyAhead::kStored, key.read_offset};
+      fresh_.push_back(id);
+    }
+    waiting_.erase(waiting);
+    waiting_changed_ = true;
+  }
+  entry.route = decision.route;
+  if (decision.interest == source::Interest::kNameOnly && kind != ChangeKind::kDelete) {
+    kind = ChangeKind::kSet;
+    entry.state = source::EntryState::kNameOnly;
+    entry.payload.clear();
+  }
+  entry.plain = entry.plain || kind == ChangeKind::kDelete;
+  batch.bytes += entry.key.size() + entry.payload.size();
+  if (batch.keys.empty()) batch.began_ms = pg::MonotonicMs();
+  batch.keys[id] = {kind, std::move(entry), offset};
+}
+
+void Follower::TakeUnknown(const source::StreamChange &change, Batch &batch) {
+  Reader();
+  named_.reset();  // nothing else may use its connection
+  auto const keys = redis::FetchKeys(**connection_, change.command);
+  if (!keys.ok())
+    throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
+                  "the stream at offset " + std::to_string(change.offset) +
+                      " has an unknown command: " + change.command.front(),
+                  keys.error().message + (keys.error().detail.empty() ? "." : ". " + keys.error().detail),
+                  "Update pg_redis_migrate, or grant the user COMMAND GETKEYS: ACL SETUSER ... +command.");
+  for (const std::string &key : keys.value()) {
+    source::Entry entry;
+    entry.db = change.entry.db;
+    entry.key = key;
+    TakeKey(ChangeKind::kChanged, std::move(entry), change.offset, batch);
+  }
+}
+
+// What is left is best known from a new snapshot; and a mass of rows that go with it does so only if asked.
+void Follower::TakeFlush(const source::StreamChange &change) const {
+  const DatabaseNumbers &databases = run_.migration().databases;
+  if (change.kind == ChangeKind::kSwap) {
+    if (Takes(databases, change.entry.db) || Takes(databases, change.other_db))
+      throw FullSyncNeeded{"SWAPDB " + std::to_string(change.entry.db) + " " +
+                           std::to_string(change.other_db)};
+  } else if (change.entry.db == source::kEveryDatabase) {
+    throw FullSyncNeeded{"FLUSHALL"};
+  } else if (Takes(databases, change.entry.db)) {
+    throw FullSyncNeeded{"FLUSHDB of database " + std::to_string(change.entry.db)};
+  }
+}
+
+// A fail-over, or a restart with the data: what was read of the old history beyond this point may never have
+// happened.
+void Follower::TakeId(const source::SpoolChunk &chunk, Batch &batch) {
+  next_id_ = chunk.content;
+  next_id_from_ = chunk.offset;
+  std::vector<KeyId> in_doubt;
+  for (auto *keys : {&ahead_, &waiting_})
+    for (const auto &[id, key] : *keys)
+      if (key.read_offset > chunk.offset) in_doubt.push_back(id);
+  for (const KeyId &id : in_doubt) {
+    if (ahead_.erase(id) > 0) dropped_.push_back(id);
+    waiting_changed_ = waiting_.erase(id) > 0 || waiting_changed_;
+    source::Entry entry;
+    entry.db = id.first;
+    entry.key = id.second;
+    TakeKey(ChangeKind::kChanged, std::move(entry), chunk.offset, batch);
+  }
+}
+
+bool Follower::HasDueKeys() const {
+  int64 const now_ms = pg::MonotonicMs();
+  uint64 const offset = changes_->position().offset;
+  return std::any_of(waiting_.begin(), waiting_.end(), [&](const auto &waiting) {
+    const KeyAhead &key = waiting.second;
+    return key.retry_ms <= now_ms && (key.kind == KeyAhead::kAgain || key.read_offset <= offset);
+  });
+}
+
+// Adds keys to the batch whose time has come.
+void Follower::TakeWaiting(Batch &batch) {
+  int64 const now_ms = pg::MonotonicMs();
+  uint64 const offset = changes_->position().offset;
+  for (auto waiting = waiting_.begin(); waiting != waiting_.end();) {
+    const auto &[id, key] = *waiting;
+    bool const is_due = key.retry_ms <= now_ms &&
+                        (key.kind == KeyAhead::kAgain || key.read_offset <= offset) && !IsFull(batch);
+    if (!is_due) {
+      ++waiting;
+      continue;
+    }
+    KeyChange change = {key.kind == KeyAhead::kAgain ? ChangeKind::kChanged : ChangeKind::kDelete,
+                        {},
+                        key.read_offset,
+                        key.tries};
+    change.entry.db = id.first;
+    change.entry.key = id.second;
+    change.entry.plain = true;
+    change.entry.route = filter_.Classify(id.first, id.second).route;
+    batch.keys.emplace(id, std::move(change));
+    waiting = waiting_.erase(waiting);
+    waiting_changed_ = true;
+  }
+}
+
+}  // namespace prm

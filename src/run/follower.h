@@ -1,0 +1,102 @@
+// Applies the stream of changes to the tables, in small batches, each with the position that it reaches.
+//
+// Changes of a key within a batch are one: its newest state counts. What a command does not say is read from
+// the server, and shows a later state than the position: such keys are known until the position is there.
+#pragma once
+
+#include "connect/server.h"
+#include "connect/spool_files.h"
+#include "core/interrupts.h"
+#include "run/link_watch.h"
+#include "run/run.h"
+#include "source/named_keys.h"
+#include "source/stream_changes.h"
+#include "source/stream_spool.h"
+
+namespace prm {
+
+class Follower : public Interrupts {
+ public:
+  // The run's snapshot has been loaded. Its arguments must outlive it.
+  Follower(Run &run, const LiveRecord &record, LinkWatch &link);
+
+  // Goes on from the position that was committed last until it is interrupted. Throws FullSyncNeeded. Errors:
+  // those of BatchStore, of the server (08006 when it cannot be reached, or lags behind the stream), 0A000
+  // for a command whose keys nobody knows, XX001 for a damaged spool.
+  [[noreturn]] void Follow();
+
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
+
+ private:
+  struct KeyChange {
+    source::ChangeKind kind;
+    source::Entry entry;
+    uint64 offset;
+    int tries = 0;
+  };
+  struct Batch {
+    std::map<KeyId, KeyChange> keys;
+    uint64 bytes = 0;
+    int64 commands = 0;
+    int64 read_again = 0;
+    int64 began_ms = 0;  // when its first key came
+    // Keys that had rejects, and that have some now.
+    std::vector<KeyId> forgiven, rejected;
+  };
+  using Entries = std::vector<const source::Entry *>;
+
+  void OpenSpool();
+
+  void Collect(Batch &batch);
+  bool TakeNext(Batch &batch);
+  void Take(source::StreamChange &change, Batch &batch);
+  void TakeKey(source::ChangeKind kind, source::Entry entry, uint64 offset, Batch &batch);
+  void TakeUnknown(const source::StreamChange &change, Batch &batch);
+  void TakeFlush(const source::StreamChange &change) const;
+  void TakeId(const source::SpoolChunk &chunk, Batch &batch);
+  void TakeWaiting(Batch &batch);
+  bool HasDueKeys() const;
+  bool IsFull(const Batch &batch) const;
+
+  void ReadAgain(Batch &batch);
+  void ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes);
+  bool IsOfNow(const std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) const;
+  void TakeRead(source::NamedKey &key, KeyChange &change);
+  void Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms);
+  source::NamedKeys &Reader();
+
+  void Apply(Batch &batch);
+  void Store(Batch &batch, bool is_flushed);
+  void Defer(const Batch &batch, Tally &tally);
+  void SaveKeysAhead(uint64 offset);
+  LivePosition NextPosition() const;
+
+  Run &run_;
+  const LiveRecord &record_;
+  LinkWatch &link_;
+  BatchStore store_;
+  PassFilter filter_;
+  std::set<std::string> claiming_;
+  bool forgets_archived_;
+  SpoolFiles spool_;
+  std::unique_ptr<source::StreamSpoolReader> reader_;
+  std::optional<source::StreamChanges> changes_;
+  std::vector<source::StreamChange> found_;
+  LivePosition position_;  // that is committed
+  std::string next_id_;    // of the stream beyond next_id_from_
+  uint64 next_id_from_ = 0;
+  int64 received_at_ms_ = 0;
+  std::map<KeyId, KeyAhead> ahead_;    // kStored
+  std::map<KeyId, KeyAhead> waiting_;  // the others
+  std::vector<KeyId> fresh_;           // of ahead_, not yet saved
+  std::vector<KeyId> dropped_;         // from ahead_, saved or not
+  bool waiting_changed_ = false;
+  bool has_saved_keys_ = true;
+  std::set<KeyId> rejected_;  // that have rejects
+  std::unique_ptr<ServerConnection> connection_;
+  std::unique_ptr<source::NamedKeys> named_;
+  int64 flushed_ms_ = 0;
+  int unmerged_ = 0;  // batches since ledgers were merged
+};
+
+}  // namespace prm

@@ -1,0 +1,273 @@
+// How a batch of the stream is read again and stored.
+#include "connect/outage.h"
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/identity.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+#include "run/follower.h"
+#include "store/packed_ledger.h"
+
+namespace prm {
+
+using pg::Failure;
+using pg::Spi;
+using source::ChangeKind;
+using source::EntryState;
+
+namespace {
+
+constexpr size_t kKeysAtOnce = 200;
+constexpr int64 kMostLagMs = 10 * 1000;  // of the node that keys are read from, behind the one of the link
+constexpr long kLagPauseMs = 50;
+constexpr int64 kRetryMs = 1000;
+constexpr int kMostTries = 10;
+constexpr int64 kFlushEveryMs = 1000;
+constexpr int kMergeEvery = 256;  // batches
+constexpr int kStoreRetries = 5;
+constexpr long kStoreRetryPauseMs = 100;
+
+}  // namespace
+
+source::NamedKeys &Follower::Reader() {
+  if (named_ == nullptr) {
+    if (connection_ == nullptr)
+      connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId());
+    Spi::Commit();
+    source::NamedKeysOptions options;
+    options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
+    options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+    named_ = pg::ValueOrThrow(source::NamedKeys::Open(**connection_, options));
+  }
+  return *named_;
+}
+
+// Reads keys whose change does not say their state. What is too much for a batch waits for the next.
+void Follower::ReadAgain(Batch &batch) {
+  std::vector<KeyChange *> changes;
+  for (auto &[id, change] : batch.keys)
+    if (change.kind == ChangeKind::kChanged) changes.push_back(&change);
+  uint64 const most_bytes = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
+  uint64 bytes = 0;
+  for (size_t from = 0; from < changes.size(); from += kKeysAtOnce) {
+    std::vector<KeyChange *> const part(
+        changes.begin() + static_cast<long>(from),
+        changes.begin() + static_cast<long>(std::min(from + kKeysAtOnce, changes.size())));
+    if (bytes > most_bytes) {
+      for (const KeyChange *change : part) Wait(*change, KeyAhead::kAgain, change->offset, change->tries, 0);
+      continue;
+    }
+    std::vector<source::NamedKey> keys;
+    ReadAgain(keys, part);
+    batch.read_again += static_cast<int64>(keys.size());
+    for (size_t i = 0; i < keys.size(); ++i) {
+      bytes += keys[i].entry.payload.size();
+      TakeRead(keys[i], *part[i]);
+    }
+  }
+}
+
+// Has a key wait, whatever is known of it so far.
+void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms) {
+  KeyId const id = {change.entry.db, change.entry.key};
+  if (auto const ahead = ahead_.find(id); ahead != ahead_.end()) {
+    offset = std::max(offset, ahead->second.read_offset);
+    ahead_.erase(ahead);
+    dropped_.push_back(id);
+  }
+  waiting_[id] = {kind, offset, tries, pg::MonotonicMs() + pause_ms};
+  waiting_changed_ = true;
+}
+
+void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) {
+  Outage outage;
+  int64 const began_ms = pg::MonotonicMs();
+  for (;;) {
+    keys.assign(changes.size(), {});
+    for (size_t i = 0; i < changes.size(); ++i) {
+      keys[i].entry.db = changes[i]->entry.db;
+      keys[i].entry.key = changes[i]->entry.key;
+    }
+    std::optional<Failure> failure;
+    try {
+      pg::ThrowIfError(Reader().Read(keys));
+      if (IsOfNow(keys, changes)) return;
+      // It may have been another server's once.
+      named_.reset();
+      connection_.reset();
+      if (pg::MonotonicMs() - began_ms > kMostLagMs)
+        throw Failure(ERRCODE_CONNECTION_FAILURE,
+                      "server \"" + run_.migration().server + "\" does not know what the stream has changed",
+                      "It lags behind the server of the replication link, or has another history.");
+    } catch (const Failure &error) {
+      named_.reset();
+      connection_.reset();
+      if (!MayComeBack(error.sqlstate())) throw;
+      failure.emplace(error);
+    }
+    link_.Look();
+    if (failure)
+      outage.Wait(*failure, true);
+    else
+      pg::Sleep(kLagPauseMs);
+  }
+}
+
+// Whether what was read is as new as the changes, and of the history that the link follows: the one that the
+// stream is in, or the one that it goes on in.
+bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
+                       const std::vector<KeyChange *> &changes) const {
+  const std::string &id = next_id_.empty() ? position_.point.id : next_id_;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const redis::ReplicationPoint &since = keys[i].since;
+    if (since.offset < changes[i]->offset || (since.id != id && !link_.IsOfServer(since.id))) return false;
+  }
+  return true;
+}
+
+void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
+  KeyId id = {change.entry.db, change.entry.key};
+  uint64 const read_offset = key.since.offset;
+  bool const is_ahead = read_offset > changes_->position().offset;
+  if (key.entry.state == EntryState::kChanging) {
+    Wait(change, KeyAhead::kAgain, change.offset, 0, kRetryMs);
+  } else if (key.entry.state == EntryState::kVanished) {
+    if (is_ahead)
+      Wait(change, KeyAhead::kAbsent, read_offset, 0, 0);
+    else
+      change.kind = ChangeKind::kDelete;
+    change.entry.plain = true;
+  } else {
+    key.entry.route = change.entry.route;
+    change.entry = std::move(key.entry);
+    change.kind = ChangeKind::kSet;
+    if (!is_ahead) return;
+    ahead_[id] = {KeyAhead::kStored, read_offset, 0, 0};
+    fresh_.push_back(std::move(id));
+  }
+}
+
+void Follower::Apply(Batch &batch) {
+  TakeWaiting(batch);
+  ReadAgain(batch);
+  bool const is_idle =
+      batch.keys.empty() && !waiting_changed_ && changes_->position().offset == position_.point.offset;
+  if (is_idle) return;
+  int64 const now_ms = pg::MonotonicMs();
+  bool const is_flushed = now_ms - flushed_ms_ >= kFlushEveryMs;
+  pg::Context context("redis_migrate live batch");
+  pg::SwitchContext in_context(context.get());
+  for (int attempt = 1;; ++attempt) {
+    try {
+      pg::InSubtransaction([&] { Store(batch, is_flushed); });
+      break;
+    } catch (const pg::PgError &error) {
+      store_.Forget();
+      if (!pg::IsTransient(error.sqlstate()) || attempt == kStoreRetries) throw;
+      pg::Sleep(attempt * kStoreRetryPauseMs);
+    }
+  }
+  Spi::Commit();
+  fresh_.clear();
+  dropped_.clear();
+  waiting_changed_ = false;
+  for (const KeyId &id : batch.forgiven) rejected_.erase(id);
+  for (KeyId &id : batch.rejected) rejected_.insert(std::move(id));
+  position_ = NextPosition();
+  if (is_flushed) {
+    flushed_ms_ = now_ms;
+    pg::ThrowIfError(reader_->RemoveUpTo(position_.point.offset));
+    for (auto ahead = ahead_.begin(); ahead != ahead_.end();)
+      ahead = ahead->second.read_offset <= position_.point.offset ? ahead_.erase(ahead) : std::next(ahead);
+    has_saved_keys_ = !ahead_.empty() || !waiting_.empty();
+  }
+  if (++unmerged_ == kMergeEvery) {
+    unmerged_ = 0;
+    run_.MergeLedgers();
+  }
+}
+
+// Where the stream is after the batch. The id of a history is that of its bytes.
+LivePosition Follower::NextPosition() const {
+  LivePosition next;
+  next.point.offset = changes_->position().offset;
+  next.point.id = !next_id_.empty() && next.point.offset > next_id_from_ ? next_id_ : position_.point.id;
+  next.db = changes_->position().db;
+  next.received_at_ms = received_at_ms_;
+  return next;
+}
+
+// In a subtransaction that may be tried again.
+void Follower::Store(Batch &batch, bool is_flushed) {
+  pg::CheckConstraintsAtOnce();
+  // A commit that a crash loses takes its position with it.
+  if (!is_flushed) pg::SetForTransaction("synchronous_commit", "off");
+  Entries stored, gone, last_tries;
+  batch.forgiven.clear();
+  batch.rejected.clear();
+  for (const auto &[id, change] : batch.keys) {
+    if (change.kind == ChangeKind::kChanged) continue;  // it waits
+    if (rejected_.count(id) > 0) batch.forgiven.push_back(id);
+    if (change.kind == ChangeKind::kDelete)
+      gone.push_back(&change.entry);
+    else
+      (change.tries >= kMostTries ? last_tries : stored).push_back(&change.entry);
+  }
+  Tally tally;
+  if (forgets_archived_) tally.by_key.emplace();
+  BatchOptions options;
+  options.run = record_.run_id();
+  options.claiming = &claiming_;
+  Entries const referenced = store_.Delete(gone, options, tally);
+  for (int level = 0; level < run_.routing().levels(); ++level) {
+    options.defer = true;
+    store_.Process(stored, level, {}, options, tally);
+    options.defer = false;
+    store_.Process(last_tries, level, {}, options, tally);
+  }
+  if (forgets_archived_) store_.archive().Forget(*tally.by_key);
+  LivePosition const next = NextPosition();
+  for (const source::Entry *entry : referenced)
+    Wait(batch.keys.at({entry->db, entry->key}), KeyAhead::kAbsent, next.point.offset, 0, kRetryMs);
+  Defer(batch, tally);
+  run_.record().ForgetRejects(batch.forgiven);
+  for (const Reject &reject : tally.rejects) batch.rejected.emplace_back(reject.entry->db, reject.entry->key);
+  if (!tally.read.empty())
+    run_.record().Save(tally, run_.routing().levels(),
+                       next.point.id + " offset=" + std::to_string(next.point.offset));
+  record_.Advance(next, batch.commands, batch.read_again);
+  SaveKeysAhead(next.point.offset);
+}
+
+// Keys that a foreign key refuses, or whose row belongs to a lower key, are tried again: they have not been
+// read, then.
+void Follower::Defer(const Batch &batch, Tally &tally) {
+  for (const source::Entry *entry : tally.deferred) {
+    const KeyChange &change = batch.keys.at({entry->db, entry->key});
+    Wait(change, KeyAhead::kAgain, change.offset, change.tries + 1, kRetryMs);
+    auto const pattern = Route::FromNumber(entry->route).pattern;
+    auto const read = tally.read.find(pattern ? Tally::Pattern(run_.routing().patterns()[*pattern].text())
+                                              : Tally::Pattern());
+    if (--read->second == 0) tally.read.erase(read);
+  }
+  tally.deferred.clear();
+}
+
+void Follower::SaveKeysAhead(uint64 offset) {
+  has_saved_keys_ = has_saved_keys_ || !fresh_.empty() || waiting_changed_;
+  if (!has_saved_keys_) return;
+  record_.ForgetKeysUpTo(offset);
+  record_.ForgetKeys(dropped_);
+  std::vector<std::pair<const KeyId *, const KeyAhead *>> keys;
+  for (const KeyId &id : fresh_)
+    if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && ahead->second.read_offset > offset)
+      keys.emplace_back(&ahead->first, &ahead->second);
+  if (waiting_changed_) {
+    record_.ForgetWaitingKeys();
+    for (const auto &[id, key] : waiting_) keys.emplace_back(&id, &key);
+  }
+  record_.AddKeys(keys);
+}
+
+}  // namespace prm

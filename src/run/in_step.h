@@ -1,0 +1,30 @@
+// Whether the tables of a live run hold all that a server had done before a moment.
+#pragma once
+
+#include "pg/pg.h"
+#include "redis/replication_point.h"
+
+namespace prm {
+
+class InStep {
+ public:
+  // The moment is now. owner: with whose credentials the server is asked. Commits. Errors: those of
+  // ServerConnection; 0A000 when the server does not tell how far it is.
+  InStep(std::string migration, Oid owner);
+
+  // Whether the stream up to that moment is applied, and so is everything that keys which changed before it
+  // have shown since. Commits. Errors: as above.
+  bool IsReached();
+
+ private:
+  void AskServer();
+
+  std::string migration_;
+  Oid owner_;
+  std::string server_;
+  redis::ReplicationPoint point_;
+  int64 asked_ms_ = 0;
+  std::optional<int64> last_read_;  // the largest offset that keys were read at when the point was reached
+};
+
+}  // namespace prm

@@ -1,0 +1,41 @@
+// Sees to it that the link of a live run has a worker, and knows what that says.
+#pragma once
+
+#include "run/link_workers.h"
+#include "run/live_record.h"
+
+namespace prm {
+
+// Thrown when the stream cannot be followed any further: another run has to begin with a new snapshot.
+struct FullSyncNeeded {
+  std::string why;
+};
+
+class LinkWatch {
+ public:
+  // record must outlive it.
+  explicit LinkWatch(const LiveRecord &record) : record_(record), workers_(new_link_workers()) {}
+
+  // To be called now and then, with no transaction that has to be committed: looks after the link at most
+  // every tenth of a second, and commits. Throws FullSyncNeeded, and the error of a link that will not pass
+  // by itself.
+  void Look();
+
+  // Whether the server of the link has this replication id.
+  bool IsOfServer(const std::string &replication_id) const {
+    return status_.replication_id == replication_id;
+  }
+
+  // Ends the worker.
+  void Stop() { workers_->Stop(record_.run_id()); }
+
+ private:
+  const LiveRecord &record_;
+  std::unique_ptr<LinkWorkers> workers_;
+  LinkStatus status_;
+  int64 looked_ms_ = 0;
+  int64 started_ms_ = 0;
+  bool told_ = false;
+};
+
+}  // namespace prm

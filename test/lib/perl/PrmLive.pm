@@ -1,0 +1,156 @@
+# More for the tests of live sync: a migration with every kind of mapping, commands that change its keys in every way,
+# and a comparison of the tables with Redis that asks redis-server itself.
+
+package PrmLive;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use POSIX ();
+use PrmTools;
+
+our @EXPORT = qw(create_live differences live load_commands start_load wait_for);
+
+# Tables and the migration 'live' of a server of that name, by the owner of the session.
+sub create_live
+{
+    my ($node) = @_;
+    $node->safe_psql('postgres', q{
+        CREATE TABLE strings (id text PRIMARY KEY, value text, expires_at timestamptz);
+        CREATE TABLE hashes (id text PRIMARY KEY, fields jsonb, expires_at timestamptz);
+        CREATE TABLE items (id text, position bigint, value text, PRIMARY KEY (id, position));
+        CREATE TABLE scores (id text, member text, score float8, PRIMARY KEY (id, member));
+        CREATE TABLE members (id text, member text, PRIMARY KEY (id, member));
+        SELECT redis_migrate.create_migration('live', 'live', source => 'replication', databases => '{0}');
+        SELECT redis_migrate.add_mapping('live', 'strings', 's:{id}', 'strings', 'SELECT id, value, expires_at FROM redis_batch', '{id}', databases => '{0}', exclusive => true);
+        SELECT redis_migrate.add_mapping('live', 'hashes', 'h:{id}', 'hashes', 'SELECT id, json AS fields, expires_at FROM redis_batch', '{id}', databases => '{0}');
+        SELECT redis_migrate.add_mapping('live', 'items', 'l:{id}', 'items', 'SELECT id, position, value FROM redis_batch', '{id,position}', databases => '{0}', expand => 'elements');
+        SELECT redis_migrate.add_mapping('live', 'scores', 'z:{id}', 'scores', 'SELECT id, member, score FROM redis_batch', '{id,member}', databases => '{0}', expand => 'elements', exclusive => true);
+        SELECT redis_migrate.add_mapping('live', 'members', 't:{id}', 'members', 'SELECT id, member FROM redis_batch', '{id,member}', databases => '{0}', expand => 'elements');
+    });
+    return;
+}
+
+# What Redis has, as lines that the tables must have, too.
+my $script = q{
+    local lines = {}
+    for _, key in ipairs(redis.call('KEYS', '*')) do
+        local kind, expiry = redis.call('TYPE', key).ok, redis.call('PEXPIRETIME', key)
+        if kind == 'string' then
+            table.insert(lines, key .. ' ' .. redis.call('GET', key) .. ' ' .. string.format('%d', expiry))
+        elseif kind == 'hash' then
+            local fields = redis.call('HGETALL', key)
+            for i = 1, #fields, 2 do table.insert(lines, key .. ' ' .. fields[i] .. '=' .. fields[i + 1] .. ' ' .. string.format('%d', expiry)) end
+        elseif kind == 'list' then
+            for i, value in ipairs(redis.call('LRANGE', key, 0, -1)) do table.insert(lines, key .. ' ' .. (i - 1) .. ' ' .. value) end
+        elseif kind == 'zset' then
+            local pairs = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+            for i = 1, #pairs, 2 do table.insert(lines, key .. ' ' .. pairs[i] .. ' ' .. pairs[i + 1]) end
+        elseif kind == 'set' then
+            for _, member in ipairs(redis.call('SMEMBERS', key)) do table.insert(lines, key .. ' ' .. member) end
+        else
+            table.insert(lines, key .. ' is a ' .. kind)
+        end
+    end
+    return lines
+};
+
+my $rows = q{
+    SELECT 's:' || id || ' ' || value || ' ' || coalesce((extract(epoch FROM expires_at) * 1000)::bigint, -1) FROM strings
+    UNION ALL SELECT 'h:' || id || ' ' || f.key || '=' || f.value || ' ' || coalesce((extract(epoch FROM expires_at) * 1000)::bigint, -1)
+              FROM hashes, jsonb_each_text(fields) AS f
+    UNION ALL SELECT 'l:' || id || ' ' || position || ' ' || value FROM items
+    UNION ALL SELECT 'z:' || id || ' ' || member || ' ' || score FROM scores
+    UNION ALL SELECT 't:' || id || ' ' || member FROM members
+    UNION ALL SELECT key || ' is a ' || type FROM redis_migrate.archive
+};
+
+# The first lines in which the tables differ from database 0 of Redis; empty if they do not.
+sub differences
+{
+    my ($node, $redis) = @_;
+    my %lines;
+    $lines{$_} = "missing: $_" for split /\n/, $redis->cli('EVAL', $script, 0);
+    for (split /\n/, $node->safe_psql('postgres', $rows)) { delete $lines{$_} or $lines{$_} = "too much: $_"; }
+    my @differences = sort values %lines;
+    splice @differences, 10 if @differences > 10;
+    return join "\n", @differences;
+}
+
+# Random commands over so many keys of each type, one a line. Transactions are not divided.
+sub load_commands
+{
+    my ($count, $keys) = @_;
+    my $n = sub { return int rand $_[0] };
+    my @kinds = (
+        sub { return "SET s:" . $n->($keys) . ' v' . $n->(1_000_000) },
+        sub { return "SET s:" . $n->($keys) . ' v' . $n->(1_000_000) . ' EX ' . (1000 + $n->(1000)) },
+        sub { return "SET s:" . $n->($keys) . ' v' . $n->(1_000_000) . ' KEEPTTL' },
+        sub { return "DEL s:" . $n->($keys) . ' h:' . $n->($keys) },
+        sub { return "INCR s:c" . $n->($keys) },
+        sub { return "APPEND s:" . $n->($keys) . ' x' },
+        sub { return "EXPIRE s:" . $n->($keys) . ' ' . (1000 + $n->(1000)) },
+        sub { return "PERSIST h:" . $n->($keys) },
+        sub { return "HSET h:" . $n->($keys) . ' a ' . $n->(100) . ' b' . $n->(5) . ' ' . $n->(100) },
+        sub { return "HDEL h:" . $n->($keys) . ' a' },
+        sub { return "EXPIRE h:" . $n->($keys) . ' 5000' },
+        sub { return "LPUSH l:" . $n->($keys) . ' ' . $n->(1000) },
+        sub { return "RPOP l:" . $n->($keys) },
+        sub { return "LTRIM l:" . $n->($keys) . ' 0 5' },
+        sub { return "ZADD z:" . $n->($keys) . ' ' . $n->(100) . ' m' . $n->(5) },
+        sub { return "ZREM z:" . $n->($keys) . ' m' . $n->(5) },
+        sub { return "SADD t:" . $n->($keys) . ' m' . $n->(8) },
+        sub { return "SPOP t:" . $n->($keys) },
+        sub { my $from = $n->($keys); return "SET s:$from r\nRENAME s:$from s:" . $n->($keys) },
+        sub { return "MULTI\nINCR s:c" . $n->($keys) . "\nHSET h:" . $n->($keys) . " a 1\nSET s:" . $n->($keys) . " t\nEXEC" },
+        sub { return "XADD x:" . $n->($keys) . " * f v" },
+        sub { return "DEL x:" . $n->($keys) },
+        sub { return "PUBLISH channel message" },
+    );
+    return join '', map { $kinds[ $n->(scalar @kinds) ]->() . "\n" } 1 .. $count;
+}
+
+# A process that sends such commands until the object goes or finish is called.
+sub start_load
+{
+    my ($redis, $keys, $pause) = @_;
+    my $pid = fork() // die "fork: $!\n";
+    if ($pid == 0)
+    {
+        my $ended = 0;
+        $SIG{TERM} = sub { $ended = 1 };
+        srand $$;
+        while (!$ended) { eval { $redis->cli_lines(load_commands(300, $keys)) }; select undef, undef, undef, $pause // 0.05; }
+        POSIX::_exit(0);
+    }
+    return bless { pid => $pid }, 'PrmLive::Load';
+}
+
+# What the view says of the migration.
+sub live
+{
+    my ($node, $columns) = @_;
+    my ($status, $out) = $node->psql('postgres', "SELECT $columns FROM redis_migrate.live_sync WHERE migration = 'live'");
+    return $status == 0 ? $out : '';
+}
+
+sub wait_for { my ($node) = @_; return sql_error($node, q{CALL redis_migrate.wait_for('live', '50 s')}); }
+
+package PrmLive::Load;
+
+use strict;
+use warnings;
+
+sub finish
+{
+    my ($self) = @_;
+    my $pid = delete $self->{pid} or return;
+    kill 'TERM', $pid;
+    waitpid $pid, 0;
+    return;
+}
+
+sub DESTROY { my ($self) = @_; my $status = $?; $self->finish; $? = $status; return; }
+
+1;

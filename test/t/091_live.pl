@@ -1,0 +1,123 @@
+# Live sync: the tables follow a load of every kind of command through the end of each process, a cut of the link, a
+# restart of either server and a full sync; they lose nothing, and no row goes unasked when Redis is emptied.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use PrmWorkers;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+use constant KEYS => 150;
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '16mb' ]);
+my $proxy = PrmTools::Proxy->new($redis->port);
+my $node = new_node('live', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on\npg_redis_migrate.live_delete_limit = 60");
+$node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $proxy->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');
+create_live($node);
+$redis->cli_lines(load_commands(3000, KEYS));
+$redis->cli_lines("SELECT 3\nSET s:elsewhere x\n");
+
+# The snapshot, and then each kind of command by itself.
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'wait_for returns when the snapshot is loaded');
+is(differences($node, $redis), '', 'every key is there');
+for my $command (
+    'SET s:1 plain', 'SET s:1 timed EX 5000', 'SET s:1 kept KEEPTTL', 'APPEND s:1 x', 'PERSIST s:1', 'INCR s:c1', 'DEL s:1', 'MSET s:1 a s:2 b',
+    'RENAME s:1 s:3', 'COPY s:3 s:4', 'MOVE s:4 1', 'HSET h:1 f 1 g 2', 'HDEL h:1 f', 'EXPIRE h:1 5000', 'HDEL h:1 g', 'RPUSH l:1 a b c',
+    'LPOP l:1', 'LINSERT l:1 BEFORE b z', 'LTRIM l:1 1 1', 'LPOP l:1', 'ZADD z:1 1 a 2 b', 'ZREM z:1 a', 'ZUNIONSTORE z:2 1 z:1', 'SADD t:1 a b',
+    'SPOP t:1', 'SPOP t:1', 'XADD x:1 * f v', 'DEL x:1', 'EVAL "redis.call(\'SET\', KEYS[1], ARGV[1]); redis.call(\'INCR\', KEYS[2])" 2 s:1 s:c1 y')
+{
+    $redis->cli_lines("$command\n");
+    is(wait_for($node) . differences($node, $redis), '', $command);
+}
+$redis->cli('SET', 's:gone', 'x', 'PX', '1');
+usleep(5_000);
+is($redis->cli('GET', 's:gone'), '', 'a key expires');
+is(wait_for($node) . differences($node, $redis), '', 'and so does its row');
+wait_until('the link says so', sub { live($node, 'state') eq 'in step' });
+is(live($node, 'state, keys_ahead, lag_bytes, lag_seconds = 0, sqlstate'), 'in step|0|0|t|', 'the view says that it is in step') or diag live($node, '*');
+is(last_run($node, 'live', 'live, state, balanced'), 't|running|t', 'and the sums of the run agree');
+like(sql_error($node, q{CALL redis_migrate.run('live')}), qr/55006/, 'nobody else may run it');
+
+# Under load, each process ends, in order and otherwise.
+sub pid_now { my ($kind) = @_; my ($status, $out) = $node->psql('postgres', "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL"); return $status == 0 ? $out : ''; }
+sub goes_on
+{
+    my ($what) = @_;
+    wait_until("$what: it answers", sub { answers($node) });
+    is(wait_for($node), '', "$what: it gets in step");
+}
+my $load = start_load($redis, KEYS);
+for my $kind ('migration', 'replication link')
+{
+    wait_until("a $kind", sub { pid_now($kind) });
+    $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . pid_now($kind) . ')');
+    usleep(300_000);
+    goes_on("the end of the $kind");
+}
+for my $kind ('migration', 'replication link')
+{
+    wait_until("a $kind", sub { pid_now($kind) });
+    kill 'KILL', pid_now($kind);
+    usleep(500_000);
+    goes_on("kill -9 of the $kind");
+}
+$node->stop('immediate');
+$node->start;
+goes_on('an immediate shutdown');
+$proxy->tell('drop') for 1 .. 3;
+goes_on('a link that was cut');
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.start('live', live => true)});
+goes_on('stop and start');
+$load->finish;
+is(wait_for($node) . differences($node, $redis), '', 'nothing was lost');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs'), '1', 'by partial resyncs alone');
+
+# A restart of Redis with its data.
+$load = start_load($redis, KEYS);
+usleep(500_000);
+$redis->cli('CONFIG', 'SET', 'save', '3600 1');
+$redis->restart;
+usleep(500_000);
+goes_on('a restart of Redis');
+$load->finish;
+is(wait_for($node) . differences($node, $redis), '', 'a restart of Redis with its data loses nothing');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs'), '1', 'and needs no full sync');
+
+# What happens while the link is cut is more than the server's backlog has.
+$redis->cli('CONFIG', 'SET', 'repl-backlog-size', '16384');
+$proxy->tell('hold');
+$proxy->tell('drop');
+$redis->cli_lines(load_commands(3000, KEYS) . "DEL s:1 h:1 z:1\n" . "SET s:late x\n" . join '', map { "SET s:f$_ " . 'x' x 1000 . "\n" } 1 .. 100);
+$proxy->tell('pass');
+is(wait_for($node) . differences($node, $redis), '', 'a full sync, when the server does not have the stream any more');
+is($node->safe_psql('postgres', 'SELECT state, message IS NOT NULL FROM redis_migrate.runs ORDER BY run_id'), "superseded|t\nrunning|f", 'is another run');
+
+# An emptied Redis does not empty the tables unasked.
+my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM strings');
+$redis->cli('FLUSHALL');
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+like(job($node, 'live', 'message'), qr/would lose \d+ of its \d+ rows/, 'FLUSHALL pauses the run');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM strings'), $before, 'and no row is gone');
+like(wait_for($node), qr/55000.*would lose/, 'wait_for says so');
+$redis->cli('SET', 's:new', 'x');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, force => true)});
+is(wait_for($node) . differences($node, $redis), '', 'with force it goes on');
+is(job($node, 'live', 'force'), 'f', 'once');
+$redis->cli_lines(load_commands(500, KEYS));
+is(wait_for($node) . differences($node, $redis), '', 'and follows');
+
+# Options that a live run does not take.
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
+like(sql_error($node, q{SELECT redis_migrate.start('live', live => true, priority => 'high')}), qr/0A000.*a live run does not take priority/, 'no priority');
+$node->safe_psql('postgres', q{SELECT redis_migrate.create_migration('other', 'live')});
+like(sql_error($node, q{SELECT redis_migrate.start('other', live => true)}), qr/22023.*a live run needs source 'replication'/, 'no other source');
+like(sql_error($node, q{CALL redis_migrate.follow('live')}), qr/55000.*is for background workers/, 'not in a session');
+
+done_testing();
