@@ -45,6 +45,7 @@ CREATE TABLE redis_migrate.mapping (
     exclusive     boolean NOT NULL,
     ledger        text NOT NULL CHECK (ledger OPERATOR(pg_catalog.=) ANY (ARRAY['none', 'packed', 'full'])),
     ledger_reason text NOT NULL,
+    ledger_mark   bytea,
     search_path   text NOT NULL,
     timezone      text NOT NULL,
     datestyle     text NOT NULL,
@@ -52,7 +53,7 @@ CREATE TABLE redis_migrate.mapping (
     PRIMARY KEY (migration, mapping)
 );
 COMMENT ON TABLE redis_migrate.mapping IS
-    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights';
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger';
 COMMENT ON SEQUENCE redis_migrate.mapping_mapping_id_seq IS 'Numbers of mappings';
 
 CREATE TABLE redis_migrate.mapping_check (

@@ -34,7 +34,7 @@ ALTER TABLE redis_migrate.migration
     DROP CONSTRAINT migration_source_check,
     ADD CONSTRAINT migration_source_check CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['scan', 'rdb', 'replication', 'archive']));
 
--- A ledger of version 0.1 is a full one: it says which key each row came from.
+-- A ledger of version 0.1 is a full one: it says which key each row came from. The next run chooses the ledger anew.
 ALTER TABLE redis_migrate.mapping ALTER ledger DROP NOT NULL;
 ALTER TABLE redis_migrate.mapping RENAME ledger TO has_ledger;
 ALTER TABLE redis_migrate.mapping
@@ -42,14 +42,13 @@ ALTER TABLE redis_migrate.mapping
     ADD target_owner redis_migrate.owner_role,
     ADD trusted_roles redis_migrate.owner_role[],
     ADD ledger text CHECK (ledger OPERATOR(pg_catalog.=) ANY (ARRAY['none', 'packed', 'full'])),
-    ADD ledger_reason text;
+    ADD ledger_reason text,
+    ADD ledger_mark bytea;
 UPDATE redis_migrate.mapping AS m
 SET target_relation = coalesce(c.oid, 0), target_owner = coalesce(redis_migrate.stamp_owner(c.relowner), g.owner),
     trusted_roles = coalesce(redis_migrate.trusted_until_now(c.oid, redis_migrate.owner_oid(g.owner)), '{}'),
     ledger = CASE WHEN m.has_ledger THEN 'full' ELSE 'none' END,
-    ledger_reason = CASE WHEN m.has_ledger THEN 'the mapping was defined with version 0.1'
-                         WHEN m.exclusive THEN 'it is exclusive: every row of the target is its own'
-                         ELSE 'no two keys yield the same row, and on_delete is ''keep''' END
+    ledger_reason = 'the mapping was defined with version 0.1'
 FROM redis_migrate.mapping AS n JOIN redis_migrate.migration AS g USING (migration)
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(n.target)
 WHERE n.mapping_id OPERATOR(pg_catalog.=) m.mapping_id;
@@ -173,7 +172,7 @@ COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
     'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
 
 COMMENT ON TABLE redis_migrate.mapping IS
-    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights';
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger';
 
 COMMENT ON TABLE redis_migrate.mapping_check IS
     'Conditions on the output rows of a mapping''s query; a row for which a condition is not true is rejected under its name';

@@ -2,6 +2,7 @@
 #include "connect/server.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/time.h"
@@ -34,6 +35,7 @@ class Preflight {
     else
       CheckCluster();
     CheckSettings();
+    CheckLedgers(server);
   }
 
  private:
@@ -412,6 +414,48 @@ class Preflight {
     if (pg::Call([] { return RecoveryInProgress(); }))
       Add("recovery", CheckStatus::kFail, "this server is a standby and cannot be written to",
           "Run the migration on the primary.");
+  }
+
+  // Of the mappings that the caller may see: those whose rows one process at a time can store, and those of
+  // which no run can begin.
+  void CheckLedgers(const std::string &server) {
+    pg::Spi spi;
+    std::vector<std::string> migrations;
+    int64 full = 0;
+    {
+      const pg::Rows mappings = pg::Spi::Execute(
+          "SELECT m.migration, m.mapping, m.ledger, m.ledger_reason FROM redis_migrate.mappings AS m JOIN "
+          "redis_migrate.migrations AS g ON g.migration OPERATOR(pg_catalog.=) m.migration WHERE g.server "
+          "OPERATOR(pg_catalog.=) $1 ORDER BY m.migration, m.mapping",
+          {pg::SqlParam::Text(server)});
+      for (uint64 i = 0; i < mappings.size(); ++i) {
+        migrations.push_back(mappings[i].Text(0));
+        if (mappings[i].Text(2) != "full") continue;
+        ++full;
+        Add("ledger", CheckStatus::kWarn,
+            "mapping \"" + mappings[i].Text(1) + "\" of migration \"" + mappings[i].Text(0) +
+                "\" has a full ledger: " + mappings[i].Text(3),
+            "One process at a time stores its rows. If the reason can be removed, do so, and call "
+            "redis_migrate.alter_mapping.");
+      }
+    }
+    if (!migrations.empty() && full == 0) Add("ledger", CheckStatus::kOk, "no mapping has a full ledger");
+    pg::AsExtensionOwner as_owner;
+    const pg::Rows lost = pg::Spi::Execute(
+        R"(
+SELECT migration, mapping FROM redis_migrate.mapping AS m
+WHERE migration = ANY ($1) AND ledger = 'packed' AND ledger_mark IS NOT NULL
+  AND EXISTS (SELECT FROM redis_migrate.ledger_segment AS s WHERE s.mapping_id = m.mapping_id)
+  AND CASE WHEN EXISTS (SELECT FROM redis_migrate.ledger_secret)
+           THEN ledger_mark <> redis_migrate.row_hash(mapping_id) ELSE true END
+ORDER BY migration, mapping)",
+        {pg::SqlParam::TextArray(migrations)});
+    for (uint64 i = 0; i < lost.size(); ++i)
+      Add("ledger secret", CheckStatus::kFail,
+          "the packed ledger of mapping \"" + lost[i].Text(1) + "\" of migration \"" + lost[i].Text(0) +
+              "\" was made with another secret",
+          "Restore the row of redis_migrate.ledger_secret, or let the ledger begin anew by "
+          "redis_migrate.alter_mapping.");
   }
 
   ReturnSetInfo *result_;

@@ -77,14 +77,40 @@ std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping 
           SqlParam::TextArray(mapping.accepted->TrustedText())};
 }
 
+// Nothing is known any more of the secret with which entries were made.
+void MarkLedgerAsNew(int64 mapping_id) {
+  Spi::Execute("UPDATE redis_migrate.mapping SET ledger_mark = NULL WHERE mapping_id = $1",
+               {SqlParam::Int8(mapping_id)});
+}
+
 // Forgets which rows of the target are the mapping's; the rows stay. Returns whether any was known.
 bool ForgetRows(int64 mapping_id) {
+  MarkLedgerAsNew(mapping_id);
   uint64 forgotten = 0;
   for (const char *table : {"ledger", "ledger_batch", "ledger_segment"})
     forgotten += Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE mapping_id = $1",
                               {SqlParam::Int8(mapping_id)})
                      .processed();
   return forgotten > 0;
+}
+
+// Whether the entries of a mapping's ledger would be taken for other rows than they are of.
+bool MeansOtherRows(const Mapping &old, const Mapping &mapping) {
+  if (mapping.target != old.target || mapping.key_columns != old.key_columns) return true;
+  if (mapping.ledger == "full" && old.ledger == "full") return false;
+  // Entries of a packed ledger do not name their keys: they hold only for one pattern, and for one way in
+  // which its keys name rows.
+  if (mapping.ledger != "packed" || mapping.pattern != old.pattern) return true;
+  return old.ledger != "full" && mapping.ledger_reason != old.ledger_reason;
+}
+
+// Whether entries of a packed ledger were made with a secret that is lost.
+bool HasForeignEntries(const Mapping &mapping) {
+  pg::Rows const rows = Spi::Execute(
+      "SELECT ledger_mark <> redis_migrate.row_hash(mapping_id) FROM redis_migrate.mapping WHERE mapping_id "
+      "= $1",
+      {SqlParam::Int8(mapping.id)});
+  return !rows[0].IsNull(0) && rows[0].Bool(0);
 }
 
 Mapping &FindMapping(Migration &migration, const std::string &name) {
@@ -300,16 +326,13 @@ PRM_FUNCTION(alter_mapping) {
           "$21, $22, $23, $24, $25::redis_migrate.owner_role, $26::redis_migrate.owner_role[]) WHERE "
           "migration = $1 AND mapping = $2",
       MappingParams(migration.name, mapping));
-  // Otherwise entries for rows of another table, or by other columns, would be taken for rows of this target.
-  // Entries of a packed ledger do not name their keys: they hold only for one pattern, and for one way in
-  // which its keys name rows.
-  bool const names_otherwise = mapping.ledger == "packed" &&
-                               (mapping.pattern != old.pattern || mapping.ledger_reason != old.ledger_reason);
-  bool const means_others = mapping.ledger != old.ledger || names_otherwise || mapping.target != old.target ||
-                            mapping.key_columns != old.key_columns;
-  if (means_others && ForgetRows(mapping.id))
+  bool const is_worthless =
+      MeansOtherRows(old, mapping) || (old.ledger == "packed" && HasForeignEntries(mapping));
+  if (is_worthless && ForgetRows(mapping.id))
     pg::Report(NOTICE, "the ledger of mapping \"" + mapping.name + "\" begins anew",
                "The rows stay. Each becomes the mapping's again when a run meets its key.");
+  // The next run makes entries of the one from those of the other.
+  if (mapping.ledger != old.ledger) MarkLedgerAsNew(mapping.id);
   Touch(migration.name);
   PG_RETURN_VOID();
 }

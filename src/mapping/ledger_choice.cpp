@@ -113,31 +113,53 @@ bool HasRules(const Target &target) {
   });
 }
 
-// Why a packed ledger cannot know the rows of a mapping whose keys have rows apart; empty: it can. copies:
-// which key columns are copies of what the name of the key says.
-std::string WhyNotPacked(const KeyPattern &pattern, const Target &target, const QueryFacts &facts,
-                         std::string &copies) {
-  if (target.kind != TargetKind::kLocal) return "the target is a view or a foreign table";
-  if (HasRules(target)) return "the target has rules";
+// A packed ledger for a mapping whose keys have rows apart, or a full one and why it has to be.
+LedgerChoice ChooseForRowsApart(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
+                                const QueryFacts &facts) {
+  auto full = [](const std::string &reason) { return LedgerChoice{"full", reason, ""}; };
+  if (target.kind != TargetKind::kLocal) return full("the target is a view or a foreign table");
+  if (HasRules(target)) return full("the target has rules");
   std::vector<KeyColumn> named;
-  std::string names;
+  std::string names, copies;
   for (const KeyColumn &key : target.keys) {
     if (!EqualMeansSameBytes(key))
-      return "values of key column \"" + key.column.name + "\" can be equal and yet differ";
+      return full("values of key column \"" + key.column.name + "\" can be equal and yet differ");
     std::optional<std::string> const source = NameColumnOf(key.column.name, pattern, facts);
     if (!source) continue;
     named.push_back(key);
     names += (names.empty() ? "" : ", ") + pg::QuoteIdentifier(key.column.name);
     copies += (copies.empty() ? "" : ", ") + key.column.name + " = " + *source;
   }
-  if (named.size() == target.keys.size()) return "";
+  LedgerChoice const packed = {"packed", "no two keys yield the same row: " + copies, ""};
+  if (named.size() == target.keys.size()) return packed;
   if (std::all_of(named.begin(), named.end(), [&](const KeyColumn &key) {
         return NameColumnOf(key.column.name, pattern, facts) == "db";
       }))
-    return "a key can have several rows, and key_columns have nothing of its name by which to find them";
-  if (!HasIndexThatLeadsWith(target, named))
-    return "a key can have several rows, and no index of the target begins with (" + names + ")";
-  return "";
+    return full(
+        "a key can have several rows, and key_columns have nothing of its name by which to find them");
+  if (HasIndexThatLeadsWith(target, named)) return packed;
+  return {"full", "a key can have several rows, and no index of the target begins with (" + names + ")",
+          "CREATE INDEX ON " + target.name + " (" + names + "), then SELECT redis_migrate.alter_mapping(" +
+              pg::QuoteLiteral(mapping.migration) + ", " + pg::QuoteLiteral(mapping.name) +
+              "): the ledger is then packed, which costs less."};
+}
+
+LedgerChoice ChooseForSharedRows(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
+                                 const QueryFacts &facts) {
+  Mapping of_one_database = mapping;
+  of_one_database.databases = std::vector<int>{0};
+  if (!KeysHaveRowsApart(of_one_database, pattern, facts))
+    return {"full",
+            "two keys could yield the same row: not each capture, and db unless databases names a single "
+            "one, stands unchanged in key_columns",
+            ""};
+  bool const would_be_packed = ChooseForRowsApart(mapping, pattern, target, facts).ledger == "packed";
+  return {"full",
+          "keys of two databases could yield the same row: databases does not name a single one, and db does "
+          "not stand in key_columns",
+          would_be_packed ? "If all keys are in one database, say databases => '{0}': the ledger is then "
+                            "packed, which costs less."
+                          : ""};
 }
 
 }  // namespace
@@ -145,16 +167,14 @@ std::string WhyNotPacked(const KeyPattern &pattern, const Target &target, const 
 LedgerChoice ChooseLedger(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
                           const QueryFacts &facts) {
   bool const apart = KeysHaveRowsApart(mapping, pattern, facts);
-  std::string copies;
-  std::string const why_not =
-      apart ? WhyNotPacked(pattern, target, facts, copies)
-            : "two keys could yield the same row: not each capture, and db unless databases names a single "
-              "one, stands unchanged in key_columns";
-  if (why_not.empty()) return {"packed", "no two keys yield the same row: " + copies};
-  if (mapping.exclusive) return {"none", "it is exclusive: every row of the target is its own; " + why_not};
+  LedgerChoice choice = apart ? ChooseForRowsApart(mapping, pattern, target, facts)
+                              : ChooseForSharedRows(mapping, pattern, target, facts);
+  if (choice.ledger == "packed") return choice;
+  if (mapping.exclusive)
+    return {"none", "it is exclusive: every row of the target is its own; " + choice.reason, ""};
   if (apart && mapping.on_delete == "keep")
-    return {"none", "no two keys yield the same row, and on_delete is 'keep'; " + why_not};
-  return {"full", why_not};
+    return {"none", "no two keys yield the same row, and on_delete is 'keep'; " + choice.reason, ""};
+  return choice;
 }
 
 }  // namespace prm

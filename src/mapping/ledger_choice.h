@@ -21,6 +21,7 @@ std::optional<std::string> NameColumnOf(const std::string &key_column, const Key
 struct LedgerChoice {
   std::string ledger;  // none, packed, full
   std::string reason;  // in words; for a packed ledger, how the name of a key becomes the key of its row
+  std::string hint;    // what would make a full ledger a packed one; empty: nothing simple
 };
 
 // Chooses a packed ledger if no other key can have the rows of a key, and its name finds them. Takes ACCESS

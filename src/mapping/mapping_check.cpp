@@ -223,6 +223,11 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
         "records which key owns which row.");
   CheckExclusive(migration.name, mapping);
   LedgerChoice choice = ChooseLedger(mapping, pattern, target, query.facts());
+  if (choice.ledger == "full" && mapping.ledger != "full")
+    pg::Report(NOTICE, "mapping \"" + mapping.name + "\" has a full ledger",
+               "It records which key each row came from, and one process at a time stores rows, because " +
+                   choice.reason + ".",
+               choice.hint);
   mapping.ledger = std::move(choice.ledger);
   mapping.ledger_reason = std::move(choice.reason);
 }

@@ -7,6 +7,7 @@
 #include "pg/transaction.h"
 #include "rdb/dump.h"
 #include "store/archive_source.h"
+#include "store/ledger_settling.h"
 
 namespace prm {
 namespace {
@@ -72,6 +73,7 @@ void DryRun::Play(std::vector<PreviewRow> *preview, bool bytes) {
   tally_.by_key.emplace();
   pg::InRolledBackSubtransaction([&] {
     pg::Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+    for (const Mapping *mapping : routing_.Mappings()) SettleLedger(*mapping);
     for (int level = 0; level < routing_.levels(); ++level) {
       options.defer = true;
       store.Process(entries_, level, {}, options, tally_);

@@ -10,8 +10,8 @@
 #include "run/dry_run.h"
 #include "run/worker_count.h"
 #include "store/archive_source.h"
+#include "store/ledger_settling.h"
 #include "store/packed_ledger.h"
-#include "store/row_hash.h"
 
 namespace prm {
 namespace {
@@ -43,10 +43,10 @@ void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sum
 
 Run::Run(const std::string &name, RunParameters parameters)
     : lock_(name),
-      migration_(LoadMigration(name)),
       parameters_(std::move(parameters)),
+      migration_(LoadSettled(name)),
       routing_(migration_, parameters_.priority, parameters_.mapping),
-      record_(Begin(name)),
+      record_(RunRecord::Begin(name, parameters_)),
       pass_(migration_, parameters_, routing_, record_),
       helpers_(new_helpers()),
       first_level_(record_.level()) {
@@ -59,12 +59,17 @@ Run::Run(const std::string &name, RunParameters parameters)
                            std::to_string(routing_.levels()));
 }
 
-RunRecord Run::Begin(const std::string &name) {
-  std::vector<const Mapping *> const mappings = routing_.Mappings();
-  if (std::any_of(mappings.begin(), mappings.end(),
-                  [](const Mapping *mapping) { return mapping->ledger == "packed"; }))
-    RequireLedgerSecret();
-  return RunRecord::Begin(name, parameters_);
+Migration Run::LoadSettled(const std::string &name) const {
+  Migration migration = LoadMigration(name);
+  auto selected = [&] { return Routing(migration, parameters_.priority, parameters_.mapping).Mappings(); };
+  bool is_changed = false;
+  for (const Mapping *mapping : selected()) is_changed = ChooseLedgerAnew(*mapping) || is_changed;
+  if (is_changed) {
+    Spi::Commit();  // the catalog is read as of the beginning of the transaction
+    migration = LoadMigration(name);
+  }
+  for (const Mapping *mapping : selected()) SettleLedger(*mapping);
+  return migration;
 }
 
 void Run::Load(const std::function<void()> &between) {

@@ -35,9 +35,9 @@ class Run {
   void MergeLedgers();
 
  private:
-  // Entries of a packed ledger are valid only with its secret; and a ledger without entries takes unchanged
+  // With ledgers that fit their mappings. Before the run begins, as a ledger without entries takes unchanged
   // rows for the mapping's.
-  RunRecord Begin(const std::string &name);
+  Migration LoadSettled(const std::string &name) const;
   void Read(int level, const std::function<void()> &between);
   // Waits for the source: the caller has committed.
   SourceDivision AskSource(int level);
@@ -63,8 +63,8 @@ class Run {
   void AdvanceSequences();
 
   MigrationLock lock_;
-  Migration migration_;
   RunParameters parameters_;
+  Migration migration_;
   Routing routing_;
   RunRecord record_;
   Pass pass_;

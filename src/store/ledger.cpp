@@ -206,6 +206,12 @@ std::string Ledger::KeyValue(size_t i, const std::string &row_key) const {
   return "CAST(" + row_key + "[" + std::to_string(i + 1) + "] AS " + type + ")";
 }
 
+std::string Ledger::KeyValues(const std::string &row_key) const {
+  std::string values;
+  for (size_t i = 0; i < keys_.size(); ++i) values += (i == 0 ? "" : ", ") + KeyValue(i, row_key);
+  return values;
+}
+
 int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys,
                          const std::vector<std::string> &except) const {
   if (row_keys.empty()) return 0;

@@ -56,6 +56,8 @@ class Ledger {
   std::string RowKeyExpression(const std::string &alias) const;
   // "alias.a = CAST(row_key[1] AS type) AND …", where row_key is an expression of type text[].
   std::string HasIdentity(const std::string &alias, const std::string &row_key) const;
+  // The values of the key columns in an identity: "CAST(row_key[1] AS type), …".
+  std::string KeyValues(const std::string &row_key) const;
   // "DELETE FROM target AS target" or "UPDATE target AS target SET …", as on_delete says.
   std::string DeleteStatement() const { return prm::DeleteStatement(target_, on_delete_); }
 

@@ -31,18 +31,8 @@ SipKey LoadSecret() {
   if (!pg_strong_random(drawn, sizeof drawn))
     throw pg::Failure(ERRCODE_INTERNAL_ERROR, "could not draw the secret of the ledgers");
   // Waits for whoever draws it at the same time.
-  pg::Rows const inserted = Spi::Execute(
-      "INSERT INTO redis_migrate.ledger_secret (secret) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true",
-      {SqlParam::Bytea(Bytes(drawn, sizeof drawn))});
-  if (inserted.size() > 0) {
-    uint64 lost = 0;
-    for (const char *table : {"ledger_segment", "ledger_batch"})
-      lost += Spi::Execute(std::string("DELETE FROM redis_migrate.") + table).processed();
-    if (lost > 0)
-      pg::Report(WARNING, "the packed ledgers begin anew",
-                 "redis_migrate.ledger_secret, without which their entries mean nothing, was empty.",
-                 "Rows that were stored become their mappings' again when a run meets their keys.");
-  }
+  Spi::Execute("INSERT INTO redis_migrate.ledger_secret (secret) VALUES ($1) ON CONFLICT DO NOTHING",
+               {SqlParam::Bytea(Bytes(drawn, sizeof drawn))});
   if (std::optional<SipKey> const secret = ReadSecret()) return *secret;
   throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE, "another transaction draws the secret of the ledgers",
                     "", "Try again.");
@@ -99,8 +89,6 @@ Values FieldsOf(Datum composite) {
 }
 
 }  // namespace
-
-void RequireLedgerSecret() { LoadSecret(); }
 
 RowHasher::RowHasher() : secret_(LoadSecret()) {}
 

@@ -8,10 +8,6 @@
 
 namespace prm {
 
-// Draws the secret, if the database has none yet. Entries of packed ledgers that were made with another one
-// that is lost are worthless: they are deleted with a WARNING. Needs SPI.
-void RequireLedgerSecret();
-
 // What is hashed is the value as it is stored, after TOAST: equal in a dump and restore, and on other
 // machines. Integers of any width hash alike, and so do text and varchar; enums by their labels, arrays and
 // composites by what is in them. Of these types the bytes depend on more than the value: numeric, jsonb and
@@ -19,7 +15,7 @@ void RequireLedgerSecret();
 // of types that are not PostgreSQL's own on OIDs, which a restored database numbers anew.
 class RowHasher {
  public:
-  // Reads the secret, as RequireLedgerSecret leaves it. Needs SPI.
+  // Reads the secret; draws it, if the database has none yet. Needs SPI.
   RowHasher();
 
   // Adds a value of a type. Errors: 53200, and those of reading it from TOAST.

@@ -282,11 +282,55 @@ sql(q{CALL redis_migrate.run('fits')});
 is(last_run($node, 'fits', 'state, balanced'), 'completed|t', 'and the run goes on');
 sql(q{SELECT redis_migrate.drop_migration('fits')});
 
-# Without its secret a ledger means nothing; the next run begins it anew and takes the rows that it meets.
-sql('DELETE FROM redis_migrate.ledger_secret');
-like(warned(q{CALL redis_migrate.run('here')}), qr/WARNING:  the packed ledgers begin anew/, 'a lost secret is told');
+# Without its secret a packed ledger means nothing: no run begins, and it is said what to do.
+sub checked { return sql("SELECT status, detail FROM redis_migrate.preflight('shop') WHERE check_name = '$_[0]' ORDER BY 2"); }
+is(checked('ledger secret'), '', 'a secret that is there is no matter');
+my $secret = sql('SELECT secret FROM redis_migrate.ledger_secret');
+for my $loss ('DELETE FROM redis_migrate.ledger_secret', q{INSERT INTO redis_migrate.ledger_secret (secret) VALUES ('\x00112233445566778899aabbccddeeff')})
+{
+    sql($loss);
+    like(sql_error($node, "CALL redis_migrate.run('here'$_)"), qr/ERROR:  55000: the packed ledger of mapping "h" was made with another secret\n.*\n.*Restore .*alter_mapping\('here', 'h'\)/,
+        'a lost secret ends a run') for '', ', dry_run => true';
+    is(checked('ledger secret'), qq{fail|the packed ledger of mapping "h" of migration "here" was made with another secret\n}
+            . q{fail|the packed ledger of mapping "s" of migration "shouts" was made with another secret}, 'which preflight knows');
+}
+sql("UPDATE redis_migrate.ledger_secret SET secret = '$secret'", q{CALL redis_migrate.run('here')});
+is(ledger() . sql(q{ SELECT claims_unchanged FROM redis_migrate.mapping_count ORDER BY run_id DESC LIMIT 1}), '106|1f', 'with its secret it goes on');
+sql(q{UPDATE redis_migrate.ledger_secret SET secret = '\x00112233445566778899aabbccddeeff'});
+like(warned(q{SELECT redis_migrate.alter_mapping('here', 'h')}), qr/NOTICE:  the ledger of mapping "h" begins anew/, 'or it begins anew');
+sql(q{CALL redis_migrate.run('here')}, q{SELECT redis_migrate.drop_migration('shouts')});
 is(ledger(), '52|0', 'and the rows are the mapping\'s again');
-sql(q{SELECT redis_migrate.drop_migration('here')}, q{SELECT redis_migrate.drop_migration('shouts')});
+sql(q{SELECT redis_migrate.drop_migration('here')});
+
+# A full ledger is said, with the reason, and becomes a packed one when the reason goes. It needs no secret to do so.
+$redis->cli('FLUSHALL');
+$redis->cli('MSET', 'v:a b:1', 'x', 'v:"q,{}\\:2', 'x', 'v:c:3', 'x', 'v:NULL:4', 'x', "v:\xc3\xa9:5", 'x');
+sql('CREATE TABLE converted (id text, n int, v text, PRIMARY KEY (id, n))', q{INSERT INTO converted VALUES ('c', 9, 'mine')}, q{SELECT redis_migrate.create_migration('converted', 'shop')});
+my $because = 'keys of two databases could yield the same row: databases does not name a single one, and db does not stand in key_columns';
+like(warned(q{SELECT redis_migrate.add_mapping('converted', 'c', 'v:{id}:{n:int}', 'converted', 'SELECT id, n::int AS n, value AS v FROM redis_batch', '{id,n}')}),
+    qr/NOTICE:  mapping "c" has a full ledger\nDETAIL:  It records which key each row came from, and one process at a time stores rows, because $because\.\nHINT:  If all keys are in one database, say databases => '\{0\}'/,
+    'add_mapping says that the ledger is full');
+is(warned(q{SELECT redis_migrate.alter_mapping('converted', 'c', on_delete => 'delete')}), '', 'once');
+is(checked('ledger'), qq{warn|mapping "c" of migration "converted" has a full ledger: $because}, 'and so does preflight');
+sub full { return sql('SELECT count(*), count(DISTINCT row_hash) FROM redis_migrate.ledger'); }
+sql(q{CALL redis_migrate.run('converted')});
+is(full(), '5|5', 'it has an entry for each row');
+sql("UPDATE redis_migrate.ledger_secret SET secret = '$secret'");
+like(warned(q{CALL redis_migrate.run('converted')}), qr/NOTICE:  the full ledger of mapping "c" was hashed with another secret/, 'with another secret it is hashed anew');
+sql(q{UPDATE converted SET v = 'y' WHERE n = 2}, q{CALL redis_migrate.run('converted')});
+is(full() . ' ' . sql(q{SELECT count(*) FROM redis_migrate.ledger WHERE row_hash = ('x' || encode(substr(redis_migrate.row_hash(mapping_id, row_key), 1, 8), 'hex'))::bit(64)::bigint}),
+    '5|5 5', 'so that entries are found and none is written twice');
+is(warned(q{SELECT redis_migrate.alter_mapping('converted', 'c', databases => '{0}')}) . kind('converted'), 'packed|no two keys yield the same row: id = id, n = n',
+    'without the reason the ledger is packed, and nothing is forgotten');
+is(checked('ledger'), 'ok|no mapping has a full ledger', 'preflight has nothing to say');
+$redis->cli('DEL', 'v:c:3');
+sql(q{CALL redis_migrate.run('converted', dry_run => true)});
+is(full() . ' ' . ledger(), '5|5 0|0', 'a dry run converts nothing for good');
+sql(q{CALL redis_migrate.run('converted')});
+is(full() . ' ' . ledger(), '0|0 5|0', 'the next run converts the entries');
+sql(q{CALL redis_migrate.run('converted', prune => true)});
+is(sql(q{SELECT string_agg(n || v, ' ' ORDER BY n) FROM converted}) . ' ' . ledger(), '1x 2x 4x 5x 9mine 4|0', 'and each of them stands for its row');
+sql(q{SELECT redis_migrate.drop_migration('converted')});
 
 # kill -9 in the middle, again and again: the same rows are there, and all of them are the mapping's.
 $redis->cli('FLUSHALL');
