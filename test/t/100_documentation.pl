@@ -129,4 +129,18 @@ for my $file ("$root/README.md", sort glob "$root/docs/*.md")
     run_page($page, $file);
 }
 
+# The reference names everything that the extension has for users.
+$node->safe_psql('postgres', 'CREATE DATABASE reference');
+$node->safe_psql('reference', 'CREATE EXTENSION pg_redis_migrate');
+my $named = slurp_file("$root/docs/reference.md");
+for (
+    [ 'functions', q{SELECT DISTINCT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'redis_migrate'::regnamespace AND p.proname !~ '^(owner_role_|fdw_)' ORDER BY 1} ],
+    [ 'views', q{SELECT relname FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind = 'v' ORDER BY 1} ],
+    [ 'settings', q{SELECT name FROM pg_settings WHERE name LIKE 'pg_redis_migrate.%' ORDER BY 1} ])
+{
+    my ($what, $query) = @$_;
+    my @all = split /\n/, $node->safe_psql('reference', $query);
+    is(join(' ', grep { $named !~ /\b\Q$_\E\b/ } @all), '', scalar(@all) . " $what are in the reference");
+}
+
 done_testing();
