@@ -365,13 +365,17 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
 // Whether rows of this batch may have the same identity. If different keys have different rows, only several
 // rows of one key can.
 bool GroupStore::MayFold(const PreparedMapping &mapping, const std::vector<int> &numbers,
-                         const std::vector<int> &entry_of_row) {
+                         const std::vector<int> &entry_of_row) const {
   if (numbers.empty()) return false;
   if (mapping.ledger || mapping.state.shape.expand() != Expand::kNone) return true;
   if (!mapping.packed) return false;
-  std::set<int> entries;
-  return !std::all_of(numbers.begin(), numbers.end(),
-                      [&](int row) { return entries.insert(entry_of_row[row]).second; });
+  std::vector<bool> has_row(entries_.size(), false);
+  for (int row : numbers) {
+    int const entry = entry_of_row[row];
+    if (has_row[entry]) return true;
+    has_row[entry] = true;
+  }
+  return false;
 }
 
 // Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order.

@@ -119,8 +119,8 @@ class GroupStore {
   void RunChecks(PreparedMapping &mapping, Stage &stage, Findings &findings);
   static std::vector<int> Remaining(PreparedMapping &mapping, Stage &stage, const Findings &findings);
   void Store(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which, Findings &findings);
-  static bool MayFold(const PreparedMapping &mapping, const std::vector<int> &numbers,
-                      const std::vector<int> &entry_of_row);
+  bool MayFold(const PreparedMapping &mapping, const std::vector<int> &numbers,
+               const std::vector<int> &entry_of_row) const;
   static void FindFolded(PreparedMapping &mapping, Stage &stage, std::vector<int> &lost);
   std::vector<std::string> TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which,
                                         const Findings &findings,
