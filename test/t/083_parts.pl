@@ -111,7 +111,7 @@ $said = said(q{
 like($said, qr/is read by one process: the query or a check of mapping "m" may use "factor", which is temporary/, 'a temporary table in the query: alone');
 
 like(said(q{SET pg_redis_migrate.max_value_size = '1MB'; CALL redis_migrate.run('shop', workers => 2)}),
-    qr/is read by one process: pg_redis_migrate.max_value_size was set in this session/, 'a setting of the session: alone');
+    qr/is read by one process: pg_redis_migrate.max_value_size was changed in this session/, 'a setting of the session: alone');
 
 # No worker connects as a role without LOGIN, before PostgreSQL 17.
 sql(q{
