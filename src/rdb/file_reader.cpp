@@ -138,6 +138,7 @@ Result<bool> FileReader::Next() {
 
 Result<bool> FileReader::Advance() {
   key_ = FileKey();
+  size_hint_.reset();
   for (;;) {
     uint8_t code = 0;
     bool is_code = true;
@@ -165,6 +166,7 @@ Status FileReader::ReadCode(uint8_t code, bool& is_code) {
         return reader_.Corrupt("impossible database number");
       }
       db_ = static_cast<int>(length);
+      size_hint_.reset();
       return {};
     case kExpirySeconds:
       PRM_RETURN_IF_ERROR(reader_.ReadLittleEndian(seconds));
@@ -178,8 +180,8 @@ Status FileReader::ReadCode(uint8_t code, bool& is_code) {
       return reader_.ReadByte(key_.frequency.emplace());
     case kIdle:
       return ReadLength(reader_, key_.idle_seconds.emplace());
-    case kResizeDb:
-      PRM_RETURN_IF_ERROR(ReadLength(reader_, length));
+    case kResizeDb:  // keys, and those of them that expire
+      PRM_RETURN_IF_ERROR(ReadLength(reader_, size_hint_.emplace()));
       return ReadLength(reader_, length);
     case kSlotInfo:
       for (int i = 0; i < 3; ++i) PRM_RETURN_IF_ERROR(ReadLength(reader_, length));

@@ -67,6 +67,10 @@ class FileReader {
   Result<bool> Next();
   const FileKey& key() const { return key_; }
 
+  // How many keys the database of key() has, as the file says before the first of them; nothing at other keys
+  // and where it does not say. No more than a hint: any number may stand there.
+  std::optional<uint64_t> size_hint() const { return size_hint_; }
+
   // Passes the value to the visitor, with the memory that DecodeObject states.
   Status DecodeValue(ValueVisitor& visitor);
 
@@ -108,6 +112,7 @@ class FileReader {
   ByteReader reader_;
   FileHeader header_;
   FileKey key_;
+  std::optional<uint64_t> size_hint_;
   FileNotes notes_;
   HashTemplates templates_;
   int db_ = 0;

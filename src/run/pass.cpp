@@ -63,6 +63,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     StoreOptions options;
     options.defer = parameters_.source != "archive";
     options.goes_beyond = batch.goes_beyond;
+    options.expected_keys = batch.expected_keys;
     Store(std::move(entries), level, before, position, options);
     batch = source::Batch();
     if (part && source.repeated_slots() > noted) {
@@ -179,6 +180,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
           for (const Reject &reject : tally.rejects)
             if (!record_.HasReject(level, *reject.entry)) rejects.push_back(&reject);
         record_.Save(tally, level, left.empty() ? position : before);
+        if (left.empty()) record_.AddExpected(level, store.expected_keys);
         bool const beyond = store.goes_beyond || !left.empty();
         if (!store.recount && (beyond || !stored_.empty())) record_.NotePageKeys(done, beyond);
       });

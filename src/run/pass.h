@@ -41,6 +41,7 @@ class Pass {
     bool recount = false;      // the entries were counted as read before
     bool defer = false;        // keep what is refused for the end of the level
     bool goes_beyond = false;  // as source::Batch
+    uint64 expected_keys = 0;  // likewise
   };
 
   void Restart(int level);

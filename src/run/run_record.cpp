@@ -255,6 +255,16 @@ void RunRecord::SetEstimate(int64 keys) {
                {SqlParam::Int8(id_), SqlParam::Int8(keys)});
 }
 
+void RunRecord::AddExpected(int level, uint64 keys) {
+  if (keys == 0 || level > 0 || part_ > 1) return;
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.run
+            SET keys_estimated = coalesce(keys_estimated, 0) + $2
+            WHERE run_id = $1)sql",
+      {SqlParam::Int8(id_), SqlParam::Int8(static_cast<int64>(keys))});
+}
+
 void RunRecord::AddEvicted(int64 keys) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute("UPDATE redis_migrate.run SET evicted = coalesce(evicted, 0) + $2 WHERE run_id = $1",
@@ -386,8 +396,13 @@ void RunRecord::RestartLevel(int level) {
 // The last level that was saved may be the one before.
 void RunRecord::BeginLevel(int level) {
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("UPDATE redis_migrate.run SET level = $2, position = '' WHERE run_id = $1",
-               {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  // What a file says of its databases is heard again as it is read.
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.run
+            SET level = $2, position = '',
+                keys_estimated = CASE WHEN $2 > 0 OR source NOT IN ('rdb', 'replication') THEN keys_estimated END
+            WHERE run_id = $1)sql",
+      {SqlParam::Int8(id_), SqlParam::Int4(level)});
   level_ = level;
   position_.clear();
 }

@@ -78,7 +78,11 @@ class RunRecord {
   // The mappings that take unchanged rows for their own: those whose packed ledger was empty when the run
   // began.
   std::set<std::string> ReadClaiming() const;
+  // How many keys the source has, as it says.
   void SetEstimate(int64 keys);
+  // The same of a source that says so bit by bit: adds what a batch tells. Later levels and other parts hear
+  // it again and add nothing.
+  void AddExpected(int level, uint64 keys);
   // Adds to the keys that Redis evicted while it was read.
   void AddEvicted(int64 keys);
   // Writes counts, rejects and deferred keys of a batch, and the checkpoint, in the caller's transaction.

@@ -87,6 +87,7 @@ Result<bool> RdbFileSource::Next(Batch& batch) {
   dead_ = Error{ErrorCode::kServerError, "reading the file was interrupted", {}, {}};
   batch.entries.clear();
   batch.bytes = 0;
+  batch.expected_keys = 0;
   batch.goes_beyond = false;
   const uint64_t begin = reader_.position().offset;
   const Result<bool> filled = Fill(batch);
@@ -118,8 +119,10 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       }
       return !batch.entries.empty();
     }
+    NoteHint(batch);
     const rdb::FileKey& key = reader_.key();
-    const KeyDecision decision = IsWanted(key) ? filter_.Classify(key.db, key.name) : KeyDecision();
+    const bool wanted = HasDatabase(key.db) && options_.share.Contains(key.name);
+    const KeyDecision decision = wanted ? filter_.Classify(key.db, key.name) : KeyDecision();
     if (decision.interest == Interest::kIgnore) {
       PRM_RETURN_IF_ERROR(reader_.SkipValue());
       continue;
@@ -154,10 +157,17 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
   return true;
 }
 
-bool RdbFileSource::IsWanted(const rdb::FileKey& key) const {
+// A key takes more than a byte, so a file has fewer keys than bytes, whatever it says.
+void RdbFileSource::NoteHint(Batch& batch) {
+  if (!reader_.size_hint() || !HasDatabase(reader_.key().db)) return;
+  const uint64_t keys = std::min(*reader_.size_hint(), file_.size() - expected_keys_);
+  expected_keys_ += keys;
+  batch.expected_keys += keys;
+}
+
+bool RdbFileSource::HasDatabase(int db) const {
   const auto& databases = options_.databases;
-  return (!databases || std::find(databases->begin(), databases->end(), key.db) != databases->end()) &&
-         options_.share.Contains(key.name);
+  return !databases || std::find(databases->begin(), databases->end(), db) != databases->end();
 }
 
 }  // namespace prm::source

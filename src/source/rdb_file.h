@@ -53,7 +53,9 @@ class RdbFileSource : public Source {
 
   // Batches end between keys, so that nothing is returned twice. If the file is damaged or its checksum is
   // wrong, the keys before the damage are returned first, and the next call returns the error. After an error
-  // the source is unusable. Errors: those of rdb::FileReader; kCorruptData if bytes follow the end.
+  // the source is unusable. Batch::expected_keys is what the file says of its databases, in all batches
+  // together at most the size of the file. Errors: those of rdb::FileReader; kCorruptData if bytes follow the
+  // end.
   Result<bool> Next(Batch& batch) override;
 
   // The metadata of the file, as far as it has been read from where Open began.
@@ -65,12 +67,14 @@ class RdbFileSource : public Source {
                 const rdb::FilePosition& place);
 
   Result<bool> Fill(Batch& batch);
-  bool IsWanted(const rdb::FileKey& key) const;
+  void NoteHint(Batch& batch);
+  bool HasDatabase(int db) const;
 
   ByteSource& file_;
   RdbFileOptions options_;
   KeyFilter& filter_;
   rdb::FileReader reader_;
+  uint64_t expected_keys_ = 0;  // of all batches
   bool done_ = false;
   std::optional<Error> dead_;
 };

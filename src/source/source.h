@@ -19,6 +19,8 @@ struct Batch {
   std::string position;  // opaque except to the source that wrote it
   // The RDB version of payloads if this release does not read it: values are then read in pieces.
   std::optional<unsigned> unknown_version;
+  // Keys of the databases that begin in the batch, if the source says so only there.
+  uint64_t expected_keys = 0;
   bool goes_beyond = false;  // has entries that a reader resuming from `position` gets again
 };
 

@@ -87,6 +87,11 @@ $proxy->tell('hold');
 my ($rate, $later) = map { $node->safe_psql('postgres', "SELECT keys_per_second FROM redis_migrate.progress, pg_sleep($_)") } 1, 2;
 ok($later > 0 && $later < $rate, 'the rate falls, not to zero');
 is($node->safe_psql('postgres', 'SELECT estimated_end > clock_timestamp() FROM redis_migrate.progress'), 't', 'and the end stays in the future');
+# Redis says what it likes of the number of its keys.
+my $keys = $node->safe_psql('postgres', 'SELECT keys_estimated FROM redis_migrate.progress');
+$node->safe_psql('postgres', 'UPDATE redis_migrate.run SET keys_estimated = 9223372036854775807');
+is($node->safe_psql('postgres', 'SELECT keys_estimated, estimated_end IS NULL FROM redis_migrate.progress'), '9223372036854775807|t', 'an end in a million years is not told');
+$node->safe_psql('postgres', "UPDATE redis_migrate.run SET keys_estimated = $keys");
 $proxy->tell('rate 300000');
 my $log = -s $node->logfile;
 cmp_ok(elapsed(sub { as('owner', q{SELECT redis_migrate.stop('shop')}) }), '<', 5, 'stop returns soon');

@@ -243,6 +243,48 @@ TEST(RdbFileSource, SharesTogetherAreTheFile) {
   EXPECT_EQ(keys, expected);
 }
 
+// A database with a hint, and so many keys in it.
+std::string HintedDatabase(char db, uint64_t hint, int keys) {
+  std::string body = "\xfe" + std::string(1, db) + "\xfb" + test::Length(hint) + test::Length(0);
+  for (int i = 0; i < keys; ++i) body += FileKeyBytes(0, "key" + std::to_string(i), test::String("value"));
+  return body;
+}
+
+// What the batches say of the number of keys, one by one.
+std::vector<uint64_t> ExpectedKeys(ByteSource& file, const RdbFileOptions& options,
+                                   const std::string& position = "") {
+  NameFilter filter;
+  auto source = RdbFileSource::Open(file, options, filter, position);
+  EXPECT_TRUE(source.ok());
+  std::vector<uint64_t> expected;
+  for (Batch batch; source.value()->Next(batch).value();) expected.push_back(batch.expected_keys);
+  return expected;
+}
+
+TEST(RdbFileSource, HintsComeWithTheFirstKeyOfTheirDatabase) {
+  test::MemorySource file(
+      FramedFile("REDIS0011", HintedDatabase(0, 3, 3) + HintedDatabase(2, 100, 1) + HintedDatabase(7, 1, 2)));
+  RdbFileOptions options;
+  EXPECT_EQ(ExpectedKeys(file, options), std::vector<uint64_t>{104});
+  options.batch_keys = 2;
+  EXPECT_EQ(ExpectedKeys(file, options), (std::vector<uint64_t>{3, 100, 1}));
+  NameFilter filter;
+  const std::string behind_first = ReadAll(file, options, filter).positions.front();
+  EXPECT_EQ(ExpectedKeys(file, options, behind_first), (std::vector<uint64_t>{100, 1}));
+  options.databases = {2};
+  EXPECT_EQ(ExpectedKeys(file, options), std::vector<uint64_t>{100}) << "of the databases that are read";
+}
+
+TEST(RdbFileSource, NoHintIsBelievedBeyondTheSizeOfTheFile) {
+  for (const uint64_t hint : {uint64_t{1} << 63, UINT64_MAX}) {
+    test::MemorySource file(FramedFile("REDIS0011", HintedDatabase(0, 1, 1) + HintedDatabase(1, hint, 1) +
+                                                        HintedDatabase(2, hint, 1) +
+                                                        HintedDatabase(3, 5, 1)));
+    RdbFileOptions options;
+    EXPECT_EQ(ExpectedKeys(file, options), std::vector<uint64_t>{file.size()});
+  }
+}
+
 TEST(RdbFileSource, AnInvalidShareIsAnError) {
   test::MemorySource file(SampleFile());
   NameFilter filter;
