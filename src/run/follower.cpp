@@ -74,6 +74,11 @@ void Follower::Collect(Batch &batch) {
     bool const is_news = TakeNext(batch);
     if (!is_news) {
       link_.Look();
+      if (changes_->in_transaction() && link_.IsSpoolFull())
+        throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                      "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
+                          " is larger than the changes that may wait",
+                      "", "Raise pg_redis_migrate.max_spool_size, and start the run again.");
       pg::Sleep(kLookAgainMs);
     }
     if (changes_->in_transaction()) {

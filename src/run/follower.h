@@ -96,7 +96,8 @@ class Follower : public Interrupts {
   std::unique_ptr<ServerConnection> connection_;
   std::unique_ptr<source::NamedKeys> named_;
   int64 flushed_ms_ = 0;
-  int unmerged_ = 0;  // batches since ledgers were merged
+  bool has_unflushed_ = false;  // positions since
+  int unmerged_ = 0;            // batches since ledgers were merged
 };
 
 }  // namespace prm

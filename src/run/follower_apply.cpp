@@ -153,9 +153,10 @@ void Follower::Apply(Batch &batch) {
   ReadAgain(batch);
   bool const is_idle =
       batch.keys.empty() && !waiting_changed_ && changes_->position().offset == position_.point.offset;
-  if (is_idle) return;
   int64 const now_ms = pg::MonotonicMs();
   bool const is_flushed = now_ms - flushed_ms_ >= kFlushEveryMs;
+  // What is applied makes room on the disk only when that is durable.
+  if (is_idle && !(is_flushed && has_unflushed_)) return;
   pg::Context context("redis_migrate live batch");
   pg::SwitchContext in_context(context.get());
   for (int attempt = 1;; ++attempt) {
@@ -175,6 +176,7 @@ void Follower::Apply(Batch &batch) {
   for (const KeyId &id : batch.forgiven) rejected_.erase(id);
   for (KeyId &id : batch.rejected) rejected_.insert(std::move(id));
   position_ = NextPosition();
+  has_unflushed_ = !is_flushed;
   if (is_flushed) {
     flushed_ms_ = now_ms;
     pg::ThrowIfError(reader_->RemoveUpTo(position_.point.offset));

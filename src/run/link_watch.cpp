@@ -20,6 +20,7 @@ void LinkWatch::Look() {
   int64 const now = pg::MonotonicMs();
   if (now - looked_ms_ < kLookEveryMs) return;
   looked_ms_ = now;
+  pg::ReloadIfAsked();
   if (std::optional<LinkStatus> status = record_.ReadLink()) status_ = std::move(*status);
   pg::Spi::Commit();
   if (status_.state == "full sync needed") throw FullSyncNeeded{status_.message};

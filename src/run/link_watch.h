@@ -26,6 +26,9 @@ class LinkWatch {
     return status_.replication_id == replication_id;
   }
 
+  // Whether the link has left the server until there is room on the disk.
+  bool IsSpoolFull() const { return status_.state == "spool full"; }
+
   // Ends the worker.
   void Stop() { workers_->Stop(record_.run_id()); }
 

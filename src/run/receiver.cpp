@@ -74,6 +74,7 @@ class Receiver {
   }
 
   bool IsWanted() {
+    pg::ReloadIfAsked();
     bool const is_wanted = workers_->IsWanted(name_) && !record_.IsSuperseded();
     Spi::Commit();
     return is_wanted;
