@@ -8,7 +8,7 @@ namespace prm {
 
 // The directory, which may not exist. Errors: none.
 std::string FilesDirectory();
-// The same, created where it is missing. Errors: those of pg::VirtualFile.
+// The directory, created if it is missing. Errors: those of pg::VirtualFile.
 std::string MakeFilesDirectory();
 
 // The names of its files. Errors: 53000.

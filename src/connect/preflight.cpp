@@ -416,8 +416,8 @@ class Preflight {
           "Run the migration on the primary.");
   }
 
-  // Of the mappings that the caller may see: those whose rows one process at a time can store, and those of
-  // which no run can begin.
+  // Reports, of the mappings that the caller may see, those whose rows only one process at a time can store,
+  // and those with which no run can begin.
   void CheckLedgers(const std::string &server) {
     pg::Spi spi;
     std::vector<std::string> migrations;

@@ -10,7 +10,7 @@
 
 namespace prm {
 
-// Where a reader reads.
+// The place from which a reader reads.
 struct SourcePlace {
   std::string kind;                           // as run's argument source: scan, rdb, replication, archive
   std::string migration;                      // for hints

@@ -44,7 +44,7 @@ bool EndsWithToken(const Node& node) {
   return !node.notes.empty() && node.notes.back().what == PieceClass::kToken;
 }
 
-// Where the beginning at `i` of a sorted list parts from those that do not begin with it.
+// The length at which the beginning at `i` of a sorted list differs from those that do not begin with it.
 size_t PartsAt(const std::vector<Start>& starts, size_t i) {
   const Bytes text = starts[i].text;
   size_t common = i > 0 ? CommonBytes(text, starts[i - 1].text) : 0;
@@ -145,7 +145,7 @@ FamilyTree::Node* FamilyTree::KeepStarts(Node& node, size_t keep, Node* child) {
     group.keys += its->keys;
     group.starts.push_back({its->token_start, name, its->keys});
   }
-  // What `child` becomes is where its keys are counted from then on.
+  // From then on the keys of `child` are counted in the node that it becomes.
   const auto move = [&](const std::string& name, const auto& to) -> Node& {
     const bool is_child = node.children.at(name).get() == child;
     Node& place = to();
@@ -266,7 +266,7 @@ void FamilyTree::SettleStarts(Node& node) {
   for (const auto& [name, child] : node.children) {
     if (EndsWithToken(*child)) keys[LiteralsOf(*child)] += child->keys;
     if (child->token_start.empty()) continue;
-    // What they begin with in fact may be longer than what they were counted by.
+    // Their common beginning may be longer than the one by which they were counted.
     const Bytes start = StartOfToken(child->notes.back().start);
     groups[GroupOf(*child)].push_back(
         {start.size() > child->token_start.size() ? std::string(start) : child->token_start, name,

@@ -277,7 +277,7 @@ void AlterPolicy(int64 job_id, const std::vector<SqlParam> &properties) {
       {SqlParam::Int8(job_id)});
 }
 
-// Where each framework keeps its sessions, by its own documentation.
+// The tables in which frameworks keep their sessions, by their own documentation.
 struct Preset {
   const char *store;
   const char *table;

@@ -257,7 +257,7 @@ bool Sweep::ShouldDrop(Oid leaf, const Target &target, const Statements &stateme
          BoundsHaveExpired(statements, cutoff);
 }
 
-// Where a partition cannot be dropped its rows go one by one, as those of any other.
+// If a partition cannot be dropped, its rows are removed like those of any other.
 bool Sweep::TryToDrop(const std::string &name) {
   run_.worked = true;
   try {

@@ -11,7 +11,8 @@ namespace prm {
 // one are rejected when they come, see FillOptions.
 bool KeysHaveRowsApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts);
 
-// The same of the elements of keys, too: what tells those of a key apart stands unchanged in a key column.
+// As above, also for the elements of a key: the column that tells them apart stands unchanged in a key
+// column.
 bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const QueryFacts &facts);
 
 // The column of redis_batch that a key column is a copy of, if it is one that the name of the key tells.

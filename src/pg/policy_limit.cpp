@@ -11,7 +11,8 @@ namespace prm::pg {
 
 void CheckPolicyLimit(const char *kind, const char *table, Oid role) {
   LockInTransaction(LockTag(kPolicyLocks, role), ExclusiveLock);
-  // What others have committed before the lock was free counts, whatever the transaction's isolation level.
+  // Policies that others committed before the lock was free count, whatever the transaction's isolation
+  // level.
   LatestSnapshotScope snapshot;
   auto rows = Spi::Execute(std::string("SELECT count(*) FROM redis_migrate.") + table +
                                " WHERE redis_migrate.owner_oid(owner) = $1",

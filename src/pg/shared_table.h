@@ -175,7 +175,7 @@ class SharedTable {
     bool precious = false;
   };
 
-  // Which precious entry of its own owner a new entry may take the place of.
+  // The precious entries of its own owner that a new entry may replace.
   enum class Spare { kNewer, kOlder, kAll };
 
   // Inserts an entry for a key that Find did not find. No place if the bucket is full and all its entries are

@@ -13,7 +13,7 @@ namespace {
 // bytes take less than this many times n.
 constexpr uint64_t kMostMemoryPerByte = 4;
 
-// Where few keys are small strings, one in so many is asked by GETRANGE all the same.
+// If few keys are small strings, one in so many is still asked by GETRANGE.
 constexpr uint64_t kSampleEvery = 32;
 
 // If Redis evicts keys when its memory is full, replies must fit into the free memory. At most this share of
@@ -26,8 +26,9 @@ constexpr int64_t kBytesPerName = 128;
 
 uint64_t BytesOf(const Entry& entry) { return entry.key.size() + entry.payload.size(); }
 
-// Whether INFO is that of one process of Redis or Valkey, whose keys are read. What stands before several
-// servers, as managed services do, says no build id, or one of zeros; relatives say what they are.
+// Whether INFO is that of the one process of Redis or Valkey whose keys are read. A proxy before several
+// servers, as managed services have them, reports no build id, or one of zeros; other servers that speak the
+// protocol name themselves.
 bool SpeaksForItself(const redis::ServerInfo& info) {
   for (const char* relative : {"dragonfly_version", "kvrocks_version", "garnet_version", "mvcc_depth"})
     if (!info.Get(relative).empty()) return false;

@@ -224,7 +224,7 @@ class ScanSource : public Source {
   int sampled_ = 0;           // keys of the sample that is being taken
   int settled_ = 0;           // of them, keys that GETRANGE settled
   bool may_be_calm_ = false;  // INFO speaks for the keys that are read
-  // What INFO said last of expired keys; nullopt: the database has expiries, or may have.
+  // The number of expired keys in the last INFO; nullopt: the database has expiries, or may have.
   std::optional<int64_t> calm_;
   int calm_db_ = 0;
   std::vector<uint64_t> unproved_;           // slots that were asked without expiry since the last INFO

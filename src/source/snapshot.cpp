@@ -8,7 +8,7 @@ namespace prm::source {
 
 namespace {
 
-// What has arrived, and behind it what will: its reader waits for the server.
+// The part of the snapshot that has arrived, and after it the rest: a reader waits for the server.
 class ArrivingSnapshot : public ByteSource {
  public:
   ArrivingSnapshot(redis::ReplicationLink& link, ByteSpool& spool, uint64_t most_bytes)

@@ -49,7 +49,7 @@ std::vector<const source::Entry *> BatchStore::Delete(const std::vector<const so
   std::vector<std::vector<const source::Entry *>> grouped(groups_.size());
   std::vector<const source::Entry *> archived;
   std::vector<int64> read(names_.size());
-  // What others refer to goes last.
+  // Keys whose rows others refer to go last.
   std::multimap<int, size_t, std::greater<>> by_level;
   for (const source::Entry *entry : entries) {
     Route const route = Route::FromNumber(entry->route);

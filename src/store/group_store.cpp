@@ -425,7 +425,7 @@ void GroupStore::KeepLedger(PreparedMapping &mapping, const std::vector<Identifi
 void GroupStore::DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                                 const Findings &findings, RowCounts &counts) {
   if (mapping.mapping.on_delete == "keep") return;
-  // Where a key has one row, one that yields it has left none.
+  // If keys have one row each, a key that yields its row has left none.
   bool const has_one_row = mapping.packed->keys_have_one_row();
   std::vector<bool> is_whole(entries_.size(), true);
   if (has_one_row)

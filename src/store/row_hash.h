@@ -8,7 +8,7 @@
 
 namespace prm {
 
-// What is hashed is the value as it is stored, after TOAST: equal in a dump and restore, and on other
+// The stored value is hashed, after TOAST. So hashes are equal after a dump and restore, and on other
 // machines. Integers of any width hash alike, and so do text and varchar; enums by their labels, arrays and
 // composites by what is in them. Of these types the bytes depend on more than the value: numeric, jsonb and
 // floating-point numbers inside of other types on the byte order of the machine, reg* types, oid and ranges
@@ -27,7 +27,7 @@ class RowHasher {
 
   // The hash of what was added, and a new beginning.
   Hash128 Finish();
-  // The same as the image of a row, which is not 0.
+  // The hash as the image of a row, which is never 0.
   uint64 FinishImage();
 
  private:

@@ -36,7 +36,7 @@ constexpr Owned kOwned[] = {
     {"lockout", "lockout_policy", "policy = $2", ""},
 };
 
-// Where relations are accepted by the owner of a definition.
+// The columns in which the owner of a definition accepts relations.
 struct Accepting {
   const char *kind;
   const char *table;
