@@ -21,14 +21,6 @@ constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
 constexpr uint64_t kInfoBytes = uint64_t{64} << 10;
 constexpr uint64_t kBytesPerKey = 2 * redis::kElementBytes + 64;
 
-std::optional<ReplicationPoint> PointIn(Bytes info) {
-  const redis::ServerInfo fields(info);
-  const Bytes id = fields.Get("master_replid");
-  const auto offset = fields.GetInteger("master_repl_offset");
-  if (!redis::IsReplicationId(id) || !offset) return std::nullopt;
-  return ReplicationPoint{std::string(id), static_cast<uint64_t>(*offset)};
-}
-
 }  // namespace
 
 NamedKeys::NamedKeys(redis::Connection& connection, const NamedKeysOptions& options,
@@ -70,12 +62,26 @@ Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection
   return keys;
 }
 
-Result<ReplicationPoint> NamedKeys::FetchPoint() {
+std::optional<NamedKeys::Moment> NamedKeys::MomentIn(Bytes info) {
+  const redis::ServerInfo fields(info);
+  const Bytes id = fields.Get("master_replid");
+  const auto offset = fields.GetInteger("master_repl_offset");
+  if (!redis::IsReplicationId(id) || !offset) return std::nullopt;
+  return Moment{{std::string(id), static_cast<uint64_t>(*offset)}, fields.role() != "master"};
+}
+
+Result<NamedKeys::Moment> NamedKeys::FetchMoment() {
   const auto info = connection_.Command({"INFO", "replication"});
   if (!info.ok()) return info.error();
-  const auto point = PointIn(info.value().String().value_or(""));
-  if (!point) return connection_.UnknownReply("INFO");
-  return *point;
+  const auto moment = MomentIn(info.value().String().value_or(""));
+  if (!moment) return connection_.UnknownReply("INFO");
+  return *moment;
+}
+
+Result<ReplicationPoint> NamedKeys::FetchPoint() {
+  const auto moment = FetchMoment();
+  if (!moment.ok()) return moment.error();
+  return moment.value().point;
 }
 
 Status NamedKeys::Read(std::vector<NamedKey>& keys) {
@@ -177,8 +183,8 @@ Status NamedKeys::ReadAtOnce(const Group& keys, Group& in_pieces) {
 // The reply of EXEC: INFO, perhaps TIME, and for each key its expiry and its value.
 Status NamedKeys::TakeAnswers(const Reply& answers, const Group& keys, Group& in_pieces) {
   const size_t first = server_.has_pexpiretime ? 1 : 2;
-  const auto point = PointIn(answers.element(0).String().value_or(""));
-  if (answers.size() != first + 2 * keys.size() || !point) return connection_.UnknownReply("EXEC");
+  const auto moment = MomentIn(answers.element(0).String().value_or(""));
+  if (answers.size() != first + 2 * keys.size() || !moment) return connection_.UnknownReply("EXEC");
   int64_t now_ms = 0;
   if (!server_.has_pexpiretime) {
     const auto time = ParseTime(connection_, answers.element(1));
@@ -196,7 +202,8 @@ Status NamedKeys::TakeAnswers(const Reply& answers, const Group& keys, Group& in
     const auto expires = expiry.Integer();
     if (!expires || *expires < kNoKey || (!value.IsString() && !value.IsNil()))
       return connection_.UnknownReply("EXEC");
-    keys[i]->since = keys[i]->until = *point;
+    keys[i]->since = keys[i]->until = moment->point;
+    keys[i]->is_of_replica = moment->is_replica;
     entry.expires_at_ms.reset();
     entry.plain = false;
     entry.payload = value.String().value_or("");
@@ -211,7 +218,7 @@ Status NamedKeys::TakeAnswers(const Reply& answers, const Group& keys, Group& in
 }
 
 Status NamedKeys::ReadInPieces(const Group& keys) {
-  const auto since = FetchPoint();
+  const auto since = FetchMoment();
   if (!since.ok()) return since.error();
   std::vector<uint64_t> sizes(keys.size());
   PRM_RETURN_IF_ERROR(AskSizes(keys, sizes));
@@ -226,17 +233,18 @@ Status NamedKeys::ReadInPieces(const Group& keys) {
     }
   }
   if (!wanted.empty()) PRM_RETURN_IF_ERROR(values_.Read(wanted));
-  const auto until = FetchPoint();
+  const auto until = FetchMoment();
   if (!until.ok()) return until.error();
-  if (since.value().id != until.value().id) {
+  if (since.value().point.id != until.value().point.id) {
     return Error{ErrorCode::kUnavailable,
                  "Redis at " + connection_.address() + " has changed its replication id while keys were read",
                  {},
                  {}};
   }
   for (NamedKey* key : keys) {
-    key->since = since.value();
-    key->until = until.value();
+    key->since = since.value().point;
+    key->until = until.value().point;
+    key->is_of_replica = since.value().is_replica || until.value().is_replica;
   }
   return {};
 }

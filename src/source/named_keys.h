@@ -29,9 +29,11 @@ struct NamedKeysOptions {
 // A key to read: entry.db and entry.key are given, the rest is filled.
 struct NamedKey {
   // Becomes kRead with its expiry, kVanished, kTooLarge, kChanging or kUnsupported. Fields of hashes that
-  // have expired are not left out: the server has yet to delete them. kVanished on a replica may be a key
-  // that has expired and waits for its master to delete it.
+  // have expired are not left out: the server has yet to delete them.
   Entry entry;
+  // The server was a replica: what is kVanished may be a key that has expired by its clock, of which the
+  // master is yet to say that it is gone, or that it expires later.
+  bool is_of_replica = false;
   // The value holds all that the stream did up to `since`, and nothing that it does after `until`. Equal,
   // unless the value was read in pieces. Both have the replication id that the server had.
   redis::ReplicationPoint since;
@@ -58,8 +60,16 @@ class NamedKeys {
  private:
   using Group = std::vector<NamedKey*>;
 
+  // What INFO replication tells.
+  struct Moment {
+    redis::ReplicationPoint point;
+    bool is_replica;
+  };
+
   NamedKeys(redis::Connection& connection, const NamedKeysOptions& options, const ServerAbilities& server);
 
+  static std::optional<Moment> MomentIn(Bytes info);
+  Result<Moment> FetchMoment();
   Status Select(int db);
   Status ReadInDatabase(const Group& keys);
   Status AskSizes(const Group& keys, std::vector<uint64_t>& sizes);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <atomic>
 #include <map>
 #include <string>
@@ -198,6 +200,28 @@ TEST_F(NamedKeysTest, NeedsItsRights) {
   reader.Read({{0, "allowed:1"}, {0, "other"}});
   ASSERT_FALSE(reader.status.ok());
   EXPECT_EQ(reader.status.error().code, ErrorCode::kPermissionDenied) << reader.status.error().detail;
+}
+
+// A replica has no key that has expired, though it waits for its master to delete it; it says that it is one.
+TEST_F(NamedKeysTest, TellsAReplica) {
+  test::RedisServer replica({"--replicaof", "127.0.0.1 " + std::to_string(server_.port())});
+  client_.Command({"SET", "a", "v"});
+  client_.Command({"SET", "expiring", "v", "PX", "300"});
+  test::RedisClient at_replica(replica.port());
+  for (int i = 0; i < 500 && at_replica.Integer({"DBSIZE"}) < 2; ++i) usleep(10000);
+  server_.Pause();
+  usleep(400000);
+  ASSERT_EQ(at_replica.Integer({"DBSIZE"}), 2);
+  Reader reader(replica.port());
+  auto read = reader.Read({{0, "a"}, {0, "expiring"}});
+  ASSERT_TRUE(reader.status.ok());
+  EXPECT_TRUE(read[0].is_of_replica);
+  EXPECT_EQ(read[1].entry.state, EntryState::kVanished);
+  EXPECT_TRUE(read[1].is_of_replica);
+  server_.Resume();
+  Reader of_master(server_.port());
+  read = of_master.Read({{0, "a"}});
+  EXPECT_FALSE(read[0].is_of_replica);
 }
 
 // What is read while others write is what the stream has done up to the point that is told.
