@@ -18,6 +18,7 @@ constexpr int64 kLingerMs = 20;   // a batch waits so long for more
 constexpr int64 kIdleMs = 1000;   // and this long for its first key
 constexpr long kLookAgainMs = 5;  // while nothing arrives
 constexpr long kLookForSpoolMs = 50;
+constexpr int64 kMostSpoolWaitMs = 60 * 1000;
 // A transaction whose changes take more is applied in pieces. A crash in the middle has them applied again.
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
 
@@ -51,10 +52,14 @@ void Follower::OpenSpool() {
   Spi::Commit();
   received_at_ms_ = position_.received_at_ms;
   // The link sees to it that the spool has what follows, or says that it cannot.
-  while (reader_ == nullptr) {
+  for (int64 began_ms = pg::MonotonicMs();;) {
     reader_ = pg::ValueOrThrow(source::StreamSpoolReader::Open(spool_, position_.point));
     if (reader_ != nullptr) break;
     link_.Look();
+    if (!link_.IsStreaming()) began_ms = pg::MonotonicMs();
+    if (pg::MonotonicMs() - began_ms > kMostSpoolWaitMs)
+      throw FullSyncNeeded{"the spool does not have the stream from offset " +
+                           std::to_string(position_.point.offset) + " on"};
     pg::Sleep(kLookForSpoolMs);
   }
   redis::StreamLimits limits;
@@ -210,8 +215,7 @@ void Follower::TakeFlush(const source::StreamChange &change) const {
 // A fail-over, or a restart with the data: what was read of the old history beyond this point may never have
 // happened.
 void Follower::TakeId(const source::SpoolChunk &chunk, Batch &batch) {
-  next_id_ = chunk.content;
-  next_id_from_ = chunk.offset;
+  next_ids_.push_back({chunk.content, chunk.offset});
   std::vector<KeyId> in_doubt;
   for (auto *keys : {&ahead_, &waiting_})
     for (const auto &[id, key] : *keys)
@@ -247,10 +251,9 @@ void Follower::TakeWaiting(Batch &batch) {
       ++waiting;
       continue;
     }
-    KeyChange change = {key.kind == KeyAhead::kAgain ? ChangeKind::kChanged : ChangeKind::kDelete,
-                        {},
-                        key.read_offset,
-                        key.tries};
+    bool const is_gone = key.kind == KeyAhead::kAbsent && key.tries == 0;
+    KeyChange change = {is_gone ? ChangeKind::kDelete : ChangeKind::kChanged, {}, key.read_offset};
+    (key.kind == KeyAhead::kAbsent ? change.absences : change.tries) = key.tries;
     change.entry.db = id.first;
     change.entry.key = id.second;
     change.entry.plain = true;

@@ -33,6 +33,7 @@ class Follower : public Interrupts {
     source::Entry entry;
     uint64 offset;
     int tries = 0;
+    int absences = 0;  // it has been read so often, and was not there
   };
   struct Batch {
     std::map<KeyId, KeyChange> keys;
@@ -82,9 +83,8 @@ class Follower : public Interrupts {
   std::unique_ptr<source::StreamSpoolReader> reader_;
   std::optional<source::StreamChanges> changes_;
   std::vector<source::StreamChange> found_;
-  LivePosition position_;  // that is committed
-  std::string next_id_;    // of the stream beyond next_id_from_
-  uint64 next_id_from_ = 0;
+  LivePosition position_;                          // that is committed
+  std::vector<redis::ReplicationPoint> next_ids_;  // of the stream beyond each offset
   int64 received_at_ms_ = 0;
   std::map<KeyId, KeyAhead> ahead_;    // kStored
   std::map<KeyId, KeyAhead> waiting_;  // the others

@@ -23,6 +23,7 @@ constexpr int64 kMostLagMs = 10 * 1000;  // of the node that keys are read from,
 constexpr long kLagPauseMs = 50;
 constexpr int64 kRetryMs = 1000;
 constexpr int kMostTries = 10;
+constexpr int kMostAbsences = 5;
 constexpr int64 kFlushEveryMs = 1000;
 constexpr int kMergeEvery = 256;  // batches
 constexpr int kStoreRetries = 5;
@@ -118,7 +119,7 @@ void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<
 // stream is in, or the one that it goes on in.
 bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
                        const std::vector<KeyChange *> &changes) const {
-  const std::string &id = next_id_.empty() ? position_.point.id : next_id_;
+  const std::string &id = next_ids_.empty() ? position_.point.id : next_ids_.back().id;
   for (size_t i = 0; i < keys.size(); ++i) {
     const redis::ReplicationPoint &since = keys[i].since;
     if (since.offset < changes[i]->offset || (since.id != id && !link_.IsOfServer(since.id))) return false;
@@ -133,7 +134,11 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
   if (key.entry.state == EntryState::kChanging) {
     Wait(change, KeyAhead::kAgain, change.offset, 0, kRetryMs);
   } else if (key.entry.state == EntryState::kVanished) {
-    if (is_ahead)
+    // To a replica a key has gone when it has expired by its clock, and the master may have prolonged it.
+    if (key.is_of_replica && change.absences < kMostAbsences)
+      Wait(change, KeyAhead::kAbsent, change.absences > 0 ? change.offset : read_offset, change.absences + 1,
+           kRetryMs);
+    else if (is_ahead && change.absences == 0)
       Wait(change, KeyAhead::kAbsent, read_offset, 0, 0);
     else
       change.kind = ChangeKind::kDelete;
@@ -194,7 +199,9 @@ void Follower::Apply(Batch &batch) {
 LivePosition Follower::NextPosition() const {
   LivePosition next;
   next.point.offset = changes_->position().offset;
-  next.point.id = !next_id_.empty() && next.point.offset > next_id_from_ ? next_id_ : position_.point.id;
+  next.point.id = position_.point.id;
+  for (const redis::ReplicationPoint &from : next_ids_)
+    if (next.point.offset > from.offset) next.point.id = from.id;
   next.db = changes_->position().db;
   next.received_at_ms = received_at_ms_;
   return next;

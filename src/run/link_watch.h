@@ -29,6 +29,8 @@ class LinkWatch {
   // Whether the link has left the server until there is room on the disk.
   bool IsSpoolFull() const { return status_.state == "spool full"; }
 
+  bool IsStreaming() const { return status_.state == "streaming"; }
+
   // Ends the worker.
   void Stop() { workers_->Stop(record_.run_id()); }
 

@@ -45,6 +45,8 @@ std::map<KeyId, KeyAhead> LiveRecord::ReadKeysAhead() const {
   for (uint64 i = 0; i < rows.size(); ++i) {
     KeyAhead &key = keys[{rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1)))}];
     key.read_offset = static_cast<uint64>(rows[i].Int8(2));
+    // Whether that was a replica is not known any more.
+    if (rows[i].Bool(3)) key.tries = 1;
     key.kind = rows[i].Bool(3) ? KeyAhead::kAbsent : rows[i].Bool(4) ? KeyAhead::kAgain : KeyAhead::kStored;
   }
   return keys;

@@ -13,11 +13,11 @@ struct KeyAhead {
   enum Kind {
     kStored,  // the row is that of read_offset: commands up to it are passed over
     kAbsent,  // there was no key at read_offset: its row goes when the stream is there, or has deleted the
-              // key
+              // key; but with tries only when it is still not there
     kAgain,   // what was read could not be stored: it is to be read again
   } kind = kStored;
   uint64 read_offset = 0;
-  int tries = 0;       // kAgain
+  int tries = 0;       // kAbsent: how often a replica did not have it; kAgain
   int64 retry_ms = 0;  // kAbsent, kAgain: not before this time, monotonic
 };
 
