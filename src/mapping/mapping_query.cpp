@@ -481,32 +481,32 @@ void MappingQuery::RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiv
 
 namespace {
 
-// Numbers the rows as they come and keeps which entry each belongs to. Called by the executor: C only.
+// Numbers the rows as they come and notes which entry each belongs to. Called by the executor: C only.
 struct RowReceiver {
   DestReceiver base;
   Tuplestorestate *store;
   TupleDesc desc;
   Datum *values;
   bool *nulls;
-  int *entries;
+  int *entries;   // of the first kAtOnce rows
+  bool *yielded;  // indexed by entry
   int count;
-  int capacity;
 };
 
 bool ReceiveRow(TupleTableSlot *slot, DestReceiver *self) {
   auto *receiver = reinterpret_cast<RowReceiver *>(self);
   slot_getallattrs(slot);
-  if (receiver->count == receiver->capacity) {
-    receiver->capacity *= 2;
-    receiver->entries =
-        static_cast<int *>(repalloc_huge(receiver->entries, sizeof(int) * receiver->capacity));
-  }
-  receiver->values[0] = Int32GetDatum(receiver->count);
+  // The numbers are those of redis_row.
+  if (receiver->count == INT_MAX)
+    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the query returned too many rows")));
+  int const entry = DatumGetInt32(slot->tts_values[0]);
+  receiver->yielded[entry] = true;
+  if (receiver->count < QueryRows::kAtOnce) receiver->entries[receiver->count] = entry;
+  receiver->values[0] = Int32GetDatum(receiver->count++);
   for (int i = 1; i < receiver->desc->natts; ++i) {
     receiver->values[i] = slot->tts_values[i - 1];
     receiver->nulls[i] = slot->tts_isnull[i - 1];
   }
-  receiver->entries[receiver->count++] = DatumGetInt32(slot->tts_values[0]);
   tuplestore_putvalues(receiver->store, receiver->desc, receiver->values, receiver->nulls);
   return true;
 }
@@ -516,19 +516,22 @@ void IgnoreStart(DestReceiver *, int, TupleDesc) {}
 
 }  // namespace
 
-void MappingQuery::Run(Tuplestorestate *batch, QueryRows &result) {
+void MappingQuery::Run(Tuplestorestate *batch, size_t entries, QueryRows &result) {
   RowReceiver receiver = {};
   receiver.base = {ReceiveRow, IgnoreStart, Ignore, Ignore, DestNone};
   receiver.store = result.rows.get();
   receiver.desc = row_desc_;
-  receiver.capacity = 1024;
   Call([&] {
     receiver.values = static_cast<Datum *>(palloc(sizeof(Datum) * row_desc_->natts));
     receiver.nulls = static_cast<bool *>(palloc0(sizeof(bool) * row_desc_->natts));
-    receiver.entries = static_cast<int *>(palloc(sizeof(int) * receiver.capacity));
+    receiver.entries = static_cast<int *>(palloc(sizeof(int) * QueryRows::kAtOnce));
+    receiver.yielded = static_cast<bool *>(palloc0(sizeof(bool) * entries));
   });
   RunPlan(plan_, batch, &receiver.base);
-  result.entry_of_row.assign(receiver.entries, receiver.entries + receiver.count);
+  if (receiver.count <= QueryRows::kAtOnce)
+    result.entry_of_row.assign(receiver.entries, receiver.entries + receiver.count);
+  result.yielded.assign(receiver.yielded, receiver.yielded + entries);
+  pfree(receiver.yielded);
   pfree(receiver.entries);
   pfree(receiver.values);
   pfree(receiver.nulls);

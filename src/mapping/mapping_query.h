@@ -12,8 +12,13 @@ namespace prm {
 // The rows that a query returned: (redis_row, redis_entry, the target's columns in the query's order),
 // coerced to the target's types as INSERT would, without constraints checked.
 struct QueryRows {
+  // As many as are worked on at once: of a huge collection there are more, and what is kept of each must not
+  // grow with it.
+  static constexpr int kAtOnce = 20000;
+
   pg::Tuplestore rows;
-  std::vector<int> entry_of_row;  // indexed by redis_row
+  std::vector<int> entry_of_row;  // indexed by redis_row; empty if there are more rows than kAtOnce
+  std::vector<bool> yielded;      // indexed by entry: whether it has rows
 };
 
 // The facts of a query's analysis, independent of any data.
@@ -52,8 +57,9 @@ class MappingQuery {
   TupleDesc batch_desc() const { return batch_desc_; }
   TupleDesc row_desc() const { return row_desc_; }
 
-  // Runs the query over the batch. Needs a snapshot. Errors: those of its expressions.
-  void Run(Tuplestorestate *batch, QueryRows &result);
+  // Runs the query over the batch, which shows entries of that many. Needs a snapshot. Errors: those of its
+  // expressions.
+  void Run(Tuplestorestate *batch, size_t entries, QueryRows &result);
 
   // Returns the column whose expression fails over this batch; empty if none does by itself. Each attempt
   // runs in a subtransaction of its own.

@@ -17,6 +17,16 @@ bool IsPlanned(const CachedPlanSource *source) {
 }  // namespace
 
 Rows KeptStatement::Execute(std::initializer_list<SqlParam> params, bool read_only) {
+  MakeReady(params);
+  return Spi::Execute(plan_, params, read_only);
+}
+
+void KeptStatement::ExecuteInto(Tuplestore &rows, std::initializer_list<SqlParam> params) {
+  MakeReady(params);
+  Spi::ExecuteInto(rows, plan_, params);
+}
+
+void KeptStatement::MakeReady(std::initializer_list<SqlParam> params) {
   if (plan_ == nullptr) Prepare(params);
   if (planning_ == Planning::kByIndex) {
     CachedPlanSource *source = SourceOf(plan_);
@@ -28,7 +38,6 @@ Rows KeptStatement::Execute(std::initializer_list<SqlParam> params, bool read_on
     }
     if (!IsPlanned(source)) PlanByIndex();
   }
-  return Spi::Execute(plan_, params, read_only);
 }
 
 void KeptStatement::Prepare(std::initializer_list<SqlParam> params) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pg/spi.h"
+#include "pg/tuplestore.h"
 
 namespace prm::pg {
 
@@ -28,7 +29,11 @@ class KeptStatement {
   // those of the statement.
   Rows Execute(std::initializer_list<SqlParam> params = {}, bool read_only = false);
 
+  // The same for rows that need not fit into memory: adds them to `rows`.
+  void ExecuteInto(Tuplestore &rows, std::initializer_list<SqlParam> params = {});
+
  private:
+  void MakeReady(std::initializer_list<SqlParam> params);
   void Prepare(std::initializer_list<SqlParam> params);
   void PlanByIndex();
   void Forget();

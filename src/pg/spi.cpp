@@ -1,6 +1,7 @@
 #include "pg/spi.h"
 
 #include "pg/kept_statement.h"
+#include "pg/tuplestore.h"
 
 namespace prm::pg {
 namespace {
@@ -195,6 +196,23 @@ Rows Spi::Execute(SPIPlanPtr plan, std::initializer_list<SqlParam> params, bool 
   Arguments arguments(params);
   return pg::Execute(
       [&] { return SPI_execute_plan(plan, arguments.values.data(), arguments.nulls.c_str(), read_only, 0); });
+}
+
+void Spi::ExecuteInto(Tuplestore &rows, SPIPlanPtr plan, std::initializer_list<SqlParam> params) {
+  Arguments arguments(params);
+  (void)pg::Execute([&] {
+    SPIExecuteOptions options = {};
+    options.params = makeParamList(static_cast<int>(arguments.types.size()));
+    for (size_t i = 0; i < arguments.types.size(); ++i)
+      options.params->params[i] = {arguments.values[i], arguments.nulls[i] == 'n', PARAM_FLAG_CONST,
+                                   arguments.types[i]};
+    options.dest = CreateDestReceiver(DestTuplestore);
+    // Detoasted: the rows that values come from may be gone when they are read.
+    SetTuplestoreDestReceiverParams(options.dest, rows.get(), CurrentMemoryContext, true, nullptr, nullptr);
+    int const code = SPI_execute_plan_extended(plan, &options);
+    options.dest->rDestroy(options.dest);
+    return code;
+  });
 }
 
 Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> params, bool read_only) {

@@ -8,6 +8,8 @@
 
 namespace prm::pg {
 
+class Tuplestore;
+
 // A parameter: its type, and its value unless NULL. A value that is allocated here is freed with the
 // parameter and its copies, which must not outlive its memory context; a Datum that is passed in must stay
 // valid during the call.
@@ -107,6 +109,8 @@ class Spi : Scope {
   static Rows Execute(const std::string &sql, const std::vector<SqlParam> &params, bool read_only = false);
   // Runs a prepared statement. read_only: it reads in the active snapshot.
   static Rows Execute(SPIPlanPtr plan, std::initializer_list<SqlParam> params, bool read_only = false);
+  // Adds the rows of a prepared statement to `rows`.
+  static void ExecuteInto(Tuplestore &rows, SPIPlanPtr plan, std::initializer_list<SqlParam> params);
   // As Execute, for a statement that this session runs again and again: it is a KeptStatement until the
   // session ends, planned by index. Use it only for a small, fixed number of different texts and parameter
   // types.

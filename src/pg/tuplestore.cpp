@@ -5,13 +5,13 @@
 
 namespace prm::pg {
 
-NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows)
+NamedRows::NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows, double estimate)
     : relation_(Spi::Current().relation(name)) {
   relation_.md.name = const_cast<char *>(name);
   relation_.md.reliddesc = InvalidOid;
   relation_.md.tupdesc = desc;
   relation_.md.enrtype = ENR_NAMED_TUPLESTORE;
-  relation_.md.enrtuples = kEstimatedBatchRows;
+  relation_.md.enrtuples = estimate;
   relation_.reldata = rows;
   int code = Call([&] {
     // SPI keeps a list of these, so they must live as long as the connection.

@@ -56,8 +56,8 @@ constexpr double kEstimatedBatchRows = 1000;
 // connection.
 class NamedRows : Scope {
  public:
-  // name: a constant.
-  NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows);
+  // name: a constant. estimate: for a statement that is planned for this once.
+  NamedRows(const char *name, TupleDesc desc, Tuplestorestate *rows, double estimate = kEstimatedBatchRows);
   ~NamedRows();
   void Show(Tuplestorestate *rows) { relation_.reldata = rows; }
 

@@ -20,16 +20,6 @@ struct EntriesRefused {
   std::map<int, Refusal> refusals;
 };
 
-void CopyRows(TupleDesc desc, pg::Tuplestore &from, pg::Tuplestore &to, const std::set<int> &numbers) {
-  GroupStore::ForEachTuple(desc, from, [&](TupleTableSlot *slot) {
-    int number = pg::Call([&] {
-      bool null;
-      return DatumGetInt32(slot_getattr(slot, 1, &null));
-    });
-    if (numbers.count(number)) to.Put(slot);
-  });
-}
-
 }  // namespace
 
 GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr<MappingState>> &states,
@@ -119,7 +109,7 @@ void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
     stage.rows = std::make_unique<QueryRows>();
     {
       pg::SnapshotScope snapshot;
-      mapping.query.Run(batch.get(), *stage.rows);
+      mapping.query.Run(batch.get(), entries_.size(), *stage.rows);
     }
     trial.in_query = false;
     FindMissing(which, mapping, *stage.rows, trial.findings);
@@ -148,9 +138,11 @@ void GroupStore::Delete(const std::vector<int> &which, Trial &trial) {
     if (mapping.packed) {
       mapping.packed->DeleteRowsOf(entries_, which, nullptr, options_.run, counts);
     } else if (mapping.ledger) {
-      std::vector<KeyName> keys;
-      for (int entry : which) keys.push_back({entries_[entry]->db, entries_[entry]->key});
-      counts.deleted += mapping.ledger->DeleteRows(mapping.ledger->TakeObsolete(keys, {}, {}));
+      std::vector<std::pair<int, KeyName>> keys;
+      for (int entry : which) keys.emplace_back(entry, KeyName{entries_[entry]->db, entries_[entry]->key});
+      pg::Tuplestore none, obsolete;
+      mapping.ledger->TakeObsolete(keys, none, obsolete);
+      if (obsolete.size() > 0) counts.deleted += mapping.ledger->DeleteRows(obsolete, none);
     }
   }
 }
@@ -166,7 +158,7 @@ void GroupStore::StoreElements(int entry, size_t mapping, pg::Tuplestore &elemen
   trial.in_query = true;
   {
     pg::SnapshotScope snapshot;
-    prepared.query.Run(elements.get(), *stage.rows);
+    prepared.query.Run(elements.get(), entries_.size(), *stage.rows);
   }
   trial.in_query = false;
   RunChecks(prepared, stage, trial.findings);
@@ -179,7 +171,7 @@ void GroupStore::RunWithoutRows(size_t mapping) {
   pg::SnapshotScope snapshot;
   pg::Tuplestore nothing;
   QueryRows rows;
-  prepared.query.Run(nothing.get(), rows);
+  prepared.query.Run(nothing.get(), 0, rows);
   if (!prepared.mapping.checks.empty()) FailedChecks(prepared, rows.rows);
   prepared.writer.RunWithoutRows(prepared.query.row_desc());
   if (prepared.mapping.ledger != "none" && prepared.mapping.on_delete != "keep")
@@ -234,10 +226,8 @@ void GroupStore::LeaveOutExcluded(const std::vector<int> &which, size_t number, 
 
 void GroupStore::FindMissing(const std::vector<int> &which, PreparedMapping &mapping, const QueryRows &rows,
                              Findings &findings) {
-  std::vector<bool> yielded(entries_.size(), false);
-  for (int entry : rows.entry_of_row) yielded[entry] = true;
   for (int entry : which) {
-    if (yielded[entry] || findings.refused.count(entry)) continue;
+    if (rows.yielded[static_cast<size_t>(entry)] || findings.refused.count(entry)) continue;
     if (mapping.mapping.no_row == "skip")
       findings.marks[entry] = std::max(findings.marks[entry], Mark::kFiltered);
     else
@@ -253,13 +243,13 @@ pg::Rows GroupStore::FailedChecks(PreparedMapping &mapping, pg::Tuplestore &rows
 
 void GroupStore::RunChecks(PreparedMapping &mapping, Stage &stage, Findings &findings) {
   const std::vector<Check> &checks = mapping.mapping.checks;
-  if (checks.empty() || stage.rows->entry_of_row.empty()) return;
+  if (checks.empty() || stage.rows->rows.size() == 0) return;
   pg::Rows failed = FailedChecks(mapping, stage.rows->rows);
   for (uint64 i = 0; i < failed.size(); ++i) {
     int row = failed[i].Int4(0);
-    int entry = stage.rows->entry_of_row[row];
+    int entry = failed[i].Int4(1);
     size_t check = 0;
-    while (!failed[i].Bool(static_cast<int>(check) + 1)) ++check;
+    while (!failed[i].Bool(static_cast<int>(check) + 2)) ++check;
     std::string message = "check \"" + checks[check].name + "\" failed: " + checks[check].condition;
     if (mapping.mapping.atomic == "element") {
       stage.dropped.insert(row);
@@ -274,61 +264,85 @@ void GroupStore::RunChecks(PreparedMapping &mapping, Stage &stage, Findings &fin
 }
 
 // Copies the rows that are still to be stored; the usual case needs no copy.
-std::vector<int> GroupStore::Remaining(PreparedMapping &mapping, Stage &stage, const Findings &findings) {
-  std::vector<int> numbers;
-  const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
-  for (size_t row = 0; row < entry_of_row.size(); ++row)
-    if (!findings.refused.count(entry_of_row[row]) && !stage.dropped.count(static_cast<int>(row)))
-      numbers.push_back(static_cast<int>(row));
-  if (numbers.size() == entry_of_row.size()) return numbers;
+void GroupStore::LeaveOutRefused(PreparedMapping &mapping, Stage &stage, const Findings &findings) {
+  if (findings.refused.empty() && stage.dropped.empty()) return;
   auto kept = std::make_unique<QueryRows>();
-  CopyRows(mapping.query.row_desc(), stage.rows->rows, kept->rows,
-           std::set<int>(numbers.begin(), numbers.end()));
-  kept->entry_of_row = entry_of_row;
+  ForEachTuple(mapping.query.row_desc(), stage.rows->rows, [&](TupleTableSlot *slot) {
+    int number, entry;
+    pg::Call([&] {
+      bool null;
+      number = DatumGetInt32(slot_getattr(slot, 1, &null));
+      entry = DatumGetInt32(slot_getattr(slot, 2, &null));
+    });
+    if (!findings.refused.count(entry) && !stage.dropped.count(number)) kept->rows.Put(slot);
+  });
+  kept->entry_of_row = std::move(stage.rows->entry_of_row);
+  kept->yielded = std::move(stage.rows->yielded);
   stage.rows = std::move(kept);
-  return numbers;
 }
 
 void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                        Findings &findings) {
-  std::vector<int> numbers = Remaining(mapping, stage, findings);
-  const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
-  auto key_of_row = [&](int row) {
-    const source::Entry &entry = *entries_[entry_of_row[row]];
-    return KeyName{entry.db, entry.key};
-  };
+  LeaveOutRefused(mapping, stage, findings);
   TupleDesc desc = mapping.query.row_desc();
   if (options_.preview != nullptr) CollectPreview(mapping, stage, findings);
-  std::vector<int> lost;
-  std::vector<IdentifiedRow> identified;
-  if (mapping.ledger || (options_.seen_run && !mapping.packed)) {
-    pg::NamedRows named(kRowsName, desc, stage.rows->rows.get());
-    identified = Ledger(mapping.mapping, mapping.target).Identify();
-  }
-  std::vector<std::string> obsolete;
-  if (mapping.ledger) {
-    // First come rows that keys of the batch have left, so that others can have them.
-    if (mapping.mapping.on_delete != "keep")
-      obsolete = TakeObsolete(mapping, which, findings, identified, key_of_row);
-    lost = mapping.ledger->FindLost(identified, key_of_row);
-    DeferLosers(lost, entry_of_row);
-  }
-  if (!mapping.writer.expects_new_rows() && MayFold(mapping, numbers, entry_of_row))
-    FindFolded(mapping, stage, lost);
   RowCounts &counts = findings.rows[mapping.mapping.name];
+  std::optional<Ledger> of_no_ledger;
+  if (options_.seen_run && !mapping.ledger && !mapping.packed)
+    of_no_ledger.emplace(mapping.mapping, mapping.target);
+  Ledger *const ledger = mapping.ledger ? &*mapping.ledger : of_no_ledger ? &*of_no_ledger : nullptr;
+  pg::Tuplestore identities, obsolete;
+  if (ledger != nullptr) {
+    pg::NamedRows named(kRowsName, desc, stage.rows->rows.get());
+    ledger->Identify(identities);
+  }
+  // First come rows that keys of the batch have left, so that others can have them.
+  if (mapping.ledger && mapping.mapping.on_delete != "keep")
+    TakeObsolete(mapping, which, findings, identities, obsolete);
   if (mapping.packed) DeleteLeftRows(mapping, stage, which, findings, counts);
+  bool const blind = mapping.writer.expects_new_rows();
+  std::vector<int> folded;
+  if (!blind && MayFold(mapping, *stage.rows)) folded = FindFolded(mapping, stage);
 
-  auto outcomes = mapping.writer.Write(stage.rows->rows, desc, numbers, lost);
-  mapping.state.expects_new_rows = mapping.writer.expects_new_rows();
+  bool all_new = true;
   std::map<int, Refusal> without_target;
-  std::set<int> inserted;
+  ForEachPart(desc, *stage.rows, [&](RowPart &part) {
+    pg::Context context("redis_migrate rows");
+    pg::SwitchContext in_context(context.get());
+    mapping.writer.set_expects_new_rows(blind);
+    std::vector<IdentifiedRow> identified;
+    if (ledger != nullptr) identified = ledger->Next(identities, part.numbers.size());
+    auto const begin = std::lower_bound(folded.begin(), folded.end(), part.numbers.front());
+    auto const end = std::upper_bound(begin, folded.end(), part.numbers.back());
+    StorePart(mapping, part, {begin, end}, identified, findings, without_target);
+    all_new = all_new && mapping.writer.expects_new_rows();
+  });
+  if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
+  if (stage.rows->rows.size() > 0) mapping.writer.set_expects_new_rows(all_new);
+  mapping.state.expects_new_rows = mapping.writer.expects_new_rows();
+  if (obsolete.size() > 0) counts.deleted += ledger->DeleteRows(obsolete, identities);
+}
+
+void GroupStore::StorePart(PreparedMapping &mapping, RowPart &part, std::vector<int> lost,
+                           const std::vector<IdentifiedRow> &identified, Findings &findings,
+                           std::map<int, Refusal> &without_target) {
+  auto key_of_row = [&](int row) {
+    const source::Entry &entry = *entries_[static_cast<size_t>(part.EntryOf(row))];
+    return KeyName{entry.db, entry.key};
+  };
+  if (mapping.ledger) {
+    std::vector<int> const lost_to_lower = mapping.ledger->FindLost(identified, key_of_row);
+    DeferLosers(lost_to_lower, part);
+    lost.insert(lost.end(), lost_to_lower.begin(), lost_to_lower.end());
+  }
+  Outcomes const outcomes = mapping.writer.Write(*part.rows, mapping.query.row_desc(), part.numbers, lost);
+  RowCounts &counts = findings.rows[mapping.mapping.name];
   for (auto [row, outcome] : outcomes) {
-    int entry = entry_of_row[row];
+    int const entry = part.EntryOf(row);
     Mark mark = Mark::kNone;
     switch (outcome) {
       case RowOutcome::kInserted:
         ++counts.inserted;
-        if (mapping.ledger) inserted.insert(row);
         mark = Mark::kInserted;
         break;
       case RowOutcome::kUpdated:
@@ -354,71 +368,66 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
     }
     findings.marks[entry] = std::max(findings.marks[entry], mark);
   }
-  if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
-  if (mapping.ledger) KeepLedger(mapping, identified, lost, inserted, obsolete, key_of_row, counts);
+  if (mapping.ledger) KeepLedger(mapping, identified, lost, outcomes, key_of_row);
   if (mapping.packed)
-    KeepPackedLedger(mapping, stage, outcomes);
+    KeepPackedLedger(mapping, part, outcomes);
   else if (options_.seen_run)
     NoteSeen(mapping.mapping, identified, lost);
 }
 
 // Whether rows of this batch may have the same identity. If different keys have different rows, only several
 // rows of one key can.
-bool GroupStore::MayFold(const PreparedMapping &mapping, const std::vector<int> &numbers,
-                         const std::vector<int> &entry_of_row) const {
-  if (numbers.empty()) return false;
+bool GroupStore::MayFold(const PreparedMapping &mapping, const QueryRows &rows) {
+  if (rows.rows.size() == 0) return false;
   if (mapping.ledger || mapping.state.shape.expand() != Expand::kNone) return true;
   if (!mapping.packed) return false;
-  std::vector<bool> has_row(entries_.size(), false);
-  for (int row : numbers) {
-    int const entry = entry_of_row[row];
-    if (has_row[entry]) return true;
-    has_row[entry] = true;
-  }
-  return false;
+  bool const is_whole = rows.rows.size() == static_cast<int64>(rows.entry_of_row.size());
+  return !is_whole || rows.rows.size() > std::count(rows.yielded.begin(), rows.yielded.end(), true);
 }
 
-// Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order.
-void GroupStore::FindFolded(PreparedMapping &mapping, Stage &stage, std::vector<int> &lost) {
+// Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order. Returns
+// the others, in ascending order.
+std::vector<int> GroupStore::FindFolded(PreparedMapping &mapping, Stage &stage) {
   pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
-  pg::Rows folded = mapping.folded.Execute();
-  for (uint64 i = 0; i < folded.size(); ++i) lost.push_back(folded[i].Int4(0));
+  pg::Rows rows = mapping.folded.Execute();
+  std::vector<int> folded;
+  for (uint64 i = 0; i < rows.size(); ++i) folded.push_back(rows[i].Int4(0));
+  std::sort(folded.begin(), folded.end());
+  return folded;
 }
 
-std::vector<std::string> GroupStore::TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which,
-                                                  const Findings &findings,
-                                                  const std::vector<IdentifiedRow> &identified,
-                                                  const KeyOfRow &key_of_row) {
-  std::vector<KeyName> keys;
+void GroupStore::TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which,
+                              const Findings &findings, pg::Tuplestore &identities,
+                              pg::Tuplestore &obsolete) {
+  std::vector<std::pair<int, KeyName>> keys;
   for (int entry : which)
     if (!findings.refused.count(entry) && !findings.partial_entries.count(entry))
-      keys.push_back({entries_[entry]->db, entries_[entry]->key});
-  return mapping.ledger->TakeObsolete(keys, identified, key_of_row);
+      keys.emplace_back(entry, KeyName{entries_[entry]->db, entries_[entry]->key});
+  mapping.ledger->TakeObsolete(keys, identities, obsolete);
 }
 
 // A lower key that has the row may leave it later in this level: who is right is decided at its end.
-void GroupStore::DeferLosers(const std::vector<int> &lost, const std::vector<int> &entry_of_row) {
+void GroupStore::DeferLosers(const std::vector<int> &lost, const RowPart &part) {
   if (!options_.defer) return;
   std::set<int> losers;
-  for (int row : lost) losers.insert(entry_of_row[row]);
+  for (int row : lost) losers.insert(part.EntryOf(row));
   if (!losers.empty()) throw EntriesDeferred{std::move(losers)};
 }
 
 void GroupStore::KeepLedger(PreparedMapping &mapping, const std::vector<IdentifiedRow> &identified,
-                            const std::vector<int> &lost, const std::set<int> &inserted,
-                            const std::vector<std::string> &obsolete, const KeyOfRow &key_of_row,
-                            RowCounts &counts) {
-  std::set<int> lost_rows(lost.begin(), lost.end());
+                            const std::vector<int> &lost, const Outcomes &outcomes,
+                            const KeyOfRow &key_of_row) {
+  std::set<int> const lost_rows(lost.begin(), lost.end());
+  std::set<int> inserted;
+  for (auto [row, outcome] : outcomes)
+    if (outcome == RowOutcome::kInserted) inserted.insert(row);
   // A row that was there before and whose values stay is nobody's to delete.
-  bool takes_over = mapping.mapping.on_conflict != "nothing" && mapping.mapping.on_conflict != "fill";
+  bool const takes_over = mapping.mapping.on_conflict != "nothing" && mapping.mapping.on_conflict != "fill";
   std::vector<IdentifiedRow> owned;
   for (const IdentifiedRow &row : identified)
     if (!lost_rows.count(row.row) &&
         (takes_over || inserted.count(row.row) > 0 || mapping.ledger->IsRecorded(row.row)))
       owned.push_back(row);
-  std::vector<std::string> kept;
-  for (const IdentifiedRow &row : identified) kept.push_back(row.row_key);
-  counts.deleted += mapping.ledger->DeleteRows(obsolete, kept);
   mapping.ledger->Record(owned, key_of_row);
 }
 
@@ -429,7 +438,7 @@ void GroupStore::DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const st
   bool const has_one_row = mapping.packed->keys_have_one_row();
   std::vector<bool> is_whole(entries_.size(), true);
   if (has_one_row)
-    for (int entry : stage.rows->entry_of_row) is_whole[entry] = false;
+    for (int entry : which) is_whole[entry] = !stage.rows->yielded[static_cast<size_t>(entry)];
   for (int entry : findings.partial_entries) is_whole[entry] = false;
   std::vector<int> left;
   for (int entry : which)
@@ -438,9 +447,8 @@ void GroupStore::DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const st
                                counts);
 }
 
-void GroupStore::KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const Outcomes &outcomes) {
+void GroupStore::KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes) {
   const Mapping &definition = mapping.mapping;
-  const std::vector<int> &entry_of_row = stage.rows->entry_of_row;
   // A row that was there before and whose values stay is nobody's to delete.
   bool const takes_over = definition.on_conflict != "nothing" && definition.on_conflict != "fill";
   // An unchanged row may already be the mapping's, and looking would cost more than storing it. If the ledger
@@ -448,16 +456,17 @@ void GroupStore::KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const 
   // leaves them.
   bool const outlives = definition.on_delete != "delete" && definition.on_delete != "keep";
   bool const claims_unchanged = takes_over && (outlives || Claims(definition));
-  std::vector<PackedRows::Fate> fates(entry_of_row.size(), PackedRows::Fate::kNothing);
+  std::vector<PackedRows::Fate> fates(part.entries.size(), PackedRows::Fate::kNothing);
   for (auto [row, outcome] : outcomes) {
+    PackedRows::Fate &fate = fates[static_cast<size_t>(row - part.first)];
     if (outcome == RowOutcome::kInserted)
-      fates[row] = PackedRows::Fate::kInserted;
+      fate = PackedRows::Fate::kInserted;
     else if (outcome == RowOutcome::kUpdated)
-      fates[row] = PackedRows::Fate::kUpdated;
+      fate = PackedRows::Fate::kUpdated;
     else if (outcome == RowOutcome::kUnchanged && claims_unchanged)
-      fates[row] = PackedRows::Fate::kClaimed;
+      fate = PackedRows::Fate::kClaimed;
   }
-  mapping.packed->Keep(stage.rows->rows, fates, takes_over, options_.run, options_.seen_run);
+  mapping.packed->Keep(*part.rows, part.first, fates, takes_over, options_.run, options_.seen_run);
 }
 
 // Whether the mapping's ledger was empty when the run began, so that unchanged rows become the mapping's.

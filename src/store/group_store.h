@@ -6,6 +6,7 @@
 #include "pg/spi.h"
 #include "store/batch_options.h"
 #include "store/prepared_mapping.h"
+#include "store/row_parts.h"
 #include "store/tally.h"
 
 namespace prm {
@@ -117,25 +118,23 @@ class GroupStore {
                    Findings &findings);
   static pg::Rows FailedChecks(PreparedMapping &mapping, pg::Tuplestore &rows);
   void RunChecks(PreparedMapping &mapping, Stage &stage, Findings &findings);
-  static std::vector<int> Remaining(PreparedMapping &mapping, Stage &stage, const Findings &findings);
+  static void LeaveOutRefused(PreparedMapping &mapping, Stage &stage, const Findings &findings);
   void Store(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which, Findings &findings);
-  bool MayFold(const PreparedMapping &mapping, const std::vector<int> &numbers,
-               const std::vector<int> &entry_of_row) const;
-  static void FindFolded(PreparedMapping &mapping, Stage &stage, std::vector<int> &lost);
-  std::vector<std::string> TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which,
-                                        const Findings &findings,
-                                        const std::vector<IdentifiedRow> &identified,
-                                        const KeyOfRow &key_of_row);
-  void DeferLosers(const std::vector<int> &lost, const std::vector<int> &entry_of_row);
+  void StorePart(PreparedMapping &mapping, RowPart &part, std::vector<int> lost,
+                 const std::vector<IdentifiedRow> &identified, Findings &findings,
+                 std::map<int, Refusal> &without_target);
+  static bool MayFold(const PreparedMapping &mapping, const QueryRows &rows);
+  static std::vector<int> FindFolded(PreparedMapping &mapping, Stage &stage);
+  void TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which, const Findings &findings,
+                    pg::Tuplestore &identities, pg::Tuplestore &obsolete);
+  void DeferLosers(const std::vector<int> &lost, const RowPart &part);
   static void KeepLedger(PreparedMapping &mapping, const std::vector<IdentifiedRow> &identified,
-                         const std::vector<int> &lost, const std::set<int> &inserted,
-                         const std::vector<std::string> &obsolete, const KeyOfRow &key_of_row,
-                         RowCounts &counts);
+                         const std::vector<int> &lost, const Outcomes &outcomes, const KeyOfRow &key_of_row);
   // Deletes what the keys of the batch have left of a packed ledger's rows, so that others can have its
   // place.
   void DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                       const Findings &findings, RowCounts &counts);
-  void KeepPackedLedger(PreparedMapping &mapping, Stage &stage, const Outcomes &outcomes);
+  void KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes);
   bool Claims(const Mapping &mapping) const;
   void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
                 const std::vector<int> &lost);

@@ -12,12 +12,58 @@ using pg::QuoteIdentifier;
 using pg::Spi;
 using pg::SqlParam;
 
+namespace {
+
+constexpr char kOwnedName[] = "redis_owned";
+constexpr char kObsoleteName[] = "redis_obsolete";
+constexpr char kIdentitiesName[] = "redis_identities";
+
+TupleDesc DescOf(std::initializer_list<std::pair<const char *, Oid>> columns) {
+  return pg::Call([&] {
+    TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(columns.size()));
+    AttrNumber number = 0;
+    for (const auto &[name, type] : columns) {
+      TupleDescInitEntry(desc, ++number, name, type, -1, 0);
+    }
+    TupleDescFinalize(desc);
+    return desc;
+  });
+}
+
+TupleDesc IdentitiesDesc() {
+  return DescOf({{"redis_row", INT4OID}, {"redis_entry", INT4OID}, {"row_key", TEXTOID}});
+}
+TupleDesc OwnedDesc() {
+  return DescOf({{"redis_entry", INT4OID}, {"row_hash", INT8OID}, {"row_key", TEXTOID}});
+}
+TupleDesc ObsoleteDesc() { return DescOf({{"row_hash", INT8OID}, {"row_key", TEXTOID}}); }
+
+}  // namespace
+
 Ledger::Ledger(const Mapping &mapping, const Target &target)
     : mapping_id_(mapping.id),
       mapping_(mapping.name),
       target_(target.name),
       on_delete_(mapping.on_delete),
-      keys_(target.keys) {}
+      keys_(target.keys),
+      identify_("SELECT excluded.redis_row, excluded.redis_entry, " + RowKeyExpression("excluded") +
+                " FROM redis_rows AS excluded"),
+      find_owned_(R"(
+SELECT k.entry, l.row_hash, l.row_key
+FROM unnest($2, $3, $4, $5) AS k (entry, key_hash, db, key_bytes),
+     LATERAL (SELECT row_hash, row_key FROM redis_migrate.ledger
+              WHERE key_hash = k.key_hash AND mapping_id = $1 AND db = k.db AND key_bytes = k.key_bytes OFFSET 0) AS l)",
+                  pg::KeptStatement::Planning::kByIndex),
+      find_obsolete_(R"(
+SELECT o.row_hash, o.row_key FROM redis_owned AS o
+WHERE NOT EXISTS (SELECT FROM redis_identities AS i WHERE i.redis_entry = o.redis_entry AND i.row_key = o.row_key))"),
+      strike_off_(R"(
+DELETE FROM redis_migrate.ledger AS l
+USING redis_obsolete AS k,
+      LATERAL (SELECT ctid FROM redis_migrate.ledger
+               WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
+WHERE l.ctid = found.ctid)",
+                  pg::KeptStatement::Planning::kByIndex) {}
 
 std::string Ledger::RowKeyExpression(const std::string &alias) const {
   std::string list;
@@ -58,22 +104,32 @@ int64 Ledger::HashOfKey(const KeyName &key) {
   return static_cast<int64>(hasher_->Finish().high);
 }
 
-std::vector<IdentifiedRow> Ledger::Identify() {
-  std::vector<IdentifiedRow> identified;
+void Ledger::Identify(pg::Tuplestore &identities) {
   {
     CanonicalText canonical;
-    pg::Rows rows = Spi::Execute("SELECT excluded.redis_row, " + RowKeyExpression("excluded") +
-                                 " FROM redis_rows AS excluded");
-    for (uint64 i = 0; i < rows.size(); ++i) identified.push_back({rows[i].Int4(0), rows[i].Text(1), 0});
+    identify_.ExecuteInto(identities);
   }
-  for (IdentifiedRow &row : identified) row.hash = HashOfRow(row.row_key);
-  std::sort(identified.begin(), identified.end(),
-            [](const IdentifiedRow &a, const IdentifiedRow &b) { return a.hash < b.hash; });
-  return identified;
+  pg::Call([&] { tuplestore_rescan(identities.get()); });
 }
 
-std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows,
-                                  const std::function<KeyName(int)> &key_of_row) {
+std::vector<IdentifiedRow> Ledger::Next(pg::Tuplestore &identities, size_t count) {
+  std::vector<IdentifiedRow> rows;
+  rows.reserve(count);
+  TupleTableSlot *slot =
+      pg::Call([&] { return MakeSingleTupleTableSlot(IdentitiesDesc(), &TTSOpsMinimalTuple); });
+  while (rows.size() < count &&
+         pg::Call([&] { return tuplestore_gettupleslot(identities.get(), true, false, slot); })) {
+    pg::Call([&] { slot_getallattrs(slot); });
+    Bytes const row_key = pg::DatumBytes(slot->tts_values[2]);
+    rows.push_back({DatumGetInt32(slot->tts_values[0]), std::string(row_key), HashOfRow(row_key)});
+  }
+  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+  std::sort(rows.begin(), rows.end(),
+            [](const IdentifiedRow &a, const IdentifiedRow &b) { return a.hash < b.hash; });
+  return rows;
+}
+
+std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row) {
   known_.clear();
   recorded_.clear();
   std::vector<int64> hashes;
@@ -107,7 +163,7 @@ FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS k (row_hash, row_key,
   return lost;
 }
 
-void Ledger::Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row) {
+void Ledger::Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row) {
   struct Entries {
     std::vector<int64> row_hashes, key_hashes;
     std::vector<std::string> row_keys;
@@ -145,47 +201,32 @@ WHERE l.ctid = found.ctid)",
           changed);
 }
 
-std::vector<std::string> Ledger::TakeObsolete(const std::vector<KeyName> &keys,
-                                              const std::vector<IdentifiedRow> &yielded,
-                                              const std::function<KeyName(int)> &key_of_row) {
+void Ledger::TakeObsolete(const std::vector<std::pair<int, KeyName>> &keys, pg::Tuplestore &identities,
+                          pg::Tuplestore &obsolete) {
   std::vector<int64> hashes;
-  std::vector<int> dbs;
+  std::vector<int> entries, dbs;
   std::vector<Bytes> names;
-  for (const KeyName &key : keys) {
+  for (const auto &[entry, key] : keys) {
+    entries.push_back(entry);
     hashes.push_back(HashOfKey(key));
     dbs.push_back(key.db);
     names.push_back(key.key);
   }
-  std::set<std::pair<KeyName, Bytes>> wanted;
-  for (const IdentifiedRow &row : yielded) wanted.emplace(key_of_row(row.row), row.row_key);
-  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
-  pg::Rows owned = Spi::ExecuteKept(
-      R"(
-SELECT k.db, k.key_bytes, l.row_hash, l.row_key
-FROM unnest($2, $3, $4) AS k (key_hash, db, key_bytes),
-     LATERAL (SELECT row_hash, row_key FROM redis_migrate.ledger
-              WHERE key_hash = k.key_hash AND mapping_id = $1 AND db = k.db AND key_bytes = k.key_bytes OFFSET 0) AS l)",
-      {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(hashes), SqlParam::Int4Array(dbs),
-       SqlParam::ByteaArray(names)});
-  std::vector<int64> obsolete_hashes;
-  std::vector<std::string> obsolete;
-  for (uint64 i = 0; i < owned.size(); ++i) {
-    std::string row_key = owned[i].Text(3);
-    if (wanted.count({{owned[i].Int4(0), pg::DatumBytes(owned[i].Value(1))}, row_key}) > 0) continue;
-    obsolete_hashes.push_back(owned[i].Int8(2));
-    obsolete.push_back(std::move(row_key));
+  pg::Tuplestore owned;
+  find_owned_.ExecuteInto(
+      owned, {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(entries), SqlParam::Int8Array(hashes),
+              SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+  if (owned.size() == 0) return;
+  {
+    pg::NamedRows shown_owned(kOwnedName, OwnedDesc(), owned.get());
+    pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get());
+    find_obsolete_.ExecuteInto(obsolete);
   }
-  if (!obsolete.empty())
-    Spi::ExecuteKept(
-        R"(
-DELETE FROM redis_migrate.ledger AS l
-USING unnest($2, $3) AS k (row_hash, row_key),
-      LATERAL (SELECT ctid FROM redis_migrate.ledger
-               WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
-WHERE l.ctid = found.ctid)",
-        {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(obsolete_hashes), SqlParam::TextArray(obsolete)});
-  return obsolete;
+  pg::Call([&] { tuplestore_rescan(identities.get()); });
+  if (obsolete.size() == 0) return;
+  pg::NamedRows shown(kObsoleteName, ObsoleteDesc(), obsolete.get());
+  strike_off_.Execute({SqlParam::Int8(mapping_id_)});
 }
 
 std::string Ledger::HasIdentity(const std::string &alias, const std::string &row_key) const {
@@ -212,25 +253,39 @@ std::string Ledger::KeyValues(const std::string &row_key) const {
   return values;
 }
 
-int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys,
-                         const std::vector<std::string> &except) const {
-  if (row_keys.empty()) return 0;
+int64 Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities) const {
+  pg::NamedRows shown_obsolete(kObsoleteName, ObsoleteDesc(), obsolete.get(),
+                               static_cast<double>(obsolete.size()));
+  pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get(),
+                                 static_cast<double>(identities.size()));
   std::string is_kept;
   for (size_t i = 0; i < keys_.size(); ++i)
     is_kept += (i == 0 ? "" : " AND ") +
                keys_[i].Equal(KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
-  // OFFSET 0: each text is parsed once, and the planner sees how many there are.
-  auto identities = [](const char *parameter) {
-    return std::string("(SELECT k::pg_catalog.text[] AS row_key FROM pg_catalog.unnest(") + parameter +
-           ") AS k OFFSET 0)";
+  // OFFSET 0: each text is parsed once.
+  auto parsed = [](const char *rows) {
+    return std::string("(SELECT row_key::pg_catalog.text[] AS row_key FROM ") + rows + " OFFSET 0)";
   };
-  return static_cast<int64>(
-      Spi::Execute(DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
-                       "(SELECT obsolete.row_key FROM " + identities("$1") +
-                       " AS obsolete WHERE NOT EXISTS (SELECT FROM " + identities("$2") + " AS kept WHERE " +
-                       is_kept + ") OFFSET 0) AS gone WHERE " + HasIdentity("target", "gone.row_key"),
-                   {SqlParam::TextArray(row_keys), SqlParam::TextArray(except)})
-          .processed());
+  std::string is_gone = HasIdentity("target", "gone.row_key");
+  return static_cast<int64>(Spi::Execute(DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
+                                         "(SELECT obsolete.row_key FROM " + parsed(kObsoleteName) +
+                                         " AS obsolete WHERE NOT EXISTS (SELECT FROM " +
+                                         parsed(kIdentitiesName) + " AS kept WHERE " + is_kept +
+                                         ") OFFSET 0) AS gone WHERE " + is_gone)
+                                .processed());
+}
+
+int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys) const {
+  if (row_keys.empty()) return 0;
+  TupleDesc desc = ObsoleteDesc();
+  pg::Tuplestore obsolete, none;
+  for (const std::string &row_key : row_keys) {
+    Datum values[] = {Int64GetDatum(0), pg::TextDatum(row_key)};
+    bool nulls[] = {true, false};
+    obsolete.Put(desc, values, nulls);
+    pfree(DatumGetPointer(values[1]));
+  }
+  return DeleteRows(obsolete, none);
 }
 
 }  // namespace prm

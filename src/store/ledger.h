@@ -6,6 +6,7 @@
 #include "mapping/catalog.h"
 #include "mapping/target.h"
 #include "mapping/target_statements.h"
+#include "pg/kept_statement.h"
 #include "pg/tuplestore.h"
 #include "store/row_hash.h"
 
@@ -24,33 +25,40 @@ struct KeyName {
   bool operator<(const KeyName &other) const { return db != other.db ? db < other.db : key < other.key; }
 };
 
+using KeyOfRow = std::function<KeyName(int)>;
+
 class Ledger {
  public:
   Ledger(const Mapping &mapping, const Target &target);
 
-  // The identities of redis_rows, with the rights and settings of the caller, in the order of their hashes.
-  std::vector<IdentifiedRow> Identify();
+  // Adds the identities of redis_rows to `identities`, in the order of the rows, with the rights and settings
+  // of the caller.
+  void Identify(pg::Tuplestore &identities);
+
+  // Strikes off the rows that the keys own but no longer yield themselves, and adds them to `obsolete`. keys:
+  // with the numbers of their entries.
+  void TakeObsolete(const std::vector<std::pair<int, KeyName>> &keys, pg::Tuplestore &identities,
+                    pg::Tuplestore &obsolete);
+
+  // The next `count` identities, of which Identify and TakeObsolete leave the first one next, in the order of
+  // their hashes.
+  std::vector<IdentifiedRow> Next(pg::Tuplestore &identities, size_t count);
 
   // The rows of `rows` that belong to a lower key than the one that yields them now. `key_of_row` is indexed
   // by the row's number.
-  std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows,
-                            const std::function<KeyName(int)> &key_of_row);
+  std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
 
   // Whether FindLost saw that the row belongs to its key already.
   bool IsRecorded(int row) const { return recorded_.count(row) > 0; }
 
   // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
-  void Record(const std::vector<IdentifiedRow> &rows, const std::function<KeyName(int)> &key_of_row);
+  void Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
 
-  // The identities of rows that the keys own but no longer yield themselves; strikes them off.
-  std::vector<std::string> TakeObsolete(const std::vector<KeyName> &keys,
-                                        const std::vector<IdentifiedRow> &yielded,
-                                        const std::function<KeyName(int)> &key_of_row);
-
-  // Deletes rows of the target by identity, or changes them as on_delete says; rows that are equal to one of
-  // `except` stay, though their text may differ, as that of 1.0 and 1.00. Returns how many there were.
-  int64 DeleteRows(const std::vector<std::string> &row_keys,
-                   const std::vector<std::string> &except = {}) const;
+  // Deletes obsolete rows from the target, or changes them as on_delete says; rows that are equal to one of
+  // `identities` stay, though their text may differ, as that of 1.0 and 1.00. Returns how many there were.
+  int64 DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities) const;
+  // The same for identities that are in memory.
+  int64 DeleteRows(const std::vector<std::string> &row_keys) const;
 
   // "ARRAY[alias.a::text, …]::text"
   std::string RowKeyExpression(const std::string &alias) const;
@@ -71,6 +79,7 @@ class Ledger {
   std::string target_;
   std::string on_delete_;
   std::vector<KeyColumn> keys_;
+  pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_;
   std::optional<RowHasher> hasher_;
   std::set<int> known_;     // rows that FindLost found in the ledger
   std::set<int> recorded_;  // those of them that belong to their key already

@@ -3,6 +3,7 @@
 #include "mapping/ledger_choice.h"
 #include "mapping/target_statements.h"
 #include "pg/identity.h"
+#include "pg/kept_statement.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -130,7 +131,7 @@ std::map<int, uint64> PackedRows::ReadImages() const {
   return images;
 }
 
-void PackedRows::Keep(pg::Tuplestore &rows, const std::vector<Fate> &fates, bool takes_changed,
+void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &fates, bool takes_changed,
                       std::optional<int64> run_id, std::optional<int64> seen_run) {
   bool const inserts = std::count(fates.begin(), fates.end(), Fate::kInserted) > 0;
   bool const updates = std::count(fates.begin(), fates.end(), Fate::kUpdated) > 0;
@@ -147,7 +148,7 @@ void PackedRows::Keep(pg::Tuplestore &rows, const std::vector<Fate> &fates, bool
   std::vector<PackedItem> seen;
   ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {
     int const row = DatumGetInt32(slot->tts_values[0]);
-    Fate const fate = fates[static_cast<size_t>(row)];
+    Fate const fate = fates[static_cast<size_t>(row - first)];
     if (fate == Fate::kNothing && !seen_run) return;
     for (size_t i = 0; i < sources_.size(); ++i) {
       int const column = sources_[i].row_column;
@@ -242,26 +243,19 @@ void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, c
   std::optional<pg::NamedRows> yielded_rows;
   if (yielded != nullptr) yielded_rows.emplace(kRowsName, query_.row_desc(), yielded->get());
   // LATERAL and OFFSET make it one look-up in the index for each key.
-  pg::Rows const rows =
-      Spi::Execute("SELECT found.* FROM redis_names AS names, LATERAL (SELECT " + list + " FROM " +
-                   target_.name + " AS stored WHERE " + is_named + " OFFSET 0) AS found" +
-                   (yielded == nullptr
-                        ? ""
-                        : " WHERE NOT EXISTS (SELECT FROM redis_rows AS yielded WHERE " + is_yielded + ")"));
-  TupleDesc desc = GoneDesc();
-  for (uint64 r = 0; r < rows.size(); ++r) {
-    std::vector<Datum> values;
-    auto nulls = std::make_unique<bool[]>(target_.keys.size() + 1);
-    for (size_t i = 0; i < target_.keys.size(); ++i) {
-      nulls[i] = rows[r].IsNull(static_cast<int>(i));
-      values.push_back(nulls[i] ? 0 : rows[r].Value(static_cast<int>(i)));
-      hasher_.Add(target_.keys[i].column.type, values[i], nulls[i]);
-    }
+  pg::KeptStatement find(
+      "SELECT found.*, NULL::pg_catalog.int8 FROM redis_names AS names, LATERAL (SELECT " + list + " FROM " +
+      target_.name + " AS stored WHERE " + is_named + " OFFSET 0) AS found" +
+      (yielded == nullptr
+           ? ""
+           : " WHERE NOT EXISTS (SELECT FROM redis_rows AS yielded WHERE " + is_yielded + ")"));
+  // Of a huge collection as many may be gone.
+  find.ExecuteInto(stored.keys);
+  ForEachRow(GoneDesc(), stored.keys, [&](TupleTableSlot *slot) {
+    for (size_t i = 0; i < target_.keys.size(); ++i)
+      hasher_.Add(target_.keys[i].column.type, slot->tts_values[i], slot->tts_isnull[i]);
     stored.items.push_back({hasher_.Finish()});
-    values.push_back(0);
-    nulls[target_.keys.size()] = true;
-    stored.keys.Put(desc, values.data(), nulls.get());
-  }
+  });
 }
 
 // Deletes rows of the target that `gone` names, or changes them as on_delete says, and counts how many there

@@ -21,12 +21,12 @@ class PackedRows {
   // Keep.
   void ReadPriors() { priors_ = ReadImages(); }
 
-  // What became of the rows of a batch, indexed by their numbers.
+  // What became of the rows of a batch, indexed by their numbers, from that of the first on.
   enum class Fate : char { kNothing, kInserted, kUpdated, kClaimed };
 
   // Writes down what a batch did to rows, which have the descriptor of the query. takes_changed: those that
   // were updated become the mapping's. Of a prune, also which rows it met.
-  void Keep(pg::Tuplestore &rows, const std::vector<Fate> &fates, bool takes_changed,
+  void Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &fates, bool takes_changed,
             std::optional<int64> run_id, std::optional<int64> seen_run);
 
   // Deletes the rows of keys but for those that they yield, as far as they are the mapping's, as on_delete

@@ -15,7 +15,7 @@ std::string FailedChecksStatement(const Mapping &mapping) {
     columns += ", " + failed;
     any_failed += (any_failed.empty() ? "" : " OR ") + failed;
   }
-  return "SELECT redis_row" + columns + " FROM redis_rows WHERE " + any_failed;
+  return "SELECT redis_row, redis_entry" + columns + " FROM redis_rows WHERE " + any_failed;
 }
 
 std::string FoldedStatement(const Target &target) {

@@ -42,7 +42,7 @@ struct PreparedMapping {
   Target target;
   MappingQuery query;
   Writer writer;
-  pg::KeptStatement failed_checks;   // of redis_rows: their numbers, and whether each check fails
+  pg::KeptStatement failed_checks;   // of redis_rows: their numbers and entries, and whether each check fails
   pg::KeptStatement folded;          // of redis_rows: the numbers of those whose identity a lower row has
   std::optional<Ledger> ledger;      // of a full one
   std::optional<PackedRows> packed;  // of a packed one

@@ -93,7 +93,11 @@ void Writer::UpdateRows(uint64 expected) {
 // Copies the rows that are to be inserted and to be updated.
 void Writer::Divide(pg::Tuplestore &rows, TupleDesc desc, const Outcomes &outcomes, pg::Tuplestore &new_rows,
                     pg::Tuplestore &changed_rows) const {
-  std::map<int, RowOutcome> const by_row(outcomes.begin(), outcomes.end());
+  // Indexed by the number of the row, from the lowest on.
+  auto const [lowest, highest] = std::minmax_element(outcomes.begin(), outcomes.end());
+  int const first = lowest->first;
+  std::vector<RowOutcome> by_row(static_cast<size_t>(highest->first - first + 1));
+  for (auto [number, outcome] : outcomes) by_row[static_cast<size_t>(number - first)] = outcome;
   TupleTableSlot *slot = pg::Call([&] { return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple); });
   pg::Call([&] { tuplestore_rescan(rows.get()); });
   while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
@@ -101,7 +105,7 @@ void Writer::Divide(pg::Tuplestore &rows, TupleDesc desc, const Outcomes &outcom
       bool null;
       return DatumGetInt32(slot_getattr(slot, 1, &null));
     });
-    RowOutcome const outcome = by_row.at(number);
+    RowOutcome const outcome = by_row[static_cast<size_t>(number - first)];
     if (outcome == RowOutcome::kInserted) new_rows.Put(slot);
     if (outcome == RowOutcome::kUpdated) changed_rows.Put(slot);
   }

@@ -1,4 +1,5 @@
-# The memory of a run does not grow with its keys: that of a batch is freed with it.
+# The memory of a run grows neither with its keys, since what a batch needs is gone with it, nor with the elements of a key,
+# which are worked on in parts; only the value itself is held.
 
 use strict;
 use warnings;
@@ -9,6 +10,7 @@ use PrmTools;
 use Test::More;
 
 use constant KEYS => 6000;  # of each kind
+use constant ELEMENTS => 500_000;
 
 my $node = new_node('main', conf => "pg_redis_migrate.batch_rows = 1000\nmax_wal_size = 4GB\nlog_statement = none");
 my $redis = start_redis();
@@ -66,6 +68,73 @@ for my $call (
     cmp_ok($heap, '<', 2048, "the process grows by $heap kB, without shared memory");
     is(last_run($node, 'shop', 'state, balanced'), 'completed|t', 'the run is complete');
     is(last_run($node, 'shop', 'rejected'), 2 * KEYS / 3, 'bad keys are rejected');
+}
+
+# One huge hash. Few shared buffers and no JIT, since the system counts the buffers and libraries that a process has touched.
+my $huge = new_node('huge', conf => "shared_buffers = 2MB\njit = off\nmax_wal_size = 4GB");
+create_server($huge, 'shop', $redis);
+$redis->cli('FLUSHALL');
+for my $from (map { 2000 * $_ } 0 .. ELEMENTS / 2000 - 1)
+{
+    $redis->cli('EVAL', q{for i = ARGV[1], ARGV[1] + 1999 do redis.call('HSET', 'h:1', 'field ' .. i, i) end}, 0, $from);
+}
+my %options = (
+    shared => '',
+    packed => q{, databases => '{0}'},
+    exclusive => q{, databases => '{0}', exclusive => true},
+    elements => q{, databases => '{0}', atomic => 'element'});
+for my $kind (sort keys %options)
+{
+    $huge->safe_psql('postgres', qq{CREATE TABLE $kind (id int, field text, v text, PRIMARY KEY (id, field));
+        SELECT redis_migrate.create_migration('$kind', 'shop');
+        SELECT redis_migrate.add_mapping('$kind', '$kind', 'h:{id:int}', '$kind',
+            'SELECT id, field, value AS v FROM redis_batch', '{id,field}', expand => 'elements'$options{$kind})});
+}
+
+# The most memory that a session has had after statements, in kB.
+sub highest
+{
+    my ($statements) = @_;
+    return (split /\n/, $huge->safe_psql('postgres',
+        qq{SELECT redis_migrate.preview('shared', max_keys => 1) LIMIT 0;\n$statements;\nSELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\\s*(\\d+)')}))[-1];
+}
+
+is($huge->safe_psql('postgres', 'SELECT mapping, ledger FROM redis_migrate.mappings ORDER BY 1'), "elements|packed\nexclusive|packed\npacked|packed\nshared|full", 'ledgers of every kind');
+my $idle = highest('SELECT');
+for my $kind (qw(exclusive packed shared))
+{
+    my $total = q{SELECT sum(v::int), count(*) FROM } . $kind;
+    # A third of the rows is changed here, then a third is deleted.
+    for my $change ('SELECT', "UPDATE $kind SET v = 0 WHERE v::int % 3 = 0", "DELETE FROM $kind WHERE v::int % 3 = 1")
+    {
+        my $grown = highest("$change;\nCALL redis_migrate.run('$kind', workers => 1)") - $idle;
+        cmp_ok($grown, '<', 48 * 1024, "$kind, after $change: the process grows by $grown kB");
+        is($huge->safe_psql('postgres', "SELECT state, balanced, rejected FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1"), 'completed|t|0', 'the run is complete');
+        is($huge->safe_psql('postgres', $total), ELEMENTS * (ELEMENTS - 1) / 2 . '|' . ELEMENTS, 'all elements are there');
+    }
+}
+
+# Every second field leaves: a ledger knows by itself which, and deletes them with its key.
+for my $from (map { 10000 * $_ } 0 .. ELEMENTS / 10000 - 1)
+{
+    $redis->cli('EVAL', q{for i = ARGV[1], ARGV[1] + 9999, 2 do redis.call('HDEL', 'h:1', 'field ' .. i) end}, 0, $from);
+}
+for my $kind (qw(packed shared))
+{
+    my $grown = highest("CALL redis_migrate.run('$kind', workers => 1)") - $idle;
+    cmp_ok($grown, '<', 64 * 1024, "$kind, elements that leave: the process grows by $grown kB");
+    is($huge->safe_psql('postgres', "SELECT sum(v::int), count(*) FROM $kind"), (ELEMENTS / 2)**2 . '|' . ELEMENTS / 2, 'their rows are deleted');
+}
+
+# All or none: a value in the last part that the target refuses.
+$redis->cli('HSET', 'h:1', 'zzz', 'bad');
+$huge->safe_psql('postgres', 'ALTER TABLE exclusive ADD CHECK (v <> \'bad\'); ALTER TABLE elements ADD CHECK (v <> \'bad\'); TRUNCATE exclusive, elements');
+for my $case ([ exclusive => '0', 'a key is stored whole or not at all' ], [ elements => ELEMENTS / 2, 'or without its bad elements' ])
+{
+    my ($kind, $rows, $name) = @$case;
+    $huge->safe_psql('postgres', "CALL redis_migrate.run('$kind', workers => 1)");
+    is($huge->safe_psql('postgres', "SELECT count(*) FROM $kind"), $rows, $name);
+    is($huge->safe_psql('postgres', "SELECT read, rejected, balanced FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1"), '1|1|t', 'and has one outcome');
 }
 
 done_testing();
