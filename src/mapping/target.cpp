@@ -45,6 +45,16 @@ Oid FindTarget(const Mapping &mapping) {
   return relation;
 }
 
+// Whether a partitioned table has rows on other servers: it then has no unique index.
+bool HasForeignPartitions(Oid relation) {
+  return Call([&] {
+    List *tables = find_all_inheritors(relation, AccessShareLock, nullptr);
+    for (int i = 0; i < list_length(tables); ++i)
+      if (get_rel_relkind(list_nth_oid(tables, i)) == RELKIND_FOREIGN_TABLE) return true;
+    return false;
+  });
+}
+
 Target LoadTargetRelation(const Mapping &mapping) {
   const std::string &name = mapping.target;
   Target target;
@@ -70,7 +80,9 @@ Target LoadTargetRelation(const Mapping &mapping) {
                               attribute->attidentity == ATTRIBUTE_IDENTITY_ALWAYS});
   }
   Call([&] { relation_close(relation, AccessShareLock); });
-  if (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE)
+  if (kind == RELKIND_PARTITIONED_TABLE)
+    target.kind = HasForeignPartitions(target.oid) ? TargetKind::kRemote : TargetKind::kLocal;
+  else if (kind == RELKIND_RELATION)
     target.kind = TargetKind::kLocal;
   else if (kind == RELKIND_FOREIGN_TABLE || kind == RELKIND_VIEW)
     target.kind = TargetKind::kRemote;

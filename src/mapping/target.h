@@ -35,7 +35,8 @@ struct KeyColumn {
 
 enum class TargetKind {
   kLocal,   // plain or partitioned table: rows are looked up through the unique index of the key columns
-  kRemote,  // foreign table or view: looked up by a set of keys, as nothing is known about its indexes
+  kRemote,  // foreign table, table with foreign partitions, or view: looked up by a set of keys, as nothing
+            // is known about its indexes
 };
 
 struct Target {

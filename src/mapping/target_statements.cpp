@@ -45,12 +45,10 @@ std::string KeyJoin(const std::vector<KeyColumn> &keys, const std::string &left,
 }
 
 // A condition that a foreign server can work on: the first key column is one of the batch's.
-std::string KeysOfBatch(const std::vector<KeyColumn> &keys, const std::string &alias) {
-  const TargetColumn &first = keys[0].column;
-  bool const is_array = pg::Call([&] { return OidIsValid(get_base_element_type(first.type)); });
-  if (!first.not_null || is_array) return "true";
-  std::string const name = QuoteIdentifier(first.name);
-  return alias + "." + name + " " + keys[0].Operator() + " ANY (ARRAY(SELECT DISTINCT batch." + name +
+std::string KeysOfBatch(const Target &target, const std::string &alias) {
+  if (!CanAskForFirstKey(target)) return "true";
+  std::string const name = QuoteIdentifier(target.keys[0].column.name);
+  return alias + "." + name + " " + target.keys[0].Operator() + " ANY (ARRAY(SELECT DISTINCT batch." + name +
          " FROM redis_rows AS batch))";
 }
 
@@ -105,7 +103,7 @@ TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
               " LIMIT 1) AS target ON true";
   else
     look_up = "WITH target AS MATERIALIZED (SELECT true AS redis_found, stored.* FROM " + target.name +
-              " AS stored WHERE " + KeysOfBatch(target.keys, "stored") +
+              " AS stored WHERE " + KeysOfBatch(target, "stored") +
               ") SELECT DISTINCT ON (excluded.redis_row) excluded.redis_row, "
               "target.redis_found IS NOT NULL, " +
               unchanged + " FROM redis_rows AS excluded LEFT JOIN target ON " + join;
@@ -115,7 +113,7 @@ TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
   if (assignments.empty()) return;
   update = "UPDATE " + target.name + " AS target SET " + Join(assignments, ", ") +
            " FROM redis_rows AS excluded WHERE " + join +
-           (target.kind == TargetKind::kRemote ? " AND " + KeysOfBatch(target.keys, "target") : "");
+           (target.kind == TargetKind::kRemote ? " AND " + KeysOfBatch(target, "target") : "");
 }
 
 void TargetStatements::Check(TupleDesc desc) const {
@@ -123,6 +121,12 @@ void TargetStatements::Check(TupleDesc desc) const {
   pg::NamedRows named(kRowsName, desc, empty.get());
   Spi::Execute("EXPLAIN " + look_up);
   if (!update.empty()) Spi::Execute("EXPLAIN " + update);
+}
+
+bool CanAskForFirstKey(const Target &target) {
+  const TargetColumn &first = target.keys[0].column;
+  return target.kind == TargetKind::kRemote && first.not_null &&
+         pg::Call([&] { return !OidIsValid(get_base_element_type(first.type)); });
 }
 
 std::string DeleteStatement(const std::string &target, const std::string &on_delete) {

@@ -23,6 +23,9 @@ struct TargetStatements {
   void Check(TupleDesc desc) const;
 };
 
+// Whether a condition on the first key column is one that the servers of a target can work on.
+bool CanAskForFirstKey(const Target &target);
+
 // "DELETE FROM target AS target" or, with a SET list of on_delete, "UPDATE target AS target SET …".
 std::string DeleteStatement(const std::string &target, const std::string &on_delete);
 

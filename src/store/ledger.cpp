@@ -46,6 +46,7 @@ Ledger::Ledger(const Mapping &mapping, const Target &target)
       target_(target.name),
       on_delete_(mapping.on_delete),
       keys_(target.keys),
+      asks_for_first_key_(CanAskForFirstKey(target)),
       identify_("SELECT excluded.redis_row, excluded.redis_entry, " + RowKeyExpression("excluded") +
                 " FROM redis_rows AS excluded"),
       find_owned_(R"(
@@ -267,6 +268,10 @@ int64 Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities) c
     return std::string("(SELECT row_key::pg_catalog.text[] AS row_key FROM ") + rows + " OFFSET 0)";
   };
   std::string is_gone = HasIdentity("target", "gone.row_key");
+  if (asks_for_first_key_)
+    is_gone += " AND target." + QuoteIdentifier(keys_[0].column.name) + " " + keys_[0].Operator() +
+               " ANY (ARRAY(SELECT DISTINCT " + KeyValue(0, "obsolete.row_key") + " FROM " +
+               parsed(kObsoleteName) + " AS obsolete))";
   return static_cast<int64>(Spi::Execute(DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
                                          "(SELECT obsolete.row_key FROM " + parsed(kObsoleteName) +
                                          " AS obsolete WHERE NOT EXISTS (SELECT FROM " +

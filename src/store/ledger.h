@@ -79,6 +79,7 @@ class Ledger {
   std::string target_;
   std::string on_delete_;
   std::vector<KeyColumn> keys_;
+  bool asks_for_first_key_;
   pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_;
   std::optional<RowHasher> hasher_;
   std::set<int> known_;     // rows that FindLost found in the ledger

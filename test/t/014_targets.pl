@@ -165,6 +165,40 @@ run('remote', 'prune => true');
 is(sql('SELECT id, n FROM far.stock WHERE id < 4 ORDER BY id'), "2|22\n3|3", 'rows of a foreign table are updated and pruned');
 is(sql('SELECT v FROM face ORDER BY id'), "uno\ntwo", 'rows of a view as well');
 
+# A table over two servers, each of which is asked once for a batch. They sort alike here.
+begin('spread');
+sql('CREATE TABLE spread (id int NOT NULL, note text, n int) PARTITION BY HASH (id)');
+for my $number (0, 1)
+{
+    sql(qq{CREATE SCHEMA far$number; CREATE TABLE far$number.part (id int PRIMARY KEY, note text, n int CHECK (n <> 13));
+         CREATE SERVER far$number FOREIGN DATA WRAPPER postgres_fdw
+             OPTIONS (host '$host', port '$port', dbname 'postgres', batch_size '100', options '-c log_statement=all');
+         CREATE USER MAPPING FOR CURRENT_USER SERVER far$number;
+         CREATE FOREIGN TABLE spread_$number PARTITION OF spread FOR VALUES WITH (MODULUS 2, REMAINDER $number)
+             SERVER far$number OPTIONS (schema_name 'far$number', table_name 'part')});
+}
+# How often each server was asked for rows, and sent any, while a run was made.
+sub asked
+{
+    my ($options) = @_;
+    my $before = -s $node->logfile;
+    run('spread', $options);
+    my $log = slurp_file($node->logfile, $before);
+    return join ' ', map { scalar(() = $log =~ /LOG: +(?:statement|execute [^:]*): $_/g) } 'DECLARE c\d+ CURSOR', 'INSERT INTO far';
+}
+sql(add('spread', 's', 's:{id:int}', 'spread', 'SELECT id::int AS id, value::int AS n', 'id', q{types => '{string}'}));
+$redis->cli('MSET', map { ("s:$_", $_ + 100) } 1 .. 300);
+like(asked('workers => 1'), qr/^2 [2-6]$/, 'each server is asked once for a batch, and sent its rows together');
+is(sql('SELECT count(*), sum(n), count(DISTINCT tableoid) FROM spread'), '300|75150|2', 'both have rows');
+is(asked('workers => 1'), '2 0', 'so when nothing has changed');
+$redis->cli('MSET', 's:7', '1', 's:8', '2', 's:9', '13');
+run('spread');
+is(rows('spread', 's'), '0|2|297|0|0', 'rows are updated');
+is(sql(q{SELECT key, sqlstate FROM redis_migrate.rejects WHERE migration = 'spread' ORDER BY run_id DESC LIMIT 1}), 's:9|23514', 'a server may refuse a row');
+$redis->cli('DEL', map { "s:$_" } 10 .. 20);
+run('spread', 'prune => true');
+is(sql('SELECT count(*), sum(n) FROM spread'), '289|' . (75150 - 11 * 115 - 106 - 106), 'and pruned');
+
 # Ownership of rows: a ledger records it; an exclusive mapping owns the table, except for the rows of rejected keys.
 begin('owners');
 sql('CREATE TABLE shared (id int PRIMARY KEY, v text); CREATE TABLE sole (id bigint PRIMARY KEY, v text);
