@@ -3,7 +3,8 @@
 
 Usage: migrations.py --redis PORT --sample PORT --directory DIRECTORY [--keys N] [--rounds N] [--only WORD]
   --redis      an empty Redis for keys of every kind, --sample another one for the sample application
-  --keys N     strings of 150 bytes; 1,000,000 by default. Hashes are a fifth, collections a twentieth of that
+  --keys N     strings of 150 bytes; 500,000 by default. There are two hashes for five of them, one collection for ten,
+               and as many strings for two other servers
   --rounds N   times that each case is timed, in turn; medians are printed; 5 by default
   --only WORD  only the cases whose names contain the word
   --check      only checks the options
@@ -29,6 +30,7 @@ import redis
 from session_memory import Memory
 
 PAGE = 1000
+SERVERS = ("far_1", "far_2")  # databases of the same cluster that postgres_fdw reaches as others
 COLLECTION = 20  # elements
 
 
@@ -161,21 +163,23 @@ def all_data(keys):
                 query="SELECT email, json AS info, expires_at FROM redis_batch", **strings),
         Strings("strings as text", 0, columns="email text PRIMARY KEY, info text, expires_at timestamptz",
                 query="SELECT email, value AS info, expires_at FROM redis_batch", **strings),
+        Strings("few strings", 5, columns="email text NOT NULL, info jsonb, expires_at timestamptz",
+                query="SELECT email, json AS info, expires_at FROM redis_batch", **dict(strings, count=keys // 10)),
         # A key and its row are bound by nothing that a mapping can see: a full ledger.
         Strings("strings by value", 0, columns="email text PRIMARY KEY, info jsonb, expires_at timestamptz",
                 query="SELECT json->>'email' AS email, json AS info, expires_at FROM redis_batch", **strings),
-        Hashes("hashes", 1, keys // 5,
+        Hashes("hashes", 1, keys * 2 // 5,
                "id bigint PRIMARY KEY, email text, name text, age int, balance numeric, active boolean, created timestamptz", "id",
                "account:{id:int}", "SELECT id, json->>'email' AS email, json->>'name' AS name, (json->>'age')::int AS age, "
                "(json->>'balance')::numeric AS balance, (json->>'active')::boolean AS active, "
                "(json->>'created')::timestamptz AS created FROM redis_batch", "types => '{hash}'"),
-        SortedSets("sorted sets", 2, keys // COLLECTION, "board bigint, member text, score float8, PRIMARY KEY (board, member)",
+        SortedSets("sorted sets", 2, keys // 10, "board bigint, member text, score float8, PRIMARY KEY (board, member)",
                    "board,member", "board:{board:int}", "SELECT board, member, score FROM redis_batch",
                    "types => '{zset}', expand => 'elements'"),
-        Lists("lists", 3, keys // COLLECTION, "feed bigint, position bigint, value text, PRIMARY KEY (feed, position)",
+        Lists("lists", 3, keys // 10, "feed bigint, position bigint, value text, PRIMARY KEY (feed, position)",
               "feed,position", "feed:{feed:int}", "SELECT feed, position, value FROM redis_batch",
               "types => '{list}', expand => 'elements'"),
-        Sets("sets", 4, keys // COLLECTION, "tags bigint, member text, PRIMARY KEY (tags, member)", "tags,member",
+        Sets("sets", 4, keys // 10, "tags bigint, member text, PRIMARY KEY (tags, member)", "tags,member",
              "tags:{tags:int}", "SELECT tags, member FROM redis_batch", "types => '{set}', expand => 'elements'"))}
 
 
@@ -184,7 +188,10 @@ LAYOUTS = {
     "plain": "CREATE TABLE {table} ({columns})",
     "two more indexes": "CREATE TABLE {table} ({columns}); CREATE INDEX ON {table} (expires_at); CREATE INDEX ON {table} ((info->>'plan'))",
     "hash-partitioned": "CREATE TABLE {table} ({columns}) PARTITION BY HASH (email)" + "".join(
-        "; CREATE TABLE {table}_%d PARTITION OF {table} FOR VALUES WITH (MODULUS 4, REMAINDER %d)" % (i, i) for i in range(4))}
+        "; CREATE TABLE {table}_%d PARTITION OF {table} FOR VALUES WITH (MODULUS 4, REMAINDER %d)" % (i, i) for i in range(4)),
+    "two servers": "CREATE TABLE {table} ({columns}) PARTITION BY HASH (email)" + "".join(
+        "; CREATE FOREIGN TABLE {table}_%d PARTITION OF {table} FOR VALUES WITH (MODULUS 2, REMAINDER %d) SERVER %s" % (i, i, server)
+        for i, server in enumerate(SERVERS))}
 
 
 class Case:
@@ -207,6 +214,7 @@ def all_cases():
         Case("strings, full ledger, scan", "strings by value"),
         Case("strings, two more indexes, scan", "strings", layout="two more indexes"),
         Case("strings, hash-partitioned, scan", "strings", layout="hash-partitioned"),
+        Case("strings, two servers, scan", "few strings", layout="two servers"),
         Case("hashes, scan", "hashes"),
         Case("sorted sets, scan", "sorted sets"),
         Case("lists, scan", "lists"),
@@ -227,10 +235,10 @@ class Gets(threading.Thread):
             self.client.get("user:user.0000001@example.com")
             self.seconds.append(time.monotonic() - start)
 
-    def p99_ms(self):
+    def p99(self):
         self.done.set()
         self.join()
-        return statistics.quantiles(self.seconds, n=100)[98] * 1000
+        return statistics.quantiles(self.seconds, n=100)[98]
 
 
 class Bench:
@@ -257,11 +265,21 @@ class Bench:
         return os.path.join(self.options.directory, name.replace(" ", "_"))
 
     def create(self, table, case):
+        if case.layout == "two servers":
+            for number, server in enumerate(SERVERS):
+                self.connect(server).cursor().execute("CREATE TABLE %s_%d (%s, PRIMARY KEY (email))" % (
+                    table, number, self.data[case.data].columns))
         self.ask(LAYOUTS[case.layout].format(table=table, columns=self.data[case.data].columns))
 
     def prepare(self):
         self.ask("CREATE EXTENSION pg_redis_migrate")
         self.ask("CREATE SERVER bench FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '%d')" % self.options.redis)
+        self.ask("CREATE EXTENSION postgres_fdw")
+        for server in SERVERS:
+            self.ask("CREATE DATABASE " + server)
+            self.ask("CREATE SERVER %s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname '%s', batch_size '1000', "
+                     "fetch_size '10000')" % (server, os.environ["PGHOST"], os.environ["PGPORT"], server))
+            self.ask("CREATE USER MAPPING FOR CURRENT_USER SERVER " + server)
         loaded = set()
         for name in dict.fromkeys(case.data for case in self.cases):
             data = self.data[name]
@@ -358,11 +376,11 @@ class Bench:
         return keys / (time.monotonic() - start)
 
     def gets(self, beside):
-        """p99 of GET, in milliseconds, while something else is done."""
+        """p99 of GET, in seconds, while something else is done."""
         gets = Gets(self.options.redis)
         gets.start()
         beside()
-        return gets.p99_ms()
+        return gets.p99()
 
     def measure(self):
         self.prepare()
@@ -375,26 +393,33 @@ class Bench:
                 self.copy(data, layout)
             for case in self.cases:
                 self.run(case)
-        print("%-34s %10s %8s %8s %10s %8s %10s %8s" % ("", "rows", "run s", "COPY s", "run/COPY", "again s", "again/run", "MB"))
+        print("%-40s %10s %8s %8s %8s %8s %10s %6s" % ("", "rows", "seconds", "beside", "ratio", "again", "again/run", "MB"))
         for case in self.cases:
             run, again = statistics.median(case.times), statistics.median(case.again)
             copy = statistics.median(self.copies[case.data, case.layout][1])
-            print("%-34s %10d %8.2f %8.2f %10.2f %8.2f %10.2f %8.0f" % (
+            print("%-40s %10d %8.2f %8.2f %8.2f %8.2f %10.2f %6.0f" % (
                 case.name, case.rows, run, copy, run / copy, again, again / run, (case.memory_kb - idle.highest) / 1024))
-        print("again: a second run, in which nothing has changed. MB: memory of the session above an idle one")
-        print("WAL of the second runs: " + ", ".join("%s %d kB" % (case.name, case.again_wal / 1024) for case in self.cases))
         if self.options.only in "script":
-            print("careful Python script, strings: %.2f s" % self.script())
-        if self.options.only in "sample":
-            print("sample application, 5,000 users: %.0f keys/s" % self.sample())
+            script, copy = self.script(), statistics.median(self.copies["strings", "plain"][1])
+            print("%-40s %10d %8.2f %8.2f %8.2f" % ("careful Python script, strings", self.data["strings"].count, script, copy, script / copy))
         if self.options.only in "gets":
             alone = self.gets(lambda: time.sleep(3))
             case = Case("", "strings", exclusive=True)
             case.table = "got"
             self.create("got", case)
             self.define(case)
-            print("p99 of a GET: alone %.2f ms, beside a run %.2f ms" % (
-                alone, self.gets(lambda: self.ask("CALL redis_migrate.run('bench', workers => 1)"))))
+            beside = self.gets(lambda: self.ask("CALL redis_migrate.run('bench')"))
+            print("%-40s %10s %8.5f %8.5f %8.2f" % ("p99 of a GET during a run, and alone", "", beside, alone, beside / alone))
+        sys.stdout.flush()
+        if self.options.only in "others":
+            for other in ("expiry", "--rows", "500000"), ("ratelimit", "--seconds", "1"):
+                subprocess.run([os.path.join(os.path.dirname(__file__), other[0]), *other[1:], "--row", "--rounds",
+                                str(min(self.options.rounds, 3))], check=True)
+        print("beside: COPY of the same rows from a file on the server, unless another is named. again: a second run, in which nothing "
+              "has changed. MB: memory of the session above an idle one")
+        print("WAL of the second runs: " + ", ".join("%s %d kB" % (case.name, case.again_wal / 1024) for case in self.cases))
+        if self.options.only in "sample":
+            print("sample application, 5,000 users: %.0f keys/s" % self.sample())
 
 
 def main():
@@ -402,7 +427,7 @@ def main():
     parser.add_argument("--redis", type=int)
     parser.add_argument("--sample", type=int)
     parser.add_argument("--directory")
-    parser.add_argument("--keys", type=int, default=1000000)
+    parser.add_argument("--keys", type=int, default=500000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="")
     parser.add_argument("--check", action="store_true")
