@@ -39,12 +39,13 @@ namespace {
 
 void LoadMappings(Migration &migration) {
   auto rows = Spi::Execute(
-      "SELECT mapping_id, mapping, pattern, target, query, key_columns, priority, on_conflict, on_delete, "
-      "mode, no_row, "
-      "atomic, expand, types, databases, depends_on, exclusive, ledger, ledger_reason, search_path, "
-      "timezone, "
-      "datestyle, intervalstyle, target_relation, target_owner, trusted_roles::text[] FROM "
-      "redis_migrate.mapping WHERE migration = $1 ORDER BY mapping_id",
+      R"sql(SELECT mapping_id, mapping, pattern, target, query, key_columns, priority, on_conflict,
+                on_delete, mode, no_row, atomic, expand, types, databases, depends_on, exclusive, ledger,
+                ledger_reason, search_path, timezone, datestyle, intervalstyle, target_relation,
+                target_owner, trusted_roles::text[]
+            FROM redis_migrate.mapping
+            WHERE migration = $1
+            ORDER BY mapping_id)sql",
       {SqlParam::Text(migration.name)}, true);
   for (uint64 i = 0; i < rows.size(); ++i) {
     pg::Row row = rows[i];
@@ -81,8 +82,10 @@ void LoadMappings(Migration &migration) {
 
 void LoadChecks(Migration &migration) {
   auto rows = Spi::Execute(
-      "SELECT mapping, check_name, condition FROM redis_migrate.mapping_check WHERE migration = $1 "
-      "ORDER BY mapping, check_name",
+      R"sql(SELECT mapping, check_name, condition
+            FROM redis_migrate.mapping_check
+            WHERE migration = $1
+            ORDER BY mapping, check_name)sql",
       {SqlParam::Text(migration.name)}, true);
   for (uint64 i = 0; i < rows.size(); ++i)
     for (Mapping &mapping : migration.mappings)
@@ -95,8 +98,9 @@ Migration LoadMigration(const std::string &name, MigrationUse use) {
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT owner, server::text, source, unmapped, databases, file FROM redis_migrate.migration "
-      "WHERE migration = $1",
+      R"sql(SELECT owner, server::text, source, unmapped, databases, file
+            FROM redis_migrate.migration
+            WHERE migration = $1)sql",
       {SqlParam::Text(name)}, true);
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + name + "\" does not exist", "",

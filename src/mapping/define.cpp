@@ -107,8 +107,9 @@ bool MeansOtherRows(const Mapping &old, const Mapping &mapping) {
 // Whether entries of a packed ledger were made with a secret that is lost.
 bool HasForeignEntries(const Mapping &mapping) {
   pg::Rows const rows = Spi::Execute(
-      "SELECT ledger_mark <> redis_migrate.row_hash(mapping_id) FROM redis_migrate.mapping WHERE mapping_id "
-      "= $1",
+      R"sql(SELECT ledger_mark <> redis_migrate.row_hash(mapping_id)
+            FROM redis_migrate.mapping
+            WHERE mapping_id = $1)sql",
       {SqlParam::Int8(mapping.id)});
   return !rows[0].IsNull(0) && rows[0].Bool(0);
 }
@@ -190,9 +191,9 @@ PRM_FUNCTION(create_migration) {
     throw Failure(ERRCODE_DUPLICATE_OBJECT, "migration \"" + name + "\" already exists", "",
                   "Choose another name; names are shared by all users of a database.");
   Spi::Execute(
-      "INSERT INTO redis_migrate.migration (migration, owner, server, source, unmapped, databases, file) "
-      "VALUES "
-      "($1, redis_migrate.stamp_owner($2), NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, ''))",
+      R"sql(INSERT INTO redis_migrate.migration (
+                migration, owner, server, source, unmapped, databases, file)
+            VALUES ($1, redis_migrate.stamp_owner($2), NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, '')))sql",
       {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(migration.server), SqlParam::Text(source),
        SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
   pg::WarnOfRoleProblem(owner, "migration \"" + name + "\"");
@@ -220,9 +221,10 @@ PRM_FUNCTION(alter_migration) {
   WarnOfKeylessMappings(migration, changed);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.migration SET server = NULLIF($2, '')::name, source = $3, unmapped = $4, "
-      "databases = $5, "
-      "file = NULLIF($6, ''), changed_at = clock_timestamp() WHERE migration = $1",
+      R"sql(UPDATE redis_migrate.migration
+            SET server = NULLIF($2, '')::name, source = $3, unmapped = $4, databases = $5,
+                file = NULLIF($6, ''), changed_at = clock_timestamp()
+            WHERE migration = $1)sql",
       {SqlParam::Text(migration.name), SqlParam::Text(migration.server), SqlParam::Text(source),
        SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
   PG_RETURN_VOID();

@@ -183,8 +183,10 @@ void CheckSiblings(const Migration &migration, const Mapping &mapping) {
 void CheckExclusive(const std::string &migration, const Mapping &mapping) {
   pg::AsExtensionOwner as_owner;
   auto others = Spi::Execute(
-      "SELECT migration, mapping FROM redis_migrate.mapping WHERE target = $1 AND (exclusive OR $2) "
-      "AND (migration, mapping) <> ($3, $4) LIMIT 1",
+      R"sql(SELECT migration, mapping
+            FROM redis_migrate.mapping
+            WHERE target = $1 AND (exclusive OR $2) AND (migration, mapping) <> ($3, $4)
+            LIMIT 1)sql",
       {SqlParam::Text(mapping.target), SqlParam::Bool(mapping.exclusive), SqlParam::Text(migration),
        SqlParam::Text(mapping.name)});
   if (others.size() > 0)

@@ -30,11 +30,13 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
 [[noreturn]] void ThrowInUse(const std::string &migration) {
   pg::AsExtensionOwner as_owner;
   auto rows = pg::Spi::Execute(
-      "SELECT r.pid::text FROM redis_migrate.run AS r JOIN pg_locks AS l USING (pid) WHERE r.migration = $1 "
-      "AND "
-      "r.state = 'running' AND l.locktype = 'advisory' AND l.objsubid = $2 AND l.granted ORDER BY r.run_id "
-      "DESC "
-      "LIMIT 1",
+      R"sql(SELECT r.pid::text
+            FROM redis_migrate.run AS r
+            JOIN pg_locks AS l USING (pid)
+            WHERE r.migration = $1 AND r.state = 'running' AND l.locktype = 'advisory'
+                AND l.objsubid = $2 AND l.granted
+            ORDER BY r.run_id DESC
+            LIMIT 1)sql",
       {pg::SqlParam::Text(migration), pg::SqlParam::Int4(pg::kMigrationLocks)});
   if (rows.size() > 0)
     throw pg::Failure(ERRCODE_OBJECT_IN_USE, "migration \"" + migration + "\" is already running",
@@ -42,9 +44,11 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
                       "SELECT * FROM redis_migrate.progress shows how far it is.");
   LOCKTAG const tag = TagOf(migration);
   auto members = pg::Spi::Execute(
-      "SELECT pid::text FROM pg_locks WHERE locktype = 'advisory' AND database = $1 AND classid = $2 AND "
-      "objid = "
-      "$3 AND objsubid = $4 AND mode = 'RowExclusiveLock' AND granted LIMIT 1",
+      R"sql(SELECT pid::text
+            FROM pg_locks
+            WHERE locktype = 'advisory' AND database = $1 AND classid = $2 AND objid = $3
+                AND objsubid = $4 AND mode = 'RowExclusiveLock' AND granted
+            LIMIT 1)sql",
       {pg::SqlParam::OidOf(MyDatabaseId), pg::SqlParam::OidOf(tag.locktag_field2),
        pg::SqlParam::OidOf(tag.locktag_field3), pg::SqlParam::Int4(pg::kMigrationLocks)});
   if (members.size() > 0)

@@ -18,16 +18,20 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   pg::AsExtensionOwner as_owner;
   RunRecord record;
   auto last = Spi::Execute(
-      "SELECT r.run_id, r.level, r.position, r.started_at > m.changed_at AND r.priority IS NOT DISTINCT FROM "
-      "$2 "
-      "AND r.mapping IS NOT DISTINCT FROM $3 AND r.source = $4 AND r.prune = $5 AND r.live = $7 "
-      "AND (r.position = '' OR split_part($6, ' db=', 1) IN ('', split_part(r.position, ' db=', 1))) "
-      "AND NOT EXISTS (SELECT FROM redis_migrate.run_part AS p WHERE p.run_id = r.run_id AND p.level = "
-      "r.level "
-      "AND p.position <> '' AND split_part($6, ' db=', 1) NOT IN ('', split_part(p.position, ' db=', 1))) "
-      "FROM redis_migrate.run AS r JOIN redis_migrate.migration AS m USING (migration) "
-      "WHERE r.migration = $1 AND NOT r.dry_run AND r.state IN ('running', 'stopped', 'failed') "
-      "ORDER BY r.run_id DESC LIMIT 1",
+      R"sql(SELECT r.run_id, r.level, r.position, r.started_at > m.changed_at
+                AND r.priority IS NOT DISTINCT FROM $2 AND r.mapping IS NOT DISTINCT FROM $3
+                AND r.source = $4 AND r.prune = $5 AND r.live = $7
+                AND (r.position = '' OR split_part($6, ' db=', 1) IN ('', split_part(r.position, ' db=', 1)))
+                AND NOT EXISTS (
+                    SELECT
+                    FROM redis_migrate.run_part AS p
+                    WHERE p.run_id = r.run_id AND p.level = r.level AND p.position <> ''
+                        AND split_part($6, ' db=', 1) NOT IN ('', split_part(p.position, ' db=', 1)))
+            FROM redis_migrate.run AS r
+            JOIN redis_migrate.migration AS m USING (migration)
+            WHERE r.migration = $1 AND NOT r.dry_run AND r.state IN ('running', 'stopped', 'failed')
+            ORDER BY r.run_id DESC
+            LIMIT 1)sql",
       {SqlParam::Text(migration), SqlParam::OptionalText(parameters.priority),
        SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.source),
        SqlParam::Bool(parameters.prune), SqlParam::Text(parameters.begin), SqlParam::Bool(parameters.live)});
@@ -37,14 +41,15 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
     record.level_ = last[0].Int4(1);
     record.position_ = last[0].Text(2);
     Spi::Execute(
-        "UPDATE redis_migrate.run SET state = 'running', pid = pg_backend_pid(), on_error = $2, force = $3, "
-        "updated_at = "
-        "clock_timestamp(), "
-        "finished_at = NULL, sqlstate = NULL, message = NULL WHERE run_id = $1",
+        R"sql(UPDATE redis_migrate.run
+              SET state = 'running', pid = pg_backend_pid(), on_error = $2, force = $3,
+                  updated_at = clock_timestamp(), finished_at = NULL, sqlstate = NULL, message = NULL
+              WHERE run_id = $1)sql",
         {SqlParam::Int8(record.id_), SqlParam::Text(parameters.on_error), SqlParam::Bool(parameters.force)});
     Spi::Execute(
-        "UPDATE redis_migrate.run_part SET sqlstate = NULL, message = NULL WHERE run_id = $1 AND sqlstate IS "
-        "NOT NULL",
+        R"sql(UPDATE redis_migrate.run_part
+              SET sqlstate = NULL, message = NULL
+              WHERE run_id = $1 AND sqlstate IS NOT NULL)sql",
         {SqlParam::Int8(record.id_)});
     return record;
   }
@@ -54,16 +59,16 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
                        " AS x USING redis_migrate.run AS r WHERE r.run_id = x.run_id AND r.migration = $1",
                    {SqlParam::Text(migration)});
     Spi::Execute(
-        "UPDATE redis_migrate.run SET state = 'superseded' WHERE migration = $1 AND NOT dry_run "
-        "AND state IN ('running', 'stopped', 'failed')",
+        R"sql(UPDATE redis_migrate.run
+              SET state = 'superseded'
+              WHERE migration = $1 AND NOT dry_run AND state IN ('running', 'stopped', 'failed'))sql",
         {SqlParam::Text(migration)});
   }
   auto fresh = Spi::Execute(
-      "INSERT INTO redis_migrate.run (migration, owner, source, dry_run, priority, mapping, on_error, prune, "
-      "force, live, pid) "
-      "VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, $7, $8, $9, $10, pg_backend_pid()) "
-      "RETURNING "
-      "run_id",
+      R"sql(INSERT INTO redis_migrate.run (
+                migration, owner, source, dry_run, priority, mapping, on_error, prune, force, live, pid)
+            VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, $7, $8, $9, $10, pg_backend_pid())
+            RETURNING run_id)sql",
       {SqlParam::Text(migration), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
        SqlParam::Bool(parameters.dry_run), SqlParam::OptionalText(parameters.priority),
        SqlParam::OptionalText(parameters.mapping), SqlParam::Text(parameters.on_error),
@@ -76,8 +81,9 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT migration, priority, mapping, source, on_error, prune, level, state = 'running' FROM "
-      "redis_migrate.run WHERE run_id = $1 AND redis_migrate.owner_oid(owner) = $2 AND NOT dry_run",
+      R"sql(SELECT migration, priority, mapping, source, on_error, prune, level, state = 'running'
+            FROM redis_migrate.run
+            WHERE run_id = $1 AND redis_migrate.owner_oid(owner) = $2 AND NOT dry_run)sql",
       {SqlParam::Int8(run_id), SqlParam::OidOf(user)});
   if (rows.size() == 0)
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "run " + std::to_string(run_id) + " does not exist");
@@ -117,9 +123,9 @@ void RunRecord::Divide(int level, const std::vector<SourceDivision::Part> &parts
   }
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "INSERT INTO redis_migrate.run_part (run_id, level, part, share, position) "
-      "SELECT $1, $2, s.part, s.share, s.position FROM unnest($3, $4) WITH ORDINALITY AS s (share, position, "
-      "part)",
+      R"sql(INSERT INTO redis_migrate.run_part (run_id, level, part, share, position)
+            SELECT $1, $2, s.part, s.share, s.position
+            FROM unnest($3, $4) WITH ORDINALITY AS s (share, position, part))sql",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::TextArray(shares),
        SqlParam::TextArray(positions)});
 }
@@ -161,14 +167,15 @@ std::vector<RunRecord::Part> RunRecord::ReadParts(int level) const {
 
 std::optional<RunRecord::Part> RunRecord::TakePart(int level) {
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
-      std::string(
-          "UPDATE redis_migrate.run_part AS p SET pid = pg_backend_pid(), updated_at = clock_timestamp() "
-          "FROM redis_migrate.run_part AS before WHERE p.run_id = $1 AND p.level = $2 AND p.part = $3 AND "
-          "NOT p.done AND p.sqlstate IS NULL AND (before.run_id, before.level, before.part) = "
-          "(p.run_id, p.level, p.part) RETURNING") +
-          kPartColumns,
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
+  std::string const take =
+      R"sql(UPDATE redis_migrate.run_part AS p
+            SET pid = pg_backend_pid(), updated_at = clock_timestamp()
+            FROM redis_migrate.run_part AS before
+            WHERE p.run_id = $1 AND p.level = $2 AND p.part = $3 AND NOT p.done AND p.sqlstate IS NULL
+                AND (before.run_id, before.level, before.part) = (p.run_id, p.level, p.part)
+            RETURNING)sql";
+  auto rows =
+      Spi::Execute(take + kPartColumns, {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
   if (rows.size() == 0) return std::nullopt;
   return ReadPart(rows[0]);
 }
@@ -176,9 +183,9 @@ std::optional<RunRecord::Part> RunRecord::TakePart(int level) {
 void RunRecord::AddRepeatedSlots(int level, uint64 slots) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run_part SET repeated_slots = repeated_slots + $4 WHERE run_id = $1 AND level = "
-      "$2 "
-      "AND part = $3",
+      R"sql(UPDATE redis_migrate.run_part
+            SET repeated_slots = repeated_slots + $4
+            WHERE run_id = $1 AND level = $2 AND part = $3)sql",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_),
        SqlParam::Int8(static_cast<int64>(slots))});
 }
@@ -186,16 +193,18 @@ void RunRecord::AddRepeatedSlots(int level, uint64 slots) {
 void RunRecord::FinishPart(int level) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run_part SET done = true, updated_at = clock_timestamp() WHERE run_id = $1 AND "
-      "level = $2 AND part = $3",
+      R"sql(UPDATE redis_migrate.run_part
+            SET done = true, updated_at = clock_timestamp()
+            WHERE run_id = $1 AND level = $2 AND part = $3)sql",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
 }
 
 void RunRecord::FailPart(int level, const std::string &sqlstate, const std::string &message) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run_part SET updated_at = clock_timestamp(), sqlstate = $4, message = $5 WHERE "
-      "run_id = $1 AND level = $2 AND part = $3 AND NOT done",
+      R"sql(UPDATE redis_migrate.run_part
+            SET updated_at = clock_timestamp(), sqlstate = $4, message = $5
+            WHERE run_id = $1 AND level = $2 AND part = $3 AND NOT done)sql",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(sqlstate),
        SqlParam::Text(message)});
 }
@@ -203,17 +212,18 @@ void RunRecord::FailPart(int level, const std::string &sqlstate, const std::stri
 void RunRecord::SetReaders(int level, int readers) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run_part SET readers = $3, pid = NULL WHERE run_id = $1 AND level = $2 AND "
-      "NOT done",
+      R"sql(UPDATE redis_migrate.run_part
+            SET readers = $3, pid = NULL
+            WHERE run_id = $1 AND level = $2 AND NOT done)sql",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(readers)});
 }
 
 void RunRecord::Touch() {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "UPDATE redis_migrate.run SET active_time = active_time + (clock_timestamp() - updated_at), updated_at "
-      "= "
-      "clock_timestamp() WHERE run_id = $1",
+      R"sql(UPDATE redis_migrate.run
+            SET active_time = active_time + (clock_timestamp() - updated_at), updated_at = clock_timestamp()
+            WHERE run_id = $1)sql",
       {SqlParam::Int8(id_)});
 }
 
@@ -221,21 +231,26 @@ void RunRecord::SetPruneOutcome(const std::string &mapping, const std::string &o
                                 const std::string &why) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.mapping_count SET prune = $3, prune_detail = NULLIF($4, '') WHERE run_id = $1 "
-      "AND "
-      "part = 0 AND mapping = $2",
+      R"sql(UPDATE redis_migrate.mapping_count
+            SET prune = $3, prune_detail = NULLIF($4, '')
+            WHERE run_id = $1 AND part = 0 AND mapping = $2)sql",
       {SqlParam::Int8(id_), SqlParam::Text(mapping), SqlParam::Text(outcome), SqlParam::Text(why)});
 }
 
 void RunRecord::AddMappings(const std::vector<std::string> &mappings) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "INSERT INTO redis_migrate.mapping_count (run_id, part, mapping, claims_unchanged) "
-      "SELECT $1, 0, m.mapping, NOT EXISTS (SELECT FROM redis_migrate.ledger_segment AS s "
-      "WHERE s.mapping_id = m.mapping_id) AND NOT EXISTS (SELECT FROM redis_migrate.ledger_batch AS b "
-      "WHERE b.mapping_id = m.mapping_id AND NOT b.merged) "
-      "FROM redis_migrate.mapping AS m JOIN redis_migrate.run AS r USING (migration) "
-      "WHERE r.run_id = $1 AND m.mapping = ANY ($2) ON CONFLICT DO NOTHING",
+      R"sql(INSERT INTO redis_migrate.mapping_count (run_id, part, mapping, claims_unchanged)
+            SELECT $1, 0, m.mapping,
+                NOT EXISTS (SELECT FROM redis_migrate.ledger_segment AS s WHERE s.mapping_id = m.mapping_id)
+                AND NOT EXISTS (
+                    SELECT
+                    FROM redis_migrate.ledger_batch AS b
+                    WHERE b.mapping_id = m.mapping_id AND NOT b.merged)
+            FROM redis_migrate.mapping AS m
+            JOIN redis_migrate.run AS r USING (migration)
+            WHERE r.run_id = $1 AND m.mapping = ANY ($2)
+            ON CONFLICT DO NOTHING)sql",
       {SqlParam::Int8(id_), SqlParam::TextArray(mappings)});
 }
 
@@ -276,10 +291,10 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   auto count = [&](const Tally::Pattern &pattern, const char *outcome, const std::string &reason,
                    int64 keys) {
     Spi::ExecuteKept(
-        "INSERT INTO redis_migrate.run_count AS c (run_id, level, part, pattern, outcome, reason, keys) "
-        "VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7) "
-        "ON CONFLICT (run_id, level, part, pattern, outcome, reason) DO UPDATE SET keys = c.keys + "
-        "excluded.keys",
+        R"sql(INSERT INTO redis_migrate.run_count AS c (run_id, level, part, pattern, outcome, reason, keys)
+              VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7)
+              ON CONFLICT (run_id, level, part, pattern, outcome, reason)
+              DO UPDATE SET keys = c.keys + excluded.keys)sql",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::OptionalText(pattern),
          SqlParam::Text(outcome), SqlParam::Text(reason), SqlParam::Int8(keys)});
   };
@@ -288,12 +303,14 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
     count(std::get<0>(what), kOutcomeNames[static_cast<int>(std::get<1>(what))], std::get<2>(what), keys);
   for (const auto &[mapping, rows] : tally.rows)
     Spi::ExecuteKept(
-        "INSERT INTO redis_migrate.mapping_count AS c (run_id, part, mapping, inserted, updated, unchanged, "
-        "folded, deleted, changed_here) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT "
-        "(run_id, part, mapping) "
-        "DO UPDATE SET inserted = c.inserted + excluded.inserted, updated = c.updated + excluded.updated, "
-        "unchanged = c.unchanged + excluded.unchanged, folded = c.folded + excluded.folded, deleted = "
-        "c.deleted + excluded.deleted, changed_here = c.changed_here + excluded.changed_here",
+        R"sql(INSERT INTO redis_migrate.mapping_count AS c (
+                  run_id, part, mapping, inserted, updated, unchanged, folded, deleted, changed_here)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+              ON CONFLICT (run_id, part, mapping)
+              DO UPDATE SET inserted = c.inserted + excluded.inserted,
+                  updated = c.updated + excluded.updated, unchanged = c.unchanged + excluded.unchanged,
+                  folded = c.folded + excluded.folded, deleted = c.deleted + excluded.deleted,
+                  changed_here = c.changed_here + excluded.changed_here)sql",
         {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Text(mapping), SqlParam::Int8(rows.inserted),
          SqlParam::Int8(rows.updated), SqlParam::Int8(rows.unchanged), SqlParam::Int8(rows.folded),
          SqlParam::Int8(rows.deleted), SqlParam::Int8(rows.changed_here)});
@@ -301,9 +318,10 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
     auto type = source::TypeOf(*reject.entry);
     bool has_payload = reject.entry->state == source::EntryState::kRead;
     Spi::ExecuteKept(
-        "INSERT INTO redis_migrate.reject (run_id, level, part, db, key_bytes, type, pattern, mapping, rule, "
-        "sqlstate, message, partial, payload, expires_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        R"sql(INSERT INTO redis_migrate.reject (
+                  run_id, level, part, db, key_bytes, type, pattern, mapping, rule, sqlstate, message,
+                  partial, payload, expires_at)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14))sql",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(reject.entry->db),
          SqlParam::Bytea(reject.entry->key),
          has_payload && type.ok() ? SqlParam::Text(rdb::TypeName(type.value())) : SqlParam{TEXTOID, 0, true},
@@ -315,24 +333,26 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
   }
   for (const source::Entry *entry : tally.deferred)
     Spi::ExecuteKept(
-        "INSERT INTO redis_migrate.deferred VALUES ($1, $2, $3, $4, redis_migrate.index_key($5), $5, $6, $7) "
-        "ON CONFLICT DO NOTHING",
+        R"sql(INSERT INTO redis_migrate.deferred
+              VALUES ($1, $2, $3, $4, redis_migrate.index_key($5), $5, $6, $7)
+              ON CONFLICT DO NOTHING)sql",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
          SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), ExpiryParam(*entry)});
   if (part_ != 0) {
     Spi::ExecuteKept(
-        "UPDATE redis_migrate.run_part SET position = $4, bytes_read = bytes_read + $5, batches = batches + "
-        "1, "
-        "updated_at = clock_timestamp() WHERE run_id = $1 AND level = $2 AND part = $3",
+        R"sql(UPDATE redis_migrate.run_part
+              SET position = $4, bytes_read = bytes_read + $5, batches = batches + 1,
+                  updated_at = clock_timestamp()
+              WHERE run_id = $1 AND level = $2 AND part = $3)sql",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(position),
          SqlParam::Int8(static_cast<int64>(tally.bytes))});
     return;
   }
   Spi::ExecuteKept(
-      "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, "
-      "batches = batches + 1, updated_at = "
-      "clock_timestamp(), "
-      "active_time = active_time + (clock_timestamp() - updated_at) WHERE run_id = $1",
+      R"sql(UPDATE redis_migrate.run
+            SET level = $2, position = $3, bytes_read = bytes_read + $4, batches = batches + 1,
+                updated_at = clock_timestamp(), active_time = active_time + (clock_timestamp() - updated_at)
+            WHERE run_id = $1)sql",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Text(position),
        SqlParam::Int8(static_cast<int64>(tally.bytes))});
   level_ = level;
@@ -342,8 +362,9 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
 bool RunRecord::HasReject(int level, const source::Entry &entry) const {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
-             "SELECT EXISTS (SELECT FROM redis_migrate.reject WHERE run_id = $1 AND level = $2 AND db = $3 "
-             "AND key_bytes = $4)",
+             R"sql(SELECT EXISTS (
+                       SELECT FROM redis_migrate.reject
+                       WHERE run_id = $1 AND level = $2 AND db = $3 AND key_bytes = $4))sql",
              {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(entry.db),
               SqlParam::Bytea(entry.key)})[0]
       .Bool(0);
@@ -370,8 +391,9 @@ void RunRecord::ForgetRejects(const std::vector<std::pair<int, std::string>> &ke
   }
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "DELETE FROM redis_migrate.reject AS r USING unnest($2, $3) AS k (db, key_bytes) WHERE r.run_id = $1 "
-      "AND r.db = k.db AND r.key_bytes = k.key_bytes",
+      R"sql(DELETE FROM redis_migrate.reject AS r
+            USING unnest($2, $3) AS k (db, key_bytes)
+            WHERE r.run_id = $1 AND r.db = k.db AND r.key_bytes = k.key_bytes)sql",
       {SqlParam::Int8(id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
 }
 
@@ -421,8 +443,9 @@ void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, 
     keys.push_back(entry->key);
   }
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.page_key SELECT $1, $2, k.db, k.key_bytes FROM unnest($3, $4) AS k (db, "
-      "key_bytes)",
+      R"sql(INSERT INTO redis_migrate.page_key
+            SELECT $1, $2, k.db, k.key_bytes
+            FROM unnest($3, $4) AS k (db, key_bytes))sql",
       {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
 }
 
@@ -456,11 +479,16 @@ std::set<std::pair<int, std::string>> RunRecord::ForgetDeferred(
   pg::AsExtensionOwner as_owner;
   // LATERAL and OFFSET make it one look-up in the primary key for each key.
   auto rows = Spi::ExecuteKept(
-      "DELETE FROM redis_migrate.deferred AS d USING unnest($3, $4) AS k (db, key_bytes), LATERAL (SELECT "
-      "ctid "
-      "FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND db = k.db AND index_key = "
-      "redis_migrate.index_key(k.key_bytes) OFFSET 0) AS found WHERE d.ctid = found.ctid RETURNING d.db, "
-      "d.key_bytes",
+      R"sql(DELETE FROM redis_migrate.deferred AS d
+            USING unnest($3, $4) AS k (db, key_bytes),
+                LATERAL (
+                    SELECT ctid
+                    FROM redis_migrate.deferred
+                    WHERE run_id = $1 AND level = $2 AND db = k.db
+                        AND index_key = redis_migrate.index_key(k.key_bytes)
+                    OFFSET 0) AS found
+            WHERE d.ctid = found.ctid
+            RETURNING d.db, d.key_bytes)sql",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
   std::set<std::pair<int, std::string>> forgotten;
   for (uint64 i = 0; i < rows.size(); ++i)
@@ -474,13 +502,21 @@ std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes inde
   pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "DELETE FROM redis_migrate.deferred WHERE (run_id, level, db, index_key) IN (SELECT run_id, level, db, "
-      "index_key FROM (SELECT *, sum(octet_length(payload)) OVER (ORDER BY db, index_key) - "
-      "octet_length(payload) "
-      "AS before FROM (SELECT * FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2 AND (db, "
-      "index_key) "
-      "> ($3, $4) ORDER BY db, index_key LIMIT $5) AS d) AS s WHERE before < $6) RETURNING db, key_bytes, "
-      "payload, expires_at",
+      R"sql(DELETE FROM redis_migrate.deferred
+            WHERE (run_id, level, db, index_key) IN (
+                SELECT run_id, level, db, index_key
+                FROM (
+                    SELECT *,
+                        sum(octet_length(payload)) OVER (ORDER BY db, index_key)
+                            - octet_length(payload) AS before
+                    FROM (
+                        SELECT *
+                        FROM redis_migrate.deferred
+                        WHERE run_id = $1 AND level = $2 AND (db, index_key) > ($3, $4)
+                        ORDER BY db, index_key
+                        LIMIT $5) AS d) AS s
+                WHERE before < $6)
+            RETURNING db, key_bytes, payload, expires_at)sql",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(db), SqlParam::Bytea(index_key),
        SqlParam::Int4(limit), SqlParam::Int8(static_cast<int64>(pg::settings::batch_size_kb) * 1024)});
   std::vector<source::Entry> entries;
@@ -502,10 +538,10 @@ void RunRecord::Finish(const std::string &state, const std::optional<std::string
                        const std::optional<std::string> &message) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.run SET state = $2, finished_at = clock_timestamp(), updated_at = "
-      "clock_timestamp(), "
-      "active_time = active_time + (clock_timestamp() - updated_at), sqlstate = $3, message = $4 WHERE "
-      "run_id = $1",
+      R"sql(UPDATE redis_migrate.run
+            SET state = $2, finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+                active_time = active_time + (clock_timestamp() - updated_at), sqlstate = $3, message = $4
+            WHERE run_id = $1)sql",
       {SqlParam::Int8(id_), SqlParam::Text(state), SqlParam::OptionalText(sqlstate),
        SqlParam::OptionalText(message)});
   if (state == "completed") ForgetSeen();
@@ -531,23 +567,28 @@ RunRecord::Sums RunRecord::ReadSums() const {
       sums.outcomes[rows[i].Text(0)] = rows[i].Int8(1);
   }
   rows = Spi::Execute(
-      "SELECT format('%s: %s read, %s with an outcome', coalesce(pattern, 'unmapped keys'), "
-      "coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0), "
-      "coalesce(sum(keys) FILTER (WHERE outcome <> 'read'), 0)) FROM redis_migrate.run_count WHERE run_id = "
-      "$1 GROUP BY pattern "
-      "HAVING coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0) <> coalesce(sum(keys) FILTER (WHERE "
-      "outcome <> 'read'), 0) ORDER BY pattern LIMIT 1",
+      R"sql(SELECT format('%s: %s read, %s with an outcome', coalesce(pattern, 'unmapped keys'),
+                          coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0),
+                          coalesce(sum(keys) FILTER (WHERE outcome <> 'read'), 0))
+            FROM redis_migrate.run_count
+            WHERE run_id = $1
+            GROUP BY pattern
+            HAVING coalesce(sum(keys) FILTER (WHERE outcome = 'read'), 0)
+                <> coalesce(sum(keys) FILTER (WHERE outcome <> 'read'), 0)
+            ORDER BY pattern
+            LIMIT 1)sql",
       {SqlParam::Int8(id_)});
   if (rows.size() > 0) sums.unbalanced = rows[0].Text(0);
   rows = Spi::Execute(
-      "SELECT string_agg(format('%s %s', n, rule), ', ' ORDER BY n DESC, rule) FROM (SELECT rule, count(*) "
-      "AS n FROM redis_migrate.reject "
-      "WHERE run_id = $1 GROUP BY rule) AS r",
+      R"sql(SELECT string_agg(format('%s %s', n, rule), ', ' ORDER BY n DESC, rule)
+            FROM (SELECT rule, count(*) AS n FROM redis_migrate.reject WHERE run_id = $1 GROUP BY rule) AS r)sql",
       {SqlParam::Int8(id_)});
   sums.reject_summary = rows[0].Text(0);
   rows = Spi::Execute(
-      "SELECT active_time, coalesce(evicted, 0), (SELECT coalesce(sum(deleted), "
-      "0)::int8 FROM redis_migrate.mapping_count WHERE run_id = $1) FROM redis_migrate.run WHERE run_id = $1",
+      R"sql(SELECT active_time, coalesce(evicted, 0),
+                (SELECT coalesce(sum(deleted), 0)::int8 FROM redis_migrate.mapping_count WHERE run_id = $1)
+            FROM redis_migrate.run
+            WHERE run_id = $1)sql",
       {SqlParam::Int8(id_)});
   sums.seconds = pg::SecondsOfUs(pg::IntervalUs(rows[0].Value(0)));
   sums.evicted = rows[0].Int8(1);

@@ -47,9 +47,13 @@ std::optional<std::string> ReasonToRunAlone(const std::vector<const Mapping *> &
     for (const Check &check : mapping->checks) sql += " " + check.condition;
     // Each relation has a type of its name.
     auto const temporary = Spi::Execute(
-        "SELECT t.typname::pg_catalog.text FROM pg_catalog.pg_type AS t WHERE t.typnamespace "
-        "OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND pg_catalog.strpos(pg_catalog.lower($1), "
-        "pg_catalog.lower(t.typname::pg_catalog.text)) OPERATOR(pg_catalog.>) 0 ORDER BY 1 DESC LIMIT 1",
+        R"sql(SELECT t.typname::pg_catalog.text
+              FROM pg_catalog.pg_type AS t
+              WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
+                  AND pg_catalog.strpos(pg_catalog.lower($1), pg_catalog.lower(t.typname::pg_catalog.text))
+                      OPERATOR(pg_catalog.>) 0
+              ORDER BY 1 DESC
+              LIMIT 1)sql",
         {SqlParam::Text(sql)});
     if (temporary.size() > 0)
       return "the query or a check" + of + " may use \"" + temporary[0].Text(0) + "\", which is temporary";

@@ -102,8 +102,9 @@ void Archive::StoreInChunks(const source::Entry &entry, const BatchOptions &opti
   tally.Count(&entry, std::nullopt, Outcome::kArchived, what);
   if (options.preview == nullptr) return;
   pg::Rows row = Spi::Execute(
-      "SELECT (to_jsonb(a) - $4)::text FROM redis_migrate.archived_key AS a WHERE migration = $1 AND db = $2 "
-      "AND index_key = $3",
+      R"sql(SELECT (to_jsonb(a) - $4)::text
+            FROM redis_migrate.archived_key AS a
+            WHERE migration = $1 AND db = $2 AND index_key = $3)sql",
       {SqlParam::Text(migration_), SqlParam::Int4(entry.db), SqlParam::Bytea(IndexKey(entry.key)),
        SqlParam::TextArray(options.preview_bytes
                                ? std::vector<std::string>()
@@ -162,27 +163,29 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
                                ExpiryParam(entry),
                                SqlParam::Bytea(entry.key)};
   bool is_new = Spi::Execute(
-                    "INSERT INTO redis_migrate.archived_key (migration, db, index_key, type, payload, "
-                    "payload_size, expires_at, key_bytes) VALUES ($1, $2, $3, $4, NULL, $5, "
-                    "$6, $7) ON CONFLICT DO NOTHING",
+                    R"sql(INSERT INTO redis_migrate.archived_key (
+                              migration, db, index_key, type, payload, payload_size, expires_at, key_bytes)
+                          VALUES ($1, $2, $3, $4, NULL, $5, $6, $7)
+                          ON CONFLICT DO NOTHING)sql",
                     row)
                     .processed() > 0;
-  bool changed =
-      !is_new && Spi::Execute(
-                     "UPDATE redis_migrate.archived_key SET type = $4, payload = NULL, payload_size = $5, "
-                     "expires_at = $6 WHERE migration = $1 "
-                     "AND db = $2 AND index_key = $3 AND (type <> $4 OR payload IS NOT NULL OR payload_size "
-                     "<> $5 OR expires_at IS DISTINCT FROM $6)",
-                     row)
-                         .processed() > 0;
+  const char *const replace =
+      R"sql(UPDATE redis_migrate.archived_key
+            SET type = $4, payload = NULL, payload_size = $5, expires_at = $6
+            WHERE migration = $1 AND db = $2 AND index_key = $3
+                AND (type <> $4 OR payload IS NOT NULL OR payload_size <> $5
+                     OR expires_at IS DISTINCT FROM $6))sql";
+  bool changed = !is_new && Spi::Execute(replace, row).processed() > 0;
   pg::Context context("redis_migrate chunk");
   int32 chunks = 0;
   for (size_t at = 0; at < payload.size(); at += kArchiveChunkBytes, ++chunks) {
     pg::SwitchContext in_context(context.get());
     changed = Spi::Execute(
-                  "INSERT INTO redis_migrate.archive_chunk AS c VALUES ($1, $2, $3, $4, $5) ON CONFLICT "
-                  "(migration, db, index_key, chunk_no) DO UPDATE SET bytes = excluded.bytes WHERE c.bytes "
-                  "<> excluded.bytes",
+                  R"sql(INSERT INTO redis_migrate.archive_chunk AS c
+                        VALUES ($1, $2, $3, $4, $5)
+                        ON CONFLICT (migration, db, index_key, chunk_no)
+                        DO UPDATE SET bytes = excluded.bytes
+                        WHERE c.bytes <> excluded.bytes)sql",
                   {row[0], row[1], row[2], SqlParam::Int4(chunks),
                    SqlParam::Bytea(payload.substr(at, kArchiveChunkBytes))})
                       .processed() > 0 ||
@@ -190,8 +193,8 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
     context.Reset();
   }
   Spi::Execute(
-      "DELETE FROM redis_migrate.archive_chunk WHERE migration = $1 AND db = $2 AND index_key = $3 AND "
-      "chunk_no >= $4",
+      R"sql(DELETE FROM redis_migrate.archive_chunk
+            WHERE migration = $1 AND db = $2 AND index_key = $3 AND chunk_no >= $4)sql",
       {row[0], row[1], row[2], SqlParam::Int4(chunks)});
   return is_new ? "inserted" : changed ? "updated" : "unchanged";
 }
@@ -211,11 +214,15 @@ void Archive::DropChunks(const std::vector<const source::Entry *> &entries) {
     keys.push_back(entry->key);
   }
   Spi::Execute(
-      "DELETE FROM redis_migrate.archive_chunk AS c USING unnest($2, $3) AS k (db, key_bytes), LATERAL "
-      "(SELECT FROM redis_migrate.archived_key WHERE migration = $1 AND db = k.db AND index_key = "
-      "redis_migrate.index_key(k.key_bytes) AND payload IS NOT NULL OFFSET 0) AS small WHERE c.migration = "
-      "$1 "
-      "AND c.db = k.db AND c.index_key = redis_migrate.index_key(k.key_bytes)",
+      R"sql(DELETE FROM redis_migrate.archive_chunk AS c
+            USING unnest($2, $3) AS k (db, key_bytes),
+                LATERAL (
+                    SELECT
+                    FROM redis_migrate.archived_key
+                    WHERE migration = $1 AND db = k.db
+                        AND index_key = redis_migrate.index_key(k.key_bytes) AND payload IS NOT NULL
+                    OFFSET 0) AS small
+            WHERE c.migration = $1 AND c.db = k.db AND c.index_key = redis_migrate.index_key(k.key_bytes))sql",
       {SqlParam::Text(migration_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
 }
 
@@ -245,9 +252,14 @@ void Archive::Delete(const std::vector<const source::Entry *> &entries) {
   // LATERAL and OFFSET make it one look-up in the primary key for each key, where the planner would read the
   // archive.
   Spi::Execute(
-      "DELETE FROM redis_migrate.archived_key AS a USING unnest($2, $3) AS k (db, key_bytes), LATERAL "
-      "(SELECT ctid FROM redis_migrate.archived_key WHERE migration = $1 AND db = k.db AND index_key = "
-      "redis_migrate.index_key(k.key_bytes) OFFSET 0) AS found WHERE a.ctid = found.ctid",
+      R"sql(DELETE FROM redis_migrate.archived_key AS a
+            USING unnest($2, $3) AS k (db, key_bytes),
+                LATERAL (
+                    SELECT ctid
+                    FROM redis_migrate.archived_key
+                    WHERE migration = $1 AND db = k.db AND index_key = redis_migrate.index_key(k.key_bytes)
+                    OFFSET 0) AS found
+            WHERE a.ctid = found.ctid)sql",
       {SqlParam::Text(migration_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
 }
 

@@ -63,13 +63,17 @@ Result<bool> ArchiveSource::Next(source::Batch &batch) {
   pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT db, key_bytes, payload, expires_at, payload_size, index_key "
-      "FROM "
-      "(SELECT *, sum(payload_size) OVER (ORDER BY db, index_key) - payload_size AS before FROM (SELECT * "
-      "FROM "
-      "redis_migrate.archived_key WHERE migration = $1 "
-      "AND (db, index_key) > ($2, $3) ORDER BY db, index_key LIMIT $4) AS a) AS b WHERE before < $5 ORDER BY "
-      "db, index_key",
+      R"sql(SELECT db, key_bytes, payload, expires_at, payload_size, index_key
+            FROM (
+                SELECT *, sum(payload_size) OVER (ORDER BY db, index_key) - payload_size AS before
+                FROM (
+                    SELECT *
+                    FROM redis_migrate.archived_key
+                    WHERE migration = $1 AND (db, index_key) > ($2, $3)
+                    ORDER BY db, index_key
+                    LIMIT $4) AS a) AS b
+            WHERE before < $5
+            ORDER BY db, index_key)sql",
       {SqlParam::Text(migration_), SqlParam::Int4(db_), SqlParam::Bytea(index_key_),
        SqlParam::Int8(static_cast<int64>(batch_keys_)), SqlParam::Int8(static_cast<int64>(most_bytes))});
   if (rows.size() == 0) return false;
@@ -103,9 +107,9 @@ std::string ArchiveSource::ReadChunks(int db, Bytes key, Bytes index_key, size_t
   for (int32 chunk = 0; payload.size() < size; ++chunk) {
     pg::SwitchContext in_context(context.get());
     auto rows = Spi::Execute(
-        "SELECT bytes FROM redis_migrate.archive_chunk WHERE migration = $1 AND db = $2 AND index_key = $3 "
-        "AND "
-        "chunk_no = $4",
+        R"sql(SELECT bytes
+              FROM redis_migrate.archive_chunk
+              WHERE migration = $1 AND db = $2 AND index_key = $3 AND chunk_no = $4)sql",
         {SqlParam::Text(migration_), SqlParam::Int4(db), SqlParam::Bytea(index_key), SqlParam::Int4(chunk)});
     if (rows.size() == 0)
       throw pg::Failure(ERRCODE_DATA_CORRUPTED,

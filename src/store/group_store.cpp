@@ -485,8 +485,9 @@ void GroupStore::NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRo
   }
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key, lost) "
-      "SELECT $1, $2, s.row_key, s.lost = 1 FROM unnest($3, $4) AS s (row_key, lost)",
+      R"sql(INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key, lost)
+            SELECT $1, $2, s.row_key, s.lost = 1
+            FROM unnest($3, $4) AS s (row_key, lost))sql",
       {pg::SqlParam::Int8(*options_.seen_run), pg::SqlParam::Int8(mapping.id),
        pg::SqlParam::TextArray(row_keys), pg::SqlParam::Int4Array(is_lost)});
 }
@@ -499,8 +500,9 @@ void GroupStore::CollectPreview(PreparedMapping &mapping, Stage &stage, Findings
     if (is_bytes && !options_.preview_bytes) left_out.push_back(column->name);
   }
   pg::Rows rows = Spi::Execute(
-      "SELECT redis_entry, (pg_catalog.to_jsonb(redis_rows) OPERATOR(pg_catalog.-) $1)::pg_catalog.text FROM "
-      "redis_rows ORDER BY redis_row",
+      R"sql(SELECT redis_entry, (pg_catalog.to_jsonb(redis_rows) OPERATOR(pg_catalog.-) $1)::pg_catalog.text
+            FROM redis_rows
+            ORDER BY redis_row)sql",
       {pg::SqlParam::TextArray(left_out)});
   for (uint64 i = 0; i < rows.size(); ++i)
     findings.preview.push_back({entries_[rows[i].Int4(0)], mapping.mapping.name, rows[i].Text(1)});
