@@ -2,11 +2,9 @@
 
 #include "connect/database_files.h"
 #include "pg/identity.h"
-#include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "pg/transaction.h"
-#include "store/index_key.h"
 
 namespace prm {
 
@@ -113,109 +111,6 @@ void RunRecord::RemoveUnusedFiles() const {
   std::set<int64> used;
   for (uint64 i = 0; i < rows.size(); ++i) used.insert(rows[i].Int8(0));
   RemoveFilesOfOtherRuns(used);
-}
-
-void RunRecord::Divide(int level, const std::vector<SourceDivision::Part> &parts) {
-  std::vector<std::string> shares, positions;
-  for (const SourceDivision::Part &part : parts) {
-    shares.push_back(part.share);
-    positions.push_back(part.position);
-  }
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(INSERT INTO redis_migrate.run_part (run_id, level, part, share, position)
-            SELECT $1, $2, s.part, s.share, s.position
-            FROM unnest($3, $4) WITH ORDINALITY AS s (share, position, part))sql",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::TextArray(shares),
-       SqlParam::TextArray(positions)});
-}
-
-void RunRecord::DropParts(int level) {
-  pg::AsExtensionOwner as_owner;
-  for (const char *table : {"run_count", "reject", "deferred", "run_part"})
-    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2",
-                 {SqlParam::Int8(id_), SqlParam::Int4(level)});
-  Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1", {SqlParam::Int8(id_)});
-  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1 WHERE run_id = $1",
-               {SqlParam::Int8(id_)});
-  BeginLevel(level);
-}
-
-namespace {
-
-constexpr char kPartColumns[] =
-    " p.part, p.share, p.position, p.done, p.sqlstate, p.message, p.repeated_slots, p.readers, before.pid ";
-
-RunRecord::Part ReadPart(const pg::Row &row) {
-  return {row.Int4(0), row.Text(1),         row.Text(2),
-          row.Bool(3), row.OptionalText(4), row.OptionalText(5),
-          row.Int8(6), row.Int4(7),         row.IsNull(8) ? 0 : row.Int4(8)};
-}
-
-}  // namespace
-
-std::vector<RunRecord::Part> RunRecord::ReadParts(int level) const {
-  pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(std::string("SELECT") + kPartColumns +
-                               "FROM redis_migrate.run_part AS p, LATERAL (SELECT p.pid) AS before WHERE "
-                               "p.run_id = $1 AND p.level = $2 ORDER BY p.part",
-                           {SqlParam::Int8(id_), SqlParam::Int4(level)});
-  std::vector<Part> parts;
-  for (uint64 i = 0; i < rows.size(); ++i) parts.push_back(ReadPart(rows[i]));
-  return parts;
-}
-
-std::optional<RunRecord::Part> RunRecord::TakePart(int level) {
-  pg::AsExtensionOwner as_owner;
-  std::string const take =
-      R"sql(UPDATE redis_migrate.run_part AS p
-            SET pid = pg_backend_pid(), updated_at = clock_timestamp()
-            FROM redis_migrate.run_part AS before
-            WHERE p.run_id = $1 AND p.level = $2 AND p.part = $3 AND NOT p.done AND p.sqlstate IS NULL
-                AND (before.run_id, before.level, before.part) = (p.run_id, p.level, p.part)
-            RETURNING)sql";
-  auto rows =
-      Spi::Execute(take + kPartColumns, {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
-  if (rows.size() == 0) return std::nullopt;
-  return ReadPart(rows[0]);
-}
-
-void RunRecord::AddRepeatedSlots(int level, uint64 slots) {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(UPDATE redis_migrate.run_part
-            SET repeated_slots = repeated_slots + $4
-            WHERE run_id = $1 AND level = $2 AND part = $3)sql",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_),
-       SqlParam::Int8(static_cast<int64>(slots))});
-}
-
-void RunRecord::FinishPart(int level) {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(UPDATE redis_migrate.run_part
-            SET done = true, updated_at = clock_timestamp()
-            WHERE run_id = $1 AND level = $2 AND part = $3)sql",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
-}
-
-void RunRecord::FailPart(int level, const std::string &sqlstate, const std::string &message) {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(UPDATE redis_migrate.run_part
-            SET updated_at = clock_timestamp(), sqlstate = $4, message = $5
-            WHERE run_id = $1 AND level = $2 AND part = $3 AND NOT done)sql",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(sqlstate),
-       SqlParam::Text(message)});
-}
-
-void RunRecord::SetReaders(int level, int readers) {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(UPDATE redis_migrate.run_part
-            SET readers = $3, pid = NULL
-            WHERE run_id = $1 AND level = $2 AND NOT done)sql",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(readers)});
 }
 
 void RunRecord::Touch() {
@@ -427,111 +322,6 @@ void RunRecord::BeginLevel(int level) {
       {SqlParam::Int8(id_), SqlParam::Int4(level)});
   level_ = level;
   position_.clear();
-}
-
-void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond) {
-  pg::AsExtensionOwner as_owner;
-  if (!beyond) {
-    Spi::ExecuteKept("DELETE FROM redis_migrate.page_key WHERE run_id = $1 AND part = $2",
-                     {SqlParam::Int8(id_), SqlParam::Int4(part_)});
-    return;
-  }
-  std::vector<int> dbs;
-  std::vector<Bytes> keys;
-  for (const source::Entry *entry : entries) {
-    dbs.push_back(entry->db);
-    keys.push_back(entry->key);
-  }
-  Spi::ExecuteKept(
-      R"sql(INSERT INTO redis_migrate.page_key
-            SELECT $1, $2, k.db, k.key_bytes
-            FROM unnest($3, $4) AS k (db, key_bytes))sql",
-      {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
-}
-
-std::set<std::pair<int, std::string>> RunRecord::ReadPageKeys() const {
-  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
-  pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute("SELECT db, key_bytes FROM redis_migrate.page_key WHERE run_id = $1 AND part = $2",
-                           {SqlParam::Int8(id_), SqlParam::Int4(part_)});
-  std::set<std::pair<int, std::string>> keys;
-  for (uint64 i = 0; i < rows.size(); ++i)
-    keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
-  return keys;
-}
-
-bool RunRecord::HasDeferred(int level) const {
-  pg::AsExtensionOwner as_owner;
-  return Spi::Execute("SELECT EXISTS (SELECT FROM redis_migrate.deferred WHERE run_id = $1 AND level = $2)",
-                      {SqlParam::Int8(id_), SqlParam::Int4(level)})[0]
-      .Bool(0);
-}
-
-std::set<std::pair<int, std::string>> RunRecord::ForgetDeferred(
-    int level, const std::vector<const source::Entry *> &entries) {
-  std::vector<int> dbs;
-  std::vector<Bytes> keys;
-  for (const source::Entry *entry : entries) {
-    dbs.push_back(entry->db);
-    keys.push_back(entry->key);
-  }
-  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
-  pg::AsExtensionOwner as_owner;
-  // LATERAL and OFFSET make it one look-up in the primary key for each key.
-  auto rows = Spi::ExecuteKept(
-      R"sql(DELETE FROM redis_migrate.deferred AS d
-            USING unnest($3, $4) AS k (db, key_bytes),
-                LATERAL (
-                    SELECT ctid
-                    FROM redis_migrate.deferred
-                    WHERE run_id = $1 AND level = $2 AND db = k.db
-                        AND index_key = redis_migrate.index_key(k.key_bytes)
-                    OFFSET 0) AS found
-            WHERE d.ctid = found.ctid
-            RETURNING d.db, d.key_bytes)sql",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(keys)});
-  std::set<std::pair<int, std::string>> forgotten;
-  for (uint64 i = 0; i < rows.size(); ++i)
-    forgotten.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
-  return forgotten;
-}
-
-std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes index_key, int limit) {
-  pg::Context context("redis_migrate deferred");
-  pg::SwitchContext in_context(context.get());
-  pg::SnapshotScope snapshot;  // payloads are fetched from TOAST after the statement
-  pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
-      R"sql(DELETE FROM redis_migrate.deferred
-            WHERE (run_id, level, db, index_key) IN (
-                SELECT run_id, level, db, index_key
-                FROM (
-                    SELECT *,
-                        sum(octet_length(payload)) OVER (ORDER BY db, index_key)
-                            - octet_length(payload) AS before
-                    FROM (
-                        SELECT *
-                        FROM redis_migrate.deferred
-                        WHERE run_id = $1 AND level = $2 AND (db, index_key) > ($3, $4)
-                        ORDER BY db, index_key
-                        LIMIT $5) AS d) AS s
-                WHERE before < $6)
-            RETURNING db, key_bytes, payload, expires_at)sql",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(db), SqlParam::Bytea(index_key),
-       SqlParam::Int4(limit), SqlParam::Int8(static_cast<int64>(pg::settings::batch_size_kb) * 1024)});
-  std::vector<source::Entry> entries;
-  for (uint64 i = 0; i < rows.size(); ++i) {
-    source::Entry entry;
-    entry.db = rows[i].Int4(0);
-    entry.key = pg::DatumBytes(rows[i].Value(1));
-    entry.payload = pg::DatumBytes(rows[i].Value(2));
-    if (!rows[i].IsNull(3)) entry.expires_at_ms = pg::UnixMs(DatumGetTimestampTz(rows[i].Value(3)));
-    entries.push_back(std::move(entry));
-  }
-  std::sort(entries.begin(), entries.end(), [](const source::Entry &a, const source::Entry &b) {
-    return a.db != b.db ? a.db < b.db : IndexKey(a.key) < IndexKey(b.key);
-  });
-  return entries;
 }
 
 void RunRecord::Finish(const std::string &state, const std::optional<std::string> &sqlstate,
