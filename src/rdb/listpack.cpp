@@ -30,14 +30,6 @@ size_t BackLengthSize(size_t length) {
   return 5;
 }
 
-template <typename T>
-Status ReadInteger(ByteReader& reader, PackedElement& element) {
-  T value = 0;
-  PRM_RETURN_IF_ERROR(reader.ReadLittleEndian(value));
-  element.SetInteger(SignExtend(value, 8 * sizeof(T)));
-  return {};
-}
-
 }  // namespace
 
 Status ListpackReader::Open() {

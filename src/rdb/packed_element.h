@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "core/bytes.h"
+#include "rdb/byte_reader.h"
 
 namespace prm::rdb {
 
@@ -45,6 +46,16 @@ class PackedElement {
 inline int64_t SignExtend(uint64_t value, int bits) {
   const uint64_t sign = uint64_t{1} << (bits - 1);
   return static_cast<int64_t>((value ^ sign) - sign);
+}
+
+// Reads an integer of as many bytes as T, which is unsigned, as the element. kCorruptData if the bytes are
+// missing.
+template <typename T>
+Status ReadInteger(ByteReader& reader, PackedElement& element) {
+  T value = 0;
+  PRM_RETURN_IF_ERROR(reader.ReadLittleEndian(value));
+  element.SetInteger(SignExtend(value, 8 * sizeof(T)));
+  return {};
 }
 
 }  // namespace prm::rdb

@@ -15,14 +15,6 @@ constexpr uint8_t kStringMask = 0xc0, kString6 = 0x00, kString14 = 0x40, kString
 constexpr uint8_t kInt16 = 0xc0, kInt32 = 0xd0, kInt64 = 0xe0, kInt24 = 0xf0, kInt8 = 0xfe;
 constexpr uint8_t kFirstSmall = 0xf1, kLastSmall = 0xfd;  // 0 to 12
 
-template <typename T>
-Status ReadInteger(ByteReader& reader, PackedElement& element) {
-  T value = 0;
-  PRM_RETURN_IF_ERROR(reader.ReadLittleEndian(value));
-  element.SetInteger(SignExtend(value, 8 * sizeof(T)));
-  return {};
-}
-
 }  // namespace
 
 Status ZiplistReader::Open() {

@@ -7,6 +7,7 @@
 
 #include "core/printable.h"
 #include "source/living_fields.h"
+#include "source/position_field.h"
 
 namespace prm::source {
 
@@ -15,16 +16,6 @@ namespace {
 // A batch ends after this many bytes of the file even if the filter wants few of them, so that the position
 // is stored now and then.
 constexpr uint64_t kMaxBytesOfFile = uint64_t{64} << 20;
-
-// Takes "name=value" from the front of the text, up to the next space or the end.
-bool TakeField(Bytes& text, Bytes name, Bytes& value) {
-  if (text.substr(0, name.size()) != name) return false;
-  text.remove_prefix(name.size());
-  const size_t end = std::min(text.find(' '), text.size());
-  value = text.substr(0, end);
-  text.remove_prefix(end);
-  return true;
-}
 
 template <typename Number>
 bool ParseNumber(Bytes text, Number& number, int base = 10) {

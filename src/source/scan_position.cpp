@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "core/printable.h"
+#include "source/position_field.h"
 
 namespace prm::source {
 
@@ -11,16 +12,6 @@ namespace {
 
 constexpr size_t kMaxCursorDigits = 39;  // 128 bits
 constexpr size_t kRunIdDigits = 40;
-
-// Takes "name=value" from the front of the text, up to the next space or the end.
-bool TakeField(Bytes& text, Bytes name, Bytes& value) {
-  if (text.substr(0, name.size()) != name) return false;
-  text.remove_prefix(name.size());
-  const size_t end = std::min(text.find(' '), text.size());
-  value = text.substr(0, end);
-  text.remove_prefix(end);
-  return true;
-}
 
 }  // namespace
 
