@@ -43,6 +43,7 @@ constexpr Bytes kCompressedWord = "VCS";  // Valkey 9.2 with rdbcompression lz4 
 constexpr unsigned kFirstWithChecksum = 5;
 constexpr uint64_t kNotComputed = 0;
 constexpr size_t kAuxLimit = 200;
+constexpr size_t kMostNotes = 100;     // of a kind: servers write about ten
 constexpr uint64_t kUnsignedPart = 2;  // see module.cpp
 
 Error NotRdb(const std::string& detail) {
@@ -225,7 +226,9 @@ Status FileReader::ReadAux() {
   PRM_RETURN_IF_ERROR(ReadString(reader_, name_scratch, name));
   PRM_RETURN_IF_ERROR(ReadString(reader_, value_scratch, value));
   // Redis before 7.0 keeps scripts in "lua": there may be many.
-  notes_.aux[Printable(name, kAuxLimit)] = Printable(value, kAuxLimit);
+  std::string text = Printable(name, kAuxLimit);
+  if (notes_.aux.size() < kMostNotes || notes_.aux.count(text) > 0)
+    notes_.aux[std::move(text)] = Printable(value, kAuxLimit);
   return {};
 }
 
@@ -237,7 +240,9 @@ Status FileReader::ReadModuleAux() {
   PRM_RETURN_IF_ERROR(ReadLength(reader_, part));
   if (part != kUnsignedPart) return reader_.Corrupt("a module's part has no time");
   PRM_RETURN_IF_ERROR(ReadLength(reader_, when));
-  ++notes_.modules[ModuleTypeName(id)];
+  const std::string name = ModuleTypeName(id);
+  const bool is_noted = notes_.modules.size() < kMostNotes || notes_.modules.count(name) > 0;
+  ++notes_.modules[is_noted ? name : "(others)"];
   return SkipModuleParts(reader_);
 }
 

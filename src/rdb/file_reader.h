@@ -43,9 +43,11 @@ struct FileKey {
 
 // The metadata of a file, as far as it has been read.
 struct FileNotes {
-  std::map<std::string, std::string> aux;   // "redis-ver", "ctime" and so on; long texts are cut
-  uint64_t functions = 0;                   // libraries
-  std::map<std::string, uint64_t> modules;  // data of modules outside keys, by the name of their type
+  std::map<std::string, std::string>
+      aux;                 // "redis-ver", "ctime" and so on, the first 100; long texts are cut
+  uint64_t functions = 0;  // libraries
+  std::map<std::string, uint64_t> modules;  // data of modules outside keys, by the name of their type; beyond
+                                            // 100 names by "(others)"
   std::optional<bool> checksum;             // at the end: whether it matches; nullopt: the file has none
 };
 

@@ -204,6 +204,22 @@ TEST(RdbFile, ModulesAndTheirParts) {
   EXPECT_EQ(contents.keys.at({0, "k"}).rows, (Rows{{"v"}}));
 }
 
+TEST(RdbFile, NotesDoNotGrowWithTheFile) {
+  std::string body;
+  for (int i = 0; i < 1000; ++i) {
+    const std::string number = std::to_string(1000 + i);
+    body += "\xfa"s + test::String("name" + number) + test::String("");
+    body += "\xf7"s + test::Length(test::ModuleId("mod--" + number, 1)) + test::Length(2) + test::Length(1) +
+            "\x00"s;
+  }
+  const FileContents contents = ReadFile(FramedFile("REDIS0011", body));
+  ASSERT_TRUE(contents.status.ok()) << contents.status.error().message;
+  EXPECT_EQ(contents.notes.aux.size(), 100u);
+  EXPECT_EQ(contents.notes.modules.size(), 101u);
+  EXPECT_EQ(contents.notes.modules.at("mod--1000"), 1u);
+  EXPECT_EQ(contents.notes.modules.at("(others)"), 900u);
+}
+
 TEST(RdbFile, UnknownTypesAreNamed) {
   const std::string head = "\xfe\x07"s + FileKeyBytes(0, "fine", "\x01v");
   const FileContents contents = ReadFile(FramedFile("REDIS0012", head + FileKeyBytes(28, "array\n", "???")));
