@@ -258,22 +258,10 @@ TEST_F(RdbFixtures, PiecesAndPlacesChangeNothing) {
     ASSERT_EQ(pieces.key_count, whole.key_count);
     for (const auto& [name, entry] : whole.keys) EXPECT_EQ(pieces.keys.at(name).rows, entry.rows);
 
-    test::MemorySource source(bytes);
-    FilePosition position;
-    uint64_t keys = 0;
-    for (bool more = true; more;) {
-      FileReader reader(source, position);
-      ASSERT_TRUE(reader.Open().ok());
-      const Result<bool> next = reader.Next();
-      ASSERT_TRUE(next.ok()) << next.error().message;
-      more = next.value();
-      if (!more) continue;
-      ++keys;
+    const uint64_t keys = test::ReadPlaceByPlace(bytes, [&](FileReader& reader) {
       EXPECT_EQ(whole.keys.count({reader.key().db, reader.key().name}), 1u);
-      ASSERT_TRUE(reader.SkipValue().ok());
-      ASSERT_GT(reader.position().offset, position.offset);
-      position = reader.position();
-    }
+      EXPECT_TRUE(reader.SkipValue().ok());
+    });
     EXPECT_EQ(keys, whole.key_count);
   }
 }

@@ -186,25 +186,14 @@ TEST_F(RdbNewerFixtures, EveryPlaceIsGoodToGoOnFrom) {
     if (IsRefused(file) || IsOfTheFuture(file)) continue;
     const std::string bytes = test::Slurp(file);
     const FileContents whole = test::ReadFile(bytes);
-    test::MemorySource source(bytes);
-    FilePosition position;
-    uint64_t keys = 0;
-    for (bool more = true; more;) {
-      FileReader reader(source, position);
-      ASSERT_TRUE(reader.Open().ok());
-      const Result<bool> next = reader.Next();
-      ASSERT_TRUE(next.ok()) << next.error().message;
-      more = next.value();
-      if (!more) continue;
-      ++keys;
-      const auto found = whole.keys.find({reader.key().db, reader.key().name});
-      ASSERT_NE(found, whole.keys.end());
+    const uint64_t keys = test::ReadPlaceByPlace(bytes, [&](FileReader& reader) {
       std::string payload;
       uint64_t size = 0;
-      ASSERT_TRUE(reader.TakePayload(SIZE_MAX, payload, size).ok());
+      EXPECT_TRUE(reader.TakePayload(SIZE_MAX, payload, size).ok());
+      const auto found = whole.keys.find({reader.key().db, reader.key().name});
+      ASSERT_NE(found, whole.keys.end());
       EXPECT_EQ(payload, found->second.payload);
-      position = reader.position();
-    }
+    });
     EXPECT_EQ(keys, whole.key_count);
   }
 }

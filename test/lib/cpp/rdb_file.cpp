@@ -74,6 +74,22 @@ FileContents ReadFile(const std::string& bytes, size_t most) {
   return decoded;
 }
 
+uint64_t ReadPlaceByPlace(const std::string& bytes, const std::function<void(rdb::FileReader&)>& take) {
+  MemorySource source(bytes);
+  rdb::FilePosition position;
+  for (uint64_t keys = 0;; ++keys) {
+    rdb::FileReader reader(source, position);
+    const Status opened = reader.Open();
+    if (!opened.ok()) throw std::runtime_error(opened.error().message);
+    const Result<bool> next = reader.Next();
+    if (!next.ok()) throw std::runtime_error(next.error().message);
+    if (!next.value()) return keys;
+    take(reader);
+    if (reader.position().offset <= position.offset) throw std::runtime_error("the position does not move");
+    position = reader.position();
+  }
+}
+
 std::string Slurp(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("no file " + path);

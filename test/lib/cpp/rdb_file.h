@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -47,6 +48,10 @@ struct FileContents {
 // Reads a file twice, once element by element and once by payloads, and compares the two. The values of a
 // payload that cannot be decoded are none.
 FileContents ReadFile(const std::string& bytes, size_t most = SIZE_MAX);
+
+// Reads each key with a reader of its own that goes on where the one before it stopped; `take` takes the
+// value. Returns the number of keys. Throws std::runtime_error.
+uint64_t ReadPlaceByPlace(const std::string& bytes, const std::function<void(rdb::FileReader&)>& take);
 
 // The bytes of a file. Throws std::runtime_error.
 std::string Slurp(const std::string& path);
