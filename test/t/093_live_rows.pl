@@ -25,6 +25,8 @@ $node->safe_psql('postgres', q{
     SELECT redis_migrate.add_mapping('live', 'orders', 'order:{id:int}', 'orders', $$SELECT id, (json->>'user')::int AS user_id, (json->>'total')::numeric AS total, expires_at FROM redis_batch$$,
         '{id}', databases => '{0}', depends_on => '{users}');
     SELECT redis_migrate.add_mapping('live', 'seen', 'seen:{id}', 'seen', 'SELECT db, id, value, false AS gone FROM redis_batch', '{db,id}', on_delete => 'gone = true');
+    CREATE TABLE addresses (address text PRIMARY KEY, id text NOT NULL);
+    SELECT redis_migrate.add_mapping('live', 'addresses', 'mail:{id}', 'addresses', 'SELECT value AS address, id FROM redis_batch', '{address}', databases => '{0}');
     SELECT redis_migrate.skip_keys('live', 'skip:*');
 });
 $redis->cli_lines("SET user:1 ann\nHSET order:1 user 1 total 10\nSET seen:a 0\nSELECT 1\nSET seen:a 1\n");
@@ -61,6 +63,13 @@ is(wait_for($node) . rows('SELECT db, value, gone FROM seen ORDER BY db'), "0|0|
 $redis->cli('SET', 'seen:a', '9');
 is(wait_for($node) . rows('SELECT db, value, gone FROM seen ORDER BY db'), "0|9|f\n1|2|f\n2|3|f", 'and comes back');
 is(rows('SELECT count(*) FROM redis_migrate.archive'), '0', 'skipped keys are not archived');
+
+# Rows whose identity is in the value: a full ledger knows which key they came from.
+is(rows(q{SELECT ledger FROM redis_migrate.mappings WHERE mapping = 'addresses'}), 'full', 'a full ledger');
+$redis->cli_lines("SET mail:1 a\nSET mail:2 b\nSET mail:3 c\n");
+is(wait_for($node) . rows('SELECT * FROM addresses ORDER BY 1'), "a|1\nb|2\nc|3", 'rows come');
+$redis->cli_lines("SET mail:1 d\nDEL mail:2\nRENAME mail:3 mail:4\n");
+is(wait_for($node) . rows('SELECT * FROM addresses ORDER BY 1'), "c|4\nd|1", 'change and go');
 
 # A large transaction, a large value.
 $redis->cli_lines("MULTI\n" . join('', map { "SET user:$_ u$_\nAPPEND user:$_ x\n" } 1000 .. 5999) . "EXEC\n");
