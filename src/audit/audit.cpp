@@ -224,7 +224,7 @@ class Audit {
   // Notes what the server, or every master of a cluster, reports about itself.
   void Describe(const std::vector<redis::ServerInfo> &servers) {
     std::set<std::string> versions, policies;
-    int64 keys = 0;
+    uint64_t keys = 0;
     bool shares_integers = false;
     for (const redis::ServerInfo &info : servers) {
       versions.emplace(info.version());
@@ -234,10 +234,10 @@ class Audit {
       shares_integers = shares_integers || info.maxmemory().value_or(0) == 0 ||
                         (policy.find("lru") == std::string::npos && policy.find("lfu") == std::string::npos);
       for (const redis::KeyspaceInfo &keyspace : info.Keyspace())
-        if (IsWanted(keyspace.db)) keys += static_cast<int64>(keyspace.keys);
+        if (IsWanted(keyspace.db)) keys = redis::AddKeys(keys, keyspace.keys);
     }
     policy_ = Join(policies);
-    record_.SetServer(Join(versions), policy_, keys, shares_integers);
+    record_.SetServer(Join(versions), policy_, static_cast<int64>(keys), shares_integers);
   }
 
   void Take(const SurveyedKey &key) {

@@ -149,10 +149,10 @@ class Preflight {
     if (info_->loading())
       Add("loading", CheckStatus::kFail, "the server is still loading its data",
           "Run preflight again when INFO shows loading:0.");
-    int64 keys = 0;
+    uint64_t keys = 0;
     std::string databases;
     for (const redis::KeyspaceInfo &keyspace : info_->Keyspace()) {
-      keys += static_cast<int64>(keyspace.keys);
+      keys = redis::AddKeys(keys, keyspace.keys);
       databases += (databases.empty() ? "" : ", ") + std::string("db") + std::to_string(keyspace.db) + ": " +
                    std::to_string(keyspace.keys) + " keys, " + std::to_string(keyspace.expires) +
                    " with an expiry";

@@ -4,6 +4,7 @@
 
 #include "connect/outage.h"
 #include "pg/memory.h"
+#include "redis/info.h"
 #include "source/cluster_walk.h"
 #include "source/rdb_file.h"
 
@@ -72,7 +73,7 @@ Keyspace KeyspaceOf(const redis::ServerInfo &info, const std::optional<std::vect
   for (const redis::KeyspaceInfo &keyspace : info.Keyspace()) {
     if (wanted && std::find(wanted->begin(), wanted->end(), keyspace.db) == wanted->end()) continue;
     found.databases.push_back(keyspace.db);
-    found.keys += static_cast<int64>(keyspace.keys);
+    found.keys = static_cast<int64>(redis::AddKeys(static_cast<uint64_t>(found.keys), keyspace.keys));
   }
   if (found.databases.empty()) found.databases.push_back(wanted && !wanted->empty() ? (*wanted)[0] : 0);
   return found;

@@ -1,6 +1,7 @@
 // The reply of INFO.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -19,6 +20,13 @@ struct KeyspaceInfo {
   uint64_t keys = 0;
   uint64_t expires = 0;  // keys that have an expiry
 };
+
+// The sum of what servers say of their keys, cut at 2^60: no server has as many, and what is computed from
+// the sum does not overflow.
+inline uint64_t AddKeys(uint64_t sum, uint64_t keys) {
+  constexpr uint64_t kMostKeys = uint64_t{1} << 60;
+  return std::min(sum + std::min(keys, kMostKeys), kMostKeys);
+}
 
 // The fields of INFO. Managed services leave fields out, so every lookup may find nothing.
 class ServerInfo {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "redis/info.h"
+
 namespace prm::source {
 
 using redis::Slots;
@@ -24,7 +26,7 @@ Result<std::optional<uint64_t>> ClusterWalk::CountKeys() {
     if (!size.ok()) return size.error();
     const auto count = size.value().Integer();
     if (!count || *count < 0) return connection.value()->UnknownReply("DBSIZE");
-    keys += static_cast<uint64_t>(*count);
+    keys = redis::AddKeys(keys, static_cast<uint64_t>(*count));
   }
   return std::optional<uint64_t>(keys);
 }

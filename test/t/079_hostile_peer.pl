@@ -124,4 +124,15 @@ for my $host ('169.254.169.254', '10.99.99.99', '0.0.0.0')
             qr/ERROR:  42501: redirect to \Q$host\E:6379 was refused\n.*HINT:.*redirects_to '\Q$host\E'/s, "$server leads to $host: refused");
     }
 }
+# A server that has more keys than can be counted.
+my $boast = join "\r\n", 'redis_version:7.0.0', "run_id:$id", 'role:master', map { "db$_:keys=18446744073709551615,expires=0" } 0 .. 2;
+my $boaster = HostileRedis->new($redis->port, sub {
+    my ($count, @command) = @_;
+    return uc $command[0] eq 'INFO' ? '$' . length($boast) . "\r\n$boast\r\n" : undef;
+});
+my $boasting = $boaster->port;
+sql("CREATE SERVER boaster FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$boasting')",
+    q{SELECT redis_migrate.create_migration('boaster', 'boaster')}, q{CALL redis_migrate.run('boaster', workers => 1)});
+is(sql(q{SELECT state, keys_estimated FROM redis_migrate.run WHERE migration = 'boaster'}), 'completed|' . (1 << 60), 'an absurd number of keys is cut');
+
 done_testing();

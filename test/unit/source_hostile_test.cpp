@@ -29,16 +29,20 @@ class HostileTest : public test::HostileFixture {
     options_.max_reply_bytes = 1000;  // so that most values are read in pieces
   }
 
-  Status Scan(redis::Connection& connection) {
-    auto scan = ScanSource::Open(connection, options_, filter_, {});
-    if (!scan.ok()) return scan.error();
+  static Status ReadSome(Source& source) {
     Batch batch;
     for (int batches = 0; batches < 20; ++batches) {
-      const Result<bool> next = scan.value()->Next(batch);
+      const Result<bool> next = source.Next(batch);
       if (!next.ok()) return next.error();
       if (!next.value()) return {};
     }
     return {};
+  }
+
+  Status Scan(redis::Connection& connection) {
+    auto scan = ScanSource::Open(connection, options_, filter_, {});
+    if (!scan.ok()) return scan.error();
+    return ReadSome(*scan.value());
   }
 
   Status ScanServer() {
@@ -70,13 +74,7 @@ TEST_F(HostileTest, Cluster) {
     deployment_.seeds = {{"127.0.0.1", deployment_.connection.port}};
     auto scan = ClusterScan::Open(deployment_, options_, filter_, {}, waiter_, redis::Slots().set());
     if (!scan.ok()) return scan.error();
-    Batch batch;
-    for (int batches = 0; batches < 20; ++batches) {
-      const Result<bool> next = scan.value()->Next(batch);
-      if (!next.ok()) return next.error();
-      if (!next.value()) return {};
-    }
-    return {};
+    return ReadSome(*scan.value());
   });
 }
 
