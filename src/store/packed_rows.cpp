@@ -98,8 +98,30 @@ int64 PackedRows::ColumnsFingerprint() {
     });
     hasher_.Add(TEXTOID, pg::TextDatum(column->name), false);
     hasher_.Add(TEXTOID, pg::TextDatum(type), false);
+    AddFieldTypes(column->type);
   }
   return static_cast<int64>(hasher_.FinishImage());
+}
+
+// Adds the fields of composite values of a type, which ALTER TYPE changes under the same name.
+void PackedRows::AddFieldTypes(Oid type) {
+  TupleDesc desc = pg::Call([&]() -> TupleDesc {
+    Oid composite = getBaseType(type);
+    if (Oid const element = get_element_type(composite); OidIsValid(element))
+      composite = getBaseType(element);
+    if (get_typtype(composite) != TYPTYPE_COMPOSITE) return nullptr;
+    return lookup_rowtype_tupdesc_copy(composite, -1);
+  });
+  for (int i = 0; desc != nullptr && i < desc->natts; ++i) {
+    Form_pg_attribute const field = TupleDescAttr(desc, i);
+    if (field->attisdropped) continue;
+    const char *name = pg::Call([&] {
+      return const_cast<const char *>(format_type_extended(
+          field->atttypid, field->atttypmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+    });
+    hasher_.Add(TEXTOID, pg::TextDatum(name), false);
+    AddFieldTypes(field->atttypid);
+  }
 }
 
 // What triggers leave is read from the target, as it may be something else than what was offered.
@@ -146,6 +168,7 @@ void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &
   PackedLedger::News news;
   news.takes_changed = takes_changed;
   std::vector<PackedItem> seen;
+  hasher_.Clear();
   ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {
     int const row = DatumGetInt32(slot->tts_values[0]);
     Fate const fate = fates[static_cast<size_t>(row - first)];
@@ -251,6 +274,7 @@ void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, c
            : " WHERE NOT EXISTS (SELECT FROM redis_rows AS yielded WHERE " + is_yielded + ")"));
   // Of a huge collection as many may be gone.
   find.ExecuteInto(stored.keys);
+  hasher_.Clear();
   ForEachRow(GoneDesc(), stored.keys, [&](TupleTableSlot *slot) {
     for (size_t i = 0; i < target_.keys.size(); ++i)
       hasher_.Add(target_.keys[i].column.type, slot->tts_values[i], slot->tts_isnull[i]);

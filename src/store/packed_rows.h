@@ -57,6 +57,7 @@ class PackedRows {
 
   bool TargetHasTriggers() const;
   int64 ColumnsFingerprint();
+  void AddFieldTypes(Oid type);
   std::map<int, uint64> ReadImages() const;
   TupleDesc KeysDesc(const std::vector<size_t> &keys, bool with_image) const;
   TupleDesc GoneDesc() const;  // all of them

@@ -18,6 +18,9 @@ class RowHasher {
   // Reads the secret; draws it, if the database has none yet. Needs SPI.
   RowHasher();
 
+  // Forgets what was added to a hash that an error kept from being finished.
+  void Clear() { bytes_.clear(); }
+
   // Adds a value of a type. Errors: 53200, and those of reading it from TOAST.
   void Add(Oid type, Datum value, bool null);
   // Adds what a text or bytea of these bytes is.

@@ -240,6 +240,15 @@ sql(q{ALTER TABLE here ALTER n TYPE numeric(10, 3)}, q{CALL redis_migrate.run('h
 $redis->cli('DEL', 'h:20');
 sql(q{CALL redis_migrate.run('here', prune => true)});
 is(here('here'), '1|0|0', 'after ALTER TYPE nobody is suspected');
+sql(q{CREATE TYPE grown AS (a text)}, q{CREATE TABLE grows (id int PRIMARY KEY, v grown)}, q{SELECT redis_migrate.create_migration('grows', 'shop')},
+    q{SELECT redis_migrate.add_mapping('grows', 'g', 'h:{id:int}', 'grows',
+        $$SELECT id::int, jsonb_populate_record(NULL::grown, jsonb_build_object('a', value)) AS v FROM redis_batch$$, '{id}', databases => '{0}')},
+    q{CALL redis_migrate.run('grows')}, 'ALTER TYPE grown ADD ATTRIBUTE b text');
+$redis->cli('DEL', 'h:21');
+sql(q{CALL redis_migrate.run('grows', prune => true)});
+is(here('grows'), '1|0|0', 'nor after a composite type has got another attribute');
+$redis->cli('SET', 'h:21', 'v21');
+sql(q{SELECT redis_migrate.drop_migration('grows')});
 
 # What a trigger makes of a row, or a SET list, is what was stored.
 sql(q{CREATE TABLE shouts (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0)},
