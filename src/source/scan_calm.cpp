@@ -4,11 +4,12 @@
 // one before and after some values are read, and no key expired in between, then each of these keys, when it
 // was read,
 // - had no expiry, or
-// - had one for a while, and lost it by PERSIST or by being written again, and has none since; the same can
-// happen between two readings of PEXPIRETIME, or - had one and was deleted since by the application, and is
-// returned as it would have been a moment earlier. It is impossible that the key had an expiry and still has
-// it, or that it expired. Values that this does not prove are read again with their expiries, as are all
-// others of the database from then on.
+// - had one for a while, lost it by PERSIST or by being written again, and has none since; the same can also
+//   happen between two readings of PEXPIRETIME, or
+// - had one and was deleted since by the application: it is returned as it would have been a moment before.
+//
+// It is impossible that the key had an expiry and still has it, or that it expired. Values that this does not
+// prove are read again with their expiries, as are all others of the database from then on.
 //
 // On a replica keys that expire are deleted by its master, and are not counted.
 #include <algorithm>
