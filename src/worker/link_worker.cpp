@@ -40,16 +40,6 @@ class Links : public LinkWorkers {
 
 std::unique_ptr<LinkWorkers> NewLinkWorkers() { return std::make_unique<Links>(); }
 
-void RunLinkWorker(const Slot &slot) {
-  std::string const run_id = std::to_string(slot.job);
-  std::optional<Problem> problem = Try([&] {
-    if (MyRequest() != Request::kNone || !Extension().exists()) return;
-    SetState(State::kRunning);
-    CountWakeup();
-    CountRun();
-    pg::RunCommand("CALL redis_migrate.receive_stream(" + run_id + ")");
-  });
-  if (problem && MyRequest() == Request::kNone) Log(WARNING, *problem, "replication link of run " + run_id);
-}
+void RunLinkWorker(const Slot &slot) { CallForRun(slot, "receive_stream", "replication link"); }
 
 }  // namespace prm::worker

@@ -99,6 +99,18 @@ bool Extension::WentAway() const {
   return changed;
 }
 
+void CallForRun(const Slot &slot, const std::string &procedure, const std::string &part) {
+  std::string const run_id = std::to_string(slot.job);
+  std::optional<Problem> problem = Try([&] {
+    if (MyRequest() != Request::kNone || !Extension().exists()) return;
+    SetState(State::kRunning);
+    CountWakeup();
+    CountRun();
+    pg::RunCommand("CALL redis_migrate." + procedure + "(" + run_id + ")");
+  });
+  if (problem && MyRequest() == Request::kNone) Log(WARNING, *problem, part + " of run " + run_id);
+}
+
 bool HasRoutine(const char *signature) {
   return !pg::Spi::Execute("SELECT pg_catalog.to_regprocedure($1)", {pg::SqlParam::Text(signature)})[0]
               .IsNull(0);
