@@ -311,7 +311,7 @@ class Bench:
         if case.source == "rdb":
             self.ask("SELECT redis_migrate.create_migration('bench', source => 'rdb', file => %s)", self.dump)
         else:
-            self.ask("SELECT redis_migrate.create_migration('bench', 'bench')")
+            self.ask("SELECT redis_migrate.create_migration('bench', 'bench', databases => %s)", [data.database])
         options = ["databases => '{%d}'" % data.database, *([data.options] if data.options else []),
                    *(["exclusive => true"] if case.exclusive else [])]
         self.ask("SELECT redis_migrate.add_mapping('bench', 'all', %s, %s, %s, key_columns => %s, " + ", ".join(options) + ")",
