@@ -251,7 +251,7 @@ void Archive::Delete(const std::vector<const source::Entry *> &entries) {
   pg::AsExtensionOwner as_owner;
   // LATERAL and OFFSET make it one look-up in the primary key for each key, where the planner would read the
   // archive.
-  Spi::Execute(
+  Spi::ExecuteKept(
       R"sql(DELETE FROM redis_migrate.archived_key AS a
             USING unnest($2, $3) AS k (db, key_bytes),
                 LATERAL (

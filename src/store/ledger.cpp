@@ -64,7 +64,10 @@ USING redis_obsolete AS k,
       LATERAL (SELECT ctid FROM redis_migrate.ledger
                WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
 WHERE l.ctid = found.ctid)",
-                  pg::KeptStatement::Planning::kByIndex) {}
+                  pg::KeptStatement::Planning::kByIndex),
+      delete_all_(DeleteRowsStatement(""), target.kind == TargetKind::kLocal
+                                               ? pg::KeptStatement::Planning::kByIndex
+                                               : pg::KeptStatement::Planning::kAsUsual) {}
 
 std::string Ledger::RowKeyExpression(const std::string &alias) const {
   std::string list;
@@ -254,33 +257,40 @@ std::string Ledger::KeyValues(const std::string &row_key) const {
   return values;
 }
 
-int64 Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities) const {
+// Deletes those of redis_obsolete that a condition on the relation `obsolete` holds for; "": all of them.
+std::string Ledger::DeleteRowsStatement(const std::string &condition) const {
+  // OFFSET 0: each text is parsed once.
+  std::string const parsed =
+      std::string("(SELECT row_key::pg_catalog.text[] AS row_key FROM ") + kObsoleteName + " OFFSET 0)";
+  std::string is_gone = HasIdentity("target", "gone.row_key");
+  if (asks_for_first_key_)
+    is_gone += " AND target." + QuoteIdentifier(keys_[0].column.name) + " " + keys_[0].Operator() +
+               " ANY (ARRAY(SELECT DISTINCT " + KeyValue(0, "obsolete.row_key") + " FROM " + parsed +
+               " AS obsolete))";
+  return DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
+         "(SELECT obsolete.row_key FROM " + parsed + " AS obsolete" +
+         (condition.empty() ? "" : " WHERE " + condition) + " OFFSET 0) AS gone WHERE " + is_gone;
+}
+
+int64 Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities) {
   pg::NamedRows shown_obsolete(kObsoleteName, ObsoleteDesc(), obsolete.get(),
                                static_cast<double>(obsolete.size()));
+  if (identities.size() == 0) return static_cast<int64>(delete_all_.Execute().processed());
   pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get(),
                                  static_cast<double>(identities.size()));
   std::string is_kept;
   for (size_t i = 0; i < keys_.size(); ++i)
     is_kept += (i == 0 ? "" : " AND ") +
                keys_[i].Equal(KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
-  // OFFSET 0: each text is parsed once.
-  auto parsed = [](const char *rows) {
-    return std::string("(SELECT row_key::pg_catalog.text[] AS row_key FROM ") + rows + " OFFSET 0)";
-  };
-  std::string is_gone = HasIdentity("target", "gone.row_key");
-  if (asks_for_first_key_)
-    is_gone += " AND target." + QuoteIdentifier(keys_[0].column.name) + " " + keys_[0].Operator() +
-               " ANY (ARRAY(SELECT DISTINCT " + KeyValue(0, "obsolete.row_key") + " FROM " +
-               parsed(kObsoleteName) + " AS obsolete))";
-  return static_cast<int64>(Spi::Execute(DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
-                                         "(SELECT obsolete.row_key FROM " + parsed(kObsoleteName) +
-                                         " AS obsolete WHERE NOT EXISTS (SELECT FROM " +
-                                         parsed(kIdentitiesName) + " AS kept WHERE " + is_kept +
-                                         ") OFFSET 0) AS gone WHERE " + is_gone)
-                                .processed());
+  return static_cast<int64>(
+      Spi::Execute(
+          DeleteRowsStatement(std::string("NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] "
+                                          "AS row_key FROM ") +
+                              kIdentitiesName + " OFFSET 0) AS kept WHERE " + is_kept + ")"))
+          .processed());
 }
 
-int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys) const {
+int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys) {
   if (row_keys.empty()) return 0;
   TupleDesc desc = ObsoleteDesc();
   pg::Tuplestore obsolete, none;

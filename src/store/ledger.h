@@ -56,9 +56,9 @@ class Ledger {
 
   // Deletes obsolete rows from the target, or changes them as on_delete says; rows that are equal to one of
   // `identities` stay, though their text may differ, as that of 1.0 and 1.00. Returns how many there were.
-  int64 DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities) const;
+  int64 DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities);
   // The same for identities that are in memory.
-  int64 DeleteRows(const std::vector<std::string> &row_keys) const;
+  int64 DeleteRows(const std::vector<std::string> &row_keys);
 
   // "ARRAY[alias.a::text, …]::text"
   std::string RowKeyExpression(const std::string &alias) const;
@@ -73,6 +73,7 @@ class Ledger {
   int64 HashOfRow(Bytes row_key);
   int64 HashOfKey(const KeyName &key);
   std::string KeyValue(size_t i, const std::string &row_key) const;
+  std::string DeleteRowsStatement(const std::string &condition) const;
 
   int64 mapping_id_;
   std::string mapping_;
@@ -80,7 +81,7 @@ class Ledger {
   std::string on_delete_;
   std::vector<KeyColumn> keys_;
   bool asks_for_first_key_;
-  pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_;
+  pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_, delete_all_;
   std::optional<RowHasher> hasher_;
   std::set<int> known_;     // rows that FindLost found in the ledger
   std::set<int> recorded_;  // those of them that belong to their key already

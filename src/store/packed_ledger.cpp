@@ -153,28 +153,41 @@ std::vector<PackedItem> PackedLedger::FindOwn(std::vector<PackedItem> rows, int6
   // One snapshot for all that is read: others may merge meanwhile.
   pg::SnapshotScope snapshot;
   pg::AsExtensionOwner as_owner;
-  std::vector<Appended> appended = ListAppended(mapping_id_);
-  *bytes_read += BytesOf(appended);
+  pg::Rows const appended = Spi::ExecuteKept(
+      "SELECT format, columns, takes_changed, inserted, changed, removed FROM redis_migrate.ledger_batch "
+      "WHERE "
+      "mapping_id = $1 AND NOT merged ORDER BY batch_id DESC",
+      {SqlParam::Int8(mapping_id_)}, true);
   // From the newest to the oldest: the first that names a row decides, but for the image of one that was
   // refreshed.
-  for (auto batch = appended.rbegin(); batch != appended.rend() && !rows.empty(); ++batch) {
+  std::vector<PackedItem> items;
+  for (uint64 batch = 0; batch < appended.size() && !rows.empty(); ++batch) {
+    pg::CheckInterrupts();
+    pg::Context context("redis_migrate ledger");
+    pg::SwitchContext in_context(context.get());
+    RequirePackedFormat(appended[batch].Int4(0));
+    bool const is_of_columns = appended[batch].Int8(1) == columns_;
     std::vector<bool> decided(rows.size(), false);
-    auto look = [&](PackedColumn &column, bool decides, bool owns) {
+    auto look = [&](int column, Packing packing, bool decides, bool owns) {
+      Bytes const packed = pg::DatumBytes(appended[batch].Value(column));
+      *bytes_read += static_cast<int64>(packed.size());
+      items.clear();
+      UnpackOrThrow(packed, packing, items);
       size_t at = 0;
-      column.Read(mapping_id_, batch->id, {}, 1, [&](const PackedItem &item) {
+      for (const PackedItem &item : items) {
         while (at < rows.size() && rows[at] < item) ++at;
-        if (at == rows.size() || !(rows[at].hash == item.hash) || decided[at]) return;
-        bool const known = batch->columns == columns_ && column.packing != Packing::kHashes;
+        if (at == rows.size()) return;
+        if (!(rows[at].hash == item.hash) || decided[at]) continue;
         // prior: the image that a newer batch has given it.
-        if (known && rows[at].prior == 0) rows[at].prior = item.image;
-        if (!decides) return;
+        if (is_of_columns && packing != Packing::kHashes && rows[at].prior == 0) rows[at].prior = item.image;
+        if (!decides) continue;
         decided[at] = true;
         if (owns) own.push_back({item.hash, rows[at].prior});
-      });
+      }
     };
-    look(batch->inserted, true, true);
-    look(batch->changed, batch->takes_changed, true);
-    look(batch->removed, true, false);
+    look(3, Packing::kEntries, true, true);
+    look(4, Packing::kChanges, appended[batch].Bool(2), true);
+    look(5, Packing::kHashes, true, false);
     std::vector<PackedItem> rest;
     for (size_t i = 0; i < rows.size(); ++i)
       if (!decided[i]) rest.push_back(rows[i]);

@@ -87,6 +87,58 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
     stored_columns_.push_back(column);
   }
   ledger_ = PackedLedger(mapping.id, ColumnsFingerprint());
+  MakeStatements();
+}
+
+void PackedRows::MakeStatements() {
+  // A foreign table or view is read by a set of keys, so that the planner must be free to choose.
+  auto const planning = target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
+                                                           : pg::KeptStatement::Planning::kAsUsual;
+  std::string list, is_row, is_named, is_yielded, is_gone;
+  auto add = [](std::string &condition, const std::string &more) {
+    condition += (condition.empty() ? "" : " AND ") + more;
+  };
+  for (size_t i = 0; i < target_.keys.size(); ++i) {
+    const KeyColumn &key = target_.keys[i];
+    std::string const column = QuoteIdentifier(key.column.name);
+    list += (i == 0 ? "stored." : ", stored.") + column + " AS " + KeyName(i);
+    add(is_row, key.Equal("stored." + column, "excluded." + column));
+    add(is_yielded, key.Equal("found." + KeyName(i), "yielded." + column));
+    add(is_gone, key.Equal("target." + column, "gone." + KeyName(i)));
+  }
+  for (size_t const i : named_)
+    add(is_named, target_.keys[i].Equal("stored." + QuoteIdentifier(target_.keys[i].column.name),
+                                        "names." + KeyName(i)));
+  // LATERAL and LIMIT, or OFFSET, make it one look-up in the index for each row or key.
+  images_.emplace("SELECT excluded.redis_row, found.image FROM redis_rows AS excluded, LATERAL (SELECT " +
+                      ImageExpression("stored") + " AS image FROM " + target_.name + " AS stored WHERE " +
+                      is_row + " LIMIT 1) AS found",
+                  planning);
+  find_.emplace("SELECT found.*, NULL::pg_catalog.int8 FROM redis_names AS names, LATERAL (SELECT " + list +
+                    " FROM " + target_.name + " AS stored WHERE " + is_named + " OFFSET 0) AS found",
+                planning);
+  find_left_.emplace(
+      "SELECT found.* FROM redis_gone AS found WHERE NOT EXISTS (SELECT FROM redis_rows AS yielded WHERE " +
+      is_yielded + ")");
+  delete_ = MakeDeleteStatements(is_gone, planning);
+}
+
+std::unique_ptr<PackedRows::DeleteStatements> PackedRows::MakeDeleteStatements(
+    const std::string &condition, pg::KeptStatement::Planning planning) const {
+  std::string const is_changed = "gone.redis_image OPERATOR(pg_catalog.<>) " + ImageExpression("target");
+  std::string remove = DeleteStatement(target_.name, mapping_.on_delete);
+  if (mapping_.on_delete == "delete")
+    remove = "WITH deleted AS (" + remove + " USING redis_gone AS gone WHERE " + condition + " RETURNING " +
+             is_changed +
+             " AS is_changed) SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE is_changed) FROM "
+             "deleted";
+  else
+    remove += " FROM redis_gone AS gone WHERE " + condition;
+  return std::unique_ptr<DeleteStatements>(new DeleteStatements{
+      pg::KeptStatement("SELECT pg_catalog.count(*) FROM redis_gone AS gone, " + target_.name +
+                            " AS target WHERE " + condition + " AND " + is_changed,
+                        planning),
+      pg::KeptStatement(std::move(remove), planning)});
 }
 
 // Stands for the columns of an image: their order, names and types.
@@ -135,18 +187,8 @@ bool PackedRows::TargetHasTriggers() const {
       .Bool(0);
 }
 
-std::map<int, uint64> PackedRows::ReadImages() const {
-  std::string is_row;
-  for (const KeyColumn &key : target_.keys) {
-    std::string const column = "." + QuoteIdentifier(key.column.name);
-    is_row += (is_row.empty() ? "" : " AND ") + key.Equal("stored" + column, "excluded" + column);
-  }
-  // LATERAL and LIMIT make it one look-up in the index for each row.
-  pg::Rows const rows = Spi::Execute(
-      "SELECT excluded.redis_row, found.image FROM redis_rows AS excluded, "
-      "LATERAL (SELECT " +
-      ImageExpression("stored") + " AS image FROM " + target_.name + " AS stored WHERE " + is_row +
-      " LIMIT 1) AS found");
+std::map<int, uint64> PackedRows::ReadImages() {
+  pg::Rows const rows = images_->Execute();
   std::map<int, uint64> images;
   for (uint64 i = 0; i < rows.size(); ++i)
     images.emplace_hint(images.end(), rows[i].Int4(0), static_cast<uint64>(rows[i].Int8(1)));
@@ -251,29 +293,18 @@ void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, c
   TupleDesc names_desc = KeysDesc(named_, false);
   pg::Tuplestore names;
   FillNames(entries, which, names_desc, names);
-  std::string list, is_named, is_yielded;
-  for (size_t i = 0; i < target_.keys.size(); ++i) {
-    const KeyColumn &key = target_.keys[i];
-    std::string const column = QuoteIdentifier(key.column.name);
-    list += (i == 0 ? "stored." : ", stored.") + column + " AS " + KeyName(i);
-    is_yielded += (i == 0 ? "" : " AND ") + key.Equal("found." + KeyName(i), "yielded." + column);
-  }
-  for (size_t const i : named_)
-    is_named += (is_named.empty() ? "" : " AND ") +
-                target_.keys[i].Equal("stored." + QuoteIdentifier(target_.keys[i].column.name),
-                                      "names." + KeyName(i));
   pg::NamedRows named(kNamesName, names_desc, names.get());
-  std::optional<pg::NamedRows> yielded_rows;
-  if (yielded != nullptr) yielded_rows.emplace(kRowsName, query_.row_desc(), yielded->get());
-  // LATERAL and OFFSET make it one look-up in the index for each key.
-  pg::KeptStatement find(
-      "SELECT found.*, NULL::pg_catalog.int8 FROM redis_names AS names, LATERAL (SELECT " + list + " FROM " +
-      target_.name + " AS stored WHERE " + is_named + " OFFSET 0) AS found" +
-      (yielded == nullptr
-           ? ""
-           : " WHERE NOT EXISTS (SELECT FROM redis_rows AS yielded WHERE " + is_yielded + ")"));
   // Of a huge collection as many may be gone.
-  find.ExecuteInto(stored.keys);
+  if (yielded == nullptr) {
+    find_->ExecuteInto(stored.keys);
+  } else {
+    pg::Tuplestore found;
+    find_->ExecuteInto(found);
+    if (found.size() == 0) return;
+    pg::NamedRows found_rows(kGoneName, GoneDesc(), found.get());
+    pg::NamedRows yielded_rows(kRowsName, query_.row_desc(), yielded->get());
+    find_left_->ExecuteInto(stored.keys);
+  }
   hasher_.Clear();
   ForEachRow(GoneDesc(), stored.keys, [&](TupleTableSlot *slot) {
     for (size_t i = 0; i < target_.keys.size(); ++i)
@@ -284,27 +315,18 @@ void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, c
 
 // Deletes rows of the target that `gone` names, or changes them as on_delete says, and counts how many there
 // were and how many of them are not as they were stored any more.
-void PackedRows::DeleteGone(TupleDesc desc, pg::Tuplestore &gone, const std::string &condition,
+void PackedRows::DeleteGone(TupleDesc desc, pg::Tuplestore &gone, DeleteStatements &statements,
                             RowCounts &counts) {
   if (gone.size() == 0) return;
   pg::NamedRows named(kGoneName, desc, gone.get());
-  std::string const statement = DeleteStatement(target_.name, mapping_.on_delete);
-  std::string const is_changed = "gone.redis_image OPERATOR(pg_catalog.<>) " + ImageExpression("target");
   if (mapping_.on_delete == "delete") {
-    pg::Rows const deleted =
-        Spi::Execute("WITH deleted AS (" + statement + " USING redis_gone AS gone WHERE " + condition +
-                     " RETURNING " + is_changed +
-                     " AS is_changed) SELECT pg_catalog.count(*), pg_catalog.count(*) "
-                     "FILTER (WHERE is_changed) FROM deleted");
+    pg::Rows const deleted = statements.remove.Execute();
     counts.deleted += deleted[0].Int8(0);
     counts.changed_here += deleted[0].Int8(1);
     return;
   }
-  counts.changed_here += Spi::Execute("SELECT pg_catalog.count(*) FROM redis_gone AS gone, " + target_.name +
-                                      " AS target WHERE " + condition + " AND " + is_changed)[0]
-                             .Int8(0);
-  counts.deleted +=
-      static_cast<int64>(Spi::Execute(statement + " FROM redis_gone AS gone WHERE " + condition).processed());
+  counts.changed_here += statements.count_changed.Execute()[0].Int8(0);
+  counts.deleted += static_cast<int64>(statements.remove.Execute().processed());
 }
 
 void PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
@@ -333,12 +355,7 @@ void PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
     nulls[values.size() - 1] = image == 0;
     gone.Put(desc, values.data(), nulls.get());
   });
-  std::string is_gone;
-  for (size_t i = 0; i < target_.keys.size(); ++i)
-    is_gone +=
-        (i == 0 ? "" : " AND ") +
-        target_.keys[i].Equal("target." + QuoteIdentifier(target_.keys[i].column.name), "gone." + KeyName(i));
-  DeleteGone(desc, gone, is_gone, counts);
+  DeleteGone(desc, gone, *delete_, counts);
   ledger_.Append(run_id, std::move(news));
 }
 
@@ -371,7 +388,9 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
         if (mapping_.exclusive) put(seen, item);
       });
   std::string const hash = HashExpression("target");
-  DeleteGone(desc, gone, "gone.redis_hash OPERATOR(pg_catalog.=) " + hash, counts);
+  auto const statements = MakeDeleteStatements("gone.redis_hash OPERATOR(pg_catalog.=) " + hash,
+                                               pg::KeptStatement::Planning::kAsUsual);
+  DeleteGone(desc, gone, *statements, counts);
   if (!mapping_.exclusive) return;
   // Those that have just been marked are not marked twice.
   pg::NamedRows named(kSeenName, desc, seen.get());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mapping/mapping_query.h"
+#include "pg/kept_statement.h"
 #include "store/packed_ledger.h"
 #include "store/row_hash.h"
 #include "store/writer.h"
@@ -58,7 +59,8 @@ class PackedRows {
   bool TargetHasTriggers() const;
   int64 ColumnsFingerprint();
   void AddFieldTypes(Oid type);
-  std::map<int, uint64> ReadImages() const;
+  void MakeStatements();
+  std::map<int, uint64> ReadImages();
   TupleDesc KeysDesc(const std::vector<size_t> &keys, bool with_image) const;
   TupleDesc GoneDesc() const;  // all of them
   void FillNames(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
@@ -66,7 +68,14 @@ class PackedRows {
   // The rows that keys have in the target, without those that are yielded.
   void FindStored(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                   pg::Tuplestore *yielded, Stored &stored);
-  void DeleteGone(TupleDesc desc, pg::Tuplestore &gone, const std::string &condition, RowCounts &counts);
+  // Statements that delete rows of the target that redis_gone names by a condition.
+  struct DeleteStatements {
+    pg::KeptStatement count_changed;  // those that are not as they were stored; only of a SET list
+    pg::KeptStatement remove;
+  };
+  std::unique_ptr<DeleteStatements> MakeDeleteStatements(const std::string &condition,
+                                                         pg::KeptStatement::Planning planning) const;
+  void DeleteGone(TupleDesc desc, pg::Tuplestore &gone, DeleteStatements &statements, RowCounts &counts);
   std::string HashExpression(const std::string &alias) const;
   std::string ImageExpression(const std::string &alias) const;
 
@@ -82,6 +91,10 @@ class PackedRows {
   RowHasher hasher_;
   PackedLedger ledger_;
   std::map<int, uint64> priors_;
+  std::optional<pg::KeptStatement> images_;     // of redis_rows, as the target has them
+  std::optional<pg::KeptStatement> find_;       // the rows of the target that redis_names names
+  std::optional<pg::KeptStatement> find_left_;  // those of redis_gone that redis_rows lacks
+  std::unique_ptr<DeleteStatements> delete_;
 };
 
 }  // namespace prm
