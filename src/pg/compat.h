@@ -212,6 +212,50 @@ inline List *InsertIndexTuples(ResultRelInfo *table, TupleTableSlot *slot, EStat
 #endif
 }
 
+// Which indexes need entries for the new version of a row.
+enum class IndexEntries { kNone, kAll, kSummarizing };
+
+// Replaces the version of a row at `place` by that of the slot, which gets its place. Waits for who is
+// changing the row. False: it is not the newest version, or not any more.
+inline bool UpdateTuple(Relation table, ItemPointer place, TupleTableSlot *slot, CommandId command,
+                        Snapshot snapshot, IndexEntries *entries) {
+  TM_FailureData failure;
+  LockTupleMode mode;
+#if PG_VERSION_NUM >= 160000
+  TU_UpdateIndexes indexes;
+#else
+  bool indexes;
+#endif
+  TM_Result const result = table_tuple_update(table, place, slot, command,
+#if PG_VERSION_NUM >= 190000
+                                              0,
+#endif
+                                              snapshot, InvalidSnapshot, true, &failure, &mode, &indexes);
+#if PG_VERSION_NUM >= 160000
+  *entries = indexes == TU_None  ? IndexEntries::kNone
+             : indexes == TU_All ? IndexEntries::kAll
+                                 : IndexEntries::kSummarizing;
+#else
+  *entries = indexes ? IndexEntries::kAll : IndexEntries::kNone;
+#endif
+  return result == TM_Ok;
+}
+
+// Adds them; duplicates are errors.
+inline void UpdateIndexTuples(ResultRelInfo *table, TupleTableSlot *slot, EState *estate,
+                              IndexEntries entries) {
+  if (entries == IndexEntries::kNone || table->ri_NumIndices == 0) return;
+#if PG_VERSION_NUM >= 190000
+  uint32 const only = entries == IndexEntries::kSummarizing ? EIIT_ONLY_SUMMARIZING : 0;
+  list_free(ExecInsertIndexTuples(table, estate, EIIT_IS_UPDATE | only, slot, NIL, nullptr));
+#elif PG_VERSION_NUM >= 160000
+  list_free(ExecInsertIndexTuples(table, slot, estate, true, false, nullptr, NIL,
+                                  entries == IndexEntries::kSummarizing));
+#else
+  list_free(ExecInsertIndexTuples(table, slot, estate, true, false, nullptr, NIL));
+#endif
+}
+
 inline IndexScanDesc BeginIndexScan(Relation table, Relation index, Snapshot snapshot, int keys) {
 #if PG_VERSION_NUM >= 190000
   return index_beginscan(table, index, snapshot, nullptr, keys, 0, 0);
@@ -222,16 +266,16 @@ inline IndexScanDesc BeginIndexScan(Relation table, Relation index, Snapshot sna
 #endif
 }
 
-// Errors where the relation cannot be inserted into.
-inline void CheckInsertTarget(ResultRelInfo *table) {
+// Errors where the relation does not take such a command.
+inline void CheckTarget(ResultRelInfo *table, CmdType command) {
 #if PG_VERSION_NUM >= 190000
-  CheckValidResultRel(table, CMD_INSERT, ONCONFLICT_NONE, NIL, nullptr);
+  CheckValidResultRel(table, command, ONCONFLICT_NONE, NIL, nullptr);
 #elif PG_VERSION_NUM >= 180000
-  CheckValidResultRel(table, CMD_INSERT, ONCONFLICT_NONE, NIL);
+  CheckValidResultRel(table, command, ONCONFLICT_NONE, NIL);
 #elif PG_VERSION_NUM >= 170000
-  CheckValidResultRel(table, CMD_INSERT, NIL);
+  CheckValidResultRel(table, command, NIL);
 #else
-  CheckValidResultRel(table, CMD_INSERT);
+  CheckValidResultRel(table, command);
 #endif
 }
 

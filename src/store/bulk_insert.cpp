@@ -3,6 +3,7 @@
 #include "pg/memory.h"
 #include "pg/transaction.h"
 #include "store/key_order.h"
+#include "store/plain_table.h"
 
 namespace prm {
 
@@ -34,40 +35,6 @@ bool MapColumns(TupleDesc table, TupleDesc rows, const AttrNumber *filled, AttrN
                get_typdefault(column->atttypid) != nullptr) {
       return false;
     }
-  }
-  return true;
-}
-
-bool MayInsert(Oid relation, const AttrNumber *columns, int count) {
-  // Extensions that audit or label see privileges being used through this hook.
-  if (ExecutorCheckPerms_hook != nullptr || XactReadOnly) return false;
-  if (pg_class_aclcheck(relation, GetUserId(), ACL_INSERT) == ACLCHECK_OK) return true;
-  for (int i = 0; i < count; ++i)
-    if (pg_attribute_aclcheck(relation, columns[i], GetUserId(), ACL_INSERT) != ACLCHECK_OK) return false;
-  return true;
-}
-
-// Whether storing a row takes no more than the heap, its indexes, and constraints that look at nothing else.
-bool IsPlain(Relation relation) {
-  Form_pg_class form = relation->rd_rel;
-  if (form->relkind != RELKIND_RELATION || form->relam != HEAP_TABLE_AM_OID || form->relispartition ||
-      form->relhassubclass || form->relrowsecurity || IsSystemRelation(relation) ||
-      relation->trigdesc != nullptr || relation->rd_rules != nullptr)
-    return false;
-  TupleConstr *constraints = relation->rd_att->constr;
-  for (int i = 0; constraints != nullptr && i < constraints->num_check; ++i)
-    if (contain_volatile_functions(static_cast<Node *>(stringToNode(constraints->check[i].ccbin))))
-      return false;
-  return true;
-}
-
-bool HasPlainIndexes(ResultRelInfo *table) {
-  for (int i = 0; i < table->ri_NumIndices; ++i) {
-    Form_pg_index form = table->ri_IndexRelationDescs[i]->rd_index;
-    IndexInfo *info = table->ri_IndexRelationInfo[i];
-    if (!form->indimmediate || form->indisexclusion || info->ii_Expressions != NIL ||
-        info->ii_Predicate != NIL)
-      return false;
   }
   return true;
 }
@@ -152,13 +119,14 @@ void InsertRows(const Request &request, ResultRelInfo *table, EState *estate, co
 bool Insert(const Request &request) {
   Relation relation = table_open(request.relation, RowExclusiveLock);
   auto *source = static_cast<AttrNumber *>(palloc0(sizeof(AttrNumber) * RelationGetDescr(relation)->natts));
-  bool plain = IsPlain(relation) && MayInsert(request.relation, request.columns, request.column_count) &&
+  bool plain = IsPlainTable(relation) &&
+               MayUseColumns(request.relation, request.columns, request.column_count, ACL_INSERT) &&
                MapColumns(RelationGetDescr(relation), request.desc, request.columns, source);
   if (plain) {
     EState *estate = CreateExecutorState();
     ResultRelInfo *table = makeNode(ResultRelInfo);
     InitResultRelInfo(table, relation, 0, nullptr, 0);
-    pg::CheckInsertTarget(table);
+    pg::CheckTarget(table, CMD_INSERT);
     ExecOpenIndices(table, false);
     plain = HasPlainIndexes(table);
     if (plain) InsertRows(request, table, estate, source);

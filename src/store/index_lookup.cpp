@@ -182,7 +182,7 @@ void LookUpRows(const Request &request, Relation relation, Relation index) {
     }
     if (is_there) {
       trail.begun = true;
-      trail.last = stored->tts_tid;
+      trail.last = found->place = stored->tts_tid;
     }
     found->stored = !is_there                           ? Stored::kNothing
                     : IsSame(request, stored, rows.row) ? Stored::kSame

@@ -19,6 +19,7 @@ enum class Stored : char { kNothing, kSame, kOther };
 struct LookedUpRow {
   int32 number;  // redis_row
   Stored stored;
+  ItemPointerData place;  // in the heap, where it is stored
 };
 
 // Looks up all of `rows`, which have the descriptor `desc` of MappingQuery and fill `columns`. Columns other

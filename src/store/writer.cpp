@@ -2,6 +2,7 @@
 
 #include "pg/spi.h"
 #include "store/bulk_insert.h"
+#include "store/bulk_update.h"
 
 namespace prm {
 
@@ -62,10 +63,12 @@ Writer::Outcomes Writer::LookUp(pg::Tuplestore &rows, TupleDesc desc, const std:
       outcome = same ? RowOutcome::kUnchanged : RowOutcome::kUpdated;
     outcomes.emplace_back(number, outcome);
   };
+  places_.clear();
   if (comparison_) {
-    if (auto const looked_up = LookUpInIndex(relation_, columns_, *comparison_, desc, rows)) {
+    if (auto looked_up = LookUpInIndex(relation_, columns_, *comparison_, desc, rows)) {
       for (const LookedUpRow &row : *looked_up)
         add(row.number, row.stored != Stored::kNothing, row.stored == Stored::kSame);
+      places_ = std::move(*looked_up);
       return outcomes;
     }
   }
@@ -86,7 +89,16 @@ void Writer::InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
   if (insert_.Execute().processed() != expected) throw RowsNotStored();
 }
 
-void Writer::UpdateRows(uint64 expected) {
+void Writer::UpdateRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
+  if (inserts_in_bulk_ && comparison_ == Comparison::kImages && !places_.empty()) {
+    bool const inserted = std::exchange(inserted_in_bulk_, true);
+    std::sort(places_.begin(), places_.end(),
+              [](const LookedUpRow &a, const LookedUpRow &b) { return a.number < b.number; });
+    BulkUpdated const updated = BulkUpdate(relation_, columns_, desc, rows, places_);
+    if (updated == BulkUpdated::kAll) return;
+    if (updated == BulkUpdated::kSome) throw RowsNotStored();
+    inserted_in_bulk_ = inserted;
+  }
   if (update_.Execute().processed() != expected) throw RowsNotStored();
 }
 
@@ -144,7 +156,7 @@ Writer::Outcomes Writer::Write(pg::Tuplestore &rows, TupleDesc desc, const std::
     if (updates > 0) {
       named.Show(changed_rows.get());
       if (before_update_) before_update_();
-      UpdateRows(updates);
+      UpdateRows(changed_rows, desc, updates);
     }
   }
   expects_new_rows_ = kind_ == TargetKind::kLocal && inserts == row_numbers.size();

@@ -1,8 +1,8 @@
 // Stores the rows of a mapping's query in its target and returns the outcome of each.
 //
 // Rows are looked up first, so that equal rows are not written. They are inserted without that only if the
-// target was seen to hold none of them. Plain tables are looked up in their index and filled in bulk, all
-// others by statements.
+// target was seen to hold none of them. Plain tables are looked up in their index, filled and changed in
+// bulk, all others by statements.
 #pragma once
 
 #include "mapping/catalog.h"
@@ -52,13 +52,13 @@ class Writer {
   // Called before rows are updated; redis_rows then holds them.
   void set_before_update(std::function<void()> call) { before_update_ = std::move(call); }
 
-  // Whether rows are inserted in bulk if that has the effect of an INSERT. After an error they are not, so
-  // that the error is that of the INSERT.
+  // Whether rows are inserted and updated in bulk if that has the effect of statements. After an error they
+  // are not, so that the error is that of the statement.
   void set_inserts_in_bulk(bool inserts) {
     inserts_in_bulk_ = inserts;
     inserted_in_bulk_ = false;
   }
-  // Whether rows were inserted in bulk since that was set, and still may be.
+  // Whether rows were stored in bulk since that was set, and still may be.
   bool inserts_in_bulk() const { return inserts_in_bulk_ && inserted_in_bulk_; }
 
   // Whether rows may be inserted without looking for them first. Set when a lookup found none of a batch's
@@ -73,7 +73,7 @@ class Writer {
   void Divide(pg::Tuplestore &rows, TupleDesc desc, const Outcomes &outcomes, pg::Tuplestore &new_rows,
               pg::Tuplestore &changed_rows) const;
   void InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
-  void UpdateRows(uint64 expected);
+  void UpdateRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
 
   std::string name_;
   const Target &relation_;
@@ -83,6 +83,7 @@ class Writer {
   bool insert_missing_;
   pg::KeptStatement look_up_, insert_, update_;
   std::optional<Comparison> comparison_;  // none: on_conflict is a SET list
+  std::vector<LookedUpRow> places_;       // of the rows that were looked up last, if without a statement
   std::function<void()> before_update_;
   bool expects_new_rows_ = false;
   bool inserts_in_bulk_ = true;
