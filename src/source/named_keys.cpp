@@ -1,6 +1,7 @@
 #include "source/named_keys.h"
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <utility>
 
@@ -16,6 +17,8 @@ using redis::Reply;
 using redis::ReplyView;
 
 constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
+// Whose sizes are asked for together. Their answers are small.
+constexpr size_t kMostSizes = 2000;
 
 // What the reply of EXEC takes beside the values: a text of INFO, and for each key two elements.
 constexpr uint64_t kInfoBytes = uint64_t{64} << 10;
@@ -93,8 +96,7 @@ Status NamedKeys::Read(std::vector<NamedKey>& keys) {
     const int db = (*from)->entry.db;
     const auto is_other = [db](const NamedKey* key) { return key->entry.db != db; };
     auto to = std::find_if(from, all.end(), is_other);
-    if (static_cast<size_t>(to - from) > options_.keys_at_once)
-      to = from + static_cast<std::ptrdiff_t>(options_.keys_at_once);
+    if (static_cast<size_t>(to - from) > kMostSizes) to = from + static_cast<std::ptrdiff_t>(kMostSizes);
     PRM_RETURN_IF_ERROR(Select(db));
     PRM_RETURN_IF_ERROR(ReadInDatabase(Group(from, to)));
     from = to;
@@ -110,27 +112,53 @@ Status NamedKeys::Select(int db) {
   return {};
 }
 
-// Reads at most keys_at_once keys of the selected database.
+// Reads at most kMostSizes keys of the selected database.
 Status NamedKeys::ReadInDatabase(const Group& keys) {
+  struct Asked {
+    Group keys;
+    uint64_t bytes;
+  };
   std::vector<uint64_t> sizes(keys.size());
   PRM_RETURN_IF_ERROR(AskSizes(keys, sizes));
-  Group at_once;
+  std::deque<Asked> asked;
+  uint64_t bytes_under_way = 0;
+  Asked next{{}, 0};
+  Group again;
   Group in_pieces;
-  uint64_t bytes = 0;
+  const auto receive = [&]() -> Status {
+    bytes_under_way -= asked.front().bytes;
+    PRM_RETURN_IF_ERROR(ReceiveAtOnce(asked.front().keys, again, in_pieces));
+    asked.pop_front();
+    return {};
+  };
+  const auto ask = [&]() -> Status {
+    while (!asked.empty() && bytes_under_way + next.bytes > options_.bytes_under_way)
+      PRM_RETURN_IF_ERROR(receive());
+    AskAtOnce(next.keys);
+    connection_.Flush();
+    bytes_under_way += next.bytes;
+    asked.push_back(std::exchange(next, {{}, 0}));
+    return {};
+  };
   for (size_t i = 0; i < keys.size(); ++i) {
     if (!has_dump_ || sizes[i] > options_.max_reply_bytes) {
       in_pieces.push_back(keys[i]);
       continue;
     }
-    if (!at_once.empty() && bytes + sizes[i] > options_.bytes_at_once) {
-      PRM_RETURN_IF_ERROR(ReadAtOnce(at_once, in_pieces));
-      at_once.clear();
-      bytes = 0;
-    }
-    at_once.push_back(keys[i]);
-    bytes += sizes[i];
+    const bool is_full =
+        next.keys.size() >= options_.keys_at_once || next.bytes + sizes[i] > options_.bytes_at_once;
+    if (!next.keys.empty() && is_full) PRM_RETURN_IF_ERROR(ask());
+    next.keys.push_back(keys[i]);
+    next.bytes += sizes[i];
   }
-  if (!at_once.empty()) PRM_RETURN_IF_ERROR(ReadAtOnce(at_once, in_pieces));
+  if (!next.keys.empty()) PRM_RETURN_IF_ERROR(ask());
+  while (!asked.empty()) PRM_RETURN_IF_ERROR(receive());
+  for (NamedKey* key : again) {
+    AskAtOnce({key});
+    Group too_large;
+    PRM_RETURN_IF_ERROR(ReceiveAtOnce({key}, too_large, in_pieces));
+    in_pieces.insert(in_pieces.end(), too_large.begin(), too_large.end());
+  }
   return in_pieces.empty() ? Status() : ReadInPieces(in_pieces);
 }
 
@@ -149,9 +177,8 @@ Status NamedKeys::AskSizes(const Group& keys, std::vector<uint64_t>& sizes) {
   return {};
 }
 
-// Reads the values of all keys at one moment. Those that turn out to be too large, or to be what DUMP does
-// not help with, are added to `in_pieces`.
-Status NamedKeys::ReadAtOnce(const Group& keys, Group& in_pieces) {
+// Asks for the values of all keys at one moment.
+void NamedKeys::AskAtOnce(const Group& keys) {
   const uint64_t room = keys.size() * kBytesPerKey + kInfoBytes + options_.max_reply_bytes;
   connection_.Append({"MULTI"});
   connection_.Append({"INFO", "replication"});
@@ -161,8 +188,13 @@ Status NamedKeys::ReadAtOnce(const Group& keys, Group& in_pieces) {
     connection_.Append({"DUMP", key->entry.key});
   }
   connection_.Append({"EXEC"}, {room, true});
+}
+
+// Takes the oldest answer, to AskAtOnce of these keys. Those of which one has turned out to be too large are
+// added to `again`, and those that DUMP does not help with to `in_pieces`.
+Status NamedKeys::ReceiveAtOnce(const Group& keys, Group& again, Group& in_pieces) {
   std::optional<Error> refused;
-  while (connection_.pending() > 1) {
+  for (size_t left = 2 + 2 * keys.size() + (server_.has_pexpiretime ? 0 : 1); left > 0; --left) {
     const auto queued = connection_.Receive();
     if (!queued.ok()) return queued.error();
     if (!refused && queued.value().IsError()) refused = connection_.ToError(queued.value());
@@ -172,11 +204,7 @@ Status NamedKeys::ReadAtOnce(const Group& keys, Group& in_pieces) {
   if (refused) return *refused;
   if (answers.value().IsError()) return connection_.ToError(answers.value());
   if (answers.value().dropped() == 0) return TakeAnswers(answers.value(), keys, in_pieces);
-  if (keys.size() > 1) {  // which of them is too large is not known
-    for (NamedKey* key : keys) PRM_RETURN_IF_ERROR(ReadAtOnce({key}, in_pieces));
-    return {};
-  }
-  in_pieces.push_back(keys.front());
+  again.insert(again.end(), keys.begin(), keys.end());  // which of them it is is not known
   return {};
 }
 

@@ -1,7 +1,7 @@
 // Reads keys by name, each with the point of the replication stream that its value belongs to.
 //
-// Values, expiries and INFO replication are asked for in one MULTI: what it answers is of one moment. Values
-// that are too large for that are read in pieces, between two points.
+// Values, expiries and INFO replication are asked for in one MULTI: what it answers is of one moment. Several
+// are under way at once. Values that are too large for that are read in pieces, between two points.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,9 @@
 namespace prm::source {
 
 struct NamedKeysOptions {
-  size_t keys_at_once = 200;                   // in one MULTI
-  uint64_t bytes_at_once = uint64_t{1} << 20;  // of their values, by MEMORY USAGE, unless a single one does
+  size_t keys_at_once = 200;                     // in one MULTI
+  uint64_t bytes_at_once = uint64_t{1} << 20;    // of their values, by MEMORY USAGE, unless a single one does
+  uint64_t bytes_under_way = uint64_t{4} << 20;  // likewise, of all MULTIs whose answers have not come
   uint64_t max_reply_bytes = uint64_t{16} << 20;   // larger values are read in pieces
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
 };
@@ -73,7 +74,8 @@ class NamedKeys {
   Status Select(int db);
   Status ReadInDatabase(const Group& keys);
   Status AskSizes(const Group& keys, std::vector<uint64_t>& sizes);
-  Status ReadAtOnce(const Group& keys, Group& in_pieces);
+  void AskAtOnce(const Group& keys);
+  Status ReceiveAtOnce(const Group& keys, Group& again, Group& in_pieces);
   Status TakeAnswers(const redis::Reply& answers, const Group& keys, Group& in_pieces);
   Status ReadInPieces(const Group& keys);
 

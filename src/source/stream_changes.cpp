@@ -45,31 +45,77 @@ bool IsWhole(const StreamCommand& command) {
   return true;
 }
 
+// The time of EXAT or PXAT, of EXPIREAT or PEXPIREAT.
+std::optional<int64_t> ParseTime(Bytes digits, bool in_seconds) {
+  const auto time = ParseNumber(digits);
+  const int64_t unit = in_seconds ? 1000 : 1;
+  if (!time || *time <= 0 || *time > std::numeric_limits<int64_t>::max() / unit) return std::nullopt;
+  return *time * unit;
+}
+
 // SET key value [condition] [GET] [EX ... | PX ... | EXAT seconds | PXAT milliseconds | KEEPTTL]. False if
-// the command does not tell the whole new state.
-bool TakeSet(const StreamCommand& command, Entry& entry) {
+// the command does not tell the whole new state; it may still tell how that follows from the old one.
+bool TakeSet(const StreamCommand& command, StreamChange& change) {
   if (!IsWhole(command) || command.count < 3) return false;
   std::optional<int64_t> expires_at_ms;
+  bool keeps_expiry = false;
   for (size_t at = 3; at < command.count; ++at) {
     const Bytes option = command.arguments[at];
     const bool in_seconds = IsSameWord(option, "EXAT");
     if (in_seconds || IsSameWord(option, "PXAT")) {
       if (++at == command.count || expires_at_ms) return false;
-      expires_at_ms = ParseNumber(command.arguments[at]);
-      const int64_t most = std::numeric_limits<int64_t>::max() / (in_seconds ? 1000 : 1);
-      if (!expires_at_ms || *expires_at_ms <= 0 || *expires_at_ms > most) return false;
-      if (in_seconds) *expires_at_ms *= 1000;
+      expires_at_ms = ParseTime(command.arguments[at], in_seconds);
+      if (!expires_at_ms) return false;
     } else if (IsSameWord(option, "IFEQ") || IsSameWord(option, "IFNE") || IsSameWord(option, "IFDEQ") ||
                IsSameWord(option, "IFDNE")) {
       if (++at == command.count) return false;
+    } else if (IsSameWord(option, "KEEPTTL")) {
+      keeps_expiry = true;
     } else if (!IsSameWord(option, "NX") && !IsSameWord(option, "XX") && !IsSameWord(option, "GET")) {
       return false;
     }
   }
-  entry.plain = true;
-  entry.payload = command.arguments[2];
-  entry.expires_at_ms = expires_at_ms;
+  if (keeps_expiry && expires_at_ms) return false;
+  change.entry.payload = command.arguments[2];
+  if (keeps_expiry) {
+    change.edit = Edit::kReplace;
+    return false;
+  }
+  change.entry.plain = true;
+  change.entry.expires_at_ms = expires_at_ms;
   return true;
+}
+
+// INCR key, DECR key, INCRBY key number, DECRBY key number, APPEND key value, PERSIST key, EXPIREAT key
+// seconds [condition], PEXPIREAT key milliseconds [condition].
+void TakeEditOf(const StreamCommand& command, StreamChange& change) {
+  const Bytes name = command.arguments[0];
+  if (!IsWhole(command)) return;
+  const auto edit = [&](Edit how, int64_t amount) {
+    change.edit = how;
+    change.amount = amount;
+  };
+  if (command.count == 2) {
+    if (IsSameWord(name, "INCR")) edit(Edit::kAdd, 1);
+    if (IsSameWord(name, "DECR")) edit(Edit::kAdd, -1);
+    if (IsSameWord(name, "PERSIST")) edit(Edit::kPersist, 0);
+    return;
+  }
+  const Bytes argument = command.arguments[2];
+  const bool in_seconds = IsSameWord(name, "EXPIREAT");
+  if (in_seconds || IsSameWord(name, "PEXPIREAT")) {
+    if (const auto time = ParseTime(argument, in_seconds)) edit(Edit::kExpireAt, *time);
+  } else if (command.count != 3) {
+    return;
+  } else if (IsSameWord(name, "APPEND")) {
+    edit(Edit::kAppend, 0);
+    change.entry.payload = argument;
+  } else {
+    const auto number = ParseNumber(argument);
+    if (number && IsSameWord(name, "INCRBY")) edit(Edit::kAdd, *number);
+    if (number && IsSameWord(name, "DECRBY") && *number != std::numeric_limits<int64_t>::min())
+      edit(Edit::kAdd, -*number);
+  }
 }
 
 // RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]. As TakeSet.
@@ -122,6 +168,8 @@ Status StreamChanges::Take(Changes& changes) {
   };
   static constexpr Special kSpecials[] = {
       {"SET", &StreamChanges::TakeState},
+      {"INCR", &StreamChanges::TakeEdit},
+      {"PEXPIREAT", &StreamChanges::TakeEdit},
       {"RESTORE", &StreamChanges::TakeState},
       {"RESTORE-ASKING", &StreamChanges::TakeState},
       {"DEL", &StreamChanges::TakeDelete},
@@ -136,6 +184,15 @@ Status StreamChanges::Take(Changes& changes) {
       {"SELECT", &StreamChanges::TakeSelect},
       {"MULTI", &StreamChanges::TakeTransaction},
       {"EXEC", &StreamChanges::TakeTransaction},
+      {"DECR", &StreamChanges::TakeEdit},
+      {"INCRBY", &StreamChanges::TakeEdit},
+      {"DECRBY", &StreamChanges::TakeEdit},
+      {"APPEND", &StreamChanges::TakeEdit},
+      {"EXPIREAT", &StreamChanges::TakeEdit},
+      {"PERSIST", &StreamChanges::TakeEdit},
+      {"MSET", &StreamChanges::TakeStates},
+      {"MSETNX", &StreamChanges::TakeStates},
+      {"SETNX", &StreamChanges::TakeStates},
   };
   for (const Special& special : kSpecials)
     if (IsNamed(special.name)) return (this->*special.take)(changes);
@@ -174,9 +231,28 @@ Status StreamChanges::TakeUnknown(ChangeKind kind, Changes& changes) {
 Status StreamChanges::TakeState(Changes& changes) {
   PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
   StreamChange& change = changes.back();
-  const bool is_whole =
-      IsNamed("SET") ? TakeSet(command_, change.entry) : TakeRestore(command_, change.entry);
+  const bool is_whole = IsNamed("SET") ? TakeSet(command_, change) : TakeRestore(command_, change.entry);
   if (is_whole) change.kind = ChangeKind::kSet;
+  return {};
+}
+
+// Strings that do not expire: each key is followed by its value.
+Status StreamChanges::TakeStates(Changes& changes) {
+  const size_t before = changes.size();
+  PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
+  for (size_t i = 0; i < positions_.size(); ++i) {
+    if (!IsKept(command_, positions_[i] + 1)) continue;
+    StreamChange& change = changes[before + i];
+    change.kind = ChangeKind::kSet;
+    change.entry.plain = true;
+    change.entry.payload = command_.arguments[positions_[i] + 1];
+  }
+  return {};
+}
+
+Status StreamChanges::TakeEdit(Changes& changes) {
+  PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
+  TakeEditOf(command_, changes.back());
   return {};
 }
 

@@ -22,7 +22,7 @@ namespace prm::source {
 enum class ChangeKind {
   kSet,      // entry is the whole new state of the key, and kRead
   kDelete,   // entry names a key that is gone
-  kChanged,  // entry names a key that may have changed in any way, or be gone
+  kChanged,  // entry names a key that may have changed in any way, or be gone; `edit` may say how
   kFlush,    // all keys of database entry.db are gone, or of all databases where it is kEveryDatabase
   kSwap,     // databases entry.db and other_db have changed places
   kUnknown,  // a command that this release does not know wrote to keys of entry.db that the server may know
@@ -30,11 +30,24 @@ enum class ChangeKind {
              // of a cluster whose slots move
 };
 
+// How a command of kChanged makes the new state of its key from the old one. A string is missing, too, where
+// the key is.
+enum class Edit : unsigned char {
+  kNone,      // it does not say that
+  kAdd,       // to the number that the string is, and 0 where it is missing, `amount` is added
+  kAppend,    // entry.payload is appended to the string
+  kReplace,   // entry.payload is the string, whatever the value was, and the expiry stays
+  kExpireAt,  // the key expires at `amount`, Unix time in milliseconds
+  kPersist,   // the key does not expire any more
+};
+
 constexpr int kEveryDatabase = -1;
 
 struct StreamChange {
   ChangeKind kind;
   Entry entry;  // db, and the key but for kFlush, kSwap, kUnknown and kHidden
+  Edit edit = Edit::kNone;
+  int64_t amount = 0;
   int other_db = 0;
   std::vector<std::string> command;  // kUnknown, kHidden: its name, and for kUnknown its arguments
   uint64_t offset = 0;               // of the end of its command: the state holds the stream up to there
@@ -75,6 +88,8 @@ class StreamChanges {
   Status TakeKeys(ChangeKind kind, Changes& changes);
   Status TakeUnknown(ChangeKind kind, Changes& changes);
   Status TakeState(Changes& changes);
+  Status TakeStates(Changes& changes);
+  Status TakeEdit(Changes& changes);
   Status TakeDelete(Changes& changes);
   Status TakeRename(Changes& changes);
   Status TakeMove(Changes& changes);

@@ -44,7 +44,8 @@ Outcome Take(prm::Bytes stream, size_t piece) {
 bool IsSame(const StreamChange& a, const StreamChange& b) {
   return a.kind == b.kind && a.entry.db == b.entry.db && a.entry.key == b.entry.key &&
          a.entry.payload == b.entry.payload && a.entry.expires_at_ms == b.entry.expires_at_ms &&
-         a.other_db == b.other_db && a.command == b.command && a.offset == b.offset;
+         a.other_db == b.other_db && a.edit == b.edit && a.amount == b.amount && a.command == b.command &&
+         a.offset == b.offset;
 }
 
 }  // namespace

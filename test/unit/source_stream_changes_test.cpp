@@ -22,7 +22,8 @@ using test::Resp;
 constexpr StreamPosition kStart{1000, 0};
 constexpr int64_t kReceived = 1800000000000;
 
-// "set 0/key=value@expiry", "delete 0/key", "changed 0/key", "flush 0", "swap 0 1", "unknown NAME a b".
+// "set 0/key=value@expiry", "delete 0/key", "changed 0/key", and how: "by 5", "and text", "=text", "@5" or
+// "persists"; "flush 0", "swap 0 1", "unknown NAME a b".
 std::string TextOf(const StreamChange& change) {
   const std::string db = std::to_string(change.entry.db);
   const std::string name = db + "/" + change.entry.key;
@@ -37,7 +38,21 @@ std::string TextOf(const StreamChange& change) {
     case ChangeKind::kDelete:
       return "delete " + name;
     case ChangeKind::kChanged:
-      return "changed " + name;
+      switch (change.edit) {
+        case Edit::kNone:
+          return "changed " + name;
+        case Edit::kAdd:
+          return "changed " + name + " by " + std::to_string(change.amount);
+        case Edit::kAppend:
+          return "changed " + name + " and " + change.entry.payload;
+        case Edit::kReplace:
+          return "changed " + name + " =" + change.entry.payload;
+        case Edit::kExpireAt:
+          return "changed " + name + " @" + std::to_string(change.amount);
+        case Edit::kPersist:
+          return "changed " + name + " persists";
+      }
+      return "";
     case ChangeKind::kFlush:
       return "flush " + db;
     case ChangeKind::kSwap:
@@ -99,8 +114,7 @@ TEST(StreamChangesTest, StatesOfStrings) {
   // What counts from another clock, or from what the key had before.
   for (const std::vector<std::string>& rest : std::vector<Texts>{{"EX", "5"},
                                                                  {"PX", "5"},
-                                                                 {"KEEPTTL"},
-                                                                 {"XX", "KEEPTTL"},
+                                                                 {"KEEPTTL", "PXAT", "5"},
                                                                  {"LATER"},
                                                                  {"PXAT"},
                                                                  {"PXAT", "x"},
@@ -113,9 +127,40 @@ TEST(StreamChangesTest, StatesOfStrings) {
     command.insert(command.end(), rest.begin(), rest.end());
     EXPECT_EQ(ChangesOf(command), Texts{"changed 0/k"}) << rest[0];
   }
+  EXPECT_EQ(ChangesOf({"MSET", "a", "1", "b", ""}), (Texts{"set 0/a=1", "set 0/b="}));
+  EXPECT_EQ(ChangesOf({"msetnx", "a", "1"}), Texts{"set 0/a=1"});
+  EXPECT_EQ(ChangesOf({"SETNX", "a", "1"}), Texts{"set 0/a=1"});
   EXPECT_EQ(ChangesOf({"SETEX", "k", "5", "v"}), Texts{"changed 0/k"});
   EXPECT_EQ(ChangesOf({"PSETEX", "k", "5", "v"}), Texts{"changed 0/k"});
   EXPECT_EQ(ChangesOf({"GETEX", "k", "PX", "5"}), Texts{"changed 0/k"});
+}
+
+TEST(StreamChangesTest, HowStringsChange) {
+  EXPECT_EQ(ChangesOf({"INCR", "k"}), Texts{"changed 0/k by 1"});
+  EXPECT_EQ(ChangesOf({"decr", "k"}), Texts{"changed 0/k by -1"});
+  EXPECT_EQ(ChangesOf({"INCRBY", "k", "-9223372036854775808"}), Texts{"changed 0/k by -9223372036854775808"});
+  EXPECT_EQ(ChangesOf({"DECRBY", "k", "7"}), Texts{"changed 0/k by -7"});
+  EXPECT_EQ(ChangesOf({"APPEND", "k", "text"}), Texts{"changed 0/k and text"});
+  EXPECT_EQ(ChangesOf({"SET", "k", "v", "KEEPTTL"}), Texts{"changed 0/k =v"});
+  EXPECT_EQ(ChangesOf({"SET", "k", "v", "XX", "keepttl", "GET"}), Texts{"changed 0/k =v"});
+  EXPECT_EQ(ChangesOf({"PEXPIREAT", "k", "5"}), Texts{"changed 0/k @5"});
+  EXPECT_EQ(ChangesOf({"PEXPIREAT", "k", "5", "GT"}), Texts{"changed 0/k @5"});
+  EXPECT_EQ(ChangesOf({"EXPIREAT", "k", "5"}), Texts{"changed 0/k @5000"});
+  EXPECT_EQ(ChangesOf({"PERSIST", "k"}), Texts{"changed 0/k persists"});
+  // What counts from another clock, is no number, or no command of a server.
+  for (const std::vector<std::string>& command : std::vector<Texts>{{"EXPIRE", "k", "5"},
+                                                                    {"PEXPIRE", "k", "5"},
+                                                                    {"PEXPIREAT", "k", "-5"},
+                                                                    {"EXPIREAT", "k", "9223372036854775807"},
+                                                                    {"DECRBY", "k", "-9223372036854775808"},
+                                                                    {"INCRBY", "k", "1.5"},
+                                                                    {"INCRBY", "k", "1", "2"},
+                                                                    {"INCR", "k", "1"},
+                                                                    {"PERSIST", "k", "x"},
+                                                                    {"APPEND", "k"},
+                                                                    {"SETRANGE", "k", "1", "x"}}) {
+    EXPECT_EQ(ChangesOf(command), Texts{"changed 0/k"}) << command[0];
+  }
 }
 
 TEST(StreamChangesTest, StatesOfPayloads) {
@@ -154,7 +199,6 @@ TEST(StreamChangesTest, KeysThatGoAway) {
 TEST(StreamChangesTest, KeysToReadAgain) {
   EXPECT_EQ(ChangesOf({"COPY", "a", "b"}), Texts{"changed 0/b"});
   EXPECT_EQ(ChangesOf({"COPY", "DB", "b", "REPLACE", "DB", "2"}), Texts{"changed 2/b"});
-  EXPECT_EQ(ChangesOf({"MSET", "a", "1", "b", "2"}), (Texts{"changed 0/a", "changed 0/b"}));
   EXPECT_EQ(ChangesOf({"XGROUP", "CREATE", "x", "g", "0"}), Texts{"changed 0/x"});
   EXPECT_EQ(ChangesOf({"SORT", "a", "STORE", "b"}), Texts{"changed 0/b"});
   EXPECT_EQ(ChangesOf({"LMOVE", "a", "b", "LEFT", "LEFT"}), (Texts{"changed 0/a", "changed 0/b"}));
@@ -175,7 +219,7 @@ TEST(StreamChangesTest, DatabasesAndTransactions) {
   EXPECT_EQ(outcome.position.db, 3);
   for (size_t piece = 1; piece <= stream.size(); ++piece) {
     outcome = Take(stream, piece);
-    EXPECT_EQ(outcome.changes, (Texts{"set 3/a=1", "set 3/b=2", "changed 5/c", "delete 5/d"}));
+    EXPECT_EQ(outcome.changes, (Texts{"set 3/a=1", "set 3/b=2", "changed 5/c by 1", "delete 5/d"}));
     EXPECT_FALSE(outcome.in_transaction);
     EXPECT_EQ(outcome.position.offset, kStart.offset + stream.size());
     EXPECT_EQ(outcome.position.db, 5);
@@ -188,6 +232,9 @@ TEST(StreamChangesTest, WhatIsTooLarge) {
   // The key is enough to read it again.
   EXPECT_EQ(Take(Resp({"SET", "k", large}), SIZE_MAX, limits).changes, Texts{"changed 0/k"});
   EXPECT_EQ(Take(Resp({"RESTORE", "k", "0", large}), SIZE_MAX, limits).changes, Texts{"changed 0/k"});
+  EXPECT_EQ(Take(Resp({"APPEND", "k", large}), SIZE_MAX, limits).changes, Texts{"changed 0/k"});
+  EXPECT_EQ(Take(Resp({"MSET", "a", large, "b", "1"}), SIZE_MAX, limits).changes,
+            (Texts{"changed 0/a", "set 0/b=1"}));
   EXPECT_EQ(Take(Resp({"EVAL", large, "0"}), SIZE_MAX, limits).changes, Texts{"hidden EVAL"});
   for (const std::vector<std::string>& command : std::vector<Texts>{
            {"DEL", large}, {"SET", large, "v"}, {"JSON.SET", "k", "$", large}, {"COPY", "a", large}}) {
