@@ -22,6 +22,7 @@ void LinkWatch::Look() {
   looked_ms_ = now;
   pg::ReloadIfAsked();
   if (std::optional<LinkStatus> status = record_.ReadLink()) status_ = std::move(*status);
+  if (!left_at_) left_at_ = status_.noted_at;
   pg::Spi::Commit();
   if (status_.state == "full sync needed") throw FullSyncNeeded{status_.message};
   if (workers_->Exists(record_.run_id())) return;

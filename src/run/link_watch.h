@@ -26,8 +26,9 @@ class LinkWatch {
     return status_.replication_id == replication_id;
   }
 
-  // Whether the link has left the server until there is room on the disk.
-  bool IsSpoolFull() const { return status_.state == "spool full"; }
+  // Whether the link has left the server until there is room on the disk. What a link that has ended has left
+  // behind does not count.
+  bool IsSpoolFull() const { return status_.state == "spool full" && status_.noted_at != left_at_; }
 
   bool IsStreaming() const { return status_.state == "streaming"; }
 
@@ -38,6 +39,7 @@ class LinkWatch {
   const LiveRecord &record_;
   std::unique_ptr<LinkWorkers> workers_;
   LinkStatus status_;
+  std::optional<TimestampTz> left_at_;  // when the status was noted that was there at the beginning
   int64 looked_ms_ = 0;
   int64 started_ms_ = 0;
   bool told_ = false;

@@ -135,7 +135,8 @@ void LiveRecord::ForgetWaitingKeys() const {
 std::optional<LinkStatus> LiveRecord::ReadLink() const {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
-      "SELECT state, sqlstate, message, replication_id FROM redis_migrate.live_link WHERE run_id = $1",
+      "SELECT state, sqlstate, message, replication_id, updated_at FROM redis_migrate.live_link WHERE run_id "
+      "= $1",
       {SqlParam::Int8(run_id_)});
   if (rows.size() == 0) return std::nullopt;
   LinkStatus status;
@@ -143,6 +144,7 @@ std::optional<LinkStatus> LiveRecord::ReadLink() const {
   if (!rows[0].IsNull(1)) status.sqlstate = pg::SqlStateCode(rows[0].Text(1));
   status.message = rows[0].Text(2);
   status.replication_id = rows[0].Text(3);
+  status.noted_at = DatumGetTimestampTz(rows[0].Value(4));
   return status;
 }
 

@@ -33,6 +33,8 @@ struct LinkStatus {
   std::string replication_id;  // of the server; empty: it has not told yet
   std::optional<int> sqlstate;
   std::string message;
+  // Only of ReadLink: when it was written.
+  TimestampTz noted_at = 0;
   // Only of WriteLink:
   std::optional<uint64> received_offset, durable_offset, spool_bytes;
   std::optional<int64> received_at_ms;
