@@ -20,6 +20,11 @@ inline void CheckConstraintsAtOnce() {
   });
 }
 
+// Whether the WAL up to there is on the disk.
+inline bool IsFlushed(XLogRecPtr end) {
+  return end <= Call([] { return GetFlushRecPtr(nullptr); });
+}
+
 // Pushes a fresh snapshot for a scope. After an error the (sub)transaction's abort pops it.
 class SnapshotScope : Scope {
  public:

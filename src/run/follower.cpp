@@ -14,13 +14,16 @@ using source::ChangeKind;
 
 namespace {
 
-constexpr int64 kLingerMs = 20;   // a batch waits so long for more
-constexpr int64 kIdleMs = 1000;   // and this long for its first key
-constexpr long kLookAgainMs = 5;  // while nothing arrives
+constexpr int64 kBatchEveryMs = 20;    // no batch begins to be stored sooner after the last one did
+constexpr int64 kIdleMs = 1000;        // nor waits longer than this for its first key
+constexpr int64 kMostCollectMs = 250;  // and what has arrived is taken for so long
+constexpr size_t kMostBatches = 4;     // of batch_rows keys at once
+constexpr long kLookAgainMs = 5;       // while nothing arrives
 constexpr long kLookForSpoolMs = 50;
 constexpr int64 kMostSpoolWaitMs = 60 * 1000;
 // A transaction whose changes take more is applied in pieces. A crash in the middle has them applied again.
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
+constexpr size_t kKnownBytes = size_t{64} << 20;
 
 }  // namespace
 
@@ -32,7 +35,9 @@ Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
       filter_(run.routing(), std::nullopt),
       claiming_(run.record().ReadClaiming()),
       forgets_archived_(!store_.archive().IsEmpty()),
-      spool_(record.run_id()) {}
+      spool_(record.run_id()),
+      known_(kKnownBytes),
+      merges_(run.migration()) {}
 
 void Follower::Follow() {
   OpenSpool();
@@ -68,25 +73,17 @@ void Follower::OpenSpool() {
 }
 
 bool Follower::IsFull(const Batch &batch) const {
-  return batch.keys.size() >= static_cast<size_t>(pg::settings::batch_rows) ||
+  return batch.keys.size() >= kMostBatches * static_cast<size_t>(pg::settings::batch_rows) ||
          batch.bytes >= static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
 }
 
-// Takes what there is, and what comes within moments, but never a part of a transaction.
+// Takes all there is, and what comes before the next batch may be stored, but never a part of a transaction.
 void Follower::Collect(Batch &batch) {
   int64 const began_ms = pg::MonotonicMs();
   for (;;) {
     bool const is_news = TakeNext(batch);
-    if (!is_news) {
-      link_.Look();
-      if (changes_->in_transaction() && link_.IsSpoolFull())
-        throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                      "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
-                          " is larger than the changes that may wait",
-                      "", "Raise pg_redis_migrate.max_spool_size, and start the run again.");
-      pg::Sleep(kLookAgainMs);
-    }
     if (changes_->in_transaction()) {
+      if (!is_news) WaitForNews();
       if (batch.bytes < kLargestTransactionBytes) continue;
       pg::Report(LOG,
                  "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
@@ -96,14 +93,21 @@ void Follower::Collect(Batch &batch) {
     }
     if (IsFull(batch)) return;
     int64 const now_ms = pg::MonotonicMs();
-    if (!batch.keys.empty()) {
-      if (now_ms - batch.began_ms >= kLingerMs) return;
-      continue;
-    }
+    if (is_news && now_ms - began_ms < kMostCollectMs) continue;
     bool const has_moved = changes_->position().offset != position_.point.offset;
-    if (now_ms - began_ms >= (has_moved && !is_news ? kLingerMs : kIdleMs) || (!is_news && HasDueKeys()))
-      return;
+    if (now_ms - (has_moved ? stored_ms_ + kBatchEveryMs : began_ms + kIdleMs) >= 0 || HasDueKeys()) return;
+    WaitForNews();
   }
+}
+
+void Follower::WaitForNews() {
+  link_.Look();
+  if (changes_->in_transaction() && link_.IsSpoolFull())
+    throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                  "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
+                      " is larger than the changes that may wait",
+                  "", "Raise pg_redis_migrate.max_spool_size, and start the run again.");
+  pg::Sleep(kLookAgainMs);
 }
 
 // Takes the next command of the stream. False: there is none yet.
@@ -135,7 +139,7 @@ void Follower::Take(source::StreamChange &change, Batch &batch) {
     case ChangeKind::kSet:
     case ChangeKind::kDelete:
     case ChangeKind::kChanged:
-      return TakeKey(change.kind, std::move(change.entry), change.offset, batch);
+      return TakeKey(std::move(change), batch);
     case ChangeKind::kFlush:
     case ChangeKind::kSwap:
       return TakeFlush(change);
@@ -150,17 +154,18 @@ void Follower::Take(source::StreamChange &change, Batch &batch) {
   }
 }
 
-void Follower::TakeKey(ChangeKind kind, source::Entry entry, uint64 offset, Batch &batch) {
+void Follower::TakeKey(source::StreamChange change, Batch &batch) {
+  source::Entry &entry = change.entry;
   if (!Takes(run_.migration().databases, entry.db)) return;
   source::KeyDecision const decision = filter_.Classify(entry.db, entry.key);
   if (decision.interest == source::Interest::kIgnore) return;
-  KeyId const id = {entry.db, entry.key};
-  if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && offset <= ahead->second.read_offset)
+  KeyId id = {entry.db, entry.key};
+  if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && change.offset <= ahead->second.read_offset)
     return;  // its row shows that already
   if (auto const waiting = waiting_.find(id); waiting != waiting_.end()) {
     const KeyAhead &key = waiting->second;
-    if (key.kind == KeyAhead::kAbsent && offset <= key.read_offset) {
-      if (kind != ChangeKind::kDelete) return;
+    if (key.kind == KeyAhead::kAbsent && change.offset <= key.read_offset) {
+      if (change.kind != ChangeKind::kDelete) return;
       // Why ever it went: it was not there at read_offset, either.
       ahead_[id] = {KeyAhead::kStored, key.read_offset};
       fresh_.push_back(id);
@@ -168,16 +173,43 @@ void Follower::TakeKey(ChangeKind kind, source::Entry entry, uint64 offset, Batc
     waiting_.erase(waiting);
     waiting_changed_ = true;
   }
-  entry.route = decision.route;
-  if (decision.interest == source::Interest::kNameOnly && kind != ChangeKind::kDelete) {
-    kind = ChangeKind::kSet;
+  if (decision.interest == source::Interest::kRead) {
+    Complete(change);
+  } else if (change.kind != ChangeKind::kDelete) {
+    change.kind = ChangeKind::kSet;
     entry.state = source::EntryState::kNameOnly;
     entry.payload.clear();
   }
-  entry.plain = entry.plain || kind == ChangeKind::kDelete;
+  entry.route = decision.route;
+  entry.plain = entry.plain || change.kind == ChangeKind::kDelete;
   batch.bytes += entry.key.size() + entry.payload.size();
-  if (batch.keys.empty()) batch.began_ms = pg::MonotonicMs();
-  batch.keys[id] = {kind, std::move(entry), offset};
+  batch.keys[std::move(id)] = {change.kind, std::move(entry), change.offset};
+}
+
+// Notes a change, and its new state if that follows from what is known of the key.
+void Follower::Complete(source::StreamChange &change) {
+  switch (change.kind) {
+    case ChangeKind::kSet:
+      return known_.Note(change.entry);
+    case ChangeKind::kDelete:
+      return known_.NoteGone(change.entry.db, change.entry.key);
+    default:
+      if (known_.Apply(change.edit, change.amount, change.entry)) {
+        change.kind = ChangeKind::kSet;
+      } else {
+        known_.Forget(change.entry.db, change.entry.key);
+        change.entry.payload.clear();
+      }
+  }
+}
+
+void Follower::TakeChangedKey(int db, std::string key, uint64 offset, Batch &batch) {
+  source::StreamChange change;
+  change.kind = ChangeKind::kChanged;
+  change.entry.db = db;
+  change.entry.key = std::move(key);
+  change.offset = offset;
+  TakeKey(std::move(change), batch);
 }
 
 void Follower::TakeUnknown(const source::StreamChange &change, Batch &batch) {
@@ -190,12 +222,7 @@ void Follower::TakeUnknown(const source::StreamChange &change, Batch &batch) {
                       " has an unknown command: " + change.command.front(),
                   keys.error().message + (keys.error().detail.empty() ? "." : ". " + keys.error().detail),
                   "Update pg_redis_migrate, or grant the user COMMAND GETKEYS: ACL SETUSER ... +command.");
-  for (const std::string &key : keys.value()) {
-    source::Entry entry;
-    entry.db = change.entry.db;
-    entry.key = key;
-    TakeKey(ChangeKind::kChanged, std::move(entry), change.offset, batch);
-  }
+  for (const std::string &key : keys.value()) TakeChangedKey(change.entry.db, key, change.offset, batch);
 }
 
 // What is left is best known from a new snapshot; and a mass of rows that go with it does so only if asked.
@@ -216,6 +243,7 @@ void Follower::TakeFlush(const source::StreamChange &change) const {
 // happened.
 void Follower::TakeId(const source::SpoolChunk &chunk, Batch &batch) {
   next_ids_.push_back({chunk.content, chunk.offset});
+  known_.Clear();
   std::vector<KeyId> in_doubt;
   for (auto *keys : {&ahead_, &waiting_})
     for (const auto &[id, key] : *keys)
@@ -223,10 +251,7 @@ void Follower::TakeId(const source::SpoolChunk &chunk, Batch &batch) {
   for (const KeyId &id : in_doubt) {
     if (ahead_.erase(id) > 0) dropped_.push_back(id);
     waiting_changed_ = waiting_.erase(id) > 0 || waiting_changed_;
-    source::Entry entry;
-    entry.db = id.first;
-    entry.key = id.second;
-    TakeKey(ChangeKind::kChanged, std::move(entry), chunk.offset, batch);
+    TakeChangedKey(id.first, id.second, chunk.offset, batch);
   }
 }
 

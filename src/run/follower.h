@@ -7,8 +7,10 @@
 #include "connect/server.h"
 #include "connect/spool_files.h"
 #include "core/interrupts.h"
+#include "run/ledger_merges.h"
 #include "run/link_watch.h"
 #include "run/run.h"
+#include "source/known_values.h"
 #include "source/named_keys.h"
 #include "source/stream_changes.h"
 #include "source/stream_spool.h"
@@ -40,18 +42,21 @@ class Follower : public Interrupts {
     uint64 bytes = 0;
     int64 commands = 0;
     int64 read_again = 0;
-    int64 began_ms = 0;  // when its first key came
     // Keys that had rejects, and that have some now.
     std::vector<KeyId> forgiven, rejected;
+    std::map<std::string, RowCounts> rows;  // that were stored
   };
   using Entries = std::vector<const source::Entry *>;
 
   void OpenSpool();
 
   void Collect(Batch &batch);
+  void WaitForNews();
   bool TakeNext(Batch &batch);
   void Take(source::StreamChange &change, Batch &batch);
-  void TakeKey(source::ChangeKind kind, source::Entry entry, uint64 offset, Batch &batch);
+  void TakeKey(source::StreamChange change, Batch &batch);
+  void TakeChangedKey(int db, std::string key, uint64 offset, Batch &batch);
+  void Complete(source::StreamChange &change);
   void TakeUnknown(const source::StreamChange &change, Batch &batch);
   void TakeFlush(const source::StreamChange &change) const;
   void TakeId(const source::SpoolChunk &chunk, Batch &batch);
@@ -67,8 +72,9 @@ class Follower : public Interrupts {
   source::NamedKeys &Reader();
 
   void Apply(Batch &batch);
-  void Store(Batch &batch, bool is_flushed);
-  void Defer(const Batch &batch, Tally &tally);
+  void ReleaseApplied();
+  void Store(Batch &batch);
+  Entries TakeDeferred(Tally &tally) const;
   void SaveKeysAhead(uint64 offset);
   LivePosition NextPosition() const;
 
@@ -83,7 +89,8 @@ class Follower : public Interrupts {
   std::unique_ptr<source::StreamSpoolReader> reader_;
   std::optional<source::StreamChanges> changes_;
   std::vector<source::StreamChange> found_;
-  LivePosition position_;                          // that is committed
+  source::KnownValues known_;  // of the stream up to there, or up to the offset where a key is ahead
+  LivePosition position_;      // that is committed
   std::vector<redis::ReplicationPoint> next_ids_;  // of the stream beyond each offset
   int64 received_at_ms_ = 0;
   std::map<KeyId, KeyAhead> ahead_;    // kStored
@@ -95,9 +102,15 @@ class Follower : public Interrupts {
   std::set<KeyId> rejected_;  // that have rejects
   std::unique_ptr<ServerConnection> connection_;
   std::unique_ptr<source::NamedKeys> named_;
-  int64 flushed_ms_ = 0;
-  bool has_unflushed_ = false;  // positions since
-  int unmerged_ = 0;            // batches since ledgers were merged
+  int64 stored_ms_ = 0;  // when the last batch began to be
+  // A commit that may not be durable yet, and the offset that it has applied.
+  struct Commit {
+    XLogRecPtr commit_end;
+    uint64 offset;
+  };
+  std::optional<Commit> unreleased_;
+  LedgerMerges merges_;
+  int unmerged_ = 0;  // batches since all ledgers were merged
 };
 
 }  // namespace prm

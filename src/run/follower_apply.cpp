@@ -7,7 +7,6 @@
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "run/follower.h"
-#include "store/packed_ledger.h"
 
 namespace prm {
 
@@ -18,13 +17,12 @@ using source::EntryState;
 
 namespace {
 
-constexpr size_t kKeysAtOnce = 200;
+constexpr size_t kKeysAtOnce = 2000;
 constexpr int64 kMostLagMs = 10 * 1000;  // of the node that keys are read from, behind the one of the link
 constexpr long kLagPauseMs = 50;
 constexpr int64 kRetryMs = 1000;
 constexpr int kMostTries = 10;
 constexpr int kMostAbsences = 5;
-constexpr int64 kFlushEveryMs = 1000;
 constexpr int kMergeEvery = 256;  // batches
 constexpr int kStoreRetries = 5;
 constexpr long kStoreRetryPauseMs = 100;
@@ -131,6 +129,11 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
   KeyId id = {change.entry.db, change.entry.key};
   uint64 const read_offset = key.since.offset;
   bool const is_ahead = read_offset > changes_->position().offset;
+  // Of a value that was read in pieces it is not known which of the changes meanwhile it shows.
+  if (key.since == key.until)
+    known_.Note(key.entry);
+  else
+    known_.Forget(id.first, id.second);
   if (key.entry.state == EntryState::kChanging) {
     Wait(change, KeyAhead::kAgain, change.offset, 0, kRetryMs);
   } else if (key.entry.state == EntryState::kVanished) {
@@ -154,19 +157,17 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
 }
 
 void Follower::Apply(Batch &batch) {
+  ReleaseApplied();
   TakeWaiting(batch);
   ReadAgain(batch);
-  bool const is_idle =
-      batch.keys.empty() && !waiting_changed_ && changes_->position().offset == position_.point.offset;
-  int64 const now_ms = pg::MonotonicMs();
-  bool const is_flushed = now_ms - flushed_ms_ >= kFlushEveryMs;
-  // What is applied makes room on the disk only when that is durable.
-  if (is_idle && !(is_flushed && has_unflushed_)) return;
+  if (batch.keys.empty() && !waiting_changed_ && changes_->position().offset == position_.point.offset)
+    return;
+  stored_ms_ = pg::MonotonicMs();
   pg::Context context("redis_migrate live batch");
   pg::SwitchContext in_context(context.get());
   for (int attempt = 1;; ++attempt) {
     try {
-      pg::InSubtransaction([&] { Store(batch, is_flushed); });
+      pg::InSubtransaction([&] { Store(batch); });
       break;
     } catch (const pg::PgError &error) {
       store_.Forget();
@@ -181,18 +182,22 @@ void Follower::Apply(Batch &batch) {
   for (const KeyId &id : batch.forgiven) rejected_.erase(id);
   for (KeyId &id : batch.rejected) rejected_.insert(std::move(id));
   position_ = NextPosition();
-  has_unflushed_ = !is_flushed;
-  if (is_flushed) {
-    flushed_ms_ = now_ms;
-    pg::ThrowIfError(reader_->RemoveUpTo(position_.point.offset));
-    for (auto ahead = ahead_.begin(); ahead != ahead_.end();)
-      ahead = ahead->second.read_offset <= position_.point.offset ? ahead_.erase(ahead) : std::next(ahead);
-    has_saved_keys_ = !ahead_.empty() || !waiting_.empty();
-  }
+  if (!unreleased_) unreleased_ = {XactLastCommitEnd, position_.point.offset};
+  merges_.After(batch.rows);
   if (++unmerged_ == kMergeEvery) {
     unmerged_ = 0;
     run_.MergeLedgers();
   }
+}
+
+// What is applied makes room on the disk, and in memory, once the WAL writer has made that durable.
+void Follower::ReleaseApplied() {
+  if (!unreleased_ || !pg::IsFlushed(unreleased_->commit_end)) return;
+  pg::ThrowIfError(reader_->RemoveUpTo(unreleased_->offset));
+  unreleased_.reset();
+  for (auto ahead = ahead_.begin(); ahead != ahead_.end();)
+    ahead = ahead->second.read_offset <= position_.point.offset ? ahead_.erase(ahead) : std::next(ahead);
+  has_saved_keys_ = !ahead_.empty() || !waiting_.empty();
 }
 
 // Where the stream is after the batch. The id of a history is that of its bytes.
@@ -208,10 +213,10 @@ LivePosition Follower::NextPosition() const {
 }
 
 // In a subtransaction that may be tried again.
-void Follower::Store(Batch &batch, bool is_flushed) {
+void Follower::Store(Batch &batch) {
   pg::CheckConstraintsAtOnce();
   // A commit that a crash loses takes its position with it.
-  if (!is_flushed) pg::SetForTransaction("synchronous_commit", "off");
+  pg::SetForTransaction("synchronous_commit", "off");
   Entries stored, gone, last_tries;
   batch.forgiven.clear();
   batch.rejected.clear();
@@ -237,30 +242,34 @@ void Follower::Store(Batch &batch, bool is_flushed) {
   }
   if (forgets_archived_) store_.archive().Forget(*tally.by_key);
   LivePosition const next = NextPosition();
-  for (const source::Entry *entry : referenced)
-    Wait(batch.keys.at({entry->db, entry->key}), KeyAhead::kAbsent, next.point.offset, 0, kRetryMs);
-  Defer(batch, tally);
+  Entries const deferred = TakeDeferred(tally);
   run_.record().ForgetRejects(batch.forgiven);
   for (const Reject &reject : tally.rejects) batch.rejected.emplace_back(reject.entry->db, reject.entry->key);
   if (!tally.read.empty())
     run_.record().Save(tally, run_.routing().levels(),
                        next.point.id + " offset=" + std::to_string(next.point.offset));
   record_.Advance(next, batch.commands, batch.read_again);
+  batch.rows = std::move(tally.rows);
+  // Only here, where little can still fail: what is tried again does not find them waiting.
+  for (const source::Entry *entry : referenced)
+    Wait(batch.keys.at({entry->db, entry->key}), KeyAhead::kAbsent, next.point.offset, 0, kRetryMs);
+  for (const source::Entry *entry : deferred) {
+    const KeyChange &change = batch.keys.at({entry->db, entry->key});
+    Wait(change, KeyAhead::kAgain, change.offset, change.tries + 1, kRetryMs);
+  }
   SaveKeysAhead(next.point.offset);
 }
 
 // Keys that a foreign key refuses, or whose row belongs to a lower key, are tried again: they have not been
-// read, then.
-void Follower::Defer(const Batch &batch, Tally &tally) {
+// read, then. Returns them.
+Follower::Entries Follower::TakeDeferred(Tally &tally) const {
   for (const source::Entry *entry : tally.deferred) {
-    const KeyChange &change = batch.keys.at({entry->db, entry->key});
-    Wait(change, KeyAhead::kAgain, change.offset, change.tries + 1, kRetryMs);
     auto const pattern = Route::FromNumber(entry->route).pattern;
     auto const read = tally.read.find(pattern ? Tally::Pattern(run_.routing().patterns()[*pattern].text())
                                               : Tally::Pattern());
     if (--read->second == 0) tally.read.erase(read);
   }
-  tally.deferred.clear();
+  return std::exchange(tally.deferred, {});
 }
 
 void Follower::SaveKeysAhead(uint64 offset) {

@@ -8,7 +8,6 @@
 #include "pg/transaction.h"
 #include "store/archive_source.h"
 #include "store/index_key.h"
-#include "store/packed_ledger.h"
 
 namespace prm {
 
@@ -18,7 +17,6 @@ namespace {
 
 constexpr int kBatchRetries = 5;
 constexpr long kRetryPauseMs = 100;
-constexpr int64 kMergeWorthBytes = 4 * 1024 * 1024;  // fewer keys are not worth the question
 
 }  // namespace
 
@@ -29,7 +27,8 @@ Pass::Pass(const Migration &migration, const RunParameters &parameters, const Ro
       routing_(routing),
       record_(record),
       store_(migration, routing),
-      forgets_archived_(parameters.source != "archive" && !store_.archive().IsEmpty()) {}
+      forgets_archived_(parameters.source != "archive" && !store_.archive().IsEmpty()),
+      merges_(migration) {}
 
 uint64 Pass::Read(int level, std::string position, bool first, const std::optional<SourcePart> &part,
                   const std::function<void()> &between) {
@@ -116,21 +115,6 @@ size_t Pass::Store(std::vector<const source::Entry *> entries, int level, const 
   return deferred;
 }
 
-void Pass::MergeLedgers(const Tally &tally) {
-  for (const auto &[name, rows] : tally.rows) {
-    if (rows.ledger_bytes == 0) continue;
-    int64 &bytes = ledger_bytes_[name];
-    bytes += rows.ledger_bytes;
-    if (bytes < kMergeWorthBytes) continue;
-    for (const Mapping &mapping : migration_.mappings) {
-      if (mapping.name != name || bytes < PackedLedger::MergeCost(mapping.id)) continue;
-      PackedLedger::Merge(mapping.id);
-      bytes = 0;
-    }
-    Spi::Commit();
-  }
-}
-
 // Stores entries in one transaction and commits. Returns those that are left for the next.
 std::vector<const source::Entry *> Pass::StorePart(const std::vector<const source::Entry *> &entries,
                                                    int level, const std::string &before,
@@ -194,7 +178,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
     }
   }
   Spi::Commit();
-  MergeLedgers(tally);
+  merges_.After(tally.rows);
   has_deferred_ = has_deferred_ || !tally.deferred.empty();
   if (!store.recount && (store.goes_beyond || !left.empty()))
     for (const source::Entry *entry : done) stored_.emplace(entry->db, entry->key);

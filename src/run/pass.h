@@ -2,6 +2,7 @@
 #pragma once
 
 #include "connect/source_reader.h"
+#include "run/ledger_merges.h"
 #include "run/run_record.h"
 #include "store/batch.h"
 
@@ -45,8 +46,6 @@ class Pass {
   };
 
   void Restart(int level);
-  // Merges packed ledgers whose news the look-ups of batches have read as much of as a merge would write.
-  void MergeLedgers(const Tally &tally);
   size_t Store(std::vector<const source::Entry *> entries, int level, const std::string &before,
                const std::string &position, const StoreOptions &options);
   std::vector<const source::Entry *> StorePart(const std::vector<const source::Entry *> &entries, int level,
@@ -63,7 +62,7 @@ class Pass {
   bool beside_others_ = false;
   bool has_deferred_ = false;                      // some keys of the level may wait for its end
   std::optional<std::set<std::string>> claiming_;  // see RunRecord::ReadClaiming
-  std::map<std::string, int64> ledger_bytes_;      // read since a merge, by mapping
+  LedgerMerges merges_;
   KeySet stored_;  // keys that the position does not cover, though they are done
 };
 

@@ -7,6 +7,7 @@
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/entry.h"
+#include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/time.h"
@@ -67,7 +68,9 @@ class Receiver {
   }
 
  private:
+  // Without waiting for the disk: the server is to be read, and what is lost is noted again.
   void Note() {
+    pg::SetForTransaction("synchronous_commit", "off");
     record_.WriteLink(status_);
     Spi::Commit();
     status_.reconnects = 0;

@@ -181,34 +181,62 @@ void RunRecord::AddEvicted(int64 keys) {
                {SqlParam::Int8(id_), SqlParam::Int8(keys)});
 }
 
-void RunRecord::Save(const Tally &tally, int level, const std::string &position) {
-  pg::AsExtensionOwner as_owner;
+// A statement for all counts of a table: a live run saves small batches all the time.
+void RunRecord::SaveCounts(const Tally &tally, int level) const {
+  std::vector<std::string> patterns, outcomes, reasons, mappings;
+  std::vector<int64> keys;
+  std::vector<int> unmapped;
   auto count = [&](const Tally::Pattern &pattern, const char *outcome, const std::string &reason,
-                   int64 keys) {
+                   int64 number) {
+    patterns.push_back(pattern.value_or(""));
+    unmapped.push_back(pattern ? 0 : 1);
+    outcomes.emplace_back(outcome);
+    reasons.push_back(reason);
+    keys.push_back(number);
+  };
+  for (const auto &[pattern, number] : tally.read) count(pattern, "read", "", number);
+  for (const auto &[what, number] : tally.outcomes)
+    count(std::get<0>(what), kOutcomeNames[static_cast<int>(std::get<1>(what))], std::get<2>(what), number);
+  if (!keys.empty())
     Spi::ExecuteKept(
         R"sql(INSERT INTO redis_migrate.run_count AS c (run_id, level, part, pattern, outcome, reason, keys)
-              VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7)
+              SELECT $1, $2, $3, CASE WHEN k.unmapped = 0 THEN k.pattern END, k.outcome, NULLIF(k.reason, ''),
+                  k.keys
+              FROM unnest($4, $5, $6, $7, $8) AS k (pattern, unmapped, outcome, reason, keys)
               ON CONFLICT (run_id, level, part, pattern, outcome, reason)
               DO UPDATE SET keys = c.keys + excluded.keys)sql",
-        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::OptionalText(pattern),
-         SqlParam::Text(outcome), SqlParam::Text(reason), SqlParam::Int8(keys)});
-  };
-  for (const auto &[pattern, keys] : tally.read) count(pattern, "read", "", keys);
-  for (const auto &[what, keys] : tally.outcomes)
-    count(std::get<0>(what), kOutcomeNames[static_cast<int>(std::get<1>(what))], std::get<2>(what), keys);
-  for (const auto &[mapping, rows] : tally.rows)
+        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::TextArray(patterns),
+         SqlParam::Int4Array(unmapped), SqlParam::TextArray(outcomes), SqlParam::TextArray(reasons),
+         SqlParam::Int8Array(keys)});
+  std::vector<int64> inserted, updated, unchanged, folded, deleted, changed_here;
+  for (const auto &[mapping, rows] : tally.rows) {
+    mappings.push_back(mapping);
+    inserted.push_back(rows.inserted);
+    updated.push_back(rows.updated);
+    unchanged.push_back(rows.unchanged);
+    folded.push_back(rows.folded);
+    deleted.push_back(rows.deleted);
+    changed_here.push_back(rows.changed_here);
+  }
+  if (!mappings.empty())
     Spi::ExecuteKept(
         R"sql(INSERT INTO redis_migrate.mapping_count AS c (
                   run_id, part, mapping, inserted, updated, unchanged, folded, deleted, changed_here)
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+              SELECT $1, $2, k.*
+              FROM unnest($3, $4, $5, $6, $7, $8, $9) AS k
               ON CONFLICT (run_id, part, mapping)
               DO UPDATE SET inserted = c.inserted + excluded.inserted,
                   updated = c.updated + excluded.updated, unchanged = c.unchanged + excluded.unchanged,
                   folded = c.folded + excluded.folded, deleted = c.deleted + excluded.deleted,
                   changed_here = c.changed_here + excluded.changed_here)sql",
-        {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Text(mapping), SqlParam::Int8(rows.inserted),
-         SqlParam::Int8(rows.updated), SqlParam::Int8(rows.unchanged), SqlParam::Int8(rows.folded),
-         SqlParam::Int8(rows.deleted), SqlParam::Int8(rows.changed_here)});
+        {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::TextArray(mappings),
+         SqlParam::Int8Array(inserted), SqlParam::Int8Array(updated), SqlParam::Int8Array(unchanged),
+         SqlParam::Int8Array(folded), SqlParam::Int8Array(deleted), SqlParam::Int8Array(changed_here)});
+}
+
+void RunRecord::Save(const Tally &tally, int level, const std::string &position) {
+  pg::AsExtensionOwner as_owner;
+  SaveCounts(tally, level);
   for (const Reject &reject : tally.rejects) {
     auto type = source::TypeOf(*reject.entry);
     bool has_payload = reject.entry->state == source::EntryState::kRead;

@@ -125,6 +125,8 @@ class RunRecord {
   Sums ReadSums() const;
 
  private:
+  void SaveCounts(const Tally &tally, int level) const;
+
   int64 id_ = 0;
   bool resumed_ = false;
   int level_ = 0;

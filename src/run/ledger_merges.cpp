@@ -1,0 +1,29 @@
+#include "run/ledger_merges.h"
+
+#include "pg/spi.h"
+#include "store/packed_ledger.h"
+
+namespace prm {
+
+namespace {
+
+constexpr int64 kMergeWorthBytes = 4 * 1024 * 1024;  // fewer keys are not worth the question
+
+}  // namespace
+
+void LedgerMerges::After(const std::map<std::string, RowCounts> &rows) {
+  for (const auto &[name, counts] : rows) {
+    if (counts.ledger_bytes == 0) continue;
+    int64 &bytes = bytes_[name];
+    bytes += counts.ledger_bytes;
+    if (bytes < kMergeWorthBytes) continue;
+    for (const Mapping &mapping : migration_.mappings) {
+      if (mapping.name != name || bytes < PackedLedger::MergeCost(mapping.id)) continue;
+      PackedLedger::Merge(mapping.id);
+      bytes = 0;
+    }
+    pg::Spi::Commit();
+  }
+}
+
+}  // namespace prm
