@@ -73,6 +73,8 @@ bench-quick:
 	test/bench/run --keys 100000 --rounds 1 $(BENCH_OPTIONS)
 bench-expiry:
 	test/bench/expiry $(BENCH_OPTIONS)
+bench-live:
+	test/bench/live $(BENCH_OPTIONS)
 bench-memory:
 	test/bench/memory $(BENCH_OPTIONS)
 bench-ratelimit:
@@ -80,4 +82,4 @@ bench-ratelimit:
 # An audit beside a bare SCAN.
 bench-audit:
 	test/bench/audit $(BENCH_OPTIONS)
-.PHONY: bench bench-audit bench-expiry bench-memory bench-quick bench-ratelimit
+.PHONY: bench bench-audit bench-expiry bench-live bench-memory bench-quick bench-ratelimit
