@@ -50,11 +50,12 @@ bool InStep::IsReached() {
         {SqlParam::Text(migration_), SqlParam::Text(point_.id), SqlParam::Int8(last_read_.value_or(-1))});
     is_of_history = rows.size() > 0 && rows[0].Bool(0);
     if (is_of_history && rows[0].Int8(1) >= static_cast<int64>(point_.offset)) {
-      // Keys show what came after the moment: other keys may not show the same transactions yet.
-      if (last_read_)
-        is_reached = rows[0].Int8(1) >= *last_read_ && !rows[0].Bool(3);
-      else if (rows[0].IsNull(2))
+      // Keys show what came after the moment: other keys may not show the same transactions yet. After a
+      // fail-over what they have shown may never have happened, but then they are read again.
+      if (rows[0].IsNull(2))
         is_reached = true;
+      else if (last_read_)
+        is_reached = rows[0].Int8(1) >= *last_read_ && !rows[0].Bool(3);
       else
         last_read_ = rows[0].Int8(2);
     }

@@ -10,7 +10,7 @@ use Exporter qw(import);
 use POSIX ();
 use PrmTools;
 
-our @EXPORT = qw(create_live differences live load_commands start_load wait_for);
+our @EXPORT = qw(create_live differences hold_worker live load_commands start_load wait_for worker_pid);
 
 # Tables and the migration 'live' of a server of that name, by the owner of the session.
 sub create_live
@@ -111,17 +111,19 @@ sub load_commands
     return join '', map { $kinds[ $n->(scalar @kinds) ]->() . "\n" } 1 .. $count;
 }
 
-# A process that sends such commands until the object goes or finish is called.
+# A process that sends such commands until the object goes or finish is called. Of several servers those that are
+# masters get them.
 sub start_load
 {
     my ($redis, $keys, $pause) = @_;
+    my @servers = ref $redis eq 'ARRAY' ? @$redis : $redis;
     my $pid = fork() // die "fork: $!\n";
     if ($pid == 0)
     {
         my $ended = 0;
         $SIG{TERM} = sub { $ended = 1 };
         srand $$;
-        while (!$ended) { eval { $redis->cli_lines(load_commands(300, $keys)) }; select undef, undef, undef, $pause // 0.05; }
+        while (!$ended) { for my $server (@servers) { eval { $server->cli_lines(load_commands(300, $keys)) if @servers == 1 || $server->cli('INFO', 'replication') =~ /role:master/ }; } select undef, undef, undef, $pause // 0.05; }
         POSIX::_exit(0);
     }
     return bless { pid => $pid }, 'PrmLive::Load';
@@ -135,7 +137,36 @@ sub live
     return $status == 0 ? $out : '';
 }
 
+# The process of a kind of worker, once there is one.
+sub worker_pid
+{
+    my ($node, $kind) = @_;
+    my $pid = '';
+    wait_until("a $kind", sub {
+        my ($status, $out) = $node->psql('postgres', "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL");
+        $pid = $status == 0 ? $out : '';
+        $pid ne '' });
+    return $pid;
+}
+
+# Stops a worker where it is, until release is called or the object goes.
+sub hold_worker
+{
+    my ($node, $kind) = @_;
+    my $pid = worker_pid($node, $kind);
+    kill 'STOP', $pid;
+    return bless { pid => $pid }, 'PrmLive::Held';
+}
+
 sub wait_for { my ($node) = @_; return sql_error($node, q{CALL redis_migrate.wait_for('live', '50 s')}); }
+
+package PrmLive::Held;
+
+use strict;
+use warnings;
+
+sub release { my ($self) = @_; my $pid = delete $self->{pid} or return; kill 'CONT', $pid; return; }
+sub DESTROY { my ($self) = @_; $self->release; return; }
 
 package PrmLive::Load;
 
