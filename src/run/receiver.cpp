@@ -88,8 +88,10 @@ class Receiver {
     std::optional<LivePosition> const applied = record_.ReadPosition();
     Spi::Commit();
     std::optional<redis::ReplicationPoint> from = writer_->end();
-    // A crash of the machine may have cost the end of the spool, but not what was applied of it.
-    bool const is_spool_lost = applied && (!from || from->offset < applied->point.offset);
+    // A crash of the machine may have cost the end of the spool, but not what was applied of it. In a database
+    // that was restored the files may be older or newer than the position.
+    bool const is_spool_lost =
+        applied && pg::ValueOrThrow(source::StreamSpoolReader::Open(files_, applied->point)) == nullptr;
     if (is_spool_lost && !applied->is_loaded)
       return NeedFullSync("the snapshot that was being loaded is gone");
     if (is_spool_lost) from = applied->point;
