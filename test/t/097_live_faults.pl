@@ -1,0 +1,165 @@
+# Live sync against what happens to servers: buffers that overrun, keys that are prolonged just before they expire, a
+# flush in the middle of the snapshot, a database that is slow or ends; what readers see meanwhile.
+
+use strict;
+use warnings;
+
+use POSIX ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use PrmWorkers;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+use constant KEYS => 100;
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '1mb' ]);
+my $proxy = PrmTools::Proxy->new($redis->port);
+my $node = new_node('faults', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on");
+$node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $proxy->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');
+create_live($node);
+sub value { my ($id) = @_; return $node->safe_psql('postgres', "SELECT value FROM strings WHERE id = '$id'"); }
+sub runs { return $node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs'); }
+
+# FLUSHALL in the middle of the snapshot.
+sub fill_strings { $redis->cli_lines(join '', map { "SET s:f$_ " . (join '', map { sprintf '%08x', rand 2**32 } 1 .. 25) . "\n" } 1 .. 5000); return; }
+fill_strings();
+$proxy->tell('rate 300000');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+wait_until('the snapshot', sub { live($node, 'state') eq 'snapshot' && $redis->cli('INFO', 'persistence') =~ /rdb_bgsave_in_progress:0/ });
+$redis->cli_lines("FLUSHALL\nSET s:new x\n" . load_commands(200, KEYS));
+is(live($node, 'state'), 'snapshot', 'the server is flushed while its snapshot is sent');
+$proxy->tell('pass');
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+like(job($node, 'live', 'sqlstate, message'), qr/^55000\|.*would lose 5000 of its \d+ rows/, 'what the snapshot had does not go unasked');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, force => true)});
+is(wait_for($node) . differences($node, $redis), '', 'with force the tables are as the server');
+
+# The same while the server is still writing it: then it gives that up, and the link asks for another.
+fill_strings();
+is(wait_for($node), '', 'there are rows');
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
+$redis->cli('CONFIG', 'SET', 'repl-backlog-size', '16384');
+fill_strings();
+$redis->cli('CONFIG', 'SET', 'repl-backlog-size', '1mb');
+$redis->cli('CONFIG', 'SET', 'rdb-key-save-delay', '1000');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+wait_until('the snapshot', sub { live($node, 'state') eq 'snapshot' && $redis->cli('INFO', 'persistence') =~ /rdb_bgsave_in_progress:1/ });
+$redis->cli_lines("FLUSHALL\nSET s:new y\n" . load_commands(200, KEYS));
+$redis->cli('CONFIG', 'SET', 'rdb-key-save-delay', '0');
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+like(job($node, 'live', 'sqlstate, message'), qr/^55000\|.*would lose \d+ of its \d+ rows/, 'a flush while the snapshot is written');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, force => true)});
+is(wait_for($node) . differences($node, $redis), '', 'with force the tables are as the server again');
+
+# Keys that are prolonged just before they expire, as the database receives it late.
+for my $round (1 .. 3)
+{
+    my $held = hold_worker($node, $round == 2 ? 'replication link' : 'migration');
+    $redis->cli_lines(join '', map { "SET s:e$_ x PX 150\nHSET h:e$_ f $round\nPEXPIRE h:e$_ 150\n" } 1 .. 200);
+    usleep(100_000 + 10_000 * $round);
+    $redis->cli_lines(join '', map { "PEXPIRE s:e$_ 3600000\nPERSIST h:e$_\n" } 1 .. 200);
+    usleep(300_000);
+    $held->release;
+    is(wait_for($node) . differences($node, $redis), '', "keys that are prolonged late, or too late, $round");
+}
+$redis->cli_lines(join '', map { "SET s:e$_ x PX 60000\nPEXPIRE s:e$_ 1\nHSET h:e$_ f x\nPEXPIRE h:e$_ 1\n" } 1 .. 200);
+usleep(50_000);
+is($redis->cli('EXISTS', map { ("s:e$_", "h:e$_") } 1 .. 200), '0', 'keys that expire');
+is(wait_for($node) . differences($node, $redis), '', 'take their rows with them');
+
+# Transactions are whole for whoever looks: where every command carries the whole state, at any moment; elsewhere when
+# the application pauses.
+sub write_pairs
+{
+    my ($until) = @_;
+    my $n = $redis->cli('GET', 's:p') || 0;
+    while (time < $until) { $redis->cli_lines(join '', map { ++$n; "MULTI\nSET s:p $n\nSET s:q $n\n" . ($n % 2 ? "RENAME s:left s:right\n" : "RENAME s:right s:left\n") . "EXEC\n" } 1 .. 50); }
+    return;
+}
+sub start_pairs
+{
+    my $pid = fork() // die "fork: $!\n";
+    if ($pid == 0) { eval { write_pairs(time + 60) }; POSIX::_exit(0); }
+    return bless { pid => $pid }, 'PrmLive::Load';
+}
+$redis->cli_lines("SET s:p 0\nSET s:q 0\nSET s:left token\n");
+wait_for($node);
+my $pairs = start_pairs();
+my ($broken, $looks, %seen) = ('', 0);
+for (my $end = time + 3; time < $end; ++$looks)
+{
+    my $pair = $node->safe_psql('postgres', q{SELECT string_agg(value, ' ' ORDER BY id) FROM strings WHERE id IN ('p', 'q')});
+    $broken = $pair if $pair !~ /^(\d+) \1$/;
+    $seen{$pair} = 1;
+}
+cmp_ok(scalar(keys %seen), '>', 5, 'it changes while somebody looks') or diag "$looks looks";
+is($broken, '', 'and two keys of a transaction always agree');
+$pairs->finish;
+for my $round (1 .. 4)
+{
+    $pairs = start_pairs();
+    usleep(300_000);
+    $pairs->finish;
+    my ($error, $there) = (wait_for($node), $redis->cli('EXISTS', 's:left') ? 'left' : 'right');
+    is($error . $node->safe_psql('postgres', q{SELECT string_agg(id, ' ') FROM strings WHERE id IN ('left', 'right')}), $there, "a value that moves is in one place, $round");
+}
+
+# What is there after a crash is a moment of the server's history, without the server.
+for my $round (1 .. 2)
+{
+    $pairs = start_pairs();
+    usleep(700_000);
+    $node->stop('immediate');
+    $proxy->tell('hold');
+    $proxy->tell('drop');
+    $node->start;
+    wait_until('it answers', sub { answers($node) });
+    like($node->safe_psql('postgres', q{SELECT string_agg(value, ' ' ORDER BY id) FROM strings WHERE id IN ('p', 'q')}), qr/^(\d+) \1$/, "after an immediate shutdown two keys of a transaction agree, $round");
+    $pairs->finish;
+    $proxy->tell('pass');
+    is(wait_for($node) . differences($node, $redis), '', 'and the rest comes');
+}
+
+# The link does not read, and the server's buffer for it overruns. Its backlog holds less than that.
+my $before = runs();
+$redis->cli('CONFIG', 'SET', 'client-output-buffer-limit', 'replica 2mb 2mb 1');
+my $held = hold_worker($node, 'replication link');
+my $megabyte = q{"redis.call('SET', KEYS[1], string.rep('x', 1024 * 1024)) redis.call('DEL', KEYS[1])" 1 other};
+$redis->cli_lines("EVAL $megabyte\n" x 20 . load_commands(200, KEYS));
+wait_until('the server gives the link up', sub { slurp_file($redis->log_file) =~ /scheduled to be closed ASAP for overcoming of output buffer limits/ });
+$held->release;
+is(wait_for($node) . differences($node, $redis), '', 'an output buffer that overruns');
+is(runs() - $before, 1, 'costs another snapshot');
+$redis->cli('CONFIG', 'SET', 'client-output-buffer-limit', 'replica 256mb 64mb 60');
+
+# A lock that the batches wait for: the link goes on.
+$redis->cli('CONFIG', 'SET', 'repl-backlog-size', '16mb');
+$before = runs();
+my $reconnects = live($node, 'reconnects');
+my $lock = start_sql($node, 'BEGIN; LOCK TABLE strings IN SHARE ROW EXCLUSIVE MODE; SELECT pg_sleep(3600);', name => 'lock');
+wait_until('the table is locked', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' AND granted}) ne '0' });
+my $load = start_load($redis, KEYS);
+wait_until('it lags', sub { live($node, 'coalesce(lag_seconds, 0) > 3') eq 't' });
+is(live($node, 'state'), 'streaming', 'the state while a table is locked');
+$load->finish;
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lock'});
+$lock->finish;
+is(wait_for($node) . differences($node, $redis), '', 'a table that was locked for seconds');
+is(runs() - $before . live($node, 'reconnects'), "0$reconnects", 'costs nothing');
+
+# A server that comes back without its data does not empty the tables unasked.
+$before = $node->safe_psql('postgres', 'SELECT count(*) FROM strings');
+$redis->restart('KILL');
+is($redis->cli('DBSIZE'), '0', 'the server has lost its data');
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+is($node->safe_psql('postgres', 'SELECT count(*) FROM strings'), $before, 'the tables have not');
+$redis->cli('SET', 's:new', 'x');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, force => true)});
+is(wait_for($node) . differences($node, $redis), '', 'until that is asked for');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs WHERE NOT balanced'), '0', 'the sums agree');
+
+done_testing();
