@@ -43,6 +43,11 @@ constexpr char k64Bits = '\x81';
 constexpr size_t kCountOffset = 2;
 constexpr size_t kCountSize = 8;
 
+// CollectionEncoder tells the size of a payload from so many bytes of it, and takes a margin, because numbers
+// in elements get longer.
+constexpr size_t kSampleBytes = size_t{1} << 20;
+constexpr double kMargin = 1.25;
+
 // Redis' defaults for stream-node-max-entries and stream-node-max-bytes.
 constexpr int64_t kListpackEntries = 100;
 constexpr size_t kListpackBytes = 4096;
@@ -164,6 +169,15 @@ void CollectionEncoder::AddZsetMember(Bytes member, double score) {
   static_assert(sizeof(score) == sizeof(bits));
   std::memcpy(&bits, &score, sizeof(bits));
   AppendLittleEndian(payload_, bits, sizeof(bits));
+}
+
+void CollectionEncoder::ExpectCount(uint64_t count, uint64_t most) {
+  if (count_ == 0 || payload_.size() < kSampleBytes) return;
+  const double expected =
+      static_cast<double>(payload_.size()) / static_cast<double>(count_) * static_cast<double>(count);
+  if (expected <= static_cast<double>(payload_.capacity())) return;
+  const auto room = static_cast<size_t>(std::min(kMargin * expected, static_cast<double>(most)));
+  if (room > payload_.capacity()) payload_.reserve(room);
 }
 
 std::string CollectionEncoder::Finish(bool valkey) {

@@ -33,6 +33,10 @@ class CollectionEncoder {
   // Bytes so far.
   size_t size() const { return payload_.size() + expiries_.size() * sizeof(int64_t); }
 
+  // Makes room for `count` elements like those so far, but not for more than `most` bytes: a large payload
+  // that grows by doubling is held twice whenever it moves.
+  void ExpectCount(uint64_t count, uint64_t most);
+
   // Ends the value and returns its payload. Elements must be distinct if the type requires it. valkey:
   // whether a hash with field expiries is encoded for Valkey or for Redis, which cannot read each other's
   // encoding.

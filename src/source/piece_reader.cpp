@@ -59,6 +59,7 @@ class StringReader : public PieceReader {
         SetState(State::kTooLarge);
         return {};
       }
+      value_.reserve(length_);
     }
     const Result<redis::Reply> piece = Receive(connection);
     if (!piece.ok()) return piece.error();
@@ -118,6 +119,7 @@ class CollectionReader : public PieceReader {
     bool at_end = false;
     PRM_RETURN_IF_ERROR(TakeElements(connection, piece.value(), at_end));
     count_.Note(encoder_.count() - count_before, encoder_.size() - size_before);
+    encoder_.ExpectCount(length_, limits_.max_value_bytes);
     if (encoder_.size() > limits_.max_value_bytes) {
       SetState(State::kTooLarge);
     } else if (at_end) {
@@ -335,6 +337,7 @@ class ExpiringHashReader : public PieceReader {
       }
     }
     count_.Note(page.size(), encoder_.size() - size_before);
+    encoder_.ExpectCount(*length_, limits_.max_value_bytes);
     return {};
   }
 

@@ -93,6 +93,29 @@ TEST_F(EncoderTest, ManyElements) {
   EXPECT_EQ(redis_.Integer({"SCARD", "key"}), 100000);
 }
 
+// Grown by doubling, it would have almost twice the room.
+TEST_F(EncoderTest, AnExpectedCountMakesRoomOnce) {
+  CollectionEncoder encoder(ValueType::kList);
+  const std::string element(1024, 'x');
+  for (int i = 0; i < 2000; ++i) {
+    encoder.AddListElement(element);
+    encoder.ExpectCount(2000, uint64_t{1} << 30);
+  }
+  const std::string payload = encoder.Finish();
+  EXPECT_LT(payload.capacity(), payload.size() * 4 / 3);
+  EXPECT_EQ(RoundTrip(payload).size(), 2000U);
+}
+
+// Whoever announces more elements than it sends takes no memory beyond the limit.
+TEST_F(EncoderTest, AnExpectedCountTakesNoMoreThanTheLimit) {
+  CollectionEncoder encoder(ValueType::kList);
+  const std::string element(1 << 20, 'x');
+  constexpr uint64_t kLimit = 3 << 20;
+  encoder.AddListElement(element);
+  encoder.ExpectCount(UINT64_MAX, kLimit);
+  EXPECT_LE(encoder.Finish().capacity(), kLimit + kLimit / 8);
+}
+
 TEST_F(EncoderTest, EmptyCollectionsAreValues) {
   CollectionEncoder encoder(ValueType::kList);
   const Result<Rows> decoded = test::DecodedRows(encoder.Finish());
