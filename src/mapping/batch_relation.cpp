@@ -1,5 +1,6 @@
 #include "mapping/batch_relation.h"
 
+#include "mapping/jsonb_collector.h"
 #include "pg/encoding.h"
 #include "pg/soft_input.h"
 #include "pg/time.h"
@@ -12,11 +13,24 @@ constexpr int64_t kOrdinalStep = 1024;
 
 // A value on its way into a tuple.
 struct Cell {
-  enum Kind { kNull, kText, kBytea, kFields, kInt4, kInt8, kFloat8, kTimestamp, kJson, kInput } kind = kNull;
+  enum Kind {
+    kNull,
+    kText,
+    kBytea,
+    kFields,
+    kInt4,
+    kInt8,
+    kFloat8,
+    kTimestamp,
+    kJson,
+    kJsonb,
+    kInput
+  } kind = kNull;
   Bytes bytes;
   int64_t integer = 0;
   double number = 0;
   const rdb::StreamFields *fields = nullptr;
+  const JsonbCollector *collected = nullptr;
 };
 
 }  // namespace
@@ -111,6 +125,26 @@ class Filler : public rdb::ValueVisitor {
       Put();
       return !Failed();
     }
+    const bool is_direct = shape_.expand() == Expand::kNone && needs_json_ && JsonbCollector::Takes(type_) &&
+                           entry_->payload.size() <= kMostDirectBytes;
+    return is_direct ? FillAsJsonb() : FillDecoded();
+  }
+
+  // A collection as jsonb. As text only if that has to tell what is wrong.
+  bool FillAsJsonb() {
+    JsonbCollector collector(type_);
+    const Status decoded = source::Decode(*entry_, collector);
+    if (!decoded.ok()) return RefusePayload(decoded.error());
+    if (!collector.is_text()) return FillDecoded();
+    Cell cell;
+    cell.kind = Cell::kJsonb;
+    cell.collected = &collector;
+    Set(Content::kJson, cell);
+    Put();
+    return !Failed();
+  }
+
+  bool FillDecoded() {
     std::optional<rdb::JsonCollector> collector;
     if (shape_.expand() == Expand::kNone && needs_json_ && type_ != rdb::ValueType::kString)
       collector.emplace(type_, *this);
@@ -388,6 +422,7 @@ class Filler : public rdb::ValueVisitor {
             break;
           case Cell::kFields:
           case Cell::kJson:
+          case Cell::kJsonb:
           case Cell::kInput:
             break;  // converted already
         }
@@ -418,6 +453,8 @@ class Filler : public rdb::ValueVisitor {
       const Cell &cell = cells_[i];
       if (cell.kind == Cell::kJson) {
         if (!ConvertJson(cell.bytes, &values_[i])) return false;
+      } else if (cell.kind == Cell::kJsonb) {
+        values_[i] = cell.collected->ToJsonb();
       } else if (cell.kind == Cell::kFields) {
         values_[i] = StreamFieldsDatum(*cell.fields);
       } else if (cell.kind == Cell::kInput) {
@@ -458,6 +495,8 @@ class Filler : public rdb::ValueVisitor {
   }
 
   static constexpr size_t kContextLimit = 1024 * 1024;
+  // Of larger payloads, which compression may make far larger as text, the size of the text is looked at.
+  static constexpr size_t kMostDirectBytes = 64 * 1024;
   static constexpr size_t kArrayOverhead = 8;                        // of an element
   static constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 

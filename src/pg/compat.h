@@ -82,6 +82,14 @@ inline PlannedStmt *pg_plan_query(Query *query, const char *source, int options,
                                   ExplainState *) {
   return pg_plan_query(query, source, options, params);
 }
+// A jsonb under construction. The result is there at its end; from 19 on it is among more fields.
+struct JsonbInState {
+  JsonbValue *result;
+  JsonbParseState *parseState;
+};
+inline void pushJsonbValue(JsonbInState *state, JsonbIteratorToken token, JsonbValue *value) {
+  state->result = pushJsonbValue(&state->parseState, token, value);
+}
 #endif
 
 namespace prm::pg {

@@ -21,19 +21,23 @@ std::string FormatScore(double score) {
 void AppendJsonString(Bytes text, std::string& json) {
   static constexpr char kHex[] = "0123456789abcdef";
   json += '"';
-  for (char c : text) {
-    auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
+  size_t copied = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && c != '"' && c != '\\') continue;
+    json += text.substr(copied, i - copied);
+    copied = i + 1;
+    if (byte >= 0x20) {
       json += '\\';
       json += c;
-    } else if (byte < 0x20) {
+    } else {
       json += "\\u00";
       json += kHex[byte >> 4];
       json += kHex[byte & 15];
-    } else {
-      json += c;
     }
   }
+  json += text.substr(copied);
   json += '"';
 }
 
