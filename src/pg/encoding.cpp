@@ -3,18 +3,19 @@
 namespace prm::pg {
 namespace {
 
-// Eight bytes at a time: every value passes through here.
+// Whether all bytes are ASCII and none is zero. Eight at a time: every value passes through here.
 bool IsAscii(Bytes text) {
-  constexpr uint64 kHighBits = 0x8080808080808080;
+  constexpr uint64 kHighBits = 0x8080808080808080, kOnes = 0x0101010101010101;
   const char *at = text.data();
   const char *const end = at + text.size();
   for (; end - at >= static_cast<ptrdiff_t>(sizeof(uint64)); at += sizeof(uint64)) {
     uint64 word;
     memcpy(&word, at, sizeof word);
-    if ((word & kHighBits) != 0) return false;
+    // Subtraction sets the high bit of a byte that is zero.
+    if (((word | (word - kOnes)) & kHighBits) != 0) return false;
   }
   for (; at != end; ++at)
-    if ((static_cast<unsigned char>(*at) & 0x80) != 0) return false;
+    if (static_cast<signed char>(*at) <= 0) return false;
   return true;
 }
 
@@ -24,8 +25,8 @@ bool HasBytesOfUtf8(int encoding) { return encoding == PG_UTF8 || encoding == PG
 }  // namespace
 
 std::optional<Bytes> TextFromUtf8(Bytes utf8, std::string &scratch) {
-  if (utf8.find('\0') != Bytes::npos) return std::nullopt;
   if (IsAscii(utf8)) return utf8;
+  if (utf8.find('\0') != Bytes::npos) return std::nullopt;
   const int size = static_cast<int>(utf8.size());
   if (!Call([&] { return pg_encoding_verifymbstr(PG_UTF8, utf8.data(), size) == size; })) return std::nullopt;
   const int encoding = GetDatabaseEncoding();

@@ -55,8 +55,9 @@ Error NotRdb(const std::string& detail) {
 constexpr size_t kMostStringOverhead = 16;
 
 struct StringTaker : public ValueVisitor {
+  explicit StringTaker(std::string& to) : value(to) {}
   void OnString(Bytes string) override { value = string; }
-  std::string value;
+  std::string& value;
 };
 
 // Collects a hash, or only the size of one that is too large.
@@ -323,17 +324,18 @@ Status FileReader::TakePayload(size_t limit, std::string& payload, uint64_t& siz
 Status FileReader::TakeValue(size_t limit, size_t most, std::string& payload, uint64_t& size, bool& plain) {
   plain = false;
   if (key_.type.value != ValueType::kString) return TakePayload(limit, payload, size);
-  PRM_RETURN_IF_ERROR(TakeObject(limit, payload, size));
-  if (payload.empty()) return {};
+  PRM_RETURN_IF_ERROR(TakeObject(limit, object_, size));
   // Compressed or not, a short string takes little more room than itself.
-  if (payload.size() <= most + kMostStringOverhead) {
-    StringTaker taker;
-    ByteReader object(Bytes(payload).substr(1));
-    plain = DecodeObject(key_.type.layout, object, taker).ok() && object.AtEnd() && !taker.value.empty() &&
-            taker.value.size() <= most;
-    if (plain) payload = std::move(taker.value);
+  if (!object_.empty() && object_.size() <= most + kMostStringOverhead) {
+    payload.clear();
+    StringTaker taker(payload);
+    ByteReader object(Bytes(object_).substr(1));
+    plain = DecodeObject(key_.type.layout, object, taker).ok() && object.AtEnd() && !payload.empty() &&
+            payload.size() <= most;
+    if (plain) return {};
   }
-  if (!plain) AppendDumpTrailer(header_.version, payload);
+  payload = std::exchange(object_, {});
+  if (!payload.empty()) AppendDumpTrailer(header_.version, payload);
   return {};
 }
 

@@ -117,6 +117,7 @@ class FileReader {
   std::optional<uint64_t> size_hint_;
   FileNotes notes_;
   HashTemplates templates_;
+  std::string object_;  // of a string that may be short
   int db_ = 0;
   bool in_key_ = false;  // its name has been read, its value has not
 };

@@ -64,7 +64,6 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     options.goes_beyond = batch.goes_beyond;
     options.expected_keys = batch.expected_keys;
     Store(std::move(entries), level, before, position, options);
-    batch = source::Batch();
     if (part && source.repeated_slots() > noted) {
       record_.AddRepeatedSlots(level, source.repeated_slots() - noted);
       noted = source.repeated_slots();

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/byte_source.h"
@@ -67,6 +68,8 @@ class RdbFileSource : public Source {
                 const rdb::FilePosition& place);
 
   Result<bool> Fill(Batch& batch);
+  void KeepSpare(std::vector<Entry>& entries);
+  Entry NewEntry();
   void NoteHint(Batch& batch);
   bool HasDatabase(int db) const;
 
@@ -74,7 +77,8 @@ class RdbFileSource : public Source {
   RdbFileOptions options_;
   KeyFilter& filter_;
   rdb::FileReader reader_;
-  uint64_t expected_keys_ = 0;  // of all batches
+  uint64_t expected_keys_ = 0;                              // of all batches
+  std::vector<std::pair<std::string, std::string>> spare_;  // of keys and payloads, for their memory
   bool done_ = false;
   std::optional<Error> dead_;
 };
