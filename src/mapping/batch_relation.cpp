@@ -1,8 +1,6 @@
 #include "mapping/batch_relation.h"
 
-#include "mapping/jsonb_collector.h"
-#include "pg/encoding.h"
-#include "pg/soft_input.h"
+#include "mapping/batch_row.h"
 #include "pg/time.h"
 #include "rdb/json.h"
 
@@ -10,28 +8,6 @@ namespace prm {
 namespace {
 
 constexpr int64_t kOrdinalStep = 1024;
-
-// A value on its way into a tuple.
-struct Cell {
-  enum Kind {
-    kNull,
-    kText,
-    kBytea,
-    kFields,
-    kInt4,
-    kInt8,
-    kFloat8,
-    kTimestamp,
-    kJson,
-    kJsonb,
-    kInput
-  } kind = kNull;
-  Bytes bytes;
-  int64_t integer = 0;
-  double number = 0;
-  const rdb::StreamFields *fields = nullptr;
-  const JsonbCollector *collected = nullptr;
-};
 
 }  // namespace
 
@@ -64,26 +40,13 @@ class Filler : public rdb::ValueVisitor {
  public:
   Filler(const BatchShape &shape, const std::vector<bool> &needed, const FillOptions &options, TupleDesc desc,
          pg::Tuplestore &rows)
-      : shape_(shape),
-        needed_(needed),
-        options_(options),
-        desc_(desc),
-        rows_(rows),
-        context_("redis_batch row"),
-        jsonb_(JSONBOID) {
-    cells_.resize(shape.columns().size());
-    texts_.resize(cells_.size());
-    values_.resize(cells_.size());
-    nulls_ = std::make_unique<bool[]>(cells_.size());
-    for (size_t i = 0; i < cells_.size(); ++i) {
-      if (!needed[i]) continue;
+      : shape_(shape), options_(options), row_(shape, needed, options.checked, desc, rows) {
+    for (size_t const i : row_.columns()) {
       Content content = shape.columns()[i].content;
       if (content == Content::kCapture) needs_captures_ = true;
       if (content >= Content::kField || content == Content::kValue || content == Content::kValueBytes ||
           content == Content::kJson)
         needs_value_ = true;
-      if (content == Content::kJson) needs_json_ = true;
-      if (content == Content::kFieldsBytes) needs_fields_ = true;
     }
     if (shape.expand() != Expand::kNone) needs_value_ = true;
   }
@@ -115,7 +78,7 @@ class Filler : public rdb::ValueVisitor {
     if (!type.ok()) return RefusePayload(type.error());
     type_ = type.value();
     if (!TypeAllowed(options_.types)) return false;
-    std::fill(cells_.begin(), cells_.end(), Cell());
+    row_.Clear();
     FillKeyCells(number);
     if (Failed()) return false;
     if (needs_value_ && type_ == rdb::ValueType::kModule)
@@ -125,8 +88,8 @@ class Filler : public rdb::ValueVisitor {
       Put();
       return !Failed();
     }
-    const bool is_direct = shape_.expand() == Expand::kNone && needs_json_ && JsonbCollector::Takes(type_) &&
-                           entry_->payload.size() <= kMostDirectBytes;
+    const bool is_direct = shape_.expand() == Expand::kNone && row_.Needs(Content::kJson) &&
+                           JsonbCollector::Takes(type_) && entry_->payload.size() <= kMostDirectBytes;
     return is_direct ? FillAsJsonb() : FillDecoded();
   }
 
@@ -139,14 +102,14 @@ class Filler : public rdb::ValueVisitor {
     Cell cell;
     cell.kind = Cell::kJsonb;
     cell.collected = &collector;
-    Set(Content::kJson, cell);
+    row_.Set(Content::kJson, cell);
     Put();
     return !Failed();
   }
 
   bool FillDecoded() {
     std::optional<rdb::JsonCollector> collector;
-    if (shape_.expand() == Expand::kNone && needs_json_ && type_ != rdb::ValueType::kString)
+    if (shape_.expand() == Expand::kNone && row_.Needs(Content::kJson) && type_ != rdb::ValueType::kString)
       collector.emplace(type_, *this);
     rdb::ValueVisitor &visitor = collector ? static_cast<rdb::ValueVisitor &>(*collector) : *this;
     Status decoded = source::Decode(*entry_, visitor);
@@ -167,7 +130,7 @@ class Filler : public rdb::ValueVisitor {
   void CheckInterrupts() override { pg::CheckInterrupts(); }
   void OnString(Bytes value) override {
     SetText(Content::kValue, value);
-    Set(Content::kValueBytes, {Cell::kBytea, value});
+    row_.Set(Content::kValueBytes, {Cell::kBytea, value});
     SetJson(value);
     Put();
   }
@@ -177,35 +140,35 @@ class Filler : public rdb::ValueVisitor {
   void OnSetMember(Bytes member) override {
     if (shape_.expand() != Expand::kElements) return;
     SetText(Content::kMember, member);
-    Set(Content::kMemberBytes, {Cell::kBytea, member});
+    row_.Set(Content::kMemberBytes, {Cell::kBytea, member});
     PutElement(member);
   }
   void OnHashField(Bytes field, Bytes value) override {
     if (shape_.expand() != Expand::kElements) return;
     SetText(Content::kField, field);
-    Set(Content::kFieldBytes, {Cell::kBytea, field});
+    row_.Set(Content::kFieldBytes, {Cell::kBytea, field});
     PutElement(value);
   }
   void OnExpiringHashField(Bytes field, Bytes value, int64_t expires_at_ms) override {
-    Set(Content::kFieldExpiresAt, {Cell::kTimestamp, {}, ToTimestamp(expires_at_ms)});
+    row_.Set(Content::kFieldExpiresAt, {Cell::kTimestamp, {}, ToTimestamp(expires_at_ms)});
     OnHashField(field, value);
-    Set(Content::kFieldExpiresAt, {});
+    row_.Set(Content::kFieldExpiresAt, {});
   }
   void OnZsetMember(Bytes member, double score) override {
     if (shape_.expand() != Expand::kElements) return;
     SetText(Content::kMember, member);
-    Set(Content::kMemberBytes, {Cell::kBytea, member});
-    Set(Content::kScore, {Cell::kFloat8, {}, 0, score});
+    row_.Set(Content::kMemberBytes, {Cell::kBytea, member});
+    row_.Set(Content::kScore, {Cell::kFloat8, {}, 0, score});
     PutElement(member);
   }
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields &fields) override {
     if (shape_.expand() != Expand::kElements || Failed()) return;
     std::string id_text = rdb::FormatStreamId(id);
     std::string json;
-    Set(Content::kEntryId, {Cell::kText, id_text});
+    row_.Set(Content::kEntryId, {Cell::kText, id_text});
     SetPosition();
-    if (needs_fields_) Set(Content::kFieldsBytes, FieldsCell(fields));
-    if (needs_json_) {
+    if (row_.Needs(Content::kFieldsBytes)) row_.Set(Content::kFieldsBytes, FieldsCell(fields));
+    if (row_.Needs(Content::kJson)) {
       json = rdb::StreamFieldsJson(fields);
       SetJson(json);
     }
@@ -215,28 +178,28 @@ class Filler : public rdb::ValueVisitor {
     if (shape_.expand() != Expand::kGroups || Failed()) return;
     std::string id = rdb::FormatStreamId(group.last_delivered_id);
     SetText(Content::kGroupName, group.name);
-    Set(Content::kGroupNameBytes, {Cell::kBytea, group.name});
-    Set(Content::kLastDeliveredId, {Cell::kText, id});
+    row_.Set(Content::kGroupNameBytes, {Cell::kBytea, group.name});
+    row_.Set(Content::kLastDeliveredId, {Cell::kText, id});
     Cell read;
     if (group.entries_read >= 0) read = {Cell::kInt8, {}, group.entries_read};
-    Set(Content::kEntriesRead, read);
+    row_.Set(Content::kEntriesRead, read);
     Put();
   }
   void OnStreamPending(const rdb::StreamPending &pending) override {
     if (shape_.expand() != Expand::kPending || Failed()) return;
     std::string id = rdb::FormatStreamId(pending.id);
     SetText(Content::kGroupName, pending.group);
-    Set(Content::kGroupNameBytes, {Cell::kBytea, pending.group});
-    Set(Content::kConsumer, {});
-    Set(Content::kConsumerBytes, {});
-    Set(Content::kDeliveredAt, {});
+    row_.Set(Content::kGroupNameBytes, {Cell::kBytea, pending.group});
+    row_.Set(Content::kConsumer, {});
+    row_.Set(Content::kConsumerBytes, {});
+    row_.Set(Content::kDeliveredAt, {});
     if (pending.has_consumer) {
       SetText(Content::kConsumer, pending.consumer);
-      Set(Content::kConsumerBytes, {Cell::kBytea, pending.consumer});
-      Set(Content::kDeliveredAt, {Cell::kTimestamp, {}, ToTimestamp(pending.delivery_time_ms)});
+      row_.Set(Content::kConsumerBytes, {Cell::kBytea, pending.consumer});
+      row_.Set(Content::kDeliveredAt, {Cell::kTimestamp, {}, ToTimestamp(pending.delivery_time_ms)});
     }
-    Set(Content::kEntryId, {Cell::kText, id});
-    Set(Content::kDeliveryCount, {Cell::kInt8, {}, static_cast<int64_t>(pending.delivery_count)});
+    row_.Set(Content::kEntryId, {Cell::kText, id});
+    row_.Set(Content::kDeliveryCount, {Cell::kInt8, {}, static_cast<int64_t>(pending.delivery_count)});
     Put();
   }
 
@@ -274,40 +237,41 @@ class Filler : public rdb::ValueVisitor {
     const source::Entry &entry = *entry_;
     // The key fits, as routing found.
     if (needs_captures_) shape_.pattern().MatchKey(entry.key, match_);
-    for (size_t i = 0; i < cells_.size() && !Failed(); ++i) {
-      if (!needed_[i]) continue;
+    for (size_t const i : row_.columns()) {
+      if (Failed()) return;
       const BatchColumn &column = shape_.columns()[i];
+      Cell &cell = row_.cell(i);
       switch (column.content) {
         case Content::kEntry:
-          cells_[i] = {Cell::kInt4, {}, number};
+          cell = {Cell::kInt4, {}, number};
           break;
         case Content::kKey:
-          cells_[i] = KeyText(i, entry.key);
+          SetKeyText(i, entry.key);
           break;
         case Content::kKeyBytes:
-          cells_[i] = {Cell::kBytea, entry.key};
+          cell = {Cell::kBytea, entry.key};
           break;
         case Content::kDb:
-          cells_[i] = {Cell::kInt4, {}, entry.db};
+          cell = {Cell::kInt4, {}, entry.db};
           break;
         case Content::kType:
-          cells_[i] = {Cell::kText, rdb::TypeName(type_)};
+          cell = {Cell::kText, rdb::TypeName(type_)};
           break;
         case Content::kPayload:
           dump_ = source::DumpOf(entry);
-          cells_[i] = {Cell::kBytea, dump_};
+          cell = {Cell::kBytea, dump_};
           break;
         case Content::kExpiresAt:
-          if (entry.expires_at_ms) cells_[i] = {Cell::kTimestamp, {}, ToTimestamp(*entry.expires_at_ms)};
+          if (entry.expires_at_ms) cell = {Cell::kTimestamp, {}, ToTimestamp(*entry.expires_at_ms)};
           break;
         case Content::kCapture: {
           Bytes text = match_.values[column.capture];
-          cells_[i] = KeyText(i, text);
+          SetKeyText(i, text);
           if (options_.one_spelling && !Failed() && !IsCanonical(column.capture_type, text))
             Refuse(column.name, "capture \"" + column.name +
                                     "\" is not spelled as PostgreSQL prints it: another key could yield the "
                                     "same row, and the mapping is exclusive");
-          if (column.type != TEXTOID && !Failed()) cells_[i].kind = Cell::kInput;
+          if (column.type != TEXTOID && !Failed()) cell.kind = Cell::kInput;
           break;
         }
         default:
@@ -317,40 +281,21 @@ class Filler : public rdb::ValueVisitor {
   }
 
   // Text of the key for a column.
-  Cell KeyText(size_t column, Bytes utf8) {
-    const std::optional<Bytes> text = pg::TextFromUtf8(utf8, texts_[column]);
-    if (!text) Refuse("key_encoding", "the key is not text in the server's encoding");
-    return {Cell::kText, text.value_or(Bytes())};
-  }
-
-  void Set(Content content, Cell cell) {
-    for (size_t i = 0; i < cells_.size(); ++i)
-      if (needed_[i] && shape_.columns()[i].content == content) cells_[i] = cell;
-  }
-
-  bool Needs(Content content) const {
-    for (size_t i = 0; i < cells_.size(); ++i)
-      if (needed_[i] && shape_.columns()[i].content == content) return true;
-    return false;
+  void SetKeyText(size_t column, Bytes utf8) {
+    if (!row_.SetColumnText(column, Cell::kText, utf8))
+      Refuse("key_encoding", "the key is not text in the server's encoding");
   }
 
   void SetText(Content content, Bytes utf8) { SetConverted(content, Cell::kText, utf8); }
 
   // Text goes through the column type's input function.
   void SetConverted(Content content, Cell::Kind kind, Bytes utf8) {
-    for (size_t i = 0; i < cells_.size(); ++i) {
-      if (!needed_[i] || shape_.columns()[i].content != content) continue;
-      const std::optional<Bytes> text = pg::TextFromUtf8(utf8, texts_[i]);
-      if (!text) {
-        Refuse("value_encoding", "the value is not text in the server's encoding");
-        return;
-      }
-      cells_[i] = {kind, *text};
-    }
+    if (!row_.SetText(content, kind, utf8))
+      Refuse("value_encoding", "the value is not text in the server's encoding");
   }
 
   void SetJson(Bytes json) {
-    if (!needs_json_) return;
+    if (!row_.Needs(Content::kJson)) return;
     if (json.empty())
       Refuse("empty_value", "the value is empty");
     else if (json.size() >= MaxAllocSize)  // a collection whose elements had to be escaped
@@ -367,21 +312,25 @@ class Filler : public rdb::ValueVisitor {
   }
 
   void SetPosition() {
-    Set(Content::kPosition, {Cell::kInt8, {}, position_});
-    Set(Content::kOrdinal, {Cell::kInt8, {}, (position_ + 1) * kOrdinalStep});
+    row_.Set(Content::kPosition, {Cell::kInt8, {}, position_});
+    row_.Set(Content::kOrdinal, {Cell::kInt8, {}, (position_ + 1) * kOrdinalStep});
     ++position_;
   }
 
   void PutElement(Bytes value) {
     SetText(Content::kValue, value);
-    Set(Content::kValueBytes, {Cell::kBytea, value});
+    row_.Set(Content::kValueBytes, {Cell::kBytea, value});
     SetPosition();
     SetJson(value);
     Put();
   }
 
   void Put() {
-    if (TryPut()) {
+    if (!Failed()) {
+      if (std::optional<BatchRow::Problem> problem = row_.Put())
+        Refuse(problem->rule, std::move(problem->message));
+    }
+    if (!Failed()) {
       ++rows_put_;
     } else if (options_.by_element && shape_.expand() != Expand::kNone) {
       bad_elements_.push_back(*problem_);
@@ -391,125 +340,13 @@ class Filler : public rdb::ValueVisitor {
     }
   }
 
-  bool TryPut() {
-    if (Failed() || !FitsIntoRow()) return false;
-    pg::SwitchContext in_context(context_.get());
-    if (!ConvertInputs()) return false;
-    pg::Call([&] {
-      for (size_t i = 0; i < cells_.size(); ++i) {
-        const Cell &cell = cells_[i];
-        nulls_[i] = cell.kind == Cell::kNull;
-        switch (cell.kind) {
-          case Cell::kNull:
-            values_[i] = 0;
-            break;
-          case Cell::kText:
-          case Cell::kBytea:
-            values_[i] = PointerGetDatum(
-                cstring_to_text_with_len(cell.bytes.data(), static_cast<int>(cell.bytes.size())));
-            break;
-          case Cell::kInt4:
-            values_[i] = Int32GetDatum(static_cast<int32>(cell.integer));
-            break;
-          case Cell::kInt8:
-            values_[i] = Int64GetDatum(cell.integer);
-            break;
-          case Cell::kFloat8:
-            values_[i] = Float8GetDatum(cell.number);
-            break;
-          case Cell::kTimestamp:
-            values_[i] = TimestampTzGetDatum(cell.integer);
-            break;
-          case Cell::kFields:
-          case Cell::kJson:
-          case Cell::kJsonb:
-          case Cell::kInput:
-            break;  // converted already
-        }
-      }
-      tuplestore_putvalues(rows_.get(), desc_, values_.data(), nulls_.get());
-    });
-    if (MemoryContextMemAllocated(context_.get(), false) > kContextLimit) context_.Reset();
-    return true;
-  }
-
-  // PostgreSQL holds a row in one piece of memory.
-  bool FitsIntoRow() {
-    size_t bytes = 0;
-    for (const Cell &cell : cells_) {
-      bytes += cell.bytes.size();
-      if (cell.fields == nullptr) continue;
-      for (const auto &[field, value] : *cell.fields)
-        bytes += field.size() + value.size() + 2 * kArrayOverhead;
-    }
-    return bytes < kLargestRow ||
-           Refuse("row_too_large",
-                  "the columns of redis_batch that the query names have " + std::to_string(bytes) + " bytes");
-  }
-
-  // Runs the input functions: the only conversions that data can make fail.
-  bool ConvertInputs() {
-    for (size_t i = 0; i < cells_.size(); ++i) {
-      const Cell &cell = cells_[i];
-      if (cell.kind == Cell::kJson) {
-        if (!ConvertJson(cell.bytes, &values_[i])) return false;
-      } else if (cell.kind == Cell::kJsonb) {
-        values_[i] = cell.collected->ToJsonb();
-      } else if (cell.kind == Cell::kFields) {
-        values_[i] = StreamFieldsDatum(*cell.fields);
-      } else if (cell.kind == Cell::kInput) {
-        values_[i] = ConvertCapture(shape_.columns()[i], cell.bytes);
-      }
-    }
-    return true;
-  }
-
-  bool ConvertJson(Bytes text, Datum *value) {
-    if (pg::kHasSoftErrors || options_.checked) {
-      std::string message;
-      int sqlstate = 0;
-      if (jsonb_.TryConvert(text, value, &message, &sqlstate)) return true;
-      // An escape, such as \u0000, of a character that the server cannot hold.
-      const bool is_encoding =
-          sqlstate == ERRCODE_UNTRANSLATABLE_CHARACTER || sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED;
-      return Refuse(sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED ? "json_too_large"
-                    : is_encoding                              ? "value_encoding"
-                                                               : "invalid_json",
-                    message);
-    }
-    try {
-      *value = jsonb_.Convert(text);
-      return true;
-    } catch (const pg::PgError &error) {
-      if (pg::IsBadInput(error.sqlstate())) throw UncheckedJsonFailed();
-      throw;
-    }
-  }
-
-  // The text fits the capture's type (core/capture_type.h), so its input function takes it.
-  static Datum ConvertCapture(const BatchColumn &column, Bytes text) {
-    std::string value(text);
-    if (column.capture_type == CaptureType::kMonth)
-      value += value.size() == 7 ? "-01" : "01";  // a month is its first day
-    return pg::InputFunction(column.type).Convert(value);
-  }
-
-  static constexpr size_t kContextLimit = 1024 * 1024;
   // Of larger payloads, which compression may make far larger as text, the size of the text is looked at.
   static constexpr size_t kMostDirectBytes = 64 * 1024;
-  static constexpr size_t kArrayOverhead = 8;                        // of an element
-  static constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 
   const BatchShape &shape_;
-  const std::vector<bool> &needed_;
   const FillOptions &options_;
-  TupleDesc desc_;
-  pg::Tuplestore &rows_;
-  pg::Context context_;
-  pg::InputFunction jsonb_;
+  BatchRow row_;
   bool needs_value_ = false;
-  bool needs_json_ = false;
-  bool needs_fields_ = false;
   bool needs_captures_ = false;
 
   const source::Entry *entry_ = nullptr;
@@ -520,10 +357,6 @@ class Filler : public rdb::ValueVisitor {
   int64_t position_ = 0;
   int64_t rows_put_ = 0;
   std::vector<EntryProblem> bad_elements_;
-  std::vector<Cell> cells_;
-  std::vector<std::string> texts_;  // what cells show of what had to be converted
-  std::vector<Datum> values_;
-  std::unique_ptr<bool[]> nulls_;
 };
 
 }  // namespace

@@ -6,7 +6,8 @@
 
 namespace prm {
 
-// For a scope: as they were when the mapping was defined.
+// For a scope: as they were when the mapping was defined. Without JIT: a batch is small, and its statements
+// would be compiled for each of them.
 class MappingSettings : public pg::LocalSettings {
  public:
   explicit MappingSettings(const Mapping &mapping) {
@@ -15,6 +16,7 @@ class MappingSettings : public pg::LocalSettings {
     Set("datestyle", mapping.datestyle);
     Set("intervalstyle", mapping.intervalstyle);
     Set("standard_conforming_strings", "on");
+    Set("jit", "off");
   }
 };
 
