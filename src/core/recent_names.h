@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstddef>
-#include <vector>
 
 #include "core/bytes.h"
+#include "core/hash_set.h"
 #include "core/siphash.h"
 
 namespace prm {
@@ -18,32 +18,21 @@ class RecentNames {
   explicit RecentNames(const SipKey& key, size_t generation = 262144) : key_(key), generation_(generation) {}
 
   // Notes that the name was seen now. True if it was not known.
-  bool Insert(Bytes name);
+  bool Insert(Bytes name) { return Insert(Look(name)); }
+
+  // The same in two steps: the tables are far larger than the caches of a processor, so whoever has many
+  // names looks at some of the next before it inserts one.
+  Hash128 Look(Bytes name) const;
+  bool Insert(const Hash128& hash);
 
   // Forgets all names and frees their memory.
   void Clear();
 
  private:
-  // A hash table with linear probing; all zero bits mean an empty slot.
-  class Generation {
-   public:
-    bool Contains(const Hash128& hash) const;
-    bool Insert(const Hash128& hash);
-    void Empty();
-    size_t size() const { return size_; }
-
-   private:
-    size_t Find(const Hash128& hash) const;
-    void Grow();
-
-    std::vector<Hash128> slots_;  // their number is a power of two
-    size_t size_ = 0;
-  };
-
   SipKey key_;
   size_t generation_;
-  Generation younger_;
-  Generation older_;
+  HashSet younger_;
+  HashSet older_;
 };
 
 }  // namespace prm

@@ -201,7 +201,7 @@ class ScanSource : public Source {
   void LookBeyond(Bytes cursor, const redis::ReplyView& names);
   void EndShare();
   void EndPage(size_t names, bool db_done);
-  void TakeName(Bytes name);
+  void TakeName(Bytes name, const Hash128& hash);
 
   static bool IsForValue(Command command) {
     return command == Command::kGetrange || command == Command::kDump;

@@ -1,10 +1,18 @@
 // The names of a scan, page by page, and where a share of them ends.
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "source/scan.h"
 
 namespace prm::source {
+
+namespace {
+
+// The number of names that are looked for ahead: see RecentNames.
+constexpr size_t kNamesAhead = 16;
+
+}  // namespace
 
 void ScanSource::PlanNames() {
   if (scanning_ || db_index_ == options_.databases.size()) return;
@@ -53,7 +61,12 @@ Status ScanSource::AnswerScan() {
       return {};
     }
   }
-  for (size_t i = 0; i < names.size(); ++i) TakeName(*names.element(i).String());
+  std::array<Hash128, kNamesAhead> ahead;
+  for (size_t i = 0; i < names.size() + kNamesAhead; ++i) {
+    Hash128& hash = ahead[i % kNamesAhead];
+    if (i >= kNamesAhead) TakeName(*names.element(i - kNamesAhead).String(), hash);
+    if (i < names.size()) hash = recent_.Look(*names.element(i).String());
+  }
   cursor_ = cursor;
   EndPage(names.size(), cursor_ == "0");
   return {};
@@ -91,7 +104,7 @@ void ScanSource::EndShare() {
     if (edge.beyond.count(name) > 0)
       ++duplicates_;
     else
-      TakeName(name);
+      TakeName(name, recent_.Look(name));
   }
   EndPage(edge.names.size(), true);
 }
@@ -106,9 +119,9 @@ void ScanSource::EndPage(size_t names, bool db_done) {
   }
 }
 
-void ScanSource::TakeName(Bytes name) {
+void ScanSource::TakeName(Bytes name, const Hash128& hash) {
   if (!options_.names.Contains(name)) return;
-  if (!recent_.Insert(name)) {
+  if (!recent_.Insert(hash)) {
     ++duplicates_;
     return;
   }

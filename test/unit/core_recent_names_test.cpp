@@ -20,6 +20,16 @@ TEST(RecentNames, KnowsWhatItHasSeen) {
   EXPECT_TRUE(names.Insert("a"));
 }
 
+TEST(RecentNames, LooksAheadWithoutNotingAName) {
+  RecentNames names(kKey);
+  const Hash128 a = names.Look("a");
+  const Hash128 again = names.Look("a");
+  EXPECT_TRUE(names.Insert(a));
+  EXPECT_FALSE(names.Insert(again));
+  EXPECT_FALSE(names.Insert("a"));
+  EXPECT_TRUE(names.Insert(names.Look("b")));
+}
+
 TEST(RecentNames, KnowsAtLeastOneGenerationAndAtMostTwo) {
   constexpr int kGeneration = 5000;  // so that the tables grow
   RecentNames names(kKey, kGeneration);
