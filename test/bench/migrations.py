@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Times migrations beside COPY of the same rows and prints one table. No figure makes it fail.
 
-Usage: migrations.py --redis PORT --sample PORT --directory DIRECTORY [--keys N] [--rounds N] [--only WORD]
+Usage: migrations.py --redis PORT --sample PORT --directory DIRECTORY [--keys N] [--rounds N] [--minutes N] [--only WORD]
   --redis      an empty Redis for keys of every kind, --sample another one for the sample application
-  --keys N     strings of 150 bytes; 500,000 by default. There are two hashes for five of them, one collection for ten,
+  --keys N     strings of 150 bytes; 200,000 by default. There are two hashes for five of them, one collection for ten,
                and as many strings for two other servers
   --rounds N   times that each case is timed, in turn; medians are printed; 5 by default
+  --minutes N  begins no round that would end later, as the last one was; 10 by default
   --only WORD  only the cases whose names contain the word
   --check      only checks the options
 
@@ -197,29 +198,56 @@ LAYOUTS = {
 class Case:
     """A migration into an empty table of its own, and again when nothing has changed."""
 
-    def __init__(self, name, data, source="scan", exclusive=False, layout="plain", workers=1):
+    def __init__(self, name, data, source="scan", exclusive=False, layout="plain", workers=1, goal=None):
         self.name, self.data, self.source, self.exclusive, self.layout, self.workers = name, data, source, exclusive, layout, workers
-        self.times, self.again, self.memory_kb, self.again_wal = [], [], 0, 0
+        self.goal = goal  # of the time beside COPY's; none: only reported
+        self.times, self.again, self.busy, self.memory_kb, self.again_wal = [], [], [], 0, 0
 
 
 def all_cases():
     return [
-        Case("strings, exclusive, scan", "strings", exclusive=True),
-        Case("strings, scan", "strings"),
-        Case("strings, exclusive, file", "strings", "rdb", exclusive=True),
-        Case("strings, file", "strings", "rdb"),
-        Case("strings, two processes, scan", "strings", workers=2),
-        Case("strings, two processes, file", "strings", "rdb", workers=2),
-        Case("strings as text, scan", "strings as text"),
+        Case("strings, exclusive, scan", "strings", exclusive=True, goal=1.2),
+        Case("strings, scan", "strings", goal=1.2),
+        Case("strings, exclusive, file", "strings", "rdb", exclusive=True, goal=1.0),
+        Case("strings, file", "strings", "rdb", goal=1.0),
+        Case("strings, two processes, scan", "strings", workers=2, goal=1.0),
+        Case("strings, two processes, file", "strings", "rdb", workers=2, goal=0.65),
+        Case("strings as text, scan", "strings as text", goal=1.2),
+        Case("strings as text, file", "strings as text", "rdb", goal=1.0),
+        Case("hashes, scan", "hashes", goal=1.2),
+        Case("sorted sets, scan", "sorted sets", goal=1.2),
+        Case("lists, scan", "lists", goal=1.2),
+        Case("sets, scan", "sets", goal=1.2),
         Case("strings, full ledger, scan", "strings by value"),
         Case("strings, two more indexes, scan", "strings", layout="two more indexes"),
         Case("strings, hash-partitioned, scan", "strings", layout="hash-partitioned"),
         Case("strings, two servers, scan", "few strings", layout="two servers"),
-        Case("hashes, scan", "hashes"),
-        Case("sorted sets, scan", "sorted sets"),
-        Case("lists, scan", "lists"),
-        Case("sets, scan", "sets"),
     ]
+
+
+# Pairs of cases of which the first is not to take much longer than the second: first runs, unchanged runs.
+PAIRS = [("strings, scan", "strings, exclusive, scan"), ("strings, file", "strings, exclusive, file")]
+PAIR_GOALS = (1.25, 1.1)
+AGAIN_GOAL = 0.6      # of the time of the first run
+MEMORY_GOAL_MB = 64
+GET_GOAL = 2.0        # of the p99 beside a run
+SAMPLE_GOAL = 60000   # keys/s
+
+
+def show(name, rows, seconds, beside=None, goal=None, *more):
+    """A line of the table. More: what was found, and its goal, or only what was found."""
+    def number(value, form):
+        return "" if value is None else form % value
+
+    def missed(value, most):
+        return "!" if value is not None and most is not None and value > most else " "
+
+    ratio = None if beside is None else seconds / beside
+    line = "%-40s %10s %8s %8s %8s %6s%s" % (name, number(rows, "%d"), number(seconds, "%.4g"), number(beside, "%.4g"),
+                                             number(ratio, "%.2f"), number(goal, "%.2f"), missed(ratio, goal))
+    for width, form, value, most in more:
+        line += " " + number(value, form).rjust(width) + missed(value, most)
+    print(line.rstrip(), flush=True)
 
 
 class Gets(threading.Thread):
@@ -247,7 +275,7 @@ class Bench:
         self.sql = self.connect("postgres")
         self.data = all_data(options.keys)
         self.cases = [case for case in all_cases() if options.only in case.name]
-        self.copies = {}  # (data, layout) -> the table that COPY fills, and its times
+        self.copies = {}  # (data, layout) -> the table that COPY fills, its times, and those of its processor
         self.dump = None
 
     @staticmethod
@@ -294,7 +322,7 @@ class Bench:
             case.table = "target_%d" % number
             self.create(case.table, case)
             if (case.data, case.layout) not in self.copies:
-                self.copies[case.data, case.layout] = ("copied_%d" % number, [])
+                self.copies[case.data, case.layout] = ("copied_%d" % number, [], [])
                 self.create("copied_%d" % number, case)
 
     def save(self):
@@ -318,10 +346,16 @@ class Bench:
                  data.pattern, case.table, data.query, data.key_columns.split(","))
 
     def timed(self, statement):
+        """The seconds that a statement takes, and those of the session's processor."""
         self.ask("CHECKPOINT")
-        start = time.monotonic()
+        busy, start = self.processor(), time.monotonic()
         self.ask(statement)
-        return time.monotonic() - start
+        return time.monotonic() - start, self.processor() - busy
+
+    def processor(self):
+        with open("/proc/%d/stat" % self.sql.info.backend_pid) as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def run(self, case):
         self.ask("TRUNCATE %s" % case.table)
@@ -329,13 +363,15 @@ class Bench:
         for again in (False, True):
             wal = self.ask("SELECT pg_current_wal_lsn()")[0]
             with Memory(self.sql.info.backend_pid) as memory:
-                seconds = self.timed("CALL redis_migrate.run('bench', workers => %d)" % case.workers)
+                seconds, busy = self.timed("CALL redis_migrate.run('bench', workers => %d)" % case.workers)
             case.memory_kb = max(case.memory_kb, memory.highest)
             (case.again if again else case.times).append(seconds)
+            if not again:
+                case.busy.append(busy)
             case.again_wal = self.ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s)", wal)[0]
         rows, = self.ask("SELECT count(*) FROM %s" % case.table)
         self.ask("SELECT redis_migrate.drop_migration('bench')")
-        table, _ = self.copies[case.data, case.layout]
+        table, _, _ = self.copies[case.data, case.layout]
         copied, = self.ask("SELECT count(*) FROM %s" % table)
         if rows != copied:
             sys.exit("%s: %d rows, COPY has %d" % (case.name, rows, copied))
@@ -343,9 +379,11 @@ class Bench:
         self.ask("TRUNCATE %s" % case.table)
 
     def copy(self, data, layout):
-        table, times = self.copies[data, layout]
+        table, times, busy = self.copies[data, layout]
         self.ask("TRUNCATE %s" % table)
-        times.append(self.timed("COPY %s FROM '%s'" % (table, self.file(data))))
+        seconds, processor = self.timed("COPY %s FROM '%s'" % (table, self.file(data)))
+        times.append(seconds)
+        busy.append(processor)
 
     def script(self):
         data = self.data["strings"]
@@ -356,7 +394,7 @@ class Bench:
         return time.monotonic() - start
 
     def sample(self):
-        """Keys per second of the application of examples/threadr, in a Redis and a database of its own."""
+        """The keys of the application of examples/threadr, in a Redis and a database of its own, and the seconds of a run."""
         examples = os.path.join(os.path.dirname(__file__), "../../examples/threadr")
         resp = subprocess.run(["/usr/bin/python3", os.path.join(examples, "generate.py"), "--users", "5000"], check=True,
                               capture_output=True).stdout
@@ -373,7 +411,7 @@ class Bench:
         keys = redis.Redis(port=self.options.sample).dbsize()
         start = time.monotonic()
         session.cursor().execute("CALL redis_migrate.run('threadr', workers => 1)")
-        return keys / (time.monotonic() - start)
+        return keys, time.monotonic() - start
 
     def gets(self, beside):
         """p99 of GET, in seconds, while something else is done."""
@@ -383,25 +421,41 @@ class Bench:
         return gets.p99()
 
     def measure(self):
+        begun = time.monotonic()
         self.prepare()
         other = self.connect("postgres")
         with Memory(other.info.backend_pid) as idle:
             time.sleep(0.3)
         for number in range(1, self.options.rounds + 1):
             print("round %d of %d" % (number, self.options.rounds), file=sys.stderr)
+            start = time.monotonic()
             for data, layout in self.copies:
                 self.copy(data, layout)
             for case in self.cases:
                 self.run(case)
-        print("%-40s %10s %8s %8s %8s %8s %10s %6s" % ("", "rows", "seconds", "beside", "ratio", "again", "again/run", "MB"))
+            end = time.monotonic()
+            if number < self.options.rounds and 2 * end - start - begun > 60 * self.options.minutes:
+                print("no time for more rounds", file=sys.stderr)
+                break
+        print("medians of %d rounds" % number)
+        print("%-40s %10s %8s %8s %8s %6s  %6s  %8s  %6s  %8s  %6s" % (
+            "", "rows", "seconds", "beside", "ratio", "goal", "CPU", "again", "/run", "WAL kB", "MB"))
         for case in self.cases:
-            run, again = statistics.median(case.times), statistics.median(case.again)
-            copy = statistics.median(self.copies[case.data, case.layout][1])
-            print("%-40s %10d %8.2f %8.2f %8.2f %8.2f %10.2f %6.0f" % (
-                case.name, case.rows, run, copy, run / copy, again, again / run, (case.memory_kb - idle.highest) / 1024))
+            self.show_case(case, idle.highest)
+        by_name = {case.name: case for case in self.cases}
+        for pair in PAIRS:
+            if all(name in by_name for name in pair):
+                packed, exclusive = (by_name[name] for name in pair)
+                show(packed.name + " / exclusive", packed.rows, statistics.median(packed.times),
+                     statistics.median(exclusive.times), PAIR_GOALS[0])
+                show("the same, nothing changed", packed.rows, statistics.median(packed.again),
+                     statistics.median(exclusive.again), PAIR_GOALS[1])
         if self.options.only in "script":
-            script, copy = self.script(), statistics.median(self.copies["strings", "plain"][1])
-            print("%-40s %10d %8.2f %8.2f %8.2f" % ("careful Python script, strings", self.data["strings"].count, script, copy, script / copy))
+            show("careful Python script, strings", self.data["strings"].count, self.script(),
+                 statistics.median(self.copies["strings", "plain"][1]))
+        if self.options.only in "sample":
+            keys, seconds = self.sample()
+            show("sample application, beside %d keys/s" % SAMPLE_GOAL, keys, seconds, keys / SAMPLE_GOAL, 1.0)
         if self.options.only in "gets":
             alone = self.gets(lambda: time.sleep(3))
             case = Case("", "strings", exclusive=True)
@@ -409,17 +463,23 @@ class Bench:
             self.create("got", case)
             self.define(case)
             beside = self.gets(lambda: self.ask("CALL redis_migrate.run('bench')"))
-            print("%-40s %10s %8.5f %8.5f %8.2f" % ("p99 of a GET during a run, and alone", "", beside, alone, beside / alone))
-        sys.stdout.flush()
+            show("p99 of a GET during a run, beside alone", None, beside, alone, GET_GOAL)
         if self.options.only in "others":
             for other in ("expiry", "--rows", "500000"), ("ratelimit", "--seconds", "1"):
                 subprocess.run([os.path.join(os.path.dirname(__file__), other[0]), *other[1:], "--row", "--rounds",
                                 str(min(self.options.rounds, 3))], check=True)
-        print("beside: COPY of the same rows from a file on the server, unless another is named. again: a second run, in which nothing "
-              "has changed. MB: memory of the session above an idle one")
-        print("WAL of the second runs: " + ", ".join("%s %d kB" % (case.name, case.again_wal / 1024) for case in self.cases))
-        if self.options.only in "sample":
-            print("sample application, 5,000 users: %.0f keys/s" % self.sample())
+        print("beside: COPY of the same rows from a file on the server, unless another is named. !: the goal is missed. CPU: of the "
+              "session, beside that of COPY's. again: a second run, in which nothing has changed; /run: beside the first, goal %.2f; "
+              "WAL: of the second run. MB: memory of the session above an idle one, goal %d" % (AGAIN_GOAL, MEMORY_GOAL_MB))
+
+    def show_case(self, case, idle_kb):
+        run, again = statistics.median(case.times), statistics.median(case.again)
+        _, times, busy = self.copies[case.data, case.layout]
+        alone = case.workers == 1  # of several processes one is watched
+        show(case.name, case.rows, run, statistics.median(times), case.goal,
+             (6, "%.2f", statistics.median(case.busy) / statistics.median(busy) if alone else None, None),
+             (8, "%.4g", again, None), (6, "%.2f", again / run, AGAIN_GOAL if case.goal else None),
+             (8, "%d", case.again_wal / 1024, None), (6, "%.0f", (case.memory_kb - idle_kb) / 1024, MEMORY_GOAL_MB))
 
 
 def main():
@@ -427,8 +487,9 @@ def main():
     parser.add_argument("--redis", type=int)
     parser.add_argument("--sample", type=int)
     parser.add_argument("--directory")
-    parser.add_argument("--keys", type=int, default=500000)
+    parser.add_argument("--keys", type=int, default=200000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", default="")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
