@@ -15,6 +15,7 @@ struct QueryRows {
   // As many as are worked on at once: of a huge collection there are more, and what is kept of each must not
   // grow with it.
   static constexpr int kAtOnce = 20000;
+  static constexpr int kFirstColumn = 3;  // attribute of the first column of the target
 
   pg::Tuplestore rows;
   std::vector<int> entry_of_row;  // indexed by redis_row; empty if there are more rows than kAtOnce

@@ -1,5 +1,6 @@
 #include "store/bulk_insert.h"
 
+#include "mapping/mapping_query.h"
 #include "pg/memory.h"
 #include "pg/transaction.h"
 #include "store/key_order.h"
@@ -15,7 +16,7 @@ namespace {
 constexpr int kMostRows = 1000;
 constexpr Size kMostBytes = 65535;
 
-constexpr int kFirstColumn = 3;  // of rows: redis_row and redis_entry come first
+constexpr int kFirstColumn = QueryRows::kFirstColumn;
 
 // The functions below run inside pg::Call: plain C.
 

@@ -5,6 +5,7 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "store/folded_rows.h"
 
 namespace prm {
 
@@ -388,6 +389,11 @@ bool GroupStore::MayFold(const PreparedMapping &mapping, const QueryRows &rows) 
 // Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order. Returns
 // the others, in ascending order.
 std::vector<int> GroupStore::FindFolded(PreparedMapping &mapping, Stage &stage) {
+  if (mapping.packed) {
+    std::optional<std::vector<int>> of_keys = FindFoldedOfKeys(mapping.target, mapping.query.facts().columns,
+                                                               mapping.query.row_desc(), stage.rows->rows);
+    if (of_keys) return std::move(*of_keys);
+  }
   pg::NamedRows named(kRowsName, mapping.query.row_desc(), stage.rows->rows.get());
   pg::Rows rows = mapping.folded.Execute();
   std::vector<int> folded;

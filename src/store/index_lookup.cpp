@@ -1,5 +1,6 @@
 #include "store/index_lookup.h"
 
+#include "mapping/mapping_query.h"
 #include "pg/memory.h"
 #include "store/key_order.h"
 
@@ -9,7 +10,7 @@ using pg::Call;
 
 namespace {
 
-constexpr int kFirstColumn = 3;  // of rows: redis_row and redis_entry come first
+constexpr int kFirstColumn = QueryRows::kFirstColumn;
 
 // A column of the target and the attribute of the rows that fills it.
 struct ComparedColumn {
