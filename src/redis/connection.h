@@ -1,6 +1,8 @@
 // A connection to one Redis server: commands, one at a time or pipelined.
 #pragma once
 
+#include <hiredis/hiredis.h>
+
 #include <cstddef>
 #include <deque>
 #include <initializer_list>
@@ -15,7 +17,7 @@
 #include "redis/address_rule.h"
 #include "redis/deadline.h"
 #include "redis/reply.h"
-#include "redis/reply_reader.h"
+#include "redis/reply_guard.h"
 #include "redis/socket.h"
 #include "redis/tls.h"
 #include "redis/waiter.h"
@@ -111,10 +113,16 @@ class Connection {
   std::string encryption() const { return tls_ ? tls_->Description() : std::string(); }
 
  private:
+  struct ReaderDeleter {
+    void operator()(redisReader* reader) const { redisReaderFree(reader); }
+  };
+
   Connection(Socket socket, std::string address, const ConnectionOptions& options, Waiter& waiter);
 
   Status Greet(const ConnectionOptions& options, const Deadline& deadline);
   Result<Reply> Receive(const Deadline* deadline);
+  Status ReadReply(std::optional<Reply>& reply);
+  Status Feed(const char* bytes, size_t size);
   Result<size_t> ReadBytes(char* to, size_t size);
   Result<bool> ReadSome();
   bool WriteSome();
@@ -141,7 +149,9 @@ class Connection {
   long command_timeout_ms_;
   Waiter& waiter_;
   TextGate gate_;
-  ReplyReader reader_;
+  ReplyGuard guard_;
+  std::unique_ptr<redisReader, ReaderDeleter> reader_;
+  size_t reader_peak_ = 0;               // the most bytes it held since it was last empty
   size_t read_unwaited_ = 0;             // bytes since the waiter was last called
   std::optional<Deadline> raw_silence_;  // of ReadRaw, since the last byte
   std::string output_;                   // commands, of which output_sent_ bytes are sent

@@ -193,7 +193,7 @@ class ScanSource : public Source {
   Status RefusePieces(uint64_t slot);
   void CountGetrange(bool settled);
   void SetSize(Slot& slot, uint64_t size);
-  void SetValue(Slot& slot, std::string payload, int64_t expiry);
+  void SetValue(Slot& slot, Bytes payload, int64_t expiry);
   void Finish(Slot& slot);
   Result<Reading> ReceiveReading(const Request& request);
   Status CheckOrder(Bytes cursor) const;

@@ -95,9 +95,9 @@ void ScanSource::Finish(Slot& slot) {
 
 Status ScanSource::AnswerGetrange(const Request& request) {
   const uint64_t number = request.slot;
-  Result<Reading> received = ReceiveReading(request);
+  const Result<Reading> received = ReceiveReading(request);
   if (!received.ok()) return received.error();
-  Reading& reading = received.value();
+  const Reading& reading = received.value();
   const redis::Reply& value = reading.value;
   if (value.IsError() && !IsMissingCommand(reading.value_status.error())) return reading.value_status;
 
@@ -116,7 +116,7 @@ Status ScanSource::AnswerGetrange(const Request& request) {
     Finish(slot);
   } else if (is_value) {
     slot.entry.plain = true;
-    SetValue(slot, reading.value.TakeString(), reading.expiry_after);
+    SetValue(slot, bytes, reading.expiry_after);
     Settle(slot, request);
   } else {
     AskSize(number);
@@ -133,9 +133,9 @@ void ScanSource::CountGetrange(bool settled) {
 
 Status ScanSource::AnswerDump(const Request& request) {
   const uint64_t number = request.slot;
-  Result<Reading> received = ReceiveReading(request);
+  const Result<Reading> received = ReceiveReading(request);
   if (!received.ok()) return received.error();
-  Reading& reading = received.value();
+  const Reading& reading = received.value();
   const redis::Reply& dump = reading.value;
   Slot& slot = At(number);
   if (dump.IsError()) {
@@ -163,7 +163,7 @@ Status ScanSource::AnswerDump(const Request& request) {
     AskValue(Command::kDump, number);
     return {};
   } else {
-    SetValue(slot, reading.value.TakeString(), reading.expiry_after);
+    SetValue(slot, *dump.String(), reading.expiry_after);
     if (!rdb::CanDecodeDump(entry.payload) && !request.with_expiry) {
       bytes_in_flight_ -= slot.size;
       ReadWithExpiry(number);
@@ -247,10 +247,10 @@ Status ScanSource::RefusePieces(uint64_t number) {
   return {};
 }
 
-void ScanSource::SetValue(Slot& slot, std::string payload, int64_t expiry) {
-  slot.entry.payload = std::move(payload);
+void ScanSource::SetValue(Slot& slot, Bytes payload, int64_t expiry) {
+  slot.entry.payload = payload;
   if (expiry != kNoExpiry) slot.entry.expires_at_ms = expiry;
-  held_bytes_ += slot.entry.payload.size();
+  held_bytes_ += payload.size();
 }
 
 Result<ScanSource::Reading> ScanSource::ReceiveReading(const Request& request) {

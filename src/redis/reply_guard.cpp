@@ -1,13 +1,13 @@
-#include "redis/reply_reader.h"
+#include "redis/reply_guard.h"
 
 #include <algorithm>
 #include <charconv>
-#include <new>
-#include <utility>
 
 namespace prm::redis {
 
 namespace {
+
+constexpr char kNil[] = "$-1\r\n";
 
 // A line is a status, an error, a number or a length.
 constexpr size_t kMostLineBytes = size_t{64} << 10;
@@ -15,20 +15,7 @@ constexpr size_t kMostLineBytes = size_t{64} << 10;
 // How much of a refused string the message shows.
 constexpr size_t kBeginningBytes = 64;
 
-// "\r\n"
-constexpr uint64_t kLineEndSize = 2;
-
 Error ProtocolError(std::string detail) { return {ErrorCode::kProtocol, {}, std::move(detail), {}}; }
-
-template <typename Allocate>
-Status WithinMemory(Allocate allocate) {
-  try {
-    allocate();
-    return {};
-  } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::kTooLarge, {}, "There is not enough memory for it.", {}};
-  }
-}
 
 bool ParseNumber(Bytes text, int64_t& number) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -43,10 +30,15 @@ size_t FindLineEnd(Bytes text) {
 
 }  // namespace
 
-Status ReplyReader::Take(const char* bytes, size_t size) {
-  complete_.erase(complete_.begin(),
-                  complete_.begin() + static_cast<std::ptrdiff_t>(std::exchange(taken_, 0)));
+Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
+  const Error no_memory{ErrorCode::kTooLarge, {}, "There is not enough memory for it.", {}};
   const char* const end = bytes + size;
+  const char* passed = bytes;  // the sink has received everything before
+  const auto pass = [&](const char* to) {
+    const bool taken = passed == to || sink(passed, static_cast<size_t>(to - passed));
+    passed = to;
+    return taken;
+  };
   for (const char* at = bytes; at < end;) {
     if (state_ == State::kLine) {
       const char* const start = at;
@@ -57,74 +49,62 @@ Status ReplyReader::Take(const char* bytes, size_t size) {
       const size_t taken = length > 0 ? length : static_cast<size_t>(end - at);
       if (line_.size() + taken > kMostLineBytes) return ProtocolError("A line of its reply does not end.");
       at += taken;
-      if (length == 0 || is_begun) line_.append(start, taken);
-      if (length == 0) return {};
+      if (length == 0 || is_begun) {
+        if (!pass(start)) return no_memory;
+        line_.append(start, taken);
+        passed = at;
+        if (length == 0) return {};
+      }
       const Bytes line = is_begun ? Bytes(line_) : Bytes(start, taken);
-      PRM_RETURN_IF_ERROR(TakeLine(line.substr(0, line.size() - kLineEndSize)));
+      PRM_RETURN_IF_ERROR(TakeLine(line.substr(0, line.size() - 2)));
       if (state_ == State::kRefusedString) {
         const uint64_t arrived = std::min<uint64_t>(length_, static_cast<uint64_t>(end - at));
         return Refused({at, std::min<size_t>(arrived, kBeginningBytes)});
+      }
+      if (state_ == State::kDroppedString) {
+        if (!is_begun && !pass(start)) return no_memory;
+        passed = at;
+      } else if (is_begun && !sink(line_.data(), line_.size())) {
+        return no_memory;
       }
       line_.clear();
       continue;
     }
     const auto taken = static_cast<size_t>(std::min<uint64_t>(left_, static_cast<uint64_t>(end - at)));
-    if (state_ == State::kString && left_ > kLineEndSize)
-      element().text.append(at, std::min<uint64_t>(taken, left_ - kLineEndSize));
     left_ -= taken;
     at += taken;
+    if (state_ == State::kDroppedString) passed = at;
     if (left_ > 0) break;
+    if (state_ == State::kDroppedString && !sink(kNil, sizeof(kNil) - 1)) return no_memory;
     state_ = State::kLine;
     EndElement();
   }
-  return {};
+  return pass(end) ? Status() : Status(no_memory);
 }
 
-std::optional<Reply> ReplyReader::Next() {
-  if (taken_ == complete_.size()) return std::nullopt;
-  return std::move(complete_[taken_++]);
-}
-
-bool ReplyReader::IsIdle() const {
-  return taken_ == complete_.size() && state_ == State::kLine && line_.empty() && depth_ == 0;
-}
-
-Status ReplyReader::TakeLine(Bytes line) {
+Status ReplyGuard::TakeLine(Bytes line) {
   if (limits_.empty()) return ProtocolError("It sent a reply that nobody asked for.");
-  const Bytes rest = line.substr(line.empty() ? 0 : 1);
   switch (line.empty() ? '\0' : line.front()) {
     case '+':
-      return TakeText(ReplyValue::Type::kStatus, rest);
     case '-':
-      return TakeText(ReplyValue::Type::kError, rest);
     case ':':
-      element().type = ReplyValue::Type::kInteger;
-      if (!ParseNumber(rest, element().integer)) return ProtocolError("Protocol error, invalid integer.");
+      charged_ += line.size();
+      if (charged_ > limits_.front().bytes) return Refused();
       EndElement();
       return {};
     case '$':
-      return TakeLength(rest);
+      return TakeLength(line.substr(1));
     case '*':
-      return TakeCount(rest);
+      return TakeCount(line.substr(1));
     default:
       break;
   }
   return ProtocolError("Protocol error, got \"" + gate_.Pass(line.substr(0, 1)) + "\" as reply type byte.");
 }
 
-Status ReplyReader::TakeText(ReplyValue::Type type, Bytes line) {
-  charged_ += line.size();
-  if (charged_ > limits_.front().bytes) return Refused();
-  element().type = type;
-  element().text = line;
-  EndElement();
-  return {};
-}
-
-Status ReplyReader::TakeCount(Bytes line) {
+Status ReplyGuard::TakeCount(Bytes line) {
   int64_t count = 0;
   if (!ParseNumber(line, count) || count < -1) return ProtocolError("Protocol error, invalid array length.");
-  if (count >= 0) element().type = ReplyValue::Type::kArray;
   if (count <= 0) {
     EndElement();
     return {};
@@ -140,13 +120,11 @@ Status ReplyReader::TakeCount(Bytes line) {
   }
   if (depth_ == kMostDepth) return ProtocolError("Its reply nests arrays too deeply.");
   charged_ += static_cast<uint64_t>(count) * kElementBytes;
-  std::vector<ReplyValue>& elements = element().elements;
-  PRM_RETURN_IF_ERROR(WithinMemory([&] { elements.resize(static_cast<size_t>(count)); }));
-  open_[depth_++] = {elements.data(), count};
+  elements_left_[depth_++] = count;
   return {};
 }
 
-Status ReplyReader::TakeLength(Bytes line) {
+Status ReplyGuard::TakeLength(Bytes line) {
   int64_t length = 0;
   if (!ParseNumber(line, length) || length < -1) {
     return ProtocolError("Protocol error, invalid length of a string.");
@@ -156,14 +134,11 @@ Status ReplyReader::TakeLength(Bytes line) {
     return {};
   }
   length_ = static_cast<uint64_t>(length);
-  left_ = length_ + kLineEndSize;
+  left_ = length_ + 2;
   state_ = State::kString;
   if (length_ <= limits_.front().bytes - charged_) {
     charged_ += length_;
-    element().type = ReplyValue::Type::kString;
-    return WithinMemory([&] { element().text.reserve(length_); });
-  }
-  if (limits_.front().drops_strings) {
+  } else if (limits_.front().drops_strings) {
     state_ = State::kDroppedString;
     dropped_ = std::max(dropped_, length_);
   } else {
@@ -173,20 +148,17 @@ Status ReplyReader::TakeLength(Bytes line) {
 }
 
 // The element is complete, and so may be the arrays that contain it.
-void ReplyReader::EndElement() {
-  for (; depth_ > 0; --depth_) {
-    OpenArray& array = open_[depth_ - 1];
-    ++array.next;
-    if (--array.left > 0) return;
-  }
-  complete_.emplace_back(std::exchange(reply_, {}), dropped_);
+void ReplyGuard::EndElement() {
+  while (depth_ > 0 && --elements_left_[depth_ - 1] == 0) --depth_;
+  if (depth_ > 0) return;
+  finished_.push_back(dropped_);
   limits_.pop_front();
   dropped_ = 0;
   charged_ = 0;
 }
 
 // beginning: the part of the refused string that has arrived.
-Error ReplyReader::Refused(Bytes beginning) const {
+Error ReplyGuard::Refused(Bytes beginning) const {
   std::string detail = "The limit of the reply is " + std::to_string(limits_.front().bytes) + " bytes.";
   if (state_ == State::kRefusedString) {
     detail = "It announced a string of " + std::to_string(length_) + " bytes" +
@@ -194,6 +166,13 @@ Error ReplyReader::Refused(Bytes beginning) const {
              ". " + detail;
   }
   return {ErrorCode::kTooLarge, {}, std::move(detail), {}};
+}
+
+uint64_t ReplyGuard::TakeDropped() {
+  if (finished_.empty()) return 0;
+  const uint64_t dropped = finished_.front();
+  finished_.pop_front();
+  return dropped;
 }
 
 }  // namespace prm::redis

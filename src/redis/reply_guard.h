@@ -1,24 +1,21 @@
-// Reads replies in RESP2 from the bytes of a peer, which may announce anything: memory is taken within
-// limits.
+// A filter between the socket and hiredis, which allocates memory for whatever the header of a reply
+// announces.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <optional>
+#include <functional>
 #include <string>
-#include <vector>
 
 #include "core/bytes.h"
 #include "core/status.h"
 #include "core/text_gate.h"
-#include "redis/reply.h"
 
 namespace prm::redis {
 
-// The memory that one element of a reply takes, without the bytes of a string.
+// The memory that hiredis takes for one element of a reply, without the bytes of a string.
 constexpr uint64_t kElementBytes = 96;
-static_assert(sizeof(ReplyValue) <= kElementBytes);
 
 // How much memory the reply to a command may take: kElementBytes for each element that it announces, and the
 // bytes of its strings.
@@ -35,46 +32,41 @@ constexpr ReplyLimit kSmallReply{uint64_t{1} << 20};
 // take 35 MB.
 constexpr ReplyLimit kLargeReply{uint64_t{64} << 20};
 
-// Format: RESP2, redis.io/docs/reference/protocol-spec.
-class ReplyReader {
+// Parses the headers of RESP2, redis.io/docs/reference/protocol-spec, and passes on bytes that are within the
+// limits.
+class ReplyGuard {
  public:
-  // gate: for text that messages quote; it must outlive the reader.
-  explicit ReplyReader(const TextGate& gate) : gate_(gate) {}
+  // Passes bytes to hiredis. False if it has no memory for them.
+  using Sink = std::function<bool(const char* bytes, size_t size)>;
+
+  // gate: for text that messages quote; it must outlive the guard.
+  explicit ReplyGuard(const TextGate& gate) : gate_(gate) {}
 
   // A command was sent whose reply has this limit.
   void Expect(const ReplyLimit& limit) { limits_.push_back(limit); }
 
-  // Reads all of the bytes. Errors: kProtocol (not RESP2, or an unexpected reply), kTooLarge (beyond the
-  // limit, or no memory). After an error the reader must not be used any more. The detail gives the reason;
-  // the connection, which knows server and command, sets the message.
-  Status Take(const char* bytes, size_t size);
-
-  // The oldest of the complete replies, each once; nullopt: there is none.
-  std::optional<Reply> Next();
+  // Passes the bytes on, whole lines at a time. Errors: kProtocol (not RESP2, or an unexpected reply),
+  // kTooLarge (beyond the limit, or the sink refused). After an error the guard must not be used any more.
+  // The detail gives the reason; the connection, which knows server and command, sets the message.
+  Status Take(const char* bytes, size_t size, const Sink& sink);
 
   // The number of expected replies that are not complete.
   size_t pending() const { return limits_.size(); }
 
-  // Whether there is nothing of a reply, neither whole nor in part.
-  bool IsIdle() const;
+  // Call it once for each complete reply that hiredis returns: see Reply::dropped.
+  uint64_t TakeDropped();
 
  private:
-  // Deeper than replies of Redis.
+  // The same limit as that of hiredis.
   static constexpr size_t kMostDepth = 7;
 
   enum class State { kLine, kString, kDroppedString, kRefusedString };
-  struct OpenArray {
-    ReplyValue* next;
-    int64_t left;
-  };
 
   Status TakeLine(Bytes line);
-  Status TakeText(ReplyValue::Type type, Bytes line);
   Status TakeCount(Bytes line);
   Status TakeLength(Bytes line);
   void EndElement();
   Error Refused(Bytes beginning = {}) const;
-  ReplyValue& element() { return depth_ == 0 ? reply_ : *open_[depth_ - 1].next; }
 
   const TextGate& gate_;
   State state_ = State::kLine;
@@ -82,13 +74,11 @@ class ReplyReader {
   uint64_t left_ = 0;     // bytes of the string, with its CRLF
   uint64_t length_ = 0;   // of the string
   uint64_t charged_ = 0;  // of the limit of the reply
-  ReplyValue reply_;      // the incomplete one
   size_t depth_ = 0;
-  OpenArray open_[kMostDepth] = {};  // the arrays that the next element is in
+  int64_t elements_left_[kMostDepth] = {};  // of the arrays that the next element is in
   uint64_t dropped_ = 0;
-  std::deque<ReplyLimit> limits_;  // of the replies that are not complete
-  std::vector<Reply> complete_;
-  size_t taken_ = 0;  // of complete_
+  std::deque<ReplyLimit> limits_;  // of the replies that have not been seen whole
+  std::deque<uint64_t> finished_;  // what was dropped of replies that were
 };
 
 }  // namespace prm::redis
