@@ -325,11 +325,11 @@ INSTANTIATE_TEST_SUITE_P(
     Fixtures, CapturedStreamTest,
     testing::Values(
         Capture{"redis-7.0.15/psync_disk.bin",
-                {"set 0/live=1@1795318580028", "changed 3/n3", "delete 0/live", "set 0/m1=1", "changed 0/m2",
-                 "changed 0/stream:plain", "changed 0/set:big", "changed 0/set:big"}},
+                {"set 0/live=1@1795318580028", "changed 3/n3 by 1", "delete 0/live", "set 0/m1=1",
+                 "changed 0/m2", "changed 0/stream:plain", "changed 0/set:big", "changed 0/set:big"}},
         Capture{"redis-7.0.15/psync_diskless.bin",
-                {"set 0/live=1@1795318574087", "changed 3/n3", "delete 0/live", "set 0/m1=1", "changed 0/m2",
-                 "changed 0/stream:plain", "changed 0/set:big", "changed 0/set:big"}},
+                {"set 0/live=1@1795318574087", "changed 3/n3 by 1", "delete 0/live", "set 0/m1=1",
+                 "changed 0/m2", "changed 0/stream:plain", "changed 0/set:big", "changed 0/set:big"}},
         Capture{"redis-8.0.6/psync.bin", Repeat(15, "changed 0/h") + Repeat(3, "changed 0/vs")},
         Capture{"valkey-9.1.2/psync_no_eof_disk.bin", Repeat(3, "changed 0/h")},
         Capture{
