@@ -1,4 +1,5 @@
 // redis_migrate.preflight(server): checks whether a Redis can be migrated from, and what to fix first.
+#include "connect/preflight_live.h"
 #include "connect/server.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -20,8 +21,6 @@ constexpr double kSkewWarnSeconds = 1;
 constexpr double kSkewFailSeconds = 60;
 constexpr double kHeadroomWarnShare = 0.1;
 
-enum class CheckStatus { kOk, kWarn, kFail };
-
 class Preflight {
  public:
   explicit Preflight(ReturnSetInfo *result) : result_(result) {}
@@ -29,6 +28,7 @@ class Preflight {
   void Run(const std::string &server) {
     deployment_ = ServerOptions(server, GetUserId());
     username_ = deployment_.connection.username.empty() ? "default" : deployment_.connection.username;
+    has_replication_ = IsReplicated(server);
     if (!Connect(redis::OpenServer(deployment_, waiter_))) return;
     if (deployment_.seeds.empty())
       CheckServer();
@@ -48,6 +48,20 @@ class Preflight {
     CheckRights();
     CheckVersion();
     CheckClock();
+    if (has_replication_ && info_)
+      CheckReplication(*connection_, *info_, username_,
+                       [&](const char *check, CheckStatus status, const std::string &detail,
+                           const std::string &hint) { Add(check, status, detail, hint); });
+  }
+
+  // Whether a migration of the caller's has the server as its source of replication.
+  static bool IsReplicated(const std::string &server) {
+    pg::Spi spi;
+    return pg::Spi::Execute(
+               "SELECT EXISTS (SELECT FROM redis_migrate.migrations WHERE server OPERATOR(pg_catalog.=) $1 "
+               "AND source OPERATOR(pg_catalog.=) 'replication')",
+               {pg::SqlParam::Text(server)})[0]
+        .Bool(0);
   }
 
   // The nodes that a run would read, one after the other.
@@ -468,6 +482,7 @@ ORDER BY migration, mapping)",
   std::string unavailable_;  // why rights could not be checked
   bool right_missing_ = false;
   bool keys_refused_ = false;  // some keys may not be read
+  bool has_replication_ = false;
   std::unique_ptr<redis::Connection> connection_;
   std::optional<redis::ServerInfo> info_;
 };
