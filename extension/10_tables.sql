@@ -176,10 +176,11 @@ CREATE TABLE redis_migrate.reject (
     partial    boolean NOT NULL DEFAULT false,
     payload    bytea,
     expires_at timestamptz,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    settled_at timestamptz
 );
 CREATE INDEX reject_run ON redis_migrate.reject (run_id, level);
-COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost';
+COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
 COMMENT ON SEQUENCE redis_migrate.reject_reject_id_seq IS 'Numbers of rejects';
 
 CREATE TABLE redis_migrate.deferred (

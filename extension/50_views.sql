@@ -96,10 +96,10 @@ COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes from Redis as t
 
 CREATE VIEW redis_migrate.rejects WITH (security_barrier) AS
     SELECT j.reject_id, j.run_id, r.migration, j.db, redis_migrate.bytes_as_text(j.key_bytes) AS key, j.key_bytes, j.type,
-           j.pattern, j.mapping, j.rule, j.sqlstate, j.message, j.partial, j.payload, j.expires_at, j.created_at
+           j.pattern, j.mapping, j.rule, j.sqlstate, j.message, j.partial, j.payload, j.expires_at, j.created_at, j.settled_at
     FROM redis_migrate.reject AS j JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner);
-COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule';
+COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule; settled_at: since when nothing of the key is amiss any more, in a live run';
 
 CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
     SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type,

@@ -11,6 +11,7 @@ CREATE TABLE redis_migrate.background_run (
     force        boolean NOT NULL,
     workers      integer,
     live         boolean NOT NULL DEFAULT false,
+    seed         text,
     wanted       boolean NOT NULL DEFAULT true,
     state        text NOT NULL DEFAULT 'starting' CHECK (state OPERATOR(pg_catalog.=)
                      ANY (ARRAY['starting', 'waiting for worker', 'running', 'retrying', 'completed', 'stopped', 'failed'])),
@@ -25,7 +26,7 @@ CREATE TABLE redis_migrate.background_run (
     message      text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.background_run IS
-    'Requested background runs, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
+    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
 COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
 
 CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, OUT message text, OUT hint text)
@@ -58,10 +59,10 @@ COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false,
-        workers integer DEFAULT NULL, live boolean DEFAULT false) RETURNS void
+        workers integer DEFAULT NULL, live boolean DEFAULT false, seed text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
-COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean) IS
-    'Runs a migration in background workers, as its owner; it begins when the transaction commits. live: follows every change of the server afterwards, until redis_migrate.stop; rows whose keys the snapshot lacks are removed, with force however many. The other options are those of redis_migrate.run';
+COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text) IS
+    'Runs a migration in background workers, as its owner; it begins when the transaction commits. live: follows every change of the server afterwards, until redis_migrate.stop; rows whose keys the snapshot lacks are removed, with force however many. seed: an absolute path of a dump file on the database server, which a live run begins with where it would need a snapshot. The other options are those of redis_migrate.run';
 
 CREATE FUNCTION redis_migrate.stop(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop';

@@ -9,10 +9,11 @@ CREATE TABLE redis_migrate.live_position (
     is_loaded       boolean NOT NULL DEFAULT false,
     keys_read_again bigint NOT NULL DEFAULT 0,
     commands        bigint NOT NULL DEFAULT 0,
+    flush_offset    bigint NOT NULL DEFAULT 0,
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.live_position IS
-    'How far live runs have applied the replication stream, written in the transaction that writes the rows. db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded';
+    'How far live runs have applied the replication stream, written in the transaction that writes the rows. db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded; flush_offset: large values that changed up to there are wanted at once, by redis_migrate.wait_for';
 
 CREATE TABLE redis_migrate.live_key (
     run_id      bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -20,12 +21,13 @@ CREATE TABLE redis_migrate.live_key (
     key_bytes   bytea NOT NULL,
     read_offset bigint NOT NULL,
     is_absent   boolean NOT NULL,
-    is_unread   boolean NOT NULL
+    is_unread   boolean NOT NULL,
+    bytes       bigint
 );
 ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
 CREATE INDEX live_key_run ON redis_migrate.live_key (run_id, read_offset);
 COMMENT ON TABLE redis_migrate.live_key IS
-    'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again';
+    'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again; bytes: so large was a value that waits to be read again because it changes often';
 
 CREATE TABLE redis_migrate.live_link (
     run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -37,13 +39,15 @@ CREATE TABLE redis_migrate.live_link (
     durable_offset  bigint,
     received_at     timestamptz,
     spool_bytes     bigint,
+    backlog_bytes   bigint,
+    acknowledged_at timestamptz,
     reconnects      bigint NOT NULL DEFAULT 0,
     sqlstate        text,
     message         text,
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.live_link IS
-    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told to be safe here';
+    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back';
 
 CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
@@ -67,20 +71,41 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
            CASE WHEN l.received_offset OPERATOR(pg_catalog.>) p.applied_offset
                 THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.received_at), 0)::numeric(20, 3)
                 WHEN p.is_loaded THEN 0 END AS lag_seconds,
-           p.commands, p.keys_read_again, k.keys_ahead, l.spool_bytes, l.reconnects, l.received_at,
+           p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, l.spool_bytes, l.reconnects, l.received_at,
            coalesce(j.sqlstate, l.sqlstate) AS sqlstate, coalesce(j.message, l.message) AS last_error
     FROM redis_migrate.background_run AS j
     LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
                        WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.live ORDER BY u.run_id DESC LIMIT 1) AS r ON true
     LEFT JOIN redis_migrate.live_position AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id
     LEFT JOIN redis_migrate.live_link AS l ON l.run_id OPERATOR(pg_catalog.=) r.run_id
-    CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead FROM redis_migrate.live_key AS q
+    CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead, pg_catalog.count(q.bytes) AS keys_deferred,
+                               coalesce(pg_catalog.sum(q.bytes), 0)::bigint AS bytes_deferred
+                        FROM redis_migrate.live_key AS q
                         WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS k
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 COMMENT ON VIEW redis_migrate.live_sync IS
-    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are newer than the applied offset';
+    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often';
 
-GRANT SELECT ON redis_migrate.live_sync TO PUBLIC;
+CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
+    SELECT v.run_id, v.migration, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,
+           v.durable_offset AS latest_ack_offset, l.acknowledged_at AS latest_ack_time, v.applied_offset AS latest_end_offset, p.updated_at AS latest_end_time,
+           l.backlog_bytes, v.spool_bytes,
+           (SELECT pg_catalog.count(*) FROM redis_migrate.reject AS r
+            WHERE r.run_id OPERATOR(pg_catalog.=) v.run_id AND r.settled_at IS NULL) AS rejects
+    FROM redis_migrate.live_sync AS v
+    JOIN redis_migrate.background_run AS j USING (migration)
+    LEFT JOIN redis_migrate.live_link AS l USING (run_id)
+    LEFT JOIN redis_migrate.live_position AS p USING (run_id)
+    LEFT JOIN redis_migrate.worker_slots() AS a
+        ON a.kind OPERATOR(pg_catalog.=) 'migration' AND a.background_run_id OPERATOR(pg_catalog.=) j.background_run_id
+           AND a.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+    LEFT JOIN redis_migrate.worker_slots() AS b
+        ON b.kind OPERATOR(pg_catalog.=) 'replication link' AND b.run_id OPERATOR(pg_catalog.=) v.run_id
+           AND b.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
+COMMENT ON VIEW redis_migrate.stat_live IS
+    'Live runs for monitoring, in the shape of pg_stat_subscription: the processes, and how far the stream was received, acknowledged and applied, each with its time. pid: applies the changes; link_pid: keeps the link; backlog_bytes: as much of the stream the server keeps; rejects: keys whose newest value could not be stored';
+
+GRANT SELECT ON redis_migrate.live_sync, redis_migrate.stat_live TO PUBLIC;
 
 DO $$
 DECLARE

@@ -62,7 +62,8 @@ ALTER TABLE redis_migrate.run_part RENAME slots TO share;
 UPDATE redis_migrate.run_part SET share = pg_catalog.concat('slots ', share);
 ALTER TABLE redis_migrate.run_part ALTER share SET NOT NULL;
 
-ALTER TABLE redis_migrate.background_run ADD workers integer, ADD live boolean NOT NULL DEFAULT false;
+ALTER TABLE redis_migrate.reject ADD settled_at timestamptz;
+ALTER TABLE redis_migrate.background_run ADD workers integer, ADD live boolean NOT NULL DEFAULT false, ADD seed text;
 
 ALTER TABLE redis_migrate.run ADD live boolean NOT NULL DEFAULT false;
 
@@ -190,7 +191,7 @@ COMMENT ON TABLE redis_migrate.run_count IS
 
 COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
 
-COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost';
+COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
 
 COMMENT ON TABLE redis_migrate.deferred IS
     'Keys that a foreign key refused, or whose row belongs to a lower key; they are tried again at the end of their level';
@@ -406,7 +407,13 @@ COMMENT ON VIEW redis_migrate.mapping_counts IS
 
 COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL where they are not valid';
 
-COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule';
+CREATE OR REPLACE VIEW redis_migrate.rejects WITH (security_barrier) AS
+    SELECT j.reject_id, j.run_id, r.migration, j.db, redis_migrate.bytes_as_text(j.key_bytes) AS key, j.key_bytes, j.type,
+           j.pattern, j.mapping, j.rule, j.sqlstate, j.message, j.partial, j.payload, j.expires_at, j.created_at, j.settled_at
+    FROM redis_migrate.reject AS j JOIN redis_migrate.run AS r USING (run_id)
+    WHERE redis_migrate.may_see(r.owner);
+
+COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule; settled_at: since when nothing of the key is amiss any more, in a live run';
 
 COMMENT ON VIEW redis_migrate.archive IS
     'Keys without a mapping, as DUMP payloads that RESTORE takes. Do not select payload where values are large: it is assembled from chunks';
@@ -460,7 +467,7 @@ COMMENT ON VIEW redis_migrate.progress IS
 GRANT SELECT ON redis_migrate.mappings, redis_migrate.runs, redis_migrate.run_parts, redis_migrate.mapping_counts, redis_migrate.progress TO PUBLIC;
 
 COMMENT ON TABLE redis_migrate.background_run IS
-    'Requested background runs, with the parameters of redis_migrate.run. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
+    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
 
 COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
 
@@ -495,11 +502,11 @@ COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false,
-        workers integer DEFAULT NULL, live boolean DEFAULT false) RETURNS void
+        workers integer DEFAULT NULL, live boolean DEFAULT false, seed text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
 
-COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean) IS
-    'Runs a migration in background workers, as its owner; it begins when the transaction commits. live: follows every change of the server afterwards, until redis_migrate.stop; rows whose keys the snapshot lacks are removed, with force however many. The other options are those of redis_migrate.run';
+COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text) IS
+    'Runs a migration in background workers, as its owner; it begins when the transaction commits. live: follows every change of the server afterwards, until redis_migrate.stop; rows whose keys the snapshot lacks are removed, with force however many. seed: an absolute path of a dump file on the database server, which a live run begins with where it would need a snapshot. The other options are those of redis_migrate.run';
 
 COMMENT ON FUNCTION redis_migrate.stop(text) IS
     'Stops the background run of a migration at once, even if the transaction is rolled back; redis_migrate.start resumes it';
@@ -568,11 +575,12 @@ CREATE TABLE redis_migrate.live_position (
     is_loaded       boolean NOT NULL DEFAULT false,
     keys_read_again bigint NOT NULL DEFAULT 0,
     commands        bigint NOT NULL DEFAULT 0,
+    flush_offset    bigint NOT NULL DEFAULT 0,
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE redis_migrate.live_position IS
-    'How far live runs have applied the replication stream, written in the transaction that writes the rows. db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded';
+    'How far live runs have applied the replication stream, written in the transaction that writes the rows. db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded; flush_offset: large values that changed up to there are wanted at once, by redis_migrate.wait_for';
 
 CREATE TABLE redis_migrate.live_key (
     run_id      bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -580,7 +588,8 @@ CREATE TABLE redis_migrate.live_key (
     key_bytes   bytea NOT NULL,
     read_offset bigint NOT NULL,
     is_absent   boolean NOT NULL,
-    is_unread   boolean NOT NULL
+    is_unread   boolean NOT NULL,
+    bytes       bigint
 );
 
 ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
@@ -588,7 +597,7 @@ ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
 CREATE INDEX live_key_run ON redis_migrate.live_key (run_id, read_offset);
 
 COMMENT ON TABLE redis_migrate.live_key IS
-    'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again';
+    'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again; bytes: so large was a value that waits to be read again because it changes often';
 
 CREATE TABLE redis_migrate.live_link (
     run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -600,6 +609,8 @@ CREATE TABLE redis_migrate.live_link (
     durable_offset  bigint,
     received_at     timestamptz,
     spool_bytes     bigint,
+    backlog_bytes   bigint,
+    acknowledged_at timestamptz,
     reconnects      bigint NOT NULL DEFAULT 0,
     sqlstate        text,
     message         text,
@@ -607,7 +618,7 @@ CREATE TABLE redis_migrate.live_link (
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE redis_migrate.live_link IS
-    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told to be safe here';
+    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back';
 
 CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
@@ -633,21 +644,43 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
            CASE WHEN l.received_offset OPERATOR(pg_catalog.>) p.applied_offset
                 THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.received_at), 0)::numeric(20, 3)
                 WHEN p.is_loaded THEN 0 END AS lag_seconds,
-           p.commands, p.keys_read_again, k.keys_ahead, l.spool_bytes, l.reconnects, l.received_at,
+           p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, l.spool_bytes, l.reconnects, l.received_at,
            coalesce(j.sqlstate, l.sqlstate) AS sqlstate, coalesce(j.message, l.message) AS last_error
     FROM redis_migrate.background_run AS j
     LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
                        WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.live ORDER BY u.run_id DESC LIMIT 1) AS r ON true
     LEFT JOIN redis_migrate.live_position AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id
     LEFT JOIN redis_migrate.live_link AS l ON l.run_id OPERATOR(pg_catalog.=) r.run_id
-    CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead FROM redis_migrate.live_key AS q
+    CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead, pg_catalog.count(q.bytes) AS keys_deferred,
+                               coalesce(pg_catalog.sum(q.bytes), 0)::bigint AS bytes_deferred
+                        FROM redis_migrate.live_key AS q
                         WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS k
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 
 COMMENT ON VIEW redis_migrate.live_sync IS
-    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are newer than the applied offset';
+    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often';
 
-GRANT SELECT ON redis_migrate.live_sync TO PUBLIC;
+CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
+    SELECT v.run_id, v.migration, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,
+           v.durable_offset AS latest_ack_offset, l.acknowledged_at AS latest_ack_time, v.applied_offset AS latest_end_offset, p.updated_at AS latest_end_time,
+           l.backlog_bytes, v.spool_bytes,
+           (SELECT pg_catalog.count(*) FROM redis_migrate.reject AS r
+            WHERE r.run_id OPERATOR(pg_catalog.=) v.run_id AND r.settled_at IS NULL) AS rejects
+    FROM redis_migrate.live_sync AS v
+    JOIN redis_migrate.background_run AS j USING (migration)
+    LEFT JOIN redis_migrate.live_link AS l USING (run_id)
+    LEFT JOIN redis_migrate.live_position AS p USING (run_id)
+    LEFT JOIN redis_migrate.worker_slots() AS a
+        ON a.kind OPERATOR(pg_catalog.=) 'migration' AND a.background_run_id OPERATOR(pg_catalog.=) j.background_run_id
+           AND a.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+    LEFT JOIN redis_migrate.worker_slots() AS b
+        ON b.kind OPERATOR(pg_catalog.=) 'replication link' AND b.run_id OPERATOR(pg_catalog.=) v.run_id
+           AND b.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
+
+COMMENT ON VIEW redis_migrate.stat_live IS
+    'Live runs for monitoring, in the shape of pg_stat_subscription: the processes, and how far the stream was received, acknowledged and applied, each with its time. pid: applies the changes; link_pid: keeps the link; backlog_bytes: as much of the stream the server keeps; rejects: keys whose newest value could not be stored';
+
+GRANT SELECT ON redis_migrate.live_sync, redis_migrate.stat_live TO PUBLIC;
 
 COMMENT ON TABLE redis_migrate.job IS
     'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation and relation_owner are the OID and the owner of the table when its name was last resolved, trusted_roles the other roles whose SQL may run with the owner''s rights; problem is what the owner has to confirm. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
@@ -1007,7 +1040,7 @@ BEGIN
             ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure::text, 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure)),
-            ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text)'::regprocedure::text, 'redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean)'::regprocedure)),

@@ -12,6 +12,8 @@ int max_value_size_kb = 256 * 1024;
 int max_snapshot_size_mb = -1;
 int max_spool_size_mb = 16 * 1024;
 int live_delete_limit = 10;
+int live_reread_share = 20;
+int live_large_value_rate_kb = 64 * 1024;
 int connect_timeout_ms = 10 * 1000;
 int command_timeout_ms = 60 * 1000;
 int reconnect_timeout_ms = 30 * 1000;
@@ -59,6 +61,16 @@ void Define() {
                           "lacks their keys.",
                           "Beyond that it fails until it is started with force.", &live_delete_limit,
                           live_delete_limit, 0, 100, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.live_reread_share",
+                          "Maximum percentage of a Redis' time that a live run takes to read keys again.",
+                          "It takes less as long as that Redis answers half as fast as it used to.",
+                          &live_reread_share, live_reread_share, 1, 100, PGC_USERSET, 0, nullptr, nullptr,
+                          nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.live_large_value_rate",
+                          "Maximum amount of large values that a live run reads again in a second.",
+                          "Values that keep changing wait meanwhile.", &live_large_value_rate_kb,
+                          live_large_value_rate_kb, 1, INT_MAX, PGC_USERSET, GUC_UNIT_KB, nullptr, nullptr,
+                          nullptr);
   DefineCustomIntVariable(
       "pg_redis_migrate.connect_timeout", "Maximum time to connect to Redis and to authenticate.",
       "The server option connect_timeout takes precedence.", &connect_timeout_ms, connect_timeout_ms, 100,

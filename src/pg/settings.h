@@ -10,6 +10,8 @@ extern int max_reply_size_kb;            // a larger value is read in pieces, in
 extern int max_value_size_kb;            // a larger value is rejected by name, in kB
 extern int max_snapshot_size_mb;         // a larger snapshot of a server is refused, in MB; -1: no limit
 extern int max_spool_size_mb;            // as much of a stream waits on the disk, in MB
+extern int live_reread_share;            // percent of a server's time for reading keys again
+extern int live_large_value_rate_kb;     // large values that are read again in a second, in kB
 extern int live_delete_limit;            // percent of a mapping's rows that a snapshot may take away unasked
 extern int connect_timeout_ms;           // for servers without the option
 extern int command_timeout_ms;           // time to wait for data from Redis before a command fails

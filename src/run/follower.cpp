@@ -37,6 +37,8 @@ Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
       forgets_archived_(!store_.archive().IsEmpty()),
       spool_(record.run_id()),
       known_(kKnownBytes),
+      budget_(pg::settings::live_reread_share / 100.0),
+      spacing_(static_cast<uint64>(pg::settings::live_large_value_rate_kb) * 1024),
       merges_(run.migration()) {}
 
 void Follower::Follow() {
@@ -53,6 +55,9 @@ void Follower::OpenSpool() {
   position_ = record_.ReadPosition().value();
   for (auto &[id, key] : record_.ReadKeysAhead())
     (key.kind == KeyAhead::kStored ? ahead_ : waiting_).emplace(id, key);
+  // What has changed such a key since it waits is not stored.
+  for (auto &[id, key] : waiting_)
+    if (key.bytes > 0) key.newest_offset = position_.point.offset;
   rejected_ = run_.record().ReadRejectedKeys();
   Spi::Commit();
   received_at_ms_ = position_.received_at_ms;
@@ -163,7 +168,11 @@ void Follower::TakeKey(source::StreamChange change, Batch &batch) {
   if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && change.offset <= ahead->second.read_offset)
     return;  // its row shows that already
   if (auto const waiting = waiting_.find(id); waiting != waiting_.end()) {
-    const KeyAhead &key = waiting->second;
+    KeyAhead &key = waiting->second;
+    if (key.bytes > 0 && change.kind == ChangeKind::kChanged) {
+      key.newest_offset = change.offset;
+      return;
+    }
     if (key.kind == KeyAhead::kAbsent && change.offset <= key.read_offset) {
       if (change.kind != ChangeKind::kDelete) return;
       // Why ever it went: it was not there at read_offset, either.
@@ -256,28 +265,32 @@ void Follower::TakeId(const source::SpoolChunk &chunk, Batch &batch) {
 }
 
 bool Follower::HasDueKeys() const {
-  int64 const now_ms = pg::MonotonicMs();
-  uint64 const offset = changes_->position().offset;
-  return std::any_of(waiting_.begin(), waiting_.end(), [&](const auto &waiting) {
-    const KeyAhead &key = waiting.second;
-    return key.retry_ms <= now_ms && (key.kind == KeyAhead::kAgain || key.read_offset <= offset);
+  return std::any_of(waiting_.begin(), waiting_.end(), [&, now_ms = pg::MonotonicMs()](const auto &waiting) {
+    return IsDue(waiting.second, now_ms);
   });
+}
+
+bool Follower::IsDue(const KeyAhead &key, int64 now_ms) const {
+  // Somebody waits for it.
+  if (key.bytes > 0 && key.read_offset <= link_.flush_offset()) return true;
+  return key.retry_ms <= now_ms &&
+         (key.kind == KeyAhead::kAgain || key.read_offset <= changes_->position().offset);
 }
 
 // Adds keys to the batch whose time has come.
 void Follower::TakeWaiting(Batch &batch) {
   int64 const now_ms = pg::MonotonicMs();
-  uint64 const offset = changes_->position().offset;
   for (auto waiting = waiting_.begin(); waiting != waiting_.end();) {
     const auto &[id, key] = *waiting;
-    bool const is_due = key.retry_ms <= now_ms &&
-                        (key.kind == KeyAhead::kAgain || key.read_offset <= offset) && !IsFull(batch);
-    if (!is_due) {
+    if (!IsDue(key, now_ms) || IsFull(batch)) {
       ++waiting;
       continue;
     }
     bool const is_gone = key.kind == KeyAhead::kAbsent && key.tries == 0;
-    KeyChange change = {is_gone ? ChangeKind::kDelete : ChangeKind::kChanged, {}, key.read_offset};
+    KeyChange change = {is_gone ? ChangeKind::kDelete : ChangeKind::kChanged,
+                        {},
+                        std::max(key.read_offset, key.newest_offset)};
+    change.is_due = true;
     (key.kind == KeyAhead::kAbsent ? change.absences : change.tries) = key.tries;
     change.entry.db = id.first;
     change.entry.key = id.second;

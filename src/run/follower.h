@@ -9,11 +9,13 @@
 #include "core/interrupts.h"
 #include "run/ledger_merges.h"
 #include "run/link_watch.h"
+#include "run/reject_streak.h"
 #include "run/run.h"
 #include "source/known_values.h"
 #include "source/named_keys.h"
 #include "source/stream_changes.h"
 #include "source/stream_spool.h"
+#include "source/value_spacing.h"
 
 namespace prm {
 
@@ -35,7 +37,13 @@ class Follower : public Interrupts {
     source::Entry entry;
     uint64 offset;
     int tries = 0;
-    int absences = 0;  // it has been read so often, and was not there
+    int absences = 0;     // it has been read so often, and was not there
+    bool is_due = false;  // it has waited
+  };
+  struct LargeValue {
+    KeyId id;
+    uint64 bytes;
+    int64 read_ms;
   };
   struct Batch {
     std::map<KeyId, KeyChange> keys;
@@ -45,6 +53,8 @@ class Follower : public Interrupts {
     // Keys that had rejects, and that have some now.
     std::vector<KeyId> forgiven, rejected;
     std::map<std::string, RowCounts> rows;  // that were stored
+    std::vector<LargeValue> large;          // that were read again
+    RejectStreak streak;                    // after it
   };
   using Entries = std::vector<const source::Entry *>;
 
@@ -62,6 +72,7 @@ class Follower : public Interrupts {
   void TakeId(const source::SpoolChunk &chunk, Batch &batch);
   void TakeWaiting(Batch &batch);
   bool HasDueKeys() const;
+  bool IsDue(const KeyAhead &key, int64 now_ms) const;
   bool IsFull(const Batch &batch) const;
 
   void ReadAgain(Batch &batch);
@@ -71,10 +82,16 @@ class Follower : public Interrupts {
   void Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms);
   source::NamedKeys &Reader();
 
+  void KeepToBudget();
+  bool Space(const KeyId &id, const KeyChange &change);
+  void NoteLarge(const std::vector<source::NamedKey> &keys, int64 took_ms, Batch &batch) const;
+  void SpaceLarge(const Batch &batch, int64 stored_in_ms);
+
   void Apply(Batch &batch);
   void ReleaseApplied();
   void Store(Batch &batch);
   Entries TakeDeferred(Tally &tally) const;
+  void SettleRejects(Batch &batch, const Tally &tally);
   void SaveKeysAhead(uint64 offset);
   LivePosition NextPosition() const;
 
@@ -100,7 +117,10 @@ class Follower : public Interrupts {
   bool waiting_changed_ = false;
   bool has_saved_keys_ = true;
   std::set<KeyId> rejected_;  // that have rejects
+  RejectStreak streak_;
   std::unique_ptr<ServerConnection> connection_;
+  source::RereadBudget budget_;
+  source::ValueSpacing spacing_;
   std::unique_ptr<source::NamedKeys> named_;
   int64 stored_ms_ = 0;  // when the last batch began to be
   // A commit that may not be durable yet, and the offset that it has applied.

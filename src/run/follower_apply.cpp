@@ -37,6 +37,7 @@ source::NamedKeys &Follower::Reader() {
     source::NamedKeysOptions options;
     options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
     options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+    options.budget = &budget_;
     named_ = pg::ValueOrThrow(source::NamedKeys::Open(**connection_, options));
   }
   return *named_;
@@ -46,7 +47,7 @@ source::NamedKeys &Follower::Reader() {
 void Follower::ReadAgain(Batch &batch) {
   std::vector<KeyChange *> changes;
   for (auto &[id, change] : batch.keys)
-    if (change.kind == ChangeKind::kChanged) changes.push_back(&change);
+    if (change.kind == ChangeKind::kChanged && !Space(id, change)) changes.push_back(&change);
   uint64 const most_bytes = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
   uint64 bytes = 0;
   for (size_t from = 0; from < changes.size(); from += kKeysAtOnce) {
@@ -58,7 +59,10 @@ void Follower::ReadAgain(Batch &batch) {
       continue;
     }
     std::vector<source::NamedKey> keys;
+    KeepToBudget();
+    int64 const began_ms = pg::MonotonicMs();
     ReadAgain(keys, part);
+    NoteLarge(keys, pg::MonotonicMs() - began_ms, batch);
     batch.read_again += static_cast<int64>(keys.size());
     for (size_t i = 0; i < keys.size(); ++i) {
       bytes += keys[i].entry.payload.size();
@@ -181,12 +185,16 @@ void Follower::Apply(Batch &batch) {
   waiting_changed_ = false;
   for (const KeyId &id : batch.forgiven) rejected_.erase(id);
   for (KeyId &id : batch.rejected) rejected_.insert(std::move(id));
+  streak_ = std::move(batch.streak);
+  SpaceLarge(batch, pg::MonotonicMs() - stored_ms_);
   position_ = NextPosition();
   if (!unreleased_) unreleased_ = {XactLastCommitEnd, position_.point.offset};
   merges_.After(batch.rows);
   if (++unmerged_ == kMergeEvery) {
     unmerged_ = 0;
     run_.MergeLedgers();
+    run_.record().ForgetSettledRejects();
+    Spi::Commit();
   }
 }
 
@@ -243,8 +251,9 @@ void Follower::Store(Batch &batch) {
   if (forgets_archived_) store_.archive().Forget(*tally.by_key);
   LivePosition const next = NextPosition();
   Entries const deferred = TakeDeferred(tally);
-  run_.record().ForgetRejects(batch.forgiven);
-  for (const Reject &reject : tally.rejects) batch.rejected.emplace_back(reject.entry->db, reject.entry->key);
+  batch.streak = streak_;
+  batch.streak.Take(run_.migration().name, tally);
+  SettleRejects(batch, tally);
   if (!tally.read.empty())
     run_.record().Save(tally, run_.routing().levels(),
                        next.point.id + " offset=" + std::to_string(next.point.offset));
@@ -270,6 +279,16 @@ Follower::Entries Follower::TakeDeferred(Tally &tally) const {
     if (--read->second == 0) tally.read.erase(read);
   }
   return std::exchange(tally.deferred, {});
+}
+
+// What was amiss with a key is settled, unless something is again.
+void Follower::SettleRejects(Batch &batch, const Tally &tally) {
+  for (const Reject &reject : tally.rejects) batch.rejected.emplace_back(reject.entry->db, reject.entry->key);
+  std::set<KeyId> const rejected(batch.rejected.begin(), batch.rejected.end());
+  std::vector<KeyId> again, settled;
+  for (const KeyId &id : batch.forgiven) (rejected.count(id) > 0 ? again : settled).push_back(id);
+  run_.record().ForgetRejects(again);
+  run_.record().SettleRejects(settled);
 }
 
 void Follower::SaveKeysAhead(uint64 offset) {

@@ -37,6 +37,17 @@ void InStep::AskServer() {
   asked_ms_ = pg::MonotonicMs();
 }
 
+// Large values that wait because they change often are wanted at once.
+void InStep::HastenUpTo(int64 offset) const {
+  Spi::ExecuteKept(
+      "UPDATE redis_migrate.live_position AS p SET flush_offset = $2 WHERE p.run_id = (SELECT max(run_id) "
+      "FROM "
+      "redis_migrate.run WHERE migration = $1 AND live) AND p.flush_offset < $2 AND EXISTS (SELECT FROM "
+      "redis_migrate.live_key AS k WHERE k.run_id = p.run_id AND k.bytes IS NOT NULL AND k.read_offset <= "
+      "$2)",
+      {SqlParam::Text(migration_), SqlParam::Int8(offset)});
+}
+
 bool InStep::IsReached() {
   bool is_of_history = false, is_reached = false;
   {
@@ -52,6 +63,7 @@ bool InStep::IsReached() {
     if (is_of_history && rows[0].Int8(1) >= static_cast<int64>(point_.offset)) {
       // Keys show what came after the moment: other keys may not show the same transactions yet. After a
       // fail-over what they have shown may never have happened, but then they are read again.
+      HastenUpTo(last_read_.value_or(static_cast<int64>(point_.offset)));
       if (rows[0].IsNull(2))
         is_reached = true;
       else if (last_read_)

@@ -18,6 +18,7 @@ class InStep {
 
  private:
   void AskServer();
+  void HastenUpTo(int64 offset) const;
 
   std::string migration_;
   Oid owner_;

@@ -32,6 +32,9 @@ class LinkWatch {
 
   bool IsStreaming() const { return status_.state == "streaming"; }
 
+  // Large values that changed up to there are wanted at once: somebody waits for them.
+  uint64 flush_offset() const { return status_.flush_offset; }
+
   // Ends the worker.
   void Stop() { workers_->Stop(record_.run_id()); }
 

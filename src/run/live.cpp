@@ -7,6 +7,7 @@
 #include "pg/time.h"
 #include "pg/wait.h"
 #include "run/follower.h"
+#include "source/seed.h"
 
 namespace prm {
 namespace {
@@ -40,6 +41,10 @@ void LoadSnapshot(Run &run, const LiveRecord &record, LinkWatch &link) {
   if (!begun) {
     LivePosition position;
     position.point = point;
+    // After a snapshot that the server sent, the stream selects a database first.
+    auto const snapshot = SnapshotFile::Open(record.run_id());
+    if (snapshot != nullptr)
+      if (auto const seed = source::ReadSeed(*snapshot); seed.ok()) position.db = seed.value().db;
     position.received_at_ms = pg::UnixMs(GetCurrentTimestamp());
     record.Begin(position);
     Spi::Commit();

@@ -38,13 +38,14 @@ std::map<KeyId, KeyAhead> LiveRecord::ReadKeysAhead() const {
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT db, key_bytes, read_offset, is_absent, is_unread FROM redis_migrate.live_key WHERE run_id = $1 "
-      "ORDER BY read_offset, is_absent OR is_unread",
+      "SELECT db, key_bytes, read_offset, is_absent, is_unread, coalesce(bytes, 0) FROM "
+      "redis_migrate.live_key WHERE run_id = $1 ORDER BY read_offset, is_absent OR is_unread",
       {SqlParam::Int8(run_id_)});
   std::map<KeyId, KeyAhead> keys;
   for (uint64 i = 0; i < rows.size(); ++i) {
     KeyAhead &key = keys[{rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1)))}];
     key.read_offset = static_cast<uint64>(rows[i].Int8(2));
+    key.bytes = static_cast<uint64>(rows[i].Int8(5));
     // Whether that was a replica is not known any more.
     if (rows[i].Bool(3)) key.tries = 1;
     key.kind = rows[i].Bool(3) ? KeyAhead::kAbsent : rows[i].Bool(4) ? KeyAhead::kAgain : KeyAhead::kStored;
@@ -94,21 +95,23 @@ void LiveRecord::AddKeys(const std::vector<std::pair<const KeyId *, const KeyAhe
   if (keys.empty()) return;
   std::vector<int> dbs, absent, unread;
   std::vector<Bytes> names;
-  std::vector<int64> offsets;
+  std::vector<int64> offsets, bytes;
   for (const auto &[id, key] : keys) {
     dbs.push_back(id->first);
     names.push_back(id->second);
     offsets.push_back(static_cast<int64>(key->read_offset));
+    bytes.push_back(static_cast<int64>(key->bytes));
     absent.push_back(key->kind == KeyAhead::kAbsent ? 1 : 0);
     unread.push_back(key->kind == KeyAhead::kAgain ? 1 : 0);
   }
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.live_key (run_id, db, key_bytes, read_offset, is_absent, is_unread) "
-      "SELECT $1, k.db, k.key_bytes, k.read_offset, k.absent = 1, k.unread = 1 "
-      "FROM unnest($2, $3, $4, $5, $6) AS k (db, key_bytes, read_offset, absent, unread)",
+      "INSERT INTO redis_migrate.live_key (run_id, db, key_bytes, read_offset, is_absent, is_unread, bytes) "
+      "SELECT $1, k.db, k.key_bytes, k.read_offset, k.absent = 1, k.unread = 1, NULLIF(k.bytes, 0) "
+      "FROM unnest($2, $3, $4, $5, $6, $7) AS k (db, key_bytes, read_offset, absent, unread, bytes)",
       {SqlParam::Int8(run_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
-       SqlParam::Int8Array(offsets), SqlParam::Int4Array(absent), SqlParam::Int4Array(unread)});
+       SqlParam::Int8Array(offsets), SqlParam::Int4Array(absent), SqlParam::Int4Array(unread),
+       SqlParam::Int8Array(bytes)});
 }
 
 void LiveRecord::ForgetKeys(const std::vector<KeyId> &keys) const {
@@ -132,11 +135,25 @@ void LiveRecord::ForgetWaitingKeys() const {
                    {SqlParam::Int8(run_id_)});
 }
 
+std::optional<std::string> LiveRecord::ReadSeed(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute("SELECT seed FROM redis_migrate.background_run WHERE migration = $1",
+                           {SqlParam::Text(migration)});
+  return rows.size() == 0 ? std::nullopt : rows[0].OptionalText(0);
+}
+
+void LiveRecord::ForgetSeed(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.background_run SET seed = NULL WHERE migration = $1 AND seed IS NOT NULL",
+      {SqlParam::Text(migration)});
+}
+
 std::optional<LinkStatus> LiveRecord::ReadLink() const {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
-      "SELECT state, sqlstate, message, replication_id, updated_at FROM redis_migrate.live_link WHERE run_id "
-      "= $1",
+      "SELECT state, sqlstate, message, replication_id, updated_at, coalesce((SELECT flush_offset FROM "
+      "redis_migrate.live_position WHERE run_id = $1), 0) FROM redis_migrate.live_link WHERE run_id = $1",
       {SqlParam::Int8(run_id_)});
   if (rows.size() == 0) return std::nullopt;
   LinkStatus status;
@@ -145,6 +162,7 @@ std::optional<LinkStatus> LiveRecord::ReadLink() const {
   status.message = rows[0].Text(2);
   status.replication_id = rows[0].Text(3);
   status.noted_at = DatumGetTimestampTz(rows[0].Value(4));
+  status.flush_offset = static_cast<uint64>(rows[0].Int8(5));
   return status;
 }
 
@@ -162,14 +180,18 @@ void LiveRecord::WriteLink(const LinkStatus &status) const {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
       "INSERT INTO redis_migrate.live_link AS l (run_id, state, replication_id, received_offset, "
-      "durable_offset, received_at, spool_bytes, reconnects, sqlstate, message) "
-      "VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7, $8, $9, NULLIF($10, '')) "
+      "durable_offset, received_at, spool_bytes, reconnects, sqlstate, message, backlog_bytes, "
+      "acknowledged_at) "
+      "VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7, $8, $9, NULLIF($10, ''), $11, CASE WHEN $2 = "
+      "'streaming' THEN clock_timestamp() END) "
       "ON CONFLICT (run_id) DO UPDATE SET state = excluded.state, since = CASE WHEN l.state = "
       "excluded.state THEN l.since ELSE clock_timestamp() END, replication_id = "
       "coalesce(excluded.replication_id, l.replication_id), received_offset = "
       "coalesce(excluded.received_offset, l.received_offset), durable_offset = "
       "coalesce(excluded.durable_offset, l.durable_offset), received_at = coalesce(excluded.received_at, "
-      "l.received_at), spool_bytes = coalesce(excluded.spool_bytes, l.spool_bytes), reconnects = "
+      "l.received_at), spool_bytes = coalesce(excluded.spool_bytes, l.spool_bytes), backlog_bytes = "
+      "coalesce(excluded.backlog_bytes, l.backlog_bytes), acknowledged_at = "
+      "coalesce(excluded.acknowledged_at, l.acknowledged_at), reconnects = "
       "l.reconnects + excluded.reconnects, sqlstate = excluded.sqlstate, message = excluded.message, "
       "updated_at = clock_timestamp()",
       {SqlParam::Int8(run_id_), SqlParam::Text(status.state), SqlParam::Text(status.replication_id),
@@ -177,7 +199,7 @@ void LiveRecord::WriteLink(const LinkStatus &status) const {
        status.received_at_ms ? Time(*status.received_at_ms) : SqlParam{TIMESTAMPTZOID, 0, true},
        number(status.spool_bytes), SqlParam::Int8(status.reconnects),
        status.sqlstate ? SqlParam::Text(pg::SqlStateText(*status.sqlstate)) : SqlParam{TEXTOID, 0, true},
-       SqlParam::Text(status.message)});
+       SqlParam::Text(status.message), number(status.backlog_bytes)});
 }
 
 }  // namespace prm

@@ -17,8 +17,10 @@ struct KeyAhead {
     kAgain,   // what was read could not be stored: it is to be read again
   } kind = kStored;
   uint64 read_offset = 0;
-  int tries = 0;       // kAbsent: how often a replica did not have it; kAgain
-  int64 retry_ms = 0;  // kAbsent, kAgain: not before this time, monotonic
+  int tries = 0;             // kAbsent: how often a replica did not have it; kAgain
+  int64 retry_ms = 0;        // kAbsent, kAgain: not before this time, monotonic
+  uint64 newest_offset = 0;  // kAgain: of its last change, if that is later
+  uint64 bytes = 0;          // kAgain: it waits because its value is so large, and changes often
 };
 
 struct LivePosition {
@@ -35,8 +37,9 @@ struct LinkStatus {
   std::string message;
   // Only of ReadLink: when it was written.
   TimestampTz noted_at = 0;
+  uint64 flush_offset = 0;  // of ReadLink: large values that changed up to there are wanted at once
   // Only of WriteLink:
-  std::optional<uint64> received_offset, durable_offset, spool_bytes;
+  std::optional<uint64> received_offset, durable_offset, spool_bytes, backlog_bytes;
   std::optional<int64> received_at_ms;
   int64 reconnects = 0;
 };
@@ -64,6 +67,10 @@ class LiveRecord {
   // Forgets those that are not stored.
   void ForgetWaitingKeys() const;
   void AddKeys(const std::vector<std::pair<const KeyId *, const KeyAhead *>> &keys) const;
+
+  // The dump file that the next run of the migration is to begin with; nothing: none. Then that it need not.
+  static std::optional<std::string> ReadSeed(const std::string &migration);
+  static void ForgetSeed(const std::string &migration);
 
   // What the worker of the link says; nothing: it has not said anything yet.
   std::optional<LinkStatus> ReadLink() const;

@@ -15,6 +15,7 @@
 #include "run/link_workers.h"
 #include "run/live_record.h"
 #include "run/run_record.h"
+#include "run/seed.h"
 #include "source/snapshot.h"
 
 namespace prm {
@@ -88,34 +89,61 @@ class Receiver {
     std::optional<LivePosition> const applied = record_.ReadPosition();
     Spi::Commit();
     std::optional<redis::ReplicationPoint> from = writer_->end();
-    // A crash of the machine may have cost the end of the spool, but not what was applied of it. In a database
-    // that was restored the files may be older or newer than the position.
+    // A crash of the machine may have cost the end of the spool, but not what was applied of it. In a
+    // database that was restored the files may be older or newer than the position.
     bool const is_spool_lost =
         applied && pg::ValueOrThrow(source::StreamSpoolReader::Open(files_, applied->point)) == nullptr;
     if (is_spool_lost && !applied->is_loaded)
       return NeedFullSync("the snapshot that was being loaded is gone");
     if (is_spool_lost) from = applied->point;
+    std::optional<source::Seed> const seed = from ? std::nullopt : FindSeed();
+    if (seed) from = seed->point;
     connection_ = std::make_unique<ServerConnection>(server_, GetUserId());
     Spi::Commit();
     if (!connection_->deployment().seeds.empty())
       throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "a live run does not follow clusters",
                     "Server \"" + server_ + "\" is one.");
+    if (seed) RequireContinues(**connection_, *seed);
+    NoteBacklog();
     auto link = redis::ReplicationLink::Open(**connection_, from);
     if (!link.ok() && link.error().code == ErrorCode::kPermissionDenied)
       throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, link.error().message, link.error().detail,
                     "Grant the user both rights of a replica with ACL SETUSER ... +psync +replconf. They "
                     "give it all keys, whatever key patterns it has.");
     link_ = pg::ValueOrThrow(std::move(link));
+    if (link_->has_snapshot() && seed)
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "Redis at " + link_->address() + " does not go on from the dump file",
+                    "It did when it was asked before.", "Run BGSAVE, and start with the new file.");
     if (link_->has_snapshot() && from)
       return NeedFullSync("Redis at " + link_->address() + " does not have the stream any more from offset " +
                           std::to_string(from->offset) + " on");
     if (link_->has_snapshot()) {
       ReceiveSnapshot();
     } else {
-      if (is_spool_lost) pg::ThrowIfError(writer_->Begin(*from, false));
+      if (seed || is_spool_lost) pg::ThrowIfError(writer_->Begin(*from, seed.has_value()));
       if (link_->point().id != from->id) pg::ThrowIfError(writer_->ChangeId(link_->point().id));
     }
+    LiveRecord::ForgetSeed(name_);  // it was taken, or is not needed
+    Spi::Commit();
     return true;
+  }
+
+  // The dump file that the run is to begin with, once it is here.
+  std::optional<source::Seed> FindSeed() {
+    auto const path = LiveRecord::ReadSeed(name_);
+    Spi::Commit();
+    if (!path) return std::nullopt;
+    BeginSnapshot();
+    return TakeSeed(*path, server_, record_.run_id());
+  }
+
+  // How much of the stream the server keeps; where INFO is refused it is not known.
+  void NoteBacklog() {
+    auto const info = (*connection_)->Command({"INFO", "replication"});
+    if (!info.ok()) return;
+    auto const bytes = redis::ServerInfo(info.value().String().value_or("")).GetInteger("repl_backlog_size");
+    if (bytes) status_.backlog_bytes = static_cast<uint64>(*bytes);
   }
 
   bool NeedFullSync(const std::string &why) {
@@ -129,11 +157,15 @@ class Receiver {
     return false;
   }
 
-  void ReceiveSnapshot() {
+  void BeginSnapshot() {
     status_.state = "snapshot";
     status_.sqlstate.reset();
     status_.message.clear();
     Note();
+  }
+
+  void ReceiveSnapshot() {
+    BeginSnapshot();
     auto snapshot = SnapshotFile::Create();
     uint64_t const most = settings::max_snapshot_size_mb < 0
                               ? std::numeric_limits<int64_t>::max()

@@ -293,33 +293,6 @@ bool RunRecord::HasReject(int level, const source::Entry &entry) const {
       .Bool(0);
 }
 
-std::set<std::pair<int, std::string>> RunRecord::ReadRejectedKeys() const {
-  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
-  pg::AsExtensionOwner as_owner;
-  auto rows =
-      Spi::Execute("SELECT db, key_bytes FROM redis_migrate.reject WHERE run_id = $1", {SqlParam::Int8(id_)});
-  std::set<std::pair<int, std::string>> keys;
-  for (uint64 i = 0; i < rows.size(); ++i)
-    keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
-  return keys;
-}
-
-void RunRecord::ForgetRejects(const std::vector<std::pair<int, std::string>> &keys) const {
-  if (keys.empty()) return;
-  std::vector<int> dbs;
-  std::vector<Bytes> names;
-  for (const auto &[db, name] : keys) {
-    dbs.push_back(db);
-    names.push_back(name);
-  }
-  pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept(
-      R"sql(DELETE FROM redis_migrate.reject AS r
-            USING unnest($2, $3) AS k (db, key_bytes)
-            WHERE r.run_id = $1 AND r.db = k.db AND r.key_bytes = k.key_bytes)sql",
-      {SqlParam::Int8(id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
-}
-
 void RunRecord::RestartLevel(int level) {
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run_count", "reject", "deferred"})

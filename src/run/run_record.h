@@ -89,10 +89,14 @@ class RunRecord {
   void Save(const Tally &tally, int level, const std::string &position);
   // Whether the run already has a reject of that key at that level, as when a batch is read again.
   bool HasReject(int level, const source::Entry &entry) const;
-  // The keys that the run has rejects of.
+  // The keys that the run has rejects of, but for those that are settled.
   std::set<std::pair<int, std::string>> ReadRejectedKeys() const;
-  // Forgets the rejects of keys, whose values are others now; their counts stay.
+  // Forgets the rejects of keys that have others now; their counts stay.
   void ForgetRejects(const std::vector<std::pair<int, std::string>> &keys) const;
+  // Settles the rejects of keys whose values are others now, in place of what was settled of them before.
+  void SettleRejects(const std::vector<std::pair<int, std::string>> &keys) const;
+  // Forgets what was settled longer than pg_redis_migrate.journal_retention ago.
+  void ForgetSettledRejects() const;
   // Forgets what was counted at a level, or for the part of it, because the source begins it again.
   void RestartLevel(int level);
   // Notes the keys of a batch that its position does not cover, for a resumed run; or, when it does, forgets

@@ -1,5 +1,5 @@
-// Keys in the record of a run: those that its position does not cover, and those that wait for the end of a
-// level.
+// Keys in the record of a run: those that its position does not cover, those that wait for the end of a
+// level, and those that a live run has rejected.
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
@@ -12,6 +12,20 @@ namespace prm {
 
 using pg::Spi;
 using pg::SqlParam;
+
+namespace {
+
+std::pair<std::vector<int>, std::vector<Bytes>> DivideKeys(
+    const std::vector<std::pair<int, std::string>> &keys) {
+  std::pair<std::vector<int>, std::vector<Bytes>> divided;
+  for (const auto &[db, name] : keys) {
+    divided.first.push_back(db);
+    divided.second.push_back(name);
+  }
+  return divided;
+}
+
+}  // namespace
 
 void RunRecord::NotePageKeys(const std::vector<const source::Entry *> &entries, bool beyond) {
   pg::AsExtensionOwner as_owner;
@@ -116,6 +130,58 @@ std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes inde
     return a.db != b.db ? a.db < b.db : IndexKey(a.key) < IndexKey(b.key);
   });
   return entries;
+}
+
+std::set<std::pair<int, std::string>> RunRecord::ReadRejectedKeys() const {
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      "SELECT db, key_bytes FROM redis_migrate.reject WHERE run_id = $1 AND settled_at IS NULL",
+      {SqlParam::Int8(id_)});
+  std::set<std::pair<int, std::string>> keys;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
+  return keys;
+}
+
+void RunRecord::ForgetRejects(const std::vector<std::pair<int, std::string>> &keys) const {
+  if (keys.empty()) return;
+  auto const [dbs, names] = DivideKeys(keys);
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      R"sql(DELETE FROM redis_migrate.reject AS r
+            USING unnest($2, $3) AS k (db, key_bytes)
+            WHERE r.run_id = $1 AND r.db = k.db AND r.key_bytes = k.key_bytes AND settled_at IS NULL)sql",
+      {SqlParam::Int8(id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+}
+
+void RunRecord::SettleRejects(const std::vector<std::pair<int, std::string>> &keys) const {
+  if (keys.empty()) return;
+  auto const [dbs, names] = DivideKeys(keys);
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      R"sql(WITH k AS (
+                SELECT *
+                FROM unnest($2, $3) AS k (db, key_bytes)),
+            earlier AS (
+                DELETE FROM redis_migrate.reject AS r
+                USING k
+                WHERE r.run_id = $1 AND r.db = k.db AND r.key_bytes = k.key_bytes
+                    AND r.settled_at IS NOT NULL)
+            UPDATE redis_migrate.reject AS r
+            SET settled_at = clock_timestamp()
+            FROM k
+            WHERE r.run_id = $1 AND r.db = k.db AND r.key_bytes = k.key_bytes
+                AND r.settled_at IS NULL)sql",
+      {SqlParam::Int8(id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+}
+
+void RunRecord::ForgetSettledRejects() const {
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      "DELETE FROM redis_migrate.reject WHERE run_id = $1 AND settled_at < clock_timestamp() - $2 * interval "
+      "'1 second'",
+      {SqlParam::Int8(id_), SqlParam::Int8(pg::settings::journal_retention_s)});
 }
 
 }  // namespace prm

@@ -42,15 +42,22 @@ bool ParseInteger(const redis::ReplyView& reply, int64_t& number) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-Result<int64_t> ParseTime(const redis::Connection& connection, const redis::ReplyView& reply) {
+Result<int64_t> ParseTimeUs(const redis::Connection& connection, const redis::ReplyView& reply) {
   int64_t seconds = 0;
   int64_t microseconds = 0;
   if (reply.size() != 2 || !ParseInteger(reply.element(0), seconds) ||
-      !ParseInteger(reply.element(1), microseconds) || seconds < 0 || seconds > kLatestExpiryMs / 1000 ||
-      microseconds < 0 || microseconds >= 1000000) {
+      !ParseInteger(reply.element(1), microseconds) || seconds < 0 ||
+      seconds >= std::numeric_limits<int64_t>::max() / 1000000 || microseconds < 0 ||
+      microseconds >= 1000000) {
     return connection.UnknownReply("TIME");
   }
-  return seconds * 1000 + microseconds / 1000;
+  return seconds * 1000000 + microseconds;
+}
+
+Result<int64_t> ParseTime(const redis::Connection& connection, const redis::ReplyView& reply) {
+  const auto time = ParseTimeUs(connection, reply);
+  if (!time.ok()) return time.error();
+  return time.value() / 1000;
 }
 
 void ExpiryReader::Ask(Bytes key) {

@@ -31,7 +31,8 @@ NamedKeys::NamedKeys(redis::Connection& connection, const NamedKeysOptions& opti
     : connection_(connection),
       options_(options),
       server_(server),
-      values_(connection, server, std::min(kPieceBytes, options.max_reply_bytes), options.max_value_bytes) {}
+      values_(connection, server, std::min(kPieceBytes, options.max_reply_bytes), options.max_value_bytes),
+      meter_(connection, options.budget) {}
 
 Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection,
                                                    const NamedKeysOptions& options) {
@@ -62,6 +63,7 @@ Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection
   const auto usage = MayUse(connection, {"MEMORY", "USAGE", ""});
   if (!usage.ok()) return usage.error();
   keys->has_memory_usage_ = usage.value();
+  PRM_RETURN_IF_ERROR(keys->meter_.Open());
   return keys;
 }
 
@@ -88,6 +90,7 @@ Result<ReplicationPoint> NamedKeys::FetchPoint() {
 }
 
 Status NamedKeys::Read(std::vector<NamedKey>& keys) {
+  PRM_RETURN_IF_ERROR(meter_.Ping());
   Group all;
   for (NamedKey& key : keys) all.push_back(&key);
   std::stable_sort(all.begin(), all.end(),
@@ -145,8 +148,7 @@ Status NamedKeys::ReadInDatabase(const Group& keys) {
       in_pieces.push_back(keys[i]);
       continue;
     }
-    const bool is_full =
-        next.keys.size() >= options_.keys_at_once || next.bytes + sizes[i] > options_.bytes_at_once;
+    const bool is_full = next.keys.size() >= KeysAtOnce() || next.bytes + sizes[i] > options_.bytes_at_once;
     if (!next.keys.empty() && is_full) PRM_RETURN_IF_ERROR(ask());
     next.keys.push_back(keys[i]);
     next.bytes += sizes[i];
@@ -162,10 +164,18 @@ Status NamedKeys::ReadInDatabase(const Group& keys) {
   return in_pieces.empty() ? Status() : ReadInPieces(in_pieces);
 }
 
+size_t NamedKeys::KeysAtOnce() const {
+  return options_.budget == nullptr ? options_.keys_at_once
+                                    : std::min(options_.keys_at_once, options_.budget->KeysAtOnce());
+}
+
 // The replies of MEMORY USAGE; 0 where a key is missing, or may not be asked for.
 Status NamedKeys::AskSizes(const Group& keys, std::vector<uint64_t>& sizes) {
   if (!has_memory_usage_) return {};
+  meter_.AskBefore();
   for (const NamedKey* key : keys) connection_.Append({"MEMORY", "USAGE", key->entry.key});
+  meter_.AskAfter();
+  PRM_RETURN_IF_ERROR(meter_.TakeBefore());
   for (size_t i = 0; i < keys.size(); ++i) {
     const auto reply = connection_.Receive();
     if (!reply.ok()) return reply.error();
@@ -174,12 +184,13 @@ Status NamedKeys::AskSizes(const Group& keys, std::vector<uint64_t>& sizes) {
     if ((!size || *size < 0) && !reply.value().IsNil()) return connection_.UnknownReply("MEMORY");
     sizes[i] = static_cast<uint64_t>(size.value_or(0));
   }
-  return {};
+  return meter_.TakeAfter(0);
 }
 
 // Asks for the values of all keys at one moment.
 void NamedKeys::AskAtOnce(const Group& keys) {
   const uint64_t room = keys.size() * kBytesPerKey + kInfoBytes + options_.max_reply_bytes;
+  meter_.AskBefore();
   connection_.Append({"MULTI"});
   connection_.Append({"INFO", "replication"});
   if (!server_.has_pexpiretime) connection_.Append({"TIME"});
@@ -188,11 +199,13 @@ void NamedKeys::AskAtOnce(const Group& keys) {
     connection_.Append({"DUMP", key->entry.key});
   }
   connection_.Append({"EXEC"}, {room, true});
+  meter_.AskAfter();
 }
 
 // Takes the oldest answer, to AskAtOnce of these keys. Those of which one has turned out to be too large are
 // added to `again`, and those that DUMP does not help with to `in_pieces`.
 Status NamedKeys::ReceiveAtOnce(const Group& keys, Group& again, Group& in_pieces) {
+  PRM_RETURN_IF_ERROR(meter_.TakeBefore());
   std::optional<Error> refused;
   for (size_t left = 2 + 2 * keys.size() + (server_.has_pexpiretime ? 0 : 1); left > 0; --left) {
     const auto queued = connection_.Receive();
@@ -201,8 +214,9 @@ Status NamedKeys::ReceiveAtOnce(const Group& keys, Group& again, Group& in_piece
   }
   const auto answers = connection_.Receive();
   if (!answers.ok()) return answers.error();
+  PRM_RETURN_IF_ERROR(meter_.TakeAfter(keys.size()));
   if (refused) return *refused;
-  if (answers.value().IsError()) return connection_.ToError(answers.value());
+  if (answers.value().IsError()) return connection_.ToError(answers.value().ErrorText(), "EXEC");
   if (answers.value().dropped() == 0) return TakeAnswers(answers.value(), keys, in_pieces);
   again.insert(again.end(), keys.begin(), keys.end());  // which of them it is is not known
   return {};

@@ -12,6 +12,7 @@
 
 #include "redis/connection.h"
 #include "redis/replication_point.h"
+#include "source/busy_meter.h"
 #include "source/entry.h"
 #include "source/key_reply.h"
 #include "source/server_abilities.h"
@@ -25,6 +26,7 @@ struct NamedKeysOptions {
   uint64_t bytes_under_way = uint64_t{4} << 20;  // likewise, of all MULTIs whose answers have not come
   uint64_t max_reply_bytes = uint64_t{16} << 20;   // larger values are read in pieces
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
+  RereadBudget* budget = nullptr;  // is told what reading costs the server; it must outlive the object
 };
 
 // A key to read: entry.db and entry.key are given, the rest is filled.
@@ -73,6 +75,7 @@ class NamedKeys {
   Result<Moment> FetchMoment();
   Status Select(int db);
   Status ReadInDatabase(const Group& keys);
+  size_t KeysAtOnce() const;
   Status AskSizes(const Group& keys, std::vector<uint64_t>& sizes);
   void AskAtOnce(const Group& keys);
   Status ReceiveAtOnce(const Group& keys, Group& again, Group& in_pieces);
@@ -83,6 +86,7 @@ class NamedKeys {
   NamedKeysOptions options_;
   ServerAbilities server_;
   ValueReader values_;
+  BusyMeter meter_;
   bool has_dump_ = true;
   bool has_memory_usage_ = true;
   std::optional<int> selected_;

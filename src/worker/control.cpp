@@ -1,4 +1,5 @@
 // The SQL functions of background runs.
+#include "connect/server_file.h"
 #include "mapping/catalog.h"
 #include "mapping/define.h"
 #include "mapping/migration_lock.h"
@@ -140,10 +141,10 @@ using namespace prm;
 using namespace prm::worker;
 
 // redis_migrate.start(migration text, priority text, mapping text, on_error text, prune boolean, force
-// boolean, workers integer): the worker is registered at once and waits for the caller's transaction. Takes
-// the migration's advisory lock until then. Errors: 42704, 42501, 22023, 28000 (the owner may not log in),
-// 55006 (already running), 25006 on a standby, 53200. If no worker can be started, the job waits, with a
-// WARNING.
+// boolean, workers integer, live boolean, seed text): the worker is registered at once and waits for the
+// caller's transaction. Takes the migration's advisory lock until then. Errors: 42704, 42501, 22023, 28000
+// (the owner may not log in), 55006 (already running), 25006 on a standby, 53200. If no worker can be
+// started, the job waits, with a WARNING.
 PRM_FUNCTION(start) {
   Job wanted;
   wanted.migration = pg::TextArgument(fcinfo, 0, "migration");
@@ -154,11 +155,14 @@ PRM_FUNCTION(start) {
   wanted.force = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
   wanted.workers = WorkersArgument(fcinfo, 6);
   wanted.live = !PG_ARGISNULL(7) && PG_GETARG_BOOL(7);
+  wanted.seed = pg::OptionalTextArgument(fcinfo, 8);
   RequireWritableServer();
   pg::CheckKeyword(wanted.on_error, "on_error", {"continue", "stop"});
   if (wanted.live) RequirePlainOptions(wanted);
   if (wanted.force && !wanted.prune && !wanted.live)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune", "", "Add prune => true.");
+  if (wanted.seed && !wanted.live)
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "seed needs live", "", "Add live => true.");
   if (wanted.priority) PriorityRank(*wanted.priority);
   pg::Spi spi;
   pg::Owner const owner = ControlledOwner(wanted.migration);
@@ -168,6 +172,7 @@ PRM_FUNCTION(start) {
                       "migration \"" + wanted.migration + "\" has no owner to run it", pg::OwnerDetail(owner),
                       pg::OwnerHint(owner, "migration", wanted.migration));
   if (wanted.live) RequireReplication(wanted.migration);
+  if (wanted.seed) ServerFile::Check(*wanted.seed, wanted.owner);
   if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
   if (std::optional<pg::RoleProblem> problem = pg::FindRoleProblem(wanted.owner))
     throw pg::Failure(

@@ -61,13 +61,14 @@ int64 RequestJob(const Job &wanted) {
   return Spi::Execute(
              R"sql(INSERT INTO redis_migrate.background_run AS j
                        (migration, owner, priority, mapping, on_error, prune, marked_at, incarnation,
-                        force, workers, live)
+                        force, workers, live, seed)
                    VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, clock_timestamp(), $7, $8,
-                           $9, $10)
+                           $9, $10, $11)
                    ON CONFLICT (migration)
                    DO UPDATE SET owner = excluded.owner, priority = excluded.priority,
                        mapping = excluded.mapping, on_error = excluded.on_error, prune = excluded.prune,
-                       force = excluded.force, workers = excluded.workers, live = excluded.live, wanted = true, state = 'starting',
+                       force = excluded.force, workers = excluded.workers, live = excluded.live,
+                       seed = excluded.seed, wanted = true, state = 'starting',
                        since = clock_timestamp(), requested_at = clock_timestamp(),
                        marked_at = excluded.marked_at, incarnation = excluded.incarnation, crashes = 0,
                        failures = 0, not_before = NULL, sqlstate = NULL, message = NULL
@@ -76,7 +77,7 @@ int64 RequestJob(const Job &wanted) {
               SqlParam::OptionalText(wanted.priority), SqlParam::OptionalText(wanted.mapping),
               SqlParam::Text(wanted.on_error), SqlParam::Bool(wanted.prune), SqlParam::Int8(Incarnation()),
               SqlParam::Bool(wanted.force), SqlParam::OptionalInt4(wanted.workers),
-              SqlParam::Bool(wanted.live)})[0]
+              SqlParam::Bool(wanted.live), SqlParam::OptionalText(wanted.seed)})[0]
       .Int8(0);
 }
 

@@ -1,0 +1,71 @@
+# Live sync: bad rows are left aside and shown until their keys are good; a mapping that can store nothing any more pauses
+# the run, and nothing that came meanwhile is lost.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use PrmWorkers;
+use Test::More;
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '16mb' ]);
+my $node = new_node('rejects');
+create_server($node, 'live', $redis);
+$node->safe_psql('postgres', q{
+    CREATE TABLE totals (id text PRIMARY KEY, total numeric);
+    CREATE TABLE names (id text PRIMARY KEY, name text);
+    SELECT redis_migrate.create_migration('live', 'live', source => 'replication');
+    SELECT redis_migrate.add_mapping('live', 'totals', 'total:{id}', 'totals', 'SELECT id, value::numeric AS total FROM redis_batch', '{id}');
+    SELECT redis_migrate.add_mapping('live', 'names', 'name:{id}', 'names', 'SELECT id, value AS name FROM redis_batch', '{id}');
+    SELECT redis_migrate.add_check('live', 'names', 'short', 'length(name) < 10');
+    SELECT redis_migrate.start('live', live => true)});
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+sub sets { my ($value, @ids) = @_; return join '', map { "SET total:$_ $value\n" } @ids; }
+is(wait_for($node), '', 'it follows');
+my $open = q{SELECT count(*) FROM redis_migrate.rejects WHERE settled_at IS NULL};
+
+# A bad row, again and again, and a good one.
+$redis->cli_lines("SET total:1 none\nSET total:2 2\n");
+is(wait_for($node) . rows($open), '1', 'a bad row is shown');
+$redis->cli_lines("SET total:1 never\n");
+is(wait_for($node) . rows($open), '1', 'once');
+$redis->cli_lines("SET total:1 10\n");
+is(wait_for($node) . rows($open) . '|' . rows(q{SELECT key, mapping, sqlstate, settled_at > created_at FROM redis_migrate.rejects}), '0|total:1|totals|22P02|t', 'with a good one it is settled');
+$redis->cli_lines("SET total:1 none\n");
+is(wait_for($node) . rows($open) . rows('SELECT count(*) FROM redis_migrate.rejects'), '12', 'and open again');
+$redis->cli_lines("DEL total:1\n");
+is(wait_for($node) . rows($open) . rows('SELECT count(*) FROM redis_migrate.rejects'), '01', 'or when its key is gone');
+
+# One key that is bad a hundred times, and bad ones among good ones, are no reason to pause.
+for (1 .. 120) { $redis->cli('SET', 'total:1', "none$_"); select undef, undef, undef, 0.025; }
+is(wait_for($node) . rows($open), '1', 'one bad key');
+for my $part (1 .. 3) { $redis->cli_lines(sets('none', map { "$part-$_" } 1 .. 60) . "SET total:good $part\n"); is(wait_for($node), '', "part $part"); }
+is(rows($open) . rows(q{SELECT total FROM totals WHERE id = 'good'}), '1813', 'bad ones among good ones') or diag live($node, '*');
+
+# A hundred in a row of one mapping.
+$redis->cli_lines(sets('x', 1 .. 40) . "SET name:1 ann\n");
+is(wait_for($node), '', 'forty bad ones');
+my $offset = live($node, 'applied_offset');
+$redis->cli_lines("SET name:2 bob\n" . sets('x', 41 .. 400) . "SET name:3 cyd\n");
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+is(job($node, 'live', 'sqlstate, message'), '22P02|mapping "totals" rejects every key, by rule "total"', 'a mapping that stores nothing pauses the run') or diag live($node, '*');
+cmp_ok(live($node, 'received_offset'), '>=', $offset, 'what is received stays');
+is(rows(q{SELECT string_agg(name, ',' ORDER BY id) FROM names WHERE id IN ('1', '2')}) =~ /^ann/ && 'ann', 'ann', 'what came before is stored');
+like(wait_for($node), qr/22P02.*rejects every key/, 'wait_for says so');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+wait_until('it fails again', sub { job($node, 'live', 'state') eq 'failed' });
+is(job($node, 'live', 'sqlstate'), '22P02', 'a start alone does not help');
+$redis->cli_lines(sets('7', 1 .. 400) . "SET name:4 dan\n");
+$node->safe_psql('postgres', q{SELECT redis_migrate.alter_mapping('live', 'totals', query => $$SELECT id, CASE WHEN redis_migrate.input_is_valid(value, 'numeric') THEN value::numeric END AS total FROM redis_batch$$); SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node) . rows(q{SELECT count(*), sum(total) FROM totals WHERE id ~ '^\d+$'}) . rows(q{SELECT string_agg(name, ',' ORDER BY id) FROM names}), '400|2800ann,bob,cyd,dan', 'corrected, it goes on and has lost nothing');
+
+# By a check, which has no SQLSTATE.
+$redis->cli_lines(join '', map { "SET name:long$_ 0123456789\n" } 1 .. 100);
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+is(job($node, 'live', 'sqlstate, message'), '22000|mapping "names" rejects every key, by rule "short"', 'a check that nothing passes');
+
+done_testing();
