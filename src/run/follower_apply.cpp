@@ -292,7 +292,7 @@ void Follower::SettleRejects(Batch &batch, const Tally &tally) {
 }
 
 void Follower::SaveKeysAhead(uint64 offset) {
-  has_saved_keys_ = has_saved_keys_ || !fresh_.empty() || waiting_changed_;
+  has_saved_keys_ = has_saved_keys_ || !fresh_.empty() || !dropped_.empty() || waiting_changed_;
   if (!has_saved_keys_) return;
   record_.ForgetKeysUpTo(offset);
   record_.ForgetKeys(dropped_);

@@ -23,7 +23,7 @@ wait_until('the replica has its master', sub { $redis->cli('INFO', 'replication'
 my $node = new_node('history', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'");
 create_server($node, 'live', $redis);
 create_live($node);
-$master->cli_lines(load_commands(1000, KEYS) . "SET s:count 0\nSET s:two 0\n");
+$master->cli_lines(load_commands(1000, KEYS) . "SET s:two 0\n");
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 
 sub offset { my ($server) = @_; return $server->cli('INFO', 'replication') =~ /master_repl_offset:(\d+)/ ? $1 : die 'no offset'; }
@@ -40,22 +40,24 @@ usleep(500_000);
 $master->kill9;
 $load->finish;
 $redis->cli('REPLICAOF', 'NO', 'ONE');
-$redis->cli_lines(load_commands(500, KEYS) . "INCR s:count\n");
+$redis->cli_lines(load_commands(500, KEYS) . "HINCRBY h:count n 1\n");
 is(wait_for($node) . differences($node, $redis), '', 'and when it has become master, too');
 
-# Has the row of s:count show more of the server's history than the link has received. Returns what holds the link.
+sub counter { return $node->safe_psql('postgres', q{SELECT fields->>'n' FROM hashes WHERE id = 'count'}); }
+
+# Has the row of h:count show more of the server's history than the link has received. Returns what holds the link.
 sub get_ahead
 {
     wait_until_linked();
     my $applier = hold_worker($node, 'migration');
-    $redis->cli('INCR', 's:count');
+    $redis->cli('HINCRBY', 'h:count', 'n', 1);
     wait_until_received();
     my $link = hold_worker($node, 'replication link');
     $redis->cli('CLIENT', 'KILL', 'TYPE', 'replica');  # nothing waits in its socket
     $redis->cli('SAVE');
-    $redis->cli_lines("INCRBY s:count 100\n" x 50);
+    $redis->cli_lines("HINCRBY h:count n 100\n" x 50);
     $applier->release;
-    wait_until('the row is ahead', sub { value('count') > 5000 });
+    wait_until('the row is ahead', sub { counter() > 5000 });
     return $link;
 }
 
@@ -63,9 +65,9 @@ sub get_ahead
 my $held = get_ahead();
 is(live($node, 'keys_ahead'), '1', 'a row is ahead of the stream');
 $redis->restart('KILL');
-is($redis->cli('GET', 's:count'), '2', 'the server has lost what it shows');
+is($redis->cli('HGET', 'h:count', 'n'), '2', 'the server has lost what it shows');
 $held->release;
-is(wait_for($node) . value('count'), '2', 'and so has the row');
+is(wait_for($node) . counter(), '2', 'and so has the row');
 is(differences($node, $redis), '', 'a restart from a dump');
 
 # The same, and another process has to know.
@@ -73,7 +75,7 @@ $held = get_ahead();
 $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . worker_pid($node, 'migration') . ')');
 $redis->restart('KILL');
 $held->release;
-is(wait_for($node) . value('count'), '3', 'a restart from a dump, and an applier that ends meanwhile');
+is(wait_for($node) . counter(), '3', 'a restart from a dump, and an applier that ends meanwhile');
 is(differences($node, $redis), '', 'with all keys');
 
 # Two changes of the history before the first is applied.
@@ -112,10 +114,10 @@ $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)}
 my $megabyte = q{"redis.call('SET', KEYS[1], string.rep('x', 1024 * 1024)) redis.call('DEL', KEYS[1])" 1 other};
 $redis->cli('CONFIG', 'SET', 'repl-backlog-size', '64mb');
 for (1 .. 5) { $redis->cli_lines("EVAL $megabyte\n" x 8); wait_for($node); }
-$redis->cli_lines(load_commands(300, KEYS) . "DEL s:two\nINCR s:count\n");
+$redis->cli_lines(load_commands(300, KEYS) . "DEL s:two\nHINCRBY h:count n 1\n");
 is(wait_for($node) . differences($node, $redis), '', 'many changes');
 stop_live();
-$node->safe_psql('postgres', 'UPDATE redis_migrate.live_position AS p SET replication_id = k.replication_id, applied_offset = k.applied_offset, db = k.db FROM kept AS k; UPDATE strings SET value = 99 WHERE id = $$count$$; INSERT INTO strings VALUES ($$two$$, 99)');
+$node->safe_psql('postgres', 'UPDATE redis_migrate.live_position AS p SET replication_id = k.replication_id, applied_offset = k.applied_offset, db = k.db FROM kept AS k; UPDATE hashes SET fields = $${}$$ WHERE id = $$count$$; INSERT INTO strings VALUES ($$two$$, 99)');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node) . differences($node, $redis), '', 'files that are newer than the position');
 is(runs(), '1', 'that also needs no other snapshot');

@@ -26,7 +26,7 @@ $node->safe_psql('postgres', qq{
     CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (sentinel_master 'shop', sentinels '$sentinels');
     CREATE USER MAPPING FOR PUBLIC SERVER live});
 create_live($node);
-$first->cli_lines(load_commands(1000, KEYS) . "SET s:count 0\n");
+$first->cli_lines(load_commands(1000, KEYS));
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node) . differences($node, $first), '', 'the master that the Sentinels name is followed');
 
@@ -43,7 +43,8 @@ sub runs { return $node->safe_psql('postgres', 'SELECT count(*) FROM redis_migra
 
 # The master ends. A row shows what its replica never received.
 my $applier = hold_worker($node, 'migration');
-$first->cli('INCR', 's:count');
+$first->cli('HINCRBY', 'h:count', 'n', 1);
+sub counter { return $node->safe_psql('postgres', q{SELECT fields->>'n' FROM hashes WHERE id = 'count'}); }
 sub offset { my ($redis) = @_; return $redis->cli('INFO', 'replication') =~ /master_repl_offset:(\d+)/ ? $1 : die 'no offset'; }
 my $offset = offset($first);
 wait_until('the link has it', sub { live($node, 'received_offset') >= $offset });
@@ -52,15 +53,15 @@ $offset = offset($first);
 wait_until('the replica has it', sub { offset($second) >= $offset });
 kill 'STOP', $second->pid;
 $first->cli('CLIENT', 'KILL', 'TYPE', 'replica');
-$first->cli_lines("INCR s:count\n" x 200);
+$first->cli_lines("HINCRBY h:count n 1\n" x 200);
 $applier->release;
-wait_until('the row is ahead', sub { $node->safe_psql('postgres', q{SELECT value FROM strings WHERE id = 'count'}) eq '201' });
+wait_until('the row is ahead', sub { counter() eq '201' });
 $first->kill9;
 kill 'CONT', $second->pid;
 wait_until_master($second);
-is($second->cli('GET', 's:count'), '1', 'a fail-over: the new master lacks what a row shows');
+is($second->cli('HGET', 'h:count', 'n'), '1', 'a fail-over: the new master lacks what a row shows');
 $link->release;
-is(wait_for($node) . $node->safe_psql('postgres', q{SELECT value FROM strings WHERE id = 'count'}), '1', 'and then the row does');
+is(wait_for($node) . counter(), '1', 'and then the row does');
 is(differences($node, $second), '', 'with all keys');
 is(runs(), '1', 'by a partial resync');
 
