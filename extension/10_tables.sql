@@ -94,6 +94,10 @@ CREATE TABLE redis_migrate.run (
     pid            integer,
     active_time    interval NOT NULL DEFAULT '0',
     level          integer NOT NULL DEFAULT 0,
+    window_began   interval NOT NULL DEFAULT '0',
+    window_read    bigint NOT NULL DEFAULT 0,
+    next_began     interval NOT NULL DEFAULT '0',
+    next_read      bigint NOT NULL DEFAULT 0,
     position       text NOT NULL DEFAULT '',
     keys_estimated bigint,
     bytes_read     bigint NOT NULL DEFAULT 0,
@@ -105,7 +109,7 @@ CREATE TABLE redis_migrate.run (
 ) WITH (fillfactor = 50);
 CREATE INDEX run_migration ON redis_migrate.run (migration, run_id);
 COMMENT ON TABLE redis_migrate.run IS
-    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; if a level is read in parts, run_part has one for each';
+    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; if a level is read in parts, run_part has one for each. The rate shown is that since active_time was window_began, when window_read keys had been read; (next_began, next_read) is the next such point, and takes its place when it is 30 seconds old';
 COMMENT ON SEQUENCE redis_migrate.run_run_id_seq IS 'Numbers of runs';
 
 CREATE TABLE redis_migrate.run_part (

@@ -124,12 +124,10 @@ COMMENT ON VIEW redis_migrate.archive_chunks IS
 CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read, e.keys_estimated,
            s.bytes_read, s.batches, s.position, s.started_at, r.updated_at, e.active_time,
-           CASE WHEN s.read OPERATOR(pg_catalog.>) 0 AND e.active_time OPERATOR(pg_catalog.>) interval '0'
-                THEN pg_catalog.round((s.read OPERATOR(pg_catalog./) extract(epoch FROM e.active_time))::numeric, 1) END AS keys_per_second,
+           pg_catalog.round(w.rate::numeric, CASE WHEN w.rate OPERATOR(pg_catalog.<) 1 THEN 4 ELSE 1 END) AS keys_per_second,
            -- What a peer or a file says of the number of its keys may be anything: nobody waits for a century.
-           CASE WHEN s.state OPERATOR(pg_catalog.=) 'running'
-                     AND extract(epoch FROM e.active_time)::double precision OPERATOR(pg_catalog.*) l.times_more OPERATOR(pg_catalog.<) 3e9::double precision
-                THEN e.as_of OPERATOR(pg_catalog.+) (e.active_time OPERATOR(pg_catalog.*) l.times_more) END AS estimated_end,
+           CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' AND l.seconds_left OPERATOR(pg_catalog.<) 3e9::double precision
+                THEN e.as_of OPERATOR(pg_catalog.+) (interval '1 second' OPERATOR(pg_catalog.*) l.seconds_left) END AS estimated_end,
            p.file_offset, p.file_size
     FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
     CROSS JOIN LATERAL (
@@ -150,18 +148,22 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
                     WHEN p.file_offset OPERATOR(pg_catalog.>) 0 AND s.level OPERATOR(pg_catalog.=) 0
                     THEN pg_catalog.ceil(s.read::double precision OPERATOR(pg_catalog.*) p.file_size::double precision
                                          OPERATOR(pg_catalog./) p.file_offset::double precision)::bigint END AS keys_estimated) AS e
-    -- How much of the work is left, as a multiple of what is done. Bytes know it better than keys, and all of the
-    -- file, but only while it is read for the first time.
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN s.read OPERATOR(pg_catalog.=) 0 THEN NULL
-                    WHEN p.file_offset OPERATOR(pg_catalog.>) 0 AND s.level OPERATOR(pg_catalog.=) 0
-                    THEN (p.file_size OPERATOR(pg_catalog.-) p.file_offset)::double precision OPERATOR(pg_catalog./) p.file_offset::double precision
+        SELECT CASE WHEN s.read OPERATOR(pg_catalog.>) r.window_read AND e.active_time OPERATOR(pg_catalog.>) r.window_began
+                    THEN (s.read OPERATOR(pg_catalog.-) r.window_read)::double precision
+                         OPERATOR(pg_catalog./) extract(epoch FROM e.active_time OPERATOR(pg_catalog.-) r.window_began)::double precision
+               END AS rate) AS w
+    -- Bytes know better than keys how much is left, and all of the file, but only while it is read for the first time.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN p.file_offset OPERATOR(pg_catalog.>) 0 AND s.level OPERATOR(pg_catalog.=) 0
+                    THEN s.read::double precision OPERATOR(pg_catalog.*) (p.file_size OPERATOR(pg_catalog.-) p.file_offset)::double precision
+                         OPERATOR(pg_catalog./) p.file_offset::double precision
                     WHEN e.keys_estimated OPERATOR(pg_catalog.>=) s.read
-                    THEN (e.keys_estimated OPERATOR(pg_catalog.-) s.read)::double precision OPERATOR(pg_catalog./) s.read::double precision
-               END AS times_more) AS l
+                    THEN (e.keys_estimated OPERATOR(pg_catalog.-) s.read)::double precision
+               END OPERATOR(pg_catalog./) w.rate AS seconds_left) AS l
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
 COMMENT ON VIEW redis_migrate.progress IS
-    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second and estimated_end are NULL until the first commit';
+    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit';
 
 GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
 GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,

@@ -113,11 +113,36 @@ void RunRecord::RemoveUnusedFiles() const {
   RemoveFilesOfOtherRuns(used);
 }
 
+namespace {
+
+// Notes that time has passed, and moves the window over which the rate is measured. The keys are counted
+// twice a minute only.
+constexpr char kSetTime[] = R"sql(
+    active_time = active_time + (clock_timestamp() - updated_at), updated_at = clock_timestamp(),
+    window_began = CASE WHEN active_time < next_began + interval '30 s' THEN window_began ELSE next_began END,
+    window_read = CASE WHEN active_time < next_began + interval '30 s' THEN window_read ELSE next_read END,
+    next_began = CASE WHEN active_time < next_began + interval '30 s' THEN next_began
+                      ELSE active_time + (clock_timestamp() - updated_at) END,
+    next_read = CASE WHEN active_time < next_began + interval '30 s' THEN next_read
+                     ELSE (SELECT coalesce(sum(keys), 0) FROM redis_migrate.run_count
+                           WHERE run_id = $1 AND outcome = 'read') END)sql";
+
+}  // namespace
+
 void RunRecord::Touch() {
   pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept(
-      R"sql(UPDATE redis_migrate.run
-            SET active_time = active_time + (clock_timestamp() - updated_at), updated_at = clock_timestamp()
+  Spi::ExecuteKept(std::string("UPDATE redis_migrate.run SET") + kSetTime + " WHERE run_id = $1",
+                   {SqlParam::Int8(id_)});
+}
+
+void RunRecord::NoteRestart() {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.run AS r
+            SET restarts = restarts + 1, window_began = active_time, next_began = active_time,
+                window_read = left_over.keys, next_read = left_over.keys
+            FROM (SELECT coalesce(sum(keys), 0) AS keys FROM redis_migrate.run_count
+                  WHERE run_id = $1 AND outcome = 'read') AS left_over
             WHERE run_id = $1)sql",
       {SqlParam::Int8(id_)});
 }
@@ -272,10 +297,10 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
     return;
   }
   Spi::ExecuteKept(
-      R"sql(UPDATE redis_migrate.run
-            SET level = $2, position = $3, bytes_read = bytes_read + $4, batches = batches + 1,
-                updated_at = clock_timestamp(), active_time = active_time + (clock_timestamp() - updated_at)
-            WHERE run_id = $1)sql",
+      std::string(
+          "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, batches = "
+          "batches + 1,") +
+          kSetTime + " WHERE run_id = $1",
       {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Text(position),
        SqlParam::Int8(static_cast<int64>(tally.bytes))});
   level_ = level;
@@ -300,8 +325,7 @@ void RunRecord::RestartLevel(int level) {
         std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2 AND part = $3",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
   NotePageKeys({}, false);
-  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1 WHERE run_id = $1",
-               {SqlParam::Int8(id_)});
+  NoteRestart();
   if (part_ != 0) {
     Spi::Execute(
         "UPDATE redis_migrate.run_part SET position = '' WHERE run_id = $1 AND level = $2 AND part = $3",

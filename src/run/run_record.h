@@ -130,6 +130,9 @@ class RunRecord {
 
  private:
   void SaveCounts(const Tally &tally, int level) const;
+  // Counts that the source has begun again. What was counted of it is forgotten already, and no rate goes
+  // back to before.
+  void NoteRestart();
 
   int64 id_ = 0;
   bool resumed_ = false;

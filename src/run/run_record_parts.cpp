@@ -29,8 +29,7 @@ void RunRecord::DropParts(int level) {
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2",
                  {SqlParam::Int8(id_), SqlParam::Int4(level)});
   Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1", {SqlParam::Int8(id_)});
-  Spi::Execute("UPDATE redis_migrate.run SET restarts = restarts + 1 WHERE run_id = $1",
-               {SqlParam::Int8(id_)});
+  NoteRestart();
   BeginLevel(level);
 }
 

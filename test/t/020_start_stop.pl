@@ -92,6 +92,14 @@ my $keys = $node->safe_psql('postgres', 'SELECT keys_estimated FROM redis_migrat
 $node->safe_psql('postgres', 'UPDATE redis_migrate.run SET keys_estimated = 9223372036854775807');
 is($node->safe_psql('postgres', 'SELECT keys_estimated, estimated_end IS NULL FROM redis_migrate.progress'), '9223372036854775807|t', 'an end in a million years is not told');
 $node->safe_psql('postgres', "UPDATE redis_migrate.run SET keys_estimated = $keys");
+# An hour with nearly nothing does not matter if 100 keys came in the last ten seconds: 10 a second, less what has passed since.
+my $counted = $node->safe_psql('postgres', 'SELECT keys_read FROM redis_migrate.progress');
+$node->safe_psql('postgres', q{UPDATE redis_migrate.run SET active_time = '1 hour', updated_at = clock_timestamp(), window_began = '00:59:50', window_read = } . ($counted - 100));
+is($node->safe_psql('postgres', q{SELECT keys_per_second BETWEEN 1 AND 10, estimated_end - clock_timestamp() BETWEEN
+        0.09 * (keys_estimated - keys_read) * interval '1 s' AND (keys_estimated - keys_read) * interval '1 s' FROM redis_migrate.progress}), 't|t',
+    'the rate is of the recent past, and so is the end');
+$node->safe_psql('postgres', q{UPDATE redis_migrate.run SET window_began = '0', window_read = 0});
+is($node->safe_psql('postgres', 'SELECT keys_per_second BETWEEN 0.0001 AND 2 FROM redis_migrate.progress'), 't', 'less than one a second is not 0');
 $proxy->tell('rate 300000');
 my $log = -s $node->logfile;
 cmp_ok(elapsed(sub { as('owner', q{SELECT redis_migrate.stop('shop')}) }), '<', 5, 'stop returns soon');
@@ -105,6 +113,8 @@ $proxy->tell('pass');
 as('owner', q{SELECT redis_migrate.start('shop', on_error => 'stop')});
 as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(last_run($node, 'shop', 'run_id, state, read'), "$run|completed|" . KEYS, 'the same run goes on to its end');
+is($node->safe_psql('postgres', "SELECT next_began >= '1 hour', next_read BETWEEN $counted + 1 AND " . KEYS . ", window_began, window_read FROM redis_migrate.run WHERE run_id = $run"),
+    't|t|00:00:00|0', 'and has moved the window of its rate');
 is(compare($node, 'shop', KEYS), '', 'every key is there');
 like(sql_error($node, q{SET client_min_messages = notice; SELECT redis_migrate.stop('shop')}), qr/NOTICE: .*is not running in the background/, 'stop of nothing says so');
 
