@@ -46,6 +46,7 @@ CREATE TABLE redis_migrate.mapping (
     ledger        text NOT NULL CHECK (ledger OPERATOR(pg_catalog.=) ANY (ARRAY['none', 'packed', 'full'])),
     ledger_reason text NOT NULL,
     ledger_mark   bytea,
+    ledger_keys   text[],
     search_path   text NOT NULL,
     timezone      text NOT NULL,
     datestyle     text NOT NULL,
@@ -53,7 +54,7 @@ CREATE TABLE redis_migrate.mapping (
     PRIMARY KEY (migration, mapping)
 );
 COMMENT ON TABLE redis_migrate.mapping IS
-    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger';
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger. ledger_keys are the types of the key columns of which the entries of a packed ledger are hashes, as far as these depend on them, and the labels of enums';
 COMMENT ON SEQUENCE redis_migrate.mapping_mapping_id_seq IS 'Numbers of mappings';
 
 CREATE TABLE redis_migrate.mapping_check (
@@ -282,7 +283,7 @@ CREATE TABLE redis_migrate.ledger_secret (
     secret  bytea NOT NULL CHECK (pg_catalog.octet_length(secret) OPERATOR(pg_catalog.=) 16)
 );
 COMMENT ON TABLE redis_migrate.ledger_secret IS
-    'The key of row_hash, of row_image and of the hashes in ledger: drawn at its first use and dumped with them, so that nobody can make up two keys of one hash';
+    'The key of row_hash, of row_image and of the hashes in ledger: drawn with the first mapping that has a ledger, and dumped with them, so that nobody can make up two keys of one hash';
 
 CREATE TABLE redis_migrate.page_key (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -322,12 +323,12 @@ COMMENT ON SEQUENCE redis_migrate.seen_batch_batch_id_seq IS 'Numbers of batches
 CREATE FUNCTION redis_migrate.row_hash(VARIADIC key "any") RETURNS bytea
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_hash';
 COMMENT ON FUNCTION redis_migrate.row_hash("any") IS
-    'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns';
+    'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns. Raises 55000 before the secret is drawn';
 
 CREATE FUNCTION redis_migrate.row_image(columns record) RETURNS bigint
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_image';
 COMMENT ON FUNCTION redis_migrate.row_image(record) IS
-    'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills';
+    'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills. Raises 55000 before the secret is drawn';
 
 DO $$
 DECLARE

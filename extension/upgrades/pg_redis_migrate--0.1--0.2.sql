@@ -43,7 +43,8 @@ ALTER TABLE redis_migrate.mapping
     ADD trusted_roles redis_migrate.owner_role[],
     ADD ledger text CHECK (ledger OPERATOR(pg_catalog.=) ANY (ARRAY['none', 'packed', 'full'])),
     ADD ledger_reason text,
-    ADD ledger_mark bytea;
+    ADD ledger_mark bytea,
+    ADD ledger_keys text[];
 UPDATE redis_migrate.mapping AS m
 SET target_relation = coalesce(c.oid, 0), target_owner = coalesce(redis_migrate.stamp_owner(c.relowner), g.owner),
     trusted_roles = coalesce(redis_migrate.trusted_until_now(c.oid, redis_migrate.owner_oid(g.owner)), '{}'),
@@ -185,7 +186,7 @@ COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
     'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
 
 COMMENT ON TABLE redis_migrate.mapping IS
-    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger';
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger. ledger_keys are the types of the key columns of which the entries of a packed ledger are hashes, as far as these depend on them, and the labels of enums';
 
 COMMENT ON TABLE redis_migrate.mapping_check IS
     'Conditions on the output rows of a mapping''s query; a row for which a condition is not true is rejected under its name';
@@ -256,7 +257,7 @@ CREATE TABLE redis_migrate.ledger_secret (
 );
 
 COMMENT ON TABLE redis_migrate.ledger_secret IS
-    'The key of row_hash, of row_image and of the hashes in ledger: drawn at its first use and dumped with them, so that nobody can make up two keys of one hash';
+    'The key of row_hash, of row_image and of the hashes in ledger: drawn with the first mapping that has a ledger, and dumped with them, so that nobody can make up two keys of one hash';
 
 COMMENT ON TABLE redis_migrate.page_key IS
     'Keys that were stored although the position of the run does not cover them yet, so that a resumed run does not count them again';
@@ -284,13 +285,13 @@ CREATE FUNCTION redis_migrate.row_hash(VARIADIC key "any") RETURNS bytea
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_hash';
 
 COMMENT ON FUNCTION redis_migrate.row_hash("any") IS
-    'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns';
+    'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns. Raises 55000 before the secret is drawn';
 
 CREATE FUNCTION redis_migrate.row_image(columns record) RETURNS bigint
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_image';
 
 COMMENT ON FUNCTION redis_migrate.row_image(record) IS
-    'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills';
+    'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills. Raises 55000 before the secret is drawn';
 
 COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text) IS
     'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys';
@@ -1110,6 +1111,10 @@ UPDATE redis_migrate.ledger SET
     row_hash = ('x' || pg_catalog.encode(pg_catalog.substr(redis_migrate.row_hash(mapping_id, row_key), 1, 8), 'hex'))::bit(64)::bigint,
     key_hash = ('x' || pg_catalog.encode(pg_catalog.substr(redis_migrate.row_hash(mapping_id, db, key_bytes), 1, 8), 'hex'))::bit(64)::bigint;
 ALTER TABLE redis_migrate.ledger ALTER row_hash SET NOT NULL, ALTER key_hash SET NOT NULL;
+INSERT INTO redis_migrate.ledger_secret (secret)
+SELECT pg_catalog.substr(pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
+                             OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())), 1, 16)
+WHERE EXISTS (SELECT FROM redis_migrate.ledger);
 CREATE INDEX ledger_row ON redis_migrate.ledger (row_hash);
 CREATE INDEX ledger_key ON redis_migrate.ledger (key_hash);
 

@@ -1,5 +1,6 @@
 // The SQL functions that define migrations.
 #include "mapping/define.h"
+#include "mapping/ledger_mark.h"
 #include "mapping/mapping_check.h"
 #include "mapping/migration_lock.h"
 #include "mapping/routing.h"
@@ -77,10 +78,11 @@ std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping 
           SqlParam::TextArray(mapping.accepted->TrustedText())};
 }
 
-// Nothing is known any more of the secret with which entries were made.
+// Nothing is known any more of how entries were made.
 void MarkLedgerAsNew(int64 mapping_id) {
-  Spi::Execute("UPDATE redis_migrate.mapping SET ledger_mark = NULL WHERE mapping_id = $1",
-               {SqlParam::Int8(mapping_id)});
+  Spi::Execute(
+      "UPDATE redis_migrate.mapping SET ledger_mark = NULL, ledger_keys = NULL WHERE mapping_id = $1",
+      {SqlParam::Int8(mapping_id)});
 }
 
 // Forgets which rows of the target are the mapping's; the rows stay. Returns whether any was known.
@@ -104,14 +106,10 @@ bool MeansOtherRows(const Mapping &old, const Mapping &mapping) {
   return old.ledger != "full" && mapping.ledger_reason != old.ledger_reason;
 }
 
-// Whether entries of a packed ledger were made with a secret that is lost.
-bool HasForeignEntries(const Mapping &mapping) {
-  pg::Rows const rows = Spi::Execute(
-      R"sql(SELECT ledger_mark <> redis_migrate.row_hash(mapping_id)
-            FROM redis_migrate.mapping
-            WHERE mapping_id = $1)sql",
-      {SqlParam::Int8(mapping.id)});
-  return !rows[0].IsNull(0) && rows[0].Bool(0);
+// Whether nothing tells any more of which rows the entries of a packed ledger are.
+bool HasWorthlessEntries(const Mapping &mapping) {
+  return ReadLedgerMark(mapping.id) == LedgerMark::kOtherSecret ||
+         !FitsKeyColumns(mapping, LoadTarget(mapping));
 }
 
 Mapping &FindMapping(Migration &migration, const std::string &name) {
@@ -265,6 +263,7 @@ PRM_FUNCTION(add_mapping) {
       pg::AcceptRelation(PG_GETARG_OID(3), mapping.target, GetUserId(), BoolArgument(fcinfo, 18));
   CheckUnderSettings(migration, mapping);
   WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
+  if (mapping.ledger != "none") EnsureLedgerSecret();
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
                    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, "
@@ -321,6 +320,9 @@ PRM_FUNCTION(alter_mapping) {
   if (mapping.pattern != old.pattern || mapping.databases != old.databases)
     WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
   for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
+  bool const is_worthless =
+      MeansOtherRows(old, mapping) || (old.ledger == "packed" && HasWorthlessEntries(mapping));
+  if (mapping.ledger != "none") EnsureLedgerSecret();
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
@@ -328,8 +330,6 @@ PRM_FUNCTION(alter_mapping) {
           "$21, $22, $23, $24, $25::redis_migrate.owner_role, $26::redis_migrate.owner_role[]) WHERE "
           "migration = $1 AND mapping = $2",
       MappingParams(migration.name, mapping));
-  bool const is_worthless =
-      MeansOtherRows(old, mapping) || (old.ledger == "packed" && HasForeignEntries(mapping));
   if (is_worthless && ForgetRows(mapping.id))
     pg::Report(NOTICE, "the ledger of mapping \"" + mapping.name + "\" begins anew",
                "The rows stay. Each becomes the mapping's again when a run meets its key.");

@@ -26,7 +26,7 @@ void CatalogWatch::Register() {
     CacheRegisterRelcacheCallback(OnRelation, 0);
     for (auto cache : {PROCOID, TYPEOID}) CacheRegisterSyscacheCallback(cache, OnItem, 0);
     for (auto cache : {NAMESPACEOID, OPEROID, AMOPOPID, COLLOID, FOREIGNSERVEROID, FOREIGNDATAWRAPPEROID,
-                       AUTHOID, AUTHMEMROLEMEM, DATABASEOID})
+                       AUTHOID, AUTHMEMROLEMEM, DATABASEOID, ENUMOID})
       CacheRegisterSyscacheCallback(cache, OnRareChange, 0);
   });
   is_registered = true;

@@ -1,6 +1,7 @@
 #include "store/ledger_settling.h"
 
 #include "mapping/ledger_choice.h"
+#include "mapping/ledger_mark.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
@@ -22,25 +23,6 @@ namespace {
 constexpr char kOldReason[] = "the mapping was defined with version 0.1";
 constexpr char kRecordedName[] = "redis_recorded";
 constexpr int kEntriesAtOnce = 10000;
-
-// Whether the entries were made with the secret of today; nothing: not known yet.
-std::optional<bool> IsMarkCurrent(int64 mapping_id) {
-  pg::AsExtensionOwner as_owner;
-  pg::Rows const rows = Spi::Execute(
-      "SELECT ledger_mark = redis_migrate.row_hash(mapping_id) FROM redis_migrate.mapping WHERE mapping_id = "
-      "$1",
-      {SqlParam::Int8(mapping_id)});
-  if (rows.size() == 0 || rows[0].IsNull(0)) return std::nullopt;
-  return rows[0].Bool(0);
-}
-
-void SetMark(int64 mapping_id) {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      "UPDATE redis_migrate.mapping SET ledger_mark = redis_migrate.row_hash(mapping_id) WHERE mapping_id = "
-      "$1",
-      {SqlParam::Int8(mapping_id)});
-}
 
 bool HasPackedEntries(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
@@ -140,27 +122,21 @@ bool ChooseLedgerAnew(const Mapping &mapping) {
 
 void SettleLedger(const Mapping &mapping) {
   if (mapping.ledger == "none") return;
-  std::optional<bool> const is_current = IsMarkCurrent(mapping.id);
-  if (is_current.value_or(false)) return;
+  LedgerMark const mark = ReadLedgerMark(mapping.id);
+  if (mark == LedgerMark::kCurrent) return;
   MappingSettings settings(mapping);
-  if (!is_current) {
-    if (mapping.ledger == "packed") Convert(mapping);
-  } else if (mapping.ledger == "full") {
-    HashAnew(mapping);
-  } else if (HasPackedEntries(mapping.id)) {
+  if (mark == LedgerMark::kOtherSecret && mapping.ledger == "packed" && HasPackedEntries(mapping.id))
     throw pg::Failure(
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "the packed ledger of mapping \"" + mapping.name + "\" was made with another secret",
         "redis_migrate.ledger_secret was not restored with it. Without the secret nothing tells which rows "
         "of " +
             mapping.target + " are the mapping's.",
-        "Restore the row of redis_migrate.ledger_secret. Or let the ledger begin anew by SELECT "
-        "redis_migrate.alter_mapping(" +
-            pg::QuoteLiteral(mapping.migration) + ", " + pg::QuoteLiteral(mapping.name) +
-            "): rows become the mapping's again when a run meets their keys; those whose keys are gone "
-            "stay.");
-  }
-  SetMark(mapping.id);
+        "Restore the row of redis_migrate.ledger_secret. Or " + HintToBeginAnew(mapping));
+  EnsureLedgerSecret();
+  if (mark == LedgerMark::kNone && mapping.ledger == "packed") Convert(mapping);
+  if (mark == LedgerMark::kOtherSecret && mapping.ledger == "full") HashAnew(mapping);
+  SetLedgerMark(mapping);
 }
 
 }  // namespace prm

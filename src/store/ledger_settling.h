@@ -1,4 +1,4 @@
-// What has to be done before a run can rely on what the ledgers of its mappings have recorded.
+// Prepares the ledgers of mappings, so that a run can rely on their entries.
 #pragma once
 
 #include "mapping/catalog.h"
@@ -9,10 +9,10 @@ namespace prm {
 // changes the definition in the catalog. Errors: those of LoadTarget and MappingQuery. Needs SPI.
 bool ChooseLedgerAnew(const Mapping &mapping);
 
-// Makes sure that the entries of a mapping's ledger fit it. Those of a full ledger become entries of a packed
-// one, if the mapping has that by now, and are hashed anew if they were made with another secret. Nothing is
-// left to do when a run did so before. Errors: 55000 for a packed ledger whose secret is lost; those of
-// LoadTarget. Needs SPI.
+// Makes sure that the entries of a mapping's ledger fit it, which costs little if an earlier run has done so.
+// Entries of a full ledger become those of a packed one if the mapping now has one, and are hashed anew if
+// they were made with another secret. Draws the secret if there is none and none is missed. Errors: 55000 for
+// a packed ledger whose secret is lost; those of LoadTarget. Needs SPI.
 void SettleLedger(const Mapping &mapping);
 
 }  // namespace prm

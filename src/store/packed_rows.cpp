@@ -1,6 +1,7 @@
 #include "store/packed_rows.h"
 
 #include "mapping/ledger_choice.h"
+#include "mapping/ledger_mark.h"
 #include "mapping/target_statements.h"
 #include "pg/identity.h"
 #include "pg/kept_statement.h"
@@ -61,6 +62,7 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
         "the packed ledger of mapping \"" + mapping.name + "\" no longer fits target " + target.name,
         "When the mapping was defined: " + mapping.ledger_reason + ". Now: " + choice.reason + ".",
         "Call redis_migrate.alter_mapping for the mapping, which chooses the ledger anew.");
+  RequireFittingKeyColumns(mapping, target);
   const std::vector<BatchColumn> &columns = names_.columns();
   needed_.assign(columns.size(), false);
   needed_[0] = true;

@@ -12,7 +12,7 @@ namespace prm {
 class PackedRows {
  public:
   // Its arguments must outlive it. Errors: 55000 when the query and the target are no longer such that a
-  // packed ledger can tell rows apart; those of RowHasher.
+  // packed ledger can tell rows apart, or its entries are hashes of other key columns; those of RowHasher.
   PackedRows(const Mapping &mapping, const Target &target, const MappingQuery &query);
 
   // Whether the name of a key tells all key columns.

@@ -10,32 +10,22 @@
 namespace prm {
 
 using pg::Spi;
-using pg::SqlParam;
 
 namespace {
 
-std::optional<SipKey> ReadSecret() {
+SipKey LoadSecret() {
+  pg::AsExtensionOwner as_owner;
   pg::Rows const rows = Spi::ExecuteKept("SELECT secret FROM redis_migrate.ledger_secret", {});
-  if (rows.size() == 0) return std::nullopt;
+  if (rows.size() == 0)
+    throw pg::Failure(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "there is no secret for the hashes of ledgers",
+        "redis_migrate.add_mapping and redis_migrate.alter_mapping draw it, and so do runs.",
+        "Restore the row of redis_migrate.ledger_secret if there was one, or define a mapping first.");
   Bytes const secret = pg::DatumBytes(rows[0].Value(0));
   SipKey key{};
   for (size_t i = 0; i < sizeof key; ++i)
     key[i / 8] |= uint64_t{static_cast<unsigned char>(secret[i])} << (8 * (i % 8));
   return key;
-}
-
-SipKey LoadSecret() {
-  pg::AsExtensionOwner as_owner;
-  if (std::optional<SipKey> const secret = ReadSecret()) return *secret;
-  char drawn[16];
-  if (!pg_strong_random(drawn, sizeof drawn))
-    throw pg::Failure(ERRCODE_INTERNAL_ERROR, "could not draw the secret of the ledgers");
-  // Waits for whoever draws it at the same time.
-  Spi::Execute("INSERT INTO redis_migrate.ledger_secret (secret) VALUES ($1) ON CONFLICT DO NOTHING",
-               {SqlParam::Bytea(Bytes(drawn, sizeof drawn))});
-  if (std::optional<SipKey> const secret = ReadSecret()) return *secret;
-  throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE, "another transaction draws the secret of the ledgers",
-                    "", "Try again.");
 }
 
 void AppendWord(int64 word, std::string &bytes) {

@@ -15,7 +15,7 @@ namespace prm {
 // of types that are not PostgreSQL's own on OIDs, which a restored database numbers anew.
 class RowHasher {
  public:
-  // Reads the secret; draws it, if the database has none yet. Needs SPI.
+  // Reads the secret. Needs SPI. Errors: 55000 when there is none.
   RowHasher();
 
   // Forgets what was added to a hash that an error kept from being finished.
