@@ -113,11 +113,22 @@ bool HasRules(const Target &target) {
   });
 }
 
+std::string DescribeRemote(const Target &target) {
+  switch (Call([&] { return get_rel_relkind(target.oid); })) {
+    case RELKIND_VIEW:
+      return "the target is a view";
+    case RELKIND_FOREIGN_TABLE:
+      return "the target is a foreign table";
+    default:
+      return "partitions of the target are foreign tables";
+  }
+}
+
 // A packed ledger for a mapping whose keys have rows apart, or a full one and why it has to be.
 LedgerChoice ChooseForRowsApart(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
                                 const QueryFacts &facts) {
   auto full = [](const std::string &reason) { return LedgerChoice{"full", reason, ""}; };
-  if (target.kind != TargetKind::kLocal) return full("the target is a view or a foreign table");
+  if (target.kind != TargetKind::kLocal) return full(DescribeRemote(target));
   if (HasRules(target)) return full("the target has rules");
   std::vector<KeyColumn> named;
   std::string names, copies;

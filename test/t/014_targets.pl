@@ -164,6 +164,9 @@ $redis->cli('MSET', 's:2', '22', 'v:1', 'uno');
 run('remote', 'prune => true');
 is(sql('SELECT id, n FROM far.stock WHERE id < 4 ORDER BY id'), "2|22\n3|3", 'rows of a foreign table are updated and pruned');
 is(sql('SELECT v FROM face ORDER BY id'), "uno\ntwo", 'rows of a view as well');
+sql(q{SELECT redis_migrate.alter_mapping('remote', m, databases => '{0}') FROM unnest('{stock,face}'::text[]) AS m});
+is(sql(q{SELECT mapping, ledger_reason FROM redis_migrate.mappings WHERE migration = 'remote' ORDER BY 1}),
+    "face|the target is a view\nstock|the target is a foreign table", 'why their ledgers are full');
 
 # A table over two servers, each of which is asked once for a batch. They sort alike here.
 begin('spread');
@@ -198,6 +201,8 @@ is(sql(q{SELECT key, sqlstate FROM redis_migrate.rejects WHERE migration = 'spre
 $redis->cli('DEL', map { "s:$_" } 10 .. 20);
 run('spread', 'prune => true');
 is(sql('SELECT count(*), sum(n) FROM spread'), '289|' . (75150 - 11 * 115 - 106 - 106), 'and pruned');
+sql(q{SELECT redis_migrate.alter_mapping('spread', 's', databases => '{0}')});
+is(sql(q{SELECT ledger, ledger_reason FROM redis_migrate.mappings WHERE migration = 'spread'}), 'full|partitions of the target are foreign tables', 'and why its ledger is full');
 
 # Ownership of rows: a ledger records it; an exclusive mapping owns the table, except for the rows of rejected keys.
 begin('owners');
