@@ -59,6 +59,11 @@ CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint)
 COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint) IS
     'Keeps the replication link of a live run and writes what arrives to the disk; the background worker of the link calls it';
 
+CREATE FUNCTION redis_migrate.confirm_instance(migration text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_confirm_instance';
+COMMENT ON FUNCTION redis_migrate.confirm_instance(text) IS
+    'Declares that the live run of a migration is to go on here, on a server that was copied from another one, restored or promoted, where it is paused';
+
 CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id,
            CASE WHEN j.state OPERATOR(pg_catalog.<>) 'running' THEN j.state

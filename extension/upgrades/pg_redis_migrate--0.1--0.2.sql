@@ -461,8 +461,6 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
                     WHEN p.file_offset OPERATOR(pg_catalog.>) 0 AND s.level OPERATOR(pg_catalog.=) 0
                     THEN pg_catalog.ceil(s.read::double precision OPERATOR(pg_catalog.*) p.file_size::double precision
                                          OPERATOR(pg_catalog./) p.file_offset::double precision)::bigint END AS keys_estimated) AS e
-    -- How much of the work is left, as a multiple of what is done. Bytes know it better than keys, and all of the
-    -- file, but only while it is read for the first time.
     CROSS JOIN LATERAL (
         SELECT CASE WHEN s.read OPERATOR(pg_catalog.>) r.window_read AND e.active_time OPERATOR(pg_catalog.>) r.window_began
                     THEN (s.read OPERATOR(pg_catalog.-) r.window_read)::double precision
@@ -484,7 +482,7 @@ COMMENT ON VIEW redis_migrate.progress IS
 GRANT SELECT ON redis_migrate.mappings, redis_migrate.runs, redis_migrate.run_parts, redis_migrate.mapping_counts, redis_migrate.progress TO PUBLIC;
 
 COMMENT ON TABLE redis_migrate.background_run IS
-    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed';
+    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
 
 COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
 
@@ -648,6 +646,12 @@ CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint)
 
 COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint) IS
     'Keeps the replication link of a live run and writes what arrives to the disk; the background worker of the link calls it';
+
+CREATE FUNCTION redis_migrate.confirm_instance(migration text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_confirm_instance';
+
+COMMENT ON FUNCTION redis_migrate.confirm_instance(text) IS
+    'Declares that the live run of a migration is to go on here, on a server that was copied from another one, restored or promoted, where it is paused';
 
 CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id,
@@ -1107,14 +1111,14 @@ DROP ROUTINE redis_migrate.add_mapping_old(text, text, text, regclass, text, tex
 
 ALTER TABLE redis_migrate.mapping DROP has_ledger;
 
-UPDATE redis_migrate.ledger SET
-    row_hash = ('x' || pg_catalog.encode(pg_catalog.substr(redis_migrate.row_hash(mapping_id, row_key), 1, 8), 'hex'))::bit(64)::bigint,
-    key_hash = ('x' || pg_catalog.encode(pg_catalog.substr(redis_migrate.row_hash(mapping_id, db, key_bytes), 1, 8), 'hex'))::bit(64)::bigint;
-ALTER TABLE redis_migrate.ledger ALTER row_hash SET NOT NULL, ALTER key_hash SET NOT NULL;
 INSERT INTO redis_migrate.ledger_secret (secret)
 SELECT pg_catalog.substr(pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
                              OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())), 1, 16)
 WHERE EXISTS (SELECT FROM redis_migrate.ledger);
+UPDATE redis_migrate.ledger SET
+    row_hash = ('x' || pg_catalog.encode(pg_catalog.substr(redis_migrate.row_hash(mapping_id, row_key), 1, 8), 'hex'))::bit(64)::bigint,
+    key_hash = ('x' || pg_catalog.encode(pg_catalog.substr(redis_migrate.row_hash(mapping_id, db, key_bytes), 1, 8), 'hex'))::bit(64)::bigint;
+ALTER TABLE redis_migrate.ledger ALTER row_hash SET NOT NULL, ALTER key_hash SET NOT NULL;
 CREATE INDEX ledger_row ON redis_migrate.ledger (row_hash);
 CREATE INDEX ledger_key ON redis_migrate.ledger (key_hash);
 

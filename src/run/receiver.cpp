@@ -16,6 +16,7 @@
 #include "run/live_record.h"
 #include "run/run_record.h"
 #include "run/seed.h"
+#include "run/sole_link.h"
 #include "source/snapshot.h"
 
 namespace prm {
@@ -38,6 +39,7 @@ class Receiver {
     RunParameters parameters;
     RunRecord::Join(run_id, &name_, &parameters);
     server_ = LoadMigration(name_).server;
+    sole_link_.emplace(name_, run_id);
     Spi::Commit();
     writer_ = pg::ValueOrThrow(source::StreamSpoolWriter::Open(files_));
   }
@@ -103,6 +105,7 @@ class Receiver {
     if (!connection_->deployment().seeds.empty())
       throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "a live run does not follow clusters",
                     "Server \"" + server_ + "\" is one.");
+    sole_link_->Require(**connection_);
     if (seed) RequireContinues(**connection_, *seed);
     NoteBacklog();
     auto link = redis::ReplicationLink::Open(**connection_, from);
@@ -236,6 +239,7 @@ class Receiver {
   std::string name_;
   std::string server_;
   std::string buffer_;
+  std::optional<SoleLink> sole_link_;
   std::unique_ptr<source::StreamSpoolWriter> writer_;
   std::unique_ptr<ServerConnection> connection_;
   std::unique_ptr<redis::ReplicationLink> link_;

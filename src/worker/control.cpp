@@ -105,6 +105,45 @@ void RequireReplication(const std::string &migration) {
       "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration) + ", source => 'replication').");
 }
 
+// Stores what is wanted and launches its worker, which waits for the transaction.
+void StartJob(Job wanted, const pg::Owner &owner) {
+  wanted.owner = owner.role();
+  if (!OidIsValid(wanted.owner))
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "migration \"" + wanted.migration + "\" has no owner to run it", pg::OwnerDetail(owner),
+                      pg::OwnerHint(owner, "migration", wanted.migration));
+  if (wanted.live) RequireReplication(wanted.migration);
+  if (wanted.seed) ServerFile::Check(*wanted.seed, wanted.owner);
+  if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
+  if (std::optional<pg::RoleProblem> problem = pg::FindRoleProblem(wanted.owner))
+    throw pg::Failure(
+        pg::SqlStateCode(problem->sqlstate),
+        "migration \"" + wanted.migration + "\" cannot be run in the background: " + problem->message,
+        "Its worker connects as the owner.", problem->hint);
+  RequireSlots();
+  if (std::optional<Job> before = FindJob(wanted.migration)) RequireNoWorker(*before);
+  LockForChange(wanted.migration);
+  wanted.id = RequestJob(wanted);
+  TransactionId const starter = pg::Call([] { return GetTopTransactionId(); });
+  LaunchOutcome const outcome = Launch({Kind::kMigration, MyDatabaseId, wanted.owner, wanted.id}, starter);
+  bool const scheduled = IsListed(MyDatabaseId);
+  if (outcome == LaunchOutcome::kStarted) {
+    if (IsPreloaded() && !scheduled)
+      pg::Report(NOTICE, "the run will not resume by itself after a restart of the server",
+                 "This database is not in pg_redis_migrate.databases.");
+    return;
+  }
+  if (outcome == LaunchOutcome::kDuplicate) RequireNoWorker(wanted);  // the scheduler was faster
+  LaunchProblem const problem = Describe(outcome);
+  ConcludeForNow(wanted.id, "waiting for worker", 0, 1, BackoffMs(1),
+                 pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
+  pg::Report(WARNING, "migration \"" + wanted.migration + "\" waits for a worker: " + problem.message,
+             scheduled
+                 ? "It starts when a worker is free."
+                 : "Nothing starts it later: this database has no scheduler. Call redis_migrate.start again.",
+             problem.hint);
+}
+
 // Ends the background run of a migration. Returns whether there was one.
 bool StopJob(const std::string &migration) {
   std::optional<Job> job = FindJob(migration);
@@ -166,41 +205,23 @@ PRM_FUNCTION(start) {
   if (wanted.priority) PriorityRank(*wanted.priority);
   pg::Spi spi;
   pg::Owner const owner = ControlledOwner(wanted.migration);
-  wanted.owner = owner.role();
-  if (!OidIsValid(wanted.owner))
-    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                      "migration \"" + wanted.migration + "\" has no owner to run it", pg::OwnerDetail(owner),
-                      pg::OwnerHint(owner, "migration", wanted.migration));
-  if (wanted.live) RequireReplication(wanted.migration);
-  if (wanted.seed) ServerFile::Check(*wanted.seed, wanted.owner);
-  if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
-  if (std::optional<pg::RoleProblem> problem = pg::FindRoleProblem(wanted.owner))
-    throw pg::Failure(
-        pg::SqlStateCode(problem->sqlstate),
-        "migration \"" + wanted.migration + "\" cannot be run in the background: " + problem->message,
-        "Its worker connects as the owner.", problem->hint);
-  RequireSlots();
-  if (std::optional<Job> before = FindJob(wanted.migration)) RequireNoWorker(*before);
-  LockForChange(wanted.migration);
-  wanted.id = RequestJob(wanted);
-  TransactionId const starter = pg::Call([] { return GetTopTransactionId(); });
-  LaunchOutcome const outcome = Launch({Kind::kMigration, MyDatabaseId, wanted.owner, wanted.id}, starter);
-  bool const scheduled = IsListed(MyDatabaseId);
-  if (outcome == LaunchOutcome::kStarted) {
-    if (IsPreloaded() && !scheduled)
-      pg::Report(NOTICE, "the run will not resume by itself after a restart of the server",
-                 "This database is not in pg_redis_migrate.databases.");
-    PG_RETURN_VOID();
-  }
-  if (outcome == LaunchOutcome::kDuplicate) RequireNoWorker(wanted);  // the scheduler was faster
-  LaunchProblem const problem = Describe(outcome);
-  ConcludeForNow(wanted.id, "waiting for worker", 0, 1, BackoffMs(1),
-                 pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
-  pg::Report(WARNING, "migration \"" + wanted.migration + "\" waits for a worker: " + problem.message,
-             scheduled
-                 ? "It starts when a worker is free."
-                 : "Nothing starts it later: this database has no scheduler. Call redis_migrate.start again.",
-             problem.hint);
+  StartJob(std::move(wanted), owner);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.confirm_instance(migration text): starts a paused live run again, with the options that it
+// had. Errors: 55000 if it is not paused; those of start.
+PRM_FUNCTION(confirm_instance) {
+  std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
+  RequireWritableServer();
+  pg::Spi spi;
+  pg::Owner const owner = ControlledOwner(migration);
+  std::optional<Job> job = FindJob(migration);
+  if (!job || job->state != "paused")
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "migration \"" + migration + "\" has no live run that is paused",
+                  job ? "The state of its background run is \"" + job->state + "\"." : "");
+  StartJob(std::move(*job), owner);
   PG_RETURN_VOID();
 }
 
@@ -227,8 +248,9 @@ PRM_FUNCTION(drop_migration) {
 
 // redis_migrate.wait_for(migration text, timeout interval): returns when the background run has completed or
 // was stopped (with a NOTICE), or when a live one is in step with what the server had done before the call.
-// Errors: the run's own SQLSTATE and message if it failed, 57014 when the time is over, 42704 without such a
-// run, 42501, 2D000 in a transaction block; of a live run those of the server. Holds nothing between checks.
+// Errors: the run's own SQLSTATE and message if it failed or is paused, 57014 when the time is over, 42704
+// without such a run, 42501, 2D000 in a transaction block; of a live run those of the server. Holds nothing
+// between checks.
 PRM_FUNCTION(wait_for) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each check");
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
@@ -249,6 +271,10 @@ PRM_FUNCTION(wait_for) {
           pg::SqlStateCode(job->sqlstate.value_or("XX000")),
           "the background run of migration \"" + migration + "\" failed: " + job->message.value_or(""));
     }
+    if (job->state == "paused")
+      throw Failure(pg::SqlStateCode(job->sqlstate.value_or("XX000")),
+                    "the live run of migration \"" + migration + "\" is paused: " + job->message.value_or(""),
+                    "", "SELECT redis_migrate.confirm_instance(" + pg::QuoteLiteral(migration) + ").");
     if (job->state == "stopped")
       pg::Report(NOTICE, "the background run of migration \"" + migration + "\" was stopped");
     if (!job->wanted) PG_RETURN_VOID();

@@ -20,7 +20,7 @@ constexpr char kColumns[] =
           coalesce((SELECT max(r.updated_at) - j.marked_at
                     FROM redis_migrate.run AS r
                     WHERE r.migration = j.migration), '0'),
-          j.force, redis_migrate.owner_problem(j.owner), j.workers, j.live)sql";
+          j.force, redis_migrate.owner_problem(j.owner), j.workers, j.live, j.seed)sql";
 
 Job Read(const pg::Row &row) {
   Job job;
@@ -47,6 +47,7 @@ Job Read(const pg::Row &row) {
   job.owner_problem = row.OptionalText(18);
   if (!row.IsNull(19)) job.workers = row.Int4(19);
   job.live = row.Bool(20);
+  job.seed = row.OptionalText(21);
   return job;
 }
 
@@ -71,7 +72,7 @@ int64 RequestJob(const Job &wanted) {
                        seed = excluded.seed, wanted = true, state = 'starting',
                        since = clock_timestamp(), requested_at = clock_timestamp(),
                        marked_at = excluded.marked_at, incarnation = excluded.incarnation, crashes = 0,
-                       failures = 0, not_before = NULL, sqlstate = NULL, message = NULL
+                       failures = 0, not_before = NULL, sqlstate = NULL, message = NULL, instance = NULL
                    RETURNING background_run_id)sql",
              {SqlParam::Text(wanted.migration), SqlParam::OidOf(wanted.owner),
               SqlParam::OptionalText(wanted.priority), SqlParam::OptionalText(wanted.mapping),

@@ -18,7 +18,7 @@ struct Job {
   bool force = false;
   std::optional<int> workers;
   bool live = false;
-  std::optional<std::string> seed;  // of RequestJob
+  std::optional<std::string> seed;
   bool wanted = false;
   std::string state;
   std::optional<std::string> sqlstate;

@@ -3,6 +3,7 @@
 #include "pg/wait.h"
 #include "worker/backoff.h"
 #include "worker/history.h"
+#include "worker/instance.h"
 #include "worker/job.h"
 #include "worker/worker_main.h"
 
@@ -44,6 +45,7 @@ class MigrationWorker {
       std::optional<Problem> problem = Try([&] {
         if (first && TransactionIdIsValid(slot_.starter)) WaitForTransaction(slot_.starter);
         pg::InTransaction([&] { job_ = TakeUp(slot_.job); });
+        if (job_ && job_->live && !BelongsHere()) return Pause();
         if (job_) Execute();
       });
       if (!problem || MyRequest() != Request::kNone) {
@@ -63,6 +65,26 @@ class MigrationWorker {
     CountWakeup();
     CountRun();
     pg::RunCommand(CallOf(*job_));
+  }
+
+  bool BelongsHere() {
+    bool belongs = false;
+    pg::InTransaction([&] { belongs = IsOfThisInstance(*job_); });
+    return belongs;
+  }
+
+  // Until redis_migrate.confirm_instance.
+  void Pause() {
+    Problem const problem = {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                             "it was started on another server, of which this one is a copy, or before this "
+                             "one was restored or promoted"};
+    Log(WARNING, problem, "live run of migration \"" + job_->migration + "\" is paused",
+        "If it is to go on here, and nowhere else: SELECT redis_migrate.confirm_instance(" +
+            pg::QuoteLiteral(job_->migration) + ").");
+    pg::WithoutCancel hold;
+    pg::InTransaction(
+        [&] { worker::Conclude(slot_.job, "paused", false, problem.SqlState(), problem.message); });
+    job_.reset();
   }
 
   void Complete() {

@@ -24,11 +24,10 @@ struct Owned {
 constexpr Owned kOwned[] = {
     {"migration", "migration", "migration = $2", ""},
     {"migration", "run", "migration = $2", ""},
-    // Clears the marks of workers of the other database.
+    // Clears the marks of workers of the other database, and of its server.
     {"migration", "background_run", "migration = $2",
-     ", marked_at = NULL, incarnation = NULL, not_before = NULL, state = CASE WHEN wanted THEN 'starting' "
-     "ELSE "
-     "state END"},
+     ", marked_at = NULL, incarnation = NULL, instance = NULL, not_before = NULL, state = CASE WHEN wanted "
+     "THEN 'starting' ELSE state END"},
     {"audit", "audit", "audit_id::text = $2", ""},
     {"expiry", "job", "kind = 'expiry' AND name = $2", ""},
     {"refresh", "job", "kind = 'refresh' AND name = $2", ""},
