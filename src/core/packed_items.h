@@ -50,7 +50,7 @@ std::string Pack(std::vector<PackedItem> items, Packing packing);
 // Appends what is packed. False: these are no whole items in ascending order, and nothing is appended.
 bool Unpack(Bytes packed, Packing packing, std::vector<PackedItem>& items);
 
-// What a batch did to a row.
+// The change that a batch made to a row.
 struct LedgerEvent {
   enum Kind : char {
     kInserted,   // it was not there and became the mapping's
@@ -66,7 +66,7 @@ struct LedgerEvent {
   }
 };
 
-// What the ledger finds out about a row when a batch's event meets its entry.
+// A finding about a row whose entry a batch's event meets.
 enum class LedgerFinding {
   kChangedHere,  // somebody else has changed the row since it was stored
   kDeletedHere,  // somebody else has deleted it
@@ -77,7 +77,7 @@ std::vector<PackedItem> ApplyEvents(const std::vector<PackedItem>& entries, cons
                                     const LedgerEvent* end,
                                     const std::function<void(const LedgerEvent&, LedgerFinding)>& found);
 
-// What is in the first set and not in the second; both are sorted.
+// Returns the items of the first set that are not in the second; both are sorted.
 std::vector<PackedItem> Without(const std::vector<PackedItem>& items, const std::vector<PackedItem>& others);
 
 }  // namespace prm

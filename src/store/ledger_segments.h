@@ -6,15 +6,15 @@
 
 namespace prm {
 
-// Error XX001 for items that are not what this version writes.
+// Errors: XX001 for items that this version does not write.
 void UnpackOrThrow(Bytes packed, Packing packing, std::vector<PackedItem> &items);
-// The same for the format of a row. Error 0A000.
+// Errors: 0A000 if this version does not read the format of a row.
 void RequirePackedFormat(int format);
 
 // Needs SPI, and a snapshot that is held; with the rights of the extension's owner. Errors: XX001, 0A000.
 class LedgerSegments {
  public:
-  // Reads what is newest, or in the active snapshot: while others may merge.
+  // Reads the newest rows, or those of the active snapshot while others may merge.
   enum Reads : bool { kNewest, kActiveSnapshot };
   explicit LedgerSegments(int64 mapping_id, Reads reads = kNewest);
 
@@ -27,7 +27,7 @@ class LedgerSegments {
   // The entries of a segment. Images of other columns are unknown.
   std::vector<PackedItem> Read(size_t segment, int64 columns) const;
 
-  // Writes the entries after sorted events. The segments are then other ones.
+  // Applies sorted events and writes the entries that result. The segments are then other ones.
   void Apply(const std::vector<LedgerEvent> &events, int64 columns,
              const std::function<void(const LedgerEvent &, LedgerFinding)> &found) const;
 

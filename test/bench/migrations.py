@@ -166,7 +166,7 @@ def all_data(keys):
                 query="SELECT email, value AS info, expires_at FROM redis_batch", **strings),
         Strings("few strings", 5, columns="email text NOT NULL, info jsonb, expires_at timestamptz",
                 query="SELECT email, json AS info, expires_at FROM redis_batch", **dict(strings, count=keys // 10)),
-        # A key and its row are bound by nothing that a mapping can see: a full ledger.
+        # Nothing that a mapping can see ties a key to its row, so the ledger is full.
         Strings("strings by value", 0, columns="email text PRIMARY KEY, info jsonb, expires_at timestamptz",
                 query="SELECT json->>'email' AS email, json AS info, expires_at FROM redis_batch", **strings),
         Hashes("hashes", 1, keys * 2 // 5,

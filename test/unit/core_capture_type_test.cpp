@@ -195,7 +195,7 @@ TEST(CaptureType, PrefixesAscendAndAreValues) {
   EXPECT_GT(found, 100000u);
 }
 
-// Of all spellings that fit, one; text and its like have no others.
+// Exactly one of all spellings of a value is accepted. Values of text and the like have only one.
 TEST(CaptureType, OneSpellingIsCanonical) {
   const struct {
     CaptureType type;

@@ -27,7 +27,7 @@ struct Login {
   LockoutRule rule;
   LockoutState state{};
 
-  // The reservation, or nothing where the attempt is refused.
+  // Returns the reservation, or nothing if the attempt is refused.
   std::optional<int64_t> Check(int64_t now) {
     Advance(rule, now, &state);
     LockoutStatus status = StatusOf(rule, state);
@@ -40,7 +40,7 @@ struct Login {
     Advance(rule, now, &state);
     return Settle(rule, reserved_at, success, reset, &state);
   }
-  // A whole attempt that fails; whether it was let in.
+  // Makes a whole attempt, which fails. Returns whether it was let in.
   bool Fail(int64_t now) {
     std::optional<int64_t> reserved_at = Check(now);
     if (reserved_at) Result(now, reserved_at, false);
@@ -157,7 +157,7 @@ TEST(Lockout, ExtendOnAttempt) {
       EXPECT_EQ(login.Until(), kStart + 65 * kMinute);
       EXPECT_FALSE(login.Check(kStart + 50 * kMinute));
       EXPECT_EQ(login.Until(), kStart + (extend ? 110 : 65) * kMinute);
-      // A result without a check is the same.
+      // A result without a check has the same effect.
       EXPECT_FALSE(login.Result(kStart + 55 * kMinute, std::nullopt, false));
       EXPECT_EQ(login.Until(), kStart + (extend ? 115 : 65) * kMinute);
     }
@@ -211,7 +211,7 @@ TEST(Lockout, ALostReservationStillCounts) {
   login.state = LockoutState{};
   login.Result(kStart + kSecond, reserved, false);
   EXPECT_EQ(login.state.failures, 1);
-  // Settled twice: counted twice rather than not at all.
+  // A result that comes twice is counted twice rather than not at all.
   login.Result(kStart + kSecond, reserved, false);
   EXPECT_TRUE(login.Locked(kStart + kSecond));
 }

@@ -65,7 +65,7 @@ TEST(PackedItems, RangesCoverEachHashOnce) {
   }
 }
 
-// Entries after events, and what was found: C and D with the number of the batch.
+// The entries after events, and the findings: C (changed) and D (deleted) with the number of the batch.
 struct After {
   Items entries;
   std::string found;
@@ -117,7 +117,7 @@ TEST(LedgerEvents, ARefreshedRowIsNobodysUnlessItWasTheMappings) {
   EXPECT_EQ(after.found, "");
 }
 
-// Against a map, over many events in batches.
+// Compares with a map, over many events in batches.
 TEST(LedgerEvents, MergeAsInAMap) {
   uint64_t random = 1;
   std::map<uint64_t, uint64_t> expected;

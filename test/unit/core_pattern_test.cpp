@@ -213,7 +213,7 @@ TEST(Pattern, ABufferServesManyKeys) {
   EXPECT_EQ(match.values[1], "5");
 }
 
-// All divisions in the order that the pattern's header states, without any cleverness.
+// Tries all divisions in the order that the pattern's header states.
 class Divisions {
  public:
   struct Piece {
@@ -366,8 +366,8 @@ TEST(Pattern, HostileKeysTakeLittleTime) {
   }
 }
 
-// Where a literal could as well be part of the value before it every value has hundreds of ends: still
-// linear.
+// The time stays linear even if a literal could be part of the value before it, which then has hundreds of
+// possible ends.
 TEST(Pattern, HostileKeysTakeBoundedTimeInDoubtfulPatterns) {
   for (const std::string_view text : {"{a}1{b:number}1{c:number}1{d:uuid}", "{a}a{b:hex}a{c:hex}a{d:uuid}"}) {
     EXPECT_LT(WorstTime(text), 500 * kSlowdown) << text;

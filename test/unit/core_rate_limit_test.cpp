@@ -110,7 +110,7 @@ TEST(RateLimit, ALoweredOrShortenedWindowHoldsAtOnce) {
     EXPECT_FALSE(Ask(lower, &state, kNow, 1).allowed);
     EXPECT_EQ(Ask(lower, &state, kNow, 1).remaining, 0);
     EXPECT_EQ(Ask(hour, &state, kNow, 0).remaining, 20);
-    // The refusal under the shorter window cuts the old one, so that it ends.
+    // A refusal under the shorter window also shortens the old one, so that it ends.
     EXPECT_LE(Ask(minute, &state, kNow, 21).retry, 2 * 60 * kSecond);
     EXPECT_EQ(Ask(minute, &state, kNow + 120 * kSecond, 0).remaining, 100);
   }
@@ -192,7 +192,7 @@ TEST(RateLimit, HugeCosts) {
   EXPECT_FALSE(Ask(largest, &state, kNow, INT64_MAX).allowed);
 }
 
-// Random limits and requests; what must hold for any of them.
+// Properties that hold for any limit and any requests.
 class RateLimitProperties : public ::testing::TestWithParam<RateAlgorithm> {
  protected:
   std::mt19937_64 random_{20240229};

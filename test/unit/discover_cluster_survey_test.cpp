@@ -57,7 +57,7 @@ class ClusterSurveyTest : public testing::Test {
     return next.value();
   }
 
-  // Goes on whenever that is possible; how often it had to.
+  // Resumes whenever that is possible. Returns how often it did.
   int TakeAll() {
     int errors = 0;
     for (;;) {
@@ -119,7 +119,7 @@ TEST_F(ClusterSurveyTest, SlotsMoveToANodeThatIsDone) {
   ExpectEveryKeyOnce();
 }
 
-// Of slots whose keys SCAN has not come to, no key tells that they moved.
+// Slots can move before SCAN has returned a key of them, so that no key shows it.
 TEST_F(ClusterSurveyTest, SlotsMoveFromTheNodeThatIsRead) {
   while (nodes_ == 0) ASSERT_TRUE(Take());
   ASSERT_TRUE(Take());

@@ -325,7 +325,7 @@ std::vector<IdKind> IdKinds() {
           {"PIN", digit, 6, "otp:"}};
 }
 
-// Whatever ids happen to look like, many of a kind are one family, and none of them stands in a pattern.
+// Many ids of a kind are one family, whatever they look like, and no pattern shows one of them.
 TEST(Family, RandomIdsOfAKindAreOneFamily) {
   for (const IdKind& kind : IdKinds()) {
     for (unsigned seed = 0; seed < 8; ++seed) {
@@ -345,7 +345,7 @@ TEST(Family, RandomIdsOfAKindAreOneFamily) {
   }
 }
 
-// Of Django the sessions stand among other keys of the cache, with nothing between their prefix and the id.
+// Django's sessions stand among other keys of its cache, with nothing between their prefix and the id.
 TEST(Family, SessionsStayApartFromTheCacheAroundThem) {
   std::mt19937 random(2);
   std::vector<Known> keys;
@@ -365,7 +365,7 @@ TEST(Family, SessionsStayApartFromTheCacheAroundThem) {
                             {":1:{name}", "Django cache"}}));
 }
 
-// Nothing but their first letters tells ids of these kinds apart.
+// Ids of these kinds differ only in their first letters.
 TEST(Family, WordsBeforeRandomIdsAreFamilies) {
   for (const IdKind& kind : IdKinds()) {
     if (kind.length < 20 || kind.alphabet.size() < 32) continue;
@@ -424,7 +424,7 @@ TEST(Family, WordsThatBeginAlikeAreFamiliesOfTheirOwn) {
   }
 }
 
-// Of a single key nothing else tells that it is an id.
+// With a single key, nothing else shows that this is an id.
 TEST(Family, ATokenNeverStandsInAPattern) {
   std::mt19937 random(4);
   size_t keys = 0, shown = 0;

@@ -1,4 +1,4 @@
-// Damaged payloads give an error or another value, never a crash: most telling under PRM_SANITIZE.
+// Damaged payloads give an error or another value, never a crash. PRM_SANITIZE makes this test stricter.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -15,7 +15,7 @@ namespace {
 using test::DecodedRows;
 using test::Framed;
 
-// Flipping every bit of a long payload would only repeat itself: about this many are flipped.
+// About so many bits of a long payload are flipped. Flipping all would show nothing new.
 constexpr size_t kMaxFlips = 2000;
 
 class RdbCorruption : public testing::Test {
@@ -78,7 +78,7 @@ TEST_F(RdbCorruption, FlippedBitsWithoutChecksumAreHandled) {
       (DecodedRows(WithFlippedBit(framed, bit)).ok() ? values : errors) += 1;
     }
   }
-  // Both happen: flipped text is another text, a flipped length does not fit.
+  // Both outcomes occur: a flipped bit of a text makes another text, one of a length makes an error.
   EXPECT_GT(errors, 1000u);
   EXPECT_GT(values, 1000u);
 }

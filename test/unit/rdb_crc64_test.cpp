@@ -7,7 +7,7 @@
 namespace prm::rdb {
 namespace {
 
-// Bit by bit, from the definition of CRC-64/Jones: the table-driven sum must be the same.
+// Computes CRC-64/Jones bit by bit from its definition, for comparison with the table-driven sum.
 uint64_t Definition(Bytes data) {
   uint64_t crc = 0;
   for (const char c : data) {

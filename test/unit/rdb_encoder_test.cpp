@@ -1,4 +1,4 @@
-// Encoded values: what the decoder reads back, and what redis-server makes of them.
+// Encoded values, compared with what the decoder and redis-server read back.
 #include "rdb/encoder.h"
 
 #include <gtest/gtest.h>
@@ -178,7 +178,7 @@ TEST_F(StreamEncoderTest, Groups) {
   EXPECT_EQ(rows[rows.size() - 2], (test::Row{"consumer", "busy", "carl", "1700000000003", "0"}));
 }
 
-// As Redis 5 and 6 have them: Redis 7 computes what they lack.
+// Streams as Redis 5 and 6 store them. Redis 7 computes the missing fields.
 TEST_F(StreamEncoderTest, WithoutCounters) {
   Add({1, 0}, {{"f", "v"}});
   Add({2, 0}, {{"f", "v"}});

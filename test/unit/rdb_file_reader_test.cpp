@@ -52,7 +52,7 @@ class RdbFileLive : public testing::Test {
     for (size_t i = 0; i < payloads_.size(); ++i) {
       redis_.Command({"SELECT", i % 2 == 0 ? "0" : "11"});
       redis_.Command({"RESTORE", names_[i], i % 3 == 0 ? "4102444800000" : "0", payloads_[i], "ABSTTL"});
-      // Redis may have taken it into another encoding, where -0 is 0.
+      // Redis may have changed the encoding; in some, -0 becomes 0.
       rows_.push_back(test::RedisRows(redis_, names_[i]));
     }
     redis_.Command(
@@ -244,7 +244,7 @@ TEST(RdbFile, DamageIsNamed) {
   EXPECT_EQ(error.message.rfind("corrupt value at byte ", 0), 0u) << error.message;
 }
 
-// A claim costs nothing until its bytes are there.
+// A claimed length takes no memory before its bytes arrive.
 TEST(RdbFile, HostileLengths) {
   const std::string huge = "\x81\xff\xff\xff\xff\xff\xff\xff\xff"s;
   for (int type = 0; type < 33; ++type) {
@@ -271,7 +271,7 @@ class Counter : public ValueVisitor {
   uint64_t elements = 0;
 };
 
-// A value that is made as it is read: three million fields, which nobody could hold in the window.
+// A value of three million fields, generated as it is read, which is larger than the window.
 class EndlessHash : public ByteSource {
  public:
   static constexpr uint64_t kFields = 3000000;

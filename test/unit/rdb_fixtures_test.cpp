@@ -1,5 +1,6 @@
-// Files of every version against what is said of them, in a folder that PRM_RDB_FIXTURES names: its README.md
-// has a table of files with header, numbers of keys, types and codes, and where their contents are described.
+// Compares files of every version with their descriptions, in a folder that PRM_RDB_FIXTURES names. Its
+// README.md has a table of the files: header, numbers of keys, types and codes, and where their contents are
+// described.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -53,7 +54,7 @@ std::vector<Fixture> FixtureTable(const std::string& directory) {
   return fixtures;
 }
 
-// "STRING:3,LIST:1": what the keys of a file are. The table also counts what lists and streams consist of.
+// The types of a file's keys, as "STRING:3,LIST:1". The table also counts the nodes of lists and streams.
 std::map<std::string, uint64_t> TypesOfTable(const std::string& text) {
   std::map<std::string, uint64_t> types;
   for (const std::string& part : Split(text, ',')) {
@@ -214,7 +215,7 @@ TEST_F(RdbFixtures, EveryFileDecodesToItsDescription) {
   }
 }
 
-// The same data as dump files and, key by key, as DUMP gave it.
+// Compares dump files with the payloads that DUMP gave for the same keys.
 TEST_F(RdbFixtures, FilesHoldWhatDumpGave) {
   const Json databases =
       test::ParseJson(test::Slurp(directory_ + "/redis-7.0.15/all_types_v10.dump_payloads.json"));

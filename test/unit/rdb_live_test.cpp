@@ -1,4 +1,4 @@
-// The decoder against what redis-server itself says of the same keys.
+// Compares the decoder with redis-server itself.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -50,7 +50,7 @@ TEST_F(RdbLive, EveryTypeInEveryEncoding) {
   }
 }
 
-// So that the sample's name is true: the first node's container is 1.
+// Makes sure of what the sample's name says: the container of the first node is 1.
 TEST_F(RdbLive, PlainNodesArePlain) {
   for (const test::Sample& sample : test::Samples()) {
     if (sample.name != "list with plain nodes") continue;
@@ -131,7 +131,7 @@ class RandomValues {
     return bytes;
   }
 
-  // Pieces of what came before, now and then something new.
+  // Repeats earlier pieces, and sometimes adds a new one.
   std::string Repetitive(size_t size) {
     std::string bytes = Noise(1 + Below(50));
     while (bytes.size() < size) {

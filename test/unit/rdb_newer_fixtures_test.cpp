@@ -179,7 +179,7 @@ TEST_F(RdbNewerFixtures, EveryPayloadDecodesToWhatItsServerSaid) {
   EXPECT_GE(compared, 75u);
 }
 
-// Whoever goes on in the middle of a file knows the templates that stand in front.
+// A reader that resumes in the middle of a file knows the templates before that place.
 TEST_F(RdbNewerFixtures, EveryPlaceIsGoodToGoOnFrom) {
   for (const std::string& file : files_) {
     SCOPED_TRACE(file);

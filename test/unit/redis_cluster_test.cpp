@@ -36,7 +36,7 @@ TEST(ClusterSlotsTest, RefuseWhatIsNoRange) {
   }
 }
 
-// The same keys as the server itself sees them.
+// The slots of these keys as the server itself computes them.
 TEST(ClusterSlotsTest, KeysBelongWhereRedisSaysTheyDo) {
   const test::RedisServer server(
       {"--cluster-enabled", "yes", "--cluster-port", std::to_string(test::RedisServer::FreePort())});

@@ -39,7 +39,7 @@ class CommandTableTest : public testing::Test {
   test::RedisClient client_{server_.port()};
 };
 
-// Of every write command of this server the table knows the keys.
+// The table knows the keys of every command of this server that writes.
 TEST_F(CommandTableTest, HasEveryWriteCommand) {
   const test::Reply commands = client_.Command({"COMMAND"});
   int writes = 0;

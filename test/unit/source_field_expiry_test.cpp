@@ -133,7 +133,7 @@ TEST_F(FieldExpiryTest, UnknownVersionKeepsTheExpiriesOfFields) {
   while (Next(*source, batch)) EXPECT_FALSE(batch.unknown_version.has_value());
 }
 
-// Where the command may not be used, DUMP tells the expiries.
+// If the user may not run the command, the expiries come from DUMP.
 TEST_F(FieldExpiryTest, ForbiddenCommandLeavesDump) {
   client_.Command({"HSET", "h", "f", std::string(5000, 'v')});
   options_.max_reply_bytes = 1000;
@@ -177,7 +177,7 @@ TEST(LivingFields, KeepsWhatItCannotRead) {
   EXPECT_EQ(damaged, before);
 }
 
-// As for keys: what has expired when a file is read is left out.
+// Fields that have expired when a file is read are left out, as keys are.
 TEST(LivingFields, Files) {
   const auto key = [](const std::string& name, const std::string& payload) {
     return payload.substr(0, 1) + static_cast<char>(name.size()) + name +

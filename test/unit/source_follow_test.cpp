@@ -1,5 +1,5 @@
-// All parts of following a server at once: link, spool, changes, keys read again, against a random load, with
-// cuts of the link and of the reader. In the end every key is as the server has it.
+// Follows a server under a random load with all parts at once: link, spool, changes, keys read again. The
+// link and the reader are cut now and then. In the end every key is as the server has it.
 #include <gtest/gtest.h>
 
 #include <unistd.h>
@@ -116,13 +116,13 @@ class Load {
   std::minstd_rand random_;
 };
 
-// What was read again of a key, and is beyond what is applied.
+// The state of a key that was read again, which is newer than the changes applied so far.
 struct Ahead {
   uint64_t since;
   int times_missing;  // in a row; 0: it was there
 };
 
-// What an applier keeps: rows, and how far it is.
+// The rows of an applier, and its position.
 struct Stored {
   std::map<Name, std::string> rows;  // "value@expiry"
   ReplicationPoint point;
@@ -139,7 +139,7 @@ std::string TextOf(const test::Rows& rows, int64_t expiry) {
   return text + "@" + std::to_string(expiry);
 }
 
-// However it was read: SORT, for one, changes the encoding of a sorted set.
+// Independent of the encoding, because SORT, for one, changes that of a sorted set.
 std::string RowOf(const Entry& entry) {
   const auto rows = test::CollectRows(TypeOf(entry).value(),
                                       [&](rdb::ValueVisitor& visitor) { return Decode(entry, visitor); });
@@ -219,7 +219,7 @@ class FollowTest : public testing::TestWithParam<std::tuple<const char*, unsigne
   void Commit() {
     std::set<Name> to_read;
     size_t applied = 0;
-    // Not those of a transaction that has not ended.
+    // A transaction that has not ended stays out.
     for (; applied < batch_.size() && batch_[applied].offset <= changes_->position().offset; ++applied) {
       const StreamChange& change = batch_[applied];
       switch (change.kind) {
@@ -245,7 +245,7 @@ class FollowTest : public testing::TestWithParam<std::tuple<const char*, unsigne
     for (auto at = stored_.ahead.begin(); at != stored_.ahead.end();) {
       const auto& [name, ahead] = *at;
       const bool is_passed = ahead.since <= stored_.point.offset;
-      // It was missing, and nothing up to there has said why.
+      // The key was missing, and no change up to that offset explains it.
       const bool is_open = ahead.times_missing > 0 && stored_.rows.count(name) > 0;
       if (is_passed && is_open && ahead.times_missing > 1) stored_.rows.erase(name);  // with its last element
       if (is_passed && is_open && ahead.times_missing == 1) to_read.insert(name);

@@ -1,5 +1,5 @@
-// A server that gives every command every kind of wrong answer: whatever is asked ends, with an error or
-// without, and never with more memory than replies may take.
+// A server gives every command every kind of wrong answer. Every call ends, with or without an error, and
+// never takes more memory than replies may.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -88,7 +88,7 @@ TEST_F(HostileTest, Sentinel) {
   });
 }
 
-// A name of 200 MB that really comes, and a server that says so of ever more.
+// A name of 200 MB that really comes, and a server that announces ever larger ones.
 TEST_F(HostileTest, AHugeNameTakesNoMemory) {
   HostileRedis::Answer answer{"*2\r\n$1\r\n0\r\n*1\r\n$209715200\r\n" + std::string(200 << 20, 'n') + "\r\n"};
   HostileRedis hostile(
@@ -110,7 +110,7 @@ TEST_F(HostileTest, AHugeNameTakesNoMemory) {
       << status.error().detail;
 }
 
-// A value that is larger than it may be costs its key, not the scan.
+// A value that is too large fails its key, not the scan.
 TEST_F(HostileTest, AHugeValueIsReadPast) {
   const std::string value(50 << 20, 'v');
   options_.max_value_bytes = 100000;

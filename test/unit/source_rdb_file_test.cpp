@@ -95,7 +95,7 @@ TEST(RdbFileSource, ReadsEveryKeyOnceInBatches) {
   EXPECT_EQ(ReadAll(file, options, filter).positions.size(), 20u) << "one entry at least, whatever its size";
 }
 
-// As GETRANGE reads them, so that nobody sums and checks a payload.
+// Values as GETRANGE returns them, so that no payload has to be made and checked.
 TEST(RdbFileSource, ShortStringsComePlain) {
   const std::string compressed = "\xc3\x06\x0b" +
                                  "\x01"
@@ -250,7 +250,7 @@ std::string HintedDatabase(char db, uint64_t hint, int keys) {
   return body;
 }
 
-// What the batches say of the number of keys, one by one.
+// The number of keys that each batch expects, in order.
 std::vector<uint64_t> ExpectedKeys(ByteSource& file, const RdbFileOptions& options,
                                    const std::string& position = "") {
   NameFilter filter;

@@ -76,7 +76,7 @@ TEST_P(ReplicationTest, GoesOnWhereItEnded) {
   EXPECT_EQ(again.stream.find("SELECT"), std::string::npos);
 }
 
-// Every byte of a stream is a place to go on at.
+// The link can resume at every byte of a stream.
 TEST_P(ReplicationTest, GoesOnAtEveryByte) {
   Follower follower(server_.port());
   const ReplicationPoint start = follower.start;
@@ -215,7 +215,7 @@ TEST(ReplicationErrors, AnswersToPartialSync) {
         [&](Follower& follower) { EXPECT_FALSE(follower.status.ok()); });
 }
 
-// What a server sends after the end mark at once is the beginning of the stream.
+// Bytes that arrive together with the end mark are the beginning of the stream.
 TEST(ReplicationErrors, StreamThatFollowsAtOnce) {
   const std::string file = test::FramedFile("REDIS0011", "");
   const std::string mark(40, 'e');

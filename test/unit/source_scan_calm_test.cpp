@@ -106,7 +106,7 @@ TEST_F(ScanCalmTest, AnExpiryThatComesBetweenIsRead) {
   }
 }
 
-// The value that was read is worth nothing: it had an expiry, though INFO shows none before and none after.
+// The value must be read again: its key had an expiry, although INFO shows none before and none after.
 TEST_F(ScanCalmTest, AKeyThatExpiresBetweenHasVanished) {
   Populate(20);
   bool set = false;
@@ -142,7 +142,7 @@ TEST_F(ScanCalmTest, OnlyTheFirstDisturbanceCosts) {
     if (name.second != "passing") names.insert(name.second);
   }
   EXPECT_EQ(names.size(), 3000U);
-  // Not once more than before it, and a few that were under way.
+  // No more than before it, apart from a few that were under way.
   EXPECT_LE(Calls("info"), 10);
 }
 
@@ -158,7 +158,7 @@ TEST_F(ScanCalmTest, ReplicasAreAskedForEveryExpiry) {
   EXPECT_NE(client.String({"INFO", "commandstats"}).find("cmdstat_pexpiretime:calls=41,"), std::string::npos);
 }
 
-// A server that no longer answers INFO as before, in any way.
+// The server's answer to INFO changes during the scan, in one of several ways.
 TEST_F(ScanCalmTest, WithoutInfoExpiriesAreAskedFor) {
   Populate(20);
   const std::string info = client_.String({"INFO"});

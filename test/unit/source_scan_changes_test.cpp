@@ -130,7 +130,7 @@ TEST_F(ScanChangesTest, BytesInFlightAreCapped) {
   EXPECT_EQ(most_beside_the_largest, 0U);
 }
 
-// Where MEMORY USAGE is forbidden, strings tell their length and everything else is read alone.
+// If MEMORY USAGE is forbidden, the scan asks strings for their length and reads everything else alone.
 TEST_F(ScanChangesTest, WithoutMemoryUsageAndPiecesCollectionsAreReadAlone) {
   Populate(200, 100);
   for (int i = 0; i < 100; ++i) client_.Command({"HSET", "hash:" + std::to_string(i), "field", "value"});
@@ -216,7 +216,7 @@ TEST_F(ScanShrinkTest, WhatScanRepeatsIsDropped) {
   EXPECT_GT(duplicates, 0U);
 }
 
-// As the application writes on: what exists all the time is returned, once.
+// While the application goes on writing, keys that exist all the time are returned once.
 TEST_F(ScanChangesTest, AGrowingTableLosesNothingAndRepeatsNothing) {
   Populate(10000, 1);
   options_.batch_keys = 2000;

@@ -1,4 +1,4 @@
-// Values that are read in pieces: those too large for one reply, and all where DUMP will not do.
+// Values that are read in pieces: those that are too large for one reply, and all if DUMP cannot be used.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -78,7 +78,7 @@ class ScanPiecesTest : public test::ScanFixture {
     writes_ = 0;
     return ScanWith([&, last = std::string()](const std::vector<Arguments>& queue) mutable {
       const Arguments& command = queue[0];
-      // Not the piece that begins a reading, so that the writing is between two of them.
+      // The first piece of a reading is left alone, so that the write comes between two pieces.
       const bool begins = last == "TYPE" || last == "STRLEN" || last == "LLEN" || last == "SCARD" ||
                           last == "HLEN" || last == "ZCARD";
       last = command[0];
@@ -269,7 +269,7 @@ TEST_F(ScanPiecesTest, WithoutMemoryUsage) {
   }
 }
 
-// DUMP does it then, whatever the size.
+// The scan then uses DUMP, whatever the size.
 TEST_F(ScanPiecesTest, WithoutTheCommandsForPieces) {
   Fill(1000);
   LogInWithout({"hscan", "lrange", "xinfo"});
@@ -328,7 +328,7 @@ TEST_F(ScanPiecesTest, TypesOfModules) {
     EXPECT_NE(PieceReader::ForType(type, entry, 0, limits), nullptr);
 }
 
-// DUMP is renamed GET: values then stand for payloads of a version to come.
+// DUMP is GET under another name, so that values can stand for payloads of a future version.
 class ScanUnknownVersionTest : public ScanPiecesTest {
  protected:
   ScanUnknownVersionTest()
@@ -351,7 +351,7 @@ TEST_F(ScanUnknownVersionTest, IsReadInPieces) {
   }
 }
 
-// Before Redis 7.0.
+// The server behaves as before Redis 7.0.
 class ScanPiecesWithoutPexpiretimeTest : public ScanPiecesTest {
  protected:
   ScanPiecesWithoutPexpiretimeTest() : ScanPiecesTest({"--rename-command", "PEXPIRETIME", "ORIGINAL"}) {}

@@ -1,4 +1,4 @@
-// Ending a scan and going on with it: positions, restarts, failures.
+// Ending a scan and resuming it: positions, restarts, failures.
 #include <gtest/gtest.h>
 
 #include <map>

@@ -1,4 +1,4 @@
-// Shares of one scan: together they return every key that lasts, once, whatever the table does.
+// The shares of one scan together return every lasting key once, whatever the table does meanwhile.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -88,8 +88,8 @@ TEST(NameShareTest, EveryNameIsInOneShare) {
   EXPECT_FALSE((NameShare{0, 0}).IsValid());
 }
 
-// Another hash would lose keys of runs that are interrupted and go on after an upgrade. The numbers are from
-// an implementation of SipHash in another language.
+// If the hash changed, a run that is interrupted and resumed after an upgrade would lose keys. The numbers
+// come from an implementation of SipHash in another language.
 TEST(NameShareTest, TheHashStaysAsItIs) {
   std::string numbers;
   for (int i = 0; i < 16; ++i) {
@@ -176,7 +176,7 @@ TEST_F(ScanShareTest, EveryDatabaseIsDivided) {
   for (const auto& [name, n] : times) EXPECT_EQ(n, 1) << name.first << ' ' << name.second;
 }
 
-// Each position of each share is one that it can go on from.
+// Each share can resume at each of its positions.
 TEST_F(ScanShareTest, AShareGoesOnFromItsPositions) {
   Populate(3000);
   options_.batch_keys = 150;
@@ -293,7 +293,7 @@ TEST_F(ScanShareRehashTest, KeysThatLastAreReadOnce) {
   EXPECT_EQ(Count(times, kLasting).repeated, 0);
 }
 
-// A server that scans in another order would lose keys.
+// With a server that scans in another order, keys would be lost.
 TEST_F(ScanShareTest, AnotherOrderIsAnError) {
   const test::RedisProxy proxy(
       server_.port(), [](const std::vector<Arguments>&) {}, {},

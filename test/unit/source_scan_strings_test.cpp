@@ -116,7 +116,7 @@ TEST_F(ScanStringsTest, DeletedBeforeItIsAskedFor) {
   EXPECT_EQ(Calls("dump"), 0);
 }
 
-// GETRANGE finds no key, the expiry says nothing of it.
+// GETRANGE finds no key, and the answer about its expiry does not say that.
 TEST_F(ScanStringsTest, GoneForAMoment) {
   bool gone = false;
   KeepExpiring();
@@ -134,7 +134,7 @@ TEST_F(ScanStringsTest, GoneForAMoment) {
   EXPECT_EQ(StringOf(entry).value, "value");
 }
 
-// There for a moment only.
+// The key exists for a moment only.
 TEST_F(ScanStringsTest, BackForAMoment) {
   KeepExpiring();
   client_.Command({"SET", "key", "value"});
@@ -250,7 +250,7 @@ TEST_F(ScanStringsTest, WithoutTheRightToGetrange) {
   }
 }
 
-// The right may be lost during the scan, or hold for some keys only.
+// The user may lose the right during the scan, or have it for some keys only.
 TEST_F(ScanStringsTest, ARefusalIsNoError) {
   Populate(3000);
   client_.Command({"ACL", "SETUSER", "reader", "on", ">s3cret", "~*", "+@all"});
@@ -326,7 +326,7 @@ TEST_F(ScanStringsWithoutPexpiretimeTest, ReadsThemTheSameWay) {
   EXPECT_TRUE(Scan().at({0, "other"}).plain);
 }
 
-// Databases of collections are spared, and strings are noticed when they come.
+// The scan sends no GETRANGE to databases of collections, and notices when strings come.
 TEST_F(ScanStringsTest, WhereStringsAreFewASampleIsAsked) {
   client_.Command({"EVAL", "for i = 1, 40000 do redis.call('HSET', 'hash:' .. i, 'f', i) end", "0"});
   client_.Command({"SELECT", "1"});

@@ -140,7 +140,7 @@ TEST_F(ScanTest, TheFilterDecides) {
   EXPECT_EQ(filter_.classified, 3000U);
 }
 
-// So that a position is stored now and then.
+// Small batches, so that positions are stored.
 TEST_F(ScanTest, ABatchEndsEvenIfTheFilterWantsNothing) {
   Populate(250000, 1);
   filter_.decide = [](int, Bytes) { return Interest::kIgnore; };

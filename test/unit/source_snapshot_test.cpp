@@ -158,7 +158,7 @@ TEST_P(SnapshotTest, LeavesTheServerAsItWas) {
 INSTANTIATE_TEST_SUITE_P(FromDisk, SnapshotTest, testing::Values("no"));
 INSTANTIATE_TEST_SUITE_P(Diskless, SnapshotTest, testing::Values("yes"));
 
-// A replica that has lost its master has nothing to give.
+// A replica that has lost its master sends no snapshot.
 TEST(SnapshotErrors, ReplicaWithoutMaster) {
   test::RedisServer replica({"--replicaof", "127.0.0.1 " + std::to_string(test::RedisServer::FreePort())});
   MemorySpool spool;

@@ -111,7 +111,7 @@ TEST(StreamChangesTest, StatesOfStrings) {
     EXPECT_EQ(ChangesOf({"SET", "k", "v", condition, "PXAT", "5"}), Texts{"set 0/k=v@5"});
   for (const char* condition : {"IFEQ", "IFNE", "ifdeq", "IFDNE"})
     EXPECT_EQ(ChangesOf({"SET", "k", "v", condition, "KEEPTTL"}), Texts{"set 0/k=v"});
-  // What counts from another clock, or from what the key had before.
+  // These depend on another clock, or on the value or expiry that the key had before.
   for (const std::vector<std::string>& rest : std::vector<Texts>{{"EX", "5"},
                                                                  {"PX", "5"},
                                                                  {"KEEPTTL", "PXAT", "5"},
@@ -284,7 +284,7 @@ TEST(StreamChangesTest, WhatNoServerSends) {
   EXPECT_FALSE(strange.status.ok());
 }
 
-// What servers sent when they were asked to do what stands beside each file.
+// Streams that real servers sent; a text beside each file lists the commands that caused it.
 struct Capture {
   const char* file;
   Texts changes;

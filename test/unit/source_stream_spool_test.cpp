@@ -34,7 +34,7 @@ std::unique_ptr<StreamSpoolReader> OpenReader(SpoolFiles& files,
   return std::move(opened.value());
 }
 
-// What a reader gets: bytes as they are, "[full id offset]" and "[id id offset]".
+// A reader's chunks as text: bytes as they are, "[full id offset]" and "[id id offset]".
 std::string ReadAll(StreamSpoolReader& reader, Status* status = nullptr) {
   std::string text;
   SpoolChunk chunk;
@@ -158,8 +158,8 @@ TEST_F(StreamSpoolTest, FindsEveryPoint) {
     EXPECT_EQ(OpenReader(files_, none), nullptr);
 }
 
-// Whatever of the files is left after a failure: what the writer finds is a beginning of the stream, what it
-// is told to be the end goes on there, and the reader gets all of it.
+// After a failure any part of the files may be left. The writer finds a beginning of the stream and continues
+// there, and the reader gets all of it.
 TEST_F(StreamSpoolTest, GoesOnAfterEveryCut) {
   const std::string all = Letters('a', 'p');
   {
@@ -212,7 +212,7 @@ TEST_F(StreamSpoolTest, NoticesDamage) {
       if (opened.ok() && opened.value()) read = ReadAll(*opened.value(), &status);
       EXPECT_EQ(read, Letters('a', 'p').substr(0, read.size())) << number << " " << at;
       EXPECT_LT(read.size(), 160U);
-      // Behind the damage nothing is read, as if it were not there; where more follows that is an error.
+      // A reader stops before the damage, as if nothing followed. If a segment follows, that is an error.
       const bool is_error = !opened.ok() || !status.ok() || !opened.value();
       EXPECT_EQ(is_error, !is_last) << number << " " << at;
       if (!status.ok()) EXPECT_EQ(status.error().code, ErrorCode::kCorruptData);
@@ -276,7 +276,7 @@ TEST_F(StreamSpoolTest, BeginsAgain) {
   EXPECT_EQ(files_.Numbers().size(), 1U);
   Write(*writer, 'A', 'B');
   EXPECT_EQ(ReadAll(*fast), "[full b 7]" + Letters('A', 'B'));
-  // What the slow one still had was lost: it gets the beginning of that, and the full sync.
+  // The slow reader gets a beginning of the chunks that it had not read yet, and then the full sync.
   const std::string read = ReadAll(*slow);
   const std::string end = "[full b 7]" + Letters('A', 'B');
   ASSERT_GE(read.size(), end.size());
@@ -288,7 +288,7 @@ TEST_F(StreamSpoolTest, BeginsAgain) {
   EXPECT_EQ(reopened->end(), (ReplicationPoint{kOtherId, 27}));
 }
 
-// Without a snapshot: the spool was lost, and the stream is had again from where it was applied.
+// The spool was lost. It begins anew without a snapshot, at the position up to which the stream was applied.
 TEST_F(StreamSpoolTest, BeginsWithoutASnapshot) {
   auto writer = OpenWriter(files_);
   ASSERT_TRUE(writer->Begin({kId, 500}, false).ok());
