@@ -98,8 +98,8 @@ $node->safe_psql('postgres', q{UPDATE redis_migrate.run SET active_time = '1 hou
 is($node->safe_psql('postgres', q{SELECT keys_per_second BETWEEN 1 AND 10, estimated_end - clock_timestamp() BETWEEN
         0.09 * (keys_estimated - keys_read) * interval '1 s' AND (keys_estimated - keys_read) * interval '1 s' FROM redis_migrate.progress}), 't|t',
     'the rate is of the recent past, and so is the end');
-$node->safe_psql('postgres', q{UPDATE redis_migrate.run SET window_began = '0', window_read = 0});
-is($node->safe_psql('postgres', 'SELECT keys_per_second BETWEEN 0.0001 AND 2 FROM redis_migrate.progress'), 't', 'less than one a second is not 0');
+$node->safe_psql('postgres', q{UPDATE redis_migrate.run SET window_began = '0'});
+is($node->safe_psql('postgres', 'SELECT keys_per_second BETWEEN 0.001 AND 0.1 FROM redis_migrate.progress'), 't', 'less than one a second is not 0');
 $proxy->tell('rate 300000');
 my $log = -s $node->logfile;
 cmp_ok(elapsed(sub { as('owner', q{SELECT redis_migrate.stop('shop')}) }), '<', 5, 'stop returns soon');
