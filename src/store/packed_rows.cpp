@@ -18,6 +18,9 @@ constexpr char kNamesName[] = "redis_names";
 constexpr char kGoneName[] = "redis_gone";
 constexpr char kSeenName[] = "redis_seen";
 
+// The most rows of a batch whose hashes are held in memory, 32 bytes each.
+constexpr int64 kMostHashed = 131072;
+
 template <typename Visit>
 void ForEachRow(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
   TupleTableSlot *slot = pg::Call([&] {
@@ -303,6 +306,7 @@ void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, c
     pg::Tuplestore found;
     find_->ExecuteInto(found);
     if (found.size() == 0) return;
+    if (yielded->size() <= kMostHashed) return FindLeft(found, *yielded, stored);
     pg::NamedRows found_rows(kGoneName, GoneDesc(), found.get());
     pg::NamedRows yielded_rows(kRowsName, query_.row_desc(), yielded->get());
     find_left_->ExecuteInto(stored.keys);
@@ -312,6 +316,29 @@ void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, c
     for (size_t i = 0; i < target_.keys.size(); ++i)
       hasher_.Add(target_.keys[i].column.type, slot->tts_values[i], slot->tts_isnull[i]);
     stored.items.push_back({hasher_.Finish()});
+  });
+}
+
+// Of rows that were found those that are not yielded, told by their hashes: a hash join would take several
+// times as long.
+void PackedRows::FindLeft(pg::Tuplestore &found, pg::Tuplestore &yielded, Stored &stored) {
+  HashSet hashes;
+  hashes.Reserve(static_cast<size_t>(yielded.size()));
+  hasher_.Clear();
+  ForEachRow(query_.row_desc(), yielded, [&](TupleTableSlot *slot) {
+    for (size_t i = 0; i < sources_.size(); ++i) {
+      int const column = sources_[i].row_column;
+      hasher_.Add(target_.keys[i].column.type, slot->tts_values[column], slot->tts_isnull[column]);
+    }
+    hashes.Insert(hasher_.Finish());
+  });
+  ForEachRow(GoneDesc(), found, [&](TupleTableSlot *slot) {
+    for (size_t i = 0; i < target_.keys.size(); ++i)
+      hasher_.Add(target_.keys[i].column.type, slot->tts_values[i], slot->tts_isnull[i]);
+    Hash128 const hash = hasher_.Finish();
+    if (hashes.Contains(hash)) return;
+    stored.keys.Put(slot);
+    stored.items.push_back({hash});
   });
 }
 

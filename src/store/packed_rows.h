@@ -1,6 +1,7 @@
 // Rows of a mapping with a packed ledger: their hashes and images, from a batch or as the target has them.
 #pragma once
 
+#include "core/hash_set.h"
 #include "mapping/mapping_query.h"
 #include "pg/kept_statement.h"
 #include "store/packed_ledger.h"
@@ -68,6 +69,7 @@ class PackedRows {
   // The rows that keys have in the target, without those that are yielded.
   void FindStored(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                   pg::Tuplestore *yielded, Stored &stored);
+  void FindLeft(pg::Tuplestore &found, pg::Tuplestore &yielded, Stored &stored);
   // Statements that delete rows of the target that redis_gone names by a condition.
   struct DeleteStatements {
     pg::KeptStatement count_changed;  // those that are not as they were stored; only of a SET list
