@@ -104,6 +104,7 @@ void SourceDivision::AskServer(const SourcePlace &place, bool count_keys) {
   const redis::Deployment deployment = ServerOptions(server_, GetUserId());
   if (deployment.seeds.empty()) {
     ServerConnection connection(server_, GetUserId());
+    is_local_ = connection->address().front() == '/' || connection->named() == redis::AddressKind::kLoopback;
     auto info = redis::FetchInfo(*connection);
     // A failed answer does not matter here: the scan itself asks for what it needs.
     if (!info.ok()) {

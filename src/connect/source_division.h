@@ -59,6 +59,8 @@ class SourceDivision {
   bool is_cluster() const { return !masters_.empty(); }
   // Keys, as the source says; -1: it does not.
   int64 keys() const { return keys_; }
+  // Whether it is a server on this machine, which needs a core itself.
+  bool is_local() const { return is_local_; }
   // How many processes can read it without obstructing each other.
   int most_readers() const;
   // How many of them its size is worth.
@@ -82,6 +84,7 @@ class SourceDivision {
   std::string server_;
   std::vector<redis::Slots> masters_;  // of a cluster
   std::string run_id_;                 // of a single server
+  bool is_local_ = false;
   bool by_cursor_ = false;             // it can be read in shares of its cursors, each key in one of them
   std::optional<int64> evicted_;
   int64 keys_ = -1;

@@ -67,8 +67,9 @@ int CountWorkers(std::optional<int> wanted, const SourceDivision &source,
   if (source.is_cluster()) return source.most_readers();
   // One process at a time writes rows of a mapping that has a full ledger.
   if (!mappings.empty() && std::all_of(mappings.begin(), mappings.end(), HasFullLedger)) return 1;
-  int const cores = static_cast<int>(std::max(sysconf(_SC_NPROCESSORS_ONLN), 1L));
-  return std::min(cores, source.worthwhile_readers());
+  // Without a core for Redis its other clients would wait for one, and readers would, too.
+  auto const cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)) - (source.is_local() ? 1 : 0);
+  return std::min(std::max(cores, 1), source.worthwhile_readers());
 }
 
 }  // namespace prm
