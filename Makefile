@@ -70,7 +70,7 @@ dist:
 bench:
 	test/bench/run $(BENCH_OPTIONS)
 bench-quick:
-	test/bench/run --keys 100000 --rounds 1 $(BENCH_OPTIONS)
+	test/bench/run --keys 50000 --rounds 1 $(BENCH_OPTIONS)
 bench-expiry:
 	test/bench/expiry $(BENCH_OPTIONS)
 bench-live:

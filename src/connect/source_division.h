@@ -85,7 +85,7 @@ class SourceDivision {
   std::vector<redis::Slots> masters_;  // of a cluster
   std::string run_id_;                 // of a single server
   bool is_local_ = false;
-  bool by_cursor_ = false;             // it can be read in shares of its cursors, each key in one of them
+  bool by_cursor_ = false;  // it can be read in shares of its cursors, each key in one of them
   std::optional<int64> evicted_;
   int64 keys_ = -1;
   int first_database_ = 0;
