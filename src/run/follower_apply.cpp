@@ -37,6 +37,7 @@ source::NamedKeys &Follower::Reader() {
     source::NamedKeysOptions options;
     options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
     options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+    options.bytes_in_all = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
     options.budget = &budget_;
     named_ = pg::ValueOrThrow(source::NamedKeys::Open(**connection_, options));
   }
@@ -51,7 +52,7 @@ void Follower::ReadAgain(Batch &batch) {
   uint64 const most_bytes = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
   uint64 bytes = 0;
   for (size_t from = 0; from < changes.size(); from += kKeysAtOnce) {
-    std::vector<KeyChange *> const part(
+    std::vector<KeyChange *> part(
         changes.begin() + static_cast<long>(from),
         changes.begin() + static_cast<long>(std::min(from + kKeysAtOnce, changes.size())));
     if (bytes > most_bytes) {
@@ -62,6 +63,17 @@ void Follower::ReadAgain(Batch &batch) {
     KeepToBudget();
     int64 const began_ms = pg::MonotonicMs();
     ReadAgain(keys, part);
+    size_t read = 0;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (keys[i].is_left) {
+        Wait(*part[i], KeyAhead::kAgain, part[i]->offset, part[i]->tries, 0);
+        continue;
+      }
+      if (read < i) keys[read] = std::move(keys[i]);
+      part[read++] = part[i];
+    }
+    keys.resize(read);
+    part.resize(read);
     NoteLarge(keys, pg::MonotonicMs() - began_ms, batch);
     batch.read_again += static_cast<int64>(keys.size());
     for (size_t i = 0; i < keys.size(); ++i) {
@@ -124,6 +136,7 @@ bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
   const std::string &id = next_ids_.empty() ? position_.point.id : next_ids_.back().id;
   for (size_t i = 0; i < keys.size(); ++i) {
     const redis::ReplicationPoint &since = keys[i].since;
+    if (keys[i].is_left) continue;
     if (since.offset < changes[i]->offset || (since.id != id && !link_.IsOfServer(since.id))) return false;
   }
   return true;

@@ -91,6 +91,8 @@ Result<ReplicationPoint> NamedKeys::FetchPoint() {
 
 Status NamedKeys::Read(std::vector<NamedKey>& keys) {
   PRM_RETURN_IF_ERROR(meter_.Ping());
+  admitted_ = 0;
+  admitted_bytes_ = 0;
   Group all;
   for (NamedKey& key : keys) all.push_back(&key);
   std::stable_sort(all.begin(), all.end(),
@@ -144,6 +146,8 @@ Status NamedKeys::ReadInDatabase(const Group& keys) {
     return {};
   };
   for (size_t i = 0; i < keys.size(); ++i) {
+    keys[i]->is_left = !Admit(sizes[i]);
+    if (keys[i]->is_left) continue;
     if (!has_dump_ || sizes[i] > options_.max_reply_bytes) {
       in_pieces.push_back(keys[i]);
       continue;
@@ -162,6 +166,17 @@ Status NamedKeys::ReadInDatabase(const Group& keys) {
     in_pieces.insert(in_pieces.end(), too_large.begin(), too_large.end());
   }
   return in_pieces.empty() ? Status() : ReadInPieces(in_pieces);
+}
+
+// Whether one more value is not too much for a call of Read.
+bool NamedKeys::Admit(uint64_t size) {
+  const bool is_bounded = options_.bytes_in_all != UINT64_MAX;
+  const bool is_too_much = is_bounded && (admitted_bytes_ + size > options_.bytes_in_all ||
+                                          (!has_memory_usage_ && admitted_ >= options_.keys_at_once));
+  if (admitted_ > 0 && is_too_much) return false;
+  ++admitted_;
+  admitted_bytes_ += size;
+  return true;
 }
 
 size_t NamedKeys::KeysAtOnce() const {

@@ -24,6 +24,7 @@ struct NamedKeysOptions {
   size_t keys_at_once = 200;                     // in one MULTI
   uint64_t bytes_at_once = uint64_t{1} << 20;    // of their values, by MEMORY USAGE, unless a single one does
   uint64_t bytes_under_way = uint64_t{4} << 20;  // likewise, of all MULTIs whose answers have not come
+  uint64_t bytes_in_all = UINT64_MAX;            // likewise, of a call of Read, unless a single value does
   uint64_t max_reply_bytes = uint64_t{16} << 20;   // larger values are read in pieces
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
   RereadBudget* budget = nullptr;  // is told what reading costs the server; it must outlive the object
@@ -34,6 +35,9 @@ struct NamedKey {
   // Becomes kRead with its expiry, kVanished, kTooLarge, kChanging or kUnsupported. Fields of hashes that
   // have expired are not left out: the server has yet to delete them.
   Entry entry;
+  // It was not read: that would have been more than bytes_in_all or, where the sizes of values may not be
+  // asked for, more than keys_at_once keys.
+  bool is_left = false;
   // The server was a replica: what is kVanished may be a key that has expired by its clock, of which the
   // master is yet to say that it is gone, or that it expires later.
   bool is_of_replica = false;
@@ -76,6 +80,7 @@ class NamedKeys {
   Status Select(int db);
   Status ReadInDatabase(const Group& keys);
   size_t KeysAtOnce() const;
+  bool Admit(uint64_t size);
   Status AskSizes(const Group& keys, std::vector<uint64_t>& sizes);
   void AskAtOnce(const Group& keys);
   Status ReceiveAtOnce(const Group& keys, Group& again, Group& in_pieces);
@@ -90,6 +95,8 @@ class NamedKeys {
   bool has_dump_ = true;
   bool has_memory_usage_ = true;
   std::optional<int> selected_;
+  size_t admitted_ = 0;  // values of the call of Read
+  uint64_t admitted_bytes_ = 0;
 };
 
 }  // namespace prm::source

@@ -134,6 +134,41 @@ TEST_F(NamedKeysTest, ReadsWhatTheServerHas) {
   }
 }
 
+TEST_F(NamedKeysTest, LeavesWhatIsTooMuch) {
+  const std::vector<std::pair<int, std::string>> names = Fill();
+  for (const char* name : {"a", "b", "c"}) client_.Command({"SET", name, std::string(30000, 'x')});
+  NamedKeysOptions options;
+  options.bytes_in_all = 60000;  // room for one of them, and all others
+  Reader reader(server_.port(), options);
+  auto wanted = names;
+  for (const char* name : {"a", "b", "c", "string"}) wanted.emplace_back(0, name);
+  auto read = reader.Read(wanted);
+  ASSERT_TRUE(reader.status.ok()) << reader.status.error().message << reader.status.error().detail;
+  int left = 0;
+  for (const NamedKey& key : read) {
+    if (key.is_left) ++left;
+    EXPECT_EQ(key.is_left, key.entry.key == "b" || key.entry.key == "c") << key.entry.key;
+    if (!key.is_left) EXPECT_EQ(TextOf(key.entry), Truth(key.entry.db, key.entry.key)) << key.entry.key;
+  }
+  EXPECT_EQ(left, 2);
+  // A single one is read, however large it is.
+  options.bytes_in_all = 1;
+  Reader one_by_one(server_.port(), options);
+  read = one_by_one.Read({{0, "a"}, {0, "b"}});
+  EXPECT_FALSE(read[0].is_left);
+  EXPECT_EQ(TextOf(read[0].entry), Truth(0, "a"));
+  EXPECT_TRUE(read[1].is_left);
+  // Where sizes may not be asked for, the number of keys is the bound.
+  client_.Command({"ACL", "SETUSER", "blind", "on", ">secret word", "~*", "+@all", "-memory"});
+  options.bytes_in_all = 50000;
+  options.keys_at_once = 2;
+  Reader blind(server_.port(), options, "blind");
+  ASSERT_TRUE(blind.status.ok()) << blind.status.error().message;
+  read = blind.Read({{0, "a"}, {0, "b"}, {0, "c"}});
+  EXPECT_FALSE(read[0].is_left || read[1].is_left);
+  EXPECT_TRUE(read[2].is_left);
+}
+
 TEST_F(NamedKeysTest, ReadsLargeValuesInPieces) {
   std::vector<std::pair<int, std::string>> names = Fill();
   client_.Command({"SET", "large", std::string(300000, 'a') + "end"});
