@@ -31,6 +31,7 @@ constexpr long kReadWaitMs = 200;
 constexpr long kFirstPauseMs = 200;
 constexpr long kLongestPauseMs = 5000;
 constexpr size_t kReadBytes = 64 * 1024;
+constexpr size_t kLookForRoomBytes = 4 * 1024 * 1024;
 
 class Receiver {
  public:
@@ -189,14 +190,20 @@ class Receiver {
     status_.message.clear();
     status_.replication_id = link_->point().id;
     Acknowledge();
+    size_t unlooked = 0;  // bytes since it was looked whether there is room
     for (int64 acknowledged_ms = pg::MonotonicMs();;) {
       size_t const read = pg::ValueOrThrow(link_->ReadStream(buffer_.data(), buffer_.size(), kReadWaitMs));
       if (read > 0) {
         received_at_ms_ = pg::UnixMs(GetCurrentTimestamp());
         pg::ThrowIfError(writer_->Append(Bytes(buffer_.data(), read), received_at_ms_));
       }
+      // More can come within a second than there is room for.
+      unlooked += read;
+      bool const is_full = unlooked >= kLookForRoomBytes && IsSpoolFull(1);
+      if (unlooked >= kLookForRoomBytes) unlooked = 0;
       int64 const now_ms = pg::MonotonicMs();
-      if (now_ms - acknowledged_ms < kAcknowledgeEveryMs && !link_->wants_acknowledgement()) continue;
+      if (!is_full && now_ms - acknowledged_ms < kAcknowledgeEveryMs && !link_->wants_acknowledgement())
+        continue;
       acknowledged_ms = now_ms;
       Acknowledge();
       if (!IsWanted()) return;
