@@ -1,4 +1,5 @@
--- Live sync: a run that has loaded its snapshot follows the server's replication stream.
+-- Live sync: a run that has loaded its snapshot follows the server's replication stream, or, with source scan, the names
+-- of keys that the server says have changed.
 
 CREATE TABLE redis_migrate.live_position (
     run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -44,20 +45,22 @@ CREATE TABLE redis_migrate.live_link (
     reconnects      bigint NOT NULL DEFAULT 0,
     sqlstate        text,
     message         text,
+    feed            text CHECK (feed OPERATOR(pg_catalog.=) ANY (ARRAY['tracking', 'notifications'])),
+    doubt           text,
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.live_link IS
-    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back';
+    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back. feed: what tells the names of changed keys where the source is scan; received_offset has then all that changed before received_at, and doubt says why changes may be missing';
 
 CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
 COMMENT ON PROCEDURE redis_migrate.follow(text, boolean) IS
-    'Loads a snapshot and then applies every change, until it is stopped; background workers that redis_migrate.start(live => true) started call it. Commits after each batch. force: removes rows whose keys a snapshot lacks, however many';
+    'Loads a snapshot, or scans, and then applies every change, until it is stopped; background workers that redis_migrate.start(live => true) started call it. Commits after each batch. force: removes rows whose keys a snapshot lacks, however many';
 
 CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_receive_stream';
 COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint) IS
-    'Keeps the replication link of a live run and writes what arrives to the disk; the background worker of the link calls it';
+    'Keeps the replication link or the feed of a live run and writes what arrives to the disk; the background worker of the link calls it';
 
 CREATE FUNCTION redis_migrate.confirm_instance(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_confirm_instance';
@@ -69,14 +72,16 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
            CASE WHEN j.state OPERATOR(pg_catalog.<>) 'running' THEN j.state
                 WHEN p.is_loaded IS NOT TRUE THEN CASE WHEN l.state OPERATOR(pg_catalog.=) 'streaming' THEN 'loading' ELSE coalesce(l.state, 'connecting') END
                 WHEN l.state OPERATOR(pg_catalog.<>) 'streaming' THEN l.state
-                WHEN p.applied_offset OPERATOR(pg_catalog.>=) l.received_offset AND k.keys_ahead OPERATOR(pg_catalog.=) 0 THEN 'in step'
-                ELSE 'streaming' END AS state,
+                WHEN p.applied_offset OPERATOR(pg_catalog.>=) l.received_offset AND k.keys_ahead OPERATOR(pg_catalog.=) 0
+                    AND (l.feed IS NULL OR l.doubt IS NULL AND l.updated_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '5 s'::interval))
+                THEN CASE WHEN l.feed IS NULL THEN 'in step' ELSE 'settled' END
+                ELSE CASE WHEN l.feed IS NULL THEN 'streaming' ELSE 'converging' END END AS state,
            p.replication_id, p.applied_offset, greatest(l.received_offset, p.applied_offset) AS received_offset, l.durable_offset,
            greatest(l.received_offset OPERATOR(pg_catalog.-) p.applied_offset, 0) AS lag_bytes,
            CASE WHEN l.received_offset OPERATOR(pg_catalog.>) p.applied_offset
                 THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.received_at), 0)::numeric(20, 3)
                 WHEN p.is_loaded THEN 0 END AS lag_seconds,
-           p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, l.spool_bytes, l.reconnects, l.received_at,
+           p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, l.spool_bytes, l.reconnects, l.received_at, l.feed, l.doubt,
            coalesce(j.sqlstate, l.sqlstate) AS sqlstate, coalesce(j.message, l.message) AS last_error
     FROM redis_migrate.background_run AS j
     LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
@@ -89,7 +94,7 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
                         WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS k
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 COMMENT ON VIEW redis_migrate.live_sync IS
-    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often';
+    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
 
 CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
     SELECT v.run_id, v.migration, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,

@@ -122,6 +122,7 @@ constexpr Row kCommands[] = {
     None("ping"),
     One("psetex"),
     None("publish"),
+    Fixed(kChangedCommand, 1, -1),
     Fixed("rename", 1, 2),
     Fixed("renamenx", 1, 2),
     None("replconf"),

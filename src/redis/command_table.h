@@ -14,6 +14,10 @@
 
 namespace prm::redis {
 
+// No command of a server. A feed of changes is written down as a stream of commands: this one has the names
+// of keys that have changed in any way.
+constexpr char kChangedCommand[] = "redis_migrate.changed";
+
 enum class KeysFound {
   kAll,      // every key that the command may have written to; none for PUBLISH and the like
   kUnknown,  // the table does not have the command

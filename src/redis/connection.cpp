@@ -276,6 +276,28 @@ Result<size_t> Connection::ReadRaw(char* to, size_t size, std::optional<long> wa
   }
 }
 
+Result<std::optional<Reply>> Connection::ReceiveMessage(long wait_ms) {
+  if (pending() > 0 && !broken_) {
+    return Break({ErrorCode::kProtocol, "a reply of Redis at " + address_ + " was not received", {}, {}});
+  }
+  if (!raw_silence_) raw_silence_.emplace(command_timeout_ms_);
+  const Deadline wait(wait_ms);
+  while (true) {
+    std::optional<Reply> message;
+    PRM_RETURN_IF_ERROR(ReadReply(message));
+    if (message) return message;
+    if (read_unwaited_ >= kBytesBetweenWaits) Wait(nullptr, 0, 0);
+    const bool wrote = WriteSome();
+    const Result<bool> read = ReadSome();
+    if (!read.ok()) return read.error();
+    if (read.value()) raw_silence_.emplace(command_timeout_ms_);
+    const bool may_give_up = wait.RemainingMs() < raw_silence_->RemainingMs();
+    if (read.value() || wrote || WaitForProgress(may_give_up ? wait : *raw_silence_)) continue;
+    if (raw_silence_->RemainingMs() == 0) return TimedOut("sent nothing", *raw_silence_);
+    return std::optional<Reply>();
+  }
+}
+
 // True if bytes were sent. ReadSome reports a failure: the server's last words, such as "max number of
 // clients reached", explain more than a broken pipe.
 bool Connection::WriteSome() {
@@ -327,7 +349,9 @@ Error Connection::Break(Error error) {
 
 // Breaks the connection because of an invalid or oversized reply.
 Error Connection::Refuse(Error error) {
-  if (error.code == ErrorCode::kTooLarge) {
+  if (error.code == ErrorCode::kTooLarge && names_.empty()) {
+    error.message = "Redis at " + address_ + " sent a message that is larger than the limit";
+  } else if (error.code == ErrorCode::kTooLarge) {
     // The replies before it may not have been received yet.
     const size_t at = names_.size() - std::clamp<size_t>(guard_.pending(), 1, names_.size());
     error.message = "Redis at " + address_ + " answered command \"" + Printable(names_[at]) +

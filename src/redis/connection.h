@@ -81,6 +81,14 @@ class Connection {
   void SendRaw(Bytes bytes) { output_ += bytes; }
   Result<size_t> ReadRaw(char* to, size_t size, std::optional<long> wait_ms = std::nullopt);
 
+  // After SUBSCRIBE the server sends messages by itself. To be called before that, with the limit of each.
+  void ExpectMessages(const ReplyLimit& limit) { guard_.ExpectMessages(limit); }
+
+  // Sends what SendRaw has queued and waits at most wait_ms for the next message; nullopt: none came. What
+  // answers a command that SendRaw queued is a message, too. No command may be pending, and none can follow.
+  // Errors: those of Receive; kTimeout counts from the last byte, over all calls.
+  Result<std::optional<Reply>> ReceiveMessage(long wait_ms);
+
   // Converts the error reply that Receive returned last to an error. The message has the command's name and
   // the address, the detail Redis' own words without the arguments that Redis may quote. kAuthFailure:
   // NOAUTH, WRONGPASS, refused AUTH. kPermissionDenied: NOPERM. kUnavailable: LOADING, MASTERDOWN,
@@ -153,7 +161,7 @@ class Connection {
   std::unique_ptr<redisReader, ReaderDeleter> reader_;
   size_t reader_peak_ = 0;               // the most bytes it held since it was last empty
   size_t read_unwaited_ = 0;             // bytes since the waiter was last called
-  std::optional<Deadline> raw_silence_;  // of ReadRaw, since the last byte
+  std::optional<Deadline> raw_silence_;  // of ReadRaw and ReceiveMessage, since the last byte
   std::string output_;                   // commands, of which output_sent_ bytes are sent
   size_t output_sent_ = 0;
   bool output_failed_ = false;     // sending has failed, but there may still be replies to read

@@ -83,7 +83,8 @@ Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
 }
 
 Status ReplyGuard::TakeLine(Bytes line) {
-  if (limits_.empty()) return ProtocolError("It sent a reply that nobody asked for.");
+  if (limits_.empty() && !messages_) return ProtocolError("It sent a reply that nobody asked for.");
+  if (limits_.empty()) limits_.push_back(*messages_);
   switch (line.empty() ? '\0' : line.front()) {
     case '+':
     case '-':

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "core/bytes.h"
@@ -45,6 +46,9 @@ class ReplyGuard {
   // A command was sent whose reply has this limit.
   void Expect(const ReplyLimit& limit) { limits_.push_back(limit); }
 
+  // From now on the server may also send what nobody asked for: messages, each with this limit.
+  void ExpectMessages(const ReplyLimit& limit) { messages_ = limit; }
+
   // Passes the bytes on, whole lines at a time. Errors: kProtocol (not RESP2, or an unexpected reply),
   // kTooLarge (beyond the limit, or the sink refused). After an error the guard must not be used any more.
   // The detail gives the reason; the connection, which knows server and command, sets the message.
@@ -78,6 +82,7 @@ class ReplyGuard {
   int64_t elements_left_[kMostDepth] = {};  // of the arrays that the next element is in
   uint64_t dropped_ = 0;
   std::deque<ReplyLimit> limits_;  // of the replies that have not been seen whole
+  std::optional<ReplyLimit> messages_;
   std::deque<uint64_t> finished_;  // what was dropped of replies that were
 };
 

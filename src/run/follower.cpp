@@ -31,6 +31,7 @@ Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
     : run_(run),
       record_(record),
       link_(link),
+      is_feed_(run.source() == "scan"),
       store_(run.migration(), run.routing()),
       filter_(run.routing(), std::nullopt),
       claiming_(run.record().ReadClaiming()),

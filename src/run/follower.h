@@ -98,6 +98,7 @@ class Follower : public Interrupts {
   Run &run_;
   const LiveRecord &record_;
   LinkWatch &link_;
+  bool const is_feed_;  // the stream has only the names of changed keys, and its offsets are not the server's
   BatchStore store_;
   PassFilter filter_;
   std::set<std::string> claiming_;

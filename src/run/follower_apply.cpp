@@ -39,6 +39,7 @@ source::NamedKeys &Follower::Reader() {
     options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
     options.bytes_in_all = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
     options.budget = &budget_;
+    options.has_points = !is_feed_;
     named_ = pg::ValueOrThrow(source::NamedKeys::Open(**connection_, options));
   }
   return *named_;
@@ -137,7 +138,9 @@ bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
   for (size_t i = 0; i < keys.size(); ++i) {
     const redis::ReplicationPoint &since = keys[i].since;
     if (keys[i].is_left) continue;
-    if (since.offset < changes[i]->offset || (since.id != id && !link_.IsOfServer(since.id))) return false;
+    // What a feed names has happened.
+    uint64 const offset = is_feed_ ? 0 : changes[i]->offset;
+    if (since.offset < offset || (since.id != id && !link_.IsOfServer(since.id))) return false;
   }
   return true;
 }

@@ -1,5 +1,6 @@
-// CALL redis_migrate.follow(…): a live run, which loads a snapshot and then follows the stream. Each full
-// sync is a run of its own, with the keys it met and the rows that it removed.
+// CALL redis_migrate.follow(…): a live run, which loads a snapshot and then follows the stream; or scans, and
+// follows a feed that was opened before. Each full sync and each scan is a run of its own, with the keys it
+// met and the rows that it removed.
 #include "connect/snapshot_file.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -7,6 +8,7 @@
 #include "pg/time.h"
 #include "pg/wait.h"
 #include "run/follower.h"
+#include "source/scan_position.h"
 #include "source/seed.h"
 
 namespace prm {
@@ -15,8 +17,9 @@ namespace {
 using pg::Spi;
 
 constexpr long kLookForSnapshotMs = 50;
+constexpr long kScanAgainMs = 1000;
 
-// The point of the snapshot, once it is there.
+// The point of the snapshot, once it is there; or of the beginning of the feed.
 redis::ReplicationPoint WaitForSnapshot(const LiveRecord &record, LinkWatch &link) {
   SpoolFiles spool(record.run_id());
   for (;;) {
@@ -30,6 +33,13 @@ redis::ReplicationPoint WaitForSnapshot(const LiveRecord &record, LinkWatch &lin
     link.Look();
     pg::Sleep(kLookForSnapshotMs);
   }
+}
+
+// A feed tells of one process of the server. The scan that has stored the position may have reached another.
+void RequireServer(const std::string &position, const std::string &run_id) {
+  auto const reached = source::ScanPosition::Parse(position);
+  if (reached.ok() && reached.value().run_id != run_id)
+    throw FullSyncNeeded{"the scan has read another server than the one that tells the changes"};
 }
 
 void LoadSnapshot(Run &run, const LiveRecord &record, LinkWatch &link) {
@@ -49,14 +59,19 @@ void LoadSnapshot(Run &run, const LiveRecord &record, LinkWatch &link) {
     record.Begin(position);
     Spi::Commit();
   }
-  run.Load([&] { link.Look(); });
+  bool const is_scan = run.source() == "scan";
+  run.Load([&] {
+    link.Look();
+    if (is_scan) RequireServer(run.record().position(), point.id);
+  });
   run.record().BeginLevel(run.routing().levels());
   run.record().ForgetSeen();
   record.SetLoaded(run.migration().name);
   Spi::Commit();
   SnapshotFile::Remove(record.run_id());
-  pg::Report(LOG,
-             "migration \"" + run.migration().name + "\" has loaded its snapshot and follows the stream");
+  pg::Report(LOG, "migration \"" + run.migration().name +
+                      (is_scan ? "\" has read all keys and follows their changes"
+                               : "\" has loaded its snapshot and follows the stream"));
 }
 
 // A change of a key must be able to take away what the key had.
@@ -81,10 +96,16 @@ void FollowOnce(const std::string &name, const RunParameters &parameters) {
     LoadSnapshot(run, record, link);
     Follower(run, record, link).Follow();
   } catch (const FullSyncNeeded &needed) {
-    pg::Report(WARNING, "migration \"" + name + "\" takes a new snapshot: " + needed.why);
+    bool const is_scan = parameters.source == "scan";
+    pg::Report(WARNING, "migration \"" + name + "\" " +
+                            (is_scan ? "reads all keys again: " : "takes a new snapshot: ") + needed.why);
     link.Stop();
-    run.record().Finish("superseded", std::nullopt, "a new snapshot is needed: " + needed.why);
+    run.record().Finish(
+        "superseded", std::nullopt,
+        (is_scan ? "all keys have to be read again: " : "a new snapshot is needed: ") + needed.why);
     Spi::Commit();
+    // A feed that breaks at once must not make the server answer scans without a pause.
+    if (is_scan) pg::Sleep(kScanAgainMs);
   } catch (...) {
     run.Fail("failed", pg::CurrentProblem());
     throw;
@@ -106,11 +127,11 @@ PRM_FUNCTION(follow) {
                       "redis_migrate.follow is for background workers", "",
                       "SELECT redis_migrate.start(" + pg::QuoteLiteral(name) + ", live => true).");
   RunParameters parameters;
-  parameters.source = "replication";
   parameters.prune = true;
   parameters.live = true;
   parameters.force = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
   pg::Spi spi(true);
-  LoadMigration(name);  // before its lock: only the owner may take it
+  parameters.source = LoadMigration(name).source;  // before its lock: only the owner may take it
+  if (parameters.source == "scan") parameters.workers = 1;
   for (;; parameters.force = false) FollowOnce(name, parameters);
 }

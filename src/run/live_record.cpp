@@ -181,9 +181,9 @@ void LiveRecord::WriteLink(const LinkStatus &status) const {
   Spi::ExecuteKept(
       "INSERT INTO redis_migrate.live_link AS l (run_id, state, replication_id, received_offset, "
       "durable_offset, received_at, spool_bytes, reconnects, sqlstate, message, backlog_bytes, "
-      "acknowledged_at) "
+      "acknowledged_at, feed, doubt) "
       "VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7, $8, $9, NULLIF($10, ''), $11, CASE WHEN $2 = "
-      "'streaming' THEN clock_timestamp() END) "
+      "'streaming' AND $12 = '' THEN clock_timestamp() END, NULLIF($12, ''), NULLIF($13, '')) "
       "ON CONFLICT (run_id) DO UPDATE SET state = excluded.state, since = CASE WHEN l.state = "
       "excluded.state THEN l.since ELSE clock_timestamp() END, replication_id = "
       "coalesce(excluded.replication_id, l.replication_id), received_offset = "
@@ -193,13 +193,15 @@ void LiveRecord::WriteLink(const LinkStatus &status) const {
       "coalesce(excluded.backlog_bytes, l.backlog_bytes), acknowledged_at = "
       "coalesce(excluded.acknowledged_at, l.acknowledged_at), reconnects = "
       "l.reconnects + excluded.reconnects, sqlstate = excluded.sqlstate, message = excluded.message, "
+      "feed = coalesce(excluded.feed, l.feed), doubt = excluded.doubt, "
       "updated_at = clock_timestamp()",
       {SqlParam::Int8(run_id_), SqlParam::Text(status.state), SqlParam::Text(status.replication_id),
        number(status.received_offset), number(status.durable_offset),
        status.received_at_ms ? Time(*status.received_at_ms) : SqlParam{TIMESTAMPTZOID, 0, true},
        number(status.spool_bytes), SqlParam::Int8(status.reconnects),
        status.sqlstate ? SqlParam::Text(pg::SqlStateText(*status.sqlstate)) : SqlParam{TEXTOID, 0, true},
-       SqlParam::Text(status.message), number(status.backlog_bytes)});
+       SqlParam::Text(status.message), number(status.backlog_bytes), SqlParam::Text(status.feed),
+       SqlParam::Text(status.doubt)});
 }
 
 }  // namespace prm

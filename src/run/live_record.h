@@ -42,6 +42,8 @@ struct LinkStatus {
   std::optional<uint64> received_offset, durable_offset, spool_bytes, backlog_bytes;
   std::optional<int64> received_at_ms;
   int64 reconnects = 0;
+  std::string feed;   // of a run with source scan: tracking or notifications
+  std::string doubt;  // why that may miss changes; empty: it may not
 };
 
 // All functions need SPI and work in the current transaction with the rights of the extension's owner.

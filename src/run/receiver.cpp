@@ -12,6 +12,7 @@
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "redis/replication_link.h"
+#include "run/feed_receiver.h"
 #include "run/link_workers.h"
 #include "run/live_record.h"
 #include "run/run_record.h"
@@ -35,10 +36,12 @@ constexpr size_t kLookForRoomBytes = 4 * 1024 * 1024;
 
 class Receiver {
  public:
-  explicit Receiver(int64 run_id)
-      : record_(run_id), files_(run_id), workers_(new_link_workers()), buffer_(kReadBytes, '\0') {
-    RunParameters parameters;
-    RunRecord::Join(run_id, &name_, &parameters);
+  Receiver(int64 run_id, const std::string &migration)
+      : record_(run_id),
+        files_(run_id),
+        workers_(new_link_workers()),
+        name_(migration),
+        buffer_(kReadBytes, '\0') {
     server_ = LoadMigration(name_).server;
     sole_link_.emplace(name_, run_id);
     Spi::Commit();
@@ -270,6 +273,13 @@ PRM_FUNCTION(receive_stream) {
                       "redis_migrate.receive_stream is for background workers");
   if (PG_ARGISNULL(0)) throw pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id must not be null");
   pg::Spi spi(true);
-  Receiver(PG_GETARG_INT64(0)).Run();
+  int64 const run_id = PG_GETARG_INT64(0);
+  std::string migration;
+  RunParameters parameters;
+  RunRecord::Join(run_id, &migration, &parameters);
+  if (parameters.source == "scan")
+    ReceiveFeed(run_id, migration);
+  else
+    Receiver(run_id, migration).Run();
   PG_RETURN_VOID();
 }

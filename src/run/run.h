@@ -16,6 +16,7 @@ class Run {
 
   const Migration &migration() const { return migration_; }
   const Routing &routing() const { return routing_; }
+  const std::string &source() const { return parameters_.source; }
   RunRecord &record() { return record_; }
 
   // Reads what has not been read yet, and finishes what needs everything to be there: ledgers, prune,

@@ -106,7 +106,7 @@ void RunRecord::RemoveUnusedFiles() const {
   // A snapshot of this number that this run did not take belongs to an earlier installation of the extension.
   auto rows = Spi::Execute(
       R"sql(SELECT run_id FROM redis_migrate.run
-            WHERE source = 'replication' AND state IN ('running', 'stopped', 'failed') AND (run_id <> $1 OR $2))sql",
+            WHERE (source = 'replication' OR live) AND state IN ('running', 'stopped', 'failed') AND (run_id <> $1 OR $2))sql",
       {SqlParam::Int8(id_), SqlParam::Bool(resumed_)});
   std::set<int64> used;
   for (uint64 i = 0; i < rows.size(); ++i) used.insert(rows[i].Int8(0));

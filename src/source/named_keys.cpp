@@ -38,7 +38,7 @@ Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection
                                                    const NamedKeysOptions& options) {
   const auto info = redis::FetchInfo(connection);
   if (!info.ok()) return info.error();
-  if (!redis::IsReplicationId(info.value().Get("master_replid"))) {
+  if (options.has_points && !redis::IsReplicationId(info.value().Get("master_replid"))) {
     return Error{ErrorCode::kUnsupported,
                  "Redis at " + connection.address() + " does not tell how far its replication stream is",
                  "INFO has no master_replid, which servers have from Redis 4.0 on.",
@@ -57,6 +57,7 @@ Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection
   const auto server = FindAbilities(connection, &info.value());
   if (!server.ok()) return server.error();
   std::unique_ptr<NamedKeys> keys(new NamedKeys(connection, options, server.value()));
+  keys->run_id_ = info.value().run_id();
   const auto dump = MayUse(connection, {"DUMP", ""});
   if (!dump.ok()) return dump.error();
   keys->has_dump_ = dump.value();
@@ -67,12 +68,14 @@ Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection
   return keys;
 }
 
-std::optional<NamedKeys::Moment> NamedKeys::MomentIn(Bytes info) {
+std::optional<NamedKeys::Moment> NamedKeys::MomentIn(Bytes info) const {
   const redis::ServerInfo fields(info);
+  const bool is_replica = fields.role() != "master";
+  if (!options_.has_points) return Moment{{run_id_, 0}, is_replica};
   const Bytes id = fields.Get("master_replid");
   const auto offset = fields.GetInteger("master_repl_offset");
   if (!redis::IsReplicationId(id) || !offset) return std::nullopt;
-  return Moment{{std::string(id), static_cast<uint64_t>(*offset)}, fields.role() != "master"};
+  return Moment{{std::string(id), static_cast<uint64_t>(*offset)}, is_replica};
 }
 
 Result<NamedKeys::Moment> NamedKeys::FetchMoment() {

@@ -28,6 +28,7 @@ struct NamedKeysOptions {
   uint64_t max_reply_bytes = uint64_t{16} << 20;   // larger values are read in pieces
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
   RereadBudget* budget = nullptr;  // is told what reading costs the server; it must outlive the object
+  bool has_points = true;          // false: points have the run_id of the server and offset 0
 };
 
 // A key to read: entry.db and entry.key are given, the rest is filled.
@@ -75,7 +76,7 @@ class NamedKeys {
 
   NamedKeys(redis::Connection& connection, const NamedKeysOptions& options, const ServerAbilities& server);
 
-  static std::optional<Moment> MomentIn(Bytes info);
+  std::optional<Moment> MomentIn(Bytes info) const;
   Result<Moment> FetchMoment();
   Status Select(int db);
   Status ReadInDatabase(const Group& keys);
@@ -92,6 +93,7 @@ class NamedKeys {
   ServerAbilities server_;
   ValueReader values_;
   BusyMeter meter_;
+  std::string run_id_;  // of the server
   bool has_dump_ = true;
   bool has_memory_usage_ = true;
   std::optional<int> selected_;

@@ -11,6 +11,7 @@
 #include "pg/time.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
+#include "run/feed_in_step.h"
 #include "run/in_step.h"
 #include "run/worker_count.h"
 #include "worker/backoff.h"
@@ -93,15 +94,20 @@ void RequirePlainOptions(const Job &wanted) {
                     "It follows all keys of the migration, in one process, and always prunes.");
 }
 
-void RequireReplication(const std::string &migration) {
+// The source of a migration that exists.
+std::string SourceOf(const std::string &migration) {
   pg::AsExtensionOwner as_owner;
-  if (Spi::Execute("SELECT source FROM redis_migrate.migration WHERE migration = $1",
-                   {SqlParam::Text(migration)})[0]
-          .Text(0) == "replication")
-    return;
+  return Spi::Execute("SELECT source FROM redis_migrate.migration WHERE migration = $1",
+                      {SqlParam::Text(migration)})[0]
+      .Text(0);
+}
+
+void RequireLiveSource(const std::string &migration) {
+  std::string const source = SourceOf(migration);
+  if (source == "replication" || source == "scan") return;
   throw Failure(
-      ERRCODE_INVALID_PARAMETER_VALUE, "a live run needs source 'replication'",
-      "It follows the server's replication stream.",
+      ERRCODE_INVALID_PARAMETER_VALUE, "a live run needs source 'replication' or 'scan'",
+      "It follows the server's replication stream, or the names of changed keys that the server tells.",
       "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration) + ", source => 'replication').");
 }
 
@@ -112,7 +118,9 @@ void StartJob(Job wanted, const pg::Owner &owner) {
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "migration \"" + wanted.migration + "\" has no owner to run it", pg::OwnerDetail(owner),
                       pg::OwnerHint(owner, "migration", wanted.migration));
-  if (wanted.live) RequireReplication(wanted.migration);
+  if (wanted.live) RequireLiveSource(wanted.migration);
+  if (wanted.seed && SourceOf(wanted.migration) != "replication")
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "seed needs source 'replication'");
   if (wanted.seed) ServerFile::Check(*wanted.seed, wanted.owner);
   if (wanted.mapping) RequireMapping(wanted.migration, *wanted.mapping);
   if (std::optional<pg::RoleProblem> problem = pg::FindRoleProblem(wanted.owner))
@@ -260,6 +268,8 @@ PRM_FUNCTION(wait_for) {
   pg::Spi spi(true);
   ControlledOwner(migration);
   std::optional<InStep> in_step;
+  FeedInStep in_step_with_feed(migration);
+  bool const is_scan = SourceOf(migration) == "scan";
   for (int64 pause = 5;; pause = std::min(pause * 2, int64{500})) {
     std::optional<Job> job = FindJob(migration);
     Spi::Commit();
@@ -279,8 +289,8 @@ PRM_FUNCTION(wait_for) {
       pg::Report(NOTICE, "the background run of migration \"" + migration + "\" was stopped");
     if (!job->wanted) PG_RETURN_VOID();
     if (job->live) {
-      if (!in_step) in_step.emplace(migration, job->owner);
-      if (in_step->IsReached()) PG_RETURN_VOID();
+      if (!is_scan && !in_step) in_step.emplace(migration, job->owner);
+      if (is_scan ? in_step_with_feed.IsReached() : in_step->IsReached()) PG_RETURN_VOID();
       pause = std::min(pause, int64{20});
     }
     if (timeout) {

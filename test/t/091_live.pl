@@ -116,8 +116,8 @@ is(wait_for($node) . differences($node, $redis), '', 'and follows');
 # Options that a live run does not take.
 $node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
 like(sql_error($node, q{SELECT redis_migrate.start('live', live => true, priority => 'high')}), qr/0A000.*a live run does not take priority/, 'no priority');
-$node->safe_psql('postgres', q{SELECT redis_migrate.create_migration('other', 'live')});
-like(sql_error($node, q{SELECT redis_migrate.start('other', live => true)}), qr/22023.*a live run needs source 'replication'/, 'no other source');
+$node->safe_psql('postgres', q{SELECT redis_migrate.create_migration('other', file => '/dump.rdb', source => 'rdb')});
+like(sql_error($node, q{SELECT redis_migrate.start('other', live => true)}), qr/22023.*a live run needs source 'replication' or 'scan'/, 'no other source');
 like(sql_error($node, q{CALL redis_migrate.follow('live')}), qr/55000.*is for background workers/, 'not in a session');
 
 done_testing();

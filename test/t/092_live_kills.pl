@@ -1,5 +1,6 @@
 # Live sync through ends of processes at random moments of the snapshot and of the stream: after each, everything that is
-# in Redis is in the tables, and nothing else. PRM_LIVE_KILLS says how many; 200 take half an hour.
+# in Redis is in the tables, and nothing else. PRM_LIVE_KILLS says how many; 200 take half an hour. PRM_LIVE_SOURCE=scan
+# follows CLIENT TRACKING instead of the replication stream.
 
 use strict;
 use warnings;
@@ -26,6 +27,8 @@ my $node = new_node('kills', preload => 1,
     conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on\npg_redis_migrate.live_delete_limit = 100\npg_redis_migrate.batch_rows = 200\nlog_statement = none");
 $node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $proxy->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');
 create_live($node);
+my $source = $ENV{PRM_LIVE_SOURCE} // 'replication';
+$node->safe_psql('postgres', "SELECT redis_migrate.alter_migration('live', source => '$source')");
 $redis->cli_lines(load_commands(5000, KEYS));
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 
@@ -57,6 +60,7 @@ my %events = (
     # The server forgets the stream meanwhile.
     'a full sync' => sub { $redis->cli('CONFIG', 'SET', 'repl-backlog-size', '16384'); $proxy->tell('hold'); $proxy->tell('drop'); usleep(500_000); $proxy->tell('pass'); usleep(500_000); $redis->cli('CONFIG', 'SET', 'repl-backlog-size', '1mb'); },
 );
+delete $events{'a full sync'} if $source eq 'scan';
 my @names = sort keys %events;
 for my $number (1 .. $kills)
 {

@@ -1,0 +1,245 @@
+#include "redis/change_feed.h"
+
+#include <charconv>
+#include <utility>
+
+#include "redis/info.h"
+#include "redis/replication_point.h"
+
+namespace prm::redis {
+
+namespace {
+
+constexpr Bytes kInvalidations = "__redis__:invalidate";
+constexpr Bytes kEvents = "__keyevent@*__:*";
+constexpr Bytes kSpaces = "__keyspace@*__:*";
+constexpr Bytes kFlagsName = "notify-keyspace-events";
+
+// The classes of notifications that changes of values have: redis.conf, notify-keyspace-events. A stands for
+// all of them. Older servers lack t; modules have d.
+constexpr Bytes kClasses = "g$lshzxet";
+
+constexpr Bytes kPing = "*1\r\n$4\r\nPING\r\n";
+
+// So much is taken at a time.
+constexpr size_t kMostMessages = 10000;
+constexpr uint64_t kMostNameBytes = uint64_t{1} << 20;
+
+bool IsRefusal(const Error& error) {
+  return error.code == ErrorCode::kPermissionDenied || error.code == ErrorCode::kServerError;
+}
+
+std::string Sentence(const Error& error) {
+  return error.message + (error.detail.empty() ? "." : ": " + error.detail + ".");
+}
+
+bool Has(Bytes flags, char flag) { return flags.find(flag) != Bytes::npos; }
+
+// "__keyevent@12__:set": takes the prefix and the number, and what is between them and the rest.
+std::optional<int> TakeDatabase(Bytes& channel, Bytes prefix) {
+  if (channel.substr(0, prefix.size()) != prefix) return std::nullopt;
+  const Bytes rest = channel.substr(prefix.size());
+  int db = 0;
+  const auto [at, failed] = std::from_chars(rest.data(), rest.data() + rest.size(), db);
+  const Bytes after = rest.substr(static_cast<size_t>(at - rest.data()));
+  if (failed != std::errc() || db < 0 || after.substr(0, 3) != "__:") return std::nullopt;
+  channel = after.substr(3);
+  return db;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ChangeFeed>> ChangeFeed::Open(Connection& subscriber, Connection& commands,
+                                                     bool may_track) {
+  std::unique_ptr<ChangeFeed> feed(new ChangeFeed(subscriber, commands));
+  const auto server = FetchInfo(subscriber);
+  if (!server.ok()) return server.error();
+  if (server.value().Get("redis_mode") == "cluster") {
+    return Error{ErrorCode::kUnsupported,
+                 "Redis at " + subscriber.address() + " is a node of a cluster",
+                 "Changes of clusters are followed by replication alone.",
+                 {}};
+  }
+  // First what must not change: a change while the feed is being opened is not missed.
+  auto standing = feed->FetchStanding();
+  if (!standing.ok()) return standing.error();
+  feed->standing_ = std::move(standing.value());
+  if (server.value().run_id() != Bytes(feed->standing_.run_id))
+    return feed->Unavailable("is not one server: two connections led to different ones");
+  subscriber.ExpectMessages(kLargeReply);
+  if (may_track) {
+    const auto tracks = feed->Track();
+    if (!tracks.ok()) return tracks.error();
+    if (tracks.value()) return feed;
+  }
+  PRM_RETURN_IF_ERROR(feed->Notify(may_track));
+  return feed;
+}
+
+Result<ChangeFeed::Standing> ChangeFeed::FetchStanding() {
+  const auto info = FetchInfo(commands_);
+  if (!info.ok()) return info.error();
+  if (info.value().loading()) return Unavailable("is loading its data");
+  if (info.value().role() == "slave") return Unavailable("is a replica, which does not tell all changes");
+  Standing standing;
+  standing.run_id = info.value().run_id();
+  standing.commands = info.value().GetInteger("total_commands_processed").value_or(0);
+  if (!IsReplicationId(standing.run_id)) {
+    return Error{ErrorCode::kUnsupported,
+                 "Redis at " + commands_.address() + " does not say which process it is",
+                 "INFO has no run_id.",
+                 {}};
+  }
+  const auto reply = commands_.Command({"INFO", "commandstats"});
+  if (!reply.ok()) return reply.error();
+  const Bytes text = reply.value().String().value_or("");
+  const ServerInfo statistics(text);
+  for (const char* command : {"flushall", "flushdb", "swapdb", "replicaof", "slaveof"}) {
+    const Bytes calls = statistics.Get(std::string("cmdstat_") + command);  // "calls=3,usec=…"
+    standing.replaced.append(calls.substr(0, calls.find(','))).append(" ");
+  }
+  if (text.find("cmdstat_") == Bytes::npos)
+    doubt_ = "INFO commandstats does not show whether SWAPDB was called";
+  return standing;
+}
+
+// False: the server or the user has no tracking.
+Result<bool> ChangeFeed::Track() {
+  auto answer = subscriber_.Command({"CLIENT", "ID"});
+  std::optional<int64_t> id;
+  if (answer.ok()) {
+    id = answer.value().Integer();
+    if (!id) return subscriber_.UnknownReply("CLIENT");
+    answer = subscriber_.Command({"SUBSCRIBE", kInvalidations});
+  }
+  if (answer.ok())
+    answer = commands_.Command({"CLIENT", "TRACKING", "ON", "REDIRECT", std::to_string(*id), "BCAST"});
+  if (answer.ok()) return true;
+  if (!IsRefusal(answer.error())) return answer.error();
+  no_tracking_ = Sentence(answer.error());
+  return false;
+}
+
+Status ChangeFeed::Notify(bool may_track) {
+  kind_ = Kind::kNotifications;
+  PRM_RETURN_IF_ERROR(ReadFlags());
+  std::string problem;
+  if (!flags_) {
+    doubt_ = "CONFIG GET is refused: nothing shows whether the server sends every notification";
+  } else if (!MissingFlags().empty()) {
+    problem = "notify-keyspace-events is \"" + commands_.gate().Pass(*flags_) + "\" and lacks " +
+              MissingFlags() + ".";
+  }
+  const bool wants_events = !flags_ || Has(*flags_, 'E');
+  const bool wants_spaces = !flags_ || !wants_events;
+  for (const auto& [is_wanted, pattern] :
+       {std::pair(wants_events, kEvents), std::pair(wants_spaces, kSpaces)}) {
+    if (!is_wanted || !problem.empty()) continue;
+    const auto subscribed = subscriber_.Command({"PSUBSCRIBE", pattern});
+    if (!subscribed.ok() && !IsRefusal(subscribed.error())) return subscribed.error();
+    if (!subscribed.ok()) problem = Sentence(subscribed.error());
+  }
+  if (problem.empty()) return {};
+  return Error{
+      ErrorCode::kUnsupported, "Redis at " + commands_.address() + " does not tell which keys change",
+      (may_track ? no_tracking_ : "Tracking does not tell databases, and the migration names none.") + " " +
+          problem,
+      "CONFIG SET notify-keyspace-events AKE, or set the parameter of that name at the service; or ACL "
+      "SETUSER ... +client|id +client|tracking +subscribe &__redis__:invalidate +psubscribe "
+      "&__keyevent@*__:* &__keyspace@*__:*" +
+          std::string(may_track ? "" : "; or name the databases of the migration") + "."};
+}
+
+Status ChangeFeed::ReadFlags() {
+  const auto reply = commands_.Command({"CONFIG", "GET", kFlagsName});
+  if (!reply.ok()) return IsRefusal(reply.error()) ? Status() : Status(reply.error());
+  if (!reply.value().IsArray()) return commands_.UnknownReply("CONFIG");
+  const auto value = reply.value().element(1).String();
+  if (value) flags_ = std::string(*value);
+  return {};
+}
+
+// What notify-keyspace-events needs beside what it has.
+std::string ChangeFeed::MissingFlags() const {
+  std::string missing = Has(*flags_, 'K') || Has(*flags_, 'E') ? "" : "E";
+  if (Has(*flags_, 'A')) return missing;
+  for (const char flag : kClasses)
+    if (!Has(*flags_, flag)) missing += flag;
+  return missing;
+}
+
+Status ChangeFeed::Read(long wait_ms, std::vector<Change>& changes) {
+  uint64_t bytes = 0;
+  for (size_t taken = 0; taken < kMostMessages && bytes < kMostNameBytes; ++taken) {
+    const auto message = subscriber_.ReceiveMessage(taken == 0 ? wait_ms : 0);
+    if (!message.ok()) return message.error();
+    if (!message.value()) break;
+    const size_t before = changes.size();
+    PRM_RETURN_IF_ERROR(Take(*message.value(), changes));
+    for (size_t i = before; i < changes.size(); ++i) bytes += changes[i].key.size();
+  }
+  return {};
+}
+
+// "message channel payload", "pmessage pattern channel payload", or "pong" and an empty string.
+Status ChangeFeed::Take(const Reply& message, std::vector<Change>& changes) {
+  if (message.IsError()) return subscriber_.ToError(message.ErrorText(), "PING");
+  const Bytes kind = message.element(0).String().value_or("");
+  if (kind == "pong" && message.size() == 2) {
+    ++pongs_;
+    return {};
+  }
+  if (kind == "message" && message.size() == 3 && message.element(1).String() == kInvalidations)
+    return TakeInvalidation(message.element(2), changes);
+  const auto channel = message.element(2).String();
+  const auto payload = message.element(3).String();
+  if (kind == "pmessage" && message.size() == 4 && channel && payload)
+    return TakeNotification(*channel, *payload, changes);
+  return subscriber_.UnknownReply("SUBSCRIBE");
+}
+
+Status ChangeFeed::TakeInvalidation(const ReplyView& keys, std::vector<Change>& changes) {
+  if (keys.IsNil()) return Unavailable("was emptied by FLUSHALL or FLUSHDB");
+  if (!keys.IsArray()) return subscriber_.UnknownReply("SUBSCRIBE");
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const auto key = keys.element(i).String();
+    if (!key) return subscriber_.UnknownReply("SUBSCRIBE");
+    changes.push_back({std::nullopt, std::string(*key)});
+  }
+  return {};
+}
+
+Status ChangeFeed::TakeNotification(Bytes channel, Bytes payload, std::vector<Change>& changes) {
+  if (const auto db = TakeDatabase(channel, "__keyevent@")) {
+    changes.push_back({db, std::string(payload)});
+    return {};
+  }
+  if (const auto db = TakeDatabase(channel, "__keyspace@")) {
+    changes.push_back({db, std::string(channel)});
+    return {};
+  }
+  return subscriber_.UnknownReply("PSUBSCRIBE");
+}
+
+void ChangeFeed::Ping() { subscriber_.SendRaw(kPing); }
+
+Status ChangeFeed::Check() {
+  const auto now = FetchStanding();
+  if (!now.ok()) return now.error();
+  if (now.value().run_id != standing_.run_id) return Unavailable("is another process than before");
+  if (now.value().replaced != standing_.replaced)
+    return Unavailable("has executed FLUSHALL, FLUSHDB, SWAPDB or REPLICAOF");
+  if (now.value().commands < standing_.commands)
+    return Unavailable("has forgotten what it has executed, by CONFIG RESETSTAT");
+  standing_.commands = now.value().commands;
+  if (kind_ != Kind::kNotifications || !flags_) return {};
+  PRM_RETURN_IF_ERROR(ReadFlags());
+  if (MissingFlags().empty()) return {};
+  return Unavailable("no longer sends all notifications");
+}
+
+Error ChangeFeed::Unavailable(const std::string& predicate) const {
+  return {ErrorCode::kUnavailable, "Redis at " + commands_.address() + " " + predicate, {}, {}};
+}
+
+}  // namespace prm::redis
