@@ -475,9 +475,10 @@ class Bench:
     def show_case(self, case, idle_kb):
         run, again = statistics.median(case.times), statistics.median(case.again)
         _, times, busy = self.copies[case.data, case.layout]
-        alone = case.workers == 1  # of several processes one is watched
+        # Of several processes one is watched; the system counts hundredths of seconds.
+        processor = statistics.median(case.busy) / statistics.median(busy) if case.workers == 1 and statistics.median(busy) > 0 else None
         show(case.name, case.rows, run, statistics.median(times), case.goal,
-             (6, "%.2f", statistics.median(case.busy) / statistics.median(busy) if alone else None, None),
+             (6, "%.2f", processor, None),
              (8, "%.4g", again, None), (6, "%.2f", again / run, AGAIN_GOAL if case.goal else None),
              (8, "%d", case.again_wal / 1024, None), (6, "%.0f", (case.memory_kb - idle_kb) / 1024, MEMORY_GOAL_MB))
 
