@@ -54,12 +54,12 @@ Status BusyMeter::TakeAfter(size_t keys) {
 Status BusyMeter::Ping() {
   if (budget_ == nullptr) return {};
   const int64_t asked_us = RereadBudget::NowUs();
-  if (!budget_->WantsPing(asked_us)) return {};
+  if (is_ping_refused_ || !budget_->WantsPing(asked_us)) return {};
   const auto answer = connection_.Command({"PING"});
-  // A refusal is an answer, too.
   const bool is_lost = !answer.ok() && (answer.error().code == ErrorCode::kConnectionFailure ||
                                         answer.error().code == ErrorCode::kTimeout);
   if (is_lost) return answer.error();
+  is_ping_refused_ = !answer.ok();
   const int64_t now_us = RereadBudget::NowUs();
   budget_->NotePing(now_us - asked_us, now_us);
   return {};

@@ -28,7 +28,8 @@ class BusyMeter {
   // Receives the answer to the one after. The commands in between have read so many keys.
   Status TakeAfter(size_t keys);
 
-  // Now and then, with nothing pending: how quickly the server answers. Errors: the loss of the connection.
+  // Now and then, with nothing pending: how quickly the server answers, if it does at all. Errors: the loss
+  // of the connection.
   Status Ping();
 
  private:
@@ -37,6 +38,7 @@ class BusyMeter {
   redis::Connection& connection_;
   RereadBudget* budget_;
   bool has_time_ = false;
+  bool is_ping_refused_ = false;
   std::deque<int64_t> asked_us_;  // when, by our clock, for each measurement that is under way
   int64_t before_us_ = 0;         // by the server's
 };
