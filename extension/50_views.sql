@@ -128,7 +128,11 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
            -- What a peer or a file says of the number of its keys may be anything: nobody waits for a century.
            CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' AND l.seconds_left OPERATOR(pg_catalog.<) 3e9::double precision
                 THEN e.as_of OPERATOR(pg_catalog.+) (interval '1 second' OPERATOR(pg_catalog.*) l.seconds_left) END AS estimated_end,
-           p.file_offset, p.file_size
+           p.file_offset, p.file_size,
+           CASE WHEN p.file_offset OPERATOR(pg_catalog.>) 0 AND s.level OPERATOR(pg_catalog.=) 0
+                THEN pg_catalog.round(100::numeric OPERATOR(pg_catalog.*) p.file_offset::numeric OPERATOR(pg_catalog./) p.file_size::numeric, 1)
+                WHEN e.keys_estimated OPERATOR(pg_catalog.>=) s.read AND e.keys_estimated OPERATOR(pg_catalog.>) 0
+                THEN pg_catalog.round(100::numeric OPERATOR(pg_catalog.*) s.read::numeric OPERATOR(pg_catalog./) e.keys_estimated::numeric, 1) END AS percent
     FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
     CROSS JOIN LATERAL (
         SELECT pg_catalog.avg(pg_catalog.substring(f.position, ' offset=([0-9]+)$')::bigint)::bigint AS file_offset,
@@ -163,7 +167,7 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
                END OPERATOR(pg_catalog./) w.rate AS seconds_left) AS l
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
 COMMENT ON VIEW redis_migrate.progress IS
-    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit';
+    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit. percent: how much of the level has been read, if the source says how much there is';
 
 GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
 GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,

@@ -323,6 +323,52 @@ COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text) IS
 
 COMMENT ON FUNCTION redis_migrate.unskip_keys(text, text) IS 'Reverses skip_keys';
 
+CREATE TABLE redis_migrate.family_change (
+    change_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration  text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    pattern    text NOT NULL,
+    state      text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['redis', 'cutting', 'both', 'postgres', 'done'])),
+    changed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    changed_by name NOT NULL DEFAULT SESSION_USER,
+    note       text
+);
+
+CREATE INDEX family_change_of ON redis_migrate.family_change (migration, pattern, change_id);
+
+COMMENT ON TABLE redis_migrate.family_change IS
+    'The states of families, one after another; a family without any is in state redis';
+
+COMMENT ON SEQUENCE redis_migrate.family_change_change_id_seq IS 'Order of changes of families';
+
+CREATE FUNCTION redis_migrate.set_family_state(migration text, pattern text, state text, note text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_family_state';
+
+COMMENT ON FUNCTION redis_migrate.set_family_state(text, text, text, text) IS
+    'Says whose the keys of a pattern are: redis, cutting (still those of Redis), both, postgres, done. In the last three, runs and live sync leave the rows of its mappings alone. Waits for batches under way';
+
+CREATE VIEW redis_migrate.families WITH (security_barrier) AS
+    SELECT g.migration, redis_migrate.shown_owner(g.owner) AS owner, f.pattern, f.mappings, coalesce(c.state, 'redis') AS state,
+           c.changed_at AS since, c.changed_by, c.note
+    FROM redis_migrate.migration AS g
+    CROSS JOIN LATERAL (SELECT m.pattern, pg_catalog.array_agg(m.mapping ORDER BY m.mapping_id) AS mappings
+                        FROM redis_migrate.mapping AS m WHERE m.migration OPERATOR(pg_catalog.=) g.migration GROUP BY m.pattern) AS f
+    LEFT JOIN LATERAL (SELECT * FROM redis_migrate.family_change AS x
+                       WHERE x.migration OPERATOR(pg_catalog.=) g.migration AND x.pattern OPERATOR(pg_catalog.=) f.pattern
+                       ORDER BY x.change_id DESC LIMIT 1) AS c ON true
+    WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.families IS
+    'The families of the caller''s migrations, or all for members of pg_monitor: a pattern with all its mappings, and whose its keys are. since is NULL if that was never changed';
+
+CREATE VIEW redis_migrate.family_changes WITH (security_barrier) AS
+    SELECT c.change_id, c.migration, c.pattern, c.state, c.changed_at, c.changed_by, c.note
+    FROM redis_migrate.family_change AS c JOIN redis_migrate.migration AS g USING (migration)
+    WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.family_changes IS 'The history of families: which state, since when, by whom';
+
+GRANT SELECT ON redis_migrate.families, redis_migrate.family_changes TO PUBLIC;
+
 COMMENT ON FUNCTION redis_migrate.preflight(name) IS
     'Checks whether a server can be migrated from: reachability, rights, databases, eviction, clocks and so on; status is ok, warn or fail';
 
@@ -336,7 +382,7 @@ CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_run';
 
 COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer) IS
-    'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone; force: even of mappings whose keys the run did not meet; workers: how many processes read the source side by side, this one among them, by default as many as its size, the cores and pg_redis_migrate.max_workers allow';
+    'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone, and with dry_run only says how many that are; force: also writes to families that belong to PostgreSQL, and prunes mappings whose keys the run did not meet or that would lose more than pg_redis_migrate.prune_limit; workers: how many processes read the source side by side, this one among them, by default as many as its size, the cores and pg_redis_migrate.max_workers allow';
 
 COMMENT ON PROCEDURE redis_migrate.join_run(bigint) IS
     'Reads parts of a run that no other process reads, beside the process that leads the run, until none is left; background workers call it. Commits after each batch';
@@ -441,7 +487,11 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
            -- What a peer or a file says of the number of its keys may be anything: nobody waits for a century.
            CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' AND l.seconds_left OPERATOR(pg_catalog.<) 3e9::double precision
                 THEN e.as_of OPERATOR(pg_catalog.+) (interval '1 second' OPERATOR(pg_catalog.*) l.seconds_left) END AS estimated_end,
-           p.file_offset, p.file_size
+           p.file_offset, p.file_size,
+           CASE WHEN p.file_offset OPERATOR(pg_catalog.>) 0 AND s.level OPERATOR(pg_catalog.=) 0
+                THEN pg_catalog.round(100::numeric OPERATOR(pg_catalog.*) p.file_offset::numeric OPERATOR(pg_catalog./) p.file_size::numeric, 1)
+                WHEN e.keys_estimated OPERATOR(pg_catalog.>=) s.read AND e.keys_estimated OPERATOR(pg_catalog.>) 0
+                THEN pg_catalog.round(100::numeric OPERATOR(pg_catalog.*) s.read::numeric OPERATOR(pg_catalog./) e.keys_estimated::numeric, 1) END AS percent
     FROM redis_migrate.runs AS s JOIN redis_migrate.run AS r USING (run_id)
     CROSS JOIN LATERAL (
         SELECT pg_catalog.avg(pg_catalog.substring(f.position, ' offset=([0-9]+)$')::bigint)::bigint AS file_offset,
@@ -477,9 +527,204 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
 
 COMMENT ON VIEW redis_migrate.progress IS
-    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit';
+    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit. percent: how much of the level has been read, if the source says how much there is';
 
 GRANT SELECT ON redis_migrate.mappings, redis_migrate.runs, redis_migrate.run_parts, redis_migrate.mapping_counts, redis_migrate.progress TO PUBLIC;
+
+CREATE TABLE redis_migrate.verification (
+    verification_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration      text NOT NULL,
+    owner          redis_migrate.owner_role NOT NULL,
+    source         text NOT NULL,
+    mapping        text,
+    sample         double precision,
+    state          text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'completed', 'failed'])),
+    started_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updated_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished_at    timestamptz,
+    pid            integer NOT NULL DEFAULT pg_catalog.pg_backend_pid(),
+    keys_estimated bigint,
+    keys_read      bigint NOT NULL DEFAULT 0,
+    keys_read_again bigint NOT NULL DEFAULT 0,
+    keys_rejected  bigint NOT NULL DEFAULT 0,
+    verified       boolean,
+    reasons        text[],
+    sqlstate       text,
+    message        text
+) WITH (fillfactor = 50);
+
+CREATE INDEX verification_migration ON redis_migrate.verification (migration, verification_id);
+
+COMMENT ON TABLE redis_migrate.verification IS
+    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not';
+
+COMMENT ON SEQUENCE redis_migrate.verification_verification_id_seq IS 'Numbers of verifications';
+
+CREATE TABLE redis_migrate.verification_count (
+    verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    mapping        text NOT NULL,
+    equal          bigint NOT NULL,
+    missing        bigint NOT NULL,
+    different      bigint NOT NULL,
+    expiry_differs bigint NOT NULL,
+    extra          bigint,
+    unsettled      bigint NOT NULL,
+    not_kept       bigint NOT NULL,
+    PRIMARY KEY (verification_id, mapping)
+);
+
+COMMENT ON TABLE redis_migrate.verification_count IS
+    'Rows per mapping by what a verification found; extra is NULL where it was not looked for. unsettled counts keys; not_kept: how many rows that differ have no line in verification_difference';
+
+CREATE TABLE redis_migrate.verification_difference (
+    difference_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    mapping         text NOT NULL,
+    kind            text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['missing', 'extra', 'different', 'expiry_differs', 'unsettled', 'rejected'])),
+    db              integer,
+    key_bytes       bytea,
+    row_key         text,
+    column_name     text,
+    redis_value     text,
+    stored_value    text,
+    found_at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+CREATE INDEX verification_difference_of ON redis_migrate.verification_difference (verification_id);
+
+COMMENT ON TABLE redis_migrate.verification_difference IS
+    'What differs, a line for each column; of each mapping so many rows as were asked for. row_key: the key columns of the row, as an array';
+
+COMMENT ON SEQUENCE redis_migrate.verification_difference_difference_id_seq IS 'Numbers of differences';
+
+CREATE TABLE redis_migrate.verification_met (
+    verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    mapping_id bigint NOT NULL,
+    batch_id   bigint GENERATED ALWAYS AS IDENTITY,
+    suspects   boolean NOT NULL,
+    format     integer NOT NULL,
+    hashes     bytea NOT NULL,
+    PRIMARY KEY (verification_id, batch_id)
+);
+
+ALTER TABLE redis_migrate.verification_met ALTER hashes SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE redis_migrate.verification_met IS
+    'row_hash of the rows that the keys of each batch yield, 16 bytes each in ascending order, while a verification runs; suspects: of versions of rows that no key has yielded so far';
+
+COMMENT ON SEQUENCE redis_migrate.verification_met_batch_id_seq IS 'Numbers of batches of rows met';
+
+CREATE PROCEDURE redis_migrate.verify(migration text, sample double precision DEFAULT NULL, mapping text DEFAULT NULL,
+        source text DEFAULT NULL, max_differences integer DEFAULT 100)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_verify';
+
+COMMENT ON PROCEDURE redis_migrate.verify(text, double precision, text, text, integer) IS
+    'Compares what Redis has with the rows of a migration, and the rows with what Redis has; changes neither. Also while a run is under way. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: so many rows that differ are kept of each mapping. Commits as it goes';
+
+CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
+    SELECT v.verification_id, v.migration, redis_migrate.shown_owner(v.owner) AS owner, v.source, v.mapping, v.sample,
+           CASE WHEN v.state OPERATOR(pg_catalog.=) 'running'
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(v.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) v.pid
+                                     AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) v.updated_at))
+                THEN 'interrupted' ELSE v.state END AS state,
+           v.started_at, v.finished_at, v.pid, v.keys_estimated, v.keys_read, v.keys_read_again, v.keys_rejected,
+           v.verified, v.reasons, v.sqlstate, v.message
+    FROM redis_migrate.verification AS v
+    WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.verifications IS
+    'Verifications of the caller''s migrations, or all for members of pg_monitor: whether Redis and the tables are equal, and if that is not proved, why';
+
+CREATE VIEW redis_migrate.verification_counts WITH (security_barrier) AS
+    SELECT c.verification_id, v.migration, c.mapping,
+           (c.equal OPERATOR(pg_catalog.+) c.missing OPERATOR(pg_catalog.+) c.different OPERATOR(pg_catalog.+) c.expiry_differs)::bigint AS checked,
+           c.equal, c.missing, c.extra, c.different, c.expiry_differs, c.unsettled, c.not_kept
+    FROM redis_migrate.verification_count AS c JOIN redis_migrate.verification AS v USING (verification_id)
+    WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+    ORDER BY c.verification_id, c.mapping COLLATE "C";
+
+COMMENT ON VIEW redis_migrate.verification_counts IS
+    'Rows per mapping: checked = equal + missing + different + expiry_differs; extra: rows of the mapping that no key yields, NULL where they were not looked for; unsettled: keys that changed each time they were read';
+
+CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
+    SELECT d.difference_id, d.verification_id, v.migration, d.mapping, d.kind, d.db,
+           CASE WHEN m.sees THEN redis_migrate.bytes_as_text(d.key_bytes)
+                ELSE pg_catalog.regexp_replace(redis_migrate.bytes_as_text(d.key_bytes), m.letters, 'x', 'g') END AS key,
+           CASE WHEN m.sees THEN d.key_bytes END AS key_bytes,
+           CASE WHEN m.sees THEN d.row_key ELSE pg_catalog.regexp_replace(d.row_key, m.letters, 'x', 'g') END AS row_key,
+           d.column_name,
+           CASE WHEN m.sees THEN d.redis_value ELSE pg_catalog.regexp_replace(d.redis_value, m.letters, 'x', 'g') END AS redis_value,
+           CASE WHEN m.sees THEN d.stored_value ELSE pg_catalog.regexp_replace(d.stored_value, m.letters, 'x', 'g') END AS stored_value,
+           d.found_at
+    FROM redis_migrate.verification_difference AS d JOIN redis_migrate.verification AS v USING (verification_id)
+    CROSS JOIN LATERAL (SELECT redis_migrate.may_see(v.owner) AS sees, '[^[:punct:][:space:]]' AS letters) AS m
+    WHERE m.sees OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.verification_differences IS
+    'What verifications of the caller''s migrations found to differ, a line for each column; for members of pg_monitor letters and digits are masked. Of long values, the part in which they begin to differ';
+
+GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;
+
+CREATE FUNCTION redis_migrate.count_rows(relation regclass) RETURNS bigint
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'prm_count_rows';
+
+COMMENT ON FUNCTION redis_migrate.count_rows(regclass) IS
+    'How many rows a relation has; more than a million as the statistics of the planner have it. NULL where the caller may not read it';
+
+CREATE FUNCTION redis_migrate.report_json(migration text) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_build_object(
+        'migration', g.migration, 'owner', g.owner::text, 'server', g.server, 'file', g.file, 'source', g.source, 'reported_at', now(),
+        'audit', (SELECT jsonb_build_object('audit_id', a.audit_id, 'finished_at', a.finished_at, 'keys', a.keys, 'families', a.families, 'bytes', a.bytes)
+                  FROM redis_migrate.audits AS a WHERE a.server = g.server AND a.complete ORDER BY a.audit_id DESC LIMIT 1),
+        'runs', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                            'run_id', r.run_id, 'source', r.source, 'state', r.state, 'dry_run', r.dry_run, 'live', r.live, 'started_at', r.started_at,
+                            'seconds', round(extract(epoch FROM r.active_time)::numeric, 1), 'read', r.read, 'vanished', r.vanished, 'rejected', r.rejected,
+                            'migrated', r.migrated, 'archived', r.archived, 'skipped', r.skipped, 'rows_deleted', r.rows_deleted,
+                            'sqlstate', r.sqlstate, 'message', r.message) ORDER BY r.run_id DESC), '[]')
+                 FROM (SELECT * FROM redis_migrate.runs AS x WHERE x.migration = g.migration ORDER BY x.run_id DESC LIMIT 5) AS r),
+        'last_run', l.run_id,
+        'mappings', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                                'mapping', m.mapping, 'pattern', m.pattern, 'target', m.target, 'ledger', m.ledger, 'family', f.state,
+                                'rows', redis_migrate.count_rows(to_regclass(m.target)),
+                                'inserted', c.inserted, 'updated', c.updated, 'unchanged', c.unchanged, 'folded', c.folded, 'deleted', c.deleted,
+                                'changed_here', c.changed_here, 'deleted_here', c.deleted_here, 'prune', c.prune, 'prune_detail', c.prune_detail)
+                            ORDER BY m.pattern COLLATE "C", m.mapping COLLATE "C"), '[]')
+                     FROM redis_migrate.mappings AS m
+                     LEFT JOIN redis_migrate.families AS f ON f.migration = m.migration AND f.pattern = m.pattern
+                     LEFT JOIN redis_migrate.mapping_counts AS c ON c.run_id = l.run_id AND c.mapping = m.mapping
+                     WHERE m.migration = g.migration),
+        'keys', (SELECT coalesce(jsonb_agg(to_jsonb(k) ORDER BY k.pattern COLLATE "C"), '[]')
+                 FROM (SELECT c.pattern, sum(c.keys) FILTER (WHERE c.outcome = 'read') AS read, sum(c.keys) FILTER (WHERE c.outcome = 'vanished') AS vanished,
+                              sum(c.keys) FILTER (WHERE c.outcome = 'rejected') AS rejected, sum(c.keys) FILTER (WHERE c.outcome = 'migrated') AS migrated,
+                              sum(c.keys) FILTER (WHERE c.outcome = 'archived') AS archived, sum(c.keys) FILTER (WHERE c.outcome = 'skipped') AS skipped
+                       FROM redis_migrate.run_counts AS c WHERE c.run_id = l.run_id GROUP BY c.pattern) AS k),
+        -- An example is one key, with its letters and digits masked.
+        'rejects', (SELECT coalesce(jsonb_agg(to_jsonb(j) ORDER BY j.keys DESC, j.pattern COLLATE "C", j.rule COLLATE "C"), '[]')
+                    FROM (SELECT r.pattern, r.mapping, r.rule, count(DISTINCT (r.db, r.key_bytes)) AS keys,
+                                 left(regexp_replace(regexp_replace(min(coalesce(r.key, '(not text)') COLLATE "C"), '[[:digit:]]', '9', 'g'), '[[:alpha:]]', 'x', 'g'), 60) AS example
+                          FROM redis_migrate.rejects AS r WHERE r.run_id = l.run_id GROUP BY r.pattern, r.mapping, r.rule) AS j),
+        'live', (SELECT jsonb_build_object('state', s.state, 'lag_bytes', s.lag_bytes, 'lag_seconds', s.lag_seconds, 'commands', s.commands, 'keys_ahead', s.keys_ahead, 'last_error', s.last_error)
+                 FROM redis_migrate.live_sync AS s WHERE s.migration = g.migration),
+        'verification', (SELECT jsonb_build_object(
+                                    'verification_id', v.verification_id, 'state', v.state, 'sample', v.sample, 'source', v.source, 'mapping', v.mapping,
+                                    'started_at', v.started_at, 'finished_at', v.finished_at, 'keys_read', v.keys_read, 'keys_rejected', v.keys_rejected,
+                                    'verified', v.verified, 'reasons', to_jsonb(v.reasons), 'message', v.message,
+                                    'counts', (SELECT coalesce(jsonb_agg(to_jsonb(c) - 'verification_id' - 'migration' ORDER BY c.mapping COLLATE "C"), '[]')
+                                               FROM redis_migrate.verification_counts AS c WHERE c.verification_id = v.verification_id))
+                         FROM redis_migrate.verifications AS v WHERE v.migration = g.migration ORDER BY v.verification_id DESC LIMIT 1))
+    FROM redis_migrate.migrations AS g
+    LEFT JOIN LATERAL (SELECT x.run_id FROM redis_migrate.runs AS x WHERE x.migration = g.migration AND NOT x.dry_run ORDER BY x.run_id DESC LIMIT 1) AS l ON true
+    WHERE g.migration = report_json.migration
+$$;
+
+COMMENT ON FUNCTION redis_migrate.report_json(text) IS
+    'The whole story of a migration: the last audit of its server, the last five runs; of the last of them that was no dry run keys by outcome, rows by mapping, rejects by rule; live sync; the last verification. NULL for a migration that the caller does not see';
+
+CREATE FUNCTION redis_migrate.report(migration text) RETURNS text
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'prm_report';
+
+COMMENT ON FUNCTION redis_migrate.report(text) IS 'report_json as text, for one screen';
 
 COMMENT ON TABLE redis_migrate.background_run IS
     'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
@@ -1132,7 +1377,11 @@ DECLARE
 BEGIN
     FOREACH relation IN ARRAY ARRAY['ledger_batch', 'ledger_segment', 'ledger_secret', 'seen_batch',
                                     'ledger_batch_batch_id_seq', 'seen_batch_batch_id_seq',
-                                    'live_position', 'live_key', 'live_link'] LOOP
+                                    'live_position', 'live_key', 'live_link',
+                                    'family_change', 'family_change_change_id_seq',
+                                    'verification', 'verification_count', 'verification_difference', 'verification_met',
+                                    'verification_verification_id_seq', 'verification_difference_difference_id_seq',
+                                    'verification_met_batch_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;
 END

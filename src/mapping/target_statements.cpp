@@ -56,8 +56,13 @@ std::string KeysOfBatch(const Target &target, const std::string &alias) {
 
 TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
                                    const std::vector<const TargetColumn *> &columns) {
-  std::vector<std::string> names, inserted, stored, offered, fill_tests, assignments;
+  std::vector<std::string> names, inserted, assignments;
   bool overriding = false;
+  auto compare = [&](const TargetColumn &column, const std::string &offered) {
+    std::string const stored = "target." + QuoteIdentifier(column.name);
+    compared.push_back(
+        {&column, stored, offered, Record({stored}) + " OPERATOR(pg_catalog.*=) " + Record({offered})});
+  };
   for (const TargetColumn *column : columns) {
     std::string name = QuoteIdentifier(column->name);
     names.push_back(name);
@@ -68,11 +73,11 @@ TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
     });
     if (column->identity_always || is_key) continue;
     if (mapping.on_conflict == "fill") {
-      fill_tests.push_back("(target." + name + " IS NULL AND excluded." + name + " IS NOT NULL)");
+      compared.push_back({column, "target." + name, "excluded." + name,
+                          "NOT (target." + name + " IS NULL AND excluded." + name + " IS NOT NULL)"});
       assignments.push_back(name + " = COALESCE(target." + name + ", excluded." + name + ")");
     } else if (mapping.on_conflict == "update") {
-      stored.push_back("target." + name);
-      offered.push_back("excluded." + name);
+      compare(*column, "excluded." + name);
       assignments.push_back(name + " = excluded." + name);
     }
   }
@@ -85,28 +90,37 @@ TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
         throw Failure(ERRCODE_UNDEFINED_COLUMN,
                       "column \"" + item.column + "\" of relation " + target.name + " does not exist",
                       "on_conflict of mapping \"" + mapping.name + "\" sets it.");
-      std::string name = QuoteIdentifier(item.column);
-      stored.push_back("target." + name);
-      offered.push_back(CastTo(item.expression, *column));
-      assignments.push_back(name + " = " + item.expression);
+      compare(*column, CastTo(item.expression, *column));
+      assignments.push_back(QuoteIdentifier(item.column) + " = " + item.expression);
     }
   }
   std::string unchanged = "true";
-  if (!fill_tests.empty()) unchanged = "NOT (" + Join(fill_tests, " OR ") + ")";
-  if (!stored.empty()) unchanged = Record(stored) + " OPERATOR(pg_catalog.*=) " + Record(offered);
+  std::vector<std::string> stored, offered, same;
+  for (const Column &column : compared) {
+    stored.push_back(column.stored);
+    offered.push_back(column.offered);
+    same.push_back(column.same);
+  }
+  if (!compared.empty())
+    unchanged = mapping.on_conflict == "fill"
+                    ? Join(same, " AND ")
+                    : Record(stored) + " OPERATOR(pg_catalog.*=) " + Record(offered);
 
   std::string join = KeyJoin(target.keys, "target", "excluded");
-  if (target.kind == TargetKind::kLocal)
-    look_up = "SELECT excluded.redis_row, target.redis_found IS NOT NULL, " + unchanged +
-              " FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT true AS redis_found, stored.* FROM " +
-              target.name + " AS stored WHERE " + KeyJoin(target.keys, "stored", "excluded") +
-              " LIMIT 1) AS target ON true";
-  else
-    look_up = "WITH target AS MATERIALIZED (SELECT true AS redis_found, stored.* FROM " + target.name +
-              " AS stored WHERE " + KeysOfBatch(target, "stored") +
-              ") SELECT DISTINCT ON (excluded.redis_row) excluded.redis_row, "
-              "target.redis_found IS NOT NULL, " +
-              unchanged + " FROM redis_rows AS excluded LEFT JOIN target ON " + join;
+  if (target.kind == TargetKind::kLocal) {
+    before_list_ = "SELECT excluded.redis_row, target.redis_found IS NOT NULL, ";
+    behind_list_ =
+        " FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT true AS redis_found, stored.* FROM " +
+        target.name + " AS stored WHERE " + KeyJoin(target.keys, "stored", "excluded") +
+        " LIMIT 1) AS target ON true";
+  } else {
+    before_list_ = "WITH target AS MATERIALIZED (SELECT true AS redis_found, stored.* FROM " + target.name +
+                   " AS stored WHERE " + KeysOfBatch(target, "stored") +
+                   ") SELECT DISTINCT ON (excluded.redis_row) excluded.redis_row, "
+                   "target.redis_found IS NOT NULL, ";
+    behind_list_ = " FROM redis_rows AS excluded LEFT JOIN target ON " + join;
+  }
+  look_up = LookUpOf(unchanged);
   insert = "INSERT INTO " + target.name + " (" + Join(names, ", ") + ")" +
            (overriding ? " OVERRIDING SYSTEM VALUE" : "") + " SELECT " + Join(inserted, ", ") +
            " FROM redis_rows AS excluded";

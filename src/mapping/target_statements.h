@@ -18,9 +18,25 @@ struct TargetStatements {
   std::string insert;
   std::string update;  // empty: on_conflict changes nothing
 
+  // A column that may change in a row that is there: expressions over `excluded`, the row that is offered,
+  // and `target`, the one that is stored.
+  struct Column {
+    const TargetColumn *column;
+    std::string stored;
+    std::string offered;
+    std::string same;  // whether it stays as it is
+  };
+  std::vector<Column> compared;
+  // As look_up, with another list of what is selected for each row: over `excluded`, and `target`, whose
+  // redis_found is NULL if there is no such row.
+  std::string LookUpOf(const std::string &list) const { return before_list_ + list + behind_list_; }
+
   // Has PostgreSQL analyse what comes from a SET list of on_conflict, over rows of this descriptor. Errors:
   // those of its expressions.
   void Check(TupleDesc desc) const;
+
+ private:
+  std::string before_list_, behind_list_;
 };
 
 // Whether a condition on the first key column is one that the servers of a target can work on.

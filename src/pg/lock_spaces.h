@@ -13,6 +13,7 @@ enum LockSpace : uint16 {
   kJobLocks = 33,        // by job of expiry
   kAttemptLocks = 34,    // one for each database
   kPolicyLocks = 35,     // by owner of policies that take shared memory
+  kFamilyLocks = 36,     // by the name of a migration
 };
 
 }  // namespace prm::pg

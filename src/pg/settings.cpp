@@ -12,6 +12,8 @@ int max_value_size_kb = 256 * 1024;
 int max_snapshot_size_mb = -1;
 int max_spool_size_mb = 16 * 1024;
 int live_delete_limit = 10;
+int progress_interval_s = 5;
+int prune_limit = 10;
 int live_reread_share = 20;
 int live_large_value_rate_kb = 64 * 1024;
 int connect_timeout_ms = 10 * 1000;
@@ -61,6 +63,14 @@ void Define() {
                           "lacks their keys.",
                           "Beyond that it fails until it is started with force.", &live_delete_limit,
                           live_delete_limit, 0, 100, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.progress_interval",
+                          "Interval of the notices that say how far a run is; 0 sends none.", nullptr,
+                          &progress_interval_s, progress_interval_s, 0, 86400, PGC_USERSET, GUC_UNIT_S,
+                          nullptr, nullptr, nullptr);
+  DefineCustomIntVariable("pg_redis_migrate.prune_limit",
+                          "Maximum percentage of a mapping's rows that a run with prune removes.",
+                          "Beyond that, and a hundred rows, it leaves them, unless it is run with force.",
+                          &prune_limit, prune_limit, 0, 100, PGC_USERSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("pg_redis_migrate.live_reread_share",
                           "Maximum percentage of a Redis' time that a live run takes to read keys again.",
                           "It takes less as long as that Redis answers half as fast as it used to.",

@@ -70,6 +70,8 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     }
     if (between) between();
     Spi::Commit();
+    progress_.Tell(record_.id());
+    Spi::Commit();
   }
   beside_others_ = false;
   std::optional<int64> evicted;
@@ -123,6 +125,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
   options.defer = store.defer;
   options.beside_others = beside_others_;
   options.run = record_.id();
+  options.takes_owned = parameters_.force && !parameters_.live;
   if (parameters_.prune) options.seen_run = record_.id();
   if (!claiming_) claiming_ = record_.ReadClaiming();
   options.claiming = &*claiming_;

@@ -3,6 +3,7 @@
 
 #include "connect/source_reader.h"
 #include "run/ledger_merges.h"
+#include "run/progress_notice.h"
 #include "run/run_record.h"
 #include "store/batch.h"
 
@@ -58,6 +59,7 @@ class Pass {
   const Routing &routing_;
   RunRecord &record_;
   BatchStore store_;
+  ProgressNotice progress_;
   bool forgets_archived_;  // the archive has keys that may have a mapping by now
   bool beside_others_ = false;
   bool has_deferred_ = false;                      // some keys of the level may wait for its end

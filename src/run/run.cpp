@@ -1,13 +1,16 @@
 // CALL redis_migrate.run(…): executes a migration in the session that calls it.
 #include "run/run.h"
 
+#include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/text_table.h"
 #include "pg/transaction.h"
 #include "run/dry_run.h"
+#include "run/verification.h"
 #include "run/worker_count.h"
 #include "store/archive_source.h"
 #include "store/ledger_settling.h"
@@ -18,6 +21,12 @@ namespace {
 
 using pg::Failure;
 using pg::Spi;
+
+// So few rows are pruned whatever their share: a small mapping may lose all but one.
+constexpr int64 kFewRows = 100;
+
+// Thrown to undo a prune that removed too much.
+struct TooManyGone {};
 
 // Reports the outcomes of the keys, and where to look.
 void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sums) {
@@ -78,6 +87,7 @@ void Run::Load(const std::function<void()> &between) {
     pass_.RetryDeferred(level);
   }
   MergeLedgers();
+  WarnOfChangedRows();
   if (parameters_.prune) PruneMappings();
   if (parameters_.live) PruneArchive();
   AdvanceSequences();
@@ -201,6 +211,19 @@ void Run::MergeLedgers() {
   }
 }
 
+void Run::WarnOfChangedRows() {
+  for (const RunRecord::ChangedRows &rows : record_.ReadChangedRows())
+    pg::Report(WARNING,
+               "run " + std::to_string(record_.id()) + " has written over " + std::to_string(rows.changed) +
+                   " rows of mapping \"" + rows.mapping + "\" that were changed here, and put back " +
+                   std::to_string(rows.deleted) + " that were deleted here, since they were stored",
+               "Redis has other values than the application has given these rows.",
+               "If they are the application's by now, have runs leave them alone: SELECT "
+               "redis_migrate.set_family_state(" +
+                   pg::QuoteLiteral(migration_.name) + ", " + pg::QuoteLiteral(rows.pattern) +
+                   ", 'postgres').");
+}
+
 void Run::PruneMappings() {
   std::vector<const Mapping *> const mappings = routing_.Mappings();
   std::set<const Mapping *> const selected(mappings.begin(), mappings.end());
@@ -246,11 +269,28 @@ void Run::RequireFewDeleted(const std::string &what, const PruneResult &result) 
 
 void Run::PruneMapping(const Mapping &mapping) {
   PruneResult result;
-  pg::InSubtransaction([&] {
-    Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
-    result = Prune(mapping, record_.id(), parameters_.force);
-    if (parameters_.live && !parameters_.force) RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
-  });
+  try {
+    pg::InSubtransaction([&] {
+      Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
+      bool const takes_owned = parameters_.force && !parameters_.live;
+      if (!takes_owned && LockOwnedFamilies(migration_.name).count(mapping.pattern) > 0) {
+        result.outcome = "kept";
+        result.why = "its family belongs to PostgreSQL";
+        return;
+      }
+      result = Prune(mapping, record_.id(), parameters_.force);
+      if (parameters_.force) return;
+      if (parameters_.live) RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
+      if (result.deleted > kFewRows && result.deleted * 100 > result.rows * pg::settings::prune_limit)
+        throw TooManyGone();
+    });
+  } catch (const TooManyGone &) {
+    result.outcome = "refused";
+    result.why = "the run would have deleted " + std::to_string(result.deleted) + " of its " +
+                 std::to_string(result.rows) + " rows, more than pg_redis_migrate.prune_limit, " +
+                 std::to_string(pg::settings::prune_limit) + " %";
+    result.deleted = result.changed_here = 0;
+  }
   Tally tally;
   tally.rows[mapping.name].deleted = result.deleted;
   tally.rows[mapping.name].changed_here = result.changed_here;
@@ -316,11 +356,25 @@ void Run::Conclude() {
   record_.RemoveUnusedFiles();
   Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
             record_.id(), sums);
+  TellRows();
   if (sums.evicted > 0)
     pg::Report(WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
                "Its memory was full. The application's writes may have caused that, or replies that Redis "
                "had to hold.",
                "Raise maxmemory during the run, or set its policy to noeviction.");
+}
+
+void Run::TellRows() const {
+  pg::TextTable table({"mapping", "target", "inserted", "updated", "unchanged", "deleted"},
+                      {false, false, true, true, true, true});
+  for (const RunRecord::MappingRows &rows : record_.ReadMappingRows())
+    table.Add({rows.mapping, rows.target, std::to_string(rows.counts.inserted),
+               std::to_string(rows.counts.updated), std::to_string(rows.counts.unchanged),
+               std::to_string(rows.counts.deleted)});
+  if (!table.empty())
+    pg::Report(
+        NOTICE, "rows of run " + std::to_string(record_.id()), table.ToString(),
+        "SELECT redis_migrate.report(" + pg::QuoteLiteral(migration_.name) + ") tells the whole story.");
 }
 
 namespace {
@@ -359,6 +413,25 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
             record.id(), sums);
 }
 
+// A dry run with prune: a verification reads all keys, and finds the rows that have lost theirs.
+void TellPrunable(const std::string &name, const RunParameters &parameters) {
+  Verification::Parameters wanted;
+  wanted.migration = name;
+  wanted.source = parameters.source;
+  wanted.mapping = parameters.mapping;
+  wanted.priority = parameters.priority;
+  Verification verification(wanted);
+  try {
+    verification.Execute();
+  } catch (...) {
+    verification.Fail(pg::CurrentProblem());
+    throw;
+  }
+  for (const auto &[mapping, rows] : verification.ExtraRows())
+    pg::Report(NOTICE, "prune would remove " + std::to_string(rows) + " rows of mapping \"" + mapping + "\"",
+               "Rows of keys that are rejected are among them, and would stay.");
+}
+
 }  // namespace
 }  // namespace prm
 
@@ -382,12 +455,6 @@ PRM_FUNCTION(run) {
   parameters.workers = WorkersArgument(fcinfo, 9);
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
   if (source) CheckSource(*source);
-  if (parameters.force && !parameters.prune)
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune",
-                      "It prunes mappings whose keys the run did not meet.", "Add prune => true.");
-  if (parameters.dry_run && parameters.prune)
-    pg::Report(NOTICE, "a dry run cannot prune",
-               "It reads only some of the keys, so it cannot tell which rows have lost theirs.");
   pg::Spi spi(true);
   Migration const migration = LoadMigration(name);  // before its lock: only the owner may take it
   parameters.source = source ? *source : migration.source;
@@ -401,5 +468,6 @@ PRM_FUNCTION(run) {
     ExecuteDryRun(name, parameters, max_keys);
   else
     ExecuteRun(name, parameters);
+  if (parameters.dry_run && parameters.prune) TellPrunable(name, parameters);
   PG_RETURN_VOID();
 }

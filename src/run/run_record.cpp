@@ -79,7 +79,7 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      R"sql(SELECT migration, priority, mapping, source, on_error, prune, level, state = 'running'
+      R"sql(SELECT migration, priority, mapping, source, on_error, prune, level, state = 'running', force
             FROM redis_migrate.run
             WHERE run_id = $1 AND redis_migrate.owner_oid(owner) = $2 AND NOT dry_run)sql",
       {SqlParam::Int8(run_id), SqlParam::OidOf(user)});
@@ -94,6 +94,7 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
   parameters->source = rows[0].Text(3);
   parameters->on_error = rows[0].Text(4);
   parameters->prune = rows[0].Bool(5);
+  parameters->force = rows[0].Bool(8);
   RunRecord record;
   record.id_ = run_id;
   record.level_ = rows[0].Int4(6);
@@ -182,6 +183,48 @@ std::set<std::string> RunRecord::ReadClaiming() const {
   std::set<std::string> mappings;
   for (uint64 i = 0; i < rows.size(); ++i) mappings.insert(rows[i].Text(0));
   return mappings;
+}
+
+std::vector<RunRecord::ChangedRows> RunRecord::ReadChangedRows() const {
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT c.mapping, m.pattern, sum(c.changed_here)::bigint, sum(c.deleted_here)::bigint
+            FROM redis_migrate.mapping_count AS c
+            JOIN redis_migrate.run AS r USING (run_id)
+            JOIN redis_migrate.mapping AS m ON m.migration = r.migration AND m.mapping = c.mapping
+            WHERE c.run_id = $1
+            GROUP BY c.mapping, m.pattern, m.mapping_id
+            HAVING sum(c.changed_here) + sum(c.deleted_here) > 0
+            ORDER BY m.mapping_id)sql",
+      {SqlParam::Int8(id_)});
+  std::vector<ChangedRows> changed;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    changed.push_back({rows[i].Text(0), rows[i].Text(1), rows[i].Int8(2), rows[i].Int8(3)});
+  return changed;
+}
+
+std::vector<RunRecord::MappingRows> RunRecord::ReadMappingRows() const {
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT c.mapping, coalesce(m.target, ''), sum(c.inserted)::bigint, sum(c.updated)::bigint,
+                sum(c.unchanged)::bigint, sum(c.deleted)::bigint
+            FROM redis_migrate.mapping_count AS c
+            JOIN redis_migrate.run AS r USING (run_id)
+            LEFT JOIN redis_migrate.mapping AS m ON m.migration = r.migration AND m.mapping = c.mapping
+            WHERE c.run_id = $1
+            GROUP BY c.mapping, m.target, m.mapping_id
+            ORDER BY m.mapping_id)sql",
+      {SqlParam::Int8(id_)});
+  std::vector<MappingRows> found;
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    MappingRows row = {rows[i].Text(0), rows[i].Text(1), {}};
+    row.counts.inserted = rows[i].Int8(2);
+    row.counts.updated = rows[i].Int8(3);
+    row.counts.unchanged = rows[i].Int8(4);
+    row.counts.deleted = rows[i].Int8(5);
+    found.push_back(std::move(row));
+  }
+  return found;
 }
 
 void RunRecord::SetEstimate(int64 keys) {

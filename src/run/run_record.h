@@ -14,7 +14,7 @@ struct RunParameters {
   std::string source;
   std::string on_error = "continue";
   bool prune = false;
-  bool force = false;          // prune also mappings of which the run met no key
+  bool force = false;          // also families of PostgreSQL; prune whatever the share of the rows
   bool live = false;           // the stream of changes is followed when everything has been read
   std::string begin;           // the position that passes begin at: of a file, which one; otherwise empty
   std::optional<int> workers;  // processes that read; nothing: the run chooses
@@ -116,6 +116,20 @@ class RunRecord {
   // Records the end of the run: its state, and the error if there was one.
   void Finish(const std::string &state, const std::optional<std::string> &sqlstate,
               const std::optional<std::string> &message);
+
+  // Rows that the run has written over, or put back, though somebody else had changed or deleted them.
+  struct ChangedRows {
+    std::string mapping, pattern;
+    int64 changed, deleted;
+  };
+  std::vector<ChangedRows> ReadChangedRows() const;
+
+  // What became of the rows of a mapping; of the archive the target is empty.
+  struct MappingRows {
+    std::string mapping, target;
+    RowCounts counts;
+  };
+  std::vector<MappingRows> ReadMappingRows() const;
 
   struct Sums {
     int64 read = 0;

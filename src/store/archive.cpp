@@ -1,8 +1,10 @@
 #include "store/archive.h"
 
+#include "core/printable.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "store/comparison.h"
 #include "store/index_key.h"
 #include "store/ledger.h"
 
@@ -63,6 +65,8 @@ std::vector<const source::Entry *> Archive::Store(const std::vector<const source
       Reject(*entry, decoded.error(), tally);
     } else if (!NeedsChunks(*entry)) {
       small.push_back(entry);
+    } else if (options.comparison != nullptr) {
+      CompareChunks(*entry, *options.comparison);
     } else if (options.subtransactions != nullptr && *options.subtransactions <= 0) {
       left.push_back(entry);
     } else {
@@ -71,7 +75,7 @@ std::vector<const source::Entry *> Archive::Store(const std::vector<const source
     }
   }
   for (const source::Entry *entry : group_.Process(small, options, tally)) left.push_back(entry);
-  DropChunks(small);
+  if (options.comparison == nullptr) DropChunks(small);
   return left;
 }
 
@@ -110,6 +114,59 @@ void Archive::StoreInChunks(const source::Entry &entry, const BatchOptions &opti
                                ? std::vector<std::string>()
                                : std::vector<std::string>{"index_key", "key_bytes", "payload"})});
   options.preview->push_back({&entry, mapping_.name, row[0].Text(0)});
+}
+
+void Archive::CompareChunks(const source::Entry &entry, BatchComparison &comparison) {
+  pg::AsExtensionOwner as_owner;
+  pg::Context context("redis_migrate archive");
+  pg::SwitchContext in_context(context.get());
+  std::vector<SqlParam> const key = {SqlParam::Text(migration_), SqlParam::Int4(entry.db),
+                                     SqlParam::Bytea(IndexKey(entry.key))};
+  std::string const encoded = entry.plain ? source::DumpOf(entry) : std::string();
+  Bytes const payload = entry.plain ? Bytes(encoded) : Bytes(entry.payload);
+  std::vector<SqlParam> row = key;
+  row.push_back(SqlParam::Int8(static_cast<int64>(payload.size())));
+  row.push_back(ExpiryParam(entry));
+  pg::Rows const stored = Spi::Execute(
+      R"sql(SELECT payload IS NULL AND payload_size = $4,
+                expires_at IS NOT DISTINCT FROM $5 OR abs(extract(epoch FROM expires_at - $5)) <= 1
+            FROM redis_migrate.archived_key
+            WHERE migration = $1 AND db = $2 AND index_key = $3)sql",
+      row);
+  bool is_same = stored.size() > 0 && stored[0].Bool(0);
+  pg::Context chunk_context("redis_migrate chunk");
+  int32 chunk = 0;
+  for (size_t at = 0; is_same && at < payload.size(); at += kArchiveChunkBytes, ++chunk) {
+    pg::SwitchContext in_chunk(chunk_context.get());
+    std::vector<SqlParam> bytes = {key[0], key[1], key[2], SqlParam::Int4(chunk),
+                                   SqlParam::Bytea(payload.substr(at, kArchiveChunkBytes))};
+    pg::Rows const same = Spi::Execute(
+        R"sql(SELECT bytes = $5
+              FROM redis_migrate.archive_chunk
+              WHERE migration = $1 AND db = $2 AND index_key = $3 AND chunk_no = $4)sql",
+        bytes);
+    is_same = same.size() > 0 && same[0].Bool(0);
+  }
+  bool const is_timely = stored.size() > 0 && !stored[0].IsNull(1) && stored[0].Bool(1);
+  if (is_same && is_timely) {
+    ++comparison.equal[mapping_.name].equal;
+    return;
+  }
+  BatchComparison::OfKey &found = comparison.unequal[&entry];
+  ComparedRows &counts = found.rows[mapping_.name];
+  RowDifference difference = {mapping_.name, "different", Printable(entry.key), "payload", {}, {}};
+  if (stored.size() == 0) {
+    ++counts.missing;
+    difference.kind = "missing";
+    difference.column.reset();
+  } else if (is_same) {
+    ++counts.expiry_differs;
+    difference.kind = "expiry_differs";
+    difference.column = "expires_at";
+  } else {
+    ++counts.different;
+  }
+  if (comparison.most_differences > 0) found.differences.push_back(std::move(difference));
 }
 
 // The identity of a row as GroupStore notes it of the small ones.

@@ -16,8 +16,9 @@ class Archive {
   Archive(const Archive &) = delete;
   Archive &operator=(const Archive &) = delete;
 
-  // Stores entries that were read, and counts them. Values that cannot be decoded are rejected. In the
-  // current transaction; needs SPI. Returns what is left, and errors, as PatternGroup::Process.
+  // Stores entries that were read, and counts them, or compares them with what is stored. Values that cannot
+  // be decoded are rejected. In the current transaction; needs SPI. Returns what is left, and errors, as
+  // PatternGroup::Process.
   std::vector<const source::Entry *> Store(const std::vector<const source::Entry *> &entries,
                                            const BatchOptions &options, Tally &tally);
 
@@ -44,6 +45,7 @@ class Archive {
   void NoteSeen(const source::Entry &entry, int64 run_id);
   std::string RowKeyExpression() const;
   void DropChunks(const std::vector<const source::Entry *> &entries);
+  void CompareChunks(const source::Entry &entry, BatchComparison &comparison);
 
   std::string migration_;
   Mapping mapping_;     // that of small payloads

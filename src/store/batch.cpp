@@ -1,5 +1,7 @@
 #include "store/batch.h"
 
+#include "mapping/family_state.h"
+
 namespace prm {
 
 using source::EntryState;
@@ -31,12 +33,24 @@ void RejectKey(const source::Entry *entry, const Tally::Pattern &pattern, const 
 }  // namespace
 
 BatchStore::BatchStore(const Migration &migration, const Routing &routing)
-    : routing_(routing), archive_(migration.name), archives_unmapped_(migration.unmapped != "reject") {
+    : migration_(migration.name),
+      routing_(routing),
+      archive_(migration.name),
+      archives_unmapped_(migration.unmapped != "reject") {
   for (size_t pattern = 0; pattern < routing.patterns().size(); ++pattern) {
     groups_.emplace_back(routing.patterns()[pattern], routing.MappingsOf(pattern), false);
     names_.emplace_back(routing.patterns()[pattern].text());
   }
   names_.emplace_back();
+}
+
+std::vector<bool> BatchStore::FindOwned(const BatchOptions &options) const {
+  std::vector<bool> owned(groups_.size() + 1, false);
+  if (options.takes_owned) return owned;
+  std::set<std::string> const patterns = LockOwnedFamilies(migration_);
+  for (size_t group = 0; !patterns.empty() && group < groups_.size(); ++group)
+    owned[group] = patterns.count(*names_[group]) > 0;
+  return owned;
 }
 
 void BatchStore::Forget() {
@@ -49,13 +63,16 @@ std::vector<const source::Entry *> BatchStore::Delete(const std::vector<const so
   std::vector<std::vector<const source::Entry *>> grouped(groups_.size());
   std::vector<const source::Entry *> archived;
   std::vector<int64> read(names_.size());
+  std::vector<bool> const owned = FindOwned(options);
   // Keys whose rows others refer to go last.
   std::multimap<int, size_t, std::greater<>> by_level;
   for (const source::Entry *entry : entries) {
     Route const route = Route::FromNumber(entry->route);
     size_t const name = route.pattern.value_or(groups_.size());
     ++read[name];
-    if (route.kind == Route::kMapped) {
+    if (route.kind == Route::kMapped && owned[name]) {
+      tally.Count(entry, names_[name], Outcome::kSkipped, "owned");
+    } else if (route.kind == Route::kMapped) {
       if (grouped[*route.pattern].empty()) by_level.emplace(routing_.LevelOf(route), *route.pattern);
       grouped[*route.pattern].push_back(entry);
     } else if (route.kind == Route::kUnmapped) {
@@ -84,6 +101,7 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
   std::vector<std::vector<const source::Entry *>> grouped(groups_.size());
   std::vector<const source::Entry *> archived;
   std::vector<int64> read(names_.size());
+  std::vector<bool> const owned = FindOwned(options);
   for (const source::Entry *entry : entries) {
     Route const route = Route::FromNumber(entry->route);
     if (routing_.LevelOf(route) != level) continue;
@@ -94,6 +112,8 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
     if (route.kind == Route::kDeclared || route.kind == Route::kNotSelected) {
       tally.Count(entry, pattern, Outcome::kSkipped,
                   route.kind == Route::kDeclared ? "declared" : "not_selected");
+    } else if (owned[name]) {
+      tally.Count(entry, pattern, Outcome::kSkipped, "owned");
     } else if (entry->state == EntryState::kVanished) {
       tally.Count(entry, pattern, Outcome::kVanished);
     } else if (entry->state == EntryState::kExpired) {

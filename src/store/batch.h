@@ -54,6 +54,10 @@ class BatchStore {
   void Forget();
 
  private:
+  // Whether each pattern's family belongs to PostgreSQL. Nothing is then stored, deleted or compared.
+  std::vector<bool> FindOwned(const BatchOptions &options) const;
+
+  const std::string migration_;
   const Routing &routing_;
   std::vector<PatternGroup> groups_;   // by the number of their pattern
   std::vector<Tally::Pattern> names_;  // of the patterns, and after them the group for keys that none owns

@@ -17,7 +17,11 @@ struct PreviewRow {
   std::string row;  // JSON
 };
 
+struct BatchComparison;
+
 struct BatchOptions {
+  BatchComparison *comparison = nullptr;  // compare the rows with those of the target, and store nothing
+  bool takes_owned = false;               // also rows of families that belong to PostgreSQL
   bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
   bool beside_others = false;     // other processes store rows of the same mappings
   std::optional<int64> run;       // that stores it

@@ -116,6 +116,12 @@ void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
     FindMissing(which, mapping, *stage.rows, trial.findings);
     RunChecks(mapping, stage, trial.findings);
   }
+  for (size_t i = 0; options_.comparison != nullptr && i < prepared_.size(); ++i) {
+    trial.mapping = i;
+    MappingSettings settings(prepared_[i]->mapping);
+    Compare(*prepared_[i], stages[i], trial.findings);
+  }
+  if (options_.comparison != nullptr) return;
   for (size_t i = 0; i < prepared_.size(); ++i) {
     trial.mapping = i;
     trial.blind = trial.blind || prepared_[i]->writer.expects_new_rows();
@@ -163,7 +169,10 @@ void GroupStore::StoreElements(int entry, size_t mapping, pg::Tuplestore &elemen
   }
   trial.in_query = false;
   RunChecks(prepared, stage, trial.findings);
-  Store(prepared, stage, {entry}, trial.findings);
+  if (options_.comparison != nullptr)
+    Compare(prepared, stage, trial.findings);
+  else
+    Store(prepared, stage, {entry}, trial.findings);
 }
 
 void GroupStore::RunWithoutRows(size_t mapping) {
@@ -322,6 +331,37 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
   if (stage.rows->rows.size() > 0) mapping.writer.set_expects_new_rows(all_new);
   mapping.state.expects_new_rows = mapping.writer.expects_new_rows();
   if (obsolete.size() > 0) counts.deleted += ledger->DeleteRows(obsolete, identities);
+}
+
+void GroupStore::Compare(PreparedMapping &mapping, Stage &stage, Findings &findings) {
+  LeaveOutRefused(mapping, stage, findings);
+  MappingComparison &found = findings.compared[mapping.mapping.name];
+  found.rows.resize(entries_.size());
+  if (!mapping.comparer) mapping.comparer.emplace(mapping.mapping, mapping.target, mapping.query);
+  TupleDesc desc = mapping.query.row_desc();
+  std::vector<int> folded;
+  if (MayFold(mapping, *stage.rows)) folded = FindFolded(mapping, stage);
+  pg::Tuplestore identities;
+  if (mapping.ledger) {
+    pg::NamedRows named(kRowsName, desc, stage.rows->rows.get());
+    mapping.ledger->Identify(identities);
+  }
+  ForEachPart(desc, *stage.rows, [&](RowPart &part) {
+    pg::Context context("redis_migrate rows");
+    pg::SwitchContext in_context(context.get());
+    auto const begin = std::lower_bound(folded.begin(), folded.end(), part.numbers.front());
+    std::vector<int> lost(begin, std::upper_bound(begin, folded.end(), part.numbers.back()));
+    if (mapping.ledger) {
+      auto const identified = mapping.ledger->Next(identities, part.numbers.size());
+      for (int const row : mapping.ledger->FindLost(identified, [&](int number) {
+             const source::Entry &entry = *entries_[static_cast<size_t>(part.EntryOf(number))];
+             return KeyName{entry.db, entry.key};
+           }))
+        lost.push_back(row);
+    }
+    Writer::Outcomes const outcomes = mapping.writer.Compare(*part.rows, desc, lost);
+    mapping.comparer->Compare(part, outcomes, *options_.comparison, found);
+  });
 }
 
 void GroupStore::StorePart(PreparedMapping &mapping, RowPart &part, std::vector<int> lost,

@@ -33,6 +33,7 @@ class GroupStore {
     std::vector<Mark> marks;
     std::map<std::string, RowCounts> rows;
     std::vector<PreviewRow> preview;
+    std::map<std::string, MappingComparison> compared;
   };
 
   // The result of a try. Unless it stored the entries, its effects are rolled back.
@@ -120,6 +121,7 @@ class GroupStore {
   void RunChecks(PreparedMapping &mapping, Stage &stage, Findings &findings);
   static void LeaveOutRefused(PreparedMapping &mapping, Stage &stage, const Findings &findings);
   void Store(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which, Findings &findings);
+  void Compare(PreparedMapping &mapping, Stage &stage, Findings &findings);
   void StorePart(PreparedMapping &mapping, RowPart &part, std::vector<int> lost,
                  const std::vector<IdentifiedRow> &identified, Findings &findings,
                  std::map<int, Refusal> &without_target);

@@ -76,21 +76,13 @@ std::string Ledger::RowKeyExpression(const std::string &alias) const {
   return "(ARRAY[" + list + "])::pg_catalog.text";
 }
 
-// The text of a row's identity must be the same in every session, or rows would look new and their old selves
-// obsolete.
-class CanonicalText {
- public:
-  CanonicalText() {
-    settings_.Set("timezone", "UTC");
-    settings_.Set("datestyle", "ISO, YMD");
-    settings_.Set("intervalstyle", "postgres");
-    settings_.Set("bytea_output", "hex");
-    settings_.Set("extra_float_digits", "1");
-  }
-
- private:
-  pg::LocalSettings settings_;
-};
+CanonicalText::CanonicalText() {
+  Set("timezone", "UTC");
+  Set("datestyle", "ISO, YMD");
+  Set("intervalstyle", "postgres");
+  Set("bytea_output", "hex");
+  Set("extra_float_digits", "1");
+}
 
 // Indexes of the ledger hold hashes of names, which are of any length. Names of one hash are told apart.
 int64 Ledger::HashOfRow(Bytes row_key) {

@@ -6,6 +6,7 @@
 #include "mapping/catalog.h"
 #include "mapping/target.h"
 #include "mapping/target_statements.h"
+#include "pg/identity.h"
 #include "pg/kept_statement.h"
 #include "pg/tuplestore.h"
 #include "store/row_hash.h"
@@ -23,6 +24,13 @@ struct KeyName {
   int db;
   Bytes key;
   bool operator<(const KeyName &other) const { return db != other.db ? db < other.db : key < other.key; }
+};
+
+// The text of a row's identity must be the same in every session, or rows would look new and their old selves
+// obsolete. For a scope.
+class CanonicalText : public pg::LocalSettings {
+ public:
+  CanonicalText();
 };
 
 using KeyOfRow = std::function<KeyName(int)>;

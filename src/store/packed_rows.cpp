@@ -416,7 +416,7 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
       [&](const PackedItem &item) {
         if (mapping_.exclusive) put(seen, item);
       });
-  std::string const hash = HashExpression("target");
+  std::string const hash = RowHashExpression(target_, "target");
   auto const statements = MakeDeleteStatements("gone.redis_hash OPERATOR(pg_catalog.=) " + hash,
                                                pg::KeptStatement::Planning::kAsUsual);
   DeleteGone(desc, gone, *statements, counts);
@@ -433,14 +433,6 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
                    "OPERATOR(pg_catalog.=) " +
                    hash + ")")
           .processed());
-}
-
-// "row_hash(alias.a, …)"
-std::string PackedRows::HashExpression(const std::string &alias) const {
-  std::string arguments;
-  for (const KeyColumn &key : target_.keys)
-    arguments += (arguments.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(key.column.name);
-  return "redis_migrate.row_hash(" + arguments + ")";
 }
 
 // "row_image(ROW(alias.a, …))": a function takes a hundred arguments at most, a row more.

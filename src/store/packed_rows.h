@@ -78,7 +78,6 @@ class PackedRows {
   std::unique_ptr<DeleteStatements> MakeDeleteStatements(const std::string &condition,
                                                          pg::KeptStatement::Planning planning) const;
   void DeleteGone(TupleDesc desc, pg::Tuplestore &gone, DeleteStatements &statements, RowCounts &counts);
-  std::string HashExpression(const std::string &alias) const;
   std::string ImageExpression(const std::string &alias) const;
 
   const Mapping &mapping_;

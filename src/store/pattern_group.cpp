@@ -188,6 +188,12 @@ class PatternGroup::Work {
     for (Reject &reject : findings.partial)
       if (refused.count(reject.entry) == 0) tally_.rejects.push_back(std::move(reject));
     for (const auto &[mapping, counts] : findings.rows) tally_.rows[mapping].Add(counts);
+    if (options_.comparison != nullptr) {
+      std::vector<int> kept;
+      for (int entry : which)
+        if (findings.refused.count(entry) == 0) kept.push_back(entry);
+      options_.comparison->Settle(entries_, kept, findings.compared);
+    }
     if (options_.preview != nullptr)
       options_.preview->insert(options_.preview->end(), findings.preview.begin(), findings.preview.end());
     for (size_t mapping = 0; mapping < store_->mapping_count(); ++mapping) {

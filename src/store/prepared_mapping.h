@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mapping/mapping_query.h"
+#include "store/comparison.h"
 #include "store/ledger.h"
 #include "store/packed_rows.h"
 #include "store/writer.h"
@@ -46,6 +47,7 @@ struct PreparedMapping {
   pg::KeptStatement folded;          // of redis_rows: the numbers of those whose identity a lower row has
   std::optional<Ledger> ledger;      // of a full one
   std::optional<PackedRows> packed;  // of a packed one
+  std::optional<RowComparer> comparer;  // when rows have been compared
 
   explicit PreparedMapping(MappingState &s);
 

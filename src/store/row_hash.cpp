@@ -186,6 +186,13 @@ uint64 RowHasher::FinishImage() {
   return image != 0 ? image : 1;
 }
 
+std::string RowHashExpression(const Target &target, const std::string &alias) {
+  std::string arguments;
+  for (const KeyColumn &key : target.keys)
+    arguments += (arguments.empty() ? "" : ", ") + alias + "." + pg::QuoteIdentifier(key.column.name);
+  return "redis_migrate.row_hash(" + arguments + ")";
+}
+
 namespace {
 
 // The hasher of a SQL function, kept for the calls of one statement and freed with its memory.

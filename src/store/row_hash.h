@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/siphash.h"
+#include "mapping/target.h"
 #include "pg/pg.h"
 
 namespace prm {
@@ -47,5 +48,8 @@ class RowHasher {
   std::map<Oid, Image> images_;
   std::string bytes_;
 };
+
+// "row_hash(alias.a, …)" of the key columns of a target.
+std::string RowHashExpression(const Target &target, const std::string &alias);
 
 }  // namespace prm

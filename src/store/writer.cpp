@@ -124,6 +124,11 @@ void Writer::Divide(pg::Tuplestore &rows, TupleDesc desc, const Outcomes &outcom
   pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
 }
 
+Writer::Outcomes Writer::Compare(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &lost) {
+  pg::NamedRows named(kRowsName, desc, rows.get());
+  return LookUp(rows, desc, lost);
+}
+
 Writer::Outcomes Writer::Write(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &row_numbers,
                                const std::vector<int> &lost) {
   std::vector<std::pair<int, RowOutcome>> outcomes;

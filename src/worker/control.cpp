@@ -206,8 +206,6 @@ PRM_FUNCTION(start) {
   RequireWritableServer();
   pg::CheckKeyword(wanted.on_error, "on_error", {"continue", "stop"});
   if (wanted.live) RequirePlainOptions(wanted);
-  if (wanted.force && !wanted.prune && !wanted.live)
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "force needs prune", "", "Add prune => true.");
   if (wanted.seed && !wanted.live)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "seed needs live", "", "Add live => true.");
   if (wanted.priority) PriorityRank(*wanted.priority);

@@ -1,0 +1,76 @@
+#include "mapping/family_state.h"
+
+#include "mapping/catalog.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/session_lock.h"
+#include "pg/spi.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+// Batches hold it shared, a change of a state exclusively.
+void LockFamilies(const std::string &migration, LOCKMODE mode) {
+  uint64 const name = DatumGetUInt64(hash_any_extended(
+      reinterpret_cast<const unsigned char *>(migration.data()), static_cast<int>(migration.size()), 0));
+  pg::LockInTransaction(pg::LockTag(pg::kFamilyLocks, name), mode);
+}
+
+}  // namespace
+
+std::set<std::string> LockOwnedFamilies(const std::string &migration) {
+  LockFamilies(migration, ShareLock);
+  std::set<std::string> owned;
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::ExecuteKept(
+      R"sql(SELECT c.pattern
+            FROM redis_migrate.family_change AS c
+            WHERE c.migration = $1 AND c.state IN ('both', 'postgres', 'done')
+                AND NOT EXISTS (
+                    SELECT
+                    FROM redis_migrate.family_change AS later
+                    WHERE later.migration = c.migration AND later.pattern = c.pattern
+                        AND later.change_id > c.change_id))sql",
+      {SqlParam::Text(migration)});
+  for (uint64 i = 0; i < rows.size(); ++i) owned.insert(rows[i].Text(0));
+  return owned;
+}
+
+}  // namespace prm
+
+// redis_migrate.set_family_state(migration text, pattern text, state text, note text): see the SQL comment.
+// Errors: 42704 no such migration, or no mapping of that pattern; 42501 not the owner; 22023 no such state.
+PRM_FUNCTION(set_family_state) {
+  using namespace prm;
+  std::string const name = pg::TextArgument(fcinfo, 0, "migration");
+  std::string const pattern = pg::TextArgument(fcinfo, 1, "pattern");
+  std::string const state = pg::TextArgument(fcinfo, 2, "state");
+  std::optional<std::string> const note = pg::OptionalTextArgument(fcinfo, 3);
+  pg::CheckKeyword(state, "state", {"redis", "cutting", "both", "postgres", "done"});
+  pg::Spi spi;
+  Migration const migration = LoadMigration(name);
+  bool const is_known = std::any_of(migration.mappings.begin(), migration.mappings.end(),
+                                    [&](const Mapping &mapping) { return mapping.pattern == pattern; });
+  if (!is_known)
+    throw pg::Failure(
+        ERRCODE_UNDEFINED_OBJECT, "migration \"" + name + "\" has no mapping of pattern " + pattern, "",
+        "SELECT pattern, mappings FROM redis_migrate.families WHERE migration = " + pg::QuoteLiteral(name) +
+            ".");
+  LockFamilies(name, ExclusiveLock);
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.family_change (migration, pattern, state, note)
+            SELECT $1, $2, $3, $4
+            WHERE $3 <> coalesce((SELECT c.state
+                                  FROM redis_migrate.family_change AS c
+                                  WHERE c.migration = $1 AND c.pattern = $2
+                                  ORDER BY c.change_id DESC
+                                  LIMIT 1), 'redis'))sql",
+      {SqlParam::Text(name), SqlParam::Text(pattern), SqlParam::Text(state), SqlParam::OptionalText(note)});
+  PG_RETURN_VOID();
+}

@@ -1,0 +1,13 @@
+// Whose families are. A family is the keys of a pattern, with all its mappings.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm {
+
+// The patterns of the families of a migration that belong to PostgreSQL: their rows are the application's.
+// Keeps the states of the migration's families as they are until the end of the transaction. Needs SPI.
+// Errors: 55P03, 40P01, 57014, as for any wait for a lock.
+std::set<std::string> LockOwnedFamilies(const std::string &migration);
+
+}  // namespace prm

@@ -1,0 +1,20 @@
+// Tells the client of a run how far it is, every few seconds.
+#pragma once
+
+#include "pg/pg.h"
+
+namespace prm {
+
+class ProgressNotice {
+ public:
+  ProgressNotice();
+
+  // Sends a notice if pg_redis_migrate.progress_interval has passed since the last one, or the beginning;
+  // never in a background worker. Between batches: needs SPI, and may have begun a transaction afterwards.
+  void Tell(int64 run_id);
+
+ private:
+  int64 told_ms_;
+};
+
+}  // namespace prm

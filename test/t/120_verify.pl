@@ -1,0 +1,108 @@
+# Verifications: differences in large data are found, and none is invented while a run or live sync writes; a cluster
+# and a dump file; a cancel, and a Redis that goes away.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use Test::More;
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
+my $node = new_node('verify');
+create_server($node, 'live', $redis);
+create_live($node);
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+my $last = '(SELECT max(verification_id) FROM redis_migrate.verifications)';
+sub verdict { return rows("SELECT verified, array_to_string(reasons, '; ') FROM redis_migrate.verifications WHERE verification_id = $last"); }
+sub found
+{
+    return rows("SELECT mapping, missing, extra, different, expiry_differs FROM redis_migrate.verification_counts
+                 WHERE verification_id = $last AND missing + coalesce(extra, 0) + different + expiry_differs > 0 ORDER BY 1");
+}
+sub verify { my ($options) = @_; return sql_error($node, "CALL redis_migrate.verify('live'" . ($options // '') . ')'); }
+
+# Many keys, values of a megabyte, a long list, by a run from the server.
+$redis->cli_lines(load_commands(6000, 400));
+$redis->cli('EVAL', q{for i = 1, 20000 do redis.call('SET', 's:n' .. i, i) end
+    for i = 1, 3 do redis.call('SET', 's:big' .. i, string.rep('x', 1024 * 1024)) end
+    for i = 1, 30000 do redis.call('RPUSH', 'l:long', i) end
+    for i = 1, 3000 do redis.call('ZADD', 'z:long', i, 'm' .. i) end}, 0);
+is(sql_error($node, q{CALL redis_migrate.run('live', source => 'scan')}), '', 'a run');
+is(verify(q{, source => 'scan'}), '', 'a verification');
+is(verdict(), 't|', 'proves that all is equal') or diag found();
+
+# One of each.
+rows(q{UPDATE strings SET value = overlay(value PLACING 'y' FROM 777777) WHERE id = 'big2'});
+rows(q{UPDATE items SET value = CASE position WHEN 15000 THEN '15002' ELSE '15001' END WHERE id = 'long' AND position IN (15000, 15001)});
+rows(q{DELETE FROM scores WHERE id = 'long' AND member = 'm1500'});
+rows(q{UPDATE scores SET score = score + 1e-9 WHERE id = 'long' AND member = 'm1000'});
+rows(q{DELETE FROM strings WHERE id = 'n777'; UPDATE strings SET expires_at = now() + interval '1 day' WHERE id = 'n778'});
+rows(q{INSERT INTO strings VALUES ('nobody', 'x')});
+$redis->cli('DEL', 's:n779');
+$redis->cli('HSET', 'h:new', 'a', '1');
+is(verify(q{, source => 'scan'}), '', 'with differences');
+is(found(), "hashes|1|0|0|0\nitems|0|0|2|0\nscores|1|0|1|0\nstrings|1|2|1|1", 'each is found') or diag rows("SELECT mapping, kind, key, row_key, column_name, redis_value, stored_value FROM redis_migrate.verification_differences WHERE verification_id = $last");
+is(rows(qq{SELECT kind, row_key FROM redis_migrate.verification_differences WHERE verification_id = $last AND mapping = 'strings' ORDER BY 1, 2}),
+    "different|{big2}\nexpiry_differs|{n778}\nextra|{n779}\nextra|{nobody}\nmissing|{n777}", 'and named');
+like(rows(qq{SELECT redis_value, stored_value FROM redis_migrate.verification_differences WHERE verification_id = $last AND kind = 'different' AND mapping = 'strings'}),
+    qr/^\.\.\.x{200}\.\.\. \(from byte 777737 of 1048576\)\|\.\.\.x{40}yx+\.\.\. \(from byte/, 'by the part that differs');
+
+# Nothing is invented while the same run goes on again and again.
+$redis->cli('HDEL', 'h:new', 'a');
+is(sql_error($node, q{CALL redis_migrate.run('live', source => 'scan', prune => true, force => true)}), '', 'a run makes it good');
+my $runs = start_sql($node, q{CALL redis_migrate.run('live', source => 'scan'); } x 10);
+is(verify(q{, source => 'scan'}) . found(), '', 'beside runs nothing differs') for 1 .. 2;
+$runs->finish;
+
+# A dump file of that moment, and what has changed since.
+$redis->cli('SAVE');
+chmod 0644, $redis->directory . '/dump.rdb';
+chmod 0755, $redis->directory;
+rows(q{SELECT redis_migrate.alter_migration('live', file => '} . $redis->directory . q{/dump.rdb')});
+is(verify(q{, source => 'rdb'}) . verdict(), 't|', 'the file is equal') or diag found();
+$redis->cli('SET', 's:n5', 'changed');
+is(verify(q{, source => 'rdb'}) . verdict(), 't|', 'it is compared with the file');
+is(verify(q{, source => 'scan'}) . found(), 'strings|0|0|1|0', 'and here with the server');
+is(sql_error($node, q{CALL redis_migrate.run('live', source => 'scan')}) . verify(q{, source => 'rdb'}) . found(), 'strings|0|0|1|0', 'and the other way round');
+
+# Live sync, and an application that goes on writing.
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync');
+my $load = start_load($redis, 300, 0.02);
+for my $n (1 .. 4)
+{
+    is(verify(), '', "verification $n under load");
+    is(found(), '', 'invents no difference') or diag rows("SELECT * FROM redis_migrate.verification_differences WHERE verification_id = $last LIMIT 5");
+}
+cmp_ok(rows("SELECT max(keys_read_again) FROM redis_migrate.verifications"), '>', 0, 'keys were read again');
+# A difference among all that is still found.
+rows(q{UPDATE strings SET value = 'wrong' WHERE id = 'n4242'; INSERT INTO members VALUES ('nobody', 'm')});
+is(verify() . rows("SELECT mapping, kind, row_key FROM redis_migrate.verification_differences WHERE verification_id = $last AND kind <> 'unsettled'"),
+    'strings|different|{n4242}', 'a difference is found under load');
+$load->finish;
+$redis->cli('SET', 's:n4242', '4242');
+rows(q{DELETE FROM members WHERE id = 'nobody'});
+is(wait_for($node) . verify() . verdict(), 't|', 'in the end it is proved') or diag found();
+
+# A key that never holds still. It is written to by one connection, a thousand times a second.
+my $busy = fork() // die "fork: $!\n";
+if ($busy == 0) { exec 'redis-benchmark', '-q', '-h', $redis->host, '-p', $redis->port, '-c', '1', '-n', '100000000', 'INCR', 's:busy' if open STDOUT, '>', '/dev/null'; POSIX::_exit(1); }
+wait_until('it is busy', sub { rows(q{SELECT count(*) FROM strings WHERE id = 'busy'}) eq '1' });
+is(verify() . found(), '', 'nothing differs');
+like(verdict(), qr/^(f\|1 key never held still|t\|)$/, 'but one may never have held still');
+kill 'KILL', $busy;
+waitpid $busy, 0;
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
+
+# Cancelled; and a Redis that goes away.
+like(sql_error($node, q{SET statement_timeout = '50ms'; CALL redis_migrate.verify('live', source => 'scan')}), qr/57014/, 'it can be cancelled');
+is(rows("SELECT state, sqlstate FROM redis_migrate.verifications WHERE verification_id = $last"), 'failed|57014', 'and says so');
+is(rows('SELECT count(*) FROM redis_migrate.verification_met'), '0', 'and leaves nothing');
+$redis->stop;
+like(sql_error($node, q{CALL redis_migrate.verify('live', source => 'scan')}), qr/08006/, 'without a Redis');
+
+done_testing();
