@@ -35,6 +35,7 @@ CREATE TABLE redis_migrate.mapping (
     priority      text NOT NULL,
     on_conflict   text NOT NULL,
     on_delete     text NOT NULL,
+    on_expire     text,
     mode          text NOT NULL,
     no_row        text NOT NULL,
     atomic        text NOT NULL,
@@ -158,12 +159,14 @@ CREATE TABLE redis_migrate.mapping_count (
     deleted   bigint NOT NULL DEFAULT 0,
     changed_here bigint NOT NULL DEFAULT 0,
     deleted_here bigint NOT NULL DEFAULT 0,
+    expired   bigint NOT NULL DEFAULT 0,
+    unclear   bigint NOT NULL DEFAULT 0,
     claims_unchanged boolean NOT NULL DEFAULT false,
     prune     text CHECK (prune OPERATOR(pg_catalog.=) ANY (ARRAY['pruned', 'kept', 'refused'])),
     prune_detail text,
     PRIMARY KEY (run_id, part, mapping)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. expired, unclear: with an on_expire, rows that left because their keys had expired, and those of which it is not known. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
 
 CREATE TABLE redis_migrate.reject (
     reject_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

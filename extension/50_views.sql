@@ -9,7 +9,7 @@ COMMENT ON VIEW redis_migrate.migrations IS 'Migrations of the caller';
 CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
     SELECT m.migration, m.mapping, m.pattern, m.target, m.query, m.key_columns, m.priority, m.on_conflict, m.on_delete,
            m.mode, m.no_row, m.atomic, m.expand, m.types, m.databases, m.depends_on, m.exclusive, m.ledger,
-           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle
+           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle, m.on_expire
     FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.mappings IS 'Mappings of the caller''s migrations. ledger: how a mapping knows which rows are its own, none, packed or full; ledger_reason: why this one';
@@ -80,7 +80,8 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.mapping, pg_catalog.sum(c.inserted)::bigint AS inserted, pg_catalog.sum(c.updated)::bigint AS updated,
            pg_catalog.sum(c.unchanged)::bigint AS unchanged, pg_catalog.sum(c.folded)::bigint AS folded, pg_catalog.sum(c.deleted)::bigint AS deleted,
            pg_catalog.sum(c.changed_here)::bigint AS changed_here, pg_catalog.sum(c.deleted_here)::bigint AS deleted_here,
-           pg_catalog.max(c.prune) AS prune, pg_catalog.max(c.prune_detail) AS prune_detail
+           pg_catalog.max(c.prune) AS prune, pg_catalog.max(c.prune_detail) AS prune_detail,
+           pg_catalog.sum(c.expired)::bigint AS expired, pg_catalog.sum(c.unclear)::bigint AS unclear
     FROM redis_migrate.mapping_count AS c JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner)
     GROUP BY c.run_id, r.migration, c.mapping
@@ -88,7 +89,7 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
                         WHERE m.migration OPERATOR(pg_catalog.=) r.migration AND m.mapping OPERATOR(pg_catalog.=) c.mapping),
              c.mapping COLLATE "C";
 COMMENT ON VIEW redis_migrate.mapping_counts IS
-    'Rows per mapping by outcome; changed_here and deleted_here: how many of the rows that were written or deleted somebody else had changed or deleted since they were stored; after a run with prune, whether it removed the rows without a key, and if not, why';
+    'Rows per mapping by outcome; changed_here and deleted_here: how many of the rows that were written or deleted somebody else had changed or deleted since they were stored; after a run with prune, whether it removed the rows without a key, and if not, why; with an on_expire, how many rows left because their keys had expired, and of how many that is unclear';
 
 CREATE FUNCTION redis_migrate.bytes_as_text(bytes bytea) RETURNS text
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_bytes_as_text';

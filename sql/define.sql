@@ -232,6 +232,21 @@ SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_delete => 'remove'$
 SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_delete => 'nosuch = 1'$$);
 SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_delete => 'n = excluded.n'$$);
 SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_conflict => 'n = target.n + excluded.n, note = ''a, b = c'' -- said', on_delete => 'n = 0 -- gone'$$);
+-- on_expire: only of a mapping whose rows tell when their keys expire.
+SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_expire => 'keep'$$);
+SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_expire => 'remove'$$);
+CREATE TABLE counters (id text PRIMARY KEY, n int, expires_at timestamptz);
+SELECT refused($$SELECT redis_migrate.add_mapping('m', 'counters', 'counter:{k}', 'counters', 'SELECT k AS id, expires_at + interval ''1 s'' AS expires_at FROM redis_batch', '{id}', on_expire => 'keep')$$);
+SELECT refused($$SELECT redis_migrate.add_mapping('m', 'counters', 'counter:{k}', 'counters', 'SELECT k AS id, expires_at FROM redis_batch', '{id}', on_expire => 'nosuch = 1')$$);
+SELECT redis_migrate.add_mapping('m', 'counters', 'counter:{k}', 'counters', 'SELECT k AS id, expires_at FROM redis_batch', '{id}', databases => '{0}', on_delete => 'keep', on_expire => 'delete', mode => 'update');
+SELECT on_delete, on_expire, ledger FROM redis_migrate.mappings WHERE mapping = 'counters';
+SELECT redis_migrate.alter_mapping('m', 'counters', mode => 'upsert', on_delete => 'delete', on_expire => 'n = NULL -- and stays');
+SELECT on_delete, on_expire, ledger FROM redis_migrate.mappings WHERE mapping = 'counters';
+SELECT refused($$SELECT redis_migrate.alter_mapping('m', 'counters', query => 'SELECT k AS id FROM redis_batch')$$);
+SELECT redis_migrate.alter_mapping('m', 'counters', reset => '{on_expire}');
+SELECT on_delete, on_expire, ledger FROM redis_migrate.mappings WHERE mapping = 'counters';
+SELECT redis_migrate.drop_mapping('m', 'counters');
+DROP TABLE counters;
 -- A mapping that inserts no rows deletes none.
 SELECT redis_migrate.add_mapping('m', 'x', 'x:{k}', 't', 'SELECT k AS id, 1 AS n FROM redis_batch', '{id}', mode => 'update');
 SELECT on_delete FROM redis_migrate.mappings WHERE mapping = 'x';
@@ -351,8 +366,9 @@ SELECT redis_migrate.add_mapping('it''s', 'b "quoted"', 'b\*:{k}', 'public.t', $
 RESET search_path;
 RESET datestyle;
 SET intervalstyle = 'iso_8601';
-SELECT redis_migrate.add_mapping('it''s', 'a', 'a:{k}', 'captures', 'SELECT key AS id, field AS a FROM redis_batch', '{id}',
-    expand => 'elements', atomic => 'element', depends_on => ARRAY['b "quoted"'], source_timezone => 'America/St_Johns');
+ALTER TABLE captures ADD until timestamptz;
+SELECT redis_migrate.add_mapping('it''s', 'a', 'a:{k}', 'captures', 'SELECT key AS id, field AS a, expires_at AS until FROM redis_batch', '{id}',
+    on_expire => 'a = ''it''''s''', expand => 'elements', atomic => 'element', depends_on => ARRAY['b "quoted"'], source_timezone => 'America/St_Johns');
 RESET intervalstyle;
 SELECT redis_migrate.add_check('it''s', 'a', 'a''s check', $$a <> 'it''s'$$);
 SELECT redis_migrate.skip_keys('it''s', 'tmp:*');

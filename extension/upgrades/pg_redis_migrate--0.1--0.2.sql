@@ -44,7 +44,8 @@ ALTER TABLE redis_migrate.mapping
     ADD ledger text CHECK (ledger OPERATOR(pg_catalog.=) ANY (ARRAY['none', 'packed', 'full'])),
     ADD ledger_reason text,
     ADD ledger_mark bytea,
-    ADD ledger_keys text[];
+    ADD ledger_keys text[],
+    ADD on_expire text;
 UPDATE redis_migrate.mapping AS m
 SET target_relation = coalesce(c.oid, 0), target_owner = coalesce(redis_migrate.stamp_owner(c.relowner), g.owner),
     trusted_roles = coalesce(redis_migrate.trusted_until_now(c.oid, redis_migrate.owner_oid(g.owner)), '{}'),
@@ -83,7 +84,9 @@ ALTER TABLE redis_migrate.run
 ALTER TABLE redis_migrate.mapping_count
     ADD changed_here bigint NOT NULL DEFAULT 0,
     ADD deleted_here bigint NOT NULL DEFAULT 0,
-    ADD claims_unchanged boolean NOT NULL DEFAULT false;
+    ADD claims_unchanged boolean NOT NULL DEFAULT false,
+    ADD expired bigint NOT NULL DEFAULT 0,
+    ADD unclear bigint NOT NULL DEFAULT 0;
 
 -- Its indexes hold hashes now, which are computed below.
 ALTER TABLE redis_migrate.ledger DROP CONSTRAINT ledger_mapping_id_fkey;
@@ -202,7 +205,7 @@ COMMENT ON TABLE redis_migrate.run_part IS
 COMMENT ON TABLE redis_migrate.run_count IS
     'Keys per outcome, reason, pattern (NULL: unmapped) and part of the level (0: not read in parts); the outcome read counts the names that the source returned';
 
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
+COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. expired, unclear: with an on_expire, rows that left because their keys had expired, and those of which it is not known. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
 
 COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
 
@@ -301,10 +304,10 @@ CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern 
         on_delete text DEFAULT 'delete', mode text DEFAULT 'upsert', no_row text DEFAULT 'reject',
         atomic text DEFAULT 'key', expand text DEFAULT NULL, types text[] DEFAULT NULL,
         databases integer[] DEFAULT NULL, depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT false,
-        source_timezone text DEFAULT 'UTC', trust_target boolean DEFAULT false) RETURNS void
+        source_timezone text DEFAULT 'UTC', trust_target boolean DEFAULT false, on_expire text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_mapping';
 
-COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean) IS
+COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text) IS
     'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. trust_target: a superuser confirms a target that others own. See docs/mappings.md';
 
 CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, pattern text DEFAULT NULL, target regclass DEFAULT NULL,
@@ -312,10 +315,10 @@ CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, patter
         on_delete text DEFAULT NULL, mode text DEFAULT NULL, no_row text DEFAULT NULL, atomic text DEFAULT NULL,
         expand text DEFAULT NULL, types text[] DEFAULT NULL, databases integer[] DEFAULT NULL,
         depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT NULL, source_timezone text DEFAULT NULL,
-        reset text[] DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
+        reset text[] DEFAULT NULL, trust_target boolean DEFAULT false, on_expire text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_mapping';
 
-COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean) IS
+COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text) IS
     'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. If the query is given, the session''s settings are stored again. trust_target confirms a target that has another owner than before';
 
 COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text) IS
@@ -400,7 +403,7 @@ COMMENT ON FUNCTION redis_migrate.compare_audits(bigint, bigint) IS
 CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
     SELECT m.migration, m.mapping, m.pattern, m.target, m.query, m.key_columns, m.priority, m.on_conflict, m.on_delete,
            m.mode, m.no_row, m.atomic, m.expand, m.types, m.databases, m.depends_on, m.exclusive, m.ledger,
-           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle
+           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle, m.on_expire
     FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 
@@ -453,7 +456,8 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.mapping, pg_catalog.sum(c.inserted)::bigint AS inserted, pg_catalog.sum(c.updated)::bigint AS updated,
            pg_catalog.sum(c.unchanged)::bigint AS unchanged, pg_catalog.sum(c.folded)::bigint AS folded, pg_catalog.sum(c.deleted)::bigint AS deleted,
            pg_catalog.sum(c.changed_here)::bigint AS changed_here, pg_catalog.sum(c.deleted_here)::bigint AS deleted_here,
-           pg_catalog.max(c.prune) AS prune, pg_catalog.max(c.prune_detail) AS prune_detail
+           pg_catalog.max(c.prune) AS prune, pg_catalog.max(c.prune_detail) AS prune_detail,
+           pg_catalog.sum(c.expired)::bigint AS expired, pg_catalog.sum(c.unclear)::bigint AS unclear
     FROM redis_migrate.mapping_count AS c JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner)
     GROUP BY c.run_id, r.migration, c.mapping
@@ -462,7 +466,7 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
              c.mapping COLLATE "C";
 
 COMMENT ON VIEW redis_migrate.mapping_counts IS
-    'Rows per mapping by outcome; changed_here and deleted_here: how many of the rows that were written or deleted somebody else had changed or deleted since they were stored; after a run with prune, whether it removed the rows without a key, and if not, why';
+    'Rows per mapping by outcome; changed_here and deleted_here: how many of the rows that were written or deleted somebody else had changed or deleted since they were stored; after a run with prune, whether it removed the rows without a key, and if not, why; with an on_expire, how many rows left because their keys had expired, and of how many that is unclear';
 
 COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL where they are not valid';
 
@@ -1307,8 +1311,8 @@ BEGIN
         SELECT r.kind, r.name, g.privilege_type, CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS grantable,
                CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0::oid THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
         FROM (VALUES
-            ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean)'::regprocedure)),
-            ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure::text, 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),

@@ -158,7 +158,8 @@ void SourceReader::OpenFile(ByteSource &file, const std::string &position) {
   options.batch_keys = static_cast<size_t>(settings::batch_rows);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
-  options.now_ms = pg::UnixMs(GetCurrentTimestamp());
+  // A live run keeps what has expired until the stream says that it is gone.
+  options.now_ms = place_.is_received ? 0 : pg::NowMs();
   if (part_) options.share = std::get<source::NameShare>(part_->share);
   auto source = source::RdbFileSource::Open(file, options, filter_, position);
   if (!source.ok()) throw InFile(source.error());

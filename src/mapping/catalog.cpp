@@ -42,7 +42,7 @@ void LoadMappings(Migration &migration) {
       R"sql(SELECT mapping_id, mapping, pattern, target, query, key_columns, priority, on_conflict,
                 on_delete, mode, no_row, atomic, expand, types, databases, depends_on, exclusive, ledger,
                 ledger_reason, search_path, timezone, datestyle, intervalstyle, target_relation,
-                target_owner, trusted_roles::text[]
+                target_owner, trusted_roles::text[], on_expire
             FROM redis_migrate.mapping
             WHERE migration = $1
             ORDER BY mapping_id)sql",
@@ -76,6 +76,7 @@ void LoadMappings(Migration &migration) {
     mapping.intervalstyle = row.Text(22);
     mapping.accepted =
         pg::AcceptedRelation::FromText(DatumGetObjectId(row.Value(23)), row.Value(24), row.TextArray(25));
+    mapping.on_expire = row.OptionalText(26);
     migration.mappings.push_back(std::move(mapping));
   }
 }

@@ -25,12 +25,13 @@ struct Mapping {
   std::string query;
   std::vector<std::string> key_columns;
   std::string priority;
-  std::string on_conflict;            // update, nothing, fill, or a SET list
-  std::string on_delete;              // delete, keep, or a SET list
-  std::string mode;                   // upsert, update
-  std::string no_row;                 // reject, skip
-  std::string atomic;                 // key, element
-  std::optional<std::string> expand;  // elements, groups, pending
+  std::string on_conflict;               // update, nothing, fill, or a SET list
+  std::string on_delete;                 // delete, keep, or a SET list
+  std::optional<std::string> on_expire;  // the same; nothing: as on_delete
+  std::string mode;                      // upsert, update
+  std::string no_row;                    // reject, skip
+  std::string atomic;                    // key, element
+  std::optional<std::string> expand;     // elements, groups, pending
   std::optional<std::vector<std::string>> types;
   std::optional<std::vector<int>> databases;
   std::vector<std::string> depends_on;
@@ -42,6 +43,9 @@ struct Mapping {
   std::string datestyle;
   std::string intervalstyle;
   std::vector<Check> checks;
+
+  // Whether rows stay as they are, however their keys and elements go.
+  bool KeepsGone() const { return on_delete == "keep" && on_expire.value_or("keep") == "keep"; }
 };
 
 // The numbers of databases; nothing: all.

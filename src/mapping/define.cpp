@@ -47,7 +47,8 @@ void UseSessionSettings(Mapping &mapping, const std::string &source_timezone) {
 constexpr char kMappingColumns[] =
     "pattern, target, query, key_columns, priority, on_conflict, on_delete, mode, no_row, atomic, expand, "
     "types, databases, depends_on, exclusive, ledger, ledger_reason, "
-    "search_path, timezone, datestyle, intervalstyle, target_relation, target_owner, trusted_roles";
+    "search_path, timezone, datestyle, intervalstyle, target_relation, target_owner, trusted_roles, "
+    "on_expire";
 
 std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping &mapping) {
   return {SqlParam::Text(migration),
@@ -75,7 +76,8 @@ std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping 
           SqlParam::Text(mapping.intervalstyle),
           SqlParam::OidOf(mapping.accepted->relation),
           SqlParam::Text(mapping.accepted->owner.ToText()),
-          SqlParam::TextArray(mapping.accepted->TrustedText())};
+          SqlParam::TextArray(mapping.accepted->TrustedText()),
+          SqlParam::OptionalText(mapping.on_expire)};
 }
 
 // Nothing is known any more of how entries were made.
@@ -251,6 +253,7 @@ PRM_FUNCTION(add_mapping) {
   mapping.databases = pg::OptionalInt4ArrayArgument(fcinfo, 14);
   mapping.depends_on = pg::OptionalTextArrayArgument(fcinfo, 15).value_or(std::vector<std::string>());
   mapping.exclusive = !PG_ARGISNULL(16) && PG_GETARG_BOOL(16);
+  mapping.on_expire = pg::OptionalTextArgument(fcinfo, 19);
   for (const Mapping &other : migration.mappings)
     if (other.name == mapping.name)
       throw Failure(ERRCODE_DUPLICATE_OBJECT,
@@ -268,7 +271,7 @@ PRM_FUNCTION(add_mapping) {
   Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
                    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, "
                    "$18, $19, $20, $21, $22, $23, $24, $25::redis_migrate.owner_role, "
-                   "$26::redis_migrate.owner_role[])",
+                   "$26::redis_migrate.owner_role[], $27)",
                MappingParams(migration.name, mapping));
   Touch(migration.name);
   PG_RETURN_VOID();
@@ -299,8 +302,11 @@ PRM_FUNCTION(alter_mapping) {
   if (auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 14)) mapping.databases = databases;
   if (auto depends_on = pg::OptionalTextArrayArgument(fcinfo, 15)) mapping.depends_on = *depends_on;
   if (!PG_ARGISNULL(16)) mapping.exclusive = PG_GETARG_BOOL(16);
-  ForEachReset(fcinfo, 18, {{"expand", 12}, {"types", 13}, {"databases", 14}, {"depends_on", 15}},
+  if (auto on_expire = pg::OptionalTextArgument(fcinfo, 20)) mapping.on_expire = on_expire;
+  ForEachReset(fcinfo, 18,
+               {{"expand", 12}, {"types", 13}, {"databases", 14}, {"depends_on", 15}, {"on_expire", 20}},
                [&](const std::string &property) {
+                 if (property == "on_expire") mapping.on_expire.reset();
                  if (property == "expand") mapping.expand.reset();
                  if (property == "types") mapping.types.reset();
                  if (property == "databases") mapping.databases.reset();
@@ -327,7 +333,7 @@ PRM_FUNCTION(alter_mapping) {
   Spi::Execute(
       std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
           ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
-          "$21, $22, $23, $24, $25::redis_migrate.owner_role, $26::redis_migrate.owner_role[]) WHERE "
+          "$21, $22, $23, $24, $25::redis_migrate.owner_role, $26::redis_migrate.owner_role[], $27) WHERE "
           "migration = $1 AND mapping = $2",
       MappingParams(migration.name, mapping));
   if (is_worthless && ForgetRows(mapping.id))
@@ -466,6 +472,7 @@ PRM_FUNCTION(migration_sql) {
            literal(mapping->priority) + ", on_conflict => " + literal(mapping->on_conflict) +
            ", on_delete => " + literal(mapping->on_delete) + ", mode => " + literal(mapping->mode) +
            ", no_row => " + literal(mapping->no_row) + ", atomic => " + literal(mapping->atomic);
+    if (mapping->on_expire) sql += ", on_expire => " + literal(*mapping->on_expire);
     if (mapping->expand) sql += ", expand => " + literal(*mapping->expand);
     if (mapping->types) sql += ", types => " + texts(*mapping->types);
     if (mapping->databases) sql += ", databases => " + numbers(*mapping->databases);

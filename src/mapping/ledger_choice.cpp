@@ -1,5 +1,7 @@
 #include "mapping/ledger_choice.h"
 
+#include <cstring>
+
 namespace prm {
 
 using pg::Call;
@@ -124,6 +126,8 @@ std::string DescribeRemote(const Target &target) {
   }
 }
 
+constexpr char kNoIndex[] = "a key can have several rows, and no index of the target begins with (";
+
 // A packed ledger for a mapping whose keys have rows apart, or a full one and why it has to be.
 LedgerChoice ChooseForRowsApart(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
                                 const QueryFacts &facts) {
@@ -149,7 +153,7 @@ LedgerChoice ChooseForRowsApart(const Mapping &mapping, const KeyPattern &patter
     return full(
         "a key can have several rows, and key_columns have nothing of its name by which to find them");
   if (HasIndexThatLeadsWith(target, named)) return packed;
-  return {"full", "a key can have several rows, and no index of the target begins with (" + names + ")",
+  return {"full", kNoIndex + names + ")",
           "CREATE INDEX ON " + target.name + " (" + names + "), then SELECT redis_migrate.alter_mapping(" +
               pg::QuoteLiteral(mapping.migration) + ", " + pg::QuoteLiteral(mapping.name) +
               "): the ledger is then packed, which costs less."};
@@ -175,6 +179,12 @@ LedgerChoice ChooseForSharedRows(const Mapping &mapping, const KeyPattern &patte
 
 }  // namespace
 
+std::optional<std::string> ColumnsOfMissingIndex(const Mapping &mapping) {
+  size_t const at = mapping.ledger_reason.find(kNoIndex);
+  if (at == std::string::npos) return std::nullopt;
+  return mapping.ledger_reason.substr(at + strlen(kNoIndex) - 1);
+}
+
 LedgerChoice ChooseLedger(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
                           const QueryFacts &facts) {
   bool const apart = KeysHaveRowsApart(mapping, pattern, facts);
@@ -183,7 +193,7 @@ LedgerChoice ChooseLedger(const Mapping &mapping, const KeyPattern &pattern, con
   if (choice.ledger == "packed") return choice;
   if (mapping.exclusive)
     return {"none", "it is exclusive: every row of the target is its own; " + choice.reason, ""};
-  if (apart && mapping.on_delete == "keep")
+  if (apart && mapping.KeepsGone())
     return {"none", "no two keys yield the same row, and on_delete is 'keep'; " + choice.reason, ""};
   return choice;
 }

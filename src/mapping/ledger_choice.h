@@ -30,4 +30,8 @@ struct LedgerChoice {
 LedgerChoice ChooseLedger(const Mapping &mapping, const KeyPattern &pattern, const Target &target,
                           const QueryFacts &facts);
 
+// The columns, as "(a, b)", with which an index of the target would have to begin for the mapping to have a
+// packed ledger; nothing: that is not what it lacks. As its definition says it.
+std::optional<std::string> ColumnsOfMissingIndex(const Mapping &mapping);
+
 }  // namespace prm

@@ -2,6 +2,7 @@
 
 #include "connect/server.h"
 #include "connect/server_file.h"
+#include "mapping/expiry_columns.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/mapping_query.h"
 #include "mapping/mapping_settings.h"
@@ -157,10 +158,14 @@ void CheckOptions(const Mapping &mapping) {
     pg::ParseSetList(mapping.on_conflict, "on_conflict",
                      "Valid values are update, nothing, fill, and a SET list such as 'hits = target.hits + "
                      "excluded.hits'.");
-  if (mapping.on_delete != "delete" && mapping.on_delete != "keep")
+  auto check_departure = [](const std::string &action, const char *property) {
+    if (action == "delete" || action == "keep") return;
     pg::CheckSetList(
-        mapping.on_delete, "on_delete",
+        action, property,
         "Valid values are delete, keep, and a SET list such as 'deleted_at = clock_timestamp()'.");
+  };
+  check_departure(mapping.on_delete, "on_delete");
+  if (mapping.on_expire) check_departure(*mapping.on_expire, "on_expire");
 }
 
 // Mappings of a pattern are fed together, so they must have the same priority and databases.
@@ -186,6 +191,7 @@ void CheckExclusive(const std::string &migration, const Mapping &mapping) {
       R"sql(SELECT migration, mapping
             FROM redis_migrate.mapping
             WHERE target = $1 AND (exclusive OR $2) AND (migration, mapping) <> ($3, $4)
+            ORDER BY mapping_id
             LIMIT 1)sql",
       {SqlParam::Text(mapping.target), SqlParam::Bool(mapping.exclusive), SqlParam::Text(migration),
        SqlParam::Text(mapping.name)});
@@ -211,9 +217,18 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
   MappingQuery query(mapping, shape, target);
   // A mapping that inserts no rows deletes none.
   if (mapping.mode == "update" && mapping.on_delete == "delete") mapping.on_delete = "keep";
+  if (mapping.mode == "update" && mapping.on_expire == "delete") mapping.on_expire = "keep";
   TargetStatements statements(mapping, target, query.facts().columns);
   if (!IsConflictKeyword(mapping.on_conflict)) statements.Check(query.row_desc());
   CheckDeleteStatement(target.name, mapping.on_delete);
+  if (mapping.on_expire) {
+    CheckDeleteStatement(target.name, *mapping.on_expire);
+    if (ExpiryColumns(query.facts()).empty())
+      throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "mapping \"" + mapping.name + "\" cannot have on_expire",
+                    "Its rows do not tell when their keys expire.",
+                    "Add a column of type timestamptz to " + target.name +
+                        ", and let the query copy expires_at of redis_batch to it as it is.");
+  }
   for (const std::string &warning : query.facts().warnings)
     pg::Report(WARNING, "mapping \"" + mapping.name + "\" may not repeat", warning);
   if (mapping.exclusive && !RowsTellKeysApart(mapping, pattern, query.facts()))

@@ -29,6 +29,10 @@ struct QueryFacts {
   std::vector<std::string> warnings;          // volatile functions, now()
   // Columns of redis_batch whose value stands unchanged in a target column, with the name of that column.
   std::map<std::string, std::string> copied;
+  // Each of its rows comes from one row of redis_batch, whatever the others are; and each row of redis_batch
+  // yields exactly one.
+  bool is_row_by_row = false;
+  bool yields_each = false;
 };
 
 // Analysed and planned once, and kept for as long as IsCurrent says: locks end with the transaction, memory
@@ -76,6 +80,7 @@ class MappingQuery {
   void Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target);
   void FindNeeded(Query *query, const BatchShape &shape);
   void FindCopied(const BatchShape &shape);
+  void FindRowByRow();
 
   struct Size {
     Oid relation;

@@ -131,6 +131,18 @@ bool WalkNeeded(Node *node, void *context) {
   return false;
 }
 
+// Counts how often a query selects from redis_batch.
+bool WalkBatches(Node *node, void *count) {
+  if (node == nullptr) return false;
+  if (IsA(node, RangeTblEntry)) {
+    if (IsBatch(reinterpret_cast<RangeTblEntry *>(node))) ++*static_cast<int *>(count);
+    return false;
+  }
+  if (IsA(node, Query))
+    return query_tree_walker(reinterpret_cast<Query *>(node), WalkBatches, count, QTW_EXAMINE_RTES_BEFORE);
+  return expression_tree_walker(node, WalkBatches, count);
+}
+
 // The expression behind a Var of a join or of GROUP BY: those only rename columns.
 Node *ThroughJoins(Query *query, Node *node) {
   while (node != nullptr && IsA(node, Var)) {
@@ -252,6 +264,7 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
   });
   FindNeeded(query_, shape);
   FindCopied(shape);
+  FindRowByRow();
 }
 
 void MappingQuery::FindNeeded(Query *query, const BatchShape &shape) {
@@ -310,6 +323,19 @@ void MappingQuery::FindCopied(const BatchShape &shape) {
         }))
       facts_.copied[shape.columns()[var->varattno - 1].name] = column.name;
   }
+}
+
+// Only of a query that selects from redis_batch once, at the top, does one know that.
+void MappingQuery::FindRowByRow() {
+  if (facts_.copied.empty() || query_->hasAggs || query_->hasWindowFuncs || query_->groupClause != NIL ||
+      query_->groupingSets != NIL || query_->havingQual != nullptr || query_->distinctClause != NIL)
+    return;
+  int batches = 0;
+  Call([&] { WalkBatches(reinterpret_cast<Node *>(query_), &batches); });
+  facts_.is_row_by_row = batches == 1;
+  const FromExpr *from = query_->jointree;
+  facts_.yields_each = facts_.is_row_by_row && !query_->hasTargetSRFs && from->quals == nullptr &&
+                       list_length(from->fromlist) == 1 && IsA(linitial(from->fromlist), RangeTblRef);
 }
 
 Query *MappingQuery::QueryFor(const std::vector<int> &columns) const {

@@ -46,6 +46,8 @@ constexpr int64 UnixNs(TimestampTz time) {
   return ClampToInt64((__int128{time} + kEpochUs) * kMicrosecondNs);
 }
 
+inline int64 NowMs() { return UnixMs(GetCurrentTimestamp()); }
+
 // The length of an interval in microseconds as extract(epoch) has it: a year is 365.25 days, a month 30 days.
 // An infinite one becomes an end of int64.
 constexpr int64 IntervalUs(const Interval &interval) {

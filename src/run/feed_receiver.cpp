@@ -195,7 +195,8 @@ class FeedReceiver {
       words.push_back(key);
     }
     end_command();
-    pg::ThrowIfError(writer_->Append(bytes, pg::UnixMs(GetCurrentTimestamp())));
+    int64 const now_ms = pg::NowMs();
+    pg::ThrowIfError(writer_->Append(bytes, {now_ms, now_ms}));
     gathered_.clear();
   }
 

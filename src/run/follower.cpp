@@ -62,6 +62,9 @@ void Follower::OpenSpool() {
   rejected_ = run_.record().ReadRejectedKeys();
   Spi::Commit();
   received_at_ms_ = position_.received_at_ms;
+  const std::vector<Mapping> &mappings = run_.migration().mappings;
+  if (std::any_of(mappings.begin(), mappings.end(), [](const Mapping &m) { return m.on_expire.has_value(); }))
+    Reader();  // asks for the server's clock
   // The link sees to it that the spool has what follows, or says that it cannot.
   for (int64 began_ms = pg::MonotonicMs();;) {
     reader_ = pg::ValueOrThrow(source::StreamSpoolReader::Open(spool_, position_.point));
@@ -76,6 +79,9 @@ void Follower::OpenSpool() {
   redis::StreamLimits limits;
   limits.max_argument_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
   changes_.emplace(source::StreamPosition{position_.point.offset, position_.db}, limits, *this);
+  store_.FindElementTypes();
+  Spi::Commit();
+  changes_->set_wants_elements(store_.TakesAnyElements());
 }
 
 bool Follower::IsFull(const Batch &batch) const {
@@ -127,8 +133,8 @@ bool Follower::TakeNext(Batch &batch) {
   if (!pg::ValueOrThrow(reader_->Next(chunk))) return false;
   switch (chunk.kind) {
     case source::SpoolChunk::Kind::kBytes:
-      changes_->Feed(chunk.content, chunk.received_at_ms);
-      received_at_ms_ = chunk.received_at_ms;
+      changes_->Feed(chunk.content, ByServerClock(chunk.time));
+      received_at_ms_ = chunk.time.until_ms;
       break;
     case source::SpoolChunk::Kind::kOrigin:
       TakeId(chunk, batch);
@@ -182,7 +188,11 @@ void Follower::TakeKey(source::StreamChange change, Batch &batch) {
     }
     waiting_.erase(waiting);
     waiting_changed_ = true;
+    change.elements.reset();  // of what it is now the rows say nothing
   }
+  if (change.elements && decision.interest == source::Interest::kRead &&
+      TakeElements(id, change, decision.route, batch))
+    return;
   if (decision.interest == source::Interest::kRead) {
     Complete(change);
   } else if (change.kind != ChangeKind::kDelete) {
@@ -296,6 +306,7 @@ void Follower::TakeWaiting(Batch &batch) {
     change.entry.db = id.first;
     change.entry.key = id.second;
     change.entry.plain = true;
+    change.entry.changed = Now();
     change.entry.route = filter_.Classify(id.first, id.second).route;
     batch.keys.emplace(id, std::move(change));
     waiting = waiting_.erase(waiting);

@@ -39,6 +39,10 @@ class Follower : public Interrupts {
     int tries = 0;
     int absences = 0;     // it has been read so often, and was not there
     bool is_due = false;  // it has waited
+    // kSet: what becomes of the key's elements; the entry is filled from it at last. is_whole: it has no
+    // others.
+    std::optional<source::ElementChanges> elements = std::nullopt;
+    bool is_whole = false;
   };
   struct LargeValue {
     KeyId id;
@@ -67,6 +71,9 @@ class Follower : public Interrupts {
   void TakeKey(source::StreamChange change, Batch &batch);
   void TakeChangedKey(int db, std::string key, uint64 offset, Batch &batch);
   void Complete(source::StreamChange &change);
+  bool TakeElements(const KeyId &id, source::StreamChange &change, uint64_t route, Batch &batch);
+  static void FinishElements(Batch &batch);
+  void RequireWholeParts(const Tally &tally) const;
   void TakeUnknown(const source::StreamChange &change, Batch &batch);
   void TakeFlush(const source::StreamChange &change) const;
   void TakeId(const source::SpoolChunk &chunk, Batch &batch);
@@ -75,12 +82,27 @@ class Follower : public Interrupts {
   bool IsDue(const KeyAhead &key, int64 now_ms) const;
   bool IsFull(const Batch &batch) const;
 
+  // Thrown when a change of elements has to be judged with the others of its key.
+  struct PartsRefused {
+    struct Part {
+      KeyId key;
+      bool is_always;  // all keys of its pattern
+    };
+    std::vector<Part> parts;
+  };
+
   void ReadAgain(Batch &batch);
+  void ReadAgain(const std::vector<KeyChange *> &changes, Batch &batch);
+  void ReadWhole(const PartsRefused &refused, Batch &batch);
   void ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes);
   bool IsOfNow(const std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) const;
   void TakeRead(source::NamedKey &key, KeyChange &change);
   void Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms);
   source::NamedKeys &Reader();
+  source::TimeSpan ByServerClock(const source::TimeSpan &time) const {
+    return {time.after_ms + clock_ahead_ms_, time.until_ms + clock_ahead_ms_};
+  }
+  source::TimeSpan Now() const;
 
   void KeepToBudget();
   bool Space(const KeyId &id, const KeyChange &change);
@@ -111,6 +133,7 @@ class Follower : public Interrupts {
   LivePosition position_;      // that is committed
   std::vector<redis::ReplicationPoint> next_ids_;  // of the stream beyond each offset
   int64 received_at_ms_ = 0;
+  int64 clock_ahead_ms_ = 0;           // of the server's clock before ours
   std::map<KeyId, KeyAhead> ahead_;    // kStored
   std::map<KeyId, KeyAhead> waiting_;  // the others
   std::vector<KeyId> fresh_;           // of ahead_, not yet saved

@@ -1,10 +1,12 @@
 // How a batch of the stream is read again and stored.
 #include "connect/outage.h"
+#include "connect/server_clock.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "pg/transaction.h"
 #include "run/follower.h"
 
@@ -31,9 +33,10 @@ constexpr long kStoreRetryPauseMs = 100;
 
 source::NamedKeys &Follower::Reader() {
   if (named_ == nullptr) {
-    if (connection_ == nullptr)
-      connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId());
+    bool const is_new = connection_ == nullptr;
+    if (is_new) connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId());
     Spi::Commit();
+    if (is_new) clock_ahead_ms_ = FetchClockAhead(**connection_);
     source::NamedKeysOptions options;
     options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
     options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
@@ -45,11 +48,20 @@ source::NamedKeys &Follower::Reader() {
   return *named_;
 }
 
+source::TimeSpan Follower::Now() const {
+  int64 const now_ms = pg::NowMs();
+  return ByServerClock({now_ms, now_ms});
+}
+
 // Reads keys whose change does not say their state. What is too much for a batch waits for the next.
 void Follower::ReadAgain(Batch &batch) {
   std::vector<KeyChange *> changes;
   for (auto &[id, change] : batch.keys)
     if (change.kind == ChangeKind::kChanged && !Space(id, change)) changes.push_back(&change);
+  ReadAgain(changes, batch);
+}
+
+void Follower::ReadAgain(const std::vector<KeyChange *> &changes, Batch &batch) {
   uint64 const most_bytes = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
   uint64 bytes = 0;
   for (size_t from = 0; from < changes.size(); from += kKeysAtOnce) {
@@ -166,8 +178,10 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
     else
       change.kind = ChangeKind::kDelete;
     change.entry.plain = true;
+    change.entry.changed = Now();
   } else {
     key.entry.route = change.entry.route;
+    key.entry.changed = change.entry.changed;
     change.entry = std::move(key.entry);
     change.kind = ChangeKind::kSet;
     if (!is_ahead) return;
@@ -180,20 +194,28 @@ void Follower::Apply(Batch &batch) {
   ReleaseApplied();
   TakeWaiting(batch);
   ReadAgain(batch);
+  FinishElements(batch);
   if (batch.keys.empty() && !waiting_changed_ && changes_->position().offset == position_.point.offset)
     return;
   stored_ms_ = pg::MonotonicMs();
   pg::Context context("redis_migrate live batch");
   pg::SwitchContext in_context(context.get());
-  for (int attempt = 1;; ++attempt) {
+  for (int attempt = 1;;) {
+    std::optional<PartsRefused> refused;
     try {
       pg::InSubtransaction([&] { Store(batch); });
       break;
+    } catch (const PartsRefused &parts) {
+      store_.Forget();
+      refused = parts;
     } catch (const pg::PgError &error) {
       store_.Forget();
       if (!pg::IsTransient(error.sqlstate()) || attempt == kStoreRetries) throw;
-      pg::Sleep(attempt * kStoreRetryPauseMs);
+      pg::Sleep(attempt++ * kStoreRetryPauseMs);
     }
+    if (!refused) continue;
+    Spi::Commit();
+    ReadWhole(*refused, batch);
   }
   Spi::Commit();
   fresh_.clear();
@@ -264,6 +286,7 @@ void Follower::Store(Batch &batch) {
     options.defer = false;
     store_.Process(last_tries, level, {}, options, tally);
   }
+  RequireWholeParts(tally);
   if (forgets_archived_) store_.archive().Forget(*tally.by_key);
   LivePosition const next = NextPosition();
   Entries const deferred = TakeDeferred(tally);

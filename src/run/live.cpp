@@ -2,6 +2,7 @@
 // follows a feed that was opened before. Each full sync and each scan is a run of its own, with the keys it
 // met and the rows that it removed.
 #include "connect/snapshot_file.h"
+#include "mapping/followable.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/spi.h"
@@ -74,22 +75,10 @@ void LoadSnapshot(Run &run, const LiveRecord &record, LinkWatch &link) {
                                : "\" has loaded its snapshot and follows the stream"));
 }
 
-// A change of a key must be able to take away what the key had.
-void RequireDeletable(const Migration &migration) {
-  for (const Mapping &mapping : migration.mappings)
-    if (mapping.ledger == "none" && mapping.on_delete != "keep")
-      throw pg::Failure(
-          ERRCODE_FEATURE_NOT_SUPPORTED,
-          "mapping \"" + mapping.name + "\" cannot be followed: nothing tells which rows a key has",
-          "Its ledger is none: " + mapping.ledger_reason + ".",
-          "SELECT redis_migrate.alter_mapping(" + pg::QuoteLiteral(migration.name) + ", " +
-              pg::QuoteLiteral(mapping.name) + ", exclusive => false).");
-}
-
 // Returns when a full sync is needed: there is to be another run.
 void FollowOnce(const std::string &name, const RunParameters &parameters) {
   Run run(name, parameters);
-  RequireDeletable(run.migration());
+  RequireFollowable(run.migration());
   LiveRecord const record(run.record().id());
   LinkWatch link(record);
   try {

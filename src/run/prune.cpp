@@ -1,10 +1,12 @@
 #include "run/prune.h"
 
+#include "mapping/expiry_columns.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "store/departure.h"
 #include "store/ledger.h"
 #include "store/packed_rows.h"
 
@@ -122,10 +124,14 @@ void PrunePacked(const Mapping &mapping, const Target &target, int64 run_id, Pru
   MappingQuery const query(mapping, shape, target);
   PackedRows rows(mapping, target, query);
   NoteRejectedAsSeen(mapping, pattern, rows, run_id);
-  RowCounts counts;
-  rows.DeleteUnseen(run_id, counts);
-  result.deleted = counts.deleted;
-  result.changed_here = counts.changed_here;
+  rows.DeleteUnseen(run_id, result.counts);
+}
+
+// Which columns of the target say when rows expire.
+std::vector<std::string> FindExpiryColumns(const Mapping &mapping, const Target &target) {
+  if (!mapping.on_expire) return {};
+  BatchShape const shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
+  return ExpiryColumns(MappingQuery(mapping, shape, target).facts());
 }
 
 // The identities that the run met, as a relation that the owner of the migration can read.
@@ -145,7 +151,7 @@ void FillSeen(const Mapping &mapping, int64 run_id, TupleDesc desc, pg::Tuplesto
 
 PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   PruneResult result;
-  if (mapping.on_delete == "keep") {
+  if (mapping.KeepsGone()) {
     result.outcome = "kept";
     result.why = "its on_delete is 'keep'";
     return result;
@@ -156,7 +162,8 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   // Everything is read once, and the statistics of what the run has filled are old.
   settings.Set("enable_nestloop", "off");
   Target target = LoadTarget(mapping);
-  Ledger ledger(mapping, target);
+  std::vector<std::string> const expires = FindExpiryColumns(mapping, target);
+  Ledger ledger(mapping, target, expires);
   if (!force) result.rows = CountRows(mapping, target);
   if (result.rows > 0 && !HasMetAny(mapping, run_id)) {
     result.outcome = "refused";
@@ -169,7 +176,7 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   }
   if (mapping.ledger == "full") {
     int64 left_to_others = 0;
-    result.deleted = ledger.DeleteRows(TakeGoneFromLedger(mapping, run_id, &left_to_others));
+    ledger.DeleteRows(TakeGoneFromLedger(mapping, run_id, &left_to_others), result.counts);
     if (left_to_others > 0)
       pg::Report(NOTICE,
                  std::to_string(left_to_others) + " rows of mapping \"" + mapping.name + "\" lost their keys",
@@ -187,12 +194,12 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   pg::Tuplestore seen;
   FillSeen(mapping, run_id, desc, seen);
   pg::NamedRows named(kSeenName, desc, seen.get());
-  result.deleted = static_cast<int64>(
-      Spi::Execute(DeleteStatement(target.name, mapping.on_delete) +
-                   " WHERE NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM "
-                   "redis_seen) AS seen WHERE " +
-                   ledger.HasIdentity("target", "seen.row_key") + ")")
-          .processed());
+  DeleteWhere(
+      mapping, target.name, expires,
+      "NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM redis_seen) AS seen "
+      "WHERE " +
+          ledger.HasIdentity("target", "seen.row_key") + ")",
+      result.counts);
   return result;
 }
 

@@ -18,6 +18,8 @@
 #include "run/run_record.h"
 #include "run/seed.h"
 #include "run/sole_link.h"
+#include "source/link_time.h"
+#include "source/named_keys.h"
 #include "source/snapshot.h"
 
 namespace prm {
@@ -94,6 +96,7 @@ class Receiver {
   bool Connect() {
     std::optional<LivePosition> const applied = record_.ReadPosition();
     Spi::Commit();
+    since_ms_ = received_at_ms_ != 0 ? received_at_ms_ : applied ? applied->received_at_ms : pg::NowMs();
     std::optional<redis::ReplicationPoint> from = writer_->end();
     // A crash of the machine may have cost the end of the spool, but not what was applied of it. In a
     // database that was restored the files may be older or newer than the position.
@@ -112,6 +115,8 @@ class Receiver {
     sole_link_->Require(**connection_);
     if (seed) RequireContinues(**connection_, *seed);
     NoteBacklog();
+    if (seed) since_ms_ = 0;  // of a file it is not known
+    int64 const asked_ms = pg::NowMs();
     auto link = redis::ReplicationLink::Open(**connection_, from);
     if (!link.ok() && link.error().code == ErrorCode::kPermissionDenied)
       throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, link.error().message, link.error().detail,
@@ -126,6 +131,7 @@ class Receiver {
       return NeedFullSync("Redis at " + link_->address() + " does not have the stream any more from offset " +
                           std::to_string(from->offset) + " on");
     if (link_->has_snapshot()) {
+      since_ms_ = asked_ms;
       ReceiveSnapshot();
     } else {
       if (seed || is_spool_lost) pg::ThrowIfError(writer_->Begin(*from, seed.has_value()));
@@ -193,12 +199,16 @@ class Receiver {
     status_.message.clear();
     status_.replication_id = link_->point().id;
     Acknowledge();
+    NoteConnected();
     size_t unlooked = 0;  // bytes since it was looked whether there is room
     for (int64 acknowledged_ms = pg::MonotonicMs();;) {
       size_t const read = pg::ValueOrThrow(link_->ReadStream(buffer_.data(), buffer_.size(), kReadWaitMs));
       if (read > 0) {
-        received_at_ms_ = pg::UnixMs(GetCurrentTimestamp());
-        pg::ThrowIfError(writer_->Append(Bytes(buffer_.data(), read), received_at_ms_));
+        received_at_ms_ = pg::NowMs();
+        uint64 const end = link_->point().offset;
+        pg::ThrowIfError(
+            writer_->Append(Bytes(buffer_.data(), read),
+                            time_.Read(end - read, end, read < buffer_.size(), received_at_ms_)));
       }
       // More can come within a second than there is room for.
       unlooked += read;
@@ -212,6 +222,14 @@ class Receiver {
       if (!IsWanted()) return;
       if (IsSpoolFull(1)) return WaitForRoom();
     }
+  }
+
+  // What the server has by now comes late.
+  void NoteConnected() {
+    ServerConnection other(server_, GetUserId());
+    Spi::Commit();
+    auto const keys = pg::ValueOrThrow(source::NamedKeys::Open(*other, {}));
+    time_.Connect(pg::ValueOrThrow(keys->FetchPoint()).offset, since_ms_, pg::NowMs());
   }
 
   void Acknowledge() {
@@ -254,7 +272,9 @@ class Receiver {
   std::unique_ptr<ServerConnection> connection_;
   std::unique_ptr<redis::ReplicationLink> link_;
   LinkStatus status_;
+  source::LinkTime time_;
   int64 received_at_ms_ = 0;
+  int64 since_ms_ = 0;  // when it had everything, see LinkTime
   bool is_done_ = false;
 };
 

@@ -248,7 +248,7 @@ void Run::PruneMappings() {
 void Run::PruneArchive() {
   PruneResult result;
   pg::InSubtransaction([&] {
-    std::tie(result.deleted, result.rows) = Archive(migration_.name).Prune(record_.id());
+    std::tie(result.counts.deleted, result.rows) = Archive(migration_.name).Prune(record_.id());
     if (!parameters_.force) RequireFewDeleted("the archive", result);
   });
   Spi::Commit();
@@ -257,9 +257,9 @@ void Run::PruneArchive() {
 void Run::RequireFewDeleted(const std::string &what, const PruneResult &result) const {
   bool const is_refused = result.outcome == "refused";
   int const limit = pg::settings::live_delete_limit;
-  if (!is_refused && result.deleted * 100 <= result.rows * limit) return;
+  if (!is_refused && result.counts.deleted * 100 <= result.rows * limit) return;
   throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                what + " would lose " + std::to_string(is_refused ? result.rows : result.deleted) +
+                what + " would lose " + std::to_string(is_refused ? result.rows : result.counts.deleted) +
                     " of its " + std::to_string(result.rows) + " rows",
                 "The snapshot lacks their keys, and pg_redis_migrate.live_delete_limit is " +
                     std::to_string(limit) + " %. An emptied Redis, or the wrong one, would look like this.",
@@ -281,26 +281,26 @@ void Run::PruneMapping(const Mapping &mapping) {
       result = Prune(mapping, record_.id(), parameters_.force);
       if (parameters_.force) return;
       if (parameters_.live) RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
-      if (result.deleted > kFewRows && result.deleted * 100 > result.rows * pg::settings::prune_limit)
+      if (result.counts.deleted > kFewRows &&
+          result.counts.deleted * 100 > result.rows * pg::settings::prune_limit)
         throw TooManyGone();
     });
   } catch (const TooManyGone &) {
     result.outcome = "refused";
-    result.why = "the run would have deleted " + std::to_string(result.deleted) + " of its " +
+    result.why = "the run would have deleted " + std::to_string(result.counts.deleted) + " of its " +
                  std::to_string(result.rows) + " rows, more than pg_redis_migrate.prune_limit, " +
                  std::to_string(pg::settings::prune_limit) + " %";
-    result.deleted = result.changed_here = 0;
+    result.counts = {};
   }
   Tally tally;
-  tally.rows[mapping.name].deleted = result.deleted;
-  tally.rows[mapping.name].changed_here = result.changed_here;
+  tally.rows[mapping.name] = result.counts;
   record_.Save(tally, record_.level(), record_.position());
   record_.SetPruneOutcome(mapping.name, result.outcome, result.why);
   Spi::Commit();
-  if (result.changed_here > 0)
+  if (result.counts.changed_here > 0)
     pg::Report(WARNING,
-               "prune removed " + std::to_string(result.changed_here) + " rows of mapping \"" + mapping.name +
-                   "\" that were changed here since they were stored",
+               "prune removed " + std::to_string(result.counts.changed_here) + " rows of mapping \"" +
+                   mapping.name + "\" that were changed here since they were stored",
                "Their keys are gone from Redis.");
   if (result.outcome == "refused")
     pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + result.why,

@@ -276,7 +276,7 @@ void RunRecord::SaveCounts(const Tally &tally, int level) const {
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::TextArray(patterns),
          SqlParam::Int4Array(unmapped), SqlParam::TextArray(outcomes), SqlParam::TextArray(reasons),
          SqlParam::Int8Array(keys)});
-  std::vector<int64> inserted, updated, unchanged, folded, deleted, changed_here;
+  std::vector<int64> inserted, updated, unchanged, folded, deleted, changed_here, expired, unclear;
   for (const auto &[mapping, rows] : tally.rows) {
     mappings.push_back(mapping);
     inserted.push_back(rows.inserted);
@@ -285,21 +285,26 @@ void RunRecord::SaveCounts(const Tally &tally, int level) const {
     folded.push_back(rows.folded);
     deleted.push_back(rows.deleted);
     changed_here.push_back(rows.changed_here);
+    expired.push_back(rows.expired);
+    unclear.push_back(rows.unclear);
   }
   if (!mappings.empty())
     Spi::ExecuteKept(
         R"sql(INSERT INTO redis_migrate.mapping_count AS c (
-                  run_id, part, mapping, inserted, updated, unchanged, folded, deleted, changed_here)
+                  run_id, part, mapping, inserted, updated, unchanged, folded, deleted, changed_here,
+                  expired, unclear)
               SELECT $1, $2, k.*
-              FROM unnest($3, $4, $5, $6, $7, $8, $9) AS k
+              FROM unnest($3, $4, $5, $6, $7, $8, $9, $10, $11) AS k
               ON CONFLICT (run_id, part, mapping)
               DO UPDATE SET inserted = c.inserted + excluded.inserted,
                   updated = c.updated + excluded.updated, unchanged = c.unchanged + excluded.unchanged,
                   folded = c.folded + excluded.folded, deleted = c.deleted + excluded.deleted,
-                  changed_here = c.changed_here + excluded.changed_here)sql",
+                  changed_here = c.changed_here + excluded.changed_here,
+                  expired = c.expired + excluded.expired, unclear = c.unclear + excluded.unclear)sql",
         {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::TextArray(mappings),
          SqlParam::Int8Array(inserted), SqlParam::Int8Array(updated), SqlParam::Int8Array(unchanged),
-         SqlParam::Int8Array(folded), SqlParam::Int8Array(deleted), SqlParam::Int8Array(changed_here)});
+         SqlParam::Int8Array(folded), SqlParam::Int8Array(deleted), SqlParam::Int8Array(changed_here),
+         SqlParam::Int8Array(expired), SqlParam::Int8Array(unclear)});
 }
 
 void RunRecord::Save(const Tally &tally, int level, const std::string &position) {

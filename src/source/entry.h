@@ -29,6 +29,13 @@ constexpr size_t kShortStringLimit = 1024;
 // The last millisecond that PostgreSQL's timestamps have. Redis accepts later expiries, which mean never.
 constexpr int64_t kLatestExpiryMs = 9224318015999999;
 
+// When something happened: after one time, at another at the latest. Unix time in milliseconds, by the clock
+// that expiries count by; zeros: it is not known.
+struct TimeSpan {
+  int64_t after_ms = 0;
+  int64_t until_ms = 0;
+};
+
 struct Entry {
   int db = 0;
   std::string key;
@@ -39,6 +46,11 @@ struct Entry {
   uint64_t size = 0;                     // kTooLarge: its size in Redis, or in a file
   std::string type_name;                 // kUnsupported: the reply of TYPE
   uint64_t route = 0;                    // as the filter has it: see KeyDecision
+  // The value has only some elements of the key's, and those in gone_elements, as a value of the same type,
+  // are gone; the others stay as they are. Only of a stream; one of the two may be empty.
+  bool is_part = false;
+  std::string gone_elements;
+  TimeSpan changed;  // of the command of a stream that made it what it is, or is not
 };
 
 // The type of the value. The entry must be kRead. Errors: those of rdb::DumpType.

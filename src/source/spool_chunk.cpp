@@ -13,8 +13,9 @@ constexpr Bytes kMagic = "prs";
 constexpr size_t kKindAt = 3;
 constexpr size_t kLengthAt = 4;
 constexpr size_t kOffsetAt = 8;
-constexpr size_t kTimeAt = 16;
-constexpr size_t kContentAt = 24;
+constexpr size_t kAfterAt = 16;
+constexpr size_t kUntilAt = 24;
+constexpr size_t kContentAt = 32;
 constexpr size_t kSumBytes = 8;
 static_assert(kContentAt + kSumBytes == kChunkFrame);
 
@@ -35,21 +36,23 @@ bool ParseChunk(Bytes bytes, SpoolChunk& chunk) {
     return false;
   chunk.kind = static_cast<SpoolChunk::Kind>(bytes[kKindAt]);
   chunk.offset = rdb::LoadLittleEndian<uint64_t>(bytes.data() + kOffsetAt);
-  chunk.received_at_ms = static_cast<int64_t>(rdb::LoadLittleEndian<uint64_t>(bytes.data() + kTimeAt));
+  chunk.time.after_ms = static_cast<int64_t>(rdb::LoadLittleEndian<uint64_t>(bytes.data() + kAfterAt));
+  chunk.time.until_ms = static_cast<int64_t>(rdb::LoadLittleEndian<uint64_t>(bytes.data() + kUntilAt));
   chunk.content = bytes.substr(kContentAt, sum_at - kContentAt);
   return true;
 }
 
 }  // namespace
 
-void AppendChunk(SpoolChunk::Kind kind, uint64_t offset, int64_t received_at_ms, Bytes content,
+void AppendChunk(SpoolChunk::Kind kind, uint64_t offset, const TimeSpan& time, Bytes content,
                  std::string& bytes) {
   const size_t start = bytes.size();
   bytes += kMagic;
   rdb::AppendLittleEndian(bytes, static_cast<uint64_t>(kind), 1);
   rdb::AppendLittleEndian(bytes, content.size(), kOffsetAt - kLengthAt);
-  rdb::AppendLittleEndian(bytes, offset, kTimeAt - kOffsetAt);
-  rdb::AppendLittleEndian(bytes, static_cast<uint64_t>(received_at_ms), kContentAt - kTimeAt);
+  rdb::AppendLittleEndian(bytes, offset, kAfterAt - kOffsetAt);
+  rdb::AppendLittleEndian(bytes, static_cast<uint64_t>(time.after_ms), kUntilAt - kAfterAt);
+  rdb::AppendLittleEndian(bytes, static_cast<uint64_t>(time.until_ms), kContentAt - kUntilAt);
   bytes += content;
   rdb::AppendLittleEndian(bytes, rdb::Crc64(Bytes(bytes).substr(start)), kSumBytes);
 }

@@ -1,7 +1,7 @@
 // The records of a spool of a replication stream.
 //
-// Layout, little endian: 3 bytes "prs", 1 byte kind, 4 bytes length of the content, 8 bytes offset, 8 bytes
-// time, the content, 8 bytes CRC-64 of all before it.
+// Layout, little endian: 3 bytes "prs", 1 byte kind, 4 bytes length of the content, 8 bytes offset, twice 8
+// bytes time, the content, 8 bytes CRC-64 of all before it.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,7 @@
 #include "core/byte_source.h"
 #include "core/bytes.h"
 #include "core/status.h"
+#include "source/entry.h"
 
 namespace prm::source {
 
@@ -22,16 +23,18 @@ struct SpoolChunk {
   };
 
   Kind kind = Kind::kBytes;
-  uint64_t offset = 0;         // bytes of the stream before its content
-  int64_t received_at_ms = 0;  // kBytes: when it was read; Unix time
+  uint64_t offset = 0;  // bytes of the stream before its content
+  // kBytes: when its commands were run. It ends when the content was read, and begins then, too, unless that
+  // came late, as after an interruption of the link.
+  TimeSpan time;
   std::string content;
 };
 
 constexpr size_t kMostChunkContent = size_t{1} << 20;
-constexpr size_t kChunkFrame = 32;  // what a chunk takes beside its content
+constexpr size_t kChunkFrame = 40;  // what a chunk takes beside its content
 
 // Appends the bytes of a chunk. content: at most kMostChunkContent.
-void AppendChunk(SpoolChunk::Kind kind, uint64_t offset, int64_t received_at_ms, Bytes content,
+void AppendChunk(SpoolChunk::Kind kind, uint64_t offset, const TimeSpan& time, Bytes content,
                  std::string& bytes);
 
 // Reads the chunk that begins `at` bytes into a segment. False: there is none, or not all of it, or what is

@@ -146,9 +146,9 @@ StreamChanges::StreamChanges(const StreamPosition& from, const redis::StreamLimi
                              Interrupts& interrupts)
     : stream_(from.offset, limits, interrupts), interrupts_(interrupts), position_(from), db_(from.db) {}
 
-void StreamChanges::Feed(Bytes bytes, int64_t received_at_ms) {
+void StreamChanges::Feed(Bytes bytes, const TimeSpan& time) {
   stream_.Feed(bytes);
-  received_at_ms_ = received_at_ms;
+  time_ = time;
 }
 
 Result<bool> StreamChanges::Next(Changes& changes) {
@@ -196,7 +196,7 @@ Status StreamChanges::Take(Changes& changes) {
   };
   for (const Special& special : kSpecials)
     if (IsNamed(special.name)) return (this->*special.take)(changes);
-  return TakeKeys(ChangeKind::kChanged, changes);
+  return TakeElements(changes);
 }
 
 // A change for each key that the command writes to.
@@ -253,6 +253,13 @@ Status StreamChanges::TakeStates(Changes& changes) {
 Status StreamChanges::TakeEdit(Changes& changes) {
   PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
   TakeEditOf(command_, changes.back());
+  if (wants_elements_) changes.back().elements = ElementChangesOf(command_);
+  return {};
+}
+
+Status StreamChanges::TakeElements(Changes& changes) {
+  PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
+  if (wants_elements_ && positions_.size() == 1) changes.back().elements = ElementChangesOf(command_);
   return {};
 }
 
@@ -320,7 +327,7 @@ StreamChange StreamChanges::MakeChange(ChangeKind kind, int db) const {
   change.kind = kind;
   change.entry.db = db;
   change.offset = command_.end;
-  change.received_at_ms = received_at_ms_;
+  change.entry.changed = time_;
   return change;
 }
 

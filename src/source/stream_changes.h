@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "core/interrupts.h"
 #include "core/status.h"
 #include "redis/command_stream.h"
+#include "source/element_changes.h"
 #include "source/entry.h"
 
 namespace prm::source {
@@ -45,13 +47,14 @@ constexpr int kEveryDatabase = -1;
 
 struct StreamChange {
   ChangeKind kind;
-  Entry entry;  // db, and the key but for kFlush, kSwap, kUnknown and kHidden
+  Entry entry;  // db, `changed`, and the key but for kFlush, kSwap, kUnknown and kHidden
   Edit edit = Edit::kNone;
   int64_t amount = 0;
+  // kChanged, if wanted: what becomes of the key's elements, if the command says that.
+  std::optional<ElementChanges> elements;
   int other_db = 0;
   std::vector<std::string> command;  // kUnknown, kHidden: its name, and for kUnknown its arguments
   uint64_t offset = 0;               // of the end of its command: the state holds the stream up to there
-  int64_t received_at_ms = 0;        // when the last byte of its command was received
 };
 
 // Where a reader of the stream can go on: between two commands, outside a transaction.
@@ -65,8 +68,11 @@ class StreamChanges {
   // interrupts must outlive the object.
   StreamChanges(const StreamPosition& from, const redis::StreamLimits& limits, Interrupts& interrupts);
 
-  // Takes the next bytes of the stream. received_at_ms: by the clock that expiries count by, Unix time.
-  void Feed(Bytes bytes, int64_t received_at_ms);
+  // Takes the next bytes of the stream. time: when what ends in them was done.
+  void Feed(Bytes bytes, const TimeSpan& time);
+
+  // Whether changes are to say what becomes of elements.
+  void set_wants_elements(bool wants) { wants_elements_ = wants; }
 
   // Appends the changes of the next command, of which there may be none; false: no command is whole yet.
   // Memory: see CommandStream::Next. After an error the object is unusable. Errors: kProtocol (not a stream
@@ -90,6 +96,7 @@ class StreamChanges {
   Status TakeState(Changes& changes);
   Status TakeStates(Changes& changes);
   Status TakeEdit(Changes& changes);
+  Status TakeElements(Changes& changes);
   Status TakeDelete(Changes& changes);
   Status TakeRename(Changes& changes);
   Status TakeMove(Changes& changes);
@@ -111,9 +118,10 @@ class StreamChanges {
   redis::StreamCommand command_;   // that is being taken
   std::vector<size_t> positions_;  // of its keys
   StreamPosition position_;
-  int64_t received_at_ms_ = 0;
+  TimeSpan time_;
   int db_;  // selected, also inside a transaction
   bool in_transaction_ = false;
+  bool wants_elements_ = false;
 };
 
 }  // namespace prm::source

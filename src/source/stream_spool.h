@@ -69,7 +69,8 @@ class StreamSpoolWriter {
   Status ChangeId(const std::string& id);
 
   // Appends the next bytes of the stream. Only after Begin, or where end() is not empty.
-  Status Append(Bytes bytes, int64_t received_at_ms);
+  // time: see SpoolChunk.
+  Status Append(Bytes bytes, const TimeSpan& time);
 
   // Makes everything durable.
   Status Sync();
@@ -84,7 +85,7 @@ class StreamSpoolWriter {
   Status Recover();
   Status RecoverSegment(uint64_t number);
   Status BeginSegment(SpoolChunk::Kind kind, const redis::ReplicationPoint& point);
-  Status Write(SpoolChunk::Kind kind, int64_t received_at_ms, Bytes content);
+  Status Write(SpoolChunk::Kind kind, const TimeSpan& time, Bytes content);
 
   SpoolSegments& segments_;
   uint64_t segment_bytes_;

@@ -70,15 +70,15 @@ Status StreamSpoolWriter::BeginSegment(SpoolChunk::Kind kind, const redis::Repli
   segment_ = std::move(created.value());
   ++number_;
   end_ = point;
-  return Write(kind, 0, point.id);
+  return Write(kind, {}, point.id);
 }
 
 Status StreamSpoolWriter::ChangeId(const std::string& id) {
   end_->id = id;
-  return Write(SpoolChunk::Kind::kOrigin, 0, id);
+  return Write(SpoolChunk::Kind::kOrigin, {}, id);
 }
 
-Status StreamSpoolWriter::Append(Bytes bytes, int64_t received_at_ms) {
+Status StreamSpoolWriter::Append(Bytes bytes, const TimeSpan& time) {
   for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kMostChunkContent))) {
     const Bytes content = bytes.substr(0, kMostChunkContent);
     if (segment_->size() + content.size() + kChunkFrame > segment_bytes_) {
@@ -86,15 +86,15 @@ Status StreamSpoolWriter::Append(Bytes bytes, int64_t received_at_ms) {
       PRM_RETURN_IF_ERROR(Sync());
       PRM_RETURN_IF_ERROR(BeginSegment(SpoolChunk::Kind::kOrigin, *end_));
     }
-    PRM_RETURN_IF_ERROR(Write(SpoolChunk::Kind::kBytes, received_at_ms, content));
+    PRM_RETURN_IF_ERROR(Write(SpoolChunk::Kind::kBytes, time, content));
     end_->offset += content.size();
   }
   return {};
 }
 
-Status StreamSpoolWriter::Write(SpoolChunk::Kind kind, int64_t received_at_ms, Bytes content) {
+Status StreamSpoolWriter::Write(SpoolChunk::Kind kind, const TimeSpan& time, Bytes content) {
   bytes_.clear();
-  AppendChunk(kind, end_->offset, received_at_ms, content, bytes_);
+  AppendChunk(kind, end_->offset, time, content, bytes_);
   return segment_->Append(bytes_);
 }
 

@@ -53,6 +53,35 @@ std::vector<bool> BatchStore::FindOwned(const BatchOptions &options) const {
   return owned;
 }
 
+void BatchStore::FindElementTypes() {
+  element_types_.assign(groups_.size(), {});
+  for (size_t group = 0; group < groups_.size(); ++group)
+    for (rdb::ValueType const type :
+         {rdb::ValueType::kHash, rdb::ValueType::kSet, rdb::ValueType::kZset, rdb::ValueType::kStream})
+      if (groups_[group].TakesElements(type)) element_types_[group].insert(type);
+}
+
+bool BatchStore::TakesElements(uint64_t route, rdb::ValueType type) const {
+  Route const found = Route::FromNumber(route);
+  return found.kind == Route::kMapped && *found.pattern < element_types_.size() &&
+         element_types_[*found.pattern].count(type) > 0;
+}
+
+bool BatchStore::TakesOnlyElements(uint64_t route) const {
+  Route const found = Route::FromNumber(route);
+  return found.kind == Route::kMapped && *found.pattern < element_types_.size() &&
+         !element_types_[*found.pattern].empty();
+}
+
+bool BatchStore::TakesAnyElements() const {
+  return std::any_of(element_types_.begin(), element_types_.end(),
+                     [](const std::set<rdb::ValueType> &types) { return !types.empty(); });
+}
+
+void BatchStore::LeaveElements(uint64_t route) {
+  element_types_[Route::FromNumber(route).pattern.value()].clear();
+}
+
 void BatchStore::Forget() {
   for (PatternGroup &group : groups_) group.Forget();
   archive_.ForgetPrepared();

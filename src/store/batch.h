@@ -50,6 +50,17 @@ class BatchStore {
   std::vector<const source::Entry *> Delete(const std::vector<const source::Entry *> &entries,
                                             const BatchOptions &options, Tally &tally);
 
+  // Finds out by PatternGroup::TakesElements which changes of elements can be stored.
+  void FindElementTypes();
+  // Whether those can of keys with this route and values of that type. False before FindElementTypes.
+  bool TakesElements(uint64_t route, rdb::ValueType type) const;
+  // Whether those of some type can, so that rows show nothing of a key but its elements.
+  bool TakesOnlyElements(uint64_t route) const;
+  // Whether there are such keys.
+  bool TakesAnyElements() const;
+  // From now on they cannot: keys with this route are to be read again.
+  void LeaveElements(uint64_t route);
+
   // As PatternGroup::Forget.
   void Forget();
 
@@ -59,7 +70,8 @@ class BatchStore {
 
   const std::string migration_;
   const Routing &routing_;
-  std::vector<PatternGroup> groups_;   // by the number of their pattern
+  std::vector<PatternGroup> groups_;                     // by the number of their pattern
+  std::vector<std::set<rdb::ValueType>> element_types_;  // of each, see TakesElements
   std::vector<Tally::Pattern> names_;  // of the patterns, and after them the group for keys that none owns
   Archive archive_;
   bool archives_unmapped_;

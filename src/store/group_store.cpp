@@ -5,6 +5,7 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "rdb/dump.h"
 #include "store/folded_rows.h"
 
 namespace prm {
@@ -104,6 +105,7 @@ void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
     trial.mapping = i;
     MappingSettings settings(mapping.mapping);
     pg::Tuplestore batch;
+    RefuseParts(which, mapping, trial.findings);
     trial.in_query = true;
     Fill(which, i, batch, trial.findings);
     Stage &stage = stages[i];
@@ -139,17 +141,17 @@ void GroupStore::Delete(const std::vector<int> &which, Trial &trial) {
   for (trial.mapping = prepared_.size(); trial.mapping-- > 0;) {
     PreparedMapping &mapping = *prepared_[trial.mapping];
     const Mapping &definition = mapping.mapping;
-    if (definition.on_delete == "keep") continue;
+    if (definition.KeepsGone()) continue;
     MappingSettings settings(definition);
     RowCounts &counts = trial.findings.rows[definition.name];
     if (mapping.packed) {
       mapping.packed->DeleteRowsOf(entries_, which, nullptr, options_.run, counts);
     } else if (mapping.ledger) {
-      std::vector<std::pair<int, KeyName>> keys;
-      for (int entry : which) keys.emplace_back(entry, KeyName{entries_[entry]->db, entries_[entry]->key});
+      std::vector<Ledger::Changed> keys;
+      for (int entry : which) keys.push_back(ChangedKey(entry));
       pg::Tuplestore none, obsolete;
       mapping.ledger->TakeObsolete(keys, none, obsolete);
-      if (obsolete.size() > 0) counts.deleted += mapping.ledger->DeleteRows(obsolete, none);
+      if (obsolete.size() > 0) mapping.ledger->DeleteRows(obsolete, none, counts);
     }
   }
 }
@@ -184,8 +186,10 @@ void GroupStore::RunWithoutRows(size_t mapping) {
   prepared.query.Run(nothing.get(), 0, rows);
   if (!prepared.mapping.checks.empty()) FailedChecks(prepared, rows.rows);
   prepared.writer.RunWithoutRows(prepared.query.row_desc());
-  if (prepared.mapping.ledger != "none" && prepared.mapping.on_delete != "keep")
-    Spi::Execute(DeleteStatement(prepared.target.name, prepared.mapping.on_delete) + " WHERE false");
+  if (prepared.mapping.ledger == "none") return;
+  for (const std::string &action :
+       {prepared.mapping.on_delete, prepared.mapping.on_expire.value_or(prepared.mapping.on_delete)})
+    if (action != "keep") Spi::Execute(DeleteStatement(prepared.target.name, action) + " WHERE false");
 }
 
 FillOptions GroupStore::FillOptionsOf(const PreparedMapping &mapping) const {
@@ -201,7 +205,10 @@ void GroupStore::FillElements(int entry, PreparedMapping &mapping, pg::Tuplestor
 void GroupStore::Fill(const std::vector<int> &which, size_t number, pg::Tuplestore &batch,
                       Findings &findings) {
   PreparedMapping &mapping = *prepared_[number];
-  for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, which,
+  std::vector<int> shown;
+  for (int entry : which)
+    if (!HasNoStates(entry)) shown.push_back(entry);
+  for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, shown,
                                          FillOptionsOf(mapping), mapping.query.batch_desc(), batch)) {
     if (problem.is_element) {
       findings.partial.push_back({entries_[problem.entry], pattern_, mapping.mapping.name, problem.rule,
@@ -234,11 +241,25 @@ void GroupStore::LeaveOutExcluded(const std::vector<int> &which, size_t number, 
   findings.partial_entries.insert(which.front());
 }
 
+void GroupStore::RefuseParts(const std::vector<int> &which, const PreparedMapping &mapping,
+                             Findings &findings) {
+  for (int entry : which) {
+    const source::Entry &part = *entries_[static_cast<size_t>(entry)];
+    if (!part.is_part) continue;
+    auto const type = rdb::DumpType(part.payload.empty() ? part.gone_elements : part.payload);
+    if (type.ok() && mapping.TakesElements(type.value())) continue;
+    findings.refused.emplace(entry, Refusal{mapping.mapping.name, "no_row", std::nullopt,
+                                            "single elements of the key cannot be stored"});
+  }
+}
+
 void GroupStore::FindMissing(const std::vector<int> &which, PreparedMapping &mapping, const QueryRows &rows,
                              Findings &findings) {
   for (int entry : which) {
     if (rows.yielded[static_cast<size_t>(entry)] || findings.refused.count(entry)) continue;
-    if (mapping.mapping.no_row == "skip")
+    if (HasNoStates(entry))
+      findings.marks[entry] = std::max(findings.marks[entry], Mark::kUpdated);
+    else if (mapping.mapping.no_row == "skip")
       findings.marks[entry] = std::max(findings.marks[entry], Mark::kFiltered);
     else
       findings.refused.emplace(entry, Refusal{mapping.mapping.name, "no_row", std::nullopt,
@@ -307,7 +328,7 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
     ledger->Identify(identities);
   }
   // First come rows that keys of the batch have left, so that others can have them.
-  if (mapping.ledger && mapping.mapping.on_delete != "keep")
+  if (mapping.ledger && !mapping.mapping.KeepsGone())
     TakeObsolete(mapping, which, findings, identities, obsolete);
   if (mapping.packed) DeleteLeftRows(mapping, stage, which, findings, counts);
   bool const blind = mapping.writer.expects_new_rows();
@@ -330,7 +351,7 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
   if (!without_target.empty()) throw EntriesRefused{std::move(without_target)};
   if (stage.rows->rows.size() > 0) mapping.writer.set_expects_new_rows(all_new);
   mapping.state.expects_new_rows = mapping.writer.expects_new_rows();
-  if (obsolete.size() > 0) counts.deleted += ledger->DeleteRows(obsolete, identities);
+  if (obsolete.size() > 0) ledger->DeleteRows(obsolete, identities, counts);
 }
 
 void GroupStore::Compare(PreparedMapping &mapping, Stage &stage, Findings &findings) {
@@ -442,13 +463,18 @@ std::vector<int> GroupStore::FindFolded(PreparedMapping &mapping, Stage &stage) 
   return folded;
 }
 
+Ledger::Changed GroupStore::ChangedKey(int entry) const {
+  const source::Entry &key = *entries_[static_cast<size_t>(entry)];
+  return {entry, {key.db, key.key}, key.changed};
+}
+
 void GroupStore::TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which,
                               const Findings &findings, pg::Tuplestore &identities,
                               pg::Tuplestore &obsolete) {
-  std::vector<std::pair<int, KeyName>> keys;
+  std::vector<Ledger::Changed> keys;
   for (int entry : which)
     if (!findings.refused.count(entry) && !findings.partial_entries.count(entry))
-      keys.emplace_back(entry, KeyName{entries_[entry]->db, entries_[entry]->key});
+      keys.push_back(ChangedKey(entry));
   mapping.ledger->TakeObsolete(keys, identities, obsolete);
 }
 
@@ -479,7 +505,7 @@ void GroupStore::KeepLedger(PreparedMapping &mapping, const std::vector<Identifi
 
 void GroupStore::DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                                 const Findings &findings, RowCounts &counts) {
-  if (mapping.mapping.on_delete == "keep") return;
+  if (mapping.mapping.KeepsGone()) return;
   // If keys have one row each, a key that yields its row has left none.
   bool const has_one_row = mapping.packed->keys_have_one_row();
   std::vector<bool> is_whole(entries_.size(), true);
@@ -487,8 +513,15 @@ void GroupStore::DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const st
     for (int entry : which) is_whole[entry] = !stage.rows->yielded[static_cast<size_t>(entry)];
   for (int entry : findings.partial_entries) is_whole[entry] = false;
   std::vector<int> left;
-  for (int entry : which)
-    if (is_whole[entry] && !findings.refused.count(entry)) left.push_back(entry);
+  std::vector<const source::Entry *> parts;
+  for (int entry : which) {
+    if (!is_whole[entry] || findings.refused.count(entry)) continue;
+    if (entries_[static_cast<size_t>(entry)]->is_part)
+      parts.push_back(entries_[static_cast<size_t>(entry)]);
+    else
+      left.push_back(entry);
+  }
+  if (!parts.empty()) mapping.packed->DeleteElementsOf(parts, stage.rows->rows, options_.run, counts);
   mapping.packed->DeleteRowsOf(entries_, left, has_one_row ? nullptr : &stage.rows->rows, options_.run,
                                counts);
 }
@@ -498,9 +531,10 @@ void GroupStore::KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const
   // A row that was there before and whose values stay is nobody's to delete.
   bool const takes_over = definition.on_conflict != "nothing" && definition.on_conflict != "fill";
   // An unchanged row may already be the mapping's, and looking would cost more than storing it. If the ledger
-  // has entries, the row is assumed to be the mapping's, unless rows outlive their entries, as a SET list
-  // leaves them.
-  bool const outlives = definition.on_delete != "delete" && definition.on_delete != "keep";
+  // has entries, the row is assumed to be the mapping's, unless rows outlive their entries, as a SET list or
+  // an on_expire leaves them.
+  bool const outlives =
+      definition.on_expire || (definition.on_delete != "delete" && definition.on_delete != "keep");
   bool const claims_unchanged = takes_over && (outlives || Claims(definition));
   std::vector<PackedRows::Fate> fates(part.entries.size(), PackedRows::Fate::kNothing);
   for (auto [row, outcome] : outcomes) {

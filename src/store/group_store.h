@@ -127,6 +127,7 @@ class GroupStore {
                  std::map<int, Refusal> &without_target);
   static bool MayFold(const PreparedMapping &mapping, const QueryRows &rows);
   static std::vector<int> FindFolded(PreparedMapping &mapping, Stage &stage);
+  Ledger::Changed ChangedKey(int entry) const;
   void TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which, const Findings &findings,
                     pg::Tuplestore &identities, pg::Tuplestore &obsolete);
   void DeferLosers(const std::vector<int> &lost, const RowPart &part);
@@ -136,6 +137,13 @@ class GroupStore {
   // place.
   void DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const std::vector<int> &which,
                       const Findings &findings, RowCounts &counts);
+  // Refuses parts of keys that a mapping cannot store any more, because its target has changed.
+  void RefuseParts(const std::vector<int> &which, const PreparedMapping &mapping, Findings &findings);
+  // An entry that only says which elements are gone.
+  bool HasNoStates(int entry) const {
+    const source::Entry &part = *entries_[static_cast<size_t>(entry)];
+    return part.is_part && part.payload.empty();
+  }
   void KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes);
   bool Claims(const Mapping &mapping) const;
   void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,

@@ -4,7 +4,9 @@
 #include "mapping/target_statements.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/time.h"
 #include "pg/transaction.h"
+#include "store/departure.h"
 
 namespace prm {
 
@@ -34,29 +36,35 @@ TupleDesc IdentitiesDesc() {
   return DescOf({{"redis_row", INT4OID}, {"redis_entry", INT4OID}, {"row_key", TEXTOID}});
 }
 TupleDesc OwnedDesc() {
-  return DescOf({{"redis_entry", INT4OID}, {"row_hash", INT8OID}, {"row_key", TEXTOID}});
+  return DescOf({{"redis_entry", INT4OID},
+                 {"row_hash", INT8OID},
+                 {"row_key", TEXTOID},
+                 {"after_ms", INT8OID},
+                 {"until_ms", INT8OID}});
 }
-TupleDesc ObsoleteDesc() { return DescOf({{"row_hash", INT8OID}, {"row_key", TEXTOID}}); }
+TupleDesc ObsoleteDesc() {
+  return DescOf({{"row_hash", INT8OID}, {"row_key", TEXTOID}, {"after_ms", INT8OID}, {"until_ms", INT8OID}});
+}
 
 }  // namespace
 
-Ledger::Ledger(const Mapping &mapping, const Target &target)
-    : mapping_id_(mapping.id),
-      mapping_(mapping.name),
+Ledger::Ledger(const Mapping &mapping, const Target &target, std::vector<std::string> expires)
+    : mapping_(mapping),
+      mapping_id_(mapping.id),
       target_(target.name),
-      on_delete_(mapping.on_delete),
+      expires_(std::move(expires)),
       keys_(target.keys),
       asks_for_first_key_(CanAskForFirstKey(target)),
       identify_("SELECT excluded.redis_row, excluded.redis_entry, " + RowKeyExpression("excluded") +
                 " FROM redis_rows AS excluded"),
       find_owned_(R"(
-SELECT k.entry, l.row_hash, l.row_key
-FROM unnest($2, $3, $4, $5) AS k (entry, key_hash, db, key_bytes),
+SELECT k.entry, l.row_hash, l.row_key, k.after_ms, k.until_ms
+FROM unnest($2, $3, $4, $5, $6, $7) AS k (entry, key_hash, db, key_bytes, after_ms, until_ms),
      LATERAL (SELECT row_hash, row_key FROM redis_migrate.ledger
               WHERE key_hash = k.key_hash AND mapping_id = $1 AND db = k.db AND key_bytes = k.key_bytes OFFSET 0) AS l)",
                   pg::KeptStatement::Planning::kByIndex),
       find_obsolete_(R"(
-SELECT o.row_hash, o.row_key FROM redis_owned AS o
+SELECT o.row_hash, o.row_key, o.after_ms, o.until_ms FROM redis_owned AS o
 WHERE NOT EXISTS (SELECT FROM redis_identities AS i WHERE i.redis_entry = o.redis_entry AND i.row_key = o.row_key))"),
       strike_off_(R"(
 DELETE FROM redis_migrate.ledger AS l
@@ -197,12 +205,14 @@ WHERE l.ctid = found.ctid)",
           changed);
 }
 
-void Ledger::TakeObsolete(const std::vector<std::pair<int, KeyName>> &keys, pg::Tuplestore &identities,
+void Ledger::TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &identities,
                           pg::Tuplestore &obsolete) {
-  std::vector<int64> hashes;
+  std::vector<int64> hashes, after, until;
   std::vector<int> entries, dbs;
   std::vector<Bytes> names;
-  for (const auto &[entry, key] : keys) {
+  for (const auto &[entry, key, time] : keys) {
+    after.push_back(time.until_ms != 0 ? time.after_ms : pg::NowMs());
+    until.push_back(time.until_ms != 0 ? time.until_ms : pg::NowMs());
     entries.push_back(entry);
     hashes.push_back(HashOfKey(key));
     dbs.push_back(key.db);
@@ -212,7 +222,8 @@ void Ledger::TakeObsolete(const std::vector<std::pair<int, KeyName>> &keys, pg::
   pg::Tuplestore owned;
   find_owned_.ExecuteInto(
       owned, {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(entries), SqlParam::Int8Array(hashes),
-              SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+              SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names), SqlParam::Int8Array(after),
+              SqlParam::Int8Array(until)});
   if (owned.size() == 0) return;
   {
     pg::NamedRows shown_owned(kOwnedName, OwnedDesc(), owned.get());
@@ -253,46 +264,57 @@ std::string Ledger::KeyValues(const std::string &row_key) const {
 std::string Ledger::DeleteRowsStatement(const std::string &condition) const {
   // OFFSET 0: each text is parsed once.
   std::string const parsed =
-      std::string("(SELECT row_key::pg_catalog.text[] AS row_key FROM ") + kObsoleteName + " OFFSET 0)";
+      std::string("(SELECT row_key::pg_catalog.text[] AS row_key, after_ms, until_ms FROM ") + kObsoleteName +
+      " OFFSET 0)";
   std::string is_gone = HasIdentity("target", "gone.row_key");
   if (asks_for_first_key_)
     is_gone += " AND target." + QuoteIdentifier(keys_[0].column.name) + " " + keys_[0].Operator() +
                " ANY (ARRAY(SELECT DISTINCT " + KeyValue(0, "obsolete.row_key") + " FROM " + parsed +
                " AS obsolete))";
-  return DeleteStatement() + (on_delete_ == "delete" ? " USING " : " FROM ") +
-         "(SELECT obsolete.row_key FROM " + parsed + " AS obsolete" +
-         (condition.empty() ? "" : " WHERE " + condition) + " OFFSET 0) AS gone WHERE " + is_gone;
+  std::string const gone = "(SELECT obsolete.* FROM " + parsed + " AS obsolete" +
+                           (condition.empty() ? "" : " WHERE " + condition) + " OFFSET 0) AS gone";
+  if (mapping_.on_expire)
+    return DepartureStatement(mapping_, target_, expires_,
+                              {gone, is_gone, "gone.after_ms", "gone.until_ms", ""});
+  return DeleteStatement(target_, mapping_.on_delete) +
+         (mapping_.on_delete == "delete" ? " USING " : " FROM ") + gone + " WHERE " + is_gone;
 }
 
-int64 Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities) {
+void Ledger::CountDeleted(const pg::Rows &result, RowCounts &counts) const {
+  if (mapping_.on_expire)
+    CountDeparted(result[0], counts);
+  else
+    counts.deleted += static_cast<int64>(result.processed());
+}
+
+void Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, RowCounts &counts) {
   pg::NamedRows shown_obsolete(kObsoleteName, ObsoleteDesc(), obsolete.get(),
                                static_cast<double>(obsolete.size()));
-  if (identities.size() == 0) return static_cast<int64>(delete_all_.Execute().processed());
+  if (identities.size() == 0) return CountDeleted(delete_all_.Execute(), counts);
   pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get(),
                                  static_cast<double>(identities.size()));
   std::string is_kept;
   for (size_t i = 0; i < keys_.size(); ++i)
     is_kept += (i == 0 ? "" : " AND ") +
                keys_[i].Equal(KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
-  return static_cast<int64>(
-      Spi::Execute(
-          DeleteRowsStatement(std::string("NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] "
-                                          "AS row_key FROM ") +
-                              kIdentitiesName + " OFFSET 0) AS kept WHERE " + is_kept + ")"))
-          .processed());
+  std::string const is_left =
+      std::string("NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM ") +
+      kIdentitiesName + " OFFSET 0) AS kept WHERE " + is_kept + ")";
+  CountDeleted(Spi::Execute(DeleteRowsStatement(is_left)), counts);
 }
 
-int64 Ledger::DeleteRows(const std::vector<std::string> &row_keys) {
-  if (row_keys.empty()) return 0;
+void Ledger::DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts) {
+  if (row_keys.empty()) return;
+  Datum const now_ms = Int64GetDatum(pg::NowMs());
   TupleDesc desc = ObsoleteDesc();
   pg::Tuplestore obsolete, none;
   for (const std::string &row_key : row_keys) {
-    Datum values[] = {Int64GetDatum(0), pg::TextDatum(row_key)};
-    bool nulls[] = {true, false};
+    Datum values[] = {Int64GetDatum(0), pg::TextDatum(row_key), now_ms, now_ms};
+    bool nulls[] = {true, false, false, false};
     obsolete.Put(desc, values, nulls);
     pfree(DatumGetPointer(values[1]));
   }
-  return DeleteRows(obsolete, none);
+  DeleteRows(obsolete, none, counts);
 }
 
 }  // namespace prm

@@ -9,6 +9,8 @@
 #include "pg/identity.h"
 #include "pg/kept_statement.h"
 #include "pg/tuplestore.h"
+#include "source/entry.h"
+#include "store/row_counts.h"
 #include "store/row_hash.h"
 
 namespace prm {
@@ -37,16 +39,22 @@ using KeyOfRow = std::function<KeyName(int)>;
 
 class Ledger {
  public:
-  Ledger(const Mapping &mapping, const Target &target);
+  // expires: columns of the target that say when rows expire; there are such if the mapping has an on_expire.
+  Ledger(const Mapping &mapping, const Target &target, std::vector<std::string> expires = {});
+
+  // A key that is in a batch as the entry of that number, and when it became what it is now.
+  struct Changed {
+    int entry;
+    KeyName key;
+    source::TimeSpan time;
+  };
 
   // Adds the identities of redis_rows to `identities`, in the order of the rows, with the rights and settings
   // of the caller.
   void Identify(pg::Tuplestore &identities);
 
-  // Strikes off the rows that the keys own but no longer yield themselves, and adds them to `obsolete`. keys:
-  // with the numbers of their entries.
-  void TakeObsolete(const std::vector<std::pair<int, KeyName>> &keys, pg::Tuplestore &identities,
-                    pg::Tuplestore &obsolete);
+  // Strikes off the rows that the keys own but no longer yield themselves, and adds them to `obsolete`.
+  void TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &identities, pg::Tuplestore &obsolete);
 
   // The next `count` identities, of which Identify and TakeObsolete leave the first one next, in the order of
   // their hashes.
@@ -62,11 +70,11 @@ class Ledger {
   // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
   void Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
 
-  // Deletes obsolete rows from the target, or changes them as on_delete says; rows that are equal to one of
-  // `identities` stay, though their text may differ, as that of 1.0 and 1.00. Returns how many there were.
-  int64 DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities);
-  // The same for identities that are in memory.
-  int64 DeleteRows(const std::vector<std::string> &row_keys);
+  // Deletes obsolete rows from the target, or changes them as on_delete and on_expire say; rows that are
+  // equal to one of `identities` stay, though their text may differ, as that of 1.0 and 1.00.
+  void DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, RowCounts &counts);
+  // The same for identities that are in memory, of keys that are gone now.
+  void DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts);
 
   // "ARRAY[alias.a::text, …]::text"
   std::string RowKeyExpression(const std::string &alias) const;
@@ -74,8 +82,6 @@ class Ledger {
   std::string HasIdentity(const std::string &alias, const std::string &row_key) const;
   // The values of the key columns in an identity: "CAST(row_key[1] AS type), …".
   std::string KeyValues(const std::string &row_key) const;
-  // "DELETE FROM target AS target" or "UPDATE target AS target SET …", as on_delete says.
-  std::string DeleteStatement() const { return prm::DeleteStatement(target_, on_delete_); }
 
  private:
   int64 HashOfRow(Bytes row_key);
@@ -83,10 +89,12 @@ class Ledger {
   std::string KeyValue(size_t i, const std::string &row_key) const;
   std::string DeleteRowsStatement(const std::string &condition) const;
 
+  void CountDeleted(const pg::Rows &result, RowCounts &counts) const;
+
+  const Mapping &mapping_;
   int64 mapping_id_;
-  std::string mapping_;
   std::string target_;
-  std::string on_delete_;
+  std::vector<std::string> expires_;
   std::vector<KeyColumn> keys_;
   bool asks_for_first_key_;
   pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_, delete_all_;

@@ -1,11 +1,14 @@
 #include "store/packed_rows.h"
 
+#include "mapping/expiry_columns.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/ledger_mark.h"
 #include "mapping/target_statements.h"
 #include "pg/identity.h"
 #include "pg/kept_statement.h"
 #include "pg/spi.h"
+#include "pg/time.h"
+#include "store/departure.h"
 
 namespace prm {
 
@@ -56,6 +59,7 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
       target_(target),
       query_(query),
       names_(ParsePattern(mapping.pattern), Expand::kNone),
+      elements_(ParsePattern(mapping.pattern), Expand::kElements),
       ledger_(mapping.id, 0) {
   KeyPattern const pattern = ParsePattern(mapping.pattern);
   LedgerChoice const choice = ChooseLedger(mapping, pattern, target, query.facts());
@@ -82,8 +86,10 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
       needed_[static_cast<size_t>(source.name_column)] = true;
       named_.push_back(sources_.size());
     }
+    all_keys_.push_back(sources_.size());
     sources_.push_back(source);
   }
+  FindElementColumn();
   // What is GENERATED ALWAYS keeps its value when the row changes.
   for (size_t i = 0; i < query.facts().columns.size(); ++i) {
     const TargetColumn *column = query.facts().columns[i];
@@ -99,7 +105,7 @@ void PackedRows::MakeStatements() {
   // A foreign table or view is read by a set of keys, so that the planner must be free to choose.
   auto const planning = target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
                                                            : pg::KeptStatement::Planning::kAsUsual;
-  std::string list, is_row, is_named, is_yielded, is_gone;
+  std::string list, is_row, is_named, is_named_whole, is_yielded, is_gone;
   auto add = [](std::string &condition, const std::string &more) {
     condition += (condition.empty() ? "" : " AND ") + more;
   };
@@ -110,6 +116,7 @@ void PackedRows::MakeStatements() {
     add(is_row, key.Equal("stored." + column, "excluded." + column));
     add(is_yielded, key.Equal("found." + KeyName(i), "yielded." + column));
     add(is_gone, key.Equal("target." + column, "gone." + KeyName(i)));
+    add(is_named_whole, key.Equal("stored." + column, "names." + KeyName(i)));
   }
   for (size_t const i : named_)
     add(is_named, target_.keys[i].Equal("stored." + QuoteIdentifier(target_.keys[i].column.name),
@@ -119,9 +126,14 @@ void PackedRows::MakeStatements() {
                       ImageExpression("stored") + " AS image FROM " + target_.name + " AS stored WHERE " +
                       is_row + " LIMIT 1) AS found",
                   planning);
-  find_.emplace("SELECT found.*, NULL::pg_catalog.int8 FROM redis_names AS names, LATERAL (SELECT " + list +
-                    " FROM " + target_.name + " AS stored WHERE " + is_named + " OFFSET 0) AS found",
-                planning);
+  auto find_by = [&](const std::string &condition) {
+    return "SELECT found.*, NULL::pg_catalog.int8, names.redis_after_ms, names.redis_until_ms FROM "
+           "redis_names "
+           "AS names, LATERAL (SELECT " +
+           list + " FROM " + target_.name + " AS stored WHERE " + condition + " OFFSET 0) AS found";
+  };
+  find_.emplace(find_by(is_named), planning);
+  find_elements_.emplace(find_by(is_named_whole), planning);
   find_left_.emplace(
       "SELECT found.* FROM redis_gone AS found WHERE NOT EXISTS (SELECT FROM redis_rows AS yielded WHERE " +
       is_yielded + ")");
@@ -132,7 +144,11 @@ std::unique_ptr<PackedRows::DeleteStatements> PackedRows::MakeDeleteStatements(
     const std::string &condition, pg::KeptStatement::Planning planning) const {
   std::string const is_changed = "gone.redis_image OPERATOR(pg_catalog.<>) " + ImageExpression("target");
   std::string remove = DeleteStatement(target_.name, mapping_.on_delete);
-  if (mapping_.on_delete == "delete")
+  if (mapping_.on_expire)
+    remove = DepartureStatement(
+        mapping_, target_.name, ExpiryColumns(query_.facts()),
+        {"redis_gone AS gone", condition, "gone.redis_after_ms", "gone.redis_until_ms", is_changed});
+  else if (mapping_.on_delete == "delete")
     remove = "WITH deleted AS (" + remove + " USING redis_gone AS gone WHERE " + condition + " RETURNING " +
              is_changed +
              " AS is_changed) SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE is_changed) FROM "
@@ -244,12 +260,13 @@ void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &
   if (seen_run) PackedLedger::NoteSeen(mapping_.id, *seen_run, std::move(seen));
 }
 
-// Key columns as the target has them, and as what the row was stored; NULL: unknown.
+// Key columns as the target has them, as what the row was stored (NULL: unknown), and when its key became
+// what it is.
 TupleDesc PackedRows::KeysDesc(const std::vector<size_t> &keys, bool with_image) const {
   const size_t *const first = keys.data();
   size_t const count = keys.size();
   return pg::Call([&] {
-    TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(count) + (with_image ? 1 : 0));
+    TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(count) + (with_image ? 3 : 2));
     AttrNumber number = 0;
     for (size_t i = 0; i < count; ++i) {
       const KeyColumn &key = target_.keys[first[i]];
@@ -259,6 +276,8 @@ TupleDesc PackedRows::KeysDesc(const std::vector<size_t> &keys, bool with_image)
       TupleDescInitEntryCollation(desc, number, key.column.collation);
     }
     if (with_image) TupleDescInitEntry(desc, ++number, "redis_image", INT8OID, -1, 0);
+    TupleDescInitEntry(desc, ++number, "redis_after_ms", INT8OID, -1, 0);
+    TupleDescInitEntry(desc, ++number, "redis_until_ms", INT8OID, -1, 0);
     TupleDescFinalize(desc);
     return desc;
   });
@@ -275,19 +294,36 @@ void PackedRows::FillNames(const std::vector<const source::Entry *> &entries, co
   std::optional<std::vector<std::string>> const any_type;
   TupleDesc batch_desc = names_.MakeTupleDesc();
   pg::Tuplestore batch;
-  // A key whose name cannot be shown in these columns has no row.
+  FillBatch(names_, needed_, entries, which, NameOptions(any_type), batch_desc, batch);
+  std::vector<int> columns;
+  for (size_t const i : named_) columns.push_back(sources_[i].name_column);
+  PutNames(entries, batch_desc, batch, named_, columns, desc, names);
+}
+
+// A key whose name cannot be shown in these columns has no row.
+FillOptions PackedRows::NameOptions(const std::optional<std::vector<std::string>> &any_type) const {
   FillOptions options = {any_type};
   options.one_spelling = mapping_.exclusive && !HasKeyAmongKeyColumns(mapping_, query_.facts());
-  FillBatch(names_, needed_, entries, which, options, batch_desc, batch);
+  return options;
+}
+
+void PackedRows::PutNames(const std::vector<const source::Entry *> &entries, TupleDesc batch_desc,
+                          pg::Tuplestore &batch, const std::vector<size_t> &keys,
+                          const std::vector<int> &columns, TupleDesc desc, pg::Tuplestore &names) {
+  int64 const now_ms = pg::NowMs();
   ForEachRow(batch_desc, batch, [&](TupleTableSlot *slot) {
     std::vector<Datum> values;
-    for (size_t const i : named_) {
-      int const column = sources_[i].name_column;
+    for (size_t k = 0; k < keys.size(); ++k) {
+      int const column = columns[k];
       if (slot->tts_isnull[column]) return;
       values.push_back(slot->tts_values[column]);
-      if (!Narrow(TupleDescAttr(batch_desc, column)->atttypid, target_.keys[i].column.type, &values.back()))
+      if (!Narrow(TupleDescAttr(batch_desc, column)->atttypid, target_.keys[keys[k]].column.type,
+                  &values.back()))
         return;
     }
+    const source::TimeSpan &time = entries[static_cast<size_t>(DatumGetInt32(slot->tts_values[0]))]->changed;
+    values.push_back(Int64GetDatum(time.until_ms != 0 ? time.after_ms : now_ms));
+    values.push_back(Int64GetDatum(time.until_ms != 0 ? time.until_ms : now_ms));
     auto nulls = std::make_unique<bool[]>(values.size());
     names.Put(desc, values.data(), nulls.get());
   });
@@ -298,13 +334,18 @@ void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, c
   TupleDesc names_desc = KeysDesc(named_, false);
   pg::Tuplestore names;
   FillNames(entries, which, names_desc, names);
-  pg::NamedRows named(kNamesName, names_desc, names.get());
+  FindNamed(names_desc, names, *find_, yielded, stored);
+}
+
+void PackedRows::FindNamed(TupleDesc desc, pg::Tuplestore &names, pg::KeptStatement &find,
+                           pg::Tuplestore *yielded, Stored &stored) {
+  pg::NamedRows named(kNamesName, desc, names.get());
   // Of a huge collection as many may be gone.
   if (yielded == nullptr) {
-    find_->ExecuteInto(stored.keys);
+    find.ExecuteInto(stored.keys);
   } else {
     pg::Tuplestore found;
-    find_->ExecuteInto(found);
+    find.ExecuteInto(found);
     if (found.size() == 0) return;
     if (yielded->size() <= kMostHashed) return FindLeft(found, *yielded, stored);
     pg::NamedRows found_rows(kGoneName, GoneDesc(), found.get());
@@ -348,6 +389,7 @@ void PackedRows::DeleteGone(TupleDesc desc, pg::Tuplestore &gone, DeleteStatemen
                             RowCounts &counts) {
   if (gone.size() == 0) return;
   pg::NamedRows named(kGoneName, desc, gone.get());
+  if (mapping_.on_expire) return CountDeparted(statements.remove.Execute()[0], counts);
   if (mapping_.on_delete == "delete") {
     pg::Rows const deleted = statements.remove.Execute();
     counts.deleted += deleted[0].Int8(0);
@@ -364,6 +406,10 @@ void PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
   if (which.empty()) return;
   Stored stored;
   FindStored(entries, which, yielded, stored);
+  DeleteStored(stored, run_id, counts);
+}
+
+void PackedRows::DeleteStored(Stored &stored, std::optional<int64> run_id, RowCounts &counts) {
   if (stored.items.empty()) return;
   PackedLedger::News news;
   news.removed = ledger_.FindOwn(stored.items, &counts.ledger_bytes);
@@ -380,8 +426,9 @@ void PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
     auto nulls = std::make_unique<bool[]>(values.size());
     std::copy(slot->tts_isnull, slot->tts_isnull + desc->natts, nulls.get());
     uint64 const image = is_known ? own->image : 0;
-    values.back() = Int64GetDatum(static_cast<int64>(image));
-    nulls[values.size() - 1] = image == 0;
+    size_t const image_column = target_.keys.size();
+    values[image_column] = Int64GetDatum(static_cast<int64>(image));
+    nulls[image_column] = image == 0;
     gone.Put(desc, values.data(), nulls.get());
   });
   DeleteGone(desc, gone, *delete_, counts);
@@ -397,17 +444,20 @@ void PackedRows::NoteSeenRowsOf(const std::vector<const source::Entry *> &entrie
 
 void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
   TupleDesc desc = pg::Call([&] {
-    TupleDesc made = CreateTemplateTupleDesc(2);
+    TupleDesc made = CreateTemplateTupleDesc(4);
     TupleDescInitEntry(made, 1, "redis_hash", BYTEAOID, -1, 0);
     TupleDescInitEntry(made, 2, "redis_image", INT8OID, -1, 0);
+    TupleDescInitEntry(made, 3, "redis_after_ms", INT8OID, -1, 0);
+    TupleDescInitEntry(made, 4, "redis_until_ms", INT8OID, -1, 0);
     TupleDescFinalize(made);
     return made;
   });
   pg::Tuplestore gone, seen;
+  Datum const now_ms = Int64GetDatum(pg::NowMs());
   auto put = [&](pg::Tuplestore &rows, const PackedItem &item) {
     Datum values[] = {pg::ByteaDatum(Pack({item}, Packing::kHashes)),
-                      Int64GetDatum(static_cast<int64>(item.image))};
-    bool nulls[] = {false, item.image == 0};
+                      Int64GetDatum(static_cast<int64>(item.image)), now_ms, now_ms};
+    bool nulls[] = {false, item.image == 0, false, false};
     rows.Put(desc, values, nulls);
     pfree(DatumGetPointer(values[0]));
   };
@@ -424,15 +474,11 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
   // Those that have just been marked are not marked twice.
   pg::NamedRows named(kSeenName, desc, seen.get());
   pg::NamedRows named_gone(kGoneName, desc, gone.get());
-  counts.deleted += static_cast<int64>(
-      Spi::Execute(DeleteStatement(target_.name, mapping_.on_delete) +
-                   " WHERE NOT EXISTS (SELECT FROM redis_seen AS seen WHERE seen.redis_hash "
-                   "OPERATOR(pg_catalog.=) " +
-                   hash +
-                   ") AND NOT EXISTS (SELECT FROM redis_gone AS gone WHERE gone.redis_hash "
-                   "OPERATOR(pg_catalog.=) " +
-                   hash + ")")
-          .processed());
+  std::string const is_unseen =
+      "NOT EXISTS (SELECT FROM redis_seen AS seen WHERE seen.redis_hash OPERATOR(pg_catalog.=) " + hash +
+      ") AND NOT EXISTS (SELECT FROM redis_gone AS gone WHERE gone.redis_hash OPERATOR(pg_catalog.=) " +
+      hash + ")";
+  DeleteWhere(mapping_, target_.name, ExpiryColumns(query_.facts()), is_unseen, counts);
 }
 
 // "row_image(ROW(alias.a, …))": a function takes a hundred arguments at most, a row more.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/hash_set.h"
+#include "mapping/batch_relation.h"
 #include "mapping/mapping_query.h"
 #include "pg/kept_statement.h"
 #include "store/packed_ledger.h"
@@ -37,6 +38,14 @@ class PackedRows {
   void DeleteRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                     pg::Tuplestore *yielded, std::optional<int64> run_id, RowCounts &counts);
 
+  // Whether an element of a value of that type has at most one row, which its name and that of its key tell.
+  bool FindsElements(rdb::ValueType type) const;
+
+  // The same of the elements that entries are about, which are parts of keys, for a mapping that finds
+  // elements of their types.
+  void DeleteElementsOf(const std::vector<const source::Entry *> &parts, pg::Tuplestore &yielded,
+                        std::optional<int64> run_id, RowCounts &counts);
+
   // Notes the rows that keys have in the target as met.
   void NoteSeenRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                       int64 run_id);
@@ -57,6 +66,7 @@ class PackedRows {
     std::vector<PackedItem> items;
   };
 
+  void FindElementColumn();
   bool TargetHasTriggers() const;
   int64 ColumnsFingerprint();
   void AddFieldTypes(Oid type);
@@ -66,10 +76,21 @@ class PackedRows {
   TupleDesc GoneDesc() const;  // all of them
   void FillNames(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                  TupleDesc desc, pg::Tuplestore &names);
+  void FillElementNames(const std::vector<const source::Entry *> &parts, TupleDesc desc,
+                        pg::Tuplestore &names);
+  // Puts the values of key columns, which stand in these columns of rows of redis_batch.
+  void PutNames(const std::vector<const source::Entry *> &entries, TupleDesc batch_desc,
+                pg::Tuplestore &batch, const std::vector<size_t> &keys, const std::vector<int> &columns,
+                TupleDesc desc, pg::Tuplestore &names);
+  FillOptions NameOptions(const std::optional<std::vector<std::string>> &any_type) const;
   // The rows that keys have in the target, without those that are yielded.
   void FindStored(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                   pg::Tuplestore *yielded, Stored &stored);
   void FindLeft(pg::Tuplestore &found, pg::Tuplestore &yielded, Stored &stored);
+  // The same of rows whose names `find` looks up.
+  void FindNamed(TupleDesc desc, pg::Tuplestore &names, pg::KeptStatement &find, pg::Tuplestore *yielded,
+                 Stored &stored);
+  void DeleteStored(Stored &stored, std::optional<int64> run_id, RowCounts &counts);
   // Statements that delete rows of the target that redis_gone names by a condition.
   struct DeleteStatements {
     pg::KeptStatement count_changed;  // those that are not as they were stored; only of a SET list
@@ -83,18 +104,24 @@ class PackedRows {
   const Mapping &mapping_;
   const Target &target_;
   const MappingQuery &query_;
-  BatchShape names_;                                  // redis_batch without values
-  std::vector<bool> needed_;                          // columns of names_
-  std::vector<KeyColumnSource> sources_;              // of each key column
-  std::vector<size_t> named_;                         // key columns that the key's name tells
+  BatchShape names_;                      // redis_batch without values
+  std::vector<bool> needed_;              // columns of names_
+  std::vector<KeyColumnSource> sources_;  // of each key column
+  std::vector<size_t> named_;             // key columns that the key's name tells
+  std::vector<size_t> all_keys_;          // key columns
+  BatchShape elements_;                   // redis_batch with elements
+  std::vector<bool> elements_needed_;     // columns of it that tell the key columns
+  std::vector<int> element_columns_;      // of each key column; empty: an element does not tell them all
+  Content element_ = Content::kEntry;     // the one that is not of the key's name
   std::vector<std::pair<int, Oid>> image_columns_;    // of the query's rows
   std::vector<const TargetColumn *> stored_columns_;  // the same in the target
   RowHasher hasher_;
   PackedLedger ledger_;
   std::map<int, uint64> priors_;
-  std::optional<pg::KeptStatement> images_;     // of redis_rows, as the target has them
-  std::optional<pg::KeptStatement> find_;       // the rows of the target that redis_names names
-  std::optional<pg::KeptStatement> find_left_;  // those of redis_gone that redis_rows lacks
+  std::optional<pg::KeptStatement> images_;         // of redis_rows, as the target has them
+  std::optional<pg::KeptStatement> find_;           // the rows of the target that redis_names names
+  std::optional<pg::KeptStatement> find_elements_;  // the same by all key columns
+  std::optional<pg::KeptStatement> find_left_;      // those of redis_gone that redis_rows lacks
   std::unique_ptr<DeleteStatements> delete_;
 };
 

@@ -379,6 +379,14 @@ PatternGroup::PatternGroup(KeyPattern pattern, const std::vector<const Mapping *
     states_.push_back(std::make_unique<MappingState>(mapping, pattern_));
 }
 
+bool PatternGroup::TakesElements(rdb::ValueType type) const {
+  return !states_.empty() &&
+         std::all_of(states_.begin(), states_.end(), [&](const std::unique_ptr<MappingState> &state) {
+           MappingSettings settings(*state->mapping);
+           return state->Prepare().TakesElements(type);
+         });
+}
+
 void PatternGroup::Forget() {
   for (auto &state : states_) state->Forget();
 }

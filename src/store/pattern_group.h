@@ -31,6 +31,10 @@ class PatternGroup {
   std::vector<const source::Entry *> Delete(std::vector<const source::Entry *> &entries,
                                             const BatchOptions &options, Tally &tally);
 
+  // Whether changes of single elements of values of that type can be stored without the others, by all
+  // mappings. Prepares them: in a transaction; needs SPI. Errors: those of MappingState::Prepare.
+  bool TakesElements(rdb::ValueType type) const;
+
   // Forgets what it has prepared. Call it after a rollback, which also undoes what that was made from.
   void Forget();
 

@@ -1,5 +1,6 @@
 #include "store/prepared_mapping.h"
 
+#include "mapping/expiry_columns.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -51,7 +52,7 @@ PreparedMapping::PreparedMapping(MappingState &s)
       writer(mapping, target, query.facts().columns),
       failed_checks(FailedChecksStatement(mapping)),
       folded(FoldedStatement(target)) {
-  if (mapping.ledger == "full") ledger.emplace(mapping, target);
+  if (mapping.ledger == "full") ledger.emplace(mapping, target, ExpiryColumns(query.facts()));
   if (mapping.ledger == "packed") packed.emplace(mapping, target, query);
   if (!s.target_seen) {
     s.target_seen = true;
@@ -61,6 +62,29 @@ PreparedMapping::PreparedMapping(MappingState &s)
   target.AddTo(watch);
   query.AddTo(watch);
   watch.Narrow();
+}
+
+bool PreparedMapping::TakesElements(rdb::ValueType type) const {
+  const QueryFacts &facts = query.facts();
+  if (!packed || !packed->FindsElements(type) || !facts.is_row_by_row) return false;
+  if (mapping.types &&
+      std::find(mapping.types->begin(), mapping.types->end(), rdb::TypeName(type)) == mapping.types->end())
+    return false;
+  // What an element's change does not tell.
+  const std::vector<BatchColumn> &columns = state.shape.columns();
+  for (size_t i = 0; i < columns.size(); ++i) {
+    if (!facts.needed[i]) continue;
+    switch (columns[i].content) {
+      case Content::kPosition:
+      case Content::kOrdinal:
+      case Content::kExpiresAt:
+      case Content::kPayload:
+        return false;
+      default:
+        break;
+    }
+  }
+  return true;
 }
 
 bool PreparedMapping::IsCurrent() const {

@@ -51,6 +51,9 @@ struct PreparedMapping {
 
   explicit PreparedMapping(MappingState &s);
 
+  // Whether changes of single elements of a value of that type can be stored without the others.
+  bool TakesElements(rdb::ValueType type) const;
+
   // Locks what the mapping uses, and says whether it still is as it was.
   bool IsCurrent() const;
 };

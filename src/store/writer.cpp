@@ -15,6 +15,8 @@ void RowCounts::Add(const RowCounts &other) {
   folded += other.folded;
   deleted += other.deleted;
   changed_here += other.changed_here;
+  expired += other.expired;
+  unclear += other.unclear;
   ledger_bytes += other.ledger_bytes;
 }
 

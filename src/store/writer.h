@@ -11,22 +11,11 @@
 #include "mapping/target_statements.h"
 #include "pg/kept_statement.h"
 #include "store/index_lookup.h"
+#include "store/row_counts.h"
 
 namespace prm {
 
 enum class RowOutcome : char { kInserted, kUpdated, kUnchanged, kFolded, kNoTargetRow };
-
-struct RowCounts {
-  int64 inserted = 0;
-  int64 updated = 0;
-  int64 unchanged = 0;
-  int64 folded = 0;
-  int64 deleted = 0;
-  int64 changed_here = 0;  // of those deleted: rows that somebody else has changed since they were stored
-  int64 ledger_bytes = 0;  // that were read to find out whose rows they are, though a merge would spare it
-  void Add(const RowCounts &other);
-  bool HasStored() const { return inserted + updated + unchanged > 0; }
-};
 
 // Thrown when the target did not store what it was given: a trigger or rule dropped rows, or another session
 // changed them meanwhile. Handled like an error of the data.

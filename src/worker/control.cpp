@@ -2,6 +2,7 @@
 #include "connect/server_file.h"
 #include "mapping/catalog.h"
 #include "mapping/define.h"
+#include "mapping/followable.h"
 #include "mapping/migration_lock.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
@@ -118,7 +119,10 @@ void StartJob(Job wanted, const pg::Owner &owner) {
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "migration \"" + wanted.migration + "\" has no owner to run it", pg::OwnerDetail(owner),
                       pg::OwnerHint(owner, "migration", wanted.migration));
-  if (wanted.live) RequireLiveSource(wanted.migration);
+  if (wanted.live) {
+    RequireLiveSource(wanted.migration);
+    RequireFollowable(LoadMigration(wanted.migration, MigrationUse::kDrop));
+  }
   if (wanted.seed && SourceOf(wanted.migration) != "replication")
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "seed needs source 'replication'");
   if (wanted.seed) ServerFile::Check(*wanted.seed, wanted.owner);

@@ -28,7 +28,7 @@ Outcome Take(prm::Bytes stream, size_t piece) {
   StreamChanges reader({100, 0}, kLimits, interrupts);
   Outcome outcome;
   for (size_t at = 0; at < stream.size() && outcome.is_valid; at += piece) {
-    reader.Feed(stream.substr(at, piece), 5);
+    reader.Feed(stream.substr(at, piece), {5, 5});
     while (true) {
       const auto next = reader.Next(outcome.changes);
       outcome.is_valid = next.ok();

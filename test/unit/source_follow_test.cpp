@@ -180,7 +180,7 @@ class FollowTest : public testing::TestWithParam<std::tuple<const char*, unsigne
       link_->Read(wait_ms, 1 + random_() % 3000);
       ASSERT_TRUE(link_->status.ok()) << link_->status.error().message;
       const std::string& stream = link_->stream;
-      ASSERT_TRUE(writer_->Append(Bytes(stream).substr(before), static_cast<int64_t>(before)).ok());
+      ASSERT_TRUE(writer_->Append(Bytes(stream).substr(before), {0, static_cast<int64_t>(before)}).ok());
       link_->link->Acknowledge(writer_->durable_offset());
     }
     ASSERT_TRUE(writer_->Sync().ok());
@@ -205,7 +205,7 @@ class FollowTest : public testing::TestWithParam<std::tuple<const char*, unsigne
       ASSERT_TRUE(next.ok()) << next.error().detail;
       if (!next.value()) break;
       ASSERT_EQ(chunk.kind, SpoolChunk::Kind::kBytes);
-      changes_->Feed(chunk.content, chunk.received_at_ms);
+      changes_->Feed(chunk.content, chunk.time);
       while (true) {
         const auto taken = changes_->Next(batch_);
         ASSERT_TRUE(taken.ok()) << taken.error().message << taken.error().detail;

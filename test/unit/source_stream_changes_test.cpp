@@ -20,14 +20,15 @@ namespace {
 using test::Resp;
 
 constexpr StreamPosition kStart{1000, 0};
-constexpr int64_t kReceived = 1800000000000;
+constexpr TimeSpan kReceived = {1799999999999, 1800000000000};
 
 // "set 0/key=value@expiry", "delete 0/key", "changed 0/key", and how: "by 5", "and text", "=text", "@5" or
 // "persists"; "flush 0", "swap 0 1", "unknown NAME a b".
 std::string TextOf(const StreamChange& change) {
   const std::string db = std::to_string(change.entry.db);
   const std::string name = db + "/" + change.entry.key;
-  EXPECT_EQ(change.received_at_ms, kReceived);
+  EXPECT_EQ(change.entry.changed.after_ms, kReceived.after_ms);
+  EXPECT_EQ(change.entry.changed.until_ms, kReceived.until_ms);
   EXPECT_EQ(change.entry.state, EntryState::kRead);
   std::string text;
   switch (change.kind) {

@@ -97,16 +97,17 @@ TEST_F(StreamSpoolTest, ReadsWhatIsWritten) {
 TEST_F(StreamSpoolTest, TellsWhenBytesCame) {
   auto writer = OpenWriter(files_);
   ASSERT_TRUE(writer->Begin({kId, 0}, false).ok());
-  ASSERT_TRUE(writer->Append("abc", 1800000000123).ok());
-  ASSERT_TRUE(writer->Append("d", -1).ok());
+  ASSERT_TRUE(writer->Append("abc", {1800000000100, 1800000000123}).ok());
+  ASSERT_TRUE(writer->Append("d", {-2, -1}).ok());
   auto reader = OpenReader(files_, ReplicationPoint{kId, 1});
   SpoolChunk chunk;
   ASSERT_TRUE(reader->Next(chunk).value());
   EXPECT_EQ(chunk.content, "bc");
   EXPECT_EQ(chunk.offset, 1U);
-  EXPECT_EQ(chunk.received_at_ms, 1800000000123);
+  EXPECT_EQ(chunk.time.after_ms, 1800000000100);
+  EXPECT_EQ(chunk.time.until_ms, 1800000000123);
   ASSERT_TRUE(reader->Next(chunk).value());
-  EXPECT_EQ(chunk.received_at_ms, -1);
+  EXPECT_EQ(chunk.time.until_ms, -1);
 }
 
 TEST_F(StreamSpoolTest, SplitsLargePieces) {
@@ -115,7 +116,7 @@ TEST_F(StreamSpoolTest, SplitsLargePieces) {
   std::string bytes(40 << 20, '\0');
   std::minstd_rand random(7);
   for (char& byte : bytes) byte = static_cast<char>(random());
-  ASSERT_TRUE(writer->Append(bytes, 5).ok());
+  ASSERT_TRUE(writer->Append(bytes, {5, 5}).ok());
   EXPECT_EQ(files_.Numbers().size(), 3U);
   EXPECT_EQ(writer->CountBytes().value(), 3 * kSegmentBytes);
   auto reader = OpenReader(files_, ReplicationPoint{kId, 0});
@@ -183,7 +184,7 @@ TEST_F(StreamSpoolTest, GoesOnAfterEveryCut) {
       ASSERT_TRUE(writer->end());
       EXPECT_EQ(writer->durable_offset(), writer->end()->offset);
       EXPECT_EQ(read, all.substr(0, writer->end()->offset - 100));
-      ASSERT_TRUE(writer->Append(all.substr(writer->end()->offset - 100), 1).ok());
+      ASSERT_TRUE(writer->Append(all.substr(writer->end()->offset - 100), {1, 1}).ok());
       Write(*writer, 'A', 'Z');
       read += ReadAll(*early);
       EXPECT_EQ(read, all + Letters('A', 'Z')) << length;
