@@ -14,7 +14,7 @@ SELECT redis_migrate.skip_keys('story', 'tmp:*');
 -- Times, durations and numbers that differ from run to run.
 CREATE FUNCTION steady(text) RETURNS text LANGUAGE sql AS $$
     SELECT regexp_replace(regexp_replace(regexp_replace($1, '\d{4}-\d\d-\d\d \d\d:\d\d', 'YYYY-MM-DD HH:MI', 'g'), '(HH:MI +)[\d.]+', '\1SS', 'g'), '(Run|Verification|Audit) \d+', '\1 N', 'g') $$;
-CREATE FUNCTION lines(text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT regexp_replace(line, '^( +)\d+( +scan)', '\1N\2') FROM regexp_split_to_table(steady($1), '\n') AS line $$;
+CREATE FUNCTION lines(text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT regexp_replace(line, '^ +\d+ +scan', '    N scan') FROM regexp_split_to_table(steady($1), '\n') AS line $$;
 
 \echo == before anything has happened
 SELECT lines(redis_migrate.report('story'));
@@ -58,5 +58,6 @@ RESET ROLE;
 SELECT redis_migrate.report(NULL);
 DROP ROLE regress_prm_other;
 SELECT redis_migrate.drop_migration('story');
+SELECT redis_migrate.drop_audit(max(audit_id)) FROM redis_migrate.audits;
 DROP TABLE users, carts, many;
 DROP FUNCTION lines(text), steady(text);

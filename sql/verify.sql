@@ -36,7 +36,7 @@ CREATE FUNCTION last_verdict() RETURNS TABLE (state text, keys_read bigint, keys
     LANGUAGE sql AS 'SELECT state, keys_read, keys_rejected, verified, reasons FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1';
 
 \echo == before the first run everything is missing
-CALL redis_migrate.verify('proof');
+\! psql -Xqc "CALL redis_migrate.verify('proof')" 2>&1 | sed 's/verification [0-9]*/verification N/; s/_id = [0-9]*/_id = N/'
 SELECT * FROM last_verdict();
 SELECT * FROM last_counts();
 SELECT * FROM last_differences();
