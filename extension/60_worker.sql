@@ -77,7 +77,7 @@ COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
 
 CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
         OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
-        OUT sqlstate text, OUT message text) RETURNS SETOF record
+        OUT sqlstate text, OUT message text, OUT number integer) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
     'Background workers of all databases: the caller''s own, or all for members of pg_monitor';

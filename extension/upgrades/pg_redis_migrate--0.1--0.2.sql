@@ -128,6 +128,8 @@ ALTER VIEW redis_migrate.mapping_counts RENAME TO mapping_counts_old;
 
 ALTER ROUTINE redis_migrate.start(text, text, text, text, boolean, boolean) RENAME TO start_old;
 
+ALTER ROUTINE redis_migrate.worker_slots() RENAME TO worker_slots_old;
+
 ALTER VIEW redis_migrate.background_runs RENAME TO background_runs_old;
 
 ALTER ROUTINE redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer) RENAME TO add_expiry_old;
@@ -778,6 +780,11 @@ COMMENT ON FUNCTION redis_migrate.stop(text) IS
 COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
     'Waits for the background run of a migration to end, or, of a live one, until all that was written to the server before the call is applied; raises its error if it failed';
 
+CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
+        OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
+        OUT sqlstate text, OUT message text, OUT number integer) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
+
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
     'Background workers of all databases: the caller''s own, or all for members of pg_monitor';
 
@@ -831,7 +838,8 @@ COMMENT ON VIEW redis_migrate.workers IS
 GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;
 
 CREATE TABLE redis_migrate.live_position (
-    run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
+    run_id          bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    link            integer NOT NULL DEFAULT 0,
     replication_id  text NOT NULL,
     applied_offset  bigint NOT NULL,
     db              integer NOT NULL,
@@ -840,14 +848,16 @@ CREATE TABLE redis_migrate.live_position (
     keys_read_again bigint NOT NULL DEFAULT 0,
     commands        bigint NOT NULL DEFAULT 0,
     flush_offset    bigint NOT NULL DEFAULT 0,
-    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (run_id, link)
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE redis_migrate.live_position IS
-    'How far live runs have applied the replication stream, written in the transaction that writes the rows. db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded; flush_offset: large values that changed up to there are wanted at once, by redis_migrate.wait_for';
+    'How far live runs have applied the replication stream, or each of those of a cluster, written in the transaction that writes the rows. link: 0, or the number of a master of a cluster; db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded; flush_offset: large values that changed up to there are wanted at once, by redis_migrate.wait_for';
 
 CREATE TABLE redis_migrate.live_key (
     run_id      bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    link        integer NOT NULL DEFAULT 0,
     db          integer NOT NULL,
     key_bytes   bytea NOT NULL,
     read_offset bigint NOT NULL,
@@ -858,13 +868,15 @@ CREATE TABLE redis_migrate.live_key (
 
 ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
 
-CREATE INDEX live_key_run ON redis_migrate.live_key (run_id, read_offset);
+CREATE INDEX live_key_run ON redis_migrate.live_key (run_id, link, read_offset);
 
 COMMENT ON TABLE redis_migrate.live_key IS
     'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again; bytes: so large was a value that waits to be read again because it changes often';
 
 CREATE TABLE redis_migrate.live_link (
-    run_id          bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
+    run_id          bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    link            integer NOT NULL DEFAULT 0,
+    nodes           text[] NOT NULL DEFAULT '{}',
     state           text NOT NULL CHECK (state OPERATOR(pg_catalog.=)
                         ANY (ARRAY['connecting', 'snapshot', 'streaming', 'spool full', 'full sync needed'])),
     since           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -880,11 +892,12 @@ CREATE TABLE redis_migrate.live_link (
     message         text,
     feed            text CHECK (feed OPERATOR(pg_catalog.=) ANY (ARRAY['tracking', 'notifications'])),
     doubt           text,
-    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (run_id, link)
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE redis_migrate.live_link IS
-    'The replication links of live runs, as their workers note them about once a second; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back. feed: what tells the names of changed keys where the source is scan; received_offset has then all that changed before received_at, and doubt says why changes may be missing';
+    'The replication links of live runs, as their workers note them about once a second. nodes: of a cluster the ids of the master and its replicas; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back. feed: what tells the names of changed keys where the source is scan; received_offset has then all that changed before received_at, and doubt says why changes may be missing';
 
 CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
@@ -892,11 +905,11 @@ CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT fals
 COMMENT ON PROCEDURE redis_migrate.follow(text, boolean) IS
     'Loads a snapshot, or scans, and then applies every change, until it is stopped; background workers that redis_migrate.start(live => true) started call it. Commits after each batch. force: removes rows whose keys a snapshot lacks, however many';
 
-CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint)
+CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint, link integer DEFAULT 0)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_receive_stream';
 
-COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint) IS
-    'Keeps the replication link or the feed of a live run and writes what arrives to the disk; the background worker of the link calls it';
+COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint, integer) IS
+    'Keeps the replication link of a live run, or one of those of a cluster, or its feed, and writes what arrives to the disk; the background worker of the link calls it';
 
 CREATE FUNCTION redis_migrate.confirm_instance(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_confirm_instance';
@@ -905,7 +918,7 @@ COMMENT ON FUNCTION redis_migrate.confirm_instance(text) IS
     'Declares that the live run of a migration is to go on here, on a server that was copied from another one, restored or promoted, where it is paused';
 
 CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
-    SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id,
+    SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id, coalesce(l.link, 0) AS link,
            CASE WHEN j.state OPERATOR(pg_catalog.<>) 'running' THEN j.state
                 WHEN p.is_loaded IS NOT TRUE THEN CASE WHEN l.state OPERATOR(pg_catalog.=) 'streaming' THEN 'loading' ELSE coalesce(l.state, 'connecting') END
                 WHEN l.state OPERATOR(pg_catalog.<>) 'streaming' THEN l.state
@@ -923,32 +936,32 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     FROM redis_migrate.background_run AS j
     LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
                        WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.live ORDER BY u.run_id DESC LIMIT 1) AS r ON true
-    LEFT JOIN redis_migrate.live_position AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id
     LEFT JOIN redis_migrate.live_link AS l ON l.run_id OPERATOR(pg_catalog.=) r.run_id
+    LEFT JOIN redis_migrate.live_position AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id AND p.link OPERATOR(pg_catalog.=) l.link
     CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead, pg_catalog.count(q.bytes) AS keys_deferred,
                                coalesce(pg_catalog.sum(q.bytes), 0)::bigint AS bytes_deferred
                         FROM redis_migrate.live_key AS q
-                        WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS k
+                        WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id AND q.link OPERATOR(pg_catalog.=) l.link) AS k
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 
 COMMENT ON VIEW redis_migrate.live_sync IS
-    'Live runs of the caller''s migrations, or all for members of pg_monitor: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
+    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
 
 CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
-    SELECT v.run_id, v.migration, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,
+    SELECT v.run_id, v.migration, v.link, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,
            v.durable_offset AS latest_ack_offset, l.acknowledged_at AS latest_ack_time, v.applied_offset AS latest_end_offset, p.updated_at AS latest_end_time,
            l.backlog_bytes, v.spool_bytes,
            (SELECT pg_catalog.count(*) FROM redis_migrate.reject AS r
             WHERE r.run_id OPERATOR(pg_catalog.=) v.run_id AND r.settled_at IS NULL) AS rejects
     FROM redis_migrate.live_sync AS v
     JOIN redis_migrate.background_run AS j USING (migration)
-    LEFT JOIN redis_migrate.live_link AS l USING (run_id)
-    LEFT JOIN redis_migrate.live_position AS p USING (run_id)
+    LEFT JOIN redis_migrate.live_link AS l USING (run_id, link)
+    LEFT JOIN redis_migrate.live_position AS p USING (run_id, link)
     LEFT JOIN redis_migrate.worker_slots() AS a
         ON a.kind OPERATOR(pg_catalog.=) 'migration' AND a.background_run_id OPERATOR(pg_catalog.=) j.background_run_id
            AND a.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
     LEFT JOIN redis_migrate.worker_slots() AS b
-        ON b.kind OPERATOR(pg_catalog.=) 'replication link' AND b.run_id OPERATOR(pg_catalog.=) v.run_id
+        ON b.kind OPERATOR(pg_catalog.=) 'replication link' AND b.run_id OPERATOR(pg_catalog.=) v.run_id AND b.number OPERATOR(pg_catalog.=) v.link
            AND b.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
 
 COMMENT ON VIEW redis_migrate.stat_live IS
@@ -1315,6 +1328,7 @@ BEGIN
             ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure::text, 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.worker_slots_old()'::regprocedure::text, 'redis_migrate.worker_slots()'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.worker_slots_old()'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.worker_slots()'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure::text, 'redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text)'::regprocedure::text, 'redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean)'::regprocedure)),
@@ -1350,6 +1364,7 @@ DROP ROUTINE redis_migrate.add_mapping_old(text, text, text, regclass, text, tex
     redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]),
     redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean),
     redis_migrate.start_old(text, text, text, text, boolean, boolean),
+    redis_migrate.worker_slots_old(),
     redis_migrate.add_expiry_old(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer),
     redis_migrate.alter_expiry_old(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer),
     redis_migrate.add_session_expiry_old(text, regclass, interval, interval, text),

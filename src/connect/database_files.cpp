@@ -46,6 +46,16 @@ std::optional<int64> NumberIn(const std::string &name, const std::string &ending
   return std::stoll(digits);
 }
 
+std::string LinkName(int64 run_id, int link) {
+  return std::to_string(run_id) + (link == 0 ? std::string() : "." + std::to_string(link));
+}
+
+std::optional<int64> RunIn(const std::string &name) {
+  size_t const dot = name.find('.');
+  if (dot != std::string::npos && !NumberIn(name.substr(dot + 1), "")) return std::nullopt;
+  return NumberIn(name.substr(0, dot), "");
+}
+
 void RemoveFilesOfOtherRuns(const std::set<int64> &run_ids) {
   for (const std::string &name : FileNames()) {
     std::optional<int64> run_id = SnapshotFile::RunOf(name);

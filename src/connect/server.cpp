@@ -292,6 +292,19 @@ ServerConnection::ServerConnection(const std::string &server, Oid user)
     : deployment_(ServerOptions(server, user)),
       connection_(pg::ValueOrThrow(redis::OpenServer(deployment_, waiter_))) {}
 
+ServerConnection::ServerConnection(const std::string &server, Oid user, const std::vector<std::string> &nodes)
+    : deployment_(ServerOptions(server, user)) {
+  if (deployment_.seeds.empty() || nodes.empty()) {
+    connection_ = pg::ValueOrThrow(redis::OpenServer(deployment_, waiter_));
+    return;
+  }
+  topology_ = pg::ValueOrThrow(redis::FindTopology(deployment_, waiter_));
+  const redis::ClusterShard *const shard = topology_.ShardOfMaster(nodes);
+  if (shard == nullptr) return;
+  node_ = shard->master;
+  connection_ = pg::ValueOrThrow(redis::OpenNode(deployment_, node_.endpoint, waiter_));
+}
+
 }  // namespace prm
 
 // redis_migrate.fdw_validator(text[], oid): checks the options of servers and user mappings.

@@ -23,9 +23,16 @@ struct ClusterResources {
 class ServerConnection {
  public:
   ServerConnection(const std::string &server, Oid user);
+  // As above, but of a cluster to the first of these nodes that is a master and has slots; is_open() tells
+  // whether one is.
+  ServerConnection(const std::string &server, Oid user, const std::vector<std::string> &nodes);
+  bool is_open() const { return connection_ != nullptr; }
   redis::Connection &operator*() { return *connection_; }
   redis::Connection *operator->() { return connection_.get(); }
   const redis::Deployment &deployment() const { return deployment_; }
+  // Of a connection to a node of a cluster: the masters and their slots, as of when it was opened.
+  const redis::ClusterTopology &topology() const { return topology_; }
+  const redis::ClusterNode &node() const { return node_; }
   // See redis::CheckStillCurrent.
   Status CheckStillCurrent() { return redis::CheckStillCurrent(deployment_, *connection_, waiter_); }
 
@@ -33,6 +40,8 @@ class ServerConnection {
   redis::Deployment deployment_;
   pg::ExternalDescriptor descriptor_;
   pg::LatchWaiter waiter_;
+  redis::ClusterTopology topology_;
+  redis::ClusterNode node_;
   std::unique_ptr<redis::Connection> connection_;
 };
 

@@ -8,17 +8,20 @@
 
 namespace prm {
 
-// One snapshot, named by the run that reads it. Errors of all functions: those of pg::VirtualFile.
+// One snapshot, named by the run that reads it, and of a cluster by the link (otherwise 0). Errors of all
+// functions: those of pg::VirtualFile.
 class SnapshotFile : public ByteSpool {
  public:
   // The snapshot that was kept for a run; nullptr if there is none.
-  static std::unique_ptr<SnapshotFile> Open(int64 run_id);
+  static std::unique_ptr<SnapshotFile> Open(int64 run_id, int link = 0);
+  // The links of a run that snapshots are kept for, ascending.
+  static std::vector<int> LinksOf(int64 run_id);
   // Begins a new one. It goes with the object unless it is kept.
   static std::unique_ptr<SnapshotFile> Create();
   ~SnapshotFile() override;
 
   // Makes it durable as that of a run, also across a crash, in place of an earlier one.
-  void KeepFor(int64 run_id);
+  void KeepFor(int64 run_id, int link = 0);
 
   Status Append(Bytes bytes) override;
   Status Truncate(uint64_t size) override;
@@ -31,7 +34,7 @@ class SnapshotFile : public ByteSpool {
   static std::optional<int64> RunOf(const std::string &name);
   // Whether a file of this name is one that a process had begun that is gone.
   static bool IsLeftOver(const std::string &name);
-  // Removes the snapshot that was kept for a run.
+  // Removes the snapshots that were kept for a run.
   static void Remove(int64 run_id);
 
  private:

@@ -108,16 +108,37 @@ void SourceReader::OpenRdbFile(const std::string &position) {
 
 // A run reads the same snapshot in all its passes and whenever it is resumed, as long as the file exists.
 void SourceReader::OpenSnapshot(const std::string &position) {
-  if (place_.run_id) snapshot_ = SnapshotFile::Open(*place_.run_id);
+  auto const begun = source::RdbFilePosition::Parse(position);
+  snapshot_.reset();
+  std::vector<int> const links = place_.run_id ? SnapshotFile::LinksOf(*place_.run_id) : std::vector<int>();
+  for (int const link : links) {
+    auto snapshot = SnapshotFile::Open(*place_.run_id, link);
+    bool const is_begun = begun.ok() && begun.value().file == snapshot->identity();
+    if (snapshot_ != nullptr && !is_begun) continue;
+    snapshot_ = std::move(snapshot);
+    link_ = link;
+  }
   if (snapshot_ == nullptr && place_.is_received)
     throw pg::Failure(ERRCODE_UNDEFINED_FILE,
                       "the snapshot of run " + std::to_string(*place_.run_id) + " is gone");
   if (snapshot_ == nullptr) TakeSnapshot();
-  auto const begun = source::RdbFilePosition::Parse(position);
   bool const is_of_another =
       !position.empty() && (!begun.ok() || begun.value().file != snapshot_->identity());
   restarted_ = restarted_ || is_of_another;
   OpenFile(*snapshot_, is_of_another ? std::string() : position);
+}
+
+// Of a cluster, where each master has given one. False: it was the last.
+bool SourceReader::OpenNextSnapshot() {
+  if (!place_.is_received) return false;
+  std::vector<int> const links = SnapshotFile::LinksOf(*place_.run_id);
+  auto const next = std::upper_bound(links.begin(), links.end(), link_);
+  if (next == links.end()) return false;
+  source_.reset();
+  link_ = *next;
+  snapshot_ = SnapshotFile::Open(*place_.run_id, link_);
+  OpenFile(*snapshot_, {});
+  return true;
 }
 
 void SourceReader::TakeSnapshot() {
@@ -296,6 +317,7 @@ bool SourceReader::Next(source::Batch &batch, const std::string &position) {
       const bool at_end = next.ok() && !next.value();
       const Status current = at_end && connection_ ? connection_->CheckStillCurrent() : Status();
       if (at_end && current.ok()) ReportNotes();
+      if (at_end && OpenNextSnapshot()) continue;
       if (next.ok() && batch.unknown_version) ReportVersion(*batch.unknown_version);
       if (next.ok() && current.ok()) return next.value();
       const Error &error = next.ok() ? current.error() : next.error();

@@ -42,6 +42,7 @@ class SourceReader {
   void OpenRdbFile(const std::string &position);
   void OpenSnapshot(const std::string &position);
   void TakeSnapshot();
+  bool OpenNextSnapshot();
   void OpenFile(ByteSource &file, const std::string &position);
   void ReportNotes() const;
   void ReportVersion(unsigned version);
@@ -55,6 +56,7 @@ class SourceReader {
   std::optional<ClusterResources> cluster_;
   std::unique_ptr<ServerFile> file_;
   std::unique_ptr<SnapshotFile> snapshot_;
+  int link_ = 0;  // whose snapshot that is
   std::unique_ptr<source::Source> source_;
   source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one
   uint64 repeated_slots_ = 0;                    // by those before it

@@ -2,14 +2,13 @@
 
 #include <unistd.h>
 
-#include "connect/database_files.h"
 #include "pg/virtual_file.h"
 
 namespace prm {
 
 namespace {
 
-constexpr char kEnding[] = ".spool";  // <run>-<number>.spool
+constexpr char kEnding[] = ".spool";  // <run>-<number>.spool, <run>.<link>-<number>.spool
 
 class SegmentFile : public source::SpoolSegment {
  public:
@@ -49,16 +48,13 @@ void SyncDirectory() {
 
 }  // namespace
 
-std::string SpoolFiles::NameOf(uint64_t number) const {
-  return std::to_string(run_id_) + "-" + std::to_string(number) + kEnding;
-}
+std::string SpoolFiles::NameOf(uint64_t number) const { return prefix_ + std::to_string(number) + kEnding; }
 
 Result<std::vector<uint64_t>> SpoolFiles::List() {
-  std::string const prefix = std::to_string(run_id_) + "-";
   std::vector<uint64_t> numbers;
   for (const std::string &name : FileNames()) {
-    if (name.compare(0, prefix.size(), prefix) != 0) continue;
-    if (auto const number = NumberIn(name.substr(prefix.size()), kEnding))
+    if (name.compare(0, prefix_.size(), prefix_) != 0) continue;
+    if (auto const number = NumberIn(name.substr(prefix_.size()), kEnding))
       numbers.push_back(static_cast<uint64_t>(*number));
   }
   std::sort(numbers.begin(), numbers.end());
@@ -86,7 +82,7 @@ Status SpoolFiles::Remove(uint64_t number) {
 std::optional<int64> SpoolFiles::RunOf(const std::string &name) {
   size_t const dash = name.find('-');
   if (dash == std::string::npos || !NumberIn(name.substr(dash + 1), kEnding)) return std::nullopt;
-  return NumberIn(name.substr(0, dash), "");
+  return RunIn(name.substr(0, dash));
 }
 
 }  // namespace prm

@@ -1,6 +1,7 @@
 // The spool of a live run's replication stream, as files in the directory of the database.
 #pragma once
 
+#include "connect/database_files.h"
 #include "pg/pg.h"
 #include "source/stream_spool.h"
 
@@ -9,7 +10,8 @@ namespace prm {
 // Errors of all functions are thrown: those of pg::VirtualFile.
 class SpoolFiles : public source::SpoolSegments {
  public:
-  explicit SpoolFiles(int64 run_id) : run_id_(run_id) {}
+  // link: of a cluster the number of the link, from 1 on; otherwise 0.
+  explicit SpoolFiles(int64 run_id, int link = 0) : prefix_(LinkName(run_id, link) + "-") {}
 
   Result<std::vector<uint64_t>> List() override;
   Result<std::unique_ptr<source::SpoolSegment>> Create(uint64_t number) override;
@@ -22,7 +24,7 @@ class SpoolFiles : public source::SpoolSegments {
  private:
   std::string NameOf(uint64_t number) const;
 
-  int64 run_id_;
+  std::string prefix_;
 };
 
 }  // namespace prm

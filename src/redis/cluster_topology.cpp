@@ -179,6 +179,15 @@ const ClusterShard* ClusterTopology::ShardOf(const std::string& node_id) const {
   return nullptr;
 }
 
+const ClusterShard* ClusterTopology::ShardOfMaster(const std::vector<std::string>& node_ids) const {
+  for (const std::string& id : node_ids) {
+    for (const ClusterShard& shard : shards) {
+      if (shard.master.id == id) return &shard;
+    }
+  }
+  return nullptr;
+}
+
 Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls) {
   ClusterTopology topology;
   const Result<Reply> shards = connection.Command({"CLUSTER", "SHARDS"}, kLargeReply);

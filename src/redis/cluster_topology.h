@@ -27,6 +27,9 @@ struct ClusterTopology {
 
   // The shard that a node is the master or a replica of, or nullptr.
   const ClusterShard* ShardOf(const std::string& node_id) const;
+
+  // The shard whose master is one of these nodes, the first that is if there are more, or nullptr.
+  const ClusterShard* ShardOfMaster(const std::vector<std::string>& node_ids) const;
 };
 
 // The topology that the node at the other end knows: CLUSTER SHARDS (Redis 7.0) or, where that is missing or

@@ -36,7 +36,7 @@ Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
       filter_(run.routing(), std::nullopt),
       claiming_(run.record().ReadClaiming()),
       forgets_archived_(!store_.archive().IsEmpty()),
-      spool_(record.run_id()),
+      spool_(record.run_id(), record.link()),
       known_(kKnownBytes),
       budget_(pg::settings::live_reread_share / 100.0),
       spacing_(static_cast<uint64>(pg::settings::live_large_value_rate_kb) * 1024),
@@ -108,6 +108,7 @@ void Follower::Collect(Batch &batch) {
     if (is_news && now_ms - began_ms < kMostCollectMs) continue;
     bool const has_moved = changes_->position().offset != position_.point.offset;
     if (now_ms - (has_moved ? stored_ms_ + kBatchEveryMs : began_ms + kIdleMs) >= 0 || HasDueKeys()) return;
+    if (cluster_ && !has_moved) return;  // others may have news
     WaitForNews();
   }
 }

@@ -11,6 +11,7 @@
 #include "run/link_watch.h"
 #include "run/reject_streak.h"
 #include "run/run.h"
+#include "run/slot_owners.h"
 #include "source/known_values.h"
 #include "source/named_keys.h"
 #include "source/stream_changes.h"
@@ -28,6 +29,10 @@ class Follower : public Interrupts {
   // those of BatchStore, of the server (08006 when it cannot be reached, or lags behind the stream), 0A000
   // for a command whose keys nobody knows, XX001 for a damaged spool.
   [[noreturn]] void Follow();
+
+  // As Follow, for those of all masters of a cluster, in turn.
+  [[noreturn]] static void FollowCluster(std::vector<std::unique_ptr<Follower>> &followers,
+                                         SlotOwners &owners);
 
   void CheckInterrupts() override { pg::CheckInterrupts(); }
 
@@ -59,10 +64,24 @@ class Follower : public Interrupts {
     std::map<std::string, RowCounts> rows;  // that were stored
     std::vector<LargeValue> large;          // that were read again
     RejectStreak streak;                    // after it
+    // Keys that other masters of the cluster have now, by the number of the follower.
+    std::map<size_t, std::vector<KeyId>> left;
   };
+  struct Cluster {
+    std::vector<std::unique_ptr<Follower>> *followers;
+    SlotOwners *owners;
+    size_t number;  // of this one
+  };
+  // The slots of keys have moved while they were read.
+  struct SlotsMoved {};
   using Entries = std::vector<const source::Entry *>;
 
   void OpenSpool();
+
+  bool Step();
+  void LeaveToOthers(Batch &batch);
+  void AskOwners();
+  void TakeOver(const std::vector<KeyId> &ids);
 
   void Collect(Batch &batch);
   void WaitForNews();
@@ -121,6 +140,7 @@ class Follower : public Interrupts {
   const LiveRecord &record_;
   LinkWatch &link_;
   bool const is_feed_;  // the stream has only the names of changed keys, and its offsets are not the server's
+  std::optional<Cluster> cluster_;
   BatchStore store_;
   PassFilter filter_;
   std::set<std::string> claiming_;

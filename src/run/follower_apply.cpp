@@ -34,10 +34,14 @@ constexpr long kStoreRetryPauseMs = 100;
 source::NamedKeys &Follower::Reader() {
   if (named_ == nullptr) {
     bool const is_new = connection_ == nullptr;
-    if (is_new) connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId());
+    if (is_new)
+      connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId(), link_.nodes());
     Spi::Commit();
+    if (!connection_->is_open())
+      throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has no slots any more");
     if (is_new) clock_ahead_ms_ = FetchClockAhead(**connection_);
     source::NamedKeysOptions options;
+    options.is_cluster = cluster_.has_value();
     options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
     options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
     options.bytes_in_all = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
@@ -119,7 +123,9 @@ void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<
     }
     std::optional<Failure> failure;
     try {
-      pg::ThrowIfError(Reader().Read(keys));
+      Status const read = Reader().Read(keys);
+      if (!read.ok() && read.error().code == ErrorCode::kMoved) throw SlotsMoved();
+      pg::ThrowIfError(read);
       if (IsOfNow(keys, changes)) return;
       // It may have been another server's once.
       named_.reset();
@@ -193,9 +199,21 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
 void Follower::Apply(Batch &batch) {
   ReleaseApplied();
   TakeWaiting(batch);
-  ReadAgain(batch);
+  for (bool is_read = false; !is_read;) {
+    LeaveToOthers(batch);
+    try {
+      ReadAgain(batch);
+      is_read = true;
+    } catch (const SlotsMoved &) {
+      named_.reset();
+      connection_.reset();
+      link_.Look();
+      pg::Sleep(kLagPauseMs);
+    }
+  }
   FinishElements(batch);
-  if (batch.keys.empty() && !waiting_changed_ && changes_->position().offset == position_.point.offset)
+  if (batch.keys.empty() && batch.left.empty() && !waiting_changed_ &&
+      changes_->position().offset == position_.point.offset)
     return;
   stored_ms_ = pg::MonotonicMs();
   pg::Context context("redis_migrate live batch");
@@ -305,6 +323,7 @@ void Follower::Store(Batch &batch) {
     const KeyChange &change = batch.keys.at({entry->db, entry->key});
     Wait(change, KeyAhead::kAgain, change.offset, change.tries + 1, kRetryMs);
   }
+  for (const auto &[number, ids] : batch.left) (*cluster_->followers)[number]->TakeOver(ids);
   SaveKeysAhead(next.point.offset);
 }
 

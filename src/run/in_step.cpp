@@ -4,6 +4,7 @@
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "run/live_links.h"
 #include "source/named_keys.h"
 
 namespace prm {
@@ -29,54 +30,75 @@ InStep::InStep(std::string migration, Oid owner) : migration_(std::move(migratio
   AskServer();
 }
 
+redis::ReplicationPoint InStep::FetchPoint(redis::Connection &connection) {
+  auto const keys = pg::ValueOrThrow(source::NamedKeys::Open(connection, {}));
+  return pg::ValueOrThrow(keys->FetchPoint());
+}
+
 void InStep::AskServer() {
-  ServerConnection connection(server_, owner_);
-  Spi::Commit();
-  auto const keys = pg::ValueOrThrow(source::NamedKeys::Open(*connection, {}));
-  point_ = pg::ValueOrThrow(keys->FetchPoint());
+  moments_.clear();
+  std::optional<redis::ClusterTopology> const topology = TopologyOf(server_, owner_);
+  std::vector<std::vector<std::string>> servers(1);
+  if (topology) servers.clear();
+  if (topology)
+    for (const redis::ClusterShard &shard : topology->shards) servers.push_back({shard.master.id});
+  for (const std::vector<std::string> &nodes : servers) {
+    ServerConnection connection(server_, owner_, nodes);
+    Spi::Commit();
+    if (!connection.is_open())
+      throw pg::Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has just lost its slots");
+    moments_.push_back({FetchPoint(*connection), {}});
+  }
   asked_ms_ = pg::MonotonicMs();
 }
 
 // Large values that wait because they change often are wanted at once.
-void InStep::HastenUpTo(int64 offset) const {
+void InStep::HastenUpTo(int link, int64 offset) const {
   Spi::ExecuteKept(
       "UPDATE redis_migrate.live_position AS p SET flush_offset = $2 WHERE p.run_id = (SELECT max(run_id) "
       "FROM "
-      "redis_migrate.run WHERE migration = $1 AND live) AND p.flush_offset < $2 AND EXISTS (SELECT FROM "
-      "redis_migrate.live_key AS k WHERE k.run_id = p.run_id AND k.bytes IS NOT NULL AND k.read_offset <= "
+      "redis_migrate.run WHERE migration = $1 AND live) AND p.link = $3 AND p.flush_offset < $2 AND EXISTS "
+      "(SELECT FROM "
+      "redis_migrate.live_key AS k WHERE k.run_id = p.run_id AND k.link = p.link AND k.bytes IS NOT NULL AND "
+      "k.read_offset <= "
       "$2)",
-      {SqlParam::Text(migration_), SqlParam::Int8(offset)});
+      {SqlParam::Text(migration_), SqlParam::Int8(offset), SqlParam::Int4(link)});
 }
 
 bool InStep::IsReached() {
-  bool is_of_history = false, is_reached = false;
+  bool is_of_history = true, is_reached = true;
   {
     pg::AsExtensionOwner as_owner;
+    // All at once: followers of a cluster hand keys over to each other.
     auto rows = Spi::Execute(
-        "SELECT p.is_loaded AND coalesce(l.replication_id = $2, false), p.applied_offset, "
-        "(SELECT max(k.read_offset) FROM redis_migrate.live_key AS k WHERE k.run_id = p.run_id), "
-        "EXISTS (SELECT FROM redis_migrate.live_key AS k WHERE k.run_id = p.run_id AND k.read_offset <= $3) "
-        "FROM redis_migrate.live_position AS p JOIN redis_migrate.live_link AS l USING (run_id) "
-        "WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live)",
-        {SqlParam::Text(migration_), SqlParam::Text(point_.id), SqlParam::Int8(last_read_.value_or(-1))});
-    is_of_history = rows.size() > 0 && rows[0].Bool(0);
-    if (is_of_history && rows[0].Int8(1) >= static_cast<int64>(point_.offset)) {
-      // Keys show what came after the moment: other keys may not show the same transactions yet. After a
-      // fail-over what they have shown may never have happened, but then they are read again.
-      HastenUpTo(last_read_.value_or(static_cast<int64>(point_.offset)));
-      if (rows[0].IsNull(2))
-        is_reached = true;
-      else if (last_read_)
-        is_reached = rows[0].Int8(1) >= *last_read_ && !rows[0].Bool(3);
-      else
-        last_read_ = rows[0].Int8(2);
+        "SELECT l.replication_id, p.is_loaded, p.applied_offset, k.first, k.last, p.link FROM "
+        "redis_migrate.live_position AS p JOIN redis_migrate.live_link AS l USING (run_id, link), LATERAL "
+        "(SELECT min(q.read_offset) AS first, max(q.read_offset) AS last FROM redis_migrate.live_key AS q "
+        "WHERE q.run_id = p.run_id AND q.link = p.link) AS k WHERE p.run_id = (SELECT max(run_id) FROM "
+        "redis_migrate.run WHERE migration = $1 AND live)",
+        {SqlParam::Text(migration_)});
+    for (Moment &moment : moments_) {
+      uint64 row = 0;
+      while (row < rows.size() && (rows[row].Text(0) != moment.point.id || !rows[row].Bool(1))) ++row;
+      if (row == rows.size()) {
+        is_of_history = is_reached = false;
+        continue;
+      }
+      int64 const applied = rows[row].Int8(2);
+      bool const has_keys = !rows[row].IsNull(3);
+      if (applied < static_cast<int64>(moment.point.offset)) {
+        is_reached = false;
+      } else if (has_keys) {
+        // Keys show what came after the moment: other keys may not show the same transactions yet. After a
+        // fail-over what they have shown may never have happened, but then they are read again.
+        if (!moment.last_read) moment.last_read = rows[row].Int8(4);
+        HastenUpTo(rows[row].Int4(5), *moment.last_read);
+        if (applied < *moment.last_read || rows[row].Int8(3) <= *moment.last_read) is_reached = false;
+      }
     }
   }
   Spi::Commit();
-  if (!is_of_history && pg::MonotonicMs() - asked_ms_ > kAskAgainMs) {
-    last_read_.reset();
-    AskServer();
-  }
+  if (!is_of_history && pg::MonotonicMs() - asked_ms_ > kAskAgainMs) AskServer();
   return is_reached;
 }
 

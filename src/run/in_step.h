@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pg/pg.h"
+#include "redis/connection.h"
 #include "redis/replication_point.h"
 
 namespace prm {
@@ -18,14 +19,20 @@ class InStep {
 
  private:
   void AskServer();
-  void HastenUpTo(int64 offset) const;
+  void HastenUpTo(int link, int64 offset) const;
 
   std::string migration_;
   Oid owner_;
   std::string server_;
-  redis::ReplicationPoint point_;
+  // Of a server, or of a master of a cluster.
+  struct Moment {
+    redis::ReplicationPoint point;
+    std::optional<int64> last_read;  // the largest offset that keys were read at when the point was reached
+  };
+  static redis::ReplicationPoint FetchPoint(redis::Connection &connection);
+
+  std::vector<Moment> moments_;
   int64 asked_ms_ = 0;
-  std::optional<int64> last_read_;  // the largest offset that keys were read at when the point was reached
 };
 
 }  // namespace prm

@@ -25,13 +25,13 @@ void LinkWatch::Look() {
   if (!left_at_) left_at_ = status_.noted_at;
   pg::Spi::Commit();
   if (status_.state == "full sync needed") throw FullSyncNeeded{status_.message};
-  if (workers_->Exists(record_.run_id())) return;
+  if (workers_->Exists(record_.run_id(), record_.link())) return;
   // A link that has ended with an error for good says so; whoever starts the run again starts it again.
   if (started_ms_ != 0 && status_.sqlstate && !MayComeBack(*status_.sqlstate))
     throw pg::Failure(*status_.sqlstate, status_.message, "The replication link ended with this error.");
   if (started_ms_ != 0 && now - started_ms_ < kStartEveryMs) return;
   started_ms_ = now;
-  std::optional<std::string> const problem = workers_->Start(record_.run_id());
+  std::optional<std::string> const problem = workers_->Start(record_.run_id(), record_.link());
   pg::Spi::Commit();
   if (problem && !std::exchange(told_, true))
     pg::Report(WARNING, "the replication link of run " + std::to_string(record_.run_id()) +

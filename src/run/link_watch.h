@@ -30,13 +30,16 @@ class LinkWatch {
   // behind does not count.
   bool IsSpoolFull() const { return status_.state == "spool full" && status_.noted_at != left_at_; }
 
+  // Of a cluster: the ids of the nodes of the link, the master first, as last seen.
+  const std::vector<std::string> &nodes() const { return status_.nodes; }
+
   bool IsStreaming() const { return status_.state == "streaming"; }
 
   // Large values that changed up to there are wanted at once: somebody waits for them.
   uint64 flush_offset() const { return status_.flush_offset; }
 
   // Ends the worker.
-  void Stop() { workers_->Stop(record_.run_id()); }
+  void Stop() { workers_->Stop(record_.run_id(), record_.link()); }
 
  private:
   const LiveRecord &record_;

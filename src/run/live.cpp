@@ -9,6 +9,7 @@
 #include "pg/time.h"
 #include "pg/wait.h"
 #include "run/follower.h"
+#include "run/live_links.h"
 #include "source/scan_position.h"
 #include "source/seed.h"
 
@@ -20,9 +21,26 @@ using pg::Spi;
 constexpr long kLookForSnapshotMs = 50;
 constexpr long kScanAgainMs = 1000;
 
-// The point of the snapshot, once it is there; or of the beginning of the feed.
-redis::ReplicationPoint WaitForSnapshot(const LiveRecord &record, LinkWatch &link) {
-  SpoolFiles spool(record.run_id());
+// One to the server, or to each master of a cluster.
+struct Links {
+  void Open(std::vector<LiveRecord> of_run) {
+    records = std::move(of_run);
+    for (const LiveRecord &record : records) watches.push_back(std::make_unique<LinkWatch>(record));
+  }
+  void Look() {
+    for (const auto &watch : watches) watch->Look();
+  }
+  void Stop() {
+    for (const auto &watch : watches) watch->Stop();
+  }
+
+  std::vector<LiveRecord> records;
+  std::vector<std::unique_ptr<LinkWatch>> watches;
+};
+
+// The point of the snapshot of a link, once it is there; or of the beginning of the feed.
+redis::ReplicationPoint WaitForSnapshot(const LiveRecord &record, Links &links) {
+  SpoolFiles spool(record.run_id(), record.link());
   for (;;) {
     source::SpoolChunk chunk;
     auto const reader = pg::ValueOrThrow(source::StreamSpoolReader::Open(spool, std::nullopt));
@@ -31,7 +49,7 @@ redis::ReplicationPoint WaitForSnapshot(const LiveRecord &record, LinkWatch &lin
         throw FullSyncNeeded{"the snapshot that was being loaded is gone"};
       return {chunk.content, chunk.offset};
     }
-    link.Look();
+    links.Look();
     pg::Sleep(kLookForSnapshotMs);
   }
 }
@@ -43,27 +61,37 @@ void RequireServer(const std::string &position, const std::string &run_id) {
     throw FullSyncNeeded{"the scan has read another server than the one that tells the changes"};
 }
 
-void LoadSnapshot(Run &run, const LiveRecord &record, LinkWatch &link) {
+// False: all is loaded.
+bool BeginLoading(const LiveRecord &record, Links &links) {
   std::optional<LivePosition> const begun = record.ReadPosition();
   Spi::Commit();
-  if (begun && begun->is_loaded) return;
-  redis::ReplicationPoint const point = WaitForSnapshot(record, link);
+  if (begun && begun->is_loaded) return false;
+  redis::ReplicationPoint const point = WaitForSnapshot(record, links);
   if (begun && !(begun->point == point)) throw FullSyncNeeded{"the snapshot that was being loaded is gone"};
   if (!begun) {
     LivePosition position;
     position.point = point;
     // After a snapshot that the server sent, the stream selects a database first.
-    auto const snapshot = SnapshotFile::Open(record.run_id());
+    auto const snapshot = SnapshotFile::Open(record.run_id(), record.link());
     if (snapshot != nullptr)
       if (auto const seed = source::ReadSeed(*snapshot); seed.ok()) position.db = seed.value().db;
     position.received_at_ms = pg::UnixMs(GetCurrentTimestamp());
     record.Begin(position);
     Spi::Commit();
   }
+  return true;
+}
+
+void LoadSnapshot(Run &run, Links &links) {
+  const LiveRecord &record = links.records.front();
+  for (const LiveRecord &of_link : links.records)
+    if (!BeginLoading(of_link, links)) return;
   bool const is_scan = run.source() == "scan";
+  std::string const server = is_scan ? record.ReadPosition().value().point.id : std::string();
+  Spi::Commit();
   run.Load([&] {
-    link.Look();
-    if (is_scan) RequireServer(run.record().position(), point.id);
+    links.Look();
+    if (is_scan) RequireServer(run.record().position(), server);
   });
   run.record().BeginLevel(run.routing().levels());
   run.record().ForgetSeen();
@@ -75,20 +103,33 @@ void LoadSnapshot(Run &run, const LiveRecord &record, LinkWatch &link) {
                                : "\" has loaded its snapshot and follows the stream"));
 }
 
+[[noreturn]] void FollowLinks(Run &run, Links &links) {
+  if (links.records.front().link() == 0)
+    Follower(run, links.records.front(), *links.watches.front()).Follow();
+  std::vector<std::unique_ptr<Follower>> followers;
+  std::vector<const LinkWatch *> watches;
+  for (size_t i = 0; i < links.records.size(); ++i) {
+    followers.push_back(std::make_unique<Follower>(run, links.records[i], *links.watches[i]));
+    watches.push_back(links.watches[i].get());
+  }
+  SlotOwners owners(std::move(watches));
+  Follower::FollowCluster(followers, owners);
+}
+
 // Returns when a full sync is needed: there is to be another run.
 void FollowOnce(const std::string &name, const RunParameters &parameters) {
   Run run(name, parameters);
   RequireFollowable(run.migration());
-  LiveRecord const record(run.record().id());
-  LinkWatch link(record);
+  Links links;
   try {
-    LoadSnapshot(run, record, link);
-    Follower(run, record, link).Follow();
+    links.Open(LinksOf(run.record().id(), run.migration().server));
+    LoadSnapshot(run, links);
+    FollowLinks(run, links);
   } catch (const FullSyncNeeded &needed) {
     bool const is_scan = parameters.source == "scan";
     pg::Report(WARNING, "migration \"" + name + "\" " +
                             (is_scan ? "reads all keys again: " : "takes a new snapshot: ") + needed.why);
-    link.Stop();
+    links.Stop();
     run.record().Finish(
         "superseded", std::nullopt,
         (is_scan ? "all keys have to be read again: " : "a new snapshot is needed: ") + needed.why);

@@ -35,6 +35,7 @@ struct LinkStatus {
   std::string replication_id;  // of the server; empty: it has not told yet
   std::optional<int> sqlstate;
   std::string message;
+  std::vector<std::string> nodes;  // of a cluster: the ids of the master, first, and of its replicas
   // Only of ReadLink: when it was written.
   TimestampTz noted_at = 0;
   uint64 flush_offset = 0;  // of ReadLink: large values that changed up to there are wanted at once
@@ -49,9 +50,11 @@ struct LinkStatus {
 // All functions need SPI and work in the current transaction with the rights of the extension's owner.
 class LiveRecord {
  public:
-  explicit LiveRecord(int64 run_id) : run_id_(run_id) {}
+  // link: of a cluster the number of the link, from 1 on; otherwise 0.
+  explicit LiveRecord(int64 run_id, int link = 0) : run_id_(run_id), link_(link) {}
 
   int64 run_id() const { return run_id_; }
+  int link() const { return link_; }
 
   std::optional<LivePosition> ReadPosition() const;
   std::map<KeyId, KeyAhead> ReadKeysAhead() const;
@@ -82,6 +85,7 @@ class LiveRecord {
 
  private:
   int64 run_id_;
+  int link_;
 };
 
 }  // namespace prm

@@ -14,6 +14,7 @@
 #include "redis/replication_link.h"
 #include "run/feed_receiver.h"
 #include "run/link_workers.h"
+#include "run/live_links.h"
 #include "run/live_record.h"
 #include "run/run_record.h"
 #include "run/seed.h"
@@ -38,14 +39,15 @@ constexpr size_t kLookForRoomBytes = 4 * 1024 * 1024;
 
 class Receiver {
  public:
-  Receiver(int64 run_id, const std::string &migration)
-      : record_(run_id),
-        files_(run_id),
+  Receiver(int64 run_id, int link, const std::string &migration)
+      : record_(run_id, link),
+        files_(run_id, link),
         workers_(new_link_workers()),
         name_(migration),
         buffer_(kReadBytes, '\0') {
     server_ = LoadMigration(name_).server;
     sole_link_.emplace(name_, run_id);
+    if (std::optional<LinkStatus> const noted = record_.ReadLink()) status_.nodes = noted->nodes;
     Spi::Commit();
     writer_ = pg::ValueOrThrow(source::StreamSpoolWriter::Open(files_));
   }
@@ -107,11 +109,17 @@ class Receiver {
     if (is_spool_lost) from = applied->point;
     std::optional<source::Seed> const seed = from ? std::nullopt : FindSeed();
     if (seed) from = seed->point;
-    connection_ = std::make_unique<ServerConnection>(server_, GetUserId());
+    connection_ = std::make_unique<ServerConnection>(server_, GetUserId(), status_.nodes);
     Spi::Commit();
-    if (!connection_->deployment().seeds.empty())
-      throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "a live run does not follow clusters",
-                    "Server \"" + server_ + "\" is one.");
+    bool const is_cluster = !connection_->deployment().seeds.empty();
+    if (is_cluster == status_.nodes.empty())
+      return NeedFullSync("the server is a cluster now, or is none any more");
+    if (!connection_->is_open()) return NeedFullSync("a master of the cluster has no slots any more");
+    if (seed && is_cluster)
+      throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "a seed is for one server",
+                    "Server \"" + server_ + "\" is a cluster.");
+    if (const redis::ClusterShard *shard = connection_->topology().ShardOf(connection_->node().id))
+      status_.nodes = NodesOf(*shard);
     sole_link_->Require(**connection_);
     if (seed) RequireContinues(**connection_, *seed);
     NoteBacklog();
@@ -188,7 +196,7 @@ class Receiver {
       throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED, received.error().message, received.error().detail,
                     "Raise pg_redis_migrate.max_snapshot_size.");
     pg::ThrowIfError(received);
-    snapshot->KeepFor(record_.run_id());
+    snapshot->KeepFor(record_.run_id(), record_.link());
     pg::ThrowIfError(writer_->Begin(link_->point(), true));
   }
 
@@ -281,17 +289,18 @@ class Receiver {
 }  // namespace
 }  // namespace prm
 
-// redis_migrate.receive_stream(run_id bigint): see the SQL comment. Returns when nobody wants the stream any
-// more, or when it cannot be had without another snapshot. Errors: 2D000 in a transaction block, 42704 no
-// such run of the caller's, 55000 when it is not under way or in a session, those of the server that will not
-// pass by themselves, and those of files.
+// redis_migrate.receive_stream(run_id bigint, link integer): see the SQL comment. Returns when nobody wants
+// the stream any more, or when it cannot be had without another snapshot. Errors: 2D000 in a transaction
+// block, 42704 no such run of the caller's, 55000 when it is not under way or in a session, those of the
+// server that will not pass by themselves, and those of files.
 PRM_FUNCTION(receive_stream) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.receive_stream commits what it notes");
   if (MyBgworkerEntry == nullptr)
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "redis_migrate.receive_stream is for background workers");
-  if (PG_ARGISNULL(0)) throw pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id must not be null");
+  if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+    throw pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id and link must not be null");
   pg::Spi spi(true);
   int64 const run_id = PG_GETARG_INT64(0);
   std::string migration;
@@ -300,6 +309,6 @@ PRM_FUNCTION(receive_stream) {
   if (parameters.source == "scan")
     ReceiveFeed(run_id, migration);
   else
-    Receiver(run_id, migration).Run();
+    Receiver(run_id, PG_GETARG_INT32(1), migration).Run();
   PG_RETURN_VOID();
 }

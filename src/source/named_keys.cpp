@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "rdb/dump.h"
+#include "redis/cluster_slots.h"
 #include "redis/info.h"
 
 namespace prm::source {
@@ -98,8 +99,9 @@ Status NamedKeys::Read(std::vector<NamedKey>& keys) {
   admitted_bytes_ = 0;
   Group all;
   for (NamedKey& key : keys) all.push_back(&key);
+  const auto place = [this](const NamedKey* key) { return std::pair(key->entry.db, SlotOf(*key)); };
   std::stable_sort(all.begin(), all.end(),
-                   [](const NamedKey* a, const NamedKey* b) { return a->entry.db < b->entry.db; });
+                   [&](const NamedKey* a, const NamedKey* b) { return place(a) < place(b); });
   for (auto from = all.begin(); from != all.end();) {
     const int db = (*from)->entry.db;
     const auto is_other = [db](const NamedKey* key) { return key->entry.db != db; };
@@ -110,6 +112,10 @@ Status NamedKeys::Read(std::vector<NamedKey>& keys) {
     from = to;
   }
   return {};
+}
+
+size_t NamedKeys::SlotOf(const NamedKey& key) const {
+  return options_.is_cluster ? redis::KeySlot(key.entry.key) : 0;
 }
 
 Status NamedKeys::Select(int db) {
@@ -156,7 +162,8 @@ Status NamedKeys::ReadInDatabase(const Group& keys) {
       continue;
     }
     const bool is_full = next.keys.size() >= KeysAtOnce() || next.bytes + sizes[i] > options_.bytes_at_once;
-    if (!next.keys.empty() && is_full) PRM_RETURN_IF_ERROR(ask());
+    if (!next.keys.empty() && (is_full || SlotOf(*keys[i]) != SlotOf(*next.keys.back())))
+      PRM_RETURN_IF_ERROR(ask());
     next.keys.push_back(keys[i]);
     next.bytes += sizes[i];
   }

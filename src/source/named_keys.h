@@ -21,6 +21,7 @@
 namespace prm::source {
 
 struct NamedKeysOptions {
+  bool is_cluster = false;                       // whose nodes execute no MULTI on keys of several slots
   size_t keys_at_once = 200;                     // in one MULTI
   uint64_t bytes_at_once = uint64_t{1} << 20;    // of their values, by MEMORY USAGE, unless a single one does
   uint64_t bytes_under_way = uint64_t{4} << 20;  // likewise, of all MULTIs whose answers have not come
@@ -78,6 +79,7 @@ class NamedKeys {
 
   std::optional<Moment> MomentIn(Bytes info) const;
   Result<Moment> FetchMoment();
+  size_t SlotOf(const NamedKey& key) const;
   Status Select(int db);
   Status ReadInDatabase(const Group& keys);
   size_t KeysAtOnce() const;

@@ -319,7 +319,7 @@ PRM_FUNCTION(worker_slots) {
     if (!sees_all &&
         !(OidIsValid(slot.owner) && pg::Call([&] { return has_privs_of_role(GetUserId(), slot.owner); })))
       continue;
-    constexpr int kColumns = 13;
+    constexpr int kColumns = 14;
     Datum values[kColumns] = {};
     bool nulls[kColumns] = {};
     auto as_text = [](const char *s) { return pg::TextDatum(s); };
@@ -343,6 +343,8 @@ PRM_FUNCTION(worker_slots) {
     if (!nulls[11]) values[11] = as_text(slot.sqlstate);
     nulls[12] = slot.message[0] == '\0';
     if (!nulls[12]) values[12] = as_text(slot.message);
+    values[13] = Int32GetDatum(slot.number);
+    nulls[13] = nulls[5];
     pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
   }
   return static_cast<Datum>(0);

@@ -13,21 +13,22 @@ namespace {
 
 constexpr int64 kStopTimeoutMs = 5000;
 
-Task TaskOf(int64 run_id) { return {Kind::kLink, MyDatabaseId, GetUserId(), run_id}; }
+Task TaskOf(int64 run_id, int link) { return {Kind::kLink, MyDatabaseId, GetUserId(), run_id, link}; }
 
 class Links : public LinkWorkers {
  public:
-  bool Exists(int64 run_id) override { return FindSlot(TaskOf(run_id)).has_value(); }
+  bool Exists(int64 run_id, int link) override { return FindSlot(TaskOf(run_id, link)).has_value(); }
 
-  std::optional<std::string> Start(int64 run_id) override {
-    LaunchOutcome const outcome = Launch(TaskOf(run_id));
+  std::optional<std::string> Start(int64 run_id, int link) override {
+    LaunchOutcome const outcome = Launch(TaskOf(run_id, link));
     if (outcome == LaunchOutcome::kStarted || outcome == LaunchOutcome::kDuplicate) return std::nullopt;
     return Describe(outcome).message;
   }
 
-  void Stop(int64 run_id) override {
+  void Stop(int64 run_id, int link) override {
     pg::WithoutCancel hold;
-    if (std::optional<Ticket> ticket = Ask(TaskOf(run_id), Request::kStop)) End(*ticket, kStopTimeoutMs);
+    if (std::optional<Ticket> ticket = Ask(TaskOf(run_id, link), Request::kStop))
+      End(*ticket, kStopTimeoutMs);
   }
 
   bool IsWanted(const std::string &migration) override {
@@ -40,6 +41,8 @@ class Links : public LinkWorkers {
 
 std::unique_ptr<LinkWorkers> NewLinkWorkers() { return std::make_unique<Links>(); }
 
-void RunLinkWorker(const Slot &slot) { CallForRun(slot, "receive_stream", "replication link"); }
+void RunLinkWorker(const Slot &slot) {
+  CallForRun(slot, "receive_stream", "replication link", std::to_string(slot.number));
+}
 
 }  // namespace prm::worker

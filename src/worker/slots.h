@@ -23,7 +23,7 @@ struct Task {
   Oid database = InvalidOid;
   Oid owner = InvalidOid;
   int64 job = 0;     // of a migration: redis_migrate.background_run; of a part or a link: redis_migrate.run
-  int32 number = 0;  // of a part: its number within the run
+  int32 number = 0;  // of a part or a link: its number within the run
 };
 bool operator==(const Task &a, const Task &b);
 

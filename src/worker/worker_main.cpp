@@ -99,14 +99,16 @@ bool Extension::WentAway() const {
   return changed;
 }
 
-void CallForRun(const Slot &slot, const std::string &procedure, const std::string &part) {
+void CallForRun(const Slot &slot, const std::string &procedure, const std::string &part,
+                const std::string &argument) {
   std::string const run_id = std::to_string(slot.job);
   std::optional<Problem> problem = Try([&] {
     if (MyRequest() != Request::kNone || !Extension().exists()) return;
     SetState(State::kRunning);
     CountWakeup();
     CountRun();
-    pg::RunCommand("CALL redis_migrate." + procedure + "(" + run_id + ")");
+    pg::RunCommand("CALL redis_migrate." + procedure + "(" + run_id +
+                   (argument.empty() ? "" : ", " + argument) + ")");
   });
   if (problem && MyRequest() == Request::kNone) Log(WARNING, *problem, part + " of run " + run_id);
 }

@@ -41,9 +41,10 @@ class Extension {
   Oid owner_ = InvalidOid;
 };
 
-// The body of a worker beside the one that leads a run: CALL redis_migrate.<procedure>(run_id). An error is
-// logged as one of `part`, unless the worker was asked to end.
-void CallForRun(const Slot &slot, const std::string &procedure, const std::string &part);
+// The body of a worker beside the one that leads a run: CALL redis_migrate.<procedure>(run_id), or with a
+// second argument. An error is logged as one of `part`, unless the worker was asked to end.
+void CallForRun(const Slot &slot, const std::string &procedure, const std::string &part,
+                const std::string &argument = "");
 
 // Whether a function or procedure of the extension exists: parts may not be installed. Needs a transaction.
 bool HasRoutine(const char *signature);

@@ -66,12 +66,12 @@ my $rows = q{
     UNION ALL SELECT key || ' is a ' || type FROM redis_migrate.archive
 };
 
-# The first lines in which the tables differ from database 0 of Redis; empty if they do not.
+# The first lines in which the tables differ from database 0 of Redis, or of several together; empty if they do not.
 sub differences
 {
-    my ($node, $redis) = @_;
+    my ($node, @servers) = @_;
     my %lines;
-    $lines{$_} = "missing: $_" for split /\n/, $redis->cli('EVAL', $script, 0);
+    for my $redis (@servers) { $lines{$_} = "missing: $_" for split /\n/, $redis->cli('EVAL', $script, 0); }
     for (split /\n/, $node->safe_psql('postgres', $rows)) { delete $lines{$_} or $lines{$_} = "too much: $_"; }
     my @differences = sort values %lines;
     splice @differences, 10 if @differences > 10;
