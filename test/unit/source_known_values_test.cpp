@@ -191,7 +191,7 @@ class KnownValuesOfServer : public testing::TestWithParam<unsigned> {
   }
 
   void Take(const std::string& stream) {
-    changes_.Feed(stream, 0);
+    changes_.Feed(stream, {});
     std::vector<StreamChange> found;
     while (true) {
       const auto next = changes_.Next(found);

@@ -293,7 +293,7 @@ TEST_F(NamedKeysTest, TellsThePoint) {
   std::map<uint64_t, uint64_t> transactions = {{follower.start.offset, 0}};
   Interrupts interrupts;
   StreamChanges changes({follower.start.offset, 0}, {}, interrupts);
-  changes.Feed(follower.stream, 0);
+  changes.Feed(follower.stream, {});
   std::vector<StreamChange> taken;
   uint64_t count = 0;
   while (changes.Next(taken).value()) {

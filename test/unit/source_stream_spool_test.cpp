@@ -60,7 +60,7 @@ class StreamSpoolTest : public testing::Test {
   // Ten letters at a time.
   void Write(StreamSpoolWriter& writer, char from, char to) {
     for (char letter = from; letter <= to; ++letter)
-      ASSERT_TRUE(writer.Append(std::string(10, letter), letter).ok());
+      ASSERT_TRUE(writer.Append(std::string(10, letter), {letter, letter}).ok());
   }
   static std::string Letters(char from, char to) {
     std::string text;
