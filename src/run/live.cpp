@@ -122,7 +122,10 @@ void FollowOnce(const std::string &name, const RunParameters &parameters) {
   RequireFollowable(run.migration());
   Links links;
   try {
-    links.Open(LinksOf(run.record().id(), run.migration().server));
+    // A feed is one server's; its worker refuses others.
+    int64 const id = run.record().id();
+    links.Open(run.source() == "scan" ? std::vector<LiveRecord>{LiveRecord(id)}
+                                      : LinksOf(id, run.migration().server));
     LoadSnapshot(run, links);
     FollowLinks(run, links);
   } catch (const FullSyncNeeded &needed) {

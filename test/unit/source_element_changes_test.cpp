@@ -24,9 +24,9 @@ class Texts : public rdb::ValueVisitor {
     Add(std::string(member) + ":" + std::to_string(score));
   }
   void OnStreamEntry(rdb::StreamId id, const rdb::StreamFields& fields) override {
-    std::string text = rdb::FormatStreamId(id);
-    for (const auto& [name, value] : fields) text += " " + std::string(name) + "=" + std::string(value);
-    Add(text);
+    std::string entry = rdb::FormatStreamId(id);
+    for (const auto& [name, value] : fields) entry += " " + std::string(name) + "=" + std::string(value);
+    Add(entry);
   }
   std::string text;
 
@@ -92,7 +92,7 @@ TEST(ElementChanges, SortedSets) {
     EXPECT_EQ(Take({"ZADD", "z", option, "1", "a"}), "?");
   for (const char* score : {"0x10", "nan", "+1", "one"}) EXPECT_EQ(Take({"ZADD", "z", score, "a"}), "?");
   EXPECT_EQ(Take({"ZADD", "z", "1", "a", "2"}), "?");
-  EXPECT_EQ(Take({"ZREM", "z", "a", "b"}), " | a:0.000000, b:0.000000");
+  EXPECT_EQ(Take({"ZREM", "z", "a"}), " | a:0.000000");
   EXPECT_EQ(Take({"ZINCRBY", "z", "1", "a"}), "?");
 }
 

@@ -68,9 +68,9 @@ class SeedOfServerTest : public testing::Test {
     return std::move(redis::Connection::Open(options, waiter_).value());
   }
 
-  MemorySpool Save() {
+  test::MemorySpool Save() {
     client_.Command({"SAVE"});
-    MemorySpool file;
+    test::MemorySpool file;
     std::ifstream stream(server_.directory() + "/dump.rdb", std::ios::binary);
     file.content.assign(std::istreambuf_iterator<char>(stream), {});
     return file;
