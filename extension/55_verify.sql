@@ -98,7 +98,7 @@ CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
                                      AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) v.updated_at))
                 THEN 'interrupted' ELSE v.state END AS state,
            v.started_at, v.finished_at, v.pid, v.keys_estimated, v.keys_read, v.keys_read_again, v.keys_rejected,
-           v.verified, v.reasons, v.sqlstate, v.message
+           v.verified, v.reasons, v.sqlstate, CASE WHEN redis_migrate.may_see(v.owner) THEN v.message END AS message
     FROM redis_migrate.verification AS v
     WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.verifications IS

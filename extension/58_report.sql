@@ -3,7 +3,7 @@
 CREATE FUNCTION redis_migrate.count_rows(relation regclass) RETURNS bigint
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'prm_count_rows';
 COMMENT ON FUNCTION redis_migrate.count_rows(regclass) IS
-    'How many rows a relation has; more than a million as the statistics of the planner have it. NULL where the caller may not read it';
+    'How many rows a relation has; more than a million as the statistics of the planner have it. NULL where the caller may not read it, and of views, foreign tables and tables with row security, whose owners'' functions would run';
 
 CREATE FUNCTION redis_migrate.report_json(migration text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -38,8 +38,9 @@ CREATE FUNCTION redis_migrate.report_json(migration text) RETURNS jsonb
                     FROM (SELECT r.pattern, r.mapping, r.rule, count(DISTINCT (r.db, r.key_bytes)) AS keys,
                                  left(regexp_replace(regexp_replace(min(coalesce(r.key, '(not text)') COLLATE "C"), '[[:digit:]]', '9', 'g'), '[[:alpha:]]', 'x', 'g'), 60) AS example
                           FROM redis_migrate.rejects AS r WHERE r.run_id = l.run_id GROUP BY r.pattern, r.mapping, r.rule) AS j),
-        'live', (SELECT jsonb_build_object('state', s.state, 'lag_bytes', s.lag_bytes, 'lag_seconds', s.lag_seconds, 'commands', s.commands, 'keys_ahead', s.keys_ahead, 'last_error', s.last_error)
-                 FROM redis_migrate.live_sync AS s WHERE s.migration = g.migration),
+        'live', (SELECT jsonb_build_object('state', string_agg(DISTINCT s.state, ', '), 'lag_bytes', sum(s.lag_bytes), 'lag_seconds', max(s.lag_seconds),
+                                           'commands', sum(s.commands), 'keys_ahead', sum(s.keys_ahead), 'last_error', min(s.last_error))
+                 FROM redis_migrate.live_sync AS s WHERE s.migration = g.migration HAVING count(*) > 0),
         'verification', (SELECT jsonb_build_object(
                                     'verification_id', v.verification_id, 'state', v.state, 'sample', v.sample, 'source', v.source, 'mapping', v.mapping,
                                     'started_at', v.started_at, 'finished_at', v.finished_at, 'keys_read', v.keys_read, 'keys_rejected', v.keys_rejected,

@@ -1,5 +1,6 @@
 // The SQL functions that define migrations.
 #include "mapping/define.h"
+#include "mapping/family_state.h"
 #include "mapping/ledger_mark.h"
 #include "mapping/mapping_check.h"
 #include "mapping/migration_lock.h"
@@ -319,6 +320,12 @@ PRM_FUNCTION(alter_mapping) {
     mapping.timezone = source_timezone;
   if (mapping.pattern != old.pattern || mapping.databases != old.databases)
     ReportOverlaps(With(migration, mapping), ParsePattern(mapping.pattern), mapping.databases);
+  if (mapping.pattern != old.pattern && LockOwnedFamilies(migration.name).count(old.pattern) > 0)
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "the keys of pattern " + old.pattern + " belong to PostgreSQL",
+                  "Those of another pattern would be Redis' again, and runs would write over their rows.",
+                  "If they may: SELECT redis_migrate.set_family_state(" + pg::QuoteLiteral(migration.name) +
+                      ", " + pg::QuoteLiteral(old.pattern) + ", 'redis').");
   bool const is_confirmed = BoolArgument(fcinfo, 19);
   if (is_confirmed || !PG_ARGISNULL(3))
     mapping.accepted = pg::AcceptRelation(FindTarget(mapping), mapping.target, GetUserId(), is_confirmed);

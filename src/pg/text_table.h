@@ -15,8 +15,8 @@ class TextTable {
   void Add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
   bool empty() const { return rows_.size() == 1; }
 
-  // Lines, each indented, the last without its end: headings, a rule, the rows. Columns are as wide as what is in
-  // them, in characters of the server's encoding.
+  // Lines, each indented, the last without its end: headings, a rule, the rows. Columns are as wide as what
+  // is in them, in characters of the server's encoding.
   std::string ToString() const;
 
  private:

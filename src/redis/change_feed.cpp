@@ -95,7 +95,7 @@ Result<ChangeFeed::Standing> ChangeFeed::FetchStanding() {
   const Bytes text = reply.value().String().value_or("");
   const ServerInfo statistics(text);
   for (const char* command : {"flushall", "flushdb", "swapdb", "replicaof", "slaveof"}) {
-    const Bytes calls = statistics.Get(std::string("cmdstat_") + command);  // "calls=3,usec=…"
+    const Bytes calls = statistics.Get(std::string("cmdstat_") + command);  // "calls=3,usec=..."
     standing.replaced.append(calls.substr(0, calls.find(','))).append(" ");
   }
   if (text.find("cmdstat_") == Bytes::npos)

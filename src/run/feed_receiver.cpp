@@ -138,12 +138,13 @@ class FeedReceiver {
     status_.doubt = feed_->doubt();
     Question question = Question::kNone;
     uint64 answered = 0;
+    int64 asked_at_ms = 0;
     for (int64 checked_ms = pg::MonotonicMs() - kCheckEveryMs;;) {
       int64 now_ms = pg::MonotonicMs();
       if (question == Question::kNone && now_ms - checked_ms >= kCheckEveryMs) {
         checked_ms = now_ms;
         // What changed before this moment is written when both questions have been answered.
-        status_.received_at_ms = pg::UnixMs(GetCurrentTimestamp());
+        asked_at_ms = pg::UnixMs(GetCurrentTimestamp());
         question = Question::kFirst;
         feed_->Ping();
       }
@@ -162,6 +163,7 @@ class FeedReceiver {
       }
       question = Question::kNone;
       pg::ThrowIfError(feed_->Check());
+      status_.received_at_ms = asked_at_ms;
       if (!Report()) return;
     }
   }

@@ -53,6 +53,7 @@ void Follower::Follow() {
 }
 
 void Follower::OpenSpool() {
+  link_.Look();  // tells which nodes are the link's
   position_ = record_.ReadPosition().value();
   for (auto &[id, key] : record_.ReadKeysAhead())
     (key.kind == KeyAhead::kStored ? ahead_ : waiting_).emplace(id, key);
@@ -84,14 +85,18 @@ void Follower::OpenSpool() {
   changes_->set_wants_elements(store_.TakesAnyElements());
 }
 
+size_t Follower::MostKeys() { return kMostBatches * static_cast<size_t>(pg::settings::batch_rows); }
+
 bool Follower::IsFull(const Batch &batch) const {
-  return batch.keys.size() >= kMostBatches * static_cast<size_t>(pg::settings::batch_rows) ||
+  return batch.keys.size() >= MostKeys() ||
          batch.bytes >= static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
 }
 
 // Takes all there is, and what comes before the next batch may be stored, but never a part of a transaction.
 void Follower::Collect(Batch &batch) {
   int64 const began_ms = pg::MonotonicMs();
+  // Keys that wait go first once they are as many as a batch takes: more must not come than go.
+  if (!changes_->in_transaction() && waiting_.size() >= MostKeys() && HasDueKeys()) return;
   for (;;) {
     bool const is_news = TakeNext(batch);
     if (changes_->in_transaction()) {
@@ -307,7 +312,7 @@ void Follower::TakeWaiting(Batch &batch) {
     change.entry.db = id.first;
     change.entry.key = id.second;
     change.entry.plain = true;
-    change.entry.changed = Now();
+    change.entry.changed = is_feed_ ? source::TimeSpan{0, Now().until_ms} : Now();
     change.entry.route = filter_.Classify(id.first, id.second).route;
     batch.keys.emplace(id, std::move(change));
     waiting = waiting_.erase(waiting);

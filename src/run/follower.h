@@ -99,6 +99,7 @@ class Follower : public Interrupts {
   void TakeWaiting(Batch &batch);
   bool HasDueKeys() const;
   bool IsDue(const KeyAhead &key, int64 now_ms) const;
+  static size_t MostKeys();
   bool IsFull(const Batch &batch) const;
 
   // Thrown when a change of elements has to be judged with the others of its key.
@@ -132,6 +133,7 @@ class Follower : public Interrupts {
   void ReleaseApplied();
   void Store(Batch &batch);
   Entries TakeDeferred(Tally &tally) const;
+  static void ForgiveNone(const Entries &waiting, Batch &batch);
   void SettleRejects(Batch &batch, const Tally &tally);
   void SaveKeysAhead(uint64 offset);
   LivePosition NextPosition() const;
@@ -173,6 +175,7 @@ class Follower : public Interrupts {
     uint64 offset;
   };
   std::optional<Commit> unreleased_;
+  Commit newest_ = {};
   LedgerMerges merges_;
   int unmerged_ = 0;  // batches since all ledgers were merged
 };

@@ -103,6 +103,7 @@ void Follower::ReadAgain(const std::vector<KeyChange *> &changes, Batch &batch) 
 // Has a key wait, whatever is known of it so far.
 void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms) {
   KeyId const id = {change.entry.db, change.entry.key};
+  known_.Forget(id.first, id.second);  // changes up to where it was read are passed over no more
   if (auto const ahead = ahead_.find(id); ahead != ahead_.end()) {
     offset = std::max(offset, ahead->second.read_offset);
     ahead_.erase(ahead);
@@ -165,6 +166,7 @@ bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
 
 void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
   KeyId id = {change.entry.db, change.entry.key};
+  if (waiting_.erase(id) > 0) waiting_changed_ = true;  // by a reading that is repeated
   uint64 const read_offset = key.since.offset;
   bool const is_ahead = read_offset > changes_->position().offset;
   // Of a value that was read in pieces it is not known which of the changes meanwhile it shows.
@@ -184,7 +186,8 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
     else
       change.kind = ChangeKind::kDelete;
     change.entry.plain = true;
-    change.entry.changed = Now();
+    // A feed tells when a key has changed, but not that it was by then that it went.
+    change.entry.changed = is_feed_ ? source::TimeSpan{change.entry.changed.after_ms, Now().until_ms} : Now();
   } else {
     key.entry.route = change.entry.route;
     key.entry.changed = change.entry.changed;
@@ -244,7 +247,8 @@ void Follower::Apply(Batch &batch) {
   streak_ = std::move(batch.streak);
   SpaceLarge(batch, pg::MonotonicMs() - stored_ms_);
   position_ = NextPosition();
-  if (!unreleased_) unreleased_ = {XactLastCommitEnd, position_.point.offset};
+  newest_ = {XactLastCommitEnd, position_.point.offset};
+  if (!unreleased_) unreleased_ = newest_;
   merges_.After(batch.rows);
   if (++unmerged_ == kMergeEvery) {
     unmerged_ = 0;
@@ -258,7 +262,11 @@ void Follower::Apply(Batch &batch) {
 void Follower::ReleaseApplied() {
   if (!unreleased_ || !pg::IsFlushed(unreleased_->commit_end)) return;
   pg::ThrowIfError(reader_->RemoveUpTo(unreleased_->offset));
-  unreleased_.reset();
+  // While the spool is full no other batch comes.
+  if (unreleased_->offset == newest_.offset)
+    unreleased_.reset();
+  else
+    unreleased_ = newest_;
   for (auto ahead = ahead_.begin(); ahead != ahead_.end();)
     ahead = ahead->second.read_offset <= position_.point.offset ? ahead_.erase(ahead) : std::next(ahead);
   has_saved_keys_ = !ahead_.empty() || !waiting_.empty();
@@ -277,6 +285,14 @@ LivePosition Follower::NextPosition() const {
 }
 
 // In a subtransaction that may be tried again.
+// Of keys that wait nothing good has been stored yet.
+void Follower::ForgiveNone(const Entries &waiting, Batch &batch) {
+  for (const source::Entry *entry : waiting) {
+    KeyId const id = {entry->db, entry->key};
+    batch.forgiven.erase(std::remove(batch.forgiven.begin(), batch.forgiven.end(), id), batch.forgiven.end());
+  }
+}
+
 void Follower::Store(Batch &batch) {
   pg::CheckConstraintsAtOnce();
   // A commit that a crash loses takes its position with it.
@@ -308,6 +324,8 @@ void Follower::Store(Batch &batch) {
   if (forgets_archived_) store_.archive().Forget(*tally.by_key);
   LivePosition const next = NextPosition();
   Entries const deferred = TakeDeferred(tally);
+  ForgiveNone(referenced, batch);
+  ForgiveNone(deferred, batch);
   batch.streak = streak_;
   batch.streak.Take(run_.migration().name, tally);
   SettleRejects(batch, tally);

@@ -51,6 +51,7 @@ void Follower::LeaveToOthers(Batch &batch) {
     }
     if (link) {
       batch.left[*link].push_back(id);
+      known_.Forget(id.first, id.second);
       if (ahead_.erase(id) > 0) dropped_.push_back(id);
     } else {
       Wait(change->second, KeyAhead::kAgain, 0, change->second.tries, kLookAgainMs);
@@ -84,6 +85,7 @@ void Follower::TakeOver(const std::vector<KeyId> &ids) {
   std::vector<std::pair<const KeyId *, const KeyAhead *>> keys;
   for (const KeyId &id : ids) {
     ahead_.erase(id);
+    known_.Forget(id.first, id.second);
     KeyAhead &waiting = waiting_[id];
     waiting = {KeyAhead::kAgain, 0, 0, pg::MonotonicMs()};
     keys.emplace_back(&id, &waiting);

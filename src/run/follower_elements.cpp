@@ -6,6 +6,12 @@ namespace prm {
 
 using source::ChangeKind;
 
+namespace {
+
+constexpr int64 kMovedPauseMs = 50;
+
+}  // namespace
+
 // Adds a change of elements to what the batch does to a key. False: the key is to be read again.
 bool Follower::TakeElements(const KeyId &id, source::StreamChange &change, uint64_t route, Batch &batch) {
   source::ElementChanges &elements = *change.elements;
@@ -82,7 +88,15 @@ void Follower::ReadWhole(const PartsRefused &refused, Batch &batch) {
     change.entry.gone_elements.clear();
     changes.push_back(&change);
   }
-  ReadAgain(changes, batch);
+  try {
+    ReadAgain(changes, batch);
+  } catch (const SlotsMoved &) {  // the next batch finds out whose they are
+    named_.reset();
+    connection_.reset();
+    for (KeyChange *change : changes)
+      if (change->kind == ChangeKind::kChanged)
+        Wait(*change, KeyAhead::kAgain, change->offset, change->tries, kMovedPauseMs);
+  }
 }
 
 }  // namespace prm

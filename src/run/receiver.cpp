@@ -234,8 +234,10 @@ class Receiver {
 
   // What the server has by now comes late.
   void NoteConnected() {
-    ServerConnection other(server_, GetUserId());
+    ServerConnection other(server_, GetUserId(), status_.nodes);
     Spi::Commit();
+    if (!other.is_open())
+      throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has no slots any more");
     auto const keys = pg::ValueOrThrow(source::NamedKeys::Open(*other, {}));
     time_.Connect(pg::ValueOrThrow(keys->FetchPoint()).offset, since_ms_, pg::NowMs());
   }

@@ -278,9 +278,14 @@ void Run::PruneMapping(const Mapping &mapping) {
         result.why = "its family belongs to PostgreSQL";
         return;
       }
+      if (!takes_owned && record_.HasSkippedOwned(mapping.pattern)) {
+        result.outcome = "kept";
+        result.why = "its family belonged to PostgreSQL while keys were read";
+        return;
+      }
       result = Prune(mapping, record_.id(), parameters_.force);
       if (parameters_.force) return;
-      if (parameters_.live) RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
+      if (parameters_.live) return RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
       if (result.counts.deleted > kFewRows &&
           result.counts.deleted * 100 > result.rows * pg::settings::prune_limit)
         throw TooManyGone();

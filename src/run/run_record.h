@@ -78,6 +78,8 @@ class RunRecord {
   // The mappings that take unchanged rows for their own: those whose packed ledger was empty when the run
   // began.
   std::set<std::string> ReadClaiming() const;
+  // Whether keys of a pattern were skipped because their family belonged to PostgreSQL.
+  bool HasSkippedOwned(const std::string &pattern) const;
   // How many keys the source has, as it says.
   void SetEstimate(int64 keys);
   // The same of a source that says so bit by bit: adds what a batch tells. Later levels and other parts hear

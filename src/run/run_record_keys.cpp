@@ -135,9 +135,9 @@ std::vector<source::Entry> RunRecord::TakeDeferred(int level, int db, Bytes inde
 std::set<std::pair<int, std::string>> RunRecord::ReadRejectedKeys() const {
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
-      "SELECT db, key_bytes FROM redis_migrate.reject WHERE run_id = $1 AND settled_at IS NULL",
-      {SqlParam::Int8(id_)});
+  auto rows =
+      Spi::Execute("SELECT db, key_bytes FROM redis_migrate.reject WHERE run_id = $1 AND settled_at IS NULL",
+                   {SqlParam::Int8(id_)});
   std::set<std::pair<int, std::string>> keys;
   for (uint64 i = 0; i < rows.size(); ++i)
     keys.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
@@ -182,6 +182,17 @@ void RunRecord::ForgetSettledRejects() const {
       "DELETE FROM redis_migrate.reject WHERE run_id = $1 AND settled_at < clock_timestamp() - $2 * interval "
       "'1 second'",
       {SqlParam::Int8(id_), SqlParam::Int8(pg::settings::journal_retention_s)});
+}
+
+bool RunRecord::HasSkippedOwned(const std::string &pattern) const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT EXISTS (
+                       SELECT
+                       FROM redis_migrate.run_count
+                       WHERE run_id = $1 AND pattern = $2 AND outcome = 'skipped' AND reason = 'owned'))sql",
+             {SqlParam::Int8(id_), SqlParam::Text(pattern)})[0]
+      .Bool(0);
 }
 
 }  // namespace prm

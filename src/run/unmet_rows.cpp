@@ -1,5 +1,6 @@
 #include "run/unmet_rows.h"
 
+#include "mapping/expiry_columns.h"
 #include "mapping/mapping_query.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
@@ -54,11 +55,11 @@ void Fill(const Mapping &mapping, const VerificationRecord &record, bool suspect
 // The condition under which a row without a key is as it should be.
 std::string IsSettled(const Mapping &mapping, const MappingQuery &query, const Target &target) {
   std::string condition = "false";
-  auto const expiry = query.facts().copied.find("expires_at");
-  if (expiry != query.facts().copied.end() && target.Find(expiry->second)->type == TIMESTAMPTZOID)
-    condition += " OR target." + QuoteIdentifier(expiry->second) +
-                 " OPERATOR(pg_catalog.<=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) '1 "
-                 "s'::pg_catalog.interval)";
+  for (const std::string &column : ExpiryColumns(query.facts()))
+    if (target.Find(column)->type == TIMESTAMPTZOID)
+      condition += " OR target." + QuoteIdentifier(column) +
+                   " OPERATOR(pg_catalog.<=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) '1 "
+                   "s'::pg_catalog.interval)";
   if (mapping.on_delete == "delete") return condition;
   std::string stored, marked;
   for (const pg::SetItem &item : pg::ParseSetList(mapping.on_delete, "on_delete", "")) {

@@ -60,6 +60,12 @@ Verification::Verification(Parameters parameters)
       filter_(routing_, parameters_.sample),
       record_(parameters_),
       reader_(migration_, filter_) {
+  for (const Mapping *mapping : routing_.Mappings())
+    if (mapping->ledger == "packed" && ReadLedgerMark(mapping->id) == LedgerMark::kOtherSecret)
+      throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                        "the packed ledger of mapping \"" + mapping->name + "\" was made with another secret",
+                        "Nothing tells which rows have lost their keys.",
+                        "Restore the row of redis_migrate.ledger_secret. Or " + HintToBeginAnew(*mapping));
   EnsureLedgerSecret();  // rows are known by hashes, whether or not there is a ledger
   for (const Mapping *mapping : routing_.Mappings()) counts_[mapping->name];
   Spi::Commit();
@@ -156,7 +162,8 @@ BatchComparison Verification::Compare(const std::vector<source::Entry> &entries,
   if (!counts) return comparison;
   for (const auto &[mapping, rows] : comparison.equal) counts_[mapping].rows.Add(rows);
   for (const Reject &reject : tally.rejects) {
-    if (reject.partial) continue;
+    // A key some of whose elements are rejected counts once, however often it is read.
+    if (reject.partial && !partial_.emplace(reject.entry->db, reject.entry->key).second) continue;
     ++rules_[reject.rule];
     ++keys_.rejected;
     if (reject.mapping)
@@ -304,6 +311,7 @@ void Verification::Restart() {
   for (auto &[mapping, counts] : counts_) counts = {};
   rules_.clear();
   doubts_.clear();
+  partial_.clear();
   int64 const estimated = keys_.estimated;
   keys_ = {};
   keys_.estimated = estimated;
@@ -356,9 +364,10 @@ bool Verification::WaitForLive(const redis::ReplicationPoint &point) {
           R"sql(SELECT p.is_loaded AND $2 IN (p.replication_id, l.replication_id) AND p.applied_offset >= $3
                 FROM redis_migrate.run AS r
                 JOIN redis_migrate.live_position AS p USING (run_id)
-                LEFT JOIN redis_migrate.live_link AS l USING (run_id)
+                LEFT JOIN redis_migrate.live_link AS l USING (run_id, link)
                 WHERE r.migration = $1 AND r.live AND r.state = 'running'
-                ORDER BY run_id DESC
+                    AND $2 IN (p.replication_id, l.replication_id)
+                ORDER BY run_id DESC, p.applied_offset
                 LIMIT 1)sql",
           {SqlParam::Text(migration_.name), SqlParam::Text(point.id),
            SqlParam::Int8(static_cast<int64>(point.offset))});
@@ -405,6 +414,7 @@ std::vector<std::string> Verification::Reasons() {
       reasons.emplace_back("keys were written to meanwhile, and live sync is not under way");
   }
   if (is_followed_ && !IsFollowed()) reasons.emplace_back("live sync ended meanwhile");
+  if (record_.HasFamilyChanged()) reasons.emplace_back("a family has changed hands meanwhile");
   if (record_.IsOutdated()) reasons.emplace_back("the definition of the migration was changed meanwhile");
   return reasons;
 }

@@ -86,6 +86,7 @@ class Verification {
   std::map<std::string, VerificationRecord::Counts> counts_;  // by mapping
   std::map<std::string, int64> rules_;                        // of keys that were rejected
   std::map<KeyId, Doubt> doubts_;
+  std::set<KeyId> partial_;   // some of whose elements are rejected
   bool is_followed_ = false;  // live sync is under way
   bool is_behind_ = false;    // and did not get to what was read in time
   std::optional<Writes> writes_before_;

@@ -160,6 +160,18 @@ bool VerificationRecord::IsOutdated() const {
       .Bool(0);
 }
 
+bool VerificationRecord::HasFamilyChanged() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT EXISTS (
+                       SELECT
+                       FROM redis_migrate.family_change AS c
+                       JOIN redis_migrate.verification AS v USING (migration)
+                       WHERE v.verification_id = $1 AND c.changed_at >= v.started_at))sql",
+             {SqlParam::Int8(id_)})[0]
+      .Bool(0);
+}
+
 void VerificationRecord::Conclude(const std::vector<std::string> &reasons) const {
   ForgetMet();
   pg::AsExtensionOwner as_owner;

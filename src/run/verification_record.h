@@ -53,6 +53,8 @@ class VerificationRecord {
   bool HasMetRun() const;
   // Whether the definition of the migration was changed since.
   bool IsOutdated() const;
+  // Whether the state of one of its families was.
+  bool HasFamilyChanged() const;
 
   void Conclude(const std::vector<std::string> &reasons) const;
   void Fail(const std::string &sqlstate, const std::string &message) const;

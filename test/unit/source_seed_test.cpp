@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "lib/cpp/memory_spool.h"
 #include "lib/cpp/poll_waiter.h"
@@ -69,6 +71,9 @@ class SeedOfServerTest : public testing::Test {
   }
 
   test::MemorySpool Save() {
+    // The snapshot for a replica is written in the background, and SAVE is refused meanwhile.
+    while (client_.String({"INFO", "persistence"}).find("rdb_bgsave_in_progress:1") != std::string::npos)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     client_.Command({"SAVE"});
     test::MemorySpool file;
     std::ifstream stream(server_.directory() + "/dump.rdb", std::ios::binary);
