@@ -79,6 +79,9 @@ SELECT refused($$SELECT redis_migrate.set_family_state('move', 'job:{id:int}', '
 SELECT refused($$SELECT redis_migrate.set_family_state('move', 'nosuch:*', 'postgres')$$);
 SELECT refused($$SELECT redis_migrate.set_family_state('nosuch', 'job:{id:int}', 'postgres')$$);
 SELECT refused($$SELECT redis_migrate.set_family_state('move', NULL, 'postgres')$$);
+SELECT redis_migrate.set_family_state('move', 'cart:{id}', 'postgres');
+SELECT refused($$SELECT redis_migrate.alter_mapping('move', 'carts', pattern => 'cart:{cart}', query => 'SELECT cart AS id, value FROM redis_batch')$$);
+SELECT redis_migrate.set_family_state('move', 'cart:{id}', 'redis');
 CREATE ROLE regress_prm_other;
 SET ROLE regress_prm_other;
 SELECT refused($$SELECT redis_migrate.set_family_state('move', 'job:{id:int}', 'postgres')$$);

@@ -43,6 +43,10 @@ ALTER TABLE users RENAME COLUMN title TO name;
 
 \echo == rows
 SELECT redis_migrate.count_rows('carts');
+-- A view's functions would run as the caller.
+CREATE VIEW some_carts AS SELECT * FROM carts;
+SELECT redis_migrate.count_rows('some_carts') IS NULL;
+DROP VIEW some_carts;
 CREATE TABLE many (n int) PARTITION BY RANGE (n);
 CREATE TABLE many_1 PARTITION OF many FOR VALUES FROM (0) TO (10000000);
 INSERT INTO many SELECT generate_series(1, 1000010);

@@ -143,6 +143,20 @@ SELECT * FROM last_differences();
 SELECT count(key_bytes) FROM redis_migrate.verification_differences;
 RESET ROLE;
 DROP ROLE regress_prm_other;
+
+\echo == elements that are rejected
+CREATE TABLE parts (id text, field text, n int, PRIMARY KEY (id, field));
+SELECT redis_migrate.create_migration('parts', 'shop');
+SELECT redis_migrate.add_mapping('parts', 'parts', 'part:{id}', 'parts', 'SELECT id, field, value::int AS n FROM redis_batch', '{id,field}',
+    types => '{hash}', expand => 'elements', atomic => 'element', databases => '{0}');
+SELECT redis_migrate.add_check('parts', 'parts', 'positive', 'n > 0');
+\! $R hset part:a x 1 y -1 >/dev/null
+SET client_min_messages = error;
+CALL redis_migrate.run('parts');
+CALL redis_migrate.verify('parts');
+SELECT keys_rejected, verified, reasons FROM last_verdict();
+SELECT redis_migrate.drop_migration('parts');
+DROP TABLE parts;
 SELECT redis_migrate.drop_migration('proof');
 DROP TABLE users, sessions, items, seen, mails;
 DROP FUNCTION last_counts(), last_differences(), last_verdict();
