@@ -64,7 +64,6 @@ void BatchComparison::Settle(const std::vector<const source::Entry *> &entries, 
 
 RowComparer::RowComparer(const Mapping &mapping, const Target &target, const MappingQuery &query)
     : mapping_(mapping),
-      target_(target),
       query_(query),
       statements_(mapping, target, query.facts().columns),
       look_up_(LookUpStatement(Ledger(mapping, target)), PlanningFor(target)),

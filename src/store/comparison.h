@@ -82,7 +82,6 @@ class RowComparer {
   std::string LookUpStatement(const Ledger &ledger) const;
 
   const Mapping &mapping_;
-  const Target &target_;
   const MappingQuery &query_;
   TargetStatements statements_;
   pg::KeptStatement look_up_;      // (row, found, row_key, then same, stored and offered of each column)
