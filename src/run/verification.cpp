@@ -354,6 +354,23 @@ bool Verification::IsFollowed() const {
   return is_followed;
 }
 
+// Whether all its links bring what is written. A feed proves that only when it is settled.
+bool Verification::IsFollowing() const {
+  bool is_following = false;
+  {
+    pg::AsExtensionOwner as_owner;
+    is_following =
+        Spi::Execute(
+            R"sql(SELECT count(*) > 0 AND bool_and(coalesce(state IN ('streaming', 'in step', 'settled'), false))
+                             FROM redis_migrate.live_sync
+                             WHERE migration = $1)sql",
+            {SqlParam::Text(migration_.name)})[0]
+            .Bool(0);
+  }
+  Spi::Commit();
+  return is_following;
+}
+
 // Waits until the stream has been applied up to a point. False: it was not in time, or nobody knows.
 bool Verification::WaitForLive(const redis::ReplicationPoint &point) {
   for (int64 const began_ms = pg::MonotonicMs();;) {
@@ -413,7 +430,10 @@ std::vector<std::string> Verification::Reasons() {
     else if (!(*writes == *writes_before_))
       reasons.emplace_back("keys were written to meanwhile, and live sync is not under way");
   }
-  if (is_followed_ && !IsFollowed()) reasons.emplace_back("live sync ended meanwhile");
+  if (is_followed_ && !IsFollowed())
+    reasons.emplace_back("live sync ended meanwhile");
+  else if (is_followed_ && !IsFollowing())
+    reasons.emplace_back("live sync was not following the server at the end, see redis_migrate.live_sync");
   if (record_.HasFamilyChanged()) reasons.emplace_back("a family has changed hands meanwhile");
   if (record_.IsOutdated()) reasons.emplace_back("the definition of the migration was changed meanwhile");
   return reasons;

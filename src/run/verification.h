@@ -72,6 +72,7 @@ class Verification {
 
   std::optional<Writes> AskWrites() const;
   bool IsFollowed() const;
+  bool IsFollowing() const;
   bool WaitForLive(const redis::ReplicationPoint &point);
   bool HasServer() const;
 
