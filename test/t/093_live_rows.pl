@@ -24,6 +24,8 @@ $node->safe_psql('postgres', q{
     SELECT redis_migrate.add_mapping('live', 'users', 'user:{id:int}', 'users', 'SELECT id, value AS name FROM redis_batch', '{id}', databases => '{0}', priority => 'high');
     SELECT redis_migrate.add_mapping('live', 'orders', 'order:{id:int}', 'orders', $$SELECT id, (json->>'user')::int AS user_id, (json->>'total')::numeric AS total, expires_at FROM redis_batch$$,
         '{id}', databases => '{0}', depends_on => '{users}');
+    CREATE TABLE stats (id int PRIMARY KEY REFERENCES users, n int NOT NULL);
+    SELECT redis_migrate.add_mapping('live', 'stats', 'stat:{id:int}', 'stats', 'SELECT id, value::int AS n FROM redis_batch', '{id}', databases => '{0}', depends_on => '{users}');
     SELECT redis_migrate.add_mapping('live', 'seen', 'seen:{id}', 'seen', 'SELECT db, id, value, false AS gone FROM redis_batch', '{db,id}', on_delete => 'gone = true');
     CREATE TABLE addresses (address text PRIMARY KEY, id text NOT NULL);
     SELECT redis_migrate.add_mapping('live', 'addresses', 'mail:{id}', 'addresses', 'SELECT value AS address, id FROM redis_batch', '{address}', databases => '{0}');
@@ -49,6 +51,12 @@ $redis->cli('DEL', 'order:1');
 is(wait_for($node) . rows('SELECT id FROM users ORDER BY id'), '2', 'until they are gone');
 $redis->cli_lines("MULTI\nDEL user:2\nDEL order:2\nHSET order:3 user 3 total 30\nSET user:3 cyd\nEXEC\n");
 is(wait_for($node) . rows($orders) . rows('SELECT id FROM users'), '3|3|303', 'in one transaction the order does not matter');
+
+# A counter that waits for its parent is read again while it counts on: no step may be counted twice.
+$redis->cli_lines("INCR stat:9\n" x 50) for 1 .. 40;
+$redis->cli_lines("SET user:9 eve\nINCR stat:9\nINCR stat:9\n");
+is(wait_for($node) . rows('SELECT n FROM stats WHERE id = 9'), $redis->cli('GET', 'stat:9'), 'a counter that waits for its parent counts right');
+$redis->cli('DEL', 'stat:9', 'user:9');
 
 # A bad value is rejected, the rest goes on, and a good value takes its place.
 $redis->cli_lines("HSET order:4 user 3 total -1\nHSET order:5 user 3 total 50\nHSET order:6 user 3 total none\n");
