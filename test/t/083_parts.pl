@@ -225,7 +225,7 @@ sql(q{CALL redis_migrate.run('kin', workers => 2)});
 is(last_run($node, 'kin', 'state, read, migrated, rejected, balanced'), 'completed|1103|1000|103|t', 'on_error stop: it goes on');
 
 # The end of a worker is reported, and another process continues its part.
-pace(0.05);
+pace(0.2);
 sql('TRUNCATE file');
 my $call = start_sql($node, q{CALL redis_migrate.run('file', workers => 3)}, name => 'call');
 wait_until('three readers', sub { parts('count(DISTINCT pid)', 'read > 0 AND NOT done') == 3 });
