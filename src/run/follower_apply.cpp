@@ -284,15 +284,16 @@ LivePosition Follower::NextPosition() const {
   return next;
 }
 
-// In a subtransaction that may be tried again.
 // Of keys that wait nothing good has been stored yet.
 void Follower::ForgiveNone(const Entries &waiting, Batch &batch) {
-  for (const source::Entry *entry : waiting) {
-    KeyId const id = {entry->db, entry->key};
-    batch.forgiven.erase(std::remove(batch.forgiven.begin(), batch.forgiven.end(), id), batch.forgiven.end());
-  }
+  if (batch.forgiven.empty()) return;
+  KeySet const keys = KeysOf(waiting);
+  batch.forgiven.erase(std::remove_if(batch.forgiven.begin(), batch.forgiven.end(),
+                                      [&](const KeyId &id) { return keys.count(id) > 0; }),
+                       batch.forgiven.end());
 }
 
+// In a subtransaction that may be tried again.
 void Follower::Store(Batch &batch) {
   pg::CheckConstraintsAtOnce();
   // A commit that a crash loses takes its position with it.
