@@ -11,6 +11,7 @@
 #include "run/run_record.h"
 #include "run/unmet_rows.h"
 #include "store/archive_source.h"
+#include "store/ledger_settling.h"
 
 namespace prm {
 
@@ -60,12 +61,7 @@ Verification::Verification(Parameters parameters)
       filter_(routing_, parameters_.sample),
       record_(parameters_),
       reader_(migration_, filter_) {
-  for (const Mapping *mapping : routing_.Mappings())
-    if (mapping->ledger == "packed" && ReadLedgerMark(mapping->id) == LedgerMark::kOtherSecret)
-      throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                        "the packed ledger of mapping \"" + mapping->name + "\" was made with another secret",
-                        "Nothing tells which rows have lost their keys.",
-                        "Restore the row of redis_migrate.ledger_secret. Or " + HintToBeginAnew(*mapping));
+  for (const Mapping *mapping : routing_.Mappings()) RequireLedgerSecret(*mapping);
   EnsureLedgerSecret();  // rows are known by hashes, whether or not there is a ledger
   for (const Mapping *mapping : routing_.Mappings()) counts_[mapping->name];
   Spi::Commit();

@@ -120,12 +120,9 @@ bool ChooseLedgerAnew(const Mapping &mapping) {
   return true;
 }
 
-void SettleLedger(const Mapping &mapping) {
-  if (mapping.ledger == "none") return;
-  LedgerMark const mark = ReadLedgerMark(mapping.id);
-  if (mark == LedgerMark::kCurrent) return;
-  MappingSettings settings(mapping);
-  if (mark == LedgerMark::kOtherSecret && mapping.ledger == "packed" && HasPackedEntries(mapping.id))
+void RequireLedgerSecret(const Mapping &mapping) {
+  if (mapping.ledger == "packed" && ReadLedgerMark(mapping.id) == LedgerMark::kOtherSecret &&
+      HasPackedEntries(mapping.id))
     throw pg::Failure(
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "the packed ledger of mapping \"" + mapping.name + "\" was made with another secret",
@@ -133,6 +130,14 @@ void SettleLedger(const Mapping &mapping) {
         "of " +
             mapping.target + " are the mapping's.",
         "Restore the row of redis_migrate.ledger_secret. Or " + HintToBeginAnew(mapping));
+}
+
+void SettleLedger(const Mapping &mapping) {
+  if (mapping.ledger == "none") return;
+  LedgerMark const mark = ReadLedgerMark(mapping.id);
+  if (mark == LedgerMark::kCurrent) return;
+  MappingSettings settings(mapping);
+  RequireLedgerSecret(mapping);
   EnsureLedgerSecret();
   if (mark == LedgerMark::kNone && mapping.ledger == "packed") Convert(mapping);
   if (mark == LedgerMark::kOtherSecret && mapping.ledger == "full") HashAnew(mapping);

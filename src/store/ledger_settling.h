@@ -9,6 +9,9 @@ namespace prm {
 // changes the definition in the catalog. Errors: those of LoadTarget and MappingQuery. Needs SPI.
 bool ChooseLedgerAnew(const Mapping &mapping);
 
+// Throws 55000 if the secret that the entries of a packed ledger were made with is lost. Needs SPI.
+void RequireLedgerSecret(const Mapping &mapping);
+
 // Makes sure that the entries of a mapping's ledger fit it, which costs little if an earlier run has done so.
 // Entries of a full ledger become those of a packed one if the mapping now has one, and are hashed anew if
 // they were made with another secret. Draws the secret if there is none and none is missed. Errors: 55000 for
