@@ -10,7 +10,7 @@ namespace {
 
 constexpr char kEnding[] = ".spool";  // <run>-<number>.spool, <run>.<link>-<number>.spool
 
-class SegmentFile : public source::SpoolSegment {
+class SegmentFile : public stream::SpoolSegment {
  public:
   SegmentFile(const std::string &path, int flags) : file_(path, flags), size_(file_.size()) {}
 
@@ -61,17 +61,17 @@ Result<std::vector<uint64_t>> SpoolFiles::List() {
   return numbers;
 }
 
-Result<std::unique_ptr<source::SpoolSegment>> SpoolFiles::Create(uint64_t number) {
+Result<std::unique_ptr<stream::SpoolSegment>> SpoolFiles::Create(uint64_t number) {
   auto file =
       std::make_unique<SegmentFile>(MakeFilesDirectory() + "/" + NameOf(number), O_RDWR | O_CREAT | O_TRUNC);
   SyncDirectory();
-  return std::unique_ptr<source::SpoolSegment>(std::move(file));
+  return std::unique_ptr<stream::SpoolSegment>(std::move(file));
 }
 
-Result<std::unique_ptr<source::SpoolSegment>> SpoolFiles::Open(uint64_t number) {
+Result<std::unique_ptr<stream::SpoolSegment>> SpoolFiles::Open(uint64_t number) {
   std::string const path = FilesDirectory() + "/" + NameOf(number);
-  if (access(path.c_str(), F_OK) != 0) return std::unique_ptr<source::SpoolSegment>();
-  return std::unique_ptr<source::SpoolSegment>(std::make_unique<SegmentFile>(path, O_RDWR));
+  if (access(path.c_str(), F_OK) != 0) return std::unique_ptr<stream::SpoolSegment>();
+  return std::unique_ptr<stream::SpoolSegment>(std::make_unique<SegmentFile>(path, O_RDWR));
 }
 
 Status SpoolFiles::Remove(uint64_t number) {

@@ -1,5 +1,6 @@
 #include "run/dry_run.h"
 
+#include "ledger/ledger_settling.h"
 #include "pg/arguments.h"
 #include "pg/encoding.h"
 #include "pg/entry.h"
@@ -7,7 +8,6 @@
 #include "pg/transaction.h"
 #include "rdb/dump.h"
 #include "store/archive_source.h"
-#include "store/ledger_settling.h"
 
 namespace prm {
 namespace {

@@ -1,7 +1,7 @@
 #include "run/ledger_merges.h"
 
+#include "ledger/packed_ledger.h"
 #include "pg/spi.h"
-#include "store/packed_ledger.h"
 
 namespace prm {
 

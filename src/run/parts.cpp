@@ -3,6 +3,7 @@
 #include "mapping/migration_lock.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/rollback.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
 
@@ -85,7 +86,7 @@ class Member {
   // Tells the leader, if there is one, unless only this process was asked to end.
   void Fail(const pg::Problem &problem) {
     pg::WithoutCancel hold;
-    RollBackAfter(problem);
+    pg::RollBackAfter(problem);
     if (problem.cancelled() || !HasLeader()) return;
     record_.FailPart(record_.level(), problem.SqlState(), problem.message);
     Spi::Commit();

@@ -7,7 +7,7 @@
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "store/archive_source.h"
-#include "store/index_key.h"
+#include "write/index_key.h"
 
 namespace prm {
 

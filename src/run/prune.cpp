@@ -1,13 +1,13 @@
 #include "run/prune.h"
 
+#include "ledger/departure.h"
+#include "ledger/ledger.h"
 #include "mapping/expiry_columns.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
-#include "store/departure.h"
-#include "store/ledger.h"
 #include "store/packed_rows.h"
 
 namespace prm {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mapping/catalog.h"
-#include "store/row_counts.h"
+#include "write/row_counts.h"
 
 namespace prm {
 

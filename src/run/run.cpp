@@ -1,20 +1,21 @@
 // CALL redis_migrate.run(…): executes a migration in the session that calls it.
 #include "run/run.h"
 
+#include "ledger/ledger_settling.h"
+#include "ledger/packed_ledger.h"
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/rollback.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/text_table.h"
 #include "pg/transaction.h"
 #include "run/dry_run.h"
-#include "run/verification.h"
 #include "run/worker_count.h"
 #include "store/archive_source.h"
-#include "store/ledger_settling.h"
-#include "store/packed_ledger.h"
+#include "verify/verification.h"
 
 namespace prm {
 namespace {
@@ -94,7 +95,7 @@ void Run::Load(const std::function<void()> &between) {
 }
 
 void Run::Fail(const std::string &state, const pg::Problem &problem) {
-  RollBackAfter(problem);
+  pg::RollBackAfter(problem);
   helpers_->Stop();
   record_.Finish(state, problem.SqlState(), problem.message);
   Spi::Commit();

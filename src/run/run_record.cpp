@@ -459,12 +459,4 @@ RunRecord::Sums RunRecord::ReadSums() const {
   return sums;
 }
 
-void RollBackAfter(const pg::Problem &problem) {
-  Spi::RollBack();
-  if (!OidIsValid(pg::Call([] { return get_extension_oid("pg_redis_migrate", true); })))
-    throw pg::Failure(
-        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "extension pg_redis_migrate was dropped during the run",
-        "The rows that the run stored are kept. The last message was: " + problem.message + ".");
-}
-
 }  // namespace prm

@@ -157,8 +157,4 @@ class RunRecord {
   std::string position_;
 };
 
-// After an error in a run, before anything is written down: rolls back what there is. Errors: 55000, with the
-// message that led here, when the extension is gone and nothing can be written down.
-void RollBackAfter(const pg::Problem &problem);
-
 }  // namespace prm

@@ -6,7 +6,7 @@
 #include "pg/time.h"
 #include "pg/transaction.h"
 #include "run/run_record.h"
-#include "store/index_key.h"
+#include "write/index_key.h"
 
 namespace prm {
 

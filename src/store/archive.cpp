@@ -1,12 +1,12 @@
 #include "store/archive.h"
 
 #include "core/printable.h"
+#include "ledger/ledger.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "store/comparison.h"
-#include "store/index_key.h"
-#include "store/ledger.h"
+#include "write/index_key.h"
 
 namespace prm {
 

@@ -1,8 +1,8 @@
 #include "store/comparison.h"
 
+#include "ledger/ledger_segments.h"
 #include "pg/memory.h"
 #include "pg/transaction.h"
-#include "store/ledger_segments.h"
 #include "store/shown_value.h"
 
 namespace prm {

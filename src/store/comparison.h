@@ -6,14 +6,14 @@
 #pragma once
 
 #include "core/packed_items.h"
+#include "ledger/ledger.h"
+#include "ledger/row_hash.h"
 #include "mapping/mapping_query.h"
 #include "mapping/target_statements.h"
 #include "pg/kept_statement.h"
 #include "source/entry.h"
-#include "store/ledger.h"
-#include "store/row_hash.h"
 #include "store/row_parts.h"
-#include "store/writer.h"
+#include "write/writer.h"
 
 namespace prm {
 

@@ -2,7 +2,7 @@
 
 #include "mapping/mapping_query.h"
 #include "pg/memory.h"
-#include "store/key_order.h"
+#include "write/key_order.h"
 
 namespace prm {
 

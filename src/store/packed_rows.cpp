@@ -1,5 +1,6 @@
 #include "store/packed_rows.h"
 
+#include "ledger/departure.h"
 #include "mapping/expiry_columns.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/ledger_mark.h"
@@ -8,7 +9,6 @@
 #include "pg/kept_statement.h"
 #include "pg/spi.h"
 #include "pg/time.h"
-#include "store/departure.h"
 
 namespace prm {
 

@@ -2,12 +2,12 @@
 #pragma once
 
 #include "core/hash_set.h"
+#include "ledger/packed_ledger.h"
+#include "ledger/row_hash.h"
 #include "mapping/batch_relation.h"
 #include "mapping/mapping_query.h"
 #include "pg/kept_statement.h"
-#include "store/packed_ledger.h"
-#include "store/row_hash.h"
-#include "store/writer.h"
+#include "write/writer.h"
 
 namespace prm {
 

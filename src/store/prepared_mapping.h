@@ -1,11 +1,11 @@
 // All that storing rows of a mapping needs.
 #pragma once
 
+#include "ledger/ledger.h"
 #include "mapping/mapping_query.h"
 #include "store/comparison.h"
-#include "store/ledger.h"
 #include "store/packed_rows.h"
-#include "store/writer.h"
+#include "write/writer.h"
 
 namespace prm {
 

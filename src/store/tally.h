@@ -3,7 +3,7 @@
 
 #include "core/bytes.h"
 #include "source/source.h"
-#include "store/writer.h"
+#include "write/writer.h"
 
 namespace prm {
 

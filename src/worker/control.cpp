@@ -1,5 +1,7 @@
 // The SQL functions of background runs.
 #include "connect/server_file.h"
+#include "live/feed_in_step.h"
+#include "live/in_step.h"
 #include "mapping/catalog.h"
 #include "mapping/define.h"
 #include "mapping/followable.h"
@@ -12,8 +14,6 @@
 #include "pg/time.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
-#include "run/feed_in_step.h"
-#include "run/in_step.h"
 #include "run/worker_count.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"

@@ -1,7 +1,7 @@
 // Background workers that keep the replication links of live runs.
 #pragma once
 
-#include "run/link_workers.h"
+#include "live/link_workers.h"
 
 namespace prm::worker {
 

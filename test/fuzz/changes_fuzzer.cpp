@@ -6,12 +6,12 @@
 #include <vector>
 
 #include "fuzz/touch.h"
-#include "source/stream_changes.h"
+#include "stream/stream_changes.h"
 
 namespace {
 
-using prm::source::StreamChange;
-using prm::source::StreamChanges;
+using prm::stream::StreamChange;
+using prm::stream::StreamChanges;
 
 constexpr prm::redis::StreamLimits kLimits{64, 4096};
 

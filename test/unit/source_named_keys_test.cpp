@@ -15,7 +15,7 @@
 #include "lib/cpp/hostile_redis.h"
 #include "lib/cpp/redis_client.h"
 #include "lib/cpp/redis_server.h"
-#include "source/stream_changes.h"
+#include "stream/stream_changes.h"
 
 namespace prm::source {
 namespace {

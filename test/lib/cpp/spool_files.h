@@ -13,11 +13,11 @@
 #include <string>
 #include <vector>
 
-#include "source/stream_spool.h"
+#include "stream/stream_spool.h"
 
 namespace prm::test {
 
-class SpoolFile : public source::SpoolSegment {
+class SpoolFile : public stream::SpoolSegment {
  public:
   SpoolFile(const std::string& path, const char* mode) : file_(fopen(path.c_str(), mode)) {
     setvbuf(file_, nullptr, _IONBF, 0);
@@ -50,7 +50,7 @@ class SpoolFile : public source::SpoolSegment {
   uint64_t size_;
 };
 
-class SpoolFiles : public source::SpoolSegments {
+class SpoolFiles : public stream::SpoolSegments {
  public:
   SpoolFiles() {
     char name[] = "/tmp/prm_spool_XXXXXX";
@@ -66,12 +66,12 @@ class SpoolFiles : public source::SpoolSegments {
     std::sort(numbers.begin(), numbers.end());
     return numbers;
   }
-  Result<std::unique_ptr<source::SpoolSegment>> Create(uint64_t number) override {
-    return std::unique_ptr<source::SpoolSegment>(new SpoolFile(PathOf(number), "w+"));
+  Result<std::unique_ptr<stream::SpoolSegment>> Create(uint64_t number) override {
+    return std::unique_ptr<stream::SpoolSegment>(new SpoolFile(PathOf(number), "w+"));
   }
-  Result<std::unique_ptr<source::SpoolSegment>> Open(uint64_t number) override {
-    if (!std::filesystem::exists(PathOf(number))) return std::unique_ptr<source::SpoolSegment>();
-    return std::unique_ptr<source::SpoolSegment>(new SpoolFile(PathOf(number), "r+"));
+  Result<std::unique_ptr<stream::SpoolSegment>> Open(uint64_t number) override {
+    if (!std::filesystem::exists(PathOf(number))) return std::unique_ptr<stream::SpoolSegment>();
+    return std::unique_ptr<stream::SpoolSegment>(new SpoolFile(PathOf(number), "r+"));
   }
   Status Remove(uint64_t number) override {
     std::filesystem::remove(PathOf(number));

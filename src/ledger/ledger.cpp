@@ -1,0 +1,320 @@
+#include "ledger/ledger.h"
+
+#include "ledger/departure.h"
+#include "mapping/mapping_query.h"
+#include "mapping/target_statements.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "pg/time.h"
+#include "pg/transaction.h"
+
+namespace prm {
+
+using pg::QuoteIdentifier;
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+constexpr char kOwnedName[] = "redis_owned";
+constexpr char kObsoleteName[] = "redis_obsolete";
+constexpr char kIdentitiesName[] = "redis_identities";
+
+TupleDesc DescOf(std::initializer_list<std::pair<const char *, Oid>> columns) {
+  return pg::Call([&] {
+    TupleDesc desc = CreateTemplateTupleDesc(static_cast<int>(columns.size()));
+    AttrNumber number = 0;
+    for (const auto &[name, type] : columns) {
+      TupleDescInitEntry(desc, ++number, name, type, -1, 0);
+    }
+    TupleDescFinalize(desc);
+    return desc;
+  });
+}
+
+TupleDesc IdentitiesDesc() {
+  return DescOf({{"redis_row", INT4OID}, {"redis_entry", INT4OID}, {"row_key", TEXTOID}});
+}
+TupleDesc OwnedDesc() {
+  return DescOf({{"redis_entry", INT4OID},
+                 {"row_hash", INT8OID},
+                 {"row_key", TEXTOID},
+                 {"after_ms", INT8OID},
+                 {"until_ms", INT8OID}});
+}
+TupleDesc ObsoleteDesc() {
+  return DescOf({{"row_hash", INT8OID}, {"row_key", TEXTOID}, {"after_ms", INT8OID}, {"until_ms", INT8OID}});
+}
+
+}  // namespace
+
+Ledger::Ledger(const Mapping &mapping, const Target &target, std::vector<std::string> expires)
+    : mapping_(mapping),
+      mapping_id_(mapping.id),
+      target_(target.name),
+      expires_(std::move(expires)),
+      keys_(target.keys),
+      asks_for_first_key_(CanAskForFirstKey(target)),
+      identify_("SELECT excluded.redis_row, excluded.redis_entry, " + RowKeyExpression("excluded") +
+                " FROM redis_rows AS excluded"),
+      find_owned_(R"(
+SELECT k.entry, l.row_hash, l.row_key, k.after_ms, k.until_ms
+FROM unnest($2, $3, $4, $5, $6, $7) AS k (entry, key_hash, db, key_bytes, after_ms, until_ms),
+     LATERAL (SELECT row_hash, row_key FROM redis_migrate.ledger
+              WHERE key_hash = k.key_hash AND mapping_id = $1 AND db = k.db AND key_bytes = k.key_bytes OFFSET 0) AS l)",
+                  pg::KeptStatement::Planning::kByIndex),
+      find_obsolete_(R"(
+SELECT o.row_hash, o.row_key, o.after_ms, o.until_ms FROM redis_owned AS o
+WHERE NOT EXISTS (SELECT FROM redis_identities AS i WHERE i.redis_entry = o.redis_entry AND i.row_key = o.row_key))"),
+      strike_off_(R"(
+DELETE FROM redis_migrate.ledger AS l
+USING redis_obsolete AS k,
+      LATERAL (SELECT ctid FROM redis_migrate.ledger
+               WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
+WHERE l.ctid = found.ctid)",
+                  pg::KeptStatement::Planning::kByIndex),
+      delete_all_(DeleteRowsStatement(""), target.kind == TargetKind::kLocal
+                                               ? pg::KeptStatement::Planning::kByIndex
+                                               : pg::KeptStatement::Planning::kAsUsual) {}
+
+std::string Ledger::RowKeyExpression(const std::string &alias) const {
+  std::string list;
+  for (const KeyColumn &key : keys_)
+    list += (list.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(key.column.name) + "::pg_catalog.text";
+  return "(ARRAY[" + list + "])::pg_catalog.text";
+}
+
+CanonicalText::CanonicalText() {
+  Set("timezone", "UTC");
+  Set("datestyle", "ISO, YMD");
+  Set("intervalstyle", "postgres");
+  Set("bytea_output", "hex");
+  Set("extra_float_digits", "1");
+}
+
+// Indexes of the ledger hold hashes of names, which are of any length. Names of one hash are told apart.
+int64 Ledger::HashOfRow(Bytes row_key) {
+  if (!hasher_) hasher_.emplace();
+  hasher_->Add(INT8OID, Int64GetDatum(mapping_id_), false);
+  hasher_->AddBytes(row_key);
+  return static_cast<int64>(hasher_->Finish().high);
+}
+
+int64 Ledger::HashOfKey(const KeyName &key) {
+  if (!hasher_) hasher_.emplace();
+  hasher_->Add(INT8OID, Int64GetDatum(mapping_id_), false);
+  hasher_->Add(INT4OID, Int32GetDatum(key.db), false);
+  hasher_->AddBytes(key.key);
+  return static_cast<int64>(hasher_->Finish().high);
+}
+
+void Ledger::Identify(pg::Tuplestore &identities) {
+  {
+    CanonicalText canonical;
+    identify_.ExecuteInto(identities);
+  }
+  pg::Call([&] { tuplestore_rescan(identities.get()); });
+}
+
+std::vector<IdentifiedRow> Ledger::Next(pg::Tuplestore &identities, size_t count) {
+  std::vector<IdentifiedRow> rows;
+  rows.reserve(count);
+  TupleTableSlot *slot =
+      pg::Call([&] { return MakeSingleTupleTableSlot(IdentitiesDesc(), &TTSOpsMinimalTuple); });
+  while (rows.size() < count &&
+         pg::Call([&] { return tuplestore_gettupleslot(identities.get(), true, false, slot); })) {
+    pg::Call([&] { slot_getallattrs(slot); });
+    Bytes const row_key = pg::DatumBytes(slot->tts_values[2]);
+    rows.push_back({DatumGetInt32(slot->tts_values[0]), std::string(row_key), HashOfRow(row_key)});
+  }
+  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+  std::sort(rows.begin(), rows.end(),
+            [](const IdentifiedRow &a, const IdentifiedRow &b) { return a.hash < b.hash; });
+  return rows;
+}
+
+std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row) {
+  known_.clear();
+  recorded_.clear();
+  std::vector<int64> hashes;
+  std::vector<std::string> row_keys;
+  for (const IdentifiedRow &row : rows) {
+    hashes.push_back(row.hash);
+    row_keys.push_back(row.row_key);
+  }
+  pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  // LATERAL and OFFSET make it one look-up in the index for each row, whatever the planner makes of a ledger
+  // that grew since it was analysed.
+  pg::Rows owners = Spi::ExecuteKept(
+      R"(
+SELECT k.n, l.db, l.key_bytes
+FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS k (row_hash, row_key, n),
+     LATERAL (SELECT db, key_bytes FROM redis_migrate.ledger
+              WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS l)",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(hashes), SqlParam::TextArray(row_keys)});
+  std::vector<int> lost;
+  for (uint64 i = 0; i < owners.size(); ++i) {
+    const IdentifiedRow &row = rows[owners[i].Int8(0) - 1];
+    KeyName owner = {owners[i].Int4(1), pg::DatumBytes(owners[i].Value(2))};
+    KeyName key = key_of_row(row.row);
+    known_.insert(row.row);
+    if (owner < key)
+      lost.push_back(row.row);
+    else if (!(key < owner))
+      recorded_.insert(row.row);
+  }
+  return lost;
+}
+
+void Ledger::Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row) {
+  struct Entries {
+    std::vector<int64> row_hashes, key_hashes;
+    std::vector<std::string> row_keys;
+    std::vector<int> dbs;
+    std::vector<Bytes> keys;
+  };
+  Entries fresh, changed;
+  for (const IdentifiedRow &row : rows) {
+    if (recorded_.count(row.row)) continue;
+    KeyName const key = key_of_row(row.row);
+    Entries &entries = known_.count(row.row) ? changed : fresh;
+    entries.row_hashes.push_back(row.hash);
+    entries.key_hashes.push_back(HashOfKey(key));
+    entries.row_keys.push_back(row.row_key);
+    entries.dbs.push_back(key.db);
+    entries.keys.push_back(key.key);
+  }
+  pg::AsExtensionOwner as_owner;
+  auto execute = [&](const std::string &sql, const Entries &entries) {
+    if (entries.dbs.empty()) return;
+    Spi::ExecuteKept(sql, {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(entries.row_hashes),
+                           SqlParam::Int8Array(entries.key_hashes), SqlParam::TextArray(entries.row_keys),
+                           SqlParam::Int4Array(entries.dbs), SqlParam::ByteaArray(entries.keys)});
+  };
+  execute(R"(
+INSERT INTO redis_migrate.ledger (mapping_id, row_hash, key_hash, row_key, db, key_bytes)
+SELECT $1, k.* FROM unnest($2, $3, $4, $5, $6) AS k)",
+          fresh);
+  execute(R"(
+UPDATE redis_migrate.ledger AS l SET db = k.db, key_bytes = k.key_bytes, key_hash = k.key_hash
+FROM unnest($2, $3, $4, $5, $6) AS k (row_hash, key_hash, row_key, db, key_bytes),
+     LATERAL (SELECT ctid FROM redis_migrate.ledger
+              WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
+WHERE l.ctid = found.ctid)",
+          changed);
+}
+
+void Ledger::TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &identities,
+                          pg::Tuplestore &obsolete) {
+  std::vector<int64> hashes, after, until;
+  std::vector<int> entries, dbs;
+  std::vector<Bytes> names;
+  for (const auto &[entry, key, time] : keys) {
+    after.push_back(time.until_ms != 0 ? time.after_ms : pg::NowMs());
+    until.push_back(time.until_ms != 0 ? time.until_ms : pg::NowMs());
+    entries.push_back(entry);
+    hashes.push_back(HashOfKey(key));
+    dbs.push_back(key.db);
+    names.push_back(key.key);
+  }
+  pg::AsExtensionOwner as_owner;
+  pg::Tuplestore owned;
+  find_owned_.ExecuteInto(
+      owned, {SqlParam::Int8(mapping_id_), SqlParam::Int4Array(entries), SqlParam::Int8Array(hashes),
+              SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names), SqlParam::Int8Array(after),
+              SqlParam::Int8Array(until)});
+  if (owned.size() == 0) return;
+  {
+    pg::NamedRows shown_owned(kOwnedName, OwnedDesc(), owned.get());
+    pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get());
+    find_obsolete_.ExecuteInto(obsolete);
+  }
+  pg::Call([&] { tuplestore_rescan(identities.get()); });
+  if (obsolete.size() == 0) return;
+  pg::NamedRows shown(kObsoleteName, ObsoleteDesc(), obsolete.get());
+  strike_off_.Execute({SqlParam::Int8(mapping_id_)});
+}
+
+std::string Ledger::HasIdentity(const std::string &alias, const std::string &row_key) const {
+  std::string condition;
+  for (size_t i = 0; i < keys_.size(); ++i)
+    condition += (i == 0 ? "" : " AND ") +
+                 keys_[i].Equal(alias + "." + QuoteIdentifier(keys_[i].column.name), KeyValue(i, row_key));
+  return condition;
+}
+
+// The value of a key column in an identity.
+std::string Ledger::KeyValue(size_t i, const std::string &row_key) const {
+  // With the length left open: CAST AS character means character(1).
+  const char *type = pg::Call([&] {
+    return const_cast<const char *>(format_type_extended(
+        keys_[i].column.type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+  });
+  return "CAST(" + row_key + "[" + std::to_string(i + 1) + "] AS " + type + ")";
+}
+
+std::string Ledger::KeyValues(const std::string &row_key) const {
+  std::string values;
+  for (size_t i = 0; i < keys_.size(); ++i) values += (i == 0 ? "" : ", ") + KeyValue(i, row_key);
+  return values;
+}
+
+// Deletes those of redis_obsolete that a condition on the relation `obsolete` holds for; "": all of them.
+std::string Ledger::DeleteRowsStatement(const std::string &condition) const {
+  // OFFSET 0: each text is parsed once.
+  std::string const parsed =
+      std::string("(SELECT row_key::pg_catalog.text[] AS row_key, after_ms, until_ms FROM ") + kObsoleteName +
+      " OFFSET 0)";
+  std::string is_gone = HasIdentity("target", "gone.row_key");
+  if (asks_for_first_key_)
+    is_gone += " AND target." + QuoteIdentifier(keys_[0].column.name) + " " + keys_[0].Operator() +
+               " ANY (ARRAY(SELECT DISTINCT " + KeyValue(0, "obsolete.row_key") + " FROM " + parsed +
+               " AS obsolete))";
+  std::string const gone = "(SELECT obsolete.* FROM " + parsed + " AS obsolete" +
+                           (condition.empty() ? "" : " WHERE " + condition) + " OFFSET 0) AS gone";
+  if (mapping_.on_expire)
+    return DepartureStatement(mapping_, target_, expires_,
+                              {gone, is_gone, "gone.after_ms", "gone.until_ms", ""});
+  return DeleteStatement(target_, mapping_.on_delete) +
+         (mapping_.on_delete == "delete" ? " USING " : " FROM ") + gone + " WHERE " + is_gone;
+}
+
+void Ledger::CountDeleted(const pg::Rows &result, RowCounts &counts) const {
+  if (mapping_.on_expire)
+    CountDeparted(result[0], counts);
+  else
+    counts.deleted += static_cast<int64>(result.processed());
+}
+
+void Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, RowCounts &counts) {
+  pg::NamedRows shown_obsolete(kObsoleteName, ObsoleteDesc(), obsolete.get(),
+                               static_cast<double>(obsolete.size()));
+  if (identities.size() == 0) return CountDeleted(delete_all_.Execute(), counts);
+  pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get(),
+                                 static_cast<double>(identities.size()));
+  std::string is_kept;
+  for (size_t i = 0; i < keys_.size(); ++i)
+    is_kept += (i == 0 ? "" : " AND ") +
+               keys_[i].Equal(KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
+  std::string const is_left =
+      std::string("NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM ") +
+      kIdentitiesName + " OFFSET 0) AS kept WHERE " + is_kept + ")";
+  CountDeleted(Spi::Execute(DeleteRowsStatement(is_left)), counts);
+}
+
+void Ledger::DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts) {
+  if (row_keys.empty()) return;
+  Datum const now_ms = Int64GetDatum(pg::NowMs());
+  TupleDesc desc = ObsoleteDesc();
+  pg::Tuplestore obsolete, none;
+  for (const std::string &row_key : row_keys) {
+    Datum values[] = {Int64GetDatum(0), pg::TextDatum(row_key), now_ms, now_ms};
+    bool nulls[] = {true, false, false, false};
+    obsolete.Put(desc, values, nulls);
+    pfree(DatumGetPointer(values[1]));
+  }
+  DeleteRows(obsolete, none, counts);
+}
+
+}  // namespace prm

@@ -1,0 +1,106 @@
+// Which key each row came from. A row belongs to the lowest (database, key) that yields it, so that every run
+// decides alike; the owner alone may change it, and what the owner no longer yields goes.
+#pragma once
+
+#include "core/bytes.h"
+#include "ledger/row_hash.h"
+#include "mapping/catalog.h"
+#include "mapping/target.h"
+#include "mapping/target_statements.h"
+#include "pg/identity.h"
+#include "pg/kept_statement.h"
+#include "pg/tuplestore.h"
+#include "source/entry.h"
+#include "write/row_counts.h"
+
+namespace prm {
+
+// A row's identity: its key columns as the text of a text[], and the hash under which the ledger has it.
+struct IdentifiedRow {
+  int row;
+  std::string row_key;
+  int64 hash;
+};
+
+struct KeyName {
+  int db;
+  Bytes key;
+  bool operator<(const KeyName &other) const { return db != other.db ? db < other.db : key < other.key; }
+};
+
+// The text of a row's identity must be the same in every session, or rows would look new and their old selves
+// obsolete. For a scope.
+class CanonicalText : public pg::LocalSettings {
+ public:
+  CanonicalText();
+};
+
+using KeyOfRow = std::function<KeyName(int)>;
+
+class Ledger {
+ public:
+  // expires: columns of the target that say when rows expire; there are such if the mapping has an on_expire.
+  Ledger(const Mapping &mapping, const Target &target, std::vector<std::string> expires = {});
+
+  // A key that is in a batch as the entry of that number, and when it became what it is now.
+  struct Changed {
+    int entry;
+    KeyName key;
+    source::TimeSpan time;
+  };
+
+  // Adds the identities of redis_rows to `identities`, in the order of the rows, with the rights and settings
+  // of the caller.
+  void Identify(pg::Tuplestore &identities);
+
+  // Strikes off the rows that the keys own but no longer yield themselves, and adds them to `obsolete`.
+  void TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &identities, pg::Tuplestore &obsolete);
+
+  // The next `count` identities, of which Identify and TakeObsolete leave the first one next, in the order of
+  // their hashes.
+  std::vector<IdentifiedRow> Next(pg::Tuplestore &identities, size_t count);
+
+  // The rows of `rows` that belong to a lower key than the one that yields them now. `key_of_row` is indexed
+  // by the row's number.
+  std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
+
+  // Whether FindLost saw that the row belongs to its key already.
+  bool IsRecorded(int row) const { return recorded_.count(row) > 0; }
+
+  // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
+  void Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
+
+  // Deletes obsolete rows from the target, or changes them as on_delete and on_expire say; rows that are
+  // equal to one of `identities` stay, though their text may differ, as that of 1.0 and 1.00.
+  void DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, RowCounts &counts);
+  // The same for identities that are in memory, of keys that are gone now.
+  void DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts);
+
+  // "ARRAY[alias.a::text, …]::text"
+  std::string RowKeyExpression(const std::string &alias) const;
+  // "alias.a = CAST(row_key[1] AS type) AND …", where row_key is an expression of type text[].
+  std::string HasIdentity(const std::string &alias, const std::string &row_key) const;
+  // The values of the key columns in an identity: "CAST(row_key[1] AS type), …".
+  std::string KeyValues(const std::string &row_key) const;
+
+ private:
+  int64 HashOfRow(Bytes row_key);
+  int64 HashOfKey(const KeyName &key);
+  std::string KeyValue(size_t i, const std::string &row_key) const;
+  std::string DeleteRowsStatement(const std::string &condition) const;
+
+  void CountDeleted(const pg::Rows &result, RowCounts &counts) const;
+
+  const Mapping &mapping_;
+  int64 mapping_id_;
+  std::string target_;
+  std::vector<std::string> expires_;
+  std::vector<KeyColumn> keys_;
+  bool asks_for_first_key_;
+  pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_, delete_all_;
+  std::optional<RowHasher> hasher_;
+  std::set<int> known_;     // rows that FindLost found in the ledger
+  std::set<int> recorded_;  // those of them that belong to their key already
+};
+
+}  // namespace prm

@@ -1,0 +1,323 @@
+#include "live/follower.h"
+
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "redis/command_table.h"
+
+namespace prm {
+
+using pg::Failure;
+using pg::Spi;
+using stream::ChangeKind;
+
+namespace {
+
+constexpr int64 kBatchEveryMs = 20;    // no batch begins to be stored sooner after the last one did
+constexpr int64 kIdleMs = 1000;        // nor waits longer than this for its first key
+constexpr int64 kMostCollectMs = 250;  // and what has arrived is taken for so long
+constexpr size_t kMostBatches = 4;     // of batch_rows keys at once
+constexpr long kLookAgainMs = 5;       // while nothing arrives
+constexpr long kLookForSpoolMs = 50;
+constexpr int64 kMostSpoolWaitMs = 60 * 1000;
+// A transaction whose changes take more is applied in pieces. A crash in the middle has them applied again.
+constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
+constexpr size_t kKnownBytes = size_t{64} << 20;
+
+}  // namespace
+
+Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
+    : run_(run),
+      record_(record),
+      link_(link),
+      is_feed_(run.source() == "scan"),
+      store_(run.migration(), run.routing()),
+      filter_(run.routing(), std::nullopt),
+      claiming_(run.record().ReadClaiming()),
+      forgets_archived_(!store_.archive().IsEmpty()),
+      spool_(record.run_id(), record.link()),
+      known_(kKnownBytes),
+      budget_(pg::settings::live_reread_share / 100.0),
+      spacing_(static_cast<uint64>(pg::settings::live_large_value_rate_kb) * 1024),
+      merges_(run.migration()) {}
+
+void Follower::Follow() {
+  OpenSpool();
+  for (;;) {
+    Batch batch;
+    Collect(batch);
+    link_.Look();
+    Apply(batch);
+  }
+}
+
+void Follower::OpenSpool() {
+  link_.Look();  // tells which nodes are the link's
+  position_ = record_.ReadPosition().value();
+  for (auto &[id, key] : record_.ReadKeysAhead())
+    (key.kind == KeyAhead::kStored ? ahead_ : waiting_).emplace(id, key);
+  // What has changed such a key since it waits is not stored.
+  for (auto &[id, key] : waiting_)
+    if (key.bytes > 0) key.newest_offset = position_.point.offset;
+  rejected_ = run_.record().ReadRejectedKeys();
+  Spi::Commit();
+  received_at_ms_ = position_.received_at_ms;
+  const std::vector<Mapping> &mappings = run_.migration().mappings;
+  if (std::any_of(mappings.begin(), mappings.end(), [](const Mapping &m) { return m.on_expire.has_value(); }))
+    Reader();  // asks for the server's clock
+  // The link sees to it that the spool has what follows, or says that it cannot.
+  for (int64 began_ms = pg::MonotonicMs();;) {
+    reader_ = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool_, position_.point));
+    if (reader_ != nullptr) break;
+    link_.Look();
+    if (!link_.IsStreaming()) began_ms = pg::MonotonicMs();
+    if (pg::MonotonicMs() - began_ms > kMostSpoolWaitMs)
+      throw FullSyncNeeded{"the spool does not have the stream from offset " +
+                           std::to_string(position_.point.offset) + " on"};
+    pg::Sleep(kLookForSpoolMs);
+  }
+  redis::StreamLimits limits;
+  limits.max_argument_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+  changes_.emplace(stream::StreamPosition{position_.point.offset, position_.db}, limits, *this);
+  store_.FindElementTypes();
+  Spi::Commit();
+  changes_->set_wants_elements(store_.TakesAnyElements());
+}
+
+size_t Follower::MostKeys() { return kMostBatches * static_cast<size_t>(pg::settings::batch_rows); }
+
+bool Follower::IsFull(const Batch &batch) const {
+  return batch.keys.size() >= MostKeys() ||
+         batch.bytes >= static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
+}
+
+// Takes all there is, and what comes before the next batch may be stored, but never a part of a transaction.
+void Follower::Collect(Batch &batch) {
+  int64 const began_ms = pg::MonotonicMs();
+  // Keys that wait go first once they are as many as a batch takes: more must not come than go.
+  if (!changes_->in_transaction() && waiting_.size() >= MostKeys() && HasDueKeys()) return;
+  for (;;) {
+    bool const is_news = TakeNext(batch);
+    if (changes_->in_transaction()) {
+      if (!is_news) WaitForNews();
+      if (batch.bytes < kLargestTransactionBytes) continue;
+      pg::Report(LOG,
+                 "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
+                     " is applied in pieces",
+                 "Its changes take more than " + std::to_string(batch.bytes >> 20) + " MB.");
+      return;
+    }
+    if (IsFull(batch)) return;
+    int64 const now_ms = pg::MonotonicMs();
+    if (is_news && now_ms - began_ms < kMostCollectMs) continue;
+    bool const has_moved = changes_->position().offset != position_.point.offset;
+    if (now_ms - (has_moved ? stored_ms_ + kBatchEveryMs : began_ms + kIdleMs) >= 0 || HasDueKeys()) return;
+    if (cluster_ && !has_moved) return;  // others may have news
+    WaitForNews();
+  }
+}
+
+void Follower::WaitForNews() {
+  link_.Look();
+  if (changes_->in_transaction() && link_.IsSpoolFull())
+    throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                  "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
+                      " is larger than the changes that may wait",
+                  "", "Raise pg_redis_migrate.max_spool_size, and start the run again.");
+  pg::Sleep(kLookAgainMs);
+}
+
+// Takes the next command of the stream. False: there is none yet.
+bool Follower::TakeNext(Batch &batch) {
+  found_.clear();
+  if (pg::ValueOrThrow(changes_->Next(found_))) {
+    for (stream::StreamChange &change : found_) Take(change, batch);
+    return true;
+  }
+  stream::SpoolChunk chunk;
+  if (!pg::ValueOrThrow(reader_->Next(chunk))) return false;
+  switch (chunk.kind) {
+    case stream::SpoolChunk::Kind::kBytes:
+      changes_->Feed(chunk.content, ByServerClock(chunk.time));
+      received_at_ms_ = chunk.time.until_ms;
+      break;
+    case stream::SpoolChunk::Kind::kOrigin:
+      TakeId(chunk, batch);
+      break;
+    case stream::SpoolChunk::Kind::kFullSync:
+      throw FullSyncNeeded{"the server sent another snapshot"};
+  }
+  return true;
+}
+
+void Follower::Take(stream::StreamChange &change, Batch &batch) {
+  ++batch.commands;
+  switch (change.kind) {
+    case ChangeKind::kSet:
+    case ChangeKind::kDelete:
+    case ChangeKind::kChanged:
+      return TakeKey(std::move(change), batch);
+    case ChangeKind::kFlush:
+    case ChangeKind::kSwap:
+      return TakeFlush(change);
+    case ChangeKind::kUnknown:
+      return TakeUnknown(change, batch);
+    case ChangeKind::kHidden:
+      throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
+                    "the stream at offset " + std::to_string(change.offset) + " has a command whose keys " +
+                        "nobody knows: " + change.command.front(),
+                    "A script that is sent as a whole may write to any key, and slots may move.",
+                    "On Redis before 5.0 CONFIG SET lua-replicate-commands yes helps.");
+  }
+}
+
+void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
+  source::Entry &entry = change.entry;
+  if (!Takes(run_.migration().databases, entry.db)) return;
+  source::KeyDecision const decision = filter_.Classify(entry.db, entry.key);
+  if (decision.interest == source::Interest::kIgnore) return;
+  KeyId id = {entry.db, entry.key};
+  if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && change.offset <= ahead->second.read_offset)
+    return;  // its row shows that already
+  if (auto const waiting = waiting_.find(id); waiting != waiting_.end()) {
+    KeyAhead &key = waiting->second;
+    if (key.bytes > 0 && change.kind == ChangeKind::kChanged) {
+      key.newest_offset = change.offset;
+      return;
+    }
+    if (key.kind == KeyAhead::kAbsent && change.offset <= key.read_offset) {
+      if (change.kind != ChangeKind::kDelete) return;
+      // Why ever it went: it was not there at read_offset, either.
+      ahead_[id] = {KeyAhead::kStored, key.read_offset};
+      fresh_.push_back(id);
+    }
+    waiting_.erase(waiting);
+    waiting_changed_ = true;
+    change.elements.reset();  // of what it is now the rows say nothing
+  }
+  if (change.elements && decision.interest == source::Interest::kRead &&
+      TakeElements(id, change, decision.route, batch))
+    return;
+  if (decision.interest == source::Interest::kRead) {
+    Complete(change);
+  } else if (change.kind != ChangeKind::kDelete) {
+    change.kind = ChangeKind::kSet;
+    entry.state = source::EntryState::kNameOnly;
+    entry.payload.clear();
+  }
+  entry.route = decision.route;
+  entry.plain = entry.plain || change.kind == ChangeKind::kDelete;
+  batch.bytes += entry.key.size() + entry.payload.size();
+  batch.keys[std::move(id)] = {change.kind, std::move(entry), change.offset};
+}
+
+// Notes a change, and its new state if that follows from what is known of the key.
+void Follower::Complete(stream::StreamChange &change) {
+  switch (change.kind) {
+    case ChangeKind::kSet:
+      return known_.Note(change.entry);
+    case ChangeKind::kDelete:
+      return known_.NoteGone(change.entry.db, change.entry.key);
+    default:
+      if (known_.Apply(change.edit, change.amount, change.entry)) {
+        change.kind = ChangeKind::kSet;
+      } else {
+        known_.Forget(change.entry.db, change.entry.key);
+        change.entry.payload.clear();
+      }
+  }
+}
+
+void Follower::TakeChangedKey(int db, std::string key, uint64 offset, Batch &batch) {
+  stream::StreamChange change;
+  change.kind = ChangeKind::kChanged;
+  change.entry.db = db;
+  change.entry.key = std::move(key);
+  change.offset = offset;
+  TakeKey(std::move(change), batch);
+}
+
+void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
+  Reader();
+  named_.reset();  // nothing else may use its connection
+  auto const keys = redis::FetchKeys(**connection_, change.command);
+  if (!keys.ok())
+    throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
+                  "the stream at offset " + std::to_string(change.offset) +
+                      " has an unknown command: " + change.command.front(),
+                  keys.error().message + (keys.error().detail.empty() ? "." : ". " + keys.error().detail),
+                  "Update pg_redis_migrate, or grant the user COMMAND GETKEYS: ACL SETUSER ... +command.");
+  for (const std::string &key : keys.value()) TakeChangedKey(change.entry.db, key, change.offset, batch);
+}
+
+// What is left is best known from a new snapshot; and a mass of rows that go with it does so only if asked.
+void Follower::TakeFlush(const stream::StreamChange &change) const {
+  const DatabaseNumbers &databases = run_.migration().databases;
+  if (change.kind == ChangeKind::kSwap) {
+    if (Takes(databases, change.entry.db) || Takes(databases, change.other_db))
+      throw FullSyncNeeded{"SWAPDB " + std::to_string(change.entry.db) + " " +
+                           std::to_string(change.other_db)};
+  } else if (change.entry.db == stream::kEveryDatabase) {
+    throw FullSyncNeeded{"FLUSHALL"};
+  } else if (Takes(databases, change.entry.db)) {
+    throw FullSyncNeeded{"FLUSHDB of database " + std::to_string(change.entry.db)};
+  }
+}
+
+// A fail-over, or a restart with the data: what was read of the old history beyond this point may never have
+// happened.
+void Follower::TakeId(const stream::SpoolChunk &chunk, Batch &batch) {
+  next_ids_.push_back({chunk.content, chunk.offset});
+  known_.Clear();
+  std::vector<KeyId> in_doubt;
+  for (auto *keys : {&ahead_, &waiting_})
+    for (const auto &[id, key] : *keys)
+      if (key.read_offset > chunk.offset) in_doubt.push_back(id);
+  for (const KeyId &id : in_doubt) {
+    if (ahead_.erase(id) > 0) dropped_.push_back(id);
+    waiting_changed_ = waiting_.erase(id) > 0 || waiting_changed_;
+    TakeChangedKey(id.first, id.second, chunk.offset, batch);
+  }
+}
+
+bool Follower::HasDueKeys() const {
+  return std::any_of(waiting_.begin(), waiting_.end(), [&, now_ms = pg::MonotonicMs()](const auto &waiting) {
+    return IsDue(waiting.second, now_ms);
+  });
+}
+
+bool Follower::IsDue(const KeyAhead &key, int64 now_ms) const {
+  // Somebody waits for it.
+  if (key.bytes > 0 && key.read_offset <= link_.flush_offset()) return true;
+  return key.retry_ms <= now_ms &&
+         (key.kind == KeyAhead::kAgain || key.read_offset <= changes_->position().offset);
+}
+
+// Adds keys to the batch whose time has come.
+void Follower::TakeWaiting(Batch &batch) {
+  int64 const now_ms = pg::MonotonicMs();
+  for (auto waiting = waiting_.begin(); waiting != waiting_.end();) {
+    const auto &[id, key] = *waiting;
+    if (!IsDue(key, now_ms) || IsFull(batch)) {
+      ++waiting;
+      continue;
+    }
+    bool const is_gone = key.kind == KeyAhead::kAbsent && key.tries == 0;
+    KeyChange change = {is_gone ? ChangeKind::kDelete : ChangeKind::kChanged,
+                        {},
+                        std::max(key.read_offset, key.newest_offset)};
+    change.is_due = true;
+    (key.kind == KeyAhead::kAbsent ? change.absences : change.tries) = key.tries;
+    change.entry.db = id.first;
+    change.entry.key = id.second;
+    change.entry.plain = true;
+    change.entry.changed = is_feed_ ? source::TimeSpan{0, Now().until_ms} : Now();
+    change.entry.route = filter_.Classify(id.first, id.second).route;
+    batch.keys.emplace(id, std::move(change));
+    waiting = waiting_.erase(waiting);
+    waiting_changed_ = true;
+  }
+}
+
+}  // namespace prm

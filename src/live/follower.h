@@ -1,0 +1,183 @@
+// Applies the stream of changes to the tables, in small batches, each with the position that it reaches.
+//
+// Changes of a key within a batch are one: its newest state counts. What a command does not say is read from
+// the server, and shows a later state than the position: such keys are known until the position is there.
+#pragma once
+
+#include "connect/server.h"
+#include "connect/spool_files.h"
+#include "core/interrupts.h"
+#include "live/link_watch.h"
+#include "live/reject_streak.h"
+#include "live/slot_owners.h"
+#include "run/ledger_merges.h"
+#include "run/run.h"
+#include "source/named_keys.h"
+#include "stream/known_values.h"
+#include "stream/stream_changes.h"
+#include "stream/stream_spool.h"
+#include "stream/value_spacing.h"
+
+namespace prm {
+
+class Follower : public Interrupts {
+ public:
+  // The run's snapshot has been loaded. Its arguments must outlive it.
+  Follower(Run &run, const LiveRecord &record, LinkWatch &link);
+
+  // Goes on from the position that was committed last until it is interrupted. Throws FullSyncNeeded. Errors:
+  // those of BatchStore, of the server (08006 when it cannot be reached, or lags behind the stream), 0A000
+  // for a command whose keys nobody knows, XX001 for a damaged spool.
+  [[noreturn]] void Follow();
+
+  // As Follow, for those of all masters of a cluster, in turn.
+  [[noreturn]] static void FollowCluster(std::vector<std::unique_ptr<Follower>> &followers,
+                                         SlotOwners &owners);
+
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
+
+ private:
+  struct KeyChange {
+    stream::ChangeKind kind;
+    source::Entry entry;
+    uint64 offset;
+    int tries = 0;
+    int absences = 0;     // it has been read so often, and was not there
+    bool is_due = false;  // it has waited
+    // kSet: what becomes of the key's elements; the entry is filled from it at last. is_whole: it has no
+    // others.
+    std::optional<stream::ElementChanges> elements = std::nullopt;
+    bool is_whole = false;
+  };
+  struct LargeValue {
+    KeyId id;
+    uint64 bytes;
+    int64 read_ms;
+  };
+  struct Batch {
+    std::map<KeyId, KeyChange> keys;
+    uint64 bytes = 0;
+    int64 commands = 0;
+    int64 read_again = 0;
+    // Keys that had rejects, and that have some now.
+    std::vector<KeyId> forgiven, rejected;
+    std::map<std::string, RowCounts> rows;  // that were stored
+    std::vector<LargeValue> large;          // that were read again
+    RejectStreak streak;                    // after it
+    // Keys that other masters of the cluster have now, by the number of the follower.
+    std::map<size_t, std::vector<KeyId>> left;
+  };
+  struct Cluster {
+    std::vector<std::unique_ptr<Follower>> *followers;
+    SlotOwners *owners;
+    size_t number;  // of this one
+  };
+  // The slots of keys have moved while they were read.
+  struct SlotsMoved {};
+  using Entries = std::vector<const source::Entry *>;
+
+  void OpenSpool();
+
+  bool Step();
+  void LeaveToOthers(Batch &batch);
+  void AskOwners();
+  void TakeOver(const std::vector<KeyId> &ids);
+
+  void Collect(Batch &batch);
+  void WaitForNews();
+  bool TakeNext(Batch &batch);
+  void Take(stream::StreamChange &change, Batch &batch);
+  void TakeKey(stream::StreamChange change, Batch &batch);
+  void TakeChangedKey(int db, std::string key, uint64 offset, Batch &batch);
+  void Complete(stream::StreamChange &change);
+  bool TakeElements(const KeyId &id, stream::StreamChange &change, uint64_t route, Batch &batch);
+  static void FinishElements(Batch &batch);
+  void RequireWholeParts(const Tally &tally) const;
+  void TakeUnknown(const stream::StreamChange &change, Batch &batch);
+  void TakeFlush(const stream::StreamChange &change) const;
+  void TakeId(const stream::SpoolChunk &chunk, Batch &batch);
+  void TakeWaiting(Batch &batch);
+  bool HasDueKeys() const;
+  bool IsDue(const KeyAhead &key, int64 now_ms) const;
+  static size_t MostKeys();
+  bool IsFull(const Batch &batch) const;
+
+  // Thrown when a change of elements has to be judged with the others of its key.
+  struct PartsRefused {
+    struct Part {
+      KeyId key;
+      bool is_always;  // all keys of its pattern
+    };
+    std::vector<Part> parts;
+  };
+
+  void ReadAgain(Batch &batch);
+  void ReadAgain(const std::vector<KeyChange *> &changes, Batch &batch);
+  void ReadWhole(const PartsRefused &refused, Batch &batch);
+  void ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes);
+  bool IsOfNow(const std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) const;
+  void TakeRead(source::NamedKey &key, KeyChange &change);
+  void Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms);
+  source::NamedKeys &Reader();
+  source::TimeSpan ByServerClock(const source::TimeSpan &time) const {
+    return {time.after_ms + clock_ahead_ms_, time.until_ms + clock_ahead_ms_};
+  }
+  source::TimeSpan Now() const;
+
+  void KeepToBudget();
+  bool Space(const KeyId &id, const KeyChange &change);
+  void NoteLarge(const std::vector<source::NamedKey> &keys, int64 took_ms, Batch &batch) const;
+  void SpaceLarge(const Batch &batch, int64 stored_in_ms);
+
+  void Apply(Batch &batch);
+  void ReleaseApplied();
+  void Store(Batch &batch);
+  Entries TakeDeferred(Tally &tally) const;
+  static void ForgiveNone(const Entries &waiting, Batch &batch);
+  void SettleRejects(Batch &batch, const Tally &tally);
+  void SaveKeysAhead(uint64 offset);
+  LivePosition NextPosition() const;
+
+  Run &run_;
+  const LiveRecord &record_;
+  LinkWatch &link_;
+  bool const is_feed_;  // the stream has only the names of changed keys, and its offsets are not the server's
+  std::optional<Cluster> cluster_;
+  BatchStore store_;
+  PassFilter filter_;
+  std::set<std::string> claiming_;
+  bool forgets_archived_;
+  SpoolFiles spool_;
+  std::unique_ptr<stream::StreamSpoolReader> reader_;
+  std::optional<stream::StreamChanges> changes_;
+  std::vector<stream::StreamChange> found_;
+  stream::KnownValues known_;  // of the stream up to there, or up to the offset where a key is ahead
+  LivePosition position_;      // that is committed
+  std::vector<redis::ReplicationPoint> next_ids_;  // of the stream beyond each offset
+  int64 received_at_ms_ = 0;
+  int64 clock_ahead_ms_ = 0;           // of the server's clock before ours
+  std::map<KeyId, KeyAhead> ahead_;    // kStored
+  std::map<KeyId, KeyAhead> waiting_;  // the others
+  std::vector<KeyId> fresh_;           // of ahead_, not yet saved
+  std::vector<KeyId> dropped_;         // from ahead_, saved or not
+  bool waiting_changed_ = false;
+  bool has_saved_keys_ = true;
+  std::set<KeyId> rejected_;  // that have rejects
+  RejectStreak streak_;
+  std::unique_ptr<ServerConnection> connection_;
+  source::RereadBudget budget_;
+  stream::ValueSpacing spacing_;
+  std::unique_ptr<source::NamedKeys> named_;
+  int64 stored_ms_ = 0;  // when the last batch began to be
+  // A commit that may not be durable yet, and the offset that it has applied.
+  struct Commit {
+    XLogRecPtr commit_end;
+    uint64 offset;
+  };
+  std::optional<Commit> unreleased_;
+  Commit newest_ = {};
+  LedgerMerges merges_;
+  int unmerged_ = 0;  // batches since all ledgers were merged
+};
+
+}  // namespace prm

@@ -1,0 +1,387 @@
+// How a batch of the stream is read again and stored.
+#include "connect/outage.h"
+#include "connect/server_clock.h"
+#include "live/follower.h"
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/identity.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "pg/time.h"
+#include "pg/transaction.h"
+
+namespace prm {
+
+using pg::Failure;
+using pg::Spi;
+using source::EntryState;
+using stream::ChangeKind;
+
+namespace {
+
+constexpr size_t kKeysAtOnce = 2000;
+constexpr int64 kMostLagMs = 10 * 1000;  // of the node that keys are read from, behind the one of the link
+constexpr long kLagPauseMs = 50;
+constexpr int64 kRetryMs = 1000;
+constexpr int kMostTries = 10;
+constexpr int kMostAbsences = 5;
+constexpr int kMergeEvery = 256;  // batches
+constexpr int kStoreRetries = 5;
+constexpr long kStoreRetryPauseMs = 100;
+
+}  // namespace
+
+source::NamedKeys &Follower::Reader() {
+  if (named_ == nullptr) {
+    bool const is_new = connection_ == nullptr;
+    if (is_new)
+      connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId(), link_.nodes());
+    Spi::Commit();
+    if (!connection_->is_open())
+      throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has no slots any more");
+    if (is_new) clock_ahead_ms_ = FetchClockAhead(**connection_);
+    source::NamedKeysOptions options;
+    options.is_cluster = cluster_.has_value();
+    options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
+    options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+    options.bytes_in_all = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
+    options.budget = &budget_;
+    options.has_points = !is_feed_;
+    named_ = pg::ValueOrThrow(source::NamedKeys::Open(**connection_, options));
+  }
+  return *named_;
+}
+
+source::TimeSpan Follower::Now() const {
+  int64 const now_ms = pg::NowMs();
+  return ByServerClock({now_ms, now_ms});
+}
+
+// Reads keys whose change does not say their state. What is too much for a batch waits for the next.
+void Follower::ReadAgain(Batch &batch) {
+  std::vector<KeyChange *> changes;
+  for (auto &[id, change] : batch.keys)
+    if (change.kind == ChangeKind::kChanged && !Space(id, change)) changes.push_back(&change);
+  ReadAgain(changes, batch);
+}
+
+void Follower::ReadAgain(const std::vector<KeyChange *> &changes, Batch &batch) {
+  uint64 const most_bytes = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
+  uint64 bytes = 0;
+  for (size_t from = 0; from < changes.size(); from += kKeysAtOnce) {
+    std::vector<KeyChange *> part(
+        changes.begin() + static_cast<long>(from),
+        changes.begin() + static_cast<long>(std::min(from + kKeysAtOnce, changes.size())));
+    if (bytes > most_bytes) {
+      for (const KeyChange *change : part) Wait(*change, KeyAhead::kAgain, change->offset, change->tries, 0);
+      continue;
+    }
+    std::vector<source::NamedKey> keys;
+    KeepToBudget();
+    int64 const began_ms = pg::MonotonicMs();
+    ReadAgain(keys, part);
+    size_t read = 0;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (keys[i].is_left) {
+        Wait(*part[i], KeyAhead::kAgain, part[i]->offset, part[i]->tries, 0);
+        continue;
+      }
+      if (read < i) keys[read] = std::move(keys[i]);
+      part[read++] = part[i];
+    }
+    keys.resize(read);
+    part.resize(read);
+    NoteLarge(keys, pg::MonotonicMs() - began_ms, batch);
+    batch.read_again += static_cast<int64>(keys.size());
+    for (size_t i = 0; i < keys.size(); ++i) {
+      bytes += keys[i].entry.payload.size();
+      TakeRead(keys[i], *part[i]);
+    }
+  }
+}
+
+// Has a key wait, whatever is known of it so far.
+void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms) {
+  KeyId const id = {change.entry.db, change.entry.key};
+  known_.Forget(id.first, id.second);  // changes up to where it was read are passed over no more
+  if (auto const ahead = ahead_.find(id); ahead != ahead_.end()) {
+    offset = std::max(offset, ahead->second.read_offset);
+    ahead_.erase(ahead);
+    dropped_.push_back(id);
+  }
+  waiting_[id] = {kind, offset, tries, pg::MonotonicMs() + pause_ms};
+  waiting_changed_ = true;
+}
+
+void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) {
+  Outage outage;
+  int64 const began_ms = pg::MonotonicMs();
+  for (;;) {
+    keys.assign(changes.size(), {});
+    for (size_t i = 0; i < changes.size(); ++i) {
+      keys[i].entry.db = changes[i]->entry.db;
+      keys[i].entry.key = changes[i]->entry.key;
+    }
+    std::optional<Failure> failure;
+    try {
+      Status const read = Reader().Read(keys);
+      if (!read.ok() && read.error().code == ErrorCode::kMoved) throw SlotsMoved();
+      pg::ThrowIfError(read);
+      if (IsOfNow(keys, changes)) return;
+      // It may have been another server's once.
+      named_.reset();
+      connection_.reset();
+      if (pg::MonotonicMs() - began_ms > kMostLagMs)
+        throw Failure(ERRCODE_CONNECTION_FAILURE,
+                      "server \"" + run_.migration().server + "\" does not know what the stream has changed",
+                      "It lags behind the server of the replication link, or has another history.");
+    } catch (const Failure &error) {
+      named_.reset();
+      connection_.reset();
+      if (!MayComeBack(error.sqlstate())) throw;
+      failure.emplace(error);
+    }
+    link_.Look();
+    if (failure)
+      outage.Wait(*failure, true);
+    else
+      pg::Sleep(kLagPauseMs);
+  }
+}
+
+// Whether what was read is as new as the changes, and of the history that the link follows: the one that the
+// stream is in, or the one that it goes on in.
+bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
+                       const std::vector<KeyChange *> &changes) const {
+  const std::string &id = next_ids_.empty() ? position_.point.id : next_ids_.back().id;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const redis::ReplicationPoint &since = keys[i].since;
+    if (keys[i].is_left) continue;
+    // What a feed names has happened.
+    uint64 const offset = is_feed_ ? 0 : changes[i]->offset;
+    if (since.offset < offset || (since.id != id && !link_.IsOfServer(since.id))) return false;
+  }
+  return true;
+}
+
+void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
+  KeyId id = {change.entry.db, change.entry.key};
+  if (waiting_.erase(id) > 0) waiting_changed_ = true;  // by a reading that is repeated
+  uint64 const read_offset = key.since.offset;
+  bool const is_ahead = read_offset > changes_->position().offset;
+  // Of a value that was read in pieces it is not known which of the changes meanwhile it shows.
+  if (key.since == key.until)
+    known_.Note(key.entry);
+  else
+    known_.Forget(id.first, id.second);
+  if (key.entry.state == EntryState::kChanging) {
+    Wait(change, KeyAhead::kAgain, change.offset, 0, kRetryMs);
+  } else if (key.entry.state == EntryState::kVanished) {
+    // To a replica a key has gone when it has expired by its clock, and the master may have prolonged it.
+    if (key.is_of_replica && change.absences < kMostAbsences)
+      Wait(change, KeyAhead::kAbsent, change.absences > 0 ? change.offset : read_offset, change.absences + 1,
+           kRetryMs);
+    else if (is_ahead && change.absences == 0)
+      Wait(change, KeyAhead::kAbsent, read_offset, 0, 0);
+    else
+      change.kind = ChangeKind::kDelete;
+    change.entry.plain = true;
+    // A feed tells when a key has changed, but not that it was by then that it went.
+    change.entry.changed = is_feed_ ? source::TimeSpan{change.entry.changed.after_ms, Now().until_ms} : Now();
+  } else {
+    key.entry.route = change.entry.route;
+    key.entry.changed = change.entry.changed;
+    change.entry = std::move(key.entry);
+    change.kind = ChangeKind::kSet;
+    if (!is_ahead) return;
+    ahead_[id] = {KeyAhead::kStored, read_offset, 0, 0};
+    fresh_.push_back(std::move(id));
+  }
+}
+
+void Follower::Apply(Batch &batch) {
+  ReleaseApplied();
+  TakeWaiting(batch);
+  for (bool is_read = false; !is_read;) {
+    LeaveToOthers(batch);
+    try {
+      ReadAgain(batch);
+      is_read = true;
+    } catch (const SlotsMoved &) {
+      named_.reset();
+      connection_.reset();
+      link_.Look();
+      pg::Sleep(kLagPauseMs);
+    }
+  }
+  FinishElements(batch);
+  if (batch.keys.empty() && batch.left.empty() && !waiting_changed_ &&
+      changes_->position().offset == position_.point.offset)
+    return;
+  stored_ms_ = pg::MonotonicMs();
+  pg::Context context("redis_migrate live batch");
+  pg::SwitchContext in_context(context.get());
+  for (int attempt = 1;;) {
+    std::optional<PartsRefused> refused;
+    try {
+      pg::InSubtransaction([&] { Store(batch); });
+      break;
+    } catch (const PartsRefused &parts) {
+      store_.Forget();
+      refused = parts;
+    } catch (const pg::PgError &error) {
+      store_.Forget();
+      if (!pg::IsTransient(error.sqlstate()) || attempt == kStoreRetries) throw;
+      pg::Sleep(attempt++ * kStoreRetryPauseMs);
+    }
+    if (!refused) continue;
+    Spi::Commit();
+    ReadWhole(*refused, batch);
+  }
+  Spi::Commit();
+  fresh_.clear();
+  dropped_.clear();
+  waiting_changed_ = false;
+  for (const KeyId &id : batch.forgiven) rejected_.erase(id);
+  for (KeyId &id : batch.rejected) rejected_.insert(std::move(id));
+  streak_ = std::move(batch.streak);
+  SpaceLarge(batch, pg::MonotonicMs() - stored_ms_);
+  position_ = NextPosition();
+  newest_ = {XactLastCommitEnd, position_.point.offset};
+  if (!unreleased_) unreleased_ = newest_;
+  merges_.After(batch.rows);
+  if (++unmerged_ == kMergeEvery) {
+    unmerged_ = 0;
+    run_.MergeLedgers();
+    run_.record().ForgetSettledRejects();
+    Spi::Commit();
+  }
+}
+
+// What is applied makes room on the disk, and in memory, once the WAL writer has made that durable.
+void Follower::ReleaseApplied() {
+  if (!unreleased_ || !pg::IsFlushed(unreleased_->commit_end)) return;
+  pg::ThrowIfError(reader_->RemoveUpTo(unreleased_->offset));
+  // While the spool is full no other batch comes.
+  if (unreleased_->offset == newest_.offset)
+    unreleased_.reset();
+  else
+    unreleased_ = newest_;
+  for (auto ahead = ahead_.begin(); ahead != ahead_.end();)
+    ahead = ahead->second.read_offset <= position_.point.offset ? ahead_.erase(ahead) : std::next(ahead);
+  has_saved_keys_ = !ahead_.empty() || !waiting_.empty();
+}
+
+// Where the stream is after the batch. The id of a history is that of its bytes.
+LivePosition Follower::NextPosition() const {
+  LivePosition next;
+  next.point.offset = changes_->position().offset;
+  next.point.id = position_.point.id;
+  for (const redis::ReplicationPoint &from : next_ids_)
+    if (next.point.offset > from.offset) next.point.id = from.id;
+  next.db = changes_->position().db;
+  next.received_at_ms = received_at_ms_;
+  return next;
+}
+
+// Of keys that wait nothing good has been stored yet.
+void Follower::ForgiveNone(const Entries &waiting, Batch &batch) {
+  if (batch.forgiven.empty()) return;
+  KeySet const keys = KeysOf(waiting);
+  batch.forgiven.erase(std::remove_if(batch.forgiven.begin(), batch.forgiven.end(),
+                                      [&](const KeyId &id) { return keys.count(id) > 0; }),
+                       batch.forgiven.end());
+}
+
+// In a subtransaction that may be tried again.
+void Follower::Store(Batch &batch) {
+  pg::CheckConstraintsAtOnce();
+  // A commit that a crash loses takes its position with it.
+  pg::SetForTransaction("synchronous_commit", "off");
+  Entries stored, gone, last_tries;
+  batch.forgiven.clear();
+  batch.rejected.clear();
+  for (const auto &[id, change] : batch.keys) {
+    if (change.kind == ChangeKind::kChanged) continue;  // it waits
+    if (rejected_.count(id) > 0) batch.forgiven.push_back(id);
+    if (change.kind == ChangeKind::kDelete)
+      gone.push_back(&change.entry);
+    else
+      (change.tries >= kMostTries ? last_tries : stored).push_back(&change.entry);
+  }
+  Tally tally;
+  if (forgets_archived_) tally.by_key.emplace();
+  BatchOptions options;
+  options.run = record_.run_id();
+  options.claiming = &claiming_;
+  Entries const referenced = store_.Delete(gone, options, tally);
+  for (int level = 0; level < run_.routing().levels(); ++level) {
+    options.defer = true;
+    store_.Process(stored, level, {}, options, tally);
+    options.defer = false;
+    store_.Process(last_tries, level, {}, options, tally);
+  }
+  RequireWholeParts(tally);
+  if (forgets_archived_) store_.archive().Forget(*tally.by_key);
+  LivePosition const next = NextPosition();
+  Entries const deferred = TakeDeferred(tally);
+  ForgiveNone(referenced, batch);
+  ForgiveNone(deferred, batch);
+  batch.streak = streak_;
+  batch.streak.Take(run_.migration().name, tally);
+  SettleRejects(batch, tally);
+  if (!tally.read.empty())
+    run_.record().Save(tally, run_.routing().levels(),
+                       next.point.id + " offset=" + std::to_string(next.point.offset));
+  record_.Advance(next, batch.commands, batch.read_again);
+  batch.rows = std::move(tally.rows);
+  // Only here, where little can still fail: what is tried again does not find them waiting.
+  for (const source::Entry *entry : referenced)
+    Wait(batch.keys.at({entry->db, entry->key}), KeyAhead::kAbsent, next.point.offset, 0, kRetryMs);
+  for (const source::Entry *entry : deferred) {
+    const KeyChange &change = batch.keys.at({entry->db, entry->key});
+    Wait(change, KeyAhead::kAgain, change.offset, change.tries + 1, kRetryMs);
+  }
+  for (const auto &[number, ids] : batch.left) (*cluster_->followers)[number]->TakeOver(ids);
+  SaveKeysAhead(next.point.offset);
+}
+
+// Keys that a foreign key refuses, or whose row belongs to a lower key, are tried again: they have not been
+// read, then. Returns them.
+Follower::Entries Follower::TakeDeferred(Tally &tally) const {
+  for (const source::Entry *entry : tally.deferred) {
+    auto const pattern = Route::FromNumber(entry->route).pattern;
+    auto const read = tally.read.find(pattern ? Tally::Pattern(run_.routing().patterns()[*pattern].text())
+                                              : Tally::Pattern());
+    if (--read->second == 0) tally.read.erase(read);
+  }
+  return std::exchange(tally.deferred, {});
+}
+
+// What was amiss with a key is settled, unless something is again.
+void Follower::SettleRejects(Batch &batch, const Tally &tally) {
+  for (const Reject &reject : tally.rejects) batch.rejected.emplace_back(reject.entry->db, reject.entry->key);
+  std::set<KeyId> const rejected(batch.rejected.begin(), batch.rejected.end());
+  std::vector<KeyId> again, settled;
+  for (const KeyId &id : batch.forgiven) (rejected.count(id) > 0 ? again : settled).push_back(id);
+  run_.record().ForgetRejects(again);
+  run_.record().SettleRejects(settled);
+}
+
+void Follower::SaveKeysAhead(uint64 offset) {
+  has_saved_keys_ = has_saved_keys_ || !fresh_.empty() || !dropped_.empty() || waiting_changed_;
+  if (!has_saved_keys_) return;
+  record_.ForgetKeysUpTo(offset);
+  record_.ForgetKeys(dropped_);
+  std::vector<std::pair<const KeyId *, const KeyAhead *>> keys;
+  for (const KeyId &id : fresh_)
+    if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && ahead->second.read_offset > offset)
+      keys.emplace_back(&ahead->first, &ahead->second);
+  if (waiting_changed_) {
+    record_.ForgetWaitingKeys();
+    for (const auto &[id, key] : waiting_) keys.emplace_back(&id, &key);
+  }
+  record_.AddKeys(keys);
+}
+
+}  // namespace prm

@@ -1,0 +1,41 @@
+#include "live/link_watch.h"
+
+#include "connect/outage.h"
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/spi.h"
+
+namespace prm {
+
+std::unique_ptr<LinkWorkers> (*new_link_workers)() = nullptr;
+
+namespace {
+
+constexpr int64 kLookEveryMs = 100;
+constexpr int64 kStartEveryMs = 2000;
+
+}  // namespace
+
+void LinkWatch::Look() {
+  int64 const now = pg::MonotonicMs();
+  if (now - looked_ms_ < kLookEveryMs) return;
+  looked_ms_ = now;
+  pg::ReloadIfAsked();
+  if (std::optional<LinkStatus> status = record_.ReadLink()) status_ = std::move(*status);
+  if (!left_at_) left_at_ = status_.noted_at;
+  pg::Spi::Commit();
+  if (status_.state == "full sync needed") throw FullSyncNeeded{status_.message};
+  if (workers_->Exists(record_.run_id(), record_.link())) return;
+  // A link that has ended with an error for good says so; whoever starts the run again starts it again.
+  if (started_ms_ != 0 && status_.sqlstate && !MayComeBack(*status_.sqlstate))
+    throw pg::Failure(*status_.sqlstate, status_.message, "The replication link ended with this error.");
+  if (started_ms_ != 0 && now - started_ms_ < kStartEveryMs) return;
+  started_ms_ = now;
+  std::optional<std::string> const problem = workers_->Start(record_.run_id(), record_.link());
+  pg::Spi::Commit();
+  if (problem && !std::exchange(told_, true))
+    pg::Report(WARNING, "the replication link of run " + std::to_string(record_.run_id()) +
+                            " waits for a worker: " + *problem);
+}
+
+}  // namespace prm

@@ -1,0 +1,170 @@
+// CALL redis_migrate.follow(…): a live run, which loads a snapshot and then follows the stream; or scans, and
+// follows a feed that was opened before. Each full sync and each scan is a run of its own, with the keys it
+// met and the rows that it removed.
+#include "connect/snapshot_file.h"
+#include "live/follower.h"
+#include "live/live_links.h"
+#include "mapping/followable.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/spi.h"
+#include "pg/time.h"
+#include "pg/wait.h"
+#include "source/scan_position.h"
+#include "stream/seed.h"
+
+namespace prm {
+namespace {
+
+using pg::Spi;
+
+constexpr long kLookForSnapshotMs = 50;
+constexpr long kScanAgainMs = 1000;
+
+// One to the server, or to each master of a cluster.
+struct Links {
+  void Open(std::vector<LiveRecord> of_run) {
+    records = std::move(of_run);
+    for (const LiveRecord &record : records) watches.push_back(std::make_unique<LinkWatch>(record));
+  }
+  void Look() {
+    for (const auto &watch : watches) watch->Look();
+  }
+  void Stop() {
+    for (const auto &watch : watches) watch->Stop();
+  }
+
+  std::vector<LiveRecord> records;
+  std::vector<std::unique_ptr<LinkWatch>> watches;
+};
+
+// The point of the snapshot of a link, once it is there; or of the beginning of the feed.
+redis::ReplicationPoint WaitForSnapshot(const LiveRecord &record, Links &links) {
+  SpoolFiles spool(record.run_id(), record.link());
+  for (;;) {
+    stream::SpoolChunk chunk;
+    auto const reader = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool, std::nullopt));
+    if (reader != nullptr && pg::ValueOrThrow(reader->Next(chunk))) {
+      if (chunk.kind != stream::SpoolChunk::Kind::kFullSync)
+        throw FullSyncNeeded{"the snapshot that was being loaded is gone"};
+      return {chunk.content, chunk.offset};
+    }
+    links.Look();
+    pg::Sleep(kLookForSnapshotMs);
+  }
+}
+
+// A feed tells of one process of the server. The scan that has stored the position may have reached another.
+void RequireServer(const std::string &position, const std::string &run_id) {
+  auto const reached = source::ScanPosition::Parse(position);
+  if (reached.ok() && reached.value().run_id != run_id)
+    throw FullSyncNeeded{"the scan has read another server than the one that tells the changes"};
+}
+
+// False: all is loaded.
+bool BeginLoading(const LiveRecord &record, Links &links) {
+  std::optional<LivePosition> const begun = record.ReadPosition();
+  Spi::Commit();
+  if (begun && begun->is_loaded) return false;
+  redis::ReplicationPoint const point = WaitForSnapshot(record, links);
+  if (begun && !(begun->point == point)) throw FullSyncNeeded{"the snapshot that was being loaded is gone"};
+  if (!begun) {
+    LivePosition position;
+    position.point = point;
+    // After a snapshot that the server sent, the stream selects a database first.
+    auto const snapshot = SnapshotFile::Open(record.run_id(), record.link());
+    if (snapshot != nullptr)
+      if (auto const seed = stream::ReadSeed(*snapshot); seed.ok()) position.db = seed.value().db;
+    position.received_at_ms = pg::UnixMs(GetCurrentTimestamp());
+    record.Begin(position);
+    Spi::Commit();
+  }
+  return true;
+}
+
+void LoadSnapshot(Run &run, Links &links) {
+  const LiveRecord &record = links.records.front();
+  for (const LiveRecord &of_link : links.records)
+    if (!BeginLoading(of_link, links)) return;
+  bool const is_scan = run.source() == "scan";
+  std::string const server = is_scan ? record.ReadPosition().value().point.id : std::string();
+  Spi::Commit();
+  run.Load([&] {
+    links.Look();
+    if (is_scan) RequireServer(run.record().position(), server);
+  });
+  run.record().BeginLevel(run.routing().levels());
+  run.record().ForgetSeen();
+  record.SetLoaded(run.migration().name);
+  Spi::Commit();
+  SnapshotFile::Remove(record.run_id());
+  pg::Report(LOG, "migration \"" + run.migration().name +
+                      (is_scan ? "\" has read all keys and follows their changes"
+                               : "\" has loaded its snapshot and follows the stream"));
+}
+
+[[noreturn]] void FollowLinks(Run &run, Links &links) {
+  if (links.records.front().link() == 0)
+    Follower(run, links.records.front(), *links.watches.front()).Follow();
+  std::vector<std::unique_ptr<Follower>> followers;
+  std::vector<const LinkWatch *> watches;
+  for (size_t i = 0; i < links.records.size(); ++i) {
+    followers.push_back(std::make_unique<Follower>(run, links.records[i], *links.watches[i]));
+    watches.push_back(links.watches[i].get());
+  }
+  SlotOwners owners(std::move(watches));
+  Follower::FollowCluster(followers, owners);
+}
+
+// Returns when a full sync is needed: there is to be another run.
+void FollowOnce(const std::string &name, const RunParameters &parameters) {
+  Run run(name, parameters);
+  RequireFollowable(run.migration());
+  Links links;
+  try {
+    // A feed is one server's; its worker refuses others.
+    int64 const id = run.record().id();
+    links.Open(run.source() == "scan" ? std::vector<LiveRecord>{LiveRecord(id)}
+                                      : LinksOf(id, run.migration().server));
+    LoadSnapshot(run, links);
+    FollowLinks(run, links);
+  } catch (const FullSyncNeeded &needed) {
+    bool const is_scan = parameters.source == "scan";
+    pg::Report(WARNING, "migration \"" + name + "\" " +
+                            (is_scan ? "reads all keys again: " : "takes a new snapshot: ") + needed.why);
+    links.Stop();
+    run.record().Finish(
+        "superseded", std::nullopt,
+        (is_scan ? "all keys have to be read again: " : "a new snapshot is needed: ") + needed.why);
+    Spi::Commit();
+    // A feed that breaks at once must not make the server answer scans without a pause.
+    if (is_scan) pg::Sleep(kScanAgainMs);
+  } catch (...) {
+    run.Fail("failed", pg::CurrentProblem());
+    throw;
+  }
+}
+
+}  // namespace
+}  // namespace prm
+
+// redis_migrate.follow(migration text, force boolean): see the SQL comment. Ends only with an error: that of
+// a stop, 2D000 in a transaction block, 55000 in a session, or when a snapshot would remove too many rows,
+// 55006, 42501 not the owner, those of the link, of the mappings and of Follower.
+PRM_FUNCTION(follow) {
+  using namespace prm;
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.follow commits after each batch");
+  std::string const name = pg::TextArgument(fcinfo, 0, "migration");
+  if (MyBgworkerEntry == nullptr)
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "redis_migrate.follow is for background workers", "",
+                      "SELECT redis_migrate.start(" + pg::QuoteLiteral(name) + ", live => true).");
+  RunParameters parameters;
+  parameters.prune = true;
+  parameters.live = true;
+  parameters.force = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+  pg::Spi spi(true);
+  parameters.source = LoadMigration(name).source;  // before its lock: only the owner may take it
+  if (parameters.source == "scan") parameters.workers = 1;
+  for (;; parameters.force = false) FollowOnce(name, parameters);
+}

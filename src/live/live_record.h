@@ -1,0 +1,90 @@
+// How far a live run is, as the extension's tables keep it: what is applied, and what its link has received.
+#pragma once
+
+#include "core/key_id.h"
+#include "pg/pg.h"
+#include "redis/replication_point.h"
+
+namespace prm {
+
+// A key whose row is not that of the applied offset.
+struct KeyAhead {
+  enum Kind {
+    kStored,  // the row is that of read_offset: commands up to it are passed over
+    kAbsent,  // there was no key at read_offset: its row goes when the stream is there, or has deleted the
+              // key; but with tries only when it is still not there
+    kAgain,   // what was read could not be stored: it is to be read again
+  } kind = kStored;
+  uint64 read_offset = 0;
+  int tries = 0;             // kAbsent: how often a replica did not have it; kAgain
+  int64 retry_ms = 0;        // kAbsent, kAgain: not before this time, monotonic
+  uint64 newest_offset = 0;  // kAgain: of its last change, if that is later
+  uint64 bytes = 0;          // kAgain: it waits because its value is so large, and changes often
+};
+
+struct LivePosition {
+  redis::ReplicationPoint point;
+  int db = 0;  // that the stream has selected there
+  int64 received_at_ms = 0;
+  bool is_loaded = false;  // the snapshot of the run, which is of `point` until then
+};
+
+struct LinkStatus {
+  std::string state = "connecting";
+  std::string replication_id;  // of the server; empty: it has not told yet
+  std::optional<int> sqlstate;
+  std::string message;
+  std::vector<std::string> nodes;  // of a cluster: the ids of the master, first, and of its replicas
+  // Only of ReadLink: when it was written.
+  TimestampTz noted_at = 0;
+  uint64 flush_offset = 0;  // of ReadLink: large values that changed up to there are wanted at once
+  // Only of WriteLink:
+  std::optional<uint64> received_offset, durable_offset, spool_bytes, backlog_bytes;
+  std::optional<int64> received_at_ms;
+  int64 reconnects = 0;
+  std::string feed;   // of a run with source scan: tracking or notifications
+  std::string doubt;  // why that may miss changes; empty: it may not
+};
+
+// All functions need SPI and work in the current transaction with the rights of the extension's owner.
+class LiveRecord {
+ public:
+  // link: of a cluster the number of the link, from 1 on; otherwise 0.
+  explicit LiveRecord(int64 run_id, int link = 0) : run_id_(run_id), link_(link) {}
+
+  int64 run_id() const { return run_id_; }
+  int link() const { return link_; }
+
+  std::optional<LivePosition> ReadPosition() const;
+  std::map<KeyId, KeyAhead> ReadKeysAhead() const;
+  // Begins the position of a run with that of its snapshot.
+  void Begin(const LivePosition &position) const;
+  // Everything of the snapshot is stored. It may have removed more rows than usual, if that was asked for:
+  // not so the next.
+  void SetLoaded(const std::string &migration) const;
+  // Advances the position, and adds to what has been done since the last.
+  void Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const;
+
+  // Forgets keys whose rows the stream has caught up with.
+  void ForgetKeysUpTo(uint64 offset) const;
+  void ForgetKeys(const std::vector<KeyId> &keys) const;
+  // Forgets those that are not stored.
+  void ForgetWaitingKeys() const;
+  void AddKeys(const std::vector<std::pair<const KeyId *, const KeyAhead *>> &keys) const;
+
+  // The dump file that the next run of the migration is to begin with; nothing: none. Then that it need not.
+  static std::optional<std::string> ReadSeed(const std::string &migration);
+  static void ForgetSeed(const std::string &migration);
+
+  // What the worker of the link says; nothing: it has not said anything yet.
+  std::optional<LinkStatus> ReadLink() const;
+  // For that worker. Whether another run has taken the place of this one.
+  bool IsSuperseded() const;
+  void WriteLink(const LinkStatus &status) const;
+
+ private:
+  int64 run_id_;
+  int link_;
+};
+
+}  // namespace prm

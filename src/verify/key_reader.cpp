@@ -1,0 +1,144 @@
+#include "verify/key_reader.h"
+
+#include "connect/outage.h"
+#include "connect/source_reader.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "pg/time.h"
+#include "source/living_fields.h"
+#include "store/archive_source.h"
+
+namespace prm {
+
+using pg::Spi;
+using source::EntryState;
+
+namespace {
+
+constexpr size_t kKeysAtOnce = 100;
+
+class OnlyThese : public source::KeyFilter {
+ public:
+  OnlyThese(source::KeyFilter &filter, const std::set<KeyId> &keys) : filter_(filter), keys_(keys) {}
+  source::KeyDecision Classify(int db, Bytes key) override {
+    if (keys_.count({db, std::string(key)}) == 0) return {};
+    return filter_.Classify(db, key);
+  }
+
+ private:
+  source::KeyFilter &filter_;
+  const std::set<KeyId> &keys_;
+};
+
+class SessionInterrupts : public Interrupts {
+ public:
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
+};
+
+// As a scan does: fields that have expired are no part of a hash.
+void DropExpired(source::Entry &entry) {
+  if (entry.state != EntryState::kRead || entry.plain) return;
+  SessionInterrupts interrupts;
+  Result<bool> const living =
+      source::DropExpiredFields(entry.payload, pg::UnixMs(GetCurrentTimestamp()), interrupts);
+  if (living.ok() && !living.value()) entry.state = EntryState::kVanished;
+}
+
+}  // namespace
+
+void KeyReader::Read(const std::vector<KeyId> &keys, const Visit &visit) {
+  if (scans_)
+    Scan(keys, visit);
+  else
+    ReadByName(keys, visit);
+}
+
+bool KeyReader::Open() {
+  if (named_ != nullptr) return true;
+  redis::Deployment const deployment = ServerOptions(migration_.server, GetUserId());
+  Spi::Commit();
+  if (!deployment.seeds.empty()) return false;
+  if (!rate_) rate_.emplace(deployment.max_rate);
+  connection_ = std::make_unique<ServerConnection>(migration_.server, GetUserId());
+  Spi::Commit();
+  source::NamedKeysOptions options;
+  options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
+  options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+  auto named = source::NamedKeys::Open(**connection_, options);
+  if (!named.ok() &&
+      (named.error().code == ErrorCode::kUnsupported || named.error().code == ErrorCode::kPermissionDenied ||
+       named.error().code == ErrorCode::kServerError))
+    return false;
+  named_ = pg::ValueOrThrow(std::move(named));
+  return true;
+}
+
+std::optional<redis::ReplicationPoint> KeyReader::FetchPoint() {
+  if (scans_ || !Open()) return {};
+  return pg::ValueOrThrow(named_->FetchPoint());
+}
+
+void KeyReader::ReadByName(const std::vector<KeyId> &keys, const Visit &visit) {
+  size_t next = 0;
+  for (Outage outage; next < keys.size();) {
+    std::optional<pg::Failure> failure;
+    std::vector<source::NamedKey> read(std::min(kKeysAtOnce, keys.size() - next));
+    for (size_t i = 0; i < read.size(); ++i) std::tie(read[i].entry.db, read[i].entry.key) = keys[next + i];
+    try {
+      if (!Open()) {
+        scans_ = true;
+        return Scan({keys.begin() + static_cast<long>(next), keys.end()}, visit);
+      }
+      while (long const wait_ms = rate_->WaitMs()) pg::Sleep(wait_ms);
+      rate_->Take(read.size());
+      pg::ThrowIfError(named_->Read(read));
+    } catch (const pg::Failure &error) {
+      named_.reset();
+      connection_.reset();
+      if (!MayComeBack(error.sqlstate())) throw;
+      failure.emplace(error);
+    }
+    if (failure) {
+      outage.Wait(*failure, true);
+      continue;
+    }
+    outage = Outage();
+    next += read.size();
+    std::vector<source::Entry> entries;
+    redis::ReplicationPoint point;
+    for (source::NamedKey &key : read) {
+      DropExpired(key.entry);
+      key.entry.route = filter_.Classify(key.entry.db, key.entry.key).route;
+      if (entries.empty() || key.until.offset > point.offset) point = key.until;
+      entries.push_back(std::move(key.entry));
+    }
+    visit(entries, point);
+  }
+}
+
+void KeyReader::Scan(const std::vector<KeyId> &keys, const Visit &visit) {
+  std::set<KeyId> left(keys.begin(), keys.end());
+  OnlyThese filter(filter_, left);
+  SourceReader source(PlaceOf(migration_, "scan"), filter, "", true);
+  Spi::Commit();
+  std::string position;
+  source::Batch batch;
+  while (source.Next(batch, position)) {
+    position = source.TakeRestarted() ? "" : batch.position;
+    // What is asked for by name alone is of no interest, and a key that was met is not asked for again.
+    for (const source::Entry &entry : batch.entries) left.erase({entry.db, entry.key});
+    if (!batch.entries.empty()) visit(batch.entries, std::nullopt);
+    batch = source::Batch();
+  }
+  std::vector<source::Entry> gone;
+  for (const KeyId &key : left) {
+    source::Entry entry;
+    std::tie(entry.db, entry.key) = key;
+    entry.route = filter_.Classify(entry.db, entry.key).route;
+    entry.state = EntryState::kVanished;
+    gone.push_back(std::move(entry));
+  }
+  if (!gone.empty()) visit(gone, std::nullopt);
+}
+
+}  // namespace prm

@@ -1,0 +1,45 @@
+// Reads keys of a migration's server again, by name.
+#pragma once
+
+#include "connect/server.h"
+#include "core/key_id.h"
+#include "mapping/catalog.h"
+#include "source/named_keys.h"
+#include "source/rate_ceiling.h"
+#include "source/source.h"
+
+namespace prm {
+
+class KeyReader {
+ public:
+  // Gets entries as they are read, and the point of the replication stream that they show; nothing: unknown.
+  using Visit =
+      std::function<void(std::vector<source::Entry> &, const std::optional<redis::ReplicationPoint> &)>;
+
+  // filter: routes keys. The migration has a server. Both must outlive it.
+  KeyReader(const Migration &migration, source::KeyFilter &filter) : migration_(migration), filter_(filter) {}
+
+  // Reads the keys and hands all of them to `visit`, in parts; what is gone is kVanished. Keeps to the
+  // ceiling of the server. A server that does not tell the point of its stream, and a cluster, is scanned for
+  // them. Holds no transaction while it waits: the caller has committed, and visit commits. Errors: those of
+  // ServerConnection, NamedKeys and SourceReader, after pg_redis_migrate.reconnect_timeout.
+  void Read(const std::vector<KeyId> &keys, const Visit &visit);
+
+  // Where the stream of the server is now; nothing where it does not tell. The same errors, but at once.
+  std::optional<redis::ReplicationPoint> FetchPoint();
+
+ private:
+  void ReadByName(const std::vector<KeyId> &keys, const Visit &visit);
+  void Scan(const std::vector<KeyId> &keys, const Visit &visit);
+  // False: the server does not let itself be read by name.
+  bool Open();
+
+  const Migration &migration_;
+  source::KeyFilter &filter_;
+  std::unique_ptr<ServerConnection> connection_;
+  std::unique_ptr<source::NamedKeys> named_;
+  std::optional<source::RateCeiling> rate_;
+  bool scans_ = false;
+};
+
+}  // namespace prm

@@ -1,0 +1,197 @@
+#include "verify/verification_record.h"
+
+#include "ledger/ledger_segments.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+constexpr int64 kBatchesAtOnce = 16;
+constexpr size_t kShownRowKey = 500;
+
+}  // namespace
+
+VerificationRecord::VerificationRecord(const Parameters &parameters) : migration_(parameters.migration) {
+  Oid const user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(DELETE FROM redis_migrate.verification_met AS m
+            USING redis_migrate.verification AS v
+            WHERE v.verification_id = m.verification_id AND v.migration = $1
+                AND NOT (v.state = 'running'
+                         AND EXISTS (SELECT FROM pg_stat_get_activity(v.pid) AS a WHERE a.backend_start <= v.updated_at)))sql",
+      {SqlParam::Text(migration_)});
+  auto const row = Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.verification (migration, owner, source, mapping, sample)
+            VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5)
+            RETURNING verification_id)sql",
+      {SqlParam::Text(migration_), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
+       SqlParam::OptionalText(parameters.mapping),
+       parameters.sample ? SqlParam{FLOAT8OID, Float8GetDatum(*parameters.sample), false}
+                         : SqlParam{FLOAT8OID, 0, true}});
+  id_ = row[0].Int8(0);
+}
+
+void VerificationRecord::Save(const Keys &keys) const {
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      R"sql(UPDATE redis_migrate.verification
+            SET keys_estimated = NULLIF($2, -1), keys_read = $3, keys_read_again = $4, keys_rejected = $5,
+                updated_at = clock_timestamp()
+            WHERE verification_id = $1)sql",
+      {SqlParam::Int8(id_), SqlParam::Int8(keys.estimated), SqlParam::Int8(keys.read),
+       SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected)});
+}
+
+void VerificationRecord::AddMet(int64 mapping_id, std::vector<PackedItem> rows, bool suspects) const {
+  if (rows.empty()) return;
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      R"sql(INSERT INTO redis_migrate.verification_met (verification_id, mapping_id, suspects, format, hashes)
+            VALUES ($1, $2, $3, $4, $5))sql",
+      {SqlParam::Int8(id_), SqlParam::Int8(mapping_id), SqlParam::Bool(suspects),
+       SqlParam::Int4(kPackedFormat), SqlParam::Bytea(Pack(std::move(rows), Packing::kHashes))});
+}
+
+void VerificationRecord::VisitMet(int64 mapping_id, bool suspects,
+                                  const std::function<void(const PackedItem &)> &visit) const {
+  pg::SnapshotScope snapshot;  // hashes are fetched from TOAST after the statement
+  pg::AsExtensionOwner as_owner;
+  for (int64 last = 0;;) {
+    pg::CheckInterrupts();
+    pg::Context context("redis_migrate rows met");
+    pg::SwitchContext in_context(context.get());
+    pg::Rows const batches = Spi::ExecuteKept(
+        R"sql(SELECT batch_id, format, hashes
+              FROM redis_migrate.verification_met
+              WHERE verification_id = $1 AND batch_id > $2 AND mapping_id = $3 AND suspects = $4
+              ORDER BY batch_id
+              LIMIT $5)sql",
+        {SqlParam::Int8(id_), SqlParam::Int8(last), SqlParam::Int8(mapping_id), SqlParam::Bool(suspects),
+         SqlParam::Int8(kBatchesAtOnce)});
+    if (batches.size() == 0) return;
+    for (uint64 i = 0; i < batches.size(); ++i) {
+      last = batches[i].Int8(0);
+      RequirePackedFormat(batches[i].Int4(1));
+      std::vector<PackedItem> items;
+      UnpackOrThrow(pg::DatumBytes(batches[i].Value(2)), Packing::kHashes, items);
+      for (const PackedItem &item : items) visit(item);
+    }
+  }
+}
+
+void VerificationRecord::ForgetMet() const {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("DELETE FROM redis_migrate.verification_met WHERE verification_id = $1",
+               {SqlParam::Int8(id_)});
+}
+
+void VerificationRecord::Restart() const {
+  ForgetMet();
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("DELETE FROM redis_migrate.verification_difference WHERE verification_id = $1",
+               {SqlParam::Int8(id_)});
+}
+
+void VerificationRecord::AddDifference(const source::Entry *entry, const RowDifference &difference) const {
+  std::optional<std::string> row_key;
+  if (!difference.row_key.empty()) {
+    size_t const shown = pg::Call([&] {
+      return static_cast<size_t>(
+          pg_mbcliplen(difference.row_key.data(), static_cast<int>(difference.row_key.size()), kShownRowKey));
+    });
+    row_key = difference.row_key.substr(0, shown) + (shown < difference.row_key.size() ? "..." : "");
+  }
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      R"sql(INSERT INTO redis_migrate.verification_difference (
+                verification_id, mapping, kind, db, key_bytes, row_key, column_name, redis_value, stored_value)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9))sql",
+      {SqlParam::Int8(id_), SqlParam::Text(difference.mapping), SqlParam::Text(difference.kind),
+       entry != nullptr ? SqlParam::Int4(entry->db) : SqlParam{INT4OID, 0, true},
+       entry != nullptr ? SqlParam::Bytea(entry->key) : SqlParam{BYTEAOID, 0, true},
+       SqlParam::OptionalText(row_key), SqlParam::OptionalText(difference.column),
+       SqlParam::OptionalText(difference.redis_value), SqlParam::OptionalText(difference.stored_value)});
+}
+
+void VerificationRecord::SaveCounts(const std::string &mapping, const Counts &counts) const {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.verification_count (
+                verification_id, mapping, equal, missing, different, expiry_differs, extra, unsettled, not_kept)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9))sql",
+      {SqlParam::Int8(id_), SqlParam::Text(mapping), SqlParam::Int8(counts.rows.equal),
+       SqlParam::Int8(counts.rows.missing), SqlParam::Int8(counts.rows.different),
+       SqlParam::Int8(counts.rows.expiry_differs),
+       counts.extra ? SqlParam::Int8(*counts.extra) : SqlParam{INT8OID, 0, true},
+       SqlParam::Int8(counts.unsettled), SqlParam::Int8(counts.not_kept)});
+}
+
+bool VerificationRecord::HasMetRun() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT EXISTS (
+                       SELECT
+                       FROM redis_migrate.run AS r
+                       JOIN redis_migrate.verification AS v USING (migration)
+                       WHERE v.verification_id = $1 AND NOT r.dry_run
+                           AND (r.updated_at >= v.started_at OR r.finished_at >= v.started_at
+                                OR r.state = 'running'
+                                   AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid) AS a WHERE a.backend_start <= r.updated_at))))sql",
+             {SqlParam::Int8(id_)})[0]
+      .Bool(0);
+}
+
+bool VerificationRecord::IsOutdated() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT NOT EXISTS (
+                       SELECT
+                       FROM redis_migrate.migration AS m
+                       JOIN redis_migrate.verification AS v USING (migration)
+                       WHERE v.verification_id = $1 AND m.changed_at < v.started_at))sql",
+             {SqlParam::Int8(id_)})[0]
+      .Bool(0);
+}
+
+bool VerificationRecord::HasFamilyChanged() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT EXISTS (
+                       SELECT
+                       FROM redis_migrate.family_change AS c
+                       JOIN redis_migrate.verification AS v USING (migration)
+                       WHERE v.verification_id = $1 AND c.changed_at >= v.started_at))sql",
+             {SqlParam::Int8(id_)})[0]
+      .Bool(0);
+}
+
+void VerificationRecord::Conclude(const std::vector<std::string> &reasons) const {
+  ForgetMet();
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.verification
+            SET state = 'completed', updated_at = clock_timestamp(), finished_at = clock_timestamp(),
+                verified = cardinality($2) = 0, reasons = $2
+            WHERE verification_id = $1)sql",
+      {SqlParam::Int8(id_), SqlParam::TextArray(reasons)});
+}
+
+void VerificationRecord::Fail(const std::string &sqlstate, const std::string &message) const {
+  ForgetMet();
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.verification
+            SET state = 'failed', updated_at = clock_timestamp(), finished_at = clock_timestamp(), sqlstate = $2,
+                message = $3
+            WHERE verification_id = $1)sql",
+      {SqlParam::Int8(id_), SqlParam::Text(sqlstate), SqlParam::Text(message)});
+}
+
+}  // namespace prm
