@@ -10,7 +10,7 @@ using pg::Spi;
 
 namespace {
 
-// Whether a row had expired at a time, which is milliseconds of Unix time. Never NULL.
+// Whether a row had expired at a time, in milliseconds since 1970. Never NULL.
 std::string HasExpired(const std::vector<std::string> &expires, const std::string &at_ms) {
   std::string any;
   for (const std::string &column : expires)

@@ -1,6 +1,6 @@
-// What becomes of rows whose keys or elements are gone, where a mapping has an on_expire: that says it for
-// rows whose expiry had passed, on_delete for the others. Where it is not known which of the two came first,
-// the milder applies: keep, then a SET list, then delete.
+// Deletes or changes rows whose keys or elements are gone. If a mapping has an on_expire, it decides about
+// rows whose expiry had passed, and on_delete about the others. If the order of the two is unknown, the
+// milder applies: keep, then a SET list, then delete.
 #pragma once
 
 #include "mapping/catalog.h"
@@ -9,7 +9,7 @@
 
 namespace prm {
 
-// In SQL.
+// Describes such rows, in SQL.
 struct DepartedRows {
   std::string relations;  // beside the target, which is called target; empty: none
   std::string condition;  // that a row of the target is gone
@@ -18,16 +18,16 @@ struct DepartedRows {
   std::string is_changed;  // whether somebody else has changed the row; empty: that is not known
 };
 
-// The statement that deletes them, or changes them, or counts them. expires: the columns of the target that
-// say when rows expire; there must be one. Its result is a row of counts for CountDeparted.
+// Returns the statement that deletes, changes or counts the rows. expires: the columns of the target that
+// hold when rows expire, at least one. The statement returns a row of counts for CountDeparted.
 std::string DepartureStatement(const Mapping &mapping, const std::string &target,
                                const std::vector<std::string> &expires, const DepartedRows &rows);
 
 // Adds the result of such a statement.
 void CountDeparted(const pg::Row &row, RowCounts &counts);
 
-// Deletes the rows of the target for which a condition holds, or changes them, as of keys that are gone now.
-// expires: as above; empty where the mapping has no on_expire.
+// Deletes or changes the rows of the target that fulfil a condition, as rows whose keys are gone now.
+// expires: as above; empty if the mapping has no on_expire.
 void DeleteWhere(const Mapping &mapping, const std::string &target, const std::vector<std::string> &expires,
                  const std::string &condition, RowCounts &counts);
 

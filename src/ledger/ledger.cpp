@@ -92,7 +92,8 @@ CanonicalText::CanonicalText() {
   Set("extra_float_digits", "1");
 }
 
-// Indexes of the ledger hold hashes of names, which are of any length. Names of one hash are told apart.
+// Names can be of any length, so the indexes of the ledger hold their hashes. Names with equal hashes are
+// compared.
 int64 Ledger::HashOfRow(Bytes row_key) {
   if (!hasher_) hasher_.emplace();
   hasher_->Add(INT8OID, Int64GetDatum(mapping_id_), false);
@@ -260,7 +261,7 @@ std::string Ledger::KeyValues(const std::string &row_key) const {
   return values;
 }
 
-// Deletes those of redis_obsolete that a condition on the relation `obsolete` holds for; "": all of them.
+// Deletes the rows of redis_obsolete that fulfil a condition on the relation `obsolete`; "": all of them.
 std::string Ledger::DeleteRowsStatement(const std::string &condition) const {
   // OFFSET 0: each text is parsed once.
   std::string const parsed =

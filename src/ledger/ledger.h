@@ -1,5 +1,6 @@
-// Which key each row came from. A row belongs to the lowest (database, key) that yields it, so that every run
-// decides alike; the owner alone may change it, and what the owner no longer yields goes.
+// The full ledger: the key from which each row came. A row belongs to the lowest (database, key) that yields
+// it, so that all runs decide alike. Only that key may change the row, and the row goes when the key no
+// longer yields it.
 #pragma once
 
 #include "core/bytes.h"
@@ -28,8 +29,8 @@ struct KeyName {
   bool operator<(const KeyName &other) const { return db != other.db ? db < other.db : key < other.key; }
 };
 
-// The text of a row's identity must be the same in every session, or rows would look new and their old selves
-// obsolete. For a scope.
+// Sets, for a scope, what the text of a row's identity depends on. It must be the same in all sessions, or
+// rows would look new, and what was stored before obsolete.
 class CanonicalText : public pg::LocalSettings {
  public:
   CanonicalText();
@@ -39,10 +40,10 @@ using KeyOfRow = std::function<KeyName(int)>;
 
 class Ledger {
  public:
-  // expires: columns of the target that say when rows expire; there are such if the mapping has an on_expire.
+  // expires: columns of the target that hold when rows expire; at least one if the mapping has an on_expire.
   Ledger(const Mapping &mapping, const Target &target, std::vector<std::string> expires = {});
 
-  // A key that is in a batch as the entry of that number, and when it became what it is now.
+  // A key, the number of its entry in the batch, and when it became what it is now.
   struct Changed {
     int entry;
     KeyName key;
@@ -56,31 +57,31 @@ class Ledger {
   // Strikes off the rows that the keys own but no longer yield themselves, and adds them to `obsolete`.
   void TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &identities, pg::Tuplestore &obsolete);
 
-  // The next `count` identities, of which Identify and TakeObsolete leave the first one next, in the order of
-  // their hashes.
+  // Returns the next `count` identities, in the order of their hashes. Identify and TakeObsolete go back to
+  // the first.
   std::vector<IdentifiedRow> Next(pg::Tuplestore &identities, size_t count);
 
-  // The rows of `rows` that belong to a lower key than the one that yields them now. `key_of_row` is indexed
-  // by the row's number.
+  // Returns those of `rows` that belong to a lower key than the one that yields them now. `key_of_row` takes
+  // the number of a row.
   std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
 
   // Whether FindLost saw that the row belongs to its key already.
   bool IsRecorded(int row) const { return recorded_.count(row) > 0; }
 
-  // Writes down the owners of `rows`; only what FindLost saw to be new or to change hands.
+  // Records the owners of those rows that FindLost found to be new, or to change hands.
   void Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
 
-  // Deletes obsolete rows from the target, or changes them as on_delete and on_expire say; rows that are
-  // equal to one of `identities` stay, though their text may differ, as that of 1.0 and 1.00.
+  // Deletes obsolete rows from the target, or changes them as on_delete and on_expire say. Rows that are
+  // equal to one of `identities` stay, even if their text differs, as that of 1.0 and 1.00.
   void DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, RowCounts &counts);
-  // The same for identities that are in memory, of keys that are gone now.
+  // As above, for identities in memory, whose keys are gone now.
   void DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts);
 
   // "ARRAY[alias.a::text, …]::text"
   std::string RowKeyExpression(const std::string &alias) const;
   // "alias.a = CAST(row_key[1] AS type) AND …", where row_key is an expression of type text[].
   std::string HasIdentity(const std::string &alias, const std::string &row_key) const;
-  // The values of the key columns in an identity: "CAST(row_key[1] AS type), …".
+  // "CAST(row_key[1] AS type), …": the values of the key columns in an identity.
   std::string KeyValues(const std::string &row_key) const;
 
  private:

@@ -103,7 +103,7 @@ void LedgerSegments::Delete(size_t segment) const {
                    {SqlParam::Int8(mapping_id_), HashParam(first_[segment])});
 }
 
-// In parts of about the same size.
+// Divides the entries into parts of about the same size.
 void LedgerSegments::Insert(const std::vector<PackedItem> &entries, int64 columns) const {
   size_t const parts = (entries.size() + kSegmentEntries - 1) / kSegmentEntries;
   for (size_t part = 0; part < parts; ++part) {

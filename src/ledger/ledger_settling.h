@@ -13,9 +13,9 @@ bool ChooseLedgerAnew(const Mapping &mapping);
 void RequireLedgerSecret(const Mapping &mapping);
 
 // Makes sure that the entries of a mapping's ledger fit it, which costs little if an earlier run has done so.
-// Entries of a full ledger become those of a packed one if the mapping now has one, and are hashed anew if
-// they were made with another secret. Draws the secret if there is none and none is missed. Errors: 55000 for
-// a packed ledger whose secret is lost; those of LoadTarget. Needs SPI.
+// If the mapping now has a packed ledger, entries of a full one are converted, and entries that were made
+// with another secret are hashed again. Draws the secret if there is none and no entry needs an earlier one.
+// Errors: 55000 for a packed ledger whose secret is lost; those of LoadTarget. Needs SPI.
 void SettleLedger(const Mapping &mapping);
 
 }  // namespace prm

@@ -16,22 +16,24 @@ using pg::SqlParam;
 
 namespace {
 
-// As much as is worked on at once: with more, the hashes are divided into ranges that are worked on in turn.
+// The most that is worked on at once. If there is more, the hashes are divided into ranges, one after the
+// other.
 constexpr int64 kBytesAtOnce = 4 * 1024 * 1024;
-// More than an estimate of how many items a range has: what is read beyond it is read again with the next.
+// A reserve over the estimated number of items of a range: what is read beyond the range is read again with
+// the next.
 constexpr size_t kSpareItems = 64;
 
 uint64_t RangesFor(int64 bytes) { return static_cast<uint64_t>(bytes / kBytesAtOnce) + 1; }
 
-// A column of a row with packed items, read from its beginning to its end in parts.
+// A column with packed items, read in parts from beginning to end.
 struct PackedColumn {
   Packing packing;
   const char *part;  // statement: parameters are two numbers of the row, the first byte from 1, how many
   size_t items = 0;
   size_t next = 0;
 
-  // Hands the items of a range to `visit`. Ranges come in ascending order and are all there are. Reads in the
-  // active snapshot.
+  // Hands the items of a range to `visit`. Ranges come in ascending order, without gaps. Reads in the active
+  // snapshot.
   template <typename Visit>
   void Read(int64 owner_id, int64 id, const HashRange &range, uint64_t ranges, Visit visit) {
     auto const size = static_cast<size_t>(packing);
@@ -115,7 +117,7 @@ int64 BytesOf(const std::vector<Appended> &appended) {
   return bytes;
 }
 
-// What a merge finds out for a run.
+// The changes by others that a merge finds for a run.
 struct Found {
   int64 changed_here = 0;
   int64 deleted_here = 0;
@@ -158,8 +160,8 @@ std::vector<PackedItem> PackedLedger::FindOwn(std::vector<PackedItem> rows, int6
       "WHERE "
       "mapping_id = $1 AND NOT merged ORDER BY batch_id DESC",
       {SqlParam::Int8(mapping_id_)}, true);
-  // From the newest to the oldest: the first that names a row decides, but for the image of one that was
-  // refreshed.
+  // From the newest to the oldest: the first batch that names a row decides, except for the image of a row
+  // that was refreshed.
   std::vector<PackedItem> items;
   for (uint64 batch = 0; batch < appended.size() && !rows.empty(); ++batch) {
     pg::CheckInterrupts();

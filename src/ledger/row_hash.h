@@ -1,6 +1,6 @@
-// The hashes by which a packed ledger knows a row, of its key columns, and what was stored in it, of the
-// other columns of its mapping. They are made with a secret of the installation, so that whoever chooses keys
-// cannot make two rows look the same.
+// The hashes of a packed ledger: of a row's key columns, by which it knows the row, and of the other columns
+// of its mapping, by which it knows what was stored. They are made with a secret of the installation, so that
+// nobody can choose keys that make two rows look the same.
 #pragma once
 
 #include "core/siphash.h"
@@ -9,29 +9,29 @@
 
 namespace prm {
 
-// The stored value is hashed, after TOAST. So hashes are equal after a dump and restore, and on other
-// machines. Integers of any width hash alike, and so do text and varchar; enums by their labels, arrays and
-// composites by what is in them. Of these types the bytes depend on more than the value: numeric, jsonb and
-// floating-point numbers inside of other types on the byte order of the machine, reg* types, oid and ranges
-// of types that are not PostgreSQL's own on OIDs, which a restored database numbers anew.
+// Hashes cover the stored value, detoasted, so that they are equal after a dump and restore, and on other
+// machines. Integers of all widths hash alike, and so do text and varchar. Enums are hashed by their labels,
+// arrays and composites by their contents. The bytes of some types depend on more than the value: those of
+// numeric, of jsonb and of floating-point numbers inside other types on the byte order of the machine; those
+// of reg* types, oid and ranges of types that are not PostgreSQL's own on OIDs, which change with a restore.
 class RowHasher {
  public:
   // Reads the secret. Needs SPI. Errors: 55000 when there is none.
   RowHasher();
 
-  // Forgets what was added to a hash that an error kept from being finished.
+  // Forgets what was added before an error.
   void Clear() { bytes_.clear(); }
 
   // Adds a value of a type. Errors: 53200, and those of reading it from TOAST.
   void Add(Oid type, Datum value, bool null);
-  // Adds what a text or bytea of these bytes is.
+  // Adds these bytes as a text or bytea.
   void AddBytes(Bytes bytes);
   // Adds the fields of a composite value.
   void AddFields(Datum composite);
 
-  // The hash of what was added, and a new beginning.
+  // Returns the hash of what was added, and begins a new one.
   Hash128 Finish();
-  // The hash as the image of a row, which is never 0.
+  // As Finish, as the image of a row, which is never 0.
   uint64 FinishImage();
 
  private:

@@ -1,4 +1,5 @@
-// Whether the tables of a live run with source scan hold all that a server had done before a moment.
+// Tells whether the tables of a live run with source scan hold all changes that its server made before a
+// moment.
 #pragma once
 
 #include "pg/pg.h"
@@ -10,8 +11,8 @@ class FeedInStep {
   // The moment is now, by the clock of this server.
   explicit FeedInStep(std::string migration);
 
-  // Whether all keys have been read, and what the feed had told of before it answered two questions that were
-  // asked after the moment is applied. Commits.
+  // Whether all keys have been read, and all changes are applied that the feed told of before it answered two
+  // questions that were asked after the moment. Commits.
   bool IsReached();
 
  private:

@@ -5,10 +5,10 @@
 
 namespace prm {
 
-// Writes the names of keys that the server says have changed to the spool of the run, until nobody wants
-// them any more, or until a change may have been missed, which the state of the link tells: then another run
-// has to read everything again. Commits what it notes. Errors: those of ServerConnection and ChangeFeed that
-// will not pass by themselves, 0A000 for a cluster or Sentinels, those of files.
+// Writes the names of keys that have changed to the spool of the run, until the run ends, or until a change
+// may have been missed. The state of the link tells that, and another run has to read everything again.
+// Commits what it notes. Errors: those of ServerConnection and ChangeFeed that will not pass by themselves,
+// 0A000 for a cluster or Sentinels, those of files.
 void ReceiveFeed(int64 run_id, const std::string &migration);
 
 }  // namespace prm

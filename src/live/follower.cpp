@@ -21,7 +21,8 @@ constexpr size_t kMostBatches = 4;     // of batch_rows keys at once
 constexpr long kLookAgainMs = 5;       // while nothing arrives
 constexpr long kLookForSpoolMs = 50;
 constexpr int64 kMostSpoolWaitMs = 60 * 1000;
-// A transaction whose changes take more is applied in pieces. A crash in the middle has them applied again.
+// A transaction whose changes take more than this is applied in pieces. After a crash in between, all of them
+// are applied again.
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
 constexpr size_t kKnownBytes = size_t{64} << 20;
 
@@ -57,7 +58,7 @@ void Follower::OpenSpool() {
   position_ = record_.ReadPosition().value();
   for (auto &[id, key] : record_.ReadKeysAhead())
     (key.kind == KeyAhead::kStored ? ahead_ : waiting_).emplace(id, key);
-  // What has changed such a key since it waits is not stored.
+  // Changes of such a key since it began to wait are not stored.
   for (auto &[id, key] : waiting_)
     if (key.bytes > 0) key.newest_offset = position_.point.offset;
   rejected_ = run_.record().ReadRejectedKeys();
@@ -66,7 +67,7 @@ void Follower::OpenSpool() {
   const std::vector<Mapping> &mappings = run_.migration().mappings;
   if (std::any_of(mappings.begin(), mappings.end(), [](const Mapping &m) { return m.on_expire.has_value(); }))
     Reader();  // asks for the server's clock
-  // The link sees to it that the spool has what follows, or says that it cannot.
+  // The link makes sure that the spool has what follows, or reports that it cannot.
   for (int64 began_ms = pg::MonotonicMs();;) {
     reader_ = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool_, position_.point));
     if (reader_ != nullptr) break;
@@ -92,10 +93,11 @@ bool Follower::IsFull(const Batch &batch) const {
          batch.bytes >= static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
 }
 
-// Takes all there is, and what comes before the next batch may be stored, but never a part of a transaction.
+// Takes what has arrived, and what arrives before the next batch may be stored, but never a part of a
+// transaction.
 void Follower::Collect(Batch &batch) {
   int64 const began_ms = pg::MonotonicMs();
-  // Keys that wait go first once they are as many as a batch takes: more must not come than go.
+  // Once as many keys wait as a batch takes, they go first: no more may come than go.
   if (!changes_->in_transaction() && waiting_.size() >= MostKeys() && HasDueKeys()) return;
   for (;;) {
     bool const is_news = TakeNext(batch);
@@ -188,7 +190,7 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
     }
     if (key.kind == KeyAhead::kAbsent && change.offset <= key.read_offset) {
       if (change.kind != ChangeKind::kDelete) return;
-      // Why ever it went: it was not there at read_offset, either.
+      // For whatever reason it went, it was already absent at read_offset.
       ahead_[id] = {KeyAhead::kStored, key.read_offset};
       fresh_.push_back(id);
     }
@@ -212,7 +214,7 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   batch.keys[std::move(id)] = {change.kind, std::move(entry), change.offset};
 }
 
-// Notes a change, and its new state if that follows from what is known of the key.
+// Notes a change, and the new state of the key if it follows from what is known of it.
 void Follower::Complete(stream::StreamChange &change) {
   switch (change.kind) {
     case ChangeKind::kSet:
@@ -251,7 +253,7 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
   for (const std::string &key : keys.value()) TakeChangedKey(change.entry.db, key, change.offset, batch);
 }
 
-// What is left is best known from a new snapshot; and a mass of rows that go with it does so only if asked.
+// A new snapshot shows best what is left, and it removes a mass of rows only if that is allowed.
 void Follower::TakeFlush(const stream::StreamChange &change) const {
   const DatabaseNumbers &databases = run_.migration().databases;
   if (change.kind == ChangeKind::kSwap) {
@@ -265,8 +267,8 @@ void Follower::TakeFlush(const stream::StreamChange &change) const {
   }
 }
 
-// A fail-over, or a restart with the data: what was read of the old history beyond this point may never have
-// happened.
+// After a fail-over, or a restart with the data, states that were read beyond this point of the old history
+// may never have existed.
 void Follower::TakeId(const stream::SpoolChunk &chunk, Batch &batch) {
   next_ids_.push_back({chunk.content, chunk.offset});
   known_.Clear();

@@ -1,7 +1,8 @@
 // Applies the stream of changes to the tables, in small batches, each with the position that it reaches.
 //
-// Changes of a key within a batch are one: its newest state counts. What a command does not say is read from
-// the server, and shows a later state than the position: such keys are known until the position is there.
+// Changes of a key within a batch are one: its newest state counts. If a command does not carry the new
+// state, the key is read from the server, which shows a later state than the position. Such keys are
+// remembered until the position has reached that state.
 #pragma once
 
 #include "connect/server.h"
@@ -22,7 +23,7 @@ namespace prm {
 
 class Follower : public Interrupts {
  public:
-  // The run's snapshot has been loaded. Its arguments must outlive it.
+  // Expects the snapshot of the run to be loaded. Its arguments must outlive it.
   Follower(Run &run, const LiveRecord &record, LinkWatch &link);
 
   // Goes on from the position that was committed last until it is interrupted. Throws FullSyncNeeded. Errors:
@@ -30,7 +31,7 @@ class Follower : public Interrupts {
   // for a command whose keys nobody knows, XX001 for a damaged spool.
   [[noreturn]] void Follow();
 
-  // As Follow, for those of all masters of a cluster, in turn.
+  // As Follow, for the followers of all masters of a cluster, in turn.
   [[noreturn]] static void FollowCluster(std::vector<std::unique_ptr<Follower>> &followers,
                                          SlotOwners &owners);
 
@@ -44,8 +45,8 @@ class Follower : public Interrupts {
     int tries = 0;
     int absences = 0;     // it has been read so often, and was not there
     bool is_due = false;  // it has waited
-    // kSet: what becomes of the key's elements; the entry is filled from it at last. is_whole: it has no
-    // others.
+    // kSet: the changes of the key's elements, from which the entry is filled in the end. is_whole: the key
+    // has no other elements.
     std::optional<stream::ElementChanges> elements = std::nullopt;
     bool is_whole = false;
   };
@@ -59,12 +60,12 @@ class Follower : public Interrupts {
     uint64 bytes = 0;
     int64 commands = 0;
     int64 read_again = 0;
-    // Keys that had rejects, and that have some now.
+    // Keys that had rejects before, and keys that have some now.
     std::vector<KeyId> forgiven, rejected;
     std::map<std::string, RowCounts> rows;  // that were stored
     std::vector<LargeValue> large;          // that were read again
     RejectStreak streak;                    // after it
-    // Keys that other masters of the cluster have now, by the number of the follower.
+    // Keys that other masters of the cluster now have, by the number of their follower.
     std::map<size_t, std::vector<KeyId>> left;
   };
   struct Cluster {
@@ -72,7 +73,7 @@ class Follower : public Interrupts {
     SlotOwners *owners;
     size_t number;  // of this one
   };
-  // The slots of keys have moved while they were read.
+  // Slots of the keys were moved while the keys were read.
   struct SlotsMoved {};
   using Entries = std::vector<const source::Entry *>;
 

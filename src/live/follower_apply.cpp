@@ -1,4 +1,4 @@
-// How a batch of the stream is read again and stored.
+// Reads the keys of a batch of the stream again, and stores the batch.
 #include "connect/outage.h"
 #include "connect/server_clock.h"
 #include "live/follower.h"
@@ -57,7 +57,7 @@ source::TimeSpan Follower::Now() const {
   return ByServerClock({now_ms, now_ms});
 }
 
-// Reads keys whose change does not say their state. What is too much for a batch waits for the next.
+// Reads keys whose changes do not carry their state. What is too much for a batch waits for the next.
 void Follower::ReadAgain(Batch &batch) {
   std::vector<KeyChange *> changes;
   for (auto &[id, change] : batch.keys)
@@ -100,7 +100,7 @@ void Follower::ReadAgain(const std::vector<KeyChange *> &changes, Batch &batch) 
   }
 }
 
-// Has a key wait, whatever is known of it so far.
+// Makes a key wait, whatever is known of it so far.
 void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms) {
   KeyId const id = {change.entry.db, change.entry.key};
   known_.Forget(id.first, id.second);  // changes up to where it was read are passed over no more
@@ -149,15 +149,15 @@ void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<
   }
 }
 
-// Whether what was read is as new as the changes, and of the history that the link follows: the one that the
-// stream is in, or the one that it goes on in.
+// Whether what was read is as new as the changes, and belongs to the history that the link follows: that in
+// which the stream is, or that in which it goes on.
 bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
                        const std::vector<KeyChange *> &changes) const {
   const std::string &id = next_ids_.empty() ? position_.point.id : next_ids_.back().id;
   for (size_t i = 0; i < keys.size(); ++i) {
     const redis::ReplicationPoint &since = keys[i].since;
     if (keys[i].is_left) continue;
-    // What a feed names has happened.
+    // A feed names only what has happened.
     uint64 const offset = is_feed_ ? 0 : changes[i]->offset;
     if (since.offset < offset || (since.id != id && !link_.IsOfServer(since.id))) return false;
   }
@@ -169,7 +169,7 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
   if (waiting_.erase(id) > 0) waiting_changed_ = true;  // by a reading that is repeated
   uint64 const read_offset = key.since.offset;
   bool const is_ahead = read_offset > changes_->position().offset;
-  // Of a value that was read in pieces it is not known which of the changes meanwhile it shows.
+  // It is not known which of the changes meanwhile a value that was read in pieces shows.
   if (key.since == key.until)
     known_.Note(key.entry);
   else
@@ -177,7 +177,7 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
   if (key.entry.state == EntryState::kChanging) {
     Wait(change, KeyAhead::kAgain, change.offset, 0, kRetryMs);
   } else if (key.entry.state == EntryState::kVanished) {
-    // To a replica a key has gone when it has expired by its clock, and the master may have prolonged it.
+    // For a replica, a key is gone when it has expired by its own clock; the master may have extended it.
     if (key.is_of_replica && change.absences < kMostAbsences)
       Wait(change, KeyAhead::kAbsent, change.absences > 0 ? change.offset : read_offset, change.absences + 1,
            kRetryMs);
@@ -186,7 +186,7 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
     else
       change.kind = ChangeKind::kDelete;
     change.entry.plain = true;
-    // A feed tells when a key has changed, but not that it was by then that it went.
+    // A feed tells when a key changed, but not that the key went at that time.
     change.entry.changed = is_feed_ ? source::TimeSpan{change.entry.changed.after_ms, Now().until_ms} : Now();
   } else {
     key.entry.route = change.entry.route;
@@ -258,11 +258,11 @@ void Follower::Apply(Batch &batch) {
   }
 }
 
-// What is applied makes room on the disk, and in memory, once the WAL writer has made that durable.
+// Once the WAL writer has made a commit durable, what it applied no longer needs room on disk and in memory.
 void Follower::ReleaseApplied() {
   if (!unreleased_ || !pg::IsFlushed(unreleased_->commit_end)) return;
   pg::ThrowIfError(reader_->RemoveUpTo(unreleased_->offset));
-  // While the spool is full no other batch comes.
+  // While the spool is full, no other batch comes.
   if (unreleased_->offset == newest_.offset)
     unreleased_.reset();
   else
@@ -272,7 +272,7 @@ void Follower::ReleaseApplied() {
   has_saved_keys_ = !ahead_.empty() || !waiting_.empty();
 }
 
-// Where the stream is after the batch. The id of a history is that of its bytes.
+// The position of the stream after the batch. Its id is that of the history to which its bytes belong.
 LivePosition Follower::NextPosition() const {
   LivePosition next;
   next.point.offset = changes_->position().offset;
@@ -284,7 +284,7 @@ LivePosition Follower::NextPosition() const {
   return next;
 }
 
-// Of keys that wait nothing good has been stored yet.
+// Nothing good has been stored yet of keys that wait.
 void Follower::ForgiveNone(const Entries &waiting, Batch &batch) {
   if (batch.forgiven.empty()) return;
   KeySet const keys = KeysOf(waiting);
@@ -335,7 +335,7 @@ void Follower::Store(Batch &batch) {
                        next.point.id + " offset=" + std::to_string(next.point.offset));
   record_.Advance(next, batch.commands, batch.read_again);
   batch.rows = std::move(tally.rows);
-  // Only here, where little can still fail: what is tried again does not find them waiting.
+  // Only here, where little can still fail: a second try would not find them waiting.
   for (const source::Entry *entry : referenced)
     Wait(batch.keys.at({entry->db, entry->key}), KeyAhead::kAbsent, next.point.offset, 0, kRetryMs);
   for (const source::Entry *entry : deferred) {
@@ -346,8 +346,8 @@ void Follower::Store(Batch &batch) {
   SaveKeysAhead(next.point.offset);
 }
 
-// Keys that a foreign key refuses, or whose row belongs to a lower key, are tried again: they have not been
-// read, then. Returns them.
+// Returns the keys that a foreign key refuses, or whose row belongs to a lower key. They are read and tried
+// again.
 Follower::Entries Follower::TakeDeferred(Tally &tally) const {
   for (const source::Entry *entry : tally.deferred) {
     auto const pattern = Route::FromNumber(entry->route).pattern;
@@ -358,7 +358,7 @@ Follower::Entries Follower::TakeDeferred(Tally &tally) const {
   return std::exchange(tally.deferred, {});
 }
 
-// What was amiss with a key is settled, unless something is again.
+// Marks rejects of a key as settled, unless it has been rejected again.
 void Follower::SettleRejects(Batch &batch, const Tally &tally) {
   for (const Reject &reject : tally.rejects) batch.rejected.emplace_back(reject.entry->db, reject.entry->key);
   std::set<KeyId> const rejected(batch.rejected.begin(), batch.rejected.end());

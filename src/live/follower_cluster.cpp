@@ -1,4 +1,4 @@
-// How the followers of a cluster's masters work together: one after the other, in one process.
+// Lets the followers of a cluster's masters work in one process, one after the other.
 #include "connect/outage.h"
 #include "live/follower.h"
 #include "pg/background.h"
@@ -37,8 +37,8 @@ bool Follower::Step() {
   return batch.commands > 0;
 }
 
-// What this master has sent of keys that it has no more, or is about to lose, says nothing of their state: it
-// is to be read from the master that has them.
+// What this master has sent of keys that it no longer has, or is about to lose, does not tell their state.
+// They are read from the master that has them.
 void Follower::LeaveToOthers(Batch &batch) {
   if (!cluster_ || batch.keys.empty()) return;
   AskOwners();
@@ -80,7 +80,7 @@ void Follower::AskOwners() {
   }
 }
 
-// Within a batch of another follower: keys that this one's master has now are to be read there.
+// Called within a batch of another follower: keys that this one's master now has are to be read from it.
 void Follower::TakeOver(const std::vector<KeyId> &ids) {
   std::vector<std::pair<const KeyId *, const KeyAhead *>> keys;
   for (const KeyId &id : ids) {

@@ -16,11 +16,11 @@ constexpr int64 kMovedPauseMs = 50;
 bool Follower::TakeElements(const KeyId &id, stream::StreamChange &change, uint64_t route, Batch &batch) {
   stream::ElementChanges &elements = *change.elements;
   auto const found = batch.keys.find(id);
-  // That the key expires at another time no row shows.
+  // No row shows that the key expires at another time.
   bool const is_nothing = !elements.type;
   rdb::ValueType const type = elements.type.value_or(rdb::ValueType::kHash);
   bool const takes = is_nothing ? store_.TakesOnlyElements(route) : store_.TakesElements(route, type);
-  // What it had before was not stored, either.
+  // Its earlier elements were not stored, either.
   if (!takes || rejected_.count(id) > 0) return false;
   if (is_nothing) return true;
   KeyChange *known = found != batch.keys.end() ? &found->second : nullptr;
@@ -65,8 +65,8 @@ void Follower::FinishElements(Batch &batch) {
   }
 }
 
-// Throws PartsRefused if elements were refused: a key is stored whole or not at all, and rejected with all
-// that it has.
+// Throws PartsRefused if elements were refused: a key is stored whole or not at all, and rejected with its
+// whole value.
 void Follower::RequireWholeParts(const Tally &tally) const {
   PartsRefused refused;
   for (const Reject &reject : tally.rejects)
@@ -80,7 +80,7 @@ void Follower::ReadWhole(const PartsRefused &refused, Batch &batch) {
   std::set<KeyId> keys;
   for (const PartsRefused::Part &part : refused.parts) {
     KeyChange &change = batch.keys.at(part.key);
-    // Whether a key has no row at all is then asked too often.
+    // Then it is asked more often than needed whether a key has no row at all.
     if (part.is_always) store_.LeaveElements(change.entry.route);
     if (!keys.insert(part.key).second) continue;
     change.kind = ChangeKind::kChanged;

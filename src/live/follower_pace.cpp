@@ -1,4 +1,4 @@
-// What reading again may cost the server, and how often a large value is worth it.
+// Limits what reading again costs the server, and how often a large value is read.
 #include "live/follower.h"
 #include "pg/background.h"
 
@@ -12,7 +12,7 @@ constexpr int64 kLongestPauseMs = 100;
 
 }  // namespace
 
-// Waits until more of the server's time may be taken. The link goes on to receive meanwhile.
+// Waits until more of the server's time may be taken. Meanwhile the link goes on receiving.
 void Follower::KeepToBudget() {
   while (int64 const pause_us = budget_.PauseUs(RereadBudget::NowUs())) {
     link_.Look();
@@ -30,7 +30,7 @@ bool Follower::Space(const KeyId &id, const KeyChange &change) {
   return true;
 }
 
-// Notes which of the values that were read in so long are large, or were.
+// Notes which of the values are large, or were, and how long it took to read them.
 void Follower::NoteLarge(const std::vector<source::NamedKey> &keys, int64 took_ms, Batch &batch) const {
   double bytes = 1;
   for (const source::NamedKey &key : keys) bytes += static_cast<double>(key.entry.payload.size());
@@ -43,7 +43,7 @@ void Follower::NoteLarge(const std::vector<source::NamedKey> &keys, int64 took_m
   }
 }
 
-// When the batch was stored in so long.
+// Notes how long it took to store the batch.
 void Follower::SpaceLarge(const Batch &batch, int64 stored_in_ms) {
   if (batch.large.empty()) return;
   double bytes = 1;

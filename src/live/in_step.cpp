@@ -14,7 +14,7 @@ using pg::SqlParam;
 
 namespace {
 
-// A server that was restarted or replaced counts anew: it is asked again.
+// A server that was restarted or replaced counts from a new offset: it is asked again.
 constexpr int64 kAskAgainMs = 1000;
 
 }  // namespace
@@ -89,8 +89,8 @@ bool InStep::IsReached() {
       if (applied < static_cast<int64>(moment.point.offset)) {
         is_reached = false;
       } else if (has_keys) {
-        // Keys show what came after the moment: other keys may not show the same transactions yet. After a
-        // fail-over what they have shown may never have happened, but then they are read again.
+        // Keys may show changes after the moment, of transactions that other keys do not show yet. After a
+        // fail-over, such changes may never have existed, but then the keys are read again.
         if (!moment.last_read) moment.last_read = rows[row].Int8(4);
         HastenUpTo(rows[row].Int4(5), *moment.last_read);
         if (applied < *moment.last_read || rows[row].Int8(3) <= *moment.last_read) is_reached = false;

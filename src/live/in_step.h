@@ -1,4 +1,4 @@
-// Whether the tables of a live run hold all that a server had done before a moment.
+// Tells whether the tables of a live run hold all changes that a server made before a moment.
 #pragma once
 
 #include "pg/pg.h"
@@ -9,12 +9,12 @@ namespace prm {
 
 class InStep {
  public:
-  // The moment is now. owner: with whose credentials the server is asked. Commits. Errors: those of
-  // ServerConnection; 0A000 when the server does not tell how far it is.
+  // The moment is now. owner: whose credentials are used to ask the server. Commits. Errors: those of
+  // ServerConnection; 0A000 if the server does not tell the offset of its stream.
   InStep(std::string migration, Oid owner);
 
-  // Whether the stream up to that moment is applied, and so is everything that keys which changed before it
-  // have shown since. Commits. Errors: as above.
+  // Whether the stream is applied up to that moment, and up to each later state in which a key that changed
+  // before it has been read. Commits. Errors: as above.
   bool IsReached();
 
  private:

@@ -1,4 +1,4 @@
-// Sees to it that the link of a live run has a worker, and knows what that says.
+// Makes sure that the link of a live run has a worker, and reads its state.
 #pragma once
 
 #include "live/link_workers.h"
@@ -16,9 +16,9 @@ class LinkWatch {
   // record must outlive it.
   explicit LinkWatch(const LiveRecord &record) : record_(record), workers_(new_link_workers()) {}
 
-  // To be called now and then, with no transaction that has to be committed: looks after the link at most
-  // every tenth of a second, and commits. Throws FullSyncNeeded, and the error of a link that will not pass
-  // by itself.
+  // To be called often, outside of a transaction that has to be committed. Looks at the link every tenth of a
+  // second at most, and commits. Throws FullSyncNeeded, and errors of the link that will not pass by
+  // themselves.
   void Look();
 
   // Whether the server of the link has this replication id.
@@ -26,8 +26,8 @@ class LinkWatch {
     return status_.replication_id == replication_id;
   }
 
-  // Whether the link has left the server until there is room on the disk. What a link that has ended has left
-  // behind does not count.
+  // Whether the link waits, without a connection, until there is room on the disk. The last state of a link
+  // that has ended does not count.
   bool IsSpoolFull() const { return status_.state == "spool full" && status_.noted_at != left_at_; }
 
   // Of a cluster: the ids of the nodes of the link, the master first, as last seen.

@@ -54,14 +54,14 @@ redis::ReplicationPoint WaitForSnapshot(const LiveRecord &record, Links &links) 
   }
 }
 
-// A feed tells of one process of the server. The scan that has stored the position may have reached another.
+// A feed belongs to one process of the server. The scan that stored the position may have reached another.
 void RequireServer(const std::string &position, const std::string &run_id) {
   auto const reached = source::ScanPosition::Parse(position);
   if (reached.ok() && reached.value().run_id != run_id)
     throw FullSyncNeeded{"the scan has read another server than the one that tells the changes"};
 }
 
-// False: all is loaded.
+// Returns false once all is loaded.
 bool BeginLoading(const LiveRecord &record, Links &links) {
   std::optional<LivePosition> const begun = record.ReadPosition();
   Spi::Commit();
@@ -116,7 +116,7 @@ void LoadSnapshot(Run &run, Links &links) {
   Follower::FollowCluster(followers, owners);
 }
 
-// Returns when a full sync is needed: there is to be another run.
+// Returns when a full sync is needed, for which another run begins.
 void FollowOnce(const std::string &name, const RunParameters &parameters) {
   Run run(name, parameters);
   RequireFollowable(run.migration());

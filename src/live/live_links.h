@@ -10,11 +10,11 @@ namespace prm {
 // The ids of a shard's nodes, the master first.
 std::vector<std::string> NodesOf(const redis::ClusterShard &shard);
 
-// The masters of a cluster that have slots, and these; nothing: the server is no cluster. Commits. Errors:
-// those of ServerOptions and redis::FindTopology.
+// Returns the masters of a cluster that have slots, with their slots; nothing: the server is no cluster.
+// Commits. Errors: those of ServerOptions and redis::FindTopology.
 std::optional<redis::ClusterTopology> TopologyOf(const std::string &server, Oid user);
 
-// The links of a run, by number, as it began with them. Commits. Errors: those of TopologyOf.
+// Returns the links with which a run began, by number. Commits. Errors: those of TopologyOf.
 std::vector<LiveRecord> LinksOf(int64 run_id, const std::string &server);
 
 }  // namespace prm

@@ -1,4 +1,4 @@
-// How far a live run is, as the extension's tables keep it: what is applied, and what its link has received.
+// How far a live run is, in the extension's tables: what it has applied, and what its link has received.
 #pragma once
 
 #include "core/key_id.h"
@@ -7,7 +7,7 @@
 
 namespace prm {
 
-// A key whose row is not that of the applied offset.
+// A key whose row is of another offset than the applied one.
 struct KeyAhead {
   enum Kind {
     kStored,  // the row is that of read_offset: commands up to it are passed over
@@ -57,28 +57,28 @@ class LiveRecord {
 
   std::optional<LivePosition> ReadPosition() const;
   std::map<KeyId, KeyAhead> ReadKeysAhead() const;
-  // Begins the position of a run with that of its snapshot.
+  // Begins the position of a run at that of its snapshot.
   void Begin(const LivePosition &position) const;
-  // Everything of the snapshot is stored. It may have removed more rows than usual, if that was asked for:
-  // not so the next.
+  // Notes that the whole snapshot is stored. A permission to remove more rows than usual ends with it.
   void SetLoaded(const std::string &migration) const;
-  // Advances the position, and adds to what has been done since the last.
+  // Advances the position, and adds to the counts.
   void Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const;
 
   // Forgets keys whose rows the stream has caught up with.
   void ForgetKeysUpTo(uint64 offset) const;
   void ForgetKeys(const std::vector<KeyId> &keys) const;
-  // Forgets those that are not stored.
+  // Forgets keys whose new state is not stored.
   void ForgetWaitingKeys() const;
   void AddKeys(const std::vector<std::pair<const KeyId *, const KeyAhead *>> &keys) const;
 
-  // The dump file that the next run of the migration is to begin with; nothing: none. Then that it need not.
+  // Reads, and then forgets, the dump file with which the next run of the migration is to begin; nothing:
+  // none.
   static std::optional<std::string> ReadSeed(const std::string &migration);
   static void ForgetSeed(const std::string &migration);
 
-  // What the worker of the link says; nothing: it has not said anything yet.
+  // Reads the state that the worker of the link has written; nothing: none yet.
   std::optional<LinkStatus> ReadLink() const;
-  // For that worker. Whether another run has taken the place of this one.
+  // For that worker: whether another run has taken the place of this one.
   bool IsSuperseded() const;
   void WriteLink(const LinkStatus &status) const;
 

@@ -1,5 +1,5 @@
 // CALL redis_migrate.receive_stream(…): keeps the replication link of a live run. It always reads, so that
-// the server never has to hold what we have not applied, and what it tells the server to have is on the disk.
+// the server need not hold what is not applied yet, and it acknowledges only what is on disk.
 #include "connect/outage.h"
 #include "connect/server.h"
 #include "connect/snapshot_file.h"
@@ -79,7 +79,7 @@ class Receiver {
   }
 
  private:
-  // Without waiting for the disk: the server is to be read, and what is lost is noted again.
+  // Does not wait for the disk: the server has to be read, and a lost note is written again.
   void Note() {
     pg::SetForTransaction("synchronous_commit", "off");
     record_.WriteLink(status_);
@@ -100,8 +100,8 @@ class Receiver {
     Spi::Commit();
     since_ms_ = received_at_ms_ != 0 ? received_at_ms_ : applied ? applied->received_at_ms : pg::NowMs();
     std::optional<redis::ReplicationPoint> from = writer_->end();
-    // A crash of the machine may have cost the end of the spool, but not what was applied of it. In a
-    // database that was restored the files may be older or newer than the position.
+    // A crash of the machine may have lost the end of the spool, but nothing that was applied. In a restored
+    // database, the files may be older or newer than the position.
     bool const is_spool_lost =
         applied && pg::ValueOrThrow(stream::StreamSpoolReader::Open(files_, applied->point)) == nullptr;
     if (is_spool_lost && !applied->is_loaded)
@@ -159,7 +159,7 @@ class Receiver {
     return TakeSeed(*path, server_, record_.run_id());
   }
 
-  // How much of the stream the server keeps; where INFO is refused it is not known.
+  // How much of the stream the server keeps; unknown if INFO is refused.
   void NoteBacklog() {
     auto const info = (*connection_)->Command({"INFO", "replication"});
     if (!info.ok()) return;
@@ -200,7 +200,7 @@ class Receiver {
     pg::ThrowIfError(writer_->Begin(link_->point(), true));
   }
 
-  // Reads the stream until there is no room for it, or nobody wants it any more.
+  // Reads the stream until there is no room for it, or the run has ended.
   void Receive() {
     status_.state = "streaming";
     status_.sqlstate.reset();
@@ -232,7 +232,7 @@ class Receiver {
     }
   }
 
-  // What the server has by now comes late.
+  // What the server has sent by now arrives late.
   void NoteConnected() {
     ServerConnection other(server_, GetUserId(), status_.nodes);
     Spi::Commit();
@@ -257,7 +257,7 @@ class Receiver {
     return static_cast<double>(pg::ValueOrThrow(writer_->CountBytes())) >= most * share;
   }
 
-  // The server keeps the stream in its backlog for as long as that is large enough.
+  // The server keeps the stream in its backlog as long as there is room.
   void WaitForRoom() {
     link_.reset();
     connection_.reset();

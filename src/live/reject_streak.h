@@ -1,4 +1,4 @@
-// Tells bad rows, which a live run leaves aside, from a mapping that can store nothing any more.
+// Distinguishes bad rows, which a live run leaves aside, from a mapping that cannot store anything any more.
 #pragma once
 
 #include "live/live_record.h"
@@ -8,8 +8,8 @@ namespace prm {
 
 class RejectStreak {
  public:
-  // Takes note of a batch. Errors: when a hundred keys of a mapping were rejected in a row for one reason and
-  // none was stored, with the SQLSTATE of the rejects, or 22000 where they have none.
+  // Counts the rejects of a batch. Errors: if a hundred keys of a mapping in a row were rejected for one
+  // reason and none was stored, that with the SQLSTATE of the rejects, or 22000 if they have none.
   void Take(const std::string &migration, const Tally &tally);
 
  private:

@@ -11,8 +11,8 @@ namespace prm {
 
 namespace {
 
-// A file that cannot be used is not an argument that can never be right. Of a worker's error the message is
-// what its owner sees.
+// The SQLSTATE is not that of an invalid argument, because the file may become usable. The owner sees only
+// the message of a worker's error.
 template <typename StatusOrResult>
 void RequireUsable(const StatusOrResult &outcome) {
   if (outcome.ok()) return;

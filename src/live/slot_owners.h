@@ -1,8 +1,9 @@
-// Which link of a live run over a cluster has a key now.
+// Tells which link of a live run over a cluster now has a key.
 //
-// A change that a master has sent says nothing of its key any more once another master has the key's slot:
-// masters hand keys over with RESTORE there and DEL here, in streams that know no common order. So what each
-// batch changed is compared with what the master says after it has sent that.
+// A change that a master has sent no longer tells the state of its key once another master has the key's
+// slot: masters hand keys over by RESTORE in one stream and DEL in the other, and the streams have no common
+// order. So the keys of each batch are compared with the slots that the master has after it has sent the
+// batch.
 #pragma once
 
 #include <array>
@@ -17,13 +18,13 @@ class SlotOwners {
   // One for each master, which must outlive it.
   explicit SlotOwners(std::vector<const LinkWatch *> links);
 
-  // Takes what the master at the other end says. node: where the connection leads. Errors: those of
+  // Asks the master at the other end for its slots. node: where the connection leads. Errors: those of
   // redis::FetchTopology and redis::FetchSlotMoves. Throws FullSyncNeeded when there is a master with slots
   // that no link leads to.
   void Ask(redis::Connection &connection, const redis::Endpoint &node, bool tls);
 
-  // As of the last Ask: the link, counted from 0, whose master has the slot of a key; nothing while the slot
-  // is being moved, or is nobody's.
+  // The link, counted from 0, whose master had the slot of a key at the last Ask; nothing if the slot was
+  // being moved, or had no master.
   std::optional<size_t> LinkOf(Bytes key) const;
 
  private:

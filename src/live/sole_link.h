@@ -1,5 +1,5 @@
-// Keeps a server from following beside an exact copy of itself, which has its identity and its position.
-// Redis sees both links.
+// Keeps a database from following a server beside an exact copy of that database, which has the same identity
+// and position. Redis sees both links.
 #pragma once
 
 #include "pg/pg.h"

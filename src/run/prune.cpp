@@ -20,8 +20,8 @@ namespace {
 constexpr char kSeenName[] = "redis_seen";
 constexpr int64 kRejectsAtOnce = 5000;
 
-// Strikes off the rows whose owners are gone and returns those that nobody yields any more. A row that only
-// another key yields stays: the next run makes it that key's.
+// Removes the entries of rows whose owners are gone, and returns the rows that no key yields any more. A row
+// that another key yields stays: the next run makes it that key's.
 std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id, int64 *left_to_others) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
@@ -100,7 +100,7 @@ void NoteRejectedAsSeen(const Mapping &mapping, const KeyPattern &pattern, Packe
     std::vector<int> which;
     Match match;
     for (const source::Entry &key : keys) {
-      // What does not fit the pattern had no row by it.
+      // A name that does not fit the pattern had no row.
       if (pattern.MatchKey(key.key, match) != Fit::kFits) continue;
       which.push_back(static_cast<int>(entries.size()));
       entries.push_back(&key);
@@ -127,7 +127,7 @@ void PrunePacked(const Mapping &mapping, const Target &target, int64 run_id, Pru
   rows.DeleteUnseen(run_id, result.counts);
 }
 
-// Which columns of the target say when rows expire.
+// Returns the columns of the target that hold when rows expire.
 std::vector<std::string> FindExpiryColumns(const Mapping &mapping, const Target &target) {
   if (!mapping.on_expire) return {};
   BatchShape const shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));

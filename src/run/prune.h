@@ -13,11 +13,11 @@ struct PruneResult {
   std::string why;                 // of an outcome that is not "pruned"
 };
 
-// After a whole pass that noted the rows it met (seen_row): deletes, or changes as on_delete says, or
-// on_expire if a row's expiry has passed by now, those rows of the mapping that it did not meet. With a
-// ledger these are the rows that the ledger knows; an exclusive mapping owns every row of its target. Rows of
-// keys that the run rejected stay. A mapping of which the run met no key is refused unless `force`: an
-// emptied or a wrong Redis must not empty the target. Runs in the current transaction.
+// Deletes, or changes as on_delete says, the rows of the mapping that a whole pass has not met; on_expire
+// decides about rows whose expiry has passed by now. With a ledger, the rows of the mapping are those that
+// the ledger knows; an exclusive mapping owns all rows of its target. Rows of keys that the run rejected
+// stay. If the run met no key of the mapping, the prune is refused unless `force`: an emptied or a wrong
+// Redis must not empty the target. Runs in the current transaction.
 PruneResult Prune(const Mapping &mapping, int64 run_id, bool force);
 
 }  // namespace prm

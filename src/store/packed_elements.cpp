@@ -1,11 +1,11 @@
-// The rows of single elements, as far as the name of an element and that of its key tell which they are.
+// Rows of single elements that are identified by the name of the element and that of its key.
 #include "store/packed_rows.h"
 
 namespace prm {
 
 namespace {
 
-// The type of value that has elements with such a column; nothing: it tells elements of no type apart.
+// The type of value whose elements such a column identifies; nothing: none.
 bool IsOf(Content content, rdb::ValueType type) {
   switch (content) {
     case Content::kField:
@@ -49,7 +49,7 @@ bool PackedRows::FindsElements(rdb::ValueType type) const {
   return !element_columns_.empty() && IsOf(element_, type);
 }
 
-// Those that are gone, and those that a query may leave out.
+// Elements that are gone, and those that a query may leave out.
 void PackedRows::FillElementNames(const std::vector<const source::Entry *> &parts, TupleDesc desc,
                                   pg::Tuplestore &names) {
   std::vector<source::Entry> named;

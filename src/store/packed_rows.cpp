@@ -37,8 +37,8 @@ void ForEachRow(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
   pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
 }
 
-// A value of redis_batch as the target's column holds it: a bigint of a narrower integer type, all others as
-// they are. False: it does not fit.
+// Converts a value of redis_batch into what the target's column holds: a bigint into a narrower integer type;
+// others stay as they are. False: it does not fit.
 bool Narrow(Oid from, Oid to, Datum *value) {
   if (from != INT8OID || (to != INT4OID && to != INT2OID)) return true;
   int64 const integer = DatumGetInt64(*value);
@@ -49,7 +49,7 @@ bool Narrow(Oid from, Oid to, Datum *value) {
   return fits;
 }
 
-// Columns of our own relations: no name that a SET list of on_delete could mean.
+// Columns of our own relations, whose names no SET list of on_delete can mean.
 std::string KeyName(size_t i) { return "redis_key_" + std::to_string(i + 1); }
 
 }  // namespace
@@ -90,7 +90,7 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
     sources_.push_back(source);
   }
   FindElementColumn();
-  // What is GENERATED ALWAYS keeps its value when the row changes.
+  // A GENERATED ALWAYS column keeps its value when the row changes.
   for (size_t i = 0; i < query.facts().columns.size(); ++i) {
     const TargetColumn *column = query.facts().columns[i];
     if (keys.count(column->number) > 0 || column->identity_always) continue;
@@ -102,7 +102,7 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
 }
 
 void PackedRows::MakeStatements() {
-  // A foreign table or view is read by a set of keys, so that the planner must be free to choose.
+  // A foreign table or view is read by a set of keys, so the planner must be free to choose.
   auto const planning = target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
                                                            : pg::KeptStatement::Planning::kAsUsual;
   std::string list, is_row, is_named, is_named_whole, is_yielded, is_gone;
@@ -162,7 +162,7 @@ std::unique_ptr<PackedRows::DeleteStatements> PackedRows::MakeDeleteStatements(
       pg::KeptStatement(std::move(remove), planning)});
 }
 
-// Stands for the columns of an image: their order, names and types.
+// A fingerprint of the columns of an image: their order, names and types.
 int64 PackedRows::ColumnsFingerprint() {
   for (const TargetColumn *column : stored_columns_) {
     const char *type = pg::Call([&] {
@@ -176,7 +176,7 @@ int64 PackedRows::ColumnsFingerprint() {
   return static_cast<int64>(hasher_.FinishImage());
 }
 
-// Adds the fields of composite values of a type, which ALTER TYPE changes under the same name.
+// Adds the fields of a composite type, because ALTER TYPE changes them under the same name.
 void PackedRows::AddFieldTypes(Oid type) {
   TupleDesc desc = pg::Call([&]() -> TupleDesc {
     Oid composite = getBaseType(type);
@@ -197,7 +197,7 @@ void PackedRows::AddFieldTypes(Oid type) {
   }
 }
 
-// What triggers leave is read from the target, as it may be something else than what was offered.
+// With triggers, the image is read from the target, because they may have stored something else.
 bool PackedRows::TargetHasTriggers() const {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
@@ -260,7 +260,7 @@ void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &
   if (seen_run) PackedLedger::NoteSeen(mapping_.id, *seen_run, std::move(seen));
 }
 
-// Key columns as the target has them, as what the row was stored (NULL: unknown), and when its key became
+// The key columns as the target has them, the image that was stored (NULL: unknown), and when the key became
 // what it is.
 TupleDesc PackedRows::KeysDesc(const std::vector<size_t> &keys, bool with_image) const {
   const size_t *const first = keys.data();
@@ -300,7 +300,7 @@ void PackedRows::FillNames(const std::vector<const source::Entry *> &entries, co
   PutNames(entries, batch_desc, batch, named_, columns, desc, names);
 }
 
-// A key whose name cannot be shown in these columns has no row.
+// A key whose name does not fit these columns has no row.
 FillOptions PackedRows::NameOptions(const std::optional<std::vector<std::string>> &any_type) const {
   FillOptions options = {any_type};
   options.one_spelling = mapping_.exclusive && !HasKeyAmongKeyColumns(mapping_, query_.facts());
@@ -340,7 +340,7 @@ void PackedRows::FindStored(const std::vector<const source::Entry *> &entries, c
 void PackedRows::FindNamed(TupleDesc desc, pg::Tuplestore &names, pg::KeptStatement &find,
                            pg::Tuplestore *yielded, Stored &stored) {
   pg::NamedRows named(kNamesName, desc, names.get());
-  // Of a huge collection as many may be gone.
+  // As many elements of a huge collection may be gone.
   if (yielded == nullptr) {
     find.ExecuteInto(stored.keys);
   } else {
@@ -360,8 +360,8 @@ void PackedRows::FindNamed(TupleDesc desc, pg::Tuplestore &names, pg::KeptStatem
   });
 }
 
-// Of rows that were found those that are not yielded, told by their hashes: a hash join would take several
-// times as long.
+// Keeps those of the rows found that are not yielded. Compares hashes: a hash join would take several times
+// as long.
 void PackedRows::FindLeft(pg::Tuplestore &found, pg::Tuplestore &yielded, Stored &stored) {
   HashSet hashes;
   hashes.Reserve(static_cast<size_t>(yielded.size()));
@@ -383,8 +383,8 @@ void PackedRows::FindLeft(pg::Tuplestore &found, pg::Tuplestore &yielded, Stored
   });
 }
 
-// Deletes rows of the target that `gone` names, or changes them as on_delete says, and counts how many there
-// were and how many of them are not as they were stored any more.
+// Deletes the rows of the target that `gone` names, or changes them as on_delete says. Counts them, and those
+// that were no longer as stored.
 void PackedRows::DeleteGone(TupleDesc desc, pg::Tuplestore &gone, DeleteStatements &statements,
                             RowCounts &counts) {
   if (gone.size() == 0) return;
@@ -471,7 +471,7 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
                                                pg::KeptStatement::Planning::kAsUsual);
   DeleteGone(desc, gone, *statements, counts);
   if (!mapping_.exclusive) return;
-  // Those that have just been marked are not marked twice.
+  // Rows that have just been marked are not marked again.
   pg::NamedRows named(kSeenName, desc, seen.get());
   pg::NamedRows named_gone(kGoneName, desc, gone.get());
   std::string const is_unseen =
@@ -481,7 +481,7 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
   DeleteWhere(mapping_, target_.name, ExpiryColumns(query_.facts()), is_unseen, counts);
 }
 
-// "row_image(ROW(alias.a, …))": a function takes a hundred arguments at most, a row more.
+// "row_image(ROW(alias.a, …))". A function takes a hundred arguments at most, a row more.
 std::string PackedRows::ImageExpression(const std::string &alias) const {
   std::string fields;
   for (const TargetColumn *column : stored_columns_)

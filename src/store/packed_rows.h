@@ -1,4 +1,4 @@
-// Rows of a mapping with a packed ledger: their hashes and images, from a batch or as the target has them.
+// Rows of a mapping with a packed ledger: their hashes and images, from a batch or from the target.
 #pragma once
 
 #include "core/hash_set.h"
@@ -13,51 +13,52 @@ namespace prm {
 
 class PackedRows {
  public:
-  // Its arguments must outlive it. Errors: 55000 when the query and the target are no longer such that a
-  // packed ledger can tell rows apart, or its entries are hashes of other key columns; those of RowHasher.
+  // Its arguments must outlive it. Errors: 55000 if the query and the target no longer allow a packed ledger
+  // to tell rows apart, or if its entries are hashes of other key columns; those of RowHasher.
   PackedRows(const Mapping &mapping, const Target &target, const MappingQuery &query);
 
-  // Whether the name of a key tells all key columns.
+  // Whether the name of a key determines all key columns.
   bool keys_have_one_row() const { return named_.size() == sources_.size(); }
 
-  // Reads the images of the rows of redis_rows as the target has them before they are changed. For the next
-  // Keep.
+  // Reads from the target, before they are changed, the images of the rows of redis_rows. The next Keep uses
+  // them.
   void ReadPriors() { priors_ = ReadImages(); }
 
-  // What became of the rows of a batch, indexed by their numbers, from that of the first on.
+  // What became of the rows of a batch, indexed from the number of the first row on.
   enum class Fate : char { kNothing, kInserted, kUpdated, kClaimed };
 
-  // Writes down what a batch did to rows, which have the descriptor of the query. takes_changed: those that
-  // were updated become the mapping's. Of a prune, also which rows it met.
+  // Records what a batch did to rows, which have the descriptor of the query. takes_changed: rows that were
+  // updated become the mapping's. seen_run: records the rows as met by that run, which prunes.
   void Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &fates, bool takes_changed,
             std::optional<int64> run_id, std::optional<int64> seen_run);
 
-  // Deletes the rows of keys but for those that they yield, as far as they are the mapping's, as on_delete
-  // says, and strikes them off. All of them are, if it is exclusive. yielded: rows with the descriptor of the
+  // Deletes, as on_delete says, the rows of keys that are the mapping's and that the keys no longer yield,
+  // and their entries. All rows of an exclusive mapping are its own. yielded: rows with the descriptor of the
   // query; nullptr: none.
   void DeleteRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                     pg::Tuplestore *yielded, std::optional<int64> run_id, RowCounts &counts);
 
-  // Whether an element of a value of that type has at most one row, which its name and that of its key tell.
+  // Whether an element of a value of that type has at most one row, which its name and that of its key
+  // determine.
   bool FindsElements(rdb::ValueType type) const;
 
-  // The same of the elements that entries are about, which are parts of keys, for a mapping that finds
-  // elements of their types.
+  // As DeleteRowsOf, for single elements: `parts` are entries that hold only a part of their key.
+  // FindsElements must be true for their types.
   void DeleteElementsOf(const std::vector<const source::Entry *> &parts, pg::Tuplestore &yielded,
                         std::optional<int64> run_id, RowCounts &counts);
 
-  // Notes the rows that keys have in the target as met.
+  // Records the rows that keys have in the target as met.
   void NoteSeenRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                       int64 run_id);
 
-  // Deletes the rows of the target that the run has not met and of which the ledger has an entry, as
-  // on_delete says, in one scan of the target, and strikes them off. Of an exclusive mapping it deletes those
-  // of which there is none as well, in another scan.
+  // Deletes, as on_delete says, the rows of the target that have an entry and that the run has not met, in
+  // one scan of the target, and their entries. For an exclusive mapping, a second scan deletes rows without
+  // an entry.
   void DeleteUnseen(int64 run_id, RowCounts &counts);
 
  private:
   struct KeyColumnSource {
-    int name_column;  // of redis_batch without its values; -1: the key's name does not tell it
+    int name_column;  // of redis_batch without its values; -1: the key's name does not determine it
     int row_column;   // of the query's rows
   };
   // Rows of the target: their key columns, and what the ledger needs.
@@ -78,16 +79,16 @@ class PackedRows {
                  TupleDesc desc, pg::Tuplestore &names);
   void FillElementNames(const std::vector<const source::Entry *> &parts, TupleDesc desc,
                         pg::Tuplestore &names);
-  // Puts the values of key columns, which stand in these columns of rows of redis_batch.
+  // Puts the values of key columns, taken from these columns of redis_batch.
   void PutNames(const std::vector<const source::Entry *> &entries, TupleDesc batch_desc,
                 pg::Tuplestore &batch, const std::vector<size_t> &keys, const std::vector<int> &columns,
                 TupleDesc desc, pg::Tuplestore &names);
   FillOptions NameOptions(const std::optional<std::vector<std::string>> &any_type) const;
-  // The rows that keys have in the target, without those that are yielded.
+  // Finds the rows that keys have in the target, without those that are yielded.
   void FindStored(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                   pg::Tuplestore *yielded, Stored &stored);
   void FindLeft(pg::Tuplestore &found, pg::Tuplestore &yielded, Stored &stored);
-  // The same of rows whose names `find` looks up.
+  // As above, for rows that `find` looks up by name.
   void FindNamed(TupleDesc desc, pg::Tuplestore &names, pg::KeptStatement &find, pg::Tuplestore *yielded,
                  Stored &stored);
   void DeleteStored(Stored &stored, std::optional<int64> run_id, RowCounts &counts);
