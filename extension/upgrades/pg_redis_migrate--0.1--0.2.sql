@@ -970,6 +970,178 @@ COMMENT ON VIEW redis_migrate.stat_live IS
 
 GRANT SELECT ON redis_migrate.live_sync, redis_migrate.stat_live TO PUBLIC;
 
+CREATE TABLE redis_migrate.reverse_query (
+    mapping_id bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
+    query      text NOT NULL
+);
+
+COMMENT ON TABLE redis_migrate.reverse_query IS 'How the rows of mappings become values of keys, where their owners have said so';
+
+CREATE TABLE redis_migrate.reverse_feed (
+    migration    text PRIMARY KEY REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    feed_id      bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    wanted       boolean NOT NULL DEFAULT true,
+    state        text NOT NULL DEFAULT 'starting' CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['starting', 'running', 'idle', 'paused', 'failed', 'stopped'])),
+    since        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    sqlstate     text,
+    message      text,
+    instance     text,
+    batch        bigint NOT NULL DEFAULT 0
+);
+
+COMMENT ON TABLE redis_migrate.reverse_feed IS
+    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run';
+
+COMMENT ON SEQUENCE redis_migrate.reverse_feed_feed_id_seq IS 'Numbers of reverse feeds';
+
+CREATE TABLE redis_migrate.reverse_mapping (
+    mapping_id      bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
+    migration       text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    target_relation oid NOT NULL,
+    in_full_pass    boolean NOT NULL DEFAULT false,
+    oldest          bigint NOT NULL DEFAULT 0,
+    sent            bigint NOT NULL DEFAULT 0,
+    last_sent_at    timestamptz
+);
+
+COMMENT ON TABLE redis_migrate.reverse_mapping IS
+    'Mappings whose targets have triggers that note changes. oldest: all changes before it have been sent';
+
+CREATE TABLE redis_migrate.outbox (
+    outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
+    mapping_id bigint NOT NULL,
+    name       text[] NOT NULL,
+    noted_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (mapping_id, outbox_id)
+);
+
+COMMENT ON TABLE redis_migrate.outbox IS
+    'Rows that have changed since their keys were last written to Redis, by the columns that name the key. It holds no values: those are read when the key is written';
+
+COMMENT ON SEQUENCE redis_migrate.outbox_outbox_id_seq IS 'Order in which changes were noted';
+
+CREATE TABLE redis_migrate.outbox_gap (
+    gap_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    mapping_id bigint NOT NULL,
+    reason     text NOT NULL,
+    noted_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+COMMENT ON TABLE redis_migrate.outbox_gap IS
+    'Changes that the outbox does not have, and why: all rows of the mapping are to be written to Redis';
+
+COMMENT ON SEQUENCE redis_migrate.outbox_gap_gap_id_seq IS 'Numbers of gaps';
+
+CREATE FUNCTION redis_migrate.note_change() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_note_change';
+
+COMMENT ON FUNCTION redis_migrate.note_change() IS
+    'Trigger of targets whose changes go back to Redis: notes which row has changed, unless the extension itself changes it';
+
+CREATE FUNCTION redis_migrate.reverse_elements(type text, value bytea) RETURNS bytea[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN value IS NOT NULL THEN ARRAY[value] END
+$$;
+
+COMMENT ON FUNCTION redis_migrate.reverse_elements(text, bytea) IS 'The value of a string, as a reverse query yields it';
+
+CREATE FUNCTION redis_migrate.reverse_elements(type text, value text) RETURNS bytea[]
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN value IS NOT NULL THEN ARRAY[pg_catalog.convert_to(value, 'UTF8')] END
+$$;
+
+COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS 'The value of a string, as a reverse query yields it';
+
+CREATE FUNCTION redis_migrate.reverse_elements(type text, value jsonb) RETURNS bytea[]
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE
+        WHEN value IS NULL OR pg_catalog.jsonb_typeof(value) OPERATOR(pg_catalog.=) 'null' THEN NULL
+        WHEN type OPERATOR(pg_catalog.=) 'string' THEN ARRAY[pg_catalog.convert_to(value OPERATOR(pg_catalog.#>>) '{}', 'UTF8')]
+        WHEN pg_catalog.jsonb_typeof(value) OPERATOR(pg_catalog.=) 'object' THEN
+            (SELECT pg_catalog.array_agg(pg_catalog.convert_to(part, 'UTF8') ORDER BY e.key, n)
+             FROM pg_catalog.jsonb_each_text(value) AS e, LATERAL (VALUES (1, e.key), (2, e.value)) AS p(n, part)
+             WHERE e.value IS NOT NULL)
+        WHEN type OPERATOR(pg_catalog.=) 'zset' THEN
+            (SELECT pg_catalog.array_agg(pg_catalog.convert_to(part, 'UTF8') ORDER BY e.ordinality, n)
+             FROM pg_catalog.jsonb_array_elements(value) WITH ORDINALITY AS e,
+                  LATERAL (VALUES (1, e.value OPERATOR(pg_catalog.->>) 'member'), (2, e.value OPERATOR(pg_catalog.->>) 'score')) AS p(n, part))
+        ELSE
+            (SELECT pg_catalog.array_agg(pg_catalog.convert_to(e.value, 'UTF8') ORDER BY e.ordinality)
+             FROM pg_catalog.jsonb_array_elements_text(value) WITH ORDINALITY AS e)
+        END
+$$;
+
+COMMENT ON FUNCTION redis_migrate.reverse_elements(text, jsonb) IS
+    'The elements of a value, as a reverse query yields it: an object (fields and values, members and scores) or an array (elements, or objects with member and score)';
+
+CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, query text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_reverse_query';
+
+COMMENT ON FUNCTION redis_migrate.set_reverse_query(text, text, text) IS
+    'Says how rows of a mapping become the value of their key: a SELECT from redis_rows, the rows of some keys, that yields for each key the columns that name it, type, value (text or bytea of a string, jsonb of others) and expires_at. NULL: as derived from the mapping';
+
+CREATE FUNCTION redis_migrate.reverse_problems(migration text, pattern text DEFAULT NULL, OUT mapping text, OUT problem text, OUT hint text) RETURNS SETOF record
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reverse_problems';
+
+COMMENT ON FUNCTION redis_migrate.reverse_problems(text, text) IS
+    'The mappings of a migration, or of one of its patterns, whose rows cannot be written back to Redis, and why';
+
+CREATE FUNCTION redis_migrate.start_reverse(migration text, pattern text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start_reverse';
+
+COMMENT ON FUNCTION redis_migrate.start_reverse(text, text) IS
+    'Has changes of the targets of a migration, or of one of its patterns, go back to Redis, by triggers on the targets and a background worker';
+
+CREATE FUNCTION redis_migrate.stop_reverse(migration text) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop_reverse';
+
+COMMENT ON FUNCTION redis_migrate.stop_reverse(text) IS
+    'Ends the reverse feed of a migration: removes its triggers, and forgets changes that were not sent';
+
+CREATE PROCEDURE redis_migrate.feed_redis(migration text, until_drained boolean DEFAULT false)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_feed_redis';
+
+COMMENT ON PROCEDURE redis_migrate.feed_redis(text, boolean) IS
+    'Writes what has changed here to Redis: until nothing is left, or, for the background worker, until stop_reverse';
+
+CREATE FUNCTION redis_migrate.reverse_feeds_due(OUT owner oid, OUT feed_id bigint) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT redis_migrate.acting_role(g.owner), f.feed_id
+    FROM redis_migrate.reverse_feed AS f JOIN redis_migrate.migration AS g USING (migration)
+    WHERE f.wanted AND f.state OPERATOR(pg_catalog.<>) 'paused' AND NOT redis_migrate.is_restored(g.owner)
+          AND redis_migrate.acting_role(g.owner) IS NOT NULL
+$$;
+
+COMMENT ON FUNCTION redis_migrate.reverse_feeds_due() IS 'Reverse feeds that are to have a worker';
+
+CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OF wanted ON redis_migrate.reverse_feed
+    FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
+
+COMMENT ON TRIGGER wake_workers ON redis_migrate.reverse_feed IS 'Wakes the scheduler';
+
+CREATE VIEW redis_migrate.reverse_feeds WITH (security_barrier) AS
+    SELECT f.migration, redis_migrate.shown_owner(g.owner) AS owner, f.wanted, f.state, f.since, f.sqlstate, f.message,
+           x.mappings, x.sent, x.last_sent_at, o.waiting, o.oldest_at, x.needs_full
+    FROM redis_migrate.reverse_feed AS f
+    JOIN redis_migrate.migration AS g USING (migration)
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.array_agg(p.mapping ORDER BY p.mapping_id) AS mappings, coalesce(pg_catalog.sum(m.sent), 0)::bigint AS sent,
+               pg_catalog.max(m.last_sent_at) AS last_sent_at,
+               coalesce(pg_catalog.bool_or(m.in_full_pass OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS q
+                                                                    WHERE q.mapping_id OPERATOR(pg_catalog.=) m.mapping_id)), false) AS needs_full
+        FROM redis_migrate.reverse_mapping AS m JOIN redis_migrate.mapping AS p USING (mapping_id)
+        WHERE m.migration OPERATOR(pg_catalog.=) f.migration) AS x
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.count(*) AS waiting, pg_catalog.min(b.noted_at) AS oldest_at
+        FROM redis_migrate.outbox AS b JOIN redis_migrate.reverse_mapping AS m USING (mapping_id)
+        WHERE m.migration OPERATOR(pg_catalog.=) f.migration) AS o
+    WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.reverse_feeds IS
+    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, changes sent and waiting, and whether all rows have to be written';
+
+GRANT SELECT ON redis_migrate.reverse_feeds TO PUBLIC;
+
 COMMENT ON TABLE redis_migrate.job IS
     'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation and relation_owner are the OID and the owner of the table when its name was last resolved, trusted_roles the other roles whose SQL may run with the owner''s rights; problem is what the owner has to confirm. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
 
@@ -1401,7 +1573,9 @@ BEGIN
                                     'family_change', 'family_change_change_id_seq',
                                     'verification', 'verification_count', 'verification_difference', 'verification_met',
                                     'verification_verification_id_seq', 'verification_difference_difference_id_seq',
-                                    'verification_met_batch_id_seq'] LOOP
+                                    'verification_met_batch_id_seq',
+                                    'reverse_query', 'reverse_feed', 'reverse_feed_feed_id_seq', 'reverse_mapping', 'outbox',
+                                    'outbox_outbox_id_seq', 'outbox_gap', 'outbox_gap_gap_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;
 END

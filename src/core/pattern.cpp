@@ -309,6 +309,28 @@ Fit KeyPattern::MatchKey(Bytes key, Match& match) const {
   return KeySearch(*this, key, match).Run();
 }
 
+std::string KeyPattern::Compose(const std::vector<std::string>& values) const {
+  std::string key = prefix_;
+  for (size_t i = 0; i < wildcards_.size(); ++i) key += values[i] + wildcards_[i].literal;
+  return key;
+}
+
+std::string KeyPattern::Glob() const {
+  std::string glob;
+  auto add = [&](const std::string& literal) {
+    for (const char c : literal) {
+      if (std::string_view("*?[]^\\").find(c) != std::string_view::npos) glob += '\\';
+      glob += c;
+    }
+  };
+  add(prefix_);
+  for (const Wildcard& wildcard : wildcards_) {
+    glob += '*';
+    add(wildcard.literal);
+  }
+  return glob;
+}
+
 bool KeyPattern::Overlaps(const KeyPattern& other) const {
   // Both as sequences of atoms: a byte (0 to 255), any byte, or any bytes. A capture is any byte and then any
   // bytes.

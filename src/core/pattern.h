@@ -65,6 +65,12 @@ class KeyPattern {
   // each wildcard and byte. `match` is filled unless the result is kNone.
   Fit MatchKey(Bytes key, Match& match) const;
 
+  // The key with these texts of the captures, in order. The pattern has no star.
+  std::string Compose(const std::vector<std::string>& values) const;
+
+  // A glob as of SCAN's MATCH that all keys with the skeleton fit.
+  std::string Glob() const;
+
   // Whether a key can have the skeletons of both patterns.
   bool Overlaps(const KeyPattern& other) const;
 

@@ -3,6 +3,7 @@
 #include "expiry/partitions.h"
 #include "expiry/predicate.h"
 #include "pg/memory.h"
+#include "pg/own_write.h"
 #include "pg/transaction.h"
 
 namespace prm::expiry {
@@ -61,6 +62,7 @@ void Commit() {
 }  // namespace
 
 Step Sweep::Next() {
+  pg::OwnWrite const own_write;
   if (stuck_.TooMany())
     throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                   std::to_string(StuckRows::kMost) + " expired rows of table " + policy_.name +

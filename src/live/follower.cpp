@@ -1,5 +1,7 @@
 #include "live/follower.h"
 
+#include "core/position_key.h"
+
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/settings.h"
@@ -84,6 +86,7 @@ void Follower::OpenSpool() {
   store_.FindElementTypes();
   Spi::Commit();
   changes_->set_wants_elements(store_.TakesAnyElements());
+  changes_->set_own_mark(PositionKeyOf(run_.migration().name));
 }
 
 size_t Follower::MostKeys() { return kMostBatches * static_cast<size_t>(pg::settings::batch_rows); }
@@ -179,6 +182,8 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   if (!Takes(run_.migration().databases, entry.db)) return;
   source::KeyDecision const decision = filter_.Classify(entry.db, entry.key);
   if (decision.interest == source::Interest::kIgnore) return;
+  // The rows that it was made from are as new, or newer.
+  if (change.is_own) return known_.Forget(entry.db, entry.key);
   KeyId id = {entry.db, entry.key};
   if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && change.offset <= ahead->second.read_offset)
     return;  // its row shows that already

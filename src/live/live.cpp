@@ -7,6 +7,7 @@
 #include "mapping/followable.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/own_write.h"
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "pg/wait.h"
@@ -166,5 +167,6 @@ PRM_FUNCTION(follow) {
   pg::Spi spi(true);
   parameters.source = LoadMigration(name).source;  // before its lock: only the owner may take it
   if (parameters.source == "scan") parameters.workers = 1;
+  pg::OwnWrite const own_write;
   for (;; parameters.force = false) FollowOnce(name, parameters);
 }

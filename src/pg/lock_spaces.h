@@ -14,6 +14,8 @@ enum LockSpace : uint16 {
   kAttemptLocks = 34,    // one for each database
   kPolicyLocks = 35,     // by owner of policies that take shared memory
   kFamilyLocks = 36,     // by the name of a migration
+  kOutboxLocks = 37,     // by mapping
+  kReverseLocks = 38,    // by reverse feed
 };
 
 }  // namespace prm::pg

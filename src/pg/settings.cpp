@@ -23,6 +23,7 @@ int max_workers = 8;
 char *databases = nullptr;
 int history_retention_s = 30 * 86400;
 int journal_retention_s = 7 * 86400;
+int max_outbox_rows = 1000000;
 int rate_limit_memory_kb = 32 * 1024;
 int rate_limit_save_interval_ms = 5 * 1000;
 int max_policies_per_role = 100;
@@ -110,6 +111,10 @@ void Define() {
       "Maximum number of lockout policies, and of rate limit policies, that a role can own in a database.",
       "Each takes shared memory.", &max_policies_per_role, max_policies_per_role, 0, 1000000, PGC_SUSET, 0,
       nullptr, nullptr, nullptr);
+  DefineCustomIntVariable(
+      "pg_redis_migrate.max_outbox_rows", "Maximum number of changes that wait for a reverse feed.",
+      "Beyond that, all rows of the mapping are written once Redis can be reached.", &max_outbox_rows,
+      max_outbox_rows, 100, INT_MAX, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("pg_redis_migrate.journal_retention",
                           "Time to keep the journal of what runs inserted, as packed ledgers have it.",
                           "0 keeps it until the end of the run.", &journal_retention_s, journal_retention_s,

@@ -19,6 +19,7 @@ extern int reconnect_timeout_ms;      // how long a run tries to restore a lost 
 extern int max_workers;               // background workers at a time, apart from launcher and schedulers
 extern char *databases;               // names of databases whose work is resumed and scheduled
 extern int history_retention_s;       // how long the history of sweeps and refreshes is kept, in seconds
+extern int max_outbox_rows;           // changes that wait for the reverse feed
 extern int journal_retention_s;       // how long what runs inserted is kept, in seconds
 extern int rate_limit_memory_kb;      // shared memory for rate limits, in kB; fixed while the server runs
 extern int progress_interval_s;       // a run tells its client so often how far it is, in seconds; 0: never

@@ -3,6 +3,7 @@
 #include "mapping/migration_lock.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/own_write.h"
 #include "pg/rollback.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
@@ -157,6 +158,7 @@ PRM_FUNCTION(join_run) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.join_run commits after each batch");
   if (PG_ARGISNULL(0)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id must not be NULL");
   pg::Spi spi(true);
+  pg::OwnWrite const own_write;
   Member member(PG_GETARG_INT64(0));
   try {
     member.Execute();

@@ -7,6 +7,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/own_write.h"
 #include "pg/rollback.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
@@ -462,6 +463,7 @@ PRM_FUNCTION(run) {
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});
   if (source) CheckSource(*source);
   pg::Spi spi(true);
+  pg::OwnWrite const own_write;
   Migration const migration = LoadMigration(name);  // before its lock: only the owner may take it
   parameters.source = source ? *source : migration.source;
   if (parameters.prune && parameters.source == "archive")

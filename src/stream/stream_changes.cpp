@@ -194,6 +194,12 @@ Status StreamChanges::Take(Changes& changes) {
       {"MSETNX", &StreamChanges::TakeStates},
       {"SETNX", &StreamChanges::TakeStates},
   };
+  // The server selects a database in between.
+  if (begins_transaction_ && !IsNamed("SELECT")) {
+    begins_transaction_ = false;
+    is_own_ =
+        !own_mark_.empty() && IsNamed("SET") && IsKept(command_, 1) && command_.arguments[1] == own_mark_;
+  }
   for (const Special& special : kSpecials)
     if (IsNamed(special.name)) return (this->*special.take)(changes);
   return TakeElements(changes);
@@ -316,7 +322,8 @@ Status StreamChanges::TakeSelect(Changes&) {
 Status StreamChanges::TakeTransaction(Changes&) {
   const bool begins = IsNamed("MULTI");
   if (begins == in_transaction_) return Malformed();
-  in_transaction_ = begins;
+  in_transaction_ = begins_transaction_ = begins;
+  is_own_ = false;
   return {};
 }
 
@@ -328,6 +335,7 @@ StreamChange StreamChanges::MakeChange(ChangeKind kind, int db) const {
   change.entry.db = db;
   change.offset = command_.end;
   change.entry.changed = time_;
+  change.is_own = is_own_;
   return change;
 }
 

@@ -54,6 +54,7 @@ struct StreamChange {
   std::optional<ElementChanges> elements;
   int other_db = 0;
   std::vector<std::string> command;  // kUnknown, kHidden: its name, and for kUnknown its arguments
+  bool is_own = false;               // see set_own_mark
   uint64_t offset = 0;               // of the end of its command: the state holds the stream up to there
 };
 
@@ -70,6 +71,9 @@ class StreamChanges {
 
   // Takes the next bytes of the stream. time: when what ends in them was done.
   void Feed(Bytes bytes, const source::TimeSpan& time);
+
+  // Changes of transactions that begin with SET of this key are our own: those of the reverse feed.
+  void set_own_mark(std::string key) { own_mark_ = std::move(key); }
 
   // Whether changes are to say what becomes of elements.
   void set_wants_elements(bool wants) { wants_elements_ = wants; }
@@ -121,6 +125,9 @@ class StreamChanges {
   source::TimeSpan time_;
   int db_;  // selected, also inside a transaction
   bool in_transaction_ = false;
+  bool begins_transaction_ = false;  // the next command is its first
+  bool is_own_ = false;              // the transaction begins with SET of the mark
+  std::string own_mark_;
   bool wants_elements_ = false;
 };
 

@@ -72,12 +72,14 @@ class Scheduler {
   void Reconcile() {
     std::vector<Job> jobs;
     std::vector<std::pair<Oid, TimestampTz>> owners;
+    std::vector<std::pair<Oid, int64>> feeds;  // of the reverse feeds: owner and number
     std::optional<TimestampTz> attempts_due;
     int64 restored = 0;
     pg::InTransaction([&] {
       jobs = WantedJobs();
       if (!told_of_restored_) restored = CountRestored();
       if (HasRoutine("redis_migrate.maintenance_owners()")) owners = MaintenanceOwners();
+      feeds = FeedsDue();
       if (HasRoutine("redis_migrate.attempts_due()") && HasRoutine("redis_migrate.write_login_attempts()")) {
         auto rows = Spi::Execute("SELECT redis_migrate.attempts_due()");
         if (!rows[0].IsNull(0)) attempts_due = DatumGetTimestampTz(rows[0].Value(0));
@@ -91,6 +93,7 @@ class Scheduler {
           "scheduler", "Call it once the restore has ended.");
     }
     for (const Job &job : jobs) ReconcileJob(job);
+    for (const auto &[owner, feed] : feeds) Repeat({Kind::kReverse, database_, owner, feed}, 0);
     for (const auto &[owner, due] : owners) Repeat({Kind::kSweeper, database_, owner}, due);
     if (attempts_due) Repeat({Kind::kAttempts, database_, extension_.owner()}, *attempts_due);
     for (const Slot &slot : Slots())
@@ -105,6 +108,14 @@ class Scheduler {
       if (!rows[i].IsNull(1))
         owners.emplace_back(DatumGetObjectId(rows[i].Value(0)), DatumGetTimestampTz(rows[i].Value(1)));
     return owners;
+  }
+
+  static std::vector<std::pair<Oid, int64>> FeedsDue() {
+    std::vector<std::pair<Oid, int64>> feeds;
+    auto rows = Spi::Execute("SELECT owner, feed_id FROM redis_migrate.reverse_feeds_due()");
+    for (uint64 i = 0; i < rows.size(); ++i)
+      feeds.emplace_back(DatumGetObjectId(rows[i].Value(0)), rows[i].Int8(1));
+    return feeds;
   }
 
   void NapUntil(int64 wait_ms) { nap_ms_ = std::min(nap_ms_, std::max(wait_ms, int64{1})); }
@@ -193,14 +204,14 @@ class Scheduler {
     int64 const wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
     bool const alive = FindSlot(task).has_value();
     if (wait_ms > 0) {
-      tries_.erase({task.kind, task.owner});
+      tries_.erase({task.kind, task.owner, task.job});
       if (!due_ || due < *due_) due_ = due;
       if (!alive) NapUntil(wait_ms);
       return;
     }
     is_needed_ = true;
     if (alive) return Nudge(task);
-    Tries &tries = tries_[{task.kind, task.owner}];
+    Tries &tries = tries_[{task.kind, task.owner, task.job}];
     int64 const now_ms = pg::MonotonicMs();
     if (now_ms < tries.not_before_ms) return NapUntil(tries.not_before_ms - now_ms);
     int64 const backoff = BackoffMs(++tries.count);
@@ -245,8 +256,8 @@ class Scheduler {
   int64 nap_ms_ = 0;
   std::optional<TimestampTz> due_;  // the earliest time in the future at which something is due
   bool told_of_restored_ = false;
-  bool is_needed_ = false;                       // something runs or is to be run
-  std::map<std::pair<Kind, Oid>, Tries> tries_;  // by kind and owner, of what is due
+  bool is_needed_ = false;                               // something runs or is to be run
+  std::map<std::tuple<Kind, Oid, int64>, Tries> tries_;  // by kind, owner and job, of what is due
 };
 
 }  // namespace

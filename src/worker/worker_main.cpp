@@ -42,6 +42,8 @@ void WorkerBody() {
       return RunPartWorker(slot);
     case Kind::kLink:
       return RunLinkWorker(slot);
+    case Kind::kReverse:
+      return RunReverseWorker(slot);
     case Kind::kSweeper:
       return RunSweeper(slot);
     case Kind::kAttempts:

@@ -1,0 +1,41 @@
+// The outbox: which rows have changed here since their keys were last written to Redis.
+#pragma once
+
+#include "reverse/reverse_mapping.h"
+
+namespace prm {
+
+// Has the application's changes of the target noted from now on, in the transaction of each. Needs the right
+// to create triggers on it, and its ownership; both are errors of PostgreSQL. Takes SHARE ROW EXCLUSIVE on
+// the target.
+void InstallOutbox(const ReverseMapping &reverse);
+
+// Ends that, and forgets what was noted. Nothing happens if it was not installed.
+void RemoveOutbox(const Mapping &mapping);
+
+// Of a mapping whose outbox is installed. All functions need SPI and work in the current transaction, with
+// the rights of the extension's owner.
+class Outbox {
+ public:
+  explicit Outbox(int64 mapping_id) : mapping_id_(mapping_id) {}
+
+  struct Change {
+    int64 id;
+    RowName name;
+  };
+  // The oldest changes, as the active snapshot has them.
+  std::vector<Change> Read(int limit) const;
+  void Forget(const std::vector<int64> &ids) const;
+
+  // Whether changes were not noted, because the outbox was full or the target was truncated, or because a
+  // pass over all rows that this has led to has not ended.
+  bool NeedsFull() const;
+  // Begins that pass: waits for transactions that have not noted their changes.
+  void BeginFull() const;
+  void EndFull() const;
+
+ private:
+  int64 mapping_id_;
+};
+
+}  // namespace prm

@@ -1,0 +1,127 @@
+// The SQL functions of the reverse feed.
+#include "mapping/mapping_settings.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/user_sql.h"
+#include "reverse/outbox.h"
+
+namespace prm {
+namespace {
+
+using pg::Spi;
+using pg::SqlParam;
+
+const Mapping &FindMapping(const Migration &migration, const std::string &name) {
+  for (const Mapping &mapping : migration.mappings)
+    if (mapping.name == name) return mapping;
+  throw pg::Failure(ERRCODE_UNDEFINED_OBJECT,
+                    "migration \"" + migration.name + "\" has no mapping \"" + name + "\"", "",
+                    "SELECT mapping FROM redis_migrate.mappings.");
+}
+
+// Has PostgreSQL analyse the statement, over no rows.
+void CheckQuery(const ReverseMapping &reverse) {
+  MappingSettings settings(reverse.mapping);
+  std::vector<SqlParam> const none(reverse.names.size(), SqlParam::TextArray({}));
+  Spi::Execute(reverse.ReadStatement(), none);
+}
+
+}  // namespace
+}  // namespace prm
+
+// redis_migrate.set_reverse_query(migration text, mapping text, query text): see the SQL comment. Errors:
+// 42704, 42501 not the owner, 42601 for what is no single query, 55000 for a mapping whose rows do not tell
+// its keys, and those of the query.
+PRM_FUNCTION(set_reverse_query) {
+  using namespace prm;
+  std::string const name = pg::TextArgument(fcinfo, 0, "migration");
+  std::string const mapping_name = pg::TextArgument(fcinfo, 1, "mapping");
+  std::optional<std::string> const query = pg::OptionalTextArgument(fcinfo, 2);
+  pg::Spi spi;
+  Migration const migration = LoadMigration(name);
+  const Mapping &mapping = FindMapping(migration, mapping_name);
+  if (query) pg::CheckExpression("(" + *query + "\n)", "query");
+  {
+    pg::AsExtensionOwner as_owner;
+    Spi::Execute("DELETE FROM redis_migrate.reverse_query WHERE mapping_id = $1",
+                 {SqlParam::Int8(mapping.id)});
+    if (query)
+      Spi::Execute("INSERT INTO redis_migrate.reverse_query (mapping_id, query) VALUES ($1, $2)",
+                   {SqlParam::Int8(mapping.id), SqlParam::Text(*query)});
+  }
+  if (!query) PG_RETURN_VOID();
+  std::optional<ReverseMapping> reverse;
+  if (auto problem = FindReverse(mapping, reverse))
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "rows of mapping \"" + mapping.name + "\" cannot become keys: " + problem->problem, "",
+                      problem->hint);
+  CheckQuery(*reverse);
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.reverse_problems(migration text, pattern text): see the SQL comment. Errors: 42704, 42501 not
+// the owner.
+PRM_FUNCTION(reverse_problems) {
+  using namespace prm;
+  pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
+  auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+  std::string const name = pg::TextArgument(fcinfo, 0, "migration");
+  std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
+  std::map<std::string, ReverseProblem> problems;
+  {
+    pg::Spi spi;
+    FindReverses(LoadMigration(name), pattern, problems);
+  }
+  for (const auto &[mapping, problem] : problems) {
+    Datum values[] = {pg::TextDatum(mapping), pg::TextDatum(problem.problem), pg::TextDatum(problem.hint)};
+    bool nulls[] = {false, false, false};
+    pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
+  }
+  return static_cast<Datum>(0);
+}
+
+// redis_migrate.start_reverse(migration text, pattern text): see the SQL comment. Errors: 42704, 42501 not
+// the owner, 55000 with the first problem, those of InstallOutbox.
+PRM_FUNCTION(start_reverse) {
+  using namespace prm;
+  std::string const name = pg::TextArgument(fcinfo, 0, "migration");
+  std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
+  pg::Spi spi;
+  Migration const migration = LoadMigration(name);
+  RequireSource(migration, "scan");
+  std::map<std::string, ReverseProblem> problems;
+  std::vector<ReverseMapping> const reverses = FindReverses(migration, pattern, problems);
+  if (!problems.empty())
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "rows of mapping \"" + problems.begin()->first +
+                          "\" cannot become keys: " + problems.begin()->second.problem,
+                      "", problems.begin()->second.hint);
+  if (reverses.empty())
+    throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "there is no mapping whose rows could be written back");
+  for (const ReverseMapping &reverse : reverses) InstallOutbox(reverse);
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.reverse_feed (migration)
+            VALUES ($1)
+            ON CONFLICT (migration) DO UPDATE SET wanted = true, state = 'starting', since = clock_timestamp(),
+                sqlstate = NULL, message = NULL, instance = NULL)sql",
+      {SqlParam::Text(name)});
+  PG_RETURN_VOID();
+}
+
+// redis_migrate.stop_reverse(migration text): see the SQL comment. Errors: 42704, 42501 not the owner.
+PRM_FUNCTION(stop_reverse) {
+  using namespace prm;
+  std::string const name = pg::TextArgument(fcinfo, 0, "migration");
+  pg::Spi spi;
+  Migration const migration = LoadMigration(name);
+  for (const Mapping &mapping : migration.mappings) RemoveOutbox(mapping);
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.reverse_feed
+            SET wanted = false, state = 'stopped', since = clock_timestamp()
+            WHERE migration = $1)sql",
+      {SqlParam::Text(name)});
+  PG_RETURN_VOID();
+}
