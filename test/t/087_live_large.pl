@@ -46,7 +46,8 @@ wait_until('it is read by itself', sub { length_of() eq $length });
 # A restart, a value that is gone, and one that comes whole.
 $redis->cli_lines("APPEND s:big z\n");
 wait_until('it waits', sub { live($node, 'keys_deferred') eq '1' });
-$node->restart('immediate');
+$node->stop('immediate');
+$node->start;
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node) . differences($node, $redis), '', 'a crash loses nothing');
 $redis->cli_lines("APPEND s:big z\nAPPEND s:big z\n");
