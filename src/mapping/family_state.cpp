@@ -41,6 +41,31 @@ std::set<std::string> LockOwnedFamilies(const std::string &migration) {
   return owned;
 }
 
+void LockFamiliesForChange(const std::string &migration) { LockFamilies(migration, ExclusiveLock); }
+
+std::string FamilyState(const std::string &migration, const std::string &pattern) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT coalesce((SELECT state
+                                    FROM redis_migrate.family_change
+                                    WHERE migration = $1 AND pattern = $2
+                                    ORDER BY change_id DESC
+                                    LIMIT 1), 'redis'))sql",
+             {SqlParam::Text(migration), SqlParam::Text(pattern)})[0]
+      .Text(0);
+}
+
+void ChangeFamilyState(const std::string &migration, const std::string &pattern, const std::string &state,
+                       const std::optional<std::string> &note) {
+  if (FamilyState(migration, pattern) == state) return;
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.family_change (migration, pattern, state, note)
+            VALUES ($1, $2, $3, $4))sql",
+      {SqlParam::Text(migration), SqlParam::Text(pattern), SqlParam::Text(state),
+       SqlParam::OptionalText(note)});
+}
+
 }  // namespace prm
 
 // redis_migrate.set_family_state(migration text, pattern text, state text, note text): see the SQL comment.
@@ -61,16 +86,7 @@ PRM_FUNCTION(set_family_state) {
         ERRCODE_UNDEFINED_OBJECT, "migration \"" + name + "\" has no mapping of pattern " + pattern, "",
         "SELECT pattern, mappings FROM redis_migrate.families WHERE migration = " + pg::QuoteLiteral(name) +
             ".");
-  LockFamilies(name, ExclusiveLock);
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(INSERT INTO redis_migrate.family_change (migration, pattern, state, note)
-            SELECT $1, $2, $3, $4
-            WHERE $3 <> coalesce((SELECT c.state
-                                  FROM redis_migrate.family_change AS c
-                                  WHERE c.migration = $1 AND c.pattern = $2
-                                  ORDER BY c.change_id DESC
-                                  LIMIT 1), 'redis'))sql",
-      {SqlParam::Text(name), SqlParam::Text(pattern), SqlParam::Text(state), SqlParam::OptionalText(note)});
+  LockFamiliesForChange(name);
+  ChangeFamilyState(name, pattern, state, note);
   PG_RETURN_VOID();
 }

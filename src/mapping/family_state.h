@@ -10,4 +10,15 @@ namespace prm {
 // Errors: 55P03, 40P01, 57014, as for any wait for a lock.
 std::set<std::string> LockOwnedFamilies(const std::string &migration);
 
+// For a change of states: waits for the batches that are being stored, and keeps others away until the end of
+// the transaction. Errors: as above.
+void LockFamiliesForChange(const std::string &migration);
+
+// The state of a family. Needs SPI.
+std::string FamilyState(const std::string &migration, const std::string &pattern);
+
+// Changes it, unless it is that already. The families are locked for change. Needs SPI.
+void ChangeFamilyState(const std::string &migration, const std::string &pattern, const std::string &state,
+                       const std::optional<std::string> &note);
+
 }  // namespace prm

@@ -16,6 +16,7 @@ enum LockSpace : uint16 {
   kFamilyLocks = 36,     // by the name of a migration
   kOutboxLocks = 37,     // by mapping
   kReverseLocks = 38,    // by reverse feed
+  kCutoverLocks = 40,    // by the name of a migration
 };
 
 }  // namespace prm::pg

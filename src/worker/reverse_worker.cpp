@@ -1,8 +1,8 @@
 // The worker of a reverse feed: CALLs redis_migrate.feed_redis as the owner of the migration, until that is
 // stopped.
 #include "pg/identity.h"
+#include "pg/instance.h"
 #include "worker/backoff.h"
-#include "worker/instance.h"
 #include "worker/worker_main.h"
 
 namespace prm::worker {
@@ -14,7 +14,7 @@ using pg::SqlParam;
 // The migration of a feed that is wanted. A feed that was started on another server, of which this one is a
 // copy, is paused; one that no worker has taken up since start_reverse belongs to this server from now on.
 std::optional<std::string> TakeUpFeed(int64 feed_id) {
-  std::string const instance = ThisInstance();
+  std::string const instance = pg::ThisInstance();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       R"sql(UPDATE redis_migrate.reverse_feed

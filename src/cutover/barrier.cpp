@@ -1,0 +1,42 @@
+#include "cutover/barrier.h"
+
+#include "live/feed_in_step.h"
+#include "live/in_step.h"
+#include "mapping/catalog.h"
+#include "pg/background.h"
+#include "pg/wait.h"
+
+namespace prm {
+
+namespace {
+
+constexpr long kLookAgainMs = 2;
+
+}  // namespace
+
+void Barrier::WaitForNow(int64 until_ms) const {
+  bool const is_feed = migration_.source == "scan";
+  std::optional<InStep> in_step;
+  FeedInStep feed_in_step(migration_.name);
+  if (!is_feed) in_step.emplace(migration_.name, owner_);
+  while (!(is_feed ? feed_in_step.IsReached() : in_step->IsReached())) {
+    if (pg::MonotonicMs() >= until_ms)
+      throw pg::Failure(
+          ERRCODE_QUERY_CANCELED, "live sync did not apply all changes in time",
+          "It must be in step for a moment while writes are held back.",
+          "SELECT * FROM redis_migrate.live_sync shows how far it is behind; a longer max_pause "
+          "gives it more time.");
+    pg::Sleep(kLookAgainMs);
+  }
+}
+
+std::vector<redis::ReplicationPoint> Barrier::WaitForStandstill(Masters &masters, int64 until_ms) const {
+  for (std::vector<redis::ReplicationPoint> before = masters.FetchPoints();;) {
+    WaitForNow(until_ms);
+    std::vector<redis::ReplicationPoint> after = masters.FetchPoints();
+    if (after == before) return after;
+    before = std::move(after);
+  }
+}
+
+}  // namespace prm

@@ -1,0 +1,240 @@
+// CALL redis_migrate.cutover(…): hands families over to PostgreSQL while the masters hold writes back.
+//
+// CLIENT PAUSE … WRITE keeps commands of clients waiting and executes them afterwards. Once live sync has
+// applied all that was written before, Redis and the tables are equal and stay so until the pause ends. The
+// new state is committed then, or everything is undone.
+#include "cutover/barrier.h"
+#include "cutover/key_sample.h"
+#include "cutover/obstacles.h"
+#include "cutover/unfinished.h"
+#include "mapping/family_state.h"
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/rollback.h"
+#include "pg/spi.h"
+#include "pg/time.h"
+
+namespace prm {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+
+constexpr int64 kLeastPauseMs = 100;
+constexpr int64 kMostPauseMs = 60 * 1000;
+
+struct CutoverOptions {
+  std::vector<std::string> users;
+  int64 pause_ms = 0;
+  int compare_keys = 0;
+  int64 verified_within_us = 0;
+  bool force = false;
+};
+
+class Cutover {
+ public:
+  Cutover(const Migration &migration, CutoverRecord::Parameters parameters, CutoverOptions options)
+      : migration_(migration),
+        parameters_(std::move(parameters)),
+        options_(std::move(options)),
+        barrier_(migration_, GetUserId()) {}
+
+  void Execute();
+
+ private:
+  void Check();
+  void Begin();
+  void HoldWrites();
+  void Fence();
+  void Commit();
+  int64 RestMs() const;
+
+  const Migration &migration_;
+  CutoverRecord::Parameters parameters_;
+  CutoverOptions options_;
+  Barrier barrier_;
+  std::optional<Masters> masters_;
+  std::optional<KeySample> sample_;
+  std::optional<CutoverRecord> record_;
+  std::vector<redis::ReplicationPoint> points_;  // at which the masters stand still
+  std::vector<FencedUser> users_;
+  int64 paused_at_ms_ = 0;  // monotonic
+};
+
+void Cutover::Check() {
+  for (const std::string &pattern : parameters_.patterns)
+    if (std::string const state = FamilyState(migration_.name, pattern); state != "redis")
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "family " + pattern + " of migration \"" + migration_.name + "\" is in state " + state,
+                    "Only families of Redis can be cut over.",
+                    "Name a pattern. SELECT * FROM redis_migrate.families WHERE migration = " +
+                        pg::QuoteLiteral(migration_.name) + ".");
+  std::string const live = FindLiveObstacle(migration_.name);
+  if (!live.empty())
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "migration \"" + migration_.name + "\" cannot be cut over now", "Because " + live + ".",
+                  "SELECT redis_migrate.start(" + pg::QuoteLiteral(migration_.name) +
+                      ", live => true); SELECT * FROM redis_migrate.live_sync.");
+  std::vector<std::string> const obstacles =
+      FindObstacles(migration_, parameters_.patterns, options_.verified_within_us);
+  Spi::Commit();
+  if (obstacles.empty()) return;
+  std::string list;
+  for (const std::string &obstacle : obstacles) list += (list.empty() ? "" : "; ") + obstacle;
+  if (options_.force) return pg::Report(WARNING, "the cutover goes on, although " + list);
+  throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "migration \"" + migration_.name + "\" should not be cut over", "Because " + list + ".",
+                "CALL redis_migrate.verify(" + pg::QuoteLiteral(migration_.name) +
+                    "); SELECT * FROM redis_migrate.rejects; or force => true.");
+}
+
+// Everything that takes time, or may fail, and does not need the pause.
+void Cutover::Begin() {
+  masters_.emplace(migration_.server, GetUserId());
+  if (parameters_.fence == "acl") users_ = masters_->FetchUsers(options_.users);
+  sample_.emplace(migration_, parameters_.patterns);
+  sample_->Choose(*masters_, static_cast<size_t>(options_.compare_keys));
+  // If it cannot be in step while it is written to, the pause would be long, too.
+  barrier_.WaitForNow(pg::MonotonicMs() + options_.pause_ms / 2);
+  LockFamiliesForChange(migration_.name);
+  for (const std::string &pattern : parameters_.patterns)
+    ChangeFamilyState(migration_.name, pattern, "cutting", "cutover");
+  record_.emplace(parameters_);
+  record_->TakePause(options_.pause_ms);
+  Spi::Commit();
+}
+
+// Until the pause ends, less what a commit may take.
+int64 Cutover::RestMs() const {
+  int64 const margin_ms = options_.pause_ms / 5;
+  return paused_at_ms_ + options_.pause_ms - margin_ms - pg::MonotonicMs();
+}
+
+void Cutover::HoldWrites() {
+  paused_at_ms_ = pg::MonotonicMs();
+  masters_->Pause(options_.pause_ms);
+  record_->Take("waiting");
+  Spi::Commit();
+  points_ = barrier_.WaitForStandstill(*masters_, pg::MonotonicMs() + RestMs());
+  record_->Take("comparing");
+  Spi::Commit();
+  int64 const compared = sample_->Compare(*masters_);
+  record_->SaveCompared(compared);
+}
+
+void Cutover::Fence() {
+  record_->AddUsers(users_);
+  record_->Take("fencing");
+  Spi::Commit();
+  if (parameters_.fence == "acl") masters_->TakeWrite(users_);
+  if (parameters_.fence == "kill") masters_->KillClients();
+}
+
+void Cutover::Commit() {
+  record_->Take("committing");
+  Spi::Commit();
+  // Nothing was written since the tables were seen to have everything: the pause has held.
+  if (!(masters_->FetchPoints() == points_))
+    points_ = barrier_.WaitForStandstill(*masters_, pg::MonotonicMs() + RestMs());
+  if (RestMs() <= 0)
+    throw Failure(
+        ERRCODE_QUERY_CANCELED,
+        "the cutover took longer than writes can be held back, " + std::to_string(options_.pause_ms) + " ms",
+        "", "Try again, with a longer max_pause, or at a time with fewer writes.");
+  pg::SetForTransaction("lock_timeout", std::to_string(RestMs()).c_str());
+  LockFamiliesForChange(migration_.name);
+  for (const std::string &pattern : parameters_.patterns) {
+    if (FamilyState(migration_.name, pattern) != "cutting")
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "somebody has changed the state of family " + pattern + " meanwhile");
+    ChangeFamilyState(migration_.name, pattern, parameters_.to_state,
+                      "cutover " + std::to_string(record_->id()));
+  }
+  record_->Take("resuming");
+  Spi::Commit();
+}
+
+void Cutover::Execute() {
+  Check();
+  Begin();
+  try {
+    HoldWrites();
+    Fence();
+    Commit();
+  } catch (...) {
+    pg::Problem const problem = pg::CurrentProblem();
+    masters_.reset();
+    pg::RollBackAfter(problem);
+    UndoCutover(migration_, *record_, problem);
+    throw;
+  }
+  CompleteCutover(migration_, *record_, &*masters_);
+  int64 const paused_ms = pg::MonotonicMs() - paused_at_ms_;
+  record_->SavePause(static_cast<double>(paused_ms));
+  Spi::Commit();
+  std::string list;
+  for (const std::string &pattern : parameters_.patterns) list += (list.empty() ? "" : ", ") + pattern;
+  pg::Report(NOTICE, "cutover " + std::to_string(record_->id()) + " of migration \"" + migration_.name +
+                         "\": " + list + " is now in state " + parameters_.to_state +
+                         "; writes were held back for " + std::to_string(paused_ms) + " ms");
+}
+
+std::vector<std::string> PatternsOf(const Migration &migration, const std::optional<std::string> &pattern) {
+  std::vector<std::string> patterns;
+  for (const Mapping &mapping : migration.mappings)
+    if ((!pattern || mapping.pattern == *pattern) &&
+        std::count(patterns.begin(), patterns.end(), mapping.pattern) == 0)
+      patterns.push_back(mapping.pattern);
+  if (patterns.empty())
+    throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                  "migration \"" + migration.name + "\" has no mapping" +
+                      (pattern ? " of pattern " + *pattern : std::string()),
+                  "",
+                  "SELECT pattern, mappings FROM redis_migrate.families WHERE migration = " +
+                      pg::QuoteLiteral(migration.name) + ".");
+  return patterns;
+}
+
+}  // namespace
+}  // namespace prm
+
+// redis_migrate.cutover(migration text, fence text, pattern text, users text[], to_state text, max_pause
+// interval, compare_keys integer, verified_within interval, force boolean): see the SQL comment. Errors:
+// 2D000 in a transaction block; 42704, 42501; 22023; 55006 while another session cuts over; 55000 if
+// something speaks against it; 57014 if it takes too long; those of Masters, Barrier and KeySample.
+PRM_FUNCTION(cutover) {
+  using namespace prm;
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.cutover commits after each step");
+  CutoverRecord::Parameters parameters;
+  CutoverOptions options;
+  parameters.migration = pg::TextArgument(fcinfo, 0, "migration");
+  parameters.fence = pg::TextArgument(fcinfo, 1, "fence");
+  pg::CheckKeyword(parameters.fence, "fence", {"acl", "kill", "confirmed"});
+  std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 2);
+  options.users = pg::OptionalTextArrayArgument(fcinfo, 3).value_or(std::vector<std::string>());
+  if ((parameters.fence == "acl") == options.users.empty())
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  parameters.fence == "acl" ? "fence 'acl' needs the users to take the right to write from"
+                                            : "users are only for fence 'acl'",
+                  "", "users => '{app}'; redis-cli CLIENT LIST shows by which users clients are connected.");
+  parameters.to_state = pg::TextArgument(fcinfo, 4, "to_state");
+  pg::CheckKeyword(parameters.to_state, "to_state", {"postgres", "both"});
+  options.pause_ms = PG_ARGISNULL(5) ? 0 : pg::IntervalUs(PG_GETARG_DATUM(5)) / 1000;
+  if (options.pause_ms < kLeastPauseMs || options.pause_ms > kMostPauseMs)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_pause must be between 100 ms and 1 minute");
+  options.compare_keys = PG_ARGISNULL(6) ? 0 : PG_GETARG_INT32(6);
+  if (options.compare_keys < 0 || options.compare_keys > 100000)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "compare_keys must be between 0 and 100000");
+  options.verified_within_us = PG_ARGISNULL(7) ? 0 : pg::IntervalUs(PG_GETARG_DATUM(7));
+  options.force = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+  pg::Spi spi(true);
+  Migration const migration = LoadMigration(parameters.migration);
+  parameters.patterns = PatternsOf(migration, pattern);
+  RequireSource(migration, "scan");  // a server
+  CutoverLock const lock(migration.name);
+  SettleUnfinished(migration);
+  Cutover(migration, parameters, options).Execute();
+  PG_RETURN_VOID();
+}

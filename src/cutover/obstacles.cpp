@@ -1,0 +1,83 @@
+#include "cutover/obstacles.h"
+
+#include "pg/identity.h"
+#include "pg/instance.h"
+#include "pg/spi.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+
+std::string FindLiveObstacle(const std::string &migration) {
+  std::string const instance = pg::ThisInstance();
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT CASE
+                WHEN b.state <> 'running' THEN format('live sync is in state "%s"', b.state)
+                WHEN b.instance <> $2 THEN 'live sync belongs to another server, of which this one is a copy'
+                WHEN NOT coalesce(l.is_streaming, false) THEN 'a replication link is not up'
+                WHEN NOT coalesce(p.is_loaded, false) THEN 'live sync is still loading its snapshot'
+            END
+            FROM redis_migrate.background_run AS b
+            LEFT JOIN LATERAL (
+                SELECT run_id
+                FROM redis_migrate.run
+                WHERE migration = b.migration AND live
+                ORDER BY run_id DESC
+                LIMIT 1) AS r ON true
+            LEFT JOIN LATERAL (
+                SELECT bool_and(state = 'streaming') AS is_streaming
+                FROM redis_migrate.live_link
+                WHERE run_id = r.run_id) AS l ON true
+            LEFT JOIN LATERAL (
+                SELECT bool_and(is_loaded) AS is_loaded
+                FROM redis_migrate.live_position
+                WHERE run_id = r.run_id) AS p ON true
+            WHERE b.migration = $1 AND b.live)sql",
+      {SqlParam::Text(migration), SqlParam::Text(instance)});
+  return rows.size() == 0 ? "live sync is not under way" : rows[0].Text(0);
+}
+
+std::vector<std::string> FindObstacles(const Migration &migration, const std::vector<std::string> &patterns,
+                                       int64 within_us) {
+  std::vector<std::string> obstacles;
+  pg::AsExtensionOwner as_owner;
+  // Live sync has followed without a gap since its run began, which was before the verification.
+  auto const unproved = Spi::Execute(
+      R"sql(SELECT string_agg('"' || m.mapping || '"', ', ' ORDER BY m.mapping_id)
+            FROM redis_migrate.mapping AS m
+            JOIN redis_migrate.migration AS g USING (migration)
+            WHERE m.migration = $1 AND m.pattern = ANY ($2)
+                AND NOT EXISTS (
+                    SELECT
+                    FROM redis_migrate.verification AS v
+                    WHERE v.migration = $1 AND v.verified AND v.mapping IS NOT DISTINCT FROM
+                              CASE WHEN v.mapping IS NULL THEN NULL ELSE m.mapping END
+                        AND v.finished_at > clock_timestamp() - $3 * '1 us'::interval
+                        AND v.started_at > g.changed_at
+                        AND v.started_at > (SELECT max(started_at)
+                                            FROM redis_migrate.run
+                                            WHERE migration = $1 AND live)
+                        AND NOT EXISTS (
+                            SELECT
+                            FROM redis_migrate.verification AS later
+                            WHERE later.migration = $1 AND later.verification_id > v.verification_id
+                                AND later.state = 'completed' AND NOT later.verified AND later.sample IS NULL
+                                AND (later.mapping IS NULL OR later.mapping = m.mapping))))sql",
+      {SqlParam::Text(migration.name), SqlParam::TextArray(patterns), SqlParam::Int8(within_us)});
+  if (!unproved[0].IsNull(0))
+    obstacles.push_back("no verification of late has proved that mappings " + unproved[0].Text(0) +
+                        " are equal");
+  int64 const rejects = Spi::Execute(
+                            R"sql(SELECT count(*)
+                FROM redis_migrate.reject
+                WHERE run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live)
+                    AND settled_at IS NULL AND pattern = ANY ($2))sql",
+                            {SqlParam::Text(migration.name), SqlParam::TextArray(patterns)})[0]
+                            .Int8(0);
+  if (rejects > 0) obstacles.push_back(std::to_string(rejects) + " keys are rejected");
+  return obstacles;
+}
+
+}  // namespace prm

@@ -1,0 +1,17 @@
+// What speaks against a cutover before it has begun.
+#pragma once
+
+#include "mapping/catalog.h"
+
+namespace prm {
+
+// Why live sync cannot carry a cutover at all: it is not under way, not loaded, or another server's, of which
+// this one is a copy. Empty: it can. Needs SPI.
+std::string FindLiveObstacle(const std::string &migration);
+
+// Why it is not proved that the families are equal, each a clause: no verification of late, rejects that are
+// open. within_us: so old a verification may be. Needs SPI.
+std::vector<std::string> FindObstacles(const Migration &migration, const std::vector<std::string> &patterns,
+                                       int64 within_us);
+
+}  // namespace prm

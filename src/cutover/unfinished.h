@@ -1,0 +1,33 @@
+// Completes or undoes cutovers.
+#pragma once
+
+#include "cutover/cutover_record.h"
+#include "mapping/catalog.h"
+#include "pg/session_lock.h"
+
+namespace prm {
+
+// Only one session cuts a migration over, or back.
+class CutoverLock {
+ public:
+  // Errors: 55006 when another session does.
+  explicit CutoverLock(const std::string &migration);
+
+ private:
+  pg::SessionLock lock_;
+};
+
+// Undoes a cutover that has not committed: gives users their rights back, ends the pause, and its families
+// are those of Redis. Commits. problem: why. Cannot be cancelled. Errors: those of the masters if users lack
+// rights; the record then stays as it is, for the next try.
+void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem);
+
+// After the states have been committed: ends the pause, and says how long it was. A master that cannot be
+// reached costs a warning: the pause ends by itself. Commits.
+void CompleteCutover(const Migration &migration, CutoverRecord &record, Masters *masters);
+
+// Completes or undoes one of the migration that was interrupted, with a NOTICE. Commits. Errors: those of
+// FindUnfinished and UndoCutover.
+void SettleUnfinished(const Migration &migration);
+
+}  // namespace prm

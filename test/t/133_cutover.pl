@@ -1,0 +1,96 @@
+# Cutover: a family changes hands while clients write, and afterwards the tables have everything that Redis has; or
+# everything is as it was before.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
+my $node = new_node('cutover');
+create_server($node, 'live', $redis);
+$redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>secret', '~*', '&*', '+@all');
+$redis->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all', '-@dangerous', '+info');
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+rows(q{ALTER USER MAPPING FOR CURRENT_USER SERVER live OPTIONS (ADD username 'migrator', ADD password 'secret')});
+create_live($node);
+$redis->cli_lines(load_commands(2000, 100));
+my $verify = q{SET client_min_messages = error; CALL redis_migrate.verify('live')};
+sub state_of { my ($pattern) = @_; return rows("SELECT state FROM redis_migrate.families WHERE pattern = '$pattern'"); }
+sub last_cutover { my ($columns) = @_; return rows("SELECT $columns FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1"); }
+sub as_app { my (@command) = @_; return $redis->cli('--user', 'app', '--pass', 'app', '--no-auth-warning', @command); }
+sub refused { my (@command) = @_; return eval { as_app(@command) } // $@; }
+sub notices { my ($sql) = @_; my $err = ''; $node->psql('postgres', $sql, stderr => \$err); return $err; }
+
+# What speaks against it.
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed')}), qr/ERROR:  55000: migration "live" cannot be cut over now\nDETAIL:  Because live sync is not under way\.\nHINT:  SELECT redis_migrate.start/, 'not without live sync');
+rows(q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/ERROR:  55000: migration "live" should not be cut over\nDETAIL:  Because no verification of late has proved that mappings "strings" are equal\./, 'nor without a verification');
+rows($verify);
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', verified_within => '1 ms')}), qr/Because no verification of late/, 'an old one does not count');
+rows(q{UPDATE strings SET value = 'other' WHERE id = (SELECT min(id) FROM strings)});
+rows($verify);
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/Because no verification of late/, 'nor one before another that found a difference');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl')}), qr/22023: fence 'acl' needs the users/, 'acl needs users');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', users => '{app}')}), qr/22023: users are only for fence 'acl'/, 'others do not');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 'nothing')}), qr/42704: migration "live" has no mapping of pattern nothing/, 'a pattern that is none');
+like(sql_error($node, q{BEGIN; CALL redis_migrate.cutover('live', 'kill')}), qr/2D000/, 'not in a transaction block');
+is(state_of('s:{id}'), 'redis', 'nothing has changed');
+is(rows('SELECT count(*) FROM redis_migrate.cutovers'), '0', 'nor was anything begun');
+
+# The keys that are compared under the pause show what verify was told to overlook.
+my $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true)});
+like($err, qr/ERROR:  55000: 1 of \d+ keys are not as the tables have them\nDETAIL:  Mapping "strings", row \{.*\}: different in column "value"/, 'a difference undoes it');
+is(last_cutover('state, step, sqlstate'), 'undone|comparing|55000', 'which is recorded');
+is(rows(q{SELECT string_agg(state, ' ' ORDER BY change_id) FROM redis_migrate.family_changes}), 'cutting redis', 'as are the states');
+is(as_app('SET', 's:app', '1'), 'OK', 'writers go on');
+$redis->cli('SET', 's:' . rows('SELECT min(id) FROM strings'), 'new');
+is(wait_for($node), '', 'the difference goes');
+rows($verify);
+
+# It is handed over while clients write.
+my $load = start_load($redis, 100, 0.01);
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{migrator}')}), qr/22023: "migrator" is the user with whom this migration connects to Redis/, 'its own user is not fenced');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{nobody}')}), qr/42704: Redis at .* has no user "nobody"/, 'nor one who does not exist');
+$err = notices(q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app,default}')});
+like($err, qr/NOTICE:  cutover \d+ of migration "live": s:\{id\} is now in state postgres; writes were held back for \d+ ms/, 'cutover');
+$load->finish;
+is(last_cutover('state, step, fence, users, to_state'), 'completed|resuming|acl|{app,default}|postgres', 'it is recorded');
+cmp_ok(last_cutover('keys_compared'), '>', 50, 'keys were compared');
+cmp_ok(last_cutover('paused_ms'), '<', 2000, 'the pause was short');
+is(state_of('s:{id}') . state_of('h:{id}'), 'postgresredis', 'one family has changed hands');
+like(refused('SET', 's:app', '2'), qr/NOPERM/, 'its writers are fenced');
+is(as_app('GET', 's:app'), '1', 'and may read');
+like(refused('EVAL', q{return redis.call('SET', 's:app', '2')}, 0), qr/NOPERM|can't run this command/, 'scripts, too');
+is(wait_for($node) . differences($node, $redis), '', 'the tables have all that Redis has: nothing was written between');
+$err = sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')});
+like($err, qr/ERROR:  55000: family s:\{id\} of migration "live" is in state postgres/, 'it is not cut over twice');
+
+# A run, a start and a prune leave its rows alone.
+rows(q{UPDATE strings SET value = 'mine'});
+rows(q{SELECT redis_migrate.stop('live')});
+rows(q{SET client_min_messages = error; CALL redis_migrate.run('live', source => 'scan', prune => true)});
+rows(q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync goes on');
+is(rows('SELECT min(value), max(value) FROM strings'), 'mine|mine', 'a run, a prune and a start leave its rows alone');
+
+# The pause ends by itself, and time that is up undoes everything.
+$redis->cli('--user', 'migrator', '--pass', 'secret', '--no-auth-warning', 'ACL', 'SETUSER', 'default', '+@all');
+rows($verify);
+my $held = hold_worker($node, 'migration');
+$redis->cli('SET', 's:more', '1');
+$err = sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', max_pause => '1 s')});
+like($err, qr/ERROR:  57014: live sync did not apply all changes in time/, 'live sync that is behind stops it before the pause');
+$held->release;
+is(wait_for($node), '', 'live sync goes on');
+like(notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}')}), qr/h:\{id\} is now in state postgres/, 'connections are closed');
+is(wait_for($node), '', 'also those of live sync, which goes on');
+
+done_testing();
