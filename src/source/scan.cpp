@@ -227,10 +227,13 @@ Status ScanSource::Fill(Batch& batch) {
 // before, so kBatchesAhead are under way, and each is taken one step further here. Replies belong to requests
 // of a batch ago, so there is no wait, unless Redis would run out of values to read.
 Status ScanSource::WorkAhead() {
-  while (!requests_.empty() && (asked_before_ > 0 || !IsForValue(requests_.front().command)) &&
-         held_bytes_ < options_.bytes_in_flight) {
+  const auto is_next = [this] {
+    const Command command = requests_.front().command;
+    return asked_before_ > 0 ||
+           (command == Command::kScan ? next_named_ == end_slot() : !IsForValue(command));
+  };
+  while (!requests_.empty() && is_next() && held_bytes_ < options_.bytes_in_flight)
     PRM_RETURN_IF_ERROR(Answer());
-  }
   PlanValues();
   if (!unproved_.empty()) AskInfo(false);
   PlanNames();

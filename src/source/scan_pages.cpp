@@ -61,14 +61,19 @@ Status ScanSource::AnswerScan() {
       return {};
     }
   }
+  cursor_ = cursor;
+  const bool ends = cursor_ == "0";
+  if (!ends) {  // Redis walks on while the names are looked at
+    PlanNames();
+    connection_.Flush();
+  }
   std::array<Hash128, kNamesAhead> ahead;
   for (size_t i = 0; i < names.size() + kNamesAhead; ++i) {
     Hash128& hash = ahead[i % kNamesAhead];
     if (i >= kNamesAhead) TakeName(*names.element(i - kNamesAhead).String(), hash);
     if (i < names.size()) hash = recent_.Look(*names.element(i).String());
   }
-  cursor_ = cursor;
-  EndPage(names.size(), cursor_ == "0");
+  EndPage(names.size(), ends);
   return {};
 }
 
