@@ -248,6 +248,9 @@ void SourceReader::OpenServer(const std::string &position) {
       run_id_ = info.value().run_id();
       evicted_before_ = info.value().evicted_keys();
     }
+    // Under a ceiling names come page by page.
+    if (place_.listed && place_.listed->run_id == run_id_ && options.max_rate == 0)
+      options.listed = &*place_.listed;
     // The position may be in a database that is empty by now.
     auto begun = source::ScanPosition::Parse(position);
     if (begun.ok()) options.databases.push_back(begun.value().db);

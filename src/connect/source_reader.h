@@ -26,6 +26,8 @@ class SourceReader {
   bool TakeRestarted() { return std::exchange(restarted_, false); }
   // The number of keys in the databases that are read, as the server reports it; -1 if it does not.
   int64 estimate() const { return estimate_; }
+  // The run_id of the server; empty: it does not say, or is a cluster.
+  const std::string &run_id() const { return run_id_; }
   // How many keys Redis has evicted since the source was opened; nothing if it does not say, or is a cluster.
   // Waits for Redis.
   std::optional<int64> Evicted();

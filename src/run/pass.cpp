@@ -36,8 +36,13 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
   stored_ = record_.ReadPageKeys();
   has_deferred_ = record_.HasDeferred(level);
   Spi::Commit();  // nothing is held while the network is waited for
-  PassFilter filter(routing_, level, &stored_);
+  PassFilter filter(routing_, level, &stored_,
+                    [&](int other, int db, Bytes key) { names_.Note(other, db, key); });
   SourcePlace place = PlaceOf(migration_, parameters_.source);
+  if (place.kind == "scan" && !part) {
+    place.listed = names_.Of(level);
+    if (!place.listed && position.empty()) names_.Begin(level);
+  }
   place.run_id = record_.id();
   place.is_received = parameters_.live;
   SourceReader source(std::move(place), filter, position, first, part);
@@ -74,6 +79,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     Spi::Commit();
   }
   beside_others_ = false;
+  if (!part) names_.End(source.run_id());
   std::optional<int64> evicted;
   if (!part && (evicted = source.Evicted())) {
     record_.AddEvicted(*evicted);
@@ -88,6 +94,7 @@ void Pass::Restart(int level) {
                          " is read again from its beginning");
   record_.RestartLevel(level);
   stored_.clear();
+  names_.Forget();
 }
 
 // Stores entries and the checkpoint, in one transaction if it may have as many subtransactions as that takes.

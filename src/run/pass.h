@@ -3,6 +3,7 @@
 
 #include "connect/source_reader.h"
 #include "run/ledger_merges.h"
+#include "run/level_names.h"
 #include "run/progress_notice.h"
 #include "run/run_record.h"
 #include "store/batch.h"
@@ -65,6 +66,7 @@ class Pass {
   bool has_deferred_ = false;                      // some keys of the level may wait for its end
   std::optional<std::set<std::string>> claiming_;  // see RunRecord::ReadClaiming
   LedgerMerges merges_;
+  LevelNames names_;
   KeySet stored_;  // keys that the position does not cover, though they are done
 };
 

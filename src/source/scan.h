@@ -24,6 +24,7 @@
 #include <optional>
 #include <string>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "core/recent_names.h"
@@ -38,10 +39,17 @@
 
 namespace prm::source {
 
+// Names that an earlier scan has returned.
+struct ListedNames {
+  std::string run_id;                              // of the server
+  std::vector<std::pair<int, std::string>> names;  // each with its database
+};
+
 struct ScanOptions {
   std::vector<int> databases;                      // at least one
   CursorShare share;                               // of the keys of each, see HasCursorShares
   NameShare names;                                 // of the keys of each; every reader walks all names
+  const ListedNames* listed = nullptr;             // these are read, at once, and nothing is scanned
   int readers = 1;                                 // so many scans share the free memory of Redis
   size_t batch_keys = 5000;                        // a batch has no more entries than this
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
@@ -167,6 +175,7 @@ class ScanSource : public Source {
   bool Collect(Batch& batch);
   bool PageEndsBatch(const Batch& batch, uint64_t names);
   void PlanNames();
+  void TakeListed();
   void PlanValues();
   bool PlanDumps();
   void PlanGetranges();

@@ -30,11 +30,23 @@ void ScanSource::PlanNames() {
              held_bytes_ >= options_.bytes_in_flight) {
     return;
   }
+  if (options_.listed != nullptr) return TakeListed();
   if (rate_.WaitMs() > 0) return;
   connection_.Append({"SCAN", edge_ ? edge_->cursor : cursor_, "COUNT", std::to_string(options_.scan_count)},
                      kNamesLimit);
   requests_.push_back({Command::kScan, 0});
   scanning_ = true;
+}
+
+// The names of a database, as one page.
+void ScanSource::TakeListed() {
+  size_t count = 0;
+  for (const auto& [db, name] : options_.listed->names) {
+    if (db != options_.databases[db_index_]) continue;
+    TakeName(name, recent_.Look(name));
+    ++count;
+  }
+  EndPage(count, true);
 }
 
 Status ScanSource::AnswerScan() {

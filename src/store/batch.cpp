@@ -17,7 +17,10 @@ KeySet KeysOf(const std::vector<const source::Entry *> &entries) {
 KeyDecision PassFilter::Classify(int db, Bytes key) {
   if (stored_ != nullptr && !stored_->empty() && stored_->count({db, std::string(key)}) > 0) return {};
   Route const route = routing_.Find(db, key, match_);
-  if (level_ && routing_.LevelOf(route) != *level_) return {};
+  if (int const level = routing_.LevelOf(route); level_ && level != *level_) {
+    if (visit_other_) visit_other_(level, db, key);
+    return {};
+  }
   bool const passed_over = route.kind == Route::kDeclared || route.kind == Route::kNotSelected;
   return {passed_over ? Interest::kNameOnly : Interest::kRead, route.ToNumber()};
 }

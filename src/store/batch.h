@@ -16,8 +16,10 @@ class PassFilter : public source::KeyFilter {
  public:
   // level: of the pass; nothing: everything in one pass.
   // stored: keys that are done already, though the source may return them again.
-  PassFilter(const Routing &routing, std::optional<int> level, const KeySet *stored = nullptr)
-      : routing_(routing), level_(level), stored_(stored) {}
+  // visit_other: told of the keys of other levels, and their levels.
+  PassFilter(const Routing &routing, std::optional<int> level, const KeySet *stored = nullptr,
+             std::function<void(int level, int db, Bytes key)> visit_other = {})
+      : routing_(routing), level_(level), stored_(stored), visit_other_(std::move(visit_other)) {}
   // Routes the key, for BatchStore::Process.
   source::KeyDecision Classify(int db, Bytes key) override;
 
@@ -25,6 +27,7 @@ class PassFilter : public source::KeyFilter {
   const Routing &routing_;
   std::optional<int> level_;
   const KeySet *stored_;
+  std::function<void(int, int, Bytes)> visit_other_;
   Match match_;
 };
 
