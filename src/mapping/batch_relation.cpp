@@ -1,6 +1,7 @@
 #include "mapping/batch_relation.h"
 
 #include "mapping/batch_row.h"
+#include "pg/encoding.h"
 #include "pg/time.h"
 #include "rdb/json.h"
 
@@ -8,6 +9,7 @@ namespace prm {
 namespace {
 
 constexpr int64_t kOrdinalStep = 1024;
+constexpr char kNotText[] = "the value is not text in the server's encoding";
 
 }  // namespace
 
@@ -40,7 +42,10 @@ class Filler : public rdb::ValueVisitor {
  public:
   Filler(const BatchShape &shape, const std::vector<bool> &needed, const FillOptions &options, TupleDesc desc,
          pg::Tuplestore &rows)
-      : shape_(shape), options_(options), row_(shape, needed, options.checked, desc, rows) {
+      : shape_(shape),
+        options_(options),
+        row_(shape, needed, options.fields != nullptr ? options.fields->size() : 0, options.checked, desc,
+             rows) {
     for (size_t const i : row_.columns()) {
       Content content = shape.columns()[i].content;
       if (content == Content::kCapture) needs_captures_ = true;
@@ -48,7 +53,9 @@ class Filler : public rdb::ValueVisitor {
           content == Content::kJson)
         needs_value_ = true;
     }
-    if (shape.expand() != Expand::kNone) needs_value_ = true;
+    if (options.plain != nullptr) row_.MakePlain(options.plain->columns);
+    needs_fields_ = options.fields != nullptr && !options.fields->empty();
+    if (shape.expand() != Expand::kNone || needs_fields_) needs_value_ = true;
   }
 
   // Makes the rows of an entry and notes its problems.
@@ -88,9 +95,42 @@ class Filler : public rdb::ValueVisitor {
       Put();
       return !Failed();
     }
+    if (needs_fields_) return FillFields();
     const bool is_direct = shape_.expand() == Expand::kNone && row_.Needs(Content::kJson) &&
                            JsonbCollector::Takes(type_) && entry_->payload.size() <= kMostDirectBytes;
     return is_direct ? FillAsJsonb() : FillDecoded();
+  }
+
+  // Sets the columns of fields. All of a hash has to be text, as if they were read from json.
+  class FieldSetter : public rdb::ValueVisitor {
+   public:
+    FieldSetter(const std::vector<std::string> &fields, BatchRow &row) : fields_(fields), row_(row) {}
+    void CheckInterrupts() override { pg::CheckInterrupts(); }
+    void OnHashField(Bytes field, Bytes value) override {
+      if (!is_text_) return;
+      const std::optional<Bytes> name = pg::TextFromUtf8(field, name_);
+      const std::optional<Bytes> text = pg::TextFromUtf8(value, text_);
+      is_text_ = name && text;
+      if (!is_text_) return;
+      auto const found = std::find(fields_.begin(), fields_.end(), *name);
+      if (found != fields_.end()) row_.SetField(static_cast<size_t>(found - fields_.begin()), *text);
+    }
+    bool is_text() const { return is_text_; }
+
+   private:
+    const std::vector<std::string> &fields_;
+    BatchRow &row_;
+    bool is_text_ = true;
+    std::string name_, text_;
+  };
+
+  bool FillFields() {
+    FieldSetter setter(*options_.fields, row_);
+    const Status decoded = source::Decode(*entry_, setter);
+    if (!decoded.ok()) return RefusePayload(decoded.error());
+    if (!setter.is_text()) return Refuse("value_encoding", kNotText);
+    Put();
+    return !Failed();
   }
 
   // A collection as jsonb. As text only if that has to tell what is wrong.
@@ -290,8 +330,7 @@ class Filler : public rdb::ValueVisitor {
 
   // Text goes through the column type's input function.
   void SetConverted(Content content, Cell::Kind kind, Bytes utf8) {
-    if (!row_.SetText(content, kind, utf8))
-      Refuse("value_encoding", "the value is not text in the server's encoding");
+    if (!row_.SetText(content, kind, utf8)) Refuse("value_encoding", kNotText);
   }
 
   void SetJson(Bytes json) {
@@ -332,12 +371,20 @@ class Filler : public rdb::ValueVisitor {
     }
     if (!Failed()) {
       ++rows_put_;
+      if (options_.plain != nullptr) NotePlain();
     } else if (options_.by_element && shape_.expand() != Expand::kNone) {
       bad_elements_.push_back(*problem_);
       if (shape_.expand() == Expand::kElements)
         bad_elements_.back().message += " (element " + std::to_string(position_ - 1) + ")";
       problem_->rule.clear();
     }
+  }
+
+  void NotePlain() {
+    auto const entry = static_cast<size_t>(problem_->entry);
+    std::vector<int> &entries = options_.plain->entry_of_row;
+    if (entries.size() < options_.plain->most) entries.push_back(problem_->entry);
+    options_.plain->yielded[entry] = true;
   }
 
   // Of larger payloads, which compression may make far larger as text, the size of the text is looked at.
@@ -348,6 +395,7 @@ class Filler : public rdb::ValueVisitor {
   BatchRow row_;
   bool needs_value_ = false;
   bool needs_captures_ = false;
+  bool needs_fields_ = false;
 
   const source::Entry *entry_ = nullptr;
   Match match_;  // with the captures
@@ -367,9 +415,18 @@ std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<b
                                     pg::Tuplestore &rows) {
   std::vector<EntryProblem> problems;
   Filler filler(shape, needed, options, desc, rows);
-  for (int number : which) {
+  // In the order of their names entries are scattered over memory that is larger than a processor's caches.
+  auto prefetch = [&](size_t at, bool with_payload) {
+    if (at >= which.size()) return;
+    const source::Entry *entry = entries[static_cast<size_t>(which[at])];
+    __builtin_prefetch(with_payload ? entry->payload.data()
+                                    : reinterpret_cast<const char *>(&entry->payload));
+  };
+  for (size_t i = 0; i < which.size(); ++i) {
     pg::CheckInterrupts();
-    filler.Fill(number, *entries[number], problems);
+    prefetch(i + 8, false);
+    prefetch(i + 4, true);
+    filler.Fill(which[i], *entries[static_cast<size_t>(which[i])], problems);
   }
   return problems;
 }

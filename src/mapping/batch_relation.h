@@ -22,11 +22,22 @@ struct EntryProblem {
 // where the failed conversion has spoilt the subtransaction).
 struct UncheckedJsonFailed {};
 
+// Rows that are copies of columns of redis_batch: (redis_row, redis_entry, the columns).
+struct PlainRows {
+  const std::vector<size_t> &columns;
+  std::vector<int> &entry_of_row;  // of so many
+  size_t most;
+  std::vector<bool> &yielded;  // indexed by entry: whether it has rows
+};
+
 struct FillOptions {
   const std::optional<std::vector<std::string>> &types;  // others, if given, are a problem
   bool checked = false;                                  // see UncheckedJsonFailed
   bool by_element = false;    // with `expand`: a bad element is no problem of the others
   bool one_spelling = false;  // a capture that is not spelled as PostgreSQL prints it is a problem
+  // Of hashes, for columns behind those of the shape: see NamedFields. Other values then have no rows.
+  const std::vector<std::string> *fields = nullptr;
+  const PlainRows *plain = nullptr;  // make these instead
 };
 
 // Fills redis_batch with the entries in `which` (indexes into entries, which become the column entry).

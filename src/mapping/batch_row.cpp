@@ -13,7 +13,7 @@ constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 
 }  // namespace
 
-BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, bool checked_json,
+BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, bool checked_json,
                    TupleDesc desc, pg::Tuplestore &rows)
     : shape_(shape),
       checked_json_(checked_json),
@@ -21,23 +21,32 @@ BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, boo
       rows_(rows),
       context_("redis_batch row"),
       jsonb_(JSONBOID),
-      cells_(shape.columns().size()),
+      cells_(shape.columns().size() + fields),
       texts_(cells_.size()),
       values_(cells_.size()),
       nulls_(std::make_unique<bool[]>(cells_.size())) {
   places_.fill(-1);
   std::fill_n(nulls_.get(), cells_.size(), true);
-  for (size_t i = 0; i < cells_.size(); ++i) {
+  for (size_t i = 0; i < shape.columns().size(); ++i) {
     if (!needed[i]) continue;
     columns_.push_back(i);
-    if (shape.columns()[i].content == Content::kCapture && shape.columns()[i].type != TEXTOID)
-      inputs_.emplace(i, shape.columns()[i].type);
+    Oid const type = shape.columns()[i].type;
+    if (shape.columns()[i].content == Content::kCapture && type != TEXTOID)
+      inputs_.emplace(i, Input{pg::InputFunction(type), pg::Call([&] { return get_typbyval(type); })});
     places_[static_cast<size_t>(shape.columns()[i].content)] = static_cast<int>(i);
   }
+  filled_ = columns_;
+  for (size_t i = shape.columns().size(); i < cells_.size(); ++i) filled_.push_back(i);
+}
+
+void BatchRow::MakePlain(const std::vector<size_t> &columns) {
+  plain_ = &columns;
+  plain_values_.resize(columns.size() + 2);
+  plain_nulls_ = std::make_unique<bool[]>(plain_values_.size());
 }
 
 void BatchRow::Clear() {
-  for (size_t const i : columns_) cells_[i] = Cell();
+  for (size_t const i : filled_) cells_[i] = Cell();
 }
 
 bool BatchRow::SetText(Content content, Cell::Kind kind, Bytes utf8) {
@@ -51,6 +60,11 @@ bool BatchRow::SetColumnText(size_t column, Cell::Kind kind, Bytes utf8) {
   return text.has_value();
 }
 
+void BatchRow::SetField(size_t field, Bytes text) {
+  size_t const column = shape_.columns().size() + field;
+  cells_[column] = {Cell::kText, texts_[column].assign(text)};
+}
+
 std::optional<BatchRow::Problem> BatchRow::Put() {
   size_t bytes;
   if (!FitsIntoRow(&bytes))
@@ -58,8 +72,8 @@ std::optional<BatchRow::Problem> BatchRow::Put() {
                                         std::to_string(bytes) + " bytes"};
   pg::SwitchContext in_context(context_.get());
   if (std::optional<Problem> problem = Convert()) return problem;
-  const size_t *const columns = columns_.data();
-  size_t const count = columns_.size();
+  const size_t *const columns = filled_.data();
+  size_t const count = filled_.size();
   pg::Call([&] {
     for (size_t at = 0; at < count; ++at) {
       size_t const i = columns[at];
@@ -96,7 +110,17 @@ std::optional<BatchRow::Problem> BatchRow::Put() {
           break;  // converted already
       }
     }
-    tuplestore_putvalues(rows_.get(), desc_, values_.data(), nulls_.get());
+    if (plain_ == nullptr) {
+      tuplestore_putvalues(rows_.get(), desc_, values_.data(), nulls_.get());
+      return;
+    }
+    plain_values_[0] = Int32GetDatum(rows_put_++);
+    plain_values_[1] = values_[0];
+    for (size_t i = 0; i < plain_->size(); ++i) {
+      plain_values_[i + 2] = values_[(*plain_)[i]];
+      plain_nulls_[i + 2] = nulls_[(*plain_)[i]];
+    }
+    tuplestore_putvalues(rows_.get(), desc_, plain_values_.data(), plain_nulls_.get());
   });
   if (MemoryContextMemAllocated(context_.get(), false) > kContextLimit) context_.Reset();
   return std::nullopt;
@@ -105,7 +129,7 @@ std::optional<BatchRow::Problem> BatchRow::Put() {
 // PostgreSQL holds a row in one piece of memory.
 bool BatchRow::FitsIntoRow(size_t *bytes) const {
   *bytes = 0;
-  for (size_t const i : columns_) {
+  for (size_t const i : filled_) {
     const Cell &cell = cells_[i];
     *bytes += cell.bytes.size();
     if (cell.fields == nullptr) continue;
@@ -136,7 +160,7 @@ std::optional<BatchRow::Problem> BatchRow::Convert() {
 void BatchRow::ConvertCapture(size_t column) {
   Cell &cell = cells_[column];
   const BatchColumn &facts = shape_.columns()[column];
-  pg::InputFunction &input = inputs_.at(column);
+  auto &[input, is_by_value] = inputs_.at(column);
   if (facts.capture_type == CaptureType::kMonth) {
     std::string value(cell.bytes);
     value += value.size() == 7 ? "-01" : "01";  // a month is its first day
@@ -144,7 +168,7 @@ void BatchRow::ConvertCapture(size_t column) {
   } else {
     values_[column] = input.Convert(cell.bytes);
   }
-  if (!TupleDescAttr(desc_, static_cast<int>(column))->attbyval) return;
+  if (!is_by_value) return;
   cell.kind = Cell::kDatum;  // the elements of a key share it
   cell.integer = static_cast<int64_t>(values_[column]);
 }

@@ -43,14 +43,18 @@ class BatchRow {
     std::string message;
   };
 
-  // Rows go into `rows`. needed: the columns that are filled. checked_json: see UncheckedJsonFailed.
-  BatchRow(const BatchShape &shape, const std::vector<bool> &needed, bool checked_json, TupleDesc desc,
-           pg::Tuplestore &rows);
+  // Rows go into `rows`. needed: the columns that are filled. fields: the number of columns of type text
+  // behind them. checked_json: see UncheckedJsonFailed.
+  BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, bool checked_json,
+           TupleDesc desc, pg::Tuplestore &rows);
+
+  // Makes rows of (redis_row, redis_entry, these columns) instead, numbered as they come.
+  void MakePlain(const std::vector<size_t> &columns);
 
   // All columns become NULL.
   void Clear();
 
-  // The columns that are filled.
+  // The columns of the shape that are filled.
   const std::vector<size_t> &columns() const { return columns_; }
   Cell &cell(size_t column) { return cells_[column]; }
 
@@ -63,6 +67,9 @@ class BatchRow {
   // Sets text of Redis. False: it is not text in the server's encoding.
   bool SetText(Content content, Cell::Kind kind, Bytes utf8);
   bool SetColumnText(size_t column, Cell::Kind kind, Bytes utf8);
+
+  // Copies text of the server into the column of a field.
+  void SetField(size_t field, Bytes text);
 
   // Puts the row as it is; its cells stay. Errors: UncheckedJsonFailed, 53200.
   std::optional<Problem> Put();
@@ -82,13 +89,22 @@ class BatchRow {
   pg::Tuplestore &rows_;
   pg::Context context_;
   pg::InputFunction jsonb_;
-  std::map<size_t, pg::InputFunction> inputs_;  // of captures, by column
+  struct Input {
+    pg::InputFunction function;
+    bool is_by_value;
+  };
+  std::map<size_t, Input> inputs_;  // of captures, by column
   std::vector<size_t> columns_;
+  std::vector<size_t> filled_;  // these, and those of fields
   std::array<int, kContents> places_;
   std::vector<Cell> cells_;
   std::vector<std::string> texts_;  // what cells show of what had to be converted
   std::vector<Datum> values_;
   std::unique_ptr<bool[]> nulls_;
+  const std::vector<size_t> *plain_ = nullptr;
+  int32 rows_put_ = 0;
+  std::vector<Datum> plain_values_;
+  std::unique_ptr<bool[]> plain_nulls_;
 };
 
 }  // namespace prm

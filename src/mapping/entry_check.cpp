@@ -19,6 +19,27 @@ bool IsBatch(const RangeTblEntry *rte) {
 
 namespace {
 
+bool WalkBatches(Node *node, void *count) {
+  if (node == nullptr) return false;
+  if (IsA(node, RangeTblEntry)) {
+    if (IsBatch(reinterpret_cast<RangeTblEntry *>(node))) ++*static_cast<int *>(count);
+    return false;
+  }
+  if (IsA(node, Query))
+    return query_tree_walker(reinterpret_cast<Query *>(node), WalkBatches, count, QTW_EXAMINE_RTES_BEFORE);
+  return expression_tree_walker(node, WalkBatches, count);
+}
+
+}  // namespace
+
+int CountBatches(Query *query) {
+  int count = 0;
+  (void)WalkBatches(reinterpret_cast<Node *>(query), &count);
+  return count;
+}
+
+namespace {
+
 // The findings of one walk over a query. Plain data: the walk runs in C frames, below the guard.
 struct Survey {
   List *above;    // the levels that the walk is in, outermost first

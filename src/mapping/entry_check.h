@@ -13,6 +13,9 @@ namespace prm {
 // Whether a range table entry is redis_batch itself.
 bool IsBatch(const RangeTblEntry *rte);
 
+// How often an analysed query selects from redis_batch. Plain C, for use inside pg::Call.
+int CountBatches(Query *query);
+
 // Checks an analysed query whose output column `entry` says which entry a row comes from, and returns
 // warnings: of volatile functions and the current time. Errors: 42803, 42P20, 42601 for aggregates, windows
 // and LIMIT over redis_batch, wherever they stand and through whatever subqueries; 42P10 for an entry that is

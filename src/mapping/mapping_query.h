@@ -26,9 +26,12 @@ struct QueryRows {
 struct QueryFacts {
   std::vector<const TargetColumn *> columns;  // that the query fills, in its order
   std::vector<bool> needed;                   // columns of redis_batch that it reads
+  std::vector<std::string> fields;            // of hashes, which it reads from columns behind those
   std::vector<std::string> warnings;          // volatile functions, now()
   // Columns of redis_batch whose value stands unchanged in a target column, with the name of that column.
   std::map<std::string, std::string> copied;
+  // If all that it does is copy columns of redis_batch: their numbers, of each of `columns`.
+  std::vector<size_t> plain;
   // Each of its rows comes from one row of redis_batch, whatever the others are; and each row of redis_batch
   // yields exactly one.
   bool is_row_by_row = false;
@@ -81,6 +84,8 @@ class MappingQuery {
   void FindNeeded(Query *query, const BatchShape &shape);
   void FindCopied(const BatchShape &shape);
   void FindRowByRow();
+  void FindPlain();
+  void ReplaceFields(const Mapping &mapping, const BatchShape &shape);
 
   struct Size {
     Oid relation;

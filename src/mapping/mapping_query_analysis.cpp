@@ -1,6 +1,7 @@
 // How a query is analysed: parsed with the number of its entry behind its columns, and coerced to the target.
 #include "mapping/entry_check.h"
 #include "mapping/mapping_query.h"
+#include "mapping/named_fields.h"
 
 namespace prm {
 
@@ -131,18 +132,6 @@ bool WalkNeeded(Node *node, void *context) {
   return false;
 }
 
-// Counts how often a query selects from redis_batch.
-bool WalkBatches(Node *node, void *count) {
-  if (node == nullptr) return false;
-  if (IsA(node, RangeTblEntry)) {
-    if (IsBatch(reinterpret_cast<RangeTblEntry *>(node))) ++*static_cast<int *>(count);
-    return false;
-  }
-  if (IsA(node, Query))
-    return query_tree_walker(reinterpret_cast<Query *>(node), WalkBatches, count, QTW_EXAMINE_RTES_BEFORE);
-  return expression_tree_walker(node, WalkBatches, count);
-}
-
 // The expression behind a Var of a join or of GROUP BY: those only rename columns.
 Node *ThroughJoins(Query *query, Node *node) {
   while (node != nullptr && IsA(node, Var)) {
@@ -265,6 +254,31 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
   FindNeeded(query_, shape);
   FindCopied(shape);
   FindRowByRow();
+  FindPlain();
+  ReplaceFields(mapping, shape);
+}
+
+// Of values that all are hashes. Where the query needs json as well, its fields are read from that.
+void MappingQuery::ReplaceFields(const Mapping &mapping, const BatchShape &shape) {
+  const std::vector<BatchColumn> &columns = shape.columns();
+  auto const found = std::find_if(columns.begin(), columns.end(),
+                                  [](const BatchColumn &column) { return column.content == Content::kJson; });
+  auto const json = static_cast<size_t>(found - columns.begin());
+  if (shape.expand() != Expand::kNone || mapping.types != std::vector<std::string>{"hash"} ||
+      !facts_.needed[json])
+    return;
+  std::optional<NamedFields> named =
+      NameFields(query_, static_cast<int>(columns.size()), static_cast<AttrNumber>(json + 1));
+  if (!named) return;
+  std::vector<bool> const needed = facts_.needed;
+  FindNeeded(named->query, shape);
+  if (facts_.needed[json]) {
+    facts_.needed = needed;
+    return;
+  }
+  query_ = named->query;
+  facts_.fields = std::move(named->fields);
+  batch_.md.tupdesc = batch_desc_ = AddFieldColumns(batch_desc_, facts_.fields.size());
 }
 
 void MappingQuery::FindNeeded(Query *query, const BatchShape &shape) {
@@ -330,12 +344,29 @@ void MappingQuery::FindRowByRow() {
   if (facts_.copied.empty() || query_->hasAggs || query_->hasWindowFuncs || query_->groupClause != NIL ||
       query_->groupingSets != NIL || query_->havingQual != nullptr || query_->distinctClause != NIL)
     return;
-  int batches = 0;
-  Call([&] { WalkBatches(reinterpret_cast<Node *>(query_), &batches); });
-  facts_.is_row_by_row = batches == 1;
+  facts_.is_row_by_row = Call([&] { return CountBatches(query_); }) == 1;
   const FromExpr *from = query_->jointree;
   facts_.yields_each = facts_.is_row_by_row && !query_->hasTargetSRFs && from->quals == nullptr &&
                        list_length(from->fromlist) == 1 && IsA(linitial(from->fromlist), RangeTblRef);
+}
+
+// Of SELECT column, … FROM redis_batch and no more than that.
+void MappingQuery::FindPlain() {
+  bool const is_bare = facts_.yields_each && list_length(query_->rtable) == 1 && query_->cteList == NIL &&
+                       query_->sortClause == NIL && query_->setOperations == nullptr;
+  if (!is_bare || !IsBatch(rt_fetch(1, query_->rtable))) return;
+  std::vector<size_t> copied;
+  for (size_t i = 0; i < coerced_.size(); ++i) {
+    const TargetColumn &column = *facts_.columns[i];
+    if (!IsA(coerced_[i], Var) || column.typmod != -1) return;
+    auto const number = reinterpret_cast<Var *>(coerced_[i])->varattno;
+    auto *output = static_cast<TargetEntry *>(list_nth(query_->targetList, number - 1));
+    if (!IsA(output->expr, Var)) return;
+    auto *var = reinterpret_cast<Var *>(output->expr);
+    if (var->varlevelsup != 0 || var->varattno <= 0 || var->vartype != column.type) return;
+    copied.push_back(static_cast<size_t>(var->varattno - 1));
+  }
+  facts_.plain = std::move(copied);
 }
 
 Query *MappingQuery::QueryFor(const std::vector<int> &columns) const {

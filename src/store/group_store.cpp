@@ -14,6 +14,9 @@ using pg::Spi;
 
 namespace {
 
+// Of values: their elements as rows take several times as much, and work_mem should hold them.
+constexpr size_t kShareBytes = 256 * 1024;
+
 // Thrown when a try finds out, after it has begun to write, that entries have to wait, or to be refused.
 struct EntriesDeferred {
   std::set<int> entries;
@@ -96,24 +99,38 @@ GroupStore::Trial GroupStore::TryElements(int entry, size_t mapping, pg::Tuplest
   return InTrial(true, [&](Trial &trial) { StoreElements(entry, mapping, elements, trial); });
 }
 
+// If each key has rows of its own, what becomes of others does not matter to it, and the elements of a few
+// keys at a time stay in memory.
 void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
-  std::vector<Stage> stages(prepared_.size());
   // Held throughout: rows of the query may point at out-of-line values of the tables that it joins.
   pg::SnapshotScope held;
+  bool const divides = prepared_.size() == 1 && prepared_.front()->packed &&
+                       prepared_.front()->state.shape.expand() != Expand::kNone;
+  if (!divides) return StoreShare(which, trial);
+  std::vector<int> share;
+  size_t bytes = 0;
+  for (int const entry : which) {
+    share.push_back(entry);
+    bytes += entries_[static_cast<size_t>(entry)]->payload.size();
+    if (bytes < kShareBytes) continue;
+    StoreShare(share, trial);
+    share.clear();
+    bytes = 0;
+  }
+  if (!share.empty() || which.empty()) StoreShare(share, trial);
+}
+
+void GroupStore::StoreShare(const std::vector<int> &which, Trial &trial) {
+  std::vector<Stage> stages(prepared_.size());
   for (size_t i = 0; i < prepared_.size(); ++i) {
     PreparedMapping &mapping = *prepared_[i];
     trial.mapping = i;
     MappingSettings settings(mapping.mapping);
-    pg::Tuplestore batch;
     RefuseParts(which, mapping, trial.findings);
-    trial.in_query = true;
-    Fill(which, i, batch, trial.findings);
     Stage &stage = stages[i];
     stage.rows = std::make_unique<QueryRows>();
-    {
-      pg::SnapshotScope snapshot;
-      mapping.query.Run(batch.get(), entries_.size(), *stage.rows);
-    }
+    trial.in_query = true;
+    MakeRows(which, i, *stage.rows, trial.findings);
     trial.in_query = false;
     FindMissing(which, mapping, *stage.rows, trial.findings);
     RunChecks(mapping, stage, trial.findings);
@@ -194,7 +211,8 @@ void GroupStore::RunWithoutRows(size_t mapping) {
 
 FillOptions GroupStore::FillOptionsOf(const PreparedMapping &mapping) const {
   return {mapping.mapping.types, mapping.state.checked_json, mapping.mapping.atomic == "element",
-          mapping.mapping.exclusive && !HasKeyAmongKeyColumns(mapping.mapping, mapping.query.facts())};
+          mapping.mapping.exclusive && !HasKeyAmongKeyColumns(mapping.mapping, mapping.query.facts()),
+          &mapping.query.facts().fields};
 }
 
 void GroupStore::FillElements(int entry, PreparedMapping &mapping, pg::Tuplestore &batch) {
@@ -202,14 +220,33 @@ void GroupStore::FillElements(int entry, PreparedMapping &mapping, pg::Tuplestor
             mapping.query.batch_desc(), batch);
 }
 
-void GroupStore::Fill(const std::vector<int> &which, size_t number, pg::Tuplestore &batch,
-                      Findings &findings) {
+void GroupStore::MakeRows(const std::vector<int> &which, size_t number, QueryRows &rows, Findings &findings) {
   PreparedMapping &mapping = *prepared_[number];
+  const std::vector<size_t> &plain = mapping.query.facts().plain;
+  if (!plain.empty() && !Excludes(number)) {
+    rows.yielded.assign(entries_.size(), false);
+    PlainRows const made = {plain, rows.entry_of_row, QueryRows::kAtOnce, rows.yielded};
+    Fill(which, number, mapping.query.row_desc(), &made, rows.rows, findings);
+    if (rows.rows.size() > QueryRows::kAtOnce) rows.entry_of_row.clear();
+    return;
+  }
+  pg::Tuplestore batch;
+  Fill(which, number, mapping.query.batch_desc(), nullptr, batch, findings);
+  LeaveOutExcluded(which, number, batch, findings);
+  pg::SnapshotScope snapshot;
+  mapping.query.Run(batch.get(), entries_.size(), rows);
+}
+
+void GroupStore::Fill(const std::vector<int> &which, size_t number, TupleDesc desc, const PlainRows *plain,
+                      pg::Tuplestore &batch, Findings &findings) {
+  PreparedMapping &mapping = *prepared_[number];
+  FillOptions options = FillOptionsOf(mapping);
+  options.plain = plain;
   std::vector<int> shown;
   for (int entry : which)
     if (!HasNoStates(entry)) shown.push_back(entry);
-  for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, shown,
-                                         FillOptionsOf(mapping), mapping.query.batch_desc(), batch)) {
+  for (EntryProblem &problem :
+       FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, shown, options, desc, batch)) {
     if (problem.is_element) {
       findings.partial.push_back({entries_[problem.entry], pattern_, mapping.mapping.name, problem.rule,
                                   std::nullopt, problem.message, true});
@@ -219,7 +256,6 @@ void GroupStore::Fill(const std::vector<int> &which, size_t number, pg::Tuplesto
                                Refusal{mapping.mapping.name, problem.rule, std::nullopt, problem.message});
     }
   }
-  LeaveOutExcluded(which, number, batch, findings);
 }
 
 void GroupStore::LeaveOutExcluded(const std::vector<int> &which, size_t number, pg::Tuplestore &batch,

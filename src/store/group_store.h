@@ -109,10 +109,14 @@ class GroupStore {
   template <typename Body>
   Trial InTrial(bool keep, Body body);
   void Store(const std::vector<int> &which, Trial &trial);
+  void StoreShare(const std::vector<int> &which, Trial &trial);
   void StoreElements(int entry, size_t mapping, pg::Tuplestore &elements, Trial &trial);
   void Delete(const std::vector<int> &which, Trial &trial);
   FillOptions FillOptionsOf(const PreparedMapping &mapping) const;
-  void Fill(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch, Findings &findings);
+  // The rows of the query of a mapping over entries.
+  void MakeRows(const std::vector<int> &which, size_t mapping, QueryRows &rows, Findings &findings);
+  void Fill(const std::vector<int> &which, size_t mapping, TupleDesc desc, const PlainRows *plain,
+            pg::Tuplestore &batch, Findings &findings);
   void LeaveOutExcluded(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch,
                         Findings &findings);
   void FindMissing(const std::vector<int> &which, PreparedMapping &mapping, const QueryRows &rows,
