@@ -1,4 +1,5 @@
 // redis_migrate.preflight(server): checks whether a Redis can be migrated from, and what to fix first.
+#include "connect/preflight_feed.h"
 #include "connect/preflight_live.h"
 #include "connect/server.h"
 #include "pg/arguments.h"
@@ -28,12 +29,13 @@ class Preflight {
   void Run(const std::string &server) {
     deployment_ = ServerOptions(server, GetUserId());
     username_ = deployment_.connection.username.empty() ? "default" : deployment_.connection.username;
-    has_replication_ = IsReplicated(server);
+    LookAtMigrations(server);
     if (!Connect(redis::OpenServer(deployment_, waiter_))) return;
     if (deployment_.seeds.empty())
       CheckServer();
     else
       CheckCluster();
+    if (may_track_) CheckFeed(deployment_, waiter_, *may_track_, [&](auto &&...row) { Add(row...); });
     CheckSettings();
     CheckLedgers(server);
   }
@@ -49,19 +51,21 @@ class Preflight {
     CheckVersion();
     CheckClock();
     if (has_replication_ && info_)
-      CheckReplication(*connection_, *info_, username_,
-                       [&](const char *check, CheckStatus status, const std::string &detail,
-                           const std::string &hint) { Add(check, status, detail, hint); });
+      CheckReplication(*connection_, *info_, username_, [&](auto &&...row) { Add(row...); });
   }
 
-  // Whether a migration of the caller's has the server as its source of replication.
-  static bool IsReplicated(const std::string &server) {
+  // How the caller's migrations read the server.
+  void LookAtMigrations(const std::string &server) {
     pg::Spi spi;
-    return pg::Spi::Execute(
-               "SELECT EXISTS (SELECT FROM redis_migrate.migrations WHERE server OPERATOR(pg_catalog.=) $1 "
-               "AND source OPERATOR(pg_catalog.=) 'replication')",
-               {pg::SqlParam::Text(server)})[0]
-        .Bool(0);
+    auto const rows = pg::Spi::Execute(
+        "SELECT source, bool_and(databases IS NOT NULL) FROM redis_migrate.migrations WHERE server "
+        "OPERATOR(pg_catalog.=) $1 GROUP BY source",
+        {pg::SqlParam::Text(server)});
+    for (uint64 i = 0; i < rows.size(); ++i) {
+      std::string const source = rows[i].Text(0);
+      if (source == "replication") has_replication_ = true;
+      if (source == "scan") may_track_ = rows[i].Bool(1);
+    }
   }
 
   // The nodes that a run would read, one after the other.
@@ -483,6 +487,7 @@ ORDER BY migration, mapping)",
   bool right_missing_ = false;
   bool keys_refused_ = false;  // some keys may not be read
   bool has_replication_ = false;
+  std::optional<bool> may_track_;  // of migrations that scan, if there are any: all name their databases
   std::unique_ptr<redis::Connection> connection_;
   std::optional<redis::ServerInfo> info_;
 };

@@ -99,4 +99,24 @@ is($redis->cli('INFO', 'stats') =~ /sync_full:(\d+)/ && $1, '0', 'and no snapsho
 $redis->cli('ACL', 'SETUSER', 'mig', '-config');
 like(of('replication settings'), qr/^replication settings\|warn\|.*\|ACL SETUSER mig \+config\|get, or look at/, 'settings that cannot be read');
 
+# What a live run would follow that scans: by each user's rights, the setting of Redis and the databases of migrations.
+my $feeds = start_redis(args => [
+    '--user', qw(blind on >pw -@all %R~* +select +scan +dump +getrange +type +strlen +pexpiretime +memory|usage +info +time +ping resetchannels &__keyevent@*__:* &__keyspace@*__:* +psubscribe),
+    '--user', qw(nothing on >pw -@all %R~* +select +scan +dump +getrange +type +strlen +pexpiretime +memory|usage +info +time +ping) ]);
+create_server($node, 'feeds', $feeds);
+sub feed { return $node->safe_psql('postgres', q{SELECT status, detail, hint FROM redis_migrate.preflight('feeds') WHERE check_name = 'change feed'}); }
+sub use_user { my ($user) = @_; $node->safe_psql('postgres', "DROP USER MAPPING IF EXISTS FOR PUBLIC SERVER feeds; DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER feeds; CREATE USER MAPPING FOR PUBLIC SERVER feeds OPTIONS (username '$user', password 'pw')"); return; }
+is(feed(), '', 'nobody scans the server');
+$node->safe_psql('postgres', q{SELECT redis_migrate.create_migration('scans', 'feeds', source => 'scan', databases => '{0}')});
+is(feed(), 'ok|a live run with source scan follows CLIENT TRACKING|', 'tracking');
+$node->safe_psql('postgres', q{SELECT redis_migrate.create_migration('all', 'feeds', source => 'scan')});
+like(feed(), qr/^ok\|a live run with source scan cannot follow it: Redis at \S+ does not tell which keys change \(Tracking does not tell databases, and the migration names none\. notify-keyspace-events is "" and lacks E\S+\.\)\|CONFIG SET notify-keyspace-events AKE, .*; or name the databases of the migration\.$/, 'neither');
+$feeds->cli('CONFIG', 'SET', 'notify-keyspace-events', 'AKE');
+like(feed(), qr/^ok\|a live run with source scan follows keyspace notifications\|.*alter_migration\(\.\.\., databases => '\{0\}'\)$/, 'notifications');
+use_user('blind');
+is(feed(), q{warn|a live run with source scan follows keyspace notifications, and is never settled: CONFIG GET is refused: nothing shows whether the server sends every notification|ACL SETUSER ... +config|get +info}, 'notifications that may be missing');
+use_user('nothing');
+like(feed(), qr/^ok\|a live run with source scan cannot follow it: .*\|.*\+psubscribe/, 'no rights');
+is($feeds->cli('CLIENT', 'LIST') =~ /sub=[1-9]|psub=[1-9]/ ? 'subscribed' : '', '', 'and nothing of it stays');
+
 done_testing();
