@@ -5,6 +5,7 @@
 #include "connect/snapshot_file.h"
 #include "connect/spool_files.h"
 #include "live/feed_receiver.h"
+#include "live/link_nodes.h"
 #include "live/link_workers.h"
 #include "live/live_links.h"
 #include "live/live_record.h"
@@ -46,6 +47,7 @@ class Receiver {
         name_(migration),
         buffer_(kReadBytes, '\0') {
     server_ = LoadMigration(name_).server;
+    nodes_.emplace(server_);
     sole_link_.emplace(name_, run_id);
     if (std::optional<LinkStatus> const noted = record_.ReadLink()) status_.nodes = noted->nodes;
     Spi::Commit();
@@ -227,6 +229,7 @@ class Receiver {
         continue;
       acknowledged_ms = now_ms;
       Acknowledge();
+      nodes_->Refresh(status_.nodes);
       if (!IsWanted()) return;
       if (IsSpoolFull(1)) return WaitForRoom();
     }
@@ -278,6 +281,7 @@ class Receiver {
   std::string server_;
   std::string buffer_;
   std::optional<SoleLink> sole_link_;
+  std::optional<LinkNodes> nodes_;
   std::unique_ptr<stream::StreamSpoolWriter> writer_;
   std::unique_ptr<ServerConnection> connection_;
   std::unique_ptr<redis::ReplicationLink> link_;
