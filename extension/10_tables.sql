@@ -16,10 +16,11 @@ CREATE TABLE redis_migrate.migration (
     databases   integer[],
     created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
     changed_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    altered_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     CHECK (server IS NOT NULL OR file IS NOT NULL)
 );
 COMMENT ON TABLE redis_migrate.migration IS
-    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition';
+    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition, altered_at not if a mapping was added or dropped that shares no keys with others';
 
 CREATE TABLE redis_migrate.mapping (
     mapping_id    bigint GENERATED ALWAYS AS IDENTITY UNIQUE,

@@ -29,7 +29,8 @@ CREATE TABLE redis_migrate.live_key (
     bytes       bigint
 );
 ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
-CREATE INDEX live_key_run ON redis_migrate.live_key (run_id, link, read_offset);
+CREATE UNIQUE INDEX live_key_name ON redis_migrate.live_key (run_id, link, db, redis_migrate.index_key(key_bytes));
+CREATE INDEX live_key_stored ON redis_migrate.live_key (run_id, link, read_offset) WHERE NOT is_absent AND NOT is_unread;
 COMMENT ON TABLE redis_migrate.live_key IS
     'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again; bytes: so large was a value that waits to be read again because it changes often';
 
@@ -58,6 +59,17 @@ CREATE TABLE redis_migrate.live_link (
 COMMENT ON TABLE redis_migrate.live_link IS
     'The replication links of live runs, as their workers note them about once a second. nodes: of a cluster the ids of the master and its replicas; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back. feed: what tells the names of changed keys where the source is scan; received_offset has then all that changed before received_at, and doubt says why changes may be missing';
 
+CREATE TABLE redis_migrate.live_mapping (
+    run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
+    link       integer NOT NULL,
+    mapping_id bigint NOT NULL,
+    pattern    text NOT NULL,
+    is_filled  boolean NOT NULL,
+    PRIMARY KEY (run_id, link, mapping_id)
+);
+COMMENT ON TABLE redis_migrate.live_mapping IS
+    'The mappings whose keys a live run has met. is_filled: false while the keys of a mapping that was added since are looked for, or of one that was dropped since';
+
 CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
 COMMENT ON PROCEDURE redis_migrate.follow(text, boolean) IS
@@ -78,7 +90,7 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
            CASE WHEN j.state OPERATOR(pg_catalog.<>) 'running' THEN j.state
                 WHEN p.is_loaded IS NOT TRUE THEN CASE WHEN l.state OPERATOR(pg_catalog.=) 'streaming' THEN 'loading' ELSE coalesce(l.state, 'connecting') END
                 WHEN l.state OPERATOR(pg_catalog.<>) 'streaming' THEN l.state
-                WHEN p.applied_offset OPERATOR(pg_catalog.>=) l.received_offset AND k.keys_ahead OPERATOR(pg_catalog.=) 0
+                WHEN p.applied_offset OPERATOR(pg_catalog.>=) l.received_offset AND k.keys_ahead OPERATOR(pg_catalog.=) 0 AND f.mappings_unfilled OPERATOR(pg_catalog.=) 0
                     AND (l.feed IS NULL OR l.doubt IS NULL AND l.updated_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '5 s'::interval))
                 THEN CASE WHEN l.feed IS NULL THEN 'in step' ELSE 'settled' END
                 ELSE CASE WHEN l.feed IS NULL THEN 'streaming' ELSE 'converging' END END AS state,
@@ -87,7 +99,7 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
            CASE WHEN l.received_offset OPERATOR(pg_catalog.>) p.applied_offset
                 THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.received_at), 0)::numeric(20, 3)
                 WHEN p.is_loaded THEN 0 END AS lag_seconds,
-           p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, l.spool_bytes, l.reconnects, l.received_at, l.feed, l.doubt,
+           p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, f.mappings_unfilled, l.spool_bytes, l.reconnects, l.received_at, l.feed, l.doubt,
            coalesce(j.sqlstate, l.sqlstate) AS sqlstate, coalesce(j.message, l.message) AS last_error
     FROM redis_migrate.background_run AS j
     LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
@@ -98,9 +110,12 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
                                coalesce(pg_catalog.sum(q.bytes), 0)::bigint AS bytes_deferred
                         FROM redis_migrate.live_key AS q
                         WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id AND q.link OPERATOR(pg_catalog.=) l.link) AS k
+    CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS mappings_unfilled
+                        FROM redis_migrate.live_mapping AS m
+                        WHERE m.run_id OPERATOR(pg_catalog.=) r.run_id AND m.link OPERATOR(pg_catalog.=) l.link AND NOT m.is_filled) AS f
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 COMMENT ON VIEW redis_migrate.live_sync IS
-    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
+    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often; mappings_unfilled: mappings that were added or dropped while the run was stopped, whose keys are still being looked for. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
 
 CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
     SELECT v.run_id, v.migration, v.link, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,
@@ -127,7 +142,7 @@ DO $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['live_position', 'live_key', 'live_link'] LOOP
+    FOREACH relation IN ARRAY ARRAY['live_position', 'live_key', 'live_link', 'live_mapping'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;
 END

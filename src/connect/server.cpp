@@ -292,8 +292,11 @@ ServerConnection::ServerConnection(const std::string &server, Oid user)
     : deployment_(ServerOptions(server, user)),
       connection_(pg::ValueOrThrow(redis::OpenServer(deployment_, waiter_))) {}
 
-ServerConnection::ServerConnection(const std::string &server, Oid user, const std::vector<std::string> &nodes)
+ServerConnection::ServerConnection(const std::string &server, Oid user, const std::vector<std::string> &nodes,
+                                   long most_connect_ms)
     : deployment_(ServerOptions(server, user)) {
+  long &connect_ms = deployment_.connection.connect_timeout_ms;
+  connect_ms = std::min(connect_ms, most_connect_ms);
   if (deployment_.seeds.empty() || nodes.empty()) {
     connection_ = pg::ValueOrThrow(redis::OpenServer(deployment_, waiter_));
     return;

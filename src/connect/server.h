@@ -24,8 +24,9 @@ class ServerConnection {
  public:
   ServerConnection(const std::string &server, Oid user);
   // As above, but of a cluster to the first of these nodes that is a master and has slots; is_open() tells
-  // whether one is.
-  ServerConnection(const std::string &server, Oid user, const std::vector<std::string> &nodes);
+  // whether one is. most_connect_ms: bounds the server's connect_timeout.
+  ServerConnection(const std::string &server, Oid user, const std::vector<std::string> &nodes,
+                   long most_connect_ms = LONG_MAX);
   bool is_open() const { return connection_ != nullptr; }
   redis::Connection &operator*() { return *connection_; }
   redis::Connection *operator->() { return connection_.get(); }

@@ -46,16 +46,18 @@ Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
       merges_(run.migration()) {}
 
 void Follower::Follow() {
-  OpenSpool();
+  ReadRecord();
+  while (!OpenSpool()) pg::Sleep(kLookForSpoolMs);
   for (;;) {
     Batch batch;
     Collect(batch);
+    TakeBackfill(batch);
     link_.Look();
     Apply(batch);
   }
 }
 
-void Follower::OpenSpool() {
+void Follower::ReadRecord() {
   link_.Look();  // tells which nodes are the link's
   position_ = record_.ReadPosition().value();
   for (auto &[id, key] : record_.ReadKeysAhead())
@@ -64,21 +66,25 @@ void Follower::OpenSpool() {
   for (auto &[id, key] : waiting_)
     if (key.bytes > 0) key.newest_offset = position_.point.offset;
   rejected_ = run_.record().ReadRejectedKeys();
+  backfill_.emplace(run_.migration(), run_.routing(), record_, link_, budget_);
   Spi::Commit();
   received_at_ms_ = position_.received_at_ms;
+}
+
+// False: the link has yet to see to it that the spool has what follows, or to say that it cannot.
+bool Follower::OpenSpool() {
   const std::vector<Mapping> &mappings = run_.migration().mappings;
   if (std::any_of(mappings.begin(), mappings.end(), [](const Mapping &m) { return m.on_expire.has_value(); }))
-    Reader();  // asks for the server's clock
-  // The link makes sure that the spool has what follows, or reports that it cannot.
-  for (int64 began_ms = pg::MonotonicMs();;) {
-    reader_ = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool_, position_.point));
-    if (reader_ != nullptr) break;
+    AskClock();
+  reader_ = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool_, position_.point));
+  if (reader_ == nullptr) {
     link_.Look();
-    if (!link_.IsStreaming()) began_ms = pg::MonotonicMs();
-    if (pg::MonotonicMs() - began_ms > kMostSpoolWaitMs)
+    int64 const now_ms = pg::MonotonicMs();
+    if (unspooled_ms_ == 0 || !link_.IsStreaming()) unspooled_ms_ = now_ms;
+    if (now_ms - unspooled_ms_ > kMostSpoolWaitMs)
       throw FullSyncNeeded{"the spool does not have the stream from offset " +
                            std::to_string(position_.point.offset) + " on"};
-    pg::Sleep(kLookForSpoolMs);
+    return false;
   }
   redis::StreamLimits limits;
   limits.max_argument_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
@@ -87,6 +93,7 @@ void Follower::OpenSpool() {
   Spi::Commit();
   changes_->set_wants_elements(store_.TakesAnyElements());
   changes_->set_own_mark(PositionKeyOf(run_.migration().name));
+  return true;
 }
 
 size_t Follower::MostKeys() { return kMostBatches * static_cast<size_t>(pg::settings::batch_rows); }
@@ -117,7 +124,9 @@ void Follower::Collect(Batch &batch) {
     int64 const now_ms = pg::MonotonicMs();
     if (is_news && now_ms - began_ms < kMostCollectMs) continue;
     bool const has_moved = changes_->position().offset != position_.point.offset;
-    if (now_ms - (has_moved ? stored_ms_ + kBatchEveryMs : began_ms + kIdleMs) >= 0 || HasDueKeys()) return;
+    if (now_ms - (has_moved ? stored_ms_ + kBatchEveryMs : began_ms + kIdleMs) >= 0 || HasDueKeys() ||
+        backfill_->IsDue())
+      return;
     if (cluster_ && !has_moved) return;  // others may have news
     WaitForNews();
   }
@@ -197,10 +206,9 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
       if (change.kind != ChangeKind::kDelete) return;
       // For whatever reason it went, it was already absent at read_offset.
       ahead_[id] = {KeyAhead::kStored, key.read_offset};
-      fresh_.push_back(id);
     }
     waiting_.erase(waiting);
-    waiting_changed_ = true;
+    unsaved_.insert(id);
     change.elements.reset();  // of what it is now the rows say nothing
   }
   if (change.elements && decision.interest == source::Interest::kRead &&
@@ -282,8 +290,7 @@ void Follower::TakeId(const stream::SpoolChunk &chunk, Batch &batch) {
     for (const auto &[id, key] : *keys)
       if (key.read_offset > chunk.offset) in_doubt.push_back(id);
   for (const KeyId &id : in_doubt) {
-    if (ahead_.erase(id) > 0) dropped_.push_back(id);
-    waiting_changed_ = waiting_.erase(id) > 0 || waiting_changed_;
+    if (ahead_.erase(id) + waiting_.erase(id) > 0) unsaved_.insert(id);
     TakeChangedKey(id.first, id.second, chunk.offset, batch);
   }
 }
@@ -322,8 +329,27 @@ void Follower::TakeWaiting(Batch &batch) {
     change.entry.changed = is_feed_ ? source::TimeSpan{0, Now().until_ms} : Now();
     change.entry.route = filter_.Classify(id.first, id.second).route;
     batch.keys.emplace(id, std::move(change));
+    unsaved_.insert(id);
     waiting = waiting_.erase(waiting);
-    waiting_changed_ = true;
+  }
+}
+
+// Adds keys of mappings that the run did not have before, and of those that it has no more.
+void Follower::TakeBackfill(Batch &batch) {
+  for (int64 const began_ms = pg::MonotonicMs(); !batch.ends_backfill && !IsFull(batch) &&
+                                                 backfill_->IsDue() &&
+                                                 pg::MonotonicMs() - began_ms < kBatchEveryMs;) {
+    std::vector<KeyId> found;
+    uint64 const offset = changes_->position().offset;
+    batch.ends_backfill = backfill_->FindMore(offset, found);
+    for (KeyId &id : found) {
+      if (waiting_.count(id) > 0) continue;  // it is read again in any case
+      auto const known = batch.keys.find(id);
+      if (known != batch.keys.end() && (!known->second.elements || known->second.is_whole)) continue;
+      // Its rows show a later state, but not those of all mappings.
+      if (ahead_.erase(id) > 0) unsaved_.insert(id);
+      TakeChangedKey(id.first, std::move(id.second), offset, batch);
+    }
   }
 }
 

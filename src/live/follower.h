@@ -8,6 +8,7 @@
 #include "connect/server.h"
 #include "connect/spool_files.h"
 #include "core/interrupts.h"
+#include "live/backfill.h"
 #include "live/link_watch.h"
 #include "live/reject_streak.h"
 #include "live/slot_owners.h"
@@ -64,9 +65,10 @@ class Follower : public Interrupts {
     std::vector<KeyId> forgiven, rejected;
     std::map<std::string, RowCounts> rows;  // that were stored
     std::vector<LargeValue> large;          // that were read again
-    RejectStreak streak;                    // after it
-    // Keys that other masters of the cluster now have, by the number of their follower.
-    std::map<size_t, std::vector<KeyId>> left;
+    bool ends_backfill = false;
+    RejectStreak streak;  // after it
+    // Keys that other masters of the cluster have now, by the number of the follower.
+    std::map<size_t, std::set<KeyId>> left;
   };
   struct Cluster {
     std::vector<std::unique_ptr<Follower>> *followers;
@@ -75,14 +77,19 @@ class Follower : public Interrupts {
   };
   // Slots of the keys were moved while the keys were read.
   struct SlotsMoved {};
+  // The master of a cluster cannot be reached now.
+  struct MasterAway {};
   using Entries = std::vector<const source::Entry *>;
 
-  void OpenSpool();
+  void ReadRecord();
+  bool OpenSpool();
 
   bool Step();
   void LeaveToOthers(Batch &batch);
   void AskOwners();
-  void TakeOver(const std::vector<KeyId> &ids);
+  void AskClock();
+  void Disconnect(const pg::Failure &failure);
+  void TakeOver(const std::set<KeyId> &ids);
 
   void Collect(Batch &batch);
   void WaitForNews();
@@ -98,6 +105,7 @@ class Follower : public Interrupts {
   void TakeFlush(const stream::StreamChange &change) const;
   void TakeId(const stream::SpoolChunk &chunk, Batch &batch);
   void TakeWaiting(Batch &batch);
+  void TakeBackfill(Batch &batch);
   bool HasDueKeys() const;
   bool IsDue(const KeyAhead &key, int64 now_ms) const;
   static size_t MostKeys();
@@ -144,6 +152,9 @@ class Follower : public Interrupts {
   LinkWatch &link_;
   bool const is_feed_;  // the stream has only the names of changed keys, and its offsets are not the server's
   std::optional<Cluster> cluster_;
+  std::optional<Batch> held_;  // which needs a master that is away
+  int64 retry_ms_ = 0;         // not to be reached for before, monotonic
+  int64 unspooled_ms_ = 0;     // since when the link streams, and the spool lacks what follows the position
   BatchStore store_;
   PassFilter filter_;
   std::set<std::string> claiming_;
@@ -159,14 +170,13 @@ class Follower : public Interrupts {
   int64 clock_ahead_ms_ = 0;           // of the server's clock before ours
   std::map<KeyId, KeyAhead> ahead_;    // kStored
   std::map<KeyId, KeyAhead> waiting_;  // the others
-  std::vector<KeyId> fresh_;           // of ahead_, not yet saved
-  std::vector<KeyId> dropped_;         // from ahead_, saved or not
-  bool waiting_changed_ = false;
+  std::set<KeyId> unsaved_;            // that have come to the two, have changed there, or have left them
   bool has_saved_keys_ = true;
   std::set<KeyId> rejected_;  // that have rejects
   RejectStreak streak_;
   std::unique_ptr<ServerConnection> connection_;
   source::RereadBudget budget_;
+  std::optional<Backfill> backfill_;
   stream::ValueSpacing spacing_;
   std::unique_ptr<source::NamedKeys> named_;
   int64 stored_ms_ = 0;  // when the last batch began to be

@@ -28,6 +28,7 @@ constexpr int kMostAbsences = 5;
 constexpr int kMergeEvery = 256;  // batches
 constexpr int kStoreRetries = 5;
 constexpr long kStoreRetryPauseMs = 100;
+constexpr long kMostConnectMs = 1000;  // to one master, while the others wait
 
 }  // namespace
 
@@ -35,7 +36,8 @@ source::NamedKeys &Follower::Reader() {
   if (named_ == nullptr) {
     bool const is_new = connection_ == nullptr;
     if (is_new)
-      connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId(), link_.nodes());
+      connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId(), link_.nodes(),
+                                                       cluster_ ? kMostConnectMs : LONG_MAX);
     Spi::Commit();
     if (!connection_->is_open())
       throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has no slots any more");
@@ -107,10 +109,9 @@ void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset,
   if (auto const ahead = ahead_.find(id); ahead != ahead_.end()) {
     offset = std::max(offset, ahead->second.read_offset);
     ahead_.erase(ahead);
-    dropped_.push_back(id);
   }
   waiting_[id] = {kind, offset, tries, pg::MonotonicMs() + pause_ms};
-  waiting_changed_ = true;
+  unsaved_.insert(id);
 }
 
 void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) {
@@ -136,12 +137,11 @@ void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<
                       "server \"" + run_.migration().server + "\" does not know what the stream has changed",
                       "It lags behind the server of the replication link, or has another history.");
     } catch (const Failure &error) {
-      named_.reset();
-      connection_.reset();
-      if (!MayComeBack(error.sqlstate())) throw;
+      Disconnect(error);
       failure.emplace(error);
     }
     link_.Look();
+    if (failure && cluster_) throw MasterAway();
     if (failure)
       outage.Wait(*failure, true);
     else
@@ -166,7 +166,7 @@ bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
 
 void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
   KeyId id = {change.entry.db, change.entry.key};
-  if (waiting_.erase(id) > 0) waiting_changed_ = true;  // by a reading that is repeated
+  if (waiting_.erase(id) > 0) unsaved_.insert(id);  // by a reading that is repeated
   uint64 const read_offset = key.since.offset;
   bool const is_ahead = read_offset > changes_->position().offset;
   // It is not known which of the changes meanwhile a value that was read in pieces shows.
@@ -195,7 +195,7 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
     change.kind = ChangeKind::kSet;
     if (!is_ahead) return;
     ahead_[id] = {KeyAhead::kStored, read_offset, 0, 0};
-    fresh_.push_back(std::move(id));
+    unsaved_.insert(std::move(id));
   }
 }
 
@@ -215,7 +215,7 @@ void Follower::Apply(Batch &batch) {
     }
   }
   FinishElements(batch);
-  if (batch.keys.empty() && batch.left.empty() && !waiting_changed_ &&
+  if (batch.keys.empty() && batch.left.empty() && unsaved_.empty() && !batch.ends_backfill &&
       changes_->position().offset == position_.point.offset)
     return;
   stored_ms_ = pg::MonotonicMs();
@@ -239,9 +239,8 @@ void Follower::Apply(Batch &batch) {
     ReadWhole(*refused, batch);
   }
   Spi::Commit();
-  fresh_.clear();
-  dropped_.clear();
-  waiting_changed_ = false;
+  unsaved_.clear();
+  if (batch.ends_backfill) backfill_->Finish();
   for (const KeyId &id : batch.forgiven) rejected_.erase(id);
   for (KeyId &id : batch.rejected) rejected_.insert(std::move(id));
   streak_ = std::move(batch.streak);
@@ -322,7 +321,10 @@ void Follower::Store(Batch &batch) {
     store_.Process(last_tries, level, {}, options, tally);
   }
   RequireWholeParts(tally);
-  if (forgets_archived_) store_.archive().Forget(*tally.by_key);
+  if (forgets_archived_) {
+    store_.archive().Forget(*tally.by_key);
+    store_.archive().Delete(gone);  // of mappings that are younger than the archive
+  }
   LivePosition const next = NextPosition();
   Entries const deferred = TakeDeferred(tally);
   ForgiveNone(referenced, batch);
@@ -334,6 +336,7 @@ void Follower::Store(Batch &batch) {
     run_.record().Save(tally, run_.routing().levels(),
                        next.point.id + " offset=" + std::to_string(next.point.offset));
   record_.Advance(next, batch.commands, batch.read_again);
+  if (batch.ends_backfill) record_.SetFilled(run_.migration().name);
   batch.rows = std::move(tally.rows);
   // Only here, where little can still fail: a second try would not find them waiting.
   for (const source::Entry *entry : referenced)
@@ -369,19 +372,23 @@ void Follower::SettleRejects(Batch &batch, const Tally &tally) {
 }
 
 void Follower::SaveKeysAhead(uint64 offset) {
-  has_saved_keys_ = has_saved_keys_ || !fresh_.empty() || !dropped_.empty() || waiting_changed_;
+  has_saved_keys_ = has_saved_keys_ || !unsaved_.empty();
   if (!has_saved_keys_) return;
   record_.ForgetKeysUpTo(offset);
-  record_.ForgetKeys(dropped_);
-  std::vector<std::pair<const KeyId *, const KeyAhead *>> keys;
-  for (const KeyId &id : fresh_)
-    if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && ahead->second.read_offset > offset)
-      keys.emplace_back(&ahead->first, &ahead->second);
-  if (waiting_changed_) {
-    record_.ForgetWaitingKeys();
-    for (const auto &[id, key] : waiting_) keys.emplace_back(&id, &key);
+  std::vector<KeyId> gone;
+  std::vector<std::pair<const KeyId *, const KeyAhead *>> kept;
+  for (const KeyId &id : unsaved_) {
+    auto const waiting = waiting_.find(id);
+    auto const ahead = ahead_.find(id);
+    if (waiting != waiting_.end())
+      kept.emplace_back(&id, &waiting->second);
+    else if (ahead != ahead_.end() && ahead->second.read_offset > offset)
+      kept.emplace_back(&id, &ahead->second);
+    else
+      gone.push_back(id);
   }
-  record_.AddKeys(keys);
+  record_.ForgetKeys(gone);
+  record_.SaveKeys(kept);
 }
 
 }  // namespace prm

@@ -14,12 +14,17 @@ namespace {
 constexpr int64 kLookAgainMs = 200;  // while a slot is being moved
 constexpr long kIdleMs = 5;
 
+// A master that is away: the others wait for an attempt to reach it at most a tenth of the time.
+constexpr int64 kPauses = 10;
+constexpr int64 kLeastPauseMs = 500;
+constexpr int64 kLongestPauseMs = 60 * 1000;
+
 }  // namespace
 
 void Follower::FollowCluster(std::vector<std::unique_ptr<Follower>> &followers, SlotOwners &owners) {
   for (size_t i = 0; i < followers.size(); ++i) {
     followers[i]->cluster_.emplace(Cluster{&followers, &owners, i});
-    followers[i]->OpenSpool();
+    followers[i]->ReadRecord();
   }
   for (;;) {
     bool is_news = false;
@@ -28,12 +33,28 @@ void Follower::FollowCluster(std::vector<std::unique_ptr<Follower>> &followers, 
   }
 }
 
-// Whether there was anything to do.
+// Whether there was anything to do. A batch for which the master is needed waits until that is back.
 bool Follower::Step() {
-  Batch batch;
-  Collect(batch);
   link_.Look();
-  Apply(batch);
+  int64 const began_ms = pg::MonotonicMs();
+  if (began_ms < retry_ms_) return false;
+  Batch batch;
+  try {
+    if (!changes_ && !OpenSpool()) return false;
+    if (held_) {
+      batch = std::move(*held_);
+      held_.reset();
+    } else {
+      Collect(batch);
+      TakeBackfill(batch);
+    }
+    Apply(batch);
+  } catch (const MasterAway &) {
+    if (changes_) held_ = std::move(batch);
+    int64 const now_ms = pg::MonotonicMs();
+    retry_ms_ = now_ms + std::clamp((now_ms - began_ms) * kPauses, kLeastPauseMs, kLongestPauseMs);
+    return false;
+  }
   return batch.commands > 0;
 }
 
@@ -50,9 +71,9 @@ void Follower::LeaveToOthers(Batch &batch) {
       continue;
     }
     if (link) {
-      batch.left[*link].push_back(id);
+      batch.left[*link].insert(id);
       known_.Forget(id.first, id.second);
-      if (ahead_.erase(id) > 0) dropped_.push_back(id);
+      if (ahead_.erase(id) > 0) unsaved_.insert(id);
     } else {
       Wait(change->second, KeyAhead::kAgain, 0, change->second.tries, kLookAgainMs);
     }
@@ -61,27 +82,35 @@ void Follower::LeaveToOthers(Batch &batch) {
 }
 
 void Follower::AskOwners() {
-  Outage outage;
-  for (;;) {
-    std::optional<Failure> failure;
-    try {
-      Reader();
-      bool const tls = connection_->deployment().connection.tls.mode != redis::TlsMode::kOff;
-      cluster_->owners->Ask(**connection_, connection_->node().endpoint, tls);
-      return;
-    } catch (const Failure &error) {
-      named_.reset();
-      connection_.reset();
-      if (!MayComeBack(error.sqlstate())) throw;
-      failure.emplace(error);
-    }
-    link_.Look();
-    outage.Wait(*failure, true);
+  try {
+    Reader();
+    bool const tls = connection_->deployment().connection.tls.mode != redis::TlsMode::kOff;
+    cluster_->owners->Ask(**connection_, connection_->node().endpoint, tls);
+  } catch (const Failure &failure) {
+    Disconnect(failure);
+    throw MasterAway();
   }
 }
 
-// Called within a batch of another follower: keys that this one's master now has are to be read from it.
-void Follower::TakeOver(const std::vector<KeyId> &ids) {
+void Follower::AskClock() {
+  try {
+    Reader();
+  } catch (const Failure &failure) {
+    if (!cluster_) throw;
+    Disconnect(failure);
+    throw MasterAway();
+  }
+}
+
+// Throws a failure of the connection that does not pass by itself.
+void Follower::Disconnect(const Failure &failure) {
+  named_.reset();
+  connection_.reset();
+  if (!MayComeBack(failure.sqlstate())) throw failure;
+}
+
+// Within a batch of another follower: keys that this one's master has now are to be read there.
+void Follower::TakeOver(const std::set<KeyId> &ids) {
   std::vector<std::pair<const KeyId *, const KeyAhead *>> keys;
   for (const KeyId &id : ids) {
     ahead_.erase(id);
@@ -90,9 +119,8 @@ void Follower::TakeOver(const std::vector<KeyId> &ids) {
     waiting = {KeyAhead::kAgain, 0, 0, pg::MonotonicMs()};
     keys.emplace_back(&id, &waiting);
   }
-  record_.ForgetKeys(ids);
-  record_.AddKeys(keys);
-  has_saved_keys_ = waiting_changed_ = true;
+  record_.SaveKeys(keys);
+  has_saved_keys_ = true;
 }
 
 }  // namespace prm

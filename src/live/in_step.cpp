@@ -70,6 +70,18 @@ bool InStep::IsReached() {
   {
     pg::AsExtensionOwner as_owner;
     // All at once: followers of a cluster hand keys over to each other.
+    auto const unfilled = Spi::Execute(
+        R"sql(WITH r AS (SELECT max(run_id) AS run_id FROM redis_migrate.run WHERE migration = $1 AND live)
+              SELECT EXISTS (
+                      SELECT
+                      FROM redis_migrate.live_position AS p
+                      JOIN r USING (run_id)
+                      JOIN redis_migrate.mapping AS m ON m.migration = $1
+                      LEFT JOIN redis_migrate.live_mapping AS f USING (run_id, link, mapping_id)
+                      WHERE f.is_filled IS NULL)
+                  OR EXISTS (SELECT FROM redis_migrate.live_mapping JOIN r USING (run_id) WHERE NOT is_filled))sql",
+        {SqlParam::Text(migration_)});
+    is_reached = !unfilled[0].Bool(0);
     auto rows = Spi::Execute(
         "SELECT l.replication_id, p.is_loaded, p.applied_offset, k.first, k.last, p.link FROM "
         "redis_migrate.live_position AS p JOIN redis_migrate.live_link AS l USING (run_id, link), LATERAL "

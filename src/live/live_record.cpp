@@ -39,7 +39,7 @@ std::map<KeyId, KeyAhead> LiveRecord::ReadKeysAhead() const {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "SELECT db, key_bytes, read_offset, is_absent, is_unread, coalesce(bytes, 0) FROM "
-      "redis_migrate.live_key WHERE run_id = $1 AND link = $2 ORDER BY read_offset, is_absent OR is_unread",
+      "redis_migrate.live_key WHERE run_id = $1 AND link = $2",
       {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
   std::map<KeyId, KeyAhead> keys;
   for (uint64 i = 0; i < rows.size(); ++i) {
@@ -69,6 +69,12 @@ void LiveRecord::SetLoaded(const std::string &migration) const {
       "UPDATE redis_migrate.live_position SET is_loaded = true, updated_at = clock_timestamp() WHERE run_id "
       "= $1",
       {SqlParam::Int8(run_id_)});
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.live_mapping (run_id, link, mapping_id, pattern, is_filled)
+            SELECT p.run_id, p.link, m.mapping_id, m.pattern, true
+            FROM redis_migrate.live_position AS p, redis_migrate.mapping AS m
+            WHERE p.run_id = $1 AND m.migration = $2)sql",
+      {SqlParam::Int8(run_id_), SqlParam::Text(migration)});
   Spi::Execute("UPDATE redis_migrate.background_run SET force = false WHERE migration = $1 AND force",
                {SqlParam::Text(migration)});
 }
@@ -84,6 +90,43 @@ void LiveRecord::Advance(const LivePosition &position, int64 commands, int64 key
        SqlParam::Int8(keys_read_again), SqlParam::Int4(link_)});
 }
 
+std::set<std::string> LiveRecord::FindUnfilled(const std::string &migration) const {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.live_mapping (run_id, link, mapping_id, pattern, is_filled)
+            SELECT $1, $2, m.mapping_id, m.pattern, false
+            FROM redis_migrate.mapping AS m
+            WHERE m.migration = $3
+            ON CONFLICT DO NOTHING)sql",
+      {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Text(migration)});
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.live_mapping AS l
+            SET is_filled = false
+            WHERE run_id = $1 AND link = $2 AND is_filled AND NOT EXISTS (
+                SELECT FROM redis_migrate.mapping AS m WHERE m.migration = $3 AND m.mapping_id = l.mapping_id))sql",
+      {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Text(migration)});
+  auto rows = Spi::Execute(
+      "SELECT DISTINCT pattern FROM redis_migrate.live_mapping WHERE run_id = $1 AND link = $2 AND NOT "
+      "is_filled",
+      {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
+  std::set<std::string> patterns;
+  for (uint64 i = 0; i < rows.size(); ++i) patterns.insert(rows[i].Text(0));
+  return patterns;
+}
+
+void LiveRecord::SetFilled(const std::string &migration) const {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(DELETE FROM redis_migrate.live_mapping AS l
+            WHERE run_id = $1 AND link = $2 AND NOT EXISTS (
+                SELECT FROM redis_migrate.mapping AS m WHERE m.migration = $3 AND m.mapping_id = l.mapping_id))sql",
+      {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Text(migration)});
+  Spi::Execute(
+      "UPDATE redis_migrate.live_mapping SET is_filled = true WHERE run_id = $1 AND link = $2 AND NOT "
+      "is_filled",
+      {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
+}
+
 void LiveRecord::ForgetKeysUpTo(uint64 offset) const {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
@@ -92,7 +135,7 @@ void LiveRecord::ForgetKeysUpTo(uint64 offset) const {
       {SqlParam::Int8(run_id_), Offset(offset), SqlParam::Int4(link_)});
 }
 
-void LiveRecord::AddKeys(const std::vector<std::pair<const KeyId *, const KeyAhead *>> &keys) const {
+void LiveRecord::SaveKeys(const std::vector<std::pair<const KeyId *, const KeyAhead *>> &keys) const {
   if (keys.empty()) return;
   std::vector<int> dbs, absent, unread;
   std::vector<Bytes> names;
@@ -110,7 +153,10 @@ void LiveRecord::AddKeys(const std::vector<std::pair<const KeyId *, const KeyAhe
       "INSERT INTO redis_migrate.live_key (run_id, link, db, key_bytes, read_offset, is_absent, is_unread, "
       "bytes) "
       "SELECT $1, $8, k.db, k.key_bytes, k.read_offset, k.absent = 1, k.unread = 1, NULLIF(k.bytes, 0) "
-      "FROM unnest($2, $3, $4, $5, $6, $7) AS k (db, key_bytes, read_offset, absent, unread, bytes)",
+      "FROM unnest($2, $3, $4, $5, $6, $7) AS k (db, key_bytes, read_offset, absent, unread, bytes) "
+      "ON CONFLICT (run_id, link, db, redis_migrate.index_key(key_bytes)) DO UPDATE SET read_offset = "
+      "excluded.read_offset, is_absent = excluded.is_absent, is_unread = excluded.is_unread, bytes = "
+      "excluded.bytes",
       {SqlParam::Int8(run_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
        SqlParam::Int8Array(offsets), SqlParam::Int4Array(absent), SqlParam::Int4Array(unread),
        SqlParam::Int8Array(bytes), SqlParam::Int4(link_)});
@@ -127,17 +173,10 @@ void LiveRecord::ForgetKeys(const std::vector<KeyId> &keys) const {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
       "DELETE FROM redis_migrate.live_key AS l USING unnest($2, $3) AS k (db, key_bytes) WHERE l.run_id = $1 "
-      "AND l.link = $4 AND l.db = k.db AND l.key_bytes = k.key_bytes",
+      "AND l.link = $4 AND l.db = k.db AND redis_migrate.index_key(l.key_bytes) = "
+      "redis_migrate.index_key(k.key_bytes)",
       {SqlParam::Int8(run_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
        SqlParam::Int4(link_)});
-}
-
-void LiveRecord::ForgetWaitingKeys() const {
-  pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept(
-      "DELETE FROM redis_migrate.live_key WHERE run_id = $1 AND link = $2 AND (is_absent "
-      "OR is_unread)",
-      {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
 }
 
 std::optional<std::string> LiveRecord::ReadSeed(const std::string &migration) {

@@ -59,17 +59,23 @@ class LiveRecord {
   std::map<KeyId, KeyAhead> ReadKeysAhead() const;
   // Begins the position of a run at that of its snapshot.
   void Begin(const LivePosition &position) const;
-  // Notes that the whole snapshot is stored. A permission to remove more rows than usual ends with it.
+  // Notes that the whole snapshot is stored, for all mappings that the migration has. A permission to remove
+  // more rows than usual ends with it.
   void SetLoaded(const std::string &migration) const;
   // Advances the position, and adds to the counts.
   void Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const;
 
+  // Of the link: the patterns of mappings whose keys are still to be looked for, because they have come to
+  // the migration since, or have gone from it.
+  std::set<std::string> FindUnfilled(const std::string &migration) const;
+  // They have been found.
+  void SetFilled(const std::string &migration) const;
+
   // Forgets keys whose rows the stream has caught up with.
   void ForgetKeysUpTo(uint64 offset) const;
   void ForgetKeys(const std::vector<KeyId> &keys) const;
-  // Forgets keys whose new state is not stored.
-  void ForgetWaitingKeys() const;
-  void AddKeys(const std::vector<std::pair<const KeyId *, const KeyAhead *>> &keys) const;
+  // Adds keys, or changes what is known of them.
+  void SaveKeys(const std::vector<std::pair<const KeyId *, const KeyAhead *>> &keys) const;
 
   // Reads, and then forgets, the dump file with which the next run of the migration is to begin; nothing:
   // none.

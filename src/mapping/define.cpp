@@ -21,9 +21,15 @@ using pg::Spi;
 using pg::SqlParam;
 
 // Notes a change of the definition: interrupted runs begin again rather than continue with other mappings.
-void Touch(const std::string &migration) {
-  Spi::Execute("UPDATE redis_migrate.migration SET changed_at = clock_timestamp() WHERE migration = $1",
-               {SqlParam::Text(migration)});
+// is_of_own_keys: a mapping has come or gone, and other mappings have the keys that they had. Then a live run
+// goes on.
+void Touch(const std::string &migration, bool is_of_own_keys = false) {
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.migration
+            SET changed_at = clock_timestamp(),
+                altered_at = CASE WHEN $2 THEN altered_at ELSE clock_timestamp() END
+            WHERE migration = $1)sql",
+      {SqlParam::Text(migration), SqlParam::Bool(is_of_own_keys)});
 }
 
 // Loads a migration and keeps others from running or changing it until this transaction ends. Otherwise a run
@@ -224,7 +230,7 @@ PRM_FUNCTION(alter_migration) {
   Spi::Execute(
       R"sql(UPDATE redis_migrate.migration
             SET server = NULLIF($2, '')::name, source = $3, unmapped = $4, databases = $5,
-                file = NULLIF($6, ''), changed_at = clock_timestamp()
+                file = NULLIF($6, ''), changed_at = clock_timestamp(), altered_at = clock_timestamp()
             WHERE migration = $1)sql",
       {SqlParam::Text(migration.name), SqlParam::Text(migration.server), SqlParam::Text(source),
        SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
@@ -274,7 +280,7 @@ PRM_FUNCTION(add_mapping) {
                    "$18, $19, $20, $21, $22, $23, $24, $25::redis_migrate.owner_role, "
                    "$26::redis_migrate.owner_role[], $27)",
                MappingParams(migration.name, mapping));
-  Touch(migration.name);
+  Touch(migration.name, !HasOverlaps(migration, mapping));
   PG_RETURN_VOID();
 }
 
@@ -365,7 +371,7 @@ PRM_FUNCTION(drop_mapping) {
   pg::AsExtensionOwner as_owner;
   ForgetRows(mapping.id);
   Spi::Execute("DELETE FROM redis_migrate.mapping WHERE mapping_id = $1", {SqlParam::Int8(mapping.id)});
-  Touch(migration.name);
+  Touch(migration.name, !HasOverlaps(migration, mapping));
   PG_RETURN_VOID();
 }
 

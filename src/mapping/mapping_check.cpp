@@ -85,6 +85,14 @@ std::string WhyKeyless(const Migration &migration, const Mapping &mapping) {
 
 }  // namespace
 
+bool HasOverlaps(const Migration &migration, const Mapping &mapping) {
+  KeyPattern const pattern = ParsePattern(mapping.pattern);
+  for (const auto &[text, taken] : PatternsOf(migration))
+    if (text != mapping.pattern && ShareOne(mapping.databases, taken) && pattern.Overlaps(ParsePattern(text)))
+      return true;
+  return false;
+}
+
 void ReportOverlaps(const Migration &migration, const KeyPattern &pattern, const DatabaseNumbers &databases) {
   constexpr size_t kMostNamed = 10;
   std::vector<std::string> others, owners;

@@ -13,6 +13,9 @@ void CheckPlaces(const Migration &migration, const std::string &source);
 // Checks the numbers of databases of a migration or mapping. Errors: 22023.
 void CheckDatabases(const std::optional<std::vector<int>> &databases);
 
+// Whether a mapping's pattern shares keys with another pattern of the migration.
+bool HasOverlaps(const Migration &migration, const Mapping &mapping);
+
 // Reports, as a NOTICE, the patterns that share keys of these databases with a new one, and which of them
 // takes precedence.
 void ReportOverlaps(const Migration &migration, const KeyPattern &pattern, const DatabaseNumbers &databases);

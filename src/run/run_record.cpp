@@ -16,7 +16,14 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   pg::AsExtensionOwner as_owner;
   RunRecord record;
   auto last = Spi::Execute(
-      R"sql(SELECT r.run_id, r.level, r.position, r.started_at > m.changed_at
+      R"sql(SELECT r.run_id, r.level, r.position, r.started_at > CASE
+                    WHEN r.live AND r.source = 'replication' AND (
+                        SELECT bool_and(p.is_loaded)
+                        FROM redis_migrate.live_position AS p
+                        WHERE p.run_id = r.run_id)
+                    THEN m.altered_at
+                    ELSE m.changed_at
+                END
                 AND r.priority IS NOT DISTINCT FROM $2 AND r.mapping IS NOT DISTINCT FROM $3
                 AND r.source = $4 AND r.prune = $5 AND r.live = $7
                 AND (r.position = '' OR split_part($6, ' db=', 1) IN ('', split_part(r.position, ' db=', 1)))
@@ -161,7 +168,7 @@ void RunRecord::SetPruneOutcome(const std::string &mapping, const std::string &o
 void RunRecord::AddMappings(const std::vector<std::string> &mappings) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      R"sql(INSERT INTO redis_migrate.mapping_count (run_id, part, mapping, claims_unchanged)
+      R"sql(INSERT INTO redis_migrate.mapping_count AS c (run_id, part, mapping, claims_unchanged)
             SELECT $1, 0, m.mapping,
                 NOT EXISTS (SELECT FROM redis_migrate.ledger_segment AS s WHERE s.mapping_id = m.mapping_id)
                 AND NOT EXISTS (
@@ -171,7 +178,8 @@ void RunRecord::AddMappings(const std::vector<std::string> &mappings) {
             FROM redis_migrate.mapping AS m
             JOIN redis_migrate.run AS r USING (migration)
             WHERE r.run_id = $1 AND m.mapping = ANY ($2)
-            ON CONFLICT DO NOTHING)sql",
+            ON CONFLICT (run_id, part, mapping)
+            DO UPDATE SET claims_unchanged = true WHERE excluded.claims_unchanged AND NOT c.claims_unchanged)sql",
       {SqlParam::Int8(id_), SqlParam::TextArray(mappings)});
 }
 
