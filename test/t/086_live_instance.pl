@@ -1,5 +1,5 @@
-# One server follows: a live run goes on after a restart and a crash, but not by itself on a clone, on a promoted standby
-# or in a copy of the database, until somebody confirms it there.
+# One server follows: a live run goes on after a restart and a crash, but not by itself on a clone, after a restore to a
+# point in time, on a promoted standby or in a copy of the database, until somebody confirms it there.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ use Test::More;
 use constant KEYS => 50;
 
 my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '16mb' ]);
-my $primary = new_node('primary', preload => 1, init => { allows_streaming => 1 },
+my $primary = new_node('primary', preload => 1, init => { allows_streaming => 1, has_archiving => 1 },
     conf => "pg_redis_migrate.databases = 'postgres,copy'\npg_redis_migrate.live_delete_limit = 100");
 $primary->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $redis->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');
 create_live($primary);
@@ -82,6 +82,27 @@ $redis->cli('SET', 's:twin', 'v');
 is(wait_for($primary), '', 'while the primary goes on');
 is($twin->safe_psql('postgres', q{SELECT count(*) FROM strings WHERE id = 'twin'}), 0, 'alone');
 $twin->stop;
+
+# A restore to a point in time, though it has the file, too: rows and position are those of that time, and what came later
+# is followed from there.
+$redis->cli('SET', 's:before', 'v');
+is(wait_for($primary), '', 'before the point in time');
+$primary->safe_psql('postgres', q{SELECT pg_create_restore_point('here')});
+$redis->cli('SET', 's:after', 'v');
+is(wait_for($primary), '', 'and after it');
+my $wal = $primary->safe_psql('postgres', 'SELECT pg_walfile_name(pg_switch_wal())');
+wait_until('the archive', sub { $primary->safe_psql('postgres', "SELECT last_archived_wal >= '$wal' FROM pg_stat_archiver") eq 't' });
+my $restored = PostgreSQL::Test::Cluster->new('restored');
+$restored->init_from_backup($primary, 'base', has_restoring => 1, standby => 0);
+$restored->append_conf('postgresql.conf', "recovery_target_name = 'here'\nrecovery_target_action = promote\narchive_mode = off");
+copy($file, $restored->data_dir . '/pg_stat') or die "copy: $!";
+$restored->start;
+wait_until('the restore', sub { $restored->safe_psql('postgres', 'SELECT pg_is_in_recovery()') eq 'f' });
+is($restored->safe_psql('postgres', q{SELECT string_agg(id, ' ') FROM strings WHERE id IN ('before', 'after')}), 'before', 'the rows are those of the point in time');
+pauses($restored, 'restored', 1);
+is($restored->safe_psql('postgres', q{SELECT count(*) FROM strings WHERE id = 'after'}), '1', 'what came later is followed from there');
+is($redis->cli('INFO', 'stats') =~ /sync_full:(\d+)/ ? $1 : '', '1', 'without another snapshot');
+$restored->stop;
 
 # A promoted standby, though it has the file by which the primary knows itself.
 my $standby = PostgreSQL::Test::Cluster->new('standby');

@@ -123,6 +123,7 @@ END
 # A Redis Cluster whose nodes know each other. Options:
 #   masters => 3
 #   replicas => 1   of each master
+#   clocks => [ 0, 3600000, ... ]   by how many milliseconds the clock of each node is ahead
 sub start_cluster { my (%options) = @_; return RedisNodes::Cluster->new(%options); }
 
 package RedisNodes::Cluster;
@@ -130,6 +131,7 @@ package RedisNodes::Cluster;
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Run ();
 use PrmTest;
 use PrmTools;
@@ -139,7 +141,7 @@ sub new
     my ($class, %options) = @_;
     my $masters = $options{masters} // 3;
     my $count = $masters * (1 + ($options{replicas} // 1));
-    my @nodes = map { start_node() } 1 .. $count;
+    my @nodes = map { start_node($options{clocks} ? $options{clocks}[ $_ - 1 ] : undef) } 1 .. $count;
     my $out = '';
     IPC::Run::run([ 'redis-cli', '--cluster', 'create', (map { _address($_) } @nodes),
             '--cluster-replicas', $options{replicas} // 1, '--cluster-yes' ], '<', \undef, '>&', \$out)
@@ -149,9 +151,13 @@ sub new
     return $self;
 }
 
-# A node that has not joined a cluster.
+# A node that has not joined a cluster, with a clock that is so many milliseconds ahead.
 sub start_node
 {
+    my ($ahead_ms) = @_;
+    my $clock = "$FindBin::Bin/../modules/bridge/other_clock.so";
+    die "make -C test/modules/bridge has to be run first\n" if defined $ahead_ms && !-e $clock;
+    local @ENV{qw(LD_PRELOAD PRM_CLOCK_AHEAD_MS)} = ($clock, $ahead_ms) if defined $ahead_ms;
     # The port of the cluster's bus is 10000 higher by default: there any client's connection may have its end.
     my $bus = PostgreSQL::Test::Cluster::get_free_port();
     my $node = start_redis(args => [ '--cluster-enabled', 'yes', '--cluster-port', $bus, '--cluster-node-timeout', '3000', '--cluster-replica-validity-factor', '0' ]);
