@@ -67,6 +67,10 @@ Result<bool> CommandStream::Next(StreamCommand& command) {
   return true;
 }
 
+void CommandStream::Release() {
+  if (count_ == 0) Clear(kept_);
+}
+
 // Takes the next part of a command from the input; false: it is not whole yet.
 Result<bool> CommandStream::TakePart() {
   switch (state_) {
@@ -119,6 +123,8 @@ Result<bool> CommandStream::TakeLength() {
   } else {
     charged_ += price;
     places_.push_back({kept_.size(), static_cast<size_t>(is_kept_ ? left_ : 0), is_kept_});
+    // A buffer that grows step by step takes up to three times as much meanwhile.
+    if (is_kept_ && left_ > kKeptBufferBytes) kept_.reserve(kept_.size() + left_);
   }
   state_ = State::kArgument;
   return true;

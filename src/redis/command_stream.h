@@ -40,6 +40,9 @@ class CommandStream {
   // object is unusable. Errors: kProtocol with the offset (not an array of bulk strings).
   Result<bool> Next(StreamCommand& command);
 
+  // Frees the bytes of the last command if they are many: its arguments are not used any more.
+  void Release();
+
  private:
   enum class State { kCount, kLength, kArgument, kEnd };
 

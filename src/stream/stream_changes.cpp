@@ -156,6 +156,7 @@ Result<bool> StreamChanges::Next(Changes& changes) {
   if (!next.ok() || !next.value()) return next;
   if (!IsKept(command_, 0)) return Malformed();
   PRM_RETURN_IF_ERROR(Take(changes));
+  stream_.Release();  // changes have copies of what they need, and may wait
   if (!in_transaction_) position_ = {command_.end, db_};
   return true;
 }
