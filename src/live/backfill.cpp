@@ -39,7 +39,7 @@ Backfill::Backfill(const Migration &migration, const Routing &routing, const Liv
 }
 
 bool Backfill::IsDue() const {
-  return !patterns_.empty() && pg::MonotonicMs() >= not_before_ms_ &&
+  return !patterns_.empty() && link_.IsStreaming() && pg::MonotonicMs() >= not_before_ms_ &&
          budget_.PauseUs(RereadBudget::NowUs()) == 0;
 }
 
