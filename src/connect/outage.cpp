@@ -48,15 +48,17 @@ void Outage::Wait(const pg::Failure &failure, bool was_open) {
                       was_open && failure.sqlstate() == ERRCODE_CONNECTION_FAILURE
                           ? "Redis is reachable but keeps closing the connection. If its "
                             "client-output-buffer-limit or maxmemory-clients is the cause, lower "
-                            "pg_redis_migrate.bytes_in_flight; the run keeps its position."
-                          : "The run keeps its position: CALL redis_migrate.run again when Redis is back.");
+                            "pg_redis_migrate.bytes_in_flight; the " +
+                                std::string(what_) + " keeps its position."
+                          : retry_);
   // After a timeout the run has already waited in silence.
   const bool was_waited_for = failure.sqlstate() == ERRCODE_CONNECTION_EXCEPTION;
   if (!told_ && (was_waited_for || TimestampDifferenceExceeds(since_, now, kQuietMs))) {
     told_ = true;
     pg::Report(
         WARNING, failure.message(), failure.detail(),
-        "The run continues by itself if the problem is solved within pg_redis_migrate.reconnect_timeout, " +
+        "The " + std::string(what_) +
+            " continues by itself if the problem is solved within pg_redis_migrate.reconnect_timeout, " +
             std::to_string((settings::reconnect_timeout_ms + 999) / 1000) + " s.");
   }
   pg::Sleep(WithJitter(pause_ms_));

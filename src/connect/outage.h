@@ -16,6 +16,12 @@ bool MayComeBack(int sqlstate);
 // Reports that the source cannot be reached, and gives up after pg_redis_migrate.reconnect_timeout.
 class Outage {
  public:
+  // what: waits, "run"; retry: the hint when it has given up.
+  explicit Outage(
+      const char *what = "run",
+      const char *retry = "The run keeps its position: CALL redis_migrate.run again when Redis is back.")
+      : what_(what), retry_(retry) {}
+
   // Waits a moment before the next try. was_open: it was reached, and then the connection failed. Throws the
   // failure when the time is over.
   void Wait(const pg::Failure &failure, bool was_open);
@@ -23,6 +29,8 @@ class Outage {
  private:
   static constexpr long kFirstRetryMs = 200;
 
+  const char *what_;
+  const char *retry_;
   TimestampTz since_ = 0;
   long pause_ms_ = kFirstRetryMs;
   bool told_ = false;

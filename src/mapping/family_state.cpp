@@ -16,9 +16,7 @@ namespace {
 
 // Batches hold it shared, a change of a state exclusively.
 void LockFamilies(const std::string &migration, LOCKMODE mode) {
-  uint64 const name = DatumGetUInt64(hash_any_extended(
-      reinterpret_cast<const unsigned char *>(migration.data()), static_cast<int>(migration.size()), 0));
-  pg::LockInTransaction(pg::LockTag(pg::kFamilyLocks, name), mode);
+  pg::LockInTransaction(pg::LockTagOfName(pg::kFamilyLocks, migration), mode);
 }
 
 }  // namespace

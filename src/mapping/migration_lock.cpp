@@ -18,9 +18,7 @@ uint64 HashOf(const void *bytes, size_t size) {
       hash_any_extended(static_cast<const unsigned char *>(bytes), static_cast<int>(size), 0));
 }
 
-LOCKTAG TagOf(const std::string &migration) {
-  return pg::LockTag(pg::kMigrationLocks, HashOf(migration.data(), migration.size()));
-}
+LOCKTAG TagOf(const std::string &migration) { return pg::LockTagOfName(pg::kMigrationLocks, migration); }
 
 LOCKTAG TagOf(int64 run_id, int level, int part) {
   const int64 name[] = {run_id, level, part};

@@ -17,6 +17,7 @@ enum LockSpace : uint16 {
   kOutboxLocks = 37,     // by mapping
   kReverseLocks = 38,    // by reverse feed
   kCutoverLocks = 40,    // by the name of a migration
+  kRestoreLocks = 41,    // by the name of a migration
 };
 
 }  // namespace prm::pg

@@ -10,6 +10,11 @@ LOCKTAG LockTag(LockSpace space, uint64 id) {
   return tag;
 }
 
+LOCKTAG LockTagOfName(LockSpace space, const std::string &name) {
+  return LockTag(space, DatumGetUInt64(hash_any_extended(reinterpret_cast<const unsigned char *>(name.data()),
+                                                         static_cast<int>(name.size()), 0)));
+}
+
 LOCKTAG DatabaseLockTag(LockSpace space, Oid database) {
   LOCKTAG tag = {};
   SET_LOCKTAG_ADVISORY(tag, InvalidOid, database, 0, space);

@@ -8,6 +8,9 @@ namespace prm::pg {
 // The tag of a lock in the current database. Ids may be hashes.
 LOCKTAG LockTag(LockSpace space, uint64 id);
 
+// Likewise, by a name.
+LOCKTAG LockTagOfName(LockSpace space, const std::string &name);
+
 // The tag of a lock that belongs to a database but is taken from any other, too.
 LOCKTAG DatabaseLockTag(LockSpace space, Oid database);
 
