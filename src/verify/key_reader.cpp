@@ -73,9 +73,28 @@ bool KeyReader::Open() {
   return true;
 }
 
-std::optional<redis::ReplicationPoint> KeyReader::FetchPoint() {
-  if (scans_ || !Open()) return {};
-  return pg::ValueOrThrow(named_->FetchPoint());
+std::vector<redis::ReplicationPoint> KeyReader::FetchPoints() {
+  redis::Deployment const deployment = ServerOptions(migration_.server, GetUserId());
+  Spi::Commit();
+  if (!deployment.seeds.empty()) return FetchPointsOfCluster(deployment);
+  if (!Open()) return {};
+  return {pg::ValueOrThrow(named_->FetchPoint())};
+}
+
+std::vector<redis::ReplicationPoint> KeyReader::FetchPointsOfCluster(const redis::Deployment &deployment) {
+  ClusterResources resources;
+  auto const topology = pg::ValueOrThrow(redis::FindTopology(deployment, resources.waiter));
+  std::vector<redis::ReplicationPoint> points;
+  for (const redis::ClusterShard &shard : topology.shards) {
+    auto const master =
+        pg::ValueOrThrow(redis::OpenNode(deployment, shard.master.endpoint, resources.waiter));
+    source::NamedKeysOptions options;
+    options.is_cluster = true;
+    auto const named = source::NamedKeys::Open(*master, options);
+    if (!named.ok()) return {};
+    points.push_back(pg::ValueOrThrow(named.value()->FetchPoint()));
+  }
+  return points;
 }
 
 void KeyReader::ReadByName(const std::vector<KeyId> &keys, const Visit &visit) {

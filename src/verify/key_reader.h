@@ -25,14 +25,16 @@ class KeyReader {
   // ServerConnection, NamedKeys and SourceReader, after pg_redis_migrate.reconnect_timeout.
   void Read(const std::vector<KeyId> &keys, const Visit &visit);
 
-  // Where the stream of the server is now; nothing where it does not tell. The same errors, but at once.
-  std::optional<redis::ReplicationPoint> FetchPoint();
+  // Where the stream of the server is now, or those of a cluster's masters; none where one does not tell. The
+  // same errors, but at once.
+  std::vector<redis::ReplicationPoint> FetchPoints();
 
  private:
   void ReadByName(const std::vector<KeyId> &keys, const Visit &visit);
   void Scan(const std::vector<KeyId> &keys, const Visit &visit);
   // False: the server does not let itself be read by name.
   bool Open();
+  std::vector<redis::ReplicationPoint> FetchPointsOfCluster(const redis::Deployment &deployment);
 
   const Migration &migration_;
   source::KeyFilter &filter_;

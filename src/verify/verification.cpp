@@ -214,7 +214,7 @@ void Verification::TakeAgain(std::vector<source::Entry> &entries,
   pg::Context context("redis_migrate verification");
   pg::SwitchContext in_context(context.get());
   keys_.read_again += static_cast<int64>(entries.size());
-  if (is_followed_ && point && !is_behind_) is_behind_ = !WaitForLive(*point);
+  if (is_followed_ && !is_behind_) is_behind_ = !(point && !IsFeed() ? WaitForStream(*point) : WaitForLive());
   std::vector<source::Entry> still;
   for (source::Entry &entry : entries)
     if (entry.state != EntryState::kChanging) still.push_back(std::move(entry));
@@ -289,9 +289,11 @@ void Verification::FindUnmet() {
   }
   if (suspected.empty()) return;
   ReadSource(false);
-  if (is_followed_) {
-    // What the stream has taken away is gone here, too.
-    if (auto const point = reader_.FetchPoint()) WaitForLive(*point);
+  // What the stream has taken away is gone here, too: otherwise nobody knows.
+  if (is_followed_ && !WaitForLive()) {
+    is_extra_known_ = false;
+    for (const Mapping *mapping : suspected) counts_[mapping->name].extra.reset();
+    return;
   }
   for (const Mapping *mapping : suspected) {
     counts_[mapping->name].extra = VisitUnmetRows(*mapping, record_, true, [&](const UnmetRow &row) {
@@ -367,30 +369,74 @@ bool Verification::IsFollowing() const {
   return is_following;
 }
 
-// Waits until the stream has been applied up to a point. False: it was not in time, or nobody knows.
-bool Verification::WaitForLive(const redis::ReplicationPoint &point) {
+// Whether the live run learns of changes by a feed, which has no points.
+bool Verification::IsFeed() const {
+  bool is_feed = false;
+  {
+    pg::AsExtensionOwner as_owner;
+    is_feed = Spi::ExecuteKept(
+                  R"sql(SELECT coalesce(bool_or(l.feed IS NOT NULL), false)
+                        FROM redis_migrate.live_link AS l
+                        WHERE l.run_id = (SELECT max(run_id) FROM redis_migrate.run
+                                          WHERE migration = $1 AND live AND state = 'running'))sql",
+                  {SqlParam::Text(migration_.name)})[0]
+                  .Bool(0);
+  }
+  Spi::Commit();
+  return is_feed;
+}
+
+// Waits until all that Redis has now has been applied, of a cluster by all its masters. False: it was not in
+// time, or nobody knows.
+bool Verification::WaitForLive() {
+  if (IsFeed()) return WaitForFeed();
+  std::vector<redis::ReplicationPoint> const points = reader_.FetchPoints();
+  for (const redis::ReplicationPoint &point : points)
+    if (!WaitForStream(point)) return false;
+  return !points.empty();
+}
+
+// Asks again and again until the answer is true. False, too: the answer is NULL, that nobody knows.
+bool Verification::WaitUntil(const std::string &question, std::initializer_list<SqlParam> parameters) {
   for (int64 const began_ms = pg::MonotonicMs();;) {
-    bool is_reached = false;
+    std::optional<bool> is_reached;
     {
       pg::AsExtensionOwner as_owner;
-      auto const rows = Spi::ExecuteKept(
-          R"sql(SELECT p.is_loaded AND $2 IN (p.replication_id, l.replication_id) AND p.applied_offset >= $3
-                FROM redis_migrate.run AS r
-                JOIN redis_migrate.live_position AS p USING (run_id)
-                LEFT JOIN redis_migrate.live_link AS l USING (run_id, link)
-                WHERE r.migration = $1 AND r.live AND r.state = 'running'
-                    AND $2 IN (p.replication_id, l.replication_id)
-                ORDER BY run_id DESC, p.applied_offset
-                LIMIT 1)sql",
-          {SqlParam::Text(migration_.name), SqlParam::Text(point.id),
-           SqlParam::Int8(static_cast<int64>(point.offset))});
-      is_reached = rows.size() > 0 && !rows[0].IsNull(0) && rows[0].Bool(0);
+      auto const rows = Spi::ExecuteKept(question, parameters);
+      if (rows.size() > 0 && !rows[0].IsNull(0)) is_reached = rows[0].Bool(0);
     }
     Spi::Commit();
-    if (is_reached) return true;
+    if (is_reached.value_or(true)) return is_reached.has_value();
     if (pg::MonotonicMs() - began_ms > kMostLiveWaitMs) return false;
     pg::Sleep(kLookAtLiveMs);
   }
+}
+
+// Of the stream up to a point.
+bool Verification::WaitForStream(const redis::ReplicationPoint &point) const {
+  return WaitUntil(
+      R"sql(SELECT p.is_loaded AND p.applied_offset >= $3
+            FROM redis_migrate.run AS r
+            JOIN redis_migrate.live_position AS p USING (run_id)
+            LEFT JOIN redis_migrate.live_link AS l USING (run_id, link)
+            WHERE r.migration = $1 AND r.live AND r.state = 'running'
+                AND $2 IN (p.replication_id, l.replication_id)
+            ORDER BY run_id DESC, p.applied_offset
+            LIMIT 1)sql",
+      {SqlParam::Text(migration_.name), SqlParam::Text(point.id),
+       SqlParam::Int8(static_cast<int64>(point.offset))});
+}
+
+// A feed knows all that changed before some time. One that has a doubt knows nothing.
+bool Verification::WaitForFeed() const {
+  return WaitUntil(
+      R"sql(SELECT CASE WHEN bool_and(l.doubt IS NULL)
+                THEN bool_and(p.is_loaded AND p.applied_offset >= l.received_offset AND l.received_at > $2) END
+            FROM redis_migrate.live_link AS l
+            LEFT JOIN redis_migrate.live_position AS p USING (run_id, link)
+            WHERE l.run_id = (SELECT max(run_id) FROM redis_migrate.run
+                              WHERE migration = $1 AND live AND state = 'running'))sql",
+      {SqlParam::Text(migration_.name), {TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()), false}});
 }
 
 std::vector<std::string> Verification::Reasons() {
@@ -426,6 +472,9 @@ std::vector<std::string> Verification::Reasons() {
     else if (!(*writes == *writes_before_))
       reasons.emplace_back("keys were written to meanwhile, and live sync is not under way");
   }
+  if (!is_extra_known_)
+    reasons.emplace_back(
+        "live sync did not come to what was read in time: which rows have no key is not known");
   if (is_followed_ && !IsFollowed())
     reasons.emplace_back("live sync ended meanwhile");
   else if (is_followed_ && !IsFollowing())

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "core/siphash.h"
+#include "pg/spi.h"
 #include "store/batch.h"
 #include "verify/key_reader.h"
 #include "verify/verification_record.h"
@@ -73,7 +74,11 @@ class Verification {
   std::optional<Writes> AskWrites() const;
   bool IsFollowed() const;
   bool IsFollowing() const;
-  bool WaitForLive(const redis::ReplicationPoint &point);
+  bool IsFeed() const;
+  bool WaitForLive();
+  static bool WaitUntil(const std::string &question, std::initializer_list<pg::SqlParam> parameters);
+  bool WaitForStream(const redis::ReplicationPoint &point) const;
+  bool WaitForFeed() const;
   bool HasServer() const;
 
   Parameters parameters_;
@@ -87,9 +92,10 @@ class Verification {
   std::map<std::string, VerificationRecord::Counts> counts_;  // by mapping
   std::map<std::string, int64> rules_;                        // of keys that were rejected
   std::map<KeyId, Doubt> doubts_;
-  std::set<KeyId> partial_;   // some of whose elements are rejected
-  bool is_followed_ = false;  // live sync is under way
-  bool is_behind_ = false;    // and did not get to what was read in time
+  std::set<KeyId> partial_;     // some of whose elements are rejected
+  bool is_followed_ = false;    // live sync is under way
+  bool is_behind_ = false;      // and did not get to what was read in time
+  bool is_extra_known_ = true;  // it got to the end of the second reading
   std::optional<Writes> writes_before_;
 };
 

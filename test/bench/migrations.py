@@ -231,6 +231,7 @@ PAIR_GOALS = (1.25, 1.1)
 AGAIN_GOAL = 0.6      # of the time of the first run
 MEMORY_GOAL_MB = 64
 GET_GOAL = 2.0        # of the p99 beside a run
+VERIFY_GOAL = 1.5     # of the time of reading the keys
 SAMPLE_GOAL = 60000   # keys/s
 
 
@@ -413,6 +414,28 @@ class Bench:
         session.cursor().execute("CALL redis_migrate.run('threadr', workers => 1)")
         return keys, time.monotonic() - start
 
+    def verify(self):
+        """The rows of a migration, and the seconds of verifications and of runs that read the same keys for nothing."""
+        case = Case("", "strings")
+        case.table = "verified"
+        if (case.data, case.layout) not in self.copies:
+            self.data[case.data].load(self.options.redis)
+        self.create(case.table, case)
+        self.define(case)
+        self.ask("CALL redis_migrate.run('bench', workers => 1)")
+        rows, = self.ask("SELECT count(*) FROM verified")
+        verified = [self.timed("CALL redis_migrate.verify('bench')")[0] for _ in range(self.options.rounds)]
+        if not self.ask("SELECT bool_and(verified) FROM redis_migrate.verifications WHERE migration = 'bench'")[0]:
+            sys.exit("not verified")
+        self.ask("SELECT redis_migrate.drop_migration('bench')")
+        self.ask("TRUNCATE verified")
+        self.define(case)
+        self.ask("SELECT redis_migrate.alter_mapping('bench', 'all', query => %s, no_row => 'skip')",
+                 self.data[case.data].query + " WHERE false")
+        read = [self.timed("CALL redis_migrate.run('bench', workers => 1)")[0] for _ in range(self.options.rounds)]
+        self.ask("SELECT redis_migrate.drop_migration('bench')")
+        return rows, statistics.median(verified), statistics.median(read)
+
     def gets(self, beside):
         """p99 of GET, in seconds, while something else is done."""
         gets = Gets(self.options.redis)
@@ -456,6 +479,9 @@ class Bench:
         if self.options.only in "sample":
             keys, seconds = self.sample()
             show("sample application, beside %d keys/s" % SAMPLE_GOAL, keys, seconds, keys / SAMPLE_GOAL, 1.0)
+        if self.options.only in "verify":
+            rows, verified, read = self.verify()
+            show("verify, strings, beside reading them", rows, verified, read, VERIFY_GOAL)
         if self.options.only in "gets":
             alone = self.gets(lambda: time.sleep(3))
             case = Case("", "strings", exclusive=True)

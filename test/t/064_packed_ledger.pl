@@ -301,6 +301,7 @@ for my $loss ('DELETE FROM redis_migrate.ledger_secret', q{INSERT INTO redis_mig
     sql($loss);
     like(sql_error($node, "CALL redis_migrate.run('here'$_)"), qr/ERROR:  55000: the packed ledger of mapping "h" was made with another secret\n.*\n.*Restore .*alter_mapping\('here', 'h'\)/,
         'a lost secret ends a run') for '', ', dry_run => true';
+    like(sql_error($node, "CALL redis_migrate.verify('here')"), qr/ERROR:  55000: the packed ledger of mapping "h" was made with another secret/, 'and a verification');
     is(checked('ledger secret'), qq{fail|the packed ledger of mapping "h" of migration "here" was made with another secret\n}
             . q{fail|the packed ledger of mapping "s" of migration "shouts" was made with another secret}, 'which preflight knows');
 }
