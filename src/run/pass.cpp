@@ -132,7 +132,8 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
   options.defer = store.defer;
   options.beside_others = beside_others_;
   options.run = record_.id();
-  options.takes_owned = parameters_.force && !parameters_.live;
+  // Whoever prunes by force means what is gone, not what the application has taken over.
+  options.takes_owned = parameters_.force && !parameters_.prune && !parameters_.live;
   if (parameters_.prune) options.seen_run = record_.id();
   if (!claiming_) claiming_ = record_.ReadClaiming();
   options.claiming = &*claiming_;

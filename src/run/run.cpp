@@ -274,13 +274,12 @@ void Run::PruneMapping(const Mapping &mapping) {
   try {
     pg::InSubtransaction([&] {
       Spi::Execute("SET CONSTRAINTS ALL IMMEDIATE");
-      bool const takes_owned = parameters_.force && !parameters_.live;
-      if (!takes_owned && LockOwnedFamilies(migration_.name).count(mapping.pattern) > 0) {
+      if (LockOwnedFamilies(migration_.name).count(mapping.pattern) > 0) {
         result.outcome = "kept";
         result.why = "its family belongs to PostgreSQL";
         return;
       }
-      if (!takes_owned && record_.HasSkippedOwned(mapping.pattern)) {
+      if (record_.HasSkippedOwned(mapping.pattern)) {
         result.outcome = "kept";
         result.why = "its family belonged to PostgreSQL while keys were read";
         return;

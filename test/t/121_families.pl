@@ -54,6 +54,11 @@ $run->finish;
 is(rows(q{SELECT count(*), min(value), max(value) FROM strings}), "$stored|of PostgreSQL|of PostgreSQL", 'a run stops writing');
 is(rows(q{SELECT state, balanced FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1}), 'completed|t', 'and completes');
 
+# Nor does a prune by force take what is the application's.
+rows(q{SET client_min_messages = error; CALL redis_migrate.run('live', source => 'scan', prune => true, force => true)});
+is(rows(q{SELECT count(*), min(value), max(value) FROM strings}), "$stored|of PostgreSQL|of PostgreSQL", 'a prune by force leaves it alone');
+is(rows(q{SELECT prune, prune_detail FROM redis_migrate.mapping_counts WHERE mapping = 'strings' ORDER BY run_id DESC LIMIT 1}), 'kept|its family belongs to PostgreSQL', 'and says so');
+
 # A run that writes over what was changed here says so, and so does a prune that would take too much.
 rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'redis')});
 $redis->cli_lines("FLUSHALL\n" . join '', map { "SET s:n$_ 1\n" } 1 .. 300);
