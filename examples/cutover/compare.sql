@@ -1,0 +1,6 @@
+-- Carts that differ between what the application remembers (psql -v carts='{"1": {"apples": 2}, ...}') and the table.
+SELECT coalesce(a.key::bigint, c.customer) AS customer, a.value AS remembered, c.items AS stored
+FROM jsonb_each(:'carts') AS a
+FULL JOIN carts AS c ON c.customer = a.key::bigint
+WHERE (SELECT jsonb_object_agg(i.key, i.value::text) FROM jsonb_each(a.value) AS i) IS DISTINCT FROM c.items
+ORDER BY 1;
