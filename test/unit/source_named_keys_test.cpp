@@ -292,9 +292,9 @@ TEST_F(NamedKeysTest, TellsThePoint) {
   // Offset after a transaction -> how many there were.
   std::map<uint64_t, uint64_t> transactions = {{follower.start.offset, 0}};
   Interrupts interrupts;
-  StreamChanges changes({follower.start.offset, 0}, {}, interrupts);
+  stream::StreamChanges changes({follower.start.offset, 0}, {}, interrupts);
   changes.Feed(follower.stream, {});
-  std::vector<StreamChange> taken;
+  std::vector<stream::StreamChange> taken;
   uint64_t count = 0;
   while (changes.Next(taken).value()) {
     if (changes.in_transaction()) continue;
