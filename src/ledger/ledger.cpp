@@ -135,8 +135,10 @@ std::vector<IdentifiedRow> Ledger::Next(pg::Tuplestore &identities, size_t count
 }
 
 std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row) {
-  known_.clear();
-  recorded_.clear();
+  auto const [lowest, highest] = std::minmax_element(
+      rows.begin(), rows.end(), [](const IdentifiedRow &a, const IdentifiedRow &b) { return a.row < b.row; });
+  first_ = rows.empty() ? 0 : lowest->row;
+  owners_.assign(rows.empty() ? 0 : static_cast<size_t>(highest->row - first_) + 1, Owner::kNobody);
   std::vector<int64> hashes;
   std::vector<std::string> row_keys;
   for (const IdentifiedRow &row : rows) {
@@ -159,11 +161,9 @@ FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS k (row_hash, row_key,
     const IdentifiedRow &row = rows[owners[i].Int8(0) - 1];
     KeyName owner = {owners[i].Int4(1), pg::DatumBytes(owners[i].Value(2))};
     KeyName key = key_of_row(row.row);
-    known_.insert(row.row);
-    if (owner < key)
-      lost.push_back(row.row);
-    else if (!(key < owner))
-      recorded_.insert(row.row);
+    owners_[static_cast<size_t>(row.row - first_)] =
+        owner < key || key < owner ? Owner::kOther : Owner::kSelf;
+    if (owner < key) lost.push_back(row.row);
   }
   return lost;
 }
@@ -177,9 +177,9 @@ void Ledger::Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_
   };
   Entries fresh, changed;
   for (const IdentifiedRow &row : rows) {
-    if (recorded_.count(row.row)) continue;
+    if (IsRecorded(row.row)) continue;
     KeyName const key = key_of_row(row.row);
-    Entries &entries = known_.count(row.row) ? changed : fresh;
+    Entries &entries = OwnerOf(row.row) == Owner::kOther ? changed : fresh;
     entries.row_hashes.push_back(row.hash);
     entries.key_hashes.push_back(HashOfKey(key));
     entries.row_keys.push_back(row.row_key);

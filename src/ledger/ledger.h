@@ -66,7 +66,7 @@ class Ledger {
   std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
 
   // Whether FindLost saw that the row belongs to its key already.
-  bool IsRecorded(int row) const { return recorded_.count(row) > 0; }
+  bool IsRecorded(int row) const { return OwnerOf(row) == Owner::kSelf; }
 
   // Records the owners of those rows that FindLost found to be new, or to change hands.
   void Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
@@ -85,6 +85,12 @@ class Ledger {
   std::string KeyValues(const std::string &row_key) const;
 
  private:
+  enum class Owner : char { kNobody, kOther, kSelf };
+
+  Owner OwnerOf(int row) const {
+    size_t const at = static_cast<size_t>(row - first_);
+    return row < first_ || at >= owners_.size() ? Owner::kNobody : owners_[at];
+  }
   int64 HashOfRow(Bytes row_key);
   int64 HashOfKey(const KeyName &key);
   std::string KeyValue(size_t i, const std::string &row_key) const;
@@ -100,8 +106,9 @@ class Ledger {
   bool asks_for_first_key_;
   pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_, delete_all_;
   std::optional<RowHasher> hasher_;
-  std::set<int> known_;     // rows that FindLost found in the ledger
-  std::set<int> recorded_;  // those of them that belong to their key already
+  // Whose rows are in the ledger, as FindLost found them there: from that number on.
+  int first_ = 0;
+  std::vector<Owner> owners_;
 };
 
 }  // namespace prm

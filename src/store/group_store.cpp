@@ -525,12 +525,13 @@ void GroupStore::DeferLosers(const std::vector<int> &lost, const RowPart &part) 
 void GroupStore::KeepLedger(PreparedMapping &mapping, const std::vector<IdentifiedRow> &identified,
                             const std::vector<int> &lost, const Outcomes &outcomes,
                             const KeyOfRow &key_of_row) {
+  // A row that was there before and whose values stay is nobody's to delete.
+  bool const takes_over = mapping.mapping.on_conflict != "nothing" && mapping.mapping.on_conflict != "fill";
+  if (takes_over && lost.empty()) return mapping.ledger->Record(identified, key_of_row);
   std::set<int> const lost_rows(lost.begin(), lost.end());
   std::set<int> inserted;
   for (auto [row, outcome] : outcomes)
     if (outcome == RowOutcome::kInserted) inserted.insert(row);
-  // A row that was there before and whose values stay is nobody's to delete.
-  bool const takes_over = mapping.mapping.on_conflict != "nothing" && mapping.mapping.on_conflict != "fill";
   std::vector<IdentifiedRow> owned;
   for (const IdentifiedRow &row : identified)
     if (!lost_rows.count(row.row) &&
