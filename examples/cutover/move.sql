@@ -1,7 +1,10 @@
 -- Moves the carts of shopper.py into a table while it goes on writing. psql -v port=6379 -f move.sql, with
 -- shared_preload_libraries = 'pg_redis_migrate' and this database among pg_redis_migrate.databases.
 \set ON_ERROR_STOP on
-\if :{?port} \else \set port 6379 \endif
+\if :{?port}
+\else
+\set port 6379
+\endif
 
 -- Prepare: the server, the table, and how keys become rows.
 CREATE SERVER carts_redis FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port :'port');

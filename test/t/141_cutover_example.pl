@@ -13,7 +13,7 @@ use Test::More;
 
 my $example = "$FindBin::Bin/../../examples/cutover";
 my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
-my $node = new_node('cutover', preload => 1, conf => "pg_redis_migrate.databases = '*'");
+my $node = new_node('cutover', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'");
 my $port = $redis->port;
 $redis->cli('ACL', 'SETUSER', 'shop', 'on', '>secret', '~*', '+@all');
 
