@@ -73,6 +73,8 @@ bench-quick:
 	test/bench/run --keys 50000 --rounds 1 $(BENCH_OPTIONS)
 bench-expiry:
 	test/bench/expiry $(BENCH_OPTIONS)
+bench-cutover:
+	test/bench/cutover $(BENCH_OPTIONS)
 bench-live:
 	test/bench/live $(BENCH_OPTIONS)
 bench-memory:
@@ -82,4 +84,4 @@ bench-ratelimit:
 # An audit beside a bare SCAN.
 bench-audit:
 	test/bench/audit $(BENCH_OPTIONS)
-.PHONY: bench bench-audit bench-expiry bench-live bench-memory bench-quick bench-ratelimit
+.PHONY: bench bench-audit bench-cutover bench-expiry bench-live bench-memory bench-quick bench-ratelimit

@@ -34,11 +34,45 @@ CREATE TABLE redis_migrate.fenced_user (
 COMMENT ON TABLE redis_migrate.fenced_user IS
     'Users of Redis who lost @write, and the rules for commands that they had, as ACL GETUSER showed them. node: the id of a master of a cluster, otherwise empty';
 
+CREATE TABLE redis_migrate.late_write (
+    late_write_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration     text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    pattern       text NOT NULL,
+    db            integer NOT NULL,
+    key_bytes     bytea NOT NULL,
+    kind          text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['written', 'deleted'])),
+    is_part       boolean NOT NULL,
+    payload       bytea,
+    expires_at    timestamptz,
+    changes       bigint NOT NULL DEFAULT 1,
+    first_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    last_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    settled_at    timestamptz
+);
+CREATE UNIQUE INDEX late_write_key ON redis_migrate.late_write (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL;
+COMMENT ON TABLE redis_migrate.late_write IS
+    'Keys that were changed in Redis though their family belongs to PostgreSQL, as live sync met them: the newest state of each. is_part: payload has only elements that were added, as in the last change; settled_at: when somebody has said that nothing is to be done about it any more';
+COMMENT ON SEQUENCE redis_migrate.late_write_late_write_id_seq IS 'Numbers of late writes';
+
+CREATE TABLE redis_migrate.late_writer (
+    migration     text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    address       text NOT NULL,
+    client_name   text,
+    username      text,
+    command       text NOT NULL,
+    first_seen_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    last_seen_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (migration, address)
+);
+COMMENT ON TABLE redis_migrate.late_writer IS
+    'Clients of Redis whose last command may have written, as CLIENT LIST showed them when late writes arrived';
+
 DO $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['cutover', 'fenced_user', 'cutover_cutover_id_seq'] LOOP
+    FOREACH relation IN ARRAY ARRAY['cutover', 'fenced_user', 'cutover_cutover_id_seq',
+                                    'late_write', 'late_writer', 'late_write_late_write_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;
 END
@@ -46,10 +80,26 @@ $$;
 
 CREATE PROCEDURE redis_migrate.cutover(migration text, fence text, pattern text DEFAULT NULL, users text[] DEFAULT NULL,
         to_state text DEFAULT 'postgres', max_pause interval DEFAULT '2 s', compare_keys integer DEFAULT 500,
-        verified_within interval DEFAULT '1 hour', force boolean DEFAULT false)
+        verified_within interval DEFAULT '1 hour', no_way_back boolean DEFAULT false, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutover';
-COMMENT ON PROCEDURE redis_migrate.cutover(text, text, text, text[], text, interval, integer, interval, boolean) IS
-    'Hands the families of a migration, or that of a pattern, over to PostgreSQL: holds writes to Redis back with CLIENT PAUSE, waits until live sync has all of them, compares keys, fences the writers and changes the state; or undoes everything. fence: acl takes @write from users, kill closes all connections, confirmed: writers are stopped. to_state: postgres, or both: Redis may still be read; max_pause: writes are held back no longer; force: with a warning, although checks speak against it. First completes or undoes one that was interrupted';
+COMMENT ON PROCEDURE redis_migrate.cutover(text, text, text, text[], text, interval, integer, interval, boolean, boolean) IS
+    'Hands the families of a migration, or that of a pattern, over to PostgreSQL: holds writes to Redis back with CLIENT PAUSE, waits until live sync has all of them, compares keys, fences the writers and changes the state; or undoes everything. fence: acl takes @write from users, kill closes all connections, confirmed: writers are stopped. to_state: postgres, or both: Redis may still be read; max_pause: writes are held back no longer; no_way_back: although rows of a mapping cannot be written to Redis; force: with a warning, although checks speak against it. First completes or undoes one that was interrupted';
+
+CREATE PROCEDURE redis_migrate.cutback(migration text, pattern text DEFAULT NULL, discard_changes boolean DEFAULT false,
+        max_wait interval DEFAULT '1 minute')
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutback';
+COMMENT ON PROCEDURE redis_migrate.cutback(text, text, boolean, interval) IS
+    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here';
+
+CREATE FUNCTION redis_migrate.refuse_write() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_refuse_write';
+COMMENT ON FUNCTION redis_migrate.refuse_write() IS
+    'Trigger of tables that belong to Redis again: refuses writes, unless the extension itself writes';
+
+CREATE FUNCTION redis_migrate.unfence(migration text, pattern text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_unfence';
+COMMENT ON FUNCTION redis_migrate.unfence(text, text) IS
+    'Ends the fence that cutback has put around the tables of a migration, or of one of its patterns, once nobody writes to them any more';
 
 CREATE PROCEDURE redis_migrate.undo_cutover(migration text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_undo_cutover';
@@ -72,3 +122,25 @@ COMMENT ON VIEW redis_migrate.cutovers IS
     'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted: the next call completes or undoes it. paused_ms: how long writes were held back';
 
 GRANT SELECT ON redis_migrate.cutovers TO PUBLIC;
+
+CREATE FUNCTION redis_migrate.settle_late_writes(migration text, pattern text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_settle_late_writes';
+COMMENT ON FUNCTION redis_migrate.settle_late_writes(text, text) IS
+    'Says that nothing is to be done any more about the late writes so far of a migration, or of a family; returns how many there were';
+
+CREATE VIEW redis_migrate.late_writes WITH (security_barrier) AS
+    SELECT l.late_write_id, l.migration, l.pattern, l.db, redis_migrate.bytes_as_text(l.key_bytes) AS key, l.key_bytes, l.kind, l.is_part,
+           l.payload, l.expires_at, l.changes, l.first_at, l.last_at, l.settled_at
+    FROM redis_migrate.late_write AS l JOIN redis_migrate.migration AS g USING (migration)
+    WHERE redis_migrate.may_see(g.owner);
+COMMENT ON VIEW redis_migrate.late_writes IS
+    'Keys of the caller''s migrations that were changed in Redis though they belong to PostgreSQL, with the newest value as a DUMP payload. A key that has expired is deleted, too: Redis does not tell the difference';
+
+CREATE VIEW redis_migrate.late_writers WITH (security_barrier) AS
+    SELECT w.migration, w.address, w.client_name, w.username, w.command, w.first_seen_at, w.last_seen_at
+    FROM redis_migrate.late_writer AS w JOIN redis_migrate.migration AS g USING (migration)
+    WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW redis_migrate.late_writers IS
+    'Clients whose last command may have written when late writes arrived, as CLIENT LIST showed them';
+
+GRANT SELECT ON redis_migrate.late_writes, redis_migrate.late_writers TO PUBLIC;

@@ -6,6 +6,7 @@
 #include "cutover/barrier.h"
 #include "cutover/key_sample.h"
 #include "cutover/obstacles.h"
+#include "cutover/table_fence.h"
 #include "cutover/unfinished.h"
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
@@ -15,6 +16,7 @@
 #include "pg/rollback.h"
 #include "pg/spi.h"
 #include "pg/time.h"
+#include "reverse/reverse_mapping.h"
 
 namespace prm {
 namespace {
@@ -30,6 +32,7 @@ struct CutoverOptions {
   int64 pause_ms = 0;
   int compare_keys = 0;
   int64 verified_within_us = 0;
+  bool no_way_back = false;
   bool force = false;
 };
 
@@ -45,6 +48,7 @@ class Cutover {
 
  private:
   void Check();
+  void RequireWayBack() const;
   void Begin();
   void HoldWrites();
   void Fence();
@@ -63,6 +67,19 @@ class Cutover {
   int64 paused_at_ms_ = 0;  // monotonic
 };
 
+// What the application will write here could not be brought to Redis, if it should have to go back.
+void Cutover::RequireWayBack() const {
+  std::map<std::string, ReverseProblem> problems;
+  for (const std::string &pattern : parameters_.patterns) FindReverses(migration_, pattern, problems);
+  if (problems.empty()) return;
+  std::string detail;
+  for (const auto &[mapping, problem] : problems)
+    detail += (detail.empty() ? "Mapping \"" : "\nMapping \"") + mapping + "\": " + problem.problem + ".";
+  throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the cutover of migration \"" + migration_.name + "\" would have no way back", detail,
+                problems.begin()->second.hint + " Or no_way_back => true.");
+}
+
 void Cutover::Check() {
   for (const std::string &pattern : parameters_.patterns)
     if (std::string const state = FamilyState(migration_.name, pattern); state != "redis")
@@ -77,8 +94,13 @@ void Cutover::Check() {
                   "migration \"" + migration_.name + "\" cannot be cut over now", "Because " + live + ".",
                   "SELECT redis_migrate.start(" + pg::QuoteLiteral(migration_.name) +
                       ", live => true); SELECT * FROM redis_migrate.live_sync.");
-  std::vector<std::string> const obstacles =
+  if (!options_.no_way_back) RequireWayBack();
+  std::vector<std::string> obstacles =
       FindObstacles(migration_, parameters_.patterns, options_.verified_within_us);
+  if (parameters_.to_state == "both")
+    if (std::string const counters = FindCounters(migration_, parameters_.patterns); !counters.empty())
+      obstacles.push_back("mappings " + counters +
+                          " may be of counters, which have one writer and one reader");
   Spi::Commit();
   if (obstacles.empty()) return;
   std::string list;
@@ -145,6 +167,7 @@ void Cutover::Commit() {
         "", "Try again, with a longer max_pause, or at a time with fewer writes.");
   pg::SetForTransaction("lock_timeout", std::to_string(RestMs()).c_str());
   LockFamiliesForChange(migration_.name);
+  UnfenceTables(migration_, parameters_.patterns, RestMs());
   for (const std::string &pattern : parameters_.patterns) {
     if (FamilyState(migration_.name, pattern) != "cutting")
       throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -181,29 +204,13 @@ void Cutover::Execute() {
                          "; writes were held back for " + std::to_string(paused_ms) + " ms");
 }
 
-std::vector<std::string> PatternsOf(const Migration &migration, const std::optional<std::string> &pattern) {
-  std::vector<std::string> patterns;
-  for (const Mapping &mapping : migration.mappings)
-    if ((!pattern || mapping.pattern == *pattern) &&
-        std::count(patterns.begin(), patterns.end(), mapping.pattern) == 0)
-      patterns.push_back(mapping.pattern);
-  if (patterns.empty())
-    throw Failure(ERRCODE_UNDEFINED_OBJECT,
-                  "migration \"" + migration.name + "\" has no mapping" +
-                      (pattern ? " of pattern " + *pattern : std::string()),
-                  "",
-                  "SELECT pattern, mappings FROM redis_migrate.families WHERE migration = " +
-                      pg::QuoteLiteral(migration.name) + ".");
-  return patterns;
-}
-
 }  // namespace
 }  // namespace prm
 
 // redis_migrate.cutover(migration text, fence text, pattern text, users text[], to_state text, max_pause
-// interval, compare_keys integer, verified_within interval, force boolean): see the SQL comment. Errors:
-// 2D000 in a transaction block; 42704, 42501; 22023; 55006 while another session cuts over; 55000 if
-// something speaks against it; 57014 if it takes too long; those of Masters, Barrier and KeySample.
+// interval, compare_keys integer, verified_within interval, no_way_back boolean, force boolean): see the SQL
+// comment. Errors: 2D000 in a transaction block; 42704, 42501; 22023; 55006 while another session cuts over;
+// 55000 if something speaks against it; 57014 if it takes too long; those of Masters, Barrier and KeySample.
 PRM_FUNCTION(cutover) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.cutover commits after each step");
@@ -228,7 +235,8 @@ PRM_FUNCTION(cutover) {
   if (options.compare_keys < 0 || options.compare_keys > 100000)
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "compare_keys must be between 0 and 100000");
   options.verified_within_us = PG_ARGISNULL(7) ? 0 : pg::IntervalUs(PG_GETARG_DATUM(7));
-  options.force = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+  options.no_way_back = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+  options.force = !PG_ARGISNULL(9) && PG_GETARG_BOOL(9);
   pg::Spi spi(true);
   Migration const migration = LoadMigration(parameters.migration);
   parameters.patterns = PatternsOf(migration, pattern);

@@ -68,7 +68,14 @@ std::optional<CutoverRecord> CutoverRecord::FindUnfinished(const std::string &mi
 std::optional<CutoverRecord> CutoverRecord::FindLast(const std::string &migration,
                                                      const std::string &pattern) {
   pg::AsExtensionOwner as_owner;
-  return Find("state = 'completed' AND to_state <> 'redis' AND $2 = ANY (patterns)", migration, pattern);
+  return Find(
+      R"sql(state = 'completed' AND to_state <> 'redis' AND $2 = ANY (patterns)
+            AND NOT EXISTS (
+                SELECT
+                FROM redis_migrate.cutover AS back
+                WHERE back.migration = $1 AND back.cutover_id > cutover.cutover_id
+                    AND back.state = 'completed' AND back.to_state = 'redis' AND $2 = ANY (back.patterns)))sql",
+      migration, pattern);
 }
 
 void CutoverRecord::Take(const std::string &step) {
@@ -86,6 +93,7 @@ void CutoverRecord::TakePause(int64 most_ms) {
             SET deadline = clock_timestamp() + $2 * '1 ms'::interval
             WHERE cutover_id = $1)sql",
       {SqlParam::Int8(id_), SqlParam::Int8(most_ms)});
+  may_be_paused_ = true;
 }
 
 void CutoverRecord::AddUsers(const std::vector<FencedUser> &users) const {

@@ -23,7 +23,8 @@ class CutoverRecord {
   // another database, has begun it, of which this one is a copy.
   static std::optional<CutoverRecord> FindUnfinished(const std::string &migration);
 
-  // The last one that has handed the family of a pattern over; nothing: set_family_state has, or nobody.
+  // The last one that has handed the family of a pattern over, unless it was given back since; nothing:
+  // set_family_state has, or nobody.
   static std::optional<CutoverRecord> FindLast(const std::string &migration, const std::string &pattern);
 
   int64 id() const { return id_; }

@@ -52,7 +52,7 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                 AND NOT EXISTS (
                     SELECT
                     FROM redis_migrate.verification AS v
-                    WHERE v.migration = $1 AND v.verified AND v.mapping IS NOT DISTINCT FROM
+                    WHERE v.migration = $1 AND v.verified AND v.source IN ('scan', 'replication') AND v.mapping IS NOT DISTINCT FROM
                               CASE WHEN v.mapping IS NULL THEN NULL ELSE m.mapping END
                         AND v.finished_at > clock_timestamp() - $3 * '1 us'::interval
                         AND v.started_at > g.changed_at
@@ -64,6 +64,7 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                             FROM redis_migrate.verification AS later
                             WHERE later.migration = $1 AND later.verification_id > v.verification_id
                                 AND later.state = 'completed' AND NOT later.verified AND later.sample IS NULL
+                                AND later.source IN ('scan', 'replication')
                                 AND (later.mapping IS NULL OR later.mapping = m.mapping))))sql",
       {SqlParam::Text(migration.name), SqlParam::TextArray(patterns), SqlParam::Int8(within_us)});
   if (!unproved[0].IsNull(0))
@@ -78,6 +79,25 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                             .Int8(0);
   if (rejects > 0) obstacles.push_back(std::to_string(rejects) + " keys are rejected");
   return obstacles;
+}
+
+std::string FindCounters(const Migration &migration, const std::vector<std::string> &patterns) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT string_agg('"' || m.mapping || '"', ', ' ORDER BY m.mapping_id)
+                   FROM redis_migrate.mapping AS m
+                   WHERE m.migration = $1 AND m.pattern = ANY ($2)
+                       AND (m.on_conflict NOT IN ('update', 'nothing', 'fill')
+                           OR m.expand IS NULL AND (m.types IS NULL OR 'string' = ANY (m.types))
+                               AND EXISTS (
+                                   SELECT
+                                   FROM pg_attribute AS a
+                                   JOIN pg_type AS t ON t.oid = a.atttypid
+                                   WHERE a.attrelid = m.target_relation AND a.attnum > 0
+                                       AND NOT a.attisdropped AND t.typcategory = 'N'
+                                       AND a.attname <> ALL (m.key_columns))))sql",
+             {SqlParam::Text(migration.name), SqlParam::TextArray(patterns)})[0]
+      .Text(0);
 }
 
 }  // namespace prm

@@ -14,4 +14,8 @@ std::string FindLiveObstacle(const std::string &migration);
 std::vector<std::string> FindObstacles(const Migration &migration, const std::vector<std::string> &patterns,
                                        int64 within_us);
 
+// Mappings of the families that are taken for counters, quoted, in one list: those with a SET list for rows
+// that are there, and those that take strings and fill a number that is no key. Empty: none. Needs SPI.
+std::string FindCounters(const Migration &migration, const std::vector<std::string> &patterns);
+
 }  // namespace prm

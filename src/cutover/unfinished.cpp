@@ -1,5 +1,6 @@
 #include "cutover/unfinished.h"
 
+#include "cutover/table_fence.h"
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -14,6 +15,8 @@ using pg::Spi;
 
 namespace {
 
+constexpr int64 kUnfenceWaitMs = 10 * 1000;
+
 LOCKTAG TagOf(const std::string &migration) {
   uint64 const name = DatumGetUInt64(hash_any_extended(
       reinterpret_cast<const unsigned char *>(migration.data()), static_cast<int>(migration.size()), 0));
@@ -24,7 +27,47 @@ std::string Name(const CutoverRecord &record) {
   return "cutover " + std::to_string(record.id()) + " of migration \"" + record.parameters().migration + "\"";
 }
 
+// The users whom the cutovers of these families have fenced get their rights back.
+void CompleteCutback(const Migration &migration, CutoverRecord &record) {
+  std::map<int64, CutoverRecord> cutovers;
+  for (const std::string &pattern : record.parameters().patterns)
+    if (auto const last = CutoverRecord::FindLast(migration.name, pattern))
+      cutovers.emplace(last->id(), *last);
+  std::vector<FencedUser> users;
+  for (const auto &[id, cutover] : cutovers)
+    for (const FencedUser &user : cutover.ReadUsers()) users.push_back(user);
+  Spi::Commit();
+  if (!users.empty()) {
+    try {
+      Masters(migration.server, GetUserId()).GiveBack(users);
+    } catch (const Failure &failure) {
+      throw Failure(failure.sqlstate(), Name(record) + " is not complete: " + failure.message(),
+                    "The families belong to Redis again, but users of Redis may lack their rights to write.",
+                    "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration.name) +
+                        ") once Redis can be reached.");
+    }
+  }
+  record.Finish("completed");
+  Spi::Commit();
+}
+
 }  // namespace
+
+std::vector<std::string> PatternsOf(const Migration &migration, const std::optional<std::string> &pattern) {
+  std::vector<std::string> patterns;
+  for (const Mapping &mapping : migration.mappings)
+    if ((!pattern || mapping.pattern == *pattern) &&
+        std::count(patterns.begin(), patterns.end(), mapping.pattern) == 0)
+      patterns.push_back(mapping.pattern);
+  if (patterns.empty())
+    throw Failure(ERRCODE_UNDEFINED_OBJECT,
+                  "migration \"" + migration.name + "\" has no mapping" +
+                      (pattern ? " of pattern " + *pattern : std::string()),
+                  "",
+                  "SELECT pattern, mappings FROM redis_migrate.families WHERE migration = " +
+                      pg::QuoteLiteral(migration.name) + ".");
+  return patterns;
+}
 
 CutoverLock::CutoverLock(const std::string &migration) : lock_(TagOf(migration), ExclusiveLock) {
   if (!lock_.TryTake())
@@ -51,6 +94,8 @@ void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Pr
       pg::Report(WARNING, "the pause of Redis ends by itself: " + failure.message());
     }
   }
+  if (record.parameters().to_state == "redis")
+    UnfenceTables(migration, record.parameters().patterns, kUnfenceWaitMs);
   LockFamiliesForChange(migration.name);
   for (const std::string &pattern : record.parameters().patterns)
     if (FamilyState(migration.name, pattern) == "cutting")
@@ -61,6 +106,7 @@ void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Pr
 }
 
 void CompleteCutover(const Migration &migration, CutoverRecord &record, Masters *masters) {
+  if (record.parameters().to_state == "redis") return CompleteCutback(migration, record);
   std::string trouble;
   try {
     if (masters != nullptr)

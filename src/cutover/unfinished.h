@@ -7,6 +7,9 @@
 
 namespace prm {
 
+// The patterns of a migration's mappings, or only that one. Errors: 42704.
+std::vector<std::string> PatternsOf(const Migration &migration, const std::optional<std::string> &pattern);
+
 // Only one session cuts a migration over, or back.
 class CutoverLock {
  public:
@@ -18,12 +21,13 @@ class CutoverLock {
 };
 
 // Undoes a cutover that has not committed: gives users their rights back, ends the pause, and its families
-// are those of Redis. Commits. problem: why. Cannot be cancelled. Errors: those of the masters if users lack
-// rights; the record then stays as it is, for the next try.
+// are those of Redis; or a cutback: ends the fence of the tables. Commits. problem: why. Cannot be cancelled.
+// Errors: those of the masters if users lack rights; the record then stays as it is, for the next try.
 void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem);
 
 // After the states have been committed: ends the pause, and says how long it was. A master that cannot be
-// reached costs a warning: the pause ends by itself. Commits.
+// reached costs a warning: the pause ends by itself. After a cutback, gives users their rights back. Commits.
+// Errors: those of the masters if users lack rights; the next try completes it.
 void CompleteCutover(const Migration &migration, CutoverRecord &record, Masters *masters);
 
 // Completes or undoes one of the migration that was interrupted, with a NOTICE. Commits. Errors: those of

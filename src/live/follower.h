@@ -65,6 +65,7 @@ class Follower : public Interrupts {
     std::vector<KeyId> forgiven, rejected;
     std::map<std::string, RowCounts> rows;  // that were stored
     std::vector<LargeValue> large;          // that were read again
+    bool has_late = false;                  // changes of families that belong to PostgreSQL
     bool ends_backfill = false;
     RejectStreak streak;  // after it
     // Keys that other masters of the cluster have now, by the number of the follower.
@@ -141,6 +142,7 @@ class Follower : public Interrupts {
   void Apply(Batch &batch);
   void ReleaseApplied();
   void Store(Batch &batch);
+  void NameLateWriters();
   Entries TakeDeferred(Tally &tally) const;
   static void ForgiveNone(const Entries &waiting, Batch &batch);
   void SettleRejects(Batch &batch, const Tally &tally);
@@ -188,7 +190,8 @@ class Follower : public Interrupts {
   std::optional<Commit> unreleased_;
   Commit newest_ = {};
   LedgerMerges merges_;
-  int unmerged_ = 0;  // batches since all ledgers were merged
+  int unmerged_ = 0;                       // batches since all ledgers were merged
+  std::optional<int64> named_writers_ms_;  // when it was last asked who writes late
 };
 
 }  // namespace prm

@@ -2,6 +2,7 @@
 #include "connect/outage.h"
 #include "connect/server_clock.h"
 #include "live/follower.h"
+#include "live/late_writes.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/identity.h"
@@ -29,6 +30,7 @@ constexpr int kMergeEvery = 256;  // batches
 constexpr int kStoreRetries = 5;
 constexpr long kStoreRetryPauseMs = 100;
 constexpr long kMostConnectMs = 1000;  // to one master, while the others wait
+constexpr int64 kNameWritersMs = 5000;
 
 }  // namespace
 
@@ -248,12 +250,31 @@ void Follower::Apply(Batch &batch) {
   position_ = NextPosition();
   newest_ = {XactLastCommitEnd, position_.point.offset};
   if (!unreleased_) unreleased_ = newest_;
+  if (batch.has_late) NameLateWriters();
   merges_.After(batch.rows);
   if (++unmerged_ == kMergeEvery) {
     unmerged_ = 0;
     run_.MergeLedgers();
     run_.record().ForgetSettledRejects();
     Spi::Commit();
+  }
+}
+
+// Clients come and go: who has just written is still there.
+void Follower::NameLateWriters() {
+  int64 const now_ms = pg::MonotonicMs();
+  if (named_writers_ms_ && now_ms - *named_writers_ms_ < kNameWritersMs) return;
+  named_writers_ms_ = now_ms;
+  try {
+    ServerConnection connection(run_.migration().server, GetUserId(), link_.nodes());
+    Spi::Commit();
+    if (!connection.is_open()) return;
+    auto const clients = pg::ValueOrThrow(FetchWritingClients(*connection));
+    KeepWritingClients(run_.migration().name, clients);
+    Spi::Commit();
+  } catch (const Failure &failure) {
+    // The writes are kept all the same.
+    pg::Report(LOG, std::string("who writes late is not known: ") + failure.what());
   }
 }
 
@@ -313,6 +334,8 @@ void Follower::Store(Batch &batch) {
   BatchOptions options;
   options.run = record_.run_id();
   options.claiming = &claiming_;
+  std::vector<LateWrite> late;
+  options.late = &late;
   Entries const referenced = store_.Delete(gone, options, tally);
   for (int level = 0; level < run_.routing().levels(); ++level) {
     options.defer = true;
@@ -321,6 +344,8 @@ void Follower::Store(Batch &batch) {
     store_.Process(last_tries, level, {}, options, tally);
   }
   RequireWholeParts(tally);
+  KeepLateWrites(run_.migration().name, late);
+  batch.has_late = !late.empty();
   if (forgets_archived_) {
     store_.archive().Forget(*tally.by_key);
     store_.archive().Delete(gone);  // of mappings that are younger than the archive

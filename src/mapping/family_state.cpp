@@ -19,6 +19,27 @@ void LockFamilies(const std::string &migration, LOCKMODE mode) {
   pg::LockInTransaction(pg::LockTagOfName(pg::kFamilyLocks, migration), mode);
 }
 
+// Keys that were deleted may have expired.
+void RequireNoLateWrites(const std::string &migration, const std::string &pattern) {
+  pg::AsExtensionOwner as_owner;
+  int64 const writes = Spi::Execute(
+                           R"sql(SELECT count(*)
+                                 FROM redis_migrate.late_write
+                                 WHERE migration = $1 AND pattern = $2 AND settled_at IS NULL
+                                     AND kind = 'written')sql",
+                           {SqlParam::Text(migration), SqlParam::Text(pattern)})[0]
+                           .Int8(0);
+  if (writes > 0)
+    throw pg::Failure(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        std::to_string(writes) + " keys of family " + pattern +
+            " were written to in Redis after it became PostgreSQL's",
+        "Somebody may still need what is in Redis.",
+        "SELECT * FROM redis_migrate.late_writes; SELECT * FROM redis_migrate.late_writers; once nothing is "
+        "to be done about them: SELECT redis_migrate.settle_late_writes(" +
+            pg::QuoteLiteral(migration) + ", " + pg::QuoteLiteral(pattern) + ").");
+}
+
 }  // namespace
 
 std::set<std::string> LockOwnedFamilies(const std::string &migration) {
@@ -67,7 +88,8 @@ void ChangeFamilyState(const std::string &migration, const std::string &pattern,
 }  // namespace prm
 
 // redis_migrate.set_family_state(migration text, pattern text, state text, note text): see the SQL comment.
-// Errors: 42704 no such migration, or no mapping of that pattern; 42501 not the owner; 22023 no such state.
+// Errors: 42704 no such migration, or no mapping of that pattern; 42501 not the owner; 22023 no such state;
+// 55000 for done, with late writes that are not settled.
 PRM_FUNCTION(set_family_state) {
   using namespace prm;
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
@@ -85,6 +107,7 @@ PRM_FUNCTION(set_family_state) {
         "SELECT pattern, mappings FROM redis_migrate.families WHERE migration = " + pg::QuoteLiteral(name) +
             ".");
   LockFamiliesForChange(name);
+  if (state == "done") RequireNoLateWrites(name, pattern);
   ChangeFamilyState(name, pattern, state, note);
   PG_RETURN_VOID();
 }

@@ -104,6 +104,7 @@ std::vector<const source::Entry *> BatchStore::Delete(const std::vector<const so
     ++read[name];
     if (route.kind == Route::kMapped && owned[name]) {
       tally.Count(entry, names_[name], Outcome::kSkipped, "owned");
+      if (options.late != nullptr) options.late->push_back({entry, *names_[name], true});
     } else if (route.kind == Route::kMapped) {
       if (grouped[*route.pattern].empty()) by_level.emplace(routing_.LevelOf(route), *route.pattern);
       grouped[*route.pattern].push_back(entry);
@@ -146,6 +147,7 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
                   route.kind == Route::kDeclared ? "declared" : "not_selected");
     } else if (owned[name]) {
       tally.Count(entry, pattern, Outcome::kSkipped, "owned");
+      if (options.late != nullptr) options.late->push_back({entry, *pattern, false});
     } else if (entry->state == EntryState::kVanished) {
       tally.Count(entry, pattern, Outcome::kVanished);
     } else if (entry->state == EntryState::kExpired) {

@@ -19,9 +19,17 @@ struct PreviewRow {
 
 struct BatchComparison;
 
+// A change of a key whose family belongs to PostgreSQL.
+struct LateWrite {
+  const source::Entry *entry;
+  std::string pattern;
+  bool is_gone;  // the key is
+};
+
 struct BatchOptions {
-  BatchComparison *comparison = nullptr;  // compare the rows with those of the target, and store nothing
-  bool takes_owned = false;               // also rows of families that belong to PostgreSQL
+  BatchComparison *comparison = nullptr;   // compare the rows with those of the target, and store nothing
+  bool takes_owned = false;                // also rows of families that belong to PostgreSQL
+  std::vector<LateWrite> *late = nullptr;  // collect changes of such families otherwise
   bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
   bool beside_others = false;     // other processes store rows of the same mappings
   std::optional<int64> run;       // that stores it

@@ -348,4 +348,5 @@ def main():
         Bench(options).run()
 
 
-main()
+if __name__ == "__main__":
+    main()

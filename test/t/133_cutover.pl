@@ -38,6 +38,7 @@ like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern 
 rows(q{UPDATE strings SET value = 'other' WHERE id = (SELECT min(id) FROM strings)});
 rows($verify);
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/Because no verification of late/, 'nor one before another that found a difference');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'h:{id}')}), qr/ERROR:  55000: the cutover of migration "live" would have no way back\nDETAIL:  Mapping "hashes": /, 'nor without a way back');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl')}), qr/22023: fence 'acl' needs the users/, 'acl needs users');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', users => '{app}')}), qr/22023: users are only for fence 'acl'/, 'others do not');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 'nothing')}), qr/42704: migration "live" has no mapping of pattern nothing/, 'a pattern that is none');
@@ -46,11 +47,11 @@ is(state_of('s:{id}'), 'redis', 'nothing has changed');
 is(rows('SELECT count(*) FROM redis_migrate.cutovers'), '0', 'nor was anything begun');
 
 # The keys that are compared under the pause show what verify was told to overlook.
-my $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true)});
+my $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '1 minute', force => true)});
 like($err, qr/ERROR:  55000: 1 of \d+ keys are not as the tables have them\nDETAIL:  Mapping "strings", row \{.*\}: different in column "value"/, 'a difference undoes it');
 is(last_cutover('state, step, sqlstate'), 'undone|comparing|55000', 'which is recorded');
 is(rows(q{SELECT string_agg(state, ' ' ORDER BY change_id) FROM redis_migrate.family_changes}), 'cutting redis', 'as are the states');
-is(as_app('SET', 's:app', '1'), 'OK', 'writers go on');
+cmp_ok(elapsed(sub { is(as_app('SET', 's:app', '1'), 'OK', 'writers go on') }), '<', 10, 'at once');
 $redis->cli('SET', 's:' . rows('SELECT min(id) FROM strings'), 'new');
 is(wait_for($node), '', 'the difference goes');
 rows($verify);
@@ -86,11 +87,11 @@ $redis->cli('--user', 'migrator', '--pass', 'secret', '--no-auth-warning', 'ACL'
 rows($verify);
 my $held = hold_worker($node, 'migration');
 $redis->cli('SET', 's:more', '1');
-$err = sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', max_pause => '1 s')});
+$err = sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true, max_pause => '1 s')});
 like($err, qr/ERROR:  57014: live sync did not apply all changes in time/, 'live sync that is behind stops it before the pause');
 $held->release;
 is(wait_for($node), '', 'live sync goes on');
-like(notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}')}), qr/h:\{id\} is now in state postgres/, 'connections are closed');
+like(notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true)}), qr/h:\{id\} is now in state postgres/, 'connections are closed');
 is(wait_for($node), '', 'also those of live sync, which goes on');
 
 done_testing();

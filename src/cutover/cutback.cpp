@@ -1,0 +1,203 @@
+// CALL redis_migrate.cutback(…): gives families back to Redis.
+//
+// First nobody writes to the tables any more. Once the reverse feed has written to Redis what was noted until
+// then, both are equal; only then the old writers get their rights back.
+#include "cutover/obstacles.h"
+#include "cutover/table_fence.h"
+#include "cutover/unfinished.h"
+#include "mapping/family_state.h"
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/rollback.h"
+#include "pg/spi.h"
+#include "pg/time.h"
+#include "pg/wait.h"
+#include "reverse/reverse_feed.h"
+
+namespace prm {
+namespace {
+
+using pg::Failure;
+using pg::Spi;
+using pg::SqlParam;
+
+constexpr long kLookAgainMs = 10;
+
+class Cutback {
+ public:
+  Cutback(const Migration &migration, std::vector<std::string> patterns, int64 wait_ms, bool discards)
+      : migration_(migration),
+        patterns_(std::move(patterns)),
+        until_ms_(pg::MonotonicMs() + wait_ms),
+        discards_(discards) {}
+
+  void Execute();
+
+ private:
+  void Check() const;
+  bool IsDrained() const;
+  void Fence();
+  void Feed() const;
+  void Drain();
+  void GiveBack();
+  int64 RestMs() const { return until_ms_ - pg::MonotonicMs(); }
+
+  const Migration &migration_;
+  std::vector<std::string> patterns_;
+  int64 until_ms_;
+  bool discards_;
+  std::optional<CutoverRecord> record_;
+};
+
+void Cutback::Check() const {
+  for (const std::string &pattern : patterns_)
+    if (std::string const state = FamilyState(migration_.name, pattern);
+        state != "postgres" && state != "both")
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "family " + pattern + " of migration \"" + migration_.name + "\" is in state " + state,
+                    "Only families in state postgres or both can be given back.",
+                    "Name a pattern. SELECT * FROM redis_migrate.families WHERE migration = " +
+                        pg::QuoteLiteral(migration_.name) + ".");
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT (SELECT string_agg('"' || m.mapping || '"', ', ' ORDER BY m.mapping_id)
+                    FROM redis_migrate.mapping AS m
+                    LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+                    LEFT JOIN redis_migrate.reverse_feed AS f ON f.migration = m.migration AND f.wanted
+                    WHERE m.migration = $1 AND m.pattern = ANY ($2)
+                        AND (r.mapping_id IS NULL OR f.migration IS NULL)),
+                   (SELECT count(*)
+                    FROM redis_migrate.late_write
+                    WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL AND kind = 'written'))sql",
+      {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
+  if (!discards_ && !rows[0].IsNull(0))
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "no reverse feed writes mappings " + rows[0].Text(0) + " back to Redis",
+                  "Redis has nothing of what was changed here since the cutover.",
+                  "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
+                      "), and wait until it has written everything; or discard_changes => true.");
+  if (rows[0].Int8(1) > 0)
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  std::to_string(rows[0].Int8(1)) + " keys were written to in Redis after the cutover",
+                  "Nobody knows whether their values there or here are the right ones.",
+                  "SELECT * FROM redis_migrate.late_writes; once they are right: SELECT "
+                  "redis_migrate.settle_late_writes(" +
+                      pg::QuoteLiteral(migration_.name) + ").");
+}
+
+void Cutback::Fence() {
+  CutoverRecord::Parameters const parameters = {migration_.name, patterns_, "redis", ""};
+  record_.emplace(parameters);
+  record_->Take("fencing");
+  Spi::Commit();
+  FenceTables(migration_, patterns_, RestMs());
+  Spi::Commit();
+}
+
+// Whether everything that was noted has been written.
+bool Cutback::IsDrained() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT NOT EXISTS (
+                       SELECT
+                       FROM redis_migrate.mapping AS m
+                       JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+                       WHERE m.migration = $1 AND m.pattern = ANY ($2)
+                           AND (r.in_full_pass
+                               OR EXISTS (SELECT FROM redis_migrate.outbox AS o
+                                          WHERE o.mapping_id = m.mapping_id)
+                               OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g
+                                          WHERE g.mapping_id = m.mapping_id))))sql",
+             {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)})[0]
+      .Bool(0);
+}
+
+// Where no worker feeds, because the scheduler does not look after this database, we do.
+void Cutback::Feed() const {
+  try {
+    ReverseFeed(migration_.name).SendAll();
+  } catch (const Failure &failure) {
+    if (failure.sqlstate() != ERRCODE_OBJECT_IN_USE) throw;
+    Spi::Commit();
+    pg::Sleep(kLookAgainMs);
+  }
+}
+
+void Cutback::Drain() {
+  record_->Take("draining");
+  Spi::Commit();
+  while (!discards_) {
+    bool const is_drained = IsDrained();
+    Spi::Commit();
+    if (is_drained) return;
+    if (RestMs() <= 0)
+      throw Failure(
+          ERRCODE_QUERY_CANCELED, "the reverse feed did not write all changes in time", "",
+          "SELECT * FROM redis_migrate.reverse_feeds shows how many wait; a longer max_wait gives it "
+          "more time.");
+    Feed();
+  }
+}
+
+void Cutback::GiveBack() {
+  LockFamiliesForChange(migration_.name);
+  for (const std::string &pattern : patterns_)
+    ChangeFamilyState(migration_.name, pattern, "redis", "cutback " + std::to_string(record_->id()));
+  record_->Take("resuming");
+  Spi::Commit();
+}
+
+void Cutback::Execute() {
+  Check();
+  std::string const live = FindLiveObstacle(migration_.name);
+  if (!live.empty())
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "migration \"" + migration_.name + "\" cannot be cut back now",
+                  "The tables would not follow Redis, because " + live + ".",
+                  "SELECT redis_migrate.start(" + pg::QuoteLiteral(migration_.name) +
+                      ", live => true); SELECT * FROM redis_migrate.live_sync.");
+  Spi::Commit();
+  try {
+    Fence();
+    Drain();
+    GiveBack();
+  } catch (...) {
+    pg::Problem const problem = pg::CurrentProblem();
+    pg::RollBackAfter(problem);
+    if (record_) UndoCutover(migration_, *record_, problem);
+    throw;
+  }
+  CompleteCutover(migration_, *record_, nullptr);
+  pg::Report(NOTICE,
+             "cutback " + std::to_string(record_->id()) + " of migration \"" + migration_.name +
+                 "\": the families belong to Redis, and the tables are fenced",
+             "",
+             "Once nobody writes to the tables any more: SELECT redis_migrate.unfence(" +
+                 pg::QuoteLiteral(migration_.name) + ").");
+}
+
+}  // namespace
+}  // namespace prm
+
+// redis_migrate.cutback(migration text, pattern text, discard_changes boolean, max_wait interval): see the
+// SQL comment. Errors: 2D000 in a transaction block; 42704, 42501; 22023; 55006 while another session cuts
+// over or back; 55000 if something speaks against it; 57014, 55P03 if it takes too long; those of
+// FenceTables.
+PRM_FUNCTION(cutback) {
+  using namespace prm;
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.cutback commits after each step");
+  std::string const name = pg::TextArgument(fcinfo, 0, "migration");
+  std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
+  bool const discards = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
+  int64 const wait_ms = PG_ARGISNULL(3) ? 0 : pg::IntervalUs(PG_GETARG_DATUM(3)) / 1000;
+  if (wait_ms < 1 || wait_ms > 24 * 3600 * 1000)
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_wait must be between 1 ms and 1 day");
+  pg::Spi spi(true);
+  Migration const migration = LoadMigration(name);
+  CutoverLock const lock(name);
+  SettleUnfinished(migration);
+  Cutback(migration, PatternsOf(migration, pattern), wait_ms, discards).Execute();
+  PG_RETURN_VOID();
+}

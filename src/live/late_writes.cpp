@@ -1,0 +1,112 @@
+#include "live/late_writes.h"
+
+#include "mapping/catalog.h"
+#include "pg/arguments.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+#include "pg/time.h"
+#include "redis/command_table.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+using source::EntryState;
+
+namespace {
+
+// The value of a field in a line of CLIENT LIST, "id=3 addr=127.0.0.1:60318 … name=x … cmd=set user=app …".
+Bytes FieldOf(Bytes line, Bytes name) {
+  while (!line.empty()) {
+    size_t const end = std::min(line.find(' '), line.size());
+    Bytes const field = line.substr(0, end);
+    if (field.size() > name.size() && field.substr(0, name.size()) == name && field[name.size()] == '=')
+      return field.substr(name.size() + 1);
+    line.remove_prefix(std::min(end + 1, line.size()));
+  }
+  return {};
+}
+
+// Whether a command, without its arguments, is one that writes; EXEC and scripts may.
+bool MayWrite(Bytes command) {
+  if (redis::IsSameWord(command, "exec")) return true;
+  std::vector<size_t> positions;
+  return redis::FindWrittenKeys({command}, 1, positions) != redis::KeysFound::kUnknown;
+}
+
+}  // namespace
+
+void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &writes) {
+  pg::AsExtensionOwner as_owner;
+  for (const LateWrite &write : writes) {
+    const source::Entry &entry = *write.entry;
+    bool const has_value = !write.is_gone && entry.state == EntryState::kRead;
+    std::string const payload = has_value ? source::DumpOf(entry) : std::string();
+    Spi::ExecuteKept(
+        R"sql(INSERT INTO redis_migrate.late_write AS l
+                  (migration, pattern, db, key_bytes, kind, is_part, payload, expires_at)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+              ON CONFLICT (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL
+              DO UPDATE SET kind = excluded.kind, is_part = excluded.is_part, payload = excluded.payload,
+                  expires_at = excluded.expires_at, changes = l.changes + 1, last_at = clock_timestamp())sql",
+        {SqlParam::Text(migration),
+         SqlParam::Text(write.pattern),
+         SqlParam::Int4(entry.db),
+         SqlParam::Bytea(entry.key),
+         SqlParam::Text(write.is_gone || entry.state == EntryState::kVanished ? "deleted" : "written"),
+         SqlParam::Bool(entry.is_part),
+         has_value ? SqlParam::Bytea(payload) : SqlParam{BYTEAOID, 0, true},
+         {TIMESTAMPTZOID, entry.expires_at_ms ? TimestampTzGetDatum(pg::FromUnixMs(*entry.expires_at_ms)) : 0,
+          !entry.expires_at_ms}});
+  }
+}
+
+Result<std::vector<WritingClient>> FetchWritingClients(redis::Connection &connection) {
+  Result<redis::Reply> const listed =
+      connection.Command({"CLIENT", "LIST", "TYPE", "normal"}, redis::kLargeReply);
+  if (!listed.ok()) return listed.error();
+  std::vector<WritingClient> clients;
+  Bytes lines = listed.value().String().value_or(Bytes());
+  auto const shown = [&](Bytes line, Bytes field) { return connection.gate().Pass(FieldOf(line, field)); };
+  while (!lines.empty()) {
+    size_t const end = std::min(lines.find('\n'), lines.size());
+    Bytes const line = lines.substr(0, end);
+    if (Bytes const command = FieldOf(line, "cmd"); !command.empty() && MayWrite(command))
+      clients.push_back({shown(line, "addr"), shown(line, "name"), shown(line, "user"), shown(line, "cmd")});
+    lines.remove_prefix(std::min(end + 1, lines.size()));
+  }
+  return clients;
+}
+
+void KeepWritingClients(const std::string &migration, const std::vector<WritingClient> &clients) {
+  pg::AsExtensionOwner as_owner;
+  for (const WritingClient &client : clients)
+    Spi::ExecuteKept(
+        R"sql(INSERT INTO redis_migrate.late_writer (migration, address, client_name, username, command)
+              VALUES ($1, $2, nullif($3, ''), nullif($4, ''), $5)
+              ON CONFLICT (migration, address)
+              DO UPDATE SET client_name = excluded.client_name, username = excluded.username,
+                  command = excluded.command, last_seen_at = clock_timestamp())sql",
+        {SqlParam::Text(migration), SqlParam::Text(client.address), SqlParam::Text(client.name),
+         SqlParam::Text(client.username), SqlParam::Text(client.command)});
+}
+
+}  // namespace prm
+
+// redis_migrate.settle_late_writes(migration text, pattern text) → how many: see the SQL comment. Errors:
+// 42704, 42501.
+PRM_FUNCTION(settle_late_writes) {
+  using namespace prm;
+  std::string const name = pg::TextArgument(fcinfo, 0, "migration");
+  std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
+  pg::Spi spi;
+  LoadMigration(name);
+  pg::AsExtensionOwner as_owner;
+  auto const settled = Spi::Execute(
+      R"sql(UPDATE redis_migrate.late_write
+            SET settled_at = clock_timestamp()
+            WHERE migration = $1 AND pattern = coalesce($2, pattern) AND settled_at IS NULL)sql",
+      {SqlParam::Text(name), SqlParam::OptionalText(pattern)});
+  PG_RETURN_INT64(static_cast<int64>(settled.processed()));
+}

@@ -1,0 +1,112 @@
+# Ends of processes at each step of a cutover, and two operators at once: what is left is completed or undone by the next
+# call, and nothing is lost between Redis and the tables.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use PrmWorkers;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+# A restart of Redis reads the users from a file.
+my $acl = PostgreSQL::Test::Utils::tempdir() . '/users.acl';
+append_to_file($acl, join '', map { "user $_ ~* &* +\@all\n" } 'default on nopass', 'migrator on >secret', 'app on >app');
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--appendonly', 'yes', '--appendfsync', 'always', '--aclfile', $acl ]);
+my $node = new_node('kills', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on");
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+my $rules = $redis->cli('ACL', 'LIST');
+rows('CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $redis->port . q{$$); CREATE USER MAPPING FOR PUBLIC SERVER live OPTIONS (username 'migrator', password 'secret')});
+create_live($node);
+$redis->cli_lines(load_commands(1000, 50));
+rows(q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync');
+
+sub cutover { my ($more) = @_; return "CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true" . ($more // '') . ')'; }
+sub last_cutover { my ($columns) = @_; return rows("SELECT $columns FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1"); }
+sub state_now { return rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 's:{id}'}); }
+sub can_write { return (eval { $redis->cli('--user', 'app', '--pass', 'app', '--no-auth-warning', 'SET', 's:probe', '1') } // '') eq 'OK'; }
+
+my %kills = (
+    'the session' => sub { my ($pid) = @_; kill 'KILL', $pid; wait_until('a restart', sub { answers($node) && rows('SELECT 1') eq '1' }); },
+    'PostgreSQL' => sub { $node->stop('immediate'); $node->start; },
+    'Redis' => sub { $redis->restart('KILL'); },
+);
+
+# Calls a procedure, and ends something when it stands at a step: a trigger holds the session at the commit of that step. The
+# one that comes next is taken only afterwards.
+sub end_at
+{
+    my ($what, $step, $sql) = @_;
+    rows(qq{CREATE OR REPLACE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(77); RETURN NULL; END \$\$;
+        CREATE CONSTRAINT TRIGGER hold AFTER UPDATE ON redis_migrate.cutover DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.step = '$step' AND OLD.step <> NEW.step) EXECUTE FUNCTION public.hold()});
+    my $holder = start_sql($node, 'BEGIN; SELECT pg_advisory_xact_lock(77); SELECT pg_sleep(60)', name => 'holder');
+    wait_until('the lock', sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND granted}) eq '1' });
+    my $call = start_sql($node, $sql, name => 'cutover');
+    wait_until("step $step", sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted}) eq '1' });
+    if ($step eq 'waiting') { like(sql_error($node, cutover()), qr/ERROR:  55006: another session cuts migration "live" over/, 'two operators at once'); }
+    $kills{$what}->(rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'cutover'}));
+    rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'}) if $what eq 'Redis';
+    $call->finish;
+    undef $holder;
+    rows(q{DROP TRIGGER hold ON redis_migrate.cutover; UPDATE redis_migrate.background_run SET crashes = 0, failures = 0, not_before = NULL});
+    is(sql_error($node, q{CALL redis_migrate.undo_cutover('live')}), '', "$what at $step: it is settled");
+    is(rows(q{SELECT count(*) FROM redis_migrate.cutovers WHERE state IN ('running', 'interrupted')}), '0', 'for good');
+    return;
+}
+for my $what (sort keys %kills)
+{
+    for my $step ('pausing', 'waiting', 'comparing', 'fencing', 'committing', 'resuming')
+    {
+        end_at($what, $step, cutover(q{, max_pause => '3 s'}));
+        # With Redis gone after the last look at it, the session goes on, and commits.
+        is(state_now(), $what eq 'Redis' && $step eq 'resuming' ? 'postgres' : 'redis', "$what at $step: what was not committed is undone");
+        rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'redis')});
+        ok(can_write(), 'writers have their rights');
+        is($redis->cli('ACL', 'LIST'), $rules, 'the same as before');
+        is(wait_for($node) . differences($node, $redis), '', "$what at $step: live sync goes on");
+    }
+}
+
+# Killed after the commit: completed.
+is(sql_error($node, cutover()), '', 'at last it is cut over');
+is(last_cutover('state') . state_now(), 'completedpostgres', 'for good');
+ok(!can_write(), 'writers are fenced');
+rows(q{UPDATE redis_migrate.cutover SET state = 'running', finished_at = NULL WHERE cutover_id = (SELECT max(cutover_id) FROM redis_migrate.cutover)});
+$node->stop('immediate');
+$node->start;
+is(last_cutover('state'), 'interrupted', 'as if it had been killed before the pause ended');
+my $err = '';
+$node->psql('postgres', q{CALL redis_migrate.undo_cutover('live')}, stderr => \$err);
+like($err, qr/NOTICE:  cutover \d+ of migration "live" was interrupted, and is now completed/, 'what was committed is completed');
+is(state_now(), 'postgres', 'and not undone');
+ok(!can_write(), 'the fence stays');
+
+# The way back.
+my $cutback = q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)};
+for my $step ('fencing', 'draining', 'resuming')
+{
+    is(wait_for($node), '', 'live sync is under way');
+    end_at('the session', $step, $cutback);
+    is(state_now(), 'postgres', "the session at $step of a cutback: undone");
+    is(sql_error($node, q{UPDATE strings SET value = value}), '', 'the tables are not fenced');
+    ok(!can_write(), 'the writers of Redis are');
+}
+is(wait_for($node) . sql_error($node, $cutback), '', 'a cutback');
+ok(can_write(), 'gives rights back');
+is(sql_error($node, cutover()), '', 'and may be followed by a cutover');
+
+# A copy of the database does not touch Redis.
+rows(q{UPDATE redis_migrate.cutover SET state = 'running', step = 'fencing' WHERE cutover_id = (SELECT max(cutover_id) FROM redis_migrate.cutover); SELECT redis_migrate.stop('live')});
+$node->append_conf('postgresql.conf', "pg_redis_migrate.databases = ''");
+$node->restart;
+$node->safe_psql('template1', 'CREATE DATABASE copy TEMPLATE postgres');
+my ($status, $out, $copied) = $node->psql('copy', q{CALL redis_migrate.undo_cutover('live')});
+like($copied, qr/ERROR:  another server or database has begun cutover \d+ of migration "live"/, 'a copy does not undo what the original has begun');
+ok(!can_write(), 'and leaves Redis alone');
+
+done_testing();

@@ -1,0 +1,122 @@
+# Late writes, and the way back: what is written to Redis after a cutover is kept, and a cutback gives the family to Redis
+# with everything that the reverse feed has written.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use Test::More;
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
+my $node = new_node('cutback', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'");
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+sub notices { my ($sql) = @_; my $err = ''; $node->psql('postgres', $sql, stderr => \$err); return $err; }
+$redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>secret', '~*', '&*', '+@all');
+$redis->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all');
+my $rules = $redis->cli('ACL', 'LIST');
+rows('CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $redis->port . q{$$); CREATE USER MAPPING FOR PUBLIC SERVER live OPTIONS (username 'migrator', password 'secret')});
+create_live($node);
+$redis->cli_lines("SET s:a 1\nSET s:b 2\nSET s:c 3\nSET s:d 4\nHSET h:a f 1\n");
+rows(q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync');
+rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
+sub as_app { my (@command) = @_; return eval { $redis->cli('--user', 'app', '--pass', 'app', '--no-auth-warning', @command) } // $@; }
+
+# Nobody is fenced: the application goes on writing.
+like(notices(q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/s:\{id\} is now in state postgres/, 'cutover');
+rows(q{UPDATE strings SET value = 'mine'});
+is(as_app('SET', 's:a', 'late'), 'OK', 'a late write');
+is(as_app('SET', 's:a', 'later'), 'OK', 'and another');
+is(as_app('SET', 's:new', 'late', 'EX', '1000'), 'OK', 'of a new key');
+is(as_app('DEL', 's:b'), '1', 'a late deletion');
+is(as_app('HSET', 'h:a', 'f', '2'), '0', 'another family is written to');
+is(wait_for($node), '', 'live sync goes on');
+is(rows(q{SELECT string_agg(id || value, ' ' ORDER BY id) FROM strings}), 'amine bmine cmine dmine', 'the rows are left alone');
+is(rows(q{SELECT fields FROM hashes}), '{"f": "2"}', 'the other family follows');
+is(rows(q{SELECT key, kind, is_part, changes > 0, expires_at > now() + '900 s' FROM redis_migrate.late_writes ORDER BY key}), "s:a|written|f|t|\ns:b|deleted|f|t|\ns:new|written|f|t|t", 'late writes are kept');
+my $payload = rows(q{SELECT encode(payload, 'hex') FROM redis_migrate.late_writes WHERE key = 's:a'});
+is($redis->cli('EVAL', q{redis.call('RESTORE', 'copy', 0, (ARGV[1]:gsub('..', function (x) return string.char(tonumber(x, 16)) end))); return redis.call('GET', 'copy')}, 0, $payload), 'later', 'with the newest value');
+$redis->cli('DEL', 'copy');
+
+# A client that stays connected is named.
+open my $cli, '|-', join(' ', map { "'$_'" } $redis->_cli, '--user', 'app', '--pass', 'app', '--no-auth-warning') . ' >/dev/null' or die;
+$cli->autoflush(1);
+print $cli "CLIENT SETNAME checkout\n";
+wait_until('the client to be named', sub { print $cli "SET s:d late\n"; select undef, undef, undef, 0.2; rows(q{SELECT count(*) FROM redis_migrate.late_writers WHERE username = 'app' AND client_name = 'checkout' AND command = 'set'}) eq '1' });
+pass('clients that write late are named');
+close $cli;
+
+# They keep the family from being done, and from going back.
+my $done = q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'done')};
+like(sql_error($node, $done), qr/ERROR:  55000: 3 keys of family s:\{id\} were written to in Redis after it became PostgreSQL's/, 'it is not done');
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/ERROR:  55000: 3 keys were written to in Redis after the cutover/, 'nor given back');
+is(rows(q{SELECT redis_migrate.settle_late_writes('live')}), '4', 'somebody looks at them');
+is(sql_error($node, $done), '', 'then it may be done');
+rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'redis')});
+
+# Back, without a reverse feed.
+$redis->cli_lines("SET s:a 1\nSET s:b 2\nSET s:c 3\nSET s:d 4\nDEL s:new\n");
+is(wait_for($node) . differences($node, $redis), '', 'live sync');
+my $cutover = q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true)};
+is(sql_error($node, $cutover), '', 'cutover with a fence');
+like(as_app('SET', 's:a', '2'), qr/NOPERM/, 'writers are fenced');
+like(sql_error($node, q{CALL redis_migrate.cutback('live')}), qr/ERROR:  55000: family h:\{id\} of migration "live" is in state redis/, 'only families of PostgreSQL are given back');
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings" back to Redis/, 'not without a reverse feed');
+like(notices(q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/NOTICE:  cutback \d+ of migration "live": the families belong to Redis, and the tables are fenced\nHINT:  .*unfence/, 'unless it is said');
+is(rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 's:{id}'}), 'redis', 'it is back');
+is($redis->cli('ACL', 'LIST'), $rules, 'writers have their rights');
+like(sql_error($node, q{UPDATE strings SET value = 'lost'}), qr/ERROR:  25006: table "strings" belongs to Redis again/, 'nobody writes to the table');
+like(sql_error($node, q{INSERT INTO strings VALUES ('x', 'y')}), qr/25006/, 'no row');
+like(sql_error($node, q{DELETE FROM strings}), qr/25006/, 'no deletion');
+like(sql_error($node, q{TRUNCATE strings}), qr/25006/, 'no truncation');
+like(sql_error($node, q{SET session_replication_role = replica; DELETE FROM strings}), qr/25006/, 'whatever the role of the session');
+is(as_app('SET', 's:a', 'back'), 'OK', 'the application writes to Redis');
+is(wait_for($node) . differences($node, $redis), '', 'and live sync to the table');
+rows(q{SELECT redis_migrate.unfence('live', 's:{id}')});
+is(sql_error($node, q{BEGIN; UPDATE strings SET value = 'x'; ROLLBACK}), '', 'the fence ends');
+
+# Back with the reverse feed: nothing is lost.
+is(sql_error($node, $cutover), '', 'cutover');
+rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
+rows(q{UPDATE strings SET value = 'of PostgreSQL' WHERE id = 'a'; INSERT INTO strings SELECT 'n' || i, i FROM generate_series(1, 500) AS i; DELETE FROM strings WHERE id = 'b'});
+is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), '', 'cutback');
+is($redis->cli('GET', 's:a') . $redis->cli('EXISTS', 's:b') . $redis->cli('GET', 's:n500'), 'of PostgreSQL0500', 'Redis has everything');
+is(as_app('APPEND', 's:a', '!'), '14', 'the application goes on there');
+is(as_app('INCR', 's:n500'), '501', 'with the values of PostgreSQL');
+$redis->cli('DEL', 'redis_migrate:position:{live}');
+is(wait_for($node) . differences($node, $redis), '', 'and live sync follows');
+is(rows(q{SELECT count(*) FROM redis_migrate.late_writes WHERE settled_at IS NULL AND kind = 'written'}), '0', 'what the reverse feed writes is no late write');
+
+# And over again, with the fence of the table still there.
+is(sql_error($node, $cutover), '', 'cutover again');
+is(sql_error($node, q{UPDATE strings SET value = 'again' WHERE id = 'a'}), '', 'ends the fence');
+
+# Both: readable on both sides. Counters have one writer.
+rows(q{CREATE TABLE hits (page text PRIMARY KEY, hits bigint); SELECT redis_migrate.stop('live');
+    SELECT redis_migrate.add_mapping('live', 'hits', 'hits:{page}', 'hits', 'SELECT page, value::bigint AS hits FROM redis_batch', '{page}', databases => '{0}', types => '{string}')});
+$redis->cli('SET', 'hits:home', 5);
+rows(q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'hits:{page}', to_state => 'both', no_way_back => true, verified_within => '0')}), qr/mappings "hits" may be of counters/, 'a counter is not readable on both sides');
+is(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'h:{id}', to_state => 'both', no_way_back => true, force => true)}), '', 'others are');
+$redis->cli('EXPIRE', 'h:a', 1000);
+is(wait_for($node) . rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 'h:{id}'}), 'both', 'state both');
+is(rows(q{SELECT key, kind, expires_at IS NOT NULL FROM redis_migrate.late_writes WHERE settled_at IS NULL AND pattern = 'h:{id}'}), 'h:a|written|t', 'what is changed in Redis is kept');
+
+# A cutback that fails, or is killed, is undone.
+my $writer = start_sql($node, q{BEGIN; UPDATE strings SET value = 'open' WHERE id = 'c'; SELECT pg_sleep(60)}, name => 'writer');
+wait_until('the writer', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'writer' AND wait_event = 'PgSleep'}) eq '1' });
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', max_wait => '300 ms')}), qr/ERROR:  55P03/, 'a transaction that does not end');
+is(rows(q{SELECT state, step, to_state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), 'undone|fencing|redis', 'undoes it');
+rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'writer'});
+is(sql_error($node, q{UPDATE strings SET value = 'again' WHERE id = 'c'}), '', 'and the table is not fenced');
+rows(q{SELECT redis_migrate.stop_reverse('live')});
+my $held = start_sql($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true, max_wait => '1 minute')}, name => 'cutback');
+$held->finish;
+is(rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 's:{id}'}), 'redis', 'at last it is given back');
+
+done_testing();

@@ -1,0 +1,55 @@
+# Cutover of a cluster: writes to all masters are held back, and the writers are fenced on each.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use POSIX ();
+use RedisNodes;
+use Test::More;
+
+my $cluster = start_cluster(masters => 3, replicas => 0);
+my $node = new_node('cutover', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nmax_worker_processes = 20\npg_redis_migrate.max_workers = 12");
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+my @masters = map { $_->{node} } $cluster->masters;
+for my $master (@masters)
+{
+    $master->cli('ACL', 'SETUSER', 'migrator', 'on', '>secret', '~*', '&*', '+@all');
+    $master->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all');
+}
+my $seeds = join ', ', map { '127.0.0.1:' . $_->port } @masters;
+rows(qq{CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '$seeds', cluster 'on'); CREATE USER MAPPING FOR PUBLIC SERVER live OPTIONS (username 'migrator', password 'secret')});
+create_live($node);
+
+# Sends commands as the application, one a line, following redirects.
+sub send_lines
+{
+    my ($lines) = @_;
+    my $out = '';
+    IPC::Run::run([ 'redis-cli', '-c', '--user', 'app', '--pass', 'app', '--no-auth-warning', '-p', $masters[0]->port ], '<', \$lines, '>', \$out, '2>&1');
+    return $out;
+}
+send_lines(load_commands(1000, 80));
+rows(q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync');
+rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live', source => 'scan')});
+my $pid = fork() // die "fork: $!\n";
+if ($pid == 0) { my $ended = 0; $SIG{TERM} = sub { $ended = 1 }; srand $$; while (!$ended) { eval { send_lines(load_commands(100, 80)) }; } POSIX::_exit(0); }
+my $load = bless { pid => $pid }, 'PrmLive::Load';
+is(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '10 s')}), '', 'cutover while clients write');
+$load->finish;
+is(rows(q{SELECT state, users FROM redis_migrate.cutovers}), 'completed|{app}', 'it is recorded');
+is(rows(q{SELECT count(DISTINCT node) FROM redis_migrate.fenced_user}), '3', 'with the rules of each master');
+cmp_ok(rows(q{SELECT keys_compared FROM redis_migrate.cutovers}), '>', 30, 'keys of all masters were compared');
+my @refused = (send_lines(join '', map { "SET s:$_ late\n" } 1 .. 30) =~ /NOPERM/g);
+is(scalar @refused, 30, 'writers are fenced on all of them');
+is(wait_for($node) . differences($node, @masters), '', 'and nothing was written between');
+is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), '', 'cutback');
+unlike(send_lines(join '', map { "SET s:$_ back\n" } 1 .. 30), qr/NOPERM/, 'gives the rights back on all of them');
+is(wait_for($node) . differences($node, @masters), '', 'and live sync follows');
+
+done_testing();
