@@ -52,8 +52,8 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                 AND NOT EXISTS (
                     SELECT
                     FROM redis_migrate.verification AS v
-                    WHERE v.migration = $1 AND v.verified AND v.source IN ('scan', 'replication') AND v.mapping IS NOT DISTINCT FROM
-                              CASE WHEN v.mapping IS NULL THEN NULL ELSE m.mapping END
+                    WHERE v.migration = $1 AND v.verified AND v.source IN ('scan', 'replication')
+                        AND (v.mapping IS NULL OR v.mapping = m.mapping)
                         AND v.finished_at > clock_timestamp() - $3 * '1 us'::interval
                         AND v.started_at > g.changed_at
                         AND v.started_at > (SELECT max(started_at)
