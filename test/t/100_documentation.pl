@@ -46,6 +46,7 @@ sub comparable
 {
     my ($text) = @_;
     $text =~ s/\d+ keys\/s/N keys\/s/g;
+    $text =~ s/at most about \d+ MB if all of them/at most about N MB if all of them/g;  # pages before leave a backlog
     $text =~ s/\d+\.\d+ s (?:ahead of|behind) this/N s from this/g;
     $text =~ s/^psql:\S+:\d+: //mg;
     $text =~ s/ +$//mg;
