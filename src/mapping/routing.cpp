@@ -1,5 +1,6 @@
 #include "mapping/routing.h"
 
+#include "core/position_key.h"
 #include "pg/memory.h"
 
 namespace prm {
@@ -139,6 +140,10 @@ std::vector<std::string> Routing::MappingNames() const {
 
 Route Routing::Find(int db, Bytes key, Match &match) const {
   Route route;
+  if (IsPositionKey(key)) {
+    route.kind = Route::kDeclared;
+    return route;
+  }
   auto takes = [&](size_t pattern) { return Takes(owners_[pattern].databases, db); };
   PatternSet::Owner found = patterns_->FindOwner(key, match, takes);
   if (found.fit == Fit::kNone) {

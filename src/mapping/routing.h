@@ -9,7 +9,7 @@ struct Route {
   enum Kind {
     kMapped,
     kMisfit,       // a capture does not fit its type
-    kDeclared,     // skip_keys
+    kDeclared,     // skip_keys, or a key of a reverse feed
     kNotSelected,  // by priority or mapping, or only patterns of other databases fit
     kUnmapped,
   } kind = kUnmapped;
