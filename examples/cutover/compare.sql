@@ -1,4 +1,5 @@
--- Carts that differ between what the application remembers (psql -v carts='{"1": {"apples": 2}, ...}') and the table.
+-- Carts that differ between what the application remembers and the table. psql -v file=carts.json -f compare.sql
+\set carts `cat :'file'`
 SELECT coalesce(a.key::bigint, c.customer) AS customer, a.value AS remembered, c.items AS stored
 FROM jsonb_each(:'carts') AS a
 FULL JOIN carts AS c ON c.customer = a.key::bigint

@@ -1,4 +1,4 @@
--- Moves the carts of shopper.py into a table while it goes on writing. psql -v port=6379 -f move.sql, with
+-- Moves the carts of shopper.py into a table that follows its writes. psql -v port=6379 -f move.sql, with
 -- shared_preload_libraries = 'pg_redis_migrate' and this database among pg_redis_migrate.databases.
 \set ON_ERROR_STOP on
 \if :{?port}
@@ -21,15 +21,3 @@ CALL redis_migrate.run('carts', dry_run => true, source => 'scan');
 -- Migrate, and follow every change from then on.
 SELECT redis_migrate.start('carts', live => true);
 CALL redis_migrate.wait_for('carts', '5 minutes');
-
--- Verify, while the application writes.
-CALL redis_migrate.verify('carts');
-
--- Keep a way back: what changes in the table from now on goes back to Redis.
-SELECT redis_migrate.start_reverse('carts');
-
--- Cut over: Redis holds the application's writes for a moment, and refuses them afterwards.
-CALL redis_migrate.cutover('carts', fence => 'acl', users => '{shop}');
-SELECT pattern, state FROM redis_migrate.families WHERE migration = 'carts';
-
--- From here on the application writes to the table.

@@ -2,8 +2,8 @@
 """An application that knows nothing of PostgreSQL: customers fill and empty carts in Redis, until Redis refuses that.
 
 Usage: shopper.py [--port N] [--user NAME --password WORD] [--customers N] > carts.json
-It connects with redis-py as any application does, and goes on by itself when a connection breaks. When its user has lost the right
-to write, it prints the carts as it remembers them, as JSON: what Redis has acknowledged, and nothing else.
+It connects with redis-py as any application does, and begins with the carts that Redis has. When its user has lost the right to
+write, it prints the carts as it remembers them, as JSON: what Redis has acknowledged, and nothing else.
 """
 import argparse
 import json
@@ -16,9 +16,17 @@ import redis
 ITEMS = ["apples", "bread", "cheese", "dates", "eggs"]
 
 
+def stored(client):
+    """The carts in Redis, by customer. Nobody writes to them meanwhile."""
+    carts = {}
+    for key in client.scan_iter("cart:*", count=1000):
+        carts[int(key.split(":")[1])] = {item: int(count) for item, count in client.hgetall(key).items()}
+    return carts
+
+
 def shop(client, customers):
     """Fills carts until the user may not write any more. Returns the carts, by customer."""
-    carts = {}
+    carts = stored(client)
     writes = 0
     while True:
         customer = random.randrange(1, customers + 1)
