@@ -24,7 +24,7 @@ struct UncheckedJsonFailed {};
 
 // Rows that are copies of columns of redis_batch: (redis_row, redis_entry, the columns).
 struct PlainRows {
-  const std::vector<size_t> &columns;
+  const std::vector<PlainColumn> &columns;
   std::vector<int> &entry_of_row;  // of so many
   size_t most;
   std::vector<bool> &yielded;  // indexed by entry: whether it has rows

@@ -39,7 +39,7 @@ BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, siz
   for (size_t i = shape.columns().size(); i < cells_.size(); ++i) filled_.push_back(i);
 }
 
-void BatchRow::MakePlain(const std::vector<size_t> &columns) {
+void BatchRow::MakePlain(const std::vector<PlainColumn> &columns) {
   plain_ = &columns;
   plain_values_.resize(columns.size() + 2);
   plain_nulls_ = std::make_unique<bool[]>(plain_values_.size());
@@ -117,8 +117,10 @@ std::optional<BatchRow::Problem> BatchRow::Put() {
     plain_values_[0] = Int32GetDatum(rows_put_++);
     plain_values_[1] = values_[0];
     for (size_t i = 0; i < plain_->size(); ++i) {
-      plain_values_[i + 2] = values_[(*plain_)[i]];
-      plain_nulls_[i + 2] = nulls_[(*plain_)[i]];
+      auto const [column, cast] = (*plain_)[i];
+      bool const null = plain_nulls_[i + 2] = nulls_[column];
+      plain_values_[i + 2] =
+          cast == nullptr || null ? values_[column] : DirectFunctionCall1(cast, values_[column]);
     }
     tuplestore_putvalues(rows_.get(), desc_, plain_values_.data(), plain_nulls_.get());
   });

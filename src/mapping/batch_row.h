@@ -49,7 +49,7 @@ class BatchRow {
            TupleDesc desc, pg::Tuplestore &rows);
 
   // Makes rows of (redis_row, redis_entry, these columns) instead, numbered as they come.
-  void MakePlain(const std::vector<size_t> &columns);
+  void MakePlain(const std::vector<PlainColumn> &columns);
 
   // All columns become NULL.
   void Clear();
@@ -101,7 +101,7 @@ class BatchRow {
   std::vector<std::string> texts_;  // what cells show of what had to be converted
   std::vector<Datum> values_;
   std::unique_ptr<bool[]> nulls_;
-  const std::vector<size_t> *plain_ = nullptr;
+  const std::vector<PlainColumn> *plain_ = nullptr;
   int32 rows_put_ = 0;
   std::vector<Datum> plain_values_;
   std::unique_ptr<bool[]> plain_nulls_;

@@ -30,8 +30,8 @@ struct QueryFacts {
   std::vector<std::string> warnings;          // volatile functions, now()
   // Columns of redis_batch whose value stands unchanged in a target column, with the name of that column.
   std::map<std::string, std::string> copied;
-  // If all that it does is copy columns of redis_batch: their numbers, of each of `columns`.
-  std::vector<size_t> plain;
+  // If all that it does is copy columns of redis_batch: what each of `columns` copies.
+  std::vector<PlainColumn> plain;
   // Each of its rows comes from one row of redis_batch, whatever the others are; and each row of redis_batch
   // yields exactly one.
   bool is_row_by_row = false;

@@ -222,7 +222,7 @@ void GroupStore::FillElements(int entry, PreparedMapping &mapping, pg::Tuplestor
 
 void GroupStore::MakeRows(const std::vector<int> &which, size_t number, QueryRows &rows, Findings &findings) {
   PreparedMapping &mapping = *prepared_[number];
-  const std::vector<size_t> &plain = mapping.query.facts().plain;
+  const std::vector<PlainColumn> &plain = mapping.query.facts().plain;
   if (!plain.empty() && !Excludes(number)) {
     rows.yielded.assign(entries_.size(), false);
     PlainRows const made = {plain, rows.entry_of_row, QueryRows::kAtOnce, rows.yielded};
