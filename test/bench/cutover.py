@@ -60,7 +60,7 @@ def main():
     for number in range(1, options.rounds + 1):
         probe = InProcess(longest_write, options.redis)
         time.sleep(1)
-        live.execute("CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', force => true)")
+        live.execute("CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', force => true, max_pause => '10 s')")
         time.sleep(0.5)
         longest.append(probe.finish())
         paused.append(float(live.answer("SELECT paused_ms FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1")[0]))
