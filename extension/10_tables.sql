@@ -17,10 +17,11 @@ CREATE TABLE redis_migrate.migration (
     created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
     changed_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     altered_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    journal     boolean NOT NULL DEFAULT true,
     CHECK (server IS NOT NULL OR file IS NOT NULL)
 );
 COMMENT ON TABLE redis_migrate.migration IS
-    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition, altered_at not if a mapping was added or dropped that shares no keys with others';
+    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition, altered_at not if a mapping was added or dropped that shares no keys with others; journal: runs and live sync keep the earlier images of rows';
 
 CREATE TABLE redis_migrate.mapping (
     mapping_id    bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -258,6 +259,7 @@ CREATE TABLE redis_migrate.ledger_batch (
     format        integer NOT NULL,
     columns       bigint NOT NULL,
     takes_changed boolean NOT NULL,
+    in_journal    boolean NOT NULL DEFAULT false,
     inserted      bytea NOT NULL,
     changed       bytea NOT NULL,
     removed       bytea NOT NULL,
@@ -267,7 +269,7 @@ CREATE INDEX ledger_batch_new ON redis_migrate.ledger_batch (mapping_id, batch_i
 ALTER TABLE redis_migrate.ledger_batch ALTER inserted SET STORAGE EXTERNAL, ALTER changed SET STORAGE EXTERNAL,
     ALTER removed SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.ledger_batch IS
-    'The packed ledger''s news and the journal of inserts, a row for each batch. Ascending by row_hash, inserted has row_hash and row_image of rows that were inserted (24 bytes each), changed of those that were there, and their row_image before (32 bytes), removed the row_hash of rows that are the mapping''s no more (16 bytes). takes_changed: changed ones became the mapping''s. columns stands for those that row_image is of. The end of a run merges it into ledger_segment; it is deleted after pg_redis_migrate.journal_retention';
+    'The packed ledger''s news and the journal of inserts, a row for each batch. Ascending by row_hash, inserted has row_hash and row_image of rows that were inserted (24 bytes each), changed of those that were there, and their row_image before (32 bytes), removed the row_hash of rows that are the mapping''s no more (16 bytes). takes_changed: changed ones became the mapping''s; in_journal: the inserted ones are in the table journal, too. columns stands for those that row_image is of. The end of a run merges it into ledger_segment; it is deleted after pg_redis_migrate.journal_retention';
 COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of batches of the packed ledger';
 
 CREATE TABLE redis_migrate.ledger_segment (

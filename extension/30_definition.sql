@@ -1,16 +1,16 @@
 -- Definitions: migrations, mappings, checks.
 
 CREATE FUNCTION redis_migrate.create_migration(migration text, server name DEFAULT NULL, source text DEFAULT 'scan',
-        unmapped text DEFAULT 'archive', databases integer[] DEFAULT NULL, file text DEFAULT NULL) RETURNS void
+        unmapped text DEFAULT 'archive', databases integer[] DEFAULT NULL, file text DEFAULT NULL, journal boolean DEFAULT true) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_migration';
-COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text) IS
-    'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys';
+COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text, boolean) IS
+    'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys; journal: keep the earlier images of rows, for undo_run';
 
 CREATE FUNCTION redis_migrate.alter_migration(migration text, server name DEFAULT NULL, source text DEFAULT NULL,
         unmapped text DEFAULT NULL, databases integer[] DEFAULT NULL, file text DEFAULT NULL,
-        reset text[] DEFAULT NULL) RETURNS void
+        reset text[] DEFAULT NULL, journal boolean DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_migration';
-COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, integer[], text, text[]) IS
+COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean) IS
     'Changes a migration; NULL leaves a property as it is, reset names those that become NULL. An interrupted run begins again afterwards';
 
 CREATE FUNCTION redis_migrate.drop_migration(migration text) RETURNS void

@@ -1,7 +1,7 @@
 -- Views. Each shows the caller what belongs to roles whose rights the caller has.
 
 CREATE VIEW redis_migrate.migrations WITH (security_barrier) AS
-    SELECT migration, redis_migrate.shown_owner(owner) AS owner, server, file, source, unmapped, databases, created_at, changed_at
+    SELECT migration, redis_migrate.shown_owner(owner) AS owner, server, file, source, unmapped, databases, created_at, changed_at, journal
     FROM redis_migrate.migration
     WHERE redis_migrate.may_see(owner);
 COMMENT ON VIEW redis_migrate.migrations IS 'Migrations of the caller';

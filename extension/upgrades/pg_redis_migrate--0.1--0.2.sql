@@ -65,7 +65,8 @@ UPDATE redis_migrate.run_part SET share = pg_catalog.concat('slots ', share);
 ALTER TABLE redis_migrate.run_part ALTER share SET NOT NULL;
 
 ALTER TABLE redis_migrate.reject ADD settled_at timestamptz;
-ALTER TABLE redis_migrate.migration ADD altered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp();
+ALTER TABLE redis_migrate.migration ADD altered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    ADD journal boolean NOT NULL DEFAULT true;
 ALTER TABLE redis_migrate.background_run
     ADD workers integer,
     ADD live boolean NOT NULL DEFAULT false,
@@ -112,6 +113,10 @@ ALTER TABLE redis_migrate.lockout_policy ALTER when_full DROP DEFAULT;
 DROP FUNCTION redis_migrate.trusted_until_now(oid, oid);
 
 -- BEGIN: written by scripts/write-upgrade
+
+ALTER ROUTINE redis_migrate.create_migration(text, name, text, text, integer[], text) RENAME TO create_migration_old;
+
+ALTER ROUTINE redis_migrate.alter_migration(text, name, text, text, integer[], text, text[]) RENAME TO alter_migration_old;
 
 ALTER ROUTINE redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text) RENAME TO add_mapping_old;
 
@@ -192,7 +197,7 @@ COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
     'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
 
 COMMENT ON TABLE redis_migrate.migration IS
-    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition, altered_at not if a mapping was added or dropped that shares no keys with others';
+    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition, altered_at not if a mapping was added or dropped that shares no keys with others; journal: runs and live sync keep the earlier images of rows';
 
 COMMENT ON TABLE redis_migrate.mapping IS
     'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger. ledger_keys are the types of the key columns of which the entries of a packed ledger are hashes, as far as these depend on them, and the labels of enums';
@@ -230,6 +235,7 @@ CREATE TABLE redis_migrate.ledger_batch (
     format        integer NOT NULL,
     columns       bigint NOT NULL,
     takes_changed boolean NOT NULL,
+    in_journal    boolean NOT NULL DEFAULT false,
     inserted      bytea NOT NULL,
     changed       bytea NOT NULL,
     removed       bytea NOT NULL,
@@ -242,7 +248,7 @@ ALTER TABLE redis_migrate.ledger_batch ALTER inserted SET STORAGE EXTERNAL, ALTE
     ALTER removed SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.ledger_batch IS
-    'The packed ledger''s news and the journal of inserts, a row for each batch. Ascending by row_hash, inserted has row_hash and row_image of rows that were inserted (24 bytes each), changed of those that were there, and their row_image before (32 bytes), removed the row_hash of rows that are the mapping''s no more (16 bytes). takes_changed: changed ones became the mapping''s. columns stands for those that row_image is of. The end of a run merges it into ledger_segment; it is deleted after pg_redis_migrate.journal_retention';
+    'The packed ledger''s news and the journal of inserts, a row for each batch. Ascending by row_hash, inserted has row_hash and row_image of rows that were inserted (24 bytes each), changed of those that were there, and their row_image before (32 bytes), removed the row_hash of rows that are the mapping''s no more (16 bytes). takes_changed: changed ones became the mapping''s; in_journal: the inserted ones are in the table journal, too. columns stands for those that row_image is of. The end of a run merges it into ledger_segment; it is deleted after pg_redis_migrate.journal_retention';
 
 COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of batches of the packed ledger';
 
@@ -302,8 +308,20 @@ CREATE FUNCTION redis_migrate.row_image(columns record) RETURNS bigint
 COMMENT ON FUNCTION redis_migrate.row_image(record) IS
     'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills. Raises 55000 before the secret is drawn';
 
-COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text) IS
-    'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys';
+CREATE FUNCTION redis_migrate.create_migration(migration text, server name DEFAULT NULL, source text DEFAULT 'scan',
+        unmapped text DEFAULT 'archive', databases integer[] DEFAULT NULL, file text DEFAULT NULL, journal boolean DEFAULT true) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_migration';
+
+COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text, boolean) IS
+    'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys; journal: keep the earlier images of rows, for undo_run';
+
+CREATE FUNCTION redis_migrate.alter_migration(migration text, server name DEFAULT NULL, source text DEFAULT NULL,
+        unmapped text DEFAULT NULL, databases integer[] DEFAULT NULL, file text DEFAULT NULL,
+        reset text[] DEFAULT NULL, journal boolean DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_migration';
+
+COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean) IS
+    'Changes a migration; NULL leaves a property as it is, reset names those that become NULL. An interrupted run begins again afterwards';
 
 CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern text, target regclass, query text,
         key_columns text[], priority text DEFAULT 'medium', on_conflict text DEFAULT 'update',
@@ -405,6 +423,11 @@ COMMENT ON FUNCTION redis_migrate.drop_audit(bigint) IS 'Drops an audit and its 
 
 COMMENT ON FUNCTION redis_migrate.compare_audits(bigint, bigint) IS
     'Differences between two audits, by family: new, gone, grown, shrunk, same; touched: a key was read or written since the first audit ended; renewed: the latest expiry moved on';
+
+CREATE OR REPLACE VIEW redis_migrate.migrations WITH (security_barrier) AS
+    SELECT migration, redis_migrate.shown_owner(owner) AS owner, server, file, source, unmapped, databases, created_at, changed_at, journal
+    FROM redis_migrate.migration
+    WHERE redis_migrate.may_see(owner);
 
 CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
     SELECT m.migration, m.mapping, m.pattern, m.target, m.query, m.key_columns, m.priority, m.on_conflict, m.on_delete,
@@ -674,6 +697,112 @@ COMMENT ON VIEW redis_migrate.verification_differences IS
     'What verifications of the caller''s migrations found to differ, a line for each column; for members of pg_monitor letters and digits are masked. Of long values, the part in which they begin to differ';
 
 GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;
+
+CREATE TABLE redis_migrate.journal (
+    run_id      bigint NOT NULL,
+    journal_id  bigint GENERATED ALWAYS AS IDENTITY,
+    mapping_id  bigint NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    target      text NOT NULL,
+    columns     text[] NOT NULL,
+    row_key     text[] NOT NULL,
+    earlier     text[],
+    later       text[],
+    PRIMARY KEY (run_id, journal_id)
+);
+
+CREATE INDEX journal_recorded ON redis_migrate.journal (recorded_at);
+
+COMMENT ON TABLE redis_migrate.journal IS
+    'The rows that runs and live sessions have changed, in the order in which they did. columns: those of the target then, the key columns first, whose values are row_key. earlier: the values of the row before, as texts; NULL: there was no such row. later: the values afterwards, NULL for one that stayed, an empty text for NULL, else 32 digits of the SHA-256 of the text; NULL altogether: the row was deleted. Deleted after pg_redis_migrate.journal_retention';
+
+COMMENT ON SEQUENCE redis_migrate.journal_journal_id_seq IS 'Order of changes in the journal';
+
+CREATE TABLE redis_migrate.undo (
+    run_id      bigint PRIMARY KEY REFERENCES redis_migrate.run ON DELETE CASCADE,
+    state       text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'completed', 'dry_run'])),
+    force       boolean NOT NULL,
+    started_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    updated_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished_at timestamptz,
+    pid         integer NOT NULL DEFAULT pg_catalog.pg_backend_pid()
+);
+
+COMMENT ON TABLE redis_migrate.undo IS 'Runs that were undone, or are being undone: the last call for each';
+
+CREATE TABLE redis_migrate.undo_count (
+    run_id   bigint NOT NULL REFERENCES redis_migrate.undo ON DELETE CASCADE,
+    mapping  text NOT NULL,
+    restored bigint NOT NULL DEFAULT 0,
+    put_back bigint NOT NULL DEFAULT 0,
+    removed  bigint NOT NULL DEFAULT 0,
+    left_alone bigint NOT NULL DEFAULT 0,
+    failed   bigint NOT NULL DEFAULT 0,
+    unknown  bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (run_id, mapping)
+);
+
+COMMENT ON TABLE redis_migrate.undo_count IS
+    'What undoing a run did to the rows of each mapping. left_alone: rows that somebody else has changed since; failed: rows that the target refused; unknown: changes of the run that are not in its journal';
+
+CREATE TABLE redis_migrate.undo_left (
+    run_id   bigint NOT NULL REFERENCES redis_migrate.undo ON DELETE CASCADE,
+    left_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    mapping  text NOT NULL,
+    row_key  text[] NOT NULL,
+    sqlstate text,
+    reason   text NOT NULL
+);
+
+CREATE INDEX undo_left_run ON redis_migrate.undo_left (run_id);
+
+COMMENT ON TABLE redis_migrate.undo_left IS
+    'Rows that were not undone, and why: the first thousand of each call';
+
+COMMENT ON SEQUENCE redis_migrate.undo_left_left_id_seq IS 'Numbers of rows that were not undone';
+
+CREATE PROCEDURE redis_migrate.undo_run(run_id bigint, dry_run boolean DEFAULT false, force boolean DEFAULT false)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_undo_run';
+
+COMMENT ON PROCEDURE redis_migrate.undo_run(bigint, boolean, boolean) IS
+    'Gives the rows that a run or live session has written the values that they had before: removes those that it inserted, puts back those that it deleted. Rows that somebody else has changed since are left alone. dry_run: only says what would happen; force: also rows that somebody else has changed, and families that belong to PostgreSQL. Commits as it goes; when it is interrupted, the next call goes on';
+
+CREATE VIEW redis_migrate.undos WITH (security_barrier) AS
+    SELECT u.run_id, r.migration, c.mapping,
+           CASE WHEN u.state OPERATOR(pg_catalog.=) 'running'
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(u.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) u.pid
+                                     AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) u.updated_at))
+                THEN 'interrupted' ELSE u.state END AS state,
+           u.force, c.restored, c.put_back, c.removed, c.left_alone, c.failed, c.unknown, u.started_at, u.finished_at
+    FROM redis_migrate.undo AS u JOIN redis_migrate.run AS r USING (run_id) LEFT JOIN redis_migrate.undo_count AS c USING (run_id)
+    WHERE redis_migrate.may_see(r.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+    ORDER BY u.run_id, c.mapping COLLATE "C";
+
+COMMENT ON VIEW redis_migrate.undos IS
+    'What undo_run did, a line for each mapping: rows that got their earlier values, deleted rows that were put back, inserted rows that were removed, rows that were left alone because somebody else has changed them since, rows that the target refused, and changes that are not in the journal';
+
+CREATE VIEW redis_migrate.undo_leftovers WITH (security_barrier) AS
+    SELECT l.run_id, r.migration, l.mapping, l.row_key, l.sqlstate, l.reason
+    FROM redis_migrate.undo_left AS l JOIN redis_migrate.run AS r USING (run_id)
+    WHERE redis_migrate.may_see(r.owner)
+    ORDER BY l.run_id, l.left_id;
+
+COMMENT ON VIEW redis_migrate.undo_leftovers IS 'Rows that the last undo_run of a run did not undo, and why; the first thousand';
+
+CREATE VIEW redis_migrate.journal_entries WITH (security_barrier) AS
+    SELECT j.run_id, j.journal_id, r.migration, m.mapping, j.recorded_at,
+           CASE WHEN j.earlier IS NULL THEN 'insert' WHEN j.later IS NULL THEN 'delete' ELSE 'update' END AS operation,
+           j.row_key,
+           pg_catalog.json_object(j.columns, j.earlier) AS earlier,
+           CASE WHEN j.later IS NOT NULL AND j.earlier IS NOT NULL
+                THEN ARRAY(SELECT c.name FROM ROWS FROM (pg_catalog.unnest(j.columns), pg_catalog.unnest(j.later)) AS c (name, later) WHERE c.later IS NOT NULL) END AS changed
+    FROM redis_migrate.journal AS j JOIN redis_migrate.run AS r USING (run_id) LEFT JOIN redis_migrate.mapping AS m USING (mapping_id)
+    WHERE redis_migrate.may_see(r.owner);
+
+COMMENT ON VIEW redis_migrate.journal_entries IS
+    'The rows that runs and live sessions of the caller''s migrations have changed or deleted, with their earlier values, and the columns that were changed';
+
+GRANT SELECT ON redis_migrate.undos, redis_migrate.undo_leftovers, redis_migrate.journal_entries TO PUBLIC;
 
 CREATE TABLE redis_migrate.restore (
     restore_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1769,6 +1898,8 @@ BEGIN
         SELECT r.kind, r.name, g.privilege_type, CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS grantable,
                CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0::oid THEN 'PUBLIC' ELSE g.grantee::regrole::text END AS grantee
         FROM (VALUES
+            ('ROUTINE', 'redis_migrate.create_migration_old(text, name, text, text, integer[], text)'::regprocedure::text, 'redis_migrate.create_migration(text, name, text, text, integer[], text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.create_migration_old(text, name, text, text, integer[], text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.create_migration(text, name, text, text, integer[], text, boolean)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.alter_migration_old(text, name, text, text, integer[], text, text[])'::regprocedure::text, 'redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_migration_old(text, name, text, text, integer[], text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure::text, 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure)),
@@ -1805,7 +1936,9 @@ $$;
 
 DROP VIEW redis_migrate.mappings_old, redis_migrate.runs_old, redis_migrate.run_parts_old, redis_migrate.mapping_counts_old, redis_migrate.background_runs_old, redis_migrate.expiry_stats_old, redis_migrate.lockout_stats_old, redis_migrate.progress_old, redis_migrate.workers_old;
 
-DROP ROUTINE redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text),
+DROP ROUTINE redis_migrate.create_migration_old(text, name, text, text, integer[], text),
+    redis_migrate.alter_migration_old(text, name, text, text, integer[], text, text[]),
+    redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text),
     redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]),
     redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean),
     redis_migrate.start_old(text, text, text, text, boolean, boolean),
@@ -1851,7 +1984,8 @@ BEGIN
                                     'reverse_query', 'reverse_feed', 'reverse_feed_feed_id_seq', 'reverse_mapping', 'outbox',
                                     'outbox_outbox_id_seq', 'outbox_gap', 'outbox_gap_gap_id_seq',
                                     'cutover', 'fenced_user', 'cutover_cutover_id_seq',
-                                    'late_write', 'late_writer', 'late_write_late_write_id_seq'] LOOP
+                                    'late_write', 'late_writer', 'late_write_late_write_id_seq',
+                                    'journal', 'undo', 'undo_count', 'undo_left', 'journal_journal_id_seq', 'undo_left_left_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;
 END

@@ -73,15 +73,17 @@ void CountDeparted(const pg::Row &row, RowCounts &counts) {
 }
 
 void DeleteWhere(const Mapping &mapping, const std::string &target, const std::vector<std::string> &expires,
-                 const std::string &condition, RowCounts &counts) {
-  if (mapping.on_expire) {
-    std::string const now_ms = std::to_string(pg::NowMs());
-    pg::Rows const result =
-        Spi::Execute(DepartureStatement(mapping, target, expires, {"", condition, now_ms, now_ms, ""}));
-    return CountDeparted(result[0], counts);
-  }
-  counts.deleted += static_cast<int64>(
-      Spi::Execute(DeleteStatement(target, mapping.on_delete) + " WHERE " + condition).processed());
+                 const std::string &condition, Journal &journal, RowCounts &counts) {
+  journal.Around("", condition, pg::KeptStatement::Planning::kAsUsual, [&] {
+    if (mapping.on_expire) {
+      std::string const now_ms = std::to_string(pg::NowMs());
+      pg::Rows const result =
+          Spi::Execute(DepartureStatement(mapping, target, expires, {"", condition, now_ms, now_ms, ""}));
+      return CountDeparted(result[0], counts);
+    }
+    counts.deleted += static_cast<int64>(
+        Spi::Execute(DeleteStatement(target, mapping.on_delete) + " WHERE " + condition).processed());
+  });
 }
 
 }  // namespace prm

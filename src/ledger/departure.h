@@ -5,6 +5,7 @@
 
 #include "mapping/catalog.h"
 #include "pg/spi.h"
+#include "write/journal.h"
 #include "write/row_counts.h"
 
 namespace prm {
@@ -29,6 +30,6 @@ void CountDeparted(const pg::Row &row, RowCounts &counts);
 // Deletes or changes the rows of the target that fulfil a condition, as rows whose keys are gone now.
 // expires: as above; empty if the mapping has no on_expire.
 void DeleteWhere(const Mapping &mapping, const std::string &target, const std::vector<std::string> &expires,
-                 const std::string &condition, RowCounts &counts);
+                 const std::string &condition, Journal &journal, RowCounts &counts);
 
 }  // namespace prm

@@ -55,6 +55,8 @@ Ledger::Ledger(const Mapping &mapping, const Target &target, std::vector<std::st
       expires_(std::move(expires)),
       keys_(target.keys),
       asks_for_first_key_(CanAskForFirstKey(target)),
+      planning_(target.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
+                                                  : pg::KeptStatement::Planning::kAsUsual),
       identify_("SELECT excluded.redis_row, excluded.redis_entry, " + RowKeyExpression("excluded") +
                 " FROM redis_rows AS excluded"),
       find_owned_(R"(
@@ -73,9 +75,7 @@ USING redis_obsolete AS k,
                WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
 WHERE l.ctid = found.ctid)",
                   pg::KeptStatement::Planning::kByIndex),
-      delete_all_(DeleteRowsStatement(""), target.kind == TargetKind::kLocal
-                                               ? pg::KeptStatement::Planning::kByIndex
-                                               : pg::KeptStatement::Planning::kAsUsual) {}
+      delete_all_(DeleteRowsStatement(Obsolete("")), planning_) {}
 
 std::string Ledger::RowKeyExpression(const std::string &alias) const {
   std::string list;
@@ -237,6 +237,15 @@ void Ledger::TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &iden
   strike_off_.Execute({SqlParam::Int8(mapping_id_)});
 }
 
+void Ledger::StrikeOff(const std::vector<std::string> &row_keys) {
+  std::vector<int64> hashes;
+  for (const std::string &row_key : row_keys) hashes.push_back(HashOfRow(row_key));
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      "DELETE FROM redis_migrate.ledger WHERE row_hash = ANY ($2) AND mapping_id = $1 AND row_key = ANY ($3)",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(hashes), SqlParam::TextArray(row_keys)});
+}
+
 std::string Ledger::HasIdentity(const std::string &alias, const std::string &row_key) const {
   std::string condition;
   for (size_t i = 0; i < keys_.size(); ++i)
@@ -261,8 +270,8 @@ std::string Ledger::KeyValues(const std::string &row_key) const {
   return values;
 }
 
-// Deletes the rows of redis_obsolete that fulfil a condition on the relation `obsolete`; "": all of them.
-std::string Ledger::DeleteRowsStatement(const std::string &condition) const {
+// The rows of redis_obsolete that fulfil a condition on the relation `obsolete`; "": all of them.
+DepartedRows Ledger::Obsolete(const std::string &condition) const {
   // OFFSET 0: each text is parsed once.
   std::string const parsed =
       std::string("(SELECT row_key::pg_catalog.text[] AS row_key, after_ms, until_ms FROM ") + kObsoleteName +
@@ -274,11 +283,14 @@ std::string Ledger::DeleteRowsStatement(const std::string &condition) const {
                " AS obsolete))";
   std::string const gone = "(SELECT obsolete.* FROM " + parsed + " AS obsolete" +
                            (condition.empty() ? "" : " WHERE " + condition) + " OFFSET 0) AS gone";
-  if (mapping_.on_expire)
-    return DepartureStatement(mapping_, target_, expires_,
-                              {gone, is_gone, "gone.after_ms", "gone.until_ms", ""});
+  return {gone, is_gone, "gone.after_ms", "gone.until_ms", ""};
+}
+
+std::string Ledger::DeleteRowsStatement(const DepartedRows &rows) const {
+  if (mapping_.on_expire) return DepartureStatement(mapping_, target_, expires_, rows);
   return DeleteStatement(target_, mapping_.on_delete) +
-         (mapping_.on_delete == "delete" ? " USING " : " FROM ") + gone + " WHERE " + is_gone;
+         (mapping_.on_delete == "delete" ? " USING " : " FROM ") + rows.relations + " WHERE " +
+         rows.condition;
 }
 
 void Ledger::CountDeleted(const pg::Rows &result, RowCounts &counts) const {
@@ -291,7 +303,8 @@ void Ledger::CountDeleted(const pg::Rows &result, RowCounts &counts) const {
 void Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, RowCounts &counts) {
   pg::NamedRows shown_obsolete(kObsoleteName, ObsoleteDesc(), obsolete.get(),
                                static_cast<double>(obsolete.size()));
-  if (identities.size() == 0) return CountDeleted(delete_all_.Execute(), counts);
+  if (identities.size() == 0)
+    return InJournal(Obsolete(""), [&] { CountDeleted(delete_all_.Execute(), counts); });
   pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get(),
                                  static_cast<double>(identities.size()));
   std::string is_kept;
@@ -301,7 +314,13 @@ void Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, Ro
   std::string const is_left =
       std::string("NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM ") +
       kIdentitiesName + " OFFSET 0) AS kept WHERE " + is_kept + ")";
-  CountDeleted(Spi::Execute(DeleteRowsStatement(is_left)), counts);
+  DepartedRows const left = Obsolete(is_left);
+  InJournal(left, [&] { CountDeleted(Spi::Execute(DeleteRowsStatement(left)), counts); });
+}
+
+void Ledger::InJournal(const DepartedRows &rows, const std::function<void()> &change) {
+  if (journal_ == nullptr) return change();
+  journal_->Around(rows.relations, rows.condition, planning_, change);
 }
 
 void Ledger::DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts) {

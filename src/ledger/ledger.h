@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/bytes.h"
+#include "ledger/departure.h"
 #include "ledger/row_hash.h"
 #include "mapping/catalog.h"
 #include "mapping/target.h"
@@ -12,6 +13,7 @@
 #include "pg/kept_statement.h"
 #include "pg/tuplestore.h"
 #include "source/entry.h"
+#include "write/journal.h"
 #include "write/row_counts.h"
 
 namespace prm {
@@ -77,12 +79,18 @@ class Ledger {
   // As above, for identities in memory, whose keys are gone now.
   void DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts);
 
+  // Keeps the earlier images of rows that are deleted or changed. It must outlive the ledger.
+  void set_journal(Journal *journal) { journal_ = journal; }
+
   // "ARRAY[alias.a::text, …]::text"
   std::string RowKeyExpression(const std::string &alias) const;
   // "alias.a = CAST(row_key[1] AS type) AND …", where row_key is an expression of type text[].
   std::string HasIdentity(const std::string &alias, const std::string &row_key) const;
   // "CAST(row_key[1] AS type), …": the values of the key columns in an identity.
   std::string KeyValues(const std::string &row_key) const;
+
+  // Strikes off rows that are no longer in the target.
+  void StrikeOff(const std::vector<std::string> &row_keys);
 
  private:
   enum class Owner : char { kNobody, kOther, kSelf };
@@ -94,8 +102,10 @@ class Ledger {
   int64 HashOfRow(Bytes row_key);
   int64 HashOfKey(const KeyName &key);
   std::string KeyValue(size_t i, const std::string &row_key) const;
-  std::string DeleteRowsStatement(const std::string &condition) const;
+  DepartedRows Obsolete(const std::string &condition) const;
+  std::string DeleteRowsStatement(const DepartedRows &rows) const;
 
+  void InJournal(const DepartedRows &rows, const std::function<void()> &change);
   void CountDeleted(const pg::Rows &result, RowCounts &counts) const;
 
   const Mapping &mapping_;
@@ -104,7 +114,9 @@ class Ledger {
   std::vector<std::string> expires_;
   std::vector<KeyColumn> keys_;
   bool asks_for_first_key_;
+  pg::KeptStatement::Planning planning_;
   pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_, delete_all_;
+  Journal *journal_ = nullptr;
   std::optional<RowHasher> hasher_;
   // Whose rows are in the ledger, as FindLost found them there: from that number on.
   int first_ = 0;

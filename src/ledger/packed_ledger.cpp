@@ -1,13 +1,13 @@
 #include "ledger/packed_ledger.h"
 
 #include "ledger/ledger_segments.h"
+#include "ledger/packed_column.h"
 #include "mapping/migration_lock.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
-#include "pg/wait.h"
 
 namespace prm {
 
@@ -15,50 +15,6 @@ using pg::Spi;
 using pg::SqlParam;
 
 namespace {
-
-// The most that is worked on at once. If there is more, the hashes are divided into ranges, one after the
-// other.
-constexpr int64 kBytesAtOnce = 4 * 1024 * 1024;
-// A reserve over the estimated number of items of a range: what is read beyond the range is read again with
-// the next.
-constexpr size_t kSpareItems = 64;
-
-uint64_t RangesFor(int64 bytes) { return static_cast<uint64_t>(bytes / kBytesAtOnce) + 1; }
-
-// A column with packed items, read in parts from beginning to end.
-struct PackedColumn {
-  Packing packing;
-  const char *part;  // statement: parameters are two numbers of the row, the first byte from 1, how many
-  size_t items = 0;
-  size_t next = 0;
-
-  // Hands the items of a range to `visit`. Ranges come in ascending order, without gaps. Reads in the active
-  // snapshot.
-  template <typename Visit>
-  void Read(int64 owner_id, int64 id, const HashRange &range, uint64_t ranges, Visit visit) {
-    auto const size = static_cast<size_t>(packing);
-    while (next < items) {
-      size_t const count = std::min(items - next, items / ranges + items / ranges / 8 + kSpareItems);
-      pg::CheckInterrupts();
-      pg::Context context("redis_migrate ledger");
-      pg::SwitchContext in_context(context.get());
-      pg::Rows const rows = Spi::ExecuteKept(
-          part,
-          {SqlParam::Int8(owner_id), SqlParam::Int8(id), SqlParam::Int4(static_cast<int32>(next * size + 1)),
-           SqlParam::Int4(static_cast<int32>(count * size))},
-          true);
-      if (rows.size() == 0) return;
-      std::vector<PackedItem> read;
-      UnpackOrThrow(pg::DatumBytes(rows[0].Value(0)), packing, read);
-      if (read.empty()) return;
-      for (const PackedItem &item : read) {
-        if (!range.Has(item.hash)) return;
-        visit(item);
-        ++next;
-      }
-    }
-  }
-};
 
 // A row that a batch has appended.
 struct Appended {
@@ -73,10 +29,6 @@ struct Appended {
                               removed.items * static_cast<size_t>(removed.packing));
   }
 };
-
-size_t ItemsOf(const pg::Row &row, int column, Packing packing) {
-  return static_cast<size_t>(row.Int4(column)) / static_cast<size_t>(packing);
-}
 
 // In the order in which they were appended.
 std::vector<Appended> ListAppended(int64 mapping_id) {
@@ -139,11 +91,12 @@ void PackedLedger::Append(std::optional<int64> run_id, News news) const {
   if (news.inserted.empty() && news.changed.empty() && news.removed.empty()) return;
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.ledger_batch (mapping_id, run_id, format, columns, takes_changed, inserted, "
-      "changed, removed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+      "INSERT INTO redis_migrate.ledger_batch (mapping_id, run_id, format, columns, takes_changed, "
+      "in_journal, inserted, "
+      "changed, removed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
       {SqlParam::Int8(mapping_id_), run_id ? SqlParam::Int8(*run_id) : SqlParam{INT8OID, 0, true},
        SqlParam::Int4(kPackedFormat), SqlParam::Int8(columns_), SqlParam::Bool(news.takes_changed),
-       SqlParam::Bytea(Pack(std::move(news.inserted), Packing::kEntries)),
+       SqlParam::Bool(news.in_journal), SqlParam::Bytea(Pack(std::move(news.inserted), Packing::kEntries)),
        SqlParam::Bytea(Pack(std::move(news.changed), Packing::kChanges)),
        SqlParam::Bytea(Pack(std::move(news.removed), Packing::kHashes))});
 }

@@ -14,6 +14,7 @@ class PackedLedger {
  public:
   // columns: a fingerprint of the columns that images cover. Images of other columns are taken as unknown.
   PackedLedger(int64 mapping_id, int64 columns) : mapping_id_(mapping_id), columns_(columns) {}
+  int64 columns() const { return columns_; }
 
   // What a batch did to rows. No hash may be twice in it.
   struct News {
@@ -21,6 +22,7 @@ class PackedLedger {
     std::vector<PackedItem> changed;  // and were there before
     bool takes_changed = true;        // those become the mapping's
     std::vector<PackedItem> removed;
+    bool in_journal = false;  // so are those inserted
   };
   void Append(std::optional<int64> run_id, News news) const;
 

@@ -333,6 +333,7 @@ void Follower::Store(Batch &batch) {
   if (forgets_archived_) tally.by_key.emplace();
   BatchOptions options;
   options.run = record_.run_id();
+  options.follows = true;
   options.claiming = &claiming_;
   std::vector<LateWrite> late;
   options.late = &late;

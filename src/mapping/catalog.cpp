@@ -99,7 +99,7 @@ Migration LoadMigration(const std::string &name, MigrationUse use) {
   Oid const user = GetUserId();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      R"sql(SELECT owner, server::text, source, unmapped, databases, file
+      R"sql(SELECT owner, server::text, source, unmapped, databases, file, journal
             FROM redis_migrate.migration
             WHERE migration = $1)sql",
       {SqlParam::Text(name)}, true);
@@ -117,7 +117,9 @@ Migration LoadMigration(const std::string &name, MigrationUse use) {
   migration.unmapped = rows[0].Text(3);
   migration.databases = rows[0].OptionalInt4Array(4);
   migration.file = rows[0].Text(5);
+  migration.journal = rows[0].Bool(6);
   LoadMappings(migration);
+  for (Mapping &mapping : migration.mappings) mapping.journal = migration.journal;
   LoadChecks(migration);
   rows = Spi::Execute("SELECT pattern FROM redis_migrate.skip_pattern WHERE migration = $1 ORDER BY pattern",
                       {SqlParam::Text(name)}, true);

@@ -36,7 +36,8 @@ struct Mapping {
   std::optional<std::vector<int>> databases;
   std::vector<std::string> depends_on;
   bool exclusive = false;
-  std::string ledger;  // none, packed, full
+  bool journal = true;  // the migration's
+  std::string ledger;   // none, packed, full
   std::string ledger_reason;
   std::string search_path;
   std::string timezone;
@@ -62,6 +63,7 @@ struct Migration {
   std::string source;    // scan, rdb, archive
   std::string unmapped;  // archive, reject
   std::optional<std::vector<int>> databases;
+  bool journal = true;  // runs and live sync keep the earlier images of rows
   std::vector<Mapping> mappings;
   std::vector<std::string> skip_patterns;
 };

@@ -173,8 +173,8 @@ using pg::Spi;
 using pg::SqlParam;
 
 // redis_migrate.create_migration(migration text, server name, source text, unmapped text, databases
-// integer[], file text). Errors: 42710 it exists, 42704 no such server, 42501 no USAGE on it or no right to
-// read files of the server, 42602 a relative path, 22023.
+// integer[], file text, journal boolean). Errors: 42710 it exists, 42704 no such server, 42501 no USAGE on it
+// or no right to read files of the server, 42602 a relative path, 22023.
 PRM_FUNCTION(create_migration) {
   std::string name = pg::TextArgument(fcinfo, 0, "migration");
   Migration migration;
@@ -183,6 +183,7 @@ PRM_FUNCTION(create_migration) {
   migration.file = pg::OptionalTextArgument(fcinfo, 5).value_or("");
   std::string source = pg::TextArgument(fcinfo, 2, "source");
   std::string unmapped = pg::TextArgument(fcinfo, 3, "unmapped");
+  bool const journal = PG_ARGISNULL(6) || PG_GETARG_BOOL(6);
   auto databases = pg::OptionalInt4ArrayArgument(fcinfo, 4);
   CheckName(name, "migration");
   CheckSource(source);
@@ -199,17 +200,18 @@ PRM_FUNCTION(create_migration) {
                   "Choose another name; names are shared by all users of a database.");
   Spi::Execute(
       R"sql(INSERT INTO redis_migrate.migration (
-                migration, owner, server, source, unmapped, databases, file)
-            VALUES ($1, redis_migrate.stamp_owner($2), NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, '')))sql",
+                migration, owner, server, source, unmapped, databases, file, journal)
+            VALUES ($1, redis_migrate.stamp_owner($2), NULLIF($3, '')::name, $4, $5, $6, NULLIF($7, ''), $8))sql",
       {SqlParam::Text(name), SqlParam::OidOf(owner), SqlParam::Text(migration.server), SqlParam::Text(source),
-       SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
+       SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file),
+       SqlParam::Bool(journal)});
   pg::WarnOfRoleProblem(owner, "migration \"" + name + "\"");
   PG_RETURN_VOID();
 }
 
 // redis_migrate.alter_migration(migration text, server name, source text, unmapped text, databases
-// integer[], file text, reset text[]): NULL leaves a property as it is. Errors: as create_migration; 42501
-// not the owner.
+// integer[], file text, reset text[], journal boolean): NULL leaves a property as it is. Errors: as
+// create_migration; 42501 not the owner.
 PRM_FUNCTION(alter_migration) {
   pg::Spi spi;
   Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
@@ -218,6 +220,7 @@ PRM_FUNCTION(alter_migration) {
   std::string source = pg::OptionalTextArgument(fcinfo, 2).value_or(migration.source);
   std::string unmapped = pg::OptionalTextArgument(fcinfo, 3).value_or(migration.unmapped);
   auto databases = PG_ARGISNULL(4) ? migration.databases : pg::OptionalInt4ArrayArgument(fcinfo, 4);
+  bool const journal = PG_ARGISNULL(7) ? migration.journal : PG_GETARG_BOOL(7);
   ForEachReset(fcinfo, 6, {{"databases", 4}}, [&](const std::string &) { databases.reset(); });
   CheckSource(source);
   pg::CheckKeyword(unmapped, "unmapped", {"archive", "reject"});
@@ -230,10 +233,11 @@ PRM_FUNCTION(alter_migration) {
   Spi::Execute(
       R"sql(UPDATE redis_migrate.migration
             SET server = NULLIF($2, '')::name, source = $3, unmapped = $4, databases = $5,
-                file = NULLIF($6, ''), changed_at = clock_timestamp(), altered_at = clock_timestamp()
+                file = NULLIF($6, ''), journal = $7, changed_at = clock_timestamp(), altered_at = clock_timestamp()
             WHERE migration = $1)sql",
       {SqlParam::Text(migration.name), SqlParam::Text(migration.server), SqlParam::Text(source),
-       SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file)});
+       SqlParam::Text(unmapped), SqlParam::Int4Array(databases), SqlParam::Text(migration.file),
+       SqlParam::Bool(journal)});
   PG_RETURN_VOID();
 }
 
@@ -473,7 +477,8 @@ PRM_FUNCTION(migration_sql) {
                     (migration.server.empty() ? "NULL" : literal(migration.server)) + ", source => " +
                     literal(migration.source) + ", unmapped => " + literal(migration.unmapped) +
                     (migration.databases ? ", databases => " + numbers(*migration.databases) : "") +
-                    (migration.file.empty() ? "" : ", file => " + literal(migration.file)) + ");\n";
+                    (migration.file.empty() ? "" : ", file => " + literal(migration.file)) +
+                    (migration.journal ? "" : ", journal => false") + ");\n";
   for (const Mapping *mapping : InDependencyOrder(migration)) {
     // The settings under which the query was defined are part of what it means.
     sql += "SELECT pg_catalog.set_config('search_path', " + literal(mapping->search_path) +
@@ -508,6 +513,10 @@ void prm::DropMigration(const std::string &name) {
   Migration migration = LoadForChange(name, MigrationUse::kDrop);
   pg::AsExtensionOwner as_owner;
   for (const Mapping &mapping : migration.mappings) ForgetRows(mapping.id);
+  Spi::Execute(
+      "DELETE FROM redis_migrate.journal AS j USING redis_migrate.run AS r WHERE r.run_id = j.run_id AND "
+      "r.migration = $1",
+      {SqlParam::Text(migration.name)});
   for (const char *table : {"run", "archived_key", "migration"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
                  {SqlParam::Text(migration.name)});

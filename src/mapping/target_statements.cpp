@@ -124,10 +124,10 @@ TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
   insert = "INSERT INTO " + target.name + " (" + Join(names, ", ") + ")" +
            (overriding ? " OVERRIDING SYSTEM VALUE" : "") + " SELECT " + Join(inserted, ", ") +
            " FROM redis_rows AS excluded";
+  is_of_batch = join + (target.kind == TargetKind::kRemote ? " AND " + KeysOfBatch(target, "target") : "");
   if (assignments.empty()) return;
   update = "UPDATE " + target.name + " AS target SET " + Join(assignments, ", ") +
-           " FROM redis_rows AS excluded WHERE " + join +
-           (target.kind == TargetKind::kRemote ? " AND " + KeysOfBatch(target, "target") : "");
+           " FROM redis_rows AS excluded WHERE " + is_of_batch;
 }
 
 void TargetStatements::Check(TupleDesc desc) const {

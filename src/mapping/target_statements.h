@@ -16,7 +16,8 @@ struct TargetStatements {
 
   std::string look_up;  // (row, whether the target has it, whether it would not change) for each row
   std::string insert;
-  std::string update;  // empty: on_conflict changes nothing
+  std::string update;       // empty: on_conflict changes nothing
+  std::string is_of_batch;  // whether `target` is the row that `excluded` identifies
 
   // A column that may change in a row that is there: expressions over `excluded`, the row that is offered,
   // and `target`, the one that is stored.

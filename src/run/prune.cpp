@@ -118,12 +118,14 @@ TupleDesc OneColumn(const char *name, Oid type) {
   });
 }
 
-void PrunePacked(const Mapping &mapping, const Target &target, int64 run_id, PruneResult &result) {
+void PrunePacked(const Mapping &mapping, const Target &target, int64 run_id, Journal &journal,
+                 PruneResult &result) {
   KeyPattern const pattern = ParsePattern(mapping.pattern);
   BatchShape const shape(pattern, ExpandFromName(mapping.expand));
   MappingQuery const query(mapping, shape, target);
   PackedRows rows(mapping, target, query);
   NoteRejectedAsSeen(mapping, pattern, rows, run_id);
+  rows.set_journal(&journal);
   rows.DeleteUnseen(run_id, result.counts);
 }
 
@@ -163,7 +165,10 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   settings.Set("enable_nestloop", "off");
   Target target = LoadTarget(mapping);
   std::vector<std::string> const expires = FindExpiryColumns(mapping, target);
+  Journal journal(mapping, target);
+  journal.Begin(run_id, false);
   Ledger ledger(mapping, target, expires);
+  ledger.set_journal(&journal);
   if (!force) result.rows = CountRows(mapping, target);
   if (result.rows > 0 && !HasMetAny(mapping, run_id)) {
     result.outcome = "refused";
@@ -171,7 +176,7 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
     return result;
   }
   if (mapping.ledger == "packed") {
-    PrunePacked(mapping, target, run_id, result);
+    PrunePacked(mapping, target, run_id, journal, result);
     return result;
   }
   if (mapping.ledger == "full") {
@@ -199,7 +204,7 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
       "NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM redis_seen) AS seen "
       "WHERE " +
           ledger.HasIdentity("target", "seen.row_key") + ")",
-      result.counts);
+      journal, result.counts);
   return result;
 }
 

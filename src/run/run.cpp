@@ -211,6 +211,8 @@ void Run::MergeLedgers() {
     PackedLedger::DeleteExpired(mapping->id);
     Spi::Commit();
   }
+  Journal::DeleteExpired();
+  Spi::Commit();
 }
 
 void Run::WarnOfChangedRows() {

@@ -31,6 +31,7 @@ Mapping SmallPayloads(const std::string &migration) {
   mapping.no_row = "reject";
   mapping.atomic = "key";
   mapping.exclusive = true;
+  mapping.journal = false;
   mapping.ledger = "none";
   mapping.search_path = "pg_catalog, pg_temp";
   mapping.timezone = "UTC";

@@ -33,6 +33,7 @@ struct BatchOptions {
   bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
   bool beside_others = false;     // other processes store rows of the same mappings
   std::optional<int64> run;       // that stores it
+  bool follows = false;           // it is of a stream of changes: rows may be deleted and inserted again
   std::optional<int64> seen_run;  // prune: note the rows met, for this run
   const std::set<std::string> *claiming = nullptr;  // mappings whose packed ledger takes unchanged rows
   int *subtransactions = nullptr;  // how many more the transaction may keep; none: as many as it takes

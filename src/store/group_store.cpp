@@ -36,6 +36,8 @@ GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr
     prepared_.push_back(&state->Prepare());
     // Somebody else may have changed rows of the mapping.
     PreparedMapping &prepared = *prepared_.back();
+    // A packed ledger notes what is inserted, but not in which order with what is deleted.
+    prepared.journal.Begin(options.run, !prepared.packed || options.follows);
     if (prepared.packed && !Claims(prepared.mapping))
       prepared.writer.set_before_update([&prepared] { prepared.packed->ReadPriors(); });
   }

@@ -156,6 +156,7 @@ std::unique_ptr<PackedRows::DeleteStatements> PackedRows::MakeDeleteStatements(
   else
     remove += " FROM redis_gone AS gone WHERE " + condition;
   return std::unique_ptr<DeleteStatements>(new DeleteStatements{
+      condition, planning,
       pg::KeptStatement("SELECT pg_catalog.count(*) FROM redis_gone AS gone, " + target_.name +
                             " AS target WHERE " + condition + " AND " + is_changed,
                         planning),
@@ -230,6 +231,7 @@ void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &
   }
   PackedLedger::News news;
   news.takes_changed = takes_changed;
+  news.in_journal = journal_ != nullptr && journal_->keeps_inserts();
   std::vector<PackedItem> seen;
   hasher_.Clear();
   ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {
@@ -389,6 +391,12 @@ void PackedRows::DeleteGone(TupleDesc desc, pg::Tuplestore &gone, DeleteStatemen
                             RowCounts &counts) {
   if (gone.size() == 0) return;
   pg::NamedRows named(kGoneName, desc, gone.get());
+  if (journal_ == nullptr) return ExecuteDelete(statements, counts);
+  journal_->Around("redis_gone AS gone", statements.condition, statements.planning,
+                   [&] { ExecuteDelete(statements, counts); });
+}
+
+void PackedRows::ExecuteDelete(DeleteStatements &statements, RowCounts &counts) {
   if (mapping_.on_expire) return CountDeparted(statements.remove.Execute()[0], counts);
   if (mapping_.on_delete == "delete") {
     pg::Rows const deleted = statements.remove.Execute();
@@ -478,10 +486,10 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
       "NOT EXISTS (SELECT FROM redis_seen AS seen WHERE seen.redis_hash OPERATOR(pg_catalog.=) " + hash +
       ") AND NOT EXISTS (SELECT FROM redis_gone AS gone WHERE gone.redis_hash OPERATOR(pg_catalog.=) " +
       hash + ")";
-  DeleteWhere(mapping_, target_.name, ExpiryColumns(query_.facts()), is_unseen, counts);
+  DeleteWhere(mapping_, target_.name, ExpiryColumns(query_.facts()), is_unseen, *journal_, counts);
 }
 
-// "row_image(ROW(alias.a, …))". A function takes a hundred arguments at most, a row more.
+// A function takes a hundred arguments at most, a row more.
 std::string PackedRows::ImageExpression(const std::string &alias) const {
   std::string fields;
   for (const TargetColumn *column : stored_columns_)

@@ -17,6 +17,9 @@ class PackedRows {
   // to tell rows apart, or if its entries are hashes of other key columns; those of RowHasher.
   PackedRows(const Mapping &mapping, const Target &target, const MappingQuery &query);
 
+  // Keeps the earlier images of rows that are deleted or changed. It must outlive this.
+  void set_journal(Journal *journal) { journal_ = journal; }
+
   // Whether the name of a key determines all key columns.
   bool keys_have_one_row() const { return named_.size() == sources_.size(); }
 
@@ -56,6 +59,11 @@ class PackedRows {
   // an entry.
   void DeleteUnseen(int64 run_id, RowCounts &counts);
 
+  // "row_image(ROW(alias.a, …))" of the columns that the mapping fills.
+  std::string ImageExpression(const std::string &alias) const;
+  // Fingerprint of these columns.
+  const PackedLedger &ledger() const { return ledger_; }
+
  private:
   struct KeyColumnSource {
     int name_column;  // of redis_batch without its values; -1: the key's name does not determine it
@@ -94,13 +102,15 @@ class PackedRows {
   void DeleteStored(Stored &stored, std::optional<int64> run_id, RowCounts &counts);
   // Statements that delete rows of the target that redis_gone names by a condition.
   struct DeleteStatements {
+    std::string condition;
+    pg::KeptStatement::Planning planning;
     pg::KeptStatement count_changed;  // those that are not as they were stored; only of a SET list
     pg::KeptStatement remove;
   };
   std::unique_ptr<DeleteStatements> MakeDeleteStatements(const std::string &condition,
                                                          pg::KeptStatement::Planning planning) const;
   void DeleteGone(TupleDesc desc, pg::Tuplestore &gone, DeleteStatements &statements, RowCounts &counts);
-  std::string ImageExpression(const std::string &alias) const;
+  void ExecuteDelete(DeleteStatements &statements, RowCounts &counts);
 
   const Mapping &mapping_;
   const Target &target_;
@@ -118,6 +128,7 @@ class PackedRows {
   std::vector<const TargetColumn *> stored_columns_;  // the same in the target
   RowHasher hasher_;
   PackedLedger ledger_;
+  Journal *journal_ = nullptr;
   std::map<int, uint64> priors_;
   std::optional<pg::KeptStatement> images_;         // of redis_rows, as the target has them
   std::optional<pg::KeptStatement> find_;           // the rows of the target that redis_names names

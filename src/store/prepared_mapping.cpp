@@ -50,10 +50,14 @@ PreparedMapping::PreparedMapping(MappingState &s)
       target(LoadTarget(mapping)),
       query(mapping, s.shape, target),
       writer(mapping, target, query.facts().columns),
+      journal(mapping, target),
       failed_checks(FailedChecksStatement(mapping)),
       folded(FoldedStatement(target)) {
   if (mapping.ledger == "full") ledger.emplace(mapping, target, ExpiryColumns(query.facts()));
   if (mapping.ledger == "packed") packed.emplace(mapping, target, query);
+  writer.set_journal(&journal);
+  if (ledger) ledger->set_journal(&journal);
+  if (packed) packed->set_journal(&journal);
   if (!s.target_seen) {
     s.target_seen = true;
     s.expects_new_rows = target.kind == TargetKind::kLocal &&

@@ -43,6 +43,7 @@ struct PreparedMapping {
   Target target;
   MappingQuery query;
   Writer writer;
+  Journal journal;
   pg::KeptStatement failed_checks;   // of redis_rows: their numbers and entries, and whether each check fails
   pg::KeptStatement folded;          // of redis_rows: the numbers of those whose identity a lower row has
   std::optional<Ledger> ledger;      // of a full one

@@ -22,6 +22,8 @@ void RowCounts::Add(const RowCounts &other) {
 
 namespace {
 
+constexpr char kRowsAsExcluded[] = "redis_rows AS excluded";
+
 // A foreign table or a view is read by a set of keys, so that the planner must be free to choose.
 pg::KeptStatement::Planning PlanningFor(TargetKind kind) {
   return kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
@@ -40,7 +42,8 @@ Writer::Writer(const Mapping &mapping, const Target &target, const std::vector<c
       insert_missing_(mapping.mode != "update"),
       look_up_(std::move(statements.look_up), PlanningFor(target.kind)),
       insert_(std::move(statements.insert)),
-      update_(std::move(statements.update), PlanningFor(target.kind)) {
+      update_(std::move(statements.update), PlanningFor(target.kind)),
+      is_of_batch_(std::move(statements.is_of_batch)) {
   if (mapping.on_conflict == "update") comparison_ = Comparison::kImages;
   if (mapping.on_conflict == "fill") comparison_ = Comparison::kNulls;
   if (mapping.on_conflict == "nothing") comparison_ = Comparison::kNone;
@@ -82,7 +85,7 @@ Writer::Outcomes Writer::LookUp(pg::Tuplestore &rows, TupleDesc desc, const std:
   return outcomes;
 }
 
-void Writer::InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
+void Writer::InsertBatch(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
   if (inserts_in_bulk_) {
     inserted_in_bulk_ = true;
     if (BulkInsert(relation_, columns_, desc, rows)) return;
@@ -91,7 +94,7 @@ void Writer::InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
   if (insert_.Execute().processed() != expected) throw RowsNotStored();
 }
 
-void Writer::UpdateRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
+void Writer::UpdateBatch(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
   if (inserts_in_bulk_ && comparison_ == Comparison::kImages && !places_.empty()) {
     bool const inserted = std::exchange(inserted_in_bulk_, true);
     std::sort(places_.begin(), places_.end(),
@@ -102,6 +105,18 @@ void Writer::UpdateRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
     inserted_in_bulk_ = inserted;
   }
   if (update_.Execute().processed() != expected) throw RowsNotStored();
+}
+
+// redis_rows holds the rows.
+void Writer::InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
+  InsertBatch(rows, desc, expected);
+  if (journal_ != nullptr) journal_->NoteInserted(kRowsAsExcluded, is_of_batch_, PlanningFor(kind_));
+}
+
+void Writer::UpdateRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
+  if (journal_ == nullptr) return UpdateBatch(rows, desc, expected);
+  journal_->Around(kRowsAsExcluded, is_of_batch_, PlanningFor(kind_),
+                   [&] { UpdateBatch(rows, desc, expected); });
 }
 
 // Copies the rows that are to be inserted and to be updated.

@@ -11,6 +11,7 @@
 #include "mapping/target_statements.h"
 #include "pg/kept_statement.h"
 #include "write/index_lookup.h"
+#include "write/journal.h"
 #include "write/row_counts.h"
 
 namespace prm {
@@ -45,6 +46,9 @@ class Writer {
   // Called before rows are updated; redis_rows then holds them.
   void set_before_update(std::function<void()> call) { before_update_ = std::move(call); }
 
+  // Keeps the earlier images of rows. It must outlive the writer.
+  void set_journal(Journal *journal) { journal_ = journal; }
+
   // Whether rows are inserted and updated in bulk if that has the effect of statements. After an error they
   // are not, so that the error is that of the statement.
   void set_inserts_in_bulk(bool inserts) {
@@ -67,6 +71,8 @@ class Writer {
               pg::Tuplestore &changed_rows) const;
   void InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
   void UpdateRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
+  void InsertBatch(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
+  void UpdateBatch(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
 
   std::string name_;
   const Target &relation_;
@@ -78,6 +84,8 @@ class Writer {
   std::optional<Comparison> comparison_;  // none: on_conflict is a SET list
   std::vector<LookedUpRow> places_;       // of the rows that were looked up last, if without a statement
   std::function<void()> before_update_;
+  Journal *journal_ = nullptr;
+  const std::string is_of_batch_;
   bool expects_new_rows_ = false;
   bool inserts_in_bulk_ = true;
   bool inserted_in_bulk_ = false;

@@ -1,0 +1,416 @@
+#include "undo/target_undo.h"
+
+#include "mapping/mapping_settings.h"
+#include "mapping/target_statements.h"
+#include "pg/identity.h"
+#include "pg/transaction.h"
+#include "pg/wait.h"
+#include "write/journal.h"
+
+namespace prm {
+
+using pg::QuoteIdentifier;
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+constexpr int64 kRemovedAtOnce = 1000;
+constexpr char kUndoName[] = "redis_undo";
+constexpr char kChangedReason[] = "somebody else has changed the row since";
+
+template <typename Visit>
+void ForEachRow(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
+  TupleTableSlot *slot = pg::Call([&] {
+    tuplestore_rescan(rows.get());
+    return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+  });
+  while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
+    pg::CheckInterrupts();
+    pg::Call([&] { slot_getallattrs(slot); });
+    visit(slot);
+  }
+  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+}
+
+std::string SqlStateText(int sqlstate) {
+  return pg::Call([&] { return const_cast<const char *>(unpack_sql_state(sqlstate)); });
+}
+
+}  // namespace
+
+TargetUndo::TargetUndo(const Mapping &mapping, bool force, bool claims)
+    : mapping_(mapping), force_(force), claims_(claims), target_(LoadTarget(mapping_)) {
+  key_count_ = target_.keys.size();
+  if (mapping_.ledger != "packed") return;
+  shape_.emplace(ParsePattern(mapping_.pattern), ExpandFromName(mapping_.expand));
+  query_.emplace(mapping_, *shape_, target_);
+  packed_.emplace(mapping_, target_, *query_);
+}
+
+TargetUndo::~TargetUndo() = default;
+
+std::string TargetUndo::IsRow(const std::string &alias) const {
+  std::string condition;
+  for (const KeyColumn &key : target_.keys) {
+    std::string const name = QuoteIdentifier(key.column.name);
+    condition += (condition.empty() ? "" : " AND ") + key.Equal(alias + "." + name, "offered." + name);
+  }
+  if (CanAskForFirstKey(target_)) {
+    std::string const name = QuoteIdentifier(target_.keys[0].column.name);
+    condition += " AND " + alias + "." + name + " " + target_.keys[0].Operator() +
+                 " ANY (ARRAY(SELECT DISTINCT asked." + name + " FROM redis_undo AS asked))";
+  }
+  return condition;
+}
+
+// redis_row and the columns, or only the key columns; and perhaps one more.
+TupleDesc TargetUndo::Desc(bool keys_only, const char *more, Oid more_type) const {
+  std::vector<const TargetColumn *> columns;
+  if (keys_only)
+    for (const KeyColumn &key : target_.keys) columns.push_back(&key.column);
+  else
+    for (const Column &column : columns_) columns.push_back(column.column);
+  const TargetColumn *const *const data = columns.data();
+  int const count = static_cast<int>(columns.size());
+  return pg::Call([&] {
+    TupleDesc desc = CreateTemplateTupleDesc(count + (more != nullptr ? 2 : 1));
+    TupleDescInitEntry(desc, 1, "redis_row", INT4OID, -1, 0);
+    for (int i = 0; i < count; ++i) {
+      auto const number = static_cast<AttrNumber>(i + 2);
+      TupleDescInitEntry(desc, number, data[i]->name.c_str(), data[i]->type, data[i]->typmod, 0);
+      TupleDescInitEntryCollation(desc, number, data[i]->collation);
+    }
+    if (more != nullptr) TupleDescInitEntry(desc, static_cast<AttrNumber>(count + 2), more, more_type, -1, 0);
+    TupleDescFinalize(desc);
+    return desc;
+  });
+}
+
+void TargetUndo::PutKeys(int number, const RowText &key, pg::Tuplestore &rows) const {
+  TextSettings settings;
+  std::vector<Datum> values = {Int32GetDatum(number)};
+  auto nulls = std::make_unique<bool[]>(key_count_ + 1);
+  nulls[0] = false;
+  for (size_t i = 0; i < key_count_; ++i) {
+    nulls[i + 1] = !key[i];
+    values.push_back(key[i] ? ValueOfText(target_.keys[i].column, *key[i]) : Datum{0});
+  }
+  rows.Put(Desc(true, nullptr, InvalidOid), values.data(), nulls.get());
+}
+
+void TargetUndo::Execute(const std::string &sql, int64 expected) {
+  pg::KeptStatement statement(sql, target_.kind == TargetKind::kLocal
+                                       ? pg::KeptStatement::Planning::kByIndex
+                                       : pg::KeptStatement::Planning::kAsUsual);
+  if (static_cast<int64>(statement.Execute().processed()) != expected) throw RowsNotStored();
+}
+
+RowText TargetUndo::CommonOf(const RowText &texts) const {
+  RowText common;
+  for (const Column &column : columns_) common.push_back(texts[column.place]);
+  return common;
+}
+
+// Whether the row still is as the change left it.
+bool TargetUndo::IsAsLeft(const JournalEntry &entry, const std::optional<RowText> &state) const {
+  if (!entry.later || !state) return !entry.later && !state;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    const std::optional<std::string> &later = (*entry.later)[columns_[i].place];
+    if (!later) {
+      if ((*state)[i] != (*entry.earlier)[columns_[i].place]) return false;
+    } else if (ValueDigest((*state)[i]) != *later) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Takes the row back from change to change, beginning with `state`, as it is now. False: it was left alone.
+bool TargetUndo::Decide(const Row &row, std::optional<RowText> &state, UndoFindings &findings) const {
+  for (const JournalEntry *entry : row.entries) {
+    std::optional<RowText> earlier;
+    if (entry->earlier) earlier = CommonOf(*entry->earlier);
+    if (!force_ && !IsAsLeft(*entry, state) && state != earlier) {
+      findings.left.push_back({row.key, "", kChangedReason});
+      return false;
+    }
+    state = std::move(earlier);
+    findings.undone.push_back(entry->id);
+  }
+  return true;
+}
+
+void TargetUndo::TryRows(const Row *rows, size_t count, UndoFindings &findings) {
+  pg::Tuplestore keys;
+  TupleDesc const keys_desc = Desc(true, nullptr, InvalidOid);
+  for (size_t i = 0; i < count; ++i) PutKeys(static_cast<int>(i), rows[i].key, keys);
+  std::vector<std::optional<RowText>> now(count);
+  std::vector<int64> images(count, 0);
+  std::vector<const TargetColumn *> columns;
+  for (const Column &column : columns_) columns.push_back(column.column);
+  {
+    pg::NamedRows named(kUndoName, keys_desc, keys.get());
+    pg::Tuplestore found;
+    pg::KeptStatement find("SELECT offered.redis_row, " + ColumnList(columns, "target") + ", " +
+                               (packed_ ? packed_->ImageExpression("target") : "0::pg_catalog.int8") +
+                               " FROM redis_undo AS offered, " + target_.name + " AS target WHERE " +
+                               IsRow("target") +
+                               (target_.kind == TargetKind::kLocal ? " FOR UPDATE OF target" : ""),
+                           target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
+                                                              : pg::KeptStatement::Planning::kAsUsual);
+    find.ExecuteInto(found);
+    pg::SnapshotScope snapshot;
+    TextSettings settings;
+    int const width = static_cast<int>(columns_.size());
+    ForEachRow(Desc(false, "redis_image", INT8OID), found, [&](TupleTableSlot *slot) {
+      auto const row = static_cast<size_t>(DatumGetInt32(slot->tts_values[0]));
+      now[row] = TextsOf(slot, 1, width);
+      images[row] = DatumGetInt64(slot->tts_values[width + 1]);
+    });
+  }
+  pg::Tuplestore removed, put_back, restored;
+  std::map<int, size_t> changed;
+  TupleDesc const desc = Desc(false, nullptr, InvalidOid);
+  for (size_t i = 0; i < count; ++i) {
+    std::optional<RowText> state = now[i];
+    Decide(rows[i], state, findings);
+    if (state == now[i]) continue;
+    int const number = static_cast<int>(i);
+    changed[number] = i;
+    if (!state) {
+      PutKeys(number, rows[i].key, removed);
+      continue;
+    }
+    TextSettings settings;
+    std::vector<Datum> values = {Int32GetDatum(number)};
+    auto nulls = std::make_unique<bool[]>(columns_.size() + 1);
+    nulls[0] = false;
+    for (size_t k = 0; k < columns_.size(); ++k) {
+      nulls[k + 1] = !(*state)[k];
+      values.push_back((*state)[k] ? ValueOfText(*columns_[k].column, *(*state)[k]) : Datum{0});
+    }
+    (now[i] ? restored : put_back).Put(desc, values.data(), nulls.get());
+  }
+  // First go rows that others may take the place of.
+  PackedLedger::News news;
+  auto note = [&](const std::string &from, std::vector<PackedItem> &items) {
+    if (!packed_) return;
+    pg::Rows const hashes =
+        Spi::Execute("SELECT offered.redis_row, " + RowHashExpression(target_, "offered") + ", " + from);
+    for (uint64 i = 0; i < hashes.size(); ++i) {
+      PackedItem item;
+      std::vector<PackedItem> unpacked;
+      UnpackOrThrow(pg::DatumBytes(hashes[i].Value(1)), Packing::kHashes, unpacked);
+      item.hash = unpacked.front().hash;
+      item.image = static_cast<uint64>(hashes[i].Int8(2));
+      item.prior = static_cast<uint64>(images[static_cast<size_t>(hashes[i].Int4(0))]);
+      items.push_back(item);
+    }
+  };
+  std::string const now_stored = (packed_ ? packed_->ImageExpression("target") : "0") +
+                                 " FROM redis_undo AS offered, " + target_.name + " AS target WHERE " +
+                                 IsRow("target");
+  if (removed.size() > 0) {
+    pg::NamedRows named(kUndoName, keys_desc, removed.get());
+    Execute("DELETE FROM " + target_.name + " AS target USING redis_undo AS offered WHERE " + IsRow("target"),
+            removed.size());
+    note("0::pg_catalog.int8 FROM redis_undo AS offered", news.removed);
+    if (mapping_.ledger == "full") {
+      Ledger ledger(mapping_, target_);
+      CanonicalText canonical;
+      pg::Rows const found =
+          Spi::Execute("SELECT " + ledger.RowKeyExpression("offered") + " FROM redis_undo AS offered");
+      std::vector<std::string> row_keys;
+      for (uint64 i = 0; i < found.size(); ++i) row_keys.push_back(found[i].Text(0));
+      ledger.StrikeOff(row_keys);
+    }
+  }
+  if (restored.size() > 0) {
+    std::string assignments;
+    for (size_t k = key_count_; k < columns_.size(); ++k) {
+      if (columns_[k].column->identity_always) continue;
+      std::string const name = QuoteIdentifier(columns_[k].column->name);
+      assignments += (assignments.empty() ? "" : ", ") + name + " = offered." + name;
+    }
+    pg::NamedRows named(kUndoName, desc, restored.get());
+    Execute("UPDATE " + target_.name + " AS target SET " + assignments +
+                " FROM redis_undo AS offered WHERE " + IsRow("target"),
+            restored.size());
+    note(now_stored, claims_ ? news.removed : news.changed);
+  }
+  if (put_back.size() > 0) {
+    std::string names;
+    bool overriding = false;
+    for (const Column &column : columns_) {
+      names += (names.empty() ? "" : ", ") + QuoteIdentifier(column.column->name);
+      overriding = overriding || column.column->identity_always;
+    }
+    pg::NamedRows named(kUndoName, desc, put_back.get());
+    Execute("INSERT INTO " + target_.name + " (" + names + ")" +
+                (overriding ? " OVERRIDING SYSTEM VALUE" : "") + " SELECT " + ColumnList(columns, "offered") +
+                " FROM redis_undo AS offered",
+            put_back.size());
+    note(now_stored, news.inserted);
+  }
+  findings.counts.removed += removed.size();
+  findings.counts.restored += restored.size();
+  findings.counts.put_back += put_back.size();
+  if (packed_) packed_->ledger().Append(std::nullopt, std::move(news));
+}
+
+// Halves what fails, until each row that does is alone.
+void TargetUndo::UndoRows(const Row *rows, size_t count, UndoFindings &findings) {
+  std::string sqlstate, reason;
+  try {
+    UndoFindings found;
+    pg::InSubtransaction([&] { TryRows(rows, count, found); });
+    return findings.Add(std::move(found));
+  } catch (const RowsNotStored &) {
+    sqlstate = "XX000";
+    reason = "a trigger, rule or policy of the target kept the row from being stored";
+  } catch (const pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    sqlstate = SqlStateText(error.sqlstate());
+    reason = error.what();
+  }
+  if (count == 1) return findings.left.push_back({rows[0].key, sqlstate, reason});
+  UndoRows(rows, count / 2, findings);
+  UndoRows(rows + count / 2, count - count / 2, findings);
+}
+
+UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns,
+                                     const std::vector<JournalEntry> &entries,
+                                     const std::function<bool(const RowText &)> &is_left) {
+  UndoFindings findings;
+  MappingSettings settings(mapping_);
+  columns_.clear();
+  std::string misfit;
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const TargetColumn *const column = target_.Find(columns[i]);
+    if (column != nullptr && !column->generated) columns_.push_back({column, i});
+  }
+  for (size_t i = 0; i < key_count_; ++i)
+    if (i >= columns.size() || columns[i] != target_.keys[i].column.name)
+      misfit = "the mapping has other key columns now";
+  std::vector<Row> rows;
+  std::map<RowText, size_t> places;
+  for (const JournalEntry &entry : entries) {
+    if (is_left(entry.key)) continue;
+    if (entry.key.size() != key_count_) misfit = "the mapping has other key columns now";
+    auto const [place, is_new] = places.emplace(entry.key, rows.size());
+    if (is_new) rows.push_back({entry.key, {}});
+    rows[place->second].entries.push_back(&entry);
+  }
+  if (!misfit.empty()) {
+    for (const Row &row : rows) findings.left.push_back({row.key, "", misfit});
+    return findings;
+  }
+  if (!rows.empty()) UndoRows(rows.data(), rows.size(), findings);
+  return findings;
+}
+
+bool TargetUndo::RemoveInserted(InsertedRows &inserted, UndoFindings &findings) {
+  std::vector<PackedItem> items;
+  if (!inserted.Next(packed_->ledger().columns(), items)) return false;
+  if (items.empty()) return true;
+  MappingSettings settings(mapping_);
+  pg::Tuplestore wanted, found;
+  TupleDesc const wanted_desc = pg::Call([] {
+    TupleDesc desc = CreateTemplateTupleDesc(2);
+    TupleDescInitEntry(desc, 1, "redis_hash", BYTEAOID, -1, 0);
+    TupleDescInitEntry(desc, 2, "redis_image", INT8OID, -1, 0);
+    TupleDescFinalize(desc);
+    return desc;
+  });
+  for (const PackedItem &item : items) {
+    Datum values[] = {pg::ByteaDatum(Pack({item}, Packing::kHashes)),
+                      Int64GetDatum(static_cast<int64>(item.image))};
+    bool nulls[] = {false, false};
+    wanted.Put(wanted_desc, values, nulls);
+    pfree(DatumGetPointer(values[0]));
+  }
+  {
+    std::vector<const TargetColumn *> keys;
+    for (const KeyColumn &key : target_.keys) keys.push_back(&key.column);
+    pg::NamedRows named("redis_inserted", wanted_desc, wanted.get(), static_cast<double>(wanted.size()));
+    pg::KeptStatement find("SELECT 0, " + ColumnList(keys, "target") +
+                           ", inserted.redis_image FROM redis_inserted AS inserted, " + target_.name +
+                           " AS target WHERE inserted.redis_hash OPERATOR(pg_catalog.=) " +
+                           RowHashExpression(target_, "target"));
+    find.ExecuteInto(found);
+  }
+  for (int64 first = 0; first < found.size(); first += kRemovedAtOnce)
+    RemoveFound(found, first, std::min(kRemovedAtOnce, found.size() - first), findings);
+  return true;
+}
+
+// Removes some of the rows found unless they were changed since.
+void TargetUndo::RemoveFound(pg::Tuplestore &found, int64 first, int64 count, UndoFindings &findings) {
+  TupleDesc const desc = Desc(true, "redis_image", INT8OID);
+  pg::Tuplestore part;
+  int64 number = 0;
+  pg::Call([&] {
+    tuplestore_rescan(found.get());
+    tuplestore_skiptuples(found.get(), first, true);
+  });
+  TupleTableSlot *slot = pg::Call([&] { return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple); });
+  while (number++ < count &&
+         pg::Call([&] { return tuplestore_gettupleslot(found.get(), true, false, slot); }))
+    part.Put(slot);
+  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+  std::string sqlstate, reason;
+  std::string const is_same =
+      packed_->ImageExpression("target") + " OPERATOR(pg_catalog.=) offered.redis_image";
+  try {
+    UndoFindings trial;
+    pg::InSubtransaction([&] {
+      pg::NamedRows named(kUndoName, desc, part.get());
+      std::string gone_keys;
+      pg::Tuplestore gone, left;
+      std::vector<const TargetColumn *> keys;
+      for (const KeyColumn &key : target_.keys) keys.push_back(&key.column);
+      auto const planning = target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
+                                                               : pg::KeptStatement::Planning::kAsUsual;
+      pg::KeptStatement remove(
+          "DELETE FROM " + target_.name + " AS target USING redis_undo AS offered WHERE " + IsRow("target") +
+              (force_ ? "" : " AND " + is_same) + " RETURNING " + RowHashExpression(target_, "target"),
+          planning);
+      PackedLedger::News news;
+      pg::Rows const removed = remove.Execute();
+      for (uint64 i = 0; i < removed.size(); ++i)
+        UnpackOrThrow(pg::DatumBytes(removed[i].Value(0)), Packing::kHashes, news.removed);
+      trial.counts.removed = static_cast<int64>(removed.size());
+      if (trial.counts.removed < count) {
+        pg::KeptStatement find("SELECT offered.redis_row, " + ColumnList(keys, "target") +
+                                   " FROM redis_undo AS offered, " + target_.name + " AS target WHERE " +
+                                   IsRow("target"),
+                               planning);
+        find.ExecuteInto(left);
+        pg::SnapshotScope snapshot;
+        TextSettings text_settings;
+        ForEachRow(Desc(true, nullptr, InvalidOid), left, [&](TupleTableSlot *row) {
+          trial.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), "", kChangedReason});
+        });
+      }
+      packed_->ledger().Append(std::nullopt, std::move(news));
+    });
+    return findings.Add(std::move(trial));
+  } catch (const pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    sqlstate = SqlStateText(error.sqlstate());
+    reason = error.what();
+  }
+  if (count > 1) {
+    RemoveFound(found, first, count / 2, findings);
+    RemoveFound(found, first + count / 2, count - count / 2, findings);
+    return;
+  }
+  pg::SnapshotScope snapshot;
+  TextSettings text_settings;
+  ForEachRow(desc, part, [&](TupleTableSlot *row) {
+    findings.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), sqlstate, reason});
+  });
+}
+
+}  // namespace prm

@@ -1,0 +1,67 @@
+// Undoes changes of a mapping's rows in its target.
+#pragma once
+
+#include "ledger/inserted_rows.h"
+#include "ledger/ledger.h"
+#include "pg/kept_statement.h"
+#include "store/packed_rows.h"
+#include "undo/undo_counts.h"
+
+namespace prm {
+
+// A change of a row, as the journal has it.
+struct JournalEntry {
+  int64 id;
+  RowText key;
+  std::optional<RowText> earlier;  // nothing: there was no such row
+  std::optional<RowText> later;    // nothing: it was deleted
+};
+
+// Made anew in each transaction. Needs SPI; works with the rights of the mapping's owner, who calls it.
+class TargetUndo {
+ public:
+  // claims: rows that the run has changed were nobody's before. Errors: those of LoadTarget, MappingQuery and
+  // PackedRows.
+  TargetUndo(const Mapping &mapping, bool force, bool claims);
+  ~TargetUndo();
+
+  // Undoes entries of one list of columns, the newest first. is_left: rows of which newer entries were left.
+  // Errors: those of the server; others are findings.
+  UndoFindings UndoEntries(const std::vector<std::string> &columns, const std::vector<JournalEntry> &entries,
+                           const std::function<bool(const RowText &)> &is_left);
+
+  // Removes the rows of the next range of those that were inserted. False: there are no more.
+  bool RemoveInserted(InsertedRows &inserted, UndoFindings &findings);
+
+ private:
+  struct Row {  // and all of its entries
+    RowText key;
+    std::vector<const JournalEntry *> entries;
+  };
+  struct Column {
+    const TargetColumn *column;
+    size_t place;  // in an entry
+  };
+  void UndoRows(const Row *rows, size_t count, UndoFindings &findings);
+  void TryRows(const Row *rows, size_t count, UndoFindings &findings);
+  bool Decide(const Row &row, std::optional<RowText> &state, UndoFindings &findings) const;
+  bool IsAsLeft(const JournalEntry &entry, const std::optional<RowText> &state) const;
+  RowText CommonOf(const RowText &texts) const;
+  void PutKeys(int number, const RowText &key, pg::Tuplestore &rows) const;
+  void RemoveFound(pg::Tuplestore &found, int64 first, int64 count, UndoFindings &findings);
+  void Execute(const std::string &sql, int64 expected);
+  TupleDesc Desc(bool keys_only, const char *more, Oid more_type) const;
+  std::string IsRow(const std::string &alias) const;
+
+  Mapping mapping_;
+  bool force_;
+  bool claims_;
+  Target target_;
+  std::vector<Column> columns_;  // the key columns first
+  size_t key_count_;
+  std::optional<BatchShape> shape_;
+  std::optional<MappingQuery> query_;
+  std::optional<PackedRows> packed_;
+};
+
+}  // namespace prm
