@@ -502,5 +502,25 @@ TEST(PatternSet, TheMostSpecificMisfitIsReported) {
   EXPECT_EQ(Set({}).FindOwner("b", match).fit, Fit::kNone);
 }
 
+TEST(Pattern, ComposesTheKeyThatItMatches) {
+  EXPECT_EQ(Pattern("a").Compose({}), "a");
+  EXPECT_EQ(Pattern("user:{id:int}").Compose({"-5"}), "user:-5");
+  EXPECT_EQ(Pattern("{a}:\\*{b}\\}").Compose({"x\0y"s, ""}), "x\0y:*}"s);
+  for (const char* key : {"cart:7:apple", "cart:7:a:b", "cart:7:*"}) {
+    Match match;
+    const KeyPattern pattern = Pattern("cart:{id:int}:{sku}");
+    ASSERT_EQ(pattern.MatchKey(key, match), Fit::kFits);
+    EXPECT_EQ(pattern.Compose({match.values.begin(), match.values.end()}), key);
+  }
+}
+
+// What Redis' own matcher takes for special has a backslash before it.
+TEST(Pattern, GlobsHaveSpecialCharactersEscaped) {
+  EXPECT_EQ(Pattern("user:{id:int}").Glob(), "user:*");
+  EXPECT_EQ(Pattern("{a}:{b}:c").Glob(), "*:*:c");
+  EXPECT_EQ(Pattern("a?[b]^\\\\:{id}").Glob(), "a\\?\\[b\\]\\^\\\\:*");
+  EXPECT_EQ(Pattern("a\\*:*").Glob(), "a\\*:*");
+}
+
 }  // namespace
 }  // namespace prm

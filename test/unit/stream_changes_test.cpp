@@ -340,5 +340,46 @@ INSTANTIATE_TEST_SUITE_P(
             Repeat(14, "changed 0/h") + Texts{"set 0/k=1", "set 0/k=2", "delete 0/k", "changed 0/a1",
                                               "changed 0/a2", "changed 0/st", "delete 0/st", "flush 0"}}));
 
+// "own 0/key", or "0/key" for changes of others.
+Texts OwnersOf(const std::vector<std::vector<std::string>>& commands) {
+  Interrupts interrupts;
+  StreamChanges reader(kStart, {}, interrupts);
+  reader.set_own_mark("mark");
+  std::string stream;
+  for (const std::vector<std::string>& command : commands) stream += Resp(command);
+  reader.Feed(stream, kReceived);
+  std::vector<StreamChange> changes;
+  while (true) {
+    const auto next = reader.Next(changes);
+    EXPECT_TRUE(next.ok());
+    if (!next.ok() || !next.value()) break;
+  }
+  Texts owners;
+  for (const StreamChange& change : changes)
+    owners.push_back((change.is_own ? "own " : "") + std::to_string(change.entry.db) + "/" +
+                     change.entry.key);
+  return owners;
+}
+
+TEST(StreamChangesTest, TransactionsThatBeginWithTheMarkAreOwn) {
+  EXPECT_EQ(OwnersOf({{"SET", "mark", "1"}, {"SET", "k", "v"}}), (Texts{"0/mark", "0/k"}));
+  EXPECT_EQ(
+      OwnersOf(
+          {{"MULTI"}, {"SET", "mark", "1"}, {"SET", "k", "v"}, {"DEL", "l"}, {"EXEC"}, {"SET", "k", "w"}}),
+      (Texts{"own 0/mark", "own 0/k", "own 0/l", "0/k"}));
+  // The server selects databases where it needs to.
+  EXPECT_EQ(
+      OwnersOf(
+          {{"MULTI"}, {"SELECT", "0"}, {"SET", "mark", "1"}, {"SELECT", "2"}, {"SET", "k", "v"}, {"EXEC"}}),
+      (Texts{"own 0/mark", "own 2/k"}));
+  EXPECT_EQ(OwnersOf({{"MULTI"}, {"SET", "k", "v"}, {"SET", "mark", "1"}, {"EXEC"}}),
+            (Texts{"0/k", "0/mark"}));
+  EXPECT_EQ(OwnersOf({{"MULTI"}, {"DEL", "mark"}, {"SET", "k", "v"}, {"EXEC"}}), (Texts{"0/mark", "0/k"}));
+  EXPECT_EQ(OwnersOf({{"MULTI"}, {"SET", "marks", "1"}, {"SET", "k", "v"}, {"EXEC"}}),
+            (Texts{"0/marks", "0/k"}));
+  EXPECT_EQ(OwnersOf({{"MULTI"}, {"SET", "mark", "1"}, {"EXEC"}, {"MULTI"}, {"SET", "k", "v"}, {"EXEC"}}),
+            (Texts{"own 0/mark", "0/k"}));
+}
+
 }  // namespace
 }  // namespace prm::stream
