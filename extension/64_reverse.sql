@@ -15,23 +15,26 @@ CREATE TABLE redis_migrate.reverse_feed (
     sqlstate     text,
     message      text,
     instance     text,
-    batch        bigint NOT NULL DEFAULT 0
+    batch        bigint NOT NULL DEFAULT 0,
+    acknowledged bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE redis_migrate.reverse_feed IS
-    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run';
+    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed';
 COMMENT ON SEQUENCE redis_migrate.reverse_feed_feed_id_seq IS 'Numbers of reverse feeds';
 
 CREATE TABLE redis_migrate.reverse_mapping (
     mapping_id      bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
     migration       text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
-    target_relation oid NOT NULL,
+    target_relation regclass NOT NULL,
+    partitions      text,
     in_full_pass    boolean NOT NULL DEFAULT false,
     oldest          bigint NOT NULL DEFAULT 0,
     sent            bigint NOT NULL DEFAULT 0,
+    unfit           bigint NOT NULL DEFAULT 0,
     last_sent_at    timestamptz
 );
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. oldest: all changes before it have been sent';
+    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files; oldest: all changes before it have been sent; unfit: changes of rows whose names make no key of the pattern';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -75,12 +78,6 @@ CREATE FUNCTION redis_migrate.reverse_elements(type text, value bytea) RETURNS b
 $$;
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, bytea) IS 'The value of a string, as a reverse query yields it';
 
-CREATE FUNCTION redis_migrate.reverse_elements(type text, value text) RETURNS bytea[]
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN value IS NOT NULL THEN ARRAY[pg_catalog.convert_to(value, 'UTF8')] END
-$$;
-COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS 'The value of a string, as a reverse query yields it';
-
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value jsonb) RETURNS bytea[]
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE
@@ -101,6 +98,14 @@ CREATE FUNCTION redis_migrate.reverse_elements(type text, value jsonb) RETURNS b
 $$;
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, jsonb) IS
     'The elements of a value, as a reverse query yields it: an object (fields and values, members and scores) or an array (elements, or objects with member and score)';
+
+CREATE FUNCTION redis_migrate.reverse_elements(type text, value text) RETURNS bytea[]
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN value IS NULL THEN NULL
+                WHEN type OPERATOR(pg_catalog.=) 'string' THEN ARRAY[pg_catalog.convert_to(value, 'UTF8')]
+                ELSE redis_migrate.reverse_elements(type, value::pg_catalog.jsonb) END
+$$;
+COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS 'The value of a string, or the elements of another as JSON, as a reverse query yields it';
 
 CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, query text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_reverse_query';
@@ -127,6 +132,11 @@ CREATE PROCEDURE redis_migrate.feed_redis(migration text, until_drained boolean 
 COMMENT ON PROCEDURE redis_migrate.feed_redis(text, boolean) IS
     'Writes what has changed here to Redis: until nothing is left, or, for the background worker, until stop_reverse';
 
+CREATE PROCEDURE redis_migrate.check_reverse(migration text, pattern text DEFAULT NULL, keys integer DEFAULT 100, INOUT checked bigint DEFAULT NULL, INOUT differing bigint DEFAULT NULL)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_check_reverse';
+COMMENT ON PROCEDURE redis_migrate.check_reverse(text, text, integer, bigint, bigint) IS
+    'Compares what some rows of each mapping would write back with what Redis has: type, elements, expiry within a second. A warning names the first keys that differ, masked';
+
 CREATE FUNCTION redis_migrate.reverse_feeds_due(OUT owner oid, OUT feed_id bigint) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT redis_migrate.acting_role(g.owner), f.feed_id
@@ -142,11 +152,11 @@ COMMENT ON TRIGGER wake_workers ON redis_migrate.reverse_feed IS 'Wakes the sche
 
 CREATE VIEW redis_migrate.reverse_feeds WITH (security_barrier) AS
     SELECT f.migration, redis_migrate.shown_owner(g.owner) AS owner, f.wanted, f.state, f.since, f.sqlstate, f.message,
-           x.mappings, x.sent, x.last_sent_at, o.waiting, o.oldest_at, x.needs_full
+           x.mappings, x.sent, x.unfit, x.last_sent_at, o.waiting, o.oldest_at, x.needs_full
     FROM redis_migrate.reverse_feed AS f
     JOIN redis_migrate.migration AS g USING (migration)
     CROSS JOIN LATERAL (
-        SELECT pg_catalog.array_agg(p.mapping ORDER BY p.mapping_id) AS mappings, coalesce(pg_catalog.sum(m.sent), 0)::bigint AS sent,
+        SELECT pg_catalog.array_agg(p.mapping ORDER BY p.mapping_id) AS mappings, coalesce(pg_catalog.sum(m.sent), 0)::bigint AS sent, coalesce(pg_catalog.sum(m.unfit), 0)::bigint AS unfit,
                pg_catalog.max(m.last_sent_at) AS last_sent_at,
                coalesce(pg_catalog.bool_or(m.in_full_pass OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS q
                                                                     WHERE q.mapping_id OPERATOR(pg_catalog.=) m.mapping_id)), false) AS needs_full
@@ -158,6 +168,6 @@ CREATE VIEW redis_migrate.reverse_feeds WITH (security_barrier) AS
         WHERE m.migration OPERATOR(pg_catalog.=) f.migration) AS o
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.reverse_feeds IS
-    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, changes sent and waiting, and whether all rows have to be written';
+    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, changes sent, those of rows that make no key (unfit), those that wait, and whether all rows have to be written';
 
 GRANT SELECT ON redis_migrate.reverse_feeds TO PUBLIC;

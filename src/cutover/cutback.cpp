@@ -116,13 +116,14 @@ bool Cutback::IsDrained() const {
 
 // Where no worker feeds, because the scheduler does not look after this database, we do.
 void Cutback::Feed() const {
-  try {
-    ReverseFeed(migration_.name).SendAll();
-  } catch (const Failure &failure) {
-    if (failure.sqlstate() != ERRCODE_OBJECT_IN_USE) throw;
+  pg::SessionLock lock(ReverseFeedLock(migration_.name), ExclusiveLock);
+  if (!lock.TryTake()) {
     Spi::Commit();
     pg::Sleep(kLookAgainMs);
+    return;
   }
+  ReverseFeed feed(migration_);
+  while (feed.SendSome() > 0) continue;
 }
 
 void Cutback::Drain() {

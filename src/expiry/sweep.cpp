@@ -62,7 +62,7 @@ void Commit() {
 }  // namespace
 
 Step Sweep::Next() {
-  pg::OwnWrite const own_write;
+  pg::OwnWrite const own_write(pg::OwnWrite::Of::kSweep);
   if (stuck_.TooMany())
     throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                   std::to_string(StuckRows::kMost) + " expired rows of table " + policy_.name +

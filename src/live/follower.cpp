@@ -191,9 +191,11 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   if (!Takes(run_.migration().databases, entry.db)) return;
   source::KeyDecision const decision = filter_.Classify(entry.db, entry.key);
   if (decision.interest == source::Interest::kIgnore) return;
-  // The rows that it was made from are as new, or newer.
-  if (change.is_own) return known_.Forget(entry.db, entry.key);
   KeyId id = {entry.db, entry.key};
+  if (change.is_own) {  // the rows that it was made from are as new, or newer than it and all before it
+    batch.keys.erase(id);
+    return known_.Forget(entry.db, entry.key);
+  }
   if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && change.offset <= ahead->second.read_offset)
     return;  // its row shows that already
   if (auto const waiting = waiting_.find(id); waiting != waiting_.end()) {

@@ -164,6 +164,18 @@ std::string NameArgument(FunctionCallInfo fcinfo, int n) {
   return NameStr(*PG_GETARG_NAME(n));
 }
 
+// Errors: 55000.
+void RequireNoReverseFeed(const Mapping &mapping) {
+  pg::AsExtensionOwner as_owner;
+  if (Spi::Execute("SELECT FROM redis_migrate.reverse_mapping WHERE mapping_id = $1",
+                   {SqlParam::Int8(mapping.id)})
+          .size() > 0)
+    throw Failure(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "changes of mapping \"" + mapping.name + "\" go back to Redis", "",
+        "Stop that first: SELECT redis_migrate.stop_reverse(" + pg::QuoteLiteral(mapping.migration) + ").");
+}
+
 }  // namespace
 }  // namespace prm
 
@@ -289,11 +301,12 @@ PRM_FUNCTION(add_mapping) {
 }
 
 // redis_migrate.alter_mapping(…): NULL leaves a property as it is; the session's settings are stored again
-// when the query is given. Errors: as add_mapping.
+// when the query is given. Errors: as add_mapping; 55000 while its changes go back to Redis.
 PRM_FUNCTION(alter_mapping) {
   pg::Spi spi;
   Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
+  RequireNoReverseFeed(mapping);
   Mapping const old = mapping;
   auto change = [&](int n, std::string &property) {
     if (auto given = pg::OptionalTextArgument(fcinfo, n)) property = *given;
@@ -362,11 +375,13 @@ PRM_FUNCTION(alter_mapping) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.drop_mapping(migration text, mapping text). Errors: 42704, 42501, 2BP01 others depend on it.
+// redis_migrate.drop_mapping(migration text, mapping text). Errors: 42704, 42501, 2BP01 others depend on it,
+// 55000 while its changes go back to Redis.
 PRM_FUNCTION(drop_mapping) {
   pg::Spi spi;
   Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
+  RequireNoReverseFeed(mapping);
   for (const Mapping &other : migration.mappings)
     if (std::find(other.depends_on.begin(), other.depends_on.end(), mapping.name) != other.depends_on.end())
       throw Failure(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,

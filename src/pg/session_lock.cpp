@@ -38,6 +38,10 @@ void LockInTransaction(const LOCKTAG &tag, LOCKMODE mode) {
   Call([&] { (void)LockAcquire(&tag, mode, false, false); });
 }
 
+void WaitForHolders(const LOCKTAG &tag) {
+  Call([&] { WaitForLockers(tag, ExclusiveLock, false); });
+}
+
 bool TryLockInTransaction(const LOCKTAG &tag, LOCKMODE mode) {
   return Call([&] { return LockAcquire(&tag, mode, false, true); }) != LOCKACQUIRE_NOT_AVAIL;
 }

@@ -27,11 +27,26 @@ void DropTriggers(const std::string &target) {
   Spi::Execute("DROP TRIGGER IF EXISTS " + std::string(kTruncateTrigger) + " ON " + target);
 }
 
-bool IsInstalled(int64 mapping_id) {
+// The table that has the triggers, "" if it was dropped; nothing: they were not installed. They follow the
+// table, whatever its name, and whatever the mapping names by now.
+std::optional<std::string> InstalledOn(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
-  return Spi::Execute("SELECT FROM redis_migrate.reverse_mapping WHERE mapping_id = $1",
-                      {SqlParam::Int8(mapping_id)})
-             .size() > 0;
+  auto rows = Spi::Execute(
+      R"sql(SELECT coalesce((SELECT format('%I.%I', n.nspname, c.relname)
+                             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                             WHERE c.oid = m.target_relation), '')
+            FROM redis_migrate.reverse_mapping AS m
+            WHERE m.mapping_id = $1)sql",
+      {SqlParam::Int8(mapping_id)});
+  return rows.size() == 0 ? std::nullopt : rows[0].OptionalText(0);
+}
+
+bool IsOwn(const std::string &table) {
+  return Spi::Execute(
+             R"sql(SELECT coalesce((SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class AS c
+                                    WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)), false))sql",
+             {SqlParam::Text(table)})[0]
+      .Bool(0);
 }
 
 }  // namespace
@@ -54,19 +69,25 @@ void InstallOutbox(const ReverseMapping &reverse) {
     Spi::Execute("ALTER TABLE " + reverse.target.name + " ENABLE ALWAYS TRIGGER " + trigger);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      R"sql(INSERT INTO redis_migrate.reverse_mapping (mapping_id, migration, target_relation)
-            VALUES ($1, $2, $3)
+      R"sql(INSERT INTO redis_migrate.reverse_mapping (mapping_id, migration, target_relation, oldest)
+            SELECT $1, $2, $3, last_value FROM redis_migrate.outbox_outbox_id_seq
             ON CONFLICT (mapping_id) DO UPDATE SET target_relation = excluded.target_relation)sql",
       {SqlParam::Int8(reverse.mapping.id), SqlParam::Text(reverse.mapping.migration),
        SqlParam::OidOf(reverse.target.oid)});
+  Outbox(reverse.mapping.id).NotePartitions();
 }
 
 void RemoveOutbox(const Mapping &mapping) {
-  if (!IsInstalled(mapping.id)) return;
-  {
+  std::optional<std::string> const target = InstalledOn(mapping.id);
+  if (!target) return;
+  if (IsOwn(*target)) {
     pg::LocalSettings quiet;
     quiet.Set("client_min_messages", "warning");
-    DropTriggers(mapping.target);
+    DropTriggers(*target);
+  } else if (!target->empty()) {
+    pg::Report(WARNING, "triggers of the reverse feed stay on " + *target + ", which belongs to others",
+               "They do nothing any more. Its owner can drop them: DROP TRIGGER " + std::string(kRowTrigger) +
+                   " ON " + *target + "; DROP TRIGGER " + kTruncateTrigger + " ON " + *target + ".");
   }
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"reverse_mapping", "outbox", "outbox_gap"})
@@ -104,14 +125,16 @@ bool Outbox::NeedsFull() const {
 }
 
 void Outbox::BeginFull() const {
-  pg::LockInTransaction(pg::LockTag(pg::kOutboxLocks, static_cast<uint64>(mapping_id_)), ExclusiveLock);
-  pg::LatestSnapshotScope latest;
-  pg::AsExtensionOwner as_owner;
-  for (const char *sql :
-       {"UPDATE redis_migrate.reverse_mapping SET in_full_pass = true WHERE mapping_id = $1",
-        "DELETE FROM redis_migrate.outbox_gap WHERE mapping_id = $1",
-        "DELETE FROM redis_migrate.outbox WHERE mapping_id = $1"})
-    Spi::Execute(sql, {SqlParam::Int8(mapping_id_)});
+  {
+    pg::AsExtensionOwner as_owner;
+    for (const char *sql :
+         {"UPDATE redis_migrate.reverse_mapping SET in_full_pass = true WHERE mapping_id = $1",
+          "DELETE FROM redis_migrate.outbox_gap WHERE mapping_id = $1"})
+      Spi::Execute(sql, {SqlParam::Int8(mapping_id_)});
+  }
+  Spi::Commit();
+  // Who has the lock has seen the gap. To wait for the lock itself would hold up those who come after.
+  pg::WaitForHolders(pg::LockTag(pg::kOutboxLocks, static_cast<uint64>(mapping_id_)));
 }
 
 void Outbox::EndFull() const {
@@ -120,11 +143,36 @@ void Outbox::EndFull() const {
                {SqlParam::Int8(mapping_id_)});
 }
 
+void Outbox::NoteGap(const char *reason) const {
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept("INSERT INTO redis_migrate.outbox_gap (mapping_id, reason) VALUES ($1, $2)",
+                   {SqlParam::Int8(mapping_id_), SqlParam::Text(reason)});
+}
+
+void Outbox::NotePartitions() const {
+  bool is_other = false;
+  {
+    pg::AsExtensionOwner as_owner;
+    auto rows = Spi::ExecuteKept(
+        R"sql(WITH now AS (SELECT m.partitions AS before,
+                                  (SELECT string_agg(p.relid::oid || ':' || coalesce(pg_relation_filenode(p.relid), 0), ',' ORDER BY p.relid::oid)
+                                   FROM pg_partition_tree(m.target_relation) AS p WHERE p.isleaf) AS partitions
+                           FROM redis_migrate.reverse_mapping AS m WHERE m.mapping_id = $1)
+              UPDATE redis_migrate.reverse_mapping AS m
+              SET partitions = now.partitions
+              FROM now
+              WHERE m.mapping_id = $1 AND now.partitions IS DISTINCT FROM now.before
+              RETURNING now.before IS NOT NULL)sql",
+        {SqlParam::Int8(mapping_id_)});
+    is_other = rows.size() > 0 && rows[0].Bool(0);
+  }
+  if (is_other) NoteGap("partitions of the target have changed");
+}
+
 namespace {
 
 // What a transaction knows of the outbox of a mapping, read once.
 struct Known {
-  LocalTransactionId transaction = InvalidLocalTransactionId;
   Oid target = InvalidOid;   // invalid: not installed
   std::set<Oid> partitions;  // of the target
   bool has_gap = false;
@@ -157,18 +205,15 @@ bool IsPartOf(Oid target, Oid relation) {
       .Bool(0);
 }
 
-void NoteGap(int64 mapping_id, const char *reason) {
-  pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept("INSERT INTO redis_migrate.outbox_gap (mapping_id, reason) VALUES ($1, $2)",
-                   {SqlParam::Int8(mapping_id), SqlParam::Text(reason)});
+// Whether a pass over all rows is still to begin. It waits for this transaction, and then sees what that has
+// done.
+bool IsInGap(int64 mapping_id) {
+  pg::LockInTransaction(pg::LockTag(pg::kOutboxLocks, static_cast<uint64>(mapping_id)), ShareLock);
+  return ReadKnown(mapping_id).has_gap;
 }
 
 void Note(int64 mapping_id, const RowName &name, Known &known) {
-  if (known.has_gap) {
-    // The pass over all rows waits for this transaction, and then sees what it has done.
-    pg::LockInTransaction(pg::LockTag(pg::kOutboxLocks, static_cast<uint64>(mapping_id)), ShareLock);
-    if (ReadKnown(mapping_id).has_gap) return;
-  }
+  if (known.has_gap && IsInGap(mapping_id)) return;
   int64 id = 0;
   {
     pg::AsExtensionOwner as_owner;
@@ -178,25 +223,18 @@ void Note(int64 mapping_id, const RowName &name, Known &known) {
              .Int8(0);
   }
   if (id - known.oldest <= pg::settings::max_outbox_rows) return;
-  NoteGap(mapping_id, "the outbox is full");
+  Outbox(mapping_id).NoteGap("the outbox is full");
   known.has_gap = true;
 }
 
-RowName NameIn(HeapTuple tuple, TupleDesc desc, const std::vector<std::string> &columns) {
+// Nothing: a column is not there any more.
+std::optional<RowName> NameIn(HeapTuple tuple, TupleDesc desc, const std::vector<std::string> &columns) {
   RowName name;
   for (const std::string &column : columns) {
-    const char *text = pg::Call([&] {
-      int const number = SPI_fnumber(desc, column.c_str());
-      if (number <= 0)
-        ereport(
-            ERROR,
-            (errcode(ERRCODE_UNDEFINED_COLUMN),
-             errmsg("column \"%s\" of the outbox of Redis' reverse feed does not exist", column.c_str()),
-             errhint(
-                 "Stop the reverse feed and start it again: redis_migrate.stop_reverse, start_reverse.")));
-      return const_cast<const char *>(SPI_getvalue(tuple, desc, number));
-    });
-    name.emplace_back(text == nullptr ? "" : text);
+    int const number = pg::Call([&] { return SPI_fnumber(desc, column.c_str()); });
+    if (number <= 0) return std::nullopt;
+    const char *text = pg::Call([&] { return const_cast<const char *>(SPI_getvalue(tuple, desc, number)); });
+    name.emplace_back(text == nullptr ? "" : text);  // no capture is empty: see ReverseMapping::Canonical
   }
   return name;
 }
@@ -205,44 +243,54 @@ RowName NameIn(HeapTuple tuple, TupleDesc desc, const std::vector<std::string> &
 }  // namespace prm
 
 // redis_migrate.note_change(mapping_id, column, …), a trigger: see the SQL comment. Errors: 39P01 when it is
-// called otherwise, 55000 on a table that is not the target of the mapping, 42703 for a column that is gone.
+// called otherwise. A trigger that is left of a reverse feed, or that others have made on their own tables,
+// does nothing: the application goes on.
 PRM_FUNCTION(note_change) {
   using namespace prm;
   if (!CALLED_AS_TRIGGER(fcinfo))
     throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "redis_migrate.note_change is a trigger");
-  if (pg::OwnWrite::IsUnderWay()) return PointerGetDatum(nullptr);
+  // What other triggers do with our rows is not ours.
+  bool const is_direct = DatumGetInt32(pg_trigger_depth(nullptr)) == 1;
+  if (pg::OwnWrite::IsFromRedis() && is_direct) return PointerGetDatum(nullptr);
   auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
   const Trigger &trigger = *data->tg_trigger;
   int64 const mapping_id = trigger.tgnargs > 0 ? strtoll(trigger.tgargs[0], nullptr, 10) : 0;
   std::vector<std::string> const columns(trigger.tgargs + std::min<int>(1, trigger.tgnargs),
                                          trigger.tgargs + trigger.tgnargs);
   pg::Spi spi;
+  static LocalTransactionId transaction = InvalidLocalTransactionId;
   static std::map<int64, Known> known_of;
-  LocalTransactionId const transaction = pg::CurrentLocalTransaction();
-  Known &known = known_of[mapping_id];
-  if (known.transaction != transaction) {
-    known = ReadKnown(mapping_id);
-    known.transaction = transaction;
+  if (transaction != pg::CurrentLocalTransaction()) known_of.clear();
+  transaction = pg::CurrentLocalTransaction();
+  auto found = known_of.find(mapping_id);
+  if (found == known_of.end()) {
+    Known const known = ReadKnown(mapping_id);
+    if (known.target == InvalidOid) return PointerGetDatum(nullptr);
+    found = known_of.emplace(mapping_id, known).first;
   }
+  Known &known = found->second;
   Oid const relation = RelationGetRelid(data->tg_relation);
   if (relation != known.target && known.partitions.count(relation) == 0) {
-    if (!IsPartOf(known.target, relation))
-      throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                        "trigger \"" + std::string(trigger.tgname) + "\" does not belong to a reverse feed",
-                        "", "DROP TRIGGER " + QuoteIdentifier(trigger.tgname) + " ON this table.");
+    if (!IsPartOf(known.target, relation)) return PointerGetDatum(nullptr);
     known.partitions.insert(relation);
   }
+  Outbox const outbox(mapping_id);
   if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)) {
-    NoteGap(mapping_id, "the target was truncated");
+    outbox.NoteGap("the target was truncated");
     return PointerGetDatum(nullptr);
   }
   CanonicalText canonical;
   TupleDesc const desc = RelationGetDescr(data->tg_relation);
-  RowName const name = NameIn(data->tg_trigtuple, desc, columns);
-  Note(mapping_id, name, known);
-  if (TRIGGER_FIRED_BY_UPDATE(data->tg_event)) {
-    RowName const after = NameIn(data->tg_newtuple, desc, columns);
-    if (after != name) Note(mapping_id, after, known);
-  }
+  auto note = [&](HeapTuple tuple) {
+    std::optional<RowName> name = NameIn(tuple, desc, columns);
+    if (name)
+      Note(mapping_id, *name, known);
+    else if (!IsInGap(mapping_id))
+      outbox.NoteGap("a column of the name was renamed or dropped");
+    return name;
+  };
+  std::optional<RowName> const before = note(data->tg_trigtuple);
+  if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && before != NameIn(data->tg_newtuple, desc, columns))
+    note(data->tg_newtuple);
   return PointerGetDatum(nullptr);
 }

@@ -10,7 +10,8 @@ namespace prm {
 // the target.
 void InstallOutbox(const ReverseMapping &reverse);
 
-// Ends that, and forgets what was noted. Nothing happens if it was not installed.
+// Ends that, and forgets what was noted. Nothing happens if it was not installed. The triggers of a target
+// that belongs to others by now stay, with a WARNING; they note nothing any more.
 void RemoveOutbox(const Mapping &mapping);
 
 // Of a mapping whose outbox is installed. All functions need SPI and work in the current transaction, with
@@ -30,9 +31,14 @@ class Outbox {
   // Whether changes were not noted, because the outbox was full or the target was truncated, or because a
   // pass over all rows that this has led to has not ended.
   bool NeedsFull() const;
-  // Begins that pass: waits for transactions that have not noted their changes.
+  // Begins that pass: what changes from now on is noted. Commits, and waits for the transactions that have
+  // not noted theirs; nobody waits for this.
   void BeginFull() const;
   void EndFull() const;
+  // Makes that pass needed.
+  void NoteGap(const char *reason) const;
+  // The same if partitions of the target have come, gone or been truncated, which no trigger tells.
+  void NotePartitions() const;
 
  private:
   int64 mapping_id_;

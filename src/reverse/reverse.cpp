@@ -1,8 +1,8 @@
 // The SQL functions of the reverse feed.
-#include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/transaction.h"
 #include "pg/user_sql.h"
 #include "reverse/outbox.h"
 
@@ -22,9 +22,9 @@ const Mapping &FindMapping(const Migration &migration, const std::string &name) 
 
 // Has PostgreSQL analyse the statement, over no rows.
 void CheckQuery(const ReverseMapping &reverse) {
-  MappingSettings settings(reverse.mapping);
-  std::vector<SqlParam> const none(reverse.names.size(), SqlParam::TextArray({}));
-  Spi::Execute(reverse.ReadStatement(), none);
+  int64 bytes = 0;
+  pg::SnapshotScope const snapshot;
+  ReadReverseRows(reverse, {}, bytes);
 }
 
 }  // namespace
@@ -52,7 +52,8 @@ PRM_FUNCTION(set_reverse_query) {
   }
   if (!query) PG_RETURN_VOID();
   std::optional<ReverseMapping> reverse;
-  if (auto problem = FindReverse(mapping, reverse))
+  auto const routing = std::make_shared<const Routing>(migration, std::nullopt, std::nullopt);
+  if (auto problem = FindReverse(mapping, routing, reverse))
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "rows of mapping \"" + mapping.name + "\" cannot become keys: " + problem->problem, "",
                       problem->hint);
@@ -99,7 +100,10 @@ PRM_FUNCTION(start_reverse) {
                       "", problems.begin()->second.hint);
   if (reverses.empty())
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "there is no mapping whose rows could be written back");
-  for (const ReverseMapping &reverse : reverses) InstallOutbox(reverse);
+  for (const ReverseMapping &reverse : reverses) {
+    CheckQuery(reverse);
+    InstallOutbox(reverse);
+  }
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(INSERT INTO redis_migrate.reverse_feed (migration)

@@ -7,6 +7,7 @@
 #include "pg/identity.h"
 #include "pg/rollback.h"
 #include "pg/session_lock.h"
+#include "pg/settings.h"
 #include "pg/transaction.h"
 #include "pg/wait.h"
 
@@ -17,114 +18,159 @@ using pg::SqlParam;
 
 namespace {
 
-constexpr int kMostNames = 1000;        // of a batch
-constexpr size_t kMostBytes = 8 << 20;  // of a batch; a single larger value is sent alone
-constexpr long kPauseMs = 20;           // between two looks at an empty outbox
-constexpr int64 kLookMs = 1000;         // between two looks whether the feed is wanted
+constexpr int kMostNames = 1000;  // of a batch
+constexpr long kPauseMs = 20;     // between two looks at an empty outbox
+constexpr int64 kLookMs = 1000;   // between two looks whether the feed is wanted
 
-uint64 LockIdOf(const std::string &migration) {
-  return DatumGetUInt64(pg::Call([&] {
-    return hash_any_extended(reinterpret_cast<const unsigned char *>(migration.data()),
-                             static_cast<int>(migration.size()), 0);
-  }));
-}
+redis::WholeValue NoKey() { return {"list", {}, std::nullopt}; }
 
 }  // namespace
 
-ReverseFeed::ReverseFeed(const std::string &migration) : migration_(migration), limit_(kMostNames) {
-  Migration const definition = LoadMigration(migration);
-  server_ = definition.server;
-  lock_ =
-      std::make_unique<pg::SessionLock>(pg::LockTag(pg::kReverseLocks, LockIdOf(migration)), ExclusiveLock);
-  if (!lock_->TryTake())
-    throw pg::Failure(ERRCODE_OBJECT_IN_USE,
-                      "the reverse feed of migration \"" + migration + "\" is under way", "",
-                      "SELECT * FROM redis_migrate.reverse_feeds.");
+LOCKTAG ReverseFeedLock(const std::string &migration) {
+  Datum const hash = pg::Call([&] {
+    return hash_any_extended(reinterpret_cast<const unsigned char *>(migration.data()),
+                             static_cast<int>(migration.size()), 0);
+  });
+  return pg::LockTag(pg::kReverseLocks, DatumGetUInt64(hash));
+}
+
+ReverseFeed::ReverseFeed(const Migration &migration)
+    : migration_(migration.name), server_(migration.server), limit_(kMostNames) {
   std::set<int64> installed;
   {
     pg::AsExtensionOwner as_owner;
     auto rows = Spi::Execute("SELECT mapping_id FROM redis_migrate.reverse_mapping WHERE migration = $1",
-                             {SqlParam::Text(migration)});
+                             {SqlParam::Text(migration_)});
     for (uint64 i = 0; i < rows.size(); ++i) installed.insert(rows[i].Int8(0));
   }
   if (installed.empty())
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                      "migration \"" + migration + "\" has no reverse feed", "",
-                      "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration) + ").");
+                      "migration \"" + migration_ + "\" has no reverse feed", "",
+                      "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_) + ").");
   std::map<std::string, ReverseProblem> problems;
-  for (ReverseMapping &reverse : FindReverses(definition, std::nullopt, problems))
+  for (ReverseMapping &reverse : FindReverses(migration, std::nullopt, problems))
     if (installed.erase(reverse.mapping.id) > 0) reverses_.push_back(std::move(reverse));
   if (!installed.empty())
     throw pg::Failure(
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "a mapping of migration \"" + migration + "\" whose changes are noted has no way back any more",
+        "a mapping of migration \"" + migration_ + "\" whose changes are noted has no way back any more",
         problems.empty()
             ? ""
             : "Mapping \"" + problems.begin()->first + "\": " + problems.begin()->second.problem + ".",
-        "SELECT * FROM redis_migrate.reverse_problems(" + pg::QuoteLiteral(migration) + ").");
+        "SELECT * FROM redis_migrate.reverse_problems(" + pg::QuoteLiteral(migration_) + ").");
   Spi::Commit();
-  sender_ = std::make_unique<ReverseSender>(migration, server_);
+  sender_ = std::make_unique<ReverseSender>(migration_, server_);
+  CompareWithServer();
 }
 
-bool ReverseFeed::IsWanted() {
-  bool wanted = false;
+// A server that has an older batch than it has acknowledged, or a newer one than there is, has lost what it
+// had, or this server has: only all rows tell.
+void ReverseFeed::CompareWithServer() {
+  int64 batch = 0, acknowledged = 0;
   {
     pg::AsExtensionOwner as_owner;
-    auto rows = Spi::Execute("SELECT wanted FROM redis_migrate.reverse_feed WHERE migration = $1",
-                             {SqlParam::Text(migration_)});
-    wanted = rows.size() > 0 && rows[0].Bool(0);
+    auto rows =
+        Spi::Execute("SELECT batch, acknowledged FROM redis_migrate.reverse_feed WHERE migration = $1",
+                     {SqlParam::Text(migration_)});
+    if (rows.size() > 0) {
+      batch = rows[0].Int8(0);
+      acknowledged = rows[0].Int8(1);
+    }
   }
+  int64 const position = sender_->position().value_or(0);
+  if (acknowledged > 0 && (position < acknowledged || position > batch))
+    for (const ReverseMapping &reverse : reverses_)
+      Outbox(reverse.mapping.id)
+          .NoteGap(position < acknowledged ? "Redis has lost batches"
+                                           : "batches in Redis are not of this server");
   Spi::Commit();
-  return wanted;
 }
 
-int64 ReverseFeed::SendAll() {
+void ReverseFeed::Look() {
+  for (const ReverseMapping &reverse : reverses_) Outbox(reverse.mapping.id).NotePartitions();
+  {
+    // Only a bound is reckoned from it: see Outbox.
+    pg::AsExtensionOwner as_owner;
+    Spi::ExecuteKept(
+        R"sql(UPDATE redis_migrate.reverse_mapping AS m
+              SET oldest = (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq)
+              WHERE m.migration = $1 AND m.oldest + $2 < (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq)
+                    AND NOT EXISTS (SELECT FROM redis_migrate.outbox AS o WHERE o.mapping_id = m.mapping_id))sql",
+        {SqlParam::Text(migration_), SqlParam::Int8(pg::settings::max_outbox_rows / 8)});
+  }
+  Spi::Commit();
+}
+
+int64 ReverseFeed::SendSome() {
   int64 sent = 0;
   for (const ReverseMapping &reverse : reverses_) {
     bool const needs_full = Outbox(reverse.mapping.id).NeedsFull();
     Spi::Commit();
-    if (needs_full) SendAllRows(reverse);
-    while (int64 const changes = SendOutbox(reverse)) sent += changes;
+    if (needs_full) {
+      SendAllRows(reverse);
+      ++sent;
+    }
+    sent += SendOutbox(reverse);
   }
   return sent;
 }
 
 // One snapshot for the changes and for the rows: what is sent is the state of the rows after them, or later.
 int64 ReverseFeed::SendOutbox(const ReverseMapping &reverse) {
-  Outbox const outbox(reverse.mapping.id);
   std::vector<int64> ids;
+  int64 unfit = 0;
   {
     pg::SnapshotScope snapshot;
-    std::set<RowName> names;
-    for (Outbox::Change &change : outbox.Read(limit_)) {
-      ids.push_back(change.id);
-      names.insert(std::move(change.name));
-    }
-    if (!ids.empty()) AddKeys(reverse, {names.begin(), names.end()}, false);
+    std::vector<Outbox::Change> const changes = Outbox(reverse.mapping.id).Read(limit_);
+    std::vector<std::optional<RowName>> names;
+    for (const Outbox::Change &change : changes) names.push_back(reverse.Canonical(change.name));
+    std::set<RowName> wanted;
+    for (const std::optional<RowName> &name : names)
+      if (name) wanted.insert(*name);
+    std::set<RowName> const postponed = AddKeys(reverse, wanted);
+    for (size_t i = 0; i < changes.size(); ++i)
+      if (!names[i] || postponed.count(*names[i]) == 0) ids.push_back(changes[i].id);
+    unfit = std::count(names.begin(), names.end(), std::nullopt);
   }
   if (ids.empty()) {
     Spi::Commit();
     return 0;
   }
-  CommitDurably(reverse);
-  limit_ = sender_->bytes() > kMostBytes ? std::max(1, limit_ / 2) : std::min(kMostNames, limit_ * 2);
-  sender_->Send(batch_);
-  outbox.Forget(ids);
-  Note(reverse, static_cast<int64>(ids.size()));
-  Spi::Commit();
+  Send(reverse, ids, unfit);
   return static_cast<int64>(ids.size());
+}
+
+// Sends what was added, and forgets the changes that this was about.
+void ReverseFeed::Send(const ReverseMapping &reverse, const std::vector<int64> &ids, int64 unfit) {
+  CommitDurably();
+  sender_->Send(batch_);
+  if (!ids.empty()) Outbox(reverse.mapping.id).Forget(ids);
+  {
+    pg::AsExtensionOwner as_owner;
+    Spi::ExecuteKept("UPDATE redis_migrate.reverse_feed SET acknowledged = $2 WHERE migration = $1",
+                     {SqlParam::Text(migration_), SqlParam::Int8(batch_)});
+    Spi::ExecuteKept(
+        R"sql(UPDATE redis_migrate.reverse_mapping
+              SET sent = sent + $2, unfit = unfit + $3, last_sent_at = clock_timestamp(),
+                  oldest = coalesce((SELECT outbox_id FROM redis_migrate.outbox WHERE mapping_id = $1 ORDER BY outbox_id LIMIT 1),
+                                    (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq))
+              WHERE mapping_id = $1)sql",
+        {SqlParam::Int8(reverse.mapping.id), SqlParam::Int8(static_cast<int64>(ids.size()) - unfit),
+         SqlParam::Int8(unfit)});
+  }
+  Spi::Commit();
 }
 
 // Other sessions may commit with synchronous_commit = off: what their snapshots show may be lost in a crash,
 // and must not be in Redis then. This commit is flushed, and with it all before it.
-void ReverseFeed::CommitDurably(const ReverseMapping &reverse) {
+void ReverseFeed::CommitDurably() {
   pg::SetForTransaction("synchronous_commit", "local");
   {
     pg::AsExtensionOwner as_owner;
     batch_ =
         Spi::ExecuteKept(
             "UPDATE redis_migrate.reverse_feed SET batch = batch + 1 WHERE migration = $1 RETURNING batch",
-            {SqlParam::Text(reverse.mapping.migration)})[0]
+            {SqlParam::Text(migration_)})[0]
             .Int8(0);
   }
   Spi::Commit();
@@ -132,13 +178,15 @@ void ReverseFeed::CommitDurably(const ReverseMapping &reverse) {
 
 // Keys that never had rows, because runs have rejected them: Redis alone has their values.
 std::set<std::string> ReverseFeed::FindRejected(const ReverseMapping &reverse,
-                                                const std::vector<std::string> &keys) {
+                                                const std::set<RowName> &names) {
+  std::vector<std::string> keys;
+  for (const RowName &name : names) keys.push_back(reverse.KeyOf(name));
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       R"sql(SELECT DISTINCT x.key_bytes
             FROM redis_migrate.reject AS x JOIN redis_migrate.run AS r USING (run_id)
             WHERE r.migration = $1 AND x.db = $2 AND x.key_bytes = ANY ($3) AND x.settled_at IS NULL)sql",
-      {SqlParam::Text(reverse.mapping.migration), SqlParam::Int4(reverse.db),
+      {SqlParam::Text(migration_), SqlParam::Int4(reverse.db),
        SqlParam::ByteaArray({keys.begin(), keys.end()})},
       true);
   std::set<std::string> found;
@@ -146,44 +194,34 @@ std::set<std::string> ReverseFeed::FindRejected(const ReverseMapping &reverse,
   return found;
 }
 
-void ReverseFeed::AddKeys(const ReverseMapping &reverse, const std::vector<RowName> &names,
-                          bool only_missing) {
-  std::map<RowName, redis::WholeValue> values;
-  {
-    MappingSettings settings(reverse.mapping);
-    settings.Set("datestyle", "ISO, YMD");
-    std::vector<SqlParam> parameters;
-    for (size_t i = 0; i < reverse.names.size(); ++i) {
-      std::vector<std::string> column;
-      for (const RowName &name : names) column.push_back(name[i]);
-      parameters.push_back(SqlParam::TextArray(column));
-    }
-    auto rows = Spi::Execute(reverse.ReadStatement(), parameters, true);
-    for (uint64 i = 0; i < rows.size(); ++i) values.insert(ReadReverseRow(reverse, rows[i]));
-  }
-  std::vector<std::string> missing;
+std::set<RowName> ReverseFeed::AddKeys(const ReverseMapping &reverse, const std::set<RowName> &names) {
+  std::set<RowName> postponed;
+  if (names.empty()) return postponed;
+  int64 bytes = 0;
+  std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);
+  limit_ = bytes > kMostReverseBytes ? std::max(1, limit_ / 2) : std::min(kMostNames, limit_ * 2);
   for (const RowName &name : names) {
-    auto value = values.find(name);
+    auto const value = values.find(name);
     if (value == values.end())
-      missing.push_back(reverse.KeyOf(name));
-    else if (!only_missing)
-      sender_->Add(reverse.db, reverse.KeyOf(name), value->second);
+      sender_->Add(reverse.db, reverse.KeyOf(name), NoKey());
+    else if (value->second)
+      sender_->Add(reverse.db, reverse.KeyOf(name), *value->second);
+    else
+      postponed.insert(name);
   }
-  std::set<std::string> const rejected =
-      only_missing ? FindRejected(reverse, missing) : std::set<std::string>();
-  for (const std::string &key : missing)
-    if (rejected.count(key) == 0) sender_->Add(reverse.db, key, redis::WholeValue{"list", {}, std::nullopt});
+  return postponed;
 }
 
-void ReverseFeed::Note(const ReverseMapping &reverse, int64 changes) {
-  pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept(
-      R"sql(UPDATE redis_migrate.reverse_mapping
-            SET sent = sent + $2, last_sent_at = clock_timestamp(),
-                oldest = coalesce((SELECT outbox_id FROM redis_migrate.outbox WHERE mapping_id = $1 ORDER BY outbox_id LIMIT 1),
-                                  (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq))
-            WHERE mapping_id = $1)sql",
-      {SqlParam::Int8(reverse.mapping.id), SqlParam::Int8(changes)});
+void ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names) {
+  int64 bytes = 0;
+  std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);
+  std::set<RowName> missing;
+  for (const RowName &name : names)
+    if (values.count(name) == 0) missing.insert(name);
+  std::set<std::string> const rejected = FindRejected(reverse, missing);
+  for (const RowName &name : missing)
+    if (std::string const key = reverse.KeyOf(name); rejected.count(key) == 0)
+      sender_->Add(reverse.db, key, NoKey());
 }
 
 // All rows, and then all keys of the pattern, whose rows may be gone. What changes meanwhile is noted again.
@@ -191,60 +229,64 @@ void ReverseFeed::SendAllRows(const ReverseMapping &reverse) {
   Outbox const outbox(reverse.mapping.id);
   outbox.BeginFull();
   Spi::Commit();
-  auto send = [&](const std::vector<RowName> &names, bool only_missing) {
+  for (RowName last;;) {
+    std::vector<RowName> names;
     {
       pg::SnapshotScope snapshot;
-      AddKeys(reverse, names, only_missing);
+      names = ReadReverseNames(reverse, limit_, last);
     }
-    CommitDurably(reverse);
-    sender_->Send(batch_);
-    Note(reverse, static_cast<int64>(names.size()));
     Spi::Commit();
-  };
-  RowName last;
-  for (;;) {
-    std::vector<RowName> names;
-    {
-      MappingSettings settings(reverse.mapping);
-      settings.Set("datestyle", "ISO, YMD");
-      std::vector<SqlParam> after;
-      for (size_t i = 0; i < reverse.names.size(); ++i)
-        after.push_back(last.empty() ? SqlParam{TEXTOID, 0, true} : SqlParam::Text(last[i]));
-      auto rows = Spi::Execute(reverse.PageStatement(limit_), after);
-      for (uint64 i = 0; i < rows.size(); ++i) {
-        names.emplace_back();
-        for (size_t j = 0; j < reverse.names.size(); ++j)
-          names.back().push_back(rows[i].Text(static_cast<int>(j)));
+    for (std::set<RowName> left(names.begin(), names.end()); !left.empty();) {
+      {
+        pg::SnapshotScope snapshot;
+        left = AddKeys(reverse, left);
       }
+      Send(reverse, {}, 0);
     }
-    Spi::Commit();
-    if (names.empty()) break;
-    last = names.back();
-    send(names, false);
+    if (last.empty()) break;
   }
-  if (reverse.mapping.no_row == "skip") {  // keys may never have had rows
-    outbox.EndFull();
-    return Spi::Commit();
-  }
-  ServerConnection keys(server_, GetUserId());
-  pg::ValueOrThrow(keys->Command({"SELECT", std::to_string(reverse.db)}));
-  std::string cursor = "0";
-  do {
-    redis::Reply const page = pg::ValueOrThrow(
-        keys->Command({"SCAN", cursor, "MATCH", reverse.pattern.Glob(), "COUNT", std::to_string(kMostNames)},
-                      redis::kLargeReply));
-    auto const next = page.element(0).String();
-    if (page.size() != 2 || !next || !page.element(1).IsArray())
-      throw pg::Failure(keys->UnknownReply("SCAN"));
-    std::vector<RowName> names;
-    for (size_t i = 0; i < page.element(1).size(); ++i)
-      if (auto const key = page.element(1).element(i).String())
-        if (auto name = reverse.NameOf(*key)) names.push_back(std::move(*name));
-    cursor = *next;
-    if (!names.empty()) send(names, true);
-  } while (cursor != "0");
+  // Where queries may skip keys, some have never had rows.
+  if (reverse.mapping.no_row != "skip") RemoveKeysWithoutRows(reverse);
   outbox.EndFull();
   Spi::Commit();
+}
+
+void ReverseFeed::RemoveKeysWithoutRows(const ReverseMapping &reverse) {
+  ServerConnection server(server_, GetUserId());
+  pg::ValueOrThrow(server->Command({"SELECT", std::to_string(reverse.db)}));
+  auto const &types = reverse.mapping.types;
+  std::string cursor = "0";
+  do {
+    redis::Reply const page = pg::ValueOrThrow(server->Command(
+        {"SCAN", cursor, "MATCH", reverse.pattern.Glob(), "COUNT", std::to_string(kMostNames)},
+        redis::kLargeReply));
+    auto const next = page.element(0).String();
+    if (page.size() != 2 || !next || !page.element(1).IsArray())
+      throw pg::Failure(server->UnknownReply("SCAN"));
+    cursor = *next;
+    std::vector<RowName> found;
+    for (size_t i = 0; i < page.element(1).size(); ++i)
+      if (auto const key = page.element(1).element(i).String())
+        if (auto name = reverse.NameOf(*key)) found.push_back(std::move(*name));
+    std::set<RowName> names;
+    if (types)
+      for (const RowName &name : found) server->Append({"TYPE", reverse.KeyOf(name)});
+    for (RowName &name : found) {
+      if (types) {  // a key of another type is not the mapping's
+        redis::Reply const type = pg::ValueOrThrow(server->Receive());
+        auto const text = type.StatusText();
+        if (!text) throw pg::Failure(server->UnknownReply("TYPE"));
+        if (std::find(types->begin(), types->end(), *text) == types->end()) continue;
+      }
+      names.insert(std::move(name));
+    }
+    if (names.empty()) continue;
+    {
+      pg::SnapshotScope snapshot;
+      AddMissing(reverse, names);
+    }
+    Send(reverse, {}, 0);
+  } while (cursor != "0");
 }
 
 namespace {
@@ -260,19 +302,63 @@ void NoteState(const std::string &migration, const char *state, const std::optio
        SqlParam::OptionalText(problem ? std::optional(problem->message) : std::nullopt)});
 }
 
-void Feed(const std::string &migration, bool until_drained) {
-  ReverseFeed feed(migration);
-  NoteState(migration, "running", std::nullopt);
+// What a feed was begun with: it is to begin anew when this changes.
+struct Wanted {
+  bool wanted = false;
+  std::string definition;
+};
+
+Wanted ReadWanted(const std::string &migration) {
+  Wanted result;
+  {
+    pg::AsExtensionOwner as_owner;
+    auto rows = Spi::ExecuteKept(
+        R"sql(SELECT f.wanted, f.state || coalesce((
+                         SELECT md5(string_agg(p.*::text || coalesce(q.query, '') || coalesce(m.target_relation::oid::text, ''), '' ORDER BY p.mapping_id))
+                         FROM redis_migrate.mapping AS p LEFT JOIN redis_migrate.reverse_mapping AS m USING (mapping_id)
+                              LEFT JOIN redis_migrate.reverse_query AS q USING (mapping_id)
+                         WHERE p.migration = f.migration), '')
+              FROM redis_migrate.reverse_feed AS f
+              WHERE f.migration = $1)sql",
+        {SqlParam::Text(migration)}, true);
+    if (rows.size() > 0) result = {rows[0].Bool(0), rows[0].Text(1)};
+  }
   Spi::Commit();
-  for (int64 looked_ms = 0;;) {
-    int64 const sent = feed.SendAll();
-    if (until_drained && sent == 0) return;
-    int64 const now_ms = pg::MonotonicMs();
-    if (!until_drained && now_ms - looked_ms > kLookMs) {
-      looked_ms = now_ms;
-      if (!feed.IsWanted()) return;
+  return result;
+}
+
+bool IsDrained(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             R"sql(SELECT NOT EXISTS (SELECT FROM redis_migrate.reverse_mapping AS m
+                                      WHERE m.migration = $1
+                                            AND (m.in_full_pass
+                                                 OR EXISTS (SELECT FROM redis_migrate.outbox AS o WHERE o.mapping_id = m.mapping_id)
+                                                 OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g WHERE g.mapping_id = m.mapping_id))))sql",
+             {SqlParam::Text(migration)})[0]
+      .Bool(0);
+}
+
+// Until it is not wanted any more, or, until_drained, until nothing is left.
+void Feed(const std::string &name, bool until_drained) {
+  for (;;) {
+    NoteState(name, "running", std::nullopt);
+    Spi::Commit();
+    Wanted const begun = ReadWanted(name);
+    ReverseFeed feed(LoadMigration(name));
+    feed.Look();
+    for (int64 looked_ms = pg::MonotonicMs();;) {
+      int64 const sent = feed.SendSome();
+      if (until_drained && sent == 0) return;
+      if (int64 const now_ms = pg::MonotonicMs(); now_ms - looked_ms > kLookMs) {
+        looked_ms = now_ms;
+        feed.Look();
+        Wanted const now = ReadWanted(name);
+        if (!now.wanted && !until_drained) return;
+        if (now.definition != begun.definition) break;
+      }
+      if (sent == 0) pg::Sleep(kPauseMs);
     }
-    if (sent == 0) pg::Sleep(kPauseMs);
   }
 }
 
@@ -280,13 +366,26 @@ void Feed(const std::string &migration, bool until_drained) {
 }  // namespace prm
 
 // redis_migrate.feed_redis(migration text, until_drained boolean): see the SQL comment. Errors: 2D000 in a
-// transaction block, those of ReverseFeed.
+// transaction block, 42704, 42501 not the owner, 55006 if another process feeds and until_drained is false,
+// those of ReverseFeed.
 PRM_FUNCTION(feed_redis) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.feed_redis commits after each batch");
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   bool const until_drained = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
   pg::Spi spi(true);
+  LoadMigration(migration);
+  pg::SessionLock lock(ReverseFeedLock(migration), ExclusiveLock);
+  while (!lock.TryTake()) {
+    if (!until_drained)
+      throw pg::Failure(ERRCODE_OBJECT_IN_USE,
+                        "the reverse feed of migration \"" + migration + "\" is under way", "",
+                        "SELECT * FROM redis_migrate.reverse_feeds.");
+    bool const is_drained = IsDrained(migration);  // by the other process
+    Spi::Commit();
+    if (is_drained) PG_RETURN_VOID();
+    pg::Sleep(kPauseMs);
+  }
   std::optional<pg::Problem> problem;
   try {
     Feed(migration, until_drained);

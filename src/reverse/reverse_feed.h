@@ -7,33 +7,40 @@
 
 namespace prm {
 
+// The lock that who feeds a migration has.
+LOCKTAG ReverseFeedLock(const std::string &migration);
+
 class ReverseFeed {
  public:
-  // Of the mappings of a migration whose outboxes are installed. Commits. Errors: 42704, 42501 not the owner,
-  // 55000 if it was not started, 55006 if another process feeds, those of FindReverses and ReverseSender.
-  explicit ReverseFeed(const std::string &migration);
+  // Of the mappings of a migration whose outboxes are installed. The caller has the lock of the feed.
+  // Commits. Errors: 55000 if it was not started, those of FindReverses and ReverseSender.
+  explicit ReverseFeed(const Migration &migration);
 
-  // Sends what is noted, and all rows where that is needed. Returns how many changes it has sent. Holds no
-  // transaction while it waits for the server. Errors: those of ReverseSender, and of reverse queries.
-  int64 SendAll();
+  // Sends a batch of what is noted by each mapping, and all rows where that is needed. Returns how many
+  // changes are done. Holds no transaction while it waits for the server. Errors: those of ReverseSender, and
+  // of reverse queries.
+  int64 SendSome();
 
-  // Whether it is to go on. Commits.
-  bool IsWanted();
+  // Looks for what nobody tells: whether partitions have changed. Commits.
+  void Look();
 
  private:
   int64 SendOutbox(const ReverseMapping &reverse);
   void SendAllRows(const ReverseMapping &reverse);
-  // Reads the rows with these names and adds their keys to the sender. only_missing: only names without rows.
-  void AddKeys(const ReverseMapping &reverse, const std::vector<RowName> &names, bool only_missing);
-  std::set<std::string> FindRejected(const ReverseMapping &reverse, const std::vector<std::string> &keys);
-  void CommitDurably(const ReverseMapping &reverse);
-  void Note(const ReverseMapping &reverse, int64 changes);
+  void RemoveKeysWithoutRows(const ReverseMapping &reverse);
+  // Reads the rows with these names and adds their keys to the sender. Returns the names for which there was
+  // no room.
+  std::set<RowName> AddKeys(const ReverseMapping &reverse, const std::set<RowName> &names);
+  // Adds those keys that have no row and are not rejected.
+  void AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names);
+  std::set<std::string> FindRejected(const ReverseMapping &reverse, const std::set<RowName> &names);
+  void CompareWithServer();
+  void CommitDurably();
+  void Send(const ReverseMapping &reverse, const std::vector<int64> &ids, int64 unfit);
 
   std::string migration_;
-  std::unique_ptr<pg::SessionLock> lock_;
   std::vector<ReverseMapping> reverses_;
   std::unique_ptr<ReverseSender> sender_;
-  std::unique_ptr<ServerConnection> scan_;
   std::string server_;
   int64 batch_ = 0;
   int limit_;

@@ -1,5 +1,6 @@
 #include "reverse/reverse_mapping.h"
 
+#include "ledger/ledger.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/mapping_query.h"
 #include "mapping/mapping_settings.h"
@@ -77,15 +78,19 @@ std::string DeriveQuery(const QueryFacts &facts, const ReverseMapping &reverse) 
     for (const char *source : {"value_bytes", "value"})
       if (!copy(source).empty()) return plain("string", copy(source));
     if (!copy("json").empty() && (type == "hash" || type == "list" || type == "set" || type == "zset"))
-      return plain(type, copy("json"));
+      return plain(type, copy("json") + "::pg_catalog.jsonb");
     return "";
   }
   std::string const value = copy("value"), member = copy("member"), score = copy("score");
   if (*reverse.mapping.expand != "elements") return "";
   if (!copy("field").empty() && !value.empty())
     return grouped("hash", "pg_catalog.jsonb_object_agg(" + copy("field") + ", " + value + ")");
-  if (!member.empty() && !score.empty() && type != "set")
-    return grouped("zset", "pg_catalog.jsonb_object_agg(" + member + ", " + score + ")");
+  if (!member.empty() && !score.empty() && (type == "zset" || type.empty()))
+    return grouped("zset", "pg_catalog.jsonb_object_agg(" + member + ", " + score + ")") +
+           " HAVING pg_catalog.count(" + score + ") OPERATOR(pg_catalog.>) 0" +
+           (type.empty() ? " UNION ALL " + grouped("set", "pg_catalog.jsonb_agg(" + member + ")") +
+                               " HAVING pg_catalog.count(" + score + ") OPERATOR(pg_catalog.=) 0"
+                         : "");
   if (!member.empty() && type == "set") return grouped("set", "pg_catalog.jsonb_agg(" + member + ")");
   std::string const order = copy("ordinal").empty() ? copy("position") : copy("ordinal");
   if (!value.empty() && !order.empty() && (type.empty() || type == "list"))
@@ -93,13 +98,49 @@ std::string DeriveQuery(const QueryFacts &facts, const ReverseMapping &reverse) 
   return "";
 }
 
+// Other than partitions.
+bool HasChildren(Oid table) {
+  return pg::Call([&] { return get_rel_relkind(table) != RELKIND_PARTITIONED_TABLE && has_subclass(table); });
+}
+
+constexpr std::string_view kFirstDay = "-01";
+
 }  // namespace
 
 std::optional<RowName> ReverseMapping::NameOf(Bytes key) const {
   Match match;
-  if (pattern.MatchKey(key, match) != Fit::kFits) return std::nullopt;
+  Route const route = routing->Find(db, key, match);
+  if (route.kind != Route::kMapped || routing->patterns()[*route.pattern].text() != pattern.text())
+    return std::nullopt;
   if (has_whole_key) return RowName{std::string(key)};
-  return RowName(match.values.begin(), match.values.end());
+  RowName name;
+  for (size_t i = 0; i < match.values.size(); ++i) {
+    CaptureType const type = pattern.captures()[i].type;
+    if (!IsCanonical(type, match.values[i])) return std::nullopt;
+    name.emplace_back(match.values[i]);
+    if (type == CaptureType::kMonth) name.back() += kFirstDay;
+  }
+  return name;
+}
+
+std::string ReverseMapping::KeyOf(const RowName &name) const {
+  if (has_whole_key) return name[0];
+  RowName values = name;
+  for (size_t i = 0; i < values.size(); ++i)
+    if (pattern.captures()[i].type == CaptureType::kMonth && values[i].size() > kFirstDay.size())
+      values[i].resize(values[i].size() - kFirstDay.size());
+  return pattern.Compose(values);
+}
+
+std::optional<RowName> ReverseMapping::Canonical(RowName name) const {
+  if (!has_whole_key)
+    for (size_t i = 0; i < name.size(); ++i)
+      if (pattern.captures()[i].type == CaptureType::kNumber && name[i].find('.') != std::string::npos) {
+        name[i].resize(name[i].find_last_not_of('0') + 1);
+        if (name[i].back() == '.') name[i].pop_back();
+      }
+  if (NameOf(KeyOf(name)) != name) return std::nullopt;
+  return name;
 }
 
 std::string ReverseMapping::Cast(size_t column, const std::string &expression) const {
@@ -112,42 +153,61 @@ std::string ReverseMapping::Cast(size_t column, const std::string &expression) c
 }
 
 std::string ReverseMapping::ReadStatement() const {
-  std::string parameters, aliases, condition, shown;
+  std::string parameters, aliases, condition, columns, shown;
   for (size_t i = 0; i < names.size(); ++i) {
     std::string const number = std::to_string(i + 1), comma = i == 0 ? "" : ", ";
     std::string const column = QuoteIdentifier(names[i].column.name);
-    parameters += comma + "$" + number + "::pg_catalog.text[]";
+    parameters += comma + "pg_catalog.unnest($" + number + "::pg_catalog.text[])";
     aliases += comma + "n" + number;
     condition += (i == 0 ? "" : " AND ") + names[i].Equal("target." + column, Cast(i, "named.n" + number));
-    shown += "r." + column + "::pg_catalog.text, ";
+    columns += "pg_catalog.concat(r." + column + ") AS n" + number + ", ";
+    shown += "r.n" + number + ", ";
   }
-  return "WITH redis_names AS MATERIALIZED (SELECT * FROM ROWS FROM (pg_catalog.unnest(" + parameters +
-         ")) AS n (" + aliases +
+  std::string const before = "(r.before OPERATOR(pg_catalog.-) r.bytes)::pg_catalog.int8";
+  return "WITH redis_names AS MATERIALIZED (SELECT * FROM ROWS FROM (" + parameters + ") AS n (" + aliases +
          ")), redis_rows AS MATERIALIZED (SELECT target.* FROM redis_names AS named JOIN " + target.name +
-         " AS target ON " + condition + ") SELECT " + shown +
-         "r.type::pg_catalog.text, redis_migrate.reverse_elements(r.type::pg_catalog.text, r.value), "
-         "r.expires_at::pg_catalog.timestamptz FROM (" +
-         query + "\n) AS r";
+         " AS target ON " + condition + ") SELECT " + shown + "r.type, CASE WHEN " + before +
+         " OPERATOR(pg_catalog.<) " + std::to_string(kMostReverseBytes) +
+         " THEN r.elements END, r.expires_at, " + before +
+         ", r.bytes FROM (SELECT r.*, pg_catalog.sum(r.bytes) OVER (ROWS UNBOUNDED PRECEDING) AS before FROM "
+         "(SELECT " +
+         columns +
+         "r.type::pg_catalog.text AS type, e.elements, r.expires_at::pg_catalog.timestamptz AS expires_at, "
+         "coalesce(pg_catalog.pg_column_size(e.elements), 0)::pg_catalog.int8 AS bytes FROM (" +
+         query +
+         "\n) AS r, LATERAL (SELECT redis_migrate.reverse_elements(r.type::pg_catalog.text, r.value) AS "
+         "elements "
+         "OFFSET 0) AS e) AS r) AS r";
 }
 
 std::string ReverseMapping::PageStatement(int limit) const {
-  std::string columns, after, shown;
+  std::string columns, after, shown, is_there;
   for (size_t i = 0; i < names.size(); ++i) {
     std::string const comma = i == 0 ? "" : ", ", column = QuoteIdentifier(names[i].column.name);
     columns += comma + column;
     after += comma + Cast(i, "$" + std::to_string(i + 1));
-    shown += comma + column + "::pg_catalog.text";
+    shown += comma + "pg_catalog.concat(" + column + ")";
+    is_there += " AND " + column + " IS NOT NULL";
   }
-  return "SELECT " + shown + " FROM " + target.name + " WHERE $1 IS NULL OR (" + columns + ") > (" + after +
-         ") GROUP BY " + columns + " ORDER BY " + columns + " LIMIT " + std::to_string(limit);
+  return "SELECT " + shown + " FROM " + target.name + " WHERE ($1 IS NULL OR (" + columns + ") > (" + after +
+         "))" + is_there + " GROUP BY " + columns + " ORDER BY " + columns + " LIMIT " +
+         std::to_string(limit);
 }
 
-std::optional<ReverseProblem> FindReverse(const Mapping &mapping, std::optional<ReverseMapping> &reverse) {
+std::optional<ReverseProblem> FindReverse(const Mapping &mapping,
+                                          const std::shared_ptr<const Routing> &routing,
+                                          std::optional<ReverseMapping> &reverse) {
   MappingSettings settings(mapping);
-  ReverseMapping found{mapping, LoadTarget(mapping), ParsePattern(mapping.pattern)};
+  ReverseMapping found{mapping, LoadTarget(mapping), ParsePattern(mapping.pattern), routing};
+  if (GetDatabaseEncoding() != PG_UTF8)
+    return ReverseProblem{"the encoding of the database is not UTF8, as that of keys is",
+                          "Cut over with no_way_back => true."};
   if (found.target.kind != TargetKind::kLocal)
     return ReverseProblem{"the target is a foreign table, has foreign partitions, or is a view",
                           "Changes of such targets cannot be told; cut over with no_way_back => true."};
+  if (HasChildren(found.target.oid))
+    return ReverseProblem{"the target has children by inheritance",
+                          "Changes of these cannot be told; cut over with no_way_back => true."};
   MappingQuery const query(mapping, BatchShape(found.pattern, ExpandFromName(mapping.expand)), found.target);
   if (auto why = FindNames(query.facts(), found))
     return ReverseProblem{*why, "Name the keys' captures in key_columns, and one database."};
@@ -165,6 +225,7 @@ std::optional<ReverseProblem> FindReverse(const Mapping &mapping, std::optional<
 std::vector<ReverseMapping> FindReverses(const Migration &migration,
                                          const std::optional<std::string> &pattern,
                                          std::map<std::string, ReverseProblem> &problems) {
+  auto const routing = std::make_shared<const Routing>(migration, std::nullopt, std::nullopt);
   std::map<std::string, std::vector<const Mapping *>> families;
   for (const Mapping &mapping : migration.mappings)
     if (!pattern || mapping.pattern == *pattern) families[mapping.pattern].push_back(&mapping);
@@ -184,7 +245,7 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
       mappings = explicit_ones;
     }
     std::optional<ReverseMapping> reverse;
-    if (auto problem = FindReverse(*mappings.front(), reverse))
+    if (auto problem = FindReverse(*mappings.front(), routing, reverse))
       problems[mappings.front()->name] = *problem;
     else
       reverses.push_back(std::move(*reverse));
@@ -192,10 +253,16 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
   return reverses;
 }
 
-std::pair<RowName, redis::WholeValue> ReadReverseRow(const ReverseMapping &reverse, const pg::Row &row) {
+namespace {
+
+pg::Failure Unfit(const ReverseMapping &reverse, const std::string &what, const std::string &hint) {
+  return {ERRCODE_INVALID_PARAMETER_VALUE,
+          "the reverse query of mapping \"" + reverse.mapping.name + "\" yields " + what, "", hint};
+}
+
+// Errors: 22023.
+redis::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
   auto const count = static_cast<int>(reverse.names.size());
-  RowName name;
-  for (int i = 0; i < count; ++i) name.push_back(row.Text(i));
   redis::WholeValue value;
   value.type = row.Text(count);
   if (!row.IsNull(count + 1)) {
@@ -207,21 +274,77 @@ std::pair<RowName, redis::WholeValue> ReadReverseRow(const ReverseMapping &rever
       deconstruct_array(DatumGetArrayTypeP(array), BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls,
                         &size);
     });
-    for (int i = 0; i < size; ++i)
-      value.elements.emplace_back(nulls[i] ? std::string() : std::string(pg::DatumBytes(elements[i])));
+    for (int i = 0; i < size; ++i) {
+      if (nulls[i])
+        throw Unfit(reverse, "a NULL among elements of a value", "Leave it out, or say what it is.");
+      value.elements.emplace_back(pg::DatumBytes(elements[i]));
+    }
   } else if (value.type == "string") {
     value.type = "list";  // NULL: no key
   }
   if (!row.IsNull(count + 2)) {
     TimestampTz const expires_at = DatumGetTimestampTz(row.Value(count + 2));
-    if (!TIMESTAMP_IS_NOEND(expires_at)) value.expires_at_ms = pg::UnixMs(expires_at);
+    if (TIMESTAMP_IS_NOBEGIN(expires_at))
+      value.expires_at_ms = 1;
+    else if (!TIMESTAMP_IS_NOEND(expires_at))
+      value.expires_at_ms = pg::UnixMs(expires_at);
   }
   if (!redis::IsComplete(value))
-    throw pg::Failure(
-        ERRCODE_INVALID_PARAMETER_VALUE,
-        "the reverse query of mapping \"" + reverse.mapping.name + "\" yields a value that no key can have",
-        "Its type must be string, hash, list, set or zset, and its value fit it.");
-  return {std::move(name), std::move(value)};
+    throw Unfit(reverse, "a value that no key can have",
+                "Its type must be string, hash, list, set or zset, and its value fit it.");
+  return value;
+}
+
+}  // namespace
+
+std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, const std::set<RowName> &names,
+                                                int64 &bytes) {
+  MappingSettings const settings(reverse.mapping);
+  CanonicalText canonical;
+  canonical.Set("timezone", reverse.mapping.timezone);  // of reverse queries
+  canonical.Set("row_security", "off");                 // a row that is hidden would be a key that is gone
+  std::vector<SqlParam> parameters;
+  for (size_t i = 0; i < reverse.names.size(); ++i) {
+    std::vector<std::string> column;
+    for (const RowName &name : names) column.push_back(name[i]);
+    parameters.push_back(SqlParam::TextArray(column));
+  }
+  auto rows = Spi::Execute(reverse.ReadStatement(), parameters, true);
+  auto const count = static_cast<int>(reverse.names.size());
+  std::map<RowName, ReverseValue> values;
+  bytes = 0;
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    RowName texts;
+    for (int j = 0; j < count; ++j) texts.push_back(rows[i].Text(j));
+    std::optional<RowName> const name = reverse.Canonical(std::move(texts));
+    if (!name || names.count(*name) == 0)
+      throw Unfit(reverse, "a name that is not one of redis_rows",
+                  "It has to yield the columns that name the key as redis_rows has them.");
+    bytes += rows[i].Int8(count + 4);
+    ReverseValue value;
+    if (rows[i].Int8(count + 3) < kMostReverseBytes) value = ReadValue(reverse, rows[i]);
+    if (!values.emplace(*name, std::move(value)).second)
+      throw Unfit(reverse, "two values of one key", "It has to yield one row for each key.");
+  }
+  return values;
+}
+
+std::vector<RowName> ReadReverseNames(const ReverseMapping &reverse, int limit, RowName &last) {
+  MappingSettings const settings(reverse.mapping);
+  CanonicalText canonical;
+  canonical.Set("row_security", "off");
+  std::vector<SqlParam> after;
+  for (size_t i = 0; i < reverse.names.size(); ++i)
+    after.push_back(last.empty() ? SqlParam{TEXTOID, 0, true} : SqlParam::Text(last[i]));
+  auto rows = Spi::Execute(reverse.PageStatement(limit), after);
+  last.clear();
+  std::vector<RowName> names;
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    last.clear();
+    for (size_t j = 0; j < reverse.names.size(); ++j) last.push_back(rows[i].Text(static_cast<int>(j)));
+    if (auto name = reverse.Canonical(last)) names.push_back(std::move(*name));
+  }
+  return names;
 }
 
 }  // namespace prm

@@ -3,14 +3,15 @@
 #pragma once
 
 #include "core/pattern.h"
-#include "mapping/catalog.h"
+#include "mapping/routing.h"
 #include "mapping/target.h"
 #include "pg/kept_statement.h"
 #include "redis/value_commands.h"
 
 namespace prm {
 
-// The columns of a row that the name of its key consists of, as text: a capture each, or the key itself.
+// The columns of a row that the name of its key consists of, as canonical text: a capture each, or the key
+// itself. A month is its first day.
 using RowName = std::vector<std::string>;
 
 // Why a mapping's rows cannot become keys, and what helps.
@@ -23,16 +24,21 @@ struct ReverseMapping {
   Mapping mapping;
   Target target;
   KeyPattern pattern;
+  std::shared_ptr<const Routing> routing;
   bool has_whole_key = false;         // one column, which is the key
   int db = 0;                         // of its keys
   std::vector<KeyColumn> names = {};  // of the target, in the order of the captures
   std::string query = {};             // over redis_rows, see SetReverseQuery
 
-  std::string KeyOf(const RowName &name) const { return has_whole_key ? name[0] : pattern.Compose(name); }
-  // The captures of a key; nothing: it is not one of the mapping.
+  // Of a canonical name.
+  std::string KeyOf(const RowName &name) const;
+  // Nothing: the key is not one of the mapping, or is spelled as none that has rows.
   std::optional<RowName> NameOf(Bytes key) const;
-  // Selects (names…, type, elements, expires_at) of the rows with the names that arrays of text hold, a
-  // parameter for each column.
+  // From the texts of the columns, "" for NULL. Nothing: they do not make a key of the mapping.
+  std::optional<RowName> Canonical(RowName name) const;
+  // Selects (names…, type, elements, expires_at, bytes before them, own bytes) of the rows with the names
+  // that arrays of text hold, a parameter for each column. Beyond kMostReverseBytes before them the elements
+  // are left out.
   std::string ReadStatement() const;
   // Selects the names that follow those of the parameters, which are NULL to begin with, in order, `limit` at
   // most.
@@ -42,9 +48,13 @@ struct ReverseMapping {
   std::string Cast(size_t column, const std::string &expression) const;
 };
 
+constexpr int kMostReverseBytes = 8 << 20;
+
 // Finds the way back of a mapping that has one, or says why there is none. Errors: those of LoadTarget and
 // MappingQuery. Takes ACCESS SHARE on the target. Needs SPI and the rights of the owner.
-std::optional<ReverseProblem> FindReverse(const Mapping &mapping, std::optional<ReverseMapping> &reverse);
+std::optional<ReverseProblem> FindReverse(const Mapping &mapping,
+                                          const std::shared_ptr<const Routing> &routing,
+                                          std::optional<ReverseMapping> &reverse);
 
 // The ways back of a migration, or of one of its patterns; of several mappings of one pattern, of the one
 // that has a reverse query. problems: by the name of the mapping. The same errors.
@@ -52,8 +62,17 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
                                          const std::optional<std::string> &pattern,
                                          std::map<std::string, ReverseProblem> &problems);
 
-// Reads a row of ReadStatement: its name, and the value of its key. Errors: 22023 for a value that no key can
-// have, naming the mapping and the type.
-std::pair<RowName, redis::WholeValue> ReadReverseRow(const ReverseMapping &reverse, const pg::Row &row);
+// Nothing: there was no room for it.
+using ReverseValue = std::optional<redis::WholeValue>;
+
+// Reads the rows with these canonical names: the values of their keys. bytes: of all of them. With the
+// settings of the mapping. Errors: 22023, naming the mapping, for a value that no key can have, for two
+// values of one key, and for a name that is not one of these; those of the query.
+std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, const std::set<RowName> &names,
+                                                int64 &bytes);
+
+// The canonical names of some rows, in order, after those of the columns' texts `last`, which become those of
+// the last row; empty: from the beginning, or, when it returns, there are no more.
+std::vector<RowName> ReadReverseNames(const ReverseMapping &reverse, int limit, RowName &last);
 
 }  // namespace prm

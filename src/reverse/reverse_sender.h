@@ -9,23 +9,27 @@ namespace prm {
 class ReverseSender {
  public:
   // Connects with the credentials of the current user. The caller has committed. Errors: those of
-  // ServerConnection; 0A000 for a cluster.
+  // ServerConnection and of the server; 0A000 for a cluster.
   ReverseSender(const std::string &migration, const std::string &server);
 
   // A key of a database, and the value that it is to have. An empty collection: none.
   void Add(int db, const std::string &key, const redis::WholeValue &value);
-  size_t bytes() const { return bytes_; }
+
+  // What the server had at first: the last batch that was sent; nothing: none, or no number.
+  const std::optional<int64> &position() const { return position_; }
 
   // Sends what was added as one transaction, which begins with SET redis_migrate:position:{migration}
-  // <batch>, and waits for its end. Errors: 08006, 08000; those of the server, after which it has run
-  // nothing, or, for a command that it refuses only when it runs it, the others.
+  // <batch>, and waits for its end. Errors: 08006, 08000; 40001 if another connection has sent a batch since
+  // the last one of this, so that what an ended process has left in its socket is never done late; those of
+  // the server. After an error it has run nothing, or, for a command that it refuses only when it runs it,
+  // the others.
   void Send(int64 batch);
 
  private:
   ServerConnection connection_;
   const std::string position_key_;
   int db_ = 0;
-  size_t bytes_ = 0;
+  std::optional<int64> position_;
   std::vector<redis::CommandArguments> commands_;
 };
 

@@ -14,6 +14,7 @@
 #include "pg/time.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
+#include "reverse/outbox.h"
 #include "run/worker_count.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
@@ -250,8 +251,10 @@ PRM_FUNCTION(stop) {
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
-  LoadMigration(migration, MigrationUse::kDrop);  // the right to drop it implies the right to stop it
+  // The right to drop it implies the right to stop it.
+  Migration const definition = LoadMigration(migration, MigrationUse::kDrop);
   StopJob(migration);
+  for (const Mapping &mapping : definition.mappings) RemoveOutbox(mapping);
   DropMigration(migration);
   PG_RETURN_VOID();
 }
