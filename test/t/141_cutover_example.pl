@@ -34,7 +34,7 @@ sub start_shopper
 {
     my ($said) = @_;
     unlink $file;
-    return IPC::Run::start([ '/usr/bin/python3', "$example/shopper.py", '--port', $port ], '>', $file, '2>', $said);
+    return IPC::Run::start([ '/usr/bin/python3', "$example/shopper.py", '--port', $port ], '>', $file, '2>', $said, IPC::Run::timeout(180));
 }
 
 # Cuts over while the application writes, and compares.
