@@ -19,12 +19,15 @@ using pg::SqlParam;
 
 namespace {
 
-constexpr char kRowTrigger[] = "redis_migrate_outbox";
-constexpr char kTruncateTrigger[] = "redis_migrate_outbox_truncate";
+// Several mappings may have one target.
+std::string RowTrigger(int64 mapping_id) { return "redis_migrate_outbox_" + std::to_string(mapping_id); }
+std::string TruncateTrigger(int64 mapping_id) { return RowTrigger(mapping_id) + "_truncate"; }
 
-void DropTriggers(const std::string &target) {
-  Spi::Execute("DROP TRIGGER IF EXISTS " + std::string(kRowTrigger) + " ON " + target);
-  Spi::Execute("DROP TRIGGER IF EXISTS " + std::string(kTruncateTrigger) + " ON " + target);
+void DropTriggers(int64 mapping_id, const std::string &target) {
+  pg::LocalSettings quiet;
+  quiet.Set("client_min_messages", "warning");
+  for (const std::string &trigger : {RowTrigger(mapping_id), TruncateTrigger(mapping_id)})
+    Spi::Execute("DROP TRIGGER IF EXISTS " + trigger + " ON " + target);
 }
 
 // The table that has the triggers, "" if it was dropped; nothing: they were not installed. They follow the
@@ -54,18 +57,14 @@ bool IsOwn(const std::string &table) {
 void InstallOutbox(const ReverseMapping &reverse) {
   std::string arguments = QuoteLiteral(std::to_string(reverse.mapping.id));
   for (const KeyColumn &name : reverse.names) arguments += ", " + QuoteLiteral(name.column.name);
-  {
-    pg::LocalSettings quiet;
-    quiet.Set("client_min_messages", "warning");
-    DropTriggers(reverse.target.name);
-  }
-  Spi::Execute("CREATE TRIGGER " + std::string(kRowTrigger) + " AFTER INSERT OR UPDATE OR DELETE ON " +
+  int64 const id = reverse.mapping.id;
+  DropTriggers(id, reverse.target.name);
+  Spi::Execute("CREATE TRIGGER " + RowTrigger(id) + " AFTER INSERT OR UPDATE OR DELETE ON " +
                reverse.target.name + " FOR EACH ROW EXECUTE FUNCTION redis_migrate.note_change(" + arguments +
                ")");
-  Spi::Execute("CREATE TRIGGER " + std::string(kTruncateTrigger) + " AFTER TRUNCATE ON " +
-               reverse.target.name + " FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.note_change(" +
-               arguments + ")");
-  for (const char *trigger : {kRowTrigger, kTruncateTrigger})
+  Spi::Execute("CREATE TRIGGER " + TruncateTrigger(id) + " AFTER TRUNCATE ON " + reverse.target.name +
+               " FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.note_change(" + arguments + ")");
+  for (const std::string &trigger : {RowTrigger(id), TruncateTrigger(id)})
     Spi::Execute("ALTER TABLE " + reverse.target.name + " ENABLE ALWAYS TRIGGER " + trigger);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
@@ -81,13 +80,12 @@ void RemoveOutbox(const Mapping &mapping) {
   std::optional<std::string> const target = InstalledOn(mapping.id);
   if (!target) return;
   if (IsOwn(*target)) {
-    pg::LocalSettings quiet;
-    quiet.Set("client_min_messages", "warning");
-    DropTriggers(*target);
+    DropTriggers(mapping.id, *target);
   } else if (!target->empty()) {
     pg::Report(WARNING, "triggers of the reverse feed stay on " + *target + ", which belongs to others",
-               "They do nothing any more. Its owner can drop them: DROP TRIGGER " + std::string(kRowTrigger) +
-                   " ON " + *target + "; DROP TRIGGER " + kTruncateTrigger + " ON " + *target + ".");
+               "They do nothing any more. Its owner can drop them: DROP TRIGGER " + RowTrigger(mapping.id) +
+                   " ON " + *target + "; DROP TRIGGER " + TruncateTrigger(mapping.id) + " ON " + *target +
+                   ".");
   }
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"reverse_mapping", "outbox", "outbox_gap"})
@@ -199,6 +197,7 @@ Known ReadKnown(int64 mapping_id) {
 
 // A partitioned table's triggers are its partitions', too.
 bool IsPartOf(Oid target, Oid relation) {
+  pg::AsExtensionOwner as_owner;  // nobody else's operators
   return Spi::Execute(
              "SELECT $1 IN (SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors($2))",
              {SqlParam::OidOf(target), SqlParam::OidOf(relation)}, true)[0]
