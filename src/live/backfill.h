@@ -26,7 +26,10 @@ class Backfill {
   bool FindMore(uint64 applied, std::vector<KeyId> &keys);
 
   // To be called when the keys are stored, or wait in live_key.
-  void Finish() { patterns_.clear(); }
+  void Finish() {
+    patterns_.clear();
+    connection_.reset();
+  }
 
  private:
   bool Open(uint64 applied);
