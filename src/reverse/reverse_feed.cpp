@@ -127,10 +127,11 @@ int64 ReverseFeed::SendOutbox(const ReverseMapping &reverse) {
     std::set<RowName> wanted;
     for (const std::optional<RowName> &name : names)
       if (name) wanted.insert(*name);
+    untold_ = 0;
     std::set<RowName> const postponed = AddKeys(reverse, wanted);
     for (size_t i = 0; i < changes.size(); ++i)
       if (!names[i] || postponed.count(*names[i]) == 0) ids.push_back(changes[i].id);
-    unfit = std::count(names.begin(), names.end(), std::nullopt);
+    unfit = std::count(names.begin(), names.end(), std::nullopt) + untold_;
   }
   if (ids.empty()) {
     Spi::Commit();
@@ -204,6 +205,8 @@ std::set<RowName> ReverseFeed::AddKeys(const ReverseMapping &reverse, const std:
     auto const value = values.find(name);
     if (value == values.end())
       sender_->Add(reverse.db, reverse.KeyOf(name), NoKey());
+    else if (value->second && value->second->type.empty())
+      ++untold_;
     else if (value->second)
       sender_->Add(reverse.db, reverse.KeyOf(name), *value->second);
     else

@@ -43,6 +43,7 @@ class ReverseFeed {
   std::unique_ptr<ReverseSender> sender_;
   std::string server_;
   int64 batch_ = 0;
+  int64 untold_ = 0;  // rows of AddKeys that do not tell what their keys are
   int limit_;
 };
 

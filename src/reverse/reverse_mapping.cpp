@@ -76,7 +76,14 @@ std::string DeriveQuery(const QueryFacts &facts, const ReverseMapping &reverse) 
   std::string const type = types && types->size() == 1 ? types->front() : "";
   if (!reverse.mapping.expand) {
     for (const char *source : {"value_bytes", "value"})
-      if (!copy(source).empty()) return plain("string", copy(source));
+      if (std::string const value = copy(source); !value.empty()) {
+        if (type == "string") return plain(type, value);
+        // Where keys may be of other types, a NULL does not mean that there is none.
+        return "SELECT " + names + "CASE WHEN " + value +
+               " IS NULL THEN '' ELSE 'string' END::pg_catalog.text AS type, " + value + " AS value, " +
+               (expires.empty() ? "NULL::pg_catalog.timestamptz" : expires) +
+               " AS expires_at FROM redis_rows";
+      }
     if (!copy("json").empty() && (type == "hash" || type == "list" || type == "set" || type == "zset"))
       return plain(type, copy("json") + "::pg_catalog.jsonb");
     return "";
@@ -265,6 +272,7 @@ redis::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
   auto const count = static_cast<int>(reverse.names.size());
   redis::WholeValue value;
   value.type = row.Text(count);
+  if (value.type.empty()) return value;
   if (!row.IsNull(count + 1)) {
     Datum *elements = nullptr;
     bool *nulls = nullptr;

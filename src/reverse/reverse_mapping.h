@@ -62,7 +62,7 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
                                          const std::optional<std::string> &pattern,
                                          std::map<std::string, ReverseProblem> &problems);
 
-// Nothing: there was no room for it.
+// Nothing: there was no room for it. Without a type: the row does not tell what the key is.
 using ReverseValue = std::optional<redis::WholeValue>;
 
 // Reads the rows with these canonical names: the values of their keys. bytes: of all of them. With the

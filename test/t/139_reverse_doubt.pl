@@ -66,6 +66,14 @@ drained('names that make no key');
 is(cli('EXISTS thing:special:2') . cli('EXISTS thing:') . cli('GET pair:a:b:c') . cli('EXISTS month:2024-03'), '00yes0', 'rows do not get the keys of others');
 is(sql(q{SELECT unfit FROM redis_migrate.reverse_feeds}), '4', 'and are counted');
 
+cli('HSET thing:hash f 1');
+sql(q{INSERT INTO things VALUES ('hash', NULL)});
+drained('a row that does not tell a value');
+is(cli('HGET thing:hash f') . sql(q{SELECT unfit FROM redis_migrate.reverse_feeds}), '15', 'does not remove a key of another type');
+sql(q{DELETE FROM things WHERE id = 'hash'});
+drained('a row that is gone');
+is(cli('EXISTS thing:hash'), '0', 'does');
+
 sql(q{TRUNCATE things});
 drained('TRUNCATE');
 is(cli('EXISTS thing:1') . cli('EXISTS thing:special:1'), '01', 'keys of a more specific pattern stay');
