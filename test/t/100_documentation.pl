@@ -14,7 +14,7 @@ use PrmTest;
 use Test::More;
 
 my $root = "$FindBin::RealBin/../..";
-my $node = new_node('docs', preload => 1, conf => "timezone = 'UTC'\npg_redis_migrate.databases = '*'");
+my $node = new_node('docs', preload => 1, conf => "timezone = 'UTC'");
 my $redis = start_redis();
 my $port = $redis->port;
 
