@@ -108,7 +108,8 @@ for my $kind (qw(exclusive packed shared))
     for my $change ('SELECT', "UPDATE $kind SET v = 0 WHERE v::int % 3 = 0", "DELETE FROM $kind WHERE v::int % 3 = 1")
     {
         my $grown = highest("$change;\nCALL redis_migrate.run('$kind', workers => 1)") - $idle;
-        cmp_ok($grown, '<', 48 * 1024, "$kind, after $change: the process grows by $grown kB");
+        # With a full ledger, inserted rows are read back for the journal.
+        cmp_ok($grown, '<', ($kind eq 'shared' ? 64 : 48) * 1024, "$kind, after $change: the process grows by $grown kB");
         is($huge->safe_psql('postgres', "SELECT state, balanced, rejected FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1"), 'completed|t|0', 'the run is complete');
         is($huge->safe_psql('postgres', $total), ELEMENTS * (ELEMENTS - 1) / 2 . '|' . ELEMENTS, 'all elements are there');
     }
