@@ -108,14 +108,6 @@ bool IsSame(const redis::WholeValue &a, const redis::WholeValue &b) {
   return std::abs(*a.expires_at_ms - *b.expires_at_ms) <= kExpiryToleranceMs;
 }
 
-// Letters and digits of what the pattern captures become x.
-std::string Masked(const ReverseMapping &reverse, RowName name) {
-  for (std::string &part : name)
-    for (char &c : part)
-      if (isalnum(static_cast<unsigned char>(c)) || IS_HIGHBIT_SET(c)) c = 'x';
-  return reverse.KeyOf(name);
-}
-
 // The names of a sample whose keys differ from their rows. Commits before it asks Redis.
 Names FindDiffering(const ReverseMapping &reverse, ServerConnection &server, const Names &names) {
   Names differing;
@@ -188,7 +180,7 @@ PRM_FUNCTION(check_reverse) {
       std::string shown;
       size_t count = 0;
       for (const RowName &differs : names)
-        if (++count <= kMostShown) shown += (count > 1 ? ", " : "") + Masked(reverse, differs);
+        if (++count <= kMostShown) shown += (count > 1 ? ", " : "") + reverse.MaskedKeyOf(differs);
       pg::Report(WARNING,
                  std::to_string(names.size()) + " keys of mapping \"" + reverse.mapping.name +
                      "\" are not what its rows would write back",

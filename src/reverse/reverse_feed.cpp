@@ -20,7 +20,14 @@ namespace {
 
 constexpr int kMostNames = 1000;  // of a batch
 constexpr long kPauseMs = 20;     // between two looks at an empty outbox
+constexpr int64 kHoldMs = 5000;   // a mapping whose row is at fault
 constexpr int64 kLookMs = 1000;   // between two looks whether the feed is wanted
+
+// A row, or the reverse query, is at fault.
+struct RowFault {
+  pg::Problem problem;
+  size_t rows;  // that were read
+};
 
 redis::WholeValue NoKey() { return {"list", {}, std::nullopt}; }
 
@@ -104,15 +111,32 @@ void ReverseFeed::Look() {
 int64 ReverseFeed::SendSome() {
   int64 sent = 0;
   for (const ReverseMapping &reverse : reverses_) {
-    bool const needs_full = Outbox(reverse.mapping.id).NeedsFull();
-    Spi::Commit();
-    if (needs_full) {
-      SendAllRows(reverse);
-      ++sent;
+    auto const held = held_until_ms_.find(reverse.mapping.id);
+    if (held != held_until_ms_.end() && pg::MonotonicMs() < held->second) continue;
+    try {
+      sent += SendSome(reverse);
+      if (held != held_until_ms_.end()) held_until_ms_.erase(held);
+    } catch (const RowFault &fault) {
+      pg::RollBackAfter(fault.problem);
+      sender_->Clear();
+      if (fault.rows > 1) {  // which one?
+        limit_ = 1;
+        ++sent;
+        continue;
+      }
+      held_until_ms_[reverse.mapping.id] = pg::MonotonicMs() + kHoldMs;
+      problem_ = fault.problem;
     }
-    sent += SendOutbox(reverse);
   }
+  if (held_until_ms_.empty()) problem_.reset();
   return sent;
+}
+
+int64 ReverseFeed::SendSome(const ReverseMapping &reverse) {
+  bool const needs_full = Outbox(reverse.mapping.id).NeedsFull();
+  Spi::Commit();
+  if (needs_full) SendAllRows(reverse);
+  return SendOutbox(reverse) + (needs_full ? 1 : 0);
 }
 
 // One snapshot for the changes and for the rows: what is sent is the state of the rows after them, or later.
@@ -143,7 +167,7 @@ int64 ReverseFeed::SendOutbox(const ReverseMapping &reverse) {
 
 // Sends what was added, and forgets the changes that this was about.
 void ReverseFeed::Send(const ReverseMapping &reverse, const std::vector<int64> &ids, int64 unfit) {
-  CommitDurably();
+  CommitDurably(reverse);
   sender_->Send(batch_);
   if (!ids.empty()) Outbox(reverse.mapping.id).Forget(ids);
   {
@@ -164,17 +188,21 @@ void ReverseFeed::Send(const ReverseMapping &reverse, const std::vector<int64> &
 
 // Other sessions may commit with synchronous_commit = off: what their snapshots show may be lost in a crash,
 // and must not be in Redis then. This commit is flushed, and with it all before it.
-void ReverseFeed::CommitDurably() {
+void ReverseFeed::CommitDurably(const ReverseMapping &reverse) {
   pg::SetForTransaction("synchronous_commit", "local");
+  bool is_noted = false;
   {
     pg::AsExtensionOwner as_owner;
-    batch_ =
-        Spi::ExecuteKept(
-            "UPDATE redis_migrate.reverse_feed SET batch = batch + 1 WHERE migration = $1 RETURNING batch",
-            {SqlParam::Text(migration_)})[0]
-            .Int8(0);
+    auto rows = Spi::ExecuteKept(
+        R"sql(UPDATE redis_migrate.reverse_feed SET batch = batch + 1
+              WHERE migration = $1 AND EXISTS (SELECT FROM redis_migrate.reverse_mapping WHERE mapping_id = $2)
+              RETURNING batch)sql",
+        {SqlParam::Text(migration_), SqlParam::Int8(reverse.mapping.id)});
+    is_noted = rows.size() > 0;
+    if (is_noted) batch_ = rows[0].Int8(0);
   }
   Spi::Commit();
+  if (!is_noted) throw ReverseStopped(reverse.mapping.name);
 }
 
 // Keys that never had rows, because runs have rejected them: Redis alone has their values.
@@ -195,11 +223,30 @@ std::set<std::string> ReverseFeed::FindRejected(const ReverseMapping &reverse,
   return found;
 }
 
-std::set<RowName> ReverseFeed::AddKeys(const ReverseMapping &reverse, const std::set<RowName> &names) {
-  std::set<RowName> postponed;
+std::set<RowName> ReverseFeed::AddKeys(const ReverseMapping &reverse, const std::set<RowName> &all_names) {
+  std::set<RowName> postponed, names = all_names;
+  // Of such keys Redis alone has the elements that were rejected.
+  if (reverse.mapping.atomic == "element" && !names.empty()) {
+    std::set<std::string> const rejected = FindRejected(reverse, names);
+    for (const RowName &name : all_names)
+      if (rejected.count(reverse.KeyOf(name)) > 0) {
+        names.erase(name);
+        ++untold_;
+      }
+  }
   if (names.empty()) return postponed;
   int64 bytes = 0;
-  std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);
+  std::map<RowName, ReverseValue> values;
+  try {
+    values = ReadReverseRows(reverse, names, bytes);
+  } catch (...) {
+    pg::Problem problem = pg::CurrentProblem();
+    if (pg::FaultOf(problem.sqlstate) == pg::Fault::kServer) throw;
+    if (names.size() == 1)
+      problem.message = "key " + reverse.MaskedKeyOf(*names.begin()) + " of mapping \"" +
+                        reverse.mapping.name + "\" cannot be written back: " + problem.message;
+    throw RowFault{problem, names.size()};
+  }
   limit_ = bytes > kMostReverseBytes ? std::max(1, limit_ / 2) : std::min(kMostNames, limit_ * 2);
   for (const RowName &name : names) {
     auto const value = values.find(name);
@@ -316,7 +363,7 @@ Wanted ReadWanted(const std::string &migration) {
   {
     pg::AsExtensionOwner as_owner;
     auto rows = Spi::ExecuteKept(
-        R"sql(SELECT f.wanted, f.state || coalesce((
+        R"sql(SELECT f.wanted, (f.state = 'starting')::text || coalesce((
                          SELECT md5(string_agg(p.*::text || coalesce(q.query, '') || coalesce(m.target_relation::oid::text, ''), '' ORDER BY p.mapping_id))
                          FROM redis_migrate.mapping AS p LEFT JOIN redis_migrate.reverse_mapping AS m USING (mapping_id)
                               LEFT JOIN redis_migrate.reverse_query AS q USING (mapping_id)
@@ -345,14 +392,28 @@ bool IsDrained(const std::string &migration) {
 // Until it is not wanted any more, or, until_drained, until nothing is left.
 void Feed(const std::string &name, bool until_drained) {
   for (;;) {
+    if (!until_drained && !ReadWanted(name).wanted) return;
     NoteState(name, "running", std::nullopt);
     Spi::Commit();
     Wanted const begun = ReadWanted(name);
     ReverseFeed feed(LoadMigration(name));
     feed.Look();
+    bool is_failed = false;
     for (int64 looked_ms = pg::MonotonicMs();;) {
-      int64 const sent = feed.SendSome();
+      int64 sent = 0;
+      try {
+        sent = feed.SendSome();
+      } catch (const ReverseStopped &) {
+        break;
+      }
+      if (sent == 0 && until_drained && feed.problem())
+        throw pg::Failure(feed.problem()->sqlstate, feed.problem()->message);
       if (until_drained && sent == 0) return;
+      if (feed.problem().has_value() != is_failed) {
+        is_failed = !is_failed;
+        NoteState(name, is_failed ? "failed" : "running", feed.problem());
+        Spi::Commit();
+      }
       if (int64 const now_ms = pg::MonotonicMs(); now_ms - looked_ms > kLookMs) {
         looked_ms = now_ms;
         feed.Look();

@@ -139,6 +139,13 @@ std::string ReverseMapping::KeyOf(const RowName &name) const {
   return pattern.Compose(values);
 }
 
+std::string ReverseMapping::MaskedKeyOf(RowName name) const {
+  for (std::string &part : name)
+    for (char &c : part)
+      if (isalnum(static_cast<unsigned char>(c)) || IS_HIGHBIT_SET(c)) c = 'x';
+  return KeyOf(name);
+}
+
 std::optional<RowName> ReverseMapping::Canonical(RowName name) const {
   if (!has_whole_key)
     for (size_t i = 0; i < name.size(); ++i)

@@ -32,6 +32,8 @@ struct ReverseMapping {
 
   // Of a canonical name.
   std::string KeyOf(const RowName &name) const;
+  // For messages: letters and digits of what the pattern captures are x.
+  std::string MaskedKeyOf(RowName name) const;
   // Nothing: the key is not one of the mapping, or is spelled as none that has rows.
   std::optional<RowName> NameOf(Bytes key) const;
   // From the texts of the columns, "" for NULL. Nothing: they do not make a key of the mapping.

@@ -34,8 +34,7 @@ void ReverseSender::Send(int64 batch) {
   size_t const exec = commands.size();
   // The next batch is watched before its rows are read.
   commands.insert(commands.end(), {{"EXEC"}, {"SELECT", "0"}, {"WATCH", position_key_}});
-  commands_.clear();
-  db_ = 0;
+  Clear();
   for (const redis::CommandArguments &command : commands) {
     std::vector<Bytes> const arguments(command.begin(), command.end());
     connection_->Append(arguments.data(), arguments.size(), redis::kLargeReply);

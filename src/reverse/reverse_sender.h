@@ -15,6 +15,12 @@ class ReverseSender {
   // A key of a database, and the value that it is to have. An empty collection: none.
   void Add(int db, const std::string &key, const redis::WholeValue &value);
 
+  // Forgets what was added.
+  void Clear() {
+    commands_.clear();
+    db_ = 0;
+  }
+
   // What the server had at first: the last batch that was sent; nothing: none, or no number.
   const std::optional<int64> &position() const { return position_; }
 

@@ -37,7 +37,7 @@ $node->safe_psql('postgres', qq{
     SELECT redis_migrate.start_reverse('shop');
 });
 
-# Changes in transactions of their own, some of which end otherwise; a session is stored at the end of a minute at most.
+# Changes in transactions of their own, some of which are rolled back.
 my $load = q{
     DO $$
     BEGIN
@@ -58,7 +58,7 @@ my $load = q{
 
 my %kill = (
     worker => sub { my $pid = try_sql(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'reverse feed' AND pid IS NOT NULL}); kill 'KILL', $pid if $pid; return; },
-    backend => sub { my $pid = try_sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load'}); kill 'KILL', $pid if $pid; return; },
+    backend => sub { my $pid = try_sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1}); kill 'KILL', $pid if $pid; return; },
     postgres => sub { $node->stop('immediate'); $node->start; return; },
     redis => sub { $redis->restart('KILL'); return; },
 );
@@ -76,6 +76,8 @@ for my $round (1 .. ROUNDS)
     usleep(rand 500_000);
     undef $session;
 }
+# The last load may go on without its client.
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'load'});
 wait_until('all is sent', sub { (try_sql(q{SELECT waiting = 0 AND NOT needs_full AND state = 'running' FROM redis_migrate.reverse_feeds}) // '') eq 't' });
 
 my %wanted = map { split /=/, $_, 2 } split /\n/, $node->safe_psql('postgres', q{
