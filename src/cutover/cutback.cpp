@@ -96,22 +96,28 @@ void Cutback::Fence() {
   Spi::Commit();
 }
 
-// Whether everything that was noted has been written.
+// Whether everything that was noted has been written. Errors: 55000 if nobody will write it any more.
 bool Cutback::IsDrained() const {
   pg::AsExtensionOwner as_owner;
-  return Spi::Execute(
-             R"sql(SELECT NOT EXISTS (
-                       SELECT
-                       FROM redis_migrate.mapping AS m
-                       JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
-                       WHERE m.migration = $1 AND m.pattern = ANY ($2)
-                           AND (r.in_full_pass
-                               OR EXISTS (SELECT FROM redis_migrate.outbox AS o
-                                          WHERE o.mapping_id = m.mapping_id)
-                               OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g
-                                          WHERE g.mapping_id = m.mapping_id))))sql",
-             {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)})[0]
-      .Bool(0);
+  auto const rows = Spi::Execute(
+      R"sql(SELECT count(*) FILTER (WHERE r.mapping_id IS NULL
+                                       OR NOT EXISTS (SELECT FROM redis_migrate.reverse_feed AS f
+                                                      WHERE f.migration = m.migration AND f.wanted)),
+                   count(*) FILTER (WHERE r.in_full_pass
+                                       OR EXISTS (SELECT FROM redis_migrate.outbox AS o
+                                                  WHERE o.mapping_id = m.mapping_id)
+                                       OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g
+                                                  WHERE g.mapping_id = m.mapping_id))
+            FROM redis_migrate.mapping AS m
+            LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+            WHERE m.migration = $1 AND m.pattern = ANY ($2))sql",
+      {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
+  if (rows[0].Int8(0) > 0)
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the reverse feed was stopped meanwhile",
+                  "Redis may not have everything that was changed here since the cutover.",
+                  "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
+                      "), and wait until it has written everything; or discard_changes => true.");
+  return rows[0].Int8(1) == 0;
 }
 
 // Where no worker feeds, because the scheduler does not look after this database, we do.
