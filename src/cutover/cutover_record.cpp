@@ -15,10 +15,17 @@ namespace {
 // A copy of the database on the same server is not the one that began it, either.
 std::string ThisDatabase() { return pg::ThisInstance() + "/" + std::to_string(MyDatabaseId); }
 
+// What Redis is about to be told must not be forgotten in a crash: the commit is on disk, whatever the
+// session has set. A setting that also waits for standbys stays.
+void CommitToDisk() {
+  if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF) pg::SetForTransaction("synchronous_commit", "local");
+}
+
 }  // namespace
 
 CutoverRecord::CutoverRecord(const Parameters &parameters) : parameters_(parameters), step_("checking") {
   std::string const instance = ThisDatabase();
+  CommitToDisk();
   pg::AsExtensionOwner as_owner;
   id_ = Spi::Execute(
             R"sql(INSERT INTO redis_migrate.cutover (migration, patterns, to_state, fence, step, instance)
@@ -79,6 +86,7 @@ std::optional<CutoverRecord> CutoverRecord::FindLast(const std::string &migratio
 }
 
 void CutoverRecord::Take(const std::string &step) {
+  CommitToDisk();
   pg::AsExtensionOwner as_owner;
   Spi::Execute("UPDATE redis_migrate.cutover SET step = $2 WHERE cutover_id = $1",
                {SqlParam::Int8(id_), SqlParam::Text(step)});
@@ -97,13 +105,39 @@ void CutoverRecord::TakePause(int64 most_ms) {
 }
 
 void CutoverRecord::AddUsers(const std::vector<FencedUser> &users) const {
+  CommitToDisk();
   pg::AsExtensionOwner as_owner;
   for (const FencedUser &user : users)
     Spi::Execute(
         R"sql(INSERT INTO redis_migrate.fenced_user (cutover_id, node, username, rules)
-              VALUES ($1, $2, $3, $4))sql",
+              SELECT $1, $2, $3,
+                  coalesce((SELECT u.rules
+                            FROM redis_migrate.fenced_user AS u
+                            JOIN redis_migrate.cutover AS c USING (cutover_id)
+                            WHERE u.node = $2 AND u.username = $3 AND c.migration = $5
+                                AND c.state = 'completed'
+                                AND EXISTS (
+                                    SELECT
+                                    FROM redis_migrate.family_change AS f
+                                    WHERE f.migration = c.migration AND f.pattern = ANY (c.patterns)
+                                        AND f.state IN ('postgres', 'both')
+                                        AND NOT EXISTS (
+                                            SELECT
+                                            FROM redis_migrate.family_change AS later
+                                            WHERE later.migration = f.migration
+                                                AND later.pattern = f.pattern
+                                                AND later.change_id > f.change_id)
+                                        AND NOT EXISTS (
+                                            SELECT
+                                            FROM redis_migrate.cutover AS back
+                                            WHERE back.migration = c.migration AND back.to_state = 'redis'
+                                                AND back.state = 'completed'
+                                                AND back.cutover_id > c.cutover_id
+                                                AND f.pattern = ANY (back.patterns)))
+                            ORDER BY c.cutover_id
+                            LIMIT 1), $4))sql",
         {SqlParam::Int8(id_), SqlParam::Text(user.node), SqlParam::Text(user.name),
-         SqlParam::Text(user.rules)});
+         SqlParam::Text(user.rules), SqlParam::Text(parameters_.migration)});
 }
 
 std::vector<FencedUser> CutoverRecord::ReadUsers() const {
@@ -131,6 +165,7 @@ void CutoverRecord::SaveCompared(int64 keys) const {
 
 void CutoverRecord::Finish(const std::string &state, const std::string &sqlstate,
                            const std::string &message) {
+  CommitToDisk();
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(UPDATE redis_migrate.cutover

@@ -27,15 +27,25 @@ std::string Name(const CutoverRecord &record) {
   return "cutover " + std::to_string(record.id()) + " of migration \"" + record.parameters().migration + "\"";
 }
 
-// The users whom the cutovers of these families have fenced get their rights back.
+// The users whom the cutovers of these families have fenced get their rights back, but for those whom the
+// cutover of another family that is still PostgreSQL's has fenced, too.
 void CompleteCutback(const Migration &migration, CutoverRecord &record) {
   std::map<int64, CutoverRecord> cutovers;
   for (const std::string &pattern : record.parameters().patterns)
     if (auto const last = CutoverRecord::FindLast(migration.name, pattern))
       cutovers.emplace(last->id(), *last);
+  std::set<std::pair<std::string, std::string>> kept;
+  for (const Mapping &mapping : migration.mappings) {
+    std::string const state = FamilyState(migration.name, mapping.pattern);
+    if (state != "postgres" && state != "both") continue;
+    if (auto const other = CutoverRecord::FindLast(migration.name, mapping.pattern))
+      for (const FencedUser &user : other->ReadUsers()) kept.emplace(user.node, user.name);
+  }
+  // The first cutover knows the rules from before all of them.
   std::vector<FencedUser> users;
   for (const auto &[id, cutover] : cutovers)
-    for (const FencedUser &user : cutover.ReadUsers()) users.push_back(user);
+    for (const FencedUser &user : cutover.ReadUsers())
+      if (kept.emplace(user.node, user.name).second) users.push_back(user);
   Spi::Commit();
   if (!users.empty()) {
     try {

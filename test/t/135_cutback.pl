@@ -12,7 +12,7 @@ use PrmTools;
 use Test::More;
 
 my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
-my $node = new_node('cutback', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'");
+my $node = new_node('cutback', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nwal_writer_delay = 10s");
 sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 sub notices { my ($sql) = @_; my $err = ''; $node->psql('postgres', $sql, stderr => \$err); return $err; }
 $redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>secret', '~*', '&*', '+@all');
@@ -102,7 +102,7 @@ $redis->cli('SET', 'hits:home', 5);
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'hits:{page}', to_state => 'both', no_way_back => true, verified_within => '0')}), qr/mappings "hits" may be of counters/, 'a counter is not readable on both sides');
-is(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'h:{id}', to_state => 'both', no_way_back => true, force => true)}), '', 'others are');
+is(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 'h:{id}', users => '{app}', to_state => 'both', no_way_back => true, force => true)}), '', 'others are');
 $redis->cli('EXPIRE', 'h:a', 1000);
 is(wait_for($node) . rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 'h:{id}'}), 'both', 'state both');
 is(rows(q{SELECT key, kind, expires_at IS NOT NULL FROM redis_migrate.late_writes WHERE settled_at IS NULL AND pattern = 'h:{id}'}), 'h:a|written|t', 'what is changed in Redis is kept');
@@ -114,9 +114,26 @@ like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', 
 is(rows(q{SELECT state, step, to_state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), 'undone|fencing|redis', 'undoes it');
 rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'writer'});
 is(sql_error($node, q{UPDATE strings SET value = 'again' WHERE id = 'c'}), '', 'and the table is not fenced');
+$redis->cli('CLIENT', 'PAUSE', 60000, 'WRITE');
+rows(q{UPDATE strings SET value = 'noted' WHERE id = 'c'});
+my $draining = start_sql($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}, name => 'draining');
+wait_until('the cutback to drain', sub { rows(q{SELECT step FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}) eq 'draining' });
 rows(q{SELECT redis_migrate.stop_reverse('live')});
+$draining->finish;
+$redis->cli('CLIENT', 'UNPAUSE');
+is(rows(q{SELECT state, sqlstate, message FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), 'undone|55000|the reverse feed was stopped meanwhile', 'a reverse feed that is stopped undoes it');
 my $held = start_sql($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true, max_wait => '1 minute')}, name => 'cutback');
 $held->finish;
 is(rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 's:{id}'}), 'redis', 'at last it is given back');
+like(as_app('SET', 's:a', '1'), qr/NOPERM/, 'a user whom another family has fenced, too, stays so');
+rows(q{SELECT redis_migrate.settle_late_writes('live')});
+is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'h:{id}', discard_changes => true)}), '', 'until that is given back');
+is($redis->cli('ACL', 'LIST'), $rules, 'with the rights that it had before both');
+
+# A crash does not forget who is fenced, though commits need not reach the disk.
+is(sql_error($node, "SET synchronous_commit = off; $cutover"), '', 'cutover');
+$node->stop('immediate');
+$node->start;
+is(rows(q{SELECT state, users FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), 'completed|{app}', 'it is known after a crash');
 
 done_testing();
