@@ -14,6 +14,10 @@ using pg::SqlParam;
 
 namespace {
 
+// An inserted row with a larger value is not noted: its text would take several times the memory that storing
+// it takes. undo_run counts it as unknown.
+constexpr int kMostInsertedBytes = 1024 * 1024;
+
 constexpr char kBeforeName[] = "redis_before";
 constexpr char kJournalName[] = "redis_journal";
 
@@ -153,8 +157,12 @@ void Journal::Around(const std::string &relations, const std::string &condition,
 void Journal::NoteInserted(const std::string &relations, const std::string &condition,
                            pg::KeptStatement::Planning planning) {
   if (!keeps_inserts()) return;
+  std::string small = condition;
+  for (size_t i = target_.keys.size(); i < columns_.size(); ++i)
+    small += " AND coalesce(pg_catalog.pg_column_size(target." + QuoteIdentifier(columns_[i]->name) +
+             "), 0) OPERATOR(pg_catalog.<=) " + std::to_string(kMostInsertedBytes);
   pg::Tuplestore rows;
-  Select(relations, condition, planning).ExecuteInto(rows);
+  Select(relations, small, planning).ExecuteInto(rows);
   if (rows.size() > 0) Save(ColumnsDesc(columns_, 1), rows, false);
 }
 
