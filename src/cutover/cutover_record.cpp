@@ -39,8 +39,9 @@ CutoverRecord::CutoverRecord(const Parameters &parameters) : parameters_(paramet
 
 std::optional<CutoverRecord> CutoverRecord::Find(const std::string &condition, const std::string &migration,
                                                  const std::string &argument) {
+  std::string const here = ThisDatabase();
   auto const rows = Spi::Execute(
-      "SELECT cutover_id, patterns, to_state, fence, step, deadline > clock_timestamp() FROM "
+      "SELECT cutover_id, patterns, to_state, fence, step, deadline > clock_timestamp(), instance FROM "
       "redis_migrate.cutover WHERE migration = $1 AND " +
           condition + " ORDER BY cutover_id DESC LIMIT 1",
       {SqlParam::Text(migration), SqlParam::Text(argument)});
@@ -50,6 +51,7 @@ std::optional<CutoverRecord> CutoverRecord::Find(const std::string &condition, c
   record.parameters_ = {migration, rows[0].TextArray(1), rows[0].Text(2), rows[0].Text(3)};
   record.step_ = rows[0].Text(4);
   record.may_be_paused_ = !rows[0].IsNull(5) && rows[0].Bool(5);
+  record.is_of_here_ = rows[0].Text(6) == here;
   return record;
 }
 

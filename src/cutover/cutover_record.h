@@ -33,6 +33,9 @@ class CutoverRecord {
   // Whether the pause that it has asked for may last.
   bool MayBePaused() const { return may_be_paused_; }
 
+  // Whether this database has begun it, not one of which it is a copy.
+  bool IsOfHere() const { return is_of_here_; }
+
   // The step that comes next.
   void Take(const std::string &step);
   // That, and when a pause of the masters ends which begins now.
@@ -55,6 +58,7 @@ class CutoverRecord {
   int64 id_ = 0;
   std::string step_;
   bool may_be_paused_ = false;
+  bool is_of_here_ = true;
 };
 
 }  // namespace prm

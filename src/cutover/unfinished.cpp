@@ -43,9 +43,19 @@ void CompleteCutback(const Migration &migration, CutoverRecord &record) {
   }
   // The first cutover knows the rules from before all of them.
   std::vector<FencedUser> users;
+  std::string left;
   for (const auto &[id, cutover] : cutovers)
-    for (const FencedUser &user : cutover.ReadUsers())
-      if (kept.emplace(user.node, user.name).second) users.push_back(user);
+    for (const FencedUser &user : cutover.ReadUsers()) {
+      if (!kept.emplace(user.node, user.name).second) continue;
+      if (cutover.IsOfHere())
+        users.push_back(user);
+      else
+        left += (left.empty() ? "\"" : ", \"") + user.name + "\"";
+    }
+  if (!left.empty())
+    pg::Report(WARNING, "users of Redis stay without their rights to write: " + left,
+               "Another server or database, of which this one is a copy, has fenced them.",
+               "If that one is gone, give them the rules in redis_migrate.fenced_user with ACL SETUSER.");
   Spi::Commit();
   if (!users.empty()) {
     try {
