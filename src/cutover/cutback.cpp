@@ -70,7 +70,7 @@ void Cutback::Check() const {
                         AND (r.mapping_id IS NULL OR f.migration IS NULL)),
                    (SELECT count(*)
                     FROM redis_migrate.late_write
-                    WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL AND kind = 'written'))sql",
+                    WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL))sql",
       {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
   if (!discards_ && !rows[0].IsNull(0))
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -80,7 +80,7 @@ void Cutback::Check() const {
                       "), and wait until it has written everything; or discard_changes => true.");
   if (rows[0].Int8(1) > 0)
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                  std::to_string(rows[0].Int8(1)) + " keys were written to in Redis after the cutover",
+                  std::to_string(rows[0].Int8(1)) + " keys were written to or deleted in Redis after the cutover",
                   "Nobody knows whether their values there or here are the right ones.",
                   "SELECT * FROM redis_migrate.late_writes; once they are right: SELECT "
                   "redis_migrate.settle_late_writes(" +
