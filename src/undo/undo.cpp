@@ -48,6 +48,7 @@ class Undo {
   void Execute();
 
  private:
+  void RequireFamilies() const;
   void Begin();
   bool UndoBatch();
   void UndoJournal();
@@ -68,16 +69,19 @@ class Undo {
   int64 before_ = PG_INT64_MAX;  // entries from there on are done, or left
 };
 
+// No family may become PostgreSQL's until the end of the transaction.
+void Undo::RequireFamilies() const {
+  std::set<std::string> const owned = LockOwnedFamilies(run_.migration.name);
+  for (const Mapping &mapping : run_.migration.mappings)
+    if (!run_.force && owned.count(mapping.pattern) > 0)
+      throw Failure(
+          ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "family " + mapping.pattern + " belongs to PostgreSQL",
+          "Its rows are the application's by now.",
+          "CALL redis_migrate.undo_run(" + std::to_string(run_.id) + ", force => true) all the same.");
+}
+
 void Undo::Begin() {
-  {
-    std::set<std::string> const owned = LockOwnedFamilies(run_.migration.name);
-    for (const Mapping &mapping : run_.migration.mappings)
-      if (!run_.force && owned.count(mapping.pattern) > 0)
-        throw Failure(
-            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "family " + mapping.pattern + " belongs to PostgreSQL",
-            "Its rows are the application's by now.",
-            "CALL redis_migrate.undo_run(" + std::to_string(run_.id) + ", force => true) all the same.");
-  }
+  RequireFamilies();
   pg::AsExtensionOwner as_owner;
   // A run that is resumed, and a stream that is followed further, would take for granted what is undone.
   Spi::Execute(
@@ -94,6 +98,7 @@ void Undo::Begin() {
 bool Undo::UndoBatch() {
   pg::Context context("redis_migrate undo");
   pg::SwitchContext in_context(context.get());
+  RequireFamilies();
   pg::CheckConstraintsAtOnce();
   pg::SetForTransaction("synchronous_commit", "off");
   struct Segment {
@@ -168,6 +173,7 @@ void Undo::RemoveInserted() {
     for (bool more = true; more;) {
       pg::Context context("redis_migrate undo");
       pg::SwitchContext in_context(context.get());
+      RequireFamilies();
       pg::CheckConstraintsAtOnce();
       pg::SetForTransaction("synchronous_commit", "off");
       UndoFindings findings;
