@@ -304,7 +304,7 @@ void Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, Ro
   pg::NamedRows shown_obsolete(kObsoleteName, ObsoleteDesc(), obsolete.get(),
                                static_cast<double>(obsolete.size()));
   if (identities.size() == 0)
-    return InJournal(Obsolete(""), [&] { CountDeleted(delete_all_.Execute(), counts); });
+    return InJournal(Obsolete(""), planning_, [&] { CountDeleted(delete_all_.Execute(), counts); });
   pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get(),
                                  static_cast<double>(identities.size()));
   std::string is_kept;
@@ -315,12 +315,15 @@ void Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, Ro
       std::string("NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM ") +
       kIdentitiesName + " OFFSET 0) AS kept WHERE " + is_kept + ")";
   DepartedRows const left = Obsolete(is_left);
-  InJournal(left, [&] { CountDeleted(Spi::Execute(DeleteRowsStatement(left)), counts); });
+  // Looking up one by one those that are kept would take the square of their number.
+  InJournal(left, pg::KeptStatement::Planning::kAsUsual,
+            [&] { CountDeleted(Spi::Execute(DeleteRowsStatement(left)), counts); });
 }
 
-void Ledger::InJournal(const DepartedRows &rows, const std::function<void()> &change) {
+void Ledger::InJournal(const DepartedRows &rows, pg::KeptStatement::Planning planning,
+                       const std::function<void()> &change) {
   if (journal_ == nullptr) return change();
-  journal_->Around(rows.relations, rows.condition, planning_, change);
+  journal_->Around(rows.relations, rows.condition, planning, change);
 }
 
 void Ledger::DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts) {

@@ -105,7 +105,8 @@ class Ledger {
   DepartedRows Obsolete(const std::string &condition) const;
   std::string DeleteRowsStatement(const DepartedRows &rows) const;
 
-  void InJournal(const DepartedRows &rows, const std::function<void()> &change);
+  void InJournal(const DepartedRows &rows, pg::KeptStatement::Planning planning,
+                 const std::function<void()> &change);
   void CountDeleted(const pg::Rows &result, RowCounts &counts) const;
 
   const Mapping &mapping_;

@@ -137,6 +137,8 @@ pg::KeptStatement &Journal::Select(const std::string &relations, const std::stri
   std::string const sql = "SELECT " + ColumnList(columns_, "target") + " FROM " + target_.name +
                           " AS target" + (relations.empty() ? "" : ", " + relations) + " WHERE " + condition +
                           (may_lock_ ? " FOR UPDATE OF target" : "");
+  // Planned anew: a plan for few rows would be kept for many.
+  if (planning == pg::KeptStatement::Planning::kAsUsual) selects_.erase(sql);
   return selects_.try_emplace(sql, sql, planning).first->second;
 }
 
