@@ -14,9 +14,10 @@ using pg::SqlParam;
 
 namespace {
 
-// An inserted row with a larger value is not noted: its text would take several times the memory that storing
-// it takes. undo_run counts it as unknown.
+// A row with a larger value is not noted when it is inserted, or when it is changed or deleted:
+// its text would take several times the memory that storing it takes. undo_run counts it as unknown.
 constexpr int kMostInsertedBytes = 1024 * 1024;
+constexpr int kMostImageBytes = 16 * 1024 * 1024;
 
 constexpr char kBeforeName[] = "redis_before";
 constexpr char kJournalName[] = "redis_journal";
@@ -142,11 +143,25 @@ pg::KeptStatement &Journal::Select(const std::string &relations, const std::stri
   return selects_.try_emplace(sql, sql, planning).first->second;
 }
 
+// A condition, after others, that no value of a row of the target is larger.
+std::string Journal::IsSmall(int bytes) const {
+  std::string condition;
+  for (size_t i = target_.keys.size(); i < columns_.size(); ++i) {
+    Oid const type = columns_[i]->type;
+    // Of the others the size as stored has to do: it may be compressed.
+    bool const has_length = type == TEXTOID || type == VARCHAROID || type == BYTEAOID;
+    condition += std::string(" AND coalesce(pg_catalog.") + (has_length ? "octet_length" : "pg_column_size") +
+                 "(target." + QuoteIdentifier(columns_[i]->name) + "), 0) OPERATOR(pg_catalog.<=) " +
+                 std::to_string(bytes);
+  }
+  return condition;
+}
+
 void Journal::Around(const std::string &relations, const std::string &condition,
                      pg::KeptStatement::Planning planning, const std::function<void()> &change) {
   if (!keeps()) return change();
   pg::Tuplestore before;
-  Select(relations, condition, planning).ExecuteInto(before);
+  Select(relations, "(" + condition + ")" + IsSmall(kMostImageBytes), planning).ExecuteInto(before);
   change();
   if (before.size() == 0) return;
   pg::NamedRows named(kBeforeName, ColumnsDesc(columns_, 1), before.get(),
@@ -159,12 +174,8 @@ void Journal::Around(const std::string &relations, const std::string &condition,
 void Journal::NoteInserted(const std::string &relations, const std::string &condition,
                            pg::KeptStatement::Planning planning) {
   if (!keeps_inserts()) return;
-  std::string small = condition;
-  for (size_t i = target_.keys.size(); i < columns_.size(); ++i)
-    small += " AND coalesce(pg_catalog.pg_column_size(target." + QuoteIdentifier(columns_[i]->name) +
-             "), 0) OPERATOR(pg_catalog.<=) " + std::to_string(kMostInsertedBytes);
   pg::Tuplestore rows;
-  Select(relations, small, planning).ExecuteInto(rows);
+  Select(relations, "(" + condition + ")" + IsSmall(kMostInsertedBytes), planning).ExecuteInto(rows);
   if (rows.size() > 0) Save(ColumnsDesc(columns_, 1), rows, false);
 }
 

@@ -41,6 +41,7 @@ class Journal {
  private:
   pg::KeptStatement &Select(const std::string &relations, const std::string &condition,
                             pg::KeptStatement::Planning planning);
+  std::string IsSmall(int bytes) const;
   void Save(TupleDesc desc, pg::Tuplestore &rows, bool were_there);
 
   const Mapping &mapping_;
