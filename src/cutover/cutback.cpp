@@ -79,12 +79,13 @@ void Cutback::Check() const {
                   "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
                       "), and wait until it has written everything; or discard_changes => true.");
   if (rows[0].Int8(1) > 0)
-    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                  std::to_string(rows[0].Int8(1)) + " keys were written to or deleted in Redis after the cutover",
-                  "Nobody knows whether their values there or here are the right ones.",
-                  "SELECT * FROM redis_migrate.late_writes; once they are right: SELECT "
-                  "redis_migrate.settle_late_writes(" +
-                      pg::QuoteLiteral(migration_.name) + ").");
+    throw Failure(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        std::to_string(rows[0].Int8(1)) + " keys were written to or deleted in Redis after the cutover",
+        "Nobody knows whether their values there or here are the right ones.",
+        "SELECT * FROM redis_migrate.late_writes; once they are right: SELECT "
+        "redis_migrate.settle_late_writes(" +
+            pg::QuoteLiteral(migration_.name) + ").");
 }
 
 void Cutback::Fence() {

@@ -258,7 +258,7 @@ PRM_FUNCTION(note_change) {
                                          trigger.tgargs + trigger.tgnargs);
   pg::Spi spi;
   static LocalTransactionId transaction = InvalidLocalTransactionId;
-  static std::map<int64, Known> known_of;
+  static auto &known_of = *new std::map<int64, Known>();
   if (transaction != pg::CurrentLocalTransaction()) known_of.clear();
   transaction = pg::CurrentLocalTransaction();
   auto found = known_of.find(mapping_id);
