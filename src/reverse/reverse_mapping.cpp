@@ -26,7 +26,8 @@ std::optional<std::string> StoredQuery(const Mapping &mapping) {
 
 std::string HintFor(const Mapping &mapping) {
   return "SELECT redis_migrate.set_reverse_query(" + QuoteLiteral(mapping.migration) + ", " +
-         QuoteLiteral(mapping.name) + ", 'SELECT ...') says how the rows become a key; docs: reverse-feed.md.";
+         QuoteLiteral(mapping.name) +
+         ", 'SELECT ...') says how the rows become a key; docs: reverse-feed.md.";
 }
 
 // The columns of the target that hold the name of the key, or why they do not.
