@@ -34,11 +34,7 @@ redis::WholeValue NoKey() { return {"list", {}, std::nullopt}; }
 }  // namespace
 
 LOCKTAG ReverseFeedLock(const std::string &migration) {
-  Datum const hash = pg::Call([&] {
-    return hash_any_extended(reinterpret_cast<const unsigned char *>(migration.data()),
-                             static_cast<int>(migration.size()), 0);
-  });
-  return pg::LockTag(pg::kReverseLocks, DatumGetUInt64(hash));
+  return pg::LockTagOfName(pg::kReverseLocks, migration);
 }
 
 ReverseFeed::ReverseFeed(const Migration &migration)

@@ -5,6 +5,7 @@
 #include "mapping/ledger_choice.h"
 #include "mapping/ledger_mark.h"
 #include "mapping/target_statements.h"
+#include "pg/each_row.h"
 #include "pg/identity.h"
 #include "pg/kept_statement.h"
 #include "pg/spi.h"
@@ -23,19 +24,6 @@ constexpr char kSeenName[] = "redis_seen";
 
 // The most rows of a batch whose hashes are held in memory, 32 bytes each.
 constexpr int64 kMostHashed = 131072;
-
-template <typename Visit>
-void ForEachRow(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
-  TupleTableSlot *slot = pg::Call([&] {
-    tuplestore_rescan(rows.get());
-    return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-  });
-  while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
-    pg::Call([&] { slot_getallattrs(slot); });
-    visit(slot);
-  }
-  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
-}
 
 // Converts a value of redis_batch into what the target's column holds: a bigint into a narrower integer type;
 // others stay as they are. False: it does not fit.
@@ -234,7 +222,7 @@ void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &
   news.in_journal = journal_ != nullptr && journal_->keeps_inserts();
   std::vector<PackedItem> seen;
   hasher_.Clear();
-  ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {
+  pg::ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {
     int const row = DatumGetInt32(slot->tts_values[0]);
     Fate const fate = fates[static_cast<size_t>(row - first)];
     if (fate == Fate::kNothing && !seen_run) return;
@@ -313,7 +301,7 @@ void PackedRows::PutNames(const std::vector<const source::Entry *> &entries, Tup
                           pg::Tuplestore &batch, const std::vector<size_t> &keys,
                           const std::vector<int> &columns, TupleDesc desc, pg::Tuplestore &names) {
   int64 const now_ms = pg::NowMs();
-  ForEachRow(batch_desc, batch, [&](TupleTableSlot *slot) {
+  pg::ForEachRow(batch_desc, batch, [&](TupleTableSlot *slot) {
     std::vector<Datum> values;
     for (size_t k = 0; k < keys.size(); ++k) {
       int const column = columns[k];
@@ -355,7 +343,7 @@ void PackedRows::FindNamed(TupleDesc desc, pg::Tuplestore &names, pg::KeptStatem
     find_left_->ExecuteInto(stored.keys);
   }
   hasher_.Clear();
-  ForEachRow(GoneDesc(), stored.keys, [&](TupleTableSlot *slot) {
+  pg::ForEachRow(GoneDesc(), stored.keys, [&](TupleTableSlot *slot) {
     for (size_t i = 0; i < target_.keys.size(); ++i)
       hasher_.Add(target_.keys[i].column.type, slot->tts_values[i], slot->tts_isnull[i]);
     stored.items.push_back({hasher_.Finish()});
@@ -368,14 +356,14 @@ void PackedRows::FindLeft(pg::Tuplestore &found, pg::Tuplestore &yielded, Stored
   HashSet hashes;
   hashes.Reserve(static_cast<size_t>(yielded.size()));
   hasher_.Clear();
-  ForEachRow(query_.row_desc(), yielded, [&](TupleTableSlot *slot) {
+  pg::ForEachRow(query_.row_desc(), yielded, [&](TupleTableSlot *slot) {
     for (size_t i = 0; i < sources_.size(); ++i) {
       int const column = sources_[i].row_column;
       hasher_.Add(target_.keys[i].column.type, slot->tts_values[column], slot->tts_isnull[column]);
     }
     hashes.Insert(hasher_.Finish());
   });
-  ForEachRow(GoneDesc(), found, [&](TupleTableSlot *slot) {
+  pg::ForEachRow(GoneDesc(), found, [&](TupleTableSlot *slot) {
     for (size_t i = 0; i < target_.keys.size(); ++i)
       hasher_.Add(target_.keys[i].column.type, slot->tts_values[i], slot->tts_isnull[i]);
     Hash128 const hash = hasher_.Finish();
@@ -425,7 +413,7 @@ void PackedRows::DeleteStored(Stored &stored, std::optional<int64> run_id, RowCo
   TupleDesc desc = GoneDesc();
   pg::Tuplestore gone;
   size_t number = 0;
-  ForEachRow(desc, stored.keys, [&](TupleTableSlot *slot) {
+  pg::ForEachRow(desc, stored.keys, [&](TupleTableSlot *slot) {
     const PackedItem &item = stored.items[number++];
     auto const own = std::lower_bound(news.removed.begin(), news.removed.end(), item);
     bool const is_known = own != news.removed.end() && own->hash == item.hash;

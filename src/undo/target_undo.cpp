@@ -2,6 +2,7 @@
 
 #include "mapping/mapping_settings.h"
 #include "mapping/target_statements.h"
+#include "pg/each_row.h"
 #include "pg/identity.h"
 #include "pg/transaction.h"
 #include "pg/wait.h"
@@ -18,20 +19,6 @@ namespace {
 constexpr int64 kRemovedAtOnce = 1000;
 constexpr char kUndoName[] = "redis_undo";
 constexpr char kChangedReason[] = "somebody else has changed the row since";
-
-template <typename Visit>
-void ForEachRow(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
-  TupleTableSlot *slot = pg::Call([&] {
-    tuplestore_rescan(rows.get());
-    return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-  });
-  while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
-    pg::CheckInterrupts();
-    pg::Call([&] { slot_getallattrs(slot); });
-    visit(slot);
-  }
-  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
-}
 
 std::string SqlStateText(int sqlstate) {
   return pg::Call([&] { return const_cast<const char *>(unpack_sql_state(sqlstate)); });
@@ -163,7 +150,7 @@ void TargetUndo::TryRows(const Row *rows, size_t count, UndoFindings &findings) 
     pg::SnapshotScope snapshot;
     TextSettings settings;
     int const width = static_cast<int>(columns_.size());
-    ForEachRow(Desc(false, "redis_image", INT8OID), found, [&](TupleTableSlot *slot) {
+    pg::ForEachRow(Desc(false, "redis_image", INT8OID), found, [&](TupleTableSlot *slot) {
       auto const row = static_cast<size_t>(DatumGetInt32(slot->tts_values[0]));
       now[row] = TextsOf(slot, 1, width);
       images[row] = DatumGetInt64(slot->tts_values[width + 1]);
@@ -389,7 +376,7 @@ void TargetUndo::RemoveFound(pg::Tuplestore &found, int64 first, int64 count, Un
         find.ExecuteInto(left);
         pg::SnapshotScope snapshot;
         TextSettings text_settings;
-        ForEachRow(Desc(true, nullptr, InvalidOid), left, [&](TupleTableSlot *row) {
+        pg::ForEachRow(Desc(true, nullptr, InvalidOid), left, [&](TupleTableSlot *row) {
           trial.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), "", kChangedReason});
         });
       }
@@ -408,7 +395,7 @@ void TargetUndo::RemoveFound(pg::Tuplestore &found, int64 first, int64 count, Un
   }
   pg::SnapshotScope snapshot;
   TextSettings text_settings;
-  ForEachRow(desc, part, [&](TupleTableSlot *row) {
+  pg::ForEachRow(desc, part, [&](TupleTableSlot *row) {
     findings.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), sqlstate, reason});
   });
 }

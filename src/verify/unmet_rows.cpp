@@ -6,6 +6,7 @@
 #include "mapping/mapping_query.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
+#include "pg/each_row.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "pg/user_sql.h"
@@ -91,20 +92,6 @@ PackedItem ItemOf(Datum hash) {
   return items.at(0);
 }
 
-template <typename Visit>
-void ForEachUnmet(TupleDesc desc, pg::Tuplestore &rows, Visit visit) {
-  TupleTableSlot *slot = pg::Call([&] {
-    tuplestore_rescan(rows.get());
-    return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-  });
-  while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
-    pg::CheckInterrupts();
-    pg::Call([&] { slot_getallattrs(slot); });
-    visit(slot);
-  }
-  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
-}
-
 // The rows among `unmet` that the full ledger knows.
 void LookUpInLedger(const Mapping &mapping, TupleDesc desc, pg::Tuplestore &unmet, pg::Tuplestore &own) {
   pg::NamedRows named(kUnmetName, desc, unmet.get(), static_cast<double>(unmet.size()));
@@ -126,13 +113,13 @@ void LookUpInPackedLedger(const Mapping &mapping, TupleDesc desc, pg::Tuplestore
     int64 bytes = 0;
     std::vector<PackedItem> const known = ledger.FindOwn(items, &bytes);
     size_t next = 0;
-    ForEachUnmet(desc, rows, [&](TupleTableSlot *slot) {
+    pg::ForEachRow(desc, rows, [&](TupleTableSlot *slot) {
       if (std::binary_search(known.begin(), known.end(), items[next++])) own.Put(slot);
     });
     items.clear();
     rows.Clear();
   };
-  ForEachUnmet(desc, unmet, [&](TupleTableSlot *slot) {
+  pg::ForEachRow(desc, unmet, [&](TupleTableSlot *slot) {
     items.push_back(ItemOf(slot->tts_values[0]));
     rows.Put(slot);
     if (items.size() == kRowsAtOnce) look_up();
@@ -189,7 +176,7 @@ int64 VisitUnmetRows(const Mapping &mapping, const VerificationRecord &record, b
     LookUpInPackedLedger(mapping, desc, unmet, own);
     rows = &own;
   }
-  ForEachUnmet(desc, *rows, [&](TupleTableSlot *slot) {
+  pg::ForEachRow(desc, *rows, [&](TupleTableSlot *slot) {
     visit({ItemOf(slot->tts_values[2]), pg::DatumBytes(slot->tts_values[1])});
   });
   return rows->size();
