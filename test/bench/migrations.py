@@ -489,7 +489,10 @@ class Bench:
             self.create("got", case)
             self.define(case)
             beside = self.gets(lambda: self.ask("CALL redis_migrate.run('bench')"))
+            self.ask("TRUNCATE got")
+            beside_copy = self.gets(lambda: self.ask("COPY got FROM '%s'" % self.file("strings")))
             show("p99 of a GET during a run, beside alone", None, beside, alone, GET_GOAL)
+            show("the same during a COPY, beside alone", None, beside_copy, alone)
         if self.options.only in "others":
             for other in ("expiry", "--rows", "500000"), ("ratelimit", "--seconds", "1"):
                 subprocess.run([os.path.join(os.path.dirname(__file__), other[0]), *other[1:], "--row", "--rounds",
