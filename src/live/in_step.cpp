@@ -20,6 +20,17 @@ constexpr int64 kAskAgainMs = 1000;
 }  // namespace
 
 InStep::InStep(std::string migration, Oid owner) : migration_(std::move(migration)), owner_(owner) {
+  ReadServer();
+  AskServer();
+}
+
+InStep::InStep(std::string migration, Oid owner, const std::vector<redis::ReplicationPoint> &points)
+    : migration_(std::move(migration)), owner_(owner), asked_ms_(pg::MonotonicMs()) {
+  ReadServer();
+  for (const redis::ReplicationPoint &point : points) moments_.push_back({point, {}});
+}
+
+void InStep::ReadServer() {
   {
     pg::AsExtensionOwner as_owner;
     auto rows = Spi::Execute("SELECT server::text FROM redis_migrate.migration WHERE migration = $1",
@@ -27,7 +38,6 @@ InStep::InStep(std::string migration, Oid owner) : migration_(std::move(migratio
     if (rows.size() > 0) server_ = rows[0].Text(0);
   }
   Spi::Commit();
-  AskServer();
 }
 
 redis::ReplicationPoint InStep::FetchPoint(redis::Connection &connection) {

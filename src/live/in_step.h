@@ -12,12 +12,15 @@ class InStep {
   // The moment is now. owner: whose credentials are used to ask the server. Commits. Errors: those of
   // ServerConnection; 0A000 if the server does not tell the offset of its stream.
   InStep(std::string migration, Oid owner);
+  // The moment is that of these points, one of each master.
+  InStep(std::string migration, Oid owner, const std::vector<redis::ReplicationPoint> &points);
 
   // Whether the stream is applied up to that moment, and up to each later state in which a key that changed
   // before it has been read. Commits. Errors: as above.
   bool IsReached();
 
  private:
+  void ReadServer();
   void AskServer();
   void HastenUpTo(int link, int64 offset) const;
 

@@ -1,5 +1,7 @@
-// Compares what rows would write back with what Redis has.
+#include "reverse/reverse_check.h"
+
 #include "ledger/ledger.h"
+#include "live/live_links.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -7,8 +9,7 @@
 #include "pg/time.h"
 #include "pg/transaction.h"
 #include "pg/wait.h"
-#include "reverse/reverse_mapping.h"
-#include "reverse/reverse_sender.h"
+#include "redis/cluster_slots.h"
 
 namespace prm {
 
@@ -21,39 +22,6 @@ constexpr int kMostLooks = 3;  // at a key that differs: it may be changing
 constexpr long kLookAgainMs = 300;
 constexpr int64 kExpiryToleranceMs = 1000;
 constexpr size_t kMostShown = 5;
-
-using Names = std::set<RowName>;
-
-// Names of rows from anywhere in the target.
-Names SampleNames(const ReverseMapping &reverse, int keys) {
-  std::string columns, shown;
-  for (const KeyColumn &name : reverse.names) {
-    std::string const comma = columns.empty() ? "" : ", ", column = pg::QuoteIdentifier(name.column.name);
-    columns += comma + column;
-    shown += comma + "pg_catalog.concat(" + column + ")";
-  }
-  double const rows = DatumGetFloat8(
-      Spi::Execute("SELECT pg_catalog.max(reltuples)::pg_catalog.float8 FROM pg_catalog.pg_class WHERE oid "
-                   "OPERATOR(pg_catalog.=) $1",
-                   {SqlParam::OidOf(reverse.target.oid)})[0]
-          .Value(0));
-  // Of ten times as many rows, as those of one page are alike; of a small table of all.
-  double const percent = rows < 10000 ? 100 : std::min(100.0, 1000.0 * keys / rows);
-  MappingSettings const settings(reverse.mapping);
-  CanonicalText canonical;
-  canonical.Set("row_security", "off");
-  auto found = Spi::Execute("SELECT " + shown + " FROM " + reverse.target.name + " TABLESAMPLE system (" +
-                                std::to_string(percent) + ") GROUP BY " + columns +
-                                " ORDER BY pg_catalog.random() LIMIT $1",
-                            {SqlParam::Int4(keys)});
-  Names names;
-  for (uint64 i = 0; i < found.size(); ++i) {
-    RowName texts;
-    for (size_t j = 0; j < reverse.names.size(); ++j) texts.push_back(found[i].Text(static_cast<int>(j)));
-    if (auto name = reverse.Canonical(std::move(texts))) names.insert(std::move(*name));
-  }
-  return names;
-}
 
 // What Redis has of a key, as a reverse query would have it; an empty list: nothing. A type that no reverse
 // query yields has no elements.
@@ -97,6 +65,13 @@ std::vector<std::pair<std::string, std::string>> Ordered(const redis::WholeValue
   return pairs;
 }
 
+size_t HashOf(const redis::WholeValue &value) {
+  size_t hash = std::hash<std::string>()(value.type);
+  for (const auto &[element, score] : Ordered(value))
+    hash = (hash * 31 + std::hash<std::string>()(element)) * 31 + std::hash<std::string>()(score);
+  return hash;
+}
+
 bool IsSame(const redis::WholeValue &a, const redis::WholeValue &b) {
   int64 const now_ms = pg::NowMs();
   auto is_gone = [&](const redis::WholeValue &value) {
@@ -108,11 +83,47 @@ bool IsSame(const redis::WholeValue &a, const redis::WholeValue &b) {
   return std::abs(*a.expires_at_ms - *b.expires_at_ms) <= kExpiryToleranceMs;
 }
 
-// The names of a sample whose keys differ from their rows. Commits before it asks Redis.
-Names FindDiffering(const ReverseMapping &reverse, ServerConnection &server, const Names &names) {
-  Names differing;
-  pg::ValueOrThrow(server->Command({"SELECT", std::to_string(reverse.db)}));
-  for (Names left = names; !left.empty();) {
+}  // namespace
+
+// Names of rows from anywhere in the target.
+ReverseCheck::Names ReverseCheck::SampleNames(const ReverseMapping &reverse, int keys) {
+  std::string columns, shown;
+  for (const KeyColumn &name : reverse.names) {
+    std::string const comma = columns.empty() ? "" : ", ", column = pg::QuoteIdentifier(name.column.name);
+    columns += comma + column;
+    shown += comma + "pg_catalog.concat(" + column + ")";
+  }
+  double const rows = DatumGetFloat8(
+      Spi::Execute("SELECT pg_catalog.max(reltuples)::pg_catalog.float8 FROM pg_catalog.pg_class WHERE oid "
+                   "OPERATOR(pg_catalog.=) $1",
+                   {SqlParam::OidOf(reverse.target.oid)})[0]
+          .Value(0));
+  // Of ten times as many rows, as those of one page are alike; of a small table of all.
+  double const percent = rows < 10000 ? 100 : std::min(100.0, 1000.0 * keys / rows);
+  MappingSettings const settings(reverse.mapping);
+  CanonicalText canonical;
+  canonical.Set("row_security", "off");
+  auto found = Spi::Execute("SELECT " + shown + " FROM " + reverse.target.name + " TABLESAMPLE system (" +
+                                std::to_string(percent) + ") GROUP BY " + columns +
+                                " ORDER BY pg_catalog.random() LIMIT $1",
+                            {SqlParam::Int4(keys)});
+  Names names;
+  for (uint64 i = 0; i < found.size(); ++i) {
+    RowName texts;
+    for (size_t j = 0; j < reverse.names.size(); ++j) texts.push_back(found[i].Text(static_cast<int>(j)));
+    if (auto name = reverse.Canonical(std::move(texts))) names.insert(std::move(*name));
+  }
+  return names;
+}
+
+// The names whose keys differ from their rows. Commits before it asks Redis.
+ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reverse,
+                                                      const Differences &before) {
+  Differences differing;
+  if (!topology_) pg::ValueOrThrow((*connections_[0])->Command({"SELECT", std::to_string(reverse.db)}));
+  Names left;
+  for (const auto &[name, difference] : before) left.insert(name);
+  while (!left.empty()) {
     std::map<RowName, ReverseValue> values;
     {
       pg::SnapshotScope const snapshot;
@@ -128,15 +139,89 @@ Names FindDiffering(const ReverseMapping &reverse, ServerConnection &server, con
         continue;
       }
       redis::WholeValue const gone{"list", {}, std::nullopt};
-      if (!IsSame(found == values.end() ? gone : *found->second, ReadFromRedis(server, reverse.KeyOf(name))))
-        differing.insert(name);
+      std::string const key = reverse.KeyOf(name);
+      redis::WholeValue const value = ReadFromRedis(ServerOf(key), key);
+      if (IsSame(found == values.end() ? gone : *found->second, value)) continue;
+      const Difference &last = before.at(name);
+      size_t const hash = HashOf(value);
+      differing[name] = {hash, last.looks > 0 && last.hash == hash ? last.looks + 1 : 1};
     }
     left = std::move(postponed);
   }
   return differing;
 }
 
-}  // namespace
+ReverseCheck::ReverseCheck(const std::string &server, std::vector<ReverseMapping> reverses)
+    : topology_(TopologyOf(server, GetUserId())),
+      reverses_(std::move(reverses)),
+      differences_(reverses_.size()) {
+  if (!topology_) connections_.push_back(std::make_unique<ServerConnection>(server, GetUserId()));
+  if (topology_)
+    for (const redis::ClusterShard &shard : topology_->shards)
+      connections_.push_back(
+          std::make_unique<ServerConnection>(server, GetUserId(), std::vector<std::string>{shard.master.id}));
+  Spi::Commit();
+}
+
+ServerConnection &ReverseCheck::ServerOf(const std::string &key) {
+  size_t number = 0;
+  if (topology_) {
+    size_t const slot = redis::KeySlot(key);
+    while (number + 1 < connections_.size() && !topology_->shards[number].slots.test(slot)) ++number;
+  }
+  if (!connections_[number]->is_open())
+    throw pg::Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has just lost its slots");
+  return *connections_[number];
+}
+
+int64 ReverseCheck::Choose(int keys) {
+  int64 chosen = 0;
+  for (size_t i = 0; i < reverses_.size(); ++i) {
+    {
+      pg::SnapshotScope const snapshot;
+      differences_[i].clear();
+      for (const RowName &name : SampleNames(reverses_[i], keys)) differences_[i][name];
+    }
+    Spi::Commit();
+    chosen += static_cast<int64>(differences_[i].size());
+  }
+  return chosen;
+}
+
+int64 ReverseCheck::Compare(int looks) {
+  int64 differing = 0;
+  for (int look = 0; look < looks && (look == 0 || differing > 0); ++look) {
+    if (look > 0) pg::Sleep(kLookAgainMs);
+    differing = 0;
+    for (size_t i = 0; i < reverses_.size(); ++i) {
+      if (!differences_[i].empty()) differences_[i] = FindDiffering(reverses_[i], differences_[i]);
+      differing += static_cast<int64>(differences_[i].size());
+    }
+  }
+  return differing;
+}
+
+int64 ReverseCheck::certain(int looks) const {
+  int64 certain = 0;
+  for (const Differences &of : differences_)
+    certain +=
+        std::count_if(of.begin(), of.end(), [&](const auto &found) { return found.second.looks >= looks; });
+  return certain;
+}
+
+std::vector<ReverseCheck::Differing> ReverseCheck::differing() const {
+  std::vector<Differing> all;
+  for (size_t i = 0; i < reverses_.size(); ++i) {
+    if (differences_[i].empty()) continue;
+    std::string shown;
+    size_t count = 0;
+    for (const auto &[name, difference] : differences_[i])
+      if (++count <= kMostShown) shown += (count > 1 ? ", " : "") + reverses_[i].MaskedKeyOf(name);
+    all.push_back({reverses_[i].mapping.name, static_cast<int64>(differences_[i].size()), shown});
+  }
+  return all;
+}
+
 }  // namespace prm
 
 // redis_migrate.check_reverse(migration text, pattern text, keys integer, INOUT checked bigint, INOUT
@@ -162,30 +247,14 @@ PRM_FUNCTION(check_reverse) {
                             "\" cannot become keys: " + problems.begin()->second.problem,
                         "", problems.begin()->second.hint);
     Spi::Commit();
-    ServerConnection server(migration.server, GetUserId());
-    for (const ReverseMapping &reverse : reverses) {
-      Names names;
-      {
-        pg::SnapshotScope const snapshot;
-        names = SampleNames(reverse, keys);
-      }
-      Spi::Commit();
-      checked += static_cast<int64>(names.size());
-      for (int look = 0; look < kMostLooks && !names.empty(); ++look) {
-        if (look > 0) pg::Sleep(kLookAgainMs);
-        names = FindDiffering(reverse, server, names);
-      }
-      if (names.empty()) continue;
-      differing += static_cast<int64>(names.size());
-      std::string shown;
-      size_t count = 0;
-      for (const RowName &differs : names)
-        if (++count <= kMostShown) shown += (count > 1 ? ", " : "") + reverse.MaskedKeyOf(differs);
+    ReverseCheck check(migration.server, reverses);
+    checked = check.Choose(keys);
+    differing = check.Compare(kMostLooks);
+    for (const ReverseCheck::Differing &of : check.differing())
       pg::Report(WARNING,
-                 std::to_string(names.size()) + " keys of mapping \"" + reverse.mapping.name +
+                 std::to_string(of.keys) + " keys of mapping \"" + of.mapping +
                      "\" are not what its rows would write back",
-                 "Letters and digits are masked: " + shown + ".");
-    }
+                 "Letters and digits are masked: " + of.shown + ".");
   }
   return pg::Call([&] {
     TupleDesc desc = nullptr;

@@ -1,0 +1,53 @@
+// Compares what rows would write back with what Redis has.
+#pragma once
+
+#include "connect/server.h"
+#include "reverse/reverse_mapping.h"
+
+namespace prm {
+
+class ReverseCheck {
+ public:
+  // Of these mappings. Connects to the server, or to the masters of a cluster, with the credentials of the
+  // current user. Commits. Errors: those of ServerConnection and redis::FindTopology.
+  ReverseCheck(const std::string &server, std::vector<ReverseMapping> reverses);
+
+  // Chooses so many rows at most of each mapping, from anywhere in its target. Commits. Returns how many keys
+  // they have. Errors: those of the target.
+  int64 Choose(int keys);
+
+  // Compares the keys that were chosen, and again, after a pause, those that differ: they may be changing.
+  // The next call looks only at those that still do. Commits. Returns how many do. Errors: those of reverse
+  // queries and of the server.
+  int64 Compare(int looks);
+
+  // Of the keys that the last call has found: those that Redis has had as they are in so many looks in a row.
+  int64 certain(int looks) const;
+
+  struct Differing {
+    std::string mapping;
+    int64 keys;
+    std::string shown;  // some of them, with letters and digits masked
+  };
+  // What the last call has found.
+  std::vector<Differing> differing() const;
+
+ private:
+  using Names = std::set<RowName>;
+  struct Difference {
+    size_t hash = 0;  // of what Redis had
+    int looks = 0;    // in a row that have found that; 0: not looked at yet
+  };
+  using Differences = std::map<RowName, Difference>;
+  static Names SampleNames(const ReverseMapping &reverse, int keys);
+  Differences FindDiffering(const ReverseMapping &reverse, const Differences &before);
+  // Where a key is.
+  ServerConnection &ServerOf(const std::string &key);
+
+  std::optional<redis::ClusterTopology> topology_;
+  std::vector<std::unique_ptr<ServerConnection>> connections_;  // of each shard
+  std::vector<ReverseMapping> reverses_;
+  std::vector<Differences> differences_;  // of each
+};
+
+}  // namespace prm
