@@ -14,25 +14,31 @@ CREATE TABLE redis_migrate.cutover (
     instance      text NOT NULL,
     deadline      timestamptz,
     finished_at   timestamptz,
+    step_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    steps_ms      jsonb NOT NULL DEFAULT '{}',
     paused_ms     double precision,
     keys_compared bigint,
+    keys_touched  bigint,
     sqlstate      text,
     message       text
 );
 CREATE INDEX cutover_of ON redis_migrate.cutover (migration, cutover_id);
 COMMENT ON TABLE redis_migrate.cutover IS
-    'Cutovers, and cutbacks, whose to_state is redis. step: the one that was about to be taken last; instance: the server and database that began it; deadline: when the pause of the masters ends by itself; paused_ms: how long writes were held back';
+    'Cutovers, and cutbacks, whose to_state is redis. step: the one that was about to be taken last; instance: the server and database that began it; deadline: when the pause of the masters ends by itself; step_at: when the step was stored; steps_ms: how long the earlier ones took; paused_ms: how long writes were held back; keys_touched: how many keys had changed since the last verification began, NULL if nobody knows';
 COMMENT ON SEQUENCE redis_migrate.cutover_cutover_id_seq IS 'Numbers of cutovers';
 
 CREATE TABLE redis_migrate.fenced_user (
-    cutover_id bigint NOT NULL REFERENCES redis_migrate.cutover ON DELETE CASCADE,
-    node       text NOT NULL,
-    username   text NOT NULL,
-    rules      text NOT NULL,
+    cutover_id   bigint NOT NULL REFERENCES redis_migrate.cutover ON DELETE CASCADE,
+    node         text NOT NULL,
+    address      text NOT NULL,
+    username     text NOT NULL,
+    rules        text NOT NULL,
+    fenced_rules text,
+    returned_at  timestamptz,
     PRIMARY KEY (cutover_id, node, username)
 );
 COMMENT ON TABLE redis_migrate.fenced_user IS
-    'Users of Redis who lost @write, and the rules for commands that they had, as ACL GETUSER showed them. node: the id of a master of a cluster, otherwise empty';
+    'Users of Redis who lost @write, and the rules for commands that they had, as ACL GETUSER showed them: those from before the first cutover that fenced them. node: the id of a master of a cluster, otherwise empty; fenced_rules: what the fence has left; returned_at: when they got their rights back, or nothing was left to be given back';
 
 CREATE TABLE redis_migrate.late_write (
     late_write_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -41,7 +47,6 @@ CREATE TABLE redis_migrate.late_write (
     db            integer NOT NULL,
     key_bytes     bytea NOT NULL,
     kind          text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['written', 'deleted'])),
-    is_part       boolean NOT NULL,
     payload       bytea,
     expires_at    timestamptz,
     changes       bigint NOT NULL DEFAULT 1,
@@ -51,7 +56,7 @@ CREATE TABLE redis_migrate.late_write (
 );
 CREATE UNIQUE INDEX late_write_key ON redis_migrate.late_write (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL;
 COMMENT ON TABLE redis_migrate.late_write IS
-    'Keys that were changed in Redis though their family belongs to PostgreSQL, as live sync met them: the newest state of each. is_part: payload has only elements that were added, as in the last change; settled_at: when somebody has said that nothing is to be done about it any more';
+    'Keys that were changed in Redis though their family belongs to PostgreSQL, as live sync met them: the newest state of each; settled_at: when somebody has said that nothing is to be done about it any more';
 COMMENT ON SEQUENCE redis_migrate.late_write_late_write_id_seq IS 'Numbers of late writes';
 
 CREATE TABLE redis_migrate.late_writer (
@@ -66,6 +71,17 @@ CREATE TABLE redis_migrate.late_writer (
 );
 COMMENT ON TABLE redis_migrate.late_writer IS
     'Clients of Redis whose last command may have written, as CLIENT LIST showed them when late writes arrived';
+
+CREATE TABLE redis_migrate.touched_key (
+    migration       text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    verification_id bigint NOT NULL,
+    db              integer,
+    key_bytes       bytea
+);
+ALTER TABLE redis_migrate.touched_key REPLICA IDENTITY FULL;
+CREATE UNIQUE INDEX touched_key_name ON redis_migrate.touched_key (migration, verification_id, db, redis_migrate.index_key(key_bytes));
+COMMENT ON TABLE redis_migrate.touched_key IS
+    'Keys that live sync has changed since a verification of all mappings began, up to 20,000 of a migration; a row without a key says that there are more';
 
 DO $$
 DECLARE
@@ -115,11 +131,12 @@ CREATE VIEW redis_migrate.cutovers WITH (security_barrier) AS
                                      AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) c.started_at))
                 THEN 'interrupted' ELSE c.state END AS state,
            c.step, c.started_at, c.started_by, c.deadline, c.finished_at, c.paused_ms::numeric(20, 1) AS paused_ms, c.keys_compared,
+           c.keys_touched, c.steps_ms,
            c.sqlstate, CASE WHEN redis_migrate.may_see(g.owner) THEN c.message END AS message
     FROM redis_migrate.cutover AS c JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.cutovers IS
-    'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted: the next call completes or undoes it. paused_ms: how long writes were held back';
+    'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted: the next call completes or undoes it. paused_ms: how long writes were held back; steps_ms: how long each step took; keys_touched: keys that had changed since the last verification began';
 
 GRANT SELECT ON redis_migrate.cutovers TO PUBLIC;
 
@@ -129,7 +146,7 @@ COMMENT ON FUNCTION redis_migrate.settle_late_writes(text, text) IS
     'Says that nothing is to be done any more about the late writes so far of a migration, or of a family; returns how many there were';
 
 CREATE VIEW redis_migrate.late_writes WITH (security_barrier) AS
-    SELECT l.late_write_id, l.migration, l.pattern, l.db, redis_migrate.bytes_as_text(l.key_bytes) AS key, l.key_bytes, l.kind, l.is_part,
+    SELECT l.late_write_id, l.migration, l.pattern, l.db, redis_migrate.bytes_as_text(l.key_bytes) AS key, l.key_bytes, l.kind,
            l.payload, l.expires_at, l.changes, l.first_at, l.last_at, l.settled_at
     FROM redis_migrate.late_write AS l JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);

@@ -14,11 +14,13 @@ constexpr long kLookAgainMs = 2;
 
 }  // namespace
 
-void Barrier::WaitForNow(int64 until_ms) const {
+void Barrier::WaitForNow(Masters &masters, int64 until_ms) const { WaitFor(masters.FetchPoints(), until_ms); }
+
+void Barrier::WaitFor(const std::vector<redis::ReplicationPoint> &points, int64 until_ms) const {
   bool const is_feed = migration_.source == "scan";
   std::optional<InStep> in_step;
   FeedInStep feed_in_step(migration_.name);
-  if (!is_feed) in_step.emplace(migration_.name, owner_);
+  if (!is_feed) in_step.emplace(migration_.name, owner_, points);
   while (!(is_feed ? feed_in_step.IsReached() : in_step->IsReached())) {
     if (pg::MonotonicMs() >= until_ms)
       throw pg::Failure(
@@ -32,7 +34,7 @@ void Barrier::WaitForNow(int64 until_ms) const {
 
 std::vector<redis::ReplicationPoint> Barrier::WaitForStandstill(Masters &masters, int64 until_ms) const {
   for (std::vector<redis::ReplicationPoint> before = masters.FetchPoints();;) {
-    WaitForNow(until_ms);
+    WaitFor(before, until_ms);
     std::vector<redis::ReplicationPoint> after = masters.FetchPoints();
     if (after == before) return after;
     before = std::move(after);

@@ -12,13 +12,15 @@ class Barrier {
 
   // Waits until everything that was written before the call is applied. Commits. Errors: 57014 when that is
   // not so until then, by the monotonic clock; those of InStep.
-  void WaitForNow(int64 until_ms) const;
+  void WaitForNow(Masters &masters, int64 until_ms) const;
 
   // As WaitForNow, but until nothing has been written while it waited: a pause holds writes back, not the
   // bytes by which a master calls its replicas. Returns the points at which the masters stood still.
   std::vector<redis::ReplicationPoint> WaitForStandstill(Masters &masters, int64 until_ms) const;
 
  private:
+  void WaitFor(const std::vector<redis::ReplicationPoint> &points, int64 until_ms) const;
+
   const Migration &migration_;
   Oid owner_;
 };

@@ -2,6 +2,7 @@
 //
 // First nobody writes to the tables any more. Once the reverse feed has written to Redis what was noted until
 // then, both are equal; only then the old writers get their rights back.
+#include "cutover/barrier.h"
 #include "cutover/obstacles.h"
 #include "cutover/table_fence.h"
 #include "cutover/unfinished.h"
@@ -36,11 +37,14 @@ class Cutback {
   void Execute();
 
  private:
+  void CheckStates() const;
+  void CheckLateWrites() const;
   void Check() const;
   bool IsDrained() const;
   void Fence();
   void Feed() const;
   void Drain();
+  void WaitForLiveSync();
   void GiveBack();
   int64 RestMs() const { return until_ms_ - pg::MonotonicMs(); }
 
@@ -51,7 +55,7 @@ class Cutback {
   std::optional<CutoverRecord> record_;
 };
 
-void Cutback::Check() const {
+void Cutback::CheckStates() const {
   for (const std::string &pattern : patterns_)
     if (std::string const state = FamilyState(migration_.name, pattern);
         state != "postgres" && state != "both")
@@ -60,32 +64,44 @@ void Cutback::Check() const {
                     "Only families in state postgres or both can be given back.",
                     "Name a pattern. SELECT * FROM redis_migrate.families WHERE migration = " +
                         pg::QuoteLiteral(migration_.name) + ".");
+}
+
+void Cutback::CheckLateWrites() const {
+  pg::AsExtensionOwner as_owner;
+  int64 const late = Spi::Execute(R"sql(SELECT count(*)
+                         FROM redis_migrate.late_write
+                         WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL)sql",
+                                  {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)})[0]
+                         .Int8(0);
+  if (late > 0)
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  std::to_string(late) + " keys were written to or deleted in Redis after the cutover",
+                  "Nobody knows whether their values there or here are the right ones.",
+                  "SELECT * FROM redis_migrate.late_writes; once they are right: SELECT "
+                  "redis_migrate.settle_late_writes(" +
+                      pg::QuoteLiteral(migration_.name) + ").");
+}
+
+void Cutback::Check() const {
+  CheckStates();
+  CheckLateWrites();
+  RequireFenceableTables(migration_, patterns_);
+  if (discards_) return;
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
-      R"sql(SELECT (SELECT string_agg('"' || m.mapping || '"', ', ' ORDER BY m.mapping_id)
-                    FROM redis_migrate.mapping AS m
-                    LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
-                    LEFT JOIN redis_migrate.reverse_feed AS f ON f.migration = m.migration AND f.wanted
-                    WHERE m.migration = $1 AND m.pattern = ANY ($2)
-                        AND (r.mapping_id IS NULL OR f.migration IS NULL)),
-                   (SELECT count(*)
-                    FROM redis_migrate.late_write
-                    WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL))sql",
+      R"sql(SELECT string_agg('"' || m.mapping || '"', ', ' ORDER BY m.mapping_id)
+            FROM redis_migrate.mapping AS m
+            LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+            LEFT JOIN redis_migrate.reverse_feed AS f ON f.migration = m.migration AND f.wanted
+            WHERE m.migration = $1 AND m.pattern = ANY ($2)
+                AND (r.mapping_id IS NULL OR f.migration IS NULL))sql",
       {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
-  if (!discards_ && !rows[0].IsNull(0))
+  if (!rows[0].IsNull(0))
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                   "no reverse feed writes mappings " + rows[0].Text(0) + " back to Redis",
                   "Redis has nothing of what was changed here since the cutover.",
                   "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
                       "), and wait until it has written everything; or discard_changes => true.");
-  if (rows[0].Int8(1) > 0)
-    throw Failure(
-        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        std::to_string(rows[0].Int8(1)) + " keys were written to or deleted in Redis after the cutover",
-        "Nobody knows whether their values there or here are the right ones.",
-        "SELECT * FROM redis_migrate.late_writes; once they are right: SELECT "
-        "redis_migrate.settle_late_writes(" +
-            pg::QuoteLiteral(migration_.name) + ").");
 }
 
 void Cutback::Fence() {
@@ -93,7 +109,7 @@ void Cutback::Fence() {
   record_.emplace(parameters);
   record_->Take("fencing");
   Spi::Commit();
-  FenceTables(migration_, patterns_, RestMs());
+  FenceTables(migration_, patterns_, until_ms_);
   Spi::Commit();
 }
 
@@ -149,8 +165,18 @@ void Cutback::Drain() {
   }
 }
 
+// What was written to Redis before the tables were fenced is a late write once live sync has come to it.
+void Cutback::WaitForLiveSync() {
+  record_->Take("waiting");
+  Spi::Commit();
+  Masters masters(migration_.server, GetUserId());
+  Barrier(migration_, GetUserId()).WaitForNow(masters, until_ms_);
+}
+
 void Cutback::GiveBack() {
   LockFamiliesForChange(migration_.name);
+  CheckStates();
+  CheckLateWrites();
   for (const std::string &pattern : patterns_)
     ChangeFamilyState(migration_.name, pattern, "redis", "cutback " + std::to_string(record_->id()));
   record_->Take("resuming");
@@ -170,6 +196,7 @@ void Cutback::Execute() {
   try {
     Fence();
     Drain();
+    WaitForLiveSync();
     GiveBack();
   } catch (...) {
     pg::Problem const problem = pg::CurrentProblem();
@@ -177,7 +204,7 @@ void Cutback::Execute() {
     if (record_) UndoCutover(migration_, *record_, problem);
     throw;
   }
-  CompleteCutover(migration_, *record_, nullptr);
+  CompleteCutover(migration_, *record_, std::nullopt);
   pg::Report(NOTICE,
              "cutback " + std::to_string(record_->id()) + " of migration \"" + migration_.name +
                  "\": the families belong to Redis, and the tables are fenced",
@@ -204,7 +231,7 @@ PRM_FUNCTION(cutback) {
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_wait must be between 1 ms and 1 day");
   pg::Spi spi(true);
   Migration const migration = LoadMigration(name);
-  CutoverLock const lock(name);
+  CutoverLock const lock(name, migration.server);
   SettleUnfinished(migration);
   Cutback(migration, PatternsOf(migration, pattern), wait_ms, discards).Execute();
   PG_RETURN_VOID();

@@ -4,6 +4,7 @@
 // applied all that was written before, Redis and the tables are equal and stay so until the pause ends. The
 // new state is committed then, or everything is undone.
 #include "cutover/barrier.h"
+#include "cutover/fenced_users.h"
 #include "cutover/key_sample.h"
 #include "cutover/obstacles.h"
 #include "cutover/table_fence.h"
@@ -16,7 +17,7 @@
 #include "pg/rollback.h"
 #include "pg/spi.h"
 #include "pg/time.h"
-#include "reverse/reverse_mapping.h"
+#include "reverse/reverse_check.h"
 
 namespace prm {
 namespace {
@@ -26,6 +27,8 @@ using pg::Spi;
 
 constexpr int64 kLeastPauseMs = 100;
 constexpr int64 kMostPauseMs = 60 * 1000;
+constexpr int kRoundTrips = 100;  // rows of each mapping
+constexpr int kRoundTripLooks = 3;
 
 struct CutoverOptions {
   std::vector<std::string> users;
@@ -48,7 +51,9 @@ class Cutover {
 
  private:
   void Check();
-  void RequireWayBack() const;
+  void RequireWayBack();
+  void RequireRoundTrip(bool is_paused);
+  void RequireRest() const;
   void Begin();
   void HoldWrites();
   void Fence();
@@ -61,23 +66,53 @@ class Cutover {
   Barrier barrier_;
   std::optional<Masters> masters_;
   std::optional<KeySample> sample_;
+  std::optional<ReverseCheck> way_back_;
+  int64 round_trips_ = 0;  // keys that were chosen for it
   std::optional<CutoverRecord> record_;
   std::vector<redis::ReplicationPoint> points_;  // at which the masters stand still
   std::vector<FencedUser> users_;
-  int64 paused_at_ms_ = 0;  // monotonic
+  int64 paused_at_ms_ = 0;   // monotonic
+  bool has_touched_ = true;  // keys that changed since the verification were all compared
 };
 
 // What the application will write here could not be brought to Redis, if it should have to go back.
-void Cutover::RequireWayBack() const {
+void Cutover::RequireWayBack() {
   std::map<std::string, ReverseProblem> problems;
-  for (const std::string &pattern : parameters_.patterns) FindReverses(migration_, pattern, problems);
-  if (problems.empty()) return;
+  std::vector<ReverseMapping> reverses;
+  for (const std::string &pattern : parameters_.patterns)
+    for (ReverseMapping &reverse : FindReverses(migration_, pattern, problems))
+      reverses.push_back(std::move(reverse));
+  if (problems.empty()) {
+    Spi::Commit();
+    way_back_.emplace(migration_.server, std::move(reverses));
+    return;
+  }
   std::string detail;
   for (const auto &[mapping, problem] : problems)
     detail += (detail.empty() ? "Mapping \"" : "\nMapping \"") + mapping + "\": " + problem.problem + ".";
   throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the cutover of migration \"" + migration_.name + "\" would have no way back", detail,
                 problems.begin()->second.hint + " Or no_way_back => true.");
+}
+
+// The rows of a sample would write to Redis what it has. While keys change, only those count that have not.
+void Cutover::RequireRoundTrip(bool is_paused) {
+  if (!way_back_) return;
+  int const looks = is_paused ? 1 : kRoundTripLooks;
+  if (way_back_->Compare(looks) == 0) return;
+  int64 const differing = way_back_->certain(looks);
+  if (differing == 0) return;
+  std::string detail;
+  for (const ReverseCheck::Differing &of : way_back_->differing())
+    detail += (detail.empty() ? "Mapping \"" : "\nMapping \"") + of.mapping +
+              "\": " + std::to_string(of.keys) + " keys, with letters and digits masked: " + of.shown + ".";
+  throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the rows of " + std::to_string(differing) + " of " + std::to_string(round_trips_) +
+                    " keys would write something else to Redis than it has",
+                detail,
+                "CALL redis_migrate.check_reverse(" + pg::QuoteLiteral(migration_.name) +
+                    ") looks at more of them; redis_migrate.set_reverse_query says how rows become keys. Or "
+                    "no_way_back => true.");
 }
 
 void Cutover::Check() {
@@ -115,15 +150,30 @@ void Cutover::Check() {
 // Everything that takes time, or may fail, and does not need the pause.
 void Cutover::Begin() {
   masters_.emplace(migration_.server, GetUserId());
-  if (parameters_.fence == "acl") users_ = masters_->FetchUsers(options_.users);
+  if (parameters_.fence == "acl") {
+    users_ = masters_->FetchUsers(options_.users);
+    if (std::count(options_.users.begin(), options_.users.end(), "default") == 0 &&
+        masters_->LetAnybodyWrite())
+      pg::Report(WARNING, "user \"default\" of Redis needs no password, may write, and is not fenced",
+                 "Clients that the fence refuses may come back without a name.",
+                 "ACL SETUSER default off, or name it among the users.");
+  }
   sample_.emplace(migration_, parameters_.patterns);
   sample_->Choose(*masters_, static_cast<size_t>(options_.compare_keys));
+  sample_->Prepare(*masters_);
   // If it cannot be in step while it is written to, the pause would be long, too.
-  barrier_.WaitForNow(pg::MonotonicMs() + options_.pause_ms / 2);
+  barrier_.WaitForNow(*masters_, pg::MonotonicMs() + options_.pause_ms / 2);
+  if (way_back_) round_trips_ = way_back_->Choose(kRoundTrips);
+  RequireRoundTrip(false);
+  int64 const until_ms = pg::MonotonicMs() + options_.pause_ms / 2;
+  barrier_.WaitForNow(*masters_, until_ms);
+  WaitUntilUnfenceable(migration_, parameters_.patterns, until_ms);
+  Spi::Commit();
   LockFamiliesForChange(migration_.name);
   for (const std::string &pattern : parameters_.patterns)
     ChangeFamilyState(migration_.name, pattern, "cutting", "cutover");
   record_.emplace(parameters_);
+  AddFencedUsers(*record_, users_);
   record_->TakePause(options_.pause_ms);
   Spi::Commit();
 }
@@ -134,40 +184,50 @@ int64 Cutover::RestMs() const {
   return paused_at_ms_ + options_.pause_ms - margin_ms - pg::MonotonicMs();
 }
 
+void Cutover::RequireRest() const {
+  if (RestMs() > 0) return;
+  throw Failure(
+      ERRCODE_QUERY_CANCELED,
+      "the cutover took longer than writes can be held back, " + std::to_string(options_.pause_ms) + " ms",
+      "",
+      "Try again, with a longer max_pause, or at a time with fewer writes. steps_ms of "
+      "redis_migrate.cutovers "
+      "shows what took long.");
+}
+
 void Cutover::HoldWrites() {
   paused_at_ms_ = pg::MonotonicMs();
   masters_->Pause(options_.pause_ms);
-  record_->Take("waiting");
+  record_->TakeInPause("waiting");
   Spi::Commit();
   points_ = barrier_.WaitForStandstill(*masters_, pg::MonotonicMs() + RestMs());
-  record_->Take("comparing");
+  record_->TakeInPause("comparing");
   Spi::Commit();
+  has_touched_ = options_.compare_keys == 0 ||
+                 sample_->AddTouched(*masters_, static_cast<size_t>(options_.compare_keys));
   int64 const compared = sample_->Compare(*masters_);
-  record_->SaveCompared(compared);
+  RequireRoundTrip(true);
+  record_->SaveCompared(compared, sample_->touched());
 }
 
 void Cutover::Fence() {
-  record_->AddUsers(users_);
-  record_->Take("fencing");
+  record_->TakeInPause("fencing");
   Spi::Commit();
   if (parameters_.fence == "acl") masters_->TakeWrite(users_);
   if (parameters_.fence == "kill") masters_->KillClients();
+  SaveFencedRules(*record_, users_);
 }
 
 void Cutover::Commit() {
-  record_->Take("committing");
+  record_->TakeInPause("committing");
   Spi::Commit();
   // Nothing was written since the tables were seen to have everything: the pause has held.
   if (!(masters_->FetchPoints() == points_))
     points_ = barrier_.WaitForStandstill(*masters_, pg::MonotonicMs() + RestMs());
-  if (RestMs() <= 0)
-    throw Failure(
-        ERRCODE_QUERY_CANCELED,
-        "the cutover took longer than writes can be held back, " + std::to_string(options_.pause_ms) + " ms",
-        "", "Try again, with a longer max_pause, or at a time with fewer writes.");
+  RequireRest();
   pg::SetForTransaction("lock_timeout", std::to_string(RestMs()).c_str());
   LockFamiliesForChange(migration_.name);
-  UnfenceTables(migration_, parameters_.patterns, RestMs());
+  UnfenceTables(migration_, parameters_.patterns, pg::MonotonicMs() + RestMs());
   for (const std::string &pattern : parameters_.patterns) {
     if (FamilyState(migration_.name, pattern) != "cutting")
       throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -176,6 +236,7 @@ void Cutover::Commit() {
                       "cutover " + std::to_string(record_->id()));
   }
   record_->Take("resuming");
+  RequireRest();  // the locks may have taken it
   Spi::Commit();
 }
 
@@ -188,15 +249,26 @@ void Cutover::Execute() {
     Commit();
   } catch (...) {
     pg::Problem const problem = pg::CurrentProblem();
+    sample_.reset();
     masters_.reset();
+    way_back_.reset();
     pg::RollBackAfter(problem);
     UndoCutover(migration_, *record_, problem);
     throw;
   }
-  CompleteCutover(migration_, *record_, &*masters_);
+  int64 const committed_ms = pg::MonotonicMs();
+  std::vector<Failure> const failures = masters_->Resume();
   int64 const paused_ms = pg::MonotonicMs() - paused_at_ms_;
+  CompleteCutover(migration_, *record_, failures);
   record_->SavePause(static_cast<double>(paused_ms));
   Spi::Commit();
+  if (committed_ms > paused_at_ms_ + options_.pause_ms)
+    pg::Report(WARNING, "the pause of Redis had ended when the cutover was committed",
+               "What was written in between is a late write.", "SELECT * FROM redis_migrate.late_writes.");
+  if (!has_touched_)
+    pg::Report(NOTICE, "keys that changed since the last verification were compared only at random",
+               sample_->touched() < 0 ? "No verification of all mappings tells which they are."
+                                      : "There are more than compare_keys of them, or more than are kept.");
   std::string list;
   for (const std::string &pattern : parameters_.patterns) list += (list.empty() ? "" : ", ") + pattern;
   pg::Report(NOTICE, "cutover " + std::to_string(record_->id()) + " of migration \"" + migration_.name +

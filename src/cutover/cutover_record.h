@@ -7,6 +7,13 @@
 
 namespace prm {
 
+// What a cutover's instance is: a copy of the database on the same server is not the one that began it.
+std::string ThisDatabase();
+
+// What Redis is about to be told must not be forgotten in a crash: the commit is on disk, whatever the
+// session has set. A setting that also waits for standbys stays.
+void CommitToDisk();
+
 // All functions need SPI and work in the current transaction with the rights of the extension's owner.
 class CutoverRecord {
  public:
@@ -23,42 +30,35 @@ class CutoverRecord {
   // another database, has begun it, of which this one is a copy.
   static std::optional<CutoverRecord> FindUnfinished(const std::string &migration);
 
-  // The last one that has handed the family of a pattern over, unless it was given back since; nothing:
-  // set_family_state has, or nobody.
-  static std::optional<CutoverRecord> FindLast(const std::string &migration, const std::string &pattern);
-
   int64 id() const { return id_; }
   const Parameters &parameters() const { return parameters_; }
   const std::string &step() const { return step_; }
+  // For messages: "cutover 3 of migration …".
+  std::string Name() const;
   // Whether the pause that it has asked for may last.
   bool MayBePaused() const { return may_be_paused_; }
 
-  // Whether this database has begun it, not one of which it is a copy.
-  bool IsOfHere() const { return is_of_here_; }
-
-  // The step that comes next.
+  // The step that comes next; how long the one before it took is kept, too. The commit is on disk.
   void Take(const std::string &step);
-  // That, and when a pause of the masters ends which begins now.
+  // As Take, but a crash may forget it, and then the step is that before it: to undo both is the same.
+  void TakeInPause(const std::string &step);
+  // As Take, and when a pause of the masters ends which begins now.
   void TakePause(int64 most_ms);
 
-  void AddUsers(const std::vector<FencedUser> &users) const;
-  std::vector<FencedUser> ReadUsers() const;
-
   void SavePause(double paused_ms) const;
-  void SaveCompared(int64 keys) const;
+  // touched: keys that have changed since the last verification began; -1: nobody knows.
+  void SaveCompared(int64 keys, int64 touched) const;
   // state: completed, undone. sqlstate, message: why.
   void Finish(const std::string &state, const std::string &sqlstate = "", const std::string &message = "");
 
  private:
   CutoverRecord() = default;
-  static std::optional<CutoverRecord> Find(const std::string &condition, const std::string &migration,
-                                           const std::string &argument);
+  void SaveStep(const std::string &step);
 
   Parameters parameters_;
   int64 id_ = 0;
   std::string step_;
   bool may_be_paused_ = false;
-  bool is_of_here_ = true;
 };
 
 }  // namespace prm

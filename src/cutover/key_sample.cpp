@@ -1,6 +1,7 @@
 #include "cutover/key_sample.h"
 
 #include "ledger/ledger_settling.h"
+#include "live/touched_keys.h"
 #include "mapping/ledger_mark.h"
 #include "pg/background.h"
 #include "pg/settings.h"
@@ -87,7 +88,40 @@ void KeySample::Choose(Masters &masters, size_t most) {
   }
 }
 
-int64 KeySample::Compare(Masters &masters) {
+bool KeySample::AddTouched(Masters &masters, size_t most) {
+  TouchedKeys::Found const touched = TouchedKeys::Read(migration_.name, patterns_);
+  Spi::Commit();
+  std::vector<KeyId> of_families;
+  uint64 route = 0;
+  for (const KeyId &id : touched.keys)
+    if (IsOfFamilies(id.first, id.second, route)) of_families.push_back(id);
+  touched_ = touched.is_known ? static_cast<int64>(of_families.size()) : -1;
+  if (!touched.is_known || touched.has_more || of_families.size() > most) return false;
+  for (KeyId &id : of_families) {
+    size_t number = 0;
+    while (number + 1 < masters.size() && !masters.Has(number, id.second)) ++number;
+    keys_[number].insert(std::move(id));
+  }
+  return true;
+}
+
+source::NamedKeys &KeySample::ReaderOf(Masters &masters, size_t number) {
+  if (readers_.size() < masters.size()) readers_.resize(masters.size());
+  if (readers_[number] == nullptr) {
+    source::NamedKeysOptions options;
+    options.is_cluster = !masters[number].node().id.empty();
+    options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
+    options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+    readers_[number] = ValueOrThrow(source::NamedKeys::Open(*masters[number], options));
+  }
+  return *readers_[number];
+}
+
+void KeySample::Prepare(Masters &masters) { CompareAll(masters, false); }
+
+int64 KeySample::Compare(Masters &masters) { return CompareAll(masters, true); }
+
+int64 KeySample::CompareAll(Masters &masters, bool must_be_equal) {
   pg::Context context("redis_migrate cutover");
   pg::SwitchContext in_context(context.get());
   int64 compared = 0;
@@ -98,12 +132,7 @@ int64 KeySample::Compare(Masters &masters) {
       std::tie(keys.back().entry.db, keys.back().entry.key) = id;
     }
     if (keys.empty()) continue;
-    source::NamedKeysOptions options;
-    options.is_cluster = !masters[number].node().id.empty();
-    options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
-    options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
-    auto const reader = ValueOrThrow(source::NamedKeys::Open(*masters[number], options));
-    pg::ThrowIfError(reader->Read(keys));
+    pg::ThrowIfError(ReaderOf(masters, number).Read(keys));
     std::vector<const source::Entry *> entries;
     for (source::NamedKey &key : keys) {
       DropExpired(key.entry);
@@ -118,7 +147,7 @@ int64 KeySample::Compare(Masters &masters) {
     for (int level = 0; level < routing_.levels(); ++level) store_.Process(entries, level, {}, batch, tally);
     Spi::Commit();
     compared += static_cast<int64>(entries.size());
-    if (comparison.unequal.empty() && tally.rejects.empty()) continue;
+    if (!must_be_equal || (comparison.unequal.empty() && tally.rejects.empty())) continue;
     std::string detail =
         tally.rejects.empty() ? "" : "A key cannot be stored: " + tally.rejects[0].message + ".";
     for (const auto &[entry, of] : comparison.unequal)

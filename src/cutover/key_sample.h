@@ -17,11 +17,23 @@ class KeySample {
   // the connections.
   void Choose(Masters &masters, size_t most);
 
-  // Reads the keys and compares them. Commits. Returns how many there were. Errors: 55000 with the first
-  // differences; those of NamedKeys and of the mappings.
+  // Adds the keys that live sync has changed since the last verification began. False: there are more than
+  // `most`, or nobody knows; then it adds none. Commits.
+  bool AddTouched(Masters &masters, size_t most);
+  // How many it has found, those that it has not added included; -1: nobody knows.
+  int64 touched() const { return touched_; }
+
+  // As Compare, but whatever is found: so that nothing has to be prepared any more while writes are held
+  // back.
+  void Prepare(Masters &masters);
+
+  // Reads the keys and compares them; always of the same masters. Commits. Returns how many there were.
+  // Errors: 55000 with the first differences; those of NamedKeys and of the mappings.
   int64 Compare(Masters &masters);
 
  private:
+  int64 CompareAll(Masters &masters, bool must_be_equal);
+  source::NamedKeys &ReaderOf(Masters &masters, size_t number);
   bool IsOfFamilies(int db, Bytes key, uint64 &route);
 
   Migration migration_;
@@ -30,6 +42,8 @@ class KeySample {
   BatchStore store_;
   PassFilter filter_;
   std::vector<std::set<KeyId>> keys_;  // of each master
+  std::vector<std::unique_ptr<source::NamedKeys>> readers_;
+  int64 touched_ = -1;
 };
 
 }  // namespace prm

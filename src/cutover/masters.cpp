@@ -2,8 +2,8 @@
 
 #include "live/live_links.h"
 #include "pg/spi.h"
+#include "redis/cluster_slots.h"
 #include "redis/role.h"
-#include "source/named_keys.h"
 
 namespace prm {
 
@@ -23,6 +23,8 @@ std::vector<std::string> Words(const std::string &text) {
   return words;
 }
 
+constexpr long kMostConnectMs = 1000;  // to one master, while others wait to be undone
+
 // The value of a field of ACL GETUSER, a list of names and values.
 redis::ReplyView FieldOf(const redis::ReplyView &user, Bytes name) {
   for (size_t i = 0; i + 1 < user.size(); i += 2)
@@ -30,28 +32,65 @@ redis::ReplyView FieldOf(const redis::ReplyView &user, Bytes name) {
   return redis::ReplyView(nullptr);
 }
 
+// Nothing: there is no such user.
+std::optional<std::string> FetchRules(redis::Connection &redis, const std::string &name) {
+  redis::Reply const user = ValueOrThrow(redis.Command({"ACL", "GETUSER", name}));
+  if (user.IsNil()) return std::nullopt;
+  std::optional<Bytes> const rules = FieldOf(user, "commands").String();
+  if (!rules) throw Failure(redis.UnknownReply("ACL GETUSER"));
+  return std::string(*rules);
+}
+
+// Whether a user's rules are still those that the fence has left.
+bool IsFenced(const FencedUser &user, const std::string &rules) {
+  if (!user.fenced_rules.empty()) return rules == user.fenced_rules;
+  std::vector<std::string> const words = Words(rules);
+  return std::count(words.begin(), words.end(), "-@write") > 0;
+}
+
+void SetRules(redis::Connection &redis, const FencedUser &user) {
+  std::vector<std::string> const rules = Words(user.rules);
+  std::vector<Bytes> arguments = {"ACL", "SETUSER", user.name};
+  arguments.insert(arguments.end(), rules.begin(), rules.end());
+  redis.Append(arguments.data(), arguments.size());
+  redis::Reply const reply = ValueOrThrow(redis.Receive());
+  if (reply.IsError()) throw Failure(redis.ToError(reply));
+}
+
 }  // namespace
 
-Masters::Masters(const std::string &server, Oid user) {
+Masters::Masters(const std::string &server, Oid user) { Connect(server, user, nullptr); }
+
+Masters::Masters(const std::string &server, Oid user, std::vector<Failure> &failures) {
+  Connect(server, user, &failures);
+}
+
+void Masters::Connect(const std::string &server, Oid user, std::vector<Failure> *failures) {
   std::vector<std::vector<std::string>> nodes(1);
   if (std::optional<redis::ClusterTopology> const topology = TopologyOf(server, user)) {
     nodes.clear();
     for (const redis::ClusterShard &shard : topology->shards) nodes.push_back({shard.master.id});
   }
-  for (const std::vector<std::string> &of_master : nodes) {
-    auto connection = of_master.empty() ? std::make_unique<ServerConnection>(server, user)
-                                        : std::make_unique<ServerConnection>(server, user, of_master);
-    Spi::Commit();
-    if (!connection->is_open())
-      throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has just lost its slots");
-    std::optional<redis::Role> const role = ValueOrThrow(redis::FetchRole(**connection));
-    if (role && !role->is_master)
-      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                    "Redis at " + (*connection)->address() + " is a replica",
-                    "Writes can be held back only by their master.",
-                    "Let server \"" + server + "\" name the master, or the Sentinels that know it.");
-    connections_.push_back(std::move(connection));
-  }
+  for (const std::vector<std::string> &of_master : nodes) try {
+      auto connection = of_master.empty()
+                            ? std::make_unique<ServerConnection>(server, user)
+                            : std::make_unique<ServerConnection>(
+                                  server, user, of_master, failures == nullptr ? LONG_MAX : kMostConnectMs);
+      Spi::Commit();
+      if (!connection->is_open())
+        throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has just lost its slots");
+      std::optional<redis::Role> const role = ValueOrThrow(redis::FetchRole(**connection));
+      if (role && !role->is_master)
+        throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "Redis at " + (*connection)->address() + " is a replica",
+                      "Writes can be held back only by their master.",
+                      "Let server \"" + server + "\" name the master, or the Sentinels that know it.");
+      connections_.push_back(std::move(connection));
+    } catch (const Failure &failure) {
+      if (failures == nullptr || of_master.empty()) throw;
+      failures->push_back(failure);
+      unreached_.insert(of_master[0]);
+    }
 }
 
 void Masters::Pause(int64 most_ms) {
@@ -60,16 +99,19 @@ void Masters::Pause(int64 most_ms) {
     ValueOrThrow((*connection)->Command({"CLIENT", "PAUSE", ms, "WRITE"}));
 }
 
-void Masters::Resume() {
-  for (const auto &connection : connections_) ValueOrThrow((*connection)->Command({"CLIENT", "UNPAUSE"}));
+std::vector<Failure> Masters::Resume() {
+  std::vector<Failure> failures;
+  for (const auto &connection : connections_)
+    if (auto const resumed = (*connection)->Command({"CLIENT", "UNPAUSE"}); !resumed.ok())
+      failures.emplace_back(resumed.error());
+  return failures;
 }
 
 std::vector<redis::ReplicationPoint> Masters::FetchPoints() {
+  for (size_t number = points_.size(); number < connections_.size(); ++number)
+    points_.push_back(ValueOrThrow(source::NamedKeys::Open(**connections_[number], {})));
   std::vector<redis::ReplicationPoint> points;
-  for (const auto &connection : connections_) {
-    auto const keys = ValueOrThrow(source::NamedKeys::Open(**connection, {}));
-    points.push_back(ValueOrThrow(keys->FetchPoint()));
-  }
+  for (const auto &master : points_) points.push_back(ValueOrThrow(master->FetchPoint()));
   return points;
 }
 
@@ -97,34 +139,73 @@ std::vector<FencedUser> Masters::FetchUsers(const std::vector<std::string> &name
         throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
                       "user \"" + shown + "\" has selectors, which may permit writes by themselves", "",
                       "redis-cli ACL SETUSER " + shown + " clearselectors, or fence => 'kill'.");
-      users.push_back({connection->node().id, name, std::string(*rules)});
+      users.push_back({connection->node().id, redis.address(), name, std::string(*rules), ""});
     }
   }
   return users;
 }
 
-void Masters::TakeWrite(const std::vector<FencedUser> &users) {
-  for (const auto &connection : connections_)
-    for (const FencedUser &user : users)
-      if (user.node == connection->node().id)
-        ValueOrThrow((*connection)->Command({"ACL", "SETUSER", user.name, "-@write"}));
+bool Masters::LetAnybodyWrite() {
+  for (const auto &connection : connections_) {
+    redis::Reply const user = ValueOrThrow((*connection)->Command({"ACL", "GETUSER", "default"}));
+    redis::ReplyView const flags = FieldOf(user, "flags");
+    std::set<std::string> words;
+    for (size_t i = 0; i < flags.size(); ++i) words.emplace(flags.element(i).String().value_or(""));
+    std::vector<std::string> const rules =
+        Words(std::string(FieldOf(user, "commands").String().value_or("")));
+    if (words.count("on") > 0 && words.count("nopass") > 0 && !rules.empty() && rules[0] == "+@all" &&
+        std::count(rules.begin(), rules.end(), "-@write") == 0)
+      return true;
+  }
+  return false;
 }
 
-void Masters::GiveBack(const std::vector<FencedUser> &users) {
-  for (const auto &connection : connections_) {
-    redis::Connection &redis = **connection;
-    for (const FencedUser &user : users) {
+void Masters::TakeWrite(std::vector<FencedUser> &users) {
+  for (const auto &connection : connections_)
+    for (FencedUser &user : users) {
       if (user.node != connection->node().id) continue;
-      // SETUSER would create it.
-      if (ValueOrThrow(redis.Command({"ACL", "GETUSER", user.name})).IsNil()) continue;
-      std::vector<std::string> const rules = Words(user.rules);
-      std::vector<Bytes> arguments = {"ACL", "SETUSER", user.name};
-      arguments.insert(arguments.end(), rules.begin(), rules.end());
-      redis.Append(arguments.data(), arguments.size());
-      redis::Reply const reply = ValueOrThrow(redis.Receive());
-      if (reply.IsError()) throw Failure(redis.ToError(reply));
+      ValueOrThrow((*connection)->Command({"ACL", "SETUSER", user.name, "-@write"}));
+      user.fenced_rules = FetchRules(**connection, user.name).value_or("");
+    }
+}
+
+ReturnedUsers Masters::GiveBack(const std::vector<FencedUser> &users, std::vector<Failure> &failures) {
+  ReturnedUsers returned;
+  for (const FencedUser &user : users) {
+    auto const connection = std::find_if(connections_.begin(), connections_.end(),
+                                         [&](const auto &master) { return master->node().id == user.node; });
+    if (connection == connections_.end()) {
+      if (unreached_.count(user.node) == 0) returned.gone.push_back(user);
+      continue;
+    }
+    redis::Connection &redis = ***connection;
+    try {
+      std::optional<std::string> const rules = FetchRules(redis, user.name);
+      bool const is_replaced = user.node.empty() && user.address != redis.address();
+      if (!rules || (is_replaced && !IsFenced(user, *rules))) {  // SETUSER would create it
+        returned.gone.push_back(user);
+      } else if (*rules == user.rules) {
+        returned.done.push_back(user);
+      } else if (!IsFenced(user, *rules)) {
+        returned.changed.push_back(user);
+      } else {
+        SetRules(redis, user);
+        returned.done.push_back(user);
+      }
+    } catch (const Failure &failure) {
+      failures.push_back(failure);
     }
   }
+  return returned;
+}
+
+bool Masters::Has(size_t number, Bytes key) const {
+  const ServerConnection &master = *connections_[number];
+  size_t const slot = redis::KeySlot(key);
+  return std::any_of(master.topology().shards.begin(), master.topology().shards.end(),
+                     [&](const redis::ClusterShard &shard) {
+                       return shard.master.id == master.node().id && shard.slots.test(slot);
+                     });
 }
 
 void Masters::KillClients() {

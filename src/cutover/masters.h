@@ -4,14 +4,24 @@
 #include "connect/server.h"
 #include "pg/pg.h"
 #include "redis/replication_point.h"
+#include "source/named_keys.h"
 
 namespace prm {
 
-// A user of Redis, and the rules for commands that it had on a master before @write was taken.
+// A user of Redis, and its rules for commands on a master, as ACL GETUSER shows them.
 struct FencedUser {
-  std::string node;  // the id of a master of a cluster; otherwise empty
+  std::string node;     // the id of a master of a cluster; otherwise empty
+  std::string address;  // of the master
   std::string name;
-  std::string rules;  // as ACL GETUSER shows them
+  std::string rules;         // before @write was taken
+  std::string fenced_rules;  // afterwards; empty: not known
+};
+
+// What became of users who were to get their rights back.
+struct ReturnedUsers {
+  std::vector<FencedUser> done;     // they have them
+  std::vector<FencedUser> changed;  // somebody else has given them other rules since
+  std::vector<FencedUser> gone;     // they, or their masters, are not there any more
 };
 
 // No function may be called in a transaction, and after an error only the destructor.
@@ -20,11 +30,14 @@ class Masters {
   // Connects to each. Commits. user: whose credentials. Errors: those of ServerConnection and
   // redis::FindTopology; 55000 if the server is a replica.
   Masters(const std::string &server, Oid user);
+  // As above, but leaves out masters of a cluster that cannot be reached; each is one of the failures.
+  Masters(const std::string &server, Oid user, std::vector<pg::Failure> &failures);
 
   // CLIENT PAUSE … WRITE, of Redis 6.2: writes, scripts and GETEX are held back for so long, or until Resume.
   // Errors: those of Connection::Command.
   void Pause(int64 most_ms);
-  void Resume();
+  // Tries it at each of them. Returns what failed.
+  std::vector<pg::Failure> Resume();
 
   // Where the history of each is.
   std::vector<redis::ReplicationPoint> FetchPoints();
@@ -32,18 +45,29 @@ class Masters {
   // What ACL GETUSER tells of these users. Errors: 42704 no such user; 22023 for the user of our own
   // connections; 0A000 for one who has selectors, which may permit what -@write takes.
   std::vector<FencedUser> FetchUsers(const std::vector<std::string> &names);
-  // ACL SETUSER … -@write.
-  void TakeWrite(const std::vector<FencedUser> &users);
-  // Sets the rules for commands to what they were; a user that is gone, or whose master is, stays so.
-  void GiveBack(const std::vector<FencedUser> &users);
+  // Whether whoever connects without a password may write, on one of them, as user default.
+  bool LetAnybodyWrite();
+  // ACL SETUSER … -@write. Notes the rules that result.
+  void TakeWrite(std::vector<FencedUser> &users);
+  // Sets the rules for commands to what they were, unless they are not what TakeWrite has left. Tries it for
+  // each; failures: what failed, those of the constructor included: a user of a master that could not be
+  // reached is in none of the lists.
+  ReturnedUsers GiveBack(const std::vector<FencedUser> &users, std::vector<pg::Failure> &failures);
   // CLIENT KILL TYPE normal: all connections but these, replicas and subscribers.
   void KillClients();
+
+  // Of a cluster: whether the slot of a key is that master's.
+  bool Has(size_t number, Bytes key) const;
 
   size_t size() const { return connections_.size(); }
   ServerConnection &operator[](size_t number) { return *connections_[number]; }
 
  private:
+  void Connect(const std::string &server, Oid user, std::vector<pg::Failure> *failures);
+
   std::vector<std::unique_ptr<ServerConnection>> connections_;
+  std::vector<std::unique_ptr<source::NamedKeys>> points_;  // tell them, by the same connections
+  std::set<std::string> unreached_;                         // ids of nodes
 };
 
 }  // namespace prm

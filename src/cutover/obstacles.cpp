@@ -16,18 +16,22 @@ std::string FindLiveObstacle(const std::string &migration) {
       R"sql(SELECT CASE
                 WHEN b.state <> 'running' THEN format('live sync is in state "%s"', b.state)
                 WHEN b.instance <> $2 THEN 'live sync belongs to another server, of which this one is a copy'
+                WHEN NOT EXISTS (SELECT FROM pg_stat_get_activity(r.pid) AS a
+                                 WHERE a.datid = $3 AND a.backend_start <= r.updated_at)
+                THEN 'no worker of this database applies its changes now; a copy of a database has none'
                 WHEN NOT coalesce(l.is_streaming, false) THEN 'a replication link is not up'
                 WHEN NOT coalesce(p.is_loaded, false) THEN 'live sync is still loading its snapshot'
+                WHEN l.doubt IS NOT NULL THEN 'live sync may have missed changes: ' || l.doubt
             END
             FROM redis_migrate.background_run AS b
             LEFT JOIN LATERAL (
-                SELECT run_id
+                SELECT run_id, pid, updated_at
                 FROM redis_migrate.run
                 WHERE migration = b.migration AND live
                 ORDER BY run_id DESC
                 LIMIT 1) AS r ON true
             LEFT JOIN LATERAL (
-                SELECT bool_and(state = 'streaming') AS is_streaming
+                SELECT bool_and(state = 'streaming') AS is_streaming, max(doubt) AS doubt
                 FROM redis_migrate.live_link
                 WHERE run_id = r.run_id) AS l ON true
             LEFT JOIN LATERAL (
@@ -35,7 +39,7 @@ std::string FindLiveObstacle(const std::string &migration) {
                 FROM redis_migrate.live_position
                 WHERE run_id = r.run_id) AS p ON true
             WHERE b.migration = $1 AND b.live)sql",
-      {SqlParam::Text(migration), SqlParam::Text(instance)});
+      {SqlParam::Text(migration), SqlParam::Text(instance), SqlParam::OidOf(MyDatabaseId)});
   return rows.size() == 0 ? "live sync is not under way" : rows[0].Text(0);
 }
 

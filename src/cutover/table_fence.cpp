@@ -3,6 +3,7 @@
 #include "cutover/unfinished.h"
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
+#include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/own_write.h"
@@ -20,50 +21,134 @@ constexpr int64 kUnfenceWaitMs = 10 * 1000;
 constexpr char kRowTrigger[] = "redis_migrate_fence";
 constexpr char kTruncateTrigger[] = "redis_migrate_fence_truncate";
 
-// By the names of mappings, which are schema-qualified.
-std::set<std::string> TargetsOf(const Migration &migration, const std::vector<std::string> &patterns) {
-  std::set<std::string> targets;
+struct Table {
+  std::string name;  // schema-qualified and quoted
+  bool is_foreign;
+  std::vector<std::string> leaves;  // of a partitioned table: TRUNCATE triggers are not theirs
+  bool operator<(const Table &other) const { return name < other.name; }
+};
+
+// The table that a target is, or that a view stands for, which has no row triggers of its own. Errors: 0A000
+// for a view that does not stand for one.
+Table TableOf(const std::string &target) {
+  auto const rows = Spi::Execute(
+      R"sql(WITH RECURSIVE named (relation) AS (
+                SELECT to_regclass($1)::oid
+                UNION
+                SELECT d.refobjid
+                FROM named AS n
+                JOIN pg_catalog.pg_rewrite AS w ON w.ev_class = n.relation AND w.ev_type = '1'
+                JOIN pg_catalog.pg_depend AS d
+                    ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                        AND d.refclassid = 'pg_class'::regclass)
+            SELECT format('%I.%I', s.nspname, c.relname), c.relkind = 'f',
+                ARRAY(SELECT format('%I.%I', t.nspname, l.relname)
+                      FROM pg_catalog.pg_partition_tree(c.oid) AS p
+                      JOIN pg_catalog.pg_class AS l ON l.oid = p.relid AND l.relkind = 'r'
+                      JOIN pg_catalog.pg_namespace AS t ON t.oid = l.relnamespace
+                      WHERE p.isleaf AND p.level > 0),
+                c.relkind = 'v', pg_catalog.pg_relation_is_updatable(c.oid, false) & 28 = 28
+            FROM named AS n
+            JOIN pg_catalog.pg_class AS c ON c.oid = n.relation AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
+            JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace)sql",
+      {pg::SqlParam::Text(target)});
+  std::vector<Table> tables;
+  bool stands_for_table = true;
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    if (rows[i].Bool(3))
+      stands_for_table = stands_for_table && rows[i].Bool(4);
+    else
+      tables.push_back({rows[i].Text(0), rows[i].Bool(1), rows[i].TextArray(2)});
+  }
+  if (!stands_for_table || tables.size() != 1)
+    throw pg::Failure(
+        ERRCODE_FEATURE_NOT_SUPPORTED, "target " + target + " cannot be fenced",
+        "It is a view that does not stand for one table, and triggers of views do not refuse rows.",
+        "Take the right to write to what it names from the application; once nobody writes there any more: "
+        "SELECT redis_migrate.set_family_state(..., 'redis').");
+  return tables[0];
+}
+
+// Of the mappings of these patterns.
+std::set<Table> TablesOf(const Migration &migration, const std::vector<std::string> &patterns) {
+  std::set<Table> tables;
   for (const Mapping &mapping : migration.mappings)
     if (std::count(patterns.begin(), patterns.end(), mapping.pattern) > 0 && mapping.accepted)
-      targets.insert(mapping.target);
-  return targets;
+      tables.insert(TableOf(mapping.target));
+  return tables;
 }
 
-void SetLockTimeout(int64 wait_ms) {
-  pg::SetForTransaction("lock_timeout", std::to_string(std::max(wait_ms, int64{1})).c_str());
+void SetLockTimeout(int64 until_ms) {
+  int64 const wait_ms = std::max(until_ms - pg::MonotonicMs(), int64{1});
+  pg::SetForTransaction("lock_timeout", std::to_string(wait_ms).c_str());
 }
 
-void DropTriggers(const std::string &target) {
-  // Only of a table that has them: DROP TRIGGER waits for everybody who reads it.
-  for (const char *trigger : {kRowTrigger, kTruncateTrigger}) {
-    bool const is_there = Spi::Execute(
-                              R"sql(SELECT EXISTS (SELECT
-                                    FROM pg_catalog.pg_trigger
-                                    WHERE tgrelid = to_regclass($1) AND tgname = $2 AND tgparentid = 0))sql",
-                              {pg::SqlParam::Text(target), pg::SqlParam::Text(trigger)})[0]
-                              .Bool(0);
-    if (is_there) Spi::Execute("DROP TRIGGER " + std::string(trigger) + " ON " + target);
-  }
+bool HasTrigger(const std::string &table, const char *trigger) {
+  return Spi::Execute(
+             R"sql(SELECT EXISTS (SELECT
+                   FROM pg_catalog.pg_trigger
+                   WHERE tgrelid = to_regclass($1) AND tgname = $2 AND tgparentid = 0))sql",
+             {pg::SqlParam::Text(table), pg::SqlParam::Text(trigger)})[0]
+      .Bool(0);
+}
+
+// Only of a table that has it: DROP TRIGGER waits for everybody who reads it.
+void DropTrigger(const std::string &table, const char *trigger, int64 until_ms) {
+  if (!HasTrigger(table, trigger)) return;
+  SetLockTimeout(until_ms);
+  Spi::Execute("DROP TRIGGER " + std::string(trigger) + " ON " + table);
+}
+
+void CreateTrigger(const std::string &table, const char *trigger, const std::string &when, int64 until_ms) {
+  DropTrigger(table, trigger, until_ms);
+  SetLockTimeout(until_ms);
+  Spi::Execute("CREATE TRIGGER " + std::string(trigger) + " BEFORE " + when +
+               " EXECUTE FUNCTION redis_migrate.refuse_write()");
+  Spi::Execute("ALTER TABLE " + table + " ENABLE ALWAYS TRIGGER " + trigger);
+}
+
+// A partitioned table, and its leaves, or else the table.
+std::vector<std::string> TruncatedWith(const Table &table) {
+  if (table.is_foreign) return {};  // before PostgreSQL 16 they have no such triggers
+  std::vector<std::string> tables = table.leaves;
+  tables.push_back(table.name);
+  return tables;
 }
 
 }  // namespace
 
-void FenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 wait_ms) {
-  SetLockTimeout(wait_ms);
-  for (const std::string &target : TargetsOf(migration, patterns)) {
-    DropTriggers(target);
-    Spi::Execute("CREATE TRIGGER " + std::string(kRowTrigger) + " BEFORE INSERT OR UPDATE OR DELETE ON " +
-                 target + " FOR EACH ROW EXECUTE FUNCTION redis_migrate.refuse_write()");
-    Spi::Execute("CREATE TRIGGER " + std::string(kTruncateTrigger) + " BEFORE TRUNCATE ON " + target +
-                 " FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.refuse_write()");
-    for (const char *trigger : {kRowTrigger, kTruncateTrigger})
-      Spi::Execute("ALTER TABLE " + target + " ENABLE ALWAYS TRIGGER " + trigger);
+void RequireFenceableTables(const Migration &migration, const std::vector<std::string> &patterns) {
+  TablesOf(migration, patterns);
+}
+
+void FenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms) {
+  for (const Table &table : TablesOf(migration, patterns)) {
+    CreateTrigger(table.name, kRowTrigger, "INSERT OR UPDATE OR DELETE ON " + table.name + " FOR EACH ROW",
+                  until_ms);
+    for (const std::string &truncated : TruncatedWith(table))
+      CreateTrigger(truncated, kTruncateTrigger, "TRUNCATE ON " + truncated + " FOR EACH STATEMENT",
+                    until_ms);
+    if (table.is_foreign)
+      pg::Report(WARNING, "foreign table " + table.name + " is fenced only here",
+                 "Who writes to it elsewhere, or truncates it, is not refused.");
   }
 }
 
-void UnfenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 wait_ms) {
-  SetLockTimeout(wait_ms);
-  for (const std::string &target : TargetsOf(migration, patterns)) DropTriggers(target);
+void UnfenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms) {
+  for (const Table &table : TablesOf(migration, patterns)) {
+    DropTrigger(table.name, kRowTrigger, until_ms);
+    for (const std::string &truncated : TruncatedWith(table))
+      DropTrigger(truncated, kTruncateTrigger, until_ms);
+  }
+}
+
+void WaitUntilUnfenceable(const Migration &migration, const std::vector<std::string> &patterns,
+                          int64 until_ms) {
+  for (const Table &table : TablesOf(migration, patterns)) {
+    if (!HasTrigger(table.name, kRowTrigger)) continue;
+    SetLockTimeout(until_ms);
+    Spi::Execute("LOCK TABLE " + table.name + " IN ACCESS EXCLUSIVE MODE");
+  }
 }
 
 }  // namespace prm
@@ -95,6 +180,6 @@ PRM_FUNCTION(unfence) {
   pg::Spi spi;
   Migration const migration = LoadMigration(name);
   CutoverLock const lock(name);
-  UnfenceTables(migration, PatternsOf(migration, pattern), kUnfenceWaitMs);
+  UnfenceTables(migration, PatternsOf(migration, pattern), pg::MonotonicMs() + kUnfenceWaitMs);
   PG_RETURN_VOID();
 }

@@ -1,15 +1,26 @@
-// Keeps the application from writing to tables that are Redis' again.
+// Tables that take writes only from the extension, because they belong to Redis again.
 #pragma once
 
 #include "mapping/catalog.h"
 
 namespace prm {
 
-// Creates the triggers of all targets of the mappings of these families, once each. Waits for transactions
-// that write to them, at most so long. Errors: 55P03, those of CREATE TRIGGER.
-void FenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 wait_ms);
+// All functions need SPI, and the rights of the owner of the tables. until_ms: by the monotonic clock, for
+// each lock, 55P03. A target that is a view stands for the table that it selects from.
 
-// Drops them where they are. Errors: 55P03, those of DROP TRIGGER.
-void UnfenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 wait_ms);
+// Errors: 0A000 for a target that cannot be fenced.
+void RequireFenceableTables(const Migration &migration, const std::vector<std::string> &patterns);
+
+// Puts triggers around the targets of the patterns' mappings; waits for transactions that write to them.
+// Errors: as above, 42501.
+void FenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms);
+
+// Removes them, where there are any; waits for transactions that read the tables, too.
+void UnfenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms);
+
+// Waits until UnfenceTables would not have to wait, as it must not for long while writes to Redis are held
+// back. Locks the tables until the end of the transaction.
+void WaitUntilUnfenceable(const Migration &migration, const std::vector<std::string> &patterns,
+                          int64 until_ms);
 
 }  // namespace prm

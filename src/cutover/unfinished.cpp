@@ -1,8 +1,10 @@
 #include "cutover/unfinished.h"
 
+#include "cutover/fenced_users.h"
 #include "cutover/table_fence.h"
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
+#include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/rollback.h"
 #include "pg/spi.h"
@@ -17,56 +19,71 @@ namespace {
 
 constexpr int64 kUnfenceWaitMs = 10 * 1000;
 
-LOCKTAG TagOf(const std::string &migration) {
-  uint64 const name = DatumGetUInt64(hash_any_extended(
-      reinterpret_cast<const unsigned char *>(migration.data()), static_cast<int>(migration.size()), 0));
-  return pg::LockTag(pg::kCutoverLocks, name);
+// By their names, each once.
+std::string ListOf(const std::vector<FencedUser> &users) {
+  std::set<std::string> names;
+  for (const FencedUser &user : users) names.insert(user.name);
+  std::string list;
+  for (const std::string &name : names) list += (list.empty() ? "\"" : ", \"") + name + "\"";
+  return list;
 }
 
-std::string Name(const CutoverRecord &record) {
-  return "cutover " + std::to_string(record.id()) + " of migration \"" + record.parameters().migration + "\"";
-}
-
-// The users whom the cutovers of these families have fenced get their rights back, but for those whom the
-// cutover of another family that is still PostgreSQL's has fenced, too.
-void CompleteCutback(const Migration &migration, CutoverRecord &record) {
-  std::map<int64, CutoverRecord> cutovers;
-  for (const std::string &pattern : record.parameters().patterns)
-    if (auto const last = CutoverRecord::FindLast(migration.name, pattern))
-      cutovers.emplace(last->id(), *last);
-  std::set<std::pair<std::string, std::string>> kept;
-  for (const Mapping &mapping : migration.mappings) {
-    std::string const state = FamilyState(migration.name, mapping.pattern);
-    if (state != "postgres" && state != "both") continue;
-    if (auto const other = CutoverRecord::FindLast(migration.name, mapping.pattern))
-      for (const FencedUser &user : other->ReadUsers()) kept.emplace(user.node, user.name);
-  }
-  // The first cutover knows the rules from before all of them.
-  std::vector<FencedUser> users;
-  std::string left;
-  for (const auto &[id, cutover] : cutovers)
-    for (const FencedUser &user : cutover.ReadUsers()) {
-      if (!kept.emplace(user.node, user.name).second) continue;
-      if (cutover.IsOfHere())
-        users.push_back(user);
-      else
-        left += (left.empty() ? "\"" : ", \"") + user.name + "\"";
-    }
-  if (!left.empty())
-    pg::Report(WARNING, "users of Redis stay without their rights to write: " + left,
+void WarnOf(const ReturnedUsers &returned, const std::vector<std::string> &of_others) {
+  if (!returned.changed.empty())
+    pg::Report(WARNING, "users of Redis stay as they are: " + ListOf(returned.changed),
+               "Somebody has given them other rules since they lost the right to write.",
+               "redis_migrate.fenced_user has the rules from before; ACL SETUSER sets them.");
+  if (!returned.gone.empty())
+    pg::Report(WARNING, "users of Redis may stay without their rights to write: " + ListOf(returned.gone),
+               "They, or the masters that fenced them, are not there any more, such as after a fail-over.",
+               "redis_migrate.fenced_user has the rules from before; ACL SETUSER sets them.");
+  std::string list;
+  for (const std::string &name : of_others) list += (list.empty() ? "\"" : ", \"") + name + "\"";
+  if (!of_others.empty())
+    pg::Report(WARNING, "users of Redis stay without their rights to write: " + list,
                "Another server or database, of which this one is a copy, has fenced them.",
                "If that one is gone, give them the rules in redis_migrate.fenced_user with ACL SETUSER.");
+}
+
+std::string MessagesOf(const std::vector<Failure> &failures) {
+  std::set<std::string> messages;
+  for (const Failure &failure : failures) messages.insert(failure.message());
+  std::string list;
+  for (const std::string &message : messages) list += (list.empty() ? "" : "; ") + message;
+  return list;
+}
+
+// Gives users their rights back and ends the pause, as far as masters let it. Commits. Throws, when all has
+// been tried, if users may still lack rights: `what` has happened, and `why`.
+void ReturnToWriters(const Migration &migration, const CutoverRecord &record, const std::string &what,
+                     const std::string &why) {
+  UsersToReturn const found = FindUsersToReturn(record);
   Spi::Commit();
-  if (!users.empty()) {
-    try {
-      Masters(migration.server, GetUserId()).GiveBack(users);
-    } catch (const Failure &failure) {
-      throw Failure(failure.sqlstate(), Name(record) + " is not complete: " + failure.message(),
-                    "The families belong to Redis again, but users of Redis may lack their rights to write.",
-                    "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration.name) +
-                        ") once Redis can be reached.");
-    }
+  if (found.users.empty() && !record.MayBePaused()) return WarnOf({}, found.of_others);
+  std::vector<Failure> failures;
+  ReturnedUsers returned;
+  try {
+    Masters masters(migration.server, GetUserId(), failures);
+    returned = masters.GiveBack(found.users, failures);
+    if (record.MayBePaused())
+      for (const Failure &failure : masters.Resume()) failures.push_back(failure);
+  } catch (const Failure &failure) {
+    failures.push_back(failure);
   }
+  for (const auto *users : {&returned.done, &returned.changed, &returned.gone}) SetReturned(record, *users);
+  Spi::Commit();
+  WarnOf(returned, found.of_others);
+  if (failures.empty()) return;
+  if (returned.done.size() + returned.changed.size() + returned.gone.size() < found.users.size())
+    throw Failure(failures.front().sqlstate(), record.Name() + " " + what + ": " + MessagesOf(failures), why,
+                  "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration.name) +
+                      ") once Redis can be reached.");
+  pg::Report(WARNING, "the pause of Redis ends by itself: " + MessagesOf(failures));
+}
+
+void CompleteCutback(const Migration &migration, CutoverRecord &record) {
+  ReturnToWriters(migration, record, "is not complete",
+                  "The families belong to Redis again, but users of Redis may lack their rights to write.");
   record.Finish("completed");
   Spi::Commit();
 }
@@ -89,33 +106,28 @@ std::vector<std::string> PatternsOf(const Migration &migration, const std::optio
   return patterns;
 }
 
-CutoverLock::CutoverLock(const std::string &migration) : lock_(TagOf(migration), ExclusiveLock) {
+CutoverLock::CutoverLock(const std::string &migration, const std::string &server)
+    : lock_(pg::LockTagOfName(pg::kCutoverLocks, migration), ExclusiveLock),
+      // No migration has such a name.
+      server_lock_(pg::LockTagOfName(pg::kCutoverLocks, "\xff" + server), ExclusiveLock) {
+  std::string const hint = "SELECT * FROM redis_migrate.cutovers shows how far it is.";
   if (!lock_.TryTake())
     throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts migration \"" + migration + "\" over", "",
-                  "SELECT * FROM redis_migrate.cutovers shows how far it is.");
+                  hint);
+  if (!server.empty() && !server_lock_.TryTake())
+    throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts over a migration of server \"" + server + "\"",
+                  "A pause holds the writes of all migrations back, and its end lets all of them go on.",
+                  hint);
 }
 
 void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem) {
   pg::WithoutCancel without_cancel;
-  std::vector<FencedUser> const users = record.ReadUsers();
-  Spi::Commit();
-  if (!users.empty() || record.MayBePaused()) {
-    try {
-      Masters masters(migration.server, GetUserId());
-      masters.GiveBack(users);
-      if (record.MayBePaused()) masters.Resume();
-    } catch (const Failure &failure) {
-      if (!users.empty())
-        throw Failure(
-            failure.sqlstate(), Name(record) + " cannot be undone yet: " + failure.message(),
-            "Users of Redis may lack their rights to write. It failed because of this: " + problem.message,
-            "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration.name) +
-                ") once Redis can be reached.");
-      pg::Report(WARNING, "the pause of Redis ends by itself: " + failure.message());
-    }
-  }
+  if (record.parameters().to_state != "redis")
+    ReturnToWriters(
+        migration, record, "cannot be undone yet",
+        "Users of Redis may lack their rights to write. It failed because of this: " + problem.message);
   if (record.parameters().to_state == "redis")
-    UnfenceTables(migration, record.parameters().patterns, kUnfenceWaitMs);
+    UnfenceTables(migration, record.parameters().patterns, pg::MonotonicMs() + kUnfenceWaitMs);
   LockFamiliesForChange(migration.name);
   for (const std::string &pattern : record.parameters().patterns)
     if (FamilyState(migration.name, pattern) == "cutting")
@@ -125,18 +137,18 @@ void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Pr
   Spi::Commit();
 }
 
-void CompleteCutover(const Migration &migration, CutoverRecord &record, Masters *masters) {
+void CompleteCutover(const Migration &migration, CutoverRecord &record,
+                     std::optional<std::vector<Failure>> failed) {
   if (record.parameters().to_state == "redis") return CompleteCutback(migration, record);
-  std::string trouble;
-  try {
-    if (masters != nullptr)
-      masters->Resume();
-    else if (record.MayBePaused())
-      Masters(migration.server, GetUserId()).Resume();
-  } catch (const Failure &failure) {
-    trouble = failure.message();
-    pg::Report(WARNING, "the pause of Redis ends by itself: " + trouble);
-  }
+  std::vector<Failure> failures = failed.value_or(std::vector<Failure>());
+  if (!failed && record.MayBePaused()) try {
+      Masters masters(migration.server, GetUserId(), failures);
+      for (const Failure &failure : masters.Resume()) failures.push_back(failure);
+    } catch (const Failure &failure) {
+      failures.push_back(failure);
+    }
+  std::string const trouble = MessagesOf(failures);
+  if (!failures.empty()) pg::Report(WARNING, "the pause of Redis ends by itself: " + trouble);
   record.Finish("completed", "", trouble);
   Spi::Commit();
 }
@@ -147,12 +159,12 @@ void SettleUnfinished(const Migration &migration) {
   if (!record) return;
   bool const is_committed = record->step() == "resuming";
   if (is_committed)
-    CompleteCutover(migration, *record, nullptr);
+    CompleteCutover(migration, *record, std::nullopt);
   else
     UndoCutover(migration, *record,
                 {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "it was interrupted at step " + record->step()});
   pg::Report(NOTICE,
-             Name(*record) + " was interrupted, and is now " + (is_committed ? "completed" : "undone"));
+             record->Name() + " was interrupted, and is now " + (is_committed ? "completed" : "undone"));
 }
 
 }  // namespace prm
@@ -165,7 +177,7 @@ PRM_FUNCTION(undo_cutover) {
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi(true);
   Migration const migration = LoadMigration(name);
-  CutoverLock const lock(name);
+  CutoverLock const lock(name, migration.server);
   SettleUnfinished(migration);
   PG_RETURN_VOID();
 }

@@ -10,25 +10,28 @@ namespace prm {
 // The patterns of a migration's mappings, or only that one. Errors: 42704.
 std::vector<std::string> PatternsOf(const Migration &migration, const std::optional<std::string> &pattern);
 
-// Only one session cuts a migration over, or back.
+// Only one session cuts a migration over, or back, and only one the migrations of a server.
 class CutoverLock {
  public:
-  // Errors: 55006 when another session does.
-  explicit CutoverLock(const std::string &migration);
+  // server: empty if its masters are left alone. Errors: 55006 when another session does.
+  explicit CutoverLock(const std::string &migration, const std::string &server = "");
 
  private:
-  pg::SessionLock lock_;
+  pg::SessionLock lock_, server_lock_;
 };
 
 // Undoes a cutover that has not committed: gives users their rights back, ends the pause, and its families
 // are those of Redis; or a cutback: ends the fence of the tables. Commits. problem: why. Cannot be cancelled.
+// Each master is tried, whatever happens at others. A WARNING names users who cannot get their rights back.
 // Errors: those of the masters if users lack rights; the record then stays as it is, for the next try.
 void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem);
 
-// After the states have been committed: ends the pause, and says how long it was. A master that cannot be
-// reached costs a warning: the pause ends by itself. After a cutback, gives users their rights back. Commits.
-// Errors: those of the masters if users lack rights; the next try completes it.
-void CompleteCutover(const Migration &migration, CutoverRecord &record, Masters *masters);
+// After the states have been committed: ends the pause, unless that was done already; then failed: what
+// failed. A master that cannot be reached costs a warning: the pause ends by itself. After a cutback, gives
+// users their rights back. Commits. Errors: those of the masters if users lack rights; the next try completes
+// it.
+void CompleteCutover(const Migration &migration, CutoverRecord &record,
+                     std::optional<std::vector<pg::Failure>> failed);
 
 // Completes or undoes one of the migration that was interrupted, with a NOTICE. Commits. Errors: those of
 // FindUnfinished and UndoCutover.

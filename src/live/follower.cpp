@@ -43,7 +43,8 @@ Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
       known_(kKnownBytes),
       budget_(pg::settings::live_reread_share / 100.0),
       spacing_(static_cast<uint64>(pg::settings::live_large_value_rate_kb) * 1024),
-      merges_(run.migration()) {}
+      merges_(run.migration()),
+      touched_(run.migration().name) {}
 
 void Follower::Follow() {
   ReadRecord();
@@ -216,6 +217,10 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   if (change.elements && decision.interest == source::Interest::kRead &&
       TakeElements(id, change, decision.route, batch))
     return;
+  auto const known = batch.keys.find(id);
+  bool const only_expiry =
+      (change.edit == stream::Edit::kExpireAt || change.edit == stream::Edit::kPersist) &&
+      (known == batch.keys.end() || known->second.only_expiry);
   if (decision.interest == source::Interest::kRead) {
     Complete(change);
   } else if (change.kind != ChangeKind::kDelete) {
@@ -226,7 +231,9 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   entry.route = decision.route;
   entry.plain = entry.plain || change.kind == ChangeKind::kDelete;
   batch.bytes += entry.key.size() + entry.payload.size();
-  batch.keys[std::move(id)] = {change.kind, std::move(entry), change.offset};
+  KeyChange &taken = batch.keys[std::move(id)];
+  taken = {change.kind, std::move(entry), change.offset};
+  taken.only_expiry = only_expiry;
 }
 
 // Notes a change, and the new state of the key if it follows from what is known of it.

@@ -12,6 +12,7 @@
 #include "live/link_watch.h"
 #include "live/reject_streak.h"
 #include "live/slot_owners.h"
+#include "live/touched_keys.h"
 #include "run/ledger_merges.h"
 #include "run/run.h"
 #include "source/named_keys.h"
@@ -44,8 +45,9 @@ class Follower : public Interrupts {
     source::Entry entry;
     uint64 offset;
     int tries = 0;
-    int absences = 0;     // it has been read so often, and was not there
-    bool is_due = false;  // it has waited
+    int absences = 0;          // it has been read so often, and was not there
+    bool is_due = false;       // it has waited
+    bool only_expiry = false;  // nothing but when the key expires has changed
     // kSet: the changes of the key's elements, from which the entry is filled in the end. is_whole: the key
     // has no other elements.
     std::optional<stream::ElementChanges> elements = std::nullopt;
@@ -66,6 +68,7 @@ class Follower : public Interrupts {
     std::map<std::string, RowCounts> rows;  // that were stored
     std::vector<LargeValue> large;          // that were read again
     bool has_late = false;                  // changes of families that belong to PostgreSQL
+    bool takes_elements_again = false;      // of a family that belongs to Redis again
     bool ends_backfill = false;
     RejectStreak streak;  // after it
     // Keys that other masters of the cluster have now, by the number of the follower.
@@ -141,6 +144,8 @@ class Follower : public Interrupts {
 
   void Apply(Batch &batch);
   void ReleaseApplied();
+  void NoteTouched(const Batch &batch);
+  void KeepLate(const Batch &batch, std::vector<LateWrite> &late);
   void Store(Batch &batch);
   void NameLateWriters();
   Entries TakeDeferred(Tally &tally) const;
@@ -190,6 +195,8 @@ class Follower : public Interrupts {
   std::optional<Commit> unreleased_;
   Commit newest_ = {};
   LedgerMerges merges_;
+  TouchedKeys touched_;
+  std::set<std::string> read_whole_;       // patterns, because their families are PostgreSQL's
   int unmerged_ = 0;                       // batches since all ledgers were merged
   std::optional<int64> named_writers_ms_;  // when it was last asked who writes late
 };

@@ -2,6 +2,7 @@
 #include "connect/outage.h"
 #include "connect/server_clock.h"
 #include "live/follower.h"
+#include "live/late_expiries.h"
 #include "live/late_writes.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
@@ -225,6 +226,7 @@ void Follower::Apply(Batch &batch) {
   pg::SwitchContext in_context(context.get());
   for (int attempt = 1;;) {
     std::optional<PartsRefused> refused;
+    NoteTouched(batch);
     try {
       pg::InSubtransaction([&] { Store(batch); });
       break;
@@ -251,6 +253,11 @@ void Follower::Apply(Batch &batch) {
   newest_ = {XactLastCommitEnd, position_.point.offset};
   if (!unreleased_) unreleased_ = newest_;
   if (batch.has_late) NameLateWriters();
+  if (batch.takes_elements_again) {
+    read_whole_.clear();
+    store_.FindElementTypes();
+    Spi::Commit();
+  }
   merges_.After(batch.rows);
   if (++unmerged_ == kMergeEvery) {
     unmerged_ = 0;
@@ -313,6 +320,29 @@ void Follower::ForgiveNone(const Entries &waiting, Batch &batch) {
                        batch.forgiven.end());
 }
 
+void Follower::NoteTouched(const Batch &batch) {
+  std::vector<const KeyId *> keys;
+  for (const auto &[id, change] : batch.keys)
+    if (change.kind != ChangeKind::kChanged) keys.push_back(&id);
+  if (!keys.empty()) touched_.Note(keys);
+}
+
+// Elements alone would not tell what the key has in the end: it is read as a whole from now on.
+void Follower::KeepLate(const Batch &batch, std::vector<LateWrite> &late) {
+  PartsRefused refused;
+  for (LateWrite &write : late) {
+    KeyId const id = {write.entry->db, write.entry->key};
+    write.only_expiry = batch.keys.at(id).only_expiry;
+    if (!write.entry->is_part) continue;
+    refused.parts.push_back({id, true});
+    read_whole_.insert(write.pattern);
+  }
+  if (!refused.parts.empty()) throw refused;
+  if (late.empty()) return;
+  SettleHarmless(run_.migration(), run_.routing(), store_, is_feed_, late);
+  KeepLateWrites(run_.migration().name, late);
+}
+
 // In a subtransaction that may be tried again.
 void Follower::Store(Batch &batch) {
   pg::CheckConstraintsAtOnce();
@@ -345,7 +375,13 @@ void Follower::Store(Batch &batch) {
     store_.Process(last_tries, level, {}, options, tally);
   }
   RequireWholeParts(tally);
-  KeepLateWrites(run_.migration().name, late);
+  std::set<std::string> of_postgres;
+  for (const LateWrite &write : late) of_postgres.insert(write.pattern);
+  batch.takes_elements_again =
+      std::any_of(read_whole_.begin(), read_whole_.end(), [&](const std::string &pattern) {
+        return tally.read.count(pattern) > 0 && of_postgres.count(pattern) == 0;
+      });
+  KeepLate(batch, late);
   batch.has_late = !late.empty();
   if (forgets_archived_) {
     store_.archive().Forget(*tally.by_key);

@@ -45,17 +45,16 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
     std::string const payload = has_value ? source::DumpOf(entry) : std::string();
     Spi::ExecuteKept(
         R"sql(INSERT INTO redis_migrate.late_write AS l
-                  (migration, pattern, db, key_bytes, kind, is_part, payload, expires_at)
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                  (migration, pattern, db, key_bytes, kind, payload, expires_at)
+              VALUES ($1, $2, $3, $4, $5, $6, $7)
               ON CONFLICT (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL
-              DO UPDATE SET kind = excluded.kind, is_part = excluded.is_part, payload = excluded.payload,
-                  expires_at = excluded.expires_at, changes = l.changes + 1, last_at = clock_timestamp())sql",
+              DO UPDATE SET kind = excluded.kind, payload = excluded.payload, expires_at = excluded.expires_at,
+                  changes = l.changes + 1, last_at = clock_timestamp())sql",
         {SqlParam::Text(migration),
          SqlParam::Text(write.pattern),
          SqlParam::Int4(entry.db),
          SqlParam::Bytea(entry.key),
          SqlParam::Text(write.is_gone || entry.state == EntryState::kVanished ? "deleted" : "written"),
-         SqlParam::Bool(entry.is_part),
          has_value ? SqlParam::Bytea(payload) : SqlParam{BYTEAOID, 0, true},
          {TIMESTAMPTZOID, entry.expires_at_ms ? TimestampTzGetDatum(pg::FromUnixMs(*entry.expires_at_ms)) : 0,
           !entry.expires_at_ms}});

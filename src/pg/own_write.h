@@ -26,9 +26,22 @@ class OwnWrite {
   static bool IsFromRedis() { return redis_depth_ > 0; }
 
  private:
+  friend class WriteForRedis;
   int const from_redis_;
   static inline int depth_ = 0;
   static inline int redis_depth_ = 0;
+};
+
+// For a scope within one of kRedis: what it writes goes back to Redis all the same.
+class WriteForRedis {
+ public:
+  WriteForRedis() : depth_(OwnWrite::redis_depth_) { OwnWrite::redis_depth_ = 0; }
+  ~WriteForRedis() { OwnWrite::redis_depth_ = depth_; }
+  WriteForRedis(const WriteForRedis &) = delete;
+  WriteForRedis &operator=(const WriteForRedis &) = delete;
+
+ private:
+  int const depth_;
 };
 
 }  // namespace prm::pg

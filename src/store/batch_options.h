@@ -23,7 +23,8 @@ struct BatchComparison;
 struct LateWrite {
   const source::Entry *entry;
   std::string pattern;
-  bool is_gone;  // the key is
+  bool is_gone;              // the key is
+  bool only_expiry = false;  // nothing but when it expires has changed
 };
 
 struct BatchOptions {

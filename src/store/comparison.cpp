@@ -184,7 +184,7 @@ void RowComparer::CompareColumns(RowPart &part, pg::Tuplestore &rows, const Batc
           row.IsNull(at + 2) ? std::nullopt : std::optional<Datum>(row.Value(at + 2)));
       found.differences.push_back({entry,
                                    {mapping_.name, only_expiry ? "expiry_differs" : "different", row.Text(2),
-                                    column.name, shown.second, shown.first}});
+                                    column.name, shown.second, shown.first, static_cast<int>(c) == expiry_}});
     }
   }
 }

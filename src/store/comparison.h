@@ -35,6 +35,7 @@ struct RowDifference {
   std::string row_key;                                   // the key columns, as the text of an array
   std::optional<std::string> column;                     // that differs; none: the row is missing
   std::optional<std::string> redis_value, stored_value;  // their beginning, or where they begin to differ
+  bool is_expiry = false;                                // the column is a copy of expires_at
 };
 
 // The findings of one mapping for the entries of a batch, by their numbers.

@@ -1,0 +1,125 @@
+#include "cutover/fenced_users.h"
+
+#include "pg/arguments.h"
+#include "pg/identity.h"
+#include "pg/spi.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+// Of a cutover c: whether one of its families is PostgreSQL's now.
+constexpr char kHolds[] = R"sql(EXISTS (
+    SELECT
+    FROM unnest(c.patterns) AS p (pattern)
+    WHERE (SELECT f.state
+           FROM redis_migrate.family_change AS f
+           WHERE f.migration = c.migration AND f.pattern = p.pattern
+           ORDER BY f.change_id DESC
+           LIMIT 1) IN ('postgres', 'both')))sql";
+
+// The rows of fenced_user, u, of cutovers, c, that a record ($1) may give back.
+std::string CandidatesOf(const CutoverRecord &record) {
+  if (record.parameters().to_state != "redis") return "u.returned_at IS NULL AND u.cutover_id = $1";
+  return R"sql(u.returned_at IS NULL AND c.state = 'completed' AND c.to_state <> 'redis'
+               AND EXISTS (SELECT FROM redis_migrate.cutover AS r
+                           WHERE r.cutover_id = $1 AND r.migration = c.migration AND r.patterns && c.patterns))sql";
+}
+
+}  // namespace
+
+void AddFencedUsers(const CutoverRecord &record, const std::vector<FencedUser> &users) {
+  CommitToDisk();
+  pg::AsExtensionOwner as_owner;
+  for (const FencedUser &user : users) {
+    // What an earlier cutover has left is not there any more: somebody has given other rules.
+    Spi::Execute(
+        R"sql(UPDATE redis_migrate.fenced_user AS u
+              SET returned_at = clock_timestamp()
+              FROM redis_migrate.cutover AS c
+              WHERE c.cutover_id = u.cutover_id AND c.state = 'completed'
+                  AND u.node = $1 AND u.address = $2 AND u.username = $3 AND u.returned_at IS NULL
+                  AND u.fenced_rules <> $4)sql",
+        {SqlParam::Text(user.node), SqlParam::Text(user.address), SqlParam::Text(user.name),
+         SqlParam::Text(user.rules)});
+    Spi::Execute(
+        R"sql(INSERT INTO redis_migrate.fenced_user (cutover_id, node, address, username, rules)
+              SELECT $1, $2, $3, $4,
+                  coalesce((SELECT u.rules
+                            FROM redis_migrate.fenced_user AS u
+                            JOIN redis_migrate.cutover AS c USING (cutover_id)
+                            WHERE u.node = $2 AND u.address = $3 AND u.username = $4 AND u.returned_at IS NULL
+                                AND c.state IN ('running', 'completed')
+                                AND coalesce(u.fenced_rules, $5) = $5
+                            ORDER BY u.cutover_id
+                            LIMIT 1), $5))sql",
+        {SqlParam::Int8(record.id()), SqlParam::Text(user.node), SqlParam::Text(user.address),
+         SqlParam::Text(user.name), SqlParam::Text(user.rules)});
+  }
+}
+
+void SaveFencedRules(const CutoverRecord &record, const std::vector<FencedUser> &users) {
+  pg::AsExtensionOwner as_owner;
+  for (const FencedUser &user : users)
+    Spi::Execute(
+        R"sql(UPDATE redis_migrate.fenced_user
+              SET fenced_rules = nullif($4, '')
+              WHERE cutover_id = $1 AND node = $2 AND username = $3)sql",
+        {SqlParam::Int8(record.id()), SqlParam::Text(user.node), SqlParam::Text(user.name),
+         SqlParam::Text(user.fenced_rules)});
+}
+
+UsersToReturn FindUsersToReturn(const CutoverRecord &record) {
+  bool const is_undo = record.parameters().to_state != "redis";
+  std::string const here = ThisDatabase();
+  UsersToReturn found;
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT u.node, u.address, u.username, (array_agg(u.rules ORDER BY u.cutover_id))[1],
+                (array_agg(u.fenced_rules ORDER BY u.cutover_id DESC))[1],
+                EXISTS (SELECT
+                        FROM redis_migrate.fenced_user AS o
+                        JOIN redis_migrate.cutover AS c USING (cutover_id)
+                        WHERE o.node = u.node AND o.address = u.address AND o.username = u.username
+                            AND o.returned_at IS NULL AND o.cutover_id <> $1
+                            AND (c.state = 'running' OR c.state = 'completed' AND ()sql" +
+          std::string(is_undo ? "true" : kHolds) + R"sql())),
+                bool_and(c.instance = $2)
+            FROM redis_migrate.fenced_user AS u
+            JOIN redis_migrate.cutover AS c USING (cutover_id)
+            WHERE )sql" +
+          CandidatesOf(record) + " GROUP BY u.node, u.address, u.username ORDER BY u.username, u.node",
+      {SqlParam::Int8(record.id()), SqlParam::Text(here)});
+  std::vector<FencedUser> held;
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    FencedUser const user = {rows[i].Text(0), rows[i].Text(1), rows[i].Text(2), rows[i].Text(3),
+                             rows[i].Text(4)};
+    if (rows[i].Bool(5))
+      held.push_back(user);
+    else if (rows[i].Bool(6))
+      found.users.push_back(user);
+    else if (std::count(found.of_others.begin(), found.of_others.end(), user.name) == 0)
+      found.of_others.push_back(user.name);
+  }
+  SetReturned(record, held);
+  return found;
+}
+
+void SetReturned(const CutoverRecord &record, const std::vector<FencedUser> &users) {
+  pg::AsExtensionOwner as_owner;
+  for (const FencedUser &user : users)
+    Spi::Execute(
+        R"sql(UPDATE redis_migrate.fenced_user AS u
+              SET returned_at = clock_timestamp()
+              FROM redis_migrate.cutover AS c
+              WHERE c.cutover_id = u.cutover_id AND u.node = $2 AND u.address = $3 AND u.username = $4
+                  AND NOT (c.state = 'completed' AND )sql" +
+            std::string(kHolds) + ") AND " + CandidatesOf(record),
+        {SqlParam::Int8(record.id()), SqlParam::Text(user.node), SqlParam::Text(user.address),
+         SqlParam::Text(user.name)});
+}
+
+}  // namespace prm

@@ -1,0 +1,32 @@
+// Users of Redis who have lost @write, as the extension's tables keep them.
+//
+// A user may be fenced by several cutovers, of other families or migrations. The rules from before the first
+// of them are kept, and the user gets them back when no other holds it any more.
+#pragma once
+
+#include "cutover/cutover_record.h"
+
+namespace prm {
+
+// All functions need SPI and work in the current transaction with the rights of the extension's owner.
+
+// Notes, for certain, that a cutover is about to fence these users.
+void AddFencedUsers(const CutoverRecord &record, const std::vector<FencedUser> &users);
+// Their rules afterwards.
+void SaveFencedRules(const CutoverRecord &record, const std::vector<FencedUser> &users);
+
+struct UsersToReturn {
+  std::vector<FencedUser> users;
+  std::vector<std::string> of_others;  // names: this database is a copy of the one that has fenced them
+};
+
+// Of a cutover that is undone: its own, but for those who were fenced already; of a cutback: those of all
+// cutovers of its families, but for those whom a cutover under way, or of a family that is still
+// PostgreSQL's, has fenced, too. Where somebody else holds a user, what this one has fenced counts as
+// returned.
+UsersToReturn FindUsersToReturn(const CutoverRecord &record);
+
+// Notes that nothing is left to be done for them by the record's families.
+void SetReturned(const CutoverRecord &record, const std::vector<FencedUser> &users);
+
+}  // namespace prm

@@ -1,0 +1,17 @@
+// Families in state both: fleets that still read Redis touch the expiries of its keys. Of the key's and the
+// row's expiry the later wins on both sides, and nothing else of what is written there.
+#pragma once
+
+#include "mapping/catalog.h"
+#include "store/batch.h"
+
+namespace prm {
+
+// Takes those of `late` that need no attention: writes of families in state both that have changed no more
+// than expiries, which it merges, and writes that the rows show already. of_feed: of other families, too, a
+// key whose rows show its value is no late write: the reverse feed's writes are not told from others'. Needs
+// SPI; with the rights of the owner of the migration. Errors: those of BatchStore::Process and of the target.
+void SettleHarmless(const Migration &migration, const Routing &routing, BatchStore &store, bool of_feed,
+                    std::vector<LateWrite> &late);
+
+}  // namespace prm
