@@ -99,6 +99,13 @@ class GroupStore {
   }
 
  private:
+  // Thrown when a try finds out, after it has begun to write, that entries have to wait, or to be refused.
+  struct EntriesDeferred {
+    std::set<int> entries;
+  };
+  struct EntriesRefused {
+    std::map<int, Refusal> refusals;
+  };
   struct Stage {
     std::unique_ptr<QueryRows> rows;
     std::set<int> dropped;  // rows that a check refused, where the good elements are kept
