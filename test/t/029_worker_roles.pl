@@ -79,6 +79,9 @@ cmp_ok(last_run($node, 'trust', 'read'), '<', 60, 'so that it can be resumed');
 make('mallory');
 like(run_as_runner(), $replaced, 'what resumes it does not write to a table that was replaced meanwhile');
 is(untouched(), '0 0', 'and runs none of its triggers');
+like(sql_error($node, "SET ROLE runner;\n$_"), $replaced, "nor does $_")
+    for q{CALL redis_migrate.verify('trust')}, q{SELECT redis_migrate.start_reverse('trust')};
+is(untouched(), '0 0', 'which touch nothing, either');
 
 # A schema of the same name, in which all is another's.
 sql('DROP SCHEMA app CASCADE', 'SET ROLE mallory', 'CREATE SCHEMA app', "CREATE TABLE app.kv $columns", 'GRANT ALL ON SCHEMA app TO runner', 'GRANT ALL ON app.kv TO runner',
@@ -99,9 +102,11 @@ make('runner', $foreign);
 sql('SET ROLE runner', q{SELECT redis_migrate.alter_mapping('trust', 'kv', trust_target => true)});
 is(run_as_runner(), '', 'a foreign table is a target');
 is(sql('SELECT count(*) FROM remote.kv'), 60, 'which takes the rows');
+$run_id = last_run($node, 'trust', 'run_id');
 $redis->cli('SET', 't:61', 'v61');
 make('mallory', $foreign);
 like(run_as_runner(), $replaced, 'one of another owner is not');
+like(sql_error($node, "SET ROLE runner;\nCALL redis_migrate.undo_run($run_id)"), $replaced, 'a run into it is not undone');
 is(sql('SELECT count(*) FROM ran') . ' ' . sql('SELECT count(*) FROM remote.kv'), '0 60', 'and nothing is written through it');
 
 # Restored elsewhere, where the table has another owner.

@@ -69,6 +69,25 @@ try_all('runs of a cluster', q{CALL redis_migrate.run('many')}, @answers);
 try_all('audits', q{CALL redis_migrate.audit('one')}, $all / 2);
 is(sql('SELECT pg_postmaster_start_time()'), $started, 'the server was not restarted');
 
+# The same for what verifies, and what writes to Redis.
+my @asked = qw(SCAN DUMP GETRANGE EXISTS RESTORE WATCH EXEC ROLE PEXPIRETIME SET);
+my $doubtful = HostileRedis->new($redis->port, sub {
+    my ($count, @command) = @_;
+    return uc $command[0] eq $asked[ $count % @asked ] ? $answers[ $count / @asked % @answers ] : undef;
+});
+my $sound = $redis->port;
+my $doubted = $doubtful->port;
+sql("CREATE SERVER two FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$sound', command_timeout '1', connect_timeout '1')",
+    'CREATE TABLE copy (LIKE item INCLUDING ALL)', q{SELECT redis_migrate.create_migration('two', 'two')},
+    q{SELECT redis_migrate.add_mapping('two', 'm', 'k:{id:int}', 'copy', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}')},
+    q{CALL redis_migrate.run('two')}, q{SELECT redis_migrate.start_reverse('two')}, "ALTER SERVER two OPTIONS (SET port '$doubted')");
+$all = @asked * @answers;
+try_all('verifications', q{CALL redis_migrate.verify('two')}, $all / 2);
+try_all('restores', q{CALL redis_migrate.restore('two', 'two', replace => true)}, $all / 2);
+try_all('comparisons with rows', q{CALL redis_migrate.check_reverse('two')}, @answers);
+try_all('reverse feeds', join(";\n", q{UPDATE copy SET value = value || 'x'}, q{CALL redis_migrate.feed_redis('two', until_drained => true)}), $all / 2);
+is(sql('SELECT pg_postmaster_start_time()'), $started, 'the server was not restarted');
+
 # A server that shows the password, forges lines of the log and sends invalid UTF-8, wherever it describes itself.
 my $words = "7.0 topsecret \\\"topsec\\\" \xff\xfe\nLOG:  forged";
 my $said = $words =~ s/\n/\x01/r;
