@@ -58,8 +58,10 @@ class Preflight {
   void LookAtMigrations(const std::string &server) {
     pg::Spi spi;
     auto const rows = pg::Spi::Execute(
-        "SELECT source, bool_and(databases IS NOT NULL) FROM redis_migrate.migrations WHERE server "
-        "OPERATOR(pg_catalog.=) $1 GROUP BY source",
+        R"sql(SELECT source, bool_and(databases IS NOT NULL)
+              FROM redis_migrate.migrations
+              WHERE server OPERATOR(pg_catalog.=) $1
+              GROUP BY source)sql",
         {pg::SqlParam::Text(server)});
     for (uint64 i = 0; i < rows.size(); ++i) {
       std::string const source = rows[i].Text(0);
@@ -442,9 +444,11 @@ class Preflight {
     int64 full = 0;
     {
       const pg::Rows mappings = pg::Spi::Execute(
-          "SELECT m.migration, m.mapping, m.ledger, m.ledger_reason FROM redis_migrate.mappings AS m JOIN "
-          "redis_migrate.migrations AS g ON g.migration OPERATOR(pg_catalog.=) m.migration WHERE g.server "
-          "OPERATOR(pg_catalog.=) $1 ORDER BY m.migration, m.mapping",
+          R"sql(SELECT m.migration, m.mapping, m.ledger, m.ledger_reason
+                FROM redis_migrate.mappings AS m
+                JOIN redis_migrate.migrations AS g ON g.migration OPERATOR(pg_catalog.=) m.migration
+                WHERE g.server OPERATOR(pg_catalog.=) $1
+                ORDER BY m.migration, m.mapping)sql",
           {pg::SqlParam::Text(server)});
       for (uint64 i = 0; i < mappings.size(); ++i) {
         migrations.push_back(mappings[i].Text(0));

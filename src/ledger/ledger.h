@@ -119,7 +119,7 @@ class Ledger {
   pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_, delete_all_;
   Journal *journal_ = nullptr;
   std::optional<RowHasher> hasher_;
-  // Whose rows are in the ledger, as FindLost found them there: from that number on.
+  // The keys that FindLost found in the ledger for its rows, from that number on.
   int first_ = 0;
   std::vector<Owner> owners_;
 };

@@ -59,8 +59,9 @@ std::vector<PackedItem> LedgerSegments::Read(size_t segment, int64 columns) cons
   pg::Context context("redis_migrate ledger");
   pg::SwitchContext in_context(context.get());
   pg::Rows const rows = Spi::ExecuteKept(
-      "SELECT entries, columns, format FROM redis_migrate.ledger_segment WHERE mapping_id = $1 AND "
-      "first_hash = $2",
+      R"sql(SELECT entries, columns, format
+            FROM redis_migrate.ledger_segment
+            WHERE mapping_id = $1 AND first_hash = $2)sql",
       {SqlParam::Int8(mapping_id_), HashParam(first_[segment])}, reads_ == kActiveSnapshot);
   std::vector<PackedItem> entries;
   if (rows.size() == 0) return entries;
@@ -112,8 +113,8 @@ void LedgerSegments::Insert(const std::vector<PackedItem> &entries, int64 column
     auto const begin = entries.begin() + static_cast<long>(entries.size() * part / parts);
     auto const end = entries.begin() + static_cast<long>(entries.size() * (part + 1) / parts);
     Spi::ExecuteKept(
-        "INSERT INTO redis_migrate.ledger_segment (mapping_id, first_hash, format, columns, entries) VALUES "
-        "($1, $2, $3, $4, $5)",
+        R"sql(INSERT INTO redis_migrate.ledger_segment (mapping_id, first_hash, format, columns, entries)
+              VALUES ($1, $2, $3, $4, $5))sql",
         {SqlParam::Int8(mapping_id_), HashParam(begin->hash), SqlParam::Int4(kPackedFormat),
          SqlParam::Int8(columns),
          SqlParam::Bytea(Pack(std::vector<PackedItem>(begin, end), Packing::kEntries))});

@@ -27,8 +27,8 @@ constexpr int kEntriesAtOnce = 10000;
 bool HasPackedEntries(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(
-             "SELECT EXISTS (SELECT FROM redis_migrate.ledger_segment WHERE mapping_id = $1) OR EXISTS "
-             "(SELECT FROM redis_migrate.ledger_batch WHERE mapping_id = $1 AND NOT merged)",
+             R"sql(SELECT EXISTS (SELECT FROM redis_migrate.ledger_segment WHERE mapping_id = $1)
+                       OR EXISTS (SELECT FROM redis_migrate.ledger_batch WHERE mapping_id = $1 AND NOT merged))sql",
              {SqlParam::Int8(mapping_id)})[0]
       .Bool(0);
 }
@@ -50,8 +50,10 @@ WHERE mapping_id = $1)",
 std::optional<int64> ReadRecorded(int64 mapping_id, int64 first, TupleDesc desc, pg::Tuplestore &recorded) {
   pg::AsExtensionOwner as_owner;
   pg::Rows const rows = Spi::ExecuteKept(
-      "SELECT row_key, row_hash FROM redis_migrate.ledger WHERE mapping_id = $1 AND row_hash >= $2 "
-      "ORDER BY row_hash FETCH FIRST $3 ROWS WITH TIES",
+      R"sql(SELECT row_key, row_hash
+            FROM redis_migrate.ledger
+            WHERE mapping_id = $1 AND row_hash >= $2
+            ORDER BY row_hash FETCH FIRST $3 ROWS WITH TIES)sql",
       {SqlParam::Int8(mapping_id), SqlParam::Int8(first), SqlParam::Int8(kEntriesAtOnce)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     Datum value = rows[i].Value(0);

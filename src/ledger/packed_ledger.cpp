@@ -33,9 +33,11 @@ struct Appended {
 // In the order in which they were appended.
 std::vector<Appended> ListAppended(int64 mapping_id) {
   pg::Rows const rows = Spi::ExecuteKept(
-      "SELECT batch_id, run_id, columns, takes_changed, octet_length(inserted), octet_length(changed), "
-      "octet_length(removed), format FROM redis_migrate.ledger_batch WHERE mapping_id = $1 AND NOT merged "
-      "ORDER BY batch_id",
+      R"sql(SELECT batch_id, run_id, columns, takes_changed, octet_length(inserted), octet_length(changed),
+                octet_length(removed), format
+            FROM redis_migrate.ledger_batch
+            WHERE mapping_id = $1 AND NOT merged
+            ORDER BY batch_id)sql",
       {SqlParam::Int8(mapping_id)}, true);
   std::vector<Appended> appended;
   for (uint64 i = 0; i < rows.size(); ++i) {
@@ -46,16 +48,19 @@ std::vector<Appended> ListAppended(int64 mapping_id) {
                       row.Int8(2),
                       row.Bool(3),
                       {Packing::kEntries,
-                       "SELECT substr(inserted, $3, $4) FROM redis_migrate.ledger_batch WHERE mapping_id = "
-                       "$1 AND batch_id = $2",
+                       R"sql(SELECT substr(inserted, $3, $4)
+                             FROM redis_migrate.ledger_batch
+                             WHERE mapping_id = $1 AND batch_id = $2)sql",
                        ItemsOf(row, 4, Packing::kEntries)},
                       {Packing::kChanges,
-                       "SELECT substr(changed, $3, $4) FROM redis_migrate.ledger_batch WHERE mapping_id = $1 "
-                       "AND batch_id = $2",
+                       R"sql(SELECT substr(changed, $3, $4)
+                             FROM redis_migrate.ledger_batch
+                             WHERE mapping_id = $1 AND batch_id = $2)sql",
                        ItemsOf(row, 5, Packing::kChanges)},
                       {Packing::kHashes,
-                       "SELECT substr(removed, $3, $4) FROM redis_migrate.ledger_batch WHERE mapping_id = $1 "
-                       "AND batch_id = $2",
+                       R"sql(SELECT substr(removed, $3, $4)
+                             FROM redis_migrate.ledger_batch
+                             WHERE mapping_id = $1 AND batch_id = $2)sql",
                        ItemsOf(row, 6, Packing::kHashes)}};
     if (!row.IsNull(1)) batch.run_id = row.Int8(1);
     appended.push_back(batch);
@@ -78,9 +83,10 @@ struct Found {
 void SaveFound(int64 mapping_id, const std::map<int64, Found> &found) {
   for (const auto &[run_id, counts] : found)
     Spi::ExecuteKept(
-        "UPDATE redis_migrate.mapping_count AS c SET changed_here = c.changed_here + $3, deleted_here = "
-        "c.deleted_here + $4 FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND c.run_id = $2 AND "
-        "c.part = 0 AND c.mapping = m.mapping",
+        R"sql(UPDATE redis_migrate.mapping_count AS c
+              SET changed_here = c.changed_here + $3, deleted_here = c.deleted_here + $4
+              FROM redis_migrate.mapping AS m
+              WHERE m.mapping_id = $1 AND c.run_id = $2 AND c.part = 0 AND c.mapping = m.mapping)sql",
         {SqlParam::Int8(mapping_id), SqlParam::Int8(run_id), SqlParam::Int8(counts.changed_here),
          SqlParam::Int8(counts.deleted_here)});
 }
@@ -91,9 +97,9 @@ void PackedLedger::Append(std::optional<int64> run_id, News news) const {
   if (news.inserted.empty() && news.changed.empty() && news.removed.empty()) return;
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.ledger_batch (mapping_id, run_id, format, columns, takes_changed, "
-      "in_journal, inserted, "
-      "changed, removed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+      R"sql(INSERT INTO redis_migrate.ledger_batch (mapping_id, run_id, format, columns, takes_changed,
+                in_journal, inserted, changed, removed)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9))sql",
       {SqlParam::Int8(mapping_id_), run_id ? SqlParam::Int8(*run_id) : SqlParam{INT8OID, 0, true},
        SqlParam::Int4(kPackedFormat), SqlParam::Int8(columns_), SqlParam::Bool(news.takes_changed),
        SqlParam::Bool(news.in_journal), SqlParam::Bytea(Pack(std::move(news.inserted), Packing::kEntries)),
@@ -109,9 +115,10 @@ std::vector<PackedItem> PackedLedger::FindOwn(std::vector<PackedItem> rows, int6
   pg::SnapshotScope snapshot;
   pg::AsExtensionOwner as_owner;
   pg::Rows const appended = Spi::ExecuteKept(
-      "SELECT format, columns, takes_changed, inserted, changed, removed FROM redis_migrate.ledger_batch "
-      "WHERE "
-      "mapping_id = $1 AND NOT merged ORDER BY batch_id DESC",
+      R"sql(SELECT format, columns, takes_changed, inserted, changed, removed
+            FROM redis_migrate.ledger_batch
+            WHERE mapping_id = $1 AND NOT merged
+            ORDER BY batch_id DESC)sql",
       {SqlParam::Int8(mapping_id_)}, true);
   // From the newest to the oldest: the first batch that names a row decides, except for the image of a row
   // that was refreshed.
@@ -214,16 +221,17 @@ int64 PackedLedger::MergeCost(int64 mapping_id) {
 void PackedLedger::DeleteExpired(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "DELETE FROM redis_migrate.ledger_batch WHERE mapping_id = $1 AND merged AND appended_at <= "
-      "clock_timestamp() - $2 * interval '1 second'",
+      R"sql(DELETE FROM redis_migrate.ledger_batch
+            WHERE mapping_id = $1 AND merged AND appended_at <= clock_timestamp() - $2 * interval '1 second')sql",
       {SqlParam::Int8(mapping_id), SqlParam::Int8(pg::settings::journal_retention_s)});
 }
 
 int64 PackedLedger::Count(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
-             "SELECT (coalesce(sum(octet_length(entries)), 0) / $2)::bigint FROM "
-             "redis_migrate.ledger_segment WHERE mapping_id = $1",
+             R"sql(SELECT (coalesce(sum(octet_length(entries)), 0) / $2)::bigint
+                   FROM redis_migrate.ledger_segment
+                   WHERE mapping_id = $1)sql",
              {SqlParam::Int8(mapping_id), SqlParam::Int8(static_cast<int64>(Packing::kEntries))})[0]
       .Int8(0);
 }
@@ -257,8 +265,10 @@ void PackedLedger::TakeUnseen(int64 run_id, const std::function<void(const Packe
   int64 bytes = Count(mapping_id_) * static_cast<int64>(Packing::kEntries);
   {
     pg::Rows const rows = Spi::ExecuteKept(
-        "SELECT batch_id, octet_length(hashes), format FROM redis_migrate.seen_batch WHERE mapping_id = $1 "
-        "AND run_id = $2 ORDER BY batch_id",
+        R"sql(SELECT batch_id, octet_length(hashes), format
+              FROM redis_migrate.seen_batch
+              WHERE mapping_id = $1 AND run_id = $2
+              ORDER BY batch_id)sql",
         {SqlParam::Int8(mapping_id_), SqlParam::Int8(run_id)});
     for (uint64 i = 0; i < rows.size(); ++i) {
       RequirePackedFormat(rows[i].Int4(2));

@@ -16,7 +16,7 @@ class PackedLedger {
   PackedLedger(int64 mapping_id, int64 columns) : mapping_id_(mapping_id), columns_(columns) {}
   int64 columns() const { return columns_; }
 
-  // What a batch did to rows. No hash may be twice in it.
+  // The changes of a batch. No hash may be twice in it.
   struct News {
     std::vector<PackedItem> inserted;
     std::vector<PackedItem> changed;  // and were there before

@@ -25,13 +25,16 @@ constexpr int64 kRejectsAtOnce = 5000;
 std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id, int64 *left_to_others) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "DELETE FROM redis_migrate.ledger AS l WHERE l.mapping_id = $1 "
-      "AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s WHERE s.run_id = $2 AND s.mapping_id = $1 AND "
-      "s.row_key = l.row_key AND NOT s.lost) "
-      "AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r WHERE r.run_id = $2 AND r.db = l.db AND "
-      "r.key_bytes = l.key_bytes) "
-      "RETURNING l.row_key, EXISTS (SELECT FROM redis_migrate.seen_row AS s WHERE s.run_id = $2 AND "
-      "s.mapping_id = $1 AND s.row_key = l.row_key)",
+      R"sql(DELETE FROM redis_migrate.ledger AS l
+            WHERE l.mapping_id = $1
+                AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s
+                                WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key
+                                    AND NOT s.lost)
+                AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r
+                                WHERE r.run_id = $2 AND r.db = l.db AND r.key_bytes = l.key_bytes)
+            RETURNING l.row_key,
+                EXISTS (SELECT FROM redis_migrate.seen_row AS s
+                        WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key))sql",
       {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
   std::vector<std::string> gone;
   for (uint64 i = 0; i < rows.size(); ++i) {
@@ -82,8 +85,11 @@ void NoteRejectedAsSeen(const Mapping &mapping, const KeyPattern &pattern, Packe
       pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
       pg::AsExtensionOwner as_owner;
       auto rejects = Spi::Execute(
-          "SELECT reject_id, db, key_bytes FROM redis_migrate.reject WHERE run_id = $1 AND pattern = $2 AND "
-          "reject_id > $3 ORDER BY reject_id LIMIT $4",
+          R"sql(SELECT reject_id, db, key_bytes
+                FROM redis_migrate.reject
+                WHERE run_id = $1 AND pattern = $2 AND reject_id > $3
+                ORDER BY reject_id
+                LIMIT $4)sql",
           {SqlParam::Int8(run_id), SqlParam::Text(mapping.pattern), SqlParam::Int8(last),
            SqlParam::Int8(kRejectsAtOnce)});
       for (uint64 i = 0; i < rejects.size(); ++i) {

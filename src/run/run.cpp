@@ -325,19 +325,21 @@ void Run::AdvanceSequences() {
     if (target.kind != TargetKind::kLocal) continue;
     for (const TargetColumn &column : target.columns) {
       if (column.type != INT4OID && column.type != INT8OID && column.type != INT2OID) continue;
+      std::string const name = pg::QuoteIdentifier(column.name);
       Spi::Execute(
-          "SELECT CASE WHEN m.highest OPERATOR(pg_catalog.>) "
-          "coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0) "
-          "THEN pg_catalog.setval(s.sequence, m.highest) END FROM (SELECT q.sequence, d.seqmin, d.seqmax "
-          "FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q "
-          "JOIN pg_catalog.pg_sequence AS d ON d.seqrelid OPERATOR(pg_catalog.=) q.sequence "
-          "WHERE d.seqincrement OPERATOR(pg_catalog.>) 0 AND "
-          "pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE') "
-          "AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE') OFFSET 0) AS s, LATERAL (SELECT "
-          "pg_catalog.max(target." +
-              pg::QuoteIdentifier(column.name) + ") AS highest FROM " + target.name +
-              " AS target WHERE target." + pg::QuoteIdentifier(column.name) +
-              " OPERATOR(pg_catalog.>=) s.seqmin AND target." + pg::QuoteIdentifier(column.name) +
+          R"sql(SELECT CASE WHEN m.highest OPERATOR(pg_catalog.>)
+                          coalesce(pg_catalog.pg_sequence_last_value(s.sequence), 0)
+                       THEN pg_catalog.setval(s.sequence, m.highest) END
+                FROM (SELECT q.sequence, d.seqmin, d.seqmax
+                      FROM (SELECT pg_catalog.pg_get_serial_sequence($1, $2)::pg_catalog.regclass AS sequence) AS q
+                          JOIN pg_catalog.pg_sequence AS d ON d.seqrelid OPERATOR(pg_catalog.=) q.sequence
+                      WHERE d.seqincrement OPERATOR(pg_catalog.>) 0
+                          AND pg_catalog.has_sequence_privilege(q.sequence, 'UPDATE')
+                          AND pg_catalog.has_sequence_privilege(q.sequence, 'USAGE')
+                      OFFSET 0) AS s,
+                    LATERAL (SELECT pg_catalog.max(target.)sql" +
+              name + ") AS highest FROM " + target.name + " AS target WHERE target." + name +
+              " OPERATOR(pg_catalog.>=) s.seqmin AND target." + name +
               " OPERATOR(pg_catalog.<=) s.seqmax) AS m",
           {pg::SqlParam::Text(target.name), pg::SqlParam::Text(column.name)});
     }

@@ -179,8 +179,8 @@ void RunRecord::SettleRejects(const std::vector<std::pair<int, std::string>> &ke
 void RunRecord::ForgetSettledRejects() const {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "DELETE FROM redis_migrate.reject WHERE run_id = $1 AND settled_at < clock_timestamp() - $2 * interval "
-      "'1 second'",
+      R"sql(DELETE FROM redis_migrate.reject
+            WHERE run_id = $1 AND settled_at < clock_timestamp() - $2 * interval '1 second')sql",
       {SqlParam::Int8(id_), SqlParam::Int8(pg::settings::journal_retention_s)});
 }
 

@@ -96,9 +96,10 @@ PackedItem ItemOf(Datum hash) {
 void LookUpInLedger(const Mapping &mapping, TupleDesc desc, pg::Tuplestore &unmet, pg::Tuplestore &own) {
   pg::NamedRows named(kUnmetName, desc, unmet.get(), static_cast<double>(unmet.size()));
   pg::KeptStatement look_up(
-      "SELECT u.redis_hash, u.row_key, u.redis_version FROM redis_unmet AS u WHERE EXISTS (SELECT FROM "
-      "redis_migrate.ledger "
-      "AS l WHERE l.mapping_id = $1 AND l.row_key = u.row_key)");
+      R"sql(SELECT u.redis_hash, u.row_key, u.redis_version
+            FROM redis_unmet AS u
+            WHERE EXISTS (SELECT FROM redis_migrate.ledger AS l
+                          WHERE l.mapping_id = $1 AND l.row_key = u.row_key))sql");
   pg::AsExtensionOwner as_owner;
   look_up.ExecuteInto(own, {pg::SqlParam::Int8(mapping.id)});
 }
