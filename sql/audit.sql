@@ -55,7 +55,7 @@ WHERE audit_id = (SELECT max(audit_id) FROM redis_migrate.audits) AND pattern LI
 \echo == a sample
 \! $R flushall >/dev/null; $R eval 'for i = 1, 5000 do redis.call("SET", "k:" .. i, "v", "EX", 100000) end' 0 >/dev/null
 CALL redis_migrate.audit('shop', sample => 100);
--- What is under way when the family is met for the first time comes on top.
+-- Keys that are under way when the family is met for the first time come on top.
 SELECT pattern, keys, asked BETWEEN 100 AND 200 AS asked, estimated, with_ttl, without_ttl, encodings = jsonb_build_object('text', asked) AS all_read,
        bytes BETWEEN 5000 * 40 AND 5000 * 80 AS plausible
 FROM redis_migrate.audit_families WHERE audit_id = (SELECT max(audit_id) FROM redis_migrate.audits);

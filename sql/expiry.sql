@@ -117,7 +117,7 @@ CREATE TABLE units_1 PARTITION OF units FOR VALUES IN (1);
 CREATE TABLE units_2 PARTITION OF units FOR VALUES IN (2);
 INSERT INTO units VALUES (1, 1500000000), (2, 1700000000);
 SELECT redis_migrate.add_expiry('units', 'expires', unit => 'milliseconds');
--- Of a partitioned table the index is made on all of it.
+-- The index of a partitioned table is made on all of it.
 CREATE INDEX ON expiry.units (expires);
 UPDATE units SET expires = 1700000000000 WHERE id = 2;
 SELECT redis_migrate.alter_expiry('units', every => '1 hour');
@@ -220,7 +220,7 @@ SELECT redis_migrate.add_expiry('by_list', 'until', column_timezone => 'UTC', dr
 CALL redis_migrate.sweep('by_list');
 SELECT ids('by_list');
 SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'by_list'::regclass;
--- What row security hides from the owner is not swept; a partition that may hold such rows is not dropped.
+-- Rows that row security hides from the owner are not swept; a partition that may hold such rows is not dropped.
 CREATE ROLE regress_prm_hidden LOGIN;
 GRANT USAGE, CREATE ON SCHEMA expiry TO regress_prm_hidden;
 GRANT EXECUTE ON FUNCTION refused(text) TO regress_prm_hidden;

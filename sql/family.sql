@@ -1,4 +1,4 @@
--- Whose families are, and what runs do with rows that were changed here.
+-- Families of Redis and of PostgreSQL, and runs that meet rows changed here.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start

@@ -1,4 +1,4 @@
--- What CREATE EXTENSION leaves behind: comments, grants, and nothing after DROP EXTENSION.
+-- CREATE EXTENSION leaves behind comments, grants, and nothing after DROP EXTENSION.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start
@@ -12,7 +12,7 @@ WHERE e.extname = 'pg_redis_migrate' AND d.deptype = 'e' AND d.classid <> 'pg_ty
   AND obj_description(d.objid, d.classid::regclass::name) IS NULL
 ORDER BY 1;
 
--- What PUBLIC may do: use the schema, select from the views, call the functions. Rights inside belong to owners.
+-- PUBLIC may use the schema, select from the views, call the functions. Rights inside belong to owners.
 SELECT 'schema ' || nspname AS "granted to PUBLIC", privilege_type
 FROM pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
 WHERE nspname = 'redis_migrate' AND grantee = 0

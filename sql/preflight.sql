@@ -1,4 +1,4 @@
--- What preflight says of a good server, of one that lacks rights, and of one that is not there.
+-- preflight on a good server, on one that lacks rights, and on one that is not there.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start

@@ -1,4 +1,4 @@
--- What a run does with keys: outcomes and their sums, rows, rejects, and what may be asked of a run.
+-- Runs: outcomes of keys and their sums, rows, rejects, and the options of a run.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start

@@ -1,4 +1,4 @@
--- Whose SQL runs with the rights of a definition's owner: relations that change hands.
+-- Relations that change hands: whose SQL runs with the rights of a definition's owner.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start
@@ -8,7 +8,7 @@ SET client_min_messages = warning;
 CREATE ROLE regress_prm_app LOGIN;
 CREATE ROLE regress_prm_runner SUPERUSER LOGIN;
 \! $R set t:1 one >/dev/null
--- What ran with whose rights, by a trigger of the application.
+-- A trigger of the application notes what ran with whose rights.
 CREATE SCHEMA seen;
 CREATE TABLE seen.call (who name, what text);
 GRANT USAGE ON SCHEMA seen TO PUBLIC;

@@ -1,4 +1,4 @@
--- What values become: fields of streams, bytes that are no text, and work on payloads that can be cancelled.
+-- Values as columns: fields of streams, bytes that are no text, and work on payloads that can be cancelled.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start
@@ -43,7 +43,7 @@ SELECT * FROM last_rejects('values');
 CREATE TABLE collections (name text PRIMARY KEY, doc jsonb);
 SELECT redis_migrate.add_mapping('values', 'collections', 'c:{name}', 'collections', 'SELECT name, json AS doc FROM redis_batch', '{name}');
 CALL redis_migrate.run('values');
--- Of a name that stands twice in an object jsonb keeps the last value.
+-- If a name stands twice in an object, jsonb keeps the last value.
 SELECT * FROM collections;
 SELECT key, rule, message FROM last_rejects('values');
 CREATE TABLE elements (name text, value_bytes bytea, doc jsonb, PRIMARY KEY (name, value_bytes));

@@ -1,4 +1,4 @@
--- What a verification finds, what it says, and what may be asked of it.
+-- Verifications: findings, messages, options.
 \getenv start PG_ABS_SRCDIR
 \set start :start '/test/lib/regress.sql'
 \i :start

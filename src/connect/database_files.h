@@ -20,7 +20,7 @@ void RemoveFile(const std::string &name);
 // The number that a name begins with, if its rest is `ending`.
 std::optional<int64> NumberIn(const std::string &name, const std::string &ending);
 
-// What the names of the files of a run's link begin with. link: of a cluster its number, otherwise 0.
+// The prefix of the names of the files of a run's link. link: its number in a cluster, otherwise 0.
 std::string LinkName(int64 run_id, int link);
 // The run of such a name.
 std::optional<int64> RunIn(const std::string &name);

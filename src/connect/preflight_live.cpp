@@ -14,14 +14,14 @@ namespace {
 
 constexpr double kMb = 1024 * 1024;
 
-// What is not known is assumed: how fast a server saves a snapshot, and how fast one is stored here.
+// Assumptions, since nobody tells: how fast a server saves a snapshot, and how fast one is stored here.
 constexpr double kSavedBytesPerSecond = 50 * kMb;
 constexpr double kLoadedBytesPerSecond = 10 * kMb;
 
 // An interruption that should not cost a new snapshot: a restart of either server, a fail-over.
 constexpr double kInterruptionSeconds = 300;
 constexpr double kLeastBacklog = 64 * kMb;
-// What a replica may be behind at any time, by a single large value or a pause of the network.
+// A replica may be so far behind at any time, by a single large value or a pause of the network.
 constexpr double kLeastBuffer = 16 * kMb;
 constexpr int64 kLongestDelaySeconds = 30;
 constexpr int64 kLongestShutdownSeconds = 60;
@@ -155,7 +155,7 @@ class ReplicationCheck {
     return answer.error().code != ErrorCode::kPermissionDenied;
   }
 
-  // What the server may hold for the link while it saves the snapshot; afterwards the link always reads.
+  // How much the server may hold for the link while it saves the snapshot; afterwards the link always reads.
   // Tells whether settings can be read at all.
   bool CheckBuffer() {
     auto const limits = Setting("client-output-buffer-limit");
@@ -188,7 +188,7 @@ class ReplicationCheck {
     return true;
   }
 
-  // What the server keeps of the stream for a link that comes back.
+  // How much of the stream the server keeps for a link that comes back.
   void CheckBacklog() {
     auto const size = NumberSetting("repl-backlog-size");
     if (!size) return;

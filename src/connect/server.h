@@ -31,7 +31,7 @@ class ServerConnection {
   redis::Connection &operator*() { return *connection_; }
   redis::Connection *operator->() { return connection_.get(); }
   const redis::Deployment &deployment() const { return deployment_; }
-  // Of a connection to a node of a cluster: the masters and their slots, as of when it was opened.
+  // For a connection to a node of a cluster: the masters and their slots, as of when it was opened.
   const redis::ClusterTopology &topology() const { return topology_; }
   const redis::ClusterNode &node() const { return node_; }
   // See redis::CheckStillCurrent.

@@ -128,7 +128,7 @@ void SourceReader::OpenSnapshot(const std::string &position) {
   OpenFile(*snapshot_, is_of_another ? std::string() : position);
 }
 
-// Of a cluster, where each master has given one. False: it was the last.
+// For a cluster, once each master has given one. False: it was the last.
 bool SourceReader::OpenNextSnapshot() {
   if (!place_.is_received) return false;
   std::vector<int> const links = SnapshotFile::LinksOf(*place_.run_id);

@@ -1,4 +1,4 @@
-// What a packed ledger knows of rows, as bytes: items of a fixed size in ascending order of their hashes. All
+// The entries of packed ledgers as bytes: items of a fixed size in ascending order of their hashes. All
 // words are big endian, so that the bytes are in the order of the hashes.
 #pragma once
 

@@ -49,7 +49,7 @@ class FamilyTree {
     size_t word_children = 0;
     size_t token_starts = 0;        // children with a token_start
     size_t most_token_starts = 64;  // more of them are looked at
-    // Of the segments that are counted here:
+    // About the segments that are counted here:
     size_t shortest = 0;
     size_t longest = 0;
     unsigned alphabet = 0;  // classes of bytes, as bits

@@ -84,7 +84,7 @@ class ShapeFinder {
     Add(PieceClass::kText, at, whole_.size());
   }
 
-  // Of the last segment of a truncated key only the beginning is known.
+  // Only the beginning of a truncated key's last segment is known.
   void CutLastSegment() {
     Segment& last = shape_.segments.back();
     const size_t begin =

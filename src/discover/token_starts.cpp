@@ -18,7 +18,7 @@ using namespace family;
 
 namespace {
 
-// Of the tokens with the same literal before them, one in so many must have a word.
+// One in so many of the tokens with the same literal before them must have a word.
 constexpr uint64_t kLeastShare = 64;
 // Groups of tokens that begin with the same four letters.
 constexpr size_t kMostGroups = 32;

@@ -387,7 +387,7 @@ class Filler : public rdb::ValueVisitor {
     options_.plain->yielded[entry] = true;
   }
 
-  // Of larger payloads, which compression may make far larger as text, the size of the text is looked at.
+  // Compressed payloads may be far larger as text: the size of the text of larger ones is looked at.
   static constexpr size_t kMostDirectBytes = 64 * 1024;
 
   const BatchShape &shape_;

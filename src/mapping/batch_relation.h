@@ -35,7 +35,7 @@ struct FillOptions {
   bool checked = false;                                  // see UncheckedJsonFailed
   bool by_element = false;    // with `expand`: a bad element is no problem of the others
   bool one_spelling = false;  // a capture that is not spelled as PostgreSQL prints it is a problem
-  // Of hashes, for columns behind those of the shape: see NamedFields. Other values then have no rows.
+  // Fields of hashes, for columns behind those of the shape: see NamedFields. Other values then have no rows.
   const std::vector<std::string> *fields = nullptr;
   const PlainRows *plain = nullptr;  // make these instead
 };

@@ -1,4 +1,4 @@
-// Whose families are. A family is the keys of a pattern, with all its mappings.
+// Who owns families, Redis or PostgreSQL. A family is the keys of a pattern, with all its mappings.
 #pragma once
 
 #include "pg/pg.h"

@@ -1,4 +1,4 @@
-// What a live run asks of the mappings of a migration.
+// The demands of a live run on the mappings of a migration.
 #pragma once
 
 #include "mapping/catalog.h"

@@ -18,7 +18,7 @@ void JsonbCollector::Add(Bytes utf8) {
   sizes_.push_back(static_cast<int>(text->size()));
 }
 
-// Of a name that stands twice in an object the last value remains, as in jsonb's input function.
+// If a name stands twice in an object, the last value remains, as in jsonb's input function.
 Datum JsonbCollector::ToJsonb() const {
   const char *at = bytes_.data();
   const int *const sizes = sizes_.data();

@@ -52,7 +52,7 @@ std::vector<std::string> FactsOf(const Target &target) {
   return facts;
 }
 
-// What of the mark is no longer true; empty: nothing.
+// Names the parts of the mark that are no longer true; empty: none.
 std::string Outdated(const Mapping &mapping, const std::vector<std::string> &facts) {
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(

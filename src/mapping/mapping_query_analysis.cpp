@@ -258,7 +258,7 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
   ReplaceFields(mapping, shape);
 }
 
-// Of values that all are hashes. Where the query needs json as well, its fields are read from that.
+// For values that all are hashes. A query that needs json as well reads its fields from that.
 void MappingQuery::ReplaceFields(const Mapping &mapping, const BatchShape &shape) {
   const std::vector<BatchColumn> &columns = shape.columns();
   auto const found = std::find_if(columns.begin(), columns.end(),
@@ -357,7 +357,7 @@ PGFunction NarrowingOf(Node *node) {
   return function == F_INT4_INT8 ? int84 : function == F_INT2_INT8 ? int82 : nullptr;
 }
 
-// Of SELECT column, … FROM redis_batch and no more than that.
+// For SELECT column, … FROM redis_batch and no more than that.
 void MappingQuery::FindPlain() {
   bool const is_bare = facts_.yields_each && list_length(query_->rtable) == 1 && query_->cteList == NIL &&
                        query_->sortClause == NIL && query_->setOperations == nullptr;

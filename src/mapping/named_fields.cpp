@@ -19,7 +19,7 @@ struct Replacing {
   List *names;       // Const of type text
 };
 
-// Of json->>'name' over redis_batch the name, and json; nullptr: it is another expression.
+// The name in json->>'name' over redis_batch, and json; nullptr: it is another expression.
 Const *NameIn(Node *node, const Replacing *replacing, Var **json) {
   if (!IsA(node, OpExpr)) return nullptr;
   auto *expression = reinterpret_cast<OpExpr *>(node);

@@ -1,4 +1,4 @@
-// Whose SQL runs in statements on a relation.
+// The roles whose SQL runs in statements on a relation.
 //
 // Triggers, rules, index expressions and row security of a relation run with the rights of the role that
 // writes to it, and definitions name relations that others may own or replace. So a definition stores which

@@ -159,7 +159,7 @@ Status ChangeFeed::ReadFlags() {
   return {};
 }
 
-// What notify-keyspace-events needs beside what it has.
+// The flags that notify-keyspace-events still needs.
 std::string ChangeFeed::MissingFlags() const {
   std::string missing = Has(*flags_, 'K') || Has(*flags_, 'E') ? "" : "E";
   if (Has(*flags_, 'A')) return missing;

@@ -37,7 +37,7 @@ class ChangeFeed {
 
   Kind kind() const { return kind_; }
 
-  // Of the server process, 40 hex digits.
+  // The id of the server process: 40 hex digits.
   const std::string& run_id() const { return standing_.run_id; }
 
   // Why changes may be missing though nothing has failed, as a clause; empty: they may not.
@@ -60,7 +60,7 @@ class ChangeFeed {
   Status Check();
 
  private:
-  // What must not change while the feed is open.
+  // These must not change while the feed is open.
   struct Standing {
     std::string run_id;
     std::string replaced;  // how often commands were called that replace all data

@@ -12,7 +12,7 @@ namespace {
 // "*1048576\r\n"; Redis reads no longer line than 64 kB, and writes none of more than 12 bytes.
 constexpr size_t kLongestLine = 32;
 
-// What a command may have: redis 7.0 src/networking.c, processMultibulkBuffer.
+// The limits of a command: redis 7.0 src/networking.c, processMultibulkBuffer.
 constexpr int64_t kMostArguments = INT32_MAX;
 
 // Memory taken for an argument beside its bytes.

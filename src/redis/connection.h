@@ -73,7 +73,7 @@ class Connection {
   // every call fails.
   Result<Reply> Receive();
 
-  // What follows PSYNC is no longer commands and replies. SendRaw queues bytes as they are; ReadRaw sends
+  // After PSYNC come bytes, no longer commands and replies. SendRaw queues bytes as they are; ReadRaw sends
   // what is queued and waits for at least one byte, of which it copies at most `size`. With wait_ms it waits
   // no longer and returns 0 if no byte came. Nothing may be pending, and no command can follow. Errors:
   // kTimeout (command_timeout_ms without a byte, over all calls), kConnectionFailure, kProtocol (something is

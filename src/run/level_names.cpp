@@ -7,9 +7,9 @@ namespace prm {
 namespace {
 
 constexpr int kSecondsKept = 60;
-// Of all names together.
+// For all names together.
 constexpr size_t kMostBytes = 4 << 20;
-// What a name takes beside its bytes.
+// The memory of a name beside its bytes.
 constexpr size_t kBytesPerName = 48;
 
 }  // namespace

@@ -60,9 +60,9 @@ class Run {
   // gone.
   void PruneMappings();
   void PruneMapping(const Mapping &mapping);
-  // Of a live run, which keeps the archive in step, too.
+  // For a live run, which keeps the archive in step, too.
   void PruneArchive();
-  // Of a live run: errors 55000 when a snapshot would take more of a mapping than may go unasked.
+  // For a live run: errors 55000 when a snapshot would take more of a mapping than may go unasked.
   void RequireFewDeleted(const std::string &what, const PruneResult &result) const;
   // Explicit values do not move a sequence: without this the next INSERT of the application would collide.
   // Values outside the sequence's range do not matter.

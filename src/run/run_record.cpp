@@ -394,7 +394,7 @@ void RunRecord::RestartLevel(int level) {
 // The last level that was saved may be the one before.
 void RunRecord::BeginLevel(int level) {
   pg::AsExtensionOwner as_owner;
-  // What a file says of its databases is heard again as it is read.
+  // A file tells the sizes of its databases again as it is read.
   Spi::Execute(
       R"sql(UPDATE redis_migrate.run
             SET level = $2, position = '',

@@ -126,7 +126,7 @@ class RunRecord {
   };
   std::vector<ChangedRows> ReadChangedRows() const;
 
-  // What became of the rows of a mapping; of the archive the target is empty.
+  // The outcomes of the rows of a mapping; for the archive the target is empty.
   struct MappingRows {
     std::string mapping, target;
     RowCounts counts;

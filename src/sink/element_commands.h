@@ -22,7 +22,7 @@ class CommandSink {
   virtual void OnCommand(const std::vector<Bytes>& arguments) = 0;
 };
 
-// What the commands may be.
+// The commands that the server knows.
 struct CommandAbilities {
   bool has_field_expiries = false;   // HPEXPIREAT: Redis 7.4, Valkey 9.0
   bool has_stream_counters = false;  // XSETID with ENTRIESADDED, XGROUP CREATE with ENTRIESREAD: Redis 7.0

@@ -18,10 +18,10 @@ using redis::Reply;
 using redis::ReplyView;
 
 constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
-// Whose sizes are asked for together. Their answers are small.
+// So many keys are asked for their sizes together: the answers are small.
 constexpr size_t kMostSizes = 2000;
 
-// What the reply of EXEC takes beside the values: a text of INFO, and for each key two elements.
+// The reply of EXEC has more than the values: a text of INFO, and for each key two elements.
 constexpr uint64_t kInfoBytes = uint64_t{64} << 10;
 constexpr uint64_t kBytesPerKey = 2 * redis::kElementBytes + 64;
 

@@ -69,7 +69,7 @@ class NamedKeys {
  private:
   using Group = std::vector<NamedKey*>;
 
-  // What INFO replication tells.
+  // From INFO replication.
   struct Moment {
     redis::ReplicationPoint point;
     bool is_replica;

@@ -12,7 +12,7 @@ constexpr size_t kMostKeys = 200;
 constexpr double kExecUs = 1000;
 constexpr double kNewestCounts = 0.2;  // of the time of a key, as a moving average
 
-// What was not taken may be taken later: as much as belongs to so much time.
+// An unused share may be used later, up to that of so much time.
 constexpr double kSavedUs = 100'000;
 
 constexpr int64_t kPingEveryUs = 50'000;

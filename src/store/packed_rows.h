@@ -27,7 +27,7 @@ class PackedRows {
   // them.
   void ReadPriors() { priors_ = ReadImages(); }
 
-  // What became of the rows of a batch, indexed from the number of the first row on.
+  // The fates of the rows of a batch, indexed from the number of the first row on.
   enum class Fate : char { kNothing, kInserted, kUpdated, kClaimed };
 
   // Records what a batch did to rows, which have the descriptor of the query. takes_changed: rows that were

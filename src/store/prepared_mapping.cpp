@@ -74,7 +74,7 @@ bool PreparedMapping::TakesElements(rdb::ValueType type) const {
   if (mapping.types &&
       std::find(mapping.types->begin(), mapping.types->end(), rdb::TypeName(type)) == mapping.types->end())
     return false;
-  // What an element's change does not tell.
+  // A change of an element does not tell these.
   const std::vector<BatchColumn> &columns = state.shape.columns();
   for (size_t i = 0; i < columns.size(); ++i) {
     if (!facts.needed[i]) continue;

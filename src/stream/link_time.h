@@ -1,7 +1,7 @@
 // Tells when the commands were run that a replication link reads.
 //
-// What a server sends while all that it has to send is read at once was run just before. What it sends after
-// an interruption, or behind a snapshot, was run at some time since the link last had everything.
+// While the link reads all that the server has to send, a command was run just before it arrives. After an
+// interruption, or behind a snapshot, it was run at some time since the link last had everything.
 #pragma once
 
 #include "source/entry.h"

@@ -93,7 +93,7 @@ Status CheckContinues(const redis::ServerInfo& info, const Seed& seed, const std
                       "The file is of replication id " + seed.point.id + ", the server of " +
                           info.Show("master_replid") + ".",
                       again);
-  // Of an earlier history the server has the part up to there.
+  // The server has an earlier history only up to there.
   const auto second = info.GetInteger("second_repl_offset").value_or(-1);
   if (!is_own && next > second)
     return CannotGoOn(address,

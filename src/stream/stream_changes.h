@@ -1,6 +1,6 @@
-// What the commands of a replication stream change: new states of keys where a command carries them whole,
-// otherwise the names of keys to be read again. Facts: redis 7.0 src/replication.c and the commands' own
-// files; for later servers the table in redis/command_table.h.
+// The changes that commands of a replication stream make: new states of keys where a command carries them
+// whole, otherwise the names of keys to be read again. Facts: redis 7.0 src/replication.c and the commands'
+// own files; for later servers the table in redis/command_table.h.
 //
 // Conditions of SET (NX, XX, IFEQ ...) were true when the server sent the command; they are not looked at.
 // Relative expiries (servers before 7.0) count from a time that is not known here, so that their keys are

@@ -82,7 +82,7 @@ Status StreamSpoolWriter::Append(Bytes bytes, const source::TimeSpan& time) {
   for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kMostChunkContent))) {
     const Bytes content = bytes.substr(0, kMostChunkContent);
     if (segment_->size() + content.size() + kChunkFrame > segment_bytes_) {
-      // What is durable must have no gaps.
+      // The durable part must have no gaps.
       PRM_RETURN_IF_ERROR(Sync());
       PRM_RETURN_IF_ERROR(BeginSegment(SpoolChunk::Kind::kOrigin, *end_));
     }

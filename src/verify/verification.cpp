@@ -232,7 +232,7 @@ void Verification::TakeAgain(std::vector<source::Entry> &entries,
         doubt.readings > 0 && value == doubt.value && IsNear(entry.expires_at_ms, doubt.expires_at_ms);
     doubt.value = value;
     doubt.expires_at_ms = entry.expires_at_ms;
-    // What live sync has not come to yet proves nothing.
+    // A change that live sync has not come to yet proves nothing.
     doubt.readings = is_behind_ ? 0 : is_same ? doubt.readings + 1 : 1;
     if (doubt.readings < kReadings) continue;
     Count(entry, unequal->second);
@@ -289,7 +289,7 @@ void Verification::FindUnmet() {
   }
   if (suspected.empty()) return;
   ReadSource(false);
-  // What the stream has taken away is gone here, too: otherwise nobody knows.
+  // Rows of keys that the stream has deleted must be gone here, too; otherwise nobody knows.
   if (is_followed_ && !WaitForLive()) {
     is_extra_known_ = false;
     for (const Mapping *mapping : suspected) counts_[mapping->name].extra.reset();
@@ -317,7 +317,7 @@ void Verification::Restart() {
   if (HasServer() && !is_followed_) writes_before_ = AskWrites();
 }
 
-// What the one server tells; nothing of a cluster, or without the right to INFO.
+// Asks a single server; tells nothing for a cluster, or without the right to INFO.
 std::optional<Verification::Writes> Verification::AskWrites() const {
   redis::Deployment const deployment = ServerOptions(migration_.server, GetUserId());
   Spi::Commit();
@@ -412,7 +412,7 @@ bool Verification::WaitUntil(const std::string &question, std::initializer_list<
   }
 }
 
-// Of the stream up to a point.
+// About the stream up to a point.
 bool Verification::WaitForStream(const redis::ReplicationPoint &point) const {
   return WaitUntil(
       R"sql(SELECT p.is_loaded AND p.applied_offset >= $3

@@ -48,7 +48,7 @@ class Verification {
     std::optional<uint64_t> below_;
     SipKey secret_;
   };
-  // What a server tells of being written to.
+  // By these a server tells that it is written to.
   struct Writes {
     std::string run_id, changes, last_save;
     bool operator==(const Writes &other) const {

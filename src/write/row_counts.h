@@ -1,4 +1,4 @@
-// What became of rows of a target.
+// The outcomes of rows of a target.
 #pragma once
 
 #include "pg/pg.h"

@@ -39,8 +39,8 @@ class Writer {
   Outcomes Write(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &row_numbers,
                  const std::vector<int> &lost);
 
-  // What Write would do to the rows, without doing it. Needs SPI; takes a fresh snapshot. Errors: those of
-  // the statement that looks rows up.
+  // Tells what Write would do to the rows, without doing it. Needs SPI; takes a fresh snapshot. Errors: those
+  // of the statement that looks rows up.
   Outcomes Compare(pg::Tuplestore &rows, TupleDesc desc, const std::vector<int> &lost);
 
   // Called before rows are updated; redis_rows then holds them.

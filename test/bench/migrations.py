@@ -504,7 +504,7 @@ class Bench:
     def show_case(self, case, idle_kb):
         run, again = statistics.median(case.times), statistics.median(case.again)
         _, times, busy = self.copies[case.data, case.layout]
-        # Of several processes one is watched; the system counts hundredths of seconds.
+        # Only one of several processes is watched; the system counts hundredths of seconds.
         processor = statistics.median(case.busy) / statistics.median(busy) if case.workers == 1 and statistics.median(busy) > 0 else None
         show(case.name, case.rows, run, statistics.median(times), case.goal,
              (6, "%.2f", processor, None),

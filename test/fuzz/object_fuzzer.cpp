@@ -1,5 +1,5 @@
 // The first byte is a type, the rest any bytes as a value of it, as Redis and as Valkey number the types.
-// What can be decoded is also turned into commands.
+// Whatever can be decoded is also turned into commands.
 #include <cstddef>
 #include <cstdint>
 

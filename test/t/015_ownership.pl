@@ -35,7 +35,7 @@ for my $address ('d', 'e', 'f', 'g')
     is(last_run($node, 'hands', 'read, migrated, skipped, balanced'), '2|2|0|t', 'both are migrated');
 }
 
-# Of two keys that yield the same row the lower one has it, in whatever order they come, and the other one is folded.
+# The lower of two keys that yield the same row has it, in whatever order they come; the other one is folded.
 $redis->cli('SET', 'acc:2', sql('SELECT email FROM account WHERE id = 1'));
 for my $rows (1, 5000)
 {

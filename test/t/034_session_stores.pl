@@ -85,7 +85,7 @@ for my $each (@stores)
     sql(@statements);
     my $err = '';
     $node->psql('postgres', "SELECT redis_migrate.add_session_expiry('$store', '$table')", stderr => \$err);
-    # Of these the package of Flask-Session alone has no index.
+    # Only the package of Flask-Session has no index.
     if ($store eq 'flask-session') { like($err, qr/WARNING:  no index serves column "expiry".*\nDETAIL.*\nHINT:  CREATE INDEX CONCURRENTLY ON public\.sessions \(expiry\);/, "$store: the index that is missing is named"); }
     else { is($err, '', "$store: nothing to complain about"); }
     # One of them expires just as it is made.

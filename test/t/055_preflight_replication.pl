@@ -1,4 +1,4 @@
-# What preflight says of a server that a migration follows: each setting of Redis and of this server that ends a link or
+# preflight on a server that a migration follows: each setting of Redis and of this server that ends a link or
 # makes it begin anew, with the command that helps, and what it says when that command was run.
 
 use strict;
@@ -99,7 +99,7 @@ is($redis->cli('INFO', 'stats') =~ /sync_full:(\d+)/ && $1, '0', 'and no snapsho
 $redis->cli('ACL', 'SETUSER', 'mig', '-config');
 like(of('replication settings'), qr/^replication settings\|warn\|.*\|ACL SETUSER mig \+config\|get, or look at/, 'settings that cannot be read');
 
-# What a live run would follow that scans: by each user's rights, the setting of Redis and the databases of migrations.
+# The changes that a live run would follow by scan: by each user's rights, the setting of Redis and the databases of migrations.
 my $feeds = start_redis(args => [
     '--user', qw(blind on >pw -@all %R~* +select +scan +dump +getrange +type +strlen +pexpiretime +memory|usage +info +time +ping resetchannels &__keyevent@*__:* &__keyspace@*__:* +psubscribe),
     '--user', qw(nothing on >pw -@all %R~* +select +scan +dump +getrange +type +strlen +pexpiretime +memory|usage +info +time +ping) ]);

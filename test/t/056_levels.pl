@@ -73,7 +73,7 @@ sub held
     return;
 }
 
-# What is gone between the levels has vanished, what has come is left to the next run.
+# Keys that go between the levels have vanished; keys that come are left to the next run.
 held('brief', sub { $redis->cli('DEL', 'small:1'); $redis->cli('SET', 'small:1000', 1000); });
 is(last_run($node, 'shop', 'state, read, migrated, vanished, balanced'), join('|', 'completed', KEYS, KEYS - 21, 1, 't'), 'a key that went between the levels');
 is(sql('SELECT count(*) FROM rows WHERE id = 1000'), 0, 'a key that came between the levels');

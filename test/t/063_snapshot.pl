@@ -47,7 +47,7 @@ for my $diskless ('yes', 'no')
 }
 is($node->safe_psql('postgres', q{SELECT key, type FROM redis_migrate.archive}), 'stray|list', 'keys without a mapping are archived');
 
-# What is written while the run goes on does not belong to it: all levels read one moment.
+# Writes during the run do not belong to it: all levels read one moment.
 $node->safe_psql('postgres', 'TRUNCATE users, teams; CREATE TABLE gate (x int); CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM 1 FROM gate; RETURN NEW; END$$;
     CREATE TRIGGER gate BEFORE INSERT ON users FOR EACH ROW WHEN (NEW.id = 1000) EXECUTE FUNCTION pass()');
 my $blocker = start_sql($node, 'BEGIN; LOCK gate; SELECT pg_sleep(300)');

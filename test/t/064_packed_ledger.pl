@@ -20,7 +20,7 @@ sub ledger
         || '|' || (SELECT count(*) FROM redis_migrate.ledger_batch WHERE NOT merged)});
 }
 
-# What psql prints beside the result.
+# The messages that psql prints beside the result.
 sub warned
 {
     my ($call) = @_;
@@ -28,7 +28,7 @@ sub warned
     return $err;
 }
 
-# What was there before is not Redis' to delete, unless Redis has overwritten it: as with a full ledger.
+# Rows that were there before are not Redis' to delete, unless Redis has overwritten them: as with a full ledger.
 for my $on_conflict ('nothing', 'fill', 'update')
 {
     $redis->cli('FLUSHALL');
@@ -209,7 +209,7 @@ cmp_ok(sql(q{SELECT count(DISTINCT b.xmin::text) FROM redis_migrate.ledger_batch
     WHERE run_id = (SELECT max(run_id) FROM redis_migrate.run)}), '>', 1, 'its news was merged on the way, too');
 sql(q{SELECT redis_migrate.drop_migration('looked')});
 
-# What the application has changed since a row was stored is known by its image, and counted by what meets it.
+# The image of a row tells what the application has changed since it was stored; whoever meets the row counts it.
 sub here
 {
     my ($migration) = @_;
@@ -251,7 +251,7 @@ is(here('grows'), '1|0|0', 'nor after a composite type has got another attribute
 $redis->cli('SET', 'h:21', 'v21');
 sql(q{SELECT redis_migrate.drop_migration('grows')});
 
-# What a trigger makes of a row, or a SET list, is what was stored.
+# The stored row is the one that a trigger, or a SET list, has made.
 sql(q{CREATE TABLE shouts (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0)},
     q{CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.v := upper(new.v); RETURN new; END'},
     'CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON shouts FOR EACH ROW EXECUTE FUNCTION shout()',

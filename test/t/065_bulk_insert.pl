@@ -149,7 +149,7 @@ is($outcome{strict}, $outcome{strict_by_insert}, 'both tables have the same rows
 like($outcome{strict}, qr/s:157 table_once 23505/, 'a unique constraint is named');
 like($outcome{strict}, qr/s:110 n 23502.*s:120 small 23514.*s:130 small 23514.*s:140 n 22P02/s, 'and so are a column and a check');
 
-# What changes while a run waits for the table counts.
+# A change counts that comes while a run waits for the table.
 sql(q{CREATE TABLE changing (id text PRIMARY KEY, v text);
     SELECT redis_migrate.create_migration('changing', 'shop');
     SELECT redis_migrate.add_mapping('changing', 'rows', 'v:{id}', 'changing', 'SELECT id, value AS v FROM redis_batch', key_columns => '{id}', databases => '{0}', exclusive => true)});

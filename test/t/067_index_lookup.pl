@@ -141,7 +141,7 @@ is(looked_up_by_statement(), $by_statement, 'a second run looks up alike');
 is(sql(sprintf $versions, $_), $before{$_}, "$_: no row has a new version") for sort keys %before;
 is(counts($_), counts("${_}_twin"), "$_: twins count alike") for sort keys %tables;
 
-# What the application did in between: a row gone, a row changed.
+# Changes by the application in between: a row gone, a row changed.
 for my $table (sort keys %tables)
 {
     sql("DELETE FROM $_ WHERE ctid = (SELECT min(ctid) FROM $table)", $table eq 'only_key' ? () : "UPDATE $_ SET v = 'x' WHERE ctid = (SELECT max(ctid) FROM $_)")

@@ -14,7 +14,7 @@ create_server($node, 'shop', $redis);
 
 sub sql { return $node->safe_psql('postgres', join(';', @_)); }
 
-# What psql prints beside the result.
+# The messages that psql prints beside the result.
 sub warned
 {
     my ($call) = @_;

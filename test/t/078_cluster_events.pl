@@ -86,7 +86,7 @@ sql(q{SELECT redis_migrate.start('shop')});
 wait_until('the worker to try again', sub { workers($node, 'state, sqlstate') eq 'retrying|57P03' });
 sql(q{SELECT redis_migrate.stop('shop')}, qq{ALTER SERVER shop OPTIONS (SET host '$seeds')}, q{CALL redis_migrate.run('shop', workers => 1)});
 
-# Of two replicas either one may have lost its master: the other one is read.
+# Either one of two replicas may have lost its master: the other one is read.
 @masters = $cluster->masters;
 $cluster->add_replica($masters[0]);
 sql(q{ALTER SERVER shop OPTIONS (ADD read_from 'replica')});

@@ -127,7 +127,7 @@ is(app('SELECT count(*) FROM sessions', 'SELECT rows_deleted, pause_reason FROM 
     "0\n4|\n|\nt\nlogin|share", 'sweeps, refreshes, limits and lockouts go on');
 is($node->safe_psql('old', 'SELECT count(*) FROM redis_migrate.definitions WHERE problem IS NOT NULL'), 0, 'no definition has a problem');
 
-# What is dumped after the upgrade can be restored.
+# A dump from after the upgrade can be restored.
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 command_ok([ 'pg_dump', '-d', $node->connstr('old'), '-f', $node->basedir . '/dump.sql' ], 'it can be dumped');
 command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $node->basedir . '/dump.sql' ], 'and restored');

@@ -5,7 +5,7 @@
 namespace prm {
 namespace {
 
-// Of few places, so that they meet.
+// With few places, so that they meet.
 Hash128 HashOf(uint64_t i) {
   Hash128 hash;
   hash.low = i % 7;

@@ -514,7 +514,7 @@ TEST(Pattern, ComposesTheKeyThatItMatches) {
   }
 }
 
-// What Redis' own matcher takes for special has a backslash before it.
+// Characters that are special to Redis' own matcher have a backslash before them.
 TEST(Pattern, GlobsHaveSpecialCharactersEscaped) {
   EXPECT_EQ(Pattern("user:{id:int}").Glob(), "user:*");
   EXPECT_EQ(Pattern("{a}:{b}:c").Glob(), "*:*:c");

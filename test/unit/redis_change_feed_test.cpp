@@ -219,7 +219,7 @@ TEST_F(ChangeFeedTest, AReplicaIsRefused) {
   EXPECT_EQ(Feed(replica.port()).status.error().code, ErrorCode::kUnavailable);
 }
 
-// What comes after the subscription: garbage of every kind, and messages that are almost right.
+// After the subscription: garbage of every kind, and messages that are almost right.
 TEST_F(ChangeFeedTest, HostileMessagesAreErrors) {
   const std::string message = "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n";
   std::vector<HostileRedis::Answer> answers = test::WrongAnswers();

@@ -259,7 +259,7 @@ TEST_F(NamedKeysTest, TellsAReplica) {
   EXPECT_FALSE(read[0].is_of_replica);
 }
 
-// What is read while others write is what the stream has done up to the point that is told.
+// Values that are read while others write are those that the stream has made up to the point that is told.
 TEST_F(NamedKeysTest, TellsThePoint) {
   test::Follower follower(server_.port());
   client_.Command({"SET", "large", std::string(200000, 'x')});
