@@ -231,9 +231,12 @@ void Spi::Commit() {
 
 void Spi::RollBack() {
   Call([] {
-    // Functions that raised the error have left their atomic connections above ours.
+    // Functions that raised the error have left their atomic connections above ours. To end one switches to
+    // the memory context in which it began, which goes with the statement that called the function.
+    MemoryContext const context = CurrentMemoryContext;
     while (!SPI_inside_nonatomic_context())
       if (SPI_finish() < 0) break;
+    MemoryContextSwitchTo(context);
     // An error in a statement or its planning leaves their snapshot pushed; SPI_rollback expects only those
     // of portals.
     Snapshot of_portal = ActivePortal != nullptr ? ActivePortal->portalSnapshot : nullptr;
