@@ -69,6 +69,7 @@ class Cutover {
   std::optional<ReverseCheck> way_back_;
   int64 round_trips_ = 0;  // keys that were chosen for it
   std::optional<CutoverRecord> record_;
+  bool has_begun_ = false;                       // the record is committed
   std::vector<redis::ReplicationPoint> points_;  // at which the masters stand still
   std::vector<FencedUser> users_;
   int64 paused_at_ms_ = 0;   // monotonic
@@ -176,6 +177,7 @@ void Cutover::Begin() {
   AddFencedUsers(*record_, users_);
   record_->TakePause(options_.pause_ms);
   Spi::Commit();
+  has_begun_ = true;
 }
 
 // Until the pause ends, less what a commit may take.
@@ -242,18 +244,19 @@ void Cutover::Commit() {
 
 void Cutover::Execute() {
   Check();
-  Begin();
   try {
+    Begin();
     HoldWrites();
     Fence();
     Commit();
   } catch (...) {
     pg::Problem const problem = pg::CurrentProblem();
+    pg::RollBackAfter(problem);
+    // What it has prepared cannot be freed before.
     sample_.reset();
     masters_.reset();
     way_back_.reset();
-    pg::RollBackAfter(problem);
-    UndoCutover(migration_, *record_, problem);
+    if (has_begun_) UndoCutover(migration_, *record_, problem);
     throw;
   }
   int64 const committed_ms = pg::MonotonicMs();

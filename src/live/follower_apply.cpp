@@ -2,8 +2,6 @@
 #include "connect/outage.h"
 #include "connect/server_clock.h"
 #include "live/follower.h"
-#include "live/late_expiries.h"
-#include "live/late_writes.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/identity.h"
@@ -11,6 +9,8 @@
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "pg/transaction.h"
+#include "run/late_expiries.h"
+#include "run/late_writes.h"
 
 namespace prm {
 

@@ -1,4 +1,4 @@
-#include "live/late_expiries.h"
+#include "run/late_expiries.h"
 
 #include "ledger/ledger.h"
 #include "mapping/family_state.h"

@@ -1,4 +1,4 @@
-#include "live/late_writes.h"
+#include "run/late_writes.h"
 
 #include "mapping/catalog.h"
 #include "pg/arguments.h"
@@ -7,6 +7,7 @@
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "redis/command_table.h"
+#include "run/late_expiries.h"
 
 namespace prm {
 
@@ -59,6 +60,57 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
          {TIMESTAMPTZOID, entry.expires_at_ms ? TimestampTzGetDatum(pg::FromUnixMs(*entry.expires_at_ms)) : 0,
           !entry.expires_at_ms}});
   }
+}
+
+void KeepUnseenWrites(const Migration &migration, const Routing &routing, BatchStore &store, int64 run_id,
+                      std::vector<LateWrite> &late) {
+  if (late.empty()) return;
+  std::map<std::string, bool> is_fed;  // families that a live run has followed before they changed hands
+  {
+    pg::AsExtensionOwner as_owner;
+    auto const families = Spi::ExecuteKept(
+        R"sql(SELECT f.pattern,
+                  NOT EXISTS (SELECT FROM redis_migrate.mapping AS m
+                              LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+                              WHERE m.migration = $1 AND m.pattern = f.pattern AND r.mapping_id IS NULL)
+              FROM (SELECT pattern, max(changed_at) AS changed_at
+                    FROM redis_migrate.family_change
+                    WHERE migration = $1
+                    GROUP BY pattern) AS f
+              WHERE EXISTS (SELECT FROM redis_migrate.run
+                            WHERE migration = $1 AND live AND run_id < $2 AND started_at < f.changed_at))sql",
+        {SqlParam::Text(migration.name), SqlParam::Int8(run_id)});
+    for (uint64 i = 0; i < families.size(); ++i) is_fed[families[i].Text(0)] = families[i].Bool(1);
+  }
+  auto const keep = [&](auto is_wanted) {
+    late.erase(
+        std::remove_if(late.begin(), late.end(), [&](const LateWrite &write) { return !is_wanted(write); }),
+        late.end());
+  };
+  keep([&](const LateWrite &write) { return is_fed.count(write.pattern) > 0; });
+  SettleHarmless(migration, routing, store, true, late);
+  if (std::any_of(late.begin(), late.end(), [&](const LateWrite &write) { return !is_fed[write.pattern]; })) {
+    pg::AsExtensionOwner as_owner;
+    int64 room = kMostUnseen - Spi::ExecuteKept(
+                                   R"sql(SELECT count(*)
+                                         FROM redis_migrate.late_write
+                                         WHERE migration = $1 AND settled_at IS NULL)sql",
+                                   {SqlParam::Text(migration.name)})[0]
+                                   .Int8(0);
+    int64 left_out = 0;
+    keep([&](const LateWrite &write) {
+      bool const is_kept = is_fed[write.pattern] || --room >= 0;
+      left_out += is_kept ? 0 : 1;
+      return is_kept;
+    });
+    if (left_out > 0)
+      pg::Report(
+          WARNING,
+          std::to_string(left_out) + " more keys of migration \"" + migration.name +
+              "\" are not as their rows, and were not kept as late writes",
+          "A new snapshot was loaded, and without a reverse feed it is not known what was changed here.");
+  }
+  KeepLateWrites(migration.name, late);
 }
 
 Result<std::vector<WritingClient>> FetchWritingClients(redis::Connection &connection) {

@@ -6,6 +6,7 @@
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
+#include "run/late_writes.h"
 #include "store/archive_source.h"
 #include "write/index_key.h"
 
@@ -137,6 +138,8 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
   if (parameters_.prune) options.seen_run = record_.id();
   if (!claiming_) claiming_ = record_.ReadClaiming();
   options.claiming = &*claiming_;
+  std::vector<LateWrite> late;
+  if (parameters_.live) options.late = &late;
   int subtransactions = 0;
   options.subtransactions = &subtransactions;
   std::vector<const source::Entry *> left, done;
@@ -145,6 +148,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
   pg::SwitchContext in_context(context.get());
   for (int attempt = 1;; ++attempt) {
     tally = Tally();
+    late.clear();
     if (forgets_archived_) tally.by_key.emplace();
     subtransactions = kMostSubtransactions - 2;  // the one below, and the archive's
     try {
@@ -159,6 +163,7 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
         KeySet counted = has_deferred_ || store.recount ? record_.ForgetDeferred(level, entries) : KeySet();
         if (store.recount) counted = KeysOf(entries);
         left = store_.Process(entries, level, counted, options, tally);
+        KeepUnseenWrites(migration_, routing_, store_, record_.id(), late);
         std::set<const source::Entry *> const again(left.begin(), left.end());
         done.clear();
         for (const source::Entry *entry : entries) {

@@ -52,4 +52,19 @@ is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', di
 unlike(send_lines(join '', map { "SET s:$_ back\n" } 1 .. 30), qr/NOPERM/, 'gives the rights back on all of them');
 is(wait_for($node) . differences($node, @masters), '', 'and live sync follows');
 
+# A cutover that fails is undone at every master that lets it, whatever happens at others.
+my @rules = map { $_->cli('ACL', 'GETUSER', 'app') } @masters;
+rows(q{CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(1); RAISE EXCEPTION $$no$$; END';
+    CREATE TRIGGER fail BEFORE INSERT ON redis_migrate.family_change FOR EACH ROW WHEN (NEW.state = 'postgres') EXECUTE FUNCTION fail()});
+my $call = start_sql($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '10 s', force => true)}, name => 'cutover');
+wait_until('the fence', sub { $masters[0]->cli('ACL', 'GETUSER', 'app') =~ /-\@write/ && $masters[1]->cli('ACL', 'GETUSER', 'app') =~ /-\@write/ });
+$masters[0]->cli('ACL', 'SETUSER', 'migrator', '-acl|setuser');
+$call->finish;
+like(join('', $call->output), qr/ERROR:  42501: cutover \d+ of migration "live" cannot be undone yet: .*\n.*DETAIL:  Users of Redis may lack their rights to write\. It failed because of this: no/s, 'one master refuses');
+is(join(' ', map { $masters[$_]->cli('ACL', 'GETUSER', 'app') eq $rules[$_] ? 'back' : 'fenced' } 0 .. 2), 'fenced back back', 'the others have it undone');
+cmp_ok(elapsed(sub { ok(scalar(grep { (eval { $masters[2]->cli('SET', "k$_", '1') } // '') eq 'OK' } 1 .. 20), 'and take writes') }), '<', 5, 'at once');
+$masters[0]->cli('ACL', 'SETUSER', 'migrator', '+acl|setuser');
+is(sql_error($node, q{CALL redis_migrate.undo_cutover('live')}), '', 'then it is undone there, too');
+is($masters[0]->cli('ACL', 'GETUSER', 'app') . rows(q{SELECT state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), "$rules[0]undone", 'for good');
+
 done_testing();
