@@ -112,8 +112,8 @@ void Cutover::RequireRoundTrip(bool is_paused) {
                     " keys would write something else to Redis than it has",
                 detail,
                 "CALL redis_migrate.check_reverse(" + pg::QuoteLiteral(migration_.name) +
-                    ") looks at more of them; redis_migrate.set_reverse_query says how rows become keys. Or "
-                    "no_way_back => true.");
+                    ") looks at more of them; redis_migrate.set_reverse_query says how rows become keys; "
+                    "redis_migrate.verify tells whether the rows are wrong. Or no_way_back => true.");
 }
 
 void Cutover::Check() {

@@ -47,7 +47,7 @@ is(state_of('s:{id}'), 'redis', 'nothing has changed');
 is(rows('SELECT count(*) FROM redis_migrate.cutovers'), '0', 'nor was anything begun');
 
 # The keys that are compared under the pause show what verify was told to overlook.
-my $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '1 minute', force => true)});
+my $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '1 minute', force => true, no_way_back => true)});
 like($err, qr/ERROR:  55000: 1 of \d+ keys are not as the tables have them\nDETAIL:  Mapping "strings", row \{.*\}: different in column "value"/, 'a difference undoes it');
 is(last_cutover('state, step, sqlstate'), 'undone|comparing|55000', 'which is recorded');
 is(rows(q{SELECT string_agg(state, ' ' ORDER BY change_id) FROM redis_migrate.family_changes}), 'cutting redis', 'as are the states');
