@@ -250,7 +250,7 @@ PRM_FUNCTION(note_change) {
     throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "redis_migrate.note_change is a trigger");
   // What other triggers do with our rows is not ours.
   bool const is_direct = DatumGetInt32(pg_trigger_depth(nullptr)) == 1;
-  if (pg::OwnWrite::IsFromRedis() && is_direct) return PointerGetDatum(nullptr);
+  if (pg::OwnWrite::IsFromRedis() && is_direct) return Datum{0};
   auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
   const Trigger &trigger = *data->tg_trigger;
   int64 const mapping_id = trigger.tgnargs > 0 ? strtoll(trigger.tgargs[0], nullptr, 10) : 0;
@@ -264,19 +264,19 @@ PRM_FUNCTION(note_change) {
   auto found = known_of.find(mapping_id);
   if (found == known_of.end()) {
     Known const known = ReadKnown(mapping_id);
-    if (known.target == InvalidOid) return PointerGetDatum(nullptr);
+    if (known.target == InvalidOid) return Datum{0};
     found = known_of.emplace(mapping_id, known).first;
   }
   Known &known = found->second;
   Oid const relation = RelationGetRelid(data->tg_relation);
   if (relation != known.target && known.partitions.count(relation) == 0) {
-    if (!IsPartOf(known.target, relation)) return PointerGetDatum(nullptr);
+    if (!IsPartOf(known.target, relation)) return Datum{0};
     known.partitions.insert(relation);
   }
   Outbox const outbox(mapping_id);
   if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)) {
     outbox.NoteGap("the target was truncated");
-    return PointerGetDatum(nullptr);
+    return Datum{0};
   }
   CanonicalText canonical;
   TupleDesc const desc = RelationGetDescr(data->tg_relation);
@@ -291,5 +291,5 @@ PRM_FUNCTION(note_change) {
   std::optional<RowName> const before = note(data->tg_trigtuple);
   if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && before != NameIn(data->tg_newtuple, desc, columns))
     note(data->tg_newtuple);
-  return PointerGetDatum(nullptr);
+  return Datum{0};
 }
