@@ -20,7 +20,7 @@ SELECT mapping, ledger FROM redis_migrate.mappings WHERE migration = 'u' ORDER B
 CREATE FUNCTION everything() RETURNS TABLE (relation text, line text) LANGUAGE sql AS $$
     SELECT 'packed', t::text FROM packed AS t UNION ALL SELECT 'fulls', t::text FROM fulls AS t
     UNION ALL SELECT 'excl', t::text FROM excl AS t UNION ALL SELECT 'marked', t::text FROM marked AS t $$;
-CREATE VIEW undone AS SELECT mapping, state, restored, put_back, removed, left_alone, failed, unknown FROM redis_migrate.undos
+CREATE VIEW undone AS SELECT mapping, state, restored, put_back, removed, left_alone, failed, unknown, already FROM redis_migrate.undos
     WHERE run_id = last_run_id('u') ORDER BY mapping;
 
 \echo == a first run: its inserts are removed, rows that were there get their values again

@@ -474,10 +474,10 @@ void prm::DropMigration(const std::string &name) {
   Migration migration = LoadForChange(name, MigrationUse::kDrop);
   pg::AsExtensionOwner as_owner;
   for (const Mapping &mapping : migration.mappings) ForgetRows(mapping.id);
-  Spi::Execute(
-      R"sql(DELETE FROM redis_migrate.journal AS j USING redis_migrate.run AS r
-            WHERE r.run_id = j.run_id AND r.migration = $1)sql",
-      {SqlParam::Text(migration.name)});
+  for (const char *table : {"journal", "journal_insert", "journal_value"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table +
+                     " AS j USING redis_migrate.run AS r WHERE r.run_id = j.run_id AND r.migration = $1",
+                 {SqlParam::Text(migration.name)});
   for (const char *table : {"run", "archived_key", "migration"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE migration = $1",
                  {SqlParam::Text(migration.name)});

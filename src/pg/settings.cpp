@@ -116,7 +116,7 @@ void Define() {
       "Beyond that, all rows of the mapping are written once Redis can be reached.", &max_outbox_rows,
       max_outbox_rows, 100, INT_MAX, PGC_SUSET, 0, nullptr, nullptr, nullptr);
   DefineCustomIntVariable("pg_redis_migrate.journal_retention",
-                          "Time to keep the journal of what runs inserted, as packed ledgers have it.",
+                          "Time to keep the journal of what runs and live sync did to rows.",
                           "0 keeps it until the end of the run.", &journal_retention_s, journal_retention_s,
                           0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
   // Settings of shared memory exist only where the library is preloaded.

@@ -1,6 +1,9 @@
 // How a try stores the rows that the queries of its mappings have given: whose each row is, the rows
 // themselves, and what the ledgers keep of them.
+#include "ledger/inserted_rows.h"
+#include "mapping/ledger_mark.h"
 #include "mapping/mapping_settings.h"
+#include "pg/each_row.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "store/folded_rows.h"
@@ -151,6 +154,27 @@ void GroupStore::StorePart(PreparedMapping &mapping, RowPart &part, std::vector<
     KeepPackedLedger(mapping, part, outcomes);
   else if (options_.seen_run)
     NoteSeen(mapping.mapping, identified, lost);
+  if (mapping.notes_inserts && options_.run && !mapping.journal.keeps_inserts())
+    NoteInserted(mapping, part, outcomes);
+}
+
+void GroupStore::NoteInserted(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes) {
+  std::vector<bool> is_inserted(part.entries.size(), false);
+  bool any = false;
+  for (auto [row, outcome] : outcomes)
+    if (outcome == RowOutcome::kInserted) any = is_inserted[static_cast<size_t>(row - part.first)] = true;
+  if (!any) return;
+  if (!mapping.images) {
+    EnsureLedgerSecret();
+    mapping.images.emplace(mapping.target, mapping.query);
+  }
+  mapping.images->Clear();
+  std::vector<PackedItem> items;
+  pg::ForEachRow(mapping.query.row_desc(), *part.rows, [&](TupleTableSlot *slot) {
+    int const row = DatumGetInt32(slot->tts_values[0]);
+    if (is_inserted[static_cast<size_t>(row - part.first)]) items.push_back(mapping.images->ItemOf(slot));
+  });
+  InsertedRows(mapping.mapping, *options_.run).Note(mapping.images->columns(), std::move(items));
 }
 
 // Whether rows of this batch may have the same identity. If different keys have different rows, only several

@@ -26,8 +26,10 @@ GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr
     prepared_.push_back(&state->Prepare());
     // Somebody else may have changed rows of the mapping.
     PreparedMapping &prepared = *prepared_.back();
-    // A packed ledger notes what is inserted, but not in which order with what is deleted.
-    prepared.journal.Begin(options.run, !prepared.packed || options.follows);
+    // Neither a packed ledger nor a note says in which order rows were inserted and deleted. Of a full
+    // ledger, one process may insert what another has deleted.
+    bool const in_order = options.follows || (options.beside_others && prepared.ledger);
+    prepared.journal.Begin(options.run, in_order || !(prepared.packed || prepared.notes_inserts));
     if (prepared.packed && !Claims(prepared.mapping))
       prepared.writer.set_before_update([&prepared] { prepared.packed->ReadPriors(); });
   }

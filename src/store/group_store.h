@@ -155,6 +155,8 @@ class GroupStore {
     const source::Entry &part = *entries_[static_cast<size_t>(entry)];
     return part.is_part && part.payload.empty();
   }
+  // Notes rows that were inserted, so that they can be undone.
+  void NoteInserted(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes);
   void KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes);
   bool Claims(const Mapping &mapping) const;
   void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,

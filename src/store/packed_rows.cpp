@@ -48,7 +48,8 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
       query_(query),
       names_(ParsePattern(mapping.pattern), Expand::kNone),
       elements_(ParsePattern(mapping.pattern), Expand::kElements),
-      ledger_(mapping.id, 0) {
+      images_(target, query),
+      ledger_(mapping.id, images_.columns()) {
   KeyPattern const pattern = ParsePattern(mapping.pattern);
   LedgerChoice const choice = ChooseLedger(mapping, pattern, target, query.facts());
   if (choice.ledger != mapping.ledger || choice.reason != mapping.ledger_reason)
@@ -61,15 +62,11 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
   const std::vector<BatchColumn> &columns = names_.columns();
   needed_.assign(columns.size(), false);
   needed_[0] = true;
-  std::set<AttrNumber> keys;
   for (const KeyColumn &key : target.keys) {
-    keys.insert(key.column.number);
-    KeyColumnSource source = {-1, 0};
+    KeyColumnSource source = {-1, images_.key_columns()[sources_.size()]};
     std::optional<std::string> const name = NameColumnOf(key.column.name, pattern, query.facts());
     for (size_t i = 0; i < columns.size(); ++i)
       if (columns[i].name == name) source.name_column = static_cast<int>(i);
-    for (size_t i = 0; i < query.facts().columns.size(); ++i)
-      if (query.facts().columns[i]->number == key.column.number) source.row_column = static_cast<int>(i) + 2;
     if (source.name_column >= 0) {
       needed_[static_cast<size_t>(source.name_column)] = true;
       named_.push_back(sources_.size());
@@ -78,14 +75,6 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
     sources_.push_back(source);
   }
   FindElementColumn();
-  // A GENERATED ALWAYS column keeps its value when the row changes.
-  for (size_t i = 0; i < query.facts().columns.size(); ++i) {
-    const TargetColumn *column = query.facts().columns[i];
-    if (keys.count(column->number) > 0 || column->identity_always) continue;
-    image_columns_.emplace_back(static_cast<int>(i) + 2, column->type);
-    stored_columns_.push_back(column);
-  }
-  ledger_ = PackedLedger(mapping.id, ColumnsFingerprint());
   MakeStatements();
 }
 
@@ -93,7 +82,7 @@ void PackedRows::MakeStatements() {
   // A foreign table or view is read by a set of keys, so the planner must be free to choose.
   auto const planning = target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
                                                            : pg::KeptStatement::Planning::kAsUsual;
-  std::string list, is_row, is_named, is_named_whole, is_yielded, is_gone;
+  std::string list, is_named, is_named_whole, is_yielded, is_gone;
   auto add = [](std::string &condition, const std::string &more) {
     condition += (condition.empty() ? "" : " AND ") + more;
   };
@@ -101,7 +90,6 @@ void PackedRows::MakeStatements() {
     const KeyColumn &key = target_.keys[i];
     std::string const column = QuoteIdentifier(key.column.name);
     list += (i == 0 ? "stored." : ", stored.") + column + " AS " + KeyName(i);
-    add(is_row, key.Equal("stored." + column, "excluded." + column));
     add(is_yielded, key.Equal("found." + KeyName(i), "yielded." + column));
     add(is_gone, key.Equal("target." + column, "gone." + KeyName(i)));
     add(is_named_whole, key.Equal("stored." + column, "names." + KeyName(i)));
@@ -109,11 +97,7 @@ void PackedRows::MakeStatements() {
   for (size_t const i : named_)
     add(is_named, target_.keys[i].Equal("stored." + QuoteIdentifier(target_.keys[i].column.name),
                                         "names." + KeyName(i)));
-  // LATERAL and LIMIT, or OFFSET, make it one look-up in the index for each row or key.
-  images_.emplace("SELECT excluded.redis_row, found.image FROM redis_rows AS excluded, LATERAL (SELECT " +
-                      ImageExpression("stored") + " AS image FROM " + target_.name + " AS stored WHERE " +
-                      is_row + " LIMIT 1) AS found",
-                  planning);
+  // LATERAL and OFFSET make it one look-up in the index for each key.
   auto find_by = [&](const std::string &condition) {
     return "SELECT found.*, NULL::pg_catalog.int8, names.redis_after_ms, names.redis_until_ms FROM "
            "redis_names "
@@ -151,61 +135,6 @@ std::unique_ptr<PackedRows::DeleteStatements> PackedRows::MakeDeleteStatements(
       pg::KeptStatement(std::move(remove), planning)});
 }
 
-// A fingerprint of the columns of an image: their order, names and types.
-int64 PackedRows::ColumnsFingerprint() {
-  for (const TargetColumn *column : stored_columns_) {
-    const char *type = pg::Call([&] {
-      return const_cast<const char *>(format_type_extended(
-          column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-    });
-    hasher_.Add(TEXTOID, pg::TextDatum(column->name), false);
-    hasher_.Add(TEXTOID, pg::TextDatum(type), false);
-    AddFieldTypes(column->type);
-  }
-  return static_cast<int64>(hasher_.FinishImage());
-}
-
-// Adds the fields of a composite type, because ALTER TYPE changes them under the same name.
-void PackedRows::AddFieldTypes(Oid type) {
-  TupleDesc desc = pg::Call([&]() -> TupleDesc {
-    Oid composite = getBaseType(type);
-    if (Oid const element = get_element_type(composite); OidIsValid(element))
-      composite = getBaseType(element);
-    if (get_typtype(composite) != TYPTYPE_COMPOSITE) return nullptr;
-    return lookup_rowtype_tupdesc_copy(composite, -1);
-  });
-  for (int i = 0; desc != nullptr && i < desc->natts; ++i) {
-    Form_pg_attribute const field = TupleDescAttr(desc, i);
-    if (field->attisdropped) continue;
-    const char *name = pg::Call([&] {
-      return const_cast<const char *>(format_type_extended(
-          field->atttypid, field->atttypmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-    });
-    hasher_.Add(TEXTOID, pg::TextDatum(name), false);
-    AddFieldTypes(field->atttypid);
-  }
-}
-
-// With triggers, the image is read from the target, because they may have stored something else.
-bool PackedRows::TargetHasTriggers() const {
-  pg::AsExtensionOwner as_owner;
-  return Spi::ExecuteKept(
-             R"sql(SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal)
-                       OR EXISTS (SELECT FROM pg_partition_tree($1::oid::regclass) AS p
-                                      JOIN pg_trigger AS t ON t.tgrelid = p.relid
-                                  WHERE NOT t.tgisinternal))sql",
-             {pg::SqlParam::OidOf(target_.oid)})[0]
-      .Bool(0);
-}
-
-std::map<int, uint64> PackedRows::ReadImages() {
-  pg::Rows const rows = images_->Execute();
-  std::map<int, uint64> images;
-  for (uint64 i = 0; i < rows.size(); ++i)
-    images.emplace_hint(images.end(), rows[i].Int4(0), static_cast<uint64>(rows[i].Int8(1)));
-  return images;
-}
-
 void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &fates, bool takes_changed,
                       std::optional<int64> run_id, std::optional<int64> seen_run) {
   bool const inserts = std::count(fates.begin(), fates.end(), Fate::kInserted) > 0;
@@ -214,34 +143,24 @@ void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &
   if (!inserts && !updates && !claims && !seen_run) return;
   bool const stores_otherwise = (updates || claims) && mapping_.on_conflict != "update";
   std::optional<std::map<int, uint64>> stored;
-  if (stores_otherwise || ((inserts || updates) && TargetHasTriggers())) {
+  if (stores_otherwise || ((inserts || updates) && HasTriggers(target_))) {
     pg::NamedRows named(kRowsName, query_.row_desc(), rows.get());
-    stored = ReadImages();
+    stored = images_.ReadStored();
   }
   PackedLedger::News news;
   news.takes_changed = takes_changed;
   news.in_journal = journal_ != nullptr && journal_->keeps_inserts();
   std::vector<PackedItem> seen;
-  hasher_.Clear();
+  images_.Clear();
   pg::ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {
     int const row = DatumGetInt32(slot->tts_values[0]);
     Fate const fate = fates[static_cast<size_t>(row - first)];
     if (fate == Fate::kNothing && !seen_run) return;
-    for (size_t i = 0; i < sources_.size(); ++i) {
-      int const column = sources_[i].row_column;
-      hasher_.Add(target_.keys[i].column.type, slot->tts_values[column], slot->tts_isnull[column]);
-    }
-    PackedItem item;
-    item.hash = hasher_.Finish();
+    PackedItem item = images_.ItemOf(slot, fate != Fate::kNothing && !stored);
     if (seen_run) seen.push_back(item);
     if (fate == Fate::kNothing) return;
-    if (stored) {
+    if (stored)
       if (auto image = stored->find(row); image != stored->end()) item.image = image->second;
-    } else {
-      for (auto [column, type] : image_columns_)
-        hasher_.Add(type, slot->tts_values[column], slot->tts_isnull[column]);
-      item.image = hasher_.FinishImage();
-    }
     if (auto prior = priors_.find(row); fate == Fate::kUpdated && prior != priors_.end())
       item.prior = prior->second;
     (fate == Fate::kInserted ? news.inserted : news.changed).push_back(item);
@@ -381,8 +300,14 @@ void PackedRows::DeleteGone(TupleDesc desc, pg::Tuplestore &gone, DeleteStatemen
   if (gone.size() == 0) return;
   pg::NamedRows named(kGoneName, desc, gone.get());
   if (journal_ == nullptr) return ExecuteDelete(statements, counts);
-  journal_->Around("redis_gone AS gone", statements.condition, statements.planning,
-                   [&] { ExecuteDelete(statements, counts); });
+  if (mapping_.on_expire || mapping_.on_delete != "delete")
+    return journal_->Around("redis_gone AS gone", statements.condition, statements.planning,
+                            [&] { ExecuteDelete(statements, counts); });
+  journal_->AroundDelete("redis_gone AS gone", statements.condition, statements.planning, [&] {
+    int64 const before = counts.deleted;
+    ExecuteDelete(statements, counts);
+    return counts.deleted - before;
+  });
 }
 
 void PackedRows::ExecuteDelete(DeleteStatements &statements, RowCounts &counts) {
@@ -476,14 +401,6 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
       ") AND NOT EXISTS (SELECT FROM redis_gone AS gone WHERE gone.redis_hash OPERATOR(pg_catalog.=) " +
       hash + ")";
   DeleteWhere(mapping_, target_.name, ExpiryColumns(query_.facts()), is_unseen, *journal_, counts);
-}
-
-// A function takes a hundred arguments at most, a row more.
-std::string PackedRows::ImageExpression(const std::string &alias) const {
-  std::string fields;
-  for (const TargetColumn *column : stored_columns_)
-    fields += (fields.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(column->name);
-  return "redis_migrate.row_image(ROW(" + fields + ")::pg_catalog.record)";
 }
 
 }  // namespace prm

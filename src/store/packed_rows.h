@@ -7,6 +7,7 @@
 #include "mapping/batch_relation.h"
 #include "mapping/mapping_query.h"
 #include "pg/kept_statement.h"
+#include "store/row_images.h"
 #include "write/writer.h"
 
 namespace prm {
@@ -25,7 +26,7 @@ class PackedRows {
 
   // Reads from the target, before they are changed, the images of the rows of redis_rows. The next Keep uses
   // them.
-  void ReadPriors() { priors_ = ReadImages(); }
+  void ReadPriors() { priors_ = images_.ReadStored(); }
 
   // The fates of the rows of a batch, indexed from the number of the first row on.
   enum class Fate : char { kNothing, kInserted, kUpdated, kClaimed };
@@ -60,8 +61,7 @@ class PackedRows {
   void DeleteUnseen(int64 run_id, RowCounts &counts);
 
   // "row_image(ROW(alias.a, …))" of the columns that the mapping fills.
-  std::string ImageExpression(const std::string &alias) const;
-  // Fingerprint of these columns.
+  std::string ImageExpression(const std::string &alias) const { return images_.Expression(alias); }
   const PackedLedger &ledger() const { return ledger_; }
 
  private:
@@ -76,11 +76,7 @@ class PackedRows {
   };
 
   void FindElementColumn();
-  bool TargetHasTriggers() const;
-  int64 ColumnsFingerprint();
-  void AddFieldTypes(Oid type);
   void MakeStatements();
-  std::map<int, uint64> ReadImages();
   TupleDesc KeysDesc(const std::vector<size_t> &keys, bool with_image) const;
   TupleDesc GoneDesc() const;  // all of them
   void FillNames(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
@@ -124,13 +120,11 @@ class PackedRows {
   std::vector<bool> elements_needed_;     // columns of it that tell the key columns
   std::vector<int> element_columns_;      // of each key column; empty: an element does not tell them all
   Content element_ = Content::kEntry;     // the one that is not of the key's name
-  std::vector<std::pair<int, Oid>> image_columns_;    // of the query's rows
-  std::vector<const TargetColumn *> stored_columns_;  // the same in the target
+  RowImages images_;
   RowHasher hasher_;
   PackedLedger ledger_;
   Journal *journal_ = nullptr;
   std::map<int, uint64> priors_;
-  std::optional<pg::KeptStatement> images_;         // of redis_rows, as the target has them
   std::optional<pg::KeptStatement> find_;           // the rows of the target that redis_names names
   std::optional<pg::KeptStatement> find_elements_;  // the same by all key columns
   std::optional<pg::KeptStatement> find_left_;      // those of redis_gone that redis_rows lacks

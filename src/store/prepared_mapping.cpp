@@ -52,7 +52,9 @@ PreparedMapping::PreparedMapping(MappingState &s)
       writer(mapping, target, query.facts().columns),
       journal(mapping, target),
       failed_checks(FailedChecksStatement(mapping)),
-      folded(FoldedStatement(target)) {
+      folded(FoldedStatement(target)),
+      notes_inserts(mapping.journal && mapping.ledger != "packed" && target.kind == TargetKind::kLocal &&
+                    !HasTriggers(target)) {
   if (mapping.ledger == "full") ledger.emplace(mapping, target, ExpiryColumns(query.facts()));
   if (mapping.ledger == "packed") packed.emplace(mapping, target, query);
   writer.set_journal(&journal);

@@ -49,6 +49,8 @@ struct PreparedMapping {
   std::optional<Ledger> ledger;      // of a full one
   std::optional<PackedRows> packed;  // of a packed one
   std::optional<RowComparer> comparer;  // when rows have been compared
+  bool notes_inserts;                   // not the journal, but InsertedRows has rows that are inserted
+  std::optional<RowImages> images;      // for that
 
   explicit PreparedMapping(MappingState &s);
 

@@ -1,5 +1,6 @@
 #include "undo/target_undo.h"
 
+#include "ledger/packed_column.h"
 #include "mapping/mapping_settings.h"
 #include "mapping/target_statements.h"
 #include "pg/each_row.h"
@@ -19,9 +20,43 @@ namespace {
 constexpr int64 kRemovedAtOnce = 1000;
 constexpr char kUndoName[] = "redis_undo";
 constexpr char kChangedReason[] = "somebody else has changed the row since";
+constexpr char kHiddenReason[] = "row security may hide it from the migration's owner";
 
-std::string SqlStateText(int sqlstate) {
-  return pg::Call([&] { return const_cast<const char *>(unpack_sql_state(sqlstate)); });
+// Whether equal values may have different texts.
+bool HasSpellings(const KeyColumn &key) {
+  Oid const collation = OidIsValid(key.collation) ? key.collation : key.column.collation;
+  Oid const declared = key.column.type;
+  return pg::Call([&] {
+    Oid const type = getBaseType(declared);
+    switch (type) {
+      case INT2OID:
+      case INT4OID:
+      case INT8OID:
+      case UUIDOID:
+      case BYTEAOID:
+      case BOOLOID:
+      case DATEOID:
+      case TIMESTAMPOID:
+      case TIMESTAMPTZOID:
+        return false;
+      case TEXTOID:
+      case VARCHAROID:
+        return OidIsValid(collation) && !get_collation_isdeterministic(collation);
+      default:
+        return get_typtype(type) != TYPTYPE_ENUM;
+    }
+  });
+}
+
+bool AreSameStates(const std::optional<RowText> &a, const std::optional<RowText> &b) {
+  return a && b ? AreSameTexts(*a, *b) : !a && !b;
+}
+
+std::vector<PackedItem> HashesOf(const pg::Rows &rows, int column) {
+  std::vector<PackedItem> items;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    UnpackOrThrow(pg::DatumBytes(rows[i].Value(column)), Packing::kHashes, items);
+  return items;
 }
 
 }  // namespace
@@ -29,6 +64,8 @@ std::string SqlStateText(int sqlstate) {
 TargetUndo::TargetUndo(const Mapping &mapping, bool force, bool claims)
     : mapping_(mapping), force_(force), claims_(claims), target_(LoadTarget(mapping_)) {
   key_count_ = target_.keys.size();
+  hides_rows_ =
+      Spi::Execute("SELECT pg_catalog.row_security_active($1)", {SqlParam::OidOf(target_.oid)})[0].Bool(0);
   if (mapping_.ledger != "packed") return;
   shape_.emplace(ParsePattern(mapping_.pattern), ExpandFromName(mapping_.expand));
   query_.emplace(mapping_, *shape_, target_);
@@ -36,6 +73,21 @@ TargetUndo::TargetUndo(const Mapping &mapping, bool force, bool claims)
 }
 
 TargetUndo::~TargetUndo() = default;
+
+int64 TargetUndo::image_columns() {
+  if (packed_) return packed_->ledger().columns();
+  if (!images_) {
+    MappingSettings settings(mapping_);
+    shape_.emplace(ParsePattern(mapping_.pattern), ExpandFromName(mapping_.expand));
+    query_.emplace(mapping_, *shape_, target_);
+    images_.emplace(target_, *query_);
+  }
+  return images_->columns();
+}
+
+std::string TargetUndo::ImageExpression(const std::string &alias) const {
+  return packed_ ? packed_->ImageExpression(alias) : images_->Expression(alias);
+}
 
 std::string TargetUndo::IsRow(const std::string &alias) const {
   std::string condition;
@@ -101,12 +153,15 @@ RowText TargetUndo::CommonOf(const RowText &texts) const {
 
 // Whether the row still is as the change left it.
 bool TargetUndo::IsAsLeft(const JournalEntry &entry, const std::optional<RowText> &state) const {
-  if (!entry.later || !state) return !entry.later && !state;
+  const JournalLine &line = entry.line;
+  if (!line.later || !state) return !line.later && !state;
   for (size_t i = 0; i < columns_.size(); ++i) {
-    const std::optional<std::string> &later = (*entry.later)[columns_[i].place];
+    const std::optional<std::string> &later = (*line.later)[columns_[i].place];
+    const std::optional<std::string> &now = (*state)[i];
     if (!later) {
-      if ((*state)[i] != (*entry.earlier)[columns_[i].place]) return false;
-    } else if (ValueDigest((*state)[i]) != *later) {
+      if (!IsSameText(now, (*line.earlier)[columns_[i].place])) return false;
+    } else if (ValueDigest(entry.salt, now ? std::optional<Bytes>(Comparable(*now)) : std::nullopt) !=
+               *later) {
       return false;
     }
   }
@@ -117,13 +172,14 @@ bool TargetUndo::IsAsLeft(const JournalEntry &entry, const std::optional<RowText
 bool TargetUndo::Decide(const Row &row, std::optional<RowText> &state, UndoFindings &findings) const {
   for (const JournalEntry *entry : row.entries) {
     std::optional<RowText> earlier;
-    if (entry->earlier) earlier = CommonOf(*entry->earlier);
-    if (!force_ && !IsAsLeft(*entry, state) && state != earlier) {
-      findings.left.push_back({row.key, "", kChangedReason});
+    if (entry->line.earlier) earlier = CommonOf(*entry->line.earlier);
+    bool const may_be_hidden = hides_rows_ && !state && !earlier;
+    if (may_be_hidden || (!force_ && !IsAsLeft(*entry, state) && !AreSameStates(state, earlier))) {
+      findings.left.push_back({row.key, "", may_be_hidden ? kHiddenReason : kChangedReason});
       return false;
     }
     state = std::move(earlier);
-    findings.undone.push_back(entry->id);
+    findings.undone.push_back(entry->number);
   }
   return true;
 }
@@ -150,26 +206,34 @@ void TargetUndo::TryRows(const Row *rows, size_t count, UndoFindings &findings) 
     pg::SnapshotScope snapshot;
     TextSettings settings;
     int const width = static_cast<int>(columns_.size());
+    ColumnTexts texts(columns);
     pg::ForEachRow(Desc(false, "redis_image", INT8OID), found, [&](TupleTableSlot *slot) {
       auto const row = static_cast<size_t>(DatumGetInt32(slot->tts_values[0]));
-      now[row] = TextsOf(slot, 1, width);
+      now[row] = TextsOf(texts, slot, 1, width);
       images[row] = DatumGetInt64(slot->tts_values[width + 1]);
     });
   }
   pg::Tuplestore removed, put_back, restored;
-  std::map<int, size_t> changed;
+  bool respells = false;  // key columns, with equal values of other texts
   TupleDesc const desc = Desc(false, nullptr, InvalidOid);
   for (size_t i = 0; i < count; ++i) {
     std::optional<RowText> state = now[i];
-    Decide(rows[i], state, findings);
-    if (state == now[i]) continue;
+    bool const is_undone = Decide(rows[i], state, findings);
+    if (AreSameStates(state, now[i])) {
+      if (is_undone) ++findings.counts.already;
+      continue;
+    }
+    if (state && now[i])
+      respells = respells || !std::equal(state->begin(), state->begin() + static_cast<ptrdiff_t>(key_count_),
+                                         now[i]->begin());
     int const number = static_cast<int>(i);
-    changed[number] = i;
     if (!state) {
       PutKeys(number, rows[i].key, removed);
       continue;
     }
     TextSettings settings;
+    pg::Context row_context("redis_migrate row");  // a large value is there once at a time
+    pg::SwitchContext in_context(row_context.get());
     std::vector<Datum> values = {Int32GetDatum(number)};
     auto nulls = std::make_unique<bool[]>(columns_.size() + 1);
     nulls[0] = false;
@@ -203,19 +267,11 @@ void TargetUndo::TryRows(const Row *rows, size_t count, UndoFindings &findings) 
     Execute("DELETE FROM " + target_.name + " AS target USING redis_undo AS offered WHERE " + IsRow("target"),
             removed.size());
     note("0::pg_catalog.int8 FROM redis_undo AS offered", news.removed);
-    if (mapping_.ledger == "full") {
-      Ledger ledger(mapping_, target_);
-      CanonicalText canonical;
-      pg::Rows const found =
-          Spi::Execute("SELECT " + ledger.RowKeyExpression("offered") + " FROM redis_undo AS offered");
-      std::vector<std::string> row_keys;
-      for (uint64 i = 0; i < found.size(); ++i) row_keys.push_back(found[i].Text(0));
-      ledger.StrikeOff(row_keys);
-    }
+    StrikeOff(nullptr);
   }
   if (restored.size() > 0) {
     std::string assignments;
-    for (size_t k = key_count_; k < columns_.size(); ++k) {
+    for (size_t k = respells ? 0 : key_count_; k < columns_.size(); ++k) {
       if (columns_[k].column->identity_always) continue;
       std::string const name = QuoteIdentifier(columns_[k].column->name);
       assignments += (assignments.empty() ? "" : ", ") + name + " = offered." + name;
@@ -246,6 +302,24 @@ void TargetUndo::TryRows(const Row *rows, size_t count, UndoFindings &findings) 
   if (packed_) packed_->ledger().Append(std::nullopt, std::move(news));
 }
 
+// Strikes the rows of redis_undo, or those of them that were removed, off a full ledger.
+void TargetUndo::StrikeOff(const std::vector<PackedItem> *removed) {
+  if (mapping_.ledger != "full") return;
+  Ledger ledger(mapping_, target_);
+  std::vector<std::string> row_keys;
+  {
+    CanonicalText canonical;
+    pg::Rows const found =
+        Spi::Execute("SELECT " + ledger.RowKeyExpression("offered") + ", " +
+                     RowHashExpression(target_, "offered") + " FROM redis_undo AS offered");
+    std::vector<PackedItem> const hashes = HashesOf(found, 1);
+    for (uint64 i = 0; i < found.size(); ++i)
+      if (removed == nullptr || std::binary_search(removed->begin(), removed->end(), hashes[i]))
+        row_keys.push_back(found[i].Text(0));
+  }
+  ledger.StrikeOff(row_keys);
+}
+
 // Halves what fails, until each row that does is alone.
 void TargetUndo::UndoRows(const Row *rows, size_t count, UndoFindings &findings) {
   std::string sqlstate, reason;
@@ -258,7 +332,7 @@ void TargetUndo::UndoRows(const Row *rows, size_t count, UndoFindings &findings)
     reason = "a trigger, rule or policy of the target kept the row from being stored";
   } catch (const pg::PgError &error) {
     if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
-    sqlstate = SqlStateText(error.sqlstate());
+    sqlstate = pg::SqlStateText(error.sqlstate());
     reason = error.what();
   }
   if (count == 1) return findings.left.push_back({rows[0].key, sqlstate, reason});
@@ -266,7 +340,7 @@ void TargetUndo::UndoRows(const Row *rows, size_t count, UndoFindings &findings)
   UndoRows(rows + count / 2, count - count / 2, findings);
 }
 
-UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns,
+UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns, size_t keys,
                                      const std::vector<JournalEntry> &entries,
                                      const std::function<bool(const RowText &)> &is_left) {
   UndoFindings findings;
@@ -277,30 +351,60 @@ UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns,
     const TargetColumn *const column = target_.Find(columns[i]);
     if (column != nullptr && !column->generated) columns_.push_back({column, i});
   }
+  if (keys != key_count_) misfit = "the mapping has other key columns now";
   for (size_t i = 0; i < key_count_; ++i)
     if (i >= columns.size() || columns[i] != target_.keys[i].column.name)
       misfit = "the mapping has other key columns now";
   std::vector<Row> rows;
   std::map<RowText, size_t> places;
   for (const JournalEntry &entry : entries) {
-    if (is_left(entry.key)) continue;
-    if (entry.key.size() != key_count_) misfit = "the mapping has other key columns now";
-    auto const [place, is_new] = places.emplace(entry.key, rows.size());
-    if (is_new) rows.push_back({entry.key, {}});
+    const RowText &key = entry.line.key;
+    if (is_left(key)) continue;
+    auto const [place, is_new] = places.emplace(key, rows.size());
+    if (is_new) rows.push_back({key, {}});
     rows[place->second].entries.push_back(&entry);
   }
   if (!misfit.empty()) {
     for (const Row &row : rows) findings.left.push_back({row.key, "", misfit});
     return findings;
   }
+  MergeEqualKeys(rows);
   if (!rows.empty()) UndoRows(rows.data(), rows.size(), findings);
   return findings;
 }
 
-bool TargetUndo::RemoveInserted(InsertedRows &inserted, UndoFindings &findings) {
-  std::vector<PackedItem> items;
-  if (!inserted.Next(packed_->ledger().columns(), items)) return false;
-  if (items.empty()) return true;
+// Entries of one row may spell its key differently: it was deleted as 'A' and inserted as 'a'.
+void TargetUndo::MergeEqualKeys(std::vector<Row> &rows) {
+  if (rows.size() < 2 || std::none_of(target_.keys.begin(), target_.keys.end(), HasSpellings)) return;
+  pg::Tuplestore keys;
+  for (size_t i = 0; i < rows.size(); ++i) PutKeys(static_cast<int>(i), rows[i].key, keys);
+  pg::NamedRows named(kUndoName, Desc(true, nullptr, InvalidOid), keys.get(),
+                      static_cast<double>(keys.size()));
+  std::string is_same;
+  for (const KeyColumn &key : target_.keys) {
+    std::string const name = QuoteIdentifier(key.column.name);
+    is_same += " AND " + key.Equal("one." + name, "other." + name);
+  }
+  pg::Rows const same = Spi::Execute(
+      "SELECT one.redis_row, pg_catalog.min(other.redis_row) FROM redis_undo AS one, redis_undo AS other "
+      "WHERE one.redis_row OPERATOR(pg_catalog.>=) other.redis_row" +
+      is_same + " GROUP BY one.redis_row");
+  for (uint64 i = 0; i < same.size(); ++i) {
+    Row &row = rows[static_cast<size_t>(same[i].Int4(0))];
+    Row &first = rows[static_cast<size_t>(same[i].Int4(1))];
+    if (&row == &first) continue;
+    first.entries.insert(first.entries.end(), row.entries.begin(), row.entries.end());
+    row.entries.clear();
+  }
+  rows.erase(std::remove_if(rows.begin(), rows.end(), [](const Row &row) { return row.entries.empty(); }),
+             rows.end());
+  for (Row &row : rows)
+    std::sort(row.entries.begin(), row.entries.end(),
+              [](const JournalEntry *a, const JournalEntry *b) { return a->number < b->number; });
+}
+
+std::vector<PackedItem> TargetUndo::RemoveInserted(const std::vector<PackedItem> &items,
+                                                   UndoFindings &findings) {
   MappingSettings settings(mapping_);
   pg::Tuplestore wanted, found;
   TupleDesc const wanted_desc = pg::Call([] {
@@ -327,13 +431,33 @@ bool TargetUndo::RemoveInserted(InsertedRows &inserted, UndoFindings &findings) 
                            RowHashExpression(target_, "target"));
     find.ExecuteInto(found);
   }
+  Removal removal;
   for (int64 first = 0; first < found.size(); first += kRemovedAtOnce)
-    RemoveFound(found, first, std::min(kRemovedAtOnce, found.size() - first), findings);
-  return true;
+    RemoveFound(found, first, std::min(kRemovedAtOnce, found.size() - first), findings, removal);
+  std::sort(removal.removed.begin(), removal.removed.end());
+  std::sort(removal.left.begin(), removal.left.end());
+  std::vector<PackedItem> left;
+  int64 missing = 0;
+  auto has = [](const std::vector<PackedItem> &rows, const PackedItem &item) {
+    return std::binary_search(rows.begin(), rows.end(), item);
+  };
+  for (const PackedItem &item : items) {
+    if (has(removal.removed, item)) continue;
+    bool const is_left = has(removal.left, item);
+    if (!is_left) ++missing;
+    if (is_left || hides_rows_) left.push_back(item);
+  }
+  if (missing > 0 && hides_rows_)
+    findings.left.push_back({{}, "", kHiddenReason, missing});
+  else
+    findings.counts.already += missing;
+  findings.counts.changes += static_cast<int64>(items.size() - left.size());
+  return left;
 }
 
-// Removes some of the rows found unless they were changed since.
-void TargetUndo::RemoveFound(pg::Tuplestore &found, int64 first, int64 count, UndoFindings &findings) {
+// Removes some of the rows found unless they were changed since. Halves what fails.
+void TargetUndo::RemoveFound(pg::Tuplestore &found, int64 first, int64 count, UndoFindings &findings,
+                             Removal &removal) {
   TupleDesc const desc = Desc(true, "redis_image", INT8OID);
   pg::Tuplestore part;
   int64 number = 0;
@@ -347,56 +471,69 @@ void TargetUndo::RemoveFound(pg::Tuplestore &found, int64 first, int64 count, Un
     part.Put(slot);
   pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
   std::string sqlstate, reason;
-  std::string const is_same =
-      packed_->ImageExpression("target") + " OPERATOR(pg_catalog.=) offered.redis_image";
   try {
     UndoFindings trial;
+    Removal tried;
     pg::InSubtransaction([&] {
       pg::NamedRows named(kUndoName, desc, part.get());
-      std::string gone_keys;
-      pg::Tuplestore gone, left;
-      std::vector<const TargetColumn *> keys;
-      for (const KeyColumn &key : target_.keys) keys.push_back(&key.column);
-      auto const planning = target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
-                                                               : pg::KeptStatement::Planning::kAsUsual;
-      pg::KeptStatement remove(
-          "DELETE FROM " + target_.name + " AS target USING redis_undo AS offered WHERE " + IsRow("target") +
-              (force_ ? "" : " AND " + is_same) + " RETURNING " + RowHashExpression(target_, "target"),
-          planning);
-      PackedLedger::News news;
-      pg::Rows const removed = remove.Execute();
-      for (uint64 i = 0; i < removed.size(); ++i)
-        UnpackOrThrow(pg::DatumBytes(removed[i].Value(0)), Packing::kHashes, news.removed);
-      trial.counts.removed = static_cast<int64>(removed.size());
-      if (trial.counts.removed < count) {
-        pg::KeptStatement find("SELECT offered.redis_row, " + ColumnList(keys, "target") +
-                                   " FROM redis_undo AS offered, " + target_.name + " AS target WHERE " +
-                                   IsRow("target"),
-                               planning);
-        find.ExecuteInto(left);
-        pg::SnapshotScope snapshot;
-        TextSettings text_settings;
-        pg::ForEachRow(Desc(true, nullptr, InvalidOid), left, [&](TupleTableSlot *row) {
-          trial.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), "", kChangedReason});
-        });
-      }
-      packed_->ledger().Append(std::nullopt, std::move(news));
+      TryRemove(count, trial, tried);
     });
+    removal.removed.insert(removal.removed.end(), tried.removed.begin(), tried.removed.end());
+    removal.left.insert(removal.left.end(), tried.left.begin(), tried.left.end());
     return findings.Add(std::move(trial));
   } catch (const pg::PgError &error) {
     if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
-    sqlstate = SqlStateText(error.sqlstate());
+    sqlstate = pg::SqlStateText(error.sqlstate());
     reason = error.what();
   }
   if (count > 1) {
-    RemoveFound(found, first, count / 2, findings);
-    RemoveFound(found, first + count / 2, count - count / 2, findings);
+    RemoveFound(found, first, count / 2, findings, removal);
+    RemoveFound(found, first + count / 2, count - count / 2, findings, removal);
     return;
   }
+  pg::NamedRows named(kUndoName, desc, part.get());
+  std::vector<PackedItem> const hash = HashesOf(
+      Spi::Execute("SELECT " + RowHashExpression(target_, "offered") + " FROM redis_undo AS offered"), 0);
+  removal.left.insert(removal.left.end(), hash.begin(), hash.end());
   pg::SnapshotScope snapshot;
   TextSettings text_settings;
   pg::ForEachRow(desc, part, [&](TupleTableSlot *row) {
     findings.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), sqlstate, reason});
+  });
+}
+
+// Removes the rows of redis_undo unless they were changed since.
+void TargetUndo::TryRemove(int64 count, UndoFindings &findings, Removal &removal) {
+  std::vector<const TargetColumn *> keys;
+  for (const KeyColumn &key : target_.keys) keys.push_back(&key.column);
+  auto const planning = target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
+                                                           : pg::KeptStatement::Planning::kAsUsual;
+  std::string const hash = RowHashExpression(target_, "target");
+  std::string const is_same = ImageExpression("target") + " OPERATOR(pg_catalog.=) offered.redis_image";
+  pg::KeptStatement remove("DELETE FROM " + target_.name + " AS target USING redis_undo AS offered WHERE " +
+                               IsRow("target") + (force_ ? "" : " AND " + is_same) + " RETURNING " + hash,
+                           planning);
+  removal.removed = HashesOf(remove.Execute(), 0);
+  std::sort(removal.removed.begin(), removal.removed.end());
+  findings.counts.removed = static_cast<int64>(removal.removed.size());
+  if (findings.counts.removed > 0) StrikeOff(&removal.removed);
+  if (packed_) {
+    PackedLedger::News news;
+    news.removed = removal.removed;
+    packed_->ledger().Append(std::nullopt, std::move(news));
+  }
+  if (findings.counts.removed == count) return;
+  pg::KeptStatement find("SELECT offered.redis_row, " + ColumnList(keys, "target") + ", " + hash +
+                             " FROM redis_undo AS offered, " + target_.name + " AS target WHERE " +
+                             IsRow("target"),
+                         planning);
+  pg::Tuplestore left;
+  find.ExecuteInto(left);
+  pg::SnapshotScope snapshot;
+  TextSettings text_settings;
+  pg::ForEachRow(Desc(true, "redis_hash", BYTEAOID), left, [&](TupleTableSlot *row) {
+    findings.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), "", kChangedReason});
+    UnpackOrThrow(pg::DatumBytes(row->tts_values[key_count_ + 1]), Packing::kHashes, removal.left);
   });
 }
 

@@ -11,10 +11,9 @@ namespace prm {
 
 // A change of a row, as the journal has it.
 struct JournalEntry {
-  int64 id;
-  RowText key;
-  std::optional<RowText> earlier;  // nothing: there was no such row
-  std::optional<RowText> later;    // nothing: it was deleted
+  size_t number;  // in a transaction: older ones have higher numbers
+  SipKey salt;    // of its digests
+  JournalLine line;
 };
 
 // Made anew in each transaction. Needs SPI; works with the rights of the mapping's owner, who calls it.
@@ -25,13 +24,17 @@ class TargetUndo {
   TargetUndo(const Mapping &mapping, bool force, bool claims);
   ~TargetUndo();
 
-  // Undoes entries of one list of columns, the newest first. is_left: rows of which newer entries were left.
-  // Errors: those of the server; others are findings.
-  UndoFindings UndoEntries(const std::vector<std::string> &columns, const std::vector<JournalEntry> &entries,
+  // Undoes entries of one list of columns, the newest first. keys: so many of the first are the key columns.
+  // is_left: rows of which newer entries were left. Errors: those of the server; others are findings.
+  UndoFindings UndoEntries(const std::vector<std::string> &columns, size_t keys,
+                           const std::vector<JournalEntry> &entries,
                            const std::function<bool(const RowText &)> &is_left);
 
-  // Removes the rows of the next range of those that were inserted. False: there are no more.
-  bool RemoveInserted(InsertedRows &inserted, UndoFindings &findings);
+  // Removes inserted rows, named by ascending hashes, unless they are not as the images say. Returns those
+  // that were left. Errors: as above.
+  std::vector<PackedItem> RemoveInserted(const std::vector<PackedItem> &items, UndoFindings &findings);
+  // Fingerprint of the columns of images. Errors: those of MappingQuery and RowImages.
+  int64 image_columns();
 
  private:
   struct Row {  // and all of its entries
@@ -48,7 +51,15 @@ class TargetUndo {
   bool IsAsLeft(const JournalEntry &entry, const std::optional<RowText> &state) const;
   RowText CommonOf(const RowText &texts) const;
   void PutKeys(int number, const RowText &key, pg::Tuplestore &rows) const;
-  void RemoveFound(pg::Tuplestore &found, int64 first, int64 count, UndoFindings &findings);
+  // What became of inserted rows, by their hashes.
+  struct Removal {
+    std::vector<PackedItem> removed, left;
+  };
+  void RemoveFound(pg::Tuplestore &found, int64 first, int64 count, UndoFindings &findings, Removal &removal);
+  void TryRemove(int64 count, UndoFindings &findings, Removal &removal);
+  void StrikeOff(const std::vector<PackedItem> *removed);
+  std::string ImageExpression(const std::string &alias) const;
+  void MergeEqualKeys(std::vector<Row> &rows);
   void Execute(const std::string &sql, int64 expected);
   TupleDesc Desc(bool keys_only, const char *more, Oid more_type) const;
   std::string IsRow(const std::string &alias) const;
@@ -62,6 +73,8 @@ class TargetUndo {
   std::optional<BatchShape> shape_;
   std::optional<MappingQuery> query_;
   std::optional<PackedRows> packed_;
+  std::optional<RowImages> images_;  // if that is not there, and rows are to be removed
+  bool hides_rows_;                  // row security may
 };
 
 }  // namespace prm

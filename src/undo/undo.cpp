@@ -5,6 +5,7 @@
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/transaction.h"
+#include "undo/journal_reader.h"
 #include "undo/target_undo.h"
 #include "undo/undo_record.h"
 
@@ -16,7 +17,7 @@ using pg::SqlParam;
 
 namespace {
 
-constexpr int kEntriesAtOnce = 1000;
+constexpr int kLinesAtOnce = 1000;
 constexpr int64 kBytesAtOnceOfJournal = 8 * 1024 * 1024;
 
 struct RunToUndo {
@@ -27,11 +28,11 @@ struct RunToUndo {
   std::set<std::string> claiming;  // mappings whose changed rows were nobody's before
 };
 
-// Errors: 42704 no such run, 42501 not the owner.
+// Errors: 42704 no such run, or one that the caller may not see; 55000 a dry run.
 std::string MigrationOf(int64 run_id) {
-  pg::AsExtensionOwner as_owner;
-  pg::Rows const rows = Spi::Execute("SELECT migration, dry_run FROM redis_migrate.run WHERE run_id = $1",
-                                     {SqlParam::Int8(run_id)});
+  pg::Rows const rows =
+      Spi::Execute("SELECT migration, dry_run FROM redis_migrate.runs WHERE run_id OPERATOR(pg_catalog.=) $1",
+                   {SqlParam::Int8(run_id)});
   if (rows.size() == 0)
     throw Failure(ERRCODE_UNDEFINED_OBJECT, "run " + std::to_string(run_id) + " does not exist", "",
                   "SELECT run_id, migration FROM redis_migrate.runs lists those of your migrations.");
@@ -43,16 +44,18 @@ std::string MigrationOf(int64 run_id) {
 
 class Undo {
  public:
-  explicit Undo(RunToUndo run) : run_(std::move(run)), record_(run_.id) {}
+  explicit Undo(RunToUndo run) : run_(std::move(run)), record_(run_.id, run_.dry_run) {}
 
   void Execute();
 
  private:
   void RequireFamilies() const;
   void Begin();
+  void BeginTransaction() const;
   bool UndoBatch();
   void UndoJournal();
   void RemoveInserted();
+  void RemoveInsertedOf(const Mapping &mapping);
   void Commit() {
     if (!run_.dry_run) Spi::Commit();
   }
@@ -63,6 +66,11 @@ class Undo {
     return nullptr;
   }
   bool Claims(const Mapping &mapping) const { return run_.claiming.count(mapping.name) > 0; }
+  struct Opened {
+    std::unique_ptr<TargetUndo> undo;  // nothing: why_not says why
+    std::string why_not;
+  };
+  Opened Open(const Mapping &mapping) const;
 
   RunToUndo run_;
   UndoRecord record_;
@@ -94,99 +102,131 @@ void Undo::Begin() {
   for (uint64 i = 0; i < claiming.size(); ++i) run_.claiming.insert(claiming[i].Text(0));
 }
 
-// Undoes the newest entries of the journal that were not looked at yet. False: there are none.
-bool Undo::UndoBatch() {
-  pg::Context context("redis_migrate undo");
-  pg::SwitchContext in_context(context.get());
+void Undo::BeginTransaction() const {
   RequireFamilies();
   pg::CheckConstraintsAtOnce();
   pg::SetForTransaction("synchronous_commit", "off");
-  struct Segment {
-    int64 mapping_id;
-    std::string target;
-    std::vector<std::string> columns;
+}
+
+// Undoes the newest blocks of the journal that were not looked at yet. False: there are none.
+bool Undo::UndoBatch() {
+  pg::Context context("redis_migrate undo");
+  pg::SwitchContext in_context(context.get());
+  BeginTransaction();
+  std::vector<JournalBlockRead> blocks = ReadJournal(run_.id, before_, kLinesAtOnce, kBytesAtOnceOfJournal);
+  if (blocks.empty()) return false;
+  before_ = blocks.back().id;
+  std::map<int64, Opened> targets;
+  size_t number = 0;
+  for (size_t first = 0; first < blocks.size();) {
+    // Blocks that follow one another, of rows of the same kind.
+    JournalBlockRead &block = blocks[first];
+    size_t const first_number = number;
     std::vector<JournalEntry> entries;
-  };
-  std::vector<Segment> segments;
-  {
-    pg::SnapshotScope snapshot;
-    pg::AsExtensionOwner as_owner;
-    pg::Rows const rows = Spi::ExecuteKept(
-        R"sql(SELECT journal_id, mapping_id, target, columns, row_key, earlier, later
-              FROM (SELECT j.*, sum(pg_column_size(j.earlier)) OVER (ORDER BY journal_id DESC) AS bytes,
-                           row_number() OVER (ORDER BY journal_id DESC) AS n
-                    FROM (SELECT * FROM redis_migrate.journal WHERE run_id = $1 AND journal_id < $2
-                          ORDER BY journal_id DESC LIMIT $3) AS j) AS j
-              WHERE n = 1 OR bytes IS NULL OR bytes <= $4
-              ORDER BY journal_id DESC)sql",
-        {SqlParam::Int8(run_.id), SqlParam::Int8(before_), SqlParam::Int4(kEntriesAtOnce),
-         SqlParam::Int8(kBytesAtOnceOfJournal)});
-    if (rows.size() == 0) return false;
-    for (uint64 i = 0; i < rows.size(); ++i) {
-      pg::Row const row = rows[i];
-      std::vector<std::string> columns = row.TextArray(3);
-      if (segments.empty() || segments.back().mapping_id != row.Int8(1) ||
-          segments.back().target != row.Text(2) || segments.back().columns != columns)
-        segments.push_back({row.Int8(1), row.Text(2), std::move(columns), {}});
-      JournalEntry entry = {row.Int8(0), TextsOfArray(row.Value(4)), std::nullopt, std::nullopt};
-      if (!row.IsNull(5)) entry.earlier = TextsOfArray(row.Value(5));
-      if (!row.IsNull(6)) entry.later = TextsOfArray(row.Value(6));
-      before_ = entry.id;
-      segments.back().entries.push_back(std::move(entry));
+    size_t end = first;
+    for (; end < blocks.size() && blocks[end].IsLike(block); ++end)
+      for (size_t i = blocks[end].lines.size(); i-- > 0;)
+        entries.push_back({number++, blocks[end].salt, blocks[end].lines[i]});
+    const Mapping *const mapping = Find(block.mapping_id);
+    std::string why;
+    if (mapping == nullptr)
+      why = "the mapping is gone";
+    else if (mapping->target != block.target)
+      why = "the mapping has another target now";
+    else if (auto [target, is_new] = targets.try_emplace(mapping->id); is_new)
+      target->second = Open(*mapping);
+    if (why.empty()) why = targets[mapping->id].why_not;
+    UndoFindings findings;
+    if (why.empty())
+      findings = targets[mapping->id].undo->UndoEntries(
+          block.columns, block.keys, entries,
+          [&](const RowText &key) { return record_.IsLeft(mapping->name, key); });
+    else
+      for (const JournalEntry &entry : entries) findings.left.push_back({entry.line.key, "", why});
+    findings.counts.changes = static_cast<int64>(findings.undone.size());
+    std::set<size_t> const undone(findings.undone.begin(), findings.undone.end());
+    size_t at = first_number;
+    for (size_t i = first; i < end; ++i) {
+      std::vector<bool> is_undone(blocks[i].lines.size());
+      for (size_t k = is_undone.size(); k-- > 0;) is_undone[k] = undone.count(at++) > 0;
+      StrikeOff(blocks[i], is_undone);
     }
-  }
-  for (const Segment &segment : segments) {
-    const Mapping *const mapping = Find(segment.mapping_id);
-    if (mapping == nullptr || mapping->target != segment.target) {
-      UndoFindings findings;
-      for (const JournalEntry &entry : segment.entries)
-        findings.left.push_back(
-            {entry.key, "",
-             mapping == nullptr ? "the mapping is gone" : "the mapping has another target now"});
-      record_.Add(mapping == nullptr ? "(" + segment.target + ")" : mapping->name, std::move(findings));
-      continue;
-    }
-    TargetUndo target(*mapping, run_.force, Claims(*mapping));
-    UndoFindings findings = target.UndoEntries(segment.columns, segment.entries, [&](const RowText &key) {
-      return record_.IsLeft(mapping->name, key);
-    });
-    record_.Add(mapping->name, std::move(findings));
+    record_.Add(mapping == nullptr ? "(" + block.target + ")" : mapping->name, std::move(findings));
+    first = end;
   }
   return true;
 }
 
+// The target of a mapping, unless it can no longer be written to, such as because it is gone.
+Undo::Opened Undo::Open(const Mapping &mapping) const {
+  Opened target;
+  try {
+    pg::InSubtransaction(
+        [&] { target.undo = std::make_unique<TargetUndo>(mapping, run_.force, Claims(mapping)); });
+    return target;
+  } catch (const pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    target.why_not = error.what();
+  } catch (const Failure &failure) {
+    target.why_not = failure.message();
+  }
+  target.undo.reset();
+  return target;
+}
+
 void Undo::UndoJournal() {
+  before_ = PG_INT64_MAX;
   while (UndoBatch()) Commit();
   Commit();
 }
 
 void Undo::RemoveInserted() {
-  for (auto mapping = run_.migration.mappings.rbegin(); mapping != run_.migration.mappings.rend();
-       ++mapping) {
-    if (mapping->ledger != "packed") continue;
-    std::optional<InsertedRows> inserted;
-    {
-      pg::SnapshotScope snapshot;
-      inserted.emplace(mapping->id, run_.id);
+  for (auto mapping = run_.migration.mappings.rbegin(); mapping != run_.migration.mappings.rend(); ++mapping)
+    RemoveInsertedOf(*mapping);
+  for (const StrandedRows &stranded : FindStrandedRows(run_.migration.name, run_.id)) {
+    UndoFindings findings;
+    findings.left.push_back({{}, "", stranded.reason, stranded.rows});
+    record_.Add(stranded.mapping, std::move(findings));
+  }
+  Commit();
+}
+
+// Each transaction removes the rows of a list, and strikes off the list what is removed or already gone: what
+// somebody inserts later is not the run's.
+void Undo::RemoveInsertedOf(const Mapping &mapping) {
+  InsertedRows const inserted(mapping, run_.id);
+  if (inserted.IsSorted() && inserted.Lists().empty()) return Commit();
+  {
+    pg::Context context("redis_migrate undo");
+    pg::SwitchContext in_context(context.get());
+    BeginTransaction();
+    Opened target = Open(mapping);
+    UndoFindings findings;
+    if (!target.undo) {
+      findings.left.push_back({{}, "", target.why_not, inserted.Count()});
+    } else if (!inserted.IsSorted()) {
+      findings.counts.changes = inserted.Sort(target.undo->image_columns());
     }
-    if (inserted->size() == 0) continue;
-    for (bool more = true; more;) {
-      pg::Context context("redis_migrate undo");
-      pg::SwitchContext in_context(context.get());
-      RequireFamilies();
-      pg::CheckConstraintsAtOnce();
-      pg::SetForTransaction("synchronous_commit", "off");
-      UndoFindings findings;
-      more = TargetUndo(*mapping, run_.force, Claims(*mapping)).RemoveInserted(*inserted, findings);
-      record_.Add(mapping->name, std::move(findings));
-      Commit();
-    }
-    UndoCounts const &counts = record_.counts().at(mapping->name);
-    if (!run_.dry_run && counts.left_alone + counts.failed == 0) InsertedRows::Forget(mapping->id, run_.id);
+    record_.Add(mapping.name, std::move(findings));
+    target.undo.reset();
     Commit();
-    if (!run_.dry_run) PackedLedger::Merge(mapping->id);
+    if (!target.why_not.empty()) return;
+  }
+  for (int64 const list : inserted.Lists()) {
+    pg::Context context("redis_migrate undo");
+    pg::SwitchContext in_context(context.get());
+    BeginTransaction();
+    UndoFindings findings;
+    {
+      TargetUndo target(mapping, run_.force, Claims(mapping));
+      int64 const columns = target.image_columns();
+      inserted.Replace(list, columns, target.RemoveInserted(inserted.Read(list, columns), findings));
+    }
+    record_.Add(mapping.name, std::move(findings));
     Commit();
   }
+  if (!run_.dry_run && mapping.ledger == "packed") PackedLedger::Merge(mapping.id);
+  Commit();
 }
 
 void Undo::Report() const {
@@ -196,7 +236,8 @@ void Undo::Report() const {
              "run " + count(run_.id) + (run_.dry_run ? " would be undone: " : " is undone: ") +
                  count(total.restored) + " rows restored, " + count(total.put_back) + " put back, " +
                  count(total.removed) + " removed, " + count(total.left_alone) + " left alone",
-             "", "SELECT * FROM redis_migrate.undos WHERE run_id = " + count(run_.id) + ".");
+             total.already > 0 ? count(total.already) + " rows were as before already." : "",
+             "SELECT * FROM redis_migrate.undos WHERE run_id = " + count(run_.id) + ".");
   for (const auto &[mapping, counts] : record_.counts()) {
     if (counts.failed > 0)
       pg::Report(WARNING, count(counts.failed) + " rows of mapping \"" + mapping + "\" could not be undone",
@@ -219,8 +260,14 @@ void Undo::Execute() {
     Begin();
     record_.Begin(run_.force);
     Commit();
-    UndoJournal();
-    RemoveInserted();
+    // A row that another refers to is refused until that has gone: again while there is progress.
+    for (int64 before = -1; before < record_.total().changes;) {
+      before = record_.total().changes;
+      record_.BeginPass();
+      UndoJournal();
+      RemoveInserted();
+      if (record_.total().failed == 0) break;
+    }
   };
   // The changes of a row are undone one upon the other, so that a dry run has to make them, and to roll them
   // back together.
@@ -228,7 +275,7 @@ void Undo::Execute() {
     pg::InRolledBackSubtransaction(work);
   else
     work();
-  record_.Finish(run_.dry_run);
+  record_.Finish();
   Spi::Commit();
   Report();
 }

@@ -13,6 +13,8 @@ struct UndoCounts {
   int64 left_alone = 0;  // somebody else has changed them since
   int64 failed = 0;      // the target refused them
   int64 unknown = 0;     // changes that are not in the journal
+  int64 already = 0;     // somebody else had taken them back
+  int64 changes = 0;     // of the run that are dealt with: a row may have had several
 };
 
 // A row that was not undone.
@@ -20,17 +22,20 @@ struct LeftRow {
   RowText key;
   std::string sqlstate;  // empty: somebody else has changed it
   std::string reason;
+  int64 rows = 1;  // so many, without keys
 };
 
 // What one transaction found out; it counts only if that commits.
 struct UndoFindings {
   UndoCounts counts;
   std::vector<LeftRow> left;
-  std::vector<int64> undone;  // entries of the journal
+  std::vector<size_t> undone;  // lines of the journal, by their numbers
   void Add(UndoFindings &&other) {
     counts.restored += other.counts.restored;
     counts.put_back += other.counts.put_back;
     counts.removed += other.counts.removed;
+    counts.already += other.counts.already;
+    counts.changes += other.counts.changes;
     for (LeftRow &row : other.left) left.push_back(std::move(row));
     undone.insert(undone.end(), other.undone.begin(), other.undone.end());
   }

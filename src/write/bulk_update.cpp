@@ -1,5 +1,6 @@
 #include "write/bulk_update.h"
 
+#include "pg/detoast.h"
 #include "pg/memory.h"
 #include "write/plain_table.h"
 
@@ -19,6 +20,10 @@ struct Request {
   TupleDesc desc;
   Tuplestorestate *rows;
   const LookedUpRow *places;
+  const AttrNumber *kept;  // attributes of the relation; nullptr: changes are not kept
+  int kept_count;
+  TupleDesc kept_desc;
+  Tuplestorestate *changes;
 };
 
 // The functions below run inside pg::Call: plain C.
@@ -44,6 +49,44 @@ struct Changing {
   TupleTableSlot *changed;
 };
 
+// What is larger was put out of line when it was stored.
+constexpr Size kInlineBytes = 32 * 1024;
+
+void Keep(const Request &request, const Changing &changing) {
+  TupleTableSlot *changed = changing.changed;
+  bool is_large = false;
+  for (int i = 0; i < request.kept_count; ++i) {
+    int const column = request.kept[i] - 1;
+    is_large = is_large || (!changed->tts_isnull[column] &&
+                            TupleDescAttr(changed->tts_tupleDescriptor, column)->attlen == -1 &&
+                            toast_raw_datum_size(changed->tts_values[column]) > kInlineBytes);
+  }
+  TupleTableSlot *fetched = nullptr;
+  if (is_large) {
+    Relation relation = changing.table->ri_RelationDesc;
+    ItemPointerData place = changed->tts_tid;
+    fetched = table_slot_create(relation, nullptr);
+    if (!table_tuple_fetch_row_version(relation, &place, SnapshotSelf, fetched))
+      elog(ERROR, "could not read a row that was just changed");
+    slot_getallattrs(fetched);
+    changed = fetched;
+  }
+  int const count = request.kept_count;
+  auto *values = static_cast<Datum *>(palloc(sizeof(Datum) * static_cast<size_t>(2 * count + 1)));
+  auto *nulls = static_cast<bool *>(palloc(sizeof(bool) * static_cast<size_t>(2 * count + 1)));
+  for (int i = 0; i < count; ++i) {
+    int const column = request.kept[i] - 1;
+    values[i] = changing.stored->tts_values[column];
+    nulls[i] = changing.stored->tts_isnull[column];
+    values[count + 1 + i] = changed->tts_values[column];
+    nulls[count + 1 + i] = changed->tts_isnull[column];
+  }
+  values[count] = BoolGetDatum(true);
+  nulls[count] = false;
+  tuplestore_putvalues(request.changes, request.kept_desc, values, nulls);
+  if (fetched != nullptr) ExecDropSingleTupleTableSlot(fetched);
+}
+
 bool Change(const Request &request, const Changing &changing, ItemPointerData place) {
   Relation relation = changing.table->ri_RelationDesc;
   TupleTableSlot *stored = changing.stored;
@@ -68,6 +111,7 @@ bool Change(const Request &request, const Changing &changing, ItemPointerData pl
   MemoryContext const previous = MemoryContextSwitchTo(GetPerTupleMemoryContext(changing.estate));
   bool const is_changed =
       pg::UpdateTuple(relation, &place, changed, changing.command, GetActiveSnapshot(), &entries);
+  if (is_changed && request.kept != nullptr) Keep(request, changing);
   MemoryContextSwitchTo(previous);
   if (is_changed) pg::UpdateIndexTuples(changing.table, changed, changing.estate, entries);
   ResetPerTupleExprContext(changing.estate);
@@ -127,8 +171,11 @@ BulkUpdated Update(const Request &request) {
 }  // namespace
 
 BulkUpdated BulkUpdate(const Target &target, const std::vector<const TargetColumn *> &columns, TupleDesc desc,
-                       pg::Tuplestore &rows, const std::vector<LookedUpRow> &places) {
-  std::vector<AttrNumber> set, offered;
+                       pg::Tuplestore &rows, const std::vector<LookedUpRow> &places,
+                       const KeptChanges *kept) {
+  std::vector<AttrNumber> set, offered, kept_columns;
+  if (kept != nullptr)
+    for (const TargetColumn *column : kept->columns) kept_columns.push_back(column->number);
   for (size_t i = 0; i < columns.size(); ++i) {
     bool const is_key = std::any_of(target.keys.begin(), target.keys.end(), [&](const KeyColumn &key) {
       return key.column.number == columns[i]->number;
@@ -137,8 +184,17 @@ BulkUpdated BulkUpdate(const Target &target, const std::vector<const TargetColum
     set.push_back(columns[i]->number);
     offered.push_back(static_cast<AttrNumber>(i + kFirstColumn));
   }
-  Request const request = {target.oid, set.data(), offered.data(), static_cast<int>(set.size()),
-                           desc,       rows.get(), places.data()};
+  Request const request = {target.oid,
+                           set.data(),
+                           offered.data(),
+                           static_cast<int>(set.size()),
+                           desc,
+                           rows.get(),
+                           places.data(),
+                           kept != nullptr ? kept_columns.data() : nullptr,
+                           static_cast<int>(kept_columns.size()),
+                           kept != nullptr ? kept->desc : nullptr,
+                           kept != nullptr ? kept->rows.get() : nullptr};
   pg::Context context("redis_migrate bulk update");
   pg::SwitchContext in_context(context.get());
   return Call([&] { return Update(request); });

@@ -1,5 +1,6 @@
 #include "write/journal.h"
 
+#include "pg/each_row.h"
 #include "pg/identity.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
@@ -14,13 +15,11 @@ using pg::SqlParam;
 
 namespace {
 
-// A row with a larger value is not noted when it is inserted, or when it is changed or deleted:
-// its text would take several times the memory that storing it takes. undo_run counts it as unknown.
-constexpr int kMostInsertedBytes = 1024 * 1024;
-constexpr int kMostImageBytes = 16 * 1024 * 1024;
+// A block of the journal.
+constexpr size_t kMostBlockBytes = 256 * 1024;
+constexpr int kMostBlockLines = 1000;
 
 constexpr char kBeforeName[] = "redis_before";
-constexpr char kJournalName[] = "redis_journal";
 
 // Whether the current user may read all these columns, and lock rows.
 struct Rights {
@@ -69,17 +68,6 @@ TupleDesc ColumnsDesc(const std::vector<const TargetColumn *> &columns, int copi
   });
 }
 
-TupleDesc JournalDesc() {
-  return pg::Call([] {
-    TupleDesc desc = CreateTemplateTupleDesc(3);
-    TupleDescInitEntry(desc, 1, "row_key", TEXTARRAYOID, -1, 0);
-    TupleDescInitEntry(desc, 2, "earlier", TEXTARRAYOID, -1, 0);
-    TupleDescInitEntry(desc, 3, "later", TEXTARRAYOID, -1, 0);
-    TupleDescFinalize(desc);
-    return desc;
-  });
-}
-
 }  // namespace
 
 std::vector<const TargetColumn *> JournalColumns(const Target &target) {
@@ -96,17 +84,12 @@ std::vector<const TargetColumn *> JournalColumns(const Target &target) {
 std::string ColumnList(const std::vector<const TargetColumn *> &columns, const std::string &alias) {
   std::string list;
   for (const TargetColumn *column : columns)
-    list += (list.empty() ? "" : ", ") + alias + "." + QuoteIdentifier(column->name);
+    list += (list.empty() ? "" : ", ") + (alias.empty() ? "" : alias + ".") + QuoteIdentifier(column->name);
   return list;
 }
 
 Journal::Journal(const Mapping &mapping, const Target &target)
-    : mapping_(mapping),
-      target_(target),
-      columns_(JournalColumns(target)),
-      save_(
-          "INSERT INTO redis_migrate.journal (run_id, mapping_id, target, columns, row_key, earlier, later) "
-          "SELECT $1, $2, $3, $4, row_key, earlier, later FROM redis_journal") {
+    : mapping_(mapping), target_(target), columns_(JournalColumns(target)) {
   Rights const rights = FindRights(target, columns_);
   may_read_ = rights.read;
   may_lock_ = rights.lock;
@@ -132,103 +115,172 @@ Journal::Journal(const Mapping &mapping, const Target &target)
   after_.emplace(after_->sql() + is_target);
 }
 
+void Journal::Begin(std::optional<int64> run, bool with_inserts) {
+  with_inserts_ = with_inserts;
+  if (run == run_) return;
+  run_ = run;
+  has_deleted_ = keeps() && HasDeleted();
+}
+
+// Whether an earlier session of the run has deleted rows of the mapping.
+bool Journal::HasDeleted() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             "SELECT EXISTS (SELECT FROM redis_migrate.journal WHERE run_id = $1 AND mapping_id = $2 AND "
+             "deletes)",
+             {SqlParam::Int8(*run_), SqlParam::Int8(mapping_.id)})[0]
+      .Bool(0);
+}
+
+TupleDesc Journal::changes_desc() const { return ColumnsDesc(columns_, 2); }
+
+std::string Journal::List(const std::string &alias) const { return ColumnList(columns_, alias); }
+
 pg::KeptStatement &Journal::Select(const std::string &relations, const std::string &condition,
                                    pg::KeptStatement::Planning planning) {
   // Locked: what somebody else changes meanwhile would be undone with it.
-  std::string const sql = "SELECT " + ColumnList(columns_, "target") + " FROM " + target_.name +
-                          " AS target" + (relations.empty() ? "" : ", " + relations) + " WHERE " + condition +
-                          (may_lock_ ? " FOR UPDATE OF target" : "");
+  bool const by_index = planning == pg::KeptStatement::Planning::kByIndex;
+  std::string rows = target_.name + " AS target";
+  std::string lock = may_lock_ ? " FOR UPDATE OF target" : "";
+  std::string sql;
+  // LATERAL and OFFSET make it one look-up in the index for each row of the relations.
+  if (by_index && !relations.empty())
+    sql = "SELECT " + List("target") + " FROM " + relations + ", LATERAL (SELECT target.* FROM " + rows +
+          " WHERE " + condition + " OFFSET 0" + lock + ") AS target";
+  else
+    sql = "SELECT " + List("target") + " FROM " + rows + (relations.empty() ? "" : ", " + relations) +
+          " WHERE " + condition + lock;
   // Planned anew: a plan for few rows would be kept for many.
-  if (planning == pg::KeptStatement::Planning::kAsUsual) selects_.erase(sql);
+  if (!by_index) selects_.erase(sql);
   return selects_.try_emplace(sql, sql, planning).first->second;
-}
-
-// A condition, after others, that no value of a row of the target is larger.
-std::string Journal::IsSmall(int bytes) const {
-  std::string condition;
-  for (size_t i = target_.keys.size(); i < columns_.size(); ++i) {
-    Oid const type = columns_[i]->type;
-    // Of the others the size as stored has to do: it may be compressed.
-    bool const has_length = type == TEXTOID || type == VARCHAROID || type == BYTEAOID;
-    condition += std::string(" AND coalesce(pg_catalog.") + (has_length ? "octet_length" : "pg_column_size") +
-                 "(target." + QuoteIdentifier(columns_[i]->name) + "), 0) OPERATOR(pg_catalog.<=) " +
-                 std::to_string(bytes);
-  }
-  return condition;
 }
 
 void Journal::Around(const std::string &relations, const std::string &condition,
                      pg::KeptStatement::Planning planning, const std::function<void()> &change) {
   if (!keeps()) return change();
   pg::Tuplestore before;
-  Select(relations, "(" + condition + ")" + IsSmall(kMostImageBytes), planning).ExecuteInto(before);
+  Select(relations, condition, planning).ExecuteInto(before);
   change();
+  NoteAfterwards(before);
+}
+
+void Journal::AroundDelete(const std::string &relations, const std::string &condition,
+                           pg::KeptStatement::Planning planning, const std::function<int64()> &remove) {
+  if (!keeps()) {
+    remove();
+    return;
+  }
+  pg::Tuplestore before;
+  Select(relations, condition, planning).ExecuteInto(before);
+  // A trigger or a rule may have kept some.
+  if (remove() != before.size()) return NoteAfterwards(before);
+  if (before.size() > 0) Save(before, ColumnsDesc(columns_, 1), {InOrder(0), {}});
+}
+
+void Journal::NoteAfterwards(pg::Tuplestore &before) {
   if (before.size() == 0) return;
   pg::NamedRows named(kBeforeName, ColumnsDesc(columns_, 1), before.get(),
                       static_cast<double>(before.size()));
   pg::Tuplestore both;
   after_->ExecuteInto(both);
-  Save(ColumnsDesc(columns_, 2), both, true);
+  NoteChanged(both);
 }
 
-void Journal::NoteInserted(const std::string &relations, const std::string &condition,
-                           pg::KeptStatement::Planning planning) {
-  if (!keeps_inserts()) return;
-  pg::Tuplestore rows;
-  Select(relations, "(" + condition + ")" + IsSmall(kMostInsertedBytes), planning).ExecuteInto(rows);
-  if (rows.size() > 0) Save(ColumnsDesc(columns_, 1), rows, false);
+std::vector<int> Journal::InOrder(int first) const {
+  std::vector<int> places;
+  for (size_t i = 0; i < columns_.size(); ++i) places.push_back(first + static_cast<int>(i));
+  return places;
 }
 
-// Saves rows with the columns before and after a change; or, not were_there, those that were inserted.
-void Journal::Save(TupleDesc desc, pg::Tuplestore &rows, bool were_there) {
-  int const count = static_cast<int>(columns_.size());
-  pg::Tuplestore entries;
-  TupleDesc const journal = JournalDesc();
+void Journal::NoteChanged(pg::Tuplestore &changes) {
+  auto const width = static_cast<int>(columns_.size());
+  Save(changes, changes_desc(), {InOrder(0), InOrder(width + 1), width});
+}
+
+void Journal::NoteInserted(pg::Tuplestore &rows) {
+  if (rows.size() > 0) Save(rows, ColumnsDesc(columns_, 1), {{}, InOrder(0)});
+}
+
+void Journal::NoteInserted(pg::Tuplestore &rows, TupleDesc desc,
+                           const std::vector<const TargetColumn *> &filled) {
+  Places places;
+  for (const TargetColumn *column : columns_) {
+    auto const at = std::find_if(filled.begin(), filled.end(),
+                                 [&](const TargetColumn *other) { return other->number == column->number; });
+    // Behind redis_row and redis_entry.
+    places.later.push_back(at == filled.end() ? -1 : static_cast<int>(at - filled.begin()) + 2);
+  }
+  if (rows.size() > 0) Save(rows, desc, places);
+}
+
+void Journal::Save(pg::Tuplestore &rows, TupleDesc desc, const Places &places) {
+  SipKey const salt = RandomSipKey();
+  JournalBlock block;
+  bool deletes = false;
   {
     pg::SnapshotScope snapshot;  // values are fetched from TOAST after the statements
     TextSettings settings;
-    TupleTableSlot *slot = pg::Call([&] {
-      tuplestore_rescan(rows.get());
-      return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-    });
-    while (pg::Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
-      pg::CheckInterrupts();
-      pg::Context context("redis_migrate journal");
-      pg::SwitchContext in_context(context.get());
-      RowText const earlier = TextsOf(slot, 0, count);
-      RowText later = earlier;
-      bool const is_there = !were_there || !slot->tts_isnull[count];
-      if (were_there && is_there) later = TextsOf(slot, count + 1, count);
-      if (were_there && is_there && later == earlier) continue;
-      has_deleted_ = has_deleted_ || !is_there;
-      for (size_t i = 0; is_there && i < later.size(); ++i) {
-        if (were_there && later[i] == earlier[i])
-          later[i].reset();
-        else
-          later[i] = ValueDigest(later[i]);
+    ColumnTexts texts(columns_);
+    pg::Context context("redis_migrate journal");
+    size_t const count = columns_.size();
+    pg::ForEachRow(desc, rows, [&](TupleTableSlot *slot) {
+      if (block.bytes().size() >= kMostBlockBytes || block.lines() == kMostBlockLines) {
+        Flush(block, salt, deletes);
+        block = JournalBlock();
+        deletes = false;
       }
-      RowText const key(earlier.begin(), earlier.begin() + static_cast<ptrdiff_t>(target_.keys.size()));
-      Datum values[] = {TextArrayDatum(key), were_there ? TextArrayDatum(earlier) : Datum{0},
-                        is_there ? TextArrayDatum(later) : Datum{0}};
-      bool nulls[] = {false, !were_there, !is_there};
-      entries.Put(journal, values, nulls);
-    }
-    pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+      context.Reset();
+      pg::SwitchContext in_context(context.get());
+      bool const has_earlier = !places.earlier.empty();
+      bool const has_later = !places.later.empty() && (places.found < 0 || !slot->tts_isnull[places.found]);
+      std::vector<bool> same(count, false);
+      if (has_earlier && has_later) {
+        bool all = true;
+        for (size_t i = 0; i < count; ++i)
+          all = (same[i] = texts.AreSame(i, slot, places.earlier[i], places.later[i])) && all;
+        if (all) return;
+      }
+      deletes = deletes || !has_later;
+      block.Begin((has_earlier ? JournalBlock::kHasEarlier : 0) | (has_later ? JournalBlock::kHasLater : 0));
+      for (size_t i = 0; has_earlier && i < count; ++i) block.Add(texts.Of(i, slot, places.earlier[i], run_));
+      for (size_t i = 0; !has_earlier && i < target_.keys.size(); ++i)
+        block.Add(texts.Of(i, slot, places.later[i], std::nullopt));
+      for (size_t i = 0; has_later && i < count; ++i) {
+        if (same[i])
+          block.Add(std::nullopt);
+        else
+          block.Add(ValueDigest(salt, texts.Of(i, slot, places.later[i], std::nullopt)));
+      }
+    });
   }
-  if (entries.size() == 0) return;
+  Flush(block, salt, deletes);
+}
+
+void Journal::Flush(JournalBlock &block, const SipKey &salt, bool deletes) {
+  if (block.lines() == 0) return;
+  has_deleted_ = has_deleted_ || deletes;
   std::vector<std::string> names;
   for (const TargetColumn *column : columns_) names.push_back(column->name);
-  pg::NamedRows named(kJournalName, journal, entries.get());
   pg::AsExtensionOwner as_owner;
-  save_.Execute({SqlParam::Int8(*run_), SqlParam::Int8(mapping_.id), SqlParam::Text(mapping_.target),
-                 SqlParam::TextArray(names)});
+  Spi::ExecuteKept(
+      R"sql(INSERT INTO redis_migrate.journal
+                (run_id, mapping_id, target, columns, keys, salt, deletes, lines, entries)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9))sql",
+      {SqlParam::Int8(*run_), SqlParam::Int8(mapping_.id), SqlParam::Text(mapping_.target),
+       SqlParam::TextArray(names), SqlParam::Int4(static_cast<int32>(target_.keys.size())),
+       SqlParam::Bytea(Bytes(reinterpret_cast<const char *>(salt.data()), sizeof salt)),
+       SqlParam::Bool(deletes), SqlParam::Int4(block.lines()), SqlParam::Bytea(block.bytes())});
 }
 
 void Journal::DeleteExpired() {
   pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept(
-      "DELETE FROM redis_migrate.journal WHERE recorded_at <= clock_timestamp() - $1 * interval '1 second'",
-      {SqlParam::Int8(pg::settings::journal_retention_s)});
+  for (const char *table : {"journal", "journal_insert", "journal_value"})
+    Spi::ExecuteKept(
+        std::string("DELETE FROM redis_migrate.") + table +
+            " AS j WHERE recorded_at <= clock_timestamp() - $1 * interval '1 second' AND NOT "
+            "EXISTS (SELECT FROM redis_migrate.undo AS u WHERE u.run_id = j.run_id AND u.state = "
+            "'running')",
+        {SqlParam::Int8(pg::settings::journal_retention_s)});
 }
 
 }  // namespace prm

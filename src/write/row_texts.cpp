@@ -1,29 +1,222 @@
 #include "write/row_texts.h"
 
+#include "pg/detoast.h"
+#include "pg/each_row.h"
 #include "pg/memory.h"
+#include "pg/spi.h"
+#include "pg/transaction.h"
 
 namespace prm {
 
-std::string ValueDigest(const std::optional<std::string> &text) {
-  if (!text) return "";
-  uint8 digest[PG_SHA256_DIGEST_LENGTH];
-  const char *const data = text->data();
-  size_t const size = text->size();
-  pg::Call([&] {
-    pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
-    bool const is_made = context != nullptr && pg_cryptohash_init(context) >= 0 &&
-                         pg_cryptohash_update(context, reinterpret_cast<const uint8 *>(data), size) >= 0 &&
-                         pg_cryptohash_final(context, digest, sizeof digest) >= 0;
-    if (context != nullptr) pg_cryptohash_free(context);
-    if (!is_made) ereport(ERROR, (errmsg("could not compute a SHA-256")));
-  });
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string hex;
-  for (size_t i = 0; i < 16; ++i) {
-    hex += kDigits[digest[i] >> 4];
-    hex += kDigits[digest[i] & 15];
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+// In bytes, without compression.
+constexpr size_t kLargeBytes = 1024 * 1024;
+constexpr size_t kPieceBytes = 1024 * 1024;
+constexpr size_t kMarkBytes = 1 + PG_SHA256_DIGEST_LENGTH;
+
+// Whether the output of a type is what is stored.
+bool IsStoredAsText(Oid type) {
+  return type == TEXTOID || type == VARCHAROID || type == BPCHAROID || type == JSONOID;
+}
+
+// Bytes of a value, piece by piece. What is out of line and not compressed is never read whole.
+class Pieces {
+ public:
+  explicit Pieces(Datum value) {
+    auto *stored = reinterpret_cast<struct varlena *>(DatumGetPointer(value));
+    by_slices_ = VARATT_IS_EXTERNAL_ONDISK(stored);
+    if (by_slices_) {
+      struct varatt_external pointer;
+      VARATT_EXTERNAL_GET_POINTER(pointer, stored);
+      by_slices_ = !VARATT_EXTERNAL_IS_COMPRESSED(pointer);
+    }
+    if (by_slices_) {
+      value_ = stored;
+      size_ = pg::Call([&] { return toast_raw_datum_size(value); }) - VARHDRSZ;
+    } else {
+      whole_ = pg::DatumBytes(value);
+      size_ = whole_.size();
+    }
   }
-  return hex;
+  // Of a type's output.
+  explicit Pieces(const char *output) : whole_(output), size_(whole_.size()) {}
+
+  template <typename Visit>
+  void ForEach(Visit visit) const {
+    for (size_t at = 0; at < size_; at += kPieceBytes) {
+      pg::CheckInterrupts();
+      if (!by_slices_) {
+        visit(whole_.substr(at, kPieceBytes));
+        continue;
+      }
+      pg::Context context("redis_migrate piece");
+      pg::SwitchContext in_context(context.get());
+      auto *slice = pg::Call([&] {
+        return pg_detoast_datum_slice(value_, static_cast<int32>(at), static_cast<int32>(kPieceBytes));
+      });
+      visit(Bytes(VARDATA_ANY(slice), VARSIZE_ANY_EXHDR(slice)));
+    }
+  }
+
+ private:
+  bool by_slices_ = false;
+  struct varlena *value_ = nullptr;
+  Bytes whole_;
+  size_t size_;
+};
+
+std::string Sha256(const Pieces &pieces) {
+  pg_cryptohash_ctx *context = nullptr;
+  auto require = [&](bool is_done) {
+    if (!is_done) throw pg::Failure(ERRCODE_INTERNAL_ERROR, "could not compute a SHA-256");
+  };
+  context = pg::Call([] { return pg_cryptohash_create(PG_SHA256); });
+  require(context != nullptr);
+  require(pg::Call([&] { return pg_cryptohash_init(context); }) >= 0);
+  pieces.ForEach([&](Bytes piece) {
+    require(pg::Call([&] {
+              return pg_cryptohash_update(context, reinterpret_cast<const uint8 *>(piece.data()),
+                                          piece.size());
+            }) >= 0);
+  });
+  uint8 digest[PG_SHA256_DIGEST_LENGTH];
+  require(pg::Call([&] { return pg_cryptohash_final(context, digest, sizeof digest); }) >= 0);
+  pg::Call([&] { pg_cryptohash_free(context); });
+  return std::string(reinterpret_cast<const char *>(digest), sizeof digest);
+}
+
+// Returns the number of the value.
+int64 KeepPieces(const Pieces &pieces, int64 run_id) {
+  int64 value_id = 0;
+  int32 number = 0;
+  auto keep = [&](Bytes piece) {
+    pg::AsExtensionOwner as_owner;
+    if (number == 0)
+      value_id =
+          Spi::ExecuteKept("SELECT nextval('redis_migrate.journal_value_value_id_seq')", {})[0].Int8(0);
+    Spi::ExecuteKept(
+        "INSERT INTO redis_migrate.journal_value (run_id, value_id, piece, bytes) VALUES ($1, $2, $3, $4)",
+        {SqlParam::Int8(run_id), SqlParam::Int8(value_id), SqlParam::Int4(number++), SqlParam::Bytea(piece)});
+  };
+  pieces.ForEach(keep);
+  return value_id;
+}
+
+// A varlena, or a C string, of the bytes of a kept value.
+char *LoadPieces(int64 value_id, size_t header) {
+  pg::SnapshotScope snapshot;
+  pg::AsExtensionOwner as_owner;
+  int64 const size = Spi::ExecuteKept(
+                         "SELECT coalesce(sum(octet_length(bytes)), 0) FROM "
+                         "redis_migrate.journal_value WHERE value_id = $1",
+                         {SqlParam::Int8(value_id)})[0]
+                         .Int8(0);
+  if (size == 0)
+    throw pg::Failure(ERRCODE_DATA_CORRUPTED,
+                      "large value " + std::to_string(value_id) + " of the journal is gone");
+  char *const loaded =
+      pg::Call([&] { return static_cast<char *>(palloc_extended(header + size + 1, MCXT_ALLOC_HUGE)); });
+  size_t at = header;
+  for (int32 number = 0; at < header + static_cast<size_t>(size); ++number) {
+    pg::CheckInterrupts();
+    pg::Context context("redis_migrate piece");
+    pg::SwitchContext in_context(context.get());
+    pg::Rows const rows =
+        Spi::ExecuteKept("SELECT bytes FROM redis_migrate.journal_value WHERE value_id = $1 AND piece = $2",
+                         {SqlParam::Int8(value_id), SqlParam::Int4(number)});
+    if (rows.size() == 0)
+      throw pg::Failure(ERRCODE_DATA_CORRUPTED,
+                        "large value " + std::to_string(value_id) + " of the journal is not whole");
+    Bytes const bytes = pg::DatumBytes(rows[0].Value(0));
+    memcpy(loaded + at, bytes.data(), bytes.size());
+    at += bytes.size();
+  }
+  loaded[at] = '\0';
+  if (header > 0) SET_VARSIZE(loaded, at);
+  return loaded;
+}
+
+}  // namespace
+
+bool IsLargeMark(Bytes text) { return !text.empty() && text[0] == '\0'; }
+
+int64 ValueOfMark(Bytes mark) {
+  if (mark.size() <= kMarkBytes)
+    throw pg::Failure(ERRCODE_DATA_CORRUPTED, "a large value of the journal has no number");
+  return std::stoll(std::string(mark.substr(kMarkBytes)));
+}
+
+Bytes Comparable(Bytes text) { return IsLargeMark(text) ? text.substr(0, kMarkBytes) : text; }
+
+bool IsSameText(const std::optional<std::string> &a, const std::optional<std::string> &b) {
+  if (!a || !b) return !a && !b;
+  return Comparable(*a) == Comparable(*b);
+}
+
+bool AreSameTexts(const RowText &a, const RowText &b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), IsSameText);
+}
+
+ColumnTexts::ColumnTexts(const std::vector<const TargetColumn *> &columns) {
+  for (const TargetColumn *column : columns) {
+    Output output;
+    pg::Call([&] {
+      output.type = getBaseType(column->type);
+      char alignment;
+      get_typlenbyvalalign(output.type, &output.length, &output.by_value, &alignment);
+      Oid function;
+      bool is_varlena;
+      getTypeOutputInfo(output.type, &function, &is_varlena);
+      fmgr_info(function, &output.function);
+    });
+    output.is_bytes = IsStoredAsText(output.type);
+    outputs_.push_back(output);
+  }
+}
+
+bool ColumnTexts::AreSame(size_t column, TupleTableSlot *slot, int one, int other) const {
+  if (slot->tts_isnull[one] || slot->tts_isnull[other])
+    return slot->tts_isnull[one] && slot->tts_isnull[other];
+  const Output &output = outputs_[column];
+  Datum const a = slot->tts_values[one], b = slot->tts_values[other];
+  if (output.length == -1) {
+    // Out of line at the same place.
+    auto *const p = DatumGetPointer(a);
+    auto *const q = DatumGetPointer(b);
+    if (VARATT_IS_EXTERNAL_ONDISK(p) && VARATT_IS_EXTERNAL_ONDISK(q) &&
+        memcmp(p, q, VARSIZE_EXTERNAL(p)) == 0)
+      return true;
+    if (toast_raw_datum_size(a) != toast_raw_datum_size(b)) return false;
+  }
+  return pg::Call([&] { return datum_image_eq(a, b, output.by_value, output.length); });
+}
+
+Bytes ColumnTexts::MarkOf(const Output &output, Datum value, std::optional<int64> keeping_run) {
+  const Output *of = &output;
+  Pieces const pieces = output.is_bytes || output.type == BYTEAOID ? Pieces(value) : Pieces(pg::Call([&] {
+    FmgrInfo function = of->function;
+    return const_cast<const char *>(OutputFunctionCall(&function, value));
+  }));
+  mark_ = std::string(1, '\0') + Sha256(pieces);
+  if (keeping_run) mark_ += std::to_string(KeepPieces(pieces, *keeping_run));
+  return mark_;
+}
+
+std::optional<Bytes> ColumnTexts::Of(size_t column, TupleTableSlot *slot, int attribute,
+                                     std::optional<int64> keeping_run) {
+  if (attribute < 0 || slot->tts_isnull[attribute]) return std::nullopt;
+  Output &output = outputs_[column];
+  Datum const value = slot->tts_values[attribute];
+  if (output.length == -1 && toast_raw_datum_size(value) > kLargeBytes)
+    return MarkOf(output, value, keeping_run);
+  if (output.is_bytes) return pg::DatumBytes(value);
+  const char *const text =
+      pg::Call([&]() -> const char * { return OutputFunctionCall(&output.function, value); });
+  return Bytes(text);
 }
 
 RowText TextsOf(TupleTableSlot *slot, int first, int count) {
@@ -65,27 +258,30 @@ Datum TextArrayDatum(const RowText &texts) {
   });
 }
 
-RowText TextsOfArray(Datum array) {
-  Datum *elements = nullptr;
-  bool *nulls = nullptr;
-  int count = 0;
-  pg::Call([&] {
-    deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
-  });
-  RowText texts;
+RowText TextsOf(ColumnTexts &texts, TupleTableSlot *slot, int first, int count) {
+  RowText row;
   for (int i = 0; i < count; ++i) {
-    if (nulls[i])
-      texts.emplace_back();
-    else
-      texts.emplace_back(std::string(pg::DatumBytes(elements[i])));
+    pg::Context context("redis_migrate value");
+    pg::SwitchContext in_context(context.get());
+    std::optional<Bytes> const text = texts.Of(static_cast<size_t>(i), slot, first + i, std::nullopt);
+    row.push_back(text ? std::optional<std::string>(*text) : std::nullopt);
   }
-  return texts;
+  return row;
 }
 
 Datum ValueOfText(const TargetColumn &column, const std::string &text) {
-  std::string copy = text;  // input functions take a string that they may write to
-  char *const data = copy.data();
   Oid const type = column.type;
+  char *data = nullptr;
+  std::string copy;  // input functions take a string that they may write to
+  if (IsLargeMark(text)) {
+    Oid const base = pg::Call([&] { return getBaseType(type); });
+    bool const is_stored = IsStoredAsText(base) || base == BYTEAOID;
+    data = LoadPieces(ValueOfMark(text), is_stored ? VARHDRSZ : 0);
+    if (is_stored) return PointerGetDatum(data);
+  } else {
+    copy = text;
+    data = copy.data();
+  }
   int32 const typmod = column.typmod;
   return pg::Call([&] {
     Oid input, io_param;

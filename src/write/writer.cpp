@@ -2,7 +2,6 @@
 
 #include "pg/spi.h"
 #include "write/bulk_insert.h"
-#include "write/bulk_update.h"
 
 namespace prm {
 
@@ -85,38 +84,54 @@ Writer::Outcomes Writer::LookUp(pg::Tuplestore &rows, TupleDesc desc, const std:
   return outcomes;
 }
 
-void Writer::InsertBatch(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
-  if (inserts_in_bulk_) {
-    inserted_in_bulk_ = true;
-    if (BulkInsert(relation_, columns_, desc, rows)) return;
-    inserted_in_bulk_ = false;
-  }
-  if (insert_.Execute().processed() != expected) throw RowsNotStored();
-}
-
-void Writer::UpdateBatch(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
-  if (inserts_in_bulk_ && comparison_ == Comparison::kImages && !places_.empty()) {
-    bool const inserted = std::exchange(inserted_in_bulk_, true);
-    std::sort(places_.begin(), places_.end(),
-              [](const LookedUpRow &a, const LookedUpRow &b) { return a.number < b.number; });
-    BulkUpdated const updated = BulkUpdate(relation_, columns_, desc, rows, places_);
-    if (updated == BulkUpdated::kAll) return;
-    if (updated == BulkUpdated::kSome) throw RowsNotStored();
-    inserted_in_bulk_ = inserted;
-  }
-  if (update_.Execute().processed() != expected) throw RowsNotStored();
-}
-
 // redis_rows holds the rows.
 void Writer::InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
-  InsertBatch(rows, desc, expected);
-  if (journal_ != nullptr) journal_->NoteInserted(kRowsAsExcluded, is_of_batch_, PlanningFor(kind_));
+  bool const keeps = journal_ != nullptr && journal_->keeps_inserts();
+  if (inserts_in_bulk_) {
+    inserted_in_bulk_ = true;
+    if (BulkInsert(relation_, columns_, desc, rows)) {
+      // Nothing but what is offered is stored then.
+      if (keeps) journal_->NoteInserted(rows, desc, columns_);
+      return;
+    }
+    inserted_in_bulk_ = false;
+  }
+  if (!keeps) {
+    if (insert_.Execute().processed() != expected) throw RowsNotStored();
+    return;
+  }
+  if (!insert_returning_)
+    insert_returning_.emplace("WITH target AS (" + insert_.sql() + " RETURNING " + journal_->List("") +
+                              ") SELECT * FROM target");
+  pg::Tuplestore stored;
+  insert_returning_->ExecuteInto(stored);
+  if (static_cast<uint64>(stored.size()) != expected) throw RowsNotStored();
+  journal_->NoteInserted(stored);
+}
+
+BulkUpdated Writer::UpdateInBulk(pg::Tuplestore &rows, TupleDesc desc, const KeptChanges *kept) {
+  if (!inserts_in_bulk_ || comparison_ != Comparison::kImages || places_.empty()) return BulkUpdated::kNone;
+  bool const inserted = std::exchange(inserted_in_bulk_, true);
+  std::sort(places_.begin(), places_.end(),
+            [](const LookedUpRow &a, const LookedUpRow &b) { return a.number < b.number; });
+  BulkUpdated const updated = BulkUpdate(relation_, columns_, desc, rows, places_, kept);
+  if (updated == BulkUpdated::kSome) throw RowsNotStored();
+  if (updated == BulkUpdated::kNone) inserted_in_bulk_ = inserted;
+  return updated;
 }
 
 void Writer::UpdateRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
-  if (journal_ == nullptr) return UpdateBatch(rows, desc, expected);
-  journal_->Around(kRowsAsExcluded, is_of_batch_, PlanningFor(kind_),
-                   [&] { UpdateBatch(rows, desc, expected); });
+  auto update = [&] {
+    if (update_.Execute().processed() != expected) throw RowsNotStored();
+  };
+  if (journal_ == nullptr || !journal_->keeps()) {
+    if (UpdateInBulk(rows, desc, nullptr) == BulkUpdated::kNone) update();
+    return;
+  }
+  pg::Tuplestore changes;
+  KeptChanges const kept = {journal_->columns(), journal_->changes_desc(), changes};
+  if (UpdateInBulk(rows, desc, &kept) == BulkUpdated::kAll) return journal_->NoteChanged(changes);
+  journal_->Around(kRowsAsExcluded, is_of_batch_, PlanningFor(kind_), update);
 }
 
 // Copies the rows that are to be inserted and to be updated.

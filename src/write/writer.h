@@ -10,6 +10,7 @@
 #include "mapping/target.h"
 #include "mapping/target_statements.h"
 #include "pg/kept_statement.h"
+#include "write/bulk_update.h"
 #include "write/index_lookup.h"
 #include "write/journal.h"
 #include "write/row_counts.h"
@@ -71,8 +72,7 @@ class Writer {
               pg::Tuplestore &changed_rows) const;
   void InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
   void UpdateRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
-  void InsertBatch(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
-  void UpdateBatch(pg::Tuplestore &rows, TupleDesc desc, uint64 expected);
+  BulkUpdated UpdateInBulk(pg::Tuplestore &rows, TupleDesc desc, const KeptChanges *kept);
 
   std::string name_;
   const Target &relation_;
@@ -81,8 +81,9 @@ class Writer {
   TargetKind kind_;
   bool insert_missing_;
   pg::KeptStatement look_up_, insert_, update_;
-  std::optional<Comparison> comparison_;  // none: on_conflict is a SET list
-  std::vector<LookedUpRow> places_;       // of the rows that were looked up last, if without a statement
+  std::optional<pg::KeptStatement> insert_returning_;  // the columns of the journal
+  std::optional<Comparison> comparison_;               // none: on_conflict is a SET list
+  std::vector<LookedUpRow> places_;  // of the rows that were looked up last, if without a statement
   std::function<void()> before_update_;
   Journal *journal_ = nullptr;
   const std::string is_of_batch_;
