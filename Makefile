@@ -75,6 +75,8 @@ bench-expiry:
 	test/bench/expiry $(BENCH_OPTIONS)
 bench-cutover:
 	test/bench/cutover $(BENCH_OPTIONS)
+bench-reverse:
+	test/bench/reverse $(BENCH_OPTIONS)
 bench-live:
 	test/bench/live $(BENCH_OPTIONS)
 bench-memory:
@@ -84,4 +86,4 @@ bench-ratelimit:
 # An audit beside a bare SCAN.
 bench-audit:
 	test/bench/audit $(BENCH_OPTIONS)
-.PHONY: bench bench-audit bench-cutover bench-expiry bench-live bench-memory bench-quick bench-ratelimit
+.PHONY: bench bench-audit bench-cutover bench-expiry bench-live bench-memory bench-quick bench-ratelimit bench-reverse

@@ -190,6 +190,7 @@ CREATE TABLE redis_migrate.reject (
     settled_at timestamptz
 );
 CREATE INDEX reject_run ON redis_migrate.reject (run_id, level);
+CREATE INDEX reject_key ON redis_migrate.reject USING hash (key_bytes);
 COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
 COMMENT ON SEQUENCE redis_migrate.reject_reject_id_seq IS 'Numbers of rejects';
 

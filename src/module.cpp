@@ -1,6 +1,7 @@
 #include "lockout/attempt_queue.h"
 #include "lockout/granted_functions.h"
 #include "lockout/lockout_table.h"
+#include "pg/commit_signal.h"
 #include "pg/entry.h"
 #include "pg/settings.h"
 #include "pg/shared_memory.h"
@@ -17,7 +18,8 @@ PG_MODULE_MAGIC_EXT(.name = "pg_redis_migrate", .version = PRM_VERSION);
 namespace {
 
 prm::pg::SharedArea *const kSharedAreas[] = {&prm::worker::worker_area, &prm::ratelimit::memory_area,
-                                             &prm::lockout::lockout_area, &prm::lockout::attempt_area};
+                                             &prm::lockout::lockout_area, &prm::lockout::attempt_area,
+                                             &prm::pg::commit_signal_area};
 
 void Init() {
   prm::pg::settings::Define();

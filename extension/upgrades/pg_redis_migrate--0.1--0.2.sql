@@ -218,6 +218,8 @@ COMMENT ON TABLE redis_migrate.run_count IS
 
 COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. expired, unclear: with an on_expire, rows that left because their keys had expired, and those of which it is not known. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
 
+CREATE INDEX reject_key ON redis_migrate.reject USING hash (key_bytes);
+
 COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
 
 COMMENT ON TABLE redis_migrate.deferred IS
@@ -1311,13 +1313,14 @@ CREATE TABLE redis_migrate.reverse_mapping (
     partitions      text,
     in_full_pass    boolean NOT NULL DEFAULT false,
     oldest          bigint NOT NULL DEFAULT 0,
+    expires_column  text,
     sent            bigint NOT NULL DEFAULT 0,
     unfit           bigint NOT NULL DEFAULT 0,
     last_sent_at    timestamptz
 );
 
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files; oldest: all changes before it have been sent; unfit: changes of rows whose names make no key of the pattern';
+    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -1344,6 +1347,20 @@ COMMENT ON TABLE redis_migrate.outbox_gap IS
 
 COMMENT ON SEQUENCE redis_migrate.outbox_gap_gap_id_seq IS 'Numbers of gaps';
 
+CREATE TABLE redis_migrate.reverse_reject (
+    mapping_id  bigint NOT NULL,
+    name_hash   bigint NOT NULL,
+    name        text[] NOT NULL,
+    key         text NOT NULL,
+    sqlstate    text NOT NULL,
+    message     text NOT NULL,
+    rejected_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (mapping_id, name_hash)
+);
+
+COMMENT ON TABLE redis_migrate.reverse_reject IS
+    'Rows that could not be written back to Redis, by the columns that name the key (name_hash: their hash), and why. They are tried again each minute, and when they change';
+
 CREATE FUNCTION redis_migrate.note_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_note_change';
 
@@ -1351,40 +1368,18 @@ COMMENT ON FUNCTION redis_migrate.note_change() IS
     'Trigger of targets whose changes go back to Redis: notes which row has changed, unless the extension itself changes it';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value bytea) RETURNS bytea[]
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN value IS NOT NULL THEN ARRAY[value] END
-$$;
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_bytea';
 
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, bytea) IS 'The value of a string, as a reverse query yields it';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value jsonb) RETURNS bytea[]
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE
-        WHEN value IS NULL OR pg_catalog.jsonb_typeof(value) OPERATOR(pg_catalog.=) 'null' THEN NULL
-        WHEN type OPERATOR(pg_catalog.=) 'string' THEN ARRAY[pg_catalog.convert_to(value OPERATOR(pg_catalog.#>>) '{}', 'UTF8')]
-        WHEN pg_catalog.jsonb_typeof(value) OPERATOR(pg_catalog.=) 'object' THEN
-            (SELECT pg_catalog.array_agg(pg_catalog.convert_to(part, 'UTF8') ORDER BY e.key, n)
-             FROM pg_catalog.jsonb_each_text(value) AS e, LATERAL (VALUES (1, e.key), (2, e.value)) AS p(n, part)
-             WHERE e.value IS NOT NULL)
-        WHEN type OPERATOR(pg_catalog.=) 'zset' THEN
-            (SELECT pg_catalog.array_agg(pg_catalog.convert_to(part, 'UTF8') ORDER BY e.ordinality, n)
-             FROM pg_catalog.jsonb_array_elements(value) WITH ORDINALITY AS e,
-                  LATERAL (VALUES (1, e.value OPERATOR(pg_catalog.->>) 'member'), (2, e.value OPERATOR(pg_catalog.->>) 'score')) AS p(n, part))
-        ELSE
-            (SELECT pg_catalog.array_agg(pg_catalog.convert_to(e.value, 'UTF8') ORDER BY e.ordinality)
-             FROM pg_catalog.jsonb_array_elements_text(value) WITH ORDINALITY AS e)
-        END
-$$;
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_jsonb';
 
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, jsonb) IS
-    'The elements of a value, as a reverse query yields it: an object (fields and values, members and scores) or an array (elements, or objects with member and score)';
+    'The elements of a value, as a reverse query yields it: an object (fields and values, members and scores) or an array (elements, or objects with member and score, or with field, value and expires_at)';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value text) RETURNS bytea[]
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN value IS NULL THEN NULL
-                WHEN type OPERATOR(pg_catalog.=) 'string' THEN ARRAY[pg_catalog.convert_to(value, 'UTF8')]
-                ELSE redis_migrate.reverse_elements(type, value::pg_catalog.jsonb) END
-$$;
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_text';
 
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS 'The value of a string, or the elements of another as JSON, as a reverse query yields it';
 
@@ -1441,11 +1436,13 @@ COMMENT ON TRIGGER wake_workers ON redis_migrate.reverse_feed IS 'Wakes the sche
 
 CREATE VIEW redis_migrate.reverse_feeds WITH (security_barrier) AS
     SELECT f.migration, redis_migrate.shown_owner(g.owner) AS owner, f.wanted, f.state, f.since, f.sqlstate, f.message,
-           x.mappings, x.sent, x.unfit, x.last_sent_at, o.waiting, o.oldest_at, x.needs_full
+           x.mappings, x.sent, x.unfit, x.rejected, x.last_sent_at, o.waiting, o.oldest_at, x.needs_full
     FROM redis_migrate.reverse_feed AS f
     JOIN redis_migrate.migration AS g USING (migration)
     CROSS JOIN LATERAL (
         SELECT pg_catalog.array_agg(p.mapping ORDER BY p.mapping_id) AS mappings, coalesce(pg_catalog.sum(m.sent), 0)::bigint AS sent, coalesce(pg_catalog.sum(m.unfit), 0)::bigint AS unfit,
+               coalesce(pg_catalog.sum((SELECT pg_catalog.count(*) FROM redis_migrate.reverse_reject AS j
+                                        WHERE j.mapping_id OPERATOR(pg_catalog.=) m.mapping_id)), 0)::bigint AS rejected,
                pg_catalog.max(m.last_sent_at) AS last_sent_at,
                coalesce(pg_catalog.bool_or(m.in_full_pass OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS q
                                                                     WHERE q.mapping_id OPERATOR(pg_catalog.=) m.mapping_id)), false) AS needs_full
@@ -1458,9 +1455,19 @@ CREATE VIEW redis_migrate.reverse_feeds WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.reverse_feeds IS
-    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, changes sent, those of rows that make no key (unfit), those that wait, and whether all rows have to be written';
+    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, changes sent, those of rows that make no key (unfit), rows that could not be written back (rejected: see reverse_rejects), changes that wait, and whether all rows have to be written';
 
-GRANT SELECT ON redis_migrate.reverse_feeds TO PUBLIC;
+CREATE VIEW redis_migrate.reverse_rejects WITH (security_barrier) AS
+    SELECT p.migration, p.mapping, j.key, j.name, j.sqlstate, j.message, j.rejected_at
+    FROM redis_migrate.reverse_reject AS j
+    JOIN redis_migrate.mapping AS p USING (mapping_id)
+    JOIN redis_migrate.migration AS g USING (migration)
+    WHERE redis_migrate.may_see(g.owner);
+
+COMMENT ON VIEW redis_migrate.reverse_rejects IS
+    'Rows of the caller''s migrations that could not be written back to Redis, and why. Their keys are as they were before. Each is tried again each minute, and when it changes';
+
+GRANT SELECT ON redis_migrate.reverse_feeds, redis_migrate.reverse_rejects TO PUBLIC;
 
 CREATE TABLE redis_migrate.cutover (
     cutover_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -2072,7 +2079,7 @@ BEGIN
                                     'restore', 'restore_count', 'restore_failure', 'restore_restore_id_seq',
                                     'restore_failure_failure_id_seq',
                                     'reverse_query', 'reverse_feed', 'reverse_feed_feed_id_seq', 'reverse_mapping', 'outbox',
-                                    'outbox_outbox_id_seq', 'outbox_gap', 'outbox_gap_gap_id_seq',
+                                    'outbox_outbox_id_seq', 'outbox_gap', 'outbox_gap_gap_id_seq', 'reverse_reject',
                                     'cutover', 'fenced_user', 'cutover_cutover_id_seq',
                                     'late_write', 'late_writer', 'late_write_late_write_id_seq',
                                     'journal', 'journal_value', 'journal_insert', 'undo', 'undo_count', 'undo_left',

@@ -24,6 +24,7 @@ class OwnWrite {
 
   static bool IsUnderWay() { return depth_ > 0; }
   static bool IsFromRedis() { return redis_depth_ > 0; }
+  static bool IsSweep() { return depth_ > redis_depth_; }
 
  private:
   friend class WriteForRedis;

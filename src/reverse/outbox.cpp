@@ -1,14 +1,9 @@
 #include "reverse/outbox.h"
 
-#include "ledger/ledger.h"
 #include "pg/arguments.h"
-#include "pg/entry.h"
 #include "pg/identity.h"
-#include "pg/own_write.h"
 #include "pg/session_lock.h"
-#include "pg/settings.h"
 #include "pg/spi.h"
-#include "pg/transaction.h"
 
 namespace prm {
 
@@ -68,11 +63,12 @@ void InstallOutbox(const ReverseMapping &reverse) {
     Spi::Execute("ALTER TABLE " + reverse.target.name + " ENABLE ALWAYS TRIGGER " + trigger);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      R"sql(INSERT INTO redis_migrate.reverse_mapping (mapping_id, migration, target_relation, oldest)
-            SELECT $1, $2, $3, last_value FROM redis_migrate.outbox_outbox_id_seq
-            ON CONFLICT (mapping_id) DO UPDATE SET target_relation = excluded.target_relation)sql",
+      R"sql(INSERT INTO redis_migrate.reverse_mapping (mapping_id, migration, target_relation, oldest, expires_column)
+            SELECT $1, $2, $3, last_value, $4 FROM redis_migrate.outbox_outbox_id_seq
+            ON CONFLICT (mapping_id) DO UPDATE
+                SET target_relation = excluded.target_relation, expires_column = excluded.expires_column)sql",
       {SqlParam::Int8(reverse.mapping.id), SqlParam::Text(reverse.mapping.migration),
-       SqlParam::OidOf(reverse.target.oid)});
+       SqlParam::OidOf(reverse.target.oid), SqlParam::OptionalText(reverse.expires_column)});
   Outbox(reverse.mapping.id).NotePartitions();
 }
 
@@ -88,29 +84,49 @@ void RemoveOutbox(const Mapping &mapping) {
                    ".");
   }
   pg::AsExtensionOwner as_owner;
-  for (const char *table : {"reverse_mapping", "outbox", "outbox_gap"})
+  for (const char *table : {"reverse_mapping", "outbox", "outbox_gap", "reverse_reject"})
     Spi::Execute("DELETE FROM redis_migrate." + std::string(table) + " WHERE mapping_id = $1",
                  {SqlParam::Int8(mapping.id)});
 }
 
-std::vector<Outbox::Change> Outbox::Read(int limit) const {
+// Deleted changes stay in the index until a vacuum, of which a long transaction may keep very many. So it is
+// begun behind them: numbers up to `last` were given to transactions with ids below `next`, whose changes are
+// all visible, or never will be, once no such transaction runs any more.
+std::vector<Outbox::Change> Outbox::Read(int limit) {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
       R"sql(SELECT outbox_id, name
             FROM redis_migrate.outbox
-            WHERE mapping_id = $1
+            WHERE mapping_id = $1 AND outbox_id >= $3
             ORDER BY outbox_id
             LIMIT $2)sql",
-      {SqlParam::Int8(mapping_id_), SqlParam::Int4(limit)}, true);
+      {SqlParam::Int8(mapping_id_), SqlParam::Int4(limit), SqlParam::Int8(from_)}, true);
   std::vector<Change> changes;
+  changes.reserve(rows.size());
   for (uint64 i = 0; i < rows.size(); ++i) changes.push_back({rows[i].Int8(0), rows[i].TextArray(1)});
+  bool const is_settled =
+      TransactionIdIsValid(next_) && !TransactionIdPrecedes(GetActiveSnapshot()->xmin, next_);
+  if (is_settled) settled_ = std::max(settled_, last_);
+  if (is_settled || !TransactionIdIsValid(next_)) {
+    // Its last value is one that nobody has got, before the first.
+    last_ =
+        Spi::ExecuteKept("SELECT last_value - (NOT is_called)::int FROM redis_migrate.outbox_outbox_id_seq",
+                         {}, true)[0]
+            .Int8(0);
+    next_ = pg::Call([] { return ReadNextTransactionId(); });
+  }
+  bool const is_all = changes.size() < static_cast<size_t>(limit);
+  done_ = is_all ? settled_ : std::min(settled_, changes.back().id);
+  if (changes.empty()) from_ = std::max(from_, done_ + 1);
   return changes;
 }
 
-void Outbox::Forget(const std::vector<int64> &ids) const {
+void Outbox::Forget(const std::vector<int64> &ids, int64 first_left) {
   pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept("DELETE FROM redis_migrate.outbox WHERE mapping_id = $2 AND outbox_id = ANY ($1)",
-                   {SqlParam::Int8Array(ids), SqlParam::Int8(mapping_id_)});
+  if (!ids.empty())
+    Spi::ExecuteKept("DELETE FROM redis_migrate.outbox WHERE mapping_id = $2 AND outbox_id = ANY ($1)",
+                     {SqlParam::Int8Array(ids), SqlParam::Int8(mapping_id_)});
+  from_ = std::max(from_, std::min(done_ + 1, first_left));
 }
 
 bool Outbox::NeedsFull() const {
@@ -167,129 +183,4 @@ void Outbox::NotePartitions() const {
   if (is_other) NoteGap("partitions of the target have changed");
 }
 
-namespace {
-
-// What a transaction knows of the outbox of a mapping, read once.
-struct Known {
-  Oid target = InvalidOid;   // invalid: not installed
-  std::set<Oid> partitions;  // of the target
-  bool has_gap = false;
-  int64 oldest = 0;  // changes before it have been sent
-};
-
-Known ReadKnown(int64 mapping_id) {
-  Known known;
-  pg::LatestSnapshotScope latest;
-  pg::AsExtensionOwner as_owner;
-  auto rows = Spi::ExecuteKept(
-      R"sql(SELECT m.target_relation,
-                   EXISTS (SELECT FROM redis_migrate.outbox_gap AS g WHERE g.mapping_id = m.mapping_id),
-                   m.oldest
-            FROM redis_migrate.reverse_mapping AS m
-            WHERE m.mapping_id = $1)sql",
-      {SqlParam::Int8(mapping_id)}, true);
-  if (rows.size() == 0) return known;
-  known.target = DatumGetObjectId(rows[0].Value(0));
-  known.has_gap = rows[0].Bool(1);
-  known.oldest = rows[0].Int8(2);
-  return known;
-}
-
-// A partitioned table's triggers are its partitions', too.
-bool IsPartOf(Oid target, Oid relation) {
-  pg::AsExtensionOwner as_owner;  // nobody else's operators
-  return Spi::Execute(
-             "SELECT $1 IN (SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors($2))",
-             {SqlParam::OidOf(target), SqlParam::OidOf(relation)}, true)[0]
-      .Bool(0);
-}
-
-// Whether a pass over all rows is still to begin. It waits for this transaction, and then sees what that has
-// done.
-bool IsInGap(int64 mapping_id) {
-  pg::LockInTransaction(pg::LockTag(pg::kOutboxLocks, static_cast<uint64>(mapping_id)), ShareLock);
-  return ReadKnown(mapping_id).has_gap;
-}
-
-void Note(int64 mapping_id, const RowName &name, Known &known) {
-  if (known.has_gap && IsInGap(mapping_id)) return;
-  int64 id = 0;
-  {
-    pg::AsExtensionOwner as_owner;
-    id = Spi::ExecuteKept(
-             "INSERT INTO redis_migrate.outbox (mapping_id, name) VALUES ($1, $2) RETURNING outbox_id",
-             {SqlParam::Int8(mapping_id), SqlParam::TextArray(name)})[0]
-             .Int8(0);
-  }
-  if (id - known.oldest <= pg::settings::max_outbox_rows) return;
-  Outbox(mapping_id).NoteGap("the outbox is full");
-  known.has_gap = true;
-}
-
-// Nothing: a column is not there any more.
-std::optional<RowName> NameIn(HeapTuple tuple, TupleDesc desc, const std::vector<std::string> &columns) {
-  RowName name;
-  for (const std::string &column : columns) {
-    int const number = pg::Call([&] { return SPI_fnumber(desc, column.c_str()); });
-    if (number <= 0) return std::nullopt;
-    const char *text = pg::Call([&] { return const_cast<const char *>(SPI_getvalue(tuple, desc, number)); });
-    name.emplace_back(text == nullptr ? "" : text);  // no capture is empty: see ReverseMapping::Canonical
-  }
-  return name;
-}
-
-}  // namespace
 }  // namespace prm
-
-// redis_migrate.note_change(mapping_id, column, …), a trigger: see the SQL comment. Errors: 39P01 when it is
-// called otherwise. A trigger that is left of a reverse feed, or that others have made on their own tables,
-// does nothing: the application goes on.
-PRM_FUNCTION(note_change) {
-  using namespace prm;
-  if (!CALLED_AS_TRIGGER(fcinfo))
-    throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "redis_migrate.note_change is a trigger");
-  // What other triggers do with our rows is not ours.
-  bool const is_direct = DatumGetInt32(pg_trigger_depth(nullptr)) == 1;
-  if (pg::OwnWrite::IsFromRedis() && is_direct) return Datum{0};
-  auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
-  const Trigger &trigger = *data->tg_trigger;
-  int64 const mapping_id = trigger.tgnargs > 0 ? strtoll(trigger.tgargs[0], nullptr, 10) : 0;
-  std::vector<std::string> const columns(trigger.tgargs + std::min<int>(1, trigger.tgnargs),
-                                         trigger.tgargs + trigger.tgnargs);
-  pg::Spi spi;
-  static LocalTransactionId transaction = InvalidLocalTransactionId;
-  static auto &known_of = *new std::map<int64, Known>();
-  if (transaction != pg::CurrentLocalTransaction()) known_of.clear();
-  transaction = pg::CurrentLocalTransaction();
-  auto found = known_of.find(mapping_id);
-  if (found == known_of.end()) {
-    Known const known = ReadKnown(mapping_id);
-    if (known.target == InvalidOid) return Datum{0};
-    found = known_of.emplace(mapping_id, known).first;
-  }
-  Known &known = found->second;
-  Oid const relation = RelationGetRelid(data->tg_relation);
-  if (relation != known.target && known.partitions.count(relation) == 0) {
-    if (!IsPartOf(known.target, relation)) return Datum{0};
-    known.partitions.insert(relation);
-  }
-  Outbox const outbox(mapping_id);
-  if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)) {
-    outbox.NoteGap("the target was truncated");
-    return Datum{0};
-  }
-  CanonicalText canonical;
-  TupleDesc const desc = RelationGetDescr(data->tg_relation);
-  auto note = [&](HeapTuple tuple) {
-    std::optional<RowName> name = NameIn(tuple, desc, columns);
-    if (name)
-      Note(mapping_id, *name, known);
-    else if (!IsInGap(mapping_id))
-      outbox.NoteGap("a column of the name was renamed or dropped");
-    return name;
-  };
-  std::optional<RowName> const before = note(data->tg_trigtuple);
-  if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) && before != NameIn(data->tg_newtuple, desc, columns))
-    note(data->tg_newtuple);
-  return Datum{0};
-}

@@ -25,8 +25,12 @@ class Outbox {
     RowName name;
   };
   // The oldest changes, as the active snapshot has them.
-  std::vector<Change> Read(int limit) const;
-  void Forget(const std::vector<int64> &ids) const;
+  std::vector<Change> Read(int limit);
+  // Deletes changes that the last Read returned. first_left: the first of them that stays. If the transaction
+  // does not commit, the object is to be forgotten, too.
+  void Forget(const std::vector<int64> &ids, int64 first_left);
+  // All changes before it are done.
+  int64 from() const { return from_; }
 
   // Whether changes were not noted, because the outbox was full or the target was truncated, or because a
   // pass over all rows that this has led to has not ended.
@@ -42,6 +46,11 @@ class Outbox {
 
  private:
   int64 mapping_id_;
+  int64 from_ = 0;
+  int64 last_ = 0;
+  TransactionId next_ = InvalidTransactionId;
+  int64 settled_ = 0;  // no transaction will show changes up to it that the last Read did not see
+  int64 done_ = 0;     // the same, once those that it returned are done
 };
 
 }  // namespace prm

@@ -49,6 +49,9 @@ PRM_FUNCTION(set_reverse_query) {
     if (query)
       Spi::Execute("INSERT INTO redis_migrate.reverse_query (mapping_id, query) VALUES ($1, $2)",
                    {SqlParam::Int8(mapping.id), SqlParam::Text(*query)});
+    // Another query may not write when keys expire.
+    Spi::Execute("UPDATE redis_migrate.reverse_mapping SET expires_column = NULL WHERE mapping_id = $1",
+                 {SqlParam::Int8(mapping.id)});
   }
   if (!query) PG_RETURN_VOID();
   std::optional<ReverseMapping> reverse;

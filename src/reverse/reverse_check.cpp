@@ -25,13 +25,13 @@ constexpr size_t kMostShown = 5;
 
 // What Redis has of a key, as a reverse query would have it; an empty list: nothing. A type that no reverse
 // query yields has no elements.
-redis::WholeValue ReadFromRedis(ServerConnection &server, const std::string &key) {
-  redis::WholeValue value;
+sink::WholeValue ReadFromRedis(ServerConnection &server, const std::string &key) {
+  sink::WholeValue value;
   auto ask = [&](std::initializer_list<Bytes> command) {
     return pg::ValueOrThrow(server->Command(command, redis::kLargeReply));
   };
   value.type = std::string(ask({"TYPE", key}).StatusText().value_or(""));
-  if (value.type == "none") return {"list", {}, std::nullopt};
+  if (value.type == "none") return {"list"};
   if (value.type == "string") {
     redis::Reply const reply = ask({"GET", key});
     if (auto const text = reply.String()) value.elements.emplace_back(*text);
@@ -54,7 +54,7 @@ redis::WholeValue ReadFromRedis(ServerConnection &server, const std::string &key
 }
 
 // Elements in an order that does not matter to the type, scores as numbers.
-std::vector<std::pair<std::string, std::string>> Ordered(const redis::WholeValue &value) {
+std::vector<std::pair<std::string, std::string>> Ordered(const sink::WholeValue &value) {
   std::vector<std::pair<std::string, std::string>> pairs;
   size_t const width = value.type == "hash" || value.type == "zset" ? 2 : 1;
   for (size_t i = 0; i + width <= value.elements.size(); i += width)
@@ -65,16 +65,16 @@ std::vector<std::pair<std::string, std::string>> Ordered(const redis::WholeValue
   return pairs;
 }
 
-size_t HashOf(const redis::WholeValue &value) {
+size_t HashOf(const sink::WholeValue &value) {
   size_t hash = std::hash<std::string>()(value.type);
   for (const auto &[element, score] : Ordered(value))
     hash = (hash * 31 + std::hash<std::string>()(element)) * 31 + std::hash<std::string>()(score);
   return hash;
 }
 
-bool IsSame(const redis::WholeValue &a, const redis::WholeValue &b) {
+bool IsSame(const sink::WholeValue &a, const sink::WholeValue &b) {
   int64 const now_ms = pg::NowMs();
-  auto is_gone = [&](const redis::WholeValue &value) {
+  auto is_gone = [&](const sink::WholeValue &value) {
     return value.elements.empty() || (value.expires_at_ms && *value.expires_at_ms <= now_ms);
   };
   if (is_gone(a) && is_gone(b)) return true;
@@ -138,9 +138,9 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
         postponed.insert(name);
         continue;
       }
-      redis::WholeValue const gone{"list", {}, std::nullopt};
+      sink::WholeValue const gone{"list"};
       std::string const key = reverse.KeyOf(name);
-      redis::WholeValue const value = ReadFromRedis(ServerOf(key), key);
+      sink::WholeValue const value = ReadFromRedis(ServerOf(key), key);
       if (IsSame(found == values.end() ? gone : *found->second, value)) continue;
       const Difference &last = before.at(name);
       size_t const hash = HashOf(value);

@@ -1,15 +1,13 @@
 #include "reverse/reverse_feed.h"
 
-#include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
-#include "pg/entry.h"
 #include "pg/identity.h"
-#include "pg/rollback.h"
+#include "pg/instance.h"
 #include "pg/session_lock.h"
 #include "pg/settings.h"
 #include "pg/transaction.h"
-#include "pg/wait.h"
+#include "reverse/row_faults.h"
 
 namespace prm {
 
@@ -18,18 +16,10 @@ using pg::SqlParam;
 
 namespace {
 
-constexpr int kMostNames = 1000;  // of a batch
-constexpr long kPauseMs = 20;     // between two looks at an empty outbox
-constexpr int64 kHoldMs = 5000;   // a mapping whose row is at fault
-constexpr int64 kLookMs = 1000;   // between two looks whether the feed is wanted
-
-// A row, or the reverse query, is at fault.
-struct RowFault {
-  pg::Problem problem;
-  size_t rows;  // that were read
-};
-
-redis::WholeValue NoKey() { return {"list", {}, std::nullopt}; }
+constexpr int kMostNames = 1000;        // of a batch
+constexpr int64 kHoldMs = 5000;         // a mapping whose reverse query is at fault
+constexpr int64 kRetryMs = 60000;       // between two tries of rejected rows
+constexpr size_t kMostRejects = 10000;  // of a mapping: the query is wrong
 
 }  // namespace
 
@@ -37,8 +27,9 @@ LOCKTAG ReverseFeedLock(const std::string &migration) {
   return pg::LockTagOfName(pg::kReverseLocks, migration);
 }
 
-ReverseFeed::ReverseFeed(const Migration &migration)
-    : migration_(migration.name), server_(migration.server), limit_(kMostNames) {
+std::string FeedInstance() { return pg::ThisInstance() + "/" + std::to_string(MyDatabaseId); }
+
+ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name), server_(migration.server) {
   std::set<int64> installed;
   {
     pg::AsExtensionOwner as_owner;
@@ -52,7 +43,8 @@ ReverseFeed::ReverseFeed(const Migration &migration)
                       "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_) + ").");
   std::map<std::string, ReverseProblem> problems;
   for (ReverseMapping &reverse : FindReverses(migration, std::nullopt, problems))
-    if (installed.erase(reverse.mapping.id) > 0) reverses_.push_back(std::move(reverse));
+    if (int64 const id = reverse.mapping.id; installed.erase(id) > 0)
+      fed_.push_back({std::move(reverse), Outbox(id), kMostNames});
   if (!installed.empty())
     throw pg::Failure(
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -61,8 +53,10 @@ ReverseFeed::ReverseFeed(const Migration &migration)
             ? ""
             : "Mapping \"" + problems.begin()->first + "\": " + problems.begin()->second.problem + ".",
         "SELECT * FROM redis_migrate.reverse_problems(" + pg::QuoteLiteral(migration_) + ").");
+  for (Fed &fed : fed_) ReadRejected(fed);
+  std::string const instance = FeedInstance();
   Spi::Commit();
-  sender_ = std::make_unique<ReverseSender>(migration_, server_);
+  sender_ = std::make_unique<ReverseSender>(migration_, server_, instance);
   CompareWithServer();
 }
 
@@ -81,16 +75,18 @@ void ReverseFeed::CompareWithServer() {
     }
   }
   int64 const position = sender_->position().value_or(0);
-  if (acknowledged > 0 && (position < acknowledged || position > batch))
-    for (const ReverseMapping &reverse : reverses_)
-      Outbox(reverse.mapping.id)
-          .NoteGap(position < acknowledged ? "Redis has lost batches"
-                                           : "batches in Redis are not of this server");
+  const char *gap = nullptr;
+  if (sender_->is_of_others() || position > batch)
+    gap = "batches in Redis are not of this server";
+  else if (position < acknowledged)
+    gap = "Redis has lost batches";
+  if (gap != nullptr)
+    for (const Fed &fed : fed_) fed.outbox.NoteGap(gap);
   Spi::Commit();
 }
 
 void ReverseFeed::Look() {
-  for (const ReverseMapping &reverse : reverses_) Outbox(reverse.mapping.id).NotePartitions();
+  for (const Fed &fed : fed_) fed.outbox.NotePartitions();
   {
     // Only a bound is reckoned from it: see Outbox.
     pg::AsExtensionOwner as_owner;
@@ -104,68 +100,94 @@ void ReverseFeed::Look() {
   Spi::Commit();
 }
 
+void ReverseFeed::ReadRejected(Fed &fed) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute("SELECT name FROM redis_migrate.reverse_reject WHERE mapping_id = $1",
+                           {SqlParam::Int8(fed.reverse.mapping.id)});
+  for (uint64 i = 0; i < rows.size(); ++i) fed.rejected.insert(rows[i].TextArray(0));
+}
+
 int64 ReverseFeed::SendSome() {
   int64 sent = 0;
-  for (const ReverseMapping &reverse : reverses_) {
-    auto const held = held_until_ms_.find(reverse.mapping.id);
-    if (held != held_until_ms_.end() && pg::MonotonicMs() < held->second) continue;
+  problem_.reset();
+  for (Fed &fed : fed_) {
+    if (pg::MonotonicMs() < fed.held_until_ms) {
+      problem_ = fed.problem;
+      continue;
+    }
     try {
-      sent += SendSome(reverse);
-      if (held != held_until_ms_.end()) held_until_ms_.erase(held);
-    } catch (const RowFault &fault) {
-      pg::RollBackAfter(fault.problem);
+      sent += SendSome(fed);
+    } catch (const QueryFault &fault) {
       sender_->Clear();
-      if (fault.rows > 1) {  // which one?
-        limit_ = 1;
-        ++sent;
-        continue;
-      }
-      held_until_ms_[reverse.mapping.id] = pg::MonotonicMs() + kHoldMs;
-      problem_ = fault.problem;
+      untold_ = 0;
+      written_.clear();
+      refused_.clear();
+      fed.held_until_ms = pg::MonotonicMs() + kHoldMs;
+      problem_ = fed.problem = fault.problem;
     }
   }
-  if (held_until_ms_.empty()) problem_.reset();
   return sent;
 }
 
-int64 ReverseFeed::SendSome(const ReverseMapping &reverse) {
-  bool const needs_full = Outbox(reverse.mapping.id).NeedsFull();
-  Spi::Commit();
-  if (needs_full) SendAllRows(reverse);
-  return SendOutbox(reverse) + (needs_full ? 1 : 0);
+int64 ReverseFeed::SendSome(Fed &fed) {
+  int64 sent = 0;
+  if (!fed.rejected.empty() && pg::MonotonicMs() >= fed.retry_at_ms) {
+    fed.retry_at_ms = pg::MonotonicMs() + kRetryMs;
+    SendNames(fed, fed.rejected);
+  }
+  if (fed.rejected.size() > kMostRejects)
+    throw QueryFault{
+        {ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many rows of mapping \"" + fed.reverse.mapping.name +
+                                             "\" cannot be written back: see redis_migrate.reverse_rejects"}};
+  if (fed.outbox.NeedsFull()) {
+    SendAllRows(fed);
+    ++sent;
+  }
+  return sent + SendOutbox(fed);
 }
 
-// One snapshot for the changes and for the rows: what is sent is the state of the rows after them, or later.
-int64 ReverseFeed::SendOutbox(const ReverseMapping &reverse) {
-  std::vector<int64> ids;
-  int64 unfit = 0;
+int64 ReverseFeed::SendOutbox(Fed &fed) {
+  std::vector<Outbox::Change> changes;
   {
     pg::SnapshotScope snapshot;
-    std::vector<Outbox::Change> const changes = Outbox(reverse.mapping.id).Read(limit_);
-    std::vector<std::optional<RowName>> names;
-    for (const Outbox::Change &change : changes) names.push_back(reverse.Canonical(change.name));
-    std::set<RowName> wanted;
-    for (const std::optional<RowName> &name : names)
-      if (name) wanted.insert(*name);
-    untold_ = 0;
-    std::set<RowName> const postponed = AddKeys(reverse, wanted);
-    for (size_t i = 0; i < changes.size(); ++i)
-      if (!names[i] || postponed.count(*names[i]) == 0) ids.push_back(changes[i].id);
-    unfit = std::count(names.begin(), names.end(), std::nullopt) + untold_;
+    changes = fed.outbox.Read(fed.limit);
   }
-  if (ids.empty()) {
+  if (changes.empty()) {
     Spi::Commit();
     return 0;
   }
-  Send(reverse, ids, unfit);
-  return static_cast<int64>(ids.size());
+  std::vector<std::optional<RowName>> names;
+  std::set<RowName> wanted;
+  for (Outbox::Change &change : changes) {
+    names.push_back(fed.reverse.Canonical(std::move(change.name)));
+    if (names.back()) wanted.insert(*names.back());
+  }
+  // What is sent is the state of the rows after these changes, or later.
+  std::set<RowName> const postponed = AddKeys(fed, wanted);
+  Done done;
+  for (size_t i = 0; i < changes.size(); ++i) {
+    if (names[i] && postponed.count(*names[i]) > 0) {
+      done.first_left = std::min(done.first_left, changes[i].id);
+      continue;
+    }
+    done.ids.push_back(changes[i].id);
+    if (!names[i])
+      ++done.unfit;
+    else if (refused_.count(*names[i]) == 0)
+      ++done.sent;
+  }
+  Send(fed, done);
+  return static_cast<int64>(done.ids.size());
 }
 
 // Sends what was added, and forgets the changes that this was about.
-void ReverseFeed::Send(const ReverseMapping &reverse, const std::vector<int64> &ids, int64 unfit) {
-  CommitDurably(reverse);
+void ReverseFeed::Send(Fed &fed, const Done &done) {
+  CommitDurably(fed.reverse);
   sender_->Send(batch_);
-  if (!ids.empty()) Outbox(reverse.mapping.id).Forget(ids);
+  // What a crash undoes of this is done once more.
+  pg::SetForTransaction("synchronous_commit", "off");
+  fed.outbox.Forget(done.ids, done.first_left);
+  StoreRejects(fed);
   {
     pg::AsExtensionOwner as_owner;
     Spi::ExecuteKept("UPDATE redis_migrate.reverse_feed SET acknowledged = $2 WHERE migration = $1",
@@ -173,13 +195,40 @@ void ReverseFeed::Send(const ReverseMapping &reverse, const std::vector<int64> &
     Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.reverse_mapping
               SET sent = sent + $2, unfit = unfit + $3, last_sent_at = clock_timestamp(),
-                  oldest = coalesce((SELECT outbox_id FROM redis_migrate.outbox WHERE mapping_id = $1 ORDER BY outbox_id LIMIT 1),
+                  oldest = coalesce((SELECT outbox_id FROM redis_migrate.outbox
+                                     WHERE mapping_id = $1 AND outbox_id >= $4
+                                     ORDER BY outbox_id LIMIT 1),
                                     (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq))
               WHERE mapping_id = $1)sql",
-        {SqlParam::Int8(reverse.mapping.id), SqlParam::Int8(static_cast<int64>(ids.size()) - unfit),
-         SqlParam::Int8(unfit)});
+        {SqlParam::Int8(fed.reverse.mapping.id), SqlParam::Int8(done.sent - untold_),
+         SqlParam::Int8(done.unfit + untold_), SqlParam::Int8(fed.outbox.from())});
   }
   Spi::Commit();
+  untold_ = 0;
+}
+
+void ReverseFeed::StoreRejects(Fed &fed) {
+  int64 const mapping_id = fed.reverse.mapping.id;
+  pg::AsExtensionOwner as_owner;
+  for (const RowName &name : written_)
+    if (fed.rejected.erase(name) > 0)
+      Spi::ExecuteKept(
+          "DELETE FROM redis_migrate.reverse_reject WHERE mapping_id = $1 AND name_hash = "
+          "hash_array_extended($2, 0)",
+          {SqlParam::Int8(mapping_id), SqlParam::TextArray(name)});
+  for (const auto &[name, problem] : refused_) {
+    Spi::ExecuteKept(
+        R"sql(INSERT INTO redis_migrate.reverse_reject (mapping_id, name_hash, name, key, sqlstate, message)
+              VALUES ($1, hash_array_extended($2, 0), $2, $3, $4, $5)
+              ON CONFLICT (mapping_id, name_hash) DO UPDATE
+                  SET name = excluded.name, key = excluded.key, sqlstate = excluded.sqlstate, message = excluded.message,
+                      rejected_at = clock_timestamp())sql",
+        {SqlParam::Int8(mapping_id), SqlParam::TextArray(name), SqlParam::Text(fed.reverse.KeyOf(name)),
+         SqlParam::Text(problem.SqlState()), SqlParam::Text(problem.message)});
+    fed.rejected.insert(name);
+  }
+  written_.clear();
+  refused_.clear();
 }
 
 // Other sessions may commit with synchronous_commit = off: what their snapshots show may be lost in a crash,
@@ -207,7 +256,7 @@ std::set<std::string> ReverseFeed::FindRejected(const ReverseMapping &reverse,
   std::vector<std::string> keys;
   for (const RowName &name : names) keys.push_back(reverse.KeyOf(name));
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
+  auto rows = Spi::ExecuteKept(
       R"sql(SELECT DISTINCT x.key_bytes
             FROM redis_migrate.reject AS x JOIN redis_migrate.run AS r USING (run_id)
             WHERE r.migration = $1 AND x.db = $2 AND x.key_bytes = ANY ($3) AND x.settled_at IS NULL)sql",
@@ -219,85 +268,100 @@ std::set<std::string> ReverseFeed::FindRejected(const ReverseMapping &reverse,
   return found;
 }
 
-std::set<RowName> ReverseFeed::AddKeys(const ReverseMapping &reverse, const std::set<RowName> &all_names) {
+std::set<RowName> ReverseFeed::AddKeys(Fed &fed, const std::set<RowName> &names) {
+  std::set<RowName> postponed;
+  if (!names.empty())
+    ForRowsInOrder(
+        names, [&](const std::set<RowName> &part) { postponed.merge(AddReadKeys(fed, part)); },
+        [&](const RowName &name, const pg::Problem &problem) { refused_[name] = problem; });
+  return postponed;
+}
+
+std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &all_names) {
+  const ReverseMapping &reverse = fed.reverse;
   std::set<RowName> postponed, names = all_names;
+  int64 untold = 0;
   // Of such keys Redis alone has the elements that were rejected.
-  if (reverse.mapping.atomic == "element" && !names.empty()) {
+  if (reverse.mapping.atomic == "element") {
     std::set<std::string> const rejected = FindRejected(reverse, names);
     for (const RowName &name : all_names)
-      if (rejected.count(reverse.KeyOf(name)) > 0) {
-        names.erase(name);
-        ++untold_;
-      }
+      if (rejected.count(reverse.KeyOf(name)) > 0) untold += static_cast<int64>(names.erase(name));
   }
-  if (names.empty()) return postponed;
   int64 bytes = 0;
-  std::map<RowName, ReverseValue> values;
-  try {
-    values = ReadReverseRows(reverse, names, bytes);
-  } catch (...) {
-    pg::Problem problem = pg::CurrentProblem();
-    if (pg::FaultOf(problem.sqlstate) == pg::Fault::kServer) throw;
-    if (names.size() == 1)
-      problem.message = "key " + reverse.MaskedKeyOf(*names.begin()) + " of mapping \"" +
-                        reverse.mapping.name + "\" cannot be written back: " + problem.message;
-    throw RowFault{problem, names.size()};
-  }
-  limit_ = bytes > kMostReverseBytes ? std::max(1, limit_ / 2) : std::min(kMostNames, limit_ * 2);
+  std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);
+  fed.limit = bytes > kMostReverseBytes ? std::max(1, fed.limit / 2) : std::min(kMostNames, fed.limit * 2);
   for (const RowName &name : names) {
-    auto const value = values.find(name);
-    if (value == values.end())
-      sender_->Add(reverse.db, reverse.KeyOf(name), NoKey());
-    else if (value->second && value->second->type.empty())
-      ++untold_;
-    else if (value->second)
-      sender_->Add(reverse.db, reverse.KeyOf(name), *value->second);
-    else
+    auto const found = values.find(name);
+    if (found != values.end() && !found->second) {
       postponed.insert(name);
+      continue;
+    }
+    if (!fed.rejected.empty()) written_.insert(name);
+    if (found != values.end() && found->second->type.empty()) {
+      ++untold;
+      continue;
+    }
+    static const sink::WholeValue &no_key = *new sink::WholeValue{"list"};
+    Status const status =
+        sender_->Add(reverse.db, reverse.KeyOf(name), found == values.end() ? no_key : *found->second);
+    if (!status.ok()) {
+      written_.erase(name);
+      refused_[name] = {pg::Failure::SqlState(status.error().code), status.error().message};
+    }
   }
+  untold_ += untold;
   return postponed;
 }
 
 void ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names) {
-  int64 bytes = 0;
-  std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);
   std::set<RowName> missing;
-  for (const RowName &name : names)
-    if (values.count(name) == 0) missing.insert(name);
+  ForRowsInOrder(
+      names,
+      [&](const std::set<RowName> &part) {
+        int64 bytes = 0;
+        std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, part, bytes);
+        for (const RowName &name : part)
+          if (values.count(name) == 0) missing.insert(name);
+      },
+      [](const RowName &, const pg::Problem &) {});  // it has a row
   std::set<std::string> const rejected = FindRejected(reverse, missing);
   for (const RowName &name : missing)
     if (std::string const key = reverse.KeyOf(name); rejected.count(key) == 0)
-      sender_->Add(reverse.db, key, NoKey());
+      pg::ThrowIfError(sender_->Add(reverse.db, key, {"list"}));
+}
+
+void ReverseFeed::SendNames(Fed &fed, std::set<RowName> names) {
+  while (!names.empty()) {
+    auto const end = std::next(names.begin(), std::min<int64>(fed.limit, static_cast<int64>(names.size())));
+    std::set<RowName> const left = AddKeys(fed, {names.begin(), end});
+    names.erase(names.begin(), end);
+    names.insert(left.begin(), left.end());
+    Send(fed, {});
+  }
 }
 
 // All rows, and then all keys of the pattern, whose rows may be gone. What changes meanwhile is noted again.
-void ReverseFeed::SendAllRows(const ReverseMapping &reverse) {
-  Outbox const outbox(reverse.mapping.id);
-  outbox.BeginFull();
+void ReverseFeed::SendAllRows(Fed &fed) {
+  fed.outbox.BeginFull();
   Spi::Commit();
   for (RowName last;;) {
     std::vector<RowName> names;
     {
       pg::SnapshotScope snapshot;
-      names = ReadReverseNames(reverse, limit_, last);
+      names = ReadReverseNames(fed.reverse, fed.limit, last);
     }
     Spi::Commit();
-    for (std::set<RowName> left(names.begin(), names.end()); !left.empty();) {
-      {
-        pg::SnapshotScope snapshot;
-        left = AddKeys(reverse, left);
-      }
-      Send(reverse, {}, 0);
-    }
+    SendNames(fed, {names.begin(), names.end()});
     if (last.empty()) break;
   }
   // Where queries may skip keys, some have never had rows.
-  if (reverse.mapping.no_row != "skip") RemoveKeysWithoutRows(reverse);
-  outbox.EndFull();
+  if (fed.reverse.mapping.no_row != "skip") RemoveKeysWithoutRows(fed);
+  fed.outbox.EndFull();
   Spi::Commit();
 }
 
-void ReverseFeed::RemoveKeysWithoutRows(const ReverseMapping &reverse) {
+void ReverseFeed::RemoveKeysWithoutRows(Fed &fed) {
+  const ReverseMapping &reverse = fed.reverse;
   ServerConnection server(server_, GetUserId());
   pg::ValueOrThrow(server->Command({"SELECT", std::to_string(reverse.db)}));
   auto const &types = reverse.mapping.types;
@@ -327,136 +391,9 @@ void ReverseFeed::RemoveKeysWithoutRows(const ReverseMapping &reverse) {
       names.insert(std::move(name));
     }
     if (names.empty()) continue;
-    {
-      pg::SnapshotScope snapshot;
-      AddMissing(reverse, names);
-    }
-    Send(reverse, {}, 0);
+    AddMissing(reverse, names);
+    Send(fed, {});
   } while (cursor != "0");
 }
 
-namespace {
-
-void NoteState(const std::string &migration, const char *state, const std::optional<pg::Problem> &problem) {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(UPDATE redis_migrate.reverse_feed
-            SET state = $2, sqlstate = $3, message = $4, since = clock_timestamp()
-            WHERE migration = $1)sql",
-      {SqlParam::Text(migration), SqlParam::Text(state),
-       SqlParam::OptionalText(problem ? std::optional(problem->SqlState()) : std::nullopt),
-       SqlParam::OptionalText(problem ? std::optional(problem->message) : std::nullopt)});
-}
-
-// What a feed was begun with: it is to begin anew when this changes.
-struct Wanted {
-  bool wanted = false;
-  std::string definition;
-};
-
-Wanted ReadWanted(const std::string &migration) {
-  Wanted result;
-  {
-    pg::AsExtensionOwner as_owner;
-    auto rows = Spi::ExecuteKept(
-        R"sql(SELECT f.wanted, (f.state = 'starting')::text || coalesce((
-                         SELECT md5(string_agg(p.*::text || coalesce(q.query, '') || coalesce(m.target_relation::oid::text, ''), '' ORDER BY p.mapping_id))
-                         FROM redis_migrate.mapping AS p LEFT JOIN redis_migrate.reverse_mapping AS m USING (mapping_id)
-                              LEFT JOIN redis_migrate.reverse_query AS q USING (mapping_id)
-                         WHERE p.migration = f.migration), '')
-              FROM redis_migrate.reverse_feed AS f
-              WHERE f.migration = $1)sql",
-        {SqlParam::Text(migration)}, true);
-    if (rows.size() > 0) result = {rows[0].Bool(0), rows[0].Text(1)};
-  }
-  Spi::Commit();
-  return result;
-}
-
-bool IsDrained(const std::string &migration) {
-  pg::AsExtensionOwner as_owner;
-  return Spi::ExecuteKept(
-             R"sql(SELECT NOT EXISTS (SELECT FROM redis_migrate.reverse_mapping AS m
-                                      WHERE m.migration = $1
-                                            AND (m.in_full_pass
-                                                 OR EXISTS (SELECT FROM redis_migrate.outbox AS o WHERE o.mapping_id = m.mapping_id)
-                                                 OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g WHERE g.mapping_id = m.mapping_id))))sql",
-             {SqlParam::Text(migration)})[0]
-      .Bool(0);
-}
-
-// Until it is not wanted any more, or, until_drained, until nothing is left.
-void Feed(const std::string &name, bool until_drained) {
-  for (;;) {
-    if (!until_drained && !ReadWanted(name).wanted) return;
-    NoteState(name, "running", std::nullopt);
-    Spi::Commit();
-    Wanted const begun = ReadWanted(name);
-    ReverseFeed feed(LoadMigration(name));
-    feed.Look();
-    bool is_failed = false;
-    for (int64 looked_ms = pg::MonotonicMs();;) {
-      int64 sent = 0;
-      try {
-        sent = feed.SendSome();
-      } catch (const ReverseStopped &) {
-        break;
-      }
-      if (sent == 0 && until_drained && feed.problem())
-        throw pg::Failure(feed.problem()->sqlstate, feed.problem()->message);
-      if (until_drained && sent == 0) return;
-      if (feed.problem().has_value() != is_failed) {
-        is_failed = !is_failed;
-        NoteState(name, is_failed ? "failed" : "running", feed.problem());
-        Spi::Commit();
-      }
-      if (int64 const now_ms = pg::MonotonicMs(); now_ms - looked_ms > kLookMs) {
-        looked_ms = now_ms;
-        feed.Look();
-        Wanted const now = ReadWanted(name);
-        if (!now.wanted && !until_drained) return;
-        if (now.definition != begun.definition) break;
-      }
-      if (sent == 0) pg::Sleep(kPauseMs);
-    }
-  }
-}
-
-}  // namespace
 }  // namespace prm
-
-// redis_migrate.feed_redis(migration text, until_drained boolean): see the SQL comment. Errors: 2D000 in a
-// transaction block, 42704, 42501 not the owner, 55006 if another process feeds and until_drained is false,
-// those of ReverseFeed.
-PRM_FUNCTION(feed_redis) {
-  using namespace prm;
-  pg::RequireNonAtomic(fcinfo, "redis_migrate.feed_redis commits after each batch");
-  std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
-  bool const until_drained = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
-  pg::Spi spi(true);
-  LoadMigration(migration);
-  pg::SessionLock lock(ReverseFeedLock(migration), ExclusiveLock);
-  while (!lock.TryTake()) {
-    if (!until_drained)
-      throw pg::Failure(ERRCODE_OBJECT_IN_USE,
-                        "the reverse feed of migration \"" + migration + "\" is under way", "",
-                        "SELECT * FROM redis_migrate.reverse_feeds.");
-    bool const is_drained = IsDrained(migration);  // by the other process
-    Spi::Commit();
-    if (is_drained) PG_RETURN_VOID();
-    pg::Sleep(kPauseMs);
-  }
-  std::optional<pg::Problem> problem;
-  try {
-    Feed(migration, until_drained);
-    NoteState(migration, until_drained ? "idle" : "stopped", std::nullopt);
-    Spi::Commit();
-  } catch (...) {
-    problem = pg::CurrentProblem();
-    pg::RollBackAfter(*problem);
-    NoteState(migration, "failed", problem);
-    Spi::Commit();
-    throw;
-  }
-  PG_RETURN_VOID();
-}

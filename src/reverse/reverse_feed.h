@@ -10,6 +10,10 @@ namespace prm {
 // The lock that who feeds a migration has.
 LOCKTAG ReverseFeedLock(const std::string &migration);
 
+// Tells this database of this server from its copies, as reverse_feed has it. Errors: those of
+// pg::ThisInstance.
+std::string FeedInstance();
+
 // The changes of a mapping are not noted any more.
 class ReverseStopped : public pg::Failure {
  public:
@@ -29,37 +33,61 @@ class ReverseFeed {
   // ReverseStopped.
   int64 SendSome();
 
-  // Why the changes of a mapping wait, of which a row, or the reverse query, is at fault. It is tried again
-  // after a while; other mappings go on.
+  // Why the changes of a mapping wait, if its reverse query cannot be run, or too many rows are rejected. It
+  // is tried again after a while; other mappings go on.
   const std::optional<pg::Problem> &problem() const { return problem_; }
 
   // Looks for what nobody tells: whether partitions have changed. Commits.
   void Look();
 
  private:
-  int64 SendOutbox(const ReverseMapping &reverse);
-  void SendAllRows(const ReverseMapping &reverse);
-  void RemoveKeysWithoutRows(const ReverseMapping &reverse);
-  // Reads the rows with these names and adds their keys to the sender. Returns the names for which there was
-  // no room.
-  std::set<RowName> AddKeys(const ReverseMapping &reverse, const std::set<RowName> &names);
-  // Adds those keys that have no row and are not rejected.
+  struct Fed {
+    ReverseMapping reverse;
+    Outbox outbox;
+    int limit;                                          // changes of a batch
+    std::optional<pg::Problem> problem = std::nullopt;  // why it waited last
+    int64 held_until_ms = 0;
+    std::set<RowName> rejected = {};  // rows that cannot be written back, as reverse_reject has them
+    int64 retry_at_ms = 0;            // these
+  };
+  // Changes of a batch.
+  struct Done {
+    std::vector<int64> ids = {};
+    int64 sent = 0;
+    int64 unfit = 0;
+    int64 first_left = PG_INT64_MAX;  // for which there was no room
+  };
+
+  int64 SendSome(Fed &fed);
+  int64 SendOutbox(Fed &fed);
+  void SendAllRows(Fed &fed);
+  void SendNames(Fed &fed, std::set<RowName> names);
+  void RemoveKeysWithoutRows(Fed &fed);
+
+  // Reads the rows with these names and adds their keys to the sender; notes those at fault in refused_.
+  // Returns the names for which there was no room.
+  std::set<RowName> AddKeys(Fed &fed, const std::set<RowName> &names);
+  std::set<RowName> AddReadKeys(Fed &fed, const std::set<RowName> &names);
+  // Adds those keys that have no row and that runs have not rejected.
   void AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names);
   std::set<std::string> FindRejected(const ReverseMapping &reverse, const std::set<RowName> &names);
-  void CompareWithServer();
-  int64 SendSome(const ReverseMapping &reverse);
+
+  void Send(Fed &fed, const Done &done);
   void CommitDurably(const ReverseMapping &reverse);
-  void Send(const ReverseMapping &reverse, const std::vector<int64> &ids, int64 unfit);
+  void ReadRejected(Fed &fed);
+  void StoreRejects(Fed &fed);
+  void CompareWithServer();
 
   std::string migration_;
-  std::vector<ReverseMapping> reverses_;
+  std::vector<Fed> fed_;
   std::unique_ptr<ReverseSender> sender_;
   std::string server_;
-  std::map<int64, int64> held_until_ms_;  // mappings that wait
   std::optional<pg::Problem> problem_;
   int64 batch_ = 0;
-  int64 untold_ = 0;  // rows of AddKeys that do not tell what their keys are
-  int limit_;
+  // Of the batch that is being made:
+  int64 untold_ = 0;  // rows that do not tell what their keys are
+  std::set<RowName> written_;
+  std::map<RowName, pg::Problem> refused_;
 };
 
 }  // namespace prm

@@ -91,8 +91,13 @@ std::string DeriveQuery(const QueryFacts &facts, const ReverseMapping &reverse) 
   }
   std::string const value = copy("value"), member = copy("member"), score = copy("score");
   if (*reverse.mapping.expand != "elements") return "";
-  if (!copy("field").empty() && !value.empty())
-    return grouped("hash", "pg_catalog.jsonb_object_agg(" + copy("field") + ", " + value + ")");
+  if (std::string const field = copy("field"); !field.empty() && !value.empty()) {
+    std::string const field_expires = copy("field_expires_at");
+    if (field_expires.empty())
+      return grouped("hash", "pg_catalog.jsonb_object_agg(" + field + ", " + value + ")");
+    return grouped("hash", "pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('field', " + field +
+                               ", 'value', " + value + ", 'expires_at', " + field_expires + "))");
+  }
   if (!member.empty() && !score.empty() && (type == "zset" || type.empty()))
     return grouped("zset", "pg_catalog.jsonb_object_agg(" + member + ", " + score + ")") +
            " HAVING pg_catalog.count(" + score + ") OPERATOR(pg_catalog.>) 0" +
@@ -172,7 +177,9 @@ std::string ReverseMapping::ReadStatement() const {
   for (size_t i = 0; i < names.size(); ++i) {
     std::string const number = std::to_string(i + 1), comma = i == 0 ? "" : ", ";
     std::string const column = QuoteIdentifier(names[i].column.name);
-    parameters += comma + "pg_catalog.unnest($" + number + "::pg_catalog.text[])";
+    std::string const before = "($2 OPERATOR(pg_catalog.*) " + std::to_string(i) + ")";
+    parameters += comma + "pg_catalog.unnest($1[" + before + " OPERATOR(pg_catalog.+) 1 : " + before +
+                  " OPERATOR(pg_catalog.+) $2])";
     aliases += comma + "n" + number;
     condition += (i == 0 ? "" : " AND ") + names[i].Equal("target." + column, Cast(i, "named.n" + number));
     columns += "pg_catalog.concat(r." + column + ") AS n" + number + ", ";
@@ -226,13 +233,19 @@ std::optional<ReverseProblem> FindReverse(const Mapping &mapping,
   MappingQuery const query(mapping, BatchShape(found.pattern, ExpandFromName(mapping.expand)), found.target);
   if (auto why = FindNames(query.facts(), found))
     return ReverseProblem{*why, "Name the keys' captures in key_columns, and one database."};
-  if (auto stored = StoredQuery(mapping))
+  if (auto stored = StoredQuery(mapping)) {
     found.query = *stored;
-  else
+  } else {
     found.query = DeriveQuery(query.facts(), found);
+    const auto &copied = query.facts().copied;
+    if (auto expires = copied.find("expires_at"); !mapping.expand && expires != copied.end())
+      found.expires_column = expires->second;
+  }
   if (found.query.empty())
     return ReverseProblem{"the columns are no plain copies of the value, and it has no reverse query",
                           HintFor(mapping)};
+  found.read =
+      std::make_shared<pg::KeptStatement>(found.ReadStatement(), pg::KeptStatement::Planning::kByIndex);
   reverse.emplace(std::move(found));
   return std::nullopt;
 }
@@ -276,9 +289,9 @@ pg::Failure Unfit(const ReverseMapping &reverse, const std::string &what, const 
 }
 
 // Errors: 22023.
-redis::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
+sink::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
   auto const count = static_cast<int>(reverse.names.size());
-  redis::WholeValue value;
+  sink::WholeValue value;
   value.type = row.Text(count);
   if (value.type.empty()) return value;
   if (!row.IsNull(count + 1)) {
@@ -290,7 +303,14 @@ redis::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
       deconstruct_array(DatumGetArrayTypeP(array), BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls,
                         &size);
     });
-    for (int i = 0; i < size; ++i) {
+    // As reverse_elements begins those of a hash whose fields expire.
+    bool const has_expiries = value.type == "hash" && size > 0 && nulls[0];
+    for (int i = has_expiries ? 1 : 0; i < size; ++i) {
+      if (has_expiries && i % 3 == 0) {
+        value.field_expiries.push_back(
+            nulls[i] ? std::nullopt : std::optional(std::stoll(std::string(pg::DatumBytes(elements[i])))));
+        continue;
+      }
       if (nulls[i])
         throw Unfit(reverse, "a NULL among elements of a value", "Leave it out, or say what it is.");
       value.elements.emplace_back(pg::DatumBytes(elements[i]));
@@ -305,9 +325,10 @@ redis::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
     else if (!TIMESTAMP_IS_NOEND(expires_at))
       value.expires_at_ms = pg::UnixMs(expires_at);
   }
-  if (!redis::IsComplete(value))
-    throw Unfit(reverse, "a value that no key can have",
-                "Its type must be string, hash, list, set or zset, and its value fit it.");
+  if (!sink::IsComplete(value))
+    throw Unfit(
+        reverse, "a value that no key can have",
+        "Its type must be string, hash, list, set or zset, and its value fit it; scores are numbers.");
   return value;
 }
 
@@ -319,13 +340,12 @@ std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, c
   CanonicalText canonical;
   canonical.Set("timezone", reverse.mapping.timezone);  // of reverse queries
   canonical.Set("row_security", "off");                 // a row that is hidden would be a key that is gone
-  std::vector<SqlParam> parameters;
-  for (size_t i = 0; i < reverse.names.size(); ++i) {
-    std::vector<std::string> column;
-    for (const RowName &name : names) column.push_back(name[i]);
-    parameters.push_back(SqlParam::TextArray(column));
-  }
-  auto rows = Spi::Execute(reverse.ReadStatement(), parameters, true);
+  std::vector<std::string> columns;
+  columns.reserve(names.size() * reverse.names.size());
+  for (size_t i = 0; i < reverse.names.size(); ++i)
+    for (const RowName &name : names) columns.push_back(name[i]);
+  auto rows = reverse.read->Execute(
+      {SqlParam::TextArray(columns), SqlParam::Int4(static_cast<int32>(names.size()))}, true);
   auto const count = static_cast<int>(reverse.names.size());
   std::map<RowName, ReverseValue> values;
   bytes = 0;

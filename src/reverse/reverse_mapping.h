@@ -6,7 +6,7 @@
 #include "mapping/routing.h"
 #include "mapping/target.h"
 #include "pg/kept_statement.h"
-#include "redis/value_commands.h"
+#include "sink/whole_value.h"
 
 namespace prm {
 
@@ -29,6 +29,9 @@ struct ReverseMapping {
   int db = 0;                         // of its keys
   std::vector<KeyColumn> names = {};  // of the target, in the order of the captures
   std::string query = {};             // over redis_rows, see SetReverseQuery
+  // The column that says when the key of a row expires in Redis, if the row alone is the key.
+  std::optional<std::string> expires_column = std::nullopt;
+  std::shared_ptr<pg::KeptStatement> read = nullptr;  // ReadStatement, prepared
 
   // Of a canonical name.
   std::string KeyOf(const RowName &name) const;
@@ -38,9 +41,9 @@ struct ReverseMapping {
   std::optional<RowName> NameOf(Bytes key) const;
   // From the texts of the columns, "" for NULL. Nothing: they do not make a key of the mapping.
   std::optional<RowName> Canonical(RowName name) const;
-  // Selects (names…, type, elements, expires_at, bytes before them, own bytes) of the rows with the names
-  // that arrays of text hold, a parameter for each column. Beyond kMostReverseBytes before them the elements
-  // are left out.
+  // Selects (names…, type, elements, expires_at, bytes before them, own bytes) of the rows with the names of
+  // two parameters: an array of text with those of the first column, then of the second, and so on; and how
+  // many there are. Beyond kMostReverseBytes before them the elements are left out.
   std::string ReadStatement() const;
   // Selects the names that follow those of the parameters, which are NULL to begin with, in order, `limit` at
   // most.
@@ -65,7 +68,7 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
                                          std::map<std::string, ReverseProblem> &problems);
 
 // Nothing: there was no room for it. Without a type: the row does not tell what the key is.
-using ReverseValue = std::optional<redis::WholeValue>;
+using ReverseValue = std::optional<sink::WholeValue>;
 
 // Reads the rows with these canonical names: the values of their keys. bytes: of all of them. With the
 // settings of the mapping. Errors: 22023, naming the mapping, for a value that no key can have, for two

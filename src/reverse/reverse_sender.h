@@ -2,18 +2,19 @@
 #pragma once
 
 #include "connect/server.h"
-#include "redis/value_commands.h"
+#include "sink/whole_value.h"
 
 namespace prm {
 
 class ReverseSender {
  public:
   // Connects with the credentials of the current user. The caller has committed. Errors: those of
-  // ServerConnection and of the server; 0A000 for a cluster.
-  ReverseSender(const std::string &migration, const std::string &server);
+  // ServerConnection and of the server; 0A000 for a cluster. instance: see pg::ThisInstance.
+  ReverseSender(const std::string &migration, const std::string &server, std::string instance);
 
-  // A key of a database, and the value that it is to have. An empty collection: none.
-  void Add(int db, const std::string &key, const redis::WholeValue &value);
+  // A key of a database, and the value that it is to have. An empty collection: none. Errors: kUnsupported,
+  // for a value that the server cannot have; nothing is added then.
+  Status Add(int db, const std::string &key, const sink::WholeValue &value);
 
   // Forgets what was added.
   void Clear() {
@@ -21,22 +22,29 @@ class ReverseSender {
     db_ = 0;
   }
 
-  // What the server had at first: the last batch that was sent; nothing: none, or no number.
+  // What the server had at first: the last batch that was sent; nothing: none.
   const std::optional<int64> &position() const { return position_; }
+  // Whether that was sent by another instance, and is none of ours.
+  bool is_of_others() const { return is_of_others_; }
 
   // Sends what was added as one transaction, which begins with SET redis_migrate:position:{migration}
-  // <batch>, and waits for its end. Errors: 08006, 08000; 40001 if another connection has sent a batch since
-  // the last one of this, so that what an ended process has left in its socket is never done late; those of
-  // the server. After an error it has run nothing, or, for a command that it refuses only when it runs it,
-  // the others.
+  // <instance>:<batch>, and waits for its end. Errors: 08006, 08000; 40001 if another connection has sent a
+  // batch since the last one of this, so that what an ended process has left in its socket is never done
+  // late; those of the server. After an error it has run nothing, or, for a command that it refuses only when
+  // it runs it, the others.
   void Send(int64 batch);
 
  private:
+  using Command = std::vector<std::string>;
+
   ServerConnection connection_;
   const std::string position_key_;
+  const std::string mark_;  // before the batch
+  sink::CommandAbilities abilities_;
   int db_ = 0;
   std::optional<int64> position_;
-  std::vector<redis::CommandArguments> commands_;
+  bool is_of_others_ = false;
+  std::vector<Command> commands_;
 };
 
 }  // namespace prm

@@ -5,6 +5,7 @@
 
 #include "rdb/dump.h"
 #include "redis/cluster_slots.h"
+#include "sink/command_abilities.h"
 #include "source/server_abilities.h"
 
 namespace prm::sink {
@@ -23,13 +24,6 @@ bool IsHopeless(Bytes text) {
     if (text.substr(0, text.find(' ')) == word) return true;
   return false;
 }
-
-// "NOPERM this user has no permissions to run the 'restore' command", not "... to access one of the keys".
-bool IsForbiddenCommand(Bytes text) {
-  return StartsWith(text, "NOPERM") && text.find("command") != Bytes::npos;
-}
-
-bool IsUnknownCommand(Bytes text) { return StartsWith(text, "ERR unknown"); }
 
 // The first word of an error reply, in lower case: nobody else's bytes.
 std::string ReasonOf(Bytes text) {
@@ -60,15 +54,12 @@ class Nowhere : public CommandSink {
 // Sends the commands of one key.
 class KeyWriter::ToPipeline : public CommandSink {
  public:
-  ToPipeline(Pipeline& pipeline, Key& key, size_t tag, size_t piece_bytes)
-      : pipeline_(pipeline), key_(key), tag_(tag), piece_bytes_(piece_bytes) {}
+  ToPipeline(Pipeline& pipeline, Key& key, size_t tag) : pipeline_(pipeline), key_(key), tag_(tag) {}
   void OnCommand(const std::vector<Bytes>& arguments) override {
     if (!status_.ok() || key_.is_settled) return;
     status_ = pipeline_.Send(arguments, tag_);
+    if (!status_.ok() || key_.is_begun) return;
     key_.is_begun = true;
-    for (const Bytes argument : arguments) bytes_ += argument.size();
-    if (!status_.ok() || key_.is_guarded || bytes_ < piece_bytes_) return;
-    key_.is_guarded = true;
     status_ = pipeline_.Send({"PEXPIRE", key_.temporary, kGuardMs}, tag_);
   }
   const Status& status() const { return status_; }
@@ -77,28 +68,14 @@ class KeyWriter::ToPipeline : public CommandSink {
   Pipeline& pipeline_;
   Key& key_;
   size_t tag_;
-  size_t piece_bytes_;
-  size_t bytes_ = 0;
   Status status_;
 };
 
 Result<KeyWriter> KeyWriter::Open(redis::Connection& connection, const WriterOptions& options) {
   KeyWriter writer(connection, options);
-  const auto knows = [&](std::initializer_list<Bytes> command) -> Result<bool> {
-    const Result<redis::Reply> reply = connection.Command(command);
-    if (reply.ok() || reply.error().code == ErrorCode::kMoved) return true;
-    const std::string& words = reply.error().detail;
-    if (reply.error().code == ErrorCode::kPermissionDenied) return !IsForbiddenCommand(words);
-    if (reply.error().code != ErrorCode::kServerError) return reply.error();
-    return !IsUnknownCommand(words) && words.find("number of arguments") == std::string::npos;
-  };
-  // With what is no number, so that the commands do nothing.
-  const Result<bool> fields = knows({"HPEXPIREAT", "", "?", "FIELDS", "1", ""});
-  if (!fields.ok()) return fields.error();
-  writer.abilities_.has_field_expiries = fields.value();
-  const Result<bool> counters = knows({"XSETID", "", "1-1", "ENTRIESADDED", "?"});
-  if (!counters.ok()) return counters.error();
-  writer.abilities_.has_stream_counters = counters.value();
+  const Result<CommandAbilities> abilities = AskAbilities(connection);
+  if (!abilities.ok()) return abilities.error();
+  writer.abilities_ = abilities.value();
   return writer;
 }
 
@@ -256,7 +233,7 @@ Status KeyWriter::WriteParts(std::vector<Key>& keys) {
     Key& key = keys[i];
     if (key.is_settled || (options_.is_dry && !key.is_by_commands)) continue;
     if (!options_.is_dry) PRM_RETURN_IF_ERROR(pipeline.Send({"DEL", key.temporary}, i));
-    ToPipeline to_pipeline(pipeline, key, i, options_.bytes_in_flight / 8);
+    ToPipeline to_pipeline(pipeline, key, i);
     CommandSink& sink = options_.is_dry ? static_cast<CommandSink&>(nowhere) : to_pipeline;
     ElementCommands commands(key.temporary, abilities_, sink, connection_.waiter());
     const Status decoded = source::Decode(*key.entry, commands);
@@ -303,7 +280,7 @@ Status KeyWriter::Rename(std::vector<Key>& keys) {
     if (key.entry->expires_at_ms)
       PRM_RETURN_IF_ERROR(
           pipeline.Send({"PEXPIREAT", key.temporary, std::to_string(*key.entry->expires_at_ms)}, i));
-    else if (key.is_guarded)
+    else
       PRM_RETURN_IF_ERROR(pipeline.Send({"PERSIST", key.temporary}, i));
     PRM_RETURN_IF_ERROR(
         pipeline.Send({options_.replaces ? "RENAME" : "RENAMENX", key.temporary, key.entry->key}, count + i));

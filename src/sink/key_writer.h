@@ -67,9 +67,8 @@ class KeyWriter {
     std::string temporary;
     bool is_settled = false;
     bool is_by_commands = false;
-    bool is_begun = false;    // something was written to the temporary name
-    bool is_guarded = false;  // which has an expiry, in case that nobody comes back
-    uint64_t lost = 0;        // pending entries
+    bool is_begun = false;  // something was written to the temporary name
+    uint64_t lost = 0;      // pending entries
   };
   class ToPipeline;
 

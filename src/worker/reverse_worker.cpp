@@ -1,7 +1,7 @@
 // The worker of a reverse feed: CALLs redis_migrate.feed_redis as the owner of the migration, until that is
 // stopped.
 #include "pg/identity.h"
-#include "pg/instance.h"
+#include "reverse/reverse_feed.h"
 #include "worker/backoff.h"
 #include "worker/worker_main.h"
 
@@ -11,10 +11,10 @@ namespace {
 using pg::Spi;
 using pg::SqlParam;
 
-// The migration of a feed that is wanted. A feed that was started on another server, of which this one is a
+// The migration of a feed that is wanted. A feed that was started in another database, of which this one is a
 // copy, is paused; one that no worker has taken up since start_reverse belongs to this server from now on.
 std::optional<std::string> TakeUpFeed(int64 feed_id) {
-  std::string const instance = pg::ThisInstance();
+  std::string const instance = FeedInstance();
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       R"sql(UPDATE redis_migrate.reverse_feed

@@ -118,11 +118,14 @@ like(sql(q{CALL redis_migrate.check_reverse('shop', keys => 10000)}), qr/\|0$/, 
 sql(q{SELECT redis_migrate.set_reverse_query('shop', 'specials', 'SELECT upper(id) AS id, ''string'' AS type, v AS value, NULL AS expires_at FROM redis_rows')});
 sleep 2;
 sql(q{UPDATE specials SET v = 'm' WHERE id = 'n'});
-wait_until('a query that yields other names is an error', sub { sql(q{SELECT message FROM redis_migrate.reverse_feeds}) =~ /yields a name that is not one of redis_rows/ });
+wait_until('a query that yields other names is an error', sub { sql(q{SELECT key, message FROM redis_migrate.reverse_rejects}) =~ /^thing:special:n\|the reverse query of mapping "specials" yields a name that is not one of redis_rows/ });
 is(cli('GET thing:special:n'), 'n', 'and no key is removed by it');
-like(sql(q{SELECT message FROM redis_migrate.reverse_feeds}), qr/^key thing:special:x of mapping "specials" cannot/, 'it names the key, masked');
 sql(q{INSERT INTO things VALUES ('beside', 'b')});
 wait_until('other mappings go on', sub { cli('GET thing:beside') eq 'b' });
+sql(q{SELECT redis_migrate.set_reverse_query('shop', 'specials', 'SELECT id, current_setting(''no.such'') AS type, v AS value, NULL AS expires_at FROM redis_rows')});
+wait_until('a query that fails is an error', sub { sql(q{SELECT state || sqlstate FROM redis_migrate.reverse_feeds}) eq 'failed42704' });
+sql(q{INSERT INTO things VALUES ('beside2', 'b')});
+wait_until('other mappings go on', sub { cli('GET thing:beside2') eq 'b' });
 like(sql_error($node, q{CALL redis_migrate.feed_redis('shop')}), qr/is under way/, 'in the same process');
 sql(q{SELECT redis_migrate.set_reverse_query('shop', 'specials', NULL)});
 drained('the query is taken back');

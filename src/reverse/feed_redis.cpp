@@ -1,0 +1,172 @@
+// CALL redis_migrate.feed_redis(...): the reverse feed of a migration, in this process.
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/commit_signal.h"
+#include "pg/entry.h"
+#include "pg/identity.h"
+#include "pg/rollback.h"
+#include "pg/session_lock.h"
+#include "pg/wait.h"
+#include "reverse/reverse_feed.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+constexpr int64 kLookMs = 1000;  // between two looks whether the feed is wanted
+constexpr long kPauseMs = 20;    // between two looks whether another process is done
+
+void NoteState(const std::string &migration, const char *state, const std::optional<pg::Problem> &problem) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.reverse_feed
+            SET state = $2, sqlstate = $3, message = $4, since = clock_timestamp()
+            WHERE migration = $1)sql",
+      {SqlParam::Text(migration), SqlParam::Text(state),
+       SqlParam::OptionalText(problem ? std::optional(problem->SqlState()) : std::nullopt),
+       SqlParam::OptionalText(problem ? std::optional(problem->message) : std::nullopt)});
+}
+
+// What a feed was begun with: it is to begin anew when this changes.
+struct Wanted {
+  bool wanted = false;
+  std::string definition;
+  int64 feed_id = 0;
+};
+
+Wanted ReadWanted(const std::string &migration) {
+  Wanted result;
+  {
+    pg::AsExtensionOwner as_owner;
+    auto rows = Spi::ExecuteKept(
+        R"sql(SELECT f.wanted, (f.state = 'starting')::text || coalesce((
+                         SELECT md5(string_agg(p.*::text || coalesce(q.query, '') || coalesce(m.target_relation::oid::text, ''), '' ORDER BY p.mapping_id))
+                         FROM redis_migrate.mapping AS p LEFT JOIN redis_migrate.reverse_mapping AS m USING (mapping_id)
+                              LEFT JOIN redis_migrate.reverse_query AS q USING (mapping_id)
+                         WHERE p.migration = f.migration), ''),
+                     f.feed_id
+              FROM redis_migrate.reverse_feed AS f
+              WHERE f.migration = $1)sql",
+        {SqlParam::Text(migration)}, true);
+    if (rows.size() > 0) result = {rows[0].Bool(0), rows[0].Text(1), rows[0].Int8(2)};
+  }
+  Spi::Commit();
+  return result;
+}
+
+bool IsDrained(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             R"sql(SELECT NOT EXISTS (SELECT FROM redis_migrate.reverse_mapping AS m
+                                      WHERE m.migration = $1
+                                            AND (m.in_full_pass
+                                                 OR EXISTS (SELECT FROM redis_migrate.outbox AS o WHERE o.mapping_id = m.mapping_id)
+                                                 OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g WHERE g.mapping_id = m.mapping_id))))sql",
+             {SqlParam::Text(migration)})[0]
+      .Bool(0);
+}
+
+// Errors: 55000 in a copy of the database in which it was started.
+void TakeUp(const std::string &migration) {
+  std::string const instance = FeedInstance();
+  bool is_ours = true;
+  {
+    pg::AsExtensionOwner as_owner;
+    auto rows = Spi::Execute(
+        R"sql(UPDATE redis_migrate.reverse_feed SET instance = coalesce(instance, $2) WHERE migration = $1
+              RETURNING instance = $2)sql",
+        {SqlParam::Text(migration), SqlParam::Text(instance)});
+    is_ours = rows.size() == 0 || rows[0].Bool(0);
+  }
+  Spi::Commit();
+  if (!is_ours)
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "the reverse feed of migration \"" + migration +
+                          "\" was started in another database, of which "
+                          "this one is a copy",
+                      "",
+                      "If it is to go on here, and nowhere else: SELECT redis_migrate.start_reverse(" +
+                          pg::QuoteLiteral(migration) + ").");
+}
+
+// Until it is not wanted any more, or, until_drained, until nothing is left.
+void Feed(const std::string &name, bool until_drained) {
+  TakeUp(name);
+  for (;;) {
+    if (!until_drained && !ReadWanted(name).wanted) return;
+    NoteState(name, "running", std::nullopt);
+    Spi::Commit();
+    Wanted const begun = ReadWanted(name);
+    ReverseFeed feed(LoadMigration(name));
+    feed.Look();
+    pg::CommitSignal signal(begun.feed_id);
+    bool is_failed = false;
+    for (int64 looked_ms = pg::MonotonicMs();;) {
+      int64 sent = 0;
+      signal.Listen();
+      try {
+        sent = feed.SendSome();
+      } catch (const ReverseStopped &) {
+        break;
+      }
+      if (sent == 0 && until_drained && feed.problem())
+        throw pg::Failure(feed.problem()->sqlstate, feed.problem()->message);
+      if (until_drained && sent == 0) return;
+      if (feed.problem().has_value() != is_failed) {
+        is_failed = !is_failed;
+        NoteState(name, is_failed ? "failed" : "running", feed.problem());
+        Spi::Commit();
+      }
+      if (int64 const now_ms = pg::MonotonicMs(); now_ms - looked_ms > kLookMs) {
+        looked_ms = now_ms;
+        feed.Look();
+        Wanted const now = ReadWanted(name);
+        if (!now.wanted && !until_drained) return;
+        if (now.definition != begun.definition) break;
+      }
+      if (sent == 0) signal.Wait();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace prm
+
+// redis_migrate.feed_redis(migration text, until_drained boolean): see the SQL comment. Errors: 2D000 in a
+// transaction block, 42704, 42501 not the owner, 55006 if another process feeds and until_drained is false,
+// those of ReverseFeed.
+PRM_FUNCTION(feed_redis) {
+  using namespace prm;
+  pg::RequireNonAtomic(fcinfo, "redis_migrate.feed_redis commits after each batch");
+  std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
+  bool const until_drained = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+  pg::Spi spi(true);
+  LoadMigration(migration);
+  pg::SessionLock lock(ReverseFeedLock(migration), ExclusiveLock);
+  while (!lock.TryTake()) {
+    if (!until_drained)
+      throw pg::Failure(ERRCODE_OBJECT_IN_USE,
+                        "the reverse feed of migration \"" + migration + "\" is under way", "",
+                        "SELECT * FROM redis_migrate.reverse_feeds.");
+    bool const is_drained = IsDrained(migration);  // by the other process
+    Spi::Commit();
+    if (is_drained) PG_RETURN_VOID();
+    pg::Sleep(kPauseMs);
+  }
+  std::optional<pg::Problem> problem;
+  try {
+    Feed(migration, until_drained);
+    NoteState(migration, until_drained ? "idle" : "stopped", std::nullopt);
+    Spi::Commit();
+  } catch (...) {
+    problem = pg::CurrentProblem();
+    pg::RollBackAfter(*problem);
+    NoteState(migration, "failed", problem);
+    Spi::Commit();
+    throw;
+  }
+  PG_RETURN_VOID();
+}
