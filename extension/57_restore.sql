@@ -5,7 +5,7 @@ CREATE TABLE redis_migrate.restore (
     migration    text NOT NULL,
     owner        redis_migrate.owner_role NOT NULL,
     server       name NOT NULL,
-    source       text NOT NULL CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['archive', 'rejects'])),
+    source       text NOT NULL CHECK (source OPERATOR(pg_catalog.=) ANY (ARRAY['archive', 'rejects', 'rows'])),
     pattern      text,
     replace      boolean NOT NULL,
     dry_run      boolean NOT NULL,
@@ -61,7 +61,7 @@ CREATE PROCEDURE redis_migrate.restore(migration text, server name, source text 
         replace boolean DEFAULT false, dry_run boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_restore';
 COMMENT ON PROCEDURE redis_migrate.restore(text, name, text, text, boolean, boolean) IS
-    'Writes keys that a migration has kept to a Redis, with their expiries: those of its archive, or its open rejects. Continues an interrupted restore with the same arguments. source: archive, rejects; pattern: only keys that fit; replace: overwrites keys that exist; dry_run: writes nothing, and counts what would become of the keys. Commits as it goes';
+    'Writes keys that a migration has kept to a Redis, with their expiries: those of its archive, its open rejects, or what its rows say by reverse queries. Continues an interrupted restore with the same arguments. source: archive, rejects, rows; pattern: only keys that fit; replace: overwrites keys that exist; dry_run: writes nothing, and counts what would become of the keys. Commits as it goes';
 
 CREATE VIEW redis_migrate.restores WITH (security_barrier) AS
     SELECT r.restore_id, r.migration, redis_migrate.shown_owner(r.owner) AS owner, r.server, r.source, r.pattern, r.replace, r.dry_run,

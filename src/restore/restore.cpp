@@ -11,6 +11,7 @@
 #include "restore/reject_source.h"
 #include "restore/restore_record.h"
 #include "restore/restore_target.h"
+#include "restore/row_source.h"
 #include "store/archive_source.h"
 
 namespace prm {
@@ -39,6 +40,8 @@ std::unique_ptr<source::Source> OpenSource(const RestoreRecord::Parameters &para
   size_t const batch_keys = pg::settings::batch_rows;
   if (parameters.source == "archive")
     return std::make_unique<ArchiveSource>(parameters.migration, filter, batch_keys, position);
+  if (parameters.source == "rows")
+    return std::make_unique<RowSource>(LoadMigration(parameters.migration), filter, batch_keys, position);
   return std::make_unique<RejectSource>(parameters.migration, filter, batch_keys, position);
 }
 
@@ -129,9 +132,9 @@ class Restore {
 
 // redis_migrate.restore(migration text, server name, source text, pattern text, replace boolean, dry_run
 // boolean): see the SQL comment. Errors: 2D000 in a transaction block, 42501 not the owner or no USAGE on the
-// server, 42704 no such migration or server, 22023, 55006 another session restores keys of the migration,
-// those of connections; 08006, 53200 and others when the server is lost or refuses all keys: the restore can
-// then be continued.
+// server, 42704 no such migration or server, 22023, 55000 no mapping has a way back, 55006 another session
+// restores keys of the migration, those of connections; 08006, 53200 and others when the server is lost or
+// refuses all keys: the restore can then be continued.
 PRM_FUNCTION(restore) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.restore commits after each batch");
@@ -140,7 +143,7 @@ PRM_FUNCTION(restore) {
   if (PG_ARGISNULL(1)) throw pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "server must not be NULL");
   parameters.server = NameStr(*PG_GETARG_NAME(1));
   parameters.source = pg::TextArgument(fcinfo, 2, "source");
-  pg::CheckKeyword(parameters.source, "source", {"archive", "rejects"});
+  pg::CheckKeyword(parameters.source, "source", {"archive", "rejects", "rows"});
   parameters.pattern = pg::OptionalTextArgument(fcinfo, 3);
   parameters.replaces = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
   parameters.is_dry = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);

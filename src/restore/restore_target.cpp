@@ -47,6 +47,20 @@ void RestoreTarget::FindNodes() {
   }
 }
 
+// After an outage. All nodes may be away.
+void RestoreTarget::FindNodesAgain() {
+  for (std::optional<pg::Failure> failure; is_cluster();) {
+    try {
+      FindNodes();
+      return;
+    } catch (const pg::Failure &error) {
+      if (!MayComeBack(error.sqlstate())) throw;
+      failure.emplace(error);
+    }
+    outage_.Wait(*failure, false);
+  }
+}
+
 // Empty: a server of its own, or a slot that nobody serves.
 std::string RestoreTarget::AddressOf(const source::Entry &entry) const {
   return is_cluster() ? owners_[redis::KeySlot(entry.key)] : std::string();
@@ -89,7 +103,7 @@ bool RestoreTarget::WriteAt(const std::string &address, const std::vector<const 
   }
   nodes_.erase(address);
   outage_.Wait(*failure, was_open);
-  if (is_cluster()) FindNodes();
+  FindNodesAgain();
   return false;
 }
 
@@ -126,7 +140,7 @@ void RestoreTarget::Write(const std::vector<source::Entry> &entries, std::vector
     left = std::move(others);
     if (moved) {
       outage_.Wait(pg::Failure(Error{ErrorCode::kUnavailable, *moved, {}, {}}), false);
-      if (is_cluster()) FindNodes();
+      FindNodesAgain();
     } else {
       outage_ = Outage("restore", kRetry);
     }

@@ -33,6 +33,7 @@ class RestoreTarget {
   std::string AddressOf(const source::Entry &entry) const;
   Node &NodeAt(const std::string &address);
   void FindNodes();
+  void FindNodesAgain();
   bool WriteAt(const std::string &address, const std::vector<const source::Entry *> &entries,
                std::vector<sink::WrittenKey> &written);
 

@@ -142,8 +142,41 @@ rows(q{CREATE ROLE other LOGIN; GRANT USAGE ON FOREIGN SERVER spare TO other});
 like(sql_error($node, q{SET ROLE other; CALL redis_migrate.restore('shop', 'spare')}), qr/42501/, 'only the owner may restore');
 is(rows(q{SET ROLE other; SELECT count(*) FROM redis_migrate.restores}), '0', 'and see it');
 like(restore(q{'nowhere'}), qr/42704/, 'no such server');
-like(restore(q{'spare', source => 'rows'}), qr/22023: invalid source "rows"/, 'no such source');
+like(restore(q{'spare', source => 'ashes'}), qr/22023: invalid source "ashes"/, 'no such source');
+like(restore(q{'spare', source => 'rows'}), qr/55000: migration "shop" has no mapping whose rows can become keys/, 'nor rows without a way back');
 like(sql_error($node, q{BEGIN; CALL redis_migrate.restore('shop', 'spare')}), qr/2D000/, 'not in a transaction');
+
+# What the rows say, by RESTORE and by commands.
+rows(q{
+    CREATE TABLE texts (id text PRIMARY KEY, v text, expires_at timestamptz);
+    CREATE TABLE carts (id int, item text, n text, PRIMARY KEY (id, item));
+    CREATE TABLE boards (id int, member text, score float8, PRIMARY KEY (id, member));
+    CREATE TABLE jobs (name text, at bigint, job text, PRIMARY KEY (name, at));
+    CREATE TABLE ages (id int PRIMARY KEY, age text);
+    SELECT redis_migrate.create_migration('back', 'shop');
+    SELECT redis_migrate.add_mapping('back', 'texts', 'text:{id}', 'texts', 'SELECT id, value AS v, expires_at FROM redis_batch', '{id}', databases => '{0}', types => '{string}');
+    SELECT redis_migrate.add_mapping('back', 'carts', 'cart:{id:int}', 'carts', 'SELECT id, field AS item, value AS n FROM redis_batch', '{id,item}', databases => '{0}', expand => 'elements');
+    SELECT redis_migrate.add_mapping('back', 'boards', 'board:{id:int}', 'boards', 'SELECT id, member, score FROM redis_batch', '{id,member}', databases => '{1}', types => '{zset}', expand => 'elements');
+    SELECT redis_migrate.add_mapping('back', 'jobs', 'jobs:{name}', 'jobs', 'SELECT name, ordinal AS at, value AS job FROM redis_batch', '{name,at}', databases => '{0}', expand => 'elements');
+    SELECT redis_migrate.add_mapping('back', 'ages', 'age:{id:int}', 'ages', 'SELECT id, json->>''age'' AS age FROM redis_batch', '{id}', databases => '{0}');
+    INSERT INTO texts SELECT i, 'v' || i, CASE WHEN i % 2 = 0 THEN '2100-01-01'::timestamptz END FROM generate_series(1, 1000) AS i;
+    INSERT INTO texts VALUES ('none', NULL), ('large', repeat('x', 9000000)), ('larger', repeat('y', 9000000));
+    INSERT INTO carts VALUES (1, 'a', '1'), (1, 'b', '2'), (2, 'c', '3'); INSERT INTO boards VALUES (1, 'low', -1.5), (1, 'high', 'infinity');
+    INSERT INTO jobs VALUES ('j', 2, 'second'), ('j', 1, 'first'); INSERT INTO ages VALUES (1, 1), (2, 'old')});
+sub of_rows { my ($options) = @_; return ($node->psql('postgres', "CALL redis_migrate.restore('back', $options, source => 'rows')"))[2]; }
+like(of_rows(q{'spare'}), qr/WARNING:  rows of mapping "ages" are left out: the columns are no plain copies/, 'rows: what has no way back is told');
+is(counts(), 'completed|1006|1006|0|0|0|0', 'the others are written');
+sub back { my ($server) = @_; return join '|', map { my $answer = $server->cli_lines("$_\n"); $answer =~ tr/\n/ /; $answer } 'GET text:7', 'PEXPIRETIME text:8', 'EXISTS text:none', 'STRLEN text:larger', 'HGETALL cart:1', 'LRANGE jobs:j 0 -1', 'SELECT 1', 'DBSIZE'; }
+my $back = 'v7 |4102444800000 |0 |9000000 |a 1 b 2 |first second |OK |';
+like(back($spare), qr/^\Q$back\E/, 'as the rows say');
+is($spare->cli_lines("SELECT 1\nZRANGE board:1 0 -1 WITHSCORES\n"), "OK\nlow\n-1.5\nhigh\ninf\n", 'also in another database');
+rows(q{SELECT redis_migrate.set_reverse_query('back', 'ages', 'SELECT id, ''hash'' AS type, jsonb_build_object(''age'', age::int) AS value, NULL AS expires_at FROM redis_rows')});
+like(of_rows(q{'limited'}), qr/WARNING:  key age:x of mapping "ages" is left out: invalid input syntax/, 'a row at fault');
+is(counts(), 'completed|1008|1007|0|0|1|1007', 'is counted');
+is($limited->cli('HGET', 'age:1', 'age'), '1', 'and the others are written');
+like(back($limited), qr/^\Q$back\E/, 'by commands');
+my ($guarded) = $limited->cli('INFO', 'commandstats') =~ /cmdstat_pexpire:calls=(\d+)/;
+cmp_ok($guarded, '>=', 2000, 'which write to names that do not stay for ever');
 
 # A cluster, which has one database.
 my $cluster = start_cluster(masters => 3, replicas => 0);
