@@ -171,15 +171,15 @@ PRM_FUNCTION(note_change) {
     throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "redis_migrate.note_change is a trigger");
   // What other triggers do with our rows is not ours.
   bool const is_direct = DatumGetInt32(pg_trigger_depth(nullptr)) == 1;
-  if (pg::OwnWrite::IsFromRedis() && is_direct) return PointerGetDatum(nullptr);
+  if (pg::OwnWrite::IsFromRedis() && is_direct) return Datum{0};
   auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
   const Trigger &trigger = *data->tg_trigger;
   int64 const mapping_id = trigger.tgnargs > 0 ? strtoll(trigger.tgargs[0], nullptr, 10) : 0;
   Known *const known = KnownOf(mapping_id);
-  if (known == nullptr) return PointerGetDatum(nullptr);
+  if (known == nullptr) return Datum{0};
   Oid const relation = RelationGetRelid(data->tg_relation);
   if (relation != known->target && known->partitions.count(relation) == 0) {
-    if (!IsPartOf(known->target, relation)) return PointerGetDatum(nullptr);
+    if (!IsPartOf(known->target, relation)) return Datum{0};
     known->partitions.insert(relation);
   }
   if (SubTransactionId const current = GetCurrentSubTransactionId(); known->signalled != current) {
@@ -188,17 +188,17 @@ PRM_FUNCTION(note_change) {
   }
   if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)) {
     NoteGap(mapping_id, "the target was truncated");
-    return PointerGetDatum(nullptr);
+    return Datum{0};
   }
   TupleDesc const desc = RelationGetDescr(data->tg_relation);
   HeapTuple const row = data->tg_trigtuple;
   if (TRIGGER_FIRED_BY_DELETE(data->tg_event) && is_direct && pg::OwnWrite::IsSweep() &&
       !known->expires_column.empty() && HasExpired(row, desc, known->expires_column))
-    return PointerGetDatum(nullptr);
+    return Datum{0};
   std::optional<std::vector<int>> const columns = FindColumns(trigger, desc);
   if (!columns) {
     if (!IsInGap(mapping_id)) NoteGap(mapping_id, "a column of the name was renamed or dropped");
-    return PointerGetDatum(nullptr);
+    return Datum{0};
   }
   std::optional<CanonicalText> canonical;
   for (int const number : *columns)
@@ -208,5 +208,5 @@ PRM_FUNCTION(note_change) {
   if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
     if (RowName const changed = NameIn(data->tg_newtuple, desc, *columns); changed != name)
       Note(mapping_id, changed, *known);
-  return PointerGetDatum(nullptr);
+  return Datum{0};
 }

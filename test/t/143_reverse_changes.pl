@@ -135,6 +135,26 @@ my ($peak) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /VmHWM:
 note("$peak kB at most");
 cmp_ok($peak, '<', 600000, 'memory is bounded');
 
+# What Redis refuses is tried again; what somebody does to the position leads to a pass over all rows.
+for my $case ([ 'CONFIG SET maxmemory 1', 'CONFIG SET maxmemory 0' ], [ 'ACL SETUSER default -set', 'ACL SETUSER default +@all' ])
+{
+    my ($break, $mend) = @$case;
+    cli($break);
+    sql("UPDATE copies SET v = '$break' WHERE id = 'small'");
+    wait_until($break, sub { sql(q{SELECT state || ' ' || message FROM redis_migrate.reverse_feeds}) =~ /^failed .*SET/s });
+    cli($mend);
+    wait_until($mend, sub { cli('GET copy:small') eq $break });
+}
+drained('refusals');
+for my $break ('DEL redis_migrate:position:{shop}', 'SET redis_migrate:position:{shop} 1234/1:99999')
+{
+    cli('DEL copy:moved2'); cli($break);
+    sql(q{UPDATE copies SET v = v WHERE id = 'small'});
+    wait_until($break, sub { cli('GET copy:moved2') eq 'b' });
+    drained($break);
+}
+pass('after refusals, and another position');
+
 # Beside live sync: each side writes, and neither gets its own writes back.
 sql(q{
     SELECT redis_migrate.stop_reverse('shop');
@@ -167,6 +187,12 @@ sql(q{UPDATE live SET v = 'p' WHERE id = 'p4'}); cli('SET live:p6 late');
 wait_until('the late write', sub { sql(q{SELECT string_agg(key, ' ') FROM redis_migrate.late_writes}) eq 'live:p6' });
 is(cli('GET live:p4'), 'p', 'both: only what others write in Redis is late');
 sql(q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.stop_reverse('live')});
+
+# A copy of the database does not feed by itself.
+$node->append_conf('postgresql.conf', "pg_redis_migrate.databases = ''");
+$node->restart;
+$node->safe_psql('template1', q{CREATE DATABASE copy TEMPLATE postgres});
+like(($node->psql('copy', q{CALL redis_migrate.feed_redis('live')}))[2], qr/the reverse feed of migration "live" was started in another database/, 'a copy of the database does not feed');
 
 $redis->stop;
 done_testing();
