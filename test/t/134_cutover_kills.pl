@@ -43,6 +43,9 @@ my %kills = (
     },
     'PostgreSQL' => sub { $node->stop('immediate'); $node->start; },
     'Redis' => sub { $redis->restart('KILL'); },
+    'a cancel' => sub { my ($pid) = @_; rows("SELECT pg_cancel_backend($pid)"); },
+    'a termination' => sub { my ($pid) = @_; rows("SELECT pg_terminate_backend($pid)"); },
+    'a fast shutdown' => sub { $node->stop('fast'); $node->start; },
 );
 
 # Calls a procedure, and ends something when it stands at a step: a trigger holds the session at the commit of that step. The
@@ -58,7 +61,7 @@ sub end_at
     wait_until("step $step", sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted}) eq '1' });
     if ($step eq 'waiting') { like(sql_error($node, cutover()), qr/ERROR:  55006: another session cuts migration "live" over/, 'two operators at once'); }
     $kills{$what}->(rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'cutover'}));
-    rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'}) if $what eq 'Redis';
+    rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'}) if $what =~ /^(?:Redis|a cancel|a termination)$/;
     $call->finish;
     undef $holder;
     rows(q{DROP TRIGGER hold ON redis_migrate.cutover; UPDATE redis_migrate.background_run SET crashes = 0, failures = 0, not_before = NULL});
@@ -70,10 +73,10 @@ sub end_at
 sub follows
 {
     rows(q{UPDATE redis_migrate.background_run SET crashes = 0, failures = 0, not_before = NULL});
-    return wait_until('live sync', sub { live($node, 'state') eq 'in step' });
+    return wait_until('live sync', sub { live($node, 'state') eq 'in step' && rows(q{SELECT count(*) FROM pg_stat_activity JOIN redis_migrate.run USING (pid) WHERE live AND backend_start <= updated_at}) > 0 });
 }
 
-for my $what (sort keys %kills)
+for my $what ('PostgreSQL', 'Redis', 'the session')
 {
     for my $step ('pausing', 'waiting', 'comparing', 'fencing', 'committing', 'resuming')
     {
@@ -86,6 +89,19 @@ for my $what (sort keys %kills)
         is(wait_for($node) . differences($node, $redis), '', "$what at $step: live sync goes on");
     }
 }
+
+# Ended otherwise. What is cancelled undoes itself.
+for my $end ((map { [ 'a cancel', $_ ] } 'pausing', 'waiting', 'comparing', 'fencing', 'committing', 'resuming'), [ 'a termination', 'fencing' ], [ 'a fast shutdown', 'committing' ])
+{
+    my ($what, $step) = @$end;
+    follows();
+    end_at($what, $step, cutover(q{, max_pause => '3 s'}));
+    is(state_now() . $redis->cli('ACL', 'LIST'), "redis$rules", "$what at $step undoes it");
+    ok(can_write(), 'writers go on');
+}
+follows();
+like(sql_error($node, 'SET statement_timeout = 20; ' . cutover()), qr/ERROR:  57014: canceling statement due to statement timeout/, 'a timeout');
+is(state_now() . $redis->cli('ACL', 'LIST'), "redis$rules", 'undoes it, too');
 
 # Killed after the commit: completed.
 is(sql_error($node, cutover()), '', 'at last it is cut over');
@@ -103,11 +119,19 @@ ok(!can_write(), 'the fence stays');
 
 # The way back.
 my $cutback = q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)};
-for my $step ('fencing', 'draining', 'resuming')
+for my $end ((map { [ 'the session', $_ ] } 'fencing', 'draining', 'waiting', 'resuming'), [ 'PostgreSQL', 'waiting' ], [ 'Redis', 'draining' ], [ 'a cancel', 'resuming' ])
 {
+    my ($what, $step) = @$end;
     follows();
-    end_at('the session', $step, $cutback);
-    is(state_now(), 'postgres', "the session at $step of a cutback: undone");
+    end_at($what, $step, $cutback);
+    if ($what eq 'Redis')
+    {
+        # It is reached again, and the cutback goes on.
+        is(state_now(), 'redis', 'a restart of Redis does not end it');
+        is(sql_error($node, cutover()), '', 'over again');
+        next;
+    }
+    is(state_now(), 'postgres', "$what at $step of a cutback: undone");
     is(sql_error($node, q{UPDATE strings SET value = value}), '', 'the tables are not fenced');
     ok(!can_write(), 'the writers of Redis are');
 }
