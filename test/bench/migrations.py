@@ -198,8 +198,9 @@ LAYOUTS = {
 class Case:
     """A migration into an empty table of its own, and again when nothing has changed."""
 
-    def __init__(self, name, data, source="scan", exclusive=False, layout="plain", workers=1, goal=None):
+    def __init__(self, name, data, source="scan", exclusive=False, layout="plain", workers=1, goal=None, journal=True):
         self.name, self.data, self.source, self.exclusive, self.layout, self.workers = name, data, source, exclusive, layout, workers
+        self.journal = journal
         self.goal = goal  # of the time beside COPY's; none: only reported
         self.times, self.again, self.busy, self.memory_kb, self.again_wal = [], [], [], 0, 0
 
@@ -219,6 +220,8 @@ def all_cases():
         Case("lists, scan", "lists", goal=1.2),
         Case("sets, scan", "sets", goal=1.2),
         Case("strings, full ledger, scan", "strings by value"),
+        Case("strings, no journal, scan", "strings", journal=False),
+        Case("strings, full ledger, no journal, scan", "strings by value", journal=False),
         Case("strings, two more indexes, scan", "strings", layout="two more indexes"),
         Case("strings, hash-partitioned, scan", "strings", layout="hash-partitioned"),
         Case("strings, two servers, scan", "few strings", layout="two servers"),
@@ -228,6 +231,10 @@ def all_cases():
 # Pairs of cases of which the first is not to take much longer than the second: first runs, unchanged runs.
 PAIRS = [("strings, scan", "strings, exclusive, scan"), ("strings, file", "strings, exclusive, file")]
 PAIR_GOALS = (1.25, 1.1)
+# The first runs of these, with a journal and without.
+JOURNAL_PAIRS = [("strings, scan", "strings, no journal, scan"),
+                 ("strings, full ledger, scan", "strings, full ledger, no journal, scan")]
+JOURNAL_GOAL = 1.05
 AGAIN_GOAL = 0.6      # of the time of the first run
 MEMORY_GOAL_MB = 64
 GET_GOAL = 2.0        # of the p99 beside a run
@@ -338,9 +345,9 @@ class Bench:
         """The migration of a case, which knows nothing of earlier rounds."""
         data = self.data[case.data]
         if case.source == "rdb":
-            self.ask("SELECT redis_migrate.create_migration('bench', source => 'rdb', file => %s)", self.dump)
+            self.ask("SELECT redis_migrate.create_migration('bench', source => 'rdb', file => %s, journal => %s)", self.dump, case.journal)
         else:
-            self.ask("SELECT redis_migrate.create_migration('bench', 'bench', databases => %s)", [data.database])
+            self.ask("SELECT redis_migrate.create_migration('bench', 'bench', databases => %s, journal => %s)", [data.database], case.journal)
         options = ["databases => '{%d}'" % data.database, *([data.options] if data.options else []),
                    *(["exclusive => true"] if case.exclusive else [])]
         self.ask("SELECT redis_migrate.add_mapping('bench', 'all', %s, %s, %s, key_columns => %s, " + ", ".join(options) + ")",
@@ -473,6 +480,10 @@ class Bench:
                      statistics.median(exclusive.times), PAIR_GOALS[0])
                 show("the same, nothing changed", packed.rows, statistics.median(packed.again),
                      statistics.median(exclusive.again), PAIR_GOALS[1])
+        for journalled, plain in JOURNAL_PAIRS:
+            if journalled in by_name and plain in by_name:
+                show(journalled + " / no journal", by_name[journalled].rows, statistics.median(by_name[journalled].times),
+                     statistics.median(by_name[plain].times), JOURNAL_GOAL)
         if self.options.only in "script":
             show("careful Python script, strings", self.data["strings"].count, self.script(),
                  statistics.median(self.copies["strings", "plain"][1]))
