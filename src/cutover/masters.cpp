@@ -1,5 +1,6 @@
 #include "cutover/masters.h"
 
+#include "core/printable.h"
 #include "live/live_links.h"
 #include "pg/spi.h"
 #include "redis/cluster_slots.h"
@@ -32,13 +33,24 @@ redis::ReplyView FieldOf(const redis::ReplyView &user, Bytes name) {
   return redis::ReplyView(nullptr);
 }
 
+// The rules for commands in a reply to ACL GETUSER. A table keeps them, and SetRules gives them back: only
+// words like +get, -@write and +config|get pass. Errors: 08P01.
+std::string RulesOf(redis::Connection &redis, const redis::ReplyView &user) {
+  std::optional<Bytes> const text = FieldOf(user, "commands").String();
+  std::string rules(text.value_or(""));
+  std::vector<std::string> const words = Words(rules);
+  bool const are_rules = std::all_of(words.begin(), words.end(), [](const std::string &word) {
+    return (word[0] == '+' || word[0] == '-') && Printable(word, word.size()) == word;
+  });
+  if (!text || !are_rules) throw Failure(redis.UnknownReply("ACL GETUSER"));
+  return rules;
+}
+
 // Nothing: there is no such user.
 std::optional<std::string> FetchRules(redis::Connection &redis, const std::string &name) {
   redis::Reply const user = ValueOrThrow(redis.Command({"ACL", "GETUSER", name}));
   if (user.IsNil()) return std::nullopt;
-  std::optional<Bytes> const rules = FieldOf(user, "commands").String();
-  if (!rules) throw Failure(redis.UnknownReply("ACL GETUSER"));
-  return std::string(*rules);
+  return RulesOf(redis, user);
 }
 
 // Whether a user's rules are still those that the fence has left.
@@ -133,13 +145,12 @@ std::vector<FencedUser> Masters::FetchUsers(const std::vector<std::string> &name
         throw Failure(ERRCODE_UNDEFINED_OBJECT,
                       "Redis at " + redis.address() + " has no user \"" + shown + "\"", "",
                       "redis-cli ACL USERS lists them.");
-      std::optional<Bytes> const rules = FieldOf(user, "commands").String();
-      if (!rules) throw Failure(redis.UnknownReply("ACL GETUSER"));
+      std::string const rules = RulesOf(redis, user);
       if (FieldOf(user, "selectors").size() > 0)
         throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
                       "user \"" + shown + "\" has selectors, which may permit writes by themselves", "",
                       "redis-cli ACL SETUSER " + shown + " clearselectors, or fence => 'kill'.");
-      users.push_back({connection->node().id, redis.address(), name, std::string(*rules), ""});
+      users.push_back({connection->node().id, redis.address(), name, rules, ""});
     }
   }
   return users;

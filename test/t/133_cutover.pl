@@ -6,6 +6,7 @@ use warnings;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use HostileRedis;
 use PrmLive;
 use PrmTest;
 use PrmTools;
@@ -60,6 +61,10 @@ rows($verify);
 my $load = start_load($redis, 100, 0.01);
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{migrator}')}), qr/22023: "migrator" is the user with whom this migration connects to Redis/, 'its own user is not fenced');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{nobody}')}), qr/42704: Redis at .* has no user "nobody"/, 'nor one who does not exist');
+my $hostile = HostileRedis->new($redis->port, sub { return uc "@_[1, 2]" eq 'ACL GETUSER' ? "*2\r\n\$8\r\ncommands\r\n\$7\r\n-\@all \xff\r\n" : undef; });
+rows("ALTER SERVER live OPTIONS (SET port '" . $hostile->port . "')");
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')}), qr/08P01: Redis at .* answered ACL GETUSER in an unknown form/, 'rules that are none are not kept');
+rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
 $err = notices(q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app,default}')});
 like($err, qr/NOTICE:  cutover \d+ of migration "live": s:\{id\} is now in state postgres; writes were held back for \d+ ms/, 'cutover');
 $load->finish;
