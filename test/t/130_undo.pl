@@ -63,6 +63,14 @@ for my $kill (1 .. $kills)
     $undo->finish;
     wait_until('the server', sub { answers($node) });
 }
+# Two operators at once; and PostgreSQL itself ends.
+my @undos = map { start_sql($node, "CALL redis_migrate.undo_run($second)", name => "undo$_") } 1, 2;
+usleep(50_000);
+$node->stop('immediate');
+$_->finish for @undos;
+$node->start;
+@undos = map { start_sql($node, "CALL redis_migrate.undo_run($second)", name => "undo$_") } 1, 2;
+$_->finish for @undos;
 $node->psql('postgres', "CALL redis_migrate.undo_run($second)", stderr => \$err);
 like($err, qr/is undone: \Q$told\E/, 'after kills the sums are those that the dry run told');
 is(same('second'), '0 0 0 0 0', 'and every row is as before');
