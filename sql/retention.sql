@@ -5,6 +5,8 @@
 \pset format unaligned
 \pset tuples_only on
 SET client_min_messages = error;
+CREATE FUNCTION ours() RETURNS text[] LANGUAGE sql AS $$
+    SELECT ARRAY(SELECT 'redis_migrate.' || t FROM unnest(ARRAY['journal', 'journal_value', 'journal_insert', 'ledger_batch', 'audit', 'reject', 'archived_key']) AS t) $$;
 CREATE TABLE kept (id int PRIMARY KEY, value text);
 SELECT redis_migrate.create_migration('r', 'shop');
 SELECT redis_migrate.add_mapping('r', 'kept', 'k:{id:int}', 'kept', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}');
@@ -18,7 +20,7 @@ SELECT count(redis_migrate.drop_audit(audit_id)) >= 0 FROM redis_migrate.audits;
 CALL redis_migrate.audit('shop');
 SELECT redis_migrate.set_retention('journal', '1 hour'), redis_migrate.set_retention('audits', '1 hour'),
     redis_migrate.set_retention('rejects', '1 hour'), redis_migrate.set_retention('archive', '1 hour');
-SELECT target, expires_column, lifetime FROM redis_migrate.expiry_policies WHERE target LIKE 'redis_migrate.%' AND target <> 'redis_migrate.job_history' ORDER BY target COLLATE "C";
+SELECT target, expires_column, lifetime FROM redis_migrate.expiry_policies WHERE target = ANY (ours()) ORDER BY target COLLATE "C";
 CREATE PROCEDURE sweep_all() LANGUAGE plpgsql AS $$
 DECLARE t text;
 BEGIN
@@ -45,13 +47,13 @@ SELECT counts();
 DELETE FROM redis_migrate.undo WHERE run_id = last_run_id('r');
 CALL sweep_all();
 SELECT counts();
-SELECT target, rows_deleted FROM redis_migrate.expiry_stats WHERE target LIKE 'redis_migrate.%' AND rows_deleted > 0 ORDER BY target COLLATE "C";
+SELECT target, rows_deleted FROM redis_migrate.expiry_stats WHERE target = ANY (ours()) AND rows_deleted > 0 ORDER BY target COLLATE "C";
 SELECT last_run_id('r') AS last \gset
 CALL redis_migrate.undo_run(:last);
 SELECT mapping, restored, unknown FROM redis_migrate.undos ORDER BY run_id DESC LIMIT 1;
 \echo == off again, and what is refused
 SELECT redis_migrate.set_retention(kind, NULL) FROM unnest(ARRAY['journal', 'audits', 'rejects', 'archive']) AS kind;
-SELECT count(*) FROM redis_migrate.expiry_policies WHERE target LIKE 'redis_migrate.%' AND target <> 'redis_migrate.job_history';
+SELECT count(*) FROM redis_migrate.expiry_policies WHERE target = ANY (ours());
 SELECT refused('SELECT redis_migrate.set_retention(''tables'', ''1 day'')');
 SELECT refused('SELECT redis_migrate.set_retention(''audits'', ''-1 day'')');
 CREATE ROLE regress_prm_other;
@@ -61,5 +63,5 @@ RESET ROLE;
 DROP ROLE regress_prm_other;
 SELECT redis_migrate.drop_migration('r');
 DROP TABLE kept;
-DROP FUNCTION counts;
+DROP FUNCTION counts, ours;
 DROP PROCEDURE sweep_all;
