@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "core/printable.h"
@@ -12,12 +11,10 @@ namespace prm::redis {
 
 namespace {
 
-// Bytes to read at once. The reader moves the rest of its buffer down for every kilobyte of replies, so with
-// many small replies a larger piece costs more than the calls it saves; within one large reply it does not.
-constexpr size_t kReadBytes = size_t{16} << 10;
-constexpr size_t kReadBytesInLargeReply = size_t{64} << 10;
+// Bytes to read at once.
+constexpr size_t kReadBytes = size_t{64} << 10;
 
-// Buffers that have grown beyond this are freed once they are empty.
+// A buffer that has grown beyond this is freed once it is empty.
 constexpr size_t kKeptBufferBytes = size_t{1} << 20;
 
 // If the server sends faster than replies are parsed, there is no wait. So after this many bytes the waiter
@@ -197,34 +194,22 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
 // The next complete reply among the bytes read so far, if there is one.
 Status Connection::ReadReply(std::optional<Reply>& reply) {
   if (broken_) return *broken_;
-  if (!reader_) return {};
-  void* parsed = nullptr;
-  if (redisReaderGetReply(reader_.get(), &parsed) != REDIS_OK) {
-    const bool no_memory = reader_->err == REDIS_ERR_OOM;
-    return Refuse({no_memory ? ErrorCode::kTooLarge : ErrorCode::kProtocol,
-                   {},
-                   no_memory ? "There is not enough memory for it." : gate_.Pass(reader_->errstr) + ".",
-                   {}});
+  OwnedReply next = reader_.Next();
+  if (next) reply.emplace(std::move(next), guard_.TakeDropped());
+  switch (reader_.problem()) {
+    case ReplyReader::Problem::kNone:
+      return {};
+    case ReplyReader::Problem::kNoMemory:
+      return Refuse({ErrorCode::kTooLarge, {}, "There is not enough memory for it.", {}});
+    case ReplyReader::Problem::kInvalid:
+      break;
   }
-  if (parsed == nullptr) return {};
-  reply.emplace(static_cast<redisReply*>(parsed), guard_.TakeDropped());
-  if (reader_->len == reader_->pos) {
-    if (reader_peak_ > kKeptBufferBytes) reader_.reset();
-    reader_peak_ = 0;
-  }
-  return {};
+  return Refuse({ErrorCode::kProtocol, {}, gate_.Pass(reader_.words()) + ".", {}});
 }
 
 Status Connection::Feed(const char* bytes, size_t size) {
-  if (!reader_) {
-    reader_.reset(redisReaderCreate());
-    if (!reader_) throw std::bad_alloc();
-    reader_->maxbuf = 0;  // do not free the buffer after every piece: see kKeptBufferBytes
-  }
-  const Status passed = guard_.Take(bytes, size, [this](const char* part, size_t part_size) {
-    return redisReaderFeed(reader_.get(), part, part_size) == REDIS_OK;
-  });
-  reader_peak_ = std::max(reader_peak_, reader_->len);
+  const Status passed = guard_.Take(
+      bytes, size, [this](const char* part, size_t part_size) { return reader_.Feed(part, part_size); });
   return passed.ok() ? Status() : Status(Refuse(passed.error()));
 }
 
@@ -248,9 +233,8 @@ Result<size_t> Connection::ReadBytes(char* to, size_t size) {
 
 // True if bytes were read, false if there are none now.
 Result<bool> Connection::ReadSome() {
-  char buffer[kReadBytesInLargeReply];
-  const bool in_large_reply = reader_ && reader_->len - reader_->pos > kReadBytes;
-  const Result<size_t> read = ReadBytes(buffer, in_large_reply ? sizeof(buffer) : kReadBytes);
+  char buffer[kReadBytes];
+  const Result<size_t> read = ReadBytes(buffer, sizeof(buffer));
   if (!read.ok()) return read.error();
   PRM_RETURN_IF_ERROR(Feed(buffer, read.value()));
   return read.value() > 0;
@@ -258,7 +242,7 @@ Result<bool> Connection::ReadSome() {
 
 Result<size_t> Connection::ReadRaw(char* to, size_t size, std::optional<long> wait_ms) {
   if (broken_) return *broken_;
-  if (pending() > 0 || (reader_ && reader_->len > reader_->pos)) {
+  if (pending() > 0 || !reader_.is_empty()) {
     return Break({ErrorCode::kProtocol, "a reply of Redis at " + address_ + " was not received", {}, {}});
   }
   if (!raw_silence_) raw_silence_.emplace(command_timeout_ms_);

@@ -1,8 +1,6 @@
 // A connection to one Redis server: commands, one at a time or pipelined.
 #pragma once
 
-#include <hiredis/hiredis.h>
-
 #include <cstddef>
 #include <deque>
 #include <initializer_list>
@@ -18,6 +16,7 @@
 #include "redis/deadline.h"
 #include "redis/reply.h"
 #include "redis/reply_guard.h"
+#include "redis/reply_reader.h"
 #include "redis/socket.h"
 #include "redis/tls.h"
 #include "redis/waiter.h"
@@ -121,10 +120,6 @@ class Connection {
   std::string encryption() const { return tls_ ? tls_->Description() : std::string(); }
 
  private:
-  struct ReaderDeleter {
-    void operator()(redisReader* reader) const { redisReaderFree(reader); }
-  };
-
   Connection(Socket socket, std::string address, const ConnectionOptions& options, Waiter& waiter);
 
   Status Greet(const ConnectionOptions& options, const Deadline& deadline);
@@ -158,8 +153,7 @@ class Connection {
   Waiter& waiter_;
   TextGate gate_;
   ReplyGuard guard_;
-  std::unique_ptr<redisReader, ReaderDeleter> reader_;
-  size_t reader_peak_ = 0;               // the most bytes it held since it was last empty
+  ReplyReader reader_;
   size_t read_unwaited_ = 0;             // bytes since the waiter was last called
   std::optional<Deadline> raw_silence_;  // of ReadRaw and ReceiveMessage, since the last byte
   std::string output_;                   // commands, of which output_sent_ bytes are sent

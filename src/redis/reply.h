@@ -4,8 +4,10 @@
 #include <hiredis/hiredis.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "core/bytes.h"
 
@@ -47,23 +49,31 @@ class ReplyView {
   const redisReply* reply_;
 };
 
+struct ReplyDeleter {
+  bool is_block = false;  // one piece of malloc; otherwise hiredis made it
+  void operator()(redisReply* reply) const {
+    if (is_block)
+      std::free(reply);
+    else
+      freeReplyObject(reply);
+  }
+};
+using OwnedReply = std::unique_ptr<redisReply, ReplyDeleter>;
+
 // Owns the reply.
 class Reply : public ReplyView {
  public:
   // dropped: see dropped().
-  explicit Reply(redisReply* reply, uint64_t dropped = 0)
-      : ReplyView(reply), dropped_(dropped), owner_(reply) {}
+  explicit Reply(OwnedReply reply, uint64_t dropped = 0)
+      : ReplyView(reply.get()), dropped_(dropped), owner_(std::move(reply)) {}
 
   // If not 0, strings exceeded the limit of the command and are nil instead: the length of the longest of
   // them.
   uint64_t dropped() const { return dropped_; }
 
  private:
-  struct Deleter {
-    void operator()(redisReply* reply) const { freeReplyObject(reply); }
-  };
   uint64_t dropped_;
-  std::unique_ptr<redisReply, Deleter> owner_;
+  OwnedReply owner_;
 };
 
 }  // namespace prm::redis

@@ -37,7 +37,7 @@ constexpr ReplyLimit kLargeReply{uint64_t{64} << 20};
 // limits.
 class ReplyGuard {
  public:
-  // Passes bytes to hiredis. False if it has no memory for them.
+  // Passes bytes to ReplyReader. False if it has no memory for them.
   using Sink = std::function<bool(const char* bytes, size_t size)>;
 
   // gate: for text that messages quote; it must outlive the guard.
@@ -57,7 +57,7 @@ class ReplyGuard {
   // The number of expected replies that are not complete.
   size_t pending() const { return limits_.size(); }
 
-  // Call it once for each complete reply that hiredis returns: see Reply::dropped.
+  // Call it once for each complete reply of ReplyReader: see Reply::dropped.
   uint64_t TakeDropped();
 
  private:
