@@ -44,8 +44,7 @@ class Filler : public rdb::ValueVisitor {
          pg::Tuplestore &rows)
       : shape_(shape),
         options_(options),
-        row_(shape, needed, options.fields != nullptr ? options.fields->size() : 0, options.checked, desc,
-             rows) {
+        row_(shape, needed, options.fields != nullptr ? options.fields->size() : 0, desc, rows) {
     for (size_t const i : row_.columns()) {
       Content content = shape.columns()[i].content;
       if (content == Content::kCapture) needs_captures_ = true;
@@ -112,14 +111,23 @@ class Filler : public rdb::ValueVisitor {
       const std::optional<Bytes> text = pg::TextFromUtf8(value, text_);
       is_text_ = name && text;
       if (!is_text_) return;
-      auto const found = std::find(fields_.begin(), fields_.end(), *name);
-      if (found != fields_.end()) row_.SetField(static_cast<size_t>(found - fields_.begin()), *text);
+      size_t const place = Find(*name);
+      if (place == fields_.size()) return;
+      row_.SetField(place, *text);
+      next_ = place + 1;
     }
     bool is_text() const { return is_text_; }
 
    private:
+    // Fields of a hash often come in the order in which the query names them.
+    size_t Find(Bytes name) const {
+      if (next_ < fields_.size() && fields_[next_] == name) return next_;
+      return static_cast<size_t>(std::find(fields_.begin(), fields_.end(), name) - fields_.begin());
+    }
+
     const std::vector<std::string> &fields_;
     BatchRow &row_;
+    size_t next_ = 0;
     bool is_text_ = true;
     std::string name_, text_;
   };
@@ -418,9 +426,9 @@ std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<b
   // In the order of their names entries are scattered over memory that is larger than a processor's caches.
   auto prefetch = [&](size_t at, bool with_payload) {
     if (at >= which.size()) return;
-    const source::Entry *entry = entries[static_cast<size_t>(which[at])];
-    __builtin_prefetch(with_payload ? entry->payload.data()
-                                    : reinterpret_cast<const char *>(&entry->payload));
+    const std::string &payload = entries[static_cast<size_t>(which[at])]->payload;
+    __builtin_prefetch(with_payload ? payload.data() : reinterpret_cast<const char *>(&payload));
+    if (with_payload) __builtin_prefetch(payload.data() + payload.size());  // its version and checksum
   };
   for (size_t i = 0; i < which.size(); ++i) {
     pg::CheckInterrupts();

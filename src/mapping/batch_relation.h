@@ -18,10 +18,6 @@ struct EntryProblem {
   std::string message;
 };
 
-// Thrown when a value was not JSON and the rows must be made again with checked = true (before PostgreSQL 16,
-// where the failed conversion has spoilt the subtransaction).
-struct UncheckedJsonFailed {};
-
 // Rows that are copies of columns of redis_batch: (redis_row, redis_entry, the columns).
 struct PlainRows {
   const std::vector<PlainColumn> &columns;
@@ -32,7 +28,6 @@ struct PlainRows {
 
 struct FillOptions {
   const std::optional<std::vector<std::string>> &types;  // others, if given, are a problem
-  bool checked = false;                                  // see UncheckedJsonFailed
   bool by_element = false;    // with `expand`: a bad element is no problem of the others
   bool one_spelling = false;  // a capture that is not spelled as PostgreSQL prints it is a problem
   // Fields of hashes, for columns behind those of the shape: see NamedFields. Other values then have no rows.

@@ -13,10 +13,9 @@ constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 
 }  // namespace
 
-BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, bool checked_json,
-                   TupleDesc desc, pg::Tuplestore &rows)
+BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, TupleDesc desc,
+                   pg::Tuplestore &rows)
     : shape_(shape),
-      checked_json_(checked_json),
       desc_(desc),
       rows_(rows),
       context_("redis_batch row"),
@@ -176,25 +175,16 @@ void BatchRow::ConvertCapture(size_t column) {
 }
 
 std::optional<BatchRow::Problem> BatchRow::ConvertJson(Bytes text, Datum *value) {
-  if (pg::kHasSoftErrors || checked_json_) {
-    std::string message;
-    int sqlstate = 0;
-    if (jsonb_.TryConvert(text, value, &message, &sqlstate)) return std::nullopt;
-    // An escape, such as \u0000, of a character that the server cannot hold.
-    const bool is_encoding =
-        sqlstate == ERRCODE_UNTRANSLATABLE_CHARACTER || sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED;
-    return Problem{sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED ? "json_too_large"
-                   : is_encoding                              ? "value_encoding"
-                                                              : "invalid_json",
-                   message};
-  }
-  try {
-    *value = jsonb_.Convert(text);
-    return std::nullopt;
-  } catch (const pg::PgError &error) {
-    if (pg::IsBadInput(error.sqlstate())) throw UncheckedJsonFailed();
-    throw;
-  }
+  std::string message;
+  int sqlstate = 0;
+  if (jsonb_.TryConvert(text, value, &message, &sqlstate)) return std::nullopt;
+  // An escape, such as \u0000, of a character that the server cannot hold.
+  const bool is_encoding =
+      sqlstate == ERRCODE_UNTRANSLATABLE_CHARACTER || sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED;
+  return Problem{sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED ? "json_too_large"
+                 : is_encoding                              ? "value_encoding"
+                                                            : "invalid_json",
+                 message};
 }
 
 }  // namespace prm

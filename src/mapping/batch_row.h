@@ -44,9 +44,9 @@ class BatchRow {
   };
 
   // Rows go into `rows`. needed: the columns that are filled. fields: the number of columns of type text
-  // behind them. checked_json: see UncheckedJsonFailed.
-  BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, bool checked_json,
-           TupleDesc desc, pg::Tuplestore &rows);
+  // behind them.
+  BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, TupleDesc desc,
+           pg::Tuplestore &rows);
 
   // Makes rows of (redis_row, redis_entry, these columns) instead, numbered as they come.
   void MakePlain(const std::vector<PlainColumn> &columns);
@@ -71,7 +71,7 @@ class BatchRow {
   // Copies text of the server into the column of a field.
   void SetField(size_t field, Bytes text);
 
-  // Puts the row as it is; its cells stay. Errors: UncheckedJsonFailed, 53200.
+  // Puts the row as it is; its cells stay. Errors: 53200.
   std::optional<Problem> Put();
 
  private:
@@ -84,7 +84,6 @@ class BatchRow {
   void ConvertCapture(size_t column);
 
   const BatchShape &shape_;
-  bool checked_json_;
   TupleDesc desc_;
   pg::Tuplestore &rows_;
   pg::Context context_;

@@ -20,10 +20,13 @@ class InputFunction {
   Datum Convert(Bytes text);
 
   // For text that may be invalid: returns false, with the type's message and SQLSTATE, for an invalid value.
-  // Throws other errors. Before PostgreSQL 16 it costs a subtransaction.
+  // Throws other errors. Before PostgreSQL 16 it costs a subtransaction, except for types that OnlyComputes
+  // knows.
   bool TryConvert(Bytes text, Datum *value, std::string *message, int *sqlstate = nullptr);
 
  private:
+  bool OnlyComputes() const;
+
   FmgrInfo function_;
   Oid ioparam_;
 };

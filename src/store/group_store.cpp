@@ -68,8 +68,6 @@ GroupStore::Trial GroupStore::InTrial(bool keep, Body body) {
       pg::InSubtransaction([&] { body(trial); });
     else
       pg::InRolledBackSubtransaction([&] { body(trial); });
-  } catch (const UncheckedJsonFailed &) {
-    trial.result = Trial::kUncheckedJson;
   } catch (EntriesRefused &found) {
     trial.result = Trial::kRefused;
     trial.refused = std::move(found.refusals);
@@ -204,7 +202,7 @@ void GroupStore::RunWithoutRows(size_t mapping) {
 }
 
 FillOptions GroupStore::FillOptionsOf(const PreparedMapping &mapping) const {
-  return {mapping.mapping.types, mapping.state.checked_json, mapping.mapping.atomic == "element",
+  return {mapping.mapping.types, mapping.mapping.atomic == "element",
           mapping.mapping.exclusive && !HasKeyAmongKeyColumns(mapping.mapping, mapping.query.facts()),
           &mapping.query.facts().fields};
 }

@@ -40,11 +40,10 @@ class GroupStore {
   struct Trial {
     enum Result {
       kStored,
-      kRefused,        // `refused` have to be; the others may be tried again
-      kDeferred,       // `deferred` have to wait; the others may be tried again
-      kUncheckedJson,  // JSON has to be checked as it is converted
-      kNotStored,      // the target did not store the rows that it was given
-      kFailed,         // with `error`
+      kRefused,    // `refused` have to be; the others may be tried again
+      kDeferred,   // `deferred` have to wait; the others may be tried again
+      kNotStored,  // the target did not store the rows that it was given
+      kFailed,     // with `error`
     } result = kStored;
     size_t mapping = 0;     // the one that was worked on
     bool in_query = false;  // in its query rather than in its target
@@ -72,7 +71,7 @@ class GroupStore {
   // Runs all that a mapping may run, over no rows. Errors: those of its statements.
   void RunWithoutRows(size_t mapping);
 
-  // The rows of redis_batch of one entry. Errors: UncheckedJsonFailed.
+  // The rows of redis_batch of one entry.
   void FillElements(int entry, PreparedMapping &mapping, pg::Tuplestore &batch);
 
   // The elements that a mapping has to leave out of the one entry that is tried next, and why.

@@ -58,9 +58,6 @@ class PatternGroup::Work {
         case Trial::kStored:
           if (options_.subtransactions != nullptr) --*options_.subtransactions;
           return Settle(which, trial.findings);
-        case Trial::kUncheckedJson:
-          store_->prepared(trial.mapping).state.checked_json = true;
-          continue;
         case Trial::kRefused:
           for (const auto &[entry, refusal] : trial.refused) RejectEntry(entry, refusal);
           which.erase(
@@ -352,7 +349,6 @@ class PatternGroup::Work {
         return Explain(entry, trial);
       case Trial::kDeferred:  // good, but not now: the whole key waits
       case Trial::kStored:
-      case Trial::kUncheckedJson:
         break;
     }
     return std::nullopt;

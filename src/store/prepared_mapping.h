@@ -17,7 +17,6 @@ struct MappingState {
   BatchShape shape;
   bool expects_new_rows = false;
   bool target_seen = false;
-  bool checked_json = false;
   bool stored = false;  // a row
   bool inserts_in_bulk = true;
 
