@@ -1,12 +1,15 @@
 #include "ledger/ledger.h"
 
 #include "ledger/departure.h"
+#include "mapping/ledger_choice.h"
 #include "mapping/mapping_query.h"
 #include "mapping/target_statements.h"
+#include "pg/each_row.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "pg/transaction.h"
+#include "write/bulk_insert.h"
 
 namespace prm {
 
@@ -42,6 +45,17 @@ TupleDesc OwnedDesc() {
                  {"after_ms", INT8OID},
                  {"until_ms", INT8OID}});
 }
+// As BulkInsert wants it, with the columns of the table behind the first two.
+TupleDesc EntriesDesc() {
+  return DescOf({{"redis_row", INT4OID},
+                 {"redis_entry", INT4OID},
+                 {"mapping_id", INT8OID},
+                 {"row_hash", INT8OID},
+                 {"key_hash", INT8OID},
+                 {"db", INT4OID},
+                 {"row_key", TEXTOID},
+                 {"key_bytes", BYTEAOID}});
+}
 TupleDesc ObsoleteDesc() {
   return DescOf({{"row_hash", INT8OID}, {"row_key", TEXTOID}, {"after_ms", INT8OID}, {"until_ms", INT8OID}});
 }
@@ -55,6 +69,7 @@ Ledger::Ledger(const Mapping &mapping, const Target &target, std::vector<std::st
       expires_(std::move(expires)),
       keys_(target.keys),
       asks_for_first_key_(CanAskForFirstKey(target)),
+      has_equal_images_(std::all_of(target.keys.begin(), target.keys.end(), EqualMeansSameBytes)),
       planning_(target.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
                                                   : pg::KeptStatement::Planning::kAsUsual),
       identify_("SELECT excluded.redis_row, excluded.redis_entry, " + RowKeyExpression("excluded") +
@@ -109,6 +124,19 @@ int64 Ledger::HashOfKey(const KeyName &key) {
   return static_cast<int64>(hasher_->Finish().high);
 }
 
+bool Ledger::AreEmpty(const std::vector<const Mapping *> &mappings) {
+  std::vector<int64> full;
+  for (const Mapping *mapping : mappings)
+    if (mapping->ledger == "full") full.push_back(mapping->id);
+  pg::AsExtensionOwner as_owner;
+  // There is no index by mapping, so that a table of more than 8 MB is not searched.
+  return Spi::Execute(
+             "SELECT CASE WHEN pg_relation_size('redis_migrate.ledger') > 8388608 THEN false ELSE NOT EXISTS "
+             "(SELECT FROM redis_migrate.ledger WHERE mapping_id = ANY ($1)) END",
+             {SqlParam::Int8Array(full)})[0]
+      .Bool(0);
+}
+
 void Ledger::Identify(pg::Tuplestore &identities) {
   {
     CanonicalText canonical;
@@ -134,17 +162,33 @@ std::vector<IdentifiedRow> Ledger::Next(pg::Tuplestore &identities, size_t count
   return rows;
 }
 
+bool Ledger::MayFold(pg::Tuplestore &identities) {
+  if (!has_equal_images_ || identities.size() > QueryRows::kAtOnce) return true;
+  std::vector<int64> hashes;
+  pg::ForEachRow(IdentitiesDesc(), identities, [&](TupleTableSlot *slot) {
+    hashes.push_back(HashOfRow(pg::DatumBytes(slot->tts_values[2])));
+  });
+  pg::Call([&] { tuplestore_rescan(identities.get()); });
+  std::sort(hashes.begin(), hashes.end());
+  return std::adjacent_find(hashes.begin(), hashes.end()) != hashes.end();
+}
+
 std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row) {
   auto const [lowest, highest] = std::minmax_element(
       rows.begin(), rows.end(), [](const IdentifiedRow &a, const IdentifiedRow &b) { return a.row < b.row; });
   first_ = rows.empty() ? 0 : lowest->row;
   owners_.assign(rows.empty() ? 0 : static_cast<size_t>(highest->row - first_) + 1, Owner::kNobody);
+  std::vector<const IdentifiedRow *> asked;
   std::vector<int64> hashes;
   std::vector<std::string> row_keys;
   for (const IdentifiedRow &row : rows) {
+    if (!MayBeRecorded(row.hash)) continue;
+    asked.push_back(&row);
     hashes.push_back(row.hash);
     row_keys.push_back(row.row_key);
   }
+  std::vector<int> lost;
+  if (asked.empty()) return lost;
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   // LATERAL and OFFSET make it one look-up in the index for each row, whatever the planner makes of a ledger
@@ -156,9 +200,8 @@ FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS k (row_hash, row_key,
      LATERAL (SELECT db, key_bytes FROM redis_migrate.ledger
               WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS l)",
       {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(hashes), SqlParam::TextArray(row_keys)});
-  std::vector<int> lost;
   for (uint64 i = 0; i < owners.size(); ++i) {
-    const IdentifiedRow &row = rows[owners[i].Int8(0) - 1];
+    const IdentifiedRow &row = *asked[static_cast<size_t>(owners[i].Int8(0) - 1)];
     KeyName owner = {owners[i].Int4(1), pg::DatumBytes(owners[i].Value(2))};
     KeyName key = key_of_row(row.row);
     owners_[static_cast<size_t>(row.row - first_)] =
@@ -169,12 +212,6 @@ FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS k (row_hash, row_key,
 }
 
 void Ledger::Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row) {
-  struct Entries {
-    std::vector<int64> row_hashes, key_hashes;
-    std::vector<std::string> row_keys;
-    std::vector<int> dbs;
-    std::vector<Bytes> keys;
-  };
   Entries fresh, changed;
   for (const IdentifiedRow &row : rows) {
     if (IsRecorded(row.row)) continue;
@@ -185,25 +222,52 @@ void Ledger::Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_
     entries.row_keys.push_back(row.row_key);
     entries.dbs.push_back(key.db);
     entries.keys.push_back(key.key);
+    if (recorded_ == nullptr) continue;
+    recorded_->Add(static_cast<uint64>(row.hash));
+    recorded_->Add(static_cast<uint64>(entries.key_hashes.back()));
   }
   pg::AsExtensionOwner as_owner;
   auto execute = [&](const std::string &sql, const Entries &entries) {
-    if (entries.dbs.empty()) return;
     Spi::ExecuteKept(sql, {SqlParam::Int8(mapping_id_), SqlParam::Int8Array(entries.row_hashes),
                            SqlParam::Int8Array(entries.key_hashes), SqlParam::TextArray(entries.row_keys),
                            SqlParam::Int4Array(entries.dbs), SqlParam::ByteaArray(entries.keys)});
   };
-  execute(R"(
+  if (!fresh.dbs.empty() && !InsertInBulk(fresh))
+    execute(R"(
 INSERT INTO redis_migrate.ledger (mapping_id, row_hash, key_hash, row_key, db, key_bytes)
 SELECT $1, k.* FROM unnest($2, $3, $4, $5, $6) AS k)",
-          fresh);
-  execute(R"(
+            fresh);
+  if (!changed.dbs.empty())
+    execute(R"(
 UPDATE redis_migrate.ledger AS l SET db = k.db, key_bytes = k.key_bytes, key_hash = k.key_hash
 FROM unnest($2, $3, $4, $5, $6) AS k (row_hash, key_hash, row_key, db, key_bytes),
      LATERAL (SELECT ctid FROM redis_migrate.ledger
               WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
 WHERE l.ctid = found.ctid)",
-          changed);
+            changed);
+}
+
+bool Ledger::InsertInBulk(const Entries &entries) const {
+  Oid const relation =
+      pg::Call([] { return get_relname_relid("ledger", get_namespace_oid("redis_migrate", false)); });
+  TupleDesc desc = EntriesDesc();
+  std::vector<AttrNumber> columns;
+  for (int i = QueryRows::kFirstColumn; i <= desc->natts; ++i) {
+    const char *const name = NameStr(TupleDescAttr(desc, i - 1)->attname);
+    columns.push_back(pg::Call([&] { return get_attnum(relation, name); }));
+  }
+  pg::Tuplestore rows;
+  bool nulls[8] = {};
+  for (size_t i = 0; i < entries.dbs.size(); ++i) {
+    Datum values[] = {Int32GetDatum(static_cast<int32>(i)), Int32GetDatum(0),
+                      Int64GetDatum(mapping_id_),           Int64GetDatum(entries.row_hashes[i]),
+                      Int64GetDatum(entries.key_hashes[i]), Int32GetDatum(entries.dbs[i]),
+                      pg::TextDatum(entries.row_keys[i]),   pg::ByteaDatum(entries.keys[i])};
+    rows.Put(desc, values, nulls);
+    pfree(DatumGetPointer(values[6]));
+    pfree(DatumGetPointer(values[7]));
+  }
+  return BulkInsert(relation, InvalidOid, columns, desc, rows);
 }
 
 void Ledger::TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &identities,
@@ -212,13 +276,16 @@ void Ledger::TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &iden
   std::vector<int> entries, dbs;
   std::vector<Bytes> names;
   for (const auto &[entry, key, time] : keys) {
+    int64 const hash = HashOfKey(key);
+    if (!MayBeRecorded(hash)) continue;
     after.push_back(time.until_ms != 0 ? time.after_ms : pg::NowMs());
     until.push_back(time.until_ms != 0 ? time.until_ms : pg::NowMs());
     entries.push_back(entry);
-    hashes.push_back(HashOfKey(key));
+    hashes.push_back(hash);
     dbs.push_back(key.db);
     names.push_back(key.key);
   }
+  if (entries.empty()) return;
   pg::AsExtensionOwner as_owner;
   pg::Tuplestore owned;
   find_owned_.ExecuteInto(

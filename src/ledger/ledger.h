@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/bytes.h"
+#include "core/hash_filter.h"
 #include "ledger/departure.h"
 #include "ledger/row_hash.h"
 #include "mapping/catalog.h"
@@ -52,9 +53,19 @@ class Ledger {
     source::TimeSpan time;
   };
 
+  // Whether the full ledgers of these mappings have no entries; false also if finding out would take long.
+  static bool AreEmpty(const std::vector<const Mapping *> &mappings);
+
+  // The hashes of all entries of this and other mappings, and maybe more: only what may be among them is
+  // looked up, and what is recorded is added. None: everything is looked up.
+  void set_recorded(HashFilter *recorded) { recorded_ = recorded; }
+
   // Adds the identities of redis_rows to `identities`, in the order of the rows, with the rights and settings
   // of the caller.
   void Identify(pg::Tuplestore &identities);
+
+  // Whether rows of redis_rows may have the same identity. Goes back to the first identity.
+  bool MayFold(pg::Tuplestore &identities);
 
   // Strikes off the rows that the keys own but no longer yield themselves, and adds them to `obsolete`.
   void TakeObsolete(const std::vector<Changed> &keys, pg::Tuplestore &identities, pg::Tuplestore &obsolete);
@@ -95,9 +106,21 @@ class Ledger {
  private:
   enum class Owner : char { kNobody, kOther, kSelf };
 
+  // Entries that are to be recorded, as columns.
+  struct Entries {
+    std::vector<int64> row_hashes, key_hashes;
+    std::vector<std::string> row_keys;
+    std::vector<int> dbs;
+    std::vector<Bytes> keys;
+  };
+  bool InsertInBulk(const Entries &entries) const;
+
   Owner OwnerOf(int row) const {
     size_t const at = static_cast<size_t>(row - first_);
     return row < first_ || at >= owners_.size() ? Owner::kNobody : owners_[at];
+  }
+  bool MayBeRecorded(int64 hash) const {
+    return recorded_ == nullptr || recorded_->MayHold(static_cast<uint64>(hash));
   }
   int64 HashOfRow(Bytes row_key);
   int64 HashOfKey(const KeyName &key);
@@ -115,9 +138,11 @@ class Ledger {
   std::vector<std::string> expires_;
   std::vector<KeyColumn> keys_;
   bool asks_for_first_key_;
+  bool has_equal_images_;  // equal identities have equal texts
   pg::KeptStatement::Planning planning_;
   pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_, delete_all_;
   Journal *journal_ = nullptr;
+  HashFilter *recorded_ = nullptr;
   std::optional<RowHasher> hasher_;
   // The keys that FindLost found in the ledger for its rows, from that number on.
   int first_ = 0;

@@ -82,9 +82,9 @@ Values FieldsOf(Datum composite) {
 
 RowHasher::RowHasher() : secret_(LoadSecret()) {}
 
-const RowHasher::Image &RowHasher::ImageOf(Oid type) {
-  auto found = images_.find(type);
-  if (found != images_.end()) return found->second;
+RowHasher::Image RowHasher::ImageOf(Oid type) {
+  for (const auto &[known, image] : images_)
+    if (known == type) return image;
   Image const image = pg::Call([&] {
     Image facts = {};
     bool by_value;
@@ -106,7 +106,8 @@ const RowHasher::Image &RowHasher::ImageOf(Oid type) {
       facts.kind = facts.length > 0 ? Kind::kFixed : Kind::kCString;
     return facts;
   });
-  return images_.emplace(type, image).first->second;
+  images_.emplace_back(type, image);
+  return image;
 }
 
 void RowHasher::AddBytes(Bytes bytes) {
@@ -122,7 +123,7 @@ void RowHasher::AppendBytes(Bytes bytes) {
 void RowHasher::Add(Oid type, Datum value, bool null) {
   bytes_ += null ? '\0' : '\1';
   if (null) return;
-  const Image &image = ImageOf(type);
+  Image const image = ImageOf(type);
   switch (image.kind) {
     case Kind::kInteger:
       AppendWord(Integer(value, image.length), bytes_);

@@ -40,12 +40,12 @@ class RowHasher {
     Kind kind;
     int16 length;
   };
-  const Image &ImageOf(Oid type);
+  Image ImageOf(Oid type);
   void AppendBytes(Bytes bytes);
   void AddArray(Datum array);
 
   SipKey secret_;
-  std::map<Oid, Image> images_;
+  std::vector<std::pair<Oid, Image>> images_;  // of the few types met
   std::string bytes_;
 };
 

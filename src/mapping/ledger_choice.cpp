@@ -57,10 +57,6 @@ std::optional<std::string> NameColumnOf(const std::string &key_column, const Key
   return std::nullopt;
 }
 
-namespace {
-
-// Whether values that the key's index takes for the same have the same bytes, so that a hash of the bytes
-// stands for the value.
 bool EqualMeansSameBytes(const KeyColumn &key) {
   return Call([&] {
     Oid left, right;
@@ -77,6 +73,8 @@ bool EqualMeansSameBytes(const KeyColumn &key) {
     return false;
   });
 }
+
+namespace {
 
 // Whether an index of the target has these key columns first, in whatever order.
 bool HasIndexThatLeadsWith(const Target &target, const std::vector<KeyColumn> &keys) {

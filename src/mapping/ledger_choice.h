@@ -19,6 +19,10 @@ bool RowsTellKeysApart(const Mapping &mapping, const KeyPattern &pattern, const 
 std::optional<std::string> NameColumnOf(const std::string &key_column, const KeyPattern &pattern,
                                         const QueryFacts &facts);
 
+// Whether values that the key's index takes for the same have the same bytes, so that a hash of the bytes, or
+// their text, stands for the value.
+bool EqualMeansSameBytes(const KeyColumn &key);
+
 struct LedgerChoice {
   std::string ledger;  // none, packed, full
   std::string reason;  // in words; for a packed ledger, how the name of a key becomes the key of its row

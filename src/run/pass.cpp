@@ -34,6 +34,7 @@ Pass::Pass(const Migration &migration, const RunParameters &parameters, const Ro
 uint64 Pass::Read(int level, std::string position, bool first, const std::optional<SourcePart> &part,
                   const std::function<void()> &between) {
   beside_others_ = part.has_value();
+  if (beside_others_) recorded_.reset();
   stored_ = record_.ReadPageKeys();
   has_deferred_ = record_.HasDeferred(level);
   Spi::Commit();  // nothing is held while the network is waited for
@@ -136,8 +137,12 @@ std::vector<const source::Entry *> Pass::StorePart(const std::vector<const sourc
   // Whoever prunes by force means what is gone, not what the application has taken over.
   options.takes_owned = parameters_.force && !parameters_.prune && !parameters_.live;
   if (parameters_.prune) options.seen_run = record_.id();
-  if (!claiming_) claiming_ = record_.ReadClaiming();
+  if (!claiming_) {
+    claiming_ = record_.ReadClaiming();
+    if (!beside_others_ && !parameters_.live && Ledger::AreEmpty(routing_.Mappings())) recorded_.emplace();
+  }
   options.claiming = &*claiming_;
+  if (recorded_) options.recorded = &*recorded_;
   std::vector<LateWrite> late;
   if (parameters_.live) options.late = &late;
   int subtransactions = 0;

@@ -3,6 +3,7 @@
 
 #include <set>
 
+#include "core/hash_filter.h"
 #include "pg/transaction.h"
 #include "source/source.h"
 
@@ -37,6 +38,7 @@ struct BatchOptions {
   bool follows = false;           // it is of a stream of changes: rows may be deleted and inserted again
   std::optional<int64> seen_run;  // prune: note the rows met, for this run
   const std::set<std::string> *claiming = nullptr;  // mappings whose packed ledger takes unchanged rows
+  HashFilter *recorded = nullptr;                   // see Ledger::set_recorded
   int *subtransactions = nullptr;  // how many more the transaction may keep; none: as many as it takes
   std::vector<PreviewRow> *preview = nullptr;  // collect the rows that would be stored
   bool preview_bytes = false;                  // with their columns of type bytea

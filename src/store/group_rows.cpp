@@ -52,7 +52,7 @@ void GroupStore::Store(PreparedMapping &mapping, Stage &stage, const std::vector
   if (mapping.packed) DeleteLeftRows(mapping, stage, which, findings, counts);
   bool const blind = mapping.writer.expects_new_rows();
   std::vector<int> folded;
-  if (!blind && MayFold(mapping, *stage.rows)) folded = FindFolded(mapping, stage);
+  if (!blind && MayFold(mapping, *stage.rows)) folded = FindFolded(mapping, stage, identities);
 
   bool all_new = true;
   std::map<int, Refusal> without_target;
@@ -79,13 +79,13 @@ void GroupStore::Compare(PreparedMapping &mapping, Stage &stage, Findings &findi
   found.rows.resize(entries_.size());
   if (!mapping.comparer) mapping.comparer.emplace(mapping.mapping, mapping.target, mapping.query);
   TupleDesc desc = mapping.query.row_desc();
-  std::vector<int> folded;
-  if (MayFold(mapping, *stage.rows)) folded = FindFolded(mapping, stage);
   pg::Tuplestore identities;
   if (mapping.ledger) {
     pg::NamedRows named(kRowsName, desc, stage.rows->rows.get());
     mapping.ledger->Identify(identities);
   }
+  std::vector<int> folded;
+  if (MayFold(mapping, *stage.rows)) folded = FindFolded(mapping, stage, identities);
   ForEachPart(desc, *stage.rows, [&](RowPart &part) {
     pg::Context context("redis_migrate rows");
     pg::SwitchContext in_context(context.get());
@@ -189,7 +189,8 @@ bool GroupStore::MayFold(const PreparedMapping &mapping, const QueryRows &rows) 
 
 // Rows of this batch with the same identity: the lowest key wins; entries are numbered in that order. Returns
 // the others, in ascending order.
-std::vector<int> GroupStore::FindFolded(PreparedMapping &mapping, Stage &stage) {
+std::vector<int> GroupStore::FindFolded(PreparedMapping &mapping, Stage &stage, pg::Tuplestore &identities) {
+  if (mapping.ledger && !mapping.ledger->MayFold(identities)) return {};
   if (mapping.packed) {
     std::optional<std::vector<int>> of_keys = FindFoldedOfKeys(mapping.target, mapping.query.facts().columns,
                                                                mapping.query.row_desc(), stage.rows->rows);

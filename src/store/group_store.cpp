@@ -30,6 +30,7 @@ GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr
     // ledger, one process may insert what another has deleted.
     bool const in_order = options.follows || (options.beside_others && prepared.ledger);
     prepared.journal.Begin(options.run, in_order || !(prepared.packed || prepared.notes_inserts));
+    if (prepared.ledger) prepared.ledger->set_recorded(options.recorded);
     if (prepared.packed && !Claims(prepared.mapping))
       prepared.writer.set_before_update([&prepared] { prepared.packed->ReadPriors(); });
   }

@@ -136,7 +136,7 @@ class GroupStore {
                  const std::vector<IdentifiedRow> &identified, Findings &findings,
                  std::map<int, Refusal> &without_target);
   static bool MayFold(const PreparedMapping &mapping, const QueryRows &rows);
-  static std::vector<int> FindFolded(PreparedMapping &mapping, Stage &stage);
+  static std::vector<int> FindFolded(PreparedMapping &mapping, Stage &stage, pg::Tuplestore &identities);
   Ledger::Changed ChangedKey(int entry) const;
   void TakeObsolete(PreparedMapping &mapping, const std::vector<int> &which, const Findings &findings,
                     pg::Tuplestore &identities, pg::Tuplestore &obsolete);

@@ -89,7 +89,7 @@ struct Request {
   Oid relation;
   const AttrNumber *columns;
   int column_count;
-  Oid key_index;
+  Oid order;
   TupleDesc desc;
   Tuplestorestate *rows;
 };
@@ -98,7 +98,7 @@ void InsertRows(const Request &request, ResultRelInfo *table, EState *estate, co
   KeyOrder order;
   bool has_order = false;
   for (int i = 0; i < table->ri_NumIndices && !has_order; ++i) {
-    if (RelationGetRelid(table->ri_IndexRelationDescs[i]) != request.key_index) continue;
+    if (RelationGetRelid(table->ri_IndexRelationDescs[i]) != request.order) continue;
     FindKeyOrder(table->ri_IndexRelationDescs[i], source, &order);
     has_order = true;
   }
@@ -141,16 +141,21 @@ bool Insert(const Request &request) {
 
 }  // namespace
 
-bool BulkInsert(const Target &target, const std::vector<const TargetColumn *> &columns, TupleDesc desc,
+bool BulkInsert(Oid relation, Oid order, const std::vector<AttrNumber> &columns, TupleDesc desc,
                 pg::Tuplestore &rows) {
-  std::vector<AttrNumber> numbers;
-  for (const TargetColumn *column : columns) numbers.push_back(column->number);
-  Request const request = {target.oid,       numbers.data(), static_cast<int>(numbers.size()),
-                           target.key_index, desc,           rows.get()};
+  Request const request = {relation, columns.data(), static_cast<int>(columns.size()),
+                           order,    desc,           rows.get()};
   pg::Context context("redis_migrate bulk insert");
   pg::SwitchContext in_context(context.get());
   pg::SnapshotScope snapshot;
   return Call([&] { return Insert(request); });
+}
+
+bool BulkInsert(const Target &target, const std::vector<const TargetColumn *> &columns, TupleDesc desc,
+                pg::Tuplestore &rows) {
+  std::vector<AttrNumber> numbers;
+  for (const TargetColumn *column : columns) numbers.push_back(column->number);
+  return BulkInsert(target.oid, target.key_index, numbers, desc, rows);
 }
 
 }  // namespace prm
