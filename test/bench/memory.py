@@ -1,20 +1,23 @@
 #!/usr/bin/python3
-"""Measures the memory of runs over many keys of every kind of mapping and prints one table. No figure makes it fail.
+"""Measures the memory and time of runs over many keys of every kind of mapping and prints one table. No figure makes it fail.
 
-Usage: memory.py --redis PORT [--keys N] [--fields N] [--elements N] [--only WORD]
+Usage: memory.py --redis PORT [--keys N[,N...]] [--fields N] [--elements N] [--only WORD]
   --redis       an empty Redis, which is flushed again and again
-  --keys N      keys of each case; 1,000,000 by default. Collections have ten elements, and there are a tenth as many
+  --keys N      keys of each case; 1,000,000 by default. Collections have ten elements, and there are a tenth as many.
+                With several numbers each case is measured with each of them
   --fields N    fields of one hash; 2,000,000 by default
   --elements N  elements of one list, set or sorted set; 5,000,000 by default
   --only WORD   only the cases whose names contain the word
   --check       only checks the options
 
 What is measured is the anonymous memory of the session, above an idle session that has loaded the library. That it is flat
-shows in the maximum of the first third beside that of the whole run. PostgreSQL is that of PGHOST, PGPORT and PGUSER; its
+shows in the maximum of the first third beside that of the whole run. Time is that of the session's processor for each key,
+or for each field or element of one key, and the seconds of the run. PostgreSQL is that of PGHOST, PGPORT and PGUSER; its
 processes must run on this machine.
 """
 import argparse
 import sys
+import time
 
 import psycopg2
 import redis
@@ -81,8 +84,6 @@ class Bench:
     def __init__(self, options):
         self.options = options
         self.redis = redis.Redis(port=options.redis)
-        self.size = {"keys": options.keys, "collections": max(options.keys // 10, 1), "fields": options.fields,
-                     "elements": options.elements}
         self.admin = self.connect()
         self.ask("CREATE EXTENSION pg_redis_migrate")
         self.ask("CREATE SERVER bench FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '%d')" % options.redis)
@@ -98,15 +99,26 @@ class Bench:
             cursor.execute(sql)
             return cursor.fetchone() if cursor.description else None
 
-    def load(self, case):
+    def sizes(self, case):
+        one_key = {"fields": self.options.fields, "elements": self.options.elements}
+        if case.size in one_key:
+            return [one_key[case.size]]
+        return [max(keys // 10, 1) if case.size == "collections" else keys for keys in self.options.keys]
+
+    @staticmethod
+    def processor_us(session):
+        """The time that the session has had a processor."""
+        with open("/proc/%d/schedstat" % session.info.backend_pid) as stat:
+            return int(stat.read().split()[0]) / 1000
+
+    def load(self, case, size):
         self.redis.flushall()
         script = self.redis.register_script("for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do %s end" % case.script)
-        size = self.size[case.size]
         for first in range(1, size + 1, BATCH):
             script(args=[first, min(first + BATCH - 1, size)])
 
-    def measure(self, case):
-        self.load(case)
+    def measure(self, case, size):
+        self.load(case, size)
         self.ask("DROP TABLE IF EXISTS target")
         self.ask("SELECT redis_migrate.create_migration('bench', 'bench')")
         if case.query:
@@ -119,29 +131,32 @@ class Bench:
         with Memory(session.info.backend_pid) as idle:
             pass
         for again in ("", ", again"):
+            busy, start = self.processor_us(session), time.monotonic()
             with Memory(session.info.backend_pid) as memory:
-                self.ask("CALL redis_migrate.run('bench')", session)
-            state, read = self.ask("SELECT state, read FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1")
+                self.ask("CALL redis_migrate.run('bench', workers => 1)", session)
+            seconds, busy = time.monotonic() - start, self.processor_us(session) - busy
+            state, = self.ask("SELECT state FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1")
             if state != "completed":
                 sys.exit("%s: the run is %s" % (case.name, state))
             third = max(memory.samples[:max(len(memory.samples) // 3, 1)])
-            print("%-46s %10d %10.1f %10.1f" % (case.name + again, read, (third - idle.highest) / 1024,
-                                                (memory.highest - idle.highest) / 1024), flush=True)
+            print("%-46s %10d %10.1f %10.1f %10.2f %10.1f" % (case.name + again, size, (third - idle.highest) / 1024,
+                                                              (memory.highest - idle.highest) / 1024, busy / size, seconds), flush=True)
         session.close()
         self.ask("SELECT redis_migrate.drop_migration('bench')")
         self.ask("TRUNCATE redis_migrate.archived_key, redis_migrate.archive_chunk")
 
     def run(self):
-        print("%-46s %10s %10s %10s" % ("MB above an idle session", "keys", "1st third", "highest"))
+        print("%-46s %10s %10s %10s %10s %10s" % ("MB above an idle session, and time", "keys", "1st third", "highest", "us/key", "seconds"))
         for case in all_cases():
             if self.options.only in case.name:
-                self.measure(case)
+                for size in self.sizes(case):
+                    self.measure(case, size)
 
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--redis", type=int)
-    parser.add_argument("--keys", type=int, default=1000000)
+    parser.add_argument("--keys", type=lambda keys: [int(number) for number in keys.split(",")], default=[1000000])
     parser.add_argument("--fields", type=int, default=2000000)
     parser.add_argument("--elements", type=int, default=5000000)
     parser.add_argument("--only", default="")
