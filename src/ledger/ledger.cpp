@@ -131,8 +131,9 @@ bool Ledger::AreEmpty(const std::vector<const Mapping *> &mappings) {
   pg::AsExtensionOwner as_owner;
   // There is no index by mapping, so that a table of more than 8 MB is not searched.
   return Spi::Execute(
-             "SELECT CASE WHEN pg_relation_size('redis_migrate.ledger') > 8388608 THEN false ELSE NOT EXISTS "
-             "(SELECT FROM redis_migrate.ledger WHERE mapping_id = ANY ($1)) END",
+             R"sql(SELECT CASE WHEN pg_relation_size('redis_migrate.ledger') <= 8388608
+                       THEN NOT EXISTS (SELECT FROM redis_migrate.ledger WHERE mapping_id = ANY ($1))
+                       ELSE false END)sql",
              {SqlParam::Int8Array(full)})[0]
       .Bool(0);
 }
