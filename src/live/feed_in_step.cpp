@@ -22,7 +22,11 @@ bool FeedInStep::IsReached() {
               FROM redis_migrate.live_position AS p
               JOIN redis_migrate.live_link AS l USING (run_id)
               WHERE l.feed IS NOT NULL
-                  AND p.run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live))sql",
+                  AND p.run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live)
+                  AND (SELECT r.started_at > m.changed_at
+                       FROM redis_migrate.run AS r
+                       JOIN redis_migrate.migration AS m USING (migration)
+                       WHERE r.run_id = p.run_id))sql",
         {SqlParam::Text(migration_), {TIMESTAMPTZOID, TimestampTzGetDatum(moment_), false}});
     if (rows.size() > 0) {
       if (std::exchange(run_id_, rows[0].Int8(0)) != rows[0].Int8(0)) offset_.reset();

@@ -89,7 +89,14 @@ bool InStep::IsReached() {
                       JOIN redis_migrate.mapping AS m ON m.migration = $1
                       LEFT JOIN redis_migrate.live_mapping AS f USING (run_id, link, mapping_id)
                       WHERE f.is_filled IS NULL)
-                  OR EXISTS (SELECT FROM redis_migrate.live_mapping JOIN r USING (run_id) WHERE NOT is_filled))sql",
+                  OR EXISTS (
+                      SELECT
+                      FROM redis_migrate.live_mapping AS f
+                      JOIN r USING (run_id)
+                      WHERE NOT is_filled OR NOT EXISTS (
+                          SELECT
+                          FROM redis_migrate.mapping AS m
+                          WHERE m.migration = $1 AND m.mapping_id = f.mapping_id)))sql",
         {SqlParam::Text(migration_)});
     is_reached = !unfilled[0].Bool(0);
     auto rows = Spi::Execute(

@@ -24,6 +24,7 @@ void LinkWatch::Look() {
   if (std::optional<LinkStatus> status = record_.ReadLink()) status_ = std::move(*status);
   if (!left_at_) left_at_ = status_.noted_at;
   pg::Spi::Commit();
+  if (run_.IsInTheWay()) throw ChangeAwaited();
   if (status_.state == "full sync needed") throw FullSyncNeeded{status_.message};
   if (workers_->Exists(record_.run_id(), record_.link())) return;
   // A link that has ended with an error for good says so; whoever starts the run again starts it again.

@@ -3,6 +3,7 @@
 
 #include "live/link_workers.h"
 #include "live/live_record.h"
+#include "run/run.h"
 
 namespace prm {
 
@@ -11,14 +12,18 @@ struct FullSyncNeeded {
   std::string why;
 };
 
+// Thrown when somebody waits to change the migration: the run has to make way, and goes on afterwards.
+struct ChangeAwaited {};
+
 class LinkWatch {
  public:
-  // record must outlive it.
-  explicit LinkWatch(const LiveRecord &record) : record_(record), workers_(new_link_workers()) {}
+  // They must outlive it.
+  LinkWatch(const LiveRecord &record, const Run &run)
+      : record_(record), run_(run), workers_(new_link_workers()) {}
 
   // To be called often, outside of a transaction that has to be committed. Looks at the link every tenth of a
-  // second at most, and commits. Throws FullSyncNeeded, and errors of the link that will not pass by
-  // themselves.
+  // second at most, and commits. Throws FullSyncNeeded, ChangeAwaited, and errors of the link that will not
+  // pass by themselves.
   void Look();
 
   // Whether the server of the link has this replication id.
@@ -43,6 +48,7 @@ class LinkWatch {
 
  private:
   const LiveRecord &record_;
+  const Run &run_;
   std::unique_ptr<LinkWorkers> workers_;
   LinkStatus status_;
   std::optional<TimestampTz> left_at_;  // when the status was noted that was there at the beginning

@@ -24,9 +24,9 @@ constexpr long kScanAgainMs = 1000;
 
 // One to the server, or to each master of a cluster.
 struct Links {
-  void Open(std::vector<LiveRecord> of_run) {
+  void Open(std::vector<LiveRecord> of_run, const Run &run) {
     records = std::move(of_run);
-    for (const LiveRecord &record : records) watches.push_back(std::make_unique<LinkWatch>(record));
+    for (const LiveRecord &record : records) watches.push_back(std::make_unique<LinkWatch>(record, run));
   }
   void Look() {
     for (const auto &watch : watches) watch->Look();
@@ -126,7 +126,8 @@ void FollowOnce(const std::string &name, const RunParameters &parameters) {
     // A feed is one server's; its worker refuses others.
     int64 const id = run.record().id();
     links.Open(run.source() == "scan" ? std::vector<LiveRecord>{LiveRecord(id)}
-                                      : LinksOf(id, run.migration().server));
+                                      : LinksOf(id, run.migration().server),
+               run);
     LoadSnapshot(run, links);
     FollowLinks(run, links);
   } catch (const FullSyncNeeded &needed) {
@@ -140,6 +141,8 @@ void FollowOnce(const std::string &name, const RunParameters &parameters) {
     Spi::Commit();
     // A feed that breaks at once must not make the server answer scans without a pause.
     if (is_scan) pg::Sleep(kScanAgainMs);
+  } catch (const ChangeAwaited &) {
+    throw;
   } catch (...) {
     run.Fail("failed", pg::CurrentProblem());
     throw;
@@ -168,5 +171,11 @@ PRM_FUNCTION(follow) {
   parameters.source = LoadMigration(name).source;  // before its lock: only the owner may take it
   if (parameters.source == "scan") parameters.workers = 1;
   pg::OwnWrite const own_write;
-  for (;; parameters.force = false) FollowOnce(name, parameters);
+  for (;; parameters.force = false) {
+    try {
+      FollowOnce(name, parameters);
+    } catch (const ChangeAwaited &) {  // the links go on receiving
+      parameters.waits = true;
+    }
+  }
 }

@@ -1,6 +1,7 @@
 // The SQL functions that define migrations.
 #include "mapping/define.h"
 #include "mapping/family_state.h"
+#include "mapping/followable.h"
 #include "mapping/ledger_mark.h"
 #include "mapping/mapping_check.h"
 #include "mapping/migration_lock.h"
@@ -38,6 +39,14 @@ Migration LoadForChange(const std::string &name, MigrationUse use = MigrationUse
   LoadMigration(name, use);  // only its owner may take the lock
   LockForChange(name);
   return LoadMigration(name, use);
+}
+
+// Likewise, for a mapping that comes or goes: a live run makes way. is_followed: there is one.
+Migration LoadForMapping(const std::string &name, bool *is_followed = nullptr) {
+  LoadMigration(name, MigrationUse::kAny);
+  bool const found = LockBesideLiveRun(name);
+  if (is_followed != nullptr) *is_followed = found;
+  return LoadMigration(name, MigrationUse::kAny);
 }
 
 std::string Setting(const char *name) {
@@ -256,7 +265,8 @@ PRM_FUNCTION(alter_migration) {
 // redis_migrate.add_mapping(…): see the SQL comment. Errors: those of CheckMapping.
 PRM_FUNCTION(add_mapping) {
   pg::Spi spi;
-  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  bool is_followed = false;
+  Migration migration = LoadForMapping(pg::TextArgument(fcinfo, 0, "migration"), &is_followed);
   Mapping mapping;
   mapping.migration = migration.name;
   mapping.name = pg::TextArgument(fcinfo, 1, "mapping");
@@ -289,6 +299,7 @@ PRM_FUNCTION(add_mapping) {
       pg::AcceptRelation(PG_GETARG_OID(3), mapping.target, GetUserId(), BoolArgument(fcinfo, 18));
   CheckUnderSettings(migration, mapping);
   WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
+  if (is_followed) RequireFollowable(With(migration, mapping));
   if (mapping.ledger != "none") EnsureLedgerSecret();
   pg::AsExtensionOwner as_owner;
   Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
@@ -379,7 +390,7 @@ PRM_FUNCTION(alter_mapping) {
 // 55000 while its changes go back to Redis.
 PRM_FUNCTION(drop_mapping) {
   pg::Spi spi;
-  Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
+  Migration migration = LoadForMapping(pg::TextArgument(fcinfo, 0, "migration"));
   Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
   RequireNoReverseFeed(mapping);
   for (const Mapping &other : migration.mappings)

@@ -2,6 +2,7 @@
 
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/wait.h"
 
 namespace prm {
 
@@ -12,6 +13,8 @@ namespace {
 constexpr LOCKMODE kLeading = ShareUpdateExclusiveLock;
 constexpr LOCKMODE kTakingPart = RowExclusiveLock;
 constexpr LOCKMODE kChanging = ExclusiveLock;
+
+constexpr long kLookAgainMs = 20;
 
 uint64 HashOf(const void *bytes, size_t size) {
   return DatumGetUInt64(
@@ -61,11 +64,15 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
 
 }  // namespace
 
-MigrationLock::MigrationLock(const std::string &migration) : lock_(TagOf(migration), kLeading) {
-  // With this lock, the processes that took part in an earlier run are gone, and no transaction changes the
-  // migration.
-  pg::SessionLock alone(TagOf(migration), kChanging);
-  if (!alone.TryTake() || !lock_.TryTake()) ThrowInUse(migration);
+MigrationLock::MigrationLock(const std::string &migration, bool waits) : lock_(TagOf(migration), kLeading) {
+  for (;;) {
+    // With this lock, the processes that took part in an earlier run are gone, and no transaction changes the
+    // migration.
+    pg::SessionLock alone(TagOf(migration), kChanging);
+    if (alone.TryTake() && lock_.TryTake()) return;
+    if (!waits) ThrowInUse(migration);
+    pg::Sleep(kLookAgainMs);
+  }
 }
 
 MemberLock::MemberLock(const std::string &migration)
@@ -81,6 +88,26 @@ PartLock::PartLock(int64 run_id, int level, int part) : lock_(TagOf(run_id, leve
 
 void LockForChange(const std::string &migration) {
   if (!pg::TryLockInTransaction(TagOf(migration), kChanging)) ThrowInUse(migration);
+}
+
+bool LockBesideLiveRun(const std::string &migration) {
+  bool is_followed = false;
+  {
+    pg::AsExtensionOwner as_owner;
+    is_followed = pg::Spi::Execute(
+                      R"sql(SELECT
+                            FROM redis_migrate.run AS r
+                            JOIN redis_migrate.live_position AS p USING (run_id)
+                            WHERE r.migration = $1 AND r.state = 'running' AND r.live
+                            HAVING bool_and(p.is_loaded))sql",
+                      {pg::SqlParam::Text(migration)})
+                      .size() > 0;
+  }
+  if (is_followed)
+    pg::LockInTransaction(TagOf(migration), kChanging);
+  else
+    LockForChange(migration);
+  return is_followed;
 }
 
 void LockMapping(int64 mapping_id) {

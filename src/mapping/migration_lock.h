@@ -6,11 +6,15 @@
 
 namespace prm {
 
-// The lock of the process that leads. Errors: 55006 when another session leads or takes part in a run of the
-// migration, or changes it; the detail says which.
+// The lock of the process that leads.
 class MigrationLock {
  public:
-  explicit MigrationLock(const std::string &migration);
+  // waits: until nobody has it any more, or changes the migration. Errors: 55006 otherwise when another
+  // session leads or takes part in a run of the migration, or changes it; the detail says which.
+  explicit MigrationLock(const std::string &migration, bool waits = false);
+
+  // Whether somebody waits to change the migration, see LockBesideLiveRun.
+  bool HasWaiters() const { return lock_.HasWaiters(); }
 
  private:
   pg::SessionLock lock_;
@@ -45,6 +49,11 @@ class PartLock {
 // Keeps runs away until the end of the transaction, for a change that must not happen during a run. Errors:
 // 55006.
 void LockForChange(const std::string &migration);
+
+// Likewise; but a live run that has loaded its snapshot makes way, and goes on with what the caller has
+// changed when the transaction ends. True: there is such a run. Waits for it. Errors: 55006, and those of a
+// wait for a lock.
+bool LockBesideLiveRun(const std::string &migration);
 
 // Keeps others from storing rows of the mapping until the end of the transaction. A mapping whose rows may
 // come from several keys needs that: otherwise the lowest key could be missed.

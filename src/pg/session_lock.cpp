@@ -30,6 +30,10 @@ bool SessionLock::TryTake() {
   return result == LOCKACQUIRE_OK;
 }
 
+bool SessionLock::HasWaiters() const {
+  return Call([&] { return LockHasWaiters(&tag_, mode_, true); });
+}
+
 SessionLock::~SessionLock() {
   if (held_) LockRelease(&tag_, mode_, true);
 }

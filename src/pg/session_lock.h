@@ -28,6 +28,9 @@ class SessionLock {
   bool TryTake();
   bool held() const { return held_; }
 
+  // Whether somebody waits for a lock that this one, which is held, is in the way of.
+  bool HasWaiters() const;
+
  private:
   LOCKTAG tag_;
   LOCKMODE mode_;

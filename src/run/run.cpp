@@ -53,7 +53,7 @@ void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sum
 }  // namespace
 
 Run::Run(const std::string &name, RunParameters parameters)
-    : lock_(name),
+    : lock_(name, parameters.waits),
       parameters_(std::move(parameters)),
       migration_(LoadSettled(name)),
       routing_(migration_, parameters_.priority, parameters_.mapping),

@@ -18,6 +18,8 @@ class Run {
   const Routing &routing() const { return routing_; }
   const std::string &source() const { return parameters_.source; }
   RunRecord &record() { return record_; }
+  // Whether somebody waits to change the migration.
+  bool IsInTheWay() const { return lock_.HasWaiters(); }
 
   // Reads what has not been read yet, and finishes what needs everything to be there: ledgers, prune,
   // sequences. Commits after each batch. Errors: those of Pass, of the source and of Prune.

@@ -16,6 +16,7 @@ struct RunParameters {
   bool prune = false;
   bool force = false;          // also families of PostgreSQL; prune whatever the share of the rows
   bool live = false;           // the stream of changes is followed when everything has been read
+  bool waits = false;          // for whoever changes the migration
   std::string begin;           // the position that passes begin at: of a file, which one; otherwise empty
   std::optional<int> workers;  // processes that read; nothing: the run chooses
 };

@@ -1,6 +1,6 @@
-# Live sync: a mapping that is added to a stopped run gets the keys that are there already, without another snapshot; the
-# keys of one that is dropped go to the archive; any other change of the migration takes a snapshot. The same for links to
-# the masters of a cluster, and for a run that scans and follows a feed.
+# Live sync: a mapping that is added to a run, stopped or not, gets the keys that are there already, without another
+# snapshot; the keys of one that is dropped go to the archive; any other change of the migration takes a snapshot. The same
+# for links to the masters of a cluster, and for a run that scans and follows a feed.
 
 use strict;
 use warnings;
@@ -21,6 +21,7 @@ $node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migr
 $node->safe_psql('postgres', q{
     CREATE TABLE names (id text PRIMARY KEY, name text);
     CREATE TABLE visits (db int, id text, count bigint, PRIMARY KEY (db, id));
+    CREATE TABLE visits_without_index (id text, member text, PRIMARY KEY (member, id));
     SELECT redis_migrate.create_migration('live', 'live', source => 'replication');
     SELECT redis_migrate.add_mapping('live', 'names', 'name:{id}', 'names', 'SELECT id, value AS name FROM redis_batch', '{id}')});
 $redis->cli('EVAL', q{for i = 1, 20000 do redis.call('SET', 'visits:' .. i, i) redis.call('SET', 'name:' .. i, 'n' .. i) end redis.call('SELECT', 1) redis.call('SET', 'visits:other', 7)}, 0);
@@ -33,20 +34,25 @@ my $archived = q{SELECT count(*) FROM redis_migrate.archive};
 
 is(start(), '', 'without the mapping');
 is(rows('SELECT count(*) FROM names') . '|' . rows($archived), '20000|20001', 'its keys are archived');
-stop();
 $redis->cli_lines(join '', map { "INCR visits:$_\n" } 1 .. 100);
-rows($add);
 
-# Under load, with an end of the worker in between.
+# Without a stop, under load, with an end of the worker in between.
 my $pid = fork() // die "fork: $!\n";
 if ($pid == 0)
 {
     for my $round (1 .. 200) { $redis->cli_lines(join '', map { 'INCR visits:' . (1 + int rand 20000) . "\nDEL visits:" . (19000 + $round) . "\nSET name:$round x$round\n" } 1 .. 20); select undef, undef, undef, 0.01; }
     POSIX::_exit(0);
 }
-$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+sub worker { return rows(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'migration'}); }
+my $worker = worker();
+is(sql_error($node, q{SELECT redis_migrate.alter_mapping('live', 'names', priority => 'low')}) =~ /ERROR:  55006/, 1, 'a mapping is not changed while it is followed');
+like(sql_error($node, q{SELECT redis_migrate.add_mapping('live', 'visits', 'visits:{id}', 'visits_without_index', 'SELECT id, member FROM redis_batch', '{id,member}', databases => '{0}', expand => 'elements')}), qr/ERROR:  0A000/, 'nor one added that cannot be');
+rows("BEGIN; $add; SELECT pg_sleep(0.2); ROLLBACK");
+rows($add);
 wait_until('the keys are being looked for', sub { answers($node) && rows('SELECT count(*) > 500 FROM visits') eq 't' });
-kill 'KILL', rows(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'migration'});
+is(worker(), $worker, 'the worker has made way, and is the same');
+is(live($node, 'reconnects'), '0', 'the link went on');
+kill 'KILL', $worker;
 waitpid $pid, 0;
 wait_until('it answers', sub { answers($node) });
 is(wait_for($node), '', 'with the mapping');
@@ -68,18 +74,16 @@ rows(q{SELECT redis_migrate.add_mapping('live', 'tags', 'tags:{id}', 'tags', 'SE
 is(start(), '', 'a mapping of elements');
 my $tags = q{SELECT count(*), count(*) FILTER (WHERE tag = 'd') FROM tags};
 is(rows($tags), '9000|0', 'with those that were there');
-stop();
 rows(q{SELECT redis_migrate.add_mapping('live', 'tag_counts', 'tags:{id}', 'tag_counts', 'SELECT id, jsonb_array_length(json) AS tags FROM redis_batch', '{id}')});
 $redis->cli_lines(join '', map { "SADD tags:$_ d\n" } 1 .. 3000);
-is(start(), '', 'and another of its keys');
+is(wait_for($node), '', 'and another of its keys, without a stop');
 is(rows($tags), '12000|3000', 'changes that came meanwhile are here');
 is(rows('SELECT count(*), sum(tags) FROM tag_counts'), '3000|12000', 'also in the other, which counts them whole');
 
 # Mappings that are dropped: one of two, and the last of its keys.
-stop();
 rows(q{SELECT redis_migrate.drop_mapping('live', 'names'); SELECT redis_migrate.drop_mapping('live', 'tag_counts')});
 $redis->cli_lines("SET name:1 changed\nSADD tags:1 e\nSET visits:1 1000\n");
-is(start(), '', 'without two others');
+is(wait_for($node), '', 'without two others');
 is(rows(q{SELECT name FROM names WHERE id = '1'}) . rows(q{SELECT count(*) FROM names}), 'x120000', 'rows of a dropped mapping stay as they are');
 is(rows($archived), '20000', 'its keys are archived');
 $redis->cli_lines("DEL name:1 name:2\n");
@@ -110,9 +114,8 @@ rows(q{CREATE TABLE scanned (id text PRIMARY KEY, name text); CREATE TABLE scann
     SELECT redis_migrate.add_mapping('feed', 'names', 'name:{id}', 'scanned', 'SELECT id, value AS name FROM redis_batch', '{id}')});
 sub feed { $node->safe_psql('postgres', q{SELECT redis_migrate.start('feed', live => true)}); return sql_error($node, q{CALL redis_migrate.wait_for('feed', '50 s')}); }
 is(feed(), '', 'a run that scans');
-rows(q{SELECT redis_migrate.stop('feed')});
 rows(q{SELECT redis_migrate.add_mapping('feed', 'visits', 'visits:{id}', 'scanned_visits', 'SELECT id, value::bigint AS count FROM redis_batch', '{id}')});
-is(feed(), '', 'with another mapping');
+is(sql_error($node, q{CALL redis_migrate.wait_for('feed', '50 s')}), '', 'with another mapping');
 is(rows('SELECT (SELECT count(*) FROM scanned), (SELECT count(*) FROM scanned_visits) = (SELECT count(*) FROM visits WHERE db = 0)'), '19997|t', 'has the keys of both');
 rows(q{SELECT redis_migrate.stop('feed')});
 
@@ -126,10 +129,9 @@ rows(qq{CREATE SERVER many FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '$se
 sub many { $node->safe_psql('postgres', q{SELECT redis_migrate.start('many', live => true)}); return sql_error($node, q{CALL redis_migrate.wait_for('many', '50 s')}); }
 $cluster->set(map { ("name:$_" => "n$_", "visits:$_" => $_) } 1 .. 2000);
 is(many(), '', 'a cluster');
-rows(q{SELECT redis_migrate.stop('many')});
 rows(q{SELECT redis_migrate.add_mapping('many', 'visits', 'visits:{id}', 'sharded_visits', 'SELECT id, value::bigint AS count FROM redis_batch', '{id}')});
 $cluster->set(map { ("visits:$_" => 5) } 1 .. 100);
-is(many(), '', 'with another mapping');
+is(sql_error($node, q{CALL redis_migrate.wait_for('many', '50 s')}), '', 'with another mapping');
 is(rows('SELECT (SELECT count(*) FROM sharded), count(*), sum(count) FROM sharded_visits'), '2000|2000|' . (500 + 2001000 - 5050), 'has the keys of both');
 is(rows(q{SELECT count(*) FROM redis_migrate.runs WHERE migration = 'many'}), '1', 'in the same run');
 
