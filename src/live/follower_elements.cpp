@@ -27,7 +27,8 @@ bool Follower::TakeElements(const KeyId &id, stream::StreamChange &change, uint6
   bool const is_new = known == nullptr;
   bool const was_deleted = !is_new && known->kind == ChangeKind::kDelete;
   if (!is_new && !was_deleted && !known->elements) return false;
-  known_.Forget(id.first, id.second);
+  if (!known_.Resolve(id.first, id.second, elements)) return false;
+  if (elements.elements.empty()) return true;
   batch.bytes += elements.size;
   if (is_new || was_deleted) {
     known = &batch.keys[id];
@@ -60,6 +61,8 @@ void Follower::FinishElements(Batch &batch) {
       if (has_states) entry.payload = stream::EncodeStates(*change.elements);
       if (entry.is_part && change.elements->HasGone())
         entry.gone_elements = stream::EncodeGone(*change.elements);
+      entry.first_position = stream::FirstPosition(*change.elements, false);
+      entry.first_gone = stream::FirstPosition(*change.elements, true);
     }
     change.elements.reset();
   }

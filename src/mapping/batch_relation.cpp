@@ -63,7 +63,7 @@ class Filler : public rdb::ValueVisitor {
     problem_ = &problem;
     problem.entry = number;
     entry_ = &entry;
-    position_ = 0;
+    position_ = static_cast<int64_t>(entry.first_position);
     rows_put_ = 0;
     bad_elements_.clear();
     if (FillRows(number)) {

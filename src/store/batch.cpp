@@ -59,8 +59,8 @@ std::vector<bool> BatchStore::FindOwned(const BatchOptions &options) const {
 void BatchStore::FindElementTypes() {
   element_types_.assign(groups_.size(), {});
   for (size_t group = 0; group < groups_.size(); ++group)
-    for (rdb::ValueType const type :
-         {rdb::ValueType::kHash, rdb::ValueType::kSet, rdb::ValueType::kZset, rdb::ValueType::kStream})
+    for (rdb::ValueType const type : {rdb::ValueType::kHash, rdb::ValueType::kSet, rdb::ValueType::kZset,
+                                      rdb::ValueType::kStream, rdb::ValueType::kList})
       if (groups_[group].TakesElements(type)) element_types_[group].insert(type);
 }
 

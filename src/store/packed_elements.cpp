@@ -16,6 +16,9 @@ bool IsOf(Content content, rdb::ValueType type) {
       return type == rdb::ValueType::kSet || type == rdb::ValueType::kZset;
     case Content::kEntryId:
       return type == rdb::ValueType::kStream;
+    case Content::kPosition:
+    case Content::kOrdinal:
+      return type == rdb::ValueType::kList;
     default:
       return false;
   }
@@ -53,17 +56,18 @@ bool PackedRows::FindsElements(rdb::ValueType type) const {
 void PackedRows::FillElementNames(const std::vector<const source::Entry *> &parts, TupleDesc desc,
                                   pg::Tuplestore &names) {
   std::vector<source::Entry> named;
-  auto add = [&](const source::Entry &part, const std::string &elements) {
+  auto add = [&](const source::Entry &part, const std::string &elements, uint64_t first_position) {
     if (elements.empty()) return;
     named.emplace_back();
     named.back().db = part.db;
     named.back().key = part.key;
     named.back().payload = elements;
+    named.back().first_position = first_position;
     named.back().changed = part.changed;
   };
   for (const source::Entry *part : parts) {
-    add(*part, part->gone_elements);
-    if (!query_.facts().yields_each) add(*part, part->payload);
+    add(*part, part->gone_elements, part->first_gone);
+    if (!query_.facts().yields_each) add(*part, part->payload, part->first_position);
   }
   std::vector<const source::Entry *> entries;
   std::vector<int> which;

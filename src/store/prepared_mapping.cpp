@@ -83,6 +83,8 @@ bool PreparedMapping::TakesElements(rdb::ValueType type) const {
     switch (columns[i].content) {
       case Content::kPosition:
       case Content::kOrdinal:
+        if (type != rdb::ValueType::kList) return false;
+        break;
       case Content::kExpiresAt:
       case Content::kPayload:
         return false;

@@ -33,18 +33,6 @@ bool ParseId(Bytes text, bool is_whole, rdb::StreamId& id) {
   return ParseWhole(text.substr(0, dash), id.ms) && ParseWhole(text.substr(dash + 1), id.seq);
 }
 
-std::string NameOf(const rdb::StreamId& id) {
-  std::string name;
-  rdb::AppendBigEndian(name, id.ms, sizeof id.ms);
-  rdb::AppendBigEndian(name, id.seq, sizeof id.seq);
-  return name;
-}
-
-rdb::StreamId IdOf(const std::string& name) {
-  return {rdb::LoadBigEndian<uint64_t>(name.data()),
-          rdb::LoadBigEndian<uint64_t>(name.data() + sizeof(uint64_t))};
-}
-
 // Reads the arguments of one command. All of them are there.
 class Parser {
  public:
@@ -56,14 +44,18 @@ class Parser {
       bool (Parser::*parse)();
     };
     static constexpr Known kKnown[] = {
-        {"HSET", &Parser::ParseHset},       {"HMSET", &Parser::ParseHset},
-        {"HDEL", &Parser::ParseHdel},       {"HSETEX", &Parser::ParseHsetex},
-        {"HGETDEL", &Parser::ParseHgetdel}, {"SADD", &Parser::ParseSadd},
-        {"SREM", &Parser::ParseSrem},       {"ZADD", &Parser::ParseZadd},
-        {"ZREM", &Parser::ParseZrem},       {"XADD", &Parser::ParseXadd},
-        {"XDEL", &Parser::ParseXdel},       {"PEXPIREAT", &Parser::ParseExpiry},
-        {"EXPIREAT", &Parser::ParseExpiry}, {"EXPIRE", &Parser::ParseExpiry},
-        {"PEXPIRE", &Parser::ParseExpiry},  {"PERSIST", &Parser::ParseExpiry},
+        {"HSET", &Parser::ParseHset},          {"HMSET", &Parser::ParseHset},
+        {"HDEL", &Parser::ParseHdel},          {"HSETEX", &Parser::ParseHsetex},
+        {"HGETDEL", &Parser::ParseHgetdel},    {"SADD", &Parser::ParseSadd},
+        {"SREM", &Parser::ParseSrem},          {"ZADD", &Parser::ParseZadd},
+        {"ZREM", &Parser::ParseZrem},          {"XADD", &Parser::ParseXadd},
+        {"XDEL", &Parser::ParseXdel},          {"XTRIM", &Parser::ParseXtrim},
+        {"RPUSH", &Parser::ParseRpush},        {"RPUSHX", &Parser::ParseRpush},
+        {"RPOP", &Parser::ParseRpop},          {"PEXPIREAT", &Parser::ParseNothing},
+        {"EXPIREAT", &Parser::ParseNothing},   {"EXPIRE", &Parser::ParseNothing},
+        {"PEXPIRE", &Parser::ParseNothing},    {"PERSIST", &Parser::ParseNothing},
+        {"XACK", &Parser::ParseNothing},       {"XCLAIM", &Parser::ParseNothing},
+        {"XAUTOCLAIM", &Parser::ParseNothing}, {"XGROUP", &Parser::ParseXgroup},
     };
     for (const Known& known : kKnown) {
       if (!IsSameWord(arguments_[0], known.name)) continue;
@@ -169,17 +161,56 @@ class Parser {
     return TakeAway(2);
   }
 
-  // XADD key [NOMKSTREAM] id field value ... What is trimmed as well does not stand in the command.
+  // XADD key [NOMKSTREAM] [KEEPREF | DELREF] [trim] id field value ...
   bool ParseXadd() {
     size_t at = 2;
-    if (at < arguments_.size() && IsSameWord(arguments_[at], "NOMKSTREAM")) ++at;
+    for (;; ++at) {
+      if (ParseTrim(at)) continue;
+      if (at == arguments_.size() ||
+          !(IsSameWord(arguments_[at], "NOMKSTREAM") || IsReference(arguments_[at])))
+        break;
+    }
     rdb::StreamId id;
     if (arguments_.size() < at + 3 || (arguments_.size() - at) % 2 == 0 || !ParseId(arguments_[at], true, id))
       return false;
     changes_.type = ValueType::kStream;
     ElementState state;
     for (++at; at < arguments_.size(); ++at) state.fields.emplace_back(arguments_[at]);
-    Put(NameOf(id), std::move(state));
+    Put(NameOfElement(id), std::move(state));
+    return true;
+  }
+
+  // XTRIM key trim [KEEPREF | DELREF]
+  bool ParseXtrim() {
+    size_t at = 2;
+    if (!ParseTrim(at)) return false;
+    changes_.type = ValueType::kStream;
+    for (++at; at < arguments_.size(); ++at)
+      if (!IsReference(arguments_[at])) return false;
+    return true;
+  }
+
+  // What becomes of references by groups. What depends on them (ACKED) is not known here.
+  static bool IsReference(Bytes word) { return IsSameWord(word, "KEEPREF") || IsSameWord(word, "DELREF"); }
+
+  // MAXLEN [=] count | MINID [=] id. Servers say how much was trimmed by "~". True: `at` is its last
+  // argument.
+  bool ParseTrim(size_t& at) {
+    if (at == arguments_.size()) return false;
+    const bool is_length = IsSameWord(arguments_[at], "MAXLEN");
+    if (!is_length && !IsSameWord(arguments_[at], "MINID")) return false;
+    size_t bound = at + 1;
+    if (bound < arguments_.size() && arguments_[bound] == "=") ++bound;
+    if (bound >= arguments_.size()) return false;
+    uint64_t newest = 0;
+    rdb::StreamId from;
+    if (!(is_length ? ParseWhole(arguments_[bound], newest) : ParseId(arguments_[bound], false, from)))
+      return false;
+    if (is_length)
+      changes_.ends.newest = newest;
+    else
+      changes_.ends.from = from;
+    at = bound;
     return true;
   }
 
@@ -188,13 +219,30 @@ class Parser {
     for (size_t at = 2; at < arguments_.size(); ++at) {
       rdb::StreamId id;
       if (!ParseId(arguments_[at], false, id)) return false;
-      Put(NameOf(id), std::nullopt);
+      Put(NameOfElement(id), std::nullopt);
     }
     return arguments_.size() > 2;
   }
 
-  // A time that has passed comes as DEL.
-  bool ParseExpiry() { return arguments_.size() > 1; }
+  bool ParseRpush() {
+    changes_.type = ValueType::kList;
+    for (size_t at = 2; at < arguments_.size(); ++at) changes_.ends.pushed.emplace_back(arguments_[at]);
+    return arguments_.size() > 2;
+  }
+
+  // RPOP key [count]
+  bool ParseRpop() {
+    changes_.type = ValueType::kList;
+    changes_.ends.popped = 1;
+    return arguments_.size() == 2 ||
+           (arguments_.size() == 3 && ParseWhole(arguments_[2], changes_.ends.popped));
+  }
+
+  // When the key expires; a time that has passed comes as DEL. And what only groups of a stream know.
+  bool ParseNothing() { return arguments_.size() > 1; }
+
+  // CREATE may make the stream.
+  bool ParseXgroup() { return arguments_.size() > 3 && !IsSameWord(arguments_[1], "CREATE"); }
 
   void Put(Bytes name, std::optional<ElementState> state) {
     changes_.elements.insert_or_assign(std::string(name), std::move(state));
@@ -214,7 +262,7 @@ std::string Encode(const ElementChanges& changes, bool of_gone) {
       if (of_gone) fields.emplace_back("", "");
       for (size_t i = 0; !of_gone && i + 1 < state->fields.size(); i += 2)
         fields.emplace_back(state->fields[i], state->fields[i + 1]);
-      info.last_id = IdOf(name);
+      info.last_id = IdOfElement(name);
       if (encoder.count() == 0) info.first_id = info.last_id;
       encoder.AddEntry(info.last_id, fields);
     }
@@ -228,6 +276,8 @@ std::string Encode(const ElementChanges& changes, bool of_gone) {
     const ElementState& shown = of_gone ? nothing : *state;
     if (changes.type == ValueType::kSet)
       encoder.AddSetMember(name);
+    else if (changes.type == ValueType::kList)
+      encoder.AddListElement(shown.value);
     else if (changes.type == ValueType::kZset)
       encoder.AddZsetMember(name, shown.score);
     else if (shown.expires_at_ms)
@@ -252,6 +302,24 @@ bool ElementChanges::HasStates() const {
   return false;
 }
 
+std::string NameOfElement(const rdb::StreamId& id) {
+  std::string name;
+  rdb::AppendBigEndian(name, id.ms, sizeof id.ms);
+  rdb::AppendBigEndian(name, id.seq, sizeof id.seq);
+  return name;
+}
+
+std::string NameOfElement(uint64_t position) {
+  std::string name;
+  rdb::AppendBigEndian(name, position, sizeof position);
+  return name;
+}
+
+rdb::StreamId IdOfElement(const std::string& name) {
+  return {rdb::LoadBigEndian<uint64_t>(name.data()),
+          rdb::LoadBigEndian<uint64_t>(name.data() + sizeof(uint64_t))};
+}
+
 std::optional<ElementChanges> ElementChangesOf(const StreamCommand& command) {
   if (command.arguments.size() != command.count || command.count < 2) return std::nullopt;
   for (const Bytes argument : command.arguments)
@@ -271,5 +339,12 @@ bool Merge(ElementChanges&& later, ElementChanges& changes) {
 std::string EncodeStates(const ElementChanges& changes) { return Encode(changes, false); }
 
 std::string EncodeGone(const ElementChanges& changes) { return Encode(changes, true); }
+
+uint64_t FirstPosition(const ElementChanges& changes, bool of_gone) {
+  if (changes.type == ValueType::kList)
+    for (const auto& [name, state] : changes.elements)
+      if (state.has_value() != of_gone) return rdb::LoadBigEndian<uint64_t>(name.data());
+  return 0;
+}
 
 }  // namespace prm::stream

@@ -31,15 +31,17 @@ std::optional<int64_t> NumberOf(Bytes text) {
 
 void KnownValues::Note(const source::Entry& entry) {
   std::string name = NameOf(entry.db, entry.key);
-  if (entry.state != source::EntryState::kRead || entry.payload.size() > kMostValueBytes) return Forget(name);
+  if (wants_elements_) elements_.Note(name, entry);
+  if (entry.state != source::EntryState::kRead || entry.payload.size() > kMostValueBytes)
+    return ForgetValue(name);
   Value value{true, entry.plain, entry.payload, entry.expires_at_ms};
   if (!entry.plain) {
     const auto type = TypeOf(entry);
-    if (!type.ok()) return Forget(name);
+    if (!type.ok()) return ForgetValue(name);
     if (type.value() == rdb::ValueType::kString) {
       StringTaker taker;
       // Compressed, it may be larger than it looks.
-      if (!Decode(entry, taker).ok() || taker.string.size() > kMostValueBytes) return Forget(name);
+      if (!Decode(entry, taker).ok() || taker.string.size() > kMostValueBytes) return ForgetValue(name);
       value.plain = true;
       value.payload = std::move(taker.string);
     }
@@ -47,7 +49,10 @@ void KnownValues::Note(const source::Entry& entry) {
   Keep(std::move(name), std::move(value));
 }
 
-void KnownValues::NoteGone(int db, Bytes key) { Keep(NameOf(db, key), {}); }
+void KnownValues::NoteGone(int db, Bytes key) {
+  if (wants_elements_) elements_.NoteGone(NameOf(db, key));
+  Keep(NameOf(db, key), {});
+}
 
 void KnownValues::Forget(int db, Bytes key) { Forget(NameOf(db, key)); }
 
@@ -55,6 +60,13 @@ void KnownValues::Clear() {
   recent_.clear();
   older_.clear();
   recent_bytes_ = 0;
+  elements_.Clear();
+}
+
+bool KnownValues::Resolve(int db, Bytes key, ElementChanges& changes) {
+  const std::string name = NameOf(db, key);
+  ForgetValue(name);
+  return elements_.Resolve(name, changes);
 }
 
 bool KnownValues::Apply(Edit edit, int64_t amount, source::Entry& entry) {
@@ -142,6 +154,11 @@ void KnownValues::Keep(std::string name, Value value) {
 }
 
 void KnownValues::Forget(const std::string& name) {
+  elements_.Forget(name);
+  ForgetValue(name);
+}
+
+void KnownValues::ForgetValue(const std::string& name) {
   older_.erase(name);
   const auto found = recent_.find(name);
   if (found == recent_.end()) return;

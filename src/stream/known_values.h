@@ -1,5 +1,5 @@
-// Small values that the stream or a read has shown, so that commands that only say how a value changes need
-// no reading again.
+// Small values, and names of elements, that the stream or a read has shown, so that commands that only say
+// how a value changes need no reading again.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 
 #include "core/bytes.h"
 #include "source/entry.h"
+#include "stream/known_elements.h"
 #include "stream/stream_changes.h"
 
 namespace prm::stream {
@@ -19,7 +20,10 @@ namespace prm::stream {
 class KnownValues {
  public:
   // most_bytes: what it may take, more or less. Then those go that were not used for longest.
-  explicit KnownValues(size_t most_bytes) : most_bytes_(most_bytes) {}
+  explicit KnownValues(size_t most_bytes) : most_bytes_(most_bytes), elements_(most_bytes / 4) {}
+
+  // Whether changes of elements are to be resolved.
+  void set_wants_elements(bool wants) { wants_elements_ = wants; }
 
   // The whole state of a key. Forgets the key if the value is not small, or entry not kRead.
   void Note(const source::Entry& entry);
@@ -31,6 +35,9 @@ class KnownValues {
   // text of the edit as its payload, becomes the whole new state, which is noted. False: that cannot be told;
   // the entry is as it was, and the key is forgotten. A server sends only edits that succeeded.
   bool Apply(Edit edit, int64_t amount, source::Entry& entry);
+
+  // Takes changes of elements, see KnownElements::Resolve. Of the value, nothing is known any more.
+  bool Resolve(int db, Bytes key, ElementChanges& changes);
 
  private:
   struct Value {
@@ -46,12 +53,15 @@ class KnownValues {
   Value* Find(const std::string& name);
   void Keep(std::string name, Value value);
   void Forget(const std::string& name);
+  void ForgetValue(const std::string& name);
 
   size_t most_bytes_;
   // What was used since the last time that `recent_` was full, and before. What is used again moves.
   Values recent_;
   Values older_;
   size_t recent_bytes_ = 0;
+  bool wants_elements_ = false;
+  KnownElements elements_;
 };
 
 }  // namespace prm::stream

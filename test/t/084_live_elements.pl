@@ -35,6 +35,7 @@ $node->safe_psql('postgres', q{
     CREATE TABLE either (id text, member text, score float8, type text, PRIMARY KEY (id, member));
     CREATE TABLE entries (id text, entry_id text, fields jsonb, PRIMARY KEY (id, entry_id));
     CREATE TABLE items (id text, position bigint, value text, PRIMARY KEY (id, position));
+    CREATE TABLE queued (id text, ordinal bigint, value text, PRIMARY KEY (id, ordinal));
     CREATE TABLE parts (id text, field text, value text, PRIMARY KEY (id, field));
     CREATE TABLE wholes (id text PRIMARY KEY, fields jsonb);
     CREATE TABLE timed (id text, field text, value text, expires_at timestamptz, PRIMARY KEY (id, field));
@@ -47,17 +48,18 @@ $node->safe_psql('postgres', q{
     SELECT redis_migrate.add_mapping('live', 'either', 'y:{id}', 'either', 'SELECT id, member, score, type FROM redis_batch', '{id,member}', databases => '{0}', expand => 'elements');
     SELECT redis_migrate.add_mapping('live', 'entries', 'x:{id}', 'entries', 'SELECT id, entry_id, json AS fields FROM redis_batch', '{id,entry_id}', databases => '{0}', expand => 'elements', no_row => 'skip');
     SELECT redis_migrate.add_mapping('live', 'items', 'l:{id}', 'items', 'SELECT id, position, value FROM redis_batch', '{id,position}', databases => '{0}', expand => 'elements');
+    SELECT redis_migrate.add_mapping('live', 'queued', 'l:{id}', 'queued', 'SELECT id, ordinal, value FROM redis_batch', '{id,ordinal}', databases => '{0}', expand => 'elements', exclusive => true);
     SELECT redis_migrate.add_mapping('live', 'parts', 'w:{id}', 'parts', 'SELECT id, field, value FROM redis_batch', '{id,field}', databases => '{0}', expand => 'elements');
     SELECT redis_migrate.add_mapping('live', 'wholes', 'w:{id}', 'wholes', 'SELECT id, json AS fields FROM redis_batch', '{id}', databases => '{0}');
     SELECT redis_migrate.add_mapping('live', 'timed', 't:{id}', 'timed', 'SELECT id, field, value, expires_at FROM redis_batch', '{id,field}', databases => '{0}', expand => 'elements');
 });
 
 # What the tables must have, by redis-server. A key with a number that is too large is rejected, see below.
-my $script = q{
+my $script = lua_expiry() . q{
     local lines = {}
     local function add(...) table.insert(lines, table.concat({...}, ' ')) end
     for _, key in ipairs(redis.call('KEYS', '*')) do
-        local kind, expiry = redis.call('TYPE', key).ok, string.format('%d', redis.call('PEXPIRETIME', key))
+        local kind, expiry = redis.call('TYPE', key).ok, expiry(key)
         local family = string.sub(key, 1, 2)
         if kind == 'hash' then
             local all = redis.call('HGETALL', key)
@@ -76,7 +78,7 @@ my $script = q{
         elseif kind == 'stream' then
             for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do add(key, entry[1], entry[2][1] .. '=' .. entry[2][2]) end
         elseif kind == 'list' then
-            for i, value in ipairs(redis.call('LRANGE', key, 0, -1)) do add(key, i - 1, value) end
+            for i, value in ipairs(redis.call('LRANGE', key, 0, -1)) do add(key, i - 1, value) add('ordinal', key, i * 1024, value) end
         end
     end
     return lines
@@ -90,18 +92,14 @@ my $rows = q{
     UNION ALL SELECT 'y:' || id || ' ' || member || ' ' || CASE WHEN type = 'zset' THEN score || ' ' ELSE '' END || type FROM either
     UNION ALL SELECT 'x:' || id || ' ' || entry_id || ' ' || (fields #>> '{}') FROM (SELECT id, entry_id, to_jsonb((SELECT key || '=' || value FROM jsonb_each_text(fields) LIMIT 1)) AS fields FROM entries) AS e
     UNION ALL SELECT 'l:' || id || ' ' || position || ' ' || value FROM items
+    UNION ALL SELECT 'ordinal l:' || id || ' ' || ordinal || ' ' || value FROM queued
     UNION ALL SELECT 'w:' || id || ' ' || field || ' ' || value || ' ' FROM parts
     UNION ALL SELECT 'whole w:' || id || ' ' || f.key || ' ' || f.value FROM wholes, jsonb_each_text(fields) AS f
     UNION ALL SELECT 't:' || id || ' ' || field || ' ' || value || ' ' || coalesce((extract(epoch FROM expires_at) * 1000)::bigint, -1) FROM timed
 };
 sub rows_differ
 {
-    my %lines;
-    $lines{$_} = "missing: $_" for split /\n/, $redis->cli('EVAL', $script, 0);
-    for (split /\n/, $node->safe_psql('postgres', $rows)) { delete $lines{$_} or $lines{$_} = "too much: $_"; }
-    my @differences = sort values %lines;
-    splice @differences, 10 if @differences > 10;
-    return join "\n", @differences;
+    return compare_lines([ split /\n/, $redis->cli('EVAL', $script, 0) ], [ split /\n/, $node->safe_psql('postgres', $rows) ]);
 }
 sub problem { return wait_for($node) . rows_differ(); }
 sub read_again { return live($node, 'keys_read_again'); }
@@ -158,11 +156,19 @@ sub commands
         sub { return "XADD x:" . $n->(KEYS) . ' NOMKSTREAM ' . ++$last_id . '-1 f ' . $value->() },
         sub { return "XADD x:" . $n->(KEYS) . ' MAXLEN 5 ' . ++$last_id . '-1 f ' . $value->() },
         sub { return "XDEL x:" . $n->(KEYS) . ' ' . join(' ', map { (1 + $n->($last_id + 1)) . '-1' } 1 .. 30) },
+        sub { return "XADD x:" . $n->(KEYS) . ' MINID ' . $n->($last_id + 1) . ' ' . ++$last_id . '-1 f ' . $value->() },
+        sub { return "XREADGROUP GROUP g c COUNT 2 STREAMS x:" . $n->(KEYS) . ' >' },
         sub { return "XTRIM x:" . $n->(KEYS) . ' MINID ' . $n->($last_id + 1) },
         sub { return "XTRIM x:" . $n->(KEYS) . ' MAXLEN ' . $n->(5) },
         sub { return "DEL x:" . $n->(KEYS) },
         sub { return "XGROUP CREATE x:" . $n->(KEYS) . ' g 0 MKSTREAM' },
         sub { return "RPUSH l:" . $n->(KEYS) . ' ' . $value->() },
+        sub { return "RPUSH l:" . $n->(KEYS) . ' ' . $value->() . ' ' . $value->() },
+        sub { return "RPUSHX l:" . $n->(KEYS) . ' ' . $value->() },
+        sub { return "RPOP l:" . $n->(KEYS) . ' ' . (1 + $n->(3)) },
+        sub { return "RPOPLPUSH l:" . $n->(KEYS) . ' l:' . $n->(KEYS) },
+        sub { return "DEL l:" . $n->(KEYS) },
+        sub { my $key = 'l:' . $n->(KEYS); return "MULTI\nDEL $key\nRPUSH $key 1 2\nRPOP $key\nEXEC" },
         sub { return "LPUSH l:" . $n->(KEYS) . ' ' . $value->() },
         sub { return "LPOP l:" . $n->(KEYS) },
         sub { return "LTRIM l:" . $n->(KEYS) . ' 0 3' },
@@ -179,7 +185,11 @@ is(problem(), '', 'the snapshot');
 for (
     'HSET h:e a 1 nu 2 0', 'HSET h:e a 22 0', 'HSET h:e a 3 b 44 0', 'HMSET h:e c 5 0', 'EXPIRE h:e 1000 0', 'PERSIST h:e 0', 'HDEL h:e b nope 0', 'HINCRBY h:e a 1 1', 'HDEL h:e a c nu 0',
     'HSET h:e a 1 0', 'UNLINK h:e 0', 'SADD s:e a b 0', 'SREM s:e a 0', 'SPOP s:e 0', 'ZADD z:e 1 a 2.5 b 0', 'ZADD z:e CH 3 a 0', 'ZADD z:e GT 4 a 1', 'ZREM z:e a 0', 'ZPOPMIN z:e 1',
-    'SADD y:e a b 0', 'SREM y:e a b 0', 'ZADD y:e 1 a 0', 'DEL y:e 0', 'XADD x:e 999999999-1 f 1 0', 'XADD x:e * f 2 0', 'XDEL x:e 999999999-1 0', 'XTRIM x:e MAXLEN 0 1', 'DEL x:e 0', 'RPUSH l:e a 1', 'HSET w:e a 1 1',
+    'SADD y:e a b 0', 'SREM y:e a b 0', 'ZADD y:e 1 a 0', 'DEL y:e 0', 'XADD x:e 999999999-1 f 1 0', 'XADD x:e * f 2 0', 'XDEL x:e 999999999-1 0', 'XTRIM x:e MAXLEN 0 1', 'XADD x:e 8888888888888-1 f 1 0',
+    'XADD x:e 8888888888888-2 f 2 0', 'XADD x:e MAXLEN 2 8888888888888-3 f 3 0', 'XADD x:e MINID 8888888888888-3 8888888888888-4 f 4 0', 'XADD x:e MAXLEN ~ 1 8888888888888-5 f 5 0', 'XGROUP CREATE x:e g 0 1',
+    'XREADGROUP GROUP g c STREAMS x:e > 0', 'XACK x:e g 8888888888888-4 0', 'XTRIM x:e MINID 8888888888888-4 0', 'XTRIM x:e MAXLEN 1 0', 'DEL x:e 0', 'XADD x:e MAXLEN 1 5-1 f 1 0', 'DEL x:e 0',
+    'RPUSH l:e a 1', 'RPUSH l:e b c 0', 'RPOP l:e 0', 'LPUSH l:e x 1', 'RPUSHX l:e d e 0', 'RPOP l:e 2 0', 'LPOP l:e 1', 'RPUSH l:e f 0', 'RPOP l:e 9 0', 'RPUSH l:e g 0', 'BRPOP l:e 1 0', 'RPUSH l:e h i 0', 'DEL l:e 0',
+    'RPUSH l:e j 0', 'DEL l:e 0', 'HSET w:e a 1 1',
     'HSET t:e a 1 1', 'HSET h:0 a 9 0')
 {
     my ($command, $reads) = /^(.*) (\d)$/;

@@ -57,6 +57,18 @@ std::string Take(const std::vector<std::string>& words) {
          (changes->HasGone() ? TextOf(EncodeGone(*changes)) : "");
 }
 
+std::string Ends(const std::vector<std::string>& words) {
+  const auto changes = ChangesOf(words);
+  if (!changes) return "?";
+  const EndChanges& ends = changes->ends;
+  if (ends.newest) return "newest " + std::to_string(*ends.newest);
+  if (ends.from) return "from " + rdb::FormatStreamId(*ends.from);
+  if (ends.popped > 0) return "pop " + std::to_string(ends.popped);
+  std::string text = ends.pushed.empty() ? "none" : "push";
+  for (const std::string& value : ends.pushed) text += " " + value;
+  return text;
+}
+
 TEST(ElementChanges, Hashes) {
   EXPECT_EQ(Take({"HSET", "h", "a", "1", "b", "2"}), "a=1, b=2 | ");
   EXPECT_EQ(Take({"hmset", "h", "a", "1", "a", "2"}), "a=2 | ");
@@ -101,18 +113,39 @@ TEST(ElementChanges, Streams) {
   EXPECT_EQ(Take({"XADD", "x", "NOMKSTREAM", "5-1", "a", "1"}), "5-1 a=1 | ");
   for (const char* id : {"*", "5-*", "5", "5-", "-1", "5-1-2"})
     EXPECT_EQ(Take({"XADD", "x", id, "a", "1"}), "?");
-  EXPECT_EQ(Take({"XADD", "x", "MAXLEN", "=", "10", "5-1", "a", "1"}), "?");
-  EXPECT_EQ(Take({"XADD", "x", "MINID", "4-0", "5-1", "a", "1"}), "?");
+  for (const char* count : {"~", "-1", "x", ""})
+    EXPECT_EQ(Take({"XADD", "x", "MAXLEN", count, "5-1", "a", "1"}), "?");
+  EXPECT_EQ(Take({"XADD", "x", "ACKED", "MAXLEN", "10", "5-1", "a", "1"}), "?");
   EXPECT_EQ(Take({"XADD", "x", "IDMP", "p", "i", "5-1", "a", "1"}), "?");
   EXPECT_EQ(Take({"XADD", "x", "5-1", "a"}), "?");
   EXPECT_EQ(Take({"XDEL", "x", "5-1", "7"}), " | 5-1 =, 7-0 =");
-  EXPECT_EQ(Take({"XTRIM", "x", "MAXLEN", "=", "5"}), "?");
+  EXPECT_EQ(Take({"XTRIM", "x", "MAXLEN", "~", "5"}), "?");
+  EXPECT_EQ(Take({"XTRIM", "x", "MAXLEN"}), "?");
+  EXPECT_EQ(Take({"XTRIM", "x", "MAXLEN", "5", "ACKED"}), "?");
+}
+
+TEST(ElementChanges, EndsOfStreams) {
+  EXPECT_EQ(Ends({"XADD", "x", "MAXLEN", "=", "10", "5-1", "a", "1"}), "newest 10");
+  EXPECT_EQ(Ends({"XADD", "x", "KEEPREF", "MINID", "4-2", "NOMKSTREAM", "5-1", "a", "1"}), "from 4-2");
+  EXPECT_EQ(Ends({"XTRIM", "x", "MINID", "=", "4"}), "from 4-0");
+  EXPECT_EQ(Ends({"XTRIM", "x", "maxlen", "0", "DELREF"}), "newest 0");
+}
+
+TEST(ElementChanges, EndsOfLists) {
+  EXPECT_EQ(Ends({"RPUSH", "l", "a", "b"}), "push a b");
+  EXPECT_EQ(Ends({"RPUSHX", "l", ""}), "push ");
+  EXPECT_EQ(Ends({"RPOP", "l"}), "pop 1");
+  EXPECT_EQ(Ends({"RPOP", "l", "7"}), "pop 7");
+  for (const char* name : {"LPUSH", "LPUSHX", "LREM", "LSET"}) EXPECT_EQ(Take({name, "l", "1", "a"}), "?");
+  for (const char* name : {"LPOP", "RPOPLPUSH"}) EXPECT_EQ(Take({name, "l"}), "?");
 }
 
 TEST(ElementChanges, WhatChangesNone) {
   EXPECT_EQ(Take({"PEXPIREAT", "h", "1800000000000"}), "nothing");
   EXPECT_EQ(Take({"PERSIST", "h"}), "nothing");
-  EXPECT_EQ(Take({"RPUSH", "l", "a"}), "?");
+  EXPECT_EQ(Take({"XACK", "x", "g", "5-1"}), "nothing");
+  EXPECT_EQ(Take({"XGROUP", "SETID", "x", "g", "5-1"}), "nothing");
+  EXPECT_EQ(Take({"XGROUP", "CREATE", "x", "g", "$", "MKSTREAM"}), "?");
   EXPECT_EQ(Take({"HSET", "h"}), "?");
   EXPECT_EQ(Take({"HSET"}), "?");
 }
