@@ -23,6 +23,7 @@ constexpr size_t kMostBatches = 4;     // of batch_rows keys at once
 constexpr long kLookAgainMs = 5;       // while nothing arrives
 constexpr long kLookForSpoolMs = 50;
 constexpr int64 kMostSpoolWaitMs = 60 * 1000;
+constexpr int64 kMostRoomWaitMs = 5000;  // the link looks for room each second
 // A transaction whose changes take more than this is applied in pieces. After a crash in between, all of them
 // are applied again.
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
@@ -93,6 +94,7 @@ bool Follower::OpenSpool() {
   store_.FindElementTypes();
   Spi::Commit();
   changes_->set_wants_elements(store_.TakesAnyElements());
+  known_.set_wants_elements(store_.TakesAnyElements());
   changes_->set_own_mark(PositionKeyOf(run_.migration().name));
   return true;
 }
@@ -113,7 +115,10 @@ void Follower::Collect(Batch &batch) {
   for (;;) {
     bool const is_news = TakeNext(batch);
     if (changes_->in_transaction()) {
-      if (!is_news) WaitForNews();
+      if (!is_news) {
+        if (IsShortOfRoom()) return;
+        WaitForNews();
+      }
       if (batch.bytes < kLargestTransactionBytes) continue;
       pg::Report(LOG,
                  "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
@@ -135,12 +140,24 @@ void Follower::Collect(Batch &batch) {
 
 void Follower::WaitForNews() {
   link_.Look();
-  if (changes_->in_transaction() && link_.IsSpoolFull())
-    throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                  "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
-                      " is larger than the changes that may wait",
-                  "", "Raise pg_redis_migrate.max_spool_size, and start the run again.");
   pg::Sleep(kLookAgainMs);
+}
+
+// Whether the rest of a transaction has no room before what came ahead of it is stored.
+bool Follower::IsShortOfRoom() {
+  if (!link_.IsSpoolFull()) {
+    alone_since_ms_ = 0;
+    return false;
+  }
+  if (changes_->position().offset != position_.point.offset) return true;
+  ReleaseApplied();
+  int64 const now_ms = pg::MonotonicMs();
+  if (alone_since_ms_ == 0) alone_since_ms_ = now_ms;
+  if (unreleased_ || now_ms - alone_since_ms_ < kMostRoomWaitMs) return false;
+  throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
+                    " is larger than the changes that may wait",
+                "", "Raise pg_redis_migrate.max_spool_size, and start the run again.");
 }
 
 // Takes the next command of the stream. False: there is none yet.

@@ -97,6 +97,7 @@ class Follower : public Interrupts {
 
   void Collect(Batch &batch);
   void WaitForNews();
+  bool IsShortOfRoom();
   bool TakeNext(Batch &batch);
   void Take(stream::StreamChange &change, Batch &batch);
   void TakeKey(stream::StreamChange change, Batch &batch);
@@ -161,6 +162,7 @@ class Follower : public Interrupts {
   std::optional<Cluster> cluster_;
   std::optional<Batch> held_;  // which needs a master that is away
   int64 retry_ms_ = 0;         // not to be reached for before, monotonic
+  int64 alone_since_ms_ = 0;   // since when the spool has been full of one transaction
   int64 unspooled_ms_ = 0;     // since when the link streams, and the spool lacks what follows the position
   BatchStore store_;
   PassFilter filter_;
