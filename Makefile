@@ -79,6 +79,8 @@ bench-reverse:
 	test/bench/reverse $(BENCH_OPTIONS)
 bench-live:
 	test/bench/live $(BENCH_OPTIONS)
+bench-live-soak:
+	test/bench/soak $(BENCH_OPTIONS)
 bench-memory:
 	test/bench/memory $(BENCH_OPTIONS)
 bench-ratelimit:
@@ -86,4 +88,4 @@ bench-ratelimit:
 # An audit beside a bare SCAN.
 bench-audit:
 	test/bench/audit $(BENCH_OPTIONS)
-.PHONY: bench bench-audit bench-cutover bench-expiry bench-live bench-memory bench-quick bench-ratelimit bench-reverse
+.PHONY: bench bench-audit bench-cutover bench-expiry bench-live bench-live-soak bench-memory bench-quick bench-ratelimit bench-reverse
