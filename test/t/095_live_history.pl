@@ -78,26 +78,30 @@ $held->release;
 is(wait_for($node) . counter(), '3', 'a restart from a dump, and an applier that ends meanwhile');
 is(differences($node, $redis), '', 'with all keys');
 
-# Two changes of the history before the first is applied.
-wait_until_linked();
-my $applier = hold_worker($node, 'migration');
-for my $round (1 .. 2)
+# Two changes of the history before the first is applied. Before 7.0 a master that was restarted does not know it.
+if (redis_version() >= 7)
 {
-    $redis->cli('CONFIG', 'SET', 'save', '3600 1');
-    $redis->cli_lines(load_commands(200, KEYS) . "INCR s:two\n");
-    wait_until_received();
-    $redis->restart;
     wait_until_linked();
+    my $applier = hold_worker($node, 'migration');
+    for my $round (1 .. 2)
+    {
+        $redis->cli('CONFIG', 'SET', 'save', '3600 1');
+        $redis->cli_lines(load_commands(200, KEYS) . "INCR s:two\n");
+        wait_until_received();
+        $redis->restart;
+        wait_until_linked();
+    }
+    $redis->cli('INCR', 's:two');
+    wait_until_received();
+    $applier->release;
+    is(wait_for($node) . value('two'), '3', 'two restarts, and all is applied');
+    is(differences($node, $redis), '', 'with all keys');
+    is(live($node, 'replication_id'), $redis->cli('INFO', 'replication') =~ /master_replid:(\w+)/ ? $1 : '', 'the position is of the last history');
+    is(runs(), '1', 'all that by partial resyncs alone');
 }
-$redis->cli('INCR', 's:two');
-wait_until_received();
-$applier->release;
-is(wait_for($node) . value('two'), '3', 'two restarts, and all is applied');
-is(differences($node, $redis), '', 'with all keys');
-is(live($node, 'replication_id'), $redis->cli('INFO', 'replication') =~ /master_replid:(\w+)/ ? $1 : '', 'the position is of the last history');
-is(runs(), '1', 'all that by partial resyncs alone');
 
 # Files that are gone: the server has what they had.
+my $runs = runs();
 sub files { return glob $node->data_dir . '/base/*/pg_redis_migrate/*.spool'; }
 sub stop_live { $node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')}); return wait_until('the link ends', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'replication link'}) eq '0' }); }
 stop_live();
@@ -107,12 +111,13 @@ $redis->cli_lines(load_commands(300, KEYS));
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node) . differences($node, $redis), '', 'files of changes that are gone');
 
-# Files that are newer than the position, as a restored database may have them.
+# Files that are newer than the position, as a restored database may have them. Before 7.0 another size empties the backlog.
+$redis->cli('CONFIG', 'SET', 'repl-backlog-size', '64mb');
+wait_for($node);
 stop_live();
 $node->safe_psql('postgres', 'CREATE TABLE kept AS SELECT * FROM redis_migrate.live_position');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 my $megabyte = q{"redis.call('SET', KEYS[1], string.rep('x', 1024 * 1024)) redis.call('DEL', KEYS[1])" 1 other};
-$redis->cli('CONFIG', 'SET', 'repl-backlog-size', '64mb');
 for (1 .. 5) { $redis->cli_lines("EVAL $megabyte\n" x 8); wait_for($node); }
 $redis->cli_lines(load_commands(300, KEYS) . "DEL s:two\nHINCRBY h:count n 1\n");
 is(wait_for($node) . differences($node, $redis), '', 'many changes');
@@ -120,7 +125,7 @@ stop_live();
 $node->safe_psql('postgres', 'UPDATE redis_migrate.live_position AS p SET replication_id = k.replication_id, applied_offset = k.applied_offset, db = k.db FROM kept AS k; UPDATE hashes SET fields = $${}$$ WHERE id = $$count$$; INSERT INTO strings VALUES ($$two$$, 99)');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node) . differences($node, $redis), '', 'files that are newer than the position');
-is(runs(), '1', 'that also needs no other snapshot');
+is(runs(), $runs, 'that also needs no other snapshot');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs WHERE NOT balanced'), '0', 'the sums agree');
 
 done_testing();

@@ -16,7 +16,7 @@ use Time::HiRes qw(time usleep);
 
 use constant KEYS => 100;
 
-my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '1mb' ]);
+my $redis = start_redis(args => [ '--repl-diskless-sync', 'yes', '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '1mb' ]);
 my $proxy = PrmTools::Proxy->new($redis->port);
 my $node = new_node('faults', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on");
 $node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $proxy->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');

@@ -16,7 +16,7 @@ use Exporter qw(import);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(start_redis redis_server new_node create_server);
+our @EXPORT = qw(start_redis redis_server redis_version new_node create_server);
 
 # So that END blocks run.
 $SIG{TERM} = $SIG{INT} = $SIG{HUP} = sub { die "interrupted\n" };
@@ -33,6 +33,14 @@ sub start_redis
 
 # The program that tests start as Redis: redis-server, or what the environment names.
 sub redis_server { return $ENV{REDIS_SERVER} // 'redis-server'; }
+
+# Its version: 7.0 of 7.0.15. Valkey's are higher than those of the Redis that it has come from.
+my $version;
+sub redis_version
+{
+    $version //= qx(${\redis_server()} --version) =~ /v=(\d+\.\d+)/ ? $1 : die "no version\n";
+    return $version;
+}
 
 # A started node in whose database postgres the extension is created. Options:
 #   preload => 1  with shared_preload_libraries
@@ -111,7 +119,10 @@ sub start
     my $pid = fork() // die "fork: $!\n";
     if ($pid == 0)
     {
-        exec(@command, @{ $self->{args} }) or POSIX::_exit(127);
+        # Before 7.0 the values of an option are words of their own, and DEBUG is always there.
+        my @args = map { /^[-\w.]+( [-\w.]+)+$/ ? split / / : $_ } @{ $self->{args} };
+        splice @args, $_, 2 for grep { PrmTest::redis_version() < 7 && $args[$_] eq '--enable-debug-command' } reverse 0 .. $#args;
+        exec(@command, @args) or POSIX::_exit(127);
     }
     $self->{pid} = $pid;
     for (1 .. 600)
