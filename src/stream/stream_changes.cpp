@@ -238,6 +238,7 @@ Status StreamChanges::TakeUnknown(ChangeKind kind, Changes& changes) {
 Status StreamChanges::TakeState(Changes& changes) {
   PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
   StreamChange& change = changes.back();
+  if (!share_.Has(change.entry.key)) return {};
   const bool is_whole = IsNamed("SET") ? TakeSet(command_, change) : TakeRestore(command_, change.entry);
   if (is_whole) change.kind = ChangeKind::kSet;
   return {};
@@ -250,6 +251,7 @@ Status StreamChanges::TakeStates(Changes& changes) {
   for (size_t i = 0; i < positions_.size(); ++i) {
     if (!IsKept(command_, positions_[i] + 1)) continue;
     StreamChange& change = changes[before + i];
+    if (!share_.Has(change.entry.key)) continue;
     change.kind = ChangeKind::kSet;
     change.entry.plain = true;
     change.entry.payload = command_.arguments[positions_[i] + 1];
@@ -259,6 +261,7 @@ Status StreamChanges::TakeStates(Changes& changes) {
 
 Status StreamChanges::TakeEdit(Changes& changes) {
   PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
+  if (!share_.Has(changes.back().entry.key)) return {};
   TakeEditOf(command_, changes.back());
   if (wants_elements_) changes.back().elements = ElementChangesOf(command_);
   return {};
@@ -266,7 +269,8 @@ Status StreamChanges::TakeEdit(Changes& changes) {
 
 Status StreamChanges::TakeElements(Changes& changes) {
   PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
-  if (wants_elements_ && positions_.size() == 1) changes.back().elements = ElementChangesOf(command_);
+  if (wants_elements_ && positions_.size() == 1 && share_.Has(changes.back().entry.key))
+    changes.back().elements = ElementChangesOf(command_);
   return {};
 }
 

@@ -18,6 +18,7 @@
 #include "redis/command_stream.h"
 #include "source/entry.h"
 #include "stream/element_changes.h"
+#include "stream/key_share.h"
 
 namespace prm::stream {
 
@@ -78,6 +79,9 @@ class StreamChanges {
   // Whether changes are to say what becomes of elements.
   void set_wants_elements(bool wants) { wants_elements_ = wants; }
 
+  // Changes of other keys carry no values: somebody else takes them.
+  void set_share(const KeyShare& share) { share_ = share; }
+
   // Appends the changes of the next command, of which there may be none; false: no command is whole yet.
   // Memory: see CommandStream::Next. After an error the object is unusable. Errors: kProtocol (not a stream
   // of commands, or a command with arguments that no server sends), kTooLarge (the name of a key is beyond
@@ -129,6 +133,7 @@ class StreamChanges {
   bool is_own_ = false;              // the transaction begins with SET of the mark
   std::string own_mark_;
   bool wants_elements_ = false;
+  KeyShare share_;
 };
 
 }  // namespace prm::stream

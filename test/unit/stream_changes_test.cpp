@@ -166,6 +166,46 @@ TEST(StreamChangesTest, HowStringsChange) {
   }
 }
 
+// Who takes the changes of a key gets all of them; the others hear that it changes, and no values.
+TEST(StreamChangesTest, SharesOfTheKeys) {
+  EXPECT_TRUE(KeyShare().Has("k"));
+  std::string stream;
+  for (int i = 0; i < 50; ++i) {
+    const std::string key = "k" + std::to_string(i);
+    stream += Resp({"SET", key, "v"}) + Resp({"INCRBY", key, "5"}) + Resp({"HSET", key, "a", "1"}) +
+              Resp({"MSET", key, "x", "{" + key + "}", "y"});
+  }
+  std::vector<size_t> taken;
+  size_t elements = 0;
+  for (int number = 0; number < 3; ++number) {
+    const KeyShare share = {number, 3};
+    Interrupts interrupts;
+    StreamChanges reader(kStart, {}, interrupts);
+    reader.set_wants_elements(true);
+    reader.set_share(share);
+    reader.Feed(stream, kReceived);
+    std::vector<StreamChange> changes;
+    for (auto next = reader.Next(changes); next.ok() && next.value(); next = reader.Next(changes)) {
+    }
+    ASSERT_EQ(changes.size(), 250U);
+    taken.push_back(0);
+    for (const StreamChange& change : changes) {
+      const bool has_value = change.kind == ChangeKind::kSet || change.edit != Edit::kNone || change.elements;
+      EXPECT_EQ(has_value, share.Has(change.entry.key)) << change.entry.key;
+      taken.back() += has_value ? 1 : 0;
+      elements += change.elements ? 1 : 0;
+      // A key and others with it as a hash tag are in one share.
+      if (change.entry.key[0] == 'k') {
+        EXPECT_EQ(share.Has(change.entry.key), share.Has("{" + change.entry.key + "}:rest"));
+      }
+    }
+    EXPECT_EQ(reader.position().offset, kStart.offset + stream.size());
+  }
+  EXPECT_EQ(taken[0] + taken[1] + taken[2], 250U);
+  for (const size_t count : taken) EXPECT_GT(count, 40U);
+  EXPECT_EQ(elements, 50U);
+}
+
 TEST(StreamChangesTest, StatesOfPayloads) {
   test::RedisServer server;
   test::RedisClient client(server.port());
