@@ -14,7 +14,8 @@ Usage: live.py --redis PORT --redis-pid PID --replica PORT --replica-pid PID [--
 
 All commands are on 100,000 random keys of each type. The replica catches up after it was stopped by SIGSTOP, the live run
 after it was stopped by redis_migrate.stop. The lag is the time from the reply to a SET until its row is seen, or until the
-replica has the value, looked for every 2 ms. CPU seconds are those of the migration worker, and of the replica.
+replica has the value, looked for every 2 ms. CPU seconds are those of the processes that apply, and of the replica. Live
+sync is timed with one applier and with two.
 PostgreSQL is that of PGHOST, PGPORT and PGUSER; its processes must run on this machine.
 """
 import argparse
@@ -198,6 +199,8 @@ class Live:
                 '{id,member}', databases => '{0}', expand => 'elements', exclusive => true);
             PREPARE probe AS SELECT value FROM strings WHERE id = 'probe'""")
 
+    appliers = 1
+
     def execute(self, statement):
         self.cursor.execute(statement)
 
@@ -206,7 +209,7 @@ class Live:
         return self.cursor.fetchone()
 
     def follow(self):
-        self.execute("SELECT redis_migrate.start('live', live => true)")
+        self.resume()
         self.wait()
 
     def leave(self):
@@ -216,13 +219,14 @@ class Live:
         self.execute("SELECT redis_migrate.stop('live')")
 
     def resume(self):
-        self.execute("SELECT redis_migrate.start('live', live => true)")
+        self.execute("SELECT redis_migrate.start('live', live => true, workers => %d)" % self.appliers)
 
     def wait(self):
         self.execute("CALL redis_migrate.wait_for('live', '10 minutes')")
 
     def cpu(self):
-        return cpu_seconds(self.answer("SELECT pid FROM redis_migrate.workers WHERE kind = 'migration'")[0])
+        self.execute("SELECT pid FROM redis_migrate.live_appliers")
+        return sum(cpu_seconds(pid) for pid, in self.cursor.fetchall())
 
     def read_again(self):
         return self.answer("SELECT sum(keys_read_again)::int8 FROM redis_migrate.live_sync")[0]
@@ -241,13 +245,23 @@ class Live:
             sys.exit("the tables have %d keys, Redis has %d" % (rows, keys))
 
 
+class TwoAppliers(Live):
+    """The live run, with two processes that apply."""
+
+    name = "2 appliers"
+    appliers = 2
+
+    def __init__(self, live):
+        self.master, self.connection, self.cursor = live.master, live.connection, live.cursor
+
+
 class Bench:
     def __init__(self, options):
         self.options = options
         self.figures = {}  # by case and who
         self.sender = Sender(options.redis)
-        self.followers = [Live(options), Replica(options)]
-        self.live = self.followers[0]
+        self.live = Live(options)
+        self.followers = [self.live, TwoAppliers(self.live), Replica(options)]
 
     def note(self, case, who, value):
         self.figures.setdefault((case, who), []).append(value)
@@ -258,17 +272,18 @@ class Bench:
             follower.follow()
             follower.pause()
             self.sender.send_all(some)
-            read_again = self.live.read_again() if follower is self.live else 0
+            is_live = isinstance(follower, Live)
+            read_again = follower.read_again() if is_live else 0
             start = time.monotonic()
-            cpu = follower.cpu() if follower is not self.live else 0
+            cpu = 0 if is_live else follower.cpu()
             follower.resume()
             follower.wait()
             seconds = time.monotonic() - start
             self.note(what + ", commands/s", follower.name, len(some) / seconds)
             self.note(what + ", CPU us a command", follower.name, (follower.cpu() - cpu) / len(some) * 1e6)
-            if follower is self.live:
+            if is_live:
                 self.note(what + ", read again, share", follower.name, (follower.read_again() - read_again) / len(some))
-                self.live.check()
+                follower.check()
             follower.leave()
 
     def lag(self, some):
@@ -300,8 +315,8 @@ class Bench:
             self.note("behind at the end, ms", follower.name, (time.monotonic() - start) * 1000)
             self.note("load, CPU us a command", follower.name, (follower.cpu() - cpu) / len(some) * 1e6)
             probe.delete("s:probe")
-            if follower is self.live:
-                self.live.check()
+            if isinstance(follower, Live):
+                follower.check()
             follower.leave()
 
     def run(self):
@@ -322,12 +337,13 @@ class Bench:
         self.print()
 
     def print(self):
-        print("\n%-36s %12s %12s %12s %8s" % ("medians", "live sync", "replica", "alone", "ratio"))
+        columns = ("live sync", "2 appliers", "replica", "alone")
+        print("\n%-36s %12s %12s %12s %12s %8s" % ("medians", *columns, "ratio"))
         for case in dict.fromkeys(case for case, _ in self.figures):
-            row = {who: statistics.median(self.figures[case, who]) for who in ("live sync", "replica", "alone") if (case, who) in self.figures}
+            row = {who: statistics.median(self.figures[case, who]) for who in columns if (case, who) in self.figures}
             beside = row.get("alone", row.get("replica"))
             ratio = "%8.2f" % (row["live sync"] / beside) if beside else ""
-            print("%-36s %12s %12s %12s %8s" % (case, *("%.2f" % row[who] if who in row else "" for who in ("live sync", "replica", "alone")), ratio))
+            print("%-36s %12s %12s %12s %12s %8s" % (case, *("%.2f" % row[who] if who in row else "" for who in columns), ratio))
 
 
 def main():
