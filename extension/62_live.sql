@@ -4,6 +4,8 @@
 CREATE TABLE redis_migrate.live_position (
     run_id          bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     link            integer NOT NULL DEFAULT 0,
+    appliers        integer NOT NULL DEFAULT 1,
+    applier         integer NOT NULL DEFAULT 0,
     replication_id  text NOT NULL,
     applied_offset  bigint NOT NULL,
     db              integer NOT NULL,
@@ -13,16 +15,19 @@ CREATE TABLE redis_migrate.live_position (
     commands        bigint NOT NULL DEFAULT 0,
     flush_offset    bigint NOT NULL DEFAULT 0,
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    PRIMARY KEY (run_id, link)
+    sqlstate        text,
+    message         text,
+    PRIMARY KEY (run_id, link, appliers, applier)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.live_position IS
-    'How far live runs have applied the replication stream, or each of those of a cluster, written in the transaction that writes the rows. link: 0, or the number of a master of a cluster; db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded; flush_offset: large values that changed up to there are wanted at once, by redis_migrate.wait_for';
+    'How far live runs have applied the replication stream, or each of those of a cluster, written in the transaction that writes the rows: all keys whose hash slot leaves `applier` when it is divided by `appliers` are applied up to applied_offset. What fewer or more processes have applied before stays until the present ones are beyond it. link: 0, or the number of a master of a cluster; db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded; flush_offset: large values that changed up to there are wanted at once, by redis_migrate.wait_for; message: why the process ended that applies the share; without sqlstate a new snapshot is needed';
 
 CREATE TABLE redis_migrate.live_key (
     run_id      bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
     link        integer NOT NULL DEFAULT 0,
     db          integer NOT NULL,
     key_bytes   bytea NOT NULL,
+    slot        integer NOT NULL,
     read_offset bigint NOT NULL,
     is_absent   boolean NOT NULL,
     is_unread   boolean NOT NULL,
@@ -32,7 +37,7 @@ ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
 CREATE UNIQUE INDEX live_key_name ON redis_migrate.live_key (run_id, link, db, redis_migrate.index_key(key_bytes));
 CREATE INDEX live_key_stored ON redis_migrate.live_key (run_id, link, read_offset) WHERE NOT is_absent AND NOT is_unread;
 COMMENT ON TABLE redis_migrate.live_key IS
-    'Keys whose rows are not those of the applied offset. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again; bytes: so large was a value that waits to be read again because it changes often';
+    'Keys whose rows are not those of the applied offset. slot: the hash slot of the key. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again; bytes: so large was a value that waits to be read again because it changes often';
 
 CREATE TABLE redis_migrate.live_link (
     run_id          bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -65,10 +70,22 @@ CREATE TABLE redis_migrate.live_mapping (
     mapping_id bigint NOT NULL,
     pattern    text NOT NULL,
     is_filled  boolean NOT NULL,
+    appliers_left integer[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (run_id, link, mapping_id)
 );
 COMMENT ON TABLE redis_migrate.live_mapping IS
-    'The mappings whose keys a live run has met. is_filled: false while the keys of a mapping that was added since are looked for, or of one that was dropped since';
+    'The mappings whose keys a live run has met. is_filled: false while the keys of a mapping that was added since are looked for, or of one that was dropped since; appliers_left: the processes that have not found those of their share yet';
+
+CREATE VIEW redis_migrate.live_applied WITH (security_barrier) AS
+    SELECT DISTINCT ON (run_id, link) run_id, link, appliers, replication_id, applied_offset, db, received_at, is_loaded, flush_offset, updated_at,
+           (pg_catalog.sum(commands) OVER of_link)::bigint AS commands, (pg_catalog.sum(keys_read_again) OVER of_link)::bigint AS keys_read_again, furthest_offset
+    FROM (SELECT *, pg_catalog.min(applied_offset) OVER of_layout AS lowest, pg_catalog.max(applied_offset) OVER of_layout AS furthest_offset
+          FROM redis_migrate.live_position
+          WINDOW of_layout AS (PARTITION BY run_id, link, appliers)) AS p
+    WINDOW of_link AS (PARTITION BY run_id, link)
+    ORDER BY run_id, link, lowest DESC, applied_offset;
+COMMENT ON VIEW redis_migrate.live_applied IS
+    'Up to where all changes of a link of a live run are applied: the lowest position of those that apply shares of them; furthest_offset: the highest';
 
 CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
@@ -79,6 +96,11 @@ CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint, link integer DEFAUL
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_receive_stream';
 COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint, integer) IS
     'Keeps the replication link of a live run, or one of those of a cluster, or its feed, and writes what arrives to the disk; the background worker of the link calls it';
+
+CREATE PROCEDURE redis_migrate.apply_stream(run_id bigint, applier integer)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_apply_stream';
+COMMENT ON PROCEDURE redis_migrate.apply_stream(bigint, integer) IS
+    'Applies the changes of a share of the keys of a live run; background workers call it beside the one that leads the run. Commits after each batch';
 
 CREATE FUNCTION redis_migrate.confirm_instance(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_confirm_instance';
@@ -99,13 +121,13 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
            CASE WHEN l.received_offset OPERATOR(pg_catalog.>) p.applied_offset
                 THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.received_at), 0)::numeric(20, 3)
                 WHEN p.is_loaded THEN 0 END AS lag_seconds,
-           p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, f.mappings_unfilled, l.spool_bytes, l.reconnects, l.received_at, l.feed, l.doubt,
+           p.appliers, p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, f.mappings_unfilled, l.spool_bytes, l.reconnects, l.received_at, l.feed, l.doubt,
            coalesce(j.sqlstate, l.sqlstate) AS sqlstate, coalesce(j.message, l.message) AS last_error
     FROM redis_migrate.background_run AS j
     LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
                        WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.live ORDER BY u.run_id DESC LIMIT 1) AS r ON true
     LEFT JOIN redis_migrate.live_link AS l ON l.run_id OPERATOR(pg_catalog.=) r.run_id
-    LEFT JOIN redis_migrate.live_position AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id AND p.link OPERATOR(pg_catalog.=) l.link
+    LEFT JOIN redis_migrate.live_applied AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id AND p.link OPERATOR(pg_catalog.=) l.link
     CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead, pg_catalog.count(q.bytes) AS keys_deferred,
                                coalesce(pg_catalog.sum(q.bytes), 0)::bigint AS bytes_deferred
                         FROM redis_migrate.live_key AS q
@@ -115,7 +137,7 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
                         WHERE m.run_id OPERATOR(pg_catalog.=) r.run_id AND m.link OPERATOR(pg_catalog.=) l.link AND NOT m.is_filled) AS f
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 COMMENT ON VIEW redis_migrate.live_sync IS
-    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often; mappings_unfilled: mappings that were added or dropped while the run was stopped, whose keys are still being looked for. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
+    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. appliers: the processes that apply a share of the changes each; applied_offset is that of the last of them. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often; mappings_unfilled: mappings that were added or dropped while the run was stopped, whose keys are still being looked for. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
 
 CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
     SELECT v.run_id, v.migration, v.link, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,
@@ -126,7 +148,7 @@ CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
     FROM redis_migrate.live_sync AS v
     JOIN redis_migrate.background_run AS j USING (migration)
     LEFT JOIN redis_migrate.live_link AS l USING (run_id, link)
-    LEFT JOIN redis_migrate.live_position AS p USING (run_id, link)
+    LEFT JOIN redis_migrate.live_applied AS p USING (run_id, link)
     LEFT JOIN redis_migrate.worker_slots() AS a
         ON a.kind OPERATOR(pg_catalog.=) 'migration' AND a.background_run_id OPERATOR(pg_catalog.=) j.background_run_id
            AND a.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
@@ -136,7 +158,22 @@ CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.stat_live IS
     'Live runs for monitoring, in the shape of pg_stat_subscription: the processes, and how far the stream was received, acknowledged and applied, each with its time. pid: applies the changes; link_pid: keeps the link; backlog_bytes: as much of the stream the server keeps; rejects: keys whose newest value could not be stored';
 
-GRANT SELECT ON redis_migrate.live_sync, redis_migrate.stat_live TO PUBLIC;
+CREATE VIEW redis_migrate.live_appliers WITH (security_barrier) AS
+    SELECT v.migration, v.owner, v.run_id, v.link, p.applier, a.pid, p.applied_offset,
+           greatest(v.received_offset OPERATOR(pg_catalog.-) p.applied_offset, 0) AS lag_bytes, p.updated_at AS applied_at, p.commands, p.keys_read_again
+    FROM redis_migrate.live_sync AS v
+    JOIN redis_migrate.background_run AS j USING (migration)
+    JOIN redis_migrate.live_position AS p
+        ON p.run_id OPERATOR(pg_catalog.=) v.run_id AND p.link OPERATOR(pg_catalog.=) v.link AND p.appliers OPERATOR(pg_catalog.=) v.appliers
+    LEFT JOIN redis_migrate.worker_slots() AS a
+        ON CASE WHEN p.applier OPERATOR(pg_catalog.=) 0
+                THEN a.kind OPERATOR(pg_catalog.=) 'migration' AND a.background_run_id OPERATOR(pg_catalog.=) j.background_run_id
+                ELSE a.kind OPERATOR(pg_catalog.=) 'live applier' AND a.run_id OPERATOR(pg_catalog.=) v.run_id AND a.number OPERATOR(pg_catalog.=) p.applier END
+           AND a.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
+COMMENT ON VIEW redis_migrate.live_appliers IS
+    'The processes that apply the changes of live runs, each those of a share of the keys: how far each is. One of several that is behind holds back wait_for, and the files of changes';
+
+GRANT SELECT ON redis_migrate.live_sync, redis_migrate.stat_live, redis_migrate.live_appliers TO PUBLIC;
 
 DO $$
 DECLARE

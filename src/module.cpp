@@ -7,7 +7,7 @@
 #include "pg/shared_memory.h"
 #include "ratelimit/granted_functions.h"
 #include "ratelimit/memory.h"
-#include "worker/link_worker.h"
+#include "worker/live_workers.h"
 #include "worker/part_workers.h"
 #include "worker/preload.h"
 
@@ -25,6 +25,7 @@ void Init() {
   prm::pg::settings::Define();
   prm::new_helpers = &prm::worker::NewPartWorkers;
   prm::new_link_workers = &prm::worker::NewLinkWorkers;
+  prm::new_applier_workers = &prm::worker::NewApplierWorkers;
   prm::pg::HintGrants(prm::ratelimit::kGrantedFunctions);
   prm::pg::HintGrants(prm::lockout::kGrantedFunctions);
   if (!process_shared_preload_libraries_in_progress) return;

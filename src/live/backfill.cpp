@@ -31,7 +31,7 @@ Backfill::Backfill(const Migration &migration, const Routing &routing, const Liv
       routing_(routing),
       link_(link),
       budget_(budget),
-      patterns_(record.FindUnfilled(migration.name)) {
+      patterns_(record.ReadUnfilled()) {
   std::set<std::string> mapped;
   for (const Mapping &mapping : migration.mappings) mapped.insert(mapping.pattern);
   for (const std::string &pattern : patterns_)

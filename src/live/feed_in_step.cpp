@@ -19,7 +19,7 @@ bool FeedInStep::IsReached() {
         R"sql(SELECT p.run_id, p.is_loaded, p.applied_offset,
                   CASE WHEN l.received_at > $2 THEN l.received_offset END,
                   (SELECT min(k.read_offset) FROM redis_migrate.live_key AS k WHERE k.run_id = p.run_id)
-              FROM redis_migrate.live_position AS p
+              FROM redis_migrate.live_applied AS p
               JOIN redis_migrate.live_link AS l USING (run_id)
               WHERE l.feed IS NOT NULL
                   AND p.run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live)

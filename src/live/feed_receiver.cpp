@@ -3,8 +3,8 @@
 #include "connect/outage.h"
 #include "connect/server.h"
 #include "connect/spool_files.h"
-#include "live/link_workers.h"
 #include "live/live_record.h"
+#include "live/live_workers.h"
 #include "mapping/catalog.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
@@ -215,7 +215,7 @@ class FeedReceiver {
 
   LiveRecord record_;
   SpoolFiles files_;
-  std::unique_ptr<LinkWorkers> workers_;
+  std::unique_ptr<LiveWorkers> workers_;
   std::string name_;
   std::string server_;
   DatabaseNumbers databases_;

@@ -31,19 +31,21 @@ constexpr size_t kKnownBytes = size_t{64} << 20;
 
 }  // namespace
 
-Follower::Follower(Run &run, const LiveRecord &record, LinkWatch &link)
+Follower::Follower(FollowedRun &run, const LiveRecord &record, LinkWatch &link)
     : run_(run),
       record_(record),
       link_(link),
+      share_(record.share()),
       is_feed_(run.source() == "scan"),
       store_(run.migration(), run.routing()),
       filter_(run.routing(), std::nullopt),
       claiming_(run.record().ReadClaiming()),
       forgets_archived_(!store_.archive().IsEmpty()),
       spool_(record.run_id(), record.link()),
-      known_(kKnownBytes),
-      budget_(pg::settings::live_reread_share / 100.0),
-      spacing_(static_cast<uint64>(pg::settings::live_large_value_rate_kb) * 1024),
+      known_(kKnownBytes / static_cast<size_t>(share_.of)),
+      budget_(pg::settings::live_reread_share / 100.0 / share_.of),
+      spacing_(static_cast<uint64>(pg::settings::live_large_value_rate_kb) * 1024 /
+               static_cast<uint64>(share_.of)),
       merges_(run.migration()),
       touched_(run.migration().name) {}
 
@@ -62,6 +64,8 @@ void Follower::Follow() {
 void Follower::ReadRecord() {
   link_.Look();  // tells which nodes are the link's
   position_ = record_.ReadPosition().value();
+  for (AppliedShare &earlier : record_.ReadEarlierShares())
+    if (earlier.point.offset > position_.point.offset) earlier_.push_back(std::move(earlier));
   for (auto &[id, key] : record_.ReadKeysAhead())
     (key.kind == KeyAhead::kStored ? ahead_ : waiting_).emplace(id, key);
   // Changes of such a key since it began to wait are not stored.
@@ -93,6 +97,7 @@ bool Follower::OpenSpool() {
   changes_.emplace(stream::StreamPosition{position_.point.offset, position_.db}, limits, *this);
   store_.FindElementTypes();
   Spi::Commit();
+  changes_->set_share(share_);
   changes_->set_wants_elements(store_.TakesAnyElements());
   known_.set_wants_elements(store_.TakesAnyElements());
   changes_->set_own_mark(PositionKeyOf(run_.migration().name));
@@ -153,11 +158,18 @@ bool Follower::IsShortOfRoom() {
   ReleaseApplied();
   int64 const now_ms = pg::MonotonicMs();
   if (alone_since_ms_ == 0) alone_since_ms_ = now_ms;
-  if (unreleased_ || now_ms - alone_since_ms_ < kMostRoomWaitMs) return false;
+  if (unreleased_ || OthersLag() || now_ms - alone_since_ms_ < kMostRoomWaitMs) return false;
   throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
                     " is larger than the changes that may wait",
                 "", "Raise pg_redis_migrate.max_spool_size, and start the run again.");
+}
+
+// Whether the spool has what others have not applied yet.
+bool Follower::OthersLag() const {
+  std::optional<uint64> const others = record_.ReadLowestOfOthers();
+  Spi::Commit();
+  return others && *others < position_.point.offset;
 }
 
 // Takes the next command of the stream. False: there is none yet.
@@ -184,7 +196,10 @@ bool Follower::TakeNext(Batch &batch) {
 }
 
 void Follower::Take(stream::StreamChange &change, Batch &batch) {
-  ++batch.commands;
+  bool const has_key = change.kind == ChangeKind::kSet || change.kind == ChangeKind::kDelete ||
+                       change.kind == ChangeKind::kChanged;
+  if (has_key && (!share_.Has(change.entry.key) || IsApplied(change))) return;
+  if (has_key || share_.is_first()) ++batch.commands;
   switch (change.kind) {
     case ChangeKind::kSet:
     case ChangeKind::kDelete:
@@ -202,6 +217,13 @@ void Follower::Take(stream::StreamChange &change, Batch &batch) {
                     "A script that is sent as a whole may write to any key, and slots may move.",
                     "On Redis before 5.0 CONFIG SET lua-replicate-commands yes helps.");
   }
+}
+
+// Whether a change was applied when the keys were divided in another way.
+bool Follower::IsApplied(const stream::StreamChange &change) const {
+  return std::any_of(earlier_.begin(), earlier_.end(), [&](const AppliedShare &earlier) {
+    return change.offset <= earlier.point.offset && earlier.share.Has(change.entry.key);
+  });
 }
 
 void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
@@ -276,7 +298,7 @@ void Follower::TakeChangedKey(int db, std::string key, uint64 offset, Batch &bat
   change.entry.db = db;
   change.entry.key = std::move(key);
   change.offset = offset;
-  TakeKey(std::move(change), batch);
+  if (share_.Has(change.entry.key)) TakeKey(std::move(change), batch);
 }
 
 void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
@@ -309,6 +331,9 @@ void Follower::TakeFlush(const stream::StreamChange &change) const {
 // After a fail-over, or a restart with the data, states that were read beyond this point of the old history
 // may never have existed.
 void Follower::TakeId(const stream::SpoolChunk &chunk, Batch &batch) {
+  for (const AppliedShare &earlier : earlier_)
+    if (earlier.point.offset > chunk.offset && earlier.point.id != chunk.content)
+      throw FullSyncNeeded{"changes were applied that the server no longer has"};
   next_ids_.push_back({chunk.content, chunk.offset});
   known_.Clear();
   std::vector<KeyId> in_doubt;
@@ -348,6 +373,7 @@ void Follower::TakeWaiting(Batch &batch) {
                         {},
                         std::max(key.read_offset, key.newest_offset)};
     change.is_due = true;
+    change.barrier = key.barrier;
     (key.kind == KeyAhead::kAbsent ? change.absences : change.tries) = key.tries;
     change.entry.db = id.first;
     change.entry.key = id.second;

@@ -3,19 +3,23 @@
 // Changes of a key within a batch are one: its newest state counts. If a command does not carry the new
 // state, the key is read from the server, which shows a later state than the position. Such keys are
 // remembered until the position has reached that state.
+//
+// It takes the keys of one share. Of a transaction whose keys are in several shares each is applied by
+// itself.
 #pragma once
 
 #include "connect/server.h"
 #include "connect/spool_files.h"
 #include "core/interrupts.h"
 #include "live/backfill.h"
+#include "live/followed_run.h"
 #include "live/link_watch.h"
 #include "live/reject_streak.h"
 #include "live/slot_owners.h"
 #include "live/touched_keys.h"
 #include "run/ledger_merges.h"
-#include "run/run.h"
 #include "source/named_keys.h"
+#include "store/batch.h"
 #include "stream/known_values.h"
 #include "stream/stream_changes.h"
 #include "stream/stream_spool.h"
@@ -25,8 +29,9 @@ namespace prm {
 
 class Follower : public Interrupts {
  public:
-  // Expects the snapshot of the run to be loaded. Its arguments must outlive it.
-  Follower(Run &run, const LiveRecord &record, LinkWatch &link);
+  // Expects the snapshot of the run to be loaded, and the share of the record to be begun. Its arguments must
+  // outlive it.
+  Follower(FollowedRun &run, const LiveRecord &record, LinkWatch &link);
 
   // Goes on from the position that was committed last until it is interrupted. Throws FullSyncNeeded. Errors:
   // those of BatchStore, of the server (08006 when it cannot be reached, or lags behind the stream), 0A000
@@ -48,6 +53,7 @@ class Follower : public Interrupts {
     int absences = 0;          // it has been read so often, and was not there
     bool is_due = false;       // it has waited
     bool only_expiry = false;  // nothing but when the key expires has changed
+    uint64 barrier = 0;        // as KeyAhead's
     // kSet: the changes of the key's elements, from which the entry is filled in the end. is_whole: the key
     // has no other elements.
     std::optional<stream::ElementChanges> elements = std::nullopt;
@@ -71,6 +77,7 @@ class Follower : public Interrupts {
     bool takes_elements_again = false;      // of a family that belongs to Redis again
     bool ends_backfill = false;
     RejectStreak streak;  // after it
+    uint64 applied = 0;   // up to there all shares are, with it
     // Keys that other masters of the cluster have now, by the number of the follower.
     std::map<size_t, std::set<KeyId>> left;
   };
@@ -87,6 +94,8 @@ class Follower : public Interrupts {
 
   void ReadRecord();
   bool OpenSpool();
+  bool IsApplied(const stream::StreamChange &change) const;
+  bool OthersLag() const;
 
   bool Step();
   void LeaveToOthers(Batch &batch);
@@ -132,6 +141,8 @@ class Follower : public Interrupts {
   bool IsOfNow(const std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) const;
   void TakeRead(source::NamedKey &key, KeyChange &change);
   void Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms);
+  void WaitForOthers(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries,
+                     const std::optional<uint64> &others);
   source::NamedKeys &Reader();
   source::TimeSpan ByServerClock(const source::TimeSpan &time) const {
     return {time.after_ms + clock_ahead_ms_, time.until_ms + clock_ahead_ms_};
@@ -145,19 +156,22 @@ class Follower : public Interrupts {
 
   void Apply(Batch &batch);
   void ReleaseApplied();
+  void LookAtOthers();
   void NoteTouched(const Batch &batch);
   void KeepLate(const Batch &batch, std::vector<LateWrite> &late);
   void Store(Batch &batch);
   void NameLateWriters();
+  void LockMappings(const Batch &batch) const;
   Entries TakeDeferred(Tally &tally) const;
   static void ForgiveNone(const Entries &waiting, Batch &batch);
   void SettleRejects(Batch &batch, const Tally &tally);
   void SaveKeysAhead(uint64 offset);
   LivePosition NextPosition() const;
 
-  Run &run_;
+  FollowedRun &run_;
   const LiveRecord &record_;
   LinkWatch &link_;
+  const stream::KeyShare share_;
   bool const is_feed_;  // the stream has only the names of changed keys, and its offsets are not the server's
   std::optional<Cluster> cluster_;
   std::optional<Batch> held_;  // which needs a master that is away
@@ -172,8 +186,9 @@ class Follower : public Interrupts {
   std::unique_ptr<stream::StreamSpoolReader> reader_;
   std::optional<stream::StreamChanges> changes_;
   std::vector<stream::StreamChange> found_;
-  stream::KnownValues known_;  // of the stream up to there, or up to the offset where a key is ahead
-  LivePosition position_;      // that is committed
+  stream::KnownValues known_;          // of the stream up to there, or up to the offset where a key is ahead
+  LivePosition position_;              // that is committed
+  std::vector<AppliedShare> earlier_;  // of keys that are applied beyond it
   std::vector<redis::ReplicationPoint> next_ids_;  // of the stream beyond each offset
   int64 received_at_ms_ = 0;
   int64 clock_ahead_ms_ = 0;           // of the server's clock before ours
@@ -189,13 +204,15 @@ class Follower : public Interrupts {
   stream::ValueSpacing spacing_;
   std::unique_ptr<source::NamedKeys> named_;
   int64 stored_ms_ = 0;  // when the last batch began to be
-  // A commit that may not be durable yet, and the offset that it has applied.
+  // A commit that may not be durable yet, and the offset up to which everything was applied then, of all
+  // shares.
   struct Commit {
     XLogRecPtr commit_end;
     uint64 offset;
   };
   std::optional<Commit> unreleased_;
   Commit newest_ = {};
+  int64 looked_at_others_ms_ = 0;
   LedgerMerges merges_;
   TouchedKeys touched_;
   std::set<std::string> read_whole_;       // patterns, because their families are PostgreSQL's

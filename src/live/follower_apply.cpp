@@ -2,6 +2,7 @@
 #include "connect/outage.h"
 #include "connect/server_clock.h"
 #include "live/follower.h"
+#include "mapping/migration_lock.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/identity.h"
@@ -25,6 +26,8 @@ constexpr size_t kKeysAtOnce = 2000;
 constexpr int64 kMostLagMs = 10 * 1000;  // of the node that keys are read from, behind the one of the link
 constexpr long kLagPauseMs = 50;
 constexpr int64 kRetryMs = 1000;
+constexpr int64 kOthersPauseMs = 100;  // of keys that wait for what other processes apply
+constexpr int64 kLookAtOthersMs = 250;
 constexpr int kMostTries = 10;
 constexpr int kMostAbsences = 5;
 constexpr int kMergeEvery = 256;  // batches
@@ -115,6 +118,20 @@ void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset,
   }
   waiting_[id] = {kind, offset, tries, pg::MonotonicMs() + pause_ms};
   unsaved_.insert(id);
+}
+
+// Makes a key wait that rows of other keys refuse. While other processes have not applied what was there
+// before it, it is not its fault. others: how far they are.
+void Follower::WaitForOthers(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries,
+                             const std::optional<uint64> &others) {
+  uint64 barrier = change.barrier;
+  if (auto const ahead = ahead_.find({change.entry.db, change.entry.key}); barrier == 0)
+    barrier = std::max(change.offset, ahead == ahead_.end() ? 0 : ahead->second.read_offset);
+  // The first time, they may have come to it since.
+  bool const is_early = others && (change.barrier == 0 || *others < barrier);
+  if (is_early && kind == KeyAhead::kAgain) tries = change.tries;
+  Wait(change, kind, offset, tries, is_early ? kOthersPauseMs : kRetryMs);
+  waiting_[{change.entry.db, change.entry.key}].barrier = barrier;
 }
 
 void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) {
@@ -250,7 +267,12 @@ void Follower::Apply(Batch &batch) {
   streak_ = std::move(batch.streak);
   SpaceLarge(batch, pg::MonotonicMs() - stored_ms_);
   position_ = NextPosition();
-  newest_ = {XactLastCommitEnd, position_.point.offset};
+  earlier_.erase(std::remove_if(earlier_.begin(), earlier_.end(),
+                                [&](const AppliedShare &earlier) {
+                                  return earlier.point.offset <= position_.point.offset;
+                                }),
+                 earlier_.end());
+  newest_ = {XactLastCommitEnd, batch.applied};
   if (!unreleased_) unreleased_ = newest_;
   if (batch.has_late) NameLateWriters();
   if (batch.takes_elements_again) {
@@ -259,9 +281,9 @@ void Follower::Apply(Batch &batch) {
     Spi::Commit();
   }
   merges_.After(batch.rows);
-  if (++unmerged_ == kMergeEvery) {
+  if (share_.is_first() && ++unmerged_ == kMergeEvery) {
     unmerged_ = 0;
-    run_.MergeLedgers();
+    MergeLedgers(run_.routing());
     run_.record().ForgetSettledRejects();
     Spi::Commit();
   }
@@ -285,10 +307,25 @@ void Follower::NameLateWriters() {
   }
 }
 
+// The spool is not to be full of what others have applied since the last batch.
+void Follower::LookAtOthers() {
+  int64 const now_ms = pg::MonotonicMs();
+  if (newest_.offset >= position_.point.offset || now_ms - looked_at_others_ms_ < kLookAtOthersMs) return;
+  looked_at_others_ms_ = now_ms;
+  std::optional<uint64> const others = record_.ReadLowestOfOthers();
+  // What can be seen was committed before.
+  XLogRecPtr const end = pg::Call([] { return GetXLogInsertRecPtr(); });
+  Spi::Commit();
+  if (!others) return;
+  newest_ = {end, std::min(*others, position_.point.offset)};
+  if (!unreleased_) unreleased_ = newest_;
+}
+
 // Once the WAL writer has made a commit durable, what it applied no longer needs room on disk and in memory.
 void Follower::ReleaseApplied() {
+  if (share_.is_first() && !share_.is_all()) LookAtOthers();
   if (!unreleased_ || !pg::IsFlushed(unreleased_->commit_end)) return;
-  pg::ThrowIfError(reader_->RemoveUpTo(unreleased_->offset));
+  if (share_.is_first()) pg::ThrowIfError(reader_->RemoveUpTo(unreleased_->offset));
   // While the spool is full, no other batch comes.
   if (unreleased_->offset == newest_.offset)
     unreleased_.reset();
@@ -364,9 +401,11 @@ void Follower::Store(Batch &batch) {
   BatchOptions options;
   options.run = record_.run_id();
   options.follows = true;
+  options.beside_others = options.defer_conflicts = !share_.is_all();
   options.claiming = &claiming_;
   std::vector<LateWrite> late;
   options.late = &late;
+  if (!share_.is_all()) LockMappings(batch);
   Entries const referenced = store_.Delete(gone, options, tally);
   for (int level = 0; level < run_.routing().levels(); ++level) {
     options.defer = true;
@@ -397,22 +436,36 @@ void Follower::Store(Batch &batch) {
   if (!tally.read.empty())
     run_.record().Save(tally, run_.routing().levels(),
                        next.point.id + " offset=" + std::to_string(next.point.offset));
-  record_.Advance(next, batch.commands, batch.read_again);
+  batch.applied = record_.Advance(next, batch.commands, batch.read_again);
   if (batch.ends_backfill) record_.SetFilled(run_.migration().name);
   batch.rows = std::move(tally.rows);
   // Only here, where little can still fail: a second try would not find them waiting.
+  std::optional<uint64> others;
+  if (!referenced.empty() || !deferred.empty()) others = record_.ReadLowestOfOthers();
   for (const source::Entry *entry : referenced)
-    Wait(batch.keys.at({entry->db, entry->key}), KeyAhead::kAbsent, next.point.offset, 0, kRetryMs);
+    WaitForOthers(batch.keys.at({entry->db, entry->key}), KeyAhead::kAbsent, next.point.offset, 0, others);
   for (const source::Entry *entry : deferred) {
     const KeyChange &change = batch.keys.at({entry->db, entry->key});
-    Wait(change, KeyAhead::kAgain, change.offset, change.tries + 1, kRetryMs);
+    WaitForOthers(change, KeyAhead::kAgain, change.offset, change.tries + 1, others);
   }
   for (const auto &[number, ids] : batch.left) (*cluster_->followers)[number]->TakeOver(ids);
   SaveKeysAhead(next.point.offset);
 }
 
-// Returns the keys that a foreign key refuses, or whose row belongs to a lower key. They are read and tried
-// again.
+// Full ledgers are locked as long as the transaction lasts: in one order, whatever its keys are.
+void Follower::LockMappings(const Batch &batch) const {
+  std::set<int64> mappings;
+  for (const auto &[id, change] : batch.keys) {
+    if (change.kind == ChangeKind::kChanged) continue;  // it waits
+    if (auto const pattern = Route::FromNumber(change.entry.route).pattern)
+      for (const Mapping *mapping : run_.routing().MappingsOf(*pattern))
+        if (mapping->ledger == "full") mappings.insert(mapping->id);
+  }
+  for (int64 const mapping : mappings) LockMapping(mapping);
+}
+
+// Returns the keys that a foreign key refuses, or beside other processes a constraint that looks at other
+// rows, or whose row belongs to a lower key. They are read and tried again.
 Follower::Entries Follower::TakeDeferred(Tally &tally) const {
   for (const source::Entry *entry : tally.deferred) {
     auto const pattern = Route::FromNumber(entry->route).pattern;

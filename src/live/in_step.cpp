@@ -100,8 +100,9 @@ bool InStep::IsReached() {
         {SqlParam::Text(migration_)});
     is_reached = !unfilled[0].Bool(0);
     auto rows = Spi::Execute(
-        "SELECT l.replication_id, p.is_loaded, p.applied_offset, k.first, k.last, p.link FROM "
-        "redis_migrate.live_position AS p JOIN redis_migrate.live_link AS l USING (run_id, link), LATERAL "
+        "SELECT l.replication_id, p.is_loaded, p.applied_offset, k.first, k.last, p.link, "
+        "p.furthest_offset FROM "
+        "redis_migrate.live_applied AS p JOIN redis_migrate.live_link AS l USING (run_id, link), LATERAL "
         "(SELECT min(q.read_offset) AS first, max(q.read_offset) AS last FROM redis_migrate.live_key AS q "
         "WHERE q.run_id = p.run_id AND q.link = p.link) AS k WHERE p.run_id = (SELECT max(run_id) FROM "
         "redis_migrate.run WHERE migration = $1 AND live)",
@@ -114,15 +115,18 @@ bool InStep::IsReached() {
         continue;
       }
       int64 const applied = rows[row].Int8(2);
+      int64 const furthest = rows[row].Int8(6);
       bool const has_keys = !rows[row].IsNull(3);
       if (applied < static_cast<int64>(moment.point.offset)) {
         is_reached = false;
-      } else if (has_keys) {
-        // Keys may show changes after the moment, of transactions that other keys do not show yet. After a
-        // fail-over, such changes may never have existed, but then the keys are read again.
-        if (!moment.last_read) moment.last_read = rows[row].Int8(4);
-        HastenUpTo(rows[row].Int4(5), *moment.last_read);
-        if (applied < *moment.last_read || rows[row].Int8(3) <= *moment.last_read) is_reached = false;
+      } else if (has_keys || furthest > applied) {
+        // Keys may show changes after the moment, of transactions that other keys do not show yet: they were
+        // read, or are in a share that is further than others. After a fail-over, such changes may never have
+        // existed, but then the keys are read again.
+        if (!moment.last_shown) moment.last_shown = std::max(has_keys ? rows[row].Int8(4) : 0, furthest);
+        HastenUpTo(rows[row].Int4(5), *moment.last_shown);
+        bool const has_early = has_keys && rows[row].Int8(3) <= *moment.last_shown;
+        if (applied < *moment.last_shown || has_early) is_reached = false;
       }
     }
   }

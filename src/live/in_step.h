@@ -30,7 +30,8 @@ class InStep {
   // Of a server, or of a master of a cluster.
   struct Moment {
     redis::ReplicationPoint point;
-    std::optional<int64> last_read;  // the largest offset that keys were read at when the point was reached
+    // When the point was reached, the largest offset at which keys were read, or of a share.
+    std::optional<int64> last_shown;
   };
   static redis::ReplicationPoint FetchPoint(redis::Connection &connection);
 

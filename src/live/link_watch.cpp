@@ -7,7 +7,7 @@
 
 namespace prm {
 
-std::unique_ptr<LinkWorkers> (*new_link_workers)() = nullptr;
+std::unique_ptr<LiveWorkers> (*new_link_workers)() = nullptr;
 
 namespace {
 
@@ -24,9 +24,9 @@ void LinkWatch::Look() {
   if (std::optional<LinkStatus> status = record_.ReadLink()) status_ = std::move(*status);
   if (!left_at_) left_at_ = status_.noted_at;
   pg::Spi::Commit();
-  if (run_.IsInTheWay()) throw ChangeAwaited();
+  if (beside_) beside_();
   if (status_.state == "full sync needed") throw FullSyncNeeded{status_.message};
-  if (workers_->Exists(record_.run_id(), record_.link())) return;
+  if (!record_.share().is_first() || workers_->Exists(record_.run_id(), record_.link())) return;
   // A link that has ended with an error for good says so; whoever starts the run again starts it again.
   if (started_ms_ != 0 && status_.sqlstate && !MayComeBack(*status_.sqlstate))
     throw pg::Failure(*status_.sqlstate, status_.message, "The replication link ended with this error.");

@@ -1,29 +1,23 @@
-// Makes sure that the link of a live run has a worker, and reads its state.
+// Makes sure that the link of a live run has a worker, and reads its state; of a process that only applies a
+// share of the changes, reads the state.
 #pragma once
 
-#include "live/link_workers.h"
 #include "live/live_record.h"
-#include "run/run.h"
+#include "live/live_workers.h"
 
 namespace prm {
 
-// Thrown when the stream cannot be followed any further: another run has to begin with a new snapshot.
-struct FullSyncNeeded {
-  std::string why;
-};
-
-// Thrown when somebody waits to change the migration: the run has to make way, and goes on afterwards.
-struct ChangeAwaited {};
-
 class LinkWatch {
  public:
-  // They must outlive it.
-  LinkWatch(const LiveRecord &record, const Run &run)
-      : record_(record), run_(run), workers_(new_link_workers()) {}
+  // record must outlive it.
+  explicit LinkWatch(const LiveRecord &record) : record_(record), workers_(new_link_workers()) {}
+
+  // Looks after something else, too, whenever it looks at the link: outside of a transaction.
+  void set_beside(std::function<void()> look) { beside_ = std::move(look); }
 
   // To be called often, outside of a transaction that has to be committed. Looks at the link every tenth of a
-  // second at most, and commits. Throws FullSyncNeeded, ChangeAwaited, and errors of the link that will not
-  // pass by themselves.
+  // second at most, and commits. Throws FullSyncNeeded, what looking after something else throws, and
+  // errors of the link that will not pass by themselves.
   void Look();
 
   // Whether the server of the link has this replication id.
@@ -48,13 +42,13 @@ class LinkWatch {
 
  private:
   const LiveRecord &record_;
-  const Run &run_;
-  std::unique_ptr<LinkWorkers> workers_;
+  std::unique_ptr<LiveWorkers> workers_;
   LinkStatus status_;
   std::optional<TimestampTz> left_at_;  // when the status was noted that was there at the beginning
   int64 looked_ms_ = 0;
   int64 started_ms_ = 0;
   bool told_ = false;
+  std::function<void()> beside_;
 };
 
 }  // namespace prm

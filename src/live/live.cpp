@@ -2,7 +2,8 @@
 // follows a feed that was opened before. Each full sync and each scan is a run of its own, with the keys it
 // met and the rows that it removed.
 #include "connect/snapshot_file.h"
-#include "live/follower.h"
+#include "connect/spool_files.h"
+#include "live/appliers.h"
 #include "live/live_links.h"
 #include "mapping/followable.h"
 #include "pg/arguments.h"
@@ -11,8 +12,10 @@
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "pg/wait.h"
+#include "run/run.h"
 #include "source/scan_position.h"
 #include "stream/seed.h"
+#include "stream/stream_spool.h"
 
 namespace prm {
 namespace {
@@ -22,22 +25,12 @@ using pg::Spi;
 constexpr long kLookForSnapshotMs = 50;
 constexpr long kScanAgainMs = 1000;
 
-// One to the server, or to each master of a cluster.
-struct Links {
-  void Open(std::vector<LiveRecord> of_run, const Run &run) {
-    records = std::move(of_run);
-    for (const LiveRecord &record : records) watches.push_back(std::make_unique<LinkWatch>(record, run));
-  }
-  void Look() {
-    for (const auto &watch : watches) watch->Look();
-  }
-  void Stop() {
-    for (const auto &watch : watches) watch->Stop();
-  }
+// Thrown when somebody waits to change the migration: the run has to make way, and goes on afterwards.
+struct ChangeAwaited {};
 
-  std::vector<LiveRecord> records;
-  std::vector<std::unique_ptr<LinkWatch>> watches;
-};
+void MakeWay(const Run &run) {
+  if (run.IsInTheWay()) throw ChangeAwaited();
+}
 
 // The point of the snapshot of a link, once it is there; or of the beginning of the feed.
 redis::ReplicationPoint WaitForSnapshot(const LiveRecord &record, Links &links) {
@@ -64,7 +57,7 @@ void RequireServer(const std::string &position, const std::string &run_id) {
 
 // Returns false once all is loaded.
 bool BeginLoading(const LiveRecord &record, Links &links) {
-  std::optional<LivePosition> const begun = record.ReadPosition();
+  std::optional<LivePosition> const begun = record.ReadLowest();
   Spi::Commit();
   if (begun && begun->is_loaded) return false;
   redis::ReplicationPoint const point = WaitForSnapshot(record, links);
@@ -88,7 +81,7 @@ void LoadSnapshot(Run &run, Links &links) {
   for (const LiveRecord &of_link : links.records)
     if (!BeginLoading(of_link, links)) return;
   bool const is_scan = run.source() == "scan";
-  std::string const server = is_scan ? record.ReadPosition().value().point.id : std::string();
+  std::string const server = is_scan ? record.ReadLowest().value().point.id : std::string();
   Spi::Commit();
   run.Load([&] {
     links.Look();
@@ -104,17 +97,19 @@ void LoadSnapshot(Run &run, Links &links) {
                                : "\" has loaded its snapshot and follows the stream"));
 }
 
-[[noreturn]] void FollowLinks(Run &run, Links &links) {
-  if (links.records.front().link() == 0)
-    Follower(run, links.records.front(), *links.watches.front()).Follow();
-  std::vector<std::unique_ptr<Follower>> followers;
-  std::vector<const LinkWatch *> watches;
-  for (size_t i = 0; i < links.records.size(); ++i) {
-    followers.push_back(std::make_unique<Follower>(run, links.records[i], *links.watches[i]));
-    watches.push_back(links.watches[i].get());
-  }
-  SlotOwners owners(std::move(watches));
-  Follower::FollowCluster(followers, owners);
+// Applies the changes, with others that apply shares of them.
+[[noreturn]] void FollowAsLeader(Run &run, Links &links) {
+  std::string const &name = run.migration().name;
+  links.SetShare({0, LiveRecord::ReadAppliers(name)});
+  for (const LiveRecord &record : links.records) record.BeginShares(name);
+  Spi::Commit();
+  Appliers appliers(links.records.front());
+  links.watches.front()->set_beside([&] {
+    MakeWay(run);
+    appliers.Look();
+  });
+  FollowedRun followed(run.migration(), run.routing(), run.source(), run.record());
+  FollowLinks(followed, links);
 }
 
 // Returns when a full sync is needed, for which another run begins.
@@ -126,10 +121,10 @@ void FollowOnce(const std::string &name, const RunParameters &parameters) {
     // A feed is one server's; its worker refuses others.
     int64 const id = run.record().id();
     links.Open(run.source() == "scan" ? std::vector<LiveRecord>{LiveRecord(id)}
-                                      : LinksOf(id, run.migration().server),
-               run);
+                                      : LinksOf(id, run.migration().server));
+    links.watches.front()->set_beside([&] { MakeWay(run); });
     LoadSnapshot(run, links);
-    FollowLinks(run, links);
+    FollowAsLeader(run, links);
   } catch (const FullSyncNeeded &needed) {
     bool const is_scan = parameters.source == "scan";
     pg::Report(WARNING, "migration \"" + name + "\" " +
@@ -171,6 +166,7 @@ PRM_FUNCTION(follow) {
   parameters.source = LoadMigration(name).source;  // before its lock: only the owner may take it
   if (parameters.source == "scan") parameters.workers = 1;
   pg::OwnWrite const own_write;
+  StopAppliersLeft(name);
   for (;; parameters.force = false) {
     try {
       FollowOnce(name, parameters);

@@ -19,12 +19,9 @@ SqlParam Offset(uint64 offset) { return SqlParam::Int8(static_cast<int64>(offset
 
 }  // namespace
 
-std::optional<LivePosition> LiveRecord::ReadPosition() const {
-  pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
-      "SELECT replication_id, applied_offset, db, received_at, is_loaded FROM redis_migrate.live_position "
-      "WHERE run_id = $1 AND link = $2",
-      {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
+namespace {
+
+std::optional<LivePosition> PositionOf(pg::Rows rows) {
   if (rows.size() == 0) return std::nullopt;
   LivePosition position;
   position.point = {rows[0].Text(0), static_cast<uint64>(rows[0].Int8(1))};
@@ -34,13 +31,33 @@ std::optional<LivePosition> LiveRecord::ReadPosition() const {
   return position;
 }
 
+}  // namespace
+
+std::optional<LivePosition> LiveRecord::ReadLowest() const {
+  pg::AsExtensionOwner as_owner;
+  return PositionOf(Spi::Execute(
+      "SELECT replication_id, applied_offset, db, received_at, is_loaded FROM redis_migrate.live_applied "
+      "WHERE run_id = $1 AND link = $2",
+      {SqlParam::Int8(run_id_), SqlParam::Int4(link_)}));
+}
+
+std::optional<LivePosition> LiveRecord::ReadPosition() const {
+  pg::AsExtensionOwner as_owner;
+  return PositionOf(Spi::Execute(
+      "SELECT replication_id, applied_offset, db, received_at, is_loaded FROM redis_migrate.live_position "
+      "WHERE run_id = $1 AND link = $2 AND appliers = $3 AND applier = $4",
+      {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Int4(share_.of),
+       SqlParam::Int4(share_.number)}));
+}
+
 std::map<KeyId, KeyAhead> LiveRecord::ReadKeysAhead() const {
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       "SELECT db, key_bytes, read_offset, is_absent, is_unread, coalesce(bytes, 0) FROM "
-      "redis_migrate.live_key WHERE run_id = $1 AND link = $2",
-      {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
+      "redis_migrate.live_key WHERE run_id = $1 AND link = $2 AND slot % $3 = $4",
+      {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Int4(share_.of),
+       SqlParam::Int4(share_.number)});
   std::map<KeyId, KeyAhead> keys;
   for (uint64 i = 0; i < rows.size(); ++i) {
     KeyAhead &key = keys[{rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1)))}];
@@ -79,70 +96,43 @@ void LiveRecord::SetLoaded(const std::string &migration) const {
                {SqlParam::Text(migration)});
 }
 
-void LiveRecord::Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const {
+uint64 LiveRecord::Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const {
   pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept(
-      "UPDATE redis_migrate.live_position SET replication_id = $2, applied_offset = $3, db = $4, received_at "
-      "= $5, commands = commands + $6, keys_read_again = keys_read_again + $7, updated_at = "
-      "clock_timestamp() WHERE run_id = $1 AND link = $8",
+  auto const rows = Spi::ExecuteKept(
+      R"sql(UPDATE redis_migrate.live_position AS p
+            SET replication_id = $2, applied_offset = $3, db = $4, received_at = $5,
+                commands = commands + $6, keys_read_again = keys_read_again + $7,
+                updated_at = clock_timestamp()
+            WHERE run_id = $1 AND link = $8 AND appliers = $9 AND applier = $10
+            RETURNING least(applied_offset, (
+                SELECT min(o.applied_offset)
+                FROM redis_migrate.live_position AS o
+                WHERE o.run_id = $1 AND o.link = $8 AND o.appliers = $9 AND o.applier <> $10)))sql",
       {SqlParam::Int8(run_id_), SqlParam::Text(position.point.id), Offset(position.point.offset),
        SqlParam::Int4(position.db), Time(position.received_at_ms), SqlParam::Int8(commands),
-       SqlParam::Int8(keys_read_again), SqlParam::Int4(link_)});
-}
-
-std::set<std::string> LiveRecord::FindUnfilled(const std::string &migration) const {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(INSERT INTO redis_migrate.live_mapping (run_id, link, mapping_id, pattern, is_filled)
-            SELECT $1, $2, m.mapping_id, m.pattern, false
-            FROM redis_migrate.mapping AS m
-            WHERE m.migration = $3
-            ON CONFLICT DO NOTHING)sql",
-      {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Text(migration)});
-  Spi::Execute(
-      R"sql(UPDATE redis_migrate.live_mapping AS l
-            SET is_filled = false
-            WHERE run_id = $1 AND link = $2 AND is_filled AND NOT EXISTS (
-                SELECT FROM redis_migrate.mapping AS m WHERE m.migration = $3 AND m.mapping_id = l.mapping_id))sql",
-      {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Text(migration)});
-  auto rows = Spi::Execute(
-      "SELECT DISTINCT pattern FROM redis_migrate.live_mapping WHERE run_id = $1 AND link = $2 AND NOT "
-      "is_filled",
-      {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
-  std::set<std::string> patterns;
-  for (uint64 i = 0; i < rows.size(); ++i) patterns.insert(rows[i].Text(0));
-  return patterns;
-}
-
-void LiveRecord::SetFilled(const std::string &migration) const {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(DELETE FROM redis_migrate.live_mapping AS l
-            WHERE run_id = $1 AND link = $2 AND NOT EXISTS (
-                SELECT FROM redis_migrate.mapping AS m WHERE m.migration = $3 AND m.mapping_id = l.mapping_id))sql",
-      {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Text(migration)});
-  Spi::Execute(
-      "UPDATE redis_migrate.live_mapping SET is_filled = true WHERE run_id = $1 AND link = $2 AND NOT "
-      "is_filled",
-      {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
+       SqlParam::Int8(keys_read_again), SqlParam::Int4(link_), SqlParam::Int4(share_.of),
+       SqlParam::Int4(share_.number)});
+  return static_cast<uint64>(rows[0].Int8(0));
 }
 
 void LiveRecord::ForgetKeysUpTo(uint64 offset) const {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
       "DELETE FROM redis_migrate.live_key WHERE run_id = $1 AND read_offset <= $2 AND NOT is_absent AND NOT "
-      "is_unread AND link = $3",
-      {SqlParam::Int8(run_id_), Offset(offset), SqlParam::Int4(link_)});
+      "is_unread AND link = $3 AND slot % $4 = $5",
+      {SqlParam::Int8(run_id_), Offset(offset), SqlParam::Int4(link_), SqlParam::Int4(share_.of),
+       SqlParam::Int4(share_.number)});
 }
 
 void LiveRecord::SaveKeys(const std::vector<std::pair<const KeyId *, const KeyAhead *>> &keys) const {
   if (keys.empty()) return;
-  std::vector<int> dbs, absent, unread;
+  std::vector<int> dbs, slots, absent, unread;
   std::vector<Bytes> names;
   std::vector<int64> offsets, bytes;
   for (const auto &[id, key] : keys) {
     dbs.push_back(id->first);
     names.push_back(id->second);
+    slots.push_back(static_cast<int>(redis::KeySlot(id->second)));
     offsets.push_back(static_cast<int64>(key->read_offset));
     bytes.push_back(static_cast<int64>(key->bytes));
     absent.push_back(key->kind == KeyAhead::kAbsent ? 1 : 0);
@@ -150,16 +140,18 @@ void LiveRecord::SaveKeys(const std::vector<std::pair<const KeyId *, const KeyAh
   }
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.live_key (run_id, link, db, key_bytes, read_offset, is_absent, is_unread, "
+      "INSERT INTO redis_migrate.live_key (run_id, link, db, key_bytes, slot, read_offset, is_absent, "
+      "is_unread, bytes) "
+      "SELECT $1, $8, k.db, k.key_bytes, k.slot, k.read_offset, k.absent = 1, k.unread = 1, NULLIF(k.bytes, "
+      "0) "
+      "FROM unnest($2, $3, $9, $4, $5, $6, $7) AS k (db, key_bytes, slot, read_offset, absent, unread, "
       "bytes) "
-      "SELECT $1, $8, k.db, k.key_bytes, k.read_offset, k.absent = 1, k.unread = 1, NULLIF(k.bytes, 0) "
-      "FROM unnest($2, $3, $4, $5, $6, $7) AS k (db, key_bytes, read_offset, absent, unread, bytes) "
       "ON CONFLICT (run_id, link, db, redis_migrate.index_key(key_bytes)) DO UPDATE SET read_offset = "
       "excluded.read_offset, is_absent = excluded.is_absent, is_unread = excluded.is_unread, bytes = "
       "excluded.bytes",
       {SqlParam::Int8(run_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
        SqlParam::Int8Array(offsets), SqlParam::Int4Array(absent), SqlParam::Int4Array(unread),
-       SqlParam::Int8Array(bytes), SqlParam::Int4(link_)});
+       SqlParam::Int8Array(bytes), SqlParam::Int4(link_), SqlParam::Int4Array(slots)});
 }
 
 void LiveRecord::ForgetKeys(const std::vector<KeyId> &keys) const {
@@ -196,7 +188,7 @@ void LiveRecord::ForgetSeed(const std::string &migration) {
 std::optional<LinkStatus> LiveRecord::ReadLink() const {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
-      "SELECT state, sqlstate, message, replication_id, updated_at, coalesce((SELECT flush_offset FROM "
+      "SELECT state, sqlstate, message, replication_id, updated_at, coalesce((SELECT max(flush_offset) FROM "
       "redis_migrate.live_position WHERE run_id = $1 AND link = $2), 0), nodes FROM redis_migrate.live_link "
       "WHERE run_id = $1 AND link = $2",
       {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});

@@ -4,6 +4,7 @@
 #include "core/key_id.h"
 #include "pg/pg.h"
 #include "redis/replication_point.h"
+#include "stream/key_share.h"
 
 namespace prm {
 
@@ -19,7 +20,13 @@ struct KeyAhead {
   int tries = 0;             // kAbsent: how often a replica did not have it; kAgain
   int64 retry_ms = 0;        // kAbsent, kAgain: not before this time, monotonic
   uint64 newest_offset = 0;  // kAgain: of its last change, if that is later
-  uint64 bytes = 0;          // kAgain: it waits because its value is so large, and changes often
+  uint64 barrier = 0;  // other keys refuse it: they may be others until all shares are applied up to here
+  uint64 bytes = 0;    // kAgain: it waits because its value is so large, and changes often
+};
+
+// Thrown when the stream cannot be followed any further: another run has to begin with a new snapshot.
+struct FullSyncNeeded {
+  std::string why;
 };
 
 struct LivePosition {
@@ -27,6 +34,17 @@ struct LivePosition {
   int db = 0;  // that the stream has selected there
   int64 received_at_ms = 0;
   bool is_loaded = false;  // the snapshot of the run, which is of `point` until then
+};
+
+// What was applied before the number of appliers changed.
+struct AppliedShare {
+  stream::KeyShare share;
+  redis::ReplicationPoint point;
+};
+
+struct ApplierFailure {
+  std::optional<std::string> sqlstate;  // nothing: a full sync is needed
+  std::string message;
 };
 
 struct LinkStatus {
@@ -49,25 +67,47 @@ struct LinkStatus {
 // All functions need SPI and work in the current transaction with the rights of the extension's owner.
 class LiveRecord {
  public:
-  // link: of a cluster the number of the link, from 1 on; otherwise 0.
+  // link: of a cluster the number of the link, from 1 on; otherwise 0. The share is that of all keys.
   explicit LiveRecord(int64 run_id, int link = 0) : run_id_(run_id), link_(link) {}
 
   int64 run_id() const { return run_id_; }
   int link() const { return link_; }
+  const stream::KeyShare &share() const { return share_; }
+  void set_share(const stream::KeyShare &share) { share_ = share; }
 
+  // How many processes are to apply the changes of a migration.
+  static int ReadAppliers(const std::string &migration);
+  // Before the processes that apply the changes begin: gives the share of each a position, all that has been
+  // applied of all keys, and forgets what other processes have applied before if that is not beyond it; notes
+  // which mappings have come to the migration, or gone from it, whose keys each has to look for.
+  void BeginShares(const std::string &migration) const;
+
+  // Up to where all keys are applied, by any number of processes.
+  std::optional<LivePosition> ReadLowest() const;
+  // Of the share:
   std::optional<LivePosition> ReadPosition() const;
   std::map<KeyId, KeyAhead> ReadKeysAhead() const;
+  // What was applied when the keys were divided in another way.
+  std::vector<AppliedShare> ReadEarlierShares() const;
+  // How far the others are that apply shares; nothing: there are none.
+  std::optional<uint64> ReadLowestOfOthers() const;
+
+  // Writes down why the process ends that applies the share.
+  void NoteFailure(const ApplierFailure &failure) const;
+  // Of any share, of any link of the run.
+  std::optional<ApplierFailure> ReadFailure() const;
+
   // Begins the position of a run at that of its snapshot.
   void Begin(const LivePosition &position) const;
   // Notes that the whole snapshot is stored, for all mappings that the migration has. A permission to remove
   // more rows than usual ends with it.
   void SetLoaded(const std::string &migration) const;
-  // Advances the position, and adds to the counts.
-  void Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const;
+  // Advances the position of the share, and adds to the counts. Returns how far all are that apply shares.
+  uint64 Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const;
 
-  // Of the link: the patterns of mappings whose keys are still to be looked for, because they have come to
-  // the migration since, or have gone from it.
-  std::set<std::string> FindUnfilled(const std::string &migration) const;
+  // The patterns of mappings of whose keys the share is still to be looked for, because they have come to the
+  // migration since, or have gone from it.
+  std::set<std::string> ReadUnfilled() const;
   // They have been found.
   void SetFilled(const std::string &migration) const;
 
@@ -89,8 +129,11 @@ class LiveRecord {
   void WriteLink(const LinkStatus &status) const;
 
  private:
+  void NoteMappings(const std::string &migration) const;
+
   int64 run_id_;
   int link_;
+  stream::KeyShare share_;
 };
 
 }  // namespace prm

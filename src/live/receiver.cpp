@@ -6,9 +6,9 @@
 #include "connect/spool_files.h"
 #include "live/feed_receiver.h"
 #include "live/link_nodes.h"
-#include "live/link_workers.h"
 #include "live/live_links.h"
 #include "live/live_record.h"
+#include "live/live_workers.h"
 #include "live/seed.h"
 #include "live/sole_link.h"
 #include "pg/arguments.h"
@@ -98,7 +98,7 @@ class Receiver {
 
   // Opens the link where the spool ends. False: the server cannot go on from there.
   bool Connect() {
-    std::optional<LivePosition> const applied = record_.ReadPosition();
+    std::optional<LivePosition> const applied = record_.ReadLowest();
     Spi::Commit();
     since_ms_ = received_at_ms_ != 0 ? received_at_ms_ : applied ? applied->received_at_ms : pg::NowMs();
     std::optional<redis::ReplicationPoint> from = writer_->end();
@@ -276,7 +276,7 @@ class Receiver {
 
   LiveRecord record_;
   SpoolFiles files_;
-  std::unique_ptr<LinkWorkers> workers_;
+  std::unique_ptr<LiveWorkers> workers_;
   std::string name_;
   std::string server_;
   std::string buffer_;

@@ -2,6 +2,7 @@
 
 #include "ledger/packed_ledger.h"
 #include "pg/spi.h"
+#include "write/journal.h"
 
 namespace prm {
 
@@ -24,6 +25,17 @@ void LedgerMerges::After(const std::map<std::string, RowCounts> &rows) {
     }
     pg::Spi::Commit();
   }
+}
+
+void MergeLedgers(const Routing &routing) {
+  for (const Mapping *mapping : routing.Mappings()) {
+    if (mapping->ledger != "packed") continue;
+    PackedLedger::Merge(mapping->id);
+    PackedLedger::DeleteExpired(mapping->id);
+    pg::Spi::Commit();
+  }
+  Journal::DeleteExpired();
+  pg::Spi::Commit();
 }
 
 }  // namespace prm

@@ -1,7 +1,7 @@
 // When packed ledgers are merged while batches are stored.
 #pragma once
 
-#include "mapping/catalog.h"
+#include "mapping/routing.h"
 #include "store/tally.h"
 
 namespace prm {
@@ -20,5 +20,9 @@ class LedgerMerges {
   const Migration &migration_;
   std::map<std::string, int64> bytes_;  // read since a merge, by mapping
 };
+
+// Merges all packed ledgers of a run, and forgets what the journals have kept for long enough. Commits.
+// Errors: those of PackedLedger::Merge.
+void MergeLedgers(const Routing &routing);
 
 }  // namespace prm

@@ -2,7 +2,6 @@
 #include "run/run.h"
 
 #include "ledger/ledger_settling.h"
-#include "ledger/packed_ledger.h"
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -88,7 +87,7 @@ void Run::Load(const std::function<void()> &between) {
     Read(level, between);
     pass_.RetryDeferred(level);
   }
-  MergeLedgers();
+  MergeLedgers(routing_);
   WarnOfChangedRows();
   if (parameters_.prune) PruneMappings();
   if (parameters_.live) PruneArchive();
@@ -202,17 +201,6 @@ bool Run::ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
   if (std::optional<int64> evicted = source.EvictedSince()) record_.AddEvicted(*evicted);
   Spi::Commit();
   return true;
-}
-
-void Run::MergeLedgers() {
-  for (const Mapping *mapping : routing_.Mappings()) {
-    if (mapping->ledger != "packed") continue;
-    PackedLedger::Merge(mapping->id);
-    PackedLedger::DeleteExpired(mapping->id);
-    Spi::Commit();
-  }
-  Journal::DeleteExpired();
-  Spi::Commit();
 }
 
 void Run::WarnOfChangedRows() {

@@ -34,9 +34,6 @@ class Run {
   // Records, after an error, what can still be said of the run.
   void Fail(const std::string &state, const pg::Problem &problem);
 
-  // Merges what batches have appended to packed ledgers.
-  void MergeLedgers();
-
  private:
   // With ledgers that fit their mappings. Before the run begins, as a ledger without entries takes unchanged
   // rows for the mapping's.

@@ -33,6 +33,7 @@ struct BatchOptions {
   bool takes_owned = false;                // also rows of families that belong to PostgreSQL
   std::vector<LateWrite> *late = nullptr;  // collect changes of such families otherwise
   bool defer = false;             // keep what a foreign key or a lower key refuses for the end of the level
+  bool defer_conflicts = false;   // also what a unique or an exclusion constraint refuses
   bool beside_others = false;     // other processes store rows of the same mappings
   std::optional<int64> run;       // that stores it
   bool follows = false;           // it is of a stream of changes: rows may be deleted and inserted again

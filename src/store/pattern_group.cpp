@@ -232,10 +232,16 @@ class PatternGroup::Work {
                               refusal.sqlstate, refusal.message, false});
   }
 
+  // Whether other keys are at fault, which may be others soon.
+  bool MayPass(int sqlstate) const {
+    return sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION ||
+           (options_.defer_conflicts &&
+            (sqlstate == ERRCODE_UNIQUE_VIOLATION || sqlstate == ERRCODE_EXCLUSION_VIOLATION));
+  }
+
   // One entry that cannot be stored.
   void Single(int entry, const Trial &trial) {
-    if (trial.result == Trial::kFailed && options_.defer &&
-        trial.error->sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
+    if (trial.result == Trial::kFailed && options_.defer && MayPass(trial.error->sqlstate())) {
       tally_.deferred.push_back(entries_[entry]);
       return;
     }

@@ -417,7 +417,7 @@ bool Verification::WaitForStream(const redis::ReplicationPoint &point) const {
   return WaitUntil(
       R"sql(SELECT p.is_loaded AND p.applied_offset >= $3
             FROM redis_migrate.run AS r
-            JOIN redis_migrate.live_position AS p USING (run_id)
+            JOIN redis_migrate.live_applied AS p USING (run_id)
             LEFT JOIN redis_migrate.live_link AS l USING (run_id, link)
             WHERE r.migration = $1 AND r.live AND r.state = 'running'
                 AND $2 IN (p.replication_id, l.replication_id)
@@ -433,7 +433,7 @@ bool Verification::WaitForFeed() const {
       R"sql(SELECT CASE WHEN bool_and(l.doubt IS NULL)
                 THEN bool_and(p.is_loaded AND p.applied_offset >= l.received_offset AND l.received_at > $2) END
             FROM redis_migrate.live_link AS l
-            LEFT JOIN redis_migrate.live_position AS p USING (run_id, link)
+            LEFT JOIN redis_migrate.live_applied AS p USING (run_id, link)
             WHERE l.run_id = (SELECT max(run_id) FROM redis_migrate.run
                               WHERE migration = $1 AND live AND state = 'running'))sql",
       {SqlParam::Text(migration_.name), {TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()), false}});

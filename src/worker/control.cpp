@@ -83,17 +83,16 @@ std::optional<std::string> MigrationOf(int64 run_id) {
   return rows[0].Text(0);
 }
 
-// A live run follows all keys of a migration in one process.
+// A live run follows all keys of a migration.
 void RequirePlainOptions(const Job &wanted) {
   const std::pair<bool, const char *> refused[] = {{wanted.priority.has_value(), "priority"},
                                                    {wanted.mapping.has_value(), "mapping"},
                                                    {wanted.on_error != "continue", "on_error"},
-                                                   {wanted.prune, "prune"},
-                                                   {wanted.workers.has_value(), "workers"}};
+                                                   {wanted.prune, "prune"}};
   for (const auto &[given, name] : refused)
     if (given)
       throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED, std::string("a live run does not take ") + name,
-                    "It follows all keys of the migration, in one process, and always prunes.");
+                    "It follows all keys of the migration, and always prunes.");
 }
 
 // The source of a migration that exists.
@@ -111,6 +110,17 @@ void RequireLiveSource(const std::string &migration) {
       ERRCODE_INVALID_PARAMETER_VALUE, "a live run needs source 'replication' or 'scan'",
       "It follows the server's replication stream, or the names of changed keys that the server tells.",
       "SELECT redis_migrate.alter_migration(" + pg::QuoteLiteral(migration) + ", source => 'replication').");
+}
+
+// A share of the keys without a process would never be in step.
+void RequireRoomForAppliers(const Job &wanted) {
+  int const needed = wanted.workers.value_or(1) + 1;
+  if (wanted.workers.value_or(1) == 1 || needed <= WorkerShare()) return;
+  throw Failure(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                std::to_string(*wanted.workers) + " appliers and their link need " + std::to_string(needed) +
+                    " workers, and the migrations of one role may have " + std::to_string(WorkerShare()),
+                "pg_redis_migrate.max_workers is " + std::to_string(WorkerLimit()) + ".",
+                "Raise pg_redis_migrate.max_workers and restart the server, or choose fewer workers.");
 }
 
 // Stores what is wanted and launches its worker, which waits for the transaction.
@@ -134,6 +144,7 @@ void StartJob(Job wanted, const pg::Owner &owner) {
         "migration \"" + wanted.migration + "\" cannot be run in the background: " + problem->message,
         "Its worker connects as the owner.", problem->hint);
   RequireSlots();
+  if (wanted.live) RequireRoomForAppliers(wanted);
   if (std::optional<Job> before = FindJob(wanted.migration)) RequireNoWorker(*before);
   LockForChange(wanted.migration);
   wanted.id = RequestJob(wanted);
@@ -167,9 +178,7 @@ bool StopJob(const std::string &migration) {
   bool ended = !ticket || End(*ticket, kStopTimeoutMs);
   // Part workers notice the end of their leader only after a reply of Redis, those of links after a second.
   for (const Slot &slot : Slots()) {
-    if ((slot.kind != Kind::kPart && slot.kind != Kind::kLink) || slot.database != MyDatabaseId ||
-        MigrationOf(slot.job) != migration)
-      continue;
+    if (!IsOfRun(slot.kind) || slot.database != MyDatabaseId || MigrationOf(slot.job) != migration) continue;
     if (std::optional<Ticket> part = Ask(slot.task(), Request::kStop))
       ended = End(*part, kStopTimeoutMs) && ended;
   }
@@ -336,7 +345,7 @@ PRM_FUNCTION(worker_slots) {
     values[4] = Int64GetDatum(slot.job);
     nulls[4] = slot.kind != Kind::kMigration;
     values[5] = Int64GetDatum(slot.job);
-    nulls[5] = slot.kind != Kind::kPart && slot.kind != Kind::kLink;
+    nulls[5] = !IsOfRun(slot.kind);
     values[6] = as_text(kStateNames[static_cast<int>(slot.state)]);
     values[7] = TimestampTzGetDatum(slot.launched_at);
     values[8] = TimestampTzGetDatum(slot.since);

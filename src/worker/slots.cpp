@@ -35,7 +35,7 @@ bool CountsAgainstLimit(Kind kind) { return kind != Kind::kLauncher && kind != K
 
 // Role OIDs are valid in all databases. A role has one sweeper in each.
 bool CountsAgainstShare(Kind kind) {
-  return kind == Kind::kMigration || kind == Kind::kPart || kind == Kind::kLink || kind == Kind::kReverse;
+  return kind == Kind::kMigration || IsOfRun(kind) || kind == Kind::kReverse;
 }
 
 // Called at process exit, after locks are released. Must not raise errors.

@@ -6,9 +6,25 @@
 
 namespace prm::worker {
 
-enum class Kind : uint8 { kLauncher, kScheduler, kMigration, kPart, kLink, kReverse, kSweeper, kAttempts };
-constexpr const char *kKindNames[] = {"launcher",         "scheduler",    "migration", "migration part",
-                                      "replication link", "reverse feed", "sweeper",   "attempt writer"};
+enum class Kind : uint8 {
+  kLauncher,
+  kScheduler,
+  kMigration,
+  kPart,
+  kLink,
+  kApplier,
+  kReverse,
+  kSweeper,
+  kAttempts
+};
+constexpr const char *kKindNames[] = {"launcher",       "scheduler",        "migration",
+                                      "migration part", "replication link", "live applier",
+                                      "reverse feed",   "sweeper",          "attempt writer"};
+
+// Whether the worker is one beside the worker that leads a run.
+inline bool IsOfRun(Kind kind) {
+  return kind == Kind::kPart || kind == Kind::kLink || kind == Kind::kApplier;
+}
 
 enum class State : uint8 { kStarting, kWaiting, kRunning, kSleeping, kRetrying, kEnding };
 constexpr const char *kStateNames[] = {
@@ -22,9 +38,9 @@ struct Task {
   Kind kind;
   Oid database = InvalidOid;
   Oid owner = InvalidOid;
-  int64 job = 0;  // of a migration: redis_migrate.background_run; of a part or a link: redis_migrate.run; of
-                  // a reverse feed: redis_migrate.reverse_feed
-  int32 number = 0;  // of a part or a link: its number within the run
+  int64 job = 0;     // of a migration: redis_migrate.background_run; of a part, a link or an applier:
+                     // redis_migrate.run; of a reverse feed: redis_migrate.reverse_feed
+  int32 number = 0;  // of a part, a link or an applier: its number within the run
 };
 bool operator==(const Task &a, const Task &b);
 

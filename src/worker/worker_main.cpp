@@ -42,6 +42,8 @@ void WorkerBody() {
       return RunPartWorker(slot);
     case Kind::kLink:
       return RunLinkWorker(slot);
+    case Kind::kApplier:
+      return RunApplierWorker(slot);
     case Kind::kReverse:
       return RunReverseWorker(slot);
     case Kind::kSweeper:

@@ -12,6 +12,7 @@ void RunScheduler(const Slot &slot);
 void RunMigrationWorker(const Slot &slot);
 void RunPartWorker(const Slot &slot);
 void RunLinkWorker(const Slot &slot);
+void RunApplierWorker(const Slot &slot);
 void RunReverseWorker(const Slot &slot);
 void RunSweeper(const Slot &slot);
 void RunAttemptWriter(const Slot &slot);

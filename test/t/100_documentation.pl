@@ -136,7 +136,7 @@ $node->safe_psql('reference', 'CREATE EXTENSION pg_redis_migrate');
 my $named = slurp_file("$root/docs/reference.md");
 for (
     [ 'functions', q{SELECT DISTINCT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'redis_migrate'::regnamespace AND p.proname !~ '^(owner_role_|fdw_)' ORDER BY 1} ],
-    [ 'views', q{SELECT relname FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind = 'v' ORDER BY 1} ],
+    [ 'views', q{SELECT relname FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind = 'v' AND has_table_privilege('public', oid, 'SELECT') ORDER BY 1} ],
     [ 'settings', q{SELECT name FROM pg_settings WHERE name LIKE 'pg_redis_migrate.%' ORDER BY 1} ])
 {
     my ($what, $query) = @$_;

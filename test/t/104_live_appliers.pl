@@ -1,0 +1,172 @@
+# Live sync by several processes, each of which applies the changes of a share of the keys: every key, value and expiry
+# afterwards; values that move between shares; one that is behind, or ends; another number of them; flushes; constraints
+# that look at rows of other keys.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use PrmWorkers;
+use RedisNodes;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+use constant KEYS => 100;
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '16mb', '--save', '' ]);
+my $node = new_node('appliers', preload => 1,
+    conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on\nmax_worker_processes = 20\npg_redis_migrate.max_workers = 12\npg_redis_migrate.live_delete_limit = 100\nlog_statement = none");
+$node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $redis->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');
+create_live($node);
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+sub start { my ($n) = @_; rows("SELECT redis_migrate.start('live', live => true, workers => $n)"); return; }
+sub problems { return wait_for($node) . differences($node, $redis); }
+sub share { my ($key, $n) = @_; return RedisNodes::Cluster::slot($key) % $n; }
+sub value { my ($id) = @_; return rows("SELECT value FROM strings WHERE id = '$id'"); }
+# So many ids whose keys are in a share.
+sub ids_of
+{
+    my ($share, $n, $count, $prefix, $letter) = @_;
+    $letter //= 's';
+    my @ids;
+    for (my $i = 0; @ids < $count; $i++) { push @ids, "$prefix$i" if share("$letter:$prefix$i", $n) == $share; }
+    return @ids;
+}
+# Lets the process of one share wait for a row of one of its keys, until it is finished.
+sub hold_share
+{
+    my ($id) = @_;
+    my $lock = start_sql($node, "BEGIN; SELECT FROM strings WHERE id = '$id' FOR UPDATE; SELECT pg_sleep(3600);", name => 'lock');
+    wait_until('the row is locked', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lock' AND wait_event = 'PgSleep'}) eq '1' });
+    $redis->cli('APPEND', "s:$id", 'x');
+    wait_until('an applier waits', sub { rows(q{SELECT count(*) FROM pg_locks WHERE NOT granted}) ne '0' });
+    return $lock;
+}
+sub let_go { my ($lock) = @_; rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lock'}); $lock->finish; return; }
+
+like(sql_error($node, q{SELECT redis_migrate.start('live', live => true, workers => 12)}), qr/12 appliers and their link need 13 workers/, 'not more than there is room for');
+$redis->cli_lines(load_commands(2000, KEYS));
+start(3);
+my $load = start_load($redis, KEYS, 0.01);
+wait_until('three processes', sub { rows('SELECT count(DISTINCT pid) FROM redis_migrate.live_appliers') eq '3' });
+is(live($node, 'appliers'), '3', 'the view says how many');
+usleep(500_000);
+$load->finish;
+is(problems(), '', 'under load all keys are as in Redis');
+wait_until('in step', sub { live($node, 'state') eq 'in step' });
+is(rows('SELECT count(*) FROM redis_migrate.live_appliers WHERE commands > 100 AND lag_bytes = 0'), '3', 'each has applied a share, and all are where the stream is');
+
+# A value that moves between two shares is in one place when nothing is written.
+my ($left) = ids_of(0, 3, 1, 'left');
+my ($right) = ids_of(1, 3, 1, 'right');
+$redis->cli('SET', "s:$left", 'token');
+for my $round (1 .. 3)
+{
+    $redis->cli_lines(join '', map { "MULTI\nRENAME s:$left s:$right\nINCR s:cmoved\nEXEC\nMULTI\nSET s:$left token\nDEL s:$right\nEXEC\n" } 1 .. 200);
+    $redis->cli('RENAME', "s:$left", "s:$right") if $round % 2;
+    is(wait_for($node) . rows("SELECT string_agg(id || '=' || value, ' ') FROM strings WHERE id IN ('$left', '$right')"), ($round % 2 ? $right : $left) . '=token', "a value that moves is in one place, $round");
+    $redis->cli('RENAME', "s:$right", "s:$left") if $round % 2;
+}
+
+# One is behind: the others go on, and who waits for all waits for it.
+my ($slow) = ids_of(2, 3, 1, 'slow');
+my @quick = map { ids_of($_, 3, 1, 'quick') } 0, 1;
+$redis->cli('SET', "s:$slow", 'a');
+is(wait_for($node), '', 'keys');
+my $lock = hold_share($slow);
+$redis->cli('SET', "s:$_", 'b') for @quick;
+$redis->cli_lines(load_commands(300, KEYS));
+wait_until('the others', sub { rows("SELECT count(*) FROM strings WHERE id IN ('$quick[0]', '$quick[1]') AND value = 'b'") eq '2' });
+is(value($slow), 'a', 'one waits, the others go on');
+like(sql_error($node, q{CALL redis_migrate.wait_for('live', '300 ms')}), qr/not in step yet/, 'who waits for all waits for it');
+wait_until('the view shows which', sub { rows('SELECT string_agg(applier::text, $$ $$) FROM redis_migrate.live_appliers WHERE lag_bytes > 0') eq '2' });
+
+# Another number of processes goes on from where each was.
+rows(q{SELECT redis_migrate.stop('live')});
+is(rows(q{SELECT count(*) FROM redis_migrate.workers WHERE migration = 'live' AND pid IS NOT NULL}), '0', 'all have ended');
+let_go($lock);
+my $first = rows('SELECT max(applied_offset) FROM redis_migrate.live_position');
+rows("UPDATE strings SET value = 'here' WHERE id IN ('$quick[0]', '$quick[1]', '$slow')");
+start(2);
+is(wait_for($node) . value($slow), 'ax', 'two instead of three: what was not applied is');
+is(value($_), 'here', 'what was applied is not applied again') for @quick;
+$redis->cli('SET', "s:$_", 'c') for @quick;
+is(problems(), '', 'and all goes on');
+cmp_ok(rows('SELECT min(applied_offset) FROM redis_migrate.live_position WHERE appliers = 2'), '>=', $first, 'they have come further');
+rows(q{SELECT redis_migrate.stop('live')});
+start(1);
+is(problems(), '', 'and one');
+is(rows('SELECT count(*) FROM redis_migrate.live_position'), '1', 'has a position alone');
+rows(q{SELECT redis_migrate.stop('live')});
+start(3);
+is(problems(), '', 'and three again');
+
+# One of them ends.
+my $pid = rows(q{SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1});
+$load = start_load($redis, KEYS, 0.01);
+kill 'TERM', $pid;
+wait_until('another process', sub { rows(q{SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1}) !~ /^($pid)?$/ });
+kill 'KILL', rows(q{SELECT pid FROM redis_migrate.live_appliers WHERE applier = 2});
+usleep(300_000);
+wait_until('it answers', sub { answers($node) });
+$load->finish;
+is(problems(), '', 'one ends, and one is killed');
+
+# Flushes and swaps, under load: everything comes in a new snapshot.
+for my $event ([ 'FLUSHALL' ], [ 'SWAPDB', 0, 1 ], [ 'FLUSHDB' ])
+{
+    my $runs = rows('SELECT count(*) FROM redis_migrate.runs');
+    $load = start_load($redis, KEYS, 0.01);
+    usleep(100_000);
+    $redis->cli(@$event);
+    usleep(100_000);
+    $load->finish;
+    # Of few rows all may be gone.
+    rows(q{SELECT redis_migrate.start('live', live => true, force => true, workers => 3)}) if wait_for($node) =~ /would lose/;
+    is(problems(), '', "@$event");
+    cmp_ok(rows('SELECT count(*) FROM redis_migrate.runs'), '>', $runs, 'takes a new snapshot');
+}
+rows(q{SELECT redis_migrate.stop('live')});
+
+# A name that goes from one key to another in another share; rows that refer to rows of another share.
+rows(q{
+    CREATE TABLE owners (id text PRIMARY KEY, name text UNIQUE);
+    CREATE TABLE pets (id text PRIMARY KEY, owner text NOT NULL REFERENCES owners);
+    SELECT redis_migrate.add_mapping('live', 'owners', 'o:{id}', 'owners', 'SELECT id, value AS name FROM redis_batch', '{id}', databases => '{0}');
+    SELECT redis_migrate.add_mapping('live', 'pets', 'p:{id}', 'pets', 'SELECT id, value AS owner FROM redis_batch', '{id}', databases => '{0}', depends_on => '{owners}')});
+start(3);
+is(wait_for($node), '', 'with more mappings');
+my ($old) = ids_of(2, 3, 1, 'old', 'o');
+my ($new) = ids_of(0, 3, 1, 'new', 'o');
+my ($pet) = ids_of(1, 3, 1, 'pet', 'p');
+$redis->cli('SET', "o:$old", 'Ada');
+($slow) = ids_of(2, 3, 1, 'slow');
+$redis->cli('SET', "s:$slow", 'a');
+is(wait_for($node), '', 'keys');
+$lock = hold_share($slow);
+$redis->cli('DEL', "o:$old");
+$redis->cli('SET', "o:$new", 'Ada');
+my ($late) = ids_of(2, 3, 1, 'late', 'o');
+$redis->cli('SET', "o:$late", 'Eve');
+$redis->cli('SET', "p:$pet", $late);
+usleep(500_000);
+is(rows('SELECT string_agg(id || $$ $$ || name, $$ $$) FROM owners'), "$old Ada", 'one is behind');
+let_go($lock);
+is(wait_for($node), '', 'it comes');
+is(rows(q{SELECT string_agg(id || ' ' || name, ' ' ORDER BY name) FROM owners}), "$new Ada $late Eve", 'the name has gone over');
+is(rows('SELECT id || $$ $$ || owner FROM pets'), "$pet $late", 'and the pet has its owner');
+is(rows('SELECT count(*) FROM redis_migrate.reject'), '0', 'nothing was rejected');
+
+# An error of one is that of the run.
+rows('DROP TABLE pets');
+$redis->cli('SET', 'p:' . (ids_of(2, 3, 1, 'dog', 'p'))[0], $late);
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+like(job($node, 'live', 'message'), qr/pets/, 'with the error of one of them');
+is(rows(q{SELECT count(*) FROM redis_migrate.workers WHERE migration = 'live' AND kind = 'live applier'}), '0', 'all end');
+is(rows('SELECT count(*) FROM redis_migrate.runs WHERE NOT balanced'), '0', 'the sums agree');
+
+done_testing();
