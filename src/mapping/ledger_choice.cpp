@@ -64,6 +64,8 @@ bool EqualMeansSameBytes(const KeyColumn &key) {
     // The padding of character(n) depends on n, which expressions lose.
     if (left == BPCHAROID) return false;
     Oid const collation = OidIsValid(key.collation) ? key.collation : key.column.collation;
+    // text_pattern_ops, which has the same equality, knows nothing of collations.
+    if (OidIsValid(collation) && !get_collation_isdeterministic(collation)) return false;
     List *families = get_mergejoin_opfamilies(key.equality);
     for (int i = 0; i < list_length(families); ++i) {
       Oid const test = get_opfamily_proc(list_nth_oid(families, i), left, right, BTEQUALIMAGE_PROC);
