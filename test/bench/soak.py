@@ -10,10 +10,11 @@ Usage: soak.py --redis PORT [--seconds N] [--rate N]
 Three of ten commands set a key of a new name, two delete such keys after a while, the others change 100,000 keys: HSET, ZADD,
 INCR, EXPIRE, and LPUSH with LTRIM. Each second a string of 1 MB comes, and a field of a hash that has 5,000. Memory is RssAnon:
 what a process has of its own, without shared buffers. PostgreSQL is that of PGHOST, PGPORT and PGUSER; its processes must run
-on this machine. Exits with 1 if at the end a key has no row, or the lag never ended.
+on this machine. Exits with 1 if at the end a list or sorted set has no row, or the lag never ended.
 """
 import argparse
 import random
+import sys
 import time
 
 from live import InProcess, KEYS, Live, Sender, command
@@ -92,7 +93,12 @@ def main():
         sizes = ", ".join("%s %d kB" % (who, size) for who, size in memory(live).items())
         print("%6d s: %s; %s, %.1f s behind, spool %d bytes, %d keys ahead" % (time.monotonic() - start, sizes, state, lag or 0, spool or 0, ahead or 0), flush=True)
     print("%.0f commands/s" % writer.finish())
-    live.check()
+    live.wait()
+    # Strings and hashes expire while they are counted.
+    rows = live.answer("SELECT (SELECT count(DISTINCT id) FROM items) + (SELECT count(DISTINCT id) FROM scores)")[0]
+    keys = sum(1 for _ in live.master.scan_iter("[lz]:*", count=1000))
+    if rows != keys:
+        sys.exit("the tables have %d lists and sorted sets, Redis has %d" % (rows, keys))
     live.leave()
 
 
