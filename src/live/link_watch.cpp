@@ -3,6 +3,7 @@
 #include "connect/outage.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
+#include "pg/memory.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -21,6 +22,8 @@ void LinkWatch::Look() {
   if (now - looked_ms_ < kLookEveryMs) return;
   looked_ms_ = now;
   pg::ReloadIfAsked();
+  pg::Context context("redis_migrate link watch");  // the procedure's own is never reset
+  pg::SwitchContext in_context(context.get());
   if (std::optional<LinkStatus> status = record_.ReadLink()) status_ = std::move(*status);
   if (!left_at_) left_at_ = status_.noted_at;
   pg::Spi::Commit();

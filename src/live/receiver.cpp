@@ -83,6 +83,8 @@ class Receiver {
  private:
   // Does not wait for the disk: the server has to be read, and a lost note is written again.
   void Note() {
+    pg::Context context("redis_migrate link");
+    pg::SwitchContext in_context(context.get());
     pg::SetForTransaction("synchronous_commit", "off");
     record_.WriteLink(status_);
     Spi::Commit();
@@ -90,6 +92,8 @@ class Receiver {
   }
 
   bool IsWanted() {
+    pg::Context context("redis_migrate link");
+    pg::SwitchContext in_context(context.get());
     pg::ReloadIfAsked();
     bool const is_wanted = workers_->IsWanted(name_) && !record_.IsSuperseded();
     Spi::Commit();
