@@ -32,7 +32,8 @@ class Pieces {
     if (by_slices_) {
       struct varatt_external pointer;
       VARATT_EXTERNAL_GET_POINTER(pointer, stored);
-      by_slices_ = !VARATT_EXTERNAL_IS_COMPRESSED(pointer);
+      // As VARATT_EXTERNAL_IS_COMPRESSED, which compares numbers of different signs.
+      by_slices_ = static_cast<int32>(VARATT_EXTERNAL_GET_EXTSIZE(pointer)) >= pointer.va_rawsize - VARHDRSZ;
     }
     if (by_slices_) {
       value_ = stored;
