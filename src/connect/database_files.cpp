@@ -9,7 +9,9 @@ namespace prm {
 
 std::string FilesDirectory() {
   char *path = pg::Call([] { return GetDatabasePath(MyDatabaseId, MyDatabaseTableSpace); });
-  return std::string(path) + "/pg_redis_migrate";
+  std::string directory = std::string(path) + "/pg_redis_migrate";
+  pg::Call([&] { pfree(path); });  // a link asks all the time, in a memory context that lives as long as it
+  return directory;
 }
 
 std::string MakeFilesDirectory() {
