@@ -34,7 +34,7 @@ Pass::Pass(const Migration &migration, const RunParameters &parameters, const Ro
 uint64 Pass::Read(int level, std::string position, bool first, const std::optional<SourcePart> &part,
                   const std::function<void()> &between) {
   beside_others_ = part.has_value();
-  if (beside_others_) recorded_.reset();
+  if (beside_others_) ShareLedgers();
   stored_ = record_.ReadPageKeys();
   has_deferred_ = record_.HasDeferred(level);
   Spi::Commit();  // nothing is held while the network is waited for

@@ -35,6 +35,10 @@ class Pass {
   uint64 Read(int level, std::string position, bool first, const std::optional<SourcePart> &part = {},
               const std::function<void()> &between = {});
 
+  // Other processes are about to add to the ledgers: what this one has recorded no longer says what they
+  // hold.
+  void ShareLedgers() { recorded_.reset(); }
+
   // Stores entries that a foreign key or a lower key refused at this level, again and again, as rows may wait
   // for one another, until none of them finds what it waits for.
   void RetryDeferred(int level);

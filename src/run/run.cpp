@@ -186,6 +186,7 @@ int Run::StartHelpers(int count) {
 }
 
 bool Run::ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
+  pass_.ShareLedgers();
   try {
     repeated = LeadParts(pass_, record_, level, level == first_level_, parameters_.on_error == "stop");
   } catch (const pg::Failure &failure) {

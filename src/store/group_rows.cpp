@@ -116,6 +116,7 @@ void GroupStore::StorePart(PreparedMapping &mapping, RowPart &part, std::vector<
     DeferLosers(lost_to_lower, part);
     lost.insert(lost.end(), lost_to_lower.begin(), lost_to_lower.end());
   }
+  bool const in_journal = mapping.journal.keeps_inserts();  // the writer asks before it changes rows, too
   Outcomes const outcomes = mapping.writer.Write(*part.rows, mapping.query.row_desc(), part.numbers, lost);
   RowCounts &counts = findings.rows[mapping.mapping.name];
   for (auto [row, outcome] : outcomes) {
@@ -151,11 +152,10 @@ void GroupStore::StorePart(PreparedMapping &mapping, RowPart &part, std::vector<
   }
   if (mapping.ledger) KeepLedger(mapping, identified, lost, outcomes, key_of_row);
   if (mapping.packed)
-    KeepPackedLedger(mapping, part, outcomes);
+    KeepPackedLedger(mapping, part, outcomes, in_journal);
   else if (options_.seen_run)
     NoteSeen(mapping.mapping, identified, lost);
-  if (mapping.notes_inserts && options_.run && !mapping.journal.keeps_inserts())
-    NoteInserted(mapping, part, outcomes);
+  if (mapping.notes_inserts && options_.run && !in_journal) NoteInserted(mapping, part, outcomes);
 }
 
 void GroupStore::NoteInserted(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes) {
@@ -268,7 +268,8 @@ void GroupStore::DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const st
                                counts);
 }
 
-void GroupStore::KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes) {
+void GroupStore::KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes,
+                                  bool in_journal) {
   const Mapping &definition = mapping.mapping;
   // A row that was there before and whose values stay is nobody's to delete.
   bool const takes_over = definition.on_conflict != "nothing" && definition.on_conflict != "fill";
@@ -288,7 +289,8 @@ void GroupStore::KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const
     else if (outcome == RowOutcome::kUnchanged && claims_unchanged)
       fate = PackedRows::Fate::kClaimed;
   }
-  mapping.packed->Keep(*part.rows, part.first, fates, takes_over, options_.run, options_.seen_run);
+  mapping.packed->Keep(*part.rows, part.first, fates, takes_over, in_journal, options_.run,
+                       options_.seen_run);
 }
 
 // Whether the mapping's ledger was empty when the run began, so that unchanged rows become the mapping's.

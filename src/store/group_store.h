@@ -156,7 +156,7 @@ class GroupStore {
   }
   // Notes rows that were inserted, so that they can be undone.
   void NoteInserted(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes);
-  void KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes);
+  void KeepPackedLedger(PreparedMapping &mapping, RowPart &part, const Outcomes &outcomes, bool in_journal);
   bool Claims(const Mapping &mapping) const;
   void NoteSeen(const Mapping &mapping, const std::vector<IdentifiedRow> &identified,
                 const std::vector<int> &lost);

@@ -136,7 +136,7 @@ std::unique_ptr<PackedRows::DeleteStatements> PackedRows::MakeDeleteStatements(
 }
 
 void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &fates, bool takes_changed,
-                      std::optional<int64> run_id, std::optional<int64> seen_run) {
+                      bool in_journal, std::optional<int64> run_id, std::optional<int64> seen_run) {
   bool const inserts = std::count(fates.begin(), fates.end(), Fate::kInserted) > 0;
   bool const updates = std::count(fates.begin(), fates.end(), Fate::kUpdated) > 0;
   bool const claims = std::count(fates.begin(), fates.end(), Fate::kClaimed) > 0;
@@ -149,7 +149,7 @@ void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &
   }
   PackedLedger::News news;
   news.takes_changed = takes_changed;
-  news.in_journal = journal_ != nullptr && journal_->keeps_inserts();
+  news.in_journal = in_journal;
   std::vector<PackedItem> seen;
   images_.Clear();
   pg::ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {

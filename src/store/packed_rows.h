@@ -32,9 +32,10 @@ class PackedRows {
   enum class Fate : char { kNothing, kInserted, kUpdated, kClaimed };
 
   // Records what a batch did to rows, which have the descriptor of the query. takes_changed: rows that were
-  // updated become the mapping's. seen_run: records the rows as met by that run, which prunes.
+  // updated become the mapping's. in_journal: the journal has those that were inserted. seen_run: records the
+  // rows as met by that run, which prunes.
   void Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &fates, bool takes_changed,
-            std::optional<int64> run_id, std::optional<int64> seen_run);
+            bool in_journal, std::optional<int64> run_id, std::optional<int64> seen_run);
 
   // Deletes, as on_delete says, the rows of keys that are the mapping's and that the keys no longer yield,
   // and their entries. All rows of an exclusive mapping are its own. yielded: rows with the descriptor of the

@@ -70,7 +70,7 @@ class Undo {
     std::unique_ptr<TargetUndo> undo;  // nothing: why_not says why
     std::string why_not;
   };
-  Opened Open(const Mapping &mapping) const;
+  Opened Open(const Mapping &mapping, bool needs_images) const;
 
   RunToUndo run_;
   UndoRecord record_;
@@ -134,7 +134,7 @@ bool Undo::UndoBatch() {
     else if (mapping->target != block.target)
       why = "the mapping has another target now";
     else if (auto [target, is_new] = targets.try_emplace(mapping->id); is_new)
-      target->second = Open(*mapping);
+      target->second = Open(*mapping, false);
     if (why.empty()) why = targets[mapping->id].why_not;
     UndoFindings findings;
     if (why.empty())
@@ -157,12 +157,15 @@ bool Undo::UndoBatch() {
   return true;
 }
 
-// The target of a mapping, unless it can no longer be written to, such as because it is gone.
-Undo::Opened Undo::Open(const Mapping &mapping) const {
+// The target of a mapping, unless it can no longer be written to, such as because it is gone; or,
+// needs_images, unless the mapping's query can no longer say what its rows hold.
+Undo::Opened Undo::Open(const Mapping &mapping, bool needs_images) const {
   Opened target;
   try {
-    pg::InSubtransaction(
-        [&] { target.undo = std::make_unique<TargetUndo>(mapping, run_.force, Claims(mapping)); });
+    pg::InSubtransaction([&] {
+      target.undo = std::make_unique<TargetUndo>(mapping, run_.force, Claims(mapping));
+      if (needs_images) target.undo->image_columns();
+    });
     return target;
   } catch (const pg::PgError &error) {
     if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
@@ -200,7 +203,7 @@ void Undo::RemoveInsertedOf(const Mapping &mapping) {
     pg::Context context("redis_migrate undo");
     pg::SwitchContext in_context(context.get());
     BeginTransaction();
-    Opened target = Open(mapping);
+    Opened target = Open(mapping, true);
     UndoFindings findings;
     if (!target.undo) {
       findings.left.push_back({{}, "", target.why_not, inserted.Count()});

@@ -213,6 +213,13 @@ void Journal::NoteInserted(pg::Tuplestore &rows, TupleDesc desc,
   if (rows.size() > 0) Save(rows, desc, places);
 }
 
+void Journal::NoteInserted(const std::string &relations, const std::string &condition,
+                           pg::KeptStatement::Planning planning) {
+  pg::Tuplestore rows;
+  Select(relations, condition, planning).ExecuteInto(rows);
+  NoteInserted(rows);
+}
+
 void Journal::Save(pg::Tuplestore &rows, TupleDesc desc, const Places &places) {
   SipKey const salt = RandomSipKey();
   JournalBlock block;

@@ -36,6 +36,11 @@ class Journal {
   void NoteInserted(pg::Tuplestore &rows);
   void NoteInserted(pg::Tuplestore &rows, TupleDesc desc, const std::vector<const TargetColumn *> &filled);
 
+  // Notes the rows of the target, called target, that fulfil the condition together with `relations`. Needs
+  // SPI.
+  void NoteInserted(const std::string &relations, const std::string &condition,
+                    pg::KeptStatement::Planning planning);
+
   // Runs `change`, and keeps the earlier images of rows that are not as before afterwards. The rows of the
   // target, called target, are those that fulfil the condition together with `relations`; "" for none. Needs
   // SPI; `change` must do its work in the current subtransaction. Errors: its own, those of the condition.

@@ -96,8 +96,11 @@ void Writer::InsertRows(pg::Tuplestore &rows, TupleDesc desc, uint64 expected) {
     }
     inserted_in_bulk_ = false;
   }
-  if (!keeps) {
+  // With RETURNING a foreign table is sent its rows one by one.
+  bool const returns = keeps && kind_ == TargetKind::kLocal;
+  if (!returns) {
     if (insert_.Execute().processed() != expected) throw RowsNotStored();
+    if (keeps) journal_->NoteInserted(kRowsAsExcluded, is_of_batch_, PlanningFor(kind_));
     return;
   }
   if (!insert_returning_)

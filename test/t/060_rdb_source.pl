@@ -286,9 +286,11 @@ my ($peak) = slurp_file("/proc/$pid/status") =~ /VmHWM:\s+([0-9]+) kB/;
 my ($shared) = slurp_file("/proc/$pid/status") =~ /RssShmem:\s+([0-9]+) kB/;
 note("peak memory of the session $peak kB, of that shared $shared kB");
 cmp_ok($peak - $shared, '<', 150_000, 'the session does not hold the file');
+my $logged = -s $node->logfile;
 kill 'KILL', $pid;
 $call->finish;
-wait_until('the server after the crash', sub { answers($node) });
+# It answers until it notices.
+wait_until('the server after the crash', sub { slurp_file($node->logfile, $logged) =~ /all server processes terminated/ && answers($node) });
 my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM t');
 cmp_ok($before, '>', 0, 'rows are there after the crash');
 $node->psql('postgres', q{CALL redis_migrate.run('large')}, stderr => \$err);

@@ -120,7 +120,7 @@ rows(q{ALTER SERVER spare OPTIONS (ADD max_rate '1000')});
 my $patient = start_sql($node, q{CALL redis_migrate.restore('shop', 'spare', pattern => 'many:*', replace => true)});
 wait_until('some batches', sub { rows("SELECT keys > 200 FROM redis_migrate.restores WHERE restore_id = $last AND state = 'running'") eq 't' });
 $spare->kill9;
-sleep 2;
+sleep 4;  # an outage is told of after a second, at the next attempt
 $spare->start;
 my ($out, $err) = $patient->finish;
 rows(q{ALTER SERVER spare OPTIONS (DROP max_rate)});
