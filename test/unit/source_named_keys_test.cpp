@@ -241,9 +241,10 @@ TEST_F(NamedKeysTest, NeedsItsRights) {
 TEST_F(NamedKeysTest, TellsAReplica) {
   test::RedisServer replica({"--replicaof", "127.0.0.1 " + std::to_string(server_.port())});
   client_.Command({"SET", "a", "v"});
-  client_.Command({"SET", "expiring", "v", "PX", "300"});
   test::RedisClient at_replica(replica.port());
-  for (int i = 0; i < 500 && at_replica.Integer({"DBSIZE"}) < 2; ++i) usleep(10000);
+  for (int i = 0; i < 500 && at_replica.Integer({"DBSIZE"}) < 1; ++i) usleep(10000);
+  client_.Command({"SET", "expiring", "v", "PX", "300"});  // once the replica follows, which takes longer
+  for (int i = 0; i < 100 && at_replica.Integer({"DBSIZE"}) < 2; ++i) usleep(1000);
   server_.Pause();
   usleep(400000);
   ASSERT_EQ(at_replica.Integer({"DBSIZE"}), 2);
