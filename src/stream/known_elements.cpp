@@ -7,8 +7,9 @@ namespace prm::stream {
 
 namespace {
 
-// What a key takes beside its name and its elements, about.
+// What a key takes beside its name and its elements, about; and what the first entry of a stream takes.
 constexpr size_t kOverhead = 160;
+constexpr size_t kStreamOverhead = 720;
 // The share of the memory that one key may take.
 constexpr size_t kShare = 8;
 
@@ -46,7 +47,7 @@ void KnownElements::Note(const std::string& name, const source::Entry& entry) {
     elements.length = taker.length;
   } else {
     if (taker.length > most) return;
-    elements.ids = std::move(taker.ids);
+    elements.ids = std::make_unique<std::deque<rdb::StreamId>>(std::move(taker.ids));
   }
   Keep(name, std::move(elements));
 }
@@ -73,13 +74,13 @@ bool KnownElements::Resolve(const std::string& name, ElementChanges& changes) {
   Elements* const known = Find(name);
   if (known == nullptr) return !changes.ends.IsNeeded();
   // A key that became one of another type was told; an empty one may become either.
-  const bool is_other = is_list ? !known->ids.empty() : known->length > 0;
+  const bool is_other = is_list ? known->stream_length() > 0 : known->length > 0;
   if (is_other || !(is_list ? ResolveList(changes, *known) : ResolveStream(changes, *known))) {
     Forget(name);
     return !is_other && !changes.ends.IsNeeded();
   }
   changes.ends = {};
-  if (known->ids.size() > most_bytes_ / kShare / sizeof(rdb::StreamId))
+  if (known->stream_length() > most_bytes_ / kShare / sizeof(rdb::StreamId))
     Forget(name);
   else
     Count(name, *known);
@@ -88,7 +89,8 @@ bool KnownElements::Resolve(const std::string& name, ElementChanges& changes) {
 
 // False: what was known cannot be right.
 bool KnownElements::ResolveStream(ElementChanges& changes, Elements& elements) {
-  std::deque<rdb::StreamId>& ids = elements.ids;
+  if (!elements.ids) elements.ids = std::make_unique<std::deque<rdb::StreamId>>();
+  std::deque<rdb::StreamId>& ids = *elements.ids;
   for (const auto& [id_name, state] : changes.elements) {
     const rdb::StreamId id = IdOfElement(id_name);
     if (state) {
@@ -148,7 +150,8 @@ void KnownElements::Keep(std::string name, Elements elements) {
 
 void KnownElements::Count(const std::string& name, Elements& elements) {
   recent_bytes_ -= elements.bytes;
-  elements.bytes = name.size() + kOverhead + elements.ids.size() * sizeof(rdb::StreamId);
+  elements.bytes = name.size() + kOverhead;
+  if (elements.ids) elements.bytes += kStreamOverhead + elements.ids->size() * sizeof(rdb::StreamId);
   recent_bytes_ += elements.bytes;
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <unordered_map>
 
@@ -32,9 +33,11 @@ class KnownElements {
 
  private:
   struct Elements {
-    std::deque<rdb::StreamId> ids;  // of a stream
-    uint64_t length = 0;            // of a list
-    size_t bytes = 0;               // as they were counted
+    uint64_t stream_length() const { return ids ? ids->size() : 0; }
+    // Of a stream with entries. An empty deque takes more than all the rest.
+    std::unique_ptr<std::deque<rdb::StreamId>> ids;
+    uint64_t length = 0;  // of a list
+    size_t bytes = 0;     // as they were counted
   };
   using Keys = std::unordered_map<std::string, Elements>;
 
