@@ -243,7 +243,10 @@ TEST_F(NamedKeysTest, TellsAReplica) {
   client_.Command({"SET", "a", "v"});
   test::RedisClient at_replica(replica.port());
   for (int i = 0; i < 500 && at_replica.Integer({"DBSIZE"}) < 1; ++i) usleep(10000);
-  client_.Command({"SET", "expiring", "v", "PX", "300"});  // once the replica follows, which takes longer
+  // It follows a while after it has the snapshot, which may be longer than a key lives.
+  client_.Command({"SET", "a", "v"});
+  client_.Command({"WAIT", "1", "5000"});
+  client_.Command({"SET", "expiring", "v", "PX", "300"});
   for (int i = 0; i < 100 && at_replica.Integer({"DBSIZE"}) < 2; ++i) usleep(1000);
   server_.Pause();
   usleep(400000);
