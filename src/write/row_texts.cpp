@@ -191,7 +191,7 @@ bool ColumnTexts::AreSame(size_t column, TupleTableSlot *slot, int one, int othe
     if (VARATT_IS_EXTERNAL_ONDISK(p) && VARATT_IS_EXTERNAL_ONDISK(q) &&
         memcmp(p, q, VARSIZE_EXTERNAL(p)) == 0)
       return true;
-    if (toast_raw_datum_size(a) != toast_raw_datum_size(b)) return false;
+    if (pg::Call([&] { return toast_raw_datum_size(a) != toast_raw_datum_size(b); })) return false;
   }
   return pg::Call([&] { return datum_image_eq(a, b, output.by_value, output.length); });
 }
