@@ -48,10 +48,11 @@ is(wait_for($node), '', 'it follows');
 for my $number (0 .. 2)
 {
     my ($expires, $deleted, $stays) = @{ $ids[$number] };
-    send_to($number, "SET k:$expires 1 PX 500", "SET k:$deleted 1 PX 600000", "SET k:$stays 1");
+    send_to($number, "SET k:$expires 1", "SET k:$deleted 1 PX 600000", "SET k:$stays 1");
 }
 is(wait_for($node), '', 'keys');
 is(has(map { @$_ } @ids), '9', 'of three masters');
+for my $number (0 .. 2) { send_to($number, "PEXPIRE k:$ids[$number][0] 500"); }
 usleep(600_000);
 for my $number (0 .. 2) { send_to($number, "EXISTS k:$ids[$number][0]", "DEL k:$ids[$number][1]"); }
 is(wait_for($node), '', 'some expire, and some are deleted');
