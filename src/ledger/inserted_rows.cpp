@@ -35,8 +35,9 @@ void InsertedRows::Save(int64 columns, bool sorted, std::vector<PackedItem> rows
   if (rows.empty()) return;
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.journal_insert (run_id, mapping_id, target, key_columns, sorted, format, "
-      "columns, inserted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+      R"sql(INSERT INTO redis_migrate.journal_insert
+              (run_id, mapping_id, target, key_columns, sorted, format, columns, inserted)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8))sql",
       {SqlParam::Int8(run_id_), SqlParam::Int8(mapping_.id), SqlParam::Text(mapping_.target),
        SqlParam::TextArray(mapping_.key_columns), SqlParam::Bool(sorted), SqlParam::Int4(kPackedFormat),
        SqlParam::Int8(columns), SqlParam::Bytea(Pack(std::move(rows), Packing::kEntries))});
@@ -131,8 +132,10 @@ int64 InsertedRows::Sort(int64 columns) const {
 std::vector<int64> InsertedRows::Lists() const {
   pg::AsExtensionOwner as_owner;
   pg::Rows const rows = Spi::ExecuteKept(
-      "SELECT insert_id FROM redis_migrate.journal_insert WHERE run_id = $2 AND mapping_id = $1 AND sorted "
-      "AND target = $3 AND key_columns = $4 ORDER BY insert_id",
+      R"sql(SELECT insert_id
+            FROM redis_migrate.journal_insert
+            WHERE run_id = $2 AND mapping_id = $1 AND sorted AND target = $3 AND key_columns = $4
+            ORDER BY insert_id)sql",
       {SqlParam::Int8(mapping_.id), SqlParam::Int8(run_id_), SqlParam::Text(mapping_.target),
        SqlParam::TextArray(mapping_.key_columns)});
   std::vector<int64> lists;
@@ -144,8 +147,9 @@ std::vector<PackedItem> InsertedRows::Read(int64 list, int64 columns) const {
   pg::SnapshotScope snapshot;
   pg::AsExtensionOwner as_owner;
   pg::Rows const rows = Spi::ExecuteKept(
-      "SELECT inserted, columns, format FROM redis_migrate.journal_insert WHERE run_id = $1 AND insert_id = "
-      "$2",
+      R"sql(SELECT inserted, columns, format
+            FROM redis_migrate.journal_insert
+            WHERE run_id = $1 AND insert_id = $2)sql",
       {SqlParam::Int8(run_id_), SqlParam::Int8(list)});
   std::vector<PackedItem> items;
   if (rows.size() == 0) return items;

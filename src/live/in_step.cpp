@@ -65,13 +65,14 @@ void InStep::AskServer() {
 // Large values that wait because they change often are wanted at once.
 void InStep::HastenUpTo(int link, int64 offset) const {
   Spi::ExecuteKept(
-      "UPDATE redis_migrate.live_position AS p SET flush_offset = $2 WHERE p.run_id = (SELECT max(run_id) "
-      "FROM "
-      "redis_migrate.run WHERE migration = $1 AND live) AND p.link = $3 AND p.flush_offset < $2 AND EXISTS "
-      "(SELECT FROM "
-      "redis_migrate.live_key AS k WHERE k.run_id = p.run_id AND k.link = p.link AND k.bytes IS NOT NULL AND "
-      "k.read_offset <= "
-      "$2)",
+      R"sql(UPDATE redis_migrate.live_position AS p
+            SET flush_offset = $2
+            WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live)
+              AND p.link = $3 AND p.flush_offset < $2
+              AND EXISTS (
+                SELECT FROM redis_migrate.live_key AS k
+                WHERE k.run_id = p.run_id AND k.link = p.link
+                  AND k.bytes IS NOT NULL AND k.read_offset <= $2))sql",
       {SqlParam::Text(migration_), SqlParam::Int8(offset), SqlParam::Int4(link)});
 }
 
@@ -100,12 +101,14 @@ bool InStep::IsReached() {
         {SqlParam::Text(migration_)});
     is_reached = !unfilled[0].Bool(0);
     auto rows = Spi::Execute(
-        "SELECT l.replication_id, p.is_loaded, p.applied_offset, k.first, k.last, p.link, "
-        "p.furthest_offset FROM "
-        "redis_migrate.live_applied AS p JOIN redis_migrate.live_link AS l USING (run_id, link), LATERAL "
-        "(SELECT min(q.read_offset) AS first, max(q.read_offset) AS last FROM redis_migrate.live_key AS q "
-        "WHERE q.run_id = p.run_id AND q.link = p.link) AS k WHERE p.run_id = (SELECT max(run_id) FROM "
-        "redis_migrate.run WHERE migration = $1 AND live)",
+        R"sql(SELECT l.replication_id, p.is_loaded, p.applied_offset, k.first, k.last,
+                p.link, p.furthest_offset
+              FROM redis_migrate.live_applied AS p
+              JOIN redis_migrate.live_link AS l USING (run_id, link),
+              LATERAL (SELECT min(q.read_offset) AS first, max(q.read_offset) AS last
+                       FROM redis_migrate.live_key AS q
+                       WHERE q.run_id = p.run_id AND q.link = p.link) AS k
+              WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live))sql",
         {SqlParam::Text(migration_)});
     for (Moment &moment : moments_) {
       uint64 row = 0;

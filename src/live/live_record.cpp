@@ -36,16 +36,18 @@ std::optional<LivePosition> PositionOf(pg::Rows rows) {
 std::optional<LivePosition> LiveRecord::ReadLowest() const {
   pg::AsExtensionOwner as_owner;
   return PositionOf(Spi::Execute(
-      "SELECT replication_id, applied_offset, db, received_at, is_loaded FROM redis_migrate.live_applied "
-      "WHERE run_id = $1 AND link = $2",
+      R"sql(SELECT replication_id, applied_offset, db, received_at, is_loaded
+            FROM redis_migrate.live_applied
+            WHERE run_id = $1 AND link = $2)sql",
       {SqlParam::Int8(run_id_), SqlParam::Int4(link_)}));
 }
 
 std::optional<LivePosition> LiveRecord::ReadPosition() const {
   pg::AsExtensionOwner as_owner;
   return PositionOf(Spi::Execute(
-      "SELECT replication_id, applied_offset, db, received_at, is_loaded FROM redis_migrate.live_position "
-      "WHERE run_id = $1 AND link = $2 AND appliers = $3 AND applier = $4",
+      R"sql(SELECT replication_id, applied_offset, db, received_at, is_loaded
+            FROM redis_migrate.live_position
+            WHERE run_id = $1 AND link = $2 AND appliers = $3 AND applier = $4)sql",
       {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Int4(share_.of),
        SqlParam::Int4(share_.number)}));
 }
@@ -54,8 +56,9 @@ std::map<KeyId, KeyAhead> LiveRecord::ReadKeysAhead() const {
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
-      "SELECT db, key_bytes, read_offset, is_absent, is_unread, coalesce(bytes, 0) FROM "
-      "redis_migrate.live_key WHERE run_id = $1 AND link = $2 AND slot % $3 = $4",
+      R"sql(SELECT db, key_bytes, read_offset, is_absent, is_unread, coalesce(bytes, 0)
+            FROM redis_migrate.live_key
+            WHERE run_id = $1 AND link = $2 AND slot % $3 = $4)sql",
       {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Int4(share_.of),
        SqlParam::Int4(share_.number)});
   std::map<KeyId, KeyAhead> keys;
@@ -73,9 +76,9 @@ std::map<KeyId, KeyAhead> LiveRecord::ReadKeysAhead() const {
 void LiveRecord::Begin(const LivePosition &position) const {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "INSERT INTO redis_migrate.live_position (run_id, replication_id, applied_offset, db, received_at, "
-      "link) "
-      "VALUES ($1, $2, $3, $4, $5, $6)",
+      R"sql(INSERT INTO redis_migrate.live_position
+              (run_id, replication_id, applied_offset, db, received_at, link)
+            VALUES ($1, $2, $3, $4, $5, $6))sql",
       {SqlParam::Int8(run_id_), SqlParam::Text(position.point.id), Offset(position.point.offset),
        SqlParam::Int4(position.db), Time(position.received_at_ms), SqlParam::Int4(link_)});
 }
@@ -83,8 +86,9 @@ void LiveRecord::Begin(const LivePosition &position) const {
 void LiveRecord::SetLoaded(const std::string &migration) const {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
-      "UPDATE redis_migrate.live_position SET is_loaded = true, updated_at = clock_timestamp() WHERE run_id "
-      "= $1",
+      R"sql(UPDATE redis_migrate.live_position
+            SET is_loaded = true, updated_at = clock_timestamp()
+            WHERE run_id = $1)sql",
       {SqlParam::Int8(run_id_)});
   Spi::Execute(
       R"sql(INSERT INTO redis_migrate.live_mapping (run_id, link, mapping_id, pattern, is_filled)
@@ -118,8 +122,9 @@ uint64 LiveRecord::Advance(const LivePosition &position, int64 commands, int64 k
 void LiveRecord::ForgetKeysUpTo(uint64 offset) const {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "DELETE FROM redis_migrate.live_key WHERE run_id = $1 AND read_offset <= $2 AND NOT is_absent AND NOT "
-      "is_unread AND link = $3 AND slot % $4 = $5",
+      R"sql(DELETE FROM redis_migrate.live_key
+            WHERE run_id = $1 AND read_offset <= $2 AND NOT is_absent AND NOT is_unread
+              AND link = $3 AND slot % $4 = $5)sql",
       {SqlParam::Int8(run_id_), Offset(offset), SqlParam::Int4(link_), SqlParam::Int4(share_.of),
        SqlParam::Int4(share_.number)});
 }
@@ -140,15 +145,17 @@ void LiveRecord::SaveKeys(const std::vector<std::pair<const KeyId *, const KeyAh
   }
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.live_key (run_id, link, db, key_bytes, slot, read_offset, is_absent, "
-      "is_unread, bytes) "
-      "SELECT $1, $8, k.db, k.key_bytes, k.slot, k.read_offset, k.absent = 1, k.unread = 1, NULLIF(k.bytes, "
-      "0) "
-      "FROM unnest($2, $3, $9, $4, $5, $6, $7) AS k (db, key_bytes, slot, read_offset, absent, unread, "
-      "bytes) "
-      "ON CONFLICT (run_id, link, db, redis_migrate.index_key(key_bytes)) DO UPDATE SET read_offset = "
-      "excluded.read_offset, is_absent = excluded.is_absent, is_unread = excluded.is_unread, bytes = "
-      "excluded.bytes",
+      R"sql(INSERT INTO redis_migrate.live_key
+              (run_id, link, db, key_bytes, slot, read_offset, is_absent, is_unread, bytes)
+            SELECT $1, $8, k.db, k.key_bytes, k.slot, k.read_offset, k.absent = 1, k.unread = 1,
+              NULLIF(k.bytes, 0)
+            FROM unnest($2, $3, $9, $4, $5, $6, $7)
+              AS k (db, key_bytes, slot, read_offset, absent, unread, bytes)
+            ON CONFLICT (run_id, link, db, redis_migrate.index_key(key_bytes)) DO UPDATE
+            SET read_offset = excluded.read_offset,
+                is_absent = excluded.is_absent,
+                is_unread = excluded.is_unread,
+                bytes = excluded.bytes)sql",
       {SqlParam::Int8(run_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
        SqlParam::Int8Array(offsets), SqlParam::Int4Array(absent), SqlParam::Int4Array(unread),
        SqlParam::Int8Array(bytes), SqlParam::Int4(link_), SqlParam::Int4Array(slots)});
@@ -164,9 +171,10 @@ void LiveRecord::ForgetKeys(const std::vector<KeyId> &keys) const {
   }
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "DELETE FROM redis_migrate.live_key AS l USING unnest($2, $3) AS k (db, key_bytes) WHERE l.run_id = $1 "
-      "AND l.link = $4 AND l.db = k.db AND redis_migrate.index_key(l.key_bytes) = "
-      "redis_migrate.index_key(k.key_bytes)",
+      R"sql(DELETE FROM redis_migrate.live_key AS l
+            USING unnest($2, $3) AS k (db, key_bytes)
+            WHERE l.run_id = $1 AND l.link = $4 AND l.db = k.db
+              AND redis_migrate.index_key(l.key_bytes) = redis_migrate.index_key(k.key_bytes))sql",
       {SqlParam::Int8(run_id_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names),
        SqlParam::Int4(link_)});
 }
@@ -188,9 +196,12 @@ void LiveRecord::ForgetSeed(const std::string &migration) {
 std::optional<LinkStatus> LiveRecord::ReadLink() const {
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
-      "SELECT state, sqlstate, message, replication_id, updated_at, coalesce((SELECT max(flush_offset) FROM "
-      "redis_migrate.live_position WHERE run_id = $1 AND link = $2), 0), nodes FROM redis_migrate.live_link "
-      "WHERE run_id = $1 AND link = $2",
+      R"sql(SELECT state, sqlstate, message, replication_id, updated_at,
+              coalesce((SELECT max(flush_offset) FROM redis_migrate.live_position
+                        WHERE run_id = $1 AND link = $2), 0),
+              nodes
+            FROM redis_migrate.live_link
+            WHERE run_id = $1 AND link = $2)sql",
       {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
   if (rows.size() == 0) return std::nullopt;
   LinkStatus status;
@@ -217,22 +228,32 @@ void LiveRecord::WriteLink(const LinkStatus &status) const {
   };
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.live_link AS l (run_id, state, replication_id, received_offset, "
-      "durable_offset, received_at, spool_bytes, reconnects, sqlstate, message, backlog_bytes, "
-      "acknowledged_at, feed, doubt, link, nodes) "
-      "VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7, $8, $9, NULLIF($10, ''), $11, CASE WHEN $2 = "
-      "'streaming' AND $12 = '' THEN clock_timestamp() END, NULLIF($12, ''), NULLIF($13, ''), $14, $15) "
-      "ON CONFLICT (run_id, link) DO UPDATE SET state = excluded.state, since = CASE WHEN l.state = "
-      "excluded.state THEN l.since ELSE clock_timestamp() END, replication_id = "
-      "coalesce(excluded.replication_id, l.replication_id), received_offset = "
-      "coalesce(excluded.received_offset, l.received_offset), durable_offset = "
-      "coalesce(excluded.durable_offset, l.durable_offset), received_at = coalesce(excluded.received_at, "
-      "l.received_at), spool_bytes = coalesce(excluded.spool_bytes, l.spool_bytes), backlog_bytes = "
-      "coalesce(excluded.backlog_bytes, l.backlog_bytes), acknowledged_at = "
-      "coalesce(excluded.acknowledged_at, l.acknowledged_at), reconnects = "
-      "l.reconnects + excluded.reconnects, sqlstate = excluded.sqlstate, message = excluded.message, "
-      "feed = coalesce(excluded.feed, l.feed), doubt = excluded.doubt, "
-      "nodes = excluded.nodes, updated_at = clock_timestamp()",
+      R"sql(INSERT INTO redis_migrate.live_link AS l
+              (run_id, state, replication_id, received_offset, durable_offset, received_at, spool_bytes,
+               reconnects, sqlstate, message, backlog_bytes,
+               acknowledged_at,
+               feed, doubt, link, nodes)
+            VALUES ($1, $2, NULLIF($3, ''), $4, $5, $6, $7,
+                    $8, $9, NULLIF($10, ''), $11,
+                    CASE WHEN $2 = 'streaming' AND $12 = '' THEN clock_timestamp() END,
+                    NULLIF($12, ''), NULLIF($13, ''), $14, $15)
+            ON CONFLICT (run_id, link) DO UPDATE
+            SET state = excluded.state,
+                since = CASE WHEN l.state = excluded.state THEN l.since ELSE clock_timestamp() END,
+                replication_id = coalesce(excluded.replication_id, l.replication_id),
+                received_offset = coalesce(excluded.received_offset, l.received_offset),
+                durable_offset = coalesce(excluded.durable_offset, l.durable_offset),
+                received_at = coalesce(excluded.received_at, l.received_at),
+                spool_bytes = coalesce(excluded.spool_bytes, l.spool_bytes),
+                backlog_bytes = coalesce(excluded.backlog_bytes, l.backlog_bytes),
+                acknowledged_at = coalesce(excluded.acknowledged_at, l.acknowledged_at),
+                reconnects = l.reconnects + excluded.reconnects,
+                sqlstate = excluded.sqlstate,
+                message = excluded.message,
+                feed = coalesce(excluded.feed, l.feed),
+                doubt = excluded.doubt,
+                nodes = excluded.nodes,
+                updated_at = clock_timestamp())sql",
       {SqlParam::Int8(run_id_), SqlParam::Text(status.state), SqlParam::Text(status.replication_id),
        number(status.received_offset), number(status.durable_offset),
        status.received_at_ms ? Time(*status.received_at_ms) : SqlParam{TIMESTAMPTZOID, 0, true},

@@ -23,8 +23,8 @@ constexpr long kLookAgainMs = 300;
 constexpr int64 kExpiryToleranceMs = 1000;
 constexpr size_t kMostShown = 5;
 
-// What Redis has of a key, as a reverse query would have it; an empty list: nothing. A type that no reverse
-// query yields has no elements.
+// Reads a key's value as a reverse query would yield it. An absent key is an empty list. A type that no
+// reverse query yields has no elements.
 sink::WholeValue ReadFromRedis(ServerConnection &server, const std::string &key) {
   sink::WholeValue value;
   auto ask = [&](std::initializer_list<Bytes> command) {
@@ -93,12 +93,12 @@ ReverseCheck::Names ReverseCheck::SampleNames(const ReverseMapping &reverse, int
     columns += comma + column;
     shown += comma + "pg_catalog.concat(" + column + ")";
   }
-  double const rows = DatumGetFloat8(
-      Spi::Execute("SELECT pg_catalog.max(reltuples)::pg_catalog.float8 FROM pg_catalog.pg_class WHERE oid "
-                   "OPERATOR(pg_catalog.=) $1",
-                   {SqlParam::OidOf(reverse.target.oid)})[0]
-          .Value(0));
-  // Of ten times as many rows, as those of one page are alike; of a small table of all.
+  double const rows = DatumGetFloat8(Spi::Execute(R"sql(SELECT pg_catalog.max(reltuples)::pg_catalog.float8
+            FROM pg_catalog.pg_class
+            WHERE oid OPERATOR(pg_catalog.=) $1)sql",
+                                                  {SqlParam::OidOf(reverse.target.oid)})[0]
+                                         .Value(0));
+  // Chooses from ten times as many rows, as those of one page are alike, and from all of a small table.
   double const percent = rows < 10000 ? 100 : std::min(100.0, 1000.0 * keys / rows);
   MappingSettings const settings(reverse.mapping);
   CanonicalText canonical;

@@ -162,7 +162,7 @@ int64 ReverseFeed::SendOutbox(Fed &fed) {
     names.push_back(fed.reverse.Canonical(std::move(change.name)));
     if (names.back()) wanted.insert(*names.back());
   }
-  // What is sent is the state of the rows after these changes, or later.
+  // Redis is sent the state of the rows after these changes, or later.
   std::set<RowName> const postponed = AddKeys(fed, wanted);
   Done done;
   for (size_t i = 0; i < changes.size(); ++i) {
@@ -184,7 +184,7 @@ int64 ReverseFeed::SendOutbox(Fed &fed) {
 void ReverseFeed::Send(Fed &fed, const Done &done) {
   CommitDurably(fed.reverse);
   sender_->Send(batch_);
-  // What a crash undoes of this is done once more.
+  // If a crash undoes this, it is done once more.
   pg::SetForTransaction("synchronous_commit", "off");
   fed.outbox.Forget(done.ids, done.first_left);
   StoreRejects(fed);
@@ -213,8 +213,8 @@ void ReverseFeed::StoreRejects(Fed &fed) {
   for (const RowName &name : written_)
     if (fed.rejected.erase(name) > 0)
       Spi::ExecuteKept(
-          "DELETE FROM redis_migrate.reverse_reject WHERE mapping_id = $1 AND name_hash = "
-          "hash_array_extended($2, 0)",
+          R"sql(DELETE FROM redis_migrate.reverse_reject
+                WHERE mapping_id = $1 AND name_hash = hash_array_extended($2, 0))sql",
           {SqlParam::Int8(mapping_id), SqlParam::TextArray(name)});
   for (const auto &[name, problem] : refused_) {
     Spi::ExecuteKept(
@@ -281,7 +281,7 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
   const ReverseMapping &reverse = fed.reverse;
   std::set<RowName> postponed, names = all_names;
   int64 untold = 0;
-  // Of such keys Redis alone has the elements that were rejected.
+  // Redis alone has the rejected elements of such keys.
   if (reverse.mapping.atomic == "element") {
     std::set<std::string> const rejected = FindRejected(reverse, names);
     for (const RowName &name : all_names)

@@ -11,9 +11,11 @@ using pg::Spi;
 bool HasTriggers(const Target &target) {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
-             "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal) OR EXISTS "
-             "(SELECT FROM pg_partition_tree($1::oid::regclass) AS p JOIN pg_trigger AS t ON t.tgrelid = "
-             "p.relid WHERE NOT t.tgisinternal)",
+             R"sql(SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal)
+                   OR EXISTS (SELECT
+                              FROM pg_partition_tree($1::oid::regclass) AS p
+                              JOIN pg_trigger AS t ON t.tgrelid = p.relid
+                              WHERE NOT t.tgisinternal))sql",
              {pg::SqlParam::OidOf(target.oid)})[0]
       .Bool(0);
 }

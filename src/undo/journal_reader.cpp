@@ -71,8 +71,9 @@ void StrikeOff(const JournalBlockRead &block, const std::vector<bool> &is_undone
     Spi::ExecuteKept("DELETE FROM redis_migrate.journal WHERE run_id = $1 AND journal_id = $2", {run, id});
   else
     Spi::ExecuteKept(
-        "UPDATE redis_migrate.journal SET entries = $3, lines = $4, deletes = $5 WHERE run_id = $1 AND "
-        "journal_id = $2",
+        R"sql(UPDATE redis_migrate.journal
+              SET entries = $3, lines = $4, deletes = $5
+              WHERE run_id = $1 AND journal_id = $2)sql",
         {run, id, SqlParam::Bytea(left.bytes()), SqlParam::Int4(left.lines()), SqlParam::Bool(deletes)});
   if (!values.empty())
     Spi::ExecuteKept("DELETE FROM redis_migrate.journal_value WHERE value_id = ANY ($1)",

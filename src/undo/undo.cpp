@@ -93,8 +93,9 @@ void Undo::Begin() {
   pg::AsExtensionOwner as_owner;
   // A run that is resumed, and a stream that is followed further, would take for granted what is undone.
   Spi::Execute(
-      "UPDATE redis_migrate.run SET state = 'superseded' WHERE migration = $1 AND NOT dry_run AND state IN "
-      "('running', 'stopped', 'failed')",
+      R"sql(UPDATE redis_migrate.run
+            SET state = 'superseded'
+            WHERE migration = $1 AND NOT dry_run AND state IN ('running', 'stopped', 'failed'))sql",
       {SqlParam::Text(run_.migration.name)});
   pg::Rows const claiming = Spi::Execute(
       "SELECT DISTINCT mapping FROM redis_migrate.mapping_count WHERE run_id = $1 AND claims_unchanged",

@@ -17,7 +17,7 @@ constexpr size_t kMostKept = 1000;
 void UndoRecord::Begin(bool force) {
   force_ = force;
   pg::AsExtensionOwner as_owner;
-  // What a dry run has told is about to change.
+  // The answer of an earlier dry run is about to become wrong.
   Spi::Execute("DELETE FROM redis_migrate.undo WHERE run_id = $1 AND dry_run", {SqlParam::Int8(run_id_)});
   Spi::Execute(
       R"sql(INSERT INTO redis_migrate.undo AS u (run_id, dry_run, state, force) VALUES ($1, $2, 'running', $3)
@@ -26,7 +26,7 @@ void UndoRecord::Begin(bool force) {
                 started_at = CASE WHEN u.state = 'running' THEN u.started_at ELSE clock_timestamp() END)sql",
       {SqlParam::Int8(run_id_), SqlParam::Bool(dry_run_), SqlParam::Bool(force)});
   if (!dry_run_) LoadCounts();
-  // What the run did to rows, as far as neither the journal nor an earlier call says it.
+  // Changes of rows that the run counted, but that neither the journal nor an earlier call tells.
   pg::Rows const unknown = Spi::Execute(
       R"sql(SELECT c.mapping, greatest(0, c.rows - coalesce(k.changes, 0) - coalesce(d.changes, 0))::bigint
             FROM (SELECT mapping, sum(inserted + updated + deleted) AS rows FROM redis_migrate.mapping_count
@@ -54,9 +54,9 @@ void UndoRecord::Begin(bool force) {
 
 void UndoRecord::LoadCounts() {
   pg::Rows const rows = Spi::Execute(
-      "SELECT mapping, restored, put_back, removed, already, changes FROM redis_migrate.undo_count WHERE "
-      "run_id "
-      "= $1 AND NOT dry_run",
+      R"sql(SELECT mapping, restored, put_back, removed, already, changes
+            FROM redis_migrate.undo_count
+            WHERE run_id = $1 AND NOT dry_run)sql",
       {SqlParam::Int8(run_id_)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     UndoCounts &counts = counts_[rows[i].Text(0)];
@@ -117,8 +117,8 @@ void UndoRecord::SaveLeft(const std::string &mapping, const LeftRow &row) {
   SqlParam const key = {TEXTARRAYOID, TextArrayDatum(row.key), false};
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      "INSERT INTO redis_migrate.undo_left (run_id, dry_run, mapping, row_key, sqlstate, reason) VALUES ($1, "
-      "$2, $3, $4, $5, $6)",
+      R"sql(INSERT INTO redis_migrate.undo_left (run_id, dry_run, mapping, row_key, sqlstate, reason)
+            VALUES ($1, $2, $3, $4, $5, $6))sql",
       {SqlParam::Int8(run_id_), SqlParam::Bool(dry_run_), SqlParam::Text(mapping), key,
        SqlParam::OptionalText(row.sqlstate.empty() ? std::nullopt : std::optional<std::string>(row.sqlstate)),
        SqlParam::Text(row.rows == 1 ? row.reason : row.reason + ": " + std::to_string(row.rows) + " rows")});
@@ -136,8 +136,8 @@ void UndoRecord::Finish() {
   }
   Spi::Execute("DELETE FROM redis_migrate.undo WHERE run_id = $1 AND dry_run", {SqlParam::Int8(run_id_)});
   Spi::Execute(
-      "INSERT INTO redis_migrate.undo (run_id, dry_run, state, force, finished_at) VALUES ($1, true, "
-      "'dry_run', $2, clock_timestamp())",
+      R"sql(INSERT INTO redis_migrate.undo (run_id, dry_run, state, force, finished_at)
+            VALUES ($1, true, 'dry_run', $2, clock_timestamp()))sql",
       {SqlParam::Int8(run_id_), SqlParam::Bool(force_)});
   for (const auto &[mapping, counts] : counts_) SaveCounts(mapping);
   for (const auto &[mapping, row] : kept_) SaveLeft(mapping, row);

@@ -126,8 +126,8 @@ void Journal::Begin(std::optional<int64> run, bool with_inserts) {
 bool Journal::HasDeleted() const {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
-             "SELECT EXISTS (SELECT FROM redis_migrate.journal WHERE run_id = $1 AND mapping_id = $2 AND "
-             "deletes)",
+             R"sql(SELECT EXISTS (SELECT FROM redis_migrate.journal
+                                WHERE run_id = $1 AND mapping_id = $2 AND deletes))sql",
              {SqlParam::Int8(*run_), SqlParam::Int8(mapping_.id)})[0]
       .Bool(0);
 }

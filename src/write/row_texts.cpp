@@ -43,7 +43,7 @@ class Pieces {
       size_ = whole_.size();
     }
   }
-  // Of a type's output.
+  // Takes a type's output.
   explicit Pieces(const char *output) : whole_(output), size_(whole_.size()) {}
 
   template <typename Visit>
@@ -112,8 +112,9 @@ char *LoadPieces(int64 value_id, size_t header) {
   pg::SnapshotScope snapshot;
   pg::AsExtensionOwner as_owner;
   int64 const size = Spi::ExecuteKept(
-                         "SELECT coalesce(sum(octet_length(bytes)), 0) FROM "
-                         "redis_migrate.journal_value WHERE value_id = $1",
+                         R"sql(SELECT coalesce(sum(octet_length(bytes)), 0)
+                              FROM redis_migrate.journal_value
+                              WHERE value_id = $1)sql",
                          {SqlParam::Int8(value_id)})[0]
                          .Int8(0);
   if (size == 0)
