@@ -20,8 +20,8 @@ using RowText = std::vector<std::optional<std::string>>;
 struct JournalLine {
   RowText key;
   std::optional<RowText> earlier;  // nothing: there was no such row
-  // Of each column: nothing: it stayed as it was; "": it was NULL; otherwise ValueDigest. Nothing altogether:
-  // the row was deleted.
+  // For each column: nothing: it stayed as it was; "": it was NULL; otherwise ValueDigest. Nothing
+  // altogether: the row was deleted.
   std::optional<RowText> later;
 };
 

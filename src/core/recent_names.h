@@ -20,7 +20,7 @@ class RecentNames {
   // Notes that the name was seen now. True if it was not known.
   bool Insert(Bytes name) { return Insert(Look(name)); }
 
-  // The same in two steps: the tables are far larger than the caches of a processor, so whoever has many
+  // Insert in two steps: the tables are far larger than the caches of a processor, so whoever has many
   // names looks at some of the next before it inserts one.
   Hash128 Look(Bytes name) const;
   bool Insert(const Hash128& hash);

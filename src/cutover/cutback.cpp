@@ -165,7 +165,7 @@ void Cutback::Drain() {
   }
 }
 
-// What was written to Redis before the tables were fenced is a late write once live sync has come to it.
+// Live sync must have come to every write to Redis before the tables were fenced: these are late writes.
 void Cutback::WaitForLiveSync() {
   record_->Take("waiting");
   Spi::Commit();

@@ -76,7 +76,7 @@ class Cutover {
   bool has_touched_ = true;  // keys that changed since the verification were all compared
 };
 
-// What the application will write here could not be brought to Redis, if it should have to go back.
+// Without a way back, nothing that the application will write here could be brought to Redis.
 void Cutover::RequireWayBack() {
   std::map<std::string, ReverseProblem> problems;
   std::vector<ReverseMapping> reverses;
@@ -252,7 +252,7 @@ void Cutover::Execute() {
   } catch (...) {
     pg::Problem const problem = pg::CurrentProblem();
     pg::RollBackAfter(problem);
-    // What it has prepared cannot be freed before.
+    // The sample keeps prepared mappings, which cannot be freed before.
     sample_.reset();
     masters_.reset();
     way_back_.reset();

@@ -7,11 +7,11 @@
 
 namespace prm {
 
-// What a cutover's instance is: a copy of the database on the same server is not the one that began it.
+// The instance of a cutover: a copy of the database on the same server is not the one that began it.
 std::string ThisDatabase();
 
-// What Redis is about to be told must not be forgotten in a crash: the commit is on disk, whatever the
-// session has set. A setting that also waits for standbys stays.
+// Commits to disk, whatever the session has set: a crash must not forget anything that Redis is about to be
+// told. A setting that also waits for standbys stays.
 void CommitToDisk();
 
 // All functions need SPI and work in the current transaction with the rights of the extension's owner.

@@ -11,7 +11,7 @@ using pg::SqlParam;
 
 namespace {
 
-// Of a cutover c: whether one of its families is PostgreSQL's now.
+// Whether one of the families of a cutover c is PostgreSQL's now.
 constexpr char kHolds[] = R"sql(EXISTS (
     SELECT
     FROM unnest(c.patterns) AS p (pattern)
@@ -35,7 +35,7 @@ void AddFencedUsers(const CutoverRecord &record, const std::vector<FencedUser> &
   CommitToDisk();
   pg::AsExtensionOwner as_owner;
   for (const FencedUser &user : users) {
-    // What an earlier cutover has left is not there any more: somebody has given other rules.
+    // The rules that an earlier cutover has left are not there any more: somebody has given others.
     Spi::Execute(
         R"sql(UPDATE redis_migrate.fenced_user AS u
               SET returned_at = clock_timestamp()

@@ -20,10 +20,9 @@ struct UsersToReturn {
   std::vector<std::string> of_others;  // names: this database is a copy of the one that has fenced them
 };
 
-// Of a cutover that is undone: its own, but for those who were fenced already; of a cutback: those of all
-// cutovers of its families, but for those whom a cutover under way, or of a family that is still
-// PostgreSQL's, has fenced, too. Where somebody else holds a user, what this one has fenced counts as
-// returned.
+// A cutover that is undone returns its own users, but for those who were fenced already. A cutback returns
+// the users of all cutovers of its families, but for those whom a cutover under way, or of a family that is
+// still PostgreSQL's, has fenced, too. If somebody else holds a user, this one's fence counts as returned.
 UsersToReturn FindUsersToReturn(const CutoverRecord &record);
 
 // Notes that nothing is left to be done for them by the record's families.

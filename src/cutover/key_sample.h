@@ -9,8 +9,8 @@ namespace prm {
 
 class KeySample {
  public:
-  // Of the mappings of these patterns. Commits. Errors: those of Routing and BatchStore; 55000 if the secret
-  // of a ledger is lost.
+  // A sample of the keys of these patterns. Commits. Errors: those of Routing and BatchStore; 55000 if the
+  // secret of a ledger is lost.
   KeySample(Migration migration, std::vector<std::string> patterns);
 
   // Chooses at most so many keys at random, as many of each master, with RANDOMKEY. Commits. Errors: those of

@@ -17,7 +17,7 @@ struct FencedUser {
   std::string fenced_rules;  // afterwards; empty: not known
 };
 
-// What became of users who were to get their rights back.
+// Users who were to get their rights back, by what became of them.
 struct ReturnedUsers {
   std::vector<FencedUser> done;     // they have them
   std::vector<FencedUser> changed;  // somebody else has given them other rules since
@@ -42,7 +42,7 @@ class Masters {
   // Where the history of each is.
   std::vector<redis::ReplicationPoint> FetchPoints();
 
-  // What ACL GETUSER tells of these users. Errors: 42704 no such user; 22023 for the user of our own
+  // Asks ACL GETUSER for these users. Errors: 42704 no such user; 22023 for the user of our own
   // connections; 0A000 for one who has selectors, which may permit what -@write takes.
   std::vector<FencedUser> FetchUsers(const std::vector<std::string> &names);
   // Whether whoever connects without a password may write, on one of them, as user default.
@@ -56,7 +56,7 @@ class Masters {
   // CLIENT KILL TYPE normal: all connections but these, replicas and subscribers.
   void KillClients();
 
-  // Of a cluster: whether the slot of a key is that master's.
+  // Whether the slot of a key is that master's, in a cluster.
   bool Has(size_t number, Bytes key) const;
 
   size_t size() const { return connections_.size(); }

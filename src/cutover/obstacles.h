@@ -1,4 +1,4 @@
-// What speaks against a cutover before it has begun.
+// The obstacles to a cutover, before it has begun.
 #pragma once
 
 #include "mapping/catalog.h"

@@ -69,7 +69,7 @@ Table TableOf(const std::string &target) {
   return tables[0];
 }
 
-// Of the mappings of these patterns.
+// The targets of the mappings of these patterns.
 std::set<Table> TablesOf(const Migration &migration, const std::vector<std::string> &patterns) {
   std::set<Table> tables;
   for (const Mapping &mapping : migration.mappings)

@@ -12,7 +12,7 @@ namespace prm {
 // loaded, and the shares are begun. Throws FullSyncNeeded. Errors: those of Follower.
 [[noreturn]] void FollowLinks(FollowedRun &run, Links &links);
 
-// Of the process that leads: the others.
+// The other appliers of a live run, as the process that leads them sees them.
 class Appliers {
  public:
   // record: of any link, with the first share; must outlive it.

@@ -143,7 +143,7 @@ class FeedReceiver {
       int64 now_ms = pg::MonotonicMs();
       if (question == Question::kNone && now_ms - checked_ms >= kCheckEveryMs) {
         checked_ms = now_ms;
-        // What changed before this moment is written when both questions have been answered.
+        // Every change before this moment is written when both questions have been answered.
         asked_at_ms = pg::UnixMs(GetCurrentTimestamp());
         question = Question::kFirst;
         feed_->Ping();

@@ -6,7 +6,7 @@
 
 namespace prm {
 
-// What it refers to must outlive it.
+// A run that is followed. The arguments of its constructor must outlive it.
 class FollowedRun {
  public:
   FollowedRun(const Migration &migration, const Routing &routing, std::string source, RunRecord &record)

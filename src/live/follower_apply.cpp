@@ -313,7 +313,7 @@ void Follower::LookAtOthers() {
   if (newest_.offset >= position_.point.offset || now_ms - looked_at_others_ms_ < kLookAtOthersMs) return;
   looked_at_others_ms_ = now_ms;
   std::optional<uint64> const others = record_.ReadLowestOfOthers();
-  // What can be seen was committed before.
+  // A commit that can be seen lies before this point of the log.
   XLogRecPtr const end = pg::Call([] { return GetXLogInsertRecPtr(); });
   Spi::Commit();
   if (!others) return;

@@ -58,8 +58,8 @@ bool Follower::Step() {
   return batch.commands > 0;
 }
 
-// What this master has sent of keys that it no longer has, or is about to lose, does not tell their state.
-// They are read from the master that has them.
+// This master's stream does not tell the state of keys that it no longer has, or is about to lose. They are
+// read from the master that has them.
 void Follower::LeaveToOthers(Batch &batch) {
   if (!cluster_ || batch.keys.empty()) return;
   AskOwners();

@@ -27,7 +27,7 @@ class InStep {
   std::string migration_;
   Oid owner_;
   std::string server_;
-  // Of a server, or of a master of a cluster.
+  // The moment of one server, or of one master of a cluster.
   struct Moment {
     redis::ReplicationPoint point;
     // When the point was reached, the largest offset at which keys were read, or of a share.

@@ -29,7 +29,7 @@ class LinkWatch {
   // that has ended does not count.
   bool IsSpoolFull() const { return status_.state == "spool full" && status_.noted_at != left_at_; }
 
-  // Of a cluster: the ids of the nodes of the link, the master first, as last seen.
+  // The ids of the link's nodes in a cluster, the master first, as last seen.
   const std::vector<std::string> &nodes() const { return status_.nodes; }
 
   bool IsStreaming() const { return status_.state == "streaming"; }

@@ -36,7 +36,7 @@ struct LivePosition {
   bool is_loaded = false;  // the snapshot of the run, which is of `point` until then
 };
 
-// What was applied before the number of appliers changed.
+// How far a share was applied before the number of appliers changed.
 struct AppliedShare {
   stream::KeyShare share;
   redis::ReplicationPoint point;
@@ -84,17 +84,17 @@ class LiveRecord {
 
   // Up to where all keys are applied, by any number of processes.
   std::optional<LivePosition> ReadLowest() const;
-  // Of the share:
+  // Of this applier's share:
   std::optional<LivePosition> ReadPosition() const;
   std::map<KeyId, KeyAhead> ReadKeysAhead() const;
-  // What was applied when the keys were divided in another way.
+  // How far each share was applied when the keys were divided in another way.
   std::vector<AppliedShare> ReadEarlierShares() const;
   // How far the others are that apply shares; nothing: there are none.
   std::optional<uint64> ReadLowestOfOthers() const;
 
   // Writes down why the process ends that applies the share.
   void NoteFailure(const ApplierFailure &failure) const;
-  // Of any share, of any link of the run.
+  // The failure of any applier, of any link of the run.
   std::optional<ApplierFailure> ReadFailure() const;
 
   // Begins the position of a run at that of its snapshot.

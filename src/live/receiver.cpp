@@ -239,7 +239,7 @@ class Receiver {
     }
   }
 
-  // What the server has sent by now arrives late.
+  // Notes that everything that the server has sent by now arrives late.
   void NoteConnected() {
     ServerConnection other(server_, GetUserId(), status_.nodes);
     Spi::Commit();

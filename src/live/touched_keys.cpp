@@ -53,7 +53,7 @@ void TouchedKeys::Note(const std::vector<const KeyId *> &keys) {
        SqlParam::ByteaArray(names)});
 }
 
-// What came before a verification that has proved everything equal is of no interest any more.
+// Keys that were touched before a verification that proved everything equal need not be looked at any more.
 void TouchedKeys::Begin(int64 verification) {
   verification_ = verification;
   names_.clear();

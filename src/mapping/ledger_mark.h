@@ -28,7 +28,7 @@ void SetLedgerMark(const Mapping &mapping);
 // no hash. Needs SPI.
 bool FitsKeyColumns(const Mapping &mapping, const Target &target);
 
-// The same as an error. Labels that an enum has got since are added to the mark. Errors: 55000.
+// Raises an error if they do not fit. Labels that an enum has got since are added to the mark. Errors: 55000.
 void RequireFittingKeyColumns(const Mapping &mapping, const Target &target);
 
 // For the hint of an error about a packed ledger whose entries are worthless: the command that empties it,

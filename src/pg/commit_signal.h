@@ -12,7 +12,7 @@ extern SharedArea commit_signal_area;
 // preload the library. Errors: 53200.
 void SignalAtCommit(int64 subject);
 
-// Of who waits for a subject: Listen, look, and Wait if there was nothing.
+// The side that waits for a subject: Listen, look, and Wait if there was nothing.
 class CommitSignal {
  public:
   explicit CommitSignal(int64 subject);

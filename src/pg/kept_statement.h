@@ -29,7 +29,7 @@ class KeptStatement {
   // those of the statement.
   Rows Execute(std::initializer_list<SqlParam> params = {}, bool read_only = false);
 
-  // The same for rows that need not fit into memory: adds them to `rows`.
+  // Executes it for rows that need not fit into memory: adds them to `rows`.
   void ExecuteInto(Tuplestore &rows, std::initializer_list<SqlParam> params = {});
 
  private:

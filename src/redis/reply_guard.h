@@ -61,7 +61,7 @@ class ReplyGuard {
   uint64_t TakeDropped();
 
  private:
-  // The same limit as that of hiredis.
+  // The limit of hiredis, too.
   static constexpr size_t kMostDepth = 7;
 
   enum class State { kLine, kString, kDroppedString, kRefusedString };

@@ -22,7 +22,7 @@ class ReplyReader {
 
   enum class Problem { kNone, kInvalid, kNoMemory };
   Problem problem() const;
-  // What hiredis says of invalid bytes.
+  // The message of hiredis about invalid bytes.
   const char* words() const { return hiredis_->errstr; }
 
   // Whether it holds no bytes that are not part of a reply that Next returned.

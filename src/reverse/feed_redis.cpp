@@ -30,7 +30,7 @@ void NoteState(const std::string &migration, const char *state, const std::optio
        SqlParam::OptionalText(problem ? std::optional(problem->message) : std::nullopt)});
 }
 
-// What a feed was begun with: it is to begin anew when this changes.
+// The definition that a feed was begun with. When it changes, the feed begins anew.
 struct Wanted {
   bool wanted = false;
   std::string definition;

@@ -17,7 +17,7 @@ namespace {
 using pg::Spi;
 using pg::SqlParam;
 
-// What a transaction knows of the outbox of a mapping.
+// A transaction's knowledge of the outbox of a mapping.
 struct Known {
   Oid target = InvalidOid;   // invalid: not installed
   std::set<Oid> partitions;  // of the target
@@ -169,7 +169,7 @@ PRM_FUNCTION(note_change) {
   using namespace prm;
   if (!CALLED_AS_TRIGGER(fcinfo))
     throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "redis_migrate.note_change is a trigger");
-  // What other triggers do with our rows is not ours.
+  // Changes that other triggers make because of our rows are not ours.
   bool const is_direct = DatumGetInt32(pg_trigger_depth(nullptr)) == 1;
   if (pg::OwnWrite::IsFromRedis() && is_direct) return Datum{0};
   auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);

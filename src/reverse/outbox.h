@@ -14,8 +14,8 @@ void InstallOutbox(const ReverseMapping &reverse);
 // that belongs to others by now stay, with a WARNING; they note nothing any more.
 void RemoveOutbox(const Mapping &mapping);
 
-// Of a mapping whose outbox is installed. All functions need SPI and work in the current transaction, with
-// the rights of the extension's owner.
+// The outbox of a mapping for which one is installed. All functions need SPI and work in the current
+// transaction, with the rights of the extension's owner.
 class Outbox {
  public:
   explicit Outbox(int64 mapping_id) : mapping_id_(mapping_id) {}
@@ -41,7 +41,7 @@ class Outbox {
   void EndFull() const;
   // Makes that pass needed.
   void NoteGap(const char *reason) const;
-  // The same if partitions of the target have come, gone or been truncated, which no trigger tells.
+  // Notes a gap if partitions of the target have come, gone or been truncated, which no trigger tells.
   void NotePartitions() const;
 
  private:

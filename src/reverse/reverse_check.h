@@ -8,8 +8,8 @@ namespace prm {
 
 class ReverseCheck {
  public:
-  // Of these mappings. Connects to the server, or to the masters of a cluster, with the credentials of the
-  // current user. Commits. Errors: those of ServerConnection and redis::FindTopology.
+  // Checks these mappings. Connects to the server, or to the masters of a cluster, with the credentials of
+  // the current user. Commits. Errors: those of ServerConnection and redis::FindTopology.
   ReverseCheck(const std::string &server, std::vector<ReverseMapping> reverses);
 
   // Chooses so many rows at most of each mapping, from anywhere in its target. Commits. Returns how many keys
@@ -21,7 +21,7 @@ class ReverseCheck {
   // queries and of the server.
   int64 Compare(int looks);
 
-  // Of the keys that the last call has found: those that Redis has had as they are in so many looks in a row.
+  // How many of the keys that the last call has found Redis has had as they are in so many looks in a row.
   int64 certain(int looks) const;
 
   struct Differing {
@@ -29,7 +29,7 @@ class ReverseCheck {
     int64 keys;
     std::string shown;  // some of them, with letters and digits masked
   };
-  // What the last call has found.
+  // The keys that the last call has found.
   std::vector<Differing> differing() const;
 
  private:

@@ -85,7 +85,7 @@ Datum JsonElements(Datum type, Jsonb *json, bool *is_null) {
     Add(&elements, BytesOf(whole, static_cast<int>(strlen(whole))), false);
     return makeArrayResult(elements, CurrentMemoryContext);
   }
-  // Of a hash whose fields may expire: NULL, and then field, value and expiry of each.
+  // A hash whose fields may expire is NULL, and then field, value and expiry of each.
   bool const has_expiries = is_hash && !is_object && !is_scalar;
   if (has_expiries && JB_ROOT_COUNT(json) > 0) Add(&elements, 0, true);
   for (JsonbIteratorToken token; (token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE;) {
@@ -118,7 +118,7 @@ Datum JsonElements(Datum type, Jsonb *json, bool *is_null) {
   return *is_null ? 0 : makeArrayResult(elements, CurrentMemoryContext);
 }
 
-// Of a value that is the string itself.
+// The elements of a value that is the string itself.
 Datum OneElement(Datum value) {
   return PointerGetDatum(construct_array(&value, 1, BYTEAOID, -1, false, TYPALIGN_INT));
 }

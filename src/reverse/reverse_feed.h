@@ -24,7 +24,7 @@ class ReverseStopped : public pg::Failure {
 
 class ReverseFeed {
  public:
-  // Of the mappings of a migration whose outboxes are installed. The caller has the lock of the feed.
+  // Feeds the mappings of a migration whose outboxes are installed. The caller has the lock of the feed.
   // Commits. Errors: 55000 if it was not started, those of FindReverses and ReverseSender.
   explicit ReverseFeed(const Migration &migration);
 
@@ -84,7 +84,7 @@ class ReverseFeed {
   std::string server_;
   std::optional<pg::Problem> problem_;
   int64 batch_ = 0;
-  // Of the batch that is being made:
+  // The batch that is being made:
   int64 untold_ = 0;  // rows that do not tell what their keys are
   std::set<RowName> written_;
   std::map<RowName, pg::Problem> refused_;

@@ -33,7 +33,7 @@ struct ReverseMapping {
   std::optional<std::string> expires_column = std::nullopt;
   std::shared_ptr<pg::KeptStatement> read = nullptr;  // ReadStatement, prepared
 
-  // Of a canonical name.
+  // The key of a canonical name.
   std::string KeyOf(const RowName &name) const;
   // For messages: letters and digits of what the pattern captures are x.
   std::string MaskedKeyOf(RowName name) const;

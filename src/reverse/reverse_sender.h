@@ -22,7 +22,7 @@ class ReverseSender {
     db_ = 0;
   }
 
-  // What the server had at first: the last batch that was sent; nothing: none.
+  // The last batch that had been sent to the server at first; nothing: none.
   const std::optional<int64> &position() const { return position_; }
   // Whether that was sent by another instance, and is none of ours.
   bool is_of_others() const { return is_of_others_; }

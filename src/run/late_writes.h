@@ -11,11 +11,11 @@ namespace prm {
 // extension's owner.
 void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &writes);
 
-// Of a live run that loads a new snapshot, because the changes since the last one cannot be had any more:
-// keys of families that have become PostgreSQL's since an earlier live run began are late writes if their
-// rows do not show them. They were written in Redis, or, without a reverse feed, here; so of the families
-// that have none, kMostUnseen at most are kept, with a WARNING. Takes the others from `late`. Needs SPI; with
-// the rights of the owner of the migration. Errors: those of SettleHarmless.
+// A live run calls this when it loads a new snapshot, because the changes since the last one cannot be had
+// any more. Keys of families that have become PostgreSQL's since an earlier live run began are late writes if
+// their rows do not show them. They were written in Redis, or, without a reverse feed, here; so kMostUnseen
+// at most are kept of the families that have none, with a WARNING. Takes the others from `late`. Needs SPI;
+// with the rights of the owner of the migration. Errors: those of SettleHarmless.
 void KeepUnseenWrites(const Migration &migration, const Routing &routing, BatchStore &store, int64 run_id,
                       std::vector<LateWrite> &late);
 constexpr int64 kMostUnseen = 10000;

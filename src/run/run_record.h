@@ -83,7 +83,7 @@ class RunRecord {
   bool HasSkippedOwned(const std::string &pattern) const;
   // How many keys the source has, as it says.
   void SetEstimate(int64 keys);
-  // The same of a source that says so bit by bit: adds what a batch tells. Later levels and other parts hear
+  // Does so for a source that says it bit by bit: adds what a batch tells. Later levels and other parts hear
   // it again and add nothing.
   void AddExpected(int level, uint64 keys);
   // Adds to the keys that Redis evicted while it was read.

@@ -1,4 +1,4 @@
-// What commands a server takes from this user.
+// The commands that a server takes from this user.
 #pragma once
 
 #include "core/status.h"

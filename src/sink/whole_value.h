@@ -19,7 +19,7 @@ struct WholeValue {
   std::string type;  // string, hash, list, set, zset, as TYPE answers
   std::vector<std::string> elements = {};
   std::optional<int64_t> expires_at_ms = std::nullopt;  // Unix time; nothing: never
-  // Of a hash: when each of its fields expires; empty: none does.
+  // When each field of a hash expires; empty: none does.
   std::vector<std::optional<int64_t>> field_expiries = {};
 };
 

@@ -50,7 +50,7 @@ struct Entry {
   // are gone; the others stay as they are. Only of a stream; one of the two may be empty.
   bool is_part = false;
   std::string gone_elements;
-  // Of a list of which the value has only a part: the positions of the first elements of the two.
+  // If the value has only a part of a list: the positions of the first elements of the two.
   uint64_t first_position = 0;
   uint64_t first_gone = 0;
   TimeSpan changed;  // of the command of a stream that made it what it is, or is not

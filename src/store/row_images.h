@@ -17,7 +17,7 @@ class RowImages {
   // Its arguments must outlive it. Errors: those of RowHasher.
   RowImages(const Target &target, const MappingQuery &query);
 
-  // Of a row of the query. Errors: those of RowHasher::Add.
+  // The image of a row of the query. Errors: those of RowHasher::Add.
   PackedItem ItemOf(TupleTableSlot *row, bool with_image = true);
 
   // Reads from the target the images of the rows of redis_rows, by their numbers.

@@ -16,7 +16,7 @@ using rdb::ValueType;
 using redis::IsSameWord;
 using redis::StreamCommand;
 
-// What a command may add beside its bytes.
+// Memory that a command may add for each element, beside its bytes.
 constexpr size_t kBytesPerElement = 64;
 
 template <typename Number>
@@ -190,7 +190,7 @@ class Parser {
     return true;
   }
 
-  // What becomes of references by groups. What depends on them (ACKED) is not known here.
+  // Words that decide about references by groups. The word that depends on them (ACKED) is not known here.
   static bool IsReference(Bytes word) { return IsSameWord(word, "KEEPREF") || IsSameWord(word, "DELREF"); }
 
   // MAXLEN [=] count | MINID [=] id. Servers say how much was trimmed by "~". True: `at` is its last

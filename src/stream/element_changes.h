@@ -1,6 +1,6 @@
-// What commands of a replication stream do to single elements of a hash, set, sorted set, stream or list, if
-// they carry the elements' whole new states. Facts: redis 7.0 src/t_hash.c, t_set.c, t_zset.c, t_stream.c,
-// t_list.c; redis 8.0 and valkey 9.0 for HSETEX and HGETDEL.
+// Changes that commands of a replication stream make to single elements of a hash, set, sorted set, stream or
+// list, if they carry the elements' whole new states. Facts: redis 7.0 src/t_hash.c, t_set.c, t_zset.c,
+// t_stream.c, t_list.c; redis 8.0 and valkey 9.0 for HSETEX and HGETDEL.
 //
 // Conditions of HSETEX were true when the server sent the command; they are not looked at. A list's elements
 // are identified by their positions: what comes or goes at its head moves all of them, and it is read again.
@@ -27,10 +27,10 @@ struct ElementState {
 
 // Changes at the ends of a collection, whose elements the command does not name: KnownElements does.
 struct EndChanges {
-  // Of a stream: as many of its entries stay, and no older ones than this.
+  // Of a stream's entries so many stay, and none that is older than this.
   std::optional<uint64_t> newest;
   std::optional<rdb::StreamId> from;
-  // Of a list: so many of the last elements go, and these values come behind the others.
+  // So many of a list's last elements go, and these values come behind the others.
   uint64_t popped = 0;
   std::vector<std::string> pushed;
 
@@ -38,7 +38,7 @@ struct EndChanges {
 };
 
 struct ElementChanges {
-  // Of the key; nothing: the command changes no element, but for instance when the key expires.
+  // The key's type; nothing: the command changes no element, but for instance when the key expires.
   std::optional<rdb::ValueType> type;
   // By field, member, or the name of an id or position, see below; nothing: the element is gone.
   std::map<std::string, std::optional<ElementState>> elements;
@@ -50,8 +50,8 @@ struct ElementChanges {
   bool HasStates() const;
 };
 
-// What a command does to elements of the key that is its first argument; nothing: it does not say, or does
-// something else, too.
+// The changes that a command makes to elements of the key that is its first argument; nothing: it does not
+// say, or does something else, too.
 std::optional<ElementChanges> ElementChangesOf(const redis::StreamCommand& command);
 
 // Names that sort as the ids of a stream's entries, and the positions in a list, do.

@@ -7,7 +7,7 @@ namespace prm::stream {
 
 namespace {
 
-// What a key takes beside its name and its elements, about; and what the first entry of a stream takes.
+// Memory that a key takes beside its name and its elements, about, and that a stream's first entry takes.
 constexpr size_t kOverhead = 160;
 constexpr size_t kStreamOverhead = 720;
 // The share of the memory that one key may take.

@@ -14,8 +14,8 @@
 
 namespace prm::stream {
 
-// What it is told of a key must come in the order of the stream, and every change of its elements must be
-// told: all that it has by Note or NoteGone, changes by Resolve, anything else by Forget.
+// The caller must tell it every change of a key's elements, in the order of the stream: all that the key has
+// by Note or NoteGone, changes by Resolve, anything else by Forget.
 class KnownElements {
  public:
   // most_bytes: what it may take, more or less. Then those keys go that were not used for longest.
@@ -34,7 +34,7 @@ class KnownElements {
  private:
   struct Elements {
     uint64_t stream_length() const { return ids ? ids->size() : 0; }
-    // Of a stream with entries. An empty deque takes more than all the rest.
+    // The entries of a stream that has some: an empty deque takes more than all the rest.
     std::unique_ptr<std::deque<rdb::StreamId>> ids;
     uint64_t length = 0;  // of a list
     size_t bytes = 0;     // as they were counted
@@ -48,7 +48,8 @@ class KnownElements {
   void Count(const std::string& name, Elements& elements);
 
   size_t most_bytes_;
-  // What was used since the last time that `recent_` was full, and before. What is used again moves.
+  // Keys that were used since the last time that `recent_` was full, and before. A key that is used again
+  // moves.
   Keys recent_;
   Keys older_;
   size_t recent_bytes_ = 0;

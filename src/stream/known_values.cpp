@@ -9,7 +9,7 @@ namespace prm::stream {
 namespace {
 
 constexpr size_t kMostValueBytes = 1024;
-// What a value takes beside its bytes and its name, about.
+// Memory that a value takes beside its bytes and its name, about.
 constexpr size_t kOverhead = 160;
 
 class StringTaker : public rdb::ValueVisitor {

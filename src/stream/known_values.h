@@ -15,8 +15,8 @@
 
 namespace prm::stream {
 
-// What it is told of a key must come in the order of the stream, and every change of the key must be told:
-// its newest state by Note or NoteGone, how it changes by Apply, anything else by Forget.
+// The caller must tell it every change of a key, in the order of the stream: its newest state by Note or
+// NoteGone, how it changes by Apply, anything else by Forget.
 class KnownValues {
  public:
   // most_bytes: what it may take, more or less. Then those go that were not used for longest.
@@ -31,9 +31,9 @@ class KnownValues {
   void Forget(int db, Bytes key);
   void Clear();
 
-  // What an edit makes of the state of its key that is known: the entry, which has database and key, and the
-  // text of the edit as its payload, becomes the whole new state, which is noted. False: that cannot be told;
-  // the entry is as it was, and the key is forgotten. A server sends only edits that succeeded.
+  // Applies an edit to the known state of its key: the entry, which has database and key, and the text of the
+  // edit as its payload, becomes the whole new state, which is noted. False: that cannot be told; the entry
+  // is as it was, and the key is forgotten. A server sends only edits that succeeded.
   bool Apply(Edit edit, int64_t amount, source::Entry& entry);
 
   // Takes changes of elements, see KnownElements::Resolve. Of the value, nothing is known any more.
@@ -56,7 +56,8 @@ class KnownValues {
   void ForgetValue(const std::string& name);
 
   size_t most_bytes_;
-  // What was used since the last time that `recent_` was full, and before. What is used again moves.
+  // Values that were used since the last time that `recent_` was full, and before. A value that is used again
+  // moves.
   Values recent_;
   Values older_;
   size_t recent_bytes_ = 0;

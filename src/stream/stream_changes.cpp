@@ -162,7 +162,7 @@ Result<bool> StreamChanges::Next(Changes& changes) {
 }
 
 Status StreamChanges::Take(Changes& changes) {
-  // What has more to it than keys.
+  // A command that has more to it than keys.
   struct Special {
     const char* name;
     Status (StreamChanges::*take)(Changes&);

@@ -51,7 +51,7 @@ class TargetUndo {
   bool IsAsLeft(const JournalEntry &entry, const std::optional<RowText> &state) const;
   RowText CommonOf(const RowText &texts) const;
   void PutKeys(int number, const RowText &key, pg::Tuplestore &rows) const;
-  // What became of inserted rows, by their hashes.
+  // The inserted rows that were removed, and those that were left, by their hashes.
   struct Removal {
     std::vector<PackedItem> removed, left;
   };

@@ -1,4 +1,4 @@
-// What undoing a run did to the rows of a mapping.
+// Counts of how undoing a run changed the rows of a mapping.
 #pragma once
 
 #include "core/hash_set.h"
@@ -25,7 +25,7 @@ struct LeftRow {
   int64 rows = 1;  // so many, without keys
 };
 
-// What one transaction found out; it counts only if that commits.
+// The findings of one transaction. They count only if it commits.
 struct UndoFindings {
   UndoCounts counts;
   std::vector<LeftRow> left;

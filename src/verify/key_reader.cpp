@@ -144,7 +144,7 @@ void KeyReader::Scan(const std::vector<KeyId> &keys, const Visit &visit) {
   source::Batch batch;
   while (source.Next(batch, position)) {
     position = source.TakeRestarted() ? "" : batch.position;
-    // What is asked for by name alone is of no interest, and a key that was met is not asked for again.
+    // Keys that are asked for by name alone do not matter here. A key that was met is not asked for again.
     for (const source::Entry &entry : batch.entries) left.erase({entry.db, entry.key});
     if (!batch.entries.empty()) visit(batch.entries, std::nullopt);
     batch = source::Batch();

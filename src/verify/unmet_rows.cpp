@@ -104,7 +104,8 @@ void LookUpInLedger(const Mapping &mapping, TupleDesc desc, pg::Tuplestore &unme
   look_up.ExecuteInto(own, {pg::SqlParam::Int8(mapping.id)});
 }
 
-// The same of a packed one. `unmet` is in the order of hashes, so that each segment is read once or twice.
+// Looks rows up in a packed ledger in the same way. `unmet` is in the order of hashes, so that each segment
+// is read once or twice.
 void LookUpInPackedLedger(const Mapping &mapping, TupleDesc desc, pg::Tuplestore &unmet,
                           pg::Tuplestore &own) {
   PackedLedger const ledger(mapping.id, 0);

@@ -18,7 +18,7 @@ namespace prm {
 bool BulkInsert(Oid relation, Oid order, const std::vector<AttrNumber> &columns, TupleDesc desc,
                 pg::Tuplestore &rows);
 
-// The same into a target, in the order of the index of its key columns.
+// Inserts into a target in the same way, in the order of the index of its key columns.
 bool BulkInsert(const Target &target, const std::vector<const TargetColumn *> &columns, TupleDesc desc,
                 pg::Tuplestore &rows);
 

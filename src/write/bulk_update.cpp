@@ -49,7 +49,7 @@ struct Changing {
   TupleTableSlot *changed;
 };
 
-// What is larger was put out of line when it was stored.
+// A larger value was put out of line when it was stored.
 constexpr Size kInlineBytes = 32 * 1024;
 
 void Keep(const Request &request, const Changing &changing) {

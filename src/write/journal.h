@@ -46,7 +46,7 @@ class Journal {
   // SPI; `change` must do its work in the current subtransaction. Errors: its own, those of the condition.
   void Around(const std::string &relations, const std::string &condition,
               pg::KeptStatement::Planning planning, const std::function<void()> &change);
-  // The same for a statement that deletes the rows and returns how many it has deleted.
+  // Journals in the same way a statement that deletes the rows and returns how many it has deleted.
   void AroundDelete(const std::string &relations, const std::string &condition,
                     pg::KeptStatement::Planning planning, const std::function<int64()> &remove);
 

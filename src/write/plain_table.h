@@ -7,7 +7,7 @@ namespace prm {
 
 // Whether storing a row takes no more than the heap, its indexes, and constraints that look at nothing else.
 bool IsPlainTable(Relation relation);
-// The same of its open indexes.
+// Whether a table's open indexes are plain, too.
 bool HasPlainIndexes(ResultRelInfo *table);
 
 // Whether the current user may use columns so, and nobody wants to see that being done.

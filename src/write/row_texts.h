@@ -28,7 +28,7 @@ class TextSettings : public pg::LocalSettings {
 bool IsLargeMark(Bytes text);
 // The number in it. Errors: XX001 without one.
 int64 ValueOfMark(Bytes mark);
-// What of a text is the same for the same value.
+// The part of a text that is the same for the same value.
 Bytes Comparable(Bytes text);
 bool IsSameText(const std::optional<std::string> &a, const std::optional<std::string> &b);
 bool AreSameTexts(const RowText &a, const RowText &b);

@@ -20,7 +20,7 @@ std::string Show(const ReplyView& reply) {
   return shown + "]";
 }
 
-// What comes out of bytes that are fed in pieces of a size.
+// The replies in bytes that are fed in pieces of a size.
 std::vector<std::string> Read(const std::string& bytes, size_t piece) {
   ReplyReader reader;
   std::vector<std::string> shown;

@@ -73,7 +73,7 @@ class NamedKeysTest : public testing::Test {
     if (dump->type == REDIS_REPLY_NIL) return "";
     return test::Text(dump.get()) + "@" + std::to_string(client_.Integer({"PEXPIRETIME", key}));
   }
-  // The same of what was read, as the server has it after RESTORE.
+  // The values that were read, as the server has them after RESTORE.
   std::string TextOf(const Entry& entry) {
     if (entry.state != EntryState::kRead) return "";
     client_.Command({"SELECT", "15"});

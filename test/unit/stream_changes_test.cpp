@@ -150,7 +150,7 @@ TEST(StreamChangesTest, HowStringsChange) {
   EXPECT_EQ(ChangesOf({"PEXPIREAT", "k", "5", "GT"}), Texts{"changed 0/k @5"});
   EXPECT_EQ(ChangesOf({"EXPIREAT", "k", "5"}), Texts{"changed 0/k @5000"});
   EXPECT_EQ(ChangesOf({"PERSIST", "k"}), Texts{"changed 0/k persists"});
-  // What counts from another clock, is no number, or no command of a server.
+  // Words that count from another clock, are no number, or no command of a server.
   for (const std::vector<std::string>& command : std::vector<Texts>{{"EXPIRE", "k", "5"},
                                                                     {"PEXPIRE", "k", "5"},
                                                                     {"PEXPIREAT", "k", "-5"},

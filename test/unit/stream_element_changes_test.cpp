@@ -1,4 +1,5 @@
-// What commands do to single elements: as redis-server 7.0 and its successors send them, and as they do not.
+// The changes of commands to single elements: as redis-server 7.0 and its successors send them, and as they
+// do not.
 #include "stream/element_changes.h"
 
 #include <gtest/gtest.h>

@@ -178,7 +178,7 @@ class KnownValuesOfServer : public testing::TestWithParam<unsigned> {
     Run(commands[static_cast<size_t>(below(static_cast<int>(commands.size())))]);
   }
 
-  // The same form as `states`: type, value or DUMP, expiry.
+  // In the form of `states`: type, value or DUMP, expiry.
   std::string StateOf(const Entry& entry) {
     std::string value = entry.payload;
     if (TypeOf(entry).value() != rdb::ValueType::kString) value = "a DUMP";

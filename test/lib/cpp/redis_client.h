@@ -23,7 +23,7 @@ class RedisClient {
   // Throws std::runtime_error on an error reply or a lost connection.
   Reply Command(const std::vector<std::string>& arguments);
 
-  // The same for replies with an obvious C++ form.
+  // Does so for replies with an obvious C++ form.
   std::string String(const std::vector<std::string>& arguments);                // status or bulk string
   long long Integer(const std::vector<std::string>& arguments);                 // integer
   std::vector<std::string> Strings(const std::vector<std::string>& arguments);  // array of bulk strings
