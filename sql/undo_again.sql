@@ -189,6 +189,43 @@ SELECT * FROM undone(:b) WHERE mapping = 'large';
 SELECT count(*) FROM (TABLE large EXCEPT TABLE before) AS x;
 SELECT count(*) FROM redis_migrate.journal_value WHERE run_id = :b;
 
+\echo == few subtransactions are kept, however many rows cannot be undone
+\! $R flushall >/dev/null
+CREATE TABLE many (id int PRIMARY KEY, value text);
+CREATE TABLE kept_statements (transaction xid8);
+CREATE FUNCTION note_statement() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO kept_statements VALUES (pg_current_xact_id());
+    RETURN NULL; END $$;
+SELECT redis_migrate.add_mapping('u', 'many', 'y:{id:int}', 'many', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}');
+\! $R eval 'for i = 1, 1000 do redis.call("SET", "y:" .. i, "old") end' 0 >/dev/null
+CALL redis_migrate.run('u');
+SELECT max(run_id) AS a FROM redis_migrate.runs \gset
+\! $R eval 'for i = 1, 1000 do redis.call("SET", "y:" .. i, "new") end' 0 >/dev/null
+CALL redis_migrate.run('u');
+SELECT max(run_id) AS b FROM redis_migrate.runs \gset
+CREATE TRIGGER note AFTER UPDATE OR DELETE ON many FOR EACH STATEMENT EXECUTE FUNCTION note_statement();
+ALTER TABLE many ADD CONSTRAINT not_again CHECK (value <> 'old' OR id % 5 <> 0);
+CALL redis_migrate.undo_run(:b);
+SELECT * FROM undone(:b) WHERE mapping = 'many';
+SELECT value, count(*) FROM many GROUP BY value ORDER BY value;
+SELECT max(count(*)) OVER () <= 64 FROM kept_statements GROUP BY transaction LIMIT 1;
+TRUNCATE kept_statements;
+ALTER TABLE many DROP CONSTRAINT not_again;
+CALL redis_migrate.undo_run(:b);
+SELECT * FROM undone(:b) WHERE mapping = 'many';
+CREATE TABLE refers (id int REFERENCES many);
+INSERT INTO refers SELECT generate_series(5, 1000, 5);
+CALL redis_migrate.undo_run(:a);
+SELECT * FROM undone(:a) WHERE mapping = 'many';
+SELECT count(*), bool_and(id % 5 = 0) FROM many;
+SELECT max(count(*)) OVER () <= 64 FROM kept_statements GROUP BY transaction LIMIT 1;
+DROP TABLE refers;
+CALL redis_migrate.undo_run(:a);
+SELECT * FROM undone(:a) WHERE mapping = 'many';
+SELECT count(*) FROM many;
+DROP TABLE many, kept_statements;
+DROP FUNCTION note_statement;
+
 SELECT redis_migrate.drop_migration('u');
 SELECT count(*) FROM redis_migrate.journal_insert;
 DROP TABLE packed, fulls, kept, child, parts, large, before;

@@ -103,6 +103,7 @@ END
 $$;
 CREATE FUNCTION evil.captured(boolean) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'captured'; END$$;
 CREATE AGGREGATE evil.count(*) (SFUNC = evil.captured, STYPE = boolean, INITCOND = 'true');
+CREATE FUNCTION evil.format(text, name, name) RETURNS text LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'captured'; END$$;
 CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'captured'; END$$;
 CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'captured'; END$$;
 CREATE FUNCTION evil.row_number() RETURNS bigint LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'captured'; END$$;
@@ -130,11 +131,37 @@ SELECT redis_migrate.add_expiry('by_citext', 'expires_at', condition => 'v IS NO
 UPDATE by_citext SET expires_at = '2000-01-01' WHERE k OPERATOR(public.=) 'ada';
 CALL redis_migrate.sweep('public.by_citext');
 SELECT * FROM redis_migrate.sweep_preview('public.by_citext');
+\! $R rpush l:a one two three >/dev/null; $R rpush l:b one >/dev/null
+CREATE TABLE public.lists (k text, n int, v text, PRIMARY KEY (k, n));
+SELECT redis_migrate.create_migration('back', 'shop');
+SELECT redis_migrate.add_mapping('back', 'lists', 'l:{k}', 'lists', 'SELECT k, position AS n, value AS v FROM redis_batch', '{k,n}', expand => 'elements', types => '{list}', databases => '{0}');
+CALL redis_migrate.run('back', force => true);
+CALL redis_migrate.verify('back');
+SELECT redis_migrate.start_reverse('back');
+UPDATE lists SET v = 'two!' WHERE n OPERATOR(pg_catalog.=) 1;
+DELETE FROM lists WHERE k OPERATOR(pg_catalog.=) 'b';
+CALL redis_migrate.feed_redis('back', until_drained => true);
+CALL redis_migrate.check_reverse('back');
+SELECT redis_migrate.stop_reverse('back');
+SELECT redis_migrate.unfence('back');
+SELECT redis_migrate.report('back') IS NOT NULL, redis_migrate.count_rows('lists');
+CALL redis_migrate.restore('back', 'shop', source => 'rows', dry_run => true);
+SELECT run_id AS last FROM redis_migrate.runs WHERE migration OPERATOR(pg_catalog.=) 'back' ORDER BY run_id DESC LIMIT 1 \gset
+CALL redis_migrate.undo_run(:last, dry_run => true);
+CALL redis_migrate.undo_run(:last);
+SELECT redis_migrate.create_migration('names', 'shop');
+SELECT redis_migrate.add_mapping('names', v, concat(v, ':{k}'), v::regclass, 'SELECT k, value AS v FROM redis_batch', '{k}', databases => '{0}') FROM (VALUES ('by_citext'), ('by_domain'), ('by_collation'), ('by_pattern')) AS t (v);
+SELECT * FROM redis_migrate.reverse_problems('names');
+SELECT redis_migrate.drop_migration('names');
 CALL redis_migrate.audit('shop');
 SELECT redis_migrate.create_rate_limit('evil', 10, '1 minute', storage => 'table');
 SELECT (redis_migrate.rate_limit('evil', 'someone')).allowed;
 RESET search_path;
 DO $$ BEGIN PERFORM redis_migrate.drop_audit(max(audit_id)) FROM redis_migrate.audits; END $$;
+\! $R lrange l:a 0 -1; $R exists l:b
+SELECT * FROM lists ORDER BY k, n;
+SELECT redis_migrate.drop_migration('back');
+DROP TABLE lists;
 SELECT k, v FROM by_citext ORDER BY k;
 SELECT k, v FROM by_domain ORDER BY k;
 SELECT k, v FROM by_collation ORDER BY k;

@@ -28,9 +28,16 @@ struct Table {
   bool operator<(const Table &other) const { return name < other.name; }
 };
 
+// Nobody else's functions and operators.
+class CatalogPath : public pg::LocalSettings {
+ public:
+  CatalogPath() { Set("search_path", "pg_catalog, pg_temp"); }
+};
+
 // The table that a target is, or that a view stands for, which has no row triggers of its own. Errors: 0A000
 // for a view that does not stand for one.
 Table TableOf(const std::string &target) {
+  CatalogPath const path;
   auto const rows = Spi::Execute(
       R"sql(WITH RECURSIVE named (relation) AS (
                 SELECT to_regclass($1)::oid
@@ -84,6 +91,7 @@ void SetLockTimeout(int64 until_ms) {
 }
 
 bool HasTrigger(const std::string &table, const char *trigger) {
+  CatalogPath const path;
   return Spi::Execute(
              R"sql(SELECT EXISTS (SELECT
                    FROM pg_catalog.pg_trigger

@@ -31,16 +31,20 @@ constexpr char kNoted[] =
 
 }  // namespace
 
-void InsertedRows::Save(int64 columns, bool sorted, std::vector<PackedItem> rows) const {
-  if (rows.empty()) return;
+// Returns the number of the list; 0: it would be empty.
+int64 InsertedRows::Save(int64 columns, bool sorted, std::vector<PackedItem> rows) const {
+  if (rows.empty()) return 0;
   pg::AsExtensionOwner as_owner;
-  Spi::ExecuteKept(
-      R"sql(INSERT INTO redis_migrate.journal_insert
+  return Spi::ExecuteKept(
+             R"sql(INSERT INTO redis_migrate.journal_insert
               (run_id, mapping_id, target, key_columns, sorted, format, columns, inserted)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8))sql",
-      {SqlParam::Int8(run_id_), SqlParam::Int8(mapping_.id), SqlParam::Text(mapping_.target),
-       SqlParam::TextArray(mapping_.key_columns), SqlParam::Bool(sorted), SqlParam::Int4(kPackedFormat),
-       SqlParam::Int8(columns), SqlParam::Bytea(Pack(std::move(rows), Packing::kEntries))});
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            RETURNING insert_id)sql",
+             {SqlParam::Int8(run_id_), SqlParam::Int8(mapping_.id), SqlParam::Text(mapping_.target),
+              SqlParam::TextArray(mapping_.key_columns), SqlParam::Bool(sorted),
+              SqlParam::Int4(kPackedFormat), SqlParam::Int8(columns),
+              SqlParam::Bytea(Pack(std::move(rows), Packing::kEntries))})[0]
+      .Int8(0);
 }
 
 void InsertedRows::Note(int64 columns, std::vector<PackedItem> rows) const {
@@ -160,13 +164,13 @@ std::vector<PackedItem> InsertedRows::Read(int64 list, int64 columns) const {
   return items;
 }
 
-void InsertedRows::Replace(int64 list, int64 columns, std::vector<PackedItem> left) const {
+int64 InsertedRows::Replace(int64 list, int64 columns, std::vector<PackedItem> left) const {
   {
     pg::AsExtensionOwner as_owner;
     Spi::ExecuteKept("DELETE FROM redis_migrate.journal_insert WHERE run_id = $1 AND insert_id = $2",
                      {SqlParam::Int8(run_id_), SqlParam::Int8(list)});
   }
-  Save(columns, true, std::move(left));
+  return Save(columns, true, std::move(left));
 }
 
 std::vector<StrandedRows> FindStrandedRows(const std::string &migration, int64 run_id) {

@@ -32,11 +32,11 @@ class InsertedRows {
   std::vector<int64> Lists() const;
   // The rows of a list in ascending order. Images of other columns than these are unknown.
   std::vector<PackedItem> Read(int64 list, int64 columns) const;
-  // Puts the rows that are left in the place of a list.
-  void Replace(int64 list, int64 columns, std::vector<PackedItem> left) const;
+  // Puts the rows that are left in the place of a list. Returns the number of theirs.
+  int64 Replace(int64 list, int64 columns, std::vector<PackedItem> left) const;
 
  private:
-  void Save(int64 columns, bool sorted, std::vector<PackedItem> rows) const;
+  int64 Save(int64 columns, bool sorted, std::vector<PackedItem> rows) const;
 
   const Mapping &mapping_;
   int64 run_id_;

@@ -87,6 +87,7 @@ bool IsSame(const sink::WholeValue &a, const sink::WholeValue &b) {
 
 // Names of rows from anywhere in the target.
 ReverseCheck::Names ReverseCheck::SampleNames(const ReverseMapping &reverse, int keys) {
+  RequireTarget(reverse);
   std::string columns, shown;
   for (const KeyColumn &name : reverse.names) {
     std::string const comma = columns.empty() ? "" : ", ", column = pg::QuoteIdentifier(name.column.name);

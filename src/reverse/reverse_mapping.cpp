@@ -334,8 +334,16 @@ sink::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
 
 }  // namespace
 
+void RequireTarget(const ReverseMapping &reverse) {
+  if (LoadTargetRelation(reverse.mapping).oid != reverse.target.oid)
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "target " + reverse.target.name + " of mapping \"" + reverse.mapping.name +
+                          "\" was replaced while it was being read");
+}
+
 std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, const std::set<RowName> &names,
                                                 int64 &bytes) {
+  RequireTarget(reverse);
   MappingSettings const settings(reverse.mapping);
   CanonicalText canonical;
   canonical.Set("timezone", reverse.mapping.timezone);  // of reverse queries
@@ -366,8 +374,9 @@ std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, c
 }
 
 std::vector<RowName> ReadReverseNames(const ReverseMapping &reverse, int limit, RowName &last) {
-  MappingSettings const settings(reverse.mapping);
+  RequireTarget(reverse);
   CanonicalText canonical;
+  canonical.Set("search_path", "pg_catalog, pg_temp");  // of the comparison of rows
   canonical.Set("row_security", "off");
   std::vector<SqlParam> after;
   for (size_t i = 0; i < reverse.names.size(); ++i)

@@ -70,14 +70,19 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
 // Nothing: there was no room for it. Without a type: the row does not tell what the key is.
 using ReverseValue = std::optional<sink::WholeValue>;
 
+// Makes sure that the target is the relation that was found, until the end of the transaction: whoever may
+// replace it could have functions called with the owner's rights. Errors: 55000, those of LoadTargetRelation.
+void RequireTarget(const ReverseMapping &reverse);
+
 // Reads the rows with these canonical names: the values of their keys. bytes: of all of them. With the
-// settings of the mapping. Errors: 22023, naming the mapping, for a value that no key can have, for two
-// values of one key, and for a name that is not one of these; those of the query.
+// settings of the mapping. Errors: those of RequireTarget; 22023, naming the mapping, for a value that no key
+// can have, for two values of one key, and for a name that is not one of these; those of the query.
 std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, const std::set<RowName> &names,
                                                 int64 &bytes);
 
 // The canonical names of some rows, in order, after those of the columns' texts `last`, which become those of
-// the last row; empty: from the beginning, or, when it returns, there are no more.
+// the last row; empty: from the beginning, or, when it returns, there are no more. Errors: those of
+// RequireTarget.
 std::vector<RowName> ReadReverseNames(const ReverseMapping &reverse, int limit, RowName &last);
 
 }  // namespace prm

@@ -179,6 +179,8 @@ PRM_FUNCTION(count_rows) {
   std::optional<int64> rows;
   {
     pg::Spi spi;
+    pg::LocalSettings settings;
+    settings.Set("search_path", "pg_catalog, pg_temp");
     // A view or a policy would run its owner's functions as the caller.
     auto may_count = [&] {
       pg::Rows const may = Spi::Execute(

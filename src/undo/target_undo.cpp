@@ -1,5 +1,7 @@
 #include "undo/target_undo.h"
 
+#include <numeric>
+
 #include "ledger/packed_column.h"
 #include "mapping/mapping_settings.h"
 #include "mapping/target_statements.h"
@@ -16,11 +18,6 @@ using pg::Spi;
 using pg::SqlParam;
 
 namespace {
-
-constexpr int64 kRemovedAtOnce = 1000;
-constexpr char kUndoName[] = "redis_undo";
-constexpr char kChangedReason[] = "somebody else has changed the row since";
-constexpr char kHiddenReason[] = "row security may hide it from the migration's owner";
 
 // Whether equal values may have different texts.
 bool HasSpellings(const KeyColumn &key) {
@@ -52,14 +49,14 @@ bool AreSameStates(const std::optional<RowText> &a, const std::optional<RowText>
   return a && b ? AreSameTexts(*a, *b) : !a && !b;
 }
 
-std::vector<PackedItem> HashesOf(const pg::Rows &rows, int column) {
+}  // namespace
+
+std::vector<PackedItem> TargetUndo::HashesOf(const pg::Rows &rows, int column) {
   std::vector<PackedItem> items;
   for (uint64 i = 0; i < rows.size(); ++i)
     UnpackOrThrow(pg::DatumBytes(rows[i].Value(column)), Packing::kHashes, items);
   return items;
 }
-
-}  // namespace
 
 TargetUndo::TargetUndo(const Mapping &mapping, bool force, bool claims)
     : mapping_(mapping), force_(force), claims_(claims), target_(LoadTarget(mapping_)) {
@@ -184,10 +181,11 @@ bool TargetUndo::Decide(const Row &row, std::optional<RowText> &state, UndoFindi
   return true;
 }
 
-void TargetUndo::TryRows(const Row *rows, size_t count, UndoFindings &findings) {
+void TargetUndo::TryRows(const std::vector<const Row *> &rows, UndoFindings &findings) {
+  size_t const count = rows.size();
   pg::Tuplestore keys;
   TupleDesc const keys_desc = Desc(true, nullptr, InvalidOid);
-  for (size_t i = 0; i < count; ++i) PutKeys(static_cast<int>(i), rows[i].key, keys);
+  for (size_t i = 0; i < count; ++i) PutKeys(static_cast<int>(i), rows[i]->key, keys);
   std::vector<std::optional<RowText>> now(count);
   std::vector<int64> images(count, 0);
   std::vector<const TargetColumn *> columns;
@@ -218,7 +216,7 @@ void TargetUndo::TryRows(const Row *rows, size_t count, UndoFindings &findings) 
   TupleDesc const desc = Desc(false, nullptr, InvalidOid);
   for (size_t i = 0; i < count; ++i) {
     std::optional<RowText> state = now[i];
-    bool const is_undone = Decide(rows[i], state, findings);
+    bool const is_undone = Decide(*rows[i], state, findings);
     if (AreSameStates(state, now[i])) {
       if (is_undone) ++findings.counts.already;
       continue;
@@ -228,7 +226,7 @@ void TargetUndo::TryRows(const Row *rows, size_t count, UndoFindings &findings) 
                                          now[i]->begin());
     int const number = static_cast<int>(i);
     if (!state) {
-      PutKeys(number, rows[i].key, removed);
+      PutKeys(number, rows[i]->key, removed);
       continue;
     }
     TextSettings settings;
@@ -320,24 +318,78 @@ void TargetUndo::StrikeOff(const std::vector<PackedItem> *removed) {
   ledger.StrikeOff(row_keys);
 }
 
-// Halves what fails, until each row that does is alone.
-void TargetUndo::UndoRows(const Row *rows, size_t count, UndoFindings &findings) {
-  std::string sqlstate, reason;
+// Runs `body` in a subtransaction, which is kept or only tried. Returns the error of a row.
+std::optional<TargetUndo::Refusal> TargetUndo::InTrial(bool keep, const std::function<void()> &body) {
+  // An executor that an error ends leaves its memory.
+  pg::Context context("redis_migrate try");
+  pg::SwitchContext in_context(context.get());
   try {
-    UndoFindings found;
-    pg::InSubtransaction([&] { TryRows(rows, count, found); });
-    return findings.Add(std::move(found));
+    if (keep)
+      pg::InSubtransaction(body);
+    else
+      pg::InRolledBackSubtransaction(body);
   } catch (const RowsNotStored &) {
-    sqlstate = "XX000";
-    reason = "a trigger, rule or policy of the target kept the row from being stored";
+    return Refusal{"XX000", "a trigger, rule or policy of the target kept the row from being stored"};
   } catch (const pg::PgError &error) {
     if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
-    sqlstate = pg::SqlStateText(error.sqlstate());
-    reason = error.what();
+    return Refusal{pg::SqlStateText(error.sqlstate()), error.what()};
   }
-  if (count == 1) return findings.left.push_back({rows[0].key, sqlstate, reason});
-  UndoRows(rows, count / 2, findings);
-  UndoRows(rows + count / 2, count - count / 2, findings);
+  return std::nullopt;
+}
+
+// Undoes all of these rows that can be. Tries that are rolled back find the others, so that few
+// subtransactions are kept however many there are.
+void TargetUndo::Divide(const std::vector<size_t> &which, const Attempt &attempt, const Refuse &refuse) {
+  std::optional<Refusal> const refusal = attempt(which, true);
+  if (!refusal) return;
+  if (which.size() == 1) return refuse(which[0], *refusal);
+  std::vector<size_t> good;
+  FindGood(which, attempt, refuse, good);
+  if (good.size() < which.size()) {
+    if (!good.empty()) Divide(good, attempt, refuse);
+    return;
+  }
+  // They only fail together.
+  auto const middle = good.begin() + static_cast<ptrdiff_t>(good.size() / 2);
+  Divide({good.begin(), middle}, attempt, refuse);
+  Divide({middle, good.end()}, attempt, refuse);
+}
+
+// Halves rows that fail, until each that does is alone.
+void TargetUndo::FindGood(const std::vector<size_t> &which, const Attempt &attempt, const Refuse &refuse,
+                          std::vector<size_t> &good) {
+  auto const middle = which.begin() + static_cast<ptrdiff_t>(which.size() / 2);
+  for (const std::vector<size_t> &half :
+       {std::vector<size_t>(which.begin(), middle), std::vector<size_t>(middle, which.end())}) {
+    std::optional<Refusal> const refusal = attempt(half, false);
+    if (!refusal)
+      good.insert(good.end(), half.begin(), half.end());
+    else if (half.size() == 1)
+      refuse(half[0], *refusal);
+    else
+      FindGood(half, attempt, refuse, good);
+  }
+}
+
+void TargetUndo::UndoRows(const std::vector<Row> &rows, UndoFindings &findings) {
+  std::vector<size_t> all(rows.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  Divide(
+      all,
+      [&](const std::vector<size_t> &which, bool keep) {
+        std::vector<const Row *> chosen;
+        for (size_t const row : which) chosen.push_back(&rows[row]);
+        UndoFindings found;
+        auto refusal = InTrial(keep, [&] { TryRows(chosen, found); });
+        if (keep && !refusal) {
+          ++found.subtransactions;
+          findings.Add(std::move(found));
+        }
+        return refusal;
+      },
+      [&](size_t row, const Refusal &refusal) {
+        findings.left.push_back({rows[row].key, refusal.sqlstate, refusal.reason});
+      });
 }
 
 UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns, size_t keys,
@@ -369,7 +421,7 @@ UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns, si
     return findings;
   }
   MergeEqualKeys(rows);
-  if (!rows.empty()) UndoRows(rows.data(), rows.size(), findings);
+  if (!rows.empty()) UndoRows(rows, findings);
   return findings;
 }
 
@@ -401,140 +453,6 @@ void TargetUndo::MergeEqualKeys(std::vector<Row> &rows) {
   for (Row &row : rows)
     std::sort(row.entries.begin(), row.entries.end(),
               [](const JournalEntry *a, const JournalEntry *b) { return a->number < b->number; });
-}
-
-std::vector<PackedItem> TargetUndo::RemoveInserted(const std::vector<PackedItem> &items,
-                                                   UndoFindings &findings) {
-  MappingSettings settings(mapping_);
-  pg::Tuplestore wanted, found;
-  TupleDesc const wanted_desc = pg::Call([] {
-    TupleDesc desc = CreateTemplateTupleDesc(2);
-    TupleDescInitEntry(desc, 1, "redis_hash", BYTEAOID, -1, 0);
-    TupleDescInitEntry(desc, 2, "redis_image", INT8OID, -1, 0);
-    TupleDescFinalize(desc);
-    return desc;
-  });
-  for (const PackedItem &item : items) {
-    Datum values[] = {pg::ByteaDatum(Pack({item}, Packing::kHashes)),
-                      Int64GetDatum(static_cast<int64>(item.image))};
-    bool nulls[] = {false, false};
-    wanted.Put(wanted_desc, values, nulls);
-    pfree(DatumGetPointer(values[0]));
-  }
-  {
-    std::vector<const TargetColumn *> keys;
-    for (const KeyColumn &key : target_.keys) keys.push_back(&key.column);
-    pg::NamedRows named("redis_inserted", wanted_desc, wanted.get(), static_cast<double>(wanted.size()));
-    pg::KeptStatement find("SELECT 0, " + ColumnList(keys, "target") +
-                           ", inserted.redis_image FROM redis_inserted AS inserted, " + target_.name +
-                           " AS target WHERE inserted.redis_hash OPERATOR(pg_catalog.=) " +
-                           RowHashExpression(target_, "target"));
-    find.ExecuteInto(found);
-  }
-  Removal removal;
-  for (int64 first = 0; first < found.size(); first += kRemovedAtOnce)
-    RemoveFound(found, first, std::min(kRemovedAtOnce, found.size() - first), findings, removal);
-  std::sort(removal.removed.begin(), removal.removed.end());
-  std::sort(removal.left.begin(), removal.left.end());
-  std::vector<PackedItem> left;
-  int64 missing = 0;
-  auto has = [](const std::vector<PackedItem> &rows, const PackedItem &item) {
-    return std::binary_search(rows.begin(), rows.end(), item);
-  };
-  for (const PackedItem &item : items) {
-    if (has(removal.removed, item)) continue;
-    bool const is_left = has(removal.left, item);
-    if (!is_left) ++missing;
-    if (is_left || hides_rows_) left.push_back(item);
-  }
-  if (missing > 0 && hides_rows_)
-    findings.left.push_back({{}, "", kHiddenReason, missing});
-  else
-    findings.counts.already += missing;
-  findings.counts.changes += static_cast<int64>(items.size() - left.size());
-  return left;
-}
-
-// Removes some of the rows found unless they were changed since. Halves what fails.
-void TargetUndo::RemoveFound(pg::Tuplestore &found, int64 first, int64 count, UndoFindings &findings,
-                             Removal &removal) {
-  TupleDesc const desc = Desc(true, "redis_image", INT8OID);
-  pg::Tuplestore part;
-  int64 number = 0;
-  pg::Call([&] {
-    tuplestore_rescan(found.get());
-    tuplestore_skiptuples(found.get(), first, true);
-  });
-  TupleTableSlot *slot = pg::Call([&] { return MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple); });
-  while (number++ < count &&
-         pg::Call([&] { return tuplestore_gettupleslot(found.get(), true, false, slot); }))
-    part.Put(slot);
-  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
-  std::string sqlstate, reason;
-  try {
-    UndoFindings trial;
-    Removal tried;
-    pg::InSubtransaction([&] {
-      pg::NamedRows named(kUndoName, desc, part.get());
-      TryRemove(count, trial, tried);
-    });
-    removal.removed.insert(removal.removed.end(), tried.removed.begin(), tried.removed.end());
-    removal.left.insert(removal.left.end(), tried.left.begin(), tried.left.end());
-    return findings.Add(std::move(trial));
-  } catch (const pg::PgError &error) {
-    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
-    sqlstate = pg::SqlStateText(error.sqlstate());
-    reason = error.what();
-  }
-  if (count > 1) {
-    RemoveFound(found, first, count / 2, findings, removal);
-    RemoveFound(found, first + count / 2, count - count / 2, findings, removal);
-    return;
-  }
-  pg::NamedRows named(kUndoName, desc, part.get());
-  std::vector<PackedItem> const hash = HashesOf(
-      Spi::Execute("SELECT " + RowHashExpression(target_, "offered") + " FROM redis_undo AS offered"), 0);
-  removal.left.insert(removal.left.end(), hash.begin(), hash.end());
-  pg::SnapshotScope snapshot;
-  TextSettings text_settings;
-  pg::ForEachRow(desc, part, [&](TupleTableSlot *row) {
-    findings.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), sqlstate, reason});
-  });
-}
-
-// Removes the rows of redis_undo unless they were changed since.
-void TargetUndo::TryRemove(int64 count, UndoFindings &findings, Removal &removal) {
-  std::vector<const TargetColumn *> keys;
-  for (const KeyColumn &key : target_.keys) keys.push_back(&key.column);
-  auto const planning = target_.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
-                                                           : pg::KeptStatement::Planning::kAsUsual;
-  std::string const hash = RowHashExpression(target_, "target");
-  std::string const is_same = ImageExpression("target") + " OPERATOR(pg_catalog.=) offered.redis_image";
-  pg::KeptStatement remove("DELETE FROM " + target_.name + " AS target USING redis_undo AS offered WHERE " +
-                               IsRow("target") + (force_ ? "" : " AND " + is_same) + " RETURNING " + hash,
-                           planning);
-  removal.removed = HashesOf(remove.Execute(), 0);
-  std::sort(removal.removed.begin(), removal.removed.end());
-  findings.counts.removed = static_cast<int64>(removal.removed.size());
-  if (findings.counts.removed > 0) StrikeOff(&removal.removed);
-  if (packed_) {
-    PackedLedger::News news;
-    news.removed = removal.removed;
-    packed_->ledger().Append(std::nullopt, std::move(news));
-  }
-  if (findings.counts.removed == count) return;
-  pg::KeptStatement find("SELECT offered.redis_row, " + ColumnList(keys, "target") + ", " + hash +
-                             " FROM redis_undo AS offered, " + target_.name + " AS target WHERE " +
-                             IsRow("target"),
-                         planning);
-  pg::Tuplestore left;
-  find.ExecuteInto(left);
-  pg::SnapshotScope snapshot;
-  TextSettings text_settings;
-  pg::ForEachRow(Desc(true, "redis_hash", BYTEAOID), left, [&](TupleTableSlot *row) {
-    findings.left.push_back({TextsOf(row, 1, static_cast<int>(key_count_)), "", kChangedReason});
-    UnpackOrThrow(pg::DatumBytes(row->tts_values[key_count_ + 1]), Packing::kHashes, removal.left);
-  });
 }
 
 }  // namespace prm

@@ -30,13 +30,19 @@ class TargetUndo {
                            const std::vector<JournalEntry> &entries,
                            const std::function<bool(const RowText &)> &is_left);
 
-  // Removes inserted rows, named by ascending hashes, unless they are not as the images say. Returns those
-  // that were left. Errors: as above.
-  std::vector<PackedItem> RemoveInserted(const std::vector<PackedItem> &items, UndoFindings &findings);
+  // Removes inserted rows, named by ascending hashes, unless they are not as the images say. Adds those that
+  // are left to `left`, and returns those that were not tried because this transaction has kept
+  // most_subtransactions. Errors: as above.
+  std::vector<PackedItem> RemoveInserted(const std::vector<PackedItem> &items, int most_subtransactions,
+                                         std::vector<PackedItem> &left, UndoFindings &findings);
   // Fingerprint of the columns of images. Errors: those of MappingQuery and RowImages.
   int64 image_columns();
 
  private:
+  static constexpr char kUndoName[] = "redis_undo";
+  static constexpr char kChangedReason[] = "somebody else has changed the row since";
+  static constexpr char kHiddenReason[] = "row security may hide it from the migration's owner";
+
   struct Row {  // and all of its entries
     RowText key;
     std::vector<const JournalEntry *> entries;
@@ -45,8 +51,18 @@ class TargetUndo {
     const TargetColumn *column;
     size_t place;  // in an entry
   };
-  void UndoRows(const Row *rows, size_t count, UndoFindings &findings);
-  void TryRows(const Row *rows, size_t count, UndoFindings &findings);
+  // The error that keeps rows from being undone.
+  struct Refusal {
+    std::string sqlstate, reason;
+  };
+  using Attempt = std::function<std::optional<Refusal>(const std::vector<size_t> &which, bool keep)>;
+  using Refuse = std::function<void(size_t row, const Refusal &refusal)>;
+  void Divide(const std::vector<size_t> &which, const Attempt &attempt, const Refuse &refuse);
+  void FindGood(const std::vector<size_t> &which, const Attempt &attempt, const Refuse &refuse,
+                std::vector<size_t> &good);
+  std::optional<Refusal> InTrial(bool keep, const std::function<void()> &body);
+  void UndoRows(const std::vector<Row> &rows, UndoFindings &findings);
+  void TryRows(const std::vector<const Row *> &rows, UndoFindings &findings);
   bool Decide(const Row &row, std::optional<RowText> &state, UndoFindings &findings) const;
   bool IsAsLeft(const JournalEntry &entry, const std::optional<RowText> &state) const;
   RowText CommonOf(const RowText &texts) const;
@@ -55,9 +71,11 @@ class TargetUndo {
   struct Removal {
     std::vector<PackedItem> removed, left;
   };
-  void RemoveFound(pg::Tuplestore &found, int64 first, int64 count, UndoFindings &findings, Removal &removal);
+  void RemoveFound(pg::Tuplestore &found, UndoFindings &findings, Removal &removal);
+  void RefuseFound(pg::Tuplestore &row, const Refusal &refusal, UndoFindings &findings, Removal &removal);
   void TryRemove(int64 count, UndoFindings &findings, Removal &removal);
   void StrikeOff(const std::vector<PackedItem> *removed);
+  static std::vector<PackedItem> HashesOf(const pg::Rows &rows, int column);
   std::string ImageExpression(const std::string &alias) const;
   void MergeEqualKeys(std::vector<Row> &rows);
   void Execute(const std::string &sql, int64 expected);

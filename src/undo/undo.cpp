@@ -19,6 +19,8 @@ namespace {
 
 constexpr int kLinesAtOnce = 1000;
 constexpr int64 kBytesAtOnceOfJournal = 8 * 1024 * 1024;
+// Room for those that load a mapping, and for what triggers open.
+constexpr int kMostSubtransactions = pg::kMostSubtransactions - 4;
 
 struct RunToUndo {
   int64 id;
@@ -116,10 +118,10 @@ bool Undo::UndoBatch() {
   BeginTransaction();
   std::vector<JournalBlockRead> blocks = ReadJournal(run_.id, before_, kLinesAtOnce, kBytesAtOnceOfJournal);
   if (blocks.empty()) return false;
-  before_ = blocks.back().id;
   std::map<int64, Opened> targets;
   size_t number = 0;
-  for (size_t first = 0; first < blocks.size();) {
+  int subtransactions = 0;
+  for (size_t first = 0; first < blocks.size() && subtransactions < kMostSubtransactions;) {
     // Blocks that follow one another, of rows of the same kind.
     JournalBlockRead &block = blocks[first];
     size_t const first_number = number;
@@ -152,6 +154,8 @@ bool Undo::UndoBatch() {
       for (size_t k = is_undone.size(); k-- > 0;) is_undone[k] = undone.count(at++) > 0;
       StrikeOff(blocks[i], is_undone);
     }
+    subtransactions += findings.subtransactions;
+    before_ = blocks[end - 1].id;
     record_.Add(mapping == nullptr ? "(" + block.target + ")" : mapping->name, std::move(findings));
     first = end;
   }
@@ -195,8 +199,8 @@ void Undo::RemoveInserted() {
   Commit();
 }
 
-// Each transaction removes the rows of a list, and strikes off the list what is removed or already gone: what
-// somebody inserts later is not the run's.
+// Each transaction removes rows of a list, and strikes off the list those that are removed or already gone:
+// what somebody inserts later is not the run's.
 void Undo::RemoveInsertedOf(const Mapping &mapping) {
   InsertedRows const inserted(mapping, run_.id);
   if (inserted.IsSorted() && inserted.Lists().empty()) return Commit();
@@ -216,18 +220,26 @@ void Undo::RemoveInsertedOf(const Mapping &mapping) {
     Commit();
     if (!target.why_not.empty()) return;
   }
-  for (int64 const list : inserted.Lists()) {
-    pg::Context context("redis_migrate undo");
-    pg::SwitchContext in_context(context.get());
-    BeginTransaction();
-    UndoFindings findings;
-    {
-      TargetUndo target(mapping, run_.force, Claims(mapping));
-      int64 const columns = target.image_columns();
-      inserted.Replace(list, columns, target.RemoveInserted(inserted.Read(list, columns), findings));
+  for (int64 list : inserted.Lists()) {
+    std::vector<PackedItem> left;
+    for (bool is_done = false; !is_done;) {
+      pg::Context context("redis_migrate undo");
+      pg::SwitchContext in_context(context.get());
+      BeginTransaction();
+      UndoFindings findings;
+      {
+        TargetUndo target(mapping, run_.force, Claims(mapping));
+        int64 const columns = target.image_columns();
+        std::vector<PackedItem> rest = target.RemoveInserted(Without(inserted.Read(list, columns), left),
+                                                             kMostSubtransactions, left, findings);
+        is_done = rest.empty();
+        std::sort(left.begin(), left.end());
+        rest.insert(rest.end(), left.begin(), left.end());
+        list = inserted.Replace(list, columns, std::move(rest));
+      }
+      record_.Add(mapping.name, std::move(findings));
+      Commit();
     }
-    record_.Add(mapping.name, std::move(findings));
-    Commit();
   }
   if (!run_.dry_run && mapping.ledger == "packed") PackedLedger::Merge(mapping.id);
   Commit();

@@ -30,6 +30,7 @@ struct UndoFindings {
   UndoCounts counts;
   std::vector<LeftRow> left;
   std::vector<size_t> undone;  // lines of the journal, by their numbers
+  int subtransactions = 0;     // that were kept
   void Add(UndoFindings &&other) {
     counts.restored += other.counts.restored;
     counts.put_back += other.counts.put_back;
@@ -38,6 +39,7 @@ struct UndoFindings {
     counts.changes += other.counts.changes;
     for (LeftRow &row : other.left) left.push_back(std::move(row));
     undone.insert(undone.end(), other.undone.begin(), other.undone.end());
+    subtransactions += other.subtransactions;
   }
 };
 
