@@ -75,9 +75,11 @@ void InstallOutbox(const ReverseMapping &reverse) {
 void RemoveOutbox(const Mapping &mapping) {
   std::optional<std::string> const target = InstalledOn(mapping.id);
   if (!target) return;
-  if (IsOwn(*target)) {
+  if (target->empty()) {
+    // Its triggers went with it.
+  } else if (IsOwn(*target)) {
     DropTriggers(mapping.id, *target);
-  } else if (!target->empty()) {
+  } else {
     pg::Report(WARNING, "triggers of the reverse feed stay on " + *target + ", which belongs to others",
                "They do nothing any more. Its owner can drop them: DROP TRIGGER " + RowTrigger(mapping.id) +
                    " ON " + *target + "; DROP TRIGGER " + TruncateTrigger(mapping.id) + " ON " + *target +

@@ -4,6 +4,7 @@
 #include "pg/identity.h"
 #include "pg/transaction.h"
 #include "pg/user_sql.h"
+#include "pg/worker_role.h"
 #include "reverse/outbox.h"
 
 namespace prm {
@@ -107,6 +108,7 @@ PRM_FUNCTION(start_reverse) {
     CheckQuery(reverse);
     InstallOutbox(reverse);
   }
+  pg::WarnOfRoleProblem(GetUserId(), "the reverse feed of migration \"" + name + "\"");
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(INSERT INTO redis_migrate.reverse_feed (migration)

@@ -227,8 +227,8 @@ class Scheduler {
     SetError(SqlState(ERRCODE_INSUFFICIENT_RESOURCES).c_str(), problem.message);
   }
 
-  // Whether no worker can work as the owner of a task. Due jobs are then recorded as failed and retried
-  // later.
+  // Whether no worker can work as the owner of a task. Due jobs and feeds are then recorded as failed and
+  // retried later.
   bool RecordRoleProblem(const Task &task) {
     std::optional<pg::RoleProblem> problem;
     pg::InTransaction([&] {
@@ -237,6 +237,13 @@ class Scheduler {
         Spi::Execute("SELECT redis_migrate.fail_maintenance($1, $2, $3)",
                      {pg::SqlParam::OidOf(task.owner), pg::SqlParam::Text(problem->sqlstate),
                       pg::SqlParam::Text(problem->message)});
+      if (problem && task.kind == Kind::kReverse)
+        Spi::Execute(
+            R"sql(UPDATE redis_migrate.reverse_feed
+                  SET state = 'failed', sqlstate = $2, message = $3, since = clock_timestamp()
+                  WHERE feed_id = $1)sql",
+            {pg::SqlParam::Int8(task.job), pg::SqlParam::Text(problem->sqlstate),
+             pg::SqlParam::Text(problem->message)});
     });
     if (!problem) return false;
     SetError(problem->sqlstate.c_str(), problem->message);

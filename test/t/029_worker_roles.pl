@@ -111,6 +111,19 @@ is(sql("SELECT DISTINCT reason FROM redis_migrate.undo_leftovers WHERE run_id = 
     'target app.kv of mapping "kv" was replaced by one of another owner', 'a run into it is not undone');
 is(sql('SELECT count(*) FROM ran') . ' ' . sql('SELECT count(*) FROM remote.kv'), '0 60', 'and nothing is written through it');
 
+# A feed that runs when the table is replaced.
+make('runner', "CREATE TABLE app.kv $columns PARTITION BY HASH (id); CREATE TABLE app.kv1 PARTITION OF app.kv FOR VALUES WITH (MODULUS 1, REMAINDER 0)");
+sql('SET ROLE runner', q{SELECT redis_migrate.alter_mapping('trust', 'kv', trust_target => true, databases => '{0}')}, q{SELECT redis_migrate.start_reverse('trust')});
+sub feed { return sql(q{SELECT state, sqlstate, message FROM redis_migrate.reverse_feeds WHERE migration = 'trust'}); }
+wait_until('the feed runs', sub { feed() eq 'running||' });
+sql('BEGIN', 'DROP TABLE app.kv CASCADE', 'SET ROLE mallory',
+    q{CREATE FUNCTION app.spy() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO ran VALUES (current_user, 'spy'); RETURN 1; END $$},
+    q{CREATE VIEW app.kv AS SELECT app.spy() AS id, 'mine' AS value}, 'GRANT ALL ON app.kv TO runner', 'COMMIT');
+wait_until('it ends', sub { feed() =~ /^failed/ });
+like(feed(), qr/^failed\|55000\|target app\.kv of mapping "kv" was replaced by one of another owner$/, 'a feed does not read a table that was replaced');
+is(sql('SELECT count(*) FROM ran'), '0', 'and calls no function of its new owner');
+sql('SET ROLE runner', q{SELECT redis_migrate.stop_reverse('trust')});
+
 # Restored elsewhere, where the table has another owner.
 make('runner');
 sql('SET ROLE runner', q{SELECT redis_migrate.alter_mapping('trust', 'kv', trust_target => true)});
@@ -138,6 +151,12 @@ my $cannot = sub {
     $node->safe_psql('postgres', q{UPDATE redis_migrate.background_run SET wanted = true, state = 'starting', marked_at = NULL, sqlstate = NULL WHERE migration = 'other'});
     wait_until('it has failed', sub { job($node, 'other', 'state') eq 'failed' });
     like(job($node, 'other', 'wanted, sqlstate, message'), qr/^f\|$sqlstate\|$message$/, "$what: the run fails and says why");
+    # A reverse feed.
+    (undef, undef, $err) = $node->psql('postgres', q{SET ROLE other; SELECT redis_migrate.start_reverse('fed')});
+    like($err, qr/WARNING: .*the reverse feed of migration "fed" cannot be run by a background worker: $message\nDETAIL: .*\nHINT:  \Q$hint\E/, "$what: told when a reverse feed is started");
+    wait_until('the feed has failed', sub { $node->safe_psql('postgres', q{SELECT state FROM redis_migrate.reverse_feeds WHERE migration = 'fed'}) eq 'failed' });
+    like($node->safe_psql('postgres', q{SELECT sqlstate, message FROM redis_migrate.reverse_feeds WHERE migration = 'fed'}), qr/^$sqlstate\|$message$/, "$what: the feed says why");
+    $node->safe_psql('postgres', q{SET ROLE other; SELECT redis_migrate.stop_reverse('fed')});
     # A policy that is due.
     $node->safe_psql('postgres', q{UPDATE redis_migrate.job SET next_run = clock_timestamp(), failures = 0 WHERE name = 'public.sessions'});
     wait_until('the policy has failed', sub { $node->safe_psql('postgres', q{SELECT consecutive_failures > 0 FROM redis_migrate.expiry_stats WHERE target = 'public.sessions'}) eq 't' });
@@ -148,6 +167,8 @@ my $cannot = sub {
 };
 $node->safe_psql('postgres', q{CREATE TABLE sessions (id int PRIMARY KEY, expires_at timestamptz); CREATE INDEX ON sessions (expires_at);
     ALTER TABLE sessions OWNER TO other; SET ROLE other; SELECT redis_migrate.add_expiry('sessions', 'expires_at', every => '1 hour')});
+$node->safe_psql('postgres', q{SET ROLE other; CREATE TABLE fed (id text PRIMARY KEY, value text); SELECT redis_migrate.create_migration('fed', 'other');
+    SELECT redis_migrate.add_mapping('fed', 'fed', 'f:{id}', 'fed', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}')});
 my $version = $node->safe_psql('postgres', q{SELECT current_setting('server_version_num')::int});
 $cannot->('NOLOGIN', 'ALTER ROLE other NOLOGIN', 'ALTER ROLE other LOGIN', '28000', 'its owner, role "other", is not permitted to log in', 'ALTER ROLE other LOGIN;') if $version < 170000;
 $cannot->('no CONNECT', 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC', '42501',
