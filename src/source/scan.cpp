@@ -235,7 +235,7 @@ Status ScanSource::WorkAhead() {
   while (!requests_.empty() && is_next() && held_bytes_ < options_.bytes_in_flight)
     PRM_RETURN_IF_ERROR(Answer());
   PlanValues();
-  if (!unproved_.empty()) AskInfo(false);
+  AskInfoNowAndThen();
   PlanNames();
   connection_.Flush();
   asked_before_ = requests_.size();
@@ -307,9 +307,10 @@ void ScanSource::AskValue(Command command, uint64_t number) {
   Slot& slot = At(number);
   const std::string& key = slot.entry.key;
   Request request{command, number, command == Command::kDump && asks_time_};
-  request.with_expiry = !calm_ || slot.needs_expiry;
-  if (!request.with_expiry) unproved_.push_back(number);
-  if (request.with_expiry) expiries_->Ask(key);
+  request.expiry_reads = slot.needs_expiries ? ExpiryReads::kTwice : expiry_reads_;
+  if (request.expiry_reads != ExpiryReads::kTwice) unproved_.push_back(number);
+  ++asked_since_info_;
+  if (request.expiry_reads == ExpiryReads::kTwice) expiries_->Ask(key);
   if (command == Command::kGetrange) {
     connection_.Append({"GETRANGE", key, "0", std::to_string(kProbeBytes - 1)});
   } else {
@@ -317,7 +318,7 @@ void ScanSource::AskValue(Command command, uint64_t number) {
     if (request.with_time) connection_.Append({"TIME"});
     connection_.Append({"DUMP", key}, {options_.max_value_bytes, true});
   }
-  if (request.with_expiry) expiries_->Ask(key);
+  if (request.expiry_reads != ExpiryReads::kNone) expiries_->Ask(key);
   requests_.push_back(request);
 }
 

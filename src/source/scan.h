@@ -15,7 +15,8 @@
 //
 // Value and expiry belong together: the expiry is read before and after the value, and the key is read again
 // if they differ. That needs no MULTI, so it also works through proxies that lack it. In a database without
-// expiries INFO before and after many values takes the place of that (scan_calm.cpp).
+// expiries, and as long as nothing is written, INFO before and after many values takes the place of that
+// (scan_calm.cpp).
 #pragma once
 
 #include <cstdint>
@@ -117,8 +118,22 @@ class ScanSource : public Source {
     kSized,
     kReading,
     kInPieces,  // to be read by ValueReader
-    kUnproved,  // read without its expiry: the next INFO shows whether it had none
+    kUnproved,  // the next INFO shows whether its expiry belongs to it
     kDone
+  };
+
+  // How often the expiry of a key is read with its value.
+  enum class ExpiryReads {
+    kNone,  // it has none, if INFO proves it
+    kOnce,  // after the value, and nothing has been written meanwhile, if INFO proves it
+    kTwice
+  };
+
+  // What INFO says of the server and the database.
+  struct Activity {
+    bool has_expiries;
+    int64_t expired_keys;                // since the server was started
+    std::optional<std::string> written;  // the same as long as nothing is written; nullopt: it does not tell
   };
 
   // One name between SCAN and batch.
@@ -127,8 +142,9 @@ class ScanSource : public Source {
     int reads = 0;      // times that it was read by DUMP
     uint64_t size = 0;  // as charged to bytes_in_flight_
     bool unknown_size = false;
-    bool no_pieces = false;     // a necessary command is refused
-    bool needs_expiry = false;  // to be read with its expiry in any case
+    bool no_pieces = false;                  // a necessary command is refused
+    bool needs_expiries = false;             // to be read with its expiry before and after
+    ExpiryReads read = ExpiryReads::kTwice;  // kUnproved: how it was read
     Entry entry;
   };
 
@@ -152,12 +168,12 @@ class ScanSource : public Source {
   struct Request {
     Command command;
     uint64_t slot;
-    bool with_time = false;    // kDump: TIME was sent as well
-    bool with_expiry = false;  // kGetrange, kDump: so were the commands of ExpiryReader, before and after
-    bool begins = false;       // kInfo: the first one in its database
+    bool with_time = false;                          // kDump: TIME was sent as well
+    ExpiryReads expiry_reads = ExpiryReads::kTwice;  // kGetrange, kDump
+    bool begins = false;                             // kInfo: the first one in its database
   };
 
-  // The answers to AskValue; kNoExpiry where expiries were not asked.
+  // The answers to AskValue. An expiry that was read once is both; kNoExpiry where it was not asked.
   struct Reading {
     int64_t expiry_before;
     std::optional<int64_t> now_ms;  // the server's clock, if it was asked
@@ -185,9 +201,10 @@ class ScanSource : public Source {
   void AskValue(Command command, uint64_t slot);
 
   void AskInfo(bool begins);
+  void AskInfoNowAndThen();
   Status AnswerInfo(const Request& request);
-  std::optional<int64_t> ExpiredKeysIfCalm(const redis::ServerInfo& info) const;
-  void ReadWithExpiry(uint64_t slot);
+  std::optional<Activity> ActivityOf(const redis::ServerInfo& info) const;
+  void ReadWithExpiries(uint64_t slot);
   void Settle(Slot& slot, const Request& request);
 
   Status Answer();
@@ -229,14 +246,17 @@ class ScanSource : public Source {
   std::optional<unsigned> unknown_version_;
   bool has_memory_usage_ = true;
   bool has_getrange_ = true;
-  bool few_strings_ = false;  // as the last sample says
-  int sampled_ = 0;           // keys of the sample that is being taken
-  int settled_ = 0;           // of them, keys that GETRANGE settled
-  bool may_be_calm_ = false;  // INFO speaks for the keys that are read
-  // The number of expired keys in the last INFO; nullopt: the database has expiries, or may have.
-  std::optional<int64_t> calm_;
-  int calm_db_ = 0;
-  std::vector<uint64_t> unproved_;           // slots that were asked without expiry since the last INFO
+  bool few_strings_ = false;          // as the last sample says
+  int sampled_ = 0;                   // keys of the sample that is being taken
+  int settled_ = 0;                   // of them, keys that GETRANGE settled
+  bool may_be_calm_ = false;          // INFO speaks for the keys that are read
+  std::optional<Activity> activity_;  // the last answer of INFO; nullopt: it says too little
+  int activity_db_ = 0;
+  ExpiryReads expiry_reads_ = ExpiryReads::kTwice;
+  int quiet_infos_ = 0;                      // so many answers since anything was written
+  int needed_quiet_infos_ = 1;               // so many before expiries are read once
+  uint64_t asked_since_info_ = 0;            // values
+  std::vector<uint64_t> unproved_;           // slots that were asked since the last INFO and need the next
   std::deque<std::vector<uint64_t>> infos_;  // the same of each INFO without an answer
   bool restarted_ = false;
   uint64_t duplicates_ = 0;

@@ -164,9 +164,9 @@ Status ScanSource::AnswerDump(const Request& request) {
     return {};
   } else {
     SetValue(slot, *dump.String(), reading.expiry_after);
-    if (!rdb::CanDecodeDump(entry.payload) && !request.with_expiry) {
+    if (!rdb::CanDecodeDump(entry.payload) && request.expiry_reads != ExpiryReads::kTwice) {
       bytes_in_flight_ -= slot.size;
-      ReadWithExpiry(number);
+      ReadWithExpiries(number);
       return {};
     }
     if (!rdb::CanDecodeDump(entry.payload)) {
@@ -255,10 +255,11 @@ void ScanSource::SetValue(Slot& slot, Bytes payload, int64_t expiry) {
 
 Result<ScanSource::Reading> ScanSource::ReceiveReading(const Request& request) {
   const Entry& entry = At(request.slot).entry;
-  const auto receive_expiry = [&] {
-    return request.with_expiry ? expiries_->Receive(entry) : Result<int64_t>(kNoExpiry);
+  const auto receive_expiry = [&](bool asked) {
+    return asked ? expiries_->Receive(entry) : Result<int64_t>(kNoExpiry);
   };
-  const Result<int64_t> before = receive_expiry();
+  const bool is_twice = request.expiry_reads == ExpiryReads::kTwice;
+  const Result<int64_t> before = receive_expiry(is_twice);
   if (!before.ok()) return before.error();
   std::optional<int64_t> now_ms;
   if (request.with_time) {
@@ -272,9 +273,10 @@ Result<ScanSource::Reading> ScanSource::ReceiveReading(const Request& request) {
   if (!value.ok()) return value.error();
   Status status;
   if (value.value().IsError()) status = ForKey(connection_.ToError(value.value()), entry);
-  const Result<int64_t> after = receive_expiry();
+  const Result<int64_t> after = receive_expiry(request.expiry_reads != ExpiryReads::kNone);
   if (!after.ok()) return after.error();
-  return Reading{before.value(), now_ms, std::move(value.value()), std::move(status), after.value()};
+  return Reading{is_twice ? before.value() : after.value(), now_ms, std::move(value.value()),
+                 std::move(status), after.value()};
 }
 
 }  // namespace prm::source

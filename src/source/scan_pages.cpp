@@ -23,8 +23,9 @@ void ScanSource::PlanNames() {
     connection_.Append({"SELECT", std::to_string(options_.databases[db_index_])});
     requests_.push_back({Command::kSelect, 0});
     selected_ = true;
-    calm_.reset();
-    calm_db_ = options_.databases[db_index_];
+    activity_.reset();
+    activity_db_ = options_.databases[db_index_];
+    expiry_reads_ = ExpiryReads::kTwice;
     if (may_be_calm_) AskInfo(true);
   } else if (slots_.size() >= kBatchesAhead * options_.batch_keys ||
              held_bytes_ >= options_.bytes_in_flight) {

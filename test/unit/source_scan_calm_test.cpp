@@ -1,4 +1,5 @@
-// Databases without expiries, whose values are read without asking for the expiry of each key.
+// Databases without expiries, whose values are read without asking for the expiry of each key, and servers
+// that nobody writes to, whose expiries are read once.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -144,6 +145,96 @@ TEST_F(ScanCalmTest, OnlyTheFirstDisturbanceCosts) {
   EXPECT_EQ(names.size(), 3000U);
   // No more than before it, apart from a few that were under way.
   EXPECT_LE(Calls("info"), 10);
+}
+
+class ScanQuietTest : public ScanCalmTest {
+ protected:
+  void PopulateExpiring(int count) {
+    client_.Command({"EVAL",
+                     "for i = 1, ARGV[1] do "
+                     "redis.call('SET', 'key:' .. i, 'value ' .. i, 'PXAT', ARGV[2] + i) end",
+                     "0", std::to_string(count), std::to_string(kLater)});
+  }
+
+  static void ExpectAsPopulated(const std::map<Name, Entry>& entries, size_t count) {
+    EXPECT_EQ(entries.size(), count);
+    for (const auto& [name, entry] : entries) {
+      const std::string number = name.second.substr(4);
+      EXPECT_EQ(entry.payload, "value " + number);
+      EXPECT_EQ(entry.expires_at_ms, kLater + std::stol(number));
+    }
+  }
+
+  // Scans 3,500 keys. Once the values of as many keys have been read as there are actions, whose expiries are
+  // to be read only afterwards, each action is called with the name of one. Returns these entries.
+  std::vector<Entry> ScanWithWrites(const std::vector<std::function<void(const std::string&)>>& actions) {
+    std::set<std::string> asked;
+    std::vector<std::string> chosen;
+    auto entries = ScanWith([&](const std::vector<Arguments>& queue) {
+      const std::string& key = queue[0].size() > 1 ? queue[0][1] : queue[0][0];
+      const bool is_first = asked.count(key) == 0;
+      if (queue[0][0] == "GETRANGE" && is_first && chosen.size() < actions.size()) {
+        chosen.push_back(key);
+      } else if (queue[0][0] == "PEXPIRETIME" && is_first) {
+        asked.insert(key);
+        if (!chosen.empty() && chosen.back() == key) actions[chosen.size() - 1](key);
+      }
+    });
+    EXPECT_EQ(chosen.size(), actions.size());
+    std::vector<Entry> written;
+    for (const std::string& key : chosen) {
+      written.push_back(entries.at({0, key}));
+      entries.erase({0, key});
+    }
+    ExpectAsPopulated(entries, 3500 - chosen.size());
+    return written;
+  }
+};
+
+TEST_F(ScanQuietTest, ExpiriesAreReadOnce) {
+  PopulateExpiring(40000);
+  ExpectAsPopulated(Scan(), 40000);
+  EXPECT_LE(Calls("pexpiretime"), 1 + 40000 + 20000);  // at first before and after the values
+  EXPECT_EQ(Calls("getrange"), 1 + 40000);
+  EXPECT_LE(Calls("info"), 30);
+}
+
+TEST_F(ScanQuietTest, WhatIsWrittenBetweenIsReadAgain) {
+  options_.batch_keys = 500;
+  options_.scan_count = 100;
+  options_.bytes_in_flight = 1 << 19;
+  const std::string expiry = std::to_string(kLater + 1000000);
+  for (const std::string save : {"", "SAVE", "BGSAVE"}) {
+    client_.Command({"FLUSHALL"});
+    PopulateExpiring(3500);
+    client_.Command({"SAVE"});
+    // A snapshot takes the write from the count of what has been written.
+    const auto hide = [&] {
+      if (!save.empty()) client_.Command({save});
+      while (client_.String({"INFO"}).find("rdb_bgsave_in_progress:1") != std::string::npos)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    };
+    const auto written = ScanWithWrites({[&](const std::string& key) {
+                                           client_.Command({"SET", key, "new", "PXAT", expiry});
+                                         },
+                                         [&](const std::string& key) {
+                                           client_.Command({"PEXPIREAT", key, expiry});
+                                         },
+                                         [&](const std::string& key) {
+                                           client_.Command({"PERSIST", key});
+                                         },
+                                         [&](const std::string& key) {
+                                           client_.Command({"DEL", key});
+                                           hide();
+                                         }});
+    ASSERT_EQ(written.size(), 4U);
+    EXPECT_EQ(written[3].state, EntryState::kVanished);
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(written[i].payload, client_.String({"GET", written[i].key})) << save;
+      EXPECT_EQ(written[i].expires_at_ms.value_or(-1), client_.Integer({"PEXPIRETIME", written[i].key}))
+          << save;
+    }
+  }
 }
 
 TEST_F(ScanCalmTest, ReplicasAreAskedForEveryExpiry) {
