@@ -160,8 +160,9 @@ RESET search_path;
 DO $$ BEGIN PERFORM redis_migrate.drop_audit(max(audit_id)) FROM redis_migrate.audits; END $$;
 \! $R lrange l:a 0 -1; $R exists l:b
 SELECT * FROM lists ORDER BY k, n;
-SELECT redis_migrate.drop_migration('back');
 DROP TABLE lists;
+SELECT redis_migrate.unfence('back');
+SELECT redis_migrate.drop_migration('back');
 SELECT k, v FROM by_citext ORDER BY k;
 SELECT k, v FROM by_domain ORDER BY k;
 SELECT k, v FROM by_collation ORDER BY k;

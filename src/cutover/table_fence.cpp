@@ -34,9 +34,9 @@ class CatalogPath : public pg::LocalSettings {
   CatalogPath() { Set("search_path", "pg_catalog, pg_temp"); }
 };
 
-// The table that a target is, or that a view stands for, which has no row triggers of its own. Errors: 0A000
-// for a view that does not stand for one.
-Table TableOf(const std::string &target) {
+// The table that a target is, or that a view stands for, which has no row triggers of its own. Nothing: it is
+// gone, and nobody can write to it. Errors: 0A000 for a view that does not stand for one.
+std::optional<Table> TableOf(const std::string &target) {
   CatalogPath const path;
   auto const rows = Spi::Execute(
       R"sql(WITH RECURSIVE named (relation) AS (
@@ -59,6 +59,7 @@ Table TableOf(const std::string &target) {
             JOIN pg_catalog.pg_class AS c ON c.oid = n.relation AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
             JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace)sql",
       {pg::SqlParam::Text(target)});
+  if (rows.size() == 0) return std::nullopt;
   std::vector<Table> tables;
   bool stands_for_table = true;
   for (uint64 i = 0; i < rows.size(); ++i) {
@@ -81,7 +82,7 @@ std::set<Table> TablesOf(const Migration &migration, const std::vector<std::stri
   std::set<Table> tables;
   for (const Mapping &mapping : migration.mappings)
     if (std::count(patterns.begin(), patterns.end(), mapping.pattern) > 0 && mapping.accepted)
-      tables.insert(TableOf(mapping.target));
+      if (std::optional<Table> table = TableOf(mapping.target)) tables.insert(std::move(*table));
   return tables;
 }
 
