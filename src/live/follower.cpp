@@ -156,9 +156,13 @@ bool Follower::IsShortOfRoom() {
   }
   if (changes_->position().offset != position_.point.offset) return true;
   ReleaseApplied();
+  if (unreleased_ || OthersLag()) {
+    alone_since_ms_ = 0;
+    return false;
+  }
   int64 const now_ms = pg::MonotonicMs();
   if (alone_since_ms_ == 0) alone_since_ms_ = now_ms;
-  if (unreleased_ || OthersLag() || now_ms - alone_since_ms_ < kMostRoomWaitMs) return false;
+  if (now_ms - alone_since_ms_ < kMostRoomWaitMs) return false;
   throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 "a transaction of the stream at offset " + std::to_string(changes_->position().offset) +
                     " is larger than the changes that may wait",
@@ -208,13 +212,15 @@ void Follower::Take(stream::StreamChange &change, Batch &batch) {
     case ChangeKind::kFlush:
     case ChangeKind::kSwap:
       return TakeFlush(change);
+    case ChangeKind::kSlots:
+      return TakeSlots(change, batch);
     case ChangeKind::kUnknown:
       return TakeUnknown(change, batch);
     case ChangeKind::kHidden:
       throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
                     "the stream at offset " + std::to_string(change.offset) + " has a command whose keys " +
                         "nobody knows: " + change.command.front(),
-                    "A script that is sent as a whole may write to any key, and slots may move.",
+                    "A script that is sent as a whole may write to any key.",
                     "On Redis before 5.0 CONFIG SET lua-replicate-commands yes helps.");
   }
 }
@@ -326,6 +332,12 @@ void Follower::TakeFlush(const stream::StreamChange &change) const {
   } else if (Takes(databases, change.entry.db)) {
     throw FullSyncNeeded{"FLUSHDB of database " + std::to_string(change.entry.db)};
   }
+}
+
+// Of a cluster it is found out whether another master has the slots.
+void Follower::TakeSlots(const stream::StreamChange &change, Batch &batch) const {
+  if (!cluster_) throw FullSyncNeeded{change.command[0] + " " + change.command[1]};
+  batch.emptied |= pg::ValueOrThrow(redis::SlotsFromText(change.command[1]));
 }
 
 // After a fail-over, or a restart with the data, states that were read beyond this point of the old history

@@ -80,6 +80,7 @@ class Follower : public Interrupts {
     uint64 applied = 0;   // up to there all shares are, with it
     // Keys that other masters of the cluster have now, by the number of the follower.
     std::map<size_t, std::set<KeyId>> left;
+    redis::Slots emptied;  // of the cluster, at this master
   };
   struct Cluster {
     std::vector<std::unique_ptr<Follower>> *followers;
@@ -117,6 +118,7 @@ class Follower : public Interrupts {
   void RequireWholeParts(const Tally &tally) const;
   void TakeUnknown(const stream::StreamChange &change, Batch &batch);
   void TakeFlush(const stream::StreamChange &change) const;
+  void TakeSlots(const stream::StreamChange &change, Batch &batch) const;
   void TakeId(const stream::SpoolChunk &chunk, Batch &batch);
   void TakeWaiting(Batch &batch);
   void TakeBackfill(Batch &batch);

@@ -61,8 +61,11 @@ bool Follower::Step() {
 // This master's stream does not tell the state of keys that it no longer has, or is about to lose. They are
 // read from the master that has them.
 void Follower::LeaveToOthers(Batch &batch) {
-  if (!cluster_ || batch.keys.empty()) return;
+  if (!cluster_ || (batch.keys.empty() && batch.emptied.none())) return;
   AskOwners();
+  for (size_t slot = 0; slot < redis::kClusterSlots; ++slot)
+    if (batch.emptied[slot] && !cluster_->owners->IsOfOther(slot, cluster_->number))
+      throw FullSyncNeeded{"slot " + std::to_string(slot) + " was emptied at its master"};
   for (auto change = batch.keys.begin(); change != batch.keys.end();) {
     const KeyId &id = change->first;
     std::optional<size_t> const link = cluster_->owners->LinkOf(id.second);

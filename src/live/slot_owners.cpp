@@ -33,6 +33,10 @@ void SlotOwners::Ask(redis::Connection &connection, const redis::Endpoint &node,
   }
 }
 
+bool SlotOwners::IsOfOther(size_t slot, size_t link) const {
+  return owners_[slot] != kNobody && owners_[slot] != static_cast<int>(link);
+}
+
 std::optional<size_t> SlotOwners::LinkOf(Bytes key) const {
   int const link = owners_[redis::KeySlot(key)];
   return link == kNobody ? std::nullopt : std::optional(static_cast<size_t>(link));

@@ -27,6 +27,9 @@ class SlotOwners {
   // being moved, or had no master.
   std::optional<size_t> LinkOf(Bytes key) const;
 
+  // Whether another master than that of a link had a slot at the last Ask.
+  bool IsOfOther(size_t slot, size_t link) const;
+
  private:
   size_t LinkTo(const std::string &master) const;
 

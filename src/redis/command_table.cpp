@@ -55,7 +55,7 @@ constexpr Row kCommands[] = {
     {"bzmpop", Shape::kNumbered, 2, 0, 1},
     Fixed("bzpopmax", 1, -2),
     Fixed("bzpopmin", 1, -2),
-    Hidden("cluster"),  // FLUSHSLOT, SYNCSLOTS: Redis 8.4, Valkey 9.0
+    Hidden("cluster"),  // FLUSHSLOT, SETSLOT, SYNCSLOTS: Redis 8.4, Valkey 8.0
     Fixed("copy", 2, 2),
     One("decr"),
     One("decrby"),

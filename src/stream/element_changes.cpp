@@ -56,6 +56,7 @@ class Parser {
         {"PEXPIRE", &Parser::ParseNothing},    {"PERSIST", &Parser::ParseNothing},
         {"XACK", &Parser::ParseNothing},       {"XCLAIM", &Parser::ParseNothing},
         {"XAUTOCLAIM", &Parser::ParseNothing}, {"XGROUP", &Parser::ParseXgroup},
+        {"XDELEX", &Parser::ParseXdelex},      {"XNACK", &Parser::ParseNothing},
     };
     for (const Known& known : kKnown) {
       if (!IsSameWord(arguments_[0], known.name)) continue;
@@ -214,14 +215,24 @@ class Parser {
     return true;
   }
 
-  bool ParseXdel() {
+  bool ParseXdel() { return TakeEntriesAway(2); }
+
+  // XDELEX key [KEEPREF | DELREF] IDS n id ...
+  bool ParseXdelex() {
+    size_t at = 2;
+    if (at < arguments_.size() && IsReference(arguments_[at])) ++at;
+    return at < arguments_.size() && IsSameWord(arguments_[at], "IDS") && HasCount(at + 1, 1) &&
+           TakeEntriesAway(at + 2);
+  }
+
+  bool TakeEntriesAway(size_t from) {
     changes_.type = ValueType::kStream;
-    for (size_t at = 2; at < arguments_.size(); ++at) {
+    for (size_t at = from; at < arguments_.size(); ++at) {
       rdb::StreamId id;
       if (!ParseId(arguments_[at], false, id)) return false;
       Put(NameOfElement(id), std::nullopt);
     }
-    return arguments_.size() > 2;
+    return arguments_.size() > from;
   }
 
   bool ParseRpush() {

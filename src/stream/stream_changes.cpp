@@ -7,6 +7,7 @@
 
 #include "core/printable.h"
 #include "rdb/dump.h"
+#include "redis/cluster_slots.h"
 #include "redis/command_table.h"
 
 namespace prm::stream {
@@ -33,6 +34,12 @@ std::optional<int> ParseDatabase(Bytes digits) {
   return static_cast<int>(*number);
 }
 
+std::optional<size_t> ParseSlot(Bytes digits) {
+  const auto number = ParseNumber(digits);
+  if (!number || *number < 0 || *number >= static_cast<int64_t>(redis::kClusterSlots)) return std::nullopt;
+  return static_cast<size_t>(*number);
+}
+
 bool IsKept(const StreamCommand& command, size_t at) {
   return at < command.arguments.size() && command.arguments[at].data() != nullptr;
 }
@@ -53,37 +60,35 @@ std::optional<int64_t> ParseTime(Bytes digits, bool in_seconds) {
   return *time * unit;
 }
 
-// SET key value [condition] [GET] [EX ... | PX ... | EXAT seconds | PXAT milliseconds | KEEPTTL]. False if
-// the command does not tell the whole new state; it may still tell how that follows from the old one.
-bool TakeSet(const StreamCommand& command, StreamChange& change) {
-  if (!IsWhole(command) || command.count < 3) return false;
+// How a key expires that SET, or another command like it, gives a value.
+struct SetOptions {
   std::optional<int64_t> expires_at_ms;
   bool keeps_expiry = false;
-  for (size_t at = 3; at < command.count; ++at) {
+};
+
+// What is behind the last value: [condition] [GET] [EX ... | PX ... | EXAT seconds | PXAT milliseconds |
+// KEEPTTL]. Nothing: it does not tell when the key expires.
+std::optional<SetOptions> ParseSetOptions(const StreamCommand& command, size_t at) {
+  SetOptions options;
+  for (; at < command.count; ++at) {
+    if (!IsKept(command, at)) return std::nullopt;
     const Bytes option = command.arguments[at];
     const bool in_seconds = IsSameWord(option, "EXAT");
     if (in_seconds || IsSameWord(option, "PXAT")) {
-      if (++at == command.count || expires_at_ms) return false;
-      expires_at_ms = ParseTime(command.arguments[at], in_seconds);
-      if (!expires_at_ms) return false;
+      if (!IsKept(command, ++at) || options.expires_at_ms) return std::nullopt;
+      options.expires_at_ms = ParseTime(command.arguments[at], in_seconds);
+      if (!options.expires_at_ms) return std::nullopt;
     } else if (IsSameWord(option, "IFEQ") || IsSameWord(option, "IFNE") || IsSameWord(option, "IFDEQ") ||
                IsSameWord(option, "IFDNE")) {
-      if (++at == command.count) return false;
+      if (++at == command.count) return std::nullopt;
     } else if (IsSameWord(option, "KEEPTTL")) {
-      keeps_expiry = true;
+      options.keeps_expiry = true;
     } else if (!IsSameWord(option, "NX") && !IsSameWord(option, "XX") && !IsSameWord(option, "GET")) {
-      return false;
+      return std::nullopt;
     }
   }
-  if (keeps_expiry && expires_at_ms) return false;
-  change.entry.payload = command.arguments[2];
-  if (keeps_expiry) {
-    change.edit = Edit::kReplace;
-    return false;
-  }
-  change.entry.plain = true;
-  change.entry.expires_at_ms = expires_at_ms;
-  return true;
+  if (options.keeps_expiry && options.expires_at_ms) return std::nullopt;
+  return options;
 }
 
 // INCR key, DECR key, INCRBY key number, DECRBY key number, APPEND key value, PERSIST key, EXPIREAT key
@@ -118,7 +123,8 @@ void TakeEditOf(const StreamCommand& command, StreamChange& change) {
   }
 }
 
-// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]. As TakeSet.
+// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]. False if the command does
+// not tell the whole new state.
 bool TakeRestore(const StreamCommand& command, source::Entry& entry) {
   if (!IsWhole(command) || command.count < 4) return false;
   const auto ttl = ParseNumber(command.arguments[2]);
@@ -168,11 +174,11 @@ Status StreamChanges::Take(Changes& changes) {
     Status (StreamChanges::*take)(Changes&);
   };
   static constexpr Special kSpecials[] = {
-      {"SET", &StreamChanges::TakeState},
+      {"SET", &StreamChanges::TakeStrings},
       {"INCR", &StreamChanges::TakeEdit},
       {"PEXPIREAT", &StreamChanges::TakeEdit},
-      {"RESTORE", &StreamChanges::TakeState},
-      {"RESTORE-ASKING", &StreamChanges::TakeState},
+      {"RESTORE", &StreamChanges::TakeRestored},
+      {"RESTORE-ASKING", &StreamChanges::TakeRestored},
       {"DEL", &StreamChanges::TakeDelete},
       {"UNLINK", &StreamChanges::TakeDelete},
       {"RENAME", &StreamChanges::TakeRename},
@@ -191,9 +197,13 @@ Status StreamChanges::Take(Changes& changes) {
       {"APPEND", &StreamChanges::TakeEdit},
       {"EXPIREAT", &StreamChanges::TakeEdit},
       {"PERSIST", &StreamChanges::TakeEdit},
-      {"MSET", &StreamChanges::TakeStates},
-      {"MSETNX", &StreamChanges::TakeStates},
-      {"SETNX", &StreamChanges::TakeStates},
+      {"MSET", &StreamChanges::TakeStrings},
+      {"MSETNX", &StreamChanges::TakeStrings},
+      {"MSETEX", &StreamChanges::TakeStrings},
+      {"SETNX", &StreamChanges::TakeStrings},
+      {"DELEX", &StreamChanges::TakeDelete},
+      {"TRIMSLOTS", &StreamChanges::TakeTrimSlots},
+      {"CLUSTER", &StreamChanges::TakeCluster},
   };
   // The server selects a database in between.
   if (begins_transaction_ && !IsNamed("SELECT")) {
@@ -235,26 +245,30 @@ Status StreamChanges::TakeUnknown(ChangeKind kind, Changes& changes) {
   return {};
 }
 
-Status StreamChanges::TakeState(Changes& changes) {
+Status StreamChanges::TakeRestored(Changes& changes) {
   PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
   StreamChange& change = changes.back();
-  if (!share_.Has(change.entry.key)) return {};
-  const bool is_whole = IsNamed("SET") ? TakeSet(command_, change) : TakeRestore(command_, change.entry);
-  if (is_whole) change.kind = ChangeKind::kSet;
+  if (share_.Has(change.entry.key) && TakeRestore(command_, change.entry)) change.kind = ChangeKind::kSet;
   return {};
 }
 
-// Strings that do not expire: each key is followed by its value.
-Status StreamChanges::TakeStates(Changes& changes) {
+// Strings: each key is followed by its value, and the last value by what all of them have in common.
+Status StreamChanges::TakeStrings(Changes& changes) {
   const size_t before = changes.size();
   PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
+  const auto options = ParseSetOptions(command_, positions_.back() + 2);
+  if (!options) return {};
   for (size_t i = 0; i < positions_.size(); ++i) {
-    if (!IsKept(command_, positions_[i] + 1)) continue;
     StreamChange& change = changes[before + i];
-    if (!share_.Has(change.entry.key)) continue;
+    if (!IsKept(command_, positions_[i] + 1) || !share_.Has(change.entry.key)) continue;
+    change.entry.payload = command_.arguments[positions_[i] + 1];
+    if (options->keeps_expiry) {
+      change.edit = Edit::kReplace;
+      continue;
+    }
     change.kind = ChangeKind::kSet;
     change.entry.plain = true;
-    change.entry.payload = command_.arguments[positions_[i] + 1];
+    change.entry.expires_at_ms = options->expires_at_ms;
   }
   return {};
 }
@@ -314,6 +328,33 @@ Status StreamChanges::TakeSwap(Changes& changes) {
   if (!one || !other) return Malformed();
   changes.push_back(MakeChange(ChangeKind::kSwap, *one));
   changes.back().other_db = *other;
+  return {};
+}
+
+// TRIMSLOTS RANGES n first last ...
+Status StreamChanges::TakeTrimSlots(Changes& changes) {
+  redis::Slots slots;
+  if (!IsWhole(command_) || command_.count < 5 || command_.count % 2 == 0) return Malformed();
+  for (size_t at = 3; at < command_.count; at += 2) {
+    const auto first = ParseSlot(command_.arguments[at]);
+    const auto last = ParseSlot(command_.arguments[at + 1]);
+    if (!first || !last || *first > *last) return Malformed();
+    for (size_t slot = *first; slot <= *last; ++slot) slots.set(slot);
+  }
+  changes.push_back(MakeChange(ChangeKind::kSlots, db_));
+  changes.back().command = {"TRIMSLOTS", redis::SlotsToText(slots)};
+  return {};
+}
+
+// FLUSHSLOT slot. SETSLOT and SYNCSLOTS tell replicas which slots are moving.
+Status StreamChanges::TakeCluster(Changes& changes) {
+  const Bytes word = IsKept(command_, 1) ? command_.arguments[1] : Bytes();
+  if (IsSameWord(word, "SETSLOT") || IsSameWord(word, "SYNCSLOTS")) return {};
+  if (!IsSameWord(word, "FLUSHSLOT")) return TakeUnknown(ChangeKind::kHidden, changes);
+  const auto slot = IsKept(command_, 2) ? ParseSlot(command_.arguments[2]) : std::nullopt;
+  if (!slot) return Malformed();
+  changes.push_back(MakeChange(ChangeKind::kSlots, db_));
+  changes.back().command = {"CLUSTER FLUSHSLOT", redis::SlotsToText(redis::Slots().set(*slot))};
   return {};
 }
 

@@ -2,7 +2,8 @@
 // whole, otherwise the names of keys to be read again. Facts: redis 7.0 src/replication.c and the commands'
 // own files; for later servers the table in redis/command_table.h.
 //
-// Conditions of SET (NX, XX, IFEQ ...) were true when the server sent the command; they are not looked at.
+// Conditions of SET, MSETEX and DELEX (NX, XX, IFEQ ...) were true when the server sent the command; they are
+// not looked at.
 // Relative expiries (servers before 7.0) count from a time that is not known here, so that their keys are
 // read again.
 #pragma once
@@ -28,9 +29,9 @@ enum class ChangeKind {
   kChanged,  // entry names a key that may have changed in any way, or be gone; `edit` may say how
   kFlush,    // all keys of database entry.db are gone, or of all databases where it is kEveryDatabase
   kSwap,     // databases entry.db and other_db have changed places
+  kSlots,  // of a cluster: all keys of some slots are gone from this master, mostly because another has them
   kUnknown,  // a command that this release does not know wrote to keys of entry.db that the server may know
-  kHidden,   // as kUnknown, but the server does not know either: a script (servers before 5.0), or a command
-             // of a cluster whose slots move
+  kHidden,   // as kUnknown, but the server does not know either: a script (servers before 5.0)
 };
 
 // How a command of kChanged makes the new state of its key from the old one. A string is missing, too, where
@@ -48,15 +49,17 @@ constexpr int kEveryDatabase = -1;
 
 struct StreamChange {
   ChangeKind kind;
-  source::Entry entry;  // db, `changed`, and the key but for kFlush, kSwap, kUnknown and kHidden
+  source::Entry entry;  // db, `changed`, and the key but for kFlush, kSwap, kSlots, kUnknown and kHidden
   Edit edit = Edit::kNone;
   int64_t amount = 0;
   // kChanged, if wanted: what becomes of the key's elements, if the command says that.
   std::optional<ElementChanges> elements;
   int other_db = 0;
-  std::vector<std::string> command;  // kUnknown, kHidden: its name, and for kUnknown its arguments
-  bool is_own = false;               // see set_own_mark
-  uint64_t offset = 0;               // of the end of its command: the state holds the stream up to there
+  // kUnknown, kHidden, kSlots: its name, for kUnknown its arguments, and for kSlots the slots, as SlotsToText
+  // says them.
+  std::vector<std::string> command;
+  bool is_own = false;  // see set_own_mark
+  uint64_t offset = 0;  // of the end of its command: the state holds the stream up to there
 };
 
 // Where a reader of the stream can go on: between two commands, outside a transaction.
@@ -101,8 +104,8 @@ class StreamChanges {
   Status Take(Changes& changes);
   Status TakeKeys(ChangeKind kind, Changes& changes);
   Status TakeUnknown(ChangeKind kind, Changes& changes);
-  Status TakeState(Changes& changes);
-  Status TakeStates(Changes& changes);
+  Status TakeStrings(Changes& changes);
+  Status TakeRestored(Changes& changes);
   Status TakeEdit(Changes& changes);
   Status TakeElements(Changes& changes);
   Status TakeDelete(Changes& changes);
@@ -111,6 +114,8 @@ class StreamChanges {
   Status TakeCopy(Changes& changes);
   Status TakeFlush(Changes& changes);
   Status TakeSwap(Changes& changes);
+  Status TakeTrimSlots(Changes& changes);
+  Status TakeCluster(Changes& changes);
   Status TakeSelect(Changes& changes);
   Status TakeTransaction(Changes& changes);
 

@@ -56,6 +56,10 @@ $node->safe_psql('postgres', q{
 
 # What the tables must have, by redis-server. A key with a number that is too large is rejected, see below.
 my $script = lua_expiry() . q{
+    local function field_expiry(key, field)
+        local at = redis.pcall('HPEXPIRETIME', key, 'FIELDS', 1, field)
+        return at[1] and at[1] > 0 and string.format('%d', at[1]) or ''
+    end
     local lines = {}
     local function add(...) table.insert(lines, table.concat({...}, ' ')) end
     for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -65,7 +69,7 @@ my $script = lua_expiry() . q{
             local all = redis.call('HGETALL', key)
             for i = 1, #all, 2 do
                 local field, value = all[i], all[i + 1]
-                add(key, field, value, family == 't:' and expiry or '')
+                add(key, field, value, family == 't:' and expiry or family == 'h:' and field_expiry(key, field) or '')
                 if family == 'h:' and string.sub(field, 1, 1) == 'n' then add('number', key, field, value) end
                 if family == 'h:' and #value > 1 then add('length', key, field, #value) end
                 if family == 'w:' then add('whole', key, field, value) end
@@ -84,7 +88,7 @@ my $script = lua_expiry() . q{
     return lines
 };
 my $rows = q{
-    SELECT 'h:' || id || ' ' || field || ' ' || value || ' ' || coalesce(expires::text, '') FROM fields
+    SELECT 'h:' || id || ' ' || field || ' ' || value || ' ' || coalesce(((extract(epoch FROM expires) * 1000)::bigint)::text, '') FROM fields
     UNION ALL SELECT 'number h:' || id || ' ' || field || ' ' || n FROM numbers
     UNION ALL SELECT 'length h:' || id || ' ' || convert_from(field, 'UTF8') || ' ' || bytes FROM lengths
     UNION ALL SELECT 's:' || id || ' ' || convert_from(member, 'UTF8') || ' ' FROM members
@@ -131,6 +135,20 @@ sub commands
         sub { my $kind = (qw(h: w: t:))[ $n->(3) ]; return "HSET $kind" . "0 a 1\nRENAME $kind" . '0 ' . $kind . (1 + $n->(KEYS - 1)) },
         sub { return 'COPY h:' . $n->(KEYS) . ' h:' . $n->(KEYS) . ' REPLACE' },
         sub { return 'EVAL "redis.call(\'HSET\', KEYS[1], \'a\', 7); redis.call(\'HDEL\', KEYS[1], \'b\'); redis.call(\'SADD\', KEYS[2], \'m1\', \'m2\'); redis.call(\'HINCRBY\', KEYS[1], \'a\', 1)" 2 ' . $hash->() . ' s:' . $n->(KEYS) },
+        # Of newer servers.
+        sub { return "HSETEX " . $hash->() . ' PX ' . (5_000_000 + $n->(1000)) . ' FIELDS 2 ' . $field->() . ' ' . $value->() . ' ' . $field->() . ' ' . $value->() },
+        sub { return "HSETEX " . $hash->() . ' KEEPTTL FIELDS 1 ' . $field->() . ' ' . $value->() },
+        sub { return "HSETEX " . $hash->() . ' FXX FIELDS 1 ' . $field->() . ' ' . $value->() },
+        sub { return "HGETEX " . $hash->() . ' EX ' . (5000 + $n->(1000)) . ' FIELDS 1 ' . $field->() },
+        sub { return "HGETDEL " . $hash->() . ' FIELDS 2 ' . $field->() . ' ' . $field->() },
+        sub { return "HPEXPIRE " . $hash->() . ' ' . (5_000_000 + $n->(1000)) . ' GT FIELDS 2 ' . $field->() . ' ' . $field->() },
+        sub { return "HPEXPIREAT " . $hash->() . ' 1 FIELDS 1 ' . $field->() },
+        sub { return "HPERSIST " . $hash->() . ' FIELDS 2 ' . $field->() . ' ' . $field->() },
+        sub { return "HINCRBYFLOAT " . $hash->() . ' nv 1' },
+        sub { return "XADD x:" . $n->(KEYS) . ' IDMP p ' . $n->(20) . ' ' . ++$last_id . '-1 f ' . $value->() },
+        sub { return "XDELEX x:" . $n->(KEYS) . ' ' . (qw(KEEPREF DELREF ACKED))[ $n->(3) ] . ' IDS 10 ' . join(' ', map { (1 + $n->($last_id + 1)) . '-1' } 1 .. 10) },
+        sub { return "XACKDEL x:" . $n->(KEYS) . ' g IDS 10 ' . join(' ', map { (1 + $n->($last_id + 1)) . '-1' } 1 .. 10) },
+        sub { return "XADD x:" . $n->(KEYS) . ' DELREF MAXLEN 5 ' . ++$last_id . '-1 f ' . $value->() },
         sub { return "SADD s:" . $n->(KEYS) . ' ' . $member->() . ' ' . $member->() },
         sub { return "SREM s:" . $n->(KEYS) . ' ' . $member->() . ' ' . $member->() },
         sub { return "SPOP s:" . $n->(KEYS) },
@@ -190,12 +208,21 @@ for (
     'XREADGROUP GROUP g c STREAMS x:e > 0', 'XACK x:e g 8888888888888-4 0', 'XTRIM x:e MINID 8888888888888-4 0', 'XTRIM x:e MAXLEN 1 0', 'DEL x:e 0', 'XADD x:e MAXLEN 1 5-1 f 1 0', 'DEL x:e 0',
     'RPUSH l:e a 1', 'RPUSH l:e b c 0', 'RPOP l:e 0', 'LPUSH l:e x 1', 'RPUSHX l:e d e 0', 'RPOP l:e 2 0', 'LPOP l:e 1', 'RPUSH l:e f 0', 'RPOP l:e 9 0', 'RPUSH l:e g 0', 'BRPOP l:e 1 0', 'RPUSH l:e h i 0', 'DEL l:e 0',
     'RPUSH l:e j 0', 'DEL l:e 0', 'HSET w:e a 1 1',
-    'HSET t:e a 1 1', 'HSET h:0 a 9 0')
+    'HSET t:e a 1 1', 'HSET h:0 a 9 0',
+    # Of newer servers.
+    'HSET h:e a 1 b 2 0', 'HPEXPIRE h:e 5000000 FIELDS 1 a 1', 'HPERSIST h:e FIELDS 1 a 1', 'HSETEX h:e FIELDS 1 a 1 0', 'HSETEX h:e PX 5000000 FIELDS 2 a 1 b 2 0', 'HSET h:e b 3 0', 'HSETEX h:e KEEPTTL FIELDS 1 a 4 1', 'HSETEX h:e FXX FIELDS 1 a 5 0', 'HGETEX h:e EX 5000 FIELDS 1 a 1',
+    'HPEXPIREAT h:e 1 FIELDS 1 a 0', 'HGETDEL h:e FIELDS 1 b 0', 'XADD x:n 8888888888888-1 f 1 0', 'XADD x:n IDMP p i 8888888888888-2 f 1 1',
+    'XADD x:n IDMP p i * f 1 1', 'XADD x:n DELREF MAXLEN 3 8888888888888-3 f 1 0', 'XDELEX x:n IDS 1 8888888888888-2 0', 'XGROUP CREATE x:n g 0 1', 'XREADGROUP GROUP g c STREAMS x:n > 0',
+    'XNACK x:n g FAIL IDS 1 8888888888888-1 0', 'XACKDEL x:n g IDS 1 8888888888888-1 1', 'XACK x:n g 8888888888888-3 0', 'XDELEX x:n ACKED IDS 1 8888888888888-3 1', 'DEL x:n 0')
 {
     my ($command, $reads) = /^(.*) (\d)$/;
     my $before = read_again();
-    $redis->cli_lines("$command\n");
-    is(problem() . '; read again: ' . (read_again() - $before), "; read again: $reads", $command);
+    my $reply = $redis->cli_lines("$command\n");
+    SKIP:
+    {
+        skip "$command: $reply", 1 if $reply =~ /^ERR/;
+        is(problem() . '; read again: ' . (read_again() - $before), "; read again: $reads", $command);
+    }
 }
 
 # An element that is refused is refused with its key, and the key comes back when it is good.

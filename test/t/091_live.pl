@@ -36,6 +36,21 @@ for my $command (
     $redis->cli_lines("$command\n");
     is(wait_for($node) . differences($node, $redis), '', $command);
 }
+# Of newer servers.
+for my $command (
+    'SET s:n1 a', 'SET s:n1 b IFEQ a', 'SET s:n1 c IFEQ b EX 5000', 'SET s:n1 d IFNE c', 'SET s:n1 e IFNE a KEEPTTL', 'MSETEX 2 s:n1 a s:n2 b', 'MSETEX 2 s:n1 c s:n2 d PX 5000000',
+    'MSETEX 2 s:n1 e s:n2 f KEEPTTL', 'MSETEX 1 s:n3 g NX', 'INCREX s:cn', 'INCREX s:cn EX 5000', 'BITOP ONE s:n4 s:n1 s:n2', 'DELEX s:n1 IFEQ e', 'DELEX s:n2', 'DELIFEQ s:n3 g', 'HSETEX h:n PX 5000000 FIELDS 2 f v g w',
+    'HGETEX h:n PX 9000000 FIELDS 1 f', 'HPERSIST h:n FIELDS 1 f', 'HINCRBYFLOAT h:n n 1.5', 'HPEXPIRE h:n 5000000 FIELDS 1 n', 'HINCRBY h:n i 1', 'HGETDEL h:n FIELDS 1 f', 'HPEXPIREAT h:n 1 FIELDS 1 g',
+    'HGETDEL h:n FIELDS 2 n i', 'XADD x:n IDMP p i * f v', 'XADD x:n IDMP p i * f v', 'XADD x:n IDMPAUTO p * f w', 'XADD x:n 9999999999999-1 f v', 'XDELEX x:n IDS 1 9999999999999-1',
+    'XCFGSET x:n IDMP-MAXSIZE 10', 'VADD v:n VALUES 2 1 0.5 m', 'VSETATTR v:n m {"a":1}', 'VREM v:n m', 'ARSET a:n 3 x', 'ARINSERT a:n y', 'ARDEL a:n 3', 'LMOVEM l:n l:m LEFT RIGHT COUNT 1')
+{
+    my $reply = $redis->cli_lines("$command\n");
+    SKIP:
+    {
+        skip "$command: $reply", 1 if $reply =~ /^ERR/;
+        is(wait_for($node) . differences($node, $redis), '', $command);
+    }
+}
 $redis->cli('SET', 's:gone', 'x', 'PX', '1');
 usleep(5_000);
 is($redis->cli('GET', 's:gone'), '', 'a key expires');

@@ -60,6 +60,8 @@ std::string TextOf(const StreamChange& change) {
       return "flush " + db;
     case ChangeKind::kSwap:
       return "swap " + db + " " + std::to_string(change.other_db);
+    case ChangeKind::kSlots:
+      return change.command[0] + ": " + change.command[1];
     case ChangeKind::kUnknown:
     case ChangeKind::kHidden:
       text = change.kind == ChangeKind::kHidden ? "hidden" : "unknown";
@@ -133,6 +135,10 @@ TEST(StreamChangesTest, StatesOfStrings) {
   EXPECT_EQ(ChangesOf({"MSET", "a", "1", "b", ""}), (Texts{"set 0/a=1", "set 0/b="}));
   EXPECT_EQ(ChangesOf({"msetnx", "a", "1"}), Texts{"set 0/a=1"});
   EXPECT_EQ(ChangesOf({"SETNX", "a", "1"}), Texts{"set 0/a=1"});
+  EXPECT_EQ(ChangesOf({"MSETEX", "2", "a", "1", "b", "NX"}), (Texts{"set 0/a=1", "set 0/b=NX"}));
+  EXPECT_EQ(ChangesOf({"msetex", "2", "a", "1", "b", "2", "XX", "PXAT", "5"}),
+            (Texts{"set 0/a=1@5", "set 0/b=2@5"}));
+  EXPECT_EQ(ChangesOf({"MSETEX", "2", "a", "1", "b", "2", "EX", "5"}), (Texts{"changed 0/a", "changed 0/b"}));
   EXPECT_EQ(ChangesOf({"SETEX", "k", "5", "v"}), Texts{"changed 0/k"});
   EXPECT_EQ(ChangesOf({"PSETEX", "k", "5", "v"}), Texts{"changed 0/k"});
   EXPECT_EQ(ChangesOf({"GETEX", "k", "PX", "5"}), Texts{"changed 0/k"});
@@ -146,6 +152,8 @@ TEST(StreamChangesTest, HowStringsChange) {
   EXPECT_EQ(ChangesOf({"APPEND", "k", "text"}), Texts{"changed 0/k and text"});
   EXPECT_EQ(ChangesOf({"SET", "k", "v", "KEEPTTL"}), Texts{"changed 0/k =v"});
   EXPECT_EQ(ChangesOf({"SET", "k", "v", "XX", "keepttl", "GET"}), Texts{"changed 0/k =v"});
+  EXPECT_EQ(ChangesOf({"MSETEX", "2", "a", "1", "b", "2", "KEEPTTL"}),
+            (Texts{"changed 0/a =1", "changed 0/b =2"}));
   EXPECT_EQ(ChangesOf({"PEXPIREAT", "k", "5"}), Texts{"changed 0/k @5"});
   EXPECT_EQ(ChangesOf({"PEXPIREAT", "k", "5", "GT"}), Texts{"changed 0/k @5"});
   EXPECT_EQ(ChangesOf({"EXPIREAT", "k", "5"}), Texts{"changed 0/k @5000"});
@@ -237,6 +245,22 @@ TEST(StreamChangesTest, KeysThatGoAway) {
   EXPECT_EQ(ChangesOf({"FLUSHALL"}), Texts{"flush -1"});
   EXPECT_EQ(ChangesOf({"FLUSHDB", "ASYNC"}), Texts{"flush 0"});
   EXPECT_EQ(ChangesOf({"SWAPDB", "0", "3"}), Texts{"swap 0 3"});
+}
+
+TEST(StreamChangesTest, SlotsOfACluster) {
+  EXPECT_EQ(ChangesOf({"TRIMSLOTS", "RANGES", "2", "5", "7", "9", "9"}), Texts{"TRIMSLOTS: 5-7,9"});
+  EXPECT_EQ(ChangesOf({"cluster", "flushslot", "16383", "ASYNC"}), Texts{"CLUSTER FLUSHSLOT: 16383"});
+  EXPECT_TRUE(ChangesOf({"CLUSTER", "SYNCSLOTS", "CONF", "ASM-TASK", "x"}).empty());
+  EXPECT_TRUE(ChangesOf({"CLUSTER", "SETSLOT", "5", "NODE", "x"}).empty());
+  EXPECT_EQ(ChangesOf({"CLUSTER", "LATER", "1"}), Texts{"hidden CLUSTER"});
+  for (const std::vector<std::string>& command :
+       std::vector<Texts>{{"TRIMSLOTS", "RANGES", "1", "7", "5"},
+                          {"TRIMSLOTS", "RANGES", "1", "7"},
+                          {"TRIMSLOTS", "RANGES"},
+                          {"TRIMSLOTS", "RANGES", "1", "0", "16384"},
+                          {"CLUSTER", "FLUSHSLOT"},
+                          {"CLUSTER", "FLUSHSLOT", "-1"}})
+    EXPECT_FALSE(Take(Resp(command)).status.ok()) << command[0];
 }
 
 TEST(StreamChangesTest, KeysToReadAgain) {
@@ -375,10 +399,10 @@ INSTANTIATE_TEST_SUITE_P(
                  "changed 0/m2", "changed 0/stream:plain", "changed 0/set:big", "changed 0/set:big"}},
         Capture{"redis-8.0.6/psync.bin", Repeat(15, "changed 0/h") + Repeat(3, "changed 0/vs")},
         Capture{"valkey-9.1.2/psync_no_eof_disk.bin", Repeat(3, "changed 0/h")},
-        Capture{
-            "valkey-9.1.2/psync_version900.bin",
-            Repeat(14, "changed 0/h") + Texts{"set 0/k=1", "set 0/k=2", "delete 0/k", "changed 0/a1",
-                                              "changed 0/a2", "changed 0/st", "delete 0/st", "flush 0"}}));
+        Capture{"valkey-9.1.2/psync_version900.bin",
+                Repeat(14, "changed 0/h") + Texts{"set 0/k=1", "set 0/k=2", "delete 0/k",
+                                                  "set 0/a1=1@1999999999000", "set 0/a2=2@1999999999000",
+                                                  "changed 0/st", "delete 0/st", "flush 0"}}));
 
 // "own 0/key", or "0/key" for changes of others.
 Texts OwnersOf(const std::vector<std::vector<std::string>>& commands) {

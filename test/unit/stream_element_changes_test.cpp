@@ -120,6 +120,12 @@ TEST(ElementChanges, Streams) {
   EXPECT_EQ(Take({"XADD", "x", "IDMP", "p", "i", "5-1", "a", "1"}), "?");
   EXPECT_EQ(Take({"XADD", "x", "5-1", "a"}), "?");
   EXPECT_EQ(Take({"XDEL", "x", "5-1", "7"}), " | 5-1 =, 7-0 =");
+  EXPECT_EQ(Take({"XDELEX", "x", "IDS", "2", "5-1", "7"}), " | 5-1 =, 7-0 =");
+  EXPECT_EQ(Take({"XDELEX", "x", "DELREF", "IDS", "1", "5-1"}), " | 5-1 =");
+  EXPECT_EQ(Take({"XDELEX", "x", "ACKED", "IDS", "1", "5-1"}), "?");
+  EXPECT_EQ(Take({"XDELEX", "x", "IDS", "2", "5-1"}), "?");
+  EXPECT_EQ(Take({"XDELEX", "x", "IDS", "0"}), "?");
+  EXPECT_EQ(Take({"XACKDEL", "x", "g", "IDS", "1", "5-1"}), "?");
   EXPECT_EQ(Take({"XTRIM", "x", "MAXLEN", "~", "5"}), "?");
   EXPECT_EQ(Take({"XTRIM", "x", "MAXLEN"}), "?");
   EXPECT_EQ(Take({"XTRIM", "x", "MAXLEN", "5", "ACKED"}), "?");
@@ -145,6 +151,7 @@ TEST(ElementChanges, WhatChangesNone) {
   EXPECT_EQ(Take({"PEXPIREAT", "h", "1800000000000"}), "nothing");
   EXPECT_EQ(Take({"PERSIST", "h"}), "nothing");
   EXPECT_EQ(Take({"XACK", "x", "g", "5-1"}), "nothing");
+  EXPECT_EQ(Take({"XNACK", "x", "g", "FAIL", "IDS", "1", "5-1"}), "nothing");
   EXPECT_EQ(Take({"XGROUP", "SETID", "x", "g", "5-1"}), "nothing");
   EXPECT_EQ(Take({"XGROUP", "CREATE", "x", "g", "$", "MKSTREAM"}), "?");
   EXPECT_EQ(Take({"HSET", "h"}), "?");

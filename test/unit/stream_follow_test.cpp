@@ -107,6 +107,23 @@ class Load {
         {"BITOP", "OR", a, a, b},
         {"PFADD", a, n},
         {"SORT", a, "BY", "nosort", "STORE", b},
+        // Of newer servers.
+        {"SET", a, n, "IFEQ", n},
+        {"SET", a, n, "IFNE", n, "KEEPTTL"},
+        {"MSETEX", "2", a, n, b, n, "PX", std::to_string(20 + Below(2000))},
+        {"MSETEX", "2", a, n, b, n, "KEEPTTL"},
+        {"MSETEX", "1", a, n, "XX"},
+        {"DELEX", a},
+        {"DELEX", a, "IFEQ", n},
+        {"DELIFEQ", a, n},
+        {"INCREX", a},
+        {"HPEXPIRE", a, std::to_string(Below(400)), "FIELDS", "1", "f"},
+        {"HPERSIST", a, "FIELDS", "1", "f"},
+        {"HSETEX", a, "PX", std::to_string(20 + Below(400)), "FIELDS", "1", "f", n},
+        {"HGETEX", a, "PX", std::to_string(20 + Below(400)), "FIELDS", "1", "f"},
+        {"HGETDEL", a, "FIELDS", "1", "f"},
+        {"XADD", a, "IDMP", "p", n, "*", "f", n},
+        {"XDELEX", a, "IDS", "1", n + "-1"},
         {"EVAL", "redis.call('SET', KEYS[1], ARGV[1]) redis.call('DEL', KEYS[2])", "2", a, b, n},
     };
     Try(commands[static_cast<size_t>(Below(static_cast<int>(commands.size())))]);
@@ -238,6 +255,7 @@ class FollowTest : public testing::TestWithParam<std::tuple<const char*, unsigne
           break;
         case ChangeKind::kUnknown:
         case ChangeKind::kHidden:
+        case ChangeKind::kSlots:
           FAIL() << change.command[0];
       }
     }

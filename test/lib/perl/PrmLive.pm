@@ -64,7 +64,7 @@ my $script = lua_expiry() . q{
         elseif kind == 'set' then
             for _, member in ipairs(redis.call('SMEMBERS', key)) do table.insert(lines, key .. ' ' .. member) end
         else
-            table.insert(lines, key .. ' is a ' .. kind)
+            table.insert(lines, key .. ' is a ' .. (kind == 'vectorset' and 'module' or kind))
         end
     end
     return lines

@@ -124,6 +124,7 @@ package PrmTools::Proxy;
 use strict;
 use warnings;
 
+use Errno            ();
 use IO::Select       ();
 use IO::Socket::INET ();
 use POSIX            ();
@@ -137,6 +138,7 @@ my @proxies;
 #   hold            forward nothing
 #   hold_on TEXT    forward until a request contains TEXT; hold that and all that follows
 #   rate BYTES      forward so many bytes of replies per second
+#   cut BYTES       forward so many bytes more of a replication stream, and close its connection
 #   drop            close all connections
 sub new
 {
@@ -177,9 +179,9 @@ sub holds { my ($self) = @_; return $self->tell('holds?') eq 'yes'; }
 sub _serve
 {
     my ($listener, $control, $port) = @_;
-    my ($mode, $text, $rate, $holds) = ('pass', '', 0, 0);
-    my $select = IO::Select->new($listener, $control);
-    my (%peer, %is_client);
+    my ($mode, $text, $rate, $holds, $cut) = ('pass', '', 0, 0, undef);
+    my ($select, $waiting) = (IO::Select->new($listener, $control), IO::Select->new);
+    my (%peer, %is_client, %is_stream, %pending);
     my $allowance = 0;
     my $last = Time::HiRes::time();
     my $close = sub {
@@ -188,7 +190,19 @@ sub _serve
         delete $peer{$other};
         # A later socket may be given the address, and so the key, of one that is gone.
         delete @is_client{ $handle, $other };
-        for my $end ($handle, $other) { $select->remove($end); close $end; }
+        delete @is_stream{ $handle, $other };
+        delete @pending{ $handle, $other };
+        for my $end ($handle, $other) { $select->remove($end); $waiting->remove($end); close $end; }
+        return;
+    };
+    # Who does not read does not keep the others waiting.
+    my $write = sub {
+        my ($to) = @_;
+        my $written = syswrite $to, $pending{$to};
+        if (defined $written) { substr($pending{$to}, 0, $written) = ''; }
+        elsif (!$!{EAGAIN}) { $pending{$to} = ''; }
+        if ($pending{$to} eq '') { $waiting->remove($to) }
+        else { $waiting->add($to) }
         return;
     };
     for (;;)
@@ -197,14 +211,18 @@ sub _serve
         $allowance += ($now - $last) * $rate;
         $allowance = $rate / 10 if $allowance > $rate / 10;
         $last = $now;
-        for my $handle ($select->can_read(0.02))
+        my ($readable, $writable) = IO::Select->select($select, $waiting, undef, 0.02);
+        for my $to (@{ $writable // [] }) { $write->($to) if $peer{$to}; }
+        for my $handle (@{ $readable // [] })
         {
             if ($handle == $listener)
             {
                 my $client = $listener->accept or next;
                 my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port);
                 if (!$server) { close $client; next; }
+                $_->blocking(0) for $client, $server;
                 ($peer{$client}, $peer{$server}, $is_client{$client}) = ($server, $client, 1);
+                @pending{ $client, $server } = ('', '');
                 $select->add($client, $server);
             }
             elsif ($handle == $control)
@@ -213,6 +231,7 @@ sub _serve
                 chomp $order;
                 my $answer = 'ok';
                 if ($order eq 'holds?') { $answer = $holds ? 'yes' : 'no'; }
+                elsif ($order =~ /^cut (\d+)/) { $cut = $1; }
                 elsif ($order eq 'drop') { $close->($_) for grep { $peer{$_} && $is_client{$_} } $select->handles; }
                 else
                 {
@@ -226,7 +245,8 @@ sub _serve
             }
             elsif ($peer{$handle})
             {
-                if ($holds) { Time::HiRes::usleep(1000); next; }
+                my $to = $peer{$handle};
+                if ($holds || $pending{$to} ne '') { Time::HiRes::usleep(1000); next; }
                 my $from_client = $is_client{$handle};
                 my $limit = 65536;
                 if ($rate && !$from_client)
@@ -239,15 +259,16 @@ sub _serve
                     recv($handle, my $peek, 65536, Socket::MSG_PEEK());
                     if (index($peek, $text) >= 0) { $holds = 1; next; }
                 }
+                my $is_cut = defined $cut && !$from_client && $is_stream{$handle};
+                $limit = $cut if $is_cut && $cut < $limit;
+                if ($is_cut && $cut == 0) { undef $cut; $close->($handle); next; }
                 my $bytes = sysread($handle, my $data, $limit);
                 if (!$bytes) { $close->($handle); next; }
+                $cut -= $bytes if $is_cut;
+                $is_stream{$to} = 1 if $from_client && $data =~ /PSYNC/;
                 $allowance -= $bytes if !$from_client;
-                my $to = $peer{$handle};
-                while (length $data)
-                {
-                    my $written = syswrite($to, $data) or last;
-                    substr($data, 0, $written) = '';
-                }
+                $pending{$to} = $data;
+                $write->($to);
             }
         }
     }
