@@ -1,3 +1,4 @@
+#include "cutover/fence_watch.h"
 #include "lockout/attempt_queue.h"
 #include "lockout/granted_functions.h"
 #include "lockout/lockout_table.h"
@@ -26,6 +27,7 @@ void Init() {
   prm::new_helpers = &prm::worker::NewPartWorkers;
   prm::new_link_workers = &prm::worker::NewLinkWorkers;
   prm::new_applier_workers = &prm::worker::NewApplierWorkers;
+  prm::look_after_fences = &prm::LookAfterFences;
   prm::pg::HintGrants(prm::ratelimit::kGrantedFunctions);
   prm::pg::HintGrants(prm::lockout::kGrantedFunctions);
   if (!process_shared_preload_libraries_in_progress) return;

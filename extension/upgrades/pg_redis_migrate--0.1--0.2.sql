@@ -1547,11 +1547,13 @@ CREATE TABLE redis_migrate.fenced_user (
     rules        text NOT NULL,
     fenced_rules text,
     returned_at  timestamptz,
-    PRIMARY KEY (cutover_id, node, username)
+    run_id       text,
+    trouble      text,
+    PRIMARY KEY (cutover_id, node, address, username)
 );
 
 COMMENT ON TABLE redis_migrate.fenced_user IS
-    'Users of Redis who lost @write, and the rules for commands that they had, as ACL GETUSER showed them: those from before the first cutover that fenced them. node: the id of a master of a cluster, otherwise empty; fenced_rules: what the fence has left; returned_at: when they got their rights back, or nothing was left to be given back';
+    'Users of Redis who lost @write, and the rules for commands that they had, as ACL GETUSER showed them: those from before the first cutover that fenced them. node: the id of a master of a cluster, otherwise empty; fenced_rules: what the fence has left; returned_at: when they got their rights back, or nothing was left to be given back; run_id: of the process of Redis that had fenced it when that was seen last; trouble: why they may write all the same';
 
 CREATE TABLE redis_migrate.late_write (
     late_write_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1636,22 +1638,33 @@ CREATE PROCEDURE redis_migrate.undo_cutover(migration text)
 COMMENT ON PROCEDURE redis_migrate.undo_cutover(text) IS
     'Completes or undoes a cutover or cutback that was interrupted, whichever its last step demands; does nothing if none was';
 
+CREATE FUNCTION redis_migrate.is_being_cut_over(migration text) RETURNS boolean
+    LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'prm_is_being_cut_over';
+
+COMMENT ON FUNCTION redis_migrate.is_being_cut_over(text) IS 'Whether a session is cutting a migration over or back at this moment, or ends one that was interrupted';
+
+CREATE TRIGGER wake_workers AFTER INSERT ON redis_migrate.cutover
+    FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
+
+COMMENT ON TRIGGER wake_workers ON redis_migrate.cutover IS 'Wakes the scheduler, which has it settled if its session ends without doing so';
+
 CREATE VIEW redis_migrate.cutovers WITH (security_barrier) AS
     SELECT c.cutover_id, c.migration, redis_migrate.shown_owner(g.owner) AS owner, c.patterns, c.to_state, c.fence,
            (SELECT pg_catalog.array_agg(DISTINCT f.username ORDER BY f.username) FROM redis_migrate.fenced_user AS f
             WHERE f.cutover_id OPERATOR(pg_catalog.=) c.cutover_id) AS users,
-           CASE WHEN c.state OPERATOR(pg_catalog.=) 'running'
-                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(c.pid) AS a WHERE a.pid OPERATOR(pg_catalog.=) c.pid
-                                     AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) c.started_at))
+           CASE WHEN c.state OPERATOR(pg_catalog.=) 'running' AND NOT redis_migrate.is_being_cut_over(c.migration)
                 THEN 'interrupted' ELSE c.state END AS state,
            c.step, c.started_at, c.started_by, c.deadline, c.finished_at, c.paused_ms::numeric(20, 1) AS paused_ms, c.keys_compared,
            c.keys_touched, c.steps_ms,
-           c.sqlstate, CASE WHEN redis_migrate.may_see(g.owner) THEN c.message END AS message
+           c.sqlstate, CASE WHEN redis_migrate.may_see(g.owner) THEN c.message END AS message,
+           (SELECT pg_catalog.string_agg(f.username OPERATOR(pg_catalog.||) ' at ' OPERATOR(pg_catalog.||) f.address OPERATOR(pg_catalog.||) ': ' OPERATOR(pg_catalog.||) f.trouble, E'\n' ORDER BY f.username, f.address)
+            FROM redis_migrate.fenced_user AS f
+            WHERE f.cutover_id OPERATOR(pg_catalog.=) c.cutover_id AND f.returned_at IS NULL) AS fence_trouble
     FROM redis_migrate.cutover AS c JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.cutovers IS
-    'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted: the next call completes or undoes it. paused_ms: how long writes were held back; steps_ms: how long each step took; keys_touched: keys that had changed since the last verification began';
+    'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted: a worker, or the next call, completes or undoes it. paused_ms: how long writes were held back; steps_ms: how long each step took; keys_touched: keys that had changed since the last verification began; fence_trouble: users who were fenced, and may write all the same, and why';
 
 GRANT SELECT ON redis_migrate.cutovers TO PUBLIC;
 

@@ -81,7 +81,7 @@ void Cutover::RequireWayBack() {
   std::map<std::string, ReverseProblem> problems;
   std::vector<ReverseMapping> reverses;
   for (const std::string &pattern : parameters_.patterns)
-    for (ReverseMapping &reverse : FindReverses(migration_, pattern, problems))
+    for (ReverseMapping &reverse : FindFedMappings(migration_, pattern, problems))
       reverses.push_back(std::move(reverse));
   if (problems.empty()) {
     Spi::Commit();
@@ -151,6 +151,7 @@ void Cutover::Check() {
 // Everything that takes time, or may fail, and does not need the pause.
 void Cutover::Begin() {
   masters_.emplace(migration_.server, GetUserId());
+  masters_->RequireRights(parameters_.fence, options_.users);
   if (parameters_.fence == "acl") {
     users_ = masters_->FetchUsers(options_.users);
     if (std::count(options_.users.begin(), options_.users.end(), "default") == 0 &&

@@ -1,6 +1,7 @@
 #include "cutover/cutover_record.h"
 
 #include "pg/arguments.h"
+#include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/instance.h"
 #include "pg/spi.h"
@@ -14,6 +15,41 @@ std::string ThisDatabase() { return pg::ThisInstance() + "/" + std::to_string(My
 
 void CommitToDisk() {
   if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF) pg::SetForTransaction("synchronous_commit", "local");
+}
+
+LOCKTAG CutoverLockTag(const std::string &migration) {
+  return pg::LockTagOfName(pg::kCutoverLocks, migration);
+}
+
+bool IsBeingCutOver(const std::string &migration) {
+  LOCKTAG const tag = CutoverLockTag(migration);
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(R"sql(SELECT
+                            FROM pg_locks
+                            WHERE locktype = 'advisory' AND database = $1 AND classid = $2 AND objid = $3
+                                AND objsubid = $4 AND granted)sql",
+                      {SqlParam::OidOf(MyDatabaseId), SqlParam::OidOf(tag.locktag_field2),
+                       SqlParam::OidOf(tag.locktag_field3), SqlParam::Int4(pg::kCutoverLocks)})
+             .size() > 0;
+}
+
+std::vector<CutoverRecord::Unfinished> CutoverRecord::FindAllUnfinished() {
+  pg::AsExtensionOwner as_owner;
+  std::vector<Unfinished> found;
+  auto const rows = Spi::ExecuteKept(
+      R"sql(SELECT c.cutover_id, c.migration, redis_migrate.acting_role(g.owner), c.instance
+            FROM redis_migrate.cutover AS c
+            JOIN redis_migrate.migration AS g USING (migration)
+            WHERE c.state = 'running' AND redis_migrate.acting_role(g.owner) IS NOT NULL)sql",
+      {});
+  if (rows.size() == 0) return found;
+  std::string const here = ThisDatabase();
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    if (rows[i].Text(3) != here) continue;
+    found.push_back({rows[i].Int8(0), rows[i].Text(1), DatumGetObjectId(rows[i].Value(2)),
+                     IsBeingCutOver(rows[i].Text(1))});
+  }
+  return found;
 }
 
 CutoverRecord::CutoverRecord(const Parameters &parameters) : parameters_(parameters), step_("checking") {
@@ -122,3 +158,10 @@ void CutoverRecord::Finish(const std::string &state, const std::string &sqlstate
 }
 
 }  // namespace prm
+
+// redis_migrate.is_being_cut_over(migration text) → boolean: see the SQL comment. Errors: none.
+PRM_FUNCTION(is_being_cut_over) {
+  using namespace prm;
+  pg::Spi spi;
+  PG_RETURN_BOOL(IsBeingCutOver(pg::TextArgument(fcinfo, 0, "migration")));
+}

@@ -4,11 +4,17 @@
 
 #include "cutover/masters.h"
 #include "pg/pg.h"
+#include "pg/session_lock.h"
 
 namespace prm {
 
 // The instance of a cutover: a copy of the database on the same server is not the one that began it.
 std::string ThisDatabase();
+
+// The lock of the session that cuts a migration over, or back.
+LOCKTAG CutoverLockTag(const std::string &migration);
+// Whether one has it. Needs SPI.
+bool IsBeingCutOver(const std::string &migration);
 
 // Commits to disk, whatever the session has set: a crash must not forget anything that Redis is about to be
 // told. A setting that also waits for standbys stays.
@@ -17,6 +23,15 @@ void CommitToDisk();
 // All functions need SPI and work in the current transaction with the rights of the extension's owner.
 class CutoverRecord {
  public:
+  // One that has neither completed nor been undone, and is this database's.
+  struct Unfinished {
+    int64 id;
+    std::string migration;
+    Oid owner;
+    bool is_under_way;  // a session has its lock: it will complete or undo it
+  };
+  static std::vector<Unfinished> FindAllUnfinished();
+
   struct Parameters {
     std::string migration;
     std::vector<std::string> patterns;

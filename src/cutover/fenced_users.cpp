@@ -46,8 +46,8 @@ void AddFencedUsers(const CutoverRecord &record, const std::vector<FencedUser> &
         {SqlParam::Text(user.node), SqlParam::Text(user.address), SqlParam::Text(user.name),
          SqlParam::Text(user.rules)});
     Spi::Execute(
-        R"sql(INSERT INTO redis_migrate.fenced_user (cutover_id, node, address, username, rules)
-              SELECT $1, $2, $3, $4,
+        R"sql(INSERT INTO redis_migrate.fenced_user (cutover_id, node, address, username, run_id, rules)
+              SELECT $1, $2, $3, $4, $6,
                   coalesce((SELECT u.rules
                             FROM redis_migrate.fenced_user AS u
                             JOIN redis_migrate.cutover AS c USING (cutover_id)
@@ -57,7 +57,7 @@ void AddFencedUsers(const CutoverRecord &record, const std::vector<FencedUser> &
                             ORDER BY u.cutover_id
                             LIMIT 1), $5))sql",
         {SqlParam::Int8(record.id()), SqlParam::Text(user.node), SqlParam::Text(user.address),
-         SqlParam::Text(user.name), SqlParam::Text(user.rules)});
+         SqlParam::Text(user.name), SqlParam::Text(user.rules), SqlParam::Text(user.run_id)});
   }
 }
 
@@ -120,6 +120,50 @@ void SetReturned(const CutoverRecord &record, const std::vector<FencedUser> &use
             std::string(kHolds) + ") AND " + CandidatesOf(record),
         {SqlParam::Int8(record.id()), SqlParam::Text(user.node), SqlParam::Text(user.address),
          SqlParam::Text(user.name)});
+}
+
+std::vector<HeldUser> FindHeldUsers(const std::string &migration) {
+  std::vector<HeldUser> held;
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::ExecuteKept(
+      R"sql(SELECT DISTINCT ON (u.username, u.node, u.address)
+                u.cutover_id, u.node, u.address, u.username, u.rules, u.fenced_rules, u.run_id,
+                u.trouble
+            FROM redis_migrate.fenced_user AS u
+            JOIN redis_migrate.cutover AS c USING (cutover_id)
+            WHERE c.migration = $1 AND c.state = 'completed' AND u.returned_at IS NULL AND )sql" +
+          std::string(kHolds) + " ORDER BY u.username, u.node, u.address, u.cutover_id DESC",
+      {SqlParam::Text(migration)});
+  auto const text = [&](uint64 row, int column) {
+    return rows[row].IsNull(column) ? std::string() : rows[row].Text(column);
+  };
+  for (uint64 i = 0; i < rows.size(); ++i)
+    held.push_back({rows[i].Int8(0),
+                    {text(i, 1), text(i, 2), text(i, 3), text(i, 4), text(i, 5), text(i, 6)},
+                    text(i, 7)});
+  return held;
+}
+
+void AddHeldUser(const HeldUser &held) {
+  CommitToDisk();
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.fenced_user (cutover_id, node, address, username, rules, run_id)
+            VALUES ($1, $2, $3, $4, $5, $6)
+            ON CONFLICT (cutover_id, node, address, username) DO NOTHING)sql",
+      {SqlParam::Int8(held.cutover_id), SqlParam::Text(held.user.node), SqlParam::Text(held.user.address),
+       SqlParam::Text(held.user.name), SqlParam::Text(held.user.rules), SqlParam::Text(held.user.run_id)});
+}
+
+void UpdateHeldUser(const HeldUser &held) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.fenced_user
+            SET fenced_rules = nullif($5, ''), run_id = $6, trouble = nullif($7, '')
+            WHERE cutover_id = $1 AND node = $2 AND address = $3 AND username = $4)sql",
+      {SqlParam::Int8(held.cutover_id), SqlParam::Text(held.user.node), SqlParam::Text(held.user.address),
+       SqlParam::Text(held.user.name), SqlParam::Text(held.user.fenced_rules),
+       SqlParam::Text(held.user.run_id), SqlParam::Text(held.trouble)});
 }
 
 }  // namespace prm

@@ -28,4 +28,16 @@ UsersToReturn FindUsersToReturn(const CutoverRecord &record);
 // Notes that nothing is left to be done for them by the record's families.
 void SetReturned(const CutoverRecord &record, const std::vector<FencedUser> &users);
 
+// A user whom a cutover of the migration has fenced, of a family that is PostgreSQL's.
+struct HeldUser {
+  int64 cutover_id;  // the last of them
+  FencedUser user;
+  std::string trouble;  // why the user may write all the same
+};
+std::vector<HeldUser> FindHeldUsers(const std::string &migration);
+// Notes one who is about to be fenced again, or at another master, as AddFencedUsers does.
+void AddHeldUser(const HeldUser &held);
+// What is known of it by now: its rules afterwards, the process of its master, and the trouble.
+void UpdateHeldUser(const HeldUser &held);
+
 }  // namespace prm

@@ -66,21 +66,26 @@ void KeySample::Choose(Masters &masters, size_t most) {
   for (size_t number = 0; number < masters.size(); ++number) {
     ServerConnection &server = masters[number];
     redis::ServerInfo const info = ValueOrThrow(redis::FetchInfo(*server));
-    for (const redis::KeyspaceInfo &space : info.Keyspace()) {
-      if (!Takes(migration_.databases, space.db)) continue;
-      ValueOrThrow(server->Command({"SELECT", std::to_string(space.db)}));
-      std::set<KeyId> &keys = keys_[number];
+    std::vector<int> databases;
+    for (const redis::KeyspaceInfo &space : info.Keyspace())
+      if (Takes(migration_.databases, space.db)) databases.push_back(space.db);
+    std::set<KeyId> &keys = keys_[number];
+    for (size_t i = 0; i < databases.size(); ++i) {
+      int const db = databases[i];
+      ValueOrThrow(server->Command({"SELECT", std::to_string(db)}));
+      // What one database lacks, those after it may have.
+      size_t const databases_left = databases.size() - i;
+      size_t const wanted = keys.size() + (of_each - keys.size() + databases_left - 1) / databases_left;
       size_t misses = 0;
-      while (keys.size() < of_each && misses < 4 * of_each &&
-             pg::MonotonicMs() - began_ms < kMostChoosingMs) {
-        for (size_t i = 0; i < kAskAtOnce; ++i) server->Append({"RANDOMKEY"});
-        for (size_t i = 0; i < kAskAtOnce; ++i) {
+      while (keys.size() < wanted && misses < 4 * of_each && pg::MonotonicMs() - began_ms < kMostChoosingMs) {
+        for (size_t n = 0; n < kAskAtOnce; ++n) server->Append({"RANDOMKEY"});
+        for (size_t n = 0; n < kAskAtOnce; ++n) {
           redis::Reply const key = ValueOrThrow(server->Receive());
           if (key.IsError()) throw pg::Failure(server->ToError(key));
           uint64 route = 0;
-          bool const is_new = key.String() && keys.size() < of_each &&
-                              IsOfFamilies(space.db, *key.String(), route) &&
-                              keys.emplace(space.db, std::string(*key.String())).second;
+          bool const is_new = key.String() && keys.size() < wanted &&
+                              IsOfFamilies(db, *key.String(), route) &&
+                              keys.emplace(db, std::string(*key.String())).second;
           if (!is_new) ++misses;
         }
       }

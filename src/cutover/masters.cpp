@@ -4,6 +4,7 @@
 #include "live/live_links.h"
 #include "pg/spi.h"
 #include "redis/cluster_slots.h"
+#include "redis/info.h"
 #include "redis/role.h"
 
 namespace prm {
@@ -53,11 +54,8 @@ std::optional<std::string> FetchRules(redis::Connection &redis, const std::strin
   return RulesOf(redis, user);
 }
 
-// Whether a user's rules are still those that the fence has left.
-bool IsFenced(const FencedUser &user, const std::string &rules) {
-  if (!user.fenced_rules.empty()) return rules == user.fenced_rules;
-  std::vector<std::string> const words = Words(rules);
-  return std::count(words.begin(), words.end(), "-@write") > 0;
+std::string FetchRunId(redis::Connection &redis) {
+  return std::string(ValueOrThrow(redis::FetchInfo(redis)).Show("run_id"));
 }
 
 void SetRules(redis::Connection &redis, const FencedUser &user) {
@@ -70,6 +68,12 @@ void SetRules(redis::Connection &redis, const FencedUser &user) {
 }
 
 }  // namespace
+
+bool IsFenced(const FencedUser &user, const std::string &rules) {
+  if (!user.fenced_rules.empty()) return rules == user.fenced_rules;
+  std::vector<std::string> const words = Words(rules);
+  return std::count(words.begin(), words.end(), "-@write") > 0;
+}
 
 Masters::Masters(const std::string &server, Oid user) { Connect(server, user, nullptr); }
 
@@ -105,6 +109,39 @@ void Masters::Connect(const std::string &server, Oid user, std::vector<Failure> 
     }
 }
 
+void Masters::RequireRights(const std::string &fence, const std::vector<std::string> &users) {
+  struct Probe {
+    std::vector<Bytes> command;  // does nothing: its arguments are none, or nothing is paused
+    const char *right;
+  };
+  std::vector<Probe> probes = {{{"CLIENT", "PAUSE", "?", "WRITE"}, "+client|pause"},
+                               {{"CLIENT", "UNPAUSE"}, "+client|unpause"}};
+  if (fence == "kill") probes.push_back({{"CLIENT", "KILL", "TYPE", "?"}, "+client|kill"});
+  if (!users.empty()) {
+    probes.push_back({{"ACL", "WHOAMI"}, "+acl|whoami"});
+    probes.push_back({{"ACL", "GETUSER", users[0]}, "+acl|getuser"});
+    probes.push_back({{"ACL", "SETUSER", users[0], "?"}, "+acl|setuser"});
+  }
+  for (const auto &connection : connections_) {
+    redis::Connection &redis = **connection;
+    std::string missing, words;
+    for (const Probe &probe : probes) {
+      redis.Append(probe.command.data(), probe.command.size());
+      redis::Reply const reply = ValueOrThrow(redis.Receive());
+      if (!reply.IsError()) continue;
+      Error const error = redis.ToError(reply);
+      if (error.code != ErrorCode::kPermissionDenied) continue;
+      missing += (missing.empty() ? "" : " ") + std::string(probe.right);
+      words = error.detail;
+    }
+    if (!missing.empty())
+      throw Failure(
+          ERRCODE_INSUFFICIENT_PRIVILEGE,
+          "the user of this migration may not do at Redis at " + redis.address() + " what a cutover does",
+          "Redis says: " + words, "As an administrator of Redis: ACL SETUSER <user> " + missing + ".");
+  }
+}
+
 void Masters::Pause(int64 most_ms) {
   std::string const ms = std::to_string(most_ms);
   for (const auto &connection : connections_)
@@ -131,6 +168,7 @@ std::vector<FencedUser> Masters::FetchUsers(const std::vector<std::string> &name
   std::vector<FencedUser> users;
   for (const auto &connection : connections_) {
     redis::Connection &redis = **connection;
+    std::string const run_id = FetchRunId(redis);
     redis::Reply const own = ValueOrThrow(redis.Command({"ACL", "WHOAMI"}));
     for (const std::string &name : names) {
       std::string const shown = redis.gate().Pass(name);
@@ -150,9 +188,18 @@ std::vector<FencedUser> Masters::FetchUsers(const std::vector<std::string> &name
         throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
                       "user \"" + shown + "\" has selectors, which may permit writes by themselves", "",
                       "redis-cli ACL SETUSER " + shown + " clearselectors, or fence => 'kill'.");
-      users.push_back({connection->node().id, redis.address(), name, rules, ""});
+      users.push_back({connection->node().id, redis.address(), name, rules, "", run_id});
     }
   }
+  return users;
+}
+
+std::vector<FencedUser> Masters::FindUsers(const std::string &name) {
+  std::vector<FencedUser> users;
+  for (const auto &connection : connections_)
+    if (std::optional<std::string> const rules = FetchRules(**connection, name))
+      users.push_back(
+          {connection->node().id, (*connection)->address(), name, *rules, "", FetchRunId(**connection)});
   return users;
 }
 
@@ -193,7 +240,12 @@ ReturnedUsers Masters::GiveBack(const std::vector<FencedUser> &users, std::vecto
     try {
       std::optional<std::string> const rules = FetchRules(redis, user.name);
       bool const is_replaced = user.node.empty() && user.address != redis.address();
-      if (!rules || (is_replaced && !IsFenced(user, *rules))) {  // SETUSER would create it
+      // The one that is the master now has its own.
+      bool const is_noted_here =
+          is_replaced && std::any_of(users.begin(), users.end(), [&](const FencedUser &other) {
+            return other.node.empty() && other.address == redis.address() && other.name == user.name;
+          });
+      if (!rules || is_noted_here || (is_replaced && !IsFenced(user, *rules))) {  // SETUSER would create it
         returned.gone.push_back(user);
       } else if (*rules == user.rules) {
         returned.done.push_back(user);

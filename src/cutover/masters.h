@@ -15,7 +15,11 @@ struct FencedUser {
   std::string name;
   std::string rules;         // before @write was taken
   std::string fenced_rules;  // afterwards; empty: not known
+  std::string run_id;        // of the process that the master was then
 };
+
+// Whether the rules of a user are still those that the fence has left.
+bool IsFenced(const FencedUser &user, const std::string &rules);
 
 // Users who were to get their rights back, by what became of them.
 struct ReturnedUsers {
@@ -33,6 +37,10 @@ class Masters {
   // As above, but leaves out masters of a cluster that cannot be reached; each is one of the failures.
   Masters(const std::string &server, Oid user, std::vector<pg::Failure> &failures);
 
+  // Whether our user may do all that a cutover with this fence will, without doing any of it. users: whom it
+  // will fence. Errors: 42501 with the rights that are missing, and those of Connection::Command.
+  void RequireRights(const std::string &fence, const std::vector<std::string> &users);
+
   // CLIENT PAUSE … WRITE, of Redis 6.2: writes, scripts and GETEX are held back for so long, or until Resume.
   // Errors: those of Connection::Command.
   void Pause(int64 most_ms);
@@ -45,6 +53,8 @@ class Masters {
   // Asks ACL GETUSER for these users. Errors: 42704 no such user; 22023 for the user of our own
   // connections; 0A000 for one who has selectors, which may permit what -@write takes.
   std::vector<FencedUser> FetchUsers(const std::vector<std::string> &names);
+  // This user as each of them has it; a master that has no such user is left out.
+  std::vector<FencedUser> FindUsers(const std::string &name);
   // Whether whoever connects without a password may write, on one of them, as user default.
   bool LetAnybodyWrite();
   // ACL SETUSER … -@write. Notes the rules that result.

@@ -107,7 +107,7 @@ std::vector<std::string> PatternsOf(const Migration &migration, const std::optio
 }
 
 CutoverLock::CutoverLock(const std::string &migration, const std::string &server)
-    : lock_(pg::LockTagOfName(pg::kCutoverLocks, migration), ExclusiveLock),
+    : lock_(CutoverLockTag(migration), ExclusiveLock),
       // No migration has such a name.
       server_lock_(pg::LockTagOfName(pg::kCutoverLocks, "\xff" + server), ExclusiveLock) {
   std::string const hint = "SELECT * FROM redis_migrate.cutovers shows how far it is.";
@@ -163,7 +163,7 @@ void SettleUnfinished(const Migration &migration) {
   else
     UndoCutover(migration, *record,
                 {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "it was interrupted at step " + record->step()});
-  pg::Report(NOTICE,
+  pg::Report(WARNING,
              record->Name() + " was interrupted, and is now " + (is_committed ? "completed" : "undone"));
 }
 

@@ -33,7 +33,7 @@ void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Pr
 void CompleteCutover(const Migration &migration, CutoverRecord &record,
                      std::optional<std::vector<pg::Failure>> failed);
 
-// Completes or undoes one of the migration that was interrupted, with a NOTICE. Commits. Errors: those of
+// Completes or undoes one of the migration that was interrupted, with a WARNING. Commits. Errors: those of
 // FindUnfinished and UndoCutover.
 void SettleUnfinished(const Migration &migration);
 

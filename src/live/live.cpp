@@ -18,6 +18,9 @@
 #include "stream/stream_spool.h"
 
 namespace prm {
+
+void (*look_after_fences)(const Migration &migration) = nullptr;
+
 namespace {
 
 using pg::Spi;
@@ -107,6 +110,7 @@ void LoadSnapshot(Run &run, Links &links) {
   links.watches.front()->set_beside([&] {
     MakeWay(run);
     appliers.Look();
+    look_after_fences(run.migration());
   });
   FollowedRun followed(run.migration(), run.routing(), run.source(), run.record());
   FollowLinks(followed, links);

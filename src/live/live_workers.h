@@ -1,6 +1,7 @@
 // The background workers beside the one of a live run: they keep its links, or apply shares of the changes.
 #pragma once
 
+#include "mapping/catalog.h"
 #include "pg/pg.h"
 
 namespace prm {
@@ -24,5 +25,8 @@ class LiveWorkers {
 // Set by _PG_init.
 extern std::unique_ptr<LiveWorkers> (*new_link_workers)();
 extern std::unique_ptr<LiveWorkers> (*new_applier_workers)();
+
+// Looks after what a cutover has left at the masters, outside of a transaction. Set by _PG_init.
+extern void (*look_after_fences)(const Migration &migration);
 
 }  // namespace prm

@@ -76,7 +76,7 @@ PRM_FUNCTION(reverse_problems) {
   std::map<std::string, ReverseProblem> problems;
   {
     pg::Spi spi;
-    FindReverses(LoadMigration(name), pattern, problems);
+    FindFedMappings(LoadMigration(name), pattern, problems);
   }
   for (const auto &[mapping, problem] : problems) {
     Datum values[] = {pg::TextDatum(mapping), pg::TextDatum(problem.problem), pg::TextDatum(problem.hint)};
@@ -96,7 +96,7 @@ PRM_FUNCTION(start_reverse) {
   Migration const migration = LoadMigration(name);
   RequireSource(migration, "scan");
   std::map<std::string, ReverseProblem> problems;
-  std::vector<ReverseMapping> const reverses = FindReverses(migration, pattern, problems);
+  std::vector<ReverseMapping> const reverses = FindFedMappings(migration, pattern, problems);
   if (!problems.empty())
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "rows of mapping \"" + problems.begin()->first +

@@ -10,6 +10,7 @@
 #include "pg/transaction.h"
 #include "pg/wait.h"
 #include "redis/cluster_slots.h"
+#include "sink/command_abilities.h"
 
 namespace prm {
 
@@ -22,6 +23,23 @@ constexpr int kMostLooks = 3;  // at a key that differs: it may be changing
 constexpr long kLookAgainMs = 300;
 constexpr int64 kExpiryToleranceMs = 1000;
 constexpr size_t kMostShown = 5;
+
+// Before Redis 7.4 no field expires.
+void ReadFieldExpiries(ServerConnection &server, const std::string &key, sink::WholeValue &value) {
+  std::string const count = std::to_string(value.elements.size() / 2);
+  std::vector<Bytes> command = {"HPEXPIRETIME", key, "FIELDS", count};
+  for (size_t i = 0; i < value.elements.size(); i += 2) command.emplace_back(value.elements[i]);
+  server->Append(command.data(), command.size(), redis::kLargeReply);
+  redis::Reply const reply = pg::ValueOrThrow(server->Receive());
+  if (reply.IsError() && sink::IsUnknownCommand(reply.ErrorText())) return;
+  if (reply.IsError()) throw pg::Failure(server->ToError(reply));
+  for (size_t i = 0; i < reply.size(); ++i) {
+    auto const at = reply.element(i).Integer();
+    value.field_expiries.push_back(at && *at > 0 ? at : std::nullopt);
+  }
+  // As many as there are fields.
+  value.field_expiries.resize(value.elements.size() / 2);
+}
 
 // Reads a key's value as a reverse query would yield it. An absent key is an empty list. A type that no
 // reverse query yields has no elements.
@@ -48,9 +66,17 @@ sink::WholeValue ReadFromRedis(ServerConnection &server, const std::string &key)
     for (size_t i = 0; i < reply.size(); ++i)
       if (auto const element = reply.element(i).String()) value.elements.emplace_back(*element);
   }
+  if (value.type == "hash" && !value.elements.empty()) ReadFieldExpiries(server, key, value);
   if (auto const left = ask({"PTTL", key}).Integer(); left && *left >= 0)
     value.expires_at_ms = pg::NowMs() + *left;
   return value;
+}
+
+// Alike for the spellings of one number: 1e3, 1000.0.
+std::string ShownScore(const std::string &score) {
+  char text[32];
+  snprintf(text, sizeof text, "%.17g", std::strtod(score.c_str(), nullptr));
+  return text;
 }
 
 // Elements in an order that does not matter to the type, scores as numbers.
@@ -60,7 +86,7 @@ std::vector<std::pair<std::string, std::string>> Ordered(const sink::WholeValue 
   for (size_t i = 0; i + width <= value.elements.size(); i += width)
     pairs.emplace_back(value.elements[i], width == 2 ? value.elements[i + 1] : "");
   if (value.type == "zset")
-    for (auto &[member, score] : pairs) score = std::to_string(std::strtod(score.c_str(), nullptr));
+    for (auto &[member, score] : pairs) score = ShownScore(score);
   if (value.type != "list") std::sort(pairs.begin(), pairs.end());
   return pairs;
 }
@@ -72,13 +98,43 @@ size_t HashOf(const sink::WholeValue &value) {
   return hash;
 }
 
-bool IsSame(const sink::WholeValue &a, const sink::WholeValue &b) {
+// Of a hash: when fields expire that do.
+std::map<std::string, int64> FieldExpiries(const sink::WholeValue &value) {
+  std::map<std::string, int64> expiries;
+  for (size_t i = 0; i < value.field_expiries.size(); ++i)
+    if (value.field_expiries[i]) expiries[value.elements[2 * i]] = *value.field_expiries[i];
+  return expiries;
+}
+
+// Without the fields that have expired: their rows may still be there.
+sink::WholeValue Living(const sink::WholeValue &value, int64 now_ms) {
+  if (value.field_expiries.empty()) return value;
+  sink::WholeValue living{value.type, {}, value.expires_at_ms, {}};
+  for (size_t i = 0; i < value.field_expiries.size(); ++i) {
+    if (value.field_expiries[i] && *value.field_expiries[i] <= now_ms) continue;
+    living.elements.push_back(value.elements[2 * i]);
+    living.elements.push_back(value.elements[2 * i + 1]);
+    living.field_expiries.push_back(value.field_expiries[i]);
+  }
+  return living;
+}
+
+bool ExpireAlike(const sink::WholeValue &a, const sink::WholeValue &b) {
+  std::map<std::string, int64> const of_a = FieldExpiries(a), of_b = FieldExpiries(b);
+  return of_a.size() == of_b.size() &&
+         std::equal(of_a.begin(), of_a.end(), of_b.begin(), [](const auto &one, const auto &other) {
+           return one.first == other.first && std::abs(one.second - other.second) <= kExpiryToleranceMs;
+         });
+}
+
+bool IsSame(const sink::WholeValue &of_rows, const sink::WholeValue &of_redis) {
   int64 const now_ms = pg::NowMs();
+  sink::WholeValue const a = Living(of_rows, now_ms), b = Living(of_redis, now_ms);
   auto is_gone = [&](const sink::WholeValue &value) {
     return value.elements.empty() || (value.expires_at_ms && *value.expires_at_ms <= now_ms);
   };
   if (is_gone(a) && is_gone(b)) return true;
-  if (a.type != b.type || Ordered(a) != Ordered(b)) return false;
+  if (a.type != b.type || Ordered(a) != Ordered(b) || !ExpireAlike(a, b)) return false;
   if (!a.expires_at_ms || !b.expires_at_ms) return a.expires_at_ms == b.expires_at_ms;
   return std::abs(*a.expires_at_ms - *b.expires_at_ms) <= kExpiryToleranceMs;
 }

@@ -1,5 +1,6 @@
 #include "reverse/reverse_mapping.h"
 
+#include "connect/server.h"
 #include "ledger/ledger.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/mapping_query.h"
@@ -279,6 +280,17 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
       reverses.push_back(std::move(*reverse));
   }
   return reverses;
+}
+
+std::vector<ReverseMapping> FindFedMappings(const Migration &migration,
+                                            const std::optional<std::string> &pattern,
+                                            std::map<std::string, ReverseProblem> &problems) {
+  std::vector<ReverseMapping> reverses = FindReverses(migration, pattern, problems);
+  if (migration.server.empty() || ServerOptions(migration.server, GetUserId()).seeds.empty()) return reverses;
+  for (const ReverseMapping &reverse : reverses)
+    problems[reverse.mapping.name] = {"the server is a Redis Cluster, to which no reverse feed writes",
+                                      "Cut over with no_way_back => true."};
+  return {};
 }
 
 namespace {

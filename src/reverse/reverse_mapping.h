@@ -67,6 +67,12 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
                                          const std::optional<std::string> &pattern,
                                          std::map<std::string, ReverseProblem> &problems);
 
+// As above, of those whose rows the reverse feed can write to the server: none where that is a cluster.
+// Errors: those of ServerOptions, too.
+std::vector<ReverseMapping> FindFedMappings(const Migration &migration,
+                                            const std::optional<std::string> &pattern,
+                                            std::map<std::string, ReverseProblem> &problems);
+
 // Nothing: there was no room for it. Without a type: the row does not tell what the key is.
 using ReverseValue = std::optional<sink::WholeValue>;
 

@@ -1,5 +1,6 @@
 // The scheduler of a database: compares the desired state (tables) with the actual one (slots), starts
 // missing workers, and ends when nothing is due soon.
+#include "cutover/cutover_record.h"
 #include "pg/worker_role.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
@@ -14,6 +15,7 @@ using pg::Spi;
 
 constexpr int64 kNapMs = 60 * 1000;
 constexpr int64 kLeastNapMs = 200;
+constexpr int kLookAtCutoversMs = 1000;
 constexpr int kMostCrashes = 5;
 constexpr int kMostFailedStarts = 5;
 constexpr int64 kMostWaitForRoomMs = 10 * 1000;
@@ -73,6 +75,7 @@ class Scheduler {
     std::vector<Job> jobs;
     std::vector<std::pair<Oid, TimestampTz>> owners;
     std::vector<std::pair<Oid, int64>> feeds;  // of the reverse feeds: owner and number
+    std::vector<CutoverRecord::Unfinished> cutovers;
     std::optional<TimestampTz> attempts_due;
     int64 restored = 0;
     pg::InTransaction([&] {
@@ -80,6 +83,7 @@ class Scheduler {
       if (!told_of_restored_) restored = CountRestored();
       if (HasRoutine("redis_migrate.maintenance_owners()")) owners = MaintenanceOwners();
       feeds = FeedsDue();
+      cutovers = CutoverRecord::FindAllUnfinished();
       if (HasRoutine("redis_migrate.attempts_due()") && HasRoutine("redis_migrate.write_login_attempts()")) {
         auto rows = Spi::Execute("SELECT redis_migrate.attempts_due()");
         if (!rows[0].IsNull(0)) attempts_due = DatumGetTimestampTz(rows[0].Value(0));
@@ -94,6 +98,12 @@ class Scheduler {
     }
     for (const Job &job : jobs) ReconcileJob(job);
     for (const auto &[owner, feed] : feeds) Repeat({Kind::kReverse, database_, owner, feed}, 0);
+    // Who cuts over may be killed without a word.
+    for (const CutoverRecord::Unfinished &cutover : cutovers) {
+      Task const task = {Kind::kCutover, database_, cutover.owner, cutover.id};
+      bool const is_for_later = cutover.is_under_way && !FindSlot(task);
+      Repeat(task, is_for_later ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kLookAtCutoversMs) : 0);
+    }
     for (const auto &[owner, due] : owners) Repeat({Kind::kSweeper, database_, owner}, due);
     if (attempts_due) Repeat({Kind::kAttempts, database_, extension_.owner()}, *attempts_due);
     for (const Slot &slot : Slots())

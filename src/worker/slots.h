@@ -14,12 +14,13 @@ enum class Kind : uint8 {
   kLink,
   kApplier,
   kReverse,
+  kCutover,
   kSweeper,
   kAttempts
 };
-constexpr const char *kKindNames[] = {"launcher",       "scheduler",        "migration",
-                                      "migration part", "replication link", "live applier",
-                                      "reverse feed",   "sweeper",          "attempt writer"};
+constexpr const char *kKindNames[] = {"launcher",         "scheduler",     "migration",    "migration part",
+                                      "replication link", "live applier",  "reverse feed", "cutover",
+                                      "sweeper",          "attempt writer"};
 
 // Whether the worker is one beside the worker that leads a run.
 inline bool IsOfRun(Kind kind) {
@@ -39,7 +40,8 @@ struct Task {
   Oid database = InvalidOid;
   Oid owner = InvalidOid;
   int64 job = 0;     // of a migration: redis_migrate.background_run; of a part, a link or an applier:
-                     // redis_migrate.run; of a reverse feed: redis_migrate.reverse_feed
+                     // redis_migrate.run; of a reverse feed: redis_migrate.reverse_feed; of a cutover:
+                     // redis_migrate.cutover
   int32 number = 0;  // of a part, a link or an applier: its number within the run
 };
 bool operator==(const Task &a, const Task &b);

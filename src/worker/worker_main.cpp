@@ -46,6 +46,8 @@ void WorkerBody() {
       return RunApplierWorker(slot);
     case Kind::kReverse:
       return RunReverseWorker(slot);
+    case Kind::kCutover:
+      return RunCutoverWorker(slot);
     case Kind::kSweeper:
       return RunSweeper(slot);
     case Kind::kAttempts:

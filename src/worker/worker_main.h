@@ -14,6 +14,7 @@ void RunPartWorker(const Slot &slot);
 void RunLinkWorker(const Slot &slot);
 void RunApplierWorker(const Slot &slot);
 void RunReverseWorker(const Slot &slot);
+void RunCutoverWorker(const Slot &slot);
 void RunSweeper(const Slot &slot);
 void RunAttemptWriter(const Slot &slot);
 

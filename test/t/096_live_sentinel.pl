@@ -85,4 +85,29 @@ $load->finish;
 is(wait_for($node) . differences($node, $second), '', 'a master that ends, under load');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs WHERE NOT balanced'), '0', 'the sums agree');
 
+# A user whom a cutover has fenced is fenced at the next master, too, and again after rules came back from a file.
+$first->start;
+wait_until_replica($first);
+$_->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all') for $first, $second;
+sub may_write { my ($redis) = @_; return $redis->cli('ACL', 'GETUSER', 'app') !~ /-\@write/; }
+sub trouble { return $node->safe_psql('postgres', 'SELECT coalesce(fence_trouble, $$none$$) FROM redis_migrate.cutovers'); }
+is(wait_for($node), '', 'live sync');
+is(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '10 s', force => true)}), '', 'cutover');
+is(may_write($second) . may_write($first), '1', 'the master is fenced');
+wait_until('the fail-over begins', sub { ask_sentinel('SENTINEL', 'FAILOVER', 'shop') =~ /OK|INPROG/ });
+wait_until_master($first);
+wait_until('the new master is fenced', sub { !may_write($first) });
+is(trouble(), 'none', 'a fail-over: so is the new one');
+like(slurp_file($node->logfile), qr/WARNING:  user "app" of Redis at \S+ had the right to write again, and has lost it once more/, 'and the log says so');
+# What somebody gives by hand stays.
+$first->cli('ACL', 'SETUSER', 'app', 'nocommands', '+@all');
+wait_until('somebody has given other rules', sub { trouble() =~ /^app at \S+: Somebody has given it other rules since it was fenced\.$/ });
+$first->cli('ACL', 'SETUSER', 'app', 'nocommands', '+@all', '-@write');
+wait_until('they are taken back', sub { trouble() eq 'none' });
+ok(!may_write($first), 'by hand, too');
+my $err = '';
+$node->psql('postgres', q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}, stderr => \$err);
+like($err, qr/WARNING:  users of Redis may stay without their rights to write: "app"/, 'cutback: at the old master the user stays fenced');
+ok(may_write($first), 'and may write at the new one');
+
 done_testing();

@@ -30,7 +30,9 @@ $redis->cli_lines(load_commands(6000, 400));
 $redis->cli('EVAL', q{for i = 1, 20000 do redis.call('SET', 's:n' .. i, i) end
     for i = 1, 3 do redis.call('SET', 's:big' .. i, string.rep('x', 1024 * 1024)) end
     for i = 1, 30000 do redis.call('RPUSH', 'l:long', i) end
-    for i = 1, 3000 do redis.call('ZADD', 'z:long', i, 'm' .. i) end}, 0);
+    for i = 1, 3000 do redis.call('ZADD', 'z:long', i, 'm' .. i) end
+    redis.call('ZADD', 'z:odd', 'inf', 'inf', '-inf', '-inf', '-0', 'zero', '0.10000000000000001', 'tenth', '1e-300', 'small')
+    redis.call('XADD', 'x:1', '1-1', 'f', 'v')}, 0);
 is(sql_error($node, q{CALL redis_migrate.run('live', source => 'scan')}), '', 'a run');
 is(verify(q{, source => 'scan'}), '', 'a verification');
 is(verdict(), 't|', 'proves that all is equal') or diag found();
@@ -44,8 +46,17 @@ rows(q{DELETE FROM strings WHERE id = 'n777'; UPDATE strings SET expires_at = no
 rows(q{INSERT INTO strings VALUES ('nobody', 'x')});
 $redis->cli('DEL', 's:n779');
 $redis->cli('HSET', 'h:new', 'a', '1');
+rows(q{UPDATE scores SET score = CASE member WHEN 'inf' THEN '1e308' WHEN '-inf' THEN 'inf' WHEN 'zero' THEN -5e-324 WHEN 'tenth' THEN 0.1 + 1.4e-17 ELSE 0 END WHERE id = 'odd'});
+rows(q{UPDATE redis_migrate.archived_key SET payload = overlay(payload PLACING '\x00' FROM length(payload) - 12) WHERE key_bytes = 'x:1'});
+# By each source, of one moment.
+$redis->cli('SAVE');
+chmod 0644, $redis->directory . '/dump.rdb';
+chmod 0755, $redis->directory;
+rows(q{SELECT redis_migrate.alter_migration('live', file => '} . $redis->directory . q{/dump.rdb')});
+my $differing = "(archive)|0|0|1|0\nhashes|1|0|0|0\nitems|0|0|2|0\nscores|1|0|6|0\nstrings|1|2|1|1";
+for my $source ('rdb', 'replication') { is(verify(", source => '$source'") . found(), $differing, "$source: each difference is found"); }
 is(verify(q{, source => 'scan'}), '', 'with differences');
-is(found(), "hashes|1|0|0|0\nitems|0|0|2|0\nscores|1|0|1|0\nstrings|1|2|1|1", 'each is found') or diag rows("SELECT mapping, kind, key, row_key, column_name, redis_value, stored_value FROM redis_migrate.verification_differences WHERE verification_id = $last");
+is(found(), $differing, 'each is found') or diag rows("SELECT mapping, kind, key, row_key, column_name, redis_value, stored_value FROM redis_migrate.verification_differences WHERE verification_id = $last");
 is(rows(qq{SELECT kind, row_key FROM redis_migrate.verification_differences WHERE verification_id = $last AND mapping = 'strings' ORDER BY 1, 2}),
     "different|{big2}\nexpiry_differs|{n778}\nextra|{n779}\nextra|{nobody}\nmissing|{n777}", 'and named');
 like(rows(qq{SELECT redis_value, stored_value FROM redis_migrate.verification_differences WHERE verification_id = $last AND kind = 'different' AND mapping = 'strings'}),
@@ -60,9 +71,6 @@ $runs->finish;
 
 # A dump file of that moment, and what has changed since.
 $redis->cli('SAVE');
-chmod 0644, $redis->directory . '/dump.rdb';
-chmod 0755, $redis->directory;
-rows(q{SELECT redis_migrate.alter_migration('live', file => '} . $redis->directory . q{/dump.rdb')});
 is(verify(q{, source => 'rdb'}) . verdict(), 't|', 'the file is equal') or diag found();
 $redis->cli('SET', 's:n5', 'changed');
 is(verify(q{, source => 'rdb'}) . verdict(), 't|', 'it is compared with the file');

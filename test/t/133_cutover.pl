@@ -44,6 +44,10 @@ like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl')}), qr/22023: f
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', users => '{app}')}), qr/22023: users are only for fence 'acl'/, 'others do not');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 'nothing')}), qr/42704: migration "live" has no mapping of pattern nothing/, 'a pattern that is none');
 like(sql_error($node, q{BEGIN; CALL redis_migrate.cutover('live', 'kill')}), qr/2D000/, 'not in a transaction block');
+$redis->cli('ACL', 'SETUSER', 'migrator', '-client', '-acl');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true)}), qr/ERROR:  42501: the user of this migration may not do at Redis at \S+ what a cutover does\nDETAIL:  Redis says: NOPERM .*\nHINT:  .*ACL SETUSER <user> \+client\|pause \+client\|unpause \+acl\|whoami \+acl\|getuser \+acl\|setuser\./, 'nor without the rights for it');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 's:{id}', force => true)}), qr/ACL SETUSER <user> \+client\|pause \+client\|unpause \+client\|kill\./, 'of each kind of fence');
+$redis->cli('ACL', 'SETUSER', 'migrator', '+@all');
 is(state_of('s:{id}'), 'redis', 'nothing has changed');
 is(rows('SELECT count(*) FROM redis_migrate.cutovers'), '0', 'nor was anything begun');
 

@@ -1,0 +1,112 @@
+#include "cutover/fence_watch.h"
+
+#include "cutover/fenced_users.h"
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/spi.h"
+#include "pg/wait.h"
+
+namespace prm {
+
+using pg::Failure;
+using pg::Spi;
+
+namespace {
+
+constexpr int64 kLookEveryMs = 5000;
+constexpr int64 kPauses = 10;  // live sync waits for masters that are away at most a tenth of the time
+
+const HeldUser *FindUser(const std::vector<HeldUser> &held, const FencedUser &user) {
+  auto const found = std::find_if(held.begin(), held.end(), [&](const HeldUser &one) {
+    return one.user.node == user.node && one.user.address == user.address && one.user.name == user.name;
+  });
+  return found == held.end() ? nullptr : &*found;
+}
+
+void Tell(const FencedUser &user, const std::string &what, const std::string &detail) {
+  pg::Report(WARNING, "user \"" + user.name + "\" of Redis at " + user.address + " " + what, detail,
+             "SELECT * FROM redis_migrate.late_writes shows what was written meanwhile.");
+}
+
+// Notes why a user may write, if that is so, and of which process of the master that was seen. Tells it once.
+void Note(const HeldUser &held, const std::string &run_id, const std::string &trouble) {
+  if (held.trouble == trouble && held.user.run_id == run_id) return;
+  HeldUser now = held;
+  now.trouble = trouble;
+  now.user.run_id = run_id;
+  UpdateHeldUser(now);
+  Spi::Commit();
+  if (!trouble.empty() && held.trouble != trouble)
+    Tell(held.user, "may write, although a cutover has fenced it", trouble);
+}
+
+// run_id: of the process of its master. What it has from now on is noted only once it has it.
+void FenceAgain(const Migration &migration, Masters &masters, HeldUser held, const std::string &run_id) {
+  held.user.run_id.clear();
+  AddHeldUser(held);  // its rules, before they change
+  Spi::Commit();
+  std::vector<FencedUser> users = {held.user};
+  try {
+    masters.TakeWrite(users);
+  } catch (const Failure &failure) {
+    return Note(held, "", failure.message());
+  }
+  held.user = users[0];
+  held.user.run_id = run_id;
+  held.trouble.clear();
+  UpdateHeldUser(held);
+  // A cutback may have given the rights back at this moment.
+  bool const is_held = FindUser(FindHeldUsers(migration.name), held.user) != nullptr;
+  Spi::Commit();
+  if (is_held)
+    return Tell(held.user, "had the right to write again, and has lost it once more",
+                "Its master was restarted, or is another one after a fail-over.");
+  std::vector<Failure> failures;
+  (void)masters.GiveBack(users, failures);
+}
+
+// now: as this master has the user.
+void LookAt(const Migration &migration, Masters &masters, const std::vector<HeldUser> &held, HeldUser now) {
+  std::string const run_id = now.user.run_id;
+  const HeldUser *const noted = FindUser(held, now.user);
+  if (noted == nullptr) {
+    if (!IsFenced(now.user, now.user.rules)) FenceAgain(migration, masters, std::move(now), run_id);
+    return;
+  }
+  if (IsFenced(noted->user, now.user.rules)) return Note(*noted, run_id, "");
+  if (noted->user.rules == now.user.rules && noted->user.run_id != run_id)
+    return FenceAgain(migration, masters, *noted, run_id);
+  Note(*noted, noted->user.run_id, "Somebody has given it other rules since it was fenced.");
+}
+
+void Look(const Migration &migration) {
+  std::vector<HeldUser> const held = FindHeldUsers(migration.name);
+  Spi::Commit();
+  if (held.empty()) return;
+  std::map<std::string, int64> cutovers;  // by user
+  for (const HeldUser &one : held)
+    cutovers[one.user.name] = std::max(cutovers[one.user.name], one.cutover_id);
+  std::vector<Failure> failures;
+  Masters masters(migration.server, GetUserId(), failures);
+  for (const auto &[name, cutover_id] : cutovers)
+    for (FencedUser &user : masters.FindUsers(name))
+      LookAt(migration, masters, held, {cutover_id, std::move(user), ""});
+}
+
+}  // namespace
+
+void LookAfterFences(const Migration &migration) {
+  static int64 next_ms = 0;
+  int64 const began_ms = pg::MonotonicMs();
+  if (began_ms < next_ms) return;
+  int64 pause_ms = kLookEveryMs;
+  try {
+    Look(migration);
+  } catch (const Failure &failure) {
+    pg::Report(DEBUG1, std::string("the fences of users of Redis were not looked at: ") + failure.what());
+    pause_ms = std::max(pause_ms, (pg::MonotonicMs() - began_ms) * kPauses);
+  }
+  next_ms = pg::MonotonicMs() + pause_ms;
+}
+
+}  // namespace prm
