@@ -15,7 +15,7 @@ struct FencedUser {
   std::string name;
   std::string rules;         // before @write was taken
   std::string fenced_rules;  // afterwards; empty: not known
-  std::string run_id;        // of the process that the master was then
+  std::string run_id = {};   // of the process that the master was then
 };
 
 // Whether the rules of a user are still those that the fence has left.

@@ -85,7 +85,7 @@ $load->finish;
 is(wait_for($node) . differences($node, $second), '', 'a master that ends, under load');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs WHERE NOT balanced'), '0', 'the sums agree');
 
-# A user whom a cutover has fenced is fenced at the next master, too, and again after rules came back from a file.
+# A user whom a cutover has fenced is fenced at the next master, too.
 $first->start;
 wait_until_replica($first);
 $_->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all') for $first, $second;
