@@ -72,7 +72,11 @@ void ReverseSender::Send(int64 batch) {
   for (size_t i = 0; i < names.size(); ++i) {
     redis::Reply const reply = pg::ValueOrThrow(connection_->Receive());
     if (refused) continue;
-    if (reply.IsError()) {
+    if (reply.IsError() && reply.ErrorText().substr(0, 9) == "READONLY ") {
+      refused.emplace(ERRCODE_CANNOT_CONNECT_NOW,
+                      "Redis at " + connection_->address() + " is a replica, and takes no writes", "",
+                      "After a fail-over, let the server name the master, or the Sentinels that know it.");
+    } else if (reply.IsError()) {
       refused.emplace(connection_->ToError(reply));
     } else if (i == exec && reply.IsNil()) {
       refused.emplace(ERRCODE_T_R_SERIALIZATION_FAILURE,

@@ -47,7 +47,7 @@ rows(q{INSERT INTO strings VALUES ('nobody', 'x')});
 $redis->cli('DEL', 's:n779');
 $redis->cli('HSET', 'h:new', 'a', '1');
 rows(q{UPDATE scores SET score = CASE member WHEN 'inf' THEN '1e308' WHEN '-inf' THEN 'inf' WHEN 'zero' THEN -5e-324 WHEN 'tenth' THEN 0.1 + 1.4e-17 ELSE 0 END WHERE id = 'odd'});
-rows(q{UPDATE redis_migrate.archived_key SET payload = overlay(payload PLACING '\x00' FROM length(payload) - 12) WHERE key_bytes = 'x:1'});
+rows(q{UPDATE redis_migrate.archived_key SET payload = set_byte(payload, 12, get_byte(payload, 12) # 1) WHERE key_bytes = 'x:1'});
 # By each source, of one moment.
 $redis->cli('SAVE');
 chmod 0644, $redis->directory . '/dump.rdb';

@@ -117,6 +117,14 @@ drained('Redis is back');
 is(cli('HGET customer:1 age'), '40', 'what waited is sent');
 is(join(' ', map { cli("EXISTS session:$_") } qw(x1 x6 x7 x8 x500 after 1 new)), '1 1 0 1 1 1 1 1', 'and all rows');
 
+# Redis has become a replica: EXEC is refused as a whole.
+$redis->cli('REPLICAOF', '127.0.0.1', '1');
+sql(q{UPDATE customers SET age = 41});
+wait_until('the error is shown', sub { sql(q{SELECT sqlstate, message FROM redis_migrate.reverse_feeds}) =~ /^57P03\|Redis at \S+ is a replica, and takes no writes$/ });
+$redis->cli('REPLICAOF', 'NO', 'ONE');
+drained('a master again');
+is(cli('HGET customer:1 age'), '41', 'nothing is lost by a fail-over');
+
 # Live sync passes its own writes over.
 sql(q{SELECT redis_migrate.stop_reverse('shop')});
 is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'redis_migrate_outbox%'}) . sql(q{SELECT count(*) FROM redis_migrate.outbox}), '00', 'stop_reverse removes the triggers');
