@@ -40,11 +40,11 @@ namespace {
 // Makes the rows of one entry after another.
 class Filler : public rdb::ValueVisitor {
  public:
-  Filler(const BatchShape &shape, const std::vector<bool> &needed, const FillOptions &options, TupleDesc desc,
-         pg::Tuplestore &rows)
+  Filler(const BatchShape &shape, const std::vector<bool> &needed, const FillOptions &options,
+         BatchSink &sink)
       : shape_(shape),
         options_(options),
-        row_(shape, needed, options.fields != nullptr ? options.fields->size() : 0, desc, rows) {
+        row_(shape, needed, options.fields != nullptr ? options.fields->size() : 0, sink) {
     for (size_t const i : row_.columns()) {
       Content content = shape.columns()[i].content;
       if (content == Content::kCapture) needs_captures_ = true;
@@ -52,7 +52,6 @@ class Filler : public rdb::ValueVisitor {
           content == Content::kJson)
         needs_value_ = true;
     }
-    if (options.plain != nullptr) row_.MakePlain(options.plain->columns);
     needs_fields_ = options.fields != nullptr && !options.fields->empty();
     if (shape.expand() != Expand::kNone || needs_fields_) needs_value_ = true;
   }
@@ -379,20 +378,12 @@ class Filler : public rdb::ValueVisitor {
     }
     if (!Failed()) {
       ++rows_put_;
-      if (options_.plain != nullptr) NotePlain();
     } else if (options_.by_element && shape_.expand() != Expand::kNone) {
       bad_elements_.push_back(*problem_);
       if (shape_.expand() == Expand::kElements)
         bad_elements_.back().message += " (element " + std::to_string(position_ - 1) + ")";
       problem_->rule.clear();
     }
-  }
-
-  void NotePlain() {
-    auto const entry = static_cast<size_t>(problem_->entry);
-    std::vector<int> &entries = options_.plain->entry_of_row;
-    if (entries.size() < options_.plain->most) entries.push_back(problem_->entry);
-    options_.plain->yielded[entry] = true;
   }
 
   // Compressed payloads may be far larger as text: the size of the text of larger ones is looked at.
@@ -419,10 +410,10 @@ class Filler : public rdb::ValueVisitor {
 
 std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
                                     const std::vector<const source::Entry *> &entries,
-                                    const std::vector<int> &which, const FillOptions &options, TupleDesc desc,
-                                    pg::Tuplestore &rows) {
+                                    const std::vector<int> &which, const FillOptions &options,
+                                    BatchSink &sink) {
   std::vector<EntryProblem> problems;
-  Filler filler(shape, needed, options, desc, rows);
+  Filler filler(shape, needed, options, sink);
   // In the order of their names entries are scattered over memory that is larger than a processor's caches.
   auto prefetch = [&](size_t at, bool with_payload) {
     if (at >= which.size()) return;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mapping/batch_shape.h"
+#include "mapping/batch_sink.h"
 #include "pg/memory.h"
 #include "pg/spi.h"
 #include "pg/tuplestore.h"
@@ -18,30 +19,21 @@ struct EntryProblem {
   std::string message;
 };
 
-// Rows that are copies of columns of redis_batch: (redis_row, redis_entry, the columns).
-struct PlainRows {
-  const std::vector<PlainColumn> &columns;
-  std::vector<int> &entry_of_row;  // of so many
-  size_t most;
-  std::vector<bool> &yielded;  // indexed by entry: whether it has rows
-};
-
 struct FillOptions {
   const std::optional<std::vector<std::string>> &types;  // others, if given, are a problem
   bool by_element = false;    // with `expand`: a bad element is no problem of the others
   bool one_spelling = false;  // a capture that is not spelled as PostgreSQL prints it is a problem
   // Fields of hashes, for columns behind those of the shape: see NamedFields. Other values then have no rows.
   const std::vector<std::string> *fields = nullptr;
-  const PlainRows *plain = nullptr;  // make these instead
 };
 
 // Fills redis_batch with the entries in `which` (indexes into entries, which become the column entry).
 // Only columns with needed[i] are filled. Entries with a problem get no row, unless it is that of an element.
-// Errors: none for data, 53200.
+// Errors: none for data, 53200, those of the sink.
 std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<bool> &needed,
                                     const std::vector<const source::Entry *> &entries,
-                                    const std::vector<int> &which, const FillOptions &options, TupleDesc desc,
-                                    pg::Tuplestore &rows);
+                                    const std::vector<int> &which, const FillOptions &options,
+                                    BatchSink &sink);
 
 // Milliseconds from 1970 as PostgreSQL counts time; what its timestamps do not reach becomes their end.
 TimestampTz ToTimestamp(int64_t unix_ms);

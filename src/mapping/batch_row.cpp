@@ -13,19 +13,16 @@ constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 
 }  // namespace
 
-BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, TupleDesc desc,
-                   pg::Tuplestore &rows)
+BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, BatchSink &sink)
     : shape_(shape),
-      desc_(desc),
-      rows_(rows),
+      sink_(sink),
       context_("redis_batch row"),
       jsonb_(JSONBOID),
       cells_(shape.columns().size() + fields),
       texts_(cells_.size()),
-      values_(cells_.size()),
-      nulls_(std::make_unique<bool[]>(cells_.size())) {
+      values_(sink.values()),
+      nulls_(sink.nulls()) {
   places_.fill(-1);
-  std::fill_n(nulls_.get(), cells_.size(), true);
   for (size_t i = 0; i < shape.columns().size(); ++i) {
     if (!needed[i]) continue;
     columns_.push_back(i);
@@ -36,12 +33,6 @@ BatchRow::BatchRow(const BatchShape &shape, const std::vector<bool> &needed, siz
   }
   filled_ = columns_;
   for (size_t i = shape.columns().size(); i < cells_.size(); ++i) filled_.push_back(i);
-}
-
-void BatchRow::MakePlain(const std::vector<PlainColumn> &columns) {
-  plain_ = &columns;
-  plain_values_.resize(columns.size() + 2);
-  plain_nulls_ = std::make_unique<bool[]>(plain_values_.size());
 }
 
 void BatchRow::Clear() {
@@ -109,19 +100,7 @@ std::optional<BatchRow::Problem> BatchRow::Put() {
           break;  // converted already
       }
     }
-    if (plain_ == nullptr) {
-      tuplestore_putvalues(rows_.get(), desc_, values_.data(), nulls_.get());
-      return;
-    }
-    plain_values_[0] = Int32GetDatum(rows_put_++);
-    plain_values_[1] = values_[0];
-    for (size_t i = 0; i < plain_->size(); ++i) {
-      auto const [column, cast] = (*plain_)[i];
-      bool const null = plain_nulls_[i + 2] = nulls_[column];
-      plain_values_[i + 2] =
-          cast == nullptr || null ? values_[column] : DirectFunctionCall1(cast, values_[column]);
-    }
-    tuplestore_putvalues(rows_.get(), desc_, plain_values_.data(), plain_nulls_.get());
+    sink_.Put();
   });
   if (MemoryContextMemAllocated(context_.get(), false) > kContextLimit) context_.Reset();
   return std::nullopt;

@@ -4,10 +4,10 @@
 #include <array>
 
 #include "mapping/batch_shape.h"
+#include "mapping/batch_sink.h"
 #include "mapping/jsonb_collector.h"
 #include "pg/memory.h"
 #include "pg/soft_input.h"
-#include "pg/tuplestore.h"
 #include "rdb/value.h"
 
 namespace prm {
@@ -43,13 +43,8 @@ class BatchRow {
     std::string message;
   };
 
-  // Rows go into `rows`. needed: the columns that are filled. fields: the number of columns of type text
-  // behind them.
-  BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, TupleDesc desc,
-           pg::Tuplestore &rows);
-
-  // Makes rows of (redis_row, redis_entry, these columns) instead, numbered as they come.
-  void MakePlain(const std::vector<PlainColumn> &columns);
+  // needed: the columns that are filled. fields: the number of columns of type text behind them.
+  BatchRow(const BatchShape &shape, const std::vector<bool> &needed, size_t fields, BatchSink &sink);
 
   // All columns become NULL.
   void Clear();
@@ -84,8 +79,7 @@ class BatchRow {
   void ConvertCapture(size_t column);
 
   const BatchShape &shape_;
-  TupleDesc desc_;
-  pg::Tuplestore &rows_;
+  BatchSink &sink_;
   pg::Context context_;
   pg::InputFunction jsonb_;
   struct Input {
@@ -98,12 +92,8 @@ class BatchRow {
   std::array<int, kContents> places_;
   std::vector<Cell> cells_;
   std::vector<std::string> texts_;  // what cells show of what had to be converted
-  std::vector<Datum> values_;
-  std::unique_ptr<bool[]> nulls_;
-  const std::vector<PlainColumn> *plain_ = nullptr;
-  int32 rows_put_ = 0;
-  std::vector<Datum> plain_values_;
-  std::unique_ptr<bool[]> plain_nulls_;
+  Datum *const values_;             // of the sink
+  bool *const nulls_;
 };
 
 }  // namespace prm

@@ -72,12 +72,6 @@ class BatchShape {
   Expand expand_;
 };
 
-// A copy of a column of redis_batch.
-struct PlainColumn {
-  size_t column;
-  PGFunction cast;  // nullptr: the value as it is
-};
-
 // The SQL type of a capture's column: text, bigint, numeric, uuid, inet or date.
 Oid CaptureSqlType(CaptureType type);
 

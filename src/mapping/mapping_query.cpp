@@ -1,7 +1,5 @@
 #include "mapping/mapping_query.h"
 
-#include <climits>
-
 #include "pg/transaction.h"
 
 namespace prm {
@@ -50,6 +48,7 @@ MappingQuery::MappingQuery(const Mapping &mapping, const BatchShape &shape, cons
   Query *query = QueryFor(all);
   FindDependencies(query);
   plan_ = Plan(query);
+  is_projection_ = RowProjection::Fits(plan_);
   search_path_ = Call([] { return fetch_search_path(true); });
   for (int i = 0; i < list_length(plan_->rtable); ++i) {
     auto *entry = static_cast<RangeTblEntry *>(list_nth(plan_->rtable, i));
@@ -148,62 +147,19 @@ void MappingQuery::RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiv
   });
 }
 
-namespace {
-
-// Numbers the rows as they come and notes which entry each belongs to. Called by the executor: C only.
-struct RowReceiver {
-  DestReceiver base;
-  Tuplestorestate *store;
-  TupleDesc desc;
-  Datum *values;
-  bool *nulls;
-  int *entries;   // of the first kAtOnce rows
-  bool *yielded;  // indexed by entry
-  int count;
-};
-
-bool ReceiveRow(TupleTableSlot *slot, DestReceiver *self) {
-  auto *receiver = reinterpret_cast<RowReceiver *>(self);
-  slot_getallattrs(slot);
-  // The numbers are those of redis_row.
-  if (receiver->count == INT_MAX)
-    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the query returned too many rows")));
-  int const entry = DatumGetInt32(slot->tts_values[0]);
-  receiver->yielded[entry] = true;
-  if (receiver->count < QueryRows::kAtOnce) receiver->entries[receiver->count] = entry;
-  receiver->values[0] = Int32GetDatum(receiver->count++);
-  for (int i = 1; i < receiver->desc->natts; ++i) {
-    receiver->values[i] = slot->tts_values[i - 1];
-    receiver->nulls[i] = slot->tts_isnull[i - 1];
-  }
-  tuplestore_putvalues(receiver->store, receiver->desc, receiver->values, receiver->nulls);
-  return true;
+void MappingQuery::Run(Tuplestorestate *batch, size_t entries, QueryRows &result) {
+  RowReceiver receiver(row_desc_, entries, result);
+  RunPlan(plan_, batch, receiver.destination());
+  receiver.Finish();
 }
 
-void Ignore(DestReceiver *) {}
-void IgnoreStart(DestReceiver *, int, TupleDesc) {}
-
-}  // namespace
-
-void MappingQuery::Run(Tuplestorestate *batch, size_t entries, QueryRows &result) {
-  RowReceiver receiver = {};
-  receiver.base = {ReceiveRow, IgnoreStart, Ignore, Ignore, DestNone};
-  receiver.store = result.rows.get();
-  receiver.desc = row_desc_;
-  Call([&] {
-    receiver.values = static_cast<Datum *>(palloc(sizeof(Datum) * row_desc_->natts));
-    receiver.nulls = static_cast<bool *>(palloc0(sizeof(bool) * row_desc_->natts));
-    receiver.entries = static_cast<int *>(palloc(sizeof(int) * QueryRows::kAtOnce));
-    receiver.yielded = static_cast<bool *>(palloc0(sizeof(bool) * entries));
-  });
-  RunPlan(plan_, batch, &receiver.base);
-  if (receiver.count <= QueryRows::kAtOnce)
-    result.entry_of_row.assign(receiver.entries, receiver.entries + receiver.count);
-  result.yielded.assign(receiver.yielded, receiver.yielded + entries);
-  pfree(receiver.yielded);
-  pfree(receiver.entries);
-  pfree(receiver.values);
-  pfree(receiver.nulls);
+void MappingQuery::Project(size_t entries, QueryRows &result,
+                           const std::function<void(RowProjection &)> &fill) {
+  RowReceiver receiver(row_desc_, entries, result);
+  RowProjection projection(plan_, batch_desc_, receiver.destination());
+  fill(projection);
+  projection.Finish();
+  receiver.Finish();
 }
 
 std::string MappingQuery::FindFailingColumn(Tuplestorestate *batch) {

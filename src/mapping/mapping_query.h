@@ -3,24 +3,13 @@
 
 #include "mapping/batch_relation.h"
 #include "mapping/catalog.h"
+#include "mapping/row_projection.h"
+#include "mapping/row_receiver.h"
 #include "mapping/target.h"
 #include "pg/catalog_watch.h"
 #include "pg/tuplestore.h"
 
 namespace prm {
-
-// The rows that a query returned: (redis_row, redis_entry, the target's columns in the query's order),
-// coerced to the target's types as INSERT would, without constraints checked.
-struct QueryRows {
-  // As many as are worked on at once: of a huge collection there are more, and what is kept of each must not
-  // grow with it.
-  static constexpr int kAtOnce = 20000;
-  static constexpr int kFirstColumn = 3;  // attribute of the first column of the target
-
-  pg::Tuplestore rows;
-  std::vector<int> entry_of_row;  // indexed by redis_row; empty if there are more rows than kAtOnce
-  std::vector<bool> yielded;      // indexed by entry: whether it has rows
-};
 
 // The facts of a query's analysis, independent of any data.
 struct QueryFacts {
@@ -30,8 +19,6 @@ struct QueryFacts {
   std::vector<std::string> warnings;          // volatile functions, now()
   // Columns of redis_batch whose value stands unchanged in a target column, with the name of that column.
   std::map<std::string, std::string> copied;
-  // If all that it does is copy columns of redis_batch: what each of `columns` copies.
-  std::vector<PlainColumn> plain;
   // Each of its rows comes from one row of redis_batch, whatever the others are; and each row of redis_batch
   // yields exactly one.
   bool is_row_by_row = false;
@@ -69,6 +56,11 @@ class MappingQuery {
   // expressions.
   void Run(Tuplestorestate *batch, size_t entries, QueryRows &result);
 
+  // Whether the query makes each of its rows from one row of redis_batch and reads nothing else.
+  bool is_projection() const { return is_projection_; }
+  // As Run, for such a query, over the rows that `fill` puts. Errors: also those of `fill`.
+  void Project(size_t entries, QueryRows &result, const std::function<void(RowProjection &)> &fill);
+
   // Returns the column whose expression fails over this batch; empty if none does by itself. Each attempt
   // runs in a subtransaction of its own.
   std::string FindFailingColumn(Tuplestorestate *batch);
@@ -84,7 +76,6 @@ class MappingQuery {
   void FindNeeded(Query *query, const BatchShape &shape);
   void FindCopied(const BatchShape &shape);
   void FindRowByRow();
-  void FindPlain();
   void ReplaceFields(const Mapping &mapping, const BatchShape &shape);
 
   struct Size {
@@ -110,6 +101,7 @@ class MappingQuery {
   AttrNumber entry_ = 0;         // the column with the entry number
   std::vector<Expr *> coerced_;  // its columns, coerced to the target's types
   PlannedStmt *plan_ = nullptr;
+  bool is_projection_ = false;
   std::map<int, PlannedStmt *> column_plans_;
   QueryFacts facts_;
 };

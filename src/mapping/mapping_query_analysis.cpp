@@ -254,7 +254,6 @@ void MappingQuery::Analyse(const Mapping &mapping, const BatchShape &shape, cons
   FindNeeded(query_, shape);
   FindCopied(shape);
   FindRowByRow();
-  FindPlain();
   ReplaceFields(mapping, shape);
 }
 
@@ -348,36 +347,6 @@ void MappingQuery::FindRowByRow() {
   const FromExpr *from = query_->jointree;
   facts_.yields_each = facts_.is_row_by_row && !query_->hasTargetSRFs && from->quals == nullptr &&
                        list_length(from->fromlist) == 1 && IsA(linitial(from->fromlist), RangeTblRef);
-}
-
-// The function that casts bigint to a narrower integer, if an expression is such a cast.
-PGFunction NarrowingOf(Node *node) {
-  if (!IsA(node, FuncExpr)) return nullptr;
-  Oid const function = reinterpret_cast<FuncExpr *>(node)->funcid;
-  return function == F_INT4_INT8 ? int84 : function == F_INT2_INT8 ? int82 : nullptr;
-}
-
-// For SELECT column, … FROM redis_batch and no more than that.
-void MappingQuery::FindPlain() {
-  bool const is_bare = facts_.yields_each && list_length(query_->rtable) == 1 && query_->cteList == NIL &&
-                       query_->sortClause == NIL && query_->setOperations == nullptr;
-  if (!is_bare || !IsBatch(rt_fetch(1, query_->rtable))) return;
-  std::vector<PlainColumn> copied;
-  for (size_t i = 0; i < coerced_.size(); ++i) {
-    const TargetColumn &column = *facts_.columns[i];
-    auto *node = reinterpret_cast<Node *>(coerced_[i]);
-    PGFunction const cast = NarrowingOf(node);
-    if (cast != nullptr) node = static_cast<Node *>(linitial(reinterpret_cast<FuncExpr *>(node)->args));
-    if (!IsA(node, Var) || column.typmod != -1) return;
-    auto *output =
-        static_cast<TargetEntry *>(list_nth(query_->targetList, reinterpret_cast<Var *>(node)->varattno - 1));
-    if (!IsA(output->expr, Var)) return;
-    auto *var = reinterpret_cast<Var *>(output->expr);
-    bool const is_same_type = cast != nullptr ? var->vartype == INT8OID : var->vartype == column.type;
-    if (var->varlevelsup != 0 || var->varattno <= 0 || !is_same_type) return;
-    copied.push_back({static_cast<size_t>(var->varattno - 1), cast});
-  }
-  facts_.plain = std::move(copied);
 }
 
 Query *MappingQuery::QueryFor(const std::vector<int> &columns) const {

@@ -209,37 +209,35 @@ FillOptions GroupStore::FillOptionsOf(const PreparedMapping &mapping) const {
 }
 
 void GroupStore::FillElements(int entry, PreparedMapping &mapping, pg::Tuplestore &batch) {
+  BatchSink sink(mapping.query.batch_desc(), batch);
   FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, {entry}, FillOptionsOf(mapping),
-            mapping.query.batch_desc(), batch);
+            sink);
 }
 
 void GroupStore::MakeRows(const std::vector<int> &which, size_t number, QueryRows &rows, Findings &findings) {
   PreparedMapping &mapping = *prepared_[number];
-  const std::vector<PlainColumn> &plain = mapping.query.facts().plain;
-  if (!plain.empty() && !Excludes(number)) {
-    rows.yielded.assign(entries_.size(), false);
-    PlainRows const made = {plain, rows.entry_of_row, QueryRows::kAtOnce, rows.yielded};
-    Fill(which, number, mapping.query.row_desc(), &made, rows.rows, findings);
-    if (rows.rows.size() > QueryRows::kAtOnce) rows.entry_of_row.clear();
-    return;
+  if (mapping.query.is_projection() && !Excludes(number)) {
+    pg::SnapshotScope snapshot;
+    return mapping.query.Project(entries_.size(), rows, [&](RowProjection &projection) {
+      BatchSink sink(projection);
+      Fill(which, number, sink, findings);
+    });
   }
   pg::Tuplestore batch;
-  Fill(which, number, mapping.query.batch_desc(), nullptr, batch, findings);
+  BatchSink sink(mapping.query.batch_desc(), batch);
+  Fill(which, number, sink, findings);
   LeaveOutExcluded(which, number, batch, findings);
   pg::SnapshotScope snapshot;
   mapping.query.Run(batch.get(), entries_.size(), rows);
 }
 
-void GroupStore::Fill(const std::vector<int> &which, size_t number, TupleDesc desc, const PlainRows *plain,
-                      pg::Tuplestore &batch, Findings &findings) {
+void GroupStore::Fill(const std::vector<int> &which, size_t number, BatchSink &sink, Findings &findings) {
   PreparedMapping &mapping = *prepared_[number];
-  FillOptions options = FillOptionsOf(mapping);
-  options.plain = plain;
   std::vector<int> shown;
   for (int entry : which)
     if (!HasNoStates(entry)) shown.push_back(entry);
-  for (EntryProblem &problem :
-       FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, shown, options, desc, batch)) {
+  for (EntryProblem &problem : FillBatch(mapping.state.shape, mapping.query.facts().needed, entries_, shown,
+                                         FillOptionsOf(mapping), sink)) {
     if (problem.is_element) {
       findings.partial.push_back({entries_[problem.entry], pattern_, mapping.mapping.name, problem.rule,
                                   std::nullopt, problem.message, true});

@@ -121,8 +121,7 @@ class GroupStore {
   FillOptions FillOptionsOf(const PreparedMapping &mapping) const;
   // The rows of the query of a mapping over entries.
   void MakeRows(const std::vector<int> &which, size_t mapping, QueryRows &rows, Findings &findings);
-  void Fill(const std::vector<int> &which, size_t mapping, TupleDesc desc, const PlainRows *plain,
-            pg::Tuplestore &batch, Findings &findings);
+  void Fill(const std::vector<int> &which, size_t mapping, BatchSink &sink, Findings &findings);
   void LeaveOutExcluded(const std::vector<int> &which, size_t mapping, pg::Tuplestore &batch,
                         Findings &findings);
   void FindMissing(const std::vector<int> &which, PreparedMapping &mapping, const QueryRows &rows,

@@ -80,7 +80,8 @@ void PackedRows::FillElementNames(const std::vector<const source::Entry *> &part
   options.by_element = true;
   TupleDesc batch_desc = elements_.MakeTupleDesc();
   pg::Tuplestore batch;
-  FillBatch(elements_, elements_needed_, entries, which, options, batch_desc, batch);
+  BatchSink sink(batch_desc, batch);
+  FillBatch(elements_, elements_needed_, entries, which, options, sink);
   PutNames(entries, batch_desc, batch, all_keys_, element_columns_, desc, names);
 }
 

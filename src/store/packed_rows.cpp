@@ -204,7 +204,8 @@ void PackedRows::FillNames(const std::vector<const source::Entry *> &entries, co
   std::optional<std::vector<std::string>> const any_type;
   TupleDesc batch_desc = names_.MakeTupleDesc();
   pg::Tuplestore batch;
-  FillBatch(names_, needed_, entries, which, NameOptions(any_type), batch_desc, batch);
+  BatchSink sink(batch_desc, batch);
+  FillBatch(names_, needed_, entries, which, NameOptions(any_type), sink);
   std::vector<int> columns;
   for (size_t const i : named_) columns.push_back(sources_[i].name_column);
   PutNames(entries, batch_desc, batch, named_, columns, desc, names);
