@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "core/sort_by_hash.h"
+
 namespace prm {
 
 namespace {
@@ -30,7 +32,7 @@ HashRange HashRange::Share(uint64_t index, uint64_t count) {
 }
 
 std::string Pack(std::vector<PackedItem> items, Packing packing) {
-  std::stable_sort(items.begin(), items.end());
+  SortByHash(items, [](const PackedItem& item) { return item.hash; });
   std::string packed;
   packed.reserve(items.size() * static_cast<size_t>(packing));
   for (size_t i = 0; i < items.size(); ++i) {

@@ -1,5 +1,6 @@
 #include "ledger/packed_ledger.h"
 
+#include "core/sort_by_hash.h"
 #include "ledger/ledger_segments.h"
 #include "ledger/packed_column.h"
 #include "mapping/migration_lock.h"
@@ -197,7 +198,8 @@ void PackedLedger::Merge(int64 mapping_id) {
            appended[batch].takes_changed ? LedgerEvent::kTaken : LedgerEvent::kRefreshed);
       read(appended[batch].removed, LedgerEvent::kRemoved);
     }
-    std::sort(events.begin(), events.end());
+    // They are in the order of time.
+    SortByHash(events, [](const LedgerEvent &event) { return event.item.hash; });
     LedgerSegments(mapping_id).Apply(events, columns, [&](const LedgerEvent &event, LedgerFinding finding) {
       if (!appended[event.batch].run_id) return;
       Found &counts = found[*appended[event.batch].run_id];

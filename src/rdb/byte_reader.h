@@ -38,6 +38,9 @@ class ByteReader {
   // For data in memory.
   size_t remaining() const { return data_.size() - offset_; }
   bool AtEnd() const { return remaining() == 0; }
+  Bytes rest() const { return data_.substr(offset_); }
+  // Moves the cursor past the first of them, which must be there.
+  void Pass(size_t count) { offset_ += count; }
 
   // Each of these moves the cursor past what it read; kCorruptData, without moving, when too few bytes are
   // left.

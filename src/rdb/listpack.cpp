@@ -45,12 +45,39 @@ Status ListpackReader::Open() {
 }
 
 Status ListpackReader::Next(PackedElement& element) {
+  if (NextShort(element)) return AtEnd() ? CheckCount() : Status();
   if (AtEnd()) return Corrupt("it ends where an element is expected");
   const size_t start = reader_.offset();
   PRM_RETURN_IF_ERROR(ReadElement(element));
   PRM_RETURN_IF_ERROR(ReadBackLength(reader_.offset() - start));
   ++count_;
   return CheckCount();
+}
+
+// Most elements are strings of at most 63 bytes or integers of at most 13 bits: they have one byte before
+// them, or two that are the integer, and one behind them. False, at the same place: it is another element, or
+// damaged.
+bool ListpackReader::NextShort(PackedElement& element) {
+  const Bytes rest = reader_.rest();
+  if (rest.size() < 2) return false;
+  const auto first = static_cast<uint8_t>(rest[0]);
+  size_t length = 1;
+  if ((first & kString6Mask) == kString6)
+    length = 1 + (first & 0x3fu);
+  else if ((first & kInt13Mask) == kInt13)
+    length = 2;
+  else if ((first & kUint7Mask) != kUint7)
+    return false;
+  if (rest.size() <= length || static_cast<uint8_t>(rest[length]) != length) return false;
+  if ((first & kUint7Mask) == kUint7)
+    element.SetInteger(first);
+  else if ((first & kString6Mask) == kString6)
+    element.SetText(rest.substr(1, length - 1));
+  else
+    element.SetInteger(SignExtend((first & 0x1fu) << 8 | static_cast<uint8_t>(rest[1]), 13));
+  reader_.Pass(length + 1);
+  ++count_;
+  return true;
 }
 
 Status ListpackReader::NextInteger(int64_t& value) {

@@ -37,6 +37,7 @@ class ListpackReader {
  private:
   static size_t EndMarkSize(Bytes blob) { return blob.empty() ? 0 : 1; }
 
+  bool NextShort(PackedElement& element);
   Status CheckCount() const;
   Status ReadElement(PackedElement& element);
   Status ReadBackLength(size_t length);

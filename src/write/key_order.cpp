@@ -4,45 +4,106 @@ namespace prm {
 
 namespace {
 
-int CompareRows(TupleTableSlot *a, TupleTableSlot *b, KeyOrder *order) {
+void *Allocate(Size size) { return MemoryContextAllocHuge(CurrentMemoryContext, size); }
+
+// A row and the values of its key columns.
+struct Row {
+  MinimalTuple tuple;
+  Datum *values;
+  bool *nulls;
+};
+
+// Consecutive rows of one entry.
+struct Group {
+  Row *rows;
+  int64 count;
+};
+
+int CompareRows(const void *a, const void *b, void *key_order) {
+  auto *order = static_cast<KeyOrder *>(key_order);
+  const Row *first = static_cast<const Row *>(a);
+  const Row *second = static_cast<const Row *>(b);
   for (int i = 0; i < order->count; ++i) {
-    bool a_null, b_null;
-    Datum const a_value = slot_getattr(a, order->attributes[i], &a_null);
-    Datum const b_value = slot_getattr(b, order->attributes[i], &b_null);
-    int const result = ApplySortComparator(a_value, a_null, b_value, b_null, &order->support[i]);
+    int const result = ApplySortComparator(first->values[i], first->nulls[i], second->values[i],
+                                           second->nulls[i], &order->support[i]);
     if (result != 0) return result;
   }
   return 0;
 }
 
-// Keys come in the order of their names, so that rows mostly are in order. More than work_mem is left as it
-// is.
-bool NeedsSort(Tuplestorestate *rows, TupleDesc desc, KeyOrder *order) {
-  TupleTableSlot *slots[2] = {MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple),
-                              MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple)};
-  Size bytes = 0;
-  bool unsorted = false;
-  tuplestore_rescan(rows);
-  for (int i = 0; tuplestore_gettupleslot(rows, true, false, slots[i % 2]); ++i) {
-    bool shared;
-    bytes += ExecFetchSlotMinimalTuple(slots[i % 2], &shared)->t_len;
-    unsorted = unsorted || (i > 0 && CompareRows(slots[(i - 1) % 2], slots[i % 2], order) > 0);
-  }
-  ExecDropSingleTupleTableSlot(slots[0]);
-  ExecDropSingleTupleTableSlot(slots[1]);
-  return unsorted && bytes <= static_cast<Size>(work_mem) * 1024;
+int CompareGroups(const void *a, const void *b, void *order) {
+  return CompareRows(static_cast<const Group *>(a)->rows, static_cast<const Group *>(b)->rows, order);
 }
 
-Tuplesortstate *Sort(Tuplestorestate *rows, TupleDesc desc, KeyOrder *order) {
-  Tuplesortstate *sort =
-      tuplesort_begin_heap(desc, order->count, order->attributes, order->operators, order->collations,
-                           order->nulls_first, work_mem, nullptr, TUPLESORT_NONE);
-  TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-  tuplestore_rescan(rows);
-  while (tuplestore_gettupleslot(rows, true, false, slot)) tuplesort_puttupleslot(sort, slot);
-  ExecDropSingleTupleTableSlot(slot);
-  tuplesort_performsort(sort);
-  return sort;
+bool IsSorted(const Row *rows, int64 count, KeyOrder *order) {
+  for (int64 i = 1; i < count; ++i)
+    if (CompareRows(rows + i - 1, rows + i, order) > 0) return false;
+  return true;
+}
+
+void SortRows(Row *rows, int64 count, KeyOrder *order) {
+  if (!IsSorted(rows, count, order))
+    qsort_arg(rows, static_cast<size_t>(count), sizeof(Row), CompareRows, order);
+}
+
+// Reads the rows of a store, and divides them into those of each entry. False: they take more than work_mem.
+bool ReadRows(Tuplestorestate *store, TupleTableSlot *slot, const KeyOrder *order, Row *rows, Group *groups,
+              int64 *group_count) {
+  auto const width = static_cast<size_t>(order->count);
+  auto const count = static_cast<size_t>(tuplestore_tuple_count(store));
+  auto *values = static_cast<Datum *>(Allocate(sizeof(Datum) * width * count));
+  auto *nulls = static_cast<bool *>(Allocate(width * count));
+  bool const in_memory = tuplestore_in_memory(store);
+  Size bytes = 0;
+  int32 entry = 0;
+  *group_count = 0;
+  tuplestore_rescan(store);
+  for (Row *row = rows; tuplestore_gettupleslot(store, true, false, slot); ++row) {
+    bool is_own;
+    *row = {in_memory ? ExecFetchSlotMinimalTuple(slot, &is_own) : ExecCopySlotMinimalTuple(slot), values,
+            nulls};
+    if (!in_memory) {
+      bytes += row->tuple->t_len;
+      if (bytes > static_cast<Size>(work_mem) * 1024) return false;
+      ExecStoreMinimalTuple(row->tuple, slot, false);
+    }
+    bool null;
+    int32 const of_entry = DatumGetInt32(slot_getattr(slot, 2, &null));
+    for (size_t i = 0; i < width; ++i) values[i] = slot_getattr(slot, order->attributes[i], &nulls[i]);
+    values += width;
+    nulls += width;
+    if (row == rows || of_entry != entry) groups[(*group_count)++] = {row, 0};
+    ++groups[*group_count - 1].count;
+    entry = of_entry;
+  }
+  return true;
+}
+
+// Keys come in the order of their names, so that rows mostly are in order, or those of each key are apart
+// from those of others: sorting keys by their first rows then costs less than sorting all rows.
+MinimalTuple *Sort(Tuplestorestate *store, TupleTableSlot *slot, KeyOrder *order) {
+  int64 const count = tuplestore_tuple_count(store);
+  auto const size = static_cast<Size>(count);
+  auto *rows = static_cast<Row *>(Allocate(sizeof(Row) * size));
+  auto *groups = static_cast<Group *>(Allocate(sizeof(Group) * size));
+  int64 group_count;
+  if (!ReadRows(store, slot, order, rows, groups, &group_count) || IsSorted(rows, count, order))
+    return nullptr;
+  for (int64 i = 0; i < group_count; ++i) SortRows(groups[i].rows, groups[i].count, order);
+  qsort_arg(groups, static_cast<size_t>(group_count), sizeof(Group), CompareGroups, order);
+  auto *sorted = static_cast<MinimalTuple *>(Allocate(sizeof(MinimalTuple) * size));
+  MinimalTuple *next = sorted;
+  const Row *last = nullptr;
+  bool is_whole = true;
+  for (int64 i = 0; i < group_count; ++i) {
+    is_whole = is_whole && (last == nullptr || CompareRows(last, groups[i].rows, order) <= 0);
+    last = groups[i].rows + groups[i].count - 1;
+    for (const Row *row = groups[i].rows; row <= last; ++row) *next++ = row->tuple;
+  }
+  if (is_whole) return sorted;
+  qsort_arg(rows, size, sizeof(Row), CompareRows, order);
+  for (int64 i = 0; i < count; ++i) sorted[i] = rows[i].tuple;
+  return sorted;
 }
 
 }  // namespace
@@ -68,20 +129,19 @@ void FindKeyOrder(Relation index, const AttrNumber *source, KeyOrder *order) {
 }
 
 void BeginOrderedRows(Tuplestorestate *rows, TupleDesc desc, KeyOrder *order, OrderedRows *ordered) {
-  ordered->rows = rows;
-  ordered->sort = order != nullptr && NeedsSort(rows, desc, order) ? Sort(rows, desc, order) : nullptr;
-  ordered->row = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+  *ordered = {rows, nullptr, tuplestore_tuple_count(rows), 0,
+              MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple)};
+  if (order != nullptr) ordered->sorted = Sort(rows, ordered->row, order);
   tuplestore_rescan(rows);
 }
 
 bool NextOrderedRow(OrderedRows *ordered) {
-  return ordered->sort != nullptr ? tuplesort_gettupleslot(ordered->sort, true, false, ordered->row, nullptr)
-                                  : tuplestore_gettupleslot(ordered->rows, true, false, ordered->row);
+  if (ordered->sorted == nullptr) return tuplestore_gettupleslot(ordered->rows, true, false, ordered->row);
+  if (ordered->next == ordered->count) return false;
+  ExecStoreMinimalTuple(ordered->sorted[ordered->next++], ordered->row, false);
+  return true;
 }
 
-void EndOrderedRows(OrderedRows *ordered) {
-  ExecDropSingleTupleTableSlot(ordered->row);
-  if (ordered->sort != nullptr) tuplesort_end(ordered->sort);
-}
+void EndOrderedRows(OrderedRows *ordered) { ExecDropSingleTupleTableSlot(ordered->row); }
 
 }  // namespace prm

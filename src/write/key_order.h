@@ -20,11 +20,14 @@ void FindKeyOrder(Relation index, const AttrNumber *source, KeyOrder *order);
 
 struct OrderedRows {
   Tuplestorestate *rows;
-  Tuplesortstate *sort;  // nullptr: they are taken as they come
-  TupleTableSlot *row;   // the current one
+  MinimalTuple *sorted;  // nullptr: they are taken as they come
+  int64 count;           // of them
+  int64 next;
+  TupleTableSlot *row;  // the current one
 };
 
-// Sorts rows that are not in order yet, unless they take more than work_mem. No order: as they come.
+// Sorts rows that are not in order yet, unless they take more than work_mem. No order: as they come. Memory
+// is taken from the current context. Until EndOrderedRows the store must not change.
 void BeginOrderedRows(Tuplestorestate *rows, TupleDesc desc, KeyOrder *order, OrderedRows *ordered);
 bool NextOrderedRow(OrderedRows *ordered);
 void EndOrderedRows(OrderedRows *ordered);

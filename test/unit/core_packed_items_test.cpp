@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <map>
+#include <random>
+
+#include "core/sort_by_hash.h"
 
 namespace prm {
 
@@ -43,6 +46,26 @@ TEST(PackedItems, HaveTheFieldsOfTheirPacking) {
 TEST(PackedItems, TheLastOfTheSameHashIsPacked) {
   EXPECT_EQ(Unpacked(Pack({Of(1, 1, 8), Of(1, 1, 9)}, Packing::kEntries), Packing::kEntries),
             (Items{Of(1, 1, 9)}));
+}
+
+// Hashes that are spread evenly, are close together, fill their range to both ends, or are the same.
+TEST(PackedItems, AreSortedByHashAndOtherwiseStayInOrder) {
+  std::mt19937_64 random(20260101);
+  for (const uint64_t width : {uint64_t{0}, uint64_t{1}, uint64_t{40}, uint64_t{1} << 40, UINT64_MAX}) {
+    for (const size_t count : {0, 1, 2, 3, 1000}) {
+      std::vector<PackedItem> items(count);
+      for (PackedItem& item : items) {
+        const uint64_t kind = random() % 8;
+        item.hash.high = kind == 0 ? 0 : kind == 1 ? width : width == 0 ? 0 : random() % width;
+        item.hash.low = random() % 3;
+        item.image = static_cast<uint64_t>(&item - items.data());
+      }
+      std::vector<PackedItem> expected = items;
+      std::stable_sort(expected.begin(), expected.end());
+      SortByHash(items, [](const PackedItem& item) { return item.hash; });
+      EXPECT_EQ(items, expected) << width << ", " << count;
+    }
+  }
 }
 
 TEST(PackedItems, DamagedOnesAreRefused) {
