@@ -17,6 +17,8 @@ using source::EntryState;
 
 namespace {
 
+constexpr int64 kMostWriters = 1000;  // of a migration
+
 // The value of a field in a line of CLIENT LIST, "id=3 addr=127.0.0.1:60318 … name=x … cmd=set user=app …".
 Bytes FieldOf(Bytes line, Bytes name) {
   while (!line.empty()) {
@@ -141,6 +143,15 @@ void KeepWritingClients(const std::string &migration, const std::vector<WritingC
                   command = excluded.command, last_seen_at = clock_timestamp())sql",
         {SqlParam::Text(migration), SqlParam::Text(client.address), SqlParam::Text(client.name),
          SqlParam::Text(client.username), SqlParam::Text(client.command)});
+  // Each connection has a port, and so an address, of its own.
+  Spi::ExecuteKept(
+      R"sql(DELETE FROM redis_migrate.late_writer
+            WHERE migration = $1
+              AND address IN (SELECT address FROM redis_migrate.late_writer
+                              WHERE migration = $1
+                              ORDER BY last_seen_at DESC
+                              OFFSET $2))sql",
+      {SqlParam::Text(migration), SqlParam::Int8(kMostWriters)});
 }
 
 }  // namespace prm

@@ -46,7 +46,9 @@ $redis->cli('DEL', 'copy');
 open my $cli, '|-', join(' ', map { "'$_'" } $redis->_cli, '--user', 'app', '--pass', 'app', '--no-auth-warning') . ' >/dev/null' or die;
 $cli->autoflush(1);
 print $cli "CLIENT SETNAME checkout\n";
+rows(q{INSERT INTO redis_migrate.late_writer SELECT migration, 'old ' || i, NULL, NULL, 'set', '2000-01-01', '2000-01-01' FROM redis_migrate.migration, generate_series(1, 2000) AS i});
 wait_until('the client to be named', sub { print $cli "SET s:d late\n"; select undef, undef, undef, 0.2; rows(q{SELECT count(*) FROM redis_migrate.late_writers WHERE username = 'app' AND client_name = 'checkout' AND command = 'set'}) eq '1' });
+is(rows(q{SELECT count(*), bool_or(username = 'app') FROM redis_migrate.late_writers}), '1000|t', 'those that were seen last are kept');
 pass('clients that write late are named');
 close $cli;
 
