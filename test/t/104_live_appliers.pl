@@ -50,6 +50,8 @@ sub let_go { my ($lock) = @_; rows(q{SELECT pg_terminate_backend(pid) FROM pg_st
 
 like(sql_error($node, q{SELECT redis_migrate.start('live', live => true, workers => 12)}), qr/12 appliers and their link need 13 workers/, 'not more than there is room for');
 $redis->cli_lines(load_commands(2000, KEYS));
+start_load($redis, KEYS)->finish for 1 .. 5;
+ok(answers($node), 'a load that is ended before it has begun takes no server with it');
 start(3);
 my $load = start_load($redis, KEYS, 0.01);
 wait_until('three processes', sub { rows('SELECT count(DISTINCT pid) FROM redis_migrate.live_appliers') eq '3' });

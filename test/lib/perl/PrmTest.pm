@@ -13,6 +13,7 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
@@ -20,6 +21,11 @@ our @EXPORT = qw(start_redis redis_server redis_version new_node create_server);
 
 # So that END blocks run.
 $SIG{TERM} = $SIG{INT} = $SIG{HUP} = sub { die "interrupted\n" };
+
+# A process that a test has forked leaves the test's servers alone, also when it is ended before it has begun, or dies.
+# This runs before the END block of PostgreSQL::Test::Cluster, which stops all servers, whoever runs it.
+my $test = $$;
+END { POSIX::_exit($? || 1) if $$ != $test; }
 
 # Starts an empty redis-server on a free port of 127.0.0.1, without snapshots and append-only file. Options:
 #   args => [...]  more arguments for redis-server
