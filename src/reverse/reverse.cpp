@@ -2,6 +2,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/session_lock.h"
 #include "pg/transaction.h"
 #include "pg/user_sql.h"
 #include "pg/worker_role.h"
@@ -19,6 +20,12 @@ const Mapping &FindMapping(const Migration &migration, const std::string &name) 
   throw pg::Failure(ERRCODE_UNDEFINED_OBJECT,
                     "migration \"" + migration.name + "\" has no mapping \"" + name + "\"", "",
                     "SELECT mapping FROM redis_migrate.mappings.");
+}
+
+// Two sessions that make and drop triggers of the same tables would wait for each other.
+void LockFeedForChange(const std::string &migration) {
+  // No migration has such a name.
+  pg::LockInTransaction(pg::LockTagOfName(pg::kReverseLocks, "\xff" + migration), ExclusiveLock);
 }
 
 // Has PostgreSQL analyse the statement, over no rows.
@@ -95,6 +102,7 @@ PRM_FUNCTION(start_reverse) {
   pg::Spi spi;
   Migration const migration = LoadMigration(name);
   RequireSource(migration, "scan");
+  LockFeedForChange(name);
   std::map<std::string, ReverseProblem> problems;
   std::vector<ReverseMapping> const reverses = FindFedMappings(migration, pattern, problems);
   if (!problems.empty())
@@ -125,6 +133,7 @@ PRM_FUNCTION(stop_reverse) {
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
   Migration const migration = LoadMigration(name);
+  LockFeedForChange(name);
   for (const Mapping &mapping : migration.mappings) RemoveOutbox(mapping);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(

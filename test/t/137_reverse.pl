@@ -44,6 +44,12 @@ $redis->cli_lines("SELECT 2\nZADD board:b 1 ann 2 bob\n"); cli('RPUSH queue:q a 
 sql(q{CALL redis_migrate.run('shop')});
 sql(q{SELECT redis_migrate.start_reverse('shop')});
 
+# Two operators at once: the second waits for the first.
+my $other = start_sql($node, q{BEGIN; SELECT redis_migrate.stop_reverse('shop'), redis_migrate.start_reverse('shop'); SELECT pg_sleep(1); COMMIT}, name => 'other');
+wait_until('the first operator', sub { sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'other' AND wait_event = 'PgSleep'}) eq '1' });
+is(sql_error($node, q{SELECT redis_migrate.start_reverse('shop')}), '', 'two operators at once');
+$other->finish;
+
 # Waits until all is sent.
 sub drained
 {
