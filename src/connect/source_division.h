@@ -20,6 +20,7 @@ struct SourcePlace {
   std::optional<int64> run_id;                // whose snapshot of the server it reads; nothing: a new one
   bool is_received = false;                   // of replication: another process has received the snapshot
   std::optional<source::ListedNames> listed;  // of scan: all names that the filter wants, if they are known
+  std::function<void(const std::string &cursor)> end_page;  // of scan: see ScanOptions
   // For an archive: opens it behind a position.
   std::function<std::unique_ptr<source::Source>(source::KeyFilter &, const std::string &)> open_archive;
 };

@@ -251,6 +251,7 @@ void SourceReader::OpenServer(const std::string &position) {
     // Under a ceiling names come page by page.
     if (place_.listed && place_.listed->run_id == run_id_ && options.max_rate == 0)
       options.listed = &*place_.listed;
+    options.end_page = place_.end_page;
     // The position may be in a database that is empty by now.
     auto begun = source::ScanPosition::Parse(position);
     if (begun.ok()) options.databases.push_back(begun.value().db);
@@ -333,6 +334,7 @@ bool SourceReader::Next(source::Batch &batch, const std::string &position) {
     }
     const bool was_open = source_ != nullptr && cluster_scan_ == nullptr;  // which connects as it reads
     Close();
+    was_cut_ = true;
     outage.Wait(*failure, was_open);
   }
 }

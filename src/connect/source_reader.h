@@ -28,6 +28,8 @@ class SourceReader {
   int64 estimate() const { return estimate_; }
   // The run_id of the server; empty: it does not say, or is a cluster.
   const std::string &run_id() const { return run_id_; }
+  // Whether it has reconnected: the filter may have seen names twice.
+  bool was_cut() const { return was_cut_; }
   // How many keys Redis has evicted since the source was opened; nothing if it does not say, or is a cluster.
   // Waits for Redis.
   std::optional<int64> Evicted();
@@ -63,6 +65,7 @@ class SourceReader {
   source::ClusterScan *cluster_scan_ = nullptr;  // source_, if it is one
   uint64 repeated_slots_ = 0;                    // by those before it
   bool restarted_ = false;
+  bool was_cut_ = false;
   bool version_reported_ = false;
   int64 estimate_ = -1;
   std::string run_id_;  // of the server when evicted_before_ was asked

@@ -1,16 +1,15 @@
 #include "run/level_names.h"
 
-#include "pg/settings.h"
-
 namespace prm {
 
 namespace {
 
 constexpr int kSecondsKept = 60;
 // For all names together.
-constexpr size_t kMostBytes = 4 << 20;
-// The memory of a name beside its bytes.
-constexpr size_t kBytesPerName = 48;
+constexpr size_t kMostBytes = 8 << 20;
+// The memory of a page and of a name beside its bytes.
+constexpr size_t kBytesPerPage = 128;
+constexpr size_t kBytesPerName = sizeof(size_t);
 
 }  // namespace
 
@@ -25,11 +24,32 @@ void LevelNames::Note(int level, int db, Bytes key) {
   if (state_ != State::kScanning || level <= scanned_) return;
   std::optional<Names> &names = of_levels_.try_emplace(level, Names()).first->second;
   if (!names) return;
-  names->emplace_back(db, key);
-  bytes_ += key.size() + kBytesPerName;
-  if (names->size() <= static_cast<size_t>(pg::settings::batch_rows) && bytes_ <= kMostBytes) return;
-  for (const auto &[of_db, name] : *names) bytes_ -= name.size() + kBytesPerName;
-  names.reset();
+  size_t const bytes = key.size() + kBytesPerName + (names->is_open ? 0 : kBytesPerPage);
+  while (bytes_ + bytes > kMostBytes) {
+    if (ForgetLargest() == level) return;
+  }
+  bytes_ += bytes;
+  names->bytes += bytes;
+  if (!std::exchange(names->is_open, true)) names->pages.push_back({db, {}, {}, {}});
+  source::NamesPage &page = names->pages.back();
+  page.bytes += key;
+  page.ends.push_back(page.bytes.size());
+}
+
+int LevelNames::ForgetLargest() {
+  auto const largest =
+      std::max_element(of_levels_.begin(), of_levels_.end(), [](const auto &a, const auto &b) {
+        return b.second && (!a.second || a.second->bytes < b.second->bytes);
+      });
+  bytes_ -= largest->second->bytes;
+  largest->second.reset();
+  return largest->first;
+}
+
+void LevelNames::EndPage(const std::string &cursor) {
+  if (state_ != State::kScanning) return;
+  for (auto &[level, names] : of_levels_)
+    if (names && std::exchange(names->is_open, false)) names->pages.back().cursor = cursor;
 }
 
 void LevelNames::End(const std::string &run_id) {
@@ -45,13 +65,16 @@ void LevelNames::Forget() {
   bytes_ = 0;
 }
 
-std::optional<source::ListedNames> LevelNames::Of(int level) const {
+std::optional<source::ListedNames> LevelNames::Take(int level) {
   bool const is_old = TimestampDifferenceExceeds(begun_, GetCurrentTimestamp(), kSecondsKept * 1000);
   if (state_ != State::kKnown || level <= scanned_ || is_old) return std::nullopt;
   auto const found = of_levels_.find(level);
   if (found == of_levels_.end()) return source::ListedNames{run_id_, {}};
   if (!found->second) return std::nullopt;
-  return source::ListedNames{run_id_, *found->second};
+  source::ListedNames listed = {run_id_, std::move(found->second->pages)};
+  bytes_ -= found->second->bytes;
+  found->second.reset();
+  return listed;
 }
 
 }  // namespace prm

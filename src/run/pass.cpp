@@ -42,8 +42,9 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
                     [&](int other, int db, Bytes key) { names_.Note(other, db, key); });
   SourcePlace place = PlaceOf(migration_, parameters_.source);
   if (place.kind == "scan" && !part) {
-    place.listed = names_.Of(level);
+    place.listed = names_.Take(level);
     if (!place.listed && position.empty()) names_.Begin(level);
+    place.end_page = [&](const std::string &cursor) { names_.EndPage(cursor); };
   }
   place.run_id = record_.id();
   place.is_received = parameters_.live;
@@ -81,7 +82,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     Spi::Commit();
   }
   beside_others_ = false;
-  if (!part) names_.End(source.run_id());
+  if (!part) names_.End(source.was_cut() ? std::string() : source.run_id());
   std::optional<int64> evicted;
   if (!part && (evicted = source.Evicted())) {
     record_.AddEvicted(*evicted);

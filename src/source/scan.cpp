@@ -117,6 +117,7 @@ Status ScanSource::Prepare(const std::string& position) {
   db_index_ = static_cast<size_t>(db - databases.begin()) + (begun.db_done ? 1 : 0);
   if (!begun.db_done) cursor_ = begun.cursor;
   position_ = begun;
+  if (options_.listed != nullptr && !begun.db_done && !FindListedPage()) options_.listed = nullptr;
   return {};
 }
 
@@ -145,6 +146,7 @@ Result<bool> ScanSource::Next(Batch& batch) {
   if (dead_) return *dead_;
   // Stays set if a wait or the filter throws: the entries taken so far would be missing from the next batch.
   dead_ = Error{ErrorCode::kConnectionFailure, "the scan was interrupted", {}, {}};
+  spare_.Keep(batch.entries);
   batch.entries.clear();
   batch.bytes = 0;
   names_in_batch_ = page_start_entries_ = page_start_bytes_ = 0;

@@ -21,6 +21,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,21 +37,30 @@
 #include "source/rate_ceiling.h"
 #include "source/scan_position.h"
 #include "source/source.h"
+#include "source/spare_strings.h"
 #include "source/value_reader.h"
 
 namespace prm::source {
 
+// Names of a database that a page of SCAN has returned.
+struct NamesPage {
+  int db;
+  std::string bytes;         // the names, one after another
+  std::vector<size_t> ends;  // of each
+  std::string cursor;        // of the page after it
+};
+
 // Names that an earlier scan has returned.
 struct ListedNames {
-  std::string run_id;                              // of the server
-  std::vector<std::pair<int, std::string>> names;  // each with its database
+  std::string run_id;            // of the server
+  std::vector<NamesPage> pages;  // in the order of the scan; some have no names and are missing
 };
 
 struct ScanOptions {
   std::vector<int> databases;                      // at least one
   CursorShare share;                               // of the keys of each, see HasCursorShares
   NameShare names;                                 // of the keys of each; every reader walks all names
-  const ListedNames* listed = nullptr;             // these are read, at once, and nothing is scanned
+  const ListedNames* listed = nullptr;             // these are read, and nothing is scanned
   int readers = 1;                                 // so many scans share the free memory of Redis
   size_t batch_keys = 5000;                        // a batch has no more entries than this
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
@@ -60,6 +70,8 @@ struct ScanOptions {
   long scan_count = 1000;                          // COUNT of SCAN
   long max_rate = 0;                               // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
+  // Called when the filter has seen the names of a page, with the cursor of the next one.
+  std::function<void(const std::string& cursor)> end_page;
 };
 
 // Most keys of most databases are small strings, which GETRANGE reads at the lowest cost: the first bytes of
@@ -191,6 +203,7 @@ class ScanSource : public Source {
   bool Collect(Batch& batch);
   bool PageEndsBatch(const Batch& batch, uint64_t names);
   void PlanNames();
+  bool FindListedPage();
   void TakeListed();
   void PlanValues();
   bool PlanDumps();
@@ -265,6 +278,7 @@ class ScanSource : public Source {
   // The position of SCAN. db_index_ may be one past the end: then everything has been asked for.
   size_t db_index_ = 0;
   std::string cursor_ = "0";
+  size_t listed_page_ = 0;  // the next of options_.listed
   bool selected_ = false;
   RateCeiling rate_;
   bool scanning_ = false;  // a SCAN has not been answered
@@ -275,6 +289,7 @@ class ScanSource : public Source {
   // Names in the order of SCAN. Slots are numbered from the start of the scan, so that requests can refer to
   // them.
   std::deque<Slot> slots_;
+  SpareStrings spare_;
   uint64_t first_slot_ = 0;
   uint64_t next_named_ = 0;  // the first slot for which nothing has been sent
   uint64_t next_dump_ = 0;   // the first slot that may need a DUMP

@@ -39,15 +39,31 @@ void ScanSource::PlanNames() {
   scanning_ = true;
 }
 
-// The names of a database, as one page.
+// Finds the page that begins at the cursor. False: the list does not tell.
+bool ScanSource::FindListedPage() {
+  const std::vector<NamesPage>& pages = options_.listed->pages;
+  const auto before = std::find_if(pages.begin(), pages.end(), [&](const NamesPage& page) {
+    return page.db == options_.databases[db_index_] && page.cursor == cursor_;
+  });
+  if (before == pages.end()) return cursor_ == options_.share.Start();
+  listed_page_ = static_cast<size_t>(before - pages.begin()) + 1;
+  return true;
+}
+
 void ScanSource::TakeListed() {
-  size_t count = 0;
-  for (const auto& [db, name] : options_.listed->names) {
-    if (db != options_.databases[db_index_]) continue;
+  const std::vector<NamesPage>& pages = options_.listed->pages;
+  const int db = options_.databases[db_index_];
+  while (listed_page_ < pages.size() && pages[listed_page_].db < db) ++listed_page_;
+  if (listed_page_ == pages.size() || pages[listed_page_].db > db) return EndPage(0, true);
+  const NamesPage& page = pages[listed_page_++];
+  size_t begin = 0;
+  for (const size_t end : page.ends) {
+    const Bytes name = Bytes(page.bytes).substr(begin, end - begin);
     TakeName(name, recent_.Look(name));
-    ++count;
+    begin = end;
   }
-  EndPage(count, true);
+  cursor_ = page.cursor;
+  EndPage(page.ends.size(), cursor_ == "0");
 }
 
 Status ScanSource::AnswerScan() {
@@ -128,6 +144,7 @@ void ScanSource::EndShare() {
 }
 
 void ScanSource::EndPage(size_t names, bool db_done) {
+  if (options_.end_page) options_.end_page(db_done ? "0" : cursor_);
   if (db_done) cursor_ = options_.share.Start();
   page_ends_.push_back(
       {end_slot(), names, ScanPosition{run_id_, options_.databases[db_index_], cursor_, db_done}});
@@ -147,6 +164,7 @@ void ScanSource::TakeName(Bytes name, const Hash128& hash) {
   const KeyDecision decision = filter_.Classify(db, name);
   if (decision.interest == Interest::kIgnore) return;
   Slot& slot = slots_.emplace_back();
+  spare_.Give(slot.entry);
   slot.entry.route = decision.route;
   slot.entry.db = db;
   slot.entry.key = name;

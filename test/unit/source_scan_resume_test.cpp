@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/cpp/scan_fixture.h"
@@ -58,6 +59,73 @@ TEST_F(ScanResumeTest, EveryPositionLeadsToAllThatRemains) {
           << positions[i];
     }
   }
+}
+
+// Names that a scan has returned are read without another one, and their positions are those of a scan.
+TEST_F(ScanResumeTest, ListedNamesAreReadPageByPage) {
+  for (const char* db : {"0", "2"}) {
+    client_.Command({"SELECT", db});
+    Populate(4000);
+  }
+  options_.databases = {0, 1, 2};
+  options_.scan_count = 300;
+  ListedNames listed;
+  bool is_open = false;
+  const auto is_wanted = [](Bytes key) { return key.back() == '7'; };
+  filter_.decide = [&](int db, Bytes key) {
+    if (!is_wanted(key)) return Interest::kIgnore;
+    if (!std::exchange(is_open, true)) listed.pages.push_back({db, {}, {}, {}});
+    listed.pages.back().bytes += key;
+    listed.pages.back().ends.push_back(listed.pages.back().bytes.size());
+    return Interest::kIgnore;
+  };
+  options_.end_page = [&](const std::string& cursor) {
+    if (std::exchange(is_open, false)) listed.pages.back().cursor = cursor;
+  };
+  EXPECT_EQ(
+      [&] {
+        const auto connection = Connect();
+        return ReadAll(*Open(*connection));
+      }()
+          .size(),
+      0U);
+  EXPECT_GT(listed.pages.size(), 10U);
+
+  filter_.decide = [&](int, Bytes key) { return is_wanted(key) ? Interest::kRead : Interest::kIgnore; };
+  options_.end_page = nullptr;
+  options_.listed = &listed;
+  options_.batch_keys = 100;
+  std::vector<std::string> positions;
+  std::vector<std::vector<Name>> batches;
+  const long scans = Calls("scan");
+  {
+    const auto connection = Connect();
+    const auto source = Open(*connection);
+    for (Batch batch; Next(*source, batch);) {
+      EXPECT_FALSE(batch.goes_beyond);
+      positions.push_back(batch.position);
+      auto& names = batches.emplace_back();
+      for (const Entry& entry : batch.entries) {
+        EXPECT_EQ(entry.payload, "vvvvvvvvvv");
+        names.emplace_back(entry.db, entry.key);
+      }
+    }
+  }
+  EXPECT_EQ(Calls("scan"), scans);
+  size_t left = 800;
+  for (size_t i = 0; i < positions.size(); ++i) {
+    left -= batches[i].size();
+    for (const ListedNames* names :
+         {static_cast<const ListedNames*>(&listed), static_cast<const ListedNames*>(nullptr)}) {
+      options_.listed = names;
+      const auto connection = Connect();
+      const auto rest = ReadAll(*Open(*connection, positions[i]));
+      EXPECT_EQ(rest.size(), left) << positions[i];
+      for (size_t later = i + 1; later < batches.size(); ++later)
+        for (const Name& name : batches[later]) ASSERT_EQ(rest.count(name), 1U) << name.second;
+    }
+  }
+  EXPECT_EQ(left, 0U);
 }
 
 TEST_F(ScanResumeTest, TheEndStaysTheEnd) {
