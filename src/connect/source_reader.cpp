@@ -14,8 +14,8 @@ namespace settings = pg::settings;
 
 namespace {
 
-// One page of names per batch keeps Redis busy without a round trip in between; SCAN of so many takes it
-// about a millisecond.
+// Where names and values share a connection, one page of names per batch keeps Redis busy without a round
+// trip in between.
 constexpr int kLargestScanCount = 5000;
 
 constexpr long kPagesPerSecond = 20;

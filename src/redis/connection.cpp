@@ -74,8 +74,8 @@ std::vector<std::string> Secrets(const ConnectionOptions& options) {
 Connection::Connection(Socket socket, std::string address, const ConnectionOptions& options, Waiter& waiter)
     : socket_(std::move(socket)),
       address_(std::move(address)),
+      options_(options),
       named_(options.named ? *options.named : KindOf(socket_.PeerAddress())),
-      command_timeout_ms_(options.command_timeout_ms),
       waiter_(waiter),
       gate_(Secrets(options)),
       guard_(gate_) {}
@@ -179,7 +179,7 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
     if (read.value()) {
       PRM_RETURN_IF_ERROR(ReadReply(reply));
     } else if (!wrote) {
-      if (!progress) progress.emplace(command_timeout_ms_);
+      if (!progress) progress.emplace(options_.command_timeout_ms);
       const Deadline& end = deadline != nullptr ? *deadline : *progress;
       if (!WaitForProgress(end))
         return TimedOut("did not answer command \"" + Printable(names_.front()) + "\"", end);
@@ -190,6 +190,12 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
   last_name_ = std::move(names_.front());
   names_.pop_front();
   return std::move(*reply);
+}
+
+bool Connection::HasArrived() {
+  if (broken_ || guard_.has_finished()) return true;
+  WriteSome();
+  return !ReadSome().ok() || guard_.has_finished();
 }
 
 // The next complete reply among the bytes read so far, if there is one.
@@ -242,7 +248,7 @@ Result<size_t> Connection::ReadRaw(char* to, size_t size, std::optional<long> wa
   if (pending() > 0 || !reader_.is_empty()) {
     return Break({ErrorCode::kProtocol, "a reply of Redis at " + address_ + " was not received", {}, {}});
   }
-  if (!raw_silence_) raw_silence_.emplace(command_timeout_ms_);
+  if (!raw_silence_) raw_silence_.emplace(options_.command_timeout_ms);
   const Deadline wait(wait_ms.value_or(0));
   while (true) {
     if (read_unwaited_ >= kBytesBetweenWaits) Wait(nullptr, 0, 0);
@@ -261,7 +267,7 @@ Result<std::optional<Reply>> Connection::ReceiveMessage(long wait_ms) {
   if (pending() > 0 && !broken_) {
     return Break({ErrorCode::kProtocol, "a reply of Redis at " + address_ + " was not received", {}, {}});
   }
-  if (!raw_silence_) raw_silence_.emplace(command_timeout_ms_);
+  if (!raw_silence_) raw_silence_.emplace(options_.command_timeout_ms);
   const Deadline wait(wait_ms);
   while (true) {
     std::optional<Reply> message;
@@ -271,7 +277,7 @@ Result<std::optional<Reply>> Connection::ReceiveMessage(long wait_ms) {
     const bool wrote = WriteSome();
     const Result<bool> read = ReadSome();
     if (!read.ok()) return read.error();
-    if (read.value()) raw_silence_.emplace(command_timeout_ms_);
+    if (read.value()) raw_silence_.emplace(options_.command_timeout_ms);
     const bool may_give_up = wait.RemainingMs() < raw_silence_->RemainingMs();
     if (read.value() || wrote || WaitForProgress(may_give_up ? wait : *raw_silence_)) continue;
     if (raw_silence_->RemainingMs() == 0) return TimedOut("sent nothing", *raw_silence_);

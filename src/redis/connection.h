@@ -45,6 +45,9 @@ class Connection {
   // outlive the connection. Errors: those of Socket, TlsSession, kAuthFailure, and those of Command.
   static Result<std::unique_ptr<Connection>> Open(const ConnectionOptions& options, Waiter& waiter);
 
+  // Another connection to the same address, opened as this one was. Errors: those of Open.
+  Result<std::unique_ptr<Connection>> OpenAnother() const { return Open(options_, waiter_); }
+
   // Closes the socket without waiting.
   ~Connection() = default;
   Connection(const Connection&) = delete;
@@ -71,6 +74,9 @@ class Connection {
   // memory for it). After any of these, and after an exception of the waiter, the connection is broken and
   // every call fails.
   Result<Reply> Receive();
+
+  // Whether Receive would return at once, with a reply or an error. Takes what has arrived, without waiting.
+  bool HasArrived();
 
   // After PSYNC come bytes, no longer commands and replies. SendRaw queues bytes as they are; ReadRaw sends
   // what is queued and waits for at least one byte, of which it copies at most `size`. With wait_ms it waits
@@ -148,8 +154,8 @@ class Connection {
   unsigned read_waits_for_ = kWaitRead;    // WaitEvent bits: TLS may have to write before it can read,
   unsigned write_waits_for_ = kWaitWrite;  // and the other way round
   std::string address_;
+  ConnectionOptions options_;
   AddressKind named_;
-  long command_timeout_ms_;
   Waiter& waiter_;
   TextGate gate_;
   ReplyGuard guard_;

@@ -77,6 +77,7 @@ Status ScanSource::Prepare(const std::string& position) {
     run_id_ = info.value().run_id();
   if (info.ok()) PRM_RETURN_IF_ERROR(FitHeadroom(info.value()));
   may_be_calm_ = !run_id_.empty() && SpeaksForItself(info.value());
+  if (may_be_calm_ && options_.listed == nullptr) OpenNamesLink();
 
   // New in Redis 7.2. Without it reading makes keys look recently used, which affects eviction.
   const Result<redis::Reply> no_touch = connection_.Command({"CLIENT", "NO-TOUCH", "ON"});
@@ -210,12 +211,17 @@ bool ScanSource::PageEndsBatch(const Batch& batch, uint64_t names) {
 Status ScanSource::Fill(Batch& batch) {
   while (!Collect(batch)) {
     PlanNames();
-    PlanValues();
-    if (!slots_.empty() && slots_.front().stage == Stage::kUnproved && infos_.empty()) AskInfo(false);
+    if (HasNames()) PRM_RETURN_IF_ERROR(AnswerScan());
+    PlanDumps();
+    if (!NamesGoFirst()) PlanValues();
+    if (!slots_.empty() && slots_.front().stage == Stage::kUnproved && infos_.empty() && !NamesAreDue())
+      AskInfo(false);
     if (!slots_.empty() && slots_.front().stage == Stage::kInPieces) {
       PRM_RETURN_IF_ERROR(ReadInPieces());
     } else if (!requests_.empty()) {
       PRM_RETURN_IF_ERROR(Answer());
+    } else if (scanning_) {
+      PRM_RETURN_IF_ERROR(AnswerScan());
     } else if (db_index_ < options_.databases.size()) {  // names are left, but the ceiling holds them back
       connection_.waiter().Wait(nullptr, 0, rate_.WaitMs());
     } else {
@@ -236,6 +242,7 @@ Status ScanSource::WorkAhead() {
   };
   while (!requests_.empty() && is_next() && held_bytes_ < options_.bytes_in_flight)
     PRM_RETURN_IF_ERROR(Answer());
+  if (NamesAreDue() && names_link_->HasArrived()) PRM_RETURN_IF_ERROR(AnswerScan());
   PlanValues();
   AskInfoNowAndThen();
   PlanNames();

@@ -67,7 +67,7 @@ struct ScanOptions {
   uint64_t bytes_in_flight = 8 << 20;              // of values asked for and not yet received
   uint64_t max_reply_bytes = 16 << 20;             // larger values are read in pieces
   uint64_t batch_names = 100000;                   // nor more names, wanted or not
-  long scan_count = 1000;                          // COUNT of SCAN
+  long scan_count = 1000;                          // the highest COUNT of SCAN
   long max_rate = 0;                               // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
   // Called when the filter has seen the names of a page, with the cursor of the next one.
@@ -84,6 +84,11 @@ struct ScanOptions {
 // larger than max_reply_bytes or of unknown size, and everything where DUMP is refused or answers in an
 // unknown version or type, is read in pieces (ValueReader), with nothing else in flight. Where the commands
 // for that are refused too, DUMP has to do.
+//
+// SCAN holds up every other client of Redis, so it goes in short steps. It has a connection of its own, as
+// the answer to each step would otherwise wait behind the values that have been asked for. Behind a proxy
+// that connection might lead to another server: there, and where a second one is refused, values and names
+// share the connection, and a step is scan_count names.
 //
 // If the server evicts keys when its memory is full, at most an eighth of the free memory is asked for at a
 // time, whatever the options say.
@@ -109,6 +114,9 @@ class ScanSource : public Source {
 
   // Whether the scan began at the start because the position given to Open is not valid for this server.
   bool restarted() const { return restarted_; }
+
+  // Whether names have a connection of their own.
+  bool has_names_link() const { return names_link_ != nullptr; }
 
   // Names that were dropped, as SCAN returned them more than once or they belong to the next share.
   uint64_t duplicates() const { return duplicates_; }
@@ -202,6 +210,10 @@ class ScanSource : public Source {
   Status WorkAhead();
   bool Collect(Batch& batch);
   bool PageEndsBatch(const Batch& batch, uint64_t names);
+  void OpenNamesLink();
+  bool HasNames();
+  bool NamesAreDue() const;
+  bool NamesGoFirst() const;
   void PlanNames();
   bool FindListedPage();
   void TakeListed();
@@ -221,6 +233,7 @@ class ScanSource : public Source {
   void Settle(Slot& slot, const Request& request);
 
   Status Answer();
+  Result<redis::Reply> ReceiveNames();
   Status AnswerScan();
   Status AnswerGetrange(const Request& request);
   Status AnswerSize(const Request& request);
@@ -282,6 +295,8 @@ class ScanSource : public Source {
   bool selected_ = false;
   RateCeiling rate_;
   bool scanning_ = false;  // a SCAN has not been answered
+  std::unique_ptr<redis::Connection> names_link_;
+  int looks_skipped_ = 0;  // see HasNames
   std::optional<Edge> edge_;
   std::string run_id_;
   RecentNames recent_;

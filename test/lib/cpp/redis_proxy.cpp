@@ -70,6 +70,7 @@ RedisProxy::~RedisProxy() {
 
 void RedisProxy::Serve(int server_port) {
   client_ = accept(listener_.fd(), nullptr, nullptr);
+  shutdown(listener_.fd(), SHUT_RDWR);  // others are refused
   server_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
