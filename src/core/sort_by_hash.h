@@ -15,7 +15,8 @@ namespace prm {
 // so that the upper bits of one tell where about its item belongs, and only neighbours are left to compare.
 template <typename Item, typename HashOf>
 void SortByHash(std::vector<Item>& items, HashOf hash_of) {
-  if (items.size() < 2) return;
+  const auto is_less = [&](const Item& a, const Item& b) { return hash_of(a) < hash_of(b); };
+  if (std::is_sorted(items.begin(), items.end(), is_less)) return;
   uint64_t lowest = UINT64_MAX;
   uint64_t highest = 0;
   for (const Item& item : items) {
@@ -33,7 +34,6 @@ void SortByHash(std::vector<Item>& items, HashOf hash_of) {
   std::vector<Item> sorted(items.size());
   for (Item& item : items) sorted[next[place(item)]++] = std::move(item);
   // By now each number is the end of its place.
-  const auto is_less = [&](const Item& a, const Item& b) { return hash_of(a) < hash_of(b); };
   auto begin = sorted.begin();
   for (const size_t last : next) {
     const auto end = sorted.begin() + static_cast<std::ptrdiff_t>(last);

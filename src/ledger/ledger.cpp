@@ -125,16 +125,21 @@ int64 Ledger::HashOfKey(const KeyName &key) {
 }
 
 bool Ledger::AreEmpty(const std::vector<const Mapping *> &mappings) {
-  std::vector<int64> full;
-  for (const Mapping *mapping : mappings)
+  std::vector<int64> full, packed;
+  for (const Mapping *mapping : mappings) {
     if (mapping->ledger == "full") full.push_back(mapping->id);
+    if (mapping->ledger == "packed") packed.push_back(mapping->id);
+  }
   pg::AsExtensionOwner as_owner;
   // There is no index by mapping, so that a table of more than 8 MB is not searched.
   return Spi::Execute(
              R"sql(SELECT CASE WHEN pg_relation_size('redis_migrate.ledger') <= 8388608
                        THEN NOT EXISTS (SELECT FROM redis_migrate.ledger WHERE mapping_id = ANY ($1))
-                       ELSE false END)sql",
-             {SqlParam::Int8Array(full)})[0]
+                       ELSE false END
+                  AND NOT EXISTS (SELECT FROM redis_migrate.ledger_batch
+                                  WHERE mapping_id = ANY ($2) AND NOT merged)
+                  AND NOT EXISTS (SELECT FROM redis_migrate.ledger_segment WHERE mapping_id = ANY ($2)))sql",
+             {SqlParam::Int8Array(full), SqlParam::Int8Array(packed)})[0]
       .Bool(0);
 }
 

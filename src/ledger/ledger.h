@@ -53,7 +53,8 @@ class Ledger {
     source::TimeSpan time;
   };
 
-  // Whether the full ledgers of these mappings have no entries; false also if finding out would take long.
+  // Whether the ledgers of these mappings, of both kinds, have no entries; false also if finding out would
+  // take long.
   static bool AreEmpty(const std::vector<const Mapping *> &mappings);
 
   // The hashes of all entries of this and other mappings, and maybe more: only what may be among them is

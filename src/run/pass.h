@@ -69,7 +69,8 @@ class Pass {
   bool beside_others_ = false;
   bool has_deferred_ = false;                      // some keys of the level may wait for its end
   std::optional<std::set<std::string>> claiming_;  // see RunRecord::ReadClaiming
-  // The rows in full ledgers that were empty when the run began, and that only this process adds to.
+  // The rows in full ledgers, and the keys whose rows are in packed ones, that were empty when the run began,
+  // and that only this process adds to.
   std::optional<HashFilter> recorded_;
   LedgerMerges merges_;
   LevelNames names_;

@@ -1,5 +1,6 @@
 // How a try stores the rows that the queries of its mappings have given: whose each row is, the rows
 // themselves, and what the ledgers keep of them.
+#include "core/siphash.h"
 #include "ledger/inserted_rows.h"
 #include "mapping/ledger_mark.h"
 #include "mapping/mapping_settings.h"
@@ -254,6 +255,16 @@ void GroupStore::DeleteLeftRows(PreparedMapping &mapping, Stage &stage, const st
   if (has_one_row)
     for (int entry : which) is_whole[entry] = !stage.rows->yielded[static_cast<size_t>(entry)];
   for (int entry : findings.partial_entries) is_whole[entry] = false;
+  // If the ledger was empty, only keys that were stored since have entries. All rows of an exclusive mapping
+  // are its own, also without entries.
+  if (options_.recorded != nullptr && !has_one_row && !mapping.mapping.exclusive)
+    for (int entry : which) {
+      const source::Entry &key = *entries_[static_cast<size_t>(entry)];
+      SipKey const of_mapping = {static_cast<uint64>(mapping.mapping.id), static_cast<uint64>(key.db)};
+      uint64 const hash = SipHash128(of_mapping, key.key).low;
+      if (!options_.recorded->MayHold(hash)) is_whole[entry] = false;
+      options_.recorded->Add(hash);
+    }
   std::vector<int> left;
   std::vector<const source::Entry *> parts;
   for (int entry : which) {

@@ -60,11 +60,11 @@ bool ReadRows(Tuplestorestate *store, TupleTableSlot *slot, const KeyOrder *orde
   tuplestore_rescan(store);
   for (Row *row = rows; tuplestore_gettupleslot(store, true, false, slot); ++row) {
     bool is_own;
-    *row = {in_memory ? ExecFetchSlotMinimalTuple(slot, &is_own) : ExecCopySlotMinimalTuple(slot), values,
-            nulls};
+    *row = {ExecFetchSlotMinimalTuple(slot, &is_own), values, nulls};
     if (!in_memory) {
       bytes += row->tuple->t_len;
       if (bytes > static_cast<Size>(work_mem) * 1024) return false;
+      row->tuple = ExecCopySlotMinimalTuple(slot);
       ExecStoreMinimalTuple(row->tuple, slot, false);
     }
     bool null;
@@ -132,6 +132,7 @@ void BeginOrderedRows(Tuplestorestate *rows, TupleDesc desc, KeyOrder *order, Or
   *ordered = {rows, nullptr, tuplestore_tuple_count(rows), 0,
               MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple)};
   if (order != nullptr) ordered->sorted = Sort(rows, ordered->row, order);
+  ExecClearTuple(ordered->row);  // it may be large
   tuplestore_rescan(rows);
 }
 

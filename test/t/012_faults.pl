@@ -90,6 +90,35 @@ is(last_run($node, 'restarted', 'state, restarts, read, balanced'), 'completed|1
 like($err, qr/NOTICE:.*restarted or replaced/, 'and says so');
 is(missing('restarted', KEYS), 0, 'no key is missed');
 
+# The same with sets that have lost a member by then: what this run stored of it goes.
+sub fill_sets
+{
+    my (@members) = @_;
+    $redis->cli('-n', 1, 'EVAL', 'for i = 1, tonumber(ARGV[1]) do redis.call("SADD", "s:" .. i, unpack(ARGV, 2)) end', 0, 2000, @members);
+    return;
+}
+fill_sets('a', 'b');
+$redis->cli('SAVE');
+fill_sets('lost');
+$node->safe_psql(
+    'postgres', q{
+    CREATE TABLE members (id bigint, member text, PRIMARY KEY (id, member));
+    SELECT redis_migrate.create_migration('members', 'restarted', databases => '{1}');
+    SELECT redis_migrate.add_mapping('members', 'm', 's:{id:int}', 'members', 'SELECT id, member FROM redis_batch',
+        key_columns => '{id,member}', databases => '{1}', types => '{set}', expand => 'elements');});
+sub members { my ($where) = @_; return $node->safe_psql('postgres', "SELECT count(*) FROM members WHERE $where"); }
+$proxy->tell('rate 60000');
+$call = start_sql($node, q{CALL redis_migrate.run('members');});
+wait_until('rows of members', sub { members(q{member = 'lost'}) > 0 });
+$redis->kill9;
+$proxy->tell('pass');
+$redis->start;
+(undef, $err) = $call->finish;
+is(last_run($node, 'members', 'state, restarts, read, balanced'), 'completed|1|2000|t', 'sets that have lost members are read again') or diag($err);
+is(members(q{member = 'lost'}) . ' of ' . members('true'), '0 of 4000', 'and no row of a lost member stays');
+$redis->cli('-n', 1, 'FLUSHDB');
+$redis->cli('SAVE');
+
 # Killed and not started again.
 migration('later', $proxy->port);
 $proxy->tell('rate 60000');
