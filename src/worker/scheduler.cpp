@@ -133,7 +133,11 @@ class Scheduler {
   void ReconcileJob(const Job &job) {
     Task const task = {Kind::kMigration, database_, job.owner, job.id};
     is_needed_ = true;
-    if (FindSlot(task)) return;
+    if (FindSlot(task)) {
+      // Its owner was dropped while it worked: it ends, and the job fails.
+      if (job.owner_problem) Ask(task, Request::kRestart);
+      return;
+    }
     if (job.marked) return AccountFor(job.id);
     if (job.wait_ms > 0) return NapUntil(job.wait_ms);
     std::optional<pg::RoleProblem> unable;

@@ -59,9 +59,10 @@ void ChangeMine(Change change) {
 
 }  // namespace
 
+// A job stays the same whoever owns it by now, or nobody.
 bool operator==(const Task &a, const Task &b) {
-  return a.kind == b.kind && a.database == b.database && a.owner == b.owner && a.job == b.job &&
-         a.number == b.number;
+  return a.kind == b.kind && a.database == b.database && (a.owner == b.owner || a.job != 0) &&
+         a.job == b.job && a.number == b.number;
 }
 
 int WorkerShare() { return std::max(area->worker_limit - kLeftToOtherRoles, (area->worker_limit + 1) / 2); }

@@ -178,6 +178,18 @@ $cannot->('read-only', 'ALTER ROLE other SET default_transaction_read_only = on'
 $cannot->('read-only here', 'ALTER ROLE other IN DATABASE postgres SET default_transaction_read_only = true', 'ALTER ROLE other IN DATABASE postgres RESET ALL', '25006',
     'transactions of its owner, role "other", are read-only by default', 'ALTER ROLE other SET default_transaction_read_only = off;');
 
+# A role that is dropped while a live run works as it.
+sql('CREATE ROLE leaver LOGIN', 'GRANT USAGE ON FOREIGN SERVER trust TO leaver', 'CREATE USER MAPPING FOR leaver SERVER trust',
+    'CREATE TABLE left_behind (id text PRIMARY KEY, value text)', 'ALTER TABLE left_behind OWNER TO leaver', 'SET ROLE leaver',
+    q{SELECT redis_migrate.create_migration('leaving', 'trust', source => 'replication', databases => '{0}')},
+    q{SELECT redis_migrate.add_mapping('leaving', 'm', 'x:{id}', 'left_behind', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}')},
+    q{SELECT redis_migrate.start('leaving', live => true)});
+wait_until('it follows', sub { sql(q{SELECT count(*) FROM redis_migrate.live_sync WHERE migration = 'leaving' AND applied_offset IS NOT NULL}) eq '1' });
+sql('DROP OWNED BY leaver', 'DROP ROLE leaver');
+wait_until('its worker is gone', sub { sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'redis_migrate%' AND usesysid IS NOT NULL AND usename IS NULL}) eq '0' && job($node, 'leaving', 'state') eq 'failed' });
+like(job($node, 'leaving', 'wanted, sqlstate'), qr/^f\|(?:28000|42P01)$/, 'a live run whose owner was dropped fails, and its workers end');
+sql(q{SELECT redis_migrate.drop_migration('leaving')});
+
 # The more specific setting wins.
 $node->safe_psql('postgres', 'ALTER DATABASE postgres SET default_transaction_read_only = on; ALTER ROLE other SET default_transaction_read_only = off');
 is($node->safe_psql('postgres', q{SET default_transaction_read_only = off; SELECT sqlstate FROM redis_migrate.worker_role_problem('other'::regrole)}), '', 'a setting of the role overrides that of the database');
