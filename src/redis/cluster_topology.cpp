@@ -188,14 +188,21 @@ const ClusterShard* ClusterTopology::ShardOfMaster(const std::vector<std::string
   return nullptr;
 }
 
+Slots ClusterTopology::slots() const {
+  Slots all;
+  for (const ClusterShard& shard : shards) all |= shard.slots;
+  return all;
+}
+
 Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls) {
   ClusterTopology topology;
   const Result<Reply> shards = connection.Command({"CLUSTER", "SHARDS"}, kLargeReply);
-  if (shards.ok()) {
-    if (!ParseShards(connection, shards.value(), asked, tls, topology))
-      return connection.UnknownReply("CLUSTER SHARDS");
-  } else {
-    if (!IsRefusal(shards.error())) return shards.error();
+  if (!shards.ok() && !IsRefusal(shards.error())) return shards.error();
+  if (shards.ok() && !ParseShards(connection, shards.value(), asked, tls, topology))
+    return connection.UnknownReply("CLUSTER SHARDS");
+  // Of a shard whose earlier master is away CLUSTER SHARDS may tell no slots, although its new master has
+  // them: redis 7.4 src/cluster_legacy.c, addShardReplyForClusterShards.
+  if (!topology.slots().all()) {
     const Result<Reply> slots = connection.Command({"CLUSTER", "SLOTS"}, kLargeReply);
     if (!slots.ok() && slots.error().detail.find("cluster support disabled") != std::string::npos) {
       return Error{ErrorCode::kInvalidArgument,
@@ -203,9 +210,11 @@ Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& as
                    {},
                    "Drop the server's option cluster."};
     }
-    if (!slots.ok()) return slots.error();
-    if (!ParseSlots(connection, slots.value(), asked, topology))
+    if (!slots.ok() && !(shards.ok() && IsRefusal(slots.error()))) return slots.error();
+    ClusterTopology by_slots;
+    if (slots.ok() && !ParseSlots(connection, slots.value(), asked, by_slots))
       return connection.UnknownReply("CLUSTER SLOTS");
+    if (by_slots.slots().count() > topology.slots().count()) topology = std::move(by_slots);
   }
   std::sort(topology.shards.begin(), topology.shards.end(),
             [](const auto& a, const auto& b) { return FirstSlot(a.slots) < FirstSlot(b.slots); });

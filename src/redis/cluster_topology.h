@@ -25,6 +25,9 @@ struct ClusterShard {
 struct ClusterTopology {
   std::vector<ClusterShard> shards;  // those that have slots, in the order of their first
 
+  // The slots that any of them has.
+  Slots slots() const;
+
   // The shard that a node is the master or a replica of, or nullptr.
   const ClusterShard* ShardOf(const std::string& node_id) const;
 
@@ -32,9 +35,10 @@ struct ClusterTopology {
   const ClusterShard* ShardOfMaster(const std::vector<std::string>& node_ids) const;
 };
 
-// The topology that the node at the other end knows: CLUSTER SHARDS (Redis 7.0) or, where that is missing or
-// refused, CLUSTER SLOTS. Nodes are named as they announce themselves; a node without a name is `asked`.
-// Errors: kInvalidArgument (not a cluster), kProtocol, those of Connection::Command.
+// The topology that the node at the other end knows: CLUSTER SHARDS (Redis 7.0) or, where that is missing,
+// refused, or lacks slots that it tells, CLUSTER SLOTS. Nodes are named as they announce themselves; a node
+// without a name is `asked`. Errors: kInvalidArgument (not a cluster), kProtocol, those of
+// Connection::Command.
 Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& asked, bool tls);
 
 struct SlotMoves {
