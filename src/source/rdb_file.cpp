@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <tuple>
 #include <utility>
 
 #include "core/printable.h"
@@ -16,6 +17,9 @@ namespace {
 // A batch ends after this many bytes of the file even if the filter wants few of them, so that the position
 // is stored now and then.
 constexpr uint64_t kMaxBytesOfFile = uint64_t{64} << 20;
+
+// Strings of a batch whose memory the next one uses: more is freed.
+constexpr size_t kMostSpareBytes = 2 * kShortStringLimit;
 
 template <typename Number>
 bool ParseNumber(Bytes text, Number& number, int base = 10) {
@@ -76,7 +80,7 @@ Result<bool> RdbFileSource::Next(Batch& batch) {
   if (done_) return false;
   // Stays set if a read or the filter throws: the entries taken so far would be missing from the next batch.
   dead_ = Error{ErrorCode::kServerError, "reading the file was interrupted", {}, {}};
-  spare_.Keep(batch.entries);
+  KeepSpare(batch.entries);
   batch.entries.clear();
   batch.bytes = 0;
   batch.expected_keys = 0;
@@ -89,6 +93,23 @@ Result<bool> RdbFileSource::Next(Batch& batch) {
   dead_ = filled.error();
   if (batch.entries.empty()) return filled.error();
   return true;
+}
+
+// Thousands of small strings cost more to free and to allocate than to fill.
+void RdbFileSource::KeepSpare(std::vector<Entry>& entries) {
+  spare_.clear();
+  for (Entry& entry : entries)
+    if (entry.key.capacity() + entry.payload.capacity() <= kMostSpareBytes)
+      spare_.emplace_back(std::move(entry.key), std::move(entry.payload));
+}
+
+Entry RdbFileSource::NewEntry() {
+  Entry entry;
+  if (spare_.empty()) return entry;
+  std::tie(entry.key, entry.payload) = std::move(spare_.back());
+  spare_.pop_back();
+  entry.payload.clear();
+  return entry;
 }
 
 // False at the end of the file, when there is nothing more to return.
@@ -119,8 +140,7 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       PRM_RETURN_IF_ERROR(reader_.SkipValue());
       continue;
     }
-    Entry entry;
-    spare_.Give(entry);
+    Entry entry = NewEntry();
     entry.db = key.db;
     entry.key = key.name;
     entry.route = decision.route;

@@ -15,7 +15,6 @@
 #include "rdb/file_reader.h"
 #include "source/name_share.h"
 #include "source/source.h"
-#include "source/spare_strings.h"
 
 namespace prm::source {
 
@@ -69,6 +68,8 @@ class RdbFileSource : public Source {
                 const rdb::FilePosition& place);
 
   Result<bool> Fill(Batch& batch);
+  void KeepSpare(std::vector<Entry>& entries);
+  Entry NewEntry();
   void NoteHint(Batch& batch);
   bool HasDatabase(int db) const;
 
@@ -76,8 +77,8 @@ class RdbFileSource : public Source {
   RdbFileOptions options_;
   KeyFilter& filter_;
   rdb::FileReader reader_;
-  uint64_t expected_keys_ = 0;  // of all batches
-  SpareStrings spare_;
+  uint64_t expected_keys_ = 0;                              // of all batches
+  std::vector<std::pair<std::string, std::string>> spare_;  // of keys and payloads, for their memory
   bool done_ = false;
   std::optional<Error> dead_;
 };

@@ -147,7 +147,6 @@ Result<bool> ScanSource::Next(Batch& batch) {
   if (dead_) return *dead_;
   // Stays set if a wait or the filter throws: the entries taken so far would be missing from the next batch.
   dead_ = Error{ErrorCode::kConnectionFailure, "the scan was interrupted", {}, {}};
-  spare_.Keep(batch.entries);
   batch.entries.clear();
   batch.bytes = 0;
   names_in_batch_ = page_start_entries_ = page_start_bytes_ = 0;

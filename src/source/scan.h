@@ -37,7 +37,6 @@
 #include "source/rate_ceiling.h"
 #include "source/scan_position.h"
 #include "source/source.h"
-#include "source/spare_strings.h"
 #include "source/value_reader.h"
 
 namespace prm::source {
@@ -304,7 +303,6 @@ class ScanSource : public Source {
   // Names in the order of SCAN. Slots are numbered from the start of the scan, so that requests can refer to
   // them.
   std::deque<Slot> slots_;
-  SpareStrings spare_;
   uint64_t first_slot_ = 0;
   uint64_t next_named_ = 0;  // the first slot for which nothing has been sent
   uint64_t next_dump_ = 0;   // the first slot that may need a DUMP

@@ -225,7 +225,6 @@ void ScanSource::TakeName(Bytes name, const Hash128& hash) {
   const KeyDecision decision = filter_.Classify(db, name);
   if (decision.interest == Interest::kIgnore) return;
   Slot& slot = slots_.emplace_back();
-  spare_.Give(slot.entry);
   slot.entry.route = decision.route;
   slot.entry.db = db;
   slot.entry.key = name;
