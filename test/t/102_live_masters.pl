@@ -91,6 +91,7 @@ rows(q{SELECT redis_migrate.stop('live')});
 rows(q{SELECT redis_migrate.start('live', live => true)});
 others_go_on('it starts without that master');
 $masters[0]{node}->start;
+$masters[0]{node}->cli('CONFIG', 'SET', 'cluster-require-full-coverage', 'no');
 wait_until('the cluster', sub { $masters[0]{node}->cli('CLUSTER', 'INFO') =~ /cluster_state:ok/ });
 is(wait_for($node), '', 'the master is back');
 is(rows("SELECT count(*), sum(n) FROM kept WHERE id LIKE 'w%'"), '100|500', 'everything is there');
