@@ -13,7 +13,7 @@ EXTRA_CLEAN = $(SQL_SCRIPT) $(OBJS:.o=.d)
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 PKG_CONFIG ?= pkg-config
-LIBRARIES = libcares libssl libcrypto
+LIBRARIES = hiredis libcares libssl libcrypto
 
 # These stand behind PGXS's CXXFLAGS and CPPFLAGS, which bring the optimization and the hardening that PostgreSQL was
 # built with, or those of the command line. PostgreSQL's headers are not ours to warn about: -isystem. Symbols are

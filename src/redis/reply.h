@@ -1,7 +1,8 @@
 // One reply of Redis.
 #pragma once
 
-#include <cstddef>
+#include <hiredis/hiredis.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -12,29 +13,19 @@
 
 namespace prm::redis {
 
-enum class ReplyType { kNil, kString, kStatus, kInteger, kArray, kError };
-
-struct ReplyNode {
-  ReplyType type = ReplyType::kNil;
-  int64_t integer = 0;
-  Bytes text;                           // of a string, a status or an error
-  const ReplyNode* elements = nullptr;  // of an array
-  size_t count = 0;
-};
-
 // A reply or one element of an array, valid as long as the Reply it came from. A peer may send any type in
 // reply to any command, so every accessor returns something for every type.
 class ReplyView {
  public:
   // nullptr means nil.
-  explicit ReplyView(const ReplyNode* reply) : reply_(reply) {}
+  explicit ReplyView(const redisReply* reply) : reply_(reply) {}
 
-  bool IsNil() const { return reply_ == nullptr || reply_->type == ReplyType::kNil; }
-  bool IsString() const { return Is(ReplyType::kString); }  // a bulk string
-  bool IsStatus() const { return Is(ReplyType::kStatus); }  // "OK" and the like
-  bool IsInteger() const { return Is(ReplyType::kInteger); }
-  bool IsArray() const { return Is(ReplyType::kArray); }
-  bool IsError() const { return Is(ReplyType::kError); }
+  bool IsNil() const { return reply_ == nullptr || reply_->type == REDIS_REPLY_NIL; }
+  bool IsString() const { return Is(REDIS_REPLY_STRING); }  // a bulk string
+  bool IsStatus() const { return Is(REDIS_REPLY_STATUS); }  // "OK" and the like
+  bool IsInteger() const { return Is(REDIS_REPLY_INTEGER); }
+  bool IsArray() const { return Is(REDIS_REPLY_ARRAY); }
+  bool IsError() const { return Is(REDIS_REPLY_ERROR); }
 
   // The bytes of a bulk string, the text of a status, or an integer; nullopt for another type.
   std::optional<Bytes> String() const { return IsString() ? std::optional(Text()) : std::nullopt; }
@@ -47,22 +38,27 @@ class ReplyView {
   Bytes ErrorText() const { return IsError() ? Text() : Bytes(); }
 
   // Elements of an array; 0 for anything else.
-  size_t size() const { return IsArray() ? reply_->count : 0; }
+  size_t size() const { return IsArray() ? reply_->elements : 0; }
   // Nil beyond the end.
-  ReplyView element(size_t i) const { return ReplyView(i < size() ? reply_->elements + i : nullptr); }
+  ReplyView element(size_t i) const { return ReplyView(i < size() ? reply_->element[i] : nullptr); }
 
  private:
-  bool Is(ReplyType type) const { return reply_ != nullptr && reply_->type == type; }
-  Bytes Text() const { return reply_->text; }
+  bool Is(int type) const { return reply_ != nullptr && reply_->type == type; }
+  Bytes Text() const { return {reply_->str, reply_->len}; }
 
-  const ReplyNode* reply_;
+  const redisReply* reply_;
 };
 
-// A reply with all that belongs to it is one piece of memory.
 struct ReplyDeleter {
-  void operator()(ReplyNode* reply) const { std::free(reply); }
+  bool is_block = false;  // one piece of malloc; otherwise hiredis made it
+  void operator()(redisReply* reply) const {
+    if (is_block)
+      std::free(reply);
+    else
+      freeReplyObject(reply);
+  }
 };
-using OwnedReply = std::unique_ptr<ReplyNode, ReplyDeleter>;
+using OwnedReply = std::unique_ptr<redisReply, ReplyDeleter>;
 
 // Owns the reply.
 class Reply : public ReplyView {

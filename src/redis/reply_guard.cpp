@@ -86,13 +86,9 @@ Status ReplyGuard::TakeLine(Bytes line) {
   if (limits_.empty() && !messages_) return ProtocolError("It sent a reply that nobody asked for.");
   if (limits_.empty()) limits_.push_back(*messages_);
   switch (line.empty() ? '\0' : line.front()) {
-    case ':':
-      if (int64_t number; !ParseNumber(line.substr(1), number)) {
-        return ProtocolError("Protocol error, invalid number.");
-      }
-      [[fallthrough]];
     case '+':
     case '-':
+    case ':':
       charged_ += line.size();
       if (charged_ > limits_.front().bytes) return Refused();
       EndElement();

@@ -1,4 +1,4 @@
-// A filter between the socket and ReplyReader, which allocates memory for whatever the header of a reply
+// A filter between the socket and hiredis, which allocates memory for whatever the header of a reply
 // announces.
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace prm::redis {
 
-// More than the memory that a reply takes for one of its elements, without the bytes of a string.
+// The memory that hiredis takes for one element of a reply, without the bytes of a string.
 constexpr uint64_t kElementBytes = 96;
 
 // How much memory the reply to a command may take: kElementBytes for each element that it announces, and the
@@ -57,16 +57,11 @@ class ReplyGuard {
   // The number of expected replies that are not complete.
   size_t pending() const { return limits_.size(); }
 
-  // Whether a reply has been passed on to its end for which TakeDropped has not been called.
-  bool has_finished() const { return !finished_.empty(); }
-
   // Call it once for each complete reply of ReplyReader: see Reply::dropped.
   uint64_t TakeDropped();
 
-  // How many bytes are still to come of the string that is being passed on.
-  uint64_t left_of_string() const { return state_ == State::kString ? left_ : 0; }
-
  private:
+  // The limit of hiredis, too.
   static constexpr size_t kMostDepth = 7;
 
   enum class State { kLine, kString, kDroppedString, kRefusedString };

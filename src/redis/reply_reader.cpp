@@ -1,112 +1,124 @@
 #include "redis/reply_reader.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 namespace prm::redis {
 
 namespace {
 
+// Longer strings go to hiredis, which need not hold them twice.
+constexpr size_t kMostSimpleBytes = size_t{64} << 10;
+
+// A line with a number of 64 bits is shorter.
+constexpr size_t kMostLineBytes = 24;
+
 // A buffer that has grown beyond this is freed once it is empty.
 constexpr size_t kKeptBufferBytes = size_t{1} << 20;
 
-// The line that a reply begins with, and the bytes of a string behind it.
-struct Element {
-  char type;
-  int64_t number = 0;  // of ':', '$' and '*'
-  Bytes text;          // the line's, or the string's
-  size_t size = 0;     // of the whole, without the elements of an array
-};
-
-Element FirstElement(Bytes bytes) {
-  const size_t end = bytes.find("\r\n", 1);
-  Element element = {bytes.front(), 0, bytes.substr(1, end - 1), end + 2};
-  if (element.type == '+' || element.type == '-') return element;
-  std::from_chars(element.text.data(), element.text.data() + element.text.size(), element.number);
-  if (element.type == '$' && element.number >= 0) {
-    const auto length = static_cast<size_t>(element.number);
-    element.text = bytes.substr(element.size, length);
-    element.size += length + 2;
-  }
-  return element;
-}
-
-ReplyNode NodeOf(const Element& element) {
-  switch (element.type) {
-    case '+':
-      return {ReplyType::kStatus, 0, element.text, nullptr, 0};
-    case '-':
-      return {ReplyType::kError, 0, element.text, nullptr, 0};
-    case ':':
-      return {ReplyType::kInteger, element.number, {}, nullptr, 0};
-    default:
-      break;
-  }
-  if (element.number < 0) return {};
-  if (element.type == '$') return {ReplyType::kString, 0, element.text, nullptr, 0};
-  return {ReplyType::kArray, 0, {}, nullptr, static_cast<size_t>(element.number)};
-}
-
-// Makes the node at the beginning of the bytes, and behind `free` all that it contains, and moves both on.
-void Fill(ReplyNode* node, Bytes& bytes, ReplyNode*& free) {
-  const Element element = FirstElement(bytes);
-  bytes.remove_prefix(element.size);
-  new (node) ReplyNode(NodeOf(element));
-  ReplyNode* const elements = free;
-  node->elements = elements;
-  free += node->count;
-  for (size_t i = 0; i < node->count; ++i) Fill(elements + i, bytes, free);
+// A reply and the bytes of a string behind it.
+OwnedReply MakeReply(int type, Bytes text) {
+  auto* const reply = static_cast<redisReply*>(std::malloc(sizeof(redisReply) + text.size() + 1));
+  if (reply == nullptr) throw std::bad_alloc();
+  *reply = {};
+  reply->type = type;
+  reply->str = reinterpret_cast<char*>(reply + 1);
+  reply->len = text.size();
+  text.copy(reply->str, text.size());
+  reply->str[text.size()] = '\0';
+  return OwnedReply(reply, ReplyDeleter{true});
 }
 
 }  // namespace
 
 bool ReplyReader::Feed(const char* bytes, size_t size) {
-  try {
-    input_.erase(0, taken_);
-    taken_ = 0;
-    input_.append(bytes, size);
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-}
-
-bool ReplyReader::Reserve(size_t size) {
-  try {
-    if (input_.capacity() - input_.size() < size) input_.reserve(input_.size() + size);
-    return true;
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
+  if (hiredis_begun_) return FeedHiredis(bytes, size);
+  input_.erase(0, taken_);
+  taken_ = 0;
+  input_.append(bytes, size);
+  return true;
 }
 
 OwnedReply ReplyReader::Next() {
-  const Bytes bytes = Bytes(input_).substr(taken_);
-  size_t nodes = 1;
-  size_t size = 0;
-  for (size_t left = 1; left > 0; --left) {
-    const Element element = FirstElement(bytes.substr(size));
-    size += element.size;
-    if (element.type != '*' || element.number <= 0) continue;
-    nodes += static_cast<size_t>(element.number);
-    left += static_cast<size_t>(element.number);
+  if (!hiredis_begun_) {
+    OwnedReply reply;
+    if (TakeSimple(reply) != Found::kOther) return reply;
+    if (!FeedHiredis(input_.data() + taken_, input_.size() - taken_)) return nullptr;
+    input_.clear();
+    taken_ = 0;
+    hiredis_begun_ = true;
   }
-  auto* const reply = static_cast<ReplyNode*>(std::malloc(nodes * sizeof(ReplyNode) + size));
-  if (reply == nullptr) return nullptr;
-  auto* const text = reinterpret_cast<char*>(reply + nodes);
-  std::memcpy(text, bytes.data(), size);
-  Bytes rest(text, size);
-  ReplyNode* free = reply + 1;
-  Fill(reply, rest, free);
-  taken_ += size;
+  return NextOfHiredis();
+}
+
+ReplyReader::Found ReplyReader::TakeSimple(OwnedReply& reply) {
+  const Bytes bytes = Bytes(input_).substr(taken_);
+  if (bytes.empty()) return Found::kPart;
+  if (bytes.front() != ':' && bytes.front() != '$' && bytes.front() != '+') return Found::kOther;
+  const Bytes head = bytes.substr(0, kMostLineBytes);
+  const Bytes line = head.substr(0, head.find('\r'));
+  const size_t begin = line.size() + 2;
+  if (line.size() == kMostLineBytes) return Found::kOther;
+  if (begin > bytes.size()) return Found::kPart;
+  if (bytes[begin - 1] != '\n') return Found::kOther;
+  int64_t number = 0;
+  const char* const end = line.data() + line.size();
+  const auto [parsed, error] = std::from_chars(line.data() + 1, end, number);
+  const bool is_number = error == std::errc() && parsed == end;
+  if (bytes.front() == '+') {
+    reply = MakeReply(REDIS_REPLY_STATUS, line.substr(1));
+    taken_ += begin;
+  } else if (!is_number) {
+    return Found::kOther;
+  } else if (bytes.front() == ':') {
+    reply = MakeReply(REDIS_REPLY_INTEGER, {});
+    reply->integer = number;
+    taken_ += begin;
+  } else if (number == -1) {
+    reply = MakeReply(REDIS_REPLY_NIL, {});
+    taken_ += begin;
+  } else {
+    if (number < 0 || number > static_cast<int64_t>(kMostSimpleBytes)) return Found::kOther;
+    const auto length = static_cast<size_t>(number);
+    if (bytes.size() < begin + length + 2) return Found::kPart;
+    reply = MakeReply(REDIS_REPLY_STRING, bytes.substr(begin, length));
+    taken_ += begin + length + 2;
+  }
   if (taken_ == input_.size()) {
     input_.clear();
     taken_ = 0;
-    if (input_.capacity() > kKeptBufferBytes) std::string().swap(input_);
   }
-  return OwnedReply(reply);
+  return Found::kReply;
+}
+
+bool ReplyReader::FeedHiredis(const char* bytes, size_t size) {
+  if (!hiredis_) {
+    hiredis_.reset(redisReaderCreate());
+    if (!hiredis_) throw std::bad_alloc();
+    hiredis_->maxbuf = 0;  // do not free the buffer after every piece: see kKeptBufferBytes
+  }
+  no_memory_ = redisReaderFeed(hiredis_.get(), bytes, size) != REDIS_OK;
+  hiredis_peak_ = std::max(hiredis_peak_, hiredis_->len);
+  return !no_memory_;
+}
+
+OwnedReply ReplyReader::NextOfHiredis() {
+  void* parsed = nullptr;
+  if (redisReaderGetReply(hiredis_.get(), &parsed) != REDIS_OK || parsed == nullptr) return nullptr;
+  OwnedReply reply(static_cast<redisReply*>(parsed));
+  hiredis_begun_ = false;
+  input_.assign(hiredis_->buf + hiredis_->pos, hiredis_->len - hiredis_->pos);
+  if (!input_.empty() || hiredis_peak_ > kKeptBufferBytes) hiredis_.reset();
+  hiredis_peak_ = 0;
+  return reply;
+}
+
+ReplyReader::Problem ReplyReader::problem() const {
+  if (no_memory_) return Problem::kNoMemory;
+  if (!hiredis_ || hiredis_->err == 0) return Problem::kNone;
+  return hiredis_->err == REDIS_ERR_OOM ? Problem::kNoMemory : Problem::kInvalid;
 }
 
 }  // namespace prm::redis

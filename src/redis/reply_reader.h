@@ -1,32 +1,50 @@
 // Takes replies out of the bytes of a server.
 #pragma once
 
-#include <cstddef>
+#include <hiredis/hiredis.h>
+
+#include <memory>
 #include <string>
 
-#include "core/bytes.h"
 #include "redis/reply.h"
 
 namespace prm::redis {
 
-// What it is fed has passed a ReplyGuard, which also knows when a reply is complete.
+// Numbers, nil, short strings and statuses, which most replies are, it reads itself; hiredis, which takes
+// several times as long for one and is given all that is in the buffer, reads the others. What it is fed has
+// passed a ReplyGuard.
 class ReplyReader {
  public:
   // False: there is no memory for the bytes.
   bool Feed(const char* bytes, size_t size);
 
-  // So many more bytes of a string are to come. False: there is no memory for them.
-  bool Reserve(size_t size);
-
-  // The oldest reply, which must be complete. nullptr: there is no memory for it.
+  // The next complete reply; none: more bytes are needed, or they are invalid, as problem() then says.
   OwnedReply Next();
 
+  enum class Problem { kNone, kInvalid, kNoMemory };
+  Problem problem() const;
+  // The message of hiredis about invalid bytes.
+  const char* words() const { return hiredis_->errstr; }
+
   // Whether it holds no bytes that are not part of a reply that Next returned.
-  bool is_empty() const { return input_.empty(); }
+  bool is_empty() const { return input_.empty() && !hiredis_begun_; }
 
  private:
-  std::string input_;
-  size_t taken_ = 0;  // of input_: bytes of replies that Next has returned
+  struct Deleter {
+    void operator()(redisReader* reader) const { redisReaderFree(reader); }
+  };
+  enum class Found { kReply, kPart, kOther };
+
+  Found TakeSimple(OwnedReply& reply);
+  bool FeedHiredis(const char* bytes, size_t size);
+  OwnedReply NextOfHiredis();
+
+  std::string input_;  // bytes of which `taken_` are in replies, unless hiredis is within a reply
+  size_t taken_ = 0;
+  std::unique_ptr<redisReader, Deleter> hiredis_;
+  bool hiredis_begun_ = false;  // it has bytes of a reply that is not complete yet
+  size_t hiredis_peak_ = 0;     // the most bytes it held since it was last empty
+  bool no_memory_ = false;
 };
 
 }  // namespace prm::redis
