@@ -12,9 +12,10 @@ namespace {
 // The number of names that are looked for ahead: see RecentNames.
 constexpr size_t kNamesAhead = 16;
 
-// COUNT of SCAN where names have a connection of their own: Redis takes a quarter of a millisecond for it, no
-// longer than for the commands that it takes from a connection at once.
-constexpr long kNamesOfStep = 250;
+// COUNT of SCAN where names have a connection of their own: Redis takes about a millisecond for it. With
+// fewer, names of the next batch would not be there in time, as they are taken only while the values of this
+// one come in.
+constexpr long kNamesOfStep = 1000;
 
 // After so many replies to other commands it is time to see whether names have arrived: the look costs a
 // system call.
