@@ -12,9 +12,9 @@ namespace prm {
 // the files of the user mapping; 42704 no user mapping is not an error: a Redis may ask for no credentials.
 redis::Deployment ServerOptions(const std::string &server, Oid user);
 
-// Resources for connections to a cluster: room for two sockets, and a waiter.
+// Resources for connections to a cluster: room for a node's two sockets and another one, and a waiter.
 struct ClusterResources {
-  pg::ExternalDescriptor node, other;
+  pg::ExternalDescriptor node, names, other;
   pg::LatchWaiter waiter;
 };
 

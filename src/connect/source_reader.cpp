@@ -69,6 +69,7 @@ void SourceReader::Close() {
   if (cluster_scan_ != nullptr) repeated_slots_ += cluster_scan_->repeated_slots();
   cluster_scan_ = nullptr;
   source_.reset();
+  names_descriptor_.reset();
   connection_.reset();
   cluster_.reset();
 }
@@ -270,6 +271,7 @@ void SourceReader::OpenServer(const std::string &position) {
   // The server may have been a cluster when the run was interrupted.
   const bool was_cluster = source::ClusterPosition::Parse(position).ok();
   restarted_ = restarted_ || was_cluster;
+  names_descriptor_.emplace();
   auto scan = pg::ValueOrThrow(
       source::ScanSource::Open(connection, options, filter_, was_cluster ? std::string() : position));
   restarted_ = restarted_ || scan->restarted();

@@ -57,6 +57,7 @@ class SourceReader {
   std::optional<SourcePart> part_;
   source::KeyFilter &filter_;
   std::unique_ptr<ServerConnection> connection_;
+  std::optional<pg::ExternalDescriptor> names_descriptor_;  // of the scan's connection for names
   std::optional<ClusterResources> cluster_;
   std::unique_ptr<ServerFile> file_;
   std::unique_ptr<SnapshotFile> snapshot_;

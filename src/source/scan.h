@@ -52,22 +52,22 @@ struct NamesPage {
 // Names that an earlier scan has returned.
 struct ListedNames {
   std::string run_id;            // of the server
-  std::vector<NamesPage> pages;  // in the order of the scan; some have no names and are missing
+  std::vector<NamesPage> pages;  // in the order of the scan, without those that have no names
 };
 
 struct ScanOptions {
-  std::vector<int> databases;                      // at least one
-  CursorShare share;                               // of the keys of each, see HasCursorShares
-  NameShare names;                                 // of the keys of each; every reader walks all names
-  const ListedNames* listed = nullptr;             // these are read, and nothing is scanned
-  int readers = 1;                                 // so many scans share the free memory of Redis
-  size_t batch_keys = 5000;                        // a batch has no more entries than this
-  uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
-  uint64_t bytes_in_flight = 8 << 20;              // of values asked for and not yet received
-  uint64_t max_reply_bytes = 16 << 20;             // larger values are read in pieces
-  uint64_t batch_names = 100000;                   // nor more names, wanted or not
-  long scan_count = 1000;                          // the highest COUNT of SCAN
-  long max_rate = 0;                               // names per second; 0: no limit
+  std::vector<int> databases;           // at least one
+  CursorShare share;                    // of the keys of each, see HasCursorShares
+  NameShare names;                      // of the keys of each; every reader walks all names
+  const ListedNames* listed = nullptr;  // these are read instead, unless the position is not among them
+  int readers = 1;                      // so many scans share the free memory of Redis
+  size_t batch_keys = 5000;             // a batch has no more entries than this
+  uint64_t batch_bytes = 8 << 20;       // nor more bytes, unless a single entry does
+  uint64_t bytes_in_flight = 8 << 20;   // of values asked for and not yet received
+  uint64_t max_reply_bytes = 16 << 20;  // larger values are read in pieces
+  uint64_t batch_names = 100000;        // nor more names, wanted or not
+  long scan_count = 1000;               // the highest COUNT of SCAN
+  long max_rate = 0;                    // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
   // Called when the filter has seen the names of a page, with the cursor of the next one.
   std::function<void(const std::string& cursor)> end_page;

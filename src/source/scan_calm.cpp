@@ -45,8 +45,9 @@ void ScanSource::AskInfo(bool begins) {
 }
 
 void ScanSource::AskInfoNowAndThen() {
-  const bool is_due = !unproved_.empty() || (activity_ && asked_since_info_ >= kValuesPerInfo);
-  if (is_due) AskInfo(false);
+  // A server may close a connection that is idle while names come over the other one.
+  const bool is_idle = names_link_ != nullptr && selected_ && requests_.empty();
+  if (is_idle || !unproved_.empty() || (activity_ && asked_since_info_ >= kValuesPerInfo)) AskInfo(false);
 }
 
 // A server that refuses INFO from now on only loses the shortcut.
@@ -91,15 +92,12 @@ std::optional<ScanSource::Activity> ScanSource::ActivityOf(const redis::ServerIn
   const Bytes keyspace = info.Get("db" + std::to_string(activity_db_));  // "keys=3,expires=1,avg_ttl=99"
   Activity activity{keyspace.find(",expires=0,") == Bytes::npos, *expired_keys, {}};
   if (info.Get("rdb_bgsave_in_progress") != "0") return activity;
-  activity.written.emplace();
-  for (const char* field : {"rdb_changes_since_last_save", "rdb_saves", "rdb_last_save_time"}) {
-    const std::optional<int64_t> number = info.GetInteger(field);
-    if (!number) {
-      activity.written.reset();
-      break;
-    }
-    *activity.written += std::to_string(*number) + " ";
-  }
+  const std::optional<int64_t> changes = info.GetInteger("rdb_changes_since_last_save");
+  const std::optional<int64_t> saved_at = info.GetInteger("rdb_last_save_time");
+  const std::optional<int64_t> now_us = info.GetInteger("server_time_usec");
+  // FLUSHALL saves, and rdb_saves does not count it: only a save in a later second shows.
+  if (changes && saved_at && now_us && *now_us / 1000000 > *saved_at)
+    activity.written = std::to_string(*changes) + " " + std::to_string(*saved_at);
   return activity;
 }
 

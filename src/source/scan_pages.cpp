@@ -41,9 +41,11 @@ bool ScanSource::HasNames() {
   return names_link_->HasArrived();
 }
 
-// Whether names of the next batch are lacking, and have been asked for over their own connection.
+// Whether names of the next batch are lacking, and have been asked for over their own connection. Where few
+// are wanted, pages that wait for a proof must not become more than a batch of names.
 bool ScanSource::NamesAreDue() const {
-  return names_link_ != nullptr && scanning_ && slots_.size() < options_.batch_keys;
+  return names_link_ != nullptr && scanning_ && slots_.size() < options_.batch_keys &&
+         page_ends_.size() * static_cast<size_t>(kNamesOfStep) < options_.batch_names;
 }
 
 // Whether Redis has enough to do for now: it takes a step of SCAN and what another connection has sent in
@@ -71,7 +73,12 @@ void ScanSource::PlanNames() {
              held_bytes_ >= options_.bytes_in_flight) {
     return;
   }
-  if (options_.listed != nullptr) return TakeListed();
+  if (options_.listed != nullptr) {
+    do {
+      TakeListed();
+    } while (selected_ && slots_.size() < options_.batch_keys && held_bytes_ < options_.bytes_in_flight);
+    return;
+  }
   if (rate_.WaitMs() > 0) return;
   const std::string& cursor = edge_ ? edge_->cursor : cursor_;
   if (names_link_ != nullptr) {
@@ -87,11 +94,13 @@ void ScanSource::PlanNames() {
 
 // Finds the page that begins at the cursor. False: the list does not tell.
 bool ScanSource::FindListedPage() {
+  // The last page of a database ends with the cursor that the first begins with.
+  if (cursor_ == options_.share.Start()) return true;
   const std::vector<NamesPage>& pages = options_.listed->pages;
   const auto before = std::find_if(pages.begin(), pages.end(), [&](const NamesPage& page) {
     return page.db == options_.databases[db_index_] && page.cursor == cursor_;
   });
-  if (before == pages.end()) return cursor_ == options_.share.Start();
+  if (before == pages.end()) return false;
   listed_page_ = static_cast<size_t>(before - pages.begin()) + 1;
   return true;
 }
@@ -112,12 +121,13 @@ void ScanSource::TakeListed() {
   EndPage(page.ends.size(), cursor_ == "0");
 }
 
-// The answer to SCAN, and before it that to SELECT.
+// The answer to SCAN, and before it that to SELECT, which the other connection is asked, too.
 Result<redis::Reply> ScanSource::ReceiveNames() {
   redis::Connection& link = names_link_ != nullptr ? *names_link_ : connection_;
   while (names_link_ != nullptr && link.pending() > 1) {
     Result<redis::Reply> selected = link.Receive();
-    if (!selected.ok() || selected.value().IsError()) return selected;
+    if (!selected.ok()) return selected;
+    if (selected.value().IsError()) return link.ToError(selected.value());
   }
   return link.Receive();
 }

@@ -126,6 +126,31 @@ TEST_F(ScanResumeTest, ListedNamesAreReadPageByPage) {
     }
   }
   EXPECT_EQ(left, 0U);
+
+  // The position of a batch that ends within the first page is where that page begins.
+  options_.listed = &listed;
+  options_.batch_bytes = 30;
+  const auto connection = Connect();
+  Batch first;
+  ASSERT_TRUE(Next(*Open(*connection), first));
+  EXPECT_TRUE(first.goes_beyond);
+  const auto again = Connect();
+  EXPECT_EQ(ReadAll(*Open(*again, first.position)).size(), 800U);
+}
+
+// A position is stored now and then where few names are wanted.
+TEST_F(ScanResumeTest, FewWantedNamesDoNotKeepBatchesFromEnding) {
+  Populate(60000);
+  filter_.decide = [](int, Bytes key) { return key.back() == '7' ? Interest::kRead : Interest::kIgnore; };
+  options_.batch_keys = 50000;
+  options_.batch_names = 10000;
+  const auto connection = Connect();
+  const auto source = Open(*connection);
+  int batches = 0;
+  size_t entries = 0;
+  for (Batch batch; Next(*source, batch); ++batches) entries += batch.entries.size();
+  EXPECT_EQ(entries, 6000U);
+  EXPECT_GE(batches, 3);
 }
 
 TEST_F(ScanResumeTest, TheEndStaysTheEnd) {
