@@ -1657,9 +1657,9 @@ CREATE VIEW redis_migrate.cutovers WITH (security_barrier) AS
            c.step, c.started_at, c.started_by, c.deadline, c.finished_at, c.paused_ms::numeric(20, 1) AS paused_ms, c.keys_compared,
            c.keys_touched, c.steps_ms,
            c.sqlstate, CASE WHEN redis_migrate.may_see(g.owner) THEN c.message END AS message,
-           (SELECT pg_catalog.string_agg(f.username OPERATOR(pg_catalog.||) ' at ' OPERATOR(pg_catalog.||) f.address OPERATOR(pg_catalog.||) ': ' OPERATOR(pg_catalog.||) f.trouble, E'\n' ORDER BY f.username, f.address)
+           CASE WHEN redis_migrate.may_see(g.owner) THEN (SELECT pg_catalog.string_agg(f.username OPERATOR(pg_catalog.||) ' at ' OPERATOR(pg_catalog.||) f.address OPERATOR(pg_catalog.||) ': ' OPERATOR(pg_catalog.||) f.trouble, E'\n' ORDER BY f.username, f.address)
             FROM redis_migrate.fenced_user AS f
-            WHERE f.cutover_id OPERATOR(pg_catalog.=) c.cutover_id AND f.returned_at IS NULL) AS fence_trouble
+            WHERE f.cutover_id OPERATOR(pg_catalog.=) c.cutover_id AND f.returned_at IS NULL) END AS fence_trouble
     FROM redis_migrate.cutover AS c JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 

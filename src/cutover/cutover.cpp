@@ -93,7 +93,8 @@ void Cutover::RequireWayBack() {
     detail += (detail.empty() ? "Mapping \"" : "\nMapping \"") + mapping + "\": " + problem.problem + ".";
   throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the cutover of migration \"" + migration_.name + "\" would have no way back", detail,
-                problems.begin()->second.hint + " Or no_way_back => true.");
+                (problems.begin()->second.hint.empty() ? "" : problems.begin()->second.hint + " Or: ") +
+                    "no_way_back => true.");
 }
 
 // The rows of a sample would write to Redis what it has. While keys change, only those count that have not.
@@ -317,7 +318,7 @@ PRM_FUNCTION(cutover) {
   Migration const migration = LoadMigration(parameters.migration);
   parameters.patterns = PatternsOf(migration, pattern);
   RequireSource(migration, "scan");  // a server
-  CutoverLock const lock(migration.name);
+  CutoverLock const lock(migration.name, migration.server);
   SettleUnfinished(migration);
   Cutover(migration, parameters, options).Execute();
   PG_RETURN_VOID();

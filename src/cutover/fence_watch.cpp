@@ -16,6 +16,8 @@ namespace {
 constexpr int64 kLookEveryMs = 5000;
 constexpr int64 kPauses = 10;  // live sync waits for masters that are away at most a tenth of the time
 
+constexpr char kOtherRules[] = "Somebody has given it other rules since it was fenced.";
+
 const HeldUser *FindUser(const std::vector<HeldUser> &held, const FencedUser &user) {
   auto const found = std::find_if(held.begin(), held.end(), [&](const HeldUser &one) {
     return one.user.node == user.node && one.user.address == user.address && one.user.name == user.name;
@@ -74,9 +76,9 @@ void LookAt(const Migration &migration, Masters &masters, const std::vector<Held
     return;
   }
   if (IsFenced(noted->user, now.user.rules)) return Note(*noted, run_id, "");
-  if (noted->user.rules == now.user.rules && noted->user.run_id != run_id)
+  if (noted->user.rules == now.user.rules && noted->user.run_id != run_id && noted->trouble != kOtherRules)
     return FenceAgain(migration, masters, *noted, run_id);
-  Note(*noted, noted->user.run_id, "Somebody has given it other rules since it was fenced.");
+  Note(*noted, noted->user.run_id, kOtherRules);
 }
 
 void Look(const Migration &migration) {
@@ -97,16 +99,21 @@ void Look(const Migration &migration) {
 
 void LookAfterFences(const Migration &migration) {
   static int64 next_ms = 0;
+  static char told[256] = "";  // the last trouble, so that each is told once
   int64 const began_ms = pg::MonotonicMs();
   if (began_ms < next_ms) return;
-  int64 pause_ms = kLookEveryMs;
+  std::string trouble;
   try {
     Look(migration);
   } catch (const Failure &failure) {
-    pg::Report(DEBUG1, std::string("the fences of users of Redis were not looked at: ") + failure.what());
-    pause_ms = std::max(pause_ms, (pg::MonotonicMs() - began_ms) * kPauses);
+    trouble = failure.message();
   }
-  next_ms = pg::MonotonicMs() + pause_ms;
+  if (!trouble.empty() && trouble.compare(0, sizeof(told) - 1, told) != 0)
+    pg::Report(WARNING, "the fences of users of Redis cannot be looked at: " + trouble, "",
+               "Whether they may write again is not known until this has an end.");
+  strlcpy(told, trouble.c_str(), sizeof(told));
+  int64 const end_ms = pg::MonotonicMs();
+  next_ms = end_ms + std::max(kLookEveryMs, (end_ms - began_ms) * kPauses);
 }
 
 }  // namespace prm

@@ -35,16 +35,18 @@ void AddFencedUsers(const CutoverRecord &record, const std::vector<FencedUser> &
   CommitToDisk();
   pg::AsExtensionOwner as_owner;
   for (const FencedUser &user : users) {
-    // The rules that an earlier cutover has left are not there any more: somebody has given others.
+    // The rules that an earlier cutover has left are not there any more: somebody has given others. A restart
+    // of the server gives back those from before it; the fence then still counts.
     Spi::Execute(
         R"sql(UPDATE redis_migrate.fenced_user AS u
               SET returned_at = clock_timestamp()
               FROM redis_migrate.cutover AS c
               WHERE c.cutover_id = u.cutover_id AND c.state = 'completed'
                   AND u.node = $1 AND u.address = $2 AND u.username = $3 AND u.returned_at IS NULL
-                  AND u.fenced_rules <> $4)sql",
+                  AND u.fenced_rules <> $4
+                  AND NOT (u.rules = $4 AND u.run_id IS DISTINCT FROM $5))sql",
         {SqlParam::Text(user.node), SqlParam::Text(user.address), SqlParam::Text(user.name),
-         SqlParam::Text(user.rules)});
+         SqlParam::Text(user.rules), SqlParam::Text(user.run_id)});
     Spi::Execute(
         R"sql(INSERT INTO redis_migrate.fenced_user (cutover_id, node, address, username, run_id, rules)
               SELECT $1, $2, $3, $4, $6,

@@ -34,8 +34,8 @@ class CatalogPath : public pg::LocalSettings {
   CatalogPath() { Set("search_path", "pg_catalog, pg_temp"); }
 };
 
-// The table that a target is, or that a view stands for, which has no row triggers of its own. Nothing: it is
-// gone, and nobody can write to it. Errors: 0A000 for a view that does not stand for one.
+// The table that a target is, or that a view stands for, which has no row triggers of its own. Nothing: there
+// is none of that name. Errors: 0A000 for a view that does not stand for one.
 std::optional<Table> TableOf(const std::string &target) {
   CatalogPath const path;
   auto const rows = Spi::Execute(
@@ -77,12 +77,24 @@ std::optional<Table> TableOf(const std::string &target) {
   return tables[0];
 }
 
-// The targets of the mappings of these patterns.
-std::set<Table> TablesOf(const Migration &migration, const std::vector<std::string> &patterns) {
+enum class Gone { kIsAnError, kIsPassedOver };
+
+// The targets of the mappings of these patterns. Errors: 42P01 one is gone.
+std::set<Table> TablesOf(const Migration &migration, const std::vector<std::string> &patterns, Gone gone) {
   std::set<Table> tables;
-  for (const Mapping &mapping : migration.mappings)
-    if (std::count(patterns.begin(), patterns.end(), mapping.pattern) > 0 && mapping.accepted)
-      if (std::optional<Table> table = TableOf(mapping.target)) tables.insert(std::move(*table));
+  for (const Mapping &mapping : migration.mappings) {
+    if (std::count(patterns.begin(), patterns.end(), mapping.pattern) == 0 || !mapping.accepted) continue;
+    if (std::optional<Table> table = TableOf(mapping.target)) {
+      tables.insert(std::move(*table));
+    } else if (gone == Gone::kIsAnError) {
+      throw pg::Failure(ERRCODE_UNDEFINED_TABLE,
+                        "target " + mapping.target + " of mapping \"" + mapping.name + "\" does not exist",
+                        "If it was renamed, whoever writes to it now would not be refused.",
+                        "If it is gone: SELECT redis_migrate.drop_mapping(" +
+                            pg::QuoteLiteral(migration.name) + ", " + pg::QuoteLiteral(mapping.name) +
+                            "). If it was renamed, give it its name back.");
+    }
+  }
   return tables;
 }
 
@@ -127,11 +139,11 @@ std::vector<std::string> TruncatedWith(const Table &table) {
 }  // namespace
 
 void RequireFenceableTables(const Migration &migration, const std::vector<std::string> &patterns) {
-  TablesOf(migration, patterns);
+  TablesOf(migration, patterns, Gone::kIsAnError);
 }
 
 void FenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms) {
-  for (const Table &table : TablesOf(migration, patterns)) {
+  for (const Table &table : TablesOf(migration, patterns, Gone::kIsAnError)) {
     CreateTrigger(table.name, kRowTrigger, "INSERT OR UPDATE OR DELETE ON " + table.name + " FOR EACH ROW",
                   until_ms);
     for (const std::string &truncated : TruncatedWith(table))
@@ -144,7 +156,7 @@ void FenceTables(const Migration &migration, const std::vector<std::string> &pat
 }
 
 void UnfenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms) {
-  for (const Table &table : TablesOf(migration, patterns)) {
+  for (const Table &table : TablesOf(migration, patterns, Gone::kIsPassedOver)) {
     DropTrigger(table.name, kRowTrigger, until_ms);
     for (const std::string &truncated : TruncatedWith(table))
       DropTrigger(truncated, kTruncateTrigger, until_ms);
@@ -153,7 +165,7 @@ void UnfenceTables(const Migration &migration, const std::vector<std::string> &p
 
 void WaitUntilUnfenceable(const Migration &migration, const std::vector<std::string> &patterns,
                           int64 until_ms) {
-  for (const Table &table : TablesOf(migration, patterns)) {
+  for (const Table &table : TablesOf(migration, patterns, Gone::kIsPassedOver)) {
     if (!HasTrigger(table.name, kRowTrigger)) continue;
     SetLockTimeout(until_ms);
     Spi::Execute("LOCK TABLE " + table.name + " IN ACCESS EXCLUSIVE MODE");

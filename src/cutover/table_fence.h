@@ -8,7 +8,7 @@ namespace prm {
 // All functions need SPI, and the rights of the owner of the tables. until_ms: by the monotonic clock, for
 // each lock, 55P03. A target that is a view stands for the table that it selects from.
 
-// Errors: 0A000 for a target that cannot be fenced.
+// Errors: 0A000 for a target that cannot be fenced, 42P01 for one that is gone.
 void RequireFenceableTables(const Migration &migration, const std::vector<std::string> &patterns);
 
 // Puts triggers around the targets of the patterns' mappings; waits for transactions that write to them.

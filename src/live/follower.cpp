@@ -334,9 +334,11 @@ void Follower::TakeFlush(const stream::StreamChange &change) const {
   }
 }
 
-// Of a cluster it is found out whether another master has the slots.
-void Follower::TakeSlots(const stream::StreamChange &change, Batch &batch) const {
+// Of a cluster it is found out whether another master has the slots. Their keys go without a command for
+// each, and may come back as another master has left them.
+void Follower::TakeSlots(const stream::StreamChange &change, Batch &batch) {
   if (!cluster_) throw FullSyncNeeded{change.command[0] + " " + change.command[1]};
+  known_.Clear();
   batch.emptied |= pg::ValueOrThrow(redis::SlotsFromText(change.command[1]));
 }
 

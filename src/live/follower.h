@@ -118,7 +118,7 @@ class Follower : public Interrupts {
   void RequireWholeParts(const Tally &tally) const;
   void TakeUnknown(const stream::StreamChange &change, Batch &batch);
   void TakeFlush(const stream::StreamChange &change) const;
-  void TakeSlots(const stream::StreamChange &change, Batch &batch) const;
+  void TakeSlots(const stream::StreamChange &change, Batch &batch);
   void TakeId(const stream::SpoolChunk &chunk, Batch &batch);
   void TakeWaiting(Batch &batch);
   void TakeBackfill(Batch &batch);

@@ -288,8 +288,7 @@ std::vector<ReverseMapping> FindFedMappings(const Migration &migration,
   std::vector<ReverseMapping> reverses = FindReverses(migration, pattern, problems);
   if (migration.server.empty() || ServerOptions(migration.server, GetUserId()).seeds.empty()) return reverses;
   for (const ReverseMapping &reverse : reverses)
-    problems[reverse.mapping.name] = {"the server is a Redis Cluster, to which no reverse feed writes",
-                                      "Cut over with no_way_back => true."};
+    problems[reverse.mapping.name] = {"the server is a Redis Cluster, to which no reverse feed writes", ""};
   return {};
 }
 
