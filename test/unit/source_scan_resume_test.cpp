@@ -146,11 +146,10 @@ TEST_F(ScanResumeTest, FewWantedNamesDoNotKeepBatchesFromEnding) {
   options_.batch_names = 10000;
   const auto connection = Connect();
   const auto source = Open(*connection);
-  int batches = 0;
-  size_t entries = 0;
-  for (Batch batch; Next(*source, batch); ++batches) entries += batch.entries.size();
-  EXPECT_EQ(entries, 6000U);
-  EXPECT_GE(batches, 3);
+  Batch first;
+  ASSERT_TRUE(Next(*source, first));
+  EXPECT_LT(Calls("scan"), 30);  // of 60
+  EXPECT_EQ(first.entries.size() + ReadAll(*source).size(), 6000U);
 }
 
 TEST_F(ScanResumeTest, TheEndStaysTheEnd) {
