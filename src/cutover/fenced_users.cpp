@@ -44,7 +44,8 @@ void AddFencedUsers(const CutoverRecord &record, const std::vector<FencedUser> &
               WHERE c.cutover_id = u.cutover_id AND c.state = 'completed'
                   AND u.node = $1 AND u.address = $2 AND u.username = $3 AND u.returned_at IS NULL
                   AND u.fenced_rules <> $4
-                  AND NOT (u.rules = $4 AND u.run_id IS DISTINCT FROM $5))sql",
+                  AND NOT (u.rules = $4 AND u.run_id IS DISTINCT FROM $5 AND )sql" +
+            std::string(kHolds) + ")",
         {SqlParam::Text(user.node), SqlParam::Text(user.address), SqlParam::Text(user.name),
          SqlParam::Text(user.rules), SqlParam::Text(user.run_id)});
     Spi::Execute(

@@ -25,6 +25,10 @@ create_live($node);
 $redis->cli_lines(load_commands(1000, 50));
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
+rows(q{
+    CREATE TABLE others (id text PRIMARY KEY, value text);
+    SELECT redis_migrate.create_migration('other', 'live');
+    SELECT redis_migrate.add_mapping('other', 'others', 'o:{id}', 'others', 'SELECT id, value FROM redis_batch', '{id}')});
 
 sub cutover { my ($more) = @_; return "CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true" . ($more // '') . ')'; }
 sub last_cutover { my ($columns) = @_; return rows("SELECT $columns FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1"); }
@@ -59,7 +63,11 @@ sub end_at
     wait_until('the lock', sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND granted}) eq '1' });
     my $call = start_sql($node, $sql, name => 'cutover');
     wait_until("step $step", sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted}) eq '1' });
-    if ($step eq 'waiting') { like(sql_error($node, cutover()), qr/ERROR:  55006: another session cuts migration "live" over/, 'two operators at once'); }
+    if ($step eq 'waiting')
+    {
+        like(sql_error($node, cutover()), qr/ERROR:  55006: another session cuts migration "live" over/, 'two operators at once');
+        like(sql_error($node, q{CALL redis_migrate.cutover('other', 'confirmed', force => true)}), qr/ERROR:  55006: another session cuts over a migration of server "live"/, 'also of two migrations of a server');
+    }
     $kills{$what}->(rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'cutover'}));
     rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'}) if $what =~ /^(?:Redis|a cancel|a termination)$/;
     $call->finish;
