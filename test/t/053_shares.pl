@@ -17,11 +17,13 @@ sub stat_of { my ($columns, $policy, $database) = @_; return sql("SELECT $column
 my $users = q{SELECT count(*) FROM generate_series(1, 10) AS n, LATERAL redis_migrate.lockout_status('login', 'user' || n, NULL) WHERE locked};
 my $addresses = q{SELECT count(*) FROM generate_series(1, 10) AS n, LATERAL redis_migrate.lockout_status('login', NULL, inet '10.0.0.0' + n) WHERE locked};
 
-# 1,024 counters at most, and far more locks of others than fit.
+# 1,024 counters at most, and far more locks of others than fit. These are from seconds before: of two locks of the same
+# second none counts as the older one.
 sql(q{CREATE ROLE mallory; CREATE DATABASE other;
     GRANT EXECUTE ON FUNCTION redis_migrate.create_lockout, redis_migrate.import_lockout, redis_migrate.drop_lockout TO mallory;
     SELECT redis_migrate.create_lockout('login', '{"user_name": 5, "address": 3}', time_window => '1 hour');
-    SELECT redis_migrate.import_lockout('login', 'user' || n, NULL, 5, now()), redis_migrate.import_lockout('login', NULL, inet '10.0.0.0' + n, 3, now())
+    SELECT redis_migrate.import_lockout('login', 'user' || n, NULL, 5, now() - interval '5 s'),
+        redis_migrate.import_lockout('login', NULL, inet '10.0.0.0' + n, 3, now() - interval '5 s')
     FROM generate_series(1, 10) AS n});
 sql('CREATE EXTENSION pg_redis_migrate', 'other');
 is(sql($users) . ' ' . sql($addresses), '10 10', 'users and addresses are locked');
