@@ -61,9 +61,6 @@ struct LedgerEvent {
   PackedItem item;
   uint32_t batch;  // in the order of time
   Kind kind;
-  bool operator<(const LedgerEvent& other) const {
-    return item.hash == other.item.hash ? batch < other.batch : item.hash < other.item.hash;
-  }
 };
 
 // A finding about a row whose entry a batch's event meets.

@@ -65,6 +65,11 @@ void FenceAgain(const Migration &migration, Masters &masters, HeldUser held, con
                 "Its master was restarted, or is another one after a fail-over.");
   std::vector<Failure> failures;
   (void)masters.GiveBack(users, failures);
+  for (const Failure &failure : failures)
+    pg::Report(WARNING,
+               "user \"" + held.user.name + "\" of Redis at " + held.user.address +
+                   " has lost the right to write, which a cutback had given back",
+               failure.message(), "Give it back with ACL SETUSER.");
 }
 
 // now: as this master has the user.

@@ -9,7 +9,7 @@ namespace prm {
 // Called often by live sync, outside of a transaction; looks every few seconds at each master. Takes @write
 // again from a user whose rules are those from before the fence, or whose master is another one now; of a
 // user who has other rules, or cannot be fenced, fenced_user.trouble says so. A WARNING tells either.
-// Commits. Masters that cannot be reached are looked at later. Errors: those of SQL.
+// Commits. Masters that cannot be asked are looked at later, and a WARNING tells it. Errors: those of SQL.
 void LookAfterFences(const Migration &migration);
 
 }  // namespace prm

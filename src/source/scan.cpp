@@ -211,8 +211,7 @@ Status ScanSource::Fill(Batch& batch) {
   while (!Collect(batch)) {
     PlanNames();
     if (HasNames()) PRM_RETURN_IF_ERROR(AnswerScan());
-    PlanDumps();
-    if (!NamesGoFirst()) PlanValues();
+    if (PlanDumps() && !NamesGoFirst()) PlanGetranges();
     if (!slots_.empty() && slots_.front().stage == Stage::kUnproved && infos_.empty() && !NamesAreDue())
       AskInfo(false);
     if (!slots_.empty() && slots_.front().stage == Stage::kInPieces) {
@@ -242,7 +241,7 @@ Status ScanSource::WorkAhead() {
   while (!requests_.empty() && is_next() && held_bytes_ < options_.bytes_in_flight)
     PRM_RETURN_IF_ERROR(Answer());
   if (NamesAreDue() && names_link_->HasArrived()) PRM_RETURN_IF_ERROR(AnswerScan());
-  PlanValues();
+  if (PlanDumps()) PlanGetranges();
   AskInfoNowAndThen();
   PlanNames();
   connection_.Flush();
@@ -250,12 +249,8 @@ Status ScanSource::WorkAhead() {
   return {};
 }
 
-// The value that the caller needs next goes first; no other overtakes it.
-void ScanSource::PlanValues() {
-  if (PlanDumps()) PlanGetranges();
-}
-
-// False if bytes_in_flight allows no more.
+// The value that the caller needs next goes first; no other overtakes it: false if bytes_in_flight allows no
+// more.
 bool ScanSource::PlanDumps() {
   for (; next_dump_ < end_slot(); ++next_dump_) {
     Slot& slot = At(next_dump_);

@@ -216,7 +216,6 @@ class ScanSource : public Source {
   void PlanNames();
   bool FindListedPage();
   void TakeListed();
-  void PlanValues();
   bool PlanDumps();
   void PlanGetranges();
   bool ShouldGetrange(const Slot& slot, uint64_t number) const;

@@ -30,7 +30,7 @@ namespace {
 // So many values are read with their expiries before INFO is asked whether that is still needed.
 constexpr uint64_t kValuesPerInfo = 2000;
 
-// If INFO has shown too often that a guess was wrong, this many answers without writes precede the next.
+// Each wrong guess doubles the number of answers without writes that must precede the next, up to this.
 constexpr int kMostQuietInfos = 8;
 
 }  // namespace

@@ -95,7 +95,9 @@ struct After {
 };
 
 After Apply(const Items& entries, std::vector<LedgerEvent> events) {
-  std::sort(events.begin(), events.end());
+  std::sort(events.begin(), events.end(), [](const LedgerEvent& a, const LedgerEvent& b) {
+    return a.item.hash == b.item.hash ? a.batch < b.batch : a.item.hash < b.item.hash;
+  });
   After after;
   after.entries = ApplyEvents(entries, events.data(), events.data() + events.size(),
                               [&](const LedgerEvent& event, LedgerFinding finding) {
