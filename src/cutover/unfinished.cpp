@@ -18,6 +18,8 @@ using pg::Spi;
 namespace {
 
 constexpr int64 kUnfenceWaitMs = 10 * 1000;
+// The worker that settles an interrupted cutover may be at it when somebody calls undo_cutover or the like.
+constexpr int64 kSettleWaitMs = 1000;
 
 // By their names, each once.
 std::string ListOf(const std::vector<FencedUser> &users) {
@@ -111,10 +113,10 @@ CutoverLock::CutoverLock(const std::string &migration, const std::string &server
       // No migration has such a name.
       server_lock_(pg::LockTagOfName(pg::kCutoverLocks, "\xff" + server), ExclusiveLock) {
   std::string const hint = "SELECT * FROM redis_migrate.cutovers shows how far it is.";
-  if (!lock_.TryTake())
+  if (!lock_.TakeWithin(kSettleWaitMs))
     throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts migration \"" + migration + "\" over", "",
                   hint);
-  if (!server.empty() && !server_lock_.TryTake())
+  if (!server.empty() && !server_lock_.TakeWithin(kSettleWaitMs))
     throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts over a migration of server \"" + server + "\"",
                   "A pause holds the writes of all migrations back, and its end lets all of them go on.",
                   hint);

@@ -1,5 +1,6 @@
 #include "mapping/migration_lock.h"
 
+#include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
@@ -15,6 +16,9 @@ constexpr LOCKMODE kTakingPart = RowExclusiveLock;
 constexpr LOCKMODE kChanging = ExclusiveLock;
 
 constexpr long kLookAgainMs = 20;
+// A transaction that has committed holds its locks for a moment more, in which others see already what it
+// did: the worker that start asks for, for example.
+constexpr int64 kEndOfTransactionMs = 200;
 
 uint64 HashOf(const void *bytes, size_t size) {
   return DatumGetUInt64(
@@ -65,19 +69,22 @@ LOCKTAG TagOf(int64 run_id, int level, int part) {
 }  // namespace
 
 MigrationLock::MigrationLock(const std::string &migration, bool waits) : lock_(TagOf(migration), kLeading) {
-  for (;;) {
+  auto take = [&] {
     // With this lock, the processes that took part in an earlier run are gone, and no transaction changes the
     // migration.
     pg::SessionLock alone(TagOf(migration), kChanging);
-    if (alone.TryTake() && lock_.TryTake()) return;
-    if (!waits) ThrowInUse(migration);
+    return alone.TryTake() && lock_.TryTake();
+  };
+  int64 const end = pg::MonotonicMs() + kEndOfTransactionMs;
+  while (!take()) {
+    if (!waits && pg::MonotonicMs() >= end) ThrowInUse(migration);
     pg::Sleep(kLookAgainMs);
   }
 }
 
 MemberLock::MemberLock(const std::string &migration)
     : migration_(migration), lock_(TagOf(migration), kTakingPart) {
-  if (!lock_.TryTake()) ThrowInUse(migration);
+  if (!lock_.TakeWithin(kEndOfTransactionMs)) ThrowInUse(migration);
 }
 
 bool MemberLock::HasLeader() const { return !pg::SessionLock(TagOf(migration_), kLeading).TryTake(); }

@@ -9,8 +9,9 @@ namespace prm {
 // The lock of the process that leads.
 class MigrationLock {
  public:
-  // waits: until nobody has it any more, or changes the migration. Errors: 55006 otherwise when another
-  // session leads or takes part in a run of the migration, or changes it; the detail says which.
+  // waits: until nobody has it any more, or changes the migration. Otherwise the wait is as short as the end
+  // of a transaction, and then 55006 is raised when another session leads or takes part in a run of the
+  // migration, or changes it; the detail says which.
   explicit MigrationLock(const std::string &migration, bool waits = false);
 
   // Whether somebody waits to change the migration, see LockBesideLiveRun.
@@ -24,7 +25,7 @@ class MigrationLock {
 // migration.
 class MemberLock {
  public:
-  // Errors: 55006 when another transaction changes the migration.
+  // Errors: 55006, likewise, when another transaction changes the migration.
   explicit MemberLock(const std::string &migration);
 
   // Whether somebody leads a run of the migration at this moment.

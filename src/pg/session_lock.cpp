@@ -1,8 +1,16 @@
 #include "pg/session_lock.h"
 
+#include "pg/background.h"
 #include "pg/guard.h"
+#include "pg/wait.h"
 
 namespace prm::pg {
+
+namespace {
+
+constexpr long kLookAgainMs = 20;
+
+}  // namespace
 
 LOCKTAG LockTag(LockSpace space, uint64 id) {
   LOCKTAG tag = {};
@@ -28,6 +36,15 @@ bool SessionLock::TryTake() {
   else if (result != LOCKACQUIRE_NOT_AVAIL)
     Call([&] { LockRelease(&tag_, mode_, true); });  // the lock counts how often the session has taken it
   return result == LOCKACQUIRE_OK;
+}
+
+bool SessionLock::TakeWithin(int64 wait_ms) {
+  int64 const end = MonotonicMs() + wait_ms;
+  while (!TryTake()) {
+    if (MonotonicMs() >= end) return false;
+    Sleep(kLookAgainMs);
+  }
+  return true;
 }
 
 bool SessionLock::HasWaiters() const {

@@ -26,6 +26,8 @@ class SessionLock {
   // protects is not to be entered a second time by a trigger or procedure that the first calls. Errors: 53200
   // when the lock table is full.
   bool TryTake();
+  // Likewise, but tries again for so long.
+  bool TakeWithin(int64 wait_ms);
   bool held() const { return held_; }
 
   // Whether somebody waits for a lock that this one, which is held, is in the way of.

@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use PostgreSQL::Test::Utils;
 use PrmTest;
 use PrmTools;
 use PrmWorkers;
@@ -93,5 +94,6 @@ $proxy->tell('pass');
 $node->start;
 $node->safe_psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(compare($node, 'shop', KEYS), '', 'after an immediate shutdown the run goes on by itself');
+unlike(slurp_file($node->logfile), qr/is in use by another session/, 'no worker comes before the transaction of start has released the migration');
 
 done_testing();
