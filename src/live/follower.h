@@ -45,6 +45,9 @@ class Follower : public Interrupts {
   void CheckInterrupts() override { pg::CheckInterrupts(); }
 
  private:
+  static constexpr int64 kRetryMs = 1000;  // until a key that waits is looked at again
+  static constexpr long kLagPauseMs = 50;  // while the keys' server is behind, or slots move
+
   struct KeyChange {
     stream::ChangeKind kind;
     source::Entry entry;

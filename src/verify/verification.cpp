@@ -16,7 +16,6 @@
 namespace prm {
 
 using pg::Spi;
-using pg::SqlParam;
 using source::EntryState;
 
 namespace {
@@ -28,8 +27,6 @@ constexpr int kMostRounds = 8;
 constexpr long kPauseMs = 50;
 constexpr long kLivePauseMs = 300;
 constexpr size_t kMostDoubts = 20000;
-constexpr int64 kMostLiveWaitMs = 10 * 1000;
-constexpr long kLookAtLiveMs = 20;
 constexpr int64 kExpiryToleranceMs = 1000;
 constexpr size_t kSuspectsAtOnce = 5000;
 
@@ -331,112 +328,6 @@ std::optional<Verification::Writes> Verification::AskWrites() const {
                    std::string(info.value().Get("rdb_last_save_time"))};
   if (writes.run_id.empty() || writes.changes.empty() || writes.last_save.empty()) return {};
   return writes;
-}
-
-// Whether live sync is under way.
-bool Verification::IsFollowed() const {
-  bool is_followed = false;
-  {
-    pg::AsExtensionOwner as_owner;
-    is_followed = Spi::Execute(
-                      R"sql(SELECT EXISTS (
-                                SELECT
-                                FROM redis_migrate.run AS r
-                                WHERE r.migration = $1 AND r.live AND r.state = 'running'
-                                    AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid) AS a
-                                                WHERE a.backend_start <= r.updated_at)))sql",
-                      {SqlParam::Text(migration_.name)})[0]
-                      .Bool(0);
-  }
-  Spi::Commit();
-  return is_followed;
-}
-
-// Whether all its links bring what is written. A feed proves that only when it is settled.
-bool Verification::IsFollowing() const {
-  bool is_following = false;
-  {
-    pg::AsExtensionOwner as_owner;
-    is_following =
-        Spi::Execute(
-            R"sql(SELECT count(*) > 0 AND bool_and(coalesce(state IN ('streaming', 'in step', 'settled'), false))
-                             FROM redis_migrate.live_sync
-                             WHERE migration = $1)sql",
-            {SqlParam::Text(migration_.name)})[0]
-            .Bool(0);
-  }
-  Spi::Commit();
-  return is_following;
-}
-
-// Whether the live run learns of changes by a feed, which has no points.
-bool Verification::IsFeed() const {
-  bool is_feed = false;
-  {
-    pg::AsExtensionOwner as_owner;
-    is_feed = Spi::ExecuteKept(
-                  R"sql(SELECT coalesce(bool_or(l.feed IS NOT NULL), false)
-                        FROM redis_migrate.live_link AS l
-                        WHERE l.run_id = (SELECT max(run_id) FROM redis_migrate.run
-                                          WHERE migration = $1 AND live AND state = 'running'))sql",
-                  {SqlParam::Text(migration_.name)})[0]
-                  .Bool(0);
-  }
-  Spi::Commit();
-  return is_feed;
-}
-
-// Waits until all that Redis has now has been applied, of a cluster by all its masters. False: it was not in
-// time, or nobody knows.
-bool Verification::WaitForLive() {
-  if (IsFeed()) return WaitForFeed();
-  std::vector<redis::ReplicationPoint> const points = reader_.FetchPoints();
-  for (const redis::ReplicationPoint &point : points)
-    if (!WaitForStream(point)) return false;
-  return !points.empty();
-}
-
-// Asks again and again until the answer is true. False, too: the answer is NULL, that nobody knows.
-bool Verification::WaitUntil(const std::string &question, std::initializer_list<SqlParam> parameters) {
-  for (int64 const began_ms = pg::MonotonicMs();;) {
-    std::optional<bool> is_reached;
-    {
-      pg::AsExtensionOwner as_owner;
-      auto const rows = Spi::ExecuteKept(question, parameters);
-      if (rows.size() > 0 && !rows[0].IsNull(0)) is_reached = rows[0].Bool(0);
-    }
-    Spi::Commit();
-    if (is_reached.value_or(true)) return is_reached.has_value();
-    if (pg::MonotonicMs() - began_ms > kMostLiveWaitMs) return false;
-    pg::Sleep(kLookAtLiveMs);
-  }
-}
-
-// About the stream up to a point.
-bool Verification::WaitForStream(const redis::ReplicationPoint &point) const {
-  return WaitUntil(
-      R"sql(SELECT p.is_loaded AND p.applied_offset >= $3
-            FROM redis_migrate.run AS r
-            JOIN redis_migrate.live_applied AS p USING (run_id)
-            LEFT JOIN redis_migrate.live_link AS l USING (run_id, link)
-            WHERE r.migration = $1 AND r.live AND r.state = 'running'
-                AND $2 IN (p.replication_id, l.replication_id)
-            ORDER BY run_id DESC, p.applied_offset
-            LIMIT 1)sql",
-      {SqlParam::Text(migration_.name), SqlParam::Text(point.id),
-       SqlParam::Int8(static_cast<int64>(point.offset))});
-}
-
-// A feed knows all that changed before some time. One that has a doubt knows nothing.
-bool Verification::WaitForFeed() const {
-  return WaitUntil(
-      R"sql(SELECT CASE WHEN bool_and(l.doubt IS NULL)
-                THEN bool_and(p.is_loaded AND p.applied_offset >= l.received_offset AND l.received_at > $2) END
-            FROM redis_migrate.live_link AS l
-            LEFT JOIN redis_migrate.live_applied AS p USING (run_id, link)
-            WHERE l.run_id = (SELECT max(run_id) FROM redis_migrate.run
-                              WHERE migration = $1 AND live AND state = 'running'))sql",
-      {SqlParam::Text(migration_.name), {TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()), false}});
 }
 
 std::vector<std::string> Verification::Reasons() {
