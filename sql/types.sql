@@ -17,6 +17,8 @@ SELECT redis_migrate.add_mapping('types', 'strings', 's:{id}', 'strings',
 CALL redis_migrate.run('types');
 SELECT id, key, key_bytes, db, type, value, value_bytes, octet_length(value_bytes) AS strlen FROM strings ORDER BY id;
 \! for k in bytes empty float int json text; do echo $k $($R strlen s:$k); done
+-- preview leaves bytes out unless it is asked for them.
+SELECT b AS bytes, target_row FROM unnest('{false,true}'::boolean[]) AS b, redis_migrate.preview('types', bytes => b) WHERE key = 's:int' ORDER BY b;
 -- Values as text: the one that is none is rejected, the others are stored.
 SELECT redis_migrate.alter_mapping('types', 'strings', query => 'SELECT id, value FROM redis_batch');
 CALL redis_migrate.run('types');

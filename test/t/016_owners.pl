@@ -109,7 +109,7 @@ is(app(q{SELECT count(*) FROM redis_migrate.definitions WHERE name LIKE 'many_%'
 # --- and more of them than there is room for
 my $refused = app(qq{
     DO \$\$
-    DECLARE message text;
+    DECLARE message text; hint text;
     BEGIN
         FOR n IN 1 .. 260 LOOP
             EXECUTE format('CREATE ROLE crowd_%s', n);
@@ -119,10 +119,11 @@ my $refused = app(qq{
             RESET ROLE;
         END LOOP;
     EXCEPTION WHEN program_limit_exceeded THEN
-        GET STACKED DIAGNOSTICS message = MESSAGE_TEXT;
-        CREATE TABLE told AS SELECT message;
+        GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+        CREATE TABLE told AS SELECT message, hint;
     END \$\$;
-    SELECT message FROM told});
-is($refused, 'too many roles own definitions of pg_redis_migrate in this database', 'too many owners are refused, by name');
+    SELECT message, hint FROM told});
+like($refused, qr/^too many roles own definitions of pg_redis_migrate in this database\|Let roles share an owner: GRANT a common role to them/,
+    'too many owners are refused, by name, with a hint');
 
 done_testing();

@@ -115,6 +115,22 @@ for my $place ([ 'rows', $shown ], [ 'errors', $failed ], [ 'the log', $log =~ s
 }
 like($shown, qr/Redis 7\.0 \*\*\*/, 'what is left of the words is shown');
 
+# A server that answers DUMP in a version of the future: preflight and the run tell that, and values come in pieces.
+my $future = HostileRedis->new($redis->port, sub {
+    my ($count, @command) = @_;
+    return uc $command[0] eq 'DUMP' ? "\$15\r\n\x00\x03new" . pack('v', 999) . "\0" x 8 . "\r\n" : undef;
+});
+my $ahead = $future->port;
+sql("CREATE SERVER future FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$ahead')",
+    'CREATE TABLE fields (id text, field text, value text, PRIMARY KEY (id, field))', q{SELECT redis_migrate.create_migration('future', 'future')},
+    q{SELECT redis_migrate.add_mapping('future', 'fields', 'h:{id}', 'fields', 'SELECT id, field, value FROM redis_batch', '{id,field}', types => '{hash}', expand => 'elements')});
+is(sql(q{SELECT status, detail, hint FROM redis_migrate.preflight('future') WHERE check_name = 'payloads'}),
+    'warn|DUMP answers in RDB version 999, which this release does not know: values are read in pieces, which costs Redis more, and those of modules are rejected|Update pg_redis_migrate.',
+    'preflight tells a version of DUMP that is not known');
+is(() = errors('future', 'SET client_min_messages = warning', q{CALL redis_migrate.run('future')}) =~ /WARNING: .*Redis answers DUMP in RDB version 999, which this release does not know: values are read in pieces/g,
+    1, 'and so does the run, once');
+is(sql(q{SELECT id, field, value FROM fields}) . last_run($node, 'future', 'rejected, balanced'), '1|a|b0|t', 'which reads hashes in pieces');
+
 # All of it was stored as text that another database can read.
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 my $copied = '';
