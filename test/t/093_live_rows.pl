@@ -1,5 +1,6 @@
 # Live sync: what becomes of rows that refer to each other, of bad values, of large ones and of large transactions, of
-# several databases; a target that is locked, a spool that is full, a replica as the source, and rights that are missing.
+# several databases; a target that is locked, a spool that is full, a replica as the source, rights that are missing and
+# passwords that change.
 
 use strict;
 use warnings;
@@ -137,5 +138,33 @@ $replica->cli('ACL', 'SETUSER', 'default', '-psync');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
 like(job($node, 'live', 'sqlstate, message'), qr/^42501\|.*psync/i, 'a right that is missing is named');
+
+# A password that is changed while the run follows: whoever connects again uses the new one. One that is refused is named.
+$replica->cli('ACL', 'SETUSER', 'default', '+psync');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'with the right it goes on');
+sub change_password
+{
+    my ($new) = @_;
+    $replica->cli('CONFIG', 'SET', 'requirepass', $new);
+    $replica->{password} = $new;
+    $replica->cli('CLIENT', 'KILL', 'TYPE', $_) for qw(replica normal);
+    return;
+}
+wait_until('the link', sub { $replica->cli('INFO', 'replication') =~ /connected_slaves:1/ });
+rows(q{ALTER USER MAPPING FOR CURRENT_USER SERVER live OPTIONS (ADD password 'second')});
+change_password('second');
+$redis->cli_lines("SET user:12 new\nLPUSH seen:l x\nLPOP seen:l\nINCR seen:n\n");
+wait_until('the change', sub { rows(q{SELECT value FROM seen WHERE id = 'n'}) eq '503' });
+is(wait_for($node) . rows('SELECT name FROM users WHERE id = 12'), 'new', 'a password that was changed is read again');
+change_password('third');
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+like(job($node, 'live', 'sqlstate, message'), qr/^28000\|/, 'a login that is refused is named');
+unlike(job($node, 'live', 'message'), qr/second|third/, 'without the password');
+rows(q{ALTER USER MAPPING FOR CURRENT_USER SERVER live OPTIONS (SET password 'third')});
+$redis->cli('SET', 'user:13', 'new');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+wait_until('the change', sub { rows('SELECT name FROM users WHERE id = 13') eq 'new' });
+is(wait_for($node), '', 'with the right password it goes on');
 
 done_testing();
