@@ -8,9 +8,10 @@ use warnings;
 
 use Exporter qw(import);
 use POSIX ();
+use PrmTest;
 use PrmTools;
 
-our @EXPORT = qw(compare_lines create_live differences hold_worker live load_commands lua_expiry start_load wait_for worker_pid);
+our @EXPORT = qw(compare_lines create_live differences hold_worker live load_commands lua_expiry send_newer start_load wait_for worker_pid);
 
 # Tables and the migration 'live' of a server of that name, by the owner of the session.
 sub create_live
@@ -141,6 +142,22 @@ sub load_commands
     );
     return join '', map { $kinds[ $n->(scalar @kinds) ]->() . "\n" } 1 .. $count;
 }
+
+# Sends a command. Before it may stand with which versions of Redis and of Valkey it came, "8.4/8.1", and "-" where it never
+# did. Returns it without that, and whether the server has it. Dies if the server says something else. A server of no release
+# calls itself 255.255.255, and may lack what came after 8.9.
+sub send_newer
+{
+    my ($redis, $line) = @_;
+    my ($since, $command) = $line =~ m{^([\d.]+/[\d.]+|[\d.]+/-|-/[\d.]+)? ?(.*)$};
+    my $version = ($since // '0/0') =~ m{^(.*)/(.*)$} && (is_valkey() ? $2 : $1);
+    my $own = redis_version() eq '255.255' ? '8.9' : redis_version();
+    my $is_there = $version ne '-' && version_number($own) >= version_number($version);
+    my $reply = $redis->cli_lines("$command\n");
+    die "$command: $reply" if ($reply !~ /^(ERR|Invalid)/) != $is_there;
+    return ($command, $is_there);
+}
+sub version_number { my ($version) = @_; my ($major, $minor) = split /\./, $version; return $major * 1000 + ($minor // 0); }
 
 # A process that sends such commands until the object goes or finish is called. Of several servers those that are
 # masters get them.

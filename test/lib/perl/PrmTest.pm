@@ -17,7 +17,7 @@ use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(start_redis redis_server redis_version new_node create_server);
+our @EXPORT = qw(start_redis redis_server redis_version is_valkey new_node create_server);
 
 # So that END blocks run.
 $SIG{TERM} = $SIG{INT} = $SIG{HUP} = sub { die "interrupted\n" };
@@ -47,6 +47,9 @@ sub redis_version
     $version //= qx(${\redis_server()} --version) =~ /v=(\d+\.\d+)/ ? $1 : die "no version\n";
     return $version;
 }
+
+# Whether it is a Valkey.
+sub is_valkey { return qx(${\redis_server()} --version) =~ /^Valkey/; }
 
 # A started node in whose database postgres the extension is created. Options:
 #   preload => 1  with shared_preload_libraries
