@@ -39,6 +39,8 @@ class Cutback {
  private:
   void CheckStates() const;
   void CheckLateWrites() const;
+  std::string FindUnfed() const;
+  void CheckRejects() const;
   void Check() const;
   bool IsDrained() const;
   void Fence();
@@ -82,26 +84,61 @@ void Cutback::CheckLateWrites() const {
                       pg::QuoteLiteral(migration_.name) + ").");
 }
 
+// The mappings of families of which no reverse feed writes anything. Of several mappings of a family one
+// knows the whole value.
+std::string Cutback::FindUnfed() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT string_agg(p.mappings, ', ' ORDER BY p.first)
+                   FROM (SELECT min(m.mapping_id) AS first,
+                             string_agg('"' || m.mapping || '"', ', ' ORDER BY m.mapping_id) AS mappings
+                         FROM redis_migrate.mapping AS m
+                         LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+                         LEFT JOIN redis_migrate.reverse_feed AS f ON f.migration = m.migration AND f.wanted
+                         WHERE m.migration = $1 AND m.pattern = ANY ($2)
+                         GROUP BY m.pattern
+                         HAVING bool_and(r.mapping_id IS NULL OR f.migration IS NULL)) AS p)sql",
+             {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)})[0]
+      .Text(0);
+}
+
+// What Redis has of such rows is from before their last change.
+void Cutback::CheckRejects() const {
+  pg::AsExtensionOwner as_owner;
+  int64 const rejects = Spi::Execute(R"sql(SELECT count(*)
+                            FROM redis_migrate.reverse_reject AS x
+                            JOIN redis_migrate.mapping AS m USING (mapping_id)
+                            WHERE m.migration = $1 AND m.pattern = ANY ($2))sql",
+                                     {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)})[0]
+                            .Int8(0);
+  if (rejects > 0)
+    throw Failure(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        std::to_string(rejects) + " rows cannot be written back to Redis",
+        "Their keys are there as they were before.",
+        "SELECT * FROM redis_migrate.reverse_rejects shows why: change the rows or the reverse query; "
+        "or discard_changes => true.");
+}
+
 void Cutback::Check() const {
   CheckStates();
   CheckLateWrites();
   RequireFenceableTables(migration_, patterns_);
   if (discards_) return;
-  pg::AsExtensionOwner as_owner;
-  auto const rows = Spi::Execute(
-      R"sql(SELECT string_agg('"' || m.mapping || '"', ', ' ORDER BY m.mapping_id)
-            FROM redis_migrate.mapping AS m
-            LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
-            LEFT JOIN redis_migrate.reverse_feed AS f ON f.migration = m.migration AND f.wanted
-            WHERE m.migration = $1 AND m.pattern = ANY ($2)
-                AND (r.mapping_id IS NULL OR f.migration IS NULL))sql",
-      {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
-  if (!rows[0].IsNull(0))
-    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                  "no reverse feed writes mappings " + rows[0].Text(0) + " back to Redis",
-                  "Redis has nothing of what was changed here since the cutover.",
-                  "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
-                      "), and wait until it has written everything; or discard_changes => true.");
+  std::string const unfed = FindUnfed();
+  if (unfed.empty()) return CheckRejects();
+  std::string detail = "Redis has nothing of what was changed here since the cutover.";
+  std::map<std::string, ReverseProblem> problems;
+  for (const std::string &pattern : patterns_) FindFedMappings(migration_, pattern, problems);
+  for (const auto &[mapping, problem] : problems)
+    detail += "\nMapping \"" + mapping + "\": " + problem.problem + ".";
+  throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "no reverse feed writes mappings " + unfed + " back to Redis", detail,
+                problems.empty() ? "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
+                                       "), and wait until it has written everything; or discard_changes => "
+                                       "true."
+                                 : "discard_changes => true, once you have brought to Redis yourself what it "
+                                   "needs of that.");
 }
 
 void Cutback::Fence() {
@@ -113,28 +150,32 @@ void Cutback::Fence() {
   Spi::Commit();
 }
 
-// Whether everything that was noted has been written. Errors: 55000 if nobody will write it any more.
+// Whether everything that was noted has been written. Errors: 55000 if something never will be.
 bool Cutback::IsDrained() const {
-  pg::AsExtensionOwner as_owner;
-  auto const rows = Spi::Execute(
-      R"sql(SELECT count(*) FILTER (WHERE r.mapping_id IS NULL
-                                       OR NOT EXISTS (SELECT FROM redis_migrate.reverse_feed AS f
-                                                      WHERE f.migration = m.migration AND f.wanted)),
-                   count(*) FILTER (WHERE r.in_full_pass
-                                       OR EXISTS (SELECT FROM redis_migrate.outbox AS o
-                                                  WHERE o.mapping_id = m.mapping_id)
-                                       OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g
-                                                  WHERE g.mapping_id = m.mapping_id))
-            FROM redis_migrate.mapping AS m
-            LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
-            WHERE m.migration = $1 AND m.pattern = ANY ($2))sql",
-      {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
-  if (rows[0].Int8(0) > 0)
+  if (!FindUnfed().empty())
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the reverse feed was stopped meanwhile",
                   "Redis may not have everything that was changed here since the cutover.",
                   "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
                       "), and wait until it has written everything; or discard_changes => true.");
-  return rows[0].Int8(1) == 0;
+  {
+    pg::AsExtensionOwner as_owner;
+    if (Spi::Execute(
+            R"sql(SELECT EXISTS (
+                      SELECT
+                      FROM redis_migrate.mapping AS m
+                      JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+                      WHERE m.migration = $1 AND m.pattern = ANY ($2)
+                          AND (r.in_full_pass
+                               OR EXISTS (SELECT FROM redis_migrate.outbox AS o
+                                          WHERE o.mapping_id = m.mapping_id)
+                               OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g
+                                          WHERE g.mapping_id = m.mapping_id))))sql",
+            {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)})[0]
+            .Bool(0))
+      return false;
+  }
+  CheckRejects();
+  return true;
 }
 
 // Where no worker feeds, because the scheduler does not look after this database, we do.

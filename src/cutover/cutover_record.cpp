@@ -21,6 +21,11 @@ LOCKTAG CutoverLockTag(const std::string &migration) {
   return pg::LockTagOfName(pg::kCutoverLocks, migration);
 }
 
+LOCKTAG CutoverServerLockTag(const std::string &server) {
+  // No migration has such a name.
+  return pg::LockTagOfName(pg::kCutoverLocks, "\xff" + server);
+}
+
 bool IsBeingCutOver(const std::string &migration) {
   LOCKTAG const tag = CutoverLockTag(migration);
   pg::AsExtensionOwner as_owner;

@@ -13,6 +13,8 @@ std::string ThisDatabase();
 
 // The lock of the session that cuts a migration over, or back.
 LOCKTAG CutoverLockTag(const std::string &migration);
+// The lock of the session that does so with the masters of a server.
+LOCKTAG CutoverServerLockTag(const std::string &server);
 // Whether one has it. Needs SPI.
 bool IsBeingCutOver(const std::string &migration);
 

@@ -3,6 +3,7 @@
 #include "cutover/fenced_users.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
+#include "pg/session_lock.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
 
@@ -17,6 +18,7 @@ constexpr int64 kLookEveryMs = 5000;
 constexpr int64 kPauses = 10;  // live sync waits for masters that are away at most a tenth of the time
 
 constexpr char kOtherRules[] = "Somebody has given it other rules since it was fenced.";
+constexpr char kSelectors[] = "It has selectors, which may permit writes by themselves.";
 
 const HeldUser *FindUser(const std::vector<HeldUser> &held, const FencedUser &user) {
   auto const found = std::find_if(held.begin(), held.end(), [&](const HeldUser &one) {
@@ -42,8 +44,21 @@ void Note(const HeldUser &held, const std::string &run_id, const std::string &tr
     Tell(held.user, "may write, although a cutover has fenced it", trouble);
 }
 
+// Whether the cutover still holds a user of this name.
+bool IsHeld(const Migration &migration, const HeldUser &user) {
+  std::vector<HeldUser> const held = FindHeldUsers(migration.name);
+  return std::any_of(held.begin(), held.end(), [&](const HeldUser &one) {
+    return one.cutover_id == user.cutover_id && one.user.name == user.user.name;
+  });
+}
+
 // run_id: of the process of its master. What it has from now on is noted only once it has it.
 void FenceAgain(const Migration &migration, Masters &masters, HeldUser held, const std::string &run_id) {
+  // Who gives rights back has these locks. It is looked at again when they are free.
+  pg::SessionLock lock(CutoverLockTag(migration.name), ExclusiveLock);
+  pg::SessionLock server_lock(CutoverServerLockTag(migration.server), ExclusiveLock);
+  bool const may_fence = lock.TryTake() && server_lock.TryTake() && IsHeld(migration, held);
+  if (!may_fence) return Spi::Commit();
   held.user.run_id.clear();
   AddHeldUser(held);  // its rules, before they change
   Spi::Commit();
@@ -54,38 +69,31 @@ void FenceAgain(const Migration &migration, Masters &masters, HeldUser held, con
     return Note(held, "", failure.message());
   }
   held.user = users[0];
+  if (held.user.has_selectors) return Note(held, run_id, kSelectors);
   held.user.run_id = run_id;
   held.trouble.clear();
   UpdateHeldUser(held);
-  // A cutback may have given the rights back at this moment.
-  bool const is_held = FindUser(FindHeldUsers(migration.name), held.user) != nullptr;
   Spi::Commit();
-  if (is_held)
-    return Tell(held.user, "had the right to write again, and has lost it once more",
-                "Its master was restarted, or is another one after a fail-over.");
-  std::vector<Failure> failures;
-  (void)masters.GiveBack(users, failures);
-  for (const Failure &failure : failures)
-    pg::Report(WARNING,
-               "user \"" + held.user.name + "\" of Redis at " + held.user.address +
-                   " has lost the right to write, which a cutback had given back",
-               failure.message(), "Give it back with ACL SETUSER.");
+  Tell(held.user, "had the right to write again, and has lost it once more",
+       "Its master was restarted, or is another one after a fail-over.");
 }
 
 // now: as this master has the user.
 void LookAt(const Migration &migration, Masters &masters, const std::vector<HeldUser> &held, HeldUser now) {
   std::string const run_id = now.user.run_id;
   const HeldUser *const noted = FindUser(held, now.user);
+  bool const is_fenced = IsFenced(noted == nullptr ? now.user : noted->user, now.user.rules);
   if (noted == nullptr) {
-    if (!IsFenced(now.user, now.user.rules)) FenceAgain(migration, masters, std::move(now), run_id);
+    if (!is_fenced || now.user.has_selectors) FenceAgain(migration, masters, std::move(now), run_id);
     return;
   }
-  if (IsFenced(noted->user, now.user.rules)) return Note(*noted, run_id, "");
+  if (is_fenced) return Note(*noted, run_id, now.user.has_selectors ? kSelectors : "");
   if (noted->user.rules == now.user.rules && noted->user.run_id != run_id && noted->trouble != kOtherRules)
     return FenceAgain(migration, masters, *noted, run_id);
   Note(*noted, noted->user.run_id, kOtherRules);
 }
 
+// Errors: that of the first master that cannot be asked, once all others were.
 void Look(const Migration &migration) {
   std::vector<HeldUser> const held = FindHeldUsers(migration.name);
   Spi::Commit();
@@ -96,8 +104,9 @@ void Look(const Migration &migration) {
   std::vector<Failure> failures;
   Masters masters(migration.server, GetUserId(), failures);
   for (const auto &[name, cutover_id] : cutovers)
-    for (FencedUser &user : masters.FindUsers(name))
+    for (FencedUser &user : masters.FindUsers(name, failures))
       LookAt(migration, masters, held, {cutover_id, std::move(user), ""});
+  if (!failures.empty()) throw Failure(failures.front());
 }
 
 }  // namespace

@@ -29,6 +29,20 @@ std::string CandidatesOf(const CutoverRecord &record) {
                            WHERE r.cutover_id = $1 AND r.migration = c.migration AND r.patterns && c.patterns))sql";
 }
 
+// A cutover that fenced the user at another master needs him fenced at this one, too: it is to give the
+// rights back some day.
+void HandOver(const FencedUser &user, int64 cutover_id) {
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.fenced_user (cutover_id, node, address, username, rules, fenced_rules)
+            VALUES ($1, $2, $3, $4, $5, nullif($6, ''))
+            ON CONFLICT (cutover_id, node, address, username) DO UPDATE
+                SET rules = excluded.rules, fenced_rules = excluded.fenced_rules, returned_at = NULL,
+                    trouble = NULL
+                WHERE fenced_user.returned_at IS NOT NULL)sql",
+      {SqlParam::Int8(cutover_id), SqlParam::Text(user.node), SqlParam::Text(user.address),
+       SqlParam::Text(user.name), SqlParam::Text(user.rules), SqlParam::Text(user.fenced_rules)});
+}
+
 }  // namespace
 
 void AddFencedUsers(const CutoverRecord &record, const std::vector<FencedUser> &users) {
@@ -81,31 +95,42 @@ UsersToReturn FindUsersToReturn(const CutoverRecord &record) {
   UsersToReturn found;
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
-      R"sql(SELECT u.node, u.address, u.username, (array_agg(u.rules ORDER BY u.cutover_id))[1],
-                (array_agg(u.fenced_rules ORDER BY u.cutover_id DESC))[1],
-                EXISTS (SELECT
-                        FROM redis_migrate.fenced_user AS o
-                        JOIN redis_migrate.cutover AS c USING (cutover_id)
-                        WHERE o.node = u.node AND o.address = u.address AND o.username = u.username
-                            AND o.returned_at IS NULL AND o.cutover_id <> $1
-                            AND (c.state = 'running' OR c.state = 'completed' AND ()sql" +
-          std::string(is_undo ? "true" : kHolds) + R"sql())),
-                bool_and(c.instance = $2)
-            FROM redis_migrate.fenced_user AS u
-            JOIN redis_migrate.cutover AS c USING (cutover_id)
-            WHERE )sql" +
-          CandidatesOf(record) + " GROUP BY u.node, u.address, u.username ORDER BY u.username, u.node",
-      {SqlParam::Int8(record.id()), SqlParam::Text(here)});
+      R"sql(SELECT u.node, u.address, u.username, u.rules, u.fenced_rules, u.is_ours,
+                (SELECT o.cutover_id
+                 FROM redis_migrate.fenced_user AS o
+                 JOIN redis_migrate.cutover AS c USING (cutover_id)
+                 JOIN redis_migrate.migration AS g USING (migration)
+                 CROSS JOIN LATERAL (SELECT o.node = u.node AND o.address = u.address AS is_there) AS m
+                 WHERE o.username = u.username AND o.returned_at IS NULL AND o.cutover_id <> $1
+                     AND (m.is_there OR g.server = (SELECT server FROM redis_migrate.migration
+                                                    WHERE migration = $3))
+                     AND (c.state = 'running'
+                          OR c.state = 'completed' AND ()sql" +
+          std::string(is_undo ? "m.is_there OR " : "") + kHolds + R"sql())
+                 ORDER BY m.is_there DESC, o.cutover_id DESC
+                 LIMIT 1)
+            FROM (SELECT u.node, u.address, u.username, (array_agg(u.rules ORDER BY u.cutover_id))[1] AS rules,
+                      (array_agg(u.fenced_rules ORDER BY u.cutover_id DESC))[1] AS fenced_rules,
+                      bool_and(c.instance = $2) AS is_ours
+                  FROM redis_migrate.fenced_user AS u
+                  JOIN redis_migrate.cutover AS c USING (cutover_id)
+                  WHERE )sql" +
+          CandidatesOf(record) + R"sql(
+                  GROUP BY u.node, u.address, u.username) AS u
+            ORDER BY u.username, u.node)sql",
+      {SqlParam::Int8(record.id()), SqlParam::Text(here), SqlParam::Text(record.parameters().migration)});
   std::vector<FencedUser> held;
   for (uint64 i = 0; i < rows.size(); ++i) {
     FencedUser const user = {rows[i].Text(0), rows[i].Text(1), rows[i].Text(2), rows[i].Text(3),
                              rows[i].Text(4)};
-    if (rows[i].Bool(5))
+    if (!rows[i].IsNull(6)) {
+      HandOver(user, rows[i].Int8(6));
       held.push_back(user);
-    else if (rows[i].Bool(6))
+    } else if (rows[i].Bool(5)) {
       found.users.push_back(user);
-    else if (std::count(found.of_others.begin(), found.of_others.end(), user.name) == 0)
+    } else if (std::count(found.of_others.begin(), found.of_others.end(), user.name) == 0) {
       found.of_others.push_back(user.name);
+    }
   }
   SetReturned(record, held);
   return found;

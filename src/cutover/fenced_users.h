@@ -22,7 +22,8 @@ struct UsersToReturn {
 
 // A cutover that is undone returns its own users, but for those who were fenced already. A cutback returns
 // the users of all cutovers of its families, but for those whom a cutover under way, or of a family that is
-// still PostgreSQL's, has fenced, too. If somebody else holds a user, this one's fence counts as returned.
+// still PostgreSQL's, has fenced, too: at this master, or at another one of the server, such as before a
+// fail-over. Such a user is handed over to that cutover, and this one's fence counts as returned.
 UsersToReturn FindUsersToReturn(const CutoverRecord &record);
 
 // Notes that nothing is left to be done for them by the record's families.

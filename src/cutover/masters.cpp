@@ -47,6 +47,8 @@ std::string RulesOf(redis::Connection &redis, const redis::ReplyView &user) {
   return rules;
 }
 
+bool HasSelectors(const redis::ReplyView &user) { return FieldOf(user, "selectors").size() > 0; }
+
 // Nothing: there is no such user.
 std::optional<std::string> FetchRules(redis::Connection &redis, const std::string &name) {
   redis::Reply const user = ValueOrThrow(redis.Command({"ACL", "GETUSER", name}));
@@ -110,29 +112,36 @@ void Masters::Connect(const std::string &server, Oid user, std::vector<Failure> 
 }
 
 void Masters::RequireRights(const std::string &fence, const std::vector<std::string> &users) {
-  struct Probe {
-    std::vector<Bytes> command;  // does nothing: its arguments are none, or nothing is paused
-    const char *right;
-  };
-  std::vector<Probe> probes = {{{"CLIENT", "PAUSE", "?", "WRITE"}, "+client|pause"},
-                               {{"CLIENT", "UNPAUSE"}, "+client|unpause"}};
-  if (fence == "kill") probes.push_back({{"CLIENT", "KILL", "TYPE", "?"}, "+client|kill"});
-  if (!users.empty()) {
-    probes.push_back({{"ACL", "WHOAMI"}, "+acl|whoami"});
-    probes.push_back({{"ACL", "GETUSER", users[0]}, "+acl|getuser"});
-    probes.push_back({{"ACL", "SETUSER", users[0], "?"}, "+acl|setuser"});
-  }
   for (const auto &connection : connections_) {
     redis::Connection &redis = **connection;
-    std::string missing, words;
-    for (const Probe &probe : probes) {
-      redis.Append(probe.command.data(), probe.command.size());
+    // What Redis says if it does not permit a command.
+    auto refusal = [&](const std::vector<Bytes> &command) -> std::optional<std::string> {
+      redis.Append(command.data(), command.size());
       redis::Reply const reply = ValueOrThrow(redis.Receive());
-      if (!reply.IsError()) continue;
+      if (!reply.IsError()) return std::nullopt;
       Error const error = redis.ToError(reply);
-      if (error.code != ErrorCode::kPermissionDenied) continue;
-      missing += (missing.empty() ? "" : " ") + std::string(probe.right);
-      words = error.detail;
+      return error.code == ErrorCode::kPermissionDenied ? std::optional(error.detail) : std::nullopt;
+    };
+    std::string missing, words;
+    auto require = [&](const std::vector<Bytes> &command, const char *right) {
+      std::optional<std::string> const said = refusal(command);
+      if (!said) return;
+      missing += (missing.empty() ? "" : " ") + std::string(right);
+      words = *said;
+    };
+    // With arguments that are none, so that the commands do nothing.
+    require({"CLIENT", "PAUSE", "?", "WRITE"}, "+client|pause");
+    // It has none, and would end somebody's pause. Where transactions are forbidden nothing tells whether it
+    // is, too: the pause would then end by itself.
+    if (!refusal({"DISCARD"}) && !refusal({"MULTI"})) {
+      require({"CLIENT", "UNPAUSE"}, "+client|unpause");
+      (void)refusal({"DISCARD"});
+    }
+    if (fence == "kill") require({"CLIENT", "KILL", "TYPE", "?"}, "+client|kill");
+    if (!users.empty()) {
+      require({"ACL", "WHOAMI"}, "+acl|whoami");
+      require({"ACL", "GETUSER", users[0]}, "+acl|getuser");
+      require({"ACL", "SETUSER", users[0], "?"}, "+acl|setuser");
     }
     if (!missing.empty())
       throw Failure(
@@ -184,7 +193,7 @@ std::vector<FencedUser> Masters::FetchUsers(const std::vector<std::string> &name
                       "Redis at " + redis.address() + " has no user \"" + shown + "\"", "",
                       "redis-cli ACL USERS lists them.");
       std::string const rules = RulesOf(redis, user);
-      if (FieldOf(user, "selectors").size() > 0)
+      if (HasSelectors(user))
         throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
                       "user \"" + shown + "\" has selectors, which may permit writes by themselves", "",
                       "redis-cli ACL SETUSER " + shown + " clearselectors, or fence => 'kill'.");
@@ -194,12 +203,17 @@ std::vector<FencedUser> Masters::FetchUsers(const std::vector<std::string> &name
   return users;
 }
 
-std::vector<FencedUser> Masters::FindUsers(const std::string &name) {
+std::vector<FencedUser> Masters::FindUsers(const std::string &name, std::vector<Failure> &failures) {
   std::vector<FencedUser> users;
-  for (const auto &connection : connections_)
-    if (std::optional<std::string> const rules = FetchRules(**connection, name))
-      users.push_back(
-          {connection->node().id, (*connection)->address(), name, *rules, "", FetchRunId(**connection)});
+  for (const auto &connection : connections_) try {
+      redis::Connection &redis = **connection;
+      redis::Reply const user = ValueOrThrow(redis.Command({"ACL", "GETUSER", name}));
+      if (!user.IsNil())
+        users.push_back({connection->node().id, redis.address(), name, RulesOf(redis, user), "",
+                         FetchRunId(redis), HasSelectors(user)});
+    } catch (const Failure &failure) {
+      failures.push_back(failure);
+    }
   return users;
 }
 

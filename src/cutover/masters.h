@@ -13,9 +13,10 @@ struct FencedUser {
   std::string node;     // the id of a master of a cluster; otherwise empty
   std::string address;  // of the master
   std::string name;
-  std::string rules;         // before @write was taken
-  std::string fenced_rules;  // afterwards; empty: not known
-  std::string run_id = {};   // of the process that the master was then
+  std::string rules;           // before @write was taken
+  std::string fenced_rules;    // afterwards; empty: not known
+  std::string run_id = {};     // of the process that the master was then
+  bool has_selectors = false;  // which may permit what these rules do not
 };
 
 // Whether the rules of a user are still those that the fence has left.
@@ -53,8 +54,9 @@ class Masters {
   // Asks ACL GETUSER for these users. Errors: 42704 no such user; 22023 for the user of our own
   // connections; 0A000 for one who has selectors, which may permit what -@write takes.
   std::vector<FencedUser> FetchUsers(const std::vector<std::string> &names);
-  // This user as each of them has it; a master that has no such user is left out.
-  std::vector<FencedUser> FindUsers(const std::string &name);
+  // This user as each of them has it; a master that has no such user is left out, and so is one that does not
+  // tell: it is one of the failures.
+  std::vector<FencedUser> FindUsers(const std::string &name, std::vector<pg::Failure> &failures);
   // Whether whoever connects without a password may write, on one of them, as user default.
   bool LetAnybodyWrite();
   // ACL SETUSER … -@write. Notes the rules that result.

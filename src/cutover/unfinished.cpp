@@ -9,6 +9,7 @@
 #include "pg/rollback.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
+#include "reverse/reverse_feed.h"
 
 namespace prm {
 
@@ -84,6 +85,16 @@ void ReturnToWriters(const Migration &migration, const CutoverRecord &record, co
 }
 
 void CompleteCutback(const Migration &migration, CutoverRecord &record) {
+  try {
+    EndBatches(migration);
+  } catch (const Failure &failure) {
+    throw Failure(
+        failure.sqlstate(), record.Name() + " is not complete: " + failure.message(),
+        "The families belong to Redis again, but what the reverse feed had on its way may still come "
+        "there, and users of Redis may lack their rights to write.",
+        "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration.name) +
+            ") once Redis can be reached.");
+  }
   ReturnToWriters(migration, record, "is not complete",
                   "The families belong to Redis again, but users of Redis may lack their rights to write.");
   record.Finish("completed");
@@ -110,8 +121,7 @@ std::vector<std::string> PatternsOf(const Migration &migration, const std::optio
 
 CutoverLock::CutoverLock(const std::string &migration, const std::string &server)
     : lock_(CutoverLockTag(migration), ExclusiveLock),
-      // No migration has such a name.
-      server_lock_(pg::LockTagOfName(pg::kCutoverLocks, "\xff" + server), ExclusiveLock) {
+      server_lock_(CutoverServerLockTag(server), ExclusiveLock) {
   std::string const hint = "SELECT * FROM redis_migrate.cutovers shows how far it is.";
   if (!lock_.TakeWithin(kSettleWaitMs))
     throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts migration \"" + migration + "\" over", "",

@@ -1,5 +1,6 @@
 #include "reverse/outbox.h"
 
+#include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
 #include "pg/session_lock.h"
@@ -11,6 +12,17 @@ using pg::QuoteIdentifier;
 using pg::QuoteLiteral;
 using pg::Spi;
 using pg::SqlParam;
+
+const char *const kIsRedisAgain = R"sql(
+    ((SELECT c.state
+      FROM redis_migrate.family_change AS c
+      WHERE c.migration = m.migration AND c.pattern = m.pattern
+      ORDER BY c.change_id DESC
+      LIMIT 1) IN ('redis', 'cutting')
+     AND EXISTS (SELECT
+                 FROM redis_migrate.family_change AS c
+                 WHERE c.migration = m.migration AND c.pattern = m.pattern
+                     AND c.state IN ('both', 'postgres', 'done'))))sql";
 
 namespace {
 
@@ -50,6 +62,7 @@ bool IsOwn(const std::string &table) {
 }  // namespace
 
 void InstallOutbox(const ReverseMapping &reverse) {
+  bool const is_new = !InstalledOn(reverse.mapping.id);
   std::string arguments = QuoteLiteral(std::to_string(reverse.mapping.id));
   for (const KeyColumn &name : reverse.names) arguments += ", " + QuoteLiteral(name.column.name);
   int64 const id = reverse.mapping.id;
@@ -70,6 +83,9 @@ void InstallOutbox(const ReverseMapping &reverse) {
       {SqlParam::Int8(reverse.mapping.id), SqlParam::Text(reverse.mapping.migration),
        SqlParam::OidOf(reverse.target.oid), SqlParam::OptionalText(reverse.expires_column)});
   Outbox(reverse.mapping.id).NotePartitions();
+  std::string const state = FamilyState(reverse.mapping.migration, reverse.mapping.pattern);
+  if (is_new && state != "redis" && state != "cutting")
+    Outbox(reverse.mapping.id).NoteGap("nothing was noted since the cutover");
 }
 
 void RemoveOutbox(const Mapping &mapping) {
@@ -129,6 +145,25 @@ void Outbox::Forget(const std::vector<int64> &ids, int64 first_left) {
     Spi::ExecuteKept("DELETE FROM redis_migrate.outbox WHERE mapping_id = $2 AND outbox_id = ANY ($1)",
                      {SqlParam::Int8Array(ids), SqlParam::Int8(mapping_id_)});
   from_ = std::max(from_, std::min(done_ + 1, first_left));
+}
+
+// One snapshot: what is noted after a cutover is seen only together with that.
+bool Outbox::ForgetAtRest() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             R"sql(WITH resting AS MATERIALIZED (
+                       SELECT m.mapping_id FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND )sql" +
+                 std::string(kIsRedisAgain) + R"sql(),
+                   changes AS (
+                       DELETE FROM redis_migrate.outbox WHERE mapping_id = (SELECT mapping_id FROM resting)),
+                   gaps AS (
+                       DELETE FROM redis_migrate.outbox_gap WHERE mapping_id = (SELECT mapping_id FROM resting)),
+                   passes AS (
+                       UPDATE redis_migrate.reverse_mapping SET in_full_pass = false
+                       WHERE mapping_id = (SELECT mapping_id FROM resting) AND in_full_pass)
+                   SELECT EXISTS (SELECT FROM resting))sql",
+             {SqlParam::Int8(mapping_id_)})[0]
+      .Bool(0);
 }
 
 bool Outbox::NeedsFull() const {

@@ -14,6 +14,10 @@ void InstallOutbox(const ReverseMapping &reverse);
 // that belongs to others by now stay, with a WARNING; they note nothing any more.
 void RemoveOutbox(const Mapping &mapping);
 
+// SQL: whether the family of a mapping m is Redis' again, after it was PostgreSQL's. Nothing of it is sent
+// then: whatever would be, Redis may have newer values.
+extern const char *const kIsRedisAgain;
+
 // The outbox of a mapping for which one is installed. All functions need SPI and work in the current
 // transaction, with the rights of the extension's owner.
 class Outbox {
@@ -31,6 +35,10 @@ class Outbox {
   void Forget(const std::vector<int64> &ids, int64 first_left);
   // All changes before it are done.
   int64 from() const { return from_; }
+
+  // Whether the feed of the mapping rests, because its family is Redis' again. Forgets what was noted: when
+  // the next cutover ends the rest, Redis has what the rows have.
+  bool ForgetAtRest() const;
 
   // Whether changes were not noted, because the outbox was full or the target was truncated, or because a
   // pass over all rows that this has led to has not ended.

@@ -195,6 +195,8 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
         postponed.insert(name);
         continue;
       }
+      if (found != values.end() && !FieldExpiries(*found->second).empty())
+        expiring_.insert(reverse.mapping.name);
       sink::WholeValue const gone{"list"};
       std::string const key = reverse.KeyOf(name);
       sink::WholeValue const value = ReadFromRedis(ServerOf(key), key);
@@ -279,6 +281,23 @@ std::vector<ReverseCheck::Differing> ReverseCheck::differing() const {
   return all;
 }
 
+void ReverseCheck::WarnOfFieldExpiries() {
+  if (expiring_.empty()) return;
+  std::set<std::string> addresses;
+  for (const auto &connection : connections_)
+    if (!pg::ValueOrThrow(sink::AskAbilities(**connection)).has_field_expiries)
+      addresses.insert((*connection)->address());
+  if (addresses.empty()) return;
+  std::string list;
+  for (const std::string &mapping : expiring_) list += (list.empty() ? "\"" : ", \"") + mapping + "\"";
+  pg::Report(
+      WARNING,
+      "Redis at " + *addresses.begin() + " takes no HPEXPIREAT, and mappings " + list +
+          " have rows of fields that expire",
+      "The reverse feed rejects the keys of such rows: they stay in Redis as they are.",
+      "Redis has the command from 7.4 on, Valkey from 9.0; the user of the migration needs the right to it.");
+}
+
 }  // namespace prm
 
 // redis_migrate.check_reverse(migration text, pattern text, keys integer, INOUT checked bigint, INOUT
@@ -312,6 +331,7 @@ PRM_FUNCTION(check_reverse) {
                  std::to_string(of.keys) + " keys of mapping \"" + of.mapping +
                      "\" are not what its rows would write back",
                  "Letters and digits are masked: " + of.shown + ".");
+    check.WarnOfFieldExpiries();
   }
   return pg::Call([&] {
     TupleDesc desc = nullptr;

@@ -32,6 +32,10 @@ class ReverseCheck {
   // The keys that the last call has found.
   std::vector<Differing> differing() const;
 
+  // Warns of mappings, of those that Compare has read, whose rows have fields that expire, if the server
+  // takes no such expiries. Errors: those of Connection::Command.
+  void WarnOfFieldExpiries();
+
  private:
   using Names = std::set<RowName>;
   struct Difference {
@@ -48,6 +52,7 @@ class ReverseCheck {
   std::vector<std::unique_ptr<ServerConnection>> connections_;  // of each shard
   std::vector<ReverseMapping> reverses_;
   std::vector<Differences> differences_;  // of each
+  std::set<std::string> expiring_;        // mappings with rows whose fields expire
 };
 
 }  // namespace prm

@@ -20,6 +20,7 @@ constexpr int kMostNames = 1000;        // of a batch
 constexpr int64 kHoldMs = 5000;         // a mapping whose reverse query is at fault
 constexpr int64 kRetryMs = 60000;       // between two tries of rejected rows
 constexpr size_t kMostRejects = 10000;  // of a mapping: the query is wrong
+constexpr int kMostEndings = 5;
 
 }  // namespace
 
@@ -28,6 +29,36 @@ LOCKTAG ReverseFeedLock(const std::string &migration) {
 }
 
 std::string FeedInstance() { return pg::ThisInstance() + "/" + std::to_string(MyDatabaseId); }
+
+// A batch is acknowledged once EXEC has answered. Until then it may come at any time, but for one thing: EXEC
+// does nothing if somebody has written the position meanwhile.
+void EndBatches(const Migration &migration) {
+  for (int endings = 1;; ++endings) {
+    int64 batch = 0;
+    bool is_under_way = false;
+    {
+      // Waits for who is about to send one.
+      pg::AsExtensionOwner as_owner;
+      auto rows = Spi::Execute(
+          R"sql(SELECT batch, batch > acknowledged FROM redis_migrate.reverse_feed WHERE migration = $1
+                FOR UPDATE)sql",
+          {SqlParam::Text(migration.name)});
+      if (rows.size() > 0) {
+        batch = rows[0].Int8(0);
+        is_under_way = rows[0].Bool(1);
+      }
+    }
+    std::string const instance = FeedInstance();
+    Spi::Commit();
+    if (!is_under_way) return;
+    try {
+      ReverseSender(migration.name, migration.server, instance).Send(batch);
+      return;
+    } catch (const pg::Failure &failure) {
+      if (failure.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE || endings == kMostEndings) throw;
+    }
+  }
+}
 
 ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name), server_(migration.server) {
   std::set<int64> installed;
@@ -130,6 +161,10 @@ int64 ReverseFeed::SendSome() {
 }
 
 int64 ReverseFeed::SendSome(Fed &fed) {
+  if (fed.outbox.ForgetAtRest()) {
+    Spi::Commit();
+    return 0;
+  }
   int64 sent = 0;
   if (!fed.rejected.empty() && pg::MonotonicMs() >= fed.retry_at_ms) {
     fed.retry_at_ms = pg::MonotonicMs() + kRetryMs;
@@ -240,7 +275,12 @@ void ReverseFeed::CommitDurably(const ReverseMapping &reverse) {
     pg::AsExtensionOwner as_owner;
     auto rows = Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.reverse_feed SET batch = batch + 1
-              WHERE migration = $1 AND EXISTS (SELECT FROM redis_migrate.reverse_mapping WHERE mapping_id = $2)
+              WHERE migration = $1
+                  AND EXISTS (SELECT
+                              FROM redis_migrate.reverse_mapping
+                              JOIN redis_migrate.mapping AS m USING (mapping_id)
+                              WHERE m.mapping_id = $2 AND NOT )sql" +
+            std::string(kIsRedisAgain) + R"sql()
               RETURNING batch)sql",
         {SqlParam::Text(migration_), SqlParam::Int8(reverse.mapping.id)});
     is_noted = rows.size() > 0;

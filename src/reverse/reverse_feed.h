@@ -14,7 +14,11 @@ LOCKTAG ReverseFeedLock(const std::string &migration);
 // pg::ThisInstance.
 std::string FeedInstance();
 
-// The changes of a mapping are not noted any more.
+// Once no family of a migration that is Redis' again is fed any more: what was on its way to Redis by then is
+// there, or never comes. Commits. Errors: those of ReverseSender.
+void EndBatches(const Migration &migration);
+
+// The changes of a mapping are not noted, or not sent, any more.
 class ReverseStopped : public pg::Failure {
  public:
   explicit ReverseStopped(const std::string &mapping)

@@ -333,6 +333,9 @@ std::optional<TargetUndo::Refusal> TargetUndo::InTrial(bool keep, const std::fun
   } catch (const pg::PgError &error) {
     if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
     return Refusal{pg::SqlStateText(error.sqlstate()), error.what()};
+  } catch (const pg::Failure &failure) {
+    if (pg::FaultOf(failure.sqlstate()) == pg::Fault::kServer) throw;
+    return Refusal{pg::SqlStateText(failure.sqlstate()), failure.message()};
   }
   return std::nullopt;
 }

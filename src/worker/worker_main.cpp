@@ -1,5 +1,6 @@
 #include "worker/worker_main.h"
 
+#include "connect/database_files.h"
 #include "pg/entry.h"
 #include "pg/settings.h"
 #include "worker/start_data.h"
@@ -25,6 +26,18 @@ void ConnectTo(const Slot &slot) {
   });
 }
 
+// Nothing tells which runs there are any more. Whoever creates the extension anew at this moment is in the
+// way: its first run removes the files.
+void RemoveFilesIfDropped() {
+  pg::InTransaction([] {
+    bool const is_dropped = pg::Call([] {
+      return ConditionalLockRelationOid(ExtensionRelationId, ShareLock) &&
+             !OidIsValid(get_extension_oid("pg_redis_migrate", true));
+    });
+    if (is_dropped) RemoveFilesOfOtherRuns({});
+  });
+}
+
 void WorkerBody() {
   pg::Call([] { TakeSignals(); });
   RequireSlots();
@@ -37,11 +50,13 @@ void WorkerBody() {
     case Kind::kScheduler:
       return RunScheduler(slot);
     case Kind::kMigration:
-      return RunMigrationWorker(slot);
+      RunMigrationWorker(slot);
+      return RemoveFilesIfDropped();
     case Kind::kPart:
       return RunPartWorker(slot);
     case Kind::kLink:
-      return RunLinkWorker(slot);
+      RunLinkWorker(slot);
+      return RemoveFilesIfDropped();
     case Kind::kApplier:
       return RunApplierWorker(slot);
     case Kind::kReverse:

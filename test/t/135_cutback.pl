@@ -10,6 +10,7 @@ use PrmLive;
 use PrmTest;
 use PrmTools;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
 my $node = new_node('cutback', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nwal_writer_delay = 10s");
@@ -83,12 +84,29 @@ is(sql_error($node, q{BEGIN; UPDATE strings SET value = 'x'; ROLLBACK}), '', 'th
 
 # Back with the reverse feed: nothing is lost.
 is(sql_error($node, $cutover), '', 'cutover');
+rows(q{UPDATE strings SET value = 'before' WHERE id = 'd'});
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
+sub drained { return wait_until('the reverse feed', sub { rows(q{SELECT state = 'running' AND waiting = 0 AND NOT needs_full FROM redis_migrate.reverse_feeds}) eq 't' }); }
+drained();
+rows(q{INSERT INTO redis_migrate.reverse_reject (mapping_id, name_hash, name, key, sqlstate, message) SELECT mapping_id, 1, '{x}', 's:x', '22P02', 'a test' FROM redis_migrate.mapping WHERE mapping = 'strings'});
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: 1 rows cannot be written back to Redis/, 'not while a row cannot be written back');
+rows('DELETE FROM redis_migrate.reverse_reject');
 rows(q{UPDATE strings SET value = 'of PostgreSQL' WHERE id = 'a'; INSERT INTO strings SELECT 'n' || i, i FROM generate_series(1, 500) AS i; DELETE FROM strings WHERE id = 'b'});
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), '', 'cutback');
-is($redis->cli('GET', 's:a') . $redis->cli('EXISTS', 's:b') . $redis->cli('GET', 's:n500'), 'of PostgreSQL0500', 'Redis has everything');
+is($redis->cli('GET', 's:a') . $redis->cli('EXISTS', 's:b') . $redis->cli('GET', 's:n500') . $redis->cli('GET', 's:d'), 'of PostgreSQL0500before', 'Redis has everything, also from before the feed was started');
 is(as_app('APPEND', 's:a', '!'), '14', 'the application goes on there');
 is(as_app('INCR', 's:n500'), '501', 'with the values of PostgreSQL');
+# Redis is written to by nobody else from now on, also if it seems to have lost what the feed has written.
+sub watches { return $redis->cli('INFO', 'commandstats') =~ /cmdstat_watch:calls=(\d+)/ ? $1 : 0; }
+my $held_sync = hold_worker($node, 'migration');
+is(as_app('SET', 's:fresh', '1'), 'OK', 'live sync has not come to the newest');
+$redis->cli('DEL', 'redis_migrate:position:{live}');
+my $watches = watches();
+rows(q{SELECT pg_terminate_backend(pid) FROM redis_migrate.workers WHERE kind = 'reverse feed'});
+wait_until('the next reverse feed', sub { watches() > $watches });
+usleep(500_000);
+is($redis->cli('EXISTS', 's:fresh', 'redis_migrate:position:{live}'), '1', 'after a cutback the reverse feed writes nothing');
+$held_sync->release;
 is(wait_for($node) . differences($node, $redis), '', 'and live sync follows');
 is(rows(q{SELECT count(*) FROM redis_migrate.late_writes WHERE settled_at IS NULL AND kind = 'written'}), '0', 'what the reverse feed writes is no late write');
 
@@ -98,6 +116,10 @@ is(sql_error($node, q{UPDATE strings SET value = 'again' WHERE id = 'a'}), '', '
 
 # Both: readable on both sides. Counters have one writer.
 rows(q{CREATE TABLE hits (page text PRIMARY KEY, hits bigint); SELECT redis_migrate.stop('live');
+    CREATE TABLE names (id text PRIMARY KEY, name text); CREATE TABLE ages (id text PRIMARY KEY, age text);
+    SELECT redis_migrate.add_mapping('live', 'names', 'p:{id}', 'names', 'SELECT id, json->>$$name$$ AS name FROM redis_batch', '{id}', databases => '{0}', types => '{hash}'),
+        redis_migrate.add_mapping('live', 'ages', 'p:{id}', 'ages', 'SELECT id, json->>$$age$$ AS age FROM redis_batch', '{id}', databases => '{0}', types => '{hash}');
+    SELECT redis_migrate.set_reverse_query('live', 'names', 'SELECT id, $$hash$$ AS type, jsonb_build_object($$name$$, name, $$age$$, (SELECT age FROM ages AS a WHERE a.id = r.id)) AS value, NULL AS expires_at FROM redis_rows AS r');
     SELECT redis_migrate.add_mapping('live', 'hits', 'hits:{page}', 'hits', 'SELECT page, value::bigint AS hits FROM redis_batch', '{page}', databases => '{0}', types => '{string}')});
 $redis->cli('SET', 'hits:home', 5);
 rows(q{SELECT redis_migrate.start('live', live => true)});
@@ -107,6 +129,11 @@ is(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 'h:{i
 $redis->cli('HSET', 'h:a', 'late', 1);
 is(wait_for($node) . rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 'h:{id}'}), 'both', 'state both');
 is(rows(q{SELECT key, kind FROM redis_migrate.late_writes WHERE settled_at IS NULL AND pattern = 'h:{id}'}), 'h:a|written', 'what is changed in Redis is kept');
+
+# Of several mappings of a family one knows the whole value.
+rows(q{SELECT redis_migrate.set_family_state('live', 'p:{id}', 'postgres'), redis_migrate.start_reverse('live', 'p:{id}'); INSERT INTO ages VALUES ('a', 9); INSERT INTO names VALUES ('a', 'Ann')});
+is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'p:{id}')}), '', 'a family of several mappings goes back');
+is($redis->cli('HGET', 'p:a', 'age') . $redis->cli('HGET', 'p:a', 'name'), '9Ann', 'with what was changed here');
 
 # A cutback that fails, or is killed, is undone.
 my $writer = start_sql($node, q{BEGIN; UPDATE strings SET value = 'open' WHERE id = 'c'; SELECT pg_sleep(60)}, name => 'writer');
@@ -131,6 +158,23 @@ rows(q{SELECT redis_migrate.settle_late_writes('live')});
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'h:{id}', discard_changes => true)}), '', 'until that is given back');
 is($redis->cli('ACL', 'LIST'), $rules, 'with the rights that it had before both');
 
+# What the feed had on its way to Redis is there when a cutback is complete, or never comes.
+rows(q{SELECT redis_migrate.settle_late_writes('live')});
+is(wait_for($node) . sql_error($node, $cutover), '', 'cutover');
+rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
+drained();
+$redis->cli('CLIENT', 'PAUSE', 60000, 'WRITE');
+rows(q{UPDATE strings SET value = 'discarded' WHERE id = 'a'});
+wait_until('a batch on its way', sub { rows(q{SELECT batch > acknowledged FROM redis_migrate.reverse_feed}) eq 't' });
+my $back = start_sql($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}, name => 'back');
+wait_until('the families to be given back', sub { rows(q{SELECT step FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}) eq 'resuming' });
+usleep(300_000);
+is(rows(q{SELECT state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), 'running', 'a cutback is not complete while a batch may still come');
+$redis->cli('CLIENT', 'UNPAUSE');
+$back->finish;
+is(rows(q{SELECT state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}) . as_app('SET', 's:a', 'app'), 'completedOK', 'and then it is');
+is(wait_for($node) . rows(q{SELECT value FROM strings WHERE id = 'a'}) . $redis->cli('GET', 's:a'), 'appapp', 'the application writes what lasts');
+
 # A crash does not forget who is fenced, though commits need not reach the disk.
 # What was discarded may have been on its way to Redis, or not.
 $redis->cli_lines("SET s:c 3\n");
@@ -145,5 +189,12 @@ wait_until('live sync to go on', sub { rows(q{SELECT (SELECT state FROM redis_mi
 rows(q{UPDATE redis_migrate.cutover SET instance = instance || '0'});
 like(notices(q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/WARNING:  users of Redis stay without their rights to write: "app"/, 'a copy says who stays fenced');
 like(as_app('SET', 's:a', '1'), qr/NOPERM/, 'and leaves them so');
+
+# The files of live sync go with the extension.
+my $files = $node->data_dir . '/base/' . rows(q{SELECT oid FROM pg_database WHERE datname = 'postgres'}) . '/pg_redis_migrate';
+cmp_ok(scalar(my @there = glob "$files/*"), '>', 0, 'live sync keeps files');
+rows('DROP EXTENSION pg_redis_migrate CASCADE');
+wait_until('the workers to remove them', sub { my @left = glob "$files/*"; !@left });
+pass('DROP EXTENSION leaves no files');
 
 done_testing();

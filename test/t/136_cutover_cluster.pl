@@ -50,6 +50,16 @@ cmp_ok(rows(q{SELECT keys_compared FROM redis_migrate.cutovers}), '>', 30, 'keys
 my @refused = (send_lines(join '', map { "SET s:$_ late\n" } 1 .. 30) =~ /NOPERM/g);
 is(scalar @refused, 30, 'writers are fenced on all of them');
 is(wait_for($node) . differences($node, @masters), '', 'and nothing was written between');
+# A master that does not tell of its users keeps nobody from looking at the others.
+my @fenced = map { $_->cli('ACL', 'GETUSER', 'app') } @masters;
+$masters[0]->cli('ACL', 'SETUSER', 'migrator', '-acl|getuser');
+rows(q{UPDATE redis_migrate.fenced_user SET run_id = 'earlier'});
+$_->cli('ACL', 'SETUSER', 'app', '+@all') for @masters[1, 2];
+wait_until('the fences of the others', sub { $masters[1]->cli('ACL', 'GETUSER', 'app') eq $fenced[1] && $masters[2]->cli('ACL', 'GETUSER', 'app') eq $fenced[2] });
+wait_until('it is told', sub { slurp_file($node->logfile) =~ /WARNING:  the fences of users of Redis cannot be looked at: .*permission/i });
+pass('one master refuses, and the others are looked at');
+$masters[0]->cli('ACL', 'SETUSER', 'migrator', '+@all');
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings" back to Redis\nDETAIL:  .*\nMapping "strings": the server is a Redis Cluster.*\nHINT:  discard_changes => true/, 'what does not exist is not advised');
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), '', 'cutback');
 unlike(send_lines(join '', map { "SET s:$_ back\n" } 1 .. 30), qr/NOPERM/, 'gives the rights back on all of them');
 is(wait_for($node) . differences($node, @masters), '', 'and live sync follows');

@@ -5,6 +5,8 @@
 use strict;
 use warnings;
 
+use IO::Select;
+use IO::Socket::INET;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PrmLive;
@@ -101,6 +103,55 @@ like(acl('app'), qr/-\@write.*\+set/, 'and left alone');
 is($redis->cli('ACL', 'GETUSER', 'other'), '', 'nobody is created');
 $redis->cli('ACL', 'SETUSER', 'app', '+@all');
 
+# A fail-over between two cutovers: the first has fenced the user at another master, and needs him fenced at this one.
+sub elsewhere { my ($pattern) = @_; return rows("UPDATE redis_migrate.fenced_user AS u SET address = '127.0.0.1:1' FROM redis_migrate.cutover AS c WHERE c.cutover_id = u.cutover_id AND u.returned_at IS NULL AND c.patterns = ARRAY['$pattern']"); }
+sub unreturned { return rows(q{SELECT count(*) FROM redis_migrate.fenced_user WHERE returned_at IS NULL AND cutover_id > (SELECT max(cutover_id) - 4 FROM redis_migrate.cutover)}); }
+$rules = acl('app');
+is(sql_error($node, cutover('s:{id}')), '', 'cutover of one family');
+elsewhere('s:{id}');
+$redis->cli('ACL', 'SETUSER', 'app', '+@all');
+is(sql_error($node, cutover('z:{id}')), '', 'and of another');
+is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'z:{id}', discard_changes => true)}), '', 'which goes back');
+like(acl('app'), qr/-\@write/, 'a user whom another family needs fenced, there or here, stays so');
+notices(q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)});
+is(acl('app') . unreturned(), "${rules}0", 'until that goes back, too');
+
+# A fence that is about to be put up again does not cross a cutback. Selectors at the new master are told.
+is(sql_error($node, cutover('s:{id}')), '', 'cutover');
+rows(q{CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(77); RETURN NULL; END';
+    CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON redis_migrate.fenced_user DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold()});
+my $holder = start_sql($node, 'BEGIN; SELECT pg_advisory_xact_lock(77); SELECT pg_sleep(60)', name => 'holder');
+wait_until('the lock', sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND granted}) eq '1' });
+elsewhere('s:{id}');
+my $has_selectors = eval { $redis->cli('ACL', 'SETUSER', 'app', '+@all', '(+set ~x)') } // '';
+$redis->cli('ACL', 'SETUSER', 'app', '+@all') if $has_selectors ne 'OK';
+wait_until('the fence to be put up again', sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted}) eq '1' });
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/ERROR:  55006: another session cuts migration "live" over/, 'a cutback waits for it');
+rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'});
+undef $holder;
+wait_until('the fence', sub { acl('app') =~ /-\@write/ });
+SKIP:
+{
+    skip 'no selectors', 1 if $has_selectors ne 'OK';
+    wait_until('what selectors permit', sub { last_cutover('fence_trouble') =~ /^app at \S+: It has selectors, which may permit writes by themselves\.$/ });
+    pass('selectors are told');
+    $redis->cli('ACL', 'SETUSER', 'app', 'clearselectors');
+}
+rows(q{DROP TRIGGER hold ON redis_migrate.fenced_user});
+like(notices(q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/WARNING:  users of Redis may stay without their rights to write: "app"/, 'and then it names the master that is gone');
+is(acl('app') . unreturned(), "${rules}0", 'and leaves nobody fenced');
+
+# Checks do not end somebody's own pause.
+$redis->cli('CLIENT', 'PAUSE', 60000, 'WRITE');
+like(sql_error($node, cutover('s:{id}') =~ s/\{app\}/{nobody}/r), qr/has no user "nobody"/, 'a cutover that does not begin');
+my $client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $redis->port) or die;
+print $client "SET other 1\r\n";
+ok(!IO::Select->new($client)->can_read(0.3), 'leaves the pause of an administrator');
+$redis->cli('CLIENT', 'UNPAUSE');
+like(scalar <$client>, qr/^\+OK/, 'which ends when that ends it');
+close $client;
+$redis->cli('DEL', 'other');
+
 # A write that live sync has not come to when the cutback begins. It is seen before anything is given back.
 is(sql_error($node, cutover('s:{id}') =~ s/'acl'(.*), users => '\{app\}'/'confirmed'$1/r), '', 'cutover without a fence');
 my $held = hold_worker($node, 'migration');
@@ -129,7 +180,7 @@ is(wait_for($node) . rows(q{SELECT count(*) FROM scores WHERE id = 'a'}), '4', '
 # Both: of two expiries the later wins, on both sides.
 is(sql_error($node, cutover('s:{id}', q{, to_state => 'both', force => true})), '', 'both');
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}'); UPDATE strings SET expires_at = date_trunc('second', now()) + '2000 s' WHERE id IN ('1', '2', '3')});
-wait_until('the reverse feed', sub { $redis->cli('TTL', 's:3') > 1000 });
+wait_until('the reverse feed', sub { rows(q{SELECT state = 'running' AND waiting = 0 AND NOT needs_full FROM redis_migrate.reverse_feeds}) eq 't' && $redis->cli('TTL', 's:3') > 1000 });
 $redis->cli_lines("EXPIRE s:1 5000\nEXPIRE s:2 50\nPERSIST s:3\nGETEX s:4 EX 100\n");
 is(wait_for($node) . rows(q{SELECT string_agg(id || coalesce(round(extract(epoch FROM expires_at - now()) / 100)::text, 'never'), ' ' ORDER BY id) FROM strings WHERE id IN ('1', '2', '3', '4') AND (expires_at IS NULL OR expires_at > now())}), '150 220 3never 4never', 'the rows have the later ones');
 wait_until('the later expiry to come to Redis', sub { $redis->cli('TTL', 's:2') > 1000 && $redis->cli('TTL', 's:4') == -1 });

@@ -104,6 +104,17 @@ sql(q{TRUNCATE ages});
 drained('TRUNCATE');
 is(cli('EXISTS age:80 age:1'), '0', 'TRUNCATE');
 
+# Fields that expire, which not every server takes.
+sql(q{SELECT redis_migrate.set_reverse_query('shop', 'ages', 'SELECT id, ''hash'' AS type, jsonb_build_array(jsonb_build_object(''field'', ''age'', ''value'', age, ''expires_at'', timestamptz ''2100-01-01'')) AS value, NULL AS expires_at FROM redis_rows');
+    INSERT INTO ages VALUES (1, '1')});
+drained('fields that expire');
+my $warning = ($node->psql('postgres', q{CALL redis_migrate.check_reverse('shop', 'age:{id:int}')}))[2];
+my $takes_them = cli('HPEXPIREAT none 1 FIELDS 1 f') !~ /unknown command/;
+is($warning =~ /WARNING:  Redis at \S+ takes no HPEXPIREAT, and mappings "ages" have rows of fields that expire\nDETAIL:  .*rejects/ ? 0 : 1, $takes_them ? 1 : 0, 'check_reverse says whether the server takes them');
+is(sql(q{SELECT count(*) FROM redis_migrate.reverse_rejects}), $takes_them ? '0' : '1', 'as the feed does');
+sql(q{DELETE FROM ages});
+drained('no such rows');
+
 # Sweeps, where Redis does not know when the key expires.
 sql(q{SELECT redis_migrate.set_reverse_query('shop', 'copies', 'SELECT id, ''string'' AS type, v AS value, NULL::timestamptz AS expires_at FROM redis_rows');
     INSERT INTO copies VALUES ('swept', 'x', now() - interval '1 minute')});

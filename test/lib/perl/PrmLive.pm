@@ -85,8 +85,7 @@ my $rows = q{
 sub differences
 {
     my ($node, @servers) = @_;
-    # Where a reverse feed writes its position is nothing that a mapping is for.
-    return compare_lines([ grep { !/^redis_migrate:position:/ } map { split /\n/, $_->cli('EVAL', $script, 0) } @servers ], [ split /\n/, $node->safe_psql('postgres', $rows) ]);
+    return compare_lines([ map { split /\n/, $_->cli('EVAL', $script, 0) } @servers ], [ split /\n/, $node->safe_psql('postgres', $rows) ]);
 }
 
 # Likewise, of lines that there must be, which may end with an expiry that is not exact, and those that there are.
