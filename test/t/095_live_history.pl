@@ -122,7 +122,7 @@ for (1 .. 5) { $redis->cli_lines("EVAL $megabyte\n" x 8); wait_for($node); }
 $redis->cli_lines(load_commands(300, KEYS) . "DEL s:two\nHINCRBY h:count n 1\n");
 is(wait_for($node) . differences($node, $redis), '', 'many changes');
 stop_live();
-$node->safe_psql('postgres', 'UPDATE redis_migrate.live_position AS p SET replication_id = k.replication_id, applied_offset = k.applied_offset, db = k.db FROM kept AS k; UPDATE hashes SET fields = $${}$$ WHERE id = $$count$$; INSERT INTO strings VALUES ($$two$$, 99)');
+$node->safe_psql('postgres', 'UPDATE redis_migrate.live_position AS p SET replication_id = k.replication_id, applied_offset = k.applied_offset, db = k.db FROM kept AS k WHERE p.run_id = k.run_id; UPDATE hashes SET fields = $${}$$ WHERE id = $$count$$; INSERT INTO strings VALUES ($$two$$, 99)');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node) . differences($node, $redis), '', 'files that are newer than the position');
 is(runs(), $runs, 'that also needs no other snapshot');
