@@ -9,6 +9,11 @@ void (*signal_save)() = nullptr;
 
 namespace {
 
+constexpr int64 kReportEveryMs = 1000;
+
+// A function that is being counted holds a pointer to what a report frees.
+bool counts_functions = false;
+
 uint32 WaitEventId() {
   static uint32 id = 0;
   if (id == 0) id = WaitEventExtensionNew("RedisMigrateWorker");
@@ -64,6 +69,7 @@ void AbortTransaction() {
 
 void RunCommand(const std::string &sql) {
   // The command's trees must outlive the transactions that it ends.
+  counts_functions = pgstat_track_functions != TRACK_FUNC_OFF;
   MemoryContext const outer = CurrentMemoryContext;
   MemoryContext const context = Call([] {
     return AllocSetContextCreate(TopMemoryContext, "redis_migrate command", ALLOCSET_DEFAULT_SIZES);
@@ -92,6 +98,21 @@ void RunCommand(const std::string &sql) {
     pgstat_report_stat(false);
     pgstat_report_activity(STATE_IDLE, nullptr);
   });
+}
+
+bool ReportStatistics() {
+#ifdef USE_ASSERT_CHECKING
+  // The server asserts that no transaction is open. One is, but it has done nothing yet.
+  return false;
+#else
+  static int64 reported_ms = 0;
+  if (MyBgworkerEntry == nullptr || counts_functions) return false;
+  int64 const now_ms = MonotonicMs();
+  if (now_ms - reported_ms < kReportEveryMs) return false;
+  reported_ms = now_ms;
+  Call([] { pgstat_report_stat(false); });
+  return true;
+#endif
 }
 
 }  // namespace prm::pg

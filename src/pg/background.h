@@ -49,4 +49,9 @@ void InTransaction(Body body) {
 // pg_stat_activity shows it. No transaction may be open before; none is afterwards, also after an error.
 void RunCommand(const std::string &sql);
 
+// Within RunCommand, right after a commit: once a second, adds what this process has done to the statistics
+// of the server. They would wait for the end of the command, which may be days away, and autovacuum with
+// them. Returns whether it has, and the transaction that began with the commit has to end with another one.
+bool ReportStatistics();
+
 }  // namespace prm::pg

@@ -1,5 +1,6 @@
 #include "pg/spi.h"
 
+#include "pg/background.h"
 #include "pg/kept_statement.h"
 #include "pg/tuplestore.h"
 
@@ -225,6 +226,8 @@ Rows Spi::ExecuteKept(const std::string &sql, std::initializer_list<SqlParam> pa
 
 void Spi::Commit() {
   Call([] { SPI_commit(); });
+  // The report tells the transaction that it ends now.
+  if (ReportStatistics()) Call([] { SPI_commit(); });
   // A statement that meets a concurrent writer is tried again, which needs a new snapshot each time.
   XactIsoLevel = XACT_READ_COMMITTED;
 }

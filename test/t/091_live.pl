@@ -57,6 +57,22 @@ is($redis->cli('GET', 's:gone'), '', 'a key expires');
 is(wait_for($node) . differences($node, $redis), '', 'and so does its row');
 wait_until('the link says so', sub { live($node, 'state') eq 'in step' });
 is(live($node, 'state, keys_ahead, lag_bytes, lag_seconds = 0, sqlstate'), 'in step|0|0|t|', 'the view says that it is in step') or diag live($node, '*');
+# Who waits for replicas waits until the changes are durable here.
+is($redis->cli_lines("SET s:1 x\nWAIT 1 10000\n"), "OK\n1\n", 'WAIT returns');
+my $held = hold_worker($node, 'replication link');
+is($redis->cli_lines("SET s:1 y\nWAIT 1 300\n"), "OK\n0\n", 'but not while the link has not received them');
+$held->release;
+# Monitoring and autovacuum, which looks at the statistics.
+is(wait_for($node) . $node->safe_psql('postgres', q{CREATE ROLE watcher IN ROLE pg_monitor; CREATE ROLE nobody; SET ROLE watcher;
+    SELECT count(*) FROM redis_migrate.stat_live AS s, redis_migrate.workers AS a, redis_migrate.workers AS l
+    WHERE s.migration = 'live' AND a.kind = 'migration' AND a.pid = s.pid AND l.kind = 'replication link' AND l.pid = s.link_pid
+      AND s.latest_ack_offset > 0 AND s.latest_ack_time > now() - interval '1 minute' AND s.backlog_bytes = 16 * 1024 * 1024 AND s.rejects = 0}), '1', 'pg_monitor sees it');
+is($node->safe_psql('postgres', 'SET ROLE nobody; SELECT count(*) FROM redis_migrate.stat_live'), '0', 'others do not');
+SKIP:
+{
+    skip 'the server takes no statistics within a procedure', 1 if $node->safe_psql('postgres', 'SHOW debug_assertions') eq 'on';
+    ok(wait_until('the statistics', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_user_tables WHERE relname IN ('strings', 'live_position') AND n_tup_ins + n_tup_upd > 10}) eq '2' }), 'what the run does is counted while it follows');
+}
 is(last_run($node, 'live', 'live, state, balanced'), 't|running|t', 'and the sums of the run agree');
 like(sql_error($node, q{CALL redis_migrate.run('live')}), qr/55006/, 'nobody else may run it');
 
