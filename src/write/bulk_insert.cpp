@@ -40,15 +40,94 @@ bool MapColumns(TupleDesc table, TupleDesc rows, const AttrNumber *filled, AttrN
   return true;
 }
 
+struct LateEntry {
+  Datum value;
+  ItemPointerData place;
+  bool null;
+};
+
+// An index whose entries are kept until all rows are stored and then inserted in their order, so that each of
+// its pages is needed once.
+struct LateIndex {
+  Relation index;
+  IndexInfo *info;
+  KeyOrder order;
+  LateEntry *entries;
+};
+
 struct Waiting {
   ResultRelInfo *table;
   EState *estate;
   CommandId command;
+  TupleDesc desc;  // of the slots: that of the table would count each of them
   TupleTableSlot **slots;
   int made;
   int count;
   Size bytes;
+  LateIndex *late;
+  int late_count;
+  int64 stored;
 };
+
+// Entries of one value that takes no memory of its own, in a B-tree that refuses none.
+bool MayBeLate(Relation index) {
+  Form_pg_index form = index->rd_index;
+  return index->rd_rel->relam == BTREE_AM_OID && !form->indisunique && form->indnatts == 1 &&
+         form->indisready && TupleDescAttr(RelationGetDescr(index), 0)->attbyval;
+}
+
+// Takes indexes from those that the executor fills.
+void TakeLateIndexes(Waiting *waiting, const AttrNumber *source, int64 rows) {
+  ResultRelInfo *table = waiting->table;
+  waiting->late =
+      static_cast<LateIndex *>(palloc0(sizeof(LateIndex) * static_cast<Size>(table->ri_NumIndices)));
+  int kept = 0;
+  for (int i = 0; i < table->ri_NumIndices; ++i) {
+    Relation index = table->ri_IndexRelationDescs[i];
+    IndexInfo *info = table->ri_IndexRelationInfo[i];
+    if (MayBeLate(index)) {
+      LateIndex *late = &waiting->late[waiting->late_count++];
+      late->index = index;
+      late->info = info;
+      FindKeyOrder(index, source, &late->order);
+      late->entries = static_cast<LateEntry *>(
+          MemoryContextAllocHuge(CurrentMemoryContext, sizeof(LateEntry) * static_cast<Size>(rows)));
+    } else {
+      table->ri_IndexRelationDescs[kept] = index;
+      table->ri_IndexRelationInfo[kept++] = info;
+    }
+  }
+  table->ri_NumIndices = kept;
+}
+
+int CompareEntries(const void *a, const void *b, void *support) {
+  const auto *first = static_cast<const LateEntry *>(a);
+  const auto *second = static_cast<const LateEntry *>(b);
+  int const result = ApplySortComparator(first->value, first->null, second->value, second->null,
+                                         static_cast<SortSupport>(support));
+  return result != 0 ? result
+                     : ItemPointerCompare(const_cast<ItemPointer>(&first->place),
+                                          const_cast<ItemPointer>(&second->place));
+}
+
+void InsertLateEntries(Waiting *waiting) {
+  for (int i = 0; i < waiting->late_count; ++i) {
+    LateIndex *late = &waiting->late[i];
+    qsort_arg(late->entries, static_cast<size_t>(waiting->stored), sizeof(LateEntry), CompareEntries,
+              &late->order.support[0]);
+    MemoryContext const previous = MemoryContextSwitchTo(GetPerTupleMemoryContext(waiting->estate));
+    for (int64 n = 0; n < waiting->stored; ++n) {
+      LateEntry *entry = &late->entries[n];
+      index_insert(late->index, &entry->value, &entry->null, &entry->place, waiting->table->ri_RelationDesc,
+                   UNIQUE_CHECK_NO, false, late->info);
+      if (n % kMostRows == 0) ResetPerTupleExprContext(waiting->estate);
+    }
+    MemoryContextSwitchTo(previous);
+    // ExecCloseIndices closes it.
+    waiting->table->ri_IndexRelationDescs[waiting->table->ri_NumIndices] = late->index;
+    waiting->table->ri_IndexRelationInfo[waiting->table->ri_NumIndices++] = late->info;
+  }
+}
 
 void Flush(Waiting *waiting) {
   if (waiting->count == 0) return;
@@ -58,6 +137,13 @@ void Flush(Waiting *waiting) {
                      nullptr);
   MemoryContextSwitchTo(previous);
   for (int i = 0; i < waiting->count; ++i) {
+    for (int n = 0; n < waiting->late_count; ++n) {
+      LateEntry *entry = &waiting->late[n].entries[waiting->stored];
+      entry->value =
+          slot_getattr(waiting->slots[i], waiting->late[n].info->ii_IndexAttrNumbers[0], &entry->null);
+      entry->place = waiting->slots[i]->tts_tid;
+    }
+    ++waiting->stored;
     if (waiting->table->ri_NumIndices > 0)
       list_free(pg::InsertIndexTuples(waiting->table, waiting->slots[i], waiting->estate));
     ExecClearTuple(waiting->slots[i]);
@@ -69,7 +155,8 @@ void Flush(Waiting *waiting) {
 
 void Add(Waiting *waiting, TupleTableSlot *row, const AttrNumber *source) {
   Relation relation = waiting->table->ri_RelationDesc;
-  if (waiting->count == waiting->made) waiting->slots[waiting->made++] = table_slot_create(relation, nullptr);
+  if (waiting->count == waiting->made)
+    waiting->slots[waiting->made++] = MakeSingleTupleTableSlot(waiting->desc, table_slot_callbacks(relation));
   TupleTableSlot *slot = waiting->slots[waiting->count++];
   slot_getallattrs(row);
   for (int i = 0; i < RelationGetDescr(relation)->natts; ++i) {
@@ -102,19 +189,19 @@ void InsertRows(const Request &request, ResultRelInfo *table, EState *estate, co
     FindKeyOrder(table->ri_IndexRelationDescs[i], source, &order);
     has_order = true;
   }
-  Waiting waiting = {table,
-                     estate,
-                     GetCurrentCommandId(true),
-                     static_cast<TupleTableSlot **>(palloc(sizeof(TupleTableSlot *) * kMostRows)),
-                     0,
-                     0,
-                     0};
+  Waiting waiting = {};
+  waiting.table = table;
+  waiting.estate = estate;
+  waiting.command = GetCurrentCommandId(true);
+  waiting.desc = CreateTupleDescCopy(RelationGetDescr(table->ri_RelationDesc));
+  waiting.slots = static_cast<TupleTableSlot **>(palloc(sizeof(TupleTableSlot *) * kMostRows));
+  TakeLateIndexes(&waiting, source, tuplestore_tuple_count(request.rows));
   OrderedRows rows;
   BeginOrderedRows(request.rows, request.desc, has_order ? &order : nullptr, &rows);
   while (NextOrderedRow(&rows)) Add(&waiting, rows.row, source);
   Flush(&waiting);
   EndOrderedRows(&rows);
-  for (int i = 0; i < waiting.made; ++i) ExecDropSingleTupleTableSlot(waiting.slots[i]);
+  InsertLateEntries(&waiting);
 }
 
 bool Insert(const Request &request) {

@@ -186,16 +186,17 @@ like(sql_error($node, q{SET ROLE mover; CALL redis_migrate.run('granted')}), qr/
 is(sql('SELECT count(*) FROM granted'), 0, 'and nothing is stored');
 
 # Rows out of order, and larger than a page.
-sql(q{CREATE TABLE wide (part int NOT NULL, id text NOT NULL, v text); CREATE UNIQUE INDEX ON wide (part DESC, id);
+sql(q{CREATE TABLE wide (part int NOT NULL, id text NOT NULL, v text, n int); CREATE UNIQUE INDEX ON wide (part DESC, id); CREATE INDEX ON wide (n DESC NULLS LAST);
     CREATE TABLE narrow (part int NOT NULL, id text NOT NULL); CREATE UNIQUE INDEX ON narrow (part DESC, id);  -- rows of one size: the heap fills no gaps
     SELECT redis_migrate.create_migration('wide', 'shop');
-    SELECT redis_migrate.add_mapping('wide', 'rows', 'w:{id}', 'wide', 'SELECT (id::int * 7919 % 97)::int AS part, id, value AS v FROM redis_batch', key_columns => '{part,id}', databases => '{0}', exclusive => true);
+    SELECT redis_migrate.add_mapping('wide', 'rows', 'w:{id}', 'wide', 'SELECT (id::int * 7919 % 97)::int AS part, id, value AS v, NULLIF(id::int % 50, 0) AS n FROM redis_batch', key_columns => '{part,id}', databases => '{0}', exclusive => true);
     SELECT redis_migrate.add_mapping('wide', 'narrow rows', 'w:{id}', 'narrow', 'SELECT (id::int * 7919 % 97)::int AS part, id FROM redis_batch', key_columns => '{part,id}', databases => '{0}', exclusive => true)});
 $redis->cli('EVAL', q{for i = 1001, 3500 do redis.call('SET', 'w:' .. i, string.rep(tostring(i), i % 100 == 0 and 5000 or 20)) end}, 0);
 is(filled_in_bulk(q{CALL redis_migrate.run('wide')}), 'narrow wide', 'more rows than are inserted at a time, some of them large');
 is(sql(q{SELECT count(*), count(*) FILTER (WHERE v = repeat(id, CASE WHEN id::int % 100 = 0 THEN 5000 ELSE 20 END)) FROM wide}), '2500|2500', 'are all there');
 is(sql(q{SELECT count(*) FROM (SELECT part, lag(part) OVER (PARTITION BY xmin::text ORDER BY ctid) AS before FROM narrow) AS w WHERE part > before}), 0, 'each batch in the order of the key');
 is(sql(q{SET enable_seqscan = off; SELECT count(*) FROM generate_series(1001, 3500) AS i JOIN wide ON wide.part = (i * 7919 % 97) AND wide.id = i::text}), 2500, 'and in its index');
+is(sql(q{SET enable_seqscan = off; SELECT count(*) FILTER (WHERE id::int % 50 = i) FROM generate_series(1, 49) AS i JOIN wide ON n = i UNION ALL SELECT count(*) FROM wide WHERE n IS NULL}), "2450\n50", 'and in another one, which is filled afterwards');
 sql(q{CALL redis_migrate.run('wide')});
 is(sql(q{SELECT inserted, unchanged FROM redis_migrate.mapping_counts WHERE mapping = 'rows' AND migration = 'wide' ORDER BY run_id DESC LIMIT 1}), '0|2500', 'a second run finds them unchanged');
 
