@@ -7,6 +7,7 @@ CREATE TABLE redis_migrate.journal (
     recorded_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     target      text NOT NULL,
     columns     text[] NOT NULL,
+    types       text[] NOT NULL,
     keys        integer NOT NULL,
     salt        bytea NOT NULL,
     deletes     boolean NOT NULL,
@@ -17,7 +18,7 @@ CREATE TABLE redis_migrate.journal (
 CREATE INDEX journal_recorded ON redis_migrate.journal (recorded_at);
 ALTER TABLE redis_migrate.journal ALTER entries SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.journal IS
-    'The rows that runs and live sessions have changed, in blocks, in the order in which they did; journal_entries shows the lines. columns: those of the target then, of which the first are the key columns, so many as keys. entries: lines with the values of rows before, as texts, and digests of those afterwards, made with salt. deletes: some of the rows were deleted';
+    'The rows that runs and live sessions have changed, in blocks, in the order in which they did; journal_entries shows the lines. columns: those of the target then, of which the first are the key columns, so many as keys, and types what they were of, without domains. entries: lines with the values of rows before, as texts, and digests of those afterwards, made with salt. deletes: some of the rows were deleted';
 COMMENT ON SEQUENCE redis_migrate.journal_journal_id_seq IS 'Order of changes in the journal';
 
 CREATE TABLE redis_migrate.journal_value (

@@ -188,6 +188,24 @@ CALL redis_migrate.undo_run(:b);
 SELECT * FROM undone(:b) WHERE mapping = 'large';
 SELECT count(*) FROM (TABLE large EXCEPT TABLE before) AS x;
 SELECT count(*) FROM redis_migrate.journal_value WHERE run_id = :b;
+\echo == such values, and bytes, where columns have other types by now
+INSERT INTO large VALUES (3, 'small', 'small', '1');
+INSERT INTO before VALUES (3, 'small', 'small', '1');
+\! $R mset l:1 new l:2 new l:3 new >/dev/null
+CALL redis_migrate.run('u');
+SELECT max(run_id) AS b FROM redis_migrate.runs \gset
+ALTER TABLE large ALTER b TYPE text USING encode(b, 'hex');
+CALL redis_migrate.undo_run(:b, force => true);
+SELECT * FROM undone(:b) WHERE mapping = 'large';
+SELECT * FROM leftovers(:b);
+ALTER TABLE large ALTER b TYPE bytea USING 'x', ALTER value TYPE varchar(10);
+CALL redis_migrate.undo_run(:b, force => true);
+SELECT * FROM undone(:b) WHERE mapping = 'large';
+SELECT * FROM leftovers(:b);
+ALTER TABLE large ALTER value TYPE text;
+CALL redis_migrate.undo_run(:b, force => true);
+SELECT * FROM undone(:b) WHERE mapping = 'large';
+SELECT count(*) FROM (TABLE large EXCEPT TABLE before) AS x;
 
 \echo == few subtransactions are kept, however many rows cannot be undone
 \! $R flushall >/dev/null

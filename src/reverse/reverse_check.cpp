@@ -11,6 +11,8 @@
 #include "pg/wait.h"
 #include "redis/cluster_slots.h"
 #include "sink/command_abilities.h"
+#include "source/key_reply.h"
+#include "source/server_abilities.h"
 
 namespace prm {
 
@@ -43,7 +45,7 @@ void ReadFieldExpiries(ServerConnection &server, const std::string &key, sink::W
 
 // Reads a key's value as a reverse query would yield it. An absent key is an empty list. A type that no
 // reverse query yields has no elements.
-sink::WholeValue ReadFromRedis(ServerConnection &server, const std::string &key) {
+sink::WholeValue ReadFromRedis(ServerConnection &server, bool has_pexpiretime, const std::string &key) {
   sink::WholeValue value;
   auto ask = [&](std::initializer_list<Bytes> command) {
     return pg::ValueOrThrow(server->Command(command, redis::kLargeReply));
@@ -67,8 +69,13 @@ sink::WholeValue ReadFromRedis(ServerConnection &server, const std::string &key)
       if (auto const element = reply.element(i).String()) value.elements.emplace_back(*element);
   }
   if (value.type == "hash" && !value.elements.empty()) ReadFieldExpiries(server, key, value);
-  if (auto const left = ask({"PTTL", key}).Integer(); left && *left >= 0)
-    value.expires_at_ms = pg::NowMs() + *left;
+  source::ExpiryReader expiry(*server, has_pexpiretime);
+  source::Entry entry;
+  entry.key = key;
+  expiry.Ask(key);
+  int64 const at_ms = pg::ValueOrThrow(expiry.Receive(entry));
+  if (at_ms == source::kNoKey) return {"list"};  // it has expired meanwhile
+  if (at_ms >= 0) value.expires_at_ms = at_ms;
   return value;
 }
 
@@ -199,7 +206,8 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
         expiring_.insert(reverse.mapping.name);
       sink::WholeValue const gone{"list"};
       std::string const key = reverse.KeyOf(name);
-      sink::WholeValue const value = ReadFromRedis(ServerOf(key), key);
+      size_t const server = ServerOf(key);
+      sink::WholeValue const value = ReadFromRedis(*connections_[server], has_pexpiretime_[server], key);
       if (IsSame(found == values.end() ? gone : *found->second, value)) continue;
       const Difference &last = before.at(name);
       size_t const hash = HashOf(value);
@@ -220,9 +228,13 @@ ReverseCheck::ReverseCheck(const std::string &server, std::vector<ReverseMapping
       connections_.push_back(
           std::make_unique<ServerConnection>(server, GetUserId(), std::vector<std::string>{shard.master.id}));
   Spi::Commit();
+  for (const auto &connection : connections_)
+    has_pexpiretime_.push_back(
+        connection->is_open() &&
+        pg::ValueOrThrow(source::MayUse(**connection, {"PEXPIRETIME", ""})));
 }
 
-ServerConnection &ReverseCheck::ServerOf(const std::string &key) {
+size_t ReverseCheck::ServerOf(const std::string &key) const {
   size_t number = 0;
   if (topology_) {
     size_t const slot = redis::KeySlot(key);
@@ -230,7 +242,7 @@ ServerConnection &ReverseCheck::ServerOf(const std::string &key) {
   }
   if (!connections_[number]->is_open())
     throw pg::Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has just lost its slots");
-  return *connections_[number];
+  return number;
 }
 
 int64 ReverseCheck::Choose(int keys) {

@@ -45,11 +45,12 @@ class ReverseCheck {
   using Differences = std::map<RowName, Difference>;
   static Names SampleNames(const ReverseMapping &reverse, int keys);
   Differences FindDiffering(const ReverseMapping &reverse, const Differences &before);
-  // Where a key is.
-  ServerConnection &ServerOf(const std::string &key);
+  // The number of the connection to where a key is.
+  size_t ServerOf(const std::string &key) const;
 
   std::optional<redis::ClusterTopology> topology_;
   std::vector<std::unique_ptr<ServerConnection>> connections_;  // of each shard
+  std::vector<bool> has_pexpiretime_;                           // of each of them
   std::vector<ReverseMapping> reverses_;
   std::vector<Differences> differences_;  // of each
   std::set<std::string> expiring_;        // mappings with rows whose fields expire

@@ -26,7 +26,7 @@ std::vector<JournalBlockRead> ReadJournal(int64 run_id, int64 before, int most_l
   pg::SnapshotScope snapshot;  // blocks are fetched from TOAST
   pg::AsExtensionOwner as_owner;
   pg::Rows const rows = Spi::ExecuteKept(
-      R"sql(SELECT journal_id, mapping_id, target, columns, keys, salt, entries
+      R"sql(SELECT journal_id, mapping_id, target, columns, keys, salt, entries, types
             FROM (SELECT j.*, sum(octet_length(j.entries)) OVER (ORDER BY journal_id DESC) AS bytes,
                          sum(j.lines) OVER (ORDER BY journal_id DESC) AS all_lines,
                          row_number() OVER (ORDER BY journal_id DESC) AS n
@@ -39,9 +39,17 @@ std::vector<JournalBlockRead> ReadJournal(int64 run_id, int64 before, int most_l
   std::vector<JournalBlockRead> blocks;
   for (uint64 i = 0; i < rows.size(); ++i) {
     pg::Row const row = rows[i];
-    JournalBlockRead block = {
-        row.Int8(0), run_id, row.Int8(1), row.Text(2), row.TextArray(3), static_cast<size_t>(row.Int4(4)),
-        {},          {}};
+    JournalBlockRead block = {row.Int8(0),
+                              run_id,
+                              row.Int8(1),
+                              row.Text(2),
+                              row.TextArray(3),
+                              row.TextArray(7),
+                              static_cast<size_t>(row.Int4(4)),
+                              {},
+                              {}};
+    if (block.types.size() != block.columns.size())
+      throw pg::Failure(ERRCODE_DATA_CORRUPTED, "a block of the journal is damaged");
     Bytes const salt = pg::DatumBytes(row.Value(5));
     memcpy(block.salt.data(), salt.data(), std::min(salt.size(), sizeof block.salt));
     block.lines = ReadLines(pg::DatumBytes(row.Value(6)), block.columns.size(), block.keys);

@@ -12,6 +12,7 @@ struct JournalBlockRead {
   int64 mapping_id;
   std::string target;
   std::vector<std::string> columns;  // the key columns first
+  std::vector<std::string> types;    // theirs then: BaseTypeName
   size_t keys;
   SipKey salt;
   std::vector<JournalLine> lines;  // the oldest first
@@ -19,7 +20,7 @@ struct JournalBlockRead {
   // Whether both are of rows of the same kind.
   bool IsLike(const JournalBlockRead &other) const {
     return mapping_id == other.mapping_id && keys == other.keys && target == other.target &&
-           columns == other.columns;
+           columns == other.columns && types == other.types;
   }
 };
 

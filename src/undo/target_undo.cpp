@@ -130,7 +130,7 @@ void TargetUndo::PutKeys(int number, const RowText &key, pg::Tuplestore &rows) c
   nulls[0] = false;
   for (size_t i = 0; i < key_count_; ++i) {
     nulls[i + 1] = !key[i];
-    values.push_back(key[i] ? ValueOfText(target_.keys[i].column, *key[i]) : Datum{0});
+    values.push_back(key[i] ? ValueOfText(target_.keys[i].column, "", *key[i]) : Datum{0});
   }
   rows.Put(Desc(true, nullptr, InvalidOid), values.data(), nulls.get());
 }
@@ -237,7 +237,8 @@ void TargetUndo::TryRows(const std::vector<const Row *> &rows, UndoFindings &fin
     nulls[0] = false;
     for (size_t k = 0; k < columns_.size(); ++k) {
       nulls[k + 1] = !(*state)[k];
-      values.push_back((*state)[k] ? ValueOfText(*columns_[k].column, *(*state)[k]) : Datum{0});
+      values.push_back((*state)[k] ? ValueOfText(*columns_[k].column, columns_[k].was, *(*state)[k])
+                                   : Datum{0});
     }
     (now[i] ? restored : put_back).Put(desc, values.data(), nulls.get());
   }
@@ -333,9 +334,6 @@ std::optional<TargetUndo::Refusal> TargetUndo::InTrial(bool keep, const std::fun
   } catch (const pg::PgError &error) {
     if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
     return Refusal{pg::SqlStateText(error.sqlstate()), error.what()};
-  } catch (const pg::Failure &failure) {
-    if (pg::FaultOf(failure.sqlstate()) == pg::Fault::kServer) throw;
-    return Refusal{pg::SqlStateText(failure.sqlstate()), failure.message()};
   }
   return std::nullopt;
 }
@@ -395,7 +393,8 @@ void TargetUndo::UndoRows(const std::vector<Row> &rows, UndoFindings &findings) 
       });
 }
 
-UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns, size_t keys,
+UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns,
+                                     const std::vector<std::string> &types, size_t keys,
                                      const std::vector<JournalEntry> &entries,
                                      const std::function<bool(const RowText &)> &is_left) {
   UndoFindings findings;
@@ -404,7 +403,11 @@ UndoFindings TargetUndo::UndoEntries(const std::vector<std::string> &columns, si
   std::string misfit;
   for (size_t i = 0; i < columns.size(); ++i) {
     const TargetColumn *const column = target_.Find(columns[i]);
-    if (column != nullptr && !column->generated) columns_.push_back({column, i});
+    if (column == nullptr || column->generated) continue;
+    columns_.push_back({column, i, types[i]});
+    // Which text its bytes would be nobody knows.
+    if ((types[i] == kBytesType) != (BaseTypeName(*column) == kBytesType))
+      misfit = "column \"" + column->name + "\" was of type " + types[i] + " then";
   }
   if (keys != key_count_) misfit = "the mapping has other key columns now";
   for (size_t i = 0; i < key_count_; ++i)

@@ -24,10 +24,11 @@ class TargetUndo {
   TargetUndo(const Mapping &mapping, bool force, bool claims);
   ~TargetUndo();
 
-  // Undoes entries of one list of columns, the newest first. keys: so many of the first are the key columns.
+  // Undoes entries of one list of columns, of these types then, the newest first. keys: so many of the first
+  // are the key columns.
   // is_left: rows of which newer entries were left. Errors: those of the server; others are findings.
-  UndoFindings UndoEntries(const std::vector<std::string> &columns, size_t keys,
-                           const std::vector<JournalEntry> &entries,
+  UndoFindings UndoEntries(const std::vector<std::string> &columns, const std::vector<std::string> &types,
+                           size_t keys, const std::vector<JournalEntry> &entries,
                            const std::function<bool(const RowText &)> &is_left);
 
   // Removes inserted rows, named by ascending hashes, unless they are not as the images say. Adds those that
@@ -49,7 +50,8 @@ class TargetUndo {
   };
   struct Column {
     const TargetColumn *column;
-    size_t place;  // in an entry
+    size_t place;     // in an entry
+    std::string was;  // its type then
   };
   // The error that keeps rows from being undone.
   struct Refusal {

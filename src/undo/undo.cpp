@@ -142,7 +142,7 @@ bool Undo::UndoBatch() {
     UndoFindings findings;
     if (why.empty())
       findings = targets[mapping->id].undo->UndoEntries(
-          block.columns, block.keys, entries,
+          block.columns, block.types, block.keys, entries,
           [&](const RowText &key) { return record_.IsLeft(mapping->name, key); });
     else
       for (const JournalEntry &entry : entries) findings.left.push_back({entry.line.key, "", why});

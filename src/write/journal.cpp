@@ -266,17 +266,21 @@ void Journal::Save(pg::Tuplestore &rows, TupleDesc desc, const Places &places) {
 void Journal::Flush(JournalBlock &block, const SipKey &salt, bool deletes) {
   if (block.lines() == 0) return;
   has_deleted_ = has_deleted_ || deletes;
-  std::vector<std::string> names;
-  for (const TargetColumn *column : columns_) names.push_back(column->name);
+  std::vector<std::string> names, types;
+  for (const TargetColumn *column : columns_) {
+    names.push_back(column->name);
+    types.push_back(BaseTypeName(*column));
+  }
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
       R"sql(INSERT INTO redis_migrate.journal
-                (run_id, mapping_id, target, columns, keys, salt, deletes, lines, entries)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9))sql",
+                (run_id, mapping_id, target, columns, keys, salt, deletes, lines, entries, types)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10))sql",
       {SqlParam::Int8(*run_), SqlParam::Int8(mapping_.id), SqlParam::Text(mapping_.target),
        SqlParam::TextArray(names), SqlParam::Int4(static_cast<int32>(target_.keys.size())),
        SqlParam::Bytea(Bytes(reinterpret_cast<const char *>(salt.data()), sizeof salt)),
-       SqlParam::Bool(deletes), SqlParam::Int4(block.lines()), SqlParam::Bytea(block.bytes())});
+       SqlParam::Bool(deletes), SqlParam::Int4(block.lines()), SqlParam::Bytea(block.bytes()),
+       SqlParam::TextArray(types)});
 }
 
 void Journal::DeleteExpired() {

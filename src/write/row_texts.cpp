@@ -204,10 +204,7 @@ Bytes ColumnTexts::MarkOf(const Output &output, Datum value, std::optional<int64
     return const_cast<const char *>(OutputFunctionCall(&function, value));
   }));
   mark_ = std::string(1, '\0') + Sha256(pieces);
-  if (keeping_run)
-    mark_ += std::to_string(KeepPieces(pieces, *keeping_run)) + (output.type == BYTEAOID  ? 'b'
-                                                                 : output.type == JSONOID ? 'j'
-                                                                                          : 't');
+  if (keeping_run) mark_ += std::to_string(KeepPieces(pieces, *keeping_run));
   return mark_;
 }
 
@@ -274,25 +271,24 @@ RowText TextsOf(ColumnTexts &texts, TupleTableSlot *slot, int first, int count) 
   return row;
 }
 
-Datum ValueOfText(const TargetColumn &column, const std::string &text) {
+std::string BaseTypeName(const TargetColumn &column) {
+  Oid const type = column.type;
+  return pg::Call([&] { return const_cast<const char *>(format_type_be(getBaseType(type))); });
+}
+
+Datum ValueOfText(const TargetColumn &column, const std::string &was, const std::string &text) {
   Oid const type = column.type;
   int32 const typmod = column.typmod;
   char *data = nullptr;
   std::string copy;  // input functions take a string that they may write to
   if (IsLargeMark(text)) {
     Oid const base = pg::Call([&] { return getBaseType(type); });
-    char const kind = text.back();
-    if (kind == 'b' && base != BYTEAOID)
-      throw pg::Failure(ERRCODE_DATATYPE_MISMATCH,
-                        "column \"" + column.name + "\" is not of type bytea any more, as a value of it was",
-                        "", "Give it that type again for the undo, or set the rows yourself.");
-    // What is stored is what was kept, and is not read a second time, which would need as much memory again.
-    bool const is_stored =
-        type == base && typmod < 0 && (kind == 'b' || (base == JSONOID ? kind == 'j' : IsStoredAsText(base)));
-    data = LoadPieces(ValueOfMark(text), kind == 'b' || is_stored ? VARHDRSZ : 0);
-    if (is_stored) return PointerGetDatum(data);
-    if (kind == 'b') {  // of a domain
-      pg::Call([&] { domain_check(PointerGetDatum(data), false, type, nullptr, nullptr); });
+    // To read it once more would take as much memory again.
+    bool const is_kept_so =
+        base == BYTEAOID || (IsStoredAsText(base) && typmod < 0 && BaseTypeName(column) == was);
+    data = LoadPieces(ValueOfMark(text), is_kept_so ? VARHDRSZ : 0);
+    if (is_kept_so) {
+      if (type != base) pg::Call([&] { domain_check(PointerGetDatum(data), false, type, nullptr, nullptr); });
       return PointerGetDatum(data);
     }
   } else {

@@ -24,8 +24,7 @@ class TextSettings : public pg::LocalSettings {
 };
 
 // A large value stands in a row's texts as a byte 0, which no text has, the SHA-256 of its bytes, and perhaps
-// the number under which redis_migrate.journal_value has them, and what they are: the text of the value (t),
-// that of a json (j), or the bytes of a bytea (b).
+// the number under which redis_migrate.journal_value has them.
 bool IsLargeMark(Bytes text);
 // The number in it. Errors: XX001 without one.
 int64 ValueOfMark(Bytes mark);
@@ -69,9 +68,13 @@ RowText TextsOf(ColumnTexts &texts, TupleTableSlot *slot, int first, int count);
 // A text[], which may have NULLs.
 Datum TextArrayDatum(const RowText &texts);
 
-// A value of the type of a column from its text, or from a mark with a number. Errors: those of the type's
-// input function; 42804 for a large bytea if the column has another type by now; XX001 when the bytes of a
-// large value are gone.
-Datum ValueOfText(const TargetColumn &column, const std::string &text);
+// The type of a column, or that of a domain over it, as types are named in the journal.
+std::string BaseTypeName(const TargetColumn &column);
+constexpr char kBytesType[] = "bytea";
+
+// A value of the type of a column from its text, or from a mark with a number; was: the BaseTypeName of the
+// column that had it, also a bytea if this one is. Errors: those of the type's input function and of a
+// domain; XX001 when the bytes of a large value are gone.
+Datum ValueOfText(const TargetColumn &column, const std::string &was, const std::string &text);
 
 }  // namespace prm
