@@ -258,24 +258,28 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
   std::map<std::string, std::vector<const Mapping *>> families;
   for (const Mapping &mapping : migration.mappings)
     if (!pattern || mapping.pattern == *pattern) families[mapping.pattern].push_back(&mapping);
-  std::vector<ReverseMapping> reverses;
-  for (auto &[text, mappings] : families) {
-    if (mappings.size() > 1) {
-      std::vector<const Mapping *> explicit_ones;
-      for (const Mapping *mapping : mappings)
-        if (StoredQuery(*mapping)) explicit_ones.push_back(mapping);
-      if (explicit_ones.size() != 1) {
-        problems[mappings.front()->name] = {"pattern " + text +
-                                                " has several mappings, and not exactly one of them has a "
-                                                "reverse query",
-                                            HintFor(*mappings.front())};
-        continue;
-      }
-      mappings = explicit_ones;
+  std::map<int64, const Mapping *> chosen;
+  for (const auto &[text, mappings] : families) {
+    if (mappings.size() == 1) {
+      chosen[mappings.front()->id] = mappings.front();
+      continue;
     }
+    std::vector<const Mapping *> explicit_ones;
+    for (const Mapping *mapping : mappings)
+      if (StoredQuery(*mapping)) explicit_ones.push_back(mapping);
+    if (explicit_ones.size() == 1)
+      chosen[explicit_ones.front()->id] = explicit_ones.front();
+    else
+      problems[mappings.front()->name] = {
+          "pattern " + text + " has several mappings, and not exactly one of them has a reverse query",
+          HintFor(*mappings.front())};
+  }
+  // Their tables are locked in the order in which stop_reverse drops triggers.
+  std::vector<ReverseMapping> reverses;
+  for (const auto &[id, mapping] : chosen) {
     std::optional<ReverseMapping> reverse;
-    if (auto problem = FindReverse(*mappings.front(), routing, reverse))
-      problems[mappings.front()->name] = *problem;
+    if (auto problem = FindReverse(*mapping, routing, reverse))
+      problems[mapping->name] = *problem;
     else
       reverses.push_back(std::move(*reverse));
   }
