@@ -51,6 +51,10 @@ WHERE change <> 'same';
 CALL redis_migrate.audit('shop');
 SELECT db, pattern, keys, suggestion ~ 'databases => ' AS names_db, create_table FROM redis_migrate.audit_families
 WHERE audit_id = (SELECT max(audit_id) FROM redis_migrate.audits) AND pattern LIKE 'user:%' ORDER BY db, pattern;
+-- Nothing is audited in place of databases without keys.
+CALL redis_migrate.audit('shop', databases => '{9}');
+SELECT keys, families FROM redis_migrate.audits ORDER BY audit_id DESC LIMIT 1;
+CALL redis_migrate.audit('shop', databases => '{-1}');
 
 \echo == a sample
 \! $R flushall >/dev/null; $R eval 'for i = 1, 5000 do redis.call("SET", "k:" .. i, "v", "EX", 100000) end' 0 >/dev/null

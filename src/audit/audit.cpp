@@ -11,6 +11,7 @@
 #include "discover/cluster_survey.h"
 #include "discover/family_tree.h"
 #include "discover/survey.h"
+#include "mapping/mapping_check.h"
 #include "pg/arguments.h"
 #include "pg/encoding.h"
 #include "pg/entry.h"
@@ -212,7 +213,7 @@ class Audit {
     for (const redis::KeyspaceInfo &keyspace : info->Keyspace())
       if (IsWanted(keyspace.db)) databases.push_back(keyspace.db);
     Describe({*info});
-    if (databases.empty()) databases.push_back(0);
+    if (databases.empty()) databases.push_back(parameters_.databases ? parameters_.databases->front() : 0);
     return databases;
   }
 
@@ -410,6 +411,7 @@ PRM_FUNCTION(audit) {
   if (!PG_ARGISNULL(1)) parameters.sample = PG_GETARG_FLOAT8(1);
   if (!PG_ARGISNULL(2)) parameters.max_seconds = pg::SecondsOfUs(pg::IntervalUs(PG_GETARG_DATUM(2)));
   parameters.databases = pg::OptionalInt4ArrayArgument(fcinfo, 3);
+  CheckDatabases(parameters.databases);
   if (!PG_ARGISNULL(4)) parameters.max_rate = PG_GETARG_INT32(4);
   if (parameters.sample && !(*parameters.sample > 0))
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "sample must be greater than 0", "",
