@@ -262,6 +262,7 @@ SELECT refused($$SELECT redis_migrate.alter_expiry('parent', drop_partitions => 
 SELECT refused($$SELECT redis_migrate.add_expiry('tz', 'expires_at')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'nosuch')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', every => '0')$$);
+SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', every => '178000000 years')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', unit => 'seconds')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', column_timezone => 'UTC')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('part_odd', 'expires_at', batch_time => '2 min')$$);

@@ -19,6 +19,8 @@ SELECT refused($$SELECT redis_migrate.add_refresh(NULL)$$);
 CREATE UNIQUE INDEX ON names (id);
 SELECT refused($$SELECT redis_migrate.add_refresh('names', every => '1 ms')$$);
 SELECT refused($$SELECT redis_migrate.add_refresh('names', debounce => '-1 s')$$);
+SELECT refused($$SELECT redis_migrate.add_refresh('names', every => '200 years')$$);
+SELECT refused($$SELECT redis_migrate.add_refresh('names', debounce => '178000000 years')$$);
 SELECT refused($$SELECT redis_migrate.mark_stale('names')$$);
 SELECT redis_migrate.add_refresh('names', every => '1 hour', debounce => '0');
 SELECT refused($$SELECT redis_migrate.add_refresh('names')$$);

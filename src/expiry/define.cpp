@@ -217,18 +217,12 @@ std::vector<SqlParam> PropertyArguments(FunctionCallInfo fcinfo, int first) {
   return values;
 }
 
-void CheckEvery(const SqlParam &every) {
-  if (every.null) return;
-  auto rows = Spi::Execute("SELECT $1 OPERATOR(pg_catalog.>=) '1 second'::pg_catalog.interval", {every});
-  if (!rows[0].Bool(0)) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "every must be at least 1 second");
-}
-
 // `trust`: the role that adds it has confirmed whose SQL may run with its rights.
 void AddPolicy(Oid relation, const std::vector<SqlParam> &properties, bool trust) {
   for (int i = 0; i < kPropertyCount; ++i)
     if (properties[i].null && !kProperties[i].optional)
       throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(kProperties[i].column) + " must not be NULL");
-  CheckEvery(properties[kEvery]);
+  CheckInterval("every", properties[kEvery], kLeastEvery);
   std::string const name = QualifiedName(relation);
   if (name.empty())
     throw Failure(ERRCODE_UNDEFINED_TABLE,
@@ -323,7 +317,7 @@ PRM_FUNCTION(alter_expiry) {
   std::string const target = pg::TextArgument(fcinfo, 0, "target");
   std::vector<pg::SqlParam> const properties = PropertyArguments(fcinfo, 2);
   pg::Spi spi;
-  CheckEvery(properties[kEvery]);
+  CheckInterval("every", properties[kEvery], kLeastEvery);
   JobName const job = FindJob(JobKind::kExpiry, target, false);
   std::optional<Oid> relation;
   if (!PG_ARGISNULL(1)) relation = PG_GETARG_OID(1);

@@ -187,6 +187,17 @@ void TryStuckRowsAgain(int64 job_id) {
 
 }  // namespace
 
+void CheckInterval(const char *name, const SqlParam &value, const char *least) {
+  if (value.null) return;
+  auto rows = Spi::Execute(
+      R"sql(SELECT $1 OPERATOR(pg_catalog.>=) $2::pg_catalog.interval
+                AND $1 OPERATOR(pg_catalog.<=) '100 years'::pg_catalog.interval)sql",
+      {value, SqlParam::Text(least)});
+  if (!rows[0].Bool(0))
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                  std::string(name) + " must be between " + least + " and 100 years");
+}
+
 void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const SqlParam &every, bool settings) {
   std::string const name = relation ? QualifiedName(*relation) : "";
   std::vector<SqlParam> params = {SqlParam::Int8(job_id),

@@ -51,6 +51,12 @@ void StoreAccepted(int64 job_id, const pg::AcceptedRelation &relation);
 // The history expires by an expiry policy of the extension's owner, which is added with the first job.
 void AddHistoryPolicy();
 
+constexpr char kLeastEvery[] = "1 second";
+
+// Checks an interval that is added to times, unless it is NULL: from `least` to 100 years, far from where
+// times end. Errors: 22023, naming it.
+void CheckInterval(const char *name, const pg::SqlParam &value, const char *least);
+
 // Changes properties that are not NULL; `settings` stores the session's settings again. The job is due at
 // once, with its failures reset. Errors: 42710.
 void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const pg::SqlParam &every,

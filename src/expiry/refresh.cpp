@@ -106,22 +106,13 @@ void CheckView(Oid view, bool concurrently) {
         "CREATE UNIQUE INDEX ON " + name + " (...), or use concurrently => false, which blocks readers.");
 }
 
-void CheckDebounce(const SqlParam &debounce) {
-  if (debounce.null) return;
-  if (!Spi::Execute("SELECT $1 OPERATOR(pg_catalog.>=) '0'::pg_catalog.interval", {debounce})[0].Bool(0))
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "debounce must not be negative");
-}
-
 // 0 as NULL: refreshed only when stale.
 SqlParam Every(FunctionCallInfo fcinfo, int n) {
   SqlParam every = {INTERVALOID, PG_ARGISNULL(n) ? 0 : PG_GETARG_DATUM(n), PG_ARGISNULL(n)};
   if (every.null) return every;
-  auto rows = Spi::Execute(
-      R"sql(SELECT $1 OPERATOR(pg_catalog.=) '0'::pg_catalog.interval,
-                $1 OPERATOR(pg_catalog.>=) '1 second'::pg_catalog.interval)sql",
-      {every});
-  if (rows[0].Bool(0)) return {INTERVALOID, 0, true};
-  if (!rows[0].Bool(1)) throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "every must be at least 1 second");
+  if (Spi::Execute("SELECT $1 OPERATOR(pg_catalog.=) '0'::pg_catalog.interval", {every})[0].Bool(0))
+    return {INTERVALOID, 0, true};
+  CheckInterval("every", every, kLeastEvery);
   return every;
 }
 
@@ -173,7 +164,7 @@ PRM_FUNCTION(add_refresh) {
   pg::SqlParam const debounce = {INTERVALOID, PG_GETARG_DATUM(3), false};
   pg::Spi spi;
   CheckView(view, concurrently);
-  CheckDebounce(debounce);
+  CheckInterval("debounce", debounce, "0");
   bool const trust = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
   std::string const name = QualifiedName(view);
   int64 const job_id =
@@ -199,7 +190,7 @@ PRM_FUNCTION(alter_refresh) {
   if (!PG_ARGISNULL(1)) relation = PG_GETARG_OID(1);
   pg::SqlParam const concurrently = {BOOLOID, PG_ARGISNULL(3) ? 0 : PG_GETARG_DATUM(3), PG_ARGISNULL(3)};
   pg::SqlParam const debounce = {INTERVALOID, PG_ARGISNULL(4) ? 0 : PG_GETARG_DATUM(4), PG_ARGISNULL(4)};
-  CheckDebounce(debounce);
+  CheckInterval("debounce", debounce, "0");
   pg::SqlParam const every = Every(fcinfo, 2);
   AlterJob(JobKind::kRefresh, job.id, relation, every, false);
   AcceptAnew(job, relation, !PG_ARGISNULL(5) && PG_GETARG_BOOL(5));
