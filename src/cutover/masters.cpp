@@ -56,6 +56,16 @@ std::optional<std::string> FetchRules(redis::Connection &redis, const std::strin
   return RulesOf(redis, user);
 }
 
+// For a command that is answered by OK: any other answer tells nothing of what was done. Errors: those of
+// Connection::Command, 08P01.
+void Do(redis::Connection &redis, const std::vector<Bytes> &command) {
+  redis.Append(command.data(), command.size());
+  redis::Reply const reply = ValueOrThrow(redis.Receive());
+  if (reply.IsError()) throw Failure(redis.ToError(reply));
+  if (!reply.IsStatus())
+    throw Failure(redis.UnknownReply(std::string(command[0]) + " " + std::string(command[1])));
+}
+
 std::string FetchRunId(redis::Connection &redis) {
   return std::string(ValueOrThrow(redis::FetchInfo(redis)).Show("run_id"));
 }
@@ -64,9 +74,7 @@ void SetRules(redis::Connection &redis, const FencedUser &user) {
   std::vector<std::string> const rules = Words(user.rules);
   std::vector<Bytes> arguments = {"ACL", "SETUSER", user.name};
   arguments.insert(arguments.end(), rules.begin(), rules.end());
-  redis.Append(arguments.data(), arguments.size());
-  redis::Reply const reply = ValueOrThrow(redis.Receive());
-  if (reply.IsError()) throw Failure(redis.ToError(reply));
+  Do(redis, arguments);
 }
 
 }  // namespace
@@ -153,8 +161,7 @@ void Masters::RequireRights(const std::string &fence, const std::vector<std::str
 
 void Masters::Pause(int64 most_ms) {
   std::string const ms = std::to_string(most_ms);
-  for (const auto &connection : connections_)
-    ValueOrThrow((*connection)->Command({"CLIENT", "PAUSE", ms, "WRITE"}));
+  for (const auto &connection : connections_) Do(**connection, {"CLIENT", "PAUSE", ms, "WRITE"});
 }
 
 std::vector<Failure> Masters::Resume() {
@@ -236,7 +243,7 @@ void Masters::TakeWrite(std::vector<FencedUser> &users) {
   for (const auto &connection : connections_)
     for (FencedUser &user : users) {
       if (user.node != connection->node().id) continue;
-      ValueOrThrow((*connection)->Command({"ACL", "SETUSER", user.name, "-@write"}));
+      Do(**connection, {"ACL", "SETUSER", user.name, "-@write"});
       user.fenced_rules = FetchRules(**connection, user.name).value_or("");
     }
 }

@@ -68,6 +68,12 @@ std::vector<std::string> Secrets(const ConnectionOptions& options) {
   return secrets;
 }
 
+// Whether a server that does what the command says answers +OK, or +QUEUED.
+bool IsAnsweredByStatus(Bytes command) {
+  constexpr Bytes kCommands[] = {"SELECT", "RESTORE", "AUTH", "WATCH", "MULTI", "READONLY", "RENAME"};
+  return std::find(std::begin(kCommands), std::end(kCommands), command) != std::end(kCommands);
+}
+
 }  // namespace
 
 Connection::Connection(Socket socket, std::string address, const ConnectionOptions& options, Waiter& waiter)
@@ -188,6 +194,8 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
   }
   last_name_ = std::move(names_.front());
   names_.pop_front();
+  if (!reply->IsStatus() && !reply->IsError() && IsAnsweredByStatus(last_name_))
+    return Break(UnknownReply(last_name_));
   return std::move(*reply);
 }
 

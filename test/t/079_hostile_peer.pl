@@ -88,6 +88,18 @@ try_all('comparisons with rows', q{CALL redis_migrate.check_reverse('two')}, @an
 try_all('reverse feeds', join(";\n", q{UPDATE copy SET value = value || 'x'}, q{CALL redis_migrate.feed_redis('two', until_drained => true)}), $all / 2);
 is(sql('SELECT pg_postmaster_start_time()'), $started, 'the server was not restarted');
 
+# Commands that are answered by OK. Any other answer does not count as one.
+for my $case ([ RESTORE => q{CALL redis_migrate.restore('two', 'two', replace => true)} ], [ SELECT => q{CALL redis_migrate.run('two', max_keys => 1)} ])
+{
+    my ($command, $statement) = @$case;
+    for my $answer (":1\r\n", "\$-1\r\n", "*0\r\n")
+    {
+        my $odd = HostileRedis->new($redis->port, sub { return uc $_[1] eq $command ? $answer : undef; })->port;
+        sql("ALTER SERVER two OPTIONS (SET port '$odd')");
+        like(errors($command, $statement), qr/ERROR:  08P01: Redis at \S+ answered $command in an unknown form/, "$command is not answered by OK");
+    }
+}
+
 # A server that shows the password, forges lines of the log and sends invalid UTF-8, wherever it describes itself.
 my $words = "7.0 topsecret \\\"topsec\\\" \xff\xfe\nLOG:  forged";
 my $said = $words =~ s/\n/\x01/r;
