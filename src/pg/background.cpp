@@ -79,7 +79,7 @@ void RunCommand(const std::string &sql) {
       SetCurrentStatementStartTimestamp();
       debug_query_string = MemoryContextStrdup(context, sql.c_str());
       pgstat_report_activity(STATE_RUNNING, debug_query_string);
-      StartTransactionCommand();
+      StartReadCommitted();
       MemoryContextSwitchTo(context);
       RunThroughPortal(debug_query_string);
       CommitTransactionCommand();

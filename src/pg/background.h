@@ -23,13 +23,20 @@ void ReloadIfAsked();
 // left are destroyed.
 void AbortTransaction();
 
+// Begins a transaction that is READ COMMITTED, whatever the default of the role or the database. C++-free:
+// called inside a guard.
+inline void StartReadCommitted() {
+  StartTransactionCommand();
+  XactIsoLevel = XACT_READ_COMMITTED;
+}
+
 // Runs `body` in a transaction of its own with a snapshot and SPI; commits, or aborts and rethrows the
 // exception.
 template <typename Body>
 void InTransaction(Body body) {
   Call([] {
     SetCurrentStatementStartTimestamp();
-    StartTransactionCommand();
+    StartReadCommitted();
   });
   try {
     SnapshotScope snapshot;

@@ -178,6 +178,7 @@ Spi::Spi(bool nonatomic) : outer_(current_) {
   int code = Call([&] { return SPI_connect_ext(nonatomic ? SPI_OPT_NONATOMIC : 0); });
   if (code != SPI_OK_CONNECT) ThrowSpiFailure(code);
   current_ = this;
+  if (nonatomic && IsolationUsesXactSnapshot()) Commit();
 }
 
 Spi::~Spi() {
@@ -228,7 +229,7 @@ void Spi::Commit() {
   Call([] { SPI_commit(); });
   // The report tells the transaction that it ends now.
   if (ReportStatistics()) Call([] { SPI_commit(); });
-  // A statement that meets a concurrent writer is tried again, which needs a new snapshot each time.
+  // What others commit meanwhile must be seen: families that change hands, positions, rows of other writers.
   XactIsoLevel = XACT_READ_COMMITTED;
 }
 
@@ -246,6 +247,7 @@ void Spi::RollBack() {
     while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
     SPI_rollback();
   });
+  XactIsoLevel = XACT_READ_COMMITTED;
 }
 
 }  // namespace prm::pg

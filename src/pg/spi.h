@@ -90,8 +90,8 @@ class Rows {
 // Errors: 2D000 inside a transaction block, with how to call it instead.
 void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why);
 
-// A connection to SPI for a scope; nonatomic allows Commit in a procedure. After an exception the abort of
-// the (sub)transaction cleans it up.
+// A connection to SPI for a scope; nonatomic allows Commit in a procedure, and commits a transaction that is
+// not READ COMMITTED. After an exception the abort of the (sub)transaction cleans it up.
 class Spi : Scope {
  public:
   explicit Spi(bool nonatomic = false);
@@ -118,7 +118,8 @@ class Spi : Scope {
                           bool read_only = false);
   // Commits; the next transaction is READ COMMITTED, whatever the session's default.
   static void Commit();
-  // Rolls back after any error, and begins a new transaction on the same connection, which must be nonatomic.
+  // Rolls back after any error, and begins a new READ COMMITTED transaction on the same connection, which
+  // must be nonatomic.
   static void RollBack();
 
  private:

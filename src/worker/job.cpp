@@ -3,6 +3,7 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/time.h"
+#include "pg/transaction.h"
 #include "worker/backoff.h"
 #include "worker/slots.h"
 
@@ -83,10 +84,11 @@ int64 RequestJob(const Job &wanted) {
 }
 
 std::optional<Job> FindJob(const std::string &migration) {
+  pg::LatestSnapshotScope latest;  // a worker may have changed it during the caller's transaction
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       std::string("SELECT ") + kColumns + " FROM redis_migrate.background_run AS j WHERE j.migration = $1",
-      {SqlParam::Text(migration)});
+      {SqlParam::Text(migration)}, true);
   if (rows.size() == 0) return std::nullopt;
   return Read(rows[0]);
 }

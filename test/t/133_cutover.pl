@@ -14,7 +14,8 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
-my $node = new_node('cutover');
+# Whatever the default of the database: procedures and workers must see what others commit.
+my $node = new_node('cutover', conf => "default_transaction_isolation = 'serializable'");
 create_server($node, 'live', $redis);
 $redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>secret', '~*', '&*', '+@all');
 $redis->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all', '-@dangerous', '+info');
@@ -68,6 +69,15 @@ like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:
 my $hostile = HostileRedis->new($redis->port, sub { return uc "@_[1, 2]" eq 'ACL GETUSER' ? "*2\r\n\$8\r\ncommands\r\n\$7\r\n-\@all \xff\r\n" : undef; });
 rows("ALTER SERVER live OPTIONS (SET port '" . $hostile->port . "')");
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')}), qr/08P01: Redis at .* answered ACL GETUSER in an unknown form/, 'rules that are none are not kept');
+# What is no OK tells nothing of what was done.
+for my $case ([ 'CLIENT PAUSE', ":1\r\n" ], [ 'CLIENT PAUSE', "\$-1\r\n" ], [ 'ACL SETUSER', "*0\r\n" ])
+{
+    my ($command, $answer) = @$case;
+    my $doubtful = HostileRedis->new($redis->port, sub { return uc "@_[1, 2]" eq $command && !grep({ $_ eq '?' } @_) ? $answer : undef; });
+    rows("ALTER SERVER live OPTIONS (SET port '" . $doubtful->port . "')");
+    like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')}), qr/08P01: Redis at .* answered $command in an unknown form/, "$command without OK");
+    is(state_of('s:{id}'), 'redis', 'nothing changes hands');
+}
 rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
 $err = notices(q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app,default}')});
 like($err, qr/NOTICE:  cutover \d+ of migration "live": s:\{id\} is now in state postgres; writes were held back for \d+ ms/, 'cutover');
