@@ -286,9 +286,10 @@ void Journal::Flush(JournalBlock &block, const SipKey &salt, bool deletes) {
 void Journal::DeleteExpired() {
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"journal", "journal_insert", "journal_value"})
+    // now() is the same for all rows, so that an index finds those that are old.
     Spi::ExecuteKept(
         std::string("DELETE FROM redis_migrate.") + table +
-            " AS j WHERE recorded_at <= clock_timestamp() - $1 * interval '1 second' AND NOT "
+            " AS j WHERE recorded_at <= now() - $1 * interval '1 second' AND NOT "
             "EXISTS (SELECT FROM redis_migrate.undo AS u WHERE u.run_id = j.run_id AND u.state = "
             "'running')",
         {SqlParam::Int8(pg::settings::journal_retention_s)});
