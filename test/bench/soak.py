@@ -99,7 +99,7 @@ def rows_of(live):
 
 
 def pairs(some):
-    return " ".join(sorted("%s=%s" % (name.decode(), value.decode()) for name, value in some))
+    return " ".join("%s=%s" % (name.decode(), value.decode()) for name, value in sorted(some))
 
 
 def keys_of(master):
