@@ -31,15 +31,20 @@ struct Appended {
   }
 };
 
-// In the order in which they were appended.
+// A batch that is divided, since some of its rows are refused, appends many rows of few entries.
+// Each merge of some of them may write all segments anew.
+constexpr int64 kMergedAtOnce = 32 * 1024;
+
+// The first that are not merged yet, in the order in which they were appended.
 std::vector<Appended> ListAppended(int64 mapping_id) {
   pg::Rows const rows = Spi::ExecuteKept(
       R"sql(SELECT batch_id, run_id, columns, takes_changed, octet_length(inserted), octet_length(changed),
                 octet_length(removed), format
             FROM redis_migrate.ledger_batch
             WHERE mapping_id = $1 AND NOT merged
-            ORDER BY batch_id)sql",
-      {SqlParam::Int8(mapping_id)}, true);
+            ORDER BY batch_id
+            LIMIT $2)sql",
+      {SqlParam::Int8(mapping_id), SqlParam::Int8(kMergedAtOnce)}, true);
   std::vector<Appended> appended;
   for (uint64 i = 0; i < rows.size(); ++i) {
     pg::Row const row = rows[i];
@@ -81,6 +86,15 @@ struct Found {
   int64 deleted_here = 0;
 };
 
+int64 CountAppendedBytes(int64 mapping_id) {
+  return Spi::ExecuteKept(
+             R"sql(SELECT coalesce(sum(octet_length(inserted) + octet_length(changed) + octet_length(removed)), 0)::bigint
+                   FROM redis_migrate.ledger_batch
+                   WHERE mapping_id = $1 AND NOT merged)sql",
+             {SqlParam::Int8(mapping_id)})[0]
+      .Int8(0);
+}
+
 void SaveFound(int64 mapping_id, const std::map<int64, Found> &found) {
   for (const auto &[run_id, counts] : found)
     Spi::ExecuteKept(
@@ -90,6 +104,46 @@ void SaveFound(int64 mapping_id, const std::map<int64, Found> &found) {
               WHERE m.mapping_id = $1 AND c.run_id = $2 AND c.part = 0 AND c.mapping = m.mapping)sql",
         {SqlParam::Int8(mapping_id), SqlParam::Int8(run_id), SqlParam::Int8(counts.changed_here),
          SqlParam::Int8(counts.deleted_here)});
+}
+
+// Returns whether there may be more. In the extension owner's name.
+bool MergeSome(int64 mapping_id) {
+  pg::SnapshotScope snapshot;
+  std::vector<Appended> appended = ListAppended(mapping_id);
+  if (appended.empty()) return false;
+  int64 const columns = appended.back().columns;
+  std::map<int64, Found> found;
+  uint64_t const ranges = RangesFor(BytesOf(appended));
+  for (uint64_t i = 0; i < ranges; ++i) {
+    HashRange const range = HashRange::Share(i, ranges);
+    std::vector<LedgerEvent> events;
+    for (uint32_t batch = 0; batch < appended.size(); ++batch) {
+      auto read = [&](PackedColumn &column, LedgerEvent::Kind kind) {
+        column.Read(mapping_id, appended[batch].id, range, ranges, [&](PackedItem item) {
+          if (appended[batch].columns != columns) item.image = item.prior = 0;
+          events.push_back({item, batch, kind});
+        });
+      };
+      read(appended[batch].inserted, LedgerEvent::kInserted);
+      read(appended[batch].changed,
+           appended[batch].takes_changed ? LedgerEvent::kTaken : LedgerEvent::kRefreshed);
+      read(appended[batch].removed, LedgerEvent::kRemoved);
+    }
+    // They are in the order of time.
+    SortByHash(events, [](const LedgerEvent &event) { return event.item.hash; });
+    LedgerSegments(mapping_id).Apply(events, columns, [&](const LedgerEvent &event, LedgerFinding finding) {
+      if (!appended[event.batch].run_id) return;
+      Found &counts = found[*appended[event.batch].run_id];
+      ++(finding == LedgerFinding::kChangedHere ? counts.changed_here : counts.deleted_here);
+    });
+  }
+  std::vector<int64> ids;
+  for (const Appended &batch : appended) ids.push_back(batch.id);
+  Spi::ExecuteKept(
+      "UPDATE redis_migrate.ledger_batch SET merged = true WHERE mapping_id = $1 AND batch_id = ANY ($2)",
+      {SqlParam::Int8(mapping_id), SqlParam::Int8Array(ids)});
+  SaveFound(mapping_id, found);
+  return static_cast<int64>(appended.size()) == kMergedAtOnce;
 }
 
 }  // namespace
@@ -176,48 +230,13 @@ std::vector<PackedItem> PackedLedger::FindOwn(std::vector<PackedItem> rows, int6
 
 void PackedLedger::Merge(int64 mapping_id) {
   LockMapping(mapping_id);
-  pg::SnapshotScope snapshot;
   pg::AsExtensionOwner as_owner;
-  std::vector<Appended> appended = ListAppended(mapping_id);
-  if (appended.empty()) return;
-  int64 const columns = appended.back().columns;
-  std::map<int64, Found> found;
-  uint64_t const ranges = RangesFor(BytesOf(appended));
-  for (uint64_t i = 0; i < ranges; ++i) {
-    HashRange const range = HashRange::Share(i, ranges);
-    std::vector<LedgerEvent> events;
-    for (uint32_t batch = 0; batch < appended.size(); ++batch) {
-      auto read = [&](PackedColumn &column, LedgerEvent::Kind kind) {
-        column.Read(mapping_id, appended[batch].id, range, ranges, [&](PackedItem item) {
-          if (appended[batch].columns != columns) item.image = item.prior = 0;
-          events.push_back({item, batch, kind});
-        });
-      };
-      read(appended[batch].inserted, LedgerEvent::kInserted);
-      read(appended[batch].changed,
-           appended[batch].takes_changed ? LedgerEvent::kTaken : LedgerEvent::kRefreshed);
-      read(appended[batch].removed, LedgerEvent::kRemoved);
-    }
-    // They are in the order of time.
-    SortByHash(events, [](const LedgerEvent &event) { return event.item.hash; });
-    LedgerSegments(mapping_id).Apply(events, columns, [&](const LedgerEvent &event, LedgerFinding finding) {
-      if (!appended[event.batch].run_id) return;
-      Found &counts = found[*appended[event.batch].run_id];
-      ++(finding == LedgerFinding::kChangedHere ? counts.changed_here : counts.deleted_here);
-    });
-  }
-  std::vector<int64> ids;
-  for (const Appended &batch : appended) ids.push_back(batch.id);
-  Spi::ExecuteKept(
-      "UPDATE redis_migrate.ledger_batch SET merged = true WHERE mapping_id = $1 AND batch_id = ANY ($2)",
-      {SqlParam::Int8(mapping_id), SqlParam::Int8Array(ids)});
-  SaveFound(mapping_id, found);
+  while (MergeSome(mapping_id)) continue;
 }
 
 int64 PackedLedger::MergeCost(int64 mapping_id) {
-  pg::SnapshotScope snapshot;
   pg::AsExtensionOwner as_owner;
-  return Count(mapping_id) * static_cast<int64>(Packing::kEntries) + BytesOf(ListAppended(mapping_id));
+  return Count(mapping_id) * static_cast<int64>(Packing::kEntries) + CountAppendedBytes(mapping_id);
 }
 
 void PackedLedger::DeleteExpired(int64 mapping_id) {

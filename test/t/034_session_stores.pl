@@ -24,8 +24,8 @@ is(sql(q{SELECT target, every, expires_column, lifetime, grace FROM redis_migrat
     'public.django_session|06:00:00|expire_date|00:00:00|00:00:00', 'the preset of Django: every six hours');
 my @expired = django('create', 20, -5);
 my @alive = django('create', 10, 3600);
-my @soon = django('create', 1, 6);
-my $end = sql(q{SELECT max(expire_date) FROM django_session WHERE expire_date < clock_timestamp() + interval '10 seconds'});
+my @soon = django('create', 1, 12);
+my $end = sql(q{SELECT max(expire_date) FROM django_session WHERE expire_date < clock_timestamp() + interval '1 minute'});
 django('extend', $soon[0], 3600);
 is(sql(q{SELECT * FROM redis_migrate.sweep_preview('django_session')}), '31|20|11', 'preview: what Django calls expired');
 sql(q{CALL redis_migrate.sweep('django_session')});
