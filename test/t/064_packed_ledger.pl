@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use PostgreSQL::Test::Utils;
 use PrmTest;
 use PrmTools;
 use Test::More;
@@ -348,6 +349,7 @@ $redis->cli('FLUSHALL');
 $redis->cli('EVAL', 'for i = 1, 6000 do redis.call("SET", "c:" .. i, "v" .. i) end', 0);
 sql('CREATE TABLE crash (id text PRIMARY KEY, v text)', q{SELECT redis_migrate.create_migration('crash', 'shop')},
     q{SELECT redis_migrate.add_mapping('crash', 'c', 'c:{id}', 'crash', 'SELECT id, value AS v FROM redis_batch', '{id}', databases => '{0}')});
+sub crashes { return scalar(() = slurp_file($node->logfile) =~ /all server processes terminated; reinitializing/g); }
 for my $rows (500, 2000, 4000)
 {
     my $call = start_sql($node, "SET pg_redis_migrate.batch_rows = 50;\nCALL redis_migrate.run('crash', prune => true);");
@@ -358,9 +360,11 @@ for my $rows (500, 2000, 4000)
         $pid = $2;
         return $1 >= $rows;
     });
+    my $crashes = crashes();
     kill 'KILL', $pid if $pid;
     $call->finish;
-    wait_until('the server recovers', sub { my ($status) = $node->psql('postgres', 'SELECT 1'); return $status == 0; });
+    # For a moment it still answers.
+    wait_until('the server recovers', sub { my ($status) = $node->psql('postgres', 'SELECT 1'); return $status == 0 && (!$pid || crashes() > $crashes); });
 }
 sql(q{CALL redis_migrate.run('crash', prune => true)});
 is(last_run($node, 'crash', 'state, read, migrated, balanced'), 'completed|6000|6000|t', 'the run goes on to its end');
