@@ -13,7 +13,8 @@ using pg::Spi;
 namespace {
 
 // The values of a share: their elements as rows take several times as much, and work_mem should hold them.
-constexpr size_t kShareBytes = 256 * 1024;
+// Elements of ten bytes are as many rows as are stored at once (QueryRows::kAtOnce), more would be copied.
+constexpr size_t kShareBytes = 192 * 1024;
 
 }  // namespace
 
