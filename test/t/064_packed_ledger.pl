@@ -376,10 +376,10 @@ is(sql('SELECT count(*) FROM crash') . '|' . ledger(), '3002|3001|0', 'and prune
 # Batches that were divided, since rows were refused, append many rows of few entries. They are merged some at a time, in their
 # order: what is removed by a later one was inserted by one of the first.
 sql(q{INSERT INTO redis_migrate.ledger_batch (mapping_id, run_id, format, columns, takes_changed, in_journal, inserted, changed, removed)
-      SELECT mapping_id, b.run_id, b.format, b.columns, false, false,
+      SELECT mapping_id, NULL, format, columns, false, false,
           CASE WHEN n <= 35000 THEN decode(md5(n::text), 'hex') || int8send(0) ELSE '' END, '',
           CASE WHEN n <= 35000 THEN '' ELSE decode(md5((n - 35000)::text), 'hex') END
-      FROM (SELECT * FROM redis_migrate.ledger_batch ORDER BY batch_id DESC LIMIT 1) AS b, generate_series(1, 40000) AS n ORDER BY n},
+      FROM (SELECT mapping_id, format, columns FROM redis_migrate.ledger_segment LIMIT 1) AS s, generate_series(1, 40000) AS n ORDER BY n},
     q{CALL redis_migrate.run('crash')});
 is(ledger(), 3001 + 30_000 . '|0', '40,000 batches are merged, each once');
 
