@@ -229,9 +229,8 @@ ReverseCheck::ReverseCheck(const std::string &server, std::vector<ReverseMapping
           std::make_unique<ServerConnection>(server, GetUserId(), std::vector<std::string>{shard.master.id}));
   Spi::Commit();
   for (const auto &connection : connections_)
-    has_pexpiretime_.push_back(
-        connection->is_open() &&
-        pg::ValueOrThrow(source::MayUse(**connection, {"PEXPIRETIME", ""})));
+    has_pexpiretime_.push_back(connection->is_open() &&
+                               pg::ValueOrThrow(source::MayUse(**connection, {"PEXPIRETIME", ""})));
 }
 
 size_t ReverseCheck::ServerOf(const std::string &key) const {
