@@ -7,6 +7,7 @@
 #include "cutover/table_fence.h"
 #include "cutover/unfinished.h"
 #include "mapping/family_state.h"
+#include "mapping/target.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/entry.h"
@@ -40,6 +41,7 @@ class Cutback {
   void CheckStates() const;
   void CheckLateWrites() const;
   std::string FindUnfed() const;
+  std::string FindUnnoted() const;
   void CheckRejects() const;
   void Check() const;
   bool IsDrained() const;
@@ -102,6 +104,30 @@ std::string Cutback::FindUnfed() const {
       .Text(0);
 }
 
+// The mappings of fed families whose targets nobody watches: the triggers are on that of the fed mapping.
+std::string Cutback::FindUnnoted() const {
+  std::string unnoted;
+  for (const Mapping &mapping : migration_.mappings) {
+    bool const is_archive = !mapping.accepted;
+    if (is_archive || std::count(patterns_.begin(), patterns_.end(), mapping.pattern) == 0) continue;
+    Oid const target = FindTarget(mapping);
+    pg::AsExtensionOwner as_owner;
+    bool const is_noted =
+        Spi::Execute(
+            R"sql(SELECT EXISTS (
+                      SELECT
+                      FROM redis_migrate.mapping AS m
+                      JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+                      WHERE m.migration = $1 AND m.pattern = $2
+                          AND (r.target_relation = $3
+                               OR $3 IN (SELECT p.relid::oid FROM pg_partition_tree(r.target_relation) AS p))))sql",
+            {SqlParam::Text(migration_.name), SqlParam::Text(mapping.pattern), SqlParam::OidOf(target)})[0]
+            .Bool(0);
+    if (!is_noted) unnoted += (unnoted.empty() ? "\"" : ", \"") + mapping.name + "\"";
+  }
+  return unnoted;
+}
+
 // What Redis has of such rows is from before their last change.
 void Cutback::CheckRejects() const {
   pg::AsExtensionOwner as_owner;
@@ -126,7 +152,16 @@ void Cutback::Check() const {
   RequireFenceableTables(migration_, patterns_);
   if (discards_) return;
   std::string const unfed = FindUnfed();
-  if (unfed.empty()) return CheckRejects();
+  if (unfed.empty()) {
+    if (std::string const unnoted = FindUnnoted(); !unnoted.empty())
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    "changes of the tables of mappings " + unnoted + " are not noted",
+                    "The reverse feed of a family of several mappings notes only those of the table of the "
+                    "mapping with the reverse query. Redis may lack what was changed in others.",
+                    "Change the rows of that table whose keys Redis lacks something of, and wait until the "
+                    "reverse feed has written them; then discard_changes => true.");
+    return CheckRejects();
+  }
   std::string detail = "Redis has nothing of what was changed here since the cutover.";
   std::map<std::string, ReverseProblem> problems;
   for (const std::string &pattern : patterns_) FindFedMappings(migration_, pattern, problems);

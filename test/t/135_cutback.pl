@@ -130,10 +130,16 @@ $redis->cli('HSET', 'h:a', 'late', 1);
 is(wait_for($node) . rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 'h:{id}'}), 'both', 'state both');
 is(rows(q{SELECT key, kind FROM redis_migrate.late_writes WHERE settled_at IS NULL AND pattern = 'h:{id}'}), 'h:a|written', 'what is changed in Redis is kept');
 
-# Of several mappings of a family one knows the whole value.
+# Of several mappings of a family one knows the whole value, and its table alone is watched.
 rows(q{SELECT redis_migrate.set_family_state('live', 'p:{id}', 'postgres'), redis_migrate.start_reverse('live', 'p:{id}'); INSERT INTO ages VALUES ('a', 9); INSERT INTO names VALUES ('a', 'Ann')});
-is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'p:{id}')}), '', 'a family of several mappings goes back');
-is($redis->cli('HGET', 'p:a', 'age') . $redis->cli('HGET', 'p:a', 'name'), '9Ann', 'with what was changed here');
+drained();
+is($redis->cli('HGET', 'p:a', 'age') . $redis->cli('HGET', 'p:a', 'name'), '9Ann', 'what was changed here is in Redis');
+rows(q{UPDATE ages SET age = 10});
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'p:{id}')}), qr/ERROR:  55000: changes of the tables of mappings "ages" are not noted\nDETAIL:  .*\nHINT:  .*discard_changes/, 'a family of several tables does not go back as if all were');
+rows(q{UPDATE names SET name = name});
+drained();
+is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'p:{id}', discard_changes => true)}), '', 'unless it is said');
+is($redis->cli('HGET', 'p:a', 'age') . $redis->cli('HGET', 'p:a', 'name'), '10Ann', 'with what was changed here');
 
 # A cutback that fails, or is killed, is undone.
 my $writer = start_sql($node, q{BEGIN; UPDATE strings SET value = 'open' WHERE id = 'c'; SELECT pg_sleep(60)}, name => 'writer');
