@@ -27,6 +27,13 @@ const HeldUser *FindUser(const std::vector<HeldUser> &held, const FencedUser &us
   return found == held.end() ? nullptr : &*found;
 }
 
+// The rules that a user of this name had before a fence.
+std::string RulesBefore(const std::vector<HeldUser> &held, const FencedUser &user) {
+  auto const found =
+      std::find_if(held.begin(), held.end(), [&](const HeldUser &one) { return one.user.name == user.name; });
+  return found == held.end() ? user.rules : found->user.rules;
+}
+
 void Tell(const FencedUser &user, const std::string &what, const std::string &detail) {
   pg::Report(WARNING, "user \"" + user.name + "\" of Redis at " + user.address + " " + what, detail,
              "SELECT * FROM redis_migrate.late_writes shows what was written meanwhile.");
@@ -53,12 +60,7 @@ bool IsHeld(const Migration &migration, const HeldUser &user) {
 }
 
 // run_id: of the process of its master. What it has from now on is noted only once it has it.
-void FenceAgain(const Migration &migration, Masters &masters, HeldUser held, const std::string &run_id) {
-  // Who gives rights back has these locks. It is looked at again when they are free.
-  pg::SessionLock lock(CutoverLockTag(migration.name), ExclusiveLock);
-  pg::SessionLock server_lock(CutoverServerLockTag(migration.server), ExclusiveLock);
-  bool const may_fence = lock.TryTake() && server_lock.TryTake() && IsHeld(migration, held);
-  if (!may_fence) return Spi::Commit();
+void FenceAgain(Masters &masters, HeldUser held, const std::string &run_id) {
   held.user.run_id.clear();
   AddHeldUser(held);  // its rules, before they change
   Spi::Commit();
@@ -83,13 +85,24 @@ void LookAt(const Migration &migration, Masters &masters, const std::vector<Held
   std::string const run_id = now.user.run_id;
   const HeldUser *const noted = FindUser(held, now.user);
   bool const is_fenced = IsFenced(noted == nullptr ? now.user : noted->user, now.user.rules);
-  if (noted == nullptr) {
-    if (!is_fenced || now.user.has_selectors) FenceAgain(migration, masters, std::move(now), run_id);
+  if (is_fenced && !now.user.has_selectors) {
+    if (noted != nullptr) Note(*noted, run_id, "");
     return;
   }
-  if (is_fenced) return Note(*noted, run_id, now.user.has_selectors ? kSelectors : "");
+  // Who gives rights back has these locks. Whether it has is looked at when they are free.
+  pg::SessionLock lock(CutoverLockTag(migration.name), ExclusiveLock);
+  pg::SessionLock server_lock(CutoverServerLockTag(migration.server), ExclusiveLock);
+  bool const may_change =
+      lock.TryTake() && server_lock.TryTake() && IsHeld(migration, noted == nullptr ? now : *noted);
+  if (!may_change) return Spi::Commit();
+  if (noted == nullptr) {
+    // Under another address it was fenced before.
+    if (is_fenced) now.user.rules = RulesBefore(held, now.user);
+    return FenceAgain(masters, std::move(now), run_id);
+  }
+  if (is_fenced) return Note(*noted, run_id, kSelectors);
   if (noted->user.rules == now.user.rules && noted->user.run_id != run_id && noted->trouble != kOtherRules)
-    return FenceAgain(migration, masters, *noted, run_id);
+    return FenceAgain(masters, *noted, run_id);
   Note(*noted, noted->user.run_id, kOtherRules);
 }
 

@@ -25,7 +25,6 @@ struct Table {
   std::string name;  // schema-qualified and quoted
   bool is_foreign;
   std::vector<std::string> leaves;  // of a partitioned table: TRUNCATE triggers are not theirs
-  bool operator<(const Table &other) const { return name < other.name; }
 };
 
 // Nobody else's functions and operators.
@@ -79,13 +78,16 @@ std::optional<Table> TableOf(const std::string &target) {
 
 enum class Gone { kIsAnError, kIsPassedOver };
 
-// The targets of the mappings of these patterns. Errors: 42P01 one is gone.
-std::set<Table> TablesOf(const Migration &migration, const std::vector<std::string> &patterns, Gone gone) {
-  std::set<Table> tables;
+// The targets of the mappings of these patterns, each once, in the order in which a reverse feed locks them.
+// Errors: 42P01 one is gone.
+std::vector<Table> TablesOf(const Migration &migration, const std::vector<std::string> &patterns, Gone gone) {
+  std::vector<Table> tables;
   for (const Mapping &mapping : migration.mappings) {
     if (std::count(patterns.begin(), patterns.end(), mapping.pattern) == 0 || !mapping.accepted) continue;
     if (std::optional<Table> table = TableOf(mapping.target)) {
-      tables.insert(std::move(*table));
+      bool const is_known = std::any_of(tables.begin(), tables.end(),
+                                        [&](const Table &known) { return known.name == table->name; });
+      if (!is_known) tables.push_back(std::move(*table));
     } else if (gone == Gone::kIsAnError) {
       throw pg::Failure(ERRCODE_UNDEFINED_TABLE,
                         "target " + mapping.target + " of mapping \"" + mapping.name + "\" does not exist",

@@ -295,9 +295,11 @@ std::vector<ReverseCheck::Differing> ReverseCheck::differing() const {
 void ReverseCheck::WarnOfFieldExpiries() {
   if (expiring_.empty()) return;
   std::set<std::string> addresses;
-  for (const auto &connection : connections_)
+  for (const auto &connection : connections_) {
+    if (!connection->is_open()) continue;  // it has no slots
     if (!pg::ValueOrThrow(sink::AskAbilities(**connection)).has_field_expiries)
       addresses.insert((*connection)->address());
+  }
   if (addresses.empty()) return;
   std::string list;
   for (const std::string &mapping : expiring_) list += (list.empty() ? "\"" : ", \"") + mapping + "\"";
