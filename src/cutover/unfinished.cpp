@@ -124,8 +124,8 @@ CutoverLock::CutoverLock(const std::string &migration, const std::string &server
       server_lock_(CutoverServerLockTag(server), ExclusiveLock) {
   std::string const hint = "SELECT * FROM redis_migrate.cutovers shows how far it is.";
   if (!lock_.TakeWithin(kSettleWaitMs))
-    throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts migration \"" + migration + "\" over", "",
-                  hint);
+    throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts migration \"" + migration + "\" over",
+                  "It cuts over or back, or takes rights once more after a fail-over.", hint);
   if (!server.empty() && !server_lock_.TakeWithin(kSettleWaitMs))
     throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts over a migration of server \"" + server + "\"",
                   "A pause holds the writes of all migrations back, and its end lets all of them go on.",

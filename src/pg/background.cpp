@@ -11,8 +11,9 @@ namespace {
 
 constexpr int64 kReportEveryMs = 1000;
 
-// A function that is being counted holds a pointer to what a report frees.
-bool counts_functions = false;
+// Within a command of ours whose procedure is not counted itself: the count would hold a pointer to what a
+// report frees. Procedures in C are counted with track_functions = all.
+bool may_report = false;
 
 uint32 WaitEventId() {
   static uint32 id = 0;
@@ -69,7 +70,6 @@ void AbortTransaction() {
 
 void RunCommand(const std::string &sql) {
   // The command's trees must outlive the transactions that it ends.
-  counts_functions = pgstat_track_functions != TRACK_FUNC_OFF;
   MemoryContext const outer = CurrentMemoryContext;
   MemoryContext const context = Call([] {
     return AllocSetContextCreate(TopMemoryContext, "redis_migrate command", ALLOCSET_DEFAULT_SIZES);
@@ -81,10 +81,13 @@ void RunCommand(const std::string &sql) {
       pgstat_report_activity(STATE_RUNNING, debug_query_string);
       StartReadCommitted();
       MemoryContextSwitchTo(context);
+      may_report = pgstat_track_functions < TRACK_FUNC_ALL;
       RunThroughPortal(debug_query_string);
+      may_report = false;
       CommitTransactionCommand();
     });
   } catch (...) {
+    may_report = false;
     AbortTransaction();
     debug_query_string = nullptr;
     MemoryContextSwitchTo(outer);
@@ -106,7 +109,7 @@ bool ReportStatistics() {
   return false;
 #else
   static int64 reported_ms = 0;
-  if (MyBgworkerEntry == nullptr || counts_functions) return false;
+  if (!may_report) return false;
   int64 const now_ms = MonotonicMs();
   if (now_ms - reported_ms < kReportEveryMs) return false;
   reported_ms = now_ms;

@@ -175,10 +175,16 @@ void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why) {
 Spi *Spi::current_ = nullptr;
 
 Spi::Spi(bool nonatomic) : outer_(current_) {
+  bool const begins_anew = nonatomic && IsolationUsesXactSnapshot();
+  if (begins_anew && TransactionIdIsValid(GetTopTransactionIdIfAny()))
+    throw Failure(ERRCODE_ACTIVE_SQL_TRANSACTION,
+                  "this procedure needs READ COMMITTED, and the transaction has written already",
+                  "What it has written would be committed before the procedure begins.",
+                  "COMMIT before the CALL, or SET default_transaction_isolation = 'read committed' before.");
   int code = Call([&] { return SPI_connect_ext(nonatomic ? SPI_OPT_NONATOMIC : 0); });
   if (code != SPI_OK_CONNECT) ThrowSpiFailure(code);
+  if (begins_anew) Commit();
   current_ = this;
-  if (nonatomic && IsolationUsesXactSnapshot()) Commit();
 }
 
 Spi::~Spi() {

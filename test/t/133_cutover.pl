@@ -30,6 +30,11 @@ sub as_app { my (@command) = @_; return $redis->cli('--user', 'app', '--pass', '
 sub refused { my (@command) = @_; return eval { as_app(@command) } // $@; }
 sub notices { my ($sql) = @_; my $err = ''; $node->psql('postgres', $sql, stderr => \$err); return $err; }
 
+# Where a procedure needs a transaction of its own, it does not commit what the caller has written without a word.
+rows(q{CREATE TABLE written (n int); CREATE PROCEDURE write_and_verify() LANGUAGE plpgsql AS 'BEGIN INSERT INTO written VALUES (1); CALL redis_migrate.verify($$live$$); END'});
+like(sql_error($node, q{CALL write_and_verify()}), qr/ERROR:  25001: this procedure needs READ COMMITTED, and the transaction has written already\n/, 'a caller that has written');
+is(rows('SELECT count(*) FROM written'), '0', 'is undone as a whole');
+
 # What speaks against it.
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed')}), qr/ERROR:  55000: migration "live" cannot be cut over now\nDETAIL:  Because live sync is not under way\.\nHINT:  SELECT redis_migrate.start/, 'not without live sync');
 rows(q{SELECT redis_migrate.start('live', live => true)});

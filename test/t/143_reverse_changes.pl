@@ -55,11 +55,11 @@ my $lag = sql(q{
             COMMIT;
             LOOP
                 SELECT last_sent_at INTO sent FROM redis_migrate.reverse_mapping JOIN redis_migrate.mapping USING (mapping_id) WHERE mapping = 'copies';
-                EXIT WHEN sent > changed;
+                EXIT WHEN sent > changed OR clock_timestamp() > changed + interval '30 s';
                 PERFORM pg_sleep(0.005);
                 COMMIT;
             END LOOP;
-            INSERT INTO lags VALUES (sent - changed);
+            INSERT INTO lags VALUES (CASE WHEN sent > changed THEN sent ELSE clock_timestamp() END - changed);
             PERFORM pg_sleep(0.02);
             COMMIT;
         END LOOP;
