@@ -273,6 +273,9 @@ void ReverseFeed::CommitDurably(const ReverseMapping &reverse) {
   bool is_noted = false;
   {
     pg::AsExtensionOwner as_owner;
+    // After a wait for EndBatches, the next statement sees what it has ended batches for.
+    Spi::ExecuteKept("SELECT FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
+                     {SqlParam::Text(migration_)});
     auto rows = Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.reverse_feed SET batch = batch + 1
               WHERE migration = $1

@@ -181,6 +181,24 @@ $back->finish;
 is(rows(q{SELECT state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}) . as_app('SET', 's:a', 'app'), 'completedOK', 'and then it is');
 is(wait_for($node) . rows(q{SELECT value FROM strings WHERE id = 'a'}) . $redis->cli('GET', 's:a'), 'appapp', 'the application writes what lasts');
 
+# Nor does a batch that was about to be sent when the family went back.
+sub set_state { my ($state) = @_; return rows("SELECT redis_migrate.set_family_state('live', 's:{id}', '$state')"); }
+rows(q{SELECT redis_migrate.unfence('live', 's:{id}')});
+set_state('postgres');
+rows(q{UPDATE strings SET value = value WHERE id = 'c'});
+drained();
+my $before = $redis->cli('GET', 's:c');
+my $locking = start_sql($node, q{BEGIN; SELECT FROM redis_migrate.reverse_feed FOR UPDATE; SELECT pg_sleep(60)}, name => 'locking');
+wait_until('the lock', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'locking' AND wait_event = 'PgSleep'}) eq '1' });
+rows(q{UPDATE strings SET value = 'unsent' WHERE id IN ('a', 'c')});
+wait_until('the feed to wait', sub { rows(q{SELECT count(*) FROM pg_locks JOIN redis_migrate.workers USING (pid) WHERE kind = 'reverse feed' AND NOT granted}) eq '1' });
+set_state('redis');
+is(as_app('SET', 's:a', 'newer'), 'OK', 'the application goes on in Redis');
+rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locking'});
+wait_until('the feed to rest', sub { rows(q{SELECT count(*) FROM redis_migrate.outbox}) eq '0' });
+is($redis->cli('GET', 's:a') . $redis->cli('GET', 's:c'), "newer$before", 'what waited is not sent');
+is(wait_for($node), '', 'live sync');
+
 # A crash does not forget who is fenced, though commits need not reach the disk.
 # What was discarded may have been on its way to Redis, or not.
 $redis->cli_lines("SET s:c 3\n");
