@@ -15,9 +15,7 @@ using pg::SqlParam;
 namespace {
 
 // Batches hold it shared, a change of a state exclusively.
-void LockFamilies(const std::string &migration, LOCKMODE mode) {
-  pg::LockInTransaction(pg::LockTagOfName(pg::kFamilyLocks, migration), mode);
-}
+LOCKTAG TagOf(const std::string &migration) { return pg::LockTagOfName(pg::kFamilyLocks, migration); }
 
 // Keys that were deleted may have expired.
 void RequireNoLateWrites(const std::string &migration, const std::string &pattern) {
@@ -43,7 +41,7 @@ void RequireNoLateWrites(const std::string &migration, const std::string &patter
 }  // namespace
 
 std::set<std::string> LockOwnedFamilies(const std::string &migration) {
-  LockFamilies(migration, ShareLock);
+  pg::LockInTransaction(TagOf(migration), ShareLock);
   std::set<std::string> owned;
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::ExecuteKept(
@@ -60,7 +58,13 @@ std::set<std::string> LockOwnedFamilies(const std::string &migration) {
   return owned;
 }
 
-void LockFamiliesForChange(const std::string &migration) { LockFamilies(migration, ExclusiveLock); }
+void LockFamiliesForChange(const std::string &migration) {
+  pg::LockInTransaction(TagOf(migration), ExclusiveLock);
+}
+
+bool TryLockFamilies(const std::string &migration) {
+  return pg::TryLockInTransaction(TagOf(migration), ShareLock);
+}
 
 std::string FamilyState(const std::string &migration, const std::string &pattern) {
   pg::AsExtensionOwner as_owner;

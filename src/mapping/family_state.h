@@ -14,6 +14,10 @@ std::set<std::string> LockOwnedFamilies(const std::string &migration);
 // the transaction. Errors: as above.
 void LockFamiliesForChange(const std::string &migration);
 
+// Keeps the states as they are until the end of the transaction, as LockOwnedFamilies does, but does not
+// wait: false while somebody changes one.
+bool TryLockFamilies(const std::string &migration);
+
 // The state of a family. Needs SPI.
 std::string FamilyState(const std::string &migration, const std::string &pattern);
 

@@ -147,7 +147,15 @@ void Outbox::Forget(const std::vector<int64> &ids, int64 first_left) {
   from_ = std::max(from_, std::min(done_ + 1, first_left));
 }
 
-// One snapshot: what is noted after a cutover is seen only together with that.
+bool Outbox::IsAtRest() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             "SELECT EXISTS (SELECT FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND " +
+                 std::string(kIsRedisAgain) + ")",
+             {SqlParam::Int8(mapping_id_)})[0]
+      .Bool(0);
+}
+
 bool Outbox::ForgetAtRest() const {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(

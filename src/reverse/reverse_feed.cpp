@@ -1,5 +1,6 @@
 #include "reverse/reverse_feed.h"
 
+#include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/identity.h"
@@ -161,7 +162,10 @@ int64 ReverseFeed::SendSome() {
 }
 
 int64 ReverseFeed::SendSome(Fed &fed) {
-  if (fed.outbox.ForgetAtRest()) {
+  if (fed.outbox.IsAtRest()) {
+    // A cutover that is just being committed ends the rest: what it leads to is not forgotten, and no gap
+    // that is about to be forgotten stands for it.
+    if (TryLockFamilies(migration_)) fed.outbox.ForgetAtRest();
     Spi::Commit();
     return 0;
   }

@@ -199,6 +199,16 @@ wait_until('the feed to rest', sub { rows(q{SELECT count(*) FROM redis_migrate.o
 is($redis->cli('GET', 's:a') . $redis->cli('GET', 's:c'), "newer$before", 'what waited is not sent');
 is(wait_for($node), '', 'live sync');
 
+# What is noted while a cutover is being committed, and why all rows are to be written then, is not forgotten.
+my $gaps = q{SELECT count(*) FROM redis_migrate.outbox_gap};
+my $committing = start_sql($node, q{BEGIN; SELECT redis_migrate.set_family_state('live', 's:{id}', 'postgres'); SELECT pg_sleep(60)}, name => 'committing');
+wait_until('the change of the state', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'committing' AND wait_event = 'PgSleep'}) eq '1' });
+rows(q{INSERT INTO redis_migrate.outbox_gap (mapping_id, reason) SELECT mapping_id, 'a test' FROM redis_migrate.mapping WHERE mapping = 'strings'});
+usleep(1_000_000);
+is(rows($gaps), '1', 'a feed that rests waits for the change of a state');
+rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'committing'});
+wait_until('the gap to be forgotten', sub { rows($gaps) eq '0' });
+
 # A crash does not forget who is fenced, though commits need not reach the disk.
 # What was discarded may have been on its way to Redis, or not.
 $redis->cli_lines("SET s:c 3\n");
