@@ -12,6 +12,17 @@ namespace prm {
 using pg::Spi;
 using pg::SqlParam;
 
+const char *const kIsRedisAgain = R"sql(
+    ((SELECT c.state
+      FROM redis_migrate.family_change AS c
+      WHERE c.migration = m.migration AND c.pattern = m.pattern
+      ORDER BY c.change_id DESC
+      LIMIT 1) IN ('redis', 'cutting')
+     AND EXISTS (SELECT
+                 FROM redis_migrate.family_change AS c
+                 WHERE c.migration = m.migration AND c.pattern = m.pattern
+                     AND c.state IN ('both', 'postgres', 'done'))))sql";
+
 namespace {
 
 // Batches hold it shared, a change of a state exclusively.
@@ -36,6 +47,19 @@ void RequireNoLateWrites(const std::string &migration, const std::string &patter
         "SELECT * FROM redis_migrate.late_writes; SELECT * FROM redis_migrate.late_writers; once nothing is "
         "to be done about them: SELECT redis_migrate.settle_late_writes(" +
             pg::QuoteLiteral(migration) + ", " + pg::QuoteLiteral(pattern) + ").");
+}
+
+// What was noted while the family was Redis' may be forgotten by now, and nobody has compared the rows.
+void NoteGapAfterRest(const std::string &migration, const std::string &pattern) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.outbox_gap (mapping_id, reason)
+            SELECT m.mapping_id, 'the family became PostgreSQL''s without a cutover'
+            FROM redis_migrate.mapping AS m
+            JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+            WHERE m.migration = $1 AND m.pattern = $2 AND )sql" +
+          std::string(kIsRedisAgain),
+      {SqlParam::Text(migration), SqlParam::Text(pattern)});
 }
 
 }  // namespace
@@ -112,6 +136,7 @@ PRM_FUNCTION(set_family_state) {
             ".");
   LockFamiliesForChange(name);
   if (state == "done") RequireNoLateWrites(name, pattern);
+  if (state != "redis" && state != "cutting") NoteGapAfterRest(name, pattern);
   ChangeFamilyState(name, pattern, state, note);
   PG_RETURN_VOID();
 }

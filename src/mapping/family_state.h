@@ -5,6 +5,10 @@
 
 namespace prm {
 
+// SQL: whether the family of a mapping m is Redis' again, after it was PostgreSQL's. Nothing of it is sent to
+// Redis then: whatever would be, Redis may have newer values.
+extern const char *const kIsRedisAgain;
+
 // The patterns of the families of a migration that belong to PostgreSQL: their rows are the application's.
 // Keeps the states of the migration's families as they are until the end of the transaction. Needs SPI.
 // Errors: 55P03, 40P01, 57014, as for any wait for a lock.

@@ -13,17 +13,6 @@ using pg::QuoteLiteral;
 using pg::Spi;
 using pg::SqlParam;
 
-const char *const kIsRedisAgain = R"sql(
-    ((SELECT c.state
-      FROM redis_migrate.family_change AS c
-      WHERE c.migration = m.migration AND c.pattern = m.pattern
-      ORDER BY c.change_id DESC
-      LIMIT 1) IN ('redis', 'cutting')
-     AND EXISTS (SELECT
-                 FROM redis_migrate.family_change AS c
-                 WHERE c.migration = m.migration AND c.pattern = m.pattern
-                     AND c.state IN ('both', 'postgres', 'done'))))sql";
-
 namespace {
 
 // Several mappings may have one target.

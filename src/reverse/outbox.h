@@ -14,10 +14,6 @@ void InstallOutbox(const ReverseMapping &reverse);
 // that belongs to others by now stay, with a WARNING; they note nothing any more.
 void RemoveOutbox(const Mapping &mapping);
 
-// SQL: whether the family of a mapping m is Redis' again, after it was PostgreSQL's. Nothing of it is sent
-// then: whatever would be, Redis may have newer values.
-extern const char *const kIsRedisAgain;
-
 // The outbox of a mapping for which one is installed. All functions need SPI and work in the current
 // transaction, with the rights of the extension's owner.
 class Outbox {
