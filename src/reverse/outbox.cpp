@@ -155,6 +155,8 @@ bool Outbox::ForgetAtRest() const {
                        DELETE FROM redis_migrate.outbox WHERE mapping_id = (SELECT mapping_id FROM resting)),
                    gaps AS (
                        DELETE FROM redis_migrate.outbox_gap WHERE mapping_id = (SELECT mapping_id FROM resting)),
+                   rejects AS (
+                       DELETE FROM redis_migrate.reverse_reject WHERE mapping_id = (SELECT mapping_id FROM resting)),
                    passes AS (
                        UPDATE redis_migrate.reverse_mapping SET in_full_pass = false
                        WHERE mapping_id = (SELECT mapping_id FROM resting) AND in_full_pass)

@@ -34,8 +34,8 @@ class Outbox {
 
   // Whether the feed of the mapping rests, because its family is Redis' again.
   bool IsAtRest() const;
-  // Likewise. Forgets what was noted: when the next cutover ends the rest, Redis has what the rows have. The
-  // caller keeps the states of the migration's families as they are.
+  // Likewise. Forgets what was noted, and what could not be written: when the next cutover ends the rest,
+  // Redis has what the rows have. The caller keeps the states of the migration's families as they are.
   bool ForgetAtRest() const;
 
   // Whether changes were not noted, because the outbox was full or the target was truncated, or because a

@@ -165,7 +165,7 @@ int64 ReverseFeed::SendSome(Fed &fed) {
   if (fed.outbox.IsAtRest()) {
     // A cutover that is just being committed ends the rest: what it leads to is not forgotten, and no gap
     // that is about to be forgotten stands for it.
-    if (TryLockFamilies(migration_)) fed.outbox.ForgetAtRest();
+    if (TryLockFamilies(migration_) && fed.outbox.ForgetAtRest()) fed.rejected.clear();
     Spi::Commit();
     return 0;
   }

@@ -209,6 +209,10 @@ is(rows($gaps), '1', 'a feed that rests waits for the change of a state');
 rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'committing'});
 wait_until('the gap to be forgotten', sub { rows($gaps) eq '0' });
 
+# What could not be written back before a rest is none of the next cutback's business.
+rows(q{INSERT INTO redis_migrate.reverse_reject (mapping_id, name_hash, name, key, sqlstate, message) SELECT mapping_id, 1, '{x}', 's:x', '22P02', 'a test' FROM redis_migrate.mapping WHERE mapping = 'strings'});
+wait_until('the reject to be forgotten', sub { rows('SELECT count(*) FROM redis_migrate.reverse_reject') eq '0' });
+
 # Nothing proves that rows and Redis are equal when somebody says that the family is PostgreSQL's again.
 set_state('postgres');
 drained();
