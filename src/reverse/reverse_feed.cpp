@@ -332,7 +332,12 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
   if (reverse.mapping.atomic == "element") {
     std::set<std::string> const rejected = FindRejected(reverse, names);
     for (const RowName &name : all_names)
-      if (rejected.count(reverse.KeyOf(name)) > 0) untold += static_cast<int64>(names.erase(name));
+      if (rejected.count(reverse.KeyOf(name)) > 0) {
+        names.erase(name);
+        refused_[name] = {
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "runs have rejected elements of the key, which would go: see redis_migrate.rejects"};
+      }
   }
   int64 bytes = 0;
   std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);

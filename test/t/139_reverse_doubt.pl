@@ -34,6 +34,7 @@ sql(qq{
     CREATE TABLE parts (id bigint PRIMARY KEY, v text) PARTITION BY RANGE (id);
     CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
     CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20);
+    CREATE TABLE bags (id bigint, f text, v int, PRIMARY KEY (id, f));
     CREATE TABLE groups (id bigint, m text, s float8, PRIMARY KEY (id, m));
     SELECT redis_migrate.create_migration('shop', 'shop');
     SELECT redis_migrate.add_mapping('shop', 'prices', 'price:{n:number}', 'prices', 'SELECT n, value AS v FROM redis_batch', '{n}', databases => '{0}', exclusive => true);
@@ -44,11 +45,15 @@ sql(qq{
     SELECT redis_migrate.add_mapping('shop', 'pairs', 'pair:{a}:{b}', 'pairs', 'SELECT a, b, value AS v FROM redis_batch', '{a,b}', databases => '{0}');
     SELECT redis_migrate.add_mapping('shop', 'parts', 'part:{id:int}', 'parts', 'SELECT id, value AS v FROM redis_batch', '{id}', databases => '{0}');
     SELECT redis_migrate.add_mapping('shop', 'groups', 'group:{id:int}', 'groups', 'SELECT id, member AS m, score AS s FROM redis_batch', '{id,m}', databases => '{0}', expand => 'elements');
+    SELECT redis_migrate.add_mapping('shop', 'bags', 'bag:{id:int}', 'bags', 'SELECT id, field AS f, value::int AS v FROM redis_batch', '{id,f}', databases => '{0}', expand => 'elements', atomic => 'element',
+        types => '{hash}');
+    SELECT redis_migrate.set_reverse_query('shop', 'bags', 'SELECT id, ''hash'' AS type, jsonb_object_agg(f, v) AS value, NULL AS expires_at FROM redis_rows GROUP BY id');
 });
 
 my $visit = 'visit:2024-02-29:10.0.0.1:6ba7b810-9dad-11d1-80b4-00c04fd430c8';
 cli("SET price:1.5 a"); cli("SET $visit a"); cli('SET month:2024-02 a'); cli('SET thing:1 a'); cli('SET thing:special:1 s'); cli('SADD group:1 x'); cli('ZADD group:2 1 y');
 cli("SET part:$_ a") for 1, 2, 11;
+cli('HSET bag:1 good 1 bad x'); cli('HSET bag:2 good 1');
 sql(q{CALL redis_migrate.run('shop')});
 sql(q{SELECT redis_migrate.start_reverse('shop', 'thing:{id}')});
 sql(q{UPDATE things SET v = 'b'});
@@ -65,6 +70,15 @@ sql(q{INSERT INTO things VALUES ('special:2', 'no'), ('', 'no'); INSERT INTO pai
 drained('names that make no key');
 is(cli('EXISTS thing:special:2') . cli('EXISTS thing:') . cli('GET pair:a:b:c') . cli('EXISTS month:2024-03'), '00yes0', 'rows do not get the keys of others');
 is(sql(q{SELECT unfit FROM redis_migrate.reverse_feeds}), '4', 'and are counted');
+
+# Redis alone has elements that runs have rejected.
+sql(q{UPDATE bags SET v = 2});
+drained('a key of rejected elements');
+is(cli('HGET bag:1 bad') . cli('HGET bag:1 good') . cli('HGET bag:2 good'), 'x12', 'it stays as it is');
+is(sql(q{SELECT key, sqlstate FROM redis_migrate.reverse_rejects}) . sql(q{SELECT unfit FROM redis_migrate.reverse_feeds}), 'bag:1|550004', 'and its row is told, so that nobody takes it for written');
+sql(q{UPDATE redis_migrate.reject SET settled_at = now() WHERE key_bytes = 'bag:1'; UPDATE bags SET v = 3});
+drained('no such elements any more');
+is(cli('HGET bag:1 good') . cli('EXISTS bag:1') . sql(q{SELECT count(*) FROM redis_migrate.reverse_rejects}), '310', 'then it is written');
 
 cli('HSET thing:hash f 1');
 sql(q{INSERT INTO things VALUES ('hash', NULL)});
