@@ -67,7 +67,8 @@ void InStep::HastenUpTo(int link, int64 offset) const {
   Spi::ExecuteKept(
       R"sql(UPDATE redis_migrate.live_position AS p
             SET flush_offset = $2
-            WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live)
+            WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run
+                              WHERE migration = $1 AND live AND state = 'running')
               AND p.link = $3 AND p.flush_offset < $2
               AND EXISTS (
                 SELECT FROM redis_migrate.live_key AS k
@@ -76,13 +77,16 @@ void InStep::HastenUpTo(int link, int64 offset) const {
       {SqlParam::Text(migration_), SqlParam::Int8(offset), SqlParam::Int4(link)});
 }
 
+// Of a run that has ended nothing counts: the next one may begin anew, after an undo for example.
 bool InStep::IsReached() {
   bool is_of_history = true, is_reached = true;
   {
     pg::AsExtensionOwner as_owner;
     // All at once: followers of a cluster hand keys over to each other.
     auto const unfilled = Spi::Execute(
-        R"sql(WITH r AS (SELECT max(run_id) AS run_id FROM redis_migrate.run WHERE migration = $1 AND live)
+        R"sql(WITH r AS (SELECT max(run_id) AS run_id
+                        FROM redis_migrate.run
+                        WHERE migration = $1 AND live AND state = 'running')
               SELECT EXISTS (
                       SELECT
                       FROM redis_migrate.live_position AS p
@@ -108,7 +112,8 @@ bool InStep::IsReached() {
               LATERAL (SELECT min(q.read_offset) AS first, max(q.read_offset) AS last
                        FROM redis_migrate.live_key AS q
                        WHERE q.run_id = p.run_id AND q.link = p.link) AS k
-              WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE migration = $1 AND live))sql",
+              WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run
+                              WHERE migration = $1 AND live AND state = 'running'))sql",
         {SqlParam::Text(migration_)});
     for (Moment &moment : moments_) {
       uint64 row = 0;

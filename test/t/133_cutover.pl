@@ -102,7 +102,12 @@ like($err, qr/ERROR:  55000: family s:\{id\} of migration "live" is in state pos
 rows(q{UPDATE strings SET value = 'mine'});
 rows(q{SELECT redis_migrate.stop('live')});
 rows(q{SET client_min_messages = error; CALL redis_migrate.run('live', source => 'scan', prune => true)});
+my $holder = start_sql($node, 'BEGIN; LOCK TABLE redis_migrate.run IN SHARE MODE; SELECT pg_sleep(60)', name => 'holder');
+wait_until('the lock', sub { rows(q{SELECT count(*) FROM pg_locks WHERE relation = 'redis_migrate.run'::regclass AND mode = 'ShareLock' AND granted}) eq '1' });
 rows(q{SELECT redis_migrate.start('live', live => true)});
+like(sql_error($node, q{CALL redis_migrate.wait_for('live', '0.5 s')}), qr/57014: migration "live" is not in step yet/, 'what an earlier run has applied does not count');
+rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'});
+undef $holder;
 is(wait_for($node), '', 'live sync goes on');
 is(rows('SELECT min(value), max(value) FROM strings'), 'mine|mine', 'a run, a prune and a start leave its rows alone');
 
