@@ -42,7 +42,7 @@ is(wait_for($node), '', 'live sync');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/ERROR:  55000: migration "live" should not be cut over\nDETAIL:  Because no verification of late has proved that mappings "strings" are equal\./, 'nor without a verification');
 rows($verify);
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', verified_within => '1 ms')}), qr/Because no verification of late/, 'an old one does not count');
-rows(q{UPDATE strings SET value = 'other' WHERE id = (SELECT min(id) FROM strings)});
+rows(q{UPDATE strings SET value = 'other' WHERE id IN (SELECT id FROM strings ORDER BY id LIMIT 5)});  # a sample may miss one
 rows($verify);
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/Because no verification of late/, 'nor one before another that found a difference');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'h:{id}')}), qr/ERROR:  55000: the cutover of migration "live" would have no way back\nDETAIL:  Mapping "hashes": /, 'nor without a way back');
@@ -59,11 +59,11 @@ is(rows('SELECT count(*) FROM redis_migrate.cutovers'), '0', 'nor was anything b
 
 # The keys that are compared under the pause show what verify was told to overlook.
 my $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '1 minute', force => true, no_way_back => true)});
-like($err, qr/ERROR:  55000: 1 of \d+ keys are not as the tables have them\nDETAIL:  Mapping "strings", row \{.*\}: different in column "value"/, 'a difference undoes it');
+like($err, qr/ERROR:  55000: [1-5] of \d+ keys are not as the tables have them\nDETAIL:  Mapping "strings", row \{.*\}: different in column "value"/, 'a difference undoes it');
 is(last_cutover('state, step, sqlstate'), 'undone|comparing|55000', 'which is recorded');
 is(rows(q{SELECT string_agg(state, ' ' ORDER BY change_id) FROM redis_migrate.family_changes}), 'cutting redis', 'as are the states');
 cmp_ok(elapsed(sub { is(as_app('SET', 's:app', '1'), 'OK', 'writers go on') }), '<', 10, 'at once');
-$redis->cli('SET', 's:' . rows('SELECT min(id) FROM strings'), 'new');
+$redis->cli('SET', "s:$_", 'new') for split /\n/, rows('SELECT id FROM strings ORDER BY id LIMIT 5');
 is(wait_for($node), '', 'the difference goes');
 rows($verify);
 
