@@ -94,7 +94,8 @@ void LookAt(const Migration &migration, Masters &masters, const std::vector<Held
   pg::SessionLock server_lock(CutoverServerLockTag(migration.server), ExclusiveLock);
   bool const may_change =
       lock.TryTake() && server_lock.TryTake() && IsHeld(migration, noted == nullptr ? now : *noted);
-  if (!may_change) return Spi::Commit();
+  Spi::Commit();
+  if (!may_change) return;
   if (noted == nullptr) {
     // Under another address it was fenced before.
     if (is_fenced) now.user.rules = RulesBefore(held, now.user);

@@ -13,7 +13,8 @@ std::vector<std::string> PatternsOf(const Migration &migration, const std::optio
 // Only one session cuts a migration over, or back, and only one the migrations of a server.
 class CutoverLock {
  public:
-  // server: empty if its masters are left alone. Errors: 55006 when another session does.
+  // server: empty if its masters are left alone. Errors: 55006 when another session still does after a
+  // second.
   explicit CutoverLock(const std::string &migration, const std::string &server = "");
 
  private:

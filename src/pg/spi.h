@@ -91,7 +91,7 @@ class Rows {
 void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why);
 
 // A connection to SPI for a scope; nonatomic allows Commit in a procedure, and commits a transaction that is
-// not READ COMMITTED. After an exception the abort of the (sub)transaction cleans it up.
+// not READ COMMITTED; 25001: it has written. After an exception the abort of the (sub)transaction cleans up.
 class Spi : Scope {
  public:
   explicit Spi(bool nonatomic = false);
