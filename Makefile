@@ -62,8 +62,9 @@ require-redis:
 	@test -n "$(PRM_REDIS_PORT)" || { echo 'PRM_REDIS_PORT must name the port of a Redis that may be emptied' >&2; exit 1; }
 
 # The archive that PGXN takes, of what is committed.
+DISTFILE = $(DISTNAME).zip
 dist:
-	git archive --format=zip --prefix=$(DISTNAME)/ --output=$(DISTNAME).zip HEAD
+	git archive --format=zip --prefix=$(DISTNAME)/ --output=$(DISTFILE) HEAD
 .PHONY: dist require-redis
 
 # Medians beside what does the same elsewhere, on servers of their own; not tests.
