@@ -2,6 +2,7 @@
 
 #include "connect/server.h"
 #include "live/live_links.h"
+#include "mapping/live_run.h"
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -67,8 +68,7 @@ void InStep::HastenUpTo(int link, int64 offset) const {
   Spi::ExecuteKept(
       R"sql(UPDATE redis_migrate.live_position AS p
             SET flush_offset = $2
-            WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run
-                              WHERE migration = $1 AND live AND state = 'running')
+            WHERE p.run_id = )sql" PRM_LIVE_RUN R"sql(
               AND p.link = $3 AND p.flush_offset < $2
               AND EXISTS (
                 SELECT FROM redis_migrate.live_key AS k
@@ -83,10 +83,7 @@ bool InStep::IsReached() {
   {
     pg::AsExtensionOwner as_owner;
     // All at once: followers of a cluster hand keys over to each other.
-    auto const unfilled = Spi::Execute(
-        R"sql(WITH r AS (SELECT max(run_id) AS run_id
-                        FROM redis_migrate.run
-                        WHERE migration = $1 AND live AND state = 'running')
+    auto const unfilled = Spi::Execute(R"sql(WITH r AS (SELECT )sql" PRM_LIVE_RUN R"sql( AS run_id)
               SELECT EXISTS (
                       SELECT
                       FROM redis_migrate.live_position AS p
@@ -102,7 +99,7 @@ bool InStep::IsReached() {
                           SELECT
                           FROM redis_migrate.mapping AS m
                           WHERE m.migration = $1 AND m.mapping_id = f.mapping_id)))sql",
-        {SqlParam::Text(migration_)});
+                                       {SqlParam::Text(migration_)});
     is_reached = !unfilled[0].Bool(0);
     auto rows = Spi::Execute(
         R"sql(SELECT l.replication_id, p.is_loaded, p.applied_offset, k.first, k.last,
@@ -112,8 +109,7 @@ bool InStep::IsReached() {
               LATERAL (SELECT min(q.read_offset) AS first, max(q.read_offset) AS last
                        FROM redis_migrate.live_key AS q
                        WHERE q.run_id = p.run_id AND q.link = p.link) AS k
-              WHERE p.run_id = (SELECT max(run_id) FROM redis_migrate.run
-                              WHERE migration = $1 AND live AND state = 'running'))sql",
+              WHERE p.run_id = )sql" PRM_LIVE_RUN,
         {SqlParam::Text(migration_)});
     for (Moment &moment : moments_) {
       uint64 row = 0;

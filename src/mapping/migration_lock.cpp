@@ -1,5 +1,6 @@
 #include "mapping/migration_lock.h"
 
+#include "mapping/live_run.h"
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -103,9 +104,8 @@ bool LockBesideLiveRun(const std::string &migration) {
     pg::AsExtensionOwner as_owner;
     is_followed = pg::Spi::Execute(
                       R"sql(SELECT
-                            FROM redis_migrate.run AS r
-                            JOIN redis_migrate.live_position AS p USING (run_id)
-                            WHERE r.migration = $1 AND r.state = 'running' AND r.live
+                            FROM redis_migrate.live_position AS p
+                            WHERE p.run_id = )sql" PRM_LIVE_RUN R"sql(
                             HAVING bool_and(p.is_loaded))sql",
                       {pg::SqlParam::Text(migration)})
                       .size() > 0;

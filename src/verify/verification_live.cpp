@@ -1,4 +1,5 @@
 // Live sync beside a verification: whether it is under way, and how far it has come.
+#include "mapping/live_run.h"
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -25,7 +26,7 @@ bool Verification::IsFollowed() const {
                       R"sql(SELECT EXISTS (
                                 SELECT
                                 FROM redis_migrate.run AS r
-                                WHERE r.migration = $1 AND r.live AND r.state = 'running'
+                                WHERE r.run_id = )sql" PRM_LIVE_RUN R"sql(
                                     AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid) AS a
                                                 WHERE a.backend_start <= r.updated_at)))sql",
                       {SqlParam::Text(migration_.name)})[0]
@@ -60,8 +61,7 @@ bool Verification::IsFeed() const {
     is_feed = Spi::ExecuteKept(
                   R"sql(SELECT coalesce(bool_or(l.feed IS NOT NULL), false)
                         FROM redis_migrate.live_link AS l
-                        WHERE l.run_id = (SELECT max(run_id) FROM redis_migrate.run
-                                          WHERE migration = $1 AND live AND state = 'running'))sql",
+                        WHERE l.run_id = )sql" PRM_LIVE_RUN,
                   {SqlParam::Text(migration_.name)})[0]
                   .Bool(0);
   }
@@ -99,12 +99,11 @@ bool Verification::WaitUntil(const std::string &question, std::initializer_list<
 bool Verification::WaitForStream(const redis::ReplicationPoint &point) const {
   return WaitUntil(
       R"sql(SELECT p.is_loaded AND p.applied_offset >= $3
-            FROM redis_migrate.run AS r
-            JOIN redis_migrate.live_applied AS p USING (run_id)
+            FROM redis_migrate.live_applied AS p
             LEFT JOIN redis_migrate.live_link AS l USING (run_id, link)
-            WHERE r.migration = $1 AND r.live AND r.state = 'running'
+            WHERE p.run_id = )sql" PRM_LIVE_RUN R"sql(
                 AND $2 IN (p.replication_id, l.replication_id)
-            ORDER BY run_id DESC, p.applied_offset
+            ORDER BY p.applied_offset
             LIMIT 1)sql",
       {SqlParam::Text(migration_.name), SqlParam::Text(point.id),
        SqlParam::Int8(static_cast<int64>(point.offset))});
@@ -117,8 +116,7 @@ bool Verification::WaitForFeed() const {
                 THEN bool_and(p.is_loaded AND p.applied_offset >= l.received_offset AND l.received_at > $2) END
             FROM redis_migrate.live_link AS l
             LEFT JOIN redis_migrate.live_applied AS p USING (run_id, link)
-            WHERE l.run_id = (SELECT max(run_id) FROM redis_migrate.run
-                              WHERE migration = $1 AND live AND state = 'running'))sql",
+            WHERE l.run_id = )sql" PRM_LIVE_RUN,
       {SqlParam::Text(migration_.name), {TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()), false}});
 }
 
