@@ -16,7 +16,6 @@ using stream::ChangeKind;
 
 namespace {
 
-constexpr int64 kBatchEveryMs = 20;    // no batch begins to be stored sooner after the last one did
 constexpr int64 kIdleMs = 1000;        // nor waits longer than this for its first key
 constexpr int64 kMostCollectMs = 250;  // and what has arrived is taken for so long
 constexpr size_t kMostBatches = 4;     // of batch_rows keys at once
@@ -28,6 +27,11 @@ constexpr int64 kMostRoomWaitMs = 5000;  // the link looks for room each second
 // are applied again.
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
 constexpr size_t kKnownBytes = size_t{64} << 20;
+
+bool HasKey(const stream::StreamChange &change) {
+  return change.kind == ChangeKind::kSet || change.kind == ChangeKind::kDelete ||
+         change.kind == ChangeKind::kChanged;
+}
 
 }  // namespace
 
@@ -52,12 +56,15 @@ Follower::Follower(FollowedRun &run, const LiveRecord &record, LinkWatch &link)
 void Follower::Follow() {
   ReadRecord();
   while (!OpenSpool()) pg::Sleep(kLookForSpoolMs);
-  for (;;) {
+  // What the last batch had in common with others is not known after a restart.
+  for (uint64 barrier = share_.is_all() ? 0 : position_.point.offset;;) {
+    PassBarrier(barrier);
     Batch batch;
     Collect(batch);
     TakeBackfill(batch);
     link_.Look();
     Apply(batch);
+    barrier = batch.barrier;
   }
 }
 
@@ -131,12 +138,12 @@ void Follower::Collect(Batch &batch) {
                  "Its changes take more than " + std::to_string(batch.bytes >> 20) + " MB.");
       return;
     }
-    if (IsFull(batch)) return;
+    if (IsFull(batch) || changes_->position().offset == common_end_) return;
     int64 const now_ms = pg::MonotonicMs();
     if (is_news && now_ms - began_ms < kMostCollectMs) continue;
     bool const has_moved = changes_->position().offset != position_.point.offset;
-    if (now_ms - (has_moved ? stored_ms_ + kBatchEveryMs : began_ms + kIdleMs) >= 0 || HasDueKeys() ||
-        backfill_->IsDue())
+    if (backfill_->IsDue() ||
+        now_ms >= (has_moved || HasDueKeys() ? stored_ms_ + pace_ms_ : began_ms + kIdleMs))
       return;
     if (cluster_ && !has_moved) return;  // others may have news
     WaitForNews();
@@ -169,18 +176,19 @@ bool Follower::IsShortOfRoom() {
                 "", "Raise pg_redis_migrate.max_spool_size, and start the run again.");
 }
 
-// Whether the spool has what others have not applied yet.
-bool Follower::OthersLag() const {
-  std::optional<uint64> const others = record_.ReadLowestOfOthers();
-  Spi::Commit();
-  return others && *others < position_.point.offset;
-}
-
 // Takes the next command of the stream. False: there is none yet.
 bool Follower::TakeNext(Batch &batch) {
   found_.clear();
   if (pg::ValueOrThrow(changes_->Next(found_))) {
-    for (stream::StreamChange &change : found_) Take(change, batch);
+    bool const is_one_key = found_.size() < 2 && !changes_->in_transaction();
+    for (stream::StreamChange &change : found_) {
+      if (!is_one_key && HasKey(change)) NoteShare(change.entry.db, change.entry.key);
+      Take(change, batch);
+    }
+    if (changes_->in_transaction()) return true;
+    if (is_of_several_) batch.barrier = changes_->position().offset;
+    at_once_.reset();
+    is_of_several_ = false;
     return true;
   }
   stream::SpoolChunk chunk;
@@ -200,8 +208,7 @@ bool Follower::TakeNext(Batch &batch) {
 }
 
 void Follower::Take(stream::StreamChange &change, Batch &batch) {
-  bool const has_key = change.kind == ChangeKind::kSet || change.kind == ChangeKind::kDelete ||
-                       change.kind == ChangeKind::kChanged;
+  bool const has_key = HasKey(change);
   if (has_key && (!share_.Has(change.entry.key) || IsApplied(change))) return;
   if (has_key || share_.is_first()) ++batch.commands;
   switch (change.kind) {
@@ -223,13 +230,6 @@ void Follower::Take(stream::StreamChange &change, Batch &batch) {
                     "A script that is sent as a whole may write to any key.",
                     "On Redis before 5.0 CONFIG SET lua-replicate-commands yes helps.");
   }
-}
-
-// Whether a change was applied when the keys were divided in another way.
-bool Follower::IsApplied(const stream::StreamChange &change) const {
-  return std::any_of(earlier_.begin(), earlier_.end(), [&](const AppliedShare &earlier) {
-    return change.offset <= earlier.point.offset && earlier.share.Has(change.entry.key);
-  });
 }
 
 void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
@@ -317,7 +317,10 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
                       " has an unknown command: " + change.command.front(),
                   keys.error().message + (keys.error().detail.empty() ? "." : ". " + keys.error().detail),
                   "Update pg_redis_migrate, or grant the user COMMAND GETKEYS: ACL SETUSER ... +command.");
-  for (const std::string &key : keys.value()) TakeChangedKey(change.entry.db, key, change.offset, batch);
+  for (const std::string &key : keys.value()) {
+    NoteShare(change.entry.db, key);
+    TakeChangedKey(change.entry.db, key, change.offset, batch);
+  }
 }
 
 // A new snapshot shows best what is left, and it removes a mass of rows only if that is allowed.

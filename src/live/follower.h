@@ -4,8 +4,8 @@
 // state, the key is read from the server, which shows a later state than the position. Such keys are
 // remembered until the position has reached that state.
 //
-// It takes the keys of one share. Of a transaction whose keys are in several shares each is applied by
-// itself.
+// It takes the keys of one share. What the server did at once to keys of several shares, a transaction for
+// example, is a barrier: each share stores its part by itself, and none stores a later batch before all have.
 #pragma once
 
 #include "connect/server.h"
@@ -45,8 +45,9 @@ class Follower : public Interrupts {
   void CheckInterrupts() override { pg::CheckInterrupts(); }
 
  private:
-  static constexpr int64 kRetryMs = 1000;  // until a key that waits is looked at again
-  static constexpr long kLagPauseMs = 50;  // while the keys' server is behind, or slots move
+  static constexpr int64 kBatchEveryMs = 20;  // no batch begins to be stored sooner after the last one did
+  static constexpr int64 kRetryMs = 1000;     // until a key that waits is looked at again
+  static constexpr long kLagPauseMs = 50;     // while the keys' server is behind, or slots move
 
   struct KeyChange {
     stream::ChangeKind kind;
@@ -81,6 +82,7 @@ class Follower : public Interrupts {
     bool ends_backfill = false;
     RejectStreak streak;  // after it
     uint64 applied = 0;   // up to there all shares are, with it
+    uint64 barrier = 0;   // the end of the last that the server did at once to keys of several shares
     // Keys that other masters of the cluster have now, by the number of the follower.
     std::map<size_t, std::set<KeyId>> left;
     redis::Slots emptied;  // of the cluster, at this master
@@ -100,6 +102,8 @@ class Follower : public Interrupts {
   bool OpenSpool();
   bool IsApplied(const stream::StreamChange &change) const;
   bool OthersLag() const;
+  void NoteShare(int db, const std::string &key);
+  void PassBarrier(uint64 barrier);
 
   bool Step();
   void LeaveToOthers(Batch &batch);
@@ -147,7 +151,7 @@ class Follower : public Interrupts {
   void TakeRead(source::NamedKey &key, KeyChange &change);
   void Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms);
   void WaitForOthers(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries,
-                     const std::optional<uint64> &others);
+                     const std::optional<OtherShares> &others);
   source::NamedKeys &Reader();
   source::TimeSpan ByServerClock(const source::TimeSpan &time) const {
     return {time.after_ms + clock_ahead_ms_, time.until_ms + clock_ahead_ms_};
@@ -194,6 +198,9 @@ class Follower : public Interrupts {
   stream::KnownValues known_;          // of the stream up to there, or up to the offset where a key is ahead
   LivePosition position_;              // that is committed
   std::vector<AppliedShare> earlier_;  // of keys that are applied beyond it
+  std::optional<int> at_once_;         // a share that has keys of what is being taken and was done at once
+  bool is_of_several_ = false;         // and others have, too
+  uint64 common_end_ = 0;              // where the next batch is to end, because another's ended there
   std::vector<redis::ReplicationPoint> next_ids_;  // of the stream beyond each offset
   int64 received_at_ms_ = 0;
   int64 clock_ahead_ms_ = 0;           // of the server's clock before ours
@@ -208,7 +215,8 @@ class Follower : public Interrupts {
   std::optional<Backfill> backfill_;
   stream::ValueSpacing spacing_;
   std::unique_ptr<source::NamedKeys> named_;
-  int64 stored_ms_ = 0;  // when the last batch began to be
+  int64 stored_ms_ = 0;            // when the last batch began to be
+  int64 pace_ms_ = kBatchEveryMs;  // from then until the next may begin to be, unless it is full
   // A commit that may not be durable yet, and the offset up to which everything was applied then, of all
   // shares.
   struct Commit {

@@ -17,8 +17,6 @@ using stream::ChangeKind;
 
 namespace {
 
-constexpr int64 kOthersPauseMs = 100;  // of keys that wait for what other processes apply
-constexpr int64 kLookAtOthersMs = 250;
 constexpr int kMostTries = 10;
 constexpr int kMergeEvery = 256;  // batches
 constexpr int kStoreRetries = 5;
@@ -37,20 +35,6 @@ void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset,
   }
   waiting_[id] = {kind, offset, tries, pg::MonotonicMs() + pause_ms};
   unsaved_.insert(id);
-}
-
-// Makes a key wait that rows of other keys refuse. While other processes have not applied what was there
-// before it, it is not its fault. others: how far they are.
-void Follower::WaitForOthers(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries,
-                             const std::optional<uint64> &others) {
-  uint64 barrier = change.barrier;
-  if (auto const ahead = ahead_.find({change.entry.db, change.entry.key}); barrier == 0)
-    barrier = std::max(change.offset, ahead == ahead_.end() ? 0 : ahead->second.read_offset);
-  // The first time, they may have come to it since.
-  bool const is_early = others && (change.barrier == 0 || *others < barrier);
-  if (is_early && kind == KeyAhead::kAgain) tries = change.tries;
-  Wait(change, kind, offset, tries, is_early ? kOthersPauseMs : kRetryMs);
-  waiting_[{change.entry.db, change.entry.key}].barrier = barrier;
 }
 
 void Follower::Apply(Batch &batch) {
@@ -139,20 +123,6 @@ void Follower::NameLateWriters() {
     // The writes are kept all the same.
     pg::Report(LOG, std::string("who writes late is not known: ") + failure.what());
   }
-}
-
-// The spool is not to be full of what others have applied since the last batch.
-void Follower::LookAtOthers() {
-  int64 const now_ms = pg::MonotonicMs();
-  if (newest_.offset >= position_.point.offset || now_ms - looked_at_others_ms_ < kLookAtOthersMs) return;
-  looked_at_others_ms_ = now_ms;
-  std::optional<uint64> const others = record_.ReadLowestOfOthers();
-  // A commit that can be seen lies before this point of the log.
-  XLogRecPtr const end = pg::Call([] { return GetXLogInsertRecPtr(); });
-  Spi::Commit();
-  if (!others) return;
-  newest_ = {end, std::min(*others, position_.point.offset)};
-  if (!unreleased_) unreleased_ = newest_;
 }
 
 // Once the WAL writer has made a commit durable, what it applied no longer needs room on disk and in memory.
@@ -274,8 +244,8 @@ void Follower::Store(Batch &batch) {
   if (batch.ends_backfill) record_.SetFilled(run_.migration().name);
   batch.rows = std::move(tally.rows);
   // Only here, where little can still fail: a second try would not find them waiting.
-  std::optional<uint64> others;
-  if (!referenced.empty() || !deferred.empty()) others = record_.ReadLowestOfOthers();
+  std::optional<OtherShares> others;
+  if (!referenced.empty() || !deferred.empty()) others = record_.ReadOthers();
   for (const source::Entry *entry : referenced)
     WaitForOthers(batch.keys.at({entry->db, entry->key}), KeyAhead::kAbsent, next.point.offset, 0, others);
   for (const source::Entry *entry : deferred) {

@@ -42,6 +42,11 @@ struct AppliedShare {
   redis::ReplicationPoint point;
 };
 
+// Between which offsets the other processes are that apply shares.
+struct OtherShares {
+  uint64 lowest, furthest;
+};
+
 struct ApplierFailure {
   std::optional<std::string> sqlstate;  // nothing: a full sync is needed
   std::string message;
@@ -90,7 +95,7 @@ class LiveRecord {
   // How far each share was applied when the keys were divided in another way.
   std::vector<AppliedShare> ReadEarlierShares() const;
   // How far the others are that apply shares; nothing: there are none.
-  std::optional<uint64> ReadLowestOfOthers() const;
+  std::optional<OtherShares> ReadOthers() const;
 
   // Writes down why the process ends that applies the share.
   void NoteFailure(const ApplierFailure &failure) const;

@@ -126,17 +126,17 @@ std::vector<AppliedShare> LiveRecord::ReadEarlierShares() const {
   return shares;
 }
 
-std::optional<uint64> LiveRecord::ReadLowestOfOthers() const {
+std::optional<OtherShares> LiveRecord::ReadOthers() const {
   if (share_.is_all()) return std::nullopt;
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::ExecuteKept(
-      R"sql(SELECT min(applied_offset)
+      R"sql(SELECT min(applied_offset), max(applied_offset)
             FROM redis_migrate.live_position
             WHERE run_id = $1 AND link = $2 AND appliers = $3 AND applier <> $4)sql",
       {SqlParam::Int8(run_id_), SqlParam::Int4(link_), SqlParam::Int4(share_.of),
        SqlParam::Int4(share_.number)});
   if (rows[0].IsNull(0)) return std::nullopt;
-  return static_cast<uint64>(rows[0].Int8(0));
+  return OtherShares{static_cast<uint64>(rows[0].Int8(0)), static_cast<uint64>(rows[0].Int8(1))};
 }
 
 void LiveRecord::NoteFailure(const ApplierFailure &failure) const {

@@ -14,7 +14,9 @@ struct KeyShare {
 
   bool is_first() const { return number == 0; }
   bool is_all() const { return of == 1; }
-  bool Has(Bytes key) const { return is_all() || static_cast<int>(redis::KeySlot(key)) % of == number; }
+  // The number of the share that has a key.
+  int NumberOf(Bytes key) const { return static_cast<int>(redis::KeySlot(key)) % of; }
+  bool Has(Bytes key) const { return is_all() || NumberOf(key) == number; }
 };
 
 }  // namespace prm::stream

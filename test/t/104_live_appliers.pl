@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PrmLive;
@@ -19,7 +20,7 @@ use constant KEYS => 100;
 
 my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '16mb', '--save', '' ]);
 my $node = new_node('appliers', preload => 1,
-    conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on\nmax_worker_processes = 20\npg_redis_migrate.max_workers = 12\npg_redis_migrate.live_delete_limit = 100\nlog_statement = none");
+    conf => "pg_redis_migrate.databases = 'postgres'\ntrack_commit_timestamp = on\nrestart_after_crash = on\nmax_worker_processes = 20\npg_redis_migrate.max_workers = 12\npg_redis_migrate.live_delete_limit = 100\nlog_statement = none");
 $node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $redis->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');
 create_live($node);
 sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
@@ -62,6 +63,29 @@ is(problems(), '', 'under load all keys are as in Redis');
 wait_until('in step', sub { live($node, 'state') eq 'in step' });
 is(rows('SELECT count(*) FROM redis_migrate.live_appliers WHERE commands > 100 AND lag_bytes = 0'), '3', 'each has applied a share, and all are where the stream is');
 
+# Transactions that wrote something, a second and for each process, while Redis gets a thousand commands a second of each kind.
+sub commits
+{
+    my ($processes, @commands) = @_;
+    my ($from, $began) = (rows('SELECT pg_snapshot_xmax(pg_current_snapshot())'), time);
+    my @pids;
+    for my $command (@commands)
+    {
+        my $pid = fork() // die "fork: $!\n";
+        if ($pid == 0) { eval { $redis->cli('-r', 2000, '-i', 0.001, @$command) }; POSIX::_exit(0); }
+        push @pids, $pid;
+    }
+    waitpid $_, 0 for @pids;
+    my ($to, $seconds) = (rows('SELECT pg_snapshot_xmax(pg_current_snapshot())'), time - $began);
+    my $commits = rows("SELECT count(DISTINCT pg_xact_commit_timestamp(x::text::xid)) FROM generate_series($from, $to - 1) AS x");
+    note sprintf '%d commits in %.1f s', $commits, $seconds;
+    return $commits / $seconds / $processes;
+}
+my @apart = map { ids_of($_, 3, 1, 'apart') } 0 .. 2;
+my $rate = commits(3, [ 'MSET', map { ("s:$_", 'x') } @apart ]);
+cmp_ok($rate, '>', 5, 'changes of keys of all shares at once are stored soon');
+cmp_ok($rate, '<', 60, 'by few transactions');
+
 # A value that moves between two shares is in one place when nothing is written.
 my ($left) = ids_of(0, 3, 1, 'left');
 my ($right) = ids_of(1, 3, 1, 'right');
@@ -81,11 +105,22 @@ $redis->cli('SET', "s:$slow", 'a');
 is(wait_for($node), '', 'keys');
 my $lock = hold_share($slow);
 $redis->cli('SET', "s:$_", 'b') for @quick;
-$redis->cli_lines(load_commands(300, KEYS));
+$redis->cli_lines(single_keys(load_commands(300, KEYS)));
 wait_until('the others', sub { rows("SELECT count(*) FROM strings WHERE id IN ('$quick[0]', '$quick[1]') AND value = 'b'") eq '2' });
 is(value($slow), 'a', 'one waits, the others go on');
 like(sql_error($node, q{CALL redis_migrate.wait_for('live', '300 ms')}), qr/not in step yet/, 'who waits for all waits for it');
 wait_until('the view shows which', sub { rows('SELECT string_agg(applier::text, $$ $$) FROM redis_migrate.live_appliers WHERE lag_bytes > 0') eq '2' });
+
+# What Redis does at once to keys of several shares is a barrier, also for a share that has none of them.
+my ($half) = ids_of(0, 3, 1, 'half');
+my ($other) = ids_of(2, 3, 1, 'half');
+my @after = map { ids_of($_, 3, 1, 'after') } 0, 1;
+$redis->cli_lines("MULTI\nSET s:$half whole\nSET s:$other whole\nEXEC\n");
+my $end = $redis->cli('INFO', 'replication') =~ /master_repl_offset:(\d+)/ ? $1 : die "no offset\n";
+wait_until('two have come to the transaction', sub { rows("SELECT count(*) FROM redis_migrate.live_position WHERE applied_offset >= $end") eq '2' });
+$redis->cli('SET', "s:$_", 'after') for @after;
+usleep(300_000);
+is(value($half) . value($other) . join('', map { value($_) } @after), 'whole', 'each share stores its part of a transaction, and none goes on before all have');
 
 # Another number of processes goes on from where each was.
 rows(q{SELECT redis_migrate.stop('live')});
@@ -95,6 +130,7 @@ my $first = rows('SELECT max(applied_offset) FROM redis_migrate.live_position');
 rows("UPDATE strings SET value = 'here' WHERE id IN ('$quick[0]', '$quick[1]', '$slow')");
 start(2);
 is(wait_for($node) . value($slow), 'ax', 'two instead of three: what was not applied is');
+is(join(' ', map { value($_) } $half, $other, @after), 'whole whole after after', 'also behind the barrier');
 is(value($_), 'here', 'what was applied is not applied again') for @quick;
 $redis->cli('SET', "s:$_", 'c') for @quick;
 is(problems(), '', 'and all goes on');
@@ -103,6 +139,9 @@ rows(q{SELECT redis_migrate.stop('live')});
 start(1);
 is(problems(), '', 'and one');
 is(rows('SELECT count(*) FROM redis_migrate.live_position'), '1', 'has a position alone');
+# Many a hash is gone by the time it is read again.
+$rate = commits(1, [ 'HINCRBY', 'h:often', 'f', 1 ], [ 'DEL', 'h:often' ]);
+cmp_ok($rate, '<', 60, 'its transactions are few, too');
 rows(q{SELECT redis_migrate.stop('live')});
 start(3);
 is(problems(), '', 'and three again');

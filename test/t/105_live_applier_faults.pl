@@ -41,7 +41,7 @@ sub hold_second
     wait_until('the row is locked', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lock' AND wait_event = 'PgSleep'}) eq '1' });
     $redis->cli('APPEND', "s:$slow", 'x');
     wait_until('an applier waits', sub { rows('SELECT count(*) FROM pg_locks WHERE NOT granted') ne '0' });
-    $redis->cli_lines(load_commands(100, KEYS) . "INCR s:$count\n");
+    $redis->cli_lines(single_keys(load_commands(100, KEYS)) . "INCR s:$count\n");
     my $n = $redis->cli('GET', "s:$count");
     wait_until('the other is ahead', sub { rows("SELECT value FROM strings WHERE id = '$count'") eq $n });
     return $lock;

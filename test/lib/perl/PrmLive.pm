@@ -11,7 +11,7 @@ use POSIX ();
 use PrmTest;
 use PrmTools;
 
-our @EXPORT = qw(compare_lines create_live differences hold_worker live load_commands lua_expiry send_newer start_load wait_for worker_pid);
+our @EXPORT = qw(compare_lines create_live differences hold_worker live load_commands lua_expiry send_newer single_keys start_load wait_for worker_pid);
 
 # Tables and the migration 'live' of a server of that name, by the owner of the session.
 sub create_live
@@ -140,6 +140,16 @@ sub load_commands
         sub { return "PUBLISH channel message" },
     );
     return join '', map { $kinds[ $n->(scalar @kinds) ]->() . "\n" } 1 .. $count;
+}
+
+# Such commands without those that change several keys at once.
+sub single_keys
+{
+    my ($commands) = @_;
+    $commands =~ s/^MULTI\n.*?^EXEC\n//gms;
+    $commands =~ s/^RENAME .*\n//gm;
+    $commands =~ s/^(DEL \S+) .*$/$1/gm;
+    return $commands;
 }
 
 # Sends a command. Before it may stand with which versions of Redis and of Valkey it came, "8.4/8.1", and "-" where it never
