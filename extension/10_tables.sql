@@ -191,6 +191,7 @@ CREATE TABLE redis_migrate.reject (
 );
 CREATE INDEX reject_run ON redis_migrate.reject (run_id, level);
 CREATE INDEX reject_key ON redis_migrate.reject USING hash (key_bytes);
+CREATE INDEX reject_settled ON redis_migrate.reject (settled_at) WHERE settled_at IS NOT NULL;
 COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
 COMMENT ON SEQUENCE redis_migrate.reject_reject_id_seq IS 'Numbers of rejects';
 
@@ -267,6 +268,7 @@ CREATE TABLE redis_migrate.ledger_batch (
     PRIMARY KEY (mapping_id, batch_id)
 );
 CREATE INDEX ledger_batch_new ON redis_migrate.ledger_batch (mapping_id, batch_id) WHERE NOT merged;
+CREATE INDEX ledger_batch_appended ON redis_migrate.ledger_batch (appended_at);
 ALTER TABLE redis_migrate.ledger_batch ALTER inserted SET STORAGE EXTERNAL, ALTER changed SET STORAGE EXTERNAL,
     ALTER removed SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.ledger_batch IS

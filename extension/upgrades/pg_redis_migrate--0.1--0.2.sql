@@ -220,6 +220,8 @@ COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. ch
 
 CREATE INDEX reject_key ON redis_migrate.reject USING hash (key_bytes);
 
+CREATE INDEX reject_settled ON redis_migrate.reject (settled_at) WHERE settled_at IS NOT NULL;
+
 COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
 
 COMMENT ON TABLE redis_migrate.deferred IS
@@ -245,6 +247,8 @@ CREATE TABLE redis_migrate.ledger_batch (
 );
 
 CREATE INDEX ledger_batch_new ON redis_migrate.ledger_batch (mapping_id, batch_id) WHERE NOT merged;
+
+CREATE INDEX ledger_batch_appended ON redis_migrate.ledger_batch (appended_at);
 
 ALTER TABLE redis_migrate.ledger_batch ALTER inserted SET STORAGE EXTERNAL, ALTER changed SET STORAGE EXTERNAL,
     ALTER removed SET STORAGE EXTERNAL;

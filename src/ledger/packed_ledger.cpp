@@ -241,10 +241,11 @@ int64 PackedLedger::MergeCost(int64 mapping_id) {
 
 void PackedLedger::DeleteExpired(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
-  // An undo that has begun still needs its run's.
+  // An undo that has begun still needs its run's. now() is the same for all rows, so that an index finds those
+  // that are old.
   Spi::ExecuteKept(
       R"sql(DELETE FROM redis_migrate.ledger_batch AS b
-            WHERE mapping_id = $1 AND merged AND appended_at <= clock_timestamp() - $2 * interval '1 second'
+            WHERE mapping_id = $1 AND merged AND appended_at <= now() - $2 * interval '1 second'
                 AND NOT EXISTS (SELECT FROM redis_migrate.undo AS u WHERE u.run_id = b.run_id AND u.state = 'running'))sql",
       {SqlParam::Int8(mapping_id), SqlParam::Int8(pg::settings::journal_retention_s)});
 }

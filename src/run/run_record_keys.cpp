@@ -178,9 +178,10 @@ void RunRecord::SettleRejects(const std::vector<std::pair<int, std::string>> &ke
 
 void RunRecord::ForgetSettledRejects() const {
   pg::AsExtensionOwner as_owner;
+  // now() is the same for all rows, so that an index finds those that are old.
   Spi::ExecuteKept(
       R"sql(DELETE FROM redis_migrate.reject
-            WHERE run_id = $1 AND settled_at < clock_timestamp() - $2 * interval '1 second')sql",
+            WHERE run_id = $1 AND settled_at < now() - $2 * interval '1 second')sql",
       {SqlParam::Int8(id_), SqlParam::Int8(pg::settings::journal_retention_s)});
 }
 
