@@ -96,6 +96,7 @@ class Scheduler {
            std::to_string(restored) + " restored definitions wait for CALL redis_migrate.resume_restored()"},
           "scheduler", "Call it once the restore has ended.");
     }
+    due_tasks_.clear();
     for (const Job &job : jobs) ReconcileJob(job);
     for (const auto &[owner, feed] : feeds) Repeat({Kind::kReverse, database_, owner, feed}, 0);
     // Who cuts over may be killed without a word.
@@ -106,6 +107,8 @@ class Scheduler {
     }
     for (const auto &[owner, due] : owners) Repeat({Kind::kSweeper, database_, owner}, due);
     if (attempts_due) Repeat({Kind::kAttempts, database_, extension_.owner()}, *attempts_due);
+    for (auto it = tries_.begin(); it != tries_.end();)
+      it = due_tasks_.count(it->first) > 0 ? std::next(it) : tries_.erase(it);
     for (const Slot &slot : Slots())
       if (slot.database == database_ && slot.kind != Kind::kScheduler) is_needed_ = true;
   }
@@ -218,14 +221,15 @@ class Scheduler {
     int64 const wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
     bool const alive = FindSlot(task).has_value();
     if (wait_ms > 0) {
-      tries_.erase({task.kind, task.owner, task.job});
       if (!due_ || due < *due_) due_ = due;
       if (!alive) NapUntil(wait_ms);
       return;
     }
     is_needed_ = true;
+    TaskId const id = {task.kind, task.owner, task.job};
+    due_tasks_.insert(id);
     if (alive) return Nudge(task);
-    Tries &tries = tries_[{task.kind, task.owner, task.job}];
+    Tries &tries = tries_[id];
     int64 const now_ms = pg::MonotonicMs();
     if (now_ms < tries.not_before_ms) return NapUntil(tries.not_before_ms - now_ms);
     int64 const backoff = BackoffMs(++tries.count);
@@ -267,6 +271,7 @@ class Scheduler {
     return true;
   }
 
+  using TaskId = std::tuple<Kind, Oid, int64>;  // kind, owner and job
   struct Tries {
     uint32 count = 0;
     int64 not_before_ms = 0;
@@ -277,8 +282,9 @@ class Scheduler {
   int64 nap_ms_ = 0;
   std::optional<TimestampTz> due_;  // the earliest time in the future at which something is due
   bool told_of_restored_ = false;
-  bool is_needed_ = false;                               // something runs or is to be run
-  std::map<std::tuple<Kind, Oid, int64>, Tries> tries_;  // by kind, owner and job, of what is due
+  bool is_needed_ = false;  // something runs or is to be run
+  std::set<TaskId> due_tasks_;
+  std::map<TaskId, Tries> tries_;  // of what is due: a feed that is stopped and started begins anew
 };
 
 }  // namespace

@@ -214,6 +214,17 @@ sql(q{SELECT redis_migrate.set_family_state('live', 'live:{id}', 'both')});
 sql(q{UPDATE live SET v = 'p' WHERE id = 'p4'}); cli('SET live:p6 late');
 wait_until('the late write', sub { sql(q{SELECT string_agg(key, ' ') FROM redis_migrate.late_writes}) eq 'live:p6' });
 is(cli('GET live:p4'), 'p', 'both: only what others write in Redis is late');
+# However often it was stopped, it begins at once.
+cmp_ok(elapsed(sub {
+    for (1 .. 5)
+    {
+        sql(q{SELECT redis_migrate.stop_reverse('live')});
+        wait_until('its end', sub { sql(q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'reverse feed' AND pid IS NOT NULL}) eq '0' });
+        usleep(400_000);
+        sql(q{SELECT redis_migrate.start_reverse('live')});
+        wait_until('the feed', sub { sql(q{SELECT state FROM redis_migrate.reverse_feeds WHERE migration = 'live'}) eq 'running' });
+    }
+}), '<', 20, 'a feed that is started again begins');
 sql(q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.stop_reverse('live')});
 
 # A copy of the database does not feed by itself.
