@@ -35,7 +35,7 @@ redis::ReplyView FieldOf(const redis::ReplyView &user, Bytes name) {
 }
 
 // The rules for commands in a reply to ACL GETUSER. A table keeps them, and SetRules gives them back: only
-// words like +get, -@write and +config|get pass. Errors: 08P01.
+// words like +get, -@write and +config|get pass, and none with our own password. Errors: 08P01.
 std::string RulesOf(redis::Connection &redis, const redis::ReplyView &user) {
   std::optional<Bytes> const text = FieldOf(user, "commands").String();
   std::string rules(text.value_or(""));
@@ -43,7 +43,13 @@ std::string RulesOf(redis::Connection &redis, const redis::ReplyView &user) {
   bool const are_rules = std::all_of(words.begin(), words.end(), [](const std::string &word) {
     return (word[0] == '+' || word[0] == '-') && Printable(word, word.size()) == word;
   });
-  if (!text || !are_rules) throw Failure(redis.UnknownReply("ACL GETUSER"));
+  Error error = redis.UnknownReply("ACL GETUSER");
+  if (!text || !are_rules) throw Failure(error);
+  if (redis.gate().Quotes(rules)) {
+    error.detail = "The rules contain the password of the migration's own user, and would be stored.";
+    error.hint = "If it is a word that rules have, give that user another one.";
+    throw Failure(error);
+  }
   return rules;
 }
 
@@ -62,7 +68,7 @@ void Do(redis::Connection &redis, const std::vector<Bytes> &command) {
   redis.Append(command.data(), command.size());
   redis::Reply const reply = ValueOrThrow(redis.Receive());
   if (reply.IsError()) throw Failure(redis.ToError(reply));
-  if (!reply.IsStatus())
+  if (reply.StatusText() != Bytes("OK"))
     throw Failure(redis.UnknownReply(std::string(command[0]) + " " + std::string(command[1])));
 }
 
@@ -139,9 +145,13 @@ void Masters::RequireRights(const std::string &fence, const std::vector<std::str
     };
     // With arguments that are none, so that the commands do nothing.
     require({"CLIENT", "PAUSE", "?", "WRITE"}, "+client|pause");
-    // It has none, and would end somebody's pause. Where transactions are forbidden nothing tells whether it
-    // is, too: the pause would then end by itself.
-    if (!refusal({"DISCARD"}) && !refusal({"MULTI"})) {
+    // It has none, and would end somebody's pause. Where there are no transactions nothing tells whether it
+    // is forbidden, too: the pause would then end by itself.
+    auto begins = [&] {
+      redis.Append({"MULTI"});
+      return ValueOrThrow(redis.Receive()).IsStatus();
+    };
+    if (!refusal({"DISCARD"}) && begins()) {
       require({"CLIENT", "UNPAUSE"}, "+client|unpause");
       (void)refusal({"DISCARD"});
     }
@@ -166,9 +176,11 @@ void Masters::Pause(int64 most_ms) {
 
 std::vector<Failure> Masters::Resume() {
   std::vector<Failure> failures;
-  for (const auto &connection : connections_)
-    if (auto const resumed = (*connection)->Command({"CLIENT", "UNPAUSE"}); !resumed.ok())
-      failures.emplace_back(resumed.error());
+  for (const auto &connection : connections_) try {
+      Do(**connection, {"CLIENT", "UNPAUSE"});
+    } catch (const Failure &failure) {
+      failures.push_back(failure);
+    }
   return failures;
 }
 
@@ -186,6 +198,7 @@ std::vector<FencedUser> Masters::FetchUsers(const std::vector<std::string> &name
     redis::Connection &redis = **connection;
     std::string const run_id = FetchRunId(redis);
     redis::Reply const own = ValueOrThrow(redis.Command({"ACL", "WHOAMI"}));
+    if (!own.String()) throw Failure(redis.UnknownReply("ACL WHOAMI"));
     for (const std::string &name : names) {
       std::string const shown = redis.gate().Pass(name);
       if (own.String() == Bytes(name))
@@ -293,8 +306,12 @@ bool Masters::Has(size_t number, Bytes key) const {
 }
 
 void Masters::KillClients() {
-  for (const auto &connection : connections_)
-    ValueOrThrow((*connection)->Command({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"}));
+  for (const auto &connection : connections_) {
+    redis::Connection &redis = **connection;
+    redis::Reply const killed =
+        ValueOrThrow(redis.Command({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"}));
+    if (!killed.IsInteger()) throw Failure(redis.UnknownReply("CLIENT KILL"));
+  }
 }
 
 }  // namespace prm

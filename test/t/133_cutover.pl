@@ -6,6 +6,7 @@ use warnings;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Digest::SHA qw(sha256_hex);
 use HostileRedis;
 use PrmLive;
 use PrmTest;
@@ -17,10 +18,10 @@ my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
 # Whatever the default of the database: procedures and workers must see what others commit.
 my $node = new_node('cutover', conf => "default_transaction_isolation = 'serializable'");
 create_server($node, 'live', $redis);
-$redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>secret', '~*', '&*', '+@all');
+$redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>topsecret', '~*', '&*', '+@all');
 $redis->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all', '-@dangerous', '+info');
 sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
-rows(q{ALTER USER MAPPING FOR CURRENT_USER SERVER live OPTIONS (ADD username 'migrator', ADD password 'secret')});
+rows(q{ALTER USER MAPPING FOR CURRENT_USER SERVER live OPTIONS (ADD username 'migrator', ADD password 'topsecret')});
 create_live($node);
 $redis->cli_lines(load_commands(2000, 100));
 my $verify = q{SET client_min_messages = error; CALL redis_migrate.verify('live')};
@@ -71,16 +72,21 @@ rows($verify);
 my $load = start_load($redis, 100, 0.01);
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{migrator}')}), qr/22023: "migrator" is the user with whom this migration connects to Redis/, 'its own user is not fenced');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{nobody}')}), qr/42704: Redis at .* has no user "nobody"/, 'nor one who does not exist');
-my $hostile = HostileRedis->new($redis->port, sub { return uc "@_[1, 2]" eq 'ACL GETUSER' ? "*2\r\n\$8\r\ncommands\r\n\$7\r\n-\@all \xff\r\n" : undef; });
-rows("ALTER SERVER live OPTIONS (SET port '" . $hostile->port . "')");
-like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')}), qr/08P01: Redis at .* answered ACL GETUSER in an unknown form/, 'rules that are none are not kept');
+for my $case ([ "-\@all \xff", '' ], [ '-@all +TopSecret', qr/\nDETAIL:  The rules contain the password of the migration's own user/ ])
+{
+    my ($commands, $detail) = @$case;
+    my $answer = "*2\r\n\$8\r\ncommands\r\n\$" . length($commands) . "\r\n$commands\r\n";
+    my $hostile = HostileRedis->new($redis->port, sub { return uc "@_[1, 2]" eq 'ACL GETUSER' ? $answer : undef; });
+    rows("ALTER SERVER live OPTIONS (SET port '" . $hostile->port . "')");
+    like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')}), qr/08P01: Redis at .* answered ACL GETUSER in an unknown form$detail/, 'rules that are none are not kept');
+}
 # What is no OK tells nothing of what was done.
 for my $case ([ 'CLIENT PAUSE', ":1\r\n" ], [ 'CLIENT PAUSE', "\$-1\r\n" ], [ 'ACL SETUSER', "*0\r\n" ])
 {
     my ($command, $answer) = @$case;
     my $doubtful = HostileRedis->new($redis->port, sub { return uc "@_[1, 2]" eq $command && !grep({ $_ eq '?' } @_) ? $answer : undef; });
     rows("ALTER SERVER live OPTIONS (SET port '" . $doubtful->port . "')");
-    like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')}), qr/08P01: Redis at .* answered $command in an unknown form/, "$command without OK");
+    like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '30 s')}), qr/08P01: Redis at .* answered $command in an unknown form/, "$command without OK");
     is(state_of('s:{id}'), 'redis', 'nothing changes hands');
 }
 rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
@@ -95,6 +101,10 @@ like(refused('SET', 's:app', '2'), qr/NOPERM/, 'its writers are fenced');
 is(as_app('GET', 's:app'), '1', 'and may read');
 like(refused('EVAL', q{return redis.call('SET', 's:app', '2')}, 0), qr/NOPERM|can't run this command|no permissions to run/, 'scripts, too');
 is(wait_for($node) . differences($node, $redis), '', 'the tables have all that Redis has: nothing was written between');
+my $secrets = join '|', 'topsecret', map { sha256_hex($_) } 'app', 'topsecret';
+is(rows(qq{SELECT string_agg(oid::regclass::text, ' ') FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind = 'r'
+    AND query_to_xml(format('SELECT t::text FROM %s AS t', oid::regclass), true, true, '')::text ~* '$secrets'}), '', 'no table has a password of a user, or its hash');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/^.*(?:USER MAPPING|SELECT string_agg).*\n(?:\t.*\n)*//mgr, qr/$secrets/i, 'nor has the log');
 $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')});
 like($err, qr/ERROR:  55000: family s:\{id\} of migration "live" is in state postgres/, 'it is not cut over twice');
 
@@ -112,7 +122,7 @@ is(wait_for($node), '', 'live sync goes on');
 is(rows('SELECT min(value), max(value) FROM strings'), 'mine|mine', 'a run, a prune and a start leave its rows alone');
 
 # The pause ends by itself, and time that is up undoes everything.
-$redis->cli('--user', 'migrator', '--pass', 'secret', '--no-auth-warning', 'ACL', 'SETUSER', 'default', '+@all');
+$redis->cli('--user', 'migrator', '--pass', 'topsecret', '--no-auth-warning', 'ACL', 'SETUSER', 'default', '+@all');
 rows($verify);
 my $held = hold_worker($node, 'migration');
 $redis->cli('SET', 's:more', '1');
