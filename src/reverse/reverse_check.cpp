@@ -39,7 +39,7 @@ void ReadFieldExpiries(ServerConnection &server, const std::string &key, sink::W
     auto const at = reply.element(i).Integer();
     value.field_expiries.push_back(at && *at > 0 ? at : std::nullopt);
   }
-  // As many as there are fields.
+  // As many as there are fields; nil, or none, if the key has gone.
   value.field_expiries.resize(value.elements.size() / 2);
 }
 
@@ -50,10 +50,13 @@ sink::WholeValue ReadFromRedis(ServerConnection &server, bool has_pexpiretime, c
   auto ask = [&](std::initializer_list<Bytes> command) {
     return pg::ValueOrThrow(server->Command(command, redis::kLargeReply));
   };
-  value.type = std::string(ask({"TYPE", key}).StatusText().value_or(""));
+  redis::Reply const type = ask({"TYPE", key});
+  if (!type.IsStatus()) throw pg::Failure(server->UnknownReply("TYPE"));
+  value.type = std::string(*type.StatusText());
   if (value.type == "none") return {"list"};
   if (value.type == "string") {
     redis::Reply const reply = ask({"GET", key});
+    if (!reply.String() && !reply.IsNil()) throw pg::Failure(server->UnknownReply("GET"));
     if (auto const text = reply.String()) value.elements.emplace_back(*text);
   } else {
     std::vector<Bytes> command;
@@ -65,8 +68,12 @@ sink::WholeValue ReadFromRedis(ServerConnection &server, bool has_pexpiretime, c
     server->Append(command.data(), command.size(), redis::kLargeReply);
     redis::Reply const reply = pg::ValueOrThrow(server->Receive());
     if (reply.IsError()) throw pg::Failure(server->ToError(reply));
-    for (size_t i = 0; i < reply.size(); ++i)
-      if (auto const element = reply.element(i).String()) value.elements.emplace_back(*element);
+    if (!reply.IsArray()) throw pg::Failure(server->UnknownReply(command[0]));
+    for (size_t i = 0; i < reply.size(); ++i) {
+      auto const element = reply.element(i).String();
+      if (!element) throw pg::Failure(server->UnknownReply(command[0]));
+      value.elements.emplace_back(*element);
+    }
   }
   if (value.type == "hash" && !value.elements.empty()) ReadFieldExpiries(server, key, value);
   source::ExpiryReader expiry(*server, has_pexpiretime);

@@ -15,10 +15,15 @@ ReverseSender::ReverseSender(const std::string &migration, const std::string &se
     throw pg::Failure(ERRCODE_FEATURE_NOT_SUPPORTED, "the reverse feed does not write to a Redis Cluster");
   abilities_ = pg::ValueOrThrow(sink::AskAbilities(*connection_));
   pg::ValueOrThrow(connection_->Command({"SELECT", "0"}));
+  // If transactions were forbidden, the commands of a batch would be executed one by one, by the watch or
+  // not.
+  pg::ValueOrThrow(connection_->Command({"MULTI"}));
+  pg::ValueOrThrow(connection_->Command({"EXEC"}));
   pg::ValueOrThrow(connection_->Command({"WATCH", position_key_}));
   redis::Reply const position = pg::ValueOrThrow(connection_->Command({"GET", position_key_}));
+  if (position.IsNil()) return;
   auto const text = position.String();
-  if (!text) return;
+  if (!text) throw pg::Failure(connection_->UnknownReply("GET"));
   int64_t number = 0;
   is_of_others_ = text->substr(0, mark_.size()) != mark_;
   if (is_of_others_) return;

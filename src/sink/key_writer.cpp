@@ -265,7 +265,10 @@ Status KeyWriter::Rename(std::vector<Key>& keys) {
       else
         SettleByError(key, reply.ErrorText(), "RENAME");
     } else if (tag >= count) {
-      if (reply.Integer().value_or(1) == 0) {
+      if (!options_.replaces && !reply.IsInteger()) {
+        hopeless_ = connection_.UnknownReply("RENAMENX");
+        Settle(key, KeyFate::kFailed, "server_error", hopeless_->message);
+      } else if (reply.Integer().value_or(1) == 0) {
         Settle(key, KeyFate::kExists);
       } else {
         key.is_begun = false;
