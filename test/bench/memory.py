@@ -126,6 +126,8 @@ class Bench:
             self.ask("SELECT redis_migrate.add_mapping('bench', 'target', 'k:{id:int}', 'target', '%s', '{%s}', databases => '{0}'%s)" % (
                 case.query.replace("'", "''"), case.key_columns, case.options))
         session = self.connect()
+        # By default a set of so many members is too large, and rejected.
+        self.ask("SET pg_redis_migrate.max_value_size = '1000MB'", session)
         # An idle session that has loaded the library.
         self.ask("SELECT redis_migrate.preview('bench', max_keys => 1) LIMIT 0", session)
         with Memory(session.info.backend_pid) as idle:
@@ -135,9 +137,11 @@ class Bench:
             with Memory(session.info.backend_pid) as memory:
                 self.ask("CALL redis_migrate.run('bench', workers => 1)", session)
             seconds, busy = time.monotonic() - start, self.processor_us(session) - busy
-            state, = self.ask("SELECT state FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1")
+            state, rejected = self.ask("SELECT state, rejected FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1")
             if state != "completed":
                 sys.exit("%s: the run is %s" % (case.name, state))
+            if rejected > 0 and "rejected" not in case.name:
+                sys.exit("%s: %d keys were rejected" % (case.name, rejected))
             third = max(memory.samples[:max(len(memory.samples) // 3, 1)])
             print("%-46s %10d %10.1f %10.1f %10.2f %10.1f" % (case.name + again, size, (third - idle.highest) / 1024,
                                                               (memory.highest - idle.highest) / 1024, busy / size, seconds), flush=True)

@@ -5,19 +5,22 @@
 #   $hostile->port
 #
 # The code is called for each command, in a process of its own; $count is the number of the connection, from 0. For undef
-# the command goes to the real Redis. An answer that ends with HostileRedis::CUT is sent without that, and the connection
-# closed.
+# the command goes to the real Redis, and for a reference, too: it has been done then, but is answered by what is referred
+# to. An answer that ends with HostileRedis::CUT is sent without that, and the connection closed; HostileRedis::SILENCE
+# is none. After PSYNC or SUBSCRIBE everything passes.
 
 package HostileRedis;
 
 use strict;
 use warnings;
 
+use IO::Select       ();
 use IO::Socket::INET ();
 use POSIX            ();
 use Socket           qw(IPPROTO_TCP TCP_NODELAY);
 
 use constant CUT => "\0cut";
+use constant SILENCE => "\0silence";
 
 my @started;
 
@@ -77,6 +80,23 @@ sub _end
     return $end;
 }
 
+# Bytes in both directions, until one side closes.
+sub _pass
+{
+    my ($client, $server) = @_;
+    my $both = IO::Select->new($client, $server);
+    for (;;)
+    {
+        for my $from ($both->can_read)
+        {
+            my $bytes = '';
+            _read($from, \$bytes) or return;
+            my $to = $from == $client ? $server : $client;
+            while (length $bytes) { my $sent = syswrite $to, $bytes or return; substr($bytes, 0, $sent) = ''; }
+        }
+    }
+}
+
 sub _serve
 {
     my ($client, $port, $answer) = @_;
@@ -92,12 +112,15 @@ sub _serve
         my $rest = substr $raw, index($raw, "\r\n") + 2;
         while ($rest =~ s/^\$(\d+)\r\n//) { push @command, substr($rest, 0, $1); substr($rest, 0, $1 + 2) = ''; }
         my $reply = $answer->(@command);
-        if (!defined $reply)
+        if (!defined $reply || ref $reply)
         {
             syswrite $server, $raw;
+            return _pass($client, $server) if !defined $reply && $command[0] =~ /^P?SYNC$|SUBSCRIBE$/i;
             while (!defined($end = _end(\$replies, 0))) { _read($server, \$replies) or return; }
-            $reply = substr $replies, 0, $end, '';
+            my $real = substr $replies, 0, $end, '';
+            $reply = ref $reply ? $$reply : $real;
         }
+        next if $reply eq SILENCE;
         my $is_cut = length $reply >= length CUT && substr($reply, -length CUT) eq CUT;
         $reply = substr $reply, 0, -length CUT if $is_cut;
         syswrite $client, $reply or return;
