@@ -43,7 +43,7 @@ for my $table (sort keys %order)
     $node->psql('postgres', "CALL redis_migrate.sweep('$table')", stderr => \$err);
     $node->psql('postgres', "INSERT INTO $table VALUES (0, '2000-01-01')");
     $node->psql('postgres', "CALL redis_migrate.sweep('$table')", stderr => \$err);
-    like($err, qr/NOTICE:  sweep of public\.$table: 1 rows in 1 batches, $order{$table}/, "$table is swept $order{$table}");
+    like($err, qr/NOTICE:  sweep of public\.$table: 1 rows in \d+ batches, $order{$table}/, "$table is swept $order{$table}");
 }
 is($node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.expiry_stats WHERE target LIKE 'public.by%' AND rows_deleted > 30000 AND failed_runs = 0}),
     '2', 'both tables were swept all the time');

@@ -48,8 +48,12 @@ for my $diskless ('yes', 'no')
 is($node->safe_psql('postgres', q{SELECT key, type FROM redis_migrate.archive}), 'stray|list', 'keys without a mapping are archived');
 
 # Writes during the run do not belong to it: all levels read one moment.
-$node->safe_psql('postgres', 'TRUNCATE users, teams; CREATE TABLE gate (x int); CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM 1 FROM gate; RETURN NEW; END$$;
-    CREATE TRIGGER gate BEFORE INSERT ON users FOR EACH ROW WHEN (NEW.id = 1000) EXECUTE FUNCTION pass()');
+$node->safe_psql('postgres', 'TRUNCATE users, teams; CREATE TABLE gate (x int); CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF (SELECT count(*) FROM users) >= 1000 THEN PERFORM 1 FROM gate; END IF;
+            RETURN NULL;
+        END$$;
+    CREATE TRIGGER gate BEFORE INSERT ON users FOR EACH STATEMENT EXECUTE FUNCTION pass()');
 my $blocker = start_sql($node, 'BEGIN; LOCK gate; SELECT pg_sleep(300)');
 wait_until('the gate is locked', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE granted AND relation = 'gate'::regclass}) eq '1' });
 my $waiting = start_sql($node, q{CALL redis_migrate.run('shop')});
