@@ -42,7 +42,7 @@ def shop(client, customers):
             print("%d writes, then Redis refused one" % writes, file=sys.stderr)
             return carts
         writes += 1
-        if writes % 200 == 0:
+        if writes % 20 == 0:
             time.sleep(0.01)
 
 
