@@ -209,28 +209,41 @@ Status ReadTextScore(ByteReader& reader, double& score) {
 }
 
 // RDB stores members from the highest score to the lowest, ties too (rdb.c, rdbSaveObject), listpacks in
-// ascending order. From a ByteStream members are passed on in stored order, since holding them back would
-// take memory.
+// ascending order. From memory they are read in blocks, to be passed on from the last one to the first: all
+// but that one are read twice, so that only a block is held. From a ByteStream they are passed on in stored
+// order.
 template <typename ReadScore>
 Status DecodeZset(ByteReader& reader, ReadScore read_score, ValueVisitor& visitor) {
+  constexpr size_t kMembersAtOnce = 4096;
   std::string scratch;
+  std::vector<ByteReader> blocks;  // at the first member of each
   std::vector<std::pair<std::string, double>> members;
-  Status decoded = DecodeSequence(reader, [&]() -> Status {
+  const auto read = [&](ByteReader& from) -> Status {
     Bytes member;
     double score = 0;
-    PRM_RETURN_IF_ERROR(ReadString(reader, scratch, member));
-    PRM_RETURN_IF_ERROR(read_score(reader, score));
-    if (reader.is_stream())
+    PRM_RETURN_IF_ERROR(ReadString(from, scratch, member));
+    PRM_RETURN_IF_ERROR(read_score(from, score));
+    if (from.is_stream())
       visitor.OnZsetMember(member, score);
     else
       members.emplace_back(member, score);
     return {};
-  });
-  for (auto entry = members.rbegin(); entry != members.rend(); ++entry) {
-    visitor.CheckInterrupts();
-    visitor.OnZsetMember(entry->first, entry->second);
+  };
+  PRM_RETURN_IF_ERROR(DecodeSequence(reader, [&]() -> Status {
+    if (members.size() == kMembersAtOnce) members.clear();
+    if (members.empty() && !reader.is_stream()) blocks.push_back(reader);
+    return read(reader);
+  }));
+  while (!blocks.empty()) {
+    for (auto entry = members.rbegin(); entry != members.rend(); ++entry) {
+      visitor.CheckInterrupts();
+      visitor.OnZsetMember(entry->first, entry->second);
+    }
+    blocks.pop_back();
+    members.clear();
+    while (!blocks.empty() && members.size() < kMembersAtOnce) PRM_RETURN_IF_ERROR(read(blocks.back()));
   }
-  return decoded;
+  return {};
 }
 
 Status DecodeModule(ByteReader& reader, ValueVisitor& visitor) {

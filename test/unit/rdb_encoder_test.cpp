@@ -11,6 +11,7 @@
 #include "lib/cpp/rdb_rows.h"
 #include "lib/cpp/redis_client.h"
 #include "lib/cpp/redis_server.h"
+#include "rdb/dump.h"
 
 namespace prm::rdb {
 namespace {
@@ -84,6 +85,26 @@ TEST_F(EncoderTest, SortedSets) {
   EXPECT_EQ(RoundTrip(encoder.Finish()).size(), scores.size());
   EXPECT_EQ(redis_.Strings({"ZRANGE", "key", "0", "0"})[0], "member 9");
   EXPECT_EQ(redis_.String({"ZSCORE", "key", "member 3"}), "0.30000000000000004");
+}
+
+// They are decoded in blocks, from the last one to the first.
+TEST_F(EncoderTest, ManyMembersInAscendingOrder) {
+  class Scores : public ValueVisitor {
+   public:
+    void OnZsetMember(Bytes member, double score) override {
+      EXPECT_EQ(member, std::to_string(next));
+      EXPECT_EQ(score, next++ / 3);
+    }
+    int next = 0;
+  };
+  for (const int count : {0, 1, 4096, 4097, 20000}) {
+    CollectionEncoder encoder(ValueType::kZset);
+    for (int i = count - 1; i >= 0; --i) encoder.AddZsetMember(std::to_string(i), i / 3);
+    const std::string payload = encoder.Finish();
+    Scores scores;
+    EXPECT_TRUE(DecodeDump(payload, scores).ok());
+    EXPECT_EQ(scores.next, count);
+  }
 }
 
 TEST_F(EncoderTest, ManyElements) {
