@@ -16,7 +16,7 @@ COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, intege
 CREATE FUNCTION redis_migrate.drop_migration(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_migration';
 COMMENT ON FUNCTION redis_migrate.drop_migration(text) IS
-    'Drops a migration with its mappings, its archive and the history of its runs. Target tables stay';
+    'Drops a migration with its mappings, its archive and the history of its runs. Target tables stay. Stops a run under way, whose last changes a REPEATABLE READ or SERIALIZABLE transaction cannot see, so that it fails with 40001: call redis_migrate.stop before it';
 
 CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern text, target regclass, query text,
         key_columns text[], priority text DEFAULT 'medium', on_conflict text DEFAULT 'update',

@@ -27,7 +27,7 @@ $$;
 CREATE FUNCTION redis_migrate.set_family_state(migration text, pattern text, state text, note text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_family_state';
 COMMENT ON FUNCTION redis_migrate.set_family_state(text, text, text, text) IS
-    'Says whose the keys of a pattern are: redis, cutting (still those of Redis), both, postgres, done. In the last three, runs and live sync leave the rows of its mappings alone. Waits for batches under way';
+    'Says whose the keys of a pattern are: redis, cutting (still those of Redis), both, postgres, done. In the last three, runs and live sync leave the rows of its mappings alone. Where a reverse feed rests since the family was given back to Redis, one of these three ends that, and all rows are written to Redis, and keys without rows removed. Waits for batches under way';
 
 CREATE VIEW redis_migrate.families WITH (security_barrier) AS
     SELECT g.migration, redis_migrate.shown_owner(g.owner) AS owner, f.pattern, f.mappings, coalesce(c.state, 'redis') AS state,

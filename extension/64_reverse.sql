@@ -16,11 +16,20 @@ CREATE TABLE redis_migrate.reverse_feed (
     message      text,
     instance     text,
     batch        bigint NOT NULL DEFAULT 0,
-    acknowledged bigint NOT NULL DEFAULT 0
+    acknowledged bigint NOT NULL DEFAULT 0,
+    slots        text NOT NULL DEFAULT '-'
 );
 COMMENT ON TABLE redis_migrate.reverse_feed IS
-    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed';
+    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed; slots: in a cluster, those that batch writes to';
 COMMENT ON SEQUENCE redis_migrate.reverse_feed_feed_id_seq IS 'Numbers of reverse feeds';
+
+CREATE TABLE redis_migrate.reverse_slot (
+    migration    text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    slot         integer NOT NULL,
+    acknowledged bigint NOT NULL,
+    PRIMARY KEY (migration, slot)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE redis_migrate.reverse_slot IS 'Of reverse feeds to a cluster: the last batch that each slot has confirmed';
 
 CREATE TABLE redis_migrate.reverse_mapping (
     mapping_id      bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
@@ -75,7 +84,7 @@ DO $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['reverse_query', 'reverse_feed', 'reverse_feed_feed_id_seq', 'reverse_mapping', 'outbox', 'outbox_outbox_id_seq', 'outbox_gap', 'outbox_gap_gap_id_seq', 'reverse_reject'] LOOP
+    FOREACH relation IN ARRAY ARRAY['reverse_query', 'reverse_feed', 'reverse_feed_feed_id_seq', 'reverse_slot', 'reverse_mapping', 'outbox', 'outbox_outbox_id_seq', 'outbox_gap', 'outbox_gap_gap_id_seq', 'reverse_reject'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
     END LOOP;
 END

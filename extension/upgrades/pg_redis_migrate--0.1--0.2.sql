@@ -329,6 +329,9 @@ CREATE FUNCTION redis_migrate.alter_migration(migration text, server name DEFAUL
 COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean) IS
     'Changes a migration; NULL leaves a property as it is, reset names those that become NULL. An interrupted run begins again afterwards';
 
+COMMENT ON FUNCTION redis_migrate.drop_migration(text) IS
+    'Drops a migration with its mappings, its archive and the history of its runs. Target tables stay. Stops a run under way, whose last changes a REPEATABLE READ or SERIALIZABLE transaction cannot see, so that it fails with 40001: call redis_migrate.stop before it';
+
 CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern text, target regclass, query text,
         key_columns text[], priority text DEFAULT 'medium', on_conflict text DEFAULT 'update',
         on_delete text DEFAULT 'delete', mode text DEFAULT 'upsert', no_row text DEFAULT 'reject',
@@ -377,7 +380,7 @@ CREATE FUNCTION redis_migrate.set_family_state(migration text, pattern text, sta
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_family_state';
 
 COMMENT ON FUNCTION redis_migrate.set_family_state(text, text, text, text) IS
-    'Says whose the keys of a pattern are: redis, cutting (still those of Redis), both, postgres, done. In the last three, runs and live sync leave the rows of its mappings alone. Waits for batches under way';
+    'Says whose the keys of a pattern are: redis, cutting (still those of Redis), both, postgres, done. In the last three, runs and live sync leave the rows of its mappings alone. Where a reverse feed rests since the family was given back to Redis, one of these three ends that, and all rows are written to Redis, and keys without rows removed. Waits for batches under way';
 
 CREATE VIEW redis_migrate.families WITH (security_barrier) AS
     SELECT g.migration, redis_migrate.shown_owner(g.owner) AS owner, f.pattern, f.mappings, coalesce(c.state, 'redis') AS state,
@@ -1343,13 +1346,23 @@ CREATE TABLE redis_migrate.reverse_feed (
     message      text,
     instance     text,
     batch        bigint NOT NULL DEFAULT 0,
-    acknowledged bigint NOT NULL DEFAULT 0
+    acknowledged bigint NOT NULL DEFAULT 0,
+    slots        text NOT NULL DEFAULT '-'
 );
 
 COMMENT ON TABLE redis_migrate.reverse_feed IS
-    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed';
+    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed; slots: in a cluster, those that batch writes to';
 
 COMMENT ON SEQUENCE redis_migrate.reverse_feed_feed_id_seq IS 'Numbers of reverse feeds';
+
+CREATE TABLE redis_migrate.reverse_slot (
+    migration    text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
+    slot         integer NOT NULL,
+    acknowledged bigint NOT NULL,
+    PRIMARY KEY (migration, slot)
+) WITH (fillfactor = 50);
+
+COMMENT ON TABLE redis_migrate.reverse_slot IS 'Of reverse feeds to a cluster: the last batch that each slot has confirmed';
 
 CREATE TABLE redis_migrate.reverse_mapping (
     mapping_id      bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
@@ -2181,7 +2194,7 @@ BEGIN
                                     'verification_met_batch_id_seq',
                                     'restore', 'restore_count', 'restore_failure', 'restore_restore_id_seq',
                                     'restore_failure_failure_id_seq',
-                                    'reverse_query', 'reverse_feed', 'reverse_feed_feed_id_seq', 'reverse_mapping', 'outbox',
+                                    'reverse_query', 'reverse_feed', 'reverse_feed_feed_id_seq', 'reverse_slot', 'reverse_mapping', 'outbox',
                                     'outbox_outbox_id_seq', 'outbox_gap', 'outbox_gap_gap_id_seq', 'reverse_reject',
                                     'cutover', 'fenced_user', 'cutover_cutover_id_seq',
                                     'late_write', 'late_writer', 'late_write_late_write_id_seq',

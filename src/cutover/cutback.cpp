@@ -7,7 +7,6 @@
 #include "cutover/table_fence.h"
 #include "cutover/unfinished.h"
 #include "mapping/family_state.h"
-#include "mapping/target.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/entry.h"
@@ -41,7 +40,7 @@ class Cutback {
   void CheckStates() const;
   void CheckLateWrites() const;
   std::string FindUnfed() const;
-  std::string FindUnnoted() const;
+  std::string ListUnnoted() const;
   void CheckRejects() const;
   void Check() const;
   bool IsDrained() const;
@@ -105,27 +104,23 @@ std::string Cutback::FindUnfed() const {
 }
 
 // The mappings of fed families whose targets nobody watches: the triggers are on that of the fed mapping.
-std::string Cutback::FindUnnoted() const {
-  std::string unnoted;
-  for (const Mapping &mapping : migration_.mappings) {
-    bool const is_archive = !mapping.accepted;
-    if (is_archive || std::count(patterns_.begin(), patterns_.end(), mapping.pattern) == 0) continue;
-    Oid const target = FindTarget(mapping);
+std::string Cutback::ListUnnoted() const {
+  std::map<std::string, std::vector<Oid>> watched;
+  {
     pg::AsExtensionOwner as_owner;
-    bool const is_noted =
-        Spi::Execute(
-            R"sql(SELECT EXISTS (
-                      SELECT
-                      FROM redis_migrate.mapping AS m
-                      JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
-                      WHERE m.migration = $1 AND m.pattern = $2
-                          AND (r.target_relation = $3
-                               OR $3 IN (SELECT p.relid::oid FROM pg_partition_tree(r.target_relation) AS p))))sql",
-            {SqlParam::Text(migration_.name), SqlParam::Text(mapping.pattern), SqlParam::OidOf(target)})[0]
-            .Bool(0);
-    if (!is_noted) unnoted += (unnoted.empty() ? "\"" : ", \"") + mapping.name + "\"";
+    auto const rows = Spi::Execute(
+        R"sql(SELECT m.pattern, r.target_relation::oid
+              FROM redis_migrate.mapping AS m
+              JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+              WHERE m.migration = $1)sql",
+        {SqlParam::Text(migration_.name)});
+    for (uint64 i = 0; i < rows.size(); ++i)
+      watched[rows[i].Text(0)].push_back(DatumGetObjectId(rows[i].Value(1)));
   }
-  return unnoted;
+  std::string list;
+  for (const std::string &mapping : FindUnnoted(migration_, patterns_, watched))
+    list += (list.empty() ? "\"" : ", \"") + mapping + "\"";
+  return list;
 }
 
 // What Redis has of such rows is from before their last change.
@@ -153,7 +148,7 @@ void Cutback::Check() const {
   if (discards_) return;
   std::string const unfed = FindUnfed();
   if (unfed.empty()) {
-    if (std::string const unnoted = FindUnnoted(); !unnoted.empty())
+    if (std::string const unnoted = ListUnnoted(); !unnoted.empty())
       throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                     "changes of the tables of mappings " + unnoted + " are not noted",
                     "The reverse feed of a family of several mappings notes only those of the table of the "

@@ -84,6 +84,15 @@ void Cutover::RequireWayBack() {
   for (const std::string &pattern : parameters_.patterns)
     for (ReverseMapping &reverse : FindFedMappings(migration_, pattern, problems))
       reverses.push_back(std::move(reverse));
+  std::map<std::string, std::vector<Oid>> watched;
+  for (const ReverseMapping &reverse : reverses)
+    watched[reverse.mapping.pattern].push_back(reverse.target.oid);
+  for (const auto &[pattern, targets] : watched)
+    for (const std::string &mapping : FindUnnoted(migration_, {pattern}, watched))
+      problems[mapping] = {
+          "its table is not watched: the reverse feed notes changes only of that of the mapping with the "
+          "reverse query",
+          "Such a family goes back with discard_changes => true alone."};
   if (problems.empty()) {
     Spi::Commit();
     way_back_.emplace(migration_.server, std::move(reverses));

@@ -1,5 +1,6 @@
 #include "cutover/obstacles.h"
 
+#include "mapping/target.h"
 #include "pg/identity.h"
 #include "pg/instance.h"
 #include "pg/spi.h"
@@ -102,6 +103,29 @@ std::string FindCounters(const Migration &migration, const std::vector<std::stri
                                        AND a.attname <> ALL (m.key_columns))))sql",
              {SqlParam::Text(migration.name), SqlParam::TextArray(patterns)})[0]
       .Text(0);
+}
+
+std::vector<std::string> FindUnnoted(const Migration &migration, const std::vector<std::string> &patterns,
+                                     const std::map<std::string, std::vector<Oid>> &watched) {
+  std::vector<std::string> unnoted;
+  for (const Mapping &mapping : migration.mappings) {
+    bool const is_archive = !mapping.accepted;
+    if (is_archive || std::count(patterns.begin(), patterns.end(), mapping.pattern) == 0) continue;
+    std::vector<int64> relations;
+    if (auto const found = watched.find(mapping.pattern); found != watched.end())
+      relations.assign(found->second.begin(), found->second.end());
+    Oid const target = FindTarget(mapping);
+    pg::AsExtensionOwner as_owner;
+    bool const is_noted = Spi::Execute(
+                              R"sql(SELECT EXISTS (
+                      SELECT
+                      FROM unnest($1) AS w
+                      WHERE w::oid = $2 OR $2 IN (SELECT p.relid::oid FROM pg_partition_tree(w::oid::regclass) AS p)))sql",
+                              {SqlParam::Int8Array(relations), SqlParam::OidOf(target)})[0]
+                              .Bool(0);
+    if (!is_noted) unnoted.push_back(mapping.name);
+  }
+  return unnoted;
 }
 
 }  // namespace prm

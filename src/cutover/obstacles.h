@@ -18,4 +18,9 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
 // that are there, and those that take strings and fill a number that is no key. Empty: none. Needs SPI.
 std::string FindCounters(const Migration &migration, const std::vector<std::string> &patterns);
 
+// Mappings of the families whose targets are none of the relations that are watched for the pattern, nor
+// partitions of them: what changes there is not noted. Needs SPI and the rights of the owner.
+std::vector<std::string> FindUnnoted(const Migration &migration, const std::vector<std::string> &patterns,
+                                     const std::map<std::string, std::vector<Oid>> &watched);
+
 }  // namespace prm

@@ -1,7 +1,5 @@
 #include "live/follower.h"
 
-#include "core/position_key.h"
-
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/settings.h"
@@ -27,6 +25,7 @@ constexpr int64 kMostRoomWaitMs = 5000;  // the link looks for room each second
 // are applied again.
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
 constexpr size_t kKnownBytes = size_t{64} << 20;
+constexpr size_t kMostOwnGone = 20000;
 
 bool HasKey(const stream::StreamChange &change) {
   return change.kind == ChangeKind::kSet || change.kind == ChangeKind::kDelete ||
@@ -107,7 +106,7 @@ bool Follower::OpenSpool() {
   changes_->set_share(share_);
   changes_->set_wants_elements(store_.TakesAnyElements());
   known_.set_wants_elements(store_.TakesAnyElements());
-  changes_->set_own_mark(PositionKeyOf(run_.migration().name));
+  changes_->set_migration(run_.migration().name);
   return true;
 }
 
@@ -240,8 +239,10 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   KeyId id = {entry.db, entry.key};
   if (change.is_own) {  // the rows that it was made from are as new, or newer than it and all before it
     batch.keys.erase(id);
+    if (cluster_) NoteOwn(id, change.kind == ChangeKind::kDelete);
     return known_.Forget(entry.db, entry.key);
   }
+  if (change.kind != ChangeKind::kDelete) own_gone_.erase(id);
   if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && change.offset <= ahead->second.read_offset)
     return;  // its row shows that already
   if (auto const waiting = waiting_.find(id); waiting != waiting_.end()) {
@@ -279,6 +280,17 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   KeyChange &taken = batch.keys[std::move(id)];
   taken = {change.kind, std::move(entry), change.offset};
   taken.only_expiry = only_expiry;
+}
+
+// Nothing that was there before it counts any more, wherever it came from when its slot moved.
+void Follower::NoteOwn(const KeyId &id, bool is_gone) {
+  if (waiting_.erase(id) > 0) unsaved_.insert(id);
+  if (!is_gone) {
+    own_gone_.erase(id);
+    return;
+  }
+  if (own_gone_.size() >= kMostOwnGone) own_gone_.clear();
+  own_gone_.insert(id);
 }
 
 // Notes a change, and the new state of the key if it follows from what is known of it.

@@ -75,10 +75,11 @@ class Follower : public Interrupts {
     int64 read_again = 0;
     // Keys that had rejects before, and keys that have some now.
     std::vector<KeyId> forgiven, rejected;
-    std::map<std::string, RowCounts> rows;  // that were stored
-    std::vector<LargeValue> large;          // that were read again
-    bool has_late = false;                  // changes of families that belong to PostgreSQL
-    bool takes_elements_again = false;      // of a family that belongs to Redis again
+    std::map<std::string, RowCounts> rows;         // that were stored
+    std::vector<LargeValue> large;                 // that were read again
+    bool has_late = false;                         // changes of families that belong to PostgreSQL
+    std::vector<const source::Entry *> unsettled;  // of these, those that are to be looked at again
+    bool takes_elements_again = false;             // of a family that belongs to Redis again
     bool ends_backfill = false;
     RejectStreak streak;  // after it
     uint64 applied = 0;   // up to there all shares are, with it
@@ -119,6 +120,7 @@ class Follower : public Interrupts {
   void Take(stream::StreamChange &change, Batch &batch);
   void TakeKey(stream::StreamChange change, Batch &batch);
   void TakeChangedKey(int db, std::string key, uint64 offset, Batch &batch);
+  void NoteOwn(const KeyId &id, bool is_gone);
   void Complete(stream::StreamChange &change);
   bool TakeElements(const KeyId &id, stream::StreamChange &change, uint64_t route, Batch &batch);
   static void FinishElements(Batch &batch);
@@ -167,7 +169,8 @@ class Follower : public Interrupts {
   void ReleaseApplied();
   void LookAtOthers();
   void NoteTouched(const Batch &batch);
-  void KeepLate(const Batch &batch, std::vector<LateWrite> &late);
+  bool MayBeOfMove(const LateWrite &write, Batch &batch);
+  void KeepLate(Batch &batch, std::vector<LateWrite> &late);
   void Store(Batch &batch);
   void NameLateWriters();
   void LockMappings(const Batch &batch) const;
@@ -209,6 +212,7 @@ class Follower : public Interrupts {
   std::set<KeyId> unsaved_;            // that have come to the two, have changed there, or have left them
   bool has_saved_keys_ = true;
   std::set<KeyId> rejected_;  // that have rejects
+  std::set<KeyId> own_gone_;  // of a cluster: that the reverse feed has deleted of late
   RejectStreak streak_;
   std::unique_ptr<ServerConnection> connection_;
   source::RereadBudget budget_;

@@ -18,7 +18,8 @@ using stream::ChangeKind;
 namespace {
 
 constexpr int kMostTries = 10;
-constexpr int kMergeEvery = 256;  // batches
+constexpr int64 kLookAtLateMs = 200;  // again, in a cluster
+constexpr int kMergeEvery = 256;      // batches
 constexpr int kStoreRetries = 5;
 constexpr long kStoreRetryPauseMs = 100;
 constexpr int64 kNameWritersMs = 5000;
@@ -168,8 +169,20 @@ void Follower::NoteTouched(const Batch &batch) {
   if (!keys.empty()) touched_.Note(keys);
 }
 
+// What a slot brings when it moves is in the stream of its new master, and goes in that of the old one,
+// whoever has written it. The reverse feed may be about to write what the rows have: the key is looked at
+// again.
+bool Follower::MayBeOfMove(const LateWrite &write, Batch &batch) {
+  KeyId const id = {write.entry->db, write.entry->key};
+  const KeyChange &change = batch.keys.at(id);
+  if (write.is_gone) return change.is_due && own_gone_.count(id) > 0;
+  if (change.tries >= kMostTries) return false;
+  batch.unsettled.push_back(write.entry);
+  return true;
+}
+
 // Elements alone would not tell what the key has in the end: it is read as a whole from now on.
-void Follower::KeepLate(const Batch &batch, std::vector<LateWrite> &late) {
+void Follower::KeepLate(Batch &batch, std::vector<LateWrite> &late) {
   PartsRefused refused;
   for (LateWrite &write : late) {
     KeyId const id = {write.entry->db, write.entry->key};
@@ -180,7 +193,11 @@ void Follower::KeepLate(const Batch &batch, std::vector<LateWrite> &late) {
   }
   if (!refused.parts.empty()) throw refused;
   if (late.empty()) return;
-  SettleHarmless(run_.migration(), run_.routing(), store_, is_feed_, late);
+  SettleHarmless(run_.migration(), run_.routing(), store_, is_feed_ || cluster_.has_value(), late);
+  if (cluster_)
+    late.erase(std::remove_if(late.begin(), late.end(),
+                              [&](const LateWrite &write) { return MayBeOfMove(write, batch); }),
+               late.end());
   KeepLateWrites(run_.migration().name, late);
 }
 
@@ -192,6 +209,7 @@ void Follower::Store(Batch &batch) {
   Entries stored, gone, last_tries;
   batch.forgiven.clear();
   batch.rejected.clear();
+  batch.unsettled.clear();
   for (const auto &[id, change] : batch.keys) {
     if (change.kind == ChangeKind::kChanged) continue;  // it waits
     if (rejected_.count(id) > 0) batch.forgiven.push_back(id);
@@ -251,6 +269,10 @@ void Follower::Store(Batch &batch) {
   for (const source::Entry *entry : deferred) {
     const KeyChange &change = batch.keys.at({entry->db, entry->key});
     WaitForOthers(change, KeyAhead::kAgain, change.offset, change.tries + 1, others);
+  }
+  for (const source::Entry *entry : batch.unsettled) {
+    const KeyChange &change = batch.keys.at({entry->db, entry->key});
+    Wait(change, KeyAhead::kAgain, change.offset, change.tries + 1, kLookAtLateMs);
   }
   for (const auto &[number, ids] : batch.left) (*cluster_->followers)[number]->TakeOver(ids);
   SaveKeysAhead(next.point.offset);

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cstdint>
+#include <utility>
 
 #include "core/printable.h"
 
@@ -40,6 +41,19 @@ size_t KeySlot(Bytes key) {
     crc = ((crc << 8) & 0xffff) ^ kCrcTable[(crc >> 8) ^ static_cast<unsigned char>(c)];
   }
   return crc % kClusterSlots;
+}
+
+std::vector<std::string> SlotTags() {
+  std::vector<std::string> tags(kClusterSlots);
+  size_t left = kClusterSlots;
+  for (size_t number = 0; left > 0; ++number) {
+    std::string digits = std::to_string(number);
+    std::string& tag = tags[KeySlot(digits)];
+    if (!tag.empty()) continue;
+    tag = std::move(digits);
+    --left;
+  }
+  return tags;
 }
 
 std::string SlotsToText(const Slots& slots) {

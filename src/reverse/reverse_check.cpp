@@ -1,9 +1,11 @@
 #include "reverse/reverse_check.h"
 
+#include "connect/server_clock.h"
 #include "ledger/ledger.h"
 #include "live/live_links.h"
 #include "mapping/mapping_settings.h"
 #include "pg/arguments.h"
+#include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/time.h"
@@ -23,6 +25,7 @@ namespace {
 
 constexpr int kMostLooks = 3;  // at a key that differs: it may be changing
 constexpr long kLookAgainMs = 300;
+constexpr int64 kMostMoveMs = 10000;  // of a slot of a cluster
 constexpr int64 kExpiryToleranceMs = 1000;
 constexpr size_t kMostShown = 5;
 
@@ -141,8 +144,8 @@ bool ExpireAlike(const sink::WholeValue &a, const sink::WholeValue &b) {
          });
 }
 
-bool IsSame(const sink::WholeValue &of_rows, const sink::WholeValue &of_redis) {
-  int64 const now_ms = pg::NowMs();
+// now_ms: by the clock of the server, as which keys have expired.
+bool IsSame(const sink::WholeValue &of_rows, const sink::WholeValue &of_redis, int64 now_ms) {
   sink::WholeValue const a = Living(of_rows, now_ms), b = Living(of_redis, now_ms);
   auto is_gone = [&](const sink::WholeValue &value) {
     return value.elements.empty() || (value.expires_at_ms && *value.expires_at_ms <= now_ms);
@@ -191,7 +194,9 @@ ReverseCheck::Names ReverseCheck::SampleNames(const ReverseMapping &reverse, int
 ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reverse,
                                                       const Differences &before) {
   Differences differing;
-  if (!topology_) pg::ValueOrThrow((*connections_[0])->Command({"SELECT", std::to_string(reverse.db)}));
+  if (!topology_)
+    pg::ValueOrThrow((*servers_[0].connection)->Command({"SELECT", std::to_string(reverse.db)}));
+  int64 const until_ms = pg::MonotonicMs() + kMostMoveMs;
   Names left;
   for (const auto &[name, difference] : before) left.insert(name);
   while (!left.empty()) {
@@ -212,12 +217,14 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
       if (found != values.end() && !FieldExpiries(*found->second).empty())
         expiring_.insert(reverse.mapping.name);
       sink::WholeValue const gone{"list"};
-      std::string const key = reverse.KeyOf(name);
-      size_t const server = ServerOf(key);
-      sink::WholeValue const value = ReadFromRedis(*connections_[server], has_pexpiretime_[server], key);
-      if (IsSame(found == values.end() ? gone : *found->second, value)) continue;
+      std::optional<sink::WholeValue> const value = Read(reverse.KeyOf(name), until_ms);
+      if (!value) {
+        postponed.insert(name);
+        continue;
+      }
+      if (IsSame(found == values.end() ? gone : *found->second, *value, now_ms_)) continue;
       const Difference &last = before.at(name);
-      size_t const hash = HashOf(value);
+      size_t const hash = HashOf(*value);
       differing[name] = {hash, last.looks > 0 && last.hash == hash ? last.looks + 1 : 1};
     }
     left = std::move(postponed);
@@ -226,29 +233,51 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
 }
 
 ReverseCheck::ReverseCheck(const std::string &server, std::vector<ReverseMapping> reverses)
-    : topology_(TopologyOf(server, GetUserId())),
-      reverses_(std::move(reverses)),
-      differences_(reverses_.size()) {
-  if (!topology_) connections_.push_back(std::make_unique<ServerConnection>(server, GetUserId()));
-  if (topology_)
-    for (const redis::ClusterShard &shard : topology_->shards)
-      connections_.push_back(
-          std::make_unique<ServerConnection>(server, GetUserId(), std::vector<std::string>{shard.master.id}));
-  Spi::Commit();
-  for (const auto &connection : connections_)
-    has_pexpiretime_.push_back(connection->is_open() &&
-                               pg::ValueOrThrow(source::MayUse(**connection, {"PEXPIRETIME", ""})));
+    : server_(server), reverses_(std::move(reverses)), differences_(reverses_.size()) {
+  Connect();
 }
 
-size_t ReverseCheck::ServerOf(const std::string &key) const {
+void ReverseCheck::Connect() {
+  servers_.clear();
+  topology_ = TopologyOf(server_, GetUserId());
+  if (!topology_) servers_.push_back({std::make_unique<ServerConnection>(server_, GetUserId())});
+  if (topology_)
+    for (const redis::ClusterShard &shard : topology_->shards)
+      servers_.push_back({std::make_unique<ServerConnection>(server_, GetUserId(),
+                                                             std::vector<std::string>{shard.master.id})});
+  Spi::Commit();
+  for (Server &server : servers_) {
+    if (!server.connection->is_open()) continue;
+    server.has_pexpiretime = pg::ValueOrThrow(source::MayUse(**server.connection, {"PEXPIRETIME", ""}));
+    server.clock_ahead_ms = FetchClockAhead(**server.connection);
+  }
+}
+
+ReverseCheck::Server &ReverseCheck::ServerOf(const std::string &key) {
   size_t number = 0;
   if (topology_) {
     size_t const slot = redis::KeySlot(key);
-    while (number + 1 < connections_.size() && !topology_->shards[number].slots.test(slot)) ++number;
+    while (number + 1 < servers_.size() && !topology_->shards[number].slots.test(slot)) ++number;
   }
-  if (!connections_[number]->is_open())
-    throw pg::Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has just lost its slots");
-  return number;
+  if (!servers_[number].connection->is_open())
+    throw pg::Failure(ERRCODE_CANNOT_CONNECT_NOW, "a master of the cluster has just lost its slots");
+  return servers_[number];
+}
+
+// Nothing: its slot was elsewhere, or is being moved.
+std::optional<sink::WholeValue> ReverseCheck::Read(const std::string &key, int64 until_ms) {
+  try {
+    Server &server = ServerOf(key);
+    sink::WholeValue value = ReadFromRedis(*server.connection, server.has_pexpiretime, key);
+    now_ms_ = pg::NowMs() + server.clock_ahead_ms;
+    return value;
+  } catch (const pg::Failure &failure) {
+    bool const may_move = topology_ && failure.sqlstate() == ERRCODE_CANNOT_CONNECT_NOW;
+    if (!may_move || pg::MonotonicMs() >= until_ms) throw;
+  }
+  pg::Sleep(kLookAgainMs);
+  Connect();
+  return std::nullopt;
 }
 
 int64 ReverseCheck::Choose(int keys) {
@@ -302,10 +331,10 @@ std::vector<ReverseCheck::Differing> ReverseCheck::differing() const {
 void ReverseCheck::WarnOfFieldExpiries() {
   if (expiring_.empty()) return;
   std::set<std::string> addresses;
-  for (const auto &connection : connections_) {
-    if (!connection->is_open()) continue;  // it has no slots
-    if (!pg::ValueOrThrow(sink::AskAbilities(**connection)).has_field_expiries)
-      addresses.insert((*connection)->address());
+  for (const Server &server : servers_) {
+    if (!server.connection->is_open()) continue;  // it has no slots
+    if (!pg::ValueOrThrow(sink::AskAbilities(**server.connection)).has_field_expiries)
+      addresses.insert((*server.connection)->address());
   }
   if (addresses.empty()) return;
   std::string list;

@@ -45,12 +45,20 @@ class ReverseCheck {
   using Differences = std::map<RowName, Difference>;
   static Names SampleNames(const ReverseMapping &reverse, int keys);
   Differences FindDiffering(const ReverseMapping &reverse, const Differences &before);
-  // The number of the connection to where a key is.
-  size_t ServerOf(const std::string &key) const;
+  struct Server {
+    std::unique_ptr<ServerConnection> connection;
+    bool has_pexpiretime = false;
+    int64 clock_ahead_ms = 0;
+  };
+  void Connect();
+  // Where a key is.
+  Server &ServerOf(const std::string &key);
+  std::optional<sink::WholeValue> Read(const std::string &key, int64 until_ms);
 
+  const std::string server_;
   std::optional<redis::ClusterTopology> topology_;
-  std::vector<std::unique_ptr<ServerConnection>> connections_;  // of each shard
-  std::vector<bool> has_pexpiretime_;                           // of each of them
+  std::vector<Server> servers_;  // of each shard
+  int64 now_ms_ = 0;             // by the clock of the server, when it was last asked for a key
   std::vector<ReverseMapping> reverses_;
   std::vector<Differences> differences_;  // of each
   std::set<std::string> expiring_;        // mappings with rows whose fields expire

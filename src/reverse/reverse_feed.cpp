@@ -37,23 +37,25 @@ void EndBatches(const Migration &migration) {
   for (int endings = 1;; ++endings) {
     int64 batch = 0;
     bool is_under_way = false;
+    redis::Slots slots;
     {
       // Waits for who is about to send one.
       pg::AsExtensionOwner as_owner;
       auto rows = Spi::Execute(
-          R"sql(SELECT batch, batch > acknowledged FROM redis_migrate.reverse_feed WHERE migration = $1
+          R"sql(SELECT batch, batch > acknowledged, slots FROM redis_migrate.reverse_feed WHERE migration = $1
                 FOR UPDATE)sql",
           {SqlParam::Text(migration.name)});
       if (rows.size() > 0) {
         batch = rows[0].Int8(0);
         is_under_way = rows[0].Bool(1);
+        slots = pg::ValueOrThrow(redis::SlotsFromText(rows[0].Text(2)));
       }
     }
     std::string const instance = FeedInstance();
     Spi::Commit();
     if (!is_under_way) return;
     try {
-      ReverseSender(migration.name, migration.server, instance).Send(batch);
+      ReverseSender::Open(migration.name, migration.server, instance)->End(batch, slots);
       return;
     } catch (const pg::Failure &failure) {
       if (failure.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE || endings == kMostEndings) throw;
@@ -88,30 +90,39 @@ ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name
   for (Fed &fed : fed_) ReadRejected(fed);
   std::string const instance = FeedInstance();
   Spi::Commit();
-  sender_ = std::make_unique<ReverseSender>(migration_, server_, instance);
-  CompareWithServer();
+  sender_ = ReverseSender::Open(migration_, server_, instance);
+  CompareWithServer(sender_->FetchPositions());
 }
 
 // A server that has an older batch than it has acknowledged, or a newer one than there is, has lost what it
 // had, or this server has: only all rows tell.
-void ReverseFeed::CompareWithServer() {
-  int64 batch = 0, acknowledged = 0;
+void ReverseFeed::CompareWithServer(const std::map<size_t, ReverseSender::Position> &positions) {
+  int64 batch = 0;
+  std::map<size_t, int64> acknowledged;  // by slot
   {
     pg::AsExtensionOwner as_owner;
-    auto rows =
-        Spi::Execute("SELECT batch, acknowledged FROM redis_migrate.reverse_feed WHERE migration = $1",
-                     {SqlParam::Text(migration_)});
-    if (rows.size() > 0) {
-      batch = rows[0].Int8(0);
-      acknowledged = rows[0].Int8(1);
+    auto rows = Spi::Execute(
+        R"sql(SELECT f.batch, f.acknowledged, s.slot, s.acknowledged
+              FROM redis_migrate.reverse_feed AS f LEFT JOIN redis_migrate.reverse_slot AS s USING (migration)
+              WHERE f.migration = $1)sql",
+        {SqlParam::Text(migration_)});
+    for (uint64 i = 0; i < rows.size(); ++i) {
+      batch = rows[i].Int8(0);
+      // Slots are known once a cluster has had batches.
+      if (sender_->is_cluster() && !rows[i].IsNull(2))
+        acknowledged[static_cast<size_t>(rows[i].Int4(2))] = rows[i].Int8(3);
+      else
+        acknowledged[0] = rows[i].Int8(1);
     }
   }
-  int64 const position = sender_->position().value_or(0);
   const char *gap = nullptr;
-  if (sender_->is_of_others() || position > batch)
-    gap = "batches in Redis are not of this server";
-  else if (position < acknowledged)
-    gap = "Redis has lost batches";
+  for (const auto &[slot, at_least] : acknowledged) {
+    auto const position = positions.find(slot);
+    if (at_least > 0 && (position == positions.end() || position->second.batch < at_least))
+      gap = "Redis has lost batches";
+  }
+  for (const auto &[slot, position] : positions)
+    if (position.is_of_others || position.batch > batch) gap = "batches in Redis are not of this server";
   if (gap != nullptr)
     for (const Fed &fed : fed_) fed.outbox.NoteGap(gap);
   Spi::Commit();
@@ -151,7 +162,7 @@ int64 ReverseFeed::SendSome() {
       sent += SendSome(fed);
     } catch (const QueryFault &fault) {
       sender_->Clear();
-      untold_ = 0;
+      untold_.clear();
       written_.clear();
       refused_.clear();
       fed.held_until_ms = pg::MonotonicMs() + kHoldMs;
@@ -210,7 +221,7 @@ int64 ReverseFeed::SendOutbox(Fed &fed) {
       continue;
     }
     done.ids.push_back(changes[i].id);
-    if (!names[i])
+    if (!names[i] || untold_.count(*names[i]) > 0)
       ++done.unfit;
     else if (refused_.count(*names[i]) == 0)
       ++done.sent;
@@ -221,7 +232,8 @@ int64 ReverseFeed::SendOutbox(Fed &fed) {
 
 // Sends what was added, and forgets the changes that this was about.
 void ReverseFeed::Send(Fed &fed, const Done &done) {
-  CommitDurably(fed.reverse);
+  redis::Slots const slots = sender_->slots();
+  CommitDurably(fed.reverse, slots);
   sender_->Send(batch_);
   // If a crash undoes this, it is done once more.
   pg::SetForTransaction("synchronous_commit", "off");
@@ -231,6 +243,7 @@ void ReverseFeed::Send(Fed &fed, const Done &done) {
     pg::AsExtensionOwner as_owner;
     Spi::ExecuteKept("UPDATE redis_migrate.reverse_feed SET acknowledged = $2 WHERE migration = $1",
                      {SqlParam::Text(migration_), SqlParam::Int8(batch_)});
+    if (sender_->is_cluster()) NoteSlots(slots);
     Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.reverse_mapping
               SET sent = sent + $2, unfit = unfit + $3, last_sent_at = clock_timestamp(),
@@ -239,11 +252,23 @@ void ReverseFeed::Send(Fed &fed, const Done &done) {
                                      ORDER BY outbox_id LIMIT 1),
                                     (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq))
               WHERE mapping_id = $1)sql",
-        {SqlParam::Int8(fed.reverse.mapping.id), SqlParam::Int8(done.sent - untold_),
-         SqlParam::Int8(done.unfit + untold_), SqlParam::Int8(fed.outbox.from())});
+        {SqlParam::Int8(fed.reverse.mapping.id), SqlParam::Int8(done.sent), SqlParam::Int8(done.unfit),
+         SqlParam::Int8(fed.outbox.from())});
   }
   Spi::Commit();
-  untold_ = 0;
+  untold_.clear();
+}
+
+// The masters of a cluster lose batches, if they do, one without the others.
+void ReverseFeed::NoteSlots(const redis::Slots &slots) {
+  std::vector<int64> numbers;
+  for (size_t slot = 0; slot < redis::kClusterSlots; ++slot)
+    if (slots.test(slot)) numbers.push_back(static_cast<int64>(slot));
+  Spi::ExecuteKept(
+      R"sql(INSERT INTO redis_migrate.reverse_slot (migration, slot, acknowledged)
+            SELECT $1, unnest($2), $3
+            ON CONFLICT (migration, slot) DO UPDATE SET acknowledged = excluded.acknowledged)sql",
+      {SqlParam::Text(migration_), SqlParam::Int8Array(numbers), SqlParam::Int8(batch_)});
 }
 
 void ReverseFeed::StoreRejects(Fed &fed) {
@@ -272,7 +297,7 @@ void ReverseFeed::StoreRejects(Fed &fed) {
 
 // Other sessions may commit with synchronous_commit = off: what their snapshots show may be lost in a crash,
 // and must not be in Redis then. This commit is flushed, and with it all before it.
-void ReverseFeed::CommitDurably(const ReverseMapping &reverse) {
+void ReverseFeed::CommitDurably(const ReverseMapping &reverse, const redis::Slots &slots) {
   pg::SetForTransaction("synchronous_commit", "local");
   bool is_noted = false;
   {
@@ -281,7 +306,7 @@ void ReverseFeed::CommitDurably(const ReverseMapping &reverse) {
     Spi::ExecuteKept("SELECT FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
                      {SqlParam::Text(migration_)});
     auto rows = Spi::ExecuteKept(
-        R"sql(UPDATE redis_migrate.reverse_feed SET batch = batch + 1
+        R"sql(UPDATE redis_migrate.reverse_feed SET batch = batch + 1, slots = $3
               WHERE migration = $1
                   AND EXISTS (SELECT
                               FROM redis_migrate.reverse_mapping
@@ -289,7 +314,8 @@ void ReverseFeed::CommitDurably(const ReverseMapping &reverse) {
                               WHERE m.mapping_id = $2 AND NOT )sql" +
             std::string(kIsRedisAgain) + R"sql()
               RETURNING batch)sql",
-        {SqlParam::Text(migration_), SqlParam::Int8(reverse.mapping.id)});
+        {SqlParam::Text(migration_), SqlParam::Int8(reverse.mapping.id),
+         SqlParam::Text(redis::SlotsToText(slots))});
     is_noted = rows.size() > 0;
     if (is_noted) batch_ = rows[0].Int8(0);
   }
@@ -327,7 +353,6 @@ std::set<RowName> ReverseFeed::AddKeys(Fed &fed, const std::set<RowName> &names)
 std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &all_names) {
   const ReverseMapping &reverse = fed.reverse;
   std::set<RowName> postponed, names = all_names;
-  int64 untold = 0;
   // Redis alone has the rejected elements of such keys.
   if (reverse.mapping.atomic == "element") {
     std::set<std::string> const rejected = FindRejected(reverse, names);
@@ -350,7 +375,7 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
     }
     if (!fed.rejected.empty()) written_.insert(name);
     if (found != values.end() && found->second->type.empty()) {
-      ++untold;
+      untold_.insert(name);
       continue;
     }
     static const sink::WholeValue &no_key = *new sink::WholeValue{"list"};
@@ -361,25 +386,7 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
       refused_[name] = {pg::Failure::SqlState(status.error().code), status.error().message};
     }
   }
-  untold_ += untold;
   return postponed;
-}
-
-void ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names) {
-  std::set<RowName> missing;
-  ForRowsInOrder(
-      names,
-      [&](const std::set<RowName> &part) {
-        int64 bytes = 0;
-        std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, part, bytes);
-        for (const RowName &name : part)
-          if (values.count(name) == 0) missing.insert(name);
-      },
-      [](const RowName &, const pg::Problem &) {});  // it has a row
-  std::set<std::string> const rejected = FindRejected(reverse, missing);
-  for (const RowName &name : missing)
-    if (std::string const key = reverse.KeyOf(name); rejected.count(key) == 0)
-      pg::ThrowIfError(sender_->Add(reverse.db, key, {"list"}));
 }
 
 void ReverseFeed::SendNames(Fed &fed, std::set<RowName> names) {
@@ -390,62 +397,6 @@ void ReverseFeed::SendNames(Fed &fed, std::set<RowName> names) {
     names.insert(left.begin(), left.end());
     Send(fed, {});
   }
-}
-
-// All rows, and then all keys of the pattern, whose rows may be gone. What changes meanwhile is noted again.
-void ReverseFeed::SendAllRows(Fed &fed) {
-  fed.outbox.BeginFull();
-  Spi::Commit();
-  for (RowName last;;) {
-    std::vector<RowName> names;
-    {
-      pg::SnapshotScope snapshot;
-      names = ReadReverseNames(fed.reverse, fed.limit, last);
-    }
-    Spi::Commit();
-    SendNames(fed, {names.begin(), names.end()});
-    if (last.empty()) break;
-  }
-  // Where queries may skip keys, some have never had rows.
-  if (fed.reverse.mapping.no_row != "skip") RemoveKeysWithoutRows(fed);
-  fed.outbox.EndFull();
-  Spi::Commit();
-}
-
-void ReverseFeed::RemoveKeysWithoutRows(Fed &fed) {
-  const ReverseMapping &reverse = fed.reverse;
-  ServerConnection server(server_, GetUserId());
-  pg::ValueOrThrow(server->Command({"SELECT", std::to_string(reverse.db)}));
-  auto const &types = reverse.mapping.types;
-  std::string cursor = "0";
-  do {
-    redis::Reply const page = pg::ValueOrThrow(server->Command(
-        {"SCAN", cursor, "MATCH", reverse.pattern.Glob(), "COUNT", std::to_string(kMostNames)},
-        redis::kLargeReply));
-    auto const next = page.element(0).String();
-    if (page.size() != 2 || !next || !page.element(1).IsArray())
-      throw pg::Failure(server->UnknownReply("SCAN"));
-    cursor = *next;
-    std::vector<RowName> found;
-    for (size_t i = 0; i < page.element(1).size(); ++i)
-      if (auto const key = page.element(1).element(i).String())
-        if (auto name = reverse.NameOf(*key)) found.push_back(std::move(*name));
-    std::set<RowName> names;
-    if (types)
-      for (const RowName &name : found) server->Append({"TYPE", reverse.KeyOf(name)});
-    for (RowName &name : found) {
-      if (types) {  // a key of another type is not the mapping's
-        redis::Reply const type = pg::ValueOrThrow(server->Receive());
-        auto const text = type.StatusText();
-        if (!text) throw pg::Failure(server->UnknownReply("TYPE"));
-        if (std::find(types->begin(), types->end(), *text) == types->end()) continue;
-      }
-      names.insert(std::move(name));
-    }
-    if (names.empty()) continue;
-    AddMissing(reverse, names);
-    Send(fed, {});
-  } while (cursor != "0");
 }
 
 }  // namespace prm

@@ -67,6 +67,8 @@ class ReverseFeed {
   void SendAllRows(Fed &fed);
   void SendNames(Fed &fed, std::set<RowName> names);
   void RemoveKeysWithoutRows(Fed &fed);
+  void RemoveKeysWithoutRows(Fed &fed, redis::Connection &connection, const redis::Slots &slots);
+  void RemoveKeysOfCluster(Fed &fed);
 
   // Reads the rows with these names and adds their keys to the sender; notes those at fault in refused_.
   // Returns the names for which there was no room.
@@ -77,10 +79,11 @@ class ReverseFeed {
   std::set<std::string> FindRejected(const ReverseMapping &reverse, const std::set<RowName> &names);
 
   void Send(Fed &fed, const Done &done);
-  void CommitDurably(const ReverseMapping &reverse);
+  void CommitDurably(const ReverseMapping &reverse, const redis::Slots &slots);
+  void NoteSlots(const redis::Slots &slots);
   void ReadRejected(Fed &fed);
   void StoreRejects(Fed &fed);
-  void CompareWithServer();
+  void CompareWithServer(const std::map<size_t, ReverseSender::Position> &positions);
 
   std::string migration_;
   std::vector<Fed> fed_;
@@ -89,7 +92,7 @@ class ReverseFeed {
   std::optional<pg::Problem> problem_;
   int64 batch_ = 0;
   // The batch that is being made:
-  int64 untold_ = 0;  // rows that do not tell what their keys are
+  std::set<RowName> untold_;  // rows that do not tell what their keys are
   std::set<RowName> written_;
   std::map<RowName, pg::Problem> refused_;
 };

@@ -291,9 +291,15 @@ std::vector<ReverseMapping> FindFedMappings(const Migration &migration,
                                             std::map<std::string, ReverseProblem> &problems) {
   std::vector<ReverseMapping> reverses = FindReverses(migration, pattern, problems);
   if (migration.server.empty() || ServerOptions(migration.server, GetUserId()).seeds.empty()) return reverses;
-  for (const ReverseMapping &reverse : reverses)
-    problems[reverse.mapping.name] = {"the server is a Redis Cluster, to which no reverse feed writes", ""};
-  return {};
+  std::vector<ReverseMapping> fed;
+  for (ReverseMapping &reverse : reverses) {
+    if (reverse.db == 0)
+      fed.push_back(std::move(reverse));
+    else
+      problems[reverse.mapping.name] = {"a Redis Cluster has database 0 only",
+                                        "databases => '{0}' of the mapping."};
+  }
+  return fed;
 }
 
 namespace {

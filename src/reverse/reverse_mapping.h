@@ -67,7 +67,7 @@ std::vector<ReverseMapping> FindReverses(const Migration &migration,
                                          const std::optional<std::string> &pattern,
                                          std::map<std::string, ReverseProblem> &problems);
 
-// As above, of those whose rows the reverse feed can write to the server: none where that is a cluster.
+// As above, of those whose rows the reverse feed can write to the server: a cluster has database 0 only.
 // Errors: those of ServerOptions, too.
 std::vector<ReverseMapping> FindFedMappings(const Migration &migration,
                                             const std::optional<std::string> &pattern,

@@ -1,16 +1,31 @@
-// Writes values of keys to a Redis, a transaction for each batch.
+// Writes values of keys to a Redis, a transaction for each batch, or in a cluster for each slot of a batch.
 #pragma once
 
 #include "connect/server.h"
+#include "redis/cluster_slots.h"
 #include "sink/whole_value.h"
 
 namespace prm {
 
 class ReverseSender {
  public:
-  // Connects with the credentials of the current user. The caller has committed. Errors: those of
-  // ServerConnection and of the server; 0A000 for a cluster. instance: see pg::ThisInstance.
-  ReverseSender(const std::string &migration, const std::string &server, std::string instance);
+  // Connects to the server, or to the masters of a cluster, with the credentials of the current user.
+  // Commits. Errors: those of ServerConnection and redis::FindTopology, and of the server. instance: see
+  // pg::ThisInstance.
+  static std::unique_ptr<ReverseSender> Open(const std::string &migration, const std::string &server,
+                                             const std::string &instance);
+  virtual ~ReverseSender() = default;
+
+  virtual bool is_cluster() const = 0;
+
+  struct Position {
+    bool is_of_others = false;  // it was sent by another instance
+    int64 batch = 0;
+  };
+  // The last batch that the server has of each slot; a server that is no cluster has slot 0 alone. Is called
+  // once, before Send: what others send from then on is noticed. Errors: those of the server; 57P03 while a
+  // slot is being moved.
+  virtual std::map<size_t, Position> FetchPositions() = 0;
 
   // A key of a database, and the value that it is to have. An empty collection: none. Errors: kUnsupported,
   // for a value that the server cannot have; nothing is added then.
@@ -22,29 +37,50 @@ class ReverseSender {
     db_ = 0;
   }
 
-  // The last batch that had been sent to the server at first; nothing: none.
-  const std::optional<int64> &position() const { return position_; }
-  // Whether that was sent by another instance, and is none of ours.
-  bool is_of_others() const { return is_of_others_; }
+  // The slots of what was added.
+  redis::Slots slots() const;
 
-  // Sends what was added as one transaction, which begins with SET redis_migrate:position:{migration}
-  // <instance>:<batch>, and waits for its end. Errors: 08006, 08000; 40001 if another connection has sent a
-  // batch since the last one of this, so that what an ended process has left in its socket is never done
-  // late; those of the server. After an error it has run nothing, or, for a command that it refuses only when
-  // it runs it, the others.
-  void Send(int64 batch);
+  // Sends what was added as one transaction, in a cluster as one for each slot, which begins with SET of a
+  // position to <instance>:<batch>, and waits for its end. Errors: 08006, 08000; 40001 if another connection
+  // has sent a batch since the last one of this, so that what an ended process has left in its socket is
+  // never done late; 57P03 while a slot is being moved; those of the server. After an error a transaction has
+  // run nothing, or, for a command that the server refuses only when it runs it, the others.
+  virtual void Send(int64 batch) = 0;
 
- private:
+  // Whatever another process has sent as this batch, of these slots, is done when it returns, or never will
+  // be. The same errors.
+  virtual void End(int64 batch, const redis::Slots &slots) = 0;
+
+ protected:
   using Command = std::vector<std::string>;
 
-  ServerConnection connection_;
-  const std::string position_key_;
-  const std::string mark_;  // before the batch
+  ReverseSender(std::string migration, std::string instance)
+      : migration_(std::move(migration)), mark_(std::move(instance) + ":") {}
+
+  virtual size_t SlotOf(const std::string &key) const = 0;
+  std::string MarkOf(int64 batch) const { return mark_ + std::to_string(batch); }
+  Position PositionOf(Bytes text) const;
+
+  // Errors: those of MULTI and EXEC.
+  static void RequireTransactions(redis::Connection &connection);
+  // What GET of a position has answered; nothing: there is none. Errors: 08P01.
+  static std::optional<Bytes> TextOf(const redis::Connection &connection, const redis::Reply &reply);
+
+  // Queues a transaction. Returns the names of its commands.
+  static std::vector<std::string> Append(redis::Connection &connection, const std::string &position_key,
+                                         const std::string &mark, const std::vector<Command> &commands);
+  // Receives its replies. Returns why it has not run, or not wholly. Errors: those of Connection::Receive.
+  static std::optional<pg::Failure> Receive(redis::Connection &connection, const std::string &position_key,
+                                            const std::vector<std::string> &names);
+
+  const std::string migration_;
   sink::CommandAbilities abilities_;
+  std::map<size_t, std::vector<Command>> commands_;  // by slot
+
+ private:
+  const std::string mark_;  // before the batch
+  pg::LatchWaiter interrupts_;
   int db_ = 0;
-  std::optional<int64> position_;
-  bool is_of_others_ = false;
-  std::vector<Command> commands_;
 };
 
 }  // namespace prm

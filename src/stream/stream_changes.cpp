@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/position_key.h"
 #include "core/printable.h"
 #include "rdb/dump.h"
 #include "redis/cluster_slots.h"
@@ -208,8 +209,8 @@ Status StreamChanges::Take(Changes& changes) {
   // The server selects a database in between.
   if (begins_transaction_ && !IsNamed("SELECT")) {
     begins_transaction_ = false;
-    is_own_ =
-        !own_mark_.empty() && IsNamed("SET") && IsKept(command_, 1) && command_.arguments[1] == own_mark_;
+    is_own_ = !migration_.empty() && IsNamed("SET") && IsKept(command_, 1) &&
+              IsPositionKeyOf(migration_, command_.arguments[1]);
   }
   for (const Special& special : kSpecials)
     if (IsNamed(special.name)) return (this->*special.take)(changes);

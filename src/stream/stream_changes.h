@@ -58,7 +58,7 @@ struct StreamChange {
   // kUnknown, kHidden, kSlots: its name, for kUnknown its arguments, and for kSlots the slots, as SlotsToText
   // says them.
   std::vector<std::string> command;
-  bool is_own = false;  // see set_own_mark
+  bool is_own = false;  // see set_migration
   uint64_t offset = 0;  // of the end of its command: the state holds the stream up to there
 };
 
@@ -76,8 +76,9 @@ class StreamChanges {
   // Takes the next bytes of the stream. time: when what ends in them was done.
   void Feed(Bytes bytes, const source::TimeSpan& time);
 
-  // Changes of transactions that begin with SET of this key are our own: those of the reverse feed.
-  void set_own_mark(std::string key) { own_mark_ = std::move(key); }
+  // Changes of transactions that begin with SET of a position of this migration are our own: those of its
+  // reverse feed.
+  void set_migration(std::string name) { migration_ = std::move(name); }
 
   // Whether changes are to say what becomes of elements.
   void set_wants_elements(bool wants) { wants_elements_ = wants; }
@@ -135,8 +136,8 @@ class StreamChanges {
   int db_;  // selected, also inside a transaction
   bool in_transaction_ = false;
   bool begins_transaction_ = false;  // the next command is its first
-  bool is_own_ = false;              // the transaction begins with SET of the mark
-  std::string own_mark_;
+  bool is_own_ = false;              // the transaction begins with SET of a position
+  std::string migration_;
   bool wants_elements_ = false;
   KeyShare share_;
 };

@@ -131,6 +131,7 @@ is(wait_for($node) . rows(q{SELECT state FROM redis_migrate.families WHERE patte
 is(rows(q{SELECT key, kind FROM redis_migrate.late_writes WHERE settled_at IS NULL AND pattern = 'h:{id}'}), 'h:a|written', 'what is changed in Redis is kept');
 
 # Of several mappings of a family one knows the whole value, and its table alone is watched.
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'p:{id}')}), qr/ERROR:  55000: .* would have no way back\nDETAIL:  Mapping "ages": its table is not watched.*\nHINT:  .*discard_changes => true alone\. Or: no_way_back => true/, 'which a cutover tells before');
 rows(q{SELECT redis_migrate.set_family_state('live', 'p:{id}', 'postgres'), redis_migrate.start_reverse('live', 'p:{id}'); INSERT INTO ages VALUES ('a', 9); INSERT INTO names VALUES ('a', 'Ann')});
 drained();
 is($redis->cli('HGET', 'p:a', 'age') . $redis->cli('HGET', 'p:a', 'name'), '9Ann', 'what was changed here is in Redis');

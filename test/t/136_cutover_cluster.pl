@@ -1,4 +1,5 @@
-# Cutover of a cluster: writes to all masters are held back, and the writers are fenced on each.
+# Cutover of a cluster: writes to all masters are held back, and the writers are fenced on each. The way back: the reverse
+# feed writes to all masters while slots move and a master fails.
 
 use strict;
 use warnings;
@@ -37,12 +38,10 @@ send_lines(load_commands(1000, 80));
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live', source => 'scan')});
-like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')}), qr/ERROR:  55000: .* would have no way back\nDETAIL:  Mapping "strings": the server is a Redis Cluster, to which no reverse feed writes\.\nHINT:  .*no_way_back => true/, 'nothing brings changes back to a cluster, which is said before');
-like(sql_error($node, q{SELECT redis_migrate.start_reverse('live', 's:{id}')}), qr/55000: .*the server is a Redis Cluster/, 'start_reverse says so, too');
 my $pid = fork() // die "fork: $!\n";
 if ($pid == 0) { my $ended = 0; $SIG{TERM} = sub { $ended = 1 }; srand $$; while (!$ended) { eval { send_lines(load_commands(100, 80)) }; } POSIX::_exit(0); }
 my $load = bless { pid => $pid }, 'PrmLive::Load';
-is(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '10 s', no_way_back => true)}), '', 'cutover while clients write');
+is(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '10 s')}), '', 'cutover while clients write');
 $load->finish;
 is(rows(q{SELECT state, users FROM redis_migrate.cutovers}), 'completed|{app}', 'it is recorded');
 is(rows(q{SELECT count(DISTINCT node) FROM redis_migrate.fenced_user}), '3', 'with the rules of each master');
@@ -59,8 +58,70 @@ wait_until('the fences of the others', sub { rows(q{UPDATE redis_migrate.fenced_
 wait_until('it is told', sub { slurp_file($node->logfile) =~ /WARNING:  the fences of users of Redis cannot be looked at: Redis at \S+ refused command "ACL"/ });
 pass('one master refuses, and the others are looked at');
 $masters[0]->cli('ACL', 'SETUSER', 'migrator', '+@all');
-like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings" back to Redis\nDETAIL:  .*\nMapping "strings": the server is a Redis Cluster.*\nHINT:  discard_changes => true/, 'what does not exist is not advised');
-is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), '', 'cutback');
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings" back to Redis\nDETAIL:  .*\nHINT:  SELECT redis_migrate.start_reverse/, 'no way back without a reverse feed');
+
+# The feed: at first all rows, and no key that has none.
+sub drained { my ($what) = @_; return wait_until("$what: all is sent", sub { rows(q{SELECT state = 'running' AND waiting = 0 AND NOT needs_full FROM redis_migrate.reverse_feeds}) eq 't' }); }
+sub owner_of { my ($key) = @_; my ($master) = grep { $_->{slots}{ RedisNodes::Cluster::slot($key) } } $cluster->masters; return $master; }
+sub compared { return differences($node, map { $_->{node} } $cluster->masters); }
+sub open_late_writes { return rows(q{SELECT coalesce(string_agg(key || ' ' || kind, ' '), '') FROM redis_migrate.late_writes WHERE settled_at IS NULL}); }
+rows(q{INSERT INTO strings SELECT 'new' || i, i FROM generate_series(1, 200) AS i; DELETE FROM strings WHERE id ~ '^[1-3].$'; UPDATE strings SET value = 'mine' WHERE id ~ '^[4-5].$'});
+rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
+drained('the first pass');
+is(compared(), '', 'all rows are written to a cluster, and keys without rows are gone');
+is(wait_for($node) . open_late_writes(), '', 'what the reverse feed writes is no late write');
+like(rows(q{SET client_min_messages = error; CALL redis_migrate.check_reverse('live', 's:{id}', 1000)}), qr/^[1-9]\d+\|0$/, 'the round trip');
+
+# Changes flow back while slots move, and a master fails.
+my ($victim) = $cluster->masters;
+my $heir = $cluster->add_replica($victim);
+$heir->cli('ACL', 'SETUSER', 'migrator', 'on', '>secret', '~*', '&*', '+@all');
+$heir->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all');
+my $changes = q{
+    DO $$
+    BEGIN
+        FOR n IN 1 .. 100000 LOOP
+            INSERT INTO strings VALUES ('k' || n % 97, n, CASE WHEN n % 3 = 0 THEN timestamptz '2100-01-01' + n * interval '1 s' END)
+            ON CONFLICT (id) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at;
+            IF n % 5 = 0 THEN DELETE FROM strings WHERE id = 'k' || (n / 5) % 97; END IF;
+            COMMIT;
+            PERFORM pg_sleep(0.002);
+        END LOOP;
+    END $$};
+my $writer = start_sql($node, $changes, name => 'writer');
+for my $key (map { "s:k$_" } 1 .. 12)
+{
+    my $of = owner_of($key);
+    my ($to) = grep { $_->{id} ne $of->{id} } $cluster->masters;
+    $cluster->begin_move(RedisNodes::Cluster::slot($key), $of, $to, half => 1);
+    select undef, undef, undef, 0.1;
+    $cluster->finish_move(RedisNodes::Cluster::slot($key), $of, $to);
+}
+my $sent = rows(q{SELECT sent FROM redis_migrate.reverse_feeds});
+$victim->{node}->kill9;
+wait_until('the fail-over', sub { (eval { $heir->cli('INFO', 'replication') } // '') =~ /role:master/ });
+$cluster->wait_until_agreed;
+@masters = map { $_->{node} } $cluster->masters;
+wait_until('the feed to go on', sub { rows('SELECT sent FROM redis_migrate.reverse_feeds') > $sent + 100 });
+rows(q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'writer'});
+undef $writer;
+drained('changes');
+is(compared(), '', 'every key is what its row says');
+is(wait_for($node) . open_late_writes(), '', 'slots that moved bring no late writes');
+
+# Somebody writes a position, and a master loses what it had.
+my $tag = 0;
+++$tag while RedisNodes::Cluster::slot($tag) != RedisNodes::Cluster::slot('s:new1');
+owner_of('s:new1')->{node}->cli('SET', "redis_migrate:position:{$tag}:live", rows(q{SELECT instance || ':0' FROM redis_migrate.reverse_feed}));
+owner_of('s:new2')->{node}->cli('DEL', 's:new2');
+rows(q{UPDATE strings SET value = 'again' WHERE id = 'new1'});
+wait_until('the key is back', sub { owner_of('s:new2')->{node}->cli('GET', 's:new2') eq '2' });
+drained('a position that is older than what was confirmed');
+is(compared(), '', 'all rows are written again');
+rows(q{SELECT redis_migrate.settle_late_writes('live')}) if wait_for($node) eq '';
+
+is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), '', 'cutback');
+is(compared(), '', 'Redis has everything');
 unlike(send_lines(join '', map { "SET s:$_ back\n" } 1 .. 30), qr/NOPERM/, 'gives the rights back on all of them');
 is(wait_for($node) . differences($node, @masters), '', 'and live sync follows');
 

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PrmTest;
@@ -84,6 +85,13 @@ cli('HSET thing:hash f 1');
 sql(q{INSERT INTO things VALUES ('hash', NULL)});
 drained('a row that does not tell a value');
 is(cli('HGET thing:hash f') . sql(q{SELECT unfit FROM redis_migrate.reverse_feeds}), '15', 'does not remove a key of another type');
+my ($sent, $unfit) = split /\|/, sql(q{SELECT sent, unfit FROM redis_migrate.reverse_feeds});
+sql(q{BEGIN; UPDATE things SET v = NULL WHERE id = 'hash'; UPDATE things SET v = NULL WHERE id = 'hash'; UPDATE things SET v = 'c' WHERE id = '1'; COMMIT});
+drained('changes of one row');
+is(sql(q{SELECT sent, unfit FROM redis_migrate.reverse_feeds}), ($sent + 1) . '|' . ($unfit + 2), 'each change is counted');
+sql(q{INSERT INTO redis_migrate.outbox_gap (mapping_id, reason) SELECT mapping_id, 'a test' FROM redis_migrate.mapping WHERE mapping = 'things'});
+drained('all rows');
+is(sql(q{SELECT sent, unfit FROM redis_migrate.reverse_feeds}), ($sent + 1) . '|' . ($unfit + 2), 'a pass over all rows counts none');
 sql(q{DELETE FROM things WHERE id = 'hash'});
 drained('a row that is gone');
 is(cli('EXISTS thing:hash'), '0', 'does');
@@ -148,6 +156,16 @@ is(cli('GET thing:special:n'), 'm', 'it goes on');
 sql(q{ALTER TABLE specials RENAME id TO name; INSERT INTO specials VALUES ('o', 'o'); ALTER TABLE specials RENAME name TO id});
 drained('a column that had another name for a while');
 is(cli('GET thing:special:o'), 'o', 'writes go on when a column is renamed, and are not lost');
+# What has expired is told by the clock of the server, which may be ahead.
+{
+    local @ENV{qw(LD_PRELOAD PRM_CLOCK_AHEAD_MS)} = ("$FindBin::Bin/../modules/bridge/other_clock.so", 3_600_000);
+    my $ahead = start_redis();
+    sql(q{CREATE SERVER ahead FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '} . $ahead->port . q{'); CREATE TABLE early (id text PRIMARY KEY, v text, expires_at timestamptz);
+        SELECT redis_migrate.create_migration('ahead', 'ahead'); SELECT redis_migrate.add_mapping('ahead', 'early', 'early:{id}', 'early', 'SELECT id, value AS v, expires_at FROM redis_batch', '{id}', databases => '{0}');
+        INSERT INTO early VALUES ('gone', 'x', now() + interval '30 minutes')});
+    is(sql(q{CALL redis_migrate.check_reverse('ahead')}), '1|0', 'a row that has expired by the clock of the server is no key');
+    $ahead->stop;
+}
 sql(q{SELECT redis_migrate.drop_migration('shop')});
 is(sql(q{SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'redis_migrate_outbox%'}), '0', 'drop_migration removes the triggers');
 $redis->stop;

@@ -61,6 +61,15 @@ TEST(ClusterSlotsTest, KeysBelongWhereRedisSaysTheyDo) {
   }
 }
 
+TEST(ClusterSlotsTest, EachSlotHasATag) {
+  const std::vector<std::string> tags = SlotTags();
+  ASSERT_EQ(tags.size(), kClusterSlots);
+  for (size_t slot = 0; slot < kClusterSlots; ++slot) {
+    EXPECT_EQ(KeySlot("a{" + tags[slot] + "}b"), slot);
+    EXPECT_EQ(tags[slot].find_first_not_of("0123456789"), std::string::npos);
+  }
+}
+
 class ClusterTest : public testing::Test {
  protected:
   std::unique_ptr<Connection> Connect(int port, const std::string& user = {}) {

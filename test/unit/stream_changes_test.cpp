@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/position_key.h"
 #include "lib/cpp/follower.h"
 #include "lib/cpp/hostile_redis.h"
 #include "lib/cpp/redis_client.h"
@@ -408,7 +409,7 @@ INSTANTIATE_TEST_SUITE_P(
 Texts OwnersOf(const std::vector<std::vector<std::string>>& commands) {
   Interrupts interrupts;
   StreamChanges reader(kStart, {}, interrupts);
-  reader.set_own_mark("mark");
+  reader.set_migration("m");
   std::string stream;
   for (const std::vector<std::string>& command : commands) stream += Resp(command);
   reader.Feed(stream, kReceived);
@@ -425,24 +426,29 @@ Texts OwnersOf(const std::vector<std::vector<std::string>>& commands) {
   return owners;
 }
 
-TEST(StreamChangesTest, TransactionsThatBeginWithTheMarkAreOwn) {
-  EXPECT_EQ(OwnersOf({{"SET", "mark", "1"}, {"SET", "k", "v"}}), (Texts{"0/mark", "0/k"}));
+TEST(StreamChangesTest, TransactionsThatBeginWithAPositionAreOwn) {
+  const std::string mark = PositionKeyOf("m");
+  const auto begins = [](const std::string& key) {
+    return OwnersOf({{"MULTI"}, {"SET", key, "1"}, {"SET", "k", "v"}, {"EXEC"}}).back() == "own 0/k";
+  };
+  EXPECT_EQ(OwnersOf({{"SET", mark, "1"}, {"SET", "k", "v"}}), (Texts{"0/" + mark, "0/k"}));
   EXPECT_EQ(
-      OwnersOf(
-          {{"MULTI"}, {"SET", "mark", "1"}, {"SET", "k", "v"}, {"DEL", "l"}, {"EXEC"}, {"SET", "k", "w"}}),
-      (Texts{"own 0/mark", "own 0/k", "own 0/l", "0/k"}));
+      OwnersOf({{"MULTI"}, {"SET", mark, "1"}, {"SET", "k", "v"}, {"DEL", "l"}, {"EXEC"}, {"SET", "k", "w"}}),
+      (Texts{"own 0/" + mark, "own 0/k", "own 0/l", "0/k"}));
   // The server selects databases where it needs to.
   EXPECT_EQ(
       OwnersOf(
-          {{"MULTI"}, {"SELECT", "0"}, {"SET", "mark", "1"}, {"SELECT", "2"}, {"SET", "k", "v"}, {"EXEC"}}),
-      (Texts{"own 0/mark", "own 2/k"}));
-  EXPECT_EQ(OwnersOf({{"MULTI"}, {"SET", "k", "v"}, {"SET", "mark", "1"}, {"EXEC"}}),
-            (Texts{"0/k", "0/mark"}));
-  EXPECT_EQ(OwnersOf({{"MULTI"}, {"DEL", "mark"}, {"SET", "k", "v"}, {"EXEC"}}), (Texts{"0/mark", "0/k"}));
-  EXPECT_EQ(OwnersOf({{"MULTI"}, {"SET", "marks", "1"}, {"SET", "k", "v"}, {"EXEC"}}),
-            (Texts{"0/marks", "0/k"}));
-  EXPECT_EQ(OwnersOf({{"MULTI"}, {"SET", "mark", "1"}, {"EXEC"}, {"MULTI"}, {"SET", "k", "v"}, {"EXEC"}}),
-            (Texts{"own 0/mark", "0/k"}));
+          {{"MULTI"}, {"SELECT", "0"}, {"SET", mark, "1"}, {"SELECT", "2"}, {"SET", "k", "v"}, {"EXEC"}}),
+      (Texts{"own 0/" + mark, "own 2/k"}));
+  EXPECT_EQ(OwnersOf({{"MULTI"}, {"SET", "k", "v"}, {"SET", mark, "1"}, {"EXEC"}}),
+            (Texts{"0/k", "0/" + mark}));
+  EXPECT_EQ(OwnersOf({{"MULTI"}, {"DEL", mark}, {"SET", "k", "v"}, {"EXEC"}}), (Texts{"0/" + mark, "0/k"}));
+  EXPECT_TRUE(begins(PositionKeyOf("m", "77")));  // of a slot of a cluster
+  for (const std::string& key : {mark + "s", PositionKeyOf("mm"), PositionKeyOf("mm", "77"),
+                                 PositionKeyOf("m", ""), PositionKeyOf("m", "x"), std::string("m")})
+    EXPECT_FALSE(begins(key)) << key;
+  EXPECT_EQ(OwnersOf({{"MULTI"}, {"SET", mark, "1"}, {"EXEC"}, {"MULTI"}, {"SET", "k", "v"}, {"EXEC"}}),
+            (Texts{"own 0/" + mark, "0/k"}));
 }
 
 }  // namespace

@@ -52,7 +52,9 @@ my $script = lua_expiry() . q{
     local lines = {}
     for _, key in ipairs(redis.call('KEYS', '*')) do
         local kind, expiry = redis.call('TYPE', key).ok, expiry(key)
-        if kind == 'string' then
+        if string.find(key, 'redis_migrate:', 1, true) == 1 then
+            -- the reverse feed's own
+        elseif kind == 'string' then
             table.insert(lines, key .. ' ' .. redis.call('GET', key) .. ' ' .. expiry)
         elseif kind == 'hash' then
             local fields = redis.call('HGETALL', key)
