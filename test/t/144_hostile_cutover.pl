@@ -26,7 +26,8 @@ my $hostile = HostileRedis->new($redis->port, sub {
     my $name = uc $command[0];
     $name .= ' ' . uc $command[1] if $name =~ /^(ACL|CLIENT|MEMORY)$/;
     append_to_file("$file.connections", "$count\n") if !$is_known++;
-    my ($wanted, $last, $spared, $is_done, $number) = -e $file ? split /\n/, slurp_file($file) : ('');
+    open my $told, '<', $file or return;  # which may go at any moment
+    chomp(my ($wanted, $last, $spared, $is_done, $number) = <$told>);
     return if $name ne $wanted || $count <= $last;
     append_to_file("$file.seen", 'x');
     return if -s "$file.seen" <= $spared;
