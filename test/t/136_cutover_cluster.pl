@@ -89,7 +89,7 @@ my $changes = q{
         END LOOP;
     END $$};
 my $writer = start_sql($node, $changes, name => 'writer');
-for my $key (map { "s:k$_" } 1 .. 12)
+for my $key (map { "s:k$_" } 1 .. 6)
 {
     my $of = owner_of($key);
     my ($to) = grep { $_->{id} ne $of->{id} } $cluster->masters;
