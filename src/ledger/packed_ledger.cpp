@@ -35,6 +35,10 @@ struct Appended {
 // Each merge of some of them may write all segments anew.
 constexpr int64 kMergedAtOnce = 32 * 1024;
 
+constexpr int64 kMostUnmerged = 4096;
+// What was appended is worth a merge if it is this part of the segments.
+constexpr int64 kWorthOfSegments = 4;
+
 // The first that are not merged yet, in the order in which they were appended.
 std::vector<Appended> ListAppended(int64 mapping_id) {
   pg::Rows const rows = Spi::ExecuteKept(
@@ -86,13 +90,18 @@ struct Found {
   int64 deleted_here = 0;
 };
 
-int64 CountAppendedBytes(int64 mapping_id) {
-  return Spi::ExecuteKept(
-             R"sql(SELECT coalesce(sum(octet_length(inserted) + octet_length(changed) + octet_length(removed)), 0)::bigint
-                   FROM redis_migrate.ledger_batch
-                   WHERE mapping_id = $1 AND NOT merged)sql",
-             {SqlParam::Int8(mapping_id)})[0]
-      .Int8(0);
+struct Unmerged {
+  int64 batches;
+  int64 bytes;
+};
+
+Unmerged CountUnmerged(int64 mapping_id) {
+  pg::Rows const rows = Spi::ExecuteKept(
+      R"sql(SELECT count(*), coalesce(sum(octet_length(inserted) + octet_length(changed) + octet_length(removed)), 0)::bigint
+            FROM redis_migrate.ledger_batch
+            WHERE mapping_id = $1 AND NOT merged)sql",
+      {SqlParam::Int8(mapping_id)});
+  return {rows[0].Int8(0), rows[0].Int8(1)};
 }
 
 void SaveFound(int64 mapping_id, const std::map<int64, Found> &found) {
@@ -236,13 +245,20 @@ void PackedLedger::Merge(int64 mapping_id) {
 
 int64 PackedLedger::MergeCost(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
-  return Count(mapping_id) * static_cast<int64>(Packing::kEntries) + CountAppendedBytes(mapping_id);
+  return Count(mapping_id) * static_cast<int64>(Packing::kEntries) + CountUnmerged(mapping_id).bytes;
+}
+
+bool PackedLedger::MergePays(int64 mapping_id) {
+  pg::AsExtensionOwner as_owner;
+  Unmerged const unmerged = CountUnmerged(mapping_id);
+  return unmerged.batches >= kMostUnmerged ||
+         unmerged.bytes > Count(mapping_id) * static_cast<int64>(Packing::kEntries) / kWorthOfSegments;
 }
 
 void PackedLedger::DeleteExpired(int64 mapping_id) {
   pg::AsExtensionOwner as_owner;
-  // An undo that has begun still needs its run's. now() is the same for all rows, so that an index finds those
-  // that are old.
+  // An undo that has begun still needs its run's. now() is the same for all rows, so that an index finds
+  // those that are old.
   Spi::ExecuteKept(
       R"sql(DELETE FROM redis_migrate.ledger_batch AS b
             WHERE mapping_id = $1 AND merged AND appended_at <= now() - $2 * interval '1 second'

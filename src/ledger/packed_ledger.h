@@ -40,6 +40,9 @@ class PackedLedger {
   static void Merge(int64 mapping_id);
   // How many bytes a merge would write.
   static int64 MergeCost(int64 mapping_id);
+  // Whether so much was appended that it pays to write the segments anew, of which news of any rows may touch
+  // all; or so often that look-ups have many rows to read.
+  static bool MergePays(int64 mapping_id);
   // Deletes what was merged and is older than pg_redis_migrate.journal_retention.
   static void DeleteExpired(int64 mapping_id);
 

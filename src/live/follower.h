@@ -233,7 +233,7 @@ class Follower : public Interrupts {
   LedgerMerges merges_;
   TouchedKeys touched_;
   std::set<std::string> read_whole_;       // patterns, because their families are PostgreSQL's
-  int unmerged_ = 0;                       // batches since all ledgers were merged
+  int since_maintenance_ = 0;              // batches
   std::optional<int64> named_writers_ms_;  // when it was last asked who writes late
 };
 

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int kMostTries = 10;
 constexpr int64 kLookAtLateMs = 200;  // again, in a cluster
-constexpr int kMergeEvery = 256;      // batches
+constexpr int kMaintainEvery = 256;   // batches
 constexpr int kStoreRetries = 5;
 constexpr long kStoreRetryPauseMs = 100;
 constexpr int64 kNameWritersMs = 5000;
@@ -100,9 +100,9 @@ void Follower::Apply(Batch &batch) {
     Spi::Commit();
   }
   merges_.After(batch.rows);
-  if (share_.is_first() && ++unmerged_ == kMergeEvery) {
-    unmerged_ = 0;
-    MergeLedgers(run_.routing());
+  if (share_.is_first() && ++since_maintenance_ == kMaintainEvery) {
+    since_maintenance_ = 0;
+    MaintainLedgers(run_.routing());
     run_.record().ForgetSettledRejects();
     Spi::Commit();
   }

@@ -10,6 +10,22 @@ namespace {
 
 constexpr int64 kMergeWorthBytes = 4 * 1024 * 1024;  // fewer keys are not worth the question
 
+// Commits after each.
+template <typename Work>
+void ForEachPackedLedger(const Routing &routing, Work work) {
+  for (const Mapping *mapping : routing.Mappings()) {
+    if (mapping->ledger != "packed") continue;
+    work(mapping->id);
+    pg::Spi::Commit();
+  }
+}
+
+void ForgetExpired(const Routing &routing) {
+  ForEachPackedLedger(routing, PackedLedger::DeleteExpired);
+  Journal::DeleteExpired();
+  pg::Spi::Commit();
+}
+
 }  // namespace
 
 void LedgerMerges::After(const std::map<std::string, RowCounts> &rows) {
@@ -28,14 +44,15 @@ void LedgerMerges::After(const std::map<std::string, RowCounts> &rows) {
 }
 
 void MergeLedgers(const Routing &routing) {
-  for (const Mapping *mapping : routing.Mappings()) {
-    if (mapping->ledger != "packed") continue;
-    PackedLedger::Merge(mapping->id);
-    PackedLedger::DeleteExpired(mapping->id);
-    pg::Spi::Commit();
-  }
-  Journal::DeleteExpired();
-  pg::Spi::Commit();
+  ForEachPackedLedger(routing, PackedLedger::Merge);
+  ForgetExpired(routing);
+}
+
+void MaintainLedgers(const Routing &routing) {
+  ForEachPackedLedger(routing, [](int64 mapping_id) {
+    if (PackedLedger::MergePays(mapping_id)) PackedLedger::Merge(mapping_id);
+  });
+  ForgetExpired(routing);
 }
 
 }  // namespace prm

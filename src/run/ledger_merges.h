@@ -21,8 +21,10 @@ class LedgerMerges {
   std::map<std::string, int64> bytes_;  // read since a merge, by mapping
 };
 
-// Merges all packed ledgers of a run, and forgets what the journals have kept for long enough. Commits.
-// Errors: those of PackedLedger::Merge.
+// Both forget what the journals have kept for long enough, and commit. Errors: those of PackedLedger::Merge.
+// Merges all packed ledgers of a run.
 void MergeLedgers(const Routing &routing);
+// Of a run that goes on for long: merges those of which it pays.
+void MaintainLedgers(const Routing &routing);
 
 }  // namespace prm

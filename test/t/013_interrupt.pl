@@ -145,7 +145,7 @@ $node->safe_psql(
     CREATE TRIGGER tarry AFTER INSERT ON timeout.s FOR EACH STATEMENT EXECUTE FUNCTION tarry();});
 my $timeouts = 0;
 my $err;
-for (1 .. 50)
+for (1 .. 300)
 {
     $err = sql_error($node, q{SET statement_timeout = '250ms';
         CALL redis_migrate.run('timeout');});
