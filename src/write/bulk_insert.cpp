@@ -60,6 +60,7 @@ struct Waiting {
   EState *estate;
   CommandId command;
   TupleDesc desc;  // of the slots: that of the table would count each of them
+  bool has_same_columns;
   TupleTableSlot **slots;
   int made;
   int count;
@@ -153,22 +154,69 @@ void Flush(Waiting *waiting) {
   waiting->bytes = 0;
 }
 
+// Whether the rows have the columns of the table, in its order, behind their own: without NULLs their bytes
+// are then those of the table's rows.
+bool HaveSameColumns(TupleDesc table, TupleDesc rows, const AttrNumber *source) {
+  if (rows->natts != table->natts + kFirstColumn - 1) return false;
+  for (int i = 0; i < table->natts; ++i) {
+    // The descriptor decides whether the header of a short value is short.
+    bool const is_plain = TupleDescAttr(table, i)->attstorage == TYPSTORAGE_PLAIN;
+    if (source[i] != i + kFirstColumn ||
+        is_plain != (TupleDescAttr(rows, source[i] - 1)->attstorage == TYPSTORAGE_PLAIN))
+      return false;
+  }
+  return true;
+}
+
+// A row of the table from one without NULLs that has the same columns.
+HeapTuple CopyColumns(MinimalTuple row, int columns) {
+  constexpr Size kOwn = sizeof(int32) * (kFirstColumn - 1);
+  static_assert(kOwn % MAXIMUM_ALIGNOF == 0, "what follows them is aligned as if it came first");
+  const char *const first = reinterpret_cast<const char *>(row) - MINIMAL_TUPLE_OFFSET + row->t_hoff + kOwn;
+  Size const size = row->t_len + MINIMAL_TUPLE_OFFSET - row->t_hoff - kOwn;
+  Size const header = MAXALIGN(SizeofHeapTupleHeader);
+  auto *tuple = static_cast<HeapTuple>(palloc(HEAPTUPLESIZE + header + size));
+  tuple->t_len = static_cast<uint32>(header + size);
+  ItemPointerSetInvalid(&tuple->t_self);
+  tuple->t_tableOid = InvalidOid;
+  tuple->t_data = reinterpret_cast<HeapTupleHeader>(reinterpret_cast<char *>(tuple) + HEAPTUPLESIZE);
+  memset(tuple->t_data, 0, header);
+  ItemPointerSetInvalid(&tuple->t_data->t_ctid);
+  HeapTupleHeaderSetNatts(tuple->t_data, columns);
+  tuple->t_data->t_infomask = row->t_infomask;
+  tuple->t_data->t_hoff = static_cast<uint8>(header);
+  memcpy(reinterpret_cast<char *>(tuple->t_data) + header, first, size);
+  return tuple;
+}
+
+HeapTuple FormTuple(TupleDesc table, TupleTableSlot *row, const AttrNumber *source) {
+  Datum values[MaxHeapAttributeNumber];
+  bool nulls[MaxHeapAttributeNumber];
+  slot_getallattrs(row);
+  for (int i = 0; i < table->natts; ++i) {
+    nulls[i] = source[i] == 0 || row->tts_isnull[source[i] - 1];
+    values[i] = source[i] == 0 ? Datum{0} : row->tts_values[source[i] - 1];
+  }
+  return heap_form_tuple(table, values, nulls);
+}
+
 void Add(Waiting *waiting, TupleTableSlot *row, const AttrNumber *source) {
   Relation relation = waiting->table->ri_RelationDesc;
   if (waiting->count == waiting->made)
-    waiting->slots[waiting->made++] = MakeSingleTupleTableSlot(waiting->desc, table_slot_callbacks(relation));
+    waiting->slots[waiting->made++] = MakeSingleTupleTableSlot(waiting->desc, &TTSOpsHeapTuple);
   TupleTableSlot *slot = waiting->slots[waiting->count++];
-  slot_getallattrs(row);
-  for (int i = 0; i < RelationGetDescr(relation)->natts; ++i) {
-    slot->tts_isnull[i] = source[i] == 0 || row->tts_isnull[source[i] - 1];
-    slot->tts_values[i] = source[i] == 0 ? Datum{0} : row->tts_values[source[i] - 1];
-  }
-  ExecStoreVirtualTuple(slot);
-  ExecMaterializeSlot(slot);
+  bool is_own;
+  MinimalTuple const given = ExecFetchSlotMinimalTuple(row, &is_own);
+  // They go with the memory of the rows that wait.
+  MemoryContext const previous = MemoryContextSwitchTo(GetPerTupleMemoryContext(waiting->estate));
+  HeapTuple const tuple = waiting->has_same_columns && (given->t_infomask & HEAP_HASNULL) == 0
+                              ? CopyColumns(given, waiting->desc->natts)
+                              : FormTuple(waiting->desc, row, source);
+  MemoryContextSwitchTo(previous);
+  ExecStoreHeapTuple(tuple, slot, true);
   slot->tts_tableOid = RelationGetRelid(relation);
   if (RelationGetDescr(relation)->constr != nullptr) ExecConstraints(waiting->table, slot, waiting->estate);
-  bool shared;
-  waiting->bytes += ExecFetchSlotMinimalTuple(row, &shared)->t_len;
+  waiting->bytes += given->t_len;
   if (waiting->count == kMostRows || waiting->bytes >= kMostBytes) Flush(waiting);
 }
 
@@ -194,6 +242,7 @@ void InsertRows(const Request &request, ResultRelInfo *table, EState *estate, co
   waiting.estate = estate;
   waiting.command = GetCurrentCommandId(true);
   waiting.desc = CreateTupleDescCopy(RelationGetDescr(table->ri_RelationDesc));
+  waiting.has_same_columns = HaveSameColumns(waiting.desc, request.desc, source);
   waiting.slots = static_cast<TupleTableSlot **>(palloc(sizeof(TupleTableSlot *) * kMostRows));
   TakeLateIndexes(&waiting, source, tuplestore_tuple_count(request.rows));
   OrderedRows rows;

@@ -200,4 +200,31 @@ is(sql(q{SET enable_seqscan = off; SELECT count(*) FILTER (WHERE id::int % 50 = 
 sql(q{CALL redis_migrate.run('wide')});
 is(sql(q{SELECT inserted, unchanged FROM redis_migrate.mapping_counts WHERE mapping = 'rows' AND migration = 'wide' ORDER BY run_id DESC LIMIT 1}), '0|2500', 'a second run finds them unchanged');
 
+# Rows of all widths and alignments, with and without NULLs, are stored as an INSERT stores them.
+my @kinds = qw(kinds kinds_by_insert);
+for my $table (@kinds)
+{
+    my $more = $table eq 'kinds' ? '' : ', more int DEFAULT 1';
+    sql(qq{CREATE TABLE $table (id int PRIMARY KEY, b bool, n numeric, s smallint, t text, plain text, c char(30), at timestamptz, f float8, long text$more);
+        ALTER TABLE $table ALTER plain SET STORAGE PLAIN;
+        SELECT redis_migrate.create_migration('$table', 'shop');
+        SELECT redis_migrate.add_mapping('$table', 'rows', 'k:{id:int}', '$table', \$\$SELECT id::int AS id, (json->>'b')::bool AS b, (json->>'n')::numeric AS n,
+                (json->>'s')::smallint AS s, json->>'t' AS t, json->>'t' AS plain, json->>'t' AS c, (json->>'at')::timestamptz AS at, (json->>'f')::float8 AS f,
+                repeat(md5(json->>'t'), (json->>'s')::int) AS long FROM redis_batch\$\$, key_columns => '{id}', types => '{hash}', databases => '{0}')});
+}
+my %field = (b => 'true', n => '12345.678', s => 900, t => 'word', at => '2026-01-02 03:04:05+00', f => 0.5);
+for my $id (1 .. 12)
+{
+    my %of = (%field, s => $id == 5 ? 900 : $id, t => 'x' x (2 * $id));
+    delete $of{ (sort keys %of)[ $id % 7 ] } if $id > 6;
+    $redis->cli('HSET', "k:$id", %of);
+}
+is(filled_in_bulk(q{CALL redis_migrate.run('kinds')}), 'kinds', 'rows of many types are stored in bulk');
+sql(q{CALL redis_migrate.run('kinds_by_insert')});
+my $stored_as = q{SELECT string_agg(concat_ws(' ', id, b, n, s, t, plain, c, at, f, md5(long), pg_column_size(n), pg_column_size(t), pg_column_size(plain),
+    pg_column_size(c), pg_column_size(long), num_nulls(b, n, s, t, at, f, long)), E'\n' ORDER BY id) FROM };
+my ($in_bulk, $by_insert) = map { sql($stored_as . $_) } @kinds;
+is($in_bulk, $by_insert, 'each value is stored as an INSERT stores it');
+is(scalar(split /\n/, $in_bulk), 12, 'and every row is there');
+
 done_testing();
