@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kMostSimpleBytes = size_t{64} << 10;
 
 // A line with a number of 64 bits is shorter.
-constexpr size_t kMostLineBytes = 24;
+constexpr size_t kMostNumberBytes = 24;
 
 // A buffer that has grown beyond this is freed once it is empty.
 constexpr size_t kKeptBufferBytes = size_t{1} << 20;
@@ -56,19 +56,21 @@ OwnedReply ReplyReader::Next() {
 ReplyReader::Found ReplyReader::TakeSimple(OwnedReply& reply) {
   const Bytes bytes = Bytes(input_).substr(taken_);
   if (bytes.empty()) return Found::kPart;
-  if (bytes.front() != ':' && bytes.front() != '$' && bytes.front() != '+') return Found::kOther;
-  const Bytes head = bytes.substr(0, kMostLineBytes);
+  const bool is_text = bytes.front() == '+' || bytes.front() == '-';
+  if (!is_text && bytes.front() != ':' && bytes.front() != '$') return Found::kOther;
+  const Bytes head = is_text ? bytes : bytes.substr(0, kMostNumberBytes);
   const Bytes line = head.substr(0, head.find('\r'));
   const size_t begin = line.size() + 2;
-  if (line.size() == kMostLineBytes) return Found::kOther;
+  if (!is_text && line.size() == kMostNumberBytes) return Found::kOther;
   if (begin > bytes.size()) return Found::kPart;
   if (bytes[begin - 1] != '\n') return Found::kOther;
   int64_t number = 0;
   const char* const end = line.data() + line.size();
   const auto [parsed, error] = std::from_chars(line.data() + 1, end, number);
   const bool is_number = error == std::errc() && parsed == end;
-  if (bytes.front() == '+') {
-    reply = MakeReply(REDIS_REPLY_STATUS, line.substr(1));
+  if (is_text) {
+    const int type = bytes.front() == '+' ? REDIS_REPLY_STATUS : REDIS_REPLY_ERROR;
+    reply = MakeReply(type, line.substr(1));
     taken_ += begin;
   } else if (!is_number) {
     return Found::kOther;

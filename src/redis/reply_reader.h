@@ -10,9 +10,9 @@
 
 namespace prm::redis {
 
-// Numbers, nil, short strings and statuses, which most replies are, it reads itself; hiredis, which takes
-// several times as long for one and is given all that is in the buffer, reads the others. What it is fed has
-// passed a ReplyGuard.
+// Numbers, nil, short strings, statuses and errors, as most replies are, it reads itself; hiredis, which
+// takes several times as long for one and is given all that is in the buffer, reads the others. What it is
+// fed has passed a ReplyGuard.
 class ReplyReader {
  public:
   // False: there is no memory for the bytes.

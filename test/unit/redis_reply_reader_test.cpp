@@ -37,10 +37,22 @@ TEST(ReplyReader, ReadsRepliesWhereverTheyAreCut) {
   const std::string long_text(70000, 'x');
   const std::string bytes =
       ":1\r\n$3\r\nabc\r\n$0\r\n\r\n*3\r\n:7\r\n$-1\r\n*1\r\n$2\r\n\r\n\r\n:-9223372036854775808\r\n+OK\r\n"
-      "$-1\r\n$5\r\na\r\nb:\r\n*0\r\n-ERR no\r\n:2\r\n$4\r\nlast\r\n";
-  const std::vector<std::string> expected = {
-      ":1",      "$abc", "$",    "[:7 nil [$\r\n]]", ":-9223372036854775808", "+OK", "nil", "$a\r\nb:", "[]",
-      "-ERR no", ":2",   "$last"};
+      "$-1\r\n$5\r\na\r\nb:\r\n*0\r\n-ERR no\r\n:2\r\n"
+      "-WRONGTYPE Operation against a \rkey\r\n+Background saving started again\r\n$4\r\nlast\r\n";
+  const std::vector<std::string> expected = {":1",
+                                             "$abc",
+                                             "$",
+                                             "[:7 nil [$\r\n]]",
+                                             ":-9223372036854775808",
+                                             "+OK",
+                                             "nil",
+                                             "$a\r\nb:",
+                                             "[]",
+                                             "-ERR no",
+                                             ":2",
+                                             "-WRONGTYPE Operation against a \rkey",
+                                             "+Background saving started again",
+                                             "$last"};
   for (size_t piece = 1; piece <= bytes.size(); ++piece) ASSERT_EQ(Read(bytes, piece), expected) << piece;
   const std::string with_long = ":1\r\n$70000\r\n" + long_text + "\r\n:2\r\n$1\r\nz\r\n";
   const std::vector<std::string> long_expected = {":1", "$" + long_text, ":2", "$z"};
