@@ -9,10 +9,9 @@ namespace prm {
 
 namespace {
 
-void Append(uint64_t word, std::string& bytes) {
-  char text[8];
-  for (int i = 0; i < 8; ++i) text[i] = static_cast<char>(word >> (56 - 8 * i) & 0xff);
-  bytes.append(text, sizeof text);
+void Put(uint64_t word, char*& to) {
+  for (int i = 0; i < 8; ++i) to[i] = static_cast<char>(word >> (56 - 8 * i) & 0xff);
+  to += 8;
 }
 
 uint64_t Word(const char* bytes) {
@@ -33,16 +32,17 @@ HashRange HashRange::Share(uint64_t index, uint64_t count) {
 
 std::string Pack(std::vector<PackedItem> items, Packing packing) {
   SortByHash(items, [](const PackedItem& item) { return item.hash; });
-  std::string packed;
-  packed.reserve(items.size() * static_cast<size_t>(packing));
+  std::string packed(items.size() * static_cast<size_t>(packing), '\0');
+  char* to = packed.data();
   for (size_t i = 0; i < items.size(); ++i) {
     const PackedItem& item = items[i];
     if (i + 1 < items.size() && item.hash == items[i + 1].hash) continue;
-    Append(item.hash.high, packed);
-    Append(item.hash.low, packed);
-    if (packing != Packing::kHashes) Append(item.image, packed);
-    if (packing == Packing::kChanges) Append(item.prior, packed);
+    Put(item.hash.high, to);
+    Put(item.hash.low, to);
+    if (packing != Packing::kHashes) Put(item.image, to);
+    if (packing == Packing::kChanges) Put(item.prior, to);
   }
+  packed.resize(static_cast<size_t>(to - packed.data()));
   return packed;
 }
 
@@ -50,6 +50,7 @@ bool Unpack(Bytes packed, Packing packing, std::vector<PackedItem>& items) {
   auto const size = static_cast<size_t>(packing);
   size_t const before = items.size();
   bool whole = packed.size() % size == 0;
+  if (before == 0) items.reserve(packed.size() / size);
   for (size_t at = 0; whole && at < packed.size(); at += size) {
     const char* bytes = packed.data() + at;
     PackedItem item;

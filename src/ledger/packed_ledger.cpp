@@ -123,9 +123,10 @@ bool MergeSome(int64 mapping_id) {
   int64 const columns = appended.back().columns;
   std::map<int64, Found> found;
   uint64_t const ranges = RangesFor(BytesOf(appended));
+  std::vector<LedgerEvent> events;
   for (uint64_t i = 0; i < ranges; ++i) {
     HashRange const range = HashRange::Share(i, ranges);
-    std::vector<LedgerEvent> events;
+    events.clear();
     for (uint32_t batch = 0; batch < appended.size(); ++batch) {
       auto read = [&](PackedColumn &column, LedgerEvent::Kind kind) {
         column.Read(mapping_id, appended[batch].id, range, ranges, [&](PackedItem item) {

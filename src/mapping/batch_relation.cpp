@@ -9,6 +9,8 @@ namespace prm {
 namespace {
 
 constexpr int64_t kOrdinalStep = 1024;
+constexpr size_t kCacheLine = 64;
+constexpr size_t kMostPrefetched = 512;  // of a payload; a processor finds the rest itself
 constexpr char kNotText[] = "the value is not text in the server's encoding";
 
 }  // namespace
@@ -415,16 +417,25 @@ std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<b
   std::vector<EntryProblem> problems;
   Filler filler(shape, needed, options, sink);
   // In the order of their names entries are scattered over memory that is larger than a processor's caches.
-  auto prefetch = [&](size_t at, bool with_payload) {
+  auto prefetch_entry = [&](size_t at) {
     if (at >= which.size()) return;
-    const std::string &payload = entries[static_cast<size_t>(which[at])]->payload;
-    __builtin_prefetch(with_payload ? payload.data() : reinterpret_cast<const char *>(&payload));
-    if (with_payload) __builtin_prefetch(payload.data() + payload.size());  // its version and checksum
+    const source::Entry *entry = entries[static_cast<size_t>(which[at])];
+    __builtin_prefetch(&entry->key);
+    __builtin_prefetch(&entry->expires_at_ms);
+  };
+  auto prefetch_bytes = [&](size_t at) {
+    if (at >= which.size()) return;
+    const source::Entry &entry = *entries[static_cast<size_t>(which[at])];
+    __builtin_prefetch(entry.key.data());
+    const std::string &payload = entry.payload;
+    for (size_t line = 0; line < std::min(payload.size(), kMostPrefetched); line += kCacheLine)
+      __builtin_prefetch(payload.data() + line);
+    __builtin_prefetch(payload.data() + payload.size());  // its version and checksum
   };
   for (size_t i = 0; i < which.size(); ++i) {
     pg::CheckInterrupts();
-    prefetch(i + 8, false);
-    prefetch(i + 4, true);
+    prefetch_entry(i + 8);
+    prefetch_bytes(i + 4);
     filler.Fill(which[i], *entries[static_cast<size_t>(which[i])], problems);
   }
   return problems;

@@ -7,7 +7,7 @@ namespace prm {
 
 namespace {
 
-constexpr size_t kContextLimit = 1024 * 1024;
+constexpr size_t kContextLimit = 64 * 1024;
 constexpr size_t kArrayOverhead = 8;                        // of an element
 constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 
@@ -52,7 +52,11 @@ bool BatchRow::SetColumnText(size_t column, Cell::Kind kind, Bytes utf8) {
 
 void BatchRow::SetField(size_t field, Bytes text) {
   size_t const column = shape_.columns().size() + field;
-  cells_[column] = {Cell::kText, texts_[column].assign(text)};
+  std::string &held = texts_[column];
+  held.assign(VARHDRSZ, '\0').append(text);
+  SET_VARSIZE(held.data(), held.size());
+  cells_[column] = {Cell::kDatum, Bytes(held).substr(VARHDRSZ),
+                    static_cast<int64_t>(PointerGetDatum(held.data()))};
 }
 
 std::optional<BatchRow::Problem> BatchRow::Put() {

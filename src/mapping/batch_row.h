@@ -26,7 +26,7 @@ struct Cell {
     kJson,   // text that is still to be parsed
     kJsonb,  // a collection
     kInput,  // text for the input function of a capture's type
-    kDatum   // what became of it, if that is no pointer: `integer`
+    kDatum   // what became of it: `integer`, which may point at memory that the row keeps
   } kind = kNull;
   Bytes bytes;
   int64_t integer = 0;

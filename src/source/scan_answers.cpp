@@ -164,12 +164,13 @@ Status ScanSource::AnswerDump(const Request& request) {
     return {};
   } else {
     SetValue(slot, *dump.String(), reading.expiry_after);
-    if (!rdb::CanDecodeDump(entry.payload) && request.expiry_reads != ExpiryReads::kTwice) {
+    const bool is_readable = rdb::CanDecodeDump(entry.payload);
+    if (!is_readable && request.expiry_reads != ExpiryReads::kTwice) {
       bytes_in_flight_ -= slot.size;
       ReadWithExpiries(number);
       return {};
     }
-    if (!rdb::CanDecodeDump(entry.payload)) {
+    if (!is_readable) {
       const std::optional<unsigned> version = rdb::DumpVersion(entry.payload);
       if (version && !rdb::IsSupportedVersion(*version)) unknown_version_ = version;
       if (!slot.no_pieces) {

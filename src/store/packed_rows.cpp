@@ -137,19 +137,20 @@ std::unique_ptr<PackedRows::DeleteStatements> PackedRows::MakeDeleteStatements(
 
 void PackedRows::Keep(pg::Tuplestore &rows, int first, const std::vector<Fate> &fates, bool takes_changed,
                       bool in_journal, std::optional<int64> run_id, std::optional<int64> seen_run) {
-  bool const inserts = std::count(fates.begin(), fates.end(), Fate::kInserted) > 0;
+  auto const inserts = std::count(fates.begin(), fates.end(), Fate::kInserted);
   bool const updates = std::count(fates.begin(), fates.end(), Fate::kUpdated) > 0;
   bool const claims = std::count(fates.begin(), fates.end(), Fate::kClaimed) > 0;
-  if (!inserts && !updates && !claims && !seen_run) return;
+  if (inserts == 0 && !updates && !claims && !seen_run) return;
   bool const stores_otherwise = (updates || claims) && mapping_.on_conflict != "update";
   std::optional<std::map<int, uint64>> stored;
-  if (stores_otherwise || ((inserts || updates) && HasTriggers(target_))) {
+  if (stores_otherwise || ((inserts > 0 || updates) && HasTriggers(target_))) {
     pg::NamedRows named(kRowsName, query_.row_desc(), rows.get());
     stored = images_.ReadStored();
   }
   PackedLedger::News news;
   news.takes_changed = takes_changed;
   news.in_journal = in_journal;
+  news.inserted.reserve(static_cast<size_t>(inserts));
   std::vector<PackedItem> seen;
   images_.Clear();
   pg::ForEachRow(query_.row_desc(), rows, [&](TupleTableSlot *slot) {

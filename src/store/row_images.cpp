@@ -9,6 +9,17 @@ using pg::QuoteIdentifier;
 using pg::Spi;
 
 bool HasTriggers(const Target &target) {
+  if (target.is_alone) {
+    return pg::Call([&] {
+      Relation relation = relation_open(target.oid, NoLock);
+      const TriggerDesc *triggers = relation->trigdesc;
+      bool found = false;
+      for (int i = 0; triggers != nullptr && i < triggers->numtriggers; ++i)
+        found = found || !triggers->triggers[i].tgisinternal;
+      relation_close(relation, NoLock);
+      return found;
+    });
+  }
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
              R"sql(SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal)

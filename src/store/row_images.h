@@ -9,7 +9,7 @@
 namespace prm {
 
 // Whether triggers of the target, or of its partitions, may store something else than they are given. Needs
-// SPI.
+// SPI; the target is locked.
 bool HasTriggers(const Target &target);
 
 class RowImages {
