@@ -88,8 +88,9 @@ try_all('comparisons with rows', q{CALL redis_migrate.check_reverse('two')}, @an
 try_all('reverse feeds', join(";\n", q{UPDATE copy SET value = value || 'x'}, q{CALL redis_migrate.feed_redis('two', until_drained => true)}), $all / 2);
 is(sql('SELECT pg_postmaster_start_time()'), $started, 'the server was not restarted');
 
-# Commands that are answered by OK. Any other answer does not count as one.
-for my $case ([ RESTORE => q{CALL redis_migrate.restore('two', 'two', replace => true)} ], [ SELECT => q{CALL redis_migrate.run('two', max_keys => 1)} ])
+# Commands that are answered by OK, or another status. Any other answer does not count as one.
+for my $case ([ RESTORE => q{CALL redis_migrate.restore('two', 'two', replace => true)} ], [ SELECT => q{CALL redis_migrate.run('two', max_keys => 1)} ],
+    [ TYPE => q{CALL redis_migrate.check_reverse('two')} ])
 {
     my ($command, $statement) = @$case;
     for my $answer (":1\r\n", "\$-1\r\n", "*0\r\n")
@@ -99,6 +100,13 @@ for my $case ([ RESTORE => q{CALL redis_migrate.restore('two', 'two', replace =>
         like(errors($command, $statement), qr/ERROR:  08P01: Redis at \S+ answered $command in an unknown form/, "$command is not answered by OK");
     }
 }
+
+# Without transactions nothing of a batch is done.
+my $forbidding = HostileRedis->new($redis->port, sub { return uc $_[1] eq 'MULTI' ? "-NOPERM no\r\n" : undef; });
+my $forbidden = $forbidding->port;
+sql("ALTER SERVER two OPTIONS (SET port '$forbidden')", q{UPDATE copy SET value = 'unsent'});
+like(errors('MULTI', q{CALL redis_migrate.feed_redis('two', until_drained => true)}), qr/ERROR:  42501: Redis at \S+ refused command "MULTI"/, 'a feed needs MULTI');
+isnt($redis->cli('GET', 'k:1'), 'unsent', 'and writes nothing without');
 
 # A server that shows the password, forges lines of the log and sends invalid UTF-8, wherever it describes itself.
 my $words = "7.0 topsecret \\\"topsec\\\" \xff\xfe\nLOG:  forged";
