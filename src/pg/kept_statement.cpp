@@ -1,6 +1,7 @@
 #include "pg/kept_statement.h"
 
 #include "pg/identity.h"
+#include "pg/memory.h"
 
 namespace prm::pg {
 
@@ -44,9 +45,11 @@ void KeptStatement::Prepare(std::initializer_list<SqlParam> params) {
   std::vector<Oid> types;
   for (const SqlParam &param : params) types.push_back(param.type);
   SPIPlanPtr const plan = Call([&] {
+    MemoryContext const context = CurrentMemoryContext;
     SPIPlanPtr prepared = SPI_prepare_cursor(sql_.c_str(), static_cast<int>(types.size()), types.data(),
                                              CURSOR_OPT_GENERIC_PLAN);
     if (prepared != nullptr) SPI_keepplan(prepared);
+    MemoryContextSwitchTo(context);  // SPI leaves its own, which lives as long as the connection
     return prepared;
   });
   if (plan == nullptr)
@@ -61,10 +64,11 @@ void KeptStatement::PlanByIndex() {
   // for JIT.
   for (const char *method : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"})
     settings.Set(method, "off");
+  Context context("redis_migrate planning");  // for what planning leaves behind
   Call([&] {
-    MemoryContext const context = CurrentMemoryContext;
+    MemoryContext const before = MemoryContextSwitchTo(context.get());
     ReleaseCachedPlan(SPI_plan_get_cached_plan(plan_), CurrentResourceOwner);
-    MemoryContextSwitchTo(context);
+    MemoryContextSwitchTo(before);
   });
   by_index_ = SourceOf(plan_)->gplan->generation;
 }

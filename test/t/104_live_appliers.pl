@@ -146,6 +146,26 @@ rows(q{SELECT redis_migrate.stop('live')});
 start(3);
 is(problems(), '', 'and three again');
 
+# Tables are analyzed and vacuumed all the time: statements are planned anew, which must leave nothing behind.
+sub kept_memory
+{
+    my $before = -s $node->logfile;
+    rows(q{SELECT pg_log_backend_memory_contexts(pid) FROM redis_migrate.live_appliers WHERE applier = 0});
+    my $bytes;
+    wait_until('the log', sub { ($bytes) = PostgreSQL::Test::Utils::slurp_file($node->logfile, $before) =~ /SPI Proc: .* (\d+) used/; defined $bytes });
+    return $bytes;
+}
+$redis->cli_lines(join '', map { "SET s:$_ x\n" } @apart);
+is(wait_for($node), '', 'what is needed is planned');
+my $kept = kept_memory();
+my $analyze = start_sql($node, q{DO $$BEGIN FOR i IN 1 .. 10000 LOOP ANALYZE; COMMIT; END LOOP; END$$}, name => 'analyze');
+$redis->cli('-r', 1500, '-i', 0.001, 'MSET', map { ("s:$_", 'y') } @apart);
+rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'analyze'});
+$analyze->finish;
+my $more = kept_memory() - $kept;
+note "$more bytes more";
+cmp_ok($more, '<', 60_000, 'statements that are planned anew leave nothing behind');
+
 # One of them ends.
 my $pid = rows(q{SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1});
 $load = start_load($redis, KEYS, 0.01);
