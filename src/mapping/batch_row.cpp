@@ -7,7 +7,7 @@ namespace prm {
 
 namespace {
 
-constexpr size_t kContextLimit = 64 * 1024;
+constexpr size_t kContextLimit = 1024 * 1024;
 constexpr size_t kArrayOverhead = 8;                        // of an element
 constexpr size_t kLargestRow = MaxAllocSize - 1024 * 1024;  // with its headers
 

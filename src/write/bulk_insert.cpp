@@ -207,12 +207,9 @@ void Add(Waiting *waiting, TupleTableSlot *row, const AttrNumber *source) {
   TupleTableSlot *slot = waiting->slots[waiting->count++];
   bool is_own;
   MinimalTuple const given = ExecFetchSlotMinimalTuple(row, &is_own);
-  // They go with the memory of the rows that wait.
-  MemoryContext const previous = MemoryContextSwitchTo(GetPerTupleMemoryContext(waiting->estate));
   HeapTuple const tuple = waiting->has_same_columns && (given->t_infomask & HEAP_HASNULL) == 0
                               ? CopyColumns(given, waiting->desc->natts)
                               : FormTuple(waiting->desc, row, source);
-  MemoryContextSwitchTo(previous);
   ExecStoreHeapTuple(tuple, slot, true);
   slot->tts_tableOid = RelationGetRelid(relation);
   if (RelationGetDescr(relation)->constr != nullptr) ExecConstraints(waiting->table, slot, waiting->estate);
