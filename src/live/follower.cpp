@@ -181,7 +181,7 @@ bool Follower::TakeNext(Batch &batch) {
   if (pg::ValueOrThrow(changes_->Next(found_))) {
     bool const is_one_key = found_.size() < 2 && !changes_->in_transaction();
     for (stream::StreamChange &change : found_) {
-      if (!is_one_key && HasKey(change)) NoteShare(change.entry.db, change.entry.key);
+      if (!is_one_key && HasKey(change) && !change.is_own) NoteShare(change.entry.db, change.entry.key);
       Take(change, batch);
     }
     if (changes_->in_transaction()) return true;
@@ -280,11 +280,15 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   KeyChange &taken = batch.keys[std::move(id)];
   taken = {change.kind, std::move(entry), change.offset};
   taken.only_expiry = only_expiry;
+  taken.may_be_moved = change.is_restored;
 }
 
-// Nothing that was there before it counts any more, wherever it came from when its slot moved.
+// What came when the slot of the key moved counts no more.
 void Follower::NoteOwn(const KeyId &id, bool is_gone) {
-  if (waiting_.erase(id) > 0) unsaved_.insert(id);
+  if (auto const waiting = waiting_.find(id); waiting != waiting_.end() && waiting->second.may_be_moved) {
+    waiting_.erase(waiting);
+    unsaved_.insert(id);
+  }
   if (!is_gone) {
     own_gone_.erase(id);
     return;
@@ -403,6 +407,7 @@ void Follower::TakeWaiting(Batch &batch) {
                         std::max(key.read_offset, key.newest_offset)};
     change.is_due = true;
     change.barrier = key.barrier;
+    change.may_be_moved = key.may_be_moved;
     (key.kind == KeyAhead::kAbsent ? change.absences : change.tries) = key.tries;
     change.entry.db = id.first;
     change.entry.key = id.second;

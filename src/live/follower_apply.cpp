@@ -34,7 +34,9 @@ void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset,
     offset = std::max(offset, ahead->second.read_offset);
     ahead_.erase(ahead);
   }
-  waiting_[id] = {kind, offset, tries, pg::MonotonicMs() + pause_ms};
+  KeyAhead &waiting = waiting_[id];
+  waiting = {kind, offset, tries, pg::MonotonicMs() + pause_ms};
+  waiting.may_be_moved = change.may_be_moved;
   unsaved_.insert(id);
 }
 
@@ -169,14 +171,14 @@ void Follower::NoteTouched(const Batch &batch) {
   if (!keys.empty()) touched_.Note(keys);
 }
 
-// What a slot brings when it moves is in the stream of its new master, and goes in that of the old one,
-// whoever has written it. The reverse feed may be about to write what the rows have: the key is looked at
-// again.
+// What a slot brings when it moves is restored in the stream of its new master, and goes in that of the old
+// one, whoever has written it. The reverse feed may be about to write what the rows have: such a key is
+// looked at again.
 bool Follower::MayBeOfMove(const LateWrite &write, Batch &batch) {
   KeyId const id = {write.entry->db, write.entry->key};
   const KeyChange &change = batch.keys.at(id);
   if (write.is_gone) return change.is_due && own_gone_.count(id) > 0;
-  if (change.tries >= kMostTries) return false;
+  if (!change.may_be_moved || change.tries >= kMostTries) return false;
   batch.unsettled.push_back(write.entry);
   return true;
 }

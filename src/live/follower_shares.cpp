@@ -1,5 +1,8 @@
 // What an applier of a share of the keys has to do with those of the others.
+#include <utility>
+
 #include "live/follower.h"
+#include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/spi.h"
 
@@ -11,6 +14,8 @@ namespace {
 
 constexpr int64 kOthersPauseMs = 100;  // of keys that wait for what other processes apply
 constexpr int64 kLookAtOthersMs = 250;
+constexpr int64 kSoonMs = 1000;  // others that are behind for longer are not looked at as often
+constexpr int64 kTellAfterMs = 10000;
 
 }  // namespace
 
@@ -21,9 +26,10 @@ bool Follower::IsApplied(const stream::StreamChange &change) const {
   });
 }
 
-// Notes a key of what the server did at once, unless nobody stores it. All shares see the same ones.
+// Notes a key of what the server did at once, unless nobody stores it. All shares see the same ones. A feed
+// names together what was done one after the other.
 void Follower::NoteShare(int db, const std::string &key) {
-  if (share_.is_all() || is_of_several_) return;
+  if (share_.is_all() || is_feed_ || is_of_several_) return;
   int const share = share_.NumberOf(key);
   if (share == at_once_ || !Takes(run_.migration().databases, db) ||
       filter_.Classify(db, key).interest == source::Interest::kIgnore)
@@ -39,12 +45,20 @@ void Follower::PassBarrier(uint64 barrier) {
   pace_ms_ = common_end_ == 0 ? kBatchEveryMs : 2 * kBatchEveryMs;
   common_end_ = 0;
   if (barrier == 0) return;
-  for (;;) {
+  bool is_told = false;
+  for (int64 const since_ms = pg::MonotonicMs();;) {
     std::optional<OtherShares> const others = record_.ReadOthers();
     Spi::Commit();
     if (others && others->lowest < barrier) {
       ReleaseApplied();
       WaitForNews();
+      int64 const waited_ms = pg::MonotonicMs() - since_ms;
+      if (waited_ms > kSoonMs) pg::Sleep(kLagPauseMs);
+      if (waited_ms > kTellAfterMs && !std::exchange(is_told, true))
+        pg::Report(LOG, "applier " + std::to_string(share_.number) + " waits for another one",
+                   "What Redis did at once to keys of several appliers ends at offset " +
+                       std::to_string(barrier) + ", and the last of them is at " +
+                       std::to_string(others->lowest) + ".");
       continue;
     }
     if (others && others->furthest > position_.point.offset) common_end_ = others->furthest;

@@ -249,6 +249,7 @@ Status StreamChanges::TakeUnknown(ChangeKind kind, Changes& changes) {
 Status StreamChanges::TakeRestored(Changes& changes) {
   PRM_RETURN_IF_ERROR(TakeKeys(ChangeKind::kChanged, changes));
   StreamChange& change = changes.back();
+  change.is_restored = true;
   if (share_.Has(change.entry.key) && TakeRestore(command_, change.entry)) change.kind = ChangeKind::kSet;
   return {};
 }

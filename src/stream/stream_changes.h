@@ -58,8 +58,9 @@ struct StreamChange {
   // kUnknown, kHidden, kSlots: its name, for kUnknown its arguments, and for kSlots the slots, as SlotsToText
   // says them.
   std::vector<std::string> command;
-  bool is_own = false;  // see set_migration
-  uint64_t offset = 0;  // of the end of its command: the state holds the stream up to there
+  bool is_own = false;       // see set_migration
+  bool is_restored = false;  // by RESTORE, as which the keys of a slot come to another node
+  uint64_t offset = 0;       // of the end of its command: the state holds the stream up to there
 };
 
 // Where a reader of the stream can go on: between two commands, outside a transaction.

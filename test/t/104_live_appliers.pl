@@ -18,7 +18,7 @@ use Time::HiRes qw(time usleep);
 
 use constant KEYS => 100;
 
-my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '16mb', '--save', '' ]);
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-backlog-size', '16mb', '--repl-ping-replica-period', '3600', '--save', '' ]);
 my $node = new_node('appliers', preload => 1,
     conf => "pg_redis_migrate.databases = 'postgres'\ntrack_commit_timestamp = on\nrestart_after_crash = on\nmax_worker_processes = 20\npg_redis_migrate.max_workers = 12\npg_redis_migrate.live_delete_limit = 100\nlog_statement = none");
 $node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $redis->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');

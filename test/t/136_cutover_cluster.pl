@@ -70,6 +70,14 @@ rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
 drained('the first pass');
 is(compared(), '', 'all rows are written to a cluster, and keys without rows are gone');
 is(wait_for($node) . open_late_writes(), '', 'what the reverse feed writes is no late write');
+my $key = 's:1';
+my $writes = 0;
+wait_until('the late write', sub { owner_of($key)->{node}->cli('SET', $key, 'late ' . ++$writes); return open_late_writes() ne ''; });
+is(open_late_writes(), "$key written", 'a key that somebody goes on writing to is a late write at once');
+cmp_ok($writes, '<', 20, "after $writes writes");
+rows(q{SELECT redis_migrate.settle_late_writes('live')}) if wait_for($node) eq '';
+rows(q{UPDATE strings SET value = value WHERE id = '1'});
+drained('the late write');
 like(rows(q{SET client_min_messages = error; CALL redis_migrate.check_reverse('live', 's:{id}', 1000)}), qr/^[1-9]\d+\|0$/, 'the round trip');
 
 # Changes flow back while slots move, and a master fails.
@@ -97,7 +105,10 @@ for my $key (map { "s:k$_" } 1 .. 6)
     select undef, undef, undef, 0.1;
     $cluster->finish_move(RedisNodes::Cluster::slot($key), $of, $to);
 }
+# The last of these keys is written before the feed has to wait.
 my $sent = rows(q{SELECT sent FROM redis_migrate.reverse_feeds});
+wait_until('the feed to write what has moved', sub { rows('SELECT sent FROM redis_migrate.reverse_feeds') > $sent + 200 });
+$sent = rows(q{SELECT sent FROM redis_migrate.reverse_feeds});
 $victim->{node}->kill9;
 wait_until('the fail-over', sub { (eval { $heir->cli('INFO', 'replication') } // '') =~ /role:master/ });
 $cluster->wait_until_agreed;
