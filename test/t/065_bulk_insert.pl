@@ -206,7 +206,7 @@ for my $table (@kinds)
 {
     my $more = $table eq 'kinds' ? '' : ', more int DEFAULT 1';
     sql(qq{CREATE TABLE $table (id int PRIMARY KEY, b bool, n numeric, s smallint, t text, plain text, c char(30), at timestamptz, f float8, long text$more);
-        ALTER TABLE $table ALTER plain SET STORAGE PLAIN;
+        ALTER TABLE $table ALTER plain SET STORAGE PLAIN, ALTER long SET STORAGE EXTERNAL;
         SELECT redis_migrate.create_migration('$table', 'shop');
         SELECT redis_migrate.add_mapping('$table', 'rows', 'k:{id:int}', '$table', \$\$SELECT id::int AS id, (json->>'b')::bool AS b, (json->>'n')::numeric AS n,
                 (json->>'s')::smallint AS s, json->>'t' AS t, json->>'t' AS plain, json->>'t' AS c, (json->>'at')::timestamptz AS at, (json->>'f')::float8 AS f,

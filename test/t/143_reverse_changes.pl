@@ -224,7 +224,7 @@ cmp_ok(elapsed(sub {
         sql(q{SELECT redis_migrate.start_reverse('live')});
         wait_until('the feed', sub { sql(q{SELECT state FROM redis_migrate.reverse_feeds WHERE migration = 'live'}) eq 'running' });
     }
-}), '<', 20, 'a feed that is started again begins');
+}), '<', 25, 'a feed that is started again begins');
 sql(q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.stop_reverse('live')});
 
 # A copy of the database does not feed by itself.
