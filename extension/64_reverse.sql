@@ -20,7 +20,7 @@ CREATE TABLE redis_migrate.reverse_feed (
     slots        text NOT NULL DEFAULT '-'
 );
 COMMENT ON TABLE redis_migrate.reverse_feed IS
-    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed; slots: in a cluster, those that batch writes to';
+    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed; slots: those of all batches that were begun and that neither Redis has confirmed nor a later batch has replaced; 0 where it is no cluster';
 COMMENT ON SEQUENCE redis_migrate.reverse_feed_feed_id_seq IS 'Numbers of reverse feeds';
 
 CREATE TABLE redis_migrate.reverse_slot (

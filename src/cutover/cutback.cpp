@@ -44,6 +44,7 @@ class Cutback {
   void CheckRejects() const;
   void Check() const;
   bool IsDrained() const;
+  bool HasAllBatches() const;
   void Fence();
   void Feed() const;
   void Drain();
@@ -85,9 +86,10 @@ void Cutback::CheckLateWrites() const {
                       pg::QuoteLiteral(migration_.name) + ").");
 }
 
-// The mappings of families of which no reverse feed writes anything. Of several mappings of a family one
-// knows the whole value.
+// The mappings of families of which no reverse feed writes anything, nor does one that is paused in a copy of
+// the database. Of several mappings of a family one knows the whole value.
 std::string Cutback::FindUnfed() const {
+  std::string const instance = FeedInstance();
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(
              R"sql(SELECT string_agg(p.mappings, ', ' ORDER BY p.first)
@@ -95,11 +97,11 @@ std::string Cutback::FindUnfed() const {
                              string_agg('"' || m.mapping || '"', ', ' ORDER BY m.mapping_id) AS mappings
                          FROM redis_migrate.mapping AS m
                          LEFT JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
-                         LEFT JOIN redis_migrate.reverse_feed AS f ON f.migration = m.migration AND f.wanted
+                         LEFT JOIN redis_migrate.reverse_feed AS f ON f.migration = m.migration AND f.wanted AND coalesce(f.instance, $3) = $3
                          WHERE m.migration = $1 AND m.pattern = ANY ($2)
                          GROUP BY m.pattern
                          HAVING bool_and(r.mapping_id IS NULL OR f.migration IS NULL)) AS p)sql",
-             {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)})[0]
+             {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_), SqlParam::Text(instance)})[0]
       .Text(0);
 }
 
@@ -220,13 +222,24 @@ void Cutback::Feed() const {
   while (feed.SendSome() > 0) continue;
 }
 
+// A feed that has nothing to write does not notice that Redis has lost what it had, such as in a fail-over.
+bool Cutback::HasAllBatches() const {
+  try {
+    return !NoteLostBatches(migration_);
+  } catch (const Failure &failure) {
+    // Who feeds has written a position meanwhile.
+    if (failure.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE) throw;
+    return false;
+  }
+}
+
 void Cutback::Drain() {
   record_->Take("draining");
   Spi::Commit();
   while (!discards_) {
     bool const is_drained = IsDrained();
     Spi::Commit();
-    if (is_drained) return;
+    if (is_drained && HasAllBatches()) return;
     if (RestMs() <= 0)
       throw Failure(
           ERRCODE_QUERY_CANCELED, "the reverse feed did not write all changes in time", "",

@@ -146,8 +146,9 @@ void ClusterSender::End(int64 batch, const redis::Slots &slots) {
         [&](redis::Connection &connection, const std::string &key) {
           connection.Append({"SET", key, mark});
         },
-        [](const redis::Connection &connection, size_t, const redis::Reply &reply) {
+        [&](const redis::Connection &connection, size_t slot, const redis::Reply &reply) {
           if (!reply.IsStatus()) throw pg::Failure(connection.UnknownReply("SET"));
+          positions_[slot] = mark;
         });
   });
 }

@@ -32,28 +32,25 @@ LOCKTAG ReverseFeedLock(const std::string &migration) {
 std::string FeedInstance() { return pg::ThisInstance() + "/" + std::to_string(MyDatabaseId); }
 
 // A batch is acknowledged once EXEC has answered. Until then it may come at any time, but for one thing: EXEC
-// does nothing if somebody has written the position meanwhile.
+// does nothing if somebody has written the position meanwhile. A later batch does so for its own slots alone.
 void EndBatches(const Migration &migration) {
   for (int endings = 1;; ++endings) {
     int64 batch = 0;
-    bool is_under_way = false;
     redis::Slots slots;
     {
       // Waits for who is about to send one.
       pg::AsExtensionOwner as_owner;
-      auto rows = Spi::Execute(
-          R"sql(SELECT batch, batch > acknowledged, slots FROM redis_migrate.reverse_feed WHERE migration = $1
-                FOR UPDATE)sql",
-          {SqlParam::Text(migration.name)});
+      auto rows =
+          Spi::Execute("SELECT batch, slots FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
+                       {SqlParam::Text(migration.name)});
       if (rows.size() > 0) {
         batch = rows[0].Int8(0);
-        is_under_way = rows[0].Bool(1);
-        slots = pg::ValueOrThrow(redis::SlotsFromText(rows[0].Text(2)));
+        slots = pg::ValueOrThrow(redis::SlotsFromText(rows[0].Text(1)));
       }
     }
     std::string const instance = FeedInstance();
     Spi::Commit();
-    if (!is_under_way) return;
+    if (slots.none()) return;
     try {
       ReverseSender::Open(migration.name, migration.server, instance)->End(batch, slots);
       return;
@@ -61,6 +58,86 @@ void EndBatches(const Migration &migration) {
       if (failure.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE || endings == kMostEndings) throw;
     }
   }
+}
+
+namespace {
+
+// By slot. A server that is no cluster has slot 0 alone; slots of a cluster are known once it has had
+// batches.
+std::map<size_t, int64> ReadAcknowledged(const std::string &migration, bool is_cluster) {
+  std::map<size_t, int64> acknowledged;
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      R"sql(SELECT f.acknowledged, s.slot, s.acknowledged
+            FROM redis_migrate.reverse_feed AS f LEFT JOIN redis_migrate.reverse_slot AS s USING (migration)
+            WHERE f.migration = $1)sql",
+      {SqlParam::Text(migration)});
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    if (is_cluster && !rows[i].IsNull(1))
+      acknowledged[static_cast<size_t>(rows[i].Int4(1))] = rows[i].Int8(2);
+    else
+      acknowledged[0] = rows[i].Int8(0);
+  }
+  return acknowledged;
+}
+
+// A server that has an older batch than it has acknowledged, or a newer one than there is, has lost what it
+// had, or this server has: only all rows tell. Notes a gap of all mappings then, and writes the positions
+// anew, or some would be found again and again; but nothing while all families are Redis' again. Another
+// process may send batches meanwhile: what is acknowledged is read before the positions, and what is begun
+// after them. Commits. Returns whether it has found such a slot.
+bool NoteLostBatches(const std::string &migration, ReverseSender &sender) {
+  std::map<size_t, int64> const acknowledged = ReadAcknowledged(migration, sender.is_cluster());
+  Spi::Commit();
+  std::map<size_t, ReverseSender::Position> const positions = sender.FetchPositions();
+  int64 batch = 0;
+  std::vector<int64> mappings;
+  bool is_at_rest = true;
+  {
+    pg::AsExtensionOwner as_owner;
+    auto rows = Spi::Execute(
+        R"sql(SELECT f.batch, m.mapping_id
+              FROM redis_migrate.reverse_feed AS f JOIN redis_migrate.reverse_mapping AS m USING (migration)
+              WHERE f.migration = $1)sql",
+        {SqlParam::Text(migration)});
+    for (uint64 i = 0; i < rows.size(); ++i) {
+      batch = rows[i].Int8(0);
+      mappings.push_back(rows[i].Int8(1));
+    }
+  }
+  const char *gap = nullptr;
+  redis::Slots doubtful;
+  for (const auto &[slot, at_least] : acknowledged) {
+    auto const position = positions.find(slot);
+    if (at_least == 0 || (position != positions.end() && position->second.batch >= at_least)) continue;
+    gap = "Redis has lost batches";
+    doubtful.set(slot);
+  }
+  for (const auto &[slot, position] : positions) {
+    if (!position.is_of_others && position.batch <= batch) continue;
+    gap = "batches in Redis are not of this server";
+    doubtful.set(slot);
+  }
+  if (gap != nullptr) {
+    // Once the positions are written, nothing else tells.
+    pg::SetForTransaction("synchronous_commit", "local");
+    for (int64 const id : mappings) {
+      Outbox(id).NoteGap(gap);
+      if (!Outbox(id).IsAtRest()) is_at_rest = false;
+    }
+  }
+  Spi::Commit();
+  if (!is_at_rest) sender.End(batch, doubtful);
+  return gap != nullptr;
+}
+
+}  // namespace
+
+bool NoteLostBatches(const Migration &migration) {
+  std::string const instance = FeedInstance();
+  std::unique_ptr<ReverseSender> const sender =
+      ReverseSender::Open(migration.name, migration.server, instance);
+  return NoteLostBatches(migration.name, *sender);
 }
 
 ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name), server_(migration.server) {
@@ -91,41 +168,7 @@ ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name
   std::string const instance = FeedInstance();
   Spi::Commit();
   sender_ = ReverseSender::Open(migration_, server_, instance);
-  CompareWithServer(sender_->FetchPositions());
-}
-
-// A server that has an older batch than it has acknowledged, or a newer one than there is, has lost what it
-// had, or this server has: only all rows tell.
-void ReverseFeed::CompareWithServer(const std::map<size_t, ReverseSender::Position> &positions) {
-  int64 batch = 0;
-  std::map<size_t, int64> acknowledged;  // by slot
-  {
-    pg::AsExtensionOwner as_owner;
-    auto rows = Spi::Execute(
-        R"sql(SELECT f.batch, f.acknowledged, s.slot, s.acknowledged
-              FROM redis_migrate.reverse_feed AS f LEFT JOIN redis_migrate.reverse_slot AS s USING (migration)
-              WHERE f.migration = $1)sql",
-        {SqlParam::Text(migration_)});
-    for (uint64 i = 0; i < rows.size(); ++i) {
-      batch = rows[i].Int8(0);
-      // Slots are known once a cluster has had batches.
-      if (sender_->is_cluster() && !rows[i].IsNull(2))
-        acknowledged[static_cast<size_t>(rows[i].Int4(2))] = rows[i].Int8(3);
-      else
-        acknowledged[0] = rows[i].Int8(1);
-    }
-  }
-  const char *gap = nullptr;
-  for (const auto &[slot, at_least] : acknowledged) {
-    auto const position = positions.find(slot);
-    if (at_least > 0 && (position == positions.end() || position->second.batch < at_least))
-      gap = "Redis has lost batches";
-  }
-  for (const auto &[slot, position] : positions)
-    if (position.is_of_others || position.batch > batch) gap = "batches in Redis are not of this server";
-  if (gap != nullptr)
-    for (const Fed &fed : fed_) fed.outbox.NoteGap(gap);
-  Spi::Commit();
+  NoteLostBatches(migration_, *sender_);
 }
 
 void ReverseFeed::Look() {
@@ -233,7 +276,7 @@ int64 ReverseFeed::SendOutbox(Fed &fed) {
 // Sends what was added, and forgets the changes that this was about.
 void ReverseFeed::Send(Fed &fed, const Done &done) {
   redis::Slots const slots = sender_->slots();
-  CommitDurably(fed.reverse, slots);
+  redis::Slots const earlier = CommitDurably(fed.reverse, slots);
   sender_->Send(batch_);
   // If a crash undoes this, it is done once more.
   pg::SetForTransaction("synchronous_commit", "off");
@@ -241,8 +284,10 @@ void ReverseFeed::Send(Fed &fed, const Done &done) {
   StoreRejects(fed);
   {
     pg::AsExtensionOwner as_owner;
-    Spi::ExecuteKept("UPDATE redis_migrate.reverse_feed SET acknowledged = $2 WHERE migration = $1",
-                     {SqlParam::Text(migration_), SqlParam::Int8(batch_)});
+    Spi::ExecuteKept(
+        "UPDATE redis_migrate.reverse_feed SET acknowledged = $2, slots = $3 WHERE migration = $1",
+        {SqlParam::Text(migration_), SqlParam::Int8(batch_),
+         SqlParam::Text(redis::SlotsToText(earlier & ~slots))});
     if (sender_->is_cluster()) NoteSlots(slots);
     Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.reverse_mapping
@@ -296,15 +341,19 @@ void ReverseFeed::StoreRejects(Fed &fed) {
 }
 
 // Other sessions may commit with synchronous_commit = off: what their snapshots show may be lost in a crash,
-// and must not be in Redis then. This commit is flushed, and with it all before it.
-void ReverseFeed::CommitDurably(const ReverseMapping &reverse, const redis::Slots &slots) {
+// and must not be in Redis then. This commit is flushed, and with it all before it. Returns the slots of
+// earlier batches that are not acknowledged.
+redis::Slots ReverseFeed::CommitDurably(const ReverseMapping &reverse, const redis::Slots &slots) {
   pg::SetForTransaction("synchronous_commit", "local");
   bool is_noted = false;
+  redis::Slots earlier;
   {
     pg::AsExtensionOwner as_owner;
     // After a wait for EndBatches, the next statement sees what it has ended batches for.
-    Spi::ExecuteKept("SELECT FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
-                     {SqlParam::Text(migration_)});
+    auto feed =
+        Spi::ExecuteKept("SELECT slots FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
+                         {SqlParam::Text(migration_)});
+    if (feed.size() > 0) earlier = pg::ValueOrThrow(redis::SlotsFromText(feed[0].Text(0)));
     auto rows = Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.reverse_feed SET batch = batch + 1, slots = $3
               WHERE migration = $1
@@ -315,12 +364,13 @@ void ReverseFeed::CommitDurably(const ReverseMapping &reverse, const redis::Slot
             std::string(kIsRedisAgain) + R"sql()
               RETURNING batch)sql",
         {SqlParam::Text(migration_), SqlParam::Int8(reverse.mapping.id),
-         SqlParam::Text(redis::SlotsToText(slots))});
+         SqlParam::Text(redis::SlotsToText(earlier | slots))});
     is_noted = rows.size() > 0;
     if (is_noted) batch_ = rows[0].Int8(0);
   }
   Spi::Commit();
   if (!is_noted) throw ReverseStopped(reverse.mapping.name);
+  return earlier;
 }
 
 // Keys that never had rows, because runs have rejected them: Redis alone has their values.

@@ -18,6 +18,11 @@ std::string FeedInstance();
 // there, or never comes. Commits. Errors: those of ReverseSender.
 void EndBatches(const Migration &migration);
 
+// Whether the server lacks batches that it has confirmed, or has those of another server, as after a
+// fail-over: all rows of all mappings are to be written then. Commits. Whoever feeds may go on meanwhile, or
+// fails with 40001 and is tried again; so may this. Errors: those of ReverseSender.
+bool NoteLostBatches(const Migration &migration);
+
 // The changes of a mapping are not noted, or not sent, any more.
 class ReverseStopped : public pg::Failure {
  public:
@@ -79,11 +84,10 @@ class ReverseFeed {
   std::set<std::string> FindRejected(const ReverseMapping &reverse, const std::set<RowName> &names);
 
   void Send(Fed &fed, const Done &done);
-  void CommitDurably(const ReverseMapping &reverse, const redis::Slots &slots);
+  redis::Slots CommitDurably(const ReverseMapping &reverse, const redis::Slots &slots);
   void NoteSlots(const redis::Slots &slots);
   void ReadRejected(Fed &fed);
   void StoreRejects(Fed &fed);
-  void CompareWithServer(const std::map<size_t, ReverseSender::Position> &positions);
 
   std::string migration_;
   std::vector<Fed> fed_;

@@ -47,8 +47,8 @@ class ReverseSender {
   // run nothing, or, for a command that the server refuses only when it runs it, the others.
   virtual void Send(int64 batch) = 0;
 
-  // Whatever another process has sent as this batch, of these slots, is done when it returns, or never will
-  // be. The same errors.
+  // Gives these slots the position of a batch that is not older than any that was sent. What another process
+  // has sent there is done when it returns, or never will be. The same errors.
   virtual void End(int64 batch, const redis::Slots &slots) = 0;
 
  protected:

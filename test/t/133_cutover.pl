@@ -101,7 +101,7 @@ like(refused('SET', 's:app', '2'), qr/NOPERM/, 'its writers are fenced');
 is(as_app('GET', 's:app'), '1', 'and may read');
 like(refused('EVAL', q{return redis.call('SET', 's:app', '2')}, 0), qr/NOPERM|can't run this command|no permissions to run/, 'scripts, too');
 is(wait_for($node) . differences($node, $redis), '', 'the tables have all that Redis has: nothing was written between');
-my $secrets = join '|', 'topsecret', map { sha256_hex($_) } 'app', 'topsecret';
+my $secrets = join '|', map { ($_, unpack 'H*', $_) } 'topsecret', map { sha256_hex($_) } 'app', 'topsecret';
 is(rows(qq{SELECT string_agg(oid::regclass::text, ' ') FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind = 'r'
     AND query_to_xml(format('SELECT t::text FROM %s AS t', oid::regclass), true, true, '')::text ~* '$secrets'}), '', 'no table has a password of a user, or its hash');
 unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/^.*(?:USER MAPPING|SELECT string_agg).*\n(?:\t.*\n)*//mgr, qr/$secrets/i, 'nor has the log');

@@ -91,7 +91,9 @@ drained();
 rows(q{INSERT INTO redis_migrate.reverse_reject (mapping_id, name_hash, name, key, sqlstate, message) SELECT mapping_id, 1, '{x}', 's:x', '22P02', 'a test' FROM redis_migrate.mapping WHERE mapping = 'strings'});
 like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: 1 rows cannot be written back to Redis/, 'not while a row cannot be written back');
 rows('DELETE FROM redis_migrate.reverse_reject');
-rows(q{UPDATE strings SET value = 'of PostgreSQL' WHERE id = 'a'; INSERT INTO strings SELECT 'n' || i, i FROM generate_series(1, 500) AS i; DELETE FROM strings WHERE id = 'b'});
+rows(q{UPDATE redis_migrate.reverse_feed SET instance = instance || '0'});
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings"/, 'nor in a copy of the database, where the feed is paused');
+rows(q{UPDATE redis_migrate.reverse_feed SET instance = left(instance, -1); UPDATE strings SET value = 'of PostgreSQL' WHERE id = 'a'; INSERT INTO strings SELECT 'n' || i, i FROM generate_series(1, 500) AS i; DELETE FROM strings WHERE id = 'b'});
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), '', 'cutback');
 is($redis->cli('GET', 's:a') . $redis->cli('EXISTS', 's:b') . $redis->cli('GET', 's:n500') . $redis->cli('GET', 's:d'), 'of PostgreSQL0500before', 'Redis has everything, also from before the feed was started');
 is(as_app('APPEND', 's:a', '!'), '14', 'the application goes on there');
@@ -113,6 +115,14 @@ is(rows(q{SELECT count(*) FROM redis_migrate.late_writes WHERE settled_at IS NUL
 # And over again, with the fence of the table still there.
 is(sql_error($node, $cutover), '', 'cutover again');
 is(sql_error($node, q{UPDATE strings SET value = 'again' WHERE id = 'a'}), '', 'ends the fence');
+
+# A feed that has nothing to write does not see that Redis has lost what it had. The cutback does.
+drained();
+$redis->cli('DEL', 's:a', 'redis_migrate:position:{live}');
+wait_until('live sync to see it', sub { rows(q{SELECT kind FROM redis_migrate.late_writes WHERE key = 's:a' AND settled_at IS NULL}) eq 'deleted' });
+rows(q{SELECT redis_migrate.settle_late_writes('live')});
+is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}) . $redis->cli('GET', 's:a'), 'again', 'a cutback brings back what Redis has lost');
+is(sql_error($node, $cutover), '', 'cutover once more');
 
 # Both: readable on both sides. Counters have one writer.
 rows(q{CREATE TABLE hits (page text PRIMARY KEY, hits bigint); SELECT redis_migrate.stop('live');

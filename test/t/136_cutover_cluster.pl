@@ -121,9 +121,8 @@ is(compared(), '', 'every key is what its row says');
 is(wait_for($node) . open_late_writes(), '', 'slots that moved bring no late writes');
 
 # Somebody writes a position, and a master loses what it had.
-my $tag = 0;
-++$tag while RedisNodes::Cluster::slot($tag) != RedisNodes::Cluster::slot('s:new1');
-owner_of('s:new1')->{node}->cli('SET', "redis_migrate:position:{$tag}:live", rows(q{SELECT instance || ':0' FROM redis_migrate.reverse_feed}));
+sub position_of { my ($key) = @_; my $tag = 0; ++$tag while RedisNodes::Cluster::slot($tag) != RedisNodes::Cluster::slot($key); return "redis_migrate:position:{$tag}:live"; }
+owner_of('s:new1')->{node}->cli('SET', position_of('s:new1'), rows(q{SELECT instance || ':0' FROM redis_migrate.reverse_feed}));
 owner_of('s:new2')->{node}->cli('DEL', 's:new2');
 rows(q{UPDATE strings SET value = 'again' WHERE id = 'new1'});
 wait_until('the key is back', sub { owner_of('s:new2')->{node}->cli('GET', 's:new2') eq '2' });
@@ -131,8 +130,36 @@ drained('a position that is older than what was confirmed');
 is(compared(), '', 'all rows are written again');
 rows(q{SELECT redis_migrate.settle_late_writes('live')}) if wait_for($node) eq '';
 
+# A slot that has neither rows nor keys has lost its position.
+rows(q{INSERT INTO strings VALUES ('once', 1)});
+drained('a row');
+rows(q{DELETE FROM strings WHERE id = 'once'});
+drained('its end');
+my $once = owner_of('s:once')->{node};
+$once->cli('DEL', position_of('s:once'));
+my @gaps = rows(my $gaps = q{SELECT last_value FROM redis_migrate.outbox_gap_gap_id_seq});
+for my $start (1, 2)
+{
+    rows(q{SELECT pg_terminate_backend(pid, 20000) FROM redis_migrate.workers WHERE kind = 'reverse feed'});
+    rows(q{UPDATE strings SET value = value WHERE id = 'new3'});
+    drained("start $start");
+    push @gaps, rows($gaps);
+}
+cmp_ok($gaps[1], '>', $gaps[0], 'the feed finds that when it starts');
+is($gaps[2], $gaps[1], 'and only once');
+
+# An ended feed has left a batch on its way to that slot, and one of its masters loses what it had, while nothing is written.
+my $slot = RedisNodes::Cluster::slot('s:once');
+rows("UPDATE redis_migrate.reverse_feed SET slots = '$slot'");
+rows(q{UPDATE strings SET value = value WHERE id = 'new3'});
+drained('a batch of another slot');
+is(rows('SELECT slots, batch = acknowledged FROM redis_migrate.reverse_feed'), "$slot|t", 'leaves the earlier one open');
+owner_of('s:new2')->{node}->cli('DEL', 's:new2', position_of('s:new2'));
+wait_until('live sync to see it', sub { open_late_writes() eq 's:new2 deleted' });
+rows(q{SELECT redis_migrate.settle_late_writes('live')});
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), '', 'cutback');
 is(compared(), '', 'Redis has everything');
+is($once->cli('GET', position_of('s:once')), rows(q{SELECT instance || ':' || batch FROM redis_migrate.reverse_feed}), 'and the batch is ended');
 unlike(send_lines(join '', map { "SET s:$_ back\n" } 1 .. 30), qr/NOPERM/, 'gives the rights back on all of them');
 is(wait_for($node) . differences($node, @masters), '', 'and live sync follows');
 
