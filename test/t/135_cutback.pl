@@ -181,6 +181,8 @@ rows(q{SELECT redis_migrate.settle_late_writes('live')});
 is(wait_for($node) . sql_error($node, $cutover), '', 'cutover');
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
 drained();
+rows(q{UPDATE strings SET value = value WHERE id = 'c'});  # a feed that runs may not yet be connected, and one that has sent something is
+drained();
 $redis->cli('CLIENT', 'PAUSE', 60000, 'WRITE');
 rows(q{UPDATE strings SET value = 'discarded' WHERE id = 'a'});
 wait_until('a batch on its way', sub { rows(q{SELECT batch > acknowledged FROM redis_migrate.reverse_feed}) eq 't' });
