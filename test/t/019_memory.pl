@@ -58,14 +58,15 @@ sub growth
     return ($end->[0] - $third->[0], $end->[1] - $third->[1]);
 }
 
-# A third of two kinds is rejected; many a child waits for the row that it refers to.
+# A third of two kinds is rejected; many a child waits for the row that it refers to. The names that a scan has returned
+# lately are kept, in 32 to 64 bytes each, up to 16 MB: 28,000 of them come after the first third, in a table that doubles.
 for my $call (
     q{CALL redis_migrate.run('shop')},
     q{UPDATE ledger SET v = ''; CALL redis_migrate.run('shop', prune => true)})
 {
     my ($contexts, $heap) = growth($call);
     cmp_ok($contexts, '<', 512, "memory contexts grow by $contexts kB");
-    cmp_ok($heap, '<', 2048, "the process grows by $heap kB, without shared memory");
+    cmp_ok($heap, '<', 2048 + 7 * KEYS * 64 / 1024, "the process grows by $heap kB, without shared memory");
     is(last_run($node, 'shop', 'state, balanced'), 'completed|t', 'the run is complete');
     is(last_run($node, 'shop', 'rejected'), 2 * KEYS / 3, 'bad keys are rejected');
 }
