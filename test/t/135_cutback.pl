@@ -159,9 +159,11 @@ like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', 
 is(rows(q{SELECT state, step, to_state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), 'undone|fencing|redis', 'undoes it');
 rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'writer'});
 is(sql_error($node, q{UPDATE strings SET value = 'again' WHERE id = 'c'}), '', 'and the table is not fenced');
-drained();  # the worker feeds, which tries again after a cutback has ended its batches; otherwise the next one would itself
+drained();
 $redis->cli('CLIENT', 'PAUSE', 60000, 'WRITE');
 rows(q{UPDATE strings SET value = 'noted' WHERE id = 'c'});
+# The worker feeds: otherwise the cutback would itself.
+wait_until('a batch of the worker', sub { rows(q{SELECT batch > acknowledged FROM redis_migrate.reverse_feed}) eq 't' });
 my $draining = start_sql($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}, name => 'draining');
 wait_until('the cutback to drain', sub { rows(q{SELECT step FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}) eq 'draining' });
 rows(q{SELECT redis_migrate.stop_reverse('live')});
