@@ -120,7 +120,8 @@ std::vector<std::string> FindUnnoted(const Migration &migration, const std::vect
                               R"sql(SELECT EXISTS (
                       SELECT
                       FROM unnest($1) AS w
-                      WHERE w::oid = $2 OR $2 IN (SELECT p.relid::oid FROM pg_partition_tree(w::oid::regclass) AS p)))sql",
+                      WHERE w::oid = $2
+                          OR $2 IN (SELECT p.relid::oid FROM pg_partition_tree(w::oid::regclass) AS p)))sql",
                               {SqlParam::Int8Array(relations), SqlParam::OidOf(target)})[0]
                               .Bool(0);
     if (!is_noted) unnoted.push_back(mapping.name);

@@ -35,7 +35,7 @@ struct Appended {
 // Each merge of some of them may write all segments anew.
 constexpr int64 kMergedAtOnce = 32 * 1024;
 
-constexpr int64 kMostUnmerged = 4096;
+constexpr int64 kMostUnmerged = 4096;  // of batches: a look-up reads them all
 // What was appended is worth a merge if it is this part of the segments.
 constexpr int64 kWorthOfSegments = 4;
 

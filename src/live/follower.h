@@ -57,7 +57,7 @@ class Follower : public Interrupts {
     int absences = 0;           // it has been read so often, and was not there
     bool is_due = false;        // it has waited
     bool only_expiry = false;   // nothing but when the key expires has changed
-    bool may_be_moved = false;  // it may be as new only at this node
+    bool may_be_moved = false;  // it may have come with its slot, from another node
     uint64 barrier = 0;         // as KeyAhead's
     // kSet: the changes of the key's elements, from which the entry is filled in the end. is_whole: the key
     // has no other elements.
