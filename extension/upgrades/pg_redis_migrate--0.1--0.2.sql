@@ -1021,14 +1021,24 @@ CREATE FUNCTION redis_migrate.report_json(migration text) RETURNS jsonb
                                     'verified', v.verified, 'reasons', to_jsonb(v.reasons), 'message', v.message,
                                     'counts', (SELECT coalesce(jsonb_agg(to_jsonb(c) - 'verification_id' - 'migration' ORDER BY c.mapping COLLATE "C"), '[]')
                                                FROM redis_migrate.verification_counts AS c WHERE c.verification_id = v.verification_id))
-                         FROM redis_migrate.verifications AS v WHERE v.migration = g.migration ORDER BY v.verification_id DESC LIMIT 1))
+                         FROM redis_migrate.verifications AS v WHERE v.migration = g.migration ORDER BY v.verification_id DESC LIMIT 1),
+        'cutovers', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                                'cutover_id', c.cutover_id, 'to_state', c.to_state, 'patterns', to_jsonb(c.patterns), 'fence', c.fence, 'state', c.state,
+                                'step', c.step, 'started_at', c.started_at, 'started_by', c.started_by, 'finished_at', c.finished_at,
+                                'paused_ms', c.paused_ms, 'keys_compared', c.keys_compared, 'fence_trouble', c.fence_trouble,
+                                'sqlstate', c.sqlstate, 'message', c.message) ORDER BY c.cutover_id DESC), '[]')
+                     FROM (SELECT * FROM redis_migrate.cutovers AS x WHERE x.migration = g.migration ORDER BY x.cutover_id DESC LIMIT 5) AS c),
+        'late_writes', (SELECT count(*) FROM redis_migrate.late_writes AS w WHERE w.migration = g.migration AND w.settled_at IS NULL),
+        'reverse', (SELECT jsonb_build_object('state', r.state, 'waiting', r.waiting, 'oldest_at', r.oldest_at, 'needs_full', r.needs_full,
+                                              'sent', r.sent, 'unfit', r.unfit, 'rejected', r.rejected, 'message', r.message)
+                    FROM redis_migrate.reverse_feeds AS r WHERE r.migration = g.migration))
     FROM redis_migrate.migrations AS g
     LEFT JOIN LATERAL (SELECT x.run_id FROM redis_migrate.runs AS x WHERE x.migration = g.migration AND NOT x.dry_run ORDER BY x.run_id DESC LIMIT 1) AS l ON true
     WHERE g.migration = report_json.migration
 $$;
 
 COMMENT ON FUNCTION redis_migrate.report_json(text) IS
-    'The whole story of a migration: the last audit of its server, the last five runs; of the last of them that was no dry run keys by outcome, rows by mapping, rejects by rule; live sync; the last verification. NULL for a migration that the caller does not see';
+    'The whole story of a migration: the last audit of its server, the last five runs; of the last of them that was no dry run keys by outcome, rows by mapping, rejects by rule; live sync; the last verification; the last five cutovers and cutbacks, open late writes, the reverse feed. NULL for a migration that the caller does not see';
 
 CREATE FUNCTION redis_migrate.report(migration text) RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'prm_report';

@@ -147,6 +147,38 @@ std::string Compose(const SqlParam &report) {
                       WHERE jsonb_typeof($1->'verification') = 'object'
                       ORDER BY n)sql",
       report);
+  story += Table("Cutovers",
+                 {{"cutover", true},
+                  {"to", false},
+                  {"state", false},
+                  {"started", false},
+                  {"seconds", true},
+                  {"ms held back", true},
+                  {"keys compared", true},
+                  {"families", false}},
+                 R"sql(SELECT c->>'cutover_id', c->>'to_state', c->>'state',
+                             to_char((c->>'started_at')::timestamptz, 'YYYY-MM-DD HH24:MI:SS'),
+                             round(extract(epoch FROM (c->>'finished_at')::timestamptz - (c->>'started_at')::timestamptz), 1)::text,
+                             c->>'paused_ms', c->>'keys_compared',
+                             (SELECT string_agg(p, ', ') FROM jsonb_array_elements_text(c->'patterns') AS y (p))
+                      FROM jsonb_array_elements($1->'cutovers') WITH ORDINALITY AS x (c, n)
+                      ORDER BY n)sql",
+                 report);
+  story += Line(R"sql(SELECT format('Cutover %s: %s', c->>'cutover_id', c->>'message')
+                     FROM (SELECT $1->'cutovers'->0) AS x (c)
+                     WHERE c->>'message' IS NOT NULL)sql",
+                report);
+  story += Line(R"sql(SELECT E'\n' || format('Late writes: %s keys are not settled', $1->>'late_writes')
+                     WHERE $1->>'late_writes' <> '0')sql",
+                report);
+  story += Line(
+      R"sql(SELECT E'\n' || format('Reverse feed: %s, %s changes wait%s, %s rows rejected', r->>'state',
+                                   coalesce(r->>'waiting', 'unknown'),
+                                   CASE WHEN (r->>'needs_full')::boolean THEN ', all rows are to be written' END,
+                                   r->>'rejected')
+            FROM (SELECT nullif($1->'reverse', 'null')) AS x (r)
+            WHERE r IS NOT NULL)sql",
+      report);
   return story;
 }
 

@@ -95,6 +95,7 @@ like($err, qr/NOTICE:  cutover \d+ of migration "live": s:\{id\} is now in state
 $load->finish;
 is(last_cutover('state, step, fence, users, to_state'), 'completed|resuming|acl|{app,default}|postgres', 'it is recorded');
 cmp_ok(last_cutover('keys_compared'), '>', 50, 'keys were compared');
+like(rows(q{SELECT redis_migrate.report('live')}), qr/\nCutovers\n.*\n.*\n +\d+ +postgres +completed +[\d-]+ [\d:]+ +[\d.]+ +[\d.]+ +\d+ +s:\{id\}\n.* undone /, 'the report has its times, and those of earlier ones');
 cmp_ok(last_cutover('paused_ms'), '<', 2000, 'the pause was short');
 is(state_of('s:{id}') . state_of('h:{id}'), 'postgresredis', 'one family has changed hands');
 like(refused('SET', 's:app', '2'), qr/NOPERM/, 'its writers are fenced');
@@ -123,6 +124,10 @@ is(rows('SELECT min(value), max(value) FROM strings'), 'mine|mine', 'a run, a pr
 
 # The pause ends by itself, and time that is up undoes everything.
 $redis->cli('--user', 'migrator', '--pass', 'topsecret', '--no-auth-warning', 'ACL', 'SETUSER', 'default', '+@all');
+$redis->cli('SET', 's:late', '1');
+is(wait_for($node), '', 'a late write');
+like(rows(q{SELECT redis_migrate.report('live')}), qr/\nLate writes: \d+ keys are not settled$/m, 'is in the report');
+rows(q{SELECT redis_migrate.settle_late_writes('live')});
 rows($verify);
 my $held = hold_worker($node, 'migration');
 $redis->cli('SET', 's:more', '1');
