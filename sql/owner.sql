@@ -67,6 +67,15 @@ SELECT redis_migrate.drop_lockout('mine');
 SELECT count(*) AS grants FROM pg_attribute, aclexplode(attacl)
 WHERE attrelid = 'redis_migrate.definition_owners'::regclass AND grantee = 'regress_prm_owner'::regrole;
 
+-- The trigger of these tables is of use on no other.
+SET ROLE regress_prm_owner;
+CREATE TABLE owned.forged (owner bigint);
+CREATE TRIGGER release AFTER DELETE ON owned.forged FOR EACH ROW EXECUTE FUNCTION redis_migrate.release_owner();
+INSERT INTO owned.forged VALUES (1);
+SELECT refused('DELETE FROM owned.forged');
+DROP TABLE owned.forged;
+RESET ROLE;
+
 -- After DROP OWNED its definitions are out of action one by one; a superuser gives them to others, or drops them.
 SET ROLE regress_prm_owner;
 SELECT redis_migrate.create_migration('left', 'shop');

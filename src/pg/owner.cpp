@@ -308,11 +308,15 @@ PRM_FUNCTION(may_see) {
 }
 
 // Row trigger of definition tables: revokes the grant of a role with its last definition, so that the role
-// can be dropped.
+// can be dropped. Errors: 39P01 when it is called otherwise. Everybody may make triggers with it on tables of
+// his own, whose columns are not those of ours.
 PRM_FUNCTION(release_owner) {
-  if (!CALLED_AS_TRIGGER(fcinfo))
-    throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "release_owner is a trigger function");
   auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
+  if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+      RelationGetNamespace(data->tg_relation) !=
+          pg::Call([] { return get_namespace_oid("redis_migrate", false); }))
+    throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                      "release_owner is a row trigger of the tables of definitions");
   Datum const stored = pg::Call([&] {
     bool is_null = false;
     return SPI_getbinval(data->tg_trigtuple, data->tg_relation->rd_att,

@@ -173,6 +173,9 @@ PRM_FUNCTION(note_change) {
   bool const is_direct = DatumGetInt32(pg_trigger_depth(nullptr)) == 1;
   if (pg::OwnWrite::IsFromRedis() && is_direct) return Datum{0};
   auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
+  if (!TRIGGER_FIRED_AFTER(data->tg_event) ||
+      (!TRIGGER_FIRED_FOR_ROW(data->tg_event) && !TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)))
+    return Datum{0};
   const Trigger &trigger = *data->tg_trigger;
   int64 const mapping_id = trigger.tgnargs > 0 ? strtoll(trigger.tgargs[0], nullptr, 10) : 0;
   Known *const known = KnownOf(mapping_id);

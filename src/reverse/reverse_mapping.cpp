@@ -154,6 +154,7 @@ std::string ReverseMapping::MaskedKeyOf(RowName name) const {
 }
 
 std::optional<RowName> ReverseMapping::Canonical(RowName name) const {
+  if (name.size() != names.size()) return std::nullopt;  // of a trigger that is not ours
   if (!has_whole_key)
     for (size_t i = 0; i < name.size(); ++i)
       if (pattern.captures()[i].type == CaptureType::kNumber && name[i].find('.') != std::string::npos) {

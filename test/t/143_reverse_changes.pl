@@ -121,6 +121,17 @@ sql(q{TRUNCATE ages});
 drained('TRUNCATE');
 is(cli('EXISTS age:80 age:1'), '0', 'TRUNCATE');
 
+# Triggers of others with the function of ours note nothing that could be taken for a row's name.
+my $copies = sql(q{SELECT mapping_id FROM redis_migrate.mapping WHERE mapping = 'copies'});
+my ($function, $each, $n) = ('EXECUTE FUNCTION redis_migrate.note_change', 'AFTER INSERT ON copies FOR EACH', 0);
+for my $trigger ("$each STATEMENT $function($copies, id)", "BEFORE INSERT ON copies FOR EACH ROW $function($copies, id)", "$each ROW $function($copies)", "$each ROW $function($copies, v, id)")
+{
+    ++$n;
+    sql(qq{CREATE TRIGGER odd $trigger; INSERT INTO copies VALUES ('odd$n', 'v'); DROP TRIGGER odd ON copies});
+    drained($trigger);
+}
+is(get('copy:odd1', 'copy:odd2', 'copy:odd3', 'copy:odd4'), 'v  v v', 'odd triggers: the rows are sent');
+
 # Fields that expire, which not every server takes.
 sql(q{SELECT redis_migrate.set_reverse_query('shop', 'ages', 'SELECT id, ''hash'' AS type, jsonb_build_array(jsonb_build_object(''field'', ''age'', ''value'', age, ''expires_at'', timestamptz ''2100-01-01'')) AS value, NULL AS expires_at FROM redis_rows');
     INSERT INTO ages VALUES (1, '1')});
