@@ -4,6 +4,7 @@
 #include "connect/preflight_live.h"
 #include "connect/server.h"
 #include "pg/arguments.h"
+#include "pg/encoding.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/settings.h"
@@ -29,7 +30,9 @@ class Preflight {
 
   void Run(const std::string &server) {
     deployment_ = ServerOptions(server, GetUserId());
-    username_ = deployment_.connection.username.empty() ? "default" : deployment_.connection.username;
+    const std::string &username = deployment_.connection.username;
+    std::string scratch;
+    username_ = username.empty() ? "default" : std::string(pg::TextFromUtf8(username, scratch).value_or("?"));
     LookAtMigrations(server);
     if (!Connect(redis::OpenServer(deployment_, waiter_))) return;
     if (deployment_.seeds.empty())

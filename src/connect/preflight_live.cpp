@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "connect/database_files.h"
+#include "pg/encoding.h"
 #include "pg/error.h"
 #include "pg/settings.h"
 
@@ -141,7 +142,8 @@ class ReplicationCheck {
   }
 
   std::optional<bool> MayRun(std::initializer_list<Bytes> command, bool may_run) {
-    std::vector<Bytes> dry_run = {"ACL", "DRYRUN", username_};
+    std::string const username = pg::Utf8FromText(username_);
+    std::vector<Bytes> dry_run = {"ACL", "DRYRUN", username};
     dry_run.insert(dry_run.end(), command.begin(), command.end());
     connection_.Append(dry_run.data(), dry_run.size());
     auto const reply = connection_.Receive();

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "core/small_file.h"
+#include "pg/encoding.h"
 #include "pg/entry.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
@@ -249,11 +250,11 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   Options where = ReadOptions(server->options);
   Options who = UserMappingOptions(user, server->serverid);
   redis::Deployment deployment;
-  deployment.sentinel_master = Lookup(where, "sentinel_master");
+  deployment.sentinel_master = pg::Utf8FromText(Lookup(where, "sentinel_master"));
   if (where.count("sentinels"))
     deployment.sentinels = pg::ValueOrThrow(redis::ParseEndpoints(where["sentinels"], kSentinelPort));
-  deployment.sentinel_username = Lookup(who, "sentinel_username");
-  deployment.sentinel_password = Lookup(who, "sentinel_password");
+  deployment.sentinel_username = pg::Utf8FromText(Lookup(who, "sentinel_username"));
+  deployment.sentinel_password = pg::Utf8FromText(Lookup(who, "sentinel_password"));
   if (where.count("read_from"))
     deployment.read_from =
         where["read_from"] == "replica" ? redis::ReadFrom::kReplica : redis::ReadFrom::kMaster;
@@ -276,8 +277,8 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   options.command_timeout_ms = where.count("command_timeout")
                                    ? *WholeNumber(where["command_timeout"], 1, 86400) * 1000
                                    : pg::settings::command_timeout_ms;
-  options.username = Lookup(who, "username");
-  options.password = Lookup(who, "password");
+  options.username = pg::Utf8FromText(Lookup(who, "username"));
+  options.password = pg::Utf8FromText(Lookup(who, "password"));
   if (who.count("password_file")) options.password = ReadPasswordFile(who["password_file"], user);
   options.other_secrets = {options.password, deployment.sentinel_password};
   if (who.count("tls_cert")) {

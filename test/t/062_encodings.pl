@@ -26,6 +26,8 @@ for my $name (keys %text)
 $redis->cli('SET', 'json:plain', qq({"name": "$text{e_acute}"}));
 $redis->cli('SET', 'json:escaped', '{"name": "caf\u00e9"}');
 $redis->cli('SET', "s\xc3\xa9ries:1", 'x');
+my ($user, $password) = ("jos\xc3\xa9", "$text{e_acute}2");
+$redis->cli('ACL', 'SETUSER', $user, 'on', ">$password", '~*', '+@all');
 my %text_of = (
     LATIN1    => 'e_acute',
     WIN1252   => 'e_acute,euro',
@@ -41,7 +43,7 @@ for my $encoding (sort keys %text_of)
     $run->(qq{
         CREATE EXTENSION pg_redis_migrate;
         CREATE SERVER shop FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '$host', port '$port');
-        CREATE USER MAPPING FOR CURRENT_USER SERVER shop;
+        CREATE USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS (username '$user', password '$password');
         SELECT redis_migrate.create_migration('m', 'shop', unmapped => 'reject');
         CREATE TABLE texts (name text PRIMARY KEY, key text, capture text, value text);
         SELECT redis_migrate.add_mapping('m', 'texts', 'text:{name}:{capture}', 'texts', 'SELECT name, key, capture, value FROM redis_batch', '{name}');
@@ -52,6 +54,8 @@ for my $encoding (sort keys %text_of)
         CREATE TABLE series (id text PRIMARY KEY);
         SELECT redis_migrate.add_mapping('m', 'series', 's\xc3\xa9ries:{id}', 'series', 'SELECT id FROM redis_batch', '{id}');
         CALL redis_migrate.run('m')});
+    is($run->(q{SELECT detail FROM redis_migrate.preflight('shop') WHERE check_name = 'rights'}),
+        "user $user may run every command needed", "$encoding: names of users and passwords are sent as UTF-8");
     my $expected = $text_of{$encoding};
     my @names = split /,/, $expected;
     # A client of SQL_ASCII gets the bytes that are stored.
