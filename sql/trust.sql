@@ -126,6 +126,35 @@ ALTER ROLE regress_prm_application RENAME TO regress_prm_app;
 SET ROLE regress_prm_runner;
 CALL redis_migrate.sweep('ours.alone');
 
+\echo == functions and domains of others that a table uses
+RESET ROLE;
+SET ROLE regress_prm_app;
+CREATE FUNCTION app.holds(timestamptz) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT true';
+CREATE FUNCTION app.later() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()';
+CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE DOMAIN app.moment AS timestamptz;
+CREATE DOMAIN app.late_moment AS app.moment;
+SET ROLE regress_prm_runner;
+CREATE DOMAIN ours.moment AS timestamptz CHECK (app.holds(VALUE));
+CREATE TABLE ours.checked (id int, expires_at timestamptz CHECK (app.holds(expires_at)));
+CREATE TABLE ours.filled (id int, expires_at timestamptz, at timestamptz DEFAULT app.later());
+CREATE TABLE ours.typed (id int, expires_at timestamptz, at app.late_moment);
+CREATE TABLE ours.typed_here (id int, expires_at timestamptz, at ours.moment);
+CREATE TABLE ours.indexed (id int, expires_at timestamptz);
+CREATE INDEX ON ours.indexed (id) WHERE app.holds(expires_at);
+CREATE TABLE ours.plain (id int, expires_at timestamptz);
+SELECT redis_migrate.add_expiry('ours.checked', 'expires_at');
+SELECT redis_migrate.add_expiry('ours.filled', 'expires_at');
+SELECT redis_migrate.add_expiry('ours.typed', 'expires_at');
+SELECT redis_migrate.add_expiry('ours.typed_here', 'expires_at');
+SELECT redis_migrate.add_expiry('ours.indexed', 'expires_at');
+SELECT redis_migrate.add_expiry('ours.indexed', 'expires_at', trust_target => true);
+CALL redis_migrate.sweep('ours.indexed');
+SELECT redis_migrate.add_expiry('ours.plain', 'expires_at');
+CREATE TRIGGER note AFTER DELETE ON ours.plain FOR EACH ROW EXECUTE FUNCTION app.note();
+CALL redis_migrate.sweep('ours.plain');
+SELECT redis_migrate.drop_expiry('ours.plain'), redis_migrate.drop_expiry('ours.indexed');
+
 \echo == others are warned, of the owner of the schema too
 RESET ROLE;
 ALTER ROLE regress_prm_runner NOSUPERUSER;

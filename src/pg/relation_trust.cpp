@@ -9,7 +9,7 @@
 namespace prm::pg {
 namespace {
 
-enum class Way { kOwner, kSchema, kTrigger };
+enum class Way { kOwner, kSchema, kTrigger, kCode };
 
 // A role that can put SQL of its own into statements on a relation.
 struct Influence {
@@ -18,12 +18,16 @@ struct Influence {
   Way way;
   std::string relation;
   std::string schema;
+  std::string code;  // the function or domain
 };
 
-// Those that could not act as $2 anyway, for relation $1: whoever owns it, its partitions and children, the
-// partitioned tables above it, or what its views and rules name; whoever owns its schema, and so can drop it
-// and make another; and whoever may add triggers. A materialized view is refreshed with the rights of its
-// owner, so what its query names does not count.
+// Those that could not act as $2 anyway, for relation $1; $3: whether $2 is a superuser. A role that grants
+// TRIGGER on its own table, or uses functions of others there, has decided whose SQL runs in it. But by GRANT
+// ALL or the like a superuser does not mean to make others superusers. Those that count: whoever owns it, its
+// partitions and children, the partitioned tables above it, or what its views and rules name; whoever owns
+// its schema, and so can drop it and make another; whoever may add triggers; and whoever owns a function or
+// domain that statements on these relations use, and so can change what it does. A materialized view is
+// refreshed with the rights of its owner, so the relations that its query names do not count.
 constexpr char kInfluences[] = R"(
 WITH RECURSIVE used (relid) AS (
     SELECT $1
@@ -38,32 +42,58 @@ WITH RECURSIVE used (relid) AS (
 relation AS (
     SELECT c.* FROM pg_class AS c JOIN (SELECT relid FROM used UNION SELECT a.relid FROM pg_partition_ancestors($1) AS a (relid)) AS u
         ON u.relid = c.oid),
-influence (role, way, relid) AS (
-    SELECT relowner, 0, oid FROM relation
-    UNION SELECT n.nspowner, 1, c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1
-    UNION SELECT a.grantee, 2, c.oid FROM relation AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-          WHERE a.privilege_type = 'TRIGGER' AND a.grantee <> c.relowner),
-actual (role, way, relid) AS (
-    SELECT CASE WHEN i.role = 'pg_database_owner'::regrole THEN d.datdba ELSE i.role END, i.way, i.relid
+domain (oid, relid) AS (
+    SELECT t.oid, c.oid
+    FROM relation AS c
+    CROSS JOIN LATERAL (SELECT atttypid FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 OFFSET 0) AS a
+    JOIN pg_type AS t ON t.oid = a.atttypid AND t.typtype = 'd'
+    WHERE $3
+    UNION SELECT b.oid, d.relid
+    FROM domain AS d JOIN pg_type AS t ON t.oid = d.oid JOIN pg_type AS b ON b.oid = t.typbasetype AND b.typtype = 'd'),
+part (classid, objid, relid) AS (
+    SELECT 'pg_class'::regclass, oid, oid FROM relation
+    UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, c.oid FROM relation AS c JOIN pg_index AS i ON i.indrelid = c.oid
+    UNION ALL SELECT 'pg_attrdef'::regclass, d.oid, c.oid FROM relation AS c JOIN pg_attrdef AS d ON d.adrelid = c.oid
+    UNION ALL SELECT 'pg_constraint'::regclass, k.oid, c.oid FROM relation AS c JOIN pg_constraint AS k ON k.conrelid = c.oid
+    UNION ALL SELECT 'pg_constraint'::regclass, k.oid, d.relid FROM domain AS d JOIN pg_constraint AS k ON k.contypid = d.oid
+    UNION ALL SELECT 'pg_trigger'::regclass, t.oid, c.oid FROM relation AS c JOIN pg_trigger AS t ON t.tgrelid = c.oid AND NOT t.tgisinternal
+    UNION ALL SELECT 'pg_rewrite'::regclass, r.oid, c.oid FROM relation AS c JOIN pg_rewrite AS r ON r.ev_class = c.oid
+    UNION ALL SELECT 'pg_policy'::regclass, p.oid, c.oid FROM relation AS c JOIN pg_policy AS p ON p.polrelid = c.oid),
+code (role, classid, objid, relid) AS (
+    SELECT t.typowner, 'pg_type'::regclass::oid, t.oid, d.relid FROM domain AS d JOIN pg_type AS t ON t.oid = d.oid
+    UNION SELECT f.proowner, 'pg_proc'::regclass, f.oid, p.relid
+    FROM part AS p
+    JOIN pg_depend AS d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+    LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    JOIN pg_proc AS f ON f.oid = coalesce(o.oprcode, d.refobjid)
+    WHERE $3),
+influence (role, way, relid, code) AS (
+    SELECT relowner, 0, oid, '' FROM relation
+    UNION SELECT n.nspowner, 1, c.oid, '' FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1
+    UNION SELECT a.grantee, 2, c.oid, '' FROM relation AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+          WHERE $3 AND a.privilege_type = 'TRIGGER' AND a.grantee <> c.relowner
+    UNION SELECT role, 3, relid, pg_describe_object(classid, objid, 0) FROM code WHERE NOT pg_has_role(role, $2, 'MEMBER')),
+actual (role, way, relid, code) AS (
+    SELECT CASE WHEN i.role = 'pg_database_owner'::regrole THEN d.datdba ELSE i.role END, i.way, i.relid, i.code
     FROM influence AS i JOIN pg_database AS d ON d.datname = current_database())
-SELECT a.role, pg_get_userbyid(a.role)::text, a.way, c.oid::regclass::text, quote_ident(n.nspname)
+SELECT a.role, pg_get_userbyid(a.role)::text, a.way, c.oid::regclass::text, quote_ident(n.nspname), a.code
 FROM actual AS a JOIN pg_class AS c ON c.oid = a.relid JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE a.role = 0 OR NOT pg_has_role(a.role, $2, 'MEMBER')
-ORDER BY a.way, a.role = 0, 2, 4)";
+ORDER BY a.way, a.role = 0, 2, 4, 6)";
 
 std::vector<Influence> FindInfluences(Oid relation, Oid user) {
   bool const is_superuser = Call([&] { return superuser_arg(user); });
   bool const is_view = Call([&] { return get_rel_relkind(relation); }) == RELKIND_MATVIEW;
   std::vector<Influence> influences;
   AsExtensionOwner as_owner;
-  auto rows = Spi::ExecuteKept(kInfluences, {SqlParam::OidOf(relation), SqlParam::OidOf(user)});
+  auto rows = Spi::ExecuteKept(
+      kInfluences, {SqlParam::OidOf(relation), SqlParam::OidOf(user), SqlParam::Bool(is_superuser)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     Row row = rows[i];
     auto const way = static_cast<Way>(row.Int4(2));
-    // A role that grants TRIGGER on its own table has decided whose SQL runs in it. But by GRANT ALL a
-    // superuser does not mean to make others superusers.
-    if (!is_superuser && (way == Way::kTrigger || is_view)) continue;
-    influences.push_back({DatumGetObjectId(row.Value(0)), row.Text(1), way, row.Text(3), row.Text(4)});
+    if (!is_superuser && is_view) continue;
+    influences.push_back(
+        {DatumGetObjectId(row.Value(0)), row.Text(1), way, row.Text(3), row.Text(4), row.Text(5)});
   }
   return influences;
 }
@@ -95,6 +125,9 @@ std::string Sentences(const std::vector<Influence> &influences) {
         break;
       case Way::kTrigger:
         text += " may add triggers to " + each.relation + ".";
+        break;
+      case Way::kCode:
+        text += " owns " + each.code + ", which " + each.relation + " uses.";
     }
   }
   if (influences.size() > kMostNamed)
@@ -148,7 +181,9 @@ AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user,
   std::string const message =
       QuotedName(influences[0]) + " can run SQL of its own with the rights of " + QuotedName(user);
   std::string const detail =
-      Sentences(influences) + " Triggers of " + name + " run with the rights of the role that writes to it.";
+      Sentences(influences) + " " +
+      (influences[0].way == Way::kCode ? "What " + name + " uses runs" : "Triggers of " + name + " run") +
+      " with the rights of the role that writes to it.";
   std::string const other =
       OidIsValid(influences[0].role)
           ? "SET ROLE " + QuoteIdentifier(influences[0].role_name) + " before you define it"
