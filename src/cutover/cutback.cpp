@@ -51,6 +51,7 @@ class Cutback {
   void WaitForLiveSync();
   void GiveBack();
   int64 RestMs() const { return until_ms_ - pg::MonotonicMs(); }
+  std::string Arguments() const { return ArgumentsFor(migration_, patterns_); }
 
   const Migration &migration_;
   std::vector<std::string> patterns_;
@@ -83,7 +84,7 @@ void Cutback::CheckLateWrites() const {
                   "Nobody knows whether their values there or here are the right ones.",
                   "SELECT * FROM redis_migrate.late_writes; once they are right: SELECT "
                   "redis_migrate.settle_late_writes(" +
-                      pg::QuoteLiteral(migration_.name) + ").");
+                      Arguments() + ").");
 }
 
 // The mappings of families of which no reverse feed writes anything, nor does one that is paused in a copy of
@@ -166,7 +167,7 @@ void Cutback::Check() const {
     detail += "\nMapping \"" + mapping + "\": " + problem.problem + ".";
   throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "no reverse feed writes mappings " + unfed + " back to Redis", detail,
-                problems.empty() ? "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
+                problems.empty() ? "SELECT redis_migrate.start_reverse(" + Arguments() +
                                        "), and wait until it has written everything; or discard_changes => "
                                        "true."
                                  : "discard_changes => true, once you have brought to Redis yourself what it "
@@ -187,7 +188,7 @@ bool Cutback::IsDrained() const {
   if (!FindUnfed().empty())
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the reverse feed was stopped meanwhile",
                   "Redis may not have everything that was changed here since the cutover.",
-                  "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(migration_.name) +
+                  "SELECT redis_migrate.start_reverse(" + Arguments() +
                       "), and wait until it has written everything; or discard_changes => true.");
   {
     pg::AsExtensionOwner as_owner;
@@ -288,13 +289,14 @@ void Cutback::Execute() {
     if (record_) UndoCutover(migration_, *record_, problem);
     throw;
   }
+  // Who cancels it now would be told that nothing has changed.
+  pg::WithoutCancel without_cancel;
   CompleteCutover(migration_, *record_, std::nullopt);
   pg::Report(NOTICE,
              "cutback " + std::to_string(record_->id()) + " of migration \"" + migration_.name +
                  "\": the families belong to Redis, and the tables are fenced",
              "",
-             "Once nobody writes to the tables any more: SELECT redis_migrate.unfence(" +
-                 pg::QuoteLiteral(migration_.name) + ").");
+             "Once nobody writes to the tables any more: SELECT redis_migrate.unfence(" + Arguments() + ").");
 }
 
 }  // namespace

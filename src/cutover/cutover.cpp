@@ -17,6 +17,7 @@
 #include "pg/rollback.h"
 #include "pg/spi.h"
 #include "pg/time.h"
+#include "pg/wait.h"
 #include "reverse/reverse_check.h"
 
 namespace prm {
@@ -126,7 +127,7 @@ void Cutover::RequireRoundTrip(bool is_paused) {
                 "the rows of " + std::to_string(differing) + " of " + std::to_string(round_trips_) +
                     " keys would write something else to Redis than it has",
                 detail,
-                "CALL redis_migrate.check_reverse(" + pg::QuoteLiteral(migration_.name) +
+                "CALL redis_migrate.check_reverse(" + ArgumentsFor(migration_, parameters_.patterns) +
                     ") looks at more of them; redis_migrate.set_reverse_query says how rows become keys; "
                     "redis_migrate.verify tells whether the rows are wrong. Or no_way_back => true.");
 }
@@ -148,10 +149,15 @@ void Cutover::Check() {
   if (!options_.no_way_back) RequireWayBack();
   std::vector<std::string> obstacles =
       FindObstacles(migration_, parameters_.patterns, options_.verified_within_us);
+  std::string hint = "CALL redis_migrate.verify(" + pg::QuoteLiteral(migration_.name) +
+                     "); SELECT * FROM redis_migrate.rejects; or force => true.";
   if (parameters_.to_state == "both")
-    if (std::string const counters = FindCounters(migration_, parameters_.patterns); !counters.empty())
+    if (std::string const counters = FindCounters(migration_, parameters_.patterns); !counters.empty()) {
+      if (obstacles.empty()) hint = "Or force => true, if they are none.";
+      hint = "to_state => 'postgres' for counters. " + hint;
       obstacles.push_back("mappings " + counters +
                           " may be of counters, which have one writer and one reader");
+    }
   Spi::Commit();
   if (obstacles.empty()) return;
   std::string list;
@@ -159,8 +165,7 @@ void Cutover::Check() {
   if (options_.force) return pg::Report(WARNING, "the cutover goes on, although " + list);
   throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "migration \"" + migration_.name + "\" should not be cut over", "Because " + list + ".",
-                "CALL redis_migrate.verify(" + pg::QuoteLiteral(migration_.name) +
-                    "); SELECT * FROM redis_migrate.rejects; or force => true.");
+                hint);
 }
 
 // Everything that takes time, or may fail, and does not need the pause.
@@ -275,6 +280,8 @@ void Cutover::Execute() {
     if (has_begun_) UndoCutover(migration_, *record_, problem);
     throw;
   }
+  // Who cancels it now would be told that nothing has changed.
+  pg::WithoutCancel without_cancel;
   int64 const committed_ms = pg::MonotonicMs();
   std::vector<Failure> const failures = masters_->Resume();
   int64 const paused_ms = pg::MonotonicMs() - paused_at_ms_;

@@ -119,6 +119,11 @@ std::vector<std::string> PatternsOf(const Migration &migration, const std::optio
   return patterns;
 }
 
+std::string ArgumentsFor(const Migration &migration, const std::vector<std::string> &patterns) {
+  bool const are_all = patterns.size() == PatternsOf(migration, std::nullopt).size();
+  return pg::QuoteLiteral(migration.name) + (are_all ? "" : ", " + pg::QuoteLiteral(patterns.front()));
+}
+
 CutoverLock::CutoverLock(const std::string &migration, const std::string &server)
     : lock_(CutoverLockTag(migration), ExclusiveLock),
       server_lock_(CutoverServerLockTag(server), ExclusiveLock) {

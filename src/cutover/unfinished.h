@@ -10,6 +10,9 @@ namespace prm {
 // The patterns of a migration's mappings, or only that one. Errors: 42704.
 std::vector<std::string> PatternsOf(const Migration &migration, const std::optional<std::string> &pattern);
 
+// The migration, and the pattern unless these are all of them, as the arguments of calls in hints.
+std::string ArgumentsFor(const Migration &migration, const std::vector<std::string> &patterns);
+
 // Only one session cuts a migration over, or back, and only one the migrations of a server.
 class CutoverLock {
  public:

@@ -33,9 +33,13 @@ Bytes FieldOf(Bytes line, Bytes name) {
 
 // Whether a command, without its arguments, is one that writes; EXEC and scripts may.
 bool MayWrite(Bytes command) {
-  if (redis::IsSameWord(command, "exec")) return true;
+  Bytes const name = command.substr(0, command.find('|'));  // "xgroup|create"
+  // These change no key, but are in the stream, or may be.
+  for (const char *const word :
+       {"cluster", "function", "multi", "ping", "publish", "replconf", "script", "select", "spublish"})
+    if (redis::IsSameWord(name, word)) return false;
   std::vector<size_t> positions;
-  return redis::FindWrittenKeys({command}, 1, positions) != redis::KeysFound::kUnknown;
+  return redis::FindWrittenKeys({name}, 1, positions) != redis::KeysFound::kUnknown;
 }
 
 }  // namespace

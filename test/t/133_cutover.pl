@@ -90,7 +90,15 @@ for my $case ([ 'CLIENT PAUSE', ":1\r\n" ], [ 'CLIENT PAUSE', "\$-1\r\n" ], [ 'A
     is(state_of('s:{id}'), 'redis', 'nothing changes hands');
 }
 rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
+# Once it is committed, nobody who cancels it is told that nothing has changed.
+my $cancelling = HostileRedis->new($redis->port, sub {
+    local $SIG{CHLD} = 'DEFAULT';
+    rows(q{SELECT pg_cancel_backend(pid) FROM redis_migrate.cutover WHERE state = 'running' AND step = 'resuming'}) if uc "@_[1, 2]" eq 'CLIENT UNPAUSE';
+    return undef;
+});
+rows("ALTER SERVER live OPTIONS (SET port '" . $cancelling->port . "')");
 $err = notices(q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app,default}')});
+rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
 like($err, qr/NOTICE:  cutover \d+ of migration "live": s:\{id\} is now in state postgres; writes were held back for \d+ ms/, 'cutover');
 $load->finish;
 is(last_cutover('state, step, fence, users, to_state'), 'completed|resuming|acl|{app,default}|postgres', 'it is recorded');

@@ -44,19 +44,25 @@ is($redis->cli('EVAL', q{redis.call('RESTORE', 'copy', 0, (ARGV[1]:gsub('..', fu
 $redis->cli('DEL', 'copy');
 
 # A client that stays connected is named.
-open my $cli, '|-', join(' ', map { "'$_'" } $redis->_cli, '--user', 'app', '--pass', 'app', '--no-auth-warning') . ' >/dev/null' or die;
-$cli->autoflush(1);
-print $cli "CLIENT SETNAME checkout\n";
+my $as_app = join(' ', map { "'$_'" } $redis->_cli, '--user', 'app', '--pass', 'app', '--no-auth-warning') . ' >/dev/null';
+my %cli;
+for my $command ('CLIENT SETNAME checkout', 'SELECT 1', 'XGROUP CREATE other g $ MKSTREAM')
+{
+    open $cli{$command}, '|-', $as_app or die;
+    $cli{$command}->autoflush(1);
+    print { $cli{$command} } "$command\n";
+}
+my $cli = $cli{'CLIENT SETNAME checkout'};
 rows(q{INSERT INTO redis_migrate.late_writer SELECT migration, 'old ' || i, NULL, NULL, 'set', '2000-01-01', '2000-01-01' FROM redis_migrate.migration, generate_series(1, 2000) AS i});
 wait_until('the client to be named', sub { print $cli "SET s:d late\n"; select undef, undef, undef, 0.2; rows(q{SELECT count(*) FROM redis_migrate.late_writers WHERE username = 'app' AND client_name = 'checkout' AND command = 'set'}) eq '1' });
 is(rows(q{SELECT count(*), bool_or(username = 'app') FROM redis_migrate.late_writers}), '1000|t', 'those that were seen last are kept');
-pass('clients that write late are named');
-close $cli;
+is(rows(q{SELECT string_agg(DISTINCT command, ' ' ORDER BY command) FROM redis_migrate.late_writers WHERE command ~ 'select|xgroup'}), 'xgroup|create', 'clients that may have written, with subcommands, but not those that have not');
+close $_ for values %cli;
 
 # They keep the family from being done, and from going back.
 my $done = q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'done')};
 like(sql_error($node, $done), qr/ERROR:  55000: 3 keys of family s:\{id\} were written to in Redis after it became PostgreSQL's/, 'it is not done');
-like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/ERROR:  55000: 4 keys were written to or deleted in Redis after the cutover/, 'nor given back');
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/ERROR:  55000: 4 keys were written to or deleted in Redis after the cutover\nDETAIL:  .*\nHINT:  .*settle_late_writes\('live', 's:\{id\}'\)\./, 'nor given back');
 is(rows(q{SELECT redis_migrate.settle_late_writes('live')}), '4', 'somebody looks at them');
 is(sql_error($node, $done), '', 'then it may be done');
 rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'redis')});
@@ -68,8 +74,8 @@ my $cutover = q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', u
 is(sql_error($node, $cutover), '', 'cutover with a fence');
 like(as_app('SET', 's:a', '2'), qr/NOPERM/, 'writers are fenced');
 like(sql_error($node, q{CALL redis_migrate.cutback('live')}), qr/ERROR:  55000: family h:\{id\} of migration "live" is in state redis/, 'only families of PostgreSQL are given back');
-like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings" back to Redis/, 'not without a reverse feed');
-like(notices(q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/NOTICE:  cutback \d+ of migration "live": the families belong to Redis, and the tables are fenced\nHINT:  .*unfence/, 'unless it is said');
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings" back to Redis\nDETAIL:  .*\nHINT:  SELECT redis_migrate.start_reverse\('live', 's:\{id\}'\)/, 'not without a reverse feed');
+like(notices(q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/NOTICE:  cutback \d+ of migration "live": the families belong to Redis, and the tables are fenced\nHINT:  .*unfence\('live', 's:\{id\}'\)/, 'unless it is said');
 is(rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 's:{id}'}), 'redis', 'it is back');
 is($redis->cli('ACL', 'LIST'), $rules, 'writers have their rights');
 like(sql_error($node, q{UPDATE strings SET value = 'lost'}), qr/ERROR:  25006: table "strings" belongs to Redis again/, 'nobody writes to the table');
