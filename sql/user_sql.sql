@@ -57,8 +57,23 @@ CALL redis_migrate.run('u');
 RESET standard_conforming_strings;
 RESET escape_string_warning;
 SELECT rejected FROM last_run('u');
+
+\echo == names are the same whatever a session quotes
+CREATE TABLE q (id uuid PRIMARY KEY, expires_at timestamptz);
+CREATE INDEX ON q (expires_at);
+\! $R set q:7d1b3c1e-0f5c-4a51-8a83-f1b3c5ad0e55 x >/dev/null
+SET quote_all_identifiers = on;
+SELECT redis_migrate.add_mapping('u', 'q', 'q:{id:uuid}', 'q', 'SELECT id FROM redis_batch', '{id}');
+SELECT redis_migrate.add_expiry('q', 'expires_at');
+CALL redis_migrate.run('u', mapping => 'q');
+RESET quote_all_identifiers;
+CALL redis_migrate.run('u', mapping => 'q');
+CALL redis_migrate.sweep('public.q');
+SELECT migrated, state FROM last_run('u');
+SELECT refused($$SELECT redis_migrate.add_expiry('q', 'expires_at')$$);
+SELECT redis_migrate.drop_expiry('public.q');
 SELECT redis_migrate.drop_migration('u');
-DROP TABLE t, places, texts;
+DROP TABLE t, q, places, texts;
 
 \echo == the operator that identifies rows is that of the key index
 CREATE EXTENSION citext SCHEMA public;

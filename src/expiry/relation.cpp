@@ -3,6 +3,7 @@
 #include "pg/guard.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
+#include "pg/plain_names.h"
 
 namespace prm::expiry {
 
@@ -19,6 +20,7 @@ Oid FindRelation(const std::string &name, LOCKMODE lock) {
 }
 
 std::string QualifiedName(Oid relation) {
+  pg::PlainNames const plain;
   const char *name = pg::Call([&]() -> const char * {
     char *relation_name = OidIsValid(relation) ? get_rel_name(relation) : nullptr;
     if (relation_name == nullptr) return "";

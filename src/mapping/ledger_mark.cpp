@@ -2,6 +2,7 @@
 
 #include "pg/arguments.h"
 #include "pg/identity.h"
+#include "pg/plain_names.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -27,6 +28,7 @@ std::vector<std::string> EnumLabels(Oid type) {
 // The facts on which the hashes of key columns depend, in words: the types, as far as RowHasher tells them
 // apart, and the labels of enums, which it hashes. Entries fit as long as every fact stays true.
 std::vector<std::string> FactsOf(const Target &target) {
+  pg::PlainNames const plain;
   pg::AsExtensionOwner as_owner;
   std::vector<std::string> facts;
   for (const KeyColumn &key : target.keys) {

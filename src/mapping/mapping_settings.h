@@ -16,6 +16,7 @@ class MappingSettings : public pg::LocalSettings {
     Set("datestyle", mapping.datestyle);
     Set("intervalstyle", mapping.intervalstyle);
     Set("standard_conforming_strings", "on");
+    Set("quote_all_identifiers", "off");  // names become part of what is stored
     Set("jit", "off");
   }
 };

@@ -2,6 +2,7 @@
 
 #include "pg/guard.h"
 #include "pg/memory.h"
+#include "pg/plain_names.h"
 
 namespace prm {
 
@@ -21,6 +22,7 @@ void Target::AddTo(pg::CatalogWatch &watch) const {
 }
 
 std::string QualifiedName(Oid relation) {
+  pg::PlainNames const plain;
   const char *name = Call([&] {
     char *own = get_rel_name(relation);
     return own == nullptr ? nullptr
