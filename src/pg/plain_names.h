@@ -5,8 +5,8 @@
 
 namespace prm::pg {
 
-// While it lives, names are quoted only where they must be, whatever quote_all_identifiers says: the text of a
-// name is the same in all sessions.
+// While it lives, names are quoted only where they must be, whatever quote_all_identifiers says: the text of
+// a name is the same in all sessions.
 class PlainNames {
  public:
   PlainNames() = default;
