@@ -392,4 +392,41 @@ $node->command_ok(['pg_restore', '--exit-on-error', '-d', $node->connstr('restor
 is($node->safe_psql('restored', q{SELECT count(*) FROM crash AS c WHERE EXISTS (SELECT FROM redis_migrate.ledger_segment AS s
     WHERE position(redis_migrate.row_hash(c.id) IN s.entries) % 24 = 1)}), 3001, 'also in a restored database');
 
+# A live run goes on for long. Every few hundred batches it merges the ledgers of which that pays: what was appended is much
+# beside what is known, or is in many batches.
+$redis->cli('FLUSHALL');
+$redis->cli('CONFIG', 'SET', 'repl-diskless-sync-delay', '0');
+$redis->cli('EVAL', 'for i = 1, 20000 do redis.call("SET", "big:" .. i, "v" .. i) end', 0);
+sql('CREATE TABLE big (id int PRIMARY KEY, v text)', 'CREATE TABLE small (id int PRIMARY KEY, v text)',
+    q{SELECT redis_migrate.create_migration('live', 'shop', source => 'replication', databases => '{0}')},
+    map { "SELECT redis_migrate.add_mapping('live', '$_', '$_:{id:int}', '$_', 'SELECT id, value AS v FROM redis_batch', '{id}', databases => '{0}')" } qw(big small));
+sql(q{SELECT redis_migrate.start('live', live => true)}, q{LOAD 'pg_redis_migrate'});
+sql(q{CALL redis_migrate.wait_for('live', '50 s')});
+sub batches { my ($mapping, $which) = @_; return sql("SELECT count(*) FROM redis_migrate.ledger_batch AS b JOIN redis_migrate.mapping AS m USING (mapping_id) WHERE m.mapping = '$mapping' AND $which"); }
+sub known { my ($mapping) = @_; return sql("SELECT coalesce(sum(octet_length(entries)), 0) / 24 FROM redis_migrate.ledger_segment JOIN redis_migrate.mapping AS m USING (mapping_id) WHERE m.mapping = '$mapping'"); }
+sub change { my ($mapping, $value, @ids) = @_; $redis->cli_lines(join '', map { "SET $mapping:$_ $value\n" } @ids); sql(q{CALL redis_migrate.wait_for('live', '50 s')}); return; }
+# Batches of four keys each, until something is so.
+sub let_batches_pass
+{
+    my ($what, $is_so) = @_;
+    my $n = 0;
+    wait_until($what, sub { ++$n; change('small', $n, map { 1 + $_ % 16 } 1 .. 600); return $is_so->(); });
+    return;
+}
+$node->safe_psql('postgres', q{LOAD 'pg_redis_migrate'; ALTER SYSTEM SET pg_redis_migrate.batch_rows = 1});
+$node->reload;
+is(known('big') . batches('big', 'NOT merged'), '200000', 'what a live run has loaded is known');
+change('big', 'few', 1 .. 50);
+let_batches_pass('a small ledger is merged', sub { known('small') eq '16' });
+cmp_ok(batches('big', 'NOT merged'), '>', 0, 'what is little beside a large one waits');
+change('big', 'many', 1 .. 6000); # in 1,500 batches
+let_batches_pass('a large one is merged', sub { batches('big', 'NOT merged') < 1000 });
+sql(q{INSERT INTO redis_migrate.ledger_batch (mapping_id, format, columns, takes_changed, in_journal, inserted, changed, removed)
+      SELECT mapping_id, format, columns, false, false, '', '', ''
+      FROM (SELECT mapping_id, format, columns FROM redis_migrate.ledger_segment JOIN redis_migrate.mapping AS m USING (mapping_id) WHERE m.mapping = 'big' LIMIT 1) AS s, generate_series(1, 4200)});
+let_batches_pass('many small batches are merged', sub { batches('big', 'NOT merged') eq '0' });
+change('big', 'last', 1 .. 4);
+sql(q{SELECT redis_migrate.stop('live')});
+is(known('big') . sql('SELECT count(*) FILTER (WHERE v = $$last$$), count(*) FILTER (WHERE v = $$many$$), count(*) FROM big'), '200004|5996|20000', 'each row is known once');
+
 done_testing();
