@@ -1283,7 +1283,7 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
                 THEN greatest(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.received_at), 0)::numeric(20, 3)
                 WHEN p.is_loaded THEN 0 END AS lag_seconds,
            p.appliers, p.commands, p.keys_read_again, k.keys_ahead, k.keys_deferred, k.bytes_deferred, f.mappings_unfilled, l.spool_bytes, l.reconnects, l.received_at, l.feed, l.doubt,
-           coalesce(j.sqlstate, l.sqlstate) AS sqlstate, coalesce(j.message, l.message) AS last_error
+           CASE WHEN e.is_of_link THEN l.sqlstate ELSE j.sqlstate END AS sqlstate, CASE WHEN e.is_of_link THEN l.message ELSE j.message END AS last_error
     FROM redis_migrate.background_run AS j
     LEFT JOIN LATERAL (SELECT u.run_id FROM redis_migrate.run AS u
                        WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.live ORDER BY u.run_id DESC LIMIT 1) AS r ON true
@@ -1296,6 +1296,7 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS mappings_unfilled
                         FROM redis_migrate.live_mapping AS m
                         WHERE m.run_id OPERATOR(pg_catalog.=) r.run_id AND m.link OPERATOR(pg_catalog.=) l.link AND NOT m.is_filled) AS f
+    CROSS JOIN LATERAL (SELECT j.message IS NULL OR j.state OPERATOR(pg_catalog.=) 'running' AND l.message IS NOT NULL AS is_of_link) AS e
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 
 COMMENT ON VIEW redis_migrate.live_sync IS

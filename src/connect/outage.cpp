@@ -1,5 +1,8 @@
 #include "connect/outage.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "pg/arguments.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
@@ -31,6 +34,22 @@ bool MayComeBack(ErrorCode code) {
 bool MayComeBack(int sqlstate) {
   return sqlstate == ERRCODE_CONNECTION_FAILURE || sqlstate == ERRCODE_CONNECTION_EXCEPTION ||
          sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
+}
+
+bool IsRefusal(int sqlstate) {
+  return sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION ||
+         sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE || sqlstate == ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
+}
+
+std::string WithKind(const pg::Failure &failure) {
+  static constexpr char kBecause[] = "because of: ";  // of EXECABORT
+  size_t const because = failure.detail().find(kBecause);
+  std::string const words =
+      because == std::string::npos ? failure.detail() : failure.detail().substr(because + strlen(kBecause));
+  std::string const kind = words.substr(0, words.find(' '));
+  bool const is_kind = kind.size() > 1 && kind != "ERR" &&
+                       std::all_of(kind.begin(), kind.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+  return is_kind ? failure.message() + ": " + kind : failure.message();
 }
 
 void ThrowAtFirst(const pg::Failure &failure, const std::string &server) {

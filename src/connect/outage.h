@@ -10,6 +10,14 @@ namespace prm {
 bool MayComeBack(ErrorCode code);
 bool MayComeBack(int sqlstate);
 
+// Whether the other side refuses something as it is set up now: a login, a right, a command. That passes once
+// somebody has changed it, so a live run, which nobody watches, tries again and again.
+bool IsRefusal(int sqlstate);
+
+// The message of a failure, with the kind of error that Redis has named, such as NOPERM or OOM. Its other
+// words, which may name keys, are not for everyone who sees the state of a run.
+std::string WithKind(const pg::Failure &failure);
+
 // Throws an error of the first attempt to reach a server, with a hint where to look.
 [[noreturn]] void ThrowAtFirst(const pg::Failure &failure, const std::string &server);
 

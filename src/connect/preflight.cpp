@@ -351,9 +351,7 @@ class Preflight {
     if (error.code == ErrorCode::kUnavailable) unavailable_ = error.message + " (" + error.detail + ")";
     // Redis looks at the command first, then at its keys.
     const bool is_about_keys = error.detail.find(" key") != std::string::npos;
-    // EXEC: "EXECABORT Transaction discarded because of: NOPERM …"
-    const bool is_refused =
-        error.code == ErrorCode::kPermissionDenied || error.detail.find(": NOPERM ") != std::string::npos;
+    const bool is_refused = error.code == ErrorCode::kPermissionDenied;
     if (is_refused && is_about_keys) keys_refused_ = true;
     if (is_refused && !is_about_keys) return Right::kRefused;
     return error.detail.compare(0, 11, "ERR unknown") == 0 ? Right::kUnknown : Right::kHeld;

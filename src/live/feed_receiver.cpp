@@ -64,7 +64,8 @@ class FeedReceiver {
         status_.message = Tell(failure);
         ++status_.reconnects;
         Note();
-        if (!MayComeBack(failure.sqlstate())) throw Failure(failure.sqlstate(), status_.message);
+        if (!MayComeBack(failure.sqlstate()) && !IsRefusal(failure.sqlstate()))
+          throw Failure(failure.sqlstate(), status_.message);
       }
       pg::Sleep(pause_ms);
     }

@@ -1,5 +1,6 @@
 #include "live/follower.h"
 
+#include "connect/outage.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/settings.h"
@@ -327,8 +328,10 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
   Reader();
   named_.reset();  // nothing else may use its connection
   auto const keys = redis::FetchKeys(**connection_, change.command);
+  if (!keys.ok() && MayComeBack(keys.error().code)) throw Failure(keys.error());
   if (!keys.ok())
-    throw Failure(ERRCODE_FEATURE_NOT_SUPPORTED,
+    throw Failure(keys.error().code == ErrorCode::kPermissionDenied ? ERRCODE_INSUFFICIENT_PRIVILEGE
+                                                                    : ERRCODE_FEATURE_NOT_SUPPORTED,
                   "the stream at offset " + std::to_string(change.offset) +
                       " has an unknown command: " + change.command.front(),
                   keys.error().message + (keys.error().detail.empty() ? "." : ". " + keys.error().detail),

@@ -99,8 +99,8 @@ void Follower::AskClock() {
   try {
     Reader();
   } catch (const Failure &failure) {
-    if (!cluster_) throw;
     Disconnect(failure);
+    if (!cluster_) throw;
     throw MasterAway();
   }
 }
@@ -109,6 +109,8 @@ void Follower::AskClock() {
 void Follower::Disconnect(const Failure &failure) {
   named_.reset();
   connection_.reset();
+  if (IsRefusal(failure.sqlstate()))
+    throw Failure(failure.sqlstate(), WithKind(failure), failure.detail(), failure.hint());
   if (!MayComeBack(failure.sqlstate())) throw failure;
 }
 

@@ -31,7 +31,9 @@ void LinkWatch::Look() {
   if (status_.state == "full sync needed") throw FullSyncNeeded{status_.message};
   if (!record_.share().is_first() || workers_->Exists(record_.run_id(), record_.link())) return;
   // A link that has ended with an error for good says so; whoever starts the run again starts it again.
-  if (started_ms_ != 0 && status_.sqlstate && !MayComeBack(*status_.sqlstate))
+  bool const has_failed =
+      status_.sqlstate && !MayComeBack(*status_.sqlstate) && !IsRefusal(*status_.sqlstate);
+  if (started_ms_ != 0 && has_failed)
     throw pg::Failure(*status_.sqlstate, status_.message, "The replication link ended with this error.");
   if (started_ms_ != 0 && now - started_ms_ < kStartEveryMs) return;
   started_ms_ = now;

@@ -67,12 +67,12 @@ class Receiver {
         bool const was_streaming = status_.state == "streaming";
         status_.state = "connecting";
         status_.sqlstate = failure.sqlstate();
-        status_.message = failure.message();
+        status_.message = WithKind(failure);
         link_.reset();
         connection_.reset();
         ++status_.reconnects;
         Note();
-        if (!MayComeBack(failure.sqlstate())) throw;
+        if (!MayComeBack(failure.sqlstate()) && !IsRefusal(failure.sqlstate())) throw;
         if (was_streaming) pause_ms = kFirstPauseMs;
         pg::Sleep(pause_ms);
         pause_ms = std::min(pause_ms * 2, kLongestPauseMs);

@@ -25,6 +25,12 @@ bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size())
 
 ErrorCode CodeOf(Bytes words, Bytes command) {
   const Bytes kind = words.substr(0, words.find(' '));
+  // Of an EXEC that itself is refused: "EXECABORT Transaction discarded because of: NOPERM this user has
+  // ...".
+  constexpr Bytes kBecause = "because of: ";
+  if (const size_t because = words.find(kBecause); kind == "EXECABORT" && because != Bytes::npos) {
+    return CodeOf(words.substr(because + kBecause.size()), command);
+  }
   for (const Bytes unavailable :
        {"LOADING", "MASTERDOWN", "NOMASTERLINK", "BUSY", "TRYAGAIN", "CLUSTERDOWN"}) {
     if (kind == unavailable) return ErrorCode::kUnavailable;

@@ -59,7 +59,7 @@ Status BusyMeter::Ping() {
   const bool is_lost = !answer.ok() && (answer.error().code == ErrorCode::kConnectionFailure ||
                                         answer.error().code == ErrorCode::kTimeout);
   if (is_lost) return answer.error();
-  is_ping_refused_ = !answer.ok();
+  is_ping_refused_ = !answer.ok() && IsMissingCommand(answer.error());
   const int64_t now_us = RereadBudget::NowUs();
   budget_->NotePing(now_us - asked_us, now_us);
   return {};

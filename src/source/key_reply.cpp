@@ -43,6 +43,7 @@ bool ParseInteger(const redis::ReplyView& reply, int64_t& number) {
 }
 
 Result<int64_t> ParseTimeUs(const redis::Connection& connection, const redis::ReplyView& reply) {
+  if (reply.IsError()) return connection.ToError(reply.ErrorText(), "TIME");
   int64_t seconds = 0;
   int64_t microseconds = 0;
   if (reply.size() != 2 || !ParseInteger(reply.element(0), seconds) ||

@@ -228,7 +228,8 @@ void NamedKeys::AskAtOnce(const Group& keys) {
 }
 
 // Takes the oldest answer, to AskAtOnce of these keys. Those of which one has turned out to be too large are
-// added to `again`, and those that DUMP does not help with to `in_pieces`.
+// added to `again`, and those that DUMP does not help with to `in_pieces`: all, if the server has no memory
+// left. Then it takes no command into a MULTI.
 Status NamedKeys::ReceiveAtOnce(const Group& keys, Group& again, Group& in_pieces) {
   PRM_RETURN_IF_ERROR(meter_.TakeBefore());
   std::optional<Error> refused;
@@ -240,6 +241,10 @@ Status NamedKeys::ReceiveAtOnce(const Group& keys, Group& again, Group& in_piece
   const auto answers = connection_.Receive();
   if (!answers.ok()) return answers.error();
   PRM_RETURN_IF_ERROR(meter_.TakeAfter(keys.size()));
+  if (refused && refused->detail.substr(0, 4) == "OOM ") {
+    in_pieces.insert(in_pieces.end(), keys.begin(), keys.end());
+    return {};
+  }
   if (refused) return *refused;
   if (answers.value().IsError()) return connection_.ToError(answers.value().ErrorText(), "EXEC");
   if (answers.value().dropped() == 0) return TakeAnswers(answers.value(), keys, in_pieces);

@@ -7,6 +7,7 @@ namespace prm::worker {
 
 constexpr int64 kLeastBackoffMs = 1000;
 constexpr int64 kMostBackoffMs = 5 * 60 * 1000;
+constexpr int64 kMostLiveBackoffMs = 30 * 1000;  // of a live run: meanwhile its tables fall behind
 
 // A worker that ran this long was healthy: earlier failures no longer count.
 constexpr int64 kHealthyMs = 10 * 60 * 1000;

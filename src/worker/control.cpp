@@ -313,7 +313,8 @@ PRM_FUNCTION(wait_for) {
         throw Failure(
             ERRCODE_QUERY_CANCELED,
             "migration \"" + migration + "\" is " + (job->live ? "not in step yet" : "still running"),
-            "Its state is \"" + job->state + "\".",
+            "Its state is \"" + job->state + "\"" +
+                (job->state == "retrying" && job->message ? ": " + *job->message : "") + ".",
             std::string("SELECT * FROM redis_migrate.") + (job->live ? "live_sync" : "workers") + ".");
       pause = std::min(pause, rest);
     }

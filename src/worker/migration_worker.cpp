@@ -1,5 +1,6 @@
 // The worker of a background run: CALLs redis_migrate.run as the owner of the migration, until it has
 // completed, failed for good or is stopped.
+#include "connect/outage.h"
 #include "pg/wait.h"
 #include "worker/backoff.h"
 #include "worker/history.h"
@@ -132,7 +133,7 @@ class MigrationWorker {
     if (!job_) throw pg::Failure(ERRCODE_INTERNAL_ERROR, problem.message);
     std::string const what = "background run of migration \"" + job_->migration + "\"";
     SetError(problem.SqlState().c_str(), problem.message);
-    if (!problem.retryable()) {
+    if (!problem.retryable() && !(job_->live && IsRefusal(problem.sqlstate))) {
       Log(WARNING, problem, what + " failed", "redis_migrate.start resumes it once the cause is fixed.");
       pg::WithoutCancel hold;
       pg::InTransaction([&] {
@@ -141,7 +142,7 @@ class MigrationWorker {
       });
       return false;
     }
-    int64 const wait_ms = BackoffMs(++failures_);
+    int64 const wait_ms = std::min(BackoffMs(++failures_), job_->live ? kMostLiveBackoffMs : kMostBackoffMs);
     Log(WARNING, problem, what + " is tried again in " + std::to_string(wait_ms / 1000) + " s");
     NoteRetry(problem, wait_ms);
     SetState(State::kRetrying);

@@ -155,6 +155,55 @@ $lock->finish;
 is(wait_for($node) . differences($node, $redis), '', 'a table that was locked for seconds');
 is(runs() - $before . live($node, 'reconnects'), "0$reconnects", 'costs nothing');
 
+# What the server refuses is named and asked for again, until it is permitted.
+$redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>pw', '~*', '&*', '+@all');
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
+$node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER live OPTIONS (ADD username 'migrator', ADD password 'pw'); SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'it follows as another user');
+for my $command ('multi', 'exec')
+{
+    $redis->cli('ACL', 'SETUSER', 'migrator', "-$command");
+    $redis->cli_lines("LPUSH l:refused x\n" . load_commands(100, KEYS));
+    wait_until("without the right to $command the run waits for it", sub { live($node, 'state, sqlstate, last_error') =~ /^(retrying|connecting)\|42501\|.* refused command "$command": NOPERM$/i });
+    like(sql_error($node, q{CALL redis_migrate.wait_for('live', '0 s')}), qr/42501/, 'and whoever waits for the run learns it');
+    my $applied = live($node, 'applied_offset');
+    $redis->cli_lines(load_commands(100, KEYS));
+    is(live($node, 'applied_offset'), $applied, 'its position stays');
+    $redis->cli('ACL', 'SETUSER', 'migrator', "+$command");
+    is(wait_for($node) . differences($node, $redis), '', 'with it the run goes on by itself');
+}
+
+# A server that is busy, or has no memory left, is read all the same.
+my $failures = job($node, 'live', 'failures');
+$redis->cli('CONFIG', 'SET', 'lua-time-limit', '50');
+$held = hold_worker($node, 'migration');
+$redis->cli_lines("RPUSH l:busy a b c\n" . load_commands(100, KEYS));
+my $script = fork() // die "fork: $!\n";
+if ($script == 0) { eval { $redis->cli('EVAL', 'while true do end', 0) }; POSIX::_exit(0); }
+wait_until('the server is busy', sub { !eval { $redis->cli('PING') } && $@ =~ /BUSY/ });
+$held->release;
+usleep(700_000);
+$redis->cli('SCRIPT', 'KILL');
+waitpid $script, 0;
+is(wait_for($node) . differences($node, $redis) . job($node, 'live', 'state, failures'), "running|$failures", 'a script that runs for long delays the run');
+$redis->cli('CONFIG', 'SET', 'maxmemory', '1');
+ok(!eval { $redis->cli('SET', 's:more', 'x') } && $@ =~ /OOM/, 'the server has no memory left');
+$redis->cli('LPOP', 'l:busy');
+is(wait_for($node) . differences($node, $redis), '', 'and is read');
+$redis->cli('CONFIG', 'SET', 'maxmemory', '0');
+
+# It cannot write the snapshot that is needed.
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live'); ALTER USER MAPPING FOR PUBLIC SERVER live OPTIONS (DROP username, DROP password)});
+$redis->cli('CONFIG', 'SET', 'repl-diskless-sync', 'no');
+$redis->cli('CONFIG', 'SET', 'repl-backlog-size', '16384');
+$redis->cli_lines(load_commands(200, KEYS) . join '', map { "SET s:f$_ " . 'x' x 1000 . "\n" } 1 .. 100);
+chmod 0500, $redis->{directory};
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+wait_until('the server refuses', sub { live($node, 'state, sqlstate, last_error') =~ /^(connecting|snapshot)\|(38000|08006)\|/ });
+chmod 0700, $redis->{directory};
+is(wait_for($node) . differences($node, $redis), '', 'once the server can write a snapshot the run goes on by itself');
+unlink "$redis->{directory}/dump.rdb";
+
 $node->safe_psql('postgres', q{LOAD 'pg_redis_migrate'; ALTER SYSTEM RESET pg_redis_migrate.live_delete_limit});
 $node->reload;
 

@@ -222,12 +222,23 @@ TEST_F(NamedKeysTest, WorksWithoutDumpOrMemoryUsage) {
   }
 }
 
+TEST_F(NamedKeysTest, WorksWhereTheServerHasNoMemoryLeft) {
+  const auto names = Fill();
+  Reader reader(server_.port(), {});
+  client_.Command({"CONFIG", "SET", "maxmemory", "1"});
+  const auto read = reader.Read(names);
+  client_.Command({"CONFIG", "SET", "maxmemory", "0"});
+  ASSERT_TRUE(reader.status.ok()) << reader.status.error().message << reader.status.error().detail;
+  ExpectTruth(read);
+}
+
 TEST_F(NamedKeysTest, NeedsItsRights) {
   for (const char* right : {"-info", "-multi", "-exec"}) {
     client_.Command({"ACL", "SETUSER", "mig", "reset", "on", ">secret word", "~*", "+@all", right});
     Reader reader(server_.port(), {}, "mig");
     ASSERT_FALSE(reader.status.ok()) << right;
     EXPECT_NE(reader.status.error().detail.find("NOPERM"), std::string::npos) << right;
+    EXPECT_EQ(reader.status.error().code, ErrorCode::kPermissionDenied) << right;
   }
   client_.Command({"ACL", "SETUSER", "mig", "reset", "on", ">secret word", "~allowed:*", "+@all"});
   Reader reader(server_.port(), {}, "mig");
