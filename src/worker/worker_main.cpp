@@ -22,6 +22,8 @@ void ConnectTo(const Slot &slot) {
   pg::Call([&] {
     BackgroundWorkerInitializeConnectionByOid(slot.database, as_superuser ? InvalidOid : slot.owner,
                                               as_superuser ? 0 : BGWORKER_BYPASS_ROLELOGINCHECK);
+    // Not the role that settings of the database or of the owner give a session.
+    SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
     pgstat_report_appname("pg_redis_migrate");
   });
 }

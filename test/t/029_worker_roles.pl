@@ -190,6 +190,15 @@ wait_until('its worker is gone', sub { sql(q{SELECT count(*) FROM pg_stat_activi
 like(job($node, 'leaving', 'wanted, sqlstate'), qr/^f\|(?:28000|42P01)$/, 'a live run whose owner was dropped fails, and its workers end');
 sql(q{SELECT redis_migrate.drop_migration('leaving')});
 
+# A role that a database gives its sessions is not that of its workers.
+$node->safe_psql('postgres', q{ALTER DATABASE postgres SET role = 'busy'});
+$node->restart;
+sub as_other { return sql('SET ROLE NONE', 'SET ROLE other', @_); }
+as_other(q{INSERT INTO sessions VALUES (1, '2000-01-01')}, q{SELECT redis_migrate.resume_expiry('sessions')}, q{SELECT redis_migrate.start('other')},
+    q{CALL redis_migrate.wait_for('other', '1 minute')});
+ok(wait_until('the sweep', sub { as_other('SELECT count(*) FROM sessions') eq '0' }), 'workers act as the owner, whatever role other sessions begin with');
+sql('SET ROLE NONE', 'ALTER DATABASE postgres RESET role');
+
 # The more specific setting wins.
 $node->safe_psql('postgres', 'ALTER DATABASE postgres SET default_transaction_read_only = on; ALTER ROLE other SET default_transaction_read_only = off');
 is($node->safe_psql('postgres', q{SET default_transaction_read_only = off; SELECT sqlstate FROM redis_migrate.worker_role_problem('other'::regrole)}), '', 'a setting of the role overrides that of the database');
