@@ -19,6 +19,9 @@ constexpr int64_t kPingEveryUs = 50'000;
 constexpr size_t kPings = 100;            // in a window
 constexpr double kUnremarkableUs = 2000;  // the kernel's scheduler alone may take as long
 constexpr double kMostSlowdown = 16;
+// If so little reading has not helped, something else keeps the server busy. For so many windows, a minute,
+// it is not looked at: less reading would not spare it, and the tables would fall behind for nothing.
+constexpr int kExcusedWindows = 12;
 // A server that has become slower for good is as it used to be after some windows.
 constexpr double kForget = 1.05;
 
@@ -75,7 +78,17 @@ void RereadBudget::JudgePings() {
   std::nth_element(pings_us_.begin(), pings_us_.begin() + 1, pings_us_.end(), std::greater<>());
   const auto slow_us = static_cast<double>(pings_us_[1]);
   pings_us_.clear();
+  if (excused_windows_ > 0) {
+    --excused_windows_;
+    return;
+  }
   const bool is_slow = usual_ping_us_ > 0 && slow_us > std::max(2 * usual_ping_us_, kUnremarkableUs);
+  if (is_slow && slowdown_ == kMostSlowdown) {
+    slowdown_ = 1;
+    usual_ping_us_ = slow_us;
+    excused_windows_ = kExcusedWindows;
+    return;
+  }
   slowdown_ = is_slow ? std::min(slowdown_ * 2, kMostSlowdown) : std::max(slowdown_ / 2, 1.0);
   usual_ping_us_ = usual_ping_us_ == 0 ? slow_us : std::min(slow_us, usual_ping_us_ * kForget);
 }

@@ -30,7 +30,7 @@ class RereadBudget {
   bool WantsPing(int64_t now_us) const;
 
   // It took so long. As long as the slowest in a hundred take twice as long as they used to, the share is
-  // smaller.
+  // smaller, unless a smaller share does not help.
   void NotePing(int64_t took_us, int64_t now_us);
 
   // The share that may be taken now.
@@ -50,6 +50,7 @@ class RereadBudget {
   std::vector<int64_t> pings_us_;  // of the window that is under way
   int64_t asked_us_ = 0;           // when the last was noted
   double usual_ping_us_ = 0;       // 0: not known yet
+  int excused_windows_ = 0;
 };
 
 }  // namespace prm::source

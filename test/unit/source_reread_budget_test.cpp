@@ -112,12 +112,20 @@ TEST_F(RereadBudgetTest, SlowsDownWhenTheServerAnswersHalfAsFast) {
   EXPECT_DOUBLE_EQ(budget_.share(), 0.2);
 }
 
-TEST_F(RereadBudgetTest, NeverStopsAndForgetsInTime) {
+TEST_F(RereadBudgetTest, ReadsAsBeforeIfLessReadingDoesNotHelp) {
   Ping(3000, 100);
-  Ping(60'000, 1000);
+  Ping(60'000, 4 * 100);
   EXPECT_DOUBLE_EQ(budget_.share(), 0.2 / 16);
-  Ping(60'000, 100 * 100);  // it is as it used to be
+  Ping(60'000, 100);
   EXPECT_DOUBLE_EQ(budget_.share(), 0.2);
+  for (int window = 0; window < 12; ++window) {  // whatever happens within a minute
+    Ping(window % 2 == 0 ? 3000 : 90'000, 100);
+    EXPECT_DOUBLE_EQ(budget_.share(), 0.2);
+  }
+  Ping(60'000, 10 * 100);  // as it was when it was excused
+  EXPECT_DOUBLE_EQ(budget_.share(), 0.2);
+  Ping(130'000, 100);
+  EXPECT_DOUBLE_EQ(budget_.share(), 0.1);
 }
 
 TEST_F(RereadBudgetTest, WhatIsQuickAnywayIsNotSlow) {
