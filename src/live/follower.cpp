@@ -78,6 +78,8 @@ void Follower::ReadRecord() {
   // Changes of such a key since it began to wait are not stored.
   for (auto &[id, key] : waiting_)
     if (key.bytes > 0) key.newest_offset = position_.point.offset;
+  if (cluster_)
+    for (auto &[id, key] : waiting_) key.moved_until_ms = pg::MonotonicMs() + kMovedMs;
   rejected_ = run_.record().ReadRejectedKeys();
   backfill_.emplace(run_.migration(), run_.routing(), record_, link_, budget_);
   Spi::Commit();
@@ -281,12 +283,13 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   KeyChange &taken = batch.keys[std::move(id)];
   taken = {change.kind, std::move(entry), change.offset};
   taken.only_expiry = only_expiry;
-  taken.may_be_moved = change.is_restored;
+  if (change.is_restored) taken.moved_until_ms = pg::MonotonicMs() + kMovedMs;
 }
 
 // What came when the slot of the key moved counts no more.
 void Follower::NoteOwn(const KeyId &id, bool is_gone) {
-  if (auto const waiting = waiting_.find(id); waiting != waiting_.end() && waiting->second.may_be_moved) {
+  if (auto const waiting = waiting_.find(id);
+      waiting != waiting_.end() && waiting->second.moved_until_ms > 0) {
     waiting_.erase(waiting);
     unsaved_.insert(id);
   }
@@ -410,7 +413,7 @@ void Follower::TakeWaiting(Batch &batch) {
                         std::max(key.read_offset, key.newest_offset)};
     change.is_due = true;
     change.barrier = key.barrier;
-    change.may_be_moved = key.may_be_moved;
+    change.moved_until_ms = key.moved_until_ms;
     (key.kind == KeyAhead::kAbsent ? change.absences : change.tries) = key.tries;
     change.entry.db = id.first;
     change.entry.key = id.second;

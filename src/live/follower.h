@@ -47,6 +47,7 @@ class Follower : public Interrupts {
  private:
   static constexpr int64 kBatchEveryMs = 20;  // no batch begins to be stored sooner after the last one did
   static constexpr int64 kRetryMs = 1000;     // until a key that waits is looked at again
+  static constexpr int64 kMovedMs = 5000;     // the reverse feed has that long to write a key that was moved
   static constexpr long kLagPauseMs = 50;     // while the keys' server is behind, or slots move
 
   struct KeyChange {
@@ -54,11 +55,11 @@ class Follower : public Interrupts {
     source::Entry entry;
     uint64 offset;
     int tries = 0;
-    int absences = 0;           // it has been read so often, and was not there
-    bool is_due = false;        // it has waited
-    bool only_expiry = false;   // nothing but when the key expires has changed
-    bool may_be_moved = false;  // it may have come with its slot, from another node
-    uint64 barrier = 0;         // as KeyAhead's
+    int absences = 0;          // it has been read so often, and was not there
+    bool is_due = false;       // it has waited
+    bool only_expiry = false;  // nothing but when the key expires has changed
+    int64 moved_until_ms = 0;  // as KeyAhead's
+    uint64 barrier = 0;        // likewise
     // kSet: the changes of the key's elements, from which the entry is filled in the end. is_whole: the key
     // has no other elements.
     std::optional<stream::ElementChanges> elements = std::nullopt;

@@ -36,7 +36,7 @@ void Follower::Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset,
   }
   KeyAhead &waiting = waiting_[id];
   waiting = {kind, offset, tries, pg::MonotonicMs() + pause_ms};
-  waiting.may_be_moved = change.may_be_moved;
+  waiting.moved_until_ms = change.moved_until_ms;
   unsaved_.insert(id);
 }
 
@@ -178,7 +178,7 @@ bool Follower::MayBeOfMove(const LateWrite &write, Batch &batch) {
   KeyId const id = {write.entry->db, write.entry->key};
   const KeyChange &change = batch.keys.at(id);
   if (write.is_gone) return change.is_due && own_gone_.count(id) > 0;
-  if (!change.may_be_moved || change.tries >= kMostTries) return false;
+  if (pg::MonotonicMs() >= change.moved_until_ms) return false;
   batch.unsettled.push_back(write.entry);
   return true;
 }
@@ -274,7 +274,7 @@ void Follower::Store(Batch &batch) {
   }
   for (const source::Entry *entry : batch.unsettled) {
     const KeyChange &change = batch.keys.at({entry->db, entry->key});
-    Wait(change, KeyAhead::kAgain, change.offset, change.tries + 1, kLookAtLateMs);
+    Wait(change, KeyAhead::kAgain, change.offset, change.tries, kLookAtLateMs);
   }
   for (const auto &[number, ids] : batch.left) (*cluster_->followers)[number]->TakeOver(ids);
   SaveKeysAhead(next.point.offset);

@@ -122,7 +122,7 @@ void Follower::TakeOver(const std::set<KeyId> &ids) {
     known_.Forget(id.first, id.second);
     KeyAhead &waiting = waiting_[id];
     waiting = {KeyAhead::kAgain, 0, 0, pg::MonotonicMs()};
-    waiting.may_be_moved = true;
+    waiting.moved_until_ms = pg::MonotonicMs() + kMovedMs;
     keys.emplace_back(&id, &waiting);
   }
   record_.SaveKeys(keys);

@@ -22,7 +22,9 @@ struct KeyAhead {
   uint64 newest_offset = 0;  // kAgain: of its last change, if that is later
   uint64 barrier = 0;  // other keys refuse it: they may be others until all shares are applied up to here
   uint64 bytes = 0;    // kAgain: it waits because its value is so large, and changes often
-  bool may_be_moved = false;  // it may have come with its slot, from another node; is not recorded
+  // It may have come with its slot, from another node: it is no late write before this time, monotonic. 0: it
+  // has not. Is not recorded.
+  int64 moved_until_ms = 0;
 };
 
 // Thrown when the stream cannot be followed any further: another run has to begin with a new snapshot.
