@@ -149,7 +149,16 @@ CREATE VIEW redis_migrate.cutovers WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.cutovers IS
     'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted: a worker, or the next call, completes or undoes it. paused_ms: how long writes were held back; steps_ms: how long each step took; keys_touched: keys that had changed since the last verification began; fence_trouble: users who were fenced, and may write all the same, and why';
 
-GRANT SELECT ON redis_migrate.cutovers TO PUBLIC;
+CREATE VIEW redis_migrate.fenced_users WITH (security_barrier) AS
+    SELECT u.cutover_id, c.migration, u.node, u.address, u.username, u.rules, u.fenced_rules, u.returned_at, u.trouble
+    FROM redis_migrate.fenced_user AS u
+    JOIN redis_migrate.cutover AS c USING (cutover_id)
+    JOIN redis_migrate.migration AS g USING (migration)
+    WHERE redis_migrate.may_see(g.owner);
+COMMENT ON VIEW redis_migrate.fenced_users IS
+    'Users of Redis whom cutovers of the caller''s migrations took the right to write, at each master (node: its id in a cluster). rules: those for commands that they had before, which ACL SETUSER gives back; fenced_rules: what the fence has left; returned_at: when they had their rights back; trouble: why they may write all the same';
+
+GRANT SELECT ON redis_migrate.cutovers, redis_migrate.fenced_users TO PUBLIC;
 
 CREATE FUNCTION redis_migrate.settle_late_writes(migration text, pattern text DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_settle_late_writes';

@@ -94,7 +94,7 @@ std::optional<CutoverRecord> CutoverRecord::FindUnfinished(const std::string &mi
         "pause and the fence of that one.",
         "If that one is gone: UPDATE redis_migrate.cutover SET state = 'undone' WHERE cutover_id = " +
             std::to_string(record.id_) +
-            ", as a superuser; then give the users in redis_migrate.fenced_user their rules back with ACL "
+            ", as a superuser; then give the users in redis_migrate.fenced_users their rules back with ACL "
             "SETUSER.");
   return record;
 }

@@ -35,17 +35,17 @@ void WarnOf(const ReturnedUsers &returned, const std::vector<std::string> &of_ot
   if (!returned.changed.empty())
     pg::Report(WARNING, "users of Redis stay as they are: " + ListOf(returned.changed),
                "Somebody has given them other rules since they lost the right to write.",
-               "redis_migrate.fenced_user has the rules from before; ACL SETUSER sets them.");
+               "redis_migrate.fenced_users has the rules from before; ACL SETUSER sets them.");
   if (!returned.gone.empty())
     pg::Report(WARNING, "users of Redis may stay without their rights to write: " + ListOf(returned.gone),
                "They, or the masters that fenced them, are not there any more, such as after a fail-over.",
-               "redis_migrate.fenced_user has the rules from before; ACL SETUSER sets them.");
+               "redis_migrate.fenced_users has the rules from before; ACL SETUSER sets them.");
   std::string list;
   for (const std::string &name : of_others) list += (list.empty() ? "\"" : ", \"") + name + "\"";
   if (!of_others.empty())
     pg::Report(WARNING, "users of Redis stay without their rights to write: " + list,
                "Another server or database, of which this one is a copy, has fenced them.",
-               "If that one is gone, give them the rules in redis_migrate.fenced_user with ACL SETUSER.");
+               "If that one is gone, give them the rules in redis_migrate.fenced_users with ACL SETUSER.");
 }
 
 std::string MessagesOf(const std::vector<Failure> &failures) {
