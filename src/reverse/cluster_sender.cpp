@@ -1,5 +1,7 @@
 #include "reverse/cluster_sender.h"
 
+#include <charconv>
+
 #include "core/position_key.h"
 #include "pg/background.h"
 #include "pg/spi.h"
@@ -9,8 +11,31 @@ namespace prm {
 
 namespace {
 
-constexpr int64 kMostMoveMs = 5000;  // without a slot that is done
 constexpr long kLookAgainMs = 20;
+constexpr int64 kPatienceMs = 500;  // with a slot that takes no transaction, before others go on without it
+constexpr int64 kHoldMs = 200;      // until it is tried again
+constexpr size_t kMostHeld = 64;
+constexpr size_t kMostLinks = 8;       // to a master
+constexpr size_t kSlotsOfALink = 8;    // of a batch; more are worth another one
+constexpr size_t kMostImporters = 16;  // connections
+
+// Where "ASK 3999 127.0.0.1:6381" leads to; a node may leave out its host.
+std::optional<redis::Endpoint> AskedNode(const redis::Connection &from, Bytes text) {
+  size_t const host = text.find(' ', 4), colon = text.rfind(':');
+  if (text.substr(0, 4) != "ASK " || host == Bytes::npos || colon == Bytes::npos || colon < host)
+    return std::nullopt;
+  redis::Endpoint node;
+  node.host = std::string(text.substr(host + 1, colon - host - 1));
+  node.named = from.named();
+  auto const [end, failed] = std::from_chars(text.data() + colon + 1, text.data() + text.size(), node.port);
+  if (failed != std::errc() || end != text.data() + text.size() || node.port < 1 || node.port > 65535)
+    return std::nullopt;
+  if (node.host.empty() || node.host == "?") {
+    node.host = from.address().substr(0, from.address().rfind(':'));
+    if (node.host.front() == '[') node.host = node.host.substr(1, node.host.size() - 2);
+  }
+  return redis::IsHost(node.host) ? std::optional(node) : std::nullopt;
+}
 
 }  // namespace
 
@@ -23,8 +48,9 @@ ClusterSender::ClusterSender(const std::string &migration, const redis::Deployme
   FindMasters();
   abilities_.has_field_expiries = true;
   for (const auto &[id, endpoint] : nodes_) {
-    sink::CommandAbilities const abilities = pg::ValueOrThrow(sink::AskAbilities(ConnectionOf(id)));
-    RequireTransactions(ConnectionOf(id));
+    redis::Connection &connection = *LinkOf(id, 0)->connection;
+    sink::CommandAbilities const abilities = pg::ValueOrThrow(sink::AskAbilities(connection));
+    RequireTransactions(connection);
     if (!abilities.has_field_expiries) abilities_.has_field_expiries = false;
   }
 }
@@ -51,14 +77,16 @@ void ClusterSender::FindMasters() {
   nodes_ = std::move(nodes);
 }
 
-redis::Connection &ClusterSender::ConnectionOf(const std::string &master) {
-  std::unique_ptr<Master> &found = masters_[master];
+std::unique_ptr<ClusterSender::Link> &ClusterSender::LinkOf(const std::string &master, size_t number) {
+  std::vector<std::unique_ptr<Link>> &links = links_[master];
+  if (links.empty()) links.resize(kMostLinks);  // chains refer to them
+  std::unique_ptr<Link> &found = links[number];
   if (found == nullptr) {
-    auto opened = std::make_unique<Master>();
+    auto opened = std::make_unique<Link>();
     opened->connection = pg::ValueOrThrow(redis::OpenNode(deployment_, nodes_.at(master), waiter_));
     found = std::move(opened);
   }
-  return *found->connection;
+  return found;
 }
 
 std::map<std::string, std::vector<size_t>> ClusterSender::ByMaster(const redis::Slots &slots) {
@@ -74,16 +102,18 @@ std::map<std::string, std::vector<size_t>> ClusterSender::ByMaster(const redis::
   return found;
 }
 
-// Calls pass(left), which removes those slots that are done from `left`, until none is. Slots that are being
-// moved have their turn when they are at their new place.
-template <typename Pass>
-void ClusterSender::UntilDone(redis::Slots left, Pass pass) {
-  for (int64 until_ms = pg::MonotonicMs() + kMostMoveMs; left.any();) {
+// Calls pass(left), which removes those slots that are done from `left`, until none is left, or
+// may_stay(ms without progress) is true. Slots that are being moved have their turn when they are at their
+// new place.
+template <typename Pass, typename MayStay>
+void ClusterSender::UntilDone(redis::Slots &left, Pass pass, MayStay may_stay) {
+  for (int64 progress_ms = pg::MonotonicMs(); left.any();) {
     size_t const before = left.count();
     pass(left);
-    if (left.none()) return;
-    if (left.count() < before) until_ms = pg::MonotonicMs() + kMostMoveMs;
-    if (pg::MonotonicMs() >= until_ms) throw pg::Failure(*refusal_);
+    int64 const now_ms = pg::MonotonicMs();
+    if (left.count() < before) progress_ms = now_ms;
+    if (left.none() || may_stay(now_ms - progress_ms)) return;
+    if (now_ms - progress_ms >= kMostMoveMs) throw pg::Failure(*refusal_);
     pg::Sleep(kLookAgainMs);
     FindMasters();
   }
@@ -99,96 +129,173 @@ bool ClusterSender::Leave(const redis::Connection &connection, const redis::Repl
   return true;
 }
 
+// The node to which a reply leads for a key that its slot's master does not have, or no longer; nullptr: it
+// leads to none that can be reached.
+redis::Connection *ClusterSender::ImporterOf(const redis::Connection &from, const redis::Reply &reply) {
+  auto const node = AskedNode(from, reply.ErrorText());
+  if (!node) return nullptr;
+  std::string const address = node->host + ":" + std::to_string(node->port);
+  if (importers_.count(address) == 0 && importers_.size() >= kMostImporters) importers_.clear();
+  std::unique_ptr<Link> &found = importers_[address];
+  if (found == nullptr) {
+    auto link = std::make_unique<Link>();
+    auto opened = redis::OpenNode(deployment_, *node, waiter_);
+    if (!opened.ok()) {
+      refusal_.emplace(opened.error());
+      return nullptr;
+    }
+    link->connection = std::move(opened.value());
+    found = std::move(link);
+  }
+  return found->connection.get();
+}
+
 // ask(connection, position key) queues one command for each slot; take(connection, slot, reply) gets what is
-// no error.
+// no error. Of a slot that is being moved the node to which it goes is asked, if that has the key, or nobody.
 template <typename Ask, typename Take>
 void ClusterSender::AskEach(redis::Slots &left, Ask ask, Take take) {
   auto const slots = ByMaster(left);
   for (const auto &[master, of_master] : slots) {
-    redis::Connection &connection = ConnectionOf(master);
+    redis::Connection &connection = *LinkOf(master, 0)->connection;
     for (size_t const slot : of_master) ask(connection, PositionKey(slot));
     connection.Flush();
   }
   for (const auto &[master, of_master] : slots) {
-    redis::Connection &connection = ConnectionOf(master);
+    redis::Connection &connection = *LinkOf(master, 0)->connection;
     for (size_t const slot : of_master) {
-      redis::Reply const reply = pg::ValueOrThrow(connection.Receive());
-      if (Leave(connection, reply)) continue;
-      take(connection, slot, reply);
+      redis::Connection *answering = &connection;
+      redis::Reply reply = pg::ValueOrThrow(connection.Receive());
+      if (Leave(connection, reply)) {
+        answering = ImporterOf(connection, reply);
+        if (answering == nullptr) continue;
+        answering->Append({"ASKING"});
+        ask(*answering, PositionKey(slot));
+        redis::Reply const asking = pg::ValueOrThrow(answering->Receive());
+        bool const is_refused = Leave(*answering, asking);
+        reply = pg::ValueOrThrow(answering->Receive());
+        if (is_refused || Leave(*answering, reply)) continue;
+      }
+      take(*answering, slot, reply);
       left.reset(slot);
     }
   }
 }
 
-std::map<size_t, ReverseSender::Position> ClusterSender::FetchPositions() {
+std::map<size_t, ReverseSender::Position> ClusterSender::FetchPositions(const redis::Slots &needed) {
   std::map<size_t, Position> found;
-  UntilDone(~redis::Slots(), [&](redis::Slots &left) {
-    AskEach(
-        left,
-        [](redis::Connection &connection, const std::string &key) {
-          connection.Append({"GET", key});
-        },
-        [&](const redis::Connection &connection, size_t slot, const redis::Reply &reply) {
-          auto const text = TextOf(connection, reply);
-          positions_[slot] = text.value_or(Bytes());
-          if (text) found[slot] = PositionOf(*text);
-        });
-  });
+  redis::Slots left = ~redis::Slots();
+  UntilDone(
+      left,
+      [&](redis::Slots &some) {
+        AskEach(
+            some,
+            [](redis::Connection &connection, const std::string &key) {
+              connection.Append({"GET", key});
+            },
+            [&](const redis::Connection &connection, size_t slot, const redis::Reply &reply) {
+              auto const text = TextOf(connection, reply);
+              positions_[slot] = text.value_or(Bytes());
+              if (text) found[slot] = PositionOf(*text);
+            });
+      },
+      [&](int64) { return (left & needed).none(); });
   return found;
 }
 
 // A process that has seen another position gives its transaction up.
 void ClusterSender::End(int64 batch, const redis::Slots &slots) {
   std::string const mark = MarkOf(batch);
-  UntilDone(slots, [&](redis::Slots &left) {
-    AskEach(
-        left,
-        [&](redis::Connection &connection, const std::string &key) {
-          connection.Append({"SET", key, mark});
-        },
-        [&](const redis::Connection &connection, size_t slot, const redis::Reply &reply) {
-          if (!reply.IsStatus()) throw pg::Failure(connection.UnknownReply("SET"));
-          positions_[slot] = mark;
-        });
-  });
+  redis::Slots left = slots;
+  UntilDone(
+      left,
+      [&](redis::Slots &some) {
+        AskEach(
+            some,
+            [&](redis::Connection &connection, const std::string &key) {
+              connection.Append({"SET", key, mark});
+            },
+            [&](const redis::Connection &connection, size_t slot, const redis::Reply &reply) {
+              if (!reply.IsStatus()) throw pg::Failure(connection.UnknownReply("SET"));
+              positions_[slot] = mark;
+            });
+      },
+      [](int64) { return false; });
 }
 
-void ClusterSender::Send(int64 batch) {
+void ClusterSender::RemovePositions(const redis::Slots &slots) {
+  redis::Slots left = slots;
+  AskEach(
+      left,
+      [](redis::Connection &connection, const std::string &key) {
+        connection.Append({"UNLINK", key});
+      },
+      [&](const redis::Connection &, size_t slot, const redis::Reply &) { positions_[slot].clear(); });
+}
+
+bool ClusterSender::IsHeld(size_t slot) const {
+  return held_.test(slot) && pg::MonotonicMs() < held_until_ms_;
+}
+
+std::string ClusterSender::WhyHeld() const {
+  return "changes of slots " + redis::SlotsToText(held_) +
+         " of the cluster wait: " + (refusal_ ? refusal_->message() : "");
+}
+
+// Redis refuses a transaction in a slot that is being moved, unless the node has all its keys, and nobody
+// knows for how long. The others do not wait for it.
+redis::Slots ClusterSender::Send(int64 batch) {
   std::string const mark = MarkOf(batch);
-  UntilDone(slots(), [&](redis::Slots &left) { SendChains(mark, left); });
+  redis::Slots const all = slots();
+  redis::Slots left = all;
+  if ((all & held_).any()) FindMasters();
+  UntilDone(
+      left, [&](redis::Slots &some) { SendChains(mark, some); },
+      [&](int64 waited_ms) {
+        return (left & ~held_).none() || (waited_ms >= kPatienceMs && (left | held_).count() <= kMostHeld);
+      });
   Clear();
+  held_ = (held_ & ~all) | left;
+  if (left.any()) held_until_ms_ = pg::MonotonicMs() + kHoldMs;
+  return left;
 }
 
-// All masters at once, as long as any has a slot that is left.
+std::vector<ClusterSender::Chain> ClusterSender::MakeChains(const redis::Slots &slots) {
+  std::vector<Chain> chains;
+  for (const auto &[master, of_master] : ByMaster(slots)) {
+    size_t const first = chains.size();
+    size_t const count = std::min(kMostLinks, (of_master.size() + kSlotsOfALink - 1) / kSlotsOfALink);
+    for (size_t i = 0; i < count; ++i) chains.push_back({&LinkOf(master, i)});
+    for (size_t i = 0; i < of_master.size(); ++i) chains[first + i % count].slots.push_back(of_master[i]);
+  }
+  return chains;
+}
+
+// All connections at once, as long as any has a slot that is left.
 void ClusterSender::SendChains(const std::string &mark, redis::Slots &left) {
-  std::map<std::string, Chain> chains;
-  for (auto &[master, of_master] : ByMaster(left))
-    chains[master] = {&ConnectionOf(master), std::move(of_master)};
+  std::vector<Chain> chains = MakeChains(left);
   while (!chains.empty()) {
-    for (auto &[master, chain] : chains) Append(chain, mark);
-    for (auto chain = chains.begin(); chain != chains.end();) {
-      bool const goes_on = Receive(chain->second, mark, left);
-      // What it watches would be in the way of another transaction.
-      if (!goes_on && chain->second.next < chain->second.slots.size()) masters_.erase(chain->first);
-      chain = goes_on ? std::next(chain) : chains.erase(chain);
-    }
+    for (Chain &chain : chains) Append(chain, mark);
+    chains.erase(std::remove_if(chains.begin(), chains.end(),
+                                [&](Chain &chain) { return !Receive(chain, mark, left); }),
+                 chains.end());
   }
 }
 
 // Queues the transaction of the next slot, if its position is watched, and watches the one after it.
 void ClusterSender::Append(Chain &chain, const std::string &mark) {
+  redis::Connection &connection = chain.connection();
   size_t watched = chain.next;
   if (chain.is_watched) {
     size_t const slot = chain.slots[chain.next];
-    chain.names = ReverseSender::Append(*chain.connection, PositionKey(slot), mark, commands_[slot]);
+    chain.names = ReverseSender::Append(connection, PositionKey(slot), mark, commands_[slot]);
     ++watched;
   }
   if (watched < chain.slots.size()) {
     std::string const key = PositionKey(chain.slots[watched]);
-    chain.connection->Append({"WATCH", key});
-    chain.connection->Append({"GET", key});
+    connection.Append({"WATCH", key});
+    connection.Append({"GET", key});
   }
-  chain.connection->Flush();
+  connection.Flush();
 }
 
 // Takes the replies to that. False: the chain is at its end, or cannot go on.
@@ -196,7 +303,7 @@ bool ClusterSender::Receive(Chain &chain, const std::string &mark, redis::Slots 
   if (chain.is_watched) {
     size_t const slot = chain.slots[chain.next++];
     chain.is_watched = false;
-    auto refused = ReverseSender::Receive(*chain.connection, PositionKey(slot), chain.names);
+    auto refused = ReverseSender::Receive(chain.connection(), PositionKey(slot), chain.names);
     if (!refused) {
       positions_[slot] = mark;
       commands_.erase(slot);
@@ -207,17 +314,23 @@ bool ClusterSender::Receive(Chain &chain, const std::string &mark, redis::Slots 
       throw pg::Failure(*refused);
     }
   }
-  return chain.next < chain.slots.size() && TakeWatch(chain);
+  return chain.next < chain.slots.size() && TakeWatch(chain) && chain.next < chain.slots.size();
 }
 
-// False: the slot is not there now. Errors: 40001.
+// False: the chain cannot go on. A slot that is not there now is left out. Errors: 40001.
 bool ClusterSender::TakeWatch(Chain &chain) {
+  redis::Connection &connection = chain.connection();
   size_t const slot = chain.slots[chain.next];
-  redis::Reply const watched = pg::ValueOrThrow(chain.connection->Receive());
-  bool const is_left = Leave(*chain.connection, watched);
-  redis::Reply const position = pg::ValueOrThrow(chain.connection->Receive());
-  if (is_left || Leave(*chain.connection, position)) return false;
-  if (TextOf(*chain.connection, position).value_or(Bytes()) != positions_[slot])
+  redis::Reply const watched = pg::ValueOrThrow(connection.Receive());
+  bool const is_left = Leave(connection, watched);
+  redis::Reply const position = pg::ValueOrThrow(connection.Receive());
+  if (is_left || Leave(connection, position)) {
+    ++chain.next;
+    // What it watches would be in the way of another transaction.
+    if (!is_left) chain.link->reset();
+    return is_left;
+  }
+  if (TextOf(connection, position).value_or(Bytes()) != positions_[slot])
     throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
                       "another connection has written " + PositionKey(slot) + " since the last batch",
                       "It is of a reverse feed that has ended, or of another server's; or a node of the "

@@ -30,9 +30,11 @@ void NoteState(const std::string &migration, const char *state, const std::optio
        SqlParam::OptionalText(problem ? std::optional(problem->message) : std::nullopt)});
 }
 
-// The definition that a feed was begun with. When it changes, the feed begins anew.
+// The definition that a feed was begun with. When it changes, or start_reverse is called, the feed begins
+// anew.
 struct Wanted {
   bool wanted = false;
+  bool is_starting = false;
   std::string definition;
   int64 feed_id = 0;
 };
@@ -42,7 +44,7 @@ Wanted ReadWanted(const std::string &migration) {
   {
     pg::AsExtensionOwner as_owner;
     auto rows = Spi::ExecuteKept(
-        R"sql(SELECT f.wanted, (f.state = 'starting')::text || coalesce((
+        R"sql(SELECT f.wanted, f.state = 'starting', coalesce((
                          SELECT md5(string_agg(p.*::text || coalesce(q.query, '') || coalesce(m.target_relation::oid::text, ''), '' ORDER BY p.mapping_id))
                          FROM redis_migrate.mapping AS p LEFT JOIN redis_migrate.reverse_mapping AS m USING (mapping_id)
                               LEFT JOIN redis_migrate.reverse_query AS q USING (mapping_id)
@@ -51,7 +53,7 @@ Wanted ReadWanted(const std::string &migration) {
               FROM redis_migrate.reverse_feed AS f
               WHERE f.migration = $1)sql",
         {SqlParam::Text(migration)}, true);
-    if (rows.size() > 0) result = {rows[0].Bool(0), rows[0].Text(1), rows[0].Int8(2)};
+    if (rows.size() > 0) result = {rows[0].Bool(0), rows[0].Bool(1), rows[0].Text(2), rows[0].Int8(3)};
   }
   Spi::Commit();
   return result;
@@ -96,15 +98,16 @@ void TakeUp(const std::string &migration) {
 void Feed(const std::string &name, bool until_drained) {
   TakeUp(name);
   for (;;) {
-    if (!until_drained && !ReadWanted(name).wanted) return;
-    NoteState(name, "running", std::nullopt);
-    Spi::Commit();
     Wanted const begun = ReadWanted(name);
+    if (!until_drained && !begun.wanted) return;
     ReverseFeed feed(LoadMigration(name));
     feed.Look();
+    NoteState(name, "running", std::nullopt);
+    Spi::Commit();
     pg::CommitSignal signal(begun.feed_id);
     bool is_failed = false;
-    for (int64 looked_ms = pg::MonotonicMs();;) {
+    int64 sent_ms = pg::MonotonicMs();
+    for (int64 looked_ms = sent_ms;;) {
       int64 sent = 0;
       signal.Listen();
       try {
@@ -112,9 +115,14 @@ void Feed(const std::string &name, bool until_drained) {
       } catch (const ReverseStopped &) {
         break;
       }
-      if (sent == 0 && until_drained && feed.problem())
-        throw pg::Failure(feed.problem()->sqlstate, feed.problem()->message);
-      if (until_drained && sent == 0) return;
+      if (sent > 0) sent_ms = pg::MonotonicMs();
+      if (until_drained && sent == 0) {
+        if (!feed.problem()) return;
+        // Slots that are being moved may soon be at their new place.
+        if (feed.problem()->sqlstate != ERRCODE_CANNOT_CONNECT_NOW ||
+            pg::MonotonicMs() - sent_ms > kMostMoveMs)
+          throw pg::Failure(feed.problem()->sqlstate, feed.problem()->message);
+      }
       if (feed.problem().has_value() != is_failed) {
         is_failed = !is_failed;
         NoteState(name, is_failed ? "failed" : "running", feed.problem());
@@ -125,10 +133,20 @@ void Feed(const std::string &name, bool until_drained) {
         feed.Look();
         Wanted const now = ReadWanted(name);
         if (!now.wanted && !until_drained) return;
-        if (now.definition != begun.definition) break;
+        if (now.definition != begun.definition || now.is_starting) break;
       }
       if (sent == 0) signal.Wait();
     }
+  }
+}
+
+// The migration may be gone, or Redis.
+void Forget(const std::string &migration) {
+  try {
+    ForgetBatches(LoadMigration(migration));
+  } catch (const pg::Failure &failure) {
+    pg::Report(LOG, "keys of the reverse feed of migration \"" + migration + "\" stay in Redis",
+               failure.message());
   }
 }
 
@@ -161,6 +179,7 @@ PRM_FUNCTION(feed_redis) {
     Feed(migration, until_drained);
     NoteState(migration, until_drained ? "idle" : "stopped", std::nullopt);
     Spi::Commit();
+    if (!until_drained) Forget(migration);
   } catch (...) {
     problem = pg::CurrentProblem();
     pg::RollBackAfter(*problem);

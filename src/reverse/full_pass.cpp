@@ -11,7 +11,6 @@ using pg::Spi;
 namespace {
 
 constexpr char kKeysAtOnce[] = "1000";
-constexpr int64 kMostMoveMs = 5000;  // without a slot that is done
 constexpr long kLookAgainMs = 200;
 
 }  // namespace
@@ -64,8 +63,9 @@ void ReverseFeed::RemoveKeysOfCluster(Fed &fed) {
     uint64_t const epoch = walk.epoch();
     RemoveKeysWithoutRows(fed, walk.connection(), slots.value());
     redis::Slots const stable = pg::ValueOrThrow(walk.StableSlots());
+    size_t const before = done.count();
     if (walk.epoch() == epoch) done |= slots.value() & stable & ~pg::ValueOrThrow(walk.ImportedSlots());
-    until_ms = pg::MonotonicMs() + kMostMoveMs;
+    if (done.count() > before) until_ms = pg::MonotonicMs() + kMostMoveMs;
   }
 }
 
@@ -102,12 +102,11 @@ void ReverseFeed::RemoveKeysWithoutRows(Fed &fed, redis::Connection &connection,
       names.insert(std::move(name));
     }
     if (names.empty()) continue;
-    AddMissing(reverse, names);
-    Send(fed, {});
+    SendNoted(fed, AddMissing(reverse, names));
   } while (cursor != "0");
 }
 
-void ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names) {
+std::set<RowName> ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names) {
   std::set<RowName> missing;
   ForRowsInOrder(
       names,
@@ -119,9 +118,19 @@ void ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowNa
       },
       [](const RowName &, const pg::Problem &) {});  // it has a row
   std::set<std::string> const rejected = FindRejected(reverse, missing);
-  for (const RowName &name : missing)
-    if (std::string const key = reverse.KeyOf(name); rejected.count(key) == 0)
+  for (auto name = missing.begin(); name != missing.end();) {
+    std::string const key = reverse.KeyOf(*name);
+    if (rejected.count(key) > 0) {
+      name = missing.erase(name);
+      continue;
+    }
+    if (sender_->IsHeld(sender_->SlotOf(key)))
+      held_.insert(*name);
+    else
       pg::ThrowIfError(sender_->Add(reverse.db, key, {"list"}));
+    ++name;
+  }
+  return missing;
 }
 
 }  // namespace prm

@@ -2,6 +2,7 @@
 
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
+#include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/session_lock.h"
 #include "pg/spi.h"
@@ -14,6 +15,8 @@ using pg::Spi;
 using pg::SqlParam;
 
 namespace {
+
+constexpr int64 kMostPassMs = 1000;
 
 // Several mappings may have one target.
 std::string RowTrigger(int64 mapping_id) { return "redis_migrate_outbox_" + std::to_string(mapping_id); }
@@ -100,6 +103,10 @@ void RemoveOutbox(const Mapping &mapping) {
 // begun behind them: numbers up to `last` were given to transactions with ids below `next`, whose changes are
 // all visible, or never will be, once no such transaction runs any more.
 std::vector<Outbox::Change> Outbox::Read(int limit) {
+  if (passed_ > 0 && (is_all_ || pg::MonotonicMs() - passed_ms_ > kMostPassMs)) {
+    passed_ = 0;
+    first_passed_ = PG_INT64_MAX;
+  }
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
       R"sql(SELECT outbox_id, name
@@ -107,7 +114,8 @@ std::vector<Outbox::Change> Outbox::Read(int limit) {
             WHERE mapping_id = $1 AND outbox_id >= $3
             ORDER BY outbox_id
             LIMIT $2)sql",
-      {SqlParam::Int8(mapping_id_), SqlParam::Int4(limit), SqlParam::Int8(from_)}, true);
+      {SqlParam::Int8(mapping_id_), SqlParam::Int4(limit), SqlParam::Int8(std::max(from_, passed_ + 1))},
+      true);
   std::vector<Change> changes;
   changes.reserve(rows.size());
   for (uint64 i = 0; i < rows.size(); ++i) changes.push_back({rows[i].Int8(0), rows[i].TextArray(1)});
@@ -122,9 +130,12 @@ std::vector<Outbox::Change> Outbox::Read(int limit) {
             .Int8(0);
     next_ = pg::Call([] { return ReadNextTransactionId(); });
   }
-  bool const is_all = changes.size() < static_cast<size_t>(limit);
-  done_ = is_all ? settled_ : std::min(settled_, changes.back().id);
-  if (changes.empty()) from_ = std::max(from_, done_ + 1);
+  is_all_ = changes.size() < static_cast<size_t>(limit);
+  done_ = is_all_ ? settled_ : std::min(settled_, changes.back().id);
+  if (changes.empty())
+    from_ = std::max(from_, std::min(done_ + 1, first_passed_));
+  else
+    read_ = changes.back().id;
   return changes;
 }
 
@@ -133,7 +144,20 @@ void Outbox::Forget(const std::vector<int64> &ids, int64 first_left) {
   if (!ids.empty())
     Spi::ExecuteKept("DELETE FROM redis_migrate.outbox WHERE mapping_id = $2 AND outbox_id = ANY ($1)",
                      {SqlParam::Int8Array(ids), SqlParam::Int8(mapping_id_)});
-  from_ = std::max(from_, std::min(done_ + 1, first_left));
+  from_ = std::max(from_, std::min({done_ + 1, first_left, first_passed_}));
+}
+
+void Outbox::PassOver(int64 first_left) {
+  if (passed_ == 0) passed_ms_ = pg::MonotonicMs();
+  passed_ = read_;
+  first_passed_ = std::min(first_passed_, first_left);
+}
+
+void Outbox::Note(const std::set<RowName> &names) const {
+  pg::AsExtensionOwner as_owner;
+  for (const RowName &name : names)
+    Spi::ExecuteKept("INSERT INTO redis_migrate.outbox (mapping_id, name) VALUES ($1, $2)",
+                     {SqlParam::Int8(mapping_id_), SqlParam::TextArray(name)});
 }
 
 bool Outbox::IsAtRest() const {

@@ -29,6 +29,12 @@ class Outbox {
   // Deletes changes that the last Read returned. first_left: the first of them that stays. If the transaction
   // does not commit, the object is to be forgotten, too.
   void Forget(const std::vector<int64> &ids, int64 first_left);
+  // The next Read returns what follows the last change that this one has returned, if there is more. Those
+  // that stay, from first_left on, have their turn when it has come to the end, and every second.
+  void PassOver(int64 first_left);
+  bool HasPassedOver() const { return passed_ > 0; }
+  // Notes changes of rows with these names.
+  void Note(const std::set<RowName> &names) const;
   // All changes before it are done.
   int64 from() const { return from_; }
 
@@ -55,8 +61,13 @@ class Outbox {
   int64 from_ = 0;
   int64 last_ = 0;
   TransactionId next_ = InvalidTransactionId;
-  int64 settled_ = 0;  // no transaction will show changes up to it that the last Read did not see
-  int64 done_ = 0;     // the same, once those that it returned are done
+  int64 settled_ = 0;    // no transaction will show changes up to it that the last Read did not see
+  int64 done_ = 0;       // the same, once those that it returned are done
+  int64 read_ = 0;       // the last that it returned
+  bool is_all_ = false;  // there were no more
+  int64 passed_ = 0;     // changes up to it are passed over; 0: none
+  int64 first_passed_ = PG_INT64_MAX;
+  int64 passed_ms_ = 0;  // since when
 };
 
 }  // namespace prm

@@ -21,7 +21,6 @@ constexpr int kMostNames = 1000;        // of a batch
 constexpr int64 kHoldMs = 5000;         // a mapping whose reverse query is at fault
 constexpr int64 kRetryMs = 60000;       // between two tries of rejected rows
 constexpr size_t kMostRejects = 10000;  // of a mapping: the query is wrong
-constexpr int kMostEndings = 5;
 
 }  // namespace
 
@@ -30,115 +29,6 @@ LOCKTAG ReverseFeedLock(const std::string &migration) {
 }
 
 std::string FeedInstance() { return pg::ThisInstance() + "/" + std::to_string(MyDatabaseId); }
-
-// A batch is acknowledged once EXEC has answered. Until then it may come at any time, but for one thing: EXEC
-// does nothing if somebody has written the position meanwhile. A later batch does so for its own slots alone.
-void EndBatches(const Migration &migration) {
-  for (int endings = 1;; ++endings) {
-    int64 batch = 0;
-    redis::Slots slots;
-    {
-      // Waits for who is about to send one.
-      pg::AsExtensionOwner as_owner;
-      auto rows =
-          Spi::Execute("SELECT batch, slots FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
-                       {SqlParam::Text(migration.name)});
-      if (rows.size() > 0) {
-        batch = rows[0].Int8(0);
-        slots = pg::ValueOrThrow(redis::SlotsFromText(rows[0].Text(1)));
-      }
-    }
-    std::string const instance = FeedInstance();
-    Spi::Commit();
-    if (slots.none()) return;
-    try {
-      ReverseSender::Open(migration.name, migration.server, instance)->End(batch, slots);
-      return;
-    } catch (const pg::Failure &failure) {
-      if (failure.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE || endings == kMostEndings) throw;
-    }
-  }
-}
-
-namespace {
-
-// By slot. A server that is no cluster has slot 0 alone; slots of a cluster are known once it has had
-// batches.
-std::map<size_t, int64> ReadAcknowledged(const std::string &migration, bool is_cluster) {
-  std::map<size_t, int64> acknowledged;
-  pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
-      R"sql(SELECT f.acknowledged, s.slot, s.acknowledged
-            FROM redis_migrate.reverse_feed AS f LEFT JOIN redis_migrate.reverse_slot AS s USING (migration)
-            WHERE f.migration = $1)sql",
-      {SqlParam::Text(migration)});
-  for (uint64 i = 0; i < rows.size(); ++i) {
-    if (is_cluster && !rows[i].IsNull(1))
-      acknowledged[static_cast<size_t>(rows[i].Int4(1))] = rows[i].Int8(2);
-    else
-      acknowledged[0] = rows[i].Int8(0);
-  }
-  return acknowledged;
-}
-
-// A server that has an older batch than it has acknowledged, or a newer one than there is, has lost what it
-// had, or this server has: only all rows tell. Notes a gap of all mappings then, and writes the positions
-// anew, or some would be found again and again; but nothing while all families are Redis' again. Another
-// process may send batches meanwhile: what is acknowledged is read before the positions, and what is begun
-// after them. Commits. Returns whether it has found such a slot.
-bool NoteLostBatches(const std::string &migration, ReverseSender &sender) {
-  std::map<size_t, int64> const acknowledged = ReadAcknowledged(migration, sender.is_cluster());
-  Spi::Commit();
-  std::map<size_t, ReverseSender::Position> const positions = sender.FetchPositions();
-  int64 batch = 0;
-  std::vector<int64> mappings;
-  bool is_at_rest = true;
-  {
-    pg::AsExtensionOwner as_owner;
-    auto rows = Spi::Execute(
-        R"sql(SELECT f.batch, m.mapping_id
-              FROM redis_migrate.reverse_feed AS f JOIN redis_migrate.reverse_mapping AS m USING (migration)
-              WHERE f.migration = $1)sql",
-        {SqlParam::Text(migration)});
-    for (uint64 i = 0; i < rows.size(); ++i) {
-      batch = rows[i].Int8(0);
-      mappings.push_back(rows[i].Int8(1));
-    }
-  }
-  const char *gap = nullptr;
-  redis::Slots doubtful;
-  for (const auto &[slot, at_least] : acknowledged) {
-    auto const position = positions.find(slot);
-    if (at_least == 0 || (position != positions.end() && position->second.batch >= at_least)) continue;
-    gap = "Redis has lost batches";
-    doubtful.set(slot);
-  }
-  for (const auto &[slot, position] : positions) {
-    if (!position.is_of_others && position.batch <= batch) continue;
-    gap = "batches in Redis are not of this server";
-    doubtful.set(slot);
-  }
-  if (gap != nullptr) {
-    // Once the positions are written, nothing else tells.
-    pg::SetForTransaction("synchronous_commit", "local");
-    for (int64 const id : mappings) {
-      Outbox(id).NoteGap(gap);
-      if (!Outbox(id).IsAtRest()) is_at_rest = false;
-    }
-  }
-  Spi::Commit();
-  if (!is_at_rest) sender.End(batch, doubtful);
-  return gap != nullptr;
-}
-
-}  // namespace
-
-bool NoteLostBatches(const Migration &migration) {
-  std::string const instance = FeedInstance();
-  std::unique_ptr<ReverseSender> const sender =
-      ReverseSender::Open(migration.name, migration.server, instance);
-  return NoteLostBatches(migration.name, *sender);
-}
 
 ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name), server_(migration.server) {
   std::set<int64> installed;
@@ -206,6 +96,7 @@ int64 ReverseFeed::SendSome() {
     } catch (const QueryFault &fault) {
       sender_->Clear();
       untold_.clear();
+      held_.clear();
       written_.clear();
       refused_.clear();
       fed.held_until_ms = pg::MonotonicMs() + kHoldMs;
@@ -236,7 +127,9 @@ int64 ReverseFeed::SendSome(Fed &fed) {
     SendAllRows(fed);
     ++sent;
   }
-  return sent + SendOutbox(fed);
+  sent += SendOutbox(fed);
+  if (fed.outbox.HasPassedOver()) problem_ = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW, sender_->WhyHeld()};
+  return sent;
 }
 
 int64 ReverseFeed::SendOutbox(Fed &fed) {
@@ -257,27 +150,46 @@ int64 ReverseFeed::SendOutbox(Fed &fed) {
   }
   // Redis is sent the state of the rows after these changes, or later.
   std::set<RowName> const postponed = AddKeys(fed, wanted);
+  Sent const sent = Send(fed.reverse, wanted);
   Done done;
+  std::set<RowName> waiting;  // of held ones; one change of each is enough
   for (size_t i = 0; i < changes.size(); ++i) {
-    if (names[i] && postponed.count(*names[i]) > 0) {
+    bool const is_held = names[i] && held_.count(*names[i]) > 0;
+    if (is_held ? waiting.insert(*names[i]).second : names[i] && postponed.count(*names[i]) > 0) {
       done.first_left = std::min(done.first_left, changes[i].id);
       continue;
     }
     done.ids.push_back(changes[i].id);
+    if (is_held) continue;
     if (!names[i] || untold_.count(*names[i]) > 0)
       ++done.unfit;
     else if (refused_.count(*names[i]) == 0)
       ++done.sent;
   }
-  Send(fed, done);
+  if (!held_.empty()) fed.outbox.PassOver(done.first_left);
+  Settle(fed, sent, done);
   return static_cast<int64>(done.ids.size());
 }
 
-// Sends what was added, and forgets the changes that this was about.
-void ReverseFeed::Send(Fed &fed, const Done &done) {
-  redis::Slots const slots = sender_->slots();
-  redis::Slots const earlier = CommitDurably(fed.reverse, slots);
-  sender_->Send(batch_);
+// Sends what was added of these names, and finds those that are held.
+ReverseFeed::Sent ReverseFeed::Send(const ReverseMapping &reverse, const std::set<RowName> &names) {
+  Sent sent;
+  sent.done = sender_->slots();
+  sent.unsure = CommitDurably(reverse, sent.done);
+  redis::Slots const held = sender_->Send(batch_);
+  sent.done &= ~held;
+  sent.unsure &= ~sent.done;
+  if (held.none()) return sent;
+  for (const RowName &name : names)
+    if (held.test(sender_->SlotOf(reverse.KeyOf(name))) && refused_.count(name) + untold_.count(name) == 0) {
+      held_.insert(name);
+      written_.erase(name);
+    }
+  return sent;
+}
+
+// Forgets the changes that a batch was about.
+void ReverseFeed::Settle(Fed &fed, const Sent &sent, const Done &done) {
   // If a crash undoes this, it is done once more.
   pg::SetForTransaction("synchronous_commit", "off");
   fed.outbox.Forget(done.ids, done.first_left);
@@ -287,8 +199,8 @@ void ReverseFeed::Send(Fed &fed, const Done &done) {
     Spi::ExecuteKept(
         "UPDATE redis_migrate.reverse_feed SET acknowledged = $2, slots = $3 WHERE migration = $1",
         {SqlParam::Text(migration_), SqlParam::Int8(batch_),
-         SqlParam::Text(redis::SlotsToText(earlier & ~slots))});
-    if (sender_->is_cluster()) NoteSlots(slots);
+         SqlParam::Text(redis::SlotsToText(sent.unsure))});
+    if (sender_->is_cluster()) NoteSlots(sent.done);
     Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.reverse_mapping
               SET sent = sent + $2, unfit = unfit + $3, last_sent_at = clock_timestamp(),
@@ -302,6 +214,7 @@ void ReverseFeed::Send(Fed &fed, const Done &done) {
   }
   Spi::Commit();
   untold_.clear();
+  held_.clear();
 }
 
 // The masters of a cluster lose batches, if they do, one without the others.
@@ -414,6 +327,13 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
             "runs have rejected elements of the key, which would go: see redis_migrate.rejects"};
       }
   }
+  for (auto name = names.begin(); name != names.end();)
+    if (sender_->IsHeld(sender_->SlotOf(reverse.KeyOf(*name)))) {
+      held_.insert(*name);
+      name = names.erase(name);
+    } else {
+      ++name;
+    }
   int64 bytes = 0;
   std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);
   fed.limit = bytes > kMostReverseBytes ? std::max(1, fed.limit / 2) : std::min(kMostNames, fed.limit * 2);
@@ -442,11 +362,19 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
 void ReverseFeed::SendNames(Fed &fed, std::set<RowName> names) {
   while (!names.empty()) {
     auto const end = std::next(names.begin(), std::min<int64>(fed.limit, static_cast<int64>(names.size())));
-    std::set<RowName> const left = AddKeys(fed, {names.begin(), end});
+    std::set<RowName> const part(names.begin(), end);
+    std::set<RowName> const left = AddKeys(fed, part);
     names.erase(names.begin(), end);
     names.insert(left.begin(), left.end());
-    Send(fed, {});
+    SendNoted(fed, part);
   }
+}
+
+// Sends what was added of these names. Those that are held wait as changes do.
+void ReverseFeed::SendNoted(Fed &fed, const std::set<RowName> &names) {
+  Sent const sent = Send(fed.reverse, names);
+  fed.outbox.Note(held_);
+  Settle(fed, sent, {});
 }
 
 }  // namespace prm

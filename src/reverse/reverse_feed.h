@@ -18,10 +18,17 @@ std::string FeedInstance();
 // there, or never comes. Commits. Errors: those of ReverseSender.
 void EndBatches(const Migration &migration);
 
+// Once the feed of a migration is not wanted any more: forgets what Redis has confirmed, and removes the keys
+// from it that say so. Who starts the feed again notes a gap. The caller has the lock of the feed. Commits.
+// Errors: those of ReverseSender; the keys stay then.
+void ForgetBatches(const Migration &migration);
+
 // Whether the server lacks batches that it has confirmed, or has those of another server, as after a
 // fail-over: all rows of all mappings are to be written then. Commits. Whoever feeds may go on meanwhile, or
 // fails with 40001 and is tried again; so may this. Errors: those of ReverseSender.
 bool NoteLostBatches(const Migration &migration);
+// As above, with a sender that has sent nothing yet.
+bool NoteLostBatches(const std::string &migration, ReverseSender &sender);
 
 // The changes of a mapping are not noted, or not sent, any more.
 class ReverseStopped : public pg::Failure {
@@ -64,7 +71,12 @@ class ReverseFeed {
     std::vector<int64> ids = {};
     int64 sent = 0;
     int64 unfit = 0;
-    int64 first_left = PG_INT64_MAX;  // for which there was no room
+    int64 first_left = PG_INT64_MAX;  // for which there was no room, or whose slot is held
+  };
+  // Slots of a batch.
+  struct Sent {
+    redis::Slots done;
+    redis::Slots unsure;  // of earlier batches that are not acknowledged
   };
 
   int64 SendSome(Fed &fed);
@@ -79,11 +91,13 @@ class ReverseFeed {
   // Returns the names for which there was no room.
   std::set<RowName> AddKeys(Fed &fed, const std::set<RowName> &names);
   std::set<RowName> AddReadKeys(Fed &fed, const std::set<RowName> &names);
-  // Adds those keys that have no row and that runs have not rejected.
-  void AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names);
+  // Adds those keys that have no row and that runs have not rejected. Returns their names.
+  std::set<RowName> AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names);
   std::set<std::string> FindRejected(const ReverseMapping &reverse, const std::set<RowName> &names);
 
-  void Send(Fed &fed, const Done &done);
+  Sent Send(const ReverseMapping &reverse, const std::set<RowName> &names);
+  void Settle(Fed &fed, const Sent &sent, const Done &done);
+  void SendNoted(Fed &fed, const std::set<RowName> &names);
   redis::Slots CommitDurably(const ReverseMapping &reverse, const redis::Slots &slots);
   void NoteSlots(const redis::Slots &slots);
   void ReadRejected(Fed &fed);
@@ -97,6 +111,7 @@ class ReverseFeed {
   int64 batch_ = 0;
   // The batch that is being made:
   std::set<RowName> untold_;  // rows that do not tell what their keys are
+  std::set<RowName> held_;    // whose slots take no transaction now
   std::set<RowName> written_;
   std::map<RowName, pg::Problem> refused_;
 };

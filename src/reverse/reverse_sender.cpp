@@ -25,7 +25,7 @@ class ServerSender : public ReverseSender {
 
   bool is_cluster() const override { return false; }
 
-  std::map<size_t, Position> FetchPositions() override {
+  std::map<size_t, Position> FetchPositions(const redis::Slots &) override {
     pg::ValueOrThrow(connection_->Command({"SELECT", "0"}));
     pg::ValueOrThrow(connection_->Command({"WATCH", position_key_}));
     redis::Reply const reply = pg::ValueOrThrow(connection_->Command({"GET", position_key_}));
@@ -34,7 +34,7 @@ class ServerSender : public ReverseSender {
     return {{0, PositionOf(*text)}};
   }
 
-  void Send(int64 batch) override {
+  redis::Slots Send(int64 batch) override {
     std::vector<std::string> const names = Append(*connection_, position_key_, MarkOf(batch), commands_[0]);
     Clear();  // values may be large
     // The next batch is watched before its rows are read.
@@ -46,14 +46,19 @@ class ServerSender : public ReverseSender {
       if (reply.IsError() && !refused) refused.emplace(connection_->ToError(reply));
     }
     if (refused) throw pg::Failure(*refused);
+    return {};
   }
 
   void End(int64 batch, const redis::Slots &) override {
-    FetchPositions();
+    FetchPositions({});
     Send(batch);
   }
 
- protected:
+  void RemovePositions(const redis::Slots &) override {
+    pg::ValueOrThrow(connection_->Command({"SELECT", "0"}));
+    pg::ValueOrThrow(connection_->Command({"UNLINK", position_key_}));
+  }
+
   size_t SlotOf(const std::string &) const override { return 0; }
 
  private:

@@ -7,6 +7,9 @@
 
 namespace prm {
 
+// So long is waited for slots of a cluster that are being moved, while none is done.
+constexpr int64 kMostMoveMs = 5000;
+
 class ReverseSender {
  public:
   // Connects to the server, or to the masters of a cluster, with the credentials of the current user.
@@ -23,9 +26,9 @@ class ReverseSender {
     int64 batch = 0;
   };
   // The last batch that the server has of each slot; a server that is no cluster has slot 0 alone. Is called
-  // once, before Send: what others send from then on is noticed. Errors: those of the server; 57P03 while a
-  // slot is being moved.
-  virtual std::map<size_t, Position> FetchPositions() = 0;
+  // once, before Send: what others send from then on is noticed. Of slots that no node of a cluster can tell
+  // of now, those that are needed are waited for. Errors: those of the server; 57P03 if that takes too long.
+  virtual std::map<size_t, Position> FetchPositions(const redis::Slots &needed) = 0;
 
   // A key of a database, and the value that it is to have. An empty collection: none. Errors: kUnsupported,
   // for a value that the server cannot have; nothing is added then.
@@ -41,15 +44,28 @@ class ReverseSender {
   redis::Slots slots() const;
 
   // Sends what was added as one transaction, in a cluster as one for each slot, which begins with SET of a
-  // position to <instance>:<batch>, and waits for its end. Errors: 08006, 08000; 40001 if another connection
-  // has sent a batch since the last one of this, so that what an ended process has left in its socket is
-  // never done late; 57P03 while a slot is being moved; those of the server. After an error a transaction has
-  // run nothing, or, for a command that the server refuses only when it runs it, the others.
-  virtual void Send(int64 batch) = 0;
+  // position to <instance>:<batch>, and waits for its end. Returns the slots of a cluster that take no
+  // transaction now, because they are being moved: nothing was done there. Errors: 08006, 08000; 40001 if
+  // another connection has sent a batch since the last one of this, so that what an ended process has left in
+  // its socket is never done late; 57P03 while slots cannot be written to for another reason, or many are
+  // being moved; those of the server. After an error a transaction has run nothing, or, for a command that
+  // the server refuses only when it runs it, the others.
+  virtual redis::Slots Send(int64 batch) = 0;
+
+  // The slot of a key. A server that is no cluster has slot 0 alone.
+  virtual size_t SlotOf(const std::string &key) const = 0;
+
+  // Whether Send has returned the slot of late: it is tried again after a while. And why.
+  virtual bool IsHeld(size_t) const { return false; }
+  virtual std::string WhyHeld() const { return {}; }
 
   // Gives these slots the position of a batch that is not older than any that was sent. What another process
   // has sent there is done when it returns, or never will be. The same errors.
   virtual void End(int64 batch, const redis::Slots &slots) = 0;
+
+  // Removes the positions of these slots, but for those that no node of a cluster serves now. The same
+  // errors.
+  virtual void RemovePositions(const redis::Slots &slots) = 0;
 
  protected:
   using Command = std::vector<std::string>;
@@ -57,7 +73,6 @@ class ReverseSender {
   ReverseSender(std::string migration, std::string instance)
       : migration_(std::move(migration)), mark_(std::move(instance) + ":") {}
 
-  virtual size_t SlotOf(const std::string &key) const = 0;
   std::string MarkOf(int64 batch) const { return mark_ + std::to_string(batch); }
   Position PositionOf(Bytes text) const;
 

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Times the reverse feed beside what it could be without. No figure makes it fail.
 
-Usage: reverse.py --redis PORT [--rows N] [--rate N] [--seconds N] [--rounds N]
+Usage: reverse.py --redis PORT [--cluster] [--rows N] [--rate N] [--seconds N] [--rounds N]
   --redis      an empty Redis server
+  --cluster    it is a node of a cluster
   --rows N     of the table, each of which is changed once where not the lag is measured; 200,000 by default
   --rate N     changes a second while the lag is measured; 20,000 by default
   --seconds N  how long; 15 by default
@@ -10,7 +11,7 @@ Usage: reverse.py --redis PORT [--rows N] [--rate N] [--seconds N] [--rounds N]
   --check      only checks the options
 
 "UPDATE" is one statement over all rows, with the triggers of the reverse feed and without. "drain" is what feed_redis
-then takes to send the changes, beside redis-cli --pipe with the same commands. While the lag is measured, transactions
+then takes to send the changes, beside redis-cli --pipe with the same commands, which knows no cluster. While the lag is measured, transactions
 of 100 changes follow one another; the lag is the time from the commit of another change until Redis has the value,
 looked for every 2 ms. PostgreSQL is that of PGHOST, PGPORT and PGUSER; its processes must run on this machine.
 """
@@ -22,6 +23,7 @@ import time
 
 import psycopg2
 import redis
+import redis.cluster
 
 from live import InProcess, command, cpu_seconds, quantile, wait_until
 
@@ -54,10 +56,12 @@ class Bench:
     def __init__(self, options):
         self.options = options
         self.figures = {}
-        self.redis = redis.Redis(port=options.redis, decode_responses=True)
+        client = redis.cluster.RedisCluster if options.cluster else redis.Redis
+        self.redis = client(host="127.0.0.1", port=options.redis, decode_responses=True)
         self.cursor = connect()
         self.execute("CREATE EXTENSION pg_redis_migrate")
-        self.execute("CREATE SERVER bench FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '%d')" % options.redis)
+        self.execute("CREATE SERVER bench FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '%d'%s)"
+                     % (options.redis, ", cluster 'on'" if options.cluster else ""))
         self.execute("""
             CREATE USER MAPPING FOR PUBLIC SERVER bench;
             CREATE TABLE sessions (id text PRIMARY KEY, value text, expires_at timestamptz) WITH (fillfactor = 50);
@@ -147,7 +151,8 @@ class Bench:
         for number in range(1, self.options.rounds + 1):
             print("round %d" % number, flush=True)
             self.update("UPDATE, us/row")
-            self.pipe()
+            if not self.options.cluster:
+                self.pipe()
             self.start()
             self.drain()
             self.check()
@@ -159,12 +164,14 @@ class Bench:
         for case, value in median.items():
             print("%-40s %12.2f" % (case, value))
         print("%-40s %12.2f" % ("trigger, us/row", median["UPDATE with the feed, us/row"] - median["UPDATE, us/row"]))
-        print("%-40s %12.2f" % ("drain beside redis-cli --pipe", median["redis-cli --pipe, keys/s"] / median["drain, changes/s"]))
+        if not self.options.cluster:
+            print("%-40s %12.2f" % ("drain beside redis-cli --pipe", median["redis-cli --pipe, keys/s"] / median["drain, changes/s"]))
 
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--redis", type=int)
+    parser.add_argument("--cluster", action="store_true")
     parser.add_argument("--rows", type=int, default=200000)
     parser.add_argument("--rate", type=int, default=20000)
     parser.add_argument("--seconds", type=int, default=15)

@@ -120,12 +120,30 @@ drained('changes');
 is(compared(), '', 'every key is what its row says');
 is(wait_for($node) . open_late_writes(), '', 'slots that moved bring no late writes');
 
+# A move that is not completed holds up the changes of its slot alone, and keeps no feed from starting.
+rows(q{INSERT INTO strings SELECT '{open}' || i, i FROM generate_series(1, 9) AS i});
+drained('rows of one slot');
+my @move = (RedisNodes::Cluster::slot('open'), owner_of('s:{open}'), (grep { !$_->{slots}{ RedisNodes::Cluster::slot('open') } } $cluster->masters)[0]);
+$cluster->begin_move(@move);
+rows(q{SELECT pg_terminate_backend(pid, 20000) FROM redis_migrate.workers WHERE kind = 'reverse feed'});
+rows(q{UPDATE strings SET value = 'open' WHERE id ~ 'open|new' AND id !~ '3'; DELETE FROM strings WHERE id ~ 'open.*3'; INSERT INTO strings VALUES ('{open}0', 'new')});
+sub are_others_written { return !grep { owner_of("s:new$_")->{node}->cli('GET', "s:new$_") ne 'open' } 1, 2, 24; }
+wait_until('changes of other slots', \&are_others_written);
+wait_until('what waits', sub { rows(q{SELECT f.waiting = count(s.id) + 1 AND f.sqlstate = '57P03' FROM redis_migrate.reverse_feeds AS f, strings AS s WHERE s.id ~ 'open' GROUP BY f.waiting, f.sqlstate}) eq 't' });
+like(rows('SELECT message FROM redis_migrate.reverse_feeds'), qr/^changes of slots $move[0] of the cluster wait: Redis at \S+ refused command "\w+"$/, 'it is told which');
+rows(q{UPDATE strings SET value = 'again' WHERE id = '{open}1'; UPDATE strings SET value = 'open' WHERE id ~ 'new.*3'});
+wait_until('later changes of other slots', sub { owner_of('s:new3')->{node}->cli('GET', 's:new3') eq 'open' });
+$cluster->finish_move(@move);
+drained('the end of the move');
+is(compared(), '', 'then they are written, too');
+is(wait_for($node) . open_late_writes(), '', 'and bring no late writes');
+
 # Somebody writes a position, and a master loses what it had.
 sub position_of { my ($key) = @_; my $tag = 0; ++$tag while RedisNodes::Cluster::slot($tag) != RedisNodes::Cluster::slot($key); return "redis_migrate:position:{$tag}:live"; }
 owner_of('s:new1')->{node}->cli('SET', position_of('s:new1'), rows(q{SELECT instance || ':0' FROM redis_migrate.reverse_feed}));
 owner_of('s:new2')->{node}->cli('DEL', 's:new2');
 rows(q{UPDATE strings SET value = 'again' WHERE id = 'new1'});
-wait_until('the key is back', sub { owner_of('s:new2')->{node}->cli('GET', 's:new2') eq '2' });
+wait_until('the key is back', sub { owner_of('s:new2')->{node}->cli('GET', 's:new2') eq 'open' });
 drained('a position that is older than what was confirmed');
 is(compared(), '', 'all rows are written again');
 rows(q{SELECT redis_migrate.settle_late_writes('live')}) if wait_for($node) eq '';
@@ -177,5 +195,12 @@ cmp_ok(elapsed(sub { ok(scalar(grep { (eval { $masters[2]->cli('SET', "k$_", '1'
 $masters[0]->cli('ACL', 'SETUSER', 'migrator', '+acl|setuser');
 is(sql_error($node, q{CALL redis_migrate.undo_cutover('live')}), '', 'then it is undone there, too');
 is($masters[0]->cli('ACL', 'GETUSER', 'app') . rows(q{SELECT state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), "$rules[0]undone", 'for good');
+
+# The positions go with the feed.
+my $positions = sub { my $count = 0; $count += grep { /^redis_migrate:position:/ } split /\n/, $_->cli('KEYS', 'redis_migrate:*') for @masters; return $count; };
+cmp_ok($positions->(), '>', 100, 'many slots have positions');
+rows(q{SELECT redis_migrate.stop_reverse('live')});
+wait_until('the end of the feed', sub { $positions->() == 0 });
+is(rows(q{SELECT f.state, f.acknowledged, (SELECT count(*) FROM redis_migrate.reverse_slot) FROM redis_migrate.reverse_feed AS f}) . wait_for($node) . open_late_writes(), 'stopped|0|0', 'a feed that is stopped removes its positions, which is no late write');
 
 done_testing();
