@@ -2,6 +2,7 @@
 
 #include "mapping/mapping_query.h"
 #include "pg/memory.h"
+#include "pg/partition.h"
 #include "write/key_order.h"
 
 namespace prm {
@@ -40,15 +41,21 @@ bool MaySelect(Oid relation) {
          pg_attribute_aclcheck_all(relation, GetUserId(), ACL_SELECT, ACLMASK_ALL) == ACLCHECK_OK;
 }
 
-// Whether the heap holds all that a SELECT reads. Extensions that keep a table's rows elsewhere clear them by
-// a trigger on TRUNCATE.
+// Extensions that keep a table's rows elsewhere clear them by a trigger on TRUNCATE.
+bool HasOwnRows(Relation relation) {
+  TriggerDesc *triggers = relation->trigdesc;
+  return !IsSystemRelation(relation) && (triggers == nullptr || (!triggers->trig_truncate_before_statement &&
+                                                                 !triggers->trig_truncate_after_statement));
+}
+
+bool IsDivided(Relation relation) { return relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE; }
+
+// Whether the heap, or those of the partitions, holds all that a SELECT reads.
 bool IsPlain(Relation relation) {
   Form_pg_class form = relation->rd_rel;
-  TriggerDesc *triggers = relation->trigdesc;
-  return form->relkind == RELKIND_RELATION && form->relam == HEAP_TABLE_AM_OID && !form->relhassubclass &&
-         !form->relrowsecurity && !IsSystemRelation(relation) &&
-         (triggers == nullptr ||
-          (!triggers->trig_truncate_before_statement && !triggers->trig_truncate_after_statement));
+  bool const is_heap =
+      form->relkind == RELKIND_RELATION && form->relam == HEAP_TABLE_AM_OID && !form->relhassubclass;
+  return (is_heap || IsDivided(relation)) && HasOwnRows(relation);
 }
 
 // The rule of the planner: an index that is newer than the snapshot may lack versions that the snapshot sees.
@@ -60,9 +67,22 @@ bool MayUse(Relation index) {
 
 bool HasSameTypes(Relation relation, const Request &request) {
   for (int i = 0; i < request.column_count; ++i) {
+    if (request.columns[i].stored > RelationGetDescr(relation)->natts) return false;
     Form_pg_attribute given = TupleDescAttr(request.desc, request.columns[i].offered - 1);
     Form_pg_attribute column = TupleDescAttr(RelationGetDescr(relation), request.columns[i].stored - 1);
     if (column->attisdropped || given->atttypid != column->atttypid) return false;
+  }
+  return true;
+}
+
+// Whether a partition has the columns at the same places as its table.
+bool HasSamePlaces(Relation partition, Relation table, const Request &request) {
+  for (int i = 0; i < request.column_count; ++i) {
+    int const column = request.columns[i].stored - 1;
+    if (column >= RelationGetDescr(partition)->natts ||
+        namestrcmp(&TupleDescAttr(RelationGetDescr(partition), column)->attname,
+                   NameStr(TupleDescAttr(RelationGetDescr(table), column)->attname)) != 0)
+      return false;
   }
   return true;
 }
@@ -156,43 +176,112 @@ bool FindBehind(Relation relation, const Trail &trail, const Key &key, TupleTabl
          (block + 1 < trail.blocks && IsAt(relation, block + 1, FirstOffsetNumber, key, row, stored));
 }
 
-void LookUpRows(const Request &request, Relation relation, Relation index) {
-  auto *source = static_cast<AttrNumber *>(palloc0(sizeof(AttrNumber) * RelationGetDescr(relation)->natts));
-  for (int i = 0; i < request.column_count; ++i)
-    source[request.columns[i].stored - 1] = request.columns[i].offered;
+// Each partition pins buffers, and is looked for among the others.
+constexpr int kMostPartitions = 256;
+
+// A table, or a partition. One that is divided has no rows of its own.
+struct Table {
+  Relation relation;
+  Relation index;
   Key key;
-  PrepareKey(index, source, &key);
+  IndexScanDesc scan;
+  TupleTableSlot *stored;
+  Trail trail;
+};
+
+// All that are open, those that are divided among them. The first is the target.
+struct Tables {
+  const Request *request;
+  AttrNumber *source;  // for each column of the target, the attribute of the rows that fills it
+  Table *open[kMostPartitions];
+  int count;
+};
+
+// Opens a table that a SELECT would read as an index scan does; nullptr: it would not.
+Table *OpenTable(Tables *tables, Oid oid, Oid index) {
+  const Request &request = *tables->request;
+  if (tables->count == kMostPartitions || !OidIsValid(index)) return nullptr;
+  auto *table = static_cast<Table *>(palloc0(sizeof(Table)));
+  table->relation = table_open(oid, AccessShareLock);
+  table->index = index_open(index, AccessShareLock);
+  tables->open[tables->count++] = table;
+  const Table *target = tables->open[0];
+  if (!IsPlain(table->relation) || !MayUse(table->index) || !HasSameTypes(table->relation, request) ||
+      !HasSamePlaces(table->relation, target->relation, request))
+    return nullptr;
+  if (IsDivided(table->relation)) return pg::IsDividedAs(table->relation, table->index) ? table : nullptr;
+  PrepareKey(table->index, tables->source, &table->key);
+  table->stored = table_slot_create(table->relation, nullptr);
+  table->scan = pg::BeginIndexScan(table->relation, table->index, GetActiveSnapshot(), table->key.count);
+  table->trail.blocks = RelationGetNumberOfBlocks(table->relation);
+  return table;
+}
+
+void CloseTables(Tables *tables) {
+  for (int i = 0; i < tables->count; ++i) {
+    Table *table = tables->open[i];
+    if (table->scan != nullptr) index_endscan(table->scan);
+    if (table->stored != nullptr) ExecDropSingleTupleTableSlot(table->stored);
+    index_close(table->index, NoLock);
+    table_close(table->relation, NoLock);
+  }
+}
+
+// Where a row is stored, if it is: a table, or nothing. False: a SELECT would have to tell.
+bool FindTableOf(Tables *tables, TupleTableSlot *row, Table **found) {
+  Table *table = tables->open[0];
+  while (table != nullptr && IsDivided(table->relation)) {
+    Oid const oid = pg::FindPartition(table->relation, row, tables->source);
+    Table *partition = nullptr;
+    for (int i = 1; i < tables->count && partition == nullptr; ++i)
+      if (RelationGetRelid(tables->open[i]->relation) == oid) partition = tables->open[i];
+    if (partition == nullptr && OidIsValid(oid)) {
+      partition = OpenTable(tables, oid, pg::FindIndexOfPartition(oid, RelationGetRelid(table->index)));
+      if (partition == nullptr) return false;
+    }
+    table = partition;
+  }
+  *found = table;
+  return true;
+}
+
+bool FindRow(Table *table, TupleTableSlot *row) {
+  if (FindBehind(table->relation, table->trail, table->key, row, table->stored)) return true;
+  SetKey(row, &table->key);
+  index_rescan(table->scan, table->key.keys, table->key.count, nullptr, 0);
+  bool const is_there = index_getnext_slot(table->scan, ForwardScanDirection, table->stored);
+  if (is_there) table->trail.followed = table->trail.begun && IsBehind(table->trail, &table->stored->tts_tid);
+  return is_there;
+}
+
+bool LookUpRows(Tables *tables) {
+  const Request &request = *tables->request;
+  // INSERT stores the rows of partitions as they come, BulkInsert in the order of the index.
   KeyOrder order;
-  FindKeyOrder(index, source, &order);
-  TupleTableSlot *stored = table_slot_create(relation, nullptr);
-  IndexScanDesc scan = pg::BeginIndexScan(relation, index, GetActiveSnapshot(), key.count);
-  Trail trail = {RelationGetNumberOfBlocks(relation), false, false, {}};
+  bool const is_divided = IsDivided(tables->open[0]->relation);
+  if (!is_divided) FindKeyOrder(tables->open[0]->index, tables->source, &order);
   LookedUpRow *found = request.found;
   OrderedRows rows;
-  BeginOrderedRows(request.rows, request.desc, &order, &rows);
-  while (NextOrderedRow(&rows)) {
+  BeginOrderedRows(request.rows, request.desc, is_divided ? nullptr : &order, &rows);
+  bool may = true;
+  while (may && NextOrderedRow(&rows)) {
     CHECK_FOR_INTERRUPTS();
     slot_getallattrs(rows.row);
+    Table *table = nullptr;
+    may = FindTableOf(tables, rows.row, &table);
     found->number = DatumGetInt32(rows.row->tts_values[0]);
-    bool is_there = FindBehind(relation, trail, key, rows.row, stored);
-    if (!is_there) {
-      SetKey(rows.row, &key);
-      index_rescan(scan, key.keys, key.count, nullptr, 0);
-      is_there = index_getnext_slot(scan, ForwardScanDirection, stored);
-      if (is_there) trail.followed = trail.begun && IsBehind(trail, &stored->tts_tid);
-    }
+    bool const is_there = table != nullptr && FindRow(table, rows.row);
     if (is_there) {
-      trail.begun = true;
-      trail.last = found->place = stored->tts_tid;
+      table->trail.begun = true;
+      table->trail.last = found->place = table->stored->tts_tid;
     }
-    found->stored = !is_there                           ? Stored::kNothing
-                    : IsSame(request, stored, rows.row) ? Stored::kSame
-                                                        : Stored::kOther;
+    found->stored = !is_there                                  ? Stored::kNothing
+                    : IsSame(request, table->stored, rows.row) ? Stored::kSame
+                                                               : Stored::kOther;
     ++found;
   }
   EndOrderedRows(&rows);
-  index_endscan(scan);
-  ExecDropSingleTupleTableSlot(stored);
+  return may;
 }
 
 bool LookUp(const Request &request) {
@@ -201,12 +290,17 @@ bool LookUp(const Request &request) {
   PushCopiedSnapshot(GetTransactionSnapshot());
   UpdateActiveSnapshotCommandId();
   Relation relation = table_open(request.relation, AccessShareLock);
-  bool may = IsPlain(relation) && MaySelect(request.relation) && HasSameTypes(relation, request);
+  // Those who read a table by its name need no rights on partitions, and only its row security applies.
+  bool may = !relation->rd_rel->relrowsecurity && MaySelect(request.relation);
   if (may) {
-    Relation index = index_open(request.index, AccessShareLock);
-    may = MayUse(index);
-    if (may) LookUpRows(request, relation, index);
-    index_close(index, NoLock);
+    auto *tables = static_cast<Tables *>(palloc0(sizeof(Tables)));
+    tables->request = &request;
+    tables->source =
+        static_cast<AttrNumber *>(palloc0(sizeof(AttrNumber) * RelationGetDescr(relation)->natts));
+    for (int i = 0; i < request.column_count; ++i)
+      tables->source[request.columns[i].stored - 1] = request.columns[i].offered;
+    may = OpenTable(tables, request.relation, request.index) != nullptr && LookUpRows(tables);
+    CloseTables(tables);
   }
   table_close(relation, NoLock);
   PopActiveSnapshot();

@@ -24,11 +24,12 @@ struct LookedUpRow {
 
 // Looks up all of `rows`, which have the descriptor `desc` of MappingQuery and fill `columns`. Columns other
 // than key_columns and GENERATED ALWAYS AS IDENTITY are compared. Returns the rows in any order, or nothing
-// where a SELECT by the current user would read more than one heap and its index, or be refused: partitions,
-// children, row security, a table access method that is not heap, a missing privilege, a hook that wants to
-// see the privileges used.
-// Takes a fresh snapshot, as a statement does. Locks: ACCESS SHARE on the target and the index until the
-// transaction ends. Errors: those of the comparison functions of the key's types.
+// where a SELECT by the current user would read more than one heap, or that of its partition, and its index,
+// or be refused: children, row security, a table access method that is not heap, a missing privilege, a hook
+// that wants to see the privileges used; partitions whose columns have other numbers, or more of them than a
+// few hundred. Takes a fresh snapshot, as a statement does. Locks: ACCESS SHARE on the target, its partitions
+// that hold rows and the indexes until the transaction ends. Errors: those of the comparison functions of the
+// key's types.
 std::optional<std::vector<LookedUpRow>> LookUpInIndex(const Target &target,
                                                       const std::vector<const TargetColumn *> &columns,
                                                       Comparison comparison, TupleDesc desc,
