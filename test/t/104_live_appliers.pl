@@ -166,16 +166,36 @@ my $more = kept_memory() - $kept;
 note "$more bytes more";
 cmp_ok($more, '<', 60_000, 'statements that are planned anew leave nothing behind');
 
-# One of them ends.
-my $pid = rows(q{SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1});
-$load = start_load($redis, KEYS, 0.01);
-kill 'TERM', $pid;
-wait_until('another process', sub { rows(q{SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1}) !~ /^($pid)?$/ });
-kill 'KILL', rows(q{SELECT pid FROM redis_migrate.live_appliers WHERE applier = 2});
-usleep(300_000);
-wait_until('it answers', sub { answers($node) });
-$load->finish;
-is(problems(), '', 'one ends, and one is killed');
+# One of them ends, while a value moves between the keys of two. Whenever nobody writes, it is in one place.
+sub start_moves
+{
+    my $pid = fork() // die "fork: $!\n";
+    return bless { pid => $pid }, 'PrmLive::Load' if $pid;
+    my $ended = 0;
+    $SIG{TERM} = sub { $ended = 1 };
+    while (!$ended) { eval { $redis->cli_lines("RENAME s:$left s:$right\nMULTI\nSET s:$left token\nDEL s:$right\nINCR s:cmoved\nEXEC\n" x 20) }; usleep(5000); }
+    eval { $redis->cli('RENAME', "s:$left", "s:$right") } if $$ % 2;
+    POSIX::_exit(0);
+}
+$redis->cli_lines("DEL s:$right\nSET s:$left token\n");
+for my $signal ('TERM', 'KILL')
+{
+    my $pid;
+    wait_until('a process', sub { $pid = rows(q{SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1}); $pid ne '' });
+    $load = start_load($redis, KEYS, 0.01);
+    my $moves = start_moves();
+    usleep(100_000);
+    kill $signal, $pid;
+    usleep(300_000);
+    wait_until('it answers', sub { answers($node) });
+    wait_until('another process', sub { my ($status, $new) = $node->psql('postgres', 'SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1'); $status == 0 && $new !~ /^($pid)?$/ });
+    usleep(100_000);
+    $_->finish for $moves, $load;
+    is(problems(), '', "one ends by $signal");
+    my $there = $redis->cli('EXISTS', "s:$left") ? $left : $right;
+    is(rows("SELECT string_agg(id || '=' || value, ' ') FROM strings WHERE id IN ('$left', '$right')"), "$there=token", 'and a value that moved meanwhile is in one place');
+    $redis->cli_lines("DEL s:$right\nSET s:$left token\n");
+}
 
 # Flushes and swaps, under load: everything comes in a new snapshot.
 for my $event ([ 'FLUSHALL' ], [ 'SWAPDB', 0, 1 ], [ 'FLUSHDB' ])
