@@ -119,6 +119,16 @@ class MigrationWorker {
     });
   }
 
+  // By itself, or by what somebody changes. A role that was dropped is given nothing back.
+  bool MayPass(const Problem &problem) {
+    if (problem.retryable()) return true;
+    if (!job_->live || !IsRefusal(problem.sqlstate)) return false;
+    std::optional<Job> job;
+    pg::WithoutCancel hold;
+    pg::InTransaction([&] { job = FindJob(job_->migration); });
+    return job && !job->owner_problem;
+  }
+
   // Records an error. Returns, after a wait, whether to try again.
   bool Retry(const Problem &problem) {
     bool changed = false;
@@ -133,7 +143,7 @@ class MigrationWorker {
     if (!job_) throw pg::Failure(ERRCODE_INTERNAL_ERROR, problem.message);
     std::string const what = "background run of migration \"" + job_->migration + "\"";
     SetError(problem.SqlState().c_str(), problem.message);
-    if (!problem.retryable() && !(job_->live && IsRefusal(problem.sqlstate))) {
+    if (!MayPass(problem)) {
       Log(WARNING, problem, what + " failed", "redis_migrate.start resumes it once the cause is fixed.");
       pg::WithoutCancel hold;
       pg::InTransaction([&] {
