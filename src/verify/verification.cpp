@@ -357,10 +357,10 @@ std::vector<std::string> Verification::Reasons() {
   add(keys_.rejected, Plural(keys_.rejected, "key", "keys") + " cannot be compared, by rule: " + rules);
   if (HasServer() && !is_followed_) {
     std::optional<Writes> const writes = AskWrites();
-    if (!writes || !writes_before_)
+    if (!writes || !writes_before_ || !writes->CountsAs(*writes_before_))
       reasons.emplace_back(
           "whether keys were written to meanwhile is not known, and live sync is not under way");
-    else if (!(*writes == *writes_before_))
+    else if (writes->changes != writes_before_->changes)
       reasons.emplace_back("keys were written to meanwhile, and live sync is not under way");
   }
   if (!is_extra_known_)

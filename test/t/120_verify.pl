@@ -75,7 +75,14 @@ is(verify(q{, source => 'rdb'}) . verdict(), 't|', 'the file is equal') or diag 
 $redis->cli('SET', 's:n5', 'changed');
 is(verify(q{, source => 'rdb'}) . verdict(), 't|', 'it is compared with the file');
 is(verify(q{, source => 'scan'}) . found(), 'strings|0|0|1|0', 'and here with the server');
+like(verdict(), qr/^f\|1 row is different$/, 'to which nobody has written meanwhile');
 is(sql_error($node, q{CALL redis_migrate.run('live', source => 'scan')}) . verify(q{, source => 'rdb'}) . found(), 'strings|0|0|1|0', 'and the other way round');
+
+# A snapshot that Redis writes to its disk first: it counts changes anew from there.
+$redis->cli('CONFIG', 'SET', 'repl-diskless-sync', 'no');
+sleep 1;    # the time of a save is given in seconds
+is(verify(q{, source => 'replication'}) . verdict(), 'f|whether keys were written to meanwhile is not known, and live sync is not under way', 'nobody knows what was written');
+$redis->cli('CONFIG', 'SET', 'repl-diskless-sync', 'yes');
 
 # Live sync, and an application that goes on writing.
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
