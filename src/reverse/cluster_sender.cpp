@@ -232,8 +232,8 @@ void ClusterSender::RemovePositions(const redis::Slots &slots) {
       [&](const redis::Connection &, size_t slot, const redis::Reply &) { positions_[slot].clear(); });
 }
 
-bool ClusterSender::IsHeld(size_t slot) const {
-  return held_.test(slot) && pg::MonotonicMs() < held_until_ms_;
+redis::Slots ClusterSender::held() const {
+  return held_.any() && pg::MonotonicMs() < held_until_ms_ ? held_ : redis::Slots();
 }
 
 std::string ClusterSender::WhyHeld() const {

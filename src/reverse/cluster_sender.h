@@ -24,7 +24,7 @@ class ClusterSender : public ReverseSender {
   void RemovePositions(const redis::Slots &slots) override;
 
   size_t SlotOf(const std::string &key) const override { return redis::KeySlot(key); }
-  bool IsHeld(size_t slot) const override;
+  redis::Slots held() const override;
   std::string WhyHeld() const override;
 
  private:

@@ -118,13 +118,14 @@ std::set<RowName> ReverseFeed::AddMissing(const ReverseMapping &reverse, const s
       },
       [](const RowName &, const pg::Problem &) {});  // it has a row
   std::set<std::string> const rejected = FindRejected(reverse, missing);
+  redis::Slots const held = sender_->held();
   for (auto name = missing.begin(); name != missing.end();) {
     std::string const key = reverse.KeyOf(*name);
     if (rejected.count(key) > 0) {
       name = missing.erase(name);
       continue;
     }
-    if (sender_->IsHeld(sender_->SlotOf(key)))
+    if (held.test(sender_->SlotOf(key)))
       held_.insert(*name);
     else
       pg::ThrowIfError(sender_->Add(reverse.db, key, {"list"}));

@@ -327,13 +327,9 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
             "runs have rejected elements of the key, which would go: see redis_migrate.rejects"};
       }
   }
-  for (auto name = names.begin(); name != names.end();)
-    if (sender_->IsHeld(sender_->SlotOf(reverse.KeyOf(*name)))) {
-      held_.insert(*name);
-      name = names.erase(name);
-    } else {
-      ++name;
-    }
+  if (redis::Slots const held = sender_->held(); held.any())
+    for (const RowName &name : all_names)
+      if (held.test(sender_->SlotOf(reverse.KeyOf(name))) && names.erase(name) > 0) held_.insert(name);
   int64 bytes = 0;
   std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);
   fed.limit = bytes > kMostReverseBytes ? std::max(1, fed.limit / 2) : std::min(kMostNames, fed.limit * 2);

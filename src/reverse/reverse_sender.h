@@ -55,8 +55,8 @@ class ReverseSender {
   // The slot of a key. A server that is no cluster has slot 0 alone.
   virtual size_t SlotOf(const std::string &key) const = 0;
 
-  // Whether Send has returned the slot of late: it is tried again after a while. And why.
-  virtual bool IsHeld(size_t) const { return false; }
+  // Slots that Send has returned of late: each is tried again after a while. And why.
+  virtual redis::Slots held() const { return {}; }
   virtual std::string WhyHeld() const { return {}; }
 
   // Gives these slots the position of a batch that is not older than any that was sent. What another process
