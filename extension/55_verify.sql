@@ -17,13 +17,14 @@ CREATE TABLE redis_migrate.verification (
     keys_read_again bigint NOT NULL DEFAULT 0,
     keys_rejected  bigint NOT NULL DEFAULT 0,
     verified       boolean,
+    proves         boolean,
     reasons        text[],
     sqlstate       text,
     message        text
 ) WITH (fillfactor = 50);
 CREATE INDEX verification_migration ON redis_migrate.verification (migration, verification_id);
 COMMENT ON TABLE redis_migrate.verification IS
-    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not';
+    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference';
 COMMENT ON SEQUENCE redis_migrate.verification_verification_id_seq IS 'Numbers of verifications';
 
 CREATE TABLE redis_migrate.verification_count (

@@ -24,7 +24,8 @@ CREATE TABLE redis_migrate.background_run (
     not_before   timestamptz,
     instance     text,
     sqlstate     text,
-    message      text
+    message      text,
+    hint         text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.background_run IS
     'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
@@ -93,11 +94,11 @@ COMMENT ON TRIGGER wake_workers ON redis_migrate.background_run IS 'Wakes the sc
 
 CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
     SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.workers, j.live, j.wanted, j.state, j.since,
-           j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
+           j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message, j.hint
     FROM redis_migrate.background_run AS j
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.background_runs IS
-    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, and the last error';
+    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, and the last error, with what to do about it';
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,

@@ -72,6 +72,7 @@ ALTER TABLE redis_migrate.background_run
     ADD live boolean NOT NULL DEFAULT false,
     ADD seed text,
     ADD instance text,
+    ADD hint text,
     DROP CONSTRAINT background_run_state_check,
     ADD CHECK (state OPERATOR(pg_catalog.=)
                ANY (ARRAY['starting', 'waiting for worker', 'running', 'retrying', 'paused', 'completed', 'stopped', 'failed']));
@@ -590,6 +591,7 @@ CREATE TABLE redis_migrate.verification (
     keys_read_again bigint NOT NULL DEFAULT 0,
     keys_rejected  bigint NOT NULL DEFAULT 0,
     verified       boolean,
+    proves         boolean,
     reasons        text[],
     sqlstate       text,
     message        text
@@ -598,7 +600,7 @@ CREATE TABLE redis_migrate.verification (
 CREATE INDEX verification_migration ON redis_migrate.verification (migration, verification_id);
 
 COMMENT ON TABLE redis_migrate.verification IS
-    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not';
+    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference';
 
 COMMENT ON SEQUENCE redis_migrate.verification_verification_id_seq IS 'Numbers of verifications';
 
@@ -1106,12 +1108,12 @@ COMMENT ON FUNCTION redis_migrate.wake_workers() IS
 
 CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
     SELECT j.background_run_id, j.migration, redis_migrate.shown_owner(j.owner) AS owner, j.priority, j.mapping, j.on_error, j.prune, j.force, j.workers, j.live, j.wanted, j.state, j.since,
-           j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message
+           j.requested_at, j.crashes, j.failures, j.not_before, j.sqlstate, j.message, j.hint
     FROM redis_migrate.background_run AS j
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.background_runs IS
-    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, and the last error';
+    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, and the last error, with what to do about it';
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,

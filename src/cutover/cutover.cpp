@@ -74,8 +74,9 @@ class Cutover {
   bool has_begun_ = false;                       // the record is committed
   std::vector<redis::ReplicationPoint> points_;  // at which the masters stand still
   std::vector<FencedUser> users_;
-  int64 paused_at_ms_ = 0;   // monotonic
-  bool has_touched_ = true;  // keys that changed since the verification were all compared
+  std::vector<KeyId> unsettled_;  // which the verification could not compare
+  int64 paused_at_ms_ = 0;        // monotonic
+  bool has_touched_ = true;       // keys that changed since the verification were all compared
 };
 
 // Without a way back, nothing that the application will write here could be brought to Redis.
@@ -149,6 +150,12 @@ void Cutover::Check() {
   if (!options_.no_way_back) RequireWayBack();
   std::vector<std::string> obstacles =
       FindObstacles(migration_, parameters_.patterns, options_.verified_within_us);
+  unsettled_ = FindUnsettled(migration_, parameters_.patterns, options_.verified_within_us);
+  if (unsettled_.size() > static_cast<size_t>(options_.compare_keys)) {
+    obstacles.push_back(std::to_string(unsettled_.size()) +
+                        " keys never held still while they were verified, and compare_keys are fewer");
+    unsettled_.clear();
+  }
   std::string hint = "CALL redis_migrate.verify(" + pg::QuoteLiteral(migration_.name) +
                      "); SELECT * FROM redis_migrate.rejects; or force => true.";
   if (parameters_.to_state == "both")
@@ -228,6 +235,7 @@ void Cutover::HoldWrites() {
   Spi::Commit();
   has_touched_ = options_.compare_keys == 0 ||
                  sample_->AddTouched(*masters_, static_cast<size_t>(options_.compare_keys));
+  sample_->Add(*masters_, std::move(unsettled_));
   int64 const compared = sample_->Compare(*masters_);
   RequireRoundTrip(true);
   record_->SaveCompared(compared, sample_->touched());

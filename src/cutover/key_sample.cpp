@@ -102,12 +102,16 @@ bool KeySample::AddTouched(Masters &masters, size_t most) {
     if (IsOfFamilies(id.first, id.second, route)) of_families.push_back(id);
   touched_ = touched.is_known ? static_cast<int64>(of_families.size()) : -1;
   if (!touched.is_known || touched.has_more || of_families.size() > most) return false;
-  for (KeyId &id : of_families) {
+  Add(masters, std::move(of_families));
+  return true;
+}
+
+void KeySample::Add(Masters &masters, std::vector<KeyId> keys) {
+  for (KeyId &id : keys) {
     size_t number = 0;
     while (number + 1 < masters.size() && !masters.Has(number, id.second)) ++number;
     keys_[number].insert(std::move(id));
   }
-  return true;
 }
 
 source::NamedKeys &KeySample::ReaderOf(Masters &masters, size_t number) {

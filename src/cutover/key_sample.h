@@ -20,6 +20,8 @@ class KeySample {
   // Adds the keys that live sync has changed since the last verification began. False: there are more than
   // `most`, or nobody knows; then it adds none. Commits.
   bool AddTouched(Masters &masters, size_t most);
+  // Adds these keys, as far as they are of the patterns.
+  void Add(Masters &masters, std::vector<KeyId> keys);
   // How many it has found, those that it has not added included; -1: nobody knows.
   int64 touched() const { return touched_; }
 

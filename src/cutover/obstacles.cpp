@@ -57,7 +57,7 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                 AND NOT EXISTS (
                     SELECT
                     FROM redis_migrate.verification AS v
-                    WHERE v.migration = $1 AND v.verified AND v.source IN ('scan', 'replication')
+                    WHERE v.migration = $1 AND v.proves AND v.source IN ('scan', 'replication')
                         AND (v.mapping IS NULL OR v.mapping = m.mapping)
                         AND v.finished_at > clock_timestamp() - $3 * '1 us'::interval
                         AND v.started_at > g.changed_at
@@ -68,7 +68,7 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                             SELECT
                             FROM redis_migrate.verification AS later
                             WHERE later.migration = $1 AND later.verification_id > v.verification_id
-                                AND later.state = 'completed' AND NOT later.verified AND later.sample IS NULL
+                                AND later.state = 'completed' AND NOT later.proves AND later.sample IS NULL
                                 AND later.source IN ('scan', 'replication')
                                 AND (later.mapping IS NULL OR later.mapping = m.mapping))))sql",
       {SqlParam::Text(migration.name), SqlParam::TextArray(patterns), SqlParam::Int8(within_us)});
@@ -84,6 +84,23 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                             .Int8(0);
   if (rejects > 0) obstacles.push_back(std::to_string(rejects) + " keys are rejected");
   return obstacles;
+}
+
+std::vector<KeyId> FindUnsettled(const Migration &migration, const std::vector<std::string> &patterns,
+                                 int64 within_us) {
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT DISTINCT d.db, d.key_bytes
+            FROM redis_migrate.verification AS v
+            JOIN redis_migrate.verification_difference AS d USING (verification_id)
+            JOIN redis_migrate.mapping AS m ON m.migration = v.migration AND m.mapping = d.mapping
+            WHERE v.migration = $1 AND v.proves AND d.kind = 'unsettled' AND m.pattern = ANY ($2)
+                AND v.finished_at > clock_timestamp() - $3 * '1 us'::interval)sql",
+      {SqlParam::Text(migration.name), SqlParam::TextArray(patterns), SqlParam::Int8(within_us)});
+  std::vector<KeyId> keys;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    keys.emplace_back(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
+  return keys;
 }
 
 std::string FindCounters(const Migration &migration, const std::vector<std::string> &patterns) {

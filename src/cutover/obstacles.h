@@ -1,6 +1,7 @@
 // The obstacles to a cutover, before it has begun.
 #pragma once
 
+#include "core/key_id.h"
 #include "mapping/catalog.h"
 
 namespace prm {
@@ -9,10 +10,15 @@ namespace prm {
 // this one is a copy. Empty: it can. Needs SPI.
 std::string FindLiveObstacle(const std::string &migration);
 
-// Why it is not proved that the families are equal, each a clause: no verification of late, rejects that are
-// open. within_us: so old a verification may be. Needs SPI.
+// Why it is not proved that the families are equal, each a clause: no verification of late, but for keys that
+// never held still; rejects that are open. within_us: so old a verification may be. Needs SPI.
 std::vector<std::string> FindObstacles(const Migration &migration, const std::vector<std::string> &patterns,
                                        int64 within_us);
+
+// The keys of the families that never held still in verifications of late, which have proved all others.
+// Needs SPI.
+std::vector<KeyId> FindUnsettled(const Migration &migration, const std::vector<std::string> &patterns,
+                                 int64 within_us);
 
 // Mappings of the families that are taken for counters, quoted, in one list: those with a SET list for rows
 // that are there, and those that take strings and fill a number that is no key. Empty: none. Needs SPI.

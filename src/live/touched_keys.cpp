@@ -63,7 +63,7 @@ void TouchedKeys::Begin(int64 verification) {
             WHERE migration = $1 AND verification_id < (
                 SELECT max(verification_id)
                 FROM redis_migrate.verification
-                WHERE migration = $1 AND mapping IS NULL AND sample IS NULL AND verified
+                WHERE migration = $1 AND mapping IS NULL AND sample IS NULL AND proves
                     AND source IN ('scan', 'replication')))sql",
       {SqlParam::Text(migration_)});
   auto const kept = Spi::Execute(
@@ -86,7 +86,7 @@ TouchedKeys::Found TouchedKeys::Read(const std::string &migration, const std::ve
                 AND f.verification_id <= ALL (
                     SELECT (SELECT coalesce(max(v.verification_id), 0)
                             FROM redis_migrate.verification AS v
-                            WHERE v.migration = $1 AND v.verified AND v.source IN ('scan', 'replication')
+                            WHERE v.migration = $1 AND v.proves AND v.source IN ('scan', 'replication')
                                 AND (v.mapping IS NULL OR v.mapping = m.mapping))
                     FROM redis_migrate.mapping AS m
                     WHERE m.migration = $1 AND m.pattern = ANY ($2)))sql",

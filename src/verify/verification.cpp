@@ -75,7 +75,7 @@ void Verification::Execute() {
   std::vector<std::string> const reasons = Reasons();
   for (const auto &[mapping, counts] : counts_) record_.SaveCounts(mapping, counts);
   record_.Save(keys_);
-  record_.Conclude(reasons);
+  record_.Conclude(reasons, Proves(reasons));
   Spi::Commit();
   Report(reasons);
 }
@@ -373,6 +373,16 @@ std::vector<std::string> Verification::Reasons() {
   if (record_.HasFamilyChanged()) reasons.emplace_back("a family has changed hands meanwhile");
   if (record_.IsOutdated()) reasons.emplace_back("the definition of the migration was changed meanwhile");
   return reasons;
+}
+
+// A cutover compares keys that never held still while writes are held back.
+bool Verification::Proves(const std::vector<std::string> &reasons) const {
+  int64 unsettled = 0, not_kept = 0;
+  for (const auto &[mapping, counts] : counts_) {
+    unsettled += counts.unsettled;
+    not_kept += counts.not_kept;
+  }
+  return reasons.empty() || (reasons.size() == 1 && unsettled > 0 && not_kept == 0);
 }
 
 void Verification::Report(const std::vector<std::string> &reasons) const {

@@ -70,6 +70,7 @@ class Verification {
   void FindUnmet();
   void Restart();
   std::vector<std::string> Reasons();
+  bool Proves(const std::vector<std::string> &reasons) const;
   void Report(const std::vector<std::string> &reasons) const;
 
   std::optional<Writes> AskWrites() const;

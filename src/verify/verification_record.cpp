@@ -172,15 +172,15 @@ bool VerificationRecord::HasFamilyChanged() const {
       .Bool(0);
 }
 
-void VerificationRecord::Conclude(const std::vector<std::string> &reasons) const {
+void VerificationRecord::Conclude(const std::vector<std::string> &reasons, bool proves) const {
   ForgetMet();
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(UPDATE redis_migrate.verification
             SET state = 'completed', updated_at = clock_timestamp(), finished_at = clock_timestamp(),
-                verified = cardinality($2) = 0, reasons = $2
+                verified = cardinality($2) = 0, proves = $3, reasons = $2
             WHERE verification_id = $1)sql",
-      {SqlParam::Int8(id_), SqlParam::TextArray(reasons)});
+      {SqlParam::Int8(id_), SqlParam::TextArray(reasons), SqlParam::Bool(proves)});
 }
 
 void VerificationRecord::Fail(const std::string &sqlstate, const std::string &message) const {

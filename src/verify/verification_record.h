@@ -56,7 +56,7 @@ class VerificationRecord {
   // Whether the state of one of its families was.
   bool HasFamilyChanged() const;
 
-  void Conclude(const std::vector<std::string> &reasons) const;
+  void Conclude(const std::vector<std::string> &reasons, bool proves) const;
   void Fail(const std::string &sqlstate, const std::string &message) const;
 
  private:

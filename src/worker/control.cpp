@@ -293,7 +293,8 @@ PRM_FUNCTION(wait_for) {
     if (job->state == "failed") {
       throw Failure(
           pg::SqlStateCode(job->sqlstate.value_or("XX000")),
-          "the background run of migration \"" + migration + "\" failed: " + job->message.value_or(""));
+          "the background run of migration \"" + migration + "\" failed: " + job->message.value_or(""), "",
+          job->hint.value_or(""));
     }
     if (job->state == "paused")
       throw Failure(pg::SqlStateCode(job->sqlstate.value_or("XX000")),

@@ -21,7 +21,7 @@ constexpr char kColumns[] =
           coalesce((SELECT max(r.updated_at) - j.marked_at
                     FROM redis_migrate.run AS r
                     WHERE r.migration = j.migration), '0'),
-          j.force, redis_migrate.owner_problem(j.owner), j.workers, j.live, j.seed)sql";
+          j.force, redis_migrate.owner_problem(j.owner), j.workers, j.live, j.seed, j.hint)sql";
 
 Job Read(const pg::Row &row) {
   Job job;
@@ -49,6 +49,7 @@ Job Read(const pg::Row &row) {
   if (!row.IsNull(19)) job.workers = row.Int4(19);
   job.live = row.Bool(20);
   job.seed = row.OptionalText(21);
+  job.hint = row.OptionalText(22);
   return job;
 }
 
@@ -73,7 +74,8 @@ int64 RequestJob(const Job &wanted) {
                        seed = excluded.seed, wanted = true, state = 'starting',
                        since = clock_timestamp(), requested_at = clock_timestamp(),
                        marked_at = excluded.marked_at, incarnation = excluded.incarnation, crashes = 0,
-                       failures = 0, not_before = NULL, sqlstate = NULL, message = NULL, instance = NULL
+                       failures = 0, not_before = NULL, sqlstate = NULL, message = NULL, hint = NULL,
+                       instance = NULL
                    RETURNING background_run_id)sql",
              {SqlParam::Text(wanted.migration), SqlParam::OidOf(wanted.owner),
               SqlParam::OptionalText(wanted.priority), SqlParam::OptionalText(wanted.mapping),
@@ -139,15 +141,16 @@ std::optional<Job> TakeUp(int64 id) {
 }
 
 void Conclude(int64 id, const std::string &state, bool wanted, const std::string &sqlstate,
-              const std::string &message) {
+              const std::string &message, const std::string &hint) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(UPDATE redis_migrate.background_run
             SET state = $2, wanted = $3, since = clock_timestamp(), marked_at = NULL,
-                incarnation = NULL, not_before = NULL, sqlstate = $4, message = $5
+                incarnation = NULL, not_before = NULL, sqlstate = $4, message = $5,
+                hint = $6
             WHERE background_run_id = $1)sql",
       {SqlParam::Int8(id), SqlParam::Text(state), SqlParam::Bool(wanted), NullIfEmpty(sqlstate),
-       NullIfEmpty(message)});
+       NullIfEmpty(message), NullIfEmpty(hint)});
 }
 
 void ConcludeForNow(int64 id, const std::string &state, int crashes, int failures, int64 wait_ms,

@@ -23,6 +23,7 @@ struct Job {
   std::string state;
   std::optional<std::string> sqlstate;
   std::optional<std::string> message;
+  std::optional<std::string> hint;
   // For the scheduler:
   bool marked = false;    // a worker was launched and has not recorded its end
   int64 incarnation = 0;  // of the shared memory, when it was marked
@@ -47,7 +48,7 @@ std::optional<Job> TakeUp(int64 id);
 
 // Records the end of a worker or of a launch and clears the mark.
 void Conclude(int64 id, const std::string &state, bool wanted, const std::string &sqlstate = "",
-              const std::string &message = "");
+              const std::string &message = "", const std::string &hint = "");
 // As Conclude, for a run to retry after `wait_ms`.
 void ConcludeForNow(int64 id, const std::string &state, int crashes, int failures, int64 wait_ms,
                     const std::string &sqlstate, const std::string &message);

@@ -65,7 +65,13 @@ class MigrationWorker {
     SetState(State::kRunning);
     CountWakeup();
     CountRun();
-    pg::RunCommand(CallOf(*job_));
+    hint_.clear();
+    try {
+      pg::RunCommand(CallOf(*job_));
+    } catch (const pg::PgError &error) {
+      if (error.data()->hint != nullptr) hint_ = error.data()->hint;
+      throw;
+    }
   }
 
   bool BelongsHere() {
@@ -144,10 +150,11 @@ class MigrationWorker {
     std::string const what = "background run of migration \"" + job_->migration + "\"";
     SetError(problem.SqlState().c_str(), problem.message);
     if (!MayPass(problem)) {
-      Log(WARNING, problem, what + " failed", "redis_migrate.start resumes it once the cause is fixed.");
+      Log(WARNING, problem, what + " failed",
+          hint_.empty() ? "redis_migrate.start resumes it once the cause is fixed." : hint_);
       pg::WithoutCancel hold;
       pg::InTransaction([&] {
-        worker::Conclude(slot_.job, "failed", false, problem.SqlState(), problem.message);
+        worker::Conclude(slot_.job, "failed", false, problem.SqlState(), problem.message, hint_);
         NoteMigrationRun(*job_, started_at_, "failed", problem);
       });
       return false;
@@ -178,6 +185,7 @@ class MigrationWorker {
   std::optional<Job> job_;
   TimestampTz started_at_ = 0;
   uint32 failures_ = 0;
+  std::string hint_;  // of the error that ended the command
 };
 
 }  // namespace

@@ -150,7 +150,7 @@ class Scheduler {
                                                    *job.owner_problem, ""}
                                  : pg::FindRoleProblem(job.owner);
       if (unable)
-        Conclude(job.id, "failed", false, unable->sqlstate, unable->message);
+        Conclude(job.id, "failed", false, unable->sqlstate, unable->message, unable->hint);
       else
         wanted = MarkLaunch(job.id);
     });

@@ -137,7 +137,7 @@ $redis->cli('FLUSHALL');
 wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
 like(job($node, 'live', 'message'), qr/would lose \d+ of its \d+ rows/, 'FLUSHALL pauses the run');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM strings'), $before, 'and no row is gone');
-like(wait_for($node), qr/55000.*would lose/, 'wait_for says so');
+like(wait_for($node), qr/55000.*would lose.*\nHINT:  .*SELECT redis_migrate\.start\('live', live => true, force => true\)/, 'wait_for says so, and what to do');
 $redis->cli('SET', 's:new', 'x');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, force => true)});
 is(wait_for($node) . differences($node, $redis), '', 'with force it goes on');

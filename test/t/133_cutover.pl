@@ -90,15 +90,7 @@ for my $case ([ 'CLIENT PAUSE', ":1\r\n" ], [ 'CLIENT PAUSE', "\$-1\r\n" ], [ 'A
     is(state_of('s:{id}'), 'redis', 'nothing changes hands');
 }
 rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
-# Once it is committed, nobody who cancels it is told that nothing has changed.
-my $cancelling = HostileRedis->new($redis->port, sub {
-    local $SIG{CHLD} = 'DEFAULT';
-    rows(q{SELECT pg_cancel_backend(pid) FROM redis_migrate.cutover WHERE state = 'running' AND step = 'resuming'}) if uc "@_[1, 2]" eq 'CLIENT UNPAUSE';
-    return undef;
-});
-rows("ALTER SERVER live OPTIONS (SET port '" . $cancelling->port . "')");
 $err = notices(q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app,default}')});
-rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
 like($err, qr/NOTICE:  cutover \d+ of migration "live": s:\{id\} is now in state postgres; writes were held back for \d+ ms/, 'cutover');
 $load->finish;
 is(last_cutover('state, step, fence, users, to_state'), 'completed|resuming|acl|{app,default}|postgres', 'it is recorded');
@@ -143,7 +135,26 @@ $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 
 like($err, qr/ERROR:  57014: live sync did not apply all changes in time/, 'live sync that is behind stops it before the pause');
 $held->release;
 is(wait_for($node), '', 'live sync goes on');
+# Once it is committed, nobody who cancels it is told that nothing has changed.
+my $cancelling = HostileRedis->new($redis->port, sub {
+    local $SIG{CHLD} = 'DEFAULT';
+    rows(q{SELECT pg_cancel_backend(pid) FROM redis_migrate.cutover WHERE state = 'running' AND step = 'resuming'}) if uc "@_[1, 2]" eq 'CLIENT UNPAUSE';
+    return undef;
+});
+rows("ALTER SERVER live OPTIONS (SET port '" . $cancelling->port . "')");
 like(notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true)}), qr/h:\{id\} is now in state postgres/, 'connections are closed');
+rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
 is(wait_for($node), '', 'also those of live sync, which goes on');
+
+# Keys that never hold still are compared while writes are held back.
+my $hot = fork() // die;
+exec 'timeout', '120', $redis->_cli, '--user', 'migrator', '--pass', 'topsecret', '--no-auth-warning', '-r', '100000', '-i', '0.002', 'EVAL', q{for i = 1, 20 do redis.call('ZINCRBY', 'z:hot' .. i, 1, 'm') end}, '0' if $hot == 0;
+wait_until('a verification that meets them', sub { rows($verify); rows(q{SELECT sum(unsettled) > 0 FROM redis_migrate.verification_counts WHERE verification_id = (SELECT max(verification_id) FROM redis_migrate.verifications)}) eq 't' });
+is(rows(q{SELECT verified, reasons[1] ~ 'never held still', cardinality(reasons) FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1}), 'f|t|1', 'does not verify them');
+my $over_hot = q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'z:{id}', no_way_back => true, max_pause => '10 s', compare_keys => };
+like(sql_error($node, $over_hot . '0)'), qr/55000: .*\nDETAIL:  Because \d+ keys never held still while they were verified, and compare_keys are fewer/, 'they have to be compared');
+like(notices($over_hot . '500)'), qr/z:\{id\} is now in state postgres/, 'a cutover compares them');
+kill 'TERM', $hot;
+waitpid $hot, 0;
 
 done_testing();
