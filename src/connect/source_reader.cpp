@@ -1,6 +1,7 @@
 #include "connect/source_reader.h"
 
 #include "connect/outage.h"
+#include "connect/temporary_spool.h"
 #include "pg/arguments.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
@@ -43,6 +44,7 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
   }
   options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
+  options.make_spool = TemporarySpool::Make;
   return options;
 }
 
@@ -180,6 +182,7 @@ void SourceReader::OpenFile(ByteSource &file, const std::string &position) {
   options.batch_keys = static_cast<size_t>(settings::batch_rows);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
+  options.make_spool = TemporarySpool::Make;
   // A live run keeps what has expired until the stream says that it is gone.
   options.now_ms = place_.is_received ? 0 : pg::NowMs();
   if (part_) options.share = std::get<source::NameShare>(part_->share);

@@ -1,6 +1,9 @@
 // Bytes that are kept outside memory as they arrive, such as in a file on the server.
 #pragma once
 
+#include <functional>
+#include <memory>
+
 #include "core/byte_source.h"
 #include "core/bytes.h"
 
@@ -14,5 +17,8 @@ class ByteSpool : public ByteSource {
   // Drops all bytes from `size` on. Errors: those of the medium.
   virtual Status Truncate(uint64_t size) = 0;
 };
+
+// Makes an empty spool, which goes with the object. None: there is no place for spools. May throw.
+using MakeSpool = std::function<std::unique_ptr<ByteSpool>()>;
 
 }  // namespace prm

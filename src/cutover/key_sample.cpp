@@ -33,7 +33,7 @@ class SessionInterrupts : public Interrupts {
 void DropExpired(source::Entry &entry) {
   if (entry.state != EntryState::kRead || entry.plain) return;
   SessionInterrupts interrupts;
-  Result<bool> const living = source::DropExpiredFields(entry.payload, pg::NowMs(), interrupts);
+  Result<bool> const living = source::DropExpiredFields(entry, pg::NowMs(), interrupts);
   if (living.ok() && !living.value()) entry.state = EntryState::kVanished;
 }
 

@@ -97,7 +97,7 @@ class Filler : public rdb::ValueVisitor {
     }
     if (needs_fields_) return FillFields();
     const bool is_direct = shape_.expand() == Expand::kNone && row_.Needs(Content::kJson) &&
-                           JsonbCollector::Takes(type_) && entry_->payload.size() <= kMostDirectBytes;
+                           JsonbCollector::Takes(type_) && source::PayloadSize(*entry_) <= kMostDirectBytes;
     return is_direct ? FillAsJsonb() : FillDecoded();
   }
 
@@ -307,7 +307,7 @@ class Filler : public rdb::ValueVisitor {
           cell = {Cell::kText, rdb::TypeName(type_)};
           break;
         case Content::kPayload:
-          dump_ = source::DumpOf(entry);
+          dump_ = pg::ValueOrThrow(source::DumpOf(entry));
           cell = {Cell::kBytea, dump_};
           break;
         case Content::kExpiresAt:

@@ -56,6 +56,12 @@ VirtualFile::VirtualFile(std::string path, int flags) : path_(std::move(path)) {
               std::to_string(status.st_mtim.tv_sec) + "." + std::to_string(status.st_mtim.tv_nsec);
 }
 
+VirtualFile::VirtualFile()
+    // It outlives the transaction, if there is one.
+    : file_(Call([] { return OpenTemporaryFile(true); })) {
+  path_ = Call([&] { return FilePathName(file_); });
+}
+
 VirtualFile::~VirtualFile() { FileClose(file_); }
 
 size_t VirtualFile::Read(uint64 offset, char *to, size_t size) {

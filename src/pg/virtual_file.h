@@ -12,6 +12,9 @@ class VirtualFile {
  public:
   // flags: those of open(2). Errors also: 42809 not a regular file.
   VirtualFile(std::string path, int flags);
+  // A new file among PostgreSQL's temporary files, which goes with the object. Errors also: 53400 beyond
+  // temp_file_limit.
+  VirtualFile();
   ~VirtualFile();
   VirtualFile(const VirtualFile &) = delete;
   VirtualFile &operator=(const VirtualFile &) = delete;

@@ -33,6 +33,8 @@ class ByteStream {
   // the size of the window) unless the source ends before, becomes `window`. Errors: those of the source.
   Status Advance(size_t consumed, size_t wanted, Bytes& window);
 
+  ByteSource& source() const { return source_; }
+
   // Where the window begins, and the checksum of all bytes before it.
   uint64_t position() const { return position_; }
   uint64_t crc() const { return crc_; }

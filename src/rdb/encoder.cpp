@@ -42,6 +42,10 @@ constexpr char k64Bits = '\x81';
 // CollectionEncoder leaves room for the number of elements after the type, always 64 bits.
 constexpr size_t kCountOffset = 2;
 constexpr size_t kCountSize = 8;
+constexpr size_t kHeadSize = kCountOffset + kCountSize;
+
+// CollectionEncoder adds so many bytes to its spool at once.
+constexpr size_t kSpillBytes = size_t{256} << 10;
 
 // CollectionEncoder tells the size of a payload from so many bytes of it, and takes a margin, because numbers
 // in elements get longer.
@@ -58,6 +62,10 @@ constexpr int64_t kSameFields = 2;
 constexpr uint64_t kUnknownListpackCount = 0xffff;
 constexpr size_t kListpackHeaderSize = 6;
 constexpr char kListpackEnd = '\xff';
+
+unsigned PlainVersion(ValueType type) { return type == ValueType::kZset ? kZset2Version : kStringVersion; }
+
+unsigned ExpiringVersion(bool valkey) { return valkey ? kValkeyExpiringHashVersion : kExpiringHashVersion; }
 
 void AppendLength(std::string& bytes, uint64_t length) {
   if (length < k6BitLimit) {
@@ -121,7 +129,8 @@ std::string EncodeStringDump(Bytes value) {
   return payload;
 }
 
-CollectionEncoder::CollectionEncoder(ValueType type) : type_(type) {
+CollectionEncoder::CollectionEncoder(ValueType type, MakeSpool make_spool)
+    : type_(type), make_spool_(std::move(make_spool)) {
   switch (type) {
     case ValueType::kList:
       payload_.push_back(kList);
@@ -161,6 +170,7 @@ void CollectionEncoder::AddExpiringHashField(Bytes field, Bytes value, int64_t e
   Add(field);
   AppendString(payload_, value);
   expiries_.push_back(expires_at_ms);
+  earliest_ = std::min(earliest_, expires_at_ms);
 }
 
 void CollectionEncoder::AddZsetMember(Bytes member, double score) {
@@ -172,7 +182,7 @@ void CollectionEncoder::AddZsetMember(Bytes member, double score) {
 }
 
 void CollectionEncoder::ExpectCount(uint64_t count, uint64_t most) {
-  if (count_ == 0 || payload_.size() < kSampleBytes) return;
+  if (make_spool_ || count_ == 0 || payload_.size() < kSampleBytes) return;
   const double expected =
       static_cast<double>(payload_.size()) / static_cast<double>(count_) * static_cast<double>(count);
   if (expected <= static_cast<double>(payload_.capacity())) return;
@@ -180,38 +190,104 @@ void CollectionEncoder::ExpectCount(uint64_t count, uint64_t most) {
   if (room > payload_.capacity()) payload_.reserve(room);
 }
 
+Status CollectionEncoder::Spill() {
+  if (!make_spool_ || payload_.size() < (spool_ ? kSpillBytes : kLargePayload)) return {};
+  if (spool_ == nullptr) {
+    spool_ = make_spool_();
+    head_ = payload_.substr(0, kHeadSize);
+    PRM_RETURN_IF_ERROR(spool_->Append(Bytes(payload_).substr(kHeadSize)));
+    std::string().swap(payload_);
+    return {};
+  }
+  PRM_RETURN_IF_ERROR(spool_->Append(payload_));
+  payload_.clear();
+  return {};
+}
+
 std::string CollectionEncoder::Finish(bool valkey) {
   if (!expiries_.empty()) return FinishExpiring(valkey);
   std::string count;
   AppendBigEndian(count, count_, kCountSize);
   payload_.replace(kCountOffset, kCountSize, count);
-  AppendDumpTrailer(type_ == ValueType::kZset ? kZset2Version : kStringVersion, payload_);
+  AppendDumpTrailer(PlainVersion(type_), payload_);
   return std::move(payload_);
 }
 
-// Writes the fields again, each with its expiry. Redis counts expiries from the earliest; 0 means none.
+Status CollectionEncoder::Finish(bool valkey, std::string& payload, std::shared_ptr<LargePayload>& large) {
+  payload.clear();
+  large.reset();
+  if (spool_ == nullptr) {
+    payload = Finish(valkey);
+    return {};
+  }
+  PRM_RETURN_IF_ERROR(spool_->Append(payload_));
+  std::string().swap(payload_);
+  unsigned version = PlainVersion(type_);
+  if (expiries_.empty()) {
+    head_.resize(kCountOffset);
+    AppendBigEndian(head_, count_, kCountSize);
+  } else {
+    PRM_RETURN_IF_ERROR(SpoolExpiring(valkey));
+    version = ExpiringVersion(valkey);
+  }
+  const uint64_t size = spool_->size();
+  auto made = LargePayload::Make(std::move(head_), std::move(spool_), 0, size, version);
+  if (!made.ok()) return made.error();
+  large = std::move(made.value());
+  return {};
+}
+
+// Redis counts expiries from the earliest; 0 means none.
+std::string CollectionEncoder::HeadOfExpiring(bool valkey) const {
+  std::string head(1, valkey ? kValkeyExpiringHash : kExpiringHash);
+  if (!valkey) AppendLittleEndian(head, static_cast<uint64_t>(earliest_), sizeof(earliest_));
+  AppendLength(head, count_);
+  return head;
+}
+
+// Appends the next of the fields with its expiry.
+Status CollectionEncoder::AppendExpiring(ByteReader& pairs, int64_t expiry, bool valkey,
+                                         std::string& to) const {
+  std::string field_scratch, value_scratch;  // of a spool only
+  Bytes field, value;
+  PRM_RETURN_IF_ERROR(ReadString(pairs, field_scratch, field));
+  PRM_RETURN_IF_ERROR(ReadString(pairs, value_scratch, value));
+  if (!valkey) AppendLength(to, expiry == kNever ? 0 : static_cast<uint64_t>(expiry - earliest_) + 1);
+  AppendString(to, field);
+  AppendString(to, value);
+  if (valkey) AppendLittleEndian(to, static_cast<uint64_t>(expiry), sizeof(expiry));
+  return {};
+}
+
+// Writes the fields again, each with its expiry.
 std::string CollectionEncoder::FinishExpiring(bool valkey) {
   const std::string plain = std::move(payload_);
-  int64_t earliest = INT64_MAX;
-  for (const int64_t expiry : expiries_)
-    if (expiry != kNever) earliest = std::min(earliest, expiry);
-  std::string payload(1, valkey ? kValkeyExpiringHash : kExpiringHash);
+  std::string payload = HeadOfExpiring(valkey);
   payload.reserve(plain.size() + expiries_.size() * sizeof(int64_t) + kDumpFrameSize + kLongestLength);
-  if (!valkey) AppendLittleEndian(payload, static_cast<uint64_t>(earliest), sizeof(earliest));
-  AppendLength(payload, count_);
-  size_t at = kCountOffset + kCountSize;
-  for (const int64_t expiry : expiries_) {
-    ByteReader reader(Bytes(plain).substr(at));
-    // Add wrote both strings, so skipping them cannot fail.
-    if (!SkipString(reader).ok() || !SkipString(reader).ok()) break;
-    const Bytes field_and_value = Bytes(plain).substr(at, reader.offset());
-    at += field_and_value.size();
-    if (!valkey) AppendLength(payload, expiry == kNever ? 0 : static_cast<uint64_t>(expiry - earliest) + 1);
-    payload += field_and_value;
-    if (valkey) AppendLittleEndian(payload, static_cast<uint64_t>(expiry), sizeof(expiry));
-  }
-  AppendDumpTrailer(valkey ? kValkeyExpiringHashVersion : kExpiringHashVersion, payload);
+  ByteReader pairs(Bytes(plain).substr(kHeadSize));
+  // Add wrote the strings, so reading them cannot fail.
+  for (const int64_t expiry : expiries_)
+    if (!AppendExpiring(pairs, expiry, valkey, payload).ok()) break;
+  AppendDumpTrailer(ExpiringVersion(valkey), payload);
   return payload;
+}
+
+// The same in another spool.
+Status CollectionEncoder::SpoolExpiring(bool valkey) {
+  std::shared_ptr<ByteSpool> spool = make_spool_();
+  ByteStream plain(*spool_);
+  ByteReader pairs(plain);
+  std::string piece;
+  for (const int64_t expiry : expiries_) {
+    PRM_RETURN_IF_ERROR(AppendExpiring(pairs, expiry, valkey, piece));
+    if (piece.size() < kSpillBytes) continue;
+    PRM_RETURN_IF_ERROR(spool->Append(piece));
+    piece.clear();
+  }
+  PRM_RETURN_IF_ERROR(spool->Append(piece));
+  head_ = HeadOfExpiring(valkey);
+  spool_ = std::move(spool);
+  return {};
 }
 
 // A listpack begins with a master entry: how many entries it has, how many of them are deleted, and the names

@@ -6,11 +6,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/byte_spool.h"
 #include "core/bytes.h"
+#include "rdb/byte_reader.h"
+#include "rdb/large_payload.h"
 #include "rdb/value.h"
 
 namespace prm::rdb {
@@ -21,7 +25,8 @@ std::string EncodeStringDump(Bytes value);
 // Collects the elements of a list, set, hash or sorted set.
 class CollectionEncoder {
  public:
-  explicit CollectionEncoder(ValueType type);
+  // make_spool: where a large payload is collected; none: in memory.
+  explicit CollectionEncoder(ValueType type, MakeSpool make_spool = {});
 
   void AddListElement(Bytes value) { Add(value); }  // from head to tail
   void AddSetMember(Bytes member) { Add(member); }
@@ -31,10 +36,17 @@ class CollectionEncoder {
 
   uint64_t count() const { return count_; }
   // Bytes so far.
-  size_t size() const { return payload_.size() + expiries_.size() * sizeof(int64_t); }
+  size_t size() const {
+    return head_.size() + payload_.size() + (spool_ ? spool_->size() : 0) +
+           expiries_.size() * sizeof(int64_t);
+  }
+
+  // Moves much that has been collected to a spool, if there is a place for it: to be called after every few
+  // elements. Errors: those of the spool.
+  Status Spill();
 
   // Makes room for `count` elements like those so far, but not for more than `most` bytes: a large payload
-  // that grows by doubling is held twice whenever it moves.
+  // that grows by doubling is held twice whenever it moves. Does nothing if it goes to a spool.
   void ExpectCount(uint64_t count, uint64_t most);
 
   // Ends the value and returns its payload. Elements must be distinct if the type requires it. valkey:
@@ -42,16 +54,27 @@ class CollectionEncoder {
   // encoding.
   std::string Finish(bool valkey = false);
 
+  // As Finish: the payload becomes `payload`, or `large` if it has gone to a spool; the other becomes empty.
+  // Errors: those of the spool.
+  Status Finish(bool valkey, std::string& payload, std::shared_ptr<LargePayload>& large);
+
  private:
   static constexpr int64_t kNever = -1;
 
   void Add(Bytes element);
+  std::string HeadOfExpiring(bool valkey) const;
+  Status AppendExpiring(ByteReader& pairs, int64_t expiry, bool valkey, std::string& to) const;
   std::string FinishExpiring(bool valkey);
+  Status SpoolExpiring(bool valkey);
 
   ValueType type_;
   uint64_t count_ = 0;
-  std::string payload_;
+  std::string payload_;  // once there is a spool, what follows it
+  MakeSpool make_spool_;
+  std::string head_;  // what the payload begins with, once there is a spool
+  std::shared_ptr<ByteSpool> spool_;
   std::vector<int64_t> expiries_;  // of the fields; empty while no field has one
+  int64_t earliest_ = INT64_MAX;
 };
 
 // A consumer group, from the replies of Redis' commands.

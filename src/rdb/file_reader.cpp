@@ -1,5 +1,6 @@
 #include "rdb/file_reader.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <limits>
@@ -321,21 +322,40 @@ Status FileReader::TakePayload(size_t limit, std::string& payload, uint64_t& siz
   return {};
 }
 
-Status FileReader::TakeValue(size_t limit, size_t most, std::string& payload, uint64_t& size, bool& plain) {
-  plain = false;
-  if (key_.type.value != ValueType::kString) return TakePayload(limit, payload, size);
-  PRM_RETURN_IF_ERROR(TakeObject(limit, object_, size));
+Status FileReader::TakeValue(size_t limit, size_t most, Taken& taken) {
+  taken.plain = false;
+  taken.large.reset();
+  if (RefersToTemplate(key_.type.layout)) return EncodePayload(limit, taken.payload, taken.size);
+  if (key_.type.value != ValueType::kString) return TakeCollection(limit, taken);
+  PRM_RETURN_IF_ERROR(TakeObject(limit, object_, taken.size));
   // Compressed or not, a short string takes little more room than itself.
+  std::string& payload = taken.payload;
   if (!object_.empty() && object_.size() <= most + kMostStringOverhead) {
     payload.clear();
     StringTaker taker(payload);
     ByteReader object(Bytes(object_).substr(1));
-    plain = DecodeObject(key_.type.layout, object, taker).ok() && object.AtEnd() && !payload.empty() &&
-            payload.size() <= most;
-    if (plain) return {};
+    taken.plain = DecodeObject(key_.type.layout, object, taker).ok() && object.AtEnd() && !payload.empty() &&
+                  payload.size() <= most;
+    if (taken.plain) return {};
   }
   payload = std::exchange(object_, {});
   if (!payload.empty()) AppendDumpTrailer(header_.version, payload);
+  return {};
+}
+
+Status FileReader::TakeCollection(size_t limit, Taken& taken) {
+  PRM_RETURN_IF_ERROR(reader_.Settle());
+  const uint64_t begin = stream_.position();
+  PRM_RETURN_IF_ERROR(TakeObject(std::min(limit, kLargePayload), taken.payload, taken.size));
+  if (!taken.payload.empty()) {
+    AppendDumpTrailer(header_.version, taken.payload);
+  } else if (taken.size <= limit) {
+    const std::shared_ptr<ByteSource> unowned(std::shared_ptr<ByteSource>(), &source_);
+    auto large = LargePayload::Make(std::string(1, static_cast<char>(key_.type.number)), unowned, begin,
+                                    stream_.position() - begin, header_.version);
+    if (!large.ok()) return WithContext(large.error());
+    taken.large = std::move(large.value());
+  }
   return {};
 }
 

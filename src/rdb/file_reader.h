@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -13,6 +14,7 @@
 #include "rdb/byte_reader.h"
 #include "rdb/byte_stream.h"
 #include "rdb/hash_template.h"
+#include "rdb/large_payload.h"
 #include "rdb/object_type.h"
 #include "rdb/value.h"
 
@@ -81,9 +83,16 @@ class FileReader {
   // `size` is the size of the payload; if it exceeds `limit`, `payload` is left empty.
   Status TakePayload(size_t limit, std::string& payload, uint64_t& size);
 
-  // As TakePayload, but a string of 1 to `most` bytes is stored by itself, and `plain` is set: a payload
-  // would be summed here and by whoever decodes it.
-  Status TakeValue(size_t limit, size_t most, std::string& payload, uint64_t& size, bool& plain);
+  // The payload of a value: one of the three.
+  struct Taken {
+    std::string payload;
+    bool plain = false;                   // `payload` is a string by itself
+    std::shared_ptr<LargePayload> large;  // which reads the source; it must outlive that, too
+    uint64_t size = 0;                    // of the payload, even if it exceeds the limit and is left out
+  };
+  // As TakePayload, but a string of 1 to `most` bytes is taken by itself: a payload would be summed here and
+  // by whoever decodes it. A large collection stays in the source.
+  Status TakeValue(size_t limit, size_t most, Taken& taken);
 
   Status SkipValue();
 
@@ -104,6 +113,7 @@ class FileReader {
   Status ReadKey(uint8_t type);
   Status ReadEnd();
   Status TakeObject(size_t limit, std::string& payload, uint64_t& size);
+  Status TakeCollection(size_t limit, Taken& taken);
   Status EncodePayload(size_t limit, std::string& payload, uint64_t& size);
   Status EndValue(Status status);
   Error WithContext(Error error) const;

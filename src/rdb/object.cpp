@@ -209,29 +209,42 @@ Status ReadTextScore(ByteReader& reader, double& score) {
 }
 
 // RDB stores members from the highest score to the lowest, ties too (rdb.c, rdbSaveObject), listpacks in
-// ascending order. From memory they are read in blocks, to be passed on from the last one to the first: all
-// but that one are read twice, so that only a block is held. From a ByteStream they are passed on in stored
-// order.
+// ascending order. They are read in blocks, to be passed on from the last one to the first: all but that one
+// are read twice, so that only a block is held.
 template <typename ReadScore>
 Status DecodeZset(ByteReader& reader, ReadScore read_score, ValueVisitor& visitor) {
   constexpr size_t kMembersAtOnce = 4096;
+  constexpr size_t kBytesAtOnce = size_t{1} << 20;
+  constexpr size_t kWindowOfBlock = size_t{64} << 10;
+  struct Block {
+    ByteReader first;  // of data in memory: at its first member
+    uint64_t place;    // of a stream: of its first member
+    size_t count;
+  };
   std::string scratch;
-  std::vector<ByteReader> blocks;  // at the first member of each
-  std::vector<std::pair<std::string, double>> members;
+  std::vector<Block> blocks;
+  std::vector<std::pair<std::string, double>> members;  // of one block
+  size_t bytes = 0;
   const auto read = [&](ByteReader& from) -> Status {
     Bytes member;
     double score = 0;
     PRM_RETURN_IF_ERROR(ReadString(from, scratch, member));
     PRM_RETURN_IF_ERROR(read_score(from, score));
-    if (from.is_stream())
-      visitor.OnZsetMember(member, score);
-    else
-      members.emplace_back(member, score);
+    members.emplace_back(member, score);
+    bytes += member.size();
+    return {};
+  };
+  const auto read_block = [&](ByteReader& from, size_t count) -> Status {
+    while (members.size() < count) PRM_RETURN_IF_ERROR(read(from));
     return {};
   };
   PRM_RETURN_IF_ERROR(DecodeSequence(reader, [&]() -> Status {
-    if (members.size() == kMembersAtOnce) members.clear();
-    if (members.empty() && !reader.is_stream()) blocks.push_back(reader);
+    if (blocks.empty() || members.size() == kMembersAtOnce || bytes >= kBytesAtOnce) {
+      members.clear();
+      bytes = 0;
+      blocks.push_back({reader, reader.offset(), 0});
+    }
+    ++blocks.back().count;
     return read(reader);
   }));
   while (!blocks.empty()) {
@@ -241,7 +254,15 @@ Status DecodeZset(ByteReader& reader, ReadScore read_score, ValueVisitor& visito
     }
     blocks.pop_back();
     members.clear();
-    while (!blocks.empty() && members.size() < kMembersAtOnce) PRM_RETURN_IF_ERROR(read(blocks.back()));
+    if (blocks.empty()) break;
+    Block& block = blocks.back();
+    if (reader.is_stream()) {
+      ByteStream stream(reader.source(), block.place, 0, kWindowOfBlock);
+      ByteReader from(stream);
+      PRM_RETURN_IF_ERROR(read_block(from, block.count));
+    } else {
+      PRM_RETURN_IF_ERROR(read_block(block.first, block.count));
+    }
   }
   return {};
 }

@@ -55,8 +55,7 @@ struct StreamPending {
 using StreamFields = std::vector<std::pair<Bytes, Bytes>>;
 
 // Receives a value element by element, in the order in which it is stored: lists from head to tail, sorted
-// sets from the lowest score to the highest, streams by id. A sorted set from a ByteStream may come from the
-// highest score to the lowest. Bytes are valid only during the call.
+// sets from the lowest score to the highest, streams by id. Bytes are valid only during the call.
 class ValueVisitor : public Interrupts {
  public:
   virtual void OnString(Bytes) {}

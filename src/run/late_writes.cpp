@@ -49,7 +49,7 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
   for (const LateWrite &write : writes) {
     const source::Entry &entry = *write.entry;
     bool const has_value = !write.is_gone && entry.state == EntryState::kRead;
-    std::string const payload = has_value ? source::DumpOf(entry) : std::string();
+    std::string const payload = has_value ? pg::ValueOrThrow(source::DumpOf(entry)) : std::string();
     Spi::ExecuteKept(
         R"sql(INSERT INTO redis_migrate.late_write AS l
                   (migration, pattern, db, key_bytes, kind, payload, expires_at)

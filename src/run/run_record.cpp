@@ -332,7 +332,8 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
          SqlParam::OptionalText(reject.pattern), SqlParam::OptionalText(reject.mapping),
          SqlParam::Text(reject.rule), SqlParam::OptionalText(reject.sqlstate), SqlParam::Text(reject.message),
          SqlParam::Bool(reject.partial),
-         has_payload ? SqlParam::Bytea(source::DumpOf(*reject.entry)) : SqlParam{BYTEAOID, 0, true},
+         has_payload ? SqlParam::Bytea(pg::ValueOrThrow(source::DumpOf(*reject.entry)))
+                     : SqlParam{BYTEAOID, 0, true},
          ExpiryParam(*reject.entry)});
   }
   for (const source::Entry *entry : tally.deferred)
@@ -341,7 +342,8 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
               VALUES ($1, $2, $3, $4, redis_migrate.index_key($5), $5, $6, $7)
               ON CONFLICT DO NOTHING)sql",
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
-         SqlParam::Bytea(entry->key), SqlParam::Bytea(source::DumpOf(*entry)), ExpiryParam(*entry)});
+         SqlParam::Bytea(entry->key), SqlParam::Bytea(pg::ValueOrThrow(source::DumpOf(*entry))),
+         ExpiryParam(*entry)});
   if (part_ != 0) {
     Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.run_part

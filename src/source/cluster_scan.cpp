@@ -14,6 +14,9 @@ using redis::Slots;
 
 constexpr size_t kNodeIdDigits = 40;
 
+// A move may be given up between two answers of a node, but hardly so often before a node is finished.
+constexpr int kMostContradictions = 10;
+
 // The number of node ids to note. A cluster counts as another one only if all of them are gone.
 constexpr size_t kMostMembers = 8;
 
@@ -200,6 +203,13 @@ Status ClusterScan::LeaveSlot(const Error& moved) {
   PRM_RETURN_IF_ERROR(walk_.Reenter());
   const Result<Slots> stable = walk_.StableSlots();
   if (!stable.ok()) return stable.error();
+  if (stable.value()[slot] && ++contradictions_ >= kMostContradictions) {
+    return Error{ErrorCode::kUnavailable,
+                 "Redis at " + walk_.connection().address() + " says of slot " + std::to_string(slot) +
+                     " of the cluster that it has it and that another node has it",
+                 moved.detail,
+                 {}};
+  }
   Slots lost = position_.slots & ~Kept(stable.value());
   lost.set(slot);
   repeated_slots_ += lost.count();
@@ -218,6 +228,7 @@ Status ClusterScan::FinishNode() {
   const Slots done = Kept(stable.value()) & ~imported.value();
   repeated_slots_ += (position_.slots & ~done).count();
   position_.done |= done;
+  if (done.any()) contradictions_ = 0;
   CloseNode();
   return {};
 }

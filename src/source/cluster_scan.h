@@ -52,8 +52,9 @@ class ClusterScan : public Source {
                                                    const std::string& position, redis::Waiter& waiter,
                                                    const redis::Slots& slots = redis::Slots().set());
 
-  // Errors: those of ScanSource, except kMoved; kUnavailable while slots are not served or are being moved.
-  // After an error or an exception the source is unusable, like a ScanSource.
+  // Errors: those of ScanSource, except kMoved; kUnavailable while slots are not served or are being moved,
+  // or where a node says again and again of a slot that it has it and that another has it. After an error or
+  // an exception the source is unusable, like a ScanSource.
   Result<bool> Next(Batch& batch) override;
 
   // Whether the scan began at the start because the position given to Open is not one of this cluster.
@@ -102,6 +103,7 @@ class ClusterScan : public Source {
   std::optional<uint64_t> key_count_;
   bool restarted_ = false;
   uint64_t repeated_slots_ = 0;
+  int contradictions_ = 0;  // since slots were finished: a node has sent us away, and has the slot
 };
 
 }  // namespace prm::source

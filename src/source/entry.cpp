@@ -1,5 +1,7 @@
 #include "source/entry.h"
 
+#include <algorithm>
+
 #include "rdb/dump.h"
 #include "rdb/encoder.h"
 
@@ -35,7 +37,7 @@ class ElementFinder : public rdb::ValueVisitor {
 
 bool IsEmptyCollection(const Entry& entry) {
   using rdb::ValueType;
-  if (entry.plain || entry.payload.size() > kMostBytesOfNothing) return false;
+  if (entry.plain || PayloadSize(entry) > kMostBytesOfNothing) return false;
   const Result<ValueType> type = TypeOf(entry);
   if (!type.ok() || type.value() == ValueType::kString || type.value() == ValueType::kStream ||
       type.value() == ValueType::kModule) {
@@ -45,18 +47,49 @@ bool IsEmptyCollection(const Entry& entry) {
   return Decode(entry, finder).ok() && !finder.found;
 }
 
+uint64_t PayloadSize(const Entry& entry) { return entry.large ? entry.large->size() : entry.payload.size(); }
+
+void DropPayload(Entry& entry) {
+  std::string().swap(entry.payload);
+  entry.large.reset();
+}
+
 Result<rdb::ValueType> TypeOf(const Entry& entry) {
+  if (entry.large) return entry.large->type().value;
   if (entry.plain) return rdb::ValueType::kString;
   return rdb::DumpType(entry.payload);
 }
 
 Status Decode(const Entry& entry, rdb::ValueVisitor& visitor) {
+  if (entry.large) return entry.large->Decode(visitor);
   if (!entry.plain) return rdb::DecodeDump(entry.payload, visitor);
   visitor.OnString(entry.payload);
   return {};
 }
 
-std::string DumpOf(const Entry& entry) {
+Result<Bytes> PayloadPart(const Entry& entry, uint64_t offset, size_t size, std::string& scratch) {
+  if (!entry.large) return Bytes(entry.payload).substr(offset, size);
+  scratch.resize(static_cast<size_t>(std::min<uint64_t>(size, entry.large->size() - offset)));
+  for (size_t held = 0; held < scratch.size();) {
+    const Result<size_t> read =
+        entry.large->Read(offset + held, scratch.data() + held, scratch.size() - held);
+    if (!read.ok()) return read.error();
+    if (read.value() == 0) {
+      return Error{
+          ErrorCode::kCorruptData, "corrupt payload: it has fewer bytes than when it was read", {}, {}};
+    }
+    held += read.value();
+  }
+  return Bytes(scratch);
+}
+
+Result<std::string> DumpOf(const Entry& entry) {
+  if (entry.large) {
+    std::string payload;
+    const Result<Bytes> whole = PayloadPart(entry, 0, entry.large->size(), payload);
+    if (!whole.ok()) return whole.error();
+    return payload;
+  }
   if (entry.plain) return rdb::EncodeStringDump(entry.payload);
   const Result<rdb::ValueType> type = TypeOf(entry);
   const bool may_be_short = type.ok() && type.value() == rdb::ValueType::kString &&

@@ -3,16 +3,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "core/status.h"
+#include "rdb/large_payload.h"
 #include "rdb/value.h"
 
 namespace prm::source {
 
 enum class EntryState {
-  kRead,         // payload and expiry are filled
+  kRead,         // payload, or large, and expiry are filled
   kVanished,     // the name was returned, the value was gone when read
   kNameOnly,     // the filter asked only for the name
   kExpired,      // it had expired when it was read; a server would not have returned it
@@ -40,12 +42,13 @@ struct Entry {
   int db = 0;
   std::string key;
   EntryState state = EntryState::kRead;
-  bool plain = false;                    // a string without the frame of DUMP
-  std::string payload;                   // DUMP bytes; the value's own bytes if plain
-  std::optional<int64_t> expires_at_ms;  // absolute, Unix time in milliseconds
-  uint64_t size = 0;                     // kTooLarge: its size in Redis, or in a file
-  std::string type_name;                 // kUnsupported: the reply of TYPE
-  uint64_t route = 0;                    // as the filter has it: see KeyDecision
+  bool plain = false;   // a string without the frame of DUMP
+  std::string payload;  // DUMP bytes; the value's own bytes if plain; empty if large is set
+  std::shared_ptr<rdb::LargePayload> large;  // the payload of a large collection, outside memory
+  std::optional<int64_t> expires_at_ms;      // absolute, Unix time in milliseconds
+  uint64_t size = 0;                         // kTooLarge: its size in Redis, or in a file
+  std::string type_name;                     // kUnsupported: the reply of TYPE
+  uint64_t route = 0;                        // as the filter has it: see KeyDecision
   // The value has only some elements of the key's, and those in gone_elements, as a value of the same type,
   // are gone; the others stay as they are. Only of a stream; one of the two may be empty.
   bool is_part = false;
@@ -55,6 +58,12 @@ struct Entry {
   uint64_t first_gone = 0;
   TimeSpan changed;  // of the command of a stream that made it what it is, or is not
 };
+
+// The bytes of the payload, wherever they are.
+uint64_t PayloadSize(const Entry& entry);
+
+// Leaves the entry without a payload, and frees its memory.
+void DropPayload(Entry& entry);
 
 // The type of the value. The entry must be kRead. Errors: those of rdb::DumpType.
 Result<rdb::ValueType> TypeOf(const Entry& entry);
@@ -67,7 +76,11 @@ bool IsEmptyCollection(const Entry& entry);
 Status Decode(const Entry& entry, rdb::ValueVisitor& visitor);
 
 // The value as a DUMP payload, which RESTORE takes; for a short string the same, however it was read. The
-// entry must be kRead.
-std::string DumpOf(const Entry& entry);
+// entry must be kRead. Errors: those of reading a large payload.
+Result<std::string> DumpOf(const Entry& entry);
+
+// At most `size` bytes of the payload from `offset`, which point into the entry or into `scratch`. Errors:
+// those of reading a large payload, kCorruptData where it ends too early.
+Result<Bytes> PayloadPart(const Entry& entry, uint64_t offset, size_t size, std::string& scratch);
 
 }  // namespace prm::source

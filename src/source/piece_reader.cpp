@@ -75,9 +75,11 @@ class StringReader : public PieceReader {
     return {};
   }
 
-  void Finish() override {
+  Status Finish() override {
     entry_.plain = true;
     entry_.payload = std::move(value_);
+    entry_.large.reset();
+    return {};
   }
 
   size_t size() const override { return value_.size(); }
@@ -94,7 +96,7 @@ class CollectionReader : public PieceReader {
                    const PieceLimits& limits)
       : PieceReader(entry, limits),
         count_(limits.piece_bytes, memory),
-        encoder_(type),
+        encoder_(type, limits.make_spool),
         length_command_(length_command) {}
 
   void AskPiece(Connection& connection) final {
@@ -120,6 +122,7 @@ class CollectionReader : public PieceReader {
     PRM_RETURN_IF_ERROR(TakeElements(connection, piece.value(), at_end));
     count_.Note(encoder_.count() - count_before, encoder_.size() - size_before);
     encoder_.ExpectCount(length_, limits_.max_value_bytes);
+    PRM_RETURN_IF_ERROR(encoder_.Spill());
     if (encoder_.size() > limits_.max_value_bytes) {
       SetState(State::kTooLarge);
     } else if (at_end) {
@@ -128,7 +131,7 @@ class CollectionReader : public PieceReader {
     return {};
   }
 
-  void Finish() final { entry_.payload = encoder_.Finish(); }
+  Status Finish() final { return encoder_.Finish(false, entry_.payload, entry_.large); }
   size_t size() const final { return encoder_.size(); }
 
  protected:
@@ -239,7 +242,7 @@ class ExpiringHashReader : public PieceReader {
   ExpiringHashReader(Entry& entry, uint64_t memory, const PieceLimits& limits)
       : PieceReader(entry, limits),
         count_(limits.piece_bytes, memory),
-        encoder_(rdb::ValueType::kHash),
+        encoder_(rdb::ValueType::kHash, limits.make_spool),
         recent_(limits.key) {}
 
   void AskPiece(Connection& connection) override {
@@ -269,13 +272,11 @@ class ExpiringHashReader : public PieceReader {
     return {};
   }
 
-  void Finish() override {
-    if (encoder_.count() == 0) {
-      entry_.state = EntryState::kVanished;
-      entry_.payload.clear();
-    } else {
-      entry_.payload = encoder_.Finish(limits_.server.valkey);
-    }
+  Status Finish() override {
+    if (encoder_.count() > 0) return encoder_.Finish(limits_.server.valkey, entry_.payload, entry_.large);
+    entry_.state = EntryState::kVanished;
+    DropPayload(entry_);
+    return {};
   }
   size_t size() const override { return encoder_.size(); }
 
@@ -338,7 +339,7 @@ class ExpiringHashReader : public PieceReader {
     }
     count_.Note(page.size(), encoder_.size() - size_before);
     encoder_.ExpectCount(*length_, limits_.max_value_bytes);
-    return {};
+    return encoder_.Spill();
   }
 
   PieceCount count_;

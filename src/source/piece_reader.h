@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/byte_spool.h"
 #include "core/siphash.h"
 #include "redis/connection.h"
 #include "source/entry.h"
@@ -17,6 +18,7 @@ struct PieceLimits {
   uint64_t max_value_bytes;  // larger values are not read
   SipKey key;                // for the hashes of elements
   ServerAbilities server;
+  MakeSpool make_spool;  // for large collections
 };
 
 class PieceReader {
@@ -38,8 +40,9 @@ class PieceReader {
 
   State state() const { return state_; }
 
-  // Puts the value into the entry, as a string's bytes or as a DUMP payload. Only when kDone.
-  virtual void Finish() = 0;
+  // Puts the value into the entry, as a string's bytes or as a DUMP payload. Only when kDone. Errors: those
+  // of the spool.
+  virtual Status Finish() = 0;
 
   // Bytes collected so far.
   virtual size_t size() const = 0;

@@ -152,19 +152,23 @@ Result<bool> RdbFileSource::Fill(Batch& batch) {
       entry.state = EntryState::kExpired;
       PRM_RETURN_IF_ERROR(reader_.SkipValue());
     } else {
-      PRM_RETURN_IF_ERROR(reader_.TakeValue(options_.max_value_bytes, kShortStringLimit - 1, entry.payload,
-                                            entry.size, entry.plain));
-      if (entry.payload.empty()) {
+      taken_.payload = std::move(entry.payload);
+      PRM_RETURN_IF_ERROR(reader_.TakeValue(options_.max_value_bytes, kShortStringLimit - 1, taken_));
+      entry.payload = std::move(taken_.payload);
+      entry.large = std::move(taken_.large);
+      entry.size = taken_.size;
+      entry.plain = taken_.plain;
+      if (PayloadSize(entry) == 0) {
         entry.state = EntryState::kTooLarge;
       } else if (!entry.plain) {
         // A damaged value is left to its decoder, which rejects it.
-        const Result<bool> living = DropExpiredFields(entry.payload, options_.now_ms, file_);
+        const Result<bool> living = DropExpiredFields(entry, options_.now_ms, file_, options_.make_spool);
         if (living.ok() && !living.value()) entry.state = EntryState::kExpired;
         if (living.ok() && living.value() && IsEmptyCollection(entry)) entry.state = EntryState::kEmpty;
-        if (entry.state != EntryState::kRead) std::string().swap(entry.payload);
+        if (entry.state != EntryState::kRead) DropPayload(entry);
       }
     }
-    batch.bytes += entry.key.size() + entry.payload.size();
+    batch.bytes += entry.key.size() + PayloadSize(entry);
     batch.entries.push_back(std::move(entry));
   }
   return true;

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/byte_source.h"
+#include "core/byte_spool.h"
 #include "rdb/file_reader.h"
 #include "source/name_share.h"
 #include "source/source.h"
@@ -40,8 +40,9 @@ struct RdbFileOptions {
   size_t batch_keys = 5000;                        // a batch has no more entries than this
   uint64_t batch_bytes = 8 << 20;                  // nor more bytes, unless a single entry does
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
-  int64_t now_ms = 0;  // keys that expire before are kExpired, so are hashes without a living field, and
-                       // fields that do are left out; Unix time
+  int64_t now_ms = 0;    // keys that expire before are kExpired, so are hashes without a living field, and
+                         // fields that do are left out; Unix time
+  MakeSpool make_spool;  // for a large hash without the fields that are left out
 };
 
 class RdbFileSource : public Source {
@@ -55,8 +56,8 @@ class RdbFileSource : public Source {
   // Batches end between keys, so that nothing is returned twice. If the file is damaged or its checksum is
   // wrong, the keys before the damage are returned first, and the next call returns the error. After an error
   // the source is unusable. Batch::expected_keys is what the file says of its databases, in all batches
-  // together at most the size of the file. Errors: those of rdb::FileReader; kCorruptData if bytes follow the
-  // end.
+  // together at most the size of the file. Entries may refer to the file. Errors: those of rdb::FileReader;
+  // kCorruptData if bytes follow the end.
   Result<bool> Next(Batch& batch) override;
 
   // The metadata of the file, as far as it has been read from where Open began.
@@ -77,7 +78,8 @@ class RdbFileSource : public Source {
   RdbFileOptions options_;
   KeyFilter& filter_;
   rdb::FileReader reader_;
-  uint64_t expected_keys_ = 0;                              // of all batches
+  uint64_t expected_keys_ = 0;  // of all batches
+  rdb::FileReader::Taken taken_;
   std::vector<std::pair<std::string, std::string>> spare_;  // of keys and payloads, for their memory
   bool done_ = false;
   std::optional<Error> dead_;

@@ -24,7 +24,7 @@ constexpr int64_t kLeastHeadroom = 1024 * 1024;
 // The reply to SCAN counts too: this many bytes per name.
 constexpr int64_t kBytesPerName = 128;
 
-uint64_t BytesOf(const Entry& entry) { return entry.key.size() + entry.payload.size(); }
+uint64_t BytesOf(const Entry& entry) { return entry.key.size() + PayloadSize(entry); }
 
 // Whether INFO is that of the one process of Redis or Valkey whose keys are read. A proxy before several
 // servers, as managed services have them, reports no build id, or one of zeros; other servers that speak the
@@ -89,7 +89,7 @@ Status ScanSource::Prepare(const std::string& position) {
   expiries_.emplace(connection_, server_.has_pexpiretime);
   values_.emplace(connection_, server_,
                   std::min({kPieceBytes, options_.bytes_in_flight, options_.max_reply_bytes}),
-                  options_.max_value_bytes);
+                  options_.max_value_bytes, options_.make_spool);
   const Result<bool> getrange = MayUse(connection_, {"GETRANGE", "", "0", "0"});
   if (!getrange.ok()) return getrange.error();
   has_getrange_ = getrange.value();

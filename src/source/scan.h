@@ -69,6 +69,7 @@ struct ScanOptions {
   long scan_count = 1000;               // the highest COUNT of SCAN
   long max_rate = 0;                    // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
+  MakeSpool make_spool;                            // for large collections; none: they are held in memory
   // Called when the filter has seen the names of a page, with the cursor of the next one.
   std::function<void(const std::string& cursor)> end_page;
 };

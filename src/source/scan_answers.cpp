@@ -188,10 +188,10 @@ Status ScanSource::AnswerDump(const Request& request) {
 
 void ScanSource::DropExpired(Slot& slot, int64_t now_ms) {
   held_bytes_ -= slot.entry.payload.size();
-  const Result<bool> living = DropExpiredFields(slot.entry.payload, now_ms, connection_.waiter());
+  const Result<bool> living = DropExpiredFields(slot.entry, now_ms, connection_.waiter());
   if (living.ok() && !living.value()) {  // the decoder rejects damaged values
     slot.entry.state = EntryState::kVanished;
-    std::string().swap(slot.entry.payload);
+    DropPayload(slot.entry);
   }
   held_bytes_ += slot.entry.payload.size();
 }
@@ -220,10 +220,10 @@ Status ScanSource::ReadInPieces(const std::vector<uint64_t>& group) {
   for (const uint64_t number : group) {
     Slot& slot = At(number);
     wanted.push_back({&slot.entry, slot.unknown_size ? 0 : slot.size});
-    held_bytes_ -= slot.entry.payload.size();
+    held_bytes_ -= PayloadSize(slot.entry);
   }
   const Status status = values_->Read(wanted);
-  for (const uint64_t number : group) held_bytes_ += At(number).entry.payload.size();
+  for (const uint64_t number : group) held_bytes_ += PayloadSize(At(number).entry);
   if (!status.ok()) {
     if (!IsMissingCommand(status.error())) return status;
     if (group.size() == 1) return RefusePieces(group.front());
@@ -250,6 +250,7 @@ Status ScanSource::RefusePieces(uint64_t number) {
 
 void ScanSource::SetValue(Slot& slot, Bytes payload, int64_t expiry) {
   slot.entry.payload = payload;
+  slot.entry.large.reset();
   if (expiry != kNoExpiry) slot.entry.expires_at_ms = expiry;
   held_bytes_ += payload.size();
 }

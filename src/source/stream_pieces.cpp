@@ -125,7 +125,11 @@ class StreamReader : public PieceReader {
     return TakeGroup(connection);
   }
 
-  void Finish() override { entry_.payload = encoder_.Finish(info_, groups_, has_counters_); }
+  Status Finish() override {
+    entry_.payload = encoder_.Finish(info_, groups_, has_counters_);
+    entry_.large.reset();
+    return {};
+  }
 
   size_t size() const override { return encoder_.size() + group_bytes_; }
 

@@ -11,6 +11,22 @@ namespace {
 // The number of attempts to read a key that is written to meanwhile.
 constexpr int kMaxAttempts = 5;
 
+constexpr size_t kCompareBytes = size_t{256} << 10;
+
+// Whether two payloads of which one is large are the same.
+Result<bool> AreSame(const Entry& a, const Entry& b) {
+  if (!a.large || !b.large || PayloadSize(a) != PayloadSize(b)) return false;
+  std::string of_a, of_b;
+  for (uint64_t at = 0; at < PayloadSize(a); at += kCompareBytes) {
+    const Result<Bytes> part = PayloadPart(a, at, kCompareBytes, of_a);
+    if (!part.ok()) return part.error();
+    const Result<Bytes> other = PayloadPart(b, at, kCompareBytes, of_b);
+    if (!other.ok()) return other.error();
+    if (part.value() != other.value()) return false;
+  }
+  return true;
+}
+
 Error ToError(redis::Connection& connection, const redis::Reply& reply, const char* command) {
   return reply.IsError() ? connection.ToError(reply) : connection.UnknownReply(command);
 }
@@ -24,10 +40,10 @@ struct ValueReader::Reading {
 };
 
 ValueReader::ValueReader(redis::Connection& connection, const ServerAbilities& server, uint64_t piece_bytes,
-                         uint64_t max_value_bytes)
+                         uint64_t max_value_bytes, MakeSpool make_spool)
     : connection_(connection),
       expiries_(connection, server.has_pexpiretime),
-      limits_{piece_bytes, max_value_bytes, RandomSipKey(), server} {}
+      limits_{piece_bytes, max_value_bytes, RandomSipKey(), server, std::move(make_spool)} {}
 
 Status ValueReader::Read(const std::vector<Wanted>& wanted) {
   if (!probed_) PRM_RETURN_IF_ERROR(Probe(wanted.front().entry->key));
@@ -81,9 +97,14 @@ Status ValueReader::ReadTwice(const Wanted& wanted) {
     Entry now = *wanted.entry;
     const Result<bool> unchanged = ReadPieces({{&now, wanted.memory}});
     if (!unchanged.ok()) return Abandon(unchanged.error());
-    const bool is_same =
+    bool is_same =
         has_last && now.plain == last.plain && now.payload == last.payload &&
         expiries_.IsSame(last.expires_at_ms.value_or(kNoExpiry), now.expires_at_ms.value_or(kNoExpiry));
+    if (is_same && (now.large || last.large)) {
+      const Result<bool> large_same = AreSame(now, last);
+      if (!large_same.ok()) return large_same.error();
+      is_same = large_same.value();
+    }
     if (unchanged.value() && (is_same || now.state != EntryState::kRead)) {
       *wanted.entry = std::move(now);
       return {};
@@ -97,7 +118,7 @@ Status ValueReader::ReadTwice(const Wanted& wanted) {
 
 void ValueReader::GiveUp(Entry& entry) {
   entry.state = EntryState::kChanging;
-  entry.payload.clear();
+  DropPayload(entry);
 }
 
 // Reads all values between WATCH and EXEC. False if a key was written to.
@@ -178,11 +199,11 @@ Status ValueReader::Begin(Reading& reading) {
   const Bytes name = *type.value().StatusText();
   if (name == "none" || reading.expiry == kNoKey) {
     entry.state = EntryState::kVanished;
-    entry.payload.clear();
+    DropPayload(entry);
     return {};
   }
   reading.reader = PieceReader::ForType(name, entry, reading.wanted->memory, limits_);
-  if (reading.reader || !entry.payload.empty()) return {};
+  if (reading.reader || PayloadSize(entry) > 0) return {};
   entry.state = EntryState::kUnsupported;
   entry.type_name = connection_.gate().Pass(name);
   return {};
@@ -218,11 +239,11 @@ Result<bool> ValueReader::End(std::vector<Reading>& readings) {
       entry.state = EntryState::kTooLarge;
       entry.size =
           std::max<uint64_t>({reading.wanted->memory, reading.reader->size(), reading.reader->dropped()});
-      entry.payload.clear();
+      DropPayload(entry);
       continue;
     }
     entry.state = EntryState::kRead;
-    reading.reader->Finish();
+    PRM_RETURN_IF_ERROR(reading.reader->Finish());
     reading.reader.reset();
     entry.expires_at_ms.reset();
     if (reading.expiry != kNoExpiry) entry.expires_at_ms = reading.expiry;

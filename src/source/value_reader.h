@@ -17,9 +17,10 @@ namespace prm::source {
 
 class ValueReader {
  public:
-  // The connection must outlive the reader.
+  // The connection must outlive the reader. make_spool: where the payloads of large collections go; none:
+  // they are held in memory.
   ValueReader(redis::Connection& connection, const ServerAbilities& server, uint64_t piece_bytes,
-              uint64_t max_value_bytes);
+              uint64_t max_value_bytes, MakeSpool make_spool = {});
 
   struct Wanted {
     Entry* entry;

@@ -40,7 +40,25 @@ Mapping SmallPayloads(const std::string &migration) {
   return mapping;
 }
 
-bool NeedsChunks(const source::Entry &entry) { return entry.payload.size() > kArchiveChunkBytes; }
+// The payload that is archived of a key, chunk by chunk.
+class ArchivedPayload {
+ public:
+  explicit ArchivedPayload(const source::Entry &entry)
+      : entry_(entry), encoded_(entry.plain ? pg::ValueOrThrow(source::DumpOf(entry)) : std::string()) {}
+  uint64 size() const { return entry_.plain ? encoded_.size() : source::PayloadSize(entry_); }
+  // Valid until the next call.
+  Bytes Chunk(uint64 at) {
+    if (entry_.plain) return Bytes(encoded_).substr(at, kArchiveChunkBytes);
+    return pg::ValueOrThrow(source::PayloadPart(entry_, at, kArchiveChunkBytes, scratch_));
+  }
+
+ private:
+  const source::Entry &entry_;
+  std::string const encoded_;
+  std::string scratch_;
+};
+
+bool NeedsChunks(const source::Entry &entry) { return source::PayloadSize(entry) > kArchiveChunkBytes; }
 
 // Decodes a value and keeps nothing of it.
 class Checker : public rdb::ValueVisitor {
@@ -123,8 +141,7 @@ void Archive::CompareChunks(const source::Entry &entry, BatchComparison &compari
   pg::SwitchContext in_context(context.get());
   std::vector<SqlParam> const key = {SqlParam::Text(migration_), SqlParam::Int4(entry.db),
                                      SqlParam::Bytea(IndexKey(entry.key))};
-  std::string const encoded = entry.plain ? source::DumpOf(entry) : std::string();
-  Bytes const payload = entry.plain ? Bytes(encoded) : Bytes(entry.payload);
+  ArchivedPayload payload(entry);
   std::vector<SqlParam> row = key;
   row.push_back(SqlParam::Int8(static_cast<int64>(payload.size())));
   row.push_back(ExpiryParam(entry));
@@ -140,7 +157,7 @@ void Archive::CompareChunks(const source::Entry &entry, BatchComparison &compari
   for (size_t at = 0; is_same && at < payload.size(); at += kArchiveChunkBytes, ++chunk) {
     pg::SwitchContext in_chunk(chunk_context.get());
     std::vector<SqlParam> bytes = {key[0], key[1], key[2], SqlParam::Int4(chunk),
-                                   SqlParam::Bytea(payload.substr(at, kArchiveChunkBytes))};
+                                   SqlParam::Bytea(payload.Chunk(at))};
     pg::Rows const same = Spi::Execute(
         R"sql(SELECT bytes = $5
               FROM redis_migrate.archive_chunk
@@ -207,12 +224,7 @@ std::pair<int64, int64> Archive::Prune(int64 run_id) {
 
 // Returns the outcome of the key: inserted, updated, unchanged.
 const char *Archive::WriteChunks(const source::Entry &entry) {
-  std::string encoded;
-  Bytes payload = entry.payload;
-  if (entry.plain) {
-    encoded = source::DumpOf(entry);
-    payload = encoded;
-  }
+  ArchivedPayload payload(entry);
   std::vector<SqlParam> row = {SqlParam::Text(migration_),
                                SqlParam::Int4(entry.db),
                                SqlParam::Bytea(IndexKey(entry.key)),
@@ -244,8 +256,7 @@ const char *Archive::WriteChunks(const source::Entry &entry) {
                         ON CONFLICT (migration, db, index_key, chunk_no)
                         DO UPDATE SET bytes = excluded.bytes
                         WHERE c.bytes <> excluded.bytes)sql",
-                  {row[0], row[1], row[2], SqlParam::Int4(chunks),
-                   SqlParam::Bytea(payload.substr(at, kArchiveChunkBytes))})
+                  {row[0], row[1], row[2], SqlParam::Int4(chunks), SqlParam::Bytea(payload.Chunk(at))})
                       .processed() > 0 ||
               changed;
     context.Reset();

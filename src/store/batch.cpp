@@ -141,7 +141,7 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
     size_t const name = route.pattern.value_or(groups_.size());
     const Tally::Pattern &pattern = names_[name];
     if (counted.empty() || counted.count({entry->db, entry->key}) == 0) ++read[name];
-    tally.bytes += entry->key.size() + entry->payload.size();
+    tally.bytes += entry->key.size() + source::PayloadSize(*entry);
     if (route.kind == Route::kDeclared || route.kind == Route::kNotSelected) {
       tally.Count(entry, pattern, Outcome::kSkipped,
                   route.kind == Route::kDeclared ? "declared" : "not_selected");
@@ -187,7 +187,7 @@ std::vector<const source::Entry *> BatchStore::Process(const std::vector<const s
     for (const source::Entry *entry : rest) {
       if (counted.count({entry->db, entry->key}) == 0 && --tally.read[pattern] == 0)
         tally.read.erase(pattern);
-      tally.bytes -= entry->key.size() + entry->payload.size();
+      tally.bytes -= entry->key.size() + source::PayloadSize(*entry);
       left.push_back(entry);
     }
   };

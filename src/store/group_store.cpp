@@ -105,7 +105,7 @@ void GroupStore::Store(const std::vector<int> &which, Trial &trial) {
   size_t bytes = 0;
   for (int const entry : which) {
     share.push_back(entry);
-    bytes += entries_[static_cast<size_t>(entry)]->payload.size();
+    bytes += source::PayloadSize(*entries_[static_cast<size_t>(entry)]);
     if (bytes < kShareBytes) continue;
     StoreShare(share, trial);
     share.clear();

@@ -33,7 +33,7 @@ TEST(Entry, PlainIsAString) {
   EXPECT_EQ(TypeOf(entry).value(), rdb::ValueType::kString);
   EXPECT_EQ(Decoded(entry), std::vector<std::string>{entry.payload});
   Entry dumped;
-  dumped.payload = DumpOf(entry);
+  dumped.payload = DumpOf(entry).value();
   ASSERT_TRUE(TypeOf(dumped).ok());
   EXPECT_EQ(TypeOf(dumped).value(), rdb::ValueType::kString);
   EXPECT_EQ(Decoded(dumped), std::vector<std::string>{entry.payload});
@@ -45,7 +45,7 @@ TEST(Entry, AnythingElseIsADump) {
   ASSERT_TRUE(TypeOf(entry).ok());
   EXPECT_EQ(TypeOf(entry).value(), rdb::ValueType::kSet);
   EXPECT_EQ(Decoded(entry), (std::vector<std::string>{"q", "5"}));
-  EXPECT_EQ(DumpOf(entry), entry.payload);
+  EXPECT_EQ(DumpOf(entry).value(), entry.payload);
   entry.payload = "damaged";
   EXPECT_FALSE(TypeOf(entry).ok());
   Collector collector;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/cpp/memory_spool.h"
 #include "lib/cpp/rdb_file.h"
 #include "lib/cpp/rdb_payloads.h"
 #include "lib/cpp/rdb_rows.h"
@@ -170,11 +171,36 @@ TEST_F(FieldExpiryTest, ClockIsAskedOnlyWhereFieldsExpire) {
 
 TEST(LivingFields, KeepsWhatItCannotRead) {
   Interrupts interrupts;
-  std::string damaged = HashPayload(false, {{"a", kPast}, {"b", kFuture}});
-  damaged[12] = static_cast<char>(damaged[12] ^ 1);
-  const std::string before = damaged;
+  Entry damaged;
+  damaged.payload = HashPayload(false, {{"a", kPast}, {"b", kFuture}});
+  damaged.payload[12] = static_cast<char>(damaged.payload[12] ^ 1);
+  const std::string before = damaged.payload;
   EXPECT_FALSE(DropExpiredFields(damaged, kFuture, interrupts).ok());
-  EXPECT_EQ(damaged, before);
+  EXPECT_EQ(damaged.payload, before);
+}
+
+// A hash that is outside memory stays there.
+TEST(LivingFields, OfALargeHash) {
+  Interrupts interrupts;
+  const MakeSpool make_spool = [] { return std::make_unique<test::MemorySpool>(); };
+  rdb::CollectionEncoder encoder(rdb::ValueType::kHash, make_spool);
+  for (int i = 0; i < 500000; ++i) {
+    encoder.AddExpiringHashField("field " + std::to_string(i), "value", i % 2 == 0 ? kPast : kFuture);
+    ASSERT_TRUE(encoder.Spill().ok());
+  }
+  Entry entry;
+  ASSERT_TRUE(encoder.Finish(false, entry.payload, entry.large).ok());
+  const auto all = entry.large;
+  ASSERT_NE(all, nullptr);
+  EXPECT_FALSE(DropExpiredFields(entry, kFuture, interrupts, make_spool).value()) << "none is left";
+  EXPECT_EQ(entry.large, all);
+  EXPECT_TRUE(DropExpiredFields(entry, kPast - 1, interrupts, make_spool).value());
+  EXPECT_EQ(entry.large, all) << "none has expired";
+  EXPECT_TRUE(DropExpiredFields(entry, kPast, interrupts, make_spool).value());
+  ASSERT_NE(entry.large, nullptr);
+  const test::Rows rows = test::DecodedRows(DumpOf(entry).value()).value();
+  ASSERT_EQ(rows.size(), 250000U);
+  EXPECT_EQ(rows[0], (test::Row{"field 1", "value", std::to_string(kFuture)}));
 }
 
 // Fields that have expired when a file is read are left out, as keys are.

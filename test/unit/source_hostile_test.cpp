@@ -2,6 +2,7 @@
 // never takes more memory than replies may.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <string>
 
@@ -76,6 +77,44 @@ TEST_F(HostileTest, Cluster) {
     if (!scan.ok()) return scan.error();
     return ReadSome(*scan.value());
   });
+}
+
+// Which would be asked for ever, as no other node has the slot.
+TEST_F(HostileTest, ANodeThatHasASlotAndSendsUsAway) {
+  int port = 0;
+  std::atomic<int> scans = 0;
+  HostileRedis hostile(
+      [&](const HostileRedis::Arguments& arguments) -> std::optional<HostileRedis::Answer> {
+        const std::string name = HostileRedis::NameOf(arguments);
+        const std::string text = std::to_string(port);
+        if (name == "CLUSTER SLOTS") {
+          return HostileRedis::Answer{"*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:" + text +
+                                      "\r\n$40\r\n" + std::string(40, 'a') + "\r\n"};
+        }
+        if (arguments[0] == "CLUSTER") return HostileRedis::Answer{"-ERR unknown subcommand\r\n"};
+        if (arguments[0] == "SCAN") ++scans;
+        if (arguments.size() > 1 && arguments[1] == "string" && arguments[0] != "SCAN") {
+          return HostileRedis::Answer{"-MOVED " + std::to_string(redis::KeySlot("string")) +
+                                      " 127.0.0.1:" + text + "\r\n"};
+        }
+        return std::nullopt;
+      },
+      server_.port());
+  port = hostile.port();
+  deployment_.connection.port = port;
+  deployment_.seeds = {{"127.0.0.1", port}};
+  auto scan = ClusterScan::Open(deployment_, options_, filter_, {}, waiter_, redis::Slots().set());
+  ASSERT_TRUE(scan.ok()) << scan.error().message;
+  Batch batch;
+  Result<bool> next = true;
+  for (int batches = 0; batches < 100 && next.ok() && next.value(); ++batches)
+    next = scan.value()->Next(batch);
+  ASSERT_FALSE(next.ok());
+  EXPECT_EQ(next.error().code, ErrorCode::kUnavailable);
+  EXPECT_NE(next.error().message.find("says of slot " + std::to_string(redis::KeySlot("string"))),
+            std::string::npos)
+      << next.error().message;
+  EXPECT_LT(scans, 50);
 }
 
 TEST_F(HostileTest, Sentinel) {

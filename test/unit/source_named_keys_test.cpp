@@ -77,7 +77,7 @@ class NamedKeysTest : public testing::Test {
   std::string TextOf(const Entry& entry) {
     if (entry.state != EntryState::kRead) return "";
     client_.Command({"SELECT", "15"});
-    client_.Command({"RESTORE", "copy", "0", DumpOf(entry), "REPLACE"});
+    client_.Command({"RESTORE", "copy", "0", DumpOf(entry).value(), "REPLACE"});
     return client_.String({"DUMP", "copy"}) + "@" + std::to_string(entry.expires_at_ms.value_or(-1));
   }
   redis::ReplicationPoint Point() {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "lib/cpp/memory_spool.h"
 #include "lib/cpp/rdb_payloads.h"
 #include "lib/cpp/rdb_rows.h"
 #include "lib/cpp/scan_fixture.h"
@@ -50,7 +51,7 @@ class ScanPiecesTest : public test::ScanFixture {
 
   void ExpectSame(const Entry& entry) {
     ASSERT_EQ(entry.state, EntryState::kRead) << entry.key;
-    const Result<Rows> decoded = test::DecodedRows(DumpOf(entry));
+    const Result<Rows> decoded = test::DecodedRows(DumpOf(entry).value());
     ASSERT_TRUE(decoded.ok()) << entry.key << ": " << decoded.error().message;
     EXPECT_EQ(Timeless(decoded.value()), Timeless(test::RedisRows(client_, entry.key))) << entry.key;
   }
@@ -121,7 +122,7 @@ TEST_F(ScanEncodingsTest, EveryTypeInEveryEncoding) {
     const Entry& entry = entries.begin()->second;
     ASSERT_NO_FATAL_FAILURE(ExpectSame(entry));
     const Rows original = test::RedisRows(client_, test::kSampleKey);
-    client_.Command({"RESTORE", "copy", "0", DumpOf(entry), "REPLACE"});
+    client_.Command({"RESTORE", "copy", "0", DumpOf(entry).value(), "REPLACE"});
     EXPECT_EQ(Timeless(test::RedisRows(client_, "copy")), Timeless(original));
   }
 }
@@ -138,6 +139,45 @@ TEST_F(ScanPiecesTest, LargeValuesOfEveryType) {
   EXPECT_EQ(entries.at({0, "list"}).expires_at_ms, std::nullopt);
   EXPECT_EQ(Calls("dump"), 1);  // of the small list
   EXPECT_GT(Calls("lrange"), 100);
+}
+
+class ScanLargeTest : public ScanPiecesTest {
+ protected:
+  ScanLargeTest() {
+    options_.max_reply_bytes = 1 << 20;
+    options_.make_spool = [] { return std::make_unique<test::MemorySpool>(); };
+    Fill(50000);  // 4.5 MB each
+  }
+};
+
+TEST_F(ScanLargeTest, CollectionsGoToSpools) {
+  for (const bool watches : {true, false}) {
+    SCOPED_TRACE(watches);
+    if (!watches) LogInWithout({"watch"});
+    const auto entries = Scan();
+    ASSERT_EQ(entries.size(), 6U);
+    for (const auto& [name, entry] : entries) {
+      ASSERT_NO_FATAL_FAILURE(ExpectSame(entry));
+      EXPECT_EQ(entry.large == nullptr, name.second == "string" || name.second == "stream") << name.second;
+      EXPECT_EQ(entry.payload.empty(), entry.large != nullptr);
+      EXPECT_GT(PayloadSize(entry), rdb::kLargePayload);
+    }
+  }
+}
+
+// Read twice, they are compared by all their bytes.
+TEST_F(ScanLargeTest, OneThatChangesIsReadAgain) {
+  LogInWithout({"watch"});
+  const auto writes = SameLength();
+  for (const std::string type : {"list", "hash"}) {
+    SCOPED_TRACE(type);
+    const auto entries = ScanWhileWriting(type, 1, writes.at(type));
+    EXPECT_EQ(writes_, 1);
+    ASSERT_NO_FATAL_FAILURE(ExpectSame(entries.at({0, type})));
+  }
+  const auto given_up = ScanWhileWriting("hash", 1 << 30, {"HINCRBY", "hash", "counter", "1"});
+  EXPECT_EQ(given_up.at({0, "hash"}).state, EntryState::kChanging);
+  EXPECT_EQ(given_up.at({0, "hash"}).large, nullptr);
 }
 
 // 3000 elements of 90 bytes, and 16 for each in a reply.
@@ -303,7 +343,7 @@ TEST_F(ScanPiecesTest, StreamsWithGroups) {
   client_.Command({"XDEL", "stream", "9-1", "500-1", "12-1"});
   const auto entries = Scan();
   ASSERT_NO_FATAL_FAILURE(ExpectSame(entries.at({0, "stream"})));
-  client_.Command({"RESTORE", "copy", "0", DumpOf(entries.at({0, "stream"}))});
+  client_.Command({"RESTORE", "copy", "0", DumpOf(entries.at({0, "stream"})).value()});
   EXPECT_EQ(client_.Command({"XPENDING", "copy", "busy"})->element[0]->integer, 298);
 }
 
@@ -315,7 +355,7 @@ TEST_F(ScanPiecesTest, StreamsWithManyPendingEntries) {
                    "0"});
   client_.Command({"XREADGROUP", "GROUP", "g", "c", "COUNT", "21000", "STREAMS", "stream", ">"});
   const auto entries = Scan();
-  client_.Command({"RESTORE", "copy", "0", DumpOf(entries.at({0, "stream"}))});
+  client_.Command({"RESTORE", "copy", "0", DumpOf(entries.at({0, "stream"})).value()});
   EXPECT_EQ(client_.Command({"XPENDING", "copy", "g"})->element[0]->integer, 21000);
 }
 

@@ -289,8 +289,8 @@ TEST_F(ScanStringsTest, DumpsAreTheSameWithoutGetrange) {
   ASSERT_EQ(with.size(), 31U);
   ASSERT_EQ(without.size(), with.size());
   for (const auto& [name, entry] : with) {
-    const std::string dump = DumpOf(entry);
-    EXPECT_TRUE(DumpOf(without.at(name)) == dump) << name.second;
+    const std::string dump = DumpOf(entry).value();
+    EXPECT_TRUE(DumpOf(without.at(name)).value() == dump) << name.second;
     client_.Command({"RESTORE", "copy", "0", dump, "REPLACE"});
     EXPECT_EQ(client_.String({"DUMP", "copy"}), client_.String({"DUMP", name.second})) << name.second;
   }
