@@ -54,7 +54,8 @@ class Receiver {
     writer_ = pg::ValueOrThrow(stream::StreamSpoolWriter::Open(files_));
   }
 
-  // Until nobody wants the link any more, or a full sync is needed, or an error that will not pass by itself.
+  // Until nobody wants the link any more, or a full sync is needed, or an error that neither passes by itself
+  // nor once somebody has changed what is refused.
   void Run() {
     long pause_ms = kFirstPauseMs;
     while (!is_done_ && IsWanted()) {

@@ -21,7 +21,7 @@ Error ForKey(Error error, const Entry& entry);
 // A bulk string that holds a decimal number.
 bool ParseInteger(const redis::ReplyView& reply, int64_t& number);
 
-// The time from a reply of TIME, in microseconds. Errors: kProtocol.
+// The time from a reply of TIME, in microseconds. Errors: that of an error reply, kProtocol.
 Result<int64_t> ParseTimeUs(const redis::Connection& connection, const redis::ReplyView& reply);
 // In milliseconds.
 Result<int64_t> ParseTime(const redis::Connection& connection, const redis::ReplyView& reply);
