@@ -105,6 +105,27 @@ is($node->safe_psql('postgres', 'SET ROLE somebody; SELECT count(*) FROM redis_m
 $node->safe_psql('postgres', q{SELECT redis_migrate.drop_migration('shop')});
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.archive_chunk'), 0, 'drop_migration drops them');
 
+# A large collection that is read in pieces goes to a temporary file, and from there to rows or into the archive.
+$redis->cli('FLUSHALL');
+$redis->cli('EVAL', q{for i = 1, 60000 do redis.call('SADD', 'set', string.rep(tostring(i), 16)) end}, 0);
+$node->safe_psql('postgres', q{SELECT redis_migrate.create_migration('pieces', 'shop')});
+my $pieces = q{SET pg_redis_migrate.max_reply_size = '1MB'; CALL redis_migrate.run('pieces')};
+my ($status, $out, $log) = $node->psql('postgres', "SET log_temp_files = 0; SET client_min_messages = log; $pieces");
+like($log, qr/temporary file: path "[^"]+", size 4\d{6}/, 'the payload goes to a file');
+is(counts(), 'archived inserted 1', 'and is archived');
+my $members = q{SELECT count(*), md5(string_agg(member, ' ' ORDER BY member COLLATE "C")) FROM };
+my $expected = $node->safe_psql('postgres', "$members (SELECT repeat(i::text, 16) AS member FROM generate_series(1, 60000) AS i) AS m");
+is($node->safe_psql('postgres', "$members redis_migrate.archive AS a, redis_migrate.elements(a.payload) AS e"), $expected, 'every member of it');
+$node->psql('postgres', $pieces);
+is(counts(), 'archived unchanged 1', 'again it is the same');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_ls_tmpdir()}), 0, 'the file is gone');
+like(sql_error($node, "SET temp_file_limit = '1MB'; $pieces"), qr/ERROR:  53400: temporary file size exceeds/, 'it keeps to temp_file_limit');
+$node->safe_psql('postgres', q{CREATE TABLE members (key text, member text, PRIMARY KEY (key, member));
+    SELECT redis_migrate.add_mapping('pieces', 'set', 'set', 'members', 'SELECT key, member FROM redis_batch', key_columns => '{key,member}', expand => 'elements')});
+$node->psql('postgres', $pieces);
+is($node->safe_psql('postgres', "$members members"), $expected, 'or it becomes rows');
+$node->safe_psql('postgres', q{SELECT redis_migrate.drop_migration('pieces')});
+
 # Values that PostgreSQL cannot hold are rejected by name: a JSON string beyond 256 MB, a row beyond 1 GB.
 $redis->cli('FLUSHALL');
 $redis->cli('EVAL', q{redis.call('SET', 'huge', '"') for i = 1, 36 do redis.call('APPEND', 'huge', string.rep('x', 10485760)) end redis.call('APPEND', 'huge', '"')}, 0);
