@@ -15,6 +15,7 @@ the target. PostgreSQL is that of PGHOST, PGPORT and PGUSER; its processes must 
 """
 import argparse
 import datetime
+import itertools
 import json
 import os
 import random
@@ -443,6 +444,68 @@ class Bench:
         self.ask("SELECT redis_migrate.drop_migration('bench')")
         return rows, statistics.median(verified), statistics.median(read)
 
+    def stages(self):
+        """Microseconds of a processor that each stage takes for a string, and the seconds of one COPY and of two at once."""
+        case = Case("", "strings")
+        case.table = "staged"
+        data = self.data["strings"]
+        if (case.data, case.layout) not in self.copies:
+            data.load(self.options.redis)
+            data.write_rows(self.options.redis, self.file("strings"))
+            self.dump = self.save()
+        self.create("staged", case)
+        client = redis.Redis(port=self.options.redis)
+
+        def server():
+            cpu = client.info("cpu")
+            return cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"]
+
+        def stage(name, *statements):
+            sessions, servers = [], []
+            for _ in range(self.options.rounds):
+                self.ask("TRUNCATE staged")
+                self.define(case)
+                for statement in statements:
+                    self.ask(statement)
+                before = server()
+                sessions.append(self.timed("CALL redis_migrate.run('bench', workers => 1)")[1])
+                servers.append(server() - before)
+                self.ask("SELECT redis_migrate.drop_migration('bench')")
+            show(name + ": session, us", data.count, 1e6 * statistics.median(sessions) / data.count)
+            if case.source == "scan":
+                show(name + ": Redis, us", data.count, 1e6 * statistics.median(servers) / data.count)
+
+        no_row = "SELECT redis_migrate.alter_mapping('bench', 'all', query => $$%s WHERE false$$, no_row => 'skip')" % data.query
+        for case.source in "scan", "rdb":
+            stage(case.source + ", reading alone", no_row)
+            stage(case.source + ", whole")
+        stage("rdb, keys that are passed over", "SELECT redis_migrate.alter_mapping('bench', 'all', databases => '{9}')",
+              "SELECT redis_migrate.alter_migration('bench', databases => '{9}')")
+
+        half = data.count // 2
+        with open(self.file("strings")) as rows:
+            for number in range(2):
+                with open(self.file("half %d" % number), "w") as part:
+                    part.writelines(itertools.islice(rows, half if number == 0 else None))
+        others = [self.connect("postgres") for _ in range(2)]
+        one, two, busy = [], [], []
+        for _ in range(self.options.rounds):
+            self.ask("TRUNCATE staged")
+            seconds, processor = self.timed("COPY staged FROM '%s'" % self.file("strings"))
+            one.append(seconds)
+            busy.append(processor)
+            self.ask("TRUNCATE staged")
+            threads = [threading.Thread(target=other.cursor().execute, args=("COPY staged FROM '%s'" % self.file("half %d" % number),))
+                       for number, other in enumerate(others)]
+            start = time.monotonic()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            two.append(time.monotonic() - start)
+        show("COPY: session, us", data.count, 1e6 * statistics.median(busy) / data.count)
+        show("two COPYs of half the rows, beside one", data.count, statistics.median(two), statistics.median(one))
+
     def gets(self, beside):
         """p99 of GET, in seconds, while something else is done."""
         gets = Gets(self.options.redis)
@@ -493,6 +556,8 @@ class Bench:
         if self.options.only in "verify":
             rows, verified, read = self.verify()
             show("verify, strings, beside reading them", rows, verified, read, VERIFY_GOAL)
+        if self.options.only in "stages":
+            self.stages()
         if self.options.only in "gets":
             alone = self.gets(lambda: time.sleep(3))
             case = Case("", "strings", exclusive=True)
