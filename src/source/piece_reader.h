@@ -18,7 +18,7 @@ struct PieceLimits {
   uint64_t max_value_bytes;  // larger values are not read
   SipKey key;                // for the hashes of elements
   ServerAbilities server;
-  MakeSpool make_spool;  // for large collections
+  MakeSpool make_spool = {};  // for large collections
 };
 
 class PieceReader {
