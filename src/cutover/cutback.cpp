@@ -220,7 +220,7 @@ void Cutback::Feed() const {
     return;
   }
   ReverseFeed feed(migration_);
-  while (feed.SendSome() > 0) continue;
+  while (feed.SendSome() > 0 || feed.has_more()) continue;
 }
 
 // A feed that has nothing to write does not notice that Redis has lost what it had, such as in a fail-over.

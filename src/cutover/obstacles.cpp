@@ -88,6 +88,7 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
 
 std::vector<KeyId> FindUnsettled(const Migration &migration, const std::vector<std::string> &patterns,
                                  int64 within_us) {
+  // One that FindObstacles has just accepted may be older by now: more keys do no harm.
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
       R"sql(SELECT DISTINCT d.db, d.key_bytes
@@ -96,7 +97,7 @@ std::vector<KeyId> FindUnsettled(const Migration &migration, const std::vector<s
             JOIN redis_migrate.mapping AS m ON m.migration = v.migration AND m.mapping = d.mapping
             WHERE v.migration = $1 AND v.proves AND d.kind = 'unsettled' AND m.pattern = ANY ($2)
                 AND v.finished_at > clock_timestamp() - $3 * '1 us'::interval)sql",
-      {SqlParam::Text(migration.name), SqlParam::TextArray(patterns), SqlParam::Int8(within_us)});
+      {SqlParam::Text(migration.name), SqlParam::TextArray(patterns), SqlParam::Int8(2 * within_us)});
   std::vector<KeyId> keys;
   for (uint64 i = 0; i < rows.size(); ++i)
     keys.emplace_back(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));

@@ -19,10 +19,12 @@ constexpr size_t kMostLinks = 8;       // to a master
 constexpr size_t kSlotsOfALink = 8;    // of a batch; more are worth another one
 constexpr size_t kMostImporters = 16;  // connections
 
-// Where "ASK 3999 127.0.0.1:6381" leads to; a node may leave out its host.
+// Where "ASK 3999 127.0.0.1:6381" leads to; a node may leave out its host. None: nowhere, or its text quotes
+// a secret, which would get into DNS and messages.
 std::optional<redis::Endpoint> AskedNode(const redis::Connection &from, Bytes text) {
   size_t const host = text.find(' ', 4), colon = text.rfind(':');
-  if (text.substr(0, 4) != "ASK " || host == Bytes::npos || colon == Bytes::npos || colon < host)
+  if (text.substr(0, 4) != "ASK " || from.gate().Quotes(text) || host == Bytes::npos ||
+      colon == Bytes::npos || colon < host)
     return std::nullopt;
   redis::Endpoint node;
   node.host = std::string(text.substr(host + 1, colon - host - 1));

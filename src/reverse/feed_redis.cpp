@@ -116,7 +116,7 @@ void Feed(const std::string &name, bool until_drained) {
         break;
       }
       if (sent > 0) sent_ms = pg::MonotonicMs();
-      if (until_drained && sent == 0) {
+      if (until_drained && sent == 0 && !feed.has_more()) {
         if (!feed.problem()) return;
         // Slots that are being moved may soon be at their new place.
         if (feed.problem()->sqlstate != ERRCODE_CANNOT_CONNECT_NOW ||
@@ -135,7 +135,7 @@ void Feed(const std::string &name, bool until_drained) {
         if (!now.wanted && !until_drained) return;
         if (now.definition != begun.definition || now.is_starting) break;
       }
-      if (sent == 0) signal.Wait();
+      if (sent == 0 && !feed.has_more()) signal.Wait();
     }
   }
 }
@@ -144,9 +144,11 @@ void Feed(const std::string &name, bool until_drained) {
 void Forget(const std::string &migration) {
   try {
     ForgetBatches(LoadMigration(migration));
-  } catch (const pg::Failure &failure) {
+  } catch (...) {
+    pg::Problem const problem = pg::CurrentProblem();
+    pg::RollBackAfter(problem);
     pg::Report(LOG, "keys of the reverse feed of migration \"" + migration + "\" stay in Redis",
-               failure.message());
+               problem.message);
   }
 }
 

@@ -169,10 +169,13 @@ PRM_FUNCTION(note_change) {
   using namespace prm;
   if (!CALLED_AS_TRIGGER(fcinfo))
     throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "redis_migrate.note_change is a trigger");
+  auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
+  // What a trigger before a row returns is stored.
+  if (TRIGGER_FIRED_FOR_ROW(data->tg_event) && !TRIGGER_FIRED_AFTER(data->tg_event))
+    return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple);
   // Changes that other triggers make because of our rows are not ours.
   bool const is_direct = DatumGetInt32(pg_trigger_depth(nullptr)) == 1;
   if (pg::OwnWrite::IsFromRedis() && is_direct) return Datum{0};
-  auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
   if (!TRIGGER_FIRED_AFTER(data->tg_event) ||
       (!TRIGGER_FIRED_FOR_ROW(data->tg_event) && !TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)))
     return Datum{0};

@@ -150,7 +150,8 @@ void Outbox::Forget(const std::vector<int64> &ids, int64 first_left) {
 void Outbox::PassOver(int64 first_left) {
   if (passed_ == 0) passed_ms_ = pg::MonotonicMs();
   passed_ = read_;
-  first_passed_ = std::min(first_passed_, first_left);
+  // Behind what is done, others may become visible yet, which the next Read does not look for.
+  first_passed_ = std::min({first_passed_, first_left, done_ + 1});
 }
 
 void Outbox::Note(const std::set<RowName> &names) const {

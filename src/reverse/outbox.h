@@ -33,6 +33,8 @@ class Outbox {
   // that stay, from first_left on, have their turn when it has come to the end, and every second.
   void PassOver(int64 first_left);
   bool HasPassedOver() const { return passed_ > 0; }
+  // Whether the next Read returns some that were not passed over.
+  bool HasMore() const { return passed_ > 0 && !is_all_; }
   // Notes changes of rows with these names.
   void Note(const std::set<RowName> &names) const;
   // All changes before it are done.

@@ -86,6 +86,7 @@ void ReverseFeed::ReadRejected(Fed &fed) {
 int64 ReverseFeed::SendSome() {
   int64 sent = 0;
   problem_.reset();
+  has_more_ = false;
   for (Fed &fed : fed_) {
     if (pg::MonotonicMs() < fed.held_until_ms) {
       problem_ = fed.problem;
@@ -128,6 +129,7 @@ int64 ReverseFeed::SendSome(Fed &fed) {
     ++sent;
   }
   sent += SendOutbox(fed);
+  has_more_ |= fed.outbox.HasMore();
   if (fed.outbox.HasPassedOver()) problem_ = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW, sender_->WhyHeld()};
   return sent;
 }
@@ -197,9 +199,11 @@ void ReverseFeed::Settle(Fed &fed, const Sent &sent, const Done &done) {
   {
     pg::AsExtensionOwner as_owner;
     Spi::ExecuteKept(
-        "UPDATE redis_migrate.reverse_feed SET acknowledged = $2, slots = $3 WHERE migration = $1",
-        {SqlParam::Text(migration_), SqlParam::Int8(batch_),
-         SqlParam::Text(redis::SlotsToText(sent.unsure))});
+        R"sql(UPDATE redis_migrate.reverse_feed
+              SET acknowledged = CASE WHEN $4 THEN $2 ELSE acknowledged END, slots = $3
+              WHERE migration = $1)sql",
+        {SqlParam::Text(migration_), SqlParam::Int8(batch_), SqlParam::Text(redis::SlotsToText(sent.unsure)),
+         SqlParam::Bool(!sender_->is_cluster() || sent.done.any())});
     if (sender_->is_cluster()) NoteSlots(sent.done);
     Spi::ExecuteKept(
         R"sql(UPDATE redis_migrate.reverse_mapping
@@ -370,7 +374,9 @@ void ReverseFeed::SendNames(Fed &fed, std::set<RowName> names) {
 void ReverseFeed::SendNoted(Fed &fed, const std::set<RowName> &names) {
   Sent const sent = Send(fed.reverse, names);
   fed.outbox.Note(held_);
-  Settle(fed, sent, {});
+  Done none;
+  none.first_left = fed.outbox.from();  // this is not about what was read of the outbox
+  Settle(fed, sent, none);
 }
 
 }  // namespace prm

@@ -53,6 +53,10 @@ class ReverseFeed {
   // is tried again after a while; other mappings go on.
   const std::optional<pg::Problem> &problem() const { return problem_; }
 
+  // Whether the last SendSome has passed over changes that cannot be sent yet, and there are more behind
+  // them.
+  bool has_more() const { return has_more_; }
+
   // Looks for what nobody tells: whether partitions have changed. Commits.
   void Look();
 
@@ -108,6 +112,7 @@ class ReverseFeed {
   std::unique_ptr<ReverseSender> sender_;
   std::string server_;
   std::optional<pg::Problem> problem_;
+  bool has_more_ = false;
   int64 batch_ = 0;
   // The batch that is being made:
   std::set<RowName> untold_;  // rows that do not tell what their keys are

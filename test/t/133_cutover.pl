@@ -142,15 +142,17 @@ my $cancelling = HostileRedis->new($redis->port, sub {
     return undef;
 });
 rows("ALTER SERVER live OPTIONS (SET port '" . $cancelling->port . "')");
-like(notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true)}), qr/h:\{id\} is now in state postgres/, 'connections are closed');
+my $told = notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true)});
+like($told, qr/h:\{id\} is now in state postgres/, 'connections are closed');
+unlike($told, qr/ERROR/, 'and nobody is told otherwise');
 rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
 is(wait_for($node), '', 'also those of live sync, which goes on');
 
 # Keys that never hold still are compared while writes are held back.
 my $hot = fork() // die;
-exec 'timeout', '120', $redis->_cli, '--user', 'migrator', '--pass', 'topsecret', '--no-auth-warning', '-r', '100000', '-i', '0.002', 'EVAL', q{for i = 1, 20 do redis.call('ZINCRBY', 'z:hot' .. i, 1, 'm') end}, '0' if $hot == 0;
-wait_until('a verification that meets them', sub { rows($verify); rows(q{SELECT sum(unsettled) > 0 FROM redis_migrate.verification_counts WHERE verification_id = (SELECT max(verification_id) FROM redis_migrate.verifications)}) eq 't' });
-is(rows(q{SELECT verified, reasons[1] ~ 'never held still', cardinality(reasons) FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1}), 'f|t|1', 'does not verify them');
+exec 'sh', '-c', 'exec "$@" >/dev/null', 'sh', 'timeout', '120', $redis->_cli, '--user', 'migrator', '--pass', 'topsecret', '--no-auth-warning', '-r', '100000', '-i', '0.01', 'EVAL', q{for i = 1, 5 do redis.call('ZINCRBY', 'z:hot' .. i, 1, 'm') end}, '0' if $hot == 0;
+wait_until('a verification that meets them', sub { rows($verify); rows(q{SELECT cardinality(reasons) = 1 AND reasons[1] ~ 'never held still' FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1}) eq 't' });
+is(rows(q{SELECT verified FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1}), 'f', 'does not verify them');
 my $over_hot = q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'z:{id}', no_way_back => true, max_pause => '10 s', compare_keys => };
 like(sql_error($node, $over_hot . '0)'), qr/55000: .*\nDETAIL:  Because \d+ keys never held still while they were verified, and compare_keys are fewer/, 'they have to be compared');
 like(notices($over_hot . '500)'), qr/z:\{id\} is now in state postgres/, 'a cutover compares them');

@@ -107,6 +107,7 @@ is_fed('after wrong answers');
 # What takes part is killed while changes are on their way.
 for my $kind ('feed', 'master', 'feed', 'both')
 {
+    for my $master (@masters) { wait_until('the cluster', sub { (eval { $master->cli('CLUSTER', 'INFO') } // '') =~ /cluster_state:ok/ }); }
     my $load = start_sql($node, "DO \$do\$ BEGIN FOR n IN 1 .. 300 LOOP $change COMMIT; PERFORM pg_sleep(0.002); END LOOP; END \$do\$", name => 'load');
     my $feeding = start_sql($node, q{CALL redis_migrate.feed_redis('club')}, name => 'feed');
     wait_until('batches', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('feed', 'load')}) eq '2' });
