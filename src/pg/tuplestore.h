@@ -18,10 +18,15 @@ class Tuplestore {
     });
   }
   // Ends the tuplestore after an error, too: an aborted transaction would keep its memory until the session
-  // ends. Closing its file can fail on a full disk; the resource owner then closes it.
+  // ends. Closing its file can fail on a full disk; the resource owner then closes it. It may also log how
+  // large the file was, and a log message ends in a look at interrupts.
   ~Tuplestore() {
     try {
-      Call([&] { tuplestore_end(store_); });
+      Call([&] {
+        HOLD_INTERRUPTS();
+        tuplestore_end(store_);
+        RESUME_INTERRUPTS();
+      });
     } catch (const PgError &) {
     }
   }

@@ -62,7 +62,12 @@ VirtualFile::VirtualFile()
   path_ = Call([&] { return FilePathName(file_); });
 }
 
-VirtualFile::~VirtualFile() { FileClose(file_); }
+// Closing it may log how large it was, and a log message ends in a look at interrupts.
+VirtualFile::~VirtualFile() {
+  HOLD_INTERRUPTS();
+  FileClose(file_);
+  RESUME_INTERRUPTS();
+}
 
 size_t VirtualFile::Read(uint64 offset, char *to, size_t size) {
   int const most = static_cast<int>(std::min(size, kMostAtOnce));
