@@ -42,27 +42,39 @@ WITH RECURSIVE used (relid) AS (
 relation AS (
     SELECT c.* FROM pg_class AS c JOIN (SELECT relid FROM used UNION SELECT a.relid FROM pg_partition_ancestors($1) AS a (relid)) AS u
         ON u.relid = c.oid),
-domain (oid, relid) AS (
-    SELECT t.oid, c.oid
-    FROM relation AS c
-    CROSS JOIN LATERAL (SELECT atttypid FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 OFFSET 0) AS a
-    JOIN pg_type AS t ON t.oid = a.atttypid AND t.typtype = 'd'
-    WHERE $3
-    UNION SELECT b.oid, d.relid
-    FROM domain AS d JOIN pg_type AS t ON t.oid = d.oid JOIN pg_type AS b ON b.oid = t.typbasetype AND b.typtype = 'd'),
 part (classid, objid, relid) AS (
     SELECT 'pg_class'::regclass, oid, oid FROM relation
     UNION ALL SELECT 'pg_class'::regclass, i.indexrelid, c.oid FROM relation AS c JOIN pg_index AS i ON i.indrelid = c.oid
     UNION ALL SELECT 'pg_attrdef'::regclass, d.oid, c.oid FROM relation AS c JOIN pg_attrdef AS d ON d.adrelid = c.oid
     UNION ALL SELECT 'pg_constraint'::regclass, k.oid, c.oid FROM relation AS c JOIN pg_constraint AS k ON k.conrelid = c.oid
-    UNION ALL SELECT 'pg_constraint'::regclass, k.oid, d.relid FROM domain AS d JOIN pg_constraint AS k ON k.contypid = d.oid
     UNION ALL SELECT 'pg_trigger'::regclass, t.oid, c.oid FROM relation AS c JOIN pg_trigger AS t ON t.tgrelid = c.oid AND NOT t.tgisinternal
     UNION ALL SELECT 'pg_rewrite'::regclass, r.oid, c.oid FROM relation AS c JOIN pg_rewrite AS r ON r.ev_class = c.oid
     UNION ALL SELECT 'pg_policy'::regclass, p.oid, c.oid FROM relation AS c JOIN pg_policy AS p ON p.polrelid = c.oid),
+type (oid, relid) AS (
+    SELECT a.atttypid, c.oid
+    FROM relation AS c
+    CROSS JOIN LATERAL (SELECT atttypid FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped OFFSET 0) AS a
+    WHERE $3
+    UNION SELECT d.refobjid, p.relid
+    FROM part AS p JOIN pg_depend AS d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid = 'pg_type'::regclass
+    WHERE $3
+    UNION SELECT n.oid, known.relid
+    FROM type AS known JOIN pg_type AS t ON t.oid = known.oid
+    CROSS JOIN LATERAL (
+        SELECT t.typbasetype
+        UNION ALL SELECT t.typelem
+        UNION ALL SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL SELECT r.rngsubtype FROM pg_range AS r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) AS n (oid)
+    WHERE n.oid <> 0),
+domain (oid, role, relid) AS (
+    SELECT t.oid, t.typowner, type.relid FROM type JOIN pg_type AS t ON t.oid = type.oid AND t.typtype = 'd'),
+used_part (classid, objid, relid) AS (
+    SELECT classid, objid, relid FROM part
+    UNION ALL SELECT 'pg_constraint'::regclass, k.oid, d.relid FROM domain AS d JOIN pg_constraint AS k ON k.contypid = d.oid),
 code (role, classid, objid, relid) AS (
-    SELECT t.typowner, 'pg_type'::regclass::oid, t.oid, d.relid FROM domain AS d JOIN pg_type AS t ON t.oid = d.oid
+    SELECT role, 'pg_type'::regclass::oid, oid, relid FROM domain
     UNION SELECT f.proowner, 'pg_proc'::regclass, f.oid, p.relid
-    FROM part AS p
+    FROM used_part AS p
     JOIN pg_depend AS d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
     LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
     JOIN pg_proc AS f ON f.oid = coalesce(o.oprcode, d.refobjid)
