@@ -164,6 +164,7 @@ void Archive::CompareChunks(const source::Entry &entry, BatchComparison &compari
               WHERE migration = $1 AND db = $2 AND index_key = $3 AND chunk_no = $4)sql",
         bytes);
     is_same = same.size() > 0 && same[0].Bool(0);
+    chunk_context.Reset();
   }
   bool const is_timely = stored.size() > 0 && !stored[0].IsNull(1) && stored[0].Bool(1);
   if (is_same && is_timely) {
