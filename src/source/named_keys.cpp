@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "core/printable.h"
 #include "rdb/dump.h"
 #include "redis/cluster_slots.h"
 #include "redis/info.h"
@@ -97,6 +98,7 @@ Status NamedKeys::Read(std::vector<NamedKey>& keys) {
   PRM_RETURN_IF_ERROR(meter_.Ping());
   admitted_ = 0;
   admitted_bytes_ = 0;
+  no_memory_ = false;
   Group all;
   for (NamedKey& key : keys) all.push_back(&key);
   const auto place = [this](const NamedKey* key) { return std::pair(key->entry.db, SlotOf(*key)); };
@@ -242,6 +244,7 @@ Status NamedKeys::ReceiveAtOnce(const Group& keys, Group& again, Group& in_piece
   if (!answers.ok()) return answers.error();
   PRM_RETURN_IF_ERROR(meter_.TakeAfter(keys.size()));
   if (refused && refused->detail.substr(0, 4) == "OOM ") {
+    no_memory_ = true;
     in_pieces.insert(in_pieces.end(), keys.begin(), keys.end());
     return {};
   }
@@ -278,6 +281,7 @@ Status NamedKeys::TakeAnswers(const Reply& answers, const Group& keys, Group& in
     keys[i]->is_of_replica = moment->is_replica;
     entry.expires_at_ms.reset();
     entry.plain = false;
+    entry.large.reset();
     entry.payload = value.String().value_or("");
     entry.state = value.IsNil() ? EntryState::kVanished : EntryState::kRead;
     if (value.IsNil()) continue;
@@ -305,6 +309,16 @@ Status NamedKeys::ReadInPieces(const Group& keys) {
     }
   }
   if (!wanted.empty()) PRM_RETURN_IF_ERROR(values_.Read(wanted));
+  for (const ValueReader::Wanted& one : wanted) {
+    if (!no_memory_ || one.entry->state != EntryState::kUnsupported) continue;
+    const Error error = {ErrorCode::kUnavailable,
+                         "Redis at " + connection_.address() +
+                             " has no memory left, and only DUMP can read a value of type " +
+                             Printable(one.entry->type_name),
+                         {},
+                         {}};
+    return ForKey(error, *one.entry);
+  }
   const auto until = FetchMoment();
   if (!until.ok()) return until.error();
   if (since.value().point.id != until.value().point.id) {

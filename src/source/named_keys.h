@@ -101,6 +101,7 @@ class NamedKeys {
   std::optional<int> selected_;
   size_t admitted_ = 0;  // values of the call of Read
   uint64_t admitted_bytes_ = 0;
+  bool no_memory_ = false;  // the server has said so in the call of Read
 };
 
 }  // namespace prm::source

@@ -224,10 +224,22 @@ TEST_F(NamedKeysTest, WorksWithoutDumpOrMemoryUsage) {
 
 TEST_F(NamedKeysTest, WorksWhereTheServerHasNoMemoryLeft) {
   const auto names = Fill();
+  // Behind it each value is of a type that only DUMP reads.
+  HostileRedis of_module(
+      [](const HostileRedis::Arguments& arguments) -> std::optional<HostileRedis::Answer> {
+        if (arguments.at(0) == "TYPE") return HostileRedis::Answer{"+graphdata\r\n"};
+        return std::nullopt;
+      },
+      server_.port());
   Reader reader(server_.port(), {});
+  Reader reader_of_module(of_module.port(), {});
   client_.Command({"CONFIG", "SET", "maxmemory", "1"});
   const auto read = reader.Read(names);
+  reader_of_module.Read({{0, "string"}});
   client_.Command({"CONFIG", "SET", "maxmemory", "0"});
+  ASSERT_FALSE(reader_of_module.status.ok());
+  EXPECT_EQ(reader_of_module.status.error().code, ErrorCode::kUnavailable);
+  EXPECT_NE(reader_of_module.status.error().message.find("type graphdata"), std::string::npos);
   ASSERT_TRUE(reader.status.ok()) << reader.status.error().message << reader.status.error().detail;
   ExpectTruth(read);
 }
