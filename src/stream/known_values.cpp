@@ -32,7 +32,7 @@ std::optional<int64_t> NumberOf(Bytes text) {
 void KnownValues::Note(const source::Entry& entry) {
   std::string name = NameOf(entry.db, entry.key);
   if (wants_elements_) elements_.Note(name, entry);
-  if (entry.state != source::EntryState::kRead || entry.payload.size() > kMostValueBytes)
+  if (entry.state != source::EntryState::kRead || source::PayloadSize(entry) > kMostValueBytes)
     return ForgetValue(name);
   Value value{true, entry.plain, entry.payload, entry.expires_at_ms};
   if (!entry.plain) {
