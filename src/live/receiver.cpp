@@ -68,7 +68,7 @@ class Receiver {
         bool const was_streaming = status_.state == "streaming";
         status_.state = "connecting";
         status_.sqlstate = failure.sqlstate();
-        status_.message = WithKind(failure);
+        status_.message = IsRefusal(failure.sqlstate()) ? WithKind(failure) : failure.message();
         link_.reset();
         connection_.reset();
         ++status_.reconnects;

@@ -24,12 +24,15 @@ constexpr size_t kBytesBetweenWaits = size_t{1} << 20;
 bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size()) == prefix; }
 
 ErrorCode CodeOf(Bytes words, Bytes command) {
-  const Bytes kind = words.substr(0, words.find(' '));
+  Bytes kind = words.substr(0, words.find(' '));
   // Of an EXEC that itself is refused: "EXECABORT Transaction discarded because of: NOPERM this user has
   // ...".
   constexpr Bytes kBecause = "because of: ";
-  if (const size_t because = words.find(kBecause); kind == "EXECABORT" && because != Bytes::npos) {
-    return CodeOf(words.substr(because + kBecause.size()), command);
+  while (kind == "EXECABORT") {
+    const size_t because = words.find(kBecause);
+    if (because == Bytes::npos) break;
+    words.remove_prefix(because + kBecause.size());
+    kind = words.substr(0, words.find(' '));
   }
   for (const Bytes unavailable :
        {"LOADING", "MASTERDOWN", "NOMASTERLINK", "BUSY", "TRYAGAIN", "CLUSTERDOWN"}) {
