@@ -142,7 +142,7 @@ class ReplicationCheck {
   }
 
   std::optional<bool> MayRun(std::initializer_list<Bytes> command, bool may_run) {
-    std::string const username = pg::Utf8FromText(username_);
+    std::string const username = pg::Utf8FromText(username_, "option \"username\"");
     std::vector<Bytes> dry_run = {"ACL", "DRYRUN", username};
     dry_run.insert(dry_run.end(), command.begin(), command.end());
     connection_.Append(dry_run.data(), dry_run.size());

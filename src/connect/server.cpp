@@ -151,6 +151,11 @@ std::string Lookup(const Options &options, const char *name) {
   return found == options.end() ? std::string() : found->second;
 }
 
+// As Redis has it. Errors: 22P05.
+std::string Utf8Option(const Options &options, const char *name) {
+  return pg::Utf8FromText(Lookup(options, name), "option \"" + std::string(name) + "\"");
+}
+
 // Checks all options of an object against each other.
 void CheckTogether(const Options &options, Oid catalog) {
   const auto refuse = [](const std::string &message, const std::string &hint) {
@@ -250,11 +255,11 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   Options where = ReadOptions(server->options);
   Options who = UserMappingOptions(user, server->serverid);
   redis::Deployment deployment;
-  deployment.sentinel_master = pg::Utf8FromText(Lookup(where, "sentinel_master"));
+  deployment.sentinel_master = Utf8Option(where, "sentinel_master");
   if (where.count("sentinels"))
     deployment.sentinels = pg::ValueOrThrow(redis::ParseEndpoints(where["sentinels"], kSentinelPort));
-  deployment.sentinel_username = pg::Utf8FromText(Lookup(who, "sentinel_username"));
-  deployment.sentinel_password = pg::Utf8FromText(Lookup(who, "sentinel_password"));
+  deployment.sentinel_username = Utf8Option(who, "sentinel_username");
+  deployment.sentinel_password = Utf8Option(who, "sentinel_password");
   if (where.count("read_from"))
     deployment.read_from =
         where["read_from"] == "replica" ? redis::ReadFrom::kReplica : redis::ReadFrom::kMaster;
@@ -277,8 +282,8 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   options.command_timeout_ms = where.count("command_timeout")
                                    ? *WholeNumber(where["command_timeout"], 1, 86400) * 1000
                                    : pg::settings::command_timeout_ms;
-  options.username = pg::Utf8FromText(Lookup(who, "username"));
-  options.password = pg::Utf8FromText(Lookup(who, "password"));
+  options.username = Utf8Option(who, "username");
+  options.password = Utf8Option(who, "password");
   if (who.count("password_file")) options.password = ReadPasswordFile(who["password_file"], user);
   options.other_secrets = {options.password, deployment.sentinel_password};
   if (who.count("tls_cert")) {

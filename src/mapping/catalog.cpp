@@ -128,7 +128,7 @@ Migration LoadMigration(const std::string &name, MigrationUse use) {
 }
 
 KeyPattern ParsePattern(const std::string &text) {
-  return pg::ValueOrThrow(KeyPattern::Parse(pg::Utf8FromText(text), text));
+  return pg::ValueOrThrow(KeyPattern::Parse(pg::Utf8FromText(text, "a pattern"), text));
 }
 
 }  // namespace prm

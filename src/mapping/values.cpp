@@ -141,7 +141,7 @@ using namespace prm;
 // a hash. Errors: XX001 damaged payload, 0A000 unknown type, 22021 the value is not text.
 PRM_FUNCTION(field) {
   Bytes payload = pg::DatumBytes(PG_GETARG_DATUM(0));
-  const std::string name = pg::Utf8FromText(pg::DatumBytes(PG_GETARG_DATUM(1)));
+  const std::string name = pg::Utf8FromText(pg::DatumBytes(PG_GETARG_DATUM(1)), "the name of the field");
   FieldFinder finder(name);
   pg::ThrowIfError(rdb::DecodeDump(payload, finder));
   if (!finder.value()) PG_RETURN_NULL();

@@ -22,6 +22,23 @@ bool IsAscii(Bytes text) {
 // Whether the server's text has the same bytes as UTF-8.
 bool HasBytesOfUtf8(int encoding) { return encoding == PG_UTF8 || encoding == PG_SQL_ASCII; }
 
+// Whether all of `text` could be converted.
+bool Convert(Bytes text, int from_encoding, int to_encoding, std::string &converted) {
+  const int size = static_cast<int>(text.size());
+  converted.resize(text.size() * MAX_CONVERSION_GROWTH + 1);
+  const bool is_whole = Call([&] {
+    const Oid function = FindDefaultConversionProc(from_encoding, to_encoding);
+    if (!OidIsValid(function)) return false;
+    auto *const from = reinterpret_cast<unsigned char *>(const_cast<char *>(text.data()));
+    auto *const to = reinterpret_cast<unsigned char *>(converted.data());
+    return pg_do_encoding_conversion_buf(function, from_encoding, to_encoding, from, size, to,
+                                         static_cast<int>(std::min<size_t>(converted.size(), INT_MAX)),
+                                         true) == size;
+  });
+  if (is_whole) converted.resize(strlen(converted.c_str()));
+  return is_whole;
+}
+
 }  // namespace
 
 std::optional<Bytes> TextFromUtf8(Bytes utf8, std::string &scratch) {
@@ -31,28 +48,19 @@ std::optional<Bytes> TextFromUtf8(Bytes utf8, std::string &scratch) {
   if (!Call([&] { return pg_encoding_verifymbstr(PG_UTF8, utf8.data(), size) == size; })) return std::nullopt;
   const int encoding = GetDatabaseEncoding();
   if (HasBytesOfUtf8(encoding)) return utf8;
-  scratch.resize(utf8.size() * MAX_CONVERSION_GROWTH + 1);
-  const bool converted = Call([&] {
-    const Oid function = FindDefaultConversionProc(PG_UTF8, encoding);
-    if (!OidIsValid(function)) return false;
-    auto *const from = reinterpret_cast<unsigned char *>(const_cast<char *>(utf8.data()));
-    auto *const to = reinterpret_cast<unsigned char *>(scratch.data());
-    return pg_do_encoding_conversion_buf(function, PG_UTF8, encoding, from, size, to,
-                                         static_cast<int>(std::min<size_t>(scratch.size(), INT_MAX)),
-                                         true) == size;
-  });
-  if (!converted) return std::nullopt;
-  scratch.resize(strlen(scratch.c_str()));
+  if (!Convert(utf8, PG_UTF8, encoding, scratch)) return std::nullopt;
   return scratch;
 }
 
-std::string Utf8FromText(Bytes text) {
-  if (HasBytesOfUtf8(GetDatabaseEncoding()) || IsAscii(text)) return std::string(text);
-  return Call([&] {
-    auto *const from = reinterpret_cast<unsigned char *>(const_cast<char *>(text.data()));
-    return static_cast<const char *>(static_cast<void *>(
-        pg_do_encoding_conversion(from, static_cast<int>(text.size()), GetDatabaseEncoding(), PG_UTF8)));
-  });
+std::string Utf8FromText(Bytes text, const std::string &what) {
+  const int encoding = GetDatabaseEncoding();
+  if (HasBytesOfUtf8(encoding) || IsAscii(text)) return std::string(text);
+  std::string utf8;
+  if (!Convert(text, encoding, PG_UTF8, utf8))
+    throw Failure(
+        ERRCODE_UNTRANSLATABLE_CHARACTER, what + " cannot be converted to UTF-8",
+        "It has characters of encoding " + std::string(GetDatabaseEncodingName()) + " that UTF-8 lacks.");
+  return utf8;
 }
 
 }  // namespace prm::pg

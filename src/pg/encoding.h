@@ -11,7 +11,8 @@ namespace prm::pg {
 // result is a view of `utf8` or of `scratch`, whose bytes it may replace. Needs a transaction.
 std::optional<Bytes> TextFromUtf8(Bytes utf8, std::string &scratch);
 
-// Text of the server as Redis has it. Errors: 22P05, 22021.
-std::string Utf8FromText(Bytes text);
+// Text of the server as Redis has it. Needs a transaction. Errors: 22P05 with `what`, the name of the text,
+// and nothing of the text itself, which may be a secret.
+std::string Utf8FromText(Bytes text, const std::string &what);
 
 }  // namespace prm::pg

@@ -56,6 +56,14 @@ for my $encoding (sort keys %text_of)
         CALL redis_migrate.run('m')});
     is($run->(q{SELECT detail FROM redis_migrate.preflight('shop') WHERE check_name = 'rights'}),
         "user $user may run every command needed", "$encoding: names of users and passwords are sent as UTF-8");
+    if ($encoding eq 'WIN1252') # which has no character 0x81
+    {
+        $run->(q{DO $$ BEGIN EXECUTE format('ALTER USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS (SET password %L)', chr(129) || 'secret'); END $$});
+        my (undef, undef, $error) = $node->psql($db, q{SET client_encoding = 'UTF8'; SELECT * FROM redis_migrate.preflight('shop')});
+        like($error, qr/option "password" cannot be converted to UTF-8/, "$encoding: a password that UTF-8 lacks is named");
+        unlike($error, qr/0x|secret|\x81/, "$encoding: without its bytes");
+        $run->("ALTER USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS (SET password '$password')");
+    }
     my $expected = $text_of{$encoding};
     my @names = split /,/, $expected;
     # A client of SQL_ASCII gets the bytes that are stored.
