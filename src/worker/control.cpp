@@ -160,7 +160,7 @@ void StartJob(Job wanted, const pg::Owner &owner) {
   if (outcome == LaunchOutcome::kDuplicate) RequireNoWorker(wanted);  // the scheduler was faster
   LaunchProblem const problem = Describe(outcome);
   ConcludeForNow(wanted.id, "waiting for worker", 0, 1, BackoffMs(1),
-                 pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
+                 pg::SqlStateText(ERRCODE_INSUFFICIENT_RESOURCES), problem.message, problem.hint);
   pg::Report(WARNING, "migration \"" + wanted.migration + "\" waits for a worker: " + problem.message,
              scheduled
                  ? "It starts when a worker is free."
@@ -310,13 +310,16 @@ PRM_FUNCTION(wait_for) {
     }
     if (timeout) {
       int64 const rest = *timeout - (pg::MonotonicMs() - began);
-      if (rest <= 0)
+      if (rest <= 0) {
+        bool const is_retrying = job->state == "retrying" && job->message;
         throw Failure(
             ERRCODE_QUERY_CANCELED,
             "migration \"" + migration + "\" is " + (job->live ? "not in step yet" : "still running"),
-            "Its state is \"" + job->state + "\"" +
-                (job->state == "retrying" && job->message ? ": " + *job->message : "") + ".",
-            std::string("SELECT * FROM redis_migrate.") + (job->live ? "live_sync" : "workers") + ".");
+            "Its state is \"" + job->state + "\"" + (is_retrying ? ": " + *job->message : "") + ".",
+            is_retrying && job->hint
+                ? *job->hint
+                : std::string("SELECT * FROM redis_migrate.") + (job->live ? "live_sync" : "workers") + ".");
+      }
       pause = std::min(pause, rest);
     }
     pg::Sleep(static_cast<long>(pause));

@@ -154,17 +154,17 @@ void Conclude(int64 id, const std::string &state, bool wanted, const std::string
 }
 
 void ConcludeForNow(int64 id, const std::string &state, int crashes, int failures, int64 wait_ms,
-                    const std::string &sqlstate, const std::string &message) {
+                    const std::string &sqlstate, const std::string &message, const std::string &hint) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(UPDATE redis_migrate.background_run
             SET state = $2, since = clock_timestamp(), marked_at = NULL, incarnation = NULL,
                 crashes = $3, failures = $4,
                 not_before = clock_timestamp() + $5 * interval '1 millisecond', sqlstate = $6,
-                message = $7
+                message = $7, hint = $8
             WHERE background_run_id = $1 AND wanted)sql",
       {SqlParam::Int8(id), SqlParam::Text(state), SqlParam::Int4(crashes), SqlParam::Int4(failures),
-       SqlParam::Int8(wait_ms), NullIfEmpty(sqlstate), NullIfEmpty(message)});
+       SqlParam::Int8(wait_ms), NullIfEmpty(sqlstate), NullIfEmpty(message), NullIfEmpty(hint)});
 }
 
 void MarkRunStopped(const std::string &migration) {

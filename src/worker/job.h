@@ -51,7 +51,7 @@ void Conclude(int64 id, const std::string &state, bool wanted, const std::string
               const std::string &message = "", const std::string &hint = "");
 // As Conclude, for a run to retry after `wait_ms`.
 void ConcludeForNow(int64 id, const std::string &state, int crashes, int failures, int64 wait_ms,
-                    const std::string &sqlstate, const std::string &message);
+                    const std::string &sqlstate, const std::string &message, const std::string &hint = "");
 // Records in the interrupted run of a job that it was stopped.
 void MarkRunStopped(const std::string &migration);
 

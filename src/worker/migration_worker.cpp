@@ -43,6 +43,7 @@ class MigrationWorker {
     for (bool first = true; MyRequest() == Request::kNone; first = false) {
       started_at_ = GetCurrentTimestamp();
       int64 const began = pg::MonotonicMs();
+      hint_.clear();
       std::optional<Problem> problem = Try([&] {
         if (first && TransactionIdIsValid(slot_.starter)) WaitForTransaction(slot_.starter);
         pg::InTransaction([&] { job_ = TakeUp(slot_.job); });
@@ -65,7 +66,6 @@ class MigrationWorker {
     SetState(State::kRunning);
     CountWakeup();
     CountRun();
-    hint_.clear();
     try {
       pg::RunCommand(CallOf(*job_));
     } catch (const pg::PgError &error) {
@@ -175,7 +175,7 @@ class MigrationWorker {
     pg::WithoutCancel hold;
     pg::InTransaction([&] {
       ConcludeForNow(slot_.job, "retrying", job_->crashes, static_cast<int>(failures_), wait_ms,
-                     problem.SqlState(), problem.message);
+                     problem.SqlState(), problem.message, hint_);
       NoteMigrationRun(*job_, started_at_, "retrying", problem);
     });
   }

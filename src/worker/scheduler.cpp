@@ -165,7 +165,7 @@ class Scheduler {
     int64 const wait_ms = std::min(BackoffMs(job.failures + 1), kMostWaitForRoomMs);
     pg::InTransaction([&] {
       ConcludeForNow(job.id, "waiting for worker", job.crashes, job.failures + 1, wait_ms,
-                     SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message);
+                     SqlState(ERRCODE_INSUFFICIENT_RESOURCES), problem.message, problem.hint);
     });
     NapUntil(wait_ms);
     if (job.state != "waiting for worker")
