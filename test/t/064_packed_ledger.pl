@@ -404,7 +404,7 @@ sql(q{SELECT redis_migrate.start('live', live => true)}, q{LOAD 'pg_redis_migrat
 sql(q{CALL redis_migrate.wait_for('live', '50 s')});
 sub batches { my ($mapping, $which) = @_; return sql("SELECT count(*) FROM redis_migrate.ledger_batch AS b JOIN redis_migrate.mapping AS m USING (mapping_id) WHERE m.mapping = '$mapping' AND $which"); }
 sub known { my ($mapping) = @_; return sql("SELECT coalesce(sum(octet_length(entries)), 0) / 24 FROM redis_migrate.ledger_segment JOIN redis_migrate.mapping AS m USING (mapping_id) WHERE m.mapping = '$mapping'"); }
-sub change { my ($mapping, $value, @ids) = @_; $redis->cli_lines(join '', map { "SET $mapping:$_ $value\n" } @ids); sql(q{CALL redis_migrate.wait_for('live', '50 s')}); return; }
+sub change { my ($mapping, $value, @ids) = @_; $redis->cli_lines(join '', map { "SET $mapping:$_ $value\n" } @ids); sql(q{CALL redis_migrate.wait_for('live', '3 min')}); return; }
 # Batches of four keys each, until something is so.
 sub let_batches_pass
 {
