@@ -12,6 +12,7 @@ use PrmTools;
 use POSIX ();
 use RedisNodes;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $cluster = start_cluster(masters => 3, replicas => 0);
 my $node = new_node('cutover', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nmax_worker_processes = 20\npg_redis_migrate.max_workers = 12");
@@ -125,6 +126,13 @@ rows(q{INSERT INTO strings SELECT '{open}' || i, i FROM generate_series(1, 9) AS
 drained('rows of one slot');
 my @move = (RedisNodes::Cluster::slot('open'), owner_of('s:{open}'), (grep { !$_->{slots}{ RedisNodes::Cluster::slot('open') } } $cluster->masters)[0]);
 $cluster->begin_move(@move);
+# Changes that become visible when those behind them have been passed over are sent, too.
+my $late = start_sql($node, q{BEGIN; INSERT INTO strings VALUES ('late', 'late'); SELECT pg_sleep(2); COMMIT}, name => 'late');
+wait_until('the open transaction', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'late' AND wait_event = 'PgSleep'}) eq '1' });
+rows(q{INSERT INTO strings SELECT 'many' || i, i FROM generate_series(1, 1500) AS i});
+rows(q{UPDATE strings SET value = 'many' WHERE id ~ 'open' OR id ~ 'many'}), usleep(200_000) for 1 .. 12;
+$late->finish;
+wait_until('changes that became visible late', sub { owner_of('s:late')->{node}->cli('GET', 's:late') eq 'late' });
 rows(q{SELECT pg_terminate_backend(pid, 20000) FROM redis_migrate.workers WHERE kind = 'reverse feed'});
 rows(q{UPDATE strings SET value = 'open' WHERE id ~ 'open|new' AND id !~ '3'; DELETE FROM strings WHERE id ~ 'open.*3'; INSERT INTO strings VALUES ('{open}0', 'new')});
 sub are_others_written { return !grep { owner_of("s:new$_")->{node}->cli('GET', "s:new$_") ne 'open' } 1, 2, 24; }
