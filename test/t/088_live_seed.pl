@@ -107,6 +107,11 @@ like(sql_error($node, "SELECT redis_migrate.start('live', seed => '$seed')"), qr
 $node->safe_psql('postgres', q{CREATE ROLE poor LOGIN; GRANT USAGE ON FOREIGN SERVER live TO poor; SET ROLE poor; SELECT redis_migrate.create_migration('poor', 'live', source => 'replication')});
 like(sql_error($node, "SET ROLE poor; SELECT redis_migrate.start('poor', live => true, seed => '$seed')"), qr/42501.*permission denied to read a file on the server/, 'a role without pg_read_server_files');
 
+# While a live run is tried again, its hint is shown.
+$node->safe_psql('postgres', q{REVOKE USAGE ON FOREIGN SERVER live FROM poor; SET ROLE poor; SELECT redis_migrate.start('poor', live => true)});
+wait_until('a run that is tried again shows what to do', sub { job($node, 'poor', 'state, sqlstate, hint') eq 'retrying|42501|GRANT USAGE ON FOREIGN SERVER live TO the role.' });
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('poor')});
+
 # A Redis that was restarted from the file has another id, which it says; before 7.0 it does not.
 save();
 $redis->restart;
