@@ -220,7 +220,8 @@ class ShapeFinder {
     size_t begin = at;
     for (size_t i = at; i < last; ++i) {
       if (!IsMark(key_[i])) continue;
-      if (!IsPlainWord(key_.substr(begin, i - begin))) break;
+      // The first digits of a UUID may all be letters.
+      if (TypeLength(CaptureType::kUuid, begin) > 0 || !IsPlainWord(key_.substr(begin, i - begin))) break;
       begin = i + 1;
     }
     const Bytes text = key_.substr(begin, last - begin);

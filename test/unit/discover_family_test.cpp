@@ -57,6 +57,8 @@ std::string PatternOf(const std::string& key) {
 TEST(Family, ValuesInKeysBecomeCaptures) {
   EXPECT_EQ(PatternOf("user:17"), "user:{user_id:int}");
   EXPECT_EQ(PatternOf("user:d58acb85-8764-4def-ac0a-ed330213387d"), "user:{user_id:uuid}");
+  EXPECT_EQ(PatternOf("user:cacedfbe-158f-4979-9203-c504a18a7c8a"), "user:{user_id:uuid}");
+  EXPECT_EQ(PatternOf("user-cacedfbe-158f-4979-9203-c504a18a7c8a"), "user-{user_id:uuid}");
   EXPECT_EQ(PatternOf("u:email:ada.0@example.com"), "u:email:{email:email}");
   EXPECT_EQ(PatternOf("rate:192.0.2.13"), "rate:{ip:inet}");
   EXPECT_EQ(PatternOf("rate:2001:db8::1"), "rate:{ip:inet}");
