@@ -103,9 +103,9 @@ is(as_app('GET', 's:app'), '1', 'and may read');
 like(refused('EVAL', q{return redis.call('SET', 's:app', '2')}, 0), qr/NOPERM|can't run this command|no permissions to run/, 'scripts, too');
 is(wait_for($node) . differences($node, $redis), '', 'the tables have all that Redis has: nothing was written between');
 my $secrets = join '|', map { ($_, unpack 'H*', $_) } 'topsecret', map { sha256_hex($_) } 'app', 'topsecret';
-is(rows(qq{SELECT string_agg(oid::regclass::text, ' ') FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind = 'r'
-    AND query_to_xml(format('SELECT t::text FROM %s AS t', oid::regclass), true, true, '')::text ~* '$secrets'}), '', 'no table has a password of a user, or its hash');
-unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/^.*(?:USER MAPPING|SELECT string_agg).*\n(?:\t.*\n)*//mgr, qr/$secrets/i, 'nor has the log');
+my @tables = split /\n/, rows(q{SELECT oid::regclass FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relkind = 'r'});
+is(rows(join(' UNION ALL ', map { "SELECT '$_' FROM $_ AS t WHERE t::text ~* '$secrets'" } @tables)), '', 'no table has a password of a user, or its hash');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/^.*(?:USER MAPPING|SELECT 'redis_migrate).*\n(?:\t.*\n)*//mgr, qr/$secrets/i, 'nor has the log');
 $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')});
 like($err, qr/ERROR:  55000: family s:\{id\} of migration "live" is in state postgres/, 'it is not cut over twice');
 
