@@ -124,7 +124,7 @@ while ($kills < 10 && $rounds++ < 60)
         $kills++;
     }
     my (undef, $err) = $call->finish;
-    wait_until('the server is back', sub { answers($node) });
+    wait_until('the server is back', sub { answers($node, $pid) });
 }
 note "killed after @moments microseconds, read then: " . last_run($node, 'killed', 'read');
 is($kills, 10, 'the backend was killed ten times');

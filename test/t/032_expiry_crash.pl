@@ -37,7 +37,7 @@ for my $table ('by_pages', 'by_index')
         my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'swept'});
         kill 'KILL', $pid;
         $call->finish;
-        wait_until('the server is back', sub { answers($node) });
+        wait_until('the server is back', sub { answers($node, $pid) });
         is($order, $table eq 'by_pages' ? 'pages' : 'index', "$table, crash $round: it was swept in the order of the $order");
         my ($deleted, $left) = split /\|/, sql("SELECT (SELECT rows_deleted FROM redis_migrate.expiry_stats WHERE target = 'public.$table'),
             (SELECT count(*) FROM $table WHERE expires_at < now())");

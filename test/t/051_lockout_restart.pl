@@ -45,9 +45,10 @@ wait_until('the counters are saved', sub { sql(q{SELECT redis_migrate.import_loc
 fail_once('dan') for 1 .. 2;
 my $victim = start_sql($node, 'SELECT pg_sleep(3600);', name => 'victim');
 wait_until('there is a backend to kill', sub { sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'victim'}) });
-kill 'KILL', sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'});
+my $killed = sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'});
+kill 'KILL', $killed;
 $victim->finish;
-wait_until('the server is back', sub { answers($node) });
+wait_until('the server is back', sub { answers($node, $killed) });
 is(locked('ada') . locked('cyd'), 'tt', 'locks that were saved survive a crash');
 is(sql('SELECT waiting FROM redis_migrate.login_attempt_queue()'), 0, 'the queue is empty after a crash');
 is(recorded(), 5, 'what was written stays, and nothing comes twice');

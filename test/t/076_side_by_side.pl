@@ -134,7 +134,7 @@ for my $kind ('migration part', 'migration')
     wait_until_all_read();
     my $pid = sql("SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' LIMIT 1");
     kill 'KILL', $pid;
-    wait_until('the server is back', sub { !kill(0, $pid) && answers($node) });
+    wait_until('the server is back', sub { answers($node, $pid) });
     pace(100000);
     wait_for();
     is_whole("after kill -9 of a $kind");

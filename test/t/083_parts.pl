@@ -281,7 +281,7 @@ for my $round (1 .. 8)
     usleep(rand(400_000));
     my $pid = sql(qq{SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' LIMIT 1});
     kill $signal, $pid if $pid ne '';
-    wait_until('the server', sub { !kill(0, $pid || 0x7fffffff) && answers($node) });
+    wait_until('the server', sub { answers($node, $pid) });
     pace(0);
     wait_for($migration);
     is_whole($migration, "round $round: SIG$signal of a $kind");

@@ -54,7 +54,7 @@ is(worker(), $worker, 'the worker has made way, and is the same');
 is(live($node, 'reconnects'), '0', 'the link went on');
 kill 'KILL', $worker;
 waitpid $pid, 0;
-wait_until('it answers', sub { answers($node) });
+wait_until('it answers', sub { answers($node, $worker) });
 is(wait_for($node), '', 'with the mapping');
 my $truth = $redis->cli('EVAL', q{local n, sum = 0, 0 for _, key in ipairs(redis.call('KEYS', 'visits:*')) do n = n + 1 sum = sum + redis.call('GET', key) end return n .. '|' .. string.format('%d', sum)}, 0);
 is(rows('SELECT count(*), sum(count) FROM visits WHERE db = 0'), $truth, 'its keys that were there already are here, as they are now');

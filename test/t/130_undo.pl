@@ -61,7 +61,7 @@ for my $kill (1 .. $kills)
     my $pid = rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'undo' AND state = 'active'});
     kill 'KILL', $pid if $pid;
     $undo->finish;
-    wait_until('the server', sub { answers($node) });
+    wait_until('the server', sub { answers($node, $pid) });
 }
 # Two operators at once; and PostgreSQL itself ends.
 my @undos = map { start_sql($node, "CALL redis_migrate.undo_run($second)", name => "undo$_") } 1, 2;

@@ -114,10 +114,11 @@ for my $kind ('feed', 'master', 'feed', 'both')
     usleep(rand 500_000);
     my $pid = rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'feed'});
     $masters[ rand @masters ]->restart('KILL') if $kind ne 'feed';
-    kill 'KILL', $pid if $kind ne 'master' && $pid;
+    my $killed = $kind ne 'master' && $pid;
+    kill 'KILL', $killed if $killed;
     usleep(rand 300_000);
     undef $_ for $load, $feeding;
-    wait_until('PostgreSQL', sub { answers($node) });
+    wait_until('PostgreSQL', sub { answers($node, $killed) });
     rows(q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name IN ('feed', 'load')});
     note($kind);
 }

@@ -40,8 +40,14 @@ sub start_sql
 }
 
 # Whether the server takes connections. A psql that is refused may be gone before it is given its input, which is an
-# exception of IPC::Run.
-sub answers { my ($node) = @_; return (eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0; }
+# exception of IPC::Run. killed: the process of a backend, until whose end is noticed the server goes on as if nothing
+# had happened, and then restarts.
+sub answers
+{
+    my ($node, $killed) = @_;
+    return 0 if $killed && kill 0, $killed;
+    return (eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0;
+}
 
 # Polls until the condition holds; dies after a minute.
 sub wait_until
