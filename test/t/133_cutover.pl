@@ -138,7 +138,7 @@ is(wait_for($node), '', 'live sync goes on');
 # Once it is committed, nobody who cancels it is told that nothing has changed.
 my $cancelling = HostileRedis->new($redis->port, sub {
     local $SIG{CHLD} = 'DEFAULT';
-    rows(q{SELECT pg_cancel_backend(pid) FROM redis_migrate.cutover WHERE state = 'running' AND step = 'resuming'}) if uc "@_[1, 2]" eq 'CLIENT UNPAUSE';
+    rows(q{SELECT pg_cancel_backend(pid) FROM redis_migrate.cutover WHERE state = 'running' AND step = 'resuming'}) if uc(join ' ', map { $_ // '' } @_[ 1, 2 ]) eq 'CLIENT UNPAUSE';
     return undef;
 });
 rows("ALTER SERVER live OPTIONS (SET port '" . $cancelling->port . "')");
@@ -150,7 +150,7 @@ is(wait_for($node), '', 'also those of live sync, which goes on');
 
 # Keys that never hold still are compared while writes are held back.
 my $hot = fork() // die;
-exec 'sh', '-c', 'exec "$@" >/dev/null', 'sh', 'timeout', '120', $redis->_cli, '--user', 'migrator', '--pass', 'topsecret', '--no-auth-warning', '-r', '100000', '-i', '0.01', 'EVAL', q{for i = 1, 5 do redis.call('ZINCRBY', 'z:hot' .. i, 1, 'm') end}, '0' if $hot == 0;
+exec 'sh', '-c', 'exec "$@" >/dev/null', 'sh', 'timeout', '120', $redis->_cli, '--user', 'migrator', '--pass', 'topsecret', '--no-auth-warning', '-r', '100000', '-i', '0.002', 'EVAL', q{for i = 1, 20 do redis.call('ZINCRBY', 'z:hot' .. i, 1, 'm') end}, '0' if $hot == 0;
 wait_until('a verification that meets them', sub { rows($verify); rows(q{SELECT cardinality(reasons) = 1 AND reasons[1] ~ 'never held still' FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1}) eq 't' });
 is(rows(q{SELECT verified FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1}), 'f', 'does not verify them');
 my $over_hot = q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'z:{id}', no_way_back => true, max_pause => '10 s', compare_keys => };
