@@ -47,22 +47,6 @@ void SnapshotFile::KeepFor(int64 run_id, int link) {
   is_kept_ = true;
 }
 
-Status SnapshotFile::Append(Bytes bytes) {
-  file_.Write(size_, bytes);
-  size_ += bytes.size();
-  return {};
-}
-
-Status SnapshotFile::Truncate(uint64_t size) {
-  file_.Truncate(size);
-  size_ = size;
-  return {};
-}
-
-Result<size_t> SnapshotFile::Read(uint64_t offset, char *to, size_t size) {
-  return file_.Read(offset, to, size);
-}
-
 std::optional<int64> SnapshotFile::RunOf(const std::string &name) {
   if (!EndsWith(name, kKept)) return std::nullopt;
   return RunIn(name.substr(0, name.size() - std::string(kKept).size()));

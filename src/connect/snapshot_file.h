@@ -1,16 +1,14 @@
 // Snapshots of servers on the database server's disk, in the directory of the database: they go with it.
 #pragma once
 
-#include "core/byte_spool.h"
-#include "pg/guard.h"
+#include "connect/file_spool.h"
 #include "pg/pg.h"
-#include "pg/virtual_file.h"
 
 namespace prm {
 
 // One snapshot, named by the run that reads it, and of a cluster by the link (otherwise 0). Errors of all
 // functions: those of pg::VirtualFile.
-class SnapshotFile : public ByteSpool {
+class SnapshotFile : public FileSpool<ByteSpool> {
  public:
   // The snapshot that was kept for a run; nullptr if there is none.
   static std::unique_ptr<SnapshotFile> Open(int64 run_id, int link = 0);
@@ -23,13 +21,6 @@ class SnapshotFile : public ByteSpool {
   // Makes it durable as that of a run, also across a crash, in place of an earlier one.
   void KeepFor(int64 run_id, int link = 0);
 
-  Status Append(Bytes bytes) override;
-  Status Truncate(uint64_t size) override;
-  Result<size_t> Read(uint64_t offset, char *to, size_t size) override;
-  uint64_t size() const override { return size_; }
-  std::string identity() const override { return file_.identity(); }
-  void CheckInterrupts() override { pg::CheckInterrupts(); }
-
   // The run that a file of this name was kept for; nothing: it is none of a snapshot.
   static std::optional<int64> RunOf(const std::string &name);
   // Whether a file of this name is one that a process had begun that is gone.
@@ -38,10 +29,8 @@ class SnapshotFile : public ByteSpool {
   static void Remove(int64 run_id);
 
  private:
-  SnapshotFile(const std::string &path, int flags) : file_(path, flags), size_(file_.size()) {}
+  SnapshotFile(const std::string &path, int flags) : FileSpool(path, flags) {}
 
-  pg::VirtualFile file_;
-  uint64_t size_;
   bool is_kept_ = true;
 };
 

@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include "pg/virtual_file.h"
+#include "connect/file_spool.h"
 
 namespace prm {
 
@@ -10,34 +10,14 @@ namespace {
 
 constexpr char kEnding[] = ".spool";  // <run>-<number>.spool, <run>.<link>-<number>.spool
 
-class SegmentFile : public stream::SpoolSegment {
+class SegmentFile : public FileSpool<stream::SpoolSegment> {
  public:
-  SegmentFile(const std::string &path, int flags) : file_(path, flags), size_(file_.size()) {}
+  SegmentFile(const std::string &path, int flags) : FileSpool(path, flags) {}
 
-  Status Append(Bytes bytes) override {
-    file_.Write(size_, bytes);
-    size_ += bytes.size();
-    return {};
-  }
-  Status Truncate(uint64_t size) override {
-    file_.Truncate(size);
-    size_ = size;
-    return {};
-  }
-  Result<size_t> Read(uint64_t offset, char *to, size_t size) override {
-    return file_.Read(offset, to, size);
-  }
   Status Sync() override {
     file_.Sync();
     return {};
   }
-  uint64_t size() const override { return size_; }
-  std::string identity() const override { return file_.identity(); }
-  void CheckInterrupts() override { pg::CheckInterrupts(); }
-
- private:
-  pg::VirtualFile file_;
-  uint64_t size_;
 };
 
 // Makes the creation or removal of files durable.
