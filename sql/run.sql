@@ -79,7 +79,7 @@ CALL redis_migrate.run('run');
 SELECT key, pattern, mapping, rule, message FROM redis_migrate.rejects WHERE run_id = last_run_id('run') ORDER BY key;
 SELECT redis_migrate.alter_migration('run', unmapped => 'archive');
 
-\echo == stop at the first reject, mend, go on
+\echo == stop at the first reject, fix it, go on
 \! $R set user:30 bad >/dev/null
 SET pg_redis_migrate.batch_rows = 1;
 SELECT redis_migrate.alter_mapping('run', 'users', priority => 'critical');

@@ -8,9 +8,9 @@
 SET client_min_messages = warning;
 SET search_path = threadr, redis_migrate, pg_catalog;
 
--- What the queries below share; needed as long as the migration is. -------------------------------------------------
+-- Functions that the queries below share; needed as long as the migration is. ----------------------------------------
 
--- What Threadr wrote as a time: 2025-08-07T09:15:22.123456, with a blank instead of the T, without zone. Words that
+-- Threadr's times: 2025-08-07T09:15:22.123456, with a blank instead of the T, without zone. Words that
 -- PostgreSQL would take for a time, such as yesterday, are none here.
 CREATE FUNCTION as_time(value text) RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -21,7 +21,7 @@ CREATE FUNCTION as_ip(value text) RETURNS inet
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN input_is_valid(value, 'inet') THEN value::inet END;
 
--- What INCR counts, as the text that Redis keeps. The constraints are tried in the order of their names.
+-- A counter of INCR, as the text that Redis keeps. The constraints are tried in the order of their names.
 CREATE DOMAIN redis_counter AS text
     CONSTRAINT integer CHECK (VALUE ~ '^-?[0-9]+$')
     CONSTRAINT range CHECK (VALUE !~ '^-?[0-9]+$' OR VALUE::numeric BETWEEN -9223372036854775808 AND 9223372036854775807);

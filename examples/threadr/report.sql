@@ -1,4 +1,4 @@
--- What a run did, for people. By psql, as the owner of the migration:
+-- The report of a run, for people. By psql, as the owner of the migration:
 --
 --   psql -f report.sql                     the last run
 --   psql -v run_id=3 -f report.sql         that run

@@ -527,7 +527,7 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read, e.keys_estimated,
            s.bytes_read, s.batches, s.position, s.started_at, r.updated_at, e.active_time,
            pg_catalog.round(w.rate::numeric, CASE WHEN w.rate OPERATOR(pg_catalog.<) 1 THEN 4 ELSE 1 END) AS keys_per_second,
-           -- What a peer or a file says of the number of its keys may be anything: nobody waits for a century.
+           -- A peer or a file may claim any number of keys: nobody waits for a century.
            CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' AND l.seconds_left OPERATOR(pg_catalog.<) 3e9::double precision
                 THEN e.as_of OPERATOR(pg_catalog.+) (interval '1 second' OPERATOR(pg_catalog.*) l.seconds_left) END AS estimated_end,
            p.file_offset, p.file_size,
@@ -2124,8 +2124,8 @@ COMMENT ON FUNCTION redis_migrate.take_over(text, text, name) IS
 COMMENT ON PROCEDURE redis_migrate.resume_restored() IS
     'Declares that a restore has ended: restored definitions resume, those of the caller, or all for a superuser';
 
--- What was created again has the privileges of a new installation. Those that others had been granted are told, and
--- not granted here: pg_dump takes what an extension's script grants for part of the extension.
+-- Objects that were created again have the privileges of a new installation. The script tells those that others had
+-- been granted, and does not grant them: pg_dump takes what an extension's script grants for part of the extension.
 DO $$
 DECLARE
     a record;

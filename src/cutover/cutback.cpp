@@ -126,7 +126,7 @@ std::string Cutback::ListUnnoted() const {
   return list;
 }
 
-// What Redis has of such rows is from before their last change.
+// Redis' values of rejected rows are from before their last change.
 void Cutback::CheckRejects() const {
   pg::AsExtensionOwner as_owner;
   int64 const rejects = Spi::Execute(R"sql(SELECT count(*)

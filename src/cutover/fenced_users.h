@@ -38,7 +38,7 @@ struct HeldUser {
 std::vector<HeldUser> FindHeldUsers(const std::string &migration);
 // Notes one who is about to be fenced again, or at another master, as AddFencedUsers does.
 void AddHeldUser(const HeldUser &held);
-// What is known of it by now: its rules afterwards, the process of its master, and the trouble.
+// Stores what is known of the user by now: its rules afterwards, the process of its master, and the trouble.
 void UpdateHeldUser(const HeldUser &held);
 
 }  // namespace prm

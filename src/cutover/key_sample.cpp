@@ -73,7 +73,7 @@ void KeySample::Choose(Masters &masters, size_t most) {
     for (size_t i = 0; i < databases.size(); ++i) {
       int const db = databases[i];
       ValueOrThrow(server->Command({"SELECT", std::to_string(db)}));
-      // What one database lacks, those after it may have.
+      // If one database has too few keys, those after it may have more.
       size_t const databases_left = databases.size() - i;
       size_t const wanted = keys.size() + (of_each - keys.size() + databases_left - 1) / databases_left;
       size_t misses = 0;

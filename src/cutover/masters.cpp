@@ -128,7 +128,7 @@ void Masters::Connect(const std::string &server, Oid user, std::vector<Failure> 
 void Masters::RequireRights(const std::string &fence, const std::vector<std::string> &users) {
   for (const auto &connection : connections_) {
     redis::Connection &redis = **connection;
-    // What Redis says if it does not permit a command.
+    // Redis' error if it does not permit the command.
     auto refusal = [&](const std::vector<Bytes> &command) -> std::optional<std::string> {
       redis.Append(command.data(), command.size());
       redis::Reply const reply = ValueOrThrow(redis.Receive());

@@ -36,7 +36,7 @@ struct Appended {
 constexpr int64 kMergedAtOnce = 32 * 1024;
 
 constexpr int64 kMostUnmerged = 4096;  // of batches: a look-up reads them all
-// What was appended is worth a merge if it is this part of the segments.
+// Appended batches are worth a merge if they are this part of the segments.
 constexpr int64 kWorthOfSegments = 4;
 
 // The first that are not merged yet, in the order in which they were appended.

@@ -56,7 +56,7 @@ Follower::Follower(FollowedRun &run, const LiveRecord &record, LinkWatch &link)
 void Follower::Follow() {
   ReadRecord();
   while (!OpenSpool()) pg::Sleep(kLookForSpoolMs);
-  // What the last batch had in common with others is not known after a restart.
+  // After a restart the barrier of the last batch is not known.
   for (uint64 barrier = share_.is_all() ? 0 : position_.point.offset;;) {
     PassBarrier(barrier);
     Batch batch;
@@ -286,7 +286,7 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   if (change.is_restored) taken.moved_until_ms = pg::MonotonicMs() + kMovedMs;
 }
 
-// What came when the slot of the key moved counts no more.
+// A change that came because the slot of the key moved counts no more.
 void Follower::NoteOwn(const KeyId &id, bool is_gone) {
   if (auto const waiting = waiting_.find(id);
       waiting != waiting_.end() && waiting->second.moved_until_ms > 0) {

@@ -171,9 +171,9 @@ void Follower::NoteTouched(const Batch &batch) {
   if (!keys.empty()) touched_.Note(keys);
 }
 
-// What a slot brings when it moves is restored in the stream of its new master, and goes in that of the old
-// one, whoever has written it. The reverse feed may be about to write what the rows have: such a key is
-// looked at again.
+// Keys of a slot that moves are restored in the stream of its new master and deleted in that of the old one,
+// whoever has written them. The reverse feed may be about to write what the rows have: such a key is looked
+// at again.
 bool Follower::MayBeOfMove(const LateWrite &write, Batch &batch) {
   KeyId const id = {write.entry->db, write.entry->key};
   const KeyChange &change = batch.keys.at(id);

@@ -1,4 +1,4 @@
-// What an applier of a share of the keys has to do with those of the others.
+// How an applier of a share of the keys works with those of the other shares.
 #include <utility>
 
 #include "live/follower.h"

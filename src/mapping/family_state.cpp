@@ -49,7 +49,8 @@ void RequireNoLateWrites(const std::string &migration, const std::string &patter
             pg::QuoteLiteral(migration) + ", " + pg::QuoteLiteral(pattern) + ").");
 }
 
-// What was noted while the family was Redis' may be forgotten by now, and nobody has compared the rows.
+// Changes that were noted while the family was Redis' may be forgotten by now, and nobody has compared the
+// rows.
 void NoteGapAfterRest(const std::string &migration, const std::string &pattern) {
   pg::AsExtensionOwner as_owner;
   Spi::Execute(

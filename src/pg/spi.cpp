@@ -235,7 +235,8 @@ void Spi::Commit() {
   Call([] { SPI_commit(); });
   // The report tells the transaction that it ends now.
   if (ReportStatistics()) Call([] { SPI_commit(); });
-  // What others commit meanwhile must be seen: families that change hands, positions, rows of other writers.
+  // The next transaction must see commits of others: families that change hands, positions, rows of other
+  // writers.
   XactIsoLevel = XACT_READ_COMMITTED;
 }
 

@@ -33,7 +33,7 @@ class ByteReader {
   }
 
   bool is_stream() const { return stream_ != nullptr; }
-  // What a stream reads; for streams only.
+  // The source that a stream reads; for streams only.
   ByteSource& source() const { return stream_->source(); }
   uint64_t offset() const { return (stream_ != nullptr ? stream_->position() : 0) + offset_; }
 

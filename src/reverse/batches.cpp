@@ -44,9 +44,9 @@ void EndBatches(const Migration &migration) {
   }
 }
 
-// What a killed process has left on its way finds that somebody has written the position, and does nothing.
-// If this is killed, or a removal is late, the next feed finds positions that nobody asks for, or a lack of
-// them.
+// A batch that a killed process has left on its way finds that somebody has written the position, and does
+// nothing. If this is killed, or a removal is late, the next feed finds positions that nobody asks for, or a
+// lack of them.
 void ForgetBatches(const Migration &migration) {
   redis::Slots slots;
   {

@@ -328,7 +328,7 @@ bool ClusterSender::TakeWatch(Chain &chain) {
   redis::Reply const position = pg::ValueOrThrow(connection.Receive());
   if (is_left || Leave(connection, position)) {
     ++chain.next;
-    // What it watches would be in the way of another transaction.
+    // The keys that it watches would make another transaction fail.
     if (!is_left) chain.link->reset();
     return is_left;
   }

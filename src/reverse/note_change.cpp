@@ -170,7 +170,7 @@ PRM_FUNCTION(note_change) {
   if (!CALLED_AS_TRIGGER(fcinfo))
     throw pg::Failure(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED, "redis_migrate.note_change is a trigger");
   auto *data = reinterpret_cast<TriggerData *>(fcinfo->context);
-  // What a trigger before a row returns is stored.
+  // PostgreSQL stores the row that a BEFORE trigger returns.
   if (TRIGGER_FIRED_FOR_ROW(data->tg_event) && !TRIGGER_FIRED_AFTER(data->tg_event))
     return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple);
   // Changes that other triggers make because of our rows are not ours.

@@ -78,7 +78,7 @@ class ReverseSender {
 
   // Errors: those of MULTI and EXEC.
   static void RequireTransactions(redis::Connection &connection);
-  // What GET of a position has answered; nothing: there is none. Errors: 08P01.
+  // The position that GET has answered; nothing: there is none. Errors: 08P01.
   static std::optional<Bytes> TextOf(const redis::Connection &connection, const redis::Reply &reply);
 
   // Queues a transaction. Returns the names of its commands.

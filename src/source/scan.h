@@ -149,7 +149,7 @@ class ScanSource : public Source {
     kTwice
   };
 
-  // What INFO says of the server and the database.
+  // The figures of INFO about the server and the database.
   struct Activity {
     bool has_expiries;
     int64_t expired_keys;                // since the server was started

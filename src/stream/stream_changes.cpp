@@ -67,7 +67,7 @@ struct SetOptions {
   bool keeps_expiry = false;
 };
 
-// What is behind the last value: [condition] [GET] [EX ... | PX ... | EXAT seconds | PXAT milliseconds |
+// The options behind the last value: [condition] [GET] [EX ... | PX ... | EXAT seconds | PXAT milliseconds |
 // KEEPTTL]. Nothing: it does not tell when the key expires.
 std::optional<SetOptions> ParseSetOptions(const StreamCommand& command, size_t at) {
   SetOptions options;

@@ -1,4 +1,4 @@
--- What every SQL test begins with: an empty Redis, the extension, a server "shop" and some functions.
+-- The beginning of every SQL test: an empty Redis, the extension, a server "shop" and some functions.
 \set ECHO none
 \set SHOW_CONTEXT never
 \getenv redis_port PRM_REDIS_PORT

@@ -99,7 +99,7 @@ wait_until('bob goes on', sub { calls('bob') >= $before + 2 });
 like(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/WARNING:  CALL redis_migrate\.maintain\(\) is tried again in 1 s: policy alice is broken/, 'so does the log');
 sql(q{UPDATE due SET broken = false});
 wait_until('alice is served', sub { sql(q{SELECT next_run > clock_timestamp() FROM due WHERE owner = 'alice'::regrole}) eq 't' });
-ok(1, 'mended, it is served');
+ok(1, 'fixed, it is served');
 
 # An owner who cannot log in: told, and nobody else suffers.
 if ($pg_major < 17)

@@ -166,7 +166,7 @@ like($err, qr/ERROR:  53000: Redis at \S+ has too little memory left to be read\
 is(stat_of($full, 'evicted_keys'), $evicted, 'and evicts nothing');
 my ($command) = $err =~ /HINT: .*: (CONFIG SET maxmemory \d+)\.$/m;
 $full->cli(split / /, $command);
-is(sql_error($node, q{CALL redis_migrate.run('brim')}), '', 'the command that the hint names mends it');
+is(sql_error($node, q{CALL redis_migrate.run('brim')}), '', 'the command that the hint names fixes it');
 is(stat_of($full, 'evicted_keys'), $evicted, 'and still nothing is evicted');
 
 # Evictions that happen during a run are reported.

@@ -54,7 +54,7 @@ $node->safe_psql('postgres', q{
     SELECT redis_migrate.add_mapping('live', 'timed', 't:{id}', 'timed', 'SELECT id, field, value, expires_at FROM redis_batch', '{id,field}', databases => '{0}', expand => 'elements');
 });
 
-# What the tables must have, by redis-server. A key with a number that is too large is rejected, see below.
+# The lines that the tables must have, by redis-server. A key with a number that is too large is rejected, see below.
 my $script = lua_expiry() . q{
     local function field_expiry(key, field)
         local at = redis.pcall('HPEXPIRETIME', key, 'FIELDS', 1, field)

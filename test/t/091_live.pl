@@ -122,7 +122,7 @@ is(wait_for($node) . differences($node, $redis), '', 'a restart of Redis with it
 my $lost = redis_version() < 7 ? 1 : 0;    # a master that was restarted does not know its history
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs'), 1 + $lost, 'and needs no full sync');
 
-# What happens while the link is cut is more than the server's backlog has.
+# While the link is cut, the server writes more than its backlog holds.
 $redis->cli('CONFIG', 'SET', 'repl-backlog-size', '16384');
 $proxy->tell('hold');
 $proxy->tell('drop');

@@ -49,7 +49,7 @@ caught_up(3);
 is(wait_for($node) . differences($node, $replica), '', 'and when the replica has heard of it all is as there');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM deleted'), '0', 'nothing was deleted meanwhile');
 
-# What really goes does so, with the command that says it or without.
+# Keys that really go are deleted, with the command that says it or without.
 $master->cli_lines("PEXPIRE s:short 1\nLPOP l:1\nDEL s:other\nSET s:last 4\n");
 caught_up(4);
 is(wait_for($node) . differences($node, $replica), '', 'a key that has expired, one that lost its last element and one that was deleted are gone');

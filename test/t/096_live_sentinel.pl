@@ -99,7 +99,7 @@ wait_until_master($first);
 wait_until('the new master is fenced', sub { !may_write($first) });
 is(trouble(), 'none', 'a fail-over: so is the new one');
 like(slurp_file($node->logfile), qr/WARNING:  user "app" of Redis at \S+ had the right to write again, and has lost it once more/, 'and the log says so');
-# What somebody gives by hand stays.
+# Rules that somebody gives by hand stay.
 $first->cli('ACL', 'SETUSER', 'app', 'nocommands', '+@all');
 wait_until('somebody has given other rules', sub { trouble() =~ /^app at \S+: Somebody has given it other rules since it was fenced\.$/ });
 $first->cli('ACL', 'SETUSER', 'app', 'nocommands', '+@all', '-@write');

@@ -108,7 +108,7 @@ for my $round (1 .. 4)
     is($error . $node->safe_psql('postgres', q{SELECT string_agg(id, ' ') FROM strings WHERE id IN ('left', 'right')}), $there, "a value that moves is in one place, $round");
 }
 
-# What is there after a crash is a moment of the server's history, without the server.
+# After a crash the tables show a moment of the server's history, without the server.
 for my $round (1 .. 2)
 {
     $pairs = start_pairs();
@@ -155,7 +155,7 @@ $lock->finish;
 is(wait_for($node) . differences($node, $redis), '', 'a table that was locked for seconds');
 is(runs() - $before . live($node, 'reconnects'), "0$reconnects", 'costs nothing');
 
-# What the server refuses is named and asked for again, until it is permitted.
+# Live sync names the command that the server refuses and tries it again, until it is permitted.
 $redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>pw', '~*', '&*', '+@all');
 $node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
 $node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER live OPTIONS (ADD username 'migrator', ADD password 'pw'); SELECT redis_migrate.start('live', live => true)});

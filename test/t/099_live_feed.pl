@@ -176,7 +176,7 @@ my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 $node->safe_psql('postgres', "ALTER SERVER live OPTIONS (SET port '" . $hostile->port . "'); ALTER USER MAPPING FOR PUBLIC SERVER live OPTIONS (SET username 'tracking')");
 $before = runs();
 start();
-# What comes in place of the confirmation of SUBSCRIBE may fail the run for good.
+# A reply in place of the confirmation of SUBSCRIBE may fail the run for good.
 wait_until('some scans', sub { my $state = job($node, 'live', 'state'); start() if $state eq 'failed'; usleep(100_000); return runs() > $before + 4; });
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'nothing crashed');
 unlike($node->safe_psql('postgres', 'SELECT message FROM redis_migrate.runs'), qr/[^\n\x20-\x7e\xc2-\xf4\x80-\xbf]/, 'and messages are printable');

@@ -111,7 +111,7 @@ is(value($slow), 'a', 'one waits, the others go on');
 like(sql_error($node, q{CALL redis_migrate.wait_for('live', '300 ms')}), qr/not in step yet/, 'who waits for all waits for it');
 wait_until('the view shows which', sub { rows('SELECT string_agg(applier::text, $$ $$) FROM redis_migrate.live_appliers WHERE lag_bytes > 0') eq '2' });
 
-# What Redis does at once to keys of several shares is a barrier, also for a share that has none of them.
+# A MULTI over keys of several shares is a barrier, also for a share that has none of them.
 my ($half) = ids_of(0, 3, 1, 'half');
 my ($other) = ids_of(2, 3, 1, 'half');
 my @after = map { ids_of($_, 3, 1, 'after') } 0, 1;

@@ -36,7 +36,7 @@ rows(q{CREATE TABLE written (n int); CREATE PROCEDURE write_and_verify() LANGUAG
 like(sql_error($node, q{CALL write_and_verify()}), qr/ERROR:  25001: this procedure needs READ COMMITTED, and the transaction has written already\n/, 'a caller that has written');
 is(rows('SELECT count(*) FROM written'), '0', 'is undone as a whole');
 
-# What speaks against it.
+# Obstacles.
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed')}), qr/ERROR:  55000: migration "live" cannot be cut over now\nDETAIL:  Because live sync is not under way\.\nHINT:  SELECT redis_migrate.start/, 'not without live sync');
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
@@ -80,7 +80,7 @@ for my $case ([ "-\@all \xff", '' ], [ '-@all +TopSecret', qr/\nDETAIL:  The rul
     rows("ALTER SERVER live OPTIONS (SET port '" . $hostile->port . "')");
     like(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')}), qr/08P01: Redis at .* answered ACL GETUSER in an unknown form$detail/, 'rules that are none are not kept');
 }
-# What is no OK tells nothing of what was done.
+# An answer other than OK does not tell what was done.
 for my $case ([ 'CLIENT PAUSE', ":1\r\n" ], [ 'CLIENT PAUSE', "\$-1\r\n" ], [ 'ACL SETUSER', "*0\r\n" ])
 {
     my ($command, $answer) = @$case;

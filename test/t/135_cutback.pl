@@ -184,7 +184,7 @@ rows(q{SELECT redis_migrate.settle_late_writes('live')});
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'h:{id}', discard_changes => true)}), '', 'until that is given back');
 is($redis->cli('ACL', 'LIST'), $rules, 'with the rights that it had before both');
 
-# What the feed had on its way to Redis is there when a cutback is complete, or never comes.
+# Changes that the feed had on their way are in Redis when a cutback is complete, or never come.
 rows(q{SELECT redis_migrate.settle_late_writes('live')});
 is(wait_for($node) . sql_error($node, $cutover), '', 'cutover');
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
@@ -221,7 +221,7 @@ wait_until('the feed to rest', sub { rows(q{SELECT count(*) FROM redis_migrate.o
 is($redis->cli('GET', 's:a') . $redis->cli('GET', 's:c'), "newer$before", 'what waited is not sent');
 is(wait_for($node), '', 'live sync');
 
-# What is noted while a cutover is being committed, and why all rows are to be written then, is not forgotten.
+# Changes that are noted while a cutover is being committed, and gaps, are not forgotten.
 my $gaps = q{SELECT count(*) FROM redis_migrate.outbox_gap};
 my $committing = start_sql($node, q{BEGIN; SELECT redis_migrate.set_family_state('live', 's:{id}', 'postgres'); SELECT pg_sleep(60)}, name => 'committing');
 wait_until('the change of the state', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'committing' AND wait_event = 'PgSleep'}) eq '1' });
@@ -231,7 +231,7 @@ is(rows($gaps), '1', 'a feed that rests waits for the change of a state');
 rows(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'committing'});
 wait_until('the gap to be forgotten', sub { rows($gaps) eq '0' });
 
-# What could not be written back before a rest is none of the next cutback's business.
+# Rejects from before a rest do not stop the next cutback.
 rows(q{INSERT INTO redis_migrate.reverse_reject (mapping_id, name_hash, name, key, sqlstate, message) SELECT mapping_id, 1, '{x}', 's:x', '22P02', 'a test' FROM redis_migrate.mapping WHERE mapping = 'strings'});
 wait_until('the reject to be forgotten', sub { rows('SELECT count(*) FROM redis_migrate.reverse_reject') eq '0' });
 
@@ -242,7 +242,7 @@ is($redis->cli('GET', 's:a') . $redis->cli('GET', 's:c'), 'newerunsent', 'then a
 set_state('redis');
 
 # A crash does not forget who is fenced, though commits need not reach the disk.
-# What was discarded may have been on its way to Redis, or not.
+# Changes that were discarded may have been on their way to Redis, or not.
 $redis->cli_lines("SET s:c 3\n");
 is(wait_for($node), '', 'tables and Redis are equal again');
 is(sql_error($node, "SET synchronous_commit = off; $cutover"), '', 'cutover');

@@ -104,7 +104,7 @@ wait_until('the keys of a partition that was dropped are gone', sub { cli('EXIST
 sql(q{TRUNCATE parts_2});
 wait_until('and of one that was truncated', sub { cli('EXISTS part:11') eq '0' });
 
-# What is larger than a batch.
+# Values that are larger than a batch.
 sql(q{INSERT INTO things SELECT 'large' || i, repeat('x', 5000000) FROM generate_series(1, 6) AS i});
 drained('large values');
 is(join(' ', map { cli("STRLEN thing:large$_") } 1 .. 6), join(' ', (5000000) x 6), 'values beyond a batch');
@@ -156,7 +156,7 @@ is(cli('GET thing:special:n'), 'm', 'it goes on');
 sql(q{ALTER TABLE specials RENAME id TO name; INSERT INTO specials VALUES ('o', 'o'); ALTER TABLE specials RENAME name TO id});
 drained('a column that had another name for a while');
 is(cli('GET thing:special:o'), 'o', 'writes go on when a column is renamed, and are not lost');
-# What has expired is told by the clock of the server, which may be ahead.
+# The clock of the server, which may be ahead, tells which keys have expired.
 {
     local @ENV{qw(LD_PRELOAD PRM_CLOCK_AHEAD_MS)} = ("$FindBin::Bin/../modules/bridge/other_clock.so", 3_600_000);
     my $ahead = start_redis();

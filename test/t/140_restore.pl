@@ -146,7 +146,7 @@ like(restore(q{'spare', source => 'ashes'}), qr/22023: invalid source "ashes"/, 
 like(restore(q{'spare', source => 'rows'}), qr/55000: migration "shop" has no mapping whose rows can become keys/, 'nor rows without a way back');
 like(sql_error($node, q{BEGIN; CALL redis_migrate.restore('shop', 'spare')}), qr/2D000/, 'not in a transaction');
 
-# What the rows say, by RESTORE and by commands.
+# Values made of rows, by RESTORE and by commands.
 rows(q{
     CREATE TABLE texts (id text PRIMARY KEY, v text, expires_at timestamptz);
     CREATE TABLE carts (id int, item text, n text, PRIMARY KEY (id, item));

@@ -19,7 +19,7 @@ my $port = $redis->port;
 my $file = PostgreSQL::Test::Utils::tempdir() . '/carts.json';
 $redis->cli('ACL', 'SETUSER', 'shop', 'on', '>secret', '~*', '+@all');
 
-# What psql prints and says for a file of the example.
+# The output and the messages of psql for a file of the example.
 sub script
 {
     my ($name, %variables) = @_;
@@ -62,7 +62,7 @@ $node->safe_psql('postgres', q{INSERT INTO carts VALUES (0, '{"apples": "1"}')})
 wait_until('the way back', sub { $redis->cli('HGET', 'cart:0', 'apples') eq '1' });
 pass('what the table gets comes to Redis');
 
-# What the table gets until the last moment is in Redis when that takes the application's writes again.
+# Changes of the table until the last moment are in Redis when it takes the application's writes again.
 $node->safe_psql('postgres', q{UPDATE carts SET items = items || '{"figs": "7"}' WHERE customer % 2 = 0});
 $node->safe_psql('postgres', q{DELETE FROM carts WHERE customer % 10 = 1});
 my $carts = $node->safe_psql('postgres', 'SELECT count(*) FROM carts');

@@ -1,4 +1,4 @@
-# What speaks against a cutover or a cutback, or changes under it: rows that would not come back to Redis, keys that changed
+# Obstacles of a cutover or a cutback, and changes under it: rows that would not come back to Redis, keys that changed
 # since the verification, time that is up at the last moment, users whose rules somebody has changed, two families that
 # fence one user, writes that live sync has not seen yet.
 
@@ -193,7 +193,7 @@ is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}),
 $redis->cli('SET', 's:5', '5');
 is(wait_for($node), '', 'tables and Redis are equal again');
 
-# What was written to Redis while live sync was away for so long that it takes a new snapshot.
+# Writes to Redis while live sync was away for so long that it takes a new snapshot.
 is(sql_error($node, cutover('s:{id}', q{, force => true})), '', 'cutover');
 rows(q{UPDATE strings SET value = 'mine' WHERE id = '10'});
 wait_until('the reverse feed', sub { $redis->cli('GET', 's:10') eq 'mine' });

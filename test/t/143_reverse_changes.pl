@@ -174,15 +174,15 @@ my ($peak) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /VmHWM:
 note("$peak kB at most");
 cmp_ok($peak, '<', 600000, 'memory is bounded');
 
-# What Redis refuses is tried again; what somebody does to the position leads to a pass over all rows.
+# The feed tries again what Redis refuses; if somebody touches the position, it passes over all rows.
 for my $case ([ 'CONFIG SET maxmemory 1', 'CONFIG SET maxmemory 0' ], [ 'ACL SETUSER default -set', 'ACL SETUSER default +@all' ])
 {
-    my ($break, $mend) = @$case;
+    my ($break, $fix) = @$case;
     cli($break);
     sql("UPDATE copies SET v = '$break' WHERE id = 'small'");
     wait_until($break, sub { sql(q{SELECT state || ' ' || message FROM redis_migrate.reverse_feeds}) =~ /^failed .*SET/s });
-    cli($mend);
-    wait_until($mend, sub { cli('GET copy:small') eq $break });
+    cli($fix);
+    wait_until($fix, sub { cli('GET copy:small') eq $break });
 }
 drained('refusals');
 for my $break ('DEL redis_migrate:position:{shop}', 'SET redis_migrate:position:{shop} 1234/1:99999')

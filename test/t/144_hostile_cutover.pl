@@ -48,7 +48,7 @@ $redis->cli('APPEND', 's:1', '+');  # such keys are read again
 is(wait_for($node) . differences($node, $redis), '', 'with all its connections');
 my $started = rows('SELECT pg_postmaster_start_time()');
 
-# What is wrong with the case, if anything is.
+# Notes that the case went wrong.
 my ($case, @wrong);
 sub wrong { my ($what) = @_; push @wrong, "$case: $what"; return; }
 
@@ -78,7 +78,7 @@ sub try
     return ($err, $state);
 }
 
-# What must not fail. Returns the state.
+# Runs SQL that must not fail. Returns the state.
 sub soundly
 {
     my ($sql) = @_;
@@ -141,7 +141,7 @@ each_case('cutovers', sub {
     [ 'CLIENT UNPAUSE', 1, 3 ], [ 'RANDOMKEY', 0 ], [ 'SELECT', 0 ], [ 'EXEC', 2 ], [ 'TYPE', 0 ]);
 is(wait_for($node) . differences($node, $redis), '', 'the tables follow Redis');
 
-# What is changed here comes to Redis.
+# Rows that are changed here come to Redis.
 sub is_fed
 {
     my $rows = rows(q{SELECT string_agg(id || '=' || value, ' ' ORDER BY id) FROM strings WHERE id < 'a'});
@@ -160,7 +160,7 @@ each_case('reverse feeds', sub {
     soundly($feed);
     is_fed();
 }, [ 'WATCH', 0 ], [ 'GET', 0 ], [ 'MULTI', 0 ], [ 'MULTI', 1 ], [ 'SET', 0 ], [ 'SET', 2 ], [ 'UNLINK', 0 ], [ 'EXEC', 1, 4 ], [ 'SELECT', 1 ]);
-# What was done without MULTI is nobody's, for all that live sync knows.
+# Live sync cannot tell whose writes without MULTI are.
 rows(q{SELECT redis_migrate.settle_late_writes('live')});
 
 each_case('cutbacks', sub {

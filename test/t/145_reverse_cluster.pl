@@ -104,7 +104,7 @@ for my $case ([ 'GET', 0 ], [ 'GET', 16390 ], [ 'WATCH', 0 ], [ 'WATCH', 9 ], [ 
 ok(!@wrong, 'wrong answers are errors, or it goes on') or diag(join("\n", @wrong, "seed $seed"));
 is_fed('after wrong answers');
 
-# What takes part is killed while changes are on their way.
+# The feed or a master is killed while changes are on their way.
 for my $kind ('feed', 'master', 'feed', 'both')
 {
     for my $master (@masters) { wait_until('the cluster', sub { (eval { $master->cli('CLUSTER', 'INFO') } // '') =~ /cluster_state:ok/ }); }

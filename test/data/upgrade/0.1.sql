@@ -1,4 +1,4 @@
--- What version 0.1 (commit 5285740) had recorded after a run: pg_dump of a database in which the role app ran setup.sql of this
+-- The records of version 0.1 (commit 5285740) after a run: pg_dump of a database in which the role app ran setup.sql of this
 -- directory on the keys of keys.sh, without its comments, and with VERSION '0.1' in CREATE EXTENSION.
 SET statement_timeout = 0;
 SET lock_timeout = 0;

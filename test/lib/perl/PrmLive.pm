@@ -47,7 +47,7 @@ sub lua_expiry
     };
 }
 
-# What Redis has, as lines that the tables must have, too.
+# Redis' keys, as lines that the tables must have, too.
 my $script = lua_expiry() . q{
     local lines = {}
     for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -188,7 +188,7 @@ sub start_load
     return bless { pid => $pid }, 'PrmLive::Load';
 }
 
-# What the view says of the migration.
+# Columns of the view live_sync for the migration.
 sub live
 {
     my ($node, $columns) = @_;
