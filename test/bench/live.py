@@ -9,13 +9,15 @@ Usage: live.py --redis PORT --redis-pid PID --replica PORT --replica-pid PID [--
   --rate N            mixed commands a second while the lag is measured; 20,000 by default
   --seconds N         how long; 15 by default
   --rounds N          times that each case is timed, in turn; medians are printed; 5 by default
-  --only WORD         only the cases whose names contain the word
+  --only WORD         only the cases whose names contain the word: snapshot, catch-up of SETs, catch-up of a mix, lag under
+                      a mix
   --check             only checks the options
 
 All commands are on 100,000 random keys of each type. The replica catches up after it was stopped by SIGSTOP, the live run
 after it was stopped by redis_migrate.stop. The lag is the time from the reply to a SET until its row is seen, or until the
 replica has the value, looked for every 2 ms. CPU seconds are those of the processes that apply, and of the replica. Live
-sync is timed with one applier and with two.
+sync is timed with one applier and with two. A GET is also timed beside two processes that only compute: so long it waits
+for a core.
 PostgreSQL is that of PGHOST, PGPORT and PGUSER; its processes must run on this machine.
 """
 import argparse
@@ -114,6 +116,16 @@ def get_p99(ends, port):
     return quantile(times, 0.99)
 
 
+def compute(ends):
+    """A process that speaks to no server: it computes for 5 ms of each 20, about as much as each of two that follow."""
+    os.setsid()  # as a process of PostgreSQL does: the kernel may share the cores out by session
+    while not ends.is_set():
+        start = time.perf_counter()
+        while time.perf_counter() - start < 0.005:
+            pass
+        time.sleep(0.015)
+
+
 def quantile(values, share):
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
@@ -182,24 +194,47 @@ class Live:
         self.cursor = self.connection.cursor()
         self.execute("CREATE EXTENSION pg_redis_migrate")
         self.execute("CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '%d')" % options.redis)
-        self.execute("""
-            CREATE USER MAPPING FOR PUBLIC SERVER live;
-            CREATE TABLE strings (id text PRIMARY KEY, value text, expires_at timestamptz);
-            CREATE TABLE hashes (id text PRIMARY KEY, fields jsonb, expires_at timestamptz);
-            CREATE TABLE items (id text, position bigint, value text, PRIMARY KEY (id, position));
-            CREATE TABLE scores (id text, member text, score float8, PRIMARY KEY (id, member));
-            SELECT redis_migrate.create_migration('live', 'live', source => 'replication', databases => '{0}');
-            SELECT redis_migrate.add_mapping('live', 'strings', 's:{id}', 'strings', 'SELECT id, value, expires_at FROM redis_batch', '{id}',
-                databases => '{0}', exclusive => true);
-            SELECT redis_migrate.add_mapping('live', 'hashes', 'h:{id}', 'hashes', 'SELECT id, json AS fields, expires_at FROM redis_batch',
-                '{id}', databases => '{0}');
-            SELECT redis_migrate.add_mapping('live', 'items', 'l:{id}', 'items', 'SELECT id, position, value FROM redis_batch',
-                '{id,position}', databases => '{0}', expand => 'elements', exclusive => true);
-            SELECT redis_migrate.add_mapping('live', 'scores', 'z:{id}', 'scores', 'SELECT id, member, score FROM redis_batch',
-                '{id,member}', databases => '{0}', expand => 'elements', exclusive => true);
-            PREPARE probe AS SELECT value FROM strings WHERE id = 'probe'""")
+        self.execute("CREATE USER MAPPING FOR PUBLIC SERVER live")
+        self.define("live", "public", "source => 'replication'")
+        self.execute("PREPARE probe AS SELECT value FROM strings WHERE id = 'probe'")
 
     appliers = 1
+
+    def define(self, migration, schema, source):
+        """A migration of all keys into four tables of the schema."""
+        self.execute("""
+            CREATE TABLE %(schema)s.strings (id text PRIMARY KEY, value text, expires_at timestamptz);
+            CREATE TABLE %(schema)s.hashes (id text PRIMARY KEY, fields jsonb, expires_at timestamptz);
+            CREATE TABLE %(schema)s.items (id text, position bigint, value text, PRIMARY KEY (id, position));
+            CREATE TABLE %(schema)s.scores (id text, member text, score float8, PRIMARY KEY (id, member));
+            SELECT redis_migrate.create_migration('%(migration)s', 'live', %(source)s, databases => '{0}');
+            SELECT redis_migrate.add_mapping('%(migration)s', 'strings', 's:{id}', '%(schema)s.strings',
+                'SELECT id, value, expires_at FROM redis_batch', '{id}', databases => '{0}', exclusive => true);
+            SELECT redis_migrate.add_mapping('%(migration)s', 'hashes', 'h:{id}', '%(schema)s.hashes',
+                'SELECT id, json AS fields, expires_at FROM redis_batch', '{id}', databases => '{0}');
+            SELECT redis_migrate.add_mapping('%(migration)s', 'items', 'l:{id}', '%(schema)s.items',
+                'SELECT id, position, value FROM redis_batch', '{id,position}', databases => '{0}', expand => 'elements',
+                exclusive => true);
+            SELECT redis_migrate.add_mapping('%(migration)s', 'scores', 'z:{id}', '%(schema)s.scores',
+                'SELECT id, member, score FROM redis_batch', '{id,member}', databases => '{0}', expand => 'elements',
+                exclusive => true)""" % {"migration": migration, "schema": schema, "source": source})
+
+    def load(self, source, start):
+        """The seconds that a migration takes for all keys. start: statements, the last of which returns when they are there."""
+        self.execute("CREATE SCHEMA loaded")
+        self.define("loaded", "loaded", source)
+        began = time.monotonic()
+        for statement in start:
+            self.execute(statement)
+        seconds = time.monotonic() - began
+        rows = self.answer("SELECT (SELECT count(*) FROM loaded.strings) + (SELECT count(*) FROM loaded.hashes)")[0]
+        keys = len(list(self.master.scan_iter("[sh]:*", count=10000)))
+        if rows != keys:
+            sys.exit("the tables have %d keys, Redis has %d" % (rows, keys))
+        return seconds
+
+    def unload(self):
+        self.execute("SELECT redis_migrate.drop_migration('loaded'); DROP SCHEMA loaded CASCADE")
 
     def execute(self, statement):
         self.cursor.execute(statement)
@@ -290,6 +325,12 @@ class Bench:
         getter = InProcess(get_p99, self.options.redis)
         self.sender.send_at(some, self.options.rate)
         self.note("GET, p99 ms", "alone", getter.finish())
+        getter = InProcess(get_p99, self.options.redis)
+        computing = [InProcess(compute) for _ in range(2)]
+        self.sender.send_at(some, self.options.rate)
+        self.note("GET, p99 ms", "computing", getter.finish())
+        for process in computing:
+            process.finish()
         for follower in self.followers:
             follower.follow()
             probe = redis.Redis(port=self.options.redis)
@@ -319,12 +360,28 @@ class Bench:
                 follower.check()
             follower.leave()
 
+    def snapshot(self):
+        """The first load of a live run beside a run over the file that SAVE writes, one process each."""
+        live = self.live
+        keys = live.master.dbsize()
+        seconds = live.load("source => 'replication'", (
+            "SELECT redis_migrate.start('loaded', live => true, workers => 1)", "CALL redis_migrate.wait_for('loaded', '10 minutes')"))
+        self.note("snapshot, keys/s", "live sync", keys / seconds)
+        live.execute("SELECT redis_migrate.stop('loaded')")
+        live.unload()
+        live.master.save()
+        file = os.path.join(live.master.config_get("dir")["dir"], live.master.config_get("dbfilename")["dbfilename"])
+        seconds = live.load("source => 'rdb', file => '%s'" % file, ("CALL redis_migrate.run('loaded', workers => 1)",))
+        self.note("snapshot, keys/s", "dump file", keys / seconds)
+        live.unload()
+
     def run(self):
         kinds = ("SET", "HSET", "DEL", "EXPIRE", "LPUSH", "ZADD", "INCR")
         self.sender.send_all(commands(4 * KEYS, kinds, 0))
         self.live.follow()
         self.live.leave()
         cases = {
+            "snapshot": lambda seed: self.snapshot(),
             "catch-up of SETs": lambda seed: self.catch_up("catch-up of SETs", commands(self.options.sets, ("SET",), seed)),
             "catch-up of a mix": lambda seed: self.catch_up("catch-up of a mix", commands(self.options.mix, kinds, seed)),
             "lag under a mix": lambda seed: self.lag(commands(self.options.rate * self.options.seconds, kinds, seed)),
@@ -337,13 +394,15 @@ class Bench:
         self.print()
 
     def print(self):
-        columns = ("live sync", "2 appliers", "replica", "alone")
-        print("\n%-36s %12s %12s %12s %12s %8s" % ("medians", *columns, "ratio"))
+        columns = ("live sync", "2 appliers", "replica", "dump file", "computing", "alone")
+        form = "%-36s" + 6 * " %12s" + " %8s"
+        print()
+        print(form % ("medians", *columns, "ratio"))
         for case in dict.fromkeys(case for case, _ in self.figures):
             row = {who: statistics.median(self.figures[case, who]) for who in columns if (case, who) in self.figures}
-            beside = row.get("alone", row.get("replica"))
+            beside = next((row[who] for who in ("alone", "dump file", "replica") if who in row), None)
             ratio = "%8.2f" % (row["live sync"] / beside) if beside else ""
-            print("%-36s %12s %12s %12s %12s %8s" % (case, *("%.2f" % row[who] if who in row else "" for who in columns), ratio))
+            print(form % (case, *("%.2f" % row[who] if who in row else "" for who in columns), ratio))
 
 
 def main():
