@@ -1,7 +1,8 @@
 # The examples of README.md and docs/*.md run as written, in order. Each page has an empty database, an empty Redis and
 # no roles but those that it creates. psql runs the blocks marked sql, as a superuser, and those marked sh that use
 # redis-cli. A block marked text is the output of the sql block before it: errors and notices, and the results. An error
-# that no such block announces fails the page.
+# that no such block announces fails the page, and so does a block without a mark, or SQL under another mark. The server
+# authenticates by peer, so the pages can become their roles only by SET ROLE.
 
 use strict;
 use warnings;
@@ -17,6 +18,10 @@ my $root = "$FindBin::RealBin/../..";
 my $node = new_node('docs', preload => 1, conf => "timezone = 'UTC'");
 my $redis = start_redis();
 my $port = $redis->port;
+my $dump = $redis->directory . '/dump.rdb';
+unlink $node->data_dir . '/pg_hba.conf';
+$node->append_conf('pg_hba.conf', 'local all all peer');
+$node->reload;
 
 # A redis-cli that reaches the tests' Redis, before the real one.
 my $bin = PostgreSQL::Test::Utils::tempdir();
@@ -24,21 +29,43 @@ my ($real) = grep { -x } map { "$_/redis-cli" } split /:/, $ENV{PATH};
 append_to_file("$bin/redis-cli", "#!/bin/sh\nexec $real -p $port \"\$@\"\n");
 chmod 0755, "$bin/redis-cli";
 
-# The blocks of a page: { kind, line, text }, with the port of the tests' Redis.
+# The blocks of a page: { kind, line, text }, with the port and the dump file of the tests' Redis. A block of a list is
+# indented as the item is.
 sub blocks
 {
     my ($file) = @_;
-    my (@blocks, $block);
+    my (@blocks, $block, $indent);
     my $line = 0;
     for (split /\n/, slurp_file($file))
     {
         ++$line;
-        if ($block && /^```$/) { push @blocks, $block if $block->{kind}; undef $block; }
-        elsif ($block) { $block->{text} .= "$_\n"; }
-        elsif (/^```(\w*)$/) { $block = { kind => $1, line => $line, text => '' }; }
+        if ($block && /^ *```$/) { push @blocks, $block; undef $block; }
+        elsif ($block) { s/^$indent//; $block->{text} .= "$_\n"; }
+        elsif (/^( *)```(.*)$/) { $indent = $1; $block = { kind => $2, line => $line, text => '' }; }
     }
+    push @blocks, $block if $block;
     $_->{text} =~ s/\b6379\b/$port/g for @blocks;
-    return grep { $_->{kind} =~ /^(?:sql|text)$/ || ($_->{kind} eq 'sh' && $_->{text} =~ /^redis-cli/) } @blocks;
+    $_->{text} =~ s!'/var/(?:lib|backups)/redis/dump\.rdb'!'$dump'!g for @blocks;
+    return @blocks;
+}
+
+sub runs { my ($block) = @_; return $block->{kind} eq 'sql' || ($block->{kind} eq 'sh' && $block->{text} =~ /^redis-cli/); }
+
+# The lines of the blocks that would not be run or compared, and should be.
+sub unmarked
+{
+    my @blocks = @_;
+    my @lines;
+    for my $i (0 .. $#blocks)
+    {
+        my ($kind, $text) = @{ $blocks[$i] }{qw(kind text)};
+        my $is_good =
+            $kind eq 'sql' ? 1
+            : $kind eq 'text' ? $i > 0 && $blocks[ $i - 1 ]{kind} eq 'sql'
+            : $kind =~ /^(?:sh|output|signature|conf|redis|diagram)$/ && $text !~ /^\s*(?:SELECT|CALL|CREATE|ALTER|DROP|GRANT|INSERT|UPDATE|DELETE|SET)\b.*;/m;
+        push @lines, $blocks[$i]{line} if !$is_good;
+    }
+    return @lines;
 }
 
 # Lines without what differs between two runs.
@@ -74,6 +101,8 @@ sub run_page
 {
     my ($page, $file) = @_;
     my @blocks = blocks($file);
+    is(join(' ', unmarked(@blocks)), '', "$page: each block is run, compared, or has a mark that exempts it");
+    @blocks = grep { $_->{kind} eq 'text' || runs($_) } @blocks;
     return pass("$page has no examples") if !grep { $_->{kind} eq 'sql' } @blocks;
     $redis->cli('FLUSHALL');
     $node->safe_psql('postgres', 'CREATE DATABASE page');
@@ -122,6 +151,9 @@ sub run_page
     $node->safe_psql('postgres', "DROP ROLE $roles") if $roles ne '';
     return;
 }
+
+my (undef, undef, $refusal) = $node->psql('postgres', '', extra_params => [ '-U', 'pg_monitor' ]);
+like($refusal, qr/Peer authentication failed/, 'the server says peer');
 
 for my $file ("$root/README.md", sort glob "$root/docs/*.md")
 {
