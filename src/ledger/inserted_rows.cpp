@@ -80,16 +80,17 @@ int64 InsertedRows::Sort(int64 columns) const {
       RequirePackedFormat(rows[i].Int4(3));
       size_t const items = ItemsOf(rows[i], 2, Packing::kEntries);
       size += static_cast<int64>(items);
-      sources.push_back(
-          {of_ledger ? mapping_.id : run_id_,
-           rows[i].Int8(0),
-           rows[i].Int8(1),
-           {Packing::kEntries,
-            of_ledger ? "SELECT substr(inserted, $3, $4) FROM redis_migrate.ledger_batch WHERE mapping_id = "
-                        "$1 AND batch_id = $2"
-                      : "SELECT substr(inserted, $3, $4) FROM redis_migrate.journal_insert WHERE run_id = $1 "
-                        "AND insert_id = $2",
-            items}});
+      sources.push_back({of_ledger ? mapping_.id : run_id_,
+                         rows[i].Int8(0),
+                         rows[i].Int8(1),
+                         {Packing::kEntries,
+                          of_ledger ? R"sql(SELECT substr(inserted, $3, $4)
+                              FROM redis_migrate.ledger_batch
+                              WHERE mapping_id = $1 AND batch_id = $2)sql"
+                                    : R"sql(SELECT substr(inserted, $3, $4)
+                              FROM redis_migrate.journal_insert
+                              WHERE run_id = $1 AND insert_id = $2)sql",
+                          items}});
     }
   };
   // A run that has got another ledger meanwhile begins anew, so the order of the two does not matter.

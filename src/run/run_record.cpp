@@ -354,13 +354,11 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
          SqlParam::Int8(static_cast<int64>(tally.bytes))});
     return;
   }
-  Spi::ExecuteKept(
-      std::string(
-          "UPDATE redis_migrate.run SET level = $2, position = $3, bytes_read = bytes_read + $4, batches = "
-          "batches + 1,") +
-          kSetTime + " WHERE run_id = $1",
-      {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Text(position),
-       SqlParam::Int8(static_cast<int64>(tally.bytes))});
+  Spi::ExecuteKept(std::string(R"sql(UPDATE redis_migrate.run
+                        SET level = $2, position = $3, bytes_read = bytes_read + $4, batches = batches + 1,)sql") +
+                       kSetTime + " WHERE run_id = $1",
+                   {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Text(position),
+                    SqlParam::Int8(static_cast<int64>(tally.bytes))});
   level_ = level;
   position_ = position;
 }

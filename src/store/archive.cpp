@@ -214,11 +214,14 @@ std::pair<int64, int64> Archive::Prune(int64 run_id) {
                            .Int8(0);
   // Keys that the run rejected are in Redis, too.
   auto const deleted = Spi::Execute(
-      "DELETE FROM redis_migrate.archived_key AS a WHERE a.migration = $1 AND NOT EXISTS (SELECT FROM "
-      "redis_migrate.seen_row AS s WHERE s.run_id = $2 AND s.mapping_id = $3 AND s.row_key = " +
-          RowKeyExpression() +
-          ") AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r WHERE r.run_id = $2 AND r.pattern IS NULL "
-          "AND r.db = a.db AND r.key_bytes = a.key_bytes)",
+      R"sql(DELETE FROM redis_migrate.archived_key AS a
+            WHERE a.migration = $1
+              AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r
+                              WHERE r.run_id = $2 AND r.pattern IS NULL
+                                AND r.db = a.db AND r.key_bytes = a.key_bytes)
+              AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s
+                              WHERE s.run_id = $2 AND s.mapping_id = $3 AND s.row_key = )sql" +
+          RowKeyExpression() + ")",
       {SqlParam::Text(migration_), SqlParam::Int8(run_id), SqlParam::Int8(mapping_.id)});
   return {static_cast<int64>(deleted.processed()), before};
 }

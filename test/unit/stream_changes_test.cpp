@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -361,9 +362,13 @@ struct Capture {
 class CapturedStreamTest : public testing::TestWithParam<Capture> {};
 
 TEST_P(CapturedStreamTest, HasItsChanges) {
-  const char* const directory = std::getenv("PRM_RDB_FIXTURES");
-  if (directory == nullptr) GTEST_SKIP() << "PRM_RDB_FIXTURES is not set";
-  std::ifstream file(std::string(directory) + "/" + GetParam().file, std::ios::binary);
+  std::string path = PRM_REPOSITORY_DIR "/test/data/rdb/" + std::string(GetParam().file);
+  if (!std::filesystem::exists(path)) {
+    const char* const directory = std::getenv("PRM_RDB_FIXTURES");
+    if (directory == nullptr) GTEST_SKIP() << "PRM_RDB_FIXTURES is not set";
+    path = std::string(directory) + "/" + GetParam().file;
+  }
+  std::ifstream file(path, std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(file), {}};
   ASSERT_NE(bytes.find("+FULLRESYNC"), std::string::npos);
   test::HostileRedis server([&](const test::HostileRedis::Arguments& arguments) {
