@@ -12,6 +12,13 @@ CREATE TABLE t0 AS SELECT date_trunc('second', clock_timestamp()) AS t0;
 DELETE FROM redis_migrate.login_attempt;
 -- A time after the start.
 CREATE FUNCTION t(interval DEFAULT '0') RETURNS timestamptz LANGUAGE sql AS 'SELECT t0 + $1 FROM t0';
+-- How long to wait, twice: as an interval and in seconds.
+CREATE FUNCTION check_wait(a redis_migrate.login_answer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    ASSERT (a.retry_after IS NULL) = (a.retry_after_seconds IS NULL)
+        AND abs(extract(epoch FROM a.retry_after) - a.retry_after_seconds) < 1e-6 IS NOT FALSE, a::text;
+END
+$$;
 -- One attempt with a wrong (or the right) password: what the check says and, if it lets the attempt in, the result.
 CREATE FUNCTION try(policy text, user_name text, address inet, at interval DEFAULT '0', success boolean DEFAULT false,
                     user_agent text DEFAULT 'test-browser') RETURNS text LANGUAGE plpgsql AS $$
@@ -19,10 +26,12 @@ DECLARE
     a redis_migrate.login_answer;
 BEGIN
     a := redis_migrate.login_check_at(policy, user_name, address, user_agent, 'login', t(at));
+    PERFORM check_wait(a);
     IF NOT a.allowed THEN
         RETURN format('refused: %s by %s for %s', a.reason, a.blocked_by, a.retry_after);
     END IF;
     a := redis_migrate.login_result_at(policy, user_name, address, success, a.token, user_agent, NULL, 'login', t(at));
+    PERFORM check_wait(a);
     RETURN CASE WHEN success THEN 'success' ELSE 'failure' END
         || CASE WHEN NOT a.allowed THEN format(', %s by %s for %s', a.reason, a.blocked_by, a.retry_after) ELSE '' END;
 END
@@ -275,7 +284,8 @@ SELECT policy, address, attempts, successes, failures, locks, user_names FROM re
 SELECT policy, user_name, attempts, successes, failures, locks, addresses FROM redis_migrate.login_attempts_by_user
 WHERE policy = 'log' AND length(user_name) < 10 ORDER BY user_name;
 SELECT policy, sum(attempts), sum(successes), sum(failures), sum(locks) FROM redis_migrate.login_attempts_by_hour WHERE policy = 'log' GROUP BY policy;
-SELECT policy, scope, user_name, network, failures, retry_after > '14 min' AS retry_after FROM redis_migrate.lockouts WHERE policy = 'log';
+SELECT policy, scope, user_name, network, failures, retry_after > '14 min' AS retry_after,
+    abs(extract(epoch FROM retry_after) - retry_after_seconds) < 1e-6 AS seconds FROM redis_migrate.lockouts WHERE policy = 'log';
 SELECT redis_migrate.reset_lockout('log', 'ada');
 SELECT count(*) FROM redis_migrate.lockouts WHERE policy = 'log';
 BEGIN;
