@@ -20,6 +20,11 @@ CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false
 COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer) IS
     'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone, and with dry_run only says how many that are; force: without prune, also writes to families that belong to PostgreSQL; with it, prunes mappings whose keys the run did not meet or that would lose more than pg_redis_migrate.prune_limit; workers: how many processes read the source side by side, this one among them, by default as many as its size, the cores and pg_redis_migrate.max_workers allow';
 
+CREATE FUNCTION redis_migrate.last_run_id() RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_last_run_id';
+COMMENT ON FUNCTION redis_migrate.last_run_id() IS
+    'The run that the last CALL of run or wait_for in this session executed or waited for, even if it ended in an error';
+
 CREATE PROCEDURE redis_migrate.join_run(run_id bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_run';
 COMMENT ON PROCEDURE redis_migrate.join_run(bigint) IS

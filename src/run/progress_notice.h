@@ -9,8 +9,10 @@ class ProgressNotice {
  public:
   ProgressNotice();
 
-  // Sends a notice if pg_redis_migrate.progress_interval has passed since the last one, or the beginning;
-  // never in a background worker. Between batches: needs SPI, and may have begun a transaction afterwards.
+  // Whether pg_redis_migrate.progress_interval has passed since the last notice, or the beginning; never in a
+  // background worker.
+  bool IsDue() const;
+  // Sends a notice if it is due. Between batches: needs SPI, and may have begun a transaction afterwards.
   void Tell(int64 run_id);
 
  private:

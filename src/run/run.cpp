@@ -10,9 +10,9 @@
 #include "pg/rollback.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
-#include "pg/text_table.h"
 #include "pg/transaction.h"
 #include "run/dry_run.h"
+#include "run/run_summary.h"
 #include "run/worker_count.h"
 #include "store/archive_source.h"
 #include "verify/verification.h"
@@ -29,26 +29,6 @@ constexpr int64 kFewRows = 100;
 // Thrown to undo a prune that removed too much.
 struct TooManyGone {};
 
-// Reports the outcomes of the keys, and where to look.
-void Summarise(const std::string &what, int64 run_id, const RunRecord::Sums &sums) {
-  std::string equation;
-  for (const char *outcome : kOutcomeNames) {
-    auto found = sums.outcomes.find(outcome);
-    equation += (equation.empty() ? "" : " + ") +
-                std::to_string(found == sums.outcomes.end() ? 0 : found->second) + " " + outcome;
-  }
-  std::string rate;
-  if (sums.seconds > 0)
-    rate =
-        ", " + std::to_string(static_cast<int64>(static_cast<double>(sums.read) / sums.seconds)) + " keys/s";
-  if (sums.rows_deleted > 0) rate += "; rows deleted: " + std::to_string(sums.rows_deleted);
-  bool rejects = !sums.reject_summary.empty();
-  pg::Report(
-      NOTICE, what + ": " + std::to_string(sums.read) + " read = " + equation + rate,
-      rejects ? "Rejected: " + sums.reject_summary + "." : "",
-      rejects ? "SELECT * FROM redis_migrate.rejects WHERE run_id = " + std::to_string(run_id) + "." : "");
-}
-
 }  // namespace
 
 Run::Run(const std::string &name, RunParameters parameters)
@@ -60,6 +40,7 @@ Run::Run(const std::string &name, RunParameters parameters)
       pass_(migration_, parameters_, routing_, record_),
       helpers_(new_helpers()),
       first_level_(record_.level()) {
+  NoteLastRun(record_.id());
   record_.AddMappings(routing_.MappingNames());
   record_.RemoveUnusedFiles();
   Spi::Commit();
@@ -353,27 +334,14 @@ void Run::Conclude() {
   Spi::Commit();
   concluded_ = true;
   record_.RemoveUnusedFiles();
-  Summarise("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
-            record_.id(), sums);
-  TellRows();
+  TellOutcomes("run " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\" completed",
+               record_.id(), sums);
+  TellRows(record_, migration_.name);
   if (sums.evicted > 0)
     pg::Report(WARNING, "Redis evicted " + std::to_string(sums.evicted) + " keys while it was read",
                "Its memory was full. The application's writes may have caused that, or replies that Redis "
                "had to hold.",
                "Raise maxmemory during the run, or set its policy to noeviction.");
-}
-
-void Run::TellRows() const {
-  pg::TextTable table({"mapping", "target", "inserted", "updated", "unchanged", "deleted"},
-                      {false, false, true, true, true, true});
-  for (const RunRecord::MappingRows &rows : record_.ReadMappingRows())
-    table.Add({rows.mapping, rows.target, std::to_string(rows.counts.inserted),
-               std::to_string(rows.counts.updated), std::to_string(rows.counts.unchanged),
-               std::to_string(rows.counts.deleted)});
-  if (!table.empty())
-    pg::Report(
-        NOTICE, "rows of run " + std::to_string(record_.id()), table.ToString(),
-        "SELECT redis_migrate.report(" + pg::QuoteLiteral(migration_.name) + ") tells the whole story.");
 }
 
 namespace {
@@ -401,6 +369,7 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
   DryRun dry_run(migration, parameters.source, parameters.priority, parameters.mapping, max_keys);
   dry_run.Play();
   RunRecord record = RunRecord::Begin(name, parameters);
+  NoteLastRun(record.id());
   record.AddMappings(dry_run.routing().MappingNames());
   Tally report = dry_run.tally();
   record.Save(report, 0, "");
@@ -408,8 +377,8 @@ void ExecuteDryRun(const std::string &name, const RunParameters &parameters, int
   RunRecord::Sums sums = record.ReadSums();
   sums.seconds = 0;  // that of the report; reading came first
   Spi::Commit();
-  Summarise("dry run " + std::to_string(record.id()) + " of migration \"" + name + "\", nothing was kept",
-            record.id(), sums);
+  TellOutcomes("dry run " + std::to_string(record.id()) + " of migration \"" + name + "\", nothing was kept",
+               record.id(), sums);
 }
 
 // A dry run with prune: a verification reads all keys, and finds the rows that have lost theirs.

@@ -108,6 +108,12 @@ RunRecord RunRecord::Join(int64 run_id, std::string *migration, RunParameters *p
   return record;
 }
 
+RunRecord RunRecord::Of(int64 run_id) {
+  RunRecord record;
+  record.id_ = run_id;
+  return record;
+}
+
 void RunRecord::RemoveUnusedFiles() const {
   if (FileNames().empty()) return;
   pg::AsExtensionOwner as_owner;
@@ -452,7 +458,10 @@ RunRecord::Sums RunRecord::ReadSums() const {
   if (rows.size() > 0) sums.unbalanced = rows[0].Text(0);
   rows = Spi::Execute(
       R"sql(SELECT string_agg(format('%s %s', n, rule), ', ' ORDER BY n DESC, rule)
-            FROM (SELECT rule, count(*) AS n FROM redis_migrate.reject WHERE run_id = $1 GROUP BY rule) AS r)sql",
+            FROM (SELECT rule, count(*) AS n
+                  FROM redis_migrate.reject
+                  WHERE run_id = $1 AND settled_at IS NULL
+                  GROUP BY rule) AS r)sql",
       {SqlParam::Int8(id_)});
   sums.reject_summary = rows[0].Text(0);
   rows = Spi::Execute(

@@ -30,6 +30,9 @@ class RunRecord {
   // Errors: 42704 also for a run of somebody else, 55000 when it is not in progress.
   static RunRecord Join(int64 run_id, std::string *migration, RunParameters *parameters);
 
+  // To read what is kept of a run.
+  static RunRecord Of(int64 run_id);
+
   int64 id() const { return id_; }
   bool resumed() const { return resumed_; }
   int level() const { return level_; }
@@ -137,8 +140,8 @@ class RunRecord {
   struct Sums {
     int64 read = 0;
     std::map<std::string, int64> outcomes;
-    std::string unbalanced;  // the first pattern whose sums differ, with the numbers; empty: none
-    std::string reject_summary;
+    std::string unbalanced;      // the first pattern whose sums differ, with the numbers; empty: none
+    std::string reject_summary;  // those that are not settled, by rule
     double seconds = 0;
     int64 rows_deleted = 0;
     int64 evicted = 0;  // keys that Redis evicted while it was read

@@ -5,6 +5,7 @@
 #include "mapping/catalog.h"
 #include "mapping/define.h"
 #include "mapping/followable.h"
+#include "mapping/live_run.h"
 #include "mapping/migration_lock.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
@@ -15,6 +16,8 @@
 #include "pg/wait.h"
 #include "pg/worker_role.h"
 #include "reverse/outbox.h"
+#include "run/progress_notice.h"
+#include "run/run_summary.h"
 #include "run/worker_count.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
@@ -168,6 +171,33 @@ void StartJob(Job wanted, const pg::Owner &owner) {
              problem.hint);
 }
 
+// Ends a wait for a run with the summary that redis_migrate.run gives, too. end: how it ended.
+void TellSummary(const Job &job, const std::string &end) {
+  std::optional<int64> const run_id = FindRun(job);
+  if (run_id) {
+    NoteLastRun(*run_id);
+    RunRecord const record = RunRecord::Of(*run_id);
+    RunRecord::Sums sums = record.ReadSums();
+    if (job.live) sums.seconds = 0;  // most of its time it waits for others
+    TellOutcomes("run " + std::to_string(*run_id) + " of migration \"" + job.migration + "\" " + end, *run_id,
+                 sums);
+    TellRows(record, job.migration);
+  }
+  Spi::Commit();
+}
+
+// How a live run is in step: at which offsets, unless the source is scan.
+std::string InStepText(const Job &job) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      R"sql(SELECT string_agg(p.applied_offset::text, ', ' ORDER BY p.link)
+            FROM redis_migrate.live_applied AS p
+            JOIN redis_migrate.live_link AS l USING (run_id, link)
+            WHERE l.feed IS NULL AND p.run_id = )sql" PRM_LIVE_RUN,
+      {SqlParam::Text(job.migration)});
+  return "is in step" + (rows[0].IsNull(0) ? "" : " at offset " + rows[0].Text(0));
+}
+
 // Ends the background run of a migration. Returns whether there was one.
 bool StopJob(const std::string &migration) {
   std::optional<Job> job = FindJob(migration);
@@ -270,6 +300,7 @@ PRM_FUNCTION(drop_migration) {
 
 // redis_migrate.wait_for(migration text, timeout interval): returns when the background run has completed or
 // was stopped (with a NOTICE), or when a live one is in step with what the server had done before the call.
+// Meanwhile it tells the progress of the run, and at the end its summary, as redis_migrate.run does.
 // Errors: the run's own SQLSTATE and message if it failed or is paused, 57014 when the time is over, 42704
 // without such a run, 42501, 2D000 in a transaction block; of a live run those of the server. Holds nothing
 // between checks.
@@ -284,6 +315,7 @@ PRM_FUNCTION(wait_for) {
   std::optional<InStep> in_step;
   FeedInStep in_step_with_feed(migration);
   bool const is_scan = SourceOf(migration) == "scan";
+  ProgressNotice progress;
   for (int64 pause = 5;; pause = std::min(pause * 2, int64{500})) {
     std::optional<Job> job = FindJob(migration);
     Spi::Commit();
@@ -291,6 +323,7 @@ PRM_FUNCTION(wait_for) {
       throw Failure(ERRCODE_UNDEFINED_OBJECT, "migration \"" + migration + "\" has no background run", "",
                     "redis_migrate.start starts one.");
     if (job->state == "failed") {
+      if (std::optional<int64> run_id = FindRun(*job)) NoteLastRun(*run_id);
       throw Failure(
           pg::SqlStateCode(job->sqlstate.value_or("XX000")),
           "the background run of migration \"" + migration + "\" failed: " + job->message.value_or(""), "",
@@ -302,11 +335,21 @@ PRM_FUNCTION(wait_for) {
                     "", "SELECT redis_migrate.confirm_instance(" + pg::QuoteLiteral(migration) + ").");
     if (job->state == "stopped")
       pg::Report(NOTICE, "the background run of migration \"" + migration + "\" was stopped");
-    if (!job->wanted) PG_RETURN_VOID();
+    if (!job->wanted) {
+      TellSummary(*job, job->state);
+      PG_RETURN_VOID();
+    }
     if (job->live) {
       if (!is_scan && !in_step) in_step.emplace(migration, job->owner);
-      if (is_scan ? in_step_with_feed.IsReached() : in_step->IsReached()) PG_RETURN_VOID();
+      if (is_scan ? in_step_with_feed.IsReached() : in_step->IsReached()) {
+        TellSummary(*job, InStepText(*job));
+        PG_RETURN_VOID();
+      }
       pause = std::min(pause, int64{20});
+    }
+    if (progress.IsDue()) {
+      if (std::optional<int64> run_id = FindRun(*job)) progress.Tell(*run_id);
+      Spi::Commit();
     }
     if (timeout) {
       int64 const rest = *timeout - (pg::MonotonicMs() - began);

@@ -106,6 +106,19 @@ std::vector<Job> WantedJobs() {
   return jobs;
 }
 
+std::optional<int64> FindRun(const Job &job) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute(
+      R"sql(SELECT max(r.run_id)
+            FROM redis_migrate.run AS r
+            JOIN redis_migrate.background_run AS j USING (migration)
+            WHERE j.background_run_id = $1 AND NOT r.dry_run AND r.updated_at >= j.requested_at
+                AND (j.wanted OR r.started_at <= j.since))sql",
+      {SqlParam::Int8(job.id)});
+  if (rows[0].IsNull(0)) return std::nullopt;
+  return rows[0].Int8(0);
+}
+
 int64 CountRestored() {
   pg::AsExtensionOwner as_owner;
   return Spi::Execute(

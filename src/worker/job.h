@@ -37,6 +37,8 @@ struct Job {
 int64 RequestJob(const Job &wanted);
 std::optional<Job> FindJob(const std::string &migration);
 std::vector<Job> WantedJobs();
+// The run that a job is, or was when it ended; nullopt if it has not begun.
+std::optional<int64> FindRun(const Job &job);
 
 // The number of scheduled definitions that wait for redis_migrate.resume_restored.
 int64 CountRestored();

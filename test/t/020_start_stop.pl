@@ -70,7 +70,9 @@ for my $call (q{redis_migrate.start('shop')}, q{redis_migrate.stop('shop')})
 {
     like(sql_error($node, "SELECT $call", extra_params => [ '-U', 'other' ]), qr/ERROR:  42501: must be owner of migration "shop"/, "$call is for the owner");
 }
-like(sql_error($node, q{CALL redis_migrate.wait_for('shop', '50 ms')}), qr/ERROR:  57014: migration "shop" is still running\nDETAIL:  Its state is "running"/, 'wait_for ends with its time');
+my $waited = sql_error($node, q{SET client_min_messages = notice; SET pg_redis_migrate.progress_interval = '1s'; CALL redis_migrate.wait_for('shop', '1100 ms')});
+like($waited, qr/ERROR:  57014: migration "shop" is still running\nDETAIL:  Its state is "running"/, 'wait_for ends with its time');
+like($waited, qr/NOTICE:  00000: run \d+: 0 of about ${\KEYS} keys, 0\.0 %/, 'and tells the progress meanwhile');
 my $create = elapsed(sub { $node->safe_psql('postgres', 'CREATE DATABASE aside') });
 cmp_ok(elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE aside') }), '<', 5, 'DROP DATABASE of another database is not held up');
 
@@ -111,7 +113,12 @@ my ($run, $read) = split /\|/, last_run($node, 'shop', 'run_id, read');
 cmp_ok($read, '<', KEYS, 'before the end');
 $proxy->tell('pass');
 as('owner', q{SELECT redis_migrate.start('shop', on_error => 'stop')});
-as('owner', q{CALL redis_migrate.wait_for('shop', '1 minute')});
+like(sql_error($node, q{SELECT redis_migrate.last_run_id()}), qr/ERROR:  55000: last_run_id is not yet defined in this session/, 'a session that has waited for no run');
+my ($id, $summary);
+$node->psql('postgres', q{CALL redis_migrate.wait_for('shop', '1 minute'); SELECT redis_migrate.last_run_id()}, stdout => \$id, stderr => \$summary, extra_params => [ '-U', 'owner' ]);
+is($id, $run, 'one that has knows which');
+like($summary, qr/NOTICE:  run $run of migration "shop" completed: ${\KEYS} read = 0 vanished \+ 0 rejected \+ ${\KEYS} migrated \+ 0 archived \+ 0 skipped.*\n.*NOTICE:  rows of run $run\nDETAIL:  +mapping +target/,
+    'wait_for ends with the summary of the run');
 is(last_run($node, 'shop', 'run_id, state, read'), "$run|completed|" . KEYS, 'the same run goes on to its end');
 is($node->safe_psql('postgres', "SELECT next_began >= '1 hour', next_read BETWEEN $counted + 1 AND " . KEYS . ", window_began, window_read FROM redis_migrate.run WHERE run_id = $run"),
     't|t|00:00:00|0', 'and has moved the window of its rate');

@@ -62,6 +62,16 @@ is($redis->cli_lines("SET s:1 x\nWAIT 1 10000\n"), "OK\n1\n", 'WAIT returns');
 my $held = hold_worker($node, 'replication link');
 is($redis->cli_lines("SET s:1 y\nWAIT 1 300\n"), "OK\n0\n", 'but not while the link has not received them');
 $held->release;
+# What whoever waits is told.
+my ($id, $waited);
+$held = hold_worker($node, 'migration');
+$redis->cli_lines("SET s:1 z\n");
+like(sql_error($node, q{SET client_min_messages = notice; SET pg_redis_migrate.progress_interval = '1s'; CALL redis_migrate.wait_for('live', '1100 ms')}),
+    qr/NOTICE:  00000: run \d+: streaming, [1-9]\d* bytes behind, [\d.]+ s behind, \d+ keys ahead of their offset\n(?s:.*)ERROR:  57014/, 'wait_for tells how far behind a live run is');
+$held->release;
+$node->psql('postgres', q{CALL redis_migrate.wait_for('live', '50 s'); SELECT redis_migrate.last_run_id()}, stdout => \$id, stderr => \$waited);
+is($id, last_run($node, 'live', 'run_id'), 'and which run it waited for');
+like($waited, qr/NOTICE:  run $id of migration "live" is in step at offset \d+: \d+ read = \d+ vanished \+ .* skipped.*\n.*NOTICE:  rows of run $id\nDETAIL: /, 'and its summary');
 # Monitoring and autovacuum, which looks at the statistics.
 is(wait_for($node) . $node->safe_psql('postgres', q{CREATE ROLE watcher IN ROLE pg_monitor; CREATE ROLE nobody; SET ROLE watcher;
     SELECT count(*) FROM redis_migrate.stat_live AS s, redis_migrate.workers AS a, redis_migrate.workers AS l
