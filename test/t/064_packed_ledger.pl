@@ -52,6 +52,21 @@ for my $on_conflict ('nothing', 'fill', 'update')
 }
 is(ledger(), '0|0', 'dropped migrations leave no entries');
 
+# Runs in a session, in batches of 100 rows, and returns how many times a relation was scanned from end to end meanwhile,
+# and how many of its rows were fetched.
+sub scans
+{
+    my ($relation, $call) = @_;
+    my $counts = "SELECT seq_scan, coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_all_tables WHERE relid = '$relation'::regclass";
+    my @before = split /\|/, sql($counts);
+    $node->safe_psql('postgres', "SET pg_redis_migrate.batch_rows = 100;\n$call;\nSELECT pg_stat_force_next_flush();");
+    my @after = split /\|/, sql($counts);
+    return map { $after[$_] - $before[$_] } 0, 1;
+}
+
+is(sql(q{SELECT attstorage FROM pg_attribute WHERE attrelid = 'redis_migrate.ledger_segment'::regclass AND attname = 'entries'}), 'e',
+    'the entries of segments are stored out of line, not compressed');
+
 # Keys that are gone, rejected, filtered, and come back.
 $redis->cli('EVAL', 'for i = 1, 3000 do redis.call("SET", "k:" .. i, "v" .. i) end', 0);
 sql('CREATE TABLE kept (id smallint, tenant text, db int, v text, gone boolean NOT NULL DEFAULT false, PRIMARY KEY (tenant, id, db))',
@@ -63,8 +78,9 @@ sql('CREATE TABLE kept (id smallint, tenant text, db int, v text, gone boolean N
 $node->safe_psql('postgres', "SET pg_redis_migrate.batch_rows = 100;\nCALL redis_migrate.run('keys');");
 is(ledger(), '3000|0', 'all rows are known, all batches merged');
 is(sql('SELECT count(*) > 1, max(octet_length(entries)) <= 48000 FROM redis_migrate.ledger_segment'), 't|t', 'in several segments');
-sql(q{CALL redis_migrate.run('keys')});
+my (undef, $unchanged) = scans('redis_migrate.ledger_segment', q{CALL redis_migrate.run('keys')});
 is(ledger(), '3000|0', 'an unchanged run changes nothing');
+cmp_ok($unchanged, '<=', 2, 'and looks no row up in the ledger, whose segments its end reads once');
 $redis->cli('SET', 'k:1', 'bad');
 $redis->cli('SET', 'k:2', 'hidden');
 $redis->cli('SET', 'other:7', 'hidden');
@@ -74,7 +90,9 @@ sql(q{CALL redis_migrate.run('keys')});
 is(sql(q{SELECT id FROM kept WHERE id < 5 ORDER BY 1}), "1\n3\n4", 'a filtered key loses its row at once');
 is(sql(q{SELECT v FROM kept WHERE tenant = 'other'}), 'mine', 'but not the row of another');
 is(ledger(), '2999|0', 'and is struck off');
-sql(q{CALL redis_migrate.run('keys', prune => true)});
+my ($run) = scans('kept', q{CALL redis_migrate.run('keys')});
+my ($run_and_prune) = scans('kept', q{CALL redis_migrate.run('keys', prune => true)});
+is($run_and_prune - $run, 2, 'prune scans the target once for the journal and once to delete');
 is(sql(q{SELECT tenant, id, v FROM kept WHERE id < 5 OR tenant <> 'k' ORDER BY 1, 2}), "k|1|v1\nother|7|mine",
     'prune deletes the rows of keys that are gone, not that of a rejected one');
 is(last_run($node, 'keys', 'read, rejected, balanced, rows_deleted'), '3000|2|t|2', 'accounted for');
