@@ -268,6 +268,28 @@ is(parts('count(*)'), 0, 'max_workers is too small: not in parts');
 $node->append_conf('postgresql.conf', 'pg_redis_migrate.max_workers = 12');
 $node->restart;
 
+# Unless `workers` says how many: a process for each core, one less beside a local Redis, as far as the keys are worth it;
+# one if all ledgers are full. -----------------------------------------------------------------------------------------
+
+chomp(my $cores = `getconf _NPROCESSORS_ONLN`);
+my $large = start_redis(args => [ '--rdbcompression', 'no' ]);
+$large->cli('EVAL', q{for i = 1, 60000 do redis.call('SET', 'm:' .. i, string.rep('v', 150)) end}, 0);
+$large->cli('SAVE');
+copy($large->directory . '/dump.rdb', "$dumps/large.rdb") or die "copy: $!\n";
+create_server($node, 'large', $large);
+sql(qq{SELECT redis_migrate.create_migration('large', 'large', file => '$dumps/large.rdb', databases => '{0}');
+    SELECT redis_migrate.skip_keys('large', 'm:*')});
+my $of_file = $cores > 1 ? 2 : 0;  # parts; 0: one process
+my $of_server = $cores > 2 ? 2 : 0;
+sql(q{CALL redis_migrate.run('large')});
+is(parts('count(*)'), $of_server, 'a local server of 60,000 keys: its readers leave a core to it, and are two at most');
+sql(q{CALL redis_migrate.run('large', source => 'rdb')});
+is(parts('count(*)'), $of_file, 'a file of 60,000 keys: two readers at most');
+sql(q{CREATE TABLE of_keys (key text PRIMARY KEY, v text);
+    SELECT redis_migrate.add_mapping('large', 'm', 'of:{id}', 'of_keys', 'SELECT key, value AS v FROM redis_batch', '{key}');
+    CALL redis_migrate.run('large', source => 'rdb')});
+is(parts('count(*)') . sql(q{SELECT ledger FROM redis_migrate.mappings WHERE migration = 'large'}), '0full', 'with full ledgers alone: one reader');
+
 # In the background; processes die at random moments. ------------------------------------------------------------------
 
 for my $round (1 .. 8)
