@@ -179,6 +179,13 @@ for my $host ('169.254.169.254', '10.99.99.99', '0.0.0.0')
             qr/ERROR:  42501: redirect to \Q$host\E:6379 was refused\n.*HINT:.*redirects_to '\Q$host\E'/s, "$server leads to $host: refused");
     }
 }
+# The option decides by itself.
+my $guide = HostileRedis->new($redis->port, sub { my ($count, @command) = @_; return uc $command[0] eq 'SENTINEL' ? "*2\r\n\$9\r\n127.0.0.1\r\n" . port_text($sound) : undef; });
+sql("ALTER SERVER watched OPTIONS (SET sentinels '127.0.0.1:" . $guide->port . q{', ADD redirects_to '10.0.0.0/8')});
+like(errors('redirects_to', q{CALL redis_migrate.run('watched')}), qr/ERROR:  42501: redirect to 127\.0\.0\.1:$sound was refused/, 'a redirect to an address that the option leaves out: refused');
+sql(q{ALTER SERVER watched OPTIONS (SET redirects_to '10.0.0.0/8,127.0.0.1')}, q{CALL redis_migrate.run('watched')});
+is(last_run($node, 'watched', 'state'), 'completed', 'to one that it has: followed');
+
 # A server that has more keys than can be counted.
 my $boast = join "\r\n", 'redis_version:7.0.0', "run_id:$id", 'role:master', map { "db$_:keys=18446744073709551615,expires=0" } 0 .. 2;
 my $boaster = HostileRedis->new($redis->port, sub {

@@ -3,13 +3,16 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "lib/cpp/certificates.h"
+#include "lib/cpp/hostile_redis.h"
 #include "lib/cpp/poll_waiter.h"
 #include "lib/cpp/redis_cluster.h"
 #include "redis/cluster_slots.h"
 #include "redis/cluster_topology.h"
 #include "redis/deployment.h"
+#include "redis/sentinel.h"
 
 namespace prm::redis {
 namespace {
@@ -182,6 +185,84 @@ TEST_F(ClusterTest, AServerThatIsNoClusterIsNamed) {
   EXPECT_EQ(topology.error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(topology.error().message,
             "Redis at 127.0.0.1:" + std::to_string(server.port()) + " is not a node of a cluster");
+}
+
+std::string Bulk(const std::string& text) {
+  return "$" + std::to_string(text.size()) + "\r\n" + text + "\r\n";
+}
+
+// Well-formed answers of CLUSTER and SENTINEL whose host, port or id is none, or quotes the password.
+TEST_F(ClusterTest, LeadsOnlyToHostsAndPorts) {
+  constexpr char kSecret[] = "c0ffee00decade";
+  std::string host, port, id;
+  bool shards = false;
+  const auto cluster = [&]() -> std::string {
+    if (!shards) return "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n" + Bulk(host) + ":" + port + "\r\n" + Bulk(id);
+    return "*1\r\n*4\r\n" + Bulk("slots") + "*2\r\n:0\r\n:16383\r\n" + Bulk("nodes") + "*1\r\n*8\r\n" +
+           Bulk("id") + Bulk(id) + Bulk("endpoint") + Bulk(host) + Bulk("port") + ":" + port + "\r\n" +
+           Bulk("role") + Bulk("master");
+  };
+  test::HostileRedis server([&](const test::HostileRedis::Arguments& arguments) {
+    const std::string name = test::HostileRedis::NameOf(arguments);
+    if (name == "SENTINEL GET-MASTER-ADDR-BY-NAME")
+      return test::HostileRedis::Answer{"*2\r\n" + Bulk(host) + Bulk(port)};
+    if (name == "SENTINEL REPLICAS")
+      return test::HostileRedis::Answer{"*1\r\n*4\r\n" + Bulk("ip") + Bulk(host) + Bulk("port") + Bulk(port)};
+    if (name == (shards ? "CLUSTER SHARDS" : "CLUSTER SLOTS")) return test::HostileRedis::Answer{cluster()};
+    return test::HostileRedis::Answer{arguments[0] == "AUTH" ? "+OK\r\n" : "-ERR unknown command\r\n"};
+  });
+  SentinelOptions sentinels;
+  sentinels.master = "m";
+  sentinels.sentinels = {{"127.0.0.1", server.port()}};
+  sentinels.connection.password = kSecret;
+  ConnectionOptions options = sentinels.connection;
+  options.host = "127.0.0.1";
+  options.port = server.port();
+  // How many of the four lead anywhere. No message shows the peer's text.
+  const auto led = [&] {
+    int count = 0;
+    const auto take = [&](bool leads, const Error& error) {
+      count += leads ? 1 : 0;
+      for (const std::string& text : {error.message, error.detail, error.hint}) {
+        EXPECT_EQ(text.find(kSecret), std::string::npos) << text;
+        for (const char c : text) EXPECT_TRUE(c >= ' ' && c < 0x7f) << text;
+      }
+    };
+    for (const bool by_shards : {false, true}) {
+      shards = by_shards;
+      auto connection = Connection::Open(options, waiter_);
+      if (!connection.ok()) throw std::runtime_error(connection.error().message);
+      const auto topology = FetchTopology(*connection.value(), {"127.0.0.1", server.port()}, false);
+      take(topology.ok() && !topology.value().shards.empty(), topology.ok() ? Error{} : topology.error());
+    }
+    const auto master = FindMaster(sentinels, waiter_);
+    take(master.ok(), master.ok() ? Error{} : master.error());
+    const auto replicas = FindReplicas(sentinels, waiter_);
+    take(replicas.ok() && !replicas.value().empty(), replicas.ok() ? Error{} : replicas.error());
+    return count;
+  };
+  const auto set = [&](const std::string& a_host, const std::string& a_port, const std::string& an_id) {
+    host = a_host;
+    port = a_port;
+    id = an_id;
+  };
+  const std::string good_id(40, 'a');
+  set("10.0.0.1", "6379", good_id);
+  EXPECT_EQ(led(), 4);
+  for (const char* bad : {"0", "-1", "65536", "70000", "4294973675", "-4294960917"}) {
+    set("10.0.0.1", bad, good_id);
+    EXPECT_EQ(led(), 0) << bad;
+  }
+  for (const std::string& bad : std::vector<std::string>{"10.0.0.1\nLOG:  forged", "caf\xc3", "a b",
+                                                         std::string(kSecret) + ".example", "h'x"}) {
+    set(bad, "6379", good_id);
+    EXPECT_EQ(led(), 0) << bad;
+  }
+  for (const std::string& bad : {std::string(39, 'a'), std::string(39, 'a') + "\n", std::string(40, '\xff'),
+                                 kSecret + std::string(26, 'a'), std::string()}) {
+    set("10.0.0.1", "6379", bad);
+    EXPECT_EQ(led(), 2) << bad;  // Sentinels name no id
+  }
 }
 
 TEST_F(ClusterTest, TriesOneSeedAfterTheOther) {
