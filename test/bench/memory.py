@@ -28,6 +28,8 @@ COLLECTION = 10
 BATCH = 2000  # keys or elements that one script makes
 
 STRING = "redis.call('SET', 'k:' .. i, 'value ' .. i)"
+LARGE = "redis.call('SET', 'k:1', %s)"
+LARGE_TEXT = "string.rep('v', 100 * 1024 * 1024)"
 
 
 class Case:
@@ -46,6 +48,8 @@ def elements(command, value):
 def all_cases():
     text = dict(columns="id bigint PRIMARY KEY, v text", query="SELECT id, value AS v FROM redis_batch", key_columns="id")
     number = dict(columns="id bigint PRIMARY KEY, v bigint", query="SELECT id, value::bigint AS v FROM redis_batch", key_columns="id")
+    bytes_ = dict(columns="id bigint PRIMARY KEY, v bytea", query="SELECT id, value_bytes AS v FROM redis_batch", key_columns="id", size="one")
+    json_ = dict(columns="id bigint PRIMARY KEY, v jsonb", query="SELECT id, json AS v FROM redis_batch", key_columns="id", size="one")
     member = dict(columns="id bigint, v text, PRIMARY KEY (id, v)", key_columns="id,v", size="collections")
     expand = ", types => '{%s}', expand => 'elements'"
     zset = dict(member, query="SELECT id, member AS v FROM redis_batch", options=expand % "zset")
@@ -77,6 +81,9 @@ def all_cases():
         Case("one sorted set", "redis.call('ZADD', 'k:1', i, 'member ' .. i)", **dict(zset, size="elements")),
         Case("one set", "redis.call('SADD', 'k:1', 'member ' .. i)", **dict(set_, size="elements")),
         Case("one list", "redis.call('RPUSH', 'k:1', 'element ' .. i)", **dict(list_, size="elements")),
+        Case("one string of 100 MB, bytea", LARGE % LARGE_TEXT, **bytes_),
+        Case("one string of 100 MB, text", LARGE % LARGE_TEXT, **dict(text, size="one")),
+        Case("one string of 100 MB, jsonb", LARGE % ("'[\"' .. %s .. '\"]'" % LARGE_TEXT), **json_),
     ]
 
 
@@ -100,7 +107,7 @@ class Bench:
             return cursor.fetchone() if cursor.description else None
 
     def sizes(self, case):
-        one_key = {"fields": self.options.fields, "elements": self.options.elements}
+        one_key = {"one": 1, "fields": self.options.fields, "elements": self.options.elements}
         if case.size in one_key:
             return [one_key[case.size]]
         return [max(keys // 10, 1) if case.size == "collections" else keys for keys in self.options.keys]

@@ -371,7 +371,8 @@ class Bench:
         self.define(case)
         for again in (False, True):
             wal = self.ask("SELECT pg_current_wal_lsn()")[0]
-            with Memory(self.sql.info.backend_pid) as memory:
+            parts = "redis_migrate migration part" if case.workers > 1 else None
+            with Memory(self.sql.info.backend_pid, parts) as memory:
                 seconds, busy = self.timed("CALL redis_migrate.run('bench', workers => %d)" % case.workers)
             case.memory_kb = max(case.memory_kb, memory.highest)
             (case.again if again else case.times).append(seconds)
@@ -575,7 +576,7 @@ class Bench:
                                 str(min(self.options.rounds, 3))], check=True)
         print("beside: COPY of the same rows from a file on the server, unless another is named. !: the goal is missed. CPU: of the "
               "session, beside that of COPY's. again: a second run, in which nothing has changed; /run: beside the first, goal %.2f; "
-              "WAL: of the second run. MB: memory of the session above an idle one, goal %d" % (AGAIN_GOAL, MEMORY_GOAL_MB))
+              "WAL: of the second run. MB: the most memory of a process above an idle session, goal %d" % (AGAIN_GOAL, MEMORY_GOAL_MB))
 
     def show_case(self, case, idle_kb):
         run, again = statistics.median(case.times), statistics.median(case.again)
