@@ -47,6 +47,33 @@ SELECT redis_migrate.create_lockout('mine');
 SELECT kind, name, owner, owner_name, restored, problem FROM redis_migrate.definitions ORDER BY kind;
 RESET ROLE;
 SELECT refused('DROP ROLE regress_prm_owner');
+-- No hint of what a superuser owns advises to become one.
+CREATE TABLE public.of_superuser (id int PRIMARY KEY, expires_at timestamptz);
+CREATE INDEX ON public.of_superuser (expires_at);
+CREATE MATERIALIZED VIEW public.summary_of_superuser AS SELECT count(*) AS n FROM public.of_superuser;
+CREATE MATERIALIZED VIEW public.another_of_superuser AS SELECT count(*) AS n FROM public.of_superuser;
+SELECT redis_migrate.create_migration('theirs', 'shop');
+SELECT redis_migrate.add_expiry('public.of_superuser', 'expires_at', every => '1 day');
+SELECT redis_migrate.add_refresh('public.summary_of_superuser', every => '1 day', concurrently => false);
+SELECT redis_migrate.create_rate_limit('theirs', 5, '1 minute', storage => 'table');
+SELECT redis_migrate.create_lockout('theirs');
+GRANT EXECUTE ON FUNCTION redis_migrate.drop_lockout, redis_migrate.login_check, redis_migrate.rate_limit_at,
+    redis_migrate.reset_rate_limit_stats TO regress_prm_owner;
+SET ROLE regress_prm_owner;
+SELECT statement, substring(refusal FROM '^[^\n]+') AS refusal, refusal ~ 'DETAIL Its owner is' AS owner,
+    refusal ~ format('(SET ROLE|GRANT) "?%s', session_user) AS advice
+FROM (SELECT statement, refused(statement) AS refusal FROM unnest(ARRAY[
+    $$SELECT redis_migrate.drop_migration('theirs')$$, $$SELECT redis_migrate.start('theirs')$$,
+    $$SELECT redis_migrate.drop_expiry('public.of_superuser')$$, $$SELECT redis_migrate.drop_refresh('public.summary_of_superuser')$$,
+    $$SELECT redis_migrate.add_refresh('public.another_of_superuser')$$, $$SELECT redis_migrate.drop_rate_limit('theirs')$$,
+    $$SELECT redis_migrate.reset_rate_limit_stats('theirs')$$, $$SELECT redis_migrate.rate_limit_at('theirs', 'k', 1, now())$$,
+    $$SELECT redis_migrate.drop_lockout('theirs')$$]) AS statement) AS all_of_them;
+RESET ROLE;
+SELECT redis_migrate.drop_migration('theirs'), redis_migrate.drop_expiry('public.of_superuser'), redis_migrate.drop_refresh('public.summary_of_superuser'),
+    redis_migrate.drop_rate_limit('theirs'), redis_migrate.drop_lockout('theirs');
+REVOKE EXECUTE ON FUNCTION redis_migrate.drop_lockout, redis_migrate.login_check, redis_migrate.rate_limit_at,
+    redis_migrate.reset_rate_limit_stats FROM regress_prm_owner;
+DROP TABLE public.of_superuser CASCADE;
 SELECT attname, grantee::regrole, privilege_type FROM pg_attribute, aclexplode(attacl)
 WHERE attrelid = 'redis_migrate.definition_owners'::regclass;
 -- A new name changes nothing.

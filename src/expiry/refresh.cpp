@@ -86,7 +86,7 @@ void CheckView(Oid view, bool concurrently) {
   if (pg::Call([&] { return get_rel_relkind(view); }) != RELKIND_MATVIEW)
     throw Failure(ERRCODE_WRONG_OBJECT_TYPE, (name.empty() ? "this" : name) + " is not a materialized view");
   auto rows = Spi::Execute(
-      R"sql(SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE'), o.rolname::pg_catalog.text, EXISTS (
+      R"sql(SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE'), o.rolname::pg_catalog.text, o.rolsuper, EXISTS (
                 SELECT FROM pg_catalog.pg_index AS i
                 WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisunique AND i.indisvalid
                     AND i.indpred IS NULL AND i.indexprs IS NULL)
@@ -96,9 +96,9 @@ void CheckView(Oid view, bool concurrently) {
       {SqlParam::OidOf(view)});
   if (!rows[0].Bool(0))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of materialized view " + name,
-                  "Its owner is " + rows[0].Text(1) + ".",
-                  "SET ROLE " + pg::QuoteIdentifier(rows[0].Text(1)) + ".");
-  if (concurrently && !rows[0].Bool(2))
+                  "Its owner is " + pg::QuoteIdentifier(rows[0].Text(1)) + ".",
+                  rows[0].Bool(2) ? "" : "SET ROLE " + pg::QuoteIdentifier(rows[0].Text(1)) + ".");
+  if (concurrently && !rows[0].Bool(3))
     throw Failure(
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "materialized view " + name + " cannot be refreshed concurrently",

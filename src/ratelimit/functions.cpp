@@ -168,7 +168,8 @@ const Policy &AdHocPolicy(Bytes name, const std::string &text, std::optional<int
 void CheckOwner(const Policy &policy) {
   if (!pg::HasOwnerRights(policy.owner, GetUserId()))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
-                  "must be owner of rate limit policy \"" + policy.name + "\"");
+                  "must be owner of rate limit policy \"" + policy.name + "\"", pg::OwnerDetail(policy.owner),
+                  pg::OwnerHint(policy.owner, "rate limit", policy.name));
 }
 
 // How long an answer refuses the request, for comparison with others; -1 if it passes.

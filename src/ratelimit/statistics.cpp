@@ -63,7 +63,8 @@ PRM_FUNCTION(reset_rate_limit_stats) {
   RefreshPolicies();
   const Policy &policy = PolicyNamed(name);
   if (!pg::HasOwnerRights(policy.owner, GetUserId()))
-    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of rate limit policy \"" + name + "\"");
+    throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "must be owner of rate limit policy \"" + name + "\"",
+                  pg::OwnerDetail(policy.owner), pg::OwnerHint(policy.owner, "rate limit", name));
   if (MemoryAvailable()) ResetCounters(policy.slot);
   PG_RETURN_VOID();
 }
