@@ -34,7 +34,9 @@ for my $role ('alice', 'bob', 'carol_before')
         "SELECT redis_migrate.create_lockout('of_$role')", "SELECT redis_migrate.create_rate_limit('of_$role', 1, '1 day', storage => 'table')",
         "SELECT redis_migrate.add_expiry('of_$role', 'expires_at', every => '1 day')");
 }
-from('SET ROLE alice', q{SELECT redis_migrate.add_expiry('parent', 'expires_at', every => '1 s')});
+from('CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS n FROM of_alice', 'ALTER MATERIALIZED VIEW counted OWNER TO alice');
+from('SET ROLE alice', q{SELECT redis_migrate.add_expiry('parent', 'expires_at', every => '1 s')},
+    q{SELECT redis_migrate.add_refresh('counted', every => '1 s', concurrently => false)});
 from('ALTER ROLE carol_before RENAME TO carol');
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/owners.dump';
 $from->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $from->connstr('postgres') ], 'pg_dump');
@@ -52,7 +54,7 @@ isnt($to->safe_psql('postgres', q{SELECT 'alice'::regrole::oid}), $alice, 'alice
 # As far as the data: a restore that has not ended. The grants and foreign keys come last.
 my @restore = ('pg_restore', '-d', $to->connstr('app'));
 $to->run_log([ @restore, '--section=pre-data', '--section=data', $dump ]);
-is(app('SELECT count(*) FROM redis_migrate.job'), '7', 'no policy is lost');
+is(app('SELECT count(*) FROM redis_migrate.job'), '8', 'no policy is lost');
 my $waits = sub {
     $to->poll_query_until('app', 'SELECT true');
     return PostgreSQL::Test::Utils::slurp_file($to->logfile) =~ /WARNING:.*restored definitions wait for CALL redis_migrate.resume_restored\(\)/;
@@ -73,8 +75,11 @@ app('GRANT EXECUTE ON FUNCTION redis_migrate.login_check TO alice');
 is(app('SET ROLE alice', q{SELECT allowed FROM redis_migrate.login_check('of_alice', 'u', '192.0.2.1')}), 't', 'so does a lockout');
 is(app('SELECT count(*) FROM parent'), '2', 'sweeps still wait');
 is(app(q{SELECT count(*) FROM redis_migrate.definitions WHERE kind = 'expiry' AND problem LIKE 'restored: %'}), '6', 'and the view says for what');
+app(q{INSERT INTO of_alice VALUES (2, '2100-01-01'), (3, '2100-01-01')}, 'SET ROLE alice', 'CALL redis_migrate.maintain()');
+is(app('SELECT n FROM counted', q{SELECT problem FROM redis_migrate.definitions WHERE kind = 'refresh'}) =~ s/(restored): .*/$1/r, "1\nrestored", 'and so do refreshes');
 
 app('CALL redis_migrate.resume_restored()');
+wait_until('the refresh', sub { app('SELECT n FROM counted') eq '2' });
 wait_until('the sweeper', sub { app('SELECT count(*) FROM parent') eq '1' && app('SELECT count(*) FROM of_carol_before') eq '0' });
 ok(1, 'after resume_restored the scheduler sweeps');
 is(app('SELECT count(*) FROM of_bob'), '1', 'not for a role that is missing');
