@@ -4,6 +4,7 @@
 #include "connect/snapshot_file.h"
 #include "connect/spool_files.h"
 #include "live/appliers.h"
+#include "live/changed_rows.h"
 #include "live/live_links.h"
 #include "mapping/followable.h"
 #include "pg/arguments.h"
@@ -79,10 +80,11 @@ bool BeginLoading(const LiveRecord &record, Links &links) {
   return true;
 }
 
-void LoadSnapshot(Run &run, Links &links) {
+// Returns false if it was loaded before.
+bool LoadSnapshot(Run &run, Links &links) {
   const LiveRecord &record = links.records.front();
   for (const LiveRecord &of_link : links.records)
-    if (!BeginLoading(of_link, links)) return;
+    if (!BeginLoading(of_link, links)) return false;
   bool const is_scan = run.source() == "scan";
   std::string const server = is_scan ? record.ReadLowest().value().point.id : std::string();
   Spi::Commit();
@@ -98,21 +100,25 @@ void LoadSnapshot(Run &run, Links &links) {
   pg::Report(LOG, "migration \"" + run.migration().name +
                       (is_scan ? "\" has read all keys and follows their changes"
                                : "\" has loaded its snapshot and follows the stream"));
+  return true;
 }
 
 // Applies the changes, with others that apply shares of them.
-[[noreturn]] void FollowAsLeader(Run &run, Links &links) {
+[[noreturn]] void FollowAsLeader(Run &run, bool is_resumed, Links &links) {
   std::string const &name = run.migration().name;
   links.SetShare({0, LiveRecord::ReadAppliers(name)});
   for (const LiveRecord &record : links.records) record.BeginShares(name);
   Spi::Commit();
   Appliers appliers(links.records.front());
+  FollowedRun followed(run.migration(), run.routing(), run.source(), run.record());
+  ChangedRows changed_rows(followed, is_resumed);
+  Spi::Commit();
   links.watches.front()->set_beside([&] {
     MakeWay(run);
     appliers.Look();
     look_after_fences(run.migration());
+    changed_rows.Look();
   });
-  FollowedRun followed(run.migration(), run.routing(), run.source(), run.record());
   FollowLinks(followed, links);
 }
 
@@ -127,8 +133,8 @@ void FollowOnce(const std::string &name, const RunParameters &parameters) {
     links.Open(run.source() == "scan" ? std::vector<LiveRecord>{LiveRecord(id)}
                                       : LinksOf(id, run.migration().server));
     links.watches.front()->set_beside([&] { MakeWay(run); });
-    LoadSnapshot(run, links);
-    FollowAsLeader(run, links);
+    bool const is_loaded_now = LoadSnapshot(run, links);
+    FollowAsLeader(run, !is_loaded_now, links);
   } catch (const FullSyncNeeded &needed) {
     bool const is_scan = parameters.source == "scan";
     pg::Report(WARNING, "migration \"" + name + "\" " +

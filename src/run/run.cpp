@@ -69,7 +69,7 @@ void Run::Load(const std::function<void()> &between) {
     pass_.RetryDeferred(level);
   }
   MergeLedgers(routing_);
-  WarnOfChangedRows();
+  TellChangedRows(migration_.name, record_.id(), record_.ReadChangedRows());
   if (parameters_.prune) PruneMappings();
   if (parameters_.live) PruneArchive();
   AdvanceSequences();
@@ -183,19 +183,6 @@ bool Run::ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
   if (std::optional<int64> evicted = source.EvictedSince()) record_.AddEvicted(*evicted);
   Spi::Commit();
   return true;
-}
-
-void Run::WarnOfChangedRows() {
-  for (const RunRecord::ChangedRows &rows : record_.ReadChangedRows())
-    pg::Report(WARNING,
-               "run " + std::to_string(record_.id()) + " has written over " + std::to_string(rows.changed) +
-                   " rows of mapping \"" + rows.mapping + "\" that were changed here, and put back " +
-                   std::to_string(rows.deleted) + " that were deleted here, since they were stored",
-               "Redis has other values than the application has given these rows.",
-               "If they are the application's by now, have runs leave them alone: SELECT "
-               "redis_migrate.set_family_state(" +
-                   pg::QuoteLiteral(migration_.name) + ", " + pg::QuoteLiteral(rows.pattern) +
-                   ", 'postgres').");
 }
 
 void Run::PruneMappings() {

@@ -50,9 +50,6 @@ class Run {
   int StartHelpers(int count);
   // Reads the parts of a level. False: the source is no longer the one that was divided.
   bool ReadParts(int level, const SourceDivision &source, uint64 &repeated);
-  // Says how many rows somebody else had changed or deleted that the run has written over or put back. After
-  // ledgers were merged.
-  void WarnOfChangedRows();
   // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
   // gone.
   void PruneMappings();

@@ -44,6 +44,19 @@ void TellRows(const RunRecord &record, const std::string &migration) {
                "SELECT redis_migrate.report(" + pg::QuoteLiteral(migration) + ") tells the whole story.");
 }
 
+void TellChangedRows(const std::string &migration, int64 run_id,
+                     const std::vector<RunRecord::ChangedRows> &found) {
+  for (const RunRecord::ChangedRows &rows : found)
+    pg::Report(WARNING,
+               "run " + std::to_string(run_id) + " has written over " + std::to_string(rows.changed) +
+                   " rows of mapping \"" + rows.mapping + "\" that were changed here, and put back " +
+                   std::to_string(rows.deleted) + " that were deleted here, since they were stored",
+               "Redis has other values than the application has given these rows.",
+               "If they are the application's by now, have runs leave them alone: SELECT "
+               "redis_migrate.set_family_state(" +
+                   pg::QuoteLiteral(migration) + ", " + pg::QuoteLiteral(rows.pattern) + ", 'postgres').");
+}
+
 }  // namespace prm
 
 // redis_migrate.last_run_id() -> the run that this session's last CALL of run, or of wait_for, executed or

@@ -12,5 +12,9 @@ void NoteLastRun(int64 run_id);
 void TellOutcomes(const std::string &what, int64 run_id, const RunRecord::Sums &sums);
 // Reports as a NOTICE what became of the rows of each mapping. Needs SPI.
 void TellRows(const RunRecord &record, const std::string &migration);
+// Reports as WARNINGs how many rows somebody else had changed or deleted that the run has written over,
+// deleted or put back, as far as ledgers were merged.
+void TellChangedRows(const std::string &migration, int64 run_id,
+                     const std::vector<RunRecord::ChangedRows> &found);
 
 }  // namespace prm

@@ -32,7 +32,8 @@ GroupStore::GroupStore(Tally::Pattern pattern, const std::vector<std::unique_ptr
     bool const in_order = options.follows || (options.beside_others && prepared.ledger);
     prepared.journal.Begin(options.run, in_order || !(prepared.packed || prepared.notes_inserts));
     if (prepared.ledger) prepared.ledger->set_recorded(options.recorded);
-    if (prepared.packed && !Claims(prepared.mapping))
+    // What a first run writes over was nobody's; but when it follows, it knows the rows that it has stored.
+    if (prepared.packed && (options.follows || !Claims(prepared.mapping)))
       prepared.writer.set_before_update([&prepared] { prepared.packed->ReadPriors(); });
   }
 }

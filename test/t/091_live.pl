@@ -72,6 +72,17 @@ $held->release;
 $node->psql('postgres', q{CALL redis_migrate.wait_for('live', '50 s'); SELECT redis_migrate.last_run_id()}, stdout => \$id, stderr => \$waited);
 is($id, last_run($node, 'live', 'run_id'), 'and which run it waited for');
 like($waited, qr/NOTICE:  run $id of migration "live" is in step at offset \d+: \d+ read = \d+ vanished \+ .* skipped.*\n.*NOTICE:  rows of run $id\nDETAIL: /, 'and its summary');
+# Rows that somebody else has changed or deleted since: a change of their keys is written over them, and the server's log says so.
+my $log = -s $node->logfile;
+$redis->cli_lines("SET s:own1 a\nSET s:own2 a\nSET s:own3 a\n");
+is(wait_for($node), '', 'three rows');
+$node->safe_psql('postgres', q{UPDATE strings SET value = 'mine' WHERE id = 'own1'; DELETE FROM strings WHERE id = 'own2'});
+$redis->cli_lines("SET s:own1 b\nSET s:own2 b\nSET s:own3 b\n");
+is(wait_for($node) . differences($node, $redis), '', 'are those of Redis again');
+my $changed_here = q{SELECT changed_here, deleted_here FROM redis_migrate.mapping_counts WHERE run_id = (SELECT max(run_id) FROM redis_migrate.runs WHERE live) AND mapping = 'strings'};
+ok(wait_until('the count', sub { $node->safe_psql('postgres', $changed_here) eq '1|1' }), 'those of them that were changed here are counted');
+ok(wait_until('the warning', sub { PostgreSQL::Test::Utils::slurp_file($node->logfile, $log) =~
+    /WARNING:  run \d+ has written over 1 rows of mapping "strings" that were changed here, and put back 1 that were deleted here/ }), 'and told');
 # Monitoring and autovacuum, which looks at the statistics.
 is(wait_for($node) . $node->safe_psql('postgres', q{CREATE ROLE watcher IN ROLE pg_monitor; CREATE ROLE nobody; SET ROLE watcher;
     SELECT count(*) FROM redis_migrate.stat_live AS s, redis_migrate.workers AS a, redis_migrate.workers AS l
