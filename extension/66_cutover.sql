@@ -107,7 +107,7 @@ CREATE PROCEDURE redis_migrate.cutback(migration text, pattern text DEFAULT NULL
         max_wait interval DEFAULT '1 minute')
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutback';
 COMMENT ON PROCEDURE redis_migrate.cutback(text, text, boolean, interval) IS
-    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here';
+    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here, or rows differ';
 
 CREATE FUNCTION redis_migrate.refuse_write() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_refuse_write';

@@ -1,9 +1,10 @@
 // CALL redis_migrate.cutback(…): gives families back to Redis.
 //
 // First nobody writes to the tables any more. Once the reverse feed has written to Redis what was noted until
-// then, both are equal; only then the old writers get their rights back.
+// then, both are equal, which a sample has to show; only then the old writers get their rights back.
 #include "cutover/barrier.h"
 #include "cutover/obstacles.h"
+#include "cutover/round_trip.h"
 #include "cutover/table_fence.h"
 #include "cutover/unfinished.h"
 #include "mapping/family_state.h"
@@ -48,7 +49,8 @@ class Cutback {
   void Fence();
   void Feed() const;
   void Drain();
-  void WaitForLiveSync();
+  void WaitForLiveSync(Masters &masters);
+  void Compare(Masters &masters);
   void GiveBack();
   int64 RestMs() const { return until_ms_ - pg::MonotonicMs(); }
   std::string Arguments() const { return ArgumentsFor(migration_, patterns_); }
@@ -251,11 +253,31 @@ void Cutback::Drain() {
 }
 
 // Live sync must have come to every write to Redis before the tables were fenced: these are late writes.
-void Cutback::WaitForLiveSync() {
-  record_->Take("waiting");
-  Spi::Commit();
-  Masters masters(migration_.server, GetUserId());
+void Cutback::WaitForLiveSync(Masters &masters) {
   Barrier(migration_, GetUserId()).WaitForNow(masters, until_ms_);
+}
+
+// Nobody writes to the tables, and Redis has what the reverse feed has written: rows and keys are the same,
+// unless the one or the other is wrong.
+void Cutback::Compare(Masters &masters) {
+  if (discards_) return;
+  record_->Take("comparing");
+  std::map<std::string, ReverseProblem> problems;
+  std::vector<ReverseMapping> reverses;
+  for (const std::string &pattern : patterns_)
+    for (ReverseMapping &reverse : FindFedMappings(migration_, pattern, problems))
+      reverses.push_back(std::move(reverse));
+  Spi::Commit();
+  RoundTrip round_trip(migration_, patterns_, std::move(reverses));
+  round_trip.Choose();
+  round_trip.Require(
+      RoundTrip::kLooks,
+      [&] {
+        WaitForLiveSync(masters);
+        CheckLateWrites();  // of a writer that nobody has fenced
+        Spi::Commit();
+      },
+      "Or discard_changes => true.");
 }
 
 void Cutback::GiveBack() {
@@ -281,7 +303,11 @@ void Cutback::Execute() {
   try {
     Fence();
     Drain();
-    WaitForLiveSync();
+    record_->Take("waiting");
+    Spi::Commit();
+    Masters masters(migration_.server, GetUserId());
+    WaitForLiveSync(masters);
+    Compare(masters);
     GiveBack();
   } catch (...) {
     pg::Problem const problem = pg::CurrentProblem();

@@ -7,6 +7,7 @@
 #include "cutover/fenced_users.h"
 #include "cutover/key_sample.h"
 #include "cutover/obstacles.h"
+#include "cutover/round_trip.h"
 #include "cutover/table_fence.h"
 #include "cutover/unfinished.h"
 #include "mapping/family_state.h"
@@ -18,7 +19,6 @@
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "pg/wait.h"
-#include "reverse/reverse_check.h"
 
 namespace prm {
 namespace {
@@ -28,9 +28,6 @@ using pg::Spi;
 
 constexpr int64 kLeastPauseMs = 100;
 constexpr int64 kMostPauseMs = 60 * 1000;
-constexpr int kRoundTrips = 100;  // rows of each mapping
-// Of a key that is deleted again and again each look may find the same.
-constexpr int kRoundTripLooks = 8;
 
 struct CutoverOptions {
   std::vector<std::string> users;
@@ -68,8 +65,7 @@ class Cutover {
   Barrier barrier_;
   std::optional<Masters> masters_;
   std::optional<KeySample> sample_;
-  std::optional<ReverseCheck> way_back_;
-  int64 round_trips_ = 0;  // keys that were chosen for it
+  std::optional<RoundTrip> way_back_;
   std::optional<CutoverRecord> record_;
   bool has_begun_ = false;                       // the record is committed
   std::vector<redis::ReplicationPoint> points_;  // at which the masters stand still
@@ -97,7 +93,7 @@ void Cutover::RequireWayBack() {
           "Such a family goes back with discard_changes => true alone."};
   if (problems.empty()) {
     Spi::Commit();
-    way_back_.emplace(migration_.server, std::move(reverses));
+    way_back_.emplace(migration_, parameters_.patterns, std::move(reverses));
     return;
   }
   std::string detail;
@@ -109,28 +105,14 @@ void Cutover::RequireWayBack() {
                     "no_way_back => true.");
 }
 
-// The rows of a sample would write to Redis what it has. While keys change, only those count that have not.
+// While keys change, only those count that have not.
 void Cutover::RequireRoundTrip(bool is_paused) {
   if (!way_back_) return;
-  int const looks = is_paused ? 1 : kRoundTripLooks;
-  for (int look = 1; way_back_->Compare(1) > 0; ++look) {
-    if (look == looks) break;
-    // A row that is behind tells nothing of a key that does not change meanwhile.
-    barrier_.WaitForNow(*masters_, pg::MonotonicMs() + options_.pause_ms / 2);
-  }
-  int64 const differing = way_back_->certain(looks);
-  if (differing == 0) return;
-  std::string detail;
-  for (const ReverseCheck::Differing &of : way_back_->differing())
-    detail += (detail.empty() ? "Mapping \"" : "\nMapping \"") + of.mapping +
-              "\": " + std::to_string(of.keys) + " keys, with letters and digits masked: " + of.shown + ".";
-  throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "the rows of " + std::to_string(differing) + " of " + std::to_string(round_trips_) +
-                    " keys would write something else to Redis than it has",
-                detail,
-                "CALL redis_migrate.check_reverse(" + ArgumentsFor(migration_, parameters_.patterns) +
-                    ") looks at more of them; redis_migrate.set_reverse_query says how rows become keys; "
-                    "redis_migrate.verify tells whether the rows are wrong. Or no_way_back => true.");
+  way_back_->Require(
+      is_paused ? 1 : RoundTrip::kLooks,
+      // A row that is behind tells nothing of a key that does not change meanwhile.
+      [&] { barrier_.WaitForNow(*masters_, pg::MonotonicMs() + options_.pause_ms / 2); },
+      "redis_migrate.verify tells whether the rows are wrong. Or no_way_back => true.");
 }
 
 void Cutover::Check() {
@@ -192,7 +174,7 @@ void Cutover::Begin() {
   sample_->Prepare(*masters_);
   // If it cannot be in step while it is written to, the pause would be long, too.
   barrier_.WaitForNow(*masters_, pg::MonotonicMs() + options_.pause_ms / 2);
-  if (way_back_) round_trips_ = way_back_->Choose(kRoundTrips);
+  if (way_back_) way_back_->Choose();
   RequireRoundTrip(false);
   int64 const until_ms = pg::MonotonicMs() + options_.pause_ms / 2;
   barrier_.WaitForNow(*masters_, until_ms);

@@ -99,7 +99,14 @@ like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}
 rows('DELETE FROM redis_migrate.reverse_reject');
 rows(q{UPDATE redis_migrate.reverse_feed SET instance = instance || '0'});
 like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings"/, 'nor in a copy of the database, where the feed is paused');
-rows(q{UPDATE redis_migrate.reverse_feed SET instance = left(instance, -1); UPDATE strings SET value = 'of PostgreSQL' WHERE id = 'a'; INSERT INTO strings SELECT 'n' || i, i FROM generate_series(1, 500) AS i; DELETE FROM strings WHERE id = 'b'});
+rows(q{UPDATE redis_migrate.reverse_feed SET instance = left(instance, -1)});
+# A change that no trigger has seen is in none of the notes of the reverse feed. The comparison sees it.
+rows(q{BEGIN; ALTER TABLE strings DISABLE TRIGGER ALL; UPDATE strings SET value = 'unseen' WHERE id = 'c'; SELECT format('ALTER TABLE strings ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger WHERE tgrelid = 'strings'::regclass \gexec
+    COMMIT});
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: the rows of 1 of \d+ keys would write something else to Redis than it has\nDETAIL:  Mapping "strings": 1 keys, .*\nHINT:  .*discard_changes => true/,
+    'nor while a row and its key differ');
+is(rows(q{SELECT state, step, to_state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}) . sql_error($node, q{UPDATE strings SET value = 'seen' WHERE id = 'c'}), 'undone|comparing|redis', 'which undoes it');
+rows(q{UPDATE strings SET value = 'of PostgreSQL' WHERE id = 'a'; INSERT INTO strings SELECT 'n' || i, i FROM generate_series(1, 500) AS i; DELETE FROM strings WHERE id = 'b'});
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), '', 'cutback');
 is($redis->cli('GET', 's:a') . $redis->cli('EXISTS', 's:b') . $redis->cli('GET', 's:n500') . $redis->cli('GET', 's:d'), 'of PostgreSQL0500before', 'Redis has everything, also from before the feed was started');
 is(as_app('APPEND', 's:a', '!'), '14', 'the application goes on there');
