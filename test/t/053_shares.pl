@@ -102,9 +102,16 @@ sql(q{ALTER ROLE mallory LOGIN; ALTER ROLE mallory SET pg_redis_migrate.max_poli
 is($node->safe_psql('postgres', q{SELECT count(redis_migrate.create_lockout('mine' || n)) FROM generate_series(1, 102) AS n}, extra_params => ['-U', 'mallory']), 102, 'a superuser raises it for a role');
 sql(q{SELECT redis_migrate.drop_lockout('mine' || n) FROM generate_series(1, 102) AS n});
 
+# Counters without a lock: those of more failures stay, even if the others are younger.
+sql(q{SELECT redis_migrate.drop_lockout(policy) FROM redis_migrate.lockout_policies}, $_) for 'postgres', 'other';
+sql(q{SELECT redis_migrate.create_lockout('worth', '{"user_name": 5}', time_window => '1 hour');
+    SELECT count(redis_migrate.import_lockout('worth', 'near' || n, NULL, 4, now() - interval '10 minutes')) FROM generate_series(1, 10) AS n;
+    SELECT count(redis_migrate.import_lockout('worth', 'far' || n, NULL, 2, now())) FROM generate_series(1, 4000) AS n});
+is(sql(q{SELECT count(*) FROM generate_series(1, 10) AS n, LATERAL redis_migrate.lockout_status('worth', 'near' || n, NULL) WHERE failures = 4}), 10, 'a flood of two failures each ends no counter of four');
+cmp_ok(stat_of('evicted', 'worth'), '>', 2500, 'memory was full');
+
 # A policy that fails closed: full of its own locks it lets in nobody whom it cannot count, and ends no lock.
-sql(q{SELECT redis_migrate.drop_lockout(policy) FROM redis_migrate.lockout_policies; SELECT redis_migrate.create_lockout('closed', '{"user_name": 5, "address": 3}', time_window => '1 hour', when_full => 'refuse')});
-sql(q{SELECT redis_migrate.drop_lockout(policy) FROM redis_migrate.lockout_policies}, 'other');
+sql(q{SELECT redis_migrate.drop_lockout('worth'); SELECT redis_migrate.create_lockout('closed', '{"user_name": 5, "address": 3}', time_window => '1 hour', when_full => 'refuse')});
 sql(q{SELECT count(redis_migrate.login_result('closed', 'known', '10.9.9.9', false)); SELECT count(redis_migrate.import_lockout('closed', 'user' || n, NULL, 5, now())) FROM generate_series(1, 5) AS n});
 (undef, undef, $warnings) = $node->psql('postgres', q{DO $$ BEGIN FOR n IN 1 .. 3000 LOOP PERFORM redis_migrate.import_lockout('closed', NULL, inet '172.16.0.0' + n, 3, now()); END LOOP; END $$});
 like($warnings, qr/ERROR:  no memory is left for a counter of lockout policy "closed"\nDETAIL:  Memory is full of locks, and the policy has when_full => 'refuse'\.\nHINT:  Raise pg_redis_migrate.lockout_memory/, 'an import says that memory is full');
