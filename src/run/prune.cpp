@@ -214,4 +214,20 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   return result;
 }
 
+bool IsFaultOfRows(const Mapping &mapping, const pg::PgError &error) {
+  if (pg::FaultOf(error.sqlstate()) != pg::Fault::kUnclear)
+    return pg::FaultOf(error.sqlstate()) == pg::Fault::kRow;
+  try {
+    pg::InRolledBackSubtransaction([&] {
+      MappingSettings settings(mapping);
+      for (const std::string &action : {mapping.on_delete, mapping.on_expire.value_or(mapping.on_delete)})
+        if (action != "keep") Spi::Execute(DeleteStatement(mapping.target, action) + " WHERE false");
+    });
+    return true;
+  } catch (const pg::PgError &without_rows) {
+    if (pg::FaultOf(without_rows.sqlstate()) == pg::Fault::kServer) throw;
+    return without_rows.sqlstate() != error.sqlstate();
+  }
+}
+
 }  // namespace prm

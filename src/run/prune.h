@@ -20,4 +20,8 @@ struct PruneResult {
 // Redis must not empty the target. Runs in the current transaction.
 PruneResult Prune(const Mapping &mapping, int64 run_id, bool force);
 
+// Whether an error of Prune is one of rows, which stay then. Otherwise it is the server's, or no row of the
+// mapping could go. Call it when the error's subtransaction was rolled back.
+bool IsFaultOfRows(const Mapping &mapping, const pg::PgError &error);
+
 }  // namespace prm

@@ -197,13 +197,31 @@ void Run::PruneMappings() {
       try {
         PruneMapping(*mapping);
       } catch (const pg::PgError &error) {
-        bool is_last_hope = refused.size() + 1 == waiting.size();
-        if (error.sqlstate() != ERRCODE_FOREIGN_KEY_VIOLATION || is_last_hope) throw;
-        refused.push_back(mapping);
+        bool const is_last_hope = refused.size() + 1 == waiting.size();
+        if (error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION && !is_last_hope)
+          refused.push_back(mapping);
+        else if (IsFaultOfRows(*mapping, error))
+          RefusePrune(*mapping, error);
+        else if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer)
+          throw;
+        else
+          throw Failure(error.sqlstate(), "mapping \"" + mapping->name + "\": " + error.what());
       }
     }
     waiting = std::move(refused);
   }
+}
+
+// Rows that cannot go must not keep a run, or live sync, from its end.
+void Run::RefusePrune(const Mapping &mapping, const pg::PgError &error) {
+  std::string const why =
+      "a row cannot go (" + pg::SqlStateText(error.sqlstate()) + "): " + std::string(error.what());
+  record_.SetPruneOutcome(mapping.name, "refused", why);
+  Spi::Commit();
+  const ErrorData *const data = error.data();
+  pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + why,
+             data->detail != nullptr ? data->detail : "",
+             "Remove what keeps the row, and run the migration again with prune => true.");
 }
 
 void Run::PruneArchive() {

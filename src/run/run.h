@@ -54,6 +54,7 @@ class Run {
   // gone.
   void PruneMappings();
   void PruneMapping(const Mapping &mapping);
+  void RefusePrune(const Mapping &mapping, const pg::PgError &error);
   // For a live run, which keeps the archive in step, too.
   void PruneArchive();
   // For a live run: errors 55000 when a snapshot would take more of a mapping than may go unasked.

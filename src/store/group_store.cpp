@@ -144,8 +144,8 @@ void GroupStore::StoreShare(const std::vector<int> &which, Trial &trial) {
   }
 }
 
-GroupStore::Trial GroupStore::TryDelete(const std::vector<int> &which) {
-  return InTrial(true, [&](Trial &trial) { Delete(which, trial); });
+GroupStore::Trial GroupStore::TryDelete(const std::vector<int> &which, bool keep) {
+  return InTrial(keep, [&](Trial &trial) { Delete(which, trial); });
 }
 
 // Last what was stored first: later mappings may depend on it.

@@ -65,8 +65,9 @@ class GroupStore {
   // As above, with elements of an entry, which are rows of redis_batch, by one mapping.
   Trial TryElements(int entry, size_t mapping, pg::Tuplestore &elements);
 
-  // Deletes the rows of the entries in `which`, or changes them as on_delete says, in a subtransaction.
-  Trial TryDelete(const std::vector<int> &which);
+  // Deletes the rows of the entries in `which`, or changes them as on_delete says, in a subtransaction; not
+  // `keep`: and rolls it back.
+  Trial TryDelete(const std::vector<int> &which, bool keep = true);
 
   // Runs all that a mapping may run, over no rows. Errors: those of its statements.
   void RunWithoutRows(size_t mapping);

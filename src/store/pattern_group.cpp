@@ -94,14 +94,8 @@ class PatternGroup::Work {
       for (int entry : which) Count(entry, Outcome::kVanished, "deleted");
       return;
     }
-    switch (pg::FaultOf(trial.error->sqlstate())) {
-      case pg::Fault::kServer:
-        throw *trial.error;
-      case pg::Fault::kUnclear:
-        ThrowFaultOfMapping(trial);
-      case pg::Fault::kRow:
-        break;
-    }
+    // The rows are there, so the mapping has stored others.
+    RequireFaultOfKeys(which, trial, true, [&](int entry) { return store_->TryDelete({entry}, false); });
     if (which.size() > 1) {
       auto const middle = which.begin() + static_cast<long>(which.size() / 2);
       DivideDelete({which.begin(), middle});
@@ -123,18 +117,25 @@ class PatternGroup::Work {
   }
 
   // Throws the error of a try if it must not reject keys: if it is the server's, or if the mapping fails
-  // whatever the key.
-  void RequireFaultOfKeys(const std::vector<int> &which, const Trial &trial) {
+  // whatever the key. has_stored: it has not failed for others; attempt: tries a single key.
+  template <typename Attempt>
+  void RequireFaultOfKeys(const std::vector<int> &which, const Trial &trial, bool has_stored,
+                          Attempt attempt) {
     if (trial.result != Trial::kFailed) return;
     int const sqlstate = trial.error->sqlstate();
     if (of_keys_.count({trial.mapping, sqlstate}) > 0) return;
     if (!pg::CostsRows(
             sqlstate, [&] { return FailsWithoutRows(trial); },
-            [&] { return FailsForAnyKey(which, trial); })) {
+            [&] { return FailsForAnyKey(which, trial, has_stored, attempt); })) {
       if (pg::FaultOf(sqlstate) == pg::Fault::kServer) throw *trial.error;
       ThrowFaultOfMapping(trial);
     }
     of_keys_.emplace(trial.mapping, sqlstate);
+  }
+
+  void RequireFaultOfKeys(const std::vector<int> &which, const Trial &trial) {
+    RequireFaultOfKeys(which, trial, store_->prepared(trial.mapping).state.stored,
+                       [&](int entry) { return store_->Try({entry}, false); });
   }
 
   bool FailsWithoutRows(const Trial &trial) {
@@ -149,17 +150,18 @@ class PatternGroup::Work {
 
   // Whether three keys by themselves fail alike. Fewer keys prove nothing, unless the mapping has stored
   // others.
-  bool FailsForAnyKey(const std::vector<int> &which, const Trial &trial) {
+  template <typename Attempt>
+  bool FailsForAnyKey(const std::vector<int> &which, const Trial &trial, bool has_stored, Attempt attempt) {
     std::set<int> sample = {which.front(), which[which.size() / 2], which.back()};
     for (int entry = 0; entry < static_cast<int>(entries_.size()) && sample.size() < kSampleKeys; ++entry)
       sample.insert(entry);
     for (int entry : sample) {
-      Trial single = store_->Try({entry}, false);
+      Trial single = attempt(entry);
       if (single.result != Trial::kFailed) return false;
       if (pg::FaultOf(single.error->sqlstate()) == pg::Fault::kServer) throw *single.error;
       if (single.error->sqlstate() != trial.error->sqlstate()) return false;
     }
-    return sample.size() == kSampleKeys || !store_->prepared(trial.mapping).state.stored;
+    return sample.size() == kSampleKeys || !has_stored;
   }
 
   static constexpr size_t kSampleKeys = 3;

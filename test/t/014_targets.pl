@@ -117,6 +117,25 @@ $redis->cli('DEL', 'a:1', 'a:2', 'b:1', 'b:2', 'b:3', 'b:5', 'c:1', 'a:3', 'b:4'
 run('fk', 'prune => true, force => true');
 is(sql('SELECT (SELECT count(*) FROM pet), (SELECT count(*) FROM person), (SELECT count(*) FROM city)'), '0|0|0', 'prune removes rows before those that they refer to');
 
+# Rows that the application refers to, or keeps by a trigger, keep neither the run nor other mappings from being pruned.
+sql(q{CREATE TABLE fan (city int REFERENCES city);
+    CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF OLD.id = 2 THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '42501'; END IF; RETURN OLD; END $$;
+    CREATE TRIGGER keep BEFORE DELETE ON pet FOR EACH ROW EXECUTE FUNCTION keep()});
+$redis->cli('MSET', 'a:1', '1', 'a:2', '1', 'a:3', '1', 'b:1', '{"city": 1}', 'b:2', '{"city": 1}', 'c:1', 'Rome', 'c:2', 'Oslo', 'c:3', 'Bonn');
+run('fk');
+sql('INSERT INTO fan VALUES (2)');
+$redis->cli('DEL', 'a:2', 'b:2', 'c:2', 'c:3');
+my (undef, undef, $said) = $node->psql('postgres', q{CALL redis_migrate.run('fk', prune => true)});
+like($said, qr/WARNING:  mapping "cities" was not pruned: a row cannot go \(23503\): .*"fan_city_fkey"/, 'rows that others refer to stay');
+is(sql(q{SELECT mapping, deleted, prune, left(prune_detail, 38) FROM redis_migrate.mapping_counts
+    WHERE run_id = (SELECT max(run_id) FROM redis_migrate.runs) ORDER BY mapping}),
+    "cities|0|refused|a row cannot go (23503): update or del\npeople|1|pruned|\npets|0|refused|a row cannot go (42501): not this one", 'each mapping has its outcome');
+is(last_run($node, 'fk', 'state'), 'completed', 'and the run completes');
+sql('TRUNCATE fan; DROP TRIGGER keep ON pet');
+run('fk', 'prune => true');
+is(sql('SELECT (SELECT count(*) FROM pet), (SELECT count(*) FROM person), (SELECT count(*) FROM city)'), '2|1|1', 'they go once they can');
+
 # A long name waits for the end of the level as others do.
 sql('CREATE TABLE visit (k text, city int NOT NULL CONSTRAINT visit_city REFERENCES city, n int PRIMARY KEY)');
 sql(add('fk', 'visits', 'v:{n:int}:{rest}', 'visit', q{SELECT rest AS k, value::int AS city, n}, 'n', q{depends_on => '{cities}'}));

@@ -40,6 +40,20 @@ is(wait_for($node) . rows($open) . rows('SELECT count(*) FROM redis_migrate.reje
 $redis->cli_lines("DEL total:1\n");
 is(wait_for($node) . rows($open) . rows('SELECT count(*) FROM redis_migrate.rejects'), '01', 'or when its key is gone');
 
+# A row that may not go costs its key alone, whatever the trigger says.
+$node->safe_psql('postgres', q{
+    CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF OLD.name = 'kept' THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '42501'; END IF; RETURN OLD; END $$;
+    CREATE TRIGGER keep BEFORE DELETE ON names FOR EACH ROW EXECUTE FUNCTION keep()});
+$redis->cli_lines("SET name:k kept\nSET name:g gone\n");
+is(wait_for($node), '', 'a row that its table keeps');
+$redis->cli_lines("DEL name:k\nDEL name:g\n");
+is(wait_for($node) . rows(q{SELECT name FROM names}), 'kept', 'stays');
+is(rows(q{SELECT key, mapping, sqlstate, message FROM redis_migrate.rejects WHERE settled_at IS NULL}), 'name:k|names|42501|not this one', 'and is shown');
+$node->safe_psql('postgres', 'DROP TRIGGER keep ON names');
+$redis->cli_lines("SET name:k kept\nDEL name:k\n");
+is(wait_for($node) . rows($open) . rows('SELECT count(*) FROM names'), '00', 'until it can go');
+
 # One key that is bad a hundred times, and bad ones among good ones, are no reason to pause.
 for (1 .. 120) { $redis->cli('SET', 'total:1', "none$_"); select undef, undef, undef, 0.025; }
 is(wait_for($node) . rows($open), '1', 'one bad key');
