@@ -62,8 +62,12 @@ std::string DeriveQuery(const QueryFacts &facts, const ReverseMapping &reverse) 
     auto found = facts.copied.find(source);
     return found == facts.copied.end() ? "" : QuoteIdentifier(found->second);
   };
-  std::string names;
-  for (const KeyColumn &name : reverse.names) names += QuoteIdentifier(name.column.name) + ", ";
+  std::string names, groups;
+  for (size_t i = 0; i < reverse.names.size(); ++i) {
+    std::string const column = QuoteIdentifier(reverse.names[i].column.name);
+    names += column + " AS " + reverse.NameColumn(i) + ", ";
+    groups += (i == 0 ? "" : ", ") + column;
+  }
   std::string const expires = copy("expires_at");
   auto plain = [&](const std::string &type, const std::string &value) {
     return "SELECT " + names + QuoteLiteral(type) + "::pg_catalog.text AS type, " + value + " AS value, " +
@@ -72,7 +76,7 @@ std::string DeriveQuery(const QueryFacts &facts, const ReverseMapping &reverse) 
   auto grouped = [&](const std::string &type, const std::string &value) {
     return "SELECT " + names + QuoteLiteral(type) + "::pg_catalog.text AS type, " + value + " AS value, " +
            (expires.empty() ? "NULL::pg_catalog.timestamptz" : "pg_catalog.max(" + expires + ")") +
-           " AS expires_at FROM redis_rows GROUP BY " + names.substr(0, names.size() - 2);
+           " AS expires_at FROM redis_rows GROUP BY " + groups;
   };
   const auto &types = reverse.mapping.types;
   std::string const type = types && types->size() == 1 ? types->front() : "";
@@ -174,6 +178,11 @@ std::string ReverseMapping::Cast(size_t column, const std::string &expression) c
   return "CAST(" + expression + " AS " + type + ")";
 }
 
+// A derived query's own: a column of the key may be called type, value or expires_at.
+std::string ReverseMapping::NameColumn(size_t name) const {
+  return is_of_owner ? QuoteIdentifier(names[name].column.name) : "redis_name_" + std::to_string(name + 1);
+}
+
 std::string ReverseMapping::ReadStatement() const {
   std::string parameters, aliases, condition, columns, shown;
   for (size_t i = 0; i < names.size(); ++i) {
@@ -184,7 +193,7 @@ std::string ReverseMapping::ReadStatement() const {
                   " OPERATOR(pg_catalog.+) $2])";
     aliases += comma + "n" + number;
     condition += (i == 0 ? "" : " AND ") + names[i].Equal("target." + column, Cast(i, "named.n" + number));
-    columns += "pg_catalog.concat(r." + column + ") AS n" + number + ", ";
+    columns += "pg_catalog.concat(r." + NameColumn(i) + ") AS n" + number + ", ";
     shown += "r.n" + number + ", ";
   }
   std::string const before = "(r.before OPERATOR(pg_catalog.-) r.bytes)::pg_catalog.int8";
@@ -237,6 +246,7 @@ std::optional<ReverseProblem> FindReverse(const Mapping &mapping,
     return ReverseProblem{*why, "Name the keys' captures in key_columns, and one database."};
   if (auto stored = StoredQuery(mapping)) {
     found.query = *stored;
+    found.is_of_owner = true;
   } else {
     found.query = DeriveQuery(query.facts(), found);
     const auto &copied = query.facts().copied;

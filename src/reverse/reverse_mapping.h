@@ -29,6 +29,7 @@ struct ReverseMapping {
   int db = 0;                         // of its keys
   std::vector<KeyColumn> names = {};  // of the target, in the order of the captures
   std::string query = {};             // over redis_rows, see SetReverseQuery
+  bool is_of_owner = false;           // the query: it was not derived
   // The column that says when the key of a row expires in Redis, if the row alone is the key.
   std::optional<std::string> expires_column = std::nullopt;
   std::shared_ptr<pg::KeptStatement> read = nullptr;  // ReadStatement, prepared
@@ -41,6 +42,8 @@ struct ReverseMapping {
   std::optional<RowName> NameOf(Bytes key) const;
   // From the texts of the columns, "" for NULL. Nothing: they do not make a key of the mapping.
   std::optional<RowName> Canonical(RowName name) const;
+  // The column of the query that holds a part of the name.
+  std::string NameColumn(size_t name) const;
   // Selects (names…, type, elements, expires_at, bytes before them, own bytes) of the rows with the names of
   // two parameters: an array of text with those of the first column, then of the second, and so on; and how
   // many there are. Beyond kMostReverseBytes before them the elements are left out.

@@ -22,14 +22,14 @@ sql(qq{
     CREATE TABLE customers (id bigint PRIMARY KEY, name text, age int);
     CREATE TABLE carts (id bigint, sku text, count text, PRIMARY KEY (id, sku));
     CREATE TABLE scores (board text, member text, score float8, PRIMARY KEY (board, member));
-    CREATE TABLE tags (id bigint, tag text, PRIMARY KEY (id, tag));
+    CREATE TABLE tags (value bigint, type text, PRIMARY KEY (value, type));
     CREATE TABLE queue (name text, ordinal bigint, job text, PRIMARY KEY (name, ordinal));
     SELECT redis_migrate.create_migration('shop', 'shop');
     SELECT redis_migrate.add_mapping('shop', 'sessions', 'session:{id}', 'sessions', 'SELECT id, value AS data, expires_at FROM redis_batch', '{id}', databases => '{0}');
     SELECT redis_migrate.add_mapping('shop', 'customers', 'customer:{id:int}', 'customers', 'SELECT id, json->>''name'' AS name, (json->>''age'')::int AS age FROM redis_batch', '{id}', databases => '{0}');
     SELECT redis_migrate.add_mapping('shop', 'carts', 'cart:{id:int}', 'carts', 'SELECT id, field AS sku, value AS count FROM redis_batch', '{id,sku}', databases => '{0}', expand => 'elements');
     SELECT redis_migrate.add_mapping('shop', 'scores', 'board:{board}', 'scores', 'SELECT board, member, score FROM redis_batch', '{board,member}', databases => '{2}', expand => 'elements');
-    SELECT redis_migrate.add_mapping('shop', 'tags', 'tags:{id:int}', 'tags', 'SELECT id, member AS tag FROM redis_batch', '{id,tag}', databases => '{0}', types => '{set}', expand => 'elements');
+    SELECT redis_migrate.add_mapping('shop', 'tags', 'tags:{id:int}', 'tags', 'SELECT id AS value, member AS type FROM redis_batch', '{value,type}', databases => '{0}', types => '{set}', expand => 'elements');
     SELECT redis_migrate.add_mapping('shop', 'queue', 'queue:{name}', 'queue', 'SELECT name, ordinal, value AS job FROM redis_batch', '{name,ordinal}', databases => '{0}', expand => 'elements');
 });
 is(sql(q{SELECT mapping, problem FROM redis_migrate.reverse_problems('shop')}), 'customers|the columns are no plain copies of the value, and it has no reverse query', 'a mapping that has no way back is told');
