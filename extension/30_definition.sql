@@ -42,9 +42,10 @@ CREATE FUNCTION redis_migrate.drop_mapping(migration text, mapping text) RETURNS
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_mapping';
 COMMENT ON FUNCTION redis_migrate.drop_mapping(text, text) IS 'Drops a mapping and its ledger; rows that it stored stay';
 
-CREATE FUNCTION redis_migrate.add_check(migration text, mapping text, check_name text, condition text) RETURNS void
+CREATE FUNCTION redis_migrate.add_check(migration text, mapping text, check_name text, condition text,
+        trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_check';
-COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text) IS
+COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text, boolean) IS
     'Adds a condition on the output rows of a mapping''s query: a key with a row for which it is not true is rejected under the name of the check';
 
 CREATE FUNCTION redis_migrate.drop_check(migration text, mapping text, check_name text) RETURNS void

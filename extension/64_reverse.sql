@@ -108,9 +108,10 @@ CREATE FUNCTION redis_migrate.reverse_elements(type text, value text) RETURNS by
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_text';
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS 'The value of a string, or the elements of another as JSON, as a reverse query yields it';
 
-CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, query text) RETURNS void
+CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, query text,
+        trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_reverse_query';
-COMMENT ON FUNCTION redis_migrate.set_reverse_query(text, text, text) IS
+COMMENT ON FUNCTION redis_migrate.set_reverse_query(text, text, text, boolean) IS
     'Says how rows of a mapping become the value of their key: a SELECT from redis_rows, the rows of some keys, that yields for each key the columns that name it, type, value (text or bytea of a string, jsonb of others) and expires_at. NULL: as derived from the mapping';
 
 CREATE FUNCTION redis_migrate.reverse_problems(migration text, pattern text DEFAULT NULL, OUT mapping text, OUT problem text, OUT hint text) RETURNS SETOF record

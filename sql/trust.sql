@@ -162,6 +162,57 @@ CREATE TRIGGER note AFTER DELETE ON ours.plain FOR EACH ROW EXECUTE FUNCTION app
 CALL redis_migrate.sweep('ours.plain');
 SELECT redis_migrate.drop_expiry('ours.plain'), redis_migrate.drop_expiry('ours.indexed');
 
+\echo == functions, types and relations of others that the SQL of a definition uses
+SET ROLE regress_prm_app;
+CREATE FUNCTION app.spelled(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'called'; END$$;
+CREATE FUNCTION app.joined(text, text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+CREATE OPERATOR app.+ (FUNCTION = app.joined, LEFTARG = text, RIGHTARG = text);
+CREATE AGGREGATE app.last(text) (SFUNC = app.joined, STYPE = text);
+CREATE DOMAIN app.word AS text CHECK (app.spelled(VALUE) IS NOT NULL);
+CREATE TABLE app.list (id text);
+CREATE VIEW app.shown AS SELECT id FROM app.list;
+SET ROLE regress_prm_runner;
+CREATE TABLE ours.kv (id text PRIMARY KEY, value text);
+CREATE AGGREGATE ours.last(text) (SFUNC = app.joined, STYPE = text);
+CREATE DOMAIN ours.word AS app.word;
+CREATE VIEW ours.listed AS SELECT id FROM app.shown;
+CREATE FUNCTION ours.spelled(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT upper($1)';
+CREATE TABLE query (n int GENERATED ALWAYS AS IDENTITY, query text);
+INSERT INTO query (query) SELECT unnest(ARRAY[$$id, app.spelled('x') AS value FROM redis_batch$$, 'id, value OPERATOR(app.+) value AS value FROM redis_batch',
+    'id, app.last(value) AS value FROM redis_batch GROUP BY entry, id', 'id, ours.last(value) AS value FROM redis_batch GROUP BY entry, id',
+    $$id, 'x'::app.word AS value FROM redis_batch$$, 'id, value::ours.word AS value FROM redis_batch',
+    $$id, x.w AS value FROM redis_batch, jsonb_to_record('{"w": "x"}') AS x (w app.word)$$,
+    'id, (SELECT max(l.id) FROM app.list AS l) AS value FROM redis_batch', 'id, (SELECT max(s.id) FROM ours.listed AS s) AS value FROM redis_batch',
+    'id, value FROM redis_batch WHERE EXISTS (SELECT FROM generate_series(1, 2) WHERE app.spelled(id) > id)']);
+SELECT n, refused(format($$SELECT redis_migrate.add_mapping('trust', 'uses', 'u:{id}', 'ours.kv', %L, '{id}', databases => '{0}')$$, 'SELECT ' || query)) FROM query ORDER BY n;
+DROP TABLE query;
+SELECT redis_migrate.add_mapping('trust', 'uses', 'u:{id}', 'ours.kv', 'SELECT id, ours.spelled(value) AS value FROM redis_batch', '{id}', databases => '{0}');
+SELECT redis_migrate.alter_mapping('trust', 'uses', on_conflict => 'value = app.spelled(excluded.value)');
+SELECT redis_migrate.alter_mapping('trust', 'uses', on_delete => 'value = app.spelled(value)');
+SELECT redis_migrate.add_check('trust', 'uses', 'spelled', 'app.spelled(value) > value');
+SELECT redis_migrate.set_reverse_query('trust', 'uses', $$SELECT id, 'string' AS type, app.spelled(value) AS value, NULL AS expires_at FROM redis_rows$$);
+CREATE TABLE ours.own (id int, expires_at timestamptz);
+CREATE INDEX ON ours.own (expires_at);
+INSERT INTO ours.own VALUES (1, '2000-01-01');
+SELECT redis_migrate.add_expiry('ours.own', 'expires_at', condition => 'app.holds(expires_at)');
+SELECT redis_migrate.add_expiry('ours.own', 'expires_at', soft_delete => 'id = (SELECT count(*) FROM app.shown)');
+-- What was the runner's own becomes the application's.
+SELECT redis_migrate.add_expiry('ours.own', 'expires_at', condition => 'ours.spelled(id::text) IS NOT NULL');
+\! $R set u:1 one >/dev/null
+CALL redis_migrate.run('trust', mapping => 'uses');
+ALTER FUNCTION ours.spelled OWNER TO regress_prm_app;
+CALL redis_migrate.run('trust', mapping => 'uses');
+\echo :LAST_ERROR_SQLSTATE
+CALL redis_migrate.sweep('ours.own');
+CALL redis_migrate.sweep('ours.own', dry_run => true);
+SELECT redis_migrate.alter_mapping('trust', 'uses', trust_target => true);
+SELECT redis_migrate.add_check('trust', 'uses', 'spelled', 'app.joined(value, value) IS NOT NULL');
+SELECT redis_migrate.alter_expiry('ours.own', trust_target => true);
+CALL redis_migrate.run('trust', mapping => 'uses');
+CALL redis_migrate.sweep('ours.own');
+SELECT * FROM ours.kv;
+SELECT redis_migrate.drop_expiry('ours.own');
+
 \echo == others are warned, of the owner of the schema too
 RESET ROLE;
 ALTER ROLE regress_prm_runner NOSUPERUSER;

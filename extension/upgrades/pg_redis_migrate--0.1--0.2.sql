@@ -123,6 +123,8 @@ ALTER ROUTINE redis_migrate.add_mapping(text, text, text, regclass, text, text[]
 
 ALTER ROUTINE redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]) RENAME TO alter_mapping_old;
 
+ALTER ROUTINE redis_migrate.add_check(text, text, text, text) RENAME TO add_check_old;
+
 ALTER ROUTINE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean) RENAME TO run_old;
 
 ALTER VIEW redis_migrate.mappings RENAME TO mappings_old;
@@ -355,7 +357,11 @@ CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, patter
 COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text) IS
     'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. If the query is given, the session''s settings are stored again. trust_target confirms a target that has another owner than before';
 
-COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text) IS
+CREATE FUNCTION redis_migrate.add_check(migration text, mapping text, check_name text, condition text,
+        trust_target boolean DEFAULT false) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_check';
+
+COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text, boolean) IS
     'Adds a condition on the output rows of a mapping''s query: a key with a row for which it is not true is rejected under the name of the check';
 
 COMMENT ON FUNCTION redis_migrate.unskip_keys(text, text) IS 'Reverses skip_keys';
@@ -1460,10 +1466,11 @@ CREATE FUNCTION redis_migrate.reverse_elements(type text, value text) RETURNS by
 
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS 'The value of a string, or the elements of another as JSON, as a reverse query yields it';
 
-CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, query text) RETURNS void
+CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, query text,
+        trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_reverse_query';
 
-COMMENT ON FUNCTION redis_migrate.set_reverse_query(text, text, text) IS
+COMMENT ON FUNCTION redis_migrate.set_reverse_query(text, text, text, boolean) IS
     'Says how rows of a mapping become the value of their key: a SELECT from redis_rows, the rows of some keys, that yields for each key the columns that name it, type, value (text or bytea of a string, jsonb of others) and expires_at. NULL: as derived from the mapping';
 
 CREATE FUNCTION redis_migrate.reverse_problems(migration text, pattern text DEFAULT NULL, OUT mapping text, OUT problem text, OUT hint text) RETURNS SETOF record
@@ -2144,6 +2151,7 @@ BEGIN
             ('ROUTINE', 'redis_migrate.alter_migration_old(text, name, text, text, integer[], text, text[])'::regprocedure::text, 'redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_migration_old(text, name, text, text, integer[], text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.add_check_old(text, text, text, text)'::regprocedure::text, 'redis_migrate.add_check(text, text, text, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_check_old(text, text, text, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_check(text, text, text, text, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure::text, 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.worker_slots_old()'::regprocedure::text, 'redis_migrate.worker_slots()'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.worker_slots_old()'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.worker_slots()'::regprocedure)),
@@ -2182,6 +2190,7 @@ DROP ROUTINE redis_migrate.create_migration_old(text, name, text, text, integer[
     redis_migrate.alter_migration_old(text, name, text, text, integer[], text, text[]),
     redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text),
     redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[]),
+    redis_migrate.add_check_old(text, text, text, text),
     redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean),
     redis_migrate.start_old(text, text, text, text, boolean, boolean),
     redis_migrate.worker_slots_old(),

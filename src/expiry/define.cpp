@@ -121,8 +121,8 @@ void CheckRights(const Policy &policy, const std::string &table) {
                 "GRANT " + needed + " ON " + table + " TO " + pg::QuoteIdentifier(rows[0].Text(3)) + ";");
 }
 
-// Checks the stored definition, as the caller. An error rolls it back.
-void Check(int64 job_id) {
+// Checks the stored definition, as the caller. An error rolls it back. `trust`: as for AddPolicy.
+void Check(int64 job_id, bool trust) {
   Policy policy;
   State state;
   LoadPolicy(job_id, false, policy, state);
@@ -160,6 +160,12 @@ void Check(int64 job_id) {
     refuse("table " + policy.name + " belongs to PostgreSQL");
   PolicySettings settings(policy);
   for (const auto &leaf : FindLeaves(target.relation).tables) CheckRights(policy, leaf.first);
+  policy.accepted.is_confirmed = trust;
+  pg::UsedObjects const used = UsedByTexts(policy, target.kind);
+  pg::TrustCode(policy.accepted, used, GetUserId());
+  if (trust) StoreAccepted(job_id, policy.accepted);
+  pg::CheckCode(policy.accepted, used, GetUserId(), "the expiry policy of " + policy.name,
+                "the same call with trust_target => true.");
   // The planner finds what the grammar did not: columns, types, functions.
   Cutoff const cutoff(policy, target.kind, GetCurrentTimestamp());
   Statements const statements(policy, target.kind, policy.name);
@@ -245,7 +251,7 @@ void AddPolicy(Oid relation, const std::vector<SqlParam> &properties, bool trust
                  params);
     Spi::Execute("INSERT INTO redis_migrate.expiry_state (job_id) VALUES ($1)", {SqlParam::Int8(job_id)});
   }
-  Check(job_id);
+  Check(job_id, trust);
   Warn(job_id);
 }
 
@@ -323,9 +329,10 @@ PRM_FUNCTION(alter_expiry) {
   if (!PG_ARGISNULL(1)) relation = PG_GETARG_OID(1);
   AlterJob(JobKind::kExpiry, job.id, relation, properties[kEvery],
            !properties[6].null || !properties[7].null);
-  AcceptAnew(job, relation, BoolArgument(fcinfo, 17));
+  bool const trust = BoolArgument(fcinfo, 17);
+  AcceptAnew(job, relation, trust);
   AlterPolicy(job.id, properties);
-  Check(job.id);
+  Check(job.id, trust);
   Warn(job.id);
   PG_RETURN_VOID();
 }

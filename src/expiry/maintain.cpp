@@ -35,6 +35,7 @@ std::pair<int64, int64> CountRows(int64 job_id) {
   LoadPolicy(job_id, false, policy, state);
   PolicySettings settings(policy);
   Target const target = ResolveTarget(policy);
+  CheckCode(policy, target.kind);
   Cutoff const cutoff(policy, target.kind, GetCurrentTimestamp());
   std::pair<int64, int64> counts;
   for (const auto &leaf : FindLeaves(target.relation).tables) {

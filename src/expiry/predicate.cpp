@@ -1,5 +1,6 @@
 #include "expiry/predicate.h"
 
+#include "expiry/job.h"
 #include "pg/entry.h"
 #include "pg/memory.h"
 #include "pg/time.h"
@@ -13,6 +14,17 @@ namespace {
 
 // Microseconds that a number counts as one.
 int64 Multiple(ColumnKind kind) { return kind == ColumnKind::kSeconds ? USECS_PER_SEC : 1000; }
+
+Oid TypeOf(ColumnKind kind) {
+  switch (kind) {
+    case ColumnKind::kTimestamptz:
+      return TIMESTAMPTZOID;
+    case ColumnKind::kTimestamp:
+      return TIMESTAMPOID;
+    default:
+      return INT8OID;
+  }
+}
 
 const char *TypeName(ColumnKind kind) {
   switch (kind) {
@@ -34,13 +46,12 @@ Cutoff::Cutoff(const Policy &policy, ColumnKind kind, TimestampTz now) {
     return DatumGetTimestampTz(
         DirectFunctionCall2(timestamptz_mi_interval, time, IntervalPGetDatum(&policy.grace)));
   });
+  type_ = TypeOf(kind);
   switch (kind) {
     case ColumnKind::kTimestamptz:
-      type_ = TIMESTAMPTZOID;
       value_ = cutoff;
       break;
     case ColumnKind::kTimestamp:
-      type_ = TIMESTAMPOID;
       value_ = pg::Call([&] {
         Datum zone = CStringGetTextDatum(policy.column_timezone.c_str());
         Timestamp local =
@@ -54,7 +65,6 @@ Cutoff::Cutoff(const Policy &policy, ColumnKind kind, TimestampTz now) {
       });
       break;
     default:
-      type_ = INT8OID;
       value_ = pg::DivideUp(pg::UnixUs(cutoff), Multiple(kind));
   }
 }
@@ -204,6 +214,19 @@ std::string Statements::Range() const {
 std::string Statements::Unexpired() const {
   return "SELECT FROM " + table_ + " WHERE " + column_ + " OPERATOR(pg_catalog.>=) $1 OR " + column_ +
          " IS NULL";
+}
+
+pg::UsedObjects UsedByTexts(const Policy &policy, ColumnKind kind) {
+  pg::UsedObjects used;
+  bool const has_texts = !policy.condition.empty() || !policy.soft_delete.empty();
+  if (has_texts && pg::Call([] { return superuser(); }))
+    used.Add(Statements(policy, kind, policy.name).RemoveNamed(), {TypeOf(kind), TIDARRAYOID});
+  return used;
+}
+
+void CheckCode(const Policy &policy, ColumnKind kind) {
+  pg::CheckCode(policy.accepted, UsedByTexts(policy, kind), GetUserId(),
+                "the expiry policy of " + policy.name, ConfirmCall(JobKind::kExpiry, policy.name));
 }
 
 namespace {

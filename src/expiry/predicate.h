@@ -75,6 +75,12 @@ class Statements {
   bool returns_;
 };
 
+// As the owner of a policy, under its settings: what its condition and its soft_delete use, if the owner is a
+// superuser. Needs SPI. Errors: those of their analysis.
+pg::UsedObjects UsedByTexts(const Policy &policy, ColumnKind kind);
+// Errors: 55000 (UnconfirmedRelation) for code of roles that the owner has to confirm; those of the analysis.
+void CheckCode(const Policy &policy, ColumnKind kind);
+
 // How many expired rows statements have met since the last call, whether or not they could lock them.
 int64 TakeExpiredRowsMet();
 

@@ -169,6 +169,7 @@ Step Sweep::Batch() {
   PolicySettings settings(policy_);
   Target const target = ResolveTarget(policy_);
   if (target.changed) StoreAccepted(job_id_, *target.changed);
+  CheckCode(policy_, target.kind);
   if (target.attnum != policy_.known_attnum) {
     pg::AsExtensionOwner as_owner;
     Spi::Execute("UPDATE redis_migrate.expiry_policy SET expires_attnum = $2 WHERE job_id = $1",

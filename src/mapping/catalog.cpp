@@ -127,6 +127,15 @@ Migration LoadMigration(const std::string &name, MigrationUse use) {
   return migration;
 }
 
+void StoreTrusted(const Mapping &mapping) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.mapping
+            SET trusted_roles = $2::redis_migrate.owner_role[]
+            WHERE mapping_id = $1)sql",
+      {SqlParam::Int8(mapping.id), SqlParam::TextArray(mapping.accepted->TrustedText())});
+}
+
 KeyPattern ParsePattern(const std::string &text) {
   return pg::ValueOrThrow(KeyPattern::Parse(pg::Utf8FromText(text, "a pattern"), text));
 }

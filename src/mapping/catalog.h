@@ -75,6 +75,9 @@ enum class MigrationUse { kAny, kDrop };
 // Needs an SPI connection; runs one transaction's worth of catalog reads, takes ACCESS SHARE locks only.
 Migration LoadMigration(const std::string &name, MigrationUse use = MigrationUse::kAny);
 
+// Stores the roles that a mapping's owner trusts with code of their own.
+void StoreTrusted(const Mapping &mapping);
+
 // Error 22023 if there is no such source.
 void CheckSource(const std::string &source);
 // Whether a source is read from the migration's server.

@@ -157,6 +157,17 @@ void ForEachReset(FunctionCallInfo fcinfo, int n, const std::map<std::string, in
 
 bool BoolArgument(FunctionCallInfo fcinfo, int n) { return !PG_ARGISNULL(n) && PG_GETARG_BOOL(n); }
 
+// Runs the checks of a definition. What nobody has confirmed can be confirmed with the definition.
+template <typename Checks>
+void CheckConfirmably(Checks checks) {
+  try {
+    checks();
+  } catch (const pg::UnconfirmedRelation &unconfirmed) {
+    throw Failure(unconfirmed.sqlstate(), unconfirmed.message(), unconfirmed.detail(),
+                  "If that is intended: the same call with trust_target => true.");
+  }
+}
+
 // Indexes hold several names in one entry, whose size is limited.
 void CheckName(const std::string &name, const std::string &of) {
   constexpr size_t kMostBytes = 200;
@@ -297,7 +308,7 @@ PRM_FUNCTION(add_mapping) {
   ReportOverlaps(migration, ParsePattern(mapping.pattern), mapping.databases);
   mapping.accepted =
       pg::AcceptRelation(PG_GETARG_OID(3), mapping.target, GetUserId(), BoolArgument(fcinfo, 18));
-  CheckUnderSettings(migration, mapping);
+  CheckConfirmably([&] { CheckUnderSettings(migration, mapping); });
   WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
   if (is_followed) RequireFollowable(With(migration, mapping));
   if (mapping.ledger != "none") EnsureLedgerSecret();
@@ -363,10 +374,12 @@ PRM_FUNCTION(alter_mapping) {
   bool const is_confirmed = BoolArgument(fcinfo, 19);
   if (is_confirmed || !PG_ARGISNULL(3))
     mapping.accepted = pg::AcceptRelation(FindTarget(mapping), mapping.target, GetUserId(), is_confirmed);
-  CheckUnderSettings(migration, mapping);
+  CheckConfirmably([&] {
+    CheckUnderSettings(migration, mapping);
+    for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
+  });
   if (mapping.pattern != old.pattern || mapping.databases != old.databases)
     WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
-  for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
   bool const is_worthless =
       MeansOtherRows(old, mapping) || (old.ledger == "packed" && HasWorthlessEntries(mapping));
   if (mapping.ledger != "none") EnsureLedgerSecret();
@@ -405,12 +418,12 @@ PRM_FUNCTION(drop_mapping) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.add_check(migration text, mapping text, check_name text, condition text). Errors: 42710, and
-// those of the condition.
+// redis_migrate.add_check(migration text, mapping text, check_name text, condition text, trust_target
+// boolean). Errors: 42710, and those of the condition.
 PRM_FUNCTION(add_check) {
   pg::Spi spi;
   Migration migration = LoadForChange(pg::TextArgument(fcinfo, 0, "migration"));
-  Mapping mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
+  Mapping &mapping = FindMapping(migration, pg::TextArgument(fcinfo, 1, "mapping"));
   std::string check = pg::TextArgument(fcinfo, 2, "check_name");
   std::string condition = pg::TextArgument(fcinfo, 3, "condition");
   for (const Check &other : mapping.checks)
@@ -418,7 +431,10 @@ PRM_FUNCTION(add_check) {
       throw Failure(ERRCODE_DUPLICATE_OBJECT,
                     "check \"" + check + "\" of mapping \"" + mapping.name + "\" already exists");
   CheckName(check, "check");
-  CheckCondition(mapping, condition);
+  mapping.checks.push_back({check, condition});
+  mapping.accepted->is_confirmed = BoolArgument(fcinfo, 4);
+  CheckConfirmably([&] { CheckCondition(mapping, condition); });
+  StoreTrusted(mapping);
   pg::AsExtensionOwner as_owner;
   Spi::Execute("INSERT INTO redis_migrate.mapping_check VALUES ($1, $2, $3, $4)",
                {SqlParam::Text(migration.name), SqlParam::Text(mapping.name), SqlParam::Text(check),

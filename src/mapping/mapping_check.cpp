@@ -141,10 +141,6 @@ void CheckDatabases(const std::optional<std::vector<int>> &databases) {
 
 namespace {
 
-bool IsConflictKeyword(const std::string &on_conflict) {
-  return on_conflict == "update" || on_conflict == "nothing" || on_conflict == "fill";
-}
-
 void CheckOptions(const Mapping &mapping) {
   PriorityRank(mapping.priority);
   pg::CheckKeyword(mapping.mode, "mode", {"upsert", "update"});
@@ -223,6 +219,7 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
   Target target = LoadTarget(mapping);
   BatchShape shape(pattern, ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
+  pg::TrustCode(*mapping.accepted, query.used(), GetUserId());
   // A mapping that inserts no rows deletes none.
   if (mapping.mode == "update" && mapping.on_delete == "delete") mapping.on_delete = "keep";
   if (mapping.mode == "update" && mapping.on_expire == "delete") mapping.on_expire = "keep";
@@ -274,7 +271,7 @@ void CheckUnderSettings(const Migration &migration, Mapping &mapping) {
   InDependencyOrder(With(migration, mapping));
 }
 
-void CheckCondition(const Mapping &mapping, const std::string &condition) {
+void CheckCondition(Mapping &mapping, const std::string &condition) {
   pg::CheckExpression(condition, "condition");
   MappingSettings settings(mapping);
   Target target = LoadTargetRelation(mapping);
@@ -282,7 +279,8 @@ void CheckCondition(const Mapping &mapping, const std::string &condition) {
   MappingQuery query(mapping, shape, target);
   pg::Tuplestore empty;
   pg::NamedRows named(kRowsName, query.row_desc(), empty.get());
-  Spi::Execute("SELECT FROM redis_rows WHERE (" + condition + "\n) IS NOT TRUE");
+  Spi::Execute(CheckStatement(condition));
+  pg::TrustCode(*mapping.accepted, query.used(), GetUserId());
 }
 
 }  // namespace prm

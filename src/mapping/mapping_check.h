@@ -32,8 +32,9 @@ Migration With(Migration migration, const Mapping &mapping);
 // LoadTarget, MappingQuery, TargetStatements and InDependencyOrder. Takes ACCESS SHARE on the target.
 void CheckUnderSettings(const Migration &migration, Mapping &mapping);
 
-// The condition of a check, which stands for itself, as PostgreSQL analyses it over the target's columns.
-// Errors: 42601, and those of the analysis.
-void CheckCondition(const Mapping &mapping, const std::string &condition);
+// The condition of a check of the mapping, which stands for itself, as PostgreSQL analyses it over the
+// target's columns. Trusts the roles whose code it runs where the owner has confirmed that. Errors: 42601,
+// those of the analysis, and of MappingQuery.
+void CheckCondition(Mapping &mapping, const std::string &condition);
 
 }  // namespace prm

@@ -1,5 +1,6 @@
 #include "mapping/mapping_query.h"
 
+#include "mapping/target_statements.h"
 #include "pg/transaction.h"
 
 namespace prm {
@@ -46,7 +47,7 @@ MappingQuery::MappingQuery(const Mapping &mapping, const BatchShape &shape, cons
   std::vector<int> all(facts_.columns.size());
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
   Query *query = QueryFor(all);
-  FindDependencies(query);
+  FindUsed(mapping, target, query);
   plan_ = Plan(query);
   is_projection_ = RowProjection::Fits(plan_);
   search_path_ = Call([] { return fetch_search_path(true); });
@@ -70,10 +71,10 @@ void MappingQuery::Lock() const {
 }
 
 void MappingQuery::AddTo(pg::CatalogWatch &watch) const {
-  for (List *relations : {relations_, plan_->relationOids})
+  for (List *relations : {used_.relations, plan_->relationOids})
     for (int i = 0; i < list_length(relations); ++i) watch.AddRelation(list_nth_oid(relations, i));
-  for (List *items : {items_, plan_->invalItems}) watch.AddItems(items);
-  for (int i = 0; i < list_length(types_); ++i) watch.AddType(list_nth_oid(types_, i));
+  for (List *items : {used_.items, plan_->invalItems}) watch.AddItems(items);
+  for (int i = 0; i < list_length(used_.types); ++i) watch.AddType(list_nth_oid(used_.types, i));
 }
 
 bool MappingQuery::IsCurrent() const {
@@ -96,37 +97,20 @@ PlannedStmt *MappingQuery::Plan(Query *query) const {
   return Call([&] { return pg_plan_query(query, text_.c_str(), 0, nullptr, nullptr); });
 }
 
-// Notes the types of users that values are turned into.
-bool MappingQuery::WalkTypes(Node *node, void *types) {
-  if (node == nullptr) return false;
-  if (IsA(node, Query)) return query_tree_walker(reinterpret_cast<Query *>(node), WalkTypes, types, 0);
-  switch (nodeTag(node)) {
-    case T_Const:
-    case T_FuncExpr:
-    case T_RelabelType:
-    case T_CoerceViaIO:
-    case T_ArrayCoerceExpr:
-    case T_CoerceToDomain:
-    case T_RowExpr:
-      if (exprType(node) >= FirstNormalObjectId) {
-        auto **list = static_cast<List **>(types);
-        *list = list_append_unique_oid(*list, exprType(node));
-      }
-      break;
-    default:
-      break;
-  }
-  return expression_tree_walker(node, WalkTypes, types);
-}
-
-// The functions are those of the query rather than of the plan, because the planner may have run some
-// already.
-void MappingQuery::FindDependencies(Query *query) {
-  Call([&] {
-    bool has_row_security;
-    extract_query_dependencies(reinterpret_cast<Node *>(query), &relations_, &items_, &has_row_security);
-    (void)WalkTypes(reinterpret_cast<Node *>(query), &types_);
-  });
+// The other texts of a mapping become part of statements that are prepared later. Its owner runs the code of
+// all of them.
+void MappingQuery::FindUsed(const Mapping &mapping, const Target &target, Query *query) {
+  used_.Add(query);
+  if (!mapping.accepted || !Call([] { return superuser(); })) return;
+  pg::Tuplestore empty;
+  pg::NamedRows named(kRowsName, row_desc_, empty.get());
+  for (const Check &check : mapping.checks) used_.Add(CheckStatement(check.condition));
+  bool const is_stored = !target.keys.empty();  // not for a check alone
+  if (is_stored && !IsConflictKeyword(mapping.on_conflict))
+    used_.Add(TargetStatements(mapping, target, facts_.columns).update);
+  for (const std::string &action : {mapping.on_delete, mapping.on_expire.value_or("keep")})
+    if (action != "delete" && action != "keep") used_.Add(DeleteStatement(target.name, action));
+  CheckCode(mapping, used_);
 }
 
 void MappingQuery::RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver) {

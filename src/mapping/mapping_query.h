@@ -8,6 +8,7 @@
 #include "mapping/target.h"
 #include "pg/catalog_watch.h"
 #include "pg/tuplestore.h"
+#include "pg/used_objects.h"
 
 namespace prm {
 
@@ -31,8 +32,9 @@ class MappingQuery {
  public:
   // Errors, each naming column and table: 42601 not exactly one SELECT, LIMIT, 42703 a column that the target
   // lacks, 42804 a type that does not fit, 428C9 a generated column, 42803 a query that does not work per
-  // entry, 42P10 entry computed or made NULL, and those of PostgreSQL's own analysis. Locks as a SELECT takes
-  // them.
+  // entry, 42P10 entry computed or made NULL, those of PostgreSQL's own analysis, and 55000 for code of roles
+  // that the mapping's owner has to confirm, in its query, its checks or its SET lists. Locks as a SELECT
+  // takes them. Needs SPI.
   MappingQuery(const Mapping &mapping, const BatchShape &shape, const Target &target);
   ~MappingQuery();
   MappingQuery(const MappingQuery &) = delete;
@@ -49,6 +51,8 @@ class MappingQuery {
   bool IsCurrent() const;
 
   const QueryFacts &facts() const { return facts_; }
+  // What the query uses; of a superuser's mapping, also what its checks and SET lists use.
+  const pg::UsedObjects &used() const { return used_; }
   TupleDesc batch_desc() const { return batch_desc_; }
   TupleDesc row_desc() const { return row_desc_; }
 
@@ -68,8 +72,7 @@ class MappingQuery {
  private:
   Query *QueryFor(const std::vector<int> &columns) const;
   PlannedStmt *Plan(Query *query) const;
-  void FindDependencies(Query *query);
-  static bool WalkTypes(Node *node, void *types);
+  void FindUsed(const Mapping &mapping, const Target &target, Query *query);
   void RunPlan(PlannedStmt *plan, Tuplestorestate *batch, DestReceiver *receiver);
   ParseState *Parse(Relation relation);
   void Analyse(const Mapping &mapping, const BatchShape &shape, const Target &target);
@@ -89,9 +92,7 @@ class MappingQuery {
   Oid user_;
   bool row_security_;
   List *search_path_ = NIL;
-  List *relations_ = NIL;    // that the query depends on
-  List *items_ = NIL;        // PlanInvalItem: what else it depends on
-  List *types_ = NIL;        // OIDs of the types that values are turned into
+  pg::UsedObjects used_;
   std::vector<Size> sizes_;  // of the relations that the plan reads
   EphemeralNamedRelationData batch_;
   QueryEnvironment *environment_ = nullptr;

@@ -49,11 +49,13 @@ PRM_FUNCTION(migration_sql) {
     if (!mapping->depends_on.empty()) sql += ", depends_on => " + texts(mapping->depends_on);
     if (mapping->exclusive) sql += ", exclusive => true";
     // A superuser had to confirm it, and confirms it again; nobody else does.
-    if (is_superuser && !mapping->accepted->trusted.empty()) sql += ", trust_target => true";
+    std::string const trust =
+        is_superuser && !mapping->accepted->trusted.empty() ? ", trust_target => true" : "";
+    sql += trust;
     sql += ", source_timezone => " + literal(mapping->timezone) + ");\n";
     for (const Check &check : mapping->checks)
       sql += "SELECT redis_migrate.add_check(" + name + ", " + literal(mapping->name) + ", " +
-             literal(check.name) + ", " + literal(check.condition) + ");\n";
+             literal(check.name) + ", " + literal(check.condition) + trust + ");\n";
   }
   for (const std::string &pattern : migration.skip_patterns)
     sql += "SELECT redis_migrate.skip_keys(" + name + ", " + literal(pattern) + ");\n";

@@ -57,6 +57,20 @@ bool HasForeignPartitions(Oid relation) {
   });
 }
 
+namespace {
+
+std::string ConfirmCall(const Mapping &mapping) {
+  return "SELECT redis_migrate.alter_mapping(" + pg::QuoteLiteral(mapping.migration) + ", " +
+         pg::QuoteLiteral(mapping.name) + ", trust_target => true);";
+}
+
+}  // namespace
+
+void CheckCode(const Mapping &mapping, const pg::UsedObjects &used) {
+  pg::CheckCode(*mapping.accepted, used, GetUserId(), "mapping \"" + mapping.name + "\"",
+                ConfirmCall(mapping));
+}
+
 Target LoadTargetRelation(const Mapping &mapping) {
   const std::string &name = mapping.target;
   Target target;
@@ -64,9 +78,7 @@ Target LoadTargetRelation(const Mapping &mapping) {
   target.oid = FindTarget(mapping);
   if (mapping.accepted)
     pg::CheckRelation(*mapping.accepted, target.oid, GetUserId(),
-                      "target " + name + " of mapping \"" + mapping.name + "\"",
-                      "SELECT redis_migrate.alter_mapping(" + pg::QuoteLiteral(mapping.migration) + ", " +
-                          pg::QuoteLiteral(mapping.name) + ", trust_target => true);");
+                      "target " + name + " of mapping \"" + mapping.name + "\"", ConfirmCall(mapping));
   Relation relation = Call([&] { return relation_open(target.oid, AccessShareLock); });
   char kind = relation->rd_rel->relkind;
   target.is_alone = (kind == RELKIND_RELATION || kind == RELKIND_FOREIGN_TABLE) &&

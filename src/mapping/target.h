@@ -3,6 +3,7 @@
 
 #include "mapping/catalog.h"
 #include "pg/catalog_watch.h"
+#include "pg/used_objects.h"
 
 namespace prm {
 
@@ -66,6 +67,10 @@ Target LoadTargetRelation(const Mapping &mapping);
 // without predicate or expressions on exactly them, or one that lets NULLs repeat; 42883 for a type without
 // equality.
 Target LoadTarget(const Mapping &mapping);
+
+// As the current user, who owns the mapping and is a superuser: whether it may use that. Errors: 55000 for
+// code of roles that the mapping's owner has to confirm. Needs SPI.
+void CheckCode(const Mapping &mapping, const pg::UsedObjects &used);
 
 // The qualified, quoted name of a relation. Errors: 42P01 no such relation.
 std::string QualifiedName(Oid relation);

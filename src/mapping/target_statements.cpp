@@ -54,6 +54,14 @@ std::string KeysOfBatch(const Target &target, const std::string &alias) {
 
 }  // namespace
 
+bool IsConflictKeyword(const std::string &on_conflict) {
+  return on_conflict == "update" || on_conflict == "nothing" || on_conflict == "fill";
+}
+
+std::string CheckStatement(const std::string &condition) {
+  return "SELECT FROM redis_rows WHERE (" + condition + "\n) IS NOT TRUE";
+}
+
 TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
                                    const std::vector<const TargetColumn *> &columns) {
   std::vector<std::string> names, inserted, assignments;
@@ -81,9 +89,7 @@ TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
       assignments.push_back(name + " = excluded." + name);
     }
   }
-  bool keyword =
-      mapping.on_conflict == "update" || mapping.on_conflict == "nothing" || mapping.on_conflict == "fill";
-  if (!keyword) {
+  if (!IsConflictKeyword(mapping.on_conflict)) {
     for (const pg::SetItem &item : pg::ParseSetList(mapping.on_conflict, "on_conflict", "")) {
       const TargetColumn *column = target.Find(item.column);
       if (column == nullptr)

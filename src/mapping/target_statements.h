@@ -9,6 +9,12 @@ namespace prm {
 // The relation of rows that the statements read: columns as MappingQuery::row_desc() has them.
 constexpr char kRowsName[] = "redis_rows";
 
+// Whether on_conflict is no SET list.
+bool IsConflictKeyword(const std::string &on_conflict);
+
+// The rows that fail a check.
+std::string CheckStatement(const std::string &condition);
+
 struct TargetStatements {
   // columns: those that the mapping's query fills. Errors: 42601, 42703 for a SET list of on_conflict.
   TargetStatements(const Mapping &mapping, const Target &target,

@@ -297,6 +297,15 @@ inline Node *BehindColumn(const RangeTblEntry *rte, int column) {
   return nullptr;
 }
 
+// Whether an expression is JSON_VALUE or one of its kind, which came in 17.
+inline bool IsJsonExpression([[maybe_unused]] const Node *node) {
+#if PG_VERSION_NUM >= 170000
+  return IsA(node, JsonExpr);
+#else
+  return false;
+#endif
+}
+
 }  // namespace prm::pg
 
 // The parameters of ExecutorRun, and how to pass them on. Up to 17 there is execute_once.

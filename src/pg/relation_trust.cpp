@@ -27,7 +27,8 @@ struct Influence {
 // partitions and children, the partitioned tables above it, or what its views and rules name; whoever owns
 // its schema, and so can drop it and make another; whoever may add triggers; and whoever owns a function or
 // domain that statements on these relations use, and so can change what it does. A materialized view is
-// refreshed with the rights of its owner, so the relations that its query names do not count.
+// refreshed with the rights of its owner, so the relations that its query names do not count. Of relations
+// $4, functions $5 and types $6 that SQL uses their owners count, for a superuser.
 constexpr char kInfluences[] = R"(
 WITH RECURSIVE used (relid) AS (
     SELECT $1
@@ -49,7 +50,8 @@ part (classid, objid, relid) AS (
     UNION ALL SELECT 'pg_constraint'::regclass, k.oid, c.oid FROM relation AS c JOIN pg_constraint AS k ON k.conrelid = c.oid
     UNION ALL SELECT 'pg_trigger'::regclass, t.oid, c.oid FROM relation AS c JOIN pg_trigger AS t ON t.tgrelid = c.oid AND NOT t.tgisinternal
     UNION ALL SELECT 'pg_rewrite'::regclass, r.oid, c.oid FROM relation AS c JOIN pg_rewrite AS r ON r.ev_class = c.oid
-    UNION ALL SELECT 'pg_policy'::regclass, p.oid, c.oid FROM relation AS c JOIN pg_policy AS p ON p.polrelid = c.oid),
+    UNION ALL SELECT 'pg_policy'::regclass, p.oid, c.oid FROM relation AS c JOIN pg_policy AS p ON p.polrelid = c.oid
+    UNION ALL SELECT 'pg_proc'::regclass, f.oid, 0 FROM unnest($5) AS f (oid)),
 type (oid, relid) AS (
     SELECT a.atttypid, c.oid
     FROM relation AS c
@@ -58,6 +60,7 @@ type (oid, relid) AS (
     UNION SELECT d.refobjid, p.relid
     FROM part AS p JOIN pg_depend AS d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid = 'pg_type'::regclass
     WHERE $3
+    UNION SELECT t.oid, 0 FROM unnest($6) AS t (oid)
     UNION SELECT n.oid, known.relid
     FROM type AS known JOIN pg_type AS t ON t.oid = known.oid
     CROSS JOIN LATERAL (
@@ -78,9 +81,11 @@ code (role, classid, objid, relid) AS (
     JOIN pg_depend AS d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
     LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
     JOIN pg_proc AS f ON f.oid = coalesce(o.oprcode, d.refobjid)
-    WHERE $3),
+    WHERE $3
+    UNION SELECT f.proowner, 'pg_proc'::regclass, f.oid, 0 FROM pg_proc AS f WHERE f.oid = ANY ($5)),
 influence (role, way, relid, code) AS (
     SELECT relowner, 0, oid, '' FROM relation
+    UNION SELECT relowner, 0, oid, '' FROM pg_class WHERE oid = ANY ($4)
     UNION SELECT n.nspowner, 1, c.oid, '' FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = $1
     UNION SELECT a.grantee, 2, c.oid, '' FROM relation AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
           WHERE $3 AND a.privilege_type = 'TRIGGER' AND a.grantee <> c.relowner
@@ -89,17 +94,21 @@ actual (role, way, relid, code) AS (
     SELECT CASE WHEN i.role = 'pg_database_owner'::regrole THEN d.datdba ELSE i.role END, i.way, i.relid, i.code
     FROM influence AS i JOIN pg_database AS d ON d.datname = current_database())
 SELECT a.role, pg_get_userbyid(a.role)::text, a.way, c.oid::regclass::text, quote_ident(n.nspname), a.code
-FROM actual AS a JOIN pg_class AS c ON c.oid = a.relid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+FROM actual AS a LEFT JOIN (pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace) ON c.oid = a.relid
 WHERE a.role = 0 OR NOT pg_has_role(a.role, $2, 'MEMBER')
 ORDER BY a.way, a.role = 0, 2, 4, 6)";
 
-std::vector<Influence> FindInfluences(Oid relation, Oid user) {
+// InvalidOid: of what is used alone.
+std::vector<Influence> FindInfluences(Oid relation, Oid user, const UsedObjects &used = {}) {
   bool const is_superuser = Call([&] { return superuser_arg(user); });
-  bool const is_view = Call([&] { return get_rel_relkind(relation); }) == RELKIND_MATVIEW;
+  bool const is_view =
+      OidIsValid(relation) && Call([&] { return get_rel_relkind(relation); }) == RELKIND_MATVIEW;
   std::vector<Influence> influences;
   AsExtensionOwner as_owner;
-  auto rows = Spi::ExecuteKept(
-      kInfluences, {SqlParam::OidOf(relation), SqlParam::OidOf(user), SqlParam::Bool(is_superuser)});
+  auto rows =
+      Spi::ExecuteKept(kInfluences, {SqlParam::OidOf(relation), SqlParam::OidOf(user),
+                                     SqlParam::Bool(is_superuser), SqlParam::OidArray(used.relations),
+                                     SqlParam::OidArray(used.functions), SqlParam::OidArray(used.types)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     Row row = rows[i];
     auto const way = static_cast<Way>(row.Int4(2));
@@ -139,7 +148,7 @@ std::string Sentences(const std::vector<Influence> &influences) {
         text += " may add triggers to " + each.relation + ".";
         break;
       case Way::kCode:
-        text += " owns " + each.code + ", which " + each.relation + " uses.";
+        text += " owns " + each.code + (each.relation.empty() ? "." : ", which " + each.relation + " uses.");
     }
   }
   if (influences.size() > kMostNamed)
@@ -156,6 +165,32 @@ Oid OwnerOf(Oid relation) {
     return owner;
   });
 }
+
+bool IsTrusted(const AcceptedRelation &accepted, Oid role) {
+  return std::any_of(accepted.trusted.begin(), accepted.trusted.end(),
+                     [&](const Owner &trusted) { return trusted.Is(role); });
+}
+
+std::vector<Influence> FindStrangers(const AcceptedRelation &accepted, Oid user, const UsedObjects &used) {
+  std::vector<Influence> strangers;
+  for (Influence &each : FindInfluences(InvalidOid, user, used))
+    if (!IsTrusted(accepted, each.role)) strangers.push_back(std::move(each));
+  return strangers;
+}
+
+std::string GainedRights(const Influence &influence, Oid user) {
+  return QuotedName(influence) + " can run SQL of its own with the rights of " + QuotedName(user);
+}
+
+[[noreturn]] void ThrowUnconfirmed(const std::vector<Influence> &strangers, Oid user,
+                                   const std::string &subject, const std::string &hint) {
+  throw UnconfirmedRelation(
+      ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+      subject + " would run SQL of " + QuotedName(strangers[0]) + ", which nobody has confirmed",
+      Sentences(strangers) + " It would run with the rights of " + QuotedName(user) + ".", hint);
+}
+
+std::string HintToConfirm(const std::string &confirm) { return "If that is intended: " + confirm; }
 
 AcceptedRelation Accepted(Oid relation, const std::vector<Influence> &influences) {
   AcceptedRelation accepted;
@@ -188,10 +223,11 @@ std::vector<std::string> AcceptedRelation::TrustedText() const {
 
 AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user, bool is_confirmed) {
   std::vector<Influence> const influences = FindInfluences(relation, user);
-  if (influences.empty()) return Accepted(relation, influences);
+  AcceptedRelation accepted = Accepted(relation, influences);
+  accepted.is_confirmed = is_confirmed;
+  if (influences.empty()) return accepted;
   bool const is_superuser = Call([&] { return superuser_arg(user); });
-  std::string const message =
-      QuotedName(influences[0]) + " can run SQL of its own with the rights of " + QuotedName(user);
+  std::string const message = GainedRights(influences[0], user);
   std::string const detail =
       Sentences(influences) + " " +
       (influences[0].way == Way::kCode ? "What " + name + " uses runs" : "Triggers of " + name + " run") +
@@ -204,7 +240,7 @@ AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user,
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, detail,
                   other + ", or confirm it with trust_target => true.");
   Report(WARNING, message, detail, is_superuser ? "" : other + ", or let one role own both.");
-  return Accepted(relation, influences);
+  return accepted;
 }
 
 AcceptedRelation AcceptForNewOwner(Oid relation, Oid user) {
@@ -212,9 +248,25 @@ AcceptedRelation AcceptForNewOwner(Oid relation, Oid user) {
   return Accepted(relation, is_superuser ? std::vector<Influence>() : FindInfluences(relation, user));
 }
 
+void CheckCode(const AcceptedRelation &accepted, const UsedObjects &used, Oid user,
+               const std::string &subject, const std::string &confirm) {
+  if (accepted.is_confirmed || used.IsEmpty()) return;
+  std::vector<Influence> const strangers = FindStrangers(accepted, user, used);
+  if (!strangers.empty()) ThrowUnconfirmed(strangers, user, subject, HintToConfirm(confirm));
+}
+
+void TrustCode(AcceptedRelation &accepted, const UsedObjects &used, Oid user) {
+  if (!accepted.is_confirmed || !Call([&] { return superuser_arg(user); })) return;
+  std::vector<Influence> const strangers = FindStrangers(accepted, user, used);
+  if (strangers.empty()) return;
+  Report(WARNING, GainedRights(strangers[0], user), Sentences(strangers));
+  for (const Influence &each : strangers)
+    if (!IsTrusted(accepted, each.role)) accepted.trusted.push_back(Owner::Of(each.role));
+}
+
 std::optional<AcceptedRelation> CheckRelation(const AcceptedRelation &accepted, Oid relation, Oid user,
                                               const std::string &subject, const std::string &confirm) {
-  std::string const hint = "If that is intended: " + confirm;
+  std::string const hint = HintToConfirm(confirm);
   bool const is_same = accepted.owner.is_local() && accepted.relation == relation;
   Oid const owner = OwnerOf(relation);
   if (!is_same && !accepted.owner.Is(owner))
@@ -225,16 +277,9 @@ std::optional<AcceptedRelation> CheckRelation(const AcceptedRelation &accepted, 
         hint);
   std::vector<Influence> strangers;
   for (Influence &each : FindInfluences(relation, user)) {
-    bool const is_trusted =
-        each.way == Way::kSchema || std::any_of(accepted.trusted.begin(), accepted.trusted.end(),
-                                                [&](const Owner &role) { return role.Is(each.role); });
-    if (!is_trusted) strangers.push_back(std::move(each));
+    if (each.way != Way::kSchema && !IsTrusted(accepted, each.role)) strangers.push_back(std::move(each));
   }
-  if (!strangers.empty())
-    throw UnconfirmedRelation(
-        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        subject + " would run SQL of " + QuotedName(strangers[0]) + ", which nobody has confirmed",
-        Sentences(strangers) + " It would run with the rights of " + QuotedName(user) + ".", hint);
+  if (!strangers.empty()) ThrowUnconfirmed(strangers, user, subject, hint);
   if (is_same && accepted.owner.Is(owner)) return std::nullopt;
   AcceptedRelation now = accepted;
   now.relation = relation;

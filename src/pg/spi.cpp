@@ -108,6 +108,12 @@ SqlParam SqlParam::Int4Array(const std::optional<std::vector<int>> &items) {
   return ArrayParam(INT4ARRAYOID, INT4OID, *items, [](int item) { return Int32GetDatum(item); });
 }
 
+SqlParam SqlParam::OidArray(const List *items) {
+  std::vector<Oid> oids;
+  for (int i = 0; i < list_length(items); ++i) oids.push_back(list_nth_oid(items, i));
+  return ArrayParam(OIDARRAYOID, OIDOID, oids, [](Oid item) { return ObjectIdGetDatum(item); });
+}
+
 bool Row::IsNull(int column) const {
   bool null = true;
   SPI_getbinval(tuple_, desc_, column + 1, &null);

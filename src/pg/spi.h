@@ -41,6 +41,7 @@ struct SqlParam {
   static SqlParam ByteaArray(const std::vector<Bytes> &items);
   static SqlParam TidArray(const std::vector<ItemPointerData> &items);
   static SqlParam Int4Array(const std::optional<std::vector<int>> &items);
+  static SqlParam OidArray(const List *items);
 };
 
 // One row of a result.

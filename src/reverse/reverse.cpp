@@ -14,8 +14,8 @@ namespace {
 using pg::Spi;
 using pg::SqlParam;
 
-const Mapping &FindMapping(const Migration &migration, const std::string &name) {
-  for (const Mapping &mapping : migration.mappings)
+Mapping &FindMapping(Migration &migration, const std::string &name) {
+  for (Mapping &mapping : migration.mappings)
     if (mapping.name == name) return mapping;
   throw pg::Failure(ERRCODE_UNDEFINED_OBJECT,
                     "migration \"" + migration.name + "\" has no mapping \"" + name + "\"", "",
@@ -38,17 +38,17 @@ void CheckQuery(const ReverseMapping &reverse) {
 }  // namespace
 }  // namespace prm
 
-// redis_migrate.set_reverse_query(migration text, mapping text, query text): see the SQL comment. Errors:
-// 42704, 42501 not the owner, 42601 for what is no single query, 55000 for a mapping whose rows do not tell
-// its keys, and those of the query.
+// redis_migrate.set_reverse_query(migration text, mapping text, query text, trust_target boolean): see the
+// SQL comment. Errors: 42704, 42501 not the owner, 42601 for what is no single query, 55000 for a mapping
+// whose rows do not tell its keys, and those of the query.
 PRM_FUNCTION(set_reverse_query) {
   using namespace prm;
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   std::string const mapping_name = pg::TextArgument(fcinfo, 1, "mapping");
   std::optional<std::string> const query = pg::OptionalTextArgument(fcinfo, 2);
   pg::Spi spi;
-  Migration const migration = LoadMigration(name);
-  const Mapping &mapping = FindMapping(migration, mapping_name);
+  Migration migration = LoadMigration(name);
+  Mapping &mapping = FindMapping(migration, mapping_name);
   if (query) pg::CheckExpression("(" + *query + "\n)", "query");
   {
     pg::AsExtensionOwner as_owner;
@@ -62,13 +62,16 @@ PRM_FUNCTION(set_reverse_query) {
                  {SqlParam::Int8(mapping.id)});
   }
   if (!query) PG_RETURN_VOID();
+  mapping.accepted->is_confirmed = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
   std::optional<ReverseMapping> reverse;
   auto const routing = std::make_shared<const Routing>(migration, std::nullopt, std::nullopt);
   if (auto problem = FindReverse(mapping, routing, reverse))
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "rows of mapping \"" + mapping.name + "\" cannot become keys: " + problem->problem, "",
                       problem->hint);
+  pg::TrustCode(*mapping.accepted, UsedByQuery(*reverse), GetUserId());
   CheckQuery(*reverse);
+  StoreTrusted(mapping);
   PG_RETURN_VOID();
 }
 

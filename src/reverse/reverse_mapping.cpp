@@ -366,6 +366,13 @@ sink::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
 
 }  // namespace
 
+pg::UsedObjects UsedByQuery(const ReverseMapping &reverse) {
+  MappingSettings const settings(reverse.mapping);
+  pg::UsedObjects used;
+  used.Add(reverse.ReadStatement(), {TEXTARRAYOID, INT4OID});
+  return used;
+}
+
 void RequireTarget(const ReverseMapping &reverse) {
   if (LoadTargetRelation(reverse.mapping).oid != reverse.target.oid)
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -376,6 +383,11 @@ void RequireTarget(const ReverseMapping &reverse) {
 std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, const std::set<RowName> &names,
                                                 int64 &bytes) {
   RequireTarget(reverse);
+  if (reverse.is_of_owner && pg::Call([] { return superuser(); }))
+    pg::CheckCode(*reverse.mapping.accepted, UsedByQuery(reverse), GetUserId(),
+                  "the reverse query of mapping \"" + reverse.mapping.name + "\"",
+                  "SELECT redis_migrate.set_reverse_query(" + QuoteLiteral(reverse.mapping.migration) + ", " +
+                      QuoteLiteral(reverse.mapping.name) + ", '...', trust_target => true);");
   MappingSettings const settings(reverse.mapping);
   CanonicalText canonical;
   canonical.Set("timezone", reverse.mapping.timezone);  // of reverse queries

@@ -83,8 +83,12 @@ using ReverseValue = std::optional<sink::WholeValue>;
 // replace it could have functions called with the owner's rights. Errors: 55000, those of LoadTargetRelation.
 void RequireTarget(const ReverseMapping &reverse);
 
+// What reading the values of keys uses. Needs SPI. Errors: those of the analysis.
+pg::UsedObjects UsedByQuery(const ReverseMapping &reverse);
+
 // Reads the rows with these canonical names: the values of their keys. bytes: of all of them. With the
-// settings of the mapping. Errors: those of RequireTarget; 22023, naming the mapping, for a value that no key
+// settings of the mapping. Errors: those of RequireTarget; 55000 for code of roles that a superuser has to
+// confirm; 22023, naming the mapping, for a value that no key
 // can have, for two values of one key, and for a name that is not one of these; those of the query.
 std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, const std::set<RowName> &names,
                                                 int64 &bytes);
