@@ -330,15 +330,33 @@ void Follower::TakeChangedKey(int db, std::string key, uint64 offset, Batch &bat
 void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
   Reader();
   named_.reset();  // nothing else may use its connection
+  // Servers may have renamed FLUSHALL, for example, and send it by that name.
+  auto const name = redis::FetchName(**connection_, change.command.front());
+  if (!name.ok() && MayComeBack(name.error().code)) throw Failure(name.error());
+  if (name.ok() && !redis::IsSameWord(name.value(), change.command.front())) {
+    std::vector<stream::StreamChange> found;
+    pg::ThrowIfError(changes_->TakeAs(name.value(), change, found));
+    if (found.empty() || found.front().kind != ChangeKind::kUnknown) {
+      for (stream::StreamChange &known : found) {
+        if (HasKey(known)) NoteShare(known.entry.db, known.entry.key);
+        Take(known, batch);
+      }
+      return;
+    }
+  }
   auto const keys = redis::FetchKeys(**connection_, change.command);
   if (!keys.ok() && MayComeBack(keys.error().code)) throw Failure(keys.error());
-  if (!keys.ok())
-    throw Failure(keys.error().code == ErrorCode::kPermissionDenied ? ERRCODE_INSUFFICIENT_PRIVILEGE
-                                                                    : ERRCODE_FEATURE_NOT_SUPPORTED,
+  // Without keys it may do anything to any, if nobody says what it is.
+  if (!keys.ok() || (keys.value().empty() && !name.ok())) {
+    const Error &error = keys.ok() ? name.error() : keys.error();
+    throw Failure(error.code == ErrorCode::kPermissionDenied ? ERRCODE_INSUFFICIENT_PRIVILEGE
+                                                             : ERRCODE_FEATURE_NOT_SUPPORTED,
                   "the stream at offset " + std::to_string(change.offset) +
                       " has an unknown command: " + change.command.front(),
-                  keys.error().message + (keys.error().detail.empty() ? "." : ". " + keys.error().detail),
-                  "Update pg_redis_migrate, or grant the user COMMAND GETKEYS: ACL SETUSER ... +command.");
+                  error.message + (error.detail.empty() ? "." : ". " + error.detail),
+                  "Update pg_redis_migrate, or grant the user COMMAND INFO and COMMAND GETKEYS: ACL SETUSER "
+                  "... +command.");
+  }
   for (const std::string &key : keys.value()) {
     NoteShare(change.entry.db, key);
     TakeChangedKey(change.entry.db, key, change.offset, batch);

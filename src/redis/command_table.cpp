@@ -271,6 +271,15 @@ KeysFound FindWrittenKeys(const std::vector<Bytes>& arguments, size_t count, std
   return is_valid ? KeysFound::kAll : KeysFound::kInvalid;
 }
 
+Result<std::string> FetchName(Connection& connection, Bytes command) {
+  connection.Append({"COMMAND", "INFO", command}, kLargeReply);
+  const Result<Reply> reply = connection.Receive();
+  if (!reply.ok()) return reply.error();
+  if (reply.value().IsError()) return connection.ToError(reply.value());
+  const auto name = reply.value().IsArray() ? reply.value().element(0).element(0).String() : std::nullopt;
+  return std::string(name.value_or(command));
+}
+
 Result<std::vector<std::string>> FetchKeys(Connection& connection,
                                            const std::vector<std::string>& arguments) {
   std::vector<Bytes> words = {"COMMAND", "GETKEYS"};

@@ -33,6 +33,11 @@ KeysFound FindWrittenKeys(const std::vector<Bytes>& arguments, size_t count, std
 // Whether two names of commands or options are the same: their case does not matter.
 bool IsSameWord(Bytes a, Bytes b);
 
+// Asks a server by COMMAND INFO for the name that a command has by itself: rename-command may have given it
+// another one. Returns the same if the server does not know it. Nothing may be pending. Errors: those of
+// Connection::Command.
+Result<std::string> FetchName(Connection& connection, Bytes command);
+
 // Asks a server by COMMAND GETKEYS for all keys of a command, read or written. Nothing may be pending.
 // Errors: those of Connection::Command: kServerError (it does not know the command either),
 // kPermissionDenied; kProtocol.

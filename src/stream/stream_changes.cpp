@@ -168,6 +168,12 @@ Result<bool> StreamChanges::Next(Changes& changes) {
   return true;
 }
 
+Status StreamChanges::TakeAs(Bytes name, const StreamChange& unknown, Changes& changes) {
+  command_.arguments.assign(unknown.command.begin(), unknown.command.end());
+  command_.arguments[0] = name;
+  return Take(changes);
+}
+
 Status StreamChanges::Take(Changes& changes) {
   // A command that has more to it than keys.
   struct Special {

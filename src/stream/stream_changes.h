@@ -93,6 +93,10 @@ class StreamChanges {
   // the limits), with the offset and the name of the command.
   Result<bool> Next(std::vector<StreamChange>& changes);
 
+  // Appends the changes of a command whose name nobody knows, and that a server has renamed. unknown: its
+  // change, which Next has returned last. Errors: as Next.
+  Status TakeAs(Bytes name, const StreamChange& unknown, std::vector<StreamChange>& changes);
+
   // The end of the last command that is outside a transaction or ends one: all changes of transactions up to
   // there have been returned.
   const StreamPosition& position() const { return position_; }

@@ -1,4 +1,5 @@
-# Live sync with a replica: what has gone there by its own clock, but not for its master, keeps its row.
+# Live sync with a replica: what has gone there by its own clock, but not for its master, keeps its row. The servers have
+# other names for some commands.
 
 use strict;
 use warnings;
@@ -12,9 +13,10 @@ use PrmWorkers;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $master = start_redis();
+my @renamed = qw(--rename-command FLUSHALL emptied --rename-command MOVE moved);
+my $master = start_redis(args => \@renamed);
 my $proxy = PrmTools::Proxy->new($master->port);
-my $replica = start_redis(args => [ '--replicaof', '127.0.0.1 ' . $proxy->port, '--repl-diskless-sync-delay', '0' ]);
+my $replica = start_redis(args => [ @renamed, '--replicaof', '127.0.0.1 ' . $proxy->port, '--repl-diskless-sync-delay', '0' ]);
 wait_until('the replica has its master', sub { $replica->cli('INFO', 'replication') =~ /master_link_status:up/ });
 my $node = new_node('replica', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'");
 $node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $replica->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');
@@ -53,5 +55,14 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM deleted'), '0', 'nothing w
 $master->cli_lines("PEXPIRE s:short 1\nLPOP l:1\nDEL s:other\nSET s:last 4\n");
 caught_up(4);
 is(wait_for($node) . differences($node, $replica), '', 'a key that has expired, one that lost its last element and one that was deleted are gone');
+
+# Commands that the stream has by the names that the servers have given them.
+$master->cli_lines("SET s:there x\nmoved s:there 1\nSELECT 1\nSET s:here x\nmoved s:here 0\nSELECT 0\nSET s:last 5\n");
+caught_up(5);
+is(wait_for($node) . differences($node, $replica), '', 'keys that were moved by another name than MOVE');
+$master->cli_lines("emptied\nSET s:last 6\n");
+caught_up(6);
+is(wait_for($node) . differences($node, $replica), '', 'and all keys that went by another name than FLUSHALL');
+is($node->safe_psql('postgres', q{SELECT string_agg(state, ' ' ORDER BY run_id) FROM redis_migrate.runs}), 'superseded running', 'for which there was another snapshot');
 
 done_testing();
