@@ -132,7 +132,7 @@ class ReplicationCheck {
     else if (!unknown.empty())
       add_("rights of a replica", CheckStatus::kWarn,
            "could not be checked for " + unknown + ", as ACL DRYRUN is missing or refused",
-           "ACL SETUSER " + username_ + " +acl|dryrun");
+           "ACL SETUSER " + username_ + " +acl|dryrun, which Redis has from 7.0 on, or +psync +replconf");
     else
       add_("rights of a replica", CheckStatus::kOk, "user " + username_ + " may use PSYNC and REPLCONF", "");
     if (lacks_role)

@@ -3,8 +3,7 @@
 #include "connect/outage.h"
 #include "connect/server.h"
 #include "connect/spool_files.h"
-#include "live/live_record.h"
-#include "live/live_workers.h"
+#include "live/link_report.h"
 #include "mapping/catalog.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
@@ -41,8 +40,8 @@ void AppendCommand(std::string &bytes, const std::vector<Bytes> &words) {
 class FeedReceiver {
  public:
   FeedReceiver(int64 run_id, const std::string &migration)
-      : record_(run_id), files_(run_id), workers_(new_link_workers()), name_(migration) {
-    Migration const loaded = LoadMigration(name_);
+      : record_(run_id), files_(run_id), report_(record_, migration) {
+    Migration const loaded = LoadMigration(migration);
     server_ = loaded.server;
     databases_ = loaded.databases;
     Spi::Commit();
@@ -52,7 +51,8 @@ class FeedReceiver {
   void Run() {
     // Somebody has kept the feed before, and nobody since.
     if (writer_->end()) return NeedScan("the feed of changes was interrupted");
-    for (long pause_ms = kFirstPauseMs; IsWanted(); pause_ms = std::min(pause_ms * 2, kLongestPauseMs)) {
+    for (long pause_ms = kFirstPauseMs; report_.IsWanted();
+         pause_ms = std::min(pause_ms * 2, kLongestPauseMs)) {
       status_.state = "connecting";
       Note();
       try {
@@ -88,18 +88,7 @@ class FeedReceiver {
     return text;
   }
 
-  void Note() {
-    record_.WriteLink(status_);
-    Spi::Commit();
-    status_.reconnects = 0;
-  }
-
-  bool IsWanted() {
-    pg::ReloadIfAsked();
-    bool const is_wanted = workers_->IsWanted(name_) && !record_.IsSuperseded();
-    Spi::Commit();
-    return is_wanted;
-  }
+  void Note() { report_.Note(status_); }
 
   void Close() {
     feed_.reset();
@@ -139,6 +128,7 @@ class FeedReceiver {
     status_.doubt = feed_->doubt();
     Question question = Question::kNone;
     uint64 answered = 0;
+    uint64 refused = 0;
     int64 asked_at_ms = 0;
     for (int64 checked_ms = pg::MonotonicMs() - kCheckEveryMs;;) {
       int64 now_ms = pg::MonotonicMs();
@@ -154,6 +144,11 @@ class FeedReceiver {
       now_ms = pg::MonotonicMs();
       Gather(now_ms);
       bool const is_answered = feed_->pongs() > answered;
+      if (feed_->refusals() > refused) {
+        refused = feed_->refusals();
+        question = Question::kNone;
+        if (!report_.IsWanted()) return;
+      }
       if (is_answered || gathered_.size() >= kMostGathered || now_ms - gathered_ms_ >= kGatherMs) Write();
       if (!is_answered) continue;
       answered = feed_->pongs();
@@ -163,9 +158,11 @@ class FeedReceiver {
         continue;
       }
       question = Question::kNone;
-      pg::ThrowIfError(feed_->Check());
-      status_.received_at_ms = asked_at_ms;
-      if (!Report()) return;
+      if (pg::ValueOrThrow(feed_->Check())) {
+        status_.received_at_ms = asked_at_ms;
+        Report();
+      }
+      if (!report_.IsWanted()) return;
     }
   }
 
@@ -203,21 +200,18 @@ class FeedReceiver {
     gathered_.clear();
   }
 
-  // False: the feed is not wanted any more.
-  bool Report() {
+  void Report() {
     status_.received_offset = writer_->end()->offset;
     status_.spool_bytes = pg::ValueOrThrow(writer_->CountBytes());
     Note();
     if (*status_.spool_bytes > static_cast<uint64>(pg::settings::max_spool_size_mb) * 1024 * 1024)
       throw Failure(ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                     "the changes that wait take more than pg_redis_migrate.max_spool_size");
-    return IsWanted();
   }
 
   LiveRecord record_;
   SpoolFiles files_;
-  std::unique_ptr<LiveWorkers> workers_;
-  std::string name_;
+  LinkReport report_;
   std::string server_;
   DatabaseNumbers databases_;
   std::unique_ptr<stream::StreamSpoolWriter> writer_;

@@ -17,6 +17,7 @@
 #include "live/reject_streak.h"
 #include "live/slot_owners.h"
 #include "live/touched_keys.h"
+#include "redis/data_watch.h"
 #include "run/ledger_merges.h"
 #include "source/named_keys.h"
 #include "store/batch.h"
@@ -152,6 +153,7 @@ class Follower : public Interrupts {
   void ReadWhole(const PartsRefused &refused, Batch &batch);
   void ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes);
   bool IsOfNow(const std::vector<source::NamedKey> &keys, const std::vector<KeyChange *> &changes) const;
+  bool HasSameData(const std::vector<source::NamedKey> &keys);
   void TakeRead(source::NamedKey &key, KeyChange &change);
   void Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms);
   void WaitForOthers(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries,
@@ -217,6 +219,7 @@ class Follower : public Interrupts {
   std::set<KeyId> own_gone_;  // of a cluster: that the reverse feed has deleted of late
   RejectStreak streak_;
   std::unique_ptr<ServerConnection> connection_;
+  std::optional<redis::DataWatch> data_;  // of the server of a feed
   source::RereadBudget budget_;
   std::optional<Backfill> backfill_;
   stream::ValueSpacing spacing_;

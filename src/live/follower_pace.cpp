@@ -33,10 +33,10 @@ bool Follower::Space(const KeyId &id, const KeyChange &change) {
 // Notes which of the values are large, or were, and how long it took to read them.
 void Follower::NoteLarge(const std::vector<source::NamedKey> &keys, int64 took_ms, Batch &batch) const {
   double bytes = 1;
-  for (const source::NamedKey &key : keys) bytes += static_cast<double>(key.entry.payload.size());
+  for (const source::NamedKey &key : keys) bytes += static_cast<double>(PayloadSize(key.entry));
   for (const source::NamedKey &key : keys) {
     KeyId id = {key.entry.db, key.entry.key};
-    uint64 const size = key.entry.payload.size();
+    uint64 const size = PayloadSize(key.entry);
     if (size < stream::kLargeValueBytes && spacing_.BytesOf(id) == 0) continue;
     double const share = static_cast<double>(size) / bytes;
     batch.large.push_back({std::move(id), size, static_cast<int64>(static_cast<double>(took_ms) * share)});
@@ -47,7 +47,7 @@ void Follower::NoteLarge(const std::vector<source::NamedKey> &keys, int64 took_m
 void Follower::SpaceLarge(const Batch &batch, int64 stored_in_ms) {
   if (batch.large.empty()) return;
   double bytes = 1;
-  for (const auto &[id, change] : batch.keys) bytes += static_cast<double>(change.entry.payload.size());
+  for (const auto &[id, change] : batch.keys) bytes += static_cast<double>(PayloadSize(change.entry));
   for (const LargeValue &value : batch.large) {
     double const share = std::min(static_cast<double>(value.bytes) / bytes, 1.0);
     int64 const took_ms = value.read_ms + static_cast<int64>(static_cast<double>(stored_in_ms) * share);

@@ -1,6 +1,7 @@
 // Reads the keys of a batch of the stream again.
 #include "connect/outage.h"
 #include "connect/server_clock.h"
+#include "connect/temporary_spool.h"
 #include "live/follower.h"
 #include "pg/background.h"
 #include "pg/identity.h"
@@ -41,6 +42,7 @@ source::NamedKeys &Follower::Reader() {
     options.bytes_in_all = static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
     options.budget = &budget_;
     options.has_points = !is_feed_;
+    options.make_spool = TemporarySpool::Make;
     named_ = pg::ValueOrThrow(source::NamedKeys::Open(**connection_, options));
   }
   return *named_;
@@ -88,7 +90,7 @@ void Follower::ReadAgain(const std::vector<KeyChange *> &changes, Batch &batch) 
     NoteLarge(keys, pg::MonotonicMs() - began_ms, batch);
     batch.read_again += static_cast<int64>(keys.size());
     for (size_t i = 0; i < keys.size(); ++i) {
-      bytes += keys[i].entry.payload.size();
+      bytes += PayloadSize(keys[i].entry);
       TakeRead(keys[i], *part[i]);
     }
   }
@@ -108,7 +110,7 @@ void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<
       Status const read = Reader().Read(keys);
       if (!read.ok() && read.error().code == ErrorCode::kMoved) throw SlotsMoved();
       pg::ThrowIfError(read);
-      if (IsOfNow(keys, changes)) return;
+      if (IsOfNow(keys, changes) && HasSameData(keys)) return;
       // It may have been another server's once.
       named_.reset();
       connection_.reset();
@@ -140,6 +142,26 @@ bool Follower::IsOfNow(const std::vector<source::NamedKey> &keys,
     // A feed names only what has happened.
     uint64 const offset = is_feed_ ? 0 : changes[i]->offset;
     if (since.offset < offset || (since.id != id && !link_.IsOfServer(since.id))) return false;
+  }
+  return true;
+}
+
+// Whether keys that are gone have gone one by one. A feed may tell late, or by its end alone, that all have.
+bool Follower::HasSameData(const std::vector<source::NamedKey> &keys) {
+  bool const has_gone = std::any_of(keys.begin(), keys.end(), [](const source::NamedKey &key) {
+    return key.entry.state == EntryState::kVanished;
+  });
+  if (!is_feed_ || !has_gone) return true;
+  if (data_) {
+    auto const is_same = data_->Check(**connection_);
+    if (!is_same.ok() && is_same.error().code == ErrorCode::kUnavailable) return false;
+    return pg::ValueOrThrow(is_same);
+  }
+  data_ = pg::ValueOrThrow(redis::DataWatch::Begin(**connection_));
+  // What has happened before, the feed finds out.
+  for (int64 const begun_ms = pg::UnixMs(GetCurrentTimestamp()); link_.received_at_ms() <= begun_ms;) {
+    pg::Sleep(kLagPauseMs);
+    link_.Look();
   }
   return true;
 }

@@ -34,6 +34,9 @@ class LinkWatch {
 
   bool IsStreaming() const { return status_.state == "streaming"; }
 
+  // What had changed before this moment is on the disk. 0: it is not known.
+  int64 received_at_ms() const { return status_.received_at_ms.value_or(0); }
+
   // Large values that changed up to there are wanted at once: somebody waits for them.
   uint64 flush_offset() const { return status_.flush_offset; }
 

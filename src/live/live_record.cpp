@@ -199,7 +199,7 @@ std::optional<LinkStatus> LiveRecord::ReadLink() const {
       R"sql(SELECT state, sqlstate, message, replication_id, updated_at,
               coalesce((SELECT max(flush_offset) FROM redis_migrate.live_position
                         WHERE run_id = $1 AND link = $2), 0),
-              nodes
+              nodes, received_at
             FROM redis_migrate.live_link
             WHERE run_id = $1 AND link = $2)sql",
       {SqlParam::Int8(run_id_), SqlParam::Int4(link_)});
@@ -212,6 +212,7 @@ std::optional<LinkStatus> LiveRecord::ReadLink() const {
   status.noted_at = DatumGetTimestampTz(rows[0].Value(4));
   status.flush_offset = static_cast<uint64>(rows[0].Int8(5));
   status.nodes = rows[0].TextArray(6);
+  if (!rows[0].IsNull(7)) status.received_at_ms = pg::UnixMs(DatumGetTimestampTz(rows[0].Value(7)));
   return status;
 }
 

@@ -64,9 +64,9 @@ struct LinkStatus {
   // Only of ReadLink: when it was written.
   TimestampTz noted_at = 0;
   uint64 flush_offset = 0;  // of ReadLink: large values that changed up to there are wanted at once
+  std::optional<int64> received_at_ms;
   // Only of WriteLink:
   std::optional<uint64> received_offset, durable_offset, spool_bytes, backlog_bytes;
-  std::optional<int64> received_at_ms;
   int64 reconnects = 0;
   std::string feed;   // of a run with source scan: tracking or notifications
   std::string doubt;  // why that may miss changes; empty: it may not

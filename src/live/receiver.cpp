@@ -6,9 +6,9 @@
 #include "connect/spool_files.h"
 #include "live/feed_receiver.h"
 #include "live/link_nodes.h"
+#include "live/link_report.h"
 #include "live/live_links.h"
 #include "live/live_record.h"
-#include "live/live_workers.h"
 #include "live/seed.h"
 #include "live/sole_link.h"
 #include "pg/arguments.h"
@@ -43,7 +43,7 @@ class Receiver {
   Receiver(int64 run_id, int link, const std::string &migration)
       : record_(run_id, link),
         files_(run_id, link),
-        workers_(new_link_workers()),
+        report_(record_, migration),
         name_(migration),
         buffer_(kReadBytes, '\0') {
     server_ = LoadMigration(name_).server;
@@ -58,7 +58,7 @@ class Receiver {
   // nor once somebody has changed what is refused.
   void Run() {
     long pause_ms = kFirstPauseMs;
-    while (!is_done_ && IsWanted()) {
+    while (!is_done_ && report_.IsWanted()) {
       status_.state = "connecting";
       Note();
       try {
@@ -69,6 +69,8 @@ class Receiver {
         status_.state = "connecting";
         status_.sqlstate = failure.sqlstate();
         status_.message = IsRefusal(failure.sqlstate()) ? WithKind(failure) : failure.message();
+        // Whoever reads the state of the link has nothing but its message.
+        if (!failure.hint().empty()) status_.message += ". " + failure.hint();
         link_.reset();
         connection_.reset();
         ++status_.reconnects;
@@ -82,24 +84,7 @@ class Receiver {
   }
 
  private:
-  // Does not wait for the disk: the server has to be read, and a lost note is written again.
-  void Note() {
-    pg::Context context("redis_migrate link");
-    pg::SwitchContext in_context(context.get());
-    pg::SetForTransaction("synchronous_commit", "off");
-    record_.WriteLink(status_);
-    Spi::Commit();
-    status_.reconnects = 0;
-  }
-
-  bool IsWanted() {
-    pg::Context context("redis_migrate link");
-    pg::SwitchContext in_context(context.get());
-    pg::ReloadIfAsked();
-    bool const is_wanted = workers_->IsWanted(name_) && !record_.IsSuperseded();
-    Spi::Commit();
-    return is_wanted;
-  }
+  void Note() { report_.Note(status_); }
 
   // Opens the link where the spool ends. False: the server cannot go on from there.
   bool Connect() {
@@ -235,7 +220,7 @@ class Receiver {
       acknowledged_ms = now_ms;
       Acknowledge();
       nodes_->Refresh(status_.nodes);
-      if (!IsWanted()) return;
+      if (!report_.IsWanted()) return;
       if (IsSpoolFull(1)) return WaitForRoom();
     }
   }
@@ -272,7 +257,7 @@ class Receiver {
     status_.state = "spool full";
     status_.message = "the changes that wait take pg_redis_migrate.max_spool_size";
     ++status_.reconnects;
-    for (; IsWanted() && IsSpoolFull(0.75); pg::Sleep(kLongestPauseMs / 10)) {
+    for (; report_.IsWanted() && IsSpoolFull(0.75); pg::Sleep(kLongestPauseMs / 10)) {
       status_.spool_bytes = pg::ValueOrThrow(writer_->CountBytes());
       Note();
     }
@@ -281,7 +266,7 @@ class Receiver {
 
   LiveRecord record_;
   SpoolFiles files_;
-  std::unique_ptr<LiveWorkers> workers_;
+  LinkReport report_;
   std::string name_;
   std::string server_;
   std::string buffer_;

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "redis/info.h"
-#include "redis/replication_point.h"
 
 namespace prm::redis {
 
@@ -14,10 +13,6 @@ constexpr Bytes kInvalidations = "__redis__:invalidate";
 constexpr Bytes kEvents = "__keyevent@*__:*";
 constexpr Bytes kSpaces = "__keyspace@*__:*";
 constexpr Bytes kFlagsName = "notify-keyspace-events";
-
-// The classes of notifications that changes of values have: redis.conf, notify-keyspace-events. A stands for
-// all of them. Older servers lack t; modules have d.
-constexpr Bytes kClasses = "g$lshzxet";
 
 constexpr Bytes kPing = "*1\r\n$4\r\nPING\r\n";
 
@@ -51,7 +46,6 @@ std::optional<int> TakeDatabase(Bytes& channel, Bytes prefix) {
 
 Result<std::unique_ptr<ChangeFeed>> ChangeFeed::Open(Connection& subscriber, Connection& commands,
                                                      bool may_track) {
-  std::unique_ptr<ChangeFeed> feed(new ChangeFeed(subscriber, commands));
   const auto server = FetchInfo(subscriber);
   if (!server.ok()) return server.error();
   if (server.value().Get("redis_mode") == "cluster") {
@@ -61,11 +55,13 @@ Result<std::unique_ptr<ChangeFeed>> ChangeFeed::Open(Connection& subscriber, Con
                  {}};
   }
   // First what must not change: a change while the feed is being opened is not missed.
-  auto standing = feed->FetchStanding();
-  if (!standing.ok()) return standing.error();
-  feed->standing_ = std::move(standing.value());
-  if (server.value().run_id() != Bytes(feed->standing_.run_id))
-    return feed->Unavailable("is not one server: two connections led to different ones");
+  auto data = DataWatch::Begin(commands);
+  if (!data.ok()) return data.error();
+  std::unique_ptr<ChangeFeed> feed(new ChangeFeed(subscriber, commands, std::move(data.value())));
+  if (server.value().run_id() != Bytes(feed->run_id()))
+    return NotAvailable(commands, "is not one server: two connections led to different ones");
+  if (!feed->data_.sees_commands())
+    feed->doubt_ = "INFO commandstats does not show whether SWAPDB was called";
   subscriber.ExpectMessages(kLargeReply);
   if (may_track) {
     const auto tracks = feed->Track();
@@ -74,33 +70,6 @@ Result<std::unique_ptr<ChangeFeed>> ChangeFeed::Open(Connection& subscriber, Con
   }
   PRM_RETURN_IF_ERROR(feed->Notify(may_track));
   return feed;
-}
-
-Result<ChangeFeed::Standing> ChangeFeed::FetchStanding() {
-  const auto info = FetchInfo(commands_);
-  if (!info.ok()) return info.error();
-  if (info.value().loading()) return Unavailable("is loading its data");
-  if (info.value().role() == "slave") return Unavailable("is a replica, which does not tell all changes");
-  Standing standing;
-  standing.run_id = info.value().run_id();
-  standing.commands = info.value().GetInteger("total_commands_processed").value_or(0);
-  if (!IsReplicationId(standing.run_id)) {
-    return Error{ErrorCode::kUnsupported,
-                 "Redis at " + commands_.address() + " does not say which process it is",
-                 "INFO has no run_id.",
-                 {}};
-  }
-  const auto reply = commands_.Command({"INFO", "commandstats"});
-  if (!reply.ok()) return reply.error();
-  const Bytes text = reply.value().String().value_or("");
-  const ServerInfo statistics(text);
-  for (const char* command : {"flushall", "flushdb", "swapdb", "replicaof", "slaveof"}) {
-    const Bytes calls = statistics.Get(std::string("cmdstat_") + command);  // "calls=3,usec=..."
-    standing.replaced.append(calls.substr(0, calls.find(','))).append(" ");
-  }
-  if (text.find("cmdstat_") == Bytes::npos)
-    doubt_ = "INFO commandstats does not show whether SWAPDB was called";
-  return standing;
 }
 
 // False: the server or the user has no tracking.
@@ -151,6 +120,7 @@ Status ChangeFeed::Notify(bool may_track) {
 }
 
 Status ChangeFeed::ReadFlags() {
+  flags_.reset();
   const auto reply = commands_.Command({"CONFIG", "GET", kFlagsName});
   if (!reply.ok()) return IsRefusal(reply.error()) ? Status() : Status(reply.error());
   if (!reply.value().IsArray()) return commands_.UnknownReply("CONFIG");
@@ -159,12 +129,11 @@ Status ChangeFeed::ReadFlags() {
   return {};
 }
 
-// The flags that notify-keyspace-events still needs.
+// The flags that notify-keyspace-events still needs. A server says A if it tells changes of every type that
+// it has, those of its modules among them.
 std::string ChangeFeed::MissingFlags() const {
-  std::string missing = Has(*flags_, 'K') || Has(*flags_, 'E') ? "" : "E";
-  if (Has(*flags_, 'A')) return missing;
-  for (const char flag : kClasses)
-    if (!Has(*flags_, flag)) missing += flag;
+  std::string missing = Has(*flags_, 'A') ? "" : "A";
+  if (!Has(*flags_, 'K') && !Has(*flags_, 'E')) missing += "E";
   return missing;
 }
 
@@ -183,7 +152,12 @@ Status ChangeFeed::Read(long wait_ms, std::vector<Change>& changes) {
 
 // "message channel payload", "pmessage pattern channel payload", or "pong" and an empty string.
 Status ChangeFeed::Take(const Reply& message, std::vector<Change>& changes) {
-  if (message.IsError()) return subscriber_.ToError(message.ErrorText(), "PING");
+  if (message.IsError()) {
+    Error error = subscriber_.ToError(message.ErrorText(), "PING");
+    if (!IsBusy(error)) return error;
+    ++refusals_;
+    return {};
+  }
   const Bytes kind = message.element(0).String().value_or("");
   if (kind == "pong" && message.size() == 2) {
     ++pongs_;
@@ -199,7 +173,7 @@ Status ChangeFeed::Take(const Reply& message, std::vector<Change>& changes) {
 }
 
 Status ChangeFeed::TakeInvalidation(const ReplyView& keys, std::vector<Change>& changes) {
-  if (keys.IsNil()) return Unavailable("was emptied by FLUSHALL or FLUSHDB");
+  if (keys.IsNil()) return NotAvailable(subscriber_, "was emptied by FLUSHALL or FLUSHDB");
   if (!keys.IsArray()) return subscriber_.UnknownReply("SUBSCRIBE");
   for (size_t i = 0; i < keys.size(); ++i) {
     const auto key = keys.element(i).String();
@@ -223,23 +197,15 @@ Status ChangeFeed::TakeNotification(Bytes channel, Bytes payload, std::vector<Ch
 
 void ChangeFeed::Ping() { subscriber_.SendRaw(kPing); }
 
-Status ChangeFeed::Check() {
-  const auto now = FetchStanding();
-  if (!now.ok()) return now.error();
-  if (now.value().run_id != standing_.run_id) return Unavailable("is another process than before");
-  if (now.value().replaced != standing_.replaced)
-    return Unavailable("has executed FLUSHALL, FLUSHDB, SWAPDB or REPLICAOF");
-  if (now.value().commands < standing_.commands)
-    return Unavailable("has forgotten what it has executed, by CONFIG RESETSTAT");
-  standing_.commands = now.value().commands;
-  if (kind_ != Kind::kNotifications || !flags_) return {};
-  PRM_RETURN_IF_ERROR(ReadFlags());
-  if (MissingFlags().empty()) return {};
-  return Unavailable("no longer sends all notifications");
-}
-
-Error ChangeFeed::Unavailable(const std::string& predicate) const {
-  return {ErrorCode::kUnavailable, "Redis at " + commands_.address() + " " + predicate, {}, {}};
+Result<bool> ChangeFeed::Check() {
+  auto is_same = data_.Check(commands_);
+  if (!is_same.ok() || !is_same.value() || kind_ != Kind::kNotifications || !flags_) return is_same;
+  const Status read = ReadFlags();
+  if (!read.ok() && IsBusy(read.error())) return false;
+  PRM_RETURN_IF_ERROR(read);
+  if (!flags_) return NotAvailable(commands_, "no longer shows whether it sends all notifications");
+  if (!MissingFlags().empty()) return NotAvailable(commands_, "no longer sends all notifications");
+  return true;
 }
 
 }  // namespace prm::redis

@@ -14,6 +14,7 @@
 
 #include "core/status.h"
 #include "redis/connection.h"
+#include "redis/data_watch.h"
 
 namespace prm::redis {
 
@@ -38,7 +39,7 @@ class ChangeFeed {
   Kind kind() const { return kind_; }
 
   // The id of the server process: 40 hex digits.
-  const std::string& run_id() const { return standing_.run_id; }
+  const std::string& run_id() const { return data_.run_id(); }
 
   // Why changes may be missing though nothing has failed, as a clause; empty: they may not.
   const std::string& doubt() const { return doubt_; }
@@ -53,23 +54,18 @@ class ChangeFeed {
   // changed before a question is told before the answer to a second one, asked after the first was answered.
   void Ping();
   uint64_t pongs() const { return pongs_; }
+  // Questions that the server did not answer, because a script keeps it busy.
+  uint64_t refusals() const { return refusals_; }
 
   // Asks whether the server is still the same, with the same data, so that what was told is all that changed.
-  // Errors: kUnavailable (it has become a replica; FLUSHALL, FLUSHDB, SWAPDB or REPLICAOF were called; its
-  // statistics were reset; it no longer sends notifications), those of Connection.
-  Status Check();
+  // False: a script keeps it busy. Errors: those of DataWatch::Check, kUnavailable (it no longer sends
+  // notifications).
+  Result<bool> Check();
 
  private:
-  // These must not change while the feed is open.
-  struct Standing {
-    std::string run_id;
-    std::string replaced;  // how often commands were called that replace all data
-    int64_t commands = 0;  // that were executed; grows
-  };
+  ChangeFeed(Connection& subscriber, Connection& commands, DataWatch data)
+      : subscriber_(subscriber), commands_(commands), data_(std::move(data)) {}
 
-  ChangeFeed(Connection& subscriber, Connection& commands) : subscriber_(subscriber), commands_(commands) {}
-
-  Result<Standing> FetchStanding();
   Result<bool> Track();
   Status Notify(bool may_track);
   Status ReadFlags();
@@ -77,16 +73,16 @@ class ChangeFeed {
   Status Take(const Reply& message, std::vector<Change>& changes);
   Status TakeInvalidation(const ReplyView& keys, std::vector<Change>& changes);
   Status TakeNotification(Bytes channel, Bytes payload, std::vector<Change>& changes);
-  Error Unavailable(const std::string& predicate) const;
 
   Connection& subscriber_;
   Connection& commands_;
+  DataWatch data_;
   Kind kind_ = Kind::kTracking;
-  Standing standing_;
   std::string doubt_;
   std::string no_tracking_;           // why, as a sentence
   std::optional<std::string> flags_;  // notify-keyspace-events; nothing: it cannot be asked for
   uint64_t pongs_ = 0;
+  uint64_t refusals_ = 0;
 };
 
 }  // namespace prm::redis

@@ -33,7 +33,8 @@ NamedKeys::NamedKeys(redis::Connection& connection, const NamedKeysOptions& opti
     : connection_(connection),
       options_(options),
       server_(server),
-      values_(connection, server, std::min(kPieceBytes, options.max_reply_bytes), options.max_value_bytes),
+      values_(connection, server, std::min(kPieceBytes, options.max_reply_bytes), options.max_value_bytes,
+              options.make_spool),
       meter_(connection, options.budget) {}
 
 Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection,
@@ -303,7 +304,7 @@ Status NamedKeys::ReadInPieces(const Group& keys) {
     if (sizes[i] > options_.max_value_bytes) {
       keys[i]->entry.state = EntryState::kTooLarge;
       keys[i]->entry.size = sizes[i];
-      keys[i]->entry.payload.clear();
+      DropPayload(keys[i]->entry);
     } else {
       wanted.push_back({&keys[i]->entry, sizes[i]});
     }

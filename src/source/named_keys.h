@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/byte_spool.h"
 #include "redis/connection.h"
 #include "redis/replication_point.h"
 #include "source/busy_meter.h"
@@ -29,6 +30,7 @@ struct NamedKeysOptions {
   uint64_t max_reply_bytes = uint64_t{16} << 20;   // larger values are read in pieces
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
   RereadBudget* budget = nullptr;  // is told what reading costs the server; it must outlive the object
+  MakeSpool make_spool = {};       // for large collections; none: they are held in memory
   bool has_points = true;          // false: points have the run_id of the server and offset 0
 };
 

@@ -2,6 +2,7 @@
 
 #include "connect/outage.h"
 #include "connect/source_reader.h"
+#include "connect/temporary_spool.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/time.h"
@@ -63,6 +64,7 @@ bool KeyReader::Open() {
   source::NamedKeysOptions options;
   options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+  options.make_spool = TemporarySpool::Make;
   auto named = source::NamedKeys::Open(**connection_, options);
   if (!named.ok() &&
       (named.error().code == ErrorCode::kUnsupported || named.error().code == ErrorCode::kPermissionDenied ||

@@ -137,7 +137,7 @@ $node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
 $replica->cli('ACL', 'SETUSER', 'default', '-psync');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 wait_until('the link is refused', sub { live($node, 'state, sqlstate') eq 'connecting|42501' });
-like(live($node, 'last_error'), qr/psync.*: NOPERM$/i, 'a right that is missing is named');
+like(live($node, 'last_error'), qr/psync.*: NOPERM\. Grant .* ACL SETUSER \.\.\. \+psync \+replconf/i, 'a right that is missing is named, and what helps');
 is(job($node, 'live', 'state'), 'running', 'and does not end the run');
 
 # A password that is changed while the run follows: whoever connects again uses the new one. One that is refused is named.

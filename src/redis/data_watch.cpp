@@ -1,0 +1,74 @@
+#include "redis/data_watch.h"
+
+#include <charconv>
+
+#include "redis/info.h"
+#include "redis/replication_point.h"
+
+namespace prm::redis {
+
+namespace {
+
+// "calls=3,usec=...": the number; 0: no such command was called.
+int64_t CallsIn(Bytes statistics) {
+  constexpr Bytes kCalls = "calls=";
+  int64_t calls = 0;
+  if (statistics.substr(0, kCalls.size()) == kCalls)
+    std::from_chars(statistics.data() + kCalls.size(), statistics.data() + statistics.size(), calls);
+  return calls;
+}
+
+}  // namespace
+
+bool IsBusy(const Error& error) {
+  return error.code == ErrorCode::kUnavailable && Bytes(error.detail).substr(0, 5) == "BUSY ";
+}
+
+Error NotAvailable(const Connection& connection, const std::string& predicate) {
+  return {ErrorCode::kUnavailable, "Redis at " + connection.address() + " " + predicate, {}, {}};
+}
+
+Result<DataWatch> DataWatch::Begin(Connection& connection) {
+  auto state = Fetch(connection);
+  if (!state.ok()) return state.error();
+  return DataWatch(std::move(state.value()));
+}
+
+Result<DataWatch::State> DataWatch::Fetch(Connection& connection) {
+  const auto info = FetchInfo(connection);
+  if (!info.ok()) return info.error();
+  if (info.value().loading()) return NotAvailable(connection, "is loading its data");
+  if (info.value().role() == "slave")
+    return NotAvailable(connection, "is a replica, which does not tell all changes");
+  State state;
+  state.run_id = info.value().run_id();
+  if (!IsReplicationId(state.run_id)) {
+    return Error{ErrorCode::kUnsupported,
+                 "Redis at " + connection.address() + " does not say which process it is",
+                 "INFO has no run_id.",
+                 {}};
+  }
+  const auto reply = connection.Command({"INFO", "commandstats"});
+  if (!reply.ok()) return reply.error();
+  const ServerInfo statistics(reply.value().String().value_or(""));
+  for (const char* command : {"flushall", "flushdb", "swapdb", "replicaof", "slaveof", "failover"})
+    state.replaced += std::to_string(CallsIn(statistics.Get(std::string("cmdstat_") + command))) + " ";
+  state.infos = CallsIn(statistics.Get("cmdstat_info"));
+  return state;
+}
+
+Result<bool> DataWatch::Check(Connection& connection) {
+  auto now = Fetch(connection);
+  if (!now.ok() && IsBusy(now.error())) return false;
+  if (!now.ok()) return now.error();
+  if (now.value().run_id != state_.run_id) return NotAvailable(connection, "is another process than before");
+  if (now.value().replaced != state_.replaced)
+    return NotAvailable(connection, "has executed FLUSHALL, FLUSHDB, SWAPDB, REPLICAOF or FAILOVER");
+  // Two INFO of this call and of the one before are counted, if nothing else.
+  if (state_.infos > 0 && now.value().infos < state_.infos + 2)
+    return NotAvailable(connection, "has forgotten what it has executed, by CONFIG RESETSTAT");
+  state_ = std::move(now.value());
+  return true;
+}
+
+}  // namespace prm::redis
