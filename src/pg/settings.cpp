@@ -62,8 +62,9 @@ void Define() {
   DefineCustomIntVariable("pg_redis_migrate.live_delete_limit",
                           "Maximum percentage of a mapping's rows that a live run removes because a snapshot "
                           "lacks their keys.",
-                          "Beyond that it fails until it is started with force.", &live_delete_limit,
-                          live_delete_limit, 0, 100, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+                          "Beyond that, and a hundred rows or all, it fails until it is started with force.",
+                          &live_delete_limit, live_delete_limit, 0, 100, PGC_USERSET, 0, nullptr, nullptr,
+                          nullptr);
   DefineCustomIntVariable("pg_redis_migrate.progress_interval",
                           "Interval of the notices that say how far a run is; 0 sends none.", nullptr,
                           &progress_interval_s, progress_interval_s, 0, 86400, PGC_USERSET, GUC_UNIT_S,

@@ -23,11 +23,17 @@ namespace {
 using pg::Failure;
 using pg::Spi;
 
-// So few rows are pruned whatever their share: a small mapping may lose all but one.
+// So few rows are removed whatever their share, if some stay: a small mapping may lose all but one.
 constexpr int64 kFewRows = 100;
 
 // Thrown to undo a prune that removed too much.
 struct TooManyGone {};
+
+// Whether a prune has removed more than so many percent.
+bool IsMuch(const PruneResult &result, int limit) {
+  int64 const deleted = result.counts.deleted;
+  return (deleted > kFewRows || deleted == result.rows) && deleted * 100 > result.rows * limit;
+}
 
 }  // namespace
 
@@ -236,7 +242,7 @@ void Run::PruneArchive() {
 void Run::RequireFewDeleted(const std::string &what, const PruneResult &result) const {
   bool const is_refused = result.outcome == "refused";
   int const limit = pg::settings::live_delete_limit;
-  if (!is_refused && result.counts.deleted * 100 <= result.rows * limit) return;
+  if (!is_refused && !IsMuch(result, limit)) return;
   throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 what + " would lose " + std::to_string(is_refused ? result.rows : result.counts.deleted) +
                     " of its " + std::to_string(result.rows) + " rows",
@@ -264,9 +270,7 @@ void Run::PruneMapping(const Mapping &mapping) {
       result = Prune(mapping, record_.id(), parameters_.force);
       if (parameters_.force) return;
       if (parameters_.live) return RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
-      if (result.counts.deleted > kFewRows &&
-          result.counts.deleted * 100 > result.rows * pg::settings::prune_limit)
-        throw TooManyGone();
+      if (IsMuch(result, pg::settings::prune_limit)) throw TooManyGone();
     });
   } catch (const TooManyGone &) {
     result.outcome = "refused";
