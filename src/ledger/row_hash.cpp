@@ -28,12 +28,6 @@ SipKey LoadSecret() {
   return key;
 }
 
-void AppendWord(int64 word, std::string &bytes) {
-  char text[8];
-  for (int i = 0; i < 8; ++i) text[i] = static_cast<char>(static_cast<uint64>(word) >> (8 * i) & 0xff);
-  bytes.append(text, sizeof text);
-}
-
 int64 Integer(Datum value, int16 length) {
   switch (length) {
     case 1:
@@ -80,7 +74,7 @@ Values FieldsOf(Datum composite) {
 
 }  // namespace
 
-RowHasher::RowHasher() : secret_(LoadSecret()) {}
+RowHasher::RowHasher() : hasher_(LoadSecret()) {}
 
 RowHasher::Image RowHasher::ImageOf(Oid type) {
   for (const auto &[known, image] : images_)
@@ -111,22 +105,30 @@ RowHasher::Image RowHasher::ImageOf(Oid type) {
 }
 
 void RowHasher::AddBytes(Bytes bytes) {
-  bytes_ += '\1';
+  AppendMark(false);
   AppendBytes(bytes);
 }
 
+void RowHasher::AppendMark(bool is_null) { hasher_.Add(is_null ? Bytes("\0", 1) : Bytes("\1", 1)); }
+
+void RowHasher::AppendWord(int64 word) {
+  char text[8];
+  for (int i = 0; i < 8; ++i) text[i] = static_cast<char>(static_cast<uint64>(word) >> (8 * i) & 0xff);
+  hasher_.Add({text, sizeof text});
+}
+
 void RowHasher::AppendBytes(Bytes bytes) {
-  AppendWord(static_cast<int64>(bytes.size()), bytes_);
-  bytes_ += bytes;
+  AppendWord(static_cast<int64>(bytes.size()));
+  hasher_.Add(bytes);
 }
 
 void RowHasher::Add(Oid type, Datum value, bool null) {
-  bytes_ += null ? '\0' : '\1';
+  AppendMark(null);
   if (null) return;
   Image const image = ImageOf(type);
   switch (image.kind) {
     case Kind::kInteger:
-      AppendWord(Integer(value, image.length), bytes_);
+      AppendWord(Integer(value, image.length));
       break;
     case Kind::kEnum:
       AppendBytes(pg::Call(
@@ -168,19 +170,15 @@ void RowHasher::AddArray(Datum datum) {
     deconstruct_array(array, type, length, by_value, alignment, &found.values, &found.nulls, &found.count);
     return found;
   });
-  AppendWord(ARR_NDIM(array), bytes_);
+  AppendWord(ARR_NDIM(array));
   for (int i = 0; i < ARR_NDIM(array); ++i) {
-    AppendWord(ARR_DIMS(array)[i], bytes_);
-    AppendWord(ARR_LBOUND(array)[i], bytes_);
+    AppendWord(ARR_DIMS(array)[i]);
+    AppendWord(ARR_LBOUND(array)[i]);
   }
   for (int i = 0; i < elements.count; ++i) Add(type, elements.values[i], elements.nulls[i]);
 }
 
-Hash128 RowHasher::Finish() {
-  Hash128 const hash = SipHash128(secret_, bytes_);
-  bytes_.clear();
-  return hash;
-}
+Hash128 RowHasher::Finish() { return hasher_.Finish(); }
 
 uint64 RowHasher::FinishImage() {
   uint64 const image = Finish().low;

@@ -3,7 +3,7 @@
 // nobody can choose keys that make two rows look the same.
 #pragma once
 
-#include "core/siphash.h"
+#include "core/sip_hasher.h"
 #include "mapping/target.h"
 #include "pg/pg.h"
 
@@ -20,7 +20,7 @@ class RowHasher {
   RowHasher();
 
   // Forgets what was added before an error.
-  void Clear() { bytes_.clear(); }
+  void Clear() { hasher_.Clear(); }
 
   // Adds a value of a type. Errors: 53200, and those of reading it from TOAST.
   void Add(Oid type, Datum value, bool null);
@@ -41,12 +41,13 @@ class RowHasher {
     int16 length;
   };
   Image ImageOf(Oid type);
+  void AppendMark(bool is_null);
+  void AppendWord(int64 word);
   void AppendBytes(Bytes bytes);
   void AddArray(Datum array);
 
-  SipKey secret_;
+  SipHasher hasher_;
   std::vector<std::pair<Oid, Image>> images_;  // of the few types met
-  std::string bytes_;
 };
 
 // "row_hash(alias.a, …)" of the key columns of a target.

@@ -236,8 +236,12 @@ void Journal::Save(pg::Tuplestore &rows, TupleDesc desc, const Places &places) {
         block = JournalBlock();
         deletes = false;
       }
-      context.Reset();
       pg::SwitchContext in_context(context.get());
+      // Of large values one at a time is in memory.
+      auto text_of = [&](size_t column, int attribute, std::optional<int64> keeping_run) {
+        context.Reset();
+        return texts.Of(column, slot, attribute, keeping_run);
+      };
       bool const has_earlier = !places.earlier.empty();
       bool const has_later = !places.later.empty() && (places.found < 0 || !slot->tts_isnull[places.found]);
       std::vector<bool> same(count, false);
@@ -249,14 +253,14 @@ void Journal::Save(pg::Tuplestore &rows, TupleDesc desc, const Places &places) {
       }
       deletes = deletes || !has_later;
       block.Begin((has_earlier ? JournalBlock::kHasEarlier : 0) | (has_later ? JournalBlock::kHasLater : 0));
-      for (size_t i = 0; has_earlier && i < count; ++i) block.Add(texts.Of(i, slot, places.earlier[i], run_));
+      for (size_t i = 0; has_earlier && i < count; ++i) block.Add(text_of(i, places.earlier[i], run_));
       for (size_t i = 0; !has_earlier && i < target_.keys.size(); ++i)
-        block.Add(texts.Of(i, slot, places.later[i], std::nullopt));
+        block.Add(text_of(i, places.later[i], std::nullopt));
       for (size_t i = 0; has_later && i < count; ++i) {
         if (same[i])
           block.Add(std::nullopt);
         else
-          block.Add(ValueDigest(salt, texts.Of(i, slot, places.later[i], std::nullopt)));
+          block.Add(ValueDigest(salt, text_of(i, places.later[i], std::nullopt)));
       }
     });
   }

@@ -1,7 +1,8 @@
-#include "core/siphash.h"
+#include "core/sip_hasher.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -34,6 +35,27 @@ TEST(SipHash, AgreesWithOpenssl) {
     std::string message;
     for (size_t i = 0; i < size; ++i) message += static_cast<char>(i);
     EXPECT_EQ(Hex(SipHash128(key, message)), expected) << size;
+  }
+}
+
+// However the bytes are divided, and again after Finish and Clear.
+TEST(SipHasher, TakesBytesInParts) {
+  const SipKey key = {1, 2};
+  SipHasher hasher(key);
+  std::string message;
+  for (int i = 0; i < 40; ++i) message += static_cast<char>(i * 7);
+  for (size_t size = 0; size <= message.size(); ++size) {
+    const Bytes whole = Bytes(message).substr(0, size);
+    for (size_t first = 0; first <= size; ++first) {
+      for (size_t second : {first, std::min(first + 3, size), size}) {
+        hasher.Add(whole.substr(0, first));
+        hasher.Add(whole.substr(first, second - first));
+        hasher.Add(whole.substr(second));
+        ASSERT_EQ(hasher.Finish(), SipHash128(key, whole)) << size << " " << first << " " << second;
+      }
+    }
+    hasher.Add("forgotten");
+    hasher.Clear();
   }
 }
 
