@@ -78,6 +78,8 @@ void Follower::LeaveToOthers(Batch &batch) {
       known_.Forget(id.first, id.second);
       if (ahead_.erase(id) > 0) unsaved_.insert(id);
     } else {
+      // The reverse feed cannot write to it before the move has ended.
+      if (change->second.moved_until_ms > 0) change->second.moved_until_ms = pg::MonotonicMs() + kMovedMs;
       Wait(change->second, KeyAhead::kAgain, 0, change->second.tries, kLookAgainMs);
     }
     change = batch.keys.erase(change);
