@@ -1,12 +1,12 @@
 #include "connect/outage.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "pg/arguments.h"
 #include "pg/memory.h"
 #include "pg/settings.h"
 #include "pg/wait.h"
+#include "redis/error_words.h"
 
 namespace prm {
 
@@ -42,11 +42,7 @@ bool IsRefusal(int sqlstate) {
 }
 
 std::string WithKind(const pg::Failure &failure) {
-  static constexpr char kBecause[] = "because of: ";  // of EXECABORT
-  size_t const because = failure.detail().find(kBecause);
-  std::string const words =
-      because == std::string::npos ? failure.detail() : failure.detail().substr(because + strlen(kBecause));
-  std::string const kind = words.substr(0, words.find(' '));
+  std::string const kind(redis::KindOf(redis::CauseOf(failure.detail())));
   bool const is_kind = kind.size() > 1 && kind != "ERR" &&
                        std::all_of(kind.begin(), kind.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
   return is_kind ? failure.message() + ": " + kind : failure.message();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/printable.h"
+#include "redis/error_words.h"
 
 namespace prm::redis {
 
@@ -24,16 +25,8 @@ constexpr size_t kBytesBetweenWaits = size_t{1} << 20;
 bool StartsWith(Bytes text, Bytes prefix) { return text.substr(0, prefix.size()) == prefix; }
 
 ErrorCode CodeOf(Bytes words, Bytes command) {
-  Bytes kind = words.substr(0, words.find(' '));
-  // Of an EXEC that itself is refused: "EXECABORT Transaction discarded because of: NOPERM this user has
-  // ...".
-  constexpr Bytes kBecause = "because of: ";
-  while (kind == "EXECABORT") {
-    const size_t because = words.find(kBecause);
-    if (because == Bytes::npos) break;
-    words.remove_prefix(because + kBecause.size());
-    kind = words.substr(0, words.find(' '));
-  }
+  words = CauseOf(words);
+  const Bytes kind = KindOf(words);
   for (const Bytes unavailable :
        {"LOADING", "MASTERDOWN", "NOMASTERLINK", "BUSY", "TRYAGAIN", "CLUSTERDOWN"}) {
     if (kind == unavailable) return ErrorCode::kUnavailable;
