@@ -38,6 +38,8 @@ bool MayWrite(Bytes command) {
   for (const char *const word :
        {"cluster", "function", "multi", "ping", "publish", "replconf", "script", "select", "spublish"})
     if (redis::IsSameWord(name, word)) return false;
+  // It delivers to a consumer, which is in the stream as XCLAIM.
+  if (redis::IsSameWord(name, "xreadgroup")) return true;
   std::vector<size_t> positions;
   return redis::FindWrittenKeys({name}, 1, positions) != redis::KeysFound::kUnknown;
 }
@@ -129,8 +131,13 @@ Result<std::vector<WritingClient>> FetchWritingClients(redis::Connection &connec
   while (!lines.empty()) {
     size_t const end = std::min(lines.find('\n'), lines.size());
     Bytes const line = lines.substr(0, end);
-    if (Bytes const command = FieldOf(line, "cmd"); !command.empty() && MayWrite(command))
-      clients.push_back({shown(line, "addr"), shown(line, "name"), shown(line, "user"), shown(line, "cmd")});
+    if (Bytes const command = FieldOf(line, "cmd"); !command.empty() && MayWrite(command)) {
+      std::string address = shown(line, "addr");
+      // All clients of a Unix socket have one address, without a port.
+      if (address.size() > 2 && address.substr(address.size() - 2) == ":0")
+        address += " id=" + shown(line, "id");
+      clients.push_back({address, shown(line, "name"), shown(line, "user"), shown(line, "cmd")});
+    }
     lines.remove_prefix(std::min(end + 1, lines.size()));
   }
   return clients;
@@ -147,7 +154,7 @@ void KeepWritingClients(const std::string &migration, const std::vector<WritingC
                   command = excluded.command, last_seen_at = clock_timestamp())sql",
         {SqlParam::Text(migration), SqlParam::Text(client.address), SqlParam::Text(client.name),
          SqlParam::Text(client.username), SqlParam::Text(client.command)});
-  // Each connection has a port, and so an address, of its own.
+  // Each connection has a port or an id, and so an address, of its own.
   Spi::ExecuteKept(
       R"sql(DELETE FROM redis_migrate.late_writer
             WHERE migration = $1
