@@ -104,10 +104,10 @@ COMMENT ON PROCEDURE redis_migrate.cutover(text, text, text, text[], text, inter
     'Hands the families of a migration, or that of a pattern, over to PostgreSQL: holds writes to Redis back with CLIENT PAUSE, waits until live sync has all of them, compares keys, fences the writers and changes the state; or undoes everything. fence: acl takes @write from users, kill closes all connections, confirmed: writers are stopped. to_state: postgres, or both: Redis may still be read; max_pause: writes are held back no longer; no_way_back: although rows of a mapping cannot be written to Redis; force: with a warning, although checks speak against it. First completes or undoes one that was interrupted';
 
 CREATE PROCEDURE redis_migrate.cutback(migration text, pattern text DEFAULT NULL, discard_changes boolean DEFAULT false,
-        max_wait interval DEFAULT '1 minute')
+        max_wait interval DEFAULT '1 minute', force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutback';
-COMMENT ON PROCEDURE redis_migrate.cutback(text, text, boolean, interval) IS
-    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here, or rows differ';
+COMMENT ON PROCEDURE redis_migrate.cutback(text, text, boolean, interval, boolean) IS
+    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here, or rows differ; force: although the tables have rows of families that stay PostgreSQL''s, whose writers are refused, too';
 
 CREATE FUNCTION redis_migrate.refuse_write() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_refuse_write';

@@ -1395,6 +1395,7 @@ CREATE TABLE redis_migrate.reverse_mapping (
     target_relation regclass NOT NULL,
     partitions      text,
     in_full_pass    boolean NOT NULL DEFAULT false,
+    unscanned       text,
     oldest          bigint NOT NULL DEFAULT 0,
     expires_column  text,
     sent            bigint NOT NULL DEFAULT 0,
@@ -1403,7 +1404,7 @@ CREATE TABLE redis_migrate.reverse_mapping (
 );
 
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern';
+    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -1658,11 +1659,11 @@ COMMENT ON PROCEDURE redis_migrate.cutover(text, text, text, text[], text, inter
     'Hands the families of a migration, or that of a pattern, over to PostgreSQL: holds writes to Redis back with CLIENT PAUSE, waits until live sync has all of them, compares keys, fences the writers and changes the state; or undoes everything. fence: acl takes @write from users, kill closes all connections, confirmed: writers are stopped. to_state: postgres, or both: Redis may still be read; max_pause: writes are held back no longer; no_way_back: although rows of a mapping cannot be written to Redis; force: with a warning, although checks speak against it. First completes or undoes one that was interrupted';
 
 CREATE PROCEDURE redis_migrate.cutback(migration text, pattern text DEFAULT NULL, discard_changes boolean DEFAULT false,
-        max_wait interval DEFAULT '1 minute')
+        max_wait interval DEFAULT '1 minute', force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutback';
 
-COMMENT ON PROCEDURE redis_migrate.cutback(text, text, boolean, interval) IS
-    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here, or rows differ';
+COMMENT ON PROCEDURE redis_migrate.cutback(text, text, boolean, interval, boolean) IS
+    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here, or rows differ; force: although the tables have rows of families that stay PostgreSQL''s, whose writers are refused, too';
 
 CREATE FUNCTION redis_migrate.refuse_write() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_refuse_write';

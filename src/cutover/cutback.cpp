@@ -26,14 +26,17 @@ using pg::Spi;
 using pg::SqlParam;
 
 constexpr long kLookAgainMs = 10;
+constexpr long kFeedAgainMs = 200;  // what has to wait, such as for a slot of a cluster that is being moved
 
 class Cutback {
  public:
-  Cutback(const Migration &migration, std::vector<std::string> patterns, int64 wait_ms, bool discards)
+  Cutback(const Migration &migration, std::vector<std::string> patterns, int64 wait_ms, bool discards,
+          bool fences_others)
       : migration_(migration),
         patterns_(std::move(patterns)),
         until_ms_(pg::MonotonicMs() + wait_ms),
-        discards_(discards) {}
+        discards_(discards),
+        fences_others_(fences_others) {}
 
   void Execute();
 
@@ -43,11 +46,12 @@ class Cutback {
   std::string FindUnfed() const;
   std::string ListUnnoted() const;
   void CheckRejects() const;
+  void CheckSharers() const;
   void Check() const;
   bool IsDrained() const;
   bool HasAllBatches() const;
   void Fence();
-  void Feed() const;
+  std::optional<pg::Problem> Feed() const;
   void Drain();
   void WaitForLiveSync(Masters &masters);
   void Compare(Masters &masters);
@@ -59,6 +63,7 @@ class Cutback {
   std::vector<std::string> patterns_;
   int64 until_ms_;
   bool discards_;
+  bool fences_others_;
   std::optional<CutoverRecord> record_;
 };
 
@@ -146,10 +151,25 @@ void Cutback::CheckRejects() const {
         "or discard_changes => true.");
 }
 
+// What the application goes on writing here for other families would be refused.
+void Cutback::CheckSharers() const {
+  std::string const sharers = ListSharers(migration_, patterns_, true);
+  if (sharers.empty()) return;
+  std::string const what = "the tables have rows of families that stay PostgreSQL's: " + sharers;
+  if (fences_others_)
+    return pg::Report(WARNING, what, "Their writers are refused, too, until redis_migrate.unfence.");
+  throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what,
+                "Tables are fenced as a whole: who writes rows of these families would be refused, too.",
+                "Give them back together, if they are of one migration; or force => true, with their writers "
+                "stopped until SELECT redis_migrate.unfence(" +
+                    Arguments() + ").");
+}
+
 void Cutback::Check() const {
   CheckStates();
   CheckLateWrites();
   RequireFenceableTables(migration_, patterns_);
+  CheckSharers();
   if (discards_) return;
   std::string const unfed = FindUnfed();
   if (unfed.empty()) {
@@ -213,16 +233,19 @@ bool Cutback::IsDrained() const {
   return true;
 }
 
-// Where no worker feeds, because the scheduler does not look after this database, we do.
-void Cutback::Feed() const {
+// Where no worker feeds, because the scheduler does not look after this database, we do. Returns why
+// something waits.
+std::optional<pg::Problem> Cutback::Feed() const {
   pg::SessionLock lock(ReverseFeedLock(migration_.name), ExclusiveLock);
   if (!lock.TryTake()) {
     Spi::Commit();
     pg::Sleep(kLookAgainMs);
-    return;
+    return std::nullopt;
   }
   ReverseFeed feed(migration_);
   while (feed.SendSome() > 0 || feed.has_more()) continue;
+  if (feed.problem()) pg::Sleep(kFeedAgainMs);
+  return feed.problem();
 }
 
 // A feed that has nothing to write does not notice that Redis has lost what it had, such as in a fail-over.
@@ -239,16 +262,17 @@ bool Cutback::HasAllBatches() const {
 void Cutback::Drain() {
   record_->Take("draining");
   Spi::Commit();
-  while (!discards_) {
+  for (std::optional<pg::Problem> problem; !discards_;) {
     bool const is_drained = IsDrained();
     Spi::Commit();
     if (is_drained && HasAllBatches()) return;
     if (RestMs() <= 0)
       throw Failure(
-          ERRCODE_QUERY_CANCELED, "the reverse feed did not write all changes in time", "",
+          ERRCODE_QUERY_CANCELED, "the reverse feed did not write all changes in time",
+          problem ? problem->message + "." : "",
           "SELECT * FROM redis_migrate.reverse_feeds shows how many wait; a longer max_wait gives it "
           "more time.");
-    Feed();
+    problem = Feed();
   }
 }
 
@@ -328,10 +352,10 @@ void Cutback::Execute() {
 }  // namespace
 }  // namespace prm
 
-// redis_migrate.cutback(migration text, pattern text, discard_changes boolean, max_wait interval): see the
-// SQL comment. Errors: 2D000 in a transaction block; 42704, 42501; 22023; 55006 while another session cuts
-// over or back; 55000 if something speaks against it; 57014, 55P03 if it takes too long; those of
-// FenceTables.
+// redis_migrate.cutback(migration text, pattern text, discard_changes boolean, max_wait interval, force
+// boolean): see the SQL comment. Errors: 2D000 in a transaction block; 42704, 42501; 22023; 55006 while
+// another session cuts over or back; 55000 if something speaks against it; 57014, 55P03 if it takes too long;
+// those of FenceTables.
 PRM_FUNCTION(cutback) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.cutback commits after each step");
@@ -339,12 +363,13 @@ PRM_FUNCTION(cutback) {
   std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
   bool const discards = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
   int64 const wait_ms = PG_ARGISNULL(3) ? 0 : pg::IntervalUs(PG_GETARG_DATUM(3)) / 1000;
+  bool const fences_others = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
   if (wait_ms < 1 || wait_ms > 24 * 3600 * 1000)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_wait must be between 1 ms and 1 day");
   pg::Spi spi(true);
   Migration const migration = LoadMigration(name);
   CutoverLock const lock(name, migration.server);
   SettleUnfinished(migration);
-  Cutback(migration, PatternsOf(migration, pattern), wait_ms, discards).Execute();
+  Cutback(migration, PatternsOf(migration, pattern), wait_ms, discards, fences_others).Execute();
   PG_RETURN_VOID();
 }

@@ -130,9 +130,15 @@ void Cutover::Check() {
                   "SELECT redis_migrate.start(" + pg::QuoteLiteral(migration_.name) +
                       ", live => true); SELECT * FROM redis_migrate.live_sync.");
   if (!options_.no_way_back) RequireWayBack();
-  std::vector<std::string> obstacles =
-      FindObstacles(migration_, parameters_.patterns, options_.verified_within_us);
-  unsettled_ = FindUnsettled(migration_, parameters_.patterns, options_.verified_within_us);
+  if (std::string const sharers = ListSharers(migration_, parameters_.patterns, false); !sharers.empty())
+    pg::Report(
+        WARNING, "the tables have rows of other families, too: " + sharers,
+        "Tables are fenced as a whole: this ends a fence that a cutback of those has left, and a cutback "
+        "refuses who writes rows of any of them, so that it needs force while others stay PostgreSQL's.",
+        "Cut families of one table over, and back, together.");
+  TimestampTz const verified_since = GetCurrentTimestamp() - options_.verified_within_us;
+  std::vector<std::string> obstacles = FindObstacles(migration_, parameters_.patterns, verified_since);
+  unsettled_ = FindUnsettled(migration_, parameters_.patterns, verified_since);
   if (unsettled_.size() > static_cast<size_t>(options_.compare_keys)) {
     obstacles.push_back(std::to_string(unsettled_.size()) +
                         " keys never held still while they were verified, and compare_keys are fewer");

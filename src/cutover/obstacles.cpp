@@ -45,7 +45,7 @@ std::string FindLiveObstacle(const std::string &migration) {
 }
 
 std::vector<std::string> FindObstacles(const Migration &migration, const std::vector<std::string> &patterns,
-                                       int64 within_us) {
+                                       TimestampTz verified_since) {
   std::vector<std::string> obstacles;
   pg::AsExtensionOwner as_owner;
   // Live sync has followed without a gap since its run began, which was before the verification.
@@ -59,7 +59,7 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                     FROM redis_migrate.verification AS v
                     WHERE v.migration = $1 AND v.proves AND v.source IN ('scan', 'replication')
                         AND (v.mapping IS NULL OR v.mapping = m.mapping)
-                        AND v.finished_at > clock_timestamp() - $3 * '1 us'::interval
+                        AND v.finished_at > $3
                         AND v.started_at > g.changed_at
                         AND v.started_at > (SELECT max(started_at)
                                             FROM redis_migrate.run
@@ -71,7 +71,9 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
                                 AND later.state = 'completed' AND NOT later.proves AND later.sample IS NULL
                                 AND later.source IN ('scan', 'replication')
                                 AND (later.mapping IS NULL OR later.mapping = m.mapping))))sql",
-      {SqlParam::Text(migration.name), SqlParam::TextArray(patterns), SqlParam::Int8(within_us)});
+      {SqlParam::Text(migration.name),
+       SqlParam::TextArray(patterns),
+       {TIMESTAMPTZOID, TimestampTzGetDatum(verified_since), false}});
   if (!unproved[0].IsNull(0))
     obstacles.push_back("no verification of late has proved that mappings " + unproved[0].Text(0) +
                         " are equal");
@@ -87,8 +89,7 @@ std::vector<std::string> FindObstacles(const Migration &migration, const std::ve
 }
 
 std::vector<KeyId> FindUnsettled(const Migration &migration, const std::vector<std::string> &patterns,
-                                 int64 within_us) {
-  // One that FindObstacles has just accepted may be older by now: more keys do no harm.
+                                 TimestampTz verified_since) {
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
       R"sql(SELECT DISTINCT d.db, d.key_bytes
@@ -96,8 +97,10 @@ std::vector<KeyId> FindUnsettled(const Migration &migration, const std::vector<s
             JOIN redis_migrate.verification_difference AS d USING (verification_id)
             JOIN redis_migrate.mapping AS m ON m.migration = v.migration AND m.mapping = d.mapping
             WHERE v.migration = $1 AND v.proves AND d.kind = 'unsettled' AND m.pattern = ANY ($2)
-                AND v.finished_at > clock_timestamp() - $3 * '1 us'::interval)sql",
-      {SqlParam::Text(migration.name), SqlParam::TextArray(patterns), SqlParam::Int8(2 * within_us)});
+                AND v.finished_at > $3)sql",
+      {SqlParam::Text(migration.name),
+       SqlParam::TextArray(patterns),
+       {TIMESTAMPTZOID, TimestampTzGetDatum(verified_since), false}});
   std::vector<KeyId> keys;
   for (uint64 i = 0; i < rows.size(); ++i)
     keys.emplace_back(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));

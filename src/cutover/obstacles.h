@@ -11,14 +11,15 @@ namespace prm {
 std::string FindLiveObstacle(const std::string &migration);
 
 // Why it is not proved that the families are equal, each a clause: no verification of late, but for keys that
-// never held still; rejects that are open. within_us: so old a verification may be. Needs SPI.
+// never held still; rejects that are open. verified_since: when the verification ended at the earliest. Needs
+// SPI.
 std::vector<std::string> FindObstacles(const Migration &migration, const std::vector<std::string> &patterns,
-                                       int64 within_us);
+                                       TimestampTz verified_since);
 
-// The keys of the families that never held still in verifications of late, which have proved all others.
-// Needs SPI.
+// The keys of the families that never held still in those verifications, which have proved all others. Needs
+// SPI.
 std::vector<KeyId> FindUnsettled(const Migration &migration, const std::vector<std::string> &patterns,
-                                 int64 within_us);
+                                 TimestampTz verified_since);
 
 // Mappings of the families that are taken for counters, quoted, in one list: those with a SET list for rows
 // that are there, and those that take strings and fill a number that is no key. Empty: none. Needs SPI.

@@ -144,6 +144,45 @@ void RequireFenceableTables(const Migration &migration, const std::vector<std::s
   TablesOf(migration, patterns, Gone::kIsAnError);
 }
 
+std::string ListSharers(const Migration &migration, const std::vector<std::string> &patterns,
+                        bool only_owned) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(WITH RECURSIVE named (mapping_id, relation) AS (
+                       SELECT mapping_id, target_relation FROM redis_migrate.mapping
+                       UNION
+                       SELECT n.mapping_id, d.refobjid
+                       FROM named AS n
+                       JOIN pg_rewrite AS w ON w.ev_class = n.relation AND w.ev_type = '1'
+                       JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                           AND d.refclassid = 'pg_class'::regclass),
+                   stored AS (
+                       SELECT mapping_id, relation FROM named
+                       UNION
+                       SELECT n.mapping_id, p.relid FROM named AS n CROSS JOIN pg_partition_tree(n.relation) AS p),
+                   families AS (
+                       SELECT m.migration, m.pattern, g.owner::text AS owner, array_agg(s.relation) AS relations,
+                           m.migration = $1 AND m.pattern = ANY ($2) AS is_named,
+                           coalesce((SELECT c.state
+                                     FROM redis_migrate.family_change AS c
+                                     WHERE c.migration = m.migration AND c.pattern = m.pattern
+                                     ORDER BY c.change_id DESC
+                                     LIMIT 1), 'redis') <> 'redis' AS is_owned
+                       FROM redis_migrate.mapping AS m
+                       JOIN redis_migrate.migration AS g USING (migration)
+                       JOIN stored AS s USING (mapping_id)
+                       GROUP BY m.migration, m.pattern, g.owner::text)
+                   SELECT string_agg(DISTINCT CASE WHEN o.owner = f.owner
+                              THEN format('%s of migration "%s"', o.pattern, o.migration)
+                              ELSE 'one of another owner' END, ', ')
+                   FROM families AS f
+                   JOIN families AS o ON NOT o.is_named AND o.relations && f.relations
+                   WHERE f.is_named AND (o.is_owned OR NOT $3))sql",
+             {pg::SqlParam::Text(migration.name), pg::SqlParam::TextArray(patterns),
+              pg::SqlParam::Bool(only_owned)})[0]
+      .Text(0);
+}
+
 void FenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms) {
   for (const Table &table : TablesOf(migration, patterns, Gone::kIsAnError)) {
     CreateTrigger(table.name, kRowTrigger, "INSERT OR UPDATE OR DELETE ON " + table.name + " FOR EACH ROW",

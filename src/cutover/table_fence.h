@@ -11,6 +11,11 @@ namespace prm {
 // Errors: 0A000 for a target that cannot be fenced, 42P01 for one that is gone.
 void RequireFenceableTables(const Migration &migration, const std::vector<std::string> &patterns);
 
+// Other families, of any migration, whose rows stand in these tables, too, in one list; empty: none. A fence
+// cannot tell their rows apart. only_owned: those that belong to PostgreSQL, or are about to.
+std::string ListSharers(const Migration &migration, const std::vector<std::string> &patterns,
+                        bool only_owned);
+
 // Puts triggers around the targets of the patterns' mappings; waits for transactions that write to them.
 // Errors: as above, 42501.
 void FenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms);

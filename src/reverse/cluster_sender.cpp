@@ -12,9 +12,7 @@ namespace prm {
 namespace {
 
 constexpr long kLookAgainMs = 20;
-constexpr int64 kPatienceMs = 500;  // with a slot that takes no transaction, before others go on without it
-constexpr int64 kHoldMs = 200;      // until it is tried again
-constexpr size_t kMostHeld = 64;
+constexpr int64 kHoldMs = 200;         // until a slot that takes no transaction is tried again
 constexpr size_t kMostLinks = 8;       // to a master
 constexpr size_t kSlotsOfALink = 8;    // of a batch; more are worth another one
 constexpr size_t kMostImporters = 16;  // connections

@@ -23,7 +23,8 @@ void NoteState(const std::string &migration, const char *state, const std::optio
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(UPDATE redis_migrate.reverse_feed
-            SET state = $2, sqlstate = $3, message = $4, since = clock_timestamp()
+            SET state = $2, sqlstate = $3, message = $4,
+                since = CASE WHEN state = 'failed' AND $2 = 'failed' THEN since ELSE clock_timestamp() END
             WHERE migration = $1)sql",
       {SqlParam::Text(migration), SqlParam::Text(state),
        SqlParam::OptionalText(problem ? std::optional(problem->SqlState()) : std::nullopt),
@@ -105,7 +106,7 @@ void Feed(const std::string &name, bool until_drained) {
     NoteState(name, "running", std::nullopt);
     Spi::Commit();
     pg::CommitSignal signal(begun.feed_id);
-    bool is_failed = false;
+    std::optional<pg::Problem> noted;
     int64 sent_ms = pg::MonotonicMs();
     for (int64 looked_ms = sent_ms;;) {
       int64 sent = 0;
@@ -123,12 +124,15 @@ void Feed(const std::string &name, bool until_drained) {
             pg::MonotonicMs() - sent_ms > kMostMoveMs)
           throw pg::Failure(feed.problem()->sqlstate, feed.problem()->message);
       }
-      if (feed.problem().has_value() != is_failed) {
-        is_failed = !is_failed;
-        NoteState(name, is_failed ? "failed" : "running", feed.problem());
+      int64 const now_ms = pg::MonotonicMs();
+      bool const is_time = now_ms - looked_ms > kLookMs;
+      bool const is_other = is_time && noted && feed.problem() && noted->message != feed.problem()->message;
+      if (feed.problem().has_value() != noted.has_value() || is_other) {
+        noted = feed.problem();
+        NoteState(name, noted ? "failed" : "running", noted);
         Spi::Commit();
       }
-      if (int64 const now_ms = pg::MonotonicMs(); now_ms - looked_ms > kLookMs) {
+      if (is_time) {
         looked_ms = now_ms;
         feed.Look();
         Wanted const now = ReadWanted(name);

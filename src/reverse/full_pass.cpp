@@ -12,10 +12,12 @@ namespace {
 
 constexpr char kKeysAtOnce[] = "1000";
 constexpr long kLookAgainMs = 200;
+constexpr int64 kScanAgainMs = 1000;  // slots that are being moved
 
 }  // namespace
 
-// All rows, and then all keys of the pattern, whose rows may be gone. What changes meanwhile is noted again.
+// All rows; then there are all keys of the pattern, whose rows may be gone. What changes meanwhile is noted
+// again.
 void ReverseFeed::SendAllRows(Fed &fed) {
   fed.outbox.BeginFull();
   Spi::Commit();
@@ -30,33 +32,55 @@ void ReverseFeed::SendAllRows(Fed &fed) {
     if (last.empty()) break;
   }
   // Where queries may skip keys, some have never had rows.
-  if (fed.reverse.mapping.no_row != "skip") RemoveKeysWithoutRows(fed);
-  fed.outbox.EndFull();
+  fed.unscanned = fed.reverse.mapping.no_row == "skip" ? redis::Slots() : ~redis::Slots();
+  fed.open.reset();
+  fed.scan_at_ms = 0;
+  fed.outbox.NoteUnscanned(fed.unscanned);
   Spi::Commit();
 }
 
-void ReverseFeed::RemoveKeysWithoutRows(Fed &fed) {
-  if (sender_->is_cluster()) return RemoveKeysOfCluster(fed);
-  ServerConnection server(server_, GetUserId());
-  pg::ValueOrThrow(server->Command({"SELECT", std::to_string(fed.reverse.db)}));
-  RemoveKeysWithoutRows(fed, *server, ~redis::Slots());
+// Returns 1 if it has come further.
+int64 ReverseFeed::RemoveKeysWithoutRows(Fed &fed) {
+  if (fed.unscanned.none() || pg::MonotonicMs() < fed.scan_at_ms) return 0;
+  redis::Slots left;
+  if (sender_->is_cluster()) {
+    left = RemoveKeysOfCluster(fed);
+  } else {
+    ServerConnection server(server_, GetUserId());
+    pg::ValueOrThrow(server->Command({"SELECT", std::to_string(fed.reverse.db)}));
+    RemoveKeysWithoutRows(fed, *server, ~redis::Slots());
+  }
+  fed.scan_at_ms = pg::MonotonicMs() + kScanAgainMs;
+  if (left == fed.unscanned) return 0;
+  fed.unscanned = left;
+  fed.outbox.NoteUnscanned(left);
+  Spi::Commit();
+  return 1;
 }
 
-// Node by node, until each slot was at one of them as long as that was scanned.
-void ReverseFeed::RemoveKeysOfCluster(Fed &fed) {
+// Node by node, until each slot was at one of them as long as that was scanned. Returns those that are being
+// moved, for which nobody else waits.
+redis::Slots ReverseFeed::RemoveKeysOfCluster(Fed &fed) {
   redis::Deployment deployment = ServerOptions(server_, GetUserId());
   Spi::Commit();
   deployment.read_from = redis::ReadFrom::kMaster;
   ClusterResources resources;
   source::ClusterWalk walk(deployment, resources.waiter);
-  redis::Slots done;
-  for (int64 until_ms = pg::MonotonicMs() + kMostMoveMs; !done.all();) {
+  redis::Slots done = ~fed.unscanned;
+  int64 const patience_ms = fed.open ? 0 : kPatienceMs;
+  fed.open.reset();
+  for (int64 progress_ms = pg::MonotonicMs(); !done.all();) {
     pg::ThrowIfError(walk.FindTopology());
     redis::Slots const imported = pg::ValueOrThrow(walk.ImportedSlots());
     auto const slots = walk.EnterNext(done, imported);
     if (!slots.ok()) {
-      if (slots.error().code != ErrorCode::kUnavailable || pg::MonotonicMs() >= until_ms)
-        pg::ThrowIfError(slots);
+      int64 const waited_ms = pg::MonotonicMs() - progress_ms;
+      if (slots.error().code != ErrorCode::kUnavailable || waited_ms >= kMostMoveMs) pg::ThrowIfError(slots);
+      if (waited_ms >= patience_ms && (~done).count() <= kMostHeld) {
+        fed.open = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW,
+                               "keys without rows are not looked for yet: " + slots.error().message};
+        break;
+      }
       pg::Sleep(kLookAgainMs);
       continue;
     }
@@ -65,8 +89,9 @@ void ReverseFeed::RemoveKeysOfCluster(Fed &fed) {
     redis::Slots const stable = pg::ValueOrThrow(walk.StableSlots());
     size_t const before = done.count();
     if (walk.epoch() == epoch) done |= slots.value() & stable & ~pg::ValueOrThrow(walk.ImportedSlots());
-    if (done.count() > before) until_ms = pg::MonotonicMs() + kMostMoveMs;
+    if (done.count() > before) progress_ms = pg::MonotonicMs();
   }
+  return ~done;
 }
 
 // Of those keys of the pattern at a server that are in these slots.

@@ -183,7 +183,7 @@ bool Outbox::ForgetAtRest() const {
                    rejects AS (
                        DELETE FROM redis_migrate.reverse_reject WHERE mapping_id = (SELECT mapping_id FROM resting)),
                    passes AS (
-                       UPDATE redis_migrate.reverse_mapping SET in_full_pass = false
+                       UPDATE redis_migrate.reverse_mapping SET in_full_pass = false, unscanned = NULL
                        WHERE mapping_id = (SELECT mapping_id FROM resting) AND in_full_pass)
                    SELECT EXISTS (SELECT FROM resting))sql",
              {SqlParam::Int8(mapping_id_)})[0]
@@ -194,7 +194,8 @@ bool Outbox::NeedsFull() const {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
              R"sql(SELECT EXISTS (SELECT FROM redis_migrate.outbox_gap WHERE mapping_id = $1)
-                          OR EXISTS (SELECT FROM redis_migrate.reverse_mapping WHERE mapping_id = $1 AND in_full_pass))sql",
+                          OR EXISTS (SELECT FROM redis_migrate.reverse_mapping
+                                     WHERE mapping_id = $1 AND in_full_pass AND unscanned IS NULL))sql",
              {SqlParam::Int8(mapping_id_)})[0]
       .Bool(0);
 }
@@ -202,9 +203,9 @@ bool Outbox::NeedsFull() const {
 void Outbox::BeginFull() const {
   {
     pg::AsExtensionOwner as_owner;
-    for (const char *sql :
-         {"UPDATE redis_migrate.reverse_mapping SET in_full_pass = true WHERE mapping_id = $1",
-          "DELETE FROM redis_migrate.outbox_gap WHERE mapping_id = $1"})
+    for (const char *sql : {"UPDATE redis_migrate.reverse_mapping SET in_full_pass = true, unscanned = NULL "
+                            "WHERE mapping_id = $1",
+                            "DELETE FROM redis_migrate.outbox_gap WHERE mapping_id = $1"})
       Spi::Execute(sql, {SqlParam::Int8(mapping_id_)});
   }
   Spi::Commit();
@@ -212,10 +213,22 @@ void Outbox::BeginFull() const {
   pg::WaitForHolders(pg::LockTag(pg::kOutboxLocks, static_cast<uint64>(mapping_id_)));
 }
 
-void Outbox::EndFull() const {
+void Outbox::NoteUnscanned(const redis::Slots &slots) const {
+  std::optional<std::string> const left =
+      slots.any() ? std::optional(redis::SlotsToText(slots)) : std::nullopt;
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("UPDATE redis_migrate.reverse_mapping SET in_full_pass = false WHERE mapping_id = $1",
-               {SqlParam::Int8(mapping_id_)});
+  Spi::Execute(
+      "UPDATE redis_migrate.reverse_mapping SET in_full_pass = $2 IS NOT NULL, unscanned = $2 WHERE "
+      "mapping_id = $1",
+      {SqlParam::Int8(mapping_id_), SqlParam::OptionalText(left)});
+}
+
+redis::Slots Outbox::ReadUnscanned() const {
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute("SELECT unscanned FROM redis_migrate.reverse_mapping WHERE mapping_id = $1",
+                                 {SqlParam::Int8(mapping_id_)});
+  if (rows.size() == 0 || rows[0].IsNull(0)) return {};
+  return pg::ValueOrThrow(redis::SlotsFromText(rows[0].Text(0)));
 }
 
 void Outbox::NoteGap(const char *reason) const {

@@ -1,6 +1,7 @@
 // The outbox: which rows have changed here since their keys were last written to Redis.
 #pragma once
 
+#include "redis/cluster_slots.h"
 #include "reverse/reverse_mapping.h"
 
 namespace prm {
@@ -47,12 +48,14 @@ class Outbox {
   bool ForgetAtRest() const;
 
   // Whether changes were not noted, because the outbox was full or the target was truncated, or because a
-  // pass over all rows that this has led to has not ended.
+  // pass over all rows that this has led to has not written them all.
   bool NeedsFull() const;
   // Begins that pass: what changes from now on is noted. Commits, and waits for the transactions that have
   // not noted theirs; nobody waits for this.
   void BeginFull() const;
-  void EndFull() const;
+  // All rows are written. The pass ends when no slot is left in which to look for keys without rows.
+  void NoteUnscanned(const redis::Slots &slots) const;
+  redis::Slots ReadUnscanned() const;
   // Makes that pass needed.
   void NoteGap(const char *reason) const;
   // Notes a gap if partitions of the target have come, gone or been truncated, which no trigger tells.

@@ -54,7 +54,10 @@ ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name
             ? ""
             : "Mapping \"" + problems.begin()->first + "\": " + problems.begin()->second.problem + ".",
         "SELECT * FROM redis_migrate.reverse_problems(" + pg::QuoteLiteral(migration_) + ").");
-  for (Fed &fed : fed_) ReadRejected(fed);
+  for (Fed &fed : fed_) {
+    ReadRejected(fed);
+    fed.unscanned = fed.outbox.ReadUnscanned();
+  }
   std::string const instance = FeedInstance();
   Spi::Commit();
   sender_ = ReverseSender::Open(migration_, server_, instance);
@@ -111,7 +114,11 @@ int64 ReverseFeed::SendSome(Fed &fed) {
   if (fed.outbox.IsAtRest()) {
     // A cutover that is just being committed ends the rest: what it leads to is not forgotten, and no gap
     // that is about to be forgotten stands for it.
-    if (TryLockFamilies(migration_) && fed.outbox.ForgetAtRest()) fed.rejected.clear();
+    if (TryLockFamilies(migration_) && fed.outbox.ForgetAtRest()) {
+      fed.rejected.clear();
+      fed.unscanned.reset();
+      fed.open.reset();
+    }
     Spi::Commit();
     return 0;
   }
@@ -128,9 +135,13 @@ int64 ReverseFeed::SendSome(Fed &fed) {
     SendAllRows(fed);
     ++sent;
   }
+  sent += RemoveKeysWithoutRows(fed);
   sent += SendOutbox(fed);
   has_more_ |= fed.outbox.HasMore();
-  if (fed.outbox.HasPassedOver()) problem_ = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW, sender_->WhyHeld()};
+  if (fed.open) problem_ = fed.open;
+  if (fed.outbox.HasPassedOver())
+    problem_ = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW,
+                           sender_->WhyHeld() + (fed.open ? "; " + fed.open->message : "")};
   return sent;
 }
 

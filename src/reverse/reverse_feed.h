@@ -69,6 +69,9 @@ class ReverseFeed {
     int64 held_until_ms = 0;
     std::set<RowName> rejected = {};  // rows that cannot be written back, as reverse_reject has them
     int64 retry_at_ms = 0;            // these
+    redis::Slots unscanned = {};      // of which a pass over all rows has yet to look for keys without rows
+    int64 scan_at_ms = 0;             // them, once more
+    std::optional<pg::Problem> open = std::nullopt;  // why they were left out
   };
   // Changes of a batch.
   struct Done {
@@ -87,9 +90,9 @@ class ReverseFeed {
   int64 SendOutbox(Fed &fed);
   void SendAllRows(Fed &fed);
   void SendNames(Fed &fed, std::set<RowName> names);
-  void RemoveKeysWithoutRows(Fed &fed);
+  int64 RemoveKeysWithoutRows(Fed &fed);
   void RemoveKeysWithoutRows(Fed &fed, redis::Connection &connection, const redis::Slots &slots);
-  void RemoveKeysOfCluster(Fed &fed);
+  redis::Slots RemoveKeysOfCluster(Fed &fed);
 
   // Reads the rows with these names and adds their keys to the sender; notes those at fault in refused_.
   // Returns the names for which there was no room.

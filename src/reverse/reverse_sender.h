@@ -9,6 +9,9 @@ namespace prm {
 
 // So long is waited for slots of a cluster that are being moved, while none is done.
 constexpr int64 kMostMoveMs = 5000;
+// After so long others go on without them, if no more than so many are left.
+constexpr int64 kPatienceMs = 500;
+constexpr size_t kMostHeld = 64;
 
 class ReverseSender {
  public:
