@@ -114,22 +114,6 @@ bool ForgetRows(int64 mapping_id) {
   return forgotten > 0;
 }
 
-// Whether the entries of a mapping's ledger would be taken for other rows than they are of.
-bool MeansOtherRows(const Mapping &old, const Mapping &mapping) {
-  if (mapping.target != old.target || mapping.key_columns != old.key_columns) return true;
-  if (mapping.ledger == "full" && old.ledger == "full") return false;
-  // Entries of a packed ledger do not name their keys: they hold only for one pattern, and for one way in
-  // which its keys name rows.
-  if (mapping.ledger != "packed" || mapping.pattern != old.pattern) return true;
-  return old.ledger != "full" && mapping.ledger_reason != old.ledger_reason;
-}
-
-// Whether nothing tells any more of which rows the entries of a packed ledger are.
-bool HasWorthlessEntries(const Mapping &mapping) {
-  return ReadLedgerMark(mapping.id) == LedgerMark::kOtherSecret ||
-         !FitsKeyColumns(mapping, LoadTarget(mapping));
-}
-
 Mapping &FindMapping(Migration &migration, const std::string &name) {
   for (Mapping &mapping : migration.mappings)
     if (mapping.name == name) return mapping;
@@ -380,8 +364,7 @@ PRM_FUNCTION(alter_mapping) {
   });
   if (mapping.pattern != old.pattern || mapping.databases != old.databases)
     WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
-  bool const is_worthless =
-      MeansOtherRows(old, mapping) || (old.ledger == "packed" && HasWorthlessEntries(mapping));
+  bool const is_worthless = HasWorthlessEntries(old, mapping);
   if (mapping.ledger != "none") EnsureLedgerSecret();
   pg::AsExtensionOwner as_owner;
   Spi::Execute(

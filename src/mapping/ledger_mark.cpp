@@ -111,8 +111,16 @@ void SetLedgerMark(const Mapping &mapping) {
       {SqlParam::Int8(mapping.id), SqlParam::OptionalTextArray(facts)});
 }
 
-bool FitsKeyColumns(const Mapping &mapping, const Target &target) {
-  return Outdated(mapping, FactsOf(target)).empty();
+bool HasWorthlessEntries(const Mapping &old, const Mapping &mapping) {
+  if (mapping.target != old.target || mapping.key_columns != old.key_columns) return true;
+  if (mapping.ledger != "full" || old.ledger != "full") {
+    // Entries of a packed ledger do not name their keys: they hold only for one pattern, and for one way in
+    // which its keys name rows.
+    if (mapping.ledger != "packed" || mapping.pattern != old.pattern) return true;
+    if (old.ledger != "full" && mapping.ledger_reason != old.ledger_reason) return true;
+  }
+  return old.ledger == "packed" && (ReadLedgerMark(mapping.id) == LedgerMark::kOtherSecret ||
+                                    !Outdated(mapping, FactsOf(LoadTarget(mapping))).empty());
 }
 
 void RequireFittingKeyColumns(const Mapping &mapping, const Target &target) {

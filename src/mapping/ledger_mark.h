@@ -23,12 +23,14 @@ LedgerMark ReadLedgerMark(int64 mapping_id);
 // secret is there. Needs SPI. Errors: those of LoadTarget.
 void SetLedgerMark(const Mapping &mapping);
 
-// Whether the entries of a packed ledger are hashes of such values as the key columns have now. Wider
-// integers, text instead of varchar, a domain instead of its type and another deterministic collation change
-// no hash. Needs SPI.
-bool FitsKeyColumns(const Mapping &mapping, const Target &target);
+// Whether the entries of a ledger, which were made by the definition `old`, would be taken for other rows
+// than they are of by a new one, or tell no more of which rows they are. Needs SPI. Errors: those of
+// LoadTarget.
+bool HasWorthlessEntries(const Mapping &old, const Mapping &mapping);
 
-// Raises an error if they do not fit. Labels that an enum has got since are added to the mark. Errors: 55000.
+// Raises an error unless the entries of a packed ledger are hashes of such values as the key columns have
+// now. Wider integers, text instead of varchar, a domain instead of its type and another deterministic
+// collation change no hash. Labels that an enum has got since are added to the mark. Errors: 55000.
 void RequireFittingKeyColumns(const Mapping &mapping, const Target &target);
 
 // For the hint of an error about a packed ledger whose entries are worthless: the command that empties it,
