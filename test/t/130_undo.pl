@@ -53,16 +53,27 @@ like($err, qr/would be undone: (\d+) rows restored, (\d+) put back, (\d+) remove
 (my $told = $err) =~ s/.*?(\d+ rows restored.*?)\n.*/$1/s;
 is(same('third'), '0 0 0 0 0', 'changes nothing');
 
-# Ended at random moments, and once more.
+# Ended at a row that somebody holds, at random moments, and once more.
+my ($hits, $left) = (0, "SELECT count(*) FROM redis_migrate.journal WHERE run_id = $second");
+sub ended { my ($pid) = @_; kill 'KILL', $pid if $pid; wait_until('the server', sub { answers($node, $pid) }); ++$hits if $pid && rows("SELECT state FROM redis_migrate.undos WHERE run_id = $second ORDER BY started_at DESC LIMIT 1") eq 'interrupted'; return; }
+my $holding = start_sql($node, q{BEGIN; SELECT FROM strings WHERE id = '3000' FOR UPDATE; SELECT pg_sleep(60)}, name => 'holding');
+wait_until('the row to be held', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holding' AND wait_event = 'PgSleep'}) eq '1' });
+my $waiting = start_sql($node, "CALL redis_migrate.undo_run($second)", name => 'undo');
+my $waiter = q{SELECT pid FROM pg_stat_activity WHERE application_name = 'undo' AND wait_event_type = 'Lock'};
+wait_until('the undo to wait', sub { rows($waiter) ne '' });
+ended(rows($waiter));
+$_->finish for $waiting, $holding;
+is($hits, 1, 'a kill that has met an undo');
+cmp_ok(rows($left), '>', 0, 'has left work');
 for my $kill (1 .. $kills)
 {
     my $undo = start_sql($node, "CALL redis_migrate.undo_run($second)", name => 'undo');
     usleep(10_000 + int rand 400_000);
     my $pid = rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'undo' AND state = 'active'});
-    kill 'KILL', $pid if $pid;
+    ended($pid);
     $undo->finish;
-    wait_until('the server', sub { answers($node, $pid) });
 }
+note("$hits of the kills have met an undo");
 # Two operators at once; and PostgreSQL itself ends.
 my @undos = map { start_sql($node, "CALL redis_migrate.undo_run($second)", name => "undo$_") } 1, 2;
 usleep(50_000);

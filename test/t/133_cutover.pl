@@ -8,6 +8,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Digest::SHA qw(sha256_hex);
 use HostileRedis;
+use IO::Select;
+use IO::Socket::INET;
 use PrmLive;
 use PrmTest;
 use PrmTools;
@@ -42,6 +44,11 @@ rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/ERROR:  55000: migration "live" should not be cut over\nDETAIL:  Because no verification of late has proved that mappings "strings" are equal\./, 'nor without a verification');
 rows($verify);
+$redis->cli_lines(qq{SET s:bad "\\x00"\n});
+is(wait_for($node), '', 'a key that the table does not take');
+like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/ERROR:  55000: migration "live" should not be cut over\nDETAIL:  Because 1 keys are rejected\.\nHINT:  .*redis_migrate\.rejects/, 'nor while a key is rejected');
+$redis->cli('DEL', 's:bad');
+is(wait_for($node), '', 'it goes');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', verified_within => '1 ms')}), qr/Because no verification of late/, 'an old one does not count');
 rows(q{UPDATE strings SET value = 'other' WHERE id IN (SELECT id FROM strings ORDER BY id LIMIT 5)});  # a sample may miss one
 rows($verify);
@@ -135,15 +142,23 @@ $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 
 like($err, qr/ERROR:  57014: live sync did not apply all changes in time/, 'live sync that is behind stops it before the pause');
 $held->release;
 is(wait_for($node), '', 'live sync goes on');
+# Connections are closed with what they have sent: a write that waits for the end of the pause is not executed.
+my $client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $redis->port) or die "connect: $!\n";
+sub answer { my $bytes; return !IO::Select->new($client)->can_read(10) ? '' : sysread($client, $bytes, 100) ? $bytes : 'closed'; }
+syswrite $client, "AUTH migrator topsecret\r\n";
+is(answer(), "+OK\r\n", 'a client');
 # Once it is committed, nobody who cancels it is told that nothing has changed.
 my $cancelling = HostileRedis->new($redis->port, sub {
     local $SIG{CHLD} = 'DEFAULT';
-    rows(q{SELECT pg_cancel_backend(pid) FROM redis_migrate.cutover WHERE state = 'running' AND step = 'resuming'}) if uc(join ' ', map { $_ // '' } @_[ 1, 2 ]) eq 'CLIENT UNPAUSE';
+    my $command = uc join ' ', map { $_ // '' } @_[ 1 .. 4 ];
+    if ($command eq 'CLIENT KILL TYPE NORMAL') { syswrite $client, "HSET h:waiting f 1\r\n"; usleep(100_000); }
+    rows(q{SELECT pg_cancel_backend(pid) FROM redis_migrate.cutover WHERE state = 'running' AND step = 'resuming'}) if $command =~ /^CLIENT UNPAUSE/;
     return undef;
 });
 rows("ALTER SERVER live OPTIONS (SET port '" . $cancelling->port . "')");
 my $told = notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true)});
-like($told, qr/h:\{id\} is now in state postgres/, 'connections are closed');
+like($told, qr/h:\{id\} is now in state postgres/, 'a cutover that closes connections');
+is(answer() . $redis->cli('EXISTS', 'h:waiting'), 'closed0', 'has closed that of the client, whose write has not come');
 unlike($told, qr/ERROR/, 'and nobody is told otherwise');
 rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
 is(wait_for($node), '', 'also those of live sync, which goes on');

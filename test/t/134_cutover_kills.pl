@@ -46,6 +46,7 @@ my %kills = (
         wait_until('a restart', sub { $crashes->() > $before && answers($node) });
     },
     'PostgreSQL' => sub { $node->stop('immediate'); $node->start; },
+    'the postmaster' => sub { kill_postgres($node); },
     'Redis' => sub { $redis->restart('KILL'); },
     'a cancel' => sub { my ($pid) = @_; rows("SELECT pg_cancel_backend($pid)"); },
     'a termination' => sub { my ($pid) = @_; rows("SELECT pg_terminate_backend($pid)"); },
@@ -131,7 +132,7 @@ rows(q{ALTER SYSTEM RESET pg_redis_migrate.databases; SELECT pg_reload_conf()});
 
 # The way back.
 my $cutback = q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)};
-for my $end ((map { [ 'the session', $_ ] } 'fencing', 'draining', 'waiting', 'resuming'), [ 'PostgreSQL', 'waiting' ], [ 'Redis', 'draining' ], [ 'a cancel', 'resuming' ])
+for my $end ((map { [ 'the session', $_ ] } 'fencing', 'draining', 'waiting', 'resuming'), [ 'the postmaster', 'waiting' ], [ 'Redis', 'draining' ], [ 'a cancel', 'resuming' ])
 {
     my ($what, $step) = @$end;
     follows();
@@ -147,8 +148,20 @@ for my $end ((map { [ 'the session', $_ ] } 'fencing', 'draining', 'waiting', 'r
     is(sql_error($node, q{UPDATE strings SET value = value}), '', 'the tables are not fenced');
     ok(!can_write(), 'the writers of Redis are');
 }
+# With a reverse feed at work, nothing that was changed here is lost.
+rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}'); INSERT INTO strings VALUES ('way1', 'x'), ('way2', 'x')});
+$cutback = q{CALL redis_migrate.cutback('live', pattern => 's:{id}')};
+for my $end ([ 'the session', 'draining' ], [ 'the postmaster', 'comparing' ])
+{
+    my ($what, $step) = @$end;
+    follows();
+    rows(qq{UPDATE strings SET value = '$what ' || id});
+    end_at($what, $step, $cutback);
+    is(state_now() . sql_error($node, q{UPDATE strings SET value = value || '!' WHERE id = 'way1'}), 'postgres', "$what at $step of a cutback with a reverse feed: undone");
+}
 follows();
 is(sql_error($node, $cutback), '', 'a cutback');
+is($redis->cli('MGET', 's:way1', 's:way2'), "the postmaster way1!\nthe postmaster way2", 'Redis has what the tables have');
 ok(can_write(), 'gives rights back');
 is(sql_error($node, cutover()), '', 'and may be followed by a cutover');
 

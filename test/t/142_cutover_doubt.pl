@@ -29,7 +29,10 @@ rows(q{CREATE TABLE base (id text PRIMARY KEY, value text); CREATE VIEW view AS 
     CREATE TABLE part0 PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0); CREATE VIEW joined AS SELECT b.id, b.value FROM base AS b JOIN parted AS p USING (id);
     CREATE FUNCTION put() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO base VALUES (NEW.id, NEW.value) ON CONFLICT (id) DO UPDATE SET value = excluded.value; RETURN NEW; END';
     CREATE TRIGGER put INSTEAD OF INSERT OR UPDATE ON joined FOR EACH ROW EXECUTE FUNCTION put()});
-for (qw(view parted joined)) { rows("SELECT redis_migrate.add_mapping('live', '$_', '$_:{id}', '$_', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}')"); }
+my ($host, $port) = ($node->host, $node->port);
+rows(qq{CREATE EXTENSION postgres_fdw; CREATE SERVER loopback FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'postgres'); CREATE USER MAPPING FOR CURRENT_USER SERVER loopback;
+    CREATE FOREIGN TABLE far (id text NOT NULL, value text) SERVER loopback OPTIONS (table_name 'base')});
+for (qw(view parted joined far)) { rows("SELECT redis_migrate.add_mapping('live', '$_', '$_:{id}', '$_', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}')"); }
 $redis->cli_lines(join '', (map { "SET s:$_ $_\n" } 1 .. 2000), "HSET h:a f 1\nZADD z:a 1 x\nSET view:a 1\nSET parted:a 1\n");
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
@@ -42,6 +45,7 @@ rows(q{SELECT redis_migrate.set_reverse_query('live', 'hashes', $$SELECT id, 'ha
 like(sql_error($node, cutover('h:{id}')), qr/ERROR:  55000: the rows of 1 of 1 keys would write something else to Redis than it has\nDETAIL:  Mapping "hashes": 1 keys, with letters and digits masked: h:x\.\nHINT:  .*check_reverse.*no_way_back/, 'a row that does not go back as it came speaks against it');
 is(state_of('h:{id}'), 'redis', 'before anything is changed');
 like(sql_error($node, cutover('view:{id}')), qr/ERROR:  55000: .* no way back\nDETAIL:  Mapping "view": the target is a foreign table, has foreign partitions, or is a view/, 'as does a target that cannot be followed');
+like(sql_error($node, cutover('far:{id}')), qr/ERROR:  55000: .* no way back\nDETAIL:  Mapping "far": the target is a foreign table/, 'such as a foreign table');
 is(sql_error($node, cutover('h:{id}', ', no_way_back => true')), '', 'unless it is said');
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 'h:{id}', discard_changes => true)}), '', 'back');
 

@@ -12,12 +12,13 @@ package PrmTools;
 use strict;
 use warnings;
 
+use Cwd ();
 use Exporter qw(import);
 use POSIX ();
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(answers start_sql wait_until elapsed sql_error last_run);
+our @EXPORT = qw(answers start_sql wait_until elapsed sql_error last_run kill_postgres);
 
 # Starts psql with the statements, each a transaction of its own. Ends it when the object goes.
 my $started = 0;
@@ -69,6 +70,20 @@ sub elapsed
     my $start = time;
     $code->();
     return time - $start;
+}
+
+# Ends the postmaster by SIGKILL, and starts the server again once its other processes have noticed. Calls $meanwhile, if
+# given, before that.
+sub kill_postgres
+{
+    my ($node, $meanwhile) = @_;
+    my ($pid) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+    $node->kill9;
+    wait_until('the postmaster to be gone', sub { !kill 0, $pid });  # its lock files name it
+    my $directory = Cwd::realpath($node->data_dir);
+    wait_until('its processes to notice', sub { !grep { (readlink($_) // '') eq $directory } glob '/proc/[0-9]*/cwd' });
+    $meanwhile->() if $meanwhile;
+    return $node->start;
 }
 
 # The stderr of psql for the statements, verbose: SQLSTATE, DETAIL, HINT. NOTICEs are not shown.
