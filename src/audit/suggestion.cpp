@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "pg/encoding.h"
 #include "pg/memory.h"
 
 namespace prm {
@@ -140,7 +141,10 @@ std::vector<Column> ValueColumns(const std::string &type, const FamilyStats &sta
   if (type == "set") return {key};
   if (type == "zset") return {key, {"score", "double precision", "", false}};
   if (type == "hash") return {{"field", "text", "", true}, ValueColumn(stats, "value")};
-  if (type == "stream") return {{"entry_id", "text", "", true}, {"content", "jsonb", "json", false}};
+  if (type == "stream")
+    return {{"entry_id", "text", "", true},
+            IsText(stats) ? Column{"content", "jsonb", "json", false}
+                          : Column{"content", "bytea[]", "fields_bytes", false}};
   return {};
 }
 
@@ -158,8 +162,10 @@ Suggestion Suggest(const Family &family, const std::string &migration, const std
   Suggestion suggestion{PriorityOf(words), std::nullopt, std::nullopt};
   std::string const type = family.stats.Type();
   std::vector<Column> const values = ValueColumns(type, family.stats);
-  // The pattern * would take the keys of all others.
-  if (values.empty() || family.pattern.text() == "*") return suggestion;
+  // The pattern * would take the keys of all others. One that the server's encoding lacks cannot be written.
+  std::string scratch;
+  if (values.empty() || family.pattern.text() == "*" || !pg::TextFromUtf8(family.pattern.text(), scratch))
+    return suggestion;
 
   std::vector<Column> columns;
   for (const Capture &capture : family.pattern.captures())

@@ -23,6 +23,7 @@ for my $name (keys %text)
     $redis->cli('SET', "text:$name:$text{$name}", $text{$name});
     $redis->cli('HSET', "hash:$name", $text{$name}, $text{$name});
 }
+$redis->cli('XADD', "stream:$_", '1-1', 'field', $text{$_}) for 'e_acute', 'broken';
 $redis->cli('SET', 'json:plain', qq({"name": "$text{e_acute}"}));
 $redis->cli('SET', 'json:escaped', '{"name": "caf\u00e9"}');
 $redis->cli('SET', "s\xc3\xa9ries:1", 'x');
@@ -45,6 +46,7 @@ for my $encoding (sort keys %text_of)
         CREATE SERVER shop FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '$host', port '$port');
         CREATE USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS (username '$user', password '$password');
         SELECT redis_migrate.create_migration('m', 'shop', unmapped => 'reject');
+        SELECT redis_migrate.skip_keys('m', 'stream:{name}');
         CREATE TABLE texts (name text PRIMARY KEY, key text, capture text, value text);
         SELECT redis_migrate.add_mapping('m', 'texts', 'text:{name}:{capture}', 'texts', 'SELECT name, key, capture, value FROM redis_batch', '{name}');
         CREATE TABLE fields (name text PRIMARY KEY, field text, value text);
@@ -80,6 +82,15 @@ for my $encoding (sort keys %text_of)
         WHERE key_bytes = 'hash:broken'}), 't|t', "$encoding: what is no text is NULL");
     is($run->("CALL redis_migrate.audit('shop'); SELECT count(*) FROM redis_migrate.audit_families WHERE pattern LIKE 's\xc3\xa9ries%'"),
         1, "$encoding: an audit names its family");
+    is($run->(q{DO $$ DECLARE f record; BEGIN
+            PERFORM redis_migrate.create_migration('shop', 'shop');
+            FOR f IN SELECT * FROM redis_migrate.audit_families WHERE suggestion IS NOT NULL LOOP
+                EXECUTE f.create_table; EXECUTE f.suggestion;
+            END LOOP; END $$;
+        CALL redis_migrate.run('shop');
+        SELECT count(*) FROM redis_migrate.rejects WHERE migration = 'shop' AND pattern LIKE 'stream:%'}),
+        0, "$encoding: its suggestions run, and streams of any bytes are kept");
+    $run->(q{SELECT redis_migrate.drop_migration('shop')});
 }
 
 is($node->safe_psql($_, q{SELECT string_agg(rule, ',') FROM redis_migrate.rejects WHERE key_bytes = 'json:escaped'}),
