@@ -1,4 +1,5 @@
-# DROP EXTENSION while a background run stores a batch: it waits for the batch, and the two never wait for each other.
+# DROP EXTENSION while a background run stores a batch: it waits for the batch, and the two never wait for each other. It begins
+# while the batch sleeps: without the lock on the extension, each round fails.
 
 use strict;
 use warnings;
