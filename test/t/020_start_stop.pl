@@ -82,8 +82,9 @@ $proxy->tell('rate 300000');
 wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM shop') > 0 });
 is(as('owner', q{SELECT position <> '', keys_read > 0, keys_per_second > 0, since <= clock_timestamp() FROM redis_migrate.workers}), 't|t|t|t',
     'position and rate of a worker are seen');
-is(as('owner', q{SELECT position <> '', keys_read BETWEEN 1 AND keys_estimated, keys_per_second > 0, estimated_end > clock_timestamp() FROM redis_migrate.progress}),
-    't|t|t|t', 'so they are of a run, and when it may end');
+is(as('owner', q{SELECT position <> '', keys_read BETWEEN 1 AND keys_estimated, keys_per_second > 0, estimated_end > clock_timestamp(), percent = round(100.0 * keys_read / keys_estimated, 1),
+        percent BETWEEN 0 AND 100 FROM redis_migrate.progress}),
+    't|t|t|t|t|t', 'so they are of a run, when it may end, and how much of it is done');
 # Nothing comes for longer than a batch has taken so far, as while one huge value is read.
 $proxy->tell('hold');
 my ($rate, $later) = map { $node->safe_psql('postgres', "SELECT keys_per_second FROM redis_migrate.progress, pg_sleep($_)") } 1, 2;

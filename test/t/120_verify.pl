@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use HostileRedis;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PrmLive;
@@ -123,9 +124,8 @@ is(verify() . found(), '', 'nothing differs');
 like(verdict(), qr/^(f\|1 key never held still|t\|)$/, 'but one may never have held still');
 kill 'KILL', $busy;
 waitpid $busy, 0;
-$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
 
-# Cancelled; and a Redis that goes away.
+# Cancelled.
 my ($before, $error) = rows("SELECT $last");
 for my $ms (50, 100, 200, 400, 800)    # on a busy machine it takes a while to begin
 {
@@ -135,6 +135,49 @@ for my $ms (50, 100, 200, 400, 800)    # on a busy machine it takes a while to b
 like($error, qr/57014/, 'it can be cancelled');
 is(rows("SELECT state, sqlstate FROM redis_migrate.verifications WHERE verification_id = $last"), 'failed|57014', 'and says so');
 is(rows('SELECT count(*) FROM redis_migrate.verification_met'), '0', 'and leaves nothing');
+
+# What happens while it reads, and then stands in the way of a proof. Its first SCAN is held back meanwhile.
+sub verify_while
+{
+    my ($action) = @_;
+    my $is_done = 0;
+    my $acting = HostileRedis->new($redis->port, sub {
+        local $SIG{CHLD} = 'DEFAULT';
+        $action->() if uc $_[1] eq 'SCAN' && !$is_done++;
+        return undef;
+    });
+    rows("ALTER SERVER live OPTIONS (SET port '" . $acting->port . "')");
+    my $error = verify(q{, source => 'scan'});
+    rows("ALTER SERVER live OPTIONS (SET port '" . $redis->port . "')");
+    return $error . verdict();
+}
+# With fewer keys.
+$redis->cli('EVAL', q{for i = 1, 20000 do redis.call('DEL', 's:n' .. i) end redis.call('DEL', 's:big1', 's:big2', 's:big3', 'l:long', 'z:long')}, 0);
+is(wait_for($node), '', 'live sync');
+is(verify_while(sub {
+    $redis->cli('ACL', 'SETUSER', 'default', '-psync');
+    $redis->cli('CLIENT', 'KILL', 'TYPE', 'replica');
+    wait_until('the link to be refused', sub { live($node, 'state') eq 'connecting' });
+}), 'f|live sync was not following the server at the end, see redis_migrate.live_sync', 'a link that is down');
+$redis->cli('ACL', 'SETUSER', 'default', '+psync');
+$redis->cli('SET', 's:link', 'linked');
+wait_until('the link', sub { rows(q{SELECT value FROM strings WHERE id = 'link'}) eq 'linked' });
+is(wait_for($node), '', 'live sync goes on');
+is(verify_while(sub { rows(q{SELECT redis_migrate.stop('live')}) }), 'f|live sync ended meanwhile', 'live sync that is stopped');
+is(verify_while(sub { $redis->cli_lines("SET nobody x\nDEL nobody\n") }), 'f|keys were written to meanwhile, and live sync is not under way', 'writes that nobody follows');
+like(verify_while(sub { rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'postgres')}) }), qr/^f\|.*a family has changed hands meanwhile$/, 'a family that changes hands');
+rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'redis')});
+is(verify_while(sub { rows(q{SELECT redis_migrate.skip_keys('live', 'nothing:*')}) }), 'f|the definition of the migration was changed meanwhile', 'a definition that changes');
+is(verify(q{, source => 'scan'}) . verdict(), 't|', 'without any of that it is proved');
+
+# At a ceiling of all these keys a second.
+my ($keys, $took) = split /\|/, rows("SELECT keys_read, extract(epoch FROM finished_at - started_at) FROM redis_migrate.verifications WHERE verification_id = $last");
+rows("ALTER SERVER live OPTIONS (ADD max_rate '$keys')");
+is(verify(q{, source => 'scan'}) . verdict(), 't|', 'at a ceiling it is proved, too');
+cmp_ok(rows("SELECT extract(epoch FROM finished_at - started_at) FROM redis_migrate.verifications WHERE verification_id = $last"), '>', 0.5, "and takes longer than $took s");
+rows(q{ALTER SERVER live OPTIONS (DROP max_rate)});
+
+# A Redis that goes away.
 $redis->stop;
 like(sql_error($node, q{CALL redis_migrate.verify('live', source => 'scan')}), qr/08006/, 'without a Redis');
 
