@@ -426,7 +426,8 @@ TEST(Family, WordsThatBeginAlikeAreFamiliesOfTheirOwn) {
   }
 }
 
-// With a single key, nothing else shows that this is an id.
+// With a single key, nothing else shows that this is an id: a few read as words, letter by letter. Many ids
+// of a kind never show one, see above.
 TEST(Family, ATokenNeverStandsInAPattern) {
   std::mt19937 random(4);
   size_t keys = 0, shown = 0;
