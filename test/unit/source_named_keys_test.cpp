@@ -13,6 +13,7 @@
 
 #include "lib/cpp/follower.h"
 #include "lib/cpp/hostile_redis.h"
+#include "lib/cpp/memory_spool.h"
 #include "lib/cpp/redis_client.h"
 #include "lib/cpp/redis_server.h"
 #include "stream/stream_changes.h"
@@ -200,6 +201,27 @@ TEST_F(NamedKeysTest, ReadsLargeValuesInPieces) {
     key.entry.state = EntryState::kVanished;
   }
   ExpectTruth(read);
+}
+
+TEST_F(NamedKeysTest, LargeCollectionsGoToASpool) {
+  for (int i = 0; i < 60; ++i) {
+    std::vector<std::string> command = {"HSET", "h"};
+    for (int field = 0; field < 100; ++field) {
+      command.push_back(std::to_string(i * 100 + field));
+      command.emplace_back(1000, 'v');
+    }
+    client_.Command(command);
+  }
+  NamedKeysOptions options;
+  options.max_reply_bytes = 1 << 20;
+  options.make_spool = [] { return std::make_unique<test::MemorySpool>(); };
+  Reader reader(server_.port(), options);
+  auto read = reader.Read({{0, "h"}});
+  ASSERT_TRUE(reader.status.ok()) << reader.status.error().message;
+  ASSERT_NE(read[0].entry.large, nullptr);
+  EXPECT_TRUE(read[0].entry.payload.empty());
+  client_.Command({"RESTORE", "copy", "0", DumpOf(read[0].entry).value()});
+  EXPECT_EQ(client_.Integer({"HLEN", "copy"}), 6000);
 }
 
 TEST_F(NamedKeysTest, WorksWithoutDumpOrMemoryUsage) {
