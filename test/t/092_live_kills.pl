@@ -54,6 +54,7 @@ my %events = (
     'SIGTERM to the applier' => sub { kill_worker('TERM', 'migration') },
     'SIGTERM to the link worker' => sub { kill_worker('TERM', 'replication link') },
     'an immediate shutdown' => sub { $node->stop('immediate'); $node->start },
+    'kill -9 of the postmaster' => sub { kill_postgres($node) },
     'a fast shutdown' => sub { $node->stop('fast'); $node->start },
     'a cut link' => sub { $proxy->tell('drop') },
     'a restart of Redis' => sub { $redis->restart },

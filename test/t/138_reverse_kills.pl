@@ -60,6 +60,7 @@ my %kill = (
     worker => sub { my $pid = try_sql(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'reverse feed' AND pid IS NOT NULL}); kill 'KILL', $pid if $pid; return; },
     backend => sub { my $pid = try_sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1}); kill 'KILL', $pid if $pid; return; },
     postgres => sub { $node->stop('immediate'); $node->start; return; },
+    postmaster => sub { kill_postgres($node); return; },
     redis => sub { $redis->restart('KILL'); return; },
 );
 for my $round (1 .. ROUNDS)
