@@ -38,6 +38,7 @@ CREATE TABLE redis_migrate.mapping (
     on_conflict   text NOT NULL,
     on_delete     text NOT NULL,
     on_expire     text,
+    on_flush      text NOT NULL DEFAULT 'pause' CHECK (on_flush OPERATOR(pg_catalog.=) ANY (ARRAY['pause', 'delete'])),
     mode          text NOT NULL,
     no_row        text NOT NULL,
     atomic        text NOT NULL,

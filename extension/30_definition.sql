@@ -23,19 +23,21 @@ CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern 
         on_delete text DEFAULT 'delete', mode text DEFAULT 'upsert', no_row text DEFAULT 'reject',
         atomic text DEFAULT 'key', expand text DEFAULT NULL, types text[] DEFAULT NULL,
         databases integer[] DEFAULT NULL, depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT false,
-        source_timezone text DEFAULT 'UTC', trust_target boolean DEFAULT false, on_expire text DEFAULT NULL) RETURNS void
+        source_timezone text DEFAULT 'UTC', trust_target boolean DEFAULT false, on_expire text DEFAULT NULL,
+        on_flush text DEFAULT 'pause') RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_mapping';
-COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text) IS
-    'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. trust_target: a superuser confirms a target that others own. See docs/mappings.md';
+COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text, text) IS
+    'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. trust_target: a superuser confirms a target that others own. on_flush: whether a live run may remove any number of rows after FLUSHALL, FLUSHDB or SWAPDB, delete, or stops beyond live_delete_limit, pause. See docs/mappings.md';
 
 CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, pattern text DEFAULT NULL, target regclass DEFAULT NULL,
         query text DEFAULT NULL, key_columns text[] DEFAULT NULL, priority text DEFAULT NULL, on_conflict text DEFAULT NULL,
         on_delete text DEFAULT NULL, mode text DEFAULT NULL, no_row text DEFAULT NULL, atomic text DEFAULT NULL,
         expand text DEFAULT NULL, types text[] DEFAULT NULL, databases integer[] DEFAULT NULL,
         depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT NULL, source_timezone text DEFAULT NULL,
-        reset text[] DEFAULT NULL, trust_target boolean DEFAULT false, on_expire text DEFAULT NULL) RETURNS void
+        reset text[] DEFAULT NULL, trust_target boolean DEFAULT false, on_expire text DEFAULT NULL,
+        on_flush text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_mapping';
-COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text) IS
+COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text, text) IS
     'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. If the query is given, the session''s settings are stored again. trust_target confirms a target that has another owner than before';
 
 CREATE FUNCTION redis_migrate.drop_mapping(migration text, mapping text) RETURNS void

@@ -9,7 +9,7 @@ COMMENT ON VIEW redis_migrate.migrations IS 'Migrations of the caller';
 CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
     SELECT m.migration, m.mapping, m.pattern, m.target, m.query, m.key_columns, m.priority, m.on_conflict, m.on_delete,
            m.mode, m.no_row, m.atomic, m.expand, m.types, m.databases, m.depends_on, m.exclusive, m.ledger,
-           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle, m.on_expire
+           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle, m.on_expire, m.on_flush
     FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.mappings IS 'Mappings of the caller''s migrations. ledger: how a mapping knows which rows are its own, none, packed or full; ledger_reason: why this one';

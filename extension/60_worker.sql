@@ -12,6 +12,7 @@ CREATE TABLE redis_migrate.background_run (
     workers      integer,
     live         boolean NOT NULL DEFAULT false,
     seed         text,
+    is_flushed   boolean NOT NULL DEFAULT false,
     wanted       boolean NOT NULL DEFAULT true,
     state        text NOT NULL DEFAULT 'starting' CHECK (state OPERATOR(pg_catalog.=)
                      ANY (ARRAY['starting', 'waiting for worker', 'running', 'retrying', 'paused', 'completed', 'stopped', 'failed'])),
@@ -28,7 +29,7 @@ CREATE TABLE redis_migrate.background_run (
     hint         text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.background_run IS
-    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
+    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. is_flushed: FLUSHALL, FLUSHDB or SWAPDB came since all keys were loaded last. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
 COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
 
 CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, OUT message text, OUT hint text)

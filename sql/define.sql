@@ -232,6 +232,8 @@ SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_delete => 'remove'$
 SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_delete => 'nosuch = 1'$$);
 SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_delete => 'n = excluded.n'$$);
 SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_conflict => 'n = target.n + excluded.n, note = ''a, b = c'' -- said', on_delete => 'n = 0 -- gone'$$);
+-- on_flush.
+SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_flush => 'keep'$$);
 -- on_expire: only of a mapping whose rows tell when their keys expire.
 SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_expire => 'keep'$$);
 SELECT add('SELECT k AS id, 1 AS n FROM redis_batch', $$, on_expire => 'remove'$$);
@@ -368,7 +370,7 @@ RESET datestyle;
 SET intervalstyle = 'iso_8601';
 ALTER TABLE captures ADD until timestamptz;
 SELECT redis_migrate.add_mapping('it''s', 'a', 'a:{k}', 'captures', 'SELECT key AS id, field AS a, expires_at AS until FROM redis_batch', '{id}',
-    on_expire => 'a = ''it''''s''', expand => 'elements', atomic => 'element', depends_on => ARRAY['b "quoted"'], source_timezone => 'America/St_Johns');
+    on_expire => 'a = ''it''''s''', on_flush => 'delete', expand => 'elements', atomic => 'element', depends_on => ARRAY['b "quoted"'], source_timezone => 'America/St_Johns');
 RESET intervalstyle;
 SELECT redis_migrate.add_check('it''s', 'a', 'a''s check', $$a <> 'it''s'$$);
 SELECT redis_migrate.skip_keys('it''s', 'tmp:*');

@@ -45,7 +45,8 @@ ALTER TABLE redis_migrate.mapping
     ADD ledger_reason text,
     ADD ledger_mark bytea,
     ADD ledger_keys text[],
-    ADD on_expire text;
+    ADD on_expire text,
+    ADD on_flush text NOT NULL DEFAULT 'pause' CHECK (on_flush OPERATOR(pg_catalog.=) ANY (ARRAY['pause', 'delete']));
 UPDATE redis_migrate.mapping AS m
 SET target_relation = coalesce(c.oid, 0), target_owner = coalesce(redis_migrate.stamp_owner(c.relowner), g.owner),
     trusted_roles = coalesce(redis_migrate.trusted_until_now(c.oid, redis_migrate.owner_oid(g.owner)), '{}'),
@@ -71,6 +72,7 @@ ALTER TABLE redis_migrate.background_run
     ADD workers integer,
     ADD live boolean NOT NULL DEFAULT false,
     ADD seed text,
+    ADD is_flushed boolean NOT NULL DEFAULT false,
     ADD instance text,
     ADD hint text,
     DROP CONSTRAINT background_run_state_check,
@@ -340,21 +342,23 @@ CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern 
         on_delete text DEFAULT 'delete', mode text DEFAULT 'upsert', no_row text DEFAULT 'reject',
         atomic text DEFAULT 'key', expand text DEFAULT NULL, types text[] DEFAULT NULL,
         databases integer[] DEFAULT NULL, depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT false,
-        source_timezone text DEFAULT 'UTC', trust_target boolean DEFAULT false, on_expire text DEFAULT NULL) RETURNS void
+        source_timezone text DEFAULT 'UTC', trust_target boolean DEFAULT false, on_expire text DEFAULT NULL,
+        on_flush text DEFAULT 'pause') RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_mapping';
 
-COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text) IS
-    'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. trust_target: a superuser confirms a target that others own. See docs/mappings.md';
+COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text, text) IS
+    'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. trust_target: a superuser confirms a target that others own. on_flush: whether a live run may remove any number of rows after FLUSHALL, FLUSHDB or SWAPDB, delete, or stops beyond live_delete_limit, pause. See docs/mappings.md';
 
 CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, pattern text DEFAULT NULL, target regclass DEFAULT NULL,
         query text DEFAULT NULL, key_columns text[] DEFAULT NULL, priority text DEFAULT NULL, on_conflict text DEFAULT NULL,
         on_delete text DEFAULT NULL, mode text DEFAULT NULL, no_row text DEFAULT NULL, atomic text DEFAULT NULL,
         expand text DEFAULT NULL, types text[] DEFAULT NULL, databases integer[] DEFAULT NULL,
         depends_on text[] DEFAULT NULL, exclusive boolean DEFAULT NULL, source_timezone text DEFAULT NULL,
-        reset text[] DEFAULT NULL, trust_target boolean DEFAULT false, on_expire text DEFAULT NULL) RETURNS void
+        reset text[] DEFAULT NULL, trust_target boolean DEFAULT false, on_expire text DEFAULT NULL,
+        on_flush text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_mapping';
 
-COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text) IS
+COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text, text) IS
     'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. If the query is given, the session''s settings are stored again. trust_target confirms a target that has another owner than before';
 
 CREATE FUNCTION redis_migrate.add_check(migration text, mapping text, check_name text, condition text,
@@ -454,7 +458,7 @@ CREATE OR REPLACE VIEW redis_migrate.migrations WITH (security_barrier) AS
 CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
     SELECT m.migration, m.mapping, m.pattern, m.target, m.query, m.key_columns, m.priority, m.on_conflict, m.on_delete,
            m.mode, m.no_row, m.atomic, m.expand, m.types, m.databases, m.depends_on, m.exclusive, m.ledger,
-           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle, m.on_expire
+           m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle, m.on_expire, m.on_flush
     FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 
@@ -1060,7 +1064,7 @@ CREATE FUNCTION redis_migrate.report(migration text) RETURNS text
 COMMENT ON FUNCTION redis_migrate.report(text) IS 'report_json as text, for one screen';
 
 COMMENT ON TABLE redis_migrate.background_run IS
-    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
+    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. is_flushed: FLUSHALL, FLUSHDB or SWAPDB came since all keys were loaded last. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
 
 COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
 
@@ -2150,8 +2154,8 @@ BEGIN
         FROM (VALUES
             ('ROUTINE', 'redis_migrate.create_migration_old(text, name, text, text, integer[], text)'::regprocedure::text, 'redis_migrate.create_migration(text, name, text, text, integer[], text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.create_migration_old(text, name, text, text, integer[], text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.create_migration(text, name, text, text, integer[], text, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.alter_migration_old(text, name, text, text, integer[], text, text[])'::regprocedure::text, 'redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_migration_old(text, name, text, text, integer[], text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean)'::regprocedure)),
-            ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text)'::regprocedure)),
-            ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure::text, 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text, text)'::regprocedure)),
+            ('ROUTINE', 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure::text, 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping_old(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[])'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text, text)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.add_check_old(text, text, text, text)'::regprocedure::text, 'redis_migrate.add_check(text, text, text, text, boolean)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_check_old(text, text, text, text)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.add_check(text, text, text, text, boolean)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure::text, 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run_old(text, boolean, text, text, text, text, boolean, bigint, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer)'::regprocedure)),
             ('ROUTINE', 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure::text, 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure::text, (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start_old(text, text, text, text, boolean, boolean)'::regprocedure), (SELECT proacl FROM pg_catalog.pg_proc WHERE oid = 'redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text)'::regprocedure)),

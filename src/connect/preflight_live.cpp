@@ -112,15 +112,11 @@ class ReplicationCheck {
     const Right rights[] = {
         {"psync", {"PSYNC", "?", "-1"}, false},
         {"replconf", {"REPLCONF", "capa", "psync2"}, true},
-        {"role", {"ROLE"}, true},
     };
-    bool lacks_role = false;
     for (const Right &right : rights) {
       std::optional<bool> const is_held = MayRun(right.command, right.may_run);
       if (!is_held)
         unknown += std::string(unknown.empty() ? "" : " ") + right.name;
-      else if (!*is_held && right.name == std::string("role"))
-        lacks_role = true;
       else if (!*is_held)
         missing += std::string(missing.empty() ? "+" : " +") + right.name;
     }
@@ -135,10 +131,21 @@ class ReplicationCheck {
            "ACL SETUSER " + username_ + " +acl|dryrun, which Redis has from 7.0 on, or +psync +replconf");
     else
       add_("rights of a replica", CheckStatus::kOk, "user " + username_ + " may use PSYNC and REPLCONF", "");
-    if (lacks_role)
-      add_("right to ROLE", CheckStatus::kWarn,
-           "INFO replication is read instead with keys that are read again, which costs Redis more",
-           "ACL SETUSER " + username_ + " +role");
+    CheckReadingAgain();
+  }
+
+  // Keys are read again in a transaction, in which INFO tells the offset that they are of.
+  void CheckReadingAgain() {
+    std::string missing;
+    if (MayRun({"INFO", "replication"}, true) == false) missing = " +info";
+    // EXEC first: without the right to it there is no way out of MULTI.
+    if (MayRun({"EXEC"}, true) == false || MayRun({"MULTI"}, true) == false) missing += " +multi +exec";
+    auto const ended = connection_.Command({"EXEC"});
+    if (!ended.ok()) RequireConnection(ended.error());
+    if (!missing.empty())
+      add_("rights to read again", CheckStatus::kFail,
+           "user " + username_ + " lacks" + missing + ", with which changed keys are read again",
+           "ACL SETUSER " + username_ + missing);
   }
 
   std::optional<bool> MayRun(std::initializer_list<Bytes> command, bool may_run) {

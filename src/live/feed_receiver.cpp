@@ -40,10 +40,15 @@ void AppendCommand(std::string &bytes, const std::vector<Bytes> &words) {
 class FeedReceiver {
  public:
   FeedReceiver(int64 run_id, const std::string &migration)
-      : record_(run_id), files_(run_id), report_(record_, migration) {
+      : record_(run_id), files_(run_id), report_(record_, migration), migration_(migration) {
     Migration const loaded = LoadMigration(migration);
     server_ = loaded.server;
     databases_ = loaded.databases;
+    for (const Mapping &mapping : loaded.mappings)
+      if (mapping.expand == "groups" || mapping.expand == "pending")
+        groups_doubt_ =
+            "mapping \"" + mapping.name +
+            "\" stores consumer groups, of which no feed tells changes by XACK, XCLAIM and XREADGROUP";
     Spi::Commit();
     writer_ = pg::ValueOrThrow(stream::StreamSpoolWriter::Open(files_));
   }
@@ -73,6 +78,7 @@ class FeedReceiver {
     try {
       Receive();
     } catch (const Failure &failure) {
+      if (feed_->is_flushed()) LiveRecord::NoteFlush(migration_);  // NeedScan commits
       NeedScan(failure.message());
     }
   }
@@ -125,7 +131,7 @@ class FeedReceiver {
     status_.message.clear();
     status_.replication_id = feed_->run_id();
     status_.feed = feed_->kind() == ChangeFeed::Kind::kTracking ? "tracking" : "notifications";
-    status_.doubt = feed_->doubt();
+    status_.doubt = feed_->doubt().empty() ? groups_doubt_ : feed_->doubt();
     Question question = Question::kNone;
     uint64 answered = 0;
     uint64 refused = 0;
@@ -212,8 +218,10 @@ class FeedReceiver {
   LiveRecord record_;
   SpoolFiles files_;
   LinkReport report_;
+  std::string migration_;
   std::string server_;
   DatabaseNumbers databases_;
+  std::string groups_doubt_;  // empty: no mapping needs what feeds do not tell
   std::unique_ptr<stream::StreamSpoolWriter> writer_;
   std::unique_ptr<ServerConnection> subscriber_, commands_;
   std::unique_ptr<ChangeFeed> feed_;

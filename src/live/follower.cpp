@@ -366,15 +366,19 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
 // A new snapshot shows best what is left, and it removes a mass of rows only if that is allowed.
 void Follower::TakeFlush(const stream::StreamChange &change) const {
   const DatabaseNumbers &databases = run_.migration().databases;
+  std::string command = "FLUSHALL";
+  bool takes = true;
   if (change.kind == ChangeKind::kSwap) {
-    if (Takes(databases, change.entry.db) || Takes(databases, change.other_db))
-      throw FullSyncNeeded{"SWAPDB " + std::to_string(change.entry.db) + " " +
-                           std::to_string(change.other_db)};
-  } else if (change.entry.db == stream::kEveryDatabase) {
-    throw FullSyncNeeded{"FLUSHALL"};
-  } else if (Takes(databases, change.entry.db)) {
-    throw FullSyncNeeded{"FLUSHDB of database " + std::to_string(change.entry.db)};
+    takes = Takes(databases, change.entry.db) || Takes(databases, change.other_db);
+    command = "SWAPDB " + std::to_string(change.entry.db) + " " + std::to_string(change.other_db);
+  } else if (change.entry.db != stream::kEveryDatabase) {
+    takes = Takes(databases, change.entry.db);
+    command = "FLUSHDB of database " + std::to_string(change.entry.db);
   }
+  if (!takes) return;
+  LiveRecord::NoteFlush(run_.migration().name);
+  Spi::Commit();
+  throw FullSyncNeeded{command};
 }
 
 // Of a cluster it is found out whether another master has the slots. Their keys go without a command for

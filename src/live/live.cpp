@@ -123,7 +123,8 @@ bool LoadSnapshot(Run &run, Links &links) {
 }
 
 // Returns when a full sync is needed, for which another run begins.
-void FollowOnce(const std::string &name, const RunParameters &parameters) {
+void FollowOnce(const std::string &name, RunParameters parameters) {
+  parameters.is_flushed = LiveRecord::IsFlushed(name);
   Run run(name, parameters);
   RequireFollowable(run.migration());
   Links links;

@@ -96,8 +96,25 @@ void LiveRecord::SetLoaded(const std::string &migration) const {
             FROM redis_migrate.live_position AS p, redis_migrate.mapping AS m
             WHERE p.run_id = $1 AND m.migration = $2)sql",
       {SqlParam::Int8(run_id_), SqlParam::Text(migration)});
-  Spi::Execute("UPDATE redis_migrate.background_run SET force = false WHERE migration = $1 AND force",
-               {SqlParam::Text(migration)});
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.background_run
+            SET force = false, is_flushed = false
+            WHERE migration = $1 AND (force OR is_flushed))sql",
+      {SqlParam::Text(migration)});
+}
+
+void LiveRecord::NoteFlush(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      "UPDATE redis_migrate.background_run SET is_flushed = true WHERE migration = $1 AND NOT is_flushed",
+      {SqlParam::Text(migration)});
+}
+
+bool LiveRecord::IsFlushed(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  auto rows = Spi::Execute("SELECT is_flushed FROM redis_migrate.background_run WHERE migration = $1",
+                           {SqlParam::Text(migration)});
+  return rows.size() > 0 && rows[0].Bool(0);
 }
 
 uint64 LiveRecord::Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const {

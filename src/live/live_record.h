@@ -110,6 +110,9 @@ class LiveRecord {
   // Notes that the whole snapshot is stored, for all mappings that the migration has. A permission to remove
   // more rows than usual ends with it.
   void SetLoaded(const std::string &migration) const;
+  // Notes that the server was told to forget keys, or to exchange databases, until all keys are loaded again.
+  static void NoteFlush(const std::string &migration);
+  static bool IsFlushed(const std::string &migration);
   // Advances the position of the share, and adds to the counts. Returns how far all are that apply shares.
   uint64 Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const;
 

@@ -42,7 +42,7 @@ void LoadMappings(Migration &migration) {
       R"sql(SELECT mapping_id, mapping, pattern, target, query, key_columns, priority, on_conflict,
                 on_delete, mode, no_row, atomic, expand, types, databases, depends_on, exclusive, ledger,
                 ledger_reason, search_path, timezone, datestyle, intervalstyle, target_relation,
-                target_owner, trusted_roles::text[], on_expire
+                target_owner, trusted_roles::text[], on_expire, on_flush
             FROM redis_migrate.mapping
             WHERE migration = $1
             ORDER BY mapping_id)sql",
@@ -77,6 +77,7 @@ void LoadMappings(Migration &migration) {
     mapping.accepted =
         pg::AcceptedRelation::FromText(DatumGetObjectId(row.Value(23)), row.Value(24), row.TextArray(25));
     mapping.on_expire = row.OptionalText(26);
+    mapping.on_flush = row.Text(27);
     migration.mappings.push_back(std::move(mapping));
   }
 }

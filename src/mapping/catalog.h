@@ -28,6 +28,7 @@ struct Mapping {
   std::string on_conflict;               // update, nothing, fill, or a SET list
   std::string on_delete;                 // delete, keep, or a SET list
   std::optional<std::string> on_expire;  // the same; nothing: as on_delete
+  std::string on_flush;                  // pause, delete
   std::string mode;                      // upsert, update
   std::string no_row;                    // reject, skip
   std::string atomic;                    // key, element

@@ -64,7 +64,7 @@ constexpr char kMappingColumns[] =
     "pattern, target, query, key_columns, priority, on_conflict, on_delete, mode, no_row, atomic, expand, "
     "types, databases, depends_on, exclusive, ledger, ledger_reason, "
     "search_path, timezone, datestyle, intervalstyle, target_relation, target_owner, trusted_roles, "
-    "on_expire";
+    "on_expire, on_flush";
 
 std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping &mapping) {
   return {SqlParam::Text(migration),
@@ -93,7 +93,8 @@ std::vector<SqlParam> MappingParams(const std::string &migration, const Mapping 
           SqlParam::OidOf(mapping.accepted->relation),
           SqlParam::Text(mapping.accepted->owner.ToText()),
           SqlParam::TextArray(mapping.accepted->TrustedText()),
-          SqlParam::OptionalText(mapping.on_expire)};
+          SqlParam::OptionalText(mapping.on_expire),
+          SqlParam::Text(mapping.on_flush)};
 }
 
 // Nothing is known any more of how entries were made.
@@ -282,6 +283,7 @@ PRM_FUNCTION(add_mapping) {
   mapping.depends_on = pg::OptionalTextArrayArgument(fcinfo, 15).value_or(std::vector<std::string>());
   mapping.exclusive = !PG_ARGISNULL(16) && PG_GETARG_BOOL(16);
   mapping.on_expire = pg::OptionalTextArgument(fcinfo, 19);
+  mapping.on_flush = pg::TextArgument(fcinfo, 20, "on_flush");
   for (const Mapping &other : migration.mappings)
     if (other.name == mapping.name)
       throw Failure(ERRCODE_DUPLICATE_OBJECT,
@@ -300,7 +302,7 @@ PRM_FUNCTION(add_mapping) {
   Spi::Execute(std::string("INSERT INTO redis_migrate.mapping (migration, mapping, ") + kMappingColumns +
                    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, "
                    "$18, $19, $20, $21, $22, $23, $24, $25::redis_migrate.owner_role, "
-                   "$26::redis_migrate.owner_role[], $27)",
+                   "$26::redis_migrate.owner_role[], $27, $28)",
                MappingParams(migration.name, mapping));
   Touch(migration.name, !HasOverlaps(migration, mapping));
   PG_RETURN_VOID();
@@ -333,6 +335,7 @@ PRM_FUNCTION(alter_mapping) {
   if (auto depends_on = pg::OptionalTextArrayArgument(fcinfo, 15)) mapping.depends_on = *depends_on;
   if (!PG_ARGISNULL(16)) mapping.exclusive = PG_GETARG_BOOL(16);
   if (auto on_expire = pg::OptionalTextArgument(fcinfo, 20)) mapping.on_expire = on_expire;
+  change(21, mapping.on_flush);
   ForEachReset(fcinfo, 18,
                {{"expand", 12}, {"types", 13}, {"databases", 14}, {"depends_on", 15}, {"on_expire", 20}},
                [&](const std::string &property) {
@@ -370,8 +373,8 @@ PRM_FUNCTION(alter_mapping) {
   Spi::Execute(
       std::string("UPDATE redis_migrate.mapping SET (") + kMappingColumns +
           ") = ($3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, "
-          "$21, $22, $23, $24, $25::redis_migrate.owner_role, $26::redis_migrate.owner_role[], $27) WHERE "
-          "migration = $1 AND mapping = $2",
+          "$21, $22, $23, $24, $25::redis_migrate.owner_role, $26::redis_migrate.owner_role[], $27, $28) "
+          "WHERE migration = $1 AND mapping = $2",
       MappingParams(migration.name, mapping));
   if (is_worthless && ForgetRows(mapping.id))
     pg::Report(NOTICE, "the ledger of mapping \"" + mapping.name + "\" begins anew",

@@ -146,6 +146,7 @@ void CheckOptions(const Mapping &mapping) {
   pg::CheckKeyword(mapping.mode, "mode", {"upsert", "update"});
   pg::CheckKeyword(mapping.no_row, "no_row", {"reject", "skip"});
   pg::CheckKeyword(mapping.atomic, "atomic", {"key", "element"});
+  pg::CheckKeyword(mapping.on_flush, "on_flush", {"pause", "delete"});
   if (mapping.expand) pg::CheckKeyword(*mapping.expand, "expand", {"elements", "groups", "pending"});
   if (mapping.types) {
     if (mapping.types->empty())

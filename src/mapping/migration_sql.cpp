@@ -43,6 +43,7 @@ PRM_FUNCTION(migration_sql) {
            ", on_delete => " + literal(mapping->on_delete) + ", mode => " + literal(mapping->mode) +
            ", no_row => " + literal(mapping->no_row) + ", atomic => " + literal(mapping->atomic);
     if (mapping->on_expire) sql += ", on_expire => " + literal(*mapping->on_expire);
+    if (mapping->on_flush != "pause") sql += ", on_flush => " + literal(mapping->on_flush);
     if (mapping->expand) sql += ", expand => " + literal(*mapping->expand);
     if (mapping->types) sql += ", types => " + texts(*mapping->types);
     if (mapping->databases) sql += ", databases => " + numbers(*mapping->databases);

@@ -173,7 +173,10 @@ Status ChangeFeed::Take(const Reply& message, std::vector<Change>& changes) {
 }
 
 Status ChangeFeed::TakeInvalidation(const ReplyView& keys, std::vector<Change>& changes) {
-  if (keys.IsNil()) return NotAvailable(subscriber_, "was emptied by FLUSHALL or FLUSHDB");
+  if (keys.IsNil()) {
+    is_emptied_ = true;
+    return NotAvailable(subscriber_, "was emptied by FLUSHALL or FLUSHDB");
+  }
   if (!keys.IsArray()) return subscriber_.UnknownReply("SUBSCRIBE");
   for (size_t i = 0; i < keys.size(); ++i) {
     const auto key = keys.element(i).String();

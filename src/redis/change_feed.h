@@ -62,6 +62,9 @@ class ChangeFeed {
   // notifications).
   Result<bool> Check();
 
+  // Whether Read or Check has failed because of FLUSHALL, FLUSHDB or SWAPDB.
+  bool is_flushed() const { return is_emptied_ || data_.is_flushed(); }
+
  private:
   ChangeFeed(Connection& subscriber, Connection& commands, DataWatch data)
       : subscriber_(subscriber), commands_(commands), data_(std::move(data)) {}
@@ -83,6 +86,7 @@ class ChangeFeed {
   std::optional<std::string> flags_;  // notify-keyspace-events; nothing: it cannot be asked for
   uint64_t pongs_ = 0;
   uint64_t refusals_ = 0;
+  bool is_emptied_ = false;  // Read was told
 };
 
 }  // namespace prm::redis

@@ -51,8 +51,11 @@ Result<DataWatch::State> DataWatch::Fetch(Connection& connection) {
   const auto reply = connection.Command({"INFO", "commandstats"});
   if (!reply.ok()) return reply.error();
   const ServerInfo statistics(reply.value().String().value_or(""));
-  for (const char* command : {"flushall", "flushdb", "swapdb", "replicaof", "slaveof", "failover"})
-    state.replaced += std::to_string(CallsIn(statistics.Get(std::string("cmdstat_") + command))) + " ";
+  auto calls = [&](const std::string& command) {
+    return std::to_string(CallsIn(statistics.Get("cmdstat_" + command))) + " ";
+  };
+  state.flushed = calls("flushall") + calls("flushdb") + calls("swapdb");
+  state.replaced = calls("replicaof") + calls("slaveof") + calls("failover");
   state.infos = CallsIn(statistics.Get("cmdstat_info"));
   return state;
 }
@@ -62,11 +65,13 @@ Result<bool> DataWatch::Check(Connection& connection) {
   if (!now.ok() && IsBusy(now.error())) return false;
   if (!now.ok()) return now.error();
   if (now.value().run_id != state_.run_id) return NotAvailable(connection, "is another process than before");
-  if (now.value().replaced != state_.replaced)
-    return NotAvailable(connection, "has executed FLUSHALL, FLUSHDB, SWAPDB, REPLICAOF or FAILOVER");
   // Two INFO of this call and of the one before are counted, if nothing else.
   if (state_.infos > 0 && now.value().infos < state_.infos + 2)
     return NotAvailable(connection, "has forgotten what it has executed, by CONFIG RESETSTAT");
+  if (now.value().replaced != state_.replaced)
+    return NotAvailable(connection, "has executed REPLICAOF or FAILOVER");
+  is_flushed_ = now.value().flushed != state_.flushed;
+  if (is_flushed_) return NotAvailable(connection, "has executed FLUSHALL, FLUSHDB or SWAPDB");
   state_ = std::move(now.value());
   return true;
 }

@@ -27,10 +27,14 @@ class DataWatch {
   // Errors: kUnavailable (they are not, or nothing tells it any more), those of Connection.
   Result<bool> Check(Connection& connection);
 
+  // Whether Check has failed because of FLUSHALL, FLUSHDB or SWAPDB.
+  bool is_flushed() const { return is_flushed_; }
+
  private:
   struct State {
     std::string run_id;
-    std::string replaced;  // how often commands were called that replace all data
+    std::string flushed;   // how often commands were called that empty or exchange databases
+    std::string replaced;  // how often those were called that replace all data
     int64_t infos = 0;     // how often INFO was called: grows by each Check
   };
 
@@ -39,6 +43,7 @@ class DataWatch {
   static Result<State> Fetch(Connection& connection);
 
   State state_;
+  bool is_flushed_ = false;
 };
 
 // Whether the server refused something because a script has been running for long.

@@ -42,7 +42,7 @@ std::optional<Bytes> After(Bytes first, Bytes line) {
 
 Result<std::unique_ptr<ReplicationLink>> ReplicationLink::OpenForSnapshot(Connection& connection) {
   std::unique_ptr<ReplicationLink> link(new ReplicationLink(connection));
-  PRM_RETURN_IF_ERROR(link->Introduce(false));
+  PRM_RETURN_IF_ERROR(link->Introduce(Wants::kSnapshot));
   PRM_RETURN_IF_ERROR(link->AskFor(std::nullopt));
   return link;
 }
@@ -50,15 +50,16 @@ Result<std::unique_ptr<ReplicationLink>> ReplicationLink::OpenForSnapshot(Connec
 Result<std::unique_ptr<ReplicationLink>> ReplicationLink::Open(Connection& connection,
                                                                const std::optional<ReplicationPoint>& from) {
   std::unique_ptr<ReplicationLink> link(new ReplicationLink(connection));
-  PRM_RETURN_IF_ERROR(link->Introduce(true));
+  PRM_RETURN_IF_ERROR(link->Introduce(from ? Wants::kRest : Wants::kAll));
   PRM_RETURN_IF_ERROR(link->AskFor(from));
   return link;
 }
 
-Status ReplicationLink::Introduce(bool wants_stream) {
+Status ReplicationLink::Introduce(Wants wants) {
   struct Step {
     std::initializer_list<Bytes> command;
     bool is_needed;
+    bool is_wanted = true;
   };
   const Step steps[] = {
       {{"REPLCONF", "listening-port", "0"}, true},
@@ -67,10 +68,12 @@ Status ReplicationLink::Introduce(bool wants_stream) {
       // field of a hash expires. Redis does not know the option.
       {{"REPLCONF", "version", "9.0.0"}, false},
       // Before 6.2 a stream of commands follows the snapshot.
-      {{"REPLCONF", "rdb-only", "1"}, false},
+      {{"REPLCONF", "rdb-only", "1"}, false, wants == Wants::kSnapshot},
+      // From 7.0 on. A server that cannot go on sends a snapshot, which nobody reads then: it has no keys.
+      {{"REPLCONF", "rdb-filter-only", ""}, false, wants == Wants::kRest},
   };
   for (const Step& step : steps) {
-    if (wants_stream && step.command.begin()[1] == "rdb-only") continue;
+    if (!step.is_wanted) continue;
     const auto answered = connection_.Command(step.command);
     if (answered.ok()) continue;
     if (!step.is_needed && answered.error().code == ErrorCode::kServerError) continue;

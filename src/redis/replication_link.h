@@ -24,7 +24,8 @@ class ReplicationLink {
   static Result<std::unique_ptr<ReplicationLink>> OpenForSnapshot(Connection& connection);
 
   // Asks for the stream from a point on, or with nullopt for a snapshot and the stream that follows it. A
-  // server that no longer has the stream from there sends a snapshot, too; this waits until it begins.
+  // server that no longer has the stream from there sends a snapshot, too, from Redis 7.0 on one without
+  // keys; this waits until it begins.
   // Errors: those of OpenForSnapshot.
   static Result<std::unique_ptr<ReplicationLink>> Open(Connection& connection,
                                                        const std::optional<ReplicationPoint>& from);
@@ -67,7 +68,9 @@ class ReplicationLink {
  private:
   explicit ReplicationLink(Connection& connection) : connection_(connection) {}
 
-  Status Introduce(bool wants_stream);
+  enum class Wants { kSnapshot, kAll, kRest };
+
+  Status Introduce(Wants wants);
   Status AskFor(const std::optional<ReplicationPoint>& from);
   Result<std::string> ReadLine();
   Status ReadSyncLine(const std::optional<ReplicationPoint>& from);

@@ -267,8 +267,9 @@ void Run::PruneMapping(const Mapping &mapping) {
         result.why = "its family belonged to PostgreSQL while keys were read";
         return;
       }
-      result = Prune(mapping, record_.id(), parameters_.force);
-      if (parameters_.force) return;
+      bool const may_empty = parameters_.force || (parameters_.is_flushed && mapping.on_flush == "delete");
+      result = Prune(mapping, record_.id(), may_empty);
+      if (may_empty) return;
       if (parameters_.live) return RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
       if (IsMuch(result, pg::settings::prune_limit)) throw TooManyGone();
     });

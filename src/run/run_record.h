@@ -15,6 +15,7 @@ struct RunParameters {
   std::string on_error = "continue";
   bool prune = false;
   bool force = false;          // also families of PostgreSQL; prune whatever the share of the rows
+  bool is_flushed = false;     // live: the server was told to forget keys
   bool live = false;           // the stream of changes is followed when everything has been read
   bool waits = false;          // for whoever changes the migration
   std::string begin;           // the position that passes begin at: of a file, which one; otherwise empty

@@ -134,4 +134,20 @@ is($node->safe_psql('postgres', q{SELECT check_name, status FROM redis_migrate.p
     'rights|warn', 'MASTERDOWN is no missing right');
 like($node->safe_psql('postgres', q{SELECT detail FROM redis_migrate.preflight('stale') WHERE check_name = 'rights'}), qr/could not be checked: .*MASTERDOWN/, 'but the reason why they are unknown');
 
+# A live run, with the rights that docs/live-sync.md names; Redis notes what it refuses.
+grant(@documented, qw(+psync +replconf +ping +client|setname +client|list));
+$redis->cli(qw(ACL LOG RESET));
+$node->safe_psql('postgres', q{CREATE TABLE counts (id text PRIMARY KEY, n bigint);
+    SELECT redis_migrate.create_migration('live', 'acl', source => 'replication');
+    SELECT redis_migrate.add_mapping('live', 'counts', 'n:{id}', 'counts', 'SELECT id, value::bigint AS n FROM redis_batch', '{id}', databases => '{0}');
+    SELECT redis_migrate.start('live', live => true)});
+$redis->cli_lines("SET k:1 new\nHSET k:2 field three\nHINCRBY k:2 n 1\nINCR n:1\nINCR n:1\nAPPEND k:3 y\nRENAME k:4 k:5\nRPUSH k:6 a b\nZADD k:7 GT 1 a\nSADD k:8 a\nGETDEL k:1\n");
+is(sql_error($node, q{CALL redis_migrate.wait_for('live', '50 s')}), '', 'a live run is content with the documented rights');
+is($node->safe_psql('postgres', q{SELECT string_agg(key, ' ' ORDER BY key) FROM redis_migrate.archive WHERE migration = 'live'}), 'k:2 k:3 k:5 k:6 k:7 k:8', 'and follows');
+is($node->safe_psql('postgres', 'TABLE counts'), '1|2', 'mappings, too');
+my @refused = grep { $_ ne 'client|no-touch' } $redis->cli(qw(ACL LOG 100)) =~ /^object\n(.*)$/gm;
+is("@refused", '', 'nothing else was asked for, not even COMMAND');
+is($node->safe_psql('postgres', q{SELECT check_name, hint FROM redis_migrate.preflight('acl') WHERE check_name LIKE 'right%' AND status = 'fail'}), '', 'as preflight says');
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
+
 done_testing();

@@ -166,6 +166,36 @@ is(job($node, 'live', 'force'), 'f', 'once');
 $redis->cli_lines(load_commands(500, KEYS));
 is(wait_for($node) . differences($node, $redis), '', 'and follows');
 
+# A cache may lose all its rows at once, if its mapping says so; what Redis has lost in another way it keeps.
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live'); CREATE TABLE cached (id text PRIMARY KEY, value text);
+    SELECT redis_migrate.add_mapping('live', 'cached', 'cache:{id}', 'cached', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}', on_flush => 'delete');
+    SELECT redis_migrate.alter_mapping('live', 'strings', on_flush => 'delete')});
+$redis->cli('FLUSHALL');
+$redis->cli('SET', 's:new', 'x');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, force => true)});
+is(wait_for($node) . differences($node, $redis), '', 'nothing but a string');
+my $cached = sub { return $node->safe_psql('postgres', 'SELECT count(*) FROM cached'); };
+sub fill_cache { $redis->cli_lines(join '', "FLUSHALL\n", map { "SET cache:$_ x\nSET s:$_ x\n" } 1 .. 20); }
+for my $flush ('FLUSHALL', 'FLUSHDB', 'SWAPDB 0 4')
+{
+    fill_cache();
+    is(wait_for($node) . $cached->(), '20', 'a cache');
+    $redis->cli_lines("$flush\n");
+    is(wait_for($node) . $cached->() . differences($node, $redis), '0', "$flush empties it");
+}
+fill_cache();
+is(wait_for($node) . $cached->(), '20', 'a cache');
+my $runs = $node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs');
+$redis->cli('CONFIG', 'SET', 'save', '');
+unlink "$redis->{directory}/dump.rdb";
+$redis->restart;
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+like(job($node, 'live', 'message'), qr/would lose 20 of its 20 rows/, 'a restart without the data pauses the run');
+is($cached->(), '20', 'which keeps them');
+$redis->cli('SET', 's:new', 'x');
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, force => true)});
+is(wait_for($node) . $cached->() . differences($node, $redis), '0', 'with force it goes on');
+
 # Options that a live run does not take.
 $node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
 like(sql_error($node, q{SELECT redis_migrate.start('live', live => true, priority => 'high')}), qr/0A000.*a live run does not take priority/, 'no priority');

@@ -218,4 +218,42 @@ $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, 
 is(wait_for($node) . differences($node, $redis), '', 'until that is asked for');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs WHERE NOT balanced'), '0', 'the sums agree');
 
+# Commands that nobody knows, as a newer server has them, and scripts as a server before 5.0 sends them.
+sub follow_server
+{
+    my ($server) = @_;
+    $node->safe_psql('postgres', q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.alter_migration('live', journal => true); ALTER SERVER live OPTIONS (SET port '} . $server->port . q{')});
+    $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true, force => true)});
+    is(wait_for($node), '', 'another server is followed');
+    return;
+}
+my $newer = start_redis(args => [qw(--rename-command APPEND FOO.SET)]);
+$newer->cli(qw(SET s:1 a));
+follow_server($newer);
+SKIP:
+{
+    skip 'rights of subcommands came with Redis 7.0', 4 if redis_version() < 7;
+    $newer->cli(qw(ACL SETUSER default -command +command|getkeys));
+    $newer->cli_lines("FOO.SET s:1 b\nFOO.SET s:2 c\n");
+    is(wait_for($node) . differences($node, $newer), '', 'the keys of an unknown command are read again, if the server names them');
+    is($node->safe_psql('postgres', q{SELECT value FROM strings WHERE id = '1'}), 'ab', 'as they are');
+    $newer->cli(qw(ACL SETUSER default -command));
+    $newer->cli_lines("FOO.SET s:1 d\nSET s:3 e\n");
+    wait_until('the server refuses', sub { live($node, 'state, sqlstate') eq 'retrying|42501' });
+    like(live($node, 'last_error'), qr/the stream at offset \d+ has an unknown command: FOO\.SET/, 'without the right to COMMAND the run waits');
+    $newer->cli(qw(ACL SETUSER default +command));
+    is(wait_for($node) . differences($node, $newer), '', 'and goes on with it');
+}
+my $mute = start_redis(args => [ '--rename-command', 'APPEND', 'FOO.SET', '--rename-command', 'COMMAND', '', '--rename-command', 'EVAL', '', '--rename-command', 'SETRANGE', 'EVAL' ]);
+for my $case ([ 'FOO.SET s:1 b', qr/has an unknown command: FOO\.SET/ ], [ 'EVAL s:1 0 x', qr/has a command whose keys nobody knows: EVAL/ ])
+{
+    my ($command, $message) = @$case;
+    follow_server($mute);
+    my $rows = $node->safe_psql('postgres', 'SELECT * FROM strings');
+    $mute->cli_lines("$command\nSET s:2 later\n");
+    wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+    like(job($node, 'live', 'sqlstate, message'), qr/^0A000\|the stream at offset \d+ $message/, "$command ends the run, with its offset");
+    is($node->safe_psql('postgres', 'SELECT * FROM strings'), $rows, 'and nothing behind it is applied');
+}
+
 done_testing();

@@ -173,6 +173,25 @@ $redis->cli_lines("SELECT 6\nSET a:1 y\nMOVE a:1 7\n");
 is(sql_error($node, q{CALL redis_migrate.wait_for('all', '50 s')}) . $node->safe_psql('postgres', 'SELECT * FROM everywhere ORDER BY db'), "5|1|x\n7|1|y", 'notifications do');
 $node->safe_psql('postgres', q{SELECT redis_migrate.stop('all')});
 
+# Consumer groups, of which no feed tells everything.
+$redis->cli_lines("XADD g:1 1-1 f v\nXGROUP CREATE g:1 workers 0\n");
+$node->safe_psql('postgres', q{CREATE TABLE groups (id text, name text, last_id text, PRIMARY KEY (id, name));
+    SELECT redis_migrate.add_mapping('live', 'groups', 'g:{id}', 'groups', 'SELECT id, group_name AS name, last_delivered_id AS last_id FROM redis_batch', '{id,name}', databases => '{0}', expand => 'groups', no_row => 'skip')});
+for my $feed ('tracking', 'notifications')
+{
+    follow_by($feed);
+    is(wait_for($node) . $node->safe_psql('postgres', 'TABLE groups'), '1|workers|0-0', "$feed: a group");
+    wait_until('it says why it does not settle', sub { live($node, 'state, doubt') =~ /^converging\|mapping "groups" stores consumer groups/ });
+    usleep(1_200_000);    # two questions have been answered
+    is(live($node, 'state'), 'converging', 'and it does not');
+}
+$redis->cli('DEL', 'g:1');
+is(wait_for($node), '', 'a stream that goes');
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.drop_mapping('live', 'groups')});
+start();
+settled('without them');
+wait_until('it settles', sub { live($node, 'state, doubt') eq 'settled|' });
+
 # A server that sends nonsense after the subscription.
 my $count = 0;
 my @nonsense = (HostileRedis::wrong_answers(), "*3\r\n\$7\r\nmessage\r\n\$20\r\n__redis__:invalidate\r\n*2147483647\r\n", "*3\r\n\$7\r\nmessage\r\n\$20\r\n__redis__:invalidate\r\n*1\r\n:1\r\n");

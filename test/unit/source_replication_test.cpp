@@ -93,8 +93,13 @@ TEST_P(ReplicationTest, GoesOnAtEveryByte) {
   }
 }
 
+// Nobody reads that snapshot: it costs the server next to nothing.
 TEST_P(ReplicationTest, TakesASnapshotWhereTheStreamIsGone) {
+  client_.Command({"SET", "large", std::string(100000, 'v')});
   Follower follower(server_.port());
+  ASSERT_TRUE(follower.status.ok()) << follower.status.error().message;
+  EXPECT_NE(follower.snapshot.content.find("large"), std::string::npos);
+  const bool has_filter = client_.String({"INFO", "server"}).find("redis_version:6") == std::string::npos;
   const ReplicationPoint reached = follower.start;
   for (const ReplicationPoint& gone : {ReplicationPoint{reached.id, reached.offset + 1000000},
                                        ReplicationPoint{std::string(40, 'a'), reached.offset}}) {
@@ -102,6 +107,8 @@ TEST_P(ReplicationTest, TakesASnapshotWhereTheStreamIsGone) {
     ASSERT_TRUE(again.status.ok()) << again.status.error().message;
     EXPECT_TRUE(again.link->has_snapshot());
     EXPECT_EQ(again.start.id, reached.id);
+    const bool has_large = again.snapshot.content.find("large") != std::string::npos;
+    EXPECT_EQ(has_large, !has_filter);
   }
 }
 
@@ -186,6 +193,34 @@ void Serve(const std::string& bytes, const std::optional<ReplicationPoint>& from
   });
   Follower follower(server.port(), from);
   check(follower);
+}
+
+// What the link says of itself, and nothing else.
+TEST(ReplicationErrors, Introduction) {
+  using Commands = std::vector<HostileRedis::Arguments>;
+  const Commands always = {{"REPLCONF", "listening-port", "0"},
+                           {"REPLCONF", "capa", "eof", "capa", "psync2"},
+                           {"REPLCONF", "version", "9.0.0"}};
+  for (const bool goes_on : {false, true}) {
+    for (const bool is_old : {false, true}) {
+      Commands asked;
+      HostileRedis server([&](const HostileRedis::Arguments& arguments) -> HostileRedis::Answer {
+        if (arguments.at(0) == "PSYNC" || arguments.at(1) != "ACK") asked.push_back(arguments);
+        if (arguments.at(0) == "PSYNC") return {"+CONTINUE " + kId + "\r\n"};
+        if (arguments.at(1) == "ACK") return {""};
+        const bool is_known = arguments.at(1) == "listening-port" || arguments.at(1) == "capa";
+        return {is_old && !is_known ? "-ERR Unrecognized REPLCONF option: x\r\n" : "+OK\r\n"};
+      });
+      const Follower follower(server.port(),
+                              goes_on ? std::optional(ReplicationPoint{kId, 17}) : std::nullopt);
+      Commands expected = always;
+      if (goes_on) expected.push_back({"REPLCONF", "rdb-filter-only", ""});
+      expected.push_back(goes_on ? HostileRedis::Arguments{"PSYNC", kId, "18"}
+                                 : HostileRedis::Arguments{"PSYNC", "?", "-1"});
+      EXPECT_EQ(asked, expected);
+      EXPECT_EQ(follower.status.ok(), goes_on);
+    }
+  }
 }
 
 TEST(ReplicationErrors, AnswersToPartialSync) {
