@@ -191,6 +191,7 @@ $node->safe_psql('postgres', q{SELECT redis_migrate.stop('live'); SELECT redis_m
 start();
 settled('without them');
 wait_until('it settles', sub { live($node, 'state, doubt') eq 'settled|' });
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
 
 # A server that sends nonsense after the subscription.
 my $count = 0;
