@@ -61,6 +61,14 @@ is(rows('SELECT count(*), sum(count) FROM visits WHERE db = 0'), $truth, 'its ke
 is(rows('SELECT id, count FROM visits WHERE db = 1'), 'other|7', 'of every database');
 is(rows($archived), '0', 'and no longer in the archive');
 is(rows('SELECT count(*) FROM names') . rows(q{SELECT name FROM names WHERE id = '200'}), '20000x200', 'the others went on');
+# The stream does not select the database again after a cut.
+$redis->cli_lines("SELECT 2\nINCR visits:cut\n");
+is(wait_for($node), '', 'another database');
+my $reconnects = live($node, 'reconnects');
+$redis->cli(qw(CLIENT KILL TYPE replica));
+wait_until('the link is back', sub { live($node, 'reconnects') > $reconnects });
+$redis->cli_lines("SELECT 2\nINCR visits:cut\n");
+is(wait_for($node) . rows(q{SELECT db, count FROM visits WHERE id = 'cut'}), '2|2', 'is still selected after a cut of the link');
 is(full_syncs(), '1', 'without another snapshot');
 is(rows('SELECT count(*) FROM redis_migrate.runs'), '1', 'in the same run');
 is(last_run($node, 'live', 'balanced'), 't', 'whose sums agree');

@@ -162,6 +162,7 @@ TEST_F(ChangeFeedTest, FlushAndSwapEndTheFeed) {
     Lines({{flush}});
     feed.Told();
     EXPECT_EQ(feed.status.error().code, ErrorCode::kUnavailable) << flush;
+    EXPECT_TRUE(feed.feed->is_flushed()) << flush;
   }
   Lines({{"CONFIG", "SET", "notify-keyspace-events", "AE"}});
   const std::vector<std::vector<std::string>> commands = {{"SWAPDB", "0", "1"},
@@ -179,6 +180,8 @@ TEST_F(ChangeFeedTest, FlushAndSwapEndTheFeed) {
     const Result<bool> checked = feed.feed->Check();
     ASSERT_FALSE(checked.ok()) << command[0];
     EXPECT_EQ(checked.error().code, ErrorCode::kUnavailable) << command[0];
+    const bool has_replaced_all = command[0] == "REPLICAOF" || command[0] == "CONFIG";
+    EXPECT_EQ(feed.feed->is_flushed(), !has_replaced_all) << command[0];
   }
 }
 
