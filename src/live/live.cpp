@@ -125,6 +125,7 @@ bool LoadSnapshot(Run &run, Links &links) {
 // Returns when a full sync is needed, for which another run begins.
 void FollowOnce(const std::string &name, RunParameters parameters) {
   parameters.is_flushed = LiveRecord::IsFlushed(name);
+  Spi::Commit();  // the run is to see the migration as it is when whoever changes it has finished
   Run run(name, parameters);
   RequireFollowable(run.migration());
   Links links;
