@@ -211,6 +211,9 @@ SELECT redis_migrate.alter_expiry('ours.own', trust_target => true);
 CALL redis_migrate.run('trust', mapping => 'uses');
 CALL redis_migrate.sweep('ours.own');
 SELECT * FROM ours.kv;
+-- A definition as SQL has the reverse query.
+SELECT redis_migrate.set_reverse_query('trust', 'uses', $$SELECT id, 'string' AS type, value, NULL AS expires_at FROM redis_rows$$);
+SELECT substring(redis_migrate.migration_sql('trust') FROM 'SELECT redis_migrate.set_reverse_query.*redis_rows[^;]*;');
 SELECT redis_migrate.drop_expiry('ours.own');
 
 \echo == others are warned, of the owner of the schema too

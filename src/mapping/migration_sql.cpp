@@ -1,11 +1,32 @@
 // The SQL that recreates a migration.
+#include <map>
+
 #include "mapping/catalog.h"
 #include "mapping/routing.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/identity.h"
 #include "pg/spi.h"
 
 using namespace prm;
+
+namespace {
+
+// How the rows of each mapping become keys, where the owner has said it.
+std::map<std::string, std::string> ReverseQueries(const Migration &migration) {
+  pg::AsExtensionOwner as_owner;
+  auto const rows = pg::Spi::Execute(
+      R"sql(SELECT m.mapping, q.query
+            FROM redis_migrate.reverse_query AS q
+            JOIN redis_migrate.mapping AS m USING (mapping_id)
+            WHERE m.migration = $1)sql",
+      {pg::SqlParam::Text(migration.name)});
+  std::map<std::string, std::string> queries;
+  for (uint64 i = 0; i < rows.size(); ++i) queries.emplace(rows[i].Text(0), rows[i].Text(1));
+  return queries;
+}
+
+}  // namespace
 
 // redis_migrate.migration_sql(migration text) → text: the calls that recreate the migration. Errors: 42704,
 // 42501.
@@ -31,6 +52,7 @@ PRM_FUNCTION(migration_sql) {
                     (migration.databases ? ", databases => " + numbers(*migration.databases) : "") +
                     (migration.file.empty() ? "" : ", file => " + literal(migration.file)) +
                     (migration.journal ? "" : ", journal => false") + ");\n";
+  std::map<std::string, std::string> const reverse_queries = ReverseQueries(migration);
   for (const Mapping *mapping : InDependencyOrder(migration)) {
     // The settings under which the query was defined are part of what it means.
     sql += "SELECT pg_catalog.set_config('search_path', " + literal(mapping->search_path) +
@@ -57,6 +79,9 @@ PRM_FUNCTION(migration_sql) {
     for (const Check &check : mapping->checks)
       sql += "SELECT redis_migrate.add_check(" + name + ", " + literal(mapping->name) + ", " +
              literal(check.name) + ", " + literal(check.condition) + trust + ");\n";
+    if (auto const reverse = reverse_queries.find(mapping->name); reverse != reverse_queries.end())
+      sql += "SELECT redis_migrate.set_reverse_query(" + name + ", " + literal(mapping->name) + ",\n  " +
+             literal(reverse->second) + trust + ");\n";
   }
   for (const std::string &pattern : migration.skip_patterns)
     sql += "SELECT redis_migrate.skip_keys(" + name + ", " + literal(pattern) + ");\n";
