@@ -3,6 +3,7 @@
 
 #include "ledger/ledger_settling.h"
 #include "mapping/family_state.h"
+#include "mapping/ledger_mark.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -49,6 +50,7 @@ Run::Run(const std::string &name, RunParameters parameters)
   NoteLastRun(record_.id());
   record_.AddMappings(routing_.MappingNames());
   record_.RemoveUnusedFiles();
+  if (parameters_.live) EnsureLedgerSecret();  // what is archived is known by hashes, with no mapping, too
   Spi::Commit();
   if (record_.resumed())
     pg::Report(NOTICE, "resuming run " + std::to_string(record_.id()) + " of migration \"" + name +

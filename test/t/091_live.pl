@@ -19,6 +19,13 @@ my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0', '--repl-bac
 my $proxy = PrmTools::Proxy->new($redis->port);
 my $node = new_node('live', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on\npg_redis_migrate.live_delete_limit = 60");
 $node->safe_psql('postgres', 'CREATE SERVER live FOREIGN DATA WRAPPER redis_migrate OPTIONS (host $$127.0.0.1$$, port $$' . $proxy->port . '$$); CREATE USER MAPPING FOR PUBLIC SERVER live');
+# A live run without any mapping.
+$redis->cli(qw(SET s:0 archived));
+$node->safe_psql('postgres', q{SELECT redis_migrate.create_migration('archived', 'live', source => 'replication'); SELECT redis_migrate.start('archived', live => true)});
+is(wait_for($node, 'archived'), '', 'a database in which no mapping was ever defined');
+$redis->cli(qw(DEL s:0));
+is(wait_for($node, 'archived') . $node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.archive}), '0', 'its archive is kept in step');
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('archived'); SELECT redis_migrate.drop_migration('archived')});
 create_live($node);
 $redis->cli_lines(load_commands(3000, KEYS));
 $redis->cli_lines("SELECT 3\nSET s:elsewhere x\n");

@@ -217,7 +217,7 @@ sub hold_worker
     return bless { pid => $pid }, 'PrmLive::Held';
 }
 
-sub wait_for { my ($node) = @_; return sql_error($node, q{CALL redis_migrate.wait_for('live', '50 s')}); }
+sub wait_for { my ($node, $migration) = @_; $migration //= 'live'; return sql_error($node, qq{CALL redis_migrate.wait_for('$migration', '50 s')}); }
 
 package PrmLive::Held;
 
