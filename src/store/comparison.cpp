@@ -130,6 +130,7 @@ void RowComparer::Compare(RowPart &part, const Writer::Outcomes &outcomes, const
       if (unequal.count(row) == 0) continue;
       if (rows.size() == kRowsAtOnce || bytes + size > kBytesAtOnce) compare();
       rows.Put(slot);
+      pg::Call([&] { ExecClearTuple(slot); });  // a large row is not held twice
       bytes += size;
     }
     compare();

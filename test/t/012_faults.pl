@@ -379,6 +379,8 @@ is($node->safe_psql('postgres', 'SELECT octet_length(v) FROM large'), $mb * 1024
 my ($digest) = $large->cli('EVAL', q{return redis.sha1hex(redis.call('GET', 'k:1'))}, 0);
 is($node->safe_psql('postgres', q{CREATE EXTENSION IF NOT EXISTS pgcrypto; SELECT encode(digest(v, 'sha1'), 'hex') FROM large}), $digest, 'as it is in Redis');
 cmp_ok(($peak - $idle) / 1024, '<', 64 + 4 * $mb, 'with at most 64 MB and four times its size of memory: ' . int(($peak - $idle) / 1024) . ' MB');
+($idle, $peak) = split /\n/, $node->safe_psql('postgres', "SELECT peak_kb();\nCALL redis_migrate.run('large');\nSELECT peak_kb();");
+cmp_ok(($peak - $idle) / 1024, '<', 64 + 4 * $mb, 'so does a run in which nothing has changed: ' . int(($peak - $idle) / 1024) . ' MB');
 $node->safe_psql('postgres', q{SET pg_redis_migrate.max_value_size = '90MB'; TRUNCATE large; CALL redis_migrate.run('large')});
 is($node->safe_psql('postgres', q{SELECT rule, payload IS NULL FROM redis_migrate.rejects WHERE migration = 'large'}), 'max_value_size|t', 'above max_value_size it is rejected by name');
 
