@@ -17,7 +17,7 @@ use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(start_redis redis_server redis_version is_valkey new_node create_server);
+our @EXPORT = qw(start_redis redis_server redis_version is_valkey known_rights new_node create_server);
 
 # So that END blocks run.
 $SIG{TERM} = $SIG{INT} = $SIG{HUP} = sub { die "interrupted\n" };
@@ -50,6 +50,13 @@ sub redis_version
 
 # Whether it is a Valkey.
 sub is_valkey { return qx(${\redis_server()} --version) =~ /^Valkey/; }
+
+# Rights of a user as the server knows them: key patterns for reading alone and PEXPIRETIME came with Redis 7.0.
+sub known_rights
+{
+    my (@rights) = @_;
+    return redis_version() < 7 ? map { s/^%R~/~/r =~ s/^\+pexpiretime$/+pttl/r } @rights : @rights;
+}
 
 # A started node in whose database postgres the extension is created. Options:
 #   preload => 1  with shared_preload_libraries
@@ -128,9 +135,9 @@ sub start
     my $pid = fork() // die "fork: $!\n";
     if ($pid == 0)
     {
-        # Before 7.0 the values of an option are words of their own, and DEBUG is always there.
+        # Before 7.0 the values of an option are words of their own, DEBUG is always there, and no setting is protected.
         my @args = map { /^[-\w.]+( [-\w.]+)+$/ ? split / / : $_ } @{ $self->{args} };
-        splice @args, $_, 2 for grep { PrmTest::redis_version() < 7 && $args[$_] eq '--enable-debug-command' } reverse 0 .. $#args;
+        splice @args, $_, 2 for grep { PrmTest::redis_version() < 7 && $args[$_] =~ /^--enable-(?:debug-command|protected-configs)$/ } reverse 0 .. $#args;
         exec(@command, @args) or POSIX::_exit(127);
     }
     $self->{pid} = $pid;
