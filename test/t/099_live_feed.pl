@@ -18,7 +18,7 @@ use Time::HiRes qw(usleep);
 use constant KEYS => 150;
 
 # Rights without PSYNC: what a scan needs, and what each feed needs.
-my @scan = qw(%R~* +select +scan +getrange +strlen +type +dump +pexpiretime +memory|usage +info +time +watch +multi +exec +ping);
+my @scan = known_rights(qw(%R~* +select +scan +getrange +strlen +type +dump +pexpiretime +memory|usage +info +time +watch +multi +exec +ping));
 my $redis = start_redis(args => [
     '--user', qw(tracking on >pw -@all), @scan, qw(resetchannels &__redis__:invalidate +subscribe +client|id +client|tracking),
     '--user', qw(notifications on >pw -@all), @scan, qw(resetchannels &__keyevent@*__:* +psubscribe +config|get),
