@@ -1,6 +1,7 @@
 #include "live/follower.h"
 
 #include "connect/outage.h"
+#include "core/printable.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/settings.h"
@@ -27,6 +28,7 @@ constexpr int64 kMostRoomWaitMs = 5000;  // the link looks for room each second
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
 constexpr size_t kKnownBytes = size_t{64} << 20;
 constexpr size_t kMostOwnGone = 20000;
+constexpr size_t kLongestName = 40;  // of a command, that a message shows
 
 bool HasKey(const stream::StreamChange &change) {
   return change.kind == ChangeKind::kSet || change.kind == ChangeKind::kDelete ||
@@ -352,7 +354,7 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
     throw Failure(error.code == ErrorCode::kPermissionDenied ? ERRCODE_INSUFFICIENT_PRIVILEGE
                                                              : ERRCODE_FEATURE_NOT_SUPPORTED,
                   "the stream at offset " + std::to_string(change.offset) +
-                      " has an unknown command: " + change.command.front(),
+                      " has an unknown command: " + Printable(change.command.front(), kLongestName),
                   error.message + (error.detail.empty() ? "." : ". " + error.detail),
                   "Update pg_redis_migrate, or grant the user COMMAND INFO and COMMAND GETKEYS: ACL SETUSER "
                   "... +command.");

@@ -244,15 +244,15 @@ SKIP:
     $newer->cli(qw(ACL SETUSER default +command));
     is(wait_for($node) . differences($node, $newer), '', 'and goes on with it');
 }
-my $mute = start_redis(args => [ '--rename-command', 'APPEND', 'FOO.SET', '--rename-command', 'COMMAND', '', '--rename-command', 'EVAL', '', '--rename-command', 'SETRANGE', 'EVAL' ]);
-for my $case ([ 'FOO.SET s:1 b', qr/has an unknown command: FOO\.SET/ ], [ 'EVAL s:1 0 x', qr/has a command whose keys nobody knows: EVAL/ ])
+my $mute = start_redis(args => [ '--rename-command', 'APPEND', "foo\xff" . 'o' x 1000, '--rename-command', 'COMMAND', '', '--rename-command', 'EVAL', '', '--rename-command', 'SETRANGE', 'EVAL' ]);
+for my $case ([ '"foo\xff' . 'o' x 1000 . '" s:1 b', qr/has an unknown command: foo\\xffo{36}\.\.\./ ], [ 'EVAL s:1 0 x', qr/has a command whose keys nobody knows: EVAL/ ])
 {
     my ($command, $message) = @$case;
     follow_server($mute);
     my $rows = $node->safe_psql('postgres', 'SELECT * FROM strings');
     $mute->cli_lines("$command\nSET s:2 later\n");
     wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
-    like(job($node, 'live', 'sqlstate, message'), qr/^0A000\|the stream at offset \d+ $message/, "$command ends the run, with its offset");
+    like(job($node, 'live', 'sqlstate, message'), qr/^0A000\|the stream at offset \d+ $message/, substr($command, 0, 20) . ' ends the run, with its offset');
     is($node->safe_psql('postgres', 'SELECT * FROM strings'), $rows, 'and nothing behind it is applied');
 }
 
