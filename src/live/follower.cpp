@@ -332,10 +332,21 @@ void Follower::TakeChangedKey(int db, std::string key, uint64 offset, Batch &bat
 void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
   Reader();
   named_.reset();  // nothing else may use its connection
-  // Servers may have renamed FLUSHALL, for example, and send it by that name.
+  auto const refuse = [&change](const Error &error) {
+    if (MayComeBack(error.code)) throw Failure(error);
+    throw Failure(error.code == ErrorCode::kPermissionDenied ? ERRCODE_INSUFFICIENT_PRIVILEGE
+                                                             : ERRCODE_FEATURE_NOT_SUPPORTED,
+                  "the stream at offset " + std::to_string(change.offset) +
+                      " has an unknown command: " + Printable(change.command.front(), kLongestName),
+                  error.message + (error.detail.empty() ? "." : ". " + error.detail),
+                  "Update pg_redis_migrate, or grant the user COMMAND INFO and COMMAND GETKEYS: ACL SETUSER "
+                  "... +command.");
+  };
+  // Servers may have renamed FLUSHALL, for example, and send it by that name. Nor do the keys of MOVE, for
+  // example, tell all that it does.
   auto const name = redis::FetchName(**connection_, change.command.front());
-  if (!name.ok() && MayComeBack(name.error().code)) throw Failure(name.error());
-  if (name.ok() && !redis::IsSameWord(name.value(), change.command.front())) {
+  if (!name.ok()) refuse(name.error());
+  if (!redis::IsSameWord(name.value(), change.command.front())) {
     std::vector<stream::StreamChange> found;
     pg::ThrowIfError(changes_->TakeAs(name.value(), change, found));
     if (found.empty() || found.front().kind != ChangeKind::kUnknown) {
@@ -347,18 +358,7 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
     }
   }
   auto const keys = redis::FetchKeys(**connection_, change.command);
-  if (!keys.ok() && MayComeBack(keys.error().code)) throw Failure(keys.error());
-  // Without keys it may do anything to any, if nobody says what it is.
-  if (!keys.ok() || (keys.value().empty() && !name.ok())) {
-    const Error &error = keys.ok() ? name.error() : keys.error();
-    throw Failure(error.code == ErrorCode::kPermissionDenied ? ERRCODE_INSUFFICIENT_PRIVILEGE
-                                                             : ERRCODE_FEATURE_NOT_SUPPORTED,
-                  "the stream at offset " + std::to_string(change.offset) +
-                      " has an unknown command: " + Printable(change.command.front(), kLongestName),
-                  error.message + (error.detail.empty() ? "." : ". " + error.detail),
-                  "Update pg_redis_migrate, or grant the user COMMAND INFO and COMMAND GETKEYS: ACL SETUSER "
-                  "... +command.");
-  }
+  if (!keys.ok()) refuse(keys.error());
   for (const std::string &key : keys.value()) {
     NoteShare(change.entry.db, key);
     TakeChangedKey(change.entry.db, key, change.offset, batch);
