@@ -29,6 +29,8 @@ constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
 constexpr size_t kKnownBytes = size_t{64} << 20;
 constexpr size_t kMostOwnGone = 20000;
 constexpr size_t kLongestName = 40;  // of a command, that a message shows
+constexpr size_t kMostNames = 1000;  // of commands that are kept, of so many bytes at most
+constexpr size_t kLongestKeptName = 200;
 
 bool HasKey(const stream::StreamChange &change) {
   return change.kind == ChangeKind::kSet || change.kind == ChangeKind::kDelete ||
@@ -329,9 +331,20 @@ void Follower::TakeChangedKey(int db, std::string key, uint64 offset, Batch &bat
   if (share_.Has(change.entry.key)) TakeKey(std::move(change), batch);
 }
 
+// The name that a command has by itself: servers may have renamed FLUSHALL, for example, and send it by that
+// name.
+Result<std::string> Follower::FindName(const std::string &command) {
+  redis::Connection &server = Connect();
+  if (auto const known = names_.find(command); known != names_.end()) return known->second;
+  auto name = redis::FetchName(server, command);
+  if (name.ok() && command.size() + name.value().size() <= kLongestKeptName) {
+    if (names_.size() >= kMostNames) names_.clear();
+    names_.emplace(command, name.value());
+  }
+  return name;
+}
+
 void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
-  Reader();
-  named_.reset();  // nothing else may use its connection
   auto const refuse = [&change](const Error &error) {
     if (MayComeBack(error.code)) throw Failure(error);
     throw Failure(error.code == ErrorCode::kPermissionDenied ? ERRCODE_INSUFFICIENT_PRIVILEGE
@@ -342,9 +355,8 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
                   "Update pg_redis_migrate, or grant the user COMMAND INFO and COMMAND GETKEYS: ACL SETUSER "
                   "... +command.");
   };
-  // Servers may have renamed FLUSHALL, for example, and send it by that name. Nor do the keys of MOVE, for
-  // example, tell all that it does.
-  auto const name = redis::FetchName(**connection_, change.command.front());
+  // Without it the keys are not all: those of MOVE, for example, do not tell the other database.
+  auto const name = FindName(change.command.front());
   if (!name.ok()) refuse(name.error());
   if (!redis::IsSameWord(name.value(), change.command.front())) {
     std::vector<stream::StreamChange> found;
@@ -357,7 +369,7 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
       return;
     }
   }
-  auto const keys = redis::FetchKeys(**connection_, change.command);
+  auto const keys = redis::FetchKeys(Connect(), change.command);
   if (!keys.ok()) refuse(keys.error());
   for (const std::string &key : keys.value()) {
     NoteShare(change.entry.db, key);

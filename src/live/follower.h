@@ -128,6 +128,7 @@ class Follower : public Interrupts {
   bool TakeElements(const KeyId &id, stream::StreamChange &change, uint64_t route, Batch &batch);
   static void FinishElements(Batch &batch);
   void RequireWholeParts(const Tally &tally) const;
+  Result<std::string> FindName(const std::string &command);
   void TakeUnknown(const stream::StreamChange &change, Batch &batch);
   void TakeFlush(const stream::StreamChange &change) const;
   void TakeSlots(const stream::StreamChange &change, Batch &batch);
@@ -158,6 +159,7 @@ class Follower : public Interrupts {
   void Wait(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries, int64 pause_ms);
   void WaitForOthers(const KeyChange &change, KeyAhead::Kind kind, uint64 offset, int tries,
                      const std::optional<OtherShares> &others);
+  redis::Connection &Connect();
   source::NamedKeys &Reader();
   source::TimeSpan ByServerClock(const source::TimeSpan &time) const {
     return {time.after_ms + clock_ahead_ms_, time.until_ms + clock_ahead_ms_};
@@ -219,6 +221,8 @@ class Follower : public Interrupts {
   std::set<KeyId> own_gone_;  // of a cluster: that the reverse feed has deleted of late
   RejectStreak streak_;
   std::unique_ptr<ServerConnection> connection_;
+  // What that server calls commands by themselves that others do not know.
+  std::map<std::string, std::string> names_;
   std::optional<redis::DataWatch> data_;  // of the server of a feed
   source::RereadBudget budget_;
   std::optional<Backfill> backfill_;

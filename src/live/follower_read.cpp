@@ -25,16 +25,24 @@ constexpr long kMostConnectMs = 1000;  // to one master, while the others wait
 
 }  // namespace
 
-source::NamedKeys &Follower::Reader() {
-  if (named_ == nullptr) {
-    bool const is_new = connection_ == nullptr;
-    if (is_new)
-      connection_ = std::make_unique<ServerConnection>(run_.migration().server, GetUserId(), link_.nodes(),
-                                                       cluster_ ? kMostConnectMs : LONG_MAX);
+// The connection to the server, which is opened if there is none.
+redis::Connection &Follower::Connect() {
+  if (connection_ == nullptr) {
+    auto opened = std::make_unique<ServerConnection>(run_.migration().server, GetUserId(), link_.nodes(),
+                                                     cluster_ ? kMostConnectMs : LONG_MAX);
     Spi::Commit();
-    if (!connection_->is_open())
+    if (!opened->is_open())
       throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has no slots any more");
-    if (is_new) clock_ahead_ms_ = FetchClockAhead(**connection_);
+    clock_ahead_ms_ = FetchClockAhead(**opened);
+    names_.clear();
+    connection_ = std::move(opened);
+  }
+  return **connection_;
+}
+
+source::NamedKeys &Follower::Reader() {
+  redis::Connection &server = Connect();
+  if (named_ == nullptr) {
     source::NamedKeysOptions options;
     options.is_cluster = cluster_.has_value();
     options.max_reply_bytes = static_cast<uint64>(pg::settings::max_reply_size_kb) * 1024;
@@ -43,7 +51,7 @@ source::NamedKeys &Follower::Reader() {
     options.budget = &budget_;
     options.has_points = !is_feed_;
     options.make_spool = TemporarySpool::Make;
-    named_ = pg::ValueOrThrow(source::NamedKeys::Open(**connection_, options));
+    named_ = pg::ValueOrThrow(source::NamedKeys::Open(server, options));
   }
   return *named_;
 }

@@ -53,10 +53,10 @@ struct NamedKey {
 
 class NamedKeys {
  public:
-  // Finds out what the server can do. The connection, which must not be that of a replication link, is used
-  // for nothing else while the object exists, and must outlive it. Errors: kUnsupported (INFO tells no
-  // replication id: Redis before 4.0, or not Redis), kPermissionDenied (no right to INFO, MULTI or
-  // EXEC), those of Connection.
+  // Finds out what the server can do. The connection, which must not be that of a replication link, must
+  // outlive the object, and keep its database meanwhile: others may ask the server by it, between two calls.
+  // Errors: kUnsupported (INFO tells no replication id: Redis before 4.0, or not Redis), kPermissionDenied
+  // (no right to INFO, MULTI or EXEC), those of Connection.
   static Result<std::unique_ptr<NamedKeys>> Open(redis::Connection& connection,
                                                  const NamedKeysOptions& options);
 

@@ -237,13 +237,17 @@ is(wait_for($node) . differences($node, $newer), '', 'the keys of an unknown com
 is($node->safe_psql('postgres', q{SELECT value FROM strings WHERE id = '1'}), 'ab', 'as they are');
 SKIP:
 {
-    skip 'rights of subcommands came with Redis 7.0', 4 if redis_version() < 7;
+    skip 'rights of subcommands came with Redis 7.0', 5 if redis_version() < 7;
     $newer->cli(qw(ACL SETUSER default -command +command|getkeys));
     $newer->cli_lines("SET s:4 x\nFOO.MOVE s:4 1\nSET s:3 e\n");
     wait_until('the server refuses', sub { live($node, 'state, sqlstate') eq 'retrying|42501' });
     like(live($node, 'last_error'), qr/the stream at offset \d+ has an unknown command: FOO\.MOVE/, 'without the right to COMMAND INFO the run waits, as the keys of a command are not all');
     $newer->cli(qw(ACL SETUSER default +command));
     is(wait_for($node) . differences($node, $newer), '', 'and goes on with it');
+    $newer->cli_lines(join '', map { "SET s:n$_ x\nFOO.MOVE s:n$_ 1\n" } 1 .. 30);
+    is(wait_for($node) . differences($node, $newer), '', 'many of them');
+    my ($asked) = $newer->cli('INFO', 'commandstats') =~ /cmdstat_command\|info:calls=(\d+)/;
+    cmp_ok($asked, '<=', 3, 'for which it is not asked again');
 }
 my $mute = start_redis(args => [ '--rename-command', 'APPEND', "foo\xff" . 'o' x 1000, '--rename-command', 'COMMAND', '', '--rename-command', 'EVAL', '', '--rename-command', 'SETRANGE', 'EVAL' ]);
 for my $case ([ '"foo\xff' . 'o' x 1000 . '" s:1 b', qr/has an unknown command: foo\\xffo{36}\.\.\./ ], [ 'EVAL s:1 0 x', qr/has a command whose keys nobody knows: EVAL/ ])
