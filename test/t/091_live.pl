@@ -96,6 +96,7 @@ $held->release;
 my ($id, $waited);
 $held = hold_worker($node, 'migration');
 $redis->cli_lines("SET s:1 z\n");
+wait_until('the link has noted it', sub { live($node, 'lag_bytes > 0') eq 't' });
 like(sql_error($node, q{SET client_min_messages = notice; SET pg_redis_migrate.progress_interval = '1s'; CALL redis_migrate.wait_for('live', '1100 ms')}),
     qr/NOTICE:  00000: run \d+: streaming, [1-9]\d* bytes behind, [\d.]+ s behind, \d+ keys ahead of their offset\n(?s:.*)ERROR:  57014/, 'wait_for tells how far behind a live run is');
 $held->release;
@@ -107,7 +108,7 @@ my $log = -s $node->logfile;
 $redis->cli_lines("SET s:own1 a\nSET s:own2 a\nSET s:own3 a\n");
 is(wait_for($node), '', 'three rows');
 $node->safe_psql('postgres', q{UPDATE strings SET value = 'mine' WHERE id = 'own1'; DELETE FROM strings WHERE id = 'own2'});
-$redis->cli_lines("SET s:own1 b\nSET s:own2 b\nSET s:own3 b\n");
+$redis->cli_lines("MULTI\nSET s:own1 b\nSET s:own2 b\nSET s:own3 b\nEXEC\n");
 is(wait_for($node) . differences($node, $redis), '', 'are those of Redis again');
 my $changed_here = q{SELECT changed_here, deleted_here FROM redis_migrate.mapping_counts WHERE run_id = (SELECT max(run_id) FROM redis_migrate.runs WHERE live) AND mapping = 'strings'};
 ok(wait_until('the count', sub { $node->safe_psql('postgres', $changed_here) eq '1|1' }), 'those of them that were changed here are counted');
