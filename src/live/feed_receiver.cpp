@@ -131,7 +131,8 @@ class FeedReceiver {
     status_.message.clear();
     status_.replication_id = feed_->run_id();
     status_.feed = feed_->kind() == ChangeFeed::Kind::kTracking ? "tracking" : "notifications";
-    status_.doubt = feed_->doubt().empty() ? groups_doubt_ : feed_->doubt();
+    status_.doubt = feed_->doubt();
+    if (!groups_doubt_.empty()) status_.doubt += (status_.doubt.empty() ? "" : "; ") + groups_doubt_;
     Question question = Question::kNone;
     uint64 answered = 0;
     uint64 refused = 0;

@@ -163,10 +163,12 @@ bool Follower::HasSameData(const std::vector<source::NamedKey> &keys) {
   if (data_) {
     auto const is_same = data_->Check(**connection_);
     if (!is_same.ok() && is_same.error().code == ErrorCode::kUnavailable) return false;
-    return pg::ValueOrThrow(is_same);
+    if (!pg::ValueOrThrow(is_same)) return false;
+    if (data_->sees_commands()) return true;
+  } else {
+    data_ = pg::ValueOrThrow(redis::DataWatch::Begin(**connection_));
   }
-  data_ = pg::ValueOrThrow(redis::DataWatch::Begin(**connection_));
-  // What has happened before, the feed finds out.
+  // What has happened before, or is not seen here, the feed finds out if anything does.
   for (int64 const begun_ms = pg::UnixMs(GetCurrentTimestamp()); link_.received_at_ms() <= begun_ms;) {
     pg::Sleep(kLagPauseMs);
     link_.Look();

@@ -60,15 +60,16 @@ Result<std::unique_ptr<ChangeFeed>> ChangeFeed::Open(Connection& subscriber, Con
   std::unique_ptr<ChangeFeed> feed(new ChangeFeed(subscriber, commands, std::move(data.value())));
   if (server.value().run_id() != Bytes(feed->run_id()))
     return NotAvailable(commands, "is not one server: two connections led to different ones");
-  if (!feed->data_.sees_commands())
-    feed->doubt_ = "INFO commandstats does not show whether SWAPDB was called";
   subscriber.ExpectMessages(kLargeReply);
-  if (may_track) {
-    const auto tracks = feed->Track();
-    if (!tracks.ok()) return tracks.error();
-    if (tracks.value()) return feed;
+  const auto tracks = may_track ? feed->Track() : Result<bool>(false);
+  if (!tracks.ok()) return tracks.error();
+  if (!tracks.value()) PRM_RETURN_IF_ERROR(feed->Notify(may_track));
+  if (!feed->data_.sees_commands()) {
+    if (!feed->doubt_.empty()) feed->doubt_ += "; ";
+    feed->doubt_ += std::string("INFO commandstats does not show whether ") +
+                    (tracks.value() ? "" : "FLUSHALL, FLUSHDB, ") +
+                    "SWAPDB, REPLICAOF or FAILOVER was called";
   }
-  PRM_RETURN_IF_ERROR(feed->Notify(may_track));
   return feed;
 }
 

@@ -106,11 +106,9 @@ for my $feed ('tracking', 'notifications')
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs WHERE NOT balanced'), '0', 'the sums of all runs agree');
 
 # A database that is emptied, and one that changes places with another.
-for my $feed ('tracking', 'notifications')
+sub keeps_rows
 {
-    $redis->cli_lines(load_commands(500, KEYS));
-    follow_by($feed, ', force => true');
-    settled("$feed follows");
+    my ($feed) = @_;
     $redis->cli('DEL', 's:1');
     settled("$feed: a key is gone");
     # Keys that wait to be read go with all others before the link knows that.
@@ -127,6 +125,14 @@ for my $feed ('tracking', 'notifications')
     wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
     like(job($node, 'live', 'message'), qr/would lose \d+ of its \d+ rows/, "$feed: FLUSHALL pauses the run");
     is($node->safe_psql('postgres', 'SELECT count(*) FROM strings'), $rows, 'and no row is gone');
+    return;
+}
+for my $feed ('tracking', 'notifications')
+{
+    $redis->cli_lines(load_commands(500, KEYS));
+    follow_by($feed, ', force => true');
+    settled("$feed follows");
+    keeps_rows($feed);
     $redis->cli_lines("SET s:new x\nSELECT 1\nSET s:other y\n");
     start(', force => true');
     settled("$feed: with force it goes on");
@@ -135,6 +141,17 @@ for my $feed ('tracking', 'notifications')
     wait_until("$feed: SWAPDB is noticed", sub { runs() > $before });
     settled("$feed: after SWAPDB");
 }
+# The same where nothing but tracking tells of it.
+my $hiding = HostileRedis->new($redis->port, sub { my (undef, @command) = @_; return "@command" eq 'INFO commandstats' ? "\$0\r\n\r\n" : undef; });
+$redis->cli_lines(load_commands(500, KEYS));
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live'); ALTER SERVER live OPTIONS (SET port '} . $hiding->port . q{')});
+follow_by('tracking', ', force => true');
+settled('a server without commandstats is followed');
+like(live($node, 'state, doubt'), qr/^converging\|.* SWAPDB, REPLICAOF or FAILOVER was called/, 'and in doubt');
+keeps_rows('without commandstats');
+$node->safe_psql('postgres', q{ALTER SERVER live OPTIONS (SET port '} . $proxy->port . q{')});
+follow_by('notifications', ', force => true');
+settled('the server itself is followed again');
 
 # More waits than the spool may take: a scan replaces it. The names are long.
 my $lock = start_sql($node, 'BEGIN; LOCK TABLE strings IN SHARE ROW EXCLUSIVE MODE; SELECT pg_sleep(3600);', name => 'lock');

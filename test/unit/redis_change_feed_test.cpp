@@ -269,6 +269,25 @@ TEST_F(ChangeFeedTest, RightsDecideWhichFeedItIs) {
   EXPECT_EQ(Feed(server_.port(), true, "i").status.error().code, ErrorCode::kPermissionDenied);
 }
 
+TEST_F(ChangeFeedTest, EveryDoubtIsTold) {
+  Lines({{"ACL", "SETUSER", "d", "on", ">secret", "-@all", "+info", "+ping", "+psubscribe", "allchannels"}});
+  HostileRedis hiding(
+      [](const HostileRedis::Arguments& arguments) -> std::optional<HostileRedis::Answer> {
+        if (arguments.back() == "commandstats") return HostileRedis::Answer{"$0\r\n\r\n"};
+        return std::nullopt;
+      },
+      server_.port());
+  const Feed tracking(hiding.port());
+  const Feed notifications(hiding.port(), true, "d");
+  ASSERT_TRUE(tracking.status.ok()) << tracking.Problem();
+  ASSERT_TRUE(notifications.status.ok()) << notifications.Problem();
+  const std::string hidden = "INFO commandstats does not show whether ";
+  EXPECT_EQ(tracking.feed->doubt(), hidden + "SWAPDB, REPLICAOF or FAILOVER was called");
+  EXPECT_EQ(notifications.feed->doubt(),
+            "CONFIG GET is refused: nothing shows whether the server sends every notification; " + hidden +
+                "FLUSHALL, FLUSHDB, SWAPDB, REPLICAOF or FAILOVER was called");
+}
+
 TEST_F(ChangeFeedTest, AReplicaIsRefused) {
   const test::RedisServer replica({"--replicaof", "127.0.0.1 " + std::to_string(server_.port())});
   EXPECT_EQ(Feed(replica.port()).status.error().code, ErrorCode::kUnavailable);
