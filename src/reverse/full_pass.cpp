@@ -42,41 +42,43 @@ void ReverseFeed::SendAllRows(Fed &fed) {
 // Returns 1 if it has come further.
 int64 ReverseFeed::RemoveKeysWithoutRows(Fed &fed) {
   if (fed.unscanned.none() || pg::MonotonicMs() < fed.scan_at_ms) return 0;
-  redis::Slots left;
+  redis::Slots const before = fed.unscanned;
   if (sender_->is_cluster()) {
-    left = RemoveKeysOfCluster(fed);
+    RemoveKeysOfCluster(fed);
   } else {
     ServerConnection server(server_, GetUserId());
     pg::ValueOrThrow(server->Command({"SELECT", std::to_string(fed.reverse.db)}));
     RemoveKeysWithoutRows(fed, *server, ~redis::Slots());
+    NoteScanned(fed, ~redis::Slots());
   }
   fed.scan_at_ms = pg::MonotonicMs() + kScanAgainMs;
-  if (left == fed.unscanned) return 0;
-  fed.unscanned = left;
-  fed.outbox.NoteUnscanned(left);
-  Spi::Commit();
-  return 1;
+  return fed.unscanned == before ? 0 : 1;
 }
 
-// Node by node, until each slot was at one of them as long as that was scanned. Returns those that are being
-// moved, for which nobody else waits.
-redis::Slots ReverseFeed::RemoveKeysOfCluster(Fed &fed) {
+void ReverseFeed::NoteScanned(Fed &fed, const redis::Slots &slots) {
+  fed.unscanned &= ~slots;
+  fed.outbox.NoteUnscanned(fed.unscanned);
+  Spi::Commit();
+}
+
+// Node by node, until each slot was at one of them as long as that was scanned. Leaves those that are being
+// moved, for which nobody else waits. An error leaves what was scanned before it noted.
+void ReverseFeed::RemoveKeysOfCluster(Fed &fed) {
   redis::Deployment deployment = ServerOptions(server_, GetUserId());
   Spi::Commit();
   deployment.read_from = redis::ReadFrom::kMaster;
   ClusterResources resources;
   source::ClusterWalk walk(deployment, resources.waiter);
-  redis::Slots done = ~fed.unscanned;
   int64 const patience_ms = fed.open ? 0 : kPatienceMs;
   fed.open.reset();
-  for (int64 progress_ms = pg::MonotonicMs(); !done.all();) {
+  for (int64 progress_ms = pg::MonotonicMs(); fed.unscanned.any();) {
     pg::ThrowIfError(walk.FindTopology());
     redis::Slots const imported = pg::ValueOrThrow(walk.ImportedSlots());
-    auto const slots = walk.EnterNext(done, imported);
+    auto const slots = walk.EnterNext(~fed.unscanned, imported);
     if (!slots.ok()) {
       int64 const waited_ms = pg::MonotonicMs() - progress_ms;
       if (slots.error().code != ErrorCode::kUnavailable || waited_ms >= kMostMoveMs) pg::ThrowIfError(slots);
-      if (waited_ms >= patience_ms && (~done).count() <= kMostHeld) {
+      if (waited_ms >= patience_ms && fed.unscanned.count() <= kMostHeld) {
         fed.open = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW,
                                "keys without rows are not looked for yet: " + slots.error().message};
         break;
@@ -87,11 +89,12 @@ redis::Slots ReverseFeed::RemoveKeysOfCluster(Fed &fed) {
     uint64_t const epoch = walk.epoch();
     RemoveKeysWithoutRows(fed, walk.connection(), slots.value());
     redis::Slots const stable = pg::ValueOrThrow(walk.StableSlots());
-    size_t const before = done.count();
-    if (walk.epoch() == epoch) done |= slots.value() & stable & ~pg::ValueOrThrow(walk.ImportedSlots());
-    if (done.count() > before) progress_ms = pg::MonotonicMs();
+    if (walk.epoch() != epoch) continue;
+    redis::Slots const done = slots.value() & stable & ~pg::ValueOrThrow(walk.ImportedSlots());
+    if ((done & fed.unscanned).none()) continue;
+    NoteScanned(fed, done);
+    progress_ms = pg::MonotonicMs();
   }
-  return ~done;
 }
 
 // Of those keys of the pattern at a server that are in these slots.

@@ -92,7 +92,8 @@ class ReverseFeed {
   void SendNames(Fed &fed, std::set<RowName> names);
   int64 RemoveKeysWithoutRows(Fed &fed);
   void RemoveKeysWithoutRows(Fed &fed, redis::Connection &connection, const redis::Slots &slots);
-  redis::Slots RemoveKeysOfCluster(Fed &fed);
+  void RemoveKeysOfCluster(Fed &fed);
+  void NoteScanned(Fed &fed, const redis::Slots &slots);
 
   // Reads the rows with these names and adds their keys to the sender; notes those at fault in refused_.
   // Returns the names for which there was no room.
