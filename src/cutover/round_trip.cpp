@@ -13,7 +13,7 @@ RoundTrip::RoundTrip(const Migration &migration, std::vector<std::string> patter
                      std::vector<ReverseMapping> reverses)
     : migration_(migration), patterns_(std::move(patterns)), check_(migration.server, std::move(reverses)) {}
 
-void RoundTrip::Choose() { chosen_ = check_.Choose(kRows); }
+void RoundTrip::Choose() { check_.Choose(kRows); }
 
 void RoundTrip::Require(int looks, const std::function<void()> &between, const std::string &hint) {
   for (int look = 1; check_.Compare(1) > 0; ++look) {
@@ -28,7 +28,7 @@ void RoundTrip::Require(int looks, const std::function<void()> &between, const s
               "\": " + std::to_string(of.keys) + " keys, with letters and digits masked: " + of.shown + ".";
   throw pg::Failure(
       ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-      "the rows of " + std::to_string(differing) + " of " + std::to_string(chosen_) +
+      "the rows of " + std::to_string(differing) + " of " + std::to_string(check_.chosen()) +
           " keys would write something else to Redis than it has",
       detail,
       "CALL redis_migrate.check_reverse(" + ArgumentsFor(migration_, patterns_) +

@@ -26,7 +26,6 @@ class RoundTrip {
   const Migration &migration_;
   std::vector<std::string> patterns_;
   ReverseCheck check_;
-  int64 chosen_ = 0;  // keys
 };
 
 }  // namespace prm

@@ -216,6 +216,10 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
       }
       if (found != values.end() && !FieldExpiries(*found->second).empty())
         expiring_.insert(reverse.mapping.name);
+      if (found != values.end() && found->second->type.empty()) {  // the reverse feed leaves its key alone
+        --chosen_;
+        continue;
+      }
       sink::WholeValue const gone{"list"};
       std::optional<sink::WholeValue> const value = Read(reverse.KeyOf(name), until_ms);
       if (!value) {
@@ -280,8 +284,8 @@ std::optional<sink::WholeValue> ReverseCheck::Read(const std::string &key, int64
   return std::nullopt;
 }
 
-int64 ReverseCheck::Choose(int keys) {
-  int64 chosen = 0;
+void ReverseCheck::Choose(int keys) {
+  chosen_ = 0;
   for (size_t i = 0; i < reverses_.size(); ++i) {
     {
       pg::SnapshotScope const snapshot;
@@ -289,9 +293,8 @@ int64 ReverseCheck::Choose(int keys) {
       for (const RowName &name : SampleNames(reverses_[i], keys)) differences_[i][name];
     }
     Spi::Commit();
-    chosen += static_cast<int64>(differences_[i].size());
+    chosen_ += static_cast<int64>(differences_[i].size());
   }
-  return chosen;
 }
 
 int64 ReverseCheck::Compare(int looks) {
@@ -373,8 +376,9 @@ PRM_FUNCTION(check_reverse) {
                         "", problems.begin()->second.hint);
     Spi::Commit();
     ReverseCheck check(migration.server, reverses);
-    checked = check.Choose(keys);
+    check.Choose(keys);
     differing = check.Compare(kMostLooks);
+    checked = check.chosen();
     for (const ReverseCheck::Differing &of : check.differing())
       pg::Report(WARNING,
                  std::to_string(of.keys) + " keys of mapping \"" + of.mapping +

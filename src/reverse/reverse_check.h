@@ -12,9 +12,13 @@ class ReverseCheck {
   // the current user. Commits. Errors: those of ServerConnection and redis::FindTopology.
   ReverseCheck(const std::string &server, std::vector<ReverseMapping> reverses);
 
-  // Chooses so many rows at most of each mapping, from anywhere in its target. Commits. Returns how many keys
-  // they have. Errors: those of the target.
-  int64 Choose(int keys);
+  // Chooses so many rows at most of each mapping, from anywhere in its target. Commits. Errors: those of the
+  // target.
+  void Choose(int keys);
+
+  // How many keys they have, without those of which Compare has seen that their rows do not tell what they
+  // are.
+  int64 chosen() const { return chosen_; }
 
   // Compares the keys that were chosen, and again, after a pause, those that differ: they may be changing.
   // The next call looks only at those that still do. Commits. Returns how many do. Errors: those of reverse
@@ -61,6 +65,7 @@ class ReverseCheck {
   int64 now_ms_ = 0;             // by the clock of the server, when it was last asked for a key
   std::vector<ReverseMapping> reverses_;
   std::vector<Differences> differences_;  // of each
+  int64 chosen_ = 0;                      // keys
   std::set<std::string> expiring_;        // mappings with rows whose fields expire
 };
 

@@ -130,6 +130,10 @@ is(cli('GET thing:many3000'), '3000', 'but it can wait until all is sent');
 
 # The round trip: what rows would write back is what Redis has.
 is(sql(q{CALL redis_migrate.check_reverse('shop')}) =~ /^[1-9]\d+\|0$/, 1, 'no key differs');
+cli('SADD thing:set x');
+sql(q{INSERT INTO things VALUES ('set', NULL)});
+drained('a row that does not tell what its key is');
+is(sql(q{CALL redis_migrate.check_reverse('shop', 'thing:{id}', 10000)}), sql('SELECT count(v) FROM things') . '|0', 'a row that does not tell what its key is differs from none, nor does it count');
 cli('SET thing:many1 other'); cli('EXPIRE thing:many2 100'); cli('DEL thing:special:n');
 my ($status, $out, $err) = $node->psql('postgres', q{CALL redis_migrate.check_reverse('shop', keys => 10000)});
 like($out, qr/\|3$/, 'three keys differ: a value, an expiry, and one that is gone');
