@@ -50,6 +50,7 @@ class Cutback {
   void Check() const;
   bool IsDrained() const;
   bool HasAllBatches() const;
+  void Choose();
   void Fence();
   std::optional<pg::Problem> Feed() const;
   void Drain();
@@ -57,6 +58,7 @@ class Cutback {
   void Compare(Masters &masters);
   void GiveBack();
   int64 RestMs() const { return until_ms_ - pg::MonotonicMs(); }
+  void RequireRest() const;
   std::string Arguments() const { return ArgumentsFor(migration_, patterns_); }
 
   const Migration &migration_;
@@ -65,6 +67,7 @@ class Cutback {
   bool discards_;
   bool fences_others_;
   std::optional<CutoverRecord> record_;
+  std::optional<RoundTrip> round_trip_;  // if no changes are discarded
 };
 
 void Cutback::CheckStates() const {
@@ -196,6 +199,26 @@ void Cutback::Check() const {
                                    "needs of that.");
 }
 
+// While writers still write. A row that goes meanwhile is compared as one that is gone.
+void Cutback::Choose() {
+  if (discards_) return;
+  std::map<std::string, ReverseProblem> problems;
+  std::vector<ReverseMapping> reverses;
+  for (const std::string &pattern : patterns_)
+    for (ReverseMapping &reverse : FindFedMappings(migration_, pattern, problems))
+      reverses.push_back(std::move(reverse));
+  Spi::Commit();
+  round_trip_.emplace(migration_, patterns_, std::move(reverses));
+  round_trip_->Choose();
+}
+
+void Cutback::RequireRest() const {
+  if (RestMs() <= 0)
+    throw Failure(
+        ERRCODE_QUERY_CANCELED, "the cutback took longer than max_wait", "",
+        "Try again, with a longer max_wait. steps_ms of redis_migrate.cutovers shows what took long.");
+}
+
 void Cutback::Fence() {
   CutoverRecord::Parameters const parameters = {migration_.name, patterns_, "redis", ""};
   record_.emplace(parameters);
@@ -284,19 +307,13 @@ void Cutback::WaitForLiveSync(Masters &masters) {
 // Nobody writes to the tables, and Redis has what the reverse feed has written: rows and keys are the same,
 // unless the one or the other is wrong.
 void Cutback::Compare(Masters &masters) {
-  if (discards_) return;
+  if (!round_trip_) return;
   record_->Take("comparing");
-  std::map<std::string, ReverseProblem> problems;
-  std::vector<ReverseMapping> reverses;
-  for (const std::string &pattern : patterns_)
-    for (ReverseMapping &reverse : FindFedMappings(migration_, pattern, problems))
-      reverses.push_back(std::move(reverse));
   Spi::Commit();
-  RoundTrip round_trip(migration_, patterns_, std::move(reverses));
-  round_trip.Choose();
-  round_trip.Require(
+  round_trip_->Require(
       RoundTrip::kLooks,
       [&] {
+        RequireRest();
         WaitForLiveSync(masters);
         CheckLateWrites();  // of a writer that nobody has fenced
         Spi::Commit();
@@ -324,6 +341,7 @@ void Cutback::Execute() {
                   "SELECT redis_migrate.start(" + pg::QuoteLiteral(migration_.name) +
                       ", live => true); SELECT * FROM redis_migrate.live_sync.");
   Spi::Commit();
+  Choose();
   try {
     Fence();
     Drain();

@@ -7,8 +7,7 @@ namespace prm {
 
 class RoundTrip {
  public:
-  // Of the rows of these mappings, which are those of the patterns. Connects and commits. Errors: those of
-  // ReverseCheck.
+  // Of the rows of these mappings, which are those of the patterns.
   RoundTrip(const Migration &migration, std::vector<std::string> patterns,
             std::vector<ReverseMapping> reverses);
 

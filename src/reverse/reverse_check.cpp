@@ -144,6 +144,27 @@ bool ExpireAlike(const sink::WholeValue &a, const sink::WholeValue &b) {
          });
 }
 
+// Of a table and its partitions, of which a parent has no count before ANALYZE. A page of a table that was
+// never counted has one row at least.
+double EstimateRows(Oid table) {
+  auto const rows = Spi::Execute(R"sql(
+      WITH RECURSIVE tree AS (
+          SELECT $1 AS oid
+          UNION
+          SELECT i.inhrelid
+          FROM pg_catalog.pg_inherits AS i JOIN tree ON i.inhparent OPERATOR(pg_catalog.=) tree.oid)
+      SELECT coalesce(pg_catalog.sum(
+                 (pg_catalog.pg_relation_size(c.oid) OPERATOR(pg_catalog./) $2)::pg_catalog.float8
+                 OPERATOR(pg_catalog.*)
+                 CASE WHEN c.relpages OPERATOR(pg_catalog.>) 0
+                      THEN c.reltuples::pg_catalog.float8 OPERATOR(pg_catalog./) c.relpages::pg_catalog.float8
+                      ELSE 1 END), 0)
+      FROM tree JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) tree.oid
+      WHERE c.relkind OPERATOR(pg_catalog.<>) 'p')sql",
+                                 {SqlParam::OidOf(table), SqlParam::Int8(BLCKSZ)});
+  return DatumGetFloat8(rows[0].Value(0));
+}
+
 // now_ms: by the clock of the server, as which keys have expired.
 bool IsSame(const sink::WholeValue &of_rows, const sink::WholeValue &of_redis, int64 now_ms) {
   sink::WholeValue const a = Living(of_rows, now_ms), b = Living(of_redis, now_ms);
@@ -167,11 +188,7 @@ ReverseCheck::Names ReverseCheck::SampleNames(const ReverseMapping &reverse, int
     columns += comma + column;
     shown += comma + "pg_catalog.concat(" + column + ")";
   }
-  double const rows = DatumGetFloat8(Spi::Execute(R"sql(SELECT pg_catalog.max(reltuples)::pg_catalog.float8
-            FROM pg_catalog.pg_class
-            WHERE oid OPERATOR(pg_catalog.=) $1)sql",
-                                                  {SqlParam::OidOf(reverse.target.oid)})[0]
-                                         .Value(0));
+  double const rows = EstimateRows(reverse.target.oid);
   // Chooses from ten times as many rows, as those of one page are alike, and from all of a small table.
   double const percent = rows < 10000 ? 100 : std::min(100.0, 1000.0 * keys / rows);
   MappingSettings const settings(reverse.mapping);
@@ -237,9 +254,7 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
 }
 
 ReverseCheck::ReverseCheck(const std::string &server, std::vector<ReverseMapping> reverses)
-    : server_(server), reverses_(std::move(reverses)), differences_(reverses_.size()) {
-  Connect();
-}
+    : server_(server), reverses_(std::move(reverses)), differences_(reverses_.size()) {}
 
 void ReverseCheck::Connect() {
   servers_.clear();
@@ -298,6 +313,7 @@ void ReverseCheck::Choose(int keys) {
 }
 
 int64 ReverseCheck::Compare(int looks) {
+  if (servers_.empty()) Connect();
   int64 differing = 0;
   for (int look = 0; look < looks && (look == 0 || differing > 0); ++look) {
     if (look > 0) pg::Sleep(kLookAgainMs);

@@ -8,8 +8,7 @@ namespace prm {
 
 class ReverseCheck {
  public:
-  // Checks these mappings. Connects to the server, or to the masters of a cluster, with the credentials of
-  // the current user. Commits. Errors: those of ServerConnection and redis::FindTopology.
+  // Checks these mappings.
   ReverseCheck(const std::string &server, std::vector<ReverseMapping> reverses);
 
   // Chooses so many rows at most of each mapping, from anywhere in its target. Commits. Errors: those of the
@@ -21,8 +20,9 @@ class ReverseCheck {
   int64 chosen() const { return chosen_; }
 
   // Compares the keys that were chosen, and again, after a pause, those that differ: they may be changing.
-  // The next call looks only at those that still do. Commits. Returns how many do. Errors: those of reverse
-  // queries and of the server.
+  // The next call looks only at those that still do. The first connects to the server, or to the masters of a
+  // cluster, with the credentials of the current user. Commits. Returns how many do. Errors: those of reverse
+  // queries, ServerConnection, redis::FindTopology and of the server.
   int64 Compare(int looks);
 
   // How many of the keys that the last call has found Redis has had as they are in so many looks in a row.
