@@ -256,8 +256,8 @@ bool Cutback::IsDrained() const {
   return true;
 }
 
-// Where no worker feeds, because the scheduler does not look after this database, we do. Returns why
-// something waits.
+// Where no worker feeds, because the scheduler does not look after this database, we do, until our families
+// are drained: others may never be. Returns why something waits.
 std::optional<pg::Problem> Cutback::Feed() const {
   pg::SessionLock lock(ReverseFeedLock(migration_.name), ExclusiveLock);
   if (!lock.TryTake()) {
@@ -266,7 +266,11 @@ std::optional<pg::Problem> Cutback::Feed() const {
     return std::nullopt;
   }
   ReverseFeed feed(migration_);
-  while (feed.SendSome() > 0 || feed.has_more()) continue;
+  while ((feed.SendSome() > 0 || feed.has_more()) && RestMs() > 0) {
+    bool const is_drained = IsDrained();
+    Spi::Commit();
+    if (is_drained) return std::nullopt;
+  }
   if (feed.problem()) pg::Sleep(kFeedAgainMs);
   return feed.problem();
 }
