@@ -54,9 +54,9 @@ class Cutback {
   void Fence();
   std::optional<pg::Problem> Feed() const;
   void Drain();
-  void WaitForLiveSync(Masters &masters);
+  void WaitForBoth(Masters &masters);
   void Compare(Masters &masters);
-  void GiveBack();
+  void GiveBack(Masters &masters);
   int64 RestMs() const { return until_ms_ - pg::MonotonicMs(); }
   void RequireRest() const;
   std::string Arguments() const { return ArgumentsFor(migration_, patterns_); }
@@ -287,8 +287,6 @@ bool Cutback::HasAllBatches() const {
 }
 
 void Cutback::Drain() {
-  record_->Take("draining");
-  Spi::Commit();
   for (std::optional<pg::Problem> problem; !discards_;) {
     bool const is_drained = IsDrained();
     Spi::Commit();
@@ -303,9 +301,16 @@ void Cutback::Drain() {
   }
 }
 
-// Live sync must have come to every write to Redis before the tables were fenced: these are late writes.
-void Cutback::WaitForLiveSync(Masters &masters) {
-  Barrier(migration_, GetUserId()).WaitForNow(masters, until_ms_);
+// Live sync must have come to every write to Redis before the tables were fenced: these are late writes. Of a
+// family in state both it may note what the reverse feed has yet to write, such as that a key expires.
+void Cutback::WaitForBoth(Masters &masters) {
+  for (;;) {
+    Barrier(migration_, GetUserId()).WaitForNow(masters, until_ms_);
+    bool const is_drained = discards_ || IsDrained();
+    Spi::Commit();
+    if (is_drained) return;
+    Drain();
+  }
 }
 
 // Nobody writes to the tables, and Redis has what the reverse feed has written: rows and keys are the same,
@@ -318,15 +323,21 @@ void Cutback::Compare(Masters &masters) {
       RoundTrip::kLooks,
       [&] {
         RequireRest();
-        WaitForLiveSync(masters);
+        WaitForBoth(masters);
         CheckLateWrites();  // of a writer that nobody has fenced
         Spi::Commit();
       },
       "Or discard_changes => true.");
 }
 
-void Cutback::GiveBack() {
+void Cutback::GiveBack(Masters &masters) {
   LockFamiliesForChange(migration_.name);
+  while (!discards_ && !IsDrained()) {
+    Spi::Commit();
+    RequireRest();
+    WaitForBoth(masters);
+    LockFamiliesForChange(migration_.name);  // live sync notes nothing while we have it
+  }
   CheckStates();
   CheckLateWrites();
   for (const std::string &pattern : patterns_)
@@ -348,13 +359,15 @@ void Cutback::Execute() {
   Choose();
   try {
     Fence();
+    record_->Take("draining");
+    Spi::Commit();
     Drain();
     record_->Take("waiting");
     Spi::Commit();
     Masters masters(migration_.server, GetUserId());
-    WaitForLiveSync(masters);
+    WaitForBoth(masters);
     Compare(masters);
-    GiveBack();
+    GiveBack(masters);
   } catch (...) {
     pg::Problem const problem = pg::CurrentProblem();
     pg::RollBackAfter(problem);
