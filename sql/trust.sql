@@ -6,6 +6,7 @@
 \pset null NULL
 SET client_min_messages = warning;
 CREATE ROLE regress_prm_app LOGIN;
+CREATE ROLE regress_prm_writer;
 CREATE ROLE regress_prm_runner SUPERUSER LOGIN;
 \! $R set t:1 one >/dev/null
 -- A trigger of the application notes what ran with whose rights.
@@ -211,6 +212,16 @@ SELECT redis_migrate.alter_expiry('ours.own', trust_target => true);
 CALL redis_migrate.run('trust', mapping => 'uses');
 CALL redis_migrate.sweep('ours.own');
 SELECT * FROM ours.kv;
+-- What a reverse query uses stays confirmed while the target does.
+CREATE FUNCTION ours.shout(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT upper($1)';
+ALTER FUNCTION ours.shout OWNER TO regress_prm_writer;
+SELECT redis_migrate.set_reverse_query('trust', 'uses', $$SELECT id, 'string' AS type, ours.shout(value) AS value, NULL AS expires_at FROM redis_rows$$, trust_target => true);
+SELECT redis_migrate.alter_mapping('trust', 'uses', trust_target => true);
+BEGIN;
+SELECT redis_migrate.start_reverse('trust', 'u:{id}');
+ROLLBACK;
+SELECT redis_migrate.alter_mapping('trust', 'uses', target => 'ours.kv', trust_target => true);
+SELECT redis_migrate.start_reverse('trust', 'u:{id}');
 -- A definition as SQL has the reverse query.
 SELECT redis_migrate.set_reverse_query('trust', 'uses', $$SELECT id, 'string' AS type, value, NULL AS expires_at FROM redis_rows$$);
 SELECT substring(redis_migrate.migration_sql('trust') FROM 'SELECT redis_migrate.set_reverse_query.*redis_rows[^;]*;');
@@ -244,4 +255,4 @@ SELECT redis_migrate.drop_expiry('app.session'), redis_migrate.drop_expiry('ours
 SET client_min_messages = warning;
 DROP USER MAPPING FOR regress_prm_runner SERVER shop;
 DROP SCHEMA app, ours, seen CASCADE;
-DROP ROLE regress_prm_app, regress_prm_runner;
+DROP ROLE regress_prm_app, regress_prm_runner, regress_prm_writer;

@@ -359,8 +359,10 @@ PRM_FUNCTION(alter_mapping) {
                   "If they may: SELECT redis_migrate.set_family_state(" + pg::QuoteLiteral(migration.name) +
                       ", " + pg::QuoteLiteral(old.pattern) + ", 'redis').");
   bool const is_confirmed = BoolArgument(fcinfo, 19);
-  if (is_confirmed || !PG_ARGISNULL(3))
+  if (is_confirmed || !PG_ARGISNULL(3)) {
     mapping.accepted = pg::AcceptRelation(FindTarget(mapping), mapping.target, GetUserId(), is_confirmed);
+    if (PG_ARGISNULL(3)) pg::KeepTrusted(*mapping.accepted, *old.accepted);  // for its reverse query
+  }
   CheckConfirmably([&] {
     CheckUnderSettings(migration, mapping);
     for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);

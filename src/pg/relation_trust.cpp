@@ -243,6 +243,13 @@ AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user,
   return accepted;
 }
 
+void KeepTrusted(AcceptedRelation &accepted, const AcceptedRelation &before) {
+  if (!before.owner.Is(accepted.owner.stored_role())) return;
+  std::vector<std::string> const known = accepted.TrustedText();
+  for (const Owner &role : before.trusted)
+    if (std::find(known.begin(), known.end(), role.ToText()) == known.end()) accepted.trusted.push_back(role);
+}
+
 AcceptedRelation AcceptForNewOwner(Oid relation, Oid user) {
   bool const is_superuser = Call([&] { return superuser_arg(user); });
   return Accepted(relation, is_superuser ? std::vector<Influence>() : FindInfluences(relation, user));

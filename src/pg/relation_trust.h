@@ -38,6 +38,9 @@ class UnconfirmedRelation : public Failure {
 // SPI.
 AcceptedRelation AcceptRelation(Oid relation, const std::string &name, Oid user, bool is_confirmed);
 
+// Adds the roles that were trusted `before` with the relation, or with one of the same owner.
+void KeepTrusted(AcceptedRelation &accepted, const AcceptedRelation &before);
+
 // As the owner `user` of a definition: whether it may use the relation that its name resolves to. Returns
 // what to store where that is another relation of the same owner, as after a rebuild. `subject` is it in
 // messages ("table app.session"); `confirm` is the statement that confirms. Errors: UnconfirmedRelation
