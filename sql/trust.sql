@@ -116,6 +116,7 @@ CALL redis_migrate.sweep('ours.part');
 CALL redis_migrate.sweep('ours.alone');
 CALL redis_migrate.sweep('ours.open');
 CALL redis_migrate.run('trust');
+SELECT redis_migrate.add_check('trust', 'kv', 'any', 'true', trust_target => true);
 -- A role of another name is the same owner.
 RESET ROLE;
 ALTER ROLE regress_prm_app RENAME TO regress_prm_application;

@@ -420,6 +420,7 @@ PRM_FUNCTION(add_check) {
                     "check \"" + check + "\" of mapping \"" + mapping.name + "\" already exists");
   CheckName(check, "check");
   mapping.checks.push_back({check, condition});
+  LoadTargetRelation(mapping);  // what the target itself would run is for alter_mapping to confirm
   mapping.accepted->is_confirmed = BoolArgument(fcinfo, 4);
   CheckConfirmably([&] { CheckCondition(mapping, condition); });
   StoreTrusted(mapping);
