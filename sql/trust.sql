@@ -164,6 +164,24 @@ CREATE TRIGGER note AFTER DELETE ON ours.plain FOR EACH ROW EXECUTE FUNCTION app
 CALL redis_migrate.sweep('ours.plain');
 SELECT redis_migrate.drop_expiry('ours.plain'), redis_migrate.drop_expiry('ours.indexed');
 
+\echo == casts of others, and types to which they can add one
+SET ROLE regress_prm_app;
+CREATE TYPE app.mood AS ENUM ('sad');
+SET ROLE regress_prm_runner;
+CREATE TYPE ours.mood AS ENUM ('sad');
+CREATE FUNCTION ours.mood_text(ours.mood) RETURNS text IMMUTABLE LANGUAGE sql AS $$SELECT 'sad'$$;
+CREATE CAST (ours.mood AS text) WITH FUNCTION ours.mood_text;
+CREATE TABLE ours.moody (id int PRIMARY KEY, expires_at timestamptz, at app.mood);
+CREATE TABLE ours.moods (id int PRIMARY KEY, expires_at timestamptz, at ours.mood[]);
+CREATE TABLE ours.words (id int PRIMARY KEY, expires_at timestamptz, at text);
+SELECT redis_migrate.add_expiry('ours.moody', 'expires_at', notify_channel => 'gone', notify_column => 'at');
+SELECT redis_migrate.add_mapping('trust', 'moods', 'm:{id:int}', 'ours.moody', 'SELECT id FROM redis_batch', '{id}');
+SELECT redis_migrate.add_expiry(t, 'expires_at') FROM unnest('{ours.moods,ours.words}'::regclass[]) AS t;
+ALTER FUNCTION ours.mood_text OWNER TO regress_prm_app;
+CALL redis_migrate.sweep('ours.moods');
+CALL redis_migrate.sweep('ours.words');
+SELECT redis_migrate.drop_expiry('ours.moods'), redis_migrate.drop_expiry('ours.words');
+
 \echo == functions, types and relations of others that the SQL of a definition uses
 SET ROLE regress_prm_app;
 CREATE FUNCTION app.spelled(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'called'; END$$;

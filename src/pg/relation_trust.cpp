@@ -18,17 +18,19 @@ struct Influence {
   Way way;
   std::string relation;
   std::string schema;
-  std::string code;  // the function or domain
+  std::string code;  // the function or type
 };
 
 // Those that could not act as $2 anyway, for relation $1; $3: whether $2 is a superuser. A role that grants
 // TRIGGER on its own table, or uses functions of others there, has decided whose SQL runs in it. But by GRANT
 // ALL or the like a superuser does not mean to make others superusers. Those that count: whoever owns it, its
 // partitions and children, the partitioned tables above it, or what its views and rules name; whoever owns
-// its schema, and so can drop it and make another; whoever may add triggers; and whoever owns a function or
-// domain that statements on these relations use, and so can change what it does. A materialized view is
-// refreshed with the rights of its owner, so the relations that its query names do not count. Of relations
-// $4, functions $5 and types $6 that SQL uses their owners count, for a superuser.
+// its schema, and so can drop it and make another; whoever may add triggers; whoever owns a function or type
+// that statements on these relations use, and so can change what it does, or, by a cast, what becomes of its
+// values; and whoever owns the function of a cast between these types and PostgreSQL's own, as statements
+// turn values into text and json. A materialized view is refreshed with the rights of its owner, so the
+// relations that its query names do not count. Of relations $4, functions $5 and types $6 that SQL uses their
+// owners count, for a superuser.
 constexpr char kInfluences[] = R"(
 WITH RECURSIVE used (relid) AS (
     SELECT $1
@@ -69,13 +71,18 @@ type (oid, relid) AS (
         UNION ALL SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL SELECT r.rngsubtype FROM pg_range AS r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) AS n (oid)
     WHERE n.oid <> 0),
-domain (oid, role, relid) AS (
-    SELECT t.oid, t.typowner, type.relid FROM type JOIN pg_type AS t ON t.oid = type.oid AND t.typtype = 'd'),
+owned (oid, role, relid) AS (
+    SELECT t.oid, t.typowner, type.relid FROM type JOIN pg_type AS t ON t.oid = type.oid AND t.typelem = 0),
 used_part (classid, objid, relid) AS (
     SELECT classid, objid, relid FROM part
-    UNION ALL SELECT 'pg_constraint'::regclass, k.oid, d.relid FROM domain AS d JOIN pg_constraint AS k ON k.contypid = d.oid),
+    UNION ALL SELECT 'pg_constraint'::regclass, k.oid, o.relid FROM owned AS o JOIN pg_constraint AS k ON k.contypid = o.oid),
 code (role, classid, objid, relid) AS (
-    SELECT role, 'pg_type'::regclass::oid, oid, relid FROM domain
+    SELECT role, 'pg_type'::regclass::oid, oid, relid FROM owned
+    UNION SELECT f.proowner, 'pg_proc'::regclass, f.oid, o.relid
+    FROM owned AS o JOIN pg_cast AS c ON o.oid IN (c.castsource, c.casttarget) AND c.castfunc >= 16384
+    JOIN pg_proc AS f ON f.oid = c.castfunc
+    WHERE (c.castsource < 16384 OR c.castsource IN (SELECT oid FROM type))
+        AND (c.casttarget < 16384 OR c.casttarget IN (SELECT oid FROM type))
     UNION SELECT f.proowner, 'pg_proc'::regclass, f.oid, p.relid
     FROM used_part AS p
     JOIN pg_depend AS d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
