@@ -11,10 +11,12 @@ namespace prm {
 namespace {
 
 // The process that leads has kLeading, which only one can have, beside any number of kTakingPart. A change,
-// and the beginning of a run, need kChanging, which conflicts with both.
+// and the beginning of a run, need kChanging, which conflicts with both. What runs need not know of has
+// kBeside, which conflicts with that alone.
 constexpr LOCKMODE kLeading = ShareUpdateExclusiveLock;
 constexpr LOCKMODE kTakingPart = RowExclusiveLock;
 constexpr LOCKMODE kChanging = ExclusiveLock;
+constexpr LOCKMODE kBeside = RowShareLock;
 
 constexpr long kLookAgainMs = 20;
 // A transaction that has committed holds its locks for a moment more, in which others see already what it
@@ -115,6 +117,10 @@ bool LockBesideLiveRun(const std::string &migration) {
   else
     LockForChange(migration);
   return is_followed;
+}
+
+void LockBesideRuns(const std::string &migration) {
+  if (!pg::TryLockInTransaction(TagOf(migration), kBeside)) ThrowInUse(migration);
 }
 
 void LockMapping(int64 mapping_id) {

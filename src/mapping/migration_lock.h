@@ -56,6 +56,10 @@ void LockForChange(const std::string &migration);
 // wait for a lock.
 bool LockBesideLiveRun(const std::string &migration);
 
+// Keeps others from changing the migration until the end of the transaction; runs may go on, but none begins.
+// Errors: 55006.
+void LockBesideRuns(const std::string &migration);
+
 // Keeps others from storing rows of the mapping until the end of the transaction. A mapping whose rows may
 // come from several keys needs that: otherwise the lowest key could be missed.
 void LockMapping(int64 mapping_id);

@@ -1,4 +1,5 @@
 // The SQL functions of the reverse feed.
+#include "mapping/migration_lock.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -22,7 +23,8 @@ Mapping &FindMapping(Migration &migration, const std::string &name) {
                     "SELECT mapping FROM redis_migrate.mappings.");
 }
 
-// Two sessions that make and drop triggers of the same tables would wait for each other.
+// Two sessions that make and drop triggers of the same tables would wait for each other, and two that confirm
+// roles would undo each other's.
 void LockFeedForChange(const std::string &migration) {
   // No migration has such a name.
   pg::LockInTransaction(pg::LockTagOfName(pg::kReverseLocks, "\xff" + migration), ExclusiveLock);
@@ -39,14 +41,17 @@ void CheckQuery(const ReverseMapping &reverse) {
 }  // namespace prm
 
 // redis_migrate.set_reverse_query(migration text, mapping text, query text, trust_target boolean): see the
-// SQL comment. Errors: 42704, 42501 not the owner, 42601 for what is no single query, 55000 for a mapping
-// whose rows do not tell its keys, and those of the query.
+// SQL comment. Errors: 42704, 42501 not the owner, 55006 while it is changed or about to run, 42601 for what
+// is no single query, 55000 for a mapping whose rows do not tell its keys, and those of the query.
 PRM_FUNCTION(set_reverse_query) {
   using namespace prm;
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   std::string const mapping_name = pg::TextArgument(fcinfo, 1, "mapping");
   std::optional<std::string> const query = pg::OptionalTextArgument(fcinfo, 2);
   pg::Spi spi;
+  LoadMigration(name);  // only its owner may take the locks
+  LockFeedForChange(name);
+  LockBesideRuns(name);
   Migration migration = LoadMigration(name);
   Mapping &mapping = FindMapping(migration, mapping_name);
   if (query) pg::CheckExpression("(" + *query + "\n)", "query");
@@ -71,7 +76,7 @@ PRM_FUNCTION(set_reverse_query) {
                       problem->hint);
   pg::TrustCode(*mapping.accepted, UsedByQuery(*reverse), GetUserId());
   CheckQuery(*reverse);
-  StoreTrusted(mapping);
+  if (mapping.accepted->is_confirmed) StoreTrusted(mapping);
   PG_RETURN_VOID();
 }
 
