@@ -217,9 +217,13 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
 bool IsFaultOfRows(const Mapping &mapping, const pg::PgError &error) {
   if (pg::FaultOf(error.sqlstate()) != pg::Fault::kUnclear)
     return pg::FaultOf(error.sqlstate()) == pg::Fault::kRow;
+  // Without rows a foreign server may not be asked at all.
+  if (ERRCODE_TO_CATEGORY(error.sqlstate()) == ERRCODE_FDW_ERROR) return false;
   try {
     pg::InRolledBackSubtransaction([&] {
       MappingSettings settings(mapping);
+      BatchShape const shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
+      MappingQuery const query(mapping, shape, LoadTarget(mapping));
       for (const std::string &action : {mapping.on_delete, mapping.on_expire.value_or(mapping.on_delete)})
         if (action != "keep") Spi::Execute(DeleteStatement(mapping.target, action) + " WHERE false");
     });

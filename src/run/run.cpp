@@ -30,6 +30,8 @@ constexpr int64 kFewRows = 100;
 // Thrown to undo a prune that removed too much.
 struct TooManyGone {};
 
+std::string TextOf(const char *text) { return text == nullptr ? "" : text; }
+
 // Whether a prune has removed more than so many percent.
 bool IsMuch(const PruneResult &result, int limit) {
   int64 const deleted = result.counts.deleted;
@@ -213,7 +215,8 @@ void Run::PruneMappings() {
         else if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer)
           throw;
         else
-          throw Failure(error.sqlstate(), "mapping \"" + mapping->name + "\": " + error.what());
+          throw Failure(error.sqlstate(), "mapping \"" + mapping->name + "\": " + error.what(),
+                        TextOf(error.data()->detail), TextOf(error.data()->hint));
       }
     }
     waiting = std::move(refused);
@@ -226,9 +229,7 @@ void Run::RefusePrune(const Mapping &mapping, const pg::PgError &error) {
       "a row cannot go (" + pg::SqlStateText(error.sqlstate()) + "): " + std::string(error.what());
   record_.SetPruneOutcome(mapping.name, "refused", why);
   Spi::Commit();
-  const ErrorData *const data = error.data();
-  pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + why,
-             data->detail != nullptr ? data->detail : "",
+  pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + why, TextOf(error.data()->detail),
              "Remove what keeps the row, and run the migration again with prune => true.");
 }
 

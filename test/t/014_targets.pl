@@ -136,6 +136,25 @@ sql('TRUNCATE fan; DROP TRIGGER keep ON pet');
 run('fk', 'prune => true');
 is(sql('SELECT (SELECT count(*) FROM pet), (SELECT count(*) FROM person), (SELECT count(*) FROM city)'), '2|1|1', 'they go once they can');
 
+# A statement that fails whatever the row is no fault of rows.
+$redis->cli('DEL', 'a:1');
+sql(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    RAISE EXCEPTION 'no deletes' USING ERRCODE = TG_ARGV[0], DETAIL = 'Nothing goes.', HINT = 'Ask.'; END $$});
+for (['STATEMENT', '0A000'], ['ROW', 'HV00L'])
+{
+    sql("CREATE TRIGGER refuse BEFORE DELETE ON pet FOR EACH $_->[0] EXECUTE FUNCTION refuse('$_->[1]')");
+    like(error(q{CALL redis_migrate.run('fk', prune => true)}), qr/ERROR:  $_->[1]: mapping "pets": no deletes\nDETAIL:  Nothing goes.\nHINT:  Ask./, "$_->[1] ends the run");
+    sql('DROP TRIGGER refuse ON pet');
+}
+sql(q{CREATE TABLE called (id int PRIMARY KEY, v text); CREATE FUNCTION own(text) RETURNS text LANGUAGE sql RETURN $1});
+sql(add('fk', 'calls', 'k:{id:int}', 'called', 'SELECT id, own(value) AS v', 'id', q{databases => '{0}'}));
+$redis->cli('SET', 'k:1', 'one');
+run('fk', 'prune => true');
+$redis->cli('DEL', 'k:1');
+sql('DROP FUNCTION own');
+like(error(q{CALL redis_migrate.run('fk', prune => true, force => true)}), qr/ERROR:  42883: .*function own\(text\) does not exist/, 'and so does a query that nothing can prepare');
+sql(q{SELECT redis_migrate.drop_mapping('fk', 'calls')});
+
 # A long name waits for the end of the level as others do.
 sql('CREATE TABLE visit (k text, city int NOT NULL CONSTRAINT visit_city REFERENCES city, n int PRIMARY KEY)');
 sql(add('fk', 'visits', 'v:{n:int}:{rest}', 'visit', q{SELECT rest AS k, value::int AS city, n}, 'n', q{depends_on => '{cities}'}));
@@ -393,6 +412,11 @@ $err = sql_error($node, q{SELECT redis_migrate.create_migration('clerks', 'shop'
       . q{CALL redis_migrate.run('clerks')}, extra_params => [ '-U', 'clerk' ]);
 is($err, '', 'a caller without rights on the sequence can run');
 is(sql('SELECT * FROM office'), '5|five', 'with the rights on the table');
+$redis->cli('SET', 'o:6', 'six');
+$redis->cli('DEL', 'o:5');
+sql('REVOKE DELETE ON office FROM clerk');
+like(sql_error($node, q{CALL redis_migrate.run('clerks', prune => true)}, extra_params => [ '-U', 'clerk' ]),
+    qr/ERROR:  42501: mapping "m": permission denied for table office/, 'a prune needs the right to delete');
 like(error(q{CALL redis_migrate.run('clerks')}), qr/ERROR:  42501: must be owner of migration "clerks"/, 'only the owner runs a migration');
 
 # Dump and restore.
