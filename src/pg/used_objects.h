@@ -17,7 +17,8 @@ struct UsedObjects {
   // Adds those of an analysed and rewritten query.
   void Add(Query *query);
   // Adds those of a statement of which PostgreSQL knows the parameters' types. It is analysed, and neither
-  // planned nor run, so that no function is called. Needs SPI. Errors: those of the analysis.
+  // planned nor run. That calls the input functions of types alone, for constants: the checks of a domain
+  // inside an array or a composite type run, too. Needs SPI. Errors: those of the analysis.
   void Add(const std::string &sql, std::initializer_list<Oid> parameters = {});
 };
 
