@@ -77,7 +77,7 @@ copy($file, $twin->data_dir . '/pg_stat') or die "copy: $!";
 $twin->start;
 my $link = q{SELECT state, message FROM redis_migrate.live_link WHERE sqlstate = '57P03'};
 wait_until('the exact copy', sub { $twin->safe_psql('postgres', $link) ne '' });
-like($twin->safe_psql('postgres', $link), qr/^connecting\|another server follows 127\.0\.0\.1:\d+ by this run$/, 'an exact copy waits');
+like($twin->safe_psql('postgres', $link), qr/^connecting\|another server follows 127\.0\.0\.1:\d+ by this run\. On the server that is not to follow: SELECT redis_migrate\.stop\('live'\), and remove /, 'an exact copy waits');
 $redis->cli('SET', 's:twin', 'v');
 is(wait_for($primary), '', 'while the primary goes on');
 is($twin->safe_psql('postgres', q{SELECT count(*) FROM strings WHERE id = 'twin'}), 0, 'alone');
