@@ -191,7 +191,9 @@ wait_until('the later expiry to come to Redis', sub { $redis->cli('TTL', 's:2') 
 is(rows(q{SELECT count(*) FROM redis_migrate.late_writes WHERE settled_at IS NULL}), '0', 'and no write is late');
 $redis->cli('SET', 's:5', 'late', 'EX', '100');
 is(wait_for($node) . rows(q{SELECT l.key, s.value, s.expires_at FROM redis_migrate.late_writes AS l, strings AS s WHERE l.settled_at IS NULL AND s.id = '5'}), 's:5|new|', 'another value is');
-rows(q{SELECT redis_migrate.settle_late_writes('live')});
+# The row is what counts; as long as Redis has the other value, a cutback may come upon it.
+rows(q{SELECT redis_migrate.settle_late_writes('live'); UPDATE strings SET value = 'newest' WHERE id = '5'});
+wait_until('it to come to Redis', sub { $redis->cli('GET', 's:5') eq 'newest' });
 is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), '', 'cutback');
 
 $redis->cli('SET', 's:5', '5');
