@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use File::Copy qw(copy);
+use HostileRedis;
 use POSIX ();
 use PostgreSQL::Test::Utils;
 use PrmTest;
@@ -309,6 +310,108 @@ for my $round (1 .. 8)
     pace(0);
     wait_for($migration);
     is_whole($migration, "round $round: SIG$signal of a $kind");
+}
+
+# Keys of every outcome. Three at a time compete for a row of o, which the first name gets, so that its ledger is full. --
+
+$redis->cli('-n', 5, 'EVAL', <<'LUA', 0);
+for i = 1, 500 do for _, letter in ipairs({'a', 'b', 'c'}) do redis.call('SET', 'o:' .. i .. ':' .. letter, letter .. i) end end
+for i = 1, 200 do
+  redis.call('HSET', 'h:' .. i, 'f', i * 2, 'g', 'x')
+  redis.call('PEXPIREAT', 'h:' .. i, 4102444800000 + i)
+  redis.call('SET', 'b:' .. i, i % 10 == 0 and 'bad' or i)
+  redis.call('RPUSH', 'u:' .. i, i)
+  redis.call('SET', 'x:' .. i, i)
+end
+LUA
+$redis->cli('SAVE');
+sql(q{
+    CREATE TABLE o (id int PRIMARY KEY, v text);
+    CREATE TABLE h (id int PRIMARY KEY, f int, until timestamptz);
+    CREATE TABLE b (id int PRIMARY KEY, v int);
+    CREATE TRIGGER pace BEFORE INSERT ON o FOR EACH STATEMENT EXECUTE FUNCTION pace()});
+
+# Empty tables, and a migration that knows of nothing.
+sub define
+{
+    my ($port) = @_;
+    return sql(qq{
+        SELECT redis_migrate.drop_migration('mixed') FROM redis_migrate.migrations WHERE migration = 'mixed';
+        TRUNCATE o, h, b;
+        ALTER SERVER shop OPTIONS (SET port '$port');
+        SELECT redis_migrate.create_migration('mixed', 'shop', databases => '{5}');
+        SELECT redis_migrate.skip_keys('mixed', 'x:*');
+        SELECT redis_migrate.add_mapping('mixed', 'o', 'o:{id:int}:{letter}', 'o', 'SELECT id, value AS v FROM redis_batch', '{id}');
+        SELECT redis_migrate.add_mapping('mixed', 'h', 'h:{id:int}', 'h', \$\$SELECT id, (json->>'f')::int AS f, expires_at AS until FROM redis_batch\$\$, '{id}');
+        SELECT redis_migrate.add_mapping('mixed', 'b', 'b:{id:int}', 'b', 'SELECT id, value::int AS v FROM redis_batch', '{id}')});
+}
+
+# The numbers of its last run, and each row and archived value that differs from what its key says.
+sub is_mixed
+{
+    my ($name) = @_;
+    is(last_run($node, 'mixed', 'state, read, rejected, archived, vanished, migrated + skipped, balanced'), 'completed|2300|20|200|0|2080|t', "$name: the sums");
+    is(sql(q{
+        SELECT coalesce(id, n), v FROM generate_series(1, 500) AS n FULL JOIN o ON id = n WHERE v IS DISTINCT FROM 'a' || n
+        UNION ALL SELECT coalesce(id, n), f || ' ' || until FROM generate_series(1, 200) AS n FULL JOIN h ON id = n
+            WHERE (f, until) IS DISTINCT FROM (n * 2, to_timestamp(4102444800) + n * interval '1 millisecond')
+        UNION ALL SELECT coalesce(id, n), v::text FROM (SELECT n FROM generate_series(1, 200) AS n WHERE n % 10 <> 0) AS good FULL JOIN b ON id = n
+            WHERE v IS DISTINCT FROM n
+        UNION ALL SELECT n, value FROM generate_series(1, 200) AS n
+            FULL JOIN (SELECT a.key, e.value FROM redis_migrate.archive AS a, redis_migrate.elements(a.payload) AS e WHERE a.migration = 'mixed') AS kept
+                ON key = 'u:' || n WHERE value IS DISTINCT FROM n::text
+        LIMIT 5}), '', "$name: every row");
+    return is(sql(q{SELECT count(*), count(DISTINCT key) FROM redis_migrate.rejects WHERE migration = 'mixed' AND key ~ '^b:\d*0$' AND sqlstate = '22P02'}), '20|20',
+        "$name: every bad key, once");
+}
+
+# A server that is not known to be one Redis: each process reads a share of the names. Without a run_id a lost connection
+# might lead to another server from then on, so that a share is read again.
+my $id = 'f' x 40;
+my $keys = "# Keyspace\r\ndb5:keys=2300,expires=200\r\n";
+my %strangers = (
+    'another server' => "# Server\r\nredis_version:7.4.0\r\nredis_mode:standalone\r\ndragonfly_version:df-v1.30.0\r\nrun_id:$id\r\n$keys",
+    'a proxy' => "# Server\r\nredis_version:7.2.4\r\nredis_mode:standalone\r\nredis_build_id:0\r\nrun_id:$id\r\n$keys",
+    'a proxy that loses connections' => "# Server\r\nredis_version:7.2.4\r\n$keys");
+for my $stranger (sort keys %strangers)
+{
+    my ($info, $asked, $loses) = ($strangers{$stranger}, 0, $stranger =~ /loses/);
+    my $peer = HostileRedis->new($port, sub {
+        my ($count, @command) = @_;
+        return HostileRedis::CUT if $loses && $count < 6 && ++$asked > 300 + 200 * $count;
+        return '$' . length($info) . "\r\n$info\r\n" if uc $command[0] eq 'INFO';
+        return "-ERR unknown command 'HPEXPIRETIME'\r\n" if uc $command[0] eq 'HPEXPIRETIME';
+        return;
+    });
+    for my $workers ($loses ? 3 : (2, 8))
+    {
+        my $shares = $workers > 4 ? 4 : $workers;
+        define($peer->port);
+        $said = said(qq{CALL redis_migrate.run('mixed', workers => $workers)});
+        is_mixed("$stranger, $workers workers");
+        is(parts(q{string_agg(share, ', ' ORDER BY part)}), join(', ', map { "names $_ of $shares" } 1 .. $shares), "$stranger, $workers workers: shares of the names");
+        is(parts('sum(read)'), 2300, "$stranger, $workers workers: their sums");
+        cmp_ok(last_run($node, 'mixed', 'restarts'), '>', 0, "$stranger, $workers workers: shares were read again") if $loses;
+    }
+}
+
+# Processes, PostgreSQL and Redis end at random moments.
+for my $what ('a process beside the leader', 'the leader', 'the postmaster', 'Redis')
+{
+    pace(0.03);
+    define($port);
+    sql(q{SELECT redis_migrate.start('mixed', workers => 3)});
+    wait_until('workers', sub { parts('count(DISTINCT pid)') == 3 });
+    usleep(rand(300_000));
+    my $kind = { 'a process beside the leader' => 'migration part', 'the leader' => 'migration' }->{$what};
+    my $pid = $kind ? sql("SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' LIMIT 1") : '';
+    kill $what eq 'the leader' ? 'TERM' : 'KILL', $pid if $pid ne '';
+    kill_postgres($node) if $what eq 'the postmaster';
+    $redis->restart('KILL') if $what eq 'Redis';
+    wait_until('the server', sub { answers($node, $pid) });
+    pace(0);
+    wait_for('mixed');
+    is_mixed("the end of $what");
 }
 
 done_testing();
