@@ -105,10 +105,13 @@ DROP SERVER poor CASCADE;
 \echo == a suggestion keeps what was seen, types are apart, and no token is shown
 \! $R flushall >/dev/null; $R set otp:1 493817 >/dev/null; $R set otp:2 014748 >/dev/null; $R set pin:1 4938 >/dev/null; $R set pin:2 1474 >/dev/null
 \! $R set thing:1 x >/dev/null; $R hset thing:2 f x >/dev/null; $R set sess:q7TzPl0aBcKq-7TzPl0aBcKq7TzPl_0aBc '{"user": 1}' >/dev/null
+-- Ids that read like words; a word that is known stays.
+\! for id in montaseringerolas prosedentalicore; do $R set login:$id:data x >/dev/null; $R set visitor_$id x >/dev/null; $R hset $id f x >/dev/null; done; $R set config:maintenance on >/dev/null
 CALL redis_migrate.audit('shop');
 SELECT pattern, type, keys, regexp_replace(example, '[xX0]+', '', 'g') AS example, create_table FROM redis_migrate.audit_families
 WHERE audit_id = (SELECT max(audit_id) FROM redis_migrate.audits) ORDER BY pattern COLLATE "C", type;
-SELECT count(*) FROM redis_migrate.audit_families AS f WHERE f::text ~ 'q7Tz';
+SELECT count(*) FROM redis_migrate.audit_families AS f WHERE f::text ~ 'q7Tz|montas|prosed';
+SELECT count(*) FROM redis_migrate.audit_largest_keys AS k WHERE k::text ~ 'q7Tz|montas|prosed';
 
 \echo == an empty server
 \! $R flushall >/dev/null

@@ -14,8 +14,10 @@ namespace {
 using Node = FamilyTree::Node;
 using Note = FamilyTree::Note;
 
-// From this many keys on, a number that is the same in all of them is part of the pattern, like a version.
+// From this many keys on, a short number that is the same in all of them is part of the pattern, like a
+// version.
 constexpr uint64_t kConstantFrom = 8;
+constexpr size_t kConstantDigits = 3;
 // A key is odd, rather than a family of its own, if the family that it resembles has this many times the keys
 // and few keys are like it; all odd keys together may be twice as many.
 constexpr uint64_t kOddFactor = 8;
@@ -119,14 +121,6 @@ std::string Escaped(Bytes literal) {
   return text;
 }
 
-// A short text with digits among its letters may be an id as well as an abbreviation.
-bool IsCode(Bytes text) {
-  for (size_t i = 1; i < text.size(); ++i) {
-    if (IsDigit(text[i - 1]) && (IsLower(text[i]) || IsUpper(text[i]))) return true;
-  }
-  return false;
-}
-
 // The parts of the pattern of the keys that end in the last node of a path.
 std::vector<Part> PartsOf(const std::vector<const Node*>& path) {
   std::vector<Part> parts;
@@ -137,16 +131,13 @@ std::vector<Part> PartsOf(const std::vector<const Node*>& path) {
   };
   for (const Node* node : path) {
     for (const Note& note : node->notes) {
-      const bool is_constant = note.what == PieceClass::kInt && !note.varies && node->keys >= kConstantFrom;
-      const bool is_code =
-          note.what == PieceClass::kLiteral && node->keys < kConstantFrom && IsCode(note.text);
-      if ((note.what == PieceClass::kLiteral && !is_code) || is_constant) {
+      const bool is_constant = note.what == PieceClass::kInt && !note.varies &&
+                               note.text.size() <= kConstantDigits && node->keys >= kConstantFrom;
+      if (note.what == PieceClass::kLiteral || is_constant) {
         add_literal(note.text);
         continue;
       }
-      if (is_code) {
-        parts.push_back({true, PieceClass::kToken, ""});
-      } else if (!parts.empty() && parts.back().is_capture) {
+      if (!parts.empty() && parts.back().is_capture) {
         parts.back().what = PieceClass::kText;  // the end of the first would be ambiguous
       } else {
         parts.push_back({true, note.what, ""});

@@ -71,6 +71,8 @@ void FamilyTree::Finish() {
   }
   ResolveAll(*root_);
   AdoptStrays(*root_, [](const Node&) { return true; });
+  HideIds(*root_, 0);
+  ResolveAll(*root_);
 }
 
 // A random id may look like a word, a number or a hash. Among many random ids it counts as one of them.

@@ -101,6 +101,7 @@ class FamilyTree {
   void MergeInto(Node& target, std::unique_ptr<Node> source);
   void ResolveAll(Node& node);
   void AdoptStrays(Node& node, bool (*may_adopt)(const Node& host));
+  void HideIds(Node& node, size_t spent);
 
   std::unique_ptr<Node> root_;
   size_t nodes_ = 1;

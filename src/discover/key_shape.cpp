@@ -48,7 +48,7 @@ size_t CharacterLength(Bytes text, size_t at) {
 class ShapeFinder {
  public:
   ShapeFinder(Bytes key, KeyShape& shape) : whole_(key), key_(key.substr(0, kMaxShapeBytes)), shape_(shape) {
-    stop_separates_ = key_.find_first_of(":/|") == Bytes::npos;
+    stop_separates_ = key_.find_first_of(":/|@") == Bytes::npos;
   }
 
   void Run() {

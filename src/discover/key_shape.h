@@ -34,7 +34,7 @@ struct Piece {
 };
 
 // A part of a key between separators. Separators are : / | # = & ? , ; @ blanks, brackets and braces, and the
-// full stop in keys that have none of : / |. Values such as an IPv6 address keep theirs.
+// full stop in keys that have none of : / | @. Values such as an IPv6 address keep theirs.
 struct Segment {
   size_t first_piece = 0;
   size_t pieces = 0;
