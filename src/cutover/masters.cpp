@@ -62,14 +62,17 @@ std::optional<std::string> FetchRules(redis::Connection &redis, const std::strin
   return RulesOf(redis, user);
 }
 
-// For a command that is answered by OK: any other answer tells nothing of what was done. Errors: those of
-// Connection::Command, 08P01.
-void Do(redis::Connection &redis, const std::vector<Bytes> &command) {
-  redis.Append(command.data(), command.size());
+// The next reply of a command that is answered by OK: any other answer tells nothing of what was done.
+// Errors: those of Connection::Command, 08P01.
+void ReceiveOk(redis::Connection &redis, const std::string &command) {
   redis::Reply const reply = ValueOrThrow(redis.Receive());
   if (reply.IsError()) throw Failure(redis.ToError(reply));
-  if (reply.StatusText() != Bytes("OK"))
-    throw Failure(redis.UnknownReply(std::string(command[0]) + " " + std::string(command[1])));
+  if (reply.StatusText() != Bytes("OK")) throw Failure(redis.UnknownReply(command));
+}
+
+void Do(redis::Connection &redis, const std::vector<Bytes> &command) {
+  redis.Append(command.data(), command.size());
+  ReceiveOk(redis, std::string(command[0]) + " " + std::string(command[1]));
 }
 
 std::string FetchRunId(redis::Connection &redis) {
@@ -256,8 +259,14 @@ void Masters::TakeWrite(std::vector<FencedUser> &users) {
   for (const auto &connection : connections_)
     for (FencedUser &user : users) {
       if (user.node != connection->node().id) continue;
-      Do(**connection, {"ACL", "SETUSER", user.name, "-@write"});
-      user.fenced_rules = FetchRules(**connection, user.name).value_or("");
+      redis::Connection &redis = **connection;
+      // In one go: rules that somebody else sets in between would be taken for those of the fence.
+      redis.Append({"ACL", "SETUSER", user.name, "-@write"});
+      redis.Append({"ACL", "GETUSER", user.name});
+      ReceiveOk(redis, "ACL SETUSER");
+      redis::Reply const now = ValueOrThrow(redis.Receive());
+      if (now.IsError()) throw Failure(redis.ToError(now));
+      user.fenced_rules = now.IsNil() ? "" : RulesOf(redis, now);
     }
 }
 
