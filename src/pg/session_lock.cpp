@@ -59,8 +59,20 @@ void LockInTransaction(const LOCKTAG &tag, LOCKMODE mode) {
   Call([&] { (void)LockAcquire(&tag, mode, false, false); });
 }
 
-void WaitForHolders(const LOCKTAG &tag) {
-  Call([&] { WaitForLockers(tag, ExclusiveLock, false); });
+LockHolders::LockHolders(const LOCKTAG &tag) {
+  int count = 0;
+  const VirtualTransactionId *const holders =
+      Call([&] { return GetLockConflicts(&tag, ExclusiveLock, &count); });
+  left_.assign(holders, holders + count);
+}
+
+bool LockHolders::HaveEnded() {
+  while (!left_.empty()) {
+    VirtualTransactionId const holder = left_.back();
+    if (!Call([&] { return VirtualXactLock(holder, false); })) return false;
+    left_.pop_back();
+  }
+  return true;
 }
 
 bool TryLockInTransaction(const LOCKTAG &tag, LOCKMODE mode) {

@@ -42,8 +42,17 @@ class SessionLock {
 // Takes a lock until the end of the transaction. Errors: 57014, 55P03, 40P01, as for any wait for a lock.
 void LockInTransaction(const LOCKTAG &tag, LOCKMODE mode);
 
-// Waits until all who have the lock now have ended their transactions. Does not take it. Errors: as above.
-void WaitForHolders(const LOCKTAG &tag);
+// Those who have a lock now.
+class LockHolders {
+ public:
+  explicit LockHolders(const LOCKTAG &tag);
+
+  // Whether all of them have ended their transactions. Neither waits nor takes the lock.
+  bool HaveEnded();
+
+ private:
+  std::vector<VirtualTransactionId> left_;
+};
 
 // As LockInTransaction, but without waiting. False when another session is in the way.
 bool TryLockInTransaction(const LOCKTAG &tag, LOCKMODE mode);

@@ -11,26 +11,53 @@ using pg::Spi;
 namespace {
 
 constexpr char kKeysAtOnce[] = "1000";
+constexpr int64 kStepMs = 100;  // then other mappings have their turn
 constexpr long kLookAgainMs = 200;
+constexpr long kLookForEndsMs = 20;   // of transactions
 constexpr int64 kScanAgainMs = 1000;  // slots that are being moved
 
 }  // namespace
 
-// All rows; then there are all keys of the pattern, whose rows may be gone. What changes meanwhile is noted
-// again.
-void ReverseFeed::SendAllRows(Fed &fed) {
-  fed.outbox.BeginFull();
+struct ReverseFeed::Scan {
+  std::unique_ptr<ServerConnection> server;  // if it is no cluster
+  std::string cursor = {};                   // empty: no node of a cluster was entered
+
+  std::unique_ptr<ClusterResources> resources = nullptr;
+  std::unique_ptr<source::ClusterWalk> walk = nullptr;
+  redis::Slots slots = {};  // of the node that was entered
+  uint64_t epoch = 0;
+  int64 progress_ms = 0;  // when slots were last scanned
+  int64 patience_ms = 0;  // with those that are being moved
+};
+
+void ReverseFeed::EndPass(Fed &fed) {
+  fed.pass.reset();
+  fed.scan.reset();
+}
+
+// Some of all rows; in the end there are all keys of the pattern, whose rows may be gone. What changes
+// meanwhile is noted again.
+void ReverseFeed::SendMoreRows(Fed &fed) {
+  if (!fed.pass) {
+    EndPass(fed);
+    fed.pass.emplace(Pass{fed.outbox.BeginFull()});
+  }
+  Pass &pass = *fed.pass;
+  bool const may_begin = pass.before.HaveEnded();
   Spi::Commit();
-  for (RowName last;;) {
+  if (!may_begin) return pg::Sleep(kLookForEndsMs);
+  int64 const until_ms = pg::MonotonicMs() + kStepMs;
+  do {
     std::vector<RowName> names;
     {
       pg::SnapshotScope snapshot;
-      names = ReadReverseNames(fed.reverse, fed.limit, last);
+      names = ReadReverseNames(fed.reverse, fed.limit, pass.last);
     }
     Spi::Commit();
     SendNames(fed, {names.begin(), names.end()});
-    if (last.empty()) break;
-  }
+  } while (!pass.last.empty() && pg::MonotonicMs() < until_ms);
+  if (!pass.last.empty()) return;
+  EndPass(fed);
   // Where queries may skip keys, some have never had rows.
   fed.unscanned = fed.reverse.mapping.no_row == "skip" ? redis::Slots() : ~redis::Slots();
   fed.open.reset();
@@ -39,18 +66,15 @@ void ReverseFeed::SendAllRows(Fed &fed) {
   Spi::Commit();
 }
 
-// Returns 1 if it has come further.
+// Returns 1 if it goes on.
 int64 ReverseFeed::RemoveKeysWithoutRows(Fed &fed) {
   if (fed.unscanned.none() || pg::MonotonicMs() < fed.scan_at_ms) return 0;
   redis::Slots const before = fed.unscanned;
-  if (sender_->is_cluster()) {
-    RemoveKeysOfCluster(fed);
-  } else {
-    ServerConnection server(server_, GetUserId());
-    pg::ValueOrThrow(server->Command({"SELECT", std::to_string(fed.reverse.db)}));
-    RemoveKeysWithoutRows(fed, *server, ~redis::Slots());
-    NoteScanned(fed, ~redis::Slots());
-  }
+  if (sender_->is_cluster())
+    ScanCluster(fed);
+  else
+    ScanServer(fed);
+  if (fed.scan) return 1;
   fed.scan_at_ms = pg::MonotonicMs() + kScanAgainMs;
   return fed.unscanned == before ? 0 : 1;
 }
@@ -61,47 +85,67 @@ void ReverseFeed::NoteScanned(Fed &fed, const redis::Slots &slots) {
   Spi::Commit();
 }
 
+void ReverseFeed::ScanServer(Fed &fed) {
+  if (!fed.scan) {
+    fed.scan = std::make_shared<Scan>(Scan{std::make_unique<ServerConnection>(server_, GetUserId())});
+    Spi::Commit();
+    pg::ValueOrThrow((*fed.scan->server)->Command({"SELECT", std::to_string(fed.reverse.db)}));
+  }
+  if (!ScanMore(fed, **fed.scan->server, ~redis::Slots())) return;
+  fed.scan.reset();
+  NoteScanned(fed, ~redis::Slots());
+}
+
 // Node by node, until each slot was at one of them as long as that was scanned. Leaves those that are being
 // moved, for which nobody else waits. An error leaves what was scanned before it noted.
-void ReverseFeed::RemoveKeysOfCluster(Fed &fed) {
-  redis::Deployment deployment = ServerOptions(server_, GetUserId());
-  Spi::Commit();
-  deployment.read_from = redis::ReadFrom::kMaster;
-  ClusterResources resources;
-  source::ClusterWalk walk(deployment, resources.waiter);
-  int64 const patience_ms = fed.open ? 0 : kPatienceMs;
-  fed.open.reset();
-  for (int64 progress_ms = pg::MonotonicMs(); fed.unscanned.any();) {
+void ReverseFeed::ScanCluster(Fed &fed) {
+  if (!fed.scan) {
+    redis::Deployment deployment = ServerOptions(server_, GetUserId());
+    Spi::Commit();
+    deployment.read_from = redis::ReadFrom::kMaster;
+    fed.scan = std::make_shared<Scan>();
+    fed.scan->resources = std::make_unique<ClusterResources>();
+    fed.scan->walk = std::make_unique<source::ClusterWalk>(deployment, fed.scan->resources->waiter);
+    fed.scan->progress_ms = pg::MonotonicMs();
+    fed.scan->patience_ms = fed.open ? 0 : kPatienceMs;
+    fed.open.reset();
+  }
+  Scan &scan = *fed.scan;
+  source::ClusterWalk &walk = *scan.walk;
+  if (scan.cursor.empty()) {
     pg::ThrowIfError(walk.FindTopology());
     redis::Slots const imported = pg::ValueOrThrow(walk.ImportedSlots());
     auto const slots = walk.EnterNext(~fed.unscanned, imported);
     if (!slots.ok()) {
-      int64 const waited_ms = pg::MonotonicMs() - progress_ms;
+      int64 const waited_ms = pg::MonotonicMs() - scan.progress_ms;
       if (slots.error().code != ErrorCode::kUnavailable || waited_ms >= kMostMoveMs) pg::ThrowIfError(slots);
-      if (waited_ms >= patience_ms && fed.unscanned.count() <= kMostHeld) {
-        fed.open = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW,
-                               "keys without rows are not looked for yet: " + slots.error().message};
-        break;
-      }
-      pg::Sleep(kLookAgainMs);
-      continue;
+      if (waited_ms < scan.patience_ms || fed.unscanned.count() > kMostHeld) return pg::Sleep(kLookAgainMs);
+      fed.open = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW,
+                             "keys without rows are not looked for yet: " + slots.error().message};
+      fed.scan.reset();
+      return;
     }
-    uint64_t const epoch = walk.epoch();
-    RemoveKeysWithoutRows(fed, walk.connection(), slots.value());
-    redis::Slots const stable = pg::ValueOrThrow(walk.StableSlots());
-    if (walk.epoch() != epoch) continue;
-    redis::Slots const done = slots.value() & stable & ~pg::ValueOrThrow(walk.ImportedSlots());
-    if ((done & fed.unscanned).none()) continue;
-    NoteScanned(fed, done);
-    progress_ms = pg::MonotonicMs();
+    scan.slots = slots.value();
+    scan.epoch = walk.epoch();
   }
+  if (!ScanMore(fed, walk.connection(), scan.slots)) return;
+  redis::Slots const stable = pg::ValueOrThrow(walk.StableSlots());
+  if (walk.epoch() != scan.epoch) return;
+  redis::Slots const done = scan.slots & stable & ~pg::ValueOrThrow(walk.ImportedSlots());
+  if ((done & fed.unscanned).none()) return;
+  NoteScanned(fed, done);
+  scan.progress_ms = pg::MonotonicMs();
+  if (fed.unscanned.none()) fed.scan.reset();
 }
 
-// Of those keys of the pattern at a server that are in these slots.
-void ReverseFeed::RemoveKeysWithoutRows(Fed &fed, redis::Connection &connection, const redis::Slots &slots) {
+// Some of those keys of the pattern at a server that are in these slots. Returns whether that were all, and
+// begins anew then.
+bool ReverseFeed::ScanMore(Fed &fed, redis::Connection &connection, const redis::Slots &slots) {
   const ReverseMapping &reverse = fed.reverse;
   auto const &types = reverse.mapping.types;
-  std::string cursor = "0";
+  std::string &cursor = fed.scan->cursor;
+  if (cursor.empty()) cursor = "0";
+  int64 const until_ms = pg::MonotonicMs() + kStepMs;
   do {
     redis::Reply const page = pg::ValueOrThrow(connection.Command(
         {"SCAN", cursor, "MATCH", reverse.pattern.Glob(), "COUNT", kKeysAtOnce}, redis::kLargeReply));
@@ -131,7 +175,10 @@ void ReverseFeed::RemoveKeysWithoutRows(Fed &fed, redis::Connection &connection,
     }
     if (names.empty()) continue;
     SendNoted(fed, AddMissing(reverse, names));
-  } while (cursor != "0");
+  } while (cursor != "0" && pg::MonotonicMs() < until_ms);
+  if (cursor != "0") return false;
+  cursor.clear();
+  return true;
 }
 
 std::set<RowName> ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names) {

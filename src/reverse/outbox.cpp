@@ -4,7 +4,6 @@
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/identity.h"
-#include "pg/session_lock.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -200,7 +199,7 @@ bool Outbox::NeedsFull() const {
       .Bool(0);
 }
 
-void Outbox::BeginFull() const {
+pg::LockHolders Outbox::BeginFull() const {
   {
     pg::AsExtensionOwner as_owner;
     for (const char *sql : {"UPDATE redis_migrate.reverse_mapping SET in_full_pass = true, unscanned = NULL "
@@ -210,7 +209,9 @@ void Outbox::BeginFull() const {
   }
   Spi::Commit();
   // Who has the lock has seen the gap. To wait for the lock itself would hold up those who come after.
-  pg::WaitForHolders(pg::LockTag(pg::kOutboxLocks, static_cast<uint64>(mapping_id_)));
+  pg::LockHolders const holders(pg::LockTag(pg::kOutboxLocks, static_cast<uint64>(mapping_id_)));
+  Spi::Commit();
+  return holders;
 }
 
 void Outbox::NoteUnscanned(const redis::Slots &slots) const {

@@ -1,6 +1,7 @@
 // The outbox: which rows have changed here since their keys were last written to Redis.
 #pragma once
 
+#include "pg/session_lock.h"
 #include "redis/cluster_slots.h"
 #include "reverse/reverse_mapping.h"
 
@@ -50,9 +51,9 @@ class Outbox {
   // Whether changes were not noted, because the outbox was full or the target was truncated, or because a
   // pass over all rows that this has led to has not written them all.
   bool NeedsFull() const;
-  // Begins that pass: what changes from now on is noted. Commits, and waits for the transactions that have
-  // not noted theirs; nobody waits for this.
-  void BeginFull() const;
+  // Begins that pass: what changes from now on is noted. Commits. Returns who may not have noted what they
+  // have changed before: the pass begins once they have ended.
+  pg::LockHolders BeginFull() const;
   // All rows are written. The pass ends when no slot is left in which to look for keys without rows.
   void NoteUnscanned(const redis::Slots &slots) const;
   redis::Slots ReadUnscanned() const;

@@ -103,6 +103,7 @@ int64 ReverseFeed::SendSome() {
       held_.clear();
       written_.clear();
       refused_.clear();
+      EndPass(fed);
       fed.held_until_ms = pg::MonotonicMs() + kHoldMs;
       problem_ = fed.problem = fault.problem;
     }
@@ -118,6 +119,7 @@ int64 ReverseFeed::SendSome(Fed &fed) {
       fed.rejected.clear();
       fed.unscanned.reset();
       fed.open.reset();
+      EndPass(fed);
     }
     Spi::Commit();
     return 0;
@@ -131,11 +133,11 @@ int64 ReverseFeed::SendSome(Fed &fed) {
     throw QueryFault{
         {ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many rows of mapping \"" + fed.reverse.mapping.name +
                                              "\" cannot be written back: see redis_migrate.reverse_rejects"}};
-  if (fed.outbox.NeedsFull()) {
-    SendAllRows(fed);
+  if (fed.pass || fed.outbox.NeedsFull()) {
+    SendMoreRows(fed);
     ++sent;
   }
-  sent += RemoveKeysWithoutRows(fed);
+  if (!fed.pass) sent += RemoveKeysWithoutRows(fed);
   sent += SendOutbox(fed);
   has_more_ |= fed.outbox.HasMore();
   if (fed.open) problem_ = fed.open;

@@ -1,7 +1,6 @@
 // Writes rows that have changed here back to Redis.
 #pragma once
 
-#include "pg/session_lock.h"
 #include "reverse/outbox.h"
 #include "reverse/reverse_sender.h"
 
@@ -44,9 +43,9 @@ class ReverseFeed {
   // Commits. Errors: 55000 if it was not started, those of FindReverses and ReverseSender.
   explicit ReverseFeed(const Migration &migration);
 
-  // Sends a batch of what is noted by each mapping, and all rows where that is needed. Returns how many
-  // changes are done. Holds no transaction while it waits for the server. Errors: those of ReverseSender, and
-  // ReverseStopped.
+  // Sends a batch of what is noted by each mapping, and where all rows are needed, some more of them. Returns
+  // how many changes are done, or more than none if such a pass goes on. Holds no transaction while it waits
+  // for the server. Errors: those of ReverseSender, and ReverseStopped.
   int64 SendSome();
 
   // Why the changes of a mapping wait, if its reverse query cannot be run, or too many rows are rejected. It
@@ -61,6 +60,12 @@ class ReverseFeed {
   void Look();
 
  private:
+  // Over all rows. It goes on with each SendSome, so that other mappings have their turn.
+  struct Pass {
+    pg::LockHolders before;  // it waits for them
+    RowName last = {};       // the name of the last row; empty: of none
+  };
+  struct Scan;  // for keys without rows; likewise
   struct Fed {
     ReverseMapping reverse;
     Outbox outbox;
@@ -69,8 +74,10 @@ class ReverseFeed {
     int64 held_until_ms = 0;
     std::set<RowName> rejected = {};  // rows that cannot be written back, as reverse_reject has them
     int64 retry_at_ms = 0;            // these
-    redis::Slots unscanned = {};      // of which a pass over all rows has yet to look for keys without rows
-    int64 scan_at_ms = 0;             // them, once more
+    std::optional<Pass> pass = std::nullopt;
+    redis::Slots unscanned = {};  // of which a pass over all rows has yet to look for keys without rows
+    std::shared_ptr<Scan> scan = nullptr;
+    int64 scan_at_ms = 0;                            // them, once more
     std::optional<pg::Problem> open = std::nullopt;  // why they were left out
   };
   // Changes of a batch.
@@ -88,12 +95,14 @@ class ReverseFeed {
 
   int64 SendSome(Fed &fed);
   int64 SendOutbox(Fed &fed);
-  void SendAllRows(Fed &fed);
+  void SendMoreRows(Fed &fed);
   void SendNames(Fed &fed, std::set<RowName> names);
   int64 RemoveKeysWithoutRows(Fed &fed);
-  void RemoveKeysWithoutRows(Fed &fed, redis::Connection &connection, const redis::Slots &slots);
-  void RemoveKeysOfCluster(Fed &fed);
+  bool ScanMore(Fed &fed, redis::Connection &connection, const redis::Slots &slots);
+  void ScanServer(Fed &fed);
+  void ScanCluster(Fed &fed);
   void NoteScanned(Fed &fed, const redis::Slots &slots);
+  static void EndPass(Fed &fed);
 
   // Reads the rows with these names and adds their keys to the sender; notes those at fault in refused_.
   // Returns the names for which there was no room.
