@@ -3,6 +3,7 @@
 // First nobody writes to the tables any more. Once the reverse feed has written to Redis what was noted until
 // then, both are equal, which a sample has to show; only then the old writers get their rights back.
 #include "cutover/barrier.h"
+#include "cutover/late_deletions.h"
 #include "cutover/obstacles.h"
 #include "cutover/round_trip.h"
 #include "cutover/table_fence.h"
@@ -15,7 +16,7 @@
 #include "pg/rollback.h"
 #include "pg/spi.h"
 #include "pg/time.h"
-#include "pg/wait.h"
+#include "pg/wait_limit.h"
 #include "reverse/reverse_feed.h"
 
 namespace prm {
@@ -26,6 +27,7 @@ using pg::Spi;
 using pg::SqlParam;
 
 constexpr long kLookAgainMs = 10;
+constexpr int64 kGraceMs = 1000;    // beyond max_wait, for a Redis that does not answer
 constexpr long kFeedAgainMs = 200;  // what has to wait, such as for a slot of a cluster that is being moved
 
 class Cutback {
@@ -58,7 +60,9 @@ class Cutback {
   void Compare(Masters &masters);
   void GiveBack(Masters &masters);
   int64 RestMs() const { return until_ms_ - pg::MonotonicMs(); }
+  static Failure TookLonger();
   void RequireRest() const;
+  void LockFamilies() const;
   std::string Arguments() const { return ArgumentsFor(migration_, patterns_); }
 
   const Migration &migration_;
@@ -170,6 +174,7 @@ void Cutback::CheckSharers() const {
 
 void Cutback::Check() const {
   CheckStates();
+  SettleLateDeletions(migration_, patterns_);
   CheckLateWrites();
   RequireFenceableTables(migration_, patterns_);
   CheckSharers();
@@ -212,11 +217,18 @@ void Cutback::Choose() {
   round_trip_->Choose();
 }
 
+Failure Cutback::TookLonger() {
+  return {ERRCODE_QUERY_CANCELED, "the cutback took longer than max_wait", "",
+          "Try again, with a longer max_wait. steps_ms of redis_migrate.cutovers shows what took long."};
+}
+
 void Cutback::RequireRest() const {
-  if (RestMs() <= 0)
-    throw Failure(
-        ERRCODE_QUERY_CANCELED, "the cutback took longer than max_wait", "",
-        "Try again, with a longer max_wait. steps_ms of redis_migrate.cutovers shows what took long.");
+  if (RestMs() <= 0) throw TookLonger();
+}
+
+void Cutback::LockFamilies() const {
+  pg::SetForTransaction("lock_timeout", std::to_string(std::max(RestMs(), int64{1})).c_str());
+  LockFamiliesForChange(migration_.name);
 }
 
 void Cutback::Fence() {
@@ -308,7 +320,7 @@ void Cutback::WaitForBoth(Masters &masters) {
     Barrier(migration_, GetUserId()).WaitForNow(masters, until_ms_);
     bool const is_drained = discards_ || IsDrained();
     Spi::Commit();
-    if (is_drained) return;
+    if (is_drained) return SettleLateDeletions(migration_, patterns_);
     Drain();
   }
 }
@@ -331,12 +343,12 @@ void Cutback::Compare(Masters &masters) {
 }
 
 void Cutback::GiveBack(Masters &masters) {
-  LockFamiliesForChange(migration_.name);
+  LockFamilies();
   while (!discards_ && !IsDrained()) {
     Spi::Commit();
     RequireRest();
     WaitForBoth(masters);
-    LockFamiliesForChange(migration_.name);  // live sync notes nothing while we have it
+    LockFamilies();  // live sync notes nothing while we have it
   }
   CheckStates();
   CheckLateWrites();
@@ -358,6 +370,7 @@ void Cutback::Execute() {
   Spi::Commit();
   Choose();
   try {
+    pg::WaitLimit const limit(until_ms_ + kGraceMs, TookLonger());
     Fence();
     record_->Take("draining");
     Spi::Commit();

@@ -139,17 +139,18 @@ CutoverLock::CutoverLock(const std::string &migration, const std::string &server
 
 void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem) {
   pg::WithoutCancel without_cancel;
-  if (record.parameters().to_state != "redis")
+  if (record.parameters().to_state == "redis") {
+    UnfenceTables(migration, record.parameters().patterns, pg::MonotonicMs() + kUnfenceWaitMs);
+  } else {
     ReturnToWriters(
         migration, record, "cannot be undone yet",
         "Users of Redis may lack their rights to write. It failed because of this: " + problem.message);
-  if (record.parameters().to_state == "redis")
-    UnfenceTables(migration, record.parameters().patterns, pg::MonotonicMs() + kUnfenceWaitMs);
-  LockFamiliesForChange(migration.name);
-  for (const std::string &pattern : record.parameters().patterns)
-    if (FamilyState(migration.name, pattern) == "cutting")
-      ChangeFamilyState(migration.name, pattern, "redis",
-                        "cutover " + std::to_string(record.id()) + " undone");
+    LockFamiliesForChange(migration.name);
+    for (const std::string &pattern : record.parameters().patterns)
+      if (FamilyState(migration.name, pattern) == "cutting")
+        ChangeFamilyState(migration.name, pattern, "redis",
+                          "cutover " + std::to_string(record.id()) + " undone");
+  }
   record.Finish("undone", problem.SqlState(), problem.message);
   Spi::Commit();
 }

@@ -1,5 +1,8 @@
 #include "pg/wait.h"
 
+#include "pg/background.h"
+#include "pg/wait_limit.h"
+
 namespace prm::pg {
 namespace {
 
@@ -36,9 +39,8 @@ bool WaitOnce(redis::WaitSocket *sockets, size_t count, long timeout_ms) {
   return happened > 0;
 }
 
-}  // namespace
-
-int LatchWaiter::Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms) {
+// Returns 0 after a timeout.
+int WaitFor(redis::WaitSocket *sockets, size_t count, long timeout_ms) {
   return Call([&] {
     TimestampTz const start = GetCurrentTimestamp();
     for (;;) {
@@ -62,6 +64,28 @@ int LatchWaiter::Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms)
       if (!happened && timeout_ms >= 0) return 0;
     }
   });
+}
+
+const WaitLimit *limit = nullptr;
+
+}  // namespace
+
+WaitLimit::WaitLimit(int64 until_ms, Failure failure)
+    : until_ms_(until_ms), failure_(std::move(failure)), outer_(limit) {
+  limit = this;
+}
+
+WaitLimit::~WaitLimit() { limit = outer_; }
+
+int64 WaitLimit::RestMs() const { return until_ms_ - MonotonicMs(); }
+
+int LatchWaiter::Wait(redis::WaitSocket *sockets, size_t count, long timeout_ms) {
+  int64 const rest_ms = limit == nullptr ? PG_INT64_MAX : limit->RestMs();
+  if (rest_ms <= 0) throw Failure(limit->failure());
+  bool const is_limited = limit != nullptr && (timeout_ms < 0 || timeout_ms > rest_ms);
+  int const ready = WaitFor(sockets, count, is_limited ? static_cast<long>(rest_ms) : timeout_ms);
+  if (ready == 0 && is_limited) throw Failure(limit->failure());
+  return ready;
 }
 
 ExternalDescriptor::ExternalDescriptor() {

@@ -1,0 +1,109 @@
+#include "cutover/late_deletions.h"
+
+#include "pg/arguments.h"
+#include "pg/identity.h"
+#include "pg/time.h"
+#include "reverse/row_faults.h"
+
+namespace prm {
+
+using pg::Spi;
+using pg::SqlParam;
+
+namespace {
+
+constexpr int kAtOnce = 1000;
+
+struct Deletion {
+  int64 id;
+  std::string pattern;
+  int db;
+  std::string key;
+};
+
+// The next of them, after a number.
+std::vector<Deletion> ReadDeletions(const Migration &migration, const std::vector<std::string> &patterns,
+                                    int64 after) {
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(R"sql(SELECT late_write_id, pattern, db, key_bytes
+                         FROM redis_migrate.late_write
+                         WHERE migration = $1 AND pattern = ANY ($2) AND kind = 'deleted'
+                             AND settled_at IS NULL AND late_write_id > $3
+                         ORDER BY late_write_id
+                         LIMIT $4)sql",
+                                 {SqlParam::Text(migration.name), SqlParam::TextArray(patterns),
+                                  SqlParam::Int8(after), SqlParam::Int4(kAtOnce)});
+  std::vector<Deletion> deletions;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    deletions.push_back(
+        {rows[i].Int8(0), rows[i].Text(1), rows[i].Int4(2), std::string(pg::DatumBytes(rows[i].Value(3)))});
+  return deletions;
+}
+
+bool IsGone(const ReverseValue &value) {
+  if (!value || value->type.empty()) return false;
+  return value->elements.empty() || (value->expires_at_ms && *value->expires_at_ms <= pg::NowMs());
+}
+
+// Of the keys with these names, those that no row stands for.
+std::set<RowName> FindAbsent(const ReverseMapping &reverse, const std::set<RowName> &names) {
+  std::set<RowName> absent;
+  try {
+    ForRowsInOrder(
+        names,
+        [&](const std::set<RowName> &part) {
+          int64 bytes = 0;
+          std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, part, bytes);
+          for (const RowName &name : part)
+            if (auto const found = values.find(name); found == values.end() || IsGone(found->second))
+              absent.insert(name);
+        },
+        [](const RowName &, const pg::Problem &) {});  // it has a row
+  } catch (const QueryFault &) {
+    // Nobody knows what its rows stand for.
+  }
+  return absent;
+}
+
+// One that has become a write meanwhile stays.
+void Settle(const std::vector<int64> &ids) {
+  if (ids.empty()) return;
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(R"sql(UPDATE redis_migrate.late_write
+                     SET settled_at = clock_timestamp()
+                     WHERE late_write_id = ANY ($1) AND kind = 'deleted' AND settled_at IS NULL)sql",
+               {SqlParam::Int8Array(ids)});
+}
+
+}  // namespace
+
+void SettleLateDeletions(const Migration &migration, const std::vector<std::string> &patterns) {
+  std::vector<ReverseMapping> reverses;
+  for (int64 last = 0;;) {
+    std::vector<Deletion> const deletions = ReadDeletions(migration, patterns, last);
+    if (deletions.empty()) return Spi::Commit();
+    if (last == 0) {
+      std::map<std::string, ReverseProblem> problems;
+      for (const std::string &pattern : patterns)
+        for (ReverseMapping &reverse : FindFedMappings(migration, pattern, problems))
+          reverses.push_back(std::move(reverse));
+    }
+    Spi::Commit();
+    last = deletions.back().id;
+    for (const ReverseMapping &reverse : reverses) {
+      std::map<RowName, int64> ids;
+      std::set<RowName> names;
+      for (const Deletion &deletion : deletions)
+        if (deletion.pattern == reverse.mapping.pattern && deletion.db == reverse.db)
+          if (auto const name = reverse.NameOf(deletion.key); name && names.insert(*name).second)
+            ids.emplace(*name, deletion.id);
+      if (names.empty()) continue;
+      std::vector<int64> settled;
+      for (const RowName &name : FindAbsent(reverse, names)) settled.push_back(ids.at(name));
+      Settle(settled);
+      Spi::Commit();
+    }
+  }
+}
+
+}  // namespace prm
