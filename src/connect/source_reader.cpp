@@ -61,7 +61,7 @@ SourceReader::SourceReader(SourcePlace place, source::KeyFilter &filter, const s
                            bool first, const std::optional<SourcePart> &part)
     : place_(std::move(place)), first_(first), part_(part), filter_(filter) {
   try {
-    if (first) Open(position);
+    if (first && !part) Open(position);
   } catch (const pg::Failure &failure) {
     ThrowAtFirst(failure, place_.server);
   }

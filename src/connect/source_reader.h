@@ -12,8 +12,8 @@ namespace prm {
 class SourceReader {
  public:
   // part: nothing for the whole source. first: what cannot be reached now is an error, rather than waited for
-  // as in Next. Errors: those of ServerConnection and of the source; 55000 and 57P03 when the part is not one
-  // of the source any more.
+  // as in Next; not so for a part, since whoever divided the source has reached it. Errors: those of
+  // ServerConnection and of the source; 55000 and 57P03 when the part is not one of the source any more.
   SourceReader(SourcePlace place, source::KeyFilter &filter, const std::string &position, bool first,
                const std::optional<SourcePart> &part = {});
 

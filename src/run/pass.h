@@ -27,11 +27,10 @@ class Pass {
   Pass(const Migration &migration, const RunParameters &parameters, const Routing &routing,
        RunRecord &record);
 
-  // Reads the source from a position to its end and stores what belongs to the level. first: what cannot be
-  // reached now is an error. part: beside other processes that read other parts. between, if
-  // given, is called after each batch, with a transaction open that is committed afterwards. Returns how many
-  // slots of a cluster were read more than once. Errors: those of SourceReader and of BatchStore::Process;
-  // StoppedByReject; what `between` throws.
+  // Reads the source from a position to its end and stores what belongs to the level. first: as SourceReader.
+  // part: beside other processes that read other parts. between, if given, is called after each batch, with a
+  // transaction open that is committed afterwards. Returns how many slots of a cluster were read more than
+  // once. Errors: those of SourceReader and of BatchStore::Process; StoppedByReject; what `between` throws.
   uint64 Read(int level, std::string position, bool first, const std::optional<SourcePart> &part = {},
               const std::function<void()> &between = {});
 

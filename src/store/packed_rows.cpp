@@ -57,7 +57,7 @@ PackedRows::PackedRows(const Mapping &mapping, const Target &target, const Mappi
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "the packed ledger of mapping \"" + mapping.name + "\" no longer fits target " + target.name,
         "When the mapping was defined: " + mapping.ledger_reason + ". Now: " + choice.reason + ".",
-        "Call redis_migrate.alter_mapping for the mapping, which chooses the ledger anew.");
+        "Undo the change, or " + HintToBeginAnew(mapping));
   RequireFittingKeyColumns(mapping, target);
   const std::vector<BatchColumn> &columns = names_.columns();
   needed_.assign(columns.size(), false);

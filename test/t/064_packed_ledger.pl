@@ -410,6 +410,15 @@ $node->command_ok(['pg_restore', '--exit-on-error', '-d', $node->connstr('restor
 is($node->safe_psql('restored', q{SELECT count(*) FROM crash AS c WHERE EXISTS (SELECT FROM redis_migrate.ledger_segment AS s
     WHERE position(redis_migrate.row_hash(c.id) IN s.entries) % 24 = 1)}), 3001, 'also in a restored database');
 
+# Several processes restore tables in any order, which foreign keys between them do not permit.
+$node->safe_psql('postgres', 'CREATE DATABASE aside');
+{
+    local $ENV{PGOPTIONS} = '-c session_replication_role=replica';
+    $node->command_ok(['pg_restore', '--exit-on-error', '-j', 3, '-d', $node->connstr('aside'), $node->basedir . '/packed.dump'], 'pg_restore -j');
+}
+my $counts = 'SELECT ' . join ', ', map { "(SELECT count(*) FROM redis_migrate.$_)" } qw(migration mapping run run_count ledger_segment journal_insert);
+is($node->safe_psql('aside', $counts), $node->safe_psql('postgres', $counts), 'pg_restore -j: every row');
+
 # A live run goes on for long. Every few hundred batches it merges the ledgers of which that pays: what was appended is much
 # beside what is known, or is in many batches.
 $redis->cli('FLUSHALL');
