@@ -161,7 +161,7 @@ bool Follower::HasSameData(const std::vector<source::NamedKey> &keys) {
   });
   if (!is_feed_ || !has_gone) return true;
   if (data_) {
-    auto const is_same = data_->Check(**connection_);
+    auto const is_same = Reader().Check(*data_);
     if (!is_same.ok() && is_same.error().code == ErrorCode::kUnavailable) return false;
     if (!pg::ValueOrThrow(is_same)) return false;
     if (data_->sees_commands()) return true;

@@ -29,27 +29,38 @@ Error NotAvailable(const Connection& connection, const std::string& predicate) {
 }
 
 Result<DataWatch> DataWatch::Begin(Connection& connection) {
-  auto state = Fetch(connection);
+  Ask(connection);
+  auto state = TakeState(connection);
   if (!state.ok()) return state.error();
   return DataWatch(std::move(state.value()));
 }
 
-Result<DataWatch::State> DataWatch::Fetch(Connection& connection) {
-  const auto info = FetchInfo(connection);
-  if (!info.ok()) return info.error();
-  if (info.value().loading()) return NotAvailable(connection, "is loading its data");
-  if (info.value().role() == "slave")
+void DataWatch::Ask(Connection& connection) {
+  connection.Append({"INFO"}, kLargeReply);
+  connection.Append({"INFO", "commandstats"});
+}
+
+Result<DataWatch::State> DataWatch::TakeState(Connection& connection) {
+  const auto about = connection.Receive();
+  if (!about.ok()) return about.error();
+  const auto reply = connection.Receive();
+  if (!reply.ok()) return reply.error();
+  for (const Reply* answer : {&about.value(), &reply.value()})
+    if (answer->IsError()) return connection.ToError(*answer);
+  const auto text = about.value().String();
+  if (!text) return connection.UnknownReply("INFO");
+  const ServerInfo info(*text, connection.gate());
+  if (info.loading()) return NotAvailable(connection, "is loading its data");
+  if (info.role() == "slave")
     return NotAvailable(connection, "is a replica, which does not tell all changes");
   State state;
-  state.run_id = info.value().run_id();
+  state.run_id = info.run_id();
   if (!IsReplicationId(state.run_id)) {
     return Error{ErrorCode::kUnsupported,
                  "Redis at " + connection.address() + " does not say which process it is",
                  "INFO has no run_id.",
                  {}};
   }
-  const auto reply = connection.Command({"INFO", "commandstats"});
-  if (!reply.ok()) return reply.error();
   const ServerInfo statistics(reply.value().String().value_or(""));
   auto calls = [&](const std::string& command) {
     return std::to_string(CallsIn(statistics.Get("cmdstat_" + command))) + " ";
@@ -61,7 +72,12 @@ Result<DataWatch::State> DataWatch::Fetch(Connection& connection) {
 }
 
 Result<bool> DataWatch::Check(Connection& connection) {
-  auto now = Fetch(connection);
+  Ask(connection);
+  return TakeAnswer(connection);
+}
+
+Result<bool> DataWatch::TakeAnswer(Connection& connection) {
+  auto now = TakeState(connection);
   if (!now.ok() && IsBusy(now.error())) return false;
   if (!now.ok()) return now.error();
   if (now.value().run_id != state_.run_id) return NotAvailable(connection, "is another process than before");

@@ -27,6 +27,10 @@ class DataWatch {
   // Errors: kUnavailable (they are not, or nothing tells it any more), those of Connection.
   Result<bool> Check(Connection& connection);
 
+  // Check in two halves: appends its questions to the pipeline, and judges the answers, which are the next.
+  static void Ask(Connection& connection);
+  Result<bool> TakeAnswer(Connection& connection);
+
   // Whether Check has failed because of FLUSHALL, FLUSHDB or SWAPDB.
   bool is_flushed() const { return is_flushed_; }
 
@@ -40,7 +44,7 @@ class DataWatch {
 
   explicit DataWatch(State state) : state_(std::move(state)) {}
 
-  static Result<State> Fetch(Connection& connection);
+  static Result<State> TakeState(Connection& connection);
 
   State state_;
   bool is_flushed_ = false;

@@ -95,6 +95,16 @@ Result<ReplicationPoint> NamedKeys::FetchPoint() {
   return moment.value().point;
 }
 
+Result<bool> NamedKeys::Check(redis::DataWatch& data) {
+  meter_.AskBefore();
+  redis::DataWatch::Ask(connection_);
+  meter_.AskAfter();
+  PRM_RETURN_IF_ERROR(meter_.TakeBefore());
+  auto is_same = data.TakeAnswer(connection_);
+  PRM_RETURN_IF_ERROR(meter_.TakeAfter(0));
+  return is_same;
+}
+
 Status NamedKeys::Read(std::vector<NamedKey>& keys) {
   PRM_RETURN_IF_ERROR(meter_.Ping());
   admitted_ = 0;

@@ -12,6 +12,7 @@
 
 #include "core/byte_spool.h"
 #include "redis/connection.h"
+#include "redis/data_watch.h"
 #include "redis/replication_point.h"
 #include "source/busy_meter.h"
 #include "source/entry.h"
@@ -67,6 +68,9 @@ class NamedKeys {
 
   // Where the server's history is now, by INFO replication. Errors: those of Connection::Command, kProtocol.
   Result<redis::ReplicationPoint> FetchPoint();
+
+  // DataWatch::Check by the same connection; the budget is told what it costs. Errors: also those of TIME.
+  Result<bool> Check(redis::DataWatch& data);
 
  private:
   using Group = std::vector<NamedKey*>;

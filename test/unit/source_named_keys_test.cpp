@@ -57,6 +57,8 @@ class Reader {
     return read;
   }
 
+  redis::Connection& connection() { return *connection_; }
+
   Status status;
   std::unique_ptr<NamedKeys> keys;
 
@@ -374,6 +376,25 @@ TEST_F(NamedKeysTest, TellsThePoint) {
     EXPECT_EQ(text.text, expected);
   }
   EXPECT_GT(moved, 50);
+}
+
+TEST_F(NamedKeysTest, AskingWhetherTheDataAreTheSameCountsForTheBudget) {
+  RereadBudget budget(0.001);
+  NamedKeysOptions options;
+  options.budget = &budget;
+  Reader reader(server_.port(), options);
+  ASSERT_TRUE(reader.status.ok()) << reader.status.error().message;
+  auto data = redis::DataWatch::Begin(reader.connection());
+  ASSERT_TRUE(data.ok());
+  EXPECT_EQ(budget.PauseUs(RereadBudget::NowUs()), 0);
+  for (int i = 0; i < 50; ++i) {
+    const Result<bool> is_same = reader.keys->Check(data.value());
+    ASSERT_TRUE(is_same.ok() && is_same.value());
+  }
+  EXPECT_GT(budget.PauseUs(RereadBudget::NowUs()), 0);
+  client_.Command({"FLUSHALL"});
+  EXPECT_EQ(reader.keys->Check(data.value()).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(reader.Read({{0, "gone"}})[0].entry.state, EntryState::kVanished) << "the connection serves on";
 }
 
 TEST_F(NamedKeysTest, SurvivesEveryWrongAnswer) {
