@@ -143,8 +143,12 @@ class FeedReceiver {
         checked_ms = now_ms;
         // Every change before this moment is written when both questions have been answered.
         asked_at_ms = pg::UnixMs(GetCurrentTimestamp());
-        question = Question::kFirst;
-        feed_->Ping();
+        if (pg::ValueOrThrow(feed_->CountKeys())) {
+          question = Question::kFirst;
+          feed_->Ping();
+        } else if (!report_.IsWanted()) {
+          return;
+        }
       }
       changes_.clear();
       pg::ThrowIfError(feed_->Read(gathered_.empty() ? kCheckEveryMs / 2 : kGatherMs, changes_));

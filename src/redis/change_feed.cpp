@@ -146,6 +146,7 @@ Status ChangeFeed::Read(long wait_ms, std::vector<Change>& changes) {
     if (!message.value()) break;
     const size_t before = changes.size();
     PRM_RETURN_IF_ERROR(Take(*message.value(), changes));
+    told_ += changes.size() - before;
     for (size_t i = before; i < changes.size(); ++i) bytes += changes[i].key.size();
   }
   return {};
@@ -201,9 +202,41 @@ Status ChangeFeed::TakeNotification(Bytes channel, Bytes payload, std::vector<Ch
 
 void ChangeFeed::Ping() { subscriber_.SendRaw(kPing); }
 
+Result<bool> ChangeFeed::CountKeys() {
+  if (data_.sees_commands()) return true;
+  Count count{told_, {}};
+  const auto reply = commands_.Command({"INFO", "keyspace"});
+  if (!reply.ok() && IsBusy(reply.error())) return false;
+  if (!reply.ok()) return reply.error();
+  for (const KeyspaceInfo& info : ServerInfo(reply.value().String().value_or("")).Keyspace())
+    count.keys[info.db] = info.keys;
+  counted_ = std::move(count);
+  return true;
+}
+
+// Whatever removes one key tells its name, and what removes all tells none. By now everything has been told
+// that happened before the keys were counted.
+Status ChangeFeed::JudgeCount() {
+  if (!counted_) return {};
+  if (judged_) {
+    const uint64_t told = told_ - judged_->told;
+    for (const auto& [db, keys] : judged_->keys) {
+      const auto left = counted_->keys.find(db);
+      const uint64_t now = left == counted_->keys.end() ? 0 : left->second;
+      if (keys > now && keys - now > told)
+        return NotAvailable(commands_,
+                            "has lost keys without telling which: as FLUSHALL, FLUSHDB and SWAPDB do");
+    }
+  }
+  judged_ = std::exchange(counted_, std::nullopt);
+  return {};
+}
+
 Result<bool> ChangeFeed::Check() {
   auto is_same = data_.Check(commands_);
-  if (!is_same.ok() || !is_same.value() || kind_ != Kind::kNotifications || !flags_) return is_same;
+  if (!is_same.ok() || !is_same.value()) return is_same;
+  PRM_RETURN_IF_ERROR(JudgeCount());
+  if (kind_ != Kind::kNotifications || !flags_) return is_same;
   const Status read = ReadFlags();
   if (!read.ok() && IsBusy(read.error())) return false;
   PRM_RETURN_IF_ERROR(read);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,15 +58,25 @@ class ChangeFeed {
   // Questions that the server did not answer, because a script keeps it busy.
   uint64_t refusals() const { return refusals_; }
 
+  // Where the server does not show which commands were called: asks how many keys it has, before the first of
+  // two questions, so that Check sees whether more have gone than names were told. False: a script keeps it
+  // busy. Errors: those of Connection.
+  Result<bool> CountKeys();
+
   // Asks whether the server is still the same, with the same data, so that what was told is all that changed.
   // False: a script keeps it busy. Errors: those of DataWatch::Check, kUnavailable (it no longer sends
-  // notifications).
+  // notifications, or keys have gone without being told).
   Result<bool> Check();
 
   // Whether Read or Check has failed because of FLUSHALL, FLUSHDB or SWAPDB.
   bool is_flushed() const { return is_emptied_ || data_.is_flushed(); }
 
  private:
+  struct Count {
+    uint64_t told;                 // names, before the keys were counted
+    std::map<int, uint64_t> keys;  // of each database
+  };
+
   ChangeFeed(Connection& subscriber, Connection& commands, DataWatch data)
       : subscriber_(subscriber), commands_(commands), data_(std::move(data)) {}
 
@@ -76,6 +87,7 @@ class ChangeFeed {
   Status Take(const Reply& message, std::vector<Change>& changes);
   Status TakeInvalidation(const ReplyView& keys, std::vector<Change>& changes);
   Status TakeNotification(Bytes channel, Bytes payload, std::vector<Change>& changes);
+  Status JudgeCount();
 
   Connection& subscriber_;
   Connection& commands_;
@@ -86,6 +98,8 @@ class ChangeFeed {
   std::optional<std::string> flags_;  // notify-keyspace-events; nothing: it cannot be asked for
   uint64_t pongs_ = 0;
   uint64_t refusals_ = 0;
+  uint64_t told_ = 0;  // names
+  std::optional<Count> judged_, counted_;
   bool is_emptied_ = false;  // Read was told
 };
 

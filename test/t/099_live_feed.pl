@@ -149,6 +149,13 @@ follow_by('tracking', ', force => true');
 settled('a server without commandstats is followed');
 like(live($node, 'state, doubt'), qr/^converging\|.* SWAPDB, REPLICAOF or FAILOVER was called/, 'and in doubt');
 keeps_rows('without commandstats');
+# Or where nothing does but the number of keys.
+$redis->cli_lines(load_commands(500, KEYS));
+$redis->cli('EVAL', q{for i = 1, 2000 do redis.call('ZADD', 'z:many' .. i, i, 'm') end}, 0);
+follow_by('notifications', ', force => true');
+settled('by notifications, too');
+like(live($node, 'state, doubt'), qr/^converging\|.* whether FLUSHALL, FLUSHDB, SWAPDB, REPLICAOF or FAILOVER was called/, 'and in doubt');
+keeps_rows('without anything but the number of keys');
 $node->safe_psql('postgres', q{ALTER SERVER live OPTIONS (SET port '} . $proxy->port . q{')});
 follow_by('notifications', ', force => true');
 settled('the server itself is followed again');
@@ -158,6 +165,7 @@ my $lock = start_sql($node, 'BEGIN; LOCK TABLE strings IN SHARE ROW EXCLUSIVE MO
 wait_until('the table is locked', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' AND granted}) ne '0' });
 $redis->cli('SET', 's:locked', 'x');
 wait_until('a batch waits for the lock', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE NOT granted}) ne '0' });
+ok(wait_until('it converges', sub { live($node, 'state, doubt, lag_bytes > 0') eq 'converging||t' }), 'a feed that is settled converges again');
 my $before = runs();
 $redis->cli('EVAL', q{for i = 1, 10 do local key = 'other:' .. ARGV[1] .. i .. string.rep('x', 100000); redis.call('SET', key, '1'); redis.call('DEL', key) end}, 0, "$_ ") for 1 .. 80;
 wait_until('the link gives up', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM redis_migrate.live_link WHERE message LIKE '%max_spool_size%'}) ne '0' });

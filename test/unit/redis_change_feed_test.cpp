@@ -25,11 +25,12 @@ using Names = std::set<std::string>;
 
 class Feed {
  public:
-  explicit Feed(int port, bool may_track = true, const std::string& user = "") {
+  // commands_port: where the questions go, if not to the same.
+  explicit Feed(int port, bool may_track = true, const std::string& user = "", int commands_port = 0) {
     for (auto* connection : {&subscriber_, &commands_}) {
       ConnectionOptions to;
       to.host = "127.0.0.1";
-      to.port = port;
+      to.port = connection == &commands_ && commands_port != 0 ? commands_port : port;
       to.username = user;
       to.password = user.empty() ? "" : "secret";
       to.command_timeout_ms = 1000;
@@ -286,6 +287,45 @@ TEST_F(ChangeFeedTest, EveryDoubtIsTold) {
   EXPECT_EQ(notifications.feed->doubt(),
             "CONFIG GET is refused: nothing shows whether the server sends every notification; " + hidden +
                 "FLUSHALL, FLUSHDB, SWAPDB, REPLICAOF or FAILOVER was called");
+}
+
+// Where the server does not show its commands, keys that are gone untold are.
+TEST_F(ChangeFeedTest, MoreKeysThatGoThanAreToldEndTheFeed) {
+  HostileRedis hiding(
+      [](const HostileRedis::Arguments& arguments) -> std::optional<HostileRedis::Answer> {
+        if (arguments.back() == "commandstats") return HostileRedis::Answer{"$0\r\n\r\n"};
+        return std::nullopt;
+      },
+      server_.port());
+  Lines({{"CONFIG", "SET", "notify-keyspace-events", "AE"}});
+  const std::vector<std::vector<std::string>> commands = {
+      {"FLUSHALL"}, {"FLUSHDB"}, {"EVAL", "redis.call('FLUSHALL')", "0"}, {"SWAPDB", "0", "1"}};
+  for (const bool may_track : {false, true}) {
+    for (const auto& command : commands) {
+      const bool is_swap = command[0] == "SWAPDB";
+      if (may_track && !is_swap) continue;  // tracking tells of the others
+      Lines({{"FLUSHALL"}, {"EVAL", "for i = 1, 300 do redis.call('SET', 'k' .. i, i) end", "0"}});
+      Feed feed(server_.port(), may_track, "", hiding.port());
+      ASSERT_TRUE(feed.status.ok()) << feed.Problem();
+      const auto goes_on = [&] {
+        const Result<bool> counted = feed.feed->CountKeys();
+        EXPECT_TRUE(counted.ok() && counted.value());
+        feed.Told();
+        return feed.Check();
+      };
+      EXPECT_TRUE(goes_on()) << feed.Problem();
+      client_.Command({"EVAL", "for i = 1, 50 do redis.call('DEL', 'k' .. i) end", "0"});
+      EXPECT_TRUE(goes_on()) << "keys that were told: " << feed.Problem();
+      client_.Command({"PEXPIRE", "k51", "1"});
+      usleep(2000);
+      client_.Command({"GET", "k51"});
+      EXPECT_TRUE(goes_on()) << feed.Problem();
+      Lines({{"SET", "k1", "1"}, command});
+      EXPECT_FALSE(goes_on()) << command[0];
+      EXPECT_EQ(feed.status.error().code, ErrorCode::kUnavailable) << feed.Problem();
+      EXPECT_FALSE(feed.feed->is_flushed()) << "nobody has seen the command";
+    }
+  }
 }
 
 TEST_F(ChangeFeedTest, AReplicaIsRefused) {
