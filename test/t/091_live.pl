@@ -43,6 +43,29 @@ for my $command (
     $redis->cli_lines("$command\n");
     is(wait_for($node) . differences($node, $redis), '', $command);
 }
+# Keys without a mapping have in the archive all that they hold, and when they expire. The comparison sees if they do not.
+for my $command (
+    'XADD x:1 1-1 f v g w', 'XADD x:1 2-1 f v', 'XADD x:1 2-2 other v', 'XGROUP CREATE x:1 g 0', 'XREADGROUP GROUP g c COUNT 2 STREAMS x:1 >', 'XACK x:1 g 1-1',
+    'XREADGROUP GROUP g d COUNT 1 STREAMS x:1 >', 'XCLAIM x:1 g d 0 2-1', 'XDEL x:1 2-2', 'XSETID x:1 9-9', 'XGROUP DELCONSUMER x:1 g c', 'XGROUP CREATECONSUMER x:1 g e', 'EXPIRE x:1 5000',
+    'SET o:s "a\x00 b" PX 5000000', 'SETBIT o:s 100 1', 'HSET o:h f v "\xff" w', 'RPUSH o:l a b', 'ZADD o:z 1.5 a inf b', 'SADD o:t a b', 'PFADD o:p a b')
+{
+    $redis->cli_lines("$command\n");
+    is(wait_for($node) . differences($node, $redis), '', $command);
+}
+for my $case (
+    [ 'another expiry', q{SET expires_at = expires_at + interval '2 ms' WHERE key_bytes = 'o:s'}, qr/^missing: o:s is a string .*\ntoo much: o:s is a string/ ],
+    [ 'another value', q{SET payload = (SELECT o.payload FROM redis_migrate.archived_key AS o WHERE o.key_bytes = 'o:t') WHERE key_bytes = 'o:h'}, qr/^missing: o:h is a hash .*\ntoo much: o:h is a set/ ],
+    [ 'a group that is not there', q{SET payload = (SELECT o.payload FROM redis_migrate.archived_key AS o WHERE o.key_bytes = 'x:2') WHERE key_bytes = 'x:1'}, qr/^missing: x:1 is a stream .*\(name g .*\ntoo much: x:1 is a stream .*groups \(\)/ ])
+{
+    my ($what, $change, $difference) = @$case;
+    $redis->cli_lines("DEL x:2\nXADD x:2 1-1 f v\n");
+    wait_for($node);
+    $node->safe_psql('postgres', "UPDATE redis_migrate.archived_key $change");
+    like(differences($node, $redis), $difference, "$what in the archive is seen");
+    $redis->cli_lines("PERSIST o:s\nHSET o:h f v\nHDEL o:h x\nXADD x:1 * f v\n");
+    is(wait_for($node) . differences($node, $redis), '', 'and stands until the key changes');
+}
+$redis->cli(qw(DEL x:1 x:2 o:s o:h o:l o:z o:t o:p));
 SKIP:
 {
     skip 'functions came with Redis 7.0', 2 if redis_version() < 7;

@@ -11,7 +11,7 @@ use POSIX ();
 use PrmTest;
 use PrmTools;
 
-our @EXPORT = qw(compare_lines create_live differences hold_worker live load_commands lua_expiry send_newer single_keys start_load wait_for worker_pid);
+our @EXPORT = qw(archived_lines compare_lines create_live differences hold_worker live load_commands lua_expiry send_newer single_keys start_load wait_for worker_pid);
 
 # Tables and the migration 'live' of a server of that name, by the owner of the session.
 sub create_live
@@ -47,13 +47,58 @@ sub lua_expiry
     };
 }
 
-# Redis' keys, as lines that the tables must have, too.
+# The keys of a Redis, as lines that the tables must have, too; those that no mapping has, as the archive must have them: with
+# all that they hold, streams with their groups, what is pending, and what no longer shows otherwise. Of a stream's consumers
+# Redis does not tell its replicas when they were seen.
 my $script = lua_expiry() . q{
+    local unstable = { ['seen-time'] = 1, ['active-time'] = 1, ['radix-tree-keys'] = 1, ['radix-tree-nodes'] = 1 }
+    local function flat(value)
+        if type(value) == 'number' then return string.format('%d', value) end
+        if type(value) ~= 'table' then return (string.gsub(tostring(value), '[^%w%p]', function(byte) return string.format('\\\\x%02x', string.byte(byte)) end)) end
+        local parts, is_name_of_unstable = {}, false
+        for _, part in ipairs(value) do
+            if is_name_of_unstable then
+                is_name_of_unstable = false
+            elseif unstable[part] then
+                is_name_of_unstable = true
+            else
+                table.insert(parts, flat(part))
+            end
+        end
+        return '(' .. table.concat(parts, ' ') .. ')'
+    end
+    local function sorted(values)
+        table.sort(values)
+        return flat(values)
+    end
+    local function fields(key)
+        local parts, all = {}, redis.call('HGETALL', key)
+        for i = 1, #all, 2 do
+            local at = redis.pcall('HPEXPIRETIME', key, 'FIELDS', 1, all[i])
+            table.insert(parts, flat({ all[i], all[i + 1], at.err and -1 or at[1] }))
+        end
+        return sorted(parts)
+    end
+    local function content(key, kind)
+        if kind == 'string' then return flat(redis.call('GET', key)) end
+        if kind == 'hash' then return fields(key) end
+        if kind == 'list' then return flat(redis.call('LRANGE', key, 0, -1)) end
+        if kind == 'zset' then return flat(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')) end
+        if kind == 'set' then return sorted(redis.call('SMEMBERS', key)) end
+        if kind ~= 'stream' then return redis.sha1hex(redis.call('DUMP', key)) end
+        local info = redis.pcall('XINFO', 'STREAM', key, 'FULL', 'COUNT', 0)
+        return flat(info.err and redis.call('XRANGE', key, '-', '+') or info)
+    end
+    local noted = {}  -- of keys that were restored here
+    local expiries = redis.pcall('HGETALL', '(expiries)')
+    for i = 1, #expiries, 2 do noted[expiries[i]] = expiries[i + 1] end
     local lines = {}
     for _, key in ipairs(redis.call('KEYS', '*')) do
-        local kind, expiry = redis.call('TYPE', key).ok, expiry(key)
-        if string.find(key, 'redis_migrate:', 1, true) == 1 then
+        local kind, expiry = redis.call('TYPE', key).ok, noted[key] or expiry(key)
+        if string.find(key, 'redis_migrate:', 1, true) == 1 or key == '(expiries)' then
             -- the reverse feed's own
+        elseif not string.find(key, '^[shlzt]:') then
+            table.insert(lines, flat(key) .. ' is a ' .. kind .. ' ' .. content(key, kind) .. ' ' .. expiry)
         elseif kind == 'string' then
             table.insert(lines, key .. ' ' .. redis.call('GET', key) .. ' ' .. expiry)
         elseif kind == 'hash' then
@@ -67,7 +112,7 @@ my $script = lua_expiry() . q{
         elseif kind == 'set' then
             for _, member in ipairs(redis.call('SMEMBERS', key)) do table.insert(lines, key .. ' ' .. member) end
         else
-            table.insert(lines, key .. ' is a ' .. (kind == 'vectorset' and 'module' or kind))
+            table.insert(lines, key .. ' is a ' .. kind .. ' ' .. content(key, kind) .. ' ' .. expiry)
         end
     end
     return lines
@@ -80,14 +125,36 @@ my $rows = q{
     UNION ALL SELECT 'l:' || id || ' ' || position || ' ' || value FROM items
     UNION ALL SELECT 'z:' || id || ' ' || member || ' ' || score FROM scores
     UNION ALL SELECT 't:' || id || ' ' || member FROM members
-    UNION ALL SELECT key || ' is a ' || type FROM redis_migrate.archive
+    UNION ALL SELECT DISTINCT 'archived ' || encode(key_bytes, 'hex') || ' ' || encode(payload, 'hex') || ' ' || coalesce((extract(epoch FROM expires_at) * 1000)::bigint, -1)
+              FROM redis_migrate.archive WHERE db = 0
 };
 
 # The first lines in which the tables differ from database 0 of Redis, or of several together; empty if they do not.
 sub differences
 {
     my ($node, @servers) = @_;
-    return compare_lines([ map { split /\n/, $_->cli('EVAL', $script, 0) } @servers ], [ split /\n/, $node->safe_psql('postgres', $rows) ]);
+    my (@found, @archived);
+    for my $line (split /\n/, $node->safe_psql('postgres', $rows))
+    {
+        if ($line =~ /^archived (\w*) (\w*) (-?\d+)$/) { push @archived, [ $1, $2, $3 ]; }
+        else { push @found, $line; }
+    }
+    return compare_lines([ map { split /\n/, $_->cli('EVAL', $script, 0) } @servers ], [ @found, archived_lines(@archived) ]);
+}
+
+# The lines of archived keys, each with the hex digits of its name and payload, and its expiry: what a Redis says that has
+# restored them.
+my $restored;
+sub archived_lines
+{
+    my (@keys) = @_;
+    return if !@keys;
+    $restored //= start_redis(unix => 1);
+    my $quoted = sub { return '"' . $_[0] =~ s/(..)/\\x$1/gr . '"'; };
+    $restored->cli_lines(join '', "FLUSHALL\n", map {
+        my ($key, $payload, $expiry) = @$_;
+        sprintf "RESTORE %s 0 %s\nHSET (expiries) %s %s\n", $quoted->($key), $quoted->($payload), $quoted->($key), $expiry } @keys);
+    return split /\n/, $restored->cli('EVAL', $script, 0);
 }
 
 # Likewise, of lines that there must be, which may end with an expiry that is not exact, and those that there are.
