@@ -78,11 +78,12 @@ sub end_at
     wait_until("$what at $step: it is settled", sub { rows(q{SELECT count(*) FROM redis_migrate.cutovers WHERE state IN ('running', 'interrupted')}) eq '0' });
     return;
 }
-# Until live sync is under way again after a crash.
+# Until live sync is under way again after a crash. What a link says that has ended stands until the next one says more.
 sub follows
 {
     rows(q{UPDATE redis_migrate.background_run SET crashes = 0, failures = 0, not_before = NULL});
-    return wait_until('live sync', sub { live($node, 'state') eq 'in step' && rows(q{SELECT count(*) FROM pg_stat_activity JOIN redis_migrate.run USING (pid) WHERE live AND backend_start <= updated_at}) > 0 });
+    return wait_until('live sync', sub { live($node, 'state') eq 'in step' && rows(q{SELECT count(*) FROM pg_stat_activity JOIN redis_migrate.run USING (pid) WHERE live AND backend_start <= updated_at}) > 0
+        && rows(q{SELECT count(*) FROM pg_stat_activity AS a JOIN redis_migrate.workers AS w USING (pid), redis_migrate.live_link AS l WHERE w.kind = 'replication link' AND l.state = 'streaming' AND l.updated_at > a.backend_start}) > 0 });
 }
 
 for my $what ('PostgreSQL', 'Redis', 'the session')
