@@ -3,10 +3,10 @@
 
 Usage: migrations.py --redis PORT --sample PORT --directory DIRECTORY [--keys N] [--rounds N] [--minutes N] [--only WORD]
   --redis      an empty Redis for keys of every kind, --sample another one for the sample application
-  --keys N     strings of 150 bytes; 200,000 by default. There are two hashes for five of them, one collection for ten,
+  --keys N     strings of 150 bytes; 500,000 by default. There are two hashes for five of them, one collection for ten,
                and as many strings for two other servers
   --rounds N   times that each case is timed, in turn; medians are printed; 5 by default
-  --minutes N  begins no round that would end later, as the last one was; 10 by default
+  --minutes N  begins no round that would end later, as the last one was; 11 by default
   --only WORD  only the cases whose names contain the word
   --check      only checks the options
 
@@ -594,9 +594,9 @@ def main():
     parser.add_argument("--redis", type=int)
     parser.add_argument("--sample", type=int)
     parser.add_argument("--directory")
-    parser.add_argument("--keys", type=int, default=200000)
+    parser.add_argument("--keys", type=int, default=500000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=11)
     parser.add_argument("--only", default="")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
