@@ -27,7 +27,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = 'others may create objects in schema redis_migrate',
             DETAIL = pg_catalog.concat('CREATE on it is granted to ', culprit, '.'),
-            HINT = pg_catalog.concat('REVOKE CREATE ON SCHEMA redis_migrate FROM ', culprit, ';');
+            HINT = pg_catalog.concat('CREATE SCHEMA IF NOT EXISTS redis_migrate; REVOKE CREATE ON SCHEMA redis_migrate FROM ', culprit, ';');
     END IF;
     SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) INTO culprit
     FROM pg_catalog.pg_depend AS d JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) d.refobjid

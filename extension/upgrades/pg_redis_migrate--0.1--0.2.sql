@@ -1,5 +1,10 @@
 \echo Use "ALTER EXTENSION pg_redis_migrate UPDATE TO '0.2'" to load this file. \quit
 
+-- What there is already keeps its privileges.
+SELECT pg_catalog.set_config('redis_migrate_upgrade.known', pg_catalog.array_agg(o.oid)::text, true)
+FROM (SELECT oid FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+      UNION ALL SELECT oid FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace) AS o;
+
 -- Tables that have changed, and their rows. New columns come last.
 -- create again: redis_migrate.mappings
 
@@ -2244,6 +2249,34 @@ BEGIN
                                     'journal', 'journal_value', 'journal_insert', 'undo', 'undo_count', 'undo_left',
                                     'journal_journal_id_seq', 'journal_value_value_id_seq', 'journal_insert_insert_id_seq', 'undo_left_left_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
+    END LOOP;
+END
+$$;
+
+-- As in an installation, nobody keeps what ALTER DEFAULT PRIVILEGES has given him on new objects.
+DO $$
+DECLARE
+    given record;
+BEGIN
+    FOR given IN
+        SELECT pg_catalog.format('%s ON %s %s FROM %s', o.privilege, o.kind, o.name,
+                   CASE WHEN o.grantee OPERATOR(pg_catalog.=) 0::oid THEN 'PUBLIC' ELSE o.grantee::regrole::text END) AS privilege
+        FROM (
+            SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, a.grantee, a.privilege_type, c.relowner, c.oid,
+                   a.privilege_type OPERATOR(pg_catalog.=) 'SELECT' AND c.relkind OPERATOR(pg_catalog.=) 'v'
+                       AND a.grantee OPERATOR(pg_catalog.=) ANY (ARRAY[0::oid, 'pg_monitor'::regrole::oid])
+            FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
+            WHERE c.relnamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+            UNION ALL
+            SELECT 'ROUTINE', p.oid::regprocedure::text, a.grantee, a.privilege_type, p.proowner, p.oid,
+                   a.grantee OPERATOR(pg_catalog.=) ANY (ARRAY[0::oid, 'pg_monitor'::regrole::oid])
+            FROM pg_catalog.pg_proc AS p CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) AS a
+            WHERE p.pronamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+        ) AS o (kind, name, grantee, privilege, owner, oid, is_meant)
+        WHERE o.grantee OPERATOR(pg_catalog.<>) o.owner AND NOT o.is_meant
+            AND o.oid OPERATOR(pg_catalog.<>) ALL (pg_catalog.current_setting('redis_migrate_upgrade.known')::oid[])
+    LOOP
+        EXECUTE pg_catalog.concat('REVOKE ', given.privilege);
     END LOOP;
 END
 $$;

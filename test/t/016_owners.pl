@@ -41,6 +41,20 @@ from('ALTER ROLE carol_before RENAME TO carol');
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/owners.dump';
 $from->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $from->connstr('postgres') ], 'pg_dump');
 
+# --- default privileges of the role that creates the extension give nobody anything of it
+
+$from->safe_psql('postgres', 'CREATE DATABASE generous');
+$from->safe_psql('generous', join ';', map { "ALTER DEFAULT PRIVILEGES GRANT ALL ON $_ TO bob" } qw(SCHEMAS TABLES SEQUENCES ROUTINES));
+$from->safe_psql('generous', 'ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC');
+$from->psql('generous', 'CREATE EXTENSION pg_redis_migrate', stderr => \my $complaint);
+like($complaint, qr/ERROR:  others may create objects in schema redis_migrate/, 'default privileges: nobody may create objects');
+$from->safe_psql('generous', ($complaint =~ /HINT:  (.*)/)[0] . ' CREATE EXTENSION pg_redis_migrate');
+is($from->safe_psql('generous', q{
+    SELECT relname, grantee, privilege_type FROM pg_class, aclexplode(relacl) WHERE relnamespace = 'redis_migrate'::regnamespace
+        AND grantee <> relowner AND (relkind <> 'v' OR privilege_type <> 'SELECT' OR grantee::regrole::text NOT IN ('-', 'pg_monitor'))
+    UNION ALL SELECT proname, grantee, privilege_type FROM pg_proc, aclexplode(proacl) WHERE pronamespace = 'redis_migrate'::regnamespace
+        AND grantee <> proowner AND grantee::regrole::text NOT IN ('-', 'pg_monitor')}), '', 'default privileges: the extension grants what it says, and nothing else');
+
 # --- elsewhere: alice has another number, hers is a superuser's, and bob is not there
 $to->safe_psql('postgres', 'CREATE DATABASE app');
 my $number = 0;

@@ -60,6 +60,13 @@ ok(keys %fresh > 500, 'there is something to compare');
 is(join("\n", grep { !$updated{$_} } sort keys %fresh), '', 'the upgrade makes all that an installation makes');
 is(join("\n", grep { !$fresh{$_} } sort keys %updated), '', 'and nothing else');
 
+# What the upgrade makes anew is nobody's by default privileges.
+$node->safe_psql('postgres', 'CREATE DATABASE generous');
+$node->safe_psql('generous', q{CREATE EXTENSION pg_redis_migrate VERSION '0.1'; CREATE ROLE favourite; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO favourite;
+    ALTER DEFAULT PRIVILEGES GRANT ALL ON ROUTINES TO favourite; ALTER EXTENSION pg_redis_migrate UPDATE});
+is($node->safe_psql('generous', q{SELECT relname FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relacl::text ~ 'favourite'
+    UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'redis_migrate'::regnamespace AND proacl::text ~ 'favourite'}), '', 'default privileges grant nothing of it');
+
 # --- what version 0.1 recorded
 
 my $redis = start_redis();
