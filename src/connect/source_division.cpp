@@ -68,6 +68,12 @@ SourcePart SourcePart::Parse(const std::string &share) {
   throw pg::Failure(ERRCODE_DATA_CORRUPTED, "invalid share \"" + share + "\" in redis_migrate.run_part");
 }
 
+redis::Deployment ShareOf(redis::Deployment deployment, const std::optional<SourcePart> &part) {
+  if (part && deployment.max_rate > 0)
+    deployment.max_rate = std::max(deployment.max_rate / part->readers, 1L);
+  return deployment;
+}
+
 Keyspace KeyspaceOf(const redis::ServerInfo &info, const std::optional<std::vector<int>> &wanted) {
   Keyspace found;
   for (const redis::KeyspaceInfo &keyspace : info.Keyspace()) {

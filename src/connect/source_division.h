@@ -36,6 +36,9 @@ struct SourcePart {
   static SourcePart Parse(const std::string &share);
 };
 
+// The options of a server for the reader of a part: all readers together keep to its ceiling.
+redis::Deployment ShareOf(redis::Deployment deployment, const std::optional<SourcePart> &part);
+
 // Returns the number of keys in the databases that are read, as the server reports it, and these databases in
 // ascending order.
 struct Keyspace {

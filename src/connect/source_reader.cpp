@@ -48,13 +48,6 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
   return options;
 }
 
-// All readers together keep to the ceiling.
-redis::Deployment ShareOf(redis::Deployment deployment, const std::optional<SourcePart> &part) {
-  if (part && deployment.max_rate > 0)
-    deployment.max_rate = std::max(deployment.max_rate / part->readers, 1L);
-  return deployment;
-}
-
 }  // namespace
 
 SourceReader::SourceReader(SourcePlace place, source::KeyFilter &filter, const std::string &position,

@@ -30,8 +30,8 @@ uint64 HashOf(const void *bytes, size_t size) {
 
 LOCKTAG TagOf(const std::string &migration) { return pg::LockTagOfName(pg::kMigrationLocks, migration); }
 
-LOCKTAG TagOf(int64 run_id, int level, int part) {
-  const int64 name[] = {run_id, level, part};
+LOCKTAG TagOf(int64 id, int level, int part) {
+  const int64 name[] = {id, level, part};
   return pg::LockTag(pg::kPartLocks, HashOf(name, sizeof name));
 }
 
@@ -92,7 +92,7 @@ MemberLock::MemberLock(const std::string &migration)
 
 bool MemberLock::HasLeader() const { return !pg::SessionLock(TagOf(migration_), kLeading).TryTake(); }
 
-PartLock::PartLock(int64 run_id, int level, int part) : lock_(TagOf(run_id, level, part), ExclusiveLock) {
+PartLock::PartLock(int64 id, int level, int part) : lock_(TagOf(id, level, part), ExclusiveLock) {
   (void)lock_.TryTake();
 }
 

@@ -36,10 +36,13 @@ class MemberLock {
   pg::SessionLock lock_;
 };
 
-// The lock of the process that reads a part.
+// The lock of the process that reads a part of a run or of a verification.
 class PartLock {
  public:
-  PartLock(int64 run_id, int level, int part);
+  // In place of the level of a run: the id is that of a verification. Its part 0 is the process that leads.
+  static constexpr int kVerification = -1;
+
+  PartLock(int64 id, int level, int part);
   // False: somebody else reads it.
   bool taken() const { return lock_.held(); }
 

@@ -8,7 +8,7 @@ namespace prm::pg {
 enum LockSpace : uint16 {
   kMigrationLocks = 29,  // by the name of a migration
   kDatabaseLocks = 30,   // by database
-  kPartLocks = 31,       // by run, level and part
+  kPartLocks = 31,       // by run, level and part, or by verification and part
   kMappingLocks = 32,    // by mapping
   kJobLocks = 33,        // by job of expiry
   kAttemptLocks = 34,    // one for each database

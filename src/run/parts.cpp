@@ -13,53 +13,25 @@ namespace prm {
 using pg::Failure;
 using pg::Spi;
 
-std::unique_ptr<Helpers> (*new_helpers)() = nullptr;
-
 namespace {
 
-constexpr long kLookAgainMs = 20;
-constexpr long kLookForPartsMs = 5;
 constexpr int kTouchEveryMs = 1000;
+constexpr char kTakesOver[] = "This process continues from the part's last position.";
 
-// Reads parts that nobody else reads until there are none. first, between: as those of Pass::Read. The lock
-// of a part whose reading ends in an error is left to the caller.
-void ReadFreeParts(Pass &pass, RunRecord &record, int level, bool first, std::optional<PartLock> &lock,
-                   const std::function<void()> &between) {
-  for (const RunRecord::Part &seen : record.ReadParts(level)) {
-    if (seen.done || seen.sqlstate) continue;
-    lock.emplace(record.id(), level, seen.number);
-    if (!lock->taken()) continue;
-    record.SetPart(seen.number);
-    std::optional<RunRecord::Part> const part = record.TakePart(level);
-    Spi::Commit();
-    if (!part) continue;
-    if (part->pid != 0)
-      pg::Report(WARNING,
-                 "process " + std::to_string(part->pid) + " ended before it had read part " +
-                     std::to_string(part->number) + " of run " + std::to_string(record.id()),
-                 "This process continues from the part's last position.");
-    SourcePart source = SourcePart::Parse(part->share);
-    source.readers = part->readers;
-    pass.Read(level, part->position, std::exchange(first, false), source, between);
-    record.FinishPart(level);
-    Spi::Commit();
-  }
-  lock.reset();
+// Reads a part of the level from its last position. first, between: as those of Pass::Read.
+void ReadPart(Pass &pass, RunRecord &record, int level, bool first, const PartTable::Part &part,
+              const SourcePart &source, const std::function<void()> &between) {
+  record.SetPart(part.number);
+  pass.Read(level, part.position, first, source, between);
   record.SetPart(0);
 }
 
-// The error that ended the reading of a part in another process.
-void ThrowFailureOf(const RunRecord &record, const std::vector<RunRecord::Part> &parts,
-                    bool stops_at_rejects) {
-  for (const RunRecord::Part &part : parts) {
-    if (!part.sqlstate) continue;
-    int const code = pg::SqlStateCode(*part.sqlstate);
-    if (stops_at_rejects && code == ERRCODE_DATA_EXCEPTION)
+// The error that ended the reading of a part in another process, if it was that of a reject.
+void ThrowRejectOf(const RunRecord &record, const std::vector<PartTable::Part> &parts) {
+  for (const PartTable::Part &part : parts)
+    if (part.sqlstate && pg::SqlStateCode(*part.sqlstate) == ERRCODE_DATA_EXCEPTION)
       throw StoppedByReject(record.id(), part.message.value_or(""),
                             "The key was in part " + std::to_string(part.number) + ".");
-    throw Failure(code, part.message.value_or(""),
-                  "Part " + std::to_string(part.number) + " was being read.");
-  }
 }
 
 // Takes part in a run that another process leads.
@@ -71,17 +43,17 @@ class Member {
     migration_.emplace(LoadMigration(name_));
     routing_.emplace(*migration_, parameters_.priority, parameters_.mapping);
     pass_.emplace(*migration_, parameters_, *routing_, record_);
+    reading_.emplace(record_.PartsOf(record_.level()), kTakesOver);
     Spi::Commit();
   }
 
   void Execute() {
-    // The leader divides the level when it knows how many processes there are.
-    for (RequireLeader(); record_.ReadParts(record_.level()).empty(); RequireLeader()) {
-      Spi::Commit();
-      pg::Sleep(kLookForPartsMs);
-    }
-    ReadFreeParts(*pass_, record_, record_.level(), false, part_lock_, [this] { RequireLeader(); });
-    Spi::Commit();
+    auto require_leader = [this] { RequireLeader(); };
+    reading_->TakePart(
+        [&](const PartTable::Part &part, const SourcePart &source) {
+          ReadPart(*pass_, record_, record_.level(), false, part, source, require_leader);
+        },
+        require_leader);
   }
 
   // Tells the leader, if there is one, unless only this process was asked to end.
@@ -89,7 +61,7 @@ class Member {
     pg::WithoutCancel hold;
     pg::RollBackAfter(problem);
     if (problem.cancelled() || !HasLeader()) return;
-    record_.FailPart(record_.level(), problem.SqlState(), problem.message);
+    reading_->Fail(problem);
     Spi::Commit();
   }
 
@@ -112,24 +84,18 @@ class Member {
   std::optional<MemberLock> lock_;
   std::optional<Routing> routing_;
   std::optional<Pass> pass_;
-  std::optional<PartLock> part_lock_;
+  std::optional<PartReading> reading_;
 };
 
 }  // namespace
 
 uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool first, bool stops_at_rejects) {
-  int64 repeated_slots = 0;
+  PartTable const table = record.PartsOf(level);
   TimestampTz touched_at = 0;
-  // How many parts have not been read.
   auto look = [&] {
-    int left = 0;
-    std::vector<RunRecord::Part> const parts = record.ReadParts(level);
-    ThrowFailureOf(record, parts, stops_at_rejects);
-    repeated_slots = 0;
-    for (const RunRecord::Part &part : parts) {
-      if (!part.done) ++left;
-      repeated_slots += part.repeated_slots;
-    }
+    std::vector<PartTable::Part> const parts = table.Read();
+    if (stops_at_rejects) ThrowRejectOf(record, parts);
+    int const left = CountUndone(parts);
     TimestampTz const now = GetCurrentTimestamp();
     if (left == 0 || TimestampDifferenceExceeds(touched_at, now, kTouchEveryMs)) {
       record.Touch();
@@ -137,14 +103,13 @@ uint64 LeadParts(Pass &pass, RunRecord &record, int level, bool first, bool stop
     }
     return left;
   };
-  std::optional<PartLock> lock;
-  for (int left = look(); left > 0;) {
-    ReadFreeParts(pass, record, level, first, lock, [&] { look(); });
-    left = look();
-    Spi::Commit();
-    if (left > 0) pg::Sleep(kLookAgainMs);  // others read what is left
-  }
-  return static_cast<uint64>(repeated_slots);
+  PartReading(table, kTakesOver)
+      .ReadAll(
+          [&](const PartTable::Part &part, const SourcePart &source) {
+            ReadPart(pass, record, level, std::exchange(first, false), part, source, look);
+          },
+          look);
+  return record.CountRepeatedSlots(level);
 }
 
 }  // namespace prm

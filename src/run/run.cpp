@@ -4,6 +4,7 @@
 #include "ledger/ledger_settling.h"
 #include "mapping/family_state.h"
 #include "mapping/ledger_mark.h"
+#include "parts/worker_count.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -14,7 +15,6 @@
 #include "pg/transaction.h"
 #include "run/dry_run.h"
 #include "run/run_summary.h"
-#include "run/worker_count.h"
 #include "store/archive_source.h"
 #include "verify/verification.h"
 
@@ -47,7 +47,7 @@ Run::Run(const std::string &name, RunParameters parameters)
       routing_(migration_, parameters_.priority, parameters_.mapping),
       record_(RunRecord::Begin(name, parameters_)),
       pass_(migration_, parameters_, routing_, record_),
-      helpers_(new_helpers()),
+      helpers_(new_helpers({Work::Kind::kRun, record_.id()})),
       first_level_(record_.level()) {
   NoteLastRun(record_.id());
   record_.AddMappings(routing_.MappingNames());
@@ -124,7 +124,7 @@ SourceDivision Run::AskSource(int level) {
 }
 
 bool Run::Divide(int level, const SourceDivision &source) {
-  std::vector<RunRecord::Part> parts = record_.ReadParts(level);
+  std::vector<PartTable::Part> parts = record_.PartsOf(level).Read();
   if (!StillHasAll(source, parts)) {
     pg::Report(NOTICE, "the parts of level " + std::to_string(level + 1) +
                            " are no longer those of the source: it is read again from its beginning");
@@ -136,44 +136,28 @@ bool Run::Divide(int level, const SourceDivision &source) {
   if (parts.empty() && wanted < 2) return false;
   if (parts.empty()) record_.BeginLevel(level);
   Spi::Commit();
-  int const readers = 1 + StartHelpers(wanted - 1);
+  int const readers =
+      1 + helpers_->StartUpTo(wanted - 1, parameters_.workers.has_value(), routing_.Mappings());
   if (parts.empty()) {
     std::vector<SourceDivision::Part> const fresh = source.Into(readers);
     if (fresh.size() < 2) return false;
-    record_.Divide(level, fresh);
+    record_.PartsOf(level).Divide(fresh);
   }
-  record_.SetReaders(level, readers);
+  record_.PartsOf(level).SetReaders(readers);
   Spi::Commit();
   return true;
 }
 
-bool Run::StillHasAll(const SourceDivision &source, const std::vector<RunRecord::Part> &parts) {
-  return std::all_of(parts.begin(), parts.end(), [&](const RunRecord::Part &part) {
+bool Run::StillHasAll(const SourceDivision &source, const std::vector<PartTable::Part> &parts) {
+  return std::all_of(parts.begin(), parts.end(), [&](const PartTable::Part &part) {
     return source.StillHas({part.share, part.position});
   });
 }
 
-int Run::CountUnread(const std::vector<RunRecord::Part> &parts) const {
+int Run::CountUnread(const std::vector<PartTable::Part> &parts) const {
   auto const unread =
-      std::count_if(parts.begin(), parts.end(), [](const RunRecord::Part &part) { return !part.done; });
+      std::count_if(parts.begin(), parts.end(), [](const PartTable::Part &part) { return !part.done; });
   return std::min(static_cast<int>(unread), parameters_.workers.value_or(static_cast<int>(unread)));
-}
-
-int Run::StartHelpers(int count) {
-  if (count < 1) return 0;
-  std::optional<std::string> reason = ReasonToRunAlone(routing_.Mappings());
-  if (!reason) reason = helpers_->Problem();
-  Spi::Commit();
-  if (reason) {
-    if (!std::exchange(told_alone_, true))
-      pg::Report(NOTICE, "run " + std::to_string(record_.id()) + " is read by one process: " + *reason,
-                 "Other processes connect as the owner of the migration, with a session of their own.");
-    return 0;
-  }
-  int const level = parameters_.workers || MyBgworkerEntry != nullptr ? WARNING : NOTICE;
-  int const started = helpers_->Start(record_.id(), count, level);
-  Spi::Commit();
-  return started;
 }
 
 bool Run::ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
@@ -185,7 +169,7 @@ bool Run::ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
     Spi::RollBack();
     helpers_->Stop();
     SourceDivision const now = AskSource(level);
-    if (StillHasAll(now, record_.ReadParts(level))) throw;
+    if (StillHasAll(now, record_.PartsOf(level).Read())) throw;
     Spi::Commit();
     return false;
   }
@@ -401,6 +385,7 @@ void TellPrunable(const std::string &name, const RunParameters &parameters) {
   wanted.source = parameters.source;
   wanted.mapping = parameters.mapping;
   wanted.priority = parameters.priority;
+  wanted.workers = 1;
   Verification verification(wanted);
   try {
     verification.Execute();

@@ -43,11 +43,9 @@ class Run {
   SourceDivision AskSource(int level);
   // Gives a level parts, and processes to read them. False: it is read whole.
   bool Divide(int level, const SourceDivision &source);
-  static bool StillHasAll(const SourceDivision &source, const std::vector<RunRecord::Part> &parts);
+  static bool StillHasAll(const SourceDivision &source, const std::vector<PartTable::Part> &parts);
   // The number of processes to read the parts that an earlier process has left.
-  int CountUnread(const std::vector<RunRecord::Part> &parts) const;
-  // Starts up to `count` processes, and returns how many.
-  int StartHelpers(int count);
+  int CountUnread(const std::vector<PartTable::Part> &parts) const;
   // Reads the parts of a level. False: the source is no longer the one that was divided.
   bool ReadParts(int level, const SourceDivision &source, uint64 &repeated);
   // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
@@ -71,7 +69,6 @@ class Run {
   Pass pass_;
   std::unique_ptr<Helpers> helpers_;
   bool concluded_ = false;
-  bool told_alone_ = false;
   int first_level_;  // of this CALL
 };
 

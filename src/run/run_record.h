@@ -1,8 +1,8 @@
 // Runs as the extension's tables keep them: parameters, checkpoint, counts, rejects.
 #pragma once
 
-#include "connect/source_division.h"
 #include "mapping/catalog.h"
+#include "parts/part_table.h"
 #include "store/tally.h"
 
 namespace prm {
@@ -39,37 +39,18 @@ class RunRecord {
   int level() const { return level_; }
   const std::string &position() const { return position_; }
 
-  // A part of a level that is read in parts.
-  struct Part {
-    int number = 0;
-    std::string share;  // as SourcePart::ToString
-    std::string position;
-    bool done = false;
-    std::optional<std::string> sqlstate;  // of the error that ended its reading in another process
-    std::optional<std::string> message;
-    int64 repeated_slots = 0;
-    int readers = 1;
-    int pid = 0;  // of the process that read it last; 0: none
-  };
   // Begins a level.
   void BeginLevel(int level);
-  // Divides the level that was begun into parts.
-  void Divide(int level, const std::vector<SourceDivision::Part> &parts);
-  std::vector<Part> ReadParts(int level) const;
+  // The parts of a level that is read in parts.
+  PartTable PartsOf(int level) const { return PartTable::OfRun(id_, level); }
   // Forgets the parts of a level with all that was counted for them, because the source no longer has them.
   void DropParts(int level);
   // Makes everything saved from now on belong to the part of the level with this number; 0: to the whole
   // level.
   void SetPart(int number) { part_ = number; }
-  // Notes that this process reads the part; the caller has its lock. Returns the part as its last reader left
-  // it, with that reader's pid; nullopt when it is done or its reading has failed.
-  std::optional<Part> TakePart(int level);
   void AddRepeatedSlots(int level, uint64 slots);
-  void FinishPart(int level);
-  // Ends the reading of a part, unless another process has finished it.
-  void FailPart(int level, const std::string &sqlstate, const std::string &message);
-  // Sets how many processes share the ceiling of the server. No part of the level is being read.
-  void SetReaders(int level, int readers);
+  // Those of all parts of a level.
+  uint64 CountRepeatedSlots(int level) const;
   // Records that this process leads the run.
   void Touch();
 

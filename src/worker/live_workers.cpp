@@ -58,11 +58,12 @@ std::unique_ptr<LiveWorkers> NewLinkWorkers() { return std::make_unique<WorkersO
 std::unique_ptr<LiveWorkers> NewApplierWorkers() { return std::make_unique<WorkersOfKind>(Kind::kApplier); }
 
 void RunLinkWorker(const Slot &slot) {
-  CallForRun(slot, "receive_stream", "replication link", std::to_string(slot.number));
+  CallForJob(slot, "receive_stream", "replication link of run", std::to_string(slot.number));
 }
 
 void RunApplierWorker(const Slot &slot) {
-  CallForRun(slot, "apply_stream", "applier " + std::to_string(slot.number), std::to_string(slot.number));
+  CallForJob(slot, "apply_stream", "applier " + std::to_string(slot.number) + " of run",
+             std::to_string(slot.number));
 }
 
 }  // namespace prm::worker

@@ -12,38 +12,7 @@ constexpr int64 kStopTimeoutMs = 5000;
 
 class PartWorkers : public Helpers {
  public:
-  std::optional<std::string> Problem() override {
-    if (auto problem = pg::FindRoleProblem(GetUserId())) return problem->message;
-    try {
-      RequireSlots();
-    } catch (const pg::Failure &failure) {
-      return failure.message();
-    }
-    return std::nullopt;
-  }
-
-  int Start(int64 run_id, int count, int report_level) override {
-    int started = 0;
-    while (started < count) {
-      Task const task = {Kind::kPart, MyDatabaseId, GetUserId(), run_id, ++last_number_};
-      LaunchOutcome const outcome = Launch(task);
-      if (outcome == LaunchOutcome::kDuplicate) continue;  // a member of an earlier leader
-      if (outcome != LaunchOutcome::kStarted) {
-        LaunchProblem problem = Describe(outcome);
-        if (outcome == LaunchOutcome::kNoSlot)
-          problem.message = "pg_redis_migrate.max_workers, " + std::to_string(WorkerLimit()) +
-                            ", allows no more: two are reserved for other work";
-        pg::Report(report_level,
-                   "run " + std::to_string(run_id) + " is read by " + std::to_string(started + 1) +
-                       " processes instead of " + std::to_string(count + 1) + ": " + problem.message,
-                   "", problem.hint);
-        break;
-      }
-      tasks_.push_back(task);
-      ++started;
-    }
-    return started;
-  }
+  explicit PartWorkers(const Work &work) : Helpers(work) {}
 
   void Stop() override {
     pg::WithoutCancel hold;
@@ -54,6 +23,41 @@ class PartWorkers : public Helpers {
     for (Ticket ticket : alive) End(ticket, kStopTimeoutMs);
   }
 
+ protected:
+  std::optional<std::string> Problem() override {
+    if (auto problem = pg::FindRoleProblem(GetUserId())) return problem->message;
+    try {
+      RequireSlots();
+    } catch (const pg::Failure &failure) {
+      return failure.message();
+    }
+    return std::nullopt;
+  }
+
+  int Start(int count, int report_level) override {
+    Kind const kind = work_.kind == Work::Kind::kRun ? Kind::kPart : Kind::kVerificationPart;
+    int started = 0;
+    while (started < count) {
+      Task const task = {kind, MyDatabaseId, GetUserId(), work_.id, ++last_number_};
+      LaunchOutcome const outcome = Launch(task);
+      if (outcome == LaunchOutcome::kDuplicate) continue;  // a member of an earlier leader
+      if (outcome != LaunchOutcome::kStarted) {
+        LaunchProblem problem = Describe(outcome);
+        if (outcome == LaunchOutcome::kNoSlot)
+          problem.message = "pg_redis_migrate.max_workers, " + std::to_string(WorkerLimit()) +
+                            ", allows no more: two are reserved for other work";
+        pg::Report(report_level,
+                   work_.ToString() + " is read by " + std::to_string(started + 1) +
+                       " processes instead of " + std::to_string(count + 1) + ": " + problem.message,
+                   "", problem.hint);
+        break;
+      }
+      tasks_.push_back(task);
+      ++started;
+    }
+    return started;
+  }
+
  private:
   int32 last_number_ = 0;
   std::vector<Task> tasks_;
@@ -61,6 +65,6 @@ class PartWorkers : public Helpers {
 
 }  // namespace
 
-std::unique_ptr<Helpers> NewPartWorkers() { return std::make_unique<PartWorkers>(); }
+std::unique_ptr<Helpers> NewPartWorkers(const Work &work) { return std::make_unique<PartWorkers>(work); }
 
 }  // namespace prm::worker

@@ -1,10 +1,10 @@
-// Background workers that read parts of a run beside the process that leads it.
+// Background workers that read parts of a run, or of a verification, beside the process that leads it.
 #pragma once
 
-#include "run/parts.h"
+#include "parts/helpers.h"
 
 namespace prm::worker {
 
-std::unique_ptr<Helpers> NewPartWorkers();
+std::unique_ptr<Helpers> NewPartWorkers(const Work &work);
 
 }  // namespace prm::worker

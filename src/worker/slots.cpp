@@ -35,7 +35,8 @@ bool CountsAgainstLimit(Kind kind) { return kind != Kind::kLauncher && kind != K
 
 // Role OIDs are valid in all databases. A role has one sweeper in each.
 bool CountsAgainstShare(Kind kind) {
-  return kind == Kind::kMigration || IsOfRun(kind) || kind == Kind::kReverse;
+  return kind == Kind::kMigration || IsOfRun(kind) || kind == Kind::kVerificationPart ||
+         kind == Kind::kReverse;
 }
 
 // Called at process exit, after locks are released. Must not raise errors.
@@ -86,7 +87,7 @@ std::optional<Ticket> Claim(const Task &task, TransactionId starter, ClaimRefusa
     if (CountsAgainstLimit(slot->kind)) ++used;
     if (CountsAgainstShare(slot->kind) && slot->owner == task.owner) ++of_role;
   }
-  int const limit = area->worker_limit - (task.kind == Kind::kPart ? kLeftByParts : 0);
+  int const limit = area->worker_limit - (IsPart(task.kind) ? kLeftByParts : 0);
   if (free < 0 || (CountsAgainstLimit(task.kind) && used >= limit)) {
     *refusal = ClaimRefusal::kFull;
     return std::nullopt;

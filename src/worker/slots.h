@@ -11,6 +11,7 @@ enum class Kind : uint8 {
   kScheduler,
   kMigration,
   kPart,
+  kVerificationPart,
   kLink,
   kApplier,
   kReverse,
@@ -18,9 +19,12 @@ enum class Kind : uint8 {
   kSweeper,
   kAttempts
 };
-constexpr const char *kKindNames[] = {"launcher",         "scheduler",     "migration",    "migration part",
-                                      "replication link", "live applier",  "reverse feed", "cutover",
-                                      "sweeper",          "attempt writer"};
+constexpr const char *kKindNames[] = {
+    "launcher",     "scheduler",    "migration", "migration part", "verification part", "replication link",
+    "live applier", "reverse feed", "cutover",   "sweeper",        "attempt writer"};
+
+// Whether the worker reads parts beside the process that leads.
+inline bool IsPart(Kind kind) { return kind == Kind::kPart || kind == Kind::kVerificationPart; }
 
 // Whether the worker is one beside the worker that leads a run.
 inline bool IsOfRun(Kind kind) {
@@ -40,9 +44,10 @@ struct Task {
   Oid database = InvalidOid;
   Oid owner = InvalidOid;
   int64 job = 0;     // of a migration: redis_migrate.background_run; of a part, a link or an applier:
-                     // redis_migrate.run; of a reverse feed: redis_migrate.reverse_feed; of a cutover:
-                     // redis_migrate.cutover
-  int32 number = 0;  // of a part, a link or an applier: its number within the run
+                     // redis_migrate.run; of a verification part:
+                     // redis_migrate.verification; of a reverse feed: redis_migrate.reverse_feed; of a
+                     // cutover: redis_migrate.cutover
+  int32 number = 0;  // of a part, a link or an applier: its number within the run, or the verification
 };
 bool operator==(const Task &a, const Task &b);
 

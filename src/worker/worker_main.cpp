@@ -56,6 +56,8 @@ void WorkerBody() {
       return RemoveFilesIfDropped();
     case Kind::kPart:
       return RunPartWorker(slot);
+    case Kind::kVerificationPart:
+      return RunVerificationPartWorker(slot);
     case Kind::kLink:
       RunLinkWorker(slot);
       return RemoveFilesIfDropped();
@@ -122,18 +124,18 @@ bool Extension::WentAway() const {
   return changed;
 }
 
-void CallForRun(const Slot &slot, const std::string &procedure, const std::string &part,
+void CallForJob(const Slot &slot, const std::string &procedure, const std::string &part,
                 const std::string &argument) {
-  std::string const run_id = std::to_string(slot.job);
+  std::string const job = std::to_string(slot.job);
   std::optional<Problem> problem = Try([&] {
     if (MyRequest() != Request::kNone || !Extension().exists()) return;
     SetState(State::kRunning);
     CountWakeup();
     CountRun();
-    pg::RunCommand("CALL redis_migrate." + procedure + "(" + run_id +
-                   (argument.empty() ? "" : ", " + argument) + ")");
+    pg::RunCommand("CALL redis_migrate." + procedure + "(" + job + (argument.empty() ? "" : ", " + argument) +
+                   ")");
   });
-  if (problem && MyRequest() == Request::kNone) Log(WARNING, *problem, part + " of run " + run_id);
+  if (problem && MyRequest() == Request::kNone) Log(WARNING, *problem, part + " " + job);
 }
 
 bool HasRoutine(const char *signature) {

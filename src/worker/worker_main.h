@@ -11,6 +11,7 @@ void RunLauncher();
 void RunScheduler(const Slot &slot);
 void RunMigrationWorker(const Slot &slot);
 void RunPartWorker(const Slot &slot);
+void RunVerificationPartWorker(const Slot &slot);
 void RunLinkWorker(const Slot &slot);
 void RunApplierWorker(const Slot &slot);
 void RunReverseWorker(const Slot &slot);
@@ -44,9 +45,10 @@ class Extension {
   Oid owner_ = InvalidOid;
 };
 
-// The body of a worker beside the one that leads a run: CALL redis_migrate.<procedure>(run_id), or with a
-// second argument. An error is logged as one of `part`, unless the worker was asked to end.
-void CallForRun(const Slot &slot, const std::string &procedure, const std::string &part,
+// The body of a worker beside the process that leads a run or a verification: CALL
+// redis_migrate.<procedure>(job), or with a second argument. An error is logged as one of `part` and the
+// number of the job, unless the worker was asked to end.
+void CallForJob(const Slot &slot, const std::string &procedure, const std::string &part,
                 const std::string &argument = "");
 
 // Whether a function or procedure of the extension exists: parts may not be installed. Needs a transaction.

@@ -1,4 +1,4 @@
-#include "run/worker_count.h"
+#include "parts/worker_count.h"
 
 #include <unistd.h>
 
@@ -27,7 +27,7 @@ std::optional<int> WorkersArgument(FunctionCallInfo fcinfo, int n) {
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
                   "workers must be between 1 and " + std::to_string(kMostWorkers),
                   "It is the number of processes that read the source side by side.",
-                  "Leave it out to let the run choose.");
+                  "Leave it out for a number that suits the source.");
   return workers;
 }
 

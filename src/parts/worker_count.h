@@ -1,12 +1,13 @@
-// How many processes read the source of a run side by side.
+// How many processes read a source side by side.
 #pragma once
 
+#include "connect/source_division.h"
 #include "mapping/routing.h"
-#include "run/parts.h"
 
 namespace prm {
 
-// The argument `workers` of run and start; nothing for NULL. Errors: 22023 for less than 1 and more than 64.
+// The argument `workers` of run, start and verify; nothing for NULL. Errors: 22023 for less than 1 and more
+// than 64.
 std::optional<int> WorkersArgument(FunctionCallInfo fcinfo, int n);
 
 // Why only this session can run some of the mappings; nothing if other processes can help.

@@ -1,0 +1,43 @@
+// Reads a source in parts, side by side: by the process that leads and by others that take part. Each part
+// has a record of its own and is read by one process at a time, which holds its lock. A process without a
+// part takes one that nobody reads, so all of them are read with any number of processes, whichever of them
+// end.
+#pragma once
+
+#include "mapping/migration_lock.h"
+#include "parts/part_table.h"
+
+namespace prm {
+
+class PartReading {
+ public:
+  // Reads a part to its end. What its transaction holds at the end is committed with the part.
+  using ReadPart = std::function<void(const PartTable::Part &, const SourcePart &)>;
+
+  // takes_over: what becomes of a part whose reader has ended, for a WARNING.
+  PartReading(PartTable parts, std::string takes_over)
+      : parts_(std::move(parts)), takes_over_(std::move(takes_over)) {}
+
+  // For the process that leads: reads the parts that are left and waits until others have read theirs.
+  // look: returns how many parts are not done; called before each look for one. Errors: those of `read` and
+  // of `look`.
+  void ReadAll(const ReadPart &read, const std::function<int()> &look);
+  // For the others: waits until there are parts, and reads those that nobody reads. require_leader: raises an
+  // error when nobody leads. Errors: those of `read` and of `require_leader`.
+  void TakePart(const ReadPart &read, const std::function<void()> &require_leader);
+  // After an error of TakePart: tells it to the leader, as the end of the part. The caller commits.
+  void Fail(const pg::Problem &problem) const;
+
+ private:
+  void ReadFree(const ReadPart &read);
+
+  PartTable parts_;
+  std::string takes_over_;
+  std::optional<PartLock> lock_;
+  int number_ = 0;  // of the part that this process reads; 0: none
+};
+
+// How many parts are not done. Raises the error that ended the reading of one in another process.
+int CountUndone(const std::vector<PartTable::Part> &parts);
+
+}  // namespace prm
