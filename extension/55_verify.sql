@@ -7,6 +7,8 @@ CREATE TABLE redis_migrate.verification (
     source         text NOT NULL,
     mapping        text,
     sample         double precision,
+    max_differences bigint NOT NULL,
+    followed       boolean NOT NULL DEFAULT false,
     state          text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'completed', 'failed'])),
     started_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     updated_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -24,11 +26,33 @@ CREATE TABLE redis_migrate.verification (
 ) WITH (fillfactor = 50);
 CREATE INDEX verification_migration ON redis_migrate.verification (migration, verification_id);
 COMMENT ON TABLE redis_migrate.verification IS
-    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference';
+    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference. followed: live sync was under way when it began';
 COMMENT ON SEQUENCE redis_migrate.verification_verification_id_seq IS 'Numbers of verifications';
+
+CREATE TABLE redis_migrate.verification_part (
+    verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    part            integer NOT NULL CHECK (part OPERATOR(pg_catalog.>) 0),
+    share           text NOT NULL,
+    position        text NOT NULL,
+    done            boolean NOT NULL DEFAULT false,
+    pid             integer,
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    keys_read       bigint NOT NULL DEFAULT 0,
+    keys_read_again bigint NOT NULL DEFAULT 0,
+    keys_rejected   bigint NOT NULL DEFAULT 0,
+    rules           text[],
+    rejected        bigint[],
+    readers         integer NOT NULL DEFAULT 1,
+    sqlstate        text,
+    message         text,
+    PRIMARY KEY (verification_id, part)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE redis_migrate.verification_part IS
+    'Parts of the source of a verification that several processes read side by side. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names; position: where it begins; rejected: keys by rule, once it is done';
 
 CREATE TABLE redis_migrate.verification_count (
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    part           integer NOT NULL,
     mapping        text NOT NULL,
     equal          bigint NOT NULL,
     missing        bigint NOT NULL,
@@ -37,14 +61,16 @@ CREATE TABLE redis_migrate.verification_count (
     extra          bigint,
     unsettled      bigint NOT NULL,
     not_kept       bigint NOT NULL,
-    PRIMARY KEY (verification_id, mapping)
+    PRIMARY KEY (verification_id, part, mapping)
 );
 COMMENT ON TABLE redis_migrate.verification_count IS
-    'Rows per mapping by what a verification found; extra is NULL where it was not looked for. unsettled counts keys; not_kept: how many rows that differ have no line in verification_difference';
+    'Rows per mapping by what a verification found in each part of its source, and beside them (part 0); extra is NULL where it was not looked for. unsettled counts keys; not_kept: how many rows that differ have no line in verification_difference';
 
 CREATE TABLE redis_migrate.verification_difference (
     difference_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    part            integer NOT NULL,
+    number          bigint NOT NULL,
     mapping         text NOT NULL,
     kind            text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['missing', 'extra', 'different', 'expiry_differs', 'unsettled', 'rejected'])),
     db              integer,
@@ -57,11 +83,12 @@ CREATE TABLE redis_migrate.verification_difference (
 );
 CREATE INDEX verification_difference_of ON redis_migrate.verification_difference (verification_id);
 COMMENT ON TABLE redis_migrate.verification_difference IS
-    'What differs, a line for each column; of each mapping so many rows as were asked for. row_key: the key columns of the row, as an array';
+    'What differs, a line for each column; of each mapping so many rows as were asked for. number: of the row among those of the part and mapping; row_key: the key columns of the row, as an array';
 COMMENT ON SEQUENCE redis_migrate.verification_difference_difference_id_seq IS 'Numbers of differences';
 
 CREATE TABLE redis_migrate.verification_met (
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    part       integer NOT NULL,
     mapping_id bigint NOT NULL,
     batch_id   bigint GENERATED ALWAYS AS IDENTITY,
     suspects   boolean NOT NULL,
@@ -78,7 +105,7 @@ DO $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['verification', 'verification_count', 'verification_difference', 'verification_met',
+    FOREACH relation IN ARRAY ARRAY['verification', 'verification_part', 'verification_count', 'verification_difference', 'verification_met',
                                     'verification_verification_id_seq', 'verification_difference_difference_id_seq',
                                     'verification_met_batch_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
@@ -87,10 +114,15 @@ END
 $$;
 
 CREATE PROCEDURE redis_migrate.verify(migration text, sample double precision DEFAULT NULL, mapping text DEFAULT NULL,
-        source text DEFAULT NULL, max_differences integer DEFAULT 100)
+        source text DEFAULT NULL, max_differences integer DEFAULT 100, workers integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_verify';
-COMMENT ON PROCEDURE redis_migrate.verify(text, double precision, text, text, integer) IS
-    'Compares what Redis has with the rows of a migration, and the rows with what Redis has; changes neither. Also while a run is under way. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: so many rows that differ are kept of each mapping. Commits as it goes';
+COMMENT ON PROCEDURE redis_migrate.verify(text, double precision, text, text, integer, integer) IS
+    'Compares what Redis has with the rows of a migration, and the rows with what Redis has; changes neither. Also while a run is under way. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: so many rows that differ are kept of each mapping; workers: as many processes read the source side by side, by default a number that suits it. Commits as it goes';
+
+CREATE PROCEDURE redis_migrate.join_verification(verification_id bigint)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_verification';
+COMMENT ON PROCEDURE redis_migrate.join_verification(bigint) IS
+    'Reads parts of a verification that another process leads, one after the other, until none is left that nobody reads; what workers call. Commits as it goes';
 
 CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
     SELECT v.verification_id, v.migration, redis_migrate.shown_owner(v.owner) AS owner, v.source, v.mapping, v.sample,
@@ -105,12 +137,23 @@ CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.verifications IS
     'Verifications of the caller''s migrations, or all for members of pg_monitor: whether Redis and the tables are equal, and if that is not proved, why';
 
+CREATE VIEW redis_migrate.verification_parts WITH (security_barrier) AS
+    SELECT p.verification_id, v.migration, p.part, p.share, p.done, p.pid, p.updated_at, p.keys_read, p.keys_read_again, p.keys_rejected, p.readers,
+           p.sqlstate, CASE WHEN redis_migrate.may_see(v.owner) THEN p.message END AS message
+    FROM redis_migrate.verification_part AS p JOIN redis_migrate.verification AS v USING (verification_id)
+    WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW redis_migrate.verification_parts IS
+    'Parts of verifications that several processes read side by side: the share of the source, the process that reads or last read it, and how many keys; of the caller''s migrations, or all for members of pg_monitor';
+
 CREATE VIEW redis_migrate.verification_counts WITH (security_barrier) AS
     SELECT c.verification_id, v.migration, c.mapping,
-           (c.equal OPERATOR(pg_catalog.+) c.missing OPERATOR(pg_catalog.+) c.different OPERATOR(pg_catalog.+) c.expiry_differs)::bigint AS checked,
-           c.equal, c.missing, c.extra, c.different, c.expiry_differs, c.unsettled, c.not_kept
+           pg_catalog.sum(c.equal OPERATOR(pg_catalog.+) c.missing OPERATOR(pg_catalog.+) c.different OPERATOR(pg_catalog.+) c.expiry_differs)::bigint AS checked,
+           pg_catalog.sum(c.equal)::bigint AS equal, pg_catalog.sum(c.missing)::bigint AS missing, pg_catalog.sum(c.extra)::bigint AS extra,
+           pg_catalog.sum(c.different)::bigint AS different, pg_catalog.sum(c.expiry_differs)::bigint AS expiry_differs,
+           pg_catalog.sum(c.unsettled)::bigint AS unsettled, pg_catalog.sum(c.not_kept)::bigint AS not_kept
     FROM redis_migrate.verification_count AS c JOIN redis_migrate.verification AS v USING (verification_id)
-    WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+    WHERE v.state OPERATOR(pg_catalog.=) 'completed' AND (redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'))
+    GROUP BY c.verification_id, v.migration, c.mapping
     ORDER BY c.verification_id, c.mapping COLLATE "C";
 COMMENT ON VIEW redis_migrate.verification_counts IS
     'Rows per mapping: checked = equal + missing + different + expiry_differs; extra: rows of the mapping that no key yields, NULL where they were not looked for; unsettled: keys that changed each time they were read';
@@ -131,4 +174,4 @@ CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.verification_differences IS
     'What verifications of the caller''s migrations found to differ, a line for each column; for members of pg_monitor letters and digits are masked. Of long values, the part in which they begin to differ';
 
-GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;
+GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_parts, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;

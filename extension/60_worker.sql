@@ -79,7 +79,7 @@ COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
 
 CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
         OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
-        OUT sqlstate text, OUT message text, OUT number integer) RETURNS SETOF record
+        OUT sqlstate text, OUT message text, OUT number integer, OUT verification_id bigint) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
     'Background workers of all databases: the caller''s own, or all for members of pg_monitor';
@@ -103,12 +103,13 @@ COMMENT ON VIEW redis_migrate.background_runs IS
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
-           coalesce(s.owner::regrole, j.owner) AS owner, coalesce(j.migration, t.migration) AS migration,
+           coalesce(s.owner::regrole, j.owner) AS owner, coalesce(j.migration, t.migration, v.migration) AS migration,
            CASE WHEN s.state IS NOT NULL THEN s.state
                 WHEN j.state OPERATOR(pg_catalog.=) 'waiting for worker' THEN j.state ELSE 'interrupted' END AS state,
-           coalesce(s.since, j.since) AS since, coalesce(p.position, r.position) AS position, coalesce(r.keys_read, p.keys_read) AS keys_read,
-           CASE WHEN coalesce(r.seconds, p.seconds) OPERATOR(pg_catalog.>) 0
-                THEN pg_catalog.round((coalesce(r.keys_read, p.keys_read) OPERATOR(pg_catalog./) coalesce(r.seconds, p.seconds))::numeric, 1) END AS keys_per_second,
+           coalesce(s.since, j.since) AS since, coalesce(p.position, r.position) AS position,
+           coalesce(r.keys_read, p.keys_read, v.keys_read) AS keys_read,
+           CASE WHEN coalesce(r.seconds, p.seconds, v.seconds) OPERATOR(pg_catalog.>) 0
+                THEN pg_catalog.round((coalesce(r.keys_read, p.keys_read, v.keys_read) OPERATOR(pg_catalog./) coalesce(r.seconds, p.seconds, v.seconds))::numeric, 1) END AS keys_per_second,
            s.wakeups, s.runs, coalesce(s.sqlstate, j.sqlstate) AS sqlstate, coalesce(s.message, j.message) AS last_error
     FROM redis_migrate.worker_slots() AS s
     LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.database
@@ -131,8 +132,14 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
         WHERE q.pid OPERATOR(pg_catalog.=) s.pid AND NOT q.done AND u.state OPERATOR(pg_catalog.=) 'running'
               AND (q.run_id OPERATOR(pg_catalog.=) s.run_id OR u.migration OPERATOR(pg_catalog.=) j.migration)
         ORDER BY q.updated_at DESC LIMIT 1) AS p ON true
-    LEFT JOIN redis_migrate.run AS t ON t.run_id OPERATOR(pg_catalog.=) s.run_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+    LEFT JOIN redis_migrate.run AS t ON t.run_id OPERATOR(pg_catalog.=) s.run_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+    LEFT JOIN LATERAL (
+        SELECT w.migration, q.keys_read, extract(epoch FROM q.updated_at OPERATOR(pg_catalog.-) s.launched_at) AS seconds
+        FROM redis_migrate.verification AS w
+        LEFT JOIN redis_migrate.verification_part AS q
+            ON q.verification_id OPERATOR(pg_catalog.=) w.verification_id AND q.pid OPERATOR(pg_catalog.=) s.pid AND NOT q.done
+        WHERE w.verification_id OPERATOR(pg_catalog.=) s.verification_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS v ON true;
 COMMENT ON VIEW redis_migrate.workers IS
-    'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a migration part they are those of the part that it reads';
+    'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a part of a run or of a verification they are those of the part that it reads';
 
 GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;

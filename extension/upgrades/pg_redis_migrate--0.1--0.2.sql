@@ -602,6 +602,8 @@ CREATE TABLE redis_migrate.verification (
     source         text NOT NULL,
     mapping        text,
     sample         double precision,
+    max_differences bigint NOT NULL,
+    followed       boolean NOT NULL DEFAULT false,
     state          text NOT NULL DEFAULT 'running' CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'completed', 'failed'])),
     started_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     updated_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -621,12 +623,35 @@ CREATE TABLE redis_migrate.verification (
 CREATE INDEX verification_migration ON redis_migrate.verification (migration, verification_id);
 
 COMMENT ON TABLE redis_migrate.verification IS
-    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference';
+    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference. followed: live sync was under way when it began';
 
 COMMENT ON SEQUENCE redis_migrate.verification_verification_id_seq IS 'Numbers of verifications';
 
+CREATE TABLE redis_migrate.verification_part (
+    verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    part            integer NOT NULL CHECK (part OPERATOR(pg_catalog.>) 0),
+    share           text NOT NULL,
+    position        text NOT NULL,
+    done            boolean NOT NULL DEFAULT false,
+    pid             integer,
+    updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    keys_read       bigint NOT NULL DEFAULT 0,
+    keys_read_again bigint NOT NULL DEFAULT 0,
+    keys_rejected   bigint NOT NULL DEFAULT 0,
+    rules           text[],
+    rejected        bigint[],
+    readers         integer NOT NULL DEFAULT 1,
+    sqlstate        text,
+    message         text,
+    PRIMARY KEY (verification_id, part)
+) WITH (fillfactor = 50);
+
+COMMENT ON TABLE redis_migrate.verification_part IS
+    'Parts of the source of a verification that several processes read side by side. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names; position: where it begins; rejected: keys by rule, once it is done';
+
 CREATE TABLE redis_migrate.verification_count (
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    part           integer NOT NULL,
     mapping        text NOT NULL,
     equal          bigint NOT NULL,
     missing        bigint NOT NULL,
@@ -635,15 +660,17 @@ CREATE TABLE redis_migrate.verification_count (
     extra          bigint,
     unsettled      bigint NOT NULL,
     not_kept       bigint NOT NULL,
-    PRIMARY KEY (verification_id, mapping)
+    PRIMARY KEY (verification_id, part, mapping)
 );
 
 COMMENT ON TABLE redis_migrate.verification_count IS
-    'Rows per mapping by what a verification found; extra is NULL where it was not looked for. unsettled counts keys; not_kept: how many rows that differ have no line in verification_difference';
+    'Rows per mapping by what a verification found in each part of its source, and beside them (part 0); extra is NULL where it was not looked for. unsettled counts keys; not_kept: how many rows that differ have no line in verification_difference';
 
 CREATE TABLE redis_migrate.verification_difference (
     difference_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    part            integer NOT NULL,
+    number          bigint NOT NULL,
     mapping         text NOT NULL,
     kind            text NOT NULL CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['missing', 'extra', 'different', 'expiry_differs', 'unsettled', 'rejected'])),
     db              integer,
@@ -658,12 +685,13 @@ CREATE TABLE redis_migrate.verification_difference (
 CREATE INDEX verification_difference_of ON redis_migrate.verification_difference (verification_id);
 
 COMMENT ON TABLE redis_migrate.verification_difference IS
-    'What differs, a line for each column; of each mapping so many rows as were asked for. row_key: the key columns of the row, as an array';
+    'What differs, a line for each column; of each mapping so many rows as were asked for. number: of the row among those of the part and mapping; row_key: the key columns of the row, as an array';
 
 COMMENT ON SEQUENCE redis_migrate.verification_difference_difference_id_seq IS 'Numbers of differences';
 
 CREATE TABLE redis_migrate.verification_met (
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
+    part       integer NOT NULL,
     mapping_id bigint NOT NULL,
     batch_id   bigint GENERATED ALWAYS AS IDENTITY,
     suspects   boolean NOT NULL,
@@ -680,11 +708,17 @@ COMMENT ON TABLE redis_migrate.verification_met IS
 COMMENT ON SEQUENCE redis_migrate.verification_met_batch_id_seq IS 'Numbers of batches of rows met';
 
 CREATE PROCEDURE redis_migrate.verify(migration text, sample double precision DEFAULT NULL, mapping text DEFAULT NULL,
-        source text DEFAULT NULL, max_differences integer DEFAULT 100)
+        source text DEFAULT NULL, max_differences integer DEFAULT 100, workers integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_verify';
 
-COMMENT ON PROCEDURE redis_migrate.verify(text, double precision, text, text, integer) IS
-    'Compares what Redis has with the rows of a migration, and the rows with what Redis has; changes neither. Also while a run is under way. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: so many rows that differ are kept of each mapping. Commits as it goes';
+COMMENT ON PROCEDURE redis_migrate.verify(text, double precision, text, text, integer, integer) IS
+    'Compares what Redis has with the rows of a migration, and the rows with what Redis has; changes neither. Also while a run is under way. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: so many rows that differ are kept of each mapping; workers: as many processes read the source side by side, by default a number that suits it. Commits as it goes';
+
+CREATE PROCEDURE redis_migrate.join_verification(verification_id bigint)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_verification';
+
+COMMENT ON PROCEDURE redis_migrate.join_verification(bigint) IS
+    'Reads parts of a verification that another process leads, one after the other, until none is left that nobody reads; what workers call. Commits as it goes';
 
 CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
     SELECT v.verification_id, v.migration, redis_migrate.shown_owner(v.owner) AS owner, v.source, v.mapping, v.sample,
@@ -700,12 +734,24 @@ CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.verifications IS
     'Verifications of the caller''s migrations, or all for members of pg_monitor: whether Redis and the tables are equal, and if that is not proved, why';
 
+CREATE VIEW redis_migrate.verification_parts WITH (security_barrier) AS
+    SELECT p.verification_id, v.migration, p.part, p.share, p.done, p.pid, p.updated_at, p.keys_read, p.keys_read_again, p.keys_rejected, p.readers,
+           p.sqlstate, CASE WHEN redis_migrate.may_see(v.owner) THEN p.message END AS message
+    FROM redis_migrate.verification_part AS p JOIN redis_migrate.verification AS v USING (verification_id)
+    WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+COMMENT ON VIEW redis_migrate.verification_parts IS
+    'Parts of verifications that several processes read side by side: the share of the source, the process that reads or last read it, and how many keys; of the caller''s migrations, or all for members of pg_monitor';
+
 CREATE VIEW redis_migrate.verification_counts WITH (security_barrier) AS
     SELECT c.verification_id, v.migration, c.mapping,
-           (c.equal OPERATOR(pg_catalog.+) c.missing OPERATOR(pg_catalog.+) c.different OPERATOR(pg_catalog.+) c.expiry_differs)::bigint AS checked,
-           c.equal, c.missing, c.extra, c.different, c.expiry_differs, c.unsettled, c.not_kept
+           pg_catalog.sum(c.equal OPERATOR(pg_catalog.+) c.missing OPERATOR(pg_catalog.+) c.different OPERATOR(pg_catalog.+) c.expiry_differs)::bigint AS checked,
+           pg_catalog.sum(c.equal)::bigint AS equal, pg_catalog.sum(c.missing)::bigint AS missing, pg_catalog.sum(c.extra)::bigint AS extra,
+           pg_catalog.sum(c.different)::bigint AS different, pg_catalog.sum(c.expiry_differs)::bigint AS expiry_differs,
+           pg_catalog.sum(c.unsettled)::bigint AS unsettled, pg_catalog.sum(c.not_kept)::bigint AS not_kept
     FROM redis_migrate.verification_count AS c JOIN redis_migrate.verification AS v USING (verification_id)
-    WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+    WHERE v.state OPERATOR(pg_catalog.=) 'completed' AND (redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'))
+    GROUP BY c.verification_id, v.migration, c.mapping
     ORDER BY c.verification_id, c.mapping COLLATE "C";
 
 COMMENT ON VIEW redis_migrate.verification_counts IS
@@ -728,7 +774,7 @@ CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.verification_differences IS
     'What verifications of the caller''s migrations found to differ, a line for each column; for members of pg_monitor letters and digits are masked. Of long values, the part in which they begin to differ';
 
-GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;
+GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_parts, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;
 
 CREATE TABLE redis_migrate.journal (
     run_id      bigint NOT NULL,
@@ -1118,7 +1164,7 @@ COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
 
 CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
         OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
-        OUT sqlstate text, OUT message text, OUT number integer) RETURNS SETOF record
+        OUT sqlstate text, OUT message text, OUT number integer, OUT verification_id bigint) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
 
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
@@ -1138,12 +1184,13 @@ COMMENT ON VIEW redis_migrate.background_runs IS
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
-           coalesce(s.owner::regrole, j.owner) AS owner, coalesce(j.migration, t.migration) AS migration,
+           coalesce(s.owner::regrole, j.owner) AS owner, coalesce(j.migration, t.migration, v.migration) AS migration,
            CASE WHEN s.state IS NOT NULL THEN s.state
                 WHEN j.state OPERATOR(pg_catalog.=) 'waiting for worker' THEN j.state ELSE 'interrupted' END AS state,
-           coalesce(s.since, j.since) AS since, coalesce(p.position, r.position) AS position, coalesce(r.keys_read, p.keys_read) AS keys_read,
-           CASE WHEN coalesce(r.seconds, p.seconds) OPERATOR(pg_catalog.>) 0
-                THEN pg_catalog.round((coalesce(r.keys_read, p.keys_read) OPERATOR(pg_catalog./) coalesce(r.seconds, p.seconds))::numeric, 1) END AS keys_per_second,
+           coalesce(s.since, j.since) AS since, coalesce(p.position, r.position) AS position,
+           coalesce(r.keys_read, p.keys_read, v.keys_read) AS keys_read,
+           CASE WHEN coalesce(r.seconds, p.seconds, v.seconds) OPERATOR(pg_catalog.>) 0
+                THEN pg_catalog.round((coalesce(r.keys_read, p.keys_read, v.keys_read) OPERATOR(pg_catalog./) coalesce(r.seconds, p.seconds, v.seconds))::numeric, 1) END AS keys_per_second,
            s.wakeups, s.runs, coalesce(s.sqlstate, j.sqlstate) AS sqlstate, coalesce(s.message, j.message) AS last_error
     FROM redis_migrate.worker_slots() AS s
     LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.database
@@ -1166,10 +1213,16 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
         WHERE q.pid OPERATOR(pg_catalog.=) s.pid AND NOT q.done AND u.state OPERATOR(pg_catalog.=) 'running'
               AND (q.run_id OPERATOR(pg_catalog.=) s.run_id OR u.migration OPERATOR(pg_catalog.=) j.migration)
         ORDER BY q.updated_at DESC LIMIT 1) AS p ON true
-    LEFT JOIN redis_migrate.run AS t ON t.run_id OPERATOR(pg_catalog.=) s.run_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+    LEFT JOIN redis_migrate.run AS t ON t.run_id OPERATOR(pg_catalog.=) s.run_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+    LEFT JOIN LATERAL (
+        SELECT w.migration, q.keys_read, extract(epoch FROM q.updated_at OPERATOR(pg_catalog.-) s.launched_at) AS seconds
+        FROM redis_migrate.verification AS w
+        LEFT JOIN redis_migrate.verification_part AS q
+            ON q.verification_id OPERATOR(pg_catalog.=) w.verification_id AND q.pid OPERATOR(pg_catalog.=) s.pid AND NOT q.done
+        WHERE w.verification_id OPERATOR(pg_catalog.=) s.verification_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS v ON true;
 
 COMMENT ON VIEW redis_migrate.workers IS
-    'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a migration part they are those of the part that it reads';
+    'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a part of a run or of a verification they are those of the part that it reads';
 
 GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;
 
@@ -2237,7 +2290,7 @@ BEGIN
                                     'ledger_batch_batch_id_seq', 'seen_batch_batch_id_seq',
                                     'live_position', 'live_key', 'live_link', 'live_mapping',
                                     'family_change', 'family_change_change_id_seq',
-                                    'verification', 'verification_count', 'verification_difference', 'verification_met',
+                                    'verification', 'verification_part', 'verification_count', 'verification_difference', 'verification_met',
                                     'verification_verification_id_seq', 'verification_difference_difference_id_seq',
                                     'verification_met_batch_id_seq',
                                     'restore', 'restore_count', 'restore_failure', 'restore_restore_id_seq',

@@ -46,6 +46,12 @@ void DropExpired(source::Entry &entry) {
 
 }  // namespace
 
+void KeyReader::SetPart(const std::optional<SourcePart> &part, const std::string &position) {
+  part_ = part;
+  begin_ = position;
+  rate_.reset();
+}
+
 void KeyReader::Read(const std::vector<KeyId> &keys, const Visit &visit) {
   if (scans_)
     Scan(keys, visit);
@@ -54,11 +60,12 @@ void KeyReader::Read(const std::vector<KeyId> &keys, const Visit &visit) {
 }
 
 bool KeyReader::Open() {
-  if (named_ != nullptr) return true;
+  if (named_ != nullptr && rate_) return true;
   redis::Deployment const deployment = ServerOptions(migration_.server, GetUserId());
   Spi::Commit();
   if (!deployment.seeds.empty()) return false;
-  if (!rate_) rate_.emplace(deployment.max_rate);
+  if (!rate_) rate_.emplace(ShareOf(deployment, part_).max_rate);
+  if (named_ != nullptr) return true;
   connection_ = std::make_unique<ServerConnection>(migration_.server, GetUserId());
   Spi::Commit();
   source::NamedKeysOptions options;
@@ -139,12 +146,12 @@ void KeyReader::ReadByName(const std::vector<KeyId> &keys, const Visit &visit) {
 void KeyReader::Scan(const std::vector<KeyId> &keys, const Visit &visit) {
   std::set<KeyId> left(keys.begin(), keys.end());
   OnlyThese filter(filter_, left);
-  SourceReader source(PlaceOf(migration_, "scan"), filter, "", true);
+  SourceReader source(PlaceOf(migration_, "scan"), filter, begin_, true, part_);
   Spi::Commit();
-  std::string position;
+  std::string position = begin_;
   source::Batch batch;
   while (source.Next(batch, position)) {
-    position = source.TakeRestarted() ? "" : batch.position;
+    position = source.TakeRestarted() ? begin_ : batch.position;
     // Keys that are asked for by name alone do not matter here. A key that was met is not asked for again.
     for (const source::Entry &entry : batch.entries) left.erase({entry.db, entry.key});
     if (!batch.entries.empty()) visit(batch.entries, std::nullopt);

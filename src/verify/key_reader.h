@@ -1,7 +1,7 @@
 // Reads keys of a migration's server again, by name.
 #pragma once
 
-#include "connect/server.h"
+#include "connect/source_division.h"
 #include "core/key_id.h"
 #include "mapping/catalog.h"
 #include "source/named_keys.h"
@@ -18,6 +18,10 @@ class KeyReader {
 
   // filter: routes keys. The migration has a server. Both must outlive it.
   KeyReader(const Migration &migration, source::KeyFilter &filter) : migration_(migration), filter_(filter) {}
+
+  // From now on keys are of a part of the source that begins at this position, which other processes read the
+  // other parts of; or, as at first, of all of it.
+  void SetPart(const std::optional<SourcePart> &part, const std::string &position);
 
   // Reads the keys and hands all of them to `visit`, in parts; what is gone is kVanished. Keeps to the
   // ceiling of the server. A server that does not tell the point of its stream, and a cluster, is scanned for
@@ -41,6 +45,8 @@ class KeyReader {
   std::unique_ptr<ServerConnection> connection_;
   std::unique_ptr<source::NamedKeys> named_;
   std::optional<source::RateCeiling> rate_;
+  std::optional<SourcePart> part_;
+  std::string begin_;  // of the part
   bool scans_ = false;
 };
 

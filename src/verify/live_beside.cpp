@@ -1,9 +1,9 @@
-// Live sync beside a verification: whether it is under way, and how far it has come.
+#include "verify/live_beside.h"
+
 #include "mapping/live_run.h"
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
-#include "verify/verification.h"
 
 namespace prm {
 
@@ -17,8 +17,7 @@ constexpr long kLookAtLiveMs = 20;
 
 }  // namespace
 
-// Whether live sync is under way.
-bool Verification::IsFollowed() const {
+bool LiveBeside::IsFollowed() const {
   bool is_followed = false;
   {
     pg::AsExtensionOwner as_owner;
@@ -29,15 +28,14 @@ bool Verification::IsFollowed() const {
                                 WHERE r.run_id = )sql" PRM_LIVE_RUN R"sql(
                                     AND EXISTS (SELECT FROM pg_stat_get_activity(r.pid) AS a
                                                 WHERE a.backend_start <= r.updated_at)))sql",
-                      {SqlParam::Text(migration_.name)})[0]
+                      {SqlParam::Text(migration_)})[0]
                       .Bool(0);
   }
   Spi::Commit();
   return is_followed;
 }
 
-// Whether all its links bring what is written. A feed proves that only when it is settled.
-bool Verification::IsFollowing() const {
+bool LiveBeside::IsFollowing() const {
   bool is_following = false;
   {
     pg::AsExtensionOwner as_owner;
@@ -46,15 +44,14 @@ bool Verification::IsFollowing() const {
             R"sql(SELECT count(*) > 0 AND bool_and(coalesce(state IN ('streaming', 'in step', 'settled'), false))
                              FROM redis_migrate.live_sync
                              WHERE migration = $1)sql",
-            {SqlParam::Text(migration_.name)})[0]
+            {SqlParam::Text(migration_)})[0]
             .Bool(0);
   }
   Spi::Commit();
   return is_following;
 }
 
-// Whether the live run learns of changes by a feed, which has no points.
-bool Verification::IsFeed() const {
+bool LiveBeside::IsFeed() const {
   bool is_feed = false;
   {
     pg::AsExtensionOwner as_owner;
@@ -62,16 +59,14 @@ bool Verification::IsFeed() const {
                   R"sql(SELECT coalesce(bool_or(l.feed IS NOT NULL), false)
                         FROM redis_migrate.live_link AS l
                         WHERE l.run_id = )sql" PRM_LIVE_RUN,
-                  {SqlParam::Text(migration_.name)})[0]
+                  {SqlParam::Text(migration_)})[0]
                   .Bool(0);
   }
   Spi::Commit();
   return is_feed;
 }
 
-// Waits until all that Redis has now has been applied, of a cluster by all its masters. False: it was not in
-// time, or nobody knows.
-bool Verification::WaitForLive() {
+bool LiveBeside::WaitForAll() {
   if (IsFeed()) return WaitForFeed();
   std::vector<redis::ReplicationPoint> const points = reader_.FetchPoints();
   for (const redis::ReplicationPoint &point : points)
@@ -80,7 +75,7 @@ bool Verification::WaitForLive() {
 }
 
 // Asks again and again until the answer is true. False, too: the answer is NULL, that nobody knows.
-bool Verification::WaitUntil(const std::string &question, std::initializer_list<SqlParam> parameters) {
+bool LiveBeside::WaitUntil(const std::string &question, std::initializer_list<SqlParam> parameters) {
   for (int64 const began_ms = pg::MonotonicMs();;) {
     std::optional<bool> is_reached;
     {
@@ -95,8 +90,7 @@ bool Verification::WaitUntil(const std::string &question, std::initializer_list<
   }
 }
 
-// About the stream up to a point.
-bool Verification::WaitForStream(const redis::ReplicationPoint &point) const {
+bool LiveBeside::WaitForStream(const redis::ReplicationPoint &point) const {
   return WaitUntil(
       R"sql(SELECT p.is_loaded AND p.applied_offset >= $3
             FROM redis_migrate.live_applied AS p
@@ -105,19 +99,19 @@ bool Verification::WaitForStream(const redis::ReplicationPoint &point) const {
                 AND $2 IN (p.replication_id, l.replication_id)
             ORDER BY p.applied_offset
             LIMIT 1)sql",
-      {SqlParam::Text(migration_.name), SqlParam::Text(point.id),
+      {SqlParam::Text(migration_), SqlParam::Text(point.id),
        SqlParam::Int8(static_cast<int64>(point.offset))});
 }
 
 // A feed knows all that changed before some time. One that has a doubt knows nothing.
-bool Verification::WaitForFeed() const {
+bool LiveBeside::WaitForFeed() const {
   return WaitUntil(
       R"sql(SELECT CASE WHEN bool_and(l.doubt IS NULL)
                 THEN bool_and(p.is_loaded AND p.applied_offset >= l.received_offset AND l.received_at > $2) END
             FROM redis_migrate.live_link AS l
             LEFT JOIN redis_migrate.live_applied AS p USING (run_id, link)
             WHERE l.run_id = )sql" PRM_LIVE_RUN,
-      {SqlParam::Text(migration_.name), {TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()), false}});
+      {SqlParam::Text(migration_), {TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()), false}});
 }
 
 }  // namespace prm

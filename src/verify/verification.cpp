@@ -1,12 +1,11 @@
 #include "verify/verification.h"
 
-#include "connect/source_reader.h"
 #include "ledger/ledger_settling.h"
 #include "mapping/family_state.h"
 #include "mapping/ledger_mark.h"
+#include "parts/part_reading.h"
+#include "parts/worker_count.h"
 #include "pg/arguments.h"
-#include "pg/background.h"
-#include "pg/identity.h"
 #include "pg/rollback.h"
 #include "pg/spi.h"
 #include "redis/info.h"
@@ -16,23 +15,11 @@
 namespace prm {
 
 using pg::Spi;
-using source::EntryState;
 
 namespace {
 
-// A difference is one if a value that was read so often in a row, each time followed by a comparison, is not
-// the stored one: the value was that while the row was looked at.
-constexpr int kReadings = 3;
-constexpr int kMostRounds = 8;
-constexpr long kPauseMs = 50;
-constexpr long kLivePauseMs = 300;
-constexpr size_t kMostDoubts = 20000;
-constexpr int64 kExpiryToleranceMs = 1000;
 constexpr size_t kSuspectsAtOnce = 5000;
-
-bool IsNear(const std::optional<int64_t> &a, const std::optional<int64_t> &b) {
-  return a.has_value() == b.has_value() && (!a || std::abs(*a - *b) <= kExpiryToleranceMs);
-}
+constexpr int kTouchEveryMs = 1000;
 
 std::string Plural(int64 count, const char *one, const char *many) {
   return std::to_string(count) + " " + (count == 1 ? one : many);
@@ -40,223 +27,138 @@ std::string Plural(int64 count, const char *one, const char *many) {
 
 }  // namespace
 
-Verification::SampleFilter::SampleFilter(const Routing &routing, std::optional<double> share)
-    : filter_(routing, std::nullopt), secret_(RandomSipKey()) {
-  if (share) below_ = static_cast<uint64_t>(*share * 18446744073709551616.0);  // of 2^64
-}
-
-source::KeyDecision Verification::SampleFilter::Classify(int db, Bytes key) {
-  if (below_ && SipHash128(secret_, key).low >= *below_) return {};
-  return filter_.Classify(db, key);
-}
-
 Verification::Verification(Parameters parameters)
     : parameters_(std::move(parameters)),
       migration_(LoadMigration(parameters_.migration)),
       routing_(migration_, parameters_.priority, parameters_.mapping),
-      store_(migration_, routing_),
-      filter_(routing_, parameters_.sample),
       record_(parameters_),
-      reader_(migration_, filter_) {
+      comparison_(migration_, routing_, parameters_, record_),
+      helpers_(new_helpers({Work::Kind::kVerification, record_.id()})),
+      leads_(record_.id(), PartLock::kVerification, 0) {
   for (const Mapping *mapping : routing_.Mappings()) RequireLedgerSecret(*mapping);
   EnsureLedgerSecret();  // rows are known by hashes, whether or not there is a ledger
-  for (const Mapping *mapping : routing_.Mappings()) counts_[mapping->name];
   Spi::Commit();
 }
 
 bool Verification::HasServer() const { return ReadsServer(parameters_.source); }
 
 void Verification::Execute() {
-  is_followed_ = HasServer() && IsFollowed();
-  if (HasServer() && !is_followed_) writes_before_ = AskWrites();
-  ReadSource(true);
-  SettleDoubts();
-  if (!parameters_.sample) FindUnmet();
-  std::vector<std::string> const reasons = Reasons();
-  for (const auto &[mapping, counts] : counts_) record_.SaveCounts(mapping, counts);
-  record_.Save(keys_);
-  record_.Conclude(reasons, Proves(reasons));
+  is_followed_ = HasServer() && comparison_.live().IsFollowed();
+  comparison_.SetFollowed(is_followed_);
+  record_.SetFollowed(is_followed_);
   Spi::Commit();
-  Report(reasons);
+  NoteWrites();
+  CompareSource();
+  if (!parameters_.sample) FindUnmet();
+  VerificationRecord::Findings all = in_parts_;
+  all.Add(comparison_.findings());
+  std::vector<std::string> const reasons = Reasons(all);
+  record_.SaveFindings(comparison_.findings());
+  record_.Save(all.keys);
+  record_.Conclude(reasons, Proves(all, reasons));
+  Spi::Commit();
+  Report(all, reasons);
 }
 
-void Verification::Fail(const pg::Problem &problem) const {
+void Verification::Fail(const pg::Problem &problem) {
   pg::RollBackAfter(problem);
+  helpers_->Stop();
   record_.Fail(problem.SqlState(), problem.message);
   Spi::Commit();
 }
 
-std::map<std::string, int64> Verification::ExtraRows() const {
+std::map<std::string, int64> Verification::ExtraRows() {
   std::map<std::string, int64> extra;
-  for (const auto &[mapping, counts] : counts_)
+  for (const auto &[mapping, counts] : comparison_.findings().counts)
     if (counts.extra.value_or(0) > 0) extra.emplace(mapping, *counts.extra);
   return extra;
 }
 
-// counts: false when it is read only for the rows that keys yield now.
-void Verification::ReadSource(bool counts) {
-  SourceReader source(PlaceOf(migration_, parameters_.source), filter_, "", true);
-  if (counts) keys_.estimated = source.estimate();
-  Spi::Commit();
-  std::string position;
-  source::Batch batch;
-  while (source.Next(batch, position)) {
-    position = batch.position;
-    if (source.TakeRestarted()) {
-      position.clear();
-      if (counts) Restart();
-    } else {
-      Take(batch, counts);
+void Verification::NoteWrites() {
+  if (HasServer() && !is_followed_) writes_before_ = AskWrites();
+}
+
+void Verification::CompareSource() {
+  // A snapshot by replication is read by the process that receives it.
+  bool const has_parts = parameters_.source == "scan" || parameters_.source == "rdb";
+  for (bool done = false; !done;) {
+    std::optional<SourceDivision> source;
+    if (has_parts && parameters_.workers != 1) source.emplace(AskSource());
+    if (!source || !Divide(*source)) {
+      comparison_.Compare([this] { NoteWrites(); });
+      return;
     }
-    batch = source::Batch();
-    if (counts && doubts_.size() >= kMostDoubts) SettleDoubts();
+    done = CompareParts(*source);
   }
 }
 
-void Verification::Take(source::Batch &batch, bool counts) {
-  pg::Context context("redis_migrate verification");
-  pg::SwitchContext in_context(context.get());
-  std::vector<source::Entry> entries;
-  for (source::Entry &entry : batch.entries) {
-    if (HasServer() && counts && entry.state == EntryState::kChanging)
-      doubts_.emplace(KeyId{entry.db, entry.key}, Doubt());
-    else
-      entries.push_back(std::move(entry));
-  }
-  if (counts) keys_.read += static_cast<int64>(batch.entries.size());
-  // A file does not change: its differences are final.
-  BatchComparison found = Compare(entries, !HasServer(), counts);
-  if (counts) {
-    for (auto &[entry, of] : found.unequal) {
-      if (HasServer())
-        doubts_.emplace(KeyId{entry->db, entry->key}, Doubt());
-      else
-        Count(*entry, of);
-    }
-    record_.Save(keys_);
-  }
+SourceDivision Verification::AskSource() const {
+  SourceDivision source(PlaceOf(migration_, parameters_.source), true, true);
   Spi::Commit();
+  return source;
 }
 
-BatchComparison Verification::Compare(const std::vector<source::Entry> &entries, bool describes,
-                                      bool counts) {
-  std::vector<const source::Entry *> pointers;
-  for (const source::Entry &entry : entries) pointers.push_back(&entry);
-  BatchComparison comparison;
-  comparison.notes_met = !parameters_.sample;
-  if (describes) comparison.most_differences = static_cast<size_t>(parameters_.max_differences);
-  BatchOptions options;
-  options.comparison = &comparison;
-  Tally tally;
-  for (int level = 0; level < routing_.levels(); ++level) store_.Process(pointers, level, {}, options, tally);
-  for (const Mapping *mapping : routing_.Mappings())
-    if (auto met = comparison.met_rows.find(mapping->name); met != comparison.met_rows.end())
-      record_.AddMet(mapping->id, std::move(met->second));
-  if (!counts) return comparison;
-  for (const auto &[mapping, rows] : comparison.equal) counts_[mapping].rows.Add(rows);
-  for (const Reject &reject : tally.rejects) {
-    // A key some of whose elements are rejected counts once, however often it is read.
-    if (reject.partial && !partial_.emplace(reject.entry->db, reject.entry->key).second) continue;
-    ++rules_[reject.rule];
-    ++keys_.rejected;
-    if (reject.mapping)
-      AddDifference(reject.entry, {*reject.mapping, "rejected", "", std::nullopt, reject.message, {}});
-  }
-  return comparison;
-}
-
-void Verification::Count(const source::Entry &entry, BatchComparison::OfKey &found) {
-  for (const auto &[mapping, rows] : found.rows) counts_[mapping].rows.Add(rows);
-  // Columns of one row follow one another.
-  std::map<std::string, std::set<std::string>> described;
-  for (const RowDifference &difference : found.differences) {
-    VerificationRecord::Counts &counts = counts_[difference.mapping];
-    std::set<std::string> &rows = described[difference.mapping];
-    if (rows.count(difference.row_key) == 0 && counts.kept >= parameters_.max_differences) continue;
-    if (rows.insert(difference.row_key).second) ++counts.kept;
-    record_.AddDifference(&entry, difference);
-  }
-  for (const auto &[mapping, rows] : found.rows)
-    counts_[mapping].not_kept +=
-        rows.missing + rows.different + rows.expiry_differs - static_cast<int64>(described[mapping].size());
-}
-
-// A difference that is no row's, but a key's.
-void Verification::AddDifference(const source::Entry *entry, const RowDifference &difference) {
-  VerificationRecord::Counts &counts = counts_[difference.mapping];
-  if (counts.kept >= parameters_.max_differences) {
-    ++counts.not_kept;
-    return;
-  }
-  ++counts.kept;
-  record_.AddDifference(entry, difference);
-}
-
-void Verification::SettleDoubts() {
-  for (int round = 0; round < kMostRounds && !doubts_.empty(); ++round) {
-    if (round > 0) pg::Sleep(is_followed_ ? kLivePauseMs : kPauseMs);
-    is_behind_ = false;
-    std::vector<KeyId> keys;
-    for (const auto &[key, doubt] : doubts_) keys.push_back(key);
-    reader_.Read(
-        keys, [&](std::vector<source::Entry> &entries, const std::optional<redis::ReplicationPoint> &point) {
-          TakeAgain(entries, point, round);
-        });
-  }
-  CountUnsettled();
-}
-
-void Verification::TakeAgain(std::vector<source::Entry> &entries,
-                             const std::optional<redis::ReplicationPoint> &point, int round) {
-  pg::Context context("redis_migrate verification");
-  pg::SwitchContext in_context(context.get());
-  keys_.read_again += static_cast<int64>(entries.size());
-  if (is_followed_ && !is_behind_) is_behind_ = !(point && !IsFeed() ? WaitForStream(*point) : WaitForLive());
-  std::vector<source::Entry> still;
-  for (source::Entry &entry : entries)
-    if (entry.state != EntryState::kChanging) still.push_back(std::move(entry));
-  BatchComparison found = Compare(still, round + 1 >= kReadings, true);
-  for (const source::Entry &entry : still) {
-    KeyId const key = {entry.db, entry.key};
-    auto const unequal = found.unequal.find(&entry);
-    if (unequal == found.unequal.end()) {
-      doubts_.erase(key);
-      continue;
-    }
-    Doubt &doubt = doubts_[key];
-    // The trailer of a large payload has the checksum of all of it.
-    Hash128 const value = SipHash128({}, entry.large ? entry.large->trailer() : Bytes(entry.payload));
-    bool const is_same =
-        doubt.readings > 0 && value == doubt.value && IsNear(entry.expires_at_ms, doubt.expires_at_ms);
-    doubt.value = value;
-    doubt.expires_at_ms = entry.expires_at_ms;
-    // A change that live sync has not come to yet proves nothing.
-    doubt.readings = is_behind_ ? 0 : is_same ? doubt.readings + 1 : 1;
-    if (doubt.readings < kReadings) continue;
-    Count(entry, unequal->second);
-    doubts_.erase(key);
-  }
-  record_.Save(keys_);
+bool Verification::Divide(const SourceDivision &source) {
+  // Where one process at a time can store rows, several can compare them.
+  int const wanted = CountWorkers(parameters_.workers, source, {});
+  if (wanted < 2) return false;
+  int const readers =
+      1 + helpers_->StartUpTo(wanted - 1, parameters_.workers.has_value(), routing_.Mappings());
+  std::vector<SourceDivision::Part> const parts = source.Into(readers);
+  if (parts.size() < 2) return false;
+  record_.parts().Divide(parts);
+  record_.parts().SetReaders(readers);
   Spi::Commit();
+  return true;
 }
 
-void Verification::CountUnsettled() {
-  for (const auto &[key, doubt] : doubts_) {
-    source::Entry entry;
-    std::tie(entry.db, entry.key) = key;
-    Route const route = Route::FromNumber(filter_.Classify(entry.db, entry.key).route);
-    std::vector<std::string> mappings;
-    if (route.kind == Route::kMapped)
-      for (const Mapping *mapping : routing_.MappingsOf(*route.pattern)) mappings.push_back(mapping->name);
-    else
-      mappings.emplace_back("(archive)");
-    for (const std::string &mapping : mappings) {
-      ++counts_[mapping].unsettled;
-      AddDifference(&entry, {mapping, "unsettled", "", std::nullopt, std::nullopt, std::nullopt});
+bool Verification::CompareParts(const SourceDivision &source) {
+  TimestampTz touched_at = 0;
+  auto look = [&] {
+    int const left = CountUndone(record_.parts().Read());
+    TimestampTz const now = GetCurrentTimestamp();
+    if (left == 0 || TimestampDifferenceExceeds(touched_at, now, kTouchEveryMs)) {
+      record_.Touch(source.keys());
+      touched_at = now;
     }
+    return left;
+  };
+  bool first = true;
+  try {
+    PartReading(record_.parts(), SourceComparison::kTakesOver)
+        .ReadAll(
+            [&](const PartTable::Part &part, const SourcePart &share) {
+              comparison_.ComparePart(part, share, std::exchange(first, false), look);
+            },
+            look);
+  } catch (const pg::Failure &failure) {
+    if (failure.sqlstate() != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) throw;
+    Spi::RollBack();
+    helpers_->Stop();
+    record_.SetPart(0);
+    if (StillHasAll(AskSource())) throw;
+    pg::Report(NOTICE, "the Redis server was restarted or replaced: the verification begins again");
+    record_.DropParts();
+    comparison_.Clear();
+    Spi::Commit();
+    NoteWrites();
+    return false;
   }
-  doubts_.clear();
+  helpers_->Stop();
+  comparison_.Clear();
+  in_parts_ = record_.TakeFindings(parameters_.max_differences);
+  in_parts_.keys.estimated = source.keys();
+  for (auto &[mapping, counts] : in_parts_.counts)
+    comparison_.findings().counts[mapping].kept = std::exchange(counts.kept, 0);
   Spi::Commit();
+  return true;
+}
+
+bool Verification::StillHasAll(const SourceDivision &source) const {
+  std::vector<PartTable::Part> const parts = record_.parts().Read();
+  return std::all_of(parts.begin(), parts.end(), [&](const PartTable::Part &part) {
+    return source.StillHas({part.share, part.position});
+  });
 }
 
 // Rows that no key yields. While a run is under way, a row may be of a key that is newer than the reading: so
@@ -265,6 +167,7 @@ void Verification::CountUnsettled() {
 // does not touch a row whose element goes and comes back in one batch: with it, keys are read once more, and
 // again.
 void Verification::FindUnmet() {
+  std::map<std::string, VerificationRecord::Counts> &counts = comparison_.findings().counts;
   std::vector<const Mapping *> const mappings = routing_.Mappings();
   bool const may_be_new = HasServer() && record_.HasMetRun();
   Spi::Commit();
@@ -276,7 +179,7 @@ void Verification::FindUnmet() {
     auto add = [&] { record_.AddMet(mapping->id, std::exchange(suspects, {}), true); };
     int64 const unmet = VisitUnmetRows(*mapping, record_, false, [&](const UnmetRow &row) {
       if (!may_be_new) {
-        AddDifference(nullptr, {mapping->name, "extra", std::string(row.key), {}, {}, {}});
+        comparison_.AddDifference(nullptr, {mapping->name, "extra", std::string(row.key), {}, {}, {}});
         return;
       }
       suspects.push_back(row.version);
@@ -284,42 +187,28 @@ void Verification::FindUnmet() {
     });
     add();
     if (unmet > 0 && may_be_new) suspected.insert(mapping);
-    counts_[mapping->name].extra = may_be_new ? 0 : unmet;
+    counts[mapping->name].extra = may_be_new ? 0 : unmet;
     Spi::Commit();
   }
-  int const last = is_followed_ ? kReadings : 1;
+  int const last = is_followed_ ? SourceComparison::kReadings : 1;
   for (int reading = 1; !suspected.empty() && reading <= last; ++reading) {
-    ReadSource(false);
+    comparison_.NoteMet();
     // Rows of keys that the stream has deleted must be gone here, too; otherwise nobody knows.
-    if (is_followed_ && !WaitForLive()) {
+    if (is_followed_ && !comparison_.live().WaitForAll()) {
       is_extra_known_ = false;
-      for (const Mapping *mapping : suspected) counts_[mapping->name].extra.reset();
+      for (const Mapping *mapping : suspected) counts[mapping->name].extra.reset();
       return;
     }
     for (const Mapping *mapping : std::set<const Mapping *>(suspected)) {
       int64 const unmet = VisitUnmetRows(*mapping, record_, true, [&](const UnmetRow &row) {
         if (reading == last)
-          AddDifference(nullptr, {mapping->name, "extra", std::string(row.key), {}, {}, {}});
+          comparison_.AddDifference(nullptr, {mapping->name, "extra", std::string(row.key), {}, {}, {}});
       });
       if (unmet == 0) suspected.erase(mapping);
-      counts_[mapping->name].extra = unmet;
+      counts[mapping->name].extra = unmet;
       Spi::Commit();
     }
   }
-}
-
-void Verification::Restart() {
-  pg::Report(NOTICE, "the Redis server was restarted or replaced: the verification begins again");
-  record_.Restart();
-  for (auto &[mapping, counts] : counts_) counts = {};
-  rules_.clear();
-  doubts_.clear();
-  partial_.clear();
-  int64 const estimated = keys_.estimated;
-  keys_ = {};
-  keys_.estimated = estimated;
-  Spi::Commit();
-  if (HasServer() && !is_followed_) writes_before_ = AskWrites();
 }
 
 // Asks a single server; tells nothing for a cluster, or without the right to INFO.
@@ -338,14 +227,14 @@ std::optional<Verification::Writes> Verification::AskWrites() const {
   return writes;
 }
 
-std::vector<std::string> Verification::Reasons() {
+std::vector<std::string> Verification::Reasons(const VerificationRecord::Findings &all) {
   std::vector<std::string> reasons;
   if (parameters_.sample)
     reasons.emplace_back(
         "only a sample of the keys was compared, and no row was looked for that lost its key");
   ComparedRows rows;
   int64 extra = 0, unsettled = 0;
-  for (const auto &[mapping, counts] : counts_) {
+  for (const auto &[mapping, counts] : all.counts) {
     rows.Add(counts.rows);
     extra += counts.extra.value_or(0);
     unsettled += counts.unsettled;
@@ -360,9 +249,9 @@ std::vector<std::string> Verification::Reasons() {
   add(extra, Plural(extra, "row has", "rows have") + " no key");
   add(unsettled, Plural(unsettled, "key", "keys") + " never held still");
   std::string rules;
-  for (const auto &[rule, keys] : rules_)
+  for (const auto &[rule, keys] : all.rules)
     rules += (rules.empty() ? "" : ", ") + rule + " " + std::to_string(keys);
-  add(keys_.rejected, Plural(keys_.rejected, "key", "keys") + " cannot be compared, by rule: " + rules);
+  add(all.keys.rejected, Plural(all.keys.rejected, "key", "keys") + " cannot be compared, by rule: " + rules);
   if (HasServer() && !is_followed_) {
     std::optional<Writes> const writes = AskWrites();
     if (!writes || !writes_before_ || !writes->CountsAs(*writes_before_))
@@ -374,9 +263,9 @@ std::vector<std::string> Verification::Reasons() {
   if (!is_extra_known_)
     reasons.emplace_back(
         "live sync did not come to what was read in time: which rows have no key is not known");
-  if (is_followed_ && !IsFollowed())
+  if (is_followed_ && !comparison_.live().IsFollowed())
     reasons.emplace_back("live sync ended meanwhile");
-  else if (is_followed_ && !IsFollowing())
+  else if (is_followed_ && !comparison_.live().IsFollowing())
     reasons.emplace_back("live sync was not following the server at the end, see redis_migrate.live_sync");
   if (record_.HasFamilyChanged()) reasons.emplace_back("a family has changed hands meanwhile");
   if (record_.IsOutdated()) reasons.emplace_back("the definition of the migration was changed meanwhile");
@@ -384,22 +273,23 @@ std::vector<std::string> Verification::Reasons() {
 }
 
 // A cutover compares keys that never held still while writes are held back.
-bool Verification::Proves(const std::vector<std::string> &reasons) const {
+bool Verification::Proves(const VerificationRecord::Findings &all, const std::vector<std::string> &reasons) {
   int64 unsettled = 0, not_kept = 0;
-  for (const auto &[mapping, counts] : counts_) {
+  for (const auto &[mapping, counts] : all.counts) {
     unsettled += counts.unsettled;
     not_kept += counts.not_kept;
   }
   return reasons.empty() || (reasons.size() == 1 && unsettled > 0 && not_kept == 0);
 }
 
-void Verification::Report(const std::vector<std::string> &reasons) const {
+void Verification::Report(const VerificationRecord::Findings &all,
+                          const std::vector<std::string> &reasons) const {
   ComparedRows rows;
-  for (const auto &[mapping, counts] : counts_) rows.Add(counts.rows);
+  for (const auto &[mapping, counts] : all.counts) rows.Add(counts.rows);
   std::string const what =
       "verification " + std::to_string(record_.id()) + " of migration \"" + migration_.name + "\": ";
   std::string const equal =
-      std::to_string(keys_.read) + " keys read, " + std::to_string(rows.equal) + " rows equal";
+      std::to_string(all.keys.read) + " keys read, " + std::to_string(rows.equal) + " rows equal";
   if (reasons.empty()) {
     pg::Report(NOTICE, what + "verified, " + equal);
     return;

@@ -28,18 +28,59 @@ VerificationRecord::VerificationRecord(const Parameters &parameters) : migration
                          AND EXISTS (SELECT FROM pg_stat_get_activity(v.pid) AS a WHERE a.backend_start <= v.updated_at)))sql",
       {SqlParam::Text(migration_)});
   auto const row = Spi::Execute(
-      R"sql(INSERT INTO redis_migrate.verification (migration, owner, source, mapping, sample)
-            VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5)
+      R"sql(INSERT INTO redis_migrate.verification (migration, owner, source, mapping, sample, max_differences)
+            VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6)
             RETURNING verification_id)sql",
       {SqlParam::Text(migration_), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
        SqlParam::OptionalText(parameters.mapping),
        parameters.sample ? SqlParam{FLOAT8OID, Float8GetDatum(*parameters.sample), false}
-                         : SqlParam{FLOAT8OID, 0, true}});
+                         : SqlParam{FLOAT8OID, 0, true},
+       SqlParam::Int8(parameters.max_differences)});
   id_ = row[0].Int8(0);
+}
+
+VerificationRecord VerificationRecord::Join(int64 id, Parameters *parameters, bool *is_followed) {
+  Oid const user = GetUserId();
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT migration, source, mapping, sample, max_differences, followed, state = 'running'
+            FROM redis_migrate.verification
+            WHERE verification_id = $1 AND redis_migrate.owner_oid(owner) = $2)sql",
+      {SqlParam::Int8(id), SqlParam::OidOf(user)});
+  if (rows.size() == 0)
+    throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "verification " + std::to_string(id) + " does not exist");
+  if (!rows[0].Bool(6))
+    throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      "verification " + std::to_string(id) + " is not in progress");
+  parameters->migration = rows[0].Text(0);
+  parameters->source = rows[0].Text(1);
+  parameters->mapping = rows[0].OptionalText(2);
+  if (!rows[0].IsNull(3)) parameters->sample = DatumGetFloat8(rows[0].Value(3));
+  parameters->max_differences = rows[0].Int8(4);
+  *is_followed = rows[0].Bool(5);
+  VerificationRecord record;
+  record.migration_ = parameters->migration;
+  record.id_ = id;
+  return record;
+}
+
+void VerificationRecord::SetFollowed(bool is_followed) const {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("UPDATE redis_migrate.verification SET followed = $2 WHERE verification_id = $1",
+               {SqlParam::Int8(id_), SqlParam::Bool(is_followed)});
 }
 
 void VerificationRecord::Save(const Keys &keys) const {
   pg::AsExtensionOwner as_owner;
+  if (part_ != 0) {
+    Spi::ExecuteKept(
+        R"sql(UPDATE redis_migrate.verification_part
+              SET keys_read = $3, keys_read_again = $4, keys_rejected = $5, updated_at = clock_timestamp()
+              WHERE verification_id = $1 AND part = $2)sql",
+        {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int8(keys.read),
+         SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected)});
+    return;
+  }
   Spi::ExecuteKept(
       R"sql(UPDATE redis_migrate.verification
             SET keys_estimated = NULLIF($2, -1), keys_read = $3, keys_read_again = $4, keys_rejected = $5,
@@ -49,13 +90,28 @@ void VerificationRecord::Save(const Keys &keys) const {
        SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected)});
 }
 
+void VerificationRecord::Touch(int64 estimated) const {
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      R"sql(UPDATE redis_migrate.verification AS v
+            SET keys_estimated = NULLIF($2, -1), keys_read = p.keys_read, keys_read_again = p.keys_read_again,
+                keys_rejected = p.keys_rejected, updated_at = clock_timestamp()
+            FROM (SELECT coalesce(sum(keys_read), 0)::bigint AS keys_read,
+                      coalesce(sum(keys_read_again), 0)::bigint AS keys_read_again,
+                      coalesce(sum(keys_rejected), 0)::bigint AS keys_rejected
+                  FROM redis_migrate.verification_part
+                  WHERE verification_id = $1) AS p
+            WHERE v.verification_id = $1)sql",
+      {SqlParam::Int8(id_), SqlParam::Int8(estimated)});
+}
+
 void VerificationRecord::AddMet(int64 mapping_id, std::vector<PackedItem> rows, bool suspects) const {
   if (rows.empty()) return;
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
-      R"sql(INSERT INTO redis_migrate.verification_met (verification_id, mapping_id, suspects, format, hashes)
-            VALUES ($1, $2, $3, $4, $5))sql",
-      {SqlParam::Int8(id_), SqlParam::Int8(mapping_id), SqlParam::Bool(suspects),
+      R"sql(INSERT INTO redis_migrate.verification_met (verification_id, part, mapping_id, suspects, format, hashes)
+            VALUES ($1, $2, $3, $4, $5, $6))sql",
+      {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int8(mapping_id), SqlParam::Bool(suspects),
        SqlParam::Int4(kPackedFormat), SqlParam::Bytea(Pack(std::move(rows), Packing::kHashes))});
 }
 
@@ -93,13 +149,24 @@ void VerificationRecord::ForgetMet() const {
 }
 
 void VerificationRecord::Restart() const {
-  ForgetMet();
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("DELETE FROM redis_migrate.verification_difference WHERE verification_id = $1",
-               {SqlParam::Int8(id_)});
+  for (const char *table : {"verification_met", "verification_difference"})
+    Spi::Execute(
+        std::string("DELETE FROM redis_migrate.") + table + " WHERE verification_id = $1 AND part = $2",
+        {SqlParam::Int8(id_), SqlParam::Int4(part_)});
 }
 
-void VerificationRecord::AddDifference(const source::Entry *entry, const RowDifference &difference) const {
+void VerificationRecord::DropParts() {
+  part_ = 0;
+  pg::AsExtensionOwner as_owner;
+  for (const char *table :
+       {"verification_met", "verification_difference", "verification_count", "verification_part"})
+    Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE verification_id = $1",
+                 {SqlParam::Int8(id_)});
+}
+
+void VerificationRecord::AddDifference(const source::Entry *entry, const RowDifference &difference,
+                                       int64 number) const {
   std::optional<std::string> row_key;
   if (!difference.row_key.empty()) {
     size_t const shown = pg::Call([&] {
@@ -111,26 +178,15 @@ void VerificationRecord::AddDifference(const source::Entry *entry, const RowDiff
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept(
       R"sql(INSERT INTO redis_migrate.verification_difference (
-                verification_id, mapping, kind, db, key_bytes, row_key, column_name, redis_value, stored_value)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9))sql",
+                verification_id, mapping, kind, db, key_bytes, row_key, column_name, redis_value, stored_value,
+                part, number)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11))sql",
       {SqlParam::Int8(id_), SqlParam::Text(difference.mapping), SqlParam::Text(difference.kind),
        entry != nullptr ? SqlParam::Int4(entry->db) : SqlParam{INT4OID, 0, true},
        entry != nullptr ? SqlParam::Bytea(entry->key) : SqlParam{BYTEAOID, 0, true},
        SqlParam::OptionalText(row_key), SqlParam::OptionalText(difference.column),
-       SqlParam::OptionalText(difference.redis_value), SqlParam::OptionalText(difference.stored_value)});
-}
-
-void VerificationRecord::SaveCounts(const std::string &mapping, const Counts &counts) const {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute(
-      R"sql(INSERT INTO redis_migrate.verification_count (
-                verification_id, mapping, equal, missing, different, expiry_differs, extra, unsettled, not_kept)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9))sql",
-      {SqlParam::Int8(id_), SqlParam::Text(mapping), SqlParam::Int8(counts.rows.equal),
-       SqlParam::Int8(counts.rows.missing), SqlParam::Int8(counts.rows.different),
-       SqlParam::Int8(counts.rows.expiry_differs),
-       counts.extra ? SqlParam::Int8(*counts.extra) : SqlParam{INT8OID, 0, true},
-       SqlParam::Int8(counts.unsettled), SqlParam::Int8(counts.not_kept)});
+       SqlParam::OptionalText(difference.redis_value), SqlParam::OptionalText(difference.stored_value),
+       SqlParam::Int4(part_), SqlParam::Int8(number)});
 }
 
 bool VerificationRecord::HasMetRun() const {

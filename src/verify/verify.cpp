@@ -1,13 +1,14 @@
 // CALL redis_migrate.verify(…): compares Redis with the tables in the session that calls it.
 #include "connect/server_file.h"
+#include "parts/worker_count.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/spi.h"
 #include "verify/verification.h"
 
 // redis_migrate.verify(migration text, sample double precision, mapping text, source text, max_differences
-// integer): see the SQL comment. Errors: 2D000 in a transaction block, 42501 not the owner, 42704 no such
-// mapping, 22023, those of the source and of the mappings.
+// integer, workers integer): see the SQL comment. Errors: 2D000 in a transaction block, 42501 not the owner,
+// 42704 no such mapping, 22023, those of the source and of the mappings.
 PRM_FUNCTION(verify) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.verify commits after each batch");
@@ -22,6 +23,7 @@ PRM_FUNCTION(verify) {
                       "It is a share of the keys: 0.01 is one of a hundred. NULL compares all of them.");
   if (parameters.max_differences < 0)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_differences must not be negative");
+  parameters.workers = WorkersArgument(fcinfo, 5);
   pg::Spi spi(true);
   Migration const migration = LoadMigration(parameters.migration);
   if (source) CheckSource(*source);

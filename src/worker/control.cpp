@@ -7,6 +7,7 @@
 #include "mapping/followable.h"
 #include "mapping/live_run.h"
 #include "mapping/migration_lock.h"
+#include "parts/worker_count.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/entry.h"
@@ -18,7 +19,6 @@
 #include "reverse/outbox.h"
 #include "run/progress_notice.h"
 #include "run/run_summary.h"
-#include "run/worker_count.h"
 #include "worker/backoff.h"
 #include "worker/databases.h"
 #include "worker/job.h"
@@ -379,7 +379,7 @@ PRM_FUNCTION(worker_slots) {
     if (!sees_all &&
         !(OidIsValid(slot.owner) && pg::Call([&] { return has_privs_of_role(GetUserId(), slot.owner); })))
       continue;
-    constexpr int kColumns = 14;
+    constexpr int kColumns = 15;
     Datum values[kColumns] = {};
     bool nulls[kColumns] = {};
     auto as_text = [](const char *s) { return pg::TextDatum(s); };
@@ -405,6 +405,8 @@ PRM_FUNCTION(worker_slots) {
     if (!nulls[12]) values[12] = as_text(slot.message);
     values[13] = Int32GetDatum(slot.number);
     nulls[13] = nulls[5];
+    values[14] = Int64GetDatum(slot.job);
+    nulls[14] = slot.kind != Kind::kVerificationPart;
     pg::Call([&] { tuplestore_putvalues(result->setResult, result->setDesc, values, nulls); });
   }
   return static_cast<Datum>(0);

@@ -424,7 +424,8 @@ class Bench:
         return keys, time.monotonic() - start
 
     def verify(self):
-        """The rows of a migration, and the seconds of verifications and of runs that read the same keys for nothing."""
+        """The rows of a migration, and the seconds of verifications, with one process and with two, and of runs that read the
+        same keys for nothing."""
         case = Case("", "strings")
         case.table = "verified"
         if (case.data, case.layout) not in self.copies:
@@ -433,7 +434,9 @@ class Bench:
         self.define(case)
         self.ask("CALL redis_migrate.run('bench', workers => 1)")
         rows, = self.ask("SELECT count(*) FROM verified")
-        verified = [self.timed("CALL redis_migrate.verify('bench')")[0] for _ in range(self.options.rounds)]
+        verified = {1: [], 2: []}
+        for _, workers in itertools.product(range(self.options.rounds), verified):
+            verified[workers].append(self.timed("CALL redis_migrate.verify('bench', workers => %d)" % workers)[0])
         if not self.ask("SELECT bool_and(verified) FROM redis_migrate.verifications WHERE migration = 'bench'")[0]:
             sys.exit("not verified")
         self.ask("SELECT redis_migrate.drop_migration('bench')")
@@ -443,7 +446,7 @@ class Bench:
                  self.data[case.data].query + " WHERE false")
         read = [self.timed("CALL redis_migrate.run('bench', workers => 1)")[0] for _ in range(self.options.rounds)]
         self.ask("SELECT redis_migrate.drop_migration('bench')")
-        return rows, statistics.median(verified), statistics.median(read)
+        return rows, *map(statistics.median, verified.values()), statistics.median(read)
 
     def stages(self):
         """Microseconds of a processor that each stage takes for a string, and the seconds of one COPY and of two at once."""
@@ -555,8 +558,9 @@ class Bench:
             keys, seconds = self.sample()
             show("sample application, beside %d keys/s" % SAMPLE_GOAL, keys, seconds, keys / SAMPLE_GOAL, 1.0)
         if self.options.only in "verify":
-            rows, verified, read = self.verify()
+            rows, verified, by_two, read = self.verify()
             show("verify, strings, beside reading them", rows, verified, read, VERIFY_GOAL)
+            show("the same by two processes", rows, by_two, read)
         if self.options.only in "stages":
             self.stages()
         if self.options.only in "gets":

@@ -67,7 +67,7 @@ like(rows(qq{SELECT redis_value, stored_value FROM redis_migrate.verification_di
 $redis->cli('HDEL', 'h:new', 'a');
 is(sql_error($node, q{CALL redis_migrate.run('live', source => 'scan', prune => true, force => true)}), '', 'a run makes it good');
 my $runs = start_sql($node, q{CALL redis_migrate.run('live', source => 'scan'); } x 10);
-is(verify(q{, source => 'scan'}) . found(), '', 'beside runs nothing differs') for 1 .. 2;
+is(verify(", source => 'scan', workers => $_") . found(), '', "beside runs nothing differs, $_ processes") for 1 .. 2;
 $runs->finish;
 
 # A dump file of that moment, and what has changed since.
@@ -103,7 +103,7 @@ is(verdict(), 't|', 'it has its row');
 my $load = start_load($redis, 300, 0.02);
 for my $n (1 .. 4)
 {
-    is(verify(), '', "verification $n under load");
+    is(verify(", workers => $n"), '', "verification $n under load, by so many processes");
     is(found(), '', 'invents no difference') or diag rows("SELECT * FROM redis_migrate.verification_differences WHERE verification_id = $last LIMIT 5");
 }
 cmp_ok(rows("SELECT max(keys_read_again) FROM redis_migrate.verifications"), '>', 0, 'keys were read again');
