@@ -79,12 +79,20 @@ my $script = lua_expiry() . q{
         end
         return sorted(parts)
     end
+    local function vectors(key)
+        local parts = {}
+        for _, member in ipairs(redis.call('VRANDMEMBER', key, redis.call('VCARD', key))) do
+            table.insert(parts, flat({ member, redis.call('VEMB', key, member), redis.call('VGETATTR', key, member) }))
+        end
+        return sorted(parts)
+    end
     local function content(key, kind)
         if kind == 'string' then return flat(redis.call('GET', key)) end
         if kind == 'hash' then return fields(key) end
         if kind == 'list' then return flat(redis.call('LRANGE', key, 0, -1)) end
         if kind == 'zset' then return flat(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')) end
         if kind == 'set' then return sorted(redis.call('SMEMBERS', key)) end
+        if kind == 'vectorset' then return vectors(key) end
         if kind ~= 'stream' then return redis.sha1hex(redis.call('DUMP', key)) end
         local info = redis.pcall('XINFO', 'STREAM', key, 'FULL', 'COUNT', 0)
         return flat(info.err and redis.call('XRANGE', key, '-', '+') or info)
@@ -151,9 +159,10 @@ sub archived_lines
     return if !@keys;
     $restored //= start_redis(unix => 1);
     my $quoted = sub { return '"' . $_[0] =~ s/(..)/\\x$1/gr . '"'; };
-    $restored->cli_lines(join '', "FLUSHALL\n", map {
+    my $replies = $restored->cli_lines(join '', "FLUSHALL\n", map {
         my ($key, $payload, $expiry) = @$_;
         sprintf "RESTORE %s 0 %s\nHSET (expiries) %s %s\n", $quoted->($key), $quoted->($payload), $quoted->($key), $expiry } @keys);
+    die "RESTORE: $replies" if $replies =~ /^(?!OK$|\d+$|$)/m;
     return split /\n/, $restored->cli('EVAL', $script, 0);
 }
 
