@@ -28,7 +28,6 @@ constexpr int64 kMostRoomWaitMs = 5000;  // the link looks for room each second
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
 constexpr size_t kKnownBytes = size_t{64} << 20;
 constexpr size_t kMostOwnGone = 20000;
-constexpr size_t kLongestName = 40;  // of a command, that a message shows
 constexpr size_t kMostNames = 1000;  // of commands that are kept, of so many bytes at most
 constexpr size_t kLongestKeptName = 200;
 
@@ -350,7 +349,7 @@ void Follower::TakeUnknown(const stream::StreamChange &change, Batch &batch) {
     throw Failure(error.code == ErrorCode::kPermissionDenied ? ERRCODE_INSUFFICIENT_PRIVILEGE
                                                              : ERRCODE_FEATURE_NOT_SUPPORTED,
                   "the stream at offset " + std::to_string(change.offset) +
-                      " has an unknown command: " + Printable(change.command.front(), kLongestName),
+                      " has an unknown command: " + Printable(change.command.front(), redis::kShownNameBytes),
                   error.message + (error.detail.empty() ? "." : ". " + error.detail),
                   "Update pg_redis_migrate, or grant the user COMMAND INFO and COMMAND GETKEYS: ACL SETUSER "
                   "... +command.");

@@ -18,6 +18,9 @@ namespace prm::redis {
 // of keys that have changed in any way.
 constexpr char kChangedCommand[] = "redis_migrate.changed";
 
+// How many bytes of the name of a command a message shows.
+inline constexpr size_t kShownNameBytes = 40;
+
 enum class KeysFound {
   kAll,      // every key that the command may have written to; none for PUBLISH and the like
   kUnknown,  // the table does not have the command

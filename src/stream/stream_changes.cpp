@@ -18,9 +18,6 @@ namespace {
 using redis::IsSameWord;
 using redis::StreamCommand;
 
-// How much of the name of a command a message shows.
-constexpr size_t kLongestName = 40;
-
 std::optional<int64_t> ParseNumber(Bytes digits) {
   int64_t number = 0;
   const char* const end = digits.data() + digits.size();
@@ -414,7 +411,7 @@ Error StreamChanges::Malformed() const {
 }
 
 std::string StreamChanges::Place() const {
-  const std::string name = IsKept(command_, 0) ? Printable(command_.arguments[0], kLongestName) : "?";
+  const std::string name = IsKept(command_, 0) ? Printable(command_.arguments[0], redis::kShownNameBytes) : "?";
   return "Command \"" + name + "\" with " + std::to_string(command_.count - 1) + " arguments, at byte " +
          std::to_string(command_.begin) + ".";
 }
