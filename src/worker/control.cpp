@@ -14,6 +14,7 @@
 #include "pg/identity.h"
 #include "pg/owner.h"
 #include "pg/time.h"
+#include "pg/transaction.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
 #include "reverse/outbox.h"
@@ -218,8 +219,15 @@ bool StopJob(const std::string &migration) {
                "SELECT * FROM redis_migrate.workers shows when it has.");
   job = FindJob(migration);
   if (job && job->wanted) {
-    Conclude(job->id, "stopped", false);
-    MarkRunStopped(migration);
+    try {
+      pg::InSubtransaction([&] {
+        Conclude(job->id, "stopped", false);
+        MarkRunStopped(migration);
+      });
+    } catch (const pg::PgError &error) {
+      // The worker has recorded that it was stopped, and the transaction's isolation level hides that.
+      if (!ticket || error.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE) throw;
+    }
     return true;
   }
   return ticket.has_value();
@@ -286,15 +294,25 @@ PRM_FUNCTION(stop) {
 }
 
 // redis_migrate.drop_migration(migration text): stops its background run; drops the definition, its archive
-// and the history of its runs; target tables stay. Errors: 42704, 42501, 55006 while a session runs it.
+// and the history of its runs; target tables stay. Errors: 42704, 42501, 55006 while a session runs it, 40001
+// if its background run, or another session, has changed it since the snapshot of the transaction.
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
   // The right to drop it implies the right to stop it.
   Migration const definition = LoadMigration(migration, MigrationUse::kDrop);
   StopJob(migration);
-  for (const Mapping &mapping : definition.mappings) RemoveOutbox(mapping);
-  DropMigration(migration);
+  try {
+    for (const Mapping &mapping : definition.mappings) RemoveOutbox(mapping);
+    DropMigration(migration);
+  } catch (const pg::PgError &error) {
+    if (error.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE) throw;
+    throw Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
+                  "migration \"" + migration + "\" has changed since this transaction began",
+                  "Its background run was stopped just now, or another session has worked with it. The "
+                  "isolation level of the transaction hides that.",
+                  "Call redis_migrate.drop_migration once more, in another transaction.");
+  }
   PG_RETURN_VOID();
 }
 

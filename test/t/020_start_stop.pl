@@ -126,6 +126,22 @@ is($node->safe_psql('postgres', "SELECT next_began >= '1 hour', next_read BETWEE
 is(compare($node, 'shop', KEYS), '', 'every key is there');
 like(sql_error($node, q{SET client_min_messages = notice; SELECT redis_migrate.stop('shop')}), qr/NOTICE: .*is not running in the background/, 'stop of nothing says so');
 
+# A transaction that sees what was before the run has ended can stop it, but not drop the migration with it.
+for my $level ('REPEATABLE READ', 'SERIALIZABLE')
+{
+    my $begin = "BEGIN ISOLATION LEVEL $level; SELECT 1;";
+    for my $case ([ 'drop_migration', qr/ERROR:  40001: migration "shop" has changed since this transaction began\n.*HINT:  .*once more/s ], [ 'stop', qr/^$/ ])
+    {
+        my ($function, $expected) = @$case;
+        $proxy->tell("hold_on $_") for 'DUMP', 'GETRANGE';
+        as('owner', q{SELECT redis_migrate.start('shop')});
+        wait_until('the worker is held', sub { $proxy->holds && workers($node, 'state') eq 'running' });
+        like(sql_error($node, "$begin SELECT redis_migrate.$function('shop'); COMMIT", extra_params => [ '-U', 'owner' ]), $expected, "$level: $function");
+        is(job($node, 'shop', 'wanted, state'), 'f|stopped', 'the run is stopped');
+        $proxy->tell('pass');
+    }
+}
+
 # SIGHUP reaches a worker in the middle of a run.
 $node->safe_psql('postgres', 'TRUNCATE shop');
 $proxy->tell('rate 200000');
