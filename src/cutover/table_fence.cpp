@@ -147,8 +147,6 @@ void RequireFenceableTables(const Migration &migration, const std::vector<std::s
 std::string ListSharers(const Migration &migration, const std::vector<std::string> &patterns,
                         bool only_owned) {
   pg::AsExtensionOwner as_owner;
-  pg::LocalSettings settings;
-  settings.Set("jit", "off");  // the planner expects a thousand partitions of each table
   return Spi::Execute(
              R"sql(WITH RECURSIVE named (mapping_id, relation) AS (
                        SELECT mapping_id, target_relation FROM redis_migrate.mapping

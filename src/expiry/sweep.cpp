@@ -33,7 +33,6 @@ constexpr int64 kPauseCheckMs = 1000;
 
 }  // namespace
 
-// Without compilation: prohibitive costs of other plans would ask for it.
 void ChoosePlan(pg::LocalSettings &settings, Order order) {
   settings.Set("enable_seqscan", "off");
   settings.Set("enable_bitmapscan", "off");
@@ -42,7 +41,6 @@ void ChoosePlan(pg::LocalSettings &settings, Order order) {
     settings.Set("enable_indexscan", "off");
     settings.Set("enable_indexonlyscan", "off");
   }
-  settings.Set("jit", "off");
 }
 
 SqlParam TidOf(int64 page) {

@@ -1,6 +1,7 @@
 #include "mapping/mapping_query.h"
 
 #include "mapping/target_statements.h"
+#include "pg/spi.h"
 #include "pg/transaction.h"
 
 namespace prm {
@@ -94,6 +95,7 @@ bool MappingQuery::IsCurrent() const {
 MappingQuery::~MappingQuery() = default;
 
 PlannedStmt *MappingQuery::Plan(Query *query) const {
+  pg::WithoutJit const without_jit;
   return Call([&] { return pg_plan_query(query, text_.c_str(), 0, nullptr, nullptr); });
 }
 

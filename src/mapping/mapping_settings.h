@@ -6,8 +6,7 @@
 
 namespace prm {
 
-// For a scope: as they were when the mapping was defined. Without JIT: a batch is small, and its statements
-// would be compiled for each of them.
+// For a scope: as they were when the mapping was defined.
 class MappingSettings : public pg::LocalSettings {
  public:
   explicit MappingSettings(const Mapping &mapping) {
@@ -17,7 +16,6 @@ class MappingSettings : public pg::LocalSettings {
     Set("intervalstyle", mapping.intervalstyle);
     Set("standard_conforming_strings", "on");
     Set("quote_all_identifiers", "off");  // names become part of what is stored
-    Set("jit", "off");
   }
 };
 

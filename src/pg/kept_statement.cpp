@@ -2,6 +2,7 @@
 
 #include "pg/identity.h"
 #include "pg/memory.h"
+#include "pg/spi.h"
 
 namespace prm::pg {
 
@@ -60,10 +61,9 @@ void KeptStatement::Prepare(std::initializer_list<SqlParam> params) {
 
 void KeptStatement::PlanByIndex() {
   LocalSettings settings;
-  // JIT is off because a disabled method that is needed all the same has a prohibitive cost, which would ask
-  // for JIT.
-  for (const char *method : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"})
+  for (const char *method : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
     settings.Set(method, "off");
+  WithoutJit const without_jit;
   Context context("redis_migrate planning");  // for what planning leaves behind
   Call([&] {
     MemoryContext const before = MemoryContextSwitchTo(context.get());

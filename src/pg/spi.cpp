@@ -35,6 +35,7 @@ SqlParam ArrayParam(Oid array_type, Oid element_type, const Items &items, Make m
 // batch would stay until the CALL ends.
 template <typename Body>
 Rows Execute(Body body) {
+  WithoutJit const without_jit;
   MemoryContext const context = CurrentMemoryContext;
   int code = Call([&] {
     int result = body();

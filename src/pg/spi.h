@@ -44,6 +44,20 @@ struct SqlParam {
   static SqlParam OidArray(const List *items);
 };
 
+// For a scope: what is planned is not compiled. Most statements are about few rows, and the cost that the
+// planner expects, with methods that we disable or many partitions, says nothing about them. Spi does so for
+// all of its statements. Not as a setting: SET LOCAL in such a scope stays in effect.
+class WithoutJit {
+ public:
+  WithoutJit() = default;
+  ~WithoutJit() { jit_enabled = before_; }
+  WithoutJit(const WithoutJit &) = delete;
+  WithoutJit &operator=(const WithoutJit &) = delete;
+
+ private:
+  bool const before_ = std::exchange(jit_enabled, false);
+};
+
 // One row of a result.
 class Row {
  public:

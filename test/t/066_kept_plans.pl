@@ -152,4 +152,28 @@ sql('SET ROLE mig; CREATE POLICY odd_rows ON label AS RESTRICTIVE USING (n = 1)'
 is(run_with_due(), '', 'another policy');
 is($rows->('true'), KEYS / 2, 'hides rows of what the query joins');
 
+# No statement of ours is compiled, whatever the session says. The first that is would make PostgreSQL look for its JIT
+# provider, installed or not.
+{
+    sql(q{
+        CREATE TABLE compiled (id int PRIMARY KEY, value text, expires_at timestamptz);
+        SELECT redis_migrate.create_migration('compiled', 'shop');
+        SELECT redis_migrate.add_mapping('compiled', 'compiled', 'c:{id:int}', 'compiled', 'SELECT id, value, expires_at FROM redis_batch', '{id}');
+        SELECT redis_migrate.add_expiry('compiled', 'expires_at', every => '1 day')});
+    $redis->cli_lines(join '', map { "SET c:$_ x PX 100000\n" } 1 .. 200);
+    my $jit = "SET jit = on; SET jit_above_cost = 0; SET client_min_messages = debug1;";
+    my ($err, $ours) = ('', '');
+    $node->psql('postgres', "SELECT 1; $jit SELECT count(*) FROM pg_catalog.pg_class", stderr => \$err);
+    like($err, qr/JIT provider/, 'a statement of the session is compiled');
+    for my $call (
+        q{redis_migrate.run('compiled', prune => true)}, q{redis_migrate.verify('compiled')}, q{redis_migrate.audit('shop', sample => 1)},
+        q{redis_migrate.sweep('compiled')},              q{redis_migrate.maintain()},         q{redis_migrate.cutover('compiled', 'c:{id:int}')},
+        q{redis_migrate.cutback('compiled', 'c:{id:int}')})
+    {
+        $node->psql('postgres', "$jit CALL $call", stderr => \$err);
+        unlike($err, qr/JIT provider/, "none of ours: $call");
+        $ours .= $err;
+    }
+}
+
 done_testing();
