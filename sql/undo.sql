@@ -135,3 +135,42 @@ DROP FUNCTION differs;
 DROP TABLE before;
 DROP FUNCTION everything;
 DROP TABLE packed, fulls, excl, marked;
+
+\echo == columns with the names that our statements use
+CREATE TABLE names (target text PRIMARY KEY, redis_found text, redis_found_ int, redis_rows text, redis_batch text, redis_before text, redis_seen text,
+    redis_gone text, redis_undo text, redis_met text, redis_query text, redis_identities text, excluded text, stored text DEFAULT 'as it was', before text,
+    latter text, batch text, seen text, offered text, inserted text, recorded text, asked text, one text, other text, found text, image text, gone text,
+    met text, suspect text, ranked text, n text, row_key text, is_found text, hash text, key text, value text, entry text, redis_value text);
+CREATE TABLE names_of_full (LIKE names INCLUDING ALL);
+\! $R flushall >/dev/null
+SELECT redis_migrate.create_migration('names', 'shop');
+SELECT redis_migrate.add_mapping('names', ledger, ledger || ':{id}', relation, format($$SELECT %s AS target, value AS redis_found, 1 AS redis_found_,
+        value AS redis_rows, value AS redis_batch, value AS excluded, value AS before, value AS latter, value AS key, value AS entry, value AS found, value AS n,
+        value AS row_key, value AS hash, value AS offered FROM redis_batch$$, target), '{target}',
+    databases => '{0}', on_conflict => CASE ledger WHEN 'full' THEN 'redis_found = excluded.redis_found, stored = target.n' ELSE 'update' END)
+FROM (VALUES ('packed', 'id', 'names'), ('full', $$split_part(value, ':', 1)$$, 'names_of_full')) AS m (ledger, target, relation);
+SELECT redis_migrate.add_check('names', 'packed', 'good', $$redis_found <> 'bad' AND row_key = n$$);
+SELECT redis_migrate.alter_mapping('names', 'packed', priority => 'high');
+SELECT mapping, ledger FROM redis_migrate.mappings WHERE migration = 'names' ORDER BY mapping;
+\! $R mset packed:1 a packed:2 b full:1 a:1 full:2 b:1 >/dev/null
+INSERT INTO names (target, redis_found) VALUES ('1', 'mine');
+INSERT INTO names_of_full (target, redis_found) VALUES ('a', 'mine');
+SELECT key, target_row - '{before,latter,key,entry,found,n,row_key,hash,offered,excluded,redis_batch}'::text[] AS target_row FROM redis_migrate.preview('names') ORDER BY key;
+CALL redis_migrate.run('names');
+\! $R mset packed:1 c full:1 a:2 >/dev/null; $R del packed:2 full:2 >/dev/null
+CALL redis_migrate.run('names', prune => true);
+SELECT * FROM last_run('names');
+SELECT target, redis_found, redis_rows, stored FROM (TABLE names UNION ALL TABLE names_of_full) AS t ORDER BY target;
+SELECT mapping, operation, row_key, earlier -> 'redis_found' AS earlier FROM redis_migrate.journal_entries WHERE run_id = last_run_id('names') ORDER BY mapping, row_key;
+CALL redis_migrate.verify('names');
+CALL redis_migrate.undo_run(last_run_id('names'));
+SELECT target, redis_found, redis_rows, stored FROM (TABLE names UNION ALL TABLE names_of_full) AS t ORDER BY target;
+SELECT min(run_id) AS first FROM redis_migrate.runs WHERE migration = 'names' \gset
+CALL redis_migrate.undo_run(:first);
+SELECT target, redis_found, redis_rows, stored FROM (TABLE names UNION ALL TABLE names_of_full) AS t ORDER BY target;
+SELECT redis_migrate.drop_migration('names');
+ALTER TABLE names RENAME redis_found TO redis_row;
+SELECT redis_migrate.create_migration('names', 'shop');
+SELECT redis_migrate.add_mapping('names', 'row', 'packed:{id}', 'names', 'SELECT id AS target FROM redis_batch', '{target}');
+SELECT redis_migrate.drop_migration('names');
+DROP TABLE names, names_of_full;

@@ -363,10 +363,7 @@ PRM_FUNCTION(alter_mapping) {
     mapping.accepted = pg::AcceptRelation(FindTarget(mapping), mapping.target, GetUserId(), is_confirmed);
     if (PG_ARGISNULL(3)) pg::KeepTrusted(*mapping.accepted, *old.accepted);  // for its reverse query
   }
-  CheckConfirmably([&] {
-    CheckUnderSettings(migration, mapping);
-    for (const Check &check : mapping.checks) CheckCondition(mapping, check.condition);
-  });
+  CheckConfirmably([&] { CheckUnderSettings(migration, mapping); });
   if (mapping.pattern != old.pattern || mapping.databases != old.databases)
     WarnOfKeylessMappings(migration, With(migration, mapping), mapping.name);
   bool const is_worthless = HasWorthlessEntries(old, mapping);

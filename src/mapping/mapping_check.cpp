@@ -208,6 +208,22 @@ void CheckExclusive(const std::string &migration, const Mapping &mapping) {
                   "Omit exclusive from both: a ledger then records which key owns which row.");
 }
 
+// Over no rows.
+void RunCheck(const MappingQuery &query, const std::string &condition) {
+  pg::Tuplestore empty;
+  pg::NamedRows named(kRowsName, query.row_desc(), empty.get());
+  Spi::Execute(CheckStatement(condition));
+}
+
+// Beside the columns of a target statements have these columns of ours.
+void RequireFreeNames(const Target &target) {
+  for (const char *name : {"redis_row", "redis_entry", "redis_hash", "redis_image"})
+    if (target.Find(name) != nullptr)
+      throw Failure(ERRCODE_RESERVED_NAME, target.name + " has a column \"" + name + "\"",
+                    "pg_redis_migrate uses this name for a column of its own.",
+                    "Rename the column, or let the target be a view that calls it something else.");
+}
+
 // Checks a mapping whole against its siblings, its target and its query; decides which ledger it needs.
 void CheckMapping(const Migration &migration, Mapping &mapping) {
   CheckOptions(mapping);
@@ -218,9 +234,11 @@ void CheckMapping(const Migration &migration, Mapping &mapping) {
                   "Use redis_migrate.unskip_keys first.");
   CheckSiblings(migration, mapping);
   Target target = LoadTarget(mapping);
+  RequireFreeNames(target);
   BatchShape shape(pattern, ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
   pg::TrustCode(*mapping.accepted, query.used(), GetUserId());
+  for (const Check &check : mapping.checks) RunCheck(query, check.condition);
   // A mapping that inserts no rows deletes none.
   if (mapping.mode == "update" && mapping.on_delete == "delete") mapping.on_delete = "keep";
   if (mapping.mode == "update" && mapping.on_expire == "delete") mapping.on_expire = "keep";
@@ -278,9 +296,7 @@ void CheckCondition(Mapping &mapping, const std::string &condition) {
   Target target = LoadTargetRelation(mapping);
   BatchShape shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
   MappingQuery query(mapping, shape, target);
-  pg::Tuplestore empty;
-  pg::NamedRows named(kRowsName, query.row_desc(), empty.get());
-  Spi::Execute(CheckStatement(condition));
+  RunCheck(query, condition);
   pg::TrustCode(*mapping.accepted, query.used(), GetUserId());
 }
 

@@ -229,6 +229,11 @@ Target LoadTarget(const Mapping &mapping) {
   return target;
 }
 
+std::string Target::NameBeside(std::string column) const {
+  while (Find(column) != nullptr) column += "_";
+  return column;
+}
+
 std::string KeyColumn::Collated(const std::string &expression) const {
   return OidIsValid(collation) ? "(" + expression + " COLLATE " + CollationName(collation) + ")" : expression;
 }

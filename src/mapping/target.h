@@ -50,6 +50,8 @@ struct Target {
   Oid key_index = InvalidOid;  // of a local target: the index on exactly them
 
   const TargetColumn *Find(const std::string &column) const;
+  // The name for a column beside all those of the target: this one, or one like it that no column has.
+  std::string NameBeside(std::string column) const;
   // Adds what this description was made from to a watch that began before.
   void AddTo(pg::CatalogWatch &watch) const;
 };

@@ -113,17 +113,18 @@ TargetStatements::TargetStatements(const Mapping &mapping, const Target &target,
                     : Record(stored) + " OPERATOR(pg_catalog.*=) " + Record(offered);
 
   std::string join = KeyJoin(target.keys, "target", "excluded");
+  std::string const found = QuoteIdentifier(target.NameBeside("redis_found"));
   if (target.kind == TargetKind::kLocal) {
-    before_list_ = "SELECT excluded.redis_row, target.redis_found IS NOT NULL, ";
-    behind_list_ =
-        " FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT true AS redis_found, stored.* FROM " +
-        target.name + " AS stored WHERE " + KeyJoin(target.keys, "stored", "excluded") +
-        " LIMIT 1) AS target ON true";
+    before_list_ = "SELECT excluded.redis_row, target." + found + " IS NOT NULL, ";
+    behind_list_ = " FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT true AS " + found +
+                   ", stored.* FROM " + target.name + " AS stored WHERE " +
+                   KeyJoin(target.keys, "stored", "excluded") + " LIMIT 1) AS target ON true";
   } else {
-    before_list_ = "WITH target AS MATERIALIZED (SELECT true AS redis_found, stored.* FROM " + target.name +
+    before_list_ = "WITH target AS MATERIALIZED (SELECT true AS " + found + ", stored.* FROM " + target.name +
                    " AS stored WHERE " + KeysOfBatch(target, "stored") +
                    ") SELECT DISTINCT ON (excluded.redis_row) excluded.redis_row, "
-                   "target.redis_found IS NOT NULL, ";
+                   "target." +
+                   found + " IS NOT NULL, ";
     behind_list_ = " FROM redis_rows AS excluded LEFT JOIN target ON " + join;
   }
   look_up = LookUpOf(unchanged);

@@ -335,8 +335,8 @@ void GroupStore::CollectPreview(PreparedMapping &mapping, Stage &stage, Findings
     if (is_bytes && !options_.preview_bytes) left_out.push_back(column->name);
   }
   pg::Rows rows = Spi::Execute(
-      R"sql(SELECT redis_entry, (pg_catalog.to_jsonb(redis_rows) OPERATOR(pg_catalog.-) $1)::pg_catalog.text
-            FROM redis_rows
+      R"sql(SELECT redis_entry, (pg_catalog.to_jsonb(batch.*) OPERATOR(pg_catalog.-) $1)::pg_catalog.text
+            FROM redis_rows AS batch
             ORDER BY redis_row)sql",
       {pg::SqlParam::TextArray(left_out)});
   for (uint64 i = 0; i < rows.size(); ++i)

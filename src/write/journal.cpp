@@ -98,11 +98,12 @@ Journal::Journal(const Mapping &mapping, const Target &target)
     std::string const name = QuoteIdentifier(key.column.name);
     is_same += (is_same.empty() ? "" : " AND ") + key.Equal("latter." + name, "before." + name);
   }
+  std::string const found = QuoteIdentifier(target.NameBeside("redis_found"));
   // LIMIT makes it one look-up in the index for each row.
   bool const is_local = target.kind == TargetKind::kLocal;
-  after_.emplace("SELECT " + ColumnList(columns_, "before") + ", target.redis_found, " +
+  after_.emplace("SELECT " + ColumnList(columns_, "before") + ", target." + found + ", " +
                      ColumnList(columns_, "target") + " FROM redis_before AS before LEFT JOIN " +
-                     (is_local ? "LATERAL " : "") + "(SELECT true AS redis_found, latter.* FROM " +
+                     (is_local ? "LATERAL " : "") + "(SELECT true AS " + found + ", latter.* FROM " +
                      target.name + " AS latter" + (is_local ? " WHERE " + is_same + " LIMIT 1" : "") +
                      ") AS target ON " + (is_local ? "true" : ""),
                  is_local ? pg::KeptStatement::Planning::kByIndex : pg::KeptStatement::Planning::kAsUsual);
