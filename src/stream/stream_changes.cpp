@@ -411,7 +411,8 @@ Error StreamChanges::Malformed() const {
 }
 
 std::string StreamChanges::Place() const {
-  const std::string name = IsKept(command_, 0) ? Printable(command_.arguments[0], redis::kShownNameBytes) : "?";
+  const std::string name =
+      IsKept(command_, 0) ? Printable(command_.arguments[0], redis::kShownNameBytes) : "?";
   return "Command \"" + name + "\" with " + std::to_string(command_.count - 1) + " arguments, at byte " +
          std::to_string(command_.begin) + ".";
 }
