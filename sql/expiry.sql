@@ -281,6 +281,7 @@ CREATE TEMPORARY TABLE transient (expires_at timestamptz);
 SELECT refused($$SELECT redis_migrate.add_expiry('transient', 'expires_at')$$);
 SELECT refused($$SELECT redis_migrate.add_expiry('pg_class', 'relpages', unit => 'seconds')$$);
 SELECT refused($$SELECT redis_migrate.drop_expiry('nosuch')$$);
+SELECT refused($$SELECT redis_migrate.drop_expiry('"it''s"')$$);
 SELECT refused($$SELECT redis_migrate.alter_expiry('textual')$$);
 SELECT refused($$SELECT * FROM redis_migrate.sweep_preview('textual')$$);
 BEGIN;

@@ -74,10 +74,10 @@ JobName FindJob(JobKind kind, const std::string &target, bool manage) {
                   (expiry ? "table \"" : "materialized view \"") + target + "\" has no " +
                       (expiry ? "expiry policy" : "refresh"),
                   "",
-                  expiry ? "SELECT redis_migrate.add_expiry('" + target +
-                               "', 'expires_at') adds one; redis_migrate.expiry_policies lists them."
-                         : "SELECT redis_migrate.add_refresh('" + target +
-                               "') adds one; redis_migrate.refreshes lists them.");
+                  expiry ? "SELECT redis_migrate.add_expiry(" + pg::QuoteLiteral(target) +
+                               ", 'expires_at') adds one; redis_migrate.expiry_policies lists them."
+                         : "SELECT redis_migrate.add_refresh(" + pg::QuoteLiteral(target) +
+                               ") adds one; redis_migrate.refreshes lists them.");
   pg::Owner const owner(rows[0].Value(2));
   if (!(manage ? pg::HasOwnerRights(owner, user) : owner.role() == user))
     throw Failure(ERRCODE_INSUFFICIENT_PRIVILEGE,
