@@ -54,6 +54,7 @@ class Cutback {
   bool HasAllBatches() const;
   void Choose();
   void Fence();
+  void NotePartitions() const;
   std::optional<pg::Problem> Feed() const;
   void Drain();
   void WaitForBoth(Masters &masters);
@@ -237,7 +238,24 @@ void Cutback::Fence() {
   record_->Take("fencing");
   Spi::Commit();
   FenceTables(migration_, patterns_, until_ms_);
+  if (!discards_) NotePartitions();
   Spi::Commit();
+}
+
+// What the feed looks for once a second: it may not have seen yet that one was truncated.
+void Cutback::NotePartitions() const {
+  std::vector<int64> fed;
+  {
+    pg::AsExtensionOwner as_owner;
+    auto const rows = Spi::Execute(
+        R"sql(SELECT mapping_id
+              FROM redis_migrate.reverse_mapping
+              JOIN redis_migrate.mapping AS m USING (mapping_id)
+              WHERE m.migration = $1 AND m.pattern = ANY ($2))sql",
+        {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
+    for (uint64 i = 0; i < rows.size(); ++i) fed.push_back(rows[i].Int8(0));
+  }
+  for (int64 const mapping : fed) Outbox(mapping).NotePartitions();
 }
 
 // Whether everything that was noted has been written. Errors: 55000 if something never will be.
