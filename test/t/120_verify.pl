@@ -103,9 +103,10 @@ is(verdict(), 't|', 'it has its row');
 my $load = start_load($redis, 300, 0.02);
 for my $n (1 .. 4)
 {
-    is(verify(", workers => $n"), '', "verification $n under load, by so many processes");
+    is(verify(", source => '" . ($n > 1 ? 'scan' : 'replication') . "', workers => $n"), '', "verification $n under load, by so many processes");
     is(found(), '', 'invents no difference') or diag rows("SELECT * FROM redis_migrate.verification_differences WHERE verification_id = $last LIMIT 5");
 }
+is(rows("SELECT count(DISTINCT part) FROM redis_migrate.verification_parts WHERE verification_id = $last"), '4', 'with as many parts');
 cmp_ok(rows("SELECT max(keys_read_again) FROM redis_migrate.verifications"), '>', 0, 'keys were read again');
 # A difference among all that is still found.
 rows(q{UPDATE strings SET value = 'wrong' WHERE id = 'n4242'; INSERT INTO members VALUES ('nobody', 'm')});
