@@ -12,7 +12,7 @@ use PrmTools;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my $kills = $ENV{PRM_UNDO_KILLS} // 6;
+my $kills = $ENV{PRM_UNDO_KILLS} // 2;
 srand($ENV{PRM_UNDO_SEED} // time);
 
 my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
@@ -65,6 +65,22 @@ ended(rows($waiter));
 $_->finish for $waiting, $holding;
 is($hits, 1, 'a kill that has met an undo');
 cmp_ok(rows($left), '>', 0, 'has left work');
+# At each step, when it stores that: it begins, takes back what the journal has, sorts what was inserted, takes that back, and ends.
+for my $step ([ undo => 'INSERT OR UPDATE', q{NEW.state = 'running'} ], [ journal => 'UPDATE OR DELETE', 'true' ], [ journal_insert => 'INSERT', 'true' ], [ journal_insert => 'UPDATE OR DELETE', 'true' ], [ undo => 'UPDATE', q{NEW.state = 'completed'} ])
+{
+    my ($table, $event, $when) = @$step;
+    rows(qq{CREATE OR REPLACE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(77); RETURN NULL; END \$\$;
+        CREATE CONSTRAINT TRIGGER hold AFTER $event ON redis_migrate.$table DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ($when) EXECUTE FUNCTION public.hold()});
+    my $holder = start_sql($node, 'BEGIN; SELECT pg_advisory_xact_lock(77); SELECT pg_sleep(60)', name => 'holder');
+    wait_until('the lock', sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND granted}) eq '1' });
+    my $undo = start_sql($node, "CALL redis_migrate.undo_run($second)", name => 'undo');
+    wait_until("$table, $event", sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted}) eq '1' || !$undo->running });
+    my $pid = rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'undo'});
+    ok($pid, "an undo stands at $table, $event");
+    ended($pid);
+    $_->finish for $undo, $holder;
+    rows("DROP TRIGGER hold ON redis_migrate.$table");
+}
 for my $kill (1 .. $kills)
 {
     my $undo = start_sql($node, "CALL redis_migrate.undo_run($second)", name => 'undo');

@@ -35,16 +35,18 @@ sub last_cutover { my ($columns) = @_; return rows("SELECT $columns FROM redis_m
 sub state_now { return rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 's:{id}'}); }
 sub can_write { return (eval { $redis->cli('--user', 'app', '--pass', 'app', '--no-auth-warning', 'SET', 's:probe', '1') } // '') eq 'OK'; }
 
+# Kills a process of PostgreSQL, which takes connections for a moment, until it notices.
+sub crash
+{
+    my ($pid) = @_;
+    my $crashes = sub { return scalar(() = slurp_file($node->logfile) =~ /all server processes terminated; reinitializing/g) };
+    my $before = $crashes->();
+    kill 'KILL', $pid;
+    return wait_until('a restart', sub { $crashes->() > $before && answers($node) });
+}
 my %kills = (
-    # The server takes connections for a moment, until it notices.
-    'the session' => sub
-    {
-        my ($pid) = @_;
-        my $crashes = sub { return scalar(() = slurp_file($node->logfile) =~ /all server processes terminated; reinitializing/g) };
-        my $before = $crashes->();
-        kill 'KILL', $pid;
-        wait_until('a restart', sub { $crashes->() > $before && answers($node) });
-    },
+    'the session' => \&crash,
+    'a worker' => sub { crash(worker_pid($node, 'migration')); },
     'PostgreSQL' => sub { $node->stop('immediate'); $node->start; },
     'the postmaster' => sub { kill_postgres($node); },
     'Redis' => sub { $redis->restart('KILL'); },
@@ -54,12 +56,13 @@ my %kills = (
 );
 
 # Calls a procedure, and ends something when it stands at a step: a trigger holds the session at the commit of that step. The
-# one that comes next is taken only afterwards.
+# one that comes next is taken only afterwards. The end: it is noted that it is completed, or undone.
 sub end_at
 {
     my ($what, $step, $sql) = @_;
+    my $when = $step eq 'the end' ? 'NEW.state <> OLD.state' : "NEW.step = '$step' AND OLD.step <> NEW.step";
     rows(qq{CREATE OR REPLACE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(77); RETURN NULL; END \$\$;
-        CREATE CONSTRAINT TRIGGER hold AFTER UPDATE ON redis_migrate.cutover DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.step = '$step' AND OLD.step <> NEW.step) EXECUTE FUNCTION public.hold()});
+        CREATE CONSTRAINT TRIGGER hold AFTER UPDATE ON redis_migrate.cutover DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ($when) EXECUTE FUNCTION public.hold()});
     my $holder = start_sql($node, 'BEGIN; SELECT pg_advisory_xact_lock(77); SELECT pg_sleep(60)', name => 'holder');
     wait_until('the lock', sub { rows(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND granted}) eq '1' });
     my $call = start_sql($node, $sql, name => 'cutover');
@@ -101,7 +104,7 @@ for my $what ('PostgreSQL', 'Redis', 'the session')
 }
 
 # Ended otherwise. What is cancelled undoes itself.
-for my $end ((map { [ 'a cancel', $_ ] } 'pausing', 'waiting', 'comparing', 'fencing', 'committing', 'resuming'), [ 'a termination', 'fencing' ], [ 'a fast shutdown', 'committing' ])
+for my $end ((map { [ 'a cancel', $_ ] } 'pausing', 'waiting', 'comparing', 'fencing', 'committing', 'resuming'), [ 'a termination', 'fencing' ], [ 'a fast shutdown', 'committing' ], [ 'a worker', 'comparing' ])
 {
     my ($what, $step) = @$end;
     follows();
@@ -113,7 +116,24 @@ follows();
 like(sql_error($node, 'SET statement_timeout = 20; ' . cutover()), qr/ERROR:  57014: canceling statement due to statement timeout/, 'a timeout');
 is(state_now() . $redis->cli('ACL', 'LIST'), "redis$rules", 'undoes it, too');
 
-# Killed after the commit: completed.
+# While it is being undone: the tables are not as Redis.
+follows();
+rows(q{UPDATE strings SET value = value || '?'});
+end_at('the session', 'the end', cutover(q{, max_pause => '3 s', no_way_back => true}));
+is(last_cutover('state') . state_now() . $redis->cli('ACL', 'LIST'), "undoneredis$rules", 'the session while it undoes: it is undone');
+rows(q{UPDATE strings SET value = left(value, -1)});
+
+# After the commit: completed.
+for my $what ('the session', 'the postmaster')
+{
+    follows();
+    end_at($what, 'the end', cutover(q{, max_pause => '3 s'}));
+    is(last_cutover('state') . state_now(), 'completedpostgres', "$what at the end: what was committed is completed");
+    ok(!can_write(), 'and the fence stays');
+    follows();
+    is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), '', 'back');
+}
+is($redis->cli('ACL', 'LIST'), $rules, 'with all rights');
 is(sql_error($node, cutover()), '', 'at last it is cut over');
 is(last_cutover('state') . state_now(), 'completedpostgres', 'for good');
 ok(!can_write(), 'writers are fenced');
@@ -133,15 +153,17 @@ rows(q{ALTER SYSTEM RESET pg_redis_migrate.databases; SELECT pg_reload_conf()});
 
 # The way back.
 my $cutback = q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)};
-for my $end ((map { [ 'the session', $_ ] } 'fencing', 'draining', 'waiting', 'resuming'), [ 'the postmaster', 'waiting' ], [ 'Redis', 'draining' ], [ 'a cancel', 'resuming' ])
+for my $end ((map { [ 'the session', $_ ] } 'fencing', 'draining', 'waiting', 'resuming', 'the end'), [ 'the postmaster', 'waiting' ], [ 'a worker', 'draining' ], [ 'Redis', 'draining' ], [ 'a cancel', 'resuming' ])
 {
     my ($what, $step) = @$end;
     follows();
     end_at($what, $step, $cutback);
-    if ($what eq 'Redis')
+    if ($what eq 'Redis' || $step eq 'the end')
     {
-        # It is reached again, and the cutback goes on.
-        is(state_now(), 'redis', 'a restart of Redis does not end it');
+        # Redis is reached again, and the cutback goes on; what was committed is completed.
+        is(last_cutover('state') . state_now(), 'completedredis', "$what at $step does not undo it");
+        ok(can_write(), 'and gives rights back');
+        follows();
         is(sql_error($node, cutover()), '', 'over again');
         next;
     }
@@ -152,11 +174,14 @@ for my $end ((map { [ 'the session', $_ ] } 'fencing', 'draining', 'waiting', 'r
 # With a reverse feed at work, nothing that was changed here is lost.
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}'); INSERT INTO strings VALUES ('way1', 'x'), ('way2', 'x')});
 $cutback = q{CALL redis_migrate.cutback('live', pattern => 's:{id}')};
-for my $end ([ 'the session', 'draining' ], [ 'the postmaster', 'comparing' ])
+for my $end ([ 'the session', 'draining' ], [ 'the session', 'comparing' ], [ 'the session', 'the end' ], [ 'the postmaster', 'comparing' ])
 {
     my ($what, $step) = @$end;
     follows();
     rows(qq{UPDATE strings SET value = '$what ' || id});
+    # What no trigger has seen undoes it, when it is compared.
+    rows(q{BEGIN; ALTER TABLE strings DISABLE TRIGGER ALL; UPDATE strings SET value = 'unseen' WHERE id = 'way2'; SELECT format('ALTER TABLE strings ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger WHERE tgrelid = 'strings'::regclass \gexec
+        COMMIT}) if $step eq 'the end';
     end_at($what, $step, $cutback);
     is(state_now() . sql_error($node, q{UPDATE strings SET value = value || '!' WHERE id = 'way1'}), 'postgres', "$what at $step of a cutback with a reverse feed: undone");
 }
