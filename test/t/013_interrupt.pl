@@ -160,13 +160,16 @@ is(last_run($node, 'timeout', 'state, read'), 'completed|' . KEYS, 'and its coun
 
 # Cancelled while a trigger sleeps: within a batch.
 define('cancelled', 'direct');
-$node->safe_psql('postgres', q{CREATE TRIGGER tarry AFTER INSERT ON cancelled.s FOR EACH STATEMENT EXECUTE FUNCTION tarry()});
+$node->safe_psql(
+    'postgres', q{
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;
+    CREATE TRIGGER wait AFTER INSERT ON cancelled.s FOR EACH STATEMENT EXECUTE FUNCTION wait();});
 my $call = start_sql($node, q{CALL redis_migrate.run('cancelled');});
 $node->poll_query_until('postgres', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'CALL%'});
 (undef, $err) = $call->finish;
 like($err, qr/57014/, 'cancelled within a batch');
 is(last_run($node, 'cancelled', 'state, sqlstate, balanced'), 'failed|57014|t', 'the run is written down');
-$node->safe_psql('postgres', q{CALL redis_migrate.run('cancelled')});
+$node->safe_psql('postgres', q{DROP TRIGGER wait ON cancelled.s; CALL redis_migrate.run('cancelled')});
 is(result('cancelled'), $calm, 'and completed by the next CALL');
 
 # Shut down in the middle.
