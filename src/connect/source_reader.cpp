@@ -42,6 +42,7 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
     // with the connection.
     options.batch_names = std::min(options.batch_names, static_cast<uint64_t>(options.max_rate));
   }
+  options.lets_proceed = true;
   options.max_reply_bytes = static_cast<uint64_t>(settings::max_reply_size_kb) * 1024;
   options.max_value_bytes = static_cast<uint64_t>(settings::max_value_size_kb) * 1024;
   options.make_spool = TemporarySpool::Make;

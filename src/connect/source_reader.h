@@ -22,6 +22,11 @@ class SourceReader {
   // committed. Errors: those of the source.
   bool Next(source::Batch &batch, const std::string &position);
 
+  // As Source::Proceed, for what Next returned.
+  void Proceed() noexcept {
+    if (source_ != nullptr) source_->Proceed();
+  }
+
   // Whether the source began again because its position was no longer valid; true once.
   bool TakeRestarted() { return std::exchange(restarted_, false); }
   // The number of keys in the databases that are read, as the server reports it; -1 if it does not.

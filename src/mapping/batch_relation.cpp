@@ -2,6 +2,7 @@
 
 #include "mapping/batch_row.h"
 #include "pg/encoding.h"
+#include "pg/meanwhile.h"
 #include "pg/time.h"
 #include "rdb/json.h"
 
@@ -434,6 +435,7 @@ std::vector<EntryProblem> FillBatch(const BatchShape &shape, const std::vector<b
   };
   for (size_t i = 0; i < which.size(); ++i) {
     pg::CheckInterrupts();
+    pg::Proceed();
     prefetch_entry(i + 8);
     prefetch_bytes(i + 4);
     filler.Fill(which[i], *entries[static_cast<size_t>(which[i])], problems);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pg/guard.h"
+#include "pg/meanwhile.h"
 #include "pg/tuplestore.h"
 
 namespace prm::pg {
@@ -16,6 +17,7 @@ void ForEachRow(TupleDesc desc, Tuplestore &rows, Visit visit) {
   });
   while (Call([&] { return tuplestore_gettupleslot(rows.get(), true, false, slot); })) {
     CheckInterrupts();
+    Proceed();
     Call([&] { slot_getallattrs(slot); });
     visit(slot);
   }

@@ -154,6 +154,7 @@ Result<Reply> Connection::Command(std::initializer_list<Bytes> arguments, const 
 void Connection::Append(const Bytes* arguments, size_t count, const ReplyLimit& limit) {
   names_.emplace_back(arguments[0]);
   if (broken_) return;
+  turns_.Append();
   guard_.Expect(limit);
   AppendLength(output_, '*', count);
   for (size_t i = 0; i < count; ++i) {
@@ -163,8 +164,17 @@ void Connection::Append(const Bytes* arguments, size_t count, const ReplyLimit& 
   }
 }
 
+void Connection::EndTurn() {
+  if (!broken_) turns_.End(output_gone_ + output_.size());
+}
+
 void Connection::Flush() {
   if (!broken_) WriteSome();
+}
+
+void Connection::Proceed(uint64_t most_held) {
+  if (broken_ || (pending() == 0 && output_.empty()) || reader_.held() >= most_held) return;
+  if (ReadSome().ok()) WriteSome();
 }
 
 Result<Reply> Connection::Receive() { return Receive(nullptr); }
@@ -184,6 +194,7 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
     Result<bool> read = ReadSome();
     if (!read.ok()) return read.error();
     if (read.value()) {
+      WriteSome();  // so that Redis goes on while the replies are looked at
       PRM_RETURN_IF_ERROR(ReadReply(reply));
     } else if (!wrote) {
       if (!progress) progress.emplace(options_.command_timeout_ms);
@@ -194,11 +205,22 @@ Result<Reply> Connection::Receive(const Deadline* deadline) {
     }
     progress.reset();
   }
-  last_name_ = std::move(names_.front());
-  names_.pop_front();
+  EndCommand();
   if (!reply->IsStatus() && !reply->IsError() && IsAnsweredByStatus(last_name_))
     return Break(UnknownReply(last_name_));
   return std::move(*reply);
+}
+
+void Connection::EndCommand() {
+  last_name_ = std::move(names_.front());
+  names_.pop_front();
+}
+
+std::optional<Reply> Connection::TakeArrived() {
+  std::optional<Reply> reply;
+  if (!HasArrived() || !ReadReply(reply).ok() || !reply) return {};
+  EndCommand();
+  return reply;
 }
 
 bool Connection::HasArrived() {
@@ -225,8 +247,10 @@ Status Connection::ReadReply(std::optional<Reply>& reply) {
 }
 
 Status Connection::Feed(const char* bytes, size_t size) {
-  const Status passed = guard_.Take(
-      bytes, size, [this](const char* part, size_t part_size) { return reader_.Feed(part, part_size); });
+  const Status passed = guard_.Take(bytes, size, [this](const char* part, size_t part_size) {
+    reader_.Feed(part, part_size);
+    return true;
+  });
   return passed.ok() ? Status() : Status(Refuse(passed.error()));
 }
 
@@ -302,24 +326,32 @@ Result<std::optional<Reply>> Connection::ReceiveMessage(long wait_ms) {
 // True if bytes were sent. ReadSome reports a failure: the server's last words, such as "max number of
 // clients reached", explain more than a broken pipe.
 bool Connection::WriteSome() {
-  if (output_failed_ || output_sent_ == output_.size()) return false;
-  const IoResult result = Write(output_.data() + output_sent_, output_.size() - output_sent_);
+  const size_t end = MaySend();
+  if (output_failed_ || output_sent_ >= end) return false;
+  const IoResult result = Write(output_.data() + output_sent_, end - output_sent_);
   output_failed_ = result.state == IoState::kFailed || result.state == IoState::kClosed;
   if (result.state == IoState::kBlocked) write_waits_for_ = result.events;
   output_sent_ += result.bytes;
-  if (output_sent_ == output_.size()) {
-    output_.clear();
+  if (output_sent_ >= output_.size() - output_sent_) {  // less is left to be moved than was sent
+    output_gone_ += output_sent_;
+    output_.erase(0, output_sent_);
     output_sent_ = 0;
-    if (output_.capacity() > kKeptBufferBytes) output_.shrink_to_fit();
+    if (output_.empty() && output_.capacity() > kKeptBufferBytes) output_.shrink_to_fit();
   }
   return result.bytes > 0;
+}
+
+// How much of output_ may be sent by now.
+size_t Connection::MaySend() {
+  const uint64_t all = output_gone_ + output_.size();
+  return static_cast<size_t>(std::max(turns_.MaySend(guard_.pending(), all), output_gone_) - output_gone_);
 }
 
 // False after the deadline.
 bool Connection::WaitForProgress(const Deadline& deadline) {
   const long remaining_ms = deadline.RemainingMs();
   if (remaining_ms == 0) return false;
-  const bool want_write = !output_failed_ && output_sent_ < output_.size();
+  const bool want_write = !output_failed_ && output_sent_ < MaySend();
   WaitSocket socket{socket_.fd(), read_waits_for_ | (want_write ? write_waits_for_ : 0), 0};
   Wait(&socket, 1, remaining_ms);
   return true;

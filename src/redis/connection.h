@@ -19,6 +19,7 @@
 #include "redis/reply_reader.h"
 #include "redis/socket.h"
 #include "redis/tls.h"
+#include "redis/turn_window.h"
 #include "redis/waiter.h"
 
 namespace prm::redis {
@@ -63,9 +64,21 @@ class Connection {
     Append(arguments.begin(), arguments.size(), limit);
   }
 
+  // Redis works through what it has read of one client, 16 kB or from 7.0 on 32, before it looks at the next
+  // one. So that others need not wait for long, commands can be divided into turns, of which only a few are
+  // under way at a time. This ends one with the commands appended so far.
+  void EndTurn();
+
+  // At most so many turns are under way, at least one; at first it is one.
+  void AllowTurns(size_t turns) { turns_.Allow(turns); }
+
   // Sends what the socket takes without waiting, so that Redis can work while the caller is busy. The next
   // Receive reports a failure.
   void Flush();
+
+  // Takes what has arrived and sends what may follow it, without waiting or calling the waiter; nothing, once
+  // so many bytes have been taken for which there was no Receive. The next Receive reports a failure.
+  void Proceed(uint64_t most_held);
 
   // Receives the reply to the oldest pending command, waiting for it if necessary; queued commands are sent
   // meanwhile. An error reply is a Reply too, so it does not end the pipeline. The waiter is called now and
@@ -77,6 +90,10 @@ class Connection {
 
   // Whether Receive would return at once, with a reply or an error. Takes what has arrived, without waiting.
   bool HasArrived();
+
+  // The reply to the oldest pending command, if it has arrived; none also after a failure, which the next
+  // Receive reports. Neither waits nor calls the waiter.
+  std::optional<Reply> TakeArrived();
 
   // After PSYNC come bytes, no longer commands and replies. SendRaw queues bytes as they are; ReadRaw sends
   // what is queued and waits for at least one byte, of which it copies at most `size`. With wait_ms it waits
@@ -131,10 +148,12 @@ class Connection {
   Status Greet(const ConnectionOptions& options, const Deadline& deadline);
   Result<Reply> Receive(const Deadline* deadline);
   Status ReadReply(std::optional<Reply>& reply);
+  void EndCommand();
   Status Feed(const char* bytes, size_t size);
   Result<size_t> ReadBytes(char* to, size_t size);
   Result<bool> ReadSome();
   bool WriteSome();
+  size_t MaySend();
   bool WaitForProgress(const Deadline& deadline);
   Error TimedOut(const std::string& lacking, const Deadline& deadline);
   void Wait(WaitSocket* sockets, size_t count, long timeout_ms);
@@ -164,6 +183,8 @@ class Connection {
   std::optional<Deadline> raw_silence_;  // of ReadRaw and ReceiveMessage, since the last byte
   std::string output_;                   // commands, of which output_sent_ bytes are sent
   size_t output_sent_ = 0;
+  uint64_t output_gone_ = 0;       // bytes that were in it before
+  TurnWindow turns_;               // of what was and is in it
   bool output_failed_ = false;     // sending has failed, but there may still be replies to read
   std::deque<std::string> names_;  // of the commands without a reply, oldest first
   std::string last_name_;          // of the command whose reply was received last

@@ -9,8 +9,13 @@ namespace prm::redis {
 
 namespace {
 
-// Longer strings go to hiredis, which need not hold them twice.
+// Longer strings go to hiredis unless they have come whole: it need not hold them twice.
 constexpr size_t kMostSimpleBytes = size_t{64} << 10;
+
+// hiredis gets bytes in pieces that begin with so many and double up to so many: what is behind a reply was
+// copied in vain.
+constexpr size_t kFirstPieceBytes = 256;
+constexpr size_t kMostPieceBytes = size_t{64} << 10;
 
 // A line with a number of 64 bits is shorter.
 constexpr size_t kMostNumberBytes = 24;
@@ -33,24 +38,30 @@ OwnedReply MakeReply(int type, Bytes text) {
 
 }  // namespace
 
-bool ReplyReader::Feed(const char* bytes, size_t size) {
-  if (hiredis_begun_) return FeedHiredis(bytes, size);
-  input_.erase(0, taken_);
-  taken_ = 0;
+void ReplyReader::Feed(const char* bytes, size_t size) {
+  if (taken_ >= input_.size() - taken_) {  // otherwise it would be moved again and again
+    input_.erase(0, taken_);
+    taken_ = 0;
+  }
   input_.append(bytes, size);
-  return true;
 }
 
 OwnedReply ReplyReader::Next() {
+  OwnedReply reply;
   if (!hiredis_begun_) {
-    OwnedReply reply;
     if (TakeSimple(reply) != Found::kOther) return reply;
-    if (!FeedHiredis(input_.data() + taken_, input_.size() - taken_)) return nullptr;
-    input_.clear();
-    taken_ = 0;
     hiredis_begun_ = true;
+    piece_ = kFirstPieceBytes;
   }
-  return NextOfHiredis();
+  while (!reply && taken_ < input_.size() && problem() == Problem::kNone) {
+    const size_t size = std::min(piece_, input_.size() - taken_);
+    if (!FeedHiredis(input_.data() + taken_, size)) return nullptr;
+    taken_ += size;
+    piece_ = std::min(2 * piece_, kMostPieceBytes);
+    reply = NextOfHiredis();
+  }
+  DropTaken();
+  return reply;
 }
 
 ReplyReader::Found ReplyReader::TakeSimple(OwnedReply& reply) {
@@ -82,17 +93,20 @@ ReplyReader::Found ReplyReader::TakeSimple(OwnedReply& reply) {
     reply = MakeReply(REDIS_REPLY_NIL, {});
     taken_ += begin;
   } else {
-    if (number < 0 || number > static_cast<int64_t>(kMostSimpleBytes)) return Found::kOther;
+    if (number < 0) return Found::kOther;
     const auto length = static_cast<size_t>(number);
-    if (bytes.size() < begin + length + 2) return Found::kPart;
+    if (bytes.size() < begin + length + 2) return length > kMostSimpleBytes ? Found::kOther : Found::kPart;
     reply = MakeReply(REDIS_REPLY_STRING, bytes.substr(begin, length));
     taken_ += begin + length + 2;
   }
-  if (taken_ == input_.size()) {
-    input_.clear();
-    taken_ = 0;
-  }
+  DropTaken();
   return Found::kReply;
+}
+
+void ReplyReader::DropTaken() {
+  if (taken_ < input_.size()) return;
+  input_.clear();
+  taken_ = 0;
 }
 
 bool ReplyReader::FeedHiredis(const char* bytes, size_t size) {
@@ -111,8 +125,9 @@ OwnedReply ReplyReader::NextOfHiredis() {
   if (redisReaderGetReply(hiredis_.get(), &parsed) != REDIS_OK || parsed == nullptr) return nullptr;
   OwnedReply reply(static_cast<redisReply*>(parsed));
   hiredis_begun_ = false;
-  input_.assign(hiredis_->buf + hiredis_->pos, hiredis_->len - hiredis_->pos);
-  if (!input_.empty() || hiredis_peak_ > kKeptBufferBytes) hiredis_.reset();
+  const size_t behind = hiredis_->len - hiredis_->pos;  // at the end of the last piece
+  taken_ -= behind;
+  if (behind > 0 || hiredis_peak_ > kKeptBufferBytes) hiredis_.reset();
   hiredis_peak_ = 0;
   return reply;
 }

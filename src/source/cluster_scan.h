@@ -57,6 +57,10 @@ class ClusterScan : public Source {
   // an exception the source is unusable, like a ScanSource.
   Result<bool> Next(Batch& batch) override;
 
+  void Proceed() noexcept override {
+    if (scan_ != nullptr) scan_->Proceed();
+  }
+
   // Whether the scan began at the start because the position given to Open is not one of this cluster.
   bool restarted() const { return restarted_; }
 

@@ -1,6 +1,7 @@
 #include "source/scan.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "core/printable.h"
@@ -24,6 +25,27 @@ constexpr int64_t kLeastHeadroom = 1024 * 1024;
 // The reply to SCAN counts too: this many bytes per name.
 constexpr int64_t kBytesPerName = 128;
 
+// What Redis does for a scan before it looks at other clients. With half of it the session would have to look
+// at its answers so often that runs take longer.
+constexpr std::chrono::microseconds kTurn{80};
+
+// So many turns are under way: while the answers to one are read Redis needs others. Over a network there are
+// as many more as it takes to keep Redis busy.
+constexpr size_t kTurns = 4;
+
+// What Redis takes for commands, measured with 7.0 on two cores of an Intel Xeon: docs/performance.md.
+constexpr std::chrono::microseconds kExpiryTime{1};
+constexpr std::chrono::microseconds kSizeTime{1};
+constexpr std::chrono::microseconds kValueTime{2};
+constexpr uint64_t kBytesPerMicrosecond = 1024;
+
+// If Proceed is called less often, Redis would be without work for much of the time.
+constexpr std::chrono::microseconds kProceedsEvery{300};
+
+// In so many batches, one after the other. The first one prepares what others have, and any can wait for a
+// lock.
+constexpr int kSeldomBatches = 2;
+
 uint64_t BytesOf(const Entry& entry) { return entry.key.size() + PayloadSize(entry); }
 
 // Whether INFO is that of the one process of Redis or Valkey whose keys are read. A proxy before several
@@ -44,6 +66,7 @@ ScanSource::ScanSource(redis::Connection& connection, const ScanOptions& options
       options_(options),
       filter_(filter),
       rate_(options.max_rate),
+      has_short_turns_(options.lets_proceed),
       recent_(RandomSipKey()) {}
 
 Result<std::unique_ptr<ScanSource>> ScanSource::Open(redis::Connection& connection,
@@ -80,7 +103,9 @@ Status ScanSource::Prepare(const std::string& position) {
   if (may_be_calm_ && options_.listed == nullptr) OpenNamesLink();
 
   // New in Redis 7.2. Without it reading makes keys look recently used, which affects eviction.
+  const Clock::time_point asked = Clock::now();
   const Result<redis::Reply> no_touch = connection_.Command({"CLIENT", "NO-TOUCH", "ON"});
+  Clock::duration round_trip = Clock::now() - asked;
   if (!no_touch.ok() && !IsMissingCommand(no_touch.error())) return no_touch.error();
 
   const Result<ServerAbilities> server = FindAbilities(connection_, info.ok() ? &info.value() : nullptr);
@@ -90,7 +115,10 @@ Status ScanSource::Prepare(const std::string& position) {
   values_.emplace(connection_, server_,
                   std::min({kPieceBytes, options_.bytes_in_flight, options_.max_reply_bytes}),
                   options_.max_value_bytes, options_.make_spool);
+  const Clock::time_point asked_again = Clock::now();
   const Result<bool> getrange = MayUse(connection_, {"GETRANGE", "", "0", "0"});
+  round_trip = std::min(round_trip, Clock::now() - asked_again);
+  connection_.AllowTurns(kTurns + static_cast<size_t>(round_trip / kTurn));
   if (!getrange.ok()) return getrange.error();
   has_getrange_ = getrange.value();
 
@@ -145,6 +173,12 @@ Status ScanSource::FitHeadroom(const redis::ServerInfo& info) {
 
 Result<bool> ScanSource::Next(Batch& batch) {
   if (dead_) return *dead_;
+  if (lacked_memory_) throw std::bad_alloc();
+  if (returned_at_ && options_.lets_proceed) {
+    const bool was_often = Clock::now() - *returned_at_ < kProceedsEvery * (proceeded_ + 1);
+    seldom_ = was_often ? 0 : seldom_ + 1;
+    has_short_turns_ = seldom_ < kSeldomBatches;
+  }
   // Stays set if a wait or the filter throws: the entries taken so far would be missing from the next batch.
   dead_ = Error{ErrorCode::kConnectionFailure, "the scan was interrupted", {}, {}};
   batch.entries.clear();
@@ -159,9 +193,22 @@ Result<bool> ScanSource::Next(Batch& batch) {
   batch.unknown_version = std::exchange(unknown_version_, std::nullopt);
   const bool advanced = std::exchange(moved_, false) || !batch.entries.empty();
   const Status status = WorkAhead();
+  returned_at_ = Clock::now();
+  proceeded_ = 0;
   dead_.reset();
   if (!status.ok()) dead_ = status.error();  // of no concern to this batch
   return advanced;
+}
+
+void ScanSource::Proceed() noexcept {
+  if (dead_ || lacked_memory_) return;
+  ++proceeded_;
+  try {
+    connection_.Proceed(MostReplyBytes());
+    WalkAhead();
+  } catch (...) {  // an error with words would need memory, too
+    lacked_memory_ = true;
+  }
 }
 
 // Moves finished entries to the batch, in the order of SCAN. True when the batch is complete.
@@ -175,7 +222,7 @@ bool ScanSource::Collect(Batch& batch) {
       page_ends_.pop_front();
       if (PageEndsBatch(batch, names)) return true;
     }
-    if (slots_.empty()) return false;
+    if (page_ends_.empty()) return false;
     // A resumed scan would read a split page again.
     const bool cuts_page =
         batch.entries.size() + (page_ends_.front().end - first_slot_) > options_.batch_keys;
@@ -240,7 +287,8 @@ Status ScanSource::WorkAhead() {
   };
   while (!requests_.empty() && is_next() && held_bytes_ < options_.bytes_in_flight)
     PRM_RETURN_IF_ERROR(Answer());
-  if (NamesAreDue() && names_link_->HasArrived()) PRM_RETURN_IF_ERROR(AnswerScan());
+  while (slots_.size() < kBatchesAhead * options_.batch_keys && NamesHaveCome())
+    PRM_RETURN_IF_ERROR(AnswerScan());
   if (PlanDumps()) PlanGetranges();
   AskInfoNowAndThen();
   PlanNames();
@@ -268,7 +316,7 @@ bool ScanSource::PlanDumps() {
 }
 
 void ScanSource::PlanGetranges() {
-  for (; next_named_ < end_slot(); ++next_named_) {
+  for (const uint64_t end = EndOfValues(); next_named_ < end; ++next_named_) {
     Slot& slot = At(next_named_);
     if (slot.stage != Stage::kNamed) continue;
     if (!ShouldGetrange(slot, next_named_)) {
@@ -281,6 +329,18 @@ void ScanSource::PlanGetranges() {
     }
     slot.stage = Stage::kSizing;
   }
+}
+
+// Up to which slot values may be asked for. Those of a page wait until it has come, as a batch has pages that
+// have.
+uint64_t ScanSource::EndOfValues() const {
+  if (page_ends_.empty()) return first_slot_;
+  return std::min(page_ends_.back().end, first_slot_ + kValuesAhead * options_.batch_keys);
+}
+
+// How many bytes of values may be held beside those in slots_ while the caller is busy.
+uint64_t ScanSource::MostReplyBytes() const {
+  return options_.bytes_in_flight - std::min(held_bytes_ + bytes_in_steps_, options_.bytes_in_flight);
 }
 
 // A value that GETRANGE settles must be within max_value_bytes for certain.
@@ -304,6 +364,7 @@ void ScanSource::AskSize(uint64_t slot) {
     connection_.Append({"STRLEN", key});
   }
   requests_.push_back({has_memory_usage_ ? Command::kMemoryUsage : Command::kStrlen, slot});
+  EndTurnAfter(kSizeTime);
 }
 
 void ScanSource::AskValue(Command command, uint64_t number) {
@@ -323,6 +384,17 @@ void ScanSource::AskValue(Command command, uint64_t number) {
   }
   if (request.expiry_reads != ExpiryReads::kNone) expiries_->Ask(key);
   requests_.push_back(request);
+  const uint64_t bytes = command == Command::kDump ? slot.size : 0;
+  EndTurnAfter(kValueTime + static_cast<int>(request.expiry_reads) * kExpiryTime +
+               std::chrono::microseconds(bytes / kBytesPerMicrosecond));
+}
+
+// Counts what has just been asked for, and takes Redis that long.
+void ScanSource::EndTurnAfter(std::chrono::microseconds time) {
+  turn_ += time;
+  if (!has_short_turns_ || turn_ < kTurn) return;
+  connection_.EndTurn();
+  turn_ = {};
 }
 
 }  // namespace prm::source

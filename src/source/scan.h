@@ -19,6 +19,7 @@
 // (scan_calm.cpp).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -70,6 +71,7 @@ struct ScanOptions {
   long max_rate = 0;                    // names per second; 0: no limit
   uint64_t max_value_bytes = uint64_t{512} << 20;  // larger values are kTooLarge
   MakeSpool make_spool;                            // for large collections; none: they are held in memory
+  bool lets_proceed = false;                       // the caller calls Proceed
   // Called when the filter has seen the names of a page, with the cursor of the next one.
   std::function<void(const std::string& cursor)> end_page;
 };
@@ -85,10 +87,15 @@ struct ScanOptions {
 // unknown version or type, is read in pieces (ValueReader), with nothing else in flight. Where the commands
 // for that are refused too, DUMP has to do.
 //
-// SCAN holds up every other client of Redis, so it goes in short steps. It has a connection of its own, as
-// the answer to each step would otherwise wait behind the values that have been asked for. Behind a proxy
-// that connection might lead to another server: there, and where a second one is refused, values and names
-// share the connection, and a step is scan_count names.
+// SCAN holds up every other client of Redis, so that a page comes in short steps. It has a connection of its
+// own, as the answer to each step would otherwise wait behind the values that have been asked for. Behind a
+// proxy that connection might lead to another server: there, and where a second one is refused, values and
+// names share the connection, and a step is a page. A page has the same names however long its steps are:
+// batches end where pages do, and rows are found fastest if the next run has the same batches.
+//
+// Values hold up other clients as well, so they are asked for in short turns (Connection::EndTurn). As a turn
+// follows when one has been answered, Redis has work only as long as somebody looks: for a caller that does
+// not call Proceed often enough, a step is a page and all values of a batch are asked for at once.
 //
 // If the server evicts keys when its memory is full, at most an eighth of the free memory is asked for at a
 // time, whatever the options say.
@@ -112,6 +119,10 @@ class ScanSource : public Source {
   // carries the key in its detail.
   Result<bool> Next(Batch& batch) override;
 
+  // Takes what has arrived of values, up to bytes_in_flight, and SCAN goes on. Calls neither the filter nor
+  // the waiter. Where there is no memory for it, Next throws std::bad_alloc, as it does itself.
+  void Proceed() noexcept override;
+
   // Whether the scan began at the start because the position given to Open is not valid for this server.
   bool restarted() const { return restarted_; }
 
@@ -122,12 +133,18 @@ class ScanSource : public Source {
   uint64_t duplicates() const { return duplicates_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   // The bytes that GETRANGE asks for. Charged to bytes_in_flight, so that a longer piece leaves fewer keys
   // under way: with this one and the default 8 MB it is more than a batch.
   static constexpr uint64_t kProbeBytes = kShortStringLimit;
 
   // The number of batches of names in flight, see WorkAhead.
   static constexpr size_t kBatchesAhead = 4;
+
+  // The number of batches whose values are asked for: the one that the caller needs next, and another one, so
+  // that Redis has work until that has been returned.
+  static constexpr size_t kValuesAhead = 2;
 
   // The size of the pieces of large values.
   static constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
@@ -176,6 +193,14 @@ class ScanSource : public Source {
     uint64_t end;        // where the page ended, in the order of SCAN; 0: at the end of the table
   };
 
+  // An answer to SCAN whose names have not been taken.
+  struct Step {
+    redis::Reply reply;
+    uint64_t names;
+    uint64_t bytes;  // of the names
+    bool ends_page;
+  };
+
   // The end of the entries of a page of SCAN, and the position once they have been returned.
   struct PageEnd {
     uint64_t end;  // number of the first slot after the page
@@ -212,6 +237,11 @@ class ScanSource : public Source {
   bool PageEndsBatch(const Batch& batch, uint64_t names);
   void OpenNamesLink();
   bool HasNames();
+  bool NamesHaveCome();
+  void WalkAhead();
+  long NamesOfPage() const;
+  void AskNames(Bytes cursor);
+  Step ToStep(redis::Reply reply);
   bool NamesAreDue() const;
   bool NamesGoFirst() const;
   void PlanNames();
@@ -223,6 +253,7 @@ class ScanSource : public Source {
   bool Reserve(uint64_t bytes);
   void AskSize(uint64_t slot);
   void AskValue(Command command, uint64_t slot);
+  void EndTurnAfter(std::chrono::microseconds time);
 
   void AskInfo(bool begins);
   void AskInfoNowAndThen();
@@ -232,7 +263,7 @@ class ScanSource : public Source {
   void Settle(Slot& slot, const Request& request);
 
   Status Answer();
-  Result<redis::Reply> ReceiveNames();
+  Result<Step> ReceiveNames();
   Status AnswerScan();
   Status AnswerGetrange(const Request& request);
   Status AnswerSize(const Request& request);
@@ -251,7 +282,7 @@ class ScanSource : public Source {
   void BeginEdge(Bytes cursor, const redis::ReplyView& names);
   void LookBeyond(Bytes cursor, const redis::ReplyView& names);
   void EndShare();
-  void EndPage(size_t names, bool db_done);
+  void EndPage(bool db_done);
   void TakeName(Bytes name, const Hash128& hash);
 
   static bool IsForValue(Command command) {
@@ -259,6 +290,8 @@ class ScanSource : public Source {
   }
   Slot& At(uint64_t slot) { return slots_[slot - first_slot_]; }
   uint64_t end_slot() const { return first_slot_ + slots_.size(); }
+  uint64_t EndOfValues() const;
+  uint64_t MostReplyBytes() const;
 
   redis::Connection& connection_;
   ScanOptions options_;
@@ -293,9 +326,21 @@ class ScanSource : public Source {
   size_t listed_page_ = 0;  // the next of options_.listed
   bool selected_ = false;
   RateCeiling rate_;
-  bool scanning_ = false;  // a SCAN has not been answered
+  bool scanning_ = false;   // names have been asked for that have not been taken
+  long asked_names_ = 0;    // the last COUNT
+  uint64_t scanned_ = 0;    // names that came of the page that SCAN is in
+  std::deque<Step> steps_;  // answers to SCAN whose names have not been taken, oldest first
+  uint64_t names_in_steps_ = 0;
+  uint64_t bytes_in_steps_ = 0;
+  uint64_t taken_ = 0;  // names since the last end of a page
   std::unique_ptr<redis::Connection> names_link_;
-  int looks_skipped_ = 0;  // see HasNames
+  int looks_skipped_ = 0;                         // see HasNames
+  std::chrono::microseconds turn_{0};             // what the commands since the last end of a turn take
+  std::optional<Clock::time_point> returned_at_;  // when Next last did
+  int proceeded_ = 0;                             // times since then
+  int seldom_ = 0;                                // batches since it was called often enough
+  bool has_short_turns_;                          // as Proceed is called often enough, so far
+  bool lacked_memory_ = false;                    // in Proceed
   std::optional<Edge> edge_;
   std::string run_id_;
   RecentNames recent_;

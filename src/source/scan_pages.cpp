@@ -12,10 +12,9 @@ namespace {
 // The number of names that are looked for ahead: see RecentNames.
 constexpr size_t kNamesAhead = 16;
 
-// COUNT of SCAN where names have a connection of their own: Redis takes about a millisecond for it. With
-// fewer, names of the next batch would not be there in time, as they are taken only while the values of this
-// one come in.
-constexpr long kNamesOfStep = 1000;
+// Where names have a connection of their own. Redis takes about a millisecond for so many names.
+constexpr long kNamesOfPage = 1000;
+constexpr long kNamesOfShortStep = 100;
 
 // After so many replies to other commands it is time to see whether names have arrived: the look costs a
 // system call.
@@ -34,18 +33,71 @@ void ScanSource::OpenNamesLink() {
   if (info.ok() && info.value().run_id() == run_id_) names_link_ = std::move(link.value());
 }
 
-// Whether names have arrived over their own connection.
+// Looks now and then whether names have arrived over their own connection, and lets values proceed.
 bool ScanSource::HasNames() {
-  if (!scanning_ || names_link_ == nullptr || ++looks_skipped_ < kLooksSkipped) return false;
+  if (++looks_skipped_ < kLooksSkipped) return false;
   looks_skipped_ = 0;
-  return names_link_->HasArrived();
+  connection_.Proceed(MostReplyBytes());
+  return NamesHaveCome();
+}
+
+// Whether AnswerScan has names, or an error, at once.
+bool ScanSource::NamesHaveCome() {
+  return scanning_ && names_link_ != nullptr && (!steps_.empty() || names_link_->HasArrived());
+}
+
+// SCAN walks on, though the names of the step before have not been taken. The answer to SELECT comes first.
+void ScanSource::WalkAhead() {
+  if (names_link_ == nullptr || options_.max_rate > 0 || edge_ || names_link_->pending() != 1 ||
+      names_in_steps_ >= options_.batch_keys ||
+      slots_.size() + names_in_steps_ >= kBatchesAhead * options_.batch_keys ||
+      held_bytes_ + bytes_in_steps_ >= options_.bytes_in_flight)
+    return;
+  std::optional<redis::Reply> reply = names_link_->TakeArrived();
+  if (!reply) return;
+  Step& step = steps_.emplace_back(ToStep(std::move(*reply)));
+  // AnswerScan says what is wrong with it.
+  const Bytes cursor = step.reply.size() == 2 ? step.reply.element(0).String().value_or("") : Bytes();
+  const bool goes_on =
+      IsCursor(cursor) && cursor != "0" &&
+      (options_.share.bits == 0 || options_.share.IsLast() || options_.share.GoesOnAt(cursor));
+  if (goes_on) AskNames(cursor);
+  for (size_t i = 0; i < step.names; ++i)
+    step.bytes += step.reply.element(1).element(i).String().value_or("").size();
+  names_in_steps_ += step.names;
+  bytes_in_steps_ += step.bytes;
+}
+
+long ScanSource::NamesOfPage() const {
+  return names_link_ != nullptr ? std::min(options_.scan_count, kNamesOfPage) : options_.scan_count;
+}
+
+// SCAN stops at the first bucket with which a step has as many names as were asked for. So a page ends there
+// whatever its steps are.
+void ScanSource::AskNames(Bytes cursor) {
+  asked_names_ = NamesOfPage() - static_cast<long>(scanned_);
+  if (names_link_ != nullptr && has_short_turns_) asked_names_ = std::min(asked_names_, kNamesOfShortStep);
+  redis::Connection& link = names_link_ != nullptr ? *names_link_ : connection_;
+  link.Append({"SCAN", cursor, "COUNT", std::to_string(asked_names_)}, kNamesLimit);
+  if (names_link_ != nullptr) link.Flush();
+}
+
+// In the order in which answers to SCAN come. A page also ends where there are few names in many buckets,
+// and with each step over a connection that values share: a proxy may take COUNT as it likes.
+ScanSource::Step ScanSource::ToStep(redis::Reply reply) {
+  const uint64_t names = reply.size() == 2 ? reply.element(1).size() : 0;
+  scanned_ += names;
+  const bool ends = names_link_ == nullptr || scanned_ >= static_cast<uint64_t>(NamesOfPage()) ||
+                    names < static_cast<uint64_t>(asked_names_) / 2;
+  if (ends) scanned_ = 0;
+  return {std::move(reply), names, 0, ends};
 }
 
 // Whether names of the next batch are lacking, and have been asked for over their own connection. Where few
 // are wanted, pages that wait for a proof must not become more than a batch of names.
 bool ScanSource::NamesAreDue() const {
   return names_link_ != nullptr && scanning_ && slots_.size() < options_.batch_keys &&
-         page_ends_.size() * static_cast<size_t>(kNamesOfStep) < options_.batch_names;
+         page_ends_.size() * static_cast<size_t>(NamesOfPage()) < options_.batch_names;
 }
 
 // Whether Redis has enough to do for now: it takes a step of SCAN and what another connection has sent in
@@ -65,12 +117,13 @@ void ScanSource::PlanNames() {
     if (names_link_ != nullptr)
       names_link_->Append({"SELECT", std::to_string(options_.databases[db_index_])});
     selected_ = true;
+    scanned_ = 0;
     activity_.reset();
     activity_db_ = options_.databases[db_index_];
     expiry_reads_ = ExpiryReads::kTwice;
     if (may_be_calm_) AskInfo(true);
-  } else if (slots_.size() >= kBatchesAhead * options_.batch_keys ||
-             held_bytes_ >= options_.bytes_in_flight) {
+  } else if (!page_ends_.empty() && (slots_.size() >= kBatchesAhead * options_.batch_keys ||
+                                     held_bytes_ >= options_.bytes_in_flight)) {
     return;
   }
   if (options_.listed != nullptr) {
@@ -81,14 +134,8 @@ void ScanSource::PlanNames() {
   }
   if (rate_.WaitMs() > 0) return;
   const std::string& cursor = edge_ ? edge_->cursor : cursor_;
-  if (names_link_ != nullptr) {
-    const long count = std::min(options_.scan_count, kNamesOfStep);
-    names_link_->Append({"SCAN", cursor, "COUNT", std::to_string(count)}, kNamesLimit);
-    names_link_->Flush();
-  } else {
-    connection_.Append({"SCAN", cursor, "COUNT", std::to_string(options_.scan_count)}, kNamesLimit);
-    requests_.push_back({Command::kScan, 0});
-  }
+  AskNames(cursor);
+  if (names_link_ == nullptr) requests_.push_back({Command::kScan, 0});
   scanning_ = true;
 }
 
@@ -109,7 +156,7 @@ void ScanSource::TakeListed() {
   const std::vector<NamesPage>& pages = options_.listed->pages;
   const int db = options_.databases[db_index_];
   while (listed_page_ < pages.size() && pages[listed_page_].db < db) ++listed_page_;
-  if (listed_page_ == pages.size() || pages[listed_page_].db > db) return EndPage(0, true);
+  if (listed_page_ == pages.size() || pages[listed_page_].db > db) return EndPage(true);
   const NamesPage& page = pages[listed_page_++];
   size_t begin = 0;
   for (const size_t end : page.ends) {
@@ -117,31 +164,42 @@ void ScanSource::TakeListed() {
     TakeName(name, recent_.Look(name));
     begin = end;
   }
+  taken_ += page.ends.size();
   cursor_ = page.cursor;
-  EndPage(page.ends.size(), cursor_ == "0");
+  EndPage(cursor_ == "0");
 }
 
 // The answer to SCAN, and before it that to SELECT, which the other connection is asked, too.
-Result<redis::Reply> ScanSource::ReceiveNames() {
+Result<ScanSource::Step> ScanSource::ReceiveNames() {
   redis::Connection& link = names_link_ != nullptr ? *names_link_ : connection_;
+  if (!steps_.empty()) {
+    Step step = std::move(steps_.front());
+    steps_.pop_front();
+    names_in_steps_ -= step.names;
+    bytes_in_steps_ -= step.bytes;
+    return step;
+  }
   while (names_link_ != nullptr && link.pending() > 1) {
-    Result<redis::Reply> selected = link.Receive();
-    if (!selected.ok()) return selected;
+    const Result<redis::Reply> selected = link.Receive();
+    if (!selected.ok()) return selected.error();
     if (selected.value().IsError()) return link.ToError(selected.value());
   }
-  return link.Receive();
+  Result<redis::Reply> reply = link.Receive();
+  if (!reply.ok()) return reply.error();
+  return ToStep(std::move(reply.value()));
 }
 
 Status ScanSource::AnswerScan() {
-  const Result<redis::Reply> received = ReceiveNames();
+  const Result<Step> received = ReceiveNames();
   if (!received.ok() && names_link_ != nullptr) {
     // Redis may close a connection that was idle for long. The names are asked for again, over the other one.
     names_link_.reset();
     scanning_ = false;
     return {};
   }
+  scanning_ = !steps_.empty() || (names_link_ != nullptr && names_link_->pending() > 0);
   if (!received.ok()) return ForNames(received.error());
-  const redis::Reply& reply = received.value();
+  const redis::Reply& reply = received.value().reply;
   if (reply.IsError()) return connection_.ToError(reply.ErrorText(), "SCAN");
   const Bytes cursor = reply.element(0).String().value_or("");
   const redis::ReplyView names = reply.element(1);
@@ -149,8 +207,8 @@ Status ScanSource::AnswerScan() {
   for (size_t i = 0; i < names.size(); ++i) {
     if (!names.element(i).IsString()) return connection_.UnknownReply("SCAN");
   }
-  scanning_ = false;
   rate_.Take(names.size());
+  taken_ += names.size();
   if (options_.share.bits > 0) {
     PRM_RETURN_IF_ERROR(CheckOrder(cursor));
     if (edge_) {
@@ -174,7 +232,7 @@ Status ScanSource::AnswerScan() {
     if (i >= kNamesAhead) TakeName(*names.element(i - kNamesAhead).String(), hash);
     if (i < names.size()) hash = recent_.Look(*names.element(i).String());
   }
-  EndPage(names.size(), ends);
+  if (ends || received.value().ends_page) EndPage(ends);
   return {};
 }
 
@@ -212,14 +270,14 @@ void ScanSource::EndShare() {
     else
       TakeName(name, recent_.Look(name));
   }
-  EndPage(edge.names.size(), true);
+  EndPage(true);
 }
 
-void ScanSource::EndPage(size_t names, bool db_done) {
+void ScanSource::EndPage(bool db_done) {
   if (options_.end_page) options_.end_page(db_done ? "0" : cursor_);
   if (db_done) cursor_ = options_.share.Start();
-  page_ends_.push_back(
-      {end_slot(), names, ScanPosition{run_id_, options_.databases[db_index_], cursor_, db_done}});
+  page_ends_.push_back({end_slot(), std::exchange(taken_, 0),
+                        ScanPosition{run_id_, options_.databases[db_index_], cursor_, db_done}});
   if (db_done) {
     ++db_index_;
     selected_ = false;

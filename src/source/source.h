@@ -46,6 +46,10 @@ class Source {
   // Fills the next batch; false when there is none left. A batch may have no entries (only the position
   // moved).
   virtual Result<bool> Next(Batch& batch) = 0;
+
+  // To be called now and then while a batch is being used, so that the next one comes meanwhile. Returns at
+  // once, and never fails: Next reports what is wrong.
+  virtual void Proceed() noexcept {}
 };
 
 }  // namespace prm::source

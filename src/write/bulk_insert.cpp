@@ -1,6 +1,7 @@
 #include "write/bulk_insert.h"
 
 #include "mapping/mapping_query.h"
+#include "pg/meanwhile.h"
 #include "pg/memory.h"
 #include "pg/transaction.h"
 #include "write/key_order.h"
@@ -121,6 +122,7 @@ void InsertLateEntries(Waiting *waiting) {
       LateEntry *entry = &late->entries[n];
       index_insert(late->index, &entry->value, &entry->null, &entry->place, waiting->table->ri_RelationDesc,
                    UNIQUE_CHECK_NO, false, late->info);
+      pg::Proceed();
       if (n % kMostRows == 0) ResetPerTupleExprContext(waiting->estate);
     }
     MemoryContextSwitchTo(previous);
@@ -145,6 +147,7 @@ void Flush(Waiting *waiting) {
       entry->place = waiting->slots[i]->tts_tid;
     }
     ++waiting->stored;
+    pg::Proceed();
     if (waiting->table->ri_NumIndices > 0)
       list_free(pg::InsertIndexTuples(waiting->table, waiting->slots[i], waiting->estate));
     ExecClearTuple(waiting->slots[i]);
@@ -244,7 +247,10 @@ void InsertRows(const Request &request, ResultRelInfo *table, EState *estate, co
   TakeLateIndexes(&waiting, source, tuplestore_tuple_count(request.rows));
   OrderedRows rows;
   BeginOrderedRows(request.rows, request.desc, has_order ? &order : nullptr, &rows);
-  while (NextOrderedRow(&rows)) Add(&waiting, rows.row, source);
+  while (NextOrderedRow(&rows)) {
+    pg::Proceed();
+    Add(&waiting, rows.row, source);
+  }
   Flush(&waiting);
   EndOrderedRows(&rows);
   InsertLateEntries(&waiting);

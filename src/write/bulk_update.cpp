@@ -1,6 +1,7 @@
 #include "write/bulk_update.h"
 
 #include "pg/detoast.h"
+#include "pg/meanwhile.h"
 #include "pg/memory.h"
 #include "write/plain_table.h"
 
@@ -131,6 +132,7 @@ bool ChangeRows(const Request &request, ResultRelInfo *table, EState *estate) {
   tuplestore_rescan(request.rows);
   while (all && tuplestore_gettupleslot(request.rows, true, false, changing.row)) {
     CHECK_FOR_INTERRUPTS();
+    pg::Proceed();
     slot_getallattrs(changing.row);
     int32 const number = DatumGetInt32(changing.row->tts_values[0]);
     while (place->number < number) ++place;

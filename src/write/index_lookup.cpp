@@ -1,6 +1,7 @@
 #include "write/index_lookup.h"
 
 #include "mapping/mapping_query.h"
+#include "pg/meanwhile.h"
 #include "pg/memory.h"
 #include "pg/partition.h"
 #include "write/key_order.h"
@@ -266,6 +267,7 @@ bool LookUpRows(Tables *tables) {
   bool may = true;
   while (may && NextOrderedRow(&rows)) {
     CHECK_FOR_INTERRUPTS();
+    pg::Proceed();
     slot_getallattrs(rows.row);
     Table *table = nullptr;
     may = FindTableOf(tables, rows.row, &table);

@@ -44,7 +44,8 @@ sub scans
 {
     my ($settings) = @_;
     my $before = calls();
-    sql("SET pg_redis_migrate.batch_rows = 150; $settings; CALL redis_migrate.run('shop', workers => 1)");
+    # A page of names is then one step, whatever the pace.
+    sql("SET pg_redis_migrate.batch_rows = 100; $settings; CALL redis_migrate.run('shop', workers => 1)");
     is(last_run($node, 'shop', 'state, read, migrated, archived, balanced'), join('|', 'completed', KEYS, KEYS - 20, 20, 't'), "$settings: the sums");
     is(sql('SELECT count(*), count(*) FILTER (WHERE v = id::text) FROM rows'), join('|', (KEYS - 20) x 2), "$settings: the rows");
     return calls() - $before;

@@ -74,6 +74,99 @@ TEST_F(ConnectionTest, SendsBytesAsTheyAre) {
   EXPECT_EQ(connection->pending(), 0U);
 }
 
+// The number in a line of INFO; -1: it has none.
+int64_t Figure(test::RedisClient& client, const std::string& section, const std::string& name) {
+  const std::string info = client.String({"INFO", section});
+  const size_t at = info.find(name);
+  return at == std::string::npos ? -1 : std::stol(info.substr(at + name.size()));
+}
+
+TEST_F(ConnectionTest, RedisReadsATurnAtATime) {
+  const test::RedisServer server;
+  test::RedisClient client(server.port());
+  const auto connection = Connected(To(server.port()));
+  const auto reads = [&] { return Figure(client, "stats", "total_reads_processed:"); };  // from Redis 6.0 on
+  const int64_t before = reads();
+  const std::string large(300000, 'v');
+  for (int i = 0; i < 30; ++i) {
+    connection->Append({"ECHO", std::to_string(i)});
+    connection->Append({"ECHO", i == 7 ? large : std::string()});
+    connection->EndTurn();
+  }
+  connection->Append({"ECHO", "the rest"});
+  for (int i = 0; i < 30; ++i) {
+    EXPECT_EQ(Text(connection->Receive()), std::to_string(i));
+    EXPECT_EQ(Text(connection->Receive()), i == 7 ? large : std::string());
+  }
+  EXPECT_EQ(Text(connection->Receive()), "the rest");
+  if (before >= 0) EXPECT_GE(reads() - before, 30);
+  EXPECT_EQ(Text(connection->Command({"PING"})), "PONG");
+}
+
+TEST_F(ConnectionTest, TurnsGoOnWhileNobodyWaits) {
+  const test::RedisServer server;
+  test::RedisClient client(server.port());
+  const auto connection = Connected(To(server.port()));
+  const auto echoes = [&] { return Figure(client, "commandstats", "cmdstat_echo:calls="); };
+  const auto wait_for = [&](int64_t count) {
+    for (int i = 0; i < 5000 && echoes() < count; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  connection->Proceed(1);  // nothing is pending
+  for (const char* text : {"a", "b", "c"}) {
+    connection->Append({"ECHO", text});
+    connection->EndTurn();
+  }
+  connection->Flush();
+  wait_for(1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(echoes(), 1);
+  for (int64_t count = 2; count <= 3; ++count) {
+    for (int i = 0; i < 5000 && echoes() < count; ++i) {
+      connection->Proceed(1000);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_EQ(echoes(), count);
+  }
+  std::optional<Reply> first;
+  for (int i = 0; i < 5000 && !first; ++i) {
+    first = connection->TakeArrived();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->String(), "a");
+  EXPECT_EQ(Text(connection->Receive()), "b");
+  EXPECT_EQ(Text(connection->Receive()), "c");
+  EXPECT_FALSE(connection->TakeArrived());
+}
+
+TEST_F(ConnectionTest, HoldsNoMoreThanAllowedWhileNobodyReceives) {
+  const test::RedisServer server;
+  test::RedisClient client(server.port());
+  const auto connection = Connected(To(server.port()));
+  const std::string text(100000, 'v');
+  for (int i = 0; i < 5; ++i) {
+    connection->Append({"ECHO", text});
+    connection->EndTurn();
+  }
+  connection->Flush();
+  const auto proceed_to = [&](int64_t count, uint64_t most_held) {
+    int64_t echoes = 0;
+    for (int i = 0; i < 5000 && echoes < count; ++i) {
+      connection->Proceed(most_held);
+      echoes = Figure(client, "commandstats", "cmdstat_echo:calls=");
+    }
+    return echoes;
+  };
+  EXPECT_EQ(proceed_to(2, text.size() + 1), 2);
+  for (int i = 0; i < 50; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(proceed_to(1, text.size() + 1), 2);  // the second has not been taken whole
+  }
+  EXPECT_EQ(proceed_to(5, 10 * text.size()), 5);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(Text(connection->Receive()), text);
+}
+
 TEST_F(ConnectionTest, ReadsEveryKindOfReply) {
   const test::RedisServer server;
   const auto connection = Connected(To(server.port()));
