@@ -13,6 +13,7 @@
 #include "pg/wait.h"
 #include "rdb/dump.h"
 #include "rdb/version.h"
+#include "redis/error_words.h"
 #include "redis/info.h"
 #include "source/key_reply.h"
 
@@ -353,11 +354,11 @@ class Preflight {
     refusal_ = error.message;
     if (error.code == ErrorCode::kUnavailable) unavailable_ = error.message + " (" + error.detail + ")";
     // Redis looks at the command first, then at its keys.
-    const bool is_about_keys = error.detail.find(" key") != std::string::npos;
+    const bool is_about_keys = error.detail.find(redis::kOnKey) != std::string::npos;
     const bool is_refused = error.code == ErrorCode::kPermissionDenied;
     if (is_refused && is_about_keys) keys_refused_ = true;
     if (is_refused && !is_about_keys) return Right::kRefused;
-    return error.detail.compare(0, 11, "ERR unknown") == 0 ? Right::kUnknown : Right::kHeld;
+    return error.detail.rfind(redis::kUnknown, 0) == 0 ? Right::kUnknown : Right::kHeld;
   }
 
   // Reports a missing right. `without` says what is done instead, empty if nothing.

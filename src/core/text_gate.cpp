@@ -74,8 +74,20 @@ Unquoted AsItIs(const std::string& text) {
   return same;
 }
 
-// Marks the parts of the text that occur in the secret.
-void Mark(const Unquoted& unquoted, const std::string& secret, std::vector<bool>& marked) {
+// For each position of the text, where the words end that it lies in; 0 if it is in none.
+std::vector<size_t> EndsOf(std::initializer_list<Bytes> words, Bytes text) {
+  std::vector<size_t> ends(text.size());
+  for (const Bytes word : words) {
+    for (size_t at = text.find(word); at != Bytes::npos; at = text.find(word, at + 1)) {
+      for (size_t i = at; i < at + word.size(); ++i) ends[i] = std::max(ends[i], at + word.size());
+    }
+  }
+  return ends;
+}
+
+// Marks the parts of the text that occur in the secret, but for those within words.
+void Mark(const Unquoted& unquoted, const std::string& secret, const std::vector<size_t>& ends,
+          std::vector<bool>& marked) {
   const std::string& text = unquoted.text;
   const size_t least = std::min(kShortestRun, secret.size());
   for (size_t i = 0; i + least <= text.size(); ++i) {
@@ -88,7 +100,7 @@ void Mark(const Unquoted& unquoted, const std::string& secret, std::vector<bool>
         ++length;
       longest = std::max(longest, length);
     }
-    if (longest == 0) continue;
+    if (longest == 0 || unquoted.until[i + longest - 1] <= ends[unquoted.from[i]]) continue;
     for (size_t at = unquoted.from[i]; at < unquoted.until[i + longest - 1]; ++at) marked[at] = true;
   }
 }
@@ -105,16 +117,17 @@ TextGate::TextGate(const std::vector<std::string>& secrets) {
   }
 }
 
-std::string TextGate::Pass(Bytes text, size_t limit) const {
+std::string TextGate::Pass(Bytes text, size_t limit, std::initializer_list<Bytes> words) const {
   const Bytes shown = text.substr(0, limit);
   if (secrets_.empty()) return Printable(text, limit);
   const std::string lower = Lower(shown);
   const Unquoted as_it_is = AsItIs(lower);
   const Unquoted unquoted = Unquote(lower);
+  const std::vector<size_t> ends = EndsOf(words, shown);
   std::vector<bool> marked(lower.size());
   for (const std::string& secret : secrets_) {
-    Mark(as_it_is, secret, marked);
-    Mark(unquoted, secret, marked);
+    Mark(as_it_is, secret, ends, marked);
+    Mark(unquoted, secret, ends, marked);
   }
   std::string passed;
   for (size_t begin = 0; begin < shown.size();) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,11 @@ class TextGate {
   // The first `limit` bytes of the text as Printable shows them: ASCII, one line. "***" replaces text that
   // occurs in a secret: four or more characters in a row, in either case, also quoted or escaped, and the
   // whole of a shorter secret.
-  std::string Pass(Bytes text, size_t limit = 200) const;
+  std::string Pass(Bytes text, size_t limit = 200) const { return Pass(text, limit, {}); }
+
+  // As above, but what lies wholly within one of these words is shown: a peer says them in any case, and our
+  // code goes by them.
+  std::string Pass(Bytes text, size_t limit, std::initializer_list<Bytes> words) const;
 
   // Whether a whole secret of at least eight characters occurs in the text: for names that must not be
   // changed, such as the id of a server.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "discover/value_kind.h"
+#include "redis/error_words.h"
 #include "redis/info.h"
 #include "source/key_reply.h"
 #include "source/scan_position.h"
@@ -57,7 +58,7 @@ Result<bool> ServerSurvey::MayUse(std::initializer_list<Bytes> command, const ch
   if (code == ErrorCode::kMoved) return true;  // the error concerns the key, not the user
   if (code != ErrorCode::kPermissionDenied && code != ErrorCode::kServerError) return reply.error();
   // The user may run the command, but not on this key: Redis words the two errors differently.
-  if (reply.error().detail.find(" access ") != std::string::npos) return true;
+  if (reply.error().detail.find(redis::kToAccess) != std::string::npos) return true;
   if (name != nullptr) missing_.emplace_back(name);
   return false;
 }

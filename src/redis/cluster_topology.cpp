@@ -5,6 +5,8 @@
 #include <map>
 #include <optional>
 
+#include "redis/error_words.h"
+
 namespace prm::redis {
 
 namespace {
@@ -204,7 +206,7 @@ Result<ClusterTopology> FetchTopology(Connection& connection, const Endpoint& as
   // them: redis 7.4 src/cluster_legacy.c, addShardReplyForClusterShards.
   if (!topology.slots().all()) {
     const Result<Reply> slots = connection.Command({"CLUSTER", "SLOTS"}, kLargeReply);
-    if (!slots.ok() && slots.error().detail.find("cluster support disabled") != std::string::npos) {
+    if (!slots.ok() && slots.error().detail.find(kNoCluster) != std::string::npos) {
       return Error{ErrorCode::kInvalidArgument,
                    "Redis at " + connection.address() + " is not a node of a cluster",
                    {},

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "redis/error_words.h"
+
 namespace prm::redis {
 
 namespace {
@@ -289,7 +291,7 @@ Result<std::vector<std::string>> FetchKeys(Connection& connection,
   if (!reply.ok()) return reply.error();
   if (reply.value().IsError()) {
     const Error error = connection.ToError(reply.value());
-    if (error.detail.find("no key arguments") != std::string::npos) return std::vector<std::string>();
+    if (error.detail.find(kNoKeyArguments) != std::string::npos) return std::vector<std::string>();
     return error;
   }
   if (!reply.value().IsArray()) return connection.UnknownReply("COMMAND");

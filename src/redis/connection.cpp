@@ -18,6 +18,9 @@ constexpr size_t kReadBytes = size_t{64} << 10;
 // A buffer that has grown beyond this is freed once it is empty.
 constexpr size_t kKeptBufferBytes = size_t{1} << 20;
 
+// Bytes of an error that are shown.
+constexpr size_t kMostShown = 200;
+
 // If the server sends faster than replies are parsed, there is no wait. So after this many bytes the waiter
 // is called to check for interrupts.
 constexpr size_t kBytesBetweenWaits = size_t{1} << 20;
@@ -135,7 +138,7 @@ Status Connection::Greet(const ConnectionOptions& options, const Deadline& deadl
     // clients ...
     Error error = ToError(reply.value());
     const bool is_forbidden = error.code == ErrorCode::kPermissionDenied ||
-                              (error.code == ErrorCode::kServerError && StartsWith(error.detail, "ERR "));
+                              (error.code == ErrorCode::kServerError && StartsWith(error.detail, kError));
     if (last_name_ != "CLIENT" || !is_forbidden) return error;
   }
   return {};
@@ -411,7 +414,10 @@ Error Connection::ToError(Bytes text, Bytes command) const {
   const size_t slot = code == ErrorCode::kMoved ? words.find(' ') + 1 : 0;
   const size_t slot_end = slot > 0 ? std::min(words.find_first_not_of("0123456789", slot), words.size()) : 0;
   const Bytes kept = slot_end - slot > 5 ? Bytes() : words.substr(0, slot_end);
-  return {code, std::move(message), std::string(kept) + gate_.Pass(words.substr(kept.size())), {}};
+  std::string detail(kept);
+  detail += gate_.Pass(words.substr(kept.size()), kMostShown,
+                       {kError, kUnknown, kWithoutMulti, kNoKeyArguments, kNoCluster, kOnKey, kToAccess});
+  return {code, std::move(message), std::move(detail), {}};
 }
 
 Error Connection::UnknownReply(Bytes command) const {

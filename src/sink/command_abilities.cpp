@@ -1,5 +1,7 @@
 #include "sink/command_abilities.h"
 
+#include "redis/error_words.h"
+
 namespace prm::sink {
 namespace {
 
@@ -11,7 +13,7 @@ bool IsForbiddenCommand(Bytes error) {
   return StartsWith(error, "NOPERM") && error.find("command") != Bytes::npos;
 }
 
-bool IsUnknownCommand(Bytes error) { return StartsWith(error, "ERR unknown"); }
+bool IsUnknownCommand(Bytes error) { return StartsWith(error, redis::kUnknown); }
 
 Result<CommandAbilities> AskAbilities(redis::Connection& connection) {
   const auto knows = [&](std::initializer_list<Bytes> command) -> Result<bool> {

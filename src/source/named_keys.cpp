@@ -8,6 +8,7 @@
 #include "core/printable.h"
 #include "rdb/dump.h"
 #include "redis/cluster_slots.h"
+#include "redis/error_words.h"
 #include "redis/info.h"
 
 namespace prm::source {
@@ -49,7 +50,8 @@ Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection
   }
   // EXEC first, which is an error there: without the right to it there is no way out of MULTI.
   const auto alone = connection.Command({"EXEC"});
-  if (!alone.ok() && alone.error().detail.find("without MULTI") == std::string::npos) return alone.error();
+  if (!alone.ok() && alone.error().detail.find(redis::kWithoutMulti) == std::string::npos)
+    return alone.error();
   for (const char* command : {"MULTI", "EXEC"}) {
     const auto answered = connection.Command({command});
     if (!answered.ok()) return answered.error();

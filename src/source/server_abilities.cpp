@@ -1,5 +1,6 @@
 #include "source/server_abilities.h"
 
+#include "redis/error_words.h"
 #include "source/key_reply.h"
 
 namespace prm::source {
@@ -9,7 +10,7 @@ Result<bool> MayUse(redis::Connection& connection, std::initializer_list<Bytes> 
   if (reply.ok()) return true;
   if (reply.error().code == ErrorCode::kMoved) return true;
   if (!IsMissingCommand(reply.error())) return reply.error();
-  return reply.error().detail.find(" key") != std::string::npos;
+  return reply.error().detail.find(redis::kOnKey) != std::string::npos;
 }
 
 // If HPEXPIRETIME exists but is forbidden it counts as there: an error is better than a field that loses its
@@ -23,7 +24,7 @@ Result<ServerAbilities> FindAbilities(redis::Connection& connection, const redis
   if (!reply.ok() && reply.error().code != ErrorCode::kMoved && !IsMissingCommand(reply.error()))
     return reply.error();
   server.has_field_expiries = reply.ok() || reply.error().code != ErrorCode::kServerError ||
-                              reply.error().detail.find(" key") != std::string::npos;
+                              reply.error().detail.find(redis::kOnKey) != std::string::npos;
   server.valkey = info != nullptr && !info->Get("valkey_version").empty();
   if (!server.has_field_expiries) return server;
   const Result<bool> time = MayUse(connection, {"TIME"});

@@ -4,6 +4,8 @@
 #include <memory>
 #include <utility>
 
+#include "redis/error_words.h"
+
 namespace prm::source {
 
 namespace {
@@ -64,7 +66,8 @@ Status ValueReader::Probe(Bytes key) {
     std::initializer_list<Bytes> command;
     Bytes expected_refusal;
   };
-  const Step steps[] = {{{"EXEC"}, "without MULTI"}, {{"WATCH", key}, {}}, {{"MULTI"}, {}}, {{"EXEC"}, {}}};
+  const Step steps[] = {
+      {{"EXEC"}, redis::kWithoutMulti}, {{"WATCH", key}, {}}, {{"MULTI"}, {}}, {{"EXEC"}, {}}};
   for (const Step& step : steps) {
     const Result<redis::Reply> reply = connection_.Command(step.command);
     if (reply.ok()) continue;

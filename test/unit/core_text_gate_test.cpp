@@ -38,6 +38,16 @@ TEST(TextGateTest, MasksAShortSecretWhole) {
   EXPECT_EQ(gate.Pass("password pw, p w"), "password ***, p w");
 }
 
+TEST(TextGateTest, ShowsWordsThatAreKnown) {
+  const Bytes words = "EXEC without MULTI";
+  EXPECT_EQ(TextGate({"m"}).Pass(words, 200), "EXEC without ***ULTI");
+  for (const char* secret : {"m", "multi", "out m", "without multi"})
+    EXPECT_EQ(TextGate({secret}).Pass(words, 200, {"without MULTI", "other"}), words) << secret;
+  // What goes beyond them is masked, with them.
+  EXPECT_EQ(TextGate({"with multiple"}).Pass("wrong: with multiple", 200, {"with"}), "wrong: ***");
+  EXPECT_EQ(TextGate({"exec without multi"}).Pass(words, 200, {"without MULTI"}), "***");
+}
+
 TEST(TextGateTest, FindsAWholeSecretInAName) {
   const TextGate gate({"topsecret", "short"});
   EXPECT_TRUE(gate.Quotes("1-TOPSECRET-2"));

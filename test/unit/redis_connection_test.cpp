@@ -14,6 +14,7 @@
 #include "lib/cpp/poll_waiter.h"
 #include "lib/cpp/redis_client.h"
 #include "lib/cpp/redis_server.h"
+#include "redis/error_words.h"
 
 namespace prm::redis {
 namespace {
@@ -252,6 +253,19 @@ TEST_F(ConnectionTest, AuthenticatesWithPasswordAlone) {
   EXPECT_EQ(missing.detail, "NOAUTH Authentication required.");
   options.database = 0;  // nothing but CLIENT SETNAME is sent then
   EXPECT_EQ(Refused(options).code, ErrorCode::kAuthFailure);
+}
+
+// Our code knows some errors by their words, which a password may have, too.
+TEST_F(ConnectionTest, KnowsErrorsWhateverThePassword) {
+  for (const char* password : {"m", "multi", "unknown", "err unknown"}) {
+    const test::RedisServer server({"--requirepass", password});
+    ConnectionOptions options = To(server.port());
+    options.password = password;
+    const auto connection = Connected(options);
+    EXPECT_EQ(connection->Command({"EXEC"}).error().detail, "ERR EXEC without MULTI") << password;
+    const std::string unknown = connection->Command({"NOSUCH"}).error().detail;
+    EXPECT_EQ(unknown.rfind(kUnknown, 0), 0U) << unknown;
+  }
 }
 
 TEST_F(ConnectionTest, AuthenticatesAsAUser) {
