@@ -198,8 +198,8 @@ like(said('CALL redis_migrate.join_verification(0)'), qr/42704: verification 0 d
 
 # DROP EXTENSION does not wait for ever, nor does anybody else.
 ($call, $open) = start_held('server');
-my $drop = start_sql($node, 'SET client_min_messages = error; DROP EXTENSION pg_redis_migrate CASCADE');
-usleep(200_000);
+my $drop = start_sql($node, 'SET client_min_messages = error; DROP EXTENSION pg_redis_migrate CASCADE', name => 'drop');
+wait_until('DROP EXTENSION', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'drop' AND wait_event_type = 'Lock'}) == 1 });
 $open->();
 is(($drop->finish)[1], '', 'the extension is dropped');
 like(($call->finish)[1], qr/ERROR:  55000: extension pg_redis_migrate was dropped/, 'which the verification says');
