@@ -47,5 +47,3 @@ CREATE VIEW redis_migrate.family_changes WITH (security_barrier) AS
     FROM redis_migrate.family_change AS c JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.family_changes IS 'The history of families: which state, since when, by whom';
-
-GRANT SELECT ON redis_migrate.families, redis_migrate.family_changes TO PUBLIC;

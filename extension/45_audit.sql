@@ -145,5 +145,3 @@ CREATE FUNCTION redis_migrate.compare_audits(before bigint, after bigint)
 $$;
 COMMENT ON FUNCTION redis_migrate.compare_audits(bigint, bigint) IS
     'Differences between two audits, by family: new, gone, grown, shrunk, same; touched: a key was read or written since the first audit ended; renewed: the latest expiry moved on';
-
-GRANT SELECT ON redis_migrate.audits, redis_migrate.audit_families, redis_migrate.audit_largest_keys TO PUBLIC;

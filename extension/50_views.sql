@@ -169,8 +169,3 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
 COMMENT ON VIEW redis_migrate.progress IS
     'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit. percent: how much of the level has been read, if the source says how much there is';
-
-GRANT USAGE ON SCHEMA redis_migrate TO PUBLIC;
-GRANT SELECT ON redis_migrate.migrations, redis_migrate.mappings, redis_migrate.checks, redis_migrate.skipped_patterns,
-    redis_migrate.runs, redis_migrate.run_parts, redis_migrate.run_counts, redis_migrate.mapping_counts, redis_migrate.rejects,
-    redis_migrate.archive, redis_migrate.archive_chunks, redis_migrate.progress TO PUBLIC;

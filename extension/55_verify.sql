@@ -173,5 +173,3 @@ CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
     WHERE m.sees OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.verification_differences IS
     'What verifications of the caller''s migrations found to differ, a line for each column; for members of pg_monitor letters and digits are masked. Of long values, the part in which they begin to differ';
-
-GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_parts, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;

@@ -151,5 +151,3 @@ CREATE VIEW redis_migrate.journal_entries WITH (security_barrier) AS
     WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.journal_entries IS
     'The rows that runs and live sessions of the caller''s migrations have changed or deleted, with their earlier values, and the columns that were changed. Order by (journal_id, line). A value of more than 1 MB is shown as the number that it has in journal_value';
-
-GRANT SELECT ON redis_migrate.undos, redis_migrate.undo_leftovers, redis_migrate.journal_entries TO PUBLIC;

@@ -96,5 +96,3 @@ CREATE VIEW redis_migrate.restore_failures WITH (security_barrier) AS
     WHERE redis_migrate.may_see(r.owner)
     ORDER BY f.failure_id;
 COMMENT ON VIEW redis_migrate.restore_failures IS 'Keys that restores could not write, and why';
-
-GRANT SELECT ON redis_migrate.restores, redis_migrate.restore_counts, redis_migrate.restore_failures TO PUBLIC;

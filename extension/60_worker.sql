@@ -141,5 +141,3 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
         WHERE w.verification_id OPERATOR(pg_catalog.=) s.verification_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS v ON true;
 COMMENT ON VIEW redis_migrate.workers IS
     'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a part of a run or of a verification they are those of the part that it reads';
-
-GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;

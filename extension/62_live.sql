@@ -174,8 +174,6 @@ CREATE VIEW redis_migrate.live_appliers WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.live_appliers IS
     'The processes that apply the changes of live runs, each those of a share of the keys: how far each is. One of several that is behind holds back wait_for, and the files of changes';
 
-GRANT SELECT ON redis_migrate.live_sync, redis_migrate.stat_live, redis_migrate.live_appliers TO PUBLIC;
-
 DO $$
 DECLARE
     relation text;

@@ -183,5 +183,3 @@ CREATE VIEW redis_migrate.reverse_rejects WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.reverse_rejects IS
     'Rows of the caller''s migrations that could not be written back to Redis, and why. Their keys are as they were before. Each is tried again each minute, and when it changes';
-
-GRANT SELECT ON redis_migrate.reverse_feeds, redis_migrate.reverse_rejects TO PUBLIC;

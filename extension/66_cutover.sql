@@ -158,8 +158,6 @@ CREATE VIEW redis_migrate.fenced_users WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.fenced_users IS
     'Users of Redis whom cutovers of the caller''s migrations took the right to write, at each master (node: its id in a cluster). rules: those for commands that they had before, which ACL SETUSER gives back; fenced_rules: what the fence has left; returned_at: when they had their rights back; trouble: why they may write all the same';
 
-GRANT SELECT ON redis_migrate.cutovers, redis_migrate.fenced_users TO PUBLIC;
-
 CREATE FUNCTION redis_migrate.settle_late_writes(migration text, pattern text DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_settle_late_writes';
 COMMENT ON FUNCTION redis_migrate.settle_late_writes(text, text) IS
@@ -179,5 +177,3 @@ CREATE VIEW redis_migrate.late_writers WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.late_writers IS
     'Clients whose last command may have written when late writes arrived, as CLIENT LIST showed them';
-
-GRANT SELECT ON redis_migrate.late_writes, redis_migrate.late_writers TO PUBLIC;

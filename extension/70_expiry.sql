@@ -257,13 +257,11 @@ CREATE FUNCTION redis_migrate.maintenance_owners() RETURNS TABLE (owner oid, nex
     LANGUAGE c VOLATILE ROWS 10 AS 'MODULE_PATHNAME', 'prm_maintenance_owners';
 COMMENT ON FUNCTION redis_migrate.maintenance_owners() IS
     'Roles with sweeps or refreshes, and when the next of each is due; for the scheduler';
-REVOKE ALL ON FUNCTION redis_migrate.maintenance_owners() FROM PUBLIC;
 
 CREATE FUNCTION redis_migrate.fail_maintenance(owner oid, sqlstate text, message text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_fail_maintenance';
 COMMENT ON FUNCTION redis_migrate.fail_maintenance(oid, text, text) IS
     'Records that the due sweeps and refreshes of a role failed, because no worker can work as that role; for the scheduler';
-REVOKE ALL ON FUNCTION redis_migrate.fail_maintenance(oid, text, text) FROM PUBLIC;
 
 CREATE FUNCTION redis_migrate.reset_expiry_stats(target text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reset_expiry_stats';
@@ -324,5 +322,3 @@ CREATE VIEW redis_migrate.job_runs WITH (security_barrier) AS
     WHERE redis_migrate.may_see(owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.job_runs IS
     'Sweeps and refreshes of the caller that did something or failed; pg_monitor sees all';
-
-GRANT SELECT ON redis_migrate.expiry_policies, redis_migrate.expiry_stats, redis_migrate.stuck_rows, redis_migrate.refreshes, redis_migrate.job_runs TO PUBLIC;

@@ -41,4 +41,3 @@ END
 $$;
 COMMENT ON FUNCTION redis_migrate.set_retention(text, interval) IS
     'Keeps the journal, audits, rejects or archive (kind) for so long, of all migrations; NULL: until somebody drops them. Makes expiry policies on the tables of the extension; for its owner; what an undo, a run or a verification still needs stays';
-REVOKE ALL ON FUNCTION redis_migrate.set_retention(text, interval) FROM PUBLIC;

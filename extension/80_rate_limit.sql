@@ -276,30 +276,3 @@ CREATE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = true) AS
     WHERE p.policy IS NOT NULL OR c.policy_id IS NULL OR c.policy_id OPERATOR(pg_catalog.=) -1;
 COMMENT ON VIEW redis_migrate.rate_limit_stats IS
     'Statistics of each rate limit policy. calls = allowed + limited + shadow + blocked; entries: keys in shared memory now, in memory bytes; evictions: live keys that were evicted. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
-
-REVOKE ALL ON FUNCTION
-    redis_migrate.create_rate_limit(text, bigint, interval, bigint, text, text, text, integer, boolean, boolean),
-    redis_migrate.create_rate_limit(text, text, bigint, text, text, text, integer, boolean, boolean),
-    redis_migrate.alter_rate_limit(text, bigint, interval, bigint, text, text, text, integer, boolean, boolean, text),
-    redis_migrate.drop_rate_limit(text),
-    redis_migrate.set_rate_limit_override(text, text, bigint, interval, bigint),
-    redis_migrate.set_rate_limit_override(text, inet, bigint, interval, bigint),
-    redis_migrate.drop_rate_limit_override(text, text), redis_migrate.drop_rate_limit_override(text, inet),
-    redis_migrate.add_rate_limit_allow(text, text), redis_migrate.add_rate_limit_allow(text, inet),
-    redis_migrate.drop_rate_limit_allow(text, text), redis_migrate.drop_rate_limit_allow(text, inet),
-    redis_migrate.add_rate_limit_deny(text, text, interval), redis_migrate.add_rate_limit_deny(text, inet, interval),
-    redis_migrate.drop_rate_limit_deny(text, text), redis_migrate.drop_rate_limit_deny(text, inet),
-    redis_migrate.rate_limit(text, text, bigint), redis_migrate.rate_limit(text, inet, bigint),
-    redis_migrate.rate_limit_allowed(text, text, bigint), redis_migrate.rate_limit_allowed(text, inet, bigint),
-    redis_migrate.rate_limit_at(text, text, bigint, timestamptz),
-    redis_migrate.rate_limit_adhoc(text, text, text, bigint, bigint, text),
-    redis_migrate.rate_limits(text[], text[], bigint),
-    redis_migrate.rate_limit_refund(text, text, bigint), redis_migrate.reset_rate_limit(text, text),
-    redis_migrate.rate_limit_headers(text, redis_migrate.rate_limit_result), redis_migrate.rate_limit_changed(),
-    redis_migrate.rate_limit_step(bigint, text, bigint, bigint, bigint), redis_migrate.rate_limit_stepped(integer),
-    redis_migrate.rate_limit_counters(), redis_migrate.rate_limit_capacity(),
-    redis_migrate.reset_rate_limit_stats(text), redis_migrate.save_rate_limits()
-    FROM PUBLIC;
-GRANT SELECT ON redis_migrate.rate_limit_policies, redis_migrate.rate_limit_exceptions TO PUBLIC;
-GRANT SELECT ON redis_migrate.rate_limit_stats TO pg_monitor;
-GRANT EXECUTE ON FUNCTION redis_migrate.rate_limit_counters(), redis_migrate.rate_limit_capacity() TO pg_monitor;

@@ -231,11 +231,6 @@ CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.lockout_stats IS
     'Per policy: answers of login_check; results, of which failures that were uncounted because memory was full; locks that began, counters in memory; evicted: counters that were evicted, locks_evicted: those of them that locked; shared_counters: counters of whole networks, begun because memory was full of locks; dropped: attempts that the full queue dropped. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
 
-GRANT EXECUTE ON FUNCTION redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue() TO pg_monitor;
-GRANT SELECT ON redis_migrate.lockout_stats TO pg_monitor;
-GRANT SELECT ON redis_migrate.lockout_policies, redis_migrate.login_attempts, redis_migrate.login_attempts_by_address,
-    redis_migrate.login_attempts_by_user, redis_migrate.login_attempts_by_hour, redis_migrate.lockouts TO PUBLIC;
-
 -- The interface of YOUTILITY3: the same names, arguments and results.
 
 CREATE FUNCTION redis_migrate.check_rate_limit(p_ip_address inet, p_username varchar DEFAULT NULL,
@@ -254,25 +249,6 @@ CREATE FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(p_keep_duration in
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_cleanup_old_rate_limit_attempts';
 COMMENT ON FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(interval) IS
     'Deletes older recorded attempts of the policies that the caller may use; returns how many';
-
--- Each policy takes shared memory, and each call reveals other people's logins: a DBA grants them.
-REVOKE ALL ON FUNCTION
-    redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text),
-    redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text),
-    redis_migrate.drop_lockout(text), redis_migrate.login_check(text, text, inet, text, text),
-    redis_migrate.login_result(text, text, inet, boolean, bigint, text, text, text),
-    redis_migrate.lockout_status(text, text, inet, text),
-    redis_migrate.login_check_at(text, text, inet, text, text, timestamptz),
-    redis_migrate.login_result_at(text, text, inet, boolean, bigint, text, text, text, timestamptz),
-    redis_migrate.lockout_status_at(text, text, inet, text, timestamptz),
-    redis_migrate.reset_lockout(text, text, inet, boolean),
-    redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text, text), redis_migrate.reset_lockout_stats(text),
-    redis_migrate.attempts_due(), redis_migrate.lockout_counts(), redis_migrate.login_attempt_queue(),
-    redis_migrate.check_rate_limit(inet, varchar, interval, integer),
-    redis_migrate.log_rate_limit_attempt(inet, varchar, text, varchar, boolean, varchar),
-    redis_migrate.cleanup_old_rate_limit_attempts(interval)
-    FROM PUBLIC;
-REVOKE ALL ON PROCEDURE redis_migrate.write_login_attempts() FROM PUBLIC;
 
 DO $$
 DECLARE

@@ -15,7 +15,6 @@ CREATE VIEW redis_migrate.definitions WITH (security_barrier) AS
     WHERE redis_migrate.may_see(d.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.definitions IS
     'Definitions of the caller, or all for members of pg_monitor: their owners, whether they came with a dump, and why a definition is disabled';
-GRANT SELECT ON redis_migrate.definitions TO PUBLIC;
 
 DO $$
 DECLARE
@@ -33,7 +32,6 @@ CREATE FUNCTION redis_migrate.take_over(kind text, name text, new_owner name DEF
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_take_over';
 COMMENT ON FUNCTION redis_migrate.take_over(text, text, name) IS
     'Makes a role the owner of a definition, named as in the view definitions; only for superusers. A restored definition resumes';
-REVOKE ALL ON FUNCTION redis_migrate.take_over(text, text, name) FROM PUBLIC;
 
 CREATE PROCEDURE redis_migrate.resume_restored()
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_resume_restored';

@@ -3,7 +3,9 @@
 -- What there is already keeps its privileges.
 SELECT pg_catalog.set_config('redis_migrate_upgrade.known', pg_catalog.array_agg(o.oid)::text, true)
 FROM (SELECT oid FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
-      UNION ALL SELECT oid FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace) AS o;
+      UNION ALL SELECT oid FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+      UNION ALL SELECT oid FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+      UNION ALL SELECT 'redis_migrate'::regnamespace) AS o;
 
 -- Tables that have changed, and their rows. New columns come last.
 -- create again: redis_migrate.mappings
@@ -419,8 +421,6 @@ CREATE VIEW redis_migrate.family_changes WITH (security_barrier) AS
 
 COMMENT ON VIEW redis_migrate.family_changes IS 'The history of families: which state, since when, by whom';
 
-GRANT SELECT ON redis_migrate.families, redis_migrate.family_changes TO PUBLIC;
-
 COMMENT ON FUNCTION redis_migrate.preflight(name) IS
     'Checks whether a server can be migrated from: reachability, rights, databases, eviction, clocks and so on; status is ok, warn or fail';
 
@@ -592,8 +592,6 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
 
 COMMENT ON VIEW redis_migrate.progress IS
     'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit. percent: how much of the level has been read, if the source says how much there is';
-
-GRANT SELECT ON redis_migrate.mappings, redis_migrate.runs, redis_migrate.run_parts, redis_migrate.mapping_counts, redis_migrate.progress TO PUBLIC;
 
 CREATE TABLE redis_migrate.verification (
     verification_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -774,8 +772,6 @@ CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.verification_differences IS
     'What verifications of the caller''s migrations found to differ, a line for each column; for members of pg_monitor letters and digits are masked. Of long values, the part in which they begin to differ';
 
-GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_parts, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;
-
 CREATE TABLE redis_migrate.journal (
     run_id      bigint NOT NULL,
     journal_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -940,8 +936,6 @@ CREATE VIEW redis_migrate.journal_entries WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.journal_entries IS
     'The rows that runs and live sessions of the caller''s migrations have changed or deleted, with their earlier values, and the columns that were changed. Order by (journal_id, line). A value of more than 1 MB is shown as the number that it has in journal_value';
 
-GRANT SELECT ON redis_migrate.undos, redis_migrate.undo_leftovers, redis_migrate.journal_entries TO PUBLIC;
-
 CREATE TABLE redis_migrate.restore (
     restore_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration    text NOT NULL,
@@ -1039,8 +1033,6 @@ CREATE VIEW redis_migrate.restore_failures WITH (security_barrier) AS
     ORDER BY f.failure_id;
 
 COMMENT ON VIEW redis_migrate.restore_failures IS 'Keys that restores could not write, and why';
-
-GRANT SELECT ON redis_migrate.restores, redis_migrate.restore_counts, redis_migrate.restore_failures TO PUBLIC;
 
 CREATE FUNCTION redis_migrate.count_rows(relation regclass) RETURNS bigint
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'prm_count_rows';
@@ -1223,8 +1215,6 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
 
 COMMENT ON VIEW redis_migrate.workers IS
     'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a part of a run or of a verification they are those of the part that it reads';
-
-GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;
 
 CREATE TABLE redis_migrate.live_position (
     run_id          bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -1413,8 +1403,6 @@ CREATE VIEW redis_migrate.live_appliers WITH (security_barrier) AS
 
 COMMENT ON VIEW redis_migrate.live_appliers IS
     'The processes that apply the changes of live runs, each those of a share of the keys: how far each is. One of several that is behind holds back wait_for, and the files of changes';
-
-GRANT SELECT ON redis_migrate.live_sync, redis_migrate.stat_live, redis_migrate.live_appliers TO PUBLIC;
 
 CREATE TABLE redis_migrate.reverse_query (
     mapping_id bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
@@ -1614,8 +1602,6 @@ CREATE VIEW redis_migrate.reverse_rejects WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.reverse_rejects IS
     'Rows of the caller''s migrations that could not be written back to Redis, and why. Their keys are as they were before. Each is tried again each minute, and when it changes';
 
-GRANT SELECT ON redis_migrate.reverse_feeds, redis_migrate.reverse_rejects TO PUBLIC;
-
 CREATE TABLE redis_migrate.cutover (
     cutover_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration     text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
@@ -1783,8 +1769,6 @@ CREATE VIEW redis_migrate.fenced_users WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.fenced_users IS
     'Users of Redis whom cutovers of the caller''s migrations took the right to write, at each master (node: its id in a cluster). rules: those for commands that they had before, which ACL SETUSER gives back; fenced_rules: what the fence has left; returned_at: when they had their rights back; trouble: why they may write all the same';
 
-GRANT SELECT ON redis_migrate.cutovers, redis_migrate.fenced_users TO PUBLIC;
-
 CREATE FUNCTION redis_migrate.settle_late_writes(migration text, pattern text DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_settle_late_writes';
 
@@ -1807,8 +1791,6 @@ CREATE VIEW redis_migrate.late_writers WITH (security_barrier) AS
 
 COMMENT ON VIEW redis_migrate.late_writers IS
     'Clients whose last command may have written when late writes arrived, as CLIENT LIST showed them';
-
-GRANT SELECT ON redis_migrate.late_writes, redis_migrate.late_writers TO PUBLIC;
 
 COMMENT ON TABLE redis_migrate.job IS
     'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation and relation_owner are the OID and the owner of the table when its name was last resolved, trusted_roles the other roles whose SQL may run with the owner''s rights; problem is what the owner has to confirm. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
@@ -1958,8 +1940,6 @@ COMMENT ON VIEW redis_migrate.refreshes IS 'Materialized views to refresh, since
 COMMENT ON VIEW redis_migrate.job_runs IS
     'Sweeps and refreshes of the caller that did something or failed; pg_monitor sees all';
 
-GRANT SELECT ON redis_migrate.expiry_stats, redis_migrate.stuck_rows TO PUBLIC;
-
 CREATE FUNCTION redis_migrate.set_retention(kind text, keep interval) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -2002,8 +1982,6 @@ $$;
 
 COMMENT ON FUNCTION redis_migrate.set_retention(text, interval) IS
     'Keeps the journal, audits, rejects or archive (kind) for so long, of all migrations; NULL: until somebody drops them. Makes expiry policies on the tables of the extension; for its owner; what an undo, a run or a verification still needs stays';
-
-REVOKE ALL ON FUNCTION redis_migrate.set_retention(text, interval) FROM PUBLIC;
 
 COMMENT ON TABLE redis_migrate.rate_limit_policy IS
     'Rate limit policies. Sessions cache what they read until the table changes';
@@ -2161,10 +2139,6 @@ CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
 COMMENT ON VIEW redis_migrate.lockout_stats IS
     'Per policy: answers of login_check; results, of which failures that were uncounted because memory was full; locks that began, counters in memory; evicted: counters that were evicted, locks_evicted: those of them that locked; shared_counters: counters of whole networks, begun because memory was full of locks; dropped: attempts that the full queue dropped. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
 
-GRANT EXECUTE ON FUNCTION redis_migrate.lockout_counts() TO pg_monitor;
-
-GRANT SELECT ON redis_migrate.lockout_stats TO pg_monitor;
-
 COMMENT ON FUNCTION redis_migrate.check_rate_limit(inet, varchar, interval, integer) IS
     'Whether a user name (p_max_attempts) or an address (three times as many) has failed too often, by the lockout policy auth_rate_limit';
 
@@ -2173,9 +2147,6 @@ COMMENT ON FUNCTION redis_migrate.log_rate_limit_attempt(inet, varchar, text, va
 
 COMMENT ON FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(interval) IS
     'Deletes older recorded attempts of the policies that the caller may use; returns how many';
-
-REVOKE ALL ON FUNCTION
-    redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text), redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text), redis_migrate.lockout_counts() FROM PUBLIC;
 
 CREATE OR REPLACE VIEW redis_migrate.definitions WITH (security_barrier) AS
     SELECT d.kind, d.name, redis_migrate.owner_oid(d.owner)::regrole AS owner, redis_migrate.owner_name(d.owner) AS owner_name,
@@ -2199,6 +2170,63 @@ COMMENT ON FUNCTION redis_migrate.take_over(text, text, name) IS
 
 COMMENT ON PROCEDURE redis_migrate.resume_restored() IS
     'Declares that a restore has ended: restored definitions resume, those of the caller, or all for a superuser';
+
+DO $$
+DECLARE
+    known oid[] := pg_catalog.current_setting('redis_migrate_upgrade.known')::oid[]; -- what an upgrade leaves as it is
+    given text;
+BEGIN
+    FOR given IN
+        SELECT DISTINCT pg_catalog.format('%s %s FROM %s', o.kind, o.name,
+                   CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0::oid THEN 'PUBLIC' ELSE a.grantee::regrole::text END)
+        FROM (
+            SELECT 'SCHEMA', oid, nspname::text, nspowner, nspacl, false
+            FROM pg_catalog.pg_namespace WHERE oid OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+            UNION ALL SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid, oid::regclass::text, relowner, relacl, false
+            FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+            UNION ALL SELECT 'ROUTINE', oid, oid::regprocedure::text, proowner, proacl, true
+            FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+            UNION ALL SELECT 'TYPE', oid, oid::regtype::text, typowner, typacl, true
+            FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
+        ) AS o (kind, oid, name, owner, acl, is_of_public) CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS a
+        WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner AND NOT (o.is_of_public AND a.grantee OPERATOR(pg_catalog.=) 0::oid)
+            AND o.oid OPERATOR(pg_catalog.<>) ALL (known)
+    LOOP
+        EXECUTE pg_catalog.concat('REVOKE ALL ON ', given);
+    END LOOP;
+END
+$$;
+
+GRANT SELECT ON redis_migrate.families, redis_migrate.family_changes TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.mappings, redis_migrate.runs, redis_migrate.run_parts, redis_migrate.mapping_counts, redis_migrate.progress TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.verifications, redis_migrate.verification_parts, redis_migrate.verification_counts, redis_migrate.verification_differences TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.undos, redis_migrate.undo_leftovers, redis_migrate.journal_entries TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.restores, redis_migrate.restore_counts, redis_migrate.restore_failures TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.background_runs, redis_migrate.workers TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.live_sync, redis_migrate.stat_live, redis_migrate.live_appliers TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.reverse_feeds, redis_migrate.reverse_rejects TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.cutovers, redis_migrate.fenced_users TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.late_writes, redis_migrate.late_writers TO PUBLIC;
+
+GRANT SELECT ON redis_migrate.expiry_stats, redis_migrate.stuck_rows TO PUBLIC;
+
+REVOKE ALL ON FUNCTION redis_migrate.set_retention(text, interval) FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION redis_migrate.lockout_counts() TO pg_monitor;
+
+GRANT SELECT ON redis_migrate.lockout_stats TO pg_monitor;
+
+REVOKE ALL ON FUNCTION
+    redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text), redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text), redis_migrate.lockout_counts() FROM PUBLIC;
 
 -- Objects that were created again have the privileges of a new installation. The script tells those that others had
 -- been granted, and does not grant them: pg_dump takes what an extension's script grants for part of the extension.
@@ -2302,34 +2330,6 @@ BEGIN
                                     'journal', 'journal_value', 'journal_insert', 'undo', 'undo_count', 'undo_left',
                                     'journal_journal_id_seq', 'journal_value_value_id_seq', 'journal_insert_insert_id_seq', 'undo_left_left_id_seq'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump(('redis_migrate.' || relation)::regclass, '');
-    END LOOP;
-END
-$$;
-
--- As in an installation, nobody keeps what ALTER DEFAULT PRIVILEGES has given him on new objects.
-DO $$
-DECLARE
-    given record;
-BEGIN
-    FOR given IN
-        SELECT pg_catalog.format('%s ON %s %s FROM %s', o.privilege, o.kind, o.name,
-                   CASE WHEN o.grantee OPERATOR(pg_catalog.=) 0::oid THEN 'PUBLIC' ELSE o.grantee::regrole::text END) AS privilege
-        FROM (
-            SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, a.grantee, a.privilege_type, c.relowner, c.oid,
-                   a.privilege_type OPERATOR(pg_catalog.=) 'SELECT' AND c.relkind OPERATOR(pg_catalog.=) 'v'
-                       AND a.grantee OPERATOR(pg_catalog.=) ANY (ARRAY[0::oid, 'pg_monitor'::regrole::oid])
-            FROM pg_catalog.pg_class AS c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
-            WHERE c.relnamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
-            UNION ALL
-            SELECT 'ROUTINE', p.oid::regprocedure::text, a.grantee, a.privilege_type, p.proowner, p.oid,
-                   a.grantee OPERATOR(pg_catalog.=) ANY (ARRAY[0::oid, 'pg_monitor'::regrole::oid])
-            FROM pg_catalog.pg_proc AS p CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) AS a
-            WHERE p.pronamespace OPERATOR(pg_catalog.=) 'redis_migrate'::regnamespace
-        ) AS o (kind, name, grantee, privilege, owner, oid, is_meant)
-        WHERE o.grantee OPERATOR(pg_catalog.<>) o.owner AND NOT o.is_meant
-            AND o.oid OPERATOR(pg_catalog.<>) ALL (pg_catalog.current_setting('redis_migrate_upgrade.known')::oid[])
-    LOOP
-        EXECUTE pg_catalog.concat('REVOKE ', given.privilege);
     END LOOP;
 END
 $$;

@@ -43,17 +43,32 @@ $from->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $from->connstr('postgre
 
 # --- default privileges of the role that creates the extension give nobody anything of it
 
+my $privileges = q{
+    SELECT o.kind, o.name, a.grantee::regrole, a.privilege_type, a.is_grantable
+    FROM (SELECT 'relation', oid::regclass::text, relnamespace, coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner))
+          FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'S')
+          UNION ALL SELECT 'routine', oid::regprocedure::text, pronamespace, coalesce(proacl, acldefault('f', proowner)) FROM pg_proc
+          UNION ALL SELECT 'type', oid::regtype::text, typnamespace, coalesce(typacl, acldefault('T', typowner)) FROM pg_type
+          UNION ALL SELECT 'schema', nspname, oid, coalesce(nspacl, acldefault('n', nspowner)) FROM pg_namespace) AS o (kind, name, namespace, acl),
+         aclexplode(o.acl) AS a
+    WHERE o.namespace = 'redis_migrate'::regnamespace ORDER BY 1, 2, 3, 4, 5};
+$from->safe_psql('postgres', 'CREATE DATABASE plain');
 $from->safe_psql('postgres', 'CREATE DATABASE generous');
-$from->safe_psql('generous', join ';', map { "ALTER DEFAULT PRIVILEGES GRANT ALL ON $_ TO bob" } qw(SCHEMAS TABLES SEQUENCES ROUTINES));
-$from->safe_psql('generous', 'ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC');
-$from->psql('generous', 'CREATE EXTENSION pg_redis_migrate', stderr => \my $complaint);
-like($complaint, qr/ERROR:  others may create objects in schema redis_migrate/, 'default privileges: nobody may create objects');
-$from->safe_psql('generous', ($complaint =~ /HINT:  (.*)/)[0] . ' CREATE EXTENSION pg_redis_migrate');
-is($from->safe_psql('generous', q{
-    SELECT relname, grantee, privilege_type FROM pg_class, aclexplode(relacl) WHERE relnamespace = 'redis_migrate'::regnamespace
-        AND grantee <> relowner AND (relkind <> 'v' OR privilege_type <> 'SELECT' OR grantee::regrole::text NOT IN ('-', 'pg_monitor'))
-    UNION ALL SELECT proname, grantee, privilege_type FROM pg_proc, aclexplode(proacl) WHERE pronamespace = 'redis_migrate'::regnamespace
-        AND grantee <> proowner AND grantee::regrole::text NOT IN ('-', 'pg_monitor')}), '', 'default privileges: the extension grants what it says, and nothing else');
+$from->safe_psql('plain', 'CREATE EXTENSION pg_redis_migrate');
+for my $kind (qw(SCHEMAS TABLES SEQUENCES ROUTINES TYPES))
+{
+    $from->safe_psql('generous', "ALTER DEFAULT PRIVILEGES GRANT ALL ON $kind TO bob, pg_monitor WITH GRANT OPTION; ALTER DEFAULT PRIVILEGES GRANT ALL ON $kind TO PUBLIC");
+}
+for my $creator (1 .. 3)
+{
+    $from->psql('generous', 'CREATE EXTENSION pg_redis_migrate', stderr => \my $complaint);
+    like($complaint, qr/ERROR:  others may create objects in schema redis_migrate/, "default privileges: nobody may create objects ($creator)");
+    $from->safe_psql('generous', ($complaint =~ /HINT:  (.*)/)[0]);
+}
+$from->safe_psql('generous', 'CREATE EXTENSION pg_redis_migrate');
+my $plain = $from->safe_psql('plain', $privileges);
+like($plain, qr/^relation\|redis_migrate.rate_limit_stats\|pg_monitor\|SELECT\|f$/m, 'the extension grants some privileges');
+is($from->safe_psql('generous', $privileges), $plain, 'default privileges: the extension grants what it says, and nothing else');
 
 # --- elsewhere: alice has another number, hers is a superuser's, and bob is not there
 $to->safe_psql('postgres', 'CREATE DATABASE app');

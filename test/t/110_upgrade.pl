@@ -31,13 +31,13 @@ UNION ALL SELECT format('%s.%s %s null:%s default:%s identity:%s storage:%s comm
     FROM relation AS r JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 UNION ALL SELECT format('%s kind:%s persistence:%s replica identity:%s options:%s security:%s acl:%s', r.relname, r.relkind, r.relpersistence, r.relreplident, r.reloptions,
-        r.relrowsecurity, (SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(r.relacl) AS a))
+        r.relrowsecurity, (SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(coalesce(r.relacl, acldefault(CASE r.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", r.relowner))) AS a))
     FROM relation AS r
 UNION ALL SELECT format('index %s', pg_get_indexdef(i.indexrelid)) FROM pg_index AS i JOIN relation AS r ON r.oid = i.indrelid
 UNION ALL SELECT format('constraint %s on %s: %s', c.conname, r.relname, pg_get_constraintdef(c.oid)) FROM pg_constraint AS c JOIN relation AS r ON r.oid = c.conrelid
 UNION ALL SELECT format('trigger %s', pg_get_triggerdef(t.oid)) FROM pg_trigger AS t JOIN relation AS r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal
 UNION ALL SELECT format('view %s: %s', r.relname, pg_get_viewdef(r.oid)) FROM relation AS r WHERE r.relkind = 'v'
-UNION ALL SELECT format('%s acl:%s', pg_get_functiondef(p.oid), (SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(p.proacl) AS a))
+UNION ALL SELECT format('%s acl:%s', pg_get_functiondef(p.oid), (SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(coalesce(p.proacl, acldefault('f', p.proowner))) AS a))
     FROM member AS m JOIN pg_proc AS p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
 UNION ALL SELECT format('dumped: %s %s', c::regclass, k) FROM pg_extension AS e, unnest(e.extconfig, e.extcondition) AS d (c, k) WHERE e.extname = 'pg_redis_migrate'
 UNION ALL SELECT format('schema %s', (SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(n.nspacl) AS a)) FROM pg_namespace AS n WHERE n.nspname = 'redis_migrate'
@@ -62,10 +62,13 @@ is(join("\n", grep { !$fresh{$_} } sort keys %updated), '', 'and nothing else');
 
 # What the upgrade makes anew is nobody's by default privileges.
 $node->safe_psql('postgres', 'CREATE DATABASE generous');
-$node->safe_psql('generous', q{CREATE EXTENSION pg_redis_migrate VERSION '0.1'; CREATE ROLE favourite; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO favourite;
-    ALTER DEFAULT PRIVILEGES GRANT ALL ON ROUTINES TO favourite; ALTER EXTENSION pg_redis_migrate UPDATE});
-is($node->safe_psql('generous', q{SELECT relname FROM pg_class WHERE relnamespace = 'redis_migrate'::regnamespace AND relacl::text ~ 'favourite'
-    UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'redis_migrate'::regnamespace AND proacl::text ~ 'favourite'}), '', 'default privileges grant nothing of it');
+$node->safe_psql('postgres', 'CREATE ROLE favourite');
+$node->safe_psql('generous', join ';', q{CREATE EXTENSION pg_redis_migrate VERSION '0.1'},
+    (map { ("ALTER DEFAULT PRIVILEGES GRANT ALL ON $_ TO favourite, pg_monitor WITH GRANT OPTION", "ALTER DEFAULT PRIVILEGES GRANT ALL ON $_ TO PUBLIC") }
+        qw(TABLES SEQUENCES ROUTINES)), 'ALTER EXTENSION pg_redis_migrate UPDATE');
+my %generous = map { $_ => 1 } catalog('generous');
+is(join("\n", grep { !$updated{$_} } sort keys %generous), '', 'default privileges grant nothing of it');
+is(join("\n", grep { !$generous{$_} } sort keys %updated), '', 'and take nothing');
 
 # --- what version 0.1 recorded
 
