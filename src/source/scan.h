@@ -242,6 +242,7 @@ class ScanSource : public Source {
   long NamesOfPage() const;
   void AskNames(Bytes cursor);
   Step ToStep(redis::Reply reply);
+  bool HoldsBatchOfNames() const;
   bool NamesAreDue() const;
   bool NamesGoFirst() const;
   void PlanNames();

@@ -93,11 +93,15 @@ ScanSource::Step ScanSource::ToStep(redis::Reply reply) {
   return {std::move(reply), names, 0, ends};
 }
 
-// Whether names of the next batch are lacking, and have been asked for over their own connection. Where few
-// are wanted, pages that wait for a proof must not become more than a batch of names.
+// Whether pages with as many names as a batch may have wait to be returned. Where few names are wanted this
+// bounds how far SCAN is ahead of the position.
+bool ScanSource::HoldsBatchOfNames() const {
+  return page_ends_.size() * static_cast<size_t>(NamesOfPage()) >= options_.batch_names;
+}
+
+// Whether names of the next batch are lacking, and have been asked for over their own connection.
 bool ScanSource::NamesAreDue() const {
-  return names_link_ != nullptr && scanning_ && slots_.size() < options_.batch_keys &&
-         page_ends_.size() * static_cast<size_t>(NamesOfPage()) < options_.batch_names;
+  return names_link_ != nullptr && scanning_ && slots_.size() < options_.batch_keys && !HoldsBatchOfNames();
 }
 
 // Whether Redis has enough to do for now: it takes a step of SCAN and what another connection has sent in
@@ -132,7 +136,7 @@ void ScanSource::PlanNames() {
     } while (selected_ && slots_.size() < options_.batch_keys && held_bytes_ < options_.bytes_in_flight);
     return;
   }
-  if (rate_.WaitMs() > 0) return;
+  if (rate_.WaitMs() > 0 || (!page_ends_.empty() && HoldsBatchOfNames())) return;
   const std::string& cursor = edge_ ? edge_->cursor : cursor_;
   AskNames(cursor);
   if (names_link_ == nullptr) requests_.push_back({Command::kScan, 0});

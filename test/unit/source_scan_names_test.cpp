@@ -138,6 +138,33 @@ TEST_F(ScanNamesTest, NamesComeMeanwhile) {
   EXPECT_GT(meanwhile, 0);
 }
 
+// Where few names are wanted a batch is returned when it has batch_names, and no more than as many are read
+// ahead, also if the answers to SCAN come faster than they are looked at.
+TEST_F(ScanNamesTest, NamesThatAreNotWantedAreNotReadFarAhead) {
+  Populate(8000);
+  filter_.decide = [](int, Bytes key) { return key == "key:1" ? Interest::kRead : Interest::kIgnore; };
+  options_.scan_count = 50;
+  options_.batch_names = 500;
+  int pages = 0;
+  options_.end_page = [&](const std::string&) {
+    ++pages;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  for (const bool has_link : {true, false}) {
+    const auto connection = Connect();
+    if (!has_link) client_.Command({"CONFIG", "SET", "maxclients", "2"});
+    const auto source = Open(*connection);
+    ASSERT_EQ(source->has_names_link(), has_link);
+    pages = 0;
+    int batches = 0;
+    size_t entries = 0;
+    for (Batch batch; Next(*source, batch); entries += batch.entries.size())
+      EXPECT_LE(pages, 10 * (++batches + 1) + 1);
+    EXPECT_EQ(entries, 1U);
+    EXPECT_GE(batches, 14);  // a page may be longer by what a bucket holds
+  }
+}
+
 TEST_F(ScanNamesTest, FewNamesAreAskedForWhereThatIsWanted) {
   Populate(600);
   options_.scan_count = 20;
