@@ -398,10 +398,11 @@ for my $stranger (sort keys %strangers)
 # Processes, PostgreSQL and Redis end at random moments.
 for my $what ('a process beside the leader', 'the leader', 'the postmaster', 'Redis')
 {
-    pace(0.03);
+    pace(0.3);
     define($port);
     sql(q{SELECT redis_migrate.start('mixed', workers => 3)});
     wait_until('workers', sub { parts('count(DISTINCT pid)') == 3 });
+    pace(0.03);
     usleep(rand(300_000));
     my $kind = { 'a process beside the leader' => 'migration part', 'the leader' => 'migration' }->{$what};
     my $pid = $kind ? sql("SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' LIMIT 1") : '';

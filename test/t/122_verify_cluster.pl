@@ -161,7 +161,7 @@ for my $round (1 .. 4)
 
 # An error of one ends all of them, as it was.
 rows(q{CREATE OR REPLACE FUNCTION gate() RETURNS boolean LANGUAGE plpgsql AS $$
-    BEGIN IF pg_backend_pid() <> (SELECT pid FROM pg_stat_activity WHERE application_name = 'call') THEN RAISE 'no room' USING ERRCODE = '53100'; END IF; PERFORM pg_sleep(0.001); RETURN true; END $$});
+    BEGIN IF pg_backend_pid() <> ALL (ARRAY(SELECT pid FROM pg_stat_activity WHERE application_name = 'call')) THEN RAISE 'no room' USING ERRCODE = '53100'; END IF; PERFORM pg_sleep(0.001); RETURN true; END $$});
 like((start_sql($node, q{CALL redis_migrate.verify('server', workers => 3)}, name => 'call')->finish)[1], qr/ERROR:  53100: .*no room/, 'an error of a worker');
 is(rows("SELECT state, sqlstate FROM redis_migrate.verifications WHERE verification_id = $last"), 'failed|53100', 'is that of the verification');
 workers_gone();
