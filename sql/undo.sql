@@ -140,7 +140,8 @@ DROP TABLE packed, fulls, excl, marked;
 CREATE TABLE names (target text PRIMARY KEY, redis_found text, redis_found_ int, redis_rows text, redis_batch text, redis_before text, redis_seen text,
     redis_gone text, redis_undo text, redis_met text, redis_query text, redis_identities text, excluded text, stored text DEFAULT 'as it was', before text,
     latter text, batch text, seen text, offered text, inserted text, recorded text, asked text, one text, other text, found text, image text, gone text,
-    met text, suspect text, ranked text, n text, row_key text, is_found text, hash text, key text, value text, entry text, redis_value text);
+    met text, suspect text, ranked text, n text, row_key text, is_found text, hash text, key text, value text, entry text, redis_value text,
+    after_ms bigint, until_ms bigint);
 CREATE TABLE names_of_full (LIKE names INCLUDING ALL);
 \! $R flushall >/dev/null
 SELECT redis_migrate.create_migration('names', 'shop');
@@ -168,9 +169,34 @@ SELECT target, redis_found, redis_rows, stored FROM (TABLE names UNION ALL TABLE
 SELECT min(run_id) AS first FROM redis_migrate.runs WHERE migration = 'names' \gset
 CALL redis_migrate.undo_run(:first);
 SELECT target, redis_found, redis_rows, stored FROM (TABLE names UNION ALL TABLE names_of_full) AS t ORDER BY target;
+-- what happens to rows that are gone may read them, too
+SELECT redis_migrate.alter_mapping('names', m, on_delete => $$stored = concat_ws(' ', 'gone', n, row_key, after_ms, until_ms)$$) FROM unnest(ARRAY['full', 'packed']) AS m;
+\! $R mset packed:1 d packed:2 e full:1 a:3 full:2 b:3 >/dev/null
+CALL redis_migrate.run('names');
+\! $R del packed:2 full:2 >/dev/null
+CALL redis_migrate.run('names', prune => true);
+\! $R set full:1 c:4 >/dev/null
+CALL redis_migrate.run('names');
+SELECT target, redis_found, stored FROM (TABLE names UNION ALL TABLE names_of_full) AS t ORDER BY target;
 SELECT redis_migrate.drop_migration('names');
-ALTER TABLE names RENAME redis_found TO redis_row;
 SELECT redis_migrate.create_migration('names', 'shop');
-SELECT redis_migrate.add_mapping('names', 'row', 'packed:{id}', 'names', 'SELECT id AS target FROM redis_batch', '{target}');
+SET client_min_messages = notice;
+DO $$
+DECLARE
+    taken text;
+BEGIN
+    FOREACH taken IN ARRAY '{redis_row,redis_entry,redis_hash,redis_image,redis_row_key,redis_after_ms,redis_until_ms,redis_key_1,redis_key_2}'::text[] LOOP
+        EXECUTE format('ALTER TABLE names RENAME redis_found TO %I', taken);
+        BEGIN
+            PERFORM redis_migrate.add_mapping('names', 'row', 'packed:{id}', 'names', 'SELECT id AS target FROM redis_batch', '{target}');
+            RAISE NOTICE '% is not taken', taken;
+        EXCEPTION WHEN reserved_name THEN
+            RAISE NOTICE '%', SQLERRM;
+        END;
+        EXECUTE format('ALTER TABLE names RENAME %I TO redis_found', taken);
+    END LOOP;
+END
+$$;
+SET client_min_messages = error;
 SELECT redis_migrate.drop_migration('names');
 DROP TABLE names, names_of_full;

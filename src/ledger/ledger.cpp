@@ -345,18 +345,18 @@ std::string Ledger::KeyValues(const std::string &row_key) const {
 
 // The rows of redis_obsolete that fulfil a condition on the relation `obsolete`; "": all of them.
 DepartedRows Ledger::Obsolete(const std::string &condition) const {
-  // OFFSET 0: each text is parsed once.
+  // OFFSET 0: each text is parsed once. A SET list sees these columns beside those of the target.
   std::string const parsed =
-      std::string("(SELECT row_key::pg_catalog.text[] AS row_key, after_ms, until_ms FROM ") + kObsoleteName +
-      " OFFSET 0)";
-  std::string is_gone = HasIdentity("target", "gone.row_key");
+      std::string("(SELECT row_key::pg_catalog.text[] AS redis_row_key, after_ms AS redis_after_ms, ") +
+      "until_ms AS redis_until_ms FROM " + kObsoleteName + " OFFSET 0)";
+  std::string is_gone = HasIdentity("target", "gone.redis_row_key");
   if (asks_for_first_key_)
     is_gone += " AND target." + QuoteIdentifier(keys_[0].column.name) + " " + keys_[0].Operator() +
-               " ANY (ARRAY(SELECT DISTINCT " + KeyValue(0, "obsolete.row_key") + " FROM " + parsed +
+               " ANY (ARRAY(SELECT DISTINCT " + KeyValue(0, "obsolete.redis_row_key") + " FROM " + parsed +
                " AS obsolete))";
   std::string const gone = "(SELECT obsolete.* FROM " + parsed + " AS obsolete" +
                            (condition.empty() ? "" : " WHERE " + condition) + " OFFSET 0) AS gone";
-  return {gone, is_gone, "gone.after_ms", "gone.until_ms", ""};
+  return {gone, is_gone, "gone.redis_after_ms", "gone.redis_until_ms", ""};
 }
 
 std::string Ledger::DeleteRowsStatement(const DepartedRows &rows) const {
@@ -383,7 +383,7 @@ void Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, Ro
   std::string is_kept;
   for (size_t i = 0; i < keys_.size(); ++i)
     is_kept += (i == 0 ? "" : " AND ") +
-               keys_[i].Equal(KeyValue(i, "obsolete.row_key"), KeyValue(i, "kept.row_key"));
+               keys_[i].Equal(KeyValue(i, "obsolete.redis_row_key"), KeyValue(i, "kept.row_key"));
   std::string const is_left =
       std::string("NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM ") +
       kIdentitiesName + " OFFSET 0) AS kept WHERE " + is_kept + ")";

@@ -217,7 +217,10 @@ void RunCheck(const MappingQuery &query, const std::string &condition) {
 
 // Beside the columns of a target statements have these columns of ours.
 void RequireFreeNames(const Target &target) {
-  for (const char *name : {"redis_row", "redis_entry", "redis_hash", "redis_image"})
+  std::vector<std::string> names = {"redis_row",     "redis_entry",    "redis_hash",    "redis_image",
+                                    "redis_row_key", "redis_after_ms", "redis_until_ms"};
+  for (size_t i = 1; i <= target.keys.size(); ++i) names.push_back("redis_key_" + std::to_string(i));
+  for (const std::string &name : names)
     if (target.Find(name) != nullptr)
       throw Failure(ERRCODE_RESERVED_NAME, target.name + " has a column \"" + name + "\"",
                     "pg_redis_migrate uses this name for a column of its own.",
