@@ -106,6 +106,7 @@ ReplyReader::Found ReplyReader::TakeSimple(OwnedReply& reply) {
 void ReplyReader::DropTaken() {
   if (taken_ < input_.size()) return;
   input_.clear();
+  if (input_.capacity() > kKeptBufferBytes) std::string().swap(input_);
   taken_ = 0;
 }
 
