@@ -42,12 +42,13 @@ Status BusyMeter::TakeBefore() {
 
 Status BusyMeter::TakeAfter(size_t keys) {
   if (budget_ == nullptr) return {};
+  const int64_t asked_us = asked_us_.front();
+  asked_us_.pop_front();
   const auto time = TakeTime();
   if (!time.ok()) return time.error();
   const int64_t now_us = RereadBudget::NowUs();
   // The server's clock may have been set meanwhile.
-  budget_->Spend(keys, std::min(time.value() - before_us_, now_us - asked_us_.front()), now_us);
-  asked_us_.pop_front();
+  budget_->Spend(keys, std::min(time.value() - before_us_, now_us - asked_us), now_us);
   return {};
 }
 

@@ -101,9 +101,12 @@ Result<bool> NamedKeys::Check(redis::DataWatch& data) {
   meter_.AskBefore();
   redis::DataWatch::Ask(connection_);
   meter_.AskAfter();
-  PRM_RETURN_IF_ERROR(meter_.TakeBefore());
+  // All answers are taken, whatever they are: the connection serves on.
+  const Status before = meter_.TakeBefore();
   auto is_same = data.TakeAnswer(connection_);
-  PRM_RETURN_IF_ERROR(meter_.TakeAfter(0));
+  const Status after = meter_.TakeAfter(0);
+  PRM_RETURN_IF_ERROR(before);
+  if (is_same.ok()) PRM_RETURN_IF_ERROR(after);
   return is_same;
 }
 

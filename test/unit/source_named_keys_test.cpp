@@ -397,6 +397,30 @@ TEST_F(NamedKeysTest, AskingWhetherTheDataAreTheSameCountsForTheBudget) {
   EXPECT_EQ(reader.Read({{0, "gone"}})[0].entry.state, EntryState::kVanished) << "the connection serves on";
 }
 
+TEST_F(NamedKeysTest, ARightThatIsTakenAwayIsToldOnceAndTheConnectionServesOn) {
+  std::atomic<bool> is_refused = false;
+  HostileRedis server(
+      [&](const HostileRedis::Arguments& arguments) -> std::optional<HostileRedis::Answer> {
+        if (HostileRedis::NameOf(arguments) != "TIME" || !is_refused) return std::nullopt;
+        return HostileRedis::Answer{"-NOPERM no permissions to run the 'time' command\r\n"};
+      },
+      server_.port());
+  RereadBudget budget(0.5);
+  NamedKeysOptions options;
+  options.budget = &budget;
+  Reader reader(server.port(), options);
+  ASSERT_TRUE(reader.status.ok()) << reader.status.error().message;
+  auto data = redis::DataWatch::Begin(reader.connection());
+  ASSERT_TRUE(data.ok());
+  is_refused = true;
+  const Result<bool> refused = reader.keys->Check(data.value());
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kPermissionDenied);
+  is_refused = false;
+  const Result<bool> is_same = reader.keys->Check(data.value());
+  EXPECT_TRUE(is_same.ok() && is_same.value());
+}
+
 TEST_F(NamedKeysTest, SurvivesEveryWrongAnswer) {
   const auto names = Fill();
   for (const char* command :
