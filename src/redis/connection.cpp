@@ -250,10 +250,8 @@ Status Connection::ReadReply(std::optional<Reply>& reply) {
 }
 
 Status Connection::Feed(const char* bytes, size_t size) {
-  const Status passed = guard_.Take(bytes, size, [this](const char* part, size_t part_size) {
-    reader_.Feed(part, part_size);
-    return true;
-  });
+  const Status passed =
+      guard_.Take(bytes, size, [this](const char* part, size_t part_size) { reader_.Feed(part, part_size); });
   return passed.ok() ? Status() : Status(Refuse(passed.error()));
 }
 

@@ -31,13 +31,11 @@ size_t FindLineEnd(Bytes text) {
 }  // namespace
 
 Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
-  const Error no_memory{ErrorCode::kTooLarge, {}, "There is not enough memory for it.", {}};
   const char* const end = bytes + size;
   const char* passed = bytes;  // the sink has received everything before
   const auto pass = [&](const char* to) {
-    const bool taken = passed == to || sink(passed, static_cast<size_t>(to - passed));
+    if (passed != to) sink(passed, static_cast<size_t>(to - passed));
     passed = to;
-    return taken;
   };
   for (const char* at = bytes; at < end;) {
     if (state_ == State::kLine) {
@@ -50,7 +48,7 @@ Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
       if (line_.size() + taken > kMostLineBytes) return ProtocolError("A line of its reply does not end.");
       at += taken;
       if (length == 0 || is_begun) {
-        if (!pass(start)) return no_memory;
+        pass(start);
         line_.append(start, taken);
         passed = at;
         if (length == 0) return {};
@@ -62,10 +60,10 @@ Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
         return Refused({at, std::min<size_t>(arrived, kBeginningBytes)});
       }
       if (state_ == State::kDroppedString) {
-        if (!is_begun && !pass(start)) return no_memory;
+        if (!is_begun) pass(start);
         passed = at;
-      } else if (is_begun && !sink(line_.data(), line_.size())) {
-        return no_memory;
+      } else if (is_begun) {
+        sink(line_.data(), line_.size());
       }
       line_.clear();
       continue;
@@ -75,11 +73,12 @@ Status ReplyGuard::Take(const char* bytes, size_t size, const Sink& sink) {
     at += taken;
     if (state_ == State::kDroppedString) passed = at;
     if (left_ > 0) break;
-    if (state_ == State::kDroppedString && !sink(kNil, sizeof(kNil) - 1)) return no_memory;
+    if (state_ == State::kDroppedString) sink(kNil, sizeof(kNil) - 1);
     state_ = State::kLine;
     EndElement();
   }
-  return pass(end) ? Status() : Status(no_memory);
+  pass(end);
+  return {};
 }
 
 Status ReplyGuard::TakeLine(Bytes line) {

@@ -37,8 +37,8 @@ constexpr ReplyLimit kLargeReply{uint64_t{64} << 20};
 // limits.
 class ReplyGuard {
  public:
-  // Passes bytes to ReplyReader. False if it has no memory for them.
-  using Sink = std::function<bool(const char* bytes, size_t size)>;
+  // Passes bytes to ReplyReader.
+  using Sink = std::function<void(const char* bytes, size_t size)>;
 
   // gate: for text that messages quote; it must outlive the guard.
   explicit ReplyGuard(const TextGate& gate) : gate_(gate) {}
@@ -50,7 +50,7 @@ class ReplyGuard {
   void ExpectMessages(const ReplyLimit& limit) { messages_ = limit; }
 
   // Passes the bytes on, whole lines at a time. Errors: kProtocol (not RESP2, or an unexpected reply),
-  // kTooLarge (beyond the limit, or the sink refused). After an error the guard must not be used any more.
+  // kTooLarge (beyond the limit). After an error the guard must not be used any more.
   // The detail gives the reason; the connection, which knows server and command, sets the message.
   Status Take(const char* bytes, size_t size, const Sink& sink);
 

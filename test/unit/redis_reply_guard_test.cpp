@@ -22,11 +22,8 @@ Passed Pass(const std::string& bytes, const std::vector<ReplyLimit>& limits, siz
   for (const ReplyLimit& limit : limits) guard.Expect(limit);
   Passed passed;
   for (size_t at = 0; at < bytes.size() && passed.status.ok(); at += piece) {
-    passed.status =
-        guard.Take(bytes.data() + at, std::min(piece, bytes.size() - at), [&](const char* part, size_t size) {
-          passed.bytes.append(part, size);
-          return true;
-        });
+    passed.status = guard.Take(bytes.data() + at, std::min(piece, bytes.size() - at),
+                               [&](const char* part, size_t size) { passed.bytes.append(part, size); });
   }
   for (size_t i = guard.pending(); i < limits.size(); ++i) passed.dropped.push_back(guard.TakeDropped());
   return passed;
