@@ -46,7 +46,9 @@ struct SqlParam {
 
 // For a scope: what is planned is not compiled. Most statements are about few rows, and the cost that the
 // planner expects, with methods that we disable or many partitions, says nothing about them. Spi does so for
-// all of its statements. Not as a setting: SET LOCAL in such a scope stays in effect.
+// all of its statements. Not as a setting: SET LOCAL in such a scope stays in effect. But SET LOCAL jit in a
+// function that a statement calls finds jit off and restores that when the transaction ends, so that the
+// session has it off from then on.
 class WithoutJit {
  public:
   WithoutJit() = default;
