@@ -225,7 +225,8 @@ bool StopJob(const std::string &migration) {
         MarkRunStopped(migration);
       });
     } catch (const pg::PgError &error) {
-      // The worker has recorded that it was stopped, and the transaction's isolation level hides that.
+      // The worker has recorded that it was stopped, or somebody has started another run since, and the
+      // transaction's isolation level hides that.
       if (!ticket || error.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE) throw;
     }
     return true;
@@ -283,7 +284,9 @@ PRM_FUNCTION(confirm_instance) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.stop(migration text): ends the worker and waits for that up to 40 s. Errors: 42704, 42501.
+// redis_migrate.stop(migration text): ends the worker and waits for that up to 40 s. A run that another
+// session starts meanwhile may go on: under REPEATABLE READ and SERIALIZABLE what has changed since the
+// transaction's snapshot is not seen. Errors: 42704, 42501.
 PRM_FUNCTION(stop) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
