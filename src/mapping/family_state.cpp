@@ -103,16 +103,6 @@ std::string FamilyState(const std::string &migration, const std::string &pattern
       .Text(0);
 }
 
-bool WasPostgres(const std::string &migration, const std::string &pattern) {
-  pg::AsExtensionOwner as_owner;
-  return Spi::ExecuteKept(
-             R"sql(SELECT EXISTS (SELECT
-                                  FROM redis_migrate.family_change
-                                  WHERE migration = $1 AND pattern = $2 AND state IN ('both', 'postgres', 'done')))sql",
-             {SqlParam::Text(migration), SqlParam::Text(pattern)})[0]
-      .Bool(0);
-}
-
 void ChangeFamilyState(const std::string &migration, const std::string &pattern, const std::string &state,
                        const std::optional<std::string> &note) {
   if (FamilyState(migration, pattern) == state) return;

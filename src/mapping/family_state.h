@@ -25,10 +25,6 @@ bool TryLockFamilies(const std::string &migration);
 // The state of a family. Needs SPI.
 std::string FamilyState(const std::string &migration, const std::string &pattern);
 
-// Whether it has ever been PostgreSQL's, so that the application has put rows of its keys into the tables.
-// Needs SPI.
-bool WasPostgres(const std::string &migration, const std::string &pattern);
-
 // Changes it, unless it is that already. The families are locked for change. Needs SPI.
 void ChangeFamilyState(const std::string &migration, const std::string &pattern, const std::string &state,
                        const std::optional<std::string> &note);

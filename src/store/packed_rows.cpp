@@ -2,7 +2,6 @@
 
 #include "ledger/departure.h"
 #include "mapping/expiry_columns.h"
-#include "mapping/family_state.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/ledger_mark.h"
 #include "mapping/target_statements.h"
@@ -334,20 +333,11 @@ void PackedRows::DeleteRowsOf(const std::vector<const source::Entry *> &entries,
   DeleteStored(stored, run_id, counts);
 }
 
-// Whether a row that stands for a key is the key's, though the ledger does not know it.
-bool PackedRows::TakesUnknown() {
-  if (mapping_.exclusive) return true;
-  if (mapping_.on_conflict == "nothing" || mapping_.on_conflict == "fill") return false;
-  // The application has stored it, as that of its key, and the reverse feed has made the key of it.
-  return WasPostgres(mapping_.migration, mapping_.pattern);
-}
-
 void PackedRows::DeleteStored(Stored &stored, std::optional<int64> run_id, RowCounts &counts) {
   if (stored.items.empty()) return;
   PackedLedger::News news;
   news.removed = ledger_.FindOwn(stored.items, &counts.ledger_bytes);
-  bool const takes_unknown = news.removed.size() < stored.items.size() && TakesUnknown();
-  if (news.removed.empty() && !takes_unknown) return;
+  if (news.removed.empty() && !mapping_.exclusive) return;
   TupleDesc desc = GoneDesc();
   pg::Tuplestore gone;
   size_t number = 0;
@@ -355,7 +345,7 @@ void PackedRows::DeleteStored(Stored &stored, std::optional<int64> run_id, RowCo
     const PackedItem &item = stored.items[number++];
     auto const own = std::lower_bound(news.removed.begin(), news.removed.end(), item);
     bool const is_known = own != news.removed.end() && own->hash == item.hash;
-    if (!is_known && !takes_unknown) return;
+    if (!is_known && !mapping_.exclusive) return;
     std::vector<Datum> values(slot->tts_values, slot->tts_values + desc->natts);
     auto nulls = std::make_unique<bool[]>(values.size());
     std::copy(slot->tts_isnull, slot->tts_isnull + desc->natts, nulls.get());

@@ -96,7 +96,6 @@ class PackedRows {
   // As above, for rows that `find` looks up by name.
   void FindNamed(TupleDesc desc, pg::Tuplestore &names, pg::KeptStatement &find, pg::Tuplestore *yielded,
                  Stored &stored);
-  bool TakesUnknown();
   void DeleteStored(Stored &stored, std::optional<int64> run_id, RowCounts &counts);
   // Statements that delete rows of the target that redis_gone names by a condition.
   struct DeleteStatements {
