@@ -44,12 +44,14 @@ class Cutback {
 
  private:
   void CheckStates() const;
+  void SettleDeletions();
   void CheckLateWrites() const;
+  bool HasNewDeletions() const;
   std::string FindUnfed() const;
   std::string ListUnnoted() const;
   void CheckRejects() const;
   void CheckSharers() const;
-  void Check() const;
+  void Check();
   bool IsDrained() const;
   bool HasAllBatches() const;
   void Choose();
@@ -73,6 +75,7 @@ class Cutback {
   bool fences_others_;
   std::optional<CutoverRecord> record_;
   std::optional<RoundTrip> round_trip_;  // if no changes are discarded
+  int64 last_settled_ = 0;               // late deletions up to this one either are settled or have rows
 };
 
 void Cutback::CheckStates() const {
@@ -86,12 +89,17 @@ void Cutback::CheckStates() const {
                         pg::QuoteLiteral(migration_.name) + ".");
 }
 
+void Cutback::SettleDeletions() { last_settled_ = SettleLateDeletions(migration_, patterns_, until_ms_); }
+
+// Deletions that have come since they were settled last are settled before the families are given back.
 void Cutback::CheckLateWrites() const {
   pg::AsExtensionOwner as_owner;
   int64 const late = Spi::Execute(R"sql(SELECT count(*)
                          FROM redis_migrate.late_write
-                         WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL)sql",
-                                  {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)})[0]
+                         WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL
+                             AND (kind <> 'deleted' OR late_write_id <= $3))sql",
+                                  {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_),
+                                   SqlParam::Int8(last_settled_)})[0]
                          .Int8(0);
   if (late > 0)
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -100,6 +108,17 @@ void Cutback::CheckLateWrites() const {
                   "SELECT * FROM redis_migrate.late_writes; once they are right: SELECT "
                   "redis_migrate.settle_late_writes(" +
                       Arguments() + ").");
+}
+
+bool Cutback::HasNewDeletions() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(R"sql(SELECT EXISTS (SELECT
+                                           FROM redis_migrate.late_write
+                                           WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL
+                                               AND kind = 'deleted' AND late_write_id > $3))sql",
+                      {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_),
+                       SqlParam::Int8(last_settled_)})[0]
+      .Bool(0);
 }
 
 // The mappings of families of which no reverse feed writes anything, nor does one that is paused in a copy of
@@ -173,9 +192,9 @@ void Cutback::CheckSharers() const {
                     Arguments() + ").");
 }
 
-void Cutback::Check() const {
+void Cutback::Check() {
   CheckStates();
-  SettleLateDeletions(migration_, patterns_);
+  SettleDeletions();
   CheckLateWrites();
   RequireFenceableTables(migration_, patterns_);
   CheckSharers();
@@ -242,7 +261,7 @@ void Cutback::Fence() {
   Spi::Commit();
 }
 
-// What the feed looks for once a second: it may not have seen yet that one was truncated.
+// The feed checks this once a second, so it may have missed a truncation.
 void Cutback::NotePartitions() const {
   std::vector<int64> fed;
   {
@@ -251,7 +270,8 @@ void Cutback::NotePartitions() const {
         R"sql(SELECT mapping_id
               FROM redis_migrate.reverse_mapping
               JOIN redis_migrate.mapping AS m USING (mapping_id)
-              WHERE m.migration = $1 AND m.pattern = ANY ($2))sql",
+              WHERE m.migration = $1 AND m.pattern = ANY ($2)
+              ORDER BY mapping_id)sql",
         {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
     for (uint64 i = 0; i < rows.size(); ++i) fed.push_back(rows[i].Int8(0));
   }
@@ -338,7 +358,7 @@ void Cutback::WaitForBoth(Masters &masters) {
     Barrier(migration_, GetUserId()).WaitForNow(masters, until_ms_);
     bool const is_drained = discards_ || IsDrained();
     Spi::Commit();
-    if (is_drained) return SettleLateDeletions(migration_, patterns_);
+    if (is_drained) return SettleDeletions();
     Drain();
   }
 }
@@ -362,7 +382,7 @@ void Cutback::Compare(Masters &masters) {
 
 void Cutback::GiveBack(Masters &masters) {
   LockFamilies();
-  while (!discards_ && !IsDrained()) {
+  while (HasNewDeletions() || (!discards_ && !IsDrained())) {
     Spi::Commit();
     RequireRest();
     WaitForBoth(masters);

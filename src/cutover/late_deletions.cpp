@@ -1,6 +1,7 @@
 #include "cutover/late_deletions.h"
 
 #include "pg/arguments.h"
+#include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/time.h"
 #include "reverse/row_faults.h"
@@ -40,6 +41,14 @@ std::vector<Deletion> ReadDeletions(const Migration &migration, const std::vecto
   return deletions;
 }
 
+// Several mappings may have rows of a key, of which one does not tell whether those of the others are gone.
+bool HasOneMapping(const Migration &migration, const std::string &pattern) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute("SELECT count(*) = 1 FROM redis_migrate.mapping WHERE migration = $1 AND pattern = $2",
+                      {SqlParam::Text(migration.name), SqlParam::Text(pattern)})[0]
+      .Bool(0);
+}
+
 bool IsGone(const ReverseValue &value) {
   if (!value || value->type.empty()) return false;
   return value->elements.empty() || (value->expires_at_ms && *value->expires_at_ms <= pg::NowMs());
@@ -65,28 +74,39 @@ std::set<RowName> FindAbsent(const ReverseMapping &reverse, const std::set<RowNa
   return absent;
 }
 
-// One that has become a write meanwhile stays.
+// One that has become a write meanwhile stays, as does one that live sync is just about to change: it waits
+// for others of them, so to wait for it may be a deadlock.
 void Settle(const std::vector<int64> &ids) {
   if (ids.empty()) return;
   pg::AsExtensionOwner as_owner;
-  Spi::Execute(R"sql(UPDATE redis_migrate.late_write
+  Spi::Execute(R"sql(WITH found AS MATERIALIZED (
+                         SELECT late_write_id
+                         FROM redis_migrate.late_write
+                         WHERE late_write_id = ANY ($1) AND kind = 'deleted' AND settled_at IS NULL
+                         FOR UPDATE SKIP LOCKED)
+                     UPDATE redis_migrate.late_write AS l
                      SET settled_at = clock_timestamp()
-                     WHERE late_write_id = ANY ($1) AND kind = 'deleted' AND settled_at IS NULL)sql",
+                     FROM found
+                     WHERE l.late_write_id = found.late_write_id)sql",
                {SqlParam::Int8Array(ids)});
 }
 
 }  // namespace
 
-void SettleLateDeletions(const Migration &migration, const std::vector<std::string> &patterns) {
+int64 SettleLateDeletions(const Migration &migration, const std::vector<std::string> &patterns,
+                          int64 until_ms) {
   std::vector<ReverseMapping> reverses;
-  for (int64 last = 0;;) {
+  int64 last = 0;
+  while (pg::MonotonicMs() < until_ms) {
     std::vector<Deletion> const deletions = ReadDeletions(migration, patterns, last);
-    if (deletions.empty()) return Spi::Commit();
+    if (deletions.empty()) break;
     if (last == 0) {
       std::map<std::string, ReverseProblem> problems;
-      for (const std::string &pattern : patterns)
+      for (const std::string &pattern : patterns) {
+        if (!HasOneMapping(migration, pattern)) continue;
         for (ReverseMapping &reverse : FindFedMappings(migration, pattern, problems))
           reverses.push_back(std::move(reverse));
+      }
     }
     Spi::Commit();
     last = deletions.back().id;
@@ -104,6 +124,8 @@ void SettleLateDeletions(const Migration &migration, const std::vector<std::stri
       Spi::Commit();
     }
   }
+  Spi::Commit();
+  return last;
 }
 
 }  // namespace prm

@@ -138,8 +138,8 @@ void ReverseFeed::ScanCluster(Fed &fed) {
   if (fed.unscanned.none()) fed.scan.reset();
 }
 
-// Some of those keys of the pattern at a server that are in these slots. Returns whether that were all, and
-// begins anew then.
+// Some of those keys of the pattern at a server that are in these slots. Returns whether those were all;
+// the next call begins anew.
 bool ReverseFeed::ScanMore(Fed &fed, redis::Connection &connection, const redis::Slots &slots) {
   const ReverseMapping &reverse = fed.reverse;
   auto const &types = reverse.mapping.types;

@@ -250,7 +250,7 @@ void Outbox::NotePartitions() const {
               UPDATE redis_migrate.reverse_mapping AS m
               SET partitions = now.partitions
               FROM now
-              WHERE m.mapping_id = $1 AND now.partitions IS DISTINCT FROM now.before
+              WHERE m.mapping_id = $1 AND now.partitions IS DISTINCT FROM m.partitions
               RETURNING now.before IS NOT NULL)sql",
         {SqlParam::Int8(mapping_id_)});
     is_other = rows.size() > 0 && rows[0].Bool(0);

@@ -51,8 +51,8 @@ class Outbox {
   // Whether changes were not noted, because the outbox was full or the target was truncated, or because a
   // pass over all rows that this has led to has not written them all.
   bool NeedsFull() const;
-  // Begins that pass: what changes from now on is noted. Commits. Returns who may not have noted what they
-  // have changed before: the pass begins once they have ended.
+  // Begins that pass: what changes from now on is noted. Commits. Returns the transactions that may have
+  // made changes without noting them: the pass begins once they have ended.
   pg::LockHolders BeginFull() const;
   // All rows are written. The pass ends when no slot is left in which to look for keys without rows.
   void NoteUnscanned(const redis::Slots &slots) const;
