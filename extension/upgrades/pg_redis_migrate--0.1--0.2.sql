@@ -638,6 +638,7 @@ CREATE TABLE redis_migrate.verification_part (
     keys_rejected   bigint NOT NULL DEFAULT 0,
     rules           text[],
     rejected        bigint[],
+    restarts        integer NOT NULL DEFAULT 0,
     readers         integer NOT NULL DEFAULT 1,
     sqlstate        text,
     message         text,
@@ -645,7 +646,7 @@ CREATE TABLE redis_migrate.verification_part (
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE redis_migrate.verification_part IS
-    'Parts of the source of a verification that several processes read side by side. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names; position: where it begins; rejected: keys by rule, once it is done';
+    'Parts of the source of a verification that several processes read side by side. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names; position: where it begins; rejected: keys by rule, once it is done; restarts: how often it began again because the server had been restarted';
 
 CREATE TABLE redis_migrate.verification_count (
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,

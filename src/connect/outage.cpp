@@ -63,8 +63,8 @@ void Outage::Wait(const pg::Failure &failure, bool was_open) {
                       was_open && failure.sqlstate() == ERRCODE_CONNECTION_FAILURE
                           ? "Redis is reachable but keeps closing the connection. If its "
                             "client-output-buffer-limit or maxmemory-clients is the cause, lower "
-                            "pg_redis_migrate.bytes_in_flight; the " +
-                                std::string(what_) + " keeps its position."
+                            "pg_redis_migrate.bytes_in_flight. " +
+                                std::string(retry_)
                           : retry_);
   // After a timeout the run has already waited in silence.
   const bool was_waited_for = failure.sqlstate() == ERRCODE_CONNECTION_EXCEPTION;

@@ -65,7 +65,7 @@ SourcePart SourcePart::Parse(const std::string &share) {
   if (text.substr(0, strlen(kNames)) == kNames)
     if (auto numbers = ParseNumberOf(text.substr(strlen(kNames))))
       return {source::NameShare{numbers->first, numbers->second}};
-  throw pg::Failure(ERRCODE_DATA_CORRUPTED, "invalid share \"" + share + "\" in redis_migrate.run_part");
+  throw pg::Failure(ERRCODE_DATA_CORRUPTED, "invalid share \"" + share + "\" of a source");
 }
 
 redis::Deployment ShareOf(redis::Deployment deployment, const std::optional<SourcePart> &part) {
@@ -93,7 +93,7 @@ SourceDivision::SourceDivision(const SourcePlace &place, bool count_keys, bool f
     bytes_ = file.size();
   }
   if (kind_ != "scan") return;
-  Outage outage;
+  Outage outage = place.outage;
   for (std::optional<pg::Failure> failure;; outage.Wait(*failure, false)) {
     try {
       AskServer(place, count_keys);

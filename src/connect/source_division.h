@@ -3,6 +3,7 @@
 
 #include <variant>
 
+#include "connect/outage.h"
 #include "connect/server.h"
 #include "connect/server_file.h"
 #include "redis/info.h"
@@ -21,6 +22,7 @@ struct SourcePlace {
   bool is_received = false;                   // of replication: another process has received the snapshot
   std::optional<source::ListedNames> listed;  // of scan: all names that the filter wants, if they are known
   std::function<void(const std::string &cursor)> end_page;  // of scan: see ScanOptions
+  Outage outage;                                            // as which it waits for Redis
   // For an archive: opens it behind a position.
   std::function<std::unique_ptr<source::Source>(source::KeyFilter &, const std::string &)> open_archive;
 };

@@ -90,8 +90,8 @@ void SourceReader::Open(const std::string &position) {
     throw pg::Failure(
         ERRCODE_CANNOT_CONNECT_NOW,
         "server \"" + place_.server + "\" is " + (is_cluster ? "now" : "no longer") + " a cluster",
-        "Its parts that the run reads are " + part_->ToString() + " and others.",
-        "Run the migration again: it starts this level over.");
+        "The part that is read is " + part_->ToString() + ".",
+        "Begin again: the source is then divided anew.");
   if (is_cluster)
     OpenCluster(deployment, position);
   else
@@ -276,8 +276,8 @@ void SourceReader::OpenServer(const std::string &position) {
   if (restarted_ && options.share.bits > 0)
     throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                       "Redis at " + connection.address() + " was restarted or replaced",
-                      "The run read it in parts, of which " + part_->ToString() + " is one.",
-                      "Run the migration again: it starts this level over.");
+                      "It was read in parts, of which " + part_->ToString() + " is one.",
+                      "Begin again: the source is then divided anew.");
   source_ = std::move(scan);
 }
 
@@ -306,7 +306,7 @@ std::optional<int64> SourceReader::Evicted() {
 }
 
 bool SourceReader::Next(source::Batch &batch, const std::string &position) {
-  for (Outage outage;;) {
+  for (Outage outage = place_.outage;;) {
     std::optional<pg::Failure> failure;
     try {
       if (source_ == nullptr) Open(position);

@@ -30,7 +30,7 @@ class Applier {
   Applier(int64 run_id, int number) : run_record_(RunRecord::Join(run_id, &name_, &parameters_)) {
     lock_.emplace(name_);
     run_record_ = RunRecord::Join(run_id, &name_, &parameters_);  // it may have ended meanwhile
-    run_record_.SetPart(number);
+    run_record_.SetShare(number);
     migration_.emplace(LoadMigration(name_));
     routing_.emplace(*migration_, parameters_.priority, parameters_.mapping);
     share_ = {number, LiveRecord::ReadAppliers(name_)};

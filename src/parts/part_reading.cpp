@@ -1,5 +1,7 @@
 #include "parts/part_reading.h"
 
+#include <algorithm>
+
 #include "pg/arguments.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
@@ -12,6 +14,13 @@ namespace {
 
 constexpr long kLookAgainMs = 20;
 constexpr long kLookForPartsMs = 5;
+
+// Whether the leader has divided the source, and has said of what is left how many processes read it.
+bool AreReady(const std::vector<PartTable::Part> &parts) {
+  return !parts.empty() && std::all_of(parts.begin(), parts.end(), [](const PartTable::Part &part) {
+    return part.done || part.readers > 0;
+  });
+}
 
 }  // namespace
 
@@ -50,7 +59,7 @@ void PartReading::ReadAll(const ReadPart &read, const std::function<int()> &look
 
 void PartReading::TakePart(const ReadPart &read, const std::function<void()> &require_leader) {
   // The leader divides the source when it knows how many processes there are.
-  for (require_leader(); parts_.Read().empty(); require_leader()) {
+  for (require_leader(); !AreReady(parts_.Read()); require_leader()) {
     Spi::Commit();
     pg::Sleep(kLookForPartsMs);
   }

@@ -1,13 +1,16 @@
 // Reads a source in parts, side by side: by the process that leads and by others that take part. Each part
 // has a record of its own and is read by one process at a time, which holds its lock. A process without a
 // part takes one that nobody reads, so all of them are read with any number of processes, whichever of them
-// end.
+// ends.
 #pragma once
 
 #include "mapping/migration_lock.h"
 #include "parts/part_table.h"
 
 namespace prm {
+
+// So often the process that leads notes that it is there.
+constexpr int kTouchEveryMs = 1000;
 
 class PartReading {
  public:
@@ -22,8 +25,9 @@ class PartReading {
   // look: returns how many parts are not done; called before each look for one. Errors: those of `read` and
   // of `look`.
   void ReadAll(const ReadPart &read, const std::function<int()> &look);
-  // For the others: waits until there are parts, and reads those that nobody reads. require_leader: raises an
-  // error when nobody leads. Errors: those of `read` and of `require_leader`.
+  // For the others: waits until there are parts and it is known how many processes read them, and reads those
+  // that nobody reads. require_leader: raises an error when nobody leads. Errors: those of `read` and of
+  // `require_leader`.
   void TakePart(const ReadPart &read, const std::function<void()> &require_leader);
   // After an error of TakePart: tells it to the leader, as the end of the part. The caller commits.
   void Fail(const pg::Problem &problem) const;

@@ -1,8 +1,9 @@
 #include "parts/part_table.h"
 
+#include <algorithm>
+
 #include "mapping/migration_lock.h"
 #include "pg/identity.h"
-#include "pg/spi.h"
 
 namespace prm {
 
@@ -76,23 +77,39 @@ std::optional<PartTable::Part> PartTable::Take(int part) const {
 
 void PartTable::Finish(int part) const {
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("UPDATE " + table_ + " AS p SET done = true, updated_at = clock_timestamp() WHERE " + mine_ +
-                   " AND p.part = $1",
-               {SqlParam::Int4(part)});
+  RequireRead(
+      Spi::Execute("UPDATE " + table_ + " AS p SET done = true, updated_at = clock_timestamp() WHERE " +
+                       mine_ + " AND p.part = $1 AND p.pid = pg_backend_pid()",
+                   {SqlParam::Int4(part)}),
+      work_, part);
 }
 
 void PartTable::Fail(int part, const std::string &sqlstate, const std::string &message) const {
   pg::AsExtensionOwner as_owner;
   Spi::Execute("UPDATE " + table_ +
                    " AS p SET updated_at = clock_timestamp(), sqlstate = $2, message = $3 WHERE " + mine_ +
-                   " AND p.part = $1 AND NOT p.done",
+                   " AND p.part = $1 AND p.pid = pg_backend_pid() AND NOT p.done",
                {SqlParam::Int4(part), SqlParam::Text(sqlstate), SqlParam::Text(message)});
 }
 
 void PartTable::SetReaders(int readers) const {
   pg::AsExtensionOwner as_owner;
-  Spi::Execute("UPDATE " + table_ + " AS p SET readers = $1, pid = NULL WHERE " + mine_ + " AND NOT p.done",
+  Spi::Execute("UPDATE " + table_ + " AS p SET readers = $1 WHERE " + mine_ + " AND NOT p.done",
                {SqlParam::Int4(readers)});
+}
+
+bool StillHasAll(const SourceDivision &source, const std::vector<PartTable::Part> &parts) {
+  return std::all_of(parts.begin(), parts.end(), [&](const PartTable::Part &part) {
+    return source.StillHas({part.share, part.position});
+  });
+}
+
+void RequireRead(const pg::Rows &changed, const Work &work, int part) {
+  if (changed.processed() == 0)
+    throw pg::Failure(
+        ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "part " + std::to_string(part) + " of " + work.ToString() + " is no longer this process's",
+        "Another process leads it now, or the source was divided anew.");
 }
 
 }  // namespace prm

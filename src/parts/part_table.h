@@ -3,6 +3,7 @@
 
 #include "connect/source_division.h"
 #include "parts/helpers.h"
+#include "pg/spi.h"
 
 namespace prm {
 
@@ -33,10 +34,11 @@ class PartTable {
   // Notes that this process reads the part; the caller has its lock. Returns the part as its last reader left
   // it, with that reader's pid; nullopt when it is done or its reading has failed.
   std::optional<Part> Take(int part) const;
+  // Errors: 55000 when this process does not read the part any more.
   void Finish(int part) const;
-  // Ends the reading of a part, unless another process has finished it.
+  // Ends the reading of a part with an error, if this process still reads it.
   void Fail(int part, const std::string &sqlstate, const std::string &message) const;
-  // Sets how many processes share the ceiling of the server. No part is being read.
+  // Sets how many processes share the ceiling of the server.
   void SetReaders(int readers) const;
 
  private:
@@ -47,5 +49,12 @@ class PartTable {
   std::string table_;
   std::string mine_;  // the condition for the parts p of this work
 };
+
+// Whether all parts of an earlier division are still parts of the source, with the same keys.
+bool StillHasAll(const SourceDivision &source, const std::vector<PartTable::Part> &parts);
+
+// Throws 55000 unless a statement has changed the row of a part that this process reads: while it read, the
+// work may have got another leader, which has divided the source anew.
+void RequireRead(const pg::Rows &changed, const Work &work, int part);
 
 }  // namespace prm

@@ -15,7 +15,6 @@ using pg::Spi;
 
 namespace {
 
-constexpr int kTouchEveryMs = 1000;
 constexpr char kTakesOver[] = "This process continues from the part's last position.";
 
 // Reads a part of the level from its last position. first, between: as those of Pass::Read.

@@ -96,11 +96,12 @@ void Run::Read(int level, const std::function<void()> &between) {
   bool const first = level == first_level_;
   bool const is_begun = level == record_.level() && !record_.position().empty();
   uint64 repeated = 0;
+  bool asks_first = first;
   for (bool done = false; !done;) {
     std::optional<SourceDivision> source;
     // A snapshot by replication is read by the process that receives it.
     if (!is_begun && (parameters_.source == "scan" || parameters_.source == "rdb"))
-      source.emplace(AskSource(level));
+      source.emplace(AskSource(level, std::exchange(asks_first, false)));
     if (!source || !Divide(level, *source)) {
       repeated = pass_.Read(level, is_begun ? record_.position() : parameters_.begin, first, {}, between);
       break;
@@ -115,9 +116,8 @@ void Run::Read(int level, const std::function<void()> &between) {
                "Keys of these slots are counted each time that they were read.");
 }
 
-SourceDivision Run::AskSource(int level) {
-  bool const first = level == first_level_;
-  SourceDivision source(PlaceOf(migration_, parameters_.source), first, first);
+SourceDivision Run::AskSource(int level, bool first) {
+  SourceDivision source(PlaceOf(migration_, parameters_.source), level == first_level_, first);
   if (source.keys() >= 0) record_.SetEstimate(source.keys());
   Spi::Commit();
   return source;
@@ -148,12 +148,6 @@ bool Run::Divide(int level, const SourceDivision &source) {
   return true;
 }
 
-bool Run::StillHasAll(const SourceDivision &source, const std::vector<PartTable::Part> &parts) {
-  return std::all_of(parts.begin(), parts.end(), [&](const PartTable::Part &part) {
-    return source.StillHas({part.share, part.position});
-  });
-}
-
 int Run::CountUnread(const std::vector<PartTable::Part> &parts) const {
   auto const unread =
       std::count_if(parts.begin(), parts.end(), [](const PartTable::Part &part) { return !part.done; });
@@ -168,7 +162,7 @@ bool Run::ReadParts(int level, const SourceDivision &source, uint64 &repeated) {
     if (failure.sqlstate() != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) throw;
     Spi::RollBack();
     helpers_->Stop();
-    SourceDivision const now = AskSource(level);
+    SourceDivision const now = AskSource(level, false);
     if (StillHasAll(now, record_.PartsOf(level).Read())) throw;
     Spi::Commit();
     return false;

@@ -40,10 +40,9 @@ class Run {
   Migration LoadSettled(const std::string &name) const;
   void Read(int level, const std::function<void()> &between);
   // Waits for the source: the caller has committed.
-  SourceDivision AskSource(int level);
+  SourceDivision AskSource(int level, bool first);
   // Gives a level parts, and processes to read them. False: it is read whole.
   bool Divide(int level, const SourceDivision &source);
-  static bool StillHasAll(const SourceDivision &source, const std::vector<PartTable::Part> &parts);
   // The number of processes to read the parts that an earlier process has left.
   int CountUnread(const std::vector<PartTable::Part> &parts) const;
   // Reads the parts of a level. False: the source is no longer the one that was divided.

@@ -53,8 +53,8 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
         {SqlParam::Int8(record.id_), SqlParam::Text(parameters.on_error), SqlParam::Bool(parameters.force)});
     Spi::Execute(
         R"sql(UPDATE redis_migrate.run_part
-              SET sqlstate = NULL, message = NULL
-              WHERE run_id = $1 AND sqlstate IS NOT NULL)sql",
+              SET sqlstate = NULL, message = NULL, pid = NULL, readers = 0
+              WHERE run_id = $1 AND NOT done)sql",
         {SqlParam::Int8(record.id_)});
     return record;
   }
@@ -350,16 +350,18 @@ void RunRecord::Save(const Tally &tally, int level, const std::string &position)
         {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Int4(entry->db),
          SqlParam::Bytea(entry->key), SqlParam::Bytea(pg::ValueOrThrow(source::DumpOf(*entry))),
          ExpiryParam(*entry)});
-  if (part_ != 0) {
-    Spi::ExecuteKept(
-        R"sql(UPDATE redis_migrate.run_part
-              SET position = $4, bytes_read = bytes_read + $5, batches = batches + 1,
-                  updated_at = clock_timestamp()
-              WHERE run_id = $1 AND level = $2 AND part = $3)sql",
-        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_), SqlParam::Text(position),
-         SqlParam::Int8(static_cast<int64>(tally.bytes))});
+  if (reads_part_) {
+    RequireRead(Spi::ExecuteKept(
+                    R"sql(UPDATE redis_migrate.run_part
+                          SET position = $4, bytes_read = bytes_read + $5, batches = batches + 1,
+                              updated_at = clock_timestamp()
+                          WHERE run_id = $1 AND level = $2 AND part = $3 AND pid = pg_backend_pid())sql",
+                    {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_),
+                     SqlParam::Text(position), SqlParam::Int8(static_cast<int64>(tally.bytes))}),
+                PartsOf(level).work(), part_);
     return;
   }
+  if (part_ != 0) return;  // the position is that of the links
   Spi::ExecuteKept(std::string(R"sql(UPDATE redis_migrate.run
                         SET level = $2, position = $3, bytes_read = bytes_read + $4, batches = batches + 1,)sql") +
                        kSetTime + " WHERE run_id = $1",
@@ -389,9 +391,11 @@ void RunRecord::RestartLevel(int level) {
   NotePageKeys({}, false);
   NoteRestart();
   if (part_ != 0) {
-    Spi::Execute(
-        "UPDATE redis_migrate.run_part SET position = '' WHERE run_id = $1 AND level = $2 AND part = $3",
-        {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)});
+    RequireRead(
+        Spi::Execute("UPDATE redis_migrate.run_part SET position = '' WHERE run_id = $1 AND level = $2 AND "
+                     "part = $3 AND pid = pg_backend_pid()",
+                     {SqlParam::Int8(id_), SqlParam::Int4(level), SqlParam::Int4(part_)}),
+        PartsOf(level).work(), part_);
     return;
   }
   BeginLevel(level);

@@ -44,10 +44,16 @@ class RunRecord {
   // The parts of a level that is read in parts.
   PartTable PartsOf(int level) const { return PartTable::OfRun(id_, level); }
   // Forgets the parts of a level with all that was counted for them, because the source no longer has them.
+  // Commits.
   void DropParts(int level);
-  // Makes everything saved from now on belong to the part of the level with this number; 0: to the whole
-  // level.
-  void SetPart(int number) { part_ = number; }
+  // Makes everything saved from now on belong to the part of the level with this number, which this process
+  // reads; 0: to the whole level.
+  void SetPart(int number) {
+    part_ = number;
+    reads_part_ = number != 0;
+  }
+  // Makes the counts saved from now on those of the process that applies this share of the changes.
+  void SetShare(int number) { part_ = number; }
   void AddRepeatedSlots(int level, uint64 slots);
   // Those of all parts of a level.
   uint64 CountRepeatedSlots(int level) const;
@@ -140,6 +146,7 @@ class RunRecord {
   bool resumed_ = false;
   int level_ = 0;
   int part_ = 0;
+  bool reads_part_ = false;  // part_ is a part of a level
   std::string position_;
 };
 

@@ -9,12 +9,23 @@ using pg::Spi;
 using pg::SqlParam;
 
 void RunRecord::DropParts(int level) {
+  {
+    // This waits for those who are about to commit what they have read; from then on nobody does. It holds no
+    // other lock that they may want.
+    pg::AsExtensionOwner as_owner;
+    Spi::Execute(
+        R"sql(UPDATE redis_migrate.run_part
+              SET pid = NULL, sqlstate = '55000', message = 'The source is being divided anew'
+              WHERE run_id = $1 AND level = $2 AND NOT done)sql",
+        {SqlParam::Int8(id_), SqlParam::Int4(level)});
+  }
+  Spi::Commit();
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"run_count", "reject", "deferred", "run_part"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE run_id = $1 AND level = $2",
                  {SqlParam::Int8(id_), SqlParam::Int4(level)});
   Spi::Execute("DELETE FROM redis_migrate.page_key WHERE run_id = $1", {SqlParam::Int8(id_)});
-  part_ = 0;
+  SetPart(0);
   NoteRestart();
   BeginLevel(level);
 }

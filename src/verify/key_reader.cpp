@@ -7,7 +7,7 @@
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "source/living_fields.h"
-#include "store/archive_source.h"
+#include "verify/verified_place.h"
 
 namespace prm {
 
@@ -107,7 +107,7 @@ std::vector<redis::ReplicationPoint> KeyReader::FetchPointsOfCluster(const redis
 
 void KeyReader::ReadByName(const std::vector<KeyId> &keys, const Visit &visit) {
   size_t next = 0;
-  for (Outage outage; next < keys.size();) {
+  for (Outage outage = VerificationOutage(); next < keys.size();) {
     std::optional<pg::Failure> failure;
     std::vector<source::NamedKey> read(std::min(kKeysAtOnce, keys.size() - next));
     for (size_t i = 0; i < read.size(); ++i) std::tie(read[i].entry.db, read[i].entry.key) = keys[next + i];
@@ -129,7 +129,7 @@ void KeyReader::ReadByName(const std::vector<KeyId> &keys, const Visit &visit) {
       outage.Wait(*failure, true);
       continue;
     }
-    outage = Outage();
+    outage = VerificationOutage();
     next += read.size();
     std::vector<source::Entry> entries;
     redis::ReplicationPoint point;
@@ -146,7 +146,7 @@ void KeyReader::ReadByName(const std::vector<KeyId> &keys, const Visit &visit) {
 void KeyReader::Scan(const std::vector<KeyId> &keys, const Visit &visit) {
   std::set<KeyId> left(keys.begin(), keys.end());
   OnlyThese filter(filter_, left);
-  SourceReader source(PlaceOf(migration_, "scan"), filter, begin_, true, part_);
+  SourceReader source(PlaceToVerify(migration_, "scan"), filter, begin_, true, part_);
   Spi::Commit();
   std::string position = begin_;
   source::Batch batch;

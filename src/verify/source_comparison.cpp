@@ -5,7 +5,7 @@
 #include "pg/background.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
-#include "store/archive_source.h"
+#include "verify/verified_place.h"
 
 namespace prm {
 
@@ -97,7 +97,7 @@ void SourceComparison::NoteMet() { ReadSource({}, false); }
 
 // counts: false when it is read only for the rows that keys yield now.
 void SourceComparison::ReadSource(const Scope &scope, bool counts) {
-  SourceReader source(PlaceOf(migration_, parameters_.source), filter_, scope.position, scope.first,
+  SourceReader source(PlaceToVerify(migration_, parameters_.source), filter_, scope.position, scope.first,
                       scope.part);
   if (counts && !scope.part) findings_.keys.estimated = source.estimate();
   Spi::Commit();
@@ -119,6 +119,7 @@ void SourceComparison::ReadSource(const Scope &scope, bool counts) {
 void SourceComparison::Restart(const Scope &scope) {
   pg::Report(NOTICE, std::string("the Redis server was restarted or replaced: ") +
                          (scope.part ? "a part of the verification" : "the verification") + " begins again");
+  if (scope.part) record_.NoteRestart();
   record_.Restart();
   int64 const estimated = findings_.keys.estimated;
   Clear();

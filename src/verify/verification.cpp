@@ -9,8 +9,8 @@
 #include "pg/rollback.h"
 #include "pg/spi.h"
 #include "redis/info.h"
-#include "store/archive_source.h"
 #include "verify/unmet_rows.h"
+#include "verify/verified_place.h"
 
 namespace prm {
 
@@ -19,7 +19,6 @@ using pg::Spi;
 namespace {
 
 constexpr size_t kSuspectsAtOnce = 5000;
-constexpr int kTouchEveryMs = 1000;
 
 std::string Plural(int64 count, const char *one, const char *many) {
   return std::to_string(count) + " " + (count == 1 ? one : many);
@@ -81,9 +80,10 @@ void Verification::NoteWrites() {
 void Verification::CompareSource() {
   // A snapshot by replication is read by the process that receives it.
   bool const has_parts = parameters_.source == "scan" || parameters_.source == "rdb";
+  bool first = true;
   for (bool done = false; !done;) {
     std::optional<SourceDivision> source;
-    if (has_parts && parameters_.workers != 1) source.emplace(AskSource());
+    if (has_parts && parameters_.workers != 1) source.emplace(AskSource(std::exchange(first, false)));
     if (!source || !Divide(*source)) {
       comparison_.Compare([this] { NoteWrites(); });
       return;
@@ -92,8 +92,8 @@ void Verification::CompareSource() {
   }
 }
 
-SourceDivision Verification::AskSource() const {
-  SourceDivision source(PlaceOf(migration_, parameters_.source), true, true);
+SourceDivision Verification::AskSource(bool first) const {
+  SourceDivision source(PlaceToVerify(migration_, parameters_.source), true, first);
   Spi::Commit();
   return source;
 }
@@ -136,7 +136,7 @@ bool Verification::CompareParts(const SourceDivision &source) {
     Spi::RollBack();
     helpers_->Stop();
     record_.SetPart(0);
-    if (StillHasAll(AskSource())) throw;
+    if (StillHasAll(AskSource(false), record_.parts().Read())) throw;
     pg::Report(NOTICE, "the Redis server was restarted or replaced: the verification begins again");
     record_.DropParts();
     comparison_.Clear();
@@ -152,13 +152,6 @@ bool Verification::CompareParts(const SourceDivision &source) {
     comparison_.findings().counts[mapping].kept = std::exchange(counts.kept, 0);
   Spi::Commit();
   return true;
-}
-
-bool Verification::StillHasAll(const SourceDivision &source) const {
-  std::vector<PartTable::Part> const parts = record_.parts().Read();
-  return std::all_of(parts.begin(), parts.end(), [&](const PartTable::Part &part) {
-    return source.StillHas({part.share, part.position});
-  });
 }
 
 // Rows that no key yields. While a run is under way, a row may be of a key that is newer than the reading: so
@@ -260,6 +253,7 @@ std::vector<std::string> Verification::Reasons(const VerificationRecord::Finding
     else if (writes->changes != writes_before_->changes)
       reasons.emplace_back("keys were written to meanwhile, and live sync is not under way");
   }
+  add(all.restarts, "Redis was restarted or replaced meanwhile");
   if (!is_extra_known_)
     reasons.emplace_back(
         "live sync did not come to what was read in time: which rows have no key is not known");

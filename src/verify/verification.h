@@ -41,13 +41,12 @@ class Verification {
   // Notes how far the server's writes are, to compare with at the end.
   void NoteWrites();
   void CompareSource();
-  // Waits for the source: the caller has committed.
-  SourceDivision AskSource() const;
+  // Waits for the source: the caller has committed. first: what cannot be reached now is an error.
+  SourceDivision AskSource(bool first) const;
   // Gives the source parts, and processes to read them. False: it is read whole.
   bool Divide(const SourceDivision &source);
   // False: the source is no longer the one that was divided.
   bool CompareParts(const SourceDivision &source);
-  bool StillHasAll(const SourceDivision &source) const;
   void FindUnmet();
   std::vector<std::string> Reasons(const VerificationRecord::Findings &all);
   static bool Proves(const VerificationRecord::Findings &all, const std::vector<std::string> &reasons);
@@ -65,7 +64,7 @@ class Verification {
   PartLock leads_;
   VerificationRecord::Findings in_parts_;
   bool is_followed_ = false;    // live sync is under way
-  bool is_extra_known_ = true;  // it got to the end of the second reading
+  bool is_extra_known_ = true;  // live sync got to the end of the second reading
   std::optional<Writes> writes_before_;
 };
 

@@ -23,6 +23,7 @@ void VerificationRecord::Findings::Add(const Findings &other) {
   keys.rejected += other.keys.rejected;
   for (const auto &[mapping, of] : other.counts) counts[mapping].Add(of);
   for (const auto &[rule, number] : other.rules) rules[rule] += number;
+  restarts += other.restarts;
 }
 
 void VerificationRecord::SaveFindings(const Findings &findings) const {
@@ -71,13 +72,14 @@ VerificationRecord::Findings VerificationRecord::TakeFindings(int64 max_differen
       {SqlParam::Int8(id_), SqlParam::Int8(max_differences)});
   auto const keys = Spi::Execute(
       R"sql(SELECT coalesce(sum(keys_read), 0)::bigint, coalesce(sum(keys_read_again), 0)::bigint,
-                coalesce(sum(keys_rejected), 0)::bigint
+                coalesce(sum(keys_rejected), 0)::bigint, coalesce(sum(restarts), 0)::bigint
             FROM redis_migrate.verification_part
             WHERE verification_id = $1)sql",
       {SqlParam::Int8(id_)});
   findings.keys.read = keys[0].Int8(0);
   findings.keys.read_again = keys[0].Int8(1);
   findings.keys.rejected = keys[0].Int8(2);
+  findings.restarts = keys[0].Int8(3);
   auto const rules = Spi::Execute(
       R"sql(SELECT r.rule, sum(r.keys)::bigint
             FROM redis_migrate.verification_part AS p, unnest(p.rules, p.rejected) AS r (rule, keys)

@@ -73,12 +73,14 @@ void VerificationRecord::SetFollowed(bool is_followed) const {
 void VerificationRecord::Save(const Keys &keys) const {
   pg::AsExtensionOwner as_owner;
   if (part_ != 0) {
-    Spi::ExecuteKept(
-        R"sql(UPDATE redis_migrate.verification_part
-              SET keys_read = $3, keys_read_again = $4, keys_rejected = $5, updated_at = clock_timestamp()
-              WHERE verification_id = $1 AND part = $2)sql",
-        {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int8(keys.read),
-         SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected)});
+    RequireRead(Spi::ExecuteKept(
+                    R"sql(UPDATE redis_migrate.verification_part
+                          SET keys_read = $3, keys_read_again = $4, keys_rejected = $5,
+                              updated_at = clock_timestamp()
+                          WHERE verification_id = $1 AND part = $2 AND pid = pg_backend_pid())sql",
+                    {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int8(keys.read),
+                     SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected)}),
+                parts().work(), part_);
     return;
   }
   Spi::ExecuteKept(
@@ -156,11 +158,23 @@ void VerificationRecord::Restart() const {
         {SqlParam::Int8(id_), SqlParam::Int4(part_)});
 }
 
+void VerificationRecord::NoteRestart() const {
+  pg::AsExtensionOwner as_owner;
+  RequireRead(Spi::Execute(
+                  R"sql(UPDATE redis_migrate.verification_part
+                        SET restarts = restarts + 1
+                        WHERE verification_id = $1 AND part = $2 AND pid = pg_backend_pid())sql",
+                  {SqlParam::Int8(id_), SqlParam::Int4(part_)}),
+              parts().work(), part_);
+}
+
+// The parts first: this waits for whoever is about to commit what it has found in one, and everybody else
+// finds it gone.
 void VerificationRecord::DropParts() {
   part_ = 0;
   pg::AsExtensionOwner as_owner;
   for (const char *table :
-       {"verification_met", "verification_difference", "verification_count", "verification_part"})
+       {"verification_part", "verification_met", "verification_difference", "verification_count"})
     Spi::Execute(std::string("DELETE FROM redis_migrate.") + table + " WHERE verification_id = $1",
                  {SqlParam::Int8(id_)});
 }

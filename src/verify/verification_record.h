@@ -39,6 +39,8 @@ class VerificationRecord {
     int64 read_again = 0;
     int64 rejected = 0;
   };
+  // Errors: 55000 when this process does not read the part any more. What it has found was not committed
+  // then.
   void Save(const Keys &keys) const;
   // Adds up the keys of all parts, and notes that the process that leads is there.
   void Touch(int64 estimated) const;
@@ -48,8 +50,11 @@ class VerificationRecord {
   // Hands them over, in no order.
   void VisitMet(int64 mapping_id, bool suspects, const std::function<void(const PackedItem &)> &visit) const;
   void ForgetMet() const;
-  // Forgets what was found, in the part, because the source begins again.
+  // Forgets what was found, in the part, because it is read from its beginning.
   void Restart() const;
+  // Notes that the part begins again, because the server was restarted: other parts may have been read
+  // before.
+  void NoteRestart() const;
   // Forgets the parts with what was found in them, because the source no longer has them.
   void DropParts();
 
@@ -69,6 +74,7 @@ class VerificationRecord {
     Keys keys;
     std::map<std::string, Counts> counts;  // by mapping
     std::map<std::string, int64> rules;    // of keys that were rejected
+    int64 restarts = 0;                    // of parts, because the server was restarted
 
     void Add(const Findings &other);
   };
