@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/printable.h"
+#include "discover/letters.h"
 #include "discover/randomness.h"
 
 namespace prm {
@@ -27,10 +28,6 @@ constexpr size_t kMostHosts = 500;
 // The number of families that are compared with one another.
 constexpr size_t kMostCompared = 2000;
 constexpr size_t kMostLiteralBytes = 2000;
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsLower(char c) { return c >= 'a' && c <= 'z'; }
-bool IsUpper(char c) { return c >= 'A' && c <= 'Z'; }
 
 struct Part {
   bool is_capture;

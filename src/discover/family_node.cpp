@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "discover/letters.h"
+
 namespace prm::family {
 namespace {
 

@@ -21,9 +21,6 @@ inline constexpr size_t kMaxStarts = 320;
 inline constexpr size_t kLeastStart = 4;
 inline constexpr size_t kAll = std::numeric_limits<size_t>::max();
 
-inline bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-inline bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-
 // How a node is named among its siblings: a zero byte begins a class, two of them are a zero byte.
 void AppendLiteral(std::string& name, Bytes text);
 void AppendClass(std::string& name, PieceClass what);

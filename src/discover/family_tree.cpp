@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "discover/family_node.h"
+#include "discover/letters.h"
 
 namespace prm {
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/capture_type.h"
+#include "discover/letters.h"
 #include "discover/randomness.h"
 
 namespace prm {
@@ -15,11 +16,6 @@ constexpr size_t kLeastGluedHash = 24;
 constexpr size_t kMostIntDigits = 18;
 constexpr Bytes kSeparators = ":/|#=&?,; @[]{}()<>\"'";
 
-// The C library's classification depends on the locale; keys do not.
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsLower(char c) { return c >= 'a' && c <= 'z'; }
-bool IsUpper(char c) { return c >= 'A' && c <= 'Z'; }
-bool IsLetter(char c) { return IsLower(c) || IsUpper(c); }
 bool IsHexDigit(char c) { return IsDigit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 
 // Bytes of words; those above 127 are parts of letters of other scripts.

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "discover/known_words.h"
+#include "discover/letters.h"
 
 namespace prm {
 namespace {
@@ -14,10 +15,9 @@ constexpr size_t kLeastWord = 3;
 constexpr size_t kLeastWordMixed = 6;
 constexpr size_t kMixedFactor = 2;
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsUpper(char c) { return c >= 'A' && c <= 'Z'; }
-bool IsLower(char c) { return (c >= 'a' && c <= 'z') || static_cast<unsigned char>(c) >= 0x80; }
-bool IsLetter(char c) { return IsLower(c) || IsUpper(c); }
+// Letters of other scripts count as small ones.
+bool IsSmall(char c) { return IsLower(c) || static_cast<unsigned char>(c) >= 0x80; }
+bool IsAnyLetter(char c) { return IsSmall(c) || IsUpper(c); }
 
 std::string ToLower(Bytes text) {
   std::string lower(text);
@@ -36,7 +36,7 @@ size_t FirstWord(Bytes letters) {
   const size_t capitals = RunOf(letters, IsUpper);
   if (capitals == letters.size()) return capitals;
   if (capitals > 1) return capitals - 1;
-  return capitals + RunOf(letters.substr(capitals), IsLower);
+  return capitals + RunOf(letters.substr(capitals), IsSmall);
 }
 
 // Whether letters are known words.
@@ -58,15 +58,15 @@ size_t UnknownBytes(Bytes segment) {
       all_known = all_known && run <= kMostDigits;
       digits += run;
       at += run;
-      is_mixed = is_mixed || run > kMostDigits || (at < segment.size() && IsLetter(segment[at]));
-    } else if (IsLetter(rest[0])) {
-      const Bytes word = rest.substr(0, RunOf(rest, IsLetter));
+      is_mixed = is_mixed || run > kMostDigits || (at < segment.size() && IsAnyLetter(segment[at]));
+    } else if (IsAnyLetter(rest[0])) {
+      const Bytes word = rest.substr(0, RunOf(rest, IsAnyLetter));
       const bool known = AreKnown(word);
       all_known = all_known && known;
       letters += word.size();
       if (!known || word.size() < kLeastWord) unknown += word.size();
       if (!known || word.size() < kLeastWordMixed) unknown_mixed += word.size();
-      lower = lower || std::any_of(word.begin(), word.end(), IsLower);
+      lower = lower || std::any_of(word.begin(), word.end(), IsSmall);
       upper = upper || std::any_of(word.begin(), word.end(), IsUpper);
       at += word.size();
     } else {

@@ -3,13 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "discover/letters.h"
+
 namespace prm {
 namespace {
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsLower(char c) { return c >= 'a' && c <= 'z'; }
-bool IsUpper(char c) { return c >= 'A' && c <= 'Z'; }
-bool IsLetter(char c) { return IsLower(c) || IsUpper(c); }
 int LetterNumber(char c) { return IsUpper(c) ? c - 'A' : c - 'a'; }
 
 // −log2 of the probability that one letter follows another in the words of English manuals, a row for each

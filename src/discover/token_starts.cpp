@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "discover/family_node.h"
+#include "discover/letters.h"
 #include "discover/randomness.h"
 
 namespace prm {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/capture_type.h"
+#include "discover/letters.h"
 
 namespace prm {
 namespace {
@@ -14,7 +15,6 @@ constexpr const char* kNames[kValueKinds] = {
     "ruby marshal", "rails",   "msgpack",     "gzip",       "zlib",        "zstd",          "text", "binary",
 };
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool StartsWith(Bytes text, Bytes start) { return text.substr(0, start.size()) == start; }
 
 // Whether bytes are UTF-8 (RFC 3629) without control bytes; a truncated sequence at the end is valid.
