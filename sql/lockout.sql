@@ -463,6 +463,17 @@ SELECT refused($$SELECT * FROM redis_migrate.rate_limit('api', 'u')$$);
 -- Expressions that PL/pgSQL evaluates by itself.
 CREATE FUNCTION pg_temp.allowed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN redis_migrate.rate_limit_allowed('api', 'u'); END $$;
 SELECT refused('SELECT pg_temp.allowed()');
+-- Statements that the executor does not run.
+DO $$ BEGIN IF redis_migrate.rate_limit_allowed('api', 'u') THEN NULL; END IF; END $$;
+CALL redis_migrate.write_login_attempts();
+CREATE PROCEDURE pg_temp.ask() LANGUAGE plpgsql AS $$ BEGIN IF redis_migrate.rate_limit_allowed('api', 'u') THEN COMMIT; END IF; END $$;
+CALL pg_temp.ask();
+CREATE TEMPORARY TABLE asked (n int);
+CREATE FUNCTION pg_temp.before_insert() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN redis_migrate.rate_limit_allowed('api', 'u') THEN NEW END; END $$;
+CREATE TRIGGER asked BEFORE INSERT ON asked FOR EACH ROW EXECUTE FUNCTION pg_temp.before_insert();
+COPY asked FROM STDIN;
+1
+\.
 SELECT refused('SELECT redis_migrate.rate_limit_step(1, NULL, 1, 1, 1)');
 DO $$ BEGIN PERFORM set_config('prm.hints', (SELECT string_agg(DISTINCT hint_of(call), ' ') FROM denied), false); END $$;
 RESET ROLE;

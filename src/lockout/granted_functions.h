@@ -1,4 +1,4 @@
-// The functions of lockouts, none of which PUBLIC may execute.
+// The functions and procedures of lockouts, none of which PUBLIC may execute.
 #pragma once
 
 #include "pg/grant_hint.h"
@@ -21,6 +21,7 @@ inline constexpr pg::GrantedFunction kGrantedFunctions[] = {PRM_ONE("create_lock
                                                             PRM_ONE("import_lockout"),
                                                             PRM_ONE("reset_lockout_stats"),
                                                             PRM_ONE("attempts_due"),
+                                                            PRM_ONE("write_login_attempts"),
                                                             PRM_ONE("lockout_counts"),
                                                             PRM_ONE("login_attempt_queue"),
                                                             PRM_ONE("check_rate_limit"),

@@ -10,6 +10,7 @@ size_t list_count = 0;
 
 ExecutorStart_hook_type next_start = nullptr;
 ExecutorRun_hook_type next_run = nullptr;
+ProcessUtility_hook_type next_utility = nullptr;
 
 // Whether a message, in any language, contains this name.
 bool Names(const char *message, const char *name) {
@@ -33,12 +34,17 @@ const GrantedFunction *FunctionIn(const char *message) {
   if (geterrcode() != ERRCODE_INSUFFICIENT_PRIVILEGE) PG_RE_THROW();
   MemoryContextSwitchTo(context);
   ErrorData *error = CopyErrorData();
-  const bool denied = error->message_id != nullptr && error->hint == nullptr &&
-                      strcmp(error->message_id, "permission denied for function %s") == 0;
-  const GrantedFunction *function = denied ? FunctionIn(error->message) : nullptr;
+  auto is_denied = [&](const char *message_id) {
+    return error->message_id != nullptr && error->hint == nullptr &&
+           strcmp(error->message_id, message_id) == 0;
+  };
+  const bool is_procedure = is_denied("permission denied for procedure %s");
+  const GrantedFunction *function =
+      is_procedure || is_denied("permission denied for function %s") ? FunctionIn(error->message) : nullptr;
   if (function == nullptr) PG_RE_THROW();
   FlushErrorState();
-  error->hint = psprintf("GRANT EXECUTE ON FUNCTION %s TO the role that needs it.", function->signatures);
+  error->hint = psprintf("GRANT EXECUTE ON %s %s TO the role that needs it.",
+                         is_procedure ? "PROCEDURE" : "FUNCTION", function->signatures);
   ReThrowError(error);
 }
 
@@ -71,6 +77,22 @@ void Run(PRM_EXECUTOR_RUN_PARAMETERS) {
   PG_END_TRY();
 }
 
+// CALL checks the right to its procedure itself. DO, CALL and COPY evaluate expressions of PL/pgSQL while no
+// statement runs.
+void Utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtilityContext where,
+             ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
+             QueryCompletion *completion) {
+  MemoryContext const context = CurrentMemoryContext;
+  PG_TRY();
+  {
+    (next_utility != nullptr ? next_utility : standard_ProcessUtility)(pstmt, query, read_only, where, params,
+                                                                       environment, dest, completion);
+  }
+  PG_CATCH();
+  { RaiseAgain(context); }
+  PG_END_TRY();
+}
+
 }  // namespace
 
 void HintGrants(const GrantedFunction *functions) {
@@ -78,6 +100,7 @@ void HintGrants(const GrantedFunction *functions) {
   if (list_count == 0) {
     next_start = std::exchange(ExecutorStart_hook, Start);
     next_run = std::exchange(ExecutorRun_hook, Run);
+    next_utility = std::exchange(ProcessUtility_hook, Utility);
   }
   lists[list_count++] = functions;
 }

@@ -170,6 +170,14 @@ std::optional<std::vector<int>> Row::OptionalInt4Array(int column) const {
   return items;
 }
 
+Rows::~Rows() {
+  if (table_ == nullptr) return;
+  if (std::uncaught_exceptions() == exceptions_)
+    SPI_freetuptable(table_);
+  else
+    Spi::Leave(table_);
+}
+
 void RequireNonAtomic(FunctionCallInfo fcinfo, const char *why) {
   auto *context = reinterpret_cast<CallContext *>(fcinfo->context);
   if (context != nullptr && IsA(context, CallContext) && !context->atomic && !IsSubTransaction()) return;
@@ -197,6 +205,15 @@ Spi::Spi(bool nonatomic) : outer_(current_) {
 Spi::~Spi() {
   current_ = outer_;
   if (!unwinds()) SPI_finish();
+}
+
+void Spi::Leave(SPITupleTable *rows) noexcept {
+  if (current_ == nullptr || rows->subid != TopSubTransactionId) return;
+  try {
+    current_->left_.push_back(rows);
+  } catch (const std::bad_alloc &) {
+    // They stay until the connection ends.
+  }
 }
 
 Rows Spi::Execute(const std::string &sql, std::initializer_list<SqlParam> params, bool read_only) {
@@ -261,6 +278,7 @@ void Spi::RollBack() {
     while (ActiveSnapshotSet() && GetActiveSnapshot() != of_portal) PopActiveSnapshot();
     SPI_rollback();
   });
+  for (SPITupleTable *rows : std::exchange(current_->left_, {})) SPI_freetuptable(rows);
   XactIsoLevel = XACT_READ_COMMITTED;
 }
 

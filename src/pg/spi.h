@@ -83,13 +83,15 @@ class Row {
 class Rows {
  public:
   Rows(SPITupleTable *table, uint64 processed) : table_(table), processed_(processed) {}
-  ~Rows() {
-    if (table_ != nullptr) SPI_freetuptable(table_);
-  }
-  Rows(Rows &&other) noexcept : table_(std::exchange(other.table_, nullptr)), processed_(other.processed_) {}
+  ~Rows();
+  Rows(Rows &&other) noexcept
+      : table_(std::exchange(other.table_, nullptr)),
+        processed_(other.processed_),
+        exceptions_(other.exceptions_) {}
   Rows &operator=(Rows &&other) noexcept {
     std::swap(table_, other.table_);
     std::swap(processed_, other.processed_);
+    std::swap(exceptions_, other.exceptions_);
     return *this;
   }
   Rows(const Rows &) = delete;
@@ -101,6 +103,7 @@ class Rows {
  private:
   SPITupleTable *table_;
   uint64 processed_;
+  int exceptions_ = std::uncaught_exceptions();  // where it was made
 };
 
 // For a procedure that commits. `why` begins the message: "redis_migrate.run commits after each batch".
@@ -116,6 +119,10 @@ class Spi : Scope {
 
   // The innermost connection of this kind that is open.
   static Spi &Current() { return *current_; }
+  // Takes rows that an exception leaves behind. The connections of functions that raised it may still be
+  // above this one, and SPI frees only rows of the topmost: the abort of the subtransaction, the end of this
+  // connection or RollBack frees them.
+  static void Leave(SPITupleTable *rows) noexcept;
   // The ephemeral named relation that the connection's statements see.
   EphemeralNamedRelationData &relation(const char *name) { return relations_[name]; }
 
@@ -143,6 +150,7 @@ class Spi : Scope {
   static Spi *current_;
 
   Spi *const outer_;
+  std::vector<SPITupleTable *> left_;  // those of no subtransaction
   std::map<std::string, EphemeralNamedRelationData> relations_;
 };
 

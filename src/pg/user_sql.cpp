@@ -9,6 +9,7 @@ namespace prm::pg {
 namespace {
 
 constexpr char kExpressionHint[] = "Write one expression, without a semicolon and without parameters.";
+constexpr char kQueryHint[] = "Write one SELECT, without a semicolon and without parameters.";
 
 // A user's text within a statement of ours.
 class UserText {
@@ -36,6 +37,7 @@ class UserText {
       Refuse(std::string(error.what()) + (position > 0 ? ", at character " + std::to_string(position) : "") +
              ".");
     }
+    if (statements == NIL) Refuse("It holds no statement.");
     if (list_length(statements) != 1) Refuse("It holds more than one statement.");
     Node *statement = static_cast<RawStmt *>(linitial(statements))->stmt;
     ParamRef *parameter = nullptr;
@@ -136,6 +138,12 @@ void CheckExpression(const std::string &sql, const std::string &option) {
   UserText alone("SELECT ", sql, "", option, kExpressionHint);
   if (!IsOneExpression(alone.Parse())) alone.Refuse("It is not exactly one expression.");
   UserText("SELECT (", sql, "\n)", option, kExpressionHint).Parse();
+}
+
+void CheckQuery(const std::string &sql, const std::string &option) {
+  UserText alone("", sql, "", option, kQueryHint);
+  if (!IsA(alone.Parse(), SelectStmt)) alone.Refuse("It is not a SELECT.");
+  UserText("SELECT FROM (", sql, "\n) AS query", option, kQueryHint).Parse();
 }
 
 void CheckSetList(const std::string &sql, const std::string &option, const std::string &hint) {

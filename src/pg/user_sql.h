@@ -1,5 +1,5 @@
-// Users' SQL that becomes part of our statements: one expression or one SET list, and nothing that could
-// affect the surrounding statement.
+// Users' SQL that becomes part of our statements: one expression, one query or one SET list, and nothing that
+// could affect the surrounding statement.
 #pragma once
 
 #include "pg/pg.h"
@@ -10,6 +10,10 @@ namespace prm::pg {
 // are not the user's. `option` is its name in messages, such as "condition". Errors: 42601, with the place in
 // the text.
 void CheckExpression(const std::string &sql, const std::string &option);
+
+// Checks that a text is exactly one SELECT without parameters, which may stand in parentheses. Errors: 42601,
+// with the place in the text.
+void CheckQuery(const std::string &sql, const std::string &option);
 
 // Checks that a text is exactly one SET list without parameters. Errors: 42601, with the place in the text;
 // `hint` says what may be written.

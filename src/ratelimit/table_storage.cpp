@@ -2,7 +2,7 @@
 
 #include "pg/arguments.h"
 #include "pg/entry.h"
-#include "pg/spi.h"
+#include "pg/kept_statement.h"
 #include "pg/time.h"
 #include "ratelimit/memory.h"
 
@@ -13,9 +13,6 @@ constexpr size_t kLongestStoredKey = 512;
 constexpr int64 kSimulatedSeconds = 60;
 
 enum Statement { kRead, kUpdate, kInsert, kDelete, kStatements };
-
-// Prepared once per session and table.
-SPIPlanPtr plans[kStatements][2];
 
 // All names are qualified: the statements run with the caller's search_path and the rights of the extension's
 // owner.
@@ -50,33 +47,20 @@ int64 ExpirySeconds(const TableKey &key, const RateState &state) {
   return key.simulated ? std::max(seconds, ClockNow() / pg::kSecondNs + kSimulatedSeconds) : seconds;
 }
 
-// Runs a statement whose first arguments are the key. Returns the rows processed.
-uint64 Run(Statement statement, const TableKey &key, const RateState *state, bool read_only) {
-  static constexpr Oid kTypes[] = {INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID, FLOAT8OID};
+// Runs a statement whose first arguments are the key.
+pg::Rows Run(Statement statement, const TableKey &key, const RateState *state) {
+  static pg::KeptStatement *statements[kStatements][2];
   const bool unlogged = key.policy->storage == Storage::kUnloggedTable;
-  SPIPlanPtr &plan = plans[statement][unlogged];
-  const int count = statement == kInsert ? 6 : 2;
-  if (plan == nullptr) {
-    const std::string text = StatementText(statement, unlogged);
-    pg::Call([&] {
-      SPIPlanPtr made = SPI_prepare(text.c_str(), count, const_cast<Oid *>(kTypes));
-      if (made == nullptr) elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-      SPI_keepplan(made);
-      plan = made;
-    });
-  }
-  Datum values[6] = {Int64GetDatum(key.policy->id), pg::TextDatum(key.key)};
-  if (state != nullptr) {
-    values[2] = Int64GetDatum(state->time);
-    values[3] = Int64GetDatum(state->count);
-    values[4] = Int64GetDatum(state->previous);
-    values[5] = Float8GetDatum(static_cast<double>(ExpirySeconds(key, *state)));
-  }
-  return pg::Call([&] {
-    int code = SPI_execute_plan(plan, values, nullptr, read_only, 0);
-    if (code < 0) elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
-    return SPI_processed;
-  });
+  pg::KeptStatement *&kept = statements[statement][unlogged];
+  if (kept == nullptr)
+    kept = new pg::KeptStatement(StatementText(statement, unlogged), pg::KeptStatement::Planning::kByIndex);
+  const auto id = pg::SqlParam::Int8(key.policy->id);
+  const auto text = pg::SqlParam::Text(key.key);
+  if (state == nullptr) return kept->Execute({id, text});
+  const double expires = static_cast<double>(ExpirySeconds(key, *state));
+  return kept->Execute({id, text, pg::SqlParam::Int8(state->time), pg::SqlParam::Int8(state->count),
+                        pg::SqlParam::Int8(state->previous),
+                        pg::SqlParam{FLOAT8OID, Float8GetDatum(expires), false}});
 }
 
 // Acts as the extension's owner for a scope. pg::AsExtensionOwner would look the owner up and set search_path
@@ -151,8 +135,8 @@ std::string StoredKey(Bytes text, const pg::Network *address) {
 RateState ReadState(const TableKey &key, bool *found) {
   AsOwner as_owner(*key.policy);
   pg::Spi spi;
-  *found = Run(kRead, key, nullptr, false) > 0;
-  pg::Rows rows(std::exchange(SPI_tuptable, nullptr), SPI_processed);
+  const pg::Rows rows = Run(kRead, key, nullptr);
+  *found = rows.size() > 0;
   if (!*found) return RateState{};
   const pg::Row row = rows[0];
   return RateState{row.Int8(0), row.Int8(1), row.Int8(2)};
@@ -167,13 +151,13 @@ bool ChangeState(const TableKey &key, Step step, void *context) {
     if (known) {
       RunningScope scope(&inner);
       inner.asked = false;
-      if (Run(kUpdate, key, nullptr, false) > 0) return true;
+      if (Run(kUpdate, key, nullptr).processed() > 0) return true;
       if (inner.asked && !inner.store) return false;
       // The row is missing, or was deleted while this statement waited for it.
     } else {
       inner.state = RateState{};
       if (!step(context, &inner.state)) return false;
-      if (Run(kInsert, key, &inner.state, false) > 0) return true;
+      if (Run(kInsert, key, &inner.state).processed() > 0) return true;
     }
   }
 }
@@ -181,7 +165,7 @@ bool ChangeState(const TableKey &key, Step step, void *context) {
 bool DeleteState(const TableKey &key) {
   AsOwner as_owner(*key.policy);
   pg::Spi spi;
-  return Run(kDelete, key, nullptr, false) > 0;
+  return Run(kDelete, key, nullptr).processed() > 0;
 }
 
 // Calls the running step for a version of the row: rate_limit_step(policy_id, key, time_ns, count, previous)

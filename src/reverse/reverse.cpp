@@ -54,7 +54,7 @@ PRM_FUNCTION(set_reverse_query) {
   LockBesideRuns(name);
   Migration migration = LoadMigration(name);
   Mapping &mapping = FindMapping(migration, mapping_name);
-  if (query) pg::CheckExpression("(" + *query + "\n)", "query");
+  if (query) pg::CheckQuery(*query, "query");
   {
     pg::AsExtensionOwner as_owner;
     Spi::Execute("DELETE FROM redis_migrate.reverse_query WHERE mapping_id = $1",

@@ -8,6 +8,7 @@
 #include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/settings.h"
 #include "pg/time.h"
 #include "pg/transaction.h"
 #include "pg/wait.h"
@@ -29,12 +30,17 @@ constexpr int64 kMostMoveMs = 10000;  // of a slot of a cluster
 constexpr int64 kExpiryToleranceMs = 1000;
 constexpr size_t kMostShown = 5;
 
+// Of a reply with a whole value.
+redis::ReplyLimit ValueLimit() {
+  return {static_cast<uint64>(pg::settings::max_value_size_kb) * 1024 + redis::kLargeReply.bytes};
+}
+
 // Before Redis 7.4 no field expires.
 void ReadFieldExpiries(ServerConnection &server, const std::string &key, sink::WholeValue &value) {
   std::string const count = std::to_string(value.elements.size() / 2);
   std::vector<Bytes> command = {"HPEXPIRETIME", key, "FIELDS", count};
   for (size_t i = 0; i < value.elements.size(); i += 2) command.emplace_back(value.elements[i]);
-  server->Append(command.data(), command.size(), redis::kLargeReply);
+  server->Append(command.data(), command.size(), ValueLimit());
   redis::Reply const reply = pg::ValueOrThrow(server->Receive());
   if (reply.IsError() && sink::IsUnknownCommand(reply.ErrorText())) return;
   if (reply.IsError()) throw pg::Failure(server->ToError(reply));
@@ -51,7 +57,7 @@ void ReadFieldExpiries(ServerConnection &server, const std::string &key, sink::W
 sink::WholeValue ReadFromRedis(ServerConnection &server, bool has_pexpiretime, const std::string &key) {
   sink::WholeValue value;
   auto ask = [&](std::initializer_list<Bytes> command) {
-    return pg::ValueOrThrow(server->Command(command, redis::kLargeReply));
+    return pg::ValueOrThrow(server->Command(command, ValueLimit()));
   };
   redis::Reply const type = ask({"TYPE", key});
   if (!type.IsStatus()) throw pg::Failure(server->UnknownReply("TYPE"));
@@ -68,7 +74,7 @@ sink::WholeValue ReadFromRedis(ServerConnection &server, bool has_pexpiretime, c
     if (value.type == "set") command = {"SMEMBERS", key};
     if (value.type == "zset") command = {"ZRANGE", key, "0", "-1", "WITHSCORES"};
     if (command.empty()) return value;
-    server->Append(command.data(), command.size(), redis::kLargeReply);
+    server->Append(command.data(), command.size(), ValueLimit());
     redis::Reply const reply = pg::ValueOrThrow(server->Receive());
     if (reply.IsError()) throw pg::Failure(server->ToError(reply));
     if (!reply.IsArray()) throw pg::Failure(server->UnknownReply(command[0]));
@@ -238,7 +244,7 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
         continue;
       }
       sink::WholeValue const gone{"list"};
-      std::optional<sink::WholeValue> const value = Read(reverse.KeyOf(name), until_ms);
+      std::optional<sink::WholeValue> const value = Read(reverse, name, until_ms);
       if (!value) {
         postponed.insert(name);
         continue;
@@ -284,13 +290,20 @@ ReverseCheck::Server &ReverseCheck::ServerOf(const std::string &key) {
 }
 
 // Nothing: its slot was elsewhere, or is being moved.
-std::optional<sink::WholeValue> ReverseCheck::Read(const std::string &key, int64 until_ms) {
+std::optional<sink::WholeValue> ReverseCheck::Read(const ReverseMapping &reverse, const RowName &name,
+                                                   int64 until_ms) {
   try {
+    std::string const key = reverse.KeyOf(name);
     Server &server = ServerOf(key);
     sink::WholeValue value = ReadFromRedis(*server.connection, server.has_pexpiretime, key);
     now_ms_ = pg::NowMs() + server.clock_ahead_ms;
     return value;
   } catch (const pg::Failure &failure) {
+    if (failure.sqlstate() == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+      throw pg::Failure(failure.sqlstate(), failure.message(),
+                        failure.detail() + " The key is " + reverse.MaskedKeyOf(name) +
+                            ", with letters and digits masked, of mapping \"" + reverse.mapping.name + "\".",
+                        "Raise pg_redis_migrate.max_value_size, or check other families by their pattern.");
     bool const may_move = topology_ && failure.sqlstate() == ERRCODE_CANNOT_CONNECT_NOW;
     if (!may_move || pg::MonotonicMs() >= until_ms) throw;
   }
@@ -370,7 +383,8 @@ void ReverseCheck::WarnOfFieldExpiries() {
 
 // redis_migrate.check_reverse(migration text, pattern text, keys integer, INOUT checked bigint, INOUT
 // differing bigint): see the SQL comment. Errors: 2D000 in a transaction block, 42704, 42501 not the owner,
-// 22023 for keys below 1, 55000 with the first problem, those of reverse queries and of the server.
+// 22023 for keys below 1, 54000 for a value in Redis beyond max_value_size, 55000 with the first problem,
+// those of reverse queries and of the server.
 PRM_FUNCTION(check_reverse) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.check_reverse commits before it asks Redis");

@@ -21,8 +21,9 @@ class ReverseCheck {
 
   // Compares the keys that were chosen, and again, after a pause, those that differ: they may be changing.
   // The next call looks only at those that still do. The first connects to the server, or to the masters of a
-  // cluster, with the credentials of the current user. Commits. Returns how many do. Errors: those of reverse
-  // queries, ServerConnection, redis::FindTopology and of the server.
+  // cluster, with the credentials of the current user. Commits. Returns how many do. Errors: 54000, with the
+  // key, for a value beyond max_value_size; those of reverse queries, ServerConnection, redis::FindTopology
+  // and of the server.
   int64 Compare(int looks);
 
   // How many of the keys that the last call has found Redis has had as they are in so many looks in a row.
@@ -57,7 +58,7 @@ class ReverseCheck {
   void Connect();
   // Where a key is.
   Server &ServerOf(const std::string &key);
-  std::optional<sink::WholeValue> Read(const std::string &key, int64 until_ms);
+  std::optional<sink::WholeValue> Read(const ReverseMapping &reverse, const RowName &name, int64 until_ms);
 
   const std::string server_;
   std::optional<redis::ClusterTopology> topology_;

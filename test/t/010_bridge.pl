@@ -18,7 +18,7 @@ $node->safe_psql(
     CREATE FUNCTION raise(kind text, sqlstate text, message text, detail text, hint text) RETURNS void
         LANGUAGE c AS '$module', 'prm_bridge_raise';
     CREATE FUNCTION raise_without_memory() RETURNS void LANGUAGE c AS '$module', 'prm_bridge_raise_without_memory';
-    CREATE PROCEDURE roll_back(sql text) LANGUAGE c AS '$module', 'prm_bridge_roll_back';
+    CREATE PROCEDURE roll_back(sql text, times int) LANGUAGE c AS '$module', 'prm_bridge_roll_back';
     CREATE FUNCTION execute(sql text, depth int) RETURNS void LANGUAGE c AS '$module', 'prm_bridge_execute';
     CREATE FUNCTION try(sql text, depth int) RETURNS text LANGUAGE c AS '$module', 'prm_bridge_try';
     CREATE FUNCTION alive() RETURNS int LANGUAGE c AS '$module', 'prm_bridge_alive';
@@ -78,8 +78,23 @@ is($node->safe_psql('postgres', q{
 # An error that leaves a function's connection to SPI behind.
 $node->safe_psql('postgres', q{
     CREATE FUNCTION fail() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1 / (SELECT count(*) FROM child); END $$;
-    CALL roll_back('SELECT fail()')});
-is($node->safe_psql('postgres', 'SELECT * FROM went_on'), '22012', 'after an error inside a function a procedure rolls back and goes on');
+    CREATE FUNCTION fail_in_ours() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM execute('SELECT fail()', 1); RETURN 1; END $$});
+for my $call ('fail()', 'fail_in_ours()')
+{
+    my ($stdout, $stderr) = ('', '');
+    $node->psql('postgres', qq{
+        SELECT execute('SELECT $call', 3);
+        SELECT try('SELECT $call', 3);
+        CALL roll_back('SELECT $call', 1);
+        SELECT * FROM went_on;
+        DROP TABLE went_on;
+        CREATE TEMP TABLE before AS SELECT rss_kb();
+        CALL roll_back('SELECT $call', 2000);
+        SELECT rss_kb() - before.rss_kb < 4096 FROM before}, on_error_stop => 0, stdout => \$stdout, stderr => \$stderr);
+    is($stdout, "22012\n22012\nt", "$call: after its error a procedure rolls back and goes on, and leaks nothing");
+    unlike($stderr, qr/WARNING/, "$call: rows of the calling function are not freed before its turn");
+    $node->safe_psql('postgres', 'DROP TABLE went_on');
+}
 
 # As above, as separate statements, each of which ends its transaction.
 my $statements = '';

@@ -183,6 +183,13 @@ like(sql_error($node, q{SELECT redis_migrate.rate_limit_adhoc('a', 'u', '1/s')})
 like(sql_error($node, q{SELECT redis_migrate.save_rate_limits()}), qr/55000/, 'saving');
 is(remaining($node, 'row', 'u'), 3, 'a table');
 is(allowed($node, 'row', 'u', 3), 't', 'can be charged');
+my (undef, undef, $told) = $node->psql('postgres', q{SET jit = on; SET jit_above_cost = 0; SET client_min_messages = debug1;
+    DO $$ DECLARE answer boolean; BEGIN
+        answer := redis_migrate.rate_limit_allowed('row', 'compiled'); answer := redis_migrate.rate_limit_allowed('row', 'compiled'); answer := redis_migrate.reset_rate_limit('row', 'compiled');
+    END $$});
+unlike($told, qr/JIT provider/, 'its statements are not compiled');
+(undef, undef, $told) = $node->psql('postgres', q{SET jit = on; SET jit_above_cost = 0; SET client_min_messages = debug1; SELECT count(*) FROM pg_catalog.pg_class});
+like($told, qr/JIT provider/, 'as those of the session are');
 is($node->safe_psql('postgres', q{SELECT count(calls) FROM redis_migrate.rate_limit_stats}), 0, 'no statistics');
 is($node->safe_psql('postgres', q{SELECT redis_migrate.alter_rate_limit('row', fail_open => true)}), '', 'altering what is in a table');
 $node->safe_psql('postgres', q{UPDATE redis_migrate.rate_limit_policy SET fail_open = true WHERE policy = 'day'});

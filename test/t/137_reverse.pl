@@ -34,7 +34,15 @@ sql(qq{
 });
 is(sql(q{SELECT mapping, problem FROM redis_migrate.reverse_problems('shop')}), 'customers|the columns are no plain copies of the value, and it has no reverse query', 'a mapping that has no way back is told');
 like(sql_error($node, q{SELECT redis_migrate.start_reverse('shop')}), qr/rows of mapping "customers" cannot become keys/, 'start_reverse names it, too');
-like(sql_error($node, q{SELECT redis_migrate.set_reverse_query('shop', 'customers', 'SELECT id) AS x, (SELECT 1')}), qr/not exactly one expression/, 'a reverse query is one query');
+for (
+    [ 'SELECT id) AS x, (SELECT 1' => qr/syntax error at or near "\)", at character 10/ ], [ 'SELECT 1) + (SELECT 2' => qr/syntax error at or near "\)", at character 9/ ],
+    [ 'SELECT id FROM redis_rows; SELECT 1' => qr/holds more than one statement/ ], [ 'SELECT $1' => qr/no parameter \$1, at character 8/ ],
+    [ 'DELETE FROM customers' => qr/It is not a SELECT/ ], [ 'SELECT 1 /*' => qr/unterminated/ ], [ '' => qr/holds no statement/ ])
+{
+    my ($query, $why) = @$_;
+    like(sql_error($node, "SELECT redis_migrate.set_reverse_query('shop', 'customers', '$query')"),
+        qr/ERROR:  42601: query "\Q$query\E" is not valid\nDETAIL:  .*$why.*\nHINT:  Write one SELECT,/, "no reverse query: $query");
+}
 like(sql_error($node, q{SELECT redis_migrate.set_reverse_query('shop', 'customers', 'SELECT id FROM redis_rows')}), qr/column r\.type does not exist/, 'a reverse query without a type is refused');
 sql(q{SELECT redis_migrate.set_reverse_query('shop', 'customers', 'SELECT id, ''hash'' AS type, jsonb_build_object(''name'', name, ''age'', age) AS value, NULL AS expires_at FROM redis_rows')});
 is(sql(q{SELECT count(*) FROM redis_migrate.reverse_problems('shop')}), '0', 'with a reverse query it has one');

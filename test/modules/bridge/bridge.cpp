@@ -44,6 +44,7 @@ void ExecuteBelow(int depth, const std::string &sql) {
   Counted counted;
   if (depth > 0) return ExecuteBelow(depth - 1, sql);
   prm::pg::Spi spi;
+  auto const rows = prm::pg::Spi::Execute("SELECT 1");
   prm::pg::Spi::Execute(sql);
 }
 
@@ -99,17 +100,20 @@ PRM_FUNCTION(bridge_raise_without_memory) {
   PG_RETURN_VOID();
 }
 
-// bridge_roll_back(sql): a procedure that runs a statement, rolls back after its error, and goes on; the
-// table went_on has the SQLSTATE.
+// bridge_roll_back(sql, times): a procedure that runs a statement so many times, with rows of another one in
+// its hands, rolls back after its error, and goes on; the table went_on has the SQLSTATE.
 PRM_FUNCTION(bridge_roll_back) {
   using namespace prm::pg;
   std::string sqlstate = "00000";
   Spi spi(true);
-  try {
-    Spi::Execute(Text(fcinfo, 0));
-  } catch (...) {
-    sqlstate = CurrentProblem().SqlState();
-    Spi::RollBack();
+  for (int i = 0; i < PG_GETARG_INT32(1); ++i) {
+    try {
+      auto const rows = Spi::Execute("SELECT pg_catalog.repeat('x', 10000)");
+      Spi::Execute(Text(fcinfo, 0));
+    } catch (...) {
+      sqlstate = CurrentProblem().SqlState();
+      Spi::RollBack();
+    }
   }
   Spi::Execute("CREATE TABLE went_on AS SELECT '" + sqlstate + "'::text AS after");
   Spi::Commit();
