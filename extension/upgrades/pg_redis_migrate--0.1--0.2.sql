@@ -1338,10 +1338,12 @@ COMMENT ON FUNCTION redis_migrate.confirm_instance(text) IS
 CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id, coalesce(l.link, 0) AS link,
            CASE WHEN j.state OPERATOR(pg_catalog.<>) 'running' THEN j.state
-                WHEN p.is_loaded IS NOT TRUE THEN CASE WHEN l.state OPERATOR(pg_catalog.=) 'streaming' THEN 'loading' ELSE coalesce(l.state, 'connecting') END
+                WHEN l.state OPERATOR(pg_catalog.=) 'full sync needed' THEN l.state
+                WHEN NOT h.is_kept THEN 'connecting'
+                WHEN p.is_loaded IS NOT TRUE THEN CASE WHEN l.state OPERATOR(pg_catalog.=) 'streaming' THEN 'loading' ELSE l.state END
                 WHEN l.state OPERATOR(pg_catalog.<>) 'streaming' THEN l.state
                 WHEN p.applied_offset OPERATOR(pg_catalog.>=) l.received_offset AND k.keys_ahead OPERATOR(pg_catalog.=) 0 AND f.mappings_unfilled OPERATOR(pg_catalog.=) 0
-                    AND (l.feed IS NULL OR l.doubt IS NULL AND l.updated_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '5 s'::interval))
+                    AND l.doubt IS NULL AND l.updated_at OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '10 s'::interval)
                 THEN CASE WHEN l.feed IS NULL THEN 'in step' ELSE 'settled' END
                 ELSE CASE WHEN l.feed IS NULL THEN 'streaming' ELSE 'converging' END END AS state,
            p.replication_id, p.applied_offset, greatest(l.received_offset, p.applied_offset) AS received_offset, l.durable_offset,
@@ -1356,6 +1358,13 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
                        WHERE u.migration OPERATOR(pg_catalog.=) j.migration AND u.live ORDER BY u.run_id DESC LIMIT 1) AS r ON true
     LEFT JOIN redis_migrate.live_link AS l ON l.run_id OPERATOR(pg_catalog.=) r.run_id
     LEFT JOIN redis_migrate.live_applied AS p ON p.run_id OPERATOR(pg_catalog.=) r.run_id AND p.link OPERATOR(pg_catalog.=) l.link
+    -- What a link has noted that is no more says nothing of the server. A standby has none of its own.
+    CROSS JOIN LATERAL (SELECT l.run_id IS NOT NULL AND (pg_catalog.pg_is_in_recovery() OR EXISTS (
+                            SELECT FROM redis_migrate.worker_slots() AS w
+                            WHERE w.kind OPERATOR(pg_catalog.=) 'replication link' AND w.run_id OPERATOR(pg_catalog.=) l.run_id AND w.number OPERATOR(pg_catalog.=) l.link
+                                AND w.pid IS NOT NULL AND w.launched_at OPERATOR(pg_catalog.<=) l.updated_at
+                                AND w.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
+                                                                       WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))) AS is_kept) AS h
     CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS keys_ahead, pg_catalog.count(q.bytes) AS keys_deferred,
                                coalesce(pg_catalog.sum(q.bytes), 0)::bigint AS bytes_deferred
                         FROM redis_migrate.live_key AS q

@@ -199,9 +199,17 @@ class Receiver {
     status_.message.clear();
     status_.replication_id = link_->point().id;
     Acknowledge();
-    NoteConnected();
+    // Before what was missed is here nothing is noted: the position would seem to be in step with the server.
+    uint64 const missed = NoteConnected();
+    bool is_noted = false;
+    int64 const began_ms = pg::MonotonicMs();
     size_t unlooked = 0;  // bytes since it was looked whether there is room
-    for (int64 acknowledged_ms = pg::MonotonicMs();;) {
+    for (int64 acknowledged_ms = began_ms;;) {
+      if (!is_noted && link_->point().offset >= missed) {
+        is_noted = true;
+        Acknowledge();
+        Note();
+      }
       size_t const read = pg::ValueOrThrow(link_->ReadStream(buffer_.data(), buffer_.size(), kReadWaitMs));
       if (read > 0) {
         received_at_ms_ = pg::NowMs();
@@ -219,20 +227,24 @@ class Receiver {
         continue;
       acknowledged_ms = now_ms;
       Acknowledge();
+      is_noted = is_noted || now_ms - began_ms >= kAcknowledgeEveryMs;
+      if (is_noted) Note();
       nodes_->Refresh(status_.nodes);
       if (!report_.IsWanted()) return;
       if (IsSpoolFull(1)) return WaitForRoom();
     }
   }
 
-  // Notes that everything that the server has sent by now arrives late.
-  void NoteConnected() {
+  // Notes that everything that the server has sent by now arrives late, and returns up to where that is.
+  uint64 NoteConnected() {
     ServerConnection other(server_, GetUserId(), status_.nodes);
     Spi::Commit();
     if (!other.is_open())
       throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has no slots any more");
     auto const keys = pg::ValueOrThrow(source::NamedKeys::Open(*other, {}));
-    time_.Connect(pg::ValueOrThrow(keys->FetchPoint()).offset, since_ms_, pg::NowMs());
+    uint64 const offset = pg::ValueOrThrow(keys->FetchPoint()).offset;
+    time_.Connect(offset, since_ms_, pg::NowMs());
+    return offset;
   }
 
   void Acknowledge() {
@@ -242,7 +254,6 @@ class Receiver {
     status_.durable_offset = writer_->durable_offset();
     status_.spool_bytes = pg::ValueOrThrow(writer_->CountBytes());
     if (received_at_ms_ != 0) status_.received_at_ms = received_at_ms_;
-    Note();
   }
 
   bool IsSpoolFull(double share) {

@@ -185,6 +185,49 @@ $load->finish;
 is(wait_for($node) . differences($node, $redis), '', 'nothing was lost');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs'), '1', 'by partial resyncs alone');
 
+# What an earlier process has noted, or one that is held up, says nothing of the server: as long as a row lacks what waits there, the
+# view does not say that it is in step.
+my $round = 0;
+sub watch_state
+{
+    my ($what) = @_;
+    my $seen = $node->safe_psql('postgres', qq{SET client_min_messages = notice; DO \$\$
+        DECLARE seen record; states text[] := '{}'; ends timestamptz := clock_timestamp() + interval '50 s';
+        BEGIN
+            LOOP
+                SELECT (SELECT state FROM redis_migrate.live_sync WHERE migration = 'live'), (SELECT value = '$round' FROM strings WHERE id = 'waits') AS is_there INTO seen;
+                EXIT WHEN seen.is_there OR clock_timestamp() > ends;
+                IF seen.state <> ALL (states) THEN states := states || seen.state; END IF;
+                PERFORM pg_sleep(0.001);
+            END LOOP;
+            PERFORM set_config('test.states', coalesce(seen.is_there, false) || ' ' || array_to_string(states, ', '), false);
+        END \$\$; SELECT current_setting('test.states')});
+    like($seen, qr/^true (?!.*in step)/, $what) or diag $seen;
+    return;
+}
+sub set_waiting { $redis->cli('SET', 's:waits', ++$round); return; }
+set_waiting();
+is(wait_for($node), '', 'a value');
+$node->safe_psql('postgres', q{SELECT redis_migrate.stop('live')});
+set_waiting();
+$node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
+watch_state('started again it is not in step at once');
+$node->stop('immediate');
+set_waiting();
+$node->start;
+watch_state('nor after a crash');
+$proxy->tell('hold');
+$proxy->tell('drop');
+wait_until('the link is cut', sub { live($node, 'state') eq 'connecting' });
+set_waiting();
+$proxy->tell('pass');
+watch_state('nor after a cut of the link');
+is(wait_for($node) . differences($node, $redis), '', 'then it is');
+$held = hold_worker($node, 'replication link');
+set_waiting();
+ok(wait_until('it is not in step', sub { live($node, 'state') eq 'streaming' }), 'a link that is held up');
+$held->release;
+
 # A restart of Redis with its data.
 $load = start_load($redis, KEYS);
 usleep(500_000);
