@@ -21,8 +21,8 @@ constexpr int kLargestScanCount = 5000;
 
 constexpr long kPagesPerSecond = 20;
 
-// Options of a scan from the settings and the options of the server.
-source::ScanOptions Options(const redis::Deployment &deployment) {
+// Options of a scan from the settings and the options of the server, for the reader of a part or of all.
+source::ScanOptions Options(const redis::Deployment &deployment, const std::optional<SourcePart> &part) {
   source::ScanOptions options;
   // Positions are between pages of SCAN, which may be longer than COUNT by what a bucket holds: a batch must
   // have room for a page, or no position would be stored that goes beyond it, and a page that has to be cut
@@ -32,6 +32,7 @@ source::ScanOptions Options(const redis::Deployment &deployment) {
   options.batch_keys = static_cast<size_t>(settings::batch_rows + settings::batch_rows / 8 + 16);
   options.batch_bytes = static_cast<uint64_t>(settings::batch_size_kb) * 1024;
   options.bytes_in_flight = static_cast<uint64_t>(settings::bytes_in_flight_kb) * 1024;
+  if (part) options.bytes_in_flight = std::max(options.bytes_in_flight / part->readers, uint64_t{1});
   // Under a ceiling pages are small, so that the load is even, and a batch is about a second's worth.
   options.max_rate = deployment.max_rate;
   if (options.max_rate > 0) {
@@ -220,9 +221,8 @@ pg::Failure SourceReader::InFile(const Error &error) const {
 void SourceReader::OpenServer(const std::string &position) {
   connection_ = std::make_unique<ServerConnection>(place_.server, GetUserId());
   redis::Connection &connection = **connection_;
-  source::ScanOptions options = Options(ShareOf(connection_->deployment(), part_));
+  source::ScanOptions options = Options(ShareOf(connection_->deployment(), part_), part_);
   if (part_) {
-    options.bytes_in_flight = std::max(options.bytes_in_flight / part_->readers, uint64_t{1});
     options.readers = part_->readers;
     if (auto *cursors = std::get_if<source::CursorShare>(&part_->share)) options.share = *cursors;
     if (auto *names = std::get_if<source::NameShare>(&part_->share)) options.names = *names;
@@ -290,7 +290,7 @@ void SourceReader::OpenCluster(const redis::Deployment &deployment, const std::s
                           ", databases => '{0}').");
   const redis::Deployment share = ShareOf(deployment, part_);
   auto scan = pg::ValueOrThrow(
-      source::ClusterScan::Open(share, Options(share), filter_, position, cluster_.emplace().waiter,
+      source::ClusterScan::Open(share, Options(share, part_), filter_, position, cluster_.emplace().waiter,
                                 part_ ? std::get<redis::Slots>(part_->share) : redis::Slots().set()));
   restarted_ = restarted_ || scan->restarted();
   if (scan->key_count()) estimate_ = static_cast<int64>(*scan->key_count());
@@ -306,6 +306,15 @@ std::optional<int64> SourceReader::Evicted() {
 }
 
 bool SourceReader::Next(source::Batch &batch, const std::string &position) {
+  meanwhile_.reset();
+  if (!Read(batch, position)) return false;
+  if (source_ != nullptr)
+    meanwhile_.emplace([](void *source) noexcept { static_cast<source::Source *>(source)->Proceed(); },
+                       source_.get());
+  return true;
+}
+
+bool SourceReader::Read(source::Batch &batch, const std::string &position) {
   for (Outage outage = place_.outage;;) {
     std::optional<pg::Failure> failure;
     try {

@@ -3,6 +3,7 @@
 
 #include "connect/snapshot_file.h"
 #include "connect/source_division.h"
+#include "pg/meanwhile.h"
 #include "source/cluster_scan.h"
 #include "source/rdb_file.h"
 #include "source/scan.h"
@@ -17,15 +18,10 @@ class SourceReader {
   SourceReader(SourcePlace place, source::KeyFilter &filter, const std::string &position, bool first,
                const std::optional<SourcePart> &part = {});
 
-  // Reads the next batch; false at the end. If the connection is lost, tries for
-  // pg_redis_migrate.reconnect_timeout to reconnect, and continues after `position`, the last one that was
-  // committed. Errors: those of the source.
+  // Reads the next batch; false at the end. Until it is called again, or the reader ends, pg::Proceed lets
+  // the source proceed. If the connection is lost, tries for pg_redis_migrate.reconnect_timeout to reconnect,
+  // and continues after `position`, the last one that was committed. Errors: those of the source.
   bool Next(source::Batch &batch, const std::string &position);
-
-  // As Source::Proceed, for what Next returned.
-  void Proceed() noexcept {
-    if (source_ != nullptr) source_->Proceed();
-  }
 
   // Whether the source began again because its position was no longer valid; true once.
   bool TakeRestarted() { return std::exchange(restarted_, false); }
@@ -44,6 +40,7 @@ class SourceReader {
   }
 
  private:
+  bool Read(source::Batch &batch, const std::string &position);
   void Open(const std::string &position);
   void OpenServer(const std::string &position);
   void OpenCluster(const redis::Deployment &deployment, const std::string &position);
@@ -76,6 +73,7 @@ class SourceReader {
   int64 estimate_ = -1;
   std::string run_id_;  // of the server when evicted_before_ was asked
   std::optional<int64> evicted_before_;
+  std::optional<pg::Meanwhile> meanwhile_;  // ends before source_ does
 };
 
 }  // namespace prm

@@ -18,12 +18,16 @@ Clock::time_point last;
 
 uint32 proceed_calls = 0;
 
-Meanwhile::Meanwhile(Work work, void *argument) {
+Meanwhile::Meanwhile(Work work, void *argument)
+    : work_before_(current), argument_before_(argument_of_current) {
   current = work;
   argument_of_current = argument;
 }
 
-Meanwhile::~Meanwhile() { current = nullptr; }
+Meanwhile::~Meanwhile() {
+  current = work_before_;
+  argument_of_current = argument_before_;
+}
 
 void ProceedIfDue() noexcept {
   if (current == nullptr) return;

@@ -5,8 +5,9 @@
 
 namespace prm::pg {
 
-// As long as it exists, Proceed calls `work` with `argument`, at most every 100 microseconds. There is one at
-// a time. The work takes no time to speak of, calls nothing of PostgreSQL, and cannot fail.
+// As long as it exists, Proceed calls `work` with `argument`, at most every 100 microseconds. Of several the
+// newest counts; they end in the reverse order. The work takes no time to speak of, calls nothing of
+// PostgreSQL, and cannot fail.
 class Meanwhile {
  public:
   using Work = void (*)(void *argument) noexcept;
@@ -14,6 +15,10 @@ class Meanwhile {
   ~Meanwhile();
   Meanwhile(const Meanwhile &) = delete;
   Meanwhile &operator=(const Meanwhile &) = delete;
+
+ private:
+  Work work_before_;
+  void *argument_before_;
 };
 
 extern uint32 proceed_calls;

@@ -4,6 +4,7 @@
 #include "pg/arguments.h"
 #include "pg/encoding.h"
 #include "pg/entry.h"
+#include "pg/meanwhile.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "rdb/dump.h"
@@ -48,6 +49,7 @@ DryRun::DryRun(const Migration &migration, const std::string &source,
 void DryRun::PassOver(source::Batch &batch, int64 most) {
   std::vector<source::Entry> selected;
   for (source::Entry &entry : batch.entries) {
+    pg::Proceed();
     if (static_cast<int64>(selected.size()) == most) break;
     Route const route = Route::FromNumber(entry.route);
     if (routing_.IsSelected(route)) {

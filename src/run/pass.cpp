@@ -3,7 +3,6 @@
 #include "core/printable.h"
 #include "pg/arguments.h"
 #include "pg/identity.h"
-#include "pg/meanwhile.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
@@ -72,11 +71,7 @@ uint64 Pass::Read(int level, std::string position, bool first, const std::option
     options.defer = parameters_.source != "archive";
     options.goes_beyond = batch.goes_beyond;
     options.expected_keys = batch.expected_keys;
-    {
-      pg::Meanwhile const meanwhile(
-          [](void *reader) noexcept { static_cast<SourceReader *>(reader)->Proceed(); }, &source);
-      Store(std::move(entries), level, before, position, options);
-    }
+    Store(std::move(entries), level, before, position, options);
     if (part && source.repeated_slots() > noted) {
       record_.AddRepeatedSlots(level, source.repeated_slots() - noted);
       noted = source.repeated_slots();

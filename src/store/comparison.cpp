@@ -1,6 +1,7 @@
 #include "store/comparison.h"
 
 #include "ledger/ledger_segments.h"
+#include "pg/each_row.h"
 #include "pg/memory.h"
 #include "pg/transaction.h"
 #include "store/shown_value.h"
@@ -198,18 +199,12 @@ void RowComparer::NoteMet(RowPart &part, MappingComparison &found) {
       UnpackOrThrow(pg::DatumBytes(hashes[i].Value(0)), Packing::kHashes, found.met);
     return;
   }
-  TupleTableSlot *slot = pg::Call([&] {
-    tuplestore_rescan(part.rows->get());
-    return MakeSingleTupleTableSlot(query_.row_desc(), &TTSOpsMinimalTuple);
-  });
   hasher_.Clear();
-  while (pg::Call([&] { return tuplestore_gettupleslot(part.rows->get(), true, false, slot); })) {
-    pg::Call([&] { slot_getallattrs(slot); });
+  pg::ForEachRow(query_.row_desc(), *part.rows, [&](TupleTableSlot *slot) {
     for (auto [attribute, type] : keys_)
       hasher_.Add(type, slot->tts_values[attribute], slot->tts_isnull[attribute]);
     found.met.push_back({hasher_.Finish()});
-  }
-  pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
+  });
 }
 
 }  // namespace prm
