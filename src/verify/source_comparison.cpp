@@ -148,6 +148,9 @@ void SourceComparison::Take(source::Batch &batch, bool counts) {
       else
         Count(*entry, of);
     }
+    // Of others nobody asks again.
+    for (auto key = partial_.begin(); key != partial_.end();)
+      key = doubts_.count(*key) == 0 ? partial_.erase(key) : std::next(key);
     record_.Save(findings_.keys);
   }
   CommitBatch();
@@ -276,6 +279,7 @@ void SourceComparison::CountUnsettled() {
     }
   }
   doubts_.clear();
+  partial_.clear();
   Spi::Commit();
 }
 

@@ -93,7 +93,7 @@ class SourceComparison {
   bool has_server_;
   VerificationRecord::Findings findings_;
   std::map<KeyId, Doubt> doubts_;
-  std::set<KeyId> partial_;  // some of whose elements are rejected
+  std::set<KeyId> partial_;  // of doubts_, those some of whose elements are rejected
   std::function<void()> between_;
   bool is_followed_ = false;
   bool is_behind_ = false;  // live sync did not get to what was read in time
