@@ -77,6 +77,13 @@ SELECT refused($$SELECT redis_migrate.alter_migration('alices', server => 'good'
 SELECT refused($$SELECT redis_migrate.create_migration('other', 'nosuch')$$);
 SELECT refused($$SELECT redis_migrate.create_migration('other', NULL)$$);
 RESET ROLE;
+-- Names in hints can be run as they stand.
+CREATE SERVER "My ""Shop" FOREIGN DATA WRAPPER redis_migrate;
+SET ROLE regress_prm_alice;
+SELECT refused($$SELECT redis_migrate.create_migration('other', 'My "Shop')$$);
+SELECT refused($$SELECT redis_migrate.create_migration('other', 'Your Shop')$$);
+RESET ROLE;
+DROP SERVER "My ""Shop";
 CREATE FOREIGN DATA WRAPPER other_wrapper;
 CREATE SERVER elsewhere FOREIGN DATA WRAPPER other_wrapper;
 SELECT refused($$SELECT redis_migrate.create_migration('other', 'elsewhere')$$);

@@ -138,6 +138,7 @@ class Preflight {
     }
     connection_ = std::move(connection.value());
     right_missing_ = keys_refused_ = false;
+    rights_on_keys_.clear();
     unavailable_.clear();
     const std::string encryption = connection_->encryption();
     Add("reachable", CheckStatus::kOk,
@@ -288,7 +289,7 @@ class Preflight {
       Add("right to keys", CheckStatus::kWarn,
           "the user may not read every key: a run ends at the first one that it may not read, unless "
           "redis_migrate.skip_keys declares it",
-          "ACL SETUSER " + username_ + (HasReadSelectors() ? " %R~*" : " ~*"));
+          "ACL SETUSER " + username_ + (HasReadSelectors() ? " %R~*" + rights_on_keys_ : " ~*"));
     if (!right_missing_ && !keys_refused_)
       Add("rights", CheckStatus::kOk, "user " + username_ + " may run every command needed");
   }
@@ -356,9 +357,20 @@ class Preflight {
     // Redis looks at the command first, then at its keys.
     const bool is_about_keys = error.detail.find(redis::kOnKey) != std::string::npos;
     const bool is_refused = error.code == ErrorCode::kPermissionDenied;
-    if (is_refused && is_about_keys) keys_refused_ = true;
+    if (is_refused && is_about_keys) {
+      keys_refused_ = true;
+      AddRightOnKeys(command);
+    }
     if (is_refused && !is_about_keys) return Right::kRefused;
     return error.detail.rfind(redis::kUnknown, 0) == 0 ? Right::kUnknown : Right::kHeld;
+  }
+
+  // A selector may have the command for other keys. A key pattern of the user itself, outside of selectors,
+  // does not reach it, and nothing tells where it stands.
+  void AddRightOnKeys(std::initializer_list<Bytes> command) {
+    std::string right = " +" + Lower(std::string(command.begin()[0]));
+    if (right == " +memory") right += "|usage";
+    if ((rights_on_keys_ + " ").find(right + " ") == std::string::npos) rights_on_keys_ += right;
   }
 
   // Reports a missing right. `without` says what is done instead, empty if nothing.
@@ -425,7 +437,8 @@ class Preflight {
   std::string refusal_;      // the server's reply to the last refused command
   std::string unavailable_;  // why rights could not be checked
   bool right_missing_ = false;
-  bool keys_refused_ = false;  // some keys may not be read
+  bool keys_refused_ = false;   // some keys may not be read
+  std::string rights_on_keys_;  // to the commands that were refused for their key
   bool has_replication_ = false;
   std::optional<bool> may_track_;  // of migrations that scan, if there are any: all name their databases
   std::unique_ptr<redis::Connection> connection_;

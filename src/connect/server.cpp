@@ -238,7 +238,7 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
   ForeignServer *server = pg::Call([&] { return GetForeignServerByName(server_name.c_str(), true); });
   if (server == nullptr)
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "server \"" + server_name + "\" does not exist", "",
-                      "Create it with CREATE SERVER " + server_name +
+                      "Create it with CREATE SERVER " + pg::QuoteIdentifier(server_name) +
                           " FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '...', port '6379').");
   ForeignDataWrapper *wrapper = pg::Call([&] { return GetForeignDataWrapper(server->fdwid); });
   if (std::string(wrapper->fdwname) != kWrapper)
@@ -250,7 +250,8 @@ redis::Deployment ServerOptions(const std::string &server_name, Oid user) {
       pg::Call([&] { return object_aclcheck(ForeignServerRelationId, server->serverid, user, ACL_USAGE); });
   if (right != ACLCHECK_OK)
     throw pg::Failure(ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied for foreign server " + server_name,
-                      "", "GRANT USAGE ON FOREIGN SERVER " + server_name + " TO the role.");
+                      "",
+                      "GRANT USAGE ON FOREIGN SERVER " + pg::QuoteIdentifier(server_name) + " TO the role.");
 
   Options where = ReadOptions(server->options);
   Options who = UserMappingOptions(user, server->serverid);

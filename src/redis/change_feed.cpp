@@ -60,6 +60,14 @@ Result<std::unique_ptr<ChangeFeed>> ChangeFeed::Open(Connection& subscriber, Con
   std::unique_ptr<ChangeFeed> feed(new ChangeFeed(subscriber, commands, std::move(data.value())));
   if (server.value().run_id() != Bytes(feed->run_id()))
     return NotAvailable(commands, "is not one server: two connections led to different ones");
+  // A subscriber may be refused it as well, and then nothing would ever be settled.
+  const auto pong = subscriber.Command({"PING"});
+  if (!pong.ok()) {
+    if (!IsRefusal(pong.error())) return pong.error();
+    return Error{ErrorCode::kUnsupported,
+                 "Redis at " + subscriber.address() + " does not tell whether all changes have been told",
+                 Sentence(pong.error()), "ACL SETUSER ... +ping"};
+  }
   subscriber.ExpectMessages(kLargeReply);
   const auto tracks = may_track ? feed->Track() : Result<bool>(false);
   if (!tracks.ok()) return tracks.error();
@@ -115,7 +123,7 @@ Status ChangeFeed::Notify(bool may_track) {
       (may_track ? no_tracking_ : "Tracking does not tell databases, and the migration names none.") + " " +
           problem,
       "CONFIG SET notify-keyspace-events AKE, or set the parameter of that name at the service; or ACL "
-      "SETUSER ... +client|id +client|tracking +subscribe &__redis__:invalidate +psubscribe "
+      "SETUSER ... +ping +client|id +client|tracking +subscribe &__redis__:invalidate +psubscribe "
       "&__keyevent@*__:* &__keyspace@*__:*" +
           std::string(may_track ? "" : "; or name the databases of the migration") + "."};
 }

@@ -299,9 +299,10 @@ std::optional<sink::WholeValue> ReverseCheck::Read(const ReverseMapping &reverse
     now_ms_ = pg::NowMs() + server.clock_ahead_ms;
     return value;
   } catch (const pg::Failure &failure) {
+    // Not the detail: it has the beginning of the value.
     if (failure.sqlstate() == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
       throw pg::Failure(failure.sqlstate(), failure.message(),
-                        failure.detail() + " The key is " + reverse.MaskedKeyOf(name) +
+                        "The key is " + reverse.MaskedKeyOf(name) +
                             ", with letters and digits masked, of mapping \"" + reverse.mapping.name + "\".",
                         "Raise pg_redis_migrate.max_value_size, or check other families by their pattern.");
     bool const may_move = topology_ && failure.sqlstate() == ERRCODE_CANNOT_CONNECT_NOW;

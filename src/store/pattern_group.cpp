@@ -148,8 +148,9 @@ class PatternGroup::Work {
     }
   }
 
-  // Whether three keys by themselves fail alike. Fewer keys prove nothing, unless the mapping has stored
-  // others.
+  // Whether three keys by themselves fail alike. Fewer keys prove nothing if the mapping has stored others. Of a
+  // stream keys come one by one: there the mapping fails if it does without any, and a follower ends when it
+  // rejects many in a row.
   template <typename Attempt>
   bool FailsForAnyKey(const std::vector<int> &which, const Trial &trial, bool has_stored, Attempt attempt) {
     std::set<int> sample = {which.front(), which[which.size() / 2], which.back()};
@@ -161,7 +162,8 @@ class PatternGroup::Work {
       if (pg::FaultOf(single.error->sqlstate()) == pg::Fault::kServer) throw *single.error;
       if (single.error->sqlstate() != trial.error->sqlstate()) return false;
     }
-    return sample.size() == kSampleKeys || !has_stored;
+    if (sample.size() == kSampleKeys) return true;
+    return !has_stored && (!options_.follows || FailsWithoutRows(trial));
   }
 
   static constexpr size_t kSampleKeys = 3;

@@ -124,6 +124,14 @@ use_user('blind');
 is(feed(), q{warn|a live run with source scan follows keyspace notifications, and is never settled: CONFIG GET is refused: nothing shows whether the server sends every notification|ACL SETUSER ... +config|get +info}, 'notifications that may be missing');
 use_user('nothing');
 like(feed(), qr/^ok\|a live run with source scan cannot follow it: .*\|.*\+psubscribe/, 'no rights');
+SKIP: {
+    skip 'rights to subcommands and channels came with Redis 7.0', 2 if $is_old;
+    my ($rights) = feed() =~ /ACL SETUSER \.\.\. (.*?)(?:; or name .*)?\.$/;
+    $feeds->cli(qw(ACL SETUSER nothing -ping), split / /, $rights);
+    is(feed() =~ /follows/ ? 'follows' : feed(), 'follows', 'the rights that the hint names are enough');
+    $feeds->cli(qw(ACL SETUSER nothing -ping));
+    like(feed(), qr/^ok\|a live run with source scan cannot follow it: Redis at \S+ does not tell whether all changes have been told \(.*ping.*\)\|ACL SETUSER \.\.\. \+ping$/, 'with PING, by which it asks whether it knows all');
+}
 is($feeds->cli('CLIENT', 'LIST') =~ /sub=[1-9]|psub=[1-9]/ ? 'subscribed' : '', '', 'and nothing of it stays');
 
 done_testing();

@@ -101,12 +101,29 @@ is(complaints('acl'), "right to DUMP|fail|ACL SETUSER mig +dump\nright to read i
 
 # A user that may read only some of the keys.
 grant(@documented, 'resetkeys', known_rights('%R~k:1'));
-is(complaints('acl'), 'right to keys|warn|ACL SETUSER mig ' . (known_rights('%R~*'))[0], 'keys out of reach are one complaint, not one for each command');
+my $all_keys = quotemeta((known_rights('%R~*'))[0]);
+like(complaints('acl'), qr/\Aright to keys\|warn\|ACL SETUSER mig $all_keys(?: \+[\w|]+)*\z/, 'keys out of reach are one complaint, not one for each command');
 ($err) = run('acl');
 like($err, qr/42501: .*\nDETAIL:  NOPERM .*(?:one of the keys|access a key).*Database 0, key "k:\d"/, 'a run ends at the first of them');
 $node->safe_psql('postgres', qq{SELECT redis_migrate.skip_keys('acl', 'k:$_')}) for 2 .. 4;
 ($err, $state) = run('acl');
 is("$err$state", 'completed|4|1|t', 'unless they are declared');
+
+# Rights that stand in selectors, which a key pattern of the user itself does not reach; the remedy is enough, and no more.
+SKIP: {
+    skip 'selectors came with Redis 7.0', 8 if $is_old;
+    my $on_keys = join ' ', grep { !/^\+(?:select|scan|info|time|client\|no-touch)$/ } @documented;
+    my @others = grep { /^\+(?:select|scan|info|time|client\|no-touch)$/ } @documented;
+    for my $selectors ([ "($on_keys %R~k:1)" ], [ "($on_keys %R~k:1)", "($on_keys %R~k:2)" ], [ "($on_keys %W~*)" ], [ "($on_keys ~k:1)", '%W~k:*' ])
+    {
+        $redis->cli(qw(ACL SETUSER mig reset on >pw), '-@all', @others, @$selectors);
+        my ($remedy) = complaints('acl') =~ /\Aright to keys\|warn\|ACL SETUSER mig (.*)\z/;
+        $redis->cli(qw(ACL SETUSER mig), split / /, $remedy);
+        is(complaints('acl'), '', "@$selectors: as the hint says");
+        unlike($redis->cli(qw(ACL LIST)), qr/^user mig .* ~\*/m, 'which gives no right to write');
+    }
+    grant(@documented);
+}
 
 # The user itself.
 $redis->cli('ACL', 'SETUSER', 'mig', 'off');

@@ -22,6 +22,10 @@ $node->safe_psql('postgres', q{
     SELECT redis_migrate.add_mapping('live', 'totals', 'total:{id}', 'totals', 'SELECT id, value::numeric AS total FROM redis_batch', '{id}');
     SELECT redis_migrate.add_mapping('live', 'names', 'name:{id}', 'names', 'SELECT id, value AS name FROM redis_batch', '{id}');
     SELECT redis_migrate.add_check('live', 'names', 'short', 'length(name) < 10');
+    CREATE TABLE odds (id text PRIMARY KEY, v text);
+    CREATE FUNCTION odd(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+        IF value LIKE 'state %' THEN RAISE EXCEPTION '%', value USING ERRCODE = substr(value, 7); END IF; RETURN value; END $$;
+    SELECT redis_migrate.add_mapping('live', 'odds', 'odd:{id}', 'odds', 'SELECT id, odd(value) AS v FROM redis_batch', '{id}');
     SELECT redis_migrate.start('live', live => true)});
 sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 sub sets { my ($value, @ids) = @_; return join '', map { "SET total:$_ $value\n" } @ids; }
@@ -53,6 +57,20 @@ is(rows(q{SELECT key, mapping, sqlstate, message FROM redis_migrate.rejects WHER
 $node->safe_psql('postgres', 'DROP TRIGGER keep ON names');
 $redis->cli_lines("SET name:k kept\nDEL name:k\n");
 is(wait_for($node) . rows($open) . rows('SELECT count(*) FROM names'), '00', 'until it can go');
+
+# Errors that could be the mapping's: it has stored nothing yet, and the keys come one by one.
+for my $state ('0A000', '42P01', '55000')
+{
+    $redis->cli('SET', 'odd:1', "state $state");
+    is(wait_for($node) . rows(q{SELECT key, sqlstate FROM redis_migrate.rejects WHERE settled_at IS NULL}), "odd:1|$state", "$state of a single key is that key's");
+}
+$node->safe_psql('postgres', 'ALTER FUNCTION odd(text) RENAME TO even');
+$redis->cli('SET', 'odd:2', 'x');
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+like(job($node, 'live', 'sqlstate, message'), qr/^42883\|.*function odd\(text\) does not exist/, 'an error without any key is that of the mapping');
+$node->safe_psql('postgres', q{ALTER FUNCTION even(text) RENAME TO odd; SELECT redis_migrate.start('live', live => true)});
+$redis->cli('DEL', 'odd:1', 'odd:2');
+is(wait_for($node) . rows($open), '0', 'corrected');
 
 # One key that is bad a hundred times, and bad ones among good ones, are no reason to pause.
 for (1 .. 120) { $redis->cli('SET', 'total:1', "none$_"); select undef, undef, undef, 0.025; }

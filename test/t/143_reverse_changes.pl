@@ -143,6 +143,17 @@ wait_until('the feed rejects them then', sub { sql(q{UPDATE ages SET age = age})
 sql(q{DELETE FROM ages});
 drained('no such rows');
 
+# A value in Redis that is larger than the feed's own, and than what a run would take.
+sql(q{INSERT INTO copies VALUES ('huge', 'x')});
+drained('a row');
+$redis->cli('EVAL', q{return redis.call('SET', KEYS[1], string.rep('x', 70000000))}, 1, 'copy:huge');
+like(sql(q{SET client_min_messages = error; CALL redis_migrate.check_reverse('shop', 'copy:{id}', 100000)}), qr/^[1-9]\d*\|1$/, 'a value of 70 MB is compared');
+like(sql_error($node, q{SET pg_redis_migrate.max_value_size = '1kB'; CALL redis_migrate.check_reverse('shop', 'copy:{id}', 100000)}),
+    qr/ERROR:  54000: .*answered command "GET" with more than the limit\nDETAIL:  The key is copy:xxxx, with letters and digits masked, of mapping "copies"\.\nHINT:  Raise pg_redis_migrate\.max_value_size/,
+    'a larger one is named');
+sql(q{DELETE FROM copies WHERE id = 'huge'});
+drained('no such row');
+
 # Sweeps, where Redis does not know when the key expires.
 sql(q{SELECT redis_migrate.set_reverse_query('shop', 'copies', 'SELECT id, ''string'' AS type, v AS value, NULL::timestamptz AS expires_at FROM redis_rows');
     INSERT INTO copies VALUES ('swept', 'x', now() - interval '1 minute')});

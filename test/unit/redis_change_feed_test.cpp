@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <set>
 #include <string>
 #include <thread>
@@ -349,12 +350,14 @@ TEST_F(ChangeFeedTest, HostileMessagesAreErrors) {
     answers.push_back({rest});
   const std::string confirmed = "*3\r\n$9\r\nsubscribe\r\n$20\r\n__redis__:invalidate\r\n:1\r\n";
   for (const HostileRedis::Answer& answer : answers) {
+    std::atomic<bool> is_subscribed = false;
     HostileRedis hostile(
         [&](const HostileRedis::Arguments& arguments) -> std::optional<HostileRedis::Answer> {
           const std::string name = HostileRedis::NameOf(arguments);
+          if (name == "SUBSCRIBE") is_subscribed = true;
           if (name == "SUBSCRIBE") return HostileRedis::Answer{confirmed + answer.bytes, answer.closes};
           if (name == "CLIENT TRACKING") return HostileRedis::Answer{"+OK\r\n"};
-          if (name == "PING") return HostileRedis::Answer{""};
+          if (name == "PING" && is_subscribed) return HostileRedis::Answer{""};
           return std::nullopt;
         },
         server_.port());
