@@ -52,6 +52,7 @@ class Cutover {
   void Check();
   void RequireWayBack();
   void RequireRoundTrip(bool is_paused);
+  Failure TookLonger() const;
   void RequireRest() const;
   void Begin();
   void HoldWrites();
@@ -202,15 +203,17 @@ int64 Cutover::RestMs() const {
   return paused_at_ms_ + options_.pause_ms - margin_ms - pg::MonotonicMs();
 }
 
-void Cutover::RequireRest() const {
-  if (RestMs() > 0) return;
-  throw Failure(
+Failure Cutover::TookLonger() const {
+  return {
       ERRCODE_QUERY_CANCELED,
       "the cutover took longer than writes can be held back, " + std::to_string(options_.pause_ms) + " ms",
       "",
       "Try again, with a longer max_pause, or at a time with fewer writes. steps_ms of "
-      "redis_migrate.cutovers "
-      "shows what took long.");
+      "redis_migrate.cutovers shows what took long."};
+}
+
+void Cutover::RequireRest() const {
+  if (RestMs() <= 0) throw TookLonger();
 }
 
 void Cutover::HoldWrites() {
@@ -244,8 +247,7 @@ void Cutover::Commit() {
   if (!(masters_->FetchPoints() == points_))
     points_ = barrier_.WaitForStandstill(*masters_, pg::MonotonicMs() + RestMs());
   RequireRest();
-  pg::SetForTransaction("lock_timeout", std::to_string(RestMs()).c_str());
-  LockFamiliesForChange(migration_.name);
+  if (!LockFamiliesWithin(migration_.name, RestMs())) throw TookLonger();
   UnfenceTables(migration_, parameters_.patterns, pg::MonotonicMs() + RestMs());
   for (const std::string &pattern : parameters_.patterns) {
     if (FamilyState(migration_.name, pattern) != "cutting")

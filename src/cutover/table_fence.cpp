@@ -8,14 +8,14 @@
 #include "pg/identity.h"
 #include "pg/own_write.h"
 #include "pg/spi.h"
+#include "pg/table_locks.h"
+#include "pg/transaction.h"
 
 namespace prm {
 
 using pg::Spi;
 
 namespace {
-
-constexpr int64 kUnfenceWaitMs = 10 * 1000;
 
 // Row triggers of partitioned tables are those of their partitions, too.
 constexpr char kRowTrigger[] = "redis_migrate_fence";
@@ -78,7 +78,7 @@ std::optional<Table> TableOf(const std::string &target) {
 
 enum class Gone { kIsAnError, kIsPassedOver };
 
-// The targets of the mappings of these patterns, each once, in the order in which a reverse feed locks them.
+// The targets of the mappings of these patterns, each once.
 // Errors: 42P01 one is gone.
 std::vector<Table> TablesOf(const Migration &migration, const std::vector<std::string> &patterns, Gone gone) {
   std::vector<Table> tables;
@@ -100,11 +100,6 @@ std::vector<Table> TablesOf(const Migration &migration, const std::vector<std::s
   return tables;
 }
 
-void SetLockTimeout(int64 until_ms) {
-  int64 const wait_ms = std::max(until_ms - pg::MonotonicMs(), int64{1});
-  pg::SetForTransaction("lock_timeout", std::to_string(wait_ms).c_str());
-}
-
 bool HasTrigger(const std::string &table, const char *trigger) {
   CatalogPath const path;
   return Spi::Execute(
@@ -116,15 +111,13 @@ bool HasTrigger(const std::string &table, const char *trigger) {
 }
 
 // Only of a table that has it: DROP TRIGGER waits for everybody who reads it.
-void DropTrigger(const std::string &table, const char *trigger, int64 until_ms) {
+void DropTrigger(const std::string &table, const char *trigger) {
   if (!HasTrigger(table, trigger)) return;
-  SetLockTimeout(until_ms);
   Spi::Execute("DROP TRIGGER " + std::string(trigger) + " ON " + table);
 }
 
-void CreateTrigger(const std::string &table, const char *trigger, const std::string &when, int64 until_ms) {
-  DropTrigger(table, trigger, until_ms);
-  SetLockTimeout(until_ms);
+void CreateTrigger(const std::string &table, const char *trigger, const std::string &when) {
+  DropTrigger(table, trigger);
   Spi::Execute("CREATE TRIGGER " + std::string(trigger) + " BEFORE " + when +
                " EXECUTE FUNCTION redis_migrate.refuse_write()");
   Spi::Execute("ALTER TABLE " + table + " ENABLE ALWAYS TRIGGER " + trigger);
@@ -137,6 +130,30 @@ std::vector<std::string> TruncatedWith(const Table &table) {
   tables.push_back(table.name);
   return tables;
 }
+
+bool HasFence(const Table &table) {
+  std::vector<std::string> const truncated = TruncatedWith(table);
+  return HasTrigger(table.name, kRowTrigger) ||
+         std::any_of(truncated.begin(), truncated.end(),
+                     [](const std::string &name) { return HasTrigger(name, kTruncateTrigger); });
+}
+
+// Makes and drops triggers of these tables for a scope, before a moment. Errors: those of pg::LockTables.
+class TriggerChanges {
+ public:
+  TriggerChanges(const std::vector<Table> &tables, int64 until_ms) {
+    std::vector<pg::TableLock> locks;
+    for (const Table &table : tables)
+      if (!table.is_foreign)
+        locks.push_back({table.name, HasFence(table) ? "ACCESS EXCLUSIVE" : "SHARE ROW EXCLUSIVE"});
+    pg::LockTables(std::move(locks), until_ms);
+    // For foreign tables, which LOCK TABLE does not take.
+    patience_.Set("lock_timeout", std::to_string(std::max(until_ms - pg::MonotonicMs(), int64{1})));
+  }
+
+ private:
+  pg::LocalSettings patience_;
+};
 
 }  // namespace
 
@@ -184,12 +201,12 @@ std::string ListSharers(const Migration &migration, const std::vector<std::strin
 }
 
 void FenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms) {
-  for (const Table &table : TablesOf(migration, patterns, Gone::kIsAnError)) {
-    CreateTrigger(table.name, kRowTrigger, "INSERT OR UPDATE OR DELETE ON " + table.name + " FOR EACH ROW",
-                  until_ms);
+  std::vector<Table> const tables = TablesOf(migration, patterns, Gone::kIsAnError);
+  TriggerChanges const changes(tables, until_ms);
+  for (const Table &table : tables) {
+    CreateTrigger(table.name, kRowTrigger, "INSERT OR UPDATE OR DELETE ON " + table.name + " FOR EACH ROW");
     for (const std::string &truncated : TruncatedWith(table))
-      CreateTrigger(truncated, kTruncateTrigger, "TRUNCATE ON " + truncated + " FOR EACH STATEMENT",
-                    until_ms);
+      CreateTrigger(truncated, kTruncateTrigger, "TRUNCATE ON " + truncated + " FOR EACH STATEMENT");
     if (table.is_foreign)
       pg::Report(WARNING, "foreign table " + table.name + " is fenced only here",
                  "Who writes to it elsewhere, or truncates it, is not refused.");
@@ -197,20 +214,22 @@ void FenceTables(const Migration &migration, const std::vector<std::string> &pat
 }
 
 void UnfenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms) {
-  for (const Table &table : TablesOf(migration, patterns, Gone::kIsPassedOver)) {
-    DropTrigger(table.name, kRowTrigger, until_ms);
-    for (const std::string &truncated : TruncatedWith(table))
-      DropTrigger(truncated, kTruncateTrigger, until_ms);
+  std::vector<Table> tables = TablesOf(migration, patterns, Gone::kIsPassedOver);
+  tables.erase(
+      std::remove_if(tables.begin(), tables.end(), [](const Table &table) { return !HasFence(table); }),
+      tables.end());
+  TriggerChanges const changes(tables, until_ms);
+  for (const Table &table : tables) {
+    DropTrigger(table.name, kRowTrigger);
+    for (const std::string &truncated : TruncatedWith(table)) DropTrigger(truncated, kTruncateTrigger);
   }
 }
 
 void WaitUntilUnfenceable(const Migration &migration, const std::vector<std::string> &patterns,
                           int64 until_ms) {
-  for (const Table &table : TablesOf(migration, patterns, Gone::kIsPassedOver)) {
-    if (!HasTrigger(table.name, kRowTrigger)) continue;
-    SetLockTimeout(until_ms);
-    Spi::Execute("LOCK TABLE " + table.name + " IN ACCESS EXCLUSIVE MODE");
-  }
+  for (const Table &table : TablesOf(migration, patterns, Gone::kIsPassedOver))
+    if (!table.is_foreign && HasFence(table))
+      pg::InRolledBackSubtransaction([&] { pg::LockTables({{table.name, "ACCESS EXCLUSIVE"}}, until_ms); });
 }
 
 }  // namespace prm
@@ -242,6 +261,6 @@ PRM_FUNCTION(unfence) {
   pg::Spi spi;
   Migration const migration = LoadMigration(name);
   CutoverLock const lock(name);
-  UnfenceTables(migration, PatternsOf(migration, pattern), pg::MonotonicMs() + kUnfenceWaitMs);
+  UnfenceTables(migration, PatternsOf(migration, pattern), pg::EndOfPatience());
   PG_RETURN_VOID();
 }

@@ -6,7 +6,8 @@
 namespace prm {
 
 // All functions need SPI, and the rights of the owner of the tables. until_ms: by the monotonic clock, for
-// each lock, 55P03. A target that is a view stands for the table that it selects from.
+// the locks of the tables, 55P03; who uses several of them in another order ends in no deadlock. A target
+// that is a view stands for the table that it selects from.
 
 // Errors: 0A000 for a target that cannot be fenced, 42P01 for one that is gone.
 void RequireFenceableTables(const Migration &migration, const std::vector<std::string> &patterns);
@@ -24,7 +25,7 @@ void FenceTables(const Migration &migration, const std::vector<std::string> &pat
 void UnfenceTables(const Migration &migration, const std::vector<std::string> &patterns, int64 until_ms);
 
 // Waits until UnfenceTables would not have to wait, as it must not for long while writes to Redis are held
-// back. Locks the tables until the end of the transaction.
+// back.
 void WaitUntilUnfenceable(const Migration &migration, const std::vector<std::string> &patterns,
                           int64 until_ms);
 

@@ -18,7 +18,7 @@ using pg::Spi;
 
 namespace {
 
-constexpr int64 kUnfenceWaitMs = 10 * 1000;
+constexpr int64 kLockWaitMs = 10 * 1000;  // which nobody can cancel
 // The worker that settles an interrupted cutover may be at it when somebody calls undo_cutover or the like.
 constexpr int64 kSettleWaitMs = 1000;
 
@@ -84,6 +84,14 @@ void ReturnToWriters(const Migration &migration, const CutoverRecord &record, co
   pg::Report(WARNING, "the pause of Redis ends by itself: " + MessagesOf(failures));
 }
 
+Failure CannotUndo(const Migration &migration, const CutoverRecord &record, const pg::Problem &problem,
+                   const std::string &why, const std::string &what_stands) {
+  return {ERRCODE_LOCK_NOT_AVAILABLE, record.Name() + " cannot be undone yet: " + why,
+          what_stands + " It failed because of this: " + problem.message,
+          "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration.name) +
+              ") once the transactions that are in the way have ended."};
+}
+
 void CompleteCutback(const Migration &migration, CutoverRecord &record) {
   try {
     EndBatches(migration);
@@ -140,12 +148,19 @@ CutoverLock::CutoverLock(const std::string &migration, const std::string &server
 void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem) {
   pg::WithoutCancel without_cancel;
   if (record.parameters().to_state == "redis") {
-    UnfenceTables(migration, record.parameters().patterns, pg::MonotonicMs() + kUnfenceWaitMs);
+    try {
+      UnfenceTables(migration, record.parameters().patterns, pg::MonotonicMs() + kLockWaitMs);
+    } catch (const Failure &failure) {
+      if (failure.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE) throw;
+      throw CannotUndo(migration, record, problem, failure.message(), "Its tables are fenced.");
+    }
   } else {
     ReturnToWriters(
         migration, record, "cannot be undone yet",
         "Users of Redis may lack their rights to write. It failed because of this: " + problem.message);
-    LockFamiliesForChange(migration.name);
+    if (!LockFamiliesWithin(migration.name, kLockWaitMs))
+      throw CannotUndo(migration, record, problem, "another session keeps the states of its families",
+                       "Users of Redis have their rights to write.");
     for (const std::string &pattern : record.parameters().patterns)
       if (FamilyState(migration.name, pattern) == "cutting")
         ChangeFamilyState(migration.name, pattern, "redis",

@@ -25,9 +25,11 @@ class CutoverLock {
 };
 
 // Undoes a cutover that has not committed: gives users their rights back, ends the pause, and its families
-// are those of Redis; or a cutback: ends the fence of the tables. Commits. problem: why. Cannot be cancelled.
-// Each master is tried, whatever happens at others. A WARNING names users who cannot get their rights back.
-// Errors: those of the masters if users lack rights; the record then stays as it is, for the next try.
+// are those of Redis; or a cutback: ends the fence of the tables. Commits. problem: why. Cannot be cancelled,
+// except while it waits for locks. Each master is tried, whatever happens at others. A WARNING names users
+// who cannot get their rights back. Errors: those of the masters if users lack rights; 55P03 after ten
+// seconds if the lock of the families, or one of a table, is not to be had; the record then stays as it is,
+// for the next try.
 void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem);
 
 // After the states have been committed: ends the pause, unless that was done already; then failed: what

@@ -6,6 +6,8 @@
 #include "pg/identity.h"
 #include "pg/session_lock.h"
 #include "pg/spi.h"
+#include "pg/transaction.h"
+#include "pg/wait.h"
 
 namespace prm {
 
@@ -85,6 +87,22 @@ std::set<std::string> LockOwnedFamilies(const std::string &migration) {
 
 void LockFamiliesForChange(const std::string &migration) {
   pg::LockInTransaction(TagOf(migration), ExclusiveLock);
+}
+
+bool LockFamiliesWithin(const std::string &migration, int64 wait_ms) {
+  if (pg::TryLockInTransaction(TagOf(migration), ExclusiveLock)) return true;
+  try {
+    pg::InSubtransaction([&] {
+      pg::CancelAllowed const allowed;
+      pg::LocalSettings patience;
+      patience.Set("lock_timeout", std::to_string(std::max(wait_ms, int64{1})));
+      LockFamiliesForChange(migration);
+    });
+  } catch (const pg::PgError &error) {
+    if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE) throw;
+    return false;
+  }
+  return true;
 }
 
 bool TryLockFamilies(const std::string &migration) {

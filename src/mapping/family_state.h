@@ -18,6 +18,9 @@ std::set<std::string> LockOwnedFamilies(const std::string &migration);
 // the transaction. Errors: as above.
 void LockFamiliesForChange(const std::string &migration);
 
+// Likewise, but waits no longer than so many milliseconds; false then. Errors: 40P01, 57014.
+bool LockFamiliesWithin(const std::string &migration, int64 wait_ms);
+
 // Keeps the states as they are until the end of the transaction, as LockOwnedFamilies does, but does not
 // wait: false while somebody changes one.
 bool TryLockFamilies(const std::string &migration);

@@ -36,6 +36,18 @@ class WithoutCancel {
   WithoutCancel &operator=(const WithoutCancel &) = delete;
 };
 
+// For a scope: cancels are let through all the same, because lock_timeout ends a wait by the same means.
+class CancelAllowed {
+ public:
+  CancelAllowed() : held_(std::exchange(QueryCancelHoldoffCount, 0)) {}
+  ~CancelAllowed() { QueryCancelHoldoffCount = held_; }
+  CancelAllowed(const CancelAllowed &) = delete;
+  CancelAllowed &operator=(const CancelAllowed &) = delete;
+
+ private:
+  decltype(QueryCancelHoldoffCount) held_;
+};
+
 // Sleeps, interruptibly.
 void Sleep(long timeout_ms);
 

@@ -5,6 +5,7 @@
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
+#include "pg/table_locks.h"
 
 namespace prm {
 
@@ -50,9 +51,33 @@ bool IsOwn(const std::string &table) {
       .Bool(0);
 }
 
-}  // namespace
+bool HasTriggers(int64 mapping_id, const std::string &table) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT EXISTS (SELECT
+                                  FROM pg_trigger
+                                  WHERE tgrelid = to_regclass($1) AND tgname = ANY ($2) AND tgparentid = 0))sql",
+             {SqlParam::Text(table),
+              SqlParam::TextArray({RowTrigger(mapping_id), TruncateTrigger(mapping_id)})})[0]
+      .Bool(0);
+}
 
-void InstallOutbox(const ReverseMapping &reverse) {
+// Tables, and whether they are to be locked against readers, too.
+void LockTargets(const std::map<std::string, bool> &targets) {
+  std::vector<pg::TableLock> locks;
+  for (const auto &[table, is_exclusive] : targets)
+    locks.push_back({table, is_exclusive ? "ACCESS EXCLUSIVE" : "SHARE ROW EXCLUSIVE"});
+  pg::LockTables(std::move(locks), pg::EndOfPatience());
+}
+
+// Before its mappings, as who feeds does.
+void LockFeed(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("SELECT FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
+               {SqlParam::Text(migration)});
+}
+
+void Install(const ReverseMapping &reverse) {
   bool const is_new = !InstalledOn(reverse.mapping.id);
   std::string arguments = QuoteLiteral(std::to_string(reverse.mapping.id));
   for (const KeyColumn &name : reverse.names) arguments += ", " + QuoteLiteral(name.column.name);
@@ -79,7 +104,7 @@ void InstallOutbox(const ReverseMapping &reverse) {
     Outbox(reverse.mapping.id).NoteGap("nothing was noted since the cutover");
 }
 
-void RemoveOutbox(const Mapping &mapping) {
+void Remove(const Mapping &mapping) {
   std::optional<std::string> const target = InstalledOn(mapping.id);
   if (!target) return;
   if (target->empty()) {
@@ -96,6 +121,28 @@ void RemoveOutbox(const Mapping &mapping) {
   for (const char *table : {"reverse_mapping", "outbox", "outbox_gap", "reverse_reject"})
     Spi::Execute("DELETE FROM redis_migrate." + std::string(table) + " WHERE mapping_id = $1",
                  {SqlParam::Int8(mapping.id)});
+}
+
+}  // namespace
+
+void InstallOutboxes(const std::vector<ReverseMapping> &reverses) {
+  std::map<std::string, bool> targets;
+  for (const ReverseMapping &reverse : reverses)
+    targets[reverse.target.name] |= HasTriggers(reverse.mapping.id, reverse.target.name);
+  LockTargets(targets);
+  LockFeed(reverses.front().mapping.migration);
+  for (const ReverseMapping &reverse : reverses) Install(reverse);
+}
+
+void RemoveOutboxes(const std::vector<Mapping> &mappings) {
+  std::map<std::string, bool> targets;
+  for (const Mapping &mapping : mappings)
+    if (std::optional<std::string> const target = InstalledOn(mapping.id);
+        target && !target->empty() && IsOwn(*target) && HasTriggers(mapping.id, *target))
+      targets[*target] = true;
+  LockTargets(targets);
+  if (!mappings.empty()) LockFeed(mappings.front().migration);
+  for (const Mapping &mapping : mappings) Remove(mapping);
 }
 
 // Deleted changes stay in the index until a vacuum, of which a long transaction may keep very many. So it is

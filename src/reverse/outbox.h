@@ -7,14 +7,16 @@
 
 namespace prm {
 
-// Has the application's changes of the target noted from now on, in the transaction of each. Needs the right
-// to create triggers on it, and its ownership; both are errors of PostgreSQL. Takes SHARE ROW EXCLUSIVE on
-// the target.
-void InstallOutbox(const ReverseMapping &reverse);
+// Has the application's changes of the targets noted from now on, in the transaction of each. Needs the right
+// to create triggers on them, and their ownership; both are errors of PostgreSQL. Takes SHARE ROW EXCLUSIVE
+// on the targets, or ACCESS EXCLUSIVE on those that have such triggers already. Errors: those of
+// pg::LockTables.
+void InstallOutboxes(const std::vector<ReverseMapping> &reverses);
 
-// Ends that, and forgets what was noted. Nothing happens if it was not installed. The triggers of a target
-// that belongs to others by now stay, with a WARNING; they note nothing any more.
-void RemoveOutbox(const Mapping &mapping);
+// Ends that, and forgets what was noted. Nothing happens to mappings for which it was not installed. The
+// triggers of a target that belongs to others by now stay, with a WARNING; they note nothing any more. Takes
+// ACCESS EXCLUSIVE. Errors: those of pg::LockTables.
+void RemoveOutboxes(const std::vector<Mapping> &mappings);
 
 // The outbox of a mapping for which one is installed. All functions need SPI and work in the current
 // transaction, with the rights of the extension's owner.

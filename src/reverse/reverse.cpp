@@ -102,7 +102,7 @@ PRM_FUNCTION(reverse_problems) {
 }
 
 // redis_migrate.start_reverse(migration text, pattern text): see the SQL comment. Errors: 42704, 42501 not
-// the owner, 55000 with the first problem, those of InstallOutbox.
+// the owner, 55000 with the first problem, those of InstallOutboxes.
 PRM_FUNCTION(start_reverse) {
   using namespace prm;
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
@@ -120,10 +120,8 @@ PRM_FUNCTION(start_reverse) {
                       "", problems.begin()->second.hint);
   if (reverses.empty())
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "there is no mapping whose rows could be written back");
-  for (const ReverseMapping &reverse : reverses) {
-    CheckQuery(reverse);
-    InstallOutbox(reverse);
-  }
+  for (const ReverseMapping &reverse : reverses) CheckQuery(reverse);
+  InstallOutboxes(reverses);
   pg::WarnOfRoleProblem(GetUserId(), "the reverse feed of migration \"" + name + "\"");
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
@@ -135,14 +133,15 @@ PRM_FUNCTION(start_reverse) {
   PG_RETURN_VOID();
 }
 
-// redis_migrate.stop_reverse(migration text): see the SQL comment. Errors: 42704, 42501 not the owner.
+// redis_migrate.stop_reverse(migration text): see the SQL comment. Errors: 42704, 42501 not the owner, those
+// of RemoveOutboxes.
 PRM_FUNCTION(stop_reverse) {
   using namespace prm;
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
   Migration const migration = LoadMigration(name);
   LockFeedForChange(name);
-  for (const Mapping &mapping : migration.mappings) RemoveOutbox(mapping);
+  RemoveOutboxes(migration.mappings);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(UPDATE redis_migrate.reverse_feed

@@ -298,7 +298,8 @@ PRM_FUNCTION(stop) {
 
 // redis_migrate.drop_migration(migration text): stops its background run; drops the definition, its archive
 // and the history of its runs; target tables stay. Errors: 42704, 42501, 55006 while a session runs it, 40001
-// if its background run, or another session, has changed it since the snapshot of the transaction.
+// if its background run, or another session, has changed it since the snapshot of the transaction; those of
+// RemoveOutboxes.
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
@@ -306,7 +307,7 @@ PRM_FUNCTION(drop_migration) {
   Migration const definition = LoadMigration(migration, MigrationUse::kDrop);
   StopJob(migration);
   try {
-    for (const Mapping &mapping : definition.mappings) RemoveOutbox(mapping);
+    RemoveOutboxes(definition.mappings);
     DropMigration(migration);
   } catch (const pg::PgError &error) {
     if (error.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE) throw;
