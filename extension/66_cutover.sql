@@ -57,6 +57,7 @@ CREATE TABLE redis_migrate.late_write (
     settled_at    timestamptz
 );
 CREATE UNIQUE INDEX late_write_key ON redis_migrate.late_write (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL;
+CREATE INDEX late_write_open ON redis_migrate.late_write (migration, late_write_id) WHERE settled_at IS NULL;
 COMMENT ON TABLE redis_migrate.late_write IS
     'Keys that were changed in Redis though their family belongs to PostgreSQL, as live sync met them: the newest state of each; settled_at: when somebody has said that nothing is to be done about it any more';
 COMMENT ON SEQUENCE redis_migrate.late_write_late_write_id_seq IS 'Numbers of late writes';

@@ -3,7 +3,6 @@
 // First nobody writes to the tables any more. Once the reverse feed has written to Redis what was noted until
 // then, both are equal, which a sample has to show; only then the old writers get their rights back.
 #include "cutover/barrier.h"
-#include "cutover/late_deletions.h"
 #include "cutover/obstacles.h"
 #include "cutover/round_trip.h"
 #include "cutover/table_fence.h"
@@ -17,6 +16,7 @@
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "pg/wait_limit.h"
+#include "reverse/late_deletions.h"
 #include "reverse/reverse_feed.h"
 
 namespace prm {
@@ -89,7 +89,21 @@ void Cutback::CheckStates() const {
                         pg::QuoteLiteral(migration_.name) + ".");
 }
 
-void Cutback::SettleDeletions() { last_settled_ = SettleLateDeletions(migration_, patterns_, until_ms_); }
+void Cutback::SettleDeletions() {
+  std::vector<ReverseMapping> found;
+  auto const find = [&] {
+    std::map<std::string, ReverseProblem> problems;
+    for (const std::string &pattern : patterns_) {
+      if (!HasOneMapping(migration_.name, pattern)) continue;
+      for (ReverseMapping &reverse : FindFedMappings(migration_, pattern, problems))
+        found.push_back(std::move(reverse));
+    }
+    std::vector<const ReverseMapping *> reverses;
+    for (const ReverseMapping &reverse : found) reverses.push_back(&reverse);
+    return reverses;
+  };
+  last_settled_ = SettleLateDeletions(migration_.name, patterns_, find, 0, until_ms_);
+}
 
 // Deletions that have come since they were settled last are settled before the families are given back.
 void Cutback::CheckLateWrites() const {
@@ -247,8 +261,7 @@ void Cutback::RequireRest() const {
 }
 
 void Cutback::LockFamilies() const {
-  pg::SetForTransaction("lock_timeout", std::to_string(std::max(RestMs(), int64{1})).c_str());
-  LockFamiliesForChange(migration_.name);
+  if (!LockFamiliesWithin(migration_.name, RestMs())) throw TookLonger();
 }
 
 void Cutback::Fence() {
@@ -316,10 +329,13 @@ std::optional<pg::Problem> Cutback::Feed() const {
     return std::nullopt;
   }
   ReverseFeed feed(migration_);
-  while ((feed.SendSome() > 0 || feed.has_more()) && RestMs() > 0) {
+  for (;;) {
+    bool const has_sent = feed.SendSome() > 0 || feed.has_more();
+    if ((!has_sent && !feed.waits()) || RestMs() <= 0) break;
     bool const is_drained = IsDrained();
     Spi::Commit();
     if (is_drained) return std::nullopt;
+    if (!has_sent) pg::Sleep(kFeedAgainMs);
   }
   if (feed.problem()) pg::Sleep(kFeedAgainMs);
   return feed.problem();

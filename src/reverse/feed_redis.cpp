@@ -117,7 +117,7 @@ void Feed(const std::string &name, bool until_drained) {
         break;
       }
       if (sent > 0) sent_ms = pg::MonotonicMs();
-      if (until_drained && sent == 0 && !feed.has_more()) {
+      if (until_drained && sent == 0 && !feed.has_more() && !feed.waits()) {
         if (!feed.problem()) return;
         // Slots that are being moved may soon be at their new place.
         if (feed.problem()->sqlstate != ERRCODE_CANNOT_CONNECT_NOW ||

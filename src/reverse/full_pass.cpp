@@ -13,7 +13,6 @@ namespace {
 constexpr char kKeysAtOnce[] = "1000";
 constexpr int64 kStepMs = 100;  // then other mappings have their turn
 constexpr long kLookAgainMs = 200;
-constexpr long kLookForEndsMs = 20;   // of transactions
 constexpr int64 kScanAgainMs = 1000;  // slots that are being moved
 
 }  // namespace
@@ -36,8 +35,9 @@ void ReverseFeed::EndPass(Fed &fed) {
 }
 
 // Some of all rows; in the end there are all keys of the pattern, whose rows may be gone. What changes
-// meanwhile is noted again.
-void ReverseFeed::SendMoreRows(Fed &fed) {
+// meanwhile is noted again. Returns 0 while it waits for transactions, whose ends are looked for as changes
+// are.
+int64 ReverseFeed::SendMoreRows(Fed &fed) {
   if (!fed.pass) {
     EndPass(fed);
     fed.pass.emplace(Pass{fed.outbox.BeginFull()});
@@ -45,7 +45,10 @@ void ReverseFeed::SendMoreRows(Fed &fed) {
   Pass &pass = *fed.pass;
   bool const may_begin = pass.before.HaveEnded();
   Spi::Commit();
-  if (!may_begin) return pg::Sleep(kLookForEndsMs);
+  if (!may_begin) {
+    waits_ = true;
+    return 0;
+  }
   int64 const until_ms = pg::MonotonicMs() + kStepMs;
   do {
     std::vector<RowName> names;
@@ -56,7 +59,7 @@ void ReverseFeed::SendMoreRows(Fed &fed) {
     Spi::Commit();
     SendNames(fed, {names.begin(), names.end()});
   } while (!pass.last.empty() && pg::MonotonicMs() < until_ms);
-  if (!pass.last.empty()) return;
+  if (!pass.last.empty()) return 1;
   EndPass(fed);
   // Where queries may skip keys, some have never had rows.
   fed.unscanned = fed.reverse.mapping.no_row == "skip" ? redis::Slots() : ~redis::Slots();
@@ -64,6 +67,7 @@ void ReverseFeed::SendMoreRows(Fed &fed) {
   fed.scan_at_ms = 0;
   fed.outbox.NoteUnscanned(fed.unscanned);
   Spi::Commit();
+  return 1;
 }
 
 // Returns 1 if it goes on.

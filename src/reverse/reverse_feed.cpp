@@ -8,6 +8,7 @@
 #include "pg/session_lock.h"
 #include "pg/settings.h"
 #include "pg/transaction.h"
+#include "reverse/late_deletions.h"
 #include "reverse/row_faults.h"
 
 namespace prm {
@@ -17,9 +18,12 @@ using pg::SqlParam;
 
 namespace {
 
-constexpr int kMostNames = 1000;        // of a batch
-constexpr int64 kHoldMs = 5000;         // a mapping whose reverse query is at fault
-constexpr int64 kRetryMs = 60000;       // between two tries of rejected rows
+constexpr int kMostNames = 1000;   // of a batch
+constexpr int64 kHoldMs = 5000;    // a mapping whose reverse query is at fault
+constexpr int64 kRetryMs = 60000;  // between two tries of rejected rows
+constexpr int64 kLookAtLateMs = 10;
+constexpr int64 kLookAtLateAgainMs = 5000;
+constexpr int64 kMostLateMs = 20;       // at a time
 constexpr size_t kMostRejects = 10000;  // of a mapping: the query is wrong
 
 }  // namespace
@@ -57,6 +61,8 @@ ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name
   for (Fed &fed : fed_) {
     ReadRejected(fed);
     fed.unscanned = fed.outbox.ReadUnscanned();
+    if (const std::string &pattern = fed.reverse.mapping.pattern; HasOneMapping(migration_, pattern))
+      late_patterns_.push_back(pattern);
   }
   std::string const instance = FeedInstance();
   Spi::Commit();
@@ -65,7 +71,10 @@ ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name
 }
 
 void ReverseFeed::Look() {
-  for (const Fed &fed : fed_) fed.outbox.NotePartitions();
+  for (const Fed &fed : fed_) {
+    fed.outbox.NotePartitions();
+    Spi::Commit();  // it has locked the target
+  }
   {
     // Only a bound is reckoned from it: see Outbox.
     pg::AsExtensionOwner as_owner;
@@ -89,7 +98,7 @@ void ReverseFeed::ReadRejected(Fed &fed) {
 int64 ReverseFeed::SendSome() {
   int64 sent = 0;
   problem_.reset();
-  has_more_ = false;
+  has_more_ = waits_ = false;
   for (Fed &fed : fed_) {
     if (pg::MonotonicMs() < fed.held_until_ms) {
       problem_ = fed.problem;
@@ -108,7 +117,29 @@ int64 ReverseFeed::SendSome() {
       problem_ = fed.problem = fault.problem;
     }
   }
+  SettleDeletions();
   return sent;
+}
+
+// At once, because a row that has expired as its key has may be renewed. Where the clock here is behind that
+// of Redis, it has not expired yet, but after a while it has.
+void ReverseFeed::SettleDeletions() {
+  int64 const now_ms = pg::MonotonicMs();
+  if (late_patterns_.empty() || now_ms - late_looked_ms_ < kLookAtLateMs) return;
+  late_looked_ms_ = now_ms;
+  auto const find = [&] {
+    std::vector<const ReverseMapping *> reverses;
+    for (const Fed &fed : fed_) reverses.push_back(&fed.reverse);
+    return reverses;
+  };
+  auto const settle = [&](int64 after) {
+    return SettleLateDeletions(migration_, late_patterns_, find, after, now_ms + kMostLateMs);
+  };
+  late_looked_ = settle(late_looked_);
+  if (now_ms - late_again_ms_ < kLookAtLateAgainMs) return;
+  late_again_ms_ = now_ms;
+  settle(late_again_);
+  late_again_ = std::exchange(late_again_next_, late_looked_);
 }
 
 int64 ReverseFeed::SendSome(Fed &fed) {
@@ -133,10 +164,7 @@ int64 ReverseFeed::SendSome(Fed &fed) {
     throw QueryFault{
         {ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many rows of mapping \"" + fed.reverse.mapping.name +
                                              "\" cannot be written back: see redis_migrate.reverse_rejects"}};
-  if (fed.pass || fed.outbox.NeedsFull()) {
-    SendMoreRows(fed);
-    ++sent;
-  }
+  if (fed.pass || fed.outbox.NeedsFull()) sent += SendMoreRows(fed);
   if (!fed.pass) sent += RemoveKeysWithoutRows(fed);
   sent += SendOutbox(fed);
   has_more_ |= fed.outbox.HasMore();

@@ -43,7 +43,8 @@ class ReverseFeed {
   // Commits. Errors: 55000 if it was not started, those of FindReverses and ReverseSender.
   explicit ReverseFeed(const Migration &migration);
 
-  // Sends a batch of what is noted by each mapping, and where all rows are needed, some more of them. Returns
+  // Sends a batch of what is noted by each mapping, and where all rows are needed, some more of them; settles
+  // late deletions of keys whose rows are gone or have expired, before these may be renewed. Returns
   // how many changes are done, or more than none if such a pass goes on. Holds no transaction while it waits
   // for the server. Errors: those of ReverseSender, and ReverseStopped.
   int64 SendSome();
@@ -55,6 +56,10 @@ class ReverseFeed {
   // Whether the last SendSome has passed over changes that cannot be sent yet, and there are more behind
   // them.
   bool has_more() const { return has_more_; }
+
+  // Whether a pass over all rows could not begin in the last SendSome, because transactions are open that may
+  // have changed rows without noting them.
+  bool waits() const { return waits_; }
 
   // Looks for what nobody tells: whether partitions have changed. Commits.
   void Look();
@@ -94,8 +99,9 @@ class ReverseFeed {
   };
 
   int64 SendSome(Fed &fed);
+  void SettleDeletions();
   int64 SendOutbox(Fed &fed);
-  void SendMoreRows(Fed &fed);
+  int64 SendMoreRows(Fed &fed);
   void SendNames(Fed &fed, std::set<RowName> names);
   int64 RemoveKeysWithoutRows(Fed &fed);
   bool ScanMore(Fed &fed, redis::Connection &connection, const redis::Slots &slots);
@@ -126,7 +132,12 @@ class ReverseFeed {
   std::string server_;
   std::optional<pg::Problem> problem_;
   bool has_more_ = false;
+  bool waits_ = false;
   int64 batch_ = 0;
+  // Late deletions: families of one mapping, and up to which they were looked at, and once more.
+  std::vector<std::string> late_patterns_;
+  int64 late_looked_ = 0, late_looked_ms_ = 0;
+  int64 late_again_ = 0, late_again_next_ = 0, late_again_ms_ = 0;
   // The batch that is being made:
   std::set<RowName> untold_;  // rows that do not tell what their keys are
   std::set<RowName> held_;    // whose slots take no transaction now

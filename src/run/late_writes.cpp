@@ -2,6 +2,7 @@
 
 #include "mapping/catalog.h"
 #include "pg/arguments.h"
+#include "pg/commit_signal.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -48,9 +49,11 @@ bool MayWrite(Bytes command) {
 
 void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &writes) {
   pg::AsExtensionOwner as_owner;
+  bool has_deletions = false;
   for (const LateWrite &write : writes) {
     const source::Entry &entry = *write.entry;
     bool const has_value = !write.is_gone && entry.state == EntryState::kRead;
+    has_deletions = has_deletions || !has_value;
     std::string const payload = has_value ? pg::ValueOrThrow(source::DumpOf(entry)) : std::string();
     Spi::ExecuteKept(
         R"sql(INSERT INTO redis_migrate.late_write AS l
@@ -68,6 +71,11 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
          {TIMESTAMPTZOID, entry.expires_at_ms ? TimestampTzGetDatum(pg::FromUnixMs(*entry.expires_at_ms)) : 0,
           !entry.expires_at_ms}});
   }
+  if (!has_deletions) return;
+  auto const feed =
+      Spi::ExecuteKept("SELECT feed_id FROM redis_migrate.reverse_feed WHERE migration = $1 AND wanted",
+                       {SqlParam::Text(migration)});
+  if (feed.size() > 0) pg::SignalAtCommit(feed[0].Int8(0));
 }
 
 void KeepUnseenWrites(const Migration &migration, const Routing &routing, BatchStore &store, int64 run_id,

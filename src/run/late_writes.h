@@ -7,8 +7,8 @@
 
 namespace prm {
 
-// Keeps the newest state of each key as a row of redis_migrate.late_write. Needs SPI; with the rights of the
-// extension's owner.
+// Keeps the newest state of each key as a row of redis_migrate.late_write; of deletions it tells the reverse
+// feed, which settles those of rows that are gone, too. Needs SPI; with the rights of the extension's owner.
 void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &writes);
 
 // A live run calls this when it loads a new snapshot, because the changes since the last one cannot be had

@@ -1,4 +1,4 @@
-#include "cutover/late_deletions.h"
+#include "reverse/late_deletions.h"
 
 #include "pg/arguments.h"
 #include "pg/background.h"
@@ -23,30 +23,22 @@ struct Deletion {
 };
 
 // The next of them, after a number.
-std::vector<Deletion> ReadDeletions(const Migration &migration, const std::vector<std::string> &patterns,
+std::vector<Deletion> ReadDeletions(const std::string &migration, const std::vector<std::string> &patterns,
                                     int64 after) {
   pg::AsExtensionOwner as_owner;
-  auto const rows = Spi::Execute(R"sql(SELECT late_write_id, pattern, db, key_bytes
+  auto const rows = Spi::ExecuteKept(R"sql(SELECT late_write_id, pattern, db, key_bytes
                          FROM redis_migrate.late_write
                          WHERE migration = $1 AND pattern = ANY ($2) AND kind = 'deleted'
                              AND settled_at IS NULL AND late_write_id > $3
                          ORDER BY late_write_id
                          LIMIT $4)sql",
-                                 {SqlParam::Text(migration.name), SqlParam::TextArray(patterns),
-                                  SqlParam::Int8(after), SqlParam::Int4(kAtOnce)});
+                                     {SqlParam::Text(migration), SqlParam::TextArray(patterns),
+                                      SqlParam::Int8(after), SqlParam::Int4(kAtOnce)});
   std::vector<Deletion> deletions;
   for (uint64 i = 0; i < rows.size(); ++i)
     deletions.push_back(
         {rows[i].Int8(0), rows[i].Text(1), rows[i].Int4(2), std::string(pg::DatumBytes(rows[i].Value(3)))});
   return deletions;
-}
-
-// Several mappings may have rows of a key, of which one does not tell whether those of the others are gone.
-bool HasOneMapping(const Migration &migration, const std::string &pattern) {
-  pg::AsExtensionOwner as_owner;
-  return Spi::Execute("SELECT count(*) = 1 FROM redis_migrate.mapping WHERE migration = $1 AND pattern = $2",
-                      {SqlParam::Text(migration.name), SqlParam::Text(pattern)})[0]
-      .Bool(0);
 }
 
 bool IsGone(const ReverseValue &value) {
@@ -93,39 +85,39 @@ void Settle(const std::vector<int64> &ids) {
 
 }  // namespace
 
-int64 SettleLateDeletions(const Migration &migration, const std::vector<std::string> &patterns,
-                          int64 until_ms) {
-  std::vector<ReverseMapping> reverses;
-  int64 last = 0;
+bool HasOneMapping(const std::string &migration, const std::string &pattern) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute("SELECT count(*) = 1 FROM redis_migrate.mapping WHERE migration = $1 AND pattern = $2",
+                      {SqlParam::Text(migration), SqlParam::Text(pattern)})[0]
+      .Bool(0);
+}
+
+int64 SettleLateDeletions(const std::string &migration, const std::vector<std::string> &patterns,
+                          const std::function<std::vector<const ReverseMapping *>()> &find_reverses,
+                          int64 after, int64 until_ms) {
+  std::optional<std::vector<const ReverseMapping *>> reverses;
   while (pg::MonotonicMs() < until_ms) {
-    std::vector<Deletion> const deletions = ReadDeletions(migration, patterns, last);
+    std::vector<Deletion> const deletions = ReadDeletions(migration, patterns, after);
     if (deletions.empty()) break;
-    if (last == 0) {
-      std::map<std::string, ReverseProblem> problems;
-      for (const std::string &pattern : patterns) {
-        if (!HasOneMapping(migration, pattern)) continue;
-        for (ReverseMapping &reverse : FindFedMappings(migration, pattern, problems))
-          reverses.push_back(std::move(reverse));
-      }
-    }
+    if (!reverses) reverses = find_reverses();
     Spi::Commit();
-    last = deletions.back().id;
-    for (const ReverseMapping &reverse : reverses) {
+    after = deletions.back().id;
+    for (const ReverseMapping *reverse : *reverses) {
       std::map<RowName, int64> ids;
       std::set<RowName> names;
       for (const Deletion &deletion : deletions)
-        if (deletion.pattern == reverse.mapping.pattern && deletion.db == reverse.db)
-          if (auto const name = reverse.NameOf(deletion.key); name && names.insert(*name).second)
+        if (deletion.pattern == reverse->mapping.pattern && deletion.db == reverse->db)
+          if (auto const name = reverse->NameOf(deletion.key); name && names.insert(*name).second)
             ids.emplace(*name, deletion.id);
       if (names.empty()) continue;
       std::vector<int64> settled;
-      for (const RowName &name : FindAbsent(reverse, names)) settled.push_back(ids.at(name));
+      for (const RowName &name : FindAbsent(*reverse, names)) settled.push_back(ids.at(name));
       Settle(settled);
       Spi::Commit();
     }
   }
   Spi::Commit();
-  return last;
+  return after;
 }
 
 }  // namespace prm
