@@ -186,10 +186,12 @@ bool Follower::TakeNext(Batch &batch) {
   found_.clear();
   if (pg::ValueOrThrow(changes_->Next(found_))) {
     bool const is_one_key = found_.size() < 2 && !changes_->in_transaction();
+    together_ = is_one_key ? 0 : changes_->position().offset;
     for (stream::StreamChange &change : found_) {
       if (!is_one_key && HasKey(change) && !change.is_own) NoteShare(change.entry.db, change.entry.key);
       Take(change, batch);
     }
+    together_ = 0;
     if (changes_->in_transaction()) return true;
     if (is_of_several_) batch.barrier = changes_->position().offset;
     at_once_.reset();
@@ -286,6 +288,7 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   KeyChange &taken = batch.keys[std::move(id)];
   taken = {change.kind, std::move(entry), change.offset};
   taken.only_expiry = only_expiry;
+  taken.together = together_;
   if (change.is_restored) taken.moved_until_ms = pg::MonotonicMs() + kMovedMs;
 }
 

@@ -65,6 +65,7 @@ class Follower : public Interrupts {
     // has no other elements.
     std::optional<stream::ElementChanges> elements = std::nullopt;
     bool is_whole = false;
+    uint64 together = 0;  // as that of source::NamedKey: changed by one transaction
   };
   struct LargeValue {
     KeyId id;
@@ -207,6 +208,7 @@ class Follower : public Interrupts {
   stream::KnownValues known_;          // of the stream up to there, or up to the offset where a key is ahead
   LivePosition position_;              // that is committed
   std::vector<AppliedShare> earlier_;  // of keys that are applied beyond it
+  uint64 together_ = 0;                // of what is being taken and was done at once
   std::optional<int> at_once_;         // a share that has keys of what is being taken and was done at once
   bool is_of_several_ = false;         // and others have, too
   uint64 common_end_ = 0;              // where the next batch is to end, because another's ended there

@@ -66,6 +66,8 @@ void Follower::ReadAgain(Batch &batch) {
   std::vector<KeyChange *> changes;
   for (auto &[id, change] : batch.keys)
     if (change.kind == ChangeKind::kChanged && !Space(id, change)) changes.push_back(&change);
+  std::stable_sort(changes.begin(), changes.end(),
+                   [](const KeyChange *a, const KeyChange *b) { return a->together < b->together; });
   ReadAgain(changes, batch);
 }
 
@@ -112,6 +114,7 @@ void Follower::ReadAgain(std::vector<source::NamedKey> &keys, const std::vector<
     for (size_t i = 0; i < changes.size(); ++i) {
       keys[i].entry.db = changes[i]->entry.db;
       keys[i].entry.key = changes[i]->entry.key;
+      keys[i].together = changes[i]->together;
     }
     std::optional<Failure> failure;
     try {

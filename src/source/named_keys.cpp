@@ -1,8 +1,10 @@
 #include "source/named_keys.h"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 #include "core/printable.h"
@@ -20,8 +22,16 @@ using redis::Reply;
 using redis::ReplyView;
 
 constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
-// So many keys are asked for their sizes together: the answers are small.
+// So many keys are asked for their sizes before the first value: the answers are small.
 constexpr size_t kMostSizes = 2000;
+
+// Others wait for one or two turns (Connection::EndTurn). A turn has so many sizes, about 100 us of the
+// server's time, or one MULTI. Its values take a tenth of the bytes that it has room for.
+constexpr size_t kTurns = 2;
+constexpr size_t kSizesInTurn = 40;
+constexpr uint64_t kTurnsOfBytes = 10;
+// Over a slow network as many more are under way as keep the server at work.
+constexpr std::chrono::microseconds kTurn{100};
 
 // The reply of EXEC has more than the values: a text of INFO, and for each key two elements.
 constexpr uint64_t kInfoBytes = uint64_t{64} << 10;
@@ -52,10 +62,14 @@ Result<std::unique_ptr<NamedKeys>> NamedKeys::Open(redis::Connection& connection
   const auto alone = connection.Command({"EXEC"});
   if (!alone.ok() && alone.error().detail.find(redis::kWithoutMulti) == std::string::npos)
     return alone.error();
+  auto round_trip = std::chrono::steady_clock::duration::max();
   for (const char* command : {"MULTI", "EXEC"}) {
+    const auto asked = std::chrono::steady_clock::now();
     const auto answered = connection.Command({command});
     if (!answered.ok()) return answered.error();
+    round_trip = std::min(round_trip, std::chrono::steady_clock::now() - asked);
   }
+  connection.AllowTurns(kTurns + static_cast<size_t>(round_trip / kTurn));
   // Where it is missing, reading makes keys look recently used.
   const auto no_touch = MayUse(connection, {"CLIENT", "NO-TOUCH", "ON"});
   if (!no_touch.ok()) return no_touch.error();
@@ -117,7 +131,9 @@ Status NamedKeys::Read(std::vector<NamedKey>& keys) {
   no_memory_ = false;
   Group all;
   for (NamedKey& key : keys) all.push_back(&key);
-  const auto place = [this](const NamedKey* key) { return std::pair(key->entry.db, SlotOf(*key)); };
+  const auto place = [this](const NamedKey* key) {
+    return std::tuple(key->entry.db, SlotOf(*key), key->together);
+  };
   std::stable_sort(all.begin(), all.end(),
                    [&](const NamedKey* a, const NamedKey* b) { return place(a) < place(b); });
   for (auto from = all.begin(); from != all.end();) {
@@ -146,15 +162,11 @@ Status NamedKeys::Select(int db) {
 
 // Reads at most kMostSizes keys of the selected database.
 Status NamedKeys::ReadInDatabase(const Group& keys) {
-  struct Asked {
-    Group keys;
-    uint64_t bytes;
-  };
   std::vector<uint64_t> sizes(keys.size());
   PRM_RETURN_IF_ERROR(AskSizes(keys, sizes));
-  std::deque<Asked> asked;
+  std::deque<Question> asked;
   uint64_t bytes_under_way = 0;
-  Asked next{{}, 0};
+  Question next;
   Group again;
   Group in_pieces;
   const auto receive = [&]() -> Status {
@@ -169,7 +181,7 @@ Status NamedKeys::ReadInDatabase(const Group& keys) {
     AskAtOnce(next.keys);
     connection_.Flush();
     bytes_under_way += next.bytes;
-    asked.push_back(std::exchange(next, {{}, 0}));
+    asked.push_back(std::exchange(next, {}));
     return {};
   };
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -179,9 +191,7 @@ Status NamedKeys::ReadInDatabase(const Group& keys) {
       in_pieces.push_back(keys[i]);
       continue;
     }
-    const bool is_full = next.keys.size() >= KeysAtOnce() || next.bytes + sizes[i] > options_.bytes_at_once;
-    if (!next.keys.empty() && (is_full || SlotOf(*keys[i]) != SlotOf(*next.keys.back())))
-      PRM_RETURN_IF_ERROR(ask());
+    if (!next.keys.empty() && IsFull(next, keys, sizes, i)) PRM_RETURN_IF_ERROR(ask());
     next.keys.push_back(keys[i]);
     next.bytes += sizes[i];
   }
@@ -207,27 +217,55 @@ bool NamedKeys::Admit(uint64_t size) {
   return true;
 }
 
-size_t NamedKeys::KeysAtOnce() const {
-  return options_.budget == nullptr ? options_.keys_at_once
-                                    : std::min(options_.keys_at_once, options_.budget->KeysAtOnce());
+// Whether the next of the keys is to be asked for in another MULTI: what belongs together may take as much as
+// one has room for, and goes into another turn than what it does not belong to.
+bool NamedKeys::IsFull(const Question& question, const Group& keys, const std::vector<uint64_t>& sizes,
+                       size_t next) const {
+  const NamedKey& last = *question.keys.back();
+  if (SlotOf(*keys[next]) != SlotOf(last)) return true;
+  size_t most_keys = options_.keys_at_once;
+  const auto is_more = [&](size_t count, uint64_t bytes, uint64_t most_bytes) {
+    return question.keys.size() + count > most_keys || question.bytes + bytes > most_bytes;
+  };
+  const RereadBudget* const budget = options_.budget;
+  const uint64_t together = keys[next]->together;
+  if (together != 0 && last.together == together) {
+    if (budget != nullptr) most_keys = std::min(most_keys, budget->KeysAtOnce());
+    return is_more(1, sizes[next], options_.bytes_at_once);
+  }
+  size_t count = 1;
+  uint64_t bytes = sizes[next];
+  for (size_t at = next + 1; together != 0 && at < keys.size() && keys[at]->together == together; ++at) {
+    ++count;
+    bytes += sizes[at];
+  }
+  if (budget != nullptr) most_keys = std::min(most_keys, budget->KeysInTurn());
+  return is_more(count, bytes, options_.bytes_at_once / kTurnsOfBytes);
 }
 
 // The replies of MEMORY USAGE; 0 where a key is missing, or may not be asked for.
 Status NamedKeys::AskSizes(const Group& keys, std::vector<uint64_t>& sizes) {
   if (!has_memory_usage_) return {};
-  meter_.AskBefore();
-  for (const NamedKey* key : keys) connection_.Append({"MEMORY", "USAGE", key->entry.key});
-  meter_.AskAfter();
-  PRM_RETURN_IF_ERROR(meter_.TakeBefore());
+  const auto begins_turn = [](size_t i) { return i % kSizesInTurn == 0; };
+  const auto ends_turn = [&](size_t i) { return i + 1 == keys.size() || begins_turn(i + 1); };
   for (size_t i = 0; i < keys.size(); ++i) {
+    if (begins_turn(i)) meter_.AskBefore();
+    connection_.Append({"MEMORY", "USAGE", keys[i]->entry.key});
+    if (!ends_turn(i)) continue;
+    meter_.AskAfter();
+    connection_.EndTurn();
+  }
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (begins_turn(i)) PRM_RETURN_IF_ERROR(meter_.TakeBefore());
     const auto reply = connection_.Receive();
     if (!reply.ok()) return reply.error();
     if (reply.value().IsError()) return ForKey(connection_.ToError(reply.value()), keys[i]->entry);
     const auto size = reply.value().Integer();
     if ((!size || *size < 0) && !reply.value().IsNil()) return connection_.UnknownReply("MEMORY");
     sizes[i] = static_cast<uint64_t>(size.value_or(0));
+    if (ends_turn(i)) PRM_RETURN_IF_ERROR(meter_.TakeAfter(0));
   }
-  return meter_.TakeAfter(0);
+  return {};
 }
 
 // Asks for the values of all keys at one moment.
@@ -243,6 +281,7 @@ void NamedKeys::AskAtOnce(const Group& keys) {
   }
   connection_.Append({"EXEC"}, {room, true});
   meter_.AskAfter();
+  connection_.EndTurn();
 }
 
 // Takes the oldest answer, to AskAtOnce of these keys. Those of which one has turned out to be too large are

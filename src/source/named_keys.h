@@ -1,7 +1,8 @@
 // Reads keys by name, each with the point of the replication stream that its value belongs to.
 //
-// Values, expiries and INFO replication are asked for in one MULTI: what it answers is of one moment. Several
-// are under way at once. Values that are too large for that are read in pieces, between two points.
+// Values, expiries and INFO replication are asked for in one MULTI: what it answers is of one moment. Two are
+// under way at once, so that other clients need not wait for more. Values that are too large for that are
+// read in pieces, between two points.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,7 @@ namespace prm::source {
 
 struct NamedKeysOptions {
   bool is_cluster = false;                       // whose nodes execute no MULTI on keys of several slots
-  size_t keys_at_once = 200;                     // in one MULTI
+  size_t keys_at_once = 200;                     // in one MULTI; fewer, if the budget says so
   uint64_t bytes_at_once = uint64_t{1} << 20;    // of their values, by MEMORY USAGE, unless a single one does
   uint64_t bytes_under_way = uint64_t{4} << 20;  // likewise, of all MULTIs whose answers have not come
   uint64_t bytes_in_all = UINT64_MAX;            // likewise, of a call of Read, unless a single value does
@@ -40,6 +41,8 @@ struct NamedKey {
   // Becomes kRead with its expiry, kVanished, kTooLarge, kChanging or kUnsupported. Fields of hashes that
   // have expired are not left out: the server has yet to delete them.
   Entry entry;
+  // Keys with the same number other than 0 are read at one moment, as far as one MULTI has room for them.
+  uint64_t together = 0;
   // It was not read: that would have been more than bytes_in_all or, where the sizes of values may not be
   // asked for, more than keys_at_once keys.
   bool is_left = false;
@@ -75,6 +78,12 @@ class NamedKeys {
  private:
   using Group = std::vector<NamedKey*>;
 
+  // Keys that one MULTI asks for.
+  struct Question {
+    Group keys;
+    uint64_t bytes = 0;
+  };
+
   // From INFO replication.
   struct Moment {
     redis::ReplicationPoint point;
@@ -88,7 +97,8 @@ class NamedKeys {
   size_t SlotOf(const NamedKey& key) const;
   Status Select(int db);
   Status ReadInDatabase(const Group& keys);
-  size_t KeysAtOnce() const;
+  bool IsFull(const Question& question, const Group& keys, const std::vector<uint64_t>& sizes,
+              size_t next) const;
   bool Admit(uint64_t size);
   Status AskSizes(const Group& keys, std::vector<uint64_t>& sizes);
   void AskAtOnce(const Group& keys);

@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kMostKeys = 200;
 constexpr double kExecUs = 1000;
+constexpr double kTurnUs = 100;
 constexpr double kNewestCounts = 0.2;  // of the time of a key, as a moving average
 
 // An unused share may be used later, up to that of so much time.
@@ -32,10 +33,14 @@ int64_t RereadBudget::NowUs() {
   return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
 }
 
-size_t RereadBudget::KeysAtOnce() const {
+size_t RereadBudget::KeysIn(double busy_us) const {
   if (us_per_key_ == 0) return kMostKeys;
-  return std::clamp(static_cast<size_t>(kExecUs / us_per_key_), size_t{1}, kMostKeys);
+  return std::clamp(static_cast<size_t>(busy_us / us_per_key_), size_t{1}, kMostKeys);
 }
+
+size_t RereadBudget::KeysAtOnce() const { return KeysIn(kExecUs); }
+
+size_t RereadBudget::KeysInTurn() const { return KeysIn(kTurnUs); }
 
 double RereadBudget::CreditUs(double idle_us) const {
   return std::min(credit_us_ + idle_us * share(), kSavedUs * share());

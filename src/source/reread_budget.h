@@ -19,6 +19,9 @@ class RereadBudget {
   // How many keys one EXEC may read, so that it keeps the server busy for about a millisecond; at least 1.
   size_t KeysAtOnce() const;
 
+  // Likewise if nothing asks for more at once, so that others hardly wait: about a tenth of that.
+  size_t KeysInTurn() const;
+
   // Reading so many keys has kept the server busy for so long, by its own clock if that is known. 0 keys: a
   // question about keys that is not about their values.
   void Spend(size_t keys, int64_t busy_us, int64_t now_us);
@@ -37,6 +40,7 @@ class RereadBudget {
   double share() const { return share_ / slowdown_; }
 
  private:
+  size_t KeysIn(double busy_us) const;
   double CreditUs(double idle_us) const;
   double PassedUs(int64_t now_us) const;
   void JudgePings();

@@ -17,7 +17,7 @@ All commands are on 100,000 random keys of each type. The replica catches up aft
 after it was stopped by redis_migrate.stop. The lag is the time from the reply to a SET until its row is seen, or until the
 replica has the value, looked for every 2 ms. CPU seconds are those of the processes that apply, and of the replica. Live
 sync is timed with one applier and with two. A GET is also timed beside two processes that only compute: so long it waits
-for a core.
+for a core. Redis is at work for others, too, while a GET waits.
 PostgreSQL is that of PGHOST, PGPORT and PGUSER; its processes must run on this machine.
 """
 import argparse
@@ -104,16 +104,18 @@ class InProcess:
         return result
 
 
-def get_p99(ends, port):
-    """Another client of the Redis: a GET every 2 ms. Milliseconds."""
+def get_p99(ends, port, pid):
+    """Another client of the Redis: a GET every 2 ms. Milliseconds that it took, and those of them that Redis was at work."""
     client = redis.Redis(port=port)
-    times = []
+    clock = ~pid << 3 | 2  # the processor clock of a process, see clock_getcpuclockid
+    times, busy = [], []
     while not ends.is_set():
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.clock_gettime(clock)
         client.get("s:%d" % random.randrange(KEYS))
         times.append((time.perf_counter() - start) * 1000)
+        busy.append((time.clock_gettime(clock) - used) * 1000)
         time.sleep(0.002)
-    return quantile(times, 0.99)
+    return quantile(times, 0.99), quantile(busy, 0.99)
 
 
 def compute(ends):
@@ -321,14 +323,21 @@ class Bench:
                 follower.check()
             follower.leave()
 
+    def get(self):
+        return InProcess(get_p99, self.options.redis, self.options.redis_pid)
+
+    def note_get(self, who, getter):
+        for case, value in zip(("GET, p99 ms", "Redis at work for it, p99 ms"), getter.finish()):
+            self.note(case, who, value)
+
     def lag(self, some):
-        getter = InProcess(get_p99, self.options.redis)
+        getter = self.get()
         self.sender.send_at(some, self.options.rate)
-        self.note("GET, p99 ms", "alone", getter.finish())
-        getter = InProcess(get_p99, self.options.redis)
+        self.note_get("alone", getter)
+        getter = self.get()
         computing = [InProcess(compute) for _ in range(2)]
         self.sender.send_at(some, self.options.rate)
-        self.note("GET, p99 ms", "computing", getter.finish())
+        self.note_get("computing", getter)
         for process in computing:
             process.finish()
         for follower in self.followers:
@@ -336,7 +345,7 @@ class Bench:
             probe = redis.Redis(port=self.options.redis)
             lags = []
             cpu = follower.cpu()
-            getter = InProcess(get_p99, self.options.redis)
+            getter = self.get()
             sender = InProcess(lambda _: Sender(self.options.redis).send_at(some, self.options.rate))
             while sender.process.is_alive():
                 value = "probe %d" % len(lags)
@@ -347,7 +356,7 @@ class Bench:
                 lags.append((time.monotonic() - start) * 1000)
                 time.sleep(0.02)
             reached = sender.finish()
-            self.note("GET, p99 ms", follower.name, getter.finish())
+            self.note_get(follower.name, getter)
             start = time.monotonic()
             follower.wait()
             self.note("load, commands/s", follower.name, reached)

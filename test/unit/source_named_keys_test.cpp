@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <map>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -170,6 +171,43 @@ TEST_F(NamedKeysTest, LeavesWhatIsTooMuch) {
   read = blind.Read({{0, "a"}, {0, "b"}, {0, "c"}});
   EXPECT_FALSE(read[0].is_left || read[1].is_left);
   EXPECT_TRUE(read[2].is_left);
+}
+
+// Between any two MULTIs something is written.
+TEST_F(NamedKeysTest, ReadsTogetherWhatBelongsTogether) {
+  test::Follower follower(server_.port());
+  test::RedisClient other(server_.port());
+  HostileRedis writing(
+      [&](const HostileRedis::Arguments& arguments) -> std::optional<HostileRedis::Answer> {
+        if (arguments.at(0) == "MULTI") other.Command({"INCR", "n"});
+        return std::nullopt;
+      },
+      server_.port());
+  NamedKeysOptions options;
+  options.keys_at_once = 40;
+  Reader reader(writing.port(), options);
+  ASSERT_TRUE(reader.status.ok()) << reader.status.error().message;
+  std::vector<NamedKey> keys(120);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    keys[i].entry.db = 0;
+    keys[i].entry.key = "key" + std::to_string(i);
+    keys[i].together = i % 4 == 3 ? 0 : i % 4 + 1;  // 30 of each number
+    client_.Command({"SET", keys[i].entry.key, std::to_string(i)});
+  }
+  const Status read = reader.keys->Read(keys);
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  std::map<uint64_t, std::set<uint64_t>> moments;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    EXPECT_EQ(TextOf(keys[i].entry), Truth(0, keys[i].entry.key));
+    moments[keys[i].together].insert(keys[i].since.offset);
+  }
+  for (const uint64_t number : {1, 2, 3}) EXPECT_EQ(moments[number].size(), 1U) << number;
+  // More than one MULTI has room for.
+  for (NamedKey& key : keys) key.together = 5;
+  ASSERT_TRUE(reader.keys->Read(keys).ok());
+  moments.clear();
+  for (const NamedKey& key : keys) moments[0].insert(key.since.offset);
+  EXPECT_EQ(moments[0].size(), 3U);
 }
 
 TEST_F(NamedKeysTest, ReadsLargeValuesInPieces) {

@@ -84,6 +84,16 @@ TEST_F(RereadBudgetTest, KeepsAnExecShort) {
   EXPECT_EQ(budget_.KeysAtOnce(), 200U);
 }
 
+TEST_F(RereadBudgetTest, KeepsATurnShorter) {
+  EXPECT_EQ(budget_.KeysInTurn(), 200U);
+  budget_.Spend(200, 400, now_us_);  // 2 us a key
+  EXPECT_EQ(budget_.KeysInTurn(), 50U);
+  for (int i = 0; i < 50; ++i) budget_.Spend(50, 1000, now_us_);
+  EXPECT_NEAR(static_cast<double>(budget_.KeysInTurn()), 5, 1);
+  for (int i = 0; i < 50; ++i) budget_.Spend(1, 30'000, now_us_);
+  EXPECT_EQ(budget_.KeysInTurn(), 1U);
+}
+
 TEST_F(RereadBudgetTest, AsksTwentyTimesASecond) {
   EXPECT_TRUE(budget_.WantsPing(now_us_));
   budget_.NotePing(100, now_us_);
