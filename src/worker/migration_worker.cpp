@@ -125,18 +125,15 @@ class MigrationWorker {
     });
   }
 
-  // By itself, or by what somebody changes. A role that was dropped is given nothing back.
-  bool MayPass(const Problem &problem) {
-    if (problem.retryable()) return true;
-    if (!job_->live || !IsRefusal(problem.sqlstate)) return false;
+  std::optional<std::string> OwnerProblem() {
     std::optional<Job> job;
     pg::WithoutCancel hold;
     pg::InTransaction([&] { job = FindJob(job_->migration); });
-    return job && !job->owner_problem;
+    return job ? job->owner_problem : std::nullopt;
   }
 
   // Records an error. Returns, after a wait, whether to try again.
-  bool Retry(const Problem &problem) {
+  bool Retry(Problem problem) {
     bool changed = false;
     {
       pg::WithoutCancel hold;
@@ -148,8 +145,16 @@ class MigrationWorker {
     }
     if (!job_) throw pg::Failure(ERRCODE_INTERNAL_ERROR, problem.message);
     std::string const what = "background run of migration \"" + job_->migration + "\"";
+    // By itself, or, of a refusal, by what somebody changes.
+    bool may_pass = problem.retryable() || (job_->live && IsRefusal(problem.sqlstate));
+    // A role that was dropped is given nothing back. What it met as its rights went says nothing of that.
+    if (auto gone = problem.retryable() ? std::nullopt : OwnerProblem()) {
+      problem = {ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, *gone};
+      may_pass = false;
+      hint_.clear();
+    }
     SetError(problem.SqlState().c_str(), problem.message);
-    if (!MayPass(problem)) {
+    if (!may_pass) {
       Log(WARNING, problem, what + " failed",
           hint_.empty() ? "redis_migrate.start resumes it once the cause is fixed." : hint_);
       pg::WithoutCancel hold;
