@@ -14,6 +14,8 @@ constexpr int64 kExpiryToleranceUs = USECS_PER_SEC;
 // Rows that are not equal are looked up again so many at a time, with all their values.
 constexpr int64 kRowsAtOnce = 100;
 constexpr size_t kBytesAtOnce = size_t{8} << 20;
+// Hashes of rows, of 32 bytes each while they are not packed, that a try holds; and those of another part.
+constexpr size_t kMostMet = 50000;
 
 pg::KeptStatement::Planning PlanningFor(const Target &target) {
   return target.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
@@ -137,7 +139,9 @@ void RowComparer::Compare(RowPart &part, const Writer::Outcomes &outcomes, const
     compare();
     pg::Call([&] { ExecDropSingleTupleTableSlot(slot); });
   }
-  if (wanted.notes_met && mapping_.on_delete != "keep") NoteMet(part, found);
+  if (!wanted.keep_met || mapping_.on_delete == "keep") return;
+  NoteMet(part, found);
+  if (found.met.size() >= kMostMet) wanted.keep_met(mapping_, std::exchange(found.met, {}));
 }
 
 void RowComparer::CompareColumns(RowPart &part, pg::Tuplestore &rows, const BatchComparison &wanted,

@@ -48,7 +48,9 @@ struct MappingComparison {
 // Asks for a comparison instead of a store (BatchOptions), and takes its result.
 struct BatchComparison {
   size_t most_differences = 0;  // so many are described
-  bool notes_met = false;
+  // Keeps hashes of rows that keys yield, which a try hands over in its subtransaction where there are many;
+  // the others are in met_rows. Nothing: none are wanted.
+  std::function<void(const Mapping &, std::vector<PackedItem>)> keep_met;
 
   struct OfKey {
     std::map<std::string, ComparedRows> rows;  // by mapping

@@ -161,7 +161,10 @@ BatchComparison SourceComparison::CompareEntries(const std::vector<source::Entry
   std::vector<const source::Entry *> pointers;
   for (const source::Entry &entry : entries) pointers.push_back(&entry);
   BatchComparison comparison;
-  comparison.notes_met = !parameters_.sample;
+  if (!parameters_.sample)
+    comparison.keep_met = [this](const Mapping &mapping, std::vector<PackedItem> rows) {
+      record_.AddMet(mapping.id, std::move(rows));
+    };
   if (describes) comparison.most_differences = static_cast<size_t>(parameters_.max_differences);
   BatchOptions options;
   options.comparison = &comparison;

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Measures the memory and time of runs over many keys of every kind of mapping and prints one table. No figure makes it fail.
+"""Measures the memory and time of runs and verifications of many keys of every kind of mapping and prints one table. No figure makes it fail.
 
 Usage: memory.py --redis PORT [--keys N[,N...]] [--fields N] [--elements N] [--only WORD]
   --redis       an empty Redis, which is flushed again and again
@@ -10,10 +10,10 @@ Usage: memory.py --redis PORT [--keys N[,N...]] [--fields N] [--elements N] [--o
   --only WORD   only the cases whose names contain the word
   --check       only checks the options
 
-What is measured is the anonymous memory of the session, above an idle session that has loaded the library. That it is flat
-shows in the maximum of the first third beside that of the whole run. Time is that of the session's processor for each key,
-or for each field or element of one key, and the seconds of the run. PostgreSQL is that of PGHOST, PGPORT and PGUSER; its
-processes must run on this machine.
+What is measured is the anonymous memory of the session, or of the process that has most of it where two verify, above an
+idle session that has loaded the library. That it is flat shows in the maximum of the first third beside that of the whole.
+Time is that of the session's processor for each key, or for each field or element of one key, and the seconds that it took.
+PostgreSQL is that of PGHOST, PGPORT and PGUSER; its processes must run on this machine.
 """
 import argparse
 import sys
@@ -139,25 +139,29 @@ class Bench:
         self.ask("SELECT redis_migrate.preview('bench', max_keys => 1) LIMIT 0", session)
         with Memory(session.info.backend_pid) as idle:
             pass
-        for again in ("", ", again"):
+        for work, workers in (("run", 1), ("again", 1), ("verify", 1), ("verify", 2)):
             busy, start = self.processor_us(session), time.monotonic()
-            with Memory(session.info.backend_pid) as memory:
-                self.ask("CALL redis_migrate.run('bench', workers => 1)", session)
+            with Memory(session.info.backend_pid, "redis_migrate verification part" if workers > 1 else None) as memory:
+                self.ask("CALL redis_migrate.%s('bench', workers => %d)" % ("verify" if work == "verify" else "run", workers), session)
             seconds, busy = time.monotonic() - start, self.processor_us(session) - busy
-            state, rejected = self.ask("SELECT state, rejected FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1")
+            if work == "verify":
+                state, rejected = self.ask("SELECT state, keys_rejected FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1")
+            else:
+                state, rejected = self.ask("SELECT state, rejected FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1")
             if state != "completed":
-                sys.exit("%s: the run is %s" % (case.name, state))
+                sys.exit("%s: %s is %s" % (case.name, work, state))
             if rejected > 0 and "rejected" not in case.name:
                 sys.exit("%s: %d keys were rejected" % (case.name, rejected))
             third = max(memory.samples[:max(len(memory.samples) // 3, 1)])
-            print("%-46s %10d %10.1f %10.1f %10.2f %10.1f" % (case.name + again, size, (third - idle.highest) / 1024,
+            name = case.name + ("" if work == "run" else ", " + work) + (", two processes" if workers > 1 else "")
+            print("%-62s %10d %10.1f %10.1f %10.2f %10.1f" % (name, size, (third - idle.highest) / 1024,
                                                               (memory.highest - idle.highest) / 1024, busy / size, seconds), flush=True)
         session.close()
         self.ask("SELECT redis_migrate.drop_migration('bench')")
         self.ask("TRUNCATE redis_migrate.archived_key, redis_migrate.archive_chunk")
 
     def run(self):
-        print("%-46s %10s %10s %10s %10s %10s" % ("MB above an idle session, and time", "keys", "1st third", "highest", "us/key", "seconds"))
+        print("%-62s %10s %10s %10s %10s %10s" % ("MB above an idle session, and time", "keys", "1st third", "highest", "us/key", "seconds"))
         for case in all_cases():
             if self.options.only in case.name:
                 for size in self.sizes(case):

@@ -1,5 +1,5 @@
-# The memory of a run grows neither with its keys, since what a batch needs is gone with it, nor with the elements of a key,
-# which are worked on in parts; only the value itself is held.
+# The memory of a run, and of each process of a verification, grows neither with the keys, since what a batch needs is gone
+# with it, nor with the elements of a key, which are worked on in parts; only the value itself is held.
 
 use strict;
 use warnings;
@@ -71,6 +71,50 @@ for my $call (
     is(last_run($node, 'shop', 'rejected'), 2 * KEYS / 3, 'bad keys are rejected');
 }
 
+# What the processes have written about their memory to the log, from an offset on: of each the figures of its lines.
+sub logged
+{
+    my ($server, $offset) = @_;
+    my %of;
+    for my $line (split /\n/, substr PostgreSQL::Test::Utils::slurp_file($server->logfile), $offset)
+    {
+        push @{ $of{$1} }, [ $2, $3, $4 ] if $line =~ /memory of (\d+): contexts (\d+) heap (\d+) highest (\d+)/;
+    }
+    return values %of;
+}
+
+# A condition of a check that writes such a line now and then.
+my $logging = q{
+    CREATE FUNCTION logs(is_time boolean) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+        IF is_time THEN
+            RAISE LOG 'memory of %: contexts % heap % highest %', pg_backend_pid(),
+                (SELECT sum(total_bytes)::bigint / 1024 FROM pg_backend_memory_contexts),
+                substring(pg_read_file('/proc/self/status') FROM 'RssAnon:\s*(\d+)'), substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+)');
+        END IF;
+        RETURN true; END $$};
+
+# Verifications. Every second hash lacks a row here. Of the keys that runs reject, those that the query cannot take are
+# rejected here, too; what a constraint refuses is missing.
+$node->safe_psql('postgres', "$logging; SELECT redis_migrate.add_check('shop', 'ledger', 'memory', 'public.logs(id % 50 = 0)'); DELETE FROM hash WHERE id % 2 = 0 AND field = 'a'");
+for my $workers (1, 2)
+{
+    my $offset = -s $node->logfile;
+    $node->safe_psql('postgres', "SET client_min_messages = error; CALL redis_migrate.verify('shop', workers => $workers)");
+    is($node->safe_psql('postgres', q{SELECT state, keys_read, keys_rejected, missing FROM redis_migrate.verifications JOIN redis_migrate.verification_counts USING (verification_id)
+        WHERE verification_counts.mapping = 'hash' ORDER BY verification_id DESC LIMIT 1}), join('|', 'completed', 7 * KEYS, KEYS / 3, KEYS / 2), "verify, $workers processes: what it finds");
+    my @processes = logged($node, $offset);
+    is(scalar @processes, $workers, "verify, $workers processes: each has keys");
+    for my $samples (@processes)
+    {
+        note(join ', ', map { "$_->[0]/$_->[1]" } @$samples);
+        cmp_ok(scalar @$samples, '>=', 30, 'there are samples');
+        my ($third, $end) = @$samples[ @$samples / 3, -1 ];
+        my ($contexts, $heap) = ($end->[0] - $third->[0], $end->[1] - $third->[1]);
+        cmp_ok($contexts, '<', 512, "verify, $workers processes: memory contexts grow by $contexts kB");
+        cmp_ok($heap, '<', 2048 + 7 * KEYS * 64 / 1024, "verify, $workers processes: each grows by $heap kB, without shared memory");
+    }
+}
+
 # One huge hash. Few shared buffers and no JIT, since the system counts the buffers and libraries that a process has touched.
 my $huge = new_node('huge', conf => "shared_buffers = 2MB\njit = off\nmax_wal_size = 4GB");
 create_server($huge, 'shop', $redis);
@@ -114,6 +158,13 @@ for my $kind (qw(exclusive packed shared))
         is($huge->safe_psql('postgres', "SELECT state, balanced, rejected FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1"), 'completed|t|0', 'the run is complete');
         is($huge->safe_psql('postgres', $total), ELEMENTS * (ELEMENTS - 1) / 2 . '|' . ELEMENTS, 'all elements are there');
     }
+    # Rows that are others and rows that are missing, so that the key is read again and again.
+    $huge->safe_psql('postgres', "UPDATE $kind SET v = 0 WHERE v::int % 100 = 3; DELETE FROM $kind WHERE v::int % 100 = 7");
+    my $grown = highest("CALL redis_migrate.verify('$kind', workers => 1)") - $idle;
+    cmp_ok($grown, '<', 64 * 1024, "$kind, verify: the process grows by $grown kB");
+    is($huge->safe_psql('postgres', 'SELECT different, missing, not_kept FROM redis_migrate.verification_counts ORDER BY verification_id DESC LIMIT 1'),
+        join('|', ELEMENTS / 100, ELEMENTS / 100, ELEMENTS / 50 - 100), "$kind, verify: what it finds");
+    $huge->safe_psql('postgres', "CALL redis_migrate.run('$kind', workers => 1)");
 }
 
 # Every second field leaves: a ledger knows by itself which, and deletes them with its key.
@@ -137,6 +188,30 @@ for my $case ([ exclusive => '0', 'a key is stored whole or not at all' ], [ ele
     $huge->safe_psql('postgres', "CALL redis_migrate.run('$kind', workers => 1)");
     is($huge->safe_psql('postgres', "SELECT count(*) FROM $kind"), $rows, $name);
     is($huge->safe_psql('postgres', "SELECT read, rejected, balanced FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1"), '1|1|t', 'and has one outcome');
+}
+
+# Hashes that two processes verify, with rows that are others and rows that are missing in each.
+$redis->cli('FLUSHALL');
+for my $key (1 .. 16)
+{
+    $redis->cli('EVAL', q{for i = 1, ARGV[2] do redis.call('HSET', 'h:' .. ARGV[1], 'field ' .. i, i) end}, 0, $key, ELEMENTS / 20);
+}
+$huge->safe_psql('postgres', qq{SET client_min_messages = error;
+    CALL redis_migrate.run('packed', workers => 1);
+    UPDATE packed SET v = 0 WHERE v::int % 100 = 3;
+    DELETE FROM packed WHERE v::int % 100 = 7;
+    $logging;
+    SELECT redis_migrate.add_check('packed', 'packed', 'memory', 'public.logs(v::int % 5000 = 0)')});
+my $offset = -s $huge->logfile;
+$huge->safe_psql('postgres', q{SET client_min_messages = error; CALL redis_migrate.verify('packed', workers => 2)});
+is($huge->safe_psql('postgres', 'SELECT checked, different, missing FROM redis_migrate.verification_counts ORDER BY verification_id DESC LIMIT 1'),
+    join('|', 16 * ELEMENTS / 20, 16 * ELEMENTS / 2000, 16 * ELEMENTS / 2000), 'two processes verify huge hashes: what they find');
+my @verifying = logged($huge, $offset);
+is(scalar @verifying, 2, 'each has some of them');
+for my $samples (@verifying)
+{
+    my $grown = $samples->[-1][2] - $idle;
+    cmp_ok($grown, '<', 64 * 1024, "a process grows by $grown kB");
 }
 
 done_testing();
