@@ -198,14 +198,15 @@ class Receiver {
     status_.sqlstate.reset();
     status_.message.clear();
     status_.replication_id = link_->point().id;
+    missed_ = 0;
     Acknowledge();
-    // Before what was missed is here nothing is noted: the position would seem to be in step with the server.
-    uint64 const missed = NoteConnected();
+    NoteConnected();
+    // What was missed arrives at once, or is counted: the position would seem to be in step with the server.
     bool is_noted = false;
     int64 const began_ms = pg::MonotonicMs();
     size_t unlooked = 0;  // bytes since it was looked whether there is room
     for (int64 acknowledged_ms = began_ms;;) {
-      if (!is_noted && link_->point().offset >= missed) {
+      if (!is_noted && link_->point().offset >= missed_) {
         is_noted = true;
         Acknowledge();
         Note();
@@ -235,22 +236,24 @@ class Receiver {
     }
   }
 
-  // Notes that everything that the server has sent by now arrives late, and returns up to where that is.
-  uint64 NoteConnected() {
+  // Notes that everything that the server has sent by now arrives late, and up to where that is.
+  void NoteConnected() {
     ServerConnection other(server_, GetUserId(), status_.nodes);
     Spi::Commit();
     if (!other.is_open())
       throw Failure(ERRCODE_CONNECTION_FAILURE, "a master of the cluster has no slots any more");
     auto const keys = pg::ValueOrThrow(source::NamedKeys::Open(*other, {}));
-    uint64 const offset = pg::ValueOrThrow(keys->FetchPoint()).offset;
-    time_.Connect(offset, since_ms_, pg::NowMs());
-    return offset;
+    redis::ReplicationPoint const now = pg::ValueOrThrow(keys->FetchPoint());
+    time_.Connect(now.offset, since_ms_, pg::NowMs());
+    // The offsets of another history say nothing of this one.
+    if (now.id == link_->point().id) missed_ = now.offset;
   }
 
   void Acknowledge() {
     pg::ThrowIfError(writer_->Sync());
     link_->Acknowledge(writer_->durable_offset());
-    status_.received_offset = writer_->end()->offset;
+    // Over a slow line most of what was missed may still be at the server.
+    status_.received_offset = std::max(writer_->end()->offset, missed_);
     status_.durable_offset = writer_->durable_offset();
     status_.spool_bytes = pg::ValueOrThrow(writer_->CountBytes());
     if (received_at_ms_ != 0) status_.received_at_ms = received_at_ms_;
@@ -288,6 +291,7 @@ class Receiver {
   std::unique_ptr<redis::ReplicationLink> link_;
   LinkStatus status_;
   stream::LinkTime time_;
+  uint64 missed_ = 0;  // what the server had written when the link was connected ends there
   int64 received_at_ms_ = 0;
   int64 since_ms_ = 0;  // when it had everything, see LinkTime
   bool is_done_ = false;

@@ -93,7 +93,7 @@ std::optional<NamedKeys::Moment> NamedKeys::MomentIn(Bytes info) const {
   if (!options_.has_points) return Moment{{run_id_, 0}, is_replica};
   const Bytes id = fields.Get("master_replid");
   const auto offset = fields.GetInteger("master_repl_offset");
-  if (!redis::IsReplicationId(id) || !offset) return std::nullopt;
+  if (!redis::IsReplicationId(id) || !offset || *offset < 0) return std::nullopt;
   return Moment{{std::string(id), static_cast<uint64_t>(*offset)}, is_replica};
 }
 
