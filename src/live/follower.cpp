@@ -184,9 +184,11 @@ bool Follower::IsShortOfRoom() {
 // Takes the next command of the stream. False: there is none yet.
 bool Follower::TakeNext(Batch &batch) {
   found_.clear();
+  bool const goes_on = changes_->in_transaction();
   if (pg::ValueOrThrow(changes_->Next(found_))) {
     bool const is_one_key = found_.size() < 2 && !changes_->in_transaction();
-    together_ = is_one_key ? 0 : changes_->position().offset;
+    if (!goes_on) ++done_at_once_;
+    together_ = is_one_key ? 0 : done_at_once_;
     for (stream::StreamChange &change : found_) {
       if (!is_one_key && HasKey(change) && !change.is_own) NoteShare(change.entry.db, change.entry.key);
       Take(change, batch);

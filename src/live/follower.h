@@ -208,6 +208,7 @@ class Follower : public Interrupts {
   stream::KnownValues known_;          // of the stream up to there, or up to the offset where a key is ahead
   LivePosition position_;              // that is committed
   std::vector<AppliedShare> earlier_;  // of keys that are applied beyond it
+  uint64 done_at_once_ = 0;            // commands and transactions that have been taken
   uint64 together_ = 0;                // of what is being taken and was done at once
   std::optional<int> at_once_;         // a share that has keys of what is being taken and was done at once
   bool is_of_several_ = false;         // and others have, too

@@ -52,6 +52,24 @@ for my $command (
     $redis->cli_lines("$command\n");
     is(wait_for($node) . differences($node, $redis), '', $command);
 }
+# What a transaction has changed is read at one moment, whatever was changed just before it.
+$redis->cli('EVAL', q{for _, key in ipairs(KEYS) do redis.call('SADD', key, string.rep(key, 150000)) end; redis.call('SADD', KEYS[1], 'a')}, 2, 'o:m2', 'o:m3');
+$redis->cli_lines("HSET o:m1 f v\nHSET o:m4 f v\n");
+is(wait_for($node) . differences($node, $redis), '', 'two large sets');
+my $applier = hold_worker($node, 'migration');
+$redis->cli_lines("SMOVE o:m2 o:m3 a\nMULTI\nHSET o:m1 f w\nHSET o:m4 f w\nEXEC\n");
+my ($offset) = $redis->cli('INFO', 'replication') =~ /master_repl_offset:(\d+)/;
+wait_until('the link has it', sub { live($node, 'received_offset') >= $offset });
+my $monitored = PostgreSQL::Test::Utils::tempdir() . '/monitored';
+my $monitor = IPC::Run::start([ 'redis-cli', '-p', $redis->port, 'MONITOR' ], '<', \undef, '>', $monitored);
+wait_until('the monitor', sub { -s $monitored });
+$applier->release;
+is(wait_for($node) . differences($node, $redis), '', 'a transaction behind a command with two keys');
+$monitor->kill_kill;
+my ($between) = slurp_file($monitored) =~ /"DUMP" "o:m1"(.*?)"DUMP" "o:m4"/s;
+ok(defined $between && $between !~ /"(?:MULTI|EXEC)"/, 'is read by one EXEC') or diag $between // 'not read';
+$redis->cli('DEL', map { "o:m$_" } 1 .. 4);
+
 for my $case (
     [ 'another expiry', q{SET expires_at = expires_at + interval '2 ms' WHERE key_bytes = 'o:s'}, qr/^missing: o:s is a string .*\ntoo much: o:s is a string/ ],
     [ 'another value', q{SET payload = (SELECT o.payload FROM redis_migrate.archived_key AS o WHERE o.key_bytes = 'o:t') WHERE key_bytes = 'o:h'}, qr/^missing: o:h is a hash .*\ntoo much: o:h is a set/ ],
