@@ -148,7 +148,7 @@ void SourceComparison::Take(source::Batch &batch, bool counts) {
       else
         Count(*entry, of);
     }
-    // Of others nobody asks again.
+    // Others are not read again by name.
     for (auto key = partial_.begin(); key != partial_.end();)
       key = doubts_.count(*key) == 0 ? partial_.erase(key) : std::next(key);
     record_.Save(findings_.keys);
@@ -163,7 +163,7 @@ BatchComparison SourceComparison::CompareEntries(const std::vector<source::Entry
   BatchComparison comparison;
   if (!parameters_.sample)
     comparison.keep_met = [this](const Mapping &mapping, std::vector<PackedItem> rows) {
-      record_.AddMet(mapping.id, std::move(rows));
+      AddMetInTry(mapping, std::move(rows));
     };
   if (describes) comparison.most_differences = static_cast<size_t>(parameters_.max_differences);
   BatchOptions options;
@@ -176,7 +176,8 @@ BatchComparison SourceComparison::CompareEntries(const std::vector<source::Entry
   if (!counts) return comparison;
   for (const auto &[mapping, rows] : comparison.equal) findings_.counts[mapping].rows.Add(rows);
   for (const Reject &reject : tally.rejects) {
-    // A key some of whose elements are rejected counts once, however often it is read.
+    // A key some of whose elements are rejected counts once, however often it is read because it is in doubt.
+    // One that the source returns again is counted again, here as everywhere.
     if (reject.partial && !partial_.emplace(reject.entry->db, reject.entry->key).second) continue;
     ++findings_.rules[reject.rule];
     ++findings_.keys.rejected;
@@ -184,6 +185,18 @@ BatchComparison SourceComparison::CompareEntries(const std::vector<source::Entry
       AddDifference(reject.entry, {*reject.mapping, "rejected", "", std::nullopt, reject.message, {}});
   }
   return comparison;
+}
+
+// Within a try, what PostgreSQL raises is taken for the fault of a key or of the mapping, which this is not.
+void SourceComparison::AddMetInTry(const Mapping &mapping, std::vector<PackedItem> rows) {
+  try {
+    record_.AddMet(mapping.id, std::move(rows));
+  } catch (const pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    const ErrorData *data = error.data();
+    throw pg::Failure(error.sqlstate(), error.what(), data->detail ? data->detail : "",
+                      data->hint ? data->hint : "");
+  }
 }
 
 void SourceComparison::Count(const source::Entry &entry, BatchComparison::OfKey &found) {

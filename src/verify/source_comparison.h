@@ -75,6 +75,7 @@ class SourceComparison {
   void Take(source::Batch &batch, bool counts);
   // Compares entries; those that are not equal are returned, and all others counted.
   BatchComparison CompareEntries(const std::vector<source::Entry> &entries, bool describes, bool counts);
+  void AddMetInTry(const Mapping &mapping, std::vector<PackedItem> rows);
   void Count(const source::Entry &entry, BatchComparison::OfKey &found);
   void SettleDoubts();
   void TakeAgain(std::vector<source::Entry> &entries, const std::optional<redis::ReplicationPoint> &point,

@@ -38,6 +38,16 @@ is(sql_error($node, q{CALL redis_migrate.run('live', source => 'scan')}), '', 'a
 is(verify(q{, source => 'scan'}), '', 'a verification');
 is(verdict(), 't|', 'proves that all is equal') or diag found();
 
+# That a verification cannot keep which rows it has met is no fault of a key.
+$redis->cli('EVAL', q{for i = 1, 60000 do redis.call('HSET', 'big:1', 'f' .. i, i) end}, 0);
+rows(q{CREATE TABLE big (id int, field text, v text, PRIMARY KEY (id, field));
+    SELECT redis_migrate.create_migration('big', 'live');
+    SELECT redis_migrate.add_mapping('big', 'big', 'big:{id:int}', 'big', 'SELECT id, field, value AS v FROM redis_batch', '{id,field}', databases => '{0}', expand => 'elements');
+    ALTER TABLE redis_migrate.verification_met ADD CONSTRAINT of_test CHECK (octet_length(hashes) < 400000)});
+like(sql_error($node, q{CALL redis_migrate.verify('big')}), qr/ERROR:  23514: new row for relation "verification_met" violates check constraint "of_test"/, 'it ends with an error');
+rows(q{ALTER TABLE redis_migrate.verification_met DROP CONSTRAINT of_test; SELECT redis_migrate.drop_migration('big')});
+$redis->cli('DEL', 'big:1');
+
 # One of each.
 rows(q{UPDATE strings SET value = overlay(value PLACING 'y' FROM 777777) WHERE id = 'big2'});
 rows(q{UPDATE items SET value = CASE position WHEN 15000 THEN '15002' ELSE '15001' END WHERE id = 'long' AND position IN (15000, 15001)});
