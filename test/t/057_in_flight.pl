@@ -41,7 +41,11 @@ sub waits
     my $running = start_sql($node, $call, name => 'call');
     my $count = sub { -e $asked ? scalar(() = slurp_file($asked) =~ /\n/g) : 0 };
     wait_until("$all values", sub { $count->() >= $all });
-    usleep(500_000);
+    for (my $before = 0; $before != $count->();)
+    {
+        $before = $count->();
+        usleep(2_000_000);
+    }
     my %of;
     ++$of{$_} for split /\n/, slurp_file($asked);
     sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'call'});
@@ -88,8 +92,11 @@ for my $master (@masters)
 }
 my $seeds = join ', ', map { '127.0.0.1:' . $_->port } @silent;
 sql(qq{CREATE SERVER several FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '$seeds', cluster 'on')});
-define('several');
 my $each = int(BYTES / 3 / PROBE);
-is(waits(q{CALL redis_migrate.run('several', workers => 3)}, 3 * $each), join(' ', ($each) x 3), 'run, three processes, each from a master');
+for my $what (qw(run verify))
+{
+    define('several');
+    is(waits("CALL redis_migrate.$what('several', workers => 3)", 3 * $each), join(' ', ($each) x 3), "$what, three processes, each from a master");
+}
 
 done_testing();
