@@ -1,8 +1,9 @@
 // Reads keys by name, each with the point of the replication stream that its value belongs to.
 //
-// Values, expiries and INFO replication are asked for in one MULTI: what it answers is of one moment. Two are
-// under way at once, so that other clients need not wait for more. Values that are too large for that are
-// read in pieces, between two points.
+// Values, expiries and INFO replication are asked for in one MULTI: what it answers is of one moment. Each is
+// short, and two are under way, over a slow network as many more as keep the server at work, so that other
+// clients need not wait for more. Only keys that are to be read together may make one longer. Values that are
+// too large for a MULTI are read in pieces, between two points.
 #pragma once
 
 #include <cstdint>
