@@ -32,9 +32,14 @@ std::string FindLiveObstacle(const std::string &migration) {
                 ORDER BY run_id DESC
                 LIMIT 1) AS r ON true
             LEFT JOIN LATERAL (
-                SELECT bool_and(state = 'streaming') AS is_streaming, max(doubt) AS doubt
-                FROM redis_migrate.live_link
-                WHERE run_id = r.run_id) AS l ON true
+                SELECT bool_and(k.state = 'streaming'
+                                AND EXISTS (SELECT FROM redis_migrate.worker_slots() AS w
+                                            WHERE w.kind = 'replication link' AND w.database = $3
+                                                AND w.run_id = k.run_id AND w.number = k.link
+                                                AND w.pid IS NOT NULL AND w.launched_at <= k.updated_at)) AS is_streaming,
+                    max(k.doubt) AS doubt
+                FROM redis_migrate.live_link AS k
+                WHERE k.run_id = r.run_id) AS l ON true
             LEFT JOIN LATERAL (
                 SELECT bool_and(is_loaded) AS is_loaded
                 FROM redis_migrate.live_position
