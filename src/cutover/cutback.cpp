@@ -27,7 +27,8 @@ using pg::Spi;
 using pg::SqlParam;
 
 constexpr long kLookAgainMs = 10;
-constexpr int64 kGraceMs = 1000;    // beyond max_wait, for a Redis that does not answer
+constexpr int64 kSettleAgainMs = 2000;  // deletions that somebody else is just changing
+constexpr int64 kGraceMs = 1000;        // beyond max_wait, for a Redis that does not answer
 constexpr long kFeedAgainMs = 200;  // what has to wait, such as for a slot of a cluster that is being moved
 
 class Cutback {
@@ -45,6 +46,7 @@ class Cutback {
  private:
   void CheckStates() const;
   void SettleDeletions();
+  int64 CountOpenWrites(const std::string &condition) const;
   void CheckLateWrites() const;
   bool HasNewDeletions() const;
   std::string FindUnfed() const;
@@ -102,19 +104,33 @@ void Cutback::SettleDeletions() {
     for (const ReverseMapping &reverse : found) reverses.push_back(&reverse);
     return reverses;
   };
-  last_settled_ = SettleLateDeletions(migration_.name, patterns_, find, 0, until_ms_);
+  for (int64 const again_until_ms = std::min(until_ms_, pg::MonotonicMs() + kSettleAgainMs);;) {
+    last_settled_ = 0;
+    SettleLateDeletions(migration_.name, patterns_, find, last_settled_, until_ms_);
+    bool const is_settled = CountOpenWrites("kind = 'deleted' AND late_write_id <= $3") == 0;
+    Spi::Commit();
+    // The reverse feed or live sync may just have had one of them.
+    if (is_settled || pg::MonotonicMs() >= again_until_ms) return;
+    found.clear();
+    pg::Sleep(kLookAgainMs);
+  }
+}
+
+// Late writes of the families for which a condition holds, of which $3 is last_settled_.
+int64 Cutback::CountOpenWrites(const std::string &condition) const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(R"sql(SELECT count(*)
+                            FROM redis_migrate.late_write
+                            WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL AND ()sql" +
+                          condition + ")",
+                      {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_),
+                       SqlParam::Int8(last_settled_)})[0]
+      .Int8(0);
 }
 
 // Deletions that have come since they were settled last are settled before the families are given back.
 void Cutback::CheckLateWrites() const {
-  pg::AsExtensionOwner as_owner;
-  int64 const late = Spi::Execute(R"sql(SELECT count(*)
-                         FROM redis_migrate.late_write
-                         WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL
-                             AND (kind <> 'deleted' OR late_write_id <= $3))sql",
-                                  {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_),
-                                   SqlParam::Int8(last_settled_)})[0]
-                         .Int8(0);
+  int64 const late = CountOpenWrites("kind <> 'deleted' OR late_write_id <= $3");
   if (late > 0)
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                   std::to_string(late) + " keys were written to or deleted in Redis after the cutover",
@@ -125,14 +141,7 @@ void Cutback::CheckLateWrites() const {
 }
 
 bool Cutback::HasNewDeletions() const {
-  pg::AsExtensionOwner as_owner;
-  return Spi::Execute(R"sql(SELECT EXISTS (SELECT
-                                           FROM redis_migrate.late_write
-                                           WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL
-                                               AND kind = 'deleted' AND late_write_id > $3))sql",
-                      {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_),
-                       SqlParam::Int8(last_settled_)})[0]
-      .Bool(0);
+  return CountOpenWrites("kind = 'deleted' AND late_write_id > $3") > 0;
 }
 
 // The mappings of families of which no reverse feed writes anything, nor does one that is paused in a copy of

@@ -70,6 +70,8 @@ std::set<RowName> FindAbsent(const ReverseMapping &reverse, const std::set<RowNa
 // for others of them, so to wait for it may be a deadlock.
 void Settle(const std::vector<int64> &ids) {
   if (ids.empty()) return;
+  // If a crash undoes this, it is done once more; nobody finds them locked for as long as a flush takes.
+  pg::SetForTransaction("synchronous_commit", "off");
   pg::AsExtensionOwner as_owner;
   Spi::Execute(R"sql(WITH found AS MATERIALIZED (
                          SELECT late_write_id
@@ -92,13 +94,17 @@ bool HasOneMapping(const std::string &migration, const std::string &pattern) {
       .Bool(0);
 }
 
-int64 SettleLateDeletions(const std::string &migration, const std::vector<std::string> &patterns,
-                          const std::function<std::vector<const ReverseMapping *>()> &find_reverses,
-                          int64 after, int64 until_ms) {
+bool SettleLateDeletions(const std::string &migration, const std::vector<std::string> &patterns,
+                         const std::function<std::vector<const ReverseMapping *>()> &find_reverses,
+                         int64 &after, int64 until_ms) {
+  bool is_all = false;
   std::optional<std::vector<const ReverseMapping *>> reverses;
   while (pg::MonotonicMs() < until_ms) {
     std::vector<Deletion> const deletions = ReadDeletions(migration, patterns, after);
-    if (deletions.empty()) break;
+    if (deletions.empty()) {
+      is_all = true;
+      break;
+    }
     if (!reverses) reverses = find_reverses();
     Spi::Commit();
     after = deletions.back().id;
@@ -117,7 +123,7 @@ int64 SettleLateDeletions(const std::string &migration, const std::vector<std::s
     }
   }
   Spi::Commit();
-  return after;
+  return is_all;
 }
 
 }  // namespace prm

@@ -13,11 +13,12 @@ bool HasOneMapping(const std::string &migration, const std::string &pattern);
 // has expired: whoever has deleted it, both sides are the same. So it is with keys that have expired, and
 // with what the reverse feed has deleted where live sync cannot tell. Others stay, as do those of families
 // without one of the mappings that find_reverses returns; it is called once, if there are any. Begins with
-// those that have a greater late_write_id than `after`, and nothing more after `until_ms` of the monotonic
-// clock. Returns the id of the last that it has looked at, or `after`. Commits, and may roll back. Errors:
-// those of find_reverses.
-int64 SettleLateDeletions(const std::string &migration, const std::vector<std::string> &patterns,
-                          const std::function<std::vector<const ReverseMapping *>()> &find_reverses,
-                          int64 after, int64 until_ms);
+// those that have a greater late_write_id than `after`, which becomes that of the last that it has looked at,
+// and nothing more after `until_ms` of the monotonic clock. Those that somebody else is just changing stay
+// for another look. Returns whether it has come to the end. Commits, and may roll back. Errors: those of
+// find_reverses.
+bool SettleLateDeletions(const std::string &migration, const std::vector<std::string> &patterns,
+                         const std::function<std::vector<const ReverseMapping *>()> &find_reverses,
+                         int64 &after, int64 until_ms);
 
 }  // namespace prm

@@ -70,13 +70,6 @@ void LockTargets(const std::map<std::string, bool> &targets) {
   pg::LockTables(std::move(locks), pg::EndOfPatience());
 }
 
-// Before its mappings, as who feeds does.
-void LockFeed(const std::string &migration) {
-  pg::AsExtensionOwner as_owner;
-  Spi::Execute("SELECT FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
-               {SqlParam::Text(migration)});
-}
-
 void Install(const ReverseMapping &reverse) {
   bool const is_new = !InstalledOn(reverse.mapping.id);
   std::string arguments = QuoteLiteral(std::to_string(reverse.mapping.id));
@@ -124,6 +117,12 @@ void Remove(const Mapping &mapping) {
 }
 
 }  // namespace
+
+void LockFeed(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept("SELECT FROM redis_migrate.reverse_feed WHERE migration = $1 FOR UPDATE",
+                   {SqlParam::Text(migration)});
+}
 
 void InstallOutboxes(const std::vector<ReverseMapping> &reverses) {
   std::map<std::string, bool> targets;
@@ -218,6 +217,17 @@ bool Outbox::IsAtRest() const {
 
 bool Outbox::ForgetAtRest() const {
   pg::AsExtensionOwner as_owner;
+  // As LockFeed, but a feed that rests and has nothing to forget writes nothing.
+  Spi::ExecuteKept(
+      R"sql(SELECT
+            FROM redis_migrate.reverse_feed AS f JOIN redis_migrate.reverse_mapping AS m USING (migration)
+            WHERE m.mapping_id = $1
+                AND (m.in_full_pass
+                     OR EXISTS (SELECT FROM redis_migrate.outbox WHERE mapping_id = $1)
+                     OR EXISTS (SELECT FROM redis_migrate.outbox_gap WHERE mapping_id = $1)
+                     OR EXISTS (SELECT FROM redis_migrate.reverse_reject WHERE mapping_id = $1))
+            FOR UPDATE OF f)sql",
+      {SqlParam::Int8(mapping_id_)});
   return Spi::ExecuteKept(
              R"sql(WITH resting AS MATERIALIZED (
                        SELECT m.mapping_id FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND )sql" +

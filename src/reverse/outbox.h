@@ -7,6 +7,11 @@
 
 namespace prm {
 
+// Locks the row of a migration's reverse feed. Who changes rows of several of its mappings, or of a mapping
+// and its outbox, in one transaction does so first, or one who feeds and one who ends the feed may wait for
+// each other. Needs SPI; with the rights of the extension's owner.
+void LockFeed(const std::string &migration);
+
 // Has the application's changes of the targets noted from now on, in the transaction of each. Needs the right
 // to create triggers on them, and their ownership; both are errors of PostgreSQL. Takes SHARE ROW EXCLUSIVE
 // on the targets, or ACCESS EXCLUSIVE on those that have such triggers already. Errors: those of

@@ -23,7 +23,7 @@ constexpr int64 kHoldMs = 5000;    // a mapping whose reverse query is at fault
 constexpr int64 kRetryMs = 60000;  // between two tries of rejected rows
 constexpr int64 kLookAtLateMs = 10;
 constexpr int64 kLookAtLateAgainMs = 5000;
-constexpr int64 kMostLateMs = 20;       // at a time
+constexpr int64 kMostLateMs = 20;       // for either look at a time
 constexpr size_t kMostRejects = 10000;  // of a mapping: the query is wrong
 
 }  // namespace
@@ -74,18 +74,19 @@ void ReverseFeed::Look() {
   for (const Fed &fed : fed_) {
     fed.outbox.NotePartitions();
     Spi::Commit();  // it has locked the target
+    {
+      // Only a bound is reckoned from it: see Outbox. One at a time, or who ends the feed may wait for us and
+      // we for him.
+      pg::AsExtensionOwner as_owner;
+      Spi::ExecuteKept(
+          R"sql(UPDATE redis_migrate.reverse_mapping AS m
+                SET oldest = (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq)
+                WHERE m.mapping_id = $1 AND m.oldest + $2 < (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq)
+                      AND NOT EXISTS (SELECT FROM redis_migrate.outbox AS o WHERE o.mapping_id = m.mapping_id))sql",
+          {SqlParam::Int8(fed.reverse.mapping.id), SqlParam::Int8(pg::settings::max_outbox_rows / 8)});
+    }
+    Spi::Commit();
   }
-  {
-    // Only a bound is reckoned from it: see Outbox.
-    pg::AsExtensionOwner as_owner;
-    Spi::ExecuteKept(
-        R"sql(UPDATE redis_migrate.reverse_mapping AS m
-              SET oldest = (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq)
-              WHERE m.migration = $1 AND m.oldest + $2 < (SELECT last_value FROM redis_migrate.outbox_outbox_id_seq)
-                    AND NOT EXISTS (SELECT FROM redis_migrate.outbox AS o WHERE o.mapping_id = m.mapping_id))sql",
-        {SqlParam::Text(migration_), SqlParam::Int8(pg::settings::max_outbox_rows / 8)});
-  }
-  Spi::Commit();
 }
 
 void ReverseFeed::ReadRejected(Fed &fed) {
@@ -121,8 +122,9 @@ int64 ReverseFeed::SendSome() {
   return sent;
 }
 
-// At once, because a row that has expired as its key has may be renewed. Where the clock here is behind that
-// of Redis, it has not expired yet, but after a while it has.
+// At once, because a row that has expired as its key has may be renewed. All are looked at once more after a
+// while: where the clock here is behind that of Redis, the row has not expired at first, and of several
+// processes that note late writes one may commit a smaller number later.
 void ReverseFeed::SettleDeletions() {
   int64 const now_ms = pg::MonotonicMs();
   if (late_patterns_.empty() || now_ms - late_looked_ms_ < kLookAtLateMs) return;
@@ -132,13 +134,12 @@ void ReverseFeed::SettleDeletions() {
     for (const Fed &fed : fed_) reverses.push_back(&fed.reverse);
     return reverses;
   };
-  auto const settle = [&](int64 after) {
-    return SettleLateDeletions(migration_, late_patterns_, find, after, now_ms + kMostLateMs);
+  auto const settle = [&](int64 &after) {
+    return SettleLateDeletions(migration_, late_patterns_, find, after, pg::MonotonicMs() + kMostLateMs);
   };
-  late_looked_ = settle(late_looked_);
-  if (now_ms - late_again_ms_ < kLookAtLateAgainMs) return;
+  settle(late_looked_);
+  if (now_ms - late_again_ms_ < kLookAtLateAgainMs || !settle(late_again_)) return;  // or goes on next time
   late_again_ms_ = now_ms;
-  settle(late_again_);
   late_again_ = std::exchange(late_again_next_, late_looked_);
 }
 
@@ -235,6 +236,7 @@ ReverseFeed::Sent ReverseFeed::Send(const ReverseMapping &reverse, const std::se
 void ReverseFeed::Settle(Fed &fed, const Sent &sent, const Done &done) {
   // If a crash undoes this, it is done once more.
   pg::SetForTransaction("synchronous_commit", "off");
+  LockFeed(migration_);
   fed.outbox.Forget(done.ids, done.first_left);
   StoreRejects(fed);
   {

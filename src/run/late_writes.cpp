@@ -54,19 +54,22 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
     const source::Entry &entry = *write.entry;
     bool const has_value = !write.is_gone && entry.state == EntryState::kRead;
     has_deletions = has_deletions || !has_value;
+    bool const is_deleted = write.is_gone || entry.state == EntryState::kVanished;
     std::string const payload = has_value ? pg::ValueOrThrow(source::DumpOf(entry)) : std::string();
+    // Who settles deletions goes by their numbers: one that was another late write before has a new one.
     Spi::ExecuteKept(
-        R"sql(INSERT INTO redis_migrate.late_write AS l
+        std::string(R"sql(INSERT INTO redis_migrate.late_write AS l
                   (migration, pattern, db, key_bytes, kind, payload, expires_at)
               VALUES ($1, $2, $3, $4, $5, $6, $7)
               ON CONFLICT (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL
               DO UPDATE SET kind = excluded.kind, payload = excluded.payload, expires_at = excluded.expires_at,
-                  changes = l.changes + 1, last_at = clock_timestamp())sql",
+                  changes = l.changes + 1, last_at = clock_timestamp())sql") +
+            (is_deleted ? ", late_write_id = DEFAULT" : ""),
         {SqlParam::Text(migration),
          SqlParam::Text(write.pattern),
          SqlParam::Int4(entry.db),
          SqlParam::Bytea(entry.key),
-         SqlParam::Text(write.is_gone || entry.state == EntryState::kVanished ? "deleted" : "written"),
+         SqlParam::Text(is_deleted ? "deleted" : "written"),
          has_value ? SqlParam::Bytea(payload) : SqlParam{BYTEAOID, 0, true},
          {TIMESTAMPTZOID, entry.expires_at_ms ? TimestampTzGetDatum(pg::FromUnixMs(*entry.expires_at_ms)) : 0,
           !entry.expires_at_ms}});
