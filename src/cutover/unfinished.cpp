@@ -85,8 +85,8 @@ void ReturnToWriters(const Migration &migration, const CutoverRecord &record, co
 }
 
 Failure CannotUndo(const Migration &migration, const CutoverRecord &record, const pg::Problem &problem,
-                   const std::string &why, const std::string &what_stands) {
-  return {ERRCODE_LOCK_NOT_AVAILABLE, record.Name() + " cannot be undone yet: " + why,
+                   const pg::Problem &why, const std::string &what_stands) {
+  return {why.sqlstate, record.Name() + " cannot be undone yet: " + why.message,
           what_stands + " It failed because of this: " + problem.message,
           "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration.name) +
               ") once the transactions that are in the way have ended."};
@@ -147,25 +147,30 @@ CutoverLock::CutoverLock(const std::string &migration, const std::string &server
 
 void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem) {
   pg::WithoutCancel without_cancel;
-  if (record.parameters().to_state == "redis") {
-    try {
-      UnfenceTables(migration, record.parameters().patterns, pg::MonotonicMs() + kLockWaitMs);
-    } catch (const Failure &failure) {
-      if (failure.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE) throw;
-      throw CannotUndo(migration, record, problem, failure.message(), "Its tables are fenced.");
-    }
-  } else {
+  bool const is_back = record.parameters().to_state == "redis";
+  if (!is_back)
     ReturnToWriters(
         migration, record, "cannot be undone yet",
         "Users of Redis may lack their rights to write. It failed because of this: " + problem.message);
-    if (!LockFamiliesWithin(migration.name, kLockWaitMs))
-      throw CannotUndo(migration, record, problem, "another session keeps the states of its families",
-                       "Users of Redis have their rights to write.");
+  try {
+    if (is_back)
+      UnfenceTables(migration, record.parameters().patterns, pg::MonotonicMs() + kLockWaitMs);
+    else if (!LockFamiliesWithin(migration.name, kLockWaitMs))
+      throw Failure(ERRCODE_LOCK_NOT_AVAILABLE, "another session keeps the states of its families");
+  } catch (...) {
+    // Whoever cancels the call while it waits has to know what stands, too.
+    pg::Problem const why = pg::CurrentProblem();
+    if (why.sqlstate != ERRCODE_LOCK_NOT_AVAILABLE && why.sqlstate != ERRCODE_QUERY_CANCELED &&
+        why.sqlstate != ERRCODE_T_R_DEADLOCK_DETECTED)
+      throw;
+    throw CannotUndo(migration, record, problem, why,
+                     is_back ? "Its tables are fenced." : "Users of Redis have their rights to write.");
+  }
+  if (!is_back)
     for (const std::string &pattern : record.parameters().patterns)
       if (FamilyState(migration.name, pattern) == "cutting")
         ChangeFamilyState(migration.name, pattern, "redis",
                           "cutover " + std::to_string(record.id()) + " undone");
-  }
   record.Finish("undone", problem.SqlState(), problem.message);
   Spi::Commit();
 }

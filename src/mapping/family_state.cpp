@@ -97,6 +97,7 @@ bool LockFamiliesWithin(const std::string &migration, int64 wait_ms) {
       pg::LocalSettings patience;
       patience.Set("lock_timeout", std::to_string(std::max(wait_ms, int64{1})));
       LockFamiliesForChange(migration);
+      pg::CheckInterrupts();  // lock_timeout may have come with the lock
     });
   } catch (const pg::PgError &error) {
     if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE) throw;

@@ -29,6 +29,7 @@ void LockTables(std::vector<TableLock> locks, int64 until_ms) {
           patience.Set("lock_timeout", std::to_string(std::max(end_ms - MonotonicMs(), int64{1})));
           CancelAllowed const allowed;
           Spi::Execute("LOCK TABLE " + locks[next].table + " IN " + locks[next].mode + " MODE");
+          CheckInterrupts();  // lock_timeout may have come with the lock
           // Who waits for these, since this call has, does not look for a deadlock before that, or hardly.
           if (next == 0)
             end_ms = std::max(std::min(until_ms, begun_ms + DeadlockTimeout / 2), MonotonicMs() + kMomentMs);
@@ -36,7 +37,8 @@ void LockTables(std::vector<TableLock> locks, int64 until_ms) {
       });
       return;
     } catch (const PgError &error) {
-      if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE) throw;
+      if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE && error.sqlstate() != ERRCODE_T_R_DEADLOCK_DETECTED)
+        throw;
     }
     if (MonotonicMs() >= until_ms)
       throw Failure(ERRCODE_LOCK_NOT_AVAILABLE, "table " + locks[next].table + " could not be locked in time",

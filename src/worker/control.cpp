@@ -299,7 +299,7 @@ PRM_FUNCTION(stop) {
 // redis_migrate.drop_migration(migration text): stops its background run; drops the definition, its archive
 // and the history of its runs; target tables stay. Errors: 42704, 42501, 55006 while a session runs it, 40001
 // if its background run, or another session, has changed it since the snapshot of the transaction; those of
-// RemoveOutboxes.
+// RemoveOutboxes. The run is stopped by then: it would not end while its tables are locked against it.
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
