@@ -83,10 +83,16 @@ sub logged
     return values %of;
 }
 
-# A condition of a check that writes such a line now and then.
+# A condition of a check that writes such a line now and then. It lets nobody go on before as many processes as test.processes
+# says, or two, have come to it: one that starts late finds its part of the keys untaken.
 my $logging = q{
     CREATE FUNCTION logs(is_time boolean) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
         IF is_time THEN
+            IF NOT EXISTS (SELECT FROM pg_locks WHERE (locktype, classid, objid) = ('advisory', 0, 190019) AND pid = pg_backend_pid()) THEN PERFORM pg_advisory_lock_shared(190019); END IF;
+            FOR i IN 1 .. 6000 LOOP
+                EXIT WHEN (SELECT count(*) FROM pg_locks WHERE (locktype, classid, objid) = ('advisory', 0, 190019)) >= coalesce(current_setting('test.processes', true), '2')::int;
+                PERFORM pg_sleep(0.01);
+            END LOOP;
             RAISE LOG 'memory of %: contexts % heap % highest %', pg_backend_pid(),
                 (SELECT sum(total_bytes)::bigint / 1024 FROM pg_backend_memory_contexts),
                 substring(pg_read_file('/proc/self/status') FROM 'RssAnon:\s*(\d+)'), substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+)');
@@ -99,7 +105,7 @@ $node->safe_psql('postgres', "$logging; SELECT redis_migrate.add_check('shop', '
 for my $workers (1, 2)
 {
     my $offset = -s $node->logfile;
-    $node->safe_psql('postgres', "SET client_min_messages = error; CALL redis_migrate.verify('shop', workers => $workers)");
+    $node->safe_psql('postgres', "SET client_min_messages = error; SET test.processes = $workers; CALL redis_migrate.verify('shop', workers => $workers)");
     is($node->safe_psql('postgres', q{SELECT state, keys_read, keys_rejected, missing FROM redis_migrate.verifications JOIN redis_migrate.verification_counts USING (verification_id)
         WHERE verification_counts.mapping = 'hash' ORDER BY verification_id DESC LIMIT 1}), join('|', 'completed', 7 * KEYS, KEYS / 3, KEYS / 2), "verify, $workers processes: what it finds");
     my @processes = logged($node, $offset);
