@@ -40,6 +40,8 @@ class UserText {
     if (statements == NIL) Refuse("It holds no statement.");
     if (list_length(statements) != 1) Refuse("It holds more than one statement.");
     Node *statement = static_cast<RawStmt *>(linitial(statements))->stmt;
+    // A text alone may be of any kind, and the walker knows no utility commands.
+    if (before_ == 0 && !IsA(statement, SelectStmt)) Refuse("It is not a SELECT.");
     ParamRef *parameter = nullptr;
     Call([&] { FindParameter(statement, &parameter); });
     if (parameter != nullptr)
@@ -141,8 +143,7 @@ void CheckExpression(const std::string &sql, const std::string &option) {
 }
 
 void CheckQuery(const std::string &sql, const std::string &option) {
-  UserText alone("", sql, "", option, kQueryHint);
-  if (!IsA(alone.Parse(), SelectStmt)) alone.Refuse("It is not a SELECT.");
+  UserText("", sql, "", option, kQueryHint).Parse();
   UserText("SELECT FROM (", sql, "\n) AS query", option, kQueryHint).Parse();
 }
 

@@ -37,7 +37,8 @@ like(sql_error($node, q{SELECT redis_migrate.start_reverse('shop')}), qr/rows of
 for (
     [ 'SELECT id) AS x, (SELECT 1' => qr/syntax error at or near "\)", at character 10/ ], [ 'SELECT 1) + (SELECT 2' => qr/syntax error at or near "\)", at character 9/ ],
     [ 'SELECT id FROM redis_rows; SELECT 1' => qr/holds more than one statement/ ], [ 'SELECT $1' => qr/no parameter \$1, at character 8/ ],
-    [ 'DELETE FROM customers' => qr/It is not a SELECT/ ], [ 'SELECT 1 /*' => qr/unterminated/ ], [ '' => qr/holds no statement/ ])
+    [ 'DELETE FROM customers' => qr/It is not a SELECT/ ], [ 'DROP TABLE customers' => qr/It is not a SELECT/ ],
+    [ 'EXPLAIN SELECT $1' => qr/It is not a SELECT/ ], [ 'SELECT 1 /*' => qr/unterminated/ ], [ '' => qr/holds no statement/ ])
 {
     my ($query, $why) = @$_;
     like(sql_error($node, "SELECT redis_migrate.set_reverse_query('shop', 'customers', '$query')"),
