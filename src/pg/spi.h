@@ -121,7 +121,7 @@ class Spi : Scope {
   static Spi &Current() { return *current_; }
   // Takes rows that an exception leaves behind. The connections of functions that raised it may still be
   // above this one, and SPI frees only rows of the topmost: the abort of the subtransaction, the end of this
-  // connection or RollBack frees them.
+  // connection or RollBack frees them. Rows must not outlive the subtransaction that made them.
   static void Leave(SPITupleTable *rows) noexcept;
   // The ephemeral named relation that the connection's statements see.
   EphemeralNamedRelationData &relation(const char *name) { return relations_[name]; }
