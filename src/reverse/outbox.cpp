@@ -217,17 +217,24 @@ bool Outbox::IsAtRest() const {
 
 bool Outbox::ForgetAtRest() const {
   pg::AsExtensionOwner as_owner;
-  // As LockFeed, but a feed that rests and has nothing to forget writes nothing.
-  Spi::ExecuteKept(
-      R"sql(SELECT
-            FROM redis_migrate.reverse_feed AS f JOIN redis_migrate.reverse_mapping AS m USING (migration)
-            WHERE m.mapping_id = $1
-                AND (m.in_full_pass
-                     OR EXISTS (SELECT FROM redis_migrate.outbox WHERE mapping_id = $1)
-                     OR EXISTS (SELECT FROM redis_migrate.outbox_gap WHERE mapping_id = $1)
-                     OR EXISTS (SELECT FROM redis_migrate.reverse_reject WHERE mapping_id = $1))
-            FOR UPDATE OF f)sql",
-      {SqlParam::Int8(mapping_id_)});
+  bool const has_any =
+      Spi::ExecuteKept(
+          R"sql(SELECT EXISTS (SELECT FROM redis_migrate.reverse_mapping WHERE mapping_id = $1 AND in_full_pass)
+                       OR EXISTS (SELECT FROM redis_migrate.outbox WHERE mapping_id = $1)
+                       OR EXISTS (SELECT FROM redis_migrate.outbox_gap WHERE mapping_id = $1)
+                       OR EXISTS (SELECT FROM redis_migrate.reverse_reject WHERE mapping_id = $1))sql",
+          {SqlParam::Int8(mapping_id_)})[0]
+          .Bool(0);
+  // As LockFeed, but without a wait, as the caller keeps the states of the families. A feed that has nothing
+  // to forget writes nothing.
+  if (has_any && Spi::ExecuteKept(
+                     R"sql(SELECT
+                           FROM redis_migrate.reverse_feed AS f JOIN redis_migrate.reverse_mapping AS m USING (migration)
+                           WHERE m.mapping_id = $1
+                           FOR UPDATE OF f SKIP LOCKED)sql",
+                     {SqlParam::Int8(mapping_id_)})
+                         .processed() == 0)
+    return false;
   return Spi::ExecuteKept(
              R"sql(WITH resting AS MATERIALIZED (
                        SELECT m.mapping_id FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND )sql" +

@@ -56,6 +56,7 @@ PRM_FUNCTION(set_reverse_query) {
   Mapping &mapping = FindMapping(migration, mapping_name);
   if (query) pg::CheckQuery(*query, "query");
   {
+    LockFeed(name);
     pg::AsExtensionOwner as_owner;
     Spi::Execute("DELETE FROM redis_migrate.reverse_query WHERE mapping_id = $1",
                  {SqlParam::Int8(mapping.id)});
