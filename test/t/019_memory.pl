@@ -84,15 +84,19 @@ sub logged
 }
 
 # A condition of a check that writes such a line now and then. It lets nobody go on before as many processes as test.processes
-# says, or two, have come to it: one that starts late finds its part of the keys untaken.
+# says, or two, have come to it once: one that starts late finds its part of the keys untaken. The locks of sessions say who has
+# come, and who need not wait again; no rollback takes them.
 my $logging = q{
     CREATE FUNCTION logs(is_time boolean) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
         IF is_time THEN
             IF NOT EXISTS (SELECT FROM pg_locks WHERE (locktype, classid, objid) = ('advisory', 0, 190019) AND pid = pg_backend_pid()) THEN PERFORM pg_advisory_lock_shared(190019); END IF;
-            FOR i IN 1 .. 6000 LOOP
-                EXIT WHEN (SELECT count(*) FROM pg_locks WHERE (locktype, classid, objid) = ('advisory', 0, 190019)) >= coalesce(current_setting('test.processes', true), '2')::int;
-                PERFORM pg_sleep(0.01);
-            END LOOP;
+            IF NOT EXISTS (SELECT FROM pg_locks WHERE (locktype, classid, objid) = ('advisory', 0, 190020) AND pid = pg_backend_pid()) THEN
+                FOR i IN 1 .. 6000 LOOP
+                    EXIT WHEN (SELECT count(*) FROM pg_locks WHERE (locktype, classid, objid) = ('advisory', 0, 190019)) >= coalesce(current_setting('test.processes', true), '2')::int;
+                    PERFORM pg_sleep(0.01);
+                END LOOP;
+                PERFORM pg_advisory_lock_shared(190020);
+            END IF;
             RAISE LOG 'memory of %: contexts % heap % highest %', pg_backend_pid(),
                 (SELECT sum(total_bytes)::bigint / 1024 FROM pg_backend_memory_contexts),
                 substring(pg_read_file('/proc/self/status') FROM 'RssAnon:\s*(\d+)'), substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*(\d+)');
