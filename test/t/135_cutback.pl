@@ -268,7 +268,7 @@ $node->start;
 is(rows(q{SELECT state, users FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}), 'completed|{app}', 'it is known after a crash');
 
 # A copy of the database does not give rights back that the original has taken.
-wait_until('live sync to go on', sub { rows(q{SELECT (SELECT state FROM redis_migrate.background_run WHERE live) = 'running' AND (SELECT bool_and(state = 'streaming') FROM redis_migrate.live_link WHERE run_id = (SELECT max(run_id) FROM redis_migrate.run WHERE live)) AND EXISTS (SELECT FROM pg_stat_activity JOIN redis_migrate.run USING (pid) WHERE live AND backend_start <= updated_at)}) eq 't' });
+wait_until('live sync to go on', sub { rows(q{SELECT (SELECT state FROM redis_migrate.background_run WHERE live) = 'running' AND (SELECT bool_and(state IN ('streaming', 'in step')) FROM redis_migrate.live_sync WHERE migration = 'live') AND EXISTS (SELECT FROM pg_stat_activity JOIN redis_migrate.run USING (pid) WHERE live AND backend_start <= updated_at)}) eq 't' });
 rows(q{UPDATE redis_migrate.cutover SET instance = instance || '0'});
 like(notices(q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}), qr/WARNING:  users of Redis stay without their rights to write: "app"/, 'a copy says who stays fenced');
 like(as_app('SET', 's:a', '1'), qr/NOPERM/, 'and leaves them so');
