@@ -148,9 +148,9 @@ class PatternGroup::Work {
     }
   }
 
-  // Whether three keys by themselves fail alike. Fewer keys prove nothing if the mapping has stored others. Of a
-  // stream keys come one by one: there the mapping fails if it does without any, and a follower ends when it
-  // rejects many in a row.
+  // Whether three keys by themselves fail alike. Fewer keys prove nothing if the mapping has stored others.
+  // Of a stream keys come one by one: there the mapping fails if it does without any, and a follower ends
+  // when it rejects many in a row.
   template <typename Attempt>
   bool FailsForAnyKey(const std::vector<int> &which, const Trial &trial, bool has_stored, Attempt attempt) {
     std::set<int> sample = {which.front(), which[which.size() / 2], which.back()};
