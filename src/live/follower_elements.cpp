@@ -22,9 +22,10 @@ bool Follower::TakeElements(const KeyId &id, stream::StreamChange &change, uint6
   bool const takes = is_nothing ? store_.TakesOnlyElements(route) : store_.TakesElements(route, type);
   // Its earlier elements were not stored, either.
   if (!takes || rejected_.count(id) > 0) return false;
-  if (is_nothing) return true;
   KeyChange *known = found != batch.keys.end() ? &found->second : nullptr;
   bool const is_new = known == nullptr;
+  // If what the batch has is rejected, the reject has its expiry.
+  if (is_nothing) return is_new || known->kind != ChangeKind::kSet || known->elements;
   bool const was_deleted = !is_new && known->kind == ChangeKind::kDelete;
   if (!is_new && !was_deleted && !known->elements) return false;
   if (!known_.Resolve(id.first, id.second, elements)) return false;

@@ -238,6 +238,12 @@ is(wait_for($node) . $node->safe_psql('postgres', q{SELECT count(*) FROM fields 
 $redis->cli('HSET', 'h:bad', 'nu', '7');
 is(problem() . $node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.rejects WHERE settled_at IS NULL'), '0', 'until it is good');
 
+# A reject has its key's expiry, also if the key has got that, or lost it, at once. Expected values are those that are sent.
+$redis->cli_lines("MULTI\nSET z:timed x\nPEXPIREAT z:timed 4102444800000\nSET z:lasting x EX 5000\nPERSIST z:lasting\nEXEC\n");
+is(wait_for($node) . $node->safe_psql('postgres', q{SELECT key, rule, (extract(epoch FROM expires_at) * 1000)::bigint FROM redis_migrate.rejects WHERE settled_at IS NULL ORDER BY key}),
+    "z:lasting|wrong_type|\nz:timed|wrong_type|4102444800000", 'rejects have the expiries of their keys');
+$redis->cli('DEL', 'z:timed', 'z:lasting');
+
 # Random commands, and what happens to processes meanwhile.
 my @events = (
     [ 'nothing' => sub { } ],
