@@ -20,30 +20,22 @@ std::string FindLiveObstacle(const std::string &migration) {
                 WHEN NOT EXISTS (SELECT FROM pg_stat_get_activity(r.pid) AS a
                                  WHERE a.datid = $3 AND a.backend_start <= r.updated_at)
                 THEN 'no worker of this database applies its changes now; a copy of a database has none'
-                WHEN NOT coalesce(l.is_streaming, false) THEN 'a replication link is not up'
-                WHEN NOT coalesce(p.is_loaded, false) THEN 'live sync is still loading its snapshot'
+                WHEN NOT coalesce(l.is_up, false) THEN 'a replication link is not up'
+                WHEN l.is_loading THEN 'live sync is still loading its snapshot'
                 WHEN l.doubt IS NOT NULL THEN 'live sync may have missed changes: ' || l.doubt
             END
             FROM redis_migrate.background_run AS b
             LEFT JOIN LATERAL (
-                SELECT run_id, pid, updated_at
+                SELECT pid, updated_at
                 FROM redis_migrate.run
                 WHERE migration = b.migration AND live
                 ORDER BY run_id DESC
                 LIMIT 1) AS r ON true
             LEFT JOIN LATERAL (
-                SELECT bool_and(k.state = 'streaming'
-                                AND EXISTS (SELECT FROM redis_migrate.worker_slots() AS w
-                                            WHERE w.kind = 'replication link' AND w.database = $3
-                                                AND w.run_id = k.run_id AND w.number = k.link
-                                                AND w.pid IS NOT NULL AND w.launched_at <= k.updated_at)) AS is_streaming,
-                    max(k.doubt) AS doubt
-                FROM redis_migrate.live_link AS k
-                WHERE k.run_id = r.run_id) AS l ON true
-            LEFT JOIN LATERAL (
-                SELECT bool_and(is_loaded) AS is_loaded
-                FROM redis_migrate.live_position
-                WHERE run_id = r.run_id) AS p ON true
+                SELECT bool_and(v.state IN ('loading', 'streaming', 'converging', 'in step', 'settled')) AS is_up,
+                    bool_or(v.state = 'loading') AS is_loading, max(v.doubt) AS doubt
+                FROM redis_migrate.live_sync AS v
+                WHERE v.migration = b.migration) AS l ON true
             WHERE b.migration = $1 AND b.live)sql",
       {SqlParam::Text(migration), SqlParam::Text(instance), SqlParam::OidOf(MyDatabaseId)});
   return rows.size() == 0 ? "live sync is not under way" : rows[0].Text(0);
