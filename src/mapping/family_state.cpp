@@ -6,8 +6,8 @@
 #include "pg/identity.h"
 #include "pg/session_lock.h"
 #include "pg/spi.h"
+#include "pg/table_locks.h"
 #include "pg/transaction.h"
-#include "pg/wait.h"
 
 namespace prm {
 
@@ -92,13 +92,7 @@ void LockFamiliesForChange(const std::string &migration) {
 bool LockFamiliesWithin(const std::string &migration, int64 wait_ms) {
   if (pg::TryLockInTransaction(TagOf(migration), ExclusiveLock)) return true;
   try {
-    pg::InSubtransaction([&] {
-      pg::CancelAllowed const allowed;
-      pg::LocalSettings patience;
-      patience.Set("lock_timeout", std::to_string(std::max(wait_ms, int64{1})));
-      LockFamiliesForChange(migration);
-      pg::CheckInterrupts();  // lock_timeout may have come with the lock
-    });
+    pg::InSubtransaction([&] { pg::LockWithin(wait_ms, [&] { LockFamiliesForChange(migration); }); });
   } catch (const pg::PgError &error) {
     if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE) throw;
     return false;
