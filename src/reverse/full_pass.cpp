@@ -186,16 +186,7 @@ bool ReverseFeed::ScanMore(Fed &fed, redis::Connection &connection, const redis:
 }
 
 std::set<RowName> ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names) {
-  std::set<RowName> missing;
-  ForRowsInOrder(
-      names,
-      [&](const std::set<RowName> &part) {
-        int64 bytes = 0;
-        std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, part, bytes);
-        for (const RowName &name : part)
-          if (values.count(name) == 0) missing.insert(name);
-      },
-      [](const RowName &, const pg::Problem &) {});  // it has a row
+  std::set<RowName> missing = FindWithoutRows(reverse, names, [](const ReverseValue &) { return false; });
   std::set<std::string> const rejected = FindRejected(reverse, missing);
   redis::Slots const held = sender_->held();
   for (auto name = missing.begin(); name != missing.end();) {

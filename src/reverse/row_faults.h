@@ -37,4 +37,23 @@ void ForRowsInOrder(const std::set<RowName> &names, Use use, Refuse refuse) {
   ForRowsInOrder(std::set<RowName>(middle, names.end()), use, refuse);
 }
 
+// Those of the names that have no rows, or whose value is_gone says is none. One whose rows are at fault has
+// some. Errors: as above.
+template <typename IsGone>
+std::set<RowName> FindWithoutRows(const ReverseMapping &reverse, const std::set<RowName> &names,
+                                  IsGone is_gone) {
+  std::set<RowName> without;
+  ForRowsInOrder(
+      names,
+      [&](const std::set<RowName> &part) {
+        int64 bytes = 0;
+        std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, part, bytes);
+        for (const RowName &name : part)
+          if (auto const found = values.find(name); found == values.end() || is_gone(found->second))
+            without.insert(name);
+      },
+      [](const RowName &, const pg::Problem &) {});
+  return without;
+}
+
 }  // namespace prm
