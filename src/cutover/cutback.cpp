@@ -77,7 +77,7 @@ class Cutback {
   bool fences_others_;
   std::optional<CutoverRecord> record_;
   std::optional<RoundTrip> round_trip_;  // if no changes are discarded
-  int64 last_settled_ = 0;               // late deletions up to this one either are settled or have rows
+  std::vector<int64> kept_;              // late deletions whose keys have rows, when they were looked at last
 };
 
 void Cutback::CheckStates() const {
@@ -105,9 +105,11 @@ void Cutback::SettleDeletions() {
     return reverses;
   };
   for (int64 const again_until_ms = std::min(until_ms_, pg::MonotonicMs() + kSettleAgainMs);;) {
-    last_settled_ = 0;
-    SettleLateDeletions(migration_.name, patterns_, find, last_settled_, until_ms_);
-    bool const is_settled = CountOpenWrites("kind = 'deleted' AND late_write_id <= $3") == 0;
+    int64 after = 0;
+    std::set<int64> left;
+    SettleLateDeletions(migration_.name, patterns_, find, after, until_ms_, &left);
+    kept_.assign(left.begin(), left.end());
+    bool const is_settled = CountOpenWrites("kind = 'deleted' AND late_write_id = ANY ($3)") == 0;
     Spi::Commit();
     // The reverse feed or live sync may just have had one of them.
     if (is_settled || pg::MonotonicMs() >= again_until_ms) return;
@@ -116,21 +118,23 @@ void Cutback::SettleDeletions() {
   }
 }
 
-// Late writes of the families for which a condition holds, of which $3 is last_settled_.
+// Late writes of the families for which a condition holds, of which $3 is kept_. Their numbers do not tell
+// which were there to be looked at: of several processes that note late writes one may commit a smaller
+// number later.
 int64 Cutback::CountOpenWrites(const std::string &condition) const {
   pg::AsExtensionOwner as_owner;
-  return Spi::Execute(R"sql(SELECT count(*)
+  return Spi::Execute(
+             R"sql(SELECT count(*)
                             FROM redis_migrate.late_write
                             WHERE migration = $1 AND pattern = ANY ($2) AND settled_at IS NULL AND ()sql" +
-                          condition + ")",
-                      {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_),
-                       SqlParam::Int8(last_settled_)})[0]
+                 condition + ")",
+             {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_), SqlParam::Int8Array(kept_)})[0]
       .Int8(0);
 }
 
 // Deletions that have come since they were settled last are settled before the families are given back.
 void Cutback::CheckLateWrites() const {
-  int64 const late = CountOpenWrites("kind <> 'deleted' OR late_write_id <= $3");
+  int64 const late = CountOpenWrites("kind <> 'deleted' OR late_write_id = ANY ($3)");
   if (late > 0)
     throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                   std::to_string(late) + " keys were written to or deleted in Redis after the cutover",
@@ -141,7 +145,7 @@ void Cutback::CheckLateWrites() const {
 }
 
 bool Cutback::HasNewDeletions() const {
-  return CountOpenWrites("kind = 'deleted' AND late_write_id > $3") > 0;
+  return CountOpenWrites("kind = 'deleted' AND late_write_id <> ALL ($3)") > 0;
 }
 
 // The mappings of families of which no reverse feed writes anything, nor does one that is paused in a copy of
@@ -297,6 +301,7 @@ void Cutback::NotePartitions() const {
         {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
     for (uint64 i = 0; i < rows.size(); ++i) fed.push_back(rows[i].Int8(0));
   }
+  LockFeed(migration_.name);
   for (int64 const mapping : fed) Outbox(mapping).NotePartitions();
 }
 

@@ -48,32 +48,21 @@ bool IsGone(const ReverseValue &value) {
 
 // Of the keys with these names, those that no row stands for.
 std::set<RowName> FindAbsent(const ReverseMapping &reverse, const std::set<RowName> &names) {
-  std::set<RowName> absent;
   try {
-    ForRowsInOrder(
-        names,
-        [&](const std::set<RowName> &part) {
-          int64 bytes = 0;
-          std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, part, bytes);
-          for (const RowName &name : part)
-            if (auto const found = values.find(name); found == values.end() || IsGone(found->second))
-              absent.insert(name);
-        },
-        [](const RowName &, const pg::Problem &) {});  // it has a row
+    return FindWithoutRows(reverse, names, IsGone);
   } catch (const QueryFault &) {
-    // Nobody knows what its rows stand for.
+    return {};  // nobody knows what its rows stand for
   }
-  return absent;
 }
 
 // One that has become a write meanwhile stays, as does one that live sync is just about to change: it waits
-// for others of them, so to wait for it may be a deadlock.
-void Settle(const std::vector<int64> &ids) {
-  if (ids.empty()) return;
+// for others of them, so to wait for it may be a deadlock. Returns those that are settled.
+std::vector<int64> Settle(const std::vector<int64> &ids) {
+  if (ids.empty()) return {};
   // If a crash undoes this, it is done once more; nobody finds them locked for as long as a flush takes.
   pg::SetForTransaction("synchronous_commit", "off");
   pg::AsExtensionOwner as_owner;
-  Spi::Execute(R"sql(WITH found AS MATERIALIZED (
+  auto const rows = Spi::Execute(R"sql(WITH found AS MATERIALIZED (
                          SELECT late_write_id
                          FROM redis_migrate.late_write
                          WHERE late_write_id = ANY ($1) AND kind = 'deleted' AND settled_at IS NULL
@@ -81,8 +70,12 @@ void Settle(const std::vector<int64> &ids) {
                      UPDATE redis_migrate.late_write AS l
                      SET settled_at = clock_timestamp()
                      FROM found
-                     WHERE l.late_write_id = found.late_write_id)sql",
-               {SqlParam::Int8Array(ids)});
+                     WHERE l.late_write_id = found.late_write_id
+                     RETURNING l.late_write_id)sql",
+                                 {SqlParam::Int8Array(ids)});
+  std::vector<int64> settled;
+  for (uint64 i = 0; i < rows.size(); ++i) settled.push_back(rows[i].Int8(0));
+  return settled;
 }
 
 }  // namespace
@@ -96,7 +89,7 @@ bool HasOneMapping(const std::string &migration, const std::string &pattern) {
 
 bool SettleLateDeletions(const std::string &migration, const std::vector<std::string> &patterns,
                          const std::function<std::vector<const ReverseMapping *>()> &find_reverses,
-                         int64 &after, int64 until_ms) {
+                         int64 &after, int64 until_ms, std::set<int64> *left) {
   bool is_all = false;
   std::optional<std::vector<const ReverseMapping *>> reverses;
   while (pg::MonotonicMs() < until_ms) {
@@ -108,6 +101,8 @@ bool SettleLateDeletions(const std::string &migration, const std::vector<std::st
     if (!reverses) reverses = find_reverses();
     Spi::Commit();
     after = deletions.back().id;
+    if (left != nullptr)
+      for (const Deletion &deletion : deletions) left->insert(deletion.id);
     for (const ReverseMapping *reverse : *reverses) {
       std::map<RowName, int64> ids;
       std::set<RowName> names;
@@ -116,9 +111,10 @@ bool SettleLateDeletions(const std::string &migration, const std::vector<std::st
           if (auto const name = reverse->NameOf(deletion.key); name && names.insert(*name).second)
             ids.emplace(*name, deletion.id);
       if (names.empty()) continue;
-      std::vector<int64> settled;
-      for (const RowName &name : FindAbsent(*reverse, names)) settled.push_back(ids.at(name));
-      Settle(settled);
+      std::vector<int64> absent;
+      for (const RowName &name : FindAbsent(*reverse, names)) absent.push_back(ids.at(name));
+      for (int64 const id : Settle(absent))
+        if (left != nullptr) left->erase(id);
       Spi::Commit();
     }
   }

@@ -15,10 +15,10 @@ bool HasOneMapping(const std::string &migration, const std::string &pattern);
 // without one of the mappings that find_reverses returns; it is called once, if there are any. Begins with
 // those that have a greater late_write_id than `after`, which becomes that of the last that it has looked at,
 // and nothing more after `until_ms` of the monotonic clock. Those that somebody else is just changing stay
-// for another look. Returns whether it has come to the end. Commits, and may roll back. Errors: those of
-// find_reverses.
+// for another look. left: takes the numbers of those that it has looked at and not settled. Returns whether
+// it has come to the end. Commits, and may roll back. Errors: those of find_reverses.
 bool SettleLateDeletions(const std::string &migration, const std::vector<std::string> &patterns,
                          const std::function<std::vector<const ReverseMapping *>()> &find_reverses,
-                         int64 &after, int64 until_ms);
+                         int64 &after, int64 until_ms, std::set<int64> *left = nullptr);
 
 }  // namespace prm
