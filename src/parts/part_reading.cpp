@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pg/arguments.h"
+#include "pg/rollback.h"
 #include "pg/spi.h"
 #include "pg/wait.h"
 
@@ -57,18 +58,26 @@ void PartReading::ReadAll(const ReadPart &read, const std::function<int()> &look
   }
 }
 
-void PartReading::TakePart(const ReadPart &read, const std::function<void()> &require_leader) {
-  // The leader divides the source when it knows how many processes there are.
-  for (require_leader(); !AreReady(parts_.Read()); require_leader()) {
+void PartReading::TakePart(const ReadPart &read, const std::function<bool()> &has_leader,
+                           const std::function<void()> &require_leader) {
+  try {
+    // The leader divides the source when it knows how many processes there are.
+    for (require_leader(); !AreReady(parts_.Read()); require_leader()) {
+      Spi::Commit();
+      pg::Sleep(kLookForPartsMs);
+    }
+    ReadFree(read);
     Spi::Commit();
-    pg::Sleep(kLookForPartsMs);
+  } catch (...) {
+    pg::Problem const problem = pg::CurrentProblem();
+    pg::WithoutCancel const hold;
+    pg::RollBackAfter(problem);
+    if (!problem.cancelled() && number_ != 0 && has_leader()) {
+      parts_.Fail(number_, problem.SqlState(), problem.message);
+      Spi::Commit();
+    }
+    throw;
   }
-  ReadFree(read);
-  Spi::Commit();
-}
-
-void PartReading::Fail(const pg::Problem &problem) const {
-  if (number_ != 0) parts_.Fail(number_, problem.SqlState(), problem.message);
 }
 
 int CountUndone(const std::vector<PartTable::Part> &parts) {

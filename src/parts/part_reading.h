@@ -26,11 +26,11 @@ class PartReading {
   // of `look`.
   void ReadAll(const ReadPart &read, const std::function<int()> &look);
   // For the others: waits until there are parts and it is known how many processes read them, and reads those
-  // that nobody reads. require_leader: raises an error when nobody leads. Errors: those of `read` and of
-  // `require_leader`.
-  void TakePart(const ReadPart &read, const std::function<void()> &require_leader);
-  // After an error of TakePart: tells it to the leader, as the end of the part. The caller commits.
-  void Fail(const pg::Problem &problem) const;
+  // that nobody reads. require_leader: raises an error when has_leader says that nobody leads. An error,
+  // those of `read` and of `require_leader`, is told to the leader, if there is one, as the end of the part,
+  // unless only this process was asked to end; before that it rolls back.
+  void TakePart(const ReadPart &read, const std::function<bool()> &has_leader,
+                const std::function<void()> &require_leader);
 
  private:
   void ReadFree(const ReadPart &read);

@@ -4,9 +4,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/own_write.h"
-#include "pg/rollback.h"
 #include "pg/spi.h"
-#include "pg/wait.h"
 
 namespace prm {
 
@@ -52,23 +50,12 @@ class Member {
         [&](const PartTable::Part &part, const SourcePart &source) {
           ReadPart(*pass_, record_, record_.level(), false, part, source, require_leader);
         },
-        require_leader);
-  }
-
-  // Tells the leader, if there is one, unless only this process was asked to end.
-  void Fail(const pg::Problem &problem) {
-    pg::WithoutCancel hold;
-    pg::RollBackAfter(problem);
-    if (problem.cancelled() || !HasLeader()) return;
-    reading_->Fail(problem);
-    Spi::Commit();
+        [this] { return lock_->HasLeader(); }, require_leader);
   }
 
  private:
-  bool HasLeader() { return lock_ && lock_->HasLeader(); }
-
   void RequireLeader() {
-    if (!HasLeader())
+    if (!lock_->HasLeader())
       throw Failure(
           ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
           "no process leads run " + std::to_string(record_.id()) + " of migration \"" + name_ + "\"",
@@ -123,12 +110,6 @@ PRM_FUNCTION(join_run) {
   if (PG_ARGISNULL(0)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id must not be NULL");
   pg::Spi spi(true);
   pg::OwnWrite const own_write;
-  Member member(PG_GETARG_INT64(0));
-  try {
-    member.Execute();
-  } catch (...) {
-    member.Fail(pg::CurrentProblem());
-    throw;
-  }
+  Member(PG_GETARG_INT64(0)).Execute();
   PG_RETURN_VOID();
 }

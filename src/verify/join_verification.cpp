@@ -2,9 +2,7 @@
 #include "parts/part_reading.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
-#include "pg/rollback.h"
 #include "pg/spi.h"
-#include "pg/wait.h"
 #include "verify/source_comparison.h"
 
 namespace prm {
@@ -31,16 +29,7 @@ class VerificationMember {
         [&](const PartTable::Part &part, const SourcePart &share) {
           comparison_.ComparePart(part, share, false, require_leader);
         },
-        require_leader);
-  }
-
-  // Tells the leader, if there is one, unless only this process was asked to end.
-  void Fail(const pg::Problem &problem) {
-    pg::WithoutCancel hold;
-    pg::RollBackAfter(problem);
-    if (problem.cancelled() || !HasLeader()) return;
-    reading_.Fail(problem);
-    Spi::Commit();
+        [this] { return HasLeader(); }, require_leader);
   }
 
  private:
@@ -76,12 +65,6 @@ PRM_FUNCTION(join_verification) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.join_verification commits after each batch");
   if (PG_ARGISNULL(0)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "verification_id must not be NULL");
   pg::Spi spi(true);
-  VerificationMember member(PG_GETARG_INT64(0));
-  try {
-    member.Execute();
-  } catch (...) {
-    member.Fail(pg::CurrentProblem());
-    throw;
-  }
+  VerificationMember(PG_GETARG_INT64(0)).Execute();
   PG_RETURN_VOID();
 }
