@@ -6,6 +6,7 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/table_locks.h"
+#include "pg/transaction.h"
 
 namespace prm {
 
@@ -68,6 +69,15 @@ void LockTargets(const std::map<std::string, bool> &targets) {
   for (const auto &[table, is_exclusive] : targets)
     locks.push_back({table, is_exclusive ? "ACCESS EXCLUSIVE" : "SHARE ROW EXCLUSIVE"});
   pg::LockTables(std::move(locks), pg::EndOfPatience());
+}
+
+std::map<std::string, bool> TargetsToRemoveFrom(const std::vector<Mapping> &mappings) {
+  std::map<std::string, bool> targets;
+  for (const Mapping &mapping : mappings)
+    if (std::optional<std::string> const target = InstalledOn(mapping.id);
+        target && !target->empty() && IsOwn(*target) && HasTriggers(mapping.id, *target))
+      targets[*target] = true;
+  return targets;
 }
 
 void Install(const ReverseMapping &reverse) {
@@ -133,13 +143,12 @@ void InstallOutboxes(const std::vector<ReverseMapping> &reverses) {
   for (const ReverseMapping &reverse : reverses) Install(reverse);
 }
 
+void WaitUntilRemovable(const std::vector<Mapping> &mappings) {
+  pg::InRolledBackSubtransaction([&] { LockTargets(TargetsToRemoveFrom(mappings)); });
+}
+
 void RemoveOutboxes(const std::vector<Mapping> &mappings) {
-  std::map<std::string, bool> targets;
-  for (const Mapping &mapping : mappings)
-    if (std::optional<std::string> const target = InstalledOn(mapping.id);
-        target && !target->empty() && IsOwn(*target) && HasTriggers(mapping.id, *target))
-      targets[*target] = true;
-  LockTargets(targets);
+  LockTargets(TargetsToRemoveFrom(mappings));
   if (!mappings.empty()) LockFeed(mappings.front().migration);
   for (const Mapping &mapping : mappings) Remove(mapping);
 }

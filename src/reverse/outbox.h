@@ -23,6 +23,9 @@ void InstallOutboxes(const std::vector<ReverseMapping> &reverses);
 // ACCESS EXCLUSIVE. Errors: those of pg::LockTables.
 void RemoveOutboxes(const std::vector<Mapping> &mappings);
 
+// Waits until that can be done, without doing it, and keeps no lock. Errors: those of pg::LockTables.
+void WaitUntilRemovable(const std::vector<Mapping> &mappings);
+
 // The outbox of a mapping for which one is installed. All functions need SPI and work in the current
 // transaction, with the rights of the extension's owner.
 class Outbox {

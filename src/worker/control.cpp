@@ -299,16 +299,22 @@ PRM_FUNCTION(stop) {
 // redis_migrate.drop_migration(migration text): stops its background run; drops the definition, its archive
 // and the history of its runs; target tables stay. Errors: 42704, 42501, 55006 while a session runs it, 40001
 // if its background run, or another session, has changed it since the snapshot of the transaction; those of
-// RemoveOutboxes. The run is stopped by then: it would not end while its tables are locked against it.
+// RemoveOutboxes. Nothing is stopped if tables cannot be locked, but by somebody who comes between that and
+// the end of the run, which would not end while its tables are locked against it.
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
   // The right to drop it implies the right to stop it.
   Migration const definition = LoadMigration(migration, MigrationUse::kDrop);
-  StopJob(migration);
+  WaitUntilRemovable(definition.mappings);
+  bool const is_stopped = StopJob(migration);
   try {
     RemoveOutboxes(definition.mappings);
     DropMigration(migration);
+  } catch (const Failure &failure) {
+    if (failure.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE || !is_stopped) throw;
+    throw Failure(failure.sqlstate(), failure.message(),
+                  failure.detail() + " The background run was stopped just now.", failure.hint());
   } catch (const pg::PgError &error) {
     if (error.sqlstate() != ERRCODE_T_R_SERIALIZATION_FAILURE) throw;
     throw Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,

@@ -23,7 +23,7 @@ sub end_of { my ($name) = @_; return rows("SELECT pg_terminate_backend(pid, 2000
 # some time after somebody has begun to wait for a table.
 rows(q{CREATE FUNCTION stand() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
     FOR i IN 1 .. 3000 LOOP
-        IF EXISTS (SELECT FROM pg_locks WHERE locktype = 'relation' AND NOT granted AND relation IN ('scores'::regclass, 'strings'::regclass)) THEN
+        IF EXISTS (SELECT FROM pg_locks WHERE locktype = 'relation' AND NOT granted AND relation IN ('scores'::regclass, 'strings'::regclass, to_regclass('part0'), to_regclass('parted'))) THEN
             PERFORM pg_sleep(1.2);
             RETURN;
         END IF;
@@ -58,6 +58,8 @@ rows(q{SELECT redis_migrate.drop_mapping('live', m) FROM unnest('{hashes,items,m
 is(wait_for($node), '', 'live sync');
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
 
+my $live_sync = worker_pid($node, 'migration');
+
 # Triggers of the reverse feed.
 my $write = sub { my ($table) = @_; return "UPDATE $table SET id = id WHERE id = '1'"; };
 my $read = sub { my ($table) = @_; return "SELECT FROM $table LIMIT 1"; };
@@ -66,8 +68,25 @@ crossed('start_reverse', $write, $start, sub { rows($stop) });
 rows($start);
 crossed('start_reverse once more', $write, $start, sub { });
 crossed('stop_reverse', $read, $stop, sub { rows($start) });
+# A partitioned table, and one of its partitions.
+rows(q{CREATE TABLE parted (id text PRIMARY KEY, value text) PARTITION BY HASH (id);
+    CREATE TABLE part0 PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0); INSERT INTO parted VALUES ('1', 'x');
+    SELECT redis_migrate.create_migration('parted', 'live', databases => '{0}');
+    SELECT redis_migrate.add_mapping('parted', 'parted', 'p:{id}', 'parted', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}')});
+my $parted = $start =~ s/live/parted/r;
+for my $order ([ 'parted', 'part0' ], [ 'part0', 'parted' ])
+{
+    my $session = using('crossed', map { $write->($_) } @$order);
+    is(sql_error($node, $parted), '', "start_reverse beside one who writes to $order->[0], and then to $order->[1]");
+    is(($session->finish)[1], '', 'who goes on, too');
+    rows($stop =~ s/live/parted/r);
+}
+rows(q{SELECT redis_migrate.drop_migration('parted')});
 my $holder = using('holder', $write->('scores'));
 like(sql_error($node, "SET lock_timeout = '300ms'; $stop"), qr/ERROR:  55P03: table public\.scores could not be locked in time\nDETAIL:  .*\nHINT:  .*pg_locks/, 'lock_timeout bounds the wait');
+my $run = q{SELECT state || ' ' || wanted FROM redis_migrate.background_run};
+like(sql_error($node, q{SET lock_timeout = '300ms'; SELECT redis_migrate.drop_migration('live')}), qr/ERROR:  55P03: table public\.scores could not be locked in time\nDETAIL:  Transactions that write to it, or read it, have not ended\.\nHINT/, 'a migration is not dropped meanwhile');
+is(rows($run) . worker_pid($node, 'migration'), "running true$live_sync", 'which stops nothing');
 cmp_ok(elapsed(sub { like(sql_error($node, $start), qr/ERROR:  55P03: table public\.scores could not be locked in time/, 'without one there is a bound, too') }), '<', 40, 'of ten seconds');
 is(rows(q{SELECT string_agg(state, ' ') FROM redis_migrate.reverse_feeds}), 'running', 'the feed goes on');
 end_of('holder');
