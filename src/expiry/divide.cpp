@@ -10,8 +10,8 @@ using pg::SqlParam;
 
 namespace {
 
-// Room for the subtransaction of the batch, and for what triggers open.
-constexpr int kMostParts = pg::kMostSubtransactions - 4;
+// Room for the subtransactions of the batch and of its locks, and for what triggers open.
+constexpr int kMostParts = pg::kMostSubtransactions - 6;
 // Rows that are tried again at a time.
 constexpr size_t kMostDue = 1000;
 // If this many rows in a row wait for locks of others, a table is probably locked.
@@ -59,15 +59,13 @@ Sweep::Try Sweep::TryRows(const std::vector<ItemPointerData> &tids, bool keep, c
   return result;
 }
 
-// Throws an error that is not to cost rows. `rows` from `begin` on are still there.
+// Throws an error that is not to cost rows. `rows` from `begin` on are still there. `sqlstate_of` tries rows
+// for that, and returns 0 where they do not fail.
 void Sweep::RequireFaultOfRows(const pg::PgError &error, const std::vector<RowVersion> &rows, size_t begin,
-                               const Statements &statements, const Cutoff &cutoff) {
+                               const SqlStateOf &sqlstate_of) {
   int const sqlstate = error.sqlstate();
   if (pg::IsTransient(sqlstate) || of_rows_.count(sqlstate) > 0) return;
-  auto fails = [&](const std::vector<ItemPointerData> &tids) {
-    Try const single = TryRows(tids, false, statements, cutoff);
-    return single.error && single.error->sqlstate() == sqlstate;
-  };
+  auto fails = [&](const std::vector<ItemPointerData> &tids) { return sqlstate_of(tids) == sqlstate; };
   // Fewer than three rows prove nothing, unless others have been removed.
   auto fails_for_any_row = [&] {
     std::set<size_t> const sample = {begin, begin + (rows.size() - begin) / 2, rows.size() - 1};
@@ -79,6 +77,128 @@ void Sweep::RequireFaultOfRows(const pg::PgError &error, const std::vector<RowVe
           sqlstate, [&] { return fails({}); }, fails_for_any_row))
     throw error;
   of_rows_.insert(sqlstate);
+}
+
+namespace {
+
+// The SQLSTATE with which the condition fails for rows, 0 if it does not.
+int FailureOfCondition(const std::vector<ItemPointerData> &tids, const Statements &statements,
+                       const Cutoff &cutoff) {
+  try {
+    pg::InRolledBackSubtransaction([&] {
+      Spi::Execute(statements.FindNamed(), {cutoff.param(), SqlParam::TidArray(tids)});
+    });
+  } catch (const pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    return error.sqlstate();
+  }
+  return 0;
+}
+
+}  // namespace
+
+// Runs statements that evaluate the condition for many rows, in a subtransaction. False if it fails for one
+// of them: the next batches are divided. Errors: those of the server, and of a condition that fails without
+// rows.
+bool Sweep::WithCondition(const Statements &statements, const Cutoff &cutoff,
+                          const std::function<void()> &body) {
+  try {
+    pg::InSubtransaction(body);
+    return true;
+  } catch (const pg::PgError &error) {
+    if (!statements.has_condition() || pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    if (of_rows_.count(error.sqlstate()) == 0 && FailureOfCondition({}, statements, cutoff) != 0) throw;
+  }
+  divided_batches_ = kDividedBatches;
+  return false;
+}
+
+// Evaluates the condition for rows whose time has come, halving what fails until the bad ones are alone:
+// those are kept in the list of stuck rows. Ends early when the batch has taken twice its time, but not
+// within the first page.
+Sweep::Judged Sweep::Judge(const std::vector<RowVersion> &rows, bool in_order, Oid leaf,
+                           const Statements &statements, const Cutoff &cutoff) {
+  Judged result;
+  std::vector<size_t> ends = {rows.size()};
+  auto goes_on = [&] {
+    return result.done == 0 || SpentMs() < 2 * policy_.batch_ms ||
+           (!in_order &&
+            ItemPointerGetBlockNumber(&rows[result.done].tid) == ItemPointerGetBlockNumber(&rows[0].tid));
+  };
+  while (result.done < rows.size() && !stuck_.TooMany() && goes_on()) {
+    size_t const begin = result.done, end = ends.back();
+    std::vector<RowVersion> found;
+    try {
+      pg::InSubtransaction([&] {
+        found =
+            LockRows(statements.FindNamed(), {cutoff.param(), SqlParam::TidArray(TidsOf(rows, begin, end))});
+      });
+      result.expired.insert(result.expired.end(), found.begin(), found.end());
+    } catch (const pg::PgError &error) {
+      if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+      RequireFaultOfRows(error, rows, begin, [&](const std::vector<ItemPointerData> &tids) {
+        return FailureOfCondition(tids, statements, cutoff);
+      });
+      divided_batches_ = kDividedBatches;
+      if (end - begin > 1) {
+        ends.push_back(begin + (end - begin) / 2);
+        continue;
+      }
+      stuck_.Keep(rows[begin], {error.sqlstate(), error.what()}, leaf, statements);
+      run_.worked = true;
+      result.failed.insert(begin);
+    }
+    GiveWay();
+    result.done = end;
+    ends.pop_back();
+  }
+  return result;
+}
+
+// Locks rows that met the condition a moment ago.
+std::vector<RowVersion> Sweep::LockJudged(const std::vector<RowVersion> &rows, bool in_order,
+                                          const Statements &statements, const Cutoff &cutoff) {
+  std::vector<RowVersion> locked;
+  TakeExpiredRowsMet();
+  bool const met = WithCondition(statements, cutoff, [&] {
+    locked =
+        LockRows(statements.LockNamed(), {cutoff.param(), SqlParam::TidArray(TidsOf(rows, 0, rows.size()))});
+  });
+  // It fails for a row that has been changed meanwhile, or by chance: the next sweep sees.
+  if (!met)
+    for (const RowVersion &row : rows) stuck_.PassOver(row);
+  if (in_order)
+    std::stable_sort(locked.begin(), locked.end(),
+                     [](const RowVersion &a, const RowVersion &b) { return a.expires < b.expires; });
+  return locked;
+}
+
+// Locks the rows of a batch, at most `most`, with the parameters of LockInOrder or LockInPages.
+Sweep::Selected Sweep::Select(bool in_order, const std::vector<SqlParam> &params, size_t most, Oid leaf,
+                              const Statements &statements, const Cutoff &cutoff) {
+  Selected selected;
+  bool const met = WithCondition(statements, cutoff, [&] {
+    selected.rows = LockRows(in_order ? statements.LockInOrder() : statements.LockInPages(), params);
+  });
+  if (met) {
+    selected.ended = selected.rows.size() < most;
+    if (!selected.rows.empty()) {
+      selected.expires = selected.rows.back().expires;
+      selected.left_page = ItemPointerGetBlockNumber(&selected.rows.back().tid);
+    }
+    return selected;
+  }
+  Statements const by_time = statements.ByTime();
+  std::vector<RowVersion> const rows =
+      LockRows(in_order ? by_time.FindInOrder() : by_time.FindInPages(), params);
+  Judged const judged = Judge(rows, in_order, leaf, statements, cutoff);
+  selected.rows = LockJudged(judged.expired, in_order, statements, cutoff);
+  selected.kept = static_cast<int64>(judged.failed.size());
+  selected.ended = judged.done == rows.size() && rows.size() < most;
+  if (judged.done > 0) selected.expires = rows[judged.done - 1].expires;
+  if (!selected.ended)
+    selected.left_page = ItemPointerGetBlockNumber(&rows[std::min(judged.done, rows.size() - 1)].tid);
+  return selected;
 }
 
 // Removes rows that are locked, halving what fails until the bad ones are alone: those are kept in the list
@@ -97,7 +217,10 @@ Sweep::Divided Sweep::Divide(const std::vector<RowVersion> &rows, Oid leaf, cons
     size_t const begin = result.done, end = ends.back();
     Try const part = TryRows(TidsOf(rows, begin, end), true, statements, cutoff);
     if (part.error) {
-      RequireFaultOfRows(*part.error, rows, begin, statements, cutoff);
+      RequireFaultOfRows(*part.error, rows, begin, [&](const std::vector<ItemPointerData> &tids) {
+        Try const single = TryRows(tids, false, statements, cutoff);
+        return single.error ? single.error->sqlstate() : 0;
+      });
       divided_batches_ = kDividedBatches;
       if (end - begin > 1) {
         ends.push_back(begin + (end - begin) / 2);
@@ -135,34 +258,37 @@ Sweep::Removed Sweep::DividedBatch(Oid leaf, const Statements &statements, const
   bool const in_order = state_.order == Order::kIndex;
   int const size = BatchRows();
   int64 const end = std::min(state_.next_page + state_.batch_pages, state_.end_page);
-  std::vector<RowVersion> const rows =
-      in_order
-          ? LockRows(statements.LockInOrder(),
-                     {cutoff.param(), cutoff.ParamOf(state_.watermark), SqlParam::Int4(size),
-                      SqlParam::TidArray(stuck_.ExpiringFrom(state_.watermark))})
-          : LockRows(statements.LockInPages(),
-                     {cutoff.param(), TidOf(state_.next_page), TidOf(end),
-                      SqlParam::TidArray(stuck_.InPages(state_.next_page, end)), SqlParam::Int4(kMostRows)});
+  std::vector<SqlParam> params;
+  if (in_order)
+    params = {cutoff.param(), cutoff.ParamOf(state_.watermark), SqlParam::Int4(size),
+              SqlParam::TidArray(stuck_.ExpiringFrom(state_.watermark))};
+  else
+    params = {cutoff.param(), TidOf(state_.next_page), TidOf(end),
+              SqlParam::TidArray(stuck_.InPages(state_.next_page, end)), SqlParam::Int4(kMostRows)};
+  Selected const selected =
+      Select(in_order, params, static_cast<size_t>(in_order ? size : kMostRows), leaf, statements, cutoff);
+  const std::vector<RowVersion> &rows = selected.rows;
   int64 const locked = std::max<int64>(TakeExpiredRowsMet() - static_cast<int64>(rows.size()), 0);
   Divided const divided = Divide(rows, leaf, statements, cutoff);
   Removed removed;
   removed.rows = divided.removed;
   removed.met = divided.removed + locked;
-  removed.kept = divided.kept + divided.passed_over;
+  removed.kept = divided.kept + divided.passed_over + selected.kept;
   bool const all = divided.done == rows.size();
   if (in_order) {
-    if (divided.done > 0) state_.watermark = rows[divided.done - 1].expires;
-    removed.leaf_done = all && static_cast<int>(rows.size()) < size;
+    if (!all && divided.done > 0)
+      state_.watermark = rows[divided.done - 1].expires;
+    else if (all)
+      state_.watermark = std::max(state_.watermark, selected.expires);
+    removed.leaf_done = all && selected.ended;
     if (!removed.leaf_done)
       state_.batch_rows =
           AdaptSize(std::max(static_cast<int>(divided.done), 1), SpentMs(), policy_.batch_ms, kMostRows);
     return removed;
   }
-  int64 next = end;
   // A row that was changed while it was being locked may be elsewhere now.
-  size_t const first_left =
-      all && rows.size() < kMostRows ? rows.size() : std::min(divided.done, rows.size() - 1);
-  for (size_t i = first_left; i < rows.size(); ++i)
+  int64 next = selected.ended ? end : std::min(end, selected.left_page);
+  for (size_t i = divided.done; i < rows.size(); ++i)
     next = std::min<int64>(next, ItemPointerGetBlockNumber(&rows[i].tid));
   next = std::max(next, state_.next_page);
   int const pages = static_cast<int>(std::max<int64>(next - state_.next_page, 1));
@@ -176,11 +302,33 @@ Sweep::Removed Sweep::DividedBatch(Oid leaf, const Statements &statements, const
 Sweep::Removed Sweep::DueBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
   pg::LocalSettings settings;
   ChoosePlan(settings, Order::kPages);
-  std::vector<RowVersion> const rows =
-      LockRows(statements.LockNamed(), {cutoff.param(), SqlParam::TidArray(stuck_.TakeDue(kMostDue))});
+  std::vector<ItemPointerData> const due = stuck_.TakeDue(kMostDue);
+  std::vector<ItemPointerData> gone;
+  std::vector<RowVersion> rows;
+  int64 kept = 0;
+  auto lock = [&] { rows = LockRows(statements.LockNamed(), {cutoff.param(), SqlParam::TidArray(due)}); };
+  if (!WithCondition(statements, cutoff, lock)) {
+    std::vector<RowVersion> const known =
+        LockRows(statements.ByTime().FindNamed(), {cutoff.param(), SqlParam::TidArray(due)});
+    Judged const judged = Judge(known, false, leaf, statements, cutoff);
+    kept = static_cast<int64>(judged.failed.size());
+    auto same = [](const ItemPointerData &tid) {
+      return [&tid](const RowVersion &row) {
+        return ItemPointerGetBlockNumber(&row.tid) == ItemPointerGetBlockNumber(&tid) &&
+               ItemPointerGetOffsetNumber(&row.tid) == ItemPointerGetOffsetNumber(&tid);
+      };
+    };
+    for (size_t i = 0; i < known.size(); ++i) {
+      if (i >= judged.done)
+        stuck_.GiveBackDue(known[i].tid);
+      else if (judged.failed.count(i) == 0 &&
+               std::none_of(judged.expired.begin(), judged.expired.end(), same(known[i].tid)))
+        gone.push_back(known[i].tid);
+    }
+    rows = LockJudged(judged.expired, false, statements, cutoff);
+  }
   int64 const locked = std::max<int64>(TakeExpiredRowsMet() - static_cast<int64>(rows.size()), 0);
   Divided const divided = Divide(rows, leaf, statements, cutoff);
-  std::vector<ItemPointerData> gone;
   for (size_t i = 0; i < rows.size(); ++i) {
     if (i >= divided.done)
       stuck_.GiveBackDue(rows[i].tid);
@@ -191,7 +339,7 @@ Sweep::Removed Sweep::DueBatch(Oid leaf, const Statements &statements, const Cut
   Removed removed;
   removed.rows = divided.removed;
   removed.met = divided.removed + locked;
-  removed.kept = divided.kept + divided.passed_over;
+  removed.kept = divided.kept + divided.passed_over + kept;
   return removed;
 }
 

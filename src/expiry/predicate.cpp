@@ -90,28 +90,41 @@ TimestampTz ExpiresAt(const Policy &policy, ColumnKind kind, int64 value) {
 
 Statements::Statements(const Policy &policy, ColumnKind kind, std::string table)
     : policy_(policy),
+      condition_(policy.condition),
       type_(TypeName(kind)),
       table_("ONLY " + std::move(table) + " AS target"),
       column_("target." + pg::QuoteIdentifier(policy.expires_column)),
       returns_(!policy.soft_delete.empty() || !policy.notify_column.empty()) {}
 
-std::string Statements::Expired() const {
+Statements Statements::ByTime() const {
+  Statements by_time = *this;
+  by_time.condition_.clear();
+  return by_time;
+}
+
+// `guard`, "CASE WHEN … THEN … ELSE ", decides for some rows without the condition.
+std::string Statements::Expired(const std::string &guard) const {
   std::string expired = column_ + " OPERATOR(pg_catalog.<) $1";
   // A line of its own: a comment in the condition must not swallow what follows.
-  if (!policy_.condition.empty()) expired += " AND (" + policy_.condition + "\n)";
+  if (has_condition()) expired += " AND " + guard + "(" + condition_ + "\n)" + (guard.empty() ? "" : " END");
   return expired;
 }
 
-std::string Statements::ToSweep() const { return "redis_migrate.gives_way() AND " + Expired(); }
+std::string Statements::ToSweep(bool but_some) const {
+  // PostgreSQL may evaluate the condition before it compares tids, and a row for which the condition fails
+  // would fail the others again and again.
+  return "redis_migrate.gives_way() AND " +
+         Expired(but_some ? "CASE WHEN target.ctid OPERATOR(pg_catalog.=) ANY ($4) THEN false ELSE " : "");
+}
 
 // Rows that must go, of those that `where` allows. The predicate stands here whatever chose the rows: one
 // that was changed meanwhile has a new version, for which it is evaluated again. RETURNING only for those who
 // read it: it makes PostgreSQL fetch each row once more.
-std::string Statements::Remove(const std::string &where) const {
+std::string Statements::Remove(const std::string &where, bool but_some) const {
   std::string statement = policy_.soft_delete.empty()
                               ? "DELETE FROM " + table_
                               : "UPDATE " + table_ + " SET " + policy_.soft_delete + "\n";
-  statement += " WHERE " + where + " AND " + ToSweep();
+  statement += " WHERE " + where + " AND " + ToSweep(but_some);
   if (!returns_) return statement;
   std::string const still = policy_.soft_delete.empty() ? "false" : "(" + Expired() + ") IS TRUE";
   std::string const key = policy_.notify_column.empty()
@@ -138,7 +151,7 @@ constexpr char kNamed[] = "target.ctid OPERATOR(pg_catalog.=) ANY ($2)";
 
 std::string Statements::IndexBatch(bool but_some) const {
   return "WITH expired AS MATERIALIZED (SELECT target.ctid AS row, " + column_ + " AS expires FROM " +
-         table_ + " WHERE " + ToSweep() + " AND " + column_ + " OPERATOR(pg_catalog.>=) $2" +
+         table_ + " WHERE " + ToSweep(but_some) + " AND " + column_ + " OPERATOR(pg_catalog.>=) $2" +
          (but_some ? kButSome : "") + " AND redis_migrate.meets_expired_row() ORDER BY " + column_ +
          " LIMIT $3 FOR UPDATE OF target SKIP LOCKED), gone AS (" +
          Remove(CtidIn("SELECT row FROM expired")) +
@@ -150,35 +163,46 @@ std::string Statements::IndexBatch(bool but_some) const {
 
 std::string Statements::PageBatch(bool skip_locked, bool but_some) const {
   std::string const pages = std::string(kPages) + (but_some ? kButSome : "");
-  std::string const statement = Remove(
-      skip_locked ? CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " + ToSweep() +
-                           " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED")
-                  : pages);
+  std::string const statement =
+      skip_locked ? Remove(CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " +
+                                  ToSweep(but_some) +
+                                  " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED"))
+                  : Remove(pages, but_some);
   return returns_ ? "WITH gone AS (" + statement + ") SELECT " + kRemoved : statement;
 }
 
-std::string Statements::Lock(const std::string &where, const std::string &order) const {
+std::string Statements::Lock(const std::string &where, const std::string &order, bool but_some) const {
   return "SELECT target.ctid, target.xmin, " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " +
-         where + " AND " + ToSweep() + " AND redis_migrate.meets_expired_row()" + order +
+         where + " AND " + ToSweep(but_some) + " AND redis_migrate.meets_expired_row()" + order +
          " FOR UPDATE OF target SKIP LOCKED";
 }
 
-std::string Statements::LockInOrder() const {
-  return Lock(column_ + " OPERATOR(pg_catalog.>=) $2" + kButSome, " ORDER BY " + column_ + " LIMIT $3");
+std::string Statements::Find(const std::string &where, const std::string &order) const {
+  return "SELECT target.ctid, target.xmin, " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " +
+         where + " AND " + Expired() + order;
 }
 
-std::string Statements::LockInPages() const { return Lock(std::string(kPages) + kButSome, " LIMIT $5"); }
+std::string Statements::LockInOrder() const {
+  return Lock(column_ + " OPERATOR(pg_catalog.>=) $2" + kButSome, " ORDER BY " + column_ + " LIMIT $3", true);
+}
 
-std::string Statements::LockNamed() const { return Lock(kNamed, ""); }
+std::string Statements::LockInPages() const {
+  return Lock(std::string(kPages) + kButSome, " LIMIT $5", true);
+}
+
+std::string Statements::LockNamed() const { return Lock(kNamed, "", false); }
+
+std::string Statements::FindInOrder() const {
+  return Find(column_ + " OPERATOR(pg_catalog.>=) $2" + kButSome, " ORDER BY " + column_ + " LIMIT $3");
+}
+
+std::string Statements::FindInPages() const { return Find(std::string(kPages) + kButSome, " LIMIT $5"); }
 
 std::string Statements::RemoveNamed() const {
   return returns_ ? "WITH gone AS (" + Remove(kNamed) + ") SELECT " + kRemoved : Remove(kNamed);
 }
 
-std::string Statements::FindNamed() const {
-  return "SELECT target.ctid, target.xmin, " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " +
-         kNamed + " AND " + Expired();
-}
+std::string Statements::FindNamed() const { return Find(kNamed, ""); }
 
 std::string Statements::Describe(const std::vector<std::string> &columns) const {
   std::string names, values;
@@ -191,9 +215,10 @@ std::string Statements::Describe(const std::vector<std::string> &columns) const 
          " WHERE target.ctid OPERATOR(pg_catalog.=) $1";
 }
 
-std::string Statements::Oldest() const {
-  return "SELECT " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " + Expired() + " ORDER BY " +
-         column_ + " LIMIT 1";
+std::string Statements::Oldest(bool but_some) const {
+  return "SELECT " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " +
+         Expired(but_some ? "CASE WHEN target.ctid OPERATOR(pg_catalog.=) ANY ($2) THEN true ELSE " : "") +
+         " ORDER BY " + column_ + " LIMIT 1";
 }
 
 std::string Statements::Sample() const {

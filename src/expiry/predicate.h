@@ -27,6 +27,9 @@ TimestampTz ExpiresAt(const Policy &policy, ColumnKind kind, int64 value);
 class Statements {
  public:
   Statements(const Policy &policy, ColumnKind kind, std::string table);
+  // The same for the rows whose time has come, whatever the condition says.
+  Statements ByTime() const;
+  bool has_condition() const { return !condition_.empty(); }
 
   // In the order of the expiry index: $2 lowest value, $3 number of rows. One row: how many were locked, the
   // highest value among them, and the columns of Removed. `but_some` leaves out the rows whose tids are $4.
@@ -41,6 +44,9 @@ class Statements {
   std::string LockInOrder() const;
   std::string LockInPages() const;
   std::string LockNamed() const;
+  // As these, without locks, and whatever others have locked.
+  std::string FindInOrder() const;
+  std::string FindInPages() const;
   // Removes the rows whose tids are $2. With returns(): one row with the columns of Removed.
   std::string RemoveNamed() const;
   // (tid, xmin, value) of expired rows whose tids are $2, without locks.
@@ -50,8 +56,9 @@ class Statements {
   std::string Describe(const std::vector<std::string> &columns) const;
   // Whether removed rows are looked at again: what became of a soft delete, or the keys of a notification.
   bool returns() const { return returns_; }
-  // The lowest value that has expired, or no row.
-  std::string Oldest() const;
+  // The lowest value that has expired, or no row. `but_some`: the rows whose tids are $2 have expired,
+  // whatever the condition says.
+  std::string Oldest(bool but_some) const;
   // (all, expired) in a sample of $2 percent of the pages; the same in the whole table without $2.
   std::string Sample() const;
   std::string Count() const;
@@ -62,13 +69,16 @@ class Statements {
   std::string Unexpired() const;
 
  private:
-  std::string Expired() const;
-  // The condition again, giving way to others while rows are looked at.
-  std::string ToSweep() const;
-  std::string Remove(const std::string &where) const;
-  std::string Lock(const std::string &where, const std::string &order) const;
+  std::string Expired(const std::string &guard = "") const;
+  // The condition again, giving way to others while rows are looked at. `but_some`: it is not evaluated for
+  // the rows whose tids are $4, which are not swept.
+  std::string ToSweep(bool but_some = false) const;
+  std::string Remove(const std::string &where, bool but_some = false) const;
+  std::string Lock(const std::string &where, const std::string &order, bool but_some) const;
+  std::string Find(const std::string &where, const std::string &order) const;
 
   const Policy &policy_;
+  std::string condition_;
   std::string type_;
   std::string table_;
   std::string column_;

@@ -1,6 +1,7 @@
 #include "expiry/stuck_rows.h"
 
 #include "pg/identity.h"
+#include "pg/transaction.h"
 
 namespace prm::expiry {
 
@@ -79,8 +80,8 @@ bool StuckRows::Load(const std::string &table, const std::vector<std::pair<std::
     }
   }
   if (tids.empty()) return false;
-  {
-    auto rows = Spi::Execute(statements.FindNamed(), {cutoff.param(), SqlParam::TidArray(tids)});
+  auto find = [&](const std::string &statement) {
+    auto rows = Spi::Execute(statement, {cutoff.param(), SqlParam::TidArray(tids)});
     for (uint64 i = 0; i < rows.size(); ++i) {
       RowVersion const row{TidAt(rows[i], 0), DatumGetTransactionId(rows[i].Value(1)), rows[i].Int8(2)};
       auto found = known.find(PositionOf(row.tid));
@@ -89,6 +90,13 @@ bool StuckRows::Load(const std::string &table, const std::vector<std::pair<std::
       if (found->second.second) due_.push_back(row.tid);
       known.erase(found);
     }
+  };
+  try {
+    pg::InSubtransaction([&] { find(statements.FindNamed()); });
+  } catch (const pg::PgError &error) {
+    // The condition fails for one of them: all that are still there stay until they are tried again.
+    if (!statements.has_condition() || pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    find(statements.ByTime().FindNamed());
   }
   std::vector<ItemPointerData> gone;
   for (const ItemPointerData &tid : tids)

@@ -294,12 +294,22 @@ bool Sweep::ChooseOrder(const Target &target, Oid leaf, const Statements &statem
   if (HasIndexOn(leaf, attnum)) {
     pg::LocalSettings settings;
     ChoosePlan(settings, Order::kIndex);
-    auto rows = Spi::Execute(statements.Oldest(), {cutoff.param()});
-    if (rows.size() == 0) return false;
-    TimestampTz const oldest = ExpiresAt(policy_, target.kind, rows[0].Int8(0));
+    std::optional<int64> value;
+    auto find = [&](const std::string &statement, const std::vector<SqlParam> &params) {
+      auto rows = Spi::Execute(statement, params);
+      if (rows.size() > 0) value = rows[0].Int8(0);
+    };
+    std::vector<SqlParam> params = {cutoff.param()};
+    std::vector<ItemPointerData> const left_out = stuck_.ExpiringFrom(PG_INT64_MIN);
+    bool const but_some = statements.has_condition() && !left_out.empty();
+    if (but_some) params.push_back(SqlParam::TidArray(left_out));
+    if (!WithCondition(statements, cutoff, [&] { find(statements.Oldest(but_some), params); }))
+      find(statements.ByTime().Oldest(false), {cutoff.param()});
+    if (!value) return false;
+    TimestampTz const oldest = ExpiresAt(policy_, target.kind, *value);
     if (!state_.oldest || oldest < *state_.oldest) state_.oldest = oldest;
     state_.order = Order::kIndex;
-    state_.watermark = rows[0].Int8(0);
+    state_.watermark = *value;
     return true;
   }
   ReadPages(leaf, Estimate(leaf, statements, cutoff));
@@ -328,9 +338,13 @@ Sweep::Estimated Sweep::Estimate(Oid leaf, const Statements &statements, const C
   Estimated estimated;
   estimated.pages = Pages(leaf);
   double const share = SampleShare(estimated.pages);
-  auto rows = Spi::Execute(statements.Sample(), {cutoff.param(), SamplePercent(share)});
-  estimated.rows = static_cast<double>(rows[0].Int8(0)) / share;
-  estimated.expired = static_cast<double>(rows[0].Int8(1)) / share;
+  auto sample = [&](const std::string &statement) {
+    auto rows = Spi::Execute(statement, {cutoff.param(), SamplePercent(share)});
+    estimated.rows = static_cast<double>(rows[0].Int8(0)) / share;
+    estimated.expired = static_cast<double>(rows[0].Int8(1)) / share;
+  };
+  if (!WithCondition(statements, cutoff, [&] { sample(statements.Sample()); }))
+    sample(statements.ByTime().Sample());
   state_.backlog = static_cast<int64>(estimated.expired);
   return estimated;
 }

@@ -7,6 +7,8 @@
 #include "expiry/relation.h"
 #include "expiry/stuck_rows.h"
 
+#include <functional>
+
 namespace prm::expiry {
 
 // A batch can read many pages that hold nothing expired; the next page may be full of expired rows.
@@ -80,6 +82,24 @@ class Sweep {
     std::set<size_t> failed;  // kept or passed over
   };
 
+  // Rows of a batch that are locked and expired.
+  struct Selected {
+    std::vector<RowVersion> rows;
+    int64 kept = 0;       // others, for which the condition fails
+    bool ended = true;    // there are no more in the range
+    int64 expires = 0;    // where not locked at once: the value up to which rows were looked at
+    int64 left_page = 0;  // and the page to go on with, if the range has more
+  };
+
+  // Rows looked at by name: those that meet the condition.
+  struct Judged {
+    std::vector<RowVersion> expired;
+    size_t done = 0;
+    std::set<size_t> failed;  // kept, as the condition fails for them
+  };
+
+  using SqlStateOf = std::function<int(const std::vector<ItemPointerData> &)>;
+
   // How many batches are locked and divided from the start after one with a row that could not be removed.
   static constexpr int kDividedBatches = 16;
 
@@ -104,7 +124,14 @@ class Sweep {
   Try TryRows(const std::vector<ItemPointerData> &tids, bool keep, const Statements &statements,
               const Cutoff &cutoff);
   void RequireFaultOfRows(const pg::PgError &error, const std::vector<RowVersion> &rows, size_t begin,
-                          const Statements &statements, const Cutoff &cutoff);
+                          const SqlStateOf &sqlstate_of);
+  bool WithCondition(const Statements &statements, const Cutoff &cutoff, const std::function<void()> &body);
+  Judged Judge(const std::vector<RowVersion> &rows, bool in_order, Oid leaf, const Statements &statements,
+               const Cutoff &cutoff);
+  std::vector<RowVersion> LockJudged(const std::vector<RowVersion> &rows, bool in_order,
+                                     const Statements &statements, const Cutoff &cutoff);
+  Selected Select(bool in_order, const std::vector<pg::SqlParam> &params, size_t most, Oid leaf,
+                  const Statements &statements, const Cutoff &cutoff);
   bool TakeBlocked();
   void NoteRemoved(const std::optional<pg::Row> &row, int column, int64 rows);
   void Finish();

@@ -128,6 +128,46 @@ expired('soft', 50, policy => q{soft_delete => 'id = -abs(id)', condition => 'id
 sql(q{INSERT INTO soft VALUES (-20, false, clock_timestamp())}, q{CALL redis_migrate.sweep('soft')});
 is(stuck('soft', 'row_key, sqlstate') . '|' . stats('soft', 'rows_deleted'), '(id)=(20)|23505|49', 'a soft delete that collides');
 
+# --- a condition that fails for some rows: they are named, and the others go
+for my $pages (0, 1)
+{
+    my $table = "condition_$pages";
+    sql("CREATE TABLE $table (id int PRIMARY KEY, age text, expires_at timestamptz NOT NULL)",
+        "INSERT INTO $table SELECT g, CASE WHEN g IN (1, 500, 501, 1000) THEN 'old' WHEN g % 10 = 0 THEN '-1' ELSE '1' END,
+            clock_timestamp() - interval '1 day' + g * interval '1 millisecond' FROM generate_series(1, 1000) AS g",
+        $pages ? () : "CREATE INDEX ON $table (expires_at)", 'SET client_min_messages = error',
+        "SELECT redis_migrate.add_expiry('$table', 'expires_at', condition => 'age::int > 0 -- seconds')");
+    my (undef, undef, $notice) = $node->psql('postgres', "CALL redis_migrate.sweep('$table')");
+    like($notice, qr/4 rows or partitions could not be removed, the last: 22P02: invalid input syntax for type integer: "old"/, 'a condition that fails for rows');
+    is(sql("SELECT count(*), count(*) FILTER (WHERE age = '1') FROM $table"), '102|0', 'all others go that meet it');
+    is(stats($table, 'rows_deleted, stuck_rows, failed_runs, skipped_locked, backlog_estimate'), '898|4|0|0|4', 'and are counted');
+    is(sql("SELECT string_agg(row_key || ' ' || sqlstate || ' ' || tries, ', ' ORDER BY row_tid) FROM redis_migrate.stuck_rows WHERE target = 'public.$table'"),
+        '(id)=(1) 22P02 1, (id)=(500) 22P02 1, (id)=(501) 22P02 1, (id)=(1000) 22P02 1', 'they are named');
+    my $runs = sql("SELECT count(*) FROM redis_migrate.job_runs WHERE name = 'public.$table'");
+    sql("CALL redis_migrate.sweep('$table')");
+    is(join(' ', split /\n/, stuck($table, 'tries')) . '|' . sql("SELECT count(*) FROM redis_migrate.job_runs WHERE name = 'public.$table'"), "1 1 1 1|$runs",
+        'they are left alone before their time, by sweeps that find nothing to do');
+    sql("INSERT INTO $table SELECT g, '1', clock_timestamp() - interval '2 days' FROM generate_series(2001, 2010) AS g", "CALL redis_migrate.sweep('$table')");
+    is(sql("SELECT count(*) FROM $table") . '|' . join(' ', split /\n/, stuck($table, 'tries')), '102|1 1 1 1', 'rows that expire meanwhile go');
+    later($table);
+    sql("UPDATE $table SET age = '1' WHERE id = 500", "UPDATE $table SET age = '-1' WHERE id = 501", "CALL redis_migrate.sweep('$table')");
+    is(stuck($table, q{row_key || ' ' || tries || ':' || round(extract(epoch FROM next_try - last_try) / 3600)}), "(id)=(1) 2:2\n(id)=(1000) 2:2", 'then they are tried again');
+    is(sql("SELECT count(*), count(*) FILTER (WHERE id = 500) FROM $table"), '101|0', 'one that was put right goes');
+    sql("SELECT redis_migrate.alter_expiry('$table', condition => 'CASE WHEN age ~ ''^[0-9]+\$'' THEN age::int > 0 END')",
+        "SELECT redis_migrate.resume_expiry('$table')", "CALL redis_migrate.sweep('$table')");
+    is(sql("SELECT count(*) FROM $table") . stuck($table, 'count(*) OVER ()'), '101', 'those that the condition leaves alone leave the list');
+}
+
+# --- one that fails for every row, and for rows that are locked or many
+sql(q{CREATE TABLE hopeless (id int PRIMARY KEY, divisor int NOT NULL, expires_at timestamptz NOT NULL)}, q{CREATE INDEX ON hopeless (expires_at)},
+    q{INSERT INTO hopeless SELECT g, 0, '2020-01-01' FROM generate_series(1, 30000) AS g}, q{SET client_min_messages = error},
+    q{SELECT redis_migrate.add_expiry('hopeless', 'expires_at', condition => '1 / divisor = 1')});
+my $hopeless = elapsed(sub { sql(q{CALL redis_migrate.maintain()}) });
+cmp_ok($hopeless, '<', 120, "a sweep of which no row can be judged ends, after $hopeless s");
+is(stats('hopeless', 'rows_deleted, stuck_rows, last_sqlstate, last_message'), '0|20000|54000|20000 expired rows of table public.hopeless could not be removed, and the sweep gave up', 'with its reason');
+sql(q{UPDATE hopeless SET divisor = 1}, (q{CALL redis_migrate.sweep('hopeless')}) x 2);
+is(sql(q{SELECT count(*) FROM hopeless}) . '|' . stats('hopeless', 'rows_deleted, stuck_rows'), '0|30000|0', 'and goes on when it can');
+
 # --- rows that a trigger keeps without an error, all of one time
 expired('kept', 3000);
 sql(q{UPDATE kept SET expires_at = '2020-01-01'}, q{CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'},
