@@ -44,6 +44,25 @@ const char* NameOf(AddressKind kind) {
   return "not the address of a host";
 }
 
+using Bits = std::array<uint8_t, 16>;
+
+bool HaveCommonPrefix(const Bits& a, const Bits& b, unsigned prefix) {
+  for (unsigned i = 0; i < prefix; ++i) {
+    if (((a[i / 8] ^ b[i / 8]) >> (7 - i % 8) & 1) != 0) return false;
+  }
+  return true;
+}
+
+// An IPv4 address that NAT64 has put into IPv6 as it is mapped otherwise.
+Bits WithoutNat64(const Bits& bits) {
+  static constexpr Bits kNat64 = {0, 0x64, 0xff, 0x9b};
+  if (!HaveCommonPrefix(bits, kNat64, kMappedPrefix)) return bits;
+  Bits mapped{};
+  mapped[10] = mapped[11] = 0xff;
+  std::copy(bits.begin() + 12, bits.end(), mapped.begin() + 12);
+  return mapped;
+}
+
 Bytes Trimmed(Bytes text) {
   const size_t begin = std::min(text.find_first_not_of(' '), text.size());
   return text.substr(begin, text.find_last_not_of(' ') + 1 - begin);
@@ -126,10 +145,9 @@ bool AddressRule::Allows(const SocketAddress& address, AddressKind named, bool i
   }
   const Bits bits = BitsOf(address);
   return any_ || std::any_of(networks_.begin(), networks_.end(), [&](const Network& network) {
-           for (unsigned i = 0; i < network.prefix; ++i) {
-             if (((bits[i / 8] ^ network.bits[i / 8]) >> (7 - i % 8) & 1) != 0) return false;
-           }
-           return true;
+           return HaveCommonPrefix(bits, network.bits, network.prefix) ||
+                  (network.prefix >= kMappedPrefix &&
+                   HaveCommonPrefix(WithoutNat64(bits), WithoutNat64(network.bits), network.prefix));
          });
 }
 

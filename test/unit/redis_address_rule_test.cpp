@@ -61,6 +61,18 @@ TEST(AddressRuleTest, AnOptionSaysWhere) {
     EXPECT_TRUE(rule.value().Allows(At(text), AddressKind::kPublic, false)) << text;
   for (const char* text : {"10.21.0.1", "2001:db8:8000::1", "192.0.2.8", "127.0.0.1"})
     EXPECT_FALSE(rule.value().Allows(At(text), AddressKind::kLoopback, true)) << text;
+  // NAT64 makes an IPv6 address of an IPv4 one, in the option or of the host.
+  const auto nat64 = AddressRule::Parse("10.20.0.0/16, 64:ff9b::198.51.100.0/120");
+  ASSERT_TRUE(nat64.ok());
+  for (const char* text :
+       {"64:ff9b::10.20.0.1", "198.51.100.7", "64:ff9b::198.51.100.7", "::ffff:198.51.100.7"})
+    EXPECT_TRUE(nat64.value().Allows(At(text), AddressKind::kPublic, false)) << text;
+  for (const char* text : {"64:ff9b::10.21.0.1", "198.51.101.7", "64:ff9b:1::10.20.0.1"})
+    EXPECT_FALSE(nat64.value().Allows(At(text), AddressKind::kLoopback, true)) << text;
+  const auto all_of_nat64 = AddressRule::Parse("64:ff9b::/32");
+  ASSERT_TRUE(all_of_nat64.ok());
+  EXPECT_TRUE(all_of_nat64.value().Allows(At("64:ff9b::192.0.2.1"), AddressKind::kLoopback, false));
+  EXPECT_FALSE(all_of_nat64.value().Allows(At("192.0.2.1"), AddressKind::kLoopback, false));
   const auto any = AddressRule::Parse("any");
   ASSERT_TRUE(any.ok());
   EXPECT_TRUE(any.value().Allows(At("169.254.169.254"), AddressKind::kPublic, false));
