@@ -11,7 +11,7 @@ using pg::StateFileReader;
 using pg::StateFileWriter;
 
 constexpr char kFile[] = "pg_stat/pg_redis_migrate.attempts";
-constexpr uint64 kFileKind = (UINT64CONST(0x41545433) << 32) | sizeof(Attempt);  // "ATT3"
+constexpr uint64 kFileKind = (UINT64CONST(0x41545434) << 32) | sizeof(Attempt);  // "ATT4"
 constexpr int kWriters = 64;
 
 using Slot = LockoutTable::Table::Owner;
@@ -21,8 +21,11 @@ struct Place {
   Oid database;  // 0: free
   int64 id;
   TimestampTz result_by;
+  TimestampTz waits_from;
   Slot slot;
 
+  // Whether the clock was set back after the wait for the result began.
+  bool IsAhead(TimestampTz now) const { return result_by > now && waits_from > now; }
   bool IsReady(TimestampTz now) const { return database == MyDatabaseId && result_by <= now; }
 };
 
@@ -68,7 +71,8 @@ bool PutInto(Header *queue, Attempt *attempt) {
   while (queue->places[place].database != InvalidOid) place = (place + 1) % queue->capacity;
   queue->search_from = (place + 1) % queue->capacity;
   attempt->slot = std::min<Slot>(attempt->slot, LockoutTable::kSlots - 1);
-  queue->places[place] = {attempt->database, attempt->id, attempt->result_by, attempt->slot};
+  queue->places[place] = {attempt->database, attempt->id, attempt->result_by, attempt->waits_from,
+                          attempt->slot};
   attempts(queue)[place] = *attempt;
   queue->waiting_of[attempt->slot]++;
   queue->waiting++;
@@ -142,6 +146,26 @@ class Locked {
  private:
   LWLockMode mode_;
 };
+
+// The waits of this database that began before the clock was set back begin anew, for the same time: none is
+// longer than the policy said. The caller does not hold the lock.
+void CutWaits(TimestampTz now) {
+  auto is_ahead = [&](const Place &place) { return place.database == MyDatabaseId && place.IsAhead(now); };
+  {
+    Locked lock(LW_SHARED);
+    Header *queue = header();
+    if (queue->waiting == 0 || std::none_of(queue->places, queue->places + queue->capacity, is_ahead)) return;
+  }
+  Locked lock(LW_EXCLUSIVE);
+  Header *queue = header();
+  for (int i = 0; i < queue->capacity; i++) {
+    Place &place = queue->places[i];
+    if (!is_ahead(place)) continue;
+    Attempt &attempt = attempts(queue)[i];
+    place.result_by = attempt.result_by = now + (place.result_by - place.waits_from);
+    place.waits_from = attempt.waits_from = now;
+  }
+}
 
 // `may_sleep`: leaves a registered writer asleep, which wakes up in time by itself.
 void WakeWriter(bool may_sleep) {
@@ -224,6 +248,7 @@ bool AttemptQueue::Settle(int64 token, uint64 who, const Attempt &result) {
 
 std::optional<TimestampTz> AttemptQueue::Due() {
   std::optional<TimestampTz> due;
+  CutWaits(GetCurrentTimestamp());
   Locked lock(LW_SHARED);
   Header *queue = header();
   if (queue->waiting == 0) return due;
@@ -242,7 +267,8 @@ int AttemptQueue::Copy(Attempt *to) {
   };
   Found found[kMostCopied];  // a heap, the newest on top
   int count = 0;
-  TimestampTz now = GetCurrentTimestamp();
+  TimestampTz const now = GetCurrentTimestamp();
+  CutWaits(now);
   Locked lock(LW_SHARED);
   Header *queue = header();
   if (queue->waiting == 0) return 0;

@@ -35,6 +35,7 @@ struct Attempt {
   TimestampTz at;            // when it was made, by the clock that the function was given
   TimestampTz locked_until;  // 0: not locked
   TimestampTz result_by;     // 0: the result is there; otherwise when to stop waiting for it
+  TimestampTz waits_from;    // when that wait began, in the same clock
   int64 token;               // of an attempt without a result, and whose it is
   uint64 who;
   Oid database;

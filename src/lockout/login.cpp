@@ -189,7 +189,8 @@ Answer LoginCounters::Check(int64 now, std::string_view attempt_type) {
   Attempt attempt = NewAttempt(now, attempt_type, answer.allowed ? "no result" : answer.reason);
   if (answer.allowed) {
     // The row is written when the result is there, or with this reason.
-    attempt.result_by = GetCurrentTimestamp() + pending_timeout;
+    attempt.waits_from = GetCurrentTimestamp();
+    attempt.result_by = attempt.waits_from + pending_timeout;
     attempt.token = *answer.token;
     attempt.who = Who();
   } else {

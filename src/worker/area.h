@@ -16,9 +16,10 @@ struct DatabaseEntry {
   bool prepares;  // transactions that define work have been prepared there
   bool has_due;   // whether there is something to do at `due`
   TimestampTz due;
-  uint32 changes;       // counts what sets `wanted`
-  uint32 failures;      // failed launches in a row
-  int64 not_before_ms;  // monotonic
+  TimestampTz parked_at;  // by the same clock
+  uint32 changes;         // counts what sets `wanted`
+  uint32 failures;        // failed launches in a row
+  int64 not_before_ms;    // monotonic
 };
 
 struct Area {

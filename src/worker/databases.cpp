@@ -138,7 +138,8 @@ std::vector<Oid> DatabasesInNeed(int64 *sleep_ms) {
     int64 wait = 0;
     if (!entry.wanted) {
       if (!entry.has_due) continue;
-      wait = std::max<int64>(TimestampDifferenceMilliseconds(now, entry.due), 0);
+      // After the clock was set back the scheduler looks again when something is due.
+      if (now >= entry.parked_at) wait = std::max<int64>(TimestampDifferenceMilliseconds(now, entry.due), 0);
     }
     wait = std::max(wait, entry.not_before_ms - now_ms);
     if (wait > 0) {
@@ -183,6 +184,7 @@ bool Park(Oid database, uint32 changes, std::optional<TimestampTz> due) {
   entry->wanted = false;
   entry->has_due = due.has_value();
   entry->due = due.value_or(0);
+  entry->parked_at = GetCurrentTimestamp();
   return true;
 }
 
