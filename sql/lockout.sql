@@ -475,6 +475,27 @@ COPY asked FROM STDIN;
 1
 \.
 SELECT refused('SELECT redis_migrate.rate_limit_step(1, NULL, 1, 1, 1)');
+-- Somebody else's functions of these names.
+RESET ROLE;
+CREATE SCHEMA regress_prm_other;
+GRANT USAGE ON SCHEMA regress_prm_other TO regress_prm_nobody;
+CREATE FUNCTION regress_prm_other.create_lockout(text) RETURNS boolean LANGUAGE sql VOLATILE STRICT AS 'SELECT random() > 2';
+CREATE PROCEDURE regress_prm_other.write_login_attempts() LANGUAGE plpgsql AS 'BEGIN END';
+REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA regress_prm_other FROM PUBLIC;
+SET ROLE regress_prm_nobody;
+SELECT refused($$SELECT regress_prm_other.create_lockout('api')$$);
+SELECT refused($$SELECT redis_migrate.create_lockout('api')$$);
+SELECT refused($$SELECT 1 WHERE 1 = (SELECT count(*) FROM regress_prm_other.create_lockout('api'))$$);
+CREATE FUNCTION pg_temp.theirs() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN regress_prm_other.create_lockout('api'); END $$;
+SELECT refused('SELECT pg_temp.theirs()');
+CALL regress_prm_other.write_login_attempts();
+CALL redis_migrate.write_login_attempts();
+RESET ROLE;
+DROP FUNCTION pg_temp.theirs();
+SET client_min_messages = warning;
+DROP SCHEMA regress_prm_other CASCADE;
+RESET client_min_messages;
+SET ROLE regress_prm_nobody;
 DO $$ BEGIN PERFORM set_config('prm.hints', (SELECT string_agg(DISTINCT hint_of(call), ' ') FROM denied), false); END $$;
 RESET ROLE;
 DO $$ BEGIN EXECUTE replace(current_setting('prm.hints'), 'the role that needs it.', 'regress_prm_nobody;'); END $$;

@@ -28,9 +28,49 @@ const GrantedFunction *FunctionIn(const char *message) {
   return nullptr;
 }
 
-// Rethrows the caught error. Adds a hint if the error is about one of the functions and has none yet.
-// `context` is where the statement allocates.
-[[noreturn]] void RaiseAgain(MemoryContext context) {
+// The functions of a name that the current role may not execute.
+struct Denied {
+  bool any = false;
+  bool others = false;  // not only ours
+
+  void Look(Oid function, const char *name) {
+    const char *its_name = get_func_name(function);
+    if (its_name == nullptr || strcmp(its_name, name) != 0) return;
+    if (DatumGetBool(DirectFunctionCall3(has_function_privilege_id_id, ObjectIdGetDatum(GetUserId()),
+                                         ObjectIdGetDatum(function), CStringGetTextDatum("EXECUTE"))))
+      return;
+    any = true;
+    const char *schema = get_namespace_name(get_func_namespace(function));
+    if (schema == nullptr || strcmp(schema, "redis_migrate") != 0) others = true;
+  }
+};
+
+// Whether the function of that name that `statement`, a PlannedStmt or an expression, was refused is ours. A
+// message has a name without its schema, so other schemas' functions are ruled out by their rights. PL/pgSQL
+// may have evaluated an expression of its own: then all functions of that name count.
+bool IsOurs(const Node *statement, const char *name) {
+  constexpr char kFunction[] = "funcid ";
+  Denied denied;
+  if (statement != nullptr)
+    for (const char *at = nodeToString(statement); (at = strstr(at, kFunction)) != nullptr;)
+      denied.Look(strtoul(at += strlen(kFunction), nullptr, 10), name);
+  if (!denied.any) {
+    Relation procedures = table_open(ProcedureRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_proc_proname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
+    SysScanDesc scan = systable_beginscan(procedures, ProcedureNameArgsNspIndexId, true, nullptr, 1, &key);
+    for (HeapTuple row; HeapTupleIsValid(row = systable_getnext(scan));)
+      denied.Look(reinterpret_cast<Form_pg_proc>(GETSTRUCT(row))->oid, name);
+    systable_endscan(scan);
+    table_close(procedures, AccessShareLock);
+  }
+  return denied.any && !denied.others;
+}
+
+// Rethrows the caught error. Adds a hint if `statement` was refused one of the functions and the error has no
+// hint yet. The refusal leaves the transaction in order: catalogs can be read. `context` is where the
+// statement allocates.
+[[noreturn]] void RaiseAgain(MemoryContext context, const Node *statement) {
   if (geterrcode() != ERRCODE_INSUFFICIENT_PRIVILEGE) PG_RE_THROW();
   MemoryContextSwitchTo(context);
   ErrorData *error = CopyErrorData();
@@ -41,10 +81,11 @@ const GrantedFunction *FunctionIn(const char *message) {
   const bool is_procedure = is_denied("permission denied for procedure %s");
   const GrantedFunction *function =
       is_procedure || is_denied("permission denied for function %s") ? FunctionIn(error->message) : nullptr;
-  if (function == nullptr) PG_RE_THROW();
+  if (function == nullptr || !IsTransactionState()) PG_RE_THROW();
   FlushErrorState();
-  error->hint = psprintf("GRANT EXECUTE ON %s %s TO the role that needs it.",
-                         is_procedure ? "PROCEDURE" : "FUNCTION", function->signatures);
+  if (IsOurs(statement, function->name))
+    error->hint = psprintf("GRANT EXECUTE ON %s %s TO the role that needs it.",
+                           is_procedure ? "PROCEDURE" : "FUNCTION", function->signatures);
   ReThrowError(error);
 }
 
@@ -58,7 +99,7 @@ void Start(QueryDesc *query, int flags) {
       standard_ExecutorStart(query, flags);
   }
   PG_CATCH();
-  { RaiseAgain(context); }
+  { RaiseAgain(context, reinterpret_cast<const Node *>(query->plannedstmt)); }
   PG_END_TRY();
 }
 
@@ -73,7 +114,7 @@ void Run(PRM_EXECUTOR_RUN_PARAMETERS) {
       standard_ExecutorRun(PRM_EXECUTOR_RUN_ARGUMENTS);
   }
   PG_CATCH();
-  { RaiseAgain(context); }
+  { RaiseAgain(context, reinterpret_cast<const Node *>(query->plannedstmt)); }
   PG_END_TRY();
 }
 
@@ -89,7 +130,13 @@ void Utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtili
                                                                        environment, dest, completion);
   }
   PG_CATCH();
-  { RaiseAgain(context); }
+  {
+    const Node *statement = pstmt->utilityStmt;
+    RaiseAgain(context,
+               IsA(statement, CallStmt)
+                   ? reinterpret_cast<const Node *>(reinterpret_cast<const CallStmt *>(statement)->funcexpr)
+                   : nullptr);
+  }
   PG_END_TRY();
 }
 
