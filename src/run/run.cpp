@@ -4,6 +4,7 @@
 #include "ledger/ledger_settling.h"
 #include "mapping/family_state.h"
 #include "mapping/ledger_mark.h"
+#include "mapping/named_errors.h"
 #include "parts/worker_count.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -190,11 +191,10 @@ void Run::PruneMappings() {
           refused.push_back(mapping);
         else if (IsFaultOfRows(*mapping, error))
           RefusePrune(*mapping, error);
-        else if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer)
-          throw;
         else
-          throw Failure(error.sqlstate(), "mapping \"" + mapping->name + "\": " + error.what(),
-                        TextOf(error.data()->detail), TextOf(error.data()->hint));
+          NamingMapping(*mapping, [] { throw; });
+      } catch (const Failure &) {
+        NamingMapping(*mapping, [] { throw; });
       }
     }
     waiting = std::move(refused);

@@ -1,6 +1,7 @@
 #include "store/prepared_mapping.h"
 
 #include "mapping/expiry_columns.h"
+#include "mapping/named_errors.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -36,7 +37,8 @@ MappingState::~MappingState() = default;
 
 PreparedMapping &MappingState::Prepare() {
   if (prepared != nullptr && !prepared->IsCurrent()) prepared.reset();
-  if (prepared == nullptr) prepared = std::make_unique<PreparedMapping>(*this);
+  if (prepared == nullptr)
+    NamingMapping(*mapping, [&] { prepared = std::make_unique<PreparedMapping>(*this); });
   prepared->writer.set_expects_new_rows(expects_new_rows);
   prepared->writer.set_inserts_in_bulk(inserts_in_bulk);
   return *prepared;

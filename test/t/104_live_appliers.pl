@@ -242,11 +242,22 @@ is(rows(q{SELECT string_agg(id || ' ' || name, ' ' ORDER BY name) FROM owners}),
 is(rows('SELECT id || $$ $$ || owner FROM pets'), "$pet $late", 'and the pet has its owner');
 is(rows('SELECT count(*) FROM redis_migrate.reject'), '0', 'nothing was rejected');
 
+# What a mapping lacks ends the run, which names the mapping.
+rows('ALTER TABLE pets RENAME COLUMN owner TO keeper');
+my ($cat) = ids_of(1, 3, 1, 'cat', 'p');
+$redis->cli('SET', "p:$cat", $late);
+wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
+is(job($node, 'live', 'sqlstate, message'), '42703|mapping "pets": column "owner" of relation public.pets does not exist', 'a column that is gone');
+is(rows('SELECT message FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1'), 'mapping "pets": column "owner" of relation public.pets does not exist', 'also in what the run leaves');
+rows('ALTER TABLE pets RENAME COLUMN keeper TO owner');
+start(3);
+is(wait_for($node) . rows("SELECT owner FROM pets WHERE id = '$cat'"), $late, 'it goes on when it is back');
+
 # An error of one is that of the run.
 rows('DROP TABLE pets');
 $redis->cli('SET', 'p:' . (ids_of(2, 3, 1, 'dog', 'p'))[0], $late);
 wait_until('the run fails', sub { job($node, 'live', 'state') eq 'failed' });
-like(job($node, 'live', 'message'), qr/pets/, 'with the error of one of them');
+like(job($node, 'live', 'message'), qr/mapping "pets"/, 'with the error of one of them');
 is(rows(q{SELECT count(*) FROM redis_migrate.workers WHERE migration = 'live' AND kind = 'live applier'}), '0', 'all end');
 is(rows('SELECT count(*) FROM redis_migrate.runs WHERE NOT balanced'), '0', 'the sums agree');
 
