@@ -79,24 +79,6 @@ void Sweep::RequireFaultOfRows(const pg::PgError &error, const std::vector<RowVe
   of_rows_.insert(sqlstate);
 }
 
-namespace {
-
-// The SQLSTATE with which the condition fails for rows, 0 if it does not.
-int FailureOfCondition(const std::vector<ItemPointerData> &tids, const Statements &statements,
-                       const Cutoff &cutoff) {
-  try {
-    pg::InRolledBackSubtransaction([&] {
-      Spi::Execute(statements.FindNamed(), {cutoff.param(), SqlParam::TidArray(tids)});
-    });
-  } catch (const pg::PgError &error) {
-    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
-    return error.sqlstate();
-  }
-  return 0;
-}
-
-}  // namespace
-
 // Runs statements that evaluate the condition for many rows, in a subtransaction. False if it fails for one
 // of them: the next batches are divided. Errors: those of the server, and of a condition that fails without
 // rows.

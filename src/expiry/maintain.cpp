@@ -7,6 +7,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/memory.h"
+#include "pg/transaction.h"
 #include "pg/wait.h"
 
 namespace prm::expiry {
@@ -28,6 +29,88 @@ const char *OrderText(Order order) {
                                   : "";
 }
 
+// Counts the expired rows of a table whose condition fails for some of them: pages are halved until the rows
+// of one can be looked at one by one.
+class DividedCount {
+ public:
+  DividedCount(const Statements &statements, const Cutoff &cutoff)
+      : statements_(statements), cutoff_(cutoff) {}
+
+  int64 Pages(int64 begin, int64 end) {
+    int64 count = 0;
+    try {
+      pg::InSubtransaction([&] {
+        count =
+            Spi::Execute(statements_.CountInPages(), {cutoff_.param(), TidOf(begin), TidOf(end)})[0].Int8(0);
+      });
+      return count;
+    } catch (const pg::PgError &error) {
+      if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+      last_ = {error.sqlstate(), error.what()};
+    }
+    if (end - begin == 1) return Rows(begin);
+    int64 const middle = begin + (end - begin) / 2;
+    count = Pages(begin, middle);
+    return count + Pages(middle, end);
+  }
+
+  int64 failed() const { return failed_; }
+  const pg::Problem &last() const { return last_; }
+
+ private:
+  int64 Rows(int64 page) {
+    auto const rows = Spi::Execute(
+        statements_.ByTime().FindInPages(),
+        {cutoff_.param(), TidOf(page), TidOf(page + 1), SqlParam::TidArray({}), SqlParam::Int4(kMostRows)});
+    int64 count = 0;
+    for (uint64 i = 0; i < rows.size(); ++i) {
+      try {
+        pg::InSubtransaction([&] {
+          ItemPointerData const tid = *reinterpret_cast<ItemPointer>(DatumGetPointer(rows[i].Value(0)));
+          count += static_cast<int64>(
+              Spi::Execute(statements_.FindNamed(), {cutoff_.param(), SqlParam::TidArray({tid})}).size());
+        });
+      } catch (const pg::PgError &error) {
+        if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer || ++failed_ > StuckRows::kMost) throw;
+        last_ = {error.sqlstate(), error.what()};
+      }
+    }
+    return count;
+  }
+
+  const Statements &statements_;
+  const Cutoff &cutoff_;
+  int64 failed_ = 0;
+  pg::Problem last_;
+};
+
+// (all, expired) of one table.
+std::pair<int64, int64> CountRows(const std::string &table, Oid oid, const Statements &statements,
+                                  const Cutoff &cutoff) {
+  std::pair<int64, int64> counts;
+  auto count = [&](const std::string &statement) {
+    auto rows = Spi::Execute(statement, {cutoff.param()});
+    counts = {rows[0].Int8(0), rows[0].Int8(1)};
+  };
+  try {
+    pg::InSubtransaction([&] { count(statements.Count()); });
+    return counts;
+  } catch (const pg::PgError &error) {
+    if (!statements.has_condition() || pg::FaultOf(error.sqlstate()) == pg::Fault::kServer ||
+        FailureOfCondition({}, statements, cutoff) != 0)
+      throw;
+  }
+  count(statements.ByTime().Count());
+  DividedCount divided(statements, cutoff);
+  counts.second = divided.Pages(0, std::max<int64>(Pages(oid), 1));
+  if (divided.failed() > 0)
+    pg::Report(NOTICE,
+               "the condition fails for " + std::to_string(divided.failed()) + " rows of " + table +
+                   ", which would stay",
+               "The last: " + divided.last().SqlState() + ": " + divided.last().message + ".");
+  return counts;
+}
+
 // (before, expired) over all tables of a policy, in one snapshot each.
 std::pair<int64, int64> CountRows(int64 job_id) {
   Policy policy;
@@ -39,9 +122,10 @@ std::pair<int64, int64> CountRows(int64 job_id) {
   Cutoff const cutoff(policy, target.kind, GetCurrentTimestamp());
   std::pair<int64, int64> counts;
   for (const auto &leaf : FindLeaves(target.relation).tables) {
-    auto rows = Spi::Execute(Statements(policy, target.kind, leaf.first).Count(), {cutoff.param()});
-    counts.first += rows[0].Int8(0);
-    counts.second += rows[0].Int8(1);
+    auto const [before, expired] =
+        CountRows(leaf.first, leaf.second, Statements(policy, target.kind, leaf.first), cutoff);
+    counts.first += before;
+    counts.second += expired;
   }
   return counts;
 }

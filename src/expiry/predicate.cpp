@@ -230,6 +230,10 @@ std::string Statements::Count() const {
   return "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE " + Expired() + ") FROM " + table_;
 }
 
+std::string Statements::CountInPages() const {
+  return "SELECT pg_catalog.count(*) FROM " + table_ + " WHERE " + kPages + " AND " + Expired();
+}
+
 std::string Statements::Range() const {
   return "SELECT pg_catalog.min(" + column_ + ")::pg_catalog.int8, pg_catalog.max(" + column_ +
          ")::pg_catalog.int8, pg_catalog.count(" + column_ + ") FROM " + table_ +
@@ -252,6 +256,19 @@ pg::UsedObjects UsedByTexts(const Policy &policy, ColumnKind kind) {
 void CheckCode(const Policy &policy, ColumnKind kind) {
   pg::CheckCode(policy.accepted, UsedByTexts(policy, kind), GetUserId(),
                 "the expiry policy of " + policy.name, ConfirmCall(JobKind::kExpiry, policy.name));
+}
+
+int FailureOfCondition(const std::vector<ItemPointerData> &tids, const Statements &statements,
+                       const Cutoff &cutoff) {
+  try {
+    pg::InRolledBackSubtransaction([&] {
+      pg::Spi::Execute(statements.FindNamed(), {cutoff.param(), pg::SqlParam::TidArray(tids)});
+    });
+  } catch (const pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
+    return error.sqlstate();
+  }
+  return 0;
 }
 
 namespace {

@@ -62,6 +62,8 @@ class Statements {
   // (all, expired) in a sample of $2 percent of the pages; the same in the whole table without $2.
   std::string Sample() const;
   std::string Count() const;
+  // The number of rows that have expired within pages, $2 and $3 as above.
+  std::string CountInPages() const;
   // (lowest value, highest value, values) of an integer column in a sample; $1 is the percentage of the
   // pages.
   std::string Range() const;
@@ -90,6 +92,11 @@ class Statements {
 pg::UsedObjects UsedByTexts(const Policy &policy, ColumnKind kind);
 // Errors: 55000 (UnconfirmedRelation) for code of roles that the owner has to confirm; those of the analysis.
 void CheckCode(const Policy &policy, ColumnKind kind);
+
+// The SQLSTATE with which the condition fails for some rows, or without any; 0: it does not. Needs SPI.
+// Errors: those of the server.
+int FailureOfCondition(const std::vector<ItemPointerData> &tids, const Statements &statements,
+                       const Cutoff &cutoff);
 
 // How many expired rows statements have met since the last call, whether or not they could lock them.
 int64 TakeExpiredRowsMet();

@@ -137,7 +137,10 @@ for my $pages (0, 1)
             clock_timestamp() - interval '1 day' + g * interval '1 millisecond' FROM generate_series(1, 1000) AS g",
         $pages ? () : "CREATE INDEX ON $table (expires_at)", 'SET client_min_messages = error',
         "SELECT redis_migrate.add_expiry('$table', 'expires_at', condition => 'age::int > 0 -- seconds')");
-    my (undef, undef, $notice) = $node->psql('postgres', "CALL redis_migrate.sweep('$table')");
+    my (undef, $preview, $notice) = $node->psql('postgres', "SELECT * FROM redis_migrate.sweep_preview('$table')");
+    is($preview, '1000|898|102', 'a preview counts the others');
+    like($notice, qr/NOTICE:  the condition fails for 4 rows of public.$table, which would stay\nDETAIL:  The last: 22P02: invalid input syntax/, 'and tells of them');
+    (undef, undef, $notice) = $node->psql('postgres', "CALL redis_migrate.sweep('$table')");
     like($notice, qr/4 rows or partitions could not be removed, the last: 22P02: invalid input syntax for type integer: "old"/, 'a condition that fails for rows');
     is(sql("SELECT count(*), count(*) FILTER (WHERE age = '1') FROM $table"), '102|0', 'all others go that meet it');
     is(stats($table, 'rows_deleted, stuck_rows, failed_runs, skipped_locked, backlog_estimate'), '898|4|0|0|4', 'and are counted');
