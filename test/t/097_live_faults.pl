@@ -1,5 +1,6 @@
 # Live sync against what happens to servers: buffers that overrun, keys that are prolonged just before they expire, a
-# flush in the middle of the snapshot, a database that is slow or ends; what readers see meanwhile.
+# flush in the middle of the snapshot, a database that is slow or ends; what readers see meanwhile. A table is locked for
+# PRM_LIVE_LOCK_SECONDS, 3 if it is not set.
 
 use strict;
 use warnings;
@@ -142,18 +143,20 @@ is(runs() - $before, 1, 'costs another snapshot');
 $redis->cli('CONFIG', 'SET', 'client-output-buffer-limit', 'replica 256mb 64mb 60');
 
 # A lock that the batches wait for: the link goes on.
+my $locked_seconds = $ENV{PRM_LIVE_LOCK_SECONDS} // 3;
 $redis->cli('CONFIG', 'SET', 'repl-backlog-size', '16mb');
 $before = runs();
 my $reconnects = live($node, 'reconnects');
 my $lock = start_sql($node, 'BEGIN; LOCK TABLE strings IN SHARE ROW EXCLUSIVE MODE; SELECT pg_sleep(3600);', name => 'lock');
 wait_until('the table is locked', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' AND granted}) ne '0' });
 my $load = start_load($redis, KEYS);
-wait_until('it lags', sub { live($node, 'coalesce(lag_seconds, 0) > 3') eq 't' });
+sleep $locked_seconds - 3;
+wait_until('it lags', sub { live($node, "coalesce(lag_seconds, 0) > $locked_seconds") eq 't' });
 is(live($node, 'state'), 'streaming', 'the state while a table is locked');
 $load->finish;
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lock'});
 $lock->finish;
-is(wait_for($node) . differences($node, $redis), '', 'a table that was locked for seconds');
+is(wait_for($node) . differences($node, $redis), '', "a table that was locked for $locked_seconds seconds");
 is(runs() - $before . live($node, 'reconnects'), "0$reconnects", 'costs nothing');
 
 # Live sync names the command that the server refuses and tries it again, until it is permitted.
