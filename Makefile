@@ -15,6 +15,9 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 PKG_CONFIG ?= pkg-config
 LIBRARIES = hiredis libcares libssl libcrypto
 
+# What debuggers are told. PRM_DEBUG=-g1, line numbers alone, makes the same code in three quarters of the time.
+PRM_DEBUG = -g
+
 # These stand behind PGXS's CXXFLAGS and CPPFLAGS, which bring the optimization and the hardening that PostgreSQL was
 # built with, or those of the command line. PostgreSQL's headers are not ours to warn about: -isystem. Symbols are
 # hidden and the version script names the few that PostgreSQL must find.
@@ -44,7 +47,7 @@ endif
 PRM_INCLUDES = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server)
 
 %.o: %.cpp
-	$(CXX) $(CXXFLAGS) $(PRM_CXXFLAGS) $(PRM_INCLUDES) $(CPPFLAGS) -g -MMD -MP -c -o $@ $<
+	$(CXX) $(CXXFLAGS) $(PRM_CXXFLAGS) $(PRM_INCLUDES) $(CPPFLAGS) $(PRM_DEBUG) -MMD -MP -c -o $@ $<
 
 src/module.o: PRM_CXXFLAGS += -DPRM_VERSION='"$(EXTVERSION)"'
 src/module.o: pg_redis_migrate.control

@@ -70,7 +70,7 @@ limited() {
 
 # build_extension: builds the extension and installs it into the PostgreSQL of $PG_CONFIG.
 build_extension() {
-  limited 1200 make -j2 PRM_WERROR=1 && limited 60 "${as_root[@]}" make install PG_CONFIG="$PG_CONFIG"
+  limited 1200 make -j2 PRM_WERROR=1 PRM_DEBUG=-g1 && limited 60 "${as_root[@]}" make install PG_CONFIG="$PG_CONFIG"
 }
 
 # start_postgres NAME [SETTING...]: starts a cluster of its own, reachable through a socket in its directory only, and
