@@ -205,6 +205,16 @@ SELECT redis_migrate.add_rate_limit_allow('address', '10.0.0.0/8'), redis_migrat
        redis_migrate.set_rate_limit_override('address', '203.0.113.5', 11), redis_migrate.add_rate_limit_deny('address', '2001:db8:bad::/48');
 SELECT a, reason, quota FROM unnest('{10.1.2.3,10.9.1.1,198.51.100.200,::ffff:198.51.100.200,64:ff9b::198.51.100.200,64:ff9b::203.0.113.5,203.0.113.4,203.0.113.5,2001:db8:bad:1::1}'::text[]) AS a,
     redis_migrate.rate_limit('address', a, 0);
+-- A single host of IPv6, though it counts with its network.
+SELECT redis_migrate.add_rate_limit_deny('address', '2001:db8:7::5');
+SELECT a, reason FROM unnest('{2001:db8:7::5,2001:db8:7::6,2001:db8:7::/64}'::text[]) AS a, redis_migrate.rate_limit('address', a, 0);
+SELECT reason FROM redis_migrate.rate_limit('address', inet '2001:db8:7::5', 0);
+-- A network is the same however it is written.
+SELECT redis_migrate.add_rate_limit_deny('address', a) FROM unnest('{192.0.2.77/28,::ffff:192.0.2.64/124,64:ff9b::192.0.2.64/124,192.0.2.64/28}'::inet[]) AS a;
+SELECT network FROM redis_migrate.rate_limit_exception WHERE kind = 'deny' AND host(network) LIKE '%192.0.2.%';
+SELECT reason FROM redis_migrate.rate_limit('address', '64:ff9b::192.0.2.70', 0);
+SELECT redis_migrate.drop_rate_limit_deny('address', '::ffff:192.0.2.70/124'), redis_migrate.drop_rate_limit_deny('address', '192.0.2.64/28');
+SELECT reason FROM redis_migrate.rate_limit('address', '192.0.2.70', 0);
 
 \echo == shadow
 SELECT redis_migrate.create_rate_limit('shadow', 1, '1 hour', shadow => true);

@@ -57,8 +57,7 @@ void Settle(Pending *pending, bool allowed, Reason reason) {
 void AskLists(Pending *pending) {
   const Request &request = *pending->request;
   const Policy &policy = *request.policy;
-  const pg::Network *address = request.key.is_address ? &request.key.address : nullptr;
-  const KeyRule *rule = policy.RuleFor(request.key.text, address);
+  const KeyRule *rule = policy.RuleFor(request.key.text, request.key.listed());
   if (rule == nullptr) return;
   if (rule->limit) pending->limit = &*rule->limit;
   if (rule->allow) return Settle(pending, true, Reason::kAllowlisted);
@@ -275,7 +274,7 @@ Key TextKey(const Policy &policy, Bytes text) {
 Key AddressKey(const Policy &policy, const inet *address) {
   Key key;
   key.is_address = true;
-  key.address = pg::NetworkOf(address);
+  key.host = key.address = pg::NetworkOf(address);
   key.address.Fold(key.address.family == 4 ? 32 : policy.ipv6_prefix);
   return key;
 }

@@ -31,6 +31,9 @@ struct Key {
   Bytes text;
   pg::Network address;
   bool is_address = false;
+  pg::Network host = {};  // the address as it was given, for the lists
+
+  const pg::Network *listed() const { return is_address ? &host : nullptr; }
 };
 
 struct Request {

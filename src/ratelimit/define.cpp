@@ -1,6 +1,7 @@
 // The SQL functions that define policies and their exceptions for single keys. Triggers on the two tables
 // notify every session of a change (policy.cpp).
 #include "core/rate_text.h"
+#include "pg/address.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -226,9 +227,38 @@ Subject SubjectOf(FunctionCallInfo fcinfo, bool address, int64 policy_id) {
   return subject;
 }
 
+// The networks that are the same: an IPv4 network may stand inside IPv6 in two ways.
+SqlParam SpellingsOf(const SqlParam &network) {
+  if (network.null) return SqlParam::TextArray({});
+  const pg::Network one = pg::NetworkOf(pg::Call([&] { return DatumGetInetPP(network.value); }));
+  const bool ipv4 = one.family == 4;
+  char buffer[80];
+  const char *printed = pg::Call([&] {
+    return pg_inet_net_ntop(ipv4 ? PGSQL_AF_INET : PGSQL_AF_INET6, one.bytes, one.max_bits(), buffer,
+                            sizeof buffer);
+  });
+  if (printed == nullptr) return SqlParam::TextArray({});
+  const std::string address = printed, bits = "/" + std::to_string(one.bits);
+  if (!ipv4) return SqlParam::TextArray({address + bits});
+  const std::string inside = "/" + std::to_string(96 + one.bits);
+  return SqlParam::TextArray({address + bits, "::ffff:" + address + inside, "64:ff9b::" + address + inside});
+}
+
+// Drops the exceptions of a policy for one key, and returns how many there were. Runs as the extension's
+// owner.
+uint64 DropExceptions(int64 policy_id, const char *kind, const Subject &subject) {
+  return Spi::Execute(
+             R"sql(DELETE FROM redis_migrate.rate_limit_exception
+                            WHERE policy_id = $1 AND kind = $2
+                                AND (key = $3 OR network(network) = ANY ($4::inet[])))sql",
+             {SqlParam::Int8(policy_id), SqlParam::Text(kind), subject.key, SpellingsOf(subject.network)})
+      .processed();
+}
+
 // Adds or replaces the exception of a policy for one key. Runs in SPI, as the extension's owner.
 void PutException(int64 policy_id, const char *kind, const Subject &subject, const Definition &definition,
                   SqlParam expires_at) {
+  DropExceptions(policy_id, kind, subject);
   Spi::Execute(
       R"sql(INSERT INTO redis_migrate.rate_limit_exception AS e
                 (policy_id, kind, key, network, quota, period, burst, expires_at)
@@ -275,13 +305,7 @@ bool DropException(FunctionCallInfo fcinfo, const char *kind, bool address) {
   pg::AsExtensionOwner as_owner;
   Spi spi;
   const Owned policy = LockPolicy(name, user);
-  const Subject subject = SubjectOf(fcinfo, address, policy.id);
-  return Spi::Execute(
-             R"sql(DELETE FROM redis_migrate.rate_limit_exception
-                   WHERE policy_id = $1 AND kind = $2 AND key IS NOT DISTINCT FROM $3
-                       AND network IS NOT DISTINCT FROM $4)sql",
-             {SqlParam::Int8(policy.id), SqlParam::Text(kind), subject.key, subject.network})
-             .processed() > 0;
+  return DropExceptions(policy.id, kind, SubjectOf(fcinfo, address, policy.id)) > 0;
 }
 
 }  // namespace

@@ -87,8 +87,7 @@ PRM_FUNCTION(import_rate_limit) {
   const Policy &policy = *request.policy;
   const std::string key = pg::TextArgument(fcinfo, 1, "key");
   request.key = TextKey(policy, key);
-  const KeyRule *rule =
-      policy.RuleFor(request.key.text, request.key.is_address ? &request.key.address : nullptr);
+  const KeyRule *rule = policy.RuleFor(request.key.text, request.key.listed());
   const RateLimit &limit = rule != nullptr && rule->limit ? *rule->limit : policy.limit;
   const auto used = OptionalInt8Argument(fcinfo, 2), reset_at = OptionalInt8Argument(fcinfo, 3);
   const RateState state = StateOf(policy, limit, used, reset_at, OptionalInt8Argument(fcinfo, 4),
