@@ -53,7 +53,7 @@ bool IsOurs(const Node *statement, const char *name) {
   Denied denied;
   if (statement != nullptr)
     for (const char *at = nodeToString(statement); (at = strstr(at, kFunction)) != nullptr;)
-      denied.Look(strtoul(at += strlen(kFunction), nullptr, 10), name);
+      denied.Look(static_cast<Oid>(strtoul(at += strlen(kFunction), nullptr, 10)), name);
   if (!denied.any) {
     Relation procedures = table_open(ProcedureRelationId, AccessShareLock);
     ScanKeyData key;
