@@ -4,6 +4,7 @@
 #include "pg/arguments.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
+#include "pg/own_write.h"
 #include "pg/transaction.h"
 #include "undo/journal_reader.h"
 #include "undo/target_undo.h"
@@ -307,6 +308,8 @@ PRM_FUNCTION(undo_run) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.undo_run commits after each batch");
   if (PG_ARGISNULL(0)) throw pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "run_id must not be NULL");
   pg::Spi spi(true);
+  // The fence that a cutback leaves is for others. To a reverse feed it is a change of the tables.
+  pg::OwnWrite const own_write(pg::OwnWrite::Of::kSweep);
   RunToUndo run;
   run.id = PG_GETARG_INT64(0);
   run.dry_run = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
