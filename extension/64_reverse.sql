@@ -45,7 +45,7 @@ CREATE TABLE redis_migrate.reverse_mapping (
     last_sent_at    timestamptz
 );
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern';
+    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files, and the triggers; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,

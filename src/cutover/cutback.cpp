@@ -51,6 +51,7 @@ class Cutback {
   bool HasNewDeletions() const;
   std::string FindUnfed() const;
   std::string ListUnnoted() const;
+  void RequireTriggers() const;
   void CheckRejects() const;
   void CheckSharers() const;
   void Check();
@@ -235,6 +236,7 @@ void Cutback::Check() {
                     "mapping with the reverse query. Redis may lack what was changed in others.",
                     "Change the rows of that table whose keys Redis lacks something of, and wait until the "
                     "reverse feed has written them; then discard_changes => true.");
+    RequireTriggers();
     return CheckRejects();
   }
   std::string detail = "Redis has nothing of what was changed here since the cutover.";
@@ -287,22 +289,23 @@ void Cutback::Fence() {
   Spi::Commit();
 }
 
+// Somebody may have disabled or dropped them.
+void Cutback::RequireTriggers() const {
+  for (int64 const mapping : FindNoted(migration_, patterns_))
+    if (std::string const table = Outbox(mapping).FindUnwatched(); !table.empty())
+      throw Failure(
+          ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, NotNoted(table),
+          "Somebody has disabled or dropped the triggers of the reverse feed, or has enabled them for "
+          "some sessions only. Redis may lack what was changed meanwhile.",
+          "SELECT redis_migrate.start_reverse(" + Arguments() +
+              ") makes them anew and writes all rows; or discard_changes => true.");
+}
+
 // The feed checks this once a second, so it may have missed a truncation.
 void Cutback::NotePartitions() const {
-  std::vector<int64> fed;
-  {
-    pg::AsExtensionOwner as_owner;
-    auto const rows = Spi::Execute(
-        R"sql(SELECT mapping_id
-              FROM redis_migrate.reverse_mapping
-              JOIN redis_migrate.mapping AS m USING (mapping_id)
-              WHERE m.migration = $1 AND m.pattern = ANY ($2)
-              ORDER BY mapping_id)sql",
-        {SqlParam::Text(migration_.name), SqlParam::TextArray(patterns_)});
-    for (uint64 i = 0; i < rows.size(); ++i) fed.push_back(rows[i].Int8(0));
-  }
+  RequireTriggers();
   LockFeed(migration_.name);
-  for (int64 const mapping : fed) Outbox(mapping).NotePartitions();
+  for (int64 const mapping : FindNoted(migration_, patterns_)) Outbox(mapping).NotePartitions();
 }
 
 // Whether everything that was noted has been written. Errors: 55000 if something never will be.

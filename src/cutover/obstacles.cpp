@@ -147,4 +147,18 @@ std::vector<std::string> FindUnnoted(const Migration &migration, const std::vect
   return unnoted;
 }
 
+std::vector<int64> FindNoted(const Migration &migration, const std::vector<std::string> &patterns) {
+  std::vector<int64> noted;
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT mapping_id
+            FROM redis_migrate.reverse_mapping
+            JOIN redis_migrate.mapping AS m USING (mapping_id)
+            WHERE m.migration = $1 AND m.pattern = ANY ($2)
+            ORDER BY mapping_id)sql",
+      {SqlParam::Text(migration.name), SqlParam::TextArray(patterns)});
+  for (uint64 i = 0; i < rows.size(); ++i) noted.push_back(rows[i].Int8(0));
+  return noted;
+}
+
 }  // namespace prm

@@ -30,4 +30,7 @@ std::string FindCounters(const Migration &migration, const std::vector<std::stri
 std::vector<std::string> FindUnnoted(const Migration &migration, const std::vector<std::string> &patterns,
                                      const std::map<std::string, std::vector<Oid>> &watched);
 
+// The numbers of the mappings of the families whose changes are noted, ascending. Needs SPI.
+std::vector<int64> FindNoted(const Migration &migration, const std::vector<std::string> &patterns);
+
 }  // namespace prm

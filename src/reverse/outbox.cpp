@@ -81,7 +81,17 @@ std::map<std::string, bool> TargetsToRemoveFrom(const std::vector<Mapping> &mapp
 }
 
 void Install(const ReverseMapping &reverse) {
-  bool const is_new = !InstalledOn(reverse.mapping.id);
+  Outbox const outbox(reverse.mapping.id);
+  std::optional<std::string> const before = InstalledOn(reverse.mapping.id);
+  const char *gap = nullptr;
+  if (!before) {
+    gap = "nothing was noted since the cutover";
+  } else if (*before != reverse.target.name) {
+    gap = "the target is another table";
+  } else {
+    outbox.NotePartitions();
+    if (!outbox.FindUnwatched().empty()) gap = "somebody has disabled or dropped triggers";
+  }
   std::string arguments = QuoteLiteral(std::to_string(reverse.mapping.id));
   for (const KeyColumn &name : reverse.names) arguments += ", " + QuoteLiteral(name.column.name);
   int64 const id = reverse.mapping.id;
@@ -101,10 +111,9 @@ void Install(const ReverseMapping &reverse) {
                 SET target_relation = excluded.target_relation, expires_column = excluded.expires_column)sql",
       {SqlParam::Int8(reverse.mapping.id), SqlParam::Text(reverse.mapping.migration),
        SqlParam::OidOf(reverse.target.oid), SqlParam::OptionalText(reverse.expires_column)});
-  Outbox(reverse.mapping.id).NotePartitions();
+  outbox.TakePartitions();  // those that were made just now have missed nothing
   std::string const state = FamilyState(reverse.mapping.migration, reverse.mapping.pattern);
-  if (is_new && state != "redis" && state != "cutting")
-    Outbox(reverse.mapping.id).NoteGap("nothing was noted since the cutover");
+  if (gap != nullptr && state != "redis" && state != "cutting") outbox.NoteGap(gap);
 }
 
 void Remove(const Mapping &mapping) {
@@ -311,24 +320,54 @@ void Outbox::NoteGap(const char *reason) const {
                    {SqlParam::Int8(mapping_id_), SqlParam::Text(reason)});
 }
 
+// Whether they were others when they were looked at last.
+bool Outbox::TakePartitions() const {
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::ExecuteKept(
+      R"sql(WITH now AS (SELECT m.partitions AS before,
+                                concat_ws(';',
+                                    (SELECT string_agg(p.relid::oid || ':' || coalesce(pg_relation_filenode(p.relid), 0), ',' ORDER BY p.relid::oid)
+                                     FROM pg_partition_tree(m.target_relation) AS p WHERE p.isleaf),
+                                    (SELECT string_agg(t.oid || ':' || t.tgenabled::text || ':' || t.xmin::text, ',' ORDER BY t.oid)
+                                     FROM pg_trigger AS t
+                                     WHERE t.tgname = ANY ($2)
+                                         AND (t.tgrelid = m.target_relation
+                                              OR t.tgrelid IN (SELECT p.relid FROM pg_partition_tree(m.target_relation) AS p)))) AS partitions
+                         FROM redis_migrate.reverse_mapping AS m WHERE m.mapping_id = $1)
+            UPDATE redis_migrate.reverse_mapping AS m
+            SET partitions = now.partitions
+            FROM now
+            WHERE m.mapping_id = $1 AND now.partitions IS DISTINCT FROM m.partitions
+            RETURNING now.before IS NOT NULL)sql",
+      {SqlParam::Int8(mapping_id_),
+       SqlParam::TextArray({RowTrigger(mapping_id_), TruncateTrigger(mapping_id_)})});
+  return rows.size() > 0 && rows[0].Bool(0);
+}
+
 void Outbox::NotePartitions() const {
-  bool is_other = false;
-  {
-    pg::AsExtensionOwner as_owner;
-    auto rows = Spi::ExecuteKept(
-        R"sql(WITH now AS (SELECT m.partitions AS before,
-                                  (SELECT string_agg(p.relid::oid || ':' || coalesce(pg_relation_filenode(p.relid), 0), ',' ORDER BY p.relid::oid)
-                                   FROM pg_partition_tree(m.target_relation) AS p WHERE p.isleaf) AS partitions
-                           FROM redis_migrate.reverse_mapping AS m WHERE m.mapping_id = $1)
-              UPDATE redis_migrate.reverse_mapping AS m
-              SET partitions = now.partitions
-              FROM now
-              WHERE m.mapping_id = $1 AND now.partitions IS DISTINCT FROM m.partitions
-              RETURNING now.before IS NOT NULL)sql",
-        {SqlParam::Int8(mapping_id_)});
-    is_other = rows.size() > 0 && rows[0].Bool(0);
-  }
-  if (is_other) NoteGap("partitions of the target have changed");
+  if (TakePartitions()) NoteGap("partitions of the target, or its triggers, have changed");
+}
+
+std::string Outbox::FindUnwatched() const {
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::ExecuteKept(
+      R"sql(WITH RECURSIVE tree (relation) AS (
+                SELECT target_relation::oid FROM redis_migrate.reverse_mapping WHERE mapping_id = $1
+                UNION
+                SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON i.inhparent = t.relation),
+            watched (relation, trigger) AS (
+                SELECT relation, $2::text FROM tree
+                UNION ALL
+                SELECT target_relation, $3 FROM redis_migrate.reverse_mapping WHERE mapping_id = $1)
+            SELECT min(format('%I.%I', n.nspname, c.relname))
+            FROM watched AS w
+            JOIN pg_class AS c ON c.oid = w.relation
+            JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE NOT EXISTS (SELECT FROM pg_trigger AS t
+                              WHERE t.tgrelid = w.relation AND t.tgname = w.trigger AND t.tgenabled = 'A'))sql",
+      {SqlParam::Int8(mapping_id_), SqlParam::Text(RowTrigger(mapping_id_)),
+       SqlParam::Text(TruncateTrigger(mapping_id_))});
+  return rows.size() == 0 ? "" : rows[0].OptionalText(0).value_or("");
 }
 
 }  // namespace prm

@@ -69,8 +69,14 @@ class Outbox {
   redis::Slots ReadUnscanned() const;
   // Makes that pass needed.
   void NoteGap(const char *reason) const;
-  // Notes a gap if partitions of the target have come, gone or been truncated, which no trigger tells.
+  // Notes a gap if partitions of the target have come, gone or been truncated, which no trigger tells, or if
+  // somebody has changed the triggers.
   void NotePartitions() const;
+  // Takes them, and the triggers, as they are. Returns whether they were others before.
+  bool TakePartitions() const;
+  // A table, quoted, whose changes are not noted, or not those of all sessions: somebody has disabled or
+  // dropped its triggers. Empty: there is none.
+  std::string FindUnwatched() const;
 
  private:
   int64 mapping_id_;

@@ -70,9 +70,12 @@ ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name
   NoteLostBatches(migration_, *sender_);
 }
 
+std::string NotNoted(const std::string &table) { return "changes of table " + table + " are not noted"; }
+
 void ReverseFeed::Look() {
-  for (const Fed &fed : fed_) {
+  for (Fed &fed : fed_) {
     fed.outbox.NotePartitions();
+    fed.unwatched = fed.outbox.FindUnwatched();
     Spi::Commit();  // it has locked the target
     {
       // Only a bound is reckoned from it: see Outbox. One at a time, or who ends the feed may wait for us and
@@ -169,6 +172,8 @@ int64 ReverseFeed::SendSome(Fed &fed) {
   if (!fed.pass) sent += RemoveKeysWithoutRows(fed);
   sent += SendOutbox(fed);
   has_more_ |= fed.outbox.HasMore();
+  if (!fed.unwatched.empty())
+    problem_ = pg::Problem{ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, NotNoted(fed.unwatched)};
   if (fed.open) problem_ = fed.open;
   if (fed.outbox.HasPassedOver())
     problem_ = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW,

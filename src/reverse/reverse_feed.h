@@ -29,6 +29,9 @@ bool NoteLostBatches(const Migration &migration);
 // As above, with a sender that has sent nothing yet.
 bool NoteLostBatches(const std::string &migration, ReverseSender &sender);
 
+// Changes of a table, quoted, are not noted, because somebody has disabled or dropped its triggers.
+std::string NotNoted(const std::string &table);
+
 // The changes of a mapping are not noted, or not sent, any more.
 class ReverseStopped : public pg::Failure {
  public:
@@ -50,7 +53,7 @@ class ReverseFeed {
   int64 SendSome();
 
   // Why the changes of a mapping wait, if its reverse query cannot be run, or too many rows are rejected. It
-  // is tried again after a while; other mappings go on.
+  // is tried again after a while; other mappings go on. Or that changes of a table are not noted.
   const std::optional<pg::Problem> &problem() const { return problem_; }
 
   // Whether the last SendSome has passed over changes that cannot be sent yet, and there are more behind
@@ -61,7 +64,7 @@ class ReverseFeed {
   // have changed rows without noting them.
   bool waits() const { return waits_; }
 
-  // Looks for what nobody tells: whether partitions have changed. Commits.
+  // Looks for what nobody tells: whether partitions or triggers have changed. Commits.
   void Look();
 
  private:
@@ -84,6 +87,7 @@ class ReverseFeed {
     std::shared_ptr<Scan> scan = nullptr;
     int64 scan_at_ms = 0;                            // them, once more
     std::optional<pg::Problem> open = std::nullopt;  // why they were left out
+    std::string unwatched = {};                      // a table whose changes are not noted
   };
   // Changes of a batch.
   struct Done {

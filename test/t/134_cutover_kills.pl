@@ -179,9 +179,8 @@ for my $end ([ 'the session', 'draining' ], [ 'the session', 'comparing' ], [ 't
     my ($what, $step) = @$end;
     follows();
     rows(qq{UPDATE strings SET value = '$what ' || id});
-    # What no trigger has seen undoes it, when it is compared.
-    rows(q{BEGIN; ALTER TABLE strings DISABLE TRIGGER ALL; UPDATE strings SET value = 'unseen' WHERE id = 'way2'; SELECT format('ALTER TABLE strings ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger WHERE tgrelid = 'strings'::regclass \gexec
-        COMMIT}) if $step eq 'the end';
+    # What was not noted undoes it, when it is compared.
+    rows(q{BEGIN; UPDATE strings SET value = 'unseen' WHERE id = 'way2'; DELETE FROM redis_migrate.outbox WHERE name = '{way2}'; COMMIT}) if $step eq 'the end';
     end_at($what, $step, $cutback);
     is(state_now() . sql_error($node, q{UPDATE strings SET value = value || '!' WHERE id = 'way1'}), 'postgres', "$what at $step of a cutback with a reverse feed: undone");
 }

@@ -101,9 +101,8 @@ rows('DELETE FROM redis_migrate.reverse_reject');
 rows(q{UPDATE redis_migrate.reverse_feed SET instance = instance || '0'});
 like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: no reverse feed writes mappings "strings"/, 'nor in a copy of the database, where the feed is paused');
 rows(q{UPDATE redis_migrate.reverse_feed SET instance = left(instance, -1)});
-# A change that no trigger has seen is in none of the notes of the reverse feed. The comparison sees it.
-rows(q{BEGIN; ALTER TABLE strings DISABLE TRIGGER ALL; UPDATE strings SET value = 'unseen' WHERE id = 'c'; SELECT format('ALTER TABLE strings ENABLE ALWAYS TRIGGER %I', tgname) FROM pg_trigger WHERE tgrelid = 'strings'::regclass \gexec
-    COMMIT});
+# A change that is in none of the notes of the reverse feed. The comparison sees it.
+rows(q{BEGIN; UPDATE strings SET value = 'unseen' WHERE id = 'c'; DELETE FROM redis_migrate.outbox; COMMIT});
 like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}')}), qr/ERROR:  55000: the rows of 1 of \d+ keys would write something else to Redis than it has\nDETAIL:  Mapping "strings": 1 keys, .*\nHINT:  .*discard_changes => true/,
     'nor while a row and its key differ');
 is(rows(q{SELECT state, step, to_state FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1}) . sql_error($node, q{UPDATE strings SET value = 'seen' WHERE id = 'c'}), 'undone|comparing|redis', 'which undoes it');
