@@ -8,6 +8,7 @@
 #include "pg/entry.h"
 #include "pg/rollback.h"
 #include "pg/spi.h"
+#include "pg/table_locks.h"
 #include "pg/wait.h"
 #include "reverse/reverse_feed.h"
 
@@ -21,6 +22,7 @@ namespace {
 constexpr int64 kLockWaitMs = 10 * 1000;  // which nobody can cancel
 // The worker that settles an interrupted cutover may be at it when somebody calls undo_cutover or the like.
 constexpr int64 kSettleWaitMs = 1000;
+constexpr char kSeeCutovers[] = "SELECT * FROM redis_migrate.cutovers shows how far it is.";
 
 // By their names, each once.
 std::string ListOf(const std::vector<FencedUser> &users) {
@@ -132,17 +134,23 @@ std::string ArgumentsFor(const Migration &migration, const std::vector<std::stri
   return pg::QuoteLiteral(migration.name) + (are_all ? "" : ", " + pg::QuoteLiteral(patterns.front()));
 }
 
+namespace {
+
+Failure IsCutOverNow(const std::string &migration) {
+  return {ERRCODE_OBJECT_IN_USE, "another session cuts migration \"" + migration + "\" over",
+          "It cuts over or back, or takes rights once more after a fail-over.", kSeeCutovers};
+}
+
+}  // namespace
+
 CutoverLock::CutoverLock(const std::string &migration, const std::string &server)
     : lock_(CutoverLockTag(migration), ExclusiveLock),
       server_lock_(CutoverServerLockTag(server), ExclusiveLock) {
-  std::string const hint = "SELECT * FROM redis_migrate.cutovers shows how far it is.";
-  if (!lock_.TakeWithin(kSettleWaitMs))
-    throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts migration \"" + migration + "\" over",
-                  "It cuts over or back, or takes rights once more after a fail-over.", hint);
+  if (!lock_.TakeWithin(kSettleWaitMs)) throw IsCutOverNow(migration);
   if (!server.empty() && !server_lock_.TakeWithin(kSettleWaitMs))
     throw Failure(ERRCODE_OBJECT_IN_USE, "another session cuts over a migration of server \"" + server + "\"",
                   "A pause holds the writes of all migrations back, and its end lets all of them go on.",
-                  hint);
+                  kSeeCutovers);
 }
 
 void UndoCutover(const Migration &migration, CutoverRecord &record, const pg::Problem &problem) {
@@ -203,6 +211,29 @@ void SettleUnfinished(const Migration &migration) {
                 {ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "it was interrupted at step " + record->step()});
   pg::Report(WARNING,
              record->Name() + " was interrupted, and is now " + (is_committed ? "completed" : "undone"));
+}
+
+void RequireNoCutover(const std::string &migration) {
+  if (!pg::LockInTransactionWithin(CutoverLockTag(migration), ExclusiveLock, kSettleWaitMs))
+    throw IsCutOverNow(migration);
+  for (const CutoverRecord::Unfinished &unfinished : CutoverRecord::FindAllUnfinished())
+    if (unfinished.migration == migration)
+      throw Failure(
+          ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+          "a cutover or cutback of migration \"" + migration + "\" was interrupted",
+          "Users of Redis may lack their rights to write, and only the migration knows which they had.",
+          "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration) + ").");
+  std::vector<FencedUser> users;
+  std::string rules;
+  for (const HeldUser &held : FindHeldUsers(migration)) {
+    users.push_back(held.user);
+    rules += (rules.empty() ? "" : "\n") + ("At " + held.user.address) + ": ACL SETUSER " + held.user.name +
+             " " + held.user.rules;
+  }
+  if (!users.empty())
+    pg::Report(WARNING, "users of Redis stay without their rights to write: " + ListOf(users),
+               "Their rules from before go with the migration. " + rules,
+               "If they are to write again, as an administrator of Redis: these commands.");
 }
 
 }  // namespace prm

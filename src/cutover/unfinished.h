@@ -43,4 +43,9 @@ void CompleteCutover(const Migration &migration, CutoverRecord &record,
 // FindUnfinished and UndoCutover.
 void SettleUnfinished(const Migration &migration);
 
+// Before a migration is dropped: keeps others from cutting it over or back until the end of the transaction.
+// A WARNING names users of Redis who stay without their rights to write, and the rules that go with it.
+// Errors: 55006 when another session still cuts it over after a second; 55000 if one was interrupted here.
+void RequireNoCutover(const std::string &migration);
+
 }  // namespace prm

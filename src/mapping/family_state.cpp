@@ -90,14 +90,7 @@ void LockFamiliesForChange(const std::string &migration) {
 }
 
 bool LockFamiliesWithin(const std::string &migration, int64 wait_ms) {
-  if (pg::TryLockInTransaction(TagOf(migration), ExclusiveLock)) return true;
-  try {
-    pg::InSubtransaction([&] { pg::LockWithin(wait_ms, [&] { LockFamiliesForChange(migration); }); });
-  } catch (const pg::PgError &error) {
-    if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE) throw;
-    return false;
-  }
-  return true;
+  return pg::LockInTransactionWithin(TagOf(migration), ExclusiveLock, wait_ms);
 }
 
 bool TryLockFamilies(const std::string &migration) {

@@ -1,6 +1,7 @@
 #include "pg/table_locks.h"
 
 #include "pg/background.h"
+#include "pg/session_lock.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
 
@@ -42,6 +43,17 @@ std::string LockStatement(const TableLock &lock, const char *only) {
 }  // namespace
 
 int64 EndOfPatience() { return MonotonicMs() + (LockTimeout > 0 ? LockTimeout : kPatienceMs); }
+
+bool LockInTransactionWithin(const LOCKTAG &tag, LOCKMODE mode, int64 wait_ms) {
+  if (TryLockInTransaction(tag, mode)) return true;
+  try {
+    InSubtransaction([&] { LockWithin(wait_ms, [&] { LockInTransaction(tag, mode); }); });
+  } catch (const PgError &error) {
+    if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE) throw;
+    return false;
+  }
+  return true;
+}
 
 void LockTables(std::vector<TableLock> locks, int64 until_ms) {
   if (locks.empty()) return;

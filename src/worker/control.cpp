@@ -1,5 +1,6 @@
 // The SQL functions of background runs.
 #include "connect/server_file.h"
+#include "cutover/unfinished.h"
 #include "live/feed_in_step.h"
 #include "live/in_step.h"
 #include "mapping/catalog.h"
@@ -299,13 +300,14 @@ PRM_FUNCTION(stop) {
 // redis_migrate.drop_migration(migration text): stops its background run; drops the definition, its archive
 // and the history of its runs; target tables stay. Errors: 42704, 42501, 55006 while a session runs it, 40001
 // if its background run, or another session, has changed it since the snapshot of the transaction; those of
-// RemoveOutboxes. Nothing is stopped if tables cannot be locked, but by somebody who comes between that and
-// the end of the run, which would not end while its tables are locked against it.
+// RequireNoCutover and RemoveOutboxes. Nothing is stopped if tables cannot be locked, but by somebody who
+// comes between that and the end of the run, which would not end while its tables are locked against it.
 PRM_FUNCTION(drop_migration) {
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
   pg::Spi spi;
   // The right to drop it implies the right to stop it.
   Migration const definition = LoadMigration(migration, MigrationUse::kDrop);
+  RequireNoCutover(migration);
   WaitUntilRemovable(definition.mappings);
   bool const is_stopped = StopJob(migration);
   try {

@@ -1,0 +1,55 @@
+# A migration is not dropped while it is cut over, nor after that was interrupted: it alone knows which rights users of Redis
+# had. After a cutover it says which users stay without.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use Test::More;
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
+$redis->cli('ACL', 'SETUSER', 'migrator', 'on', '>topsecret', '~*', '&*', '+@all');
+$redis->cli('ACL', 'SETUSER', 'app', 'on', '>app', '~*', '+@all', '-@dangerous');
+my $node = new_node('dropped');
+create_server($node, 'live', $redis);
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+rows(q{ALTER USER MAPPING FOR CURRENT_USER SERVER live OPTIONS (ADD username 'migrator', ADD password 'topsecret')});
+create_live($node);
+$redis->cli('SET', 's:1', 1);
+rows(q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync');
+rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
+sub may_write { return $redis->cli('ACL', 'GETUSER', 'app') =~ /-\@write/ ? 'may not' : 'may'; }
+my $cutover = q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')};
+my $drop = q{SELECT redis_migrate.drop_migration('live')};
+my $run = q{SELECT state FROM redis_migrate.background_run};
+
+# It stands before it commits, with the user fenced.
+rows(q{CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(77); RETURN NULL; END';
+    CREATE CONSTRAINT TRIGGER hold AFTER UPDATE ON redis_migrate.cutover DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.step = 'committing' AND OLD.step <> NEW.step) EXECUTE FUNCTION hold()});
+my $gate = start_sql($node, q{SELECT pg_advisory_lock(77); SELECT pg_sleep(120)}, name => 'gate');
+wait_until('the gate', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gate' AND wait_event = 'PgSleep'}) eq '1' });
+my $call = start_sql($node, $cutover =~ s/\)$/, max_pause => '30 s')/r, name => 'cutover');
+wait_until('the cutover', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cutover' AND wait_event = 'advisory'}) eq '1' });
+is(may_write(), 'may not', 'a user is fenced');
+like(sql_error($node, $drop), qr/ERROR:  55006: another session cuts migration "live" over/, 'no drop meanwhile');
+rows(q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'cutover'});
+$call->finish;
+like(sql_error($node, $drop), qr/ERROR:  55000: a cutover or cutback of migration "live" was interrupted\nDETAIL:  .*\nHINT:  CALL redis_migrate\.undo_cutover\('live'\)/, 'nor after it was interrupted');
+is(rows($run), 'running', 'which stops nothing');
+rows(q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'gate'; DROP TRIGGER hold ON redis_migrate.cutover});
+$gate->finish;
+is(sql_error($node, q{SET client_min_messages = error; CALL redis_migrate.undo_cutover('live')}) . may_write(), 'may', 'it is undone');
+
+is(sql_error($node, $cutover) . may_write(), 'may not', 'cutover');
+my $err = '';
+$node->psql('postgres', $drop, stderr => \$err);
+like($err, qr/WARNING:  (?:01000: )?users of Redis stay without their rights to write: "app"\nDETAIL:  .*ACL SETUSER app (\S.*)\n/, 'the drop says who stays without rights');
+my ($rules) = $err =~ /ACL SETUSER app (.*)/;
+$redis->cli('ACL', 'SETUSER', 'app', split ' ', $rules);
+is(may_write() . rows('SELECT count(*) FROM redis_migrate.migrations'), 'may0', 'and what gives them back');
+
+done_testing();
