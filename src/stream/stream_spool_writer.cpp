@@ -64,13 +64,20 @@ Status StreamSpoolWriter::Begin(const redis::ReplicationPoint& point, bool after
   return {};
 }
 
+// The writer stays where it is until the segment has its origin, which may fail again and again on a full
+// disk.
 Status StreamSpoolWriter::BeginSegment(SpoolChunk::Kind kind, const redis::ReplicationPoint& point) {
+  // What a write that failed has left behind the last chunk is none of the next.
+  if (segment_) PRM_RETURN_IF_ERROR(segment_->Truncate(segment_->size()));
   auto created = segments_.Create(number_ + 1);
   if (!created.ok()) return created.error();
+  bytes_.clear();
+  AppendChunk(kind, point.offset, {}, point.id, bytes_);
+  PRM_RETURN_IF_ERROR(created.value()->Append(bytes_));
   segment_ = std::move(created.value());
   ++number_;
   end_ = point;
-  return Write(kind, {}, point.id);
+  return {};
 }
 
 Status StreamSpoolWriter::ChangeId(const std::string& id) {

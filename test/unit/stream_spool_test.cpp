@@ -291,6 +291,34 @@ TEST_F(StreamSpoolTest, BeginsAgain) {
   EXPECT_EQ(reopened->end(), (ReplicationPoint{kOtherId, 27}));
 }
 
+// A write that fails in the middle, wherever that is, is made again once there is room.
+TEST_F(StreamSpoolTest, GoesOnAfterAFullDisk) {
+  for (const size_t most : {size_t{0}, size_t{1}, kChunkFrame, kChunkFrame + 25}) {
+    auto writer = OpenWriter(files_);
+    files_.set_most_written(most);
+    EXPECT_FALSE(writer->Begin({kId, 100}, true).ok());
+    EXPECT_FALSE(OpenWriter(files_)->end());
+    EXPECT_FALSE(writer->end());
+    files_.set_most_written(std::string::npos);
+    ASSERT_TRUE(writer->Begin({kId, 100}, true).ok());
+    auto reader = OpenReader(files_, std::nullopt);
+    std::string read;
+    for (char letter = 'a'; letter <= 'z'; ++letter) {
+      const auto end = writer->end();
+      files_.set_most_written(most);
+      // What comes next need not be divided as before.
+      EXPECT_FALSE(writer->Append(std::string(30, letter), {letter, letter}).ok());
+      EXPECT_EQ(writer->end(), end);
+      read += ReadAll(*reader);
+      files_.set_most_written(std::string::npos);
+      Write(*writer, letter, letter);
+    }
+    EXPECT_EQ(read + ReadAll(*reader), "[full a 100]" + Letters('a', 'z'));
+    EXPECT_EQ(OpenWriter(files_)->end(), (ReplicationPoint{kId, 360}));
+    files_.SetContents({});
+  }
+}
+
 // The spool was lost. It begins anew without a snapshot, at the position up to which the stream was applied.
 TEST_F(StreamSpoolTest, BeginsWithoutASnapshot) {
   auto writer = OpenWriter(files_);

@@ -19,14 +19,16 @@ namespace prm::test {
 
 class SpoolFile : public stream::SpoolSegment {
  public:
-  SpoolFile(const std::string& path, const char* mode) : file_(fopen(path.c_str(), mode)) {
+  SpoolFile(const std::string& path, const char* mode, const size_t* most_written)
+      : file_(fopen(path.c_str(), mode)), most_written_(most_written) {
     setvbuf(file_, nullptr, _IONBF, 0);
     size_ = std::filesystem::file_size(path);
   }
   ~SpoolFile() override { fclose(file_); }
 
   Status Append(Bytes bytes) override {
-    if (pwrite(fileno(file_), bytes.data(), bytes.size(), static_cast<off_t>(size_)) !=
+    const size_t writes = std::min(bytes.size(), *most_written_);
+    if (pwrite(fileno(file_), bytes.data(), writes, static_cast<off_t>(size_)) !=
         static_cast<ssize_t>(bytes.size()))
       return Error{ErrorCode::kConnectionFailure, "disk full", {}, {}};
     size_ += bytes.size();
@@ -47,6 +49,7 @@ class SpoolFile : public stream::SpoolSegment {
 
  private:
   FILE* file_;
+  const size_t* most_written_;
   uint64_t size_;
 };
 
@@ -67,16 +70,19 @@ class SpoolFiles : public stream::SpoolSegments {
     return numbers;
   }
   Result<std::unique_ptr<stream::SpoolSegment>> Create(uint64_t number) override {
-    return std::unique_ptr<stream::SpoolSegment>(new SpoolFile(PathOf(number), "w+"));
+    return std::unique_ptr<stream::SpoolSegment>(new SpoolFile(PathOf(number), "w+", &most_written_));
   }
   Result<std::unique_ptr<stream::SpoolSegment>> Open(uint64_t number) override {
     if (!std::filesystem::exists(PathOf(number))) return std::unique_ptr<stream::SpoolSegment>();
-    return std::unique_ptr<stream::SpoolSegment>(new SpoolFile(PathOf(number), "r+"));
+    return std::unique_ptr<stream::SpoolSegment>(new SpoolFile(PathOf(number), "r+", &most_written_));
   }
   Status Remove(uint64_t number) override {
     std::filesystem::remove(PathOf(number));
     return {};
   }
+
+  // As on a full disk, no more bytes of a write are written than these; it fails if that are not all.
+  void set_most_written(size_t most) { most_written_ = most; }
 
   // All files with what they hold, to come back to.
   std::map<uint64_t, std::string> Contents() {
@@ -96,6 +102,7 @@ class SpoolFiles : public stream::SpoolSegments {
   std::string PathOf(uint64_t number) const { return directory_ + "/" + std::to_string(number); }
 
   std::string directory_;
+  size_t most_written_ = std::string::npos;
 };
 
 }  // namespace prm::test
