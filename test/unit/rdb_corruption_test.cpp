@@ -1,6 +1,7 @@
 // Damaged payloads give an error or another value, never a crash. PRM_SANITIZE makes this test stricter.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,13 @@ namespace {
 using test::DecodedRows;
 using test::Framed;
 
-// About so many bits of a long payload are flipped. Flipping all would show nothing new.
-constexpr size_t kMaxFlips = 2000;
+// About so many bits of a long payload are flipped. Flipping all would show nothing new, and a checksum
+// treats all bytes alike.
+constexpr size_t kMaxFlips = 1000;
+constexpr size_t kMaxChecksumFlips = 300;
+
+// About so many cuts are made in the middle of a long payload.
+constexpr size_t kMaxMiddleCuts = 200;
 
 class RdbCorruption : public testing::Test {
  protected:
@@ -35,7 +41,20 @@ class RdbCorruption : public testing::Test {
   }
 
   // An odd step, so that all eight bits of a byte have their turn.
-  static size_t Step(const std::string& payload) { return 8 * payload.size() / kMaxFlips | 1; }
+  static size_t Step(const std::string& payload, size_t flips) { return 8 * payload.size() / flips | 1; }
+
+  // The sizes to which a payload is cut: every one in its first kilobyte and its last 256 bytes. In between
+  // long values repeat themselves; the step is odd, so that cuts come at all places of what is repeated.
+  static std::vector<size_t> Cuts(size_t size) {
+    const size_t step = size / kMaxMiddleCuts | 1;
+    std::vector<size_t> cuts;
+    for (size_t cut = 0; cut < size;) {
+      cuts.push_back(cut);
+      const bool is_middle = cut >= 1024 && cut + 256 < size;
+      cut = is_middle ? std::min(cut + step, size - 256) : cut + 1;
+    }
+    return cuts;
+  }
 
   static std::vector<std::string>* payloads_;
 };
@@ -45,8 +64,7 @@ std::vector<std::string>* RdbCorruption::payloads_ = nullptr;
 TEST_F(RdbCorruption, EveryTruncatedValueIsAnError) {
   for (const std::string& payload : *payloads_) {
     const Bytes body = test::Body(payload);
-    // Long values repeat themselves too; their first and last kilobyte are cut at every byte.
-    for (size_t size = 0; size < body.size(); size += (size > 1024 && size + 1024 < body.size()) ? 61 : 1) {
+    for (const size_t size : Cuts(body.size())) {
       ASSERT_FALSE(DecodedRows(Framed(body.substr(0, size))).ok())
           << size << " of " << testing::PrintToString(std::string(body.substr(0, 100)));
     }
@@ -55,7 +73,7 @@ TEST_F(RdbCorruption, EveryTruncatedValueIsAnError) {
 
 TEST_F(RdbCorruption, EveryTruncatedPayloadIsHandled) {
   for (const std::string& payload : *payloads_) {
-    for (size_t size = 0; size < payload.size(); ++size) {
+    for (const size_t size : Cuts(payload.size())) {
       ASSERT_FALSE(DecodedRows(Bytes(payload).substr(0, size)).ok()) << size;
     }
   }
@@ -63,7 +81,7 @@ TEST_F(RdbCorruption, EveryTruncatedPayloadIsHandled) {
 
 TEST_F(RdbCorruption, ChecksumFindsEveryFlippedBit) {
   for (const std::string& payload : *payloads_) {
-    for (size_t bit = 0; bit < 8 * payload.size(); bit += Step(payload)) {
+    for (size_t bit = 0; bit < 8 * payload.size(); bit += Step(payload, kMaxChecksumFlips)) {
       ASSERT_FALSE(DecodedRows(WithFlippedBit(payload, bit)).ok()) << bit;
     }
   }
@@ -74,7 +92,7 @@ TEST_F(RdbCorruption, FlippedBitsWithoutChecksumAreHandled) {
   size_t values = 0;
   for (const std::string& payload : *payloads_) {
     const std::string framed = Framed(test::Body(payload));
-    for (size_t bit = 0; bit < 8 * (framed.size() - 10); bit += Step(framed)) {
+    for (size_t bit = 0; bit < 8 * (framed.size() - 10); bit += Step(framed, kMaxFlips)) {
       (DecodedRows(WithFlippedBit(framed, bit)).ok() ? values : errors) += 1;
     }
   }
