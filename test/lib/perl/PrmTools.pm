@@ -50,15 +50,16 @@ sub answers
     return (eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0;
 }
 
-# Polls until the condition holds; dies after a minute.
+# Polls until the condition holds; dies after a minute. A look by psql takes as much of a core as the pause before it is
+# long, from what is waited for: later ones come less often.
 sub wait_until
 {
     my ($what, $condition) = @_;
     my $end = time + 60;
-    while (time < $end)
+    for (my $pause = 10_000; time < $end; $pause = $pause * 1.2 > 50_000 ? 50_000 : $pause * 1.2)
     {
         return 1 if $condition->();
-        usleep(10_000);
+        usleep($pause);
     }
     die "waited in vain for: $what\n";
 }
@@ -267,12 +268,12 @@ sub _serve
             elsif ($peer{$handle})
             {
                 my $to = $peer{$handle};
-                if ($holds || $pending{$to} ne '') { Time::HiRes::usleep(1000); next; }
+                if ($holds || $pending{$to} ne '') { Time::HiRes::usleep($holds ? 4000 : 1000); next; }
                 my $from_client = $is_client{$handle};
                 my $limit = 65536;
                 if ($rate && !$from_client)
                 {
-                    if ($allowance < 1) { Time::HiRes::usleep(1000); next; }
+                    if ($allowance < 1) { Time::HiRes::usleep(4000); next; }
                     $limit = int $allowance;
                 }
                 if ($text ne '' && $from_client)
