@@ -60,6 +60,24 @@ TupleDesc ObsoleteDesc() {
   return DescOf({{"row_hash", INT8OID}, {"row_key", TEXTOID}, {"after_ms", INT8OID}, {"until_ms", INT8OID}});
 }
 
+// A row that is in the target has the texts that it has there: those of the key may differ, though they are
+// equal, as 1.0 and 1.00, and all keys that yield the row must give it the same identity.
+std::string IdentifyStatement(const Ledger &ledger, const Target &target) {
+  std::string const own = ledger.RowKeyExpression("excluded");
+  std::string const select = "SELECT excluded.redis_row, excluded.redis_entry, ";
+  if (target.kind != TargetKind::kLocal ||
+      std::all_of(target.keys.begin(), target.keys.end(), EqualMeansSameBytes))
+    return select + own + " FROM redis_rows AS excluded";
+  std::string is_stored;
+  for (const KeyColumn &key : target.keys) {
+    std::string const name = QuoteIdentifier(key.column.name);
+    is_stored += (is_stored.empty() ? "" : " AND ") + key.Equal("stored." + name, "excluded." + name);
+  }
+  return select + "COALESCE(found.row_key, " + own +
+         ") FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT " + ledger.RowKeyExpression("stored") +
+         " AS row_key FROM " + target.name + " AS stored WHERE " + is_stored + " LIMIT 1) AS found ON true";
+}
+
 }  // namespace
 
 Ledger::Ledger(const Mapping &mapping, const Target &target, std::vector<std::string> expires)
@@ -72,8 +90,7 @@ Ledger::Ledger(const Mapping &mapping, const Target &target, std::vector<std::st
       has_equal_images_(std::all_of(target.keys.begin(), target.keys.end(), EqualMeansSameBytes)),
       planning_(target.kind == TargetKind::kLocal ? pg::KeptStatement::Planning::kByIndex
                                                   : pg::KeptStatement::Planning::kAsUsual),
-      identify_("SELECT excluded.redis_row, excluded.redis_entry, " + RowKeyExpression("excluded") +
-                " FROM redis_rows AS excluded"),
+      identify_(IdentifyStatement(*this, target), planning_),
       find_owned_(R"(
 SELECT k.entry, l.row_hash, l.row_key, k.after_ms, k.until_ms
 FROM unnest($2, $3, $4, $5, $6, $7) AS k (entry, key_hash, db, key_bytes, after_ms, until_ms),
@@ -381,9 +398,13 @@ void Ledger::DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, Ro
   pg::NamedRows shown_identities(kIdentitiesName, IdentitiesDesc(), identities.get(),
                                  static_cast<double>(identities.size()));
   std::string is_kept;
-  for (size_t i = 0; i < keys_.size(); ++i)
+  for (size_t i = 0; i < keys_.size(); ++i) {
+    KeyColumn key = keys_[i];
+    // Neither side is the column, whose collation may take other texts for equal.
+    if (!OidIsValid(key.collation)) key.collation = key.column.collation;
     is_kept += (i == 0 ? "" : " AND ") +
-               keys_[i].Equal(KeyValue(i, "obsolete.redis_row_key"), KeyValue(i, "kept.row_key"));
+               key.Equal(KeyValue(i, "obsolete.redis_row_key"), KeyValue(i, "kept.row_key"));
+  }
   std::string const is_left =
       std::string("NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM ") +
       kIdentitiesName + " OFFSET 0) AS kept WHERE " + is_kept + ")";

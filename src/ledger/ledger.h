@@ -19,7 +19,8 @@
 
 namespace prm {
 
-// A row's identity: its key columns as the text of a text[], and the hash under which the ledger has it.
+// A row's identity: its key columns as the text of a text[], of a row that is stored as they are there, and
+// the hash under which the ledger has it.
 struct IdentifiedRow {
   int row;
   std::string row_key;
