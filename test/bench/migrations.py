@@ -567,12 +567,17 @@ class Bench:
             alone = self.gets(lambda: time.sleep(3))
             case = Case("", "strings", exclusive=True)
             case.table = "got"
+            if (case.data, case.layout) not in self.copies:
+                self.data[case.data].load(self.options.redis)
+                self.data[case.data].write_rows(self.options.redis, self.file(case.data))
             self.create("got", case)
             self.define(case)
             beside = self.gets(lambda: self.ask("CALL redis_migrate.run('bench')"))
+            beside_verify = self.gets(lambda: self.ask("CALL redis_migrate.verify('bench')"))
             self.ask("TRUNCATE got")
             beside_copy = self.gets(lambda: self.ask("COPY got FROM '%s'" % self.file("strings")))
             show("p99 of a GET during a run, beside alone", None, beside, alone, GET_GOAL)
+            show("the same during a verification", None, beside_verify, alone, GET_GOAL)
             show("the same during a COPY, beside alone", None, beside_copy, alone)
         if self.options.only in "others":
             for other in ("expiry", "--rows", "500000"), ("ratelimit", "--seconds", "1"):
