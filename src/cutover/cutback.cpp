@@ -229,6 +229,7 @@ void Cutback::Check() {
   if (discards_) return;
   std::string const unfed = FindUnfed();
   if (unfed.empty()) {
+    RequireTriggers();
     if (std::string const unnoted = ListUnnoted(); !unnoted.empty())
       throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                     "changes of the tables of mappings " + unnoted + " are not noted",
@@ -236,7 +237,6 @@ void Cutback::Check() {
                     "mapping with the reverse query. Redis may lack what was changed in others.",
                     "Change the rows of that table whose keys Redis lacks something of, and wait until the "
                     "reverse feed has written them; then discard_changes => true.");
-    RequireTriggers();
     return CheckRejects();
   }
   std::string detail = "Redis has nothing of what was changed here since the cutover.";
@@ -295,8 +295,9 @@ void Cutback::RequireTriggers() const {
     if (std::string const table = Outbox(mapping).FindUnwatched(); !table.empty())
       throw Failure(
           ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, NotNoted(table),
-          "Somebody has disabled or dropped the triggers of the reverse feed, or has enabled them for "
-          "some sessions only. Redis may lack what was changed meanwhile.",
+          "Somebody has disabled or dropped the triggers of the reverse feed, has enabled them for some "
+          "sessions only, or has put another table in the place of the target. Redis may lack what was "
+          "changed meanwhile.",
           "SELECT redis_migrate.start_reverse(" + Arguments() +
               ") makes them anew and writes all rows; or discard_changes => true.");
 }

@@ -351,14 +351,19 @@ void Outbox::NotePartitions() const {
 std::string Outbox::FindUnwatched() const {
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::ExecuteKept(
-      R"sql(WITH RECURSIVE tree (relation) AS (
-                SELECT target_relation::oid FROM redis_migrate.reverse_mapping WHERE mapping_id = $1
+      R"sql(WITH RECURSIVE target (relation) AS (
+                SELECT coalesce(to_regclass(p.target)::oid, m.target_relation::oid)
+                FROM redis_migrate.reverse_mapping AS m
+                JOIN redis_migrate.mapping AS p USING (mapping_id)
+                WHERE m.mapping_id = $1),
+            tree (relation) AS (
+                SELECT relation FROM target
                 UNION
                 SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON i.inhparent = t.relation),
             watched (relation, trigger) AS (
                 SELECT relation, $2::text FROM tree
                 UNION ALL
-                SELECT target_relation, $3 FROM redis_migrate.reverse_mapping WHERE mapping_id = $1)
+                SELECT relation, $3 FROM target)
             SELECT min(format('%I.%I', n.nspname, c.relname))
             FROM watched AS w
             JOIN pg_class AS c ON c.oid = w.relation

@@ -75,7 +75,7 @@ class Outbox {
   // Takes them, and the triggers, as they are. Returns whether they were others before.
   bool TakePartitions() const;
   // A table, quoted, whose changes are not noted, or not those of all sessions: somebody has disabled or
-  // dropped its triggers. Empty: there is none.
+  // dropped its triggers, or it has taken the place of the target. Empty: there is none.
   std::string FindUnwatched() const;
 
  private:

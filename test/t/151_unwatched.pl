@@ -37,6 +37,7 @@ sub refused { my ($table, $what) = @_; return like(sql_error($node, $cutback . (
 rows('ALTER TABLE parted ATTACH PARTITION part3 FOR VALUES IN (\'3\')') if rows('CREATE TABLE part3 (id text PRIMARY KEY, value text)') eq '';
 rows(q{SET session_replication_role = replica; UPDATE strings SET value = 'replica' WHERE id = '1'; UPDATE part1 SET value = 'replica'; INSERT INTO part3 VALUES ('3', 'replica')});
 sent($_, 'replica') for 's:1', 'p:1', 'p:3';
+wait_until('the feed to find the partition', sub { rows(q{SELECT string_agg(partitions, ' ') LIKE '%' || 'part3'::regclass::oid || ':%' FROM redis_migrate.reverse_mapping}) eq 't' });
 settled();
 is(rows("BEGIN; $start; SELECT count(*) FROM redis_migrate.outbox_gap; COMMIT"), "\n\n0", 'start_reverse once more leaves out nothing');
 settled();
@@ -66,6 +67,8 @@ rows($start);
 sent('s:1', 'dropped');
 settled();
 rows(q{BEGIN; ALTER TABLE strings RENAME TO older; CREATE TABLE strings (LIKE older INCLUDING ALL); INSERT INTO strings VALUES ('1', 'another'); COMMIT});
+wait_until('the feed to tell it', sub { rows('SELECT message FROM redis_migrate.reverse_feeds') eq 'changes of table public.strings are not noted' });
+refused('strings', 'nor one that has another table');
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
 sent('s:1', 'another');
 settled();
