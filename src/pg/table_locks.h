@@ -32,8 +32,8 @@ void LockWithin(int64 wait_ms, Take take) {
   CheckInterrupts();  // lock_timeout may have come with the lock
 }
 
-// As LockInTransaction (pg/session_lock.h), but waits no longer than so many milliseconds; false then. Errors:
-// 40P01, 57014.
+// As LockInTransaction (pg/session_lock.h), but waits no longer than so many milliseconds; false then.
+// Errors: 40P01, 57014.
 bool LockInTransactionWithin(const LOCKTAG &tag, LOCKMODE mode, int64 wait_ms);
 
 // Until when a call waits for locks that has no limit of its own: for lock_timeout, or ten seconds if that is
