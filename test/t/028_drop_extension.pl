@@ -26,7 +26,7 @@ sub start_slow_run
         CREATE SERVER shop FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$port');
         CREATE USER MAPPING FOR PUBLIC SERVER shop;
         CREATE TABLE shop (id text PRIMARY KEY, v text);
-        CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END';
+        CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
         CREATE TRIGGER slow AFTER INSERT ON shop FOR EACH STATEMENT EXECUTE FUNCTION slow();
         SELECT redis_migrate.create_migration('shop', 'shop');
         SELECT redis_migrate.add_mapping('shop', 'm', 'k:{id}', 'shop', 'SELECT id, value AS v FROM redis_batch', key_columns => '{id}');

@@ -54,7 +54,7 @@ sql(q{CALL redis_migrate.run('shop')});
 sql(q{SELECT redis_migrate.start_reverse('shop')});
 
 # Two operators at once: the second waits for the first.
-my $other = start_sql($node, q{BEGIN; SELECT redis_migrate.stop_reverse('shop'), redis_migrate.start_reverse('shop'); SELECT pg_sleep(1); COMMIT}, name => 'other');
+my $other = start_sql($node, q{BEGIN; SELECT redis_migrate.stop_reverse('shop'), redis_migrate.start_reverse('shop'); SELECT pg_sleep(2); COMMIT}, name => 'other');
 wait_until('the first operator', sub { sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'other' AND wait_event = 'PgSleep'}) eq '1' });
 is(sql_error($node, q{SELECT redis_migrate.start_reverse('shop')}), '', 'two operators at once');
 $other->finish;

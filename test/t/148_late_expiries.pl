@@ -68,7 +68,7 @@ $redis->cli('DEL', 's:1', 's:2');
 wait_until('late deletions', sub { open_ones() eq 's:1 deleted s:2 deleted' });
 rows(q{UPDATE strings SET expires_at = clock_timestamp() + '2000 s' WHERE id = '1'; UPDATE strings SET expires_at = clock_timestamp() + '1 s' WHERE id = '2'});
 wait_until('the second to be as gone here as there', sub { open_ones() eq 's:1 deleted' });
-my $changing = start_sql($node, q{BEGIN; UPDATE redis_migrate.late_write SET changes = changes WHERE settled_at IS NULL; SELECT pg_sleep(1); COMMIT}, name => 'changing');
+my $changing = start_sql($node, q{BEGIN; UPDATE redis_migrate.late_write SET changes = changes WHERE settled_at IS NULL; SELECT pg_sleep(2); COMMIT}, name => 'changing');
 wait_until('somebody who changes one', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'changing' AND wait_event = 'PgSleep'}) eq '1' });
 rows(q{UPDATE strings SET expires_at = clock_timestamp() WHERE id = '1'});
 is(sql_error($node, $cutback), '', 'one that is just being changed is settled by a cutback all the same');
