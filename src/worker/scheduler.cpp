@@ -191,10 +191,12 @@ class Scheduler {
     bool never_begins = false;
     Problem problem;
     if (in_this_life) {
-      wait_ms = BackoffMs(++failures);
+      wait_ms = std::min(BackoffMs(++failures), job.live ? kMostLiveBackoffMs : kMostBackoffMs);
       problem = {ERRCODE_ADMIN_SHUTDOWN, "the worker was terminated; the server's log may say why"};
-      // It has never taken up its job, so it cannot connect, for a reason that the catalogs do not show.
-      never_begins = job.state != "running" && failures >= kMostFailedStarts;
+      // It has never taken up its job, so it cannot connect, for a reason that the catalogs do not show. A
+      // live run waits until that has passed, as it does for a disk that is full, whatever it has waited for
+      // before.
+      never_begins = !job.live && job.state != "running" && failures >= kMostFailedStarts;
       if (never_begins)
         problem.message =
             "no worker could start in " + std::to_string(failures) + " tries; the server's log says why";

@@ -196,6 +196,18 @@ $redis->cli('LPOP', 'l:busy');
 is(wait_for($node) . differences($node, $redis), '', 'and is read');
 $redis->cli('CONFIG', 'SET', 'maxmemory', '0');
 
+# No worker can start for a while, after the run has been tried several times for other reasons: as on a full disk, nobody can
+# connect to the database.
+my $version_file = $node->data_dir . '/' . $node->safe_psql('postgres', q{SELECT 'base/' || oid || '/PG_VERSION' FROM pg_database WHERE datname = current_database()});
+$node->safe_psql('postgres', q{UPDATE redis_migrate.background_run SET failures = 3});
+kill 'TERM', worker_pid($node, 'migration');
+wait_until('the worker has ended', sub { job($node, 'live', 'state') eq 'retrying' });
+chmod 0, $version_file;
+$redis->cli_lines(load_commands(100, KEYS));
+wait_until('a worker cannot start', sub { slurp_file($node->logfile) =~ /FATAL:.*PG_VERSION.*\n(?:.*\n)*?.*WARNING:  background run of migration "live"/ });
+chmod 0600, $version_file;
+is(wait_for($node) . differences($node, $redis), '', 'a run whose worker could not start goes on by itself');
+
 # It cannot write the snapshot that is needed.
 $node->safe_psql('postgres', q{SELECT redis_migrate.stop('live'); ALTER USER MAPPING FOR PUBLIC SERVER live OPTIONS (DROP username, DROP password)});
 $redis->cli('CONFIG', 'SET', 'repl-diskless-sync', 'no');
