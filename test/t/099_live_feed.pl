@@ -160,7 +160,9 @@ $node->safe_psql('postgres', q{ALTER SERVER live OPTIONS (SET port '} . $proxy->
 follow_by('notifications', ', force => true');
 settled('the server itself is followed again');
 
-# More waits than the spool may take: a scan replaces it. The names are long.
+# More waits than the spool may take: a scan replaces it. The names are long, and Redis keeps all that a slow machine has yet
+# to read.
+$redis->cli('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 0 0 0');
 my $lock = start_sql($node, 'BEGIN; LOCK TABLE strings IN SHARE ROW EXCLUSIVE MODE; SELECT pg_sleep(3600);', name => 'lock');
 wait_until('the table is locked', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' AND granted}) ne '0' });
 $redis->cli('SET', 's:locked', 'x');
