@@ -68,7 +68,7 @@ $redis->cli('EXPIRE', 's:2', 50);
 my $back = start_sql($node, cutback('1 minute'), name => 'back');
 wait_until('the cutback to wait for live sync', sub { last_cutover('state, step') eq 'running|waiting' });
 my $pid = rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'feed'});
-kill 'STOP', $pid;
+stop_idle($node, $pid);
 $live->release;
 wait_until('live sync', sub { rows('SELECT count(*) FROM redis_migrate.outbox') eq '1' });
 usleep(300_000);
@@ -82,7 +82,7 @@ cmp_ok($redis->cli('TTL', 's:2'), '>', 1000, 'to Redis');
 is(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'p:{id}', no_way_back => true, force => true)}) . sql_error($node, q{SELECT redis_migrate.start_reverse('live', 'p:{id}')}), '', 'cutover');
 rows(q{INSERT INTO parted VALUES ('2', 'x'), ('3', 'x')});
 wait_until('the feed', sub { $redis->cli('EXISTS', 'p:2', 'p:3') == 2 && rows('SELECT count(*) FROM redis_migrate.outbox_gap') eq '0' });
-kill 'STOP', $pid;
+stop_idle($node, $pid);
 rows(q{DELETE FROM parted WHERE id <> '2'; TRUNCATE part0; INSERT INTO parted VALUES ('3', 'y')});
 $back = start_sql($node, q{CALL redis_migrate.cutback('live', pattern => 'p:{id}')}, name => 'back');
 wait_until('the cutback', sub { last_cutover('patterns[1], step') eq 'p:{id}|draining' || !$back->running });
@@ -116,7 +116,7 @@ rows(q{SELECT redis_migrate.unfence('live', 's:{id}')});
 is(wait_for($node) . sql_error($node, $cutover), '', 'cutover');
 rows(q{UPDATE strings SET expires_at = clock_timestamp() + interval '3 s' WHERE id = '4'});
 wait_until('the expiry', sub { $redis->cli('TTL', 's:4') > 0 && rows('SELECT count(*) FROM redis_migrate.outbox') eq '0' });
-kill 'STOP', $pid;
+stop_idle($node, $pid);
 $redis->cli('DEL', 's:5', 's:6');
 sub late { return rows(q{SELECT string_agg(key || ' ' || kind, ' ' ORDER BY key) FROM redis_migrate.late_writes WHERE settled_at IS NULL}); }
 wait_until('late deletions', sub { late() eq 's:4 deleted s:5 deleted s:6 deleted' });
@@ -130,7 +130,7 @@ is(sql_error($node, cutback('1 minute')), '', 'when its row is gone, it may go b
 # A pass over all rows of another family, which takes long, and before that waits for somebody.
 rows(q{SELECT redis_migrate.unfence('live', 's:{id}')});
 is(wait_for($node) . sql_error($node, $cutover), '', 'cutover');
-kill 'STOP', $pid;
+stop_idle($node, $pid);
 rows(q{SELECT redis_migrate.set_family_state('live', 'z:{id}', 'postgres');
     SELECT redis_migrate.set_reverse_query('live', 'scores', $$SELECT id, 'zset' AS type, jsonb_object_agg(member, score) AS value, NULL AS expires_at FROM redis_rows WHERE (SELECT pg_sleep(0.5)) IS NOT NULL GROUP BY id$$);
     INSERT INTO scores SELECT i, 'm', i FROM generate_series(1, 30000) AS i;

@@ -98,7 +98,7 @@ is(rows(q{BEGIN; SELECT FROM redis_migrate.unfence('live'); SHOW lock_timeout; C
 rows(q{SELECT redis_migrate.set_family_state('live', pattern, 'postgres') FROM redis_migrate.families});
 wait_until('the feed', sub { rows(q{SELECT needs_full OR waiting > 0 FROM redis_migrate.reverse_feeds WHERE state = 'running'}) eq 'f' });
 my $feed = worker_pid($node, 'reverse feed');
-kill 'STOP', $feed;
+stop_idle($node, $feed);
 rows(q{INSERT INTO redis_migrate.outbox_gap (mapping_id, reason) SELECT mapping_id, 'a test' FROM redis_migrate.mapping WHERE mapping = 'scores'});
 my $noting = using('noting', q{UPDATE scores SET score = 5 WHERE id = '1'});
 kill 'CONT', $feed;

@@ -11,7 +11,7 @@ use POSIX ();
 use PrmTest;
 use PrmTools;
 
-our @EXPORT = qw(archived_lines compare_lines create_live differences hold_worker live load_commands lua_expiry send_newer single_keys start_load wait_for worker_pid);
+our @EXPORT = qw(archived_lines compare_lines create_live differences hold_worker live load_commands lua_expiry send_newer single_keys start_load stop_idle wait_for worker_pid);
 
 # Tables and the migration 'live' of a server of that name, by the owner of the session.
 sub create_live
@@ -291,6 +291,17 @@ sub hold_worker
     my $pid = worker_pid($node, $kind);
     kill 'STOP', $pid;
     return bless { pid => $pid }, 'PrmLive::Held';
+}
+
+# Stops a process at a moment when it has no relation locked, so that others need not wait for it.
+sub stop_idle
+{
+    my ($node, $pid) = @_;
+    return wait_until('a moment without locks', sub {
+        kill 'STOP', $pid;
+        return 1 if $node->safe_psql('postgres', "SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype = 'relation'") eq '0';
+        kill 'CONT', $pid;
+        return 0; });
 }
 
 sub wait_for { my ($node, $migration) = @_; $migration //= 'live'; return sql_error($node, qq{CALL redis_migrate.wait_for('$migration', '50 s')}); }
