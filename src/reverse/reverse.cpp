@@ -103,9 +103,16 @@ PRM_FUNCTION(reverse_problems) {
 }
 
 // redis_migrate.start_reverse(migration text, pattern text): see the SQL comment. Errors: 42704, 42501 not
-// the owner, 55000 with the first problem, those of InstallOutboxes.
+// the owner, 25001 in a transaction that would not see what has changed before it has its locks, 55000 with
+// the first problem, those of InstallOutboxes.
 PRM_FUNCTION(start_reverse) {
   using namespace prm;
+  if (IsolationUsesXactSnapshot())
+    throw pg::Failure(ERRCODE_ACTIVE_SQL_TRANSACTION, "redis_migrate.start_reverse needs READ COMMITTED",
+                      "In REPEATABLE READ and SERIALIZABLE a transaction does not see that triggers were "
+                      "disabled or dropped since it began, and what was changed meanwhile would be lost.",
+                      "Call it in a transaction of its own, after SET default_transaction_isolation = 'read "
+                      "committed'.");
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
   pg::Spi spi;

@@ -42,6 +42,8 @@ settled();
 is(rows("BEGIN; $start; SELECT count(*) FROM redis_migrate.outbox_gap; COMMIT"), "\n\n0", 'start_reverse once more leaves out nothing');
 settled();
 
+like(sql_error($node, "BEGIN ISOLATION LEVEL $_; $start"), qr/ERROR:  25001: redis_migrate\.start_reverse needs READ COMMITTED\n/, "not in $_, where it would not see what was not noted") for 'REPEATABLE READ', 'SERIALIZABLE';
+
 # For a moment, so that nobody sees it. They are enabled then, but not for all sessions.
 rows(q{BEGIN; ALTER TABLE strings DISABLE TRIGGER ALL; UPDATE strings SET value = 'unnoted' WHERE id = '1'; ALTER TABLE strings ENABLE TRIGGER ALL; COMMIT});
 sent('s:1', 'unnoted');
