@@ -222,7 +222,10 @@ void RequireNoCutover(const std::string &migration) {
           ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
           "a cutover or cutback of migration \"" + migration + "\" was interrupted",
           "Users of Redis may lack their rights to write, and only the migration knows which they had.",
-          "CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration) + ").");
+          "As the owner of the migration: CALL redis_migrate.undo_cutover(" + pg::QuoteLiteral(migration) +
+              "). If Redis is gone for good, keep what redis_migrate.fenced_users has and, as a superuser: "
+              "UPDATE redis_migrate.cutover SET state = 'undone' WHERE cutover_id = " +
+              std::to_string(unfinished.id) + ".");
   std::vector<FencedUser> users;
   std::string rules;
   for (const HeldUser &held : FindHeldUsers(migration)) {

@@ -38,13 +38,22 @@ is(may_write(), 'may not', 'a user is fenced');
 like(sql_error($node, $drop), qr/ERROR:  55006: another session cuts migration "live" over/, 'no drop meanwhile');
 rows(q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'cutover'});
 $call->finish;
-like(sql_error($node, $drop), qr/ERROR:  55000: a cutover or cutback of migration "live" was interrupted\nDETAIL:  .*\nHINT:  CALL redis_migrate\.undo_cutover\('live'\)/, 'nor after it was interrupted');
+like(sql_error($node, $drop), qr/ERROR:  55000: a cutover or cutback of migration "live" was interrupted\nDETAIL:  .*\nHINT:  As the owner of the migration: CALL redis_migrate\.undo_cutover\('live'\)\. If Redis is gone for good, .*, as a superuser: UPDATE redis_migrate\.cutover SET state = 'undone' WHERE cutover_id = \d+\.$/m, 'nor after it was interrupted');
 is(rows($run), 'running', 'which stops nothing');
 rows(q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'gate'; DROP TRIGGER hold ON redis_migrate.cutover});
 $gate->finish;
 is(sql_error($node, q{SET client_min_messages = error; CALL redis_migrate.undo_cutover('live')}) . may_write(), 'may', 'it is undone');
 
 is(sql_error($node, $cutover) . may_write(), 'may not', 'cutover');
+
+# Where Redis is gone for good, a superuser does what the hint says.
+rows(q{SELECT redis_migrate.create_migration('gone', 'live');
+    INSERT INTO redis_migrate.cutover (migration, patterns, to_state, fence, step, instance, state)
+        SELECT 'gone', patterns, to_state, fence, 'pausing', instance, 'running' FROM redis_migrate.cutover WHERE migration = 'live' ORDER BY cutover_id DESC LIMIT 1});
+my ($way_out) = sql_error($node, q{SELECT redis_migrate.drop_migration('gone')}) =~ /as a superuser: (UPDATE .*)\.$/m;
+rows($way_out);
+is(sql_error($node, q{SELECT redis_migrate.drop_migration('gone')}), '', 'an interrupted cutover whose Redis is gone keeps no migration');
+
 my $err = '';
 $node->psql('postgres', $drop, stderr => \$err);
 like($err, qr/WARNING:  (?:01000: )?users of Redis stay without their rights to write: "app"\nDETAIL:  .*ACL SETUSER app (\S.*)\n/, 'the drop says who stays without rights');
