@@ -150,6 +150,45 @@ void SetReturned(const CutoverRecord &record, const std::vector<FencedUser> &use
          SqlParam::Text(user.name)});
 }
 
+UsersLeft FindUsersLeft(const std::string &migration) {
+  std::string const here = ThisDatabase();
+  UsersLeft left;
+  pg::AsExtensionOwner as_owner;
+  auto const rows = Spi::Execute(
+      R"sql(SELECT u.node, u.address, u.username, u.rules, u.fenced_rules, u.is_ours,
+                (SELECT o.cutover_id
+                 FROM redis_migrate.fenced_user AS o
+                 JOIN redis_migrate.cutover AS c USING (cutover_id)
+                 JOIN redis_migrate.migration AS g USING (migration)
+                 CROSS JOIN LATERAL (SELECT o.node = u.node AND o.address = u.address AS is_there) AS m
+                 WHERE o.username = u.username AND o.returned_at IS NULL AND c.migration <> $1
+                     AND (m.is_there OR g.server = (SELECT server FROM redis_migrate.migration
+                                                    WHERE migration = $1))
+                     AND (c.state = 'running' OR c.state = 'completed' AND )sql" +
+          std::string(kHolds) + R"sql()
+                 ORDER BY m.is_there DESC, o.cutover_id DESC
+                 LIMIT 1)
+            FROM (SELECT u.node, u.address, u.username, (array_agg(u.rules ORDER BY u.cutover_id))[1] AS rules,
+                      (array_agg(u.fenced_rules ORDER BY u.cutover_id DESC))[1] AS fenced_rules,
+                      bool_and(c.instance = $2) AS is_ours
+                  FROM redis_migrate.fenced_user AS u
+                  JOIN redis_migrate.cutover AS c USING (cutover_id)
+                  WHERE c.migration = $1 AND c.state = 'completed' AND u.returned_at IS NULL AND )sql" +
+          std::string(kHolds) + R"sql(
+                  GROUP BY u.node, u.address, u.username) AS u
+            ORDER BY u.username, u.node, u.address)sql",
+      {SqlParam::Text(migration), SqlParam::Text(here)});
+  for (uint64 i = 0; i < rows.size(); ++i) {
+    FencedUser const user = {rows[i].Text(0), rows[i].Text(1), rows[i].Text(2), rows[i].Text(3),
+                             rows[i].Text(4)};
+    if (!rows[i].IsNull(6))
+      HandOver(user, rows[i].Int8(6));
+    else
+      (rows[i].Bool(5) ? left.users : left.of_others).push_back(user);
+  }
+  return left;
+}
+
 std::vector<HeldUser> FindHeldUsers(const std::string &migration) {
   std::vector<HeldUser> held;
   pg::AsExtensionOwner as_owner;

@@ -29,6 +29,14 @@ UsersToReturn FindUsersToReturn(const CutoverRecord &record);
 // Notes that nothing is left to be done for them by the record's families.
 void SetReturned(const CutoverRecord &record, const std::vector<FencedUser> &users);
 
+// Whom a migration that is about to be dropped leaves without @write. Users whom the cutover of another
+// migration has fenced, too, are handed over to that, as by FindUsersToReturn, and are none of them.
+struct UsersLeft {
+  std::vector<FencedUser> users;
+  std::vector<FencedUser> of_others;  // likewise
+};
+UsersLeft FindUsersLeft(const std::string &migration);
+
 // A user whom a cutover of the migration has fenced, of a family that is PostgreSQL's.
 struct HeldUser {
   int64 cutover_id;  // the last of them

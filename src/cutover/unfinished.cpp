@@ -1,6 +1,5 @@
 #include "cutover/unfinished.h"
 
-#include "cutover/fenced_users.h"
 #include "cutover/table_fence.h"
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
@@ -226,17 +225,25 @@ void RequireNoCutover(const std::string &migration) {
               "). If Redis is gone for good, keep what redis_migrate.fenced_users has and, as a superuser: "
               "UPDATE redis_migrate.cutover SET state = 'undone' WHERE cutover_id = " +
               std::to_string(unfinished.id) + ".");
-  std::vector<FencedUser> users;
-  std::string rules;
-  for (const HeldUser &held : FindHeldUsers(migration)) {
-    users.push_back(held.user);
-    rules += (rules.empty() ? "" : "\n") + ("At " + held.user.address) + ": ACL SETUSER " + held.user.name +
-             " " + held.user.rules;
-  }
-  if (!users.empty())
-    pg::Report(WARNING, "users of Redis stay without their rights to write: " + ListOf(users),
-               "Their rules from before go with the migration. " + rules,
+}
+
+void WarnOfUsersLeft(const UsersLeft &left) {
+  auto const commands = [](const std::vector<FencedUser> &users) {
+    std::string list;
+    for (const FencedUser &user : users)
+      list += "\nAt " + user.address + ": ACL SETUSER " + user.name + " " + user.rules;
+    return list;
+  };
+  if (!left.users.empty())
+    pg::Report(WARNING, "users of Redis stay without their rights to write: " + ListOf(left.users),
+               "Their rules from before have gone with the migration." + commands(left.users),
                "If they are to write again, as an administrator of Redis: these commands.");
+  if (!left.of_others.empty())
+    pg::Report(WARNING, "users of Redis stay without their rights to write: " + ListOf(left.of_others),
+               "Another server or database, of which this one is a copy, has fenced them. Their rules from "
+               "before have gone with the migration here." +
+                   commands(left.of_others),
+               "Only if that one is gone, as an administrator of Redis: these commands.");
 }
 
 }  // namespace prm

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cutover/cutover_record.h"
+#include "cutover/fenced_users.h"
 #include "mapping/catalog.h"
 #include "pg/session_lock.h"
 
@@ -44,8 +45,11 @@ void CompleteCutover(const Migration &migration, CutoverRecord &record,
 void SettleUnfinished(const Migration &migration);
 
 // Before a migration is dropped: keeps others from cutting it over or back until the end of the transaction.
-// A WARNING names users of Redis who stay without their rights to write, and the rules that go with it.
 // Errors: 55006 when another session still cuts it over after a second; 55000 if one was interrupted here.
 void RequireNoCutover(const std::string &migration);
+
+// After it was dropped: WARNINGs name users of Redis who stay without their rights to write, and the rules
+// that have gone with it.
+void WarnOfUsersLeft(const UsersLeft &left);
 
 }  // namespace prm

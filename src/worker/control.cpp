@@ -310,8 +310,10 @@ PRM_FUNCTION(drop_migration) {
   RequireNoCutover(migration);
   WaitUntilRemovable(definition.mappings);
   bool const is_stopped = StopJob(migration);
+  UsersLeft left;
   try {
     RemoveOutboxes(definition.mappings);
+    left = FindUsersLeft(migration);
     DropMigration(migration);
   } catch (const Failure &failure) {
     if (failure.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE || !is_stopped) throw;
@@ -325,6 +327,7 @@ PRM_FUNCTION(drop_migration) {
                   "isolation level of the transaction hides that.",
                   "Call redis_migrate.drop_migration once more, in another transaction.");
   }
+  WarnOfUsersLeft(left);
   PG_RETURN_VOID();
 }
 

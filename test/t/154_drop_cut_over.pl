@@ -52,11 +52,27 @@ rows(q{SELECT redis_migrate.create_migration('gone', 'live');
         SELECT 'gone', patterns, to_state, fence, 'pausing', instance, 'running' FROM redis_migrate.cutover WHERE migration = 'live' ORDER BY cutover_id DESC LIMIT 1});
 my ($way_out) = sql_error($node, q{SELECT redis_migrate.drop_migration('gone')}) =~ /as a superuser: (UPDATE .*)\.$/m;
 rows($way_out);
-is(sql_error($node, q{SELECT redis_migrate.drop_migration('gone')}), '', 'an interrupted cutover whose Redis is gone keeps no migration');
+is(sql_error($node, q{BEGIN; SELECT redis_migrate.drop_migration('gone'); ROLLBACK}), '', 'an interrupted cutover whose Redis is gone keeps no migration');
 
+# Whom another migration has fenced, too, here or at another master, it gives the rights back. Whom the original of a copy has
+# fenced is to stay so.
+rows(q{UPDATE redis_migrate.cutover SET state = 'completed' WHERE migration = 'gone';
+    INSERT INTO redis_migrate.family_change (migration, pattern, state) VALUES ('gone', 's:{id}', 'postgres');
+    INSERT INTO redis_migrate.fenced_user (cutover_id, node, address, username, rules)
+        SELECT g.cutover_id, u.node, coalesce(a.elsewhere, u.address), a.name, '+@all'
+        FROM redis_migrate.fenced_user AS u JOIN redis_migrate.cutover AS c USING (cutover_id), redis_migrate.cutover AS g, (VALUES ('app', NULL), ('app', '127.0.0.1:1'), ('third', NULL)) AS a (name, elsewhere)
+        WHERE c.migration = 'live' AND u.returned_at IS NULL AND g.migration = 'gone'});
 my $err = '';
+$node->psql('postgres', q{BEGIN; UPDATE redis_migrate.cutover SET instance = instance || '0' WHERE migration = 'gone'; SELECT redis_migrate.drop_migration('gone'); ROLLBACK}, stderr => \$err);
+like($err, qr/WARNING:  (?:01000: )?users of Redis stay without their rights to write: "third"\nDETAIL:  Another server .* is a copy, .*\nAt \S+: ACL SETUSER third \+\@all\nHINT:  Only if that one is gone/, 'a copy says whose fence that is');
+unlike($err, qr/app/, 'and nothing of users whom another migration has fenced');
+$node->psql('postgres', q{SELECT redis_migrate.drop_migration('gone')}, stderr => \$err);
+like($err, qr/WARNING:  (?:01000: )?users of Redis stay without their rights to write: "third"\nDETAIL:  Their rules from before have gone with the migration\.\nAt \S+: ACL SETUSER third \+\@all\nHINT:  If they/, 'nor does the drop, which says who stays without rights');
+unlike($err, qr/app/, 'but for those of another migration');
+is(rows(q{DELETE FROM redis_migrate.fenced_user WHERE username = 'app' AND address = '127.0.0.1:1' RETURNING (SELECT migration FROM redis_migrate.cutover AS c WHERE c.cutover_id = fenced_user.cutover_id)}), 'live', 'which has them all now');
+
 $node->psql('postgres', $drop, stderr => \$err);
-like($err, qr/WARNING:  (?:01000: )?users of Redis stay without their rights to write: "app"\nDETAIL:  .*ACL SETUSER app (\S.*)\n/, 'the drop says who stays without rights');
+like($err, qr/WARNING:  (?:01000: )?users of Redis stay without their rights to write: "app"\nDETAIL:  .*\n.*ACL SETUSER app (\S.*)\n/, 'the drop says who stays without rights');
 my ($rules) = $err =~ /ACL SETUSER app (.*)/;
 $redis->cli('ACL', 'SETUSER', 'app', split ' ', $rules);
 is(may_write() . rows('SELECT count(*) FROM redis_migrate.migrations'), 'may0', 'and what gives them back');
