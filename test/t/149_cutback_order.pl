@@ -34,7 +34,7 @@ rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
 is(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', force => true)}), '', 'cutover');
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
 wait_until('the feed', sub { rows(q{SELECT state FROM redis_migrate.reverse_feeds}) eq 'running' });
-my $feed = hold_worker($node, 'reverse feed');  # which would settle them, too
+my $feed = hold_worker($node, 'reverse feed', idle => 1);  # which would settle them, too
 rows(q{DELETE FROM strings;
     CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(TG_ARGV[0]::bigint); RETURN NULL; END';
     CREATE TRIGGER hold_note AFTER INSERT ON redis_migrate.late_write FOR EACH ROW WHEN (NEW.key_bytes = 's:2') EXECUTE FUNCTION hold(82);

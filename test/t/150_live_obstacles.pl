@@ -22,10 +22,13 @@ sub obstacle
     return $1 if $error =~ /ERROR:  55000: migration "live" cannot be cut over now\nDETAIL:  Because (.*)\.\nHINT:  SELECT redis_migrate\.start/;
     return $error =~ /no verification of late/ ? '' : $error;
 }
+# A link that has written nothing for ten seconds counts as one that is not up.
+sub renew { return rows('UPDATE redis_migrate.live_link SET updated_at = clock_timestamp()'); }
 # The obstacle while a column of a table is something else.
 sub with
 {
     my ($table, $column, $value) = @_;
+    renew();
     rows("CREATE TABLE kept AS SELECT ctid AS place, $column AS was FROM redis_migrate.$table; UPDATE redis_migrate.$table SET $column = $value");
     my ($found, $state) = (obstacle(), live($node, 'state'));
     rows("UPDATE redis_migrate.$table SET $column = (SELECT was FROM kept); DROP TABLE kept");
@@ -36,7 +39,8 @@ is(obstacle(), 'live sync is not under way', 'none');
 $redis->cli('SET', 's:1', 1);
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node) . obstacle(), '', 'one that is in step');
-my @held = map { hold_worker($node, $_) } 'migration', 'replication link';
+my @held = map { hold_worker($node, $_, idle => 1) } 'migration', 'replication link';
+renew();
 is(obstacle(), '', 'and that stands for a moment');
 my $another = 'no worker of this database applies its changes now; a copy of a database has none';
 is_deeply([ map { [ with(@$_) ] } (
@@ -56,6 +60,7 @@ is_deeply([ map { [ with(@$_) ] } (
         [ 'a replication link is not up', 'connecting' ],
         [ 'live sync is still loading its snapshot', 'loading' ],
         [ 'live sync may have missed changes: it says so', 'streaming' ] ], 'each obstacle, as live_sync has it');
+renew();
 is(obstacle(), '', 'none is left');
 rows('DELETE FROM redis_migrate.live_link');
 is(obstacle(), 'a replication link is not up', 'a run without a link');

@@ -284,12 +284,13 @@ sub worker_pid
     return $pid;
 }
 
-# Stops a worker where it is, until release is called or the object goes.
+# Stops a worker where it is, or with idle => 1 as stop_idle does, until release is called or the object goes.
 sub hold_worker
 {
-    my ($node, $kind) = @_;
+    my ($node, $kind, %options) = @_;
     my $pid = worker_pid($node, $kind);
-    kill 'STOP', $pid;
+    if ($options{idle}) { stop_idle($node, $pid); }
+    else { kill 'STOP', $pid; }
     return bless { pid => $pid }, 'PrmLive::Held';
 }
 
