@@ -47,7 +47,8 @@ class SpoolSegments {
 // A segment is closed when it has this many bytes.
 constexpr uint64_t kSegmentBytes = uint64_t{16} << 20;
 
-// After an error a writer or reader is unusable: open another one.
+// After an error the spool ends where it ended before, or behind what an Append has written of its bytes, and
+// the call may be made again, as when a disk was full.
 class StreamSpoolWriter {
  public:
   // Opens what there is and cuts off a chunk at its end that is not whole, and all behind it. The segments
@@ -96,6 +97,7 @@ class StreamSpoolWriter {
   std::string bytes_;  // of a chunk, kept for their memory
 };
 
+// After an error a reader is unusable: open another one.
 class StreamSpoolReader {
  public:
   // Prepares to read from a point on, or with nullopt from the beginning. nullptr: the spool does not hold

@@ -81,8 +81,9 @@ Status StreamSpoolWriter::BeginSegment(SpoolChunk::Kind kind, const redis::Repli
 }
 
 Status StreamSpoolWriter::ChangeId(const std::string& id) {
+  PRM_RETURN_IF_ERROR(Write(SpoolChunk::Kind::kOrigin, {}, id));
   end_->id = id;
-  return Write(SpoolChunk::Kind::kOrigin, {}, id);
+  return {};
 }
 
 Status StreamSpoolWriter::Append(Bytes bytes, const source::TimeSpan& time) {

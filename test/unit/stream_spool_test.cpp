@@ -315,6 +315,12 @@ TEST_F(StreamSpoolTest, GoesOnAfterAFullDisk) {
     }
     EXPECT_EQ(read + ReadAll(*reader), "[full a 100]" + Letters('a', 'z'));
     EXPECT_EQ(OpenWriter(files_)->end(), (ReplicationPoint{kId, 360}));
+    files_.set_most_written(most);
+    EXPECT_FALSE(writer->ChangeId(kOtherId).ok());
+    EXPECT_EQ(writer->end(), (ReplicationPoint{kId, 360}));
+    files_.set_most_written(std::string::npos);
+    ASSERT_TRUE(writer->ChangeId(kOtherId).ok());
+    EXPECT_EQ(OpenWriter(files_)->end(), (ReplicationPoint{kOtherId, 360}));
     files_.SetContents({});
   }
 }
