@@ -71,6 +71,23 @@ void LockTargets(const std::map<std::string, bool> &targets) {
   pg::LockTables(std::move(locks), pg::EndOfPatience());
 }
 
+// The table that had the triggers of a mapping before, if it is there, has them yet, and is another one.
+std::optional<std::string> FormerTarget(const ReverseMapping &reverse) {
+  std::optional<std::string> before = InstalledOn(reverse.mapping.id);
+  if (!before || before->empty() || *before == reverse.target.name ||
+      !HasTriggers(reverse.mapping.id, *before))
+    return std::nullopt;
+  return before;
+}
+
+void WarnOfTriggers(int64 mapping_id, const std::string &table) {
+  pg::Report(
+      WARNING,
+      "triggers of the reverse feed stay on " + table + (IsOwn(table) ? "" : ", which belongs to others"),
+      "They do nothing any more. Its owner can drop them: DROP TRIGGER " + RowTrigger(mapping_id) + " ON " +
+          table + "; DROP TRIGGER " + TruncateTrigger(mapping_id) + " ON " + table + ".");
+}
+
 std::map<std::string, bool> TargetsToRemoveFrom(const std::vector<Mapping> &mappings) {
   std::map<std::string, bool> targets;
   for (const Mapping &mapping : mappings)
@@ -80,7 +97,8 @@ std::map<std::string, bool> TargetsToRemoveFrom(const std::vector<Mapping> &mapp
   return targets;
 }
 
-void Install(const ReverseMapping &reverse) {
+// locked: the tables whose triggers it may drop.
+void Install(const ReverseMapping &reverse, const std::map<std::string, bool> &locked) {
   Outbox const outbox(reverse.mapping.id);
   std::optional<std::string> const before = InstalledOn(reverse.mapping.id);
   const char *gap = nullptr;
@@ -96,6 +114,11 @@ void Install(const ReverseMapping &reverse) {
   for (const KeyColumn &name : reverse.names) arguments += ", " + QuoteLiteral(name.column.name);
   int64 const id = reverse.mapping.id;
   DropTriggers(id, reverse.target.name);
+  if (std::optional<std::string> const former = FormerTarget(reverse);
+      former && IsOwn(*former) && locked.count(*former) > 0)
+    DropTriggers(id, *former);
+  else if (former)
+    WarnOfTriggers(id, *former);
   Spi::Execute("CREATE TRIGGER " + RowTrigger(id) + " AFTER INSERT OR UPDATE OR DELETE ON " +
                reverse.target.name + " FOR EACH ROW EXECUTE FUNCTION redis_migrate.note_change(" + arguments +
                ")");
@@ -124,10 +147,7 @@ void Remove(const Mapping &mapping) {
   } else if (IsOwn(*target)) {
     DropTriggers(mapping.id, *target);
   } else {
-    pg::Report(WARNING, "triggers of the reverse feed stay on " + *target + ", which belongs to others",
-               "They do nothing any more. Its owner can drop them: DROP TRIGGER " + RowTrigger(mapping.id) +
-                   " ON " + *target + "; DROP TRIGGER " + TruncateTrigger(mapping.id) + " ON " + *target +
-                   ".");
+    WarnOfTriggers(mapping.id, *target);
   }
   pg::AsExtensionOwner as_owner;
   for (const char *table : {"reverse_mapping", "outbox", "outbox_gap", "reverse_reject"})
@@ -145,11 +165,14 @@ void LockFeed(const std::string &migration) {
 
 void InstallOutboxes(const std::vector<ReverseMapping> &reverses) {
   std::map<std::string, bool> targets;
-  for (const ReverseMapping &reverse : reverses)
+  for (const ReverseMapping &reverse : reverses) {
     targets[reverse.target.name] |= HasTriggers(reverse.mapping.id, reverse.target.name);
+    if (std::optional<std::string> const former = FormerTarget(reverse); former && IsOwn(*former))
+      targets[*former] = true;
+  }
   LockTargets(targets);
   LockFeed(reverses.front().mapping.migration);
-  for (const ReverseMapping &reverse : reverses) Install(reverse);
+  for (const ReverseMapping &reverse : reverses) Install(reverse, targets);
 }
 
 void WaitUntilRemovable(const std::vector<Mapping> &mappings) {

@@ -14,8 +14,9 @@ void LockFeed(const std::string &migration);
 
 // Has the application's changes of the targets noted from now on, in the transaction of each. Needs the right
 // to create triggers on them, and their ownership; both are errors of PostgreSQL. Takes SHARE ROW EXCLUSIVE
-// on the targets, or ACCESS EXCLUSIVE on those that have such triggers already. Errors: those of
-// pg::LockTables.
+// on the targets, or ACCESS EXCLUSIVE on those that have such triggers already. The triggers of a table that
+// was the target before go, with the same lock; or stay, with a WARNING, if it belongs to others by now.
+// Errors: those of pg::LockTables.
 void InstallOutboxes(const std::vector<ReverseMapping> &reverses);
 
 // Ends that, and forgets what was noted. Nothing happens to mappings for which it was not installed. The

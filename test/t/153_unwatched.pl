@@ -72,6 +72,7 @@ rows(q{BEGIN; ALTER TABLE strings RENAME TO older; CREATE TABLE strings (LIKE ol
 wait_until('the feed to tell it', sub { rows('SELECT message FROM redis_migrate.reverse_feeds') eq 'changes of table public.strings are not noted' });
 refused('strings', 'nor one that has another table');
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
+is(rows(q{SELECT string_agg(DISTINCT tgrelid::regclass::text, ' ') FROM pg_trigger WHERE tgname LIKE 'redis_migrate_outbox_' || (SELECT mapping_id FROM redis_migrate.mapping WHERE mapping = 'strings') || '%'}), 'strings', 'whose triggers are gone then');
 sent('s:1', 'another');
 settled();
 is($redis->cli('EXISTS', 's:2') . sql_error($node, "$cutback$s)"), '0', 'what another table has is in Redis when its family goes back');
