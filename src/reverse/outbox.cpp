@@ -383,18 +383,22 @@ std::string Outbox::FindUnwatched() const {
                 SELECT relation FROM target
                 UNION
                 SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON i.inhparent = t.relation),
-            watched (relation, trigger) AS (
-                SELECT relation, $2::text FROM tree
+            watched (relation, trigger, type) AS (
+                SELECT relation, $2::text, $4::int FROM tree
                 UNION ALL
-                SELECT relation, $3 FROM target)
+                SELECT relation, $3, $5 FROM target)
             SELECT min(format('%I.%I', n.nspname, c.relname))
             FROM watched AS w
             JOIN pg_class AS c ON c.oid = w.relation
             JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE NOT EXISTS (SELECT FROM pg_trigger AS t
-                              WHERE t.tgrelid = w.relation AND t.tgname = w.trigger AND t.tgenabled = 'A'))sql",
+                              WHERE t.tgrelid = w.relation AND t.tgname = w.trigger AND t.tgenabled = 'A'
+                                  AND t.tgfoid = 'redis_migrate.note_change()'::regprocedure
+                                  AND t.tgtype = w.type AND t.tgqual IS NULL AND cardinality(t.tgattr) = 0))sql",
       {SqlParam::Int8(mapping_id_), SqlParam::Text(RowTrigger(mapping_id_)),
-       SqlParam::Text(TruncateTrigger(mapping_id_))});
+       SqlParam::Text(TruncateTrigger(mapping_id_)),
+       SqlParam::Int4(TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE),
+       SqlParam::Int4(TRIGGER_TYPE_TRUNCATE)});
   return rows.size() == 0 ? "" : rows[0].OptionalText(0).value_or("");
 }
 

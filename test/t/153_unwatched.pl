@@ -68,6 +68,18 @@ refused('strings', 'nor one without triggers');
 rows($start);
 sent('s:1', 'dropped');
 settled();
+# Others of their names.
+for my $row ([ 'AFTER INSERT OR UPDATE OR DELETE', 'FOR EACH ROW WHEN (pg_trigger_depth() > 9)', 'note_change' ], [ 'AFTER INSERT OR DELETE', 'FOR EACH ROW', 'note_change' ],
+    [ 'AFTER INSERT OR UPDATE OF expires_at OR DELETE', 'FOR EACH ROW', 'note_change' ], [ 'AFTER INSERT OR UPDATE OR DELETE', 'FOR EACH ROW', 'nothing' ])
+{
+    my ($when, $each, $function) = @$row;
+    rows(q{CREATE OR REPLACE FUNCTION redis_migrate.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'}) if $function eq 'nothing';
+    my ($id) = $trigger{strings} =~ /(\d+)$/;
+    rows("BEGIN; DROP TRIGGER $trigger{strings} ON strings; CREATE TRIGGER $trigger{strings} $when ON strings $each EXECUTE FUNCTION redis_migrate.$function('$id', 'id'); ALTER TABLE strings ENABLE ALWAYS TRIGGER $trigger{strings}; COMMIT");
+    refused('strings', "nor one with another trigger of that name: $when $each $function");
+}
+rows($start);
+settled();
 rows(q{BEGIN; ALTER TABLE strings RENAME TO older; CREATE TABLE strings (LIKE older INCLUDING ALL); INSERT INTO strings VALUES ('1', 'another'); COMMIT});
 wait_until('the feed to tell it', sub { rows('SELECT message FROM redis_migrate.reverse_feeds') eq 'changes of table public.strings are not noted' });
 refused('strings', 'nor one that has another table');
