@@ -343,7 +343,8 @@ void Outbox::NoteGap(const char *reason) const {
                    {SqlParam::Int8(mapping_id_), SqlParam::Text(reason)});
 }
 
-// Whether they were others when they were looked at last.
+// Whether they were others when they were looked at last. OFFSET 0: a database may have very many triggers,
+// so those of each table are looked up.
 bool Outbox::TakePartitions() const {
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::ExecuteKept(
@@ -352,10 +353,12 @@ bool Outbox::TakePartitions() const {
                                     (SELECT string_agg(p.relid::oid || ':' || coalesce(pg_relation_filenode(p.relid), 0), ',' ORDER BY p.relid::oid)
                                      FROM pg_partition_tree(m.target_relation) AS p WHERE p.isleaf),
                                     (SELECT string_agg(t.oid || ':' || t.tgenabled::text || ':' || t.xmin::text, ',' ORDER BY t.oid)
-                                     FROM pg_trigger AS t
-                                     WHERE t.tgname = ANY ($2)
-                                         AND (t.tgrelid = m.target_relation
-                                              OR t.tgrelid IN (SELECT p.relid FROM pg_partition_tree(m.target_relation) AS p)))) AS partitions
+                                     FROM (SELECT m.target_relation::oid AS relation
+                                           UNION SELECT p.relid::oid FROM pg_partition_tree(m.target_relation) AS p) AS r
+                                     CROSS JOIN LATERAL (SELECT t.oid, t.tgenabled, t.xmin
+                                                         FROM pg_trigger AS t
+                                                         WHERE t.tgrelid = r.relation AND t.tgname = ANY ($2)
+                                                         OFFSET 0) AS t)) AS partitions
                          FROM redis_migrate.reverse_mapping AS m WHERE m.mapping_id = $1)
             UPDATE redis_migrate.reverse_mapping AS m
             SET partitions = now.partitions
