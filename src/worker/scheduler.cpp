@@ -196,8 +196,9 @@ class Scheduler {
       // It has never taken up its job, so it cannot connect, for a reason that the catalogs do not show. A
       // live run waits until that has passed, as it does for a disk that is full, whatever it has waited for
       // before.
-      never_begins = !job.live && job.state != "running" && failures >= kMostFailedStarts;
-      if (never_begins)
+      bool const cannot_begin = job.state != "running" && failures >= kMostFailedStarts;
+      never_begins = !job.live && cannot_begin;
+      if (cannot_begin)
         problem.message =
             "no worker could start in " + std::to_string(failures) + " tries; the server's log says why";
     } else if (AfterCrash()) {

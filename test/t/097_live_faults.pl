@@ -205,7 +205,7 @@ kill 'TERM', worker_pid($node, 'migration');
 wait_until('the worker has ended', sub { job($node, 'live', 'state') eq 'retrying' });
 chmod 0, $version_file;
 $redis->cli_lines(load_commands(100, KEYS));
-wait_until('a worker cannot start', sub { slurp_file($node->logfile) =~ /FATAL:.*PG_VERSION.*\n(?:.*\n)*?.*WARNING:  background run of migration "live"/ });
+wait_until('a worker cannot start', sub { slurp_file($node->logfile) =~ /FATAL:.*PG_VERSION.*\n(?:.*\n)*?.*WARNING:  background run of migration "live": no worker could start in \d+ tries/ });
 chmod 0600, $version_file;
 is(wait_for($node) . differences($node, $redis), '', 'a run whose worker could not start goes on by itself');
 
