@@ -130,9 +130,10 @@ int ListDatabases(const std::vector<Oid> &listed) {
 std::vector<Oid> DatabasesInNeed(int64 *sleep_ms) {
   std::vector<Oid> needy;
   needy.reserve(kMaxDatabases);
+  Locked lock(LW_EXCLUSIVE);
+  // Behind the lock, as no entry is parked later then.
   TimestampTz const now = GetCurrentTimestamp();
   int64 const now_ms = pg::MonotonicMs();
-  Locked lock(LW_EXCLUSIVE);
   for (DatabaseEntry &entry : area->databases) {
     if (!OidIsValid(entry.database) || PidOf(Kind::kScheduler, entry.database) != 0) continue;
     int64 wait = 0;
