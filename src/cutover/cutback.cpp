@@ -293,13 +293,9 @@ void Cutback::Fence() {
 void Cutback::RequireTriggers() const {
   for (int64 const mapping : FindNoted(migration_, patterns_))
     if (std::string const table = Outbox(mapping).FindUnwatched(); !table.empty())
-      throw Failure(
-          ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, NotNoted(table),
-          "Somebody has disabled or dropped the triggers of the reverse feed, has enabled them for some "
-          "sessions only, or has put another table in the place of the target. Redis may lack what was "
-          "changed meanwhile.",
-          "SELECT redis_migrate.start_reverse(" + Arguments() +
-              ") makes them anew and writes all rows; or discard_changes => true.");
+      throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, NotNoted(table), kWhyNotNoted,
+                    "SELECT redis_migrate.start_reverse(" + Arguments() +
+                        ") makes them anew and writes all rows; or discard_changes => true.");
 }
 
 // The feed checks this once a second, so it may have missed a truncation.

@@ -119,6 +119,10 @@ void Feed(const std::string &name, bool until_drained) {
       if (sent > 0) sent_ms = pg::MonotonicMs();
       if (until_drained && sent == 0 && !feed.has_more() && !feed.waits()) {
         if (!feed.problem()) return;
+        if (std::optional<std::string> const pattern = feed.UnwatchedPattern())
+          throw pg::Failure(feed.problem()->sqlstate, feed.problem()->message, kWhyNotNoted,
+                            "SELECT redis_migrate.start_reverse(" + pg::QuoteLiteral(name) + ", " +
+                                pg::QuoteLiteral(*pattern) + ") makes them anew and writes all rows.");
         // Slots that are being moved may soon be at their new place.
         if (feed.problem()->sqlstate != ERRCODE_CANNOT_CONNECT_NOW ||
             pg::MonotonicMs() - sent_ms > kMostMoveMs)

@@ -72,6 +72,17 @@ ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name
 
 std::string NotNoted(const std::string &table) { return "changes of table " + table + " are not noted"; }
 
+const char *const kWhyNotNoted =
+    "Somebody has disabled or dropped the triggers of the reverse feed, has enabled them for some sessions "
+    "only, or has put another table in the place of the target. Redis may lack what was changed meanwhile.";
+
+std::optional<std::string> ReverseFeed::UnwatchedPattern() const {
+  for (const Fed &fed : fed_)
+    if (problem_ && !fed.unwatched.empty() && problem_->message == NotNoted(fed.unwatched))
+      return fed.reverse.mapping.pattern;
+  return std::nullopt;
+}
+
 void ReverseFeed::Look() {
   for (Fed &fed : fed_) {
     fed.outbox.NotePartitions();

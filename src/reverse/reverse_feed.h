@@ -31,6 +31,8 @@ bool NoteLostBatches(const std::string &migration, ReverseSender &sender);
 
 // Changes of a table, quoted, are not noted, because somebody has disabled or dropped its triggers.
 std::string NotNoted(const std::string &table);
+// A detail of that.
+extern const char *const kWhyNotNoted;
 
 // The changes of a mapping are not noted, or not sent, any more.
 class ReverseStopped : public pg::Failure {
@@ -55,6 +57,8 @@ class ReverseFeed {
   // Why the changes of a mapping wait, if its reverse query cannot be run, or too many rows are rejected. It
   // is tried again after a while; other mappings go on. Or that changes of a table are not noted.
   const std::optional<pg::Problem> &problem() const { return problem_; }
+  // In the latter case the pattern of the mapping, otherwise nothing.
+  std::optional<std::string> UnwatchedPattern() const;
 
   // Whether the last SendSome has passed over changes that cannot be sent yet, and there are more behind
   // them.

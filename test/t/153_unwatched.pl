@@ -49,6 +49,9 @@ rows(q{BEGIN; ALTER TABLE strings DISABLE TRIGGER ALL; UPDATE strings SET value 
 sent('s:1', 'unnoted');
 wait_until('the feed to tell it', sub { rows('SELECT message FROM redis_migrate.reverse_feeds') eq 'changes of table public.strings are not noted' });
 refused('strings', 'a family whose changes are not noted does not go back');
+rows(q{UPDATE redis_migrate.reverse_feed SET wanted = false});  # so that its worker makes way
+wait_until('the feed to end', sub { rows(q{SELECT count(*) FROM redis_migrate.workers WHERE kind = 'reverse feed' AND pid IS NOT NULL}) eq '0' });
+like(sql_error($node, q{CALL redis_migrate.feed_redis('live', until_drained => true)}), qr/ERROR:  55000: changes of table public\.strings are not noted\nDETAIL:  .*\nHINT:  SELECT redis_migrate\.start_reverse\('live', 's:\{id\}'\)/, 'nor is it drained, which says what to do');
 rows(q{SET session_replication_role = replica; UPDATE strings SET value = 'unnoted too' WHERE id = '1'});
 rows($start);
 sent('s:1', 'unnoted too');
