@@ -475,7 +475,7 @@ COPY asked FROM STDIN;
 1
 \.
 SELECT refused('SELECT redis_migrate.rate_limit_step(1, NULL, 1, 1, 1)');
--- Somebody else's functions of these names.
+-- Somebody else's functions of these names: a message does not say whose was refused.
 RESET ROLE;
 CREATE SCHEMA regress_prm_other;
 GRANT USAGE ON SCHEMA regress_prm_other TO regress_prm_nobody;

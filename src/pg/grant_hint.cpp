@@ -2,6 +2,10 @@
 
 #include "pg/compat.h"
 
+extern "C" {
+#include "utils/catcache.h"
+}
+
 namespace prm::pg {
 namespace {
 
@@ -28,49 +32,34 @@ const GrantedFunction *FunctionIn(const char *message) {
   return nullptr;
 }
 
-// The functions of a name that the current role may not execute.
-struct Denied {
-  bool any = false;
-  bool others = false;  // not only ours
-
-  void Look(Oid function, const char *name) {
-    const char *its_name = get_func_name(function);
-    if (its_name == nullptr || strcmp(its_name, name) != 0) return;
-    if (DatumGetBool(DirectFunctionCall3(has_function_privilege_id_id, ObjectIdGetDatum(GetUserId()),
-                                         ObjectIdGetDatum(function), CStringGetTextDatum("EXECUTE"))))
-      return;
-    any = true;
-    const char *schema = get_namespace_name(get_func_namespace(function));
-    if (schema == nullptr || strcmp(schema, "redis_migrate") != 0) others = true;
-  }
-};
-
-// Whether the function of that name that `statement`, a PlannedStmt or an expression, was refused is ours. A
-// message has a name without its schema, so other schemas' functions are ruled out by their rights. PL/pgSQL
-// may have evaluated an expression of its own: then all functions of that name count.
-bool IsOurs(const Node *statement, const char *name) {
-  constexpr char kFunction[] = "funcid ";
-  Denied denied;
-  if (statement != nullptr)
-    for (const char *at = nodeToString(statement); (at = strstr(at, kFunction)) != nullptr;)
-      denied.Look(static_cast<Oid>(strtoul(at += strlen(kFunction), nullptr, 10)), name);
-  if (!denied.any) {
-    Relation procedures = table_open(ProcedureRelationId, AccessShareLock);
-    ScanKeyData key;
-    ScanKeyInit(&key, Anum_pg_proc_proname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
-    SysScanDesc scan = systable_beginscan(procedures, ProcedureNameArgsNspIndexId, true, nullptr, 1, &key);
-    for (HeapTuple row; HeapTupleIsValid(row = systable_getnext(scan));)
-      denied.Look(reinterpret_cast<Form_pg_proc>(GETSTRUCT(row))->oid, name);
-    systable_endscan(scan);
-    table_close(procedures, AccessShareLock);
-  }
-  return denied.any && !denied.others;
+bool MayExecute(HeapTuple function) {
+  auto *form = reinterpret_cast<Form_pg_proc>(GETSTRUCT(function));
+  bool is_default;
+  const Datum granted = SysCacheGetAttr(PROCNAMEARGSNSP, function, Anum_pg_proc_proacl, &is_default);
+  const Acl *acl = is_default ? acldefault(OBJECT_FUNCTION, form->proowner) : DatumGetAclP(granted);
+  return aclmask(acl, GetUserId(), form->proowner, ACL_EXECUTE, ACLMASK_ANY) != 0;
 }
 
-// Rethrows the caught error. Adds a hint if `statement` was refused one of the functions and the error has no
-// hint yet. The refusal leaves the transaction in order: catalogs can be read. `context` is where the
-// statement allocates.
-[[noreturn]] void RaiseAgain(MemoryContext context, const Node *statement) {
+// Whether the function of that name that the current role was refused is ours. A message has a name without
+// its schema, so it is if all of that name that the role may not execute are.
+bool IsOurs(const char *name) {
+  bool is_ours = false, is_others = false;
+  CatCList *functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+  for (int i = 0; i < functions->n_members; i++) {
+    const HeapTuple function = &functions->members[i]->tuple;
+    if (MayExecute(function)) continue;
+    const char *schema =
+        get_namespace_name(reinterpret_cast<Form_pg_proc>(GETSTRUCT(function))->pronamespace);
+    (schema != nullptr && strcmp(schema, "redis_migrate") == 0 ? is_ours : is_others) = true;
+  }
+  ReleaseCatCacheList(functions);
+  return is_ours && !is_others;
+}
+
+// Rethrows the caught error. Adds a hint if one of the functions was refused and the error has no hint yet.
+// The refusal leaves the transaction in order: catalogs can be read. `context` is where the statement
+// allocates.
+[[noreturn]] void RaiseAgain(MemoryContext context) {
   if (geterrcode() != ERRCODE_INSUFFICIENT_PRIVILEGE) PG_RE_THROW();
   MemoryContextSwitchTo(context);
   ErrorData *error = CopyErrorData();
@@ -83,7 +72,7 @@ bool IsOurs(const Node *statement, const char *name) {
       is_procedure || is_denied("permission denied for function %s") ? FunctionIn(error->message) : nullptr;
   if (function == nullptr || !IsTransactionState()) PG_RE_THROW();
   FlushErrorState();
-  if (IsOurs(statement, function->name))
+  if (IsOurs(function->name))
     error->hint = psprintf("GRANT EXECUTE ON %s %s TO the role that needs it.",
                            is_procedure ? "PROCEDURE" : "FUNCTION", function->signatures);
   ReThrowError(error);
@@ -99,7 +88,7 @@ void Start(QueryDesc *query, int flags) {
       standard_ExecutorStart(query, flags);
   }
   PG_CATCH();
-  { RaiseAgain(context, reinterpret_cast<const Node *>(query->plannedstmt)); }
+  { RaiseAgain(context); }
   PG_END_TRY();
 }
 
@@ -114,7 +103,7 @@ void Run(PRM_EXECUTOR_RUN_PARAMETERS) {
       standard_ExecutorRun(PRM_EXECUTOR_RUN_ARGUMENTS);
   }
   PG_CATCH();
-  { RaiseAgain(context, reinterpret_cast<const Node *>(query->plannedstmt)); }
+  { RaiseAgain(context); }
   PG_END_TRY();
 }
 
@@ -130,13 +119,7 @@ void Utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtili
                                                                        environment, dest, completion);
   }
   PG_CATCH();
-  {
-    const Node *statement = pstmt->utilityStmt;
-    RaiseAgain(context,
-               IsA(statement, CallStmt)
-                   ? reinterpret_cast<const Node *>(reinterpret_cast<const CallStmt *>(statement)->funcexpr)
-                   : nullptr);
-  }
+  { RaiseAgain(context); }
   PG_END_TRY();
 }
 

@@ -5,6 +5,8 @@ use strict;
 use warnings;
 
 use FindBin;
+use IPC::Run ();
+use PostgreSQL::Test::Utils ();
 use PrmTest;
 use PrmTools;
 use Test::More;
@@ -141,5 +143,17 @@ like($err, qr/ERROR:  PR001: (?:ä){1000,}\nDETAIL:  (?:ö){1000,}\nHINT:  (?:ü
 
 # A wait whose time is over as it begins, at whatever microsecond, must not last for ever.
 is(sql_error($node, q{SET statement_timeout = '1min'; SELECT sleep(0, 100000)}), '', 'no time to wait is none');
+
+# A CALL with parameters of the protocol, whose plan goes with its transaction, passes our hooks when it fails after that.
+$node->safe_psql('postgres', q{CREATE PROCEDURE gone(n int) LANGUAGE plpgsql AS $$BEGIN ROLLBACK; RAISE EXCEPTION 'gone %', n USING ERRCODE = '42501'; END$$});
+my $script = PostgreSQL::Test::Utils::tempdir() . '/call.sql';
+PostgreSQL::Test::Utils::append_to_file($script, "LOAD 'pg_redis_migrate';\nCALL gone(:n);\n");
+for my $mode ('extended', 'prepared')
+{
+    my $out = '';
+    IPC::Run::run([ 'pgbench', '-n', '-M', $mode, '-t', 1, '-D', 'n=7', '-f', $script, $node->connstr('postgres') ], '<', \undef, '>', \$out, '2>&1');
+    like($out, qr/ERROR:  gone 7/, "a CALL that rolls back and fails, $mode");
+}
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/was terminated by signal/, 'no process has crashed');
 
 done_testing();
