@@ -92,6 +92,7 @@ bool Sweep::WithCondition(const Statements &statements, const Cutoff &cutoff,
     if (of_rows_.count(error.sqlstate()) == 0 && FailureOfCondition({}, statements, cutoff) != 0) throw;
   }
   divided_batches_ = kDividedBatches;
+  judges_ = true;
   return false;
 }
 
@@ -138,8 +139,9 @@ Sweep::Judged Sweep::Judge(const std::vector<RowVersion> &rows, bool in_order, O
 }
 
 // Locks rows that met the condition a moment ago.
-std::vector<RowVersion> Sweep::LockJudged(const std::vector<RowVersion> &rows, bool in_order,
-                                          const Statements &statements, const Cutoff &cutoff) {
+std::vector<RowVersion> Sweep::LockJudged(const Judged &judged, bool in_order, const Statements &statements,
+                                          const Cutoff &cutoff, int64 &passed_over) {
+  const std::vector<RowVersion> &rows = judged.expired;
   std::vector<RowVersion> locked;
   TakeExpiredRowsMet();
   bool const met = WithCondition(statements, cutoff, [&] {
@@ -147,8 +149,10 @@ std::vector<RowVersion> Sweep::LockJudged(const std::vector<RowVersion> &rows, b
         LockRows(statements.LockNamed(), {cutoff.param(), SqlParam::TidArray(TidsOf(rows, 0, rows.size()))});
   });
   // It fails for a row that has been changed meanwhile, or by chance: the next sweep sees.
-  if (!met)
+  if (!met) {
     for (const RowVersion &row : rows) stuck_.PassOver(row);
+    passed_over += static_cast<int64>(rows.size());
+  }
   if (in_order)
     std::stable_sort(locked.begin(), locked.end(),
                      [](const RowVersion &a, const RowVersion &b) { return a.expires < b.expires; });
@@ -159,10 +163,12 @@ std::vector<RowVersion> Sweep::LockJudged(const std::vector<RowVersion> &rows, b
 Sweep::Selected Sweep::Select(bool in_order, const std::vector<SqlParam> &params, size_t most, Oid leaf,
                               const Statements &statements, const Cutoff &cutoff) {
   Selected selected;
-  bool const met = WithCondition(statements, cutoff, [&] {
+  // The rows before one for which the condition fails would be looked at for nothing in each batch.
+  bool const met = !judges_ && WithCondition(statements, cutoff, [&] {
     selected.rows = LockRows(in_order ? statements.LockInOrder() : statements.LockInPages(), params);
   });
   if (met) {
+    selected.looked_at = selected.rows.size();
     selected.ended = selected.rows.size() < most;
     if (!selected.rows.empty()) {
       selected.expires = selected.rows.back().expires;
@@ -174,8 +180,9 @@ Sweep::Selected Sweep::Select(bool in_order, const std::vector<SqlParam> &params
   std::vector<RowVersion> const rows =
       LockRows(in_order ? by_time.FindInOrder() : by_time.FindInPages(), params);
   Judged const judged = Judge(rows, in_order, leaf, statements, cutoff);
-  selected.rows = LockJudged(judged.expired, in_order, statements, cutoff);
+  selected.looked_at = judged.done;
   selected.kept = static_cast<int64>(judged.failed.size());
+  selected.rows = LockJudged(judged, in_order, statements, cutoff, selected.kept);
   selected.ended = judged.done == rows.size() && rows.size() < most;
   if (judged.done > 0) selected.expires = rows[judged.done - 1].expires;
   if (!selected.ended)
@@ -249,6 +256,7 @@ Sweep::Removed Sweep::DividedBatch(Oid leaf, const Statements &statements, const
               SqlParam::TidArray(stuck_.InPages(state_.next_page, end)), SqlParam::Int4(kMostRows)};
   Selected const selected =
       Select(in_order, params, static_cast<size_t>(in_order ? size : kMostRows), leaf, statements, cutoff);
+  if (divided_batches_ == 0) judges_ = false;
   const std::vector<RowVersion> &rows = selected.rows;
   int64 const locked = std::max<int64>(TakeExpiredRowsMet() - static_cast<int64>(rows.size()), 0);
   Divided const divided = Divide(rows, leaf, statements, cutoff);
@@ -264,8 +272,8 @@ Sweep::Removed Sweep::DividedBatch(Oid leaf, const Statements &statements, const
       state_.watermark = std::max(state_.watermark, selected.expires);
     removed.leaf_done = all && selected.ended;
     if (!removed.leaf_done)
-      state_.batch_rows =
-          AdaptSize(std::max(static_cast<int>(divided.done), 1), SpentMs(), policy_.batch_ms, kMostRows);
+      state_.batch_rows = AdaptSize(std::max(static_cast<int>(all ? selected.looked_at : divided.done), 1),
+                                    SpentMs(), policy_.batch_ms, kMostRows);
     return removed;
   }
   // A row that was changed while it was being locked may be elsewhere now.
@@ -284,6 +292,8 @@ Sweep::Removed Sweep::DividedBatch(Oid leaf, const Statements &statements, const
 Sweep::Removed Sweep::DueBatch(Oid leaf, const Statements &statements, const Cutoff &cutoff) {
   pg::LocalSettings settings;
   ChoosePlan(settings, Order::kPages);
+  // A few rows prove nothing, but when these were kept others had been removed.
+  of_rows_.insert(stuck_.sqlstates().begin(), stuck_.sqlstates().end());
   std::vector<ItemPointerData> const due = stuck_.TakeDue(kMostDue);
   std::vector<ItemPointerData> gone;
   std::vector<RowVersion> rows;
@@ -307,7 +317,7 @@ Sweep::Removed Sweep::DueBatch(Oid leaf, const Statements &statements, const Cut
                std::none_of(judged.expired.begin(), judged.expired.end(), same(known[i].tid)))
         gone.push_back(known[i].tid);
     }
-    rows = LockJudged(judged.expired, false, statements, cutoff);
+    rows = LockJudged(judged, false, statements, cutoff, kept);
   }
   int64 const locked = std::max<int64>(TakeExpiredRowsMet() - static_cast<int64>(rows.size()), 0);
   Divided const divided = Divide(rows, leaf, statements, cutoff);

@@ -102,29 +102,41 @@ Statements Statements::ByTime() const {
   return by_time;
 }
 
-// `guard`, "CASE WHEN … THEN … ELSE ", decides for some rows without the condition.
 std::string Statements::Expired(const std::string &guard) const {
   std::string expired = column_ + " OPERATOR(pg_catalog.<) $1";
   // A line of its own: a comment in the condition must not swallow what follows.
-  if (has_condition()) expired += " AND " + guard + "(" + condition_ + "\n)" + (guard.empty() ? "" : " END");
+  if (has_condition()) {
+    std::string const condition = "(" + condition_ + "\n)";
+    // AND tells in better words than CASE that something is not boolean.
+    expired += " AND " + (guard.empty() ? condition : guard + "(true AND " + condition + ") END");
+  }
   return expired;
 }
 
-std::string Statements::ToSweep(bool but_some) const {
-  // PostgreSQL may evaluate the condition before it compares tids, and a row for which the condition fails
-  // would fail the others again and again.
-  return "redis_migrate.gives_way() AND " +
-         Expired(but_some ? "CASE WHEN target.ctid OPERATOR(pg_catalog.=) ANY ($4) THEN false ELSE " : "");
+namespace {
+
+// PostgreSQL may evaluate the condition before it compares tids, and a row for which the condition fails
+// would fail the others again and again: it is not evaluated for rows that are left out, nor for others than
+// those that are named.
+constexpr char kLeftOut[] = "CASE WHEN target.ctid OPERATOR(pg_catalog.=) ANY ($4) THEN false ELSE ";
+constexpr char kNotNamed[] = "CASE WHEN target.ctid OPERATOR(pg_catalog.<>) ALL ($2) THEN false ELSE ";
+
+const char *LeftOut(bool but_some) { return but_some ? kLeftOut : ""; }
+
+}  // namespace
+
+std::string Statements::ToSweep(const std::string &guard) const {
+  return "redis_migrate.gives_way() AND " + Expired(guard);
 }
 
 // Rows that must go, of those that `where` allows. The predicate stands here whatever chose the rows: one
 // that was changed meanwhile has a new version, for which it is evaluated again. RETURNING only for those who
 // read it: it makes PostgreSQL fetch each row once more.
-std::string Statements::Remove(const std::string &where, bool but_some) const {
+std::string Statements::Remove(const std::string &where, const std::string &guard) const {
   std::string statement = policy_.soft_delete.empty()
                               ? "DELETE FROM " + table_
                               : "UPDATE " + table_ + " SET " + policy_.soft_delete + "\n";
-  statement += " WHERE " + where + " AND " + ToSweep(but_some);
+  statement += " WHERE " + where + " AND " + ToSweep(guard);
   if (!returns_) return statement;
   std::string const still = policy_.soft_delete.empty() ? "false" : "(" + Expired() + ") IS TRUE";
   std::string const key = policy_.notify_column.empty()
@@ -151,10 +163,10 @@ constexpr char kNamed[] = "target.ctid OPERATOR(pg_catalog.=) ANY ($2)";
 
 std::string Statements::IndexBatch(bool but_some) const {
   return "WITH expired AS MATERIALIZED (SELECT target.ctid AS row, " + column_ + " AS expires FROM " +
-         table_ + " WHERE " + ToSweep(but_some) + " AND " + column_ + " OPERATOR(pg_catalog.>=) $2" +
+         table_ + " WHERE " + ToSweep(LeftOut(but_some)) + " AND " + column_ + " OPERATOR(pg_catalog.>=) $2" +
          (but_some ? kButSome : "") + " AND redis_migrate.meets_expired_row() ORDER BY " + column_ +
          " LIMIT $3 FOR UPDATE OF target SKIP LOCKED), gone AS (" +
-         Remove(CtidIn("SELECT row FROM expired")) +
+         Remove(CtidIn("SELECT row FROM expired"), LeftOut(but_some)) +
          (returns_ ? "" : " RETURNING false AS still, NULL::pg_catalog.text AS key") +
          R"sql() SELECT (SELECT pg_catalog.count(*) FROM expired),
                         (SELECT pg_catalog.max(expires) FROM expired)::)sql" +
@@ -163,46 +175,55 @@ std::string Statements::IndexBatch(bool but_some) const {
 
 std::string Statements::PageBatch(bool skip_locked, bool but_some) const {
   std::string const pages = std::string(kPages) + (but_some ? kButSome : "");
+  std::string const guard = LeftOut(but_some);
   std::string const statement =
-      skip_locked ? Remove(CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " +
-                                  ToSweep(but_some) +
-                                  " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED"))
-                  : Remove(pages, but_some);
+      skip_locked
+          ? Remove(CtidIn("SELECT target.ctid FROM " + table_ + " WHERE " + pages + " AND " + ToSweep(guard) +
+                          " AND redis_migrate.meets_expired_row() FOR UPDATE OF target SKIP LOCKED"),
+                   guard)
+          : Remove(pages, guard);
   return returns_ ? "WITH gone AS (" + statement + ") SELECT " + kRemoved : statement;
 }
 
-std::string Statements::Lock(const std::string &where, const std::string &order, bool but_some) const {
+std::string Statements::Lock(const std::string &where, const std::string &order,
+                             const std::string &guard) const {
   return "SELECT target.ctid, target.xmin, " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " +
-         where + " AND " + ToSweep(but_some) + " AND redis_migrate.meets_expired_row()" + order +
+         where + " AND " + ToSweep(guard) + " AND redis_migrate.meets_expired_row()" + order +
          " FOR UPDATE OF target SKIP LOCKED";
 }
 
-std::string Statements::Find(const std::string &where, const std::string &order) const {
+std::string Statements::Find(const std::string &where, const std::string &order,
+                             const std::string &guard) const {
   return "SELECT target.ctid, target.xmin, " + column_ + "::" + type_ + " FROM " + table_ + " WHERE " +
-         where + " AND " + Expired() + order;
+         where + " AND " + Expired(guard) + order;
 }
 
 std::string Statements::LockInOrder() const {
-  return Lock(column_ + " OPERATOR(pg_catalog.>=) $2" + kButSome, " ORDER BY " + column_ + " LIMIT $3", true);
+  return Lock(column_ + " OPERATOR(pg_catalog.>=) $2" + kButSome, " ORDER BY " + column_ + " LIMIT $3",
+              kLeftOut);
 }
 
 std::string Statements::LockInPages() const {
-  return Lock(std::string(kPages) + kButSome, " LIMIT $5", true);
+  return Lock(std::string(kPages) + kButSome, " LIMIT $5", kLeftOut);
 }
 
-std::string Statements::LockNamed() const { return Lock(kNamed, "", false); }
+std::string Statements::LockNamed() const { return Lock(kNamed, "", kNotNamed); }
 
 std::string Statements::FindInOrder() const {
-  return Find(column_ + " OPERATOR(pg_catalog.>=) $2" + kButSome, " ORDER BY " + column_ + " LIMIT $3");
+  return Find(column_ + " OPERATOR(pg_catalog.>=) $2" + kButSome, " ORDER BY " + column_ + " LIMIT $3",
+              kLeftOut);
 }
 
-std::string Statements::FindInPages() const { return Find(std::string(kPages) + kButSome, " LIMIT $5"); }
+std::string Statements::FindInPages() const {
+  return Find(std::string(kPages) + kButSome, " LIMIT $5", kLeftOut);
+}
 
 std::string Statements::RemoveNamed() const {
-  return returns_ ? "WITH gone AS (" + Remove(kNamed) + ") SELECT " + kRemoved : Remove(kNamed);
+  std::string const statement = Remove(kNamed, kNotNamed);
+  return returns_ ? "WITH gone AS (" + statement + ") SELECT " + kRemoved : statement;
 }
 
-std::string Statements::FindNamed() const { return Find(kNamed, ""); }
+std::string Statements::FindNamed() const { return Find(kNamed, "", kNotNamed); }
 
 std::string Statements::Describe(const std::vector<std::string> &columns) const {
   std::string names, values;

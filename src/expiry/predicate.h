@@ -71,13 +71,13 @@ class Statements {
   std::string Unexpired() const;
 
  private:
+  // `guard`, "CASE WHEN ... THEN ... ELSE ", decides for some rows without the condition.
   std::string Expired(const std::string &guard = "") const;
-  // The condition again, giving way to others while rows are looked at. `but_some`: it is not evaluated for
-  // the rows whose tids are $4, which are not swept.
-  std::string ToSweep(bool but_some = false) const;
-  std::string Remove(const std::string &where, bool but_some = false) const;
-  std::string Lock(const std::string &where, const std::string &order, bool but_some) const;
-  std::string Find(const std::string &where, const std::string &order) const;
+  // The condition again, giving way to others while rows are looked at. `guard` as above.
+  std::string ToSweep(const std::string &guard) const;
+  std::string Remove(const std::string &where, const std::string &guard) const;
+  std::string Lock(const std::string &where, const std::string &order, const std::string &guard) const;
+  std::string Find(const std::string &where, const std::string &order, const std::string &guard) const;
 
   const Policy &policy_;
   std::string condition_;

@@ -66,7 +66,7 @@ bool StuckRows::Load(const std::string &table, const std::vector<std::pair<std::
                   .Int8(0);
     }
     auto rows = Spi::Execute(
-        R"(SELECT row_tid, row_xmin, next_try <= clock_timestamp() OR last_try > clock_timestamp()
+        R"(SELECT row_tid, row_xmin, next_try <= clock_timestamp() OR last_try > clock_timestamp(), sqlstate
            FROM redis_migrate.stuck_row WHERE job_id = $1 AND table_name = $2)",
         {SqlParam::Int8(job_id_), SqlParam::Text(table)});
     for (uint64 i = 0; i < rows.size(); ++i) {
@@ -75,6 +75,7 @@ bool StuckRows::Load(const std::string &table, const std::vector<std::pair<std::
         may_drop_table_ = rows[i].Bool(2);
         continue;
       }
+      sqlstates_.insert(pg::SqlStateCode(rows[i].Text(3)));
       known[PositionOf(tid)] = {DatumGetTransactionId(rows[i].Value(1)), rows[i].Bool(2)};
       tids.push_back(tid);
     }

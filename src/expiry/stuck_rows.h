@@ -37,6 +37,9 @@ class StuckRows {
   std::vector<ItemPointerData> TakeDue(size_t most);
   void GiveBackDue(const ItemPointerData &tid) { due_.push_back(tid); }
 
+  // With which the rows of the tables that were read have failed before.
+  const std::set<int> &sqlstates() const { return sqlstates_; }
+
   // Keeps a row that could not be removed, to be tried again an hour after its first failure, two hours after
   // the second and so on, at most a day. `where` is the table's OID, whose primary key names the row.
   void Keep(const RowVersion &row, const pg::Problem &problem, Oid where, const Statements &statements);
@@ -63,6 +66,7 @@ class StuckRows {
   std::string table_;
   std::vector<RowVersion> left_out_;
   std::vector<ItemPointerData> due_;
+  std::set<int> sqlstates_;
   bool may_drop_table_ = true;
   bool counted_ = false;
   int64 size_ = 0;

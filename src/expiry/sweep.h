@@ -85,10 +85,11 @@ class Sweep {
   // Rows of a batch that are locked and expired.
   struct Selected {
     std::vector<RowVersion> rows;
-    int64 kept = 0;       // others, for which the condition fails
-    bool ended = true;    // there are no more in the range
-    int64 expires = 0;    // where not locked at once: the value up to which rows were looked at
-    int64 left_page = 0;  // and the page to go on with, if the range has more
+    size_t looked_at = 0;  // rows, these and others
+    int64 kept = 0;        // others, for which the condition fails
+    bool ended = true;     // there are no more in the range
+    int64 expires = 0;     // where not locked at once: the value up to which rows were looked at
+    int64 left_page = 0;   // and the page to go on with, if the range has more
   };
 
   // Rows looked at by name: those that meet the condition.
@@ -128,8 +129,8 @@ class Sweep {
   bool WithCondition(const Statements &statements, const Cutoff &cutoff, const std::function<void()> &body);
   Judged Judge(const std::vector<RowVersion> &rows, bool in_order, Oid leaf, const Statements &statements,
                const Cutoff &cutoff);
-  std::vector<RowVersion> LockJudged(const std::vector<RowVersion> &rows, bool in_order,
-                                     const Statements &statements, const Cutoff &cutoff);
+  std::vector<RowVersion> LockJudged(const Judged &judged, bool in_order, const Statements &statements,
+                                     const Cutoff &cutoff, int64 &passed_over);
   Selected Select(bool in_order, const std::vector<pg::SqlParam> &params, size_t most, Oid leaf,
                   const Statements &statements, const Cutoff &cutoff);
   bool TakeBlocked();
@@ -153,6 +154,7 @@ class Sweep {
   StuckRows stuck_;
   bool removing_ = false;    // the batch under way removes rows, all at once
   int divided_batches_ = 0;  // that divide from the start
+  bool judges_ = false;      // they look at each row's condition by itself
   int blocked_rows_ = 0;     // in a row, that waited in vain for a lock of something else
   std::set<int> of_rows_;    // SQLSTATEs that cost a row each
   int64 skipped_ = 0;        // expired rows that others had locked

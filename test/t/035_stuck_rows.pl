@@ -161,6 +161,23 @@ for my $pages (0, 1)
     is(sql("SELECT count(*) FROM $table") . stuck($table, 'count(*) OVER ()'), '101', 'those that the condition leaves alone leave the list');
 }
 
+# --- a row for which the condition fails behind many that it leaves alone
+sql(q{CREATE TABLE behind (id int PRIMARY KEY, age text, deleted_at timestamptz, expires_at timestamptz NOT NULL)}, q{CREATE INDEX ON behind (expires_at)},
+    q{INSERT INTO behind SELECT g, CASE g WHEN 4001 THEN 'old' ELSE '1' END, CASE WHEN g <= 4000 THEN now() END, now() - interval '1 day' + g * interval '1 millisecond' FROM generate_series(1, 4100) AS g},
+    q{SET client_min_messages = error}, q{SELECT redis_migrate.add_expiry('behind', 'expires_at', soft_delete => 'deleted_at = now()', condition => 'deleted_at IS NULL AND age::int > 0')},
+    q{CALL redis_migrate.sweep('behind')});
+is(sql('SELECT count(*) FROM behind WHERE deleted_at IS NULL') . '|' . stats('behind', 'rows_deleted, stuck_rows'), '1|99|1', 'one behind many that the condition leaves alone');
+cmp_ok(stats('behind', 'batches'), '<', 40, 'costs few batches');
+
+# --- one that fails in a way that says little of whose fault it is, tried again by itself
+sql(q{CREATE FUNCTION is_old(id int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN IF id <> 7 THEN RETURN true; END IF; END'});
+expired('unclear', 100, policy => q{condition => 'is_old(id)'});
+sql(q{CALL redis_migrate.sweep('unclear')});
+is(sql('SELECT count(*) FROM unclear') . '|' . stuck('unclear', 'row_key, sqlstate'), '1|(id)=(7)|2F005', 'a function that ends without RETURN');
+later('unclear');
+sql(q{INSERT INTO unclear VALUES (101, false, now() - interval '1 day')}, q{CALL redis_migrate.sweep('unclear')});
+is(sql('SELECT count(*) FROM unclear') . '|' . stats('unclear', 'rows_deleted, failed_runs') . '|' . stuck('unclear', 'tries'), '1|100|0|2', 'keeps no others when it is tried again');
+
 # --- one that fails for every row, and for rows that are locked or many
 sql(q{CREATE TABLE hopeless (id int PRIMARY KEY, divisor int NOT NULL, expires_at timestamptz NOT NULL)}, q{CREATE INDEX ON hopeless (expires_at)},
     q{INSERT INTO hopeless SELECT g, 0, '2020-01-01' FROM generate_series(1, 30000) AS g}, q{SET client_min_messages = error},
