@@ -40,6 +40,11 @@ std::string LockStatement(const TableLock &lock, const char *only) {
   return "LOCK TABLE " + (only + lock.table) + " IN " + lock.mode + " MODE";
 }
 
+bool IsGoneOrOthers(int sqlstate) {
+  return sqlstate == ERRCODE_UNDEFINED_TABLE || sqlstate == ERRCODE_INVALID_SCHEMA_NAME ||
+         sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE || sqlstate == ERRCODE_WRONG_OBJECT_TYPE;
+}
+
 }  // namespace
 
 int64 EndOfPatience() { return MonotonicMs() + (LockTimeout > 0 ? LockTimeout : kPatienceMs); }
@@ -81,11 +86,12 @@ void LockTables(std::vector<TableLock> locks, int64 until_ms) {
       });
       return;
     } catch (const PgError &error) {
-      bool const is_dropped = error.sqlstate() == ERRCODE_UNDEFINED_TABLE &&
-                              std::none_of(locks.begin(), locks.end(),
-                                           [&](const TableLock &lock) { return lock.table == missed; });
+      // A partition may have been dropped, or detached and given to others, since it was found.
+      bool const is_gone = IsGoneOrOthers(error.sqlstate()) &&
+                           std::none_of(locks.begin(), locks.end(),
+                                        [&](const TableLock &lock) { return lock.table == missed; });
       if (error.sqlstate() != ERRCODE_LOCK_NOT_AVAILABLE &&
-          error.sqlstate() != ERRCODE_T_R_DEADLOCK_DETECTED && !is_dropped)
+          error.sqlstate() != ERRCODE_T_R_DEADLOCK_DETECTED && !is_gone)
         throw;
     }
     if (MonotonicMs() >= until_ms)
