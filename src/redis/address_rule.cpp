@@ -145,9 +145,11 @@ bool AddressRule::Allows(const SocketAddress& address, AddressKind named, bool i
   }
   const Bits bits = BitsOf(address);
   return any_ || std::any_of(networks_.begin(), networks_.end(), [&](const Network& network) {
+           // All that NAT64 translates is not all of IPv4, where a rule names it as a whole.
+           const bool is_of_ipv4 = network.prefix > kMappedPrefix;
            return HaveCommonPrefix(bits, network.bits, network.prefix) ||
-                  (network.prefix >= kMappedPrefix &&
-                   HaveCommonPrefix(WithoutNat64(bits), WithoutNat64(network.bits), network.prefix));
+                  HaveCommonPrefix(WithoutNat64(bits), is_of_ipv4 ? WithoutNat64(network.bits) : network.bits,
+                                   network.prefix);
          });
 }
 
