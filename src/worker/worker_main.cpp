@@ -3,6 +3,7 @@
 #include "connect/database_files.h"
 #include "pg/entry.h"
 #include "pg/settings.h"
+#include "pg/wait.h"
 #include "worker/start_data.h"
 
 namespace prm::worker {
@@ -99,6 +100,8 @@ void Log(int level, const Problem &problem, const std::string &what, const std::
 }
 
 Extension::Extension() {
+  // Who drops the extension cancels its workers more than once, and the second time may meet one that looks why.
+  pg::WithoutCancel const hold;
   pg::InTransaction([&] {
     auto rows = pg::Spi::Execute(
         R"sql(SELECT extversion::pg_catalog.text, extowner
