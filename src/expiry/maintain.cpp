@@ -111,7 +111,8 @@ std::pair<int64, int64> CountRows(const std::string &table, Oid oid, const State
   return counts;
 }
 
-// (before, expired) over all tables of a policy, in one snapshot each unless the condition fails for some rows.
+// (before, expired) over all tables of a policy, in one snapshot each unless the condition fails for some
+// rows.
 std::pair<int64, int64> CountRows(int64 job_id) {
   Policy policy;
   State state;

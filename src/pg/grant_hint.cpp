@@ -2,10 +2,6 @@
 
 #include "pg/compat.h"
 
-extern "C" {
-#include "utils/catcache.h"
-}
-
 namespace prm::pg {
 namespace {
 

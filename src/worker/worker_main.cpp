@@ -100,7 +100,8 @@ void Log(int level, const Problem &problem, const std::string &what, const std::
 }
 
 Extension::Extension() {
-  // Who drops the extension cancels its workers more than once, and the second time may meet one that looks why.
+  // Who drops the extension cancels its workers more than once, and the second time may meet one that looks
+  // why.
   pg::WithoutCancel const hold;
   pg::InTransaction([&] {
     auto rows = pg::Spi::Execute(
